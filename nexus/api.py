@@ -1,0 +1,39 @@
+"""All that a plugin may import. Whatever is not here is Nexus's own business and may change without notice."""
+
+from nexus.config.schema import PluginConfig, PolicyKeys, StoreConfig
+from nexus.domain.backend import Backend, Breaker, Status
+from nexus.domain.fleet import FleetSnapshot
+from nexus.domain.kinds import BackendKind, FactsLookup, ModelListing
+from nexus.domain.model import ModelFacts
+from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome
+from nexus.domain.request import Endpoint, Requirements, TokenUsage
+from nexus.hookspecs import hookimpl
+from nexus.routing.intent import RoutingIntent, Verdict
+from nexus.routing.reconciler import Hold, Priority, Reconciler, Refusal
+
+__all__ = [
+    "AttemptOutcome",
+    "Backend",
+    "BackendKind",
+    "Breaker",
+    "Ending",
+    "Endpoint",
+    "ExchangeOutcome",
+    "FactsLookup",
+    "FleetSnapshot",
+    "Hold",
+    "ModelFacts",
+    "ModelListing",
+    "PluginConfig",
+    "PolicyKeys",
+    "Priority",
+    "Reconciler",
+    "Refusal",
+    "Requirements",
+    "RoutingIntent",
+    "Status",
+    "StoreConfig",
+    "TokenUsage",
+    "Verdict",
+    "hookimpl",
+]

@@ -1,0 +1,246 @@
+"""Every configuration key: its type, its default, and the sentence that the reference shows."""
+
+from typing import Any, Literal
+
+import msgspec
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of the configuration file; an unknown key is an error."""
+
+
+class ServerConfig(Section):
+    """Where Nexus listens, whom it lets in, and how much it takes."""
+
+    host: str = "127.0.0.1"
+    """The address to bind. Another than loopback needs ``api_keys``, or ``--insecure``."""
+    port: int = 8000
+    """The port to bind, 1 to 65535."""
+    api_keys: tuple[str, ...] = ()
+    """Keys that clients must send, as ``Authorization: Bearer`` or ``x-api-key``: each ``env:NAME``, ``file:PATH`` or
+    ``sha256:HEX``. Empty: no key is asked for."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Further names that a ``Host`` header may carry; loopback names and the bound address always may, and ``*`` lets
+    any name in. Not checked when ``api_keys`` is set and ``host`` is no loopback address."""
+    allowed_origins: tuple[str, ...] = ()
+    """Web origins whose pages may send requests, such as ``http://localhost:3000``."""
+    max_body_bytes: int = 64 * 1024 * 1024
+    """The largest request body; a longer one is refused with 413 before it is read."""
+    max_concurrent_requests: int = 1000
+    """Requests under way at once; one more is refused with 503 ``overloaded``."""
+    request_timeout_seconds: float = 600.0
+    """The deadline of a whole request that is not streamed, waiting and retries included."""
+    stream_timeout_seconds: float = 1800.0
+    """The same of a streamed one."""
+    drain_timeout_seconds: float = 300.0
+    """After SIGTERM, how long answers under way may take before they are ended with an error event."""
+    lame_duck_seconds: float | None = None
+    """After SIGTERM, how long ``/ready`` says no while requests are still accepted, so that a load balancer can look
+    away. Unset: 0 on a loopback address, 5 on any other."""
+
+
+class TimeoutsConfig(Section):
+    """The deadline of each phase, in seconds; each has an error code of its own."""
+
+    headers_seconds: float = 10.0
+    """For a request's head to arrive whole, however slowly it is sent."""
+    body_seconds: float = 30.0
+    """For its body, plus one second for each 64 KiB."""
+    keepalive_seconds: float = 75.0
+    """How long an idle client connection stays open."""
+    connect_seconds: float = 3.0
+    """For a connection to a backend: name, TCP and TLS together."""
+    first_byte_seconds: float = 120.0
+    """From sending a request to the first content of its answer. Loading a large model can take this long; raise it
+    before blaming the network."""
+    stream_idle_seconds: float = 60.0
+    """Between two data events of a stream; comments do not count."""
+    write_stall_seconds: float = 30.0
+    """How long a client may stop reading before its stream is given up."""
+    upstream_keepalive_seconds: float = 3.0
+    """How long an idle backend connection is kept; most engines close theirs after 5."""
+
+
+class WeightsConfig(Section):
+    """What the smart strategy looks at, in percent; they must sum to 100."""
+
+    priority: int = 50
+    """The backend's configured priority."""
+    load: int = 30
+    """Its requests in flight."""
+    latency: int = 20
+    """Its recent latency."""
+
+
+class RoutingConfig(Section):
+    """Which backend answers."""
+
+    strategy: Literal["smart", "round_robin", "least_loaded", "priority_only", "random"] = "smart"
+    """How the survivors of all stages are ranked."""
+    max_retries: int = 2
+    """How many other backends are tried after a failure that came before the first byte of the answer."""
+    weights: WeightsConfig = WeightsConfig()
+    """What the smart strategy weighs."""
+    aliases: dict[str, str | tuple[str, ...]] = {}
+    """Another name for a model, or for several: whichever a backend has is sent to it under its own name. A real model
+    of the name wins; at most three hops."""
+    fallbacks: dict[str, tuple[str, ...]] = {}
+    """Models to try, in order, when nobody can serve the one asked for."""
+    policies: tuple[dict[str, Any], ...] = ()
+    """Traffic policies, first match wins: ``model_pattern`` (a glob), ``fallback_allowed``, and the keys that installed
+    plugins own."""
+    priorities: dict[str, int] = {}
+    """The place of a stage, by its name, instead of the one that it declares."""
+    observe: tuple[str, ...] = ()
+    """Stages that run and record what they would have done, and decide nothing."""
+
+
+class ModelConfig(Section):
+    """What the operator knows better than the server about one model on one backend."""
+
+    context_length: int | None = None
+    """In tokens."""
+    max_output_tokens: int | None = None
+    """In tokens."""
+    vision: bool | None = None
+    """Whether it takes images."""
+    tools: bool | None = None
+    """Whether it calls tools."""
+    json_mode: bool | None = None
+    """Whether it keeps to a JSON format."""
+    embeddings: bool | None = None
+    """Whether it makes embeddings."""
+    first_byte_seconds: float | None = None
+    """A deadline of its own for the first content, instead of ``timeouts.first_byte_seconds``."""
+
+
+class BackendConfig(Section):
+    """One server of the fleet."""
+
+    name: str
+    """Unique; what headers, logs and metrics show."""
+    url: str
+    """``http://host:port`` or ``https://host``; a trailing ``/`` or ``/v1`` makes no difference."""
+    type: str = "auto"
+    """The kind of server: ollama, vllm, sglang, llamacpp, lmstudio, exo, openai, anthropic, generic, one that a plugin
+    adds, or ``auto`` to find out by asking it."""
+    priority: int = 50
+    """Lower is preferred, 0 to 100."""
+    api_key: str | None = None
+    """Its key: ``env:NAME`` or ``file:PATH``."""
+    api_key_env: str | None = None
+    """The same as ``api_key = "env:NAME"``."""
+    zone: str | None = None
+    """``restricted`` or ``open``, in any letter case; unset: open for cloud kinds, restricted for all others."""
+    tier: int = 1
+    """How capable it is, 1 to 5."""
+    max_in_flight: int | None = None
+    """Requests that it is given at once; unset: what is usual for its kind."""
+    retry_unsafe: bool | None = None
+    """Whether a request that may have been begun here may be sent to another backend; unset: yes for local kinds, no
+    for paid ones."""
+    protocols: tuple[str, ...] | None = None
+    """Which of openai, ollama and anthropic it speaks; unset: what its kind does."""
+    tls_verify: bool = True
+    """Whether its certificate is checked."""
+    tls_ca_file: str | None = None
+    """A file of certificate authorities to trust for it, instead of the system's."""
+    models: dict[str, ModelConfig] = {}
+    """Facts about single models, by name, that win over what the server says."""
+
+
+class HealthCheckConfig(Section):
+    """How backends are watched."""
+
+    enabled: bool = True
+    """Without it, every configured backend counts as healthy until traffic says otherwise."""
+    interval_seconds: float = 30.0
+    """Between two probes of a backend; a tenth of it, at least 1 s, while its state is changing."""
+    timeout_seconds: float = 5.0
+    """For one probe."""
+    failure_threshold: int = 3
+    """Failures in a row that make a healthy backend unhealthy."""
+    recovery_threshold: int = 2
+    """Successes in a row that make an unhealthy one healthy."""
+
+
+class DiscoveryConfig(Section):
+    """How backends are found that nobody configured."""
+
+    enabled: bool | None = None
+    """Whether the usual ports of this machine are looked at; unset: only when no backend is configured."""
+    interval_seconds: float = 10.0
+    """Between two looks."""
+    grace_period_seconds: float = 60.0
+    """How long a server that was found and is gone stays listed."""
+
+
+class QueueConfig(Section):
+    """What happens when every backend that could answer is at its limit."""
+
+    enabled: bool = True
+    """Without it, such a request is refused at once with 503 ``overloaded``."""
+    max_size: int = 100
+    """Requests that may wait at once; one more is refused with 503 ``queue_full``."""
+    max_wait_seconds: float = 30.0
+    """How long one may wait before it is refused with 503 ``queue_timeout``."""
+
+
+class LoggingConfig(Section):
+    """What is written down."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least level that is written."""
+    format: Literal["auto", "pretty", "json"] = "auto"
+    """``auto``: pretty on a terminal, JSON otherwise."""
+    component_levels: dict[str, Literal["debug", "info", "warning", "error"]] = {}
+    """Another level for one component, such as ``routing = "debug"``."""
+
+
+class StoreConfig(Section):
+    """Where the state is kept that must survive a restart."""
+
+    kind: str = "memory"
+    """``memory``, ``sqlite``, or one that a plugin adds."""
+    path: str = "nexus.sqlite3"
+    """The file of the sqlite store; created readable by its owner alone."""
+
+
+class PluginLoadingConfig(Section):
+    """Which plugins are loaded."""
+
+    required: tuple[str, ...] = ()
+    """Plugins without which Nexus does not start, each with an optional version: ``privacy>=1.4``."""
+    disabled: tuple[str, ...] = ()
+    """Plugins that are installed and not loaded."""
+    autoload: bool = True
+    """Without it, only plugins that have a ``[plugins.<name>]`` table are loaded."""
+
+
+class Config(Section):
+    """The whole of ``nexus.toml``."""
+
+    server: ServerConfig = ServerConfig()
+    timeouts: TimeoutsConfig = TimeoutsConfig()
+    routing: RoutingConfig = RoutingConfig()
+    backends: tuple[BackendConfig, ...] = ()
+    health_check: HealthCheckConfig = HealthCheckConfig()
+    discovery: DiscoveryConfig = DiscoveryConfig()
+    queue: QueueConfig = QueueConfig()
+    logging: LoggingConfig = LoggingConfig()
+    store: StoreConfig = StoreConfig()
+    plugin_loading: PluginLoadingConfig = PluginLoadingConfig()
+    plugins: dict[str, dict[str, Any]] = {}
+    """One table per plugin, decoded by the type that the plugin gives."""
+
+
+class PluginConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The base of a plugin's own table, ``[plugins.<name>]``."""
+
+
+class PolicyKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The base of the keys that a plugin adds to ``[[routing.policies]]``.
+
+    A plugin's config class names it: ``policy_keys: ClassVar[type[PolicyKeys]] = MyPolicyKeys``. Each key needs a
+    default, which is what a policy that does not mention it means.
+    """

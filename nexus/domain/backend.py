@@ -1,0 +1,87 @@
+"""A server of the fleet, as readers see it: frozen, but for the live counters in its load."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Literal
+
+import msgspec
+
+from nexus.domain.kinds import BackendKind, Zone
+from nexus.domain.model import ModelFacts
+
+class Status(StrEnum):
+    """Whether a backend may be given requests."""
+
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+    UNKNOWN = "unknown"
+    DRAINING = "draining"
+
+
+class Breaker(StrEnum):
+    """What recent traffic says of a backend: closed lets all through, half open one request at a time."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+class BackendLoad:
+    """The live counters of one backend, the one thing in a snapshot that moves.
+
+    They outlive snapshots and reloads: whoever holds any snapshot of a backend sees the same numbers.
+    """
+
+    __slots__ = ("in_flight", "latency_ms", "probing", "requests_total")
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+        """Requests that hold a slot now."""
+        self.requests_total = 0
+        self.latency_ms: int | None = None
+        """Moving average, (sample + 4*old) div 5, of real requests and, until there are any, of probes."""
+        self.probing = False
+        """Whether the one request that a half-open breaker admits is under way."""
+
+
+class Backend(msgspec.Struct, frozen=True, kw_only=True):
+    """One backend at one instant."""
+
+    id: str
+    """Stable across restarts, because it is made from the name."""
+    name: str
+    url: str
+    """Normalised origin, with a base path if it has one, never with a trailing slash or ``/v1``."""
+    kind: BackendKind
+    zone: Zone = "restricted"
+    tier: int = 1
+    priority: int = 50
+    """Lower is preferred."""
+    endpoints: frozenset[str] = frozenset()
+    """Names of the endpoints that it speaks natively."""
+    max_in_flight: int = 64
+    retry_unsafe: bool = True
+    """Whether a request that may have been begun here may be sent to another backend."""
+    status: Status = Status.UNKNOWN
+    breaker: Breaker = Breaker.CLOSED
+    is_cooling: bool = False
+    """Whether it asked to be left alone (Retry-After) and that time is not over."""
+    models: Mapping[str, ModelFacts] = {}
+    """By the name that this backend uses."""
+    spellings: Mapping[str, str] = {}
+    """Other names that a client may use for a model here, each with the backend's own: ``llama3`` of ``llama3:latest``."""
+    discovery_source: Literal["static", "mdns", "manual", "local"] = "static"
+    version: str | None = None
+    last_check_at: float | None = None
+    """Unix seconds of the last probe, None before the first."""
+    last_error: str | None = None
+    status_since: float | None = None
+    load: BackendLoad
+
+    def facts(self, model: str) -> ModelFacts | None:
+        """Return what is known of *model* here, None when this backend does not have it."""
+        return self.models.get(model) or self.models.get(self.spellings.get(model, ""))
+
+    def own_name(self, model: str) -> str:
+        """Return the name under which this backend knows *model*."""
+        return model if model in self.models else self.spellings.get(model, model)

@@ -1,0 +1,61 @@
+"""A kind of backend as one row: how to probe it, how to list its models, what it speaks, its habits."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+
+from nexus.domain.model import ModelFacts
+
+Zone = Literal["restricted", "open"]
+"""Whether data that must stay in the house may go there: ``restricted`` may get it, ``open`` may not."""
+
+
+
+
+class ModelListing(msgspec.Struct, frozen=True):
+    """A request that lists models, and how its answer reads."""
+
+    path: str
+    decode: Callable[[bytes], tuple[ModelFacts, ...]]
+    """Raises ValueError when the answer is not one."""
+
+
+class FactsLookup(msgspec.Struct, frozen=True):
+    """A further request whose answer completes the facts of one model, or of all of them."""
+
+    path: str
+    decode: Callable[[bytes, ModelFacts], ModelFacts]
+    """Raises ValueError when the answer is not one."""
+    body: Callable[[str], bytes] | None = None
+    """Makes the body of a POST from the model's name; None: a GET."""
+    is_per_model: bool = False
+
+
+class BackendKind(msgspec.Struct, frozen=True, kw_only=True):
+    """What all servers of one kind have in common. Plugins add rows through ``nexus_backend_kinds``."""
+
+    name: str
+    is_local: bool = True
+    endpoints: frozenset[str]
+    """Names of the endpoints that it speaks natively."""
+    health_path: str
+    """A GET that costs no tokens and disturbs nothing; any 2xx means healthy."""
+    listing: ModelListing
+    lookups: tuple[FactsLookup, ...] = ()
+    default_max_in_flight: int = 64
+    key_header: Literal["authorization", "x-api-key"] = "authorization"
+    default_tag: str | None = None
+    """``latest`` for a kind in which ``x`` and ``x:latest`` are one model, and letter case does not count."""
+    closes_after_stream: bool = False
+    """It closes the connection after a streamed answer without saying so: never reuse that one."""
+    dropped_headers: frozenset[str] = frozenset()
+    """Request headers, lower case, that change what it does and are not for clients to send."""
+    answers_to_any_model: bool = False
+    """A request for a model that it does not have is answered by the one that it has: 200 proves nothing."""
+    has_unreliable_500: bool = False
+    """It says 500 where the request is at fault: not a sign of a sick backend."""
+
+    @property
+    def default_zone(self) -> Zone:
+        return "restricted" if self.is_local else "open"

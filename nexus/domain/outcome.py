@@ -1,0 +1,91 @@
+"""How an exchange ended: the one value that the data plane hands up."""
+
+from enum import StrEnum
+from typing import Literal
+
+import msgspec
+
+from nexus.domain.request import TokenUsage
+
+Phase = Literal["receive", "understand", "route", "queue", "send", "await_first_byte", "relay", "settle"]
+"""The phases of an exchange; each is a log field, a metric label and a heading in life-of-a-request."""
+
+
+class Ending(StrEnum):
+    """How an exchange, or one attempt at a backend, ended."""
+
+    FINISHED = "finished"
+    """The whole answer went to the client, whatever its status."""
+    CLIENT_LEFT = "client_left"
+    CLIENT_STALLED = "client_stalled"
+    """The client stopped reading for longer than the write stall deadline."""
+    BAD_REQUEST = "bad_request"
+    """The client's own bytes were at fault; nothing was sent to a backend."""
+    REJECTED = "rejected"
+    """No backend may or can have it now."""
+    BACKEND_FAILED = "backend_failed"
+    """The backend broke, stalled or timed out."""
+    TIMED_OUT = "timed_out"
+    """The deadline of the whole exchange passed."""
+    SHUT_DOWN = "shut_down"
+    NEXUS_FAILED = "nexus_failed"
+    """A defect of Nexus or of a plugin."""
+
+
+class AttemptOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt at one backend; what a hold is settled with."""
+
+    backend: str
+    """Its name."""
+    backend_id: str
+    model: str
+    """The name under which the backend was asked."""
+    ending: Ending
+    fault: str | None = None
+    """A member of :class:`nexus.errors.UpstreamFault`, or a code of ``IN_STREAM_CODES``, when the backend failed."""
+    status: int | None = None
+    """The backend's HTTP status, None when there was none."""
+    duration_s: float = 0.0
+    first_byte_s: float | None = None
+    """From sending to the first content of the answer, None when there was none."""
+    usage: TokenUsage | None = None
+    """None when the backend did not report any."""
+
+
+class ExchangeOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """One request and how it ended, told to every observer exactly once."""
+
+    request_id: str
+    endpoint: str
+    protocol: str
+    model: str | None
+    """As the client sent it; None when it could not be read."""
+    resolved_model: str | None
+    """After aliases and fallbacks: the name that was routed last."""
+    is_stream: bool
+    ending: Ending
+    status: int
+    """What the client was sent; 499 when it left before that."""
+    code: str | None
+    """The error code, None when there was no error."""
+    phase: Phase
+    """The phase in which it ended."""
+    termination: str
+    """Two letters: who ended it and in which state; the table is in the reference of the access log."""
+    route_reason: str | None
+    fallback_model: str | None
+    attempts: tuple[AttemptOutcome, ...]
+    received_at: float
+    """Unix seconds."""
+    duration_s: float
+    queued_s: float
+    first_byte_s: float | None
+    """From the request's first byte to the first content sent back."""
+    usage: TokenUsage | None
+    bytes_in: int
+    bytes_out: int
+
+    @property
+    def backend(self) -> str | None:
+        """The name of the backend tried last, None when none was."""
+        return self.attempts[-1].backend if self.attempts else None

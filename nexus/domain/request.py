@@ -1,0 +1,54 @@
+"""What one request asks for, read from its bytes once."""
+
+from typing import Literal
+
+import msgspec
+
+Protocol = Literal["openai", "ollama", "anthropic"]
+"""The API that a client speaks, and in whose shape it gets its errors."""
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """One path that clients may call and that is carried to a backend."""
+
+    name: str
+    """Unique, a metric label and what a backend kind lists: ``openai.chat``, ``ollama.generate``."""
+    protocol: Protocol
+    path: str
+    capability: str = "chat"
+    """What a model must be able to do: chat, embeddings, rerank, audio, images, tokenize."""
+    body: Literal["json", "multipart"] = "json"
+    streams_by_default: bool = False
+    """What a missing ``stream`` field means; true for Ollama's chat and generate."""
+
+
+class Requirements(msgspec.Struct, frozen=True, kw_only=True):
+    """What the body of one request asks of a model; all that routing may know of the body."""
+
+    model: str
+    """As the client sent it."""
+    is_stream: bool = False
+    prompt_tokens: int = 0
+    """Estimated from the size of the text, bytes div 4; images do not count."""
+    max_tokens: int | None = None
+    """The longest answer that the client accepts; None when it did not say."""
+    needs_vision: bool = False
+    needs_tools: bool = False
+    needs_json: bool = False
+    needs_embeddings: bool = False
+
+    @property
+    def context_tokens(self) -> int:
+        """The context that prompt and answer need together."""
+        return self.prompt_tokens + (self.max_tokens or 0)
+
+
+class TokenUsage(msgspec.Struct, frozen=True):
+    """The tokens of one answer, as its backend counted them."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens

@@ -1,0 +1,112 @@
+"""Every hook of Nexus. Plural nouns contribute objects at start-up; past participles observe."""
+
+from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final
+
+import pluggy
+
+PROJECT: Final = "nexus"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def nexus_config() -> Any:
+    """Give the type of your ``[plugins.<name>]`` table, a subclass of ``nexus.api.PluginConfig``.
+
+    Called once, first of all. Without it, your plugin takes no table and the other hooks get ``config=None``.
+    An exception here stops Nexus at start-up and names your plugin.
+
+    .. versionadded:: 0.1
+    """
+
+
+@hookspec
+def nexus_reconcilers(config: Any) -> Iterable[Any]:
+    """Contribute stages (``nexus.api.Reconciler``) to the routing pipeline.
+
+    Called once, after all configuration is valid and before the first request, and again at each reload. Return an
+    empty list if your table switches you off. An exception here stops Nexus at start-up and names your plugin; at a
+    reload it keeps the old pipeline.
+
+    :param config: your table, decoded into the type that :func:`nexus_config` gave.
+
+    .. versionadded:: 0.1
+    """
+
+
+@hookspec
+def nexus_discoverers(config: Any) -> Iterable[Any]:
+    """Contribute finders of backends (``nexus.api.Discoverer``).
+
+    :param config: your table, decoded.
+
+    .. versionadded:: 0.1
+    """
+
+
+@hookspec
+def nexus_backend_kinds(config: Any) -> Iterable[Any]:
+    """Contribute kinds of backends (``nexus.api.BackendKind``), each with a name that no other row has.
+
+    :param config: your table, decoded.
+
+    .. versionadded:: 0.1
+    """
+
+
+@hookspec
+def nexus_stores(config: Any) -> Iterable[tuple[str, Any]]:
+    """Contribute stores: pairs of the name for ``[store] kind`` and a function from ``StoreConfig`` to a ``nexus.api.Store``.
+
+    :param config: your table, decoded.
+
+    .. versionadded:: 0.1
+    """
+
+
+@hookspec
+def nexus_services(config: Any, store: Any) -> Iterable[AbstractAsyncContextManager[Any]]:
+    """Contribute background work as async context managers, entered before the first request and left at the end.
+
+    :param config: your table, decoded.
+    :param store: the opened ``nexus.api.Store``; prefix your keys with your plugin's name.
+
+    .. versionadded:: 0.1
+    """
+
+
+@hookspec
+def nexus_routes(config: Any) -> Iterable[Any]:
+    """Contribute admin pages (``nexus.api.AdminRoute``), all GET, all below ``/admin/<plugin>/``.
+
+    :param config: your table, decoded.
+
+    .. versionadded:: 0.1
+    """
+
+
+@hookspec
+def nexus_commands(config: Any) -> Iterable[Any]:
+    """Contribute subcommands (``click.Command``) of ``nexus-proxy``.
+
+    :param config: your table when the command line names a configuration, else your defaults.
+
+    .. versionadded:: 0.1
+    """
+
+
+@hookspec
+def nexus_exchange_finished(config: Any, outcome: Any) -> None:
+    """Observe how a request ended (``nexus.api.ExchangeOutcome``): finished, client left, backend broke, rejected, …
+
+    Called once for each request, on the event loop, so it must be quick: count, and queue what is slow. An exception is
+    logged with your plugin's name and never reaches the client.
+
+    :param config: your table, decoded.
+    :param outcome: frozen.
+
+    .. versionadded:: 0.1
+    """

@@ -1,0 +1,128 @@
+"""What one request asks of the fleet, and what the stages have said about it so far."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from nexus.domain.backend import Backend
+from nexus.domain.fleet import FleetSnapshot
+from nexus.domain.request import Endpoint, Requirements
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """One thing that one stage said about one backend."""
+
+    backend: str
+    """Its name."""
+    stage: str
+    reason: str
+    action: str = ""
+    """What the client or the operator could do about it."""
+    factor: float = 0.0
+    """What the backend's score is multiplied by; 0 for an exclusion."""
+
+
+_ZONES: Final[Mapping[str, str]] = {"restricted": "restricted", "local": "restricted", "open": "open", "cloud": "open"}
+
+
+class RoutingIntent:
+    """One request on its way through the pipeline.
+
+    A stage may :meth:`exclude`, :meth:`avoid` or :meth:`weigh` a candidate. It can never add one, restore one or
+    take back what another stage said, so any order of stages leaves the same survivors.
+    """
+
+    __slots__ = (
+        "_candidates",
+        "avoided",
+        "endpoint",
+        "excluded",
+        "headers",
+        "policy",
+        "received_unix_s",
+        "request_id",
+        "requested_model",
+        "requirements",
+        "resolved_model",
+        "snapshot",
+        "weights",
+    )
+
+    def __init__(  # noqa: PLR0913 - the facts of one request
+        self,
+        *,
+        request_id: str,
+        endpoint: Endpoint,
+        requirements: Requirements,
+        resolved_model: str,
+        snapshot: FleetSnapshot,
+        candidates: Mapping[str, tuple[Backend, str]],
+        headers: Mapping[str, str],
+        policy: Mapping[str, Any],
+        received_unix_s: float,
+    ) -> None:
+        self.request_id = request_id
+        self.endpoint = endpoint
+        self.requirements = requirements
+        self.requested_model = requirements.model
+        self.resolved_model = resolved_model
+        """After aliases, or the fallback that is being tried."""
+        self.snapshot = snapshot
+        self.headers = headers
+        """The documented ``x-nexus-*`` hints that the client sent, lower case; nothing else of its headers."""
+        self.policy = policy
+        """Of each plugin, by name, the decoded keys of the traffic policy that matched; see :meth:`policy_of`."""
+        self.received_unix_s = received_unix_s
+        self._candidates = dict(candidates)
+        self.excluded: list[Verdict] = []
+        self.avoided: list[Verdict] = []
+        self.weights: list[Verdict] = []
+
+    @property
+    def received_at(self) -> datetime:
+        """When the request arrived, UTC; the only clock that a stage needs."""
+        return datetime.fromtimestamp(self.received_unix_s, UTC)
+
+    @property
+    def candidates(self) -> set[str]:
+        """The names of the backends that are still possible, avoided ones included."""
+        return set(self._candidates)
+
+    def __iter__(self) -> Iterator[Backend]:
+        """Iterate over the candidates; excluding one meanwhile is allowed."""
+        return iter([backend for backend, _ in self._candidates.values()])
+
+    def __contains__(self, backend: Backend) -> bool:
+        return backend.name in self._candidates
+
+    def candidates_in(self, *, zone: str) -> list[Backend]:
+        """Return the candidates of *zone*: ``restricted`` (or ``local``), ``open`` (or ``cloud``)."""
+        wanted = _ZONES[zone.lower()]
+        return [backend for backend, _ in self._candidates.values() if backend.zone == wanted]
+
+    def model_on(self, backend: Backend) -> str:
+        """Return the name under which *backend*, a candidate, would be asked."""
+        return self._candidates[backend.name][1]
+
+    def policy_of(self, plugin: str) -> Any:
+        """Return the policy keys that *plugin* owns and that apply here, None when no policy matched."""
+        return self.policy.get(plugin)
+
+    def exclude(self, backend: Backend, *, stage: str, reason: str, action: str = "") -> None:
+        """Take *backend* out for good. Saying it twice, or of one who is out already, only adds the reason."""
+        self._candidates.pop(backend.name, None)
+        self.excluded.append(Verdict(backend.name, stage, reason, action))
+
+    def avoid(self, backend: Backend, *, stage: str, reason: str, action: str = "") -> None:
+        """Keep *backend* for the case that nobody else is left."""
+        self.avoided.append(Verdict(backend.name, stage, reason, action))
+
+    def weigh(self, backend: Backend, factor: float, *, stage: str, reason: str) -> None:
+        """Multiply the score of *backend* by *factor*, which is clamped to [0, 1]."""
+        self.weights.append(Verdict(backend.name, stage, reason, "", min(1.0, max(0.0, factor))))
+
+    def reasons_for(self, backend: str) -> Iterable[Verdict]:
+        """Return all that was said against the backend of that name."""
+        return (v for v in (*self.excluded, *self.avoided, *self.weights) if v.backend == backend)

@@ -1,0 +1,70 @@
+"""What a stage of the pipeline is: one class, one method, one declared place."""
+
+from abc import ABC, abstractmethod
+from enum import IntEnum
+from typing import ClassVar, Literal, Protocol
+
+import msgspec
+
+from nexus.domain.backend import Backend
+from nexus.domain.outcome import AttemptOutcome
+from nexus.routing.intent import RoutingIntent
+
+
+class Priority(IntEnum):
+    """The standard bands, lower first. Operators have the last word in ``[routing] priorities``."""
+
+    ANALYZE = 0
+    """Who has the model and speaks the protocol; built in."""
+    LIFECYCLE = 100
+    """Whose model is being loaded or moved."""
+    PRIVACY = 200
+    """Where the data may go; before anything that only prefers."""
+    BUDGET = 300
+    """What it may cost."""
+    TIER = 400
+    """How capable a model must be."""
+    QUALITY = 500
+    """Who has been failing or slow."""
+    AFFINITY = 600
+    """Who has the conversation in its cache."""
+    SCHEDULE = 1000
+    """Who of the survivors gets it; built in."""
+
+
+class Hold(Protocol):
+    """Something held for the length of one attempt: a slot, an estimate of money."""
+
+    def settle(self, outcome: AttemptOutcome) -> None:
+        """Give it back. Called exactly once, synchronously, however the attempt ended."""
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """A stage cannot hold what this backend would need; the next ranked one is asked."""
+
+    reason: str
+    is_saturation: bool = False
+    """Whether waiting helps: the request may then queue."""
+
+
+class Reconciler(ABC):
+    """A stage: it narrows or weighs the candidates of one request, each time with a reason.
+
+    Synchronous, without I/O, and decides from the intent alone, never from what other stages excluded.
+    """
+
+    name: ClassVar[str]
+    """Unique among all installed stages."""
+    priority: ClassVar[int]
+    """Its place; see :class:`Priority`."""
+    on_error: ClassVar[Literal["reject", "skip"]] = "reject"
+    """What a failure of this stage means for the request: a broken privacy stage must not open the door."""
+
+    @abstractmethod
+    def reconcile(self, intent: RoutingIntent) -> None:
+        """Exclude, avoid or weigh candidates of *intent*."""
+
+    def reserve(self, intent: RoutingIntent, backend: Backend) -> Hold | Refusal | None:
+        """Hold what this attempt at *backend* needs; None when it needs nothing."""
+        del intent, backend
+        return None

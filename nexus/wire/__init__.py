@@ -1,0 +1,1 @@
+"""Bytes and meaning: the protocols of clients and backends, without I/O."""
