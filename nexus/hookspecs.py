@@ -59,7 +59,7 @@ def nexus_backend_kinds(config: Any) -> Iterable[Any]:
 
 @hookspec
 def nexus_stores(config: Any) -> Iterable[tuple[str, Any]]:
-    """Contribute stores: pairs of the name for ``[store] kind`` and a function from ``StoreConfig`` to a ``nexus.api.Store``.
+    """Contribute stores: pairs of a name for ``[store] kind`` and a function from ``StoreConfig`` to a store.
 
     :param config: your table, decoded.
 

@@ -16,14 +16,14 @@ LONGEST_RESTART_DELAY_S = 30.0
 
 def start(work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
     """Run *work* once in a task that is referenced until it ends; a failure is logged, never lost."""
-    task = asyncio.get_running_loop().create_task(work, name=name)  # noqa: TID251 - the one place for it
+    task = asyncio.get_running_loop().create_task(work, name=name)
     _running.add(task)
     task.add_done_callback(_ended)
     return task
 
 
 def keep_running(work: Callable[[], Awaitable[Any]], *, name: str) -> asyncio.Task[Any]:
-    """Run *work* for as long as Nexus lives: when it fails it is reported and started again, a little later each time."""
+    """Run *work* until it returns: when it fails it is reported and started again, a little later each time."""
     return start(_forever(work, name), name=name)
 
 

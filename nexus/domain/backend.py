@@ -9,6 +9,7 @@ import msgspec
 from nexus.domain.kinds import BackendKind, Zone
 from nexus.domain.model import ModelFacts
 
+
 class Status(StrEnum):
     """Whether a backend may be given requests."""
 
@@ -69,7 +70,7 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     models: Mapping[str, ModelFacts] = {}
     """By the name that this backend uses."""
     spellings: Mapping[str, str] = {}
-    """Other names that a client may use for a model here, each with the backend's own: ``llama3`` of ``llama3:latest``."""
+    """Other names for a model here, each with the backend's own: ``llama3`` of ``llama3:latest``."""
     discovery_source: Literal["static", "mdns", "manual", "local"] = "static"
     version: str | None = None
     last_check_at: float | None = None

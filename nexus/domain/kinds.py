@@ -11,8 +11,6 @@ Zone = Literal["restricted", "open"]
 """Whether data that must stay in the house may go there: ``restricted`` may get it, ``open`` may not."""
 
 
-
-
 class ModelListing(msgspec.Struct, frozen=True):
     """A request that lists models, and how its answer reads."""
 

@@ -39,7 +39,7 @@ class StreamScan(Protocol):
         """Return the error event that ends this answer instead of what the backend did not send."""
 
     def first_error(self) -> tuple[int, bytes] | None:
-        """When the very first data event was an error: the HTTP status that it stands for, and an error body as sent."""
+        """When the very first data event was an error: the HTTP status it stands for, and its error body as sent."""
 
     def usage(self) -> TokenUsage | None:
         """Return the last usage seen, never a sum; None when there was none."""
