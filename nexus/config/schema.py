@@ -9,7 +9,7 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """A table of the configuration file; an unknown key is an error."""
 
 
-class ServerConfig(Section):
+class ServerConfig(Section, frozen=True):
     """Where Nexus listens, whom it lets in, and how much it takes."""
 
     host: str = "127.0.0.1"
@@ -39,7 +39,7 @@ class ServerConfig(Section):
     away. Unset: 0 on a loopback address, 5 on any other."""
 
 
-class TimeoutsConfig(Section):
+class TimeoutsConfig(Section, frozen=True):
     """The deadline of each phase, in seconds; each has an error code of its own."""
 
     headers_seconds: float = 10.0
@@ -61,7 +61,7 @@ class TimeoutsConfig(Section):
     """How long an idle backend connection is kept; most engines close theirs after 5."""
 
 
-class WeightsConfig(Section):
+class WeightsConfig(Section, frozen=True):
     """What the smart strategy looks at, in percent; they must sum to 100."""
 
     priority: int = 50
@@ -72,7 +72,7 @@ class WeightsConfig(Section):
     """Its recent latency."""
 
 
-class RoutingConfig(Section):
+class RoutingConfig(Section, frozen=True):
     """Which backend answers."""
 
     strategy: Literal["smart", "round_robin", "least_loaded", "priority_only", "random"] = "smart"
@@ -95,7 +95,7 @@ class RoutingConfig(Section):
     """Stages that run and record what they would have done, and decide nothing."""
 
 
-class ModelConfig(Section):
+class ModelConfig(Section, frozen=True):
     """What the operator knows better than the server about one model on one backend."""
 
     context_length: int | None = None
@@ -114,7 +114,7 @@ class ModelConfig(Section):
     """A deadline of its own for the first content, instead of ``timeouts.first_byte_seconds``."""
 
 
-class BackendConfig(Section):
+class BackendConfig(Section, frozen=True):
     """One server of the fleet."""
 
     name: str
@@ -149,7 +149,7 @@ class BackendConfig(Section):
     """Facts about single models, by name, that win over what the server says."""
 
 
-class HealthCheckConfig(Section):
+class HealthCheckConfig(Section, frozen=True):
     """How backends are watched."""
 
     enabled: bool = True
@@ -164,7 +164,7 @@ class HealthCheckConfig(Section):
     """Successes in a row that make an unhealthy one healthy."""
 
 
-class DiscoveryConfig(Section):
+class DiscoveryConfig(Section, frozen=True):
     """How backends are found that nobody configured."""
 
     enabled: bool | None = None
@@ -175,7 +175,7 @@ class DiscoveryConfig(Section):
     """How long a server that was found and is gone stays listed."""
 
 
-class QueueConfig(Section):
+class QueueConfig(Section, frozen=True):
     """What happens when every backend that could answer is at its limit."""
 
     enabled: bool = True
@@ -186,7 +186,7 @@ class QueueConfig(Section):
     """How long one may wait before it is refused with 503 ``queue_timeout``."""
 
 
-class LoggingConfig(Section):
+class LoggingConfig(Section, frozen=True):
     """What is written down."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -197,7 +197,7 @@ class LoggingConfig(Section):
     """Another level for one component, such as ``routing = "debug"``."""
 
 
-class StoreConfig(Section):
+class StoreConfig(Section, frozen=True):
     """Where the state is kept that must survive a restart."""
 
     kind: str = "memory"
@@ -206,7 +206,7 @@ class StoreConfig(Section):
     """The file of the sqlite store; created readable by its owner alone."""
 
 
-class PluginLoadingConfig(Section):
+class PluginLoadingConfig(Section, frozen=True):
     """Which plugins are loaded."""
 
     required: tuple[str, ...] = ()
@@ -217,7 +217,7 @@ class PluginLoadingConfig(Section):
     """Without it, only plugins that have a ``[plugins.<name>]`` table are loaded."""
 
 
-class Config(Section):
+class Config(Section, frozen=True):
     """The whole of ``nexus.toml``."""
 
     server: ServerConfig = ServerConfig()
@@ -234,11 +234,11 @@ class Config(Section):
     """One table per plugin, decoded by the type that the plugin gives."""
 
 
-class PluginConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PluginConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """The base of a plugin's own table, ``[plugins.<name>]``."""
 
 
-class PolicyKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PolicyKeys(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """The base of the keys that a plugin adds to ``[[routing.policies]]``.
 
     A plugin's config class names it: ``policy_keys: ClassVar[type[PolicyKeys]] = MyPolicyKeys``. Each key needs a
