@@ -7,15 +7,19 @@ from nexus.domain.kinds import BackendKind, FactsLookup, ModelListing
 from nexus.domain.model import ModelFacts
 from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome
 from nexus.domain.request import Endpoint, Requirements, TokenUsage
+from nexus.errors import StoreError
 from nexus.hookspecs import hookimpl
 from nexus.routing.intent import RoutingIntent, Verdict
 from nexus.routing.reconciler import Hold, Priority, Reconciler, Refusal
+from nexus.store.store import Add, Delete, Put, Store
 
 __all__ = [
+    "Add",
     "AttemptOutcome",
     "Backend",
     "BackendKind",
     "Breaker",
+    "Delete",
     "Ending",
     "Endpoint",
     "ExchangeOutcome",
@@ -27,12 +31,15 @@ __all__ = [
     "PluginConfig",
     "PolicyKeys",
     "Priority",
+    "Put",
     "Reconciler",
     "Refusal",
     "Requirements",
     "RoutingIntent",
     "Status",
+    "Store",
     "StoreConfig",
+    "StoreError",
     "TokenUsage",
     "Verdict",
     "hookimpl",

@@ -21,6 +21,10 @@ class StartError(NexusError):
     """Nexus is configured well and still cannot start: a port in use, a file that is locked."""
 
 
+class StoreError(NexusError):
+    """The store cannot do now what was asked of it, and has changed nothing; the text says which store and why."""
+
+
 class StageFailed(NexusError):
     """A stage of the pipeline failed and has declared that requests are then rejected."""
 

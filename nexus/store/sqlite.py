@@ -1,0 +1,183 @@
+"""A store in one SQLite file, with a thread of its own so that no disk ever blocks the event loop."""
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeVar, assert_never
+
+from nexus.errors import StoreError
+from nexus.store.store import (
+    MAX_BATCH,
+    Add,
+    Change,
+    Delete,
+    Put,
+    Store,
+    Total,
+    check_batch,
+    number_text,
+    page_size,
+    total_of,
+)
+
+MAX_WAITING: Final = 1000
+"""Calls that may wait for the thread; one more is refused, because a disk that hangs must not fill the memory."""
+
+SCHEMA_VERSION: Final = 1
+
+_T = TypeVar("_T")
+
+
+class SqliteStore(Store):
+    """Keeps its entries in a file that only its owner can read; several processes may share it."""
+
+    def __init__(self, path: str | os.PathLike[str], *, busy_timeout_s: float = 5.0) -> None:
+        self._path = Path(path)
+        self._busy_timeout_s = busy_timeout_s
+        self._connection: sqlite3.Connection | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        self._waiting = 0
+
+    async def open(self) -> None:
+        if self._thread is not None:
+            raise StoreError(f"store {self._path} is open already")
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="nexus-store")
+        try:
+            self._connection = await self._run(partial(_connect, self._path, self._busy_timeout_s))
+        except BaseException:
+            self._stop_thread()
+            raise
+
+    async def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        # The thread works in order: whatever was asked for before is done by then.
+        try:
+            await self._do(connection.close)
+        finally:
+            self._stop_thread()
+
+    async def get(self, key: str) -> bytes | None:
+        return await self._run(partial(_get, self._opened(), key))
+
+    async def scan(self, prefix: str, *, after: str = "", limit: int = MAX_BATCH) -> tuple[tuple[str, bytes], ...]:
+        return await self._run(partial(_scan, self._opened(), prefix, after, page_size(limit)))
+
+    async def apply(self, changes: Sequence[Change]) -> tuple[Total, ...]:
+        check_batch(changes)
+        return await self._run(partial(_apply, self._opened(), tuple(changes)))
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise StoreError(f"store {self._path} is not open")
+        return self._connection
+
+    async def _run(self, work: Callable[[], _T]) -> _T:
+        if self._waiting >= MAX_WAITING:
+            raise StoreError(f"store {self._path} is overloaded: {self._waiting} calls are waiting")
+        return await self._do(work)
+
+    async def _do(self, work: Callable[[], _T]) -> _T:
+        """Do *work* on the thread; say in whose file it failed."""
+        future = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        self._waiting += 1
+        # Counted until the work is done or dropped, even if the caller leaves before.
+        future.add_done_callback(self._done)
+        try:
+            return await future
+        except (sqlite3.Error, OSError) as exc:
+            raise StoreError(f"store {self._path}: {exc}") from exc
+
+    def _done(self, _future: asyncio.Future[_T]) -> None:
+        self._waiting -= 1
+
+    def _stop_thread(self) -> None:
+        if self._thread is not None:
+            self._thread.shutdown(wait=False)
+        self._thread = None
+
+
+def _connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
+    _make_private(path)
+    # autocommit: each transaction begins and ends where this module says so
+    connection = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None)
+    try:
+        # WAL: readers and the one writer do not wait for each other. With it, NORMAL survives the death of the process.
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        _migrate(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _make_private(path: Path) -> None:
+    """Create the file readable by its owner alone, before SQLite would; its journals inherit the mode."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError:
+        # Not opened to be changed: closing any descriptor of a file drops all locks of this process on it (POSIX).
+        path.chmod(0o600)
+
+
+def _migrate(connection: sqlite3.Connection) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > SCHEMA_VERSION:
+        raise sqlite3.DatabaseError(f"written by a newer release (schema {version}, this one knows {SCHEMA_VERSION})")
+    connection.execute("CREATE TABLE IF NOT EXISTS entries (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID")
+    if version < SCHEMA_VERSION:
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _get(connection: sqlite3.Connection, key: str) -> bytes | None:
+    row = connection.execute("SELECT value FROM entries WHERE key = ?", (key,)).fetchone()
+    return None if row is None else bytes(row[0])
+
+
+def _scan(connection: sqlite3.Connection, prefix: str, after: str, limit: int) -> tuple[tuple[str, bytes], ...]:
+    # Not LIKE or GLOB: a prefix may hold their wildcards. SQLite compares text by its UTF-8 bytes, which sort as the
+    # code points do, and nothing sorts behind U+10FFFF.
+    rows = connection.execute(
+        "SELECT key, value FROM entries WHERE key >= ? AND key < ? AND key > ? ORDER BY key LIMIT ?",
+        (prefix, prefix + "\U0010ffff", after, limit),
+    )
+    return tuple((key, bytes(value)) for key, value in rows)
+
+
+def _apply(connection: sqlite3.Connection, changes: tuple[Change, ...]) -> tuple[Total, ...]:
+    # IMMEDIATE takes the write lock before anything is read, so no other process can add in between.
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        totals = tuple(_write(connection, change) for change in changes)
+        connection.execute("COMMIT")
+    except BaseException:
+        # A full disk has ended the transaction already; a failed COMMIT has not.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return totals
+
+
+def _write(connection: sqlite3.Connection, change: Change) -> Total:
+    match change:
+        case Put(key, value):
+            _put(connection, key, value)
+        case Delete(key):
+            connection.execute("DELETE FROM entries WHERE key = ?", (key,))
+        case Add(key):
+            total = total_of(_get(connection, key), change)
+            _put(connection, key, number_text(total))
+            return total
+        case _:
+            assert_never(change)
+    return None
+
+
+def _put(connection: sqlite3.Connection, key: str, value: bytes) -> None:
+    connection.execute("INSERT OR REPLACE INTO entries (key, value) VALUES (?, ?)", (key, value))

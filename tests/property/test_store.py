@@ -1,0 +1,81 @@
+"""Whatever is done to a store, in whatever order: it equals a dict, and its sums are those of one line of additions."""
+
+import asyncio
+import tempfile
+from decimal import Decimal
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nexus.store.memory import MemoryStore
+from nexus.store.sqlite import SqliteStore
+from nexus.store.store import Add, Delete, Put
+
+KEYS = st.sampled_from(["a", "a/", "a/b", "ab", "é"]) | st.text("ab/%_", min_size=1, max_size=4)
+AMOUNTS = st.decimals(min_value=-1000, max_value=1000, places=4)
+CHANGES = st.one_of(
+    st.builds(Put, KEYS, st.decimals(min_value=0, max_value=9, places=1).map(lambda number: str(number).encode())),
+    st.builds(Delete, KEYS),
+    st.builds(Add, KEYS, AMOUNTS),
+)
+STORES = pytest.mark.parametrize(
+    "make", [lambda _: MemoryStore(), lambda folder: SqliteStore(Path(folder) / "s")], ids=["memory", "sqlite"]
+)
+
+
+def run(make, story):
+    """Run *story*, a coroutine function, with an opened store of its own."""
+
+    async def opened():
+        with tempfile.TemporaryDirectory() as folder:
+            store = make(folder)
+            await store.open()
+            try:
+                return await story(store)
+            finally:
+                await store.close()
+
+    return asyncio.run(opened())
+
+
+@STORES
+@settings(max_examples=30, deadline=None)
+@given(batches=st.lists(st.lists(CHANGES, max_size=5), max_size=6), prefix=st.sampled_from(["", "a", "a/", "%", "é"]))
+def test_a_store_equals_a_dict(make, batches, prefix):
+    expected = {}
+    for change in (change for batch in batches for change in batch):
+        match change:
+            case Put(key, value):
+                expected[key] = Decimal(value.decode())
+            case Delete(key):
+                expected.pop(key, None)
+            case Add(key, amount):
+                expected[key] = expected.get(key, 0) + amount
+
+    async def story(store):
+        for batch in batches:
+            await store.apply(batch)
+        return await store.scan(prefix)
+
+    found = run(make, story)
+
+    assert [(key, Decimal(value.decode())) for key, value in found] == sorted(
+        (key, value) for key, value in expected.items() if key.startswith(prefix)
+    )
+
+
+@STORES
+@settings(max_examples=20, deadline=None)
+@given(amounts=st.lists(st.decimals(min_value="0.0001", max_value=1000, places=4), min_size=1, max_size=30))
+def test_concurrent_additions_happen_one_after_the_other(make, amounts):
+    async def story(store):
+        return await asyncio.gather(*(store.add("n", amount) for amount in amounts))
+
+    totals = run(make, story)
+
+    # Positive amounts only grow a sum, so the totals in order of size are the one line in which they happened.
+    steps = [after - before for before, after in pairwise([Decimal(0), *sorted(totals)])]
+    assert sorted(steps) == sorted(amounts)

@@ -1,0 +1,131 @@
+"""The file of the sqlite store: whose it is, who else may use it, and what a sick disk does."""
+
+import asyncio
+import sqlite3
+import threading
+
+import pytest
+
+from nexus.errors import StoreError
+from nexus.store import sqlite
+from nexus.store.sqlite import SqliteStore
+from nexus.store.store import Put
+
+
+@pytest.fixture
+async def store(tmp_path):
+    store = SqliteStore(tmp_path / "nexus.sqlite3", busy_timeout_s=0.05)
+    await store.open()
+    yield store
+    await store.close()
+
+
+async def test_its_files_are_readable_by_their_owner_alone(store, tmp_path):
+    await store.put("a", b"1")
+
+    assert {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {
+        "nexus.sqlite3": 0o600,
+        "nexus.sqlite3-shm": 0o600,
+        "nexus.sqlite3-wal": 0o600,
+    }
+
+
+async def test_a_file_that_others_could_read_is_closed_to_them(tmp_path):
+    path = tmp_path / "nexus.sqlite3"
+    path.touch(0o644)
+    store = SqliteStore(path)
+
+    await store.open()
+    await store.close()
+
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_file_that_is_no_database_is_named(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("milk, bread\n" * 100)
+
+    with pytest.raises(StoreError, match=r"notes\.txt: file is not a database"):
+        await SqliteStore(path).open()
+
+    assert path.read_text().startswith("milk")
+
+
+async def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(StoreError, match="no/nexus"):
+        await SqliteStore(tmp_path / "no" / "nexus.sqlite3").open()
+
+
+async def test_a_file_of_a_newer_release_is_left_alone(tmp_path):
+    path = tmp_path / "nexus.sqlite3"
+    with sqlite3.connect(path) as newer:
+        newer.execute("PRAGMA user_version = 99")
+    newer.close()
+
+    with pytest.raises(StoreError, match="newer release"):
+        await SqliteStore(path).open()
+
+
+async def test_opening_twice_is_refused(store):
+    with pytest.raises(StoreError, match="open already"):
+        await store.open()
+
+
+async def test_two_processes_lose_no_addition(store, tmp_path):
+    other = SqliteStore(tmp_path / "nexus.sqlite3")
+    await other.open()
+
+    await asyncio.gather(*(one.add("n", 1) for one in (store, other) for _ in range(50)))
+
+    assert await store.add("n", 0) == 100
+    await other.close()
+
+
+async def test_it_recovers_by_itself_when_another_process_lets_go_of_the_lock(store, tmp_path):
+    blocker = sqlite3.connect(tmp_path / "nexus.sqlite3", isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreError, match="locked"):
+        await store.put("a", b"1")
+
+    blocker.execute("ROLLBACK")
+    blocker.close()
+
+    await store.put("a", b"2")
+    assert await store.get("a") == b"2"
+
+
+async def test_a_full_disk_loses_the_change_and_not_the_store(store):
+    await store.put("a", b"1")
+    await store._run(lambda: store._connection.execute("PRAGMA max_page_count = 1").fetchall())
+
+    with pytest.raises(StoreError, match="full"):
+        await store.apply([Put(f"filler {n}", b"x" * 60_000) for n in range(20)])
+
+    await store._run(lambda: store._connection.execute("PRAGMA max_page_count = 100000").fetchall())
+    await store.put("b", b"2")
+    assert (await store.get("a"), await store.get("b")) == (b"1", b"2")
+
+
+async def test_a_disk_that_hangs_blocks_neither_the_loop_nor_fills_the_memory(store, monkeypatch):
+    monkeypatch.setattr(sqlite, "MAX_WAITING", 3)
+    disk = threading.Event()
+    hanging = [asyncio.ensure_future(store._run(disk.wait)) for _ in range(3)]
+    await asyncio.sleep(0)
+
+    with pytest.raises(StoreError, match="overloaded"):
+        await store.get("a")
+
+    disk.set()
+    await asyncio.gather(*hanging)
+    assert await store.get("a") is None
+
+
+async def test_no_thread_is_left_behind(tmp_path):
+    store = SqliteStore(tmp_path / "nexus.sqlite3")
+    await store.open()
+    (thread,) = (t for t in threading.enumerate() if t.name.startswith("nexus-store"))
+
+    await store.close()
+
+    thread.join(timeout=2)
+    assert not thread.is_alive()
