@@ -3,17 +3,20 @@
 from nexus.config.schema import PluginConfig, PolicyKeys, StoreConfig
 from nexus.domain.backend import Backend, Breaker, Status
 from nexus.domain.fleet import FleetSnapshot
-from nexus.domain.kinds import BackendKind, FactsLookup, ModelListing
+from nexus.domain.kinds import BackendKind, FactsLookup, ModelListing, ServerFacts, ServerLookup
 from nexus.domain.model import ModelFacts
 from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome
 from nexus.domain.request import Endpoint, Requirements, TokenUsage
 from nexus.errors import StoreError
+from nexus.domain.routes import AdminReply, AdminRoute
 from nexus.hookspecs import hookimpl
 from nexus.routing.intent import RoutingIntent, Verdict
 from nexus.routing.reconciler import Hold, Priority, Reconciler, Refusal
 from nexus.store.store import Add, Delete, Put, Store
 
 __all__ = [
+    "AdminReply",
+    "AdminRoute",
     "Add",
     "AttemptOutcome",
     "Backend",
@@ -36,6 +39,8 @@ __all__ = [
     "Refusal",
     "Requirements",
     "RoutingIntent",
+    "ServerFacts",
+    "ServerLookup",
     "Status",
     "Store",
     "StoreConfig",

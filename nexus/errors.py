@@ -1,6 +1,7 @@
 """Everything Nexus raises on purpose: whose fault it is, what to do, may it be retried."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any, Final
 
@@ -151,3 +152,9 @@ class UpstreamError(NexusError):
         super().__init__(message)
         self.fault = fault
         self.status = status
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ``; did you mean 'x'?`` with the closest of *known*, to end an error text with; empty when none is close."""
+    closest = get_close_matches(name, sorted(known), n=1)
+    return f"; did you mean '{closest[0]}'?" if closest else ""
