@@ -7,17 +7,17 @@ from nexus.domain.kinds import BackendKind, FactsLookup, ModelListing, ServerFac
 from nexus.domain.model import ModelFacts
 from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome
 from nexus.domain.request import Endpoint, Requirements, TokenUsage
-from nexus.errors import StoreError
 from nexus.domain.routes import AdminReply, AdminRoute
+from nexus.errors import StoreError
 from nexus.hookspecs import hookimpl
 from nexus.routing.intent import RoutingIntent, Verdict
 from nexus.routing.reconciler import Hold, Priority, Reconciler, Refusal
 from nexus.store.store import Add, Delete, Put, Store
 
 __all__ = [
+    "Add",
     "AdminReply",
     "AdminRoute",
-    "Add",
     "AttemptOutcome",
     "Backend",
     "BackendKind",

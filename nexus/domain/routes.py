@@ -15,4 +15,4 @@ class AdminRoute(msgspec.Struct, frozen=True):
     """Below ``/admin/<plugin>``, with a leading slash: ``/report``; ``/`` is the plugin's front page. What the plugin
     manager hands on is the whole path."""
     respond: Callable[[Mapping[str, str]], AdminReply | Awaitable[AdminReply]]
-    """Makes the reply from the query's parameters; a plain function must be quick, what waits is a coroutine function."""
+    """Makes the reply from the query's parameters; a plain function must be quick, a coroutine function may wait."""
