@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Literal
 
 import msgspec
 
@@ -33,7 +32,7 @@ class BackendLoad:
     They outlive snapshots and reloads: whoever holds any snapshot of a backend sees the same numbers.
     """
 
-    __slots__ = ("in_flight", "latency_ms", "probing", "requests_total")
+    __slots__ = ("in_flight", "is_latency_real", "latency_ms", "probing", "requests_total")
 
     def __init__(self) -> None:
         self.in_flight = 0
@@ -41,6 +40,8 @@ class BackendLoad:
         self.requests_total = 0
         self.latency_ms: int | None = None
         """Moving average, (sample + 4*old) div 5, of real requests and, until there are any, of probes."""
+        self.is_latency_real = False
+        """Whether a real request has been measured: from then on probes do not count."""
         self.probing = False
         """Whether the one request that a half-open breaker admits is under way."""
 
@@ -70,8 +71,10 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     models: Mapping[str, ModelFacts] = {}
     """By the name that this backend uses."""
     spellings: Mapping[str, str] = {}
-    """Other names for a model here, each with the backend's own: ``llama3`` of ``llama3:latest``."""
-    discovery_source: Literal["static", "mdns", "manual", "local"] = "static"
+    """Other names for a model here, each with the own one: ``llama3`` of ``llama3:latest``. Lower case where letter
+    case does not count."""
+    discovery_source: str = "static"
+    """``static`` when it is configured, else the name of the discoverer that found it, such as ``local``."""
     version: str | None = None
     last_check_at: float | None = None
     """Unix seconds of the last probe, None before the first."""
@@ -81,8 +84,10 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
 
     def facts(self, model: str) -> ModelFacts | None:
         """Return what is known of *model* here, None when this backend does not have it."""
-        return self.models.get(model) or self.models.get(self.spellings.get(model, ""))
+        return self.models.get(self.own_name(model))
 
     def own_name(self, model: str) -> str:
         """Return the name under which this backend knows *model*."""
-        return model if model in self.models else self.spellings.get(model, model)
+        if model in self.models:
+            return model
+        return self.spellings.get(model if self.kind.default_tag is None else model.lower(), model)

@@ -22,4 +22,10 @@ class FleetSnapshot(msgspec.Struct, frozen=True, kw_only=True):
 
     def having(self, model: str) -> tuple[Backend, ...]:
         """Return the backends that list *model*, healthy or not; empty when nobody does."""
-        return self.by_model.get(model, ())
+        exact = self.by_model.get(model, ())
+        lower = model.lower()
+        if lower == model or lower not in self.by_model:
+            return exact
+        # Letter case counts for some kinds and not for others: each backend is asked.
+        seen = {backend.id for backend in exact}
+        return exact + tuple(b for b in self.by_model[lower] if b.id not in seen and b.facts(model) is not None)

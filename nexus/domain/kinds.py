@@ -1,6 +1,6 @@
 """A kind of backend as one row: how to probe it, how to list its models, what it speaks, its habits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import msgspec
@@ -23,11 +23,28 @@ class FactsLookup(msgspec.Struct, frozen=True):
     """A further request whose answer completes the facts of one model, or of all of them."""
 
     path: str
-    decode: Callable[[bytes, ModelFacts], ModelFacts]
-    """Raises ValueError when the answer is not one."""
+    decode: Callable[[bytes, tuple[ModelFacts, ...]], tuple[ModelFacts, ...]]
+    """Gets all models of the backend, or the one that was asked for, and completes those of which the answer speaks.
+    Raises ValueError when the answer is not one."""
     body: Callable[[str], bytes] | None = None
     """Makes the body of a POST from the model's name; None: a GET."""
     is_per_model: bool = False
+    """Asked for each model by itself, and then once for each of its revisions."""
+
+
+class ServerFacts(msgspec.Struct, frozen=True):
+    """What a server says of itself as a whole. None means that it does not say."""
+
+    version: str | None = None
+    max_in_flight: int | None = None
+
+
+class ServerLookup(msgspec.Struct, frozen=True):
+    """A GET that tells facts of the server itself."""
+
+    path: str
+    decode: Callable[[bytes], ServerFacts]
+    """Raises ValueError when the answer is not one."""
 
 
 class BackendKind(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +58,9 @@ class BackendKind(msgspec.Struct, frozen=True, kw_only=True):
     """A GET that costs no tokens and disturbs nothing; any 2xx means healthy."""
     listing: ModelListing
     lookups: tuple[FactsLookup, ...] = ()
+    server_lookups: tuple[ServerLookup, ...] = ()
+    probe_headers: Mapping[str, str] = {}
+    """Sent with each of these requests."""
     default_max_in_flight: int = 64
     key_header: Literal["authorization", "x-api-key"] = "authorization"
     default_tag: str | None = None

@@ -16,5 +16,7 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     embeddings: bool | None = None
     created: int = 0
     """Unix seconds, as the backend first reported it; 0 when it does not say."""
+    revision: str | None = None
+    """Changes when what is behind the name changes; None when the backend does not say."""
     first_byte_s: float | None = None
     """A deadline of its own for the first content, as configured."""
