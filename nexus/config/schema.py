@@ -1,8 +1,16 @@
 """Every configuration key: its type, its default, and the sentence that the reference shows."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
+
+Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
+"""A deadline or an interval: more than nothing, a year at most."""
+SecondsOrZero = Annotated[float, Meta(ge=0, le=31_536_000)]
+"""The same where 0 means something."""
+Positive = Annotated[int, Meta(ge=1)]
+NotNegative = Annotated[int, Meta(ge=0)]
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -14,7 +22,7 @@ class ServerConfig(Section, frozen=True):
 
     host: str = "127.0.0.1"
     """The address to bind. Another than loopback needs ``api_keys``, or ``--insecure``."""
-    port: int = 8000
+    port: Annotated[int, Meta(ge=1, le=65535)] = 8000
     """The port to bind, 1 to 65535."""
     api_keys: tuple[str, ...] = ()
     """Keys that clients must send, as ``Authorization: Bearer`` or ``x-api-key``: each ``env:NAME``, ``file:PATH`` or
@@ -24,17 +32,17 @@ class ServerConfig(Section, frozen=True):
     any name in. Not checked when ``api_keys`` is set and ``host`` is no loopback address."""
     allowed_origins: tuple[str, ...] = ()
     """Web origins whose pages may send requests, such as ``http://localhost:3000``."""
-    max_body_bytes: int = 64 * 1024 * 1024
+    max_body_bytes: Positive = 64 * 1024 * 1024
     """The largest request body; a longer one is refused with 413 before it is read."""
-    max_concurrent_requests: int = 1000
+    max_concurrent_requests: Positive = 1000
     """Requests under way at once; one more is refused with 503 ``overloaded``."""
-    request_timeout_seconds: float = 600.0
+    request_timeout_seconds: Seconds = 600.0
     """The deadline of a whole request that is not streamed, waiting and retries included."""
-    stream_timeout_seconds: float = 1800.0
+    stream_timeout_seconds: Seconds = 1800.0
     """The same of a streamed one."""
-    drain_timeout_seconds: float = 300.0
+    drain_timeout_seconds: Seconds = 300.0
     """After SIGTERM, how long answers under way may take before they are ended with an error event."""
-    lame_duck_seconds: float | None = None
+    lame_duck_seconds: SecondsOrZero | None = None
     """After SIGTERM, how long ``/ready`` says no while requests are still accepted, so that a load balancer can look
     away. Unset: 0 on a loopback address, 5 on any other."""
 
@@ -42,33 +50,33 @@ class ServerConfig(Section, frozen=True):
 class TimeoutsConfig(Section, frozen=True):
     """The deadline of each phase, in seconds; each has an error code of its own."""
 
-    headers_seconds: float = 10.0
+    headers_seconds: Seconds = 10.0
     """For a request's head to arrive whole, however slowly it is sent."""
-    body_seconds: float = 30.0
+    body_seconds: Seconds = 30.0
     """For its body, plus one second for each 64 KiB."""
-    keepalive_seconds: float = 75.0
+    keepalive_seconds: Seconds = 75.0
     """How long an idle client connection stays open."""
-    connect_seconds: float = 3.0
+    connect_seconds: Seconds = 3.0
     """For a connection to a backend: name, TCP and TLS together."""
-    first_byte_seconds: float = 120.0
+    first_byte_seconds: Seconds = 120.0
     """From sending a request to the first content of its answer. Loading a large model can take this long; raise it
     before blaming the network."""
-    stream_idle_seconds: float = 60.0
+    stream_idle_seconds: Seconds = 60.0
     """Between two data events of a stream; comments do not count."""
-    write_stall_seconds: float = 30.0
+    write_stall_seconds: Seconds = 30.0
     """How long a client may stop reading before its stream is given up."""
-    upstream_keepalive_seconds: float = 3.0
+    upstream_keepalive_seconds: Seconds = 3.0
     """How long an idle backend connection is kept; most engines close theirs after 5."""
 
 
 class WeightsConfig(Section, frozen=True):
     """What the smart strategy looks at, in percent; they must sum to 100."""
 
-    priority: int = 50
+    priority: NotNegative = 50
     """The backend's configured priority."""
-    load: int = 30
+    load: NotNegative = 30
     """Its requests in flight."""
-    latency: int = 20
+    latency: NotNegative = 20
     """Its recent latency."""
 
 
@@ -77,7 +85,7 @@ class RoutingConfig(Section, frozen=True):
 
     strategy: Literal["smart", "round_robin", "least_loaded", "priority_only", "random"] = "smart"
     """How the survivors of all stages are ranked."""
-    max_retries: int = 2
+    max_retries: NotNegative = 2
     """How many other backends are tried after a failure that came before the first byte of the answer."""
     weights: WeightsConfig = WeightsConfig()
     """What the smart strategy weighs."""
@@ -98,9 +106,9 @@ class RoutingConfig(Section, frozen=True):
 class ModelConfig(Section, frozen=True):
     """What the operator knows better than the server about one model on one backend."""
 
-    context_length: int | None = None
+    context_length: Positive | None = None
     """In tokens."""
-    max_output_tokens: int | None = None
+    max_output_tokens: Positive | None = None
     """In tokens."""
     vision: bool | None = None
     """Whether it takes images."""
@@ -110,7 +118,7 @@ class ModelConfig(Section, frozen=True):
     """Whether it keeps to a JSON format."""
     embeddings: bool | None = None
     """Whether it makes embeddings."""
-    first_byte_seconds: float | None = None
+    first_byte_seconds: Seconds | None = None
     """A deadline of its own for the first content, instead of ``timeouts.first_byte_seconds``."""
 
 
@@ -124,7 +132,7 @@ class BackendConfig(Section, frozen=True):
     type: str = "auto"
     """The kind of server: ollama, vllm, sglang, llamacpp, lmstudio, exo, openai, anthropic, generic, one that a plugin
     adds, or ``auto`` to find out by asking it."""
-    priority: int = 50
+    priority: Annotated[int, Meta(ge=0, le=100)] = 50
     """Lower is preferred, 0 to 100."""
     api_key: str | None = None
     """Its key: ``env:NAME`` or ``file:PATH``."""
@@ -132,9 +140,9 @@ class BackendConfig(Section, frozen=True):
     """The same as ``api_key = "env:NAME"``."""
     zone: str | None = None
     """``restricted`` or ``open``, in any letter case; unset: open for cloud kinds, restricted for all others."""
-    tier: int = 1
+    tier: Annotated[int, Meta(ge=1, le=5)] = 1
     """How capable it is, 1 to 5."""
-    max_in_flight: int | None = None
+    max_in_flight: Positive | None = None
     """Requests that it is given at once; unset: what is usual for its kind."""
     retry_unsafe: bool | None = None
     """Whether a request that may have been begun here may be sent to another backend; unset: yes for local kinds, no
@@ -154,13 +162,13 @@ class HealthCheckConfig(Section, frozen=True):
 
     enabled: bool = True
     """Without it, every configured backend counts as healthy until traffic says otherwise."""
-    interval_seconds: float = 30.0
+    interval_seconds: Seconds = 30.0
     """Between two probes of a backend; a tenth of it, at least 1 s, while its state is changing."""
-    timeout_seconds: float = 5.0
+    timeout_seconds: Seconds = 5.0
     """For one probe."""
-    failure_threshold: int = 3
+    failure_threshold: Positive = 3
     """Failures in a row that make a healthy backend unhealthy."""
-    recovery_threshold: int = 2
+    recovery_threshold: Positive = 2
     """Successes in a row that make an unhealthy one healthy."""
 
 
@@ -169,9 +177,9 @@ class DiscoveryConfig(Section, frozen=True):
 
     enabled: bool | None = None
     """Whether the usual ports of this machine are looked at; unset: only when no backend is configured."""
-    interval_seconds: float = 10.0
+    interval_seconds: Seconds = 10.0
     """Between two looks."""
-    grace_period_seconds: float = 60.0
+    grace_period_seconds: SecondsOrZero = 60.0
     """How long a server that was found and is gone stays listed."""
 
 
@@ -180,9 +188,9 @@ class QueueConfig(Section, frozen=True):
 
     enabled: bool = True
     """Without it, such a request is refused at once with 503 ``overloaded``."""
-    max_size: int = 100
+    max_size: NotNegative = 100
     """Requests that may wait at once; one more is refused with 503 ``queue_full``."""
-    max_wait_seconds: float = 30.0
+    max_wait_seconds: Seconds = 30.0
     """How long one may wait before it is refused with 503 ``queue_timeout``."""
 
 
