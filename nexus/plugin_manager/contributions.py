@@ -1,0 +1,154 @@
+"""What the plugins contribute under one configuration: each table decoded, each hook called, each answer checked."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from functools import cached_property, partial
+from typing import Any
+
+import click
+import msgspec
+import structlog
+
+from nexus.config.schema import PluginConfig, PolicyKeys
+from nexus.domain.kinds import BackendKind
+from nexus.domain.outcome import ExchangeOutcome
+from nexus.domain.routes import AdminRoute
+from nexus.errors import PluginError
+from nexus.plugin_manager.plugin import Plugin
+from nexus.plugin_manager.tables import config_type_of, decode_table
+
+log = structlog.get_logger("nexus.plugins")
+
+Observer = Callable[[ExchangeOutcome], None]
+
+
+class Contributions:
+    """What the plugins contribute, each thing with the plugin that is to blame for it.
+
+    Two of them, of an old and of a new configuration, share nothing but the plugins' code.
+    """
+
+    def __init__(self, plugins: tuple[Plugin, ...], tables: Mapping[str, Mapping[str, Any]], file: str) -> None:
+        self.plugins = plugins
+        types = {plugin.name: config_type_of(plugin) for plugin in plugins}
+        self._types = {name: config_type for name, config_type in types.items() if config_type is not None}
+        self._configs = {p.name: decode_table(p, types[p.name], tables.get(p.name), file=file) for p in plugins}
+
+    def config_of(self, plugin: str) -> PluginConfig | None:
+        """Return the decoded table of the plugin of that name; None when it takes none."""
+        return self._configs[plugin]
+
+    def takes_table(self, plugin: str) -> bool:
+        """Whether there is a ``[plugins.<name>]`` table for the plugin of that name."""
+        return plugin in self._types
+
+    def policy_keys(self) -> dict[str, type[PolicyKeys]]:
+        """Return, by plugin, the type of the keys that it adds to ``[[routing.policies]]``."""
+        keys = {name: getattr(config_type, "policy_keys", None) for name, config_type in self._types.items()}
+        return {name: type_ for name, type_ in keys.items() if type_ is not None}
+
+    def reconcilers(self) -> tuple[tuple[Plugin, object], ...]:
+        """Return the stages; :mod:`nexus.routing.order` checks that they are some."""
+        return self._reconcilers
+
+    def stages_of(self, plugin: str) -> tuple[str, ...]:
+        """Return the names of the stages of the plugin of that name, for listings."""
+        return tuple(str(getattr(stage, "name", "?")) for owner, stage in self._reconcilers if owner.name == plugin)
+
+    def discoverers(self) -> tuple[tuple[Plugin, Any], ...]:
+        return tuple(self._collect("nexus_discoverers"))
+
+    def backend_kinds(self) -> tuple[tuple[Plugin, BackendKind], ...]:
+        kinds = tuple(self._collect("nexus_backend_kinds"))
+        for plugin, kind in kinds:
+            if not isinstance(kind, BackendKind):
+                raise _wrong(plugin, "nexus_backend_kinds", "nexus.api.BackendKind", kind)
+        _refuse_twins("backend kind", [(plugin, kind.name) for plugin, kind in kinds])
+        return kinds
+
+    def stores(self) -> tuple[tuple[Plugin, str, Callable[[Any], Any]], ...]:
+        """Return the plugin, the name for ``[store] kind`` and the function from ``StoreConfig`` to a store."""
+        stores = []
+        for plugin, item in self._collect("nexus_stores"):
+            match item:
+                case (str() as name, factory) if callable(factory):
+                    stores.append((plugin, name, factory))
+                case _:
+                    raise _wrong(plugin, "nexus_stores", "(name, function)", item)
+        _refuse_twins("store", [(plugin, name) for plugin, name, _ in stores])
+        return tuple(stores)
+
+    def services(self, store: Any) -> tuple[tuple[Plugin, AbstractAsyncContextManager[Any]], ...]:
+        """Return the background services, to be entered in this order and left in the reverse one."""
+        services = tuple(self._collect("nexus_services", store=store))
+        for plugin, service in services:
+            if not isinstance(service, AbstractAsyncContextManager):
+                raise _wrong(plugin, "nexus_services", "an async context manager", service)
+        return services
+
+    def routes(self) -> tuple[tuple[Plugin, AdminRoute], ...]:
+        """Return the admin pages, each with its whole path below ``/admin/<plugin>``."""
+        routes = []
+        for plugin, route in self._collect("nexus_routes"):
+            if not isinstance(route, AdminRoute) or not route.path.startswith("/"):
+                raise _wrong(plugin, "nexus_routes", "nexus.api.AdminRoute with a path that begins with '/'", route)
+            whole = f"/admin/{plugin.name}{route.path}".rstrip("/")
+            routes.append((plugin, msgspec.structs.replace(route, path=whole)))
+        _refuse_twins("admin page", [(plugin, route.path) for plugin, route in routes])
+        return tuple(routes)
+
+    def commands(self) -> tuple[tuple[Plugin, click.Command], ...]:
+        commands = tuple(self._collect("nexus_commands"))
+        for plugin, command in commands:
+            if not isinstance(command, click.Command) or not command.name:
+                raise _wrong(plugin, "nexus_commands", "click.Command with a name", command)
+        _refuse_twins("command", [(plugin, str(command.name)) for plugin, command in commands])
+        return commands
+
+    def exchange_observers(self) -> tuple[Observer, ...]:
+        """Return plain functions of one outcome, which never raise: pluggy is not called where requests are."""
+        return tuple(
+            _guarded(plugin, implementation.function, implementation.argnames, self._configs[plugin.name])
+            for plugin in self.plugins
+            for implementation in plugin.hooks.get("nexus_exchange_finished", ())
+        )
+
+    @cached_property
+    def _reconcilers(self) -> tuple[tuple[Plugin, object], ...]:
+        # Made once, so that listings, the pipeline and its services speak of the same objects.
+        return tuple(self._collect("nexus_reconcilers"))
+
+    def _collect(self, hook: str, **offered: Any) -> Iterator[tuple[Plugin, Any]]:
+        for plugin in self.plugins:
+            for item in plugin.collect(hook, config=self._configs[plugin.name], **offered):
+                yield plugin, item
+
+
+def _guarded(plugin: Plugin, function: Callable[..., object], argnames: tuple[str, ...], config: Any) -> Observer:
+    call = partial(function, config=config) if "config" in argnames else function
+    takes_outcome = "outcome" in argnames
+
+    def observe(outcome: ExchangeOutcome) -> None:
+        try:
+            if takes_outcome:
+                call(outcome=outcome)
+            else:
+                call()
+        except Exception:
+            # An observer is no part of the exchange: what breaks in it must not reach the client.
+            log.exception("observer_failed", plugin=plugin.name, distribution=plugin.distribution)
+
+    return observe
+
+
+def _wrong(plugin: Plugin, hook: str, expected: str, got: object) -> PluginError:
+    return PluginError(f"plugin {plugin.label}: {hook} must give {expected}, not {got!r}")
+
+
+def _refuse_twins(what: str, named: list[tuple[Plugin, str]]) -> None:
+    owners: dict[str, Plugin] = {}
+    for plugin, name in named:
+        if name in owners:
+            both = f"plugins '{owners[name].name}' and '{plugin.name}' both provide"
+            raise PluginError(f"{both} a {what} named '{name}'; disable one of them")
+        owners[name] = plugin

@@ -1,0 +1,80 @@
+"""What is installed or named on the command line, without importing any of it."""
+
+import importlib.util
+import sys
+from collections.abc import Iterable
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from nexus.errors import PluginError
+
+ENTRY_POINT_GROUP: Final = "nexus"
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """A plugin that could be loaded, and where it comes from."""
+
+    name: str
+    origin: str
+    """The name of its distribution, or the path of its file."""
+    version: str
+    """Of its distribution; empty for a file."""
+    requires: tuple[str, ...]
+    """What its distribution requires, as its metadata says."""
+    source: EntryPoint | Path
+
+    @property
+    def label(self) -> str:
+        """Who is to blame: the plugin's name and where it comes from."""
+        return f"'{self.name}' ({f'{self.origin} {self.version}'.rstrip()})"
+
+    def load(self) -> Any:
+        """Import it. :raises PluginError: whatever its code raises, with its name."""
+        try:
+            return _run_file(self.source) if isinstance(self.source, Path) else self.source.load()
+        except Exception as exc:
+            raise PluginError(f"plugin {self.label} cannot be imported: {type(exc).__name__}: {exc}") from exc
+
+
+def find_plugins(files: Iterable[Path] = ()) -> tuple[Candidate, ...]:
+    """Return all installed plugins and those of *files*, sorted by name: the order on the disk never matters."""
+    installed = [_installed(entry) for entry in entry_points(group=ENTRY_POINT_GROUP)]
+    named = [_in_file(path) for path in files]
+    return tuple(sorted((*installed, *named), key=lambda c: (c.name, c.origin)))
+
+
+def _installed(entry: EntryPoint) -> Candidate:
+    dist = entry.dist
+    if dist is None:  # metadata that is given by hand, without a distribution around it
+        return Candidate(entry.name, entry.value, "", (), entry)
+    return Candidate(entry.name, dist.name, dist.version, tuple(dist.requires or ()), entry)
+
+
+def _in_file(path: Path) -> Candidate:
+    if not path.is_file():
+        raise PluginError(f"--plugin {path}: there is no such file")
+    return Candidate(path.stem, str(path), "", (), path)
+
+
+def _run_file(path: Path) -> Any:
+    # Under a name of its own, so that no file can take the place of an installed module.
+    name = f"nexus_plugin_file_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    previous = sys.modules.get(name)
+    # Needed while it runs: dataclasses and msgspec look their module up to read annotations.
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        if previous is None:
+            del sys.modules[name]
+        else:
+            sys.modules[name] = previous
+        raise
+    return module

@@ -1,0 +1,56 @@
+"""One loaded plugin: what it implements, and the blame when a hook of it fails."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import pluggy
+
+from nexus.errors import PluginError
+
+
+class Plugin(msgspec.Struct, frozen=True):
+    """A plugin that is imported and whose hooks are checked."""
+
+    name: str
+    """Of its entry point, its table, its log lines and its metrics."""
+    distribution: str
+    """What was installed, or the path of its file."""
+    version: str
+    """Of the distribution; empty for a file."""
+    hooks: Mapping[str, tuple[pluggy.HookImpl, ...]]
+    """What it implements, by the hook's name."""
+
+    @property
+    def label(self) -> str:
+        """Who is to blame: the plugin's name and where it comes from."""
+        return f"'{self.name}' ({f'{self.distribution} {self.version}'.rstrip()})"
+
+    def call(self, hook: str, **offered: Any) -> list[Any]:
+        """Call *hook* with those of the *offered* arguments that it takes, and return what is not None.
+
+        Each plugin is asked by itself, because each gets its own configuration: pluggy would give all the same.
+
+        :raises PluginError: whatever the hook raises, with the plugin's name.
+        """
+        results = []
+        for implementation in self.hooks.get(hook, ()):
+            try:
+                result = implementation.function(*(offered[name] for name in implementation.argnames))
+            except Exception as exc:
+                raise PluginError(f"plugin {self.label}: {hook} failed: {type(exc).__name__}: {exc}") from exc
+            if result is not None:
+                results.append(result)
+        return results
+
+    def collect(self, hook: str, **offered: Any) -> list[Any]:
+        """Call *hook*, which gives an iterable, and return its items."""
+        items: list[Any] = []
+        for result in self.call(hook, **offered):
+            try:
+                items.extend(result)
+            except Exception as exc:
+                raise PluginError(
+                    f"plugin {self.label}: {hook} must give a list, not {type(result).__name__}: {exc}"
+                ) from exc
+        return items

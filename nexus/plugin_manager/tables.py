@@ -1,0 +1,50 @@
+"""``[plugins.<name>]`` into the type that the plugin gave, strictly."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from nexus.config.schema import PluginConfig, PolicyKeys
+from nexus.errors import ConfigError, PluginError, did_you_mean
+from nexus.plugin_manager.plugin import Plugin
+
+
+def config_type_of(plugin: Plugin) -> type[PluginConfig] | None:
+    """Return the type of the plugin's table; None when it takes none. :raises PluginError: it is no such type."""
+    types = plugin.call("nexus_config")
+    if not types:
+        return None
+    config_type = types[0]
+    if not isinstance(config_type, type) or not issubclass(config_type, PluginConfig):
+        raise PluginError(
+            f"plugin {plugin.label}: nexus_config must give a subclass of nexus.api.PluginConfig, not {config_type!r}"
+        )
+    keys = getattr(config_type, "policy_keys", None)
+    if keys is not None and not (isinstance(keys, type) and issubclass(keys, PolicyKeys)):
+        raise PluginError(
+            f"plugin {plugin.label}: policy_keys must be a subclass of nexus.api.PolicyKeys, not {keys!r}"
+        )
+    return config_type
+
+
+def decode_table(
+    plugin: Plugin, config_type: type[PluginConfig] | None, table: Mapping[str, Any] | None, *, file: str
+) -> PluginConfig | None:
+    """Return *table* decoded; without a table, the type's defaults.
+
+    :raises ConfigError: names the file, the table, the key and what was expected.
+    """
+    where = f"{file}: [plugins.{plugin.name}]"
+    if config_type is None:
+        if table:
+            raise ConfigError(f"{where}: plugin {plugin.label} takes no configuration")
+        return None
+    fields = [field.encode_name for field in msgspec.structs.fields(config_type)]
+    for key in table or {}:
+        if key not in fields:
+            raise ConfigError(f"{where}: there is no key `{key}`{did_you_mean(key, fields)}")
+    try:
+        return msgspec.convert(table or {}, config_type)
+    except msgspec.ValidationError as exc:
+        raise ConfigError(f"{where}: {exc}") from exc

@@ -1,0 +1,237 @@
+"""The wording of what goes wrong with plugins is part of the design."""
+
+import pytest
+
+import nexus
+from nexus.config.schema import PluginLoadingConfig
+from nexus.errors import ConfigError, PluginError
+from nexus.plugin_manager import PluginManager
+
+STAGELESS = """
+@hookimpl
+def nexus_reconcilers(config):
+    return []
+"""
+
+BUDGET = """
+class BudgetConfig(PluginConfig):
+    monthly_limit_usd: float = 0.0
+
+@hookimpl
+def nexus_config():
+    return BudgetConfig
+"""
+
+
+def load(*, tables=(), files=(), **loading):
+    return PluginManager.load(PluginLoadingConfig(**loading), tables, files=files)
+
+
+def message(error) -> str:
+    return str(error.value)
+
+
+def test_two_plugins_of_one_name_are_refused(install):
+    install("privacy", STAGELESS, distribution="A", version="1.4.0")
+    install("privacy", STAGELESS, distribution="B", version="0.2")
+
+    with pytest.raises(PluginError) as error:
+        load()
+
+    expected = "two plugins are named 'privacy': 'privacy' (A 1.4.0) and 'privacy' (B 0.2); uninstall one"
+    assert expected == message(error)
+
+
+def test_two_plugins_of_one_name_are_fine_when_the_name_is_disabled(install):
+    install("privacy", STAGELESS, distribution="A")
+    install("privacy", STAGELESS, distribution="B")
+
+    assert load(disabled=("privacy",)).plugins == ()
+
+
+def test_a_misspelt_hook_is_refused_with_a_suggestion(install):
+    install("night", "@hookimpl\ndef nexus_reconciler(config):\n    return []\n")
+
+    with pytest.raises(PluginError) as error:
+        load()
+
+    expected = "plugin 'night' implements an unknown hook 'nexus_reconciler'; did you mean 'nexus_reconcilers'?"
+    assert expected == message(error)
+
+
+def test_an_unknown_hook_argument_keeps_the_text_of_pluggy_and_adds_the_arguments_there_are(install):
+    install("night", "@hookimpl\ndef nexus_services(config, storage):\n    return []\n")
+
+    with pytest.raises(PluginError) as error:
+        load()
+
+    first, *_, last = message(error).splitlines()
+    assert first == "Plugin 'night' for hook 'nexus_services'"
+    assert "storage" in message(error)
+    assert last == "the arguments there are: config, store"
+
+
+def test_a_plugin_for_a_later_nexus_is_refused_before_it_is_imported(install):
+    install("night", "raise RuntimeError('imported')", requires="nexus-proxy>=99.6")
+
+    with pytest.raises(PluginError) as error:
+        load()
+
+    expected = f"plugin 'night' (nexus-proxy-night 0.3) needs nexus-proxy>=99.6; this is {nexus.__version__}"
+    assert expected == message(error)
+
+
+def test_a_requirement_of_an_extra_does_not_count(install):
+    install("night", STAGELESS, requires="nexus-proxy>=99.6; extra == 'test'")
+
+    assert [p.name for p in load().plugins] == ["night"]
+
+
+def test_a_required_plugin_that_is_missing_is_named_with_the_command_that_installs_it():
+    with pytest.raises(ConfigError) as error:
+        load(required=("privacy>=1.4",))
+
+    assert message(error) == (
+        "plugin 'privacy' is required by [plugin_loading] in nexus.toml but is not installed;"
+        " pip install nexus-proxy-privacy"
+    )
+
+
+@pytest.mark.parametrize(
+    ("loading", "expected"),
+    [
+        ({"disabled": ("privacy",)}, "is disabled"),
+        ({"autoload": False}, "is not loaded, as autoload is false; add a [plugins.privacy] table"),
+        ({"required": ("privacy>=1.4",)}, "pip install 'nexus-proxy-privacy>=1.4'"),
+    ],
+)
+def test_a_required_plugin_must_be_loaded_in_a_version_that_will_do(install, loading, expected):
+    install("privacy", STAGELESS, version="1.3")
+
+    with pytest.raises(ConfigError, match=r"is required by \[plugin_loading\] in nexus.toml but") as error:
+        load(**{"required": ("privacy",), **loading})
+
+    assert expected in message(error)
+
+
+def test_a_required_plugin_that_is_there_is_no_error(install):
+    install("privacy", STAGELESS, version="1.4.1")
+
+    assert [p.name for p in load(required=("privacy>=1.4",)).plugins] == ["privacy"]
+
+
+def test_a_required_entry_that_is_no_requirement_is_refused():
+    with pytest.raises(ConfigError, match=r"required\[0\]: 'privacy>>1' is not a plugin's name"):
+        load(required=("privacy>>1",))
+
+
+def test_a_table_without_a_plugin_is_refused_with_a_suggestion(install):
+    install("budget", BUDGET)
+
+    with pytest.raises(ConfigError) as error:
+        load(tables=("bugdet",))
+
+    assert message(error) == "nexus.toml: [plugins.bugdet] belongs to no installed plugin; did you mean 'budget'?"
+
+
+def test_an_import_error_names_plugin_and_distribution(install):
+    install("night", "import no_such_module")
+
+    with pytest.raises(PluginError) as error:
+        load()
+
+    expected = "plugin 'night' (nexus-proxy-night 0.3) cannot be imported: ModuleNotFoundError: No module named"
+    assert message(error).startswith(expected)
+
+
+def test_a_value_of_the_wrong_type_names_file_table_and_key(install):
+    install("budget", BUDGET)
+    manager = load()
+
+    with pytest.raises(ConfigError) as error:
+        manager.configure({"budget": {"monthly_limit_usd": "ten"}})
+
+    expected = "nexus.toml: [plugins.budget]: Expected `float`, got `str` - at `$.monthly_limit_usd`"
+    assert expected == message(error)
+
+
+def test_an_unknown_key_is_refused_with_a_suggestion(install):
+    install("budget", BUDGET)
+    manager = load()
+
+    with pytest.raises(ConfigError) as error:
+        manager.configure({"budget": {"monthly_limit": 10.0}})
+
+    assert message(error) == (
+        "nexus.toml: [plugins.budget]: there is no key `monthly_limit`; did you mean 'monthly_limit_usd'?"
+    )
+
+
+def test_a_table_for_a_plugin_that_takes_none_is_refused(install):
+    install("night", STAGELESS)
+
+    with pytest.raises(ConfigError, match="takes no configuration"):
+        load().configure({"night": {"first_hour": 8}})
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("def nexus_reconcilers(config):\n    return []\n", "without @hookimpl"),
+        ("x = 1", "implements no hook"),
+        ("@hookimpl\nasync def nexus_reconcilers(config):\n    return []\n", "plain function"),
+        ("@hookimpl(wrapper=True)\ndef nexus_reconcilers(config):\n    return (yield)\n", "wraps nexus_reconcilers"),
+    ],
+)
+def test_a_hook_that_would_never_work_is_refused_at_start(install, code, expected):
+    install("night", code)
+
+    with pytest.raises(PluginError, match="night") as error:
+        load()
+
+    assert expected in message(error)
+
+
+def ask_for_everything(manager):
+    contributions = manager.configure({})
+    contributions.reconcilers()
+    contributions.backend_kinds()
+    contributions.stores()
+    contributions.services(None)
+    contributions.routes()
+    contributions.commands()
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("def nexus_reconcilers(config):\n    raise ValueError('no')", "nexus_reconcilers failed: ValueError: no"),
+        ("def nexus_reconcilers(config):\n    return 3", "nexus_reconcilers must give a list, not int"),
+        ("def nexus_backend_kinds(config):\n    return [3]", "nexus_backend_kinds must give nexus.api.BackendKind"),
+        ("def nexus_stores(config):\n    return ['redis']", "nexus_stores must give (name, function)"),
+        ("def nexus_services(config, store):\n    return [3]", "nexus_services must give an async context manager"),
+        ("def nexus_routes(config):\n    return [AdminRoute('report', print)]", "nexus_routes must give"),
+        ("def nexus_commands(config):\n    return [print]", "nexus_commands must give click.Command"),
+        ("def nexus_config():\n    return dict", "nexus_config must give a subclass of nexus.api.PluginConfig"),
+    ],
+)
+def test_a_hook_that_fails_or_gives_the_wrong_thing_is_blamed(install, code, expected):
+    install("night", f"@hookimpl\n{code}\n")
+    manager = load()
+
+    with pytest.raises(PluginError) as error:
+        ask_for_everything(manager)
+
+    assert message(error).startswith("plugin 'night' (nexus-proxy-night 0.3): ")
+    assert expected in message(error)
+
+
+def test_two_plugins_that_provide_one_thing_are_refused(install):
+    code = "@hookimpl\ndef nexus_stores(config):\n    return [('redis', dict)]\n"
+    install("a", code)
+    install("b", code)
+
+    with pytest.raises(PluginError) as error:
+        load().configure({}).stores()
+
+    assert message(error) == "plugins 'a' and 'b' both provide a store named 'redis'; disable one of them"

@@ -1,0 +1,189 @@
+"""Each hook has a test whose name contains the hook's name."""
+
+import inspect
+import sys
+from contextlib import AbstractAsyncContextManager
+
+import pytest
+from structlog.testing import capture_logs
+
+from nexus import hookspecs
+from nexus.config.schema import PluginLoadingConfig
+from nexus.plugin_manager import PluginManager
+
+
+@pytest.fixture
+def contributions(install):
+    """Give a function that installs one plugin and returns what it contributes."""
+
+    def contribute(code, **table):
+        install("night", code)
+        return PluginManager.load(PluginLoadingConfig(), {"night"}).configure({"night": table} if table else {})
+
+    return contribute
+
+
+def test_every_hook_has_a_test():
+    hooks = [name for name, f in vars(hookspecs).items() if inspect.isfunction(f) and hasattr(f, "nexus_spec")]
+    tests = " ".join(name for name in vars(sys.modules[__name__]) if name.startswith("test_"))
+
+    assert len(hooks) == 9
+    assert [hook for hook in hooks if hook not in tests] == []
+
+
+def test_nexus_config_gives_the_type_of_the_table_and_of_the_policy_keys(contributions):
+    code = """
+        from typing import ClassVar
+
+        class Keys(PolicyKeys):
+            at_night: bool = True
+
+        class Table(PluginConfig):
+            policy_keys: ClassVar[type[PolicyKeys]] = Keys
+            hour: int = 8
+
+        @hookimpl
+        def nexus_config():
+            return Table
+    """
+
+    night = contributions(code, hour=3)
+
+    assert night.config_of("night").hour == 3
+    assert night.takes_table("night")
+    assert [keys.__name__ for keys in night.policy_keys().values()] == ["Keys"]
+
+
+def test_nexus_reconcilers_contributes_stages(contributions):
+    code = """
+        class Night(Reconciler):
+            name = "no-cloud-at-night"
+            priority = 250
+
+            def reconcile(self, intent):
+                pass
+
+        @hookimpl
+        def nexus_reconcilers(config):
+            assert config is None
+            return [Night()]
+    """
+
+    night = contributions(code)
+
+    assert [(plugin.name, stage.name) for plugin, stage in night.reconcilers()] == [("night", "no-cloud-at-night")]
+    assert night.stages_of("night") == ("no-cloud-at-night",)
+    assert night.reconcilers()[0][1] is night.reconcilers()[0][1]
+
+
+def test_nexus_discoverers_contributes_finders_of_backends(contributions):
+    night = contributions("@hookimpl\ndef nexus_discoverers(config):\n    return ['finder']\n")
+
+    assert [finder for _, finder in night.discoverers()] == ["finder"]
+
+
+def test_nexus_backend_kinds_contributes_rows(contributions):
+    code = """
+        @hookimpl
+        def nexus_backend_kinds(config):
+            listing = ModelListing("/v1/models", lambda body: ())
+            return [BackendKind(name="tgi", endpoints=frozenset(), health_path="/health", listing=listing)]
+    """
+
+    assert [kind.name for _, kind in contributions(code).backend_kinds()] == ["tgi"]
+
+
+def test_nexus_stores_contributes_named_stores(contributions):
+    night = contributions("@hookimpl\ndef nexus_stores(config):\n    return [('redis', dict)]\n")
+
+    assert [(name, factory) for _, name, factory in night.stores()] == [("redis", dict)]
+
+
+def test_nexus_services_get_the_store_and_give_context_managers(contributions):
+    code = """
+        from contextlib import asynccontextmanager
+
+        @hookimpl
+        def nexus_services(config, store):
+            @asynccontextmanager
+            async def refresh():
+                yield store
+            return [refresh()]
+    """
+
+    ((plugin, service),) = contributions(code).services("the store")
+
+    assert plugin.name == "night"
+    assert isinstance(service, AbstractAsyncContextManager)
+
+
+def test_nexus_routes_contributes_pages_below_the_plugin_s_own_path(contributions):
+    code = """
+        @hookimpl
+        def nexus_routes(config):
+            page = lambda query: (200, "text/plain", b"night")
+            return [AdminRoute("/", page), AdminRoute("/report", page)]
+    """
+
+    routes = [route for _, route in contributions(code).routes()]
+
+    assert [route.path for route in routes] == ["/admin/night", "/admin/night/report"]
+    assert routes[0].respond({}) == (200, "text/plain", b"night")
+
+
+def test_nexus_commands_contributes_subcommands(contributions):
+    code = """
+        import click
+
+        @click.command()
+        def night_report():
+            pass
+
+        @hookimpl
+        def nexus_commands(config):
+            return [night_report]
+    """
+
+    assert [command.name for _, command in contributions(code).commands()] == ["night-report"]
+
+
+OBSERVER = """
+class Table(PluginConfig):
+    hour: int = 8
+
+seen = []
+
+@hookimpl
+def nexus_config():
+    return Table
+
+@hookimpl
+def nexus_exchange_finished(config, outcome):
+    seen.append((config.hour, outcome))
+"""
+
+
+def test_nexus_exchange_finished_observes_outcomes(install):
+    module = install("night", OBSERVER)
+
+    (observe,) = PluginManager.load(PluginLoadingConfig()).configure({"night": {"hour": 3}}).exchange_observers()
+    observe("an outcome")
+
+    assert sys.modules[module].seen == [(3, "an outcome")]
+
+
+def test_nexus_exchange_finished_that_fails_is_logged_and_goes_no_further(contributions):
+    (observe,) = contributions("@hookimpl\ndef nexus_exchange_finished(outcome):\n    1 / 0\n").exchange_observers()
+
+    with capture_logs() as logs:
+        observe("an outcome")
+
+    assert [(entry["event"], entry["plugin"], entry["distribution"]) for entry in logs] == [
+        ("observer_failed", "night", "nexus-proxy-night")
+    ]
+
+
+def test_nexus_exchange_finished_needs_no_argument(contributions):
+    (observe,) = contributions("@hookimpl\ndef nexus_exchange_finished():\n    pass\n").exchange_observers()
+
+    assert observe("an outcome") is None
