@@ -1,0 +1,1 @@
+"""Finding backends that nobody configured."""

@@ -1,0 +1,142 @@
+"""Small questions to backends over HTTP: short, bounded, without redirects, cookies or anybody else's credentials."""
+
+import asyncio
+import math
+import socket
+import ssl
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Final, Self
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from nexus.errors import NexusError
+
+LARGEST_ANSWER_BYTES: Final = 4 * 1024 * 1024
+_CHUNK_BYTES: Final = 64 * 1024
+_IDLE_S: Final = 3.0
+"""Most engines close idle connections after 5 s."""
+
+Tls = ssl.SSLContext | bool
+
+
+class Target(msgspec.Struct, frozen=True):
+    """Whom to ask, and with which credentials."""
+
+    url: str
+    """Normalised, without a trailing slash."""
+    headers: Mapping[str, str] = {}
+    tls: Tls = True
+    """True: the system's authorities; False: its certificate is not checked."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What came back, whatever its status."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def is_success(self) -> bool:
+        return 200 <= self.status < 300  # noqa: PLR2004 - any 2xx
+
+
+class FetchError(NexusError):
+    """No answer, or none that may be read; the text says why in one line."""
+
+
+class Fetcher:
+    """The HTTP client of the control plane; an async context manager."""
+
+    def __init__(self, *, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_S, ttl_dns_cache=30),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None, sock_read=None),
+            headers={"User-Agent": "nexus-proxy", "Accept": "application/json, */*"},
+            skip_auto_headers={"Accept-Encoding"},
+            auto_decompress=False,
+            trust_env=False,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def get(self, target: Target, path: str) -> Answer:
+        """Ask with GET. :raises FetchError: when there is no answer in time, or one that is too long."""
+        return await self._fetch("GET", target, path, None)
+
+    async def post(self, target: Target, path: str, body: bytes) -> Answer:
+        """Ask with a POST of JSON. :raises FetchError: when there is no answer in time, or one that is too long."""
+        return await self._fetch("POST", target, path, body)
+
+    async def _fetch(self, method: str, target: Target, path: str, body: bytes | None) -> Answer:
+        if self._session is None:
+            raise RuntimeError("a Fetcher is used inside its context")
+        headers = {**target.headers, "Content-Type": "application/json"} if body is not None else target.headers
+        try:
+            async with (
+                asyncio.timeout(self.timeout_s),
+                self._session.request(
+                    method,
+                    URL(target.url + path, encoded=True),
+                    data=body,
+                    headers=headers,
+                    ssl=target.tls,
+                    allow_redirects=False,
+                ) as response,
+            ):
+                return Answer(response.status, response.headers, await _bounded_body(response))
+        except TimeoutError:
+            raise FetchError(f"request timeout after {math.ceil(self.timeout_s)}s") from None
+        except (aiohttp.ClientError, OSError, ValueError) as exc:
+            raise FetchError(describe_failure(exc)) from exc
+
+
+async def _bounded_body(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+        body += chunk
+        if len(body) > LARGEST_ANSWER_BYTES:
+            raise FetchError(f"invalid response: longer than {LARGEST_ANSWER_BYTES // 2**20} MiB")
+    return bytes(body)
+
+
+def describe_failure(exc: Exception) -> str:
+    """Say in one line why there was no answer, without any byte that came from the other side."""
+    match exc:
+        case aiohttp.ClientConnectorDNSError() | socket.gaierror():
+            return f"DNS resolution failed: {_reason(exc)}"
+        case aiohttp.ClientConnectorCertificateError() | ssl.SSLCertVerificationError():
+            return f"TLS certificate error: {_certificate_reason(exc)}"
+        case aiohttp.ClientSSLError() | ssl.SSLError():
+            return f"TLS error: {_reason(exc)}"
+        case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError():
+            return "connection failed: closed before the answer was complete"
+        case aiohttp.ClientResponseError():
+            return "invalid response: not HTTP"
+        case OSError():
+            return f"connection failed: {_reason(exc)}"
+        case _:
+            return f"connection failed: {type(exc).__name__}"
+
+
+def _reason(exc: Exception) -> str:
+    cause = getattr(exc, "os_error", exc)
+    return getattr(cause, "strerror", None) or type(cause).__name__
+
+
+def _certificate_reason(exc: Exception) -> str:
+    cause = getattr(exc, "certificate_error", exc)
+    return getattr(cause, "verify_message", None) or type(cause).__name__

@@ -1,0 +1,140 @@
+"""The kinds of backends that Nexus knows, one row each."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from nexus.domain.kinds import BackendKind, FactsLookup, ModelListing, ServerLookup
+from nexus.fleet.listings import decode_ollama_tags, decode_openai_models
+from nexus.fleet.lookups import (
+    ask_ollama_show,
+    decode_llamacpp_props,
+    decode_llamacpp_server,
+    decode_lmstudio_v0,
+    decode_lmstudio_v1,
+    decode_ollama_show,
+    decode_sglang_model,
+    decode_version,
+)
+
+PROTOCOL_ENDPOINTS: Final[Mapping[str, frozenset[str]]] = {
+    "openai": frozenset(
+        {
+            "openai.chat",
+            "openai.completions",
+            "openai.embeddings",
+            "openai.responses",
+            "openai.rerank",
+            "openai.score",
+            "openai.transcriptions",
+            "openai.translations",
+            "openai.speech",
+            "openai.images",
+            "openai.tokenize",
+            "openai.detokenize",
+        }
+    ),
+    "ollama": frozenset({"ollama.chat", "ollama.generate", "ollama.embed", "ollama.embeddings"}),
+    "anthropic": frozenset({"anthropic.messages", "anthropic.count_tokens"}),
+}
+"""Every endpoint of each protocol, by the protocol's name."""
+
+_OPENAI_TEXT: Final = frozenset({"openai.chat", "openai.completions", "openai.embeddings", "openai.responses"})
+_OPENAI_LISTING: Final = ModelListing("/v1/models", decode_openai_models)
+
+OLLAMA: Final = BackendKind(
+    name="ollama",
+    endpoints=_OPENAI_TEXT | PROTOCOL_ENDPOINTS["ollama"] | {"openai.transcriptions", "anthropic.messages"},
+    health_path="/api/version",
+    listing=ModelListing("/api/tags", decode_ollama_tags),
+    lookups=(FactsLookup("/api/show", decode_ollama_show, body=ask_ollama_show, is_per_model=True),),
+    server_lookups=(ServerLookup("/api/version", decode_version),),
+    default_max_in_flight=4,
+    default_tag="latest",
+)
+
+VLLM: Final = BackendKind(
+    name="vllm",
+    endpoints=PROTOCOL_ENDPOINTS["openai"] - {"openai.speech", "openai.images"} | PROTOCOL_ENDPOINTS["anthropic"],
+    health_path="/health",
+    listing=_OPENAI_LISTING,
+    server_lookups=(ServerLookup("/version", decode_version),),
+)
+
+SGLANG: Final = BackendKind(
+    name="sglang",
+    endpoints=_OPENAI_TEXT
+    | {"openai.rerank", "openai.score", "openai.transcriptions", "openai.tokenize", "openai.detokenize"}
+    | {"anthropic.messages", "ollama.chat", "ollama.generate"},
+    # Its /health generates a token and takes a second (0.5.23).
+    health_path="/model_info",
+    listing=_OPENAI_LISTING,
+    lookups=(FactsLookup("/model_info", decode_sglang_model),),
+)
+
+LLAMACPP: Final = BackendKind(
+    name="llamacpp",
+    endpoints=_OPENAI_TEXT
+    | {"openai.rerank", "openai.transcriptions", "openai.tokenize", "openai.detokenize"}
+    | PROTOCOL_ENDPOINTS["anthropic"],
+    # Never /metrics or /slots: polled often, they keep it from noticing clients that leave (0.6.0).
+    health_path="/health",
+    listing=_OPENAI_LISTING,
+    lookups=(FactsLookup("/props", decode_llamacpp_props),),
+    server_lookups=(ServerLookup("/props", decode_llamacpp_server),),
+    default_max_in_flight=4,
+    closes_after_stream=True,
+    # It makes the answer resumable: generation then goes on after the client has left.
+    dropped_headers=frozenset({"x-conversation-id"}),
+    answers_to_any_model=True,
+    has_unreliable_500=True,
+)
+
+LMSTUDIO: Final = BackendKind(
+    name="lmstudio",
+    endpoints=_OPENAI_TEXT | {"anthropic.messages"},
+    health_path="/v1/models",
+    listing=_OPENAI_LISTING,
+    lookups=(FactsLookup("/api/v0/models", decode_lmstudio_v0), FactsLookup("/api/v1/models", decode_lmstudio_v1)),
+    default_max_in_flight=4,
+)
+
+EXO: Final = BackendKind(
+    name="exo",
+    endpoints=frozenset({"openai.chat", "openai.responses", "openai.images", "anthropic.messages"}),
+    health_path="/node_id",
+    listing=_OPENAI_LISTING,
+    default_max_in_flight=4,
+)
+
+OPENAI: Final = BackendKind(
+    name="openai",
+    is_local=False,
+    endpoints=PROTOCOL_ENDPOINTS["openai"] - {"openai.rerank", "openai.score", "openai.tokenize", "openai.detokenize"},
+    health_path="/v1/models",
+    listing=_OPENAI_LISTING,
+)
+
+ANTHROPIC: Final = BackendKind(
+    name="anthropic",
+    is_local=False,
+    endpoints=PROTOCOL_ENDPOINTS["anthropic"],
+    health_path="/v1/models?limit=1000",
+    listing=ModelListing("/v1/models?limit=1000", decode_openai_models),
+    probe_headers={"anthropic-version": "2023-06-01"},
+    key_header="x-api-key",
+)
+
+GENERIC: Final = BackendKind(
+    name="generic",
+    endpoints=PROTOCOL_ENDPOINTS["openai"],
+    health_path="/v1/models",
+    listing=_OPENAI_LISTING,
+)
+
+UNDETECTED: Final = BackendKind(name="auto", endpoints=frozenset(), health_path="/v1/models", listing=_OPENAI_LISTING)
+"""What a backend is until it has first answered, when the configuration does not say."""
+
+KINDS: Final[Mapping[str, BackendKind]] = {
+    kind.name: kind for kind in (OLLAMA, VLLM, SGLANG, LLAMACPP, LMSTUDIO, EXO, OPENAI, ANTHROPIC, GENERIC)
+}
+"""The kinds that come with Nexus, by name."""

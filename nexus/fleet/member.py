@@ -1,0 +1,75 @@
+"""One backend as it was configured or found, and what follows from that once its kind is known."""
+
+from typing import Any
+
+import msgspec
+
+from nexus.config.schema import BackendConfig
+from nexus.domain.backend import Backend, BackendLoad, Status
+from nexus.domain.kinds import BackendKind, Zone
+from nexus.fleet.fetching import Target, Tls
+from nexus.fleet.identity import backend_id
+from nexus.fleet.kinds import PROTOCOL_ENDPOINTS, UNDETECTED
+from nexus.fleet.overrides import declared_models
+
+
+class Member(msgspec.Struct, frozen=True, kw_only=True):
+    """A backend's place in the fleet: checked, complete, and without anything that changes by itself."""
+
+    config: BackendConfig
+    kind: BackendKind | None
+    """None: to be found out by asking."""
+    zone: Zone | None = None
+    """None: what is usual for its kind."""
+    key: str | None = None
+    tls: Tls = True
+    source: str = "static"
+
+    @property
+    def id(self) -> str:
+        return backend_id(self.config.name)
+
+    def target(self, kind: BackendKind) -> Target:
+        """Return whom to ask; the key goes to this backend alone, where its kind expects it."""
+        headers = dict(kind.probe_headers)
+        if self.key is not None and kind.key_header == "authorization":
+            headers["Authorization"] = f"Bearer {self.key}"
+        elif self.key is not None:
+            headers[kind.key_header] = self.key
+        return Target(self.config.url, headers, self.tls)
+
+    def row(self, load: BackendLoad, status: Status) -> Backend:
+        """Return the row with which it enters the registry."""
+        kind = self.kind or UNDETECTED
+        return Backend(
+            id=self.id,
+            name=self.config.name,
+            load=load,
+            status=status,
+            models=declared_models(self.config.models),
+            **self.fields(kind, learned_max_in_flight=None),
+        )
+
+    def fields(self, kind: BackendKind, *, learned_max_in_flight: int | None) -> dict[str, Any]:
+        """Return those fields of a row that follow from the configuration and the kind."""
+        config = self.config
+        return {
+            "url": config.url,
+            "kind": kind,
+            "zone": self.zone or kind.default_zone,
+            "tier": config.tier,
+            "priority": config.priority,
+            "endpoints": _endpoints(kind, config.protocols),
+            "max_in_flight": config.max_in_flight or learned_max_in_flight or kind.default_max_in_flight,
+            "retry_unsafe": kind.is_local if config.retry_unsafe is None else config.retry_unsafe,
+            "discovery_source": self.source,
+        }
+
+
+def _endpoints(kind: BackendKind, protocols: tuple[str, ...] | None) -> frozenset[str]:
+    """Return what *kind* speaks, or what the operator says: of a protocol that the kind lacks, everything."""
+    if protocols is None:
+        return kind.endpoints
+    return frozenset().union(
+        *(kind.endpoints & every or every for every in map(PROTOCOL_ENDPOINTS.__getitem__, protocols))
+    )

@@ -1,0 +1,79 @@
+"""Reading JSON of servers that nobody controls: what is not as expected is unknown, and nonsense is a ValueError."""
+
+import math
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+LARGEST_COUNT: Final = 2**53
+
+
+def json_object(answer: bytes) -> Mapping[str, Any]:
+    """Decode *answer*, which must be a JSON object. :raises ValueError: when it is not."""
+    try:
+        decoded = msgspec.json.decode(answer)
+    except RecursionError:
+        raise ValueError("JSON is nested too deeply") from None
+    if not isinstance(decoded, dict):
+        raise ValueError("expected a JSON object")  # noqa: TRY004 - the answer is at fault, not the caller
+    return decoded
+
+
+def named_rows(answer: bytes, table: str, *keys: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Return the rows of the list *table* with their names, which stand under one of *keys*.
+
+    An odd row is passed over; null is an empty list, as some servers say it.
+
+    :raises ValueError: when there is no such list, or not one row of it has a name.
+    """
+    rows = json_object(answer).get(table, ...)
+    if rows is not None and not isinstance(rows, list):
+        raise ValueError(f"expected a list '{table}'")
+    named = [(name, row) for row in rows or () if isinstance(row, dict) and (name := first_text(row, *keys))]
+    if rows and not named:
+        raise ValueError(f"no row of '{table}' has a name")
+    return iter(named)
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """Return *value* when it is an object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def texts(value: Any) -> frozenset[str]:
+    """Return the strings of a list, empty when it is none."""
+    return frozenset(item for item in value if isinstance(item, str)) if isinstance(value, list) else frozenset()
+
+
+def first_text(row: Mapping[str, Any], *keys: str) -> str | None:
+    """Return the first of *keys* that holds a string which is not empty."""
+    return next((value for key in keys if isinstance(value := row.get(key), str) and value), None)
+
+
+def first_count(row: Mapping[str, Any], *keys: str) -> int | None:
+    """Return the first of *keys* that holds a sensible number of things, 1 or more."""
+    return next((value for key in keys if (value := count(row.get(key)))), None)
+
+
+def count(value: Any) -> int | None:
+    """Return *value* when it is a sensible whole number above 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return int(value) if 1 <= value <= LARGEST_COUNT else None
+
+
+def flag(value: Any) -> bool | None:
+    """Return *value* when it is true or false."""
+    return value if isinstance(value, bool) else None
+
+
+def unix_seconds(value: Any) -> int:
+    """Return a time given as a number or in ISO 8601, 0 when it is neither."""
+    if not isinstance(value, str):
+        return count(value) or 0
+    try:
+        return max(0, int(datetime.fromisoformat(value).timestamp()))
+    except (ValueError, OverflowError, OSError):
+        return 0

@@ -1,0 +1,32 @@
+"""What a backend says of its models is not trusted: how many there may be, and what a name may hold."""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import structlog
+
+from nexus.domain.model import ModelFacts
+
+MOST_MODELS: Final = 2_000
+LONGEST_NAME: Final = 256
+
+log = structlog.get_logger("nexus.fleet")
+
+
+def accepted_models(models: Iterable[ModelFacts], *, backend: str) -> Mapping[str, ModelFacts]:
+    """Return *models* by name, the first of each; what cannot be believed is dropped with one warning."""
+    accepted: dict[str, ModelFacts] = {}
+    dropped = 0
+    for facts in models:
+        if not is_plain_name(facts.name) or len(accepted) >= MOST_MODELS:
+            dropped += 1
+        else:
+            accepted.setdefault(facts.name, facts)
+    if dropped:
+        log.warning("models_dropped", backend=backend, dropped=dropped, kept=len(accepted), most=MOST_MODELS)
+    return accepted
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether *name* can go into headers, logs and labels: not empty, not endless, no control characters."""
+    return 0 < len(name) <= LONGEST_NAME and name.isprintable()
