@@ -1,0 +1,220 @@
+"""What types cannot say about a configuration: the rules between its keys, and the spelling of its names."""
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from nexus.config import urls
+from nexus.config.faults import Fault
+from nexus.config.schema import BackendConfig, Config
+from nexus.config.suggestions import did_you_mean, shown
+
+PROTOCOLS: Final = ("openai", "ollama", "anthropic")
+ZONES: Final = ("restricted", "open")
+MOST_ALIAS_HOPS: Final = 3
+
+# Names go into headers, metrics, logs and the paths of admin pages.
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}")
+_ORIGIN: Final = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#\s@]+", re.IGNORECASE)
+_ALLOWED_HOST: Final = re.compile(r"\*|\[[0-9a-fA-F:.]+\]|[\w.*-]+", re.ASCII)
+
+
+def settled(config: Config) -> Config:
+    """Return *config* with each backend's URL, zone and key in their one spelling; raise :class:`Fault`."""
+    backends = tuple(_settled_backend(backend, index) for index, backend in enumerate(config.backends))
+    return msgspec.structs.replace(config, backends=backends)
+
+
+def check(config: Config, *, insecure: bool) -> None:
+    """Raise :class:`Fault` for the first rule that *config*, already settled, breaks."""
+    for rule in RULES:
+        for fault in rule(config):
+            raise fault
+    if not insecure:
+        _refuse_an_open_door(config)
+
+
+def check_kinds(config: Config, known: Iterable[str]) -> None:
+    """Raise :class:`Fault` for a backend of a kind that is not *known*, once the plugins' kinds are."""
+    choices = ("auto", *sorted(known))
+    for index, backend in enumerate(config.backends):
+        if backend.type not in choices:
+            hint = did_you_mean(backend.type, choices)
+            expected = f"expected one of {', '.join(choices)}, got '{shown(backend.type)}'"
+            raise Fault(("backends", index, "type"), expected, hint)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach *host*."""
+    bare = host.strip("[]").lower()
+    try:
+        return ipaddress.ip_address(bare).is_loopback
+    except ValueError:
+        return bare == "localhost"
+
+
+def _settled_backend(backend: BackendConfig, index: int) -> BackendConfig:
+    try:
+        url = urls.normalised(backend.url)
+    except ValueError as exc:
+        hint = f"did you mean 'http://{shown(backend.url)}'?" if "://" not in backend.url else ""
+        raise Fault(("backends", index, "url"), f"bad URL: {exc}", hint) from exc
+    if backend.api_key is not None and backend.api_key_env is not None:
+        raise Fault(("backends", index, "api_key_env"), "api_key is given too", "keep one of them")
+    api_key = backend.api_key if backend.api_key_env is None else f"env:{backend.api_key_env}"
+    zone = backend.zone.lower() if backend.zone is not None else None
+    return msgspec.structs.replace(backend, url=url, api_key=api_key, zone=zone)
+
+
+def _refuse_an_open_door(config: Config) -> None:
+    if not config.server.api_keys and not is_loopback(config.server.host):
+        raise Fault(
+            ("server", "host"),
+            f"'{shown(config.server.host)}' can be reached from other machines, and no key is asked for",
+            "set api_keys in [server], or say --insecure to let anybody in",
+        )
+
+
+def _server(config: Config) -> Iterator[Fault]:
+    host = config.server.host
+    if not host or not host.isprintable() or " " in host:
+        yield Fault(("server", "host"), "expected an address or a host name", "0.0.0.0 binds all of them")
+    for index, origin in enumerate(config.server.allowed_origins):
+        if not _ORIGIN.fullmatch(origin):
+            expected = "expected scheme://host:port, without a path or a slash at the end"
+            yield Fault(("server", "allowed_origins", index), expected)
+    for index, name in enumerate(config.server.allowed_hosts):
+        if not _ALLOWED_HOST.fullmatch(name):
+            yield Fault(("server", "allowed_hosts", index), "expected a host name, without scheme and port")
+
+
+def _weights(config: Config) -> Iterator[Fault]:
+    weights = config.routing.weights
+    total = weights.priority + weights.load + weights.latency
+    if total != 100:  # noqa: PLR2004 - percent
+        yield Fault(("routing", "weights"), f"priority, load and latency must sum to 100, and sum to {total}")
+
+
+def _aliases(config: Config) -> Iterator[Fault]:
+    targets = {
+        alias: (target,) if isinstance(target, str) else target for alias, target in config.routing.aliases.items()
+    }
+    for alias, models in targets.items():
+        if not alias.strip() or not models or not all(model.strip() for model in models):
+            yield Fault(("routing", "aliases", alias), "expected the name of a model, got an empty one")
+        if again := _comes_back_to(alias, targets):
+            problem = f"Circular alias detected: '{shown(alias)}' eventually points back to '{shown(again)}'"
+            yield Fault(("routing", "aliases", alias), problem)
+        elif _hops(alias, targets) > MOST_ALIAS_HOPS:
+            yield Fault(("routing", "aliases", alias), f"takes more than {MOST_ALIAS_HOPS} hops to a model")
+
+
+def _comes_back_to(start: str, targets: Mapping[str, tuple[str, ...]]) -> str | None:
+    """Return a name that lies on a circle which *start* leads to, None when every way ends."""
+    finished: set[str] = set()
+    way = {start: iter(targets.get(start, ()))}
+    while way:
+        name, following = next(reversed(way.items()))
+        following_name = next(following, None)
+        if following_name is None:
+            finished.add(name)
+            del way[name]
+        elif following_name in way:
+            return following_name
+        elif following_name not in finished:
+            way[following_name] = iter(targets.get(following_name, ()))
+    return None
+
+
+def _hops(start: str, targets: Mapping[str, tuple[str, ...]]) -> int:
+    """Return how far the furthest model is from *start*, counting no further than is allowed and one."""
+    names = {start}
+    for hops in range(MOST_ALIAS_HOPS + 1):
+        names = {target for name in names for target in targets.get(name, ())}
+        if not names:
+            return hops
+    return MOST_ALIAS_HOPS + 1
+
+
+def _fallbacks(config: Config) -> Iterator[Fault]:
+    for model, others in config.routing.fallbacks.items():
+        if not model.strip() or not all(other.strip() for other in others):
+            yield Fault(("routing", "fallbacks", model), "expected the name of a model, got an empty one")
+        if model in others:
+            yield Fault(("routing", "fallbacks", model), "a model cannot be its own fallback")
+
+
+def _policies(config: Config) -> Iterator[Fault]:
+    for index, policy in enumerate(config.routing.policies):
+        pattern = policy.get("model_pattern")
+        path = ("routing", "policies", index, "model_pattern")
+        if pattern is None:
+            yield Fault(path, "required, and missing", 'use "*" for all models')
+        elif not isinstance(pattern, str) or not pattern.strip():
+            yield Fault(path, "expected a glob, such as 'llama3*'")
+        elif pattern.count("[") != pattern.count("]"):
+            yield Fault(path, f"expected a glob, got a bracket that does not close: '{shown(pattern)}'")
+        if not isinstance(policy.get("fallback_allowed", True), bool):
+            yield Fault(("routing", "policies", index, "fallback_allowed"), "expected `bool`")
+
+
+def _backend_names(config: Config) -> Iterator[Fault]:
+    seen: set[str] = set()
+    for index, backend in enumerate(config.backends):
+        path = ("backends", index, "name")
+        if not _NAME.fullmatch(backend.name):
+            expected = "expected 1 to 128 letters, digits and any of . _ : @ + -, a letter or digit first"
+            yield Fault(path, f"{expected}, got '{shown(backend.name)}'")
+        if backend.name in seen:
+            yield Fault(path, f"two backends are named '{backend.name}'", "names are unique")
+        seen.add(backend.name)
+
+
+def _backend_urls(config: Config) -> Iterator[Fault]:
+    seen: dict[str, str] = {}
+    for index, backend in enumerate(config.backends):
+        if other := seen.get(backend.url):
+            hint = "one server is one backend, whose models are found out"
+            yield Fault(("backends", index, "url"), f"the backend '{other}' has the same URL, {backend.url}", hint)
+        seen[backend.url] = backend.name
+
+
+def _backend_words(config: Config) -> Iterator[Fault]:
+    for index, backend in enumerate(config.backends):
+        if backend.zone is not None and backend.zone not in ZONES:
+            expected = f"expected 'restricted' or 'open', got '{shown(backend.zone)}'"
+            yield Fault(("backends", index, "zone"), expected, did_you_mean(backend.zone, ZONES))
+        for protocol in backend.protocols or ():
+            if protocol not in PROTOCOLS:
+                expected = f"expected any of {', '.join(PROTOCOLS)}, got '{shown(protocol)}'"
+                yield Fault(("backends", index, "protocols"), expected, did_you_mean(protocol, PROTOCOLS))
+
+
+def _backend_files(config: Config) -> Iterator[Fault]:
+    for index, backend in enumerate(config.backends):
+        if backend.tls_ca_file is not None and not _is_file(backend.tls_ca_file):
+            yield Fault(("backends", index, "tls_ca_file"), f"no such file: {shown(backend.tls_ca_file)}")
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except ValueError:  # a NUL, before Python 3.13
+        return False
+
+
+RULES: Final[tuple[Callable[[Config], Iterator[Fault]], ...]] = (
+    _server,
+    _weights,
+    _aliases,
+    _fallbacks,
+    _policies,
+    _backend_names,
+    _backend_urls,
+    _backend_words,
+    _backend_files,
+)

@@ -1,0 +1,107 @@
+"""A table of the file decoded into its type, and when that fails, the exact key at fault."""
+
+import types
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
+
+import msgspec
+
+from nexus.config.faults import Fault, KeyPath
+from nexus.config.suggestions import did_you_mean, shown
+
+T = TypeVar("T")
+
+HINTS: Final[Mapping[KeyPath, str]] = {
+    ("server", "log_level"): "use `level` of [logging]",
+    ("discovery", "service_types"): "mDNS is a plugin: pip install nexus-proxy-mdns",
+    ("logging", "enable_content_logging"): "prompts are never logged; leave the key out",
+}
+"""Keys that one might look for here, and where what they did is now."""
+
+STAGE_PLUGINS: Final = ("affinity", "budget", "fleet", "lifecycle", "privacy", "quality", "tier")
+
+
+def decoded(table: Mapping[str, Any], type_: type[T], at: KeyPath = ()) -> T:
+    """Return *table* as *type_*, strictly; raise :class:`Fault` with the exact path below *at*."""
+    try:
+        return msgspec.convert(table, type_)
+    except (ValueError, OverflowError, RecursionError) as exc:
+        # msgspec tells the type at fault but not always the key, and knows no neighbours to suggest.
+        raise next(_faults(table, type_, at), Fault(at, _reworded(str(exc)))) from exc
+
+
+def bare(type_: Any) -> Any:
+    """Return *type_* without constraints and without the None that means unset."""
+    if get_origin(type_) is Annotated:
+        return bare(get_args(type_)[0])
+    if get_origin(type_) in {Union, types.UnionType}:
+        some = [arg for arg in get_args(type_) if arg is not type(None)]
+        return bare(some[0]) if len(some) == 1 else type_
+    return type_
+
+
+def is_section(type_: Any) -> bool:
+    """Return whether *type_*, already bare, is a table with keys of its own."""
+    return isinstance(type_, type) and issubclass(type_, msgspec.Struct)
+
+
+def unknown_key(path: KeyPath, known: Mapping[str, Any]) -> Fault:
+    """Return the fault of a key that nobody knows, with the closest of *known* or the place where it is now."""
+    name = str(path[-1])
+    if name in STAGE_PLUGINS and path[:-1] in {(), ("routing",)}:
+        hint = f"stages are plugins: use [plugins.{name}] and pip install nexus-proxy-{name}"
+    else:
+        hint = HINTS.get(path) or did_you_mean(name, known)
+    return Fault(path, "unknown table" if len(path) == 1 else "unknown key", hint)
+
+
+def _faults(value: Any, type_: Any, path: KeyPath) -> Iterator[Fault]:
+    wanted = bare(type_)
+    if is_section(wanted):
+        yield from _struct_faults(value, wanted, path)
+    elif get_origin(wanted) is dict and isinstance(value, dict):
+        for key, item in value.items():
+            yield from _faults(item, get_args(wanted)[1], (*path, key))
+    elif get_origin(wanted) is tuple and isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _faults(item, get_args(wanted)[0], (*path, index))
+    else:
+        yield from _leaf_faults(value, type_, path)
+
+
+def _struct_faults(value: Any, type_: type[msgspec.Struct], path: KeyPath) -> Iterator[Fault]:
+    if not isinstance(value, dict):
+        yield Fault(path, f"expected a table, got {_toml_type(value)}")
+        return
+    fields = {field.encode_name: field for field in msgspec.structs.fields(type_)}
+    for key in value:
+        if key not in fields:
+            yield unknown_key((*path, key), fields)
+    for name, field in fields.items():
+        if name in value:
+            yield from _faults(value[name], field.type, (*path, name))
+        elif field.required:
+            yield Fault((*path, name), "required, and missing")
+
+
+def _leaf_faults(value: Any, type_: Any, path: KeyPath) -> Iterator[Fault]:
+    try:
+        msgspec.convert(value, type_)
+    except (ValueError, OverflowError, RecursionError) as exc:
+        wanted = bare(type_)
+        if get_origin(wanted) is Literal and isinstance(value, str):
+            choices = get_args(wanted)
+            expected = " or ".join(f"'{choice}'" for choice in choices)
+            yield Fault(path, f"expected {expected}, got '{shown(value)}'", did_you_mean(value, choices))
+        else:
+            yield Fault(path, _reworded(str(exc)))
+
+
+def _reworded(text: str) -> str:
+    """Return msgspec's *text* in the words of TOML and of our errors."""
+    text = text.partition(" - at `")[0].replace("`object`", "`table`")
+    return text[:1].lower() + text[1:]
+
+
+def _toml_type(value: Any) -> str:
+    return f"`{'array' if isinstance(value, list) else type(value).__name__}`"

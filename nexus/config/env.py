@@ -1,0 +1,101 @@
+"""``NEXUS_*`` variables as settings: short names, and ``NEXUS_SECTION__KEY`` for every key."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from nexus.config import texts
+from nexus.config.decoding import is_section
+from nexus.config.faults import Fault, KeyPath, Origin, described
+from nexus.config.schema import Config
+from nexus.config.suggestions import did_you_mean, shown
+from nexus.errors import ConfigError
+
+PREFIX: Final = "NEXUS_"
+
+SHORT_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
+    "NEXUS_HOST": ("server", "host"),
+    "NEXUS_PORT": ("server", "port"),
+    "NEXUS_LOG_LEVEL": ("logging", "level"),
+    "NEXUS_LOG_FORMAT": ("logging", "format"),
+    "NEXUS_DISCOVERY": ("discovery", "enabled"),
+    "NEXUS_HEALTH_CHECK": ("health_check", "enabled"),
+    "NEXUS_ROUTING_STRATEGY": ("routing", "strategy"),
+    "NEXUS_ROUTING_MAX_RETRIES": ("routing", "max_retries"),
+    "NEXUS_DISABLE_PLUGINS": ("plugin_loading", "disabled"),
+}
+"""The keys that are set most often, by a name that needs no section."""
+
+NOT_KEYS: Final = frozenset({"NEXUS_CONFIG", "NEXUS_INSECURE"})
+"""Variables that stand for an option and not for a key of the file."""
+
+# Kubernetes gives each pod variables for each service of its namespace, and a service may well be called nexus.
+_FROM_KUBERNETES: Final = re.compile(r"NEXUS_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
+_URL_OF_KUBERNETES: Final = re.compile(r"(tcp|udp|sctp)://")
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """One value for one key, and where it came from."""
+
+    value: Any
+    origin: Origin
+
+
+def settings(environ: Mapping[str, str]) -> tuple[dict[KeyPath, Setting], frozenset[str]]:
+    """Return what *environ* sets, by path, and the names of the variables that set no key.
+
+    An empty variable counts as not set: compose files pass one on for each that the host does not have.
+    """
+    found: dict[KeyPath, Setting] = {}
+    unknown = set()
+    for name, text in _ours(environ):
+        path = _path_of(name)
+        if path is None:
+            unknown.add(name)
+            continue
+        if path in found:
+            raise ConfigError(f"{found[path].origin.label} and {name} both set {'.'.join(path)}; keep one of them")
+        found[path] = from_text(text, path, Origin(name))
+    return found, frozenset(unknown)
+
+
+def from_text(text: str, path: tuple[str, ...], origin: Origin) -> Setting:
+    """Return *text* as a setting of the key at *path*; raise ConfigError when it cannot be one."""
+    try:
+        return Setting(texts.read(text, texts.type_at(path)), origin)
+    except Fault as fault:
+        raise ConfigError(described(fault, origin)) from fault
+    except ValueError as exc:
+        raise ConfigError(described(Fault(path, str(exc)), origin)) from exc
+
+
+def unknown_variable(name: str) -> ConfigError:
+    """Return the error of a variable that sets nothing."""
+    long_names = (PREFIX + "__".join(path).upper() for path in texts.all_keys())
+    if name.removeprefix(PREFIX).lower() in Config.__struct_fields__:
+        return ConfigError(f"{name}: is a whole table; set one of its keys, as {name}__KEY")
+    hint = did_you_mean(name, [*SHORT_NAMES, *NOT_KEYS, *long_names])
+    return ConfigError(f"{shown(name)}: sets no key of the configuration; {hint or 'unset it'}")
+
+
+def _ours(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for name in sorted(environ):
+        text = environ[name]
+        is_foreign = _FROM_KUBERNETES.fullmatch(name) and "__" not in name
+        is_ours = name.startswith(PREFIX) and name not in NOT_KEYS and text.strip()
+        if is_ours and not is_foreign and not _URL_OF_KUBERNETES.match(text):
+            yield name, text
+
+
+def _path_of(name: str) -> tuple[str, ...] | None:
+    """Return the path that the variable *name* sets, None when there is no such key; a whole section is none."""
+    if name in SHORT_NAMES:
+        return SHORT_NAMES[name]
+    path = tuple(name.removeprefix(PREFIX).lower().split("__"))
+    try:
+        type_ = texts.type_at(path)
+    except Fault:
+        return None
+    return path if all(path) and not is_section(type_) else None

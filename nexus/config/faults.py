@@ -1,0 +1,106 @@
+"""A fault of the configuration, and how it reads once its source is known."""
+
+import re
+from collections.abc import Iterator
+
+import msgspec
+
+from nexus.config.suggestions import shown
+
+KeyPath = tuple[str | int, ...]
+"""Such as ``("backends", 0, "url")``."""
+
+
+class Fault(Exception):
+    """Something is wrong with one key; the loader adds the source and makes a ``ConfigError`` of it.
+
+    :param hint: what to do about it, or the empty string.
+    """
+
+    def __init__(self, path: KeyPath, problem: str, hint: str = "") -> None:
+        super().__init__(problem)
+        self.path = path
+        self.problem = problem
+        self.hint = hint
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Where a value came from: a file with its text, a variable, or the command line."""
+
+    label: str
+    toml: str | None = None
+
+
+def described(fault: Fault, origin: Origin) -> str:
+    """Return one line: source, table, what was expected, key, line if it is known, and what to do."""
+    line = _line_of(fault.path, origin.toml) if origin.toml is not None else None
+    table, key = _split(fault.path)
+    parts = [
+        f"{origin.label}: ",
+        f"{table_name(table)}: " if table else "",
+        fault.problem,
+        f" - at `{key}`" if key else "",
+        f" (line {line})" if line is not None else "",
+        f"; {fault.hint}" if fault.hint else "",
+    ]
+    return "".join(parts)
+
+
+def table_name(path: KeyPath) -> str:
+    """Return ``[routing.weights]``, or ``backends[1].models`` where an array is on the way."""
+    name = ""
+    for part in path:
+        name += f"[{part}]" if isinstance(part, int) else f".{shown(part)}"
+    name = name.removeprefix(".")
+    return name if any(isinstance(part, int) for part in path) else f"[{name}]"
+
+
+def _split(path: KeyPath) -> tuple[KeyPath, str]:
+    """Return the path of the table and the key in it, which takes the index of an item with it."""
+    if len(path) > 1 and isinstance(path[-1], int):
+        return path[:-2], f"{shown(str(path[-2]))}[{path[-1]}]"
+    return path[:-1], shown(str(path[-1])) if path else ""
+
+
+_HEADER = re.compile(r"\s*(\[\[?)\s*([^\[\]]+?)\s*\]")
+_KEY = re.compile(r"""\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""")
+_PART = re.compile(r"""[\w-]+|"[^"]*"|'[^']*'""")
+
+
+def _line_of(path: KeyPath, toml: str) -> int | None:
+    """Return the line that sets *path* or, failing that, the one that begins the nearest table around it."""
+    best: tuple[int, int] | None = None
+    for number, found in _paths(toml):
+        is_on_the_way = found == path[: len(found)]
+        if is_on_the_way and (best is None or len(found) > best[0]):
+            best = len(found), number
+    return best[1] if best else None
+
+
+def _paths(toml: str) -> Iterator[tuple[int, KeyPath]]:
+    """Yield each line that opens a table or sets a key. A reader of lines, not of TOML: good enough to point."""
+    table: KeyPath = ()
+    sizes: dict[KeyPath, int] = {}
+    for number, line in enumerate(toml.splitlines(), start=1):
+        if header := _HEADER.match(line):
+            table = _indexed(_parts(header[2]), sizes)
+            if header[1] == "[[":
+                sizes[table] = sizes.get(table, 0) + 1
+                table = (*table, sizes[table] - 1)
+            yield number, table
+        elif key := _KEY.match(line):
+            yield number, (*table, *_parts(key[1]))
+
+
+def _indexed(parts: KeyPath, sizes: dict[KeyPath, int]) -> KeyPath:
+    """Return *parts* with the index of the array element that each array on the way is at."""
+    path: KeyPath = ()
+    for position, part in enumerate(parts):
+        path = (*path, part)
+        if path in sizes and position < len(parts) - 1:
+            path = (*path, sizes[path] - 1)
+    return path
+
+
+def _parts(dotted: str) -> KeyPath:
+    return tuple(part.strip("\"'") for part in _PART.findall(dotted))

@@ -1,0 +1,174 @@
+"""The file, ``NEXUS_*`` and the command line made into one checked configuration, or one ``ConfigError``."""
+
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from nexus.config import checks, env, texts
+from nexus.config.decoding import decoded
+from nexus.config.env import Setting
+from nexus.config.faults import Fault, KeyPath, Origin
+from nexus.config.provenance import Provenance
+from nexus.config.schema import Config
+from nexus.config.secrets import KeyRing, Secret, Vault
+from nexus.config.suggestions import shown
+from nexus.errors import ConfigError
+
+DEFAULT_FILE: Final = Path("nexus.toml")
+WITHOUT_A_FILE: Final = Origin("configuration")
+COMMAND_LINE: Final = Origin("command line")
+
+
+class LoadedConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """A configuration that was checked, and what its loading found out."""
+
+    config: Config
+    source: Path | None = None
+    """The file that was read, None when there was none."""
+    warnings: tuple[str, ...] = ()
+    """What the operator should know, though it keeps nobody from starting."""
+    explicitly_set: frozenset[str] = frozenset()
+    """The dotted keys that file, environment or command line gave."""
+    server_keys: KeyRing = KeyRing(())
+    """What ``server.api_keys`` leads to."""
+    backend_keys: Mapping[str, Secret] = {}
+    """By the backend's name, for those that have one."""
+    provenance: Provenance = Provenance(WITHOUT_A_FILE, {})
+
+    def error(self, fault: Fault) -> ConfigError:
+        """Return *fault*, found by whoever knows more than this package, with its source, line and key."""
+        return self.provenance.error(fault)
+
+
+def load(
+    path: Path | None, *, environ: Mapping[str, str], overrides: Mapping[str, object], insecure: bool = False
+) -> LoadedConfig:
+    """Return the configuration that *path*, *environ* and *overrides* make, the later ones winning for each key.
+
+    :param path: the file; None for the one that ``NEXUS_CONFIG`` names or else ``nexus.toml``, which need not exist.
+    :param overrides: values by dotted key; a text is read as the key's type.
+    :param insecure: whether anybody may be let in from other machines.
+
+    Raise ConfigError, and nothing else, when any of it is wrong.
+    """
+    source = _source(path, environ)
+    toml = _text(source) if source is not None else ""
+    file = Origin(str(source), toml) if source is not None else WITHOUT_A_FILE
+    tree = _parsed(toml, file)
+    from_env, unknown = env.settings(environ)
+    settings = from_env | _from_command_line(overrides)
+    provenance = Provenance(file, settings)
+    vault = Vault(environ)
+    try:
+        _apply(settings, tree)
+        _refuse_unknown(unknown, tree)
+        config = checks.settled(decoded(tree, Config))
+        checks.check(config, insecure=insecure)
+        server_keys, backend_keys = vault.server_keys(config), vault.backend_keys(config)
+    except Fault as fault:
+        raise provenance.error(fault) from fault
+    return LoadedConfig(
+        config=config,
+        source=source,
+        warnings=tuple(vault.warnings),
+        explicitly_set=frozenset(_leaves(tree)),
+        server_keys=server_keys,
+        backend_keys=backend_keys,
+        provenance=provenance,
+    )
+
+
+def check_kinds(loaded: LoadedConfig, known: Iterable[str]) -> None:
+    """Raise ConfigError for a backend of a kind that is not *known*, once the plugins' kinds are."""
+    try:
+        checks.check_kinds(loaded.config, known)
+    except Fault as fault:
+        raise loaded.error(fault) from fault
+
+
+def _source(path: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """Return the file to read, None when none was named and the default one does not exist."""
+    if path is None and environ.get("NEXUS_CONFIG"):
+        path = Path(environ["NEXUS_CONFIG"])
+    if path is not None:
+        return path
+    return DEFAULT_FILE if DEFAULT_FILE.exists() else None
+
+
+def _text(source: Path) -> str:
+    try:
+        # Editors on Windows begin a file with a mark that TOML does not know.
+        return source.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(f"{source}: no such file; `nexus-proxy config init` writes one") from None
+    except OSError as exc:
+        raise ConfigError(f"{source}: cannot be read: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigError(f"{source}: expected UTF-8, got something else at byte {exc.start}") from exc
+    except ValueError as exc:
+        raise ConfigError(f"{shown(str(source))}: not the name of a file") from exc
+
+
+def _parsed(toml: str, file: Origin) -> dict[str, Any]:
+    try:
+        return tomllib.loads(toml)
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigError(f"{file.label}: not valid TOML: {shown(str(exc))}") from exc
+    except RecursionError:
+        raise ConfigError(f"{file.label}: not valid TOML: nested too deeply") from None
+    except ValueError as exc:
+        # Such as an integer of more digits than Python is willing to read.
+        raise ConfigError(f"{file.label}: not valid TOML: {shown(str(exc))}") from exc
+
+
+def _from_command_line(overrides: Mapping[str, object]) -> dict[KeyPath, Setting]:
+    found: dict[KeyPath, Setting] = {}
+    for dotted, value in overrides.items():
+        try:
+            path = texts.path_of(dotted)
+        except ValueError:
+            raise ConfigError(f"command line: '{shown(dotted)}' is not a key, such as server.port") from None
+        plain = list(value) if isinstance(value, tuple) else value
+        is_text = isinstance(value, str)
+        found[path] = env.from_text(str(value), path, COMMAND_LINE) if is_text else Setting(plain, COMMAND_LINE)
+    return found
+
+
+def _apply(settings: Mapping[KeyPath, Setting], tree: dict[str, Any]) -> None:
+    """Put *settings* into *tree*, whole tables before single keys of them."""
+    for path in sorted(settings, key=len):
+        node = tree
+        for depth, part in enumerate(path[:-1], start=1):
+            node = node.setdefault(str(part), {})
+            if not isinstance(node, dict):
+                raise Fault(path[:depth], "expected a table")
+        node[str(path[-1])] = settings[path].value
+
+
+def _refuse_unknown(variables: frozenset[str], tree: Mapping[str, Any]) -> None:
+    """Raise ConfigError for the first of *variables* that *tree* does not name as the home of a secret."""
+    for name in sorted(variables.difference(_named_variables(tree))):
+        raise env.unknown_variable(name)
+
+
+def _named_variables(node: Any, key: str = "") -> Iterator[str]:
+    if isinstance(node, str):
+        yield node if key == "api_key_env" else node.removeprefix("env:")
+    elif isinstance(node, dict):
+        for name, item in node.items():
+            yield from _named_variables(item, name)
+    elif isinstance(node, list):
+        for item in node:
+            yield from _named_variables(item)
+
+
+def _leaves(node: Mapping[str, Any], at: str = "") -> Iterator[str]:
+    """Yield the dotted key of each value of *node* that is no table."""
+    for key, value in node.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{at}{key}.")
+        else:
+            yield f"{at}{key}"

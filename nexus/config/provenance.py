@@ -1,0 +1,27 @@
+"""Who set a key, so that an error names the variable or the line to change."""
+
+from collections.abc import Mapping
+
+from nexus.config.env import Setting
+from nexus.config.faults import Fault, KeyPath, Origin, described
+from nexus.errors import ConfigError
+
+
+class Provenance:
+    """The file that was read, and the settings that went over it."""
+
+    def __init__(self, file: Origin, settings: Mapping[KeyPath, Setting]) -> None:
+        self._file = file
+        self._settings = settings
+
+    def error(self, fault: Fault) -> ConfigError:
+        """Return *fault* as an error that begins with its source."""
+        return ConfigError(described(fault, self._origin_of(fault.path)))
+
+    def _origin_of(self, path: KeyPath) -> Origin:
+        """Return what set *path*, or the table around it, or else something in it; the file when nothing did."""
+        for length in range(len(path), 0, -1):
+            if setting := self._settings.get(path[:length]):
+                return setting.origin
+        beneath = (setting.origin for at, setting in self._settings.items() if path and at[: len(path)] == path)
+        return next(beneath, self._file)

@@ -1,0 +1,131 @@
+"""Secrets: where a reference to one leads, and a value that cannot be printed by accident."""
+
+import hashlib
+import hmac
+import re
+import stat
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+from nexus.config.faults import Fault, KeyPath
+from nexus.config.schema import Config
+from nexus.config.suggestions import shown
+
+_SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
+_HINT: Final = 'write "env:NAME" and set that variable, or "file:PATH"'
+LONGEST_SECRET_BYTES: Final = 16 * 1024
+
+
+class Secret:
+    """A text that shows itself only to :meth:`reveal`."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """Return the text; never for a log, an error or a page."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
+
+    def __str__(self) -> str:
+        return "***"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and hmac.compare_digest(self._text.encode(), other._text.encode())
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+class KeyRing:
+    """The keys that clients may send, of which only the SHA-256 is kept."""
+
+    __slots__ = ("_digests",)
+
+    def __init__(self, digests: Iterable[bytes]) -> None:
+        self._digests = tuple(digests)
+
+    def __len__(self) -> int:
+        return len(self._digests)
+
+    def accepts(self, presented: bytes) -> bool:
+        """Return whether *presented* is one of the keys, in a time that does not depend on which or how nearly."""
+        digest = hashlib.sha256(presented).digest()
+        found = False
+        for known in self._digests:
+            # No early exit: the time would tell the position of a key.
+            found |= hmac.compare_digest(digest, known)
+        return found
+
+
+class Vault:
+    """Follows references to secrets, and collects what the operator should be warned of."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self._sources: Final[Mapping[str, Callable[[str, KeyPath], str]]] = {
+            "env": self._from_variable,
+            "file": self._from_file,
+        }
+        self.warnings: list[str] = []
+
+    def server_keys(self, config: Config) -> KeyRing:
+        """Return ``server.api_keys``; raise :class:`Fault` for one that leads nowhere."""
+        references = enumerate(config.server.api_keys)
+        return KeyRing(self._digest(reference, ("server", "api_keys", index)) for index, reference in references)
+
+    def backend_keys(self, config: Config) -> dict[str, Secret]:
+        """Return the key of each backend that has one, by its name; raise :class:`Fault` likewise."""
+        return {
+            backend.name: self.resolve(backend.api_key, ("backends", index, "api_key"))
+            for index, backend in enumerate(config.backends)
+            if backend.api_key is not None
+        }
+
+    def resolve(self, reference: str, path: KeyPath) -> Secret:
+        """Return the secret that *reference*, the value of the key at *path*, leads to."""
+        scheme, _, place = reference.partition(":")
+        source = self._sources.get(scheme)
+        if source is None or not place:
+            # The value stays out of the error: it may well be the secret itself.
+            raise Fault(path, "expected a reference to a secret, not the secret", _HINT)
+        secret = source(place, path).strip()
+        if not secret:
+            raise Fault(path, f"{scheme}:{shown(place)} is empty")
+        if not secret.isascii() or not secret.isprintable() or " " in secret:
+            raise Fault(path, f"{scheme}:{shown(place)} holds a character that no key may have")
+        return Secret(secret)
+
+    def _digest(self, reference: str, path: KeyPath) -> bytes:
+        scheme, _, digest = reference.partition(":")
+        if scheme != "sha256":
+            return hashlib.sha256(self.resolve(reference, path).reveal().encode()).digest()
+        if not _SHA256.fullmatch(digest):
+            raise Fault(path, "expected 64 hexadecimal digits after sha256:", "printf %s KEY | sha256sum")
+        return bytes.fromhex(digest)
+
+    def _from_variable(self, name: str, path: KeyPath) -> str:
+        try:
+            return self._environ[name]
+        except KeyError:
+            raise Fault(path, f"the variable {shown(name)} is not set") from None
+
+    def _from_file(self, name: str, path: KeyPath) -> str:
+        try:
+            with Path(name).open("rb") as file:
+                content = file.read(LONGEST_SECRET_BYTES + 1)
+            is_open_to_all = Path(name).stat().st_mode & stat.S_IROTH
+        except (OSError, ValueError) as exc:
+            reason = exc.strerror if isinstance(exc, OSError) else "no file name"
+            raise Fault(path, f"{shown(name)} cannot be read: {reason}") from exc
+        if is_open_to_all:
+            self.warnings.append(f"{shown(name)} holds a secret and every user can read it; chmod o-r {shown(name)}")
+        if len(content) > LONGEST_SECRET_BYTES:
+            raise Fault(path, f"{shown(name)} is too long for a key")
+        # Bytes that are not UTF-8 become characters that no key may have.
+        return content.decode("utf-8", "replace")

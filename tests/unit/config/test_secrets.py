@@ -1,0 +1,139 @@
+"""References to secrets are followed, literal ones refused, and none is ever shown."""
+
+import hashlib
+import traceback
+from pathlib import Path
+
+import pytest
+
+from nexus.config.secrets import KeyRing, Secret
+from nexus.errors import ConfigError
+
+BACKEND = '[[backends]]\nname = "a"\nurl = "http://a"\n'
+
+
+def test_a_secret_shows_itself_to_reveal_alone():
+    secret = Secret("sesame")
+
+    assert "sesame" not in f"{secret} {secret!r} {[secret]}"
+    assert secret.reveal() == "sesame"
+    assert secret == Secret("sesame")
+    assert secret != Secret("other")
+    assert len({secret, Secret("sesame")}) == 1
+
+
+def test_a_key_ring_accepts_its_keys_and_no_other():
+    ring = KeyRing(hashlib.sha256(key).digest() for key in (b"one", b"two"))
+
+    assert [ring.accepts(key) for key in (b"one", b"two", b"three", b"", b"on")] == [True, True, False, False, False]
+    assert not KeyRing(()).accepts(b"")
+    assert "one" not in repr(ring)
+
+
+def test_a_key_is_compared_with_all_keys_whatever_matches(monkeypatch):
+    compared = []
+    monkeypatch.setattr("nexus.config.secrets.hmac.compare_digest", lambda a, b: compared.append(b) or a == b)
+    ring = KeyRing(hashlib.sha256(key).digest() for key in (b"one", b"two", b"three"))
+
+    assert ring.accepts(b"one")
+
+    assert len(compared) == 3
+
+
+def test_server_keys_come_from_variables_files_and_digests(loaded, tmp_path):
+    file = tmp_path / "key"
+    file.write_text("from-file\n")
+    file.chmod(0o600)
+    digest = hashlib.sha256(b"digested").hexdigest().upper()
+    toml = f'[server]\napi_keys = ["env:KEY", "file:{file}", "sha256:{digest}"]'
+
+    result = loaded(toml, env={"KEY": "from-env"})
+
+    assert all(result.server_keys.accepts(key) for key in (b"from-env", b"from-file", b"digested"))
+    assert result.warnings == ()
+
+
+def test_a_key_file_that_everybody_can_read_is_warned_of(loaded, tmp_path):
+    file = tmp_path / "key"
+    file.write_text("from-file")
+    file.chmod(0o644)
+
+    result = loaded(BACKEND + f'api_key = "file:{file}"')
+
+    assert result.backend_keys["a"].reveal() == "from-file"
+    assert len(result.warnings) == 1
+    assert "chmod" in result.warnings[0]
+
+
+def test_api_key_env_is_the_same_as_an_env_reference(loaded):
+    result = loaded(BACKEND + 'api_key_env = "KEY"', env={"KEY": "sesame"})
+
+    assert result.config.backends[0].api_key == "env:KEY"
+    assert result.backend_keys == {"a": Secret("sesame")}
+
+
+@pytest.mark.parametrize(
+    ("toml", "text"),
+    [
+        (
+            '[server]\napi_keys = ["sesame-open"]',
+            (
+                "nexus.toml: [server]: expected a reference to a secret, not the secret - at `api_keys[0]` (line 2);"
+                ' write "env:NAME" and set that variable, or "file:PATH"'
+            ),
+        ),
+        (
+            BACKEND + 'api_key = "sesame-open"',
+            (
+                "nexus.toml: backends[0]: expected a reference to a secret, not the secret - at `api_key` (line 4);"
+                ' write "env:NAME" and set that variable, or "file:PATH"'
+            ),
+        ),
+        (
+            BACKEND + 'api_key = "env:GONE"',
+            "nexus.toml: backends[0]: the variable GONE is not set - at `api_key` (line 4)",
+        ),
+        (BACKEND + 'api_key = "env:EMPTY"', "nexus.toml: backends[0]: env:EMPTY is empty - at `api_key` (line 4)"),
+        (
+            BACKEND + 'api_key = "env:BAD"',
+            "nexus.toml: backends[0]: env:BAD holds a character that no key may have - at `api_key` (line 4)",
+        ),
+        (
+            BACKEND + 'api_key = "file:gone"',
+            "nexus.toml: backends[0]: gone cannot be read: No such file or directory - at `api_key` (line 4)",
+        ),
+        (
+            '[server]\napi_keys = ["sha256:abc"]',
+            (
+                "nexus.toml: [server]: expected 64 hexadecimal digits after sha256: - at `api_keys[0]` (line 2);"
+                " printf %s KEY | sha256sum"
+            ),
+        ),
+        (
+            BACKEND + 'api_key = "env:KEY"\napi_key_env = "KEY"',
+            "nexus.toml: backends[0]: api_key is given too - at `api_key_env` (line 5); keep one of them",
+        ),
+    ],
+)
+def test_a_reference_that_leads_nowhere_is_refused(loaded, toml, text):
+    with pytest.raises(ConfigError) as refused:
+        loaded(toml, env={"EMPTY": " ", "BAD": "se\nsame", "KEY": "x"})
+
+    assert str(refused.value) == text
+
+
+@pytest.mark.parametrize(
+    "toml", ['[server]\napi_keys = ["sesame"]', BACKEND + 'api_key = "sesame"', '[server]\napi_keys = "sesame"']
+)
+def test_a_literal_secret_is_in_no_error(loaded, toml):
+    with pytest.raises(ConfigError) as refused:
+        loaded(toml)
+
+    assert "sesame" not in "".join(traceback.format_exception_only(refused.value))
+
+
+def test_a_file_that_is_no_key_is_refused(loaded):
+    Path("big").write_bytes(b"x" * 20_000)
+
+    with pytest.raises(ConfigError, match="too long for a key"):
+        loaded(BACKEND + 'api_key = "file:big"')
