@@ -1,0 +1,110 @@
+"""What is believed about each backend (``/admin/backends``): exactly what routing believes."""
+
+from datetime import UTC, datetime
+
+import msgspec
+
+from nexus.admin.page import Page, json_page
+from nexus.domain.backend import Backend
+from nexus.domain.fleet import FleetSnapshot
+from nexus.domain.model import ModelFacts
+
+
+class ModelView(msgspec.Struct, frozen=True, kw_only=True):
+    """One model of one backend; null means unknown."""
+
+    id: str
+    name: str
+    context_length: int | None
+    max_output_tokens: int | None
+    supports_vision: bool | None
+    supports_tools: bool | None
+    supports_json_mode: bool | None
+    supports_embeddings: bool | None
+
+
+class BackendView(msgspec.Struct, frozen=True, kw_only=True):
+    """One backend. There is no key in it, and a backend's own key is in nothing that the fleet publishes."""
+
+    id: str
+    name: str
+    url: str
+    backend_type: str
+    zone: str
+    tier: int
+    priority: int
+    status: str
+    status_since: datetime | None
+    breaker: str
+    is_cooling: bool
+    """Whether it asked to be left alone (Retry-After) and that time is not over."""
+    last_health_check: datetime | None
+    last_error: str | None
+    endpoints: tuple[str, ...]
+    """The names of the endpoints that it speaks natively."""
+    models: tuple[ModelView, ...]
+    pending_requests: int
+    max_in_flight: int
+    total_requests: int
+    avg_latency_ms: int | None
+    retry_unsafe: bool
+    discovery_source: str
+    version: str | None
+
+
+class FleetView(msgspec.Struct, frozen=True):
+    """The body of ``/admin/backends``."""
+
+    version: int
+    """Grows by one with every change of the fleet."""
+    backends: tuple[BackendView, ...]
+
+
+def backends(snapshot: FleetSnapshot) -> Page:
+    """Answer ``/admin/backends``."""
+    return json_page(FleetView(snapshot.version, tuple(view_of(backend) for backend in snapshot.backends)))
+
+
+def view_of(backend: Backend) -> BackendView:
+    """Return what may be shown of *backend*."""
+    return BackendView(
+        id=backend.id,
+        name=backend.name,
+        url=backend.url,
+        backend_type=backend.kind.name,
+        zone=backend.zone,
+        tier=backend.tier,
+        priority=backend.priority,
+        status=backend.status,
+        status_since=_instant(backend.status_since),
+        breaker=backend.breaker,
+        is_cooling=backend.is_cooling,
+        last_health_check=_instant(backend.last_check_at),
+        last_error=backend.last_error,
+        endpoints=tuple(sorted(backend.endpoints)),
+        models=tuple(_model_view(backend.models[name]) for name in sorted(backend.models)),
+        pending_requests=backend.load.in_flight,
+        max_in_flight=backend.max_in_flight,
+        total_requests=backend.load.requests_total,
+        avg_latency_ms=backend.load.latency_ms,
+        retry_unsafe=backend.retry_unsafe,
+        discovery_source=backend.discovery_source,
+        version=backend.version,
+    )
+
+
+def _model_view(facts: ModelFacts) -> ModelView:
+    return ModelView(
+        id=facts.name,
+        name=facts.name,
+        context_length=facts.context_length,
+        max_output_tokens=facts.max_output_tokens,
+        supports_vision=facts.vision,
+        supports_tools=facts.tools,
+        supports_json_mode=facts.json_mode,
+        supports_embeddings=facts.embeddings,
+    )
+
+
+def _instant(unix_s: float | None) -> datetime | None:
+    return None if unix_s is None else datetime.fromtimestamp(int(unix_s), UTC)

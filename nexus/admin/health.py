@@ -1,0 +1,86 @@
+"""Whether the proxy is alive (``/health``) and whether it can serve (``/ready``)."""
+
+import msgspec
+
+from nexus.admin.page import Page, json_page
+from nexus.domain.backend import Status
+from nexus.domain.fleet import FleetSnapshot
+
+
+class BackendCounts(msgspec.Struct, frozen=True):
+    """How many backends there are, and how many of them may be given requests."""
+
+    total: int
+    healthy: int
+    unhealthy: int
+    """All others: whoever is unknown or draining is not given requests either."""
+
+
+class Health(msgspec.Struct, frozen=True):
+    """The body of ``/health``."""
+
+    status: str
+    """``healthy`` when all backends are, ``degraded`` when some are, else ``unhealthy``."""
+    uptime_seconds: int
+    backends: BackendCounts
+    models: int
+    """Different names of models in the fleet."""
+
+
+class ReadyDetail(msgspec.Struct, frozen=True):
+    """What stands behind the answer of ``/ready``."""
+
+    backends: BackendCounts
+    rejected_reload: str | None
+    """Why the last reload kept the old configuration; None when the newest file is in force."""
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """The body of ``/ready``."""
+
+    ready: bool
+    reason: str | None
+    """Why not; None when it is ready."""
+    detail: ReadyDetail
+
+
+def health(snapshot: FleetSnapshot, *, uptime_s: float) -> Page:
+    """Answer ``/health``: always 200, because whoever answers is alive."""
+    counts = count(snapshot)
+    return json_page(Health(health_word(counts), int(uptime_s), counts, len(snapshot.models)))
+
+
+def ready(snapshot: FleetSnapshot, *, is_draining: bool, rejected_reload: str | None) -> Page:
+    """Answer ``/ready``: 200 only when a request could be served now, else 503 with the reason.
+
+    A rejected reload is told and takes nothing away: the old configuration still serves.
+    """
+    reason = _why_not(snapshot, is_draining=is_draining)
+    body = Ready(reason is None, reason, ReadyDetail(count(snapshot), rejected_reload))
+    return json_page(body, status=200 if reason is None else 503)
+
+
+def count(snapshot: FleetSnapshot) -> BackendCounts:
+    """Count the backends of *snapshot*."""
+    total = len(snapshot.backends)
+    healthy = sum(backend.status is Status.HEALTHY for backend in snapshot.backends)
+    return BackendCounts(total, healthy, total - healthy)
+
+
+def health_word(counts: BackendCounts) -> str:
+    """Return the one word for the fleet's health."""
+    if counts.healthy == 0:
+        return "unhealthy"
+    return "healthy" if counts.healthy == counts.total else "degraded"
+
+
+def _why_not(snapshot: FleetSnapshot, *, is_draining: bool) -> str | None:
+    if is_draining:
+        return "shutting down: no new requests"
+    if not snapshot.backends:
+        return "no backend is known: configure one, or start a server that discovery finds"
+    if any(backend.status is Status.HEALTHY for backend in snapshot.backends):
+        return None
+    if all(backend.status is Status.UNKNOWN for backend in snapshot.backends):
+        return "no backend has been probed yet"
+    return "no backend is healthy: /admin/backends has the last error of each"

@@ -1,0 +1,26 @@
+"""A whole answer of the admin side, before it is written to anybody."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+import msgspec
+
+NEVER_STALE: Final[Mapping[str, str]] = MappingProxyType(
+    {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+)
+"""What every page says: it is true now only, and it is what its content type claims."""
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Status, content type, body and further headers."""
+
+    status: int
+    content_type: str
+    body: bytes
+    headers: Mapping[str, str] = NEVER_STALE
+
+
+def json_page(value: Any, *, status: int = 200) -> Page:
+    """Return *value*, of Structs and built-in types, as a page of JSON."""
+    return Page(status, "application/json", msgspec.json.encode(value))

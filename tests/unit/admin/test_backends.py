@@ -1,0 +1,98 @@
+"""/admin/backends shows what routing believes: all of it, and no more."""
+
+import msgspec
+
+from nexus.admin.backends import BackendView, backends
+from nexus.domain.backend import Backend, Breaker, Status
+from nexus.domain.model import ModelFacts
+
+RENAMED = {
+    "kind": "backend_type",
+    "last_check_at": "last_health_check",
+    "load": "pending_requests",
+}
+LEFT_OUT = {"spellings"}
+
+
+def rows(snapshot):
+    return msgspec.json.decode(backends(snapshot).body)["backends"]
+
+
+def test_every_field_of_a_backend_is_shown():
+    shown = {RENAMED.get(field, field) for field in Backend.__struct_fields__ if field not in LEFT_OUT}
+
+    assert shown <= set(BackendView.__struct_fields__)
+
+
+def test_the_version_of_the_snapshot_is_told(fleet):
+    assert msgspec.json.decode(backends(fleet()).body) == {"version": 7, "backends": []}
+
+
+def test_a_row_says_what_is_believed(fleet, backend):
+    sick = backend(
+        status=Status.UNHEALTHY,
+        breaker=Breaker.OPEN,
+        is_cooling=True,
+        last_error="connection refused",
+        last_check_at=0.9,
+        status_since=86400.0,
+        endpoints=frozenset({"ollama.generate", "ollama.chat"}),
+    )
+    sick.load.in_flight = 2
+    sick.load.requests_total = 9
+    sick.load.latency_ms = 0
+
+    (row,) = rows(fleet(sick))
+
+    assert row == {
+        "id": "id-of-gpu-1",
+        "name": "gpu-1",
+        "url": "http://gpu-1:11434",
+        "backend_type": "ollama",
+        "zone": "restricted",
+        "tier": 1,
+        "priority": 50,
+        "status": "unhealthy",
+        "status_since": "1970-01-02T00:00:00Z",
+        "breaker": "open",
+        "is_cooling": True,
+        "last_health_check": "1970-01-01T00:00:00Z",
+        "last_error": "connection refused",
+        "endpoints": ["ollama.chat", "ollama.generate"],
+        "models": [
+            {
+                "id": "llama3",
+                "name": "llama3",
+                "context_length": None,
+                "max_output_tokens": None,
+                "supports_vision": None,
+                "supports_tools": None,
+                "supports_json_mode": None,
+                "supports_embeddings": None,
+            }
+        ],
+        "pending_requests": 2,
+        "max_in_flight": 64,
+        "total_requests": 9,
+        "avg_latency_ms": 0,
+        "retry_unsafe": True,
+        "discovery_source": "static",
+        "version": None,
+    }
+
+
+def test_a_backend_that_was_never_checked_says_so(fleet, backend):
+    (row,) = rows(fleet(backend(status=Status.UNKNOWN)))
+
+    assert (row["last_health_check"], row["status_since"], row["avg_latency_ms"]) == (None, None, None)
+
+
+def test_what_is_known_of_a_model_is_shown(fleet, backend):
+    able = msgspec.structs.replace(
+        backend(),
+        models={"m": ModelFacts(name="m", context_length=8192, vision=True, tools=False, json_mode=True)},
+    )
+
+    (model,) = rows(fleet(able))[0]["models"]
+
+    assert (model["context_length"], model["supports_vision"], model["supports_tools"]) == (8192, True, False)

@@ -1,0 +1,91 @@
+"""/health says who is alive, /ready says whether a request could be served."""
+
+import msgspec
+import pytest
+
+from nexus.admin.health import health, ready
+from nexus.domain.backend import Status
+
+
+def said(page):
+    return msgspec.json.decode(page.body)
+
+
+def is_ready(snapshot, *, is_draining=False, rejected_reload=None):
+    return ready(snapshot, is_draining=is_draining, rejected_reload=rejected_reload)
+
+
+def test_health_has_the_documented_shape(fleet, backend):
+    page = health(fleet(backend("a"), backend("b", models=("llama3", "qwen3"))), uptime_s=61.9)
+
+    assert page.status == 200
+    assert page.content_type == "application/json"
+    assert said(page) == {
+        "status": "healthy",
+        "uptime_seconds": 61,
+        "backends": {"total": 2, "healthy": 2, "unhealthy": 0},
+        "models": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("states", "word"),
+    [
+        ([], "unhealthy"),
+        ([Status.UNHEALTHY], "unhealthy"),
+        ([Status.UNKNOWN, Status.DRAINING], "unhealthy"),
+        ([Status.HEALTHY, Status.DRAINING], "degraded"),
+        ([Status.HEALTHY], "healthy"),
+    ],
+)
+def test_health_is_one_word_and_always_200(fleet, backend, states, word):
+    page = health(fleet(*(backend(f"b{n}", status=state) for n, state in enumerate(states))), uptime_s=0)
+
+    assert (page.status, said(page)["status"]) == (200, word)
+
+
+def test_a_fleet_with_one_healthy_backend_is_ready(fleet, backend):
+    page = is_ready(fleet(backend("a"), backend("b", status=Status.UNHEALTHY)))
+
+    assert page.status == 200
+    assert said(page) == {
+        "ready": True,
+        "reason": None,
+        "detail": {"backends": {"total": 2, "healthy": 1, "unhealthy": 1}, "rejected_reload": None},
+    }
+
+
+@pytest.mark.parametrize(
+    ("states", "reason"),
+    [
+        ([], "no backend is known"),
+        ([Status.UNKNOWN], "no backend has been probed yet"),
+        ([Status.UNHEALTHY, Status.UNKNOWN], "no backend is healthy"),
+        ([Status.DRAINING], "no backend is healthy"),
+    ],
+)
+def test_a_fleet_that_cannot_serve_says_why(fleet, backend, states, reason):
+    page = is_ready(fleet(*(backend(f"b{n}", status=state) for n, state in enumerate(states))))
+
+    assert page.status == 503
+    assert said(page)["reason"].startswith(reason)
+
+
+def test_whoever_shuts_down_is_not_ready(fleet, backend):
+    page = is_ready(fleet(backend()), is_draining=True)
+
+    assert page.status == 503
+    assert said(page)["reason"].startswith("shutting down")
+
+
+def test_a_rejected_reload_is_told_and_takes_nothing_away(fleet, backend):
+    page = is_ready(fleet(backend()), rejected_reload="nexus.toml: [sever]: unknown section")
+
+    assert page.status == 200
+    assert said(page)["detail"]["rejected_reload"] == "nexus.toml: [sever]: unknown section"
+
+
+def test_no_page_is_kept_or_guessed_at(fleet):
+    page = is_ready(fleet())
+
+    assert dict(page.headers) == {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
