@@ -6,21 +6,14 @@ from typing import Any, Final
 
 import msgspec
 
+from nexus.domain.routes import Page
+
 NEVER_STALE: Final[Mapping[str, str]] = MappingProxyType(
     {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 )
 """What every page says: it is true now only, and it is what its content type claims."""
 
 
-class Page(msgspec.Struct, frozen=True):
-    """Status, content type, body and further headers."""
-
-    status: int
-    content_type: str
-    body: bytes
-    headers: Mapping[str, str] = NEVER_STALE
-
-
 def json_page(value: Any, *, status: int = 200) -> Page:
     """Return *value*, of Structs and built-in types, as a page of JSON."""
-    return Page(status, "application/json", msgspec.json.encode(value))
+    return Page(status, "application/json", msgspec.json.encode(value), NEVER_STALE)

@@ -1,4 +1,4 @@
-"""A page that a plugin adds below ``/admin/<plugin>/``."""
+"""Pages that Nexus answers itself, its own and those that plugins add below ``/admin/<plugin>/``."""
 
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -16,3 +16,33 @@ class AdminRoute(msgspec.Struct, frozen=True):
     manager hands on is the whole path."""
     respond: Callable[[Mapping[str, str]], AdminReply | Awaitable[AdminReply]]
     """Makes the reply from the query's parameters; a plain function must be quick, a coroutine function may wait."""
+
+
+class Page(msgspec.Struct, frozen=True):
+    """A whole answer of ours: status, content type, body and further headers."""
+
+    status: int
+    content_type: str
+    body: bytes
+    headers: Mapping[str, str] = {}
+
+
+class PageRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a page may know of the request for it."""
+
+    method: str
+    path: str
+    """Without the query."""
+    query: str = ""
+    accept: str = ""
+    body: bytes = b""
+    is_anthropic: bool = False
+    """Whether the client speaks Anthropic's protocol: some paths are shared by two."""
+
+
+class PageRoute(msgspec.Struct, frozen=True, kw_only=True):
+    """One path that Nexus answers itself; one that ends in ``/`` stands for all paths below it."""
+
+    path: str
+    respond: Callable[[PageRequest], Page | Awaitable[Page]]
+    methods: frozenset[str] = frozenset({"GET", "HEAD"})

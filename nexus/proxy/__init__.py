@@ -1,0 +1,1 @@
+"""Carries bytes between clients and backends; :mod:`nexus.proxy.exchange` reads as the life of a request."""

@@ -1,0 +1,183 @@
+"""The small decisions about an answer: may it be shown, what is said with it, what is put back into it."""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import msgspec
+
+from nexus.domain.outcome import Ending
+from nexus.domain.request import Endpoint
+from nexus.errors import RequestError, UpstreamError, UpstreamFault
+from nexus.proxy.answer import Answer, Mode
+from nexus.proxy.attempt import Attempt
+from nexus.proxy.headers import passed_lines, retry_after_s, status_line
+from nexus.proxy.heads import Head
+from nexus.proxy.record import Record
+from nexus.routing.decision import Reject
+from nexus.wire import multipart
+from nexus.wire.model_field import replace_model
+from nexus.wire.protocol import WireProtocol
+
+MAX_ERROR_BYTES: Final = 64 * 1024
+
+ENDING_OF_CODE: Final[Mapping[str, Ending]] = {
+    "deadline_exceeded": Ending.TIMED_OUT,
+    "server_shutdown": Ending.SHUT_DOWN,
+}
+"""What an in-stream error code says of who ended it; every other one is the backend's doing."""
+
+
+def rejection(reject: Reject) -> RequestError:
+    """Return what a client is told when routing finds nobody."""
+    return RequestError(
+        reject.code,
+        reject.message,
+        param="model" if reject.code in ("model_not_found", "protocol_not_supported") else None,
+        context=reject.context,
+        retry_after_s=reject.retry_after_s,
+        headers=_reason_headers(reject),
+    )
+
+
+def _reason_headers(reject: Reject) -> Mapping[str, str]:
+    if not reject.reasons:
+        return {}
+    stages = sorted({verdict.stage for verdict in reject.reasons})
+    details = [
+        {"agent_id": v.backend, "reconciler": v.stage, "reason": v.reason, "suggested_action": v.action}
+        for v in reject.reasons[:_MAX_REASONS]
+    ]
+    count = len({verdict.backend for verdict in reject.reasons})
+    return {
+        "X-Nexus-Rejection-Reasons": _ascii(f"{count} agents rejected by {', '.join(stages)}"),
+        "X-Nexus-Rejection-Details": _ascii(msgspec.json.encode(details).decode()),
+    }
+
+
+_MAX_REASONS: Final = 10
+
+
+def _ascii(text: str) -> str:
+    return "".join(c if " " <= c <= "~" else "?" for c in text)
+
+
+def ending_of(exc: RequestError) -> Ending:
+    """Say who ended an exchange that ends with *exc*."""
+    if exc.code == "internal_error":
+        return Ending.NEXUS_FAILED
+    if exc.code in ("deadline_exceeded", "queue_timeout"):
+        return Ending.TIMED_OUT
+    if exc.code in _BACKENDS_DOING:
+        return Ending.BACKEND_FAILED
+    return Ending.BAD_REQUEST if exc.status < 500 and exc.code not in _OURS else Ending.REJECTED
+
+
+_BACKENDS_DOING: Final = frozenset(
+    {"bad_gateway", "backend_tls", "backend_auth", "connect_timeout", "ttft_timeout", "upstream_rate_limited"}
+)
+_OURS: Final = frozenset(
+    {"model_not_found", "protocol_not_supported", "capability_mismatch", "context_length_exceeded"}
+)
+
+
+def refuse_unfinished(protocol: WireProtocol, endpoint: Endpoint, answer: Answer) -> None:
+    """Raise UpstreamError when a whole answer is not whole, or is an error that calls itself a success."""
+    if answer.status >= 400:
+        return
+    body = answer.body
+    if not answer.is_framed and not protocol.looks_complete(endpoint, body):
+        raise UpstreamError(UpstreamFault.TRUNCATED, "the answer's document ends too early")
+    if answer.wants_stream and body[:_ERROR_PREFIX_BYTES].lstrip().startswith(b'{"error"'):
+        raise UpstreamError(UpstreamFault.IN_STREAM_ERROR, "it answered with an error instead of a stream", status=502)
+
+
+_ERROR_PREFIX_BYTES: Final = 64
+
+
+def names_missing_model(body: bytes) -> bool:
+    """Whether a 404 says that the model, rather than the path, is unknown."""
+    text = body[:MAX_ERROR_BYTES].lower()
+    return b"model" in text and (b"not found" in text or b"does not exist" in text or b"not_found" in text)
+
+
+def is_presentable(attempt: Attempt) -> bool:
+    """Whether a backend's own error may go to the client: a JSON object of bearable size."""
+    answer = attempt.answer
+    if answer is None or not answer.is_ended or answer.mode is not Mode.WHOLE or answer.status < 400:
+        return False
+    body = answer.body
+    if len(body) > MAX_ERROR_BYTES:
+        return False
+    try:
+        msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    except msgspec.DecodeError:
+        return False
+    return True
+
+
+def head_lines(record: Record, attempt: Attempt, attempts: int) -> bytes:
+    """Make the head of the answer, all but its framing.
+
+    :raises UpstreamError: when the backend's headers may not be passed on.
+    """
+    answer = attempt.answer
+    assert answer is not None
+    request_id = record.request_id.encode()
+    parts = [
+        status_line(answer.status),
+        passed_lines(answer.headers, request_id),
+        attempt.upstream.lines,
+        b"X-Nexus-Route-Reason: %b\r\nX-Request-Id: %b\r\n" % (record.route_reason.encode(), request_id),
+    ]
+    if record.fallback_model is not None:
+        parts.append(b"X-Nexus-Fallback-Model: %b\r\n" % _ascii(record.fallback_model).encode())
+    if attempts > 1:
+        parts.append(b"X-Nexus-Attempts: %d\r\n" % attempts)
+        if answer.status >= 400:
+            # The client's library would try again what has just been tried everywhere.
+            parts.append(b"x-should-retry: false\r\n")
+    if answer.mode is Mode.EVENTS:
+        parts.append(b"X-Accel-Buffering: no\r\n")
+    return b"".join(parts)
+
+
+def renamed(endpoint: Endpoint, head: Head, body: bytes, model: str) -> bytes:
+    """Return *body* with the value of its model replaced, and no other byte."""
+    if endpoint.body == "multipart":
+        return multipart.replace_model(body, head.content_type, model)
+    return replace_model(body, model)
+
+
+def restorer(attempt: Attempt, requested: str) -> Callable[[bytes], bytes] | None:
+    """Return what puts the name that the client asked for back into its answer; None when it was not changed.
+
+    Unescaped quotes cannot occur inside a JSON string, so that what is replaced is a member and never text.
+    """
+    sent = attempt.reserved.ranked.model
+    if sent == requested:
+        return None
+    new = b'"model":' + msgspec.json.encode(requested)
+    old = msgspec.json.encode(sent)
+    tight, spaced = b'"model":' + old, b'"model": ' + old
+    return lambda data: data.replace(tight, new).replace(spaced, new)
+
+
+def restored(body: bytes, attempt: Attempt, requested: str) -> bytes:
+    """Return a whole answer with the name in it that the client asked for."""
+    restore = restorer(attempt, requested)
+    return body if restore is None else restore(body)
+
+
+def redacted(body: bytes, key: str | None) -> bytes:
+    """Return an error body without our own key in it: some servers repeat what they refuse."""
+    return body.replace(key.encode(), b"***") if key else body
+
+
+def retry_after_of(answer: Answer | None) -> float | None:
+    """Return for how long a backend asks to be left alone, in seconds; None when it does not."""
+    if answer is None or answer.status not in (429, 503):
+        return None
+    for name, value in answer.headers:
+        if name.lower() == b"retry-after":
+            return retry_after_s(value)
+    return None

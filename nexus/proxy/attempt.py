@@ -1,0 +1,97 @@
+"""One attempt at one backend: its slot, its connection, its answer, and what it came to."""
+
+from typing import Final
+
+from nexus.domain.backend import Backend
+from nexus.domain.outcome import AttemptOutcome, Ending
+from nexus.domain.request import TokenUsage
+from nexus.errors import RequestError, UpstreamError, UpstreamFault
+from nexus.proxy.answer import Answer
+from nexus.proxy.retry import FAULT_CODES
+from nexus.proxy.upstream import UpstreamConnection
+from nexus.proxy.upstreams import Upstream
+from nexus.routing.router import Reserved
+
+AUTH_STATUSES: Final = frozenset({401, 403})
+
+
+class Attempt:
+    """Holds what one backend was lent; gives all of it back in :meth:`settle`, exactly once."""
+
+    __slots__ = (
+        "_is_settled",
+        "answer",
+        "connection",
+        "ending",
+        "fault",
+        "outcome",
+        "reserved",
+        "started_at",
+        "upstream",
+        "usage",
+    )
+
+    def __init__(self, reserved: Reserved, upstream: Upstream, started_at: float) -> None:
+        self.reserved = reserved
+        self.upstream = upstream
+        self.started_at = started_at
+        self.connection: UpstreamConnection | None = None
+        self.answer: Answer | None = None
+        self.usage: TokenUsage | None = None
+        self.ending = Ending.NEXUS_FAILED
+        """Overwritten by whoever knows; what remains otherwise is an attempt that a defect of ours ended."""
+        self.fault: str | None = None
+        self.outcome: AttemptOutcome | None = None
+        self._is_settled = False
+
+    @property
+    def backend(self) -> Backend:
+        return self.reserved.ranked.backend
+
+    def let_go(self, *, may_reuse: bool) -> None:
+        """Give the connection back to the pool, or close it."""
+        connection, self.connection = self.connection, None
+        if self.answer is not None and not self.answer.ready.done():
+            self.answer.ready.cancel()
+        if connection is None:
+            return
+        if may_reuse:
+            self.upstream.pool.give_back(connection, may_reuse=self._may_reuse())
+        else:
+            connection.abandon()
+
+    def _may_reuse(self) -> bool:
+        is_stream = self.answer is not None and self.answer.wants_stream
+        return not (is_stream and self.backend.kind.closes_after_stream)
+
+    def settle(self, now: float) -> AttemptOutcome:
+        """Give back every hold. A second call changes nothing."""
+        if self._is_settled:
+            assert self.outcome is not None
+            return self.outcome
+        self._is_settled = True
+        answer = self.answer
+        first_byte_at = (answer.content_at or answer.first_byte_at) if answer is not None else None
+        self.outcome = outcome = AttemptOutcome(
+            backend=self.backend.name,
+            backend_id=self.backend.id,
+            model=self.reserved.ranked.model,
+            ending=self.ending,
+            fault=self.fault,
+            status=(answer.status or None) if answer is not None else None,
+            duration_s=now - self.started_at,
+            first_byte_s=None if first_byte_at is None else first_byte_at - self.started_at,
+            usage=self.usage,
+        )
+        for hold in self.reserved.holds:
+            hold.settle(outcome)
+        return outcome
+
+
+def error_of(exc: UpstreamError) -> RequestError:
+    """Return what a client is told when nobody else could answer after *exc*."""
+    code = FAULT_CODES[exc.fault]
+    if exc.status in AUTH_STATUSES:
+        return RequestError("backend_auth", "the backend refused the proxy's credentials; the operator must mend that")
+    retry_after_s = 5 if exc.fault in (UpstreamFault.REFUSED, UpstreamFault.CONNECT_TIMEOUT) else None
+    return RequestError(code, f"the backend could not answer: {exc}", retry_after_s=retry_after_s)

@@ -1,0 +1,123 @@
+"""Who may come in: HTTP version, framing, Host, web origin, key, size — in that order, before anything is read."""
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from aiohttp.http import HttpVersion, HttpVersion10, HttpVersion11, RawRequestMessage
+
+from nexus.errors import RequestError
+from nexus.proxy.heads import MAX_HOPS, Head
+
+LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+_HOST: Final = re.compile(rb"(?:\[([0-9A-Fa-f:.%]+)\]|([A-Za-z0-9._-]+))(?::([0-9]{1,5}))?\Z")
+
+
+class Door:
+    """Refuses what may not come in; knows the operator's rules and nothing of what is inside.
+
+    :param accepts_key: whether a key that a client showed is one of the configured ones, in constant time; None when
+        no key is asked for.
+    :param hosts: the names that a Host header may carry, lower case; None: any.
+    """
+
+    def __init__(
+        self,
+        *,
+        accepts_key: Callable[[bytes], bool] | None,
+        hosts: frozenset[str] | None,
+        origins: frozenset[bytes],
+        max_body_bytes: int,
+    ) -> None:
+        self._accepts_key = accepts_key
+        self._hosts = hosts
+        self._origins = origins
+        self._max_body_bytes = max_body_bytes
+        self._good_hosts: set[bytes] = set()
+
+    def check(self, message: RawRequestMessage, head: Head) -> None:
+        """Raise RequestError unless the request may be read."""
+        self._check_framing(message, head)
+        if head.host not in self._good_hosts:
+            self._check_host(message, head.host)
+        if head.origin or head.fetch_site:
+            self._check_origin(head)
+        if self._accepts_key is not None:
+            self._check_key(head)
+        if head.hops >= MAX_HOPS:
+            raise RequestError("loop_detected", "the request has passed too many proxies; do they point at each other?")
+
+    def check_size(self, head: Head) -> None:
+        """Raise RequestError when the body is announced longer than the limit, or compressed."""
+        if head.content_length is not None and head.content_length > self._max_body_bytes:
+            raise RequestError(
+                "too_large", f"the body may have {self._max_body_bytes} bytes (server.max_body_bytes)", close=True
+            )
+        if head.content_encoding and head.content_encoding.lower() != b"identity":
+            raise RequestError("unsupported_content_encoding", "send the body without Content-Encoding", close=True)
+
+    def _check_framing(self, message: RawRequestMessage, head: Head) -> None:
+        version = message.version
+        if version not in _VERSIONS:
+            raise RequestError("http_version", "speak HTTP/1.1", close=True)
+        if not message.path.startswith("/"):
+            self._check_absolute_form(message, head)
+        if len(message.path) > _MAX_TARGET:
+            raise RequestError("uri_too_long", f"the request target may have {_MAX_TARGET} bytes", close=True)
+        if not head.is_chunked:
+            return
+        codings = message.headers.getall("Transfer-Encoding", [])
+        if version == HttpVersion10:
+            raise RequestError("bad_request", "HTTP/1.0 has no Transfer-Encoding", close=True)
+        if [c.strip().lower() for c in codings] != ["chunked"]:
+            raise RequestError("transfer_coding", "the only transfer coding understood is chunked", close=True)
+
+    def _check_absolute_form(self, message: RawRequestMessage, head: Head) -> None:
+        authority = re.match(r"https?://([^/?#]*)", message.path)
+        if authority is None or authority[1].encode() != head.host:
+            raise RequestError("bad_request", "send the request target as a path", close=True)
+
+    def _check_host(self, message: RawRequestMessage, host: bytes) -> None:
+        match = _HOST.match(host)
+        if match is None or (match[3] and not 0 < int(match[3]) < 65536):
+            if not host and message.version == HttpVersion10 and "Host" not in message.headers:
+                return
+            raise RequestError("bad_request", "the Host header is missing or malformed", close=True)
+        name = (match[1] or match[2]).decode().lower()
+        if self._hosts is not None and name not in self._hosts:
+            raise RequestError(
+                "misdirected_request",
+                "this Host name is not served here; add it to server.allowed_hosts if it should be",
+                close=True,
+            )
+        if len(self._good_hosts) < _MAX_REMEMBERED_HOSTS:
+            self._good_hosts.add(host)
+
+    def _check_origin(self, head: Head) -> None:
+        if head.origin:
+            if head.origin in self._origins or head.origin.partition(b"://")[2] == head.host:
+                return
+        elif head.fetch_site != b"cross-site":
+            return
+        raise RequestError(
+            "cross_origin", "requests from other web origins are refused; server.allowed_origins lists those allowed"
+        )
+
+    def _check_key(self, head: Head) -> None:
+        assert self._accepts_key is not None
+        scheme, _, token = head.authorization.partition(b" ")
+        bearer = token.strip() if scheme.lower() == b"bearer" else b""
+        # Both are compared, always: the time taken says nothing about which of them was wrong.
+        if self._accepts_key(bearer) | self._accepts_key(head.api_key):
+            return
+        raise RequestError(
+            "invalid_api_key",
+            "a valid key is needed, as 'Authorization: Bearer KEY' or 'x-api-key: KEY'",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+
+
+_VERSIONS: Final[frozenset[HttpVersion]] = frozenset({HttpVersion10, HttpVersion11})
+_MAX_TARGET: Final = 8190
+_MAX_REMEMBERED_HOSTS: Final = 64

@@ -1,0 +1,169 @@
+"""The front desk: every request is checked at the door, then carried to a backend, answered by us, or refused."""
+
+import inspect
+import re
+from typing import Final
+
+import structlog
+from aiohttp import web
+from aiohttp.http import RawRequestMessage
+
+from nexus.domain.request import Endpoint
+from nexus.domain.routes import Page, PageRequest, PageRoute
+from nexus.errors import RequestError
+from nexus.proxy import replies
+from nexus.proxy.edge import ClientConnection, Sent
+from nexus.proxy.exchange import Exchange
+from nexus.proxy.heads import Head, read_head
+from nexus.proxy.plane import DataPlane
+from nexus.proxy.receiving import receive
+from nexus.proxy.refusals import RefusalLog
+from nexus.proxy.request_ids import new_request_id
+from nexus.wire.protocol import WireProtocol
+from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
+
+log = structlog.get_logger("nexus.proxy")
+
+MAX_PAGE_BODY: Final = 64 * 1024
+_AUTHORITY: Final = re.compile(r"\Ahttps?://[^/?#]*")
+
+
+class FrontDesk:
+    """aiohttp's request handler."""
+
+    def __init__(self, plane: DataPlane, pages: tuple[PageRoute, ...]) -> None:
+        self._plane = plane
+        self._refusals = RefusalLog()
+        self.exchanges: set[Exchange] = set()
+        """Those under way, for the end of the process."""
+        self.use_pages(pages)
+
+    def use_pages(self, pages: tuple[PageRoute, ...]) -> None:
+        """Answer *pages* from now on."""
+        self._exact = {page.path: page for page in pages if page.path == "/" or not page.path.endswith("/")}
+        self._below = [page for page in pages if page.path != "/" and page.path.endswith("/")]
+
+    async def __call__(self, request: web.BaseRequest) -> Sent:
+        # The public properties of a request build URLs from what the client sent, and can raise.
+        message = request._message  # noqa: SLF001
+        client: ClientConnection = request._protocol  # type: ignore[assignment]  # noqa: SLF001
+        path, _, query = _AUTHORITY.sub("", message.path).partition("?")
+        protocol = PROTOCOLS[_protocol_name(path, message)]
+        request_id = ""
+        try:
+            head = read_head(message)
+            request_id = head.request_id or new_request_id()
+            self._plane.settings.door.check(message, head)
+            endpoint = ENDPOINTS.get(path)
+            if endpoint is not None and message.method == "POST":
+                return await self._carry(request, client, head, endpoint, query, request_id)
+            page = await self._page(request, client, head, path, query)
+        except RequestError as exc:
+            return self._refuse(client, protocol, exc, request_id or new_request_id(), message)
+        return self._show(client, page, request_id, message)
+
+    def malformed(self, client: ClientConnection, exc: RequestError) -> bytes:
+        """Return the answer to bytes that are no request, and note it."""
+        request_id = new_request_id()
+        self._refusals.note(client.remote, exc.code, request_id)
+        return replies.error(PROTOCOLS["openai"], exc, request_id=request_id)
+
+    async def _carry(  # noqa: PLR0913 - what one request is
+        self,
+        request: web.BaseRequest,
+        client: ClientConnection,
+        head: Head,
+        endpoint: Endpoint,
+        query: str,
+        request_id: str,
+    ) -> Sent:
+        target = f"{endpoint.path}?{query}" if query else endpoint.path
+        exchange = Exchange(
+            self._plane,
+            client,
+            request._message,  # noqa: SLF001
+            request._payload,  # noqa: SLF001
+            head,
+            endpoint,
+            PROTOCOLS[endpoint.protocol],
+            target.encode("latin-1"),
+            request_id,
+        )
+        self.exchanges.add(exchange)
+        try:
+            return await exchange.run()
+        finally:
+            self.exchanges.discard(exchange)
+
+    async def _page(
+        self, request: web.BaseRequest, client: ClientConnection, head: Head, path: str, query: str
+    ) -> Page:
+        message = request._message  # noqa: SLF001
+        route = self._exact.get(path) or next((p for p in self._below if path.startswith(p.path)), None)
+        if route is None:
+            if path in ENDPOINTS:
+                raise _wrong_method("POST")
+            raise RequestError("not_found", "there is nothing at this path; the reference of endpoints lists what is")
+        if message.method not in route.methods:
+            raise _wrong_method(", ".join(sorted(route.methods)))
+        body = await receive(
+            request._payload,  # noqa: SLF001
+            head,
+            client,
+            limit=MAX_PAGE_BODY,
+            deadline_s=self._plane.settings.config.timeouts.body_seconds,
+        )
+        asked = PageRequest(
+            method=message.method,
+            path=path,
+            query=query,
+            accept=head.accept.decode("latin-1"),
+            body=body,
+            is_anthropic="anthropic-version" in message.headers,
+        )
+        page = route.respond(asked)
+        return await page if inspect.isawaitable(page) else page
+
+    def _show(self, client: ClientConnection, page: Page, request_id: str, message: RawRequestMessage) -> Sent:
+        keep_alive = not message.should_close and not self._plane.is_draining
+        lines = "".join(f"{name}: {value}\r\n" for name, value in page.headers.items())
+        client.write(
+            replies.page(
+                page.status,
+                page.content_type.encode(),
+                page.body,
+                request_id=request_id,
+                lines=lines.encode("latin-1"),
+                is_head=message.method == "HEAD",
+                close=not keep_alive,
+            )
+        )
+        return Sent(keep_alive=keep_alive)
+
+    def _refuse(
+        self,
+        client: ClientConnection,
+        protocol: WireProtocol,
+        exc: RequestError,
+        request_id: str,
+        message: RawRequestMessage,
+    ) -> Sent:
+        self._refusals.note(client.remote, exc.code, request_id)
+        keep_alive = not (exc.close or message.should_close or self._plane.is_draining)
+        lines = b"" if keep_alive or exc.close else b"Connection: close\r\n"
+        is_head = message.method == "HEAD"
+        client.write(replies.error(protocol, exc, request_id=request_id, lines=lines, is_head=is_head))
+        return Sent(keep_alive=keep_alive)
+
+
+def _wrong_method(allowed: str) -> RequestError:
+    return RequestError("method_not_allowed", f"this path takes {allowed}", headers={"Allow": allowed})
+
+
+def _protocol_name(path: str, message: RawRequestMessage) -> str:
+    """Say in whose shape an error at *path* is to be."""
+    if path.startswith("/api/") or path == "/api":
+        return "ollama"
+    if path.startswith("/v1/messages") or "anthropic-version" in message.headers:
+        return "anthropic"
+    return "openai"

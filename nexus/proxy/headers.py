@@ -1,0 +1,174 @@
+"""Which headers pass, and in what words: the head of a request to a backend, the head of an answer to a client."""
+
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Final
+
+import msgspec
+
+from nexus.domain.backend import Backend
+from nexus.domain.kinds import BackendKind
+from nexus.errors import UpstreamError, UpstreamFault
+from nexus.proxy.heads import Head
+
+_NOT_FOR_CLIENTS: Final = frozenset(
+    {
+        b"alt-svc",
+        b"connection",
+        b"content-length",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-connection",
+        b"server",
+        b"set-cookie",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"www-authenticate",
+        b"x-powered-by",
+    }
+)
+_CORS: Final = b"access-control-"
+_NEXUS: Final = b"x-nexus-"
+
+_STATUS_LINES: Final = {status: f"HTTP/1.1 {status} ".encode() for status in range(200, 600)} | {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus if status >= 200
+}
+
+
+class RequestStamp(msgspec.Struct, frozen=True):
+    """The lines of a request's head that are the same for every request to one backend."""
+
+    host_line: bytes
+    key_line: bytes
+    """Its own credential, empty when it has none."""
+    base_path: bytes
+    dropped: frozenset[bytes]
+
+
+def stamp_of(kind: BackendKind, authority: str, base_path: str, key: str | None) -> RequestStamp:
+    """Prepare what all requests to one backend have in common."""
+    key_line = b""
+    if key is not None:
+        value = f"Bearer {key}" if kind.key_header == "authorization" else key
+        key_line = f"{kind.key_header}: {value}\r\n".encode()
+    return RequestStamp(
+        host_line=f"Host: {authority}\r\n".encode(),
+        key_line=key_line,
+        base_path=base_path.encode(),
+        dropped=frozenset(name.encode() for name in kind.dropped_headers),
+    )
+
+
+def request_head(  # noqa: PLR0913 - the parts of one head
+    stamp: RequestStamp,
+    head: Head,
+    target: bytes,
+    *,
+    body_length: int,
+    request_id: str,
+    may_pass_credentials: bool,
+) -> bytes:
+    """Make the head of a request to a backend from the client's and what is the backend's own.
+
+    :param target: path and query, as the client sent them.
+    :param may_pass_credentials: whether the client's own key may go to a backend that has none configured.
+    """
+    lines = [b"POST %b%b HTTP/1.1\r\n" % (stamp.base_path, target), stamp.host_line, stamp.key_line]
+    dropped = stamp.dropped
+    if dropped:
+        lines += [line for name, line in head.forward if name not in dropped]
+    else:
+        lines += [line for _, line in head.forward]
+    if may_pass_credentials and not stamp.key_line:
+        if head.authorization:
+            lines.append(b"Authorization: %b\r\n" % head.authorization)
+        if head.api_key:
+            lines.append(b"x-api-key: %b\r\n" % head.api_key)
+    lines.append(
+        b"X-Request-Id: %b\r\nX-Nexus-Hops: %d\r\nContent-Length: %d\r\n\r\n"
+        % (request_id.encode(), head.hops + 1, body_length)
+    )
+    return b"".join(lines)
+
+
+def backend_lines(backend: Backend) -> bytes:
+    """Make the response header lines that say which backend answered."""
+    kind = "local" if backend.kind.is_local else "cloud"
+    return (
+        f"X-Nexus-Backend: {backend.name}\r\nX-Nexus-Backend-Id: {backend.id}\r\nX-Nexus-Backend-Type: {kind}\r\n"
+        f"X-Nexus-Privacy-Zone: {backend.zone}\r\n"
+    ).encode()
+
+
+NO_BACKEND_LINES: Final = b"X-Nexus-Backend: none\r\nX-Nexus-Backend-Type: none\r\nX-Nexus-Route-Reason: none\r\n"
+
+
+def status_line(status: int) -> bytes:
+    """Return the status line in our own words: a backend's reason phrase is not passed on."""
+    line = _STATUS_LINES[status]
+    return line if line.endswith(b"\r\n") else line + b"\r\n"
+
+
+def passed_lines(headers: list[tuple[bytes, bytes]], request_id: bytes) -> bytes:
+    """Return the header lines of an answer that go on to the client.
+
+    :raises UpstreamError: PROTOCOL when a value holds what no header may.
+    """
+    lines: list[bytes] = []
+    named = b""
+    for raw_name, value in headers:
+        name = raw_name.lower()
+        if name in _NOT_FOR_CLIENTS:
+            if name == b"connection":
+                named = value.lower()
+            continue
+        if name.startswith(_NEXUS) or name.startswith(_CORS):
+            continue
+        if name == b"x-request-id":
+            if value == request_id:
+                continue
+            # Ours answers the client's; the backend's own is what its operator will ask for.
+            raw_name = b"X-Upstream-Request-Id"
+        elif name == b"retry-after":
+            seconds = retry_after_s(value)
+            if seconds is None:
+                continue
+            value = b"%d" % seconds
+        lines.append(b"%b: %b\r\n" % (raw_name, value))
+    if named not in (b"", b"close", b"keep-alive"):
+        tokens = {token.strip() for token in named.split(b",")}
+        lines = [line for line in lines if line.partition(b":")[0].lower() not in tokens]
+    block = b"".join(lines)
+    if not _GOOD_BLOCK.match(block):
+        raise UpstreamError(UpstreamFault.PROTOCOL, "a header of the answer holds control characters")
+    return block
+
+
+_GOOD_BLOCK: Final = re.compile(rb"(?:[\t\x20-\x7e\x80-\xff]*\r\n)*\Z")
+MAX_RETRY_AFTER_S: Final = 300
+
+
+def retry_after_s(value: bytes) -> int | None:
+    """Read a Retry-After header, seconds or a date, clamped to [0, 300]; None when it is neither."""
+    text = value.decode("latin-1").strip()
+    if text.isdecimal() and text.isascii():
+        return min(MAX_RETRY_AFTER_S, int(text[:12]))
+    try:
+        due = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    left = due.timestamp() - datetime.now(UTC).timestamp()
+    return round(min(MAX_RETRY_AFTER_S, max(0.0, left)))
+
+
+def refuse_bad_head(status: int, headers: list[tuple[bytes, bytes]]) -> None:
+    """Raise UpstreamError (PROTOCOL) when the head of an answer is none that may be passed on or understood."""
+    if not 200 <= status < 600 or 300 <= status < 400:
+        raise UpstreamError(UpstreamFault.PROTOCOL, f"answered with status {status}", status=status)
+    codings = [value.strip().lower() for name, value in headers if name.lower() == b"transfer-encoding"]
+    if codings and codings != [b"chunked"]:
+        raise UpstreamError(UpstreamFault.PROTOCOL, "answered with an unknown transfer coding")

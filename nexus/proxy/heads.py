@@ -1,0 +1,167 @@
+"""The head of a client's request, read once: what Nexus needs of it, what goes on to the backend, what is refused."""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+from aiohttp.http import RawRequestMessage
+
+from nexus.errors import RequestError
+
+_HOP_BY_HOP: Final = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+_OURS: Final = frozenset(
+    {
+        b"accept-encoding",  # an answer that is compressed cannot be watched for its end and its usage
+        b"content-encoding",  # refused before this
+        b"content-length",
+        b"cookie",
+        b"expect",
+        b"forwarded",
+        b"host",
+        b"origin",
+        b"referer",
+        b"via",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-port",
+        b"x-forwarded-proto",
+        b"x-real-ip",
+    }
+)
+_KEPT: Final = frozenset({b"authorization", b"x-api-key", b"x-request-id"})
+"""Read by Nexus and sent on, if at all, by a rule of their own."""
+
+_SINGLE: Final = frozenset(
+    {
+        b"authorization",
+        b"x-api-key",
+        b"host",
+        b"content-type",
+        b"content-length",
+        b"transfer-encoding",
+        b"content-encoding",
+        b"x-request-id",
+        b"idempotency-key",
+        b"expect",
+        b"origin",
+    }
+)
+"""Headers of which two are an attempt to be understood in two ways."""
+
+HINTS: Final = frozenset(
+    {
+        "x-nexus-strict",
+        "x-nexus-flexible",
+        "x-nexus-priority",
+        "x-nexus-privacy",
+    }
+)
+"""The request headers by which clients may speak to stages; any other ``x-nexus-*`` of theirs is dropped."""
+
+_PROTECTED: Final = re.compile(
+    rb"x-nexus-|authorization|content-|host$|cookie|x-forwarded-|x-api-key|transfer-encoding"
+)
+_VISIBLE: Final = re.compile(rb"[\t\x20-\x7e]*\Z")
+_REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}\Z")
+MAX_HOPS: Final = 3
+
+
+class Head(msgspec.Struct, kw_only=True):
+    """What is known of a request before its body."""
+
+    host: bytes = b""
+    content_type: bytes = b""
+    content_length: int | None = None
+    """None when the body is chunked, or there is none."""
+    is_chunked: bool = False
+    authorization: bytes = b""
+    api_key: bytes = b""
+    request_id: str = ""
+    """The client's own, empty when it sent none that can be used."""
+    accept: bytes = b""
+    origin: bytes = b""
+    fetch_site: bytes = b""
+    expect: bytes = b""
+    content_encoding: bytes = b""
+    hops: int = 0
+    """How many proxies of our kind the request has passed."""
+    forward: list[tuple[bytes, bytes]]
+    """Lower-case name and the whole header line, CRLF included, for the headers that go on to the backend."""
+    hints: Mapping[str, str] = {}
+
+
+def read_head(message: RawRequestMessage) -> Head:
+    """Read and check the headers of *message*.
+
+    :raises RequestError: ``bad_request`` or ``duplicate_header``.
+    """
+    fields: dict[bytes, bytes] = {}
+    forward: list[tuple[bytes, bytes]] = []
+    hints: dict[str, str] | None = None
+    for raw_name, value in message.raw_headers:
+        name = raw_name.lower()
+        if name in _SINGLE and name in fields:
+            raise RequestError("duplicate_header", f"the header '{name.decode()}' may be sent only once", close=True)
+        if name in _HOP_BY_HOP or name in _OURS or name in _KEPT:
+            fields[name] = value
+        elif name.startswith(b"x-nexus-"):
+            if name == b"x-nexus-hops":
+                fields[name] = value
+            elif name.decode("latin-1") in HINTS:
+                hints = hints or {}
+                hints[name.decode()] = value.decode("latin-1")
+        elif b"_" not in name:
+            # A name with an underscore is read by some servers as one with a hyphen: a way around every rule above.
+            fields[name] = value
+            forward.append((name, b"%b: %b\r\n" % (raw_name, value)))
+    if b"connection" in fields:
+        forward = _without_named(fields[b"connection"], forward)
+    if not _VISIBLE.match(b"".join([value for value in fields.values()])):
+        raise RequestError("bad_request", "a header value holds characters other than visible ASCII", close=True)
+    return _head(fields, forward, hints or {})
+
+
+def _head(fields: Mapping[bytes, bytes], forward: list[tuple[bytes, bytes]], hints: Mapping[str, str]) -> Head:
+    get = fields.get
+    length = get(b"content-length")
+    request_id = get(b"x-request-id", b"")
+    hops = get(b"x-nexus-hops", b"")
+    return Head(
+        host=get(b"host", b""),
+        content_type=get(b"content-type", b""),
+        content_length=int(length) if length is not None else None,
+        is_chunked=b"transfer-encoding" in fields,
+        authorization=get(b"authorization", b""),
+        api_key=get(b"x-api-key", b""),
+        request_id=request_id.decode() if _REQUEST_ID.match(request_id) else "",
+        accept=get(b"accept", b""),
+        origin=get(b"origin", b""),
+        fetch_site=get(b"sec-fetch-site", b""),
+        expect=get(b"expect", b""),
+        content_encoding=get(b"content-encoding", b""),
+        hops=int(hops) if hops.isdigit() and len(hops) < 4 else 0,
+        forward=forward,
+        hints=hints,
+    )
+
+
+def _without_named(connection: bytes, forward: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    named = {token.strip().lower() for token in connection.split(b",")}
+    if any(_PROTECTED.match(token) for token in named):
+        raise RequestError(
+            "bad_request", "the header 'connection' names one that a client may not have removed", close=True
+        )
+    return [(name, line) for name, line in forward if name not in named]

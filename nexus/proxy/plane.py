@@ -1,0 +1,66 @@
+"""What every exchange shares: the parts of the data plane, and the settings that a reload replaces as one."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from nexus.config.schema import Config
+from nexus.domain.fleet import FleetSnapshot
+from nexus.domain.outcome import AttemptOutcome, ExchangeOutcome
+from nexus.proxy.door import Door
+from nexus.proxy.queue import WaitingLine
+from nexus.proxy.retry import RetryBudget
+from nexus.proxy.upstreams import Upstreams
+from nexus.routing.router import Reserved, Router
+
+
+class FleetView(Protocol):
+    """What the data plane needs of the control plane."""
+
+    @property
+    def snapshot(self) -> FleetSnapshot: ...
+
+    def report(self, backend_id: str, outcome: AttemptOutcome, *, retry_after_s: float | None) -> None:
+        """Hear how one attempt ended."""
+
+    def report_missing_model(self, backend_id: str, model: str) -> None:
+        """Hear that a backend does not have a model which it lists."""
+
+
+class Settings:
+    """What is configured, made ready: an exchange keeps the one it began with."""
+
+    __slots__ = ("config", "door", "observers", "router")
+
+    def __init__(
+        self,
+        config: Config,
+        router: Router,
+        door: Door,
+        observers: tuple[Callable[[ExchangeOutcome], None], ...],
+    ) -> None:
+        self.config = config
+        self.router = router
+        self.door = door
+        self.observers = observers
+
+
+class DataPlane:
+    """The one object that exchanges hold."""
+
+    __slots__ = ("budget", "fleet", "in_flight", "is_draining", "line", "on_outcome", "relays", "settings", "upstreams")
+
+    def __init__(
+        self,
+        settings: Settings,
+        fleet: FleetView,
+        upstreams: Upstreams,
+        line: "WaitingLine[Reserved]",
+    ) -> None:
+        self.settings = settings
+        self.fleet = fleet
+        self.upstreams = upstreams
+        self.line = line
+        self.budget = RetryBudget()
+        self.in_flight = 0
+        self.is_draining = False
+        """Set once; from then on connections are closed after their answer."""

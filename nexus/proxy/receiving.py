@@ -1,0 +1,63 @@
+"""Reads a request's body under a deadline and a size limit."""
+
+import asyncio
+from typing import Final, Protocol
+
+from aiohttp import web
+from aiohttp.streams import StreamReader
+
+from nexus.errors import RequestError
+from nexus.proxy.heads import Head
+
+LEAST_RATE: Final = 64 * 1024
+"""Bytes per second that a slow client must keep up, on top of the deadline."""
+
+
+class CanContinue(Protocol):
+    """Who can tell a client, which asked first, to send its body."""
+
+    def write(self, data: bytes) -> None: ...
+
+
+async def receive(payload: StreamReader, head: Head, client: CanContinue, *, limit: int, deadline_s: float) -> bytes:
+    """Return the whole body.
+
+    :raises RequestError: ``too_large``, ``request_timeout``, ``bad_request`` (broken framing), ``expectation_failed``.
+    """
+    if head.expect:
+        if head.expect.lower() != b"100-continue":
+            raise RequestError("expectation_failed", "the only expectation understood is 100-continue", close=True)
+        client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    try:
+        if payload.is_eof():
+            # Small requests arrive whole: nothing to wait for.
+            body = payload.read_nowait()
+        else:
+            body = await _gather(payload, limit, deadline_s)
+    except web.RequestPayloadError as exc:
+        raise RequestError("bad_request", "the body breaks its framing", close=True) from exc
+    if len(body) > limit:
+        raise _too_large(limit)
+    return body
+
+
+async def _gather(payload: StreamReader, limit: int, deadline_s: float) -> bytes:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    parts: list[bytes] = []
+    size = 0
+    try:
+        while not payload.at_eof():
+            async with asyncio.timeout_at(began + deadline_s + size / LEAST_RATE):
+                part = await payload.readany()
+            parts.append(part)
+            size += len(part)
+            if size > limit:
+                raise _too_large(limit)
+    except TimeoutError:
+        raise RequestError("request_timeout", "the body did not arrive in time", close=True) from None
+    return b"".join(parts)
+
+
+def _too_large(limit: int) -> RequestError:
+    return RequestError("too_large", f"the body may have {limit} bytes (server.max_body_bytes)", close=True)

@@ -1,0 +1,185 @@
+"""What is written down of one exchange while it runs, and its one line in the access log."""
+
+import time
+from typing import Any, Final
+
+import structlog
+
+from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome, Phase
+from nexus.domain.request import Endpoint, Requirements, TokenUsage
+from nexus.routing.router import Reserved
+
+log = structlog.get_logger("nexus.proxy")
+
+_WHO: Final = {
+    Ending.FINISHED: "-",
+    Ending.CLIENT_LEFT: "C",
+    Ending.CLIENT_STALLED: "c",
+    Ending.BAD_REQUEST: "C",
+    Ending.REJECTED: "P",
+    Ending.BACKEND_FAILED: "S",
+    Ending.TIMED_OUT: "s",
+    Ending.SHUT_DOWN: "K",
+    Ending.NEXUS_FAILED: "I",
+}
+"""First letter of the termination code: who ended it. C and c the client, S and s the backend, P the proxy by its
+rules, K the proxy by its shutdown, I the proxy by a defect, - nobody before its time."""
+
+_WHERE: Final[dict[Phase, str]] = {
+    "receive": "R",
+    "understand": "R",
+    "route": "Q",
+    "queue": "Q",
+    "send": "C",
+    "await_first_byte": "H",
+    "relay": "D",
+    "settle": "L",
+}
+"""Second letter: the phase. R request, Q queue, C connect, H headers and first content, D data, L last byte, - none."""
+
+
+class Record:
+    """The facts of one exchange, gathered as it goes."""
+
+    __slots__ = (
+        "_code",
+        "_crash",
+        "_endpoint",
+        "_fallback_model",
+        "_first_byte_s",
+        "_phases",
+        "_requirements",
+        "_resolved_model",
+        "_route_reason",
+        "_status",
+        "began_at",
+        "bytes_in",
+        "bytes_out",
+        "ending",
+        "has_answered",
+        "received_unix_s",
+        "request_id",
+    )
+
+    def __init__(self, request_id: str, endpoint: Endpoint, now: float) -> None:
+        self.request_id = request_id
+        self.began_at = now
+        self.received_unix_s = time.time()  # noqa: TID251 - an instant for people and policies, not a duration
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.has_answered = False
+        self.ending = Ending.NEXUS_FAILED
+        self._status = 0
+        self._code: str | None = None
+        self._crash = False
+        self._endpoint = endpoint
+        self._requirements: Requirements | None = None
+        self._resolved_model: str | None = None
+        self._fallback_model: str | None = None
+        self._route_reason: str | None = None
+        self._first_byte_s: float | None = None
+        self._phases: list[tuple[Phase, float]] = [("receive", now)]
+
+    @property
+    def route_reason(self) -> str:
+        return self._route_reason or "none"
+
+    @property
+    def fallback_model(self) -> str | None:
+        return self._fallback_model
+
+    def enter(self, phase: Phase, now: float) -> None:
+        self._phases.append((phase, now))
+
+    def understood(self, requirements: Requirements) -> None:
+        self._requirements = requirements
+
+    def routed(self, reserved: Reserved) -> None:
+        self._resolved_model = reserved.resolved_model
+        self._fallback_model = reserved.fallback_model
+        self._route_reason = reserved.route_reason
+
+    def answered(self, status: int, bytes_out: int, first_byte_at: float | None) -> None:
+        """Note that the answer has begun to go out."""
+        self.has_answered = True
+        self._status = status
+        self.bytes_out = bytes_out
+        self._first_byte_s = None if first_byte_at is None else first_byte_at - self.began_at
+
+    def ended(self, ending: Ending, status: int, code: str | None) -> None:
+        self.ending = ending
+        self._status = status
+        self._code = code
+
+    def crashed(self) -> None:
+        """Write down the exception that is being handled."""
+        log.exception("exchange_crashed", request_id=self.request_id, endpoint=self._endpoint.name)
+
+    def finish(self, now: float, attempts: tuple[AttemptOutcome, ...]) -> ExchangeOutcome:
+        """Return the outcome, and write the access line."""
+        phase = self._phases[-1][0]
+        spent = self._spent(now)
+        requirements = self._requirements
+        last = attempts[-1] if attempts else None
+        is_whole = self.ending is Ending.FINISHED
+        outcome = ExchangeOutcome(
+            request_id=self.request_id,
+            endpoint=self._endpoint.name,
+            protocol=self._endpoint.protocol,
+            model=requirements.model if requirements is not None else None,
+            resolved_model=self._resolved_model,
+            is_stream=requirements is not None and requirements.is_stream,
+            ending=self.ending,
+            status=self._status,
+            code=self._code,
+            phase=phase,
+            termination="--" if is_whole else _WHO[self.ending] + _WHERE[phase],
+            route_reason=self._route_reason,
+            fallback_model=self._fallback_model,
+            attempts=attempts,
+            received_at=self.received_unix_s,
+            duration_s=now - self.began_at,
+            queued_s=spent.get("queue", 0.0),
+            first_byte_s=self._first_byte_s,
+            usage=last.usage if last is not None else None,
+            bytes_in=self.bytes_in,
+            bytes_out=self.bytes_out,
+        )
+        _log(outcome, spent)
+        return outcome
+
+    def _spent(self, now: float) -> dict[str, float]:
+        spent: dict[str, float] = {}
+        phases = self._phases
+        for index, (phase, since) in enumerate(phases):
+            until = phases[index + 1][1] if index + 1 < len(phases) else now
+            spent[phase] = spent.get(phase, 0.0) + until - since
+        return spent
+
+
+def _log(outcome: ExchangeOutcome, spent: dict[str, float]) -> None:
+    usage: TokenUsage | None = outcome.usage
+    fields: dict[str, Any] = {
+        "request_id": outcome.request_id,
+        "endpoint": outcome.endpoint,
+        "model": outcome.model,
+        "actual_model": outcome.fallback_model,
+        "backend": outcome.backend or "none",
+        "status_code": outcome.status,
+        "code": outcome.code,
+        "ending": outcome.ending.value,
+        "termination": outcome.termination,
+        "stream": outcome.is_stream,
+        "route_reason": outcome.route_reason,
+        "attempts": len(outcome.attempts),
+        "latency_ms": round(outcome.duration_s * 1000, 3),
+        "first_byte_ms": None if outcome.first_byte_s is None else round(outcome.first_byte_s * 1000, 3),
+        "phases_ms": {phase: round(seconds * 1000, 3) for phase, seconds in spent.items()},
+        "tokens_prompt": usage.prompt_tokens if usage is not None else None,
+        "tokens_completion": usage.completion_tokens if usage is not None else None,
+        "bytes_in": outcome.bytes_in,
+        "bytes_out": outcome.bytes_out,
+    }
+    if len(outcome.attempts) > 1:
+        fields["backends_tried"] = [attempt.backend for attempt in outcome.attempts]
+    log.info("exchange_finished", **fields)

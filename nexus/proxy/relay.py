@@ -1,0 +1,219 @@
+"""The streaming part of an exchange: events go to the client as they come, with back-pressure and deadlines."""
+
+import asyncio
+from collections.abc import Callable
+from enum import Enum
+from typing import Final, Protocol
+
+from nexus.errors import UpstreamFault
+from nexus.proxy.answer import TOO_LARGE, Answer, Mode
+from nexus.proxy.upstream import UpstreamConnection
+
+_FAULT_CODES: Final = {
+    UpstreamFault.TRUNCATED: "stream_truncated",
+    UpstreamFault.RESET: "stream_truncated",
+    UpstreamFault.PROTOCOL: "upstream_error",
+}
+_MESSAGES: Final = {
+    "stream_truncated": "the backend ended the stream before the answer was complete",
+    "stream_stalled": "the backend sent nothing more for too long",
+    "event_too_large": "the backend sent an event that is too long",
+    "upstream_error": "the backend broke the stream",
+    "deadline_exceeded": "the answer took longer than it may",
+    "server_shutdown": "the proxy is shutting down",
+}
+LAST_CHUNK: Final = b"0\r\n\r\n"
+
+
+class Client(Protocol):
+    """The connection to the client, as far as a relay needs it."""
+
+    transport: asyncio.Transport | None
+
+    @property
+    def writing_paused(self) -> bool: ...
+
+    def attach_relay(self, relay: "StreamRelay | None") -> None: ...
+
+
+class End(Enum):
+    """How a relay ended."""
+
+    COMPLETE = "complete"
+    """As the backend meant it, an error that it reported itself included."""
+    CUT = "cut"
+    """With an error event of ours; see :attr:`StreamRelay.code`."""
+    STALLED_CLIENT = "stalled_client"
+
+
+class StreamRelay:
+    """Passes one begun answer on to the client, until ``done``."""
+
+    __slots__ = (
+        "_answer",
+        "_client",
+        "_connection",
+        "_deadline",
+        "_first_content_s",
+        "_idle_s",
+        "_is_chunked",
+        "_last_data_at",
+        "_loop",
+        "_restore",
+        "_seen_blocks",
+        "_stall_s",
+        "_stall_timer",
+        "_timer",
+        "bytes_out",
+        "code",
+        "done",
+    )
+
+    def __init__(  # noqa: PLR0913 - both ends, and three deadlines
+        self,
+        client: Client,
+        connection: UpstreamConnection,
+        answer: Answer,
+        *,
+        is_chunked: bool,
+        idle_s: float,
+        first_content_s: float,
+        stall_s: float,
+        deadline: float,
+        restore: Callable[[bytes], bytes] | None,
+    ) -> None:
+        self._client = client
+        self._connection = connection
+        self._answer = answer
+        self._is_chunked = is_chunked
+        self._idle_s = idle_s
+        self._first_content_s = first_content_s
+        self._restore = restore
+        self._stall_s = stall_s
+        self._deadline = deadline
+        self._loop = answer.loop
+        self._last_data_at = self._loop.time()
+        self._seen_blocks = 0
+        self._stall_timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self.done: asyncio.Future[End] = self._loop.create_future()
+        self.code: str | None = None
+        """The in-stream error code, once it has been cut."""
+        self.bytes_out = 0
+
+    def start(self) -> None:
+        """Take the answer over."""
+        self._client.attach_relay(self)
+        self._answer.attach(self)
+        if not self.done.done():
+            self._watch()
+            if self._client.writing_paused:
+                self.pause()
+
+    def stop(self) -> None:
+        """Let go of both ends; to be called exactly once, however it ended."""
+        self._client.attach_relay(None)
+        for timer in (self._timer, self._stall_timer):
+            if timer is not None:
+                timer.cancel()
+
+    # what the answer says
+
+    def forward(self, data: bytes) -> None:
+        if self.done.done():
+            return
+        blocks = self._answer.scan.data_blocks
+        if blocks != self._seen_blocks or self._answer.mode is Mode.OPAQUE:
+            self._seen_blocks = blocks
+            self._last_data_at = self._loop.time()
+        if self._restore is not None:
+            data = self._restore(data)
+        self.bytes_out += len(data)
+        self._write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
+
+    def finish(self, *, is_framed: bool) -> None:
+        answer = self._answer
+        if answer.mode is Mode.EVENTS:
+            if not (answer.scan.is_finished() or answer.scan.has_error):
+                self.cut("stream_truncated")
+                return
+            if closing := answer.scan.closing():
+                self.forward(closing)
+        elif not is_framed and answer.mode is Mode.WHOLE:
+            self.cut("stream_truncated")
+            return
+        if self._is_chunked:
+            self._write(LAST_CHUNK)
+        self._end(End.COMPLETE)
+
+    def break_off(self, fault: UpstreamFault, message: str) -> None:
+        # What a backend breaks after its terminal event is not missed by anybody.
+        if self._answer.mode is Mode.EVENTS and self._answer.scan.is_finished() and not self._answer.scan.closing():
+            self.finish(is_framed=False)
+        else:
+            self.cut("event_too_large" if message == TOO_LARGE else _FAULT_CODES.get(fault, "upstream_error"))
+
+    # what the exchange says
+
+    def cut(self, code: str) -> None:
+        """End the answer with an error event in the client's protocol, and in a way that never looks finished."""
+        if self.done.done():
+            return
+        self.code = code
+        self._connection.abandon()
+        if self._answer.mode is Mode.EVENTS:
+            self.forward(self._answer.scan.failure(code, _MESSAGES[code]))
+        # Without the last chunk, and closed: a client that knows no error events still sees a cut answer.
+        if self._client.transport is not None:
+            self._client.transport.close()
+        self._end(End.CUT)
+
+    # what the client's connection says
+
+    def pause(self) -> None:
+        """The client does not take any more for now."""
+        self._connection.pause_reading()
+        if self._stall_timer is None:
+            self._stall_timer = self._loop.call_later(self._stall_s, self._check_stall, self._unsent())
+
+    def resume(self) -> None:
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None
+        self._last_data_at = self._loop.time()
+        self._connection.resume_reading()
+
+    def _check_stall(self, unsent_before: int) -> None:
+        unsent = self._unsent()
+        if unsent < unsent_before:
+            self._stall_timer = self._loop.call_later(self._stall_s, self._check_stall, unsent)
+            return
+        self._stall_timer = None
+        self._connection.abandon()
+        if self._client.transport is not None:
+            self._client.transport.abort()
+        self._end(End.STALLED_CLIENT)
+
+    def _unsent(self) -> int:
+        return self._client.transport.get_write_buffer_size() if self._client.transport is not None else 0
+
+    def _watch(self) -> None:
+        now = self._loop.time()
+        # While the client is the one who does not read, the backend is not to blame for its silence.
+        idle_s = self._idle_s if self._answer.scan.has_content else max(self._idle_s, self._first_content_s)
+        idle_at = (now if self._client.writing_paused else self._last_data_at) + idle_s
+        if now >= self._deadline:
+            self.cut("deadline_exceeded")
+        elif now >= idle_at:
+            self.cut("stream_stalled")
+        else:
+            self._timer = self._loop.call_at(min(idle_at, self._deadline), self._watch)
+
+    def _write(self, data: bytes) -> None:
+        transport = self._client.transport
+        if transport is not None and not transport.is_closing():
+            transport.write(data)
+
+    def _end(self, how: End) -> None:
+        if not self.done.done():
+            self.done.set_result(how)

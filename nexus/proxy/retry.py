@@ -1,0 +1,117 @@
+"""Whether a failed attempt is tried again, and whether traffic can afford it: decisions only."""
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Final
+
+from nexus.domain.backend import Backend
+from nexus.errors import UpstreamError, UpstreamFault
+
+
+class Next(Enum):
+    """What follows a failed attempt."""
+
+    SAME_BACKEND_FRESH = "same_backend_fresh"
+    """Once more, on a fresh connection: the old one was stale and nothing was read from it."""
+    ANOTHER_BACKEND = "another_backend"
+    GIVE_UP = "give_up"
+
+
+_NOTHING_SENT: Final = frozenset({UpstreamFault.REFUSED, UpstreamFault.CONNECT_TIMEOUT, UpstreamFault.TLS})
+_MAYBE_BEGUN: Final = frozenset(
+    {UpstreamFault.RESET, UpstreamFault.STALE, UpstreamFault.PROTOCOL, UpstreamFault.TRUNCATED}
+)
+_COSTLY: Final = frozenset({UpstreamFault.STATUS, UpstreamFault.IN_STREAM_ERROR, UpstreamFault.FIRST_BYTE_TIMEOUT})
+"""Retries that a drowning fleet must not be given without limit: they spend from the budget."""
+
+RETRYABLE_STATUS: Final = frozenset({401, 403, 429, 500, 502, 503, 504, 529})
+"""Answers that another backend may do better than; any other 4xx is the client's own."""
+
+FAULT_CODES: Final[Mapping[UpstreamFault, str]] = {
+    UpstreamFault.REFUSED: "no_healthy_backend",
+    UpstreamFault.CONNECT_TIMEOUT: "connect_timeout",
+    UpstreamFault.TLS: "backend_tls",
+    UpstreamFault.STALE: "bad_gateway",
+    UpstreamFault.RESET: "bad_gateway",
+    UpstreamFault.PROTOCOL: "bad_gateway",
+    UpstreamFault.TRUNCATED: "bad_gateway",
+    UpstreamFault.FIRST_BYTE_TIMEOUT: "ttft_timeout",
+    UpstreamFault.STATUS: "bad_gateway",
+    UpstreamFault.IN_STREAM_ERROR: "bad_gateway",
+}
+"""The error code that a client is given when nobody else could answer."""
+
+
+class RetryBudget:
+    """Keeps retries to a share of the traffic: a token bucket that each request fills a little.
+
+    It holds at least :data:`LEAST` again after :data:`REFILL_S` seconds, so that a quiet proxy can always retry.
+    """
+
+    SHARE: Final = 0.2
+    LEAST: Final = 3.0
+    MOST: Final = 100.0
+    REFILL_S: Final = 10.0
+
+    __slots__ = ("_refilled_at", "_tokens")
+
+    def __init__(self) -> None:
+        self._tokens = self.LEAST
+        self._refilled_at = 0.0
+
+    def earn(self) -> None:
+        """Count one request."""
+        if self._tokens < self.MOST:
+            self._tokens += self.SHARE
+
+    def spend(self, now_s: float) -> bool:
+        """Take one retry; False when there is none left."""
+        if self._tokens < 1.0 and now_s - self._refilled_at >= self.REFILL_S:
+            self._tokens = self.LEAST
+            self._refilled_at = now_s
+        if self._tokens < 1.0:
+            return False
+        self._tokens -= 1.0
+        return True
+
+
+class Retries:
+    """What one exchange may still try."""
+
+    __slots__ = ("_budget", "_has_redialed", "_left", "_status_500_tried")
+
+    def __init__(self, *, max_retries: int, budget: RetryBudget) -> None:
+        self._left = max_retries
+        self._budget = budget
+        self._has_redialed = False
+        self._status_500_tried = False
+        budget.earn()
+
+    def after(self, error: UpstreamError, backend: Backend, *, now_s: float, left_s: float, wait_s: float) -> Next:
+        """Decide what follows *error*, which came before any byte of the answer had gone to the client.
+
+        :param left_s: what is left of the whole deadline, in seconds.
+        :param wait_s: the first-byte deadline of one attempt, in seconds.
+        """
+        if error.fault is UpstreamFault.STALE and not self._has_redialed:
+            self._has_redialed = True
+            return Next.SAME_BACKEND_FRESH
+        if self._left <= 0 or left_s <= 0 or not self._is_safe(error, backend, left_s=left_s, wait_s=wait_s):
+            return Next.GIVE_UP
+        if error.fault in _COSTLY and not self._budget.spend(now_s):
+            return Next.GIVE_UP
+        self._left -= 1
+        return Next.ANOTHER_BACKEND
+
+    def _is_safe(self, error: UpstreamError, backend: Backend, *, left_s: float, wait_s: float) -> bool:
+        if error.fault in _NOTHING_SENT:
+            return True
+        if error.fault in _MAYBE_BEGUN:
+            return backend.retry_unsafe
+        if error.fault is UpstreamFault.FIRST_BYTE_TIMEOUT:
+            return left_s >= wait_s / 2
+        if error.status == 500:
+            # Likely the request's own doing: one second opinion, not more.
+            first, self._status_500_tried = not self._status_500_tried, True
+            return first
+        return True

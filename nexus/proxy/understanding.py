@@ -1,0 +1,43 @@
+"""Gets from a body what routing needs of it: at once when it is small, beside the event loop when it is large."""
+
+import asyncio
+from typing import Final
+
+from nexus.domain.request import Endpoint, Requirements
+from nexus.errors import RequestError
+from nexus.proxy.heads import Head
+from nexus.wire import multipart
+from nexus.wire.protocol import WireProtocol
+
+LARGE_BYTES: Final = 1024 * 1024
+"""Reading this much JSON takes about a millisecond; more of it would hold up every other stream."""
+
+_JSON_TYPES: Final = (b"application/json", b"application/vnd.api+json")
+
+
+async def understand(protocol: WireProtocol, endpoint: Endpoint, head: Head, body: bytes) -> Requirements:
+    """Read *body*.
+
+    :raises RequestError: when it is not what *endpoint* takes; see :attr:`WireProtocol.understand`.
+    """
+    check_type(endpoint, head)
+    if endpoint.body == "multipart":
+        return multipart.understand(endpoint, body, head.content_type)
+    if len(body) > LARGE_BYTES:
+        return await asyncio.to_thread(protocol.understand, endpoint, body)
+    return protocol.understand(endpoint, body)
+
+
+def check_type(endpoint: Endpoint, head: Head) -> None:
+    """Refuse a body of another type: one that a web page may send without asking could come from any page."""
+    declared = head.content_type.partition(b";")[0].strip().lower()
+    if endpoint.body == "multipart":
+        if declared == b"multipart/form-data":
+            return
+        raise RequestError("unsupported_media_type", "send multipart/form-data with a boundary")
+    if declared.endswith(b"+json") or declared in _JSON_TYPES:
+        return
+    # What curl sends unless told otherwise, and what Ollama's own documentation shows; browsers name their origin.
+    if endpoint.protocol == "ollama" and not head.origin and not head.fetch_site:
+        return
+    raise RequestError("unsupported_media_type", "send the body as Content-Type: application/json")
