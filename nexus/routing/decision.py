@@ -1,4 +1,4 @@
-"""What the pipeline answers: Route, Queue or Reject."""
+"""What routing answers: a backend with its slot reserved, the advice to wait, or a reason why not."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,29 +6,57 @@ from typing import Any
 import msgspec
 
 from nexus.domain.backend import Backend
-from nexus.routing.intent import Verdict
+from nexus.routing.intent import RoutingIntent, Verdict
+from nexus.routing.reconciler import Hold
 
 
 class Ranked(msgspec.Struct, frozen=True):
-    """A survivor, with what speaks for it."""
+    """A survivor of all stages, and what speaks for it."""
 
     backend: Backend
     model: str
     """The name under which it is to be asked."""
     score: float
-    reason: str
-    """Such as ``highest_score:gpu-1:0.98`` or ``only_healthy_backend``."""
+    is_avoided: bool = False
+    """It is asked only when nobody else is left."""
 
 
-class Route(msgspec.Struct, frozen=True):
-    """These backends may answer, best first; the second is the fail-over target."""
+class Reserved(msgspec.Struct, frozen=True, kw_only=True):
+    """This backend gets the request, and everything that the attempt needs is held already."""
 
-    ranked: tuple[Ranked, ...]
+    backend: Backend
+    model: str
+    """The name under which it is to be asked."""
+    holds: tuple[Hold, ...]
+    """To be settled with the outcome of the attempt; settling twice does nothing, and a failure is only logged."""
     resolved_model: str
+    """After aliases, or the fallback that is used."""
+    fallback_model: str | None
+    """The name under which a fallback is asked; None when the model asked for is used."""
+    route_reason: str
+    """For the client's header: ``capability-match``, ``capacity-overflow``, ``privacy-requirement``, ``failover``."""
+    reason: str
+    """Why this one of the survivors, such as ``highest_score:gpu-1:98.00`` or ``only_healthy_backend``."""
+    intent: RoutingIntent
+    """All that the stages said."""
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """What the stages said against backends, for the log."""
+        return (*self.intent.excluded, *self.intent.avoided)
+
+
+class Saturated(msgspec.Struct, frozen=True):
+    """Every backend that could answer is at its limit: wait for one of these, and ask again with a fresh snapshot."""
+
+    backends: tuple[Backend, ...]
+    """Best first."""
+    resolved_model: str
+    intent: RoutingIntent
 
 
 class Reject(msgspec.Struct, frozen=True):
-    """Nobody may answer; *code* is a key of :data:`nexus.errors.STATUS_OF_CODE`."""
+    """Nobody may or can answer; *code* is a key of :data:`nexus.errors.STATUS_OF_CODE`."""
 
     code: str
     message: str
@@ -38,5 +66,4 @@ class Reject(msgspec.Struct, frozen=True):
     retry_after_s: int | None = None
 
 
-Decision = Route | Reject
-"""Waiting is not decided here: a route whose every backend is at its limit is what queues."""
+Decision = Reserved | Saturated | Reject

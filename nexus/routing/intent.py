@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import msgspec
 
@@ -22,6 +22,10 @@ class Verdict(msgspec.Struct, frozen=True):
     """What the client or the operator could do about it."""
     factor: float = 0.0
     """What the backend's score is multiplied by; 0 for an exclusion."""
+    code: str = "rejected_by_policy"
+    """The error code, a key of :data:`nexus.errors.STATUS_OF_CODE`, when this is why nobody is left."""
+    context: Mapping[str, Any] | None = None
+    """Facts for the client's error body in that case, such as ``{"required_tier": 3}``."""
 
 
 _ZONES: Final[Mapping[str, str]] = {"restricted": "restricted", "local": "restricted", "open": "open", "cloud": "open"}
@@ -36,10 +40,12 @@ class RoutingIntent:
 
     __slots__ = (
         "_candidates",
+        "_initial",
         "avoided",
         "endpoint",
         "excluded",
         "headers",
+        "observed",
         "policy",
         "received_unix_s",
         "request_id",
@@ -75,10 +81,13 @@ class RoutingIntent:
         self.policy = policy
         """Of each plugin, by name, the decoded keys of the traffic policy that matched; see :meth:`policy_of`."""
         self.received_unix_s = received_unix_s
+        self._initial = candidates
         self._candidates = dict(candidates)
         self.excluded: list[Verdict] = []
         self.avoided: list[Verdict] = []
         self.weights: list[Verdict] = []
+        self.observed: list[Verdict] = []
+        """What stages that only observe would have said."""
 
     @property
     def received_at(self) -> datetime:
@@ -97,6 +106,10 @@ class RoutingIntent:
     def __contains__(self, backend: Backend) -> bool:
         return backend.name in self._candidates
 
+    def offers(self) -> list[tuple[Backend, str]]:
+        """Return the candidates, each with the name under which it would be asked."""
+        return list(self._candidates.values())
+
     def candidates_in(self, *, zone: str) -> list[Backend]:
         """Return the candidates of *zone*: ``restricted`` (or ``local``), ``open`` (or ``cloud``)."""
         wanted = _ZONES[zone.lower()]
@@ -110,10 +123,24 @@ class RoutingIntent:
         """Return the policy keys that *plugin* owns and that apply here, None when no policy matched."""
         return self.policy.get(plugin)
 
-    def exclude(self, backend: Backend, *, stage: str, reason: str, action: str = "") -> None:
-        """Take *backend* out for good. Saying it twice, or of one who is out already, only adds the reason."""
+    def exclude(  # noqa: PLR0913 - one exclusion, whose last three parts most stages leave out
+        self,
+        backend: Backend,
+        *,
+        stage: str,
+        reason: str,
+        action: str = "",
+        code: str = "rejected_by_policy",
+        context: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Take *backend* out for good. Saying it twice, or of one who is out already, only adds the reason.
+
+        :param action: what the client or the operator could do about it.
+        :param code: the client's error code when this is why nobody is left.
+        :param context: facts for the client's error body in that case.
+        """
         self._candidates.pop(backend.name, None)
-        self.excluded.append(Verdict(backend.name, stage, reason, action))
+        self.excluded.append(Verdict(backend.name, stage, reason, action, 0.0, code, context))
 
     def avoid(self, backend: Backend, *, stage: str, reason: str, action: str = "") -> None:
         """Keep *backend* for the case that nobody else is left."""
@@ -126,3 +153,26 @@ class RoutingIntent:
     def reasons_for(self, backend: str) -> Iterable[Verdict]:
         """Return all that was said against the backend of that name."""
         return (v for v in (*self.excluded, *self.avoided, *self.weights) if v.backend == backend)
+
+    def shadow(self) -> Self:
+        """Return an intent on which a stage can act without deciding anything here."""
+        return type(self)(
+            request_id=self.request_id,
+            endpoint=self.endpoint,
+            requirements=self.requirements,
+            resolved_model=self.resolved_model,
+            snapshot=self.snapshot,
+            candidates=self._candidates,
+            headers=self.headers,
+            policy=self.policy,
+            received_unix_s=self.received_unix_s,
+        )
+
+    def forget(self, excluded: int, avoided: int, weights: int) -> None:
+        """Take back all but the first so many verdicts of each sort.
+
+        For the pipeline alone: what a stage said before it failed must not count.
+        """
+        del self.excluded[excluded:], self.avoided[avoided:], self.weights[weights:]
+        out = {verdict.backend for verdict in self.excluded}
+        self._candidates = {name: found for name, found in self._initial.items() if name not in out}

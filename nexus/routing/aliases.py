@@ -1,0 +1,53 @@
+"""From the name that a client sent to the models, and the backends that have them, that it stands for."""
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+import msgspec
+
+from nexus.domain.backend import Backend
+from nexus.domain.fleet import FleetSnapshot
+
+MOST_HOPS: Final = 3
+
+
+class Resolution(msgspec.Struct, frozen=True):
+    """What one name stands for in one snapshot of the fleet."""
+
+    requested: str
+    model: str
+    """The first model that it stands for and that a backend has; the first of all when nobody has any."""
+    candidates: Mapping[str, tuple[Backend, str]]
+    """By name, each backend that has one of the models, healthy or not, and the name under which it is asked."""
+    names: tuple[str, ...]
+    """Every name that the request gives its model here: as sent, resolved, as spelt by the backends."""
+
+
+class Aliases:
+    """``[routing.aliases]``: another name for a model, or for several."""
+
+    def __init__(self, aliases: Mapping[str, str | tuple[str, ...]] | None = None) -> None:
+        self.targets: Mapping[str, tuple[str, ...]] = {
+            alias: (targets,) if isinstance(targets, str) else tuple(targets)
+            for alias, targets in (aliases or {}).items()
+        }
+
+    def resolve(self, model: str, snapshot: FleetSnapshot) -> Resolution:
+        """Follow at most three hops from *model*; a real model of a name wins over an alias of that name."""
+        models = tuple(dict.fromkeys(self._models(model, snapshot, MOST_HOPS)))
+        candidates: dict[str, tuple[Backend, str]] = {}
+        for real in models:
+            for backend in snapshot.having(real):
+                candidates.setdefault(backend.name, (backend, backend.own_name(real)))
+        resolved = next((real for real in models if snapshot.having(real)), models[0] if models else model)
+        own_names = sorted({own_name for _, own_name in candidates.values()})
+        return Resolution(model, resolved, candidates, tuple(dict.fromkeys((model, resolved, *models, *own_names))))
+
+    def _models(self, name: str, snapshot: FleetSnapshot, hops: int) -> Iterator[str]:
+        targets = self.targets.get(name)
+        # The bound on hops also ends a circle, whatever the configuration check let pass.
+        if not targets or hops == 0 or snapshot.having(name):
+            yield name
+            return
+        for target in targets:
+            yield from self._models(target, snapshot, hops - 1)

@@ -1,0 +1,45 @@
+"""From the configuration and the plugins to the router."""
+
+from random import Random
+
+from nexus.config.schema import RoutingConfig
+from nexus.plugin_manager import Contributions
+from nexus.routing.aliases import Aliases
+from nexus.routing.order import in_order
+from nexus.routing.pipeline import Pipeline
+from nexus.routing.policies import decode_policies
+from nexus.routing.router import Router
+from nexus.routing.stages.analyze import Analyze
+from nexus.routing.stages.schedule import Schedule
+
+
+def build_router(
+    config: RoutingConfig,
+    contributions: Contributions | None = None,
+    *,
+    file: str = "nexus.toml",
+    chance: Random | None = None,
+) -> Router:
+    """Return a router that shares nothing with any other.
+
+    :param contributions: what the plugins add; None: the built-in stages alone.
+    :param file: the name of the configuration file, for error texts.
+    :param chance: what tells equal backends apart.
+    :raises ConfigError: the configuration is wrong; the text names the key.
+    :raises PluginError: a plugin is at fault; the text names it.
+    """
+    schedule = Schedule(config.strategy, config.weights, chance)
+    places = in_order(
+        (Analyze(), schedule),
+        contributions.reconcilers() if contributions else (),
+        priorities=config.priorities,
+        observe=config.observe,
+        file=file,
+    )
+    return Router(
+        pipeline=Pipeline(places),
+        schedule=schedule,
+        aliases=Aliases(config.aliases),
+        fallbacks=config.fallbacks,
+        policies=decode_policies(config.policies, contributions.policy_keys() if contributions else {}, file=file),
+    )

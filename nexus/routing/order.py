@@ -1,0 +1,114 @@
+"""The order of the stages: what each declares, unless the operator says otherwise; ties by name."""
+
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import msgspec
+
+from nexus.errors import ConfigError, PluginError, did_you_mean
+from nexus.plugin_manager import Plugin
+from nexus.routing.reconciler import Reconciler
+
+BUILT_IN: Final = "built in"
+
+INDISPENSABLE: Final = frozenset({"analyze", "schedule"})
+"""Stages that decide who can be asked at all; one that only observes would leave nothing to route to."""
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A stage and its place in the pipeline, with the reasons for it."""
+
+    reconciler: Reconciler
+    name: str
+    plugin: str
+    """The plugin's name, or ``built in``."""
+    distribution: str
+    """What was installed, or ``built in``."""
+    priority: int
+    declared_priority: int
+    observes: bool
+    """It runs and records what it would have done, and decides nothing: an operator's choice."""
+
+    @property
+    def is_overridden(self) -> bool:
+        """Whether the operator moved it in ``[routing] priorities``."""
+        return self.priority != self.declared_priority
+
+
+def in_order(
+    built_in: Iterable[Reconciler],
+    contributed: Iterable[tuple[Plugin, object]] = (),
+    *,
+    priorities: Mapping[str, int] | None = None,
+    observe: Iterable[str] = (),
+    file: str = "nexus.toml",
+) -> tuple[Place, ...]:
+    """Return the stages in the order in which they run; in which order they were found never matters.
+
+    :param priorities: by stage, the number that the operator gives it.
+    :param observe: stages that decide nothing.
+    :param file: the name of the configuration file, for error texts.
+    :raises PluginError: something is no proper stage, or two have one name.
+    :raises ConfigError: the operator speaks of a stage that there is not.
+    """
+    stages = {stage.name: (stage, BUILT_IN, BUILT_IN) for stage in built_in}
+    for plugin, stage in sorted(contributed, key=lambda pair: pair[0].name):
+        checked = _checked(stage, plugin)
+        if checked.name in stages:
+            raise PluginError(_two_of_one_name(checked.name, stages[checked.name][1], plugin.name))
+        stages[checked.name] = (checked, plugin.name, plugin.distribution)
+    priorities, observers = priorities or {}, frozenset(observe)
+    _check_names(priorities, stages, f"{file}: [routing] priorities")
+    _check_names(observers, stages, f"{file}: [routing] observe")
+    for name in sorted(observers & INDISPENSABLE):
+        raise ConfigError(f"{file}: [routing] observe: '{name}' cannot only observe, nothing is routed without it")
+    places = [
+        Place(
+            reconciler=stage,
+            name=name,
+            plugin=plugin_name,
+            distribution=distribution,
+            priority=priorities.get(name, stage.priority),
+            declared_priority=int(stage.priority),
+            observes=name in observers,
+        )
+        for name, (stage, plugin_name, distribution) in stages.items()
+    ]
+    return tuple(sorted(places, key=lambda place: (place.priority, place.name)))
+
+
+def _checked(stage: object, plugin: Plugin) -> Reconciler:
+    if not isinstance(stage, Reconciler):
+        raise PluginError(
+            f"plugin {plugin.label}: nexus_reconcilers must give instances of nexus.api.Reconciler, not {stage!r}"
+        )
+    name = getattr(stage, "name", None)
+    if not isinstance(name, str) or not name:
+        raise PluginError(f"a stage of plugin '{plugin.name}' ({type(stage).__name__}) declares no name")
+    priority = getattr(stage, "priority", None)
+    if not isinstance(priority, int) or isinstance(priority, bool):
+        raise PluginError(
+            f"stage '{name}' of plugin '{plugin.name}' declares no priority; give it an int"
+            " (standard stages: analyze 0, privacy 200, budget 300, …, schedule 1000)"
+        )
+    if stage.on_error not in {"reject", "skip"}:
+        raise PluginError(
+            f"stage '{name}' of plugin '{plugin.name}' declares on_error = {stage.on_error!r};"
+            " it must be 'reject' or 'skip'"
+        )
+    if inspect.iscoroutinefunction(stage.reconcile) or inspect.iscoroutinefunction(stage.reserve):
+        raise PluginError(f"stage '{name}' of plugin '{plugin.name}' is async; stages decide synchronously")
+    return stage
+
+
+def _two_of_one_name(stage: str, first: str, second: str) -> str:
+    if first == BUILT_IN:
+        return f"plugin '{second}' provides a stage named '{stage}', which is built in; rename it"
+    return f"plugins '{first}' and '{second}' both provide a stage named '{stage}'; disable one of them"
+
+
+def _check_names(names: Iterable[str], known: Iterable[str], where: str) -> None:
+    known = tuple(known)
+    for name in sorted(set(names).difference(known)):
+        raise ConfigError(f"{where}: no stage is named '{name}'{did_you_mean(name, known)}")

@@ -1,0 +1,137 @@
+"""``[[routing.policies]]``: decoded once at start, matched once per request, first match in file order."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from nexus.config.schema import PolicyKeys
+from nexus.errors import ConfigError, PluginError, did_you_mean
+from nexus.routing.globs import compile_glob, covers
+
+log = structlog.get_logger("nexus.routing")
+
+MOST_CACHED_MATCHES: Final = 1024
+"""Clients choose the names, so what is remembered about them is bounded."""
+
+FIRST_PARTY_KEYS: Final[Mapping[str, str]] = {
+    "privacy": "nexus-proxy-privacy",
+    "max_cost_per_request": "nexus-proxy-budget",
+    "min_tier": "nexus-proxy-tier",
+}
+"""Policy keys of plugins that Nexus itself publishes, so that an error can say what to install."""
+
+
+class _CoreKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    model_pattern: str
+    fallback_allowed: bool = True
+
+
+CORE_KEYS: Final = tuple(field.name for field in msgspec.structs.fields(_CoreKeys))
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """What applies to the models that one pattern matches."""
+
+    index: int
+    """Its place in the file, from 0."""
+    model_pattern: str
+    fallback_allowed: bool
+    keys: Mapping[str, PolicyKeys]
+    """Of each plugin that owns policy keys, by name, its decoded keys; defaults for those that are not mentioned."""
+
+
+class Policies:
+    """All traffic policies, in file order."""
+
+    def __init__(self, policies: Sequence[Policy] = ()) -> None:
+        self.policies = tuple(policies)
+        self._patterns: tuple[tuple[re.Pattern[str], Policy], ...] = tuple(
+            (compile_glob(policy.model_pattern), policy) for policy in policies
+        )
+        self._matches: dict[tuple[str, ...], Policy | None] = {}
+
+    def match(self, names: tuple[str, ...]) -> Policy | None:
+        """Return the first policy that matches any of *names*: the names that one request gives its model.
+
+        All of them count, as asked for, resolved, and spelt by a backend: else another spelling would escape a policy.
+        """
+        if names in self._matches:
+            return self._matches[names]
+        if len(self._matches) >= MOST_CACHED_MATCHES:
+            self._matches.clear()
+        found = next((p for pattern, p in self._patterns if any(pattern.match(name) for name in names)), None)
+        self._matches[names] = found
+        return found
+
+
+def decode_policies(
+    tables: Sequence[Mapping[str, Any]], owners: Mapping[str, type[PolicyKeys]], *, file: str = "nexus.toml"
+) -> Policies:
+    """Return the policies of *tables*; a policy that no request can reach is a warning.
+
+    :param owners: by plugin, the type of the keys that it adds.
+    :param file: the name of the configuration file, for error texts.
+    :raises ConfigError: a key that nobody owns, a value of the wrong type, a pattern that is none.
+    :raises PluginError: two plugins own one key, or a key has no default.
+    """
+    plugin_of = _owner_of_each_key(owners)
+    policies = [_decode(index, table, owners, plugin_of, file) for index, table in enumerate(tables)]
+    for earlier, later in combinations(policies, 2):
+        if covers(earlier.model_pattern, later.model_pattern):
+            log.warning("policy_shadowed", policy=later.index, pattern=later.model_pattern, by=earlier.index)
+    return Policies(policies)
+
+
+def _owner_of_each_key(owners: Mapping[str, type[PolicyKeys]]) -> dict[str, str]:
+    plugin_of: dict[str, str] = dict.fromkeys(CORE_KEYS, "")
+    for plugin, keys in sorted(owners.items()):
+        for field in msgspec.structs.fields(keys):
+            key = field.encode_name
+            if key in plugin_of:
+                other = f"plugin '{plugin_of[key]}'" if plugin_of[key] else "the core"
+                raise PluginError(f"plugin '{plugin}' adds the policy key '{key}', which {other} owns already")
+            if field.required:
+                raise PluginError(f"the policy key '{key}' of plugin '{plugin}' has no default")
+            plugin_of[key] = plugin
+    return plugin_of
+
+
+def _decode(
+    index: int,
+    table: Mapping[str, Any],
+    owners: Mapping[str, type[PolicyKeys]],
+    plugin_of: Mapping[str, str],
+    file: str,
+) -> Policy:
+    where = f"{file}: routing.policies[{index}]"
+    for key in table:
+        if key not in plugin_of:
+            raise ConfigError(f"{where}.{key}: no installed plugin understands '{key}'{_remedy(key, plugin_of)}")
+    try:
+        core = msgspec.convert(_of(CORE_KEYS, table), _CoreKeys)
+        keys = {
+            plugin: msgspec.convert(_of((f.encode_name for f in msgspec.structs.fields(type_)), table), type_)
+            for plugin, type_ in owners.items()
+        }
+    except msgspec.ValidationError as exc:
+        raise ConfigError(f"{where}: {exc}") from exc
+    try:
+        compile_glob(core.model_pattern)
+    except ValueError as exc:
+        raise ConfigError(f"{where}.model_pattern: '{core.model_pattern}' is no pattern: {exc}") from exc
+    return Policy(index, core.model_pattern, core.fallback_allowed, keys)
+
+
+def _of(keys: Iterable[str], table: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: table[key] for key in keys if key in table}
+
+
+def _remedy(key: str, known: Iterable[str]) -> str:
+    if distribution := FIRST_PARTY_KEYS.get(key):
+        return f"; pip install {distribution}"
+    known = tuple(known)
+    return did_you_mean(key, (*known, *FIRST_PARTY_KEYS)) or f"; the keys there are: {', '.join(sorted(known))}"

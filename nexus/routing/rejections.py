@@ -1,0 +1,159 @@
+"""Why nobody may or can answer, in words and facts that the client or the operator can act on."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from nexus.domain.backend import Status
+from nexus.domain.fleet import FleetSnapshot
+from nexus.errors import StageFailed
+from nexus.routing.aliases import Resolution
+from nexus.routing.decision import Reject
+from nexus.routing.intent import RoutingIntent, Verdict
+
+MOST_MODELS_LISTED: Final = 20
+MOST_REASONS_LISTED: Final = 20
+LONGEST_NAME: Final = 200
+RETRY_SOON_S: Final = 5
+RETRY_LATER_S: Final = 30
+
+HARDNESS: Final[Mapping[str, int]] = {
+    "protocol_not_supported": 0,
+    "capability_mismatch": 1,
+    "context_length_exceeded": 2,
+    "rejected_by_policy": 3,
+    "no_healthy_backend": 4,
+}
+"""The lower, the less waiting helps. Of one backend the hardest reason counts, of all backends the one nearest to
+answering: a request that a backend could serve if only it were healthy is not the client's fault."""
+
+
+def unknown_model(model: str, snapshot: FleetSnapshot) -> Reject:
+    """Nobody lists *model*."""
+    if snapshot.backends and not snapshot.by_model and not any(b.status is Status.HEALTHY for b in snapshot.backends):
+        # Who has never been seen healthy has never listed its models either: 404 would be a guess.
+        return _nobody_healthy(model, (), snapshot)
+    names = snapshot.models[:MOST_MODELS_LISTED]
+    more = len(snapshot.models) - len(names)
+    listed = f"Available: {', '.join(names)}" if names else "No models available"
+    message = f"Model '{shortened(model)}' not found. {listed}{f' and {more} more' if more else ''}"
+    return Reject("model_not_found", message)
+
+
+def nobody_left(resolution: Resolution, intent: RoutingIntent, *, has_tried: bool) -> Reject:
+    """Every backend that has the model is excluded, or has been tried and failed."""
+    model, reasons = resolution.requested, tuple(intent.excluded)
+    # Who was tried would have served it: its failure is a matter of health.
+    code = "no_healthy_backend" if has_tried else _nearest_code(reasons)
+    match code:
+        case "protocol_not_supported":
+            return _wrong_protocol(resolution, intent)
+        case "capability_mismatch":
+            missing = sorted({name for v in reasons for name in _fact(v, "missing_capabilities") or ()})
+            message = f"Model '{shortened(model)}' lacks required capabilities: {', '.join(missing)}"
+            return Reject(code, message, reasons, {"missing_capabilities": missing})
+        case "context_length_exceeded":
+            return _too_long(model, intent)
+        case "no_healthy_backend":
+            return _nobody_healthy(model, reasons, intent.snapshot)
+        case _:
+            return _refused(code, model, intent)
+
+
+def chain_exhausted(models: Sequence[str], rejects: Sequence[Reject], snapshot: FleetSnapshot) -> Reject:
+    """Neither the model nor any of its fallbacks can answer."""
+    reasons = tuple(verdict for reject in rejects for verdict in reject.reasons)
+    message = f"Neither model '{shortened(models[0])}' nor its fallbacks can answer: {', '.join(models[1:])}"
+    context = {
+        "fallback_chain": [shortened(model) for model in models],
+        "failures": [{"model": shortened(m), "code": r.code} for m, r in zip(models, rejects, strict=True)],
+        "available_backends": _healthy(snapshot),
+        "rejection_reasons": reasons_as_json(reasons),
+    }
+    return Reject("fallback_exhausted", message, reasons, context, RETRY_SOON_S)
+
+
+def stage_failed(failure: StageFailed) -> Reject:
+    """A stage that must not be left out failed."""
+    message = f"Routing is unavailable: stage '{failure.stage}' failed, and nothing may pass it unchecked"
+    return Reject("policy_unavailable", message, (), {"stage": failure.stage}, RETRY_SOON_S)
+
+
+def reasons_as_json(reasons: Iterable[Verdict]) -> list[dict[str, str]]:
+    """Return the first of *reasons* in the shape that clients get them."""
+    return [
+        {"agent_id": v.backend, "reconciler": v.stage, "reason": v.reason, "suggested_action": v.action}
+        for v in tuple(reasons)[:MOST_REASONS_LISTED]
+    ]
+
+
+def shortened(name: str) -> str:
+    """Return a name that a client chose in a length that fits into a message."""
+    return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…"
+
+
+def _nearest_code(reasons: Iterable[Verdict]) -> str:
+    hardest: dict[str, Verdict] = {}
+    for verdict in reasons:
+        other = hardest.setdefault(verdict.backend, verdict)
+        if _hardness(verdict) < _hardness(other):
+            hardest[verdict.backend] = verdict
+    return max(hardest.values(), key=_hardness).code
+
+
+def _hardness(verdict: Verdict) -> int:
+    return HARDNESS.get(verdict.code, HARDNESS["rejected_by_policy"])
+
+
+def _wrong_protocol(resolution: Resolution, intent: RoutingIntent) -> Reject:
+    asked, model = intent.endpoint, shortened(resolution.requested)
+    endpoints = sorted({name for backend, _ in resolution.candidates.values() for name in backend.endpoints})
+    protocols = sorted({name.partition(".")[0] for name in endpoints})
+    served = ", ".join(protocols) or "none"
+    message = f"Model '{model}' is not served over the {asked.protocol} protocol; it is served over: {served}"
+    if asked.protocol in protocols:
+        message = f"Model '{model}' is not served at {asked.path}; its backends serve: {', '.join(endpoints)}"
+    context = {"served_protocols": protocols, "served_endpoints": endpoints}
+    return Reject("protocol_not_supported", message, tuple(intent.excluded), context)
+
+
+def _too_long(model: str, intent: RoutingIntent) -> Reject:
+    longest = max(_fact(verdict, "context_length") or 0 for verdict in intent.excluded)
+    wanted = intent.requirements
+    answer = f" and up to {wanted.max_tokens} for the answer" if wanted.max_tokens else ""
+    message = (
+        f"Model '{shortened(model)}' takes at most {longest} tokens; this request needs about"
+        f" {wanted.prompt_tokens} for the prompt{answer}"
+    )
+    context = {"context_length": longest, "needed_tokens": wanted.context_tokens}
+    return Reject("context_length_exceeded", message, tuple(intent.excluded), context)
+
+
+def _nobody_healthy(model: str, reasons: tuple[Verdict, ...], snapshot: FleetSnapshot) -> Reject:
+    message = f"No healthy backend available for model '{shortened(model)}'"
+    context = {"available_backends": _healthy(snapshot), "rejection_reasons": reasons_as_json(reasons)}
+    return Reject("no_healthy_backend", message, reasons, context, RETRY_SOON_S)
+
+
+def _refused(code: str, model: str, intent: RoutingIntent) -> Reject:
+    reasons = tuple(intent.excluded)
+    facts: dict[str, Any] = {}
+    for verdict in reasons:
+        facts.update(verdict.context or {})
+    # What the analysis and the health of others say is no part of what a policy demands.
+    policies = sorted({v.stage for v in reasons if v.code == code})
+    count = len({verdict.backend for verdict in reasons})
+    message = f"Request for model '{shortened(model)}' rejected: {count} backends excluded by {', '.join(policies)}"
+    context = {
+        "available_backends": _healthy(intent.snapshot),
+        "rejection_reasons": reasons_as_json(reasons),
+        **facts,
+    }
+    return Reject(code, message, reasons, context, RETRY_LATER_S)
+
+
+def _healthy(snapshot: FleetSnapshot) -> list[str]:
+    return [backend.name for backend in snapshot.backends if backend.status is Status.HEALTHY]
+
+
+def _fact(verdict: Verdict, name: str) -> Any:
+    return (verdict.context or {}).get(name)

@@ -1,0 +1,192 @@
+"""The search for a backend: the model asked for, then its fallbacks, each through the whole pipeline."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from nexus.domain.backend import Backend
+from nexus.domain.fleet import FleetSnapshot
+from nexus.domain.request import Endpoint, Requirements
+from nexus.errors import StageFailed
+from nexus.routing import rejections
+from nexus.routing.aliases import Aliases, Resolution
+from nexus.routing.decision import Decision, Reject, Reserved, Saturated
+from nexus.routing.intent import RoutingIntent
+from nexus.routing.pipeline import Pipeline, Refused
+from nexus.routing.policies import Policies, Policy
+from nexus.routing.stages.schedule import Schedule
+
+NO_POLICY: Final[Mapping[str, Any]] = {}
+
+MOST_CACHED_RESOLUTIONS: Final = 1024
+"""Clients choose the names, so what is remembered about them is bounded."""
+
+
+class Router:
+    """Everything that one configuration says about routing; a reload makes another one."""
+
+    def __init__(
+        self,
+        *,
+        pipeline: Pipeline,
+        schedule: Schedule,
+        aliases: Aliases | None = None,
+        fallbacks: Mapping[str, tuple[str, ...]] | None = None,
+        policies: Policies | None = None,
+    ) -> None:
+        self.pipeline = pipeline
+        self.schedule = schedule
+        self.aliases = aliases or Aliases()
+        self.fallbacks = fallbacks or {}
+        self.policies = policies or Policies()
+        self._snapshot: FleetSnapshot | None = None
+        self._resolutions: dict[str, Resolution] = {}
+
+    def begin(
+        self,
+        *,
+        request_id: str,
+        endpoint: Endpoint,
+        requirements: Requirements,
+        headers: Mapping[str, str],
+        received_unix_s: float,
+    ) -> "Routing":
+        """Begin the search for one request; nothing is decided yet."""
+        return Routing(self, Request(request_id, endpoint, requirements, headers, received_unix_s))
+
+    def resolve(self, model: str, snapshot: FleetSnapshot) -> Resolution:
+        """Return what *model* stands for; remembered as long as the fleet does not change."""
+        if snapshot is not self._snapshot or len(self._resolutions) >= MOST_CACHED_RESOLUTIONS:
+            self._snapshot, self._resolutions = snapshot, {}
+        found = self._resolutions.get(model)
+        if found is None:
+            found = self._resolutions[model] = self.aliases.resolve(model, snapshot)
+        return found
+
+    def fallbacks_of(self, resolution: Resolution) -> tuple[str, ...]:
+        """Return the models to try instead, under whichever of its names they are configured."""
+        if not self.fallbacks:
+            return ()
+        return next((self.fallbacks[name] for name in resolution.names if name in self.fallbacks), ())
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What routing knows of one request."""
+
+    id: str
+    endpoint: Endpoint
+    requirements: Requirements
+    headers: Mapping[str, str]
+    received_unix_s: float
+
+
+class Routing:
+    """The search of one request; it remembers which backends have been tried for which model."""
+
+    __slots__ = ("_router", "_tried", "policy", "request")
+
+    def __init__(self, router: Router, request: Request) -> None:
+        self.request = request
+        self._router = router
+        self.policy: Policy | None = None
+        """Of the name that was asked for."""
+        self._tried: dict[str, set[str]] = {}
+
+    def next(self, snapshot: FleetSnapshot) -> Decision:
+        """Reserve the best backend that has not been tried yet.
+
+        Called again after :class:`Reserved`, it means that the attempt failed; after :class:`Saturated`, that a slot
+        may be free now.
+        """
+        try:
+            return self._search(snapshot)
+        except StageFailed as failure:
+            return rejections.stage_failed(failure)
+
+    def chain(self, snapshot: FleetSnapshot) -> Iterator[Resolution]:
+        """Yield what the model asked for stands for, then each fallback that its policy allows."""
+        router = self._router
+        first = router.resolve(self.request.requirements.model, snapshot)
+        if self.policy is None:
+            self.policy = router.policies.match(first.names)
+        yield first
+        if self.policy is None or self.policy.fallback_allowed:
+            for name in router.fallbacks_of(first):
+                yield router.resolve(name, snapshot)
+
+    def narrow(self, resolution: Resolution, snapshot: FleetSnapshot) -> RoutingIntent:
+        """Run the whole pipeline over the backends that have the model and have not been tried for it.
+
+        :raises StageFailed: a stage failed that must not be left out.
+        """
+        request, router = self.request, self._router
+        candidates = resolution.candidates
+        if tried := self._tried.get(resolution.requested):
+            candidates = {name: offer for name, offer in candidates.items() if name not in tried}
+        # The first name's policy holds for the whole chain: what must stay in the house stays there under any name.
+        policy = self.policy or router.policies.match(resolution.names)
+        intent = RoutingIntent(
+            request_id=request.id,
+            endpoint=request.endpoint,
+            requirements=request.requirements,
+            resolved_model=resolution.model,
+            snapshot=snapshot,
+            candidates=candidates,
+            headers=request.headers,
+            policy=NO_POLICY if policy is None else policy.keys,
+            received_unix_s=request.received_unix_s,
+        )
+        router.pipeline.run(intent)
+        return intent
+
+    def _search(self, snapshot: FleetSnapshot) -> Decision:
+        names, rejects = list[str](), list[Reject]()
+        for resolution in self.chain(snapshot):
+            answer = self._try(resolution, snapshot, is_fallback=bool(rejects))
+            if not isinstance(answer, Reject):
+                return answer
+            names.append(resolution.requested)
+            rejects.append(answer)
+        return rejects[0] if len(rejects) == 1 else rejections.chain_exhausted(names, rejects, snapshot)
+
+    def _try(self, resolution: Resolution, snapshot: FleetSnapshot, *, is_fallback: bool) -> Decision:
+        if not resolution.candidates:
+            return rejections.unknown_model(resolution.requested, snapshot)
+        intent = self.narrow(resolution, snapshot)
+        ranking = self._router.schedule.rank(intent)
+        full: list[Backend] = []
+        for ranked in ranking:
+            if full and ranked.is_avoided:
+                # Somebody better is left and only busy: waiting beats asking one who has been failing.
+                break
+            held = self._router.pipeline.reserve(intent, ranked.backend)
+            if not isinstance(held, Refused):
+                is_failover = is_fallback or bool(self._tried)
+                self._tried.setdefault(resolution.requested, set()).add(ranked.backend.name)
+                return Reserved(
+                    backend=ranked.backend,
+                    model=ranked.model,
+                    holds=(held,),
+                    resolved_model=resolution.model,
+                    fallback_model=ranked.model if is_fallback else None,
+                    route_reason=_route_reason(intent, is_failover=is_failover, is_overflow=bool(full)),
+                    reason=self._router.schedule.reason(ranked, len(ranking)),
+                    intent=intent,
+                )
+            if held.refusal.is_saturation:
+                full.append(ranked.backend)
+            else:
+                intent.exclude(ranked.backend, stage=held.stage, reason=held.refusal.reason)
+        if full:
+            return Saturated(tuple(full), resolution.model, intent)
+        return rejections.nobody_left(resolution, intent, has_tried=resolution.requested in self._tried)
+
+
+def _route_reason(intent: RoutingIntent, *, is_failover: bool, is_overflow: bool) -> str:
+    """Return the one word for the client's header, from what happened, never from the text of a reason."""
+    if is_failover:
+        return "failover"
+    if intent.excluded and any(verdict.stage == "privacy" for verdict in intent.excluded):
+        return "privacy-requirement"
+    return "capacity-overflow" if is_overflow else "capability-match"

@@ -1,0 +1,1 @@
+"""The two stages that the pipeline cannot do without."""

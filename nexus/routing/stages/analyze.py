@@ -1,0 +1,72 @@
+"""Who can answer at all: speaks the endpoint, has the capabilities, takes that much context."""
+
+from typing import Final
+
+from nexus.domain.backend import Backend
+from nexus.domain.request import Requirements
+from nexus.routing.intent import RoutingIntent
+from nexus.routing.reconciler import Priority, Reconciler
+
+CAPABILITIES: Final = (
+    ("vision", "needs_vision", "vision"),
+    ("tools", "needs_tools", "tools"),
+    ("json_mode", "needs_json", "json_mode"),
+    ("embeddings", "needs_embeddings", "embeddings"),
+)
+"""The capability, the requirement that asks for it, and the fact about a model that tells."""
+
+
+class Analyze(Reconciler):
+    """Excludes whoever surely cannot; what is unknown about a model never excludes it."""
+
+    name = "analyze"
+    priority = Priority.ANALYZE
+
+    def reconcile(self, intent: RoutingIntent) -> None:
+        endpoint = intent.endpoint.name
+        requirements = intent.requirements
+        needed = _needed(requirements)
+        tokens = requirements.context_tokens
+        for backend, model in intent.offers():
+            if endpoint not in backend.endpoints:
+                self._exclude_silent(intent, backend)
+            facts = backend.models.get(model)
+            if facts is None:
+                continue
+            if needed and (missing := [name for name, fact in needed if getattr(facts, fact) is False]):
+                self._exclude_incapable(intent, backend, model, missing)
+            if facts.context_length is not None and tokens > facts.context_length:
+                self._exclude_short(intent, backend, facts.context_length)
+
+    def _exclude_silent(self, intent: RoutingIntent, backend: Backend) -> None:
+        intent.exclude(
+            backend,
+            stage=self.name,
+            reason=f"Backend does not serve {intent.endpoint.name}",
+            action="Call an endpoint that it serves, or use another model",
+            code="protocol_not_supported",
+        )
+
+    def _exclude_incapable(self, intent: RoutingIntent, backend: Backend, model: str, missing: list[str]) -> None:
+        intent.exclude(
+            backend,
+            stage=self.name,
+            reason=f"Model '{model}' lacks {', '.join(missing)}",
+            action="Use a model that has it, or say in the configuration that this one does",
+            code="capability_mismatch",
+            context={"missing_capabilities": missing},
+        )
+
+    def _exclude_short(self, intent: RoutingIntent, backend: Backend, context_length: int) -> None:
+        intent.exclude(
+            backend,
+            stage=self.name,
+            reason=f"About {intent.requirements.context_tokens} tokens exceed the context of {context_length}",
+            action="Shorten the prompt, lower max_tokens, or use a model with a longer context",
+            code="context_length_exceeded",
+            context={"context_length": context_length},
+        )
+
+
+def _needed(requirements: Requirements) -> list[tuple[str, str]]:
+    return [(name, fact) for name, requirement, fact in CAPABILITIES if getattr(requirements, requirement)]

@@ -1,0 +1,106 @@
+"""Who of the survivors gets the request: health, then the strategy's ranking, then a slot."""
+
+from random import Random
+from typing import Final
+
+from nexus.config.schema import WeightsConfig
+from nexus.domain.backend import Backend, BackendLoad, Breaker, Status
+from nexus.domain.outcome import AttemptOutcome
+from nexus.routing.decision import Ranked
+from nexus.routing.intent import RoutingIntent, Verdict
+from nexus.routing.reconciler import Hold, Priority, Reconciler, Refusal
+from nexus.routing.strategies import ONLY_ONE, STRATEGIES
+
+AT_ITS_LIMIT: Final = Refusal("Backend is at its limit", is_saturation=True)
+
+
+class Schedule(Reconciler):
+    """Excludes who is not healthy, avoids who has been failing, ranks the rest, and takes the slot."""
+
+    name = "schedule"
+    priority = Priority.SCHEDULE
+
+    def __init__(
+        self, strategy: str = "smart", weights: WeightsConfig | None = None, chance: Random | None = None
+    ) -> None:
+        # Chance spreads load; nothing about it is secret.
+        self._strategy = STRATEGIES[strategy](weights or WeightsConfig(), chance or Random())  # noqa: S311 - see above
+
+    def reconcile(self, intent: RoutingIntent) -> None:
+        for backend in intent:
+            if backend.status is not Status.HEALTHY:
+                intent.exclude(
+                    backend,
+                    stage=self.name,
+                    reason=f"Backend unhealthy: {backend.status.capitalize()}",
+                    action="Wait for it to recover, or look at its last error",
+                    code="no_healthy_backend",
+                )
+            elif backend.breaker is not Breaker.CLOSED or backend.is_cooling:
+                self._avoid_the_failing(intent, backend)
+
+    def _avoid_the_failing(self, intent: RoutingIntent, backend: Backend) -> None:
+        if backend.is_cooling:
+            intent.avoid(backend, stage=self.name, reason="Backend asked to be left alone (Retry-After)")
+        if backend.breaker is Breaker.OPEN:
+            intent.avoid(backend, stage=self.name, reason="Backend has been failing: its breaker is open")
+        elif backend.breaker is Breaker.HALF_OPEN and backend.load.probing:
+            intent.avoid(backend, stage=self.name, reason="Backend has been failing: one request is trying it")
+
+    def rank(self, intent: RoutingIntent) -> list[Ranked]:
+        """Return the candidates, best first; those that a stage wants avoided come after all others."""
+        offers = intent.offers()
+        score = self._strategy.score
+        scores = [score(backend) for backend, _ in offers]
+        if intent.weights:
+            factors = _factors(intent.weights)
+            scores = [s * factors.get(backend.name, 1.0) for s, (backend, _) in zip(scores, offers, strict=True)]
+        avoided = {verdict.backend for verdict in intent.avoided} if intent.avoided else ()
+        ties = self._strategy.ties([backend for backend, _ in offers], intent.resolved_model)
+        order = sorted(
+            (backend.name in avoided, -s, tie, position)
+            for position, (s, tie, (backend, _)) in enumerate(zip(scores, ties, offers, strict=True))
+        )
+        return [Ranked(*offers[position], -negative, is_avoided) for is_avoided, negative, _, position in order]
+
+    def reason(self, chosen: Ranked, choices: int) -> str:
+        """Return why *chosen* is the best of so many *choices*."""
+        return ONLY_ONE if choices == 1 else self._strategy.reason(chosen.backend, chosen.score)
+
+    def reserve(self, intent: RoutingIntent, backend: Backend) -> Hold | Refusal | None:
+        load = backend.load
+        if load.in_flight >= backend.max_in_flight:
+            return AT_ITS_LIMIT
+        load.in_flight += 1
+        # A half-open breaker admits one request. Who comes here while that one is under way has nobody else to ask.
+        is_probe = backend.breaker is Breaker.HALF_OPEN and not load.probing
+        if is_probe:
+            load.probing = True
+        self._strategy.chosen(backend, intent.resolved_model)
+        return Slot(load, is_probe=is_probe)
+
+
+class Slot:
+    """One of a backend's slots, given back exactly once."""
+
+    __slots__ = ("_is_probe", "_load")
+
+    def __init__(self, load: BackendLoad, *, is_probe: bool) -> None:
+        self._load: BackendLoad | None = load
+        self._is_probe = is_probe
+
+    def settle(self, outcome: AttemptOutcome) -> None:
+        del outcome
+        load, self._load = self._load, None
+        if load is None:
+            return
+        load.in_flight -= 1
+        if self._is_probe:
+            load.probing = False
+
+
+def _factors(weights: list[Verdict]) -> dict[str, float]:
+    factors: dict[str, float] = {}
+    for verdict in weights:
+        factors[verdict.backend] = factors.get(verdict.backend, 1.0) * verdict.factor
+    return factors
