@@ -1,0 +1,131 @@
+"""One log entry as one line of JSON or of readable text, short, without secrets, and harmless to a terminal."""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, Final
+
+import msgspec
+
+Entry = tuple[int, str, str, dict[str, Any]]
+"""Unix nanoseconds, level, logger, and the fields with ``event`` among them."""
+
+LONGEST_TEXT: Final = 256
+MOST_ITEMS: Final = 32
+DEEPEST: Final = 3
+SHORTEST_SECRET: Final = 4
+LARGEST_INT: Final = 2**53
+"""The largest that every reader of JSON takes exactly."""
+
+# What hides or reorders text on a terminal: DEL and C1, zero width and bidi marks, line separators, tags.
+_HARMFUL: Final = re.compile(
+    "[\x7f-\x9f\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+_PLAIN_WORD: Final = re.compile(r"[\w.:/@+%~-]+", re.ASCII)
+_COLOURS: Final[Mapping[str, str]] = {"debug": "36", "info": "32", "warning": "33", "error": "31", "critical": "35"}
+_OURS: Final = frozenset({"timestamp", "level", "logger"})
+_AS_IT_IS: Final = frozenset({bool, float, type(None)})
+
+
+class Hidden:
+    """Secrets that no line may hold."""
+
+    def __init__(self) -> None:
+        self._secrets: set[str] = set()
+        self._pattern: re.Pattern[str] | None = None
+
+    def add(self, secret: str) -> None:
+        """Hide *secret* from now on. One of fewer than four characters is none: hiding it would spoil every line."""
+        if len(secret) >= SHORTEST_SECRET:
+            escaped = msgspec.json.encode(secret).decode()[1:-1]
+            self._secrets |= {secret, escaped}
+            # Longest first: of two keys, one may begin with the other.
+            longest_first = sorted(self._secrets, key=len, reverse=True)
+            self._pattern = re.compile("|".join(map(re.escape, longest_first)))
+
+    def out_of(self, text: str) -> str:
+        """Return *text* with each secret replaced."""
+        return self._pattern.sub("***", text) if self._pattern else text
+
+
+def json_line(entry: Entry, hidden: Hidden) -> bytes:
+    """Return *entry* as a JSON object on one line."""
+    time_ns, level, logger, fields = entry
+    line: dict[str, Any] = {"timestamp": timestamp(time_ns), "level": level, "logger": logger, "event": ""}
+    for name, value in fields.items():
+        if name not in _OURS:
+            line[name] = value if type(value) in _AS_IT_IS else _plain(value, hidden)
+    return _safe(msgspec.json.encode(line, enc_hook=str).decode(), hidden)
+
+
+def pretty_line(entry: Entry, hidden: Hidden, *, in_colour: bool = False) -> bytes:
+    """Return *entry* for a person to read."""
+    time_ns, level, logger, fields = entry
+    padded = f"{level:<8}"
+    shown_level = f"\x1b[{_COLOURS.get(level, '0')}m{padded}\x1b[0m" if in_colour else padded
+    words = [logger, _word(_plain(fields.get("event", ""), hidden))]
+    words += [
+        f"{name}={_word(_plain(value, hidden))}"
+        for name, value in fields.items()
+        if name not in _OURS and name != "event"
+    ]
+    # The colour is ours and goes around what is made safe, not through it.
+    return f"{timestamp(time_ns)} {shown_level} ".encode() + _safe(" ".join(words), hidden)
+
+
+def timestamp(time_ns: int) -> str:
+    """Return *time_ns* as RFC 3339 in UTC, to the millisecond."""
+    seconds, rest_ns = divmod(time_ns, 1_000_000_000)
+    return f"{_to_the_second(seconds)}.{rest_ns // 1_000_000:03d}Z"
+
+
+@lru_cache(maxsize=2)
+def _to_the_second(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
+
+
+def _safe(line: str, hidden: Hidden) -> bytes:
+    line = hidden.out_of(line)
+    if not line.isascii() or "\x7f" in line:
+        line = _HARMFUL.sub(_escaped, line)
+    return line.encode() + b"\n"
+
+
+def _escaped(match: re.Match[str]) -> str:
+    """Return a character as JSON escapes it: beyond the first 65 536, as a pair."""
+    units = match[0].encode("utf-16-be")
+    return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))
+
+
+def _plain(value: Any, hidden: Hidden, depth: int = 0) -> Any:
+    """Return *value* as JSON knows it, cut where it is long, broad or deep."""
+    if isinstance(value, str):
+        return _text(value, hidden)
+    if isinstance(value, int):
+        return value if -LARGEST_INT <= value <= LARGEST_INT else hex(value)[:LONGEST_TEXT]
+    if type(value) in _AS_IT_IS:
+        return value
+    if isinstance(value, Mapping) and depth < DEEPEST:
+        some = list(value.items())[:MOST_ITEMS]
+        return {_text(str(key), hidden): _plain(item, hidden, depth + 1) for key, item in some}
+    if isinstance(value, list | tuple | set | frozenset) and depth < DEEPEST:
+        return [_plain(item, hidden, depth + 1) for item in list(value)[:MOST_ITEMS]]
+    if isinstance(value, bytes | bytearray):
+        return _text(bytes(value[: 4 * LONGEST_TEXT]).decode("utf-8", "backslashreplace"), hidden)
+    return _text(str(value), hidden)
+
+
+def _text(text: str, hidden: Hidden) -> str:
+    if len(text) > LONGEST_TEXT:
+        # Hidden before it is cut: the first half of a key would match no more.
+        text = hidden.out_of(text)[:LONGEST_TEXT] + "…"
+    # Half of a surrogate pair, from a header or a file name, has no UTF-8.
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def _word(value: Any) -> str:
+    """Return *value* as a bare word, or as JSON where a word would be ambiguous."""
+    if isinstance(value, str) and _PLAIN_WORD.fullmatch(value):
+        return value
+    return msgspec.json.encode(value, enc_hook=str).decode()

@@ -1,0 +1,34 @@
+"""Logs that go to a file and are read back."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from nexus.config.schema import LoggingConfig
+from nexus.observability import logs
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Iterator[Callable[..., list[str]]]:
+    """Configure logs to a file; the function gives the lines that were written so far."""
+    path = tmp_path / "log"
+    with path.open("w") as stream:
+        logs.configure(LoggingConfig(format="json"), stream=stream)
+
+        def lines(config: LoggingConfig | None = None) -> list[str]:
+            if config is not None:
+                logs.configure(config, stream=stream)
+                return []
+            logs.shutdown()
+            return path.read_text().splitlines()
+
+        yield lines
+        logs.shutdown()
+
+
+@pytest.fixture
+def entries(written: Callable[..., list[str]]) -> Callable[[], list[dict]]:
+    """Give what was written so far, decoded."""
+    return lambda: [msgspec.json.decode(line) for line in written()]
