@@ -9,6 +9,7 @@ from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome
 from nexus.domain.request import Endpoint, Requirements, TokenUsage
 from nexus.domain.routes import AdminReply, AdminRoute
 from nexus.errors import StoreError
+from nexus.fleet.discovery.discoverer import Discovered, Discoverer
 from nexus.hookspecs import hookimpl
 from nexus.routing.intent import RoutingIntent, Verdict
 from nexus.routing.reconciler import Hold, Priority, Reconciler, Refusal
@@ -23,6 +24,8 @@ __all__ = [
     "BackendKind",
     "Breaker",
     "Delete",
+    "Discovered",
+    "Discoverer",
     "Ending",
     "Endpoint",
     "ExchangeOutcome",

@@ -50,10 +50,14 @@ class Completion:
     async def _each(self, lookup: FactsLookup, models: Models, questions: Questions) -> Models:
         gate = asyncio.Semaphore(LOOKUPS_AT_ONCE)
         try:
-            async with asyncio.timeout(self._timeout_s), asyncio.TaskGroup() as group:
-                for facts in models:
-                    if self._remembered(lookup, facts) is None:
-                        group.create_task(self._ask(lookup, facts, questions, gate))
+            async with asyncio.timeout(self._timeout_s):
+                await asyncio.gather(
+                    *(
+                        self._ask(lookup, facts, questions, gate)
+                        for facts in models
+                        if self._remembered(lookup, facts) is None
+                    )
+                )
         except TimeoutError:
             # What has been learnt is kept, and the rest is asked for by the next probe: unknown excludes nobody.
             log.debug("lookups_unfinished", backend=self._backend, path=lookup.path)

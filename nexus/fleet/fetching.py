@@ -41,7 +41,7 @@ class Answer(msgspec.Struct, frozen=True):
 
     @property
     def is_success(self) -> bool:
-        return 200 <= self.status < 300  # noqa: PLR2004 - any 2xx
+        return 200 <= self.status < 300
 
 
 class FetchError(NexusError):

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from nexus.config.schema import BackendConfig
+from nexus.config.secrets import Secret
 from nexus.domain.backend import Backend, BackendLoad, Status
 from nexus.domain.kinds import BackendKind, Zone
 from nexus.fleet.fetching import Target, Tls
@@ -21,7 +22,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     """None: to be found out by asking."""
     zone: Zone | None = None
     """None: what is usual for its kind."""
-    key: str | None = None
+    key: Secret | None = None
     tls: Tls = True
     source: str = "static"
 
@@ -33,9 +34,9 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
         """Return whom to ask; the key goes to this backend alone, where its kind expects it."""
         headers = dict(kind.probe_headers)
         if self.key is not None and kind.key_header == "authorization":
-            headers["Authorization"] = f"Bearer {self.key}"
+            headers["Authorization"] = f"Bearer {self.key.reveal()}"
         elif self.key is not None:
-            headers[kind.key_header] = self.key
+            headers[kind.key_header] = self.key.reveal()
         return Target(self.config.url, headers, self.tls)
 
     def row(self, load: BackendLoad, status: Status) -> Backend:

@@ -44,6 +44,13 @@ class Registry:
         with self._lock:
             return self._changes.get(backend_id) if backend_id in self._changes else self.snapshot.by_id.get(backend_id)
 
+    def row(self, backend_id: str) -> Backend:
+        """Return the row of that id as it is now. :raises BackendNotFound: when there is none."""
+        backend = self.get(backend_id)
+        if backend is None:
+            raise BackendNotFound(backend_id)
+        return backend
+
     def has_url(self, url: str) -> bool:
         """Whether a backend has that URL; a trailing slash makes no difference."""
         return any(backend.url.rstrip("/") == url.rstrip("/") for backend in self.snapshot.backends)
@@ -61,7 +68,7 @@ class Registry:
         :raises BackendNotFound: when there is none.
         """
         with self.batch():
-            backend = self._row(backend_id)
+            backend = self.row(backend_id)
             self._changes[backend_id] = None
         return backend
 
@@ -71,7 +78,7 @@ class Registry:
         :raises BackendNotFound: when there is none.
         """
         with self.batch():
-            before = self._row(backend_id)
+            before = self.row(backend_id)
             after = msgspec.structs.replace(before, **fields)
             if "models" in fields or "kind" in fields:
                 after = _spelled(after)
@@ -85,7 +92,7 @@ class Registry:
         :raises BackendNotFound: when there is none.
         """
         with self.batch():
-            since = {} if self._row(backend_id).status is status else {"status_since": at}
+            since = {} if self.row(backend_id).status is status else {"status_since": at}
             return self.update(backend_id, status=status, last_error=error, last_check_at=at, **since)
 
     def update_models(self, backend_id: str, models: Mapping[str, ModelFacts]) -> Backend:
@@ -118,12 +125,6 @@ class Registry:
         self.snapshot = next_snapshot(self.snapshot, changes)
         for callback in self._callbacks:
             callback(self.snapshot)
-
-    def _row(self, backend_id: str) -> Backend:
-        backend = self.get(backend_id)
-        if backend is None:
-            raise BackendNotFound(backend_id)
-        return backend
 
 
 def _spelled(backend: Backend) -> Backend:

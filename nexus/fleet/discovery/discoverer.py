@@ -1,0 +1,35 @@
+"""What a finder of backends is: it says, again and again, what it sees."""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator
+from typing import ClassVar
+
+import msgspec
+
+
+class Discovered(msgspec.Struct, frozen=True):
+    """A server that was seen. It is probed before it gets any request, so a guess does no harm."""
+
+    name: str
+    """What headers, logs and metrics show; the same server keeps its name."""
+    url: str
+    """``http://host:port`` or ``https://host``."""
+    kind: str = "auto"
+    """The name of its kind; ``auto`` to find out by asking it."""
+
+
+class Discoverer(ABC):
+    """Finds backends that nobody configured. Plugins contribute them through ``nexus_discoverers``."""
+
+    name: ClassVar[str]
+    """Unique; shown as the source of what it found."""
+
+    @abstractmethod
+    def watch(self) -> AsyncGenerator[tuple[Discovered, ...], None]:
+        """Yield all that is seen now, at once, and then again whenever that changes, or simply every few seconds.
+
+        An async generator. What is missing from one yield on is taken out of the fleet after the grace period, and
+        keeps its place if it comes back before. What has the URL of a configured backend is passed over. When it
+        raises, that is logged and ``watch`` is called anew, a little later each time; when it ends, what was yielded
+        last stays. At the end of Nexus it is closed: ``finally`` and ``async with`` work as usual.
+        """

@@ -1,0 +1,57 @@
+"""All discoverers at work: what they see goes into one list of sightings."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import aclosing
+from functools import partial
+from typing import Any, Final
+
+from nexus import tasks
+from nexus.fleet.discovery.discoverer import Discoverer
+from nexus.fleet.discovery.sightings import Sightings
+
+SWEEP_INTERVAL_S: Final = 5.0
+"""How much longer than the grace period one may stay whose discoverer has nothing new to say."""
+
+
+class Search:
+    """Follows discoverers until it is stopped."""
+
+    def __init__(self, sightings: Sightings, on_look: Callable[[], None]) -> None:
+        """:param on_look: called after each look, and every few seconds."""
+        self._sightings = sightings
+        self._on_look = on_look
+        self._following: dict[Discoverer, asyncio.Task[Any]] = {}
+        self._sweeping: asyncio.Task[Any] | None = None
+
+    def follow(self, discoverers: Iterable[Discoverer]) -> None:
+        """Follow exactly *discoverers* from now on; one that is followed already is not disturbed."""
+        wanted = tuple(discoverers)
+        for gone in self._following.keys() - set(wanted):
+            self._following.pop(gone).cancel()
+        self._sightings.keep_sources(discoverer.name for discoverer in wanted)
+        for discoverer in wanted:
+            if discoverer not in self._following:
+                name = f"discover-{discoverer.name}"
+                self._following[discoverer] = tasks.keep_running(partial(self._follow, discoverer), name=name)
+        if self._following and self._sweeping is None:
+            self._sweeping = tasks.keep_running(self._sweep, name="discover-sweep")
+
+    async def stop(self) -> None:
+        """Stop looking and wait until every discoverer is closed."""
+        running = [*self._following.values(), *([self._sweeping] if self._sweeping else [])]
+        self._following.clear()
+        self._sweeping = None
+        await tasks.stop(*running)
+
+    async def _follow(self, discoverer: Discoverer) -> None:
+        clock = asyncio.get_running_loop().time
+        async with aclosing(discoverer.watch()) as looks:
+            async for seen in looks:
+                self._sightings.look(discoverer.name, seen, now=clock())
+                self._on_look()
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_INTERVAL_S)
+            self._on_look()

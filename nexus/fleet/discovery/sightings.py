@@ -1,0 +1,51 @@
+"""Who was seen, and for how long the others have been gone."""
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from nexus.fleet.discovery.discoverer import Discovered
+
+MOST_SEEN: Final = 1_000
+"""By one discoverer: what comes from the network is bounded."""
+
+
+class Sighting(msgspec.Struct, frozen=True):
+    """One server, as it was seen last."""
+
+    source: str
+    """The name of the discoverer."""
+    found: Discovered
+    gone_since: float | None = None
+
+
+class Sightings:
+    """Of all discoverers, by the names that they gave."""
+
+    def __init__(self) -> None:
+        self._sightings: dict[tuple[str, str], Sighting] = {}
+
+    def look(self, source: str, seen: Iterable[Discovered], *, now: float) -> None:
+        """Take in all that *source* sees at *now*."""
+        names = set()
+        for found in list(seen)[:MOST_SEEN]:
+            names.add(found.name)
+            self._sightings[source, found.name] = Sighting(source, found)
+        for key, sighting in self._sightings.items():
+            if sighting.source == source and key[1] not in names and sighting.gone_since is None:
+                self._sightings[key] = Sighting(source, sighting.found, now)
+
+    def listed(self, *, now: float, grace_s: float) -> tuple[Sighting, ...]:
+        """Return what belongs into the fleet, what is seen now before what is missing; forget what is gone for good."""
+        self._sightings = {
+            key: sighting
+            for key, sighting in self._sightings.items()
+            if sighting.gone_since is None or now - sighting.gone_since <= grace_s
+        }
+        return tuple(sorted(self._sightings.values(), key=lambda s: (s.gone_since is not None, s.source, s.found.name)))
+
+    def keep_sources(self, sources: Iterable[str]) -> None:
+        """Forget what discoverers saw that are no more."""
+        kept = set(sources)
+        self._sightings = {key: sighting for key, sighting in self._sightings.items() if sighting.source in kept}

@@ -1,0 +1,75 @@
+"""What one attempt says of its backend: most of what goes wrong is not the backend's fault."""
+
+import math
+from enum import StrEnum
+from http import HTTPStatus
+from typing import Final
+
+from nexus.domain.kinds import BackendKind
+from nexus.domain.outcome import AttemptOutcome, Ending
+from nexus.errors import UpstreamFault
+
+LONGEST_COOLING_S: Final = 300.0
+
+
+class Evidence(StrEnum):
+    """How an attempt bears on its backend."""
+
+    GOOD = "good"
+    BAD = "bad"
+    REFUSED = "refused"
+    """Nobody listens there."""
+    NONE = "none"
+    """The request, the client or the load was at fault, or nobody knows."""
+
+
+_FAULTS: Final = {
+    UpstreamFault.REFUSED: Evidence.REFUSED,
+    UpstreamFault.CONNECT_TIMEOUT: Evidence.BAD,
+    UpstreamFault.TLS: Evidence.BAD,
+    UpstreamFault.RESET: Evidence.BAD,
+    UpstreamFault.PROTOCOL: Evidence.BAD,
+    UpstreamFault.TRUNCATED: Evidence.BAD,
+    UpstreamFault.FIRST_BYTE_TIMEOUT: Evidence.BAD,
+    "stream_truncated": Evidence.BAD,
+    "stream_stalled": Evidence.BAD,
+}
+"""Of each fault that counts; a stale connection and an error event say nothing of the next request."""
+
+_GATEWAY_STATUSES: Final = frozenset(
+    {
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        HTTPStatus.BAD_GATEWAY,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        HTTPStatus.GATEWAY_TIMEOUT,
+    }
+)
+_BUSY_STATUSES: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+
+
+def weigh(outcome: AttemptOutcome, kind: BackendKind, *, cooling_s: float | None) -> Evidence:
+    """Return what *outcome* says of a backend of *kind*.
+
+    :param cooling_s: how long it asked to be left alone, see :func:`cooling_of`.
+    """
+    if outcome.ending not in (Ending.FINISHED, Ending.BACKEND_FAILED):
+        return Evidence.NONE
+    if outcome.fault is not None and outcome.fault != UpstreamFault.STATUS:
+        return _FAULTS.get(outcome.fault, Evidence.NONE)
+    status = outcome.status
+    if status is None or cooling_s is not None:
+        return Evidence.NONE
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR and kind.has_unreliable_500:
+        return Evidence.NONE
+    if status in _GATEWAY_STATUSES:
+        return Evidence.BAD
+    return Evidence.GOOD if status < HTTPStatus.BAD_REQUEST and outcome.ending is Ending.FINISHED else Evidence.NONE
+
+
+def cooling_of(outcome: AttemptOutcome, retry_after_s: float | None) -> float | None:
+    """Return for how long the backend asks to be left alone, None when it does not ask or makes no sense."""
+    if retry_after_s is None or outcome.status not in _BUSY_STATUSES:
+        return None
+    if not math.isfinite(retry_after_s) or retry_after_s < 0:
+        return None
+    return min(retry_after_s, LONGEST_COOLING_S)

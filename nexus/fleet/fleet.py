@@ -1,0 +1,126 @@
+"""The fleet: what Nexus knows of its backends, from the configuration, from probes, and from traffic."""
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+
+from nexus.domain.fleet import FleetSnapshot
+from nexus.domain.outcome import AttemptOutcome
+from nexus.fleet.discovery.admission import admitted
+from nexus.fleet.discovery.discoverer import Discoverer
+from nexus.fleet.discovery.local import LocalDiscoverer
+from nexus.fleet.discovery.search import Search
+from nexus.fleet.discovery.sightings import Sightings
+from nexus.fleet.fetching import Fetcher
+from nexus.fleet.health import HealthChecker
+from nexus.fleet.identity import backend_id
+from nexus.fleet.passive import PassiveSignals
+from nexus.fleet.plan import FleetPlan
+from nexus.fleet.registry import BackendNotFound, Registry
+from nexus.fleet.roster import Roster
+from nexus.fleet.watch import Watch
+
+
+class Fleet:
+    """One object for all who ask about backends or have something to tell of them. Used on one event loop."""
+
+    def __init__(
+        self,
+        plan: FleetPlan,
+        *,
+        discoverers: Sequence[Discoverer] = (),
+        own_port: int | None = None,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        """Built before the loop runs; nothing is asked of anybody until :meth:`start`.
+
+        :param discoverers: those that plugins contribute.
+        :param own_port: where this Nexus listens, which is not looked at.
+        """
+        self.registry = Registry()
+        self._plan = plan
+        self._discoverers = discoverers
+        self._fetcher = Fetcher(timeout_s=plan.health_check.timeout_seconds)
+        self._local = LocalDiscoverer(self._fetcher, interval_s=plan.discovery.interval_seconds, own_port=own_port)
+        self._health = HealthChecker(self.registry, self._fetcher, chance=chance)
+        self._passive = PassiveSignals(
+            self.registry,
+            later=lambda delay_s, call: asyncio.get_running_loop().call_later(delay_s, call),
+            on_refused=self._health.refuse,
+            chance=chance,
+        )
+        self._roster = Roster(self.registry, self._health, self._passive)
+        self._sightings = Sightings()
+        self._search = Search(self._sightings, self._settle)
+
+    @property
+    def snapshot(self) -> FleetSnapshot:
+        """What is believed now; immutable, so take it once and use it for one decision."""
+        return self.registry.snapshot
+
+    def on_change(self, callback: Callable[[FleetSnapshot], None]) -> None:
+        """Call *callback* with each new snapshot."""
+        self.registry.on_change(callback)
+
+    async def start(self) -> None:
+        """Take in the configured backends, and begin to probe and to look around."""
+        await self._fetcher.__aenter__()
+        self._settle()
+        self._search.follow(self._finders())
+
+    async def stop(self) -> None:
+        """End everything that runs in the background; the last snapshot stays readable."""
+        await self._search.stop()
+        await self._health.stop()
+        self._passive.stop()
+        await self._fetcher.__aexit__(None, None, None)
+
+    async def wait_first_probes(self, timeout_s: float) -> bool:
+        """Wait until each backend that is known now was probed once; return whether that was in time."""
+        return await self._health.wait_first_probes(timeout_s)
+
+    def reconfigure(self, plan: FleetPlan) -> None:
+        """Become the fleet of *plan*, in one change. What stays, by its name, keeps its state; what goes finishes its
+        requests unseen; what has another URL or kind is probed anew.
+        """
+        self._plan = plan
+        self._fetcher.timeout_s = plan.health_check.timeout_seconds
+        self._local.interval_s = plan.discovery.interval_seconds
+        self._search.follow(self._finders())
+        self._settle()
+
+    def report(self, backend_id: str, outcome: AttemptOutcome, *, retry_after_s: float | None = None) -> None:
+        """Tell how an attempt at a backend ended, exactly once for each.
+
+        :param retry_after_s: what its answer asked for; it counts on 429 and 503 only.
+        """
+        self._passive.report(backend_id, outcome, retry_after_s=retry_after_s)
+
+    def report_missing_model(self, backend_id: str, model: str) -> None:
+        """Tell that a backend denied to have *model*: it is not asked for it until its next probe lists it again."""
+        self._passive.miss_model(backend_id, model)
+
+    def drain(self, name: str) -> None:
+        """Give no more requests to the backend of that name. :raises BackendNotFound: when there is none."""
+        self._watch(name).drain()
+
+    def undrain(self, name: str) -> None:
+        """Let it serve again, once a probe has found it well. :raises BackendNotFound: when there is none."""
+        self._watch(name).undrain()
+
+    def _watch(self, name: str) -> Watch:
+        watch = self._health.get(backend_id(name))
+        if watch is None:
+            raise BackendNotFound(name)
+        return watch
+
+    def _settle(self) -> None:
+        plan = self._plan
+        sightings = self._sightings.listed(
+            now=asyncio.get_running_loop().time(), grace_s=plan.discovery.grace_period_seconds
+        )
+        found = {member.id: member for member in admitted(sightings, plan.members.values(), plan.kinds)}
+        self._roster.settle({**plan.members, **found}, config=plan.health_check, kinds=plan.kinds)
+
+    def _finders(self) -> tuple[Discoverer, ...]:
+        return (*self._discoverers, self._local) if self._plan.looks_around else tuple(self._discoverers)

@@ -1,0 +1,70 @@
+"""Who belongs to the fleet: brings registry, watches and breakers from the members of before to those of now."""
+
+from collections.abc import Mapping
+
+from nexus.config.schema import HealthCheckConfig
+from nexus.domain.backend import BackendLoad, Breaker, Status
+from nexus.domain.kinds import BackendKind, ServerFacts
+from nexus.fleet.health import HealthChecker, first_state
+from nexus.fleet.kinds import UNDETECTED
+from nexus.fleet.member import Member
+from nexus.fleet.passive import PassiveSignals
+from nexus.fleet.registry import Registry
+from nexus.fleet.state import HealthState
+
+
+class Roster:
+    """A backend that stays, by its name, keeps its id, load, health, latency and breaker."""
+
+    def __init__(self, registry: Registry, health: HealthChecker, passive: PassiveSignals) -> None:
+        self._registry = registry
+        self._health = health
+        self._passive = passive
+        self._members: Mapping[str, Member] = {}
+        self._watched_with: tuple[HealthCheckConfig, Mapping[str, BackendKind]] | None = None
+
+    def settle(
+        self, members: Mapping[str, Member], *, config: HealthCheckConfig, kinds: Mapping[str, BackendKind]
+    ) -> None:
+        """Make the fleet consist of *members*, by id; all changes are published at once."""
+        before, self._members = self._members, members
+        is_watched_anew = self._watched_with != (config, kinds)
+        self._watched_with = (config, kinds)
+        with self._registry.batch():
+            for backend_id in before.keys() - members.keys():
+                self._leave(backend_id)
+            for backend_id, member in members.items():
+                if backend_id not in before:
+                    state = first_state(config)
+                    self._registry.add(member.row(BackendLoad(), state.status))
+                elif before[backend_id] != member or is_watched_anew:
+                    state = self._change(before[backend_id], member, config)
+                else:
+                    continue
+                self._health.watch(member, kinds, config, state)
+
+    def _leave(self, backend_id: str) -> None:
+        self._health.unwatch(backend_id)
+        self._passive.forget(backend_id)
+        self._registry.remove(backend_id)
+
+    def _change(self, before: Member, after: Member, config: HealthCheckConfig) -> HealthState:
+        """Update the row of a member that stays, and return what is believed of it."""
+        row = self._registry.row(before.id)
+        state = self._health.state_of(row.id) or first_state(config)
+        is_same_server = before.config.url == after.config.url
+        is_same_kind = after.kind is None or after.kind.name == row.kind.name
+        if is_same_server and is_same_kind:
+            kind, learned = after.kind or row.kind, self._health.learned_of(row.id)
+        else:
+            # Another server under an old name: what was believed of the old one says nothing of it.
+            kind, learned = after.kind or UNDETECTED, ServerFacts()
+            self._passive.forget(row.id)
+            self._registry.update(row.id, breaker=Breaker.CLOSED, is_cooling=False)
+            row.load.latency_ms, row.load.is_latency_real = None, False
+        is_believed = is_same_server and is_same_kind and config.enabled
+        if not is_believed and state.status is not Status.DRAINING:
+            state = first_state(config)
+        fields = after.fields(kind, learned_max_in_flight=learned.max_in_flight)
+        self._registry.update(row.id, status=state.status, **fields)
+        return state
