@@ -148,20 +148,6 @@ def _fallbacks(config: Config) -> Iterator[Fault]:
             yield Fault(("routing", "fallbacks", model), "a model cannot be its own fallback")
 
 
-def _policies(config: Config) -> Iterator[Fault]:
-    for index, policy in enumerate(config.routing.policies):
-        pattern = policy.get("model_pattern")
-        path = ("routing", "policies", index, "model_pattern")
-        if pattern is None:
-            yield Fault(path, "required, and missing", 'use "*" for all models')
-        elif not isinstance(pattern, str) or not pattern.strip():
-            yield Fault(path, "expected a glob, such as 'llama3*'")
-        elif pattern.count("[") != pattern.count("]"):
-            yield Fault(path, f"expected a glob, got a bracket that does not close: '{shown(pattern)}'")
-        if not isinstance(policy.get("fallback_allowed", True), bool):
-            yield Fault(("routing", "policies", index, "fallback_allowed"), "expected `bool`")
-
-
 def _backend_names(config: Config) -> Iterator[Fault]:
     seen: set[str] = set()
     for index, backend in enumerate(config.backends):
@@ -212,7 +198,6 @@ RULES: Final[tuple[Callable[[Config], Iterator[Fault]], ...]] = (
     _weights,
     _aliases,
     _fallbacks,
-    _policies,
     _backend_names,
     _backend_urls,
     _backend_words,
