@@ -95,7 +95,7 @@ def _server(config: Config) -> Iterator[Fault]:
 def _weights(config: Config) -> Iterator[Fault]:
     weights = config.routing.weights
     total = weights.priority + weights.load + weights.latency
-    if total != 100:  # noqa: PLR2004 - percent
+    if total != 100:
         yield Fault(("routing", "weights"), f"priority, load and latency must sum to 100, and sum to {total}")
 
 

@@ -42,16 +42,6 @@ def backend(name: str, url: str, more: str = "") -> str:
         ("[routing.aliases]\na = []", "expected the name of a model"),
         ('[routing.fallbacks]\na = ["b", ""]', "expected the name of a model"),
         ('[routing.fallbacks]\na = ["a"]', "cannot be its own fallback"),
-        (
-            "[[routing.policies]]\nfallback_allowed = true",
-            "routing.policies.0.: required, and missing - at `model_pattern`",
-        ),
-        ("[[routing.policies]]\nmodel_pattern = 3", "expected a glob"),
-        ('[[routing.policies]]\nmodel_pattern = "llama["', "bracket that does not close"),
-        (
-            '[[routing.policies]]\nmodel_pattern = "*"\nfallback_allowed = "no"',
-            "expected `bool` - at `fallback_allowed`",
-        ),
         ('[server]\nhost = ""', "expected an address"),
         ('[server]\nallowed_origins = ["http://a/"]', "expected scheme://host:port"),
         ('[server]\nallowed_hosts = ["http://a"]', "expected a host name"),
