@@ -109,6 +109,16 @@ class Answer:
         """Whether the end of the answer was marked, or only the connection closed."""
         return self._is_framed
 
+    def dismiss(self) -> None:
+        """Expect nothing more of it."""
+        if self._hold_timer is not None:
+            self._hold_timer.cancel()
+        if not self.ready.done():
+            self.ready.cancel()
+        elif not self.ready.cancelled():
+            # A failure that nobody will read any more must not be reported as one that was overlooked.
+            self.ready.exception()
+
     def attach(self, relay: Relay) -> None:
         """Hand what is held, and all that follows, to *relay*."""
         self._relay = relay

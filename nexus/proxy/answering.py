@@ -102,8 +102,10 @@ def names_missing_model(body: bytes) -> bool:
 
 def is_presentable(attempt: Attempt) -> bool:
     """Whether a backend's own error may go to the client: a JSON object of bearable size."""
+    if not attempt.was_asked:
+        return False
     answer = attempt.answer
-    if answer is None or not answer.is_ended or answer.mode is not Mode.WHOLE or answer.status < 400:
+    if not answer.is_ended or answer.mode is not Mode.WHOLE or answer.status < 400:
         return False
     body = answer.body
     if len(body) > MAX_ERROR_BYTES:
@@ -121,7 +123,6 @@ def head_lines(record: Record, attempt: Attempt, attempts: int) -> bytes:
     :raises UpstreamError: when the backend's headers may not be passed on.
     """
     answer = attempt.answer
-    assert answer is not None
     request_id = record.request_id.encode()
     parts = [
         status_line(answer.status),
@@ -153,7 +154,7 @@ def restorer(attempt: Attempt, requested: str) -> Callable[[bytes], bytes] | Non
 
     Unescaped quotes cannot occur inside a JSON string, so that what is replaced is a member and never text.
     """
-    sent = attempt.reserved.ranked.model
+    sent = attempt.reserved.model
     if sent == requested:
         return None
     new = b'"model":' + msgspec.json.encode(requested)
@@ -173,11 +174,11 @@ def redacted(body: bytes, key: str | None) -> bytes:
     return body.replace(key.encode(), b"***") if key else body
 
 
-def retry_after_of(answer: Answer | None) -> float | None:
+def retry_after_of(attempt: Attempt) -> float | None:
     """Return for how long a backend asks to be left alone, in seconds; None when it does not."""
-    if answer is None or answer.status not in (429, 503):
+    if not attempt.was_asked or attempt.answer.status not in (429, 503):
         return None
-    for name, value in answer.headers:
+    for name, value in attempt.answer.headers:
         if name.lower() == b"retry-after":
             return retry_after_s(value)
     return None

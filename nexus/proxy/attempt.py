@@ -10,7 +10,7 @@ from nexus.proxy.answer import Answer
 from nexus.proxy.retry import FAULT_CODES
 from nexus.proxy.upstream import UpstreamConnection
 from nexus.proxy.upstreams import Upstream
-from nexus.routing.router import Reserved
+from nexus.routing.decision import Reserved
 
 AUTH_STATUSES: Final = frozenset({401, 403})
 
@@ -19,9 +19,8 @@ class Attempt:
     """Holds what one backend was lent; gives all of it back in :meth:`settle`, exactly once."""
 
     __slots__ = (
-        "_is_settled",
-        "answer",
-        "connection",
+        "_answer",
+        "_connection",
         "ending",
         "fault",
         "outcome",
@@ -35,24 +34,47 @@ class Attempt:
         self.reserved = reserved
         self.upstream = upstream
         self.started_at = started_at
-        self.connection: UpstreamConnection | None = None
-        self.answer: Answer | None = None
+        self._connection: UpstreamConnection | None = None
+        self._answer: Answer | None = None
         self.usage: TokenUsage | None = None
         self.ending = Ending.NEXUS_FAILED
         """Overwritten by whoever knows; what remains otherwise is an attempt that a defect of ours ended."""
         self.fault: str | None = None
         self.outcome: AttemptOutcome | None = None
-        self._is_settled = False
+        """None until it is settled."""
 
     @property
     def backend(self) -> Backend:
-        return self.reserved.ranked.backend
+        return self.reserved.backend
+
+    @property
+    def answer(self) -> Answer:
+        """What the backend answers; there is none before it was asked."""
+        if self._answer is None:
+            raise LookupError("this backend has not been asked")
+        return self._answer
+
+    @property
+    def was_asked(self) -> bool:
+        return self._answer is not None
+
+    @property
+    def connection(self) -> UpstreamConnection:
+        """The connection that carries it, until it is let go."""
+        if self._connection is None:
+            raise LookupError("this attempt has no connection")
+        return self._connection
+
+    def begin(self, connection: UpstreamConnection, answer: Answer) -> None:
+        """Note where the request goes, and what will come back."""
+        self._connection = connection
+        self._answer = answer
 
     def let_go(self, *, may_reuse: bool) -> None:
         """Give the connection back to the pool, or close it."""
-        connection, self.connection = self.connection, None
-        if self.answer is not None and not self.answer.ready.done():
-            self.answer.ready.cancel()
+        connection, self._connection = self._connection, None
+        if self._answer is not None:
+            self._answer.dismiss()
         if connection is None:
             return
         if may_reuse:
@@ -61,21 +83,18 @@ class Attempt:
             connection.abandon()
 
     def _may_reuse(self) -> bool:
-        is_stream = self.answer is not None and self.answer.wants_stream
-        return not (is_stream and self.backend.kind.closes_after_stream)
+        return not (self.answer.wants_stream and self.backend.kind.closes_after_stream)
 
     def settle(self, now: float) -> AttemptOutcome:
         """Give back every hold. A second call changes nothing."""
-        if self._is_settled:
-            assert self.outcome is not None
+        if self.outcome is not None:
             return self.outcome
-        self._is_settled = True
-        answer = self.answer
+        answer = self._answer
         first_byte_at = (answer.content_at or answer.first_byte_at) if answer is not None else None
         self.outcome = outcome = AttemptOutcome(
             backend=self.backend.name,
             backend_id=self.backend.id,
-            model=self.reserved.ranked.model,
+            model=self.reserved.model,
             ending=self.ending,
             fault=self.fault,
             status=(answer.status or None) if answer is not None else None,

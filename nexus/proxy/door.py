@@ -44,7 +44,7 @@ class Door:
         if head.origin or head.fetch_site:
             self._check_origin(head)
         if self._accepts_key is not None:
-            self._check_key(head)
+            _check_key(head, self._accepts_key)
         if head.hops >= MAX_HOPS:
             raise RequestError("loop_detected", "the request has passed too many proxies; do they point at each other?")
 
@@ -104,18 +104,18 @@ class Door:
             "cross_origin", "requests from other web origins are refused; server.allowed_origins lists those allowed"
         )
 
-    def _check_key(self, head: Head) -> None:
-        assert self._accepts_key is not None
-        scheme, _, token = head.authorization.partition(b" ")
-        bearer = token.strip() if scheme.lower() == b"bearer" else b""
-        # Both are compared, always: the time taken says nothing about which of them was wrong.
-        if self._accepts_key(bearer) | self._accepts_key(head.api_key):
-            return
-        raise RequestError(
-            "invalid_api_key",
-            "a valid key is needed, as 'Authorization: Bearer KEY' or 'x-api-key: KEY'",
-            headers={"WWW-Authenticate": "Bearer"},
-        )
+
+def _check_key(head: Head, accepts_key: Callable[[bytes], bool]) -> None:
+    scheme, _, token = head.authorization.partition(b" ")
+    bearer = token.strip() if scheme.lower() == b"bearer" else b""
+    # Both are compared, always: the time taken says nothing about which of them was wrong.
+    if accepts_key(bearer) | accepts_key(head.api_key):
+        return
+    raise RequestError(
+        "invalid_api_key",
+        "a valid key is needed, as 'Authorization: Bearer KEY' or 'x-api-key: KEY'",
+        headers={"WWW-Authenticate": "Bearer"},
+    )
 
 
 _VERSIONS: Final[frozenset[HttpVersion]] = frozenset({HttpVersion10, HttpVersion11})

@@ -150,7 +150,7 @@ class ClientConnection(RequestHandler):
         return Sent(keep_alive=False)
 
     def log_exception(self, *args: Any, **kwargs: Any) -> None:
-        log.error("connection_crashed", remote=self.remote, exc_info=kwargs.get("exc_info"))
+        log.error("connection_crashed", remote=self.remote, during=str(args[0]), exc_info=kwargs.get("exc_info"))
 
     def log_debug(self, *args: Any, **kwargs: Any) -> None:
         """Say nothing: a client that leaves is told by its exchange."""

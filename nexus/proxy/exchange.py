@@ -13,16 +13,16 @@ from nexus.proxy import answering, replies
 from nexus.proxy.answer import Answer, Mode
 from nexus.proxy.attempt import AUTH_STATUSES, Attempt, error_of
 from nexus.proxy.edge import ClientConnection, Sent
-from nexus.proxy.heads import Head
 from nexus.proxy.headers import request_head
+from nexus.proxy.heads import Head
 from nexus.proxy.plane import DataPlane
 from nexus.proxy.receiving import receive
 from nexus.proxy.record import Record
 from nexus.proxy.relay import End, StreamRelay
 from nexus.proxy.retry import RETRYABLE_STATUS, Next, Retries
 from nexus.proxy.understanding import understand
-from nexus.routing.decision import Reject
-from nexus.routing.router import Reserved, Routing, Saturated
+from nexus.routing.decision import Reject, Reserved, Saturated
+from nexus.routing.router import Routing
 from nexus.wire.protocol import WireProtocol
 
 URGENT: Final = "high"
@@ -42,6 +42,7 @@ class Exchange:
         "_deadline",
         "_endpoint",
         "_head",
+        "_is_shut_down",
         "_last_refusal",
         "_loop",
         "_message",
@@ -55,6 +56,7 @@ class Exchange:
         "_routing",
         "_settings",
         "_target",
+        "_task",
         "client",
     )
 
@@ -90,10 +92,13 @@ class Exchange:
         self._attempt: Attempt | None = None
         self._last_refusal: tuple[Attempt, UpstreamError] | None = None
         self._relay: StreamRelay | None = None
+        self._task: asyncio.Task[object] | None = None
+        self._is_shut_down = False
 
     async def run(self) -> Sent:
         """Carry the request to its end and say whether the client's connection may be used again."""
         self._plane.in_flight += 1
+        self._task = asyncio.current_task()
         try:
             self._body = await self._receive()
             self._requirements = await self._understand()
@@ -103,14 +108,16 @@ class Exchange:
         except RequestError as exc:
             return self._refuse(exc)
         except asyncio.CancelledError:
-            self._end(Ending.CLIENT_LEFT, 499)
-            raise
+            if not self._is_shut_down:
+                self._end(Ending.CLIENT_LEFT, 499)
+                raise
+            return self._refuse(RequestError("draining", "the proxy is shutting down", retry_after_s=5, close=True))
         except StageFailed as exc:
             return self._refuse(
                 RequestError("policy_unavailable", f"stage '{exc.stage}' cannot decide now", retry_after_s=5)
             )
-        except Exception:
-            return self._fail()
+        except Exception as exc:  # noqa: BLE001 - a defect of ours: the client gets an answer, the log the cause
+            return self._fail(exc)
         finally:
             self._plane.in_flight -= 1
             self._settle()
@@ -178,7 +185,7 @@ class Exchange:
                 return None
             raise answering.rejection(found)
         self._record.routed(found)
-        attempt = self._attempt = Attempt(found, self._plane.upstreams.of(found.ranked.backend), self._loop.time())
+        attempt = self._attempt = Attempt(found, self._plane.upstreams.of(found.backend), self._loop.time())
         self._attempts.append(attempt)
         return attempt
 
@@ -211,7 +218,7 @@ class Exchange:
             raise RequestError("overloaded", "every backend is at its limit", retry_after_s=1)
         self._enter("queue")
         return await self._plane.line.wait(
-            frozenset(saturated.backends),
+            frozenset(backend.name for backend in saturated.backends),
             self._try_now,
             give_back=self._give_back,
             is_urgent=self._head.hints.get("x-nexus-priority", "").strip().lower() == URGENT,
@@ -226,7 +233,7 @@ class Exchange:
 
     def _give_back(self, reserved: Reserved) -> None:
         """Settle what was handed over in the moment in which the client left."""
-        unused = Attempt(reserved, self._plane.upstreams.of(reserved.ranked.backend), self._loop.time())
+        unused = Attempt(reserved, self._plane.upstreams.of(reserved.backend), self._loop.time())
         unused.ending = Ending.CLIENT_LEFT
         self._settle_attempt(unused)
 
@@ -242,10 +249,10 @@ class Exchange:
         connection = None if is_fresh else pool.take_idle()
         if connection is None:
             connection = await pool.open()
-        attempt.connection = connection
-        answer = attempt.answer = Answer(
+        answer = Answer(
             connection, self._protocol.open_stream(self._endpoint), wants_stream=self._requirements.is_stream
         )
+        attempt.begin(connection, answer)
         body = self._body_for(attempt)
         connection.send(self._head_for(attempt, len(body)), body, answer)
         self._enter("await_first_byte")
@@ -258,7 +265,7 @@ class Exchange:
         self._judge(attempt, answer)
 
     def _first_byte_s(self, attempt: Attempt) -> float:
-        facts = attempt.backend.facts(attempt.reserved.ranked.model)
+        facts = attempt.backend.facts(attempt.reserved.model)
         own = facts.first_byte_s if facts is not None else None
         return own or self._settings.config.timeouts.first_byte_seconds
 
@@ -269,7 +276,7 @@ class Exchange:
             )
 
     def _body_for(self, attempt: Attempt) -> bytes:
-        wanted = attempt.reserved.ranked.model
+        wanted = attempt.reserved.model
         if wanted == self._requirements.model:
             return self._body
         return answering.renamed(self._endpoint, self._head, self._body, wanted)
@@ -292,7 +299,7 @@ class Exchange:
             if answer.status in RETRYABLE_STATUS:
                 raise UpstreamError(UpstreamFault.STATUS, f"it answered {answer.status}", status=answer.status)
             if answer.status == 404 and answering.names_missing_model(answer.body):
-                self._plane.fleet.report_missing_model(attempt.backend.id, attempt.reserved.ranked.model)
+                self._plane.fleet.report_missing_model(attempt.backend.id, attempt.reserved.model)
                 raise UpstreamError(UpstreamFault.STATUS, "it does not have the model", status=404)
             answering.refuse_unfinished(self._protocol, self._endpoint, answer)
 
@@ -305,7 +312,8 @@ class Exchange:
 
     def _last_word(self) -> Attempt:
         """Return the failed attempt whose own error answer may be passed on; raise what is said in its place."""
-        assert self._last_refusal is not None
+        if self._last_refusal is None:
+            raise RequestError("no_healthy_backend", "no backend could be asked", retry_after_s=5)
         attempt, exc = self._last_refusal
         if exc.status is not None and exc.status not in AUTH_STATUSES and answering.is_presentable(attempt):
             return attempt
@@ -318,7 +326,6 @@ class Exchange:
     async def _reply(self, attempt: Attempt) -> Sent:
         self._enter("relay")
         answer = attempt.answer
-        assert answer is not None
         keep_alive = self._may_keep_alive()
         head = answering.head_lines(self._record, attempt, len(self._attempts))
         if answer.mode is Mode.WHOLE:
@@ -351,7 +358,6 @@ class Exchange:
         self.client.write(b"%b%b%b\r\n" % (head, framing, b"" if keep_alive else b"Connection: close\r\n"))
         self._record.answered(answer.status, 0, answer.content_at or answer.first_byte_at)
         timeouts = self._settings.config.timeouts
-        assert attempt.connection is not None
         relay = self._relay = StreamRelay(
             self.client,
             attempt.connection,
@@ -389,12 +395,13 @@ class Exchange:
             self._end(attempt.ending, answer.status, code)
         return Sent(keep_alive=keep_alive and how is End.COMPLETE)
 
-    def cut(self, code: str) -> bool:
-        """End the stream under way with an error event; False when there is none to end."""
-        if self._relay is None or self._relay.done.done():
-            return False
-        self._relay.cut(code)
-        return True
+    def shut_down(self) -> None:
+        """End it now: a stream with an error event, anything else with an error."""
+        if self._relay is not None:
+            self._relay.cut("server_shutdown")
+        elif not self._record.has_answered and self._task is not None:
+            self._is_shut_down = True
+            self._task.cancel()
 
     # settle
 
@@ -409,15 +416,15 @@ class Exchange:
         self._end(answering.ending_of(exc), exc.status, exc.code)
         return Sent(keep_alive=keep_alive)
 
-    def _fail(self) -> Sent:
-        self._record.crashed()
+    def _fail(self, exc: Exception) -> Sent:
+        self._record.crashed(exc)
         self._end(Ending.NEXUS_FAILED, 500, "internal_error")
         if self._record.has_answered:
             if self.client.transport is not None:
                 self.client.transport.abort()
         else:
-            exc = RequestError("internal_error", "a defect of the proxy; its log says more", close=True)
-            self.client.write(replies.error(self._protocol, exc, request_id=self._record.request_id))
+            error = RequestError("internal_error", "a defect of the proxy; its log says more", close=True)
+            self.client.write(replies.error(self._protocol, error, request_id=self._record.request_id))
         return Sent(keep_alive=False)
 
     def _settle(self) -> None:
@@ -433,7 +440,7 @@ class Exchange:
 
     def _settle_attempt(self, attempt: Attempt) -> None:
         outcome = attempt.settle(self._loop.time())
-        self._plane.fleet.report(attempt.backend.id, outcome, retry_after_s=answering.retry_after_of(attempt.answer))
+        self._plane.fleet.report(attempt.backend.id, outcome, retry_after_s=answering.retry_after_of(attempt))
         self._plane.line.slot_freed(attempt.backend.name)
 
     def _enter(self, phase: Phase) -> None:

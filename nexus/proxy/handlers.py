@@ -1,7 +1,9 @@
 """The front desk: every request is checked at the door, then carried to a backend, answered by us, or refused."""
 
+import asyncio
 import inspect
 import re
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -31,12 +33,23 @@ _AUTHORITY: Final = re.compile(r"\Ahttps?://[^/?#]*")
 class FrontDesk:
     """aiohttp's request handler."""
 
-    def __init__(self, plane: DataPlane, pages: tuple[PageRoute, ...]) -> None:
+    def __init__(self, plane: DataPlane, pages: tuple[PageRoute, ...], *, on_refused: Callable[[str], None]) -> None:
+        """Serve *pages* and carry everything else.
+
+        :param on_refused: told the error code of each request that never became an exchange.
+        """
         self._plane = plane
-        self._refusals = RefusalLog()
+        self._refusals = RefusalLog(on_refused)
+        self._on_idle: asyncio.Event | None = None
         self.exchanges: set[Exchange] = set()
         """Those under way, for the end of the process."""
         self.use_pages(pages)
+
+    async def idle(self) -> None:
+        """Wait until no exchange is under way."""
+        self._on_idle = asyncio.Event()
+        if self.exchanges:
+            await self._on_idle.wait()
 
     def use_pages(self, pages: tuple[PageRoute, ...]) -> None:
         """Answer *pages* from now on."""
@@ -94,6 +107,8 @@ class FrontDesk:
             return await exchange.run()
         finally:
             self.exchanges.discard(exchange)
+            if self._on_idle is not None and not self.exchanges:
+                self._on_idle.set()
 
     async def _page(
         self, request: web.BaseRequest, client: ClientConnection, head: Head, path: str, query: str

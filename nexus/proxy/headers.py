@@ -16,7 +16,6 @@ from nexus.proxy.heads import Head
 _NOT_FOR_CLIENTS: Final = frozenset(
     {
         b"alt-svc",
-        b"connection",
         b"content-length",
         b"keep-alive",
         b"proxy-authenticate",
@@ -31,8 +30,6 @@ _NOT_FOR_CLIENTS: Final = frozenset(
         b"x-powered-by",
     }
 )
-_CORS: Final = b"access-control-"
-_NEXUS: Final = b"x-nexus-"
 
 _STATUS_LINES: Final = {status: f"HTTP/1.1 {status} ".encode() for status in range(200, 600)} | {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus if status >= 200
@@ -120,25 +117,14 @@ def passed_lines(headers: list[tuple[bytes, bytes]], request_id: bytes) -> bytes
     """
     lines: list[bytes] = []
     named = b""
-    for raw_name, value in headers:
-        name = raw_name.lower()
-        if name in _NOT_FOR_CLIENTS:
-            if name == b"connection":
-                named = value.lower()
-            continue
-        if name.startswith(_NEXUS) or name.startswith(_CORS):
-            continue
-        if name == b"x-request-id":
-            if value == request_id:
-                continue
-            # Ours answers the client's; the backend's own is what its operator will ask for.
-            raw_name = b"X-Upstream-Request-Id"
-        elif name == b"retry-after":
-            seconds = retry_after_s(value)
-            if seconds is None:
-                continue
-            value = b"%d" % seconds
-        lines.append(b"%b: %b\r\n" % (raw_name, value))
+    for name, value in headers:
+        lowered = name.lower()
+        if lowered == b"connection":
+            named = value.lower()
+        elif lowered in _REWORDED:
+            lines += _reworded(lowered, value, request_id)
+        elif lowered not in _NOT_FOR_CLIENTS and not lowered.startswith(_PRIVATE):
+            lines.append(b"%b: %b\r\n" % (name, value))
     if named not in (b"", b"close", b"keep-alive"):
         tokens = {token.strip() for token in named.split(b",")}
         lines = [line for line in lines if line.partition(b":")[0].lower() not in tokens]
@@ -148,6 +134,17 @@ def passed_lines(headers: list[tuple[bytes, bytes]], request_id: bytes) -> bytes
     return block
 
 
+def _reworded(lowered: bytes, value: bytes, request_id: bytes) -> list[bytes]:
+    if lowered == b"x-request-id":
+        # Ours answers the client's; the backend's own is what its operator will ask for.
+        return [] if value == request_id else [b"X-Upstream-Request-Id: %b\r\n" % value]
+    seconds = retry_after_s(value)
+    return [] if seconds is None else [b"Retry-After: %d\r\n" % seconds]
+
+
+_PRIVATE: Final = (b"access-control-", b"x-nexus-")
+"""Who may read the answer in a browser, and how it was routed, is for us to say."""
+_REWORDED: Final = frozenset({b"x-request-id", b"retry-after"})
 _GOOD_BLOCK: Final = re.compile(rb"(?:[\t\x20-\x7e\x80-\xff]*\r\n)*\Z")
 MAX_RETRY_AFTER_S: Final = 300
 

@@ -129,7 +129,7 @@ def read_head(message: RawRequestMessage) -> Head:
             forward.append((name, b"%b: %b\r\n" % (raw_name, value)))
     if b"connection" in fields:
         forward = _without_named(fields[b"connection"], forward)
-    if not _VISIBLE.match(b"".join([value for value in fields.values()])):
+    if not _VISIBLE.match(b"".join(fields.values())):
         raise RequestError("bad_request", "a header value holds characters other than visible ASCII", close=True)
     return _head(fields, forward, hints or {})
 

@@ -10,7 +10,8 @@ from nexus.proxy.door import Door
 from nexus.proxy.queue import WaitingLine
 from nexus.proxy.retry import RetryBudget
 from nexus.proxy.upstreams import Upstreams
-from nexus.routing.router import Reserved, Router
+from nexus.routing.decision import Reserved
+from nexus.routing.router import Router
 
 
 class FleetView(Protocol):

@@ -1,4 +1,4 @@
-"""Where requests wait when every backend that could answer is at its limit: bounded, by priority, first come first served.
+"""Where requests wait when every backend that could answer is at its limit: bounded, by priority, then in turn.
 
 A freed slot is handed over at once, in the same step of the event loop that freed it: no newcomer can take it first.
 """
@@ -30,10 +30,15 @@ class WaitingLine(Generic[T]):
         self._high: list[_Waiter[T]] = []
         self._normal: list[_Waiter[T]] = []
 
+    def resize(self, *, max_size: int, max_wait_s: float) -> None:
+        """Take new limits; who waits already keeps the old."""
+        self._max_size = max_size
+        self._max_wait_s = max_wait_s
+
     def __len__(self) -> int:
         return len(self._high) + len(self._normal)
 
-    async def wait(  # noqa: PLR0913 - what to wait for, and on what terms
+    async def wait(
         self,
         backends: frozenset[str],
         try_now: Callable[[], T | None],
@@ -84,7 +89,7 @@ class WaitingLine(Generic[T]):
 
     def fleet_changed(self) -> None:
         """Let everybody try again: other backends may have the model now."""
-        while self._offer(lambda waiter: True):
+        while self._offer(lambda _: True):
             pass
 
     def _offer(self, is_meant: Callable[[_Waiter[T]], bool]) -> bool:

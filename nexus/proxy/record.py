@@ -7,7 +7,7 @@ import structlog
 
 from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome, Phase
 from nexus.domain.request import Endpoint, Requirements, TokenUsage
-from nexus.routing.router import Reserved
+from nexus.routing.decision import Reserved
 
 log = structlog.get_logger("nexus.proxy")
 
@@ -111,9 +111,9 @@ class Record:
         self._status = status
         self._code = code
 
-    def crashed(self) -> None:
-        """Write down the exception that is being handled."""
-        log.exception("exchange_crashed", request_id=self.request_id, endpoint=self._endpoint.name)
+    def crashed(self, exc: Exception) -> None:
+        """Write down a defect of ours."""
+        log.error("exchange_crashed", request_id=self.request_id, endpoint=self._endpoint.name, exc_info=exc)
 
     def finish(self, now: float, attempts: tuple[AttemptOutcome, ...]) -> ExchangeOutcome:
         """Return the outcome, and write the access line."""

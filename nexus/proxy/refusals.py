@@ -1,6 +1,7 @@
 """The log of requests that never became exchanges: one line a client and ten seconds, however many there are."""
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -14,11 +15,13 @@ MAX_CLIENTS: Final = 1000
 class RefusalLog:
     """Counts per client address, and says something about each at most once in :data:`WINDOW_S`."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_refused: Callable[[str], None]) -> None:
+        self._on_refused = on_refused
         self._clients: dict[str, tuple[float, int]] = {}
 
     def note(self, remote: str, code: str, request_id: str) -> None:
         """Count one refused request, and write a line unless one was written just now."""
+        self._on_refused(code)
         now = time.monotonic()
         since, unsaid = self._clients.get(remote, (0.0, 0))
         if since and now - since < WINDOW_S:

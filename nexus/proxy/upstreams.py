@@ -21,6 +21,7 @@ class Access(msgspec.Struct, frozen=True):
 
 
 OPEN_ACCESS: Final = Access()
+"""Of a backend that nobody configured."""
 
 
 class Upstream:
@@ -44,10 +45,9 @@ class Upstream:
 class Upstreams:
     """All of them, made when first needed and remade when what they were made of changes."""
 
-    def __init__(self, access: Mapping[str, Access], timeouts: TimeoutsConfig, default_tls: ssl.SSLContext) -> None:
+    def __init__(self, access: Mapping[str, Access], timeouts: TimeoutsConfig) -> None:
         self._access = access
         self._timeouts = timeouts
-        self._default = Access(tls=default_tls)
         self._known: dict[str, Upstream] = {}
 
     def of(self, backend: Backend) -> Upstream:
@@ -57,7 +57,7 @@ class Upstreams:
             return known
         if known is not None:
             known.pool.close()
-        upstream = Upstream(backend, self._access.get(backend.name, self._default), self._timeouts)
+        upstream = Upstream(backend, self._access.get(backend.name, OPEN_ACCESS), self._timeouts)
         self._known[backend.id] = upstream
         return upstream
 

@@ -1,0 +1,1 @@
+"""The composition root: configuration, plugins, fleet, pipeline and server put together; what knows all."""

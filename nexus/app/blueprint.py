@@ -1,0 +1,185 @@
+"""Everything that can be built from a configuration without starting anything, and so everything that can be wrong.
+
+``check`` builds one and throws it away; a start builds one and runs it; a reload builds one and, if that went well,
+puts it in the place of the old one.
+"""
+
+import ssl
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from nexus.config.faults import Fault
+from nexus.config.loading import LoadedConfig, check_kinds
+from nexus.config.schema import Config, StoreConfig
+from nexus.domain.kinds import BackendKind
+from nexus.domain.outcome import ExchangeOutcome
+from nexus.errors import PluginError
+from nexus.fleet.kinds import KINDS
+from nexus.fleet.plan import FleetPlan, plan_fleet
+from nexus.plugin_manager import Contributions, PluginManager
+from nexus.proxy.dialing import trusting_context
+from nexus.proxy.door import LOOPBACK_NAMES, Door
+from nexus.proxy.upstreams import Access
+from nexus.routing.aliases import Aliases
+from nexus.routing.order import Place, in_order
+from nexus.routing.pipeline import Pipeline
+from nexus.routing.policies import decode_policies
+from nexus.routing.router import Router
+from nexus.routing.stages.analyze import Analyze
+from nexus.routing.stages.schedule import Schedule
+from nexus.store.kinds import BUILT_IN_STORES
+from nexus.store.store import Store
+
+WILDCARD_HOSTS: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - recognised, not bound
+
+
+class Blueprint(msgspec.Struct, frozen=True, kw_only=True):
+    """One configuration, checked and made ready."""
+
+    loaded: LoadedConfig
+    plugins: PluginManager
+    contributions: Contributions
+    places: tuple[Place, ...]
+    """The stages in their order, with the reasons for it."""
+    router: Router
+    fleet: FleetPlan
+    door: Door
+    access: Mapping[str, Access]
+    """By the backend's name."""
+    open_store: Callable[[StoreConfig], Store]
+    observers: tuple[Callable[[ExchangeOutcome], None], ...]
+
+    @property
+    def config(self) -> Config:
+        return self.loaded.config
+
+    @property
+    def file(self) -> str:
+        """The name of the configuration file, for texts."""
+        return file_name(self.loaded)
+
+
+def file_name(loaded: LoadedConfig) -> str:
+    """Return how texts name the file of *loaded*."""
+    return str(loaded.source) if loaded.source is not None else "configuration"
+
+
+def load_plugins(loaded: LoadedConfig, plugin_files: tuple[Path, ...] = ()) -> PluginManager:
+    """Import the plugins that *loaded* asks for.
+
+    :raises ConfigError: it asks for what is not there.
+    :raises PluginError: a plugin is at fault.
+    """
+    config = loaded.config
+    return PluginManager.load(config.plugin_loading, config.plugins, files=plugin_files, file=file_name(loaded))
+
+
+def draw(loaded: LoadedConfig, plugins: PluginManager) -> Blueprint:
+    """Build everything that *loaded* describes; nothing is started, and nothing that runs is touched.
+
+    :raises ConfigError: the configuration is wrong.
+    :raises PluginError: a plugin is at fault.
+    """
+    config, file = loaded.config, file_name(loaded)
+    contributions = plugins.configure(config.plugins)
+    kinds = _kinds(contributions)
+    check_kinds(loaded, (*KINDS, *(kind.name for kind in kinds)))
+    schedule = Schedule(config.routing.strategy, config.routing.weights)
+    places = in_order(
+        (Analyze(), schedule),
+        contributions.reconcilers(),
+        priorities=config.routing.priorities,
+        observe=config.routing.observe,
+        file=file,
+    )
+    try:
+        fleet = plan_fleet(
+            config.backends,
+            kinds=kinds,
+            secrets=loaded.backend_keys,
+            health_check=config.health_check,
+            discovery=config.discovery,
+        )
+        open_store = _store(config.store, contributions)
+    except Fault as fault:
+        raise loaded.error(fault) from fault
+    return Blueprint(
+        loaded=loaded,
+        plugins=plugins,
+        contributions=contributions,
+        places=places,
+        router=Router(
+            pipeline=Pipeline(places),
+            schedule=schedule,
+            aliases=Aliases(config.routing.aliases),
+            fallbacks=config.routing.fallbacks,
+            policies=decode_policies(config.routing.policies, contributions.policy_keys(), file=file),
+        ),
+        fleet=fleet,
+        door=_door(loaded),
+        access=_access(fleet),
+        open_store=open_store,
+        observers=contributions.exchange_observers(),
+    )
+
+
+def _kinds(contributions: Contributions) -> tuple[BackendKind, ...]:
+    added = contributions.backend_kinds()
+    for plugin, kind in added:
+        if kind.name in KINDS:
+            raise PluginError(f"plugin {plugin.label} adds a backend kind '{kind.name}', which is built in")
+    return tuple(kind for _, kind in added)
+
+
+def _store(config: StoreConfig, contributions: Contributions) -> Callable[[StoreConfig], Store]:
+    known = {**{name: factory for _, name, factory in contributions.stores()}, **BUILT_IN_STORES}
+    if config.kind not in known:
+        raise Fault(("store", "kind"), f"no store is named '{config.kind}'", f"known are {', '.join(sorted(known))}")
+    return known[config.kind]
+
+
+def _door(loaded: LoadedConfig) -> Door:
+    server, keys = loaded.config.server, loaded.server_keys
+    return Door(
+        accepts_key=keys.accepts if len(keys) else None,
+        hosts=_hosts(server.host, server.allowed_hosts, has_keys=bool(len(keys))),
+        origins=frozenset(origin.encode() for origin in server.allowed_origins),
+        max_body_bytes=server.max_body_bytes,
+    )
+
+
+def _hosts(host: str, allowed: tuple[str, ...], *, has_keys: bool) -> frozenset[str] | None:
+    """Return the names that a Host header may carry; None when any may.
+
+    A key is what a rebound name cannot bring along: behind one, and on an address that others reach under names that
+    we cannot know, every name is let in.
+    """
+    if "*" in allowed or (has_keys and not is_loopback(host)):
+        return None
+    bound = frozenset() if host in WILDCARD_HOSTS else frozenset({host.lower()})
+    return LOOPBACK_NAMES | bound | frozenset(name.lower() for name in allowed)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what is bound to *host*."""
+    return host.lower() in LOOPBACK_NAMES or host.startswith("127.")
+
+
+def _access(fleet: FleetPlan) -> dict[str, Access]:
+    return {
+        member.config.name: Access(
+            key=member.key.reveal() if member.key is not None else None,
+            tls=_tls(member.tls),
+        )
+        for member in fleet.members.values()
+    }
+
+
+def _tls(configured: ssl.SSLContext | bool) -> ssl.SSLContext | None:
+    """Return the context to use; None for the system's authorities, which is what most backends have."""
+    if isinstance(configured, bool):
+        return None if configured else trusting_context()
+    return configured

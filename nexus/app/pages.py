@@ -1,0 +1,97 @@
+"""Which paths Nexus answers itself: listings in each protocol, health, status, and the pages of plugins."""
+
+import inspect
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib import resources
+from typing import Final
+from urllib.parse import parse_qsl
+
+import msgspec
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from nexus.admin.backends import backends
+from nexus.admin.health import health, ready
+from nexus.admin.status_page import status_page
+from nexus.app.blueprint import Blueprint
+from nexus.domain.fleet import FleetSnapshot
+from nexus.domain.routes import AdminRoute, Page, PageRequest, PageRoute
+from nexus.wire.listings import LISTINGS
+
+GREETING: Final = b"Ollama is running"
+"""What Ollama's clients look for at ``/`` before they use a server."""
+
+
+class Standing(msgspec.Struct):
+    """What the pages show of Nexus itself; it moves."""
+
+    started_at: float
+    """Of the monotonic clock."""
+    is_draining: bool = False
+    rejected_reload: str | None = None
+    """Why the last reload was refused, None when it was not."""
+
+    @property
+    def uptime_s(self) -> float:
+        return time.monotonic() - self.started_at
+
+
+def pages(
+    blueprint: Blueprint, snapshot: Callable[[], FleetSnapshot], standing: Standing, registry: CollectorRegistry
+) -> tuple[PageRoute, ...]:
+    """Return every page of *blueprint*."""
+    template = resources.files("nexus.dashboard").joinpath("static/index.html").read_text("utf-8")
+    aliases = blueprint.router.aliases.targets
+    return (
+        PageRoute(path="/", respond=partial(_front, template, snapshot, standing)),
+        PageRoute(path="/health", respond=lambda _: health(snapshot(), uptime_s=standing.uptime_s)),
+        PageRoute(
+            path="/ready",
+            respond=lambda _: ready(
+                snapshot(), is_draining=standing.is_draining, rejected_reload=standing.rejected_reload
+            ),
+        ),
+        PageRoute(path="/admin/backends", respond=lambda _: backends(snapshot())),
+        PageRoute(path="/metrics", respond=lambda asked: _metrics(registry, asked)),
+        *(
+            PageRoute(
+                path=listing.path,
+                methods=frozenset(listing.methods),
+                respond=partial(_listed, listing.respond, snapshot, aliases),
+            )
+            for listing in LISTINGS
+        ),
+        *(
+            PageRoute(path=route.path, respond=partial(_of_plugin, route))
+            for _, route in blueprint.contributions.routes()
+        ),
+    )
+
+
+def _front(template: str, snapshot: Callable[[], FleetSnapshot], standing: Standing, asked: PageRequest) -> Page:
+    if "text/html" not in asked.accept:
+        return Page(200, "text/plain; charset=utf-8", GREETING)
+    now_unix_s = time.time()  # noqa: TID251 - an instant to show
+    return status_page(template, snapshot(), uptime_s=standing.uptime_s, now_unix_s=now_unix_s)
+
+
+def _metrics(registry: CollectorRegistry, asked: PageRequest) -> Page:
+    encode, content_type = choose_encoder(asked.accept)
+    return Page(200, content_type, encode(registry))
+
+
+def _listed(
+    respond: Callable[[PageRequest, FleetSnapshot, Mapping[str, tuple[str, ...]]], Page],
+    snapshot: Callable[[], FleetSnapshot],
+    aliases: Mapping[str, tuple[str, ...]],
+    asked: PageRequest,
+) -> Page:
+    return respond(asked, snapshot(), aliases)
+
+
+async def _of_plugin(route: AdminRoute, asked: PageRequest) -> Page:
+    reply = route.respond(dict(parse_qsl(asked.query)))
+    status, content_type, body = await reply if inspect.isawaitable(reply) else reply
+    return Page(status, content_type, body)

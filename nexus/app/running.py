@@ -1,0 +1,212 @@
+"""Nexus while it runs: started in order, reloaded as one, drained before it ends."""
+
+import asyncio
+import time
+from contextlib import AsyncExitStack, suppress
+from typing import Final
+
+import structlog
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
+
+from nexus.admin.fleet_metrics import FleetMetrics
+from nexus.app.blueprint import Blueprint, is_loopback
+from nexus.app.pages import Standing, pages
+from nexus.domain.fleet import FleetSnapshot
+from nexus.domain.routes import PageRoute
+from nexus.errors import PluginError, RequestError, StartError
+from nexus.fleet.fleet import Fleet
+from nexus.observability import logs
+from nexus.observability.metrics import ExchangeMetrics
+from nexus.proxy.edge import ClientConnection, EdgeServer
+from nexus.proxy.handlers import FrontDesk
+from nexus.proxy.plane import DataPlane, Settings
+from nexus.proxy.queue import WaitingLine
+from nexus.proxy.upstreams import Upstreams
+from nexus.routing.decision import Reserved
+
+log = structlog.get_logger("nexus.app")
+
+BACKLOG: Final = 1024
+OTHER_PORTS_TRIED: Final = 10
+LAME_DUCK_S: Final = 5.0
+LAST_WORDS_S: Final = 2.0
+"""How long the error events of streams that were cut may take to be written."""
+
+
+class Nexus:
+    """A running proxy; :meth:`start` and :meth:`stop` once each, :meth:`reload` as often as one likes."""
+
+    def __init__(self, blueprint: Blueprint) -> None:
+        self.blueprint = blueprint
+        self.standing = Standing(started_at=time.monotonic())
+        self.port = 0
+        self._metrics = ExchangeMetrics()
+        self._registry = CollectorRegistry()
+        self._registry.register(self._metrics)
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+        self._servers: list[asyncio.Server] = []
+        self._resources = AsyncExitStack()
+        self._fleet: Fleet
+        self._plane: DataPlane
+        self._desk: FrontDesk
+        self._edge: EdgeServer
+
+    @property
+    def fleet(self) -> Fleet:
+        return self._fleet
+
+    @property
+    def plane(self) -> DataPlane:
+        return self._plane
+
+    async def start(self, *, may_move_port: bool = False) -> None:
+        """Open everything, listen, and look at the backends once.
+
+        :param may_move_port: whether a port that is in use may be replaced by one of the next few.
+        :raises StartError: it cannot listen there.
+        :raises PluginError: a plugin's service does not start.
+        """
+        config = self.blueprint.config
+        try:
+            await self._open_store_and_services()
+            self._edge = EdgeServer(
+                self._handle,
+                headers_s=config.timeouts.headers_seconds,
+                keepalive_s=config.timeouts.keepalive_seconds,
+                on_malformed=self._malformed,
+            )
+            await self._listen(config.server.host, config.server.port, may_move=may_move_port)
+            await self._start_fleet()
+        except BaseException:
+            await self._close()
+            raise
+        log.info("started", host=config.server.host, port=self.port, backends=len(self._fleet.snapshot.backends))
+
+    async def reload(self, blueprint: Blueprint) -> None:
+        """Put *blueprint* in the place of the old one, at once; what is under way ends as it began."""
+        before, self.blueprint = self.blueprint, blueprint
+        self._plane.settings = self._settings(blueprint)
+        self._plane.line.resize(
+            max_size=blueprint.config.queue.max_size, max_wait_s=blueprint.config.queue.max_wait_seconds
+        )
+        self._plane.upstreams.reconfigure(blueprint.access, blueprint.config.timeouts)
+        self._fleet.reconfigure(blueprint.fleet)
+        self._desk.use_pages(self._pages(blueprint))
+        self.standing.rejected_reload = None
+        if before.config.server.host != blueprint.config.server.host or (
+            before.config.server.port != blueprint.config.server.port
+        ):
+            log.warning("reload_needs_restart", keys=["server.host", "server.port"])
+        log.info("config_reloaded", file=blueprint.file)
+
+    def keep_old(self, reason: str) -> None:
+        """Note why a reload was refused."""
+        self.standing.rejected_reload = reason
+        log.error("config_rejected", reason=reason)
+
+    async def stop(self, *, lame_duck_s: float = 0.0, drain_s: float = 0.0) -> None:
+        """Say no to load balancers, stop listening, let answers end, cut those that do not, and close everything."""
+        self.standing.is_draining = True
+        log.info("draining", in_flight=self._plane.in_flight, lame_duck_s=lame_duck_s, drain_s=drain_s)
+        if lame_duck_s:
+            await asyncio.sleep(lame_duck_s)
+        for server in self._servers:
+            server.close()
+        self._plane.is_draining = True
+        self._edge.pre_shutdown()
+        await self._wait_idle(drain_s)
+        if self._desk.exchanges:
+            log.warning("exchanges_cut", count=len(self._desk.exchanges))
+            for exchange in self._desk.exchanges.copy():
+                exchange.shut_down()
+            await self._wait_idle(LAST_WORDS_S)
+        await self._edge.shutdown(LAST_WORDS_S)
+        await self._close()
+        log.info("stopped")
+
+    # parts
+
+    async def _open_store_and_services(self) -> None:
+        store = self.blueprint.open_store(self.blueprint.config.store)
+        await store.open()
+        self._resources.push_async_callback(store.close)
+        for plugin, service in self.blueprint.contributions.services(store):
+            try:
+                await self._resources.enter_async_context(service)
+            except Exception as exc:
+                raise PluginError(f"plugin {plugin.label}: its service does not start: {exc}") from exc
+
+    async def _listen(self, host: str, port: int, *, may_move: bool) -> None:
+        loop = asyncio.get_running_loop()
+        last = port + (OTHER_PORTS_TRIED if may_move else 0)
+        for candidate in range(port, last + 1):
+            try:
+                server = await loop.create_server(self._edge, host, candidate, backlog=BACKLOG, start_serving=False)
+            except OSError as exc:
+                if candidate == last:
+                    reason = f"cannot listen on {host} port {port}: {exc.strerror or exc}"
+                    raise StartError(f"{reason}; choose another with --port") from exc
+                continue
+            self._servers.append(server)
+            self.port = server.sockets[0].getsockname()[1]
+            return
+
+    async def _start_fleet(self) -> None:
+        blueprint = self.blueprint
+        self._fleet = Fleet(
+            blueprint.fleet,
+            discoverers=[discoverer for _, discoverer in blueprint.contributions.discoverers()],
+            own_port=self.port,
+        )
+        queue = blueprint.config.queue
+        line: WaitingLine[Reserved] = WaitingLine(max_size=queue.max_size, max_wait_s=queue.max_wait_seconds)
+        upstreams = Upstreams(blueprint.access, blueprint.config.timeouts)
+        self._resources.callback(upstreams.close)
+        self._plane = DataPlane(self._settings(blueprint), self._fleet, upstreams, line)
+        self._registry.register(
+            FleetMetrics(lambda: self._fleet.snapshot, upstreams.counts, lambda: len(line), logs.dropped)
+        )
+        self._desk = FrontDesk(self._plane, self._pages(blueprint), on_refused=self._metrics.refused)
+        self._fleet.on_change(self._fleet_changed)
+        await self._fleet.start()
+        self._resources.push_async_callback(self._fleet.stop)
+        # Whoever is told that Nexus listens may send at once: let it know by then who is there.
+        await self._fleet.wait_first_probes(blueprint.config.health_check.timeout_seconds)
+        for server in self._servers:
+            await server.start_serving()
+
+    def _settings(self, blueprint: Blueprint) -> Settings:
+        observers = (self._metrics.observe, *blueprint.observers)
+        return Settings(blueprint.config, blueprint.router, blueprint.door, observers)
+
+    def _pages(self, blueprint: Blueprint) -> tuple[PageRoute, ...]:
+        return pages(blueprint, lambda: self._fleet.snapshot, self.standing, self._registry)
+
+    def _fleet_changed(self, snapshot: FleetSnapshot) -> None:
+        self._plane.upstreams.keep_only(frozenset(snapshot.by_id))
+        self._plane.line.fleet_changed()
+
+    async def _handle(self, request: object) -> object:
+        return await self._desk(request)  # type: ignore[arg-type]
+
+    def _malformed(self, client: ClientConnection, exc: RequestError) -> bytes:
+        return self._desk.malformed(client, exc)
+
+    async def _wait_idle(self, timeout_s: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._desk.idle()
+
+    async def _close(self) -> None:
+        for server in self._servers:
+            server.close()
+        await self._resources.aclose()
+
+
+def lame_duck_of(blueprint: Blueprint) -> float:
+    """Return how long to say no before not listening: a load balancer never watches a loopback address."""
+    server = blueprint.config.server
+    if server.lame_duck_seconds is not None:
+        return server.lame_duck_seconds
+    return 0.0 if is_loopback(server.host) else LAME_DUCK_S

@@ -1,0 +1,125 @@
+"""Serves until a signal says otherwise: SIGHUP reloads, SIGTERM drains, SIGINT drains and, said twice, ends at once."""
+
+import asyncio
+import gc
+import resource
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import structlog
+import uvloop
+
+from nexus import tasks
+from nexus.app.blueprint import Blueprint, draw, load_plugins
+from nexus.app.running import Nexus, lame_duck_of
+from nexus.config.loading import LoadedConfig
+from nexus.errors import NexusError
+from nexus.observability import logs
+
+log = structlog.get_logger("nexus.app")
+
+HURRIED_DRAIN_S: Final = 5.0
+"""What is left of the drain time after a second SIGTERM or the first SIGINT's successor."""
+
+
+def serve(
+    loaded: LoadedConfig,
+    *,
+    plugin_files: tuple[Path, ...] = (),
+    reload: Callable[[], LoadedConfig],
+    on_started: Callable[[Nexus], None] | None = None,
+) -> None:
+    """Run Nexus until it is told to stop.
+
+    :param reload: loads the configuration anew, in the way in which *loaded* was.
+    :param on_started: called once it listens.
+    :raises NexusError: it cannot be built, or cannot start.
+    """
+    _raise_file_limit()
+    blueprint = draw(loaded, load_plugins(loaded, plugin_files))
+    uvloop.run(_Service(blueprint, reload, on_started).run())
+
+
+class _Service:
+    def __init__(
+        self,
+        blueprint: Blueprint,
+        reload: Callable[[], LoadedConfig],
+        on_started: Callable[[Nexus], None] | None,
+    ) -> None:
+        self._nexus = Nexus(blueprint)
+        self._reload = reload
+        self._on_started = on_started
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._is_term = False
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+        loop.add_signal_handler(signal.SIGTERM, self._terminate)
+        loop.add_signal_handler(signal.SIGINT, self._interrupt)
+        explicit = self._nexus.blueprint.loaded.explicitly_set
+        await self._nexus.start(may_move_port="server.port" not in explicit)
+        _settle_memory()
+        if self._on_started is not None:
+            self._on_started(self._nexus)
+        await self._stop.wait()
+        await self._drain()
+
+    async def _drain(self) -> None:
+        blueprint = self._nexus.blueprint
+        stopping = tasks.start(
+            self._nexus.stop(
+                lame_duck_s=lame_duck_of(blueprint) if self._is_term else 0.0,
+                drain_s=blueprint.config.server.drain_timeout_seconds,
+            ),
+            name="drain",
+        )
+        hurrying = tasks.start(self._hurry.wait(), name="hurry")
+        await asyncio.wait({stopping, hurrying}, return_when=asyncio.FIRST_COMPLETED)
+        if not stopping.done():
+            await tasks.stop(stopping)
+            await self._nexus.stop(drain_s=HURRIED_DRAIN_S if self._is_term else 0.0)
+        await tasks.stop(hurrying)
+
+    def _end(self, is_term: bool) -> None:
+        if self._stop.is_set():
+            self._hurry.set()
+        self._is_term = is_term
+        self._stop.set()
+
+    def _hang_up(self) -> None:
+        if self._stop.is_set():
+            log.warning("reload_ignored", reason="shutting down")
+            return
+        tasks.start(self._reload_once(), name="reload")
+
+    async def _reload_once(self) -> None:
+        nexus = self._nexus
+        try:
+            loaded = await asyncio.to_thread(self._reload)
+            blueprint = draw(loaded, nexus.blueprint.plugins)
+        except NexusError as exc:
+            nexus.keep_old(str(exc))
+            return
+        logs.configure(loaded.config.logging)
+        await nexus.reload(blueprint)
+
+
+def _raise_file_limit() -> None:
+    """Ask for all the file descriptors that we may have: two go to each stream."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _settle_memory() -> None:
+    """Keep the collector off what start-up made, which stays for ever, and from running every few requests."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
