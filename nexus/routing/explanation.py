@@ -78,8 +78,8 @@ def explain(router: Router, request: Request, snapshot: FleetSnapshot) -> Explan
         models.append(_explain_model(router, routing, resolution, snapshot))
         if models[-1].ranking or models[-1].code == "policy_unavailable":
             break
-    policy = routing.policy
-    return Explanation(request.requirements.model, request.endpoint.name, policy.model_pattern if policy else None, tuple(models))
+    pattern = routing.policy.model_pattern if routing.policy else None
+    return Explanation(request.requirements.model, request.endpoint.name, pattern, tuple(models))
 
 
 def as_text(explanation: Explanation) -> str:

@@ -1,0 +1,101 @@
+"""Backends, fleets and intents for tests, each in one line, with only what the story needs said."""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any, Final
+
+import msgspec
+
+from nexus.domain.backend import Backend, BackendLoad, Status
+from nexus.domain.fleet import FleetSnapshot
+from nexus.domain.kinds import BackendKind, Zone
+from nexus.domain.model import ModelFacts
+from nexus.domain.request import Endpoint, Requirements
+from nexus.fleet.kinds import KINDS
+from nexus.fleet.registry import Registry
+from nexus.routing.aliases import Aliases
+from nexus.routing.intent import RoutingIntent
+
+MODEL: Final = "llama3"
+"""The model that everybody has and every request asks for, unless a test says otherwise."""
+
+CHAT: Final = Endpoint("openai.chat", "openai", "/v1/chat/completions")
+
+NOON: Final = "2026-05-01T12:00"
+
+_ZONES: Final[Mapping[str, Zone]] = {"restricted": "restricted", "local": "restricted", "open": "open", "cloud": "open"}
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+def make_backend(
+    name: str = "gpu-1",
+    *,
+    zone: str = "local",
+    models: Iterable[str | ModelFacts] = (MODEL,),
+    kind: str | BackendKind = "generic",
+    **fields: Any,
+) -> Backend:
+    """Return a healthy backend that has *models*.
+
+    :param zone: ``local`` (or ``restricted``), ``cloud`` (or ``open``).
+    :param models: names, or facts where more than the name matters.
+    :param fields: any other field of ``nexus.api.Backend``.
+    """
+    kind = KINDS[kind] if isinstance(kind, str) else kind
+    facts = [ModelFacts(name=model) if isinstance(model, str) else model for model in models]
+    defaults = {
+        "id": name,
+        "url": f"http://{name}:8000",
+        "kind": kind,
+        "zone": _ZONES[zone],
+        "endpoints": kind.endpoints,
+        "status": Status.HEALTHY,
+        "models": {fact.name: fact for fact in facts},
+        "load": BackendLoad(),
+    }
+    return Backend(name=name, **{**defaults, **fields})
+
+
+def make_fleet(*backends: Backend, version: int | None = None) -> FleetSnapshot:
+    """Return the snapshot that the registry publishes for *backends*."""
+    registry = Registry()
+    with registry.batch():
+        for backend in backends:
+            registry.add(backend)
+    fleet = registry.snapshot
+    return fleet if version is None else msgspec.structs.replace(fleet, version=version)
+
+
+def make_intent(  # noqa: PLR0913 - each part of an intent, every one with a default
+    *,
+    backends: Mapping[str, str] | Iterable[Backend] = (),
+    received_at: str | datetime = NOON,
+    model: str = MODEL,
+    requirements: Requirements | None = None,
+    endpoint: Endpoint = CHAT,
+    headers: Mapping[str, str] = _NOTHING,
+    policy: Mapping[str, Any] = _NOTHING,
+) -> RoutingIntent:
+    """Return an intent whose candidates are all *backends* that have *model*.
+
+    :param backends: backends, or their zones by name: ``{"gpu-1": "local", "openai": "cloud"}``.
+    :param received_at: ISO time or datetime; UTC when it names no other zone.
+    :param policy: by plugin, the decoded keys of the traffic policy that applies.
+    """
+    if isinstance(backends, Mapping):
+        backends = [make_backend(name, zone=zone, models=(model,)) for name, zone in backends.items()]
+    at = datetime.fromisoformat(received_at) if isinstance(received_at, str) else received_at
+    fleet = make_fleet(*backends)
+    resolution = Aliases().resolve(model, fleet)
+    return RoutingIntent(
+        request_id="test",
+        endpoint=endpoint,
+        requirements=requirements or Requirements(model=model),
+        resolved_model=resolution.model,
+        snapshot=fleet,
+        candidates=resolution.candidates,
+        headers=headers,
+        policy=policy,
+        received_unix_s=(at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp(),
+    )

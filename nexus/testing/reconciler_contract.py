@@ -1,0 +1,167 @@
+"""What every stage must pass: subclass :class:`ReconcilerContract` as ``TestSomething`` and say how to make yours."""
+
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Any, Final
+from unittest.mock import patch
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nexus.domain.backend import Backend
+from nexus.domain.outcome import AttemptOutcome, Ending
+from nexus.routing.intent import RoutingIntent, Verdict
+from nexus.routing.reconciler import Reconciler, Refusal
+from nexus.testing.builders import make_backend, make_intent
+from nexus.testing.strategies import fleets, requirements
+
+LONGEST_S: Final = 0.005
+"""For a fleet of twenty; a stage that takes this long has no place in front of every request."""
+
+modestly = settings(
+    max_examples=50,
+    deadline=None,
+    # One test method serves every subclass, which is what a contract is.
+    suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow],
+)
+
+intents: Final = st.builds(
+    lambda backends, requirements, hour, headers: (
+        lambda policy: make_intent(
+            backends=backends,
+            requirements=requirements,
+            model=requirements.model,
+            received_at=f"2026-05-01T{hour:02}:30",
+            headers=headers,
+            policy=policy,
+        )
+    ),
+    fleets(),
+    requirements(),
+    st.integers(0, 23),
+    st.sampled_from([{}, {"x-nexus-strict": "true"}, {"x-nexus-flexible": "true"}]),
+)
+"""Functions from a policy to an intent: calling one twice gives two equal intents."""
+
+
+class ReconcilerContract(ABC):
+    """Narrows only, explains each exclusion, is deterministic, does no I/O, is quick, survives an empty fleet."""
+
+    policy: Mapping[str, Any] = {}
+    """By plugin, the decoded policy keys under which the stage does most: ``{"privacy": PrivacyKeys(...)}``."""
+
+    @abstractmethod
+    def make(self) -> Reconciler:
+        """Return a new stage."""
+
+    @modestly
+    @given(build=intents)
+    def test_it_never_adds_a_candidate(self, build: Callable[..., RoutingIntent]) -> None:
+        intent = build(self.policy)
+        before = intent.candidates
+
+        self.make().reconcile(intent)
+
+        assert intent.candidates <= before
+
+    @modestly
+    @given(build=intents)
+    def test_it_explains_in_its_own_name_whatever_it_says(self, build: Callable[..., RoutingIntent]) -> None:
+        intent, stage = build(self.policy), self.make()
+        before = intent.candidates
+
+        stage.reconcile(intent)
+
+        said = _said(intent)
+        assert {verdict.stage for verdict in said} <= {stage.name}
+        assert all(verdict.reason.strip() for verdict in said)
+        assert {verdict.backend for verdict in said} <= before
+        assert before - intent.candidates == {verdict.backend for verdict in intent.excluded}
+
+    @modestly
+    @given(build=intents)
+    def test_the_same_request_is_judged_the_same_way_twice(self, build: Callable[..., RoutingIntent]) -> None:
+        stage, first, second = self.make(), build(self.policy), build(self.policy)
+
+        stage.reconcile(first)
+        stage.reconcile(second)
+
+        assert first.candidates == second.candidates
+        assert _said(first) == _said(second)
+
+    @modestly
+    @given(build=intents)
+    def test_it_does_not_look_at_what_others_excluded(self, build: Callable[..., RoutingIntent]) -> None:
+        stage, whole, narrowed = self.make(), build(self.policy), build(self.policy)
+        for backend in list(narrowed)[::2]:
+            narrowed.exclude(backend, stage="another", reason="for the test")
+
+        stage.reconcile(whole)
+        left = narrowed.candidates
+        stage.reconcile(narrowed)
+
+        assert narrowed.candidates == whole.candidates & left
+
+    @modestly
+    @given(build=intents)
+    def test_it_opens_no_socket(self, build: Callable[..., RoutingIntent]) -> None:
+        stage, intent = self.make(), build(self.policy)
+
+        with no_sockets():
+            stage.reconcile(intent)
+
+    @modestly
+    @given(build=intents)
+    def test_what_it_holds_can_be_given_back(self, build: Callable[..., RoutingIntent]) -> None:
+        stage, intent = self.make(), build(self.policy)
+        stage.reconcile(intent)
+
+        for backend in intent:
+            with no_sockets():
+                hold = stage.reserve(intent, backend)
+                if hold is not None and not isinstance(hold, Refusal):
+                    hold.settle(_finished(backend, intent))
+
+    def test_it_survives_an_empty_fleet(self) -> None:
+        intent = make_intent(policy=self.policy)
+
+        self.make().reconcile(intent)
+
+        assert intent.candidates == set()
+
+    def test_it_is_quick(self) -> None:
+        stage = self.make()
+
+        best_s = min(self._seconds(stage) for _ in range(5))
+
+        assert best_s < LONGEST_S
+
+    def _seconds(self, stage: Reconciler) -> float:
+        intent = make_intent(backends=[make_backend(f"gpu-{number}") for number in range(20)], policy=self.policy)
+        began = perf_counter()
+        stage.reconcile(intent)
+        return perf_counter() - began
+
+
+@contextmanager
+def no_sockets() -> Iterator[None]:
+    """Let any attempt to open a socket fail."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a stage must not open a socket: it decides from the intent alone")
+
+    with patch.object(socket.socket, "__init__", refuse), patch.object(socket, "getaddrinfo", refuse):
+        yield
+
+
+def _said(intent: RoutingIntent) -> list[Verdict]:
+    return [*intent.excluded, *intent.avoided, *intent.weights]
+
+
+def _finished(backend: Backend, intent: RoutingIntent) -> AttemptOutcome:
+    return AttemptOutcome(
+        backend=backend.name, backend_id=backend.id, model=intent.model_on(backend), ending=Ending.FINISHED, status=200
+    )
