@@ -8,10 +8,8 @@ import msgspec
 
 from nexus.domain.routes import Page
 
-NEVER_STALE: Final[Mapping[str, str]] = MappingProxyType(
-    {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-)
-"""What every page says: it is true now only, and it is what its content type claims."""
+NEVER_STALE: Final[Mapping[str, str]] = MappingProxyType({"Cache-Control": "no-store"})
+"""What every page says: it is true now only. That it is what its type claims, the proxy says of all it answers."""
 
 
 def json_page(value: Any, *, status: int = 200) -> Page:

@@ -4,7 +4,6 @@ import inspect
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from importlib import resources
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -16,6 +15,7 @@ from nexus.admin.backends import backends
 from nexus.admin.health import health, ready
 from nexus.admin.status_page import status_page
 from nexus.app.blueprint import Blueprint
+from nexus.dashboard.assets import Asset, load_assets
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.routes import AdminRoute, Page, PageRequest, PageRoute
 from nexus.wire.listings import LISTINGS
@@ -42,7 +42,8 @@ def pages(
     blueprint: Blueprint, snapshot: Callable[[], FleetSnapshot], standing: Standing, registry: CollectorRegistry
 ) -> tuple[PageRoute, ...]:
     """Return every page of *blueprint*."""
-    template = resources.files("nexus.dashboard").joinpath("static/index.html").read_text("utf-8")
+    assets = load_assets()
+    template = assets["index.html"].body.decode()
     aliases = blueprint.router.aliases.targets
     return (
         PageRoute(path="/", respond=partial(_front, template, snapshot, standing)),
@@ -54,6 +55,7 @@ def pages(
             ),
         ),
         PageRoute(path="/admin/backends", respond=lambda _: backends(snapshot())),
+        *(PageRoute(path=f"/assets/{name}", respond=partial(_asset, asset)) for name, asset in assets.items()),
         PageRoute(path="/metrics", respond=lambda asked: _metrics(registry, asked)),
         *(
             PageRoute(
@@ -75,6 +77,10 @@ def _front(template: str, snapshot: Callable[[], FleetSnapshot], standing: Stand
         return Page(200, "text/plain; charset=utf-8", GREETING)
     now_unix_s = time.time()  # noqa: TID251 - an instant to show
     return status_page(template, snapshot(), uptime_s=standing.uptime_s, now_unix_s=now_unix_s)
+
+
+def _asset(asset: Asset, _asked: PageRequest) -> Page:
+    return Page(200, asset.content_type, asset.body)
 
 
 def _metrics(registry: CollectorRegistry, asked: PageRequest) -> Page:
