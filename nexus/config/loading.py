@@ -1,8 +1,7 @@
 """The file, ``NEXUS_*`` and the command line made into one checked configuration, or one ``ConfigError``."""
 
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,8 +37,6 @@ class LoadedConfig(msgspec.Struct, frozen=True, kw_only=True):
     backend_keys: Mapping[str, Secret] = {}
     """By the backend's name, for those that have one."""
     provenance: Provenance = Provenance(WITHOUT_A_FILE, {})
-    reload: "Callable[[], LoadedConfig] | None" = None
-    """Loads the same sources anew, as they are then; None for a configuration that was made by hand."""
 
     def error(self, fault: Fault) -> ConfigError:
         """Return *fault*, found by whoever knows more than this package, with its source, line and key."""
@@ -81,7 +78,6 @@ def load(
         server_keys=server_keys,
         backend_keys=backend_keys,
         provenance=provenance,
-        reload=partial(load, path, environ=environ, overrides=overrides, insecure=insecure),
     )
 
 

@@ -247,14 +247,3 @@ def test_the_real_environment_is_never_read(loaded, monkeypatch):
     monkeypatch.setitem(os.environ, "NEXUS_PORT", "1")
 
     assert loaded().config.server.port == 8000
-
-
-def test_a_reload_reads_the_same_sources_as_they_are_then(loaded):
-    env = {"NEXUS_LOG_LEVEL": "debug"}
-    before = loaded("[server]\nport = 81", env=env, overrides={"queue.max_size": 1})
-    Path("nexus.toml").write_text("[server]\nport = 82")
-
-    after = before.reload().config
-
-    assert (before.config.server.port, after.server.port) == (81, 82)
-    assert (after.logging.level, after.queue.max_size) == ("debug", 1)
