@@ -105,6 +105,8 @@ def _checked(stage: object, plugin: Plugin) -> Reconciler:
 def _two_of_one_name(stage: str, first: str, second: str) -> str:
     if first == BUILT_IN:
         return f"plugin '{second}' provides a stage named '{stage}', which is built in; rename it"
+    if first == second:
+        return f"plugin '{first}' provides two stages named '{stage}'"
     return f"plugins '{first}' and '{second}' both provide a stage named '{stage}'; disable one of them"
 
 

@@ -142,7 +142,8 @@ def _refused(code: str, model: str, intent: RoutingIntent) -> Reject:
     # What the analysis and the health of others say is no part of what a policy demands.
     policies = sorted({v.stage for v in reasons if v.code == code})
     count = len({verdict.backend for verdict in reasons})
-    message = f"Request for model '{shortened(model)}' rejected: {count} backends excluded by {', '.join(policies)}"
+    excluded = "1 backend excluded" if count == 1 else f"{count} backends excluded"
+    message = f"Request for model '{shortened(model)}' rejected: {excluded} by {', '.join(policies)}"
     context = {
         "available_backends": _healthy(intent.snapshot),
         "rejection_reasons": reasons_as_json(reasons),

@@ -1,0 +1,104 @@
+"""Routers, requests and stages in one line each."""
+
+from random import Random
+
+import pytest
+
+from nexus.config.schema import RoutingConfig
+from nexus.domain.outcome import AttemptOutcome, Ending
+from nexus.domain.request import Requirements
+from nexus.plugin_manager import Plugin
+from nexus.routing.aliases import Aliases
+from nexus.routing.assembly import build_router
+from nexus.routing.order import in_order
+from nexus.routing.pipeline import Pipeline
+from nexus.routing.policies import Policies
+from nexus.routing.reconciler import Reconciler
+from nexus.routing.router import Router
+from nexus.routing.stages.analyze import Analyze
+from nexus.routing.stages.schedule import Schedule
+from nexus.testing.builders import CHAT, MODEL
+
+pytest_plugins = ["nexus.testing.fixtures"]
+
+
+class Stage(Reconciler):
+    """A stage that does what a test tells it."""
+
+    name = "test"
+    priority = 500
+
+    def __init__(self, does=None, *, holds=None, **declared):
+        self._does = does
+        self._holds = holds
+        for key, value in declared.items():
+            setattr(self, key, value)
+
+    def reconcile(self, intent):
+        if self._does:
+            self._does(intent)
+
+    def reserve(self, intent, backend):
+        return self._holds(intent, backend) if self._holds else None
+
+
+@pytest.fixture
+def stage():
+    """Give what makes a stage: ``stage(does, name="privacy", priority=200, on_error="skip", holds=...)``."""
+    return Stage
+
+
+@pytest.fixture
+def plugin():
+    """Give what makes the plugin that a stage comes from."""
+    return lambda name="acme": Plugin(name, f"nexus-proxy-{name}", "1.0", {})
+
+
+@pytest.fixture
+def router(plugin):
+    """Give what makes a router, of configuration keys and further stages."""
+
+    def make(*stages, observe=(), policies=None, chance=None, **config):
+        if not stages and policies is None:
+            return build_router(RoutingConfig(observe=observe, **config), chance=chance or Random(0))
+        schedule = Schedule(config.pop("strategy", "smart"), chance=chance or Random(0))
+        contributed = [(plugin(getattr(s, "name", "acme")), s) for s in stages]
+        return Router(
+            pipeline=Pipeline(in_order((Analyze(), schedule), contributed, observe=observe)),
+            schedule=schedule,
+            aliases=Aliases(config.pop("aliases", {})),
+            fallbacks=config.pop("fallbacks", {}),
+            policies=Policies(policies or ()),
+        )
+
+    return make
+
+
+@pytest.fixture
+def routing():
+    """Give what begins the search of one request: ``routing(router, model="llama3", needs_vision=True)``."""
+
+    def begin(router, model=MODEL, *, endpoint=CHAT, headers=None, **requirements):
+        return router.begin(
+            request_id="r-1",
+            endpoint=endpoint,
+            requirements=Requirements(model=model, **requirements),
+            headers=headers or {},
+            received_unix_s=1_777_777_777.0,
+        )
+
+    return begin
+
+
+@pytest.fixture
+def settle():
+    """Give what ends an attempt."""
+
+    def settle_all(reserved, ending=Ending.FINISHED):
+        outcome = AttemptOutcome(
+            backend=reserved.backend.name, backend_id=reserved.backend.id, model=reserved.model, ending=ending
+        )
+        for hold in reserved.holds:
+            hold.settle(outcome)
+
+    return settle_all

@@ -1,0 +1,66 @@
+"""Aliases: at most three hops, real models first, several models under one name."""
+
+import pytest
+
+from nexus.routing.aliases import Aliases
+from nexus.testing.builders import make_backend, make_fleet
+
+FLEET = make_fleet(make_backend("gpu-1", models=["llama3"]), make_backend("gpu-2", models=["qwen3"]))
+
+
+def offered(resolution):
+    return {name: own_name for name, (_, own_name) in resolution.candidates.items()}
+
+
+@pytest.mark.parametrize(
+    ("aliases", "resolved"),
+    [
+        ({"gpt-4": "llama3"}, "llama3"),
+        ({"gpt-4": "b", "b": "llama3"}, "llama3"),
+        ({"gpt-4": "b", "b": "c", "c": "llama3"}, "llama3"),
+        ({"gpt-4": "b", "b": "c", "c": "d", "d": "llama3"}, "d"),
+    ],
+)
+def test_at_most_three_hops_are_followed(aliases, resolved):
+    assert Aliases(aliases).resolve("gpt-4", FLEET).model == resolved
+
+
+def test_a_real_model_wins_over_an_alias_of_its_name():
+    resolution = Aliases({"llama3": "qwen3"}).resolve("llama3", FLEET)
+
+    assert offered(resolution) == {"gpu-1": "llama3"}
+
+
+def test_a_real_model_on_the_way_ends_the_way():
+    assert Aliases({"gpt-4": "llama3", "llama3": "qwen3"}).resolve("gpt-4", FLEET).model == "llama3"
+
+
+def test_an_alias_of_several_models_asks_each_backend_for_what_it_has():
+    resolution = Aliases({"any": ("phi", "qwen3", "llama3")}).resolve("any", FLEET)
+
+    assert offered(resolution) == {"gpu-2": "qwen3", "gpu-1": "llama3"}
+    assert resolution.model == "qwen3"
+
+
+def test_a_backend_that_has_several_of_them_is_asked_for_the_first():
+    fleet = make_fleet(make_backend(models=["qwen3", "llama3"]))
+
+    assert offered(Aliases({"any": ("llama3", "qwen3")}).resolve("any", fleet)) == {"gpu-1": "llama3"}
+
+
+def test_a_circle_ends():
+    assert Aliases({"a": "b", "b": "a"}).resolve("a", FLEET).candidates == {}
+
+
+def test_all_names_of_the_model_are_known_for_policies():
+    fleet = make_fleet(make_backend(models=["Secret:latest"], kind="ollama"))
+
+    resolution = Aliases({"open": "SECRET"}).resolve("open", fleet)
+
+    assert resolution.names == ("open", "SECRET", "Secret:latest")
+
+
+def test_a_name_that_stands_for_nothing_is_itself():
+    resolution = Aliases({}).resolve("gpt-4", FLEET)
+
+    assert (resolution.model, resolution.candidates) == ("gpt-4", {})

@@ -1,0 +1,165 @@
+"""The loop over the stages: who is blamed, what is counted, what is given back."""
+
+import pytest
+from structlog.testing import capture_logs
+
+from nexus.errors import StageFailed
+from nexus.routing.order import in_order
+from nexus.routing.pipeline import Pipeline, Refused
+from nexus.routing.reconciler import Refusal
+from nexus.testing.builders import make_backend, make_intent
+
+
+@pytest.fixture
+def pipeline(plugin):
+    """Give what makes a pipeline of the given stages alone."""
+
+    def make(*stages, **operator):
+        places = in_order((), [(plugin(stage.name), stage) for stage in stages], **operator)
+        return Pipeline(places, clock=iter(range(100)).__next__)
+
+    return make
+
+
+def excluding(*names):
+    def exclude(intent):
+        for backend in intent:
+            if backend.name in names:
+                intent.exclude(backend, stage="test", reason="for the test")
+
+    return exclude
+
+
+def fail(*_):
+    raise ValueError("broken")
+
+
+def test_every_stage_is_timed_and_counted(pipeline, stage):
+    subject = pipeline(stage(excluding("a"), name="one"), stage(name="two"))
+
+    subject.run(make_intent(backends={"a": "local", "b": "local"}))
+
+    assert [(s.place.name, s.runs_total, s.seconds_total, s.excluded_total) for s in subject.stages] == [
+        ("one", 1, 1, 1),
+        ("two", 1, 1, 0),
+    ]
+
+
+def test_a_stage_that_fails_is_named_in_the_log(pipeline, stage):
+    subject = pipeline(stage(fail, name="privacy"))
+
+    with capture_logs() as logs, pytest.raises(StageFailed) as failure:
+        subject.run(make_intent())
+
+    assert (failure.value.plugin, failure.value.stage) == ("privacy", "privacy")
+    assert [(entry["event"], entry["stage"]) for entry in logs] == [("stage_failed", "privacy")]
+    assert subject.stages[0].failures_total == 1
+
+
+def test_a_stage_that_is_skipped_has_said_nothing(pipeline, stage):
+    def breaks(intent):
+        backend = next(iter(intent))
+        intent.weigh(backend, 0.5, stage="test", reason="for the test")
+        intent.avoid(backend, stage="test", reason="for the test")
+        intent.exclude(backend, stage="test", reason="for the test")
+        raise ValueError
+
+    subject = pipeline(stage(excluding("a"), name="one", priority=1), stage(breaks, name="two", on_error="skip"))
+    intent = make_intent(backends={"a": "local", "b": "local", "c": "local"})
+
+    with capture_logs() as logs:
+        subject.run(intent)
+
+    assert intent.candidates == {"b", "c"}
+    assert (intent.weights, intent.avoided, [v.backend for v in intent.excluded]) == ([], [], ["a"])
+    assert [(entry["event"], entry["stage"]) for entry in logs] == [("stage_skipped", "two")]
+
+
+def test_a_stage_that_only_observes_decides_nothing_and_is_recorded(pipeline, stage):
+    subject = pipeline(stage(excluding("a"), name="test"), observe=["test"])
+    intent = make_intent(backends={"a": "local"})
+
+    subject.run(intent)
+
+    assert intent.candidates == {"a"}
+    assert [(v.backend, v.reason) for v in intent.observed] == [("a", "for the test")]
+
+
+def test_a_stage_that_only_observes_cannot_close_the_door_by_failing(pipeline, stage):
+    subject = pipeline(stage(fail, name="test", on_error="reject"), observe=["test"])
+    intent = make_intent(backends={"a": "local"})
+
+    subject.run(intent)
+
+    assert intent.candidates == {"a"}
+
+
+def test_a_stage_that_only_observes_holds_nothing(pipeline, stage):
+    subject = pipeline(stage(name="test", holds=fail), observe=["test"])
+    backend = make_backend()
+
+    assert not isinstance(subject.reserve(make_intent(backends=[backend]), backend), Refused)
+
+
+class Held:
+    def __init__(self, *, fails=False):
+        self.outcomes = []
+        self._fails = fails
+
+    def settle(self, outcome):
+        self.outcomes.append(outcome)
+        if self._fails:
+            raise ValueError
+
+
+def test_what_is_held_already_is_given_back_when_a_later_stage_refuses(pipeline, stage):
+    held, backend = Held(), make_backend()
+    refusal = Refusal("no money")
+    subject = pipeline(
+        stage(name="last", priority=2, holds=lambda *_: held), stage(name="first", priority=1, holds=lambda *_: refusal)
+    )
+
+    refused = subject.reserve(make_intent(backends=[backend]), backend)
+
+    assert (refused.stage, refused.refusal) == ("first", refusal)
+    assert [outcome.ending for outcome in held.outcomes] == ["rejected"]
+
+
+def test_what_is_held_already_is_given_back_when_a_later_stage_fails(pipeline, stage):
+    held, backend = Held(), make_backend()
+    subject = pipeline(
+        stage(name="last", priority=2, holds=lambda *_: held), stage(name="first", priority=1, holds=fail)
+    )
+
+    with pytest.raises(StageFailed):
+        subject.reserve(make_intent(backends=[backend]), backend)
+
+    assert len(held.outcomes) == 1
+
+
+def test_a_stage_that_may_be_skipped_holds_nothing_when_it_fails(pipeline, stage):
+    held, backend = Held(), make_backend()
+    subject = pipeline(
+        stage(name="last", priority=2, holds=lambda *_: held),
+        stage(name="first", priority=1, holds=fail, on_error="skip"),
+    )
+
+    reservation = subject.reserve(make_intent(backends=[backend]), backend)
+    reservation.settle("the outcome")
+
+    assert held.outcomes == ["the outcome"]
+
+
+def test_a_hold_that_cannot_be_settled_does_not_keep_the_others(pipeline, stage):
+    broken, steady, backend = Held(fails=True), Held(), make_backend()
+    subject = pipeline(
+        stage(name="a", priority=2, holds=lambda *_: broken), stage(name="b", priority=1, holds=lambda *_: steady)
+    )
+    reservation = subject.reserve(make_intent(backends=[backend]), backend)
+
+    with capture_logs() as logs:
+        reservation.settle("the outcome")
+        reservation.settle("the outcome")
+
+    assert (broken.outcomes, steady.outcomes) == (["the outcome"], ["the outcome"])
+    assert [(entry["event"], entry["stage"]) for entry in logs] == [("hold_not_settled", "a")]

@@ -1,0 +1,405 @@
+"""The search for a backend: who is asked, in which order, and what is said when nobody is left."""
+
+import msgspec
+import pytest
+
+from nexus.domain.backend import Breaker, Status
+from nexus.domain.model import ModelFacts
+from nexus.domain.outcome import Ending
+from nexus.domain.request import Endpoint
+from nexus.routing.decision import Reject, Reserved, Saturated
+from nexus.routing.policies import Policy
+from nexus.routing.reconciler import Refusal
+from nexus.testing.builders import make_backend, make_fleet
+
+OLLAMA_CHAT = Endpoint("ollama.chat", "ollama", "/api/chat", streams_by_default=True)
+
+
+def names(fleet_or_saturated):
+    return [backend.name for backend in fleet_or_saturated.backends]
+
+
+def test_the_best_backend_is_reserved_under_its_own_name_for_the_model(router, routing):
+    fleet = make_fleet(make_backend(models=["llama3:latest"], kind="ollama"))
+
+    reserved = routing(router(), "LLaMA3").next(fleet)
+
+    assert isinstance(reserved, Reserved)
+    assert (reserved.backend.name, reserved.model, reserved.resolved_model) == ("gpu-1", "llama3:latest", "LLaMA3")
+    assert (reserved.route_reason, reserved.reason) == ("capability-match", "only_healthy_backend")
+    assert reserved.fallback_model is None
+    assert reserved.backend.load.in_flight == 1
+
+
+def test_settling_twice_gives_the_slot_back_once(router, routing, settle):
+    fleet = make_fleet(make_backend())
+    reserved = routing(router()).next(fleet)
+
+    settle(reserved)
+    settle(reserved)
+
+    assert fleet.backends[0].load.in_flight == 0
+
+
+def test_after_a_failed_attempt_another_backend_is_asked(router, routing, settle):
+    fleet = make_fleet(make_backend("gpu-1", priority=1), make_backend("gpu-2", priority=90))
+    search = routing(router())
+
+    first = search.next(fleet)
+    settle(first, Ending.BACKEND_FAILED)
+    second = search.next(fleet)
+
+    assert (first.backend.name, first.route_reason) == ("gpu-1", "capability-match")
+    assert (second.backend.name, second.route_reason) == ("gpu-2", "failover")
+
+
+def test_when_all_have_been_tried_nobody_is_left(router, routing):
+    fleet = make_fleet(make_backend())
+    search = routing(router())
+    search.next(fleet)
+
+    reject = search.next(fleet)
+
+    assert isinstance(reject, Reject)
+    assert (reject.code, reject.retry_after_s) == ("no_healthy_backend", 5)
+
+
+def test_when_every_slot_is_taken_the_request_may_wait_for_the_ones_that_would_serve_it(router, routing, settle):
+    fleet = make_fleet(make_backend("gpu-1", max_in_flight=1), make_backend("gpu-2", max_in_flight=1, priority=60))
+    busy = [routing(router()).next(fleet), routing(router()).next(fleet)]
+    search = routing(router(), model="llama3")
+
+    answer = search.next(fleet)
+
+    assert isinstance(answer, Saturated)
+    assert names(answer) == ["gpu-1", "gpu-2"]
+    settle(busy[1])
+    assert search.next(fleet).backend.name == busy[1].backend.name
+
+
+def test_a_busy_model_does_not_fall_back(router, routing):
+    fleet = make_fleet(make_backend("gpu-1", max_in_flight=1), make_backend("gpu-2", models=["qwen3"]))
+    with_fallback = router(fallbacks={"llama3": ("qwen3",)})
+    routing(with_fallback).next(fleet)
+
+    assert isinstance(routing(with_fallback).next(fleet), Saturated)
+
+
+def test_the_next_best_is_an_overflow_when_the_best_is_full(router, routing):
+    fleet = make_fleet(make_backend("gpu-1", priority=0, max_in_flight=1), make_backend("gpu-2", priority=100))
+    routing(router()).next(fleet)
+
+    reserved = routing(router()).next(fleet)
+
+    assert (reserved.backend.name, reserved.route_reason) == ("gpu-2", "capacity-overflow")
+
+
+def test_a_backend_that_a_stage_named_privacy_took_out_is_the_reason_of_the_route(router, routing, stage):
+    def no_cloud(intent):
+        for backend in intent.candidates_in(zone="cloud"):
+            intent.exclude(backend, stage="privacy", reason="data stays here")
+
+    fleet = make_fleet(make_backend("gpu-1"), make_backend("openai", zone="cloud"))
+
+    reserved = routing(router(stage(no_cloud, name="privacy"))).next(fleet)
+
+    assert (reserved.backend.name, reserved.route_reason) == ("gpu-1", "privacy-requirement")
+    assert [verdict.backend for verdict in reserved.verdicts] == ["openai"]
+
+
+def test_an_avoided_backend_is_asked_only_when_nobody_else_is_left(router, routing):
+    fleet = make_fleet(
+        make_backend("broken", priority=0, breaker=Breaker.OPEN),
+        make_backend("steady", priority=100),
+    )
+    search = routing(router())
+
+    assert [search.next(fleet).backend.name, search.next(fleet).backend.name] == ["steady", "broken"]
+
+
+def test_waiting_for_a_busy_backend_beats_asking_a_failing_one(router, routing):
+    fleet = make_fleet(make_backend("broken", breaker=Breaker.OPEN), make_backend("steady", max_in_flight=1))
+    routing(router()).next(fleet)
+
+    answer = routing(router()).next(fleet)
+
+    assert isinstance(answer, Saturated)
+    assert names(answer) == ["steady"]
+
+
+class TestUnknownModel:
+    def test_it_is_said_at_once_with_the_models_there_are(self, router, routing):
+        fleet = make_fleet(make_backend(models=["b", "c"]), make_backend("gpu-2", models=["a"]))
+
+        reject = routing(router(), "gpt-9").next(fleet)
+
+        assert reject.code == "model_not_found"
+        assert reject.message == "Model 'gpt-9' not found. Available: a, b, c"
+
+    def test_it_is_said_when_there_are_none(self, router, routing):
+        reject = routing(router(), "gpt-9").next(make_fleet())
+
+        assert (reject.code, reject.message) == ("model_not_found", "Model 'gpt-9' not found. No models available")
+
+    def test_long_names_and_long_lists_are_cut(self, router, routing):
+        fleet = make_fleet(make_backend(models=[f"model-{number:03}" for number in range(500)]))
+
+        reject = routing(router(), "x" * 100_000).next(fleet)
+
+        assert len(reject.message) < 800
+        assert reject.message.endswith("model-019 and 480 more")
+
+    def test_it_is_no_guess_while_nobody_has_been_seen_healthy(self, router, routing):
+        fleet = make_fleet(make_backend(models=[], status=Status.UNKNOWN))
+
+        assert routing(router()).next(fleet).code == "no_healthy_backend"
+
+
+class TestNobodyLeft:
+    def test_a_model_that_nobody_serves_over_this_protocol_names_the_ones_that_it_is_served_over(self, router, routing):
+        fleet = make_fleet(make_backend(endpoints=frozenset({"openai.chat", "anthropic.messages"})))
+
+        reject = routing(router(), endpoint=OLLAMA_CHAT).next(fleet)
+
+        assert reject.code == "protocol_not_supported"
+        assert reject.message == (
+            "Model 'llama3' is not served over the ollama protocol; it is served over: anthropic, openai"
+        )
+        assert reject.context["served_protocols"] == ["anthropic", "openai"]
+
+    def test_an_endpoint_of_the_protocol_that_nobody_serves_names_those_they_serve(self, router, routing):
+        fleet = make_fleet(make_backend(endpoints=frozenset({"ollama.generate"})))
+
+        reject = routing(router(), endpoint=OLLAMA_CHAT).next(fleet)
+
+        assert reject.message == "Model 'llama3' is not served at /api/chat; its backends serve: ollama.generate"
+
+    def test_a_missing_capability_is_the_request_s_fault(self, router, routing):
+        fleet = make_fleet(make_backend(models=[ModelFacts(name="llama3", vision=False, tools=False, json_mode=True)]))
+
+        reject = routing(router(), needs_vision=True, needs_tools=True, needs_json=True).next(fleet)
+
+        assert reject.code == "capability_mismatch"
+        assert reject.message == "Model 'llama3' lacks required capabilities: tools, vision"
+        assert reject.context == {"missing_capabilities": ["tools", "vision"]}
+
+    def test_what_is_unknown_about_a_model_never_excludes_it(self, router, routing):
+        fleet = make_fleet(make_backend())
+
+        answer = routing(router(), needs_vision=True, needs_embeddings=True, prompt_tokens=10**6).next(fleet)
+
+        assert isinstance(answer, Reserved)
+
+    @pytest.mark.parametrize(("max_tokens", "fits"), [(None, True), (24, True), (25, False)])
+    def test_prompt_and_answer_must_fit_into_the_context(self, router, routing, max_tokens, fits):
+        fleet = make_fleet(make_backend(models=[ModelFacts(name="llama3", context_length=1024)]))
+
+        answer = routing(router(), prompt_tokens=1000, max_tokens=max_tokens).next(fleet)
+
+        assert isinstance(answer, Reserved) is fits
+
+    def test_a_request_that_is_too_long_says_by_how_much(self, router, routing):
+        fleet = make_fleet(make_backend(models=[ModelFacts(name="llama3", context_length=1024)]))
+
+        reject = routing(router(), prompt_tokens=1000, max_tokens=500).next(fleet)
+
+        assert reject.code == "context_length_exceeded"
+        assert reject.message == (
+            "Model 'llama3' takes at most 1024 tokens; this request needs about 1000 for the prompt"
+            " and up to 500 for the answer"
+        )
+        assert reject.context == {"context_length": 1024, "needed_tokens": 1500}
+
+    @pytest.mark.parametrize("status", [Status.UNHEALTHY, Status.UNKNOWN, Status.DRAINING])
+    def test_nobody_healthy_names_who_is_healthy_elsewhere(self, router, routing, status):
+        fleet = make_fleet(make_backend(status=status), make_backend("other", models=["qwen3"]))
+
+        reject = routing(router()).next(fleet)
+
+        assert (reject.code, reject.message) == (
+            "no_healthy_backend",
+            "No healthy backend available for model 'llama3'",
+        )
+        assert reject.context["available_backends"] == ["other"]
+        assert reject.context["rejection_reasons"][0]["reason"] == f"Backend unhealthy: {status.capitalize()}"
+        assert reject.retry_after_s == 5
+
+    def test_a_request_that_a_sick_backend_could_serve_is_not_the_client_s_fault(self, router, routing):
+        fleet = make_fleet(
+            make_backend("blind", models=[ModelFacts(name="llama3", vision=False)]),
+            make_backend("sick", status=Status.UNHEALTHY),
+        )
+
+        assert routing(router(), needs_vision=True).next(fleet).code == "no_healthy_backend"
+
+    def test_a_sick_backend_that_lacks_the_capability_too_changes_nothing(self, router, routing):
+        facts = [ModelFacts(name="llama3", vision=False)]
+        fleet = make_fleet(
+            make_backend("blind", models=facts), make_backend("sick", models=facts, status=Status.UNHEALTHY)
+        )
+
+        assert routing(router(), needs_vision=True).next(fleet).code == "capability_mismatch"
+
+    def test_a_policy_says_what_it_demands(self, router, routing, stage):
+        def tier(intent):
+            for backend in intent:
+                intent.exclude(backend, stage="tier", reason="tier 1", action="ask less", context={"required_tier": 3})
+
+        reject = routing(router(stage(tier, name="tier"))).next(make_fleet(make_backend()))
+
+        assert reject.code == "rejected_by_policy"
+        assert reject.message == "Request for model 'llama3' rejected: 1 backend excluded by tier"
+        assert reject.retry_after_s == 30
+        assert reject.context == {
+            "available_backends": ["gpu-1"],
+            "required_tier": 3,
+            "rejection_reasons": [
+                {"agent_id": "gpu-1", "reconciler": "tier", "reason": "tier 1", "suggested_action": "ask less"}
+            ],
+        }
+
+    def test_a_stage_that_refuses_to_hold_rejects_like_one_that_excludes(self, router, routing, stage):
+        broke = stage(name="budget", holds=lambda *_: Refusal("the month is spent"))
+
+        reject = routing(router(broke)).next(make_fleet(make_backend()))
+
+        assert reject.code == "rejected_by_policy"
+        assert [(v.stage, v.reason) for v in reject.reasons] == [("budget", "the month is spent")]
+
+    def test_every_code_has_a_status(self, router, routing):
+        from nexus.errors import STATUS_OF_CODE
+        from nexus.routing.rejections import HARDNESS
+
+        assert HARDNESS.keys() <= STATUS_OF_CODE.keys()
+
+
+class TestFallbacks:
+    def test_a_fallback_is_used_when_nobody_has_the_model_healthy(self, router, routing):
+        fleet = make_fleet(make_backend("sick", status=Status.UNHEALTHY), make_backend("gpu-2", models=["qwen3"]))
+
+        reserved = routing(router(fallbacks={"llama3": ("none", "qwen3")})).next(fleet)
+
+        assert (reserved.backend.name, reserved.model, reserved.fallback_model) == ("gpu-2", "qwen3", "qwen3")
+        assert reserved.route_reason == "failover"
+
+    def test_a_fallback_is_used_when_every_backend_of_the_model_has_failed(self, router, routing):
+        fleet = make_fleet(make_backend("gpu-1"), make_backend("gpu-2", models=["qwen3"]))
+        search = routing(router(fallbacks={"llama3": ("qwen3",)}))
+
+        assert [search.next(fleet).model, search.next(fleet).model] == ["llama3", "qwen3"]
+
+    def test_one_backend_may_be_asked_for_the_model_and_then_for_its_fallback(self, router, routing):
+        fleet = make_fleet(make_backend(models=["llama3", "qwen3"]))
+        search = routing(router(fallbacks={"llama3": ("qwen3",)}))
+
+        assert [search.next(fleet).model, search.next(fleet).model] == ["llama3", "qwen3"]
+
+    def test_an_exhausted_chain_tells_the_chain_and_the_reasons(self, router, routing):
+        fleet = make_fleet(make_backend(status=Status.UNHEALTHY))
+
+        reject = routing(router(fallbacks={"llama3": ("qwen3", "phi")})).next(fleet)
+
+        assert (reject.code, reject.retry_after_s) == ("fallback_exhausted", 5)
+        assert reject.context["fallback_chain"] == ["llama3", "qwen3", "phi"]
+        assert [failure["code"] for failure in reject.context["failures"]] == [
+            "no_healthy_backend",
+            "model_not_found",
+            "model_not_found",
+        ]
+        assert reject.reasons[0].backend == "gpu-1"
+
+    def test_a_policy_can_forbid_fallbacks(self, router, routing):
+        fleet = make_fleet(make_backend("sick", status=Status.UNHEALTHY), make_backend("gpu-2", models=["qwen3"]))
+        strict = Policy(0, "llama*", fallback_allowed=False, keys={})
+
+        reject = routing(router(policies=[strict], fallbacks={"llama3": ("qwen3",)})).next(fleet)
+
+        assert reject.code == "no_healthy_backend"
+
+    def test_the_policy_of_the_first_name_holds_for_the_whole_chain(self, router, routing, stage):
+        seen = []
+        spy = stage(lambda intent: seen.append((intent.resolved_model, intent.policy_of("privacy"))))
+        fleet = make_fleet(make_backend("sick", status=Status.UNHEALTHY), make_backend("gpu-2", models=["qwen3"]))
+        policies = [Policy(0, "llama*", True, {"privacy": "strict"}), Policy(1, "*", True, {"privacy": "lax"})]
+
+        routing(router(spy, policies=policies, fallbacks={"llama3": ("qwen3",)})).next(fleet)
+
+        assert seen == [("llama3", "strict"), ("qwen3", "strict")]
+
+    def test_a_fallback_keeps_its_own_policy_when_the_first_name_has_none(self, router, routing, stage):
+        seen = []
+        spy = stage(lambda intent: seen.append((intent.resolved_model, intent.policy_of("privacy"))))
+        fleet = make_fleet(make_backend("sick", status=Status.UNHEALTHY), make_backend("gpu-2", models=["qwen3"]))
+        policies = [Policy(0, "qwen*", True, {"privacy": "strict"})]
+
+        routing(router(spy, policies=policies, fallbacks={"llama3": ("qwen3",)})).next(fleet)
+
+        assert seen == [("llama3", None), ("qwen3", "strict")]
+
+    def test_a_fallback_that_is_an_alias_is_followed(self, router, routing):
+        fleet = make_fleet(make_backend("gpu-2", models=["qwen3"]))
+        chained = router(aliases={"small": "qwen3"}, fallbacks={"llama3": ("small",)})
+
+        assert routing(chained).next(fleet).fallback_model == "qwen3"
+
+
+class TestFailingStages:
+    def test_a_stage_that_must_not_be_left_out_ends_the_request(self, router, routing, stage):
+        broken = stage(lambda _: 1 / 0, name="privacy")
+        fleet = make_fleet(make_backend(), make_backend("gpu-2", models=["qwen3"]))
+
+        reject = routing(router(broken, fallbacks={"llama3": ("qwen3",)})).next(fleet)
+
+        assert (reject.code, reject.context) == ("policy_unavailable", {"stage": "privacy"})
+        assert "'privacy'" in reject.message
+
+    def test_a_stage_that_may_be_left_out_is(self, router, routing, stage):
+        def closes_the_door_and_breaks(intent):
+            for backend in intent:
+                intent.exclude(backend, stage="quality", reason="never mind")
+            raise ValueError
+
+        fleet = make_fleet(make_backend())
+
+        reserved = routing(router(stage(closes_the_door_and_breaks, name="quality", on_error="skip"))).next(fleet)
+
+        assert reserved.backend.name == "gpu-1"
+        assert reserved.verdicts == ()
+
+    def test_a_stage_that_fails_to_hold_leaves_no_slot_behind(self, router, routing, stage):
+        broken = stage(name="budget", holds=lambda *_: 1 / 0)
+        fleet = make_fleet(make_backend())
+
+        reject = routing(router(broken)).next(fleet)
+
+        assert reject.code == "policy_unavailable"
+        assert fleet.backends[0].load.in_flight == 0
+
+
+def test_the_search_goes_on_with_a_fresh_snapshot(router, routing):
+    fleet = make_fleet(make_backend("gpu-1"))
+    search = routing(router())
+    search.next(fleet)
+    grown = make_fleet(fleet.backends[0], make_backend("gpu-2"))
+
+    assert search.next(grown).backend.name == "gpu-2"
+
+
+def test_a_request_of_a_name_that_changes_nothing_is_remembered_only_so_long(router, monkeypatch):
+    monkeypatch.setattr("nexus.routing.router.MOST_CACHED_RESOLUTIONS", 10)
+    fleet, subject = make_fleet(make_backend()), router()
+
+    for number in range(100):
+        subject.resolve(f"model-{number}", fleet)
+
+    assert len(subject._resolutions) <= 10
+
+
+def test_a_snapshot_with_the_same_backend_in_another_state_is_believed(router, routing):
+    backend = make_backend()
+    subject = router()
+    routing(subject).next(make_fleet(backend))
+
+    reject = routing(subject).next(make_fleet(msgspec.structs.replace(backend, status=Status.UNHEALTHY)))
+
+    assert reject.code == "no_healthy_backend"
