@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from nexus.config.schema import HealthCheckConfig
 from nexus.domain.backend import BackendLoad, Breaker, Status
 from nexus.domain.kinds import BackendKind, ServerFacts
+from nexus.fleet.clock import unix_now
 from nexus.fleet.health import HealthChecker, first_state
 from nexus.fleet.kinds import UNDETECTED
 from nexus.fleet.member import Member
@@ -66,5 +67,7 @@ class Roster:
         if not is_believed and state.status is not Status.DRAINING:
             state = first_state(config)
         fields = after.fields(kind, learned_max_in_flight=learned.max_in_flight)
-        self._registry.update(row.id, status=state.status, **fields)
+        if state.status is not row.status:
+            fields |= {"status": state.status, "status_since": unix_now()}
+        self._registry.update(row.id, **fields)
         return state

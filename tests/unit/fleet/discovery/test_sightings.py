@@ -1,0 +1,54 @@
+from nexus.fleet.discovery.discoverer import Discovered
+from nexus.fleet.discovery.sightings import MOST_SEEN, Sightings
+
+DESK = Discovered("desk", "http://127.0.0.1:11434", "ollama")
+
+
+def names(sightings, now):
+    return [sighting.found.name for sighting in sightings.listed(now=now, grace_s=60)]
+
+
+def test_what_is_gone_stays_for_the_grace_period():
+    sightings = Sightings()
+
+    sightings.look("local", [DESK], now=0)
+    sightings.look("local", [], now=10)
+
+    assert names(sightings, 70) == ["desk"]
+    assert names(sightings, 70.1) == []
+
+
+def test_what_comes_back_in_time_has_never_been_gone():
+    sightings = Sightings()
+
+    sightings.look("local", [DESK], now=0)
+    sightings.look("local", [], now=10)
+    sightings.look("local", [DESK], now=20)
+
+    assert names(sightings, 500) == ["desk"]
+
+
+def test_discoverers_do_not_see_for_each_other():
+    sightings = Sightings()
+
+    sightings.look("local", [DESK], now=0)
+    sightings.look("mdns", [], now=10)
+
+    assert names(sightings, 500) == ["desk"]
+
+
+def test_what_is_seen_comes_before_what_is_missing():
+    sightings = Sightings()
+
+    sightings.look("local", [DESK], now=0)
+    sightings.look("local", [Discovered("new", DESK.url)], now=1)
+
+    assert names(sightings, 2) == ["new", "desk"]
+
+
+def test_nobody_can_flood_the_fleet():
+    sightings = Sightings()
+
+    sightings.look("mdns", [Discovered(f"n{n}", "http://h") for n in range(MOST_SEEN + 5)], now=0)
+
+    assert len(names(sightings, 0)) == MOST_SEEN

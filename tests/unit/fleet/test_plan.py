@@ -1,0 +1,106 @@
+import msgspec
+import pytest
+
+from nexus.config.faults import Fault
+from nexus.config.schema import BackendConfig, DiscoveryConfig
+from nexus.config.secrets import Secret
+from nexus.domain.backend import BackendLoad, Status
+from nexus.fleet.kinds import VLLM
+from nexus.fleet.plan import plan_fleet
+
+
+def backend(name="gpu", **fields):
+    return BackendConfig(name=name, url="http://gpu.test:8000", **fields)
+
+
+def row(config, **options):
+    (member,) = plan_fleet([config], **options).members.values()
+    return member.row(BackendLoad(), Status.UNKNOWN)
+
+
+def test_a_kind_that_is_misspelt_is_told():
+    with pytest.raises(Fault) as fault:
+        plan_fleet([backend(type="vlm")])
+
+    assert fault.value.path == ("backends", 0, "type")
+    assert fault.value.hint == "did you mean 'vllm'?"
+
+
+def test_a_plugin_may_add_a_kind():
+    kind = msgspec.structs.replace(VLLM, name="tgi")
+
+    assert row(backend(type="tgi"), kinds=[kind]).kind is kind
+
+
+def test_two_backends_of_one_name_are_told():
+    with pytest.raises(Fault) as fault:
+        plan_fleet([backend(), backend()])
+
+    assert fault.value.path == ("backends", 1, "name")
+
+
+def test_a_certificate_file_that_cannot_be_used_is_told(tmp_path):
+    no_certificate = tmp_path / "ca.pem"
+    no_certificate.write_text("nothing")
+
+    for name in (str(no_certificate), str(tmp_path / "missing.pem")):
+        with pytest.raises(Fault) as fault:
+            plan_fleet([backend(tls_ca_file=name)])
+        assert fault.value.path == ("backends", 0, "tls_ca_file")
+
+
+@pytest.mark.parametrize(
+    ("kind", "zone", "expected"),
+    [
+        ("vllm", None, "restricted"),
+        ("openai", None, "open"),
+        ("vllm", "OPEN", "open"),
+        ("openai", "Restricted", "restricted"),
+    ],
+)
+def test_a_zone_is_configured_or_usual_for_the_kind(kind, zone, expected):
+    assert row(backend(type=kind, zone=zone)).zone == expected
+
+
+def test_a_priority_that_is_configured_is_used():
+    assert row(backend(priority=7)).priority == 7
+
+
+def test_a_request_that_may_have_begun_is_not_sent_twice_to_a_paid_backend():
+    assert row(backend(type="vllm")).retry_unsafe
+    assert not row(backend(type="openai")).retry_unsafe
+    assert row(backend(type="openai", retry_unsafe=True)).retry_unsafe
+
+
+def test_the_operator_decides_which_protocols_are_spoken():
+    assert row(backend(type="ollama", protocols=("ollama",))).endpoints == {
+        "ollama.chat",
+        "ollama.generate",
+        "ollama.embed",
+        "ollama.embeddings",
+    }
+    assert "anthropic.messages" in row(backend(type="generic", protocols=("openai", "anthropic"))).endpoints
+
+
+def test_models_that_are_declared_are_there_from_the_start():
+    assert row(msgspec.convert({"name": "g", "url": "http://g", "models": {"m": {}}}, BackendConfig)).models.keys() == {
+        "m"
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "header", "value"), [("vllm", "Authorization", "Bearer k"), ("anthropic", "x-api-key", "k")]
+)
+def test_a_key_goes_where_its_kind_expects_it(kind, header, value):
+    (member,) = plan_fleet([backend(type=kind)], secrets={"gpu": Secret("k")}).members.values()
+
+    assert member.target(member.kind).headers[header] == value
+
+
+@pytest.mark.parametrize(
+    ("enabled", "names", "looks"), [(None, [], True), (None, ["a"], False), (True, ["a"], True), (False, [], False)]
+)
+def test_ports_are_looked_at_when_nothing_is_configured_or_when_asked_for(enabled, names, looks):
+    plan = plan_fleet(map(backend, names), discovery=DiscoveryConfig(enabled=enabled))
+
+    assert plan.looks_around is looks

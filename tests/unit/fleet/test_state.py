@@ -1,0 +1,63 @@
+import pytest
+
+from nexus.config.schema import HealthCheckConfig
+from nexus.domain.backend import Status
+from nexus.fleet.state import HealthState
+
+CONFIG = HealthCheckConfig()
+
+
+def after(events, state=None):
+    state = state or HealthState()
+    for event in events:
+        state = state.after_success(CONFIG) if event == "+" else state.after_failure(CONFIG)
+    return state
+
+
+@pytest.mark.parametrize(
+    ("events", "status"),
+    [
+        ("", Status.UNKNOWN),
+        ("+", Status.HEALTHY),
+        ("-", Status.UNHEALTHY),
+        ("+--", Status.HEALTHY),
+        ("+---", Status.UNHEALTHY),
+        ("+--+--", Status.HEALTHY),
+        ("-+", Status.UNHEALTHY),
+        ("-++", Status.HEALTHY),
+        ("-+-+", Status.UNHEALTHY),
+    ],
+)
+def test_probes_one_after_another_make_a_status(events, status):
+    assert after(events).status is status
+
+
+def test_draining_never_changes_by_itself():
+    state = HealthState(Status.DRAINING)
+
+    assert after("+++", state).status is Status.DRAINING
+    assert after("----", state).status is Status.DRAINING
+    assert state.after_refusal().status is Status.DRAINING
+
+
+def test_a_refused_request_demotes_at_once_and_recovery_takes_its_two_probes():
+    refused = after("+++").after_refusal()
+
+    assert refused.status is Status.UNHEALTHY
+    assert after("+", refused).status is Status.UNHEALTHY
+    assert after("++", refused).status is Status.HEALTHY
+
+
+@pytest.mark.parametrize(
+    ("events", "seconds"),
+    [("", 3), ("+", 30), ("+-", 3), ("+-+", 30), ("-", 3), ("-+", 3), ("+---", 3), ("+----", 6), ("+" + "-" * 9, 30)],
+)
+def test_a_state_that_changes_is_looked_at_sooner(events, seconds):
+    assert after(events).next_probe_in_s(CONFIG) == seconds
+
+
+def test_soon_is_never_less_than_a_second_unless_the_interval_is():
+    state = HealthState()
+
+    assert state.next_probe_in_s(HealthCheckConfig(interval_seconds=5)) == 1
+    assert state.next_probe_in_s(HealthCheckConfig(interval_seconds=0.2)) == 0.2
