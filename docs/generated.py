@@ -1,0 +1,129 @@
+"""The ``generated`` directive: tables of the reference that are read off the code, so that they cannot be wrong."""
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import click
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+import nexus.api
+from nexus.cli.main import main
+from nexus.config import reference
+from nexus.fleet.kinds import KINDS
+from nexus.wire.protocols import ENDPOINTS
+
+OWN_WORDS: Mapping[int, str] = {
+    id(nexus.api.AdminReply): "An HTTP status, a content type and a body.",
+    id(nexus.api.hookimpl): "Marks a function as your implementation of the hook of its name.",
+}
+"""Of what has no docstring of its own."""
+
+
+class Generated(SphinxDirective):
+    """``.. generated:: kinds`` puts in what :data:`TABLES` makes of ``kinds``."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        return self.parse_text_to_nodes(TABLES[self.arguments[0]](), allow_section_headings=True)
+
+
+def api() -> str:
+    """One row for each name that a plugin may import."""
+    rows = [(code(name), summary(getattr(nexus.api, name))) for name in nexus.api.__all__]
+    return table(("Name", "What it is"), rows)
+
+
+def summary(thing: Any) -> str:
+    """Return the first paragraph of what *thing* says of itself, without roles, which lead nowhere from here."""
+    text = OWN_WORDS.get(id(thing), inspect.getdoc(thing) or "").partition("\n\n")[0]
+    return re.sub(r":\w+:`[~]?([^`]+)`", r"``\1``", text)
+
+
+def kinds() -> str:
+    """One row for each kind of backend."""
+    rows = [
+        (
+            code(kind.name),
+            "local" if kind.is_local else "cloud",
+            code(kind.health_path),
+            code(kind.listing.path),
+            str(kind.default_max_in_flight),
+            code(*sorted({name.partition(".")[0] for name in kind.endpoints})),
+        )
+        for kind in KINDS.values()
+    ]
+    return table(("Kind", "Where", "Health", "Models", "At once", "Protocols"), rows)
+
+
+def endpoints() -> str:
+    """One row for each path that is carried to a backend."""
+    rows = [
+        (code(f"POST {endpoint.path}"), code(endpoint.name), endpoint.capability, endpoint.body)
+        for endpoint in sorted(ENDPOINTS.values(), key=lambda e: e.name)
+    ]
+    return table(("Path", "Name", "Needs a model for", "Body"), rows)
+
+
+def native_endpoints() -> str:
+    """For each kind, the names of the endpoints that it speaks."""
+    return table(("Kind", "Endpoints"), [(code(kind.name), code(*sorted(kind.endpoints))) for kind in KINDS.values()])
+
+
+def command_line() -> str:
+    """A section for each command, with its options."""
+    return "\n".join(_command(main, "nexus-proxy"))
+
+
+def _command(command: click.Command, name: str) -> Iterable[str]:
+    context = click.Context(command, info_name=name)
+    yield from (code(name), "~" * (len(name) + 4), "", command.help or "", "")
+    options = [option for option in command.get_params(context) if not getattr(option, "hidden", False)]
+    yield table(("Option", "Meaning"), [_option(option, context) for option in options])
+    if isinstance(command, click.Group):
+        for child in command.list_commands(context):
+            found = command.get_command(context, child)
+            if found is not None and not found.hidden:
+                yield from _command(found, f"{name} {child}")
+
+
+def _option(option: click.Parameter, context: click.Context) -> tuple[str, str]:
+    if isinstance(option, click.Option):
+        record = option.get_help_record(context)
+        return (code(", ".join((*option.opts, *option.secondary_opts))), record[1] if record else "")
+    return (code(option.make_metavar(context)), "an argument")
+
+
+def code(*names: str) -> str:
+    """Return *names* as literals."""
+    return ", ".join(f"``{name}``" for name in names)
+
+
+def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """Return a list-table."""
+    lines = [".. list-table::", "   :header-rows: 1", ""]
+    for row in (head, *rows):
+        for number, cell in enumerate(row):
+            text = " ".join(cell.split()) or "\\-"
+            lines.append(f"   {'*' if number == 0 else ' '} - {text}")
+    return "\n".join([*lines, ""])
+
+
+TABLES: Mapping[str, Callable[[], str]] = {
+    "api": api,
+    "command-line": command_line,
+    "configuration": reference.as_rst,
+    "endpoints": endpoints,
+    "kinds": kinds,
+    "native-endpoints": native_endpoints,
+}
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Make the directive known."""
+    app.add_directive("generated", Generated)
+    return {"parallel_read_safe": True}

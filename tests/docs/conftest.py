@@ -1,0 +1,40 @@
+"""The documentation as text, and the tables that are read off the code."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def root():
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def page():
+    """The source of one page, with its generated tables in place."""
+    tables = load("docs/generated.py").TABLES
+
+    def read(name):
+        lines = []
+        for line in (ROOT / "docs" / f"{name}.rst").read_text().splitlines():
+            head, _, table = line.partition(".. generated:: ")
+            lines.append(tables[table]() if table and not head else line)
+        return "\n".join(lines)
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def tutorial_plugin():
+    return load("docs/tutorial/no_cloud_at_night.py")
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,212 @@
+"""Everything that a user can name is in the reference, and nothing that is not there is."""
+
+import ast
+import configparser
+import re
+from typing import get_args
+
+import click
+import msgspec
+import pytest
+
+import nexus.api
+import nexus.hookspecs
+from nexus.cli.main import main
+from nexus.config.schema import Config
+from nexus.domain.outcome import Ending, Phase
+from nexus.errors import IN_STREAM_CODES, STATUS_OF_CODE
+from nexus.fleet.kinds import KINDS
+from nexus.proxy import record
+from nexus.wire.protocols import ENDPOINTS
+
+
+def first_cells(text):
+    """The names that the rows of a page's tables begin with."""
+    cells = re.findall(r"^   \* - (.+)$", text, re.MULTILINE)
+    return {name for cell in cells for name in re.findall(r"``([^`]+)``", cell)}
+
+
+def sources(root):
+    return [path for path in (root / "nexus").rglob("*.py") if "simulator" not in path.parts]
+
+
+def config_keys(struct=Config, at=""):
+    for field in msgspec.structs.fields(struct):
+        nested = [
+            t for t in (field.type, *get_args(field.type)) if isinstance(t, type) and issubclass(t, msgspec.Struct)
+        ]
+        yield f"{at}{field.name}"
+        for inner in nested:
+            yield from config_keys(inner, f"{at}{field.name}.")
+
+
+def test_every_config_key_is_documented(page):
+    text = page("reference/configuration")
+
+    assert [key for key in config_keys() if key.rpartition(".")[2] not in text] == []
+
+
+def test_every_error_code_is_documented_with_its_status(page):
+    rows = re.findall(r"^   \* - ``(\w+)``\n     - (\d{3})\n", page("reference/errors"), re.MULTILINE)
+
+    assert {code: int(status) for code, status in rows} == dict(STATUS_OF_CODE)
+
+
+def test_every_code_that_can_end_an_answer_is_documented(page):
+    _, _, within = page("reference/errors").partition("Within an answer that has begun")
+
+    assert first_cells(within) == IN_STREAM_CODES
+
+
+def test_every_header_of_ours_is_documented(page, root):
+    ours = re.compile(r"\bx-(?:nexus|upstream)-[a-z]+(?:-[a-z]+)*\b", re.IGNORECASE)
+
+    named = {name.lower() for path in sources(root) for name in ours.findall(path.read_text())}
+
+    assert named == {name.lower() for name in ours.findall(page("reference/headers"))}
+
+
+def test_every_hook_is_documented():
+    hooks = [hook for name, hook in vars(nexus.hookspecs).items() if name.startswith("nexus_")]
+
+    # The page is autodoc: what a hook says of itself is what it shows.
+    assert [h.__name__ for h in hooks if len((h.__doc__ or "").split()) < 10 or "versionadded" not in h.__doc__] == []
+
+
+def test_every_name_that_a_plugin_may_import_is_documented(page):
+    assert set(nexus.api.__all__) <= first_cells(page("reference/plugins"))
+
+
+def log_events(root):
+    """Each event that is logged, with where."""
+    levels = {"debug", "info", "warning", "error", "exception", "critical"}
+    for path in sources(root):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr in levels
+                and ast.unparse(node.func.value).endswith("log")
+                and isinstance(node.args[0], ast.Constant)
+            ):
+                yield node.args[0].value, f"{path.name}:{node.lineno}"
+
+
+def test_every_log_event_is_documented(page, root):
+    events = dict(log_events(root))
+
+    assert events.keys() - first_cells(page("reference/logs")) == set()
+
+
+def test_every_documented_log_event_is_logged(page, root):
+    _, _, table = page("reference/logs").rpartition("Events\n------")
+    said = "\n".join(path.read_text() for path in sources(root))
+
+    assert [event for event in first_cells(table) if f'"{event}"' not in said] == []
+
+
+def test_log_events_are_nouns_in_snake_case(root):
+    assert [where for event, where in log_events(root) if not re.fullmatch(r"[a-z][a-z0-9_]*", event)] == []
+
+
+def test_every_field_of_the_access_line_is_documented(page, root):
+    written = set(re.findall(r'^        "(\w+)": ', (root / "nexus/proxy/record.py").read_text(), re.MULTILINE))
+
+    assert written - set(get_args(Phase)) <= first_cells(page("reference/logs"))
+
+
+def test_every_ending_is_documented(page):
+    assert [ending for ending in Ending if f"``{ending}``" not in page("reference/logs")] == []
+
+
+def test_every_termination_letter_is_documented(page):
+    letters = first_cells(page("reference/logs"))
+
+    assert {*record._WHO.values(), *record._WHERE.values()} - {"-"} <= letters
+
+
+def test_every_phase_is_a_heading_in_the_life_of_a_request(page):
+    headings = re.findall(r"^(\w+)\n-+$", page("explanation/life-of-a-request"), re.MULTILINE)
+
+    assert tuple(headings) == get_args(Phase)
+
+
+def test_every_metric_is_documented(page, root):
+    documented = {name for name in first_cells(page("reference/metrics")) if name.startswith("nexus_")}
+
+    assert {name.removesuffix("_total") for name in documented} == {n.removesuffix("_total") for n in metrics(root)}
+
+
+def metrics(root):
+    """The names of all metrics: what modules that make metrics give to a call as its first argument."""
+    modules = [path.read_text() for path in sources(root) if "MetricFamily" in path.read_text()]
+    calls = [node for text in modules for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call) and node.args]
+    names = {arg.value for arg in (call.args[0] for call in calls) if isinstance(arg, ast.Constant)}
+    return {name for name in names if isinstance(name, str) and re.fullmatch(r"nexus_[a-z_]+", name)}
+
+
+def commands(command=main, name="nexus-proxy"):
+    yield name, command
+    if isinstance(command, click.Group):
+        for child in command.list_commands(click.Context(command)):
+            yield from commands(command.get_command(click.Context(command), child), f"{name} {child}")
+
+
+@pytest.mark.parametrize(("name", "command"), commands())
+def test_every_command_and_option_is_documented(page, name, command):
+    text = page("reference/command-line")
+    options = [option for param in command.params if not getattr(param, "hidden", False) for option in param.opts]
+
+    assert f"``{name}``" in text
+    assert (command.help or "").strip() != ""
+    assert [option for option in options if option.startswith("-") and option not in text] == []
+
+
+def test_every_option_says_what_it_does():
+    silent = [
+        f"{name} {option.name}"
+        for name, command in commands()
+        for option in command.params
+        if isinstance(option, click.Option) and not option.help
+    ]
+
+    assert silent == []
+
+
+def test_every_endpoint_is_documented(page):
+    text = page("reference/endpoints")
+
+    assert [e.name for e in ENDPOINTS.values() if f"``{e.name}``" not in text or e.path not in text] == []
+
+
+def test_every_kind_is_documented(page):
+    assert KINDS.keys() <= first_cells(page("reference/kinds"))
+
+
+def test_every_dependency_has_a_reason(page, root):
+    setup = configparser.ConfigParser()
+    setup.read(root / "setup.cfg")
+    required = re.findall(r"^[A-Za-z0-9-]+", setup["options"]["install_requires"], re.MULTILINE)
+
+    assert set(required) == first_cells(page("reference/dependencies"))
+
+
+def test_every_dependency_is_used(page, root):
+    said = "\n".join(path.read_text() for path in (root / "nexus").rglob("*.py"))
+    unused = [
+        name
+        for name in first_cells(page("reference/dependencies"))
+        if not re.search(rf"^\s*(?:import|from) {name.replace('-', '_')}\b", said, re.MULTILINE)
+    ]
+
+    # aiodns works by being there: aiohttp's resolver takes it.
+    assert set(unused) <= {"aiodns"}
+
+
+def test_every_tox_env_of_the_readme_is_there(root):
+    tox = (root / "tox.ini").read_text()
+    named = re.findall(
+        r"tox -e ([\w,-]+)", " ".join(p.read_text() for p in [*root.glob("*.rst"), *root.rglob("docs/**/*.rst")])
+    )
+
+    assert [env for envs in named for env in envs.split(",") if f"[testenv:{env}]" not in tox] == []
