@@ -1,0 +1,251 @@
+"""The whole fleet: started, watched, told, reloaded and stopped."""
+
+import asyncio
+
+import pytest
+import structlog
+
+from nexus.config.schema import DiscoveryConfig, HealthCheckConfig
+from nexus.domain.backend import Breaker, Status
+from nexus.domain.outcome import AttemptOutcome, Ending
+from nexus.errors import UpstreamFault
+from nexus.fleet.discovery.discoverer import Discovered, Discoverer
+from nexus.fleet.registry import BackendNotFound
+
+
+def row(fleet, name="gpu"):
+    return next(backend for backend in fleet.snapshot.backends if backend.name == name)
+
+
+def outcome(backend, fault=None, **fields):
+    ending = Ending.FINISHED if fault is None else Ending.BACKEND_FAILED
+    return AttemptOutcome(
+        backend=backend.name, backend_id=backend.id, model="tiny", ending=ending, fault=fault, **fields
+    )
+
+
+async def test_a_backend_that_dies_is_demoted_and_comes_back(serve, plan, start, fast, eventually):
+    server = await serve("vllm", "tiny")
+    with structlog.testing.capture_logs() as events:
+        fleet = await start(plan(fast, gpu=server.url))
+        await server.stop()
+        await eventually(lambda: row(fleet).status is Status.UNHEALTHY)
+        down = row(fleet)
+        await server.start()
+        await eventually(lambda: row(fleet).status is Status.HEALTHY)
+
+    changes = [(e["old"], e["new"]) for e in events if e["event"] == "backend_status_changed"]
+    assert changes == [("unknown", "healthy"), ("healthy", "unhealthy"), ("unhealthy", "healthy")]
+    assert list(down.models) == ["tiny"]
+    assert down.last_error.startswith("connection failed")
+    assert row(fleet).last_error is None
+
+
+async def test_every_probe_updates_the_time_of_the_last_check(serve, plan, start, fast, eventually):
+    server = await serve("vllm", "tiny")
+    fleet = await start(plan(fast, gpu=server.url))
+    first = row(fleet)
+
+    await eventually(lambda: row(fleet).last_check_at > first.last_check_at)
+
+    assert row(fleet).status_since == first.status_since
+
+
+async def test_a_refused_request_demotes_at_once_and_hurries_the_probe(serve, plan, start, eventually):
+    server = await serve("vllm", "tiny")
+    fleet = await start(plan(gpu=server.url))
+    asked = len(server.asked)
+
+    fleet.report(row(fleet).id, outcome(row(fleet), UpstreamFault.REFUSED))
+    demoted = row(fleet)
+    await eventually(lambda: len(server.asked) > asked)
+
+    assert (demoted.status, demoted.breaker) == (Status.UNHEALTHY, Breaker.CLOSED)
+    assert demoted.last_error == "connection failed: refused to a request"
+
+
+async def test_three_failures_open_the_breaker_in_what_everyone_sees(serve, plan, start):
+    server = await serve("vllm", "tiny")
+    fleet = await start(plan(gpu=server.url))
+
+    for _ in range(3):
+        fleet.report(row(fleet).id, outcome(row(fleet), UpstreamFault.FIRST_BYTE_TIMEOUT))
+
+    assert row(fleet).breaker is Breaker.OPEN
+    assert row(fleet).status is Status.HEALTHY
+
+
+async def test_a_denied_model_is_gone_until_the_next_probe(serve, plan, start, fast, eventually):
+    server = await serve("ollama", "tiny:latest")
+    fleet = await start(plan(fast, gpu=server.url))
+
+    fleet.report_missing_model(row(fleet).id, "tiny")
+    denied = fleet.snapshot.having("tiny")
+    await eventually(lambda: fleet.snapshot.having("tiny"))
+
+    assert denied == ()
+
+
+async def test_a_draining_backend_stays_so_until_it_is_told_otherwise(serve, plan, start, fast, eventually):
+    server = await serve("vllm", "tiny")
+    fleet = await start(plan(fast, gpu=server.url))
+
+    fleet.drain("gpu")
+    asked = len(server.asked)
+    await eventually(lambda: len(server.asked) > asked + 6)
+    drained = row(fleet).status
+    fleet.undrain("gpu")
+    await eventually(lambda: row(fleet).status is Status.HEALTHY)
+
+    assert drained is Status.DRAINING
+    with pytest.raises(BackendNotFound):
+        fleet.drain("nobody")
+
+
+async def test_without_health_checks_a_backend_counts_as_healthy_and_tells_its_models_once(
+    serve, plan, start, eventually
+):
+    server = await serve("vllm", "tiny", answers={"/health": 500})
+    unwatched = HealthCheckConfig(enabled=False, interval_seconds=0.05, timeout_seconds=1)
+    fleet = await start(plan(unwatched, gpu={"url": server.url, "type": "vllm"}))
+    sick = row(fleet)
+    server.answers["/health"] = b""
+    await eventually(lambda: row(fleet).models)
+    asked = len(server.asked)
+    await asyncio.sleep(0.2)
+
+    fleet.report(row(fleet).id, outcome(row(fleet), UpstreamFault.REFUSED))
+
+    assert sick.status is Status.HEALTHY
+    assert len(server.asked) == asked
+    assert (row(fleet).status, row(fleet).breaker) == (Status.HEALTHY, Breaker.OPEN)
+
+
+class TestReload:
+    async def test_what_stays_keeps_its_state(self, serve, plan, start):
+        server, other = await serve("vllm", "tiny"), await serve("vllm", "big")
+        fleet = await start(plan(gpu=server.url, old=other.url))
+        before = row(fleet)
+        before.load.in_flight = 2
+        fleet.report(before.id, outcome(before, status=200, first_byte_s=0.3))
+        for _ in range(3):
+            fleet.report(before.id, outcome(before, UpstreamFault.RESET))
+        versions = []
+        fleet.on_change(lambda snapshot: versions.append(len(snapshot.backends)))
+
+        fleet.reconfigure(plan(gpu={"url": server.url, "priority": 1}, new=other.url))
+
+        after = row(fleet)
+        assert versions == [2]
+        assert (after.id, after.load, after.status, after.breaker) == (
+            before.id,
+            before.load,
+            Status.HEALTHY,
+            Breaker.OPEN,
+        )
+        assert (after.load.in_flight, after.load.latency_ms) == (2, 300)
+        assert (after.priority, list(after.models)) == (1, ["tiny"])
+        assert [backend.name for backend in fleet.snapshot.backends] == ["gpu", "new"]
+
+    async def test_another_url_is_another_server(self, serve, plan, start, eventually):
+        server, other = await serve("vllm", "tiny"), await serve("ollama", "big")
+        fleet = await start(plan(gpu=server.url))
+        for _ in range(3):
+            fleet.report(row(fleet).id, outcome(row(fleet), UpstreamFault.RESET))
+
+        fleet.reconfigure(plan(gpu=other.url))
+        changed = row(fleet)
+        await eventually(lambda: row(fleet).status is Status.HEALTHY)
+
+        assert (changed.status, changed.breaker, changed.url) == (Status.UNKNOWN, Breaker.CLOSED, other.url)
+        assert (row(fleet).kind.name, list(row(fleet).models)) == ("ollama", ["big"])
+
+    async def test_a_limit_that_is_not_configured_any_more_is_the_servers_own_again(
+        self, serve, plan, start, eventually
+    ):
+        server = await serve("llamacpp", "tiny")
+        fleet = await start(plan(gpu={"url": server.url, "max_in_flight": 1}))
+        before = row(fleet).max_in_flight
+
+        fleet.reconfigure(plan(gpu=server.url))
+
+        assert (before, row(fleet).max_in_flight) == (1, 3)
+
+    async def test_an_operators_drain_outlives_it(self, serve, plan, start):
+        server, other = await serve("vllm", "tiny"), await serve("vllm", "tiny")
+        fleet = await start(plan(gpu=server.url))
+        fleet.drain("gpu")
+
+        fleet.reconfigure(plan(gpu=other.url))
+
+        assert row(fleet).status is Status.DRAINING
+
+    async def test_one_that_is_not_watched_any_more_is_not_stuck(self, serve, plan, start, free_port):
+        fleet = await start(plan(gpu=f"http://127.0.0.1:{free_port}"))
+        before = row(fleet).status
+
+        fleet.reconfigure(plan(HealthCheckConfig(enabled=False), gpu=f"http://127.0.0.1:{free_port}"))
+
+        assert (before, row(fleet).status) == (Status.UNHEALTHY, Status.HEALTHY)
+
+
+class Announcer(Discoverer):
+    """A discoverer that sees what the test says."""
+
+    name = "announcer"
+
+    def __init__(self):
+        self.looks = asyncio.Queue(10)
+        self.is_closed = False
+
+    async def watch(self):
+        try:
+            while True:
+                yield await self.looks.get()
+        finally:
+            self.is_closed = True
+
+
+async def test_a_discoverer_adds_and_removes_backends(serve, plan, start, eventually):
+    server = await serve("vllm", "tiny")
+    announcer = Announcer()
+    fleet = await start(plan(discovery=DiscoveryConfig(enabled=False, grace_period_seconds=0)), discoverers=[announcer])
+
+    announcer.looks.put_nowait((Discovered("found", server.url),))
+    await eventually(lambda: fleet.snapshot.having("tiny"))
+    found = row(fleet, "found")
+    announcer.looks.put_nowait(())
+    announcer.looks.put_nowait(())
+    await eventually(lambda: not fleet.snapshot.backends)
+    await fleet.stop()
+
+    assert (found.status, found.discovery_source, found.kind.name) == (Status.HEALTHY, "announcer", "vllm")
+    assert announcer.is_closed
+
+
+async def test_a_reload_does_not_disturb_a_discoverer(serve, plan, start, eventually):
+    server, configured = await serve("vllm", "tiny"), await serve("vllm", "big")
+    announcer = Announcer()
+    fleet = await start(plan(), discoverers=[announcer])
+    announcer.looks.put_nowait((Discovered("found", server.url),))
+    await eventually(lambda: fleet.snapshot.having("tiny"))
+    found = row(fleet, "found")
+
+    fleet.reconfigure(plan(gpu=configured.url))
+
+    assert row(fleet, "found").load is found.load
+    assert not announcer.is_closed
+
+
+async def test_nothing_runs_after_the_end(serve, plan, start, fast):
+    server = await serve("vllm", "tiny")
+    fleet = await start(plan(fast, gpu=server.url))
+
+    await fleet.stop()
+
+    asked = len(server.asked)
+    await asyncio.sleep(0.15)
+    names = {task.get_name() for task in asyncio.all_tasks()}
+    assert len(server.asked) == asked
+    assert not [name for name in names if name.startswith(("watch-", "discover-"))]
+    assert fleet.snapshot.having("tiny")

@@ -1,0 +1,334 @@
+"""Probes against servers that answer as the real ones do."""
+
+import asyncio
+import ssl
+
+import msgspec
+import pytest
+import trustme
+from aiohttp import web
+
+from nexus.config.schema import HealthCheckConfig, ModelConfig
+from nexus.config.secrets import Secret
+from nexus.domain.backend import Status
+
+
+def only(fleet):
+    (backend,) = fleet.snapshot.backends
+    return backend
+
+
+@pytest.mark.parametrize(
+    ("kind", "version", "max_in_flight"),
+    [
+        ("ollama", "0.33.0", 4),
+        ("vllm", "0.32.0", 64),
+        ("sglang", None, 64),
+        ("llamacpp", "b6000", 3),
+        ("lmstudio", None, 4),
+        ("exo", None, 4),
+        ("generic", None, 64),
+    ],
+)
+async def test_each_kind_is_found_out_by_asking(serve, plan, start, kind, version, max_in_flight):
+    server = await serve(kind, "tiny")
+
+    fleet = await start(plan(gpu=server.url))
+
+    backend = only(fleet)
+    assert (backend.kind.name, backend.status, list(backend.models)) == (kind, Status.HEALTHY, ["tiny"])
+    assert (backend.version, backend.max_in_flight) == (version, max_in_flight)
+    assert backend.last_error is None
+    assert backend.last_check_at is not None
+    assert backend.endpoints == backend.kind.endpoints
+
+
+@pytest.mark.parametrize(
+    ("kind", "context_length", "vision", "tools"),
+    [
+        ("ollama", 8192, False, True),
+        ("vllm", 4096, None, None),
+        ("sglang", 2048, True, None),
+        ("llamacpp", 1024, True, None),
+        ("lmstudio", 512, None, None),
+    ],
+)
+async def test_facts_come_from_the_server(serve, plan, start, kind, context_length, vision, tools):
+    server = await serve(kind, "tiny:latest")
+
+    fleet = await start(plan(gpu=server.url))
+
+    facts = only(fleet).facts("tiny:latest")
+    assert (facts.context_length, facts.vision, facts.tools) == (context_length, vision, tools)
+
+
+async def test_sglang_is_never_asked_for_its_health(serve, plan, start, fast, eventually):
+    server = await serve("sglang", "tiny")
+
+    await start(plan(fast, gpu={"url": server.url, "type": "sglang"}))
+    await eventually(lambda: len(server.asked) > 6)
+
+    assert set(server.asked) == {"GET /model_info", "GET /v1/models"}
+
+
+async def test_llamacpp_is_never_asked_for_its_metrics(serve, plan, start, fast, eventually):
+    server = await serve("llamacpp", "tiny")
+
+    await start(plan(fast, gpu={"url": server.url, "type": "llamacpp"}))
+    await eventually(lambda: len(server.asked) > 6)
+
+    assert set(server.asked) == {"GET /health", "GET /v1/models", "GET /props"}
+
+
+async def test_a_paid_cloud_gets_its_key_and_nothing_but_one_get(serve, plan, start):
+    server = await serve("generic", "gpt")
+
+    fleet = await start(plan(cloud={"url": server.url, "type": "openai"}, secrets={"cloud": Secret("sk-1")}))
+
+    assert only(fleet).zone == "open"
+    assert server.asked == ["GET /v1/models"]
+    assert server.requests[0].headers["Authorization"] == "Bearer sk-1"
+    assert server.requests[0].headers["User-Agent"] == "nexus-proxy"
+    assert "Cookie" not in server.requests[0].headers
+    assert "Accept-Encoding" not in server.requests[0].headers
+
+
+async def test_anthropic_gets_its_key_and_version(serve, plan, start):
+    server = await serve("generic", "claude-x")
+
+    await start(plan(cloud={"url": server.url, "type": "anthropic"}, secrets={"cloud": Secret("sk-2")}))
+
+    headers = server.requests[0].headers
+    assert (headers["x-api-key"], headers["anthropic-version"]) == ("sk-2", "2023-06-01")
+    assert "Authorization" not in headers
+
+
+async def test_ollama_shows_a_model_once_for_each_of_its_digests(serve, plan, start, fast, eventually):
+    server = await serve("ollama", "a", "b")
+    fleet = await start(plan(fast, desk=server.url))
+    await eventually(lambda: server.asked.count("GET /api/tags") > 3)
+    shown_before = server.asked.count("POST /api/show")
+
+    server.answers["/api/tags"] = {"models": [{"name": "a", "digest": "new"}, {"name": "b", "digest": "digest-of-b"}]}
+    await eventually(lambda: only(fleet).facts("a").revision == "new")
+
+    assert shown_before == 2
+    assert server.asked.count("POST /api/show") == 3
+    assert only(fleet).facts("b").context_length == 8192
+
+
+async def test_a_model_that_cannot_be_shown_is_listed_all_the_same(serve, plan, start):
+    server = await serve("ollama", "a", answers={"/api/show": 500})
+
+    fleet = await start(plan(desk=server.url))
+
+    assert only(fleet).facts("a").tools is None
+    assert only(fleet).status is Status.HEALTHY
+
+
+async def test_lookups_that_take_too_long_do_not_hold_the_models_back(serve, plan, start):
+    async def slow(_):
+        await asyncio.sleep(5)
+
+    server = await serve("ollama", "a", answers={"/api/show": slow})
+
+    fleet = await start(plan(HealthCheckConfig(interval_seconds=600, timeout_seconds=0.2), desk=server.url))
+
+    assert list(only(fleet).models) == ["a"]
+
+
+async def test_the_operator_knows_better(serve, plan, start):
+    server = await serve("vllm", "tiny")
+
+    fleet = await start(
+        plan(gpu={"url": server.url, "max_in_flight": 2, "models": {"tiny": ModelConfig(context_length=99)}})
+    )
+
+    assert (only(fleet).facts("tiny").context_length, only(fleet).max_in_flight) == (99, 2)
+
+
+async def test_a_list_that_cannot_be_read_is_not_a_dead_backend(serve, plan, start, fast, eventually):
+    server = await serve("vllm", "tiny")
+    fleet = await start(plan(fast, gpu=server.url))
+
+    server.answers["/v1/models"] = b"<html>"
+    await eventually(lambda: only(fleet).last_error)
+
+    assert (only(fleet).status, list(only(fleet).models)) == (Status.HEALTHY, ["tiny"])
+    assert only(fleet).last_error.startswith("invalid response: ")
+
+
+async def test_an_empty_list_is_believed(serve, plan, start, fast, eventually):
+    server = await serve("vllm", "tiny")
+    fleet = await start(plan(fast, gpu=server.url))
+
+    server.answers["/v1/models"] = {"object": "list", "data": []}
+    await eventually(lambda: not only(fleet).models)
+
+    assert fleet.snapshot.models == ()
+
+
+async def test_created_is_what_was_reported_first(serve, plan, start, fast, eventually):
+    server = await serve("vllm")
+    server.answers["/v1/models"] = {"data": [{"id": "tiny", "created": 1000, "owned_by": "vllm"}]}
+    fleet = await start(plan(fast, gpu=server.url))
+
+    server.answers["/v1/models"] = {"data": [{"id": "tiny", "created": 2000, "max_model_len": 7}]}
+    await eventually(lambda: only(fleet).facts("tiny").context_length == 7)
+
+    assert only(fleet).facts("tiny").created == 1000
+
+
+async def test_a_backend_that_is_down_at_start_is_found_out_when_it_first_answers(
+    serve, plan, start, fast, eventually, free_port
+):
+    fleet = await start(plan(fast, gpu=f"http://127.0.0.1:{free_port}"))
+    before = only(fleet)
+
+    await serve("llamacpp", "tiny", port=free_port)
+    await eventually(lambda: only(fleet).status is Status.HEALTHY)
+
+    assert (before.kind.name, before.status, before.endpoints) == ("auto", Status.UNHEALTHY, frozenset())
+    assert (only(fleet).kind.name, list(only(fleet).models)) == ("llamacpp", ["tiny"])
+
+
+async def test_another_kind_of_server_that_takes_the_place_is_noticed(serve, plan, start, fast, eventually):
+    server = await serve("ollama", "a")
+    fleet = await start(plan(fast, gpu=server.url))
+
+    server.answers = {"/health": b"", "/v1/models": {"data": [{"id": "tiny", "owned_by": "vllm"}]}}
+    await eventually(lambda: only(fleet).kind.name == "vllm" and only(fleet).status is Status.HEALTHY)
+
+    assert list(only(fleet).models) == ["tiny"]
+
+
+async def test_llamacpp_that_is_still_loading_is_known_and_not_healthy(serve, plan, start):
+    loading = dict.fromkeys(("/health", "/props", "/v1/models", "/api/version"), 503)
+    server = await serve(answers=loading, headers={"Server": "llama.cpp"})
+
+    fleet = await start(plan(gpu=server.url))
+
+    assert (only(fleet).status, only(fleet).last_error) == (Status.UNHEALTHY, "HTTP error: 503")
+
+
+async def _hang(_):
+    await asyncio.sleep(5)
+
+
+async def _cut(request):
+    request.transport.abort()
+    return web.Response()
+
+
+async def _endless(request):
+    response = web.StreamResponse()
+    await response.prepare(request)
+    for _ in range(200):
+        await response.write(b"x" * 65536)
+    return response
+
+
+async def _redirect(_):
+    return web.Response(status=302, headers={"Location": "http://127.0.0.1:1/elsewhere"})
+
+
+@pytest.mark.parametrize(
+    ("health", "error"),
+    [
+        (500, "HTTP error: 500"),
+        (401, "HTTP error: 401"),
+        (_redirect, "HTTP error: 302"),
+        (_hang, "request timeout after 1s"),
+        (_cut, "connection failed: closed before the answer was complete"),
+        (_endless, "invalid response: longer than 4 MiB"),
+    ],
+)
+async def test_a_failure_says_what_it_was(serve, plan, start, health, error):
+    server = await serve("vllm", "tiny", answers={"/health": health})
+    quick = HealthCheckConfig(interval_seconds=600, timeout_seconds=0.5)
+
+    fleet = await start(plan(quick, gpu={"url": server.url, "type": "vllm"}))
+
+    assert (only(fleet).status, only(fleet).last_error) == (Status.UNHEALTHY, error)
+
+
+async def test_a_refused_connection_says_so(plan, start, free_port):
+    fleet = await start(plan(gpu=f"http://127.0.0.1:{free_port}"))
+
+    assert only(fleet).last_error.startswith("connection failed: ")
+
+
+async def test_a_name_that_nobody_knows_says_so(plan, start):
+    fleet = await start(plan(gpu="http://nobody.invalid:8000"))
+
+    assert only(fleet).last_error.startswith("DNS resolution failed: ")
+
+
+@pytest.fixture
+def authority():
+    return trustme.CA()
+
+
+@pytest.fixture
+def tls(authority):
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    return context
+
+
+async def test_a_certificate_that_nobody_vouches_for_says_so(serve, plan, start, tls):
+    server = await serve("vllm", "tiny", ssl=tls)
+
+    fleet = await start(plan(gpu=server.url))
+
+    assert only(fleet).last_error.startswith("TLS certificate error: ")
+
+
+async def test_a_certificate_is_trusted_as_the_operator_says(serve, plan, start, tls, authority, tmp_path):
+    server = await serve("vllm", "tiny", ssl=tls)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+
+    fleet = await start(
+        plan(
+            vouched={"url": server.url, "tls_ca_file": str(tmp_path / "ca.pem")},
+            unchecked={"url": server.url, "tls_verify": False},
+        )
+    )
+
+    assert [backend.status for backend in fleet.snapshot.backends] == [Status.HEALTHY, Status.HEALTHY]
+
+
+async def test_no_bytes_make_a_watch_fail(serve, plan, start, fast, eventually):
+    server = await serve("vllm", "tiny")
+    fleet = await start(plan(fast, gpu={"url": server.url, "type": "vllm"}))
+
+    for nonsense in (b"\xff\xfe", b"[" * 100_000, b'{"data":[{"id":"\\ud800"}]}', b'{"data":[{"id":1e999}]}', b"null"):
+        server.answers["/v1/models"] = nonsense
+        asked = len(server.asked)
+        await eventually(lambda asked=asked: len(server.asked) > asked + 5)
+
+    assert only(fleet).status is Status.HEALTHY
+
+
+async def test_slow_backends_delay_nobody(serve, plan, start):
+    hanging = [await serve("vllm", "tiny", answers={"/health": _hang}) for _ in range(10)]
+    quick = HealthCheckConfig(interval_seconds=600, timeout_seconds=0.5)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+
+    fleet = await start(plan(quick, **{f"g{n}": {"url": s.url, "type": "vllm"} for n, s in enumerate(hanging)}))
+
+    assert loop.time() - began < 2
+    assert {backend.status for backend in fleet.snapshot.backends} == {Status.UNHEALTHY}
+
+
+async def test_a_kind_of_a_plugin_is_probed_as_it_says(serve, plan, start):
+    from nexus.fleet.kinds import GENERIC
+
+    kind = msgspec.structs.replace(GENERIC, name="acme", health_path="/alive", probe_headers={"X-Acme": "1"})
+    server = await serve("generic", "tiny", answers={"/alive": b""})
+
+    await start(plan(gpu={"url": server.url, "type": "acme"}, kinds=[kind]))
+
+    assert server.asked[0] == "GET /alive"
+    assert server.requests[0].headers["X-Acme"] == "1"
