@@ -4,10 +4,11 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from nexus.admin.page import Page, json_page
+from nexus.admin.page import json_page
 from nexus.domain.backend import Backend
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.model import ModelFacts
+from nexus.domain.routes import Page
 
 
 class ModelView(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,9 +2,10 @@
 
 import msgspec
 
-from nexus.admin.page import Page, json_page
+from nexus.admin.page import json_page
 from nexus.domain.backend import Status
 from nexus.domain.fleet import FleetSnapshot
+from nexus.domain.routes import Page
 
 
 class BackendCounts(msgspec.Struct, frozen=True):

@@ -7,9 +7,10 @@ from types import MappingProxyType
 from typing import Final
 
 from nexus.admin.health import count, health_word
-from nexus.admin.page import NEVER_STALE, Page
+from nexus.admin.page import NEVER_STALE
 from nexus.domain.backend import Backend
 from nexus.domain.fleet import FleetSnapshot
+from nexus.domain.routes import Page
 
 # Names of models and backends come from servers that nobody checked. They are escaped, and should one ever slip
 # through, no script but our own file runs.

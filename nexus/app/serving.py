@@ -22,7 +22,7 @@ from nexus.observability import logs
 log = structlog.get_logger("nexus.app")
 
 HURRIED_DRAIN_S: Final = 5.0
-"""What is left of the drain time after a second SIGTERM or the first SIGINT's successor."""
+"""What is left of the drain time after a second SIGTERM; after a second SIGINT, nothing is."""
 
 
 def serve(
@@ -86,10 +86,17 @@ class _Service:
             await self._nexus.stop(drain_s=HURRIED_DRAIN_S if self._is_term else 0.0)
         await tasks.stop(hurrying)
 
-    def _end(self, is_term: bool) -> None:
+    def _terminate(self) -> None:
+        self._is_term = True
+        self._end()
+
+    def _interrupt(self) -> None:
+        self._is_term = False
+        self._end()
+
+    def _end(self) -> None:
         if self._stop.is_set():
             self._hurry.set()
-        self._is_term = is_term
         self._stop.set()
 
     def _hang_up(self) -> None:

@@ -1,8 +1,8 @@
 """What Prometheus is told of the exchanges: recorded in plain numbers, made into metrics only when it asks."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -120,7 +120,7 @@ def _counter(
     name: str,
     documentation: str,
     labels: Sequence[str],
-    counts: "dict[tuple[str, ...], int] | dict[tuple[str, str, int], int]",
+    counts: Mapping[Any, int],
 ) -> Metric:
     family = CounterMetricFamily(name, documentation, labels=labels)
     for values, count in sorted(counts.items()):

@@ -2,6 +2,7 @@
 
 import asyncio
 from enum import Enum, auto
+from time import monotonic
 from typing import Final, Protocol
 
 from nexus.errors import UpstreamError, UpstreamFault
@@ -109,6 +110,12 @@ class Answer:
         """Whether the end of the answer was marked, or only the connection closed."""
         return self._is_framed
 
+    def give_up_waiting(self) -> None:
+        """Fail: it has not begun in time."""
+        if not self.ready.done():
+            fault = UpstreamFault.FIRST_BYTE_TIMEOUT
+            self.ready.set_exception(UpstreamError(fault, "the answer did not begin in time"))
+
     def dismiss(self) -> None:
         """Expect nothing more of it."""
         if self._hold_timer is not None:
@@ -136,7 +143,7 @@ class Answer:
         self.status = status
         self.headers = headers
         self.has_head = True
-        self.first_byte_at = self.loop.time()
+        self.first_byte_at = monotonic()
         try:
             refuse_bad_head(status, headers)
             self.mode = self._choose_mode()
@@ -210,7 +217,7 @@ class Answer:
         if self.mode is Mode.WHOLE and self._held_bytes > MAX_HELD_BYTES:
             self.mode = Mode.OPAQUE
         if self.mode is Mode.OPAQUE:
-            self.content_at = self.loop.time()
+            self.content_at = monotonic()
             self.ready.set_result(None)
 
     def _judge_events(self) -> None:
@@ -219,7 +226,7 @@ class Answer:
             self.held = [body]
             self._refuse(UpstreamError(UpstreamFault.IN_STREAM_ERROR, "the stream began with an error", status=status))
         elif self.scan.has_content:
-            self.content_at = self.loop.time()
+            self.content_at = monotonic()
             self.ready.set_result(None)
         elif self._hold_timer is None and self.scan.data_blocks:
             self._hold_timer = self.loop.call_later(COMMIT_HOLD_S, self._release_hold)

@@ -78,14 +78,18 @@ class ClientConnection(RequestHandler):
         if transport is not None and not transport.is_closing():
             transport.write(data)
 
+    def abort(self) -> None:
+        """Cut the connection: what has been sent must not look finished."""
+        if self.transport is not None:
+            self.transport.abort()
+
     async def drained(self, timeout_s: float) -> None:
         """Wait until the client has taken what was written; one that does not is cut off."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self._drain_helper()
         except TimeoutError:
-            if self.transport is not None:
-                self.transport.abort()
+            self.abort()
 
     # what the transport says
 

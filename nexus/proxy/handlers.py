@@ -96,11 +96,11 @@ class FrontDesk:
             client,
             request._message,  # noqa: SLF001
             request._payload,  # noqa: SLF001
-            head,
-            endpoint,
-            PROTOCOLS[endpoint.protocol],
-            target.encode("latin-1"),
-            request_id,
+            head=head,
+            endpoint=endpoint,
+            protocol=PROTOCOLS[endpoint.protocol],
+            target=target.encode("latin-1"),
+            request_id=request_id,
         )
         self.exchanges.add(exchange)
         try:

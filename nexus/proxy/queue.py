@@ -65,7 +65,7 @@ class WaitingLine(Generic[T]):
         is_taken = False
         try:
             async with asyncio.timeout(min(self._max_wait_s, left_s)):
-                found = await waiter.future
+                found: T = await waiter.future
                 is_taken = True
                 return found
         except TimeoutError:

@@ -61,9 +61,9 @@ class Record:
         "request_id",
     )
 
-    def __init__(self, request_id: str, endpoint: Endpoint, now: float) -> None:
+    def __init__(self, request_id: str, endpoint: Endpoint) -> None:
         self.request_id = request_id
-        self.began_at = now
+        self.began_at = now = time.monotonic()
         self.received_unix_s = time.time()  # noqa: TID251 - an instant for people and policies, not a duration
         self.bytes_in = 0
         self.bytes_out = 0
@@ -88,8 +88,8 @@ class Record:
     def fallback_model(self) -> str | None:
         return self._fallback_model
 
-    def enter(self, phase: Phase, now: float) -> None:
-        self._phases.append((phase, now))
+    def enter(self, phase: Phase) -> None:
+        self._phases.append((phase, time.monotonic()))
 
     def understood(self, requirements: Requirements) -> None:
         self._requirements = requirements
@@ -99,14 +99,13 @@ class Record:
         self._fallback_model = reserved.fallback_model
         self._route_reason = reserved.route_reason
 
-    def answered(self, status: int, bytes_out: int, first_byte_at: float | None) -> None:
+    def answered(self, status: int, first_byte_at: float | None) -> None:
         """Note that the answer has begun to go out."""
         self.has_answered = True
         self._status = status
-        self.bytes_out = bytes_out
         self._first_byte_s = None if first_byte_at is None else first_byte_at - self.began_at
 
-    def ended(self, ending: Ending, status: int, code: str | None) -> None:
+    def ended(self, ending: Ending, status: int, code: str | None = None) -> None:
         self.ending = ending
         self._status = status
         self._code = code
@@ -115,8 +114,9 @@ class Record:
         """Write down a defect of ours."""
         log.error("exchange_crashed", request_id=self.request_id, endpoint=self._endpoint.name, exc_info=exc)
 
-    def finish(self, now: float, attempts: tuple[AttemptOutcome, ...]) -> ExchangeOutcome:
+    def finish(self, attempts: tuple[AttemptOutcome, ...]) -> ExchangeOutcome:
         """Return the outcome, and write the access line."""
+        now = time.monotonic()
         phase = self._phases[-1][0]
         spent = self._spent(now)
         requirements = self._requirements

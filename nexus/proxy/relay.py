@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from enum import Enum
+from time import monotonic
 from typing import Final, Protocol
 
 from nexus.errors import UpstreamFault
@@ -92,7 +93,7 @@ class StreamRelay:
         self._stall_s = stall_s
         self._deadline = deadline
         self._loop = answer.loop
-        self._last_data_at = self._loop.time()
+        self._last_data_at = monotonic()
         self._seen_blocks = 0
         self._stall_timer: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -125,7 +126,7 @@ class StreamRelay:
         blocks = self._answer.scan.data_blocks
         if blocks != self._seen_blocks or self._answer.mode is Mode.OPAQUE:
             self._seen_blocks = blocks
-            self._last_data_at = self._loop.time()
+            self._last_data_at = monotonic()
         if self._restore is not None:
             data = self._restore(data)
         self.bytes_out += len(data)
@@ -180,7 +181,7 @@ class StreamRelay:
         if self._stall_timer is not None:
             self._stall_timer.cancel()
             self._stall_timer = None
-        self._last_data_at = self._loop.time()
+        self._last_data_at = monotonic()
         self._connection.resume_reading()
 
     def _check_stall(self, unsent_before: int) -> None:
@@ -198,7 +199,7 @@ class StreamRelay:
         return self._client.transport.get_write_buffer_size() if self._client.transport is not None else 0
 
     def _watch(self) -> None:
-        now = self._loop.time()
+        now = monotonic()
         # While the client is the one who does not read, the backend is not to blame for its silence.
         idle_s = self._idle_s if self._answer.scan.has_content else max(self._idle_s, self._first_content_s)
         idle_at = (now if self._client.writing_paused else self._last_data_at) + idle_s

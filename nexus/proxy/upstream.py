@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from time import monotonic
 from typing import Final, Protocol
 
 import httptools
@@ -238,7 +239,7 @@ class Pool:
 
     def take_idle(self) -> UpstreamConnection | None:
         """Return a connection that may be reused, None when a fresh one is needed."""
-        fresh_after = self._loop.time() - self._keepalive_s
+        fresh_after = monotonic() - self._keepalive_s
         while self._idle:
             connection = self._idle.pop()
             if connection.is_closed or connection.transport.is_closing():
@@ -264,14 +265,14 @@ class Pool:
         if not may_reuse or not connection.is_reusable or len(self._idle) >= MAX_IDLE:
             connection.close()
             return
-        connection.rest(self._loop.time())
+        connection.rest(monotonic())
         self._idle.append(connection)
         if self._sweep is None:
             self._sweep = self._loop.call_later(self._keepalive_s, self._close_expired)
 
     def _close_expired(self) -> None:
         self._sweep = None
-        fresh_after = self._loop.time() - self._keepalive_s
+        fresh_after = monotonic() - self._keepalive_s
         while self._idle and self._idle[0].idle_since <= fresh_after:
             self._idle.popleft().close()
         if self._idle:

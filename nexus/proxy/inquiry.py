@@ -1,0 +1,246 @@
+"""The search for an answer: backends are asked, best first, until one has something that may go to the client."""
+
+import asyncio
+from time import monotonic
+from typing import Final
+
+import msgspec
+
+from nexus.domain.outcome import AttemptOutcome, Ending
+from nexus.domain.request import Endpoint, Requirements
+from nexus.errors import RequestError, UpstreamError, UpstreamFault
+from nexus.proxy import answering
+from nexus.proxy.answer import Answer, Mode
+from nexus.proxy.attempt import AUTH_STATUSES, Attempt, error_of
+from nexus.proxy.headers import request_head
+from nexus.proxy.heads import Head
+from nexus.proxy.plane import DataPlane, Settings
+from nexus.proxy.record import Record
+from nexus.proxy.retry import RETRYABLE_STATUS, Next, Retries
+from nexus.routing.decision import Reject, Reserved, Saturated
+from nexus.wire.protocol import WireProtocol
+
+URGENT: Final = "high"
+
+
+class Question(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked of the backends."""
+
+    endpoint: Endpoint
+    protocol: WireProtocol
+    head: Head
+    target: bytes
+    """Path and query."""
+    body: bytes
+    requirements: Requirements
+    deadline: float
+    """Of the monotonic clock: when the whole exchange must be over."""
+
+
+class Inquiry:
+    """One question and the attempts to have it answered; what they hold is given back in :meth:`settle_all`."""
+
+    __slots__ = (
+        "_last_refusal",
+        "_loop",
+        "_plane",
+        "_question",
+        "_record",
+        "_retries",
+        "_routing",
+        "_settings",
+        "attempts",
+    )
+
+    def __init__(self, plane: DataPlane, settings: Settings, record: Record, question: Question) -> None:
+        self._plane = plane
+        self._settings = settings
+        self._record = record
+        self._question = question
+        self._loop = asyncio.get_running_loop()
+        self._retries = Retries(max_retries=settings.config.routing.max_retries, budget=plane.budget)
+        self._routing = settings.router.begin(
+            request_id=record.request_id,
+            endpoint=question.endpoint,
+            requirements=question.requirements,
+            headers=question.head.hints,
+            received_unix_s=record.received_unix_s,
+        )
+        self._last_refusal: tuple[Attempt, UpstreamError] | None = None
+        self.attempts: list[Attempt] = []
+
+    async def find_answer(self) -> Attempt:
+        """Return the attempt whose answer may go to the client.
+
+        :raises RequestError: there is none.
+        """
+        while (attempt := await self._next_attempt()) is not None:
+            failure = await self._try(attempt)
+            if failure is None:
+                return attempt
+            if failure is Next.GIVE_UP:
+                break
+        return self._last_word()
+
+    @property
+    def deadline(self) -> float:
+        return self._question.deadline
+
+    def first_byte_s(self, attempt: Attempt) -> float:
+        """Return how long this backend may take to begin."""
+        facts = attempt.backend.facts(attempt.reserved.model)
+        own = facts.first_byte_s if facts is not None else None
+        return own or self._settings.config.timeouts.first_byte_seconds
+
+    def settle_all(self, ending: Ending) -> tuple[AttemptOutcome, ...]:
+        """Settle what is not settled yet, as ended by *ending*, and return all that was tried."""
+        for attempt in self.attempts:
+            if attempt.outcome is None:
+                attempt.let_go(may_reuse=False)
+                attempt.ending = ending
+                self._settle(attempt)
+        return tuple(attempt.outcome for attempt in self.attempts if attempt.outcome is not None)
+
+    def _settle(self, attempt: Attempt) -> None:
+        """Give back what *attempt* holds and tell the fleet what it came to."""
+        outcome = attempt.settle(monotonic())
+        self._plane.fleet.report(attempt.backend.id, outcome, retry_after_s=answering.retry_after_of(attempt))
+        self._plane.line.slot_freed(attempt.backend.name)
+
+    # route, queue
+
+    async def _next_attempt(self) -> Attempt | None:
+        """Return an attempt that holds its slot; None when somebody has failed and nobody else is left."""
+        self._record.enter("route")
+        found = self._routing.next(self._plane.fleet.snapshot)
+        if isinstance(found, Saturated):
+            found = await self._wait_for_slot(found)
+        if isinstance(found, Reject):
+            if self._last_refusal is not None:
+                return None
+            raise answering.rejection(found)
+        self._record.routed(found)
+        attempt = Attempt(found, self._plane.upstreams.of(found.backend), monotonic())
+        self.attempts.append(attempt)
+        return attempt
+
+    async def _wait_for_slot(self, saturated: Saturated) -> Reserved:
+        if not self._settings.config.queue.enabled:
+            raise RequestError("overloaded", "every backend is at its limit", retry_after_s=1)
+        self._record.enter("queue")
+        return await self._plane.line.wait(
+            frozenset(backend.name for backend in saturated.backends),
+            self._try_now,
+            give_back=self._give_back,
+            is_urgent=self._question.head.hints.get("x-nexus-priority", "").strip().lower() == URGENT,
+            left_s=self._question.deadline - monotonic(),
+        )
+
+    def _try_now(self) -> Reserved | None:
+        found = self._routing.next(self._plane.fleet.snapshot)
+        if isinstance(found, Reject):
+            raise answering.rejection(found)
+        return None if isinstance(found, Saturated) else found
+
+    def _give_back(self, reserved: Reserved) -> None:
+        """Settle what was handed over in the moment in which the client left."""
+        unused = Attempt(reserved, self._plane.upstreams.of(reserved.backend), monotonic())
+        unused.ending = Ending.CLIENT_LEFT
+        self._settle(unused)
+
+    # send, await the first byte
+
+    async def _try(self, attempt: Attempt) -> Next | None:
+        """Ask one backend, and once more when its connection was stale; None when its answer may go to the client."""
+        is_fresh = False
+        while True:
+            try:
+                await self._ask(attempt, is_fresh=is_fresh)
+            except UpstreamError as exc:
+                now = monotonic()
+                what = self._retries.after(
+                    exc,
+                    attempt.backend,
+                    now_s=now,
+                    left_s=self._question.deadline - now,
+                    wait_s=self.first_byte_s(attempt),
+                )
+                if what is not Next.SAME_BACKEND_FRESH:
+                    self._give_up(attempt, exc)
+                    return what
+                attempt.let_go(may_reuse=False)
+                is_fresh = True
+            else:
+                return None
+
+    async def _ask(self, attempt: Attempt, *, is_fresh: bool) -> None:
+        """Send the request and wait until its answer may go to the client.
+
+        :raises UpstreamError: when nothing of the answer may.
+        """
+        self._record.enter("send")
+        question = self._question
+        pool = attempt.upstream.pool
+        connection = None if is_fresh else pool.take_idle()
+        if connection is None:
+            connection = await pool.open()
+        scan = question.protocol.open_stream(question.endpoint)
+        answer = Answer(connection, scan, wants_stream=question.requirements.is_stream)
+        attempt.begin(connection, answer)
+        body = self._body_for(attempt)
+        connection.send(self._head_for(attempt, len(body)), body, answer)
+        self._record.enter("await_first_byte")
+        give_up_at = min(monotonic() + self.first_byte_s(attempt), question.deadline)
+        timer = self._loop.call_at(give_up_at, answer.give_up_waiting)
+        try:
+            await answer.ready
+        finally:
+            timer.cancel()
+        self._judge(attempt, answer)
+
+    def _body_for(self, attempt: Attempt) -> bytes:
+        question, wanted = self._question, attempt.reserved.model
+        if wanted == question.requirements.model:
+            return question.body
+        return answering.renamed(question.endpoint, question.head, question.body, wanted)
+
+    def _head_for(self, attempt: Attempt, body_length: int) -> bytes:
+        number = len(self.attempts)
+        request_id = self._record.request_id
+        return request_head(
+            attempt.upstream.stamp,
+            self._question.head,
+            self._question.target,
+            body_length=body_length,
+            # Engines take it as their own id: two attempts with one id would be one request to them.
+            request_id=request_id if number == 1 else f"{request_id}-{number}",
+            may_pass_credentials=number == 1 and not self._settings.config.server.api_keys,
+        )
+
+    def _judge(self, attempt: Attempt, answer: Answer) -> None:
+        if answer.mode is not Mode.WHOLE:
+            return
+        if answer.status in RETRYABLE_STATUS:
+            raise UpstreamError(UpstreamFault.STATUS, f"it answered {answer.status}", status=answer.status)
+        if answer.status == 404 and answering.names_missing_model(answer.body):
+            self._plane.fleet.report_missing_model(attempt.backend.id, attempt.reserved.model)
+            raise UpstreamError(UpstreamFault.STATUS, "it does not have the model", status=404)
+        answering.refuse_unfinished(self._question.protocol, self._question.endpoint, answer)
+
+    def _give_up(self, attempt: Attempt, exc: UpstreamError) -> None:
+        attempt.ending = Ending.BACKEND_FAILED
+        attempt.fault = exc.fault.value
+        self._last_refusal = attempt, exc
+        attempt.let_go(may_reuse=exc.fault is UpstreamFault.STATUS)
+        self._settle(attempt)
+
+    def _last_word(self) -> Attempt:
+        """Return the failed attempt whose own error answer may be passed on; raise what is said in its place."""
+        if self._last_refusal is None:
+            raise RequestError("no_healthy_backend", "no backend could be asked", retry_after_s=5)
+        attempt, exc = self._last_refusal
+        if exc.status is not None and exc.status not in AUTH_STATUSES and answering.is_presentable(attempt):
+            return attempt
+        if monotonic() >= self._question.deadline:
+            raise RequestError("deadline_exceeded", "the request took longer than it may") from exc
+        raise error_of(exc) from exc

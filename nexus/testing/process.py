@@ -1,0 +1,120 @@
+"""A real ``nexus-proxy`` process in front of whatever a test has started: a real file, a real port."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+from urllib.error import URLError
+from urllib.request import urlopen
+
+START_S: Final = 20.0
+STOP_S: Final = 15.0
+
+
+class NexusProcess:
+    """A started proxy."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", port: int, log_file: Path, config_file: Path) -> None:
+        self.process = process
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self.config_file = config_file
+        self._log_file = log_file
+
+    def log_text(self) -> str:
+        """Return all that it has written."""
+        return self._log_file.read_text(errors="replace")
+
+    def log_lines(self, event: str | None = None) -> list[dict[str, Any]]:
+        """Return its log lines, or those of one event."""
+        lines = [json.loads(line) for line in self.log_text().splitlines() if line.startswith("{")]
+        return [line for line in lines if event is None or line.get("event") == event]
+
+    def wait_for_log(self, event: str, count: int = 1, within_s: float = 5.0) -> list[dict[str, Any]]:
+        """Wait until *event* was logged *count* times: lines are written a moment after what they tell of."""
+        deadline = time.monotonic() + within_s
+        while len(lines := self.log_lines(event)) < count:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{event} was logged {len(lines)} times:\n{self.log_text()[-4000:]}")
+            time.sleep(0.02)
+        return lines
+
+    def get_json(self, path: str) -> Any:
+        """Return what one of its pages says."""
+        with urlopen(self.url + path, timeout=5) as answer:  # noqa: S310 - our own address
+            return json.loads(answer.read())
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+    def stop(self, within_s: float = STOP_S) -> int:
+        """End it with SIGTERM and return its exit code."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            return self.process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+
+@contextmanager
+def run_nexus(
+    folder: Path, config: str, *, arguments: tuple[str, ...] = (), environ: Mapping[str, str] | None = None
+) -> Iterator[NexusProcess]:
+    """Write *config* into *folder*, start ``nexus-proxy`` with it, and stop that at the end.
+
+    :param config: TOML; server.port is chosen here.
+    """
+    config_file = folder / "nexus.toml"
+    config_file.write_text(config)
+    log_file = folder / "nexus.log"
+    port = free_port()
+    command = [sys.executable, "-m", "nexus", "--config", str(config_file), "--port", str(port), *arguments]
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(  # noqa: S603 - our own program
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "NEXUS_LOG_FORMAT": "json", **(environ or {})},
+            cwd=folder,
+        )
+    running = NexusProcess(process, port, log_file, config_file)
+    try:
+        _wait_until_it_listens(running)
+        yield running
+    finally:
+        running.stop()
+
+
+def free_port() -> int:
+    """Return a port of the loopback address that nobody uses now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def _wait_until_it_listens(running: NexusProcess) -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        if running.process.poll() is not None:
+            raise AssertionError(f"nexus-proxy ended with {running.process.returncode}:\n{running.log_text()}")
+        try:
+            with urlopen(running.url + "/health", timeout=1):  # noqa: S310 - our own address
+                return
+        except URLError as exc:
+            if getattr(exc, "code", None) is not None:
+                return
+            time.sleep(0.05)
+        except OSError:
+            time.sleep(0.05)
+    raise AssertionError(f"nexus-proxy does not listen:\n{running.log_text()}")
