@@ -71,7 +71,7 @@ class Nexus:
         try:
             await self._open_store_and_services()
             self._edge = EdgeServer(
-                self._handle,
+                self._answer,
                 headers_s=config.timeouts.headers_seconds,
                 keepalive_s=config.timeouts.keepalive_seconds,
                 on_malformed=self._malformed,
@@ -187,7 +187,7 @@ class Nexus:
         self._plane.upstreams.keep_only(frozenset(snapshot.by_id))
         self._plane.line.fleet_changed()
 
-    async def _handle(self, request: object) -> object:
+    async def _answer(self, request: object) -> object:
         return await self._desk(request)  # type: ignore[arg-type]
 
     def _malformed(self, client: ClientConnection, exc: RequestError) -> bytes:

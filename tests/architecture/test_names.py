@@ -5,8 +5,14 @@ import re
 
 BANNED = {"manager", "helper", "helpers", "util", "utils", "data", "info", "process", "handle", "res", "tmp"}
 
-# Names of others, which we must use as they are.
-GIVEN = {"plugin_manager", "PluginManager", "data_received"}
+GIVEN = {
+    "PluginManager": "pluggy's",
+    "plugin_manager": "pluggy's",
+    "data_received": "asyncio's",
+    "info": "a level of logging",
+    "process": "the operating system's",
+}
+"""Words of others, which we must use as they are, and whose they are."""
 
 WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
