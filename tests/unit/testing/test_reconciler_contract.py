@@ -84,6 +84,8 @@ def test_a_stage_that_breaks_a_promise_is_caught(does, promise):
 def run(check, contract):
     if hasattr(check, "hypothesis"):
         # One intent is enough here, and spares the search for the smallest one.
-        check.hypothesis.inner_test(contract, build=lambda _: make_intent(backends={"a": "local", "b": "cloud"}))
+        check.hypothesis.inner_test(
+            contract, build=lambda _: make_intent(backends={"a": "local", "b": "cloud", "c": "cloud"})
+        )
     else:
         check(contract)
