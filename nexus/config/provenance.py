@@ -16,9 +16,9 @@ class Provenance:
 
     def error(self, fault: Fault) -> ConfigError:
         """Return *fault* as an error that begins with its source."""
-        return ConfigError(described(fault, self._origin_of(fault.path)))
+        return ConfigError(described(fault, self.origin_of(fault.path)))
 
-    def _origin_of(self, path: KeyPath) -> Origin:
+    def origin_of(self, path: KeyPath) -> Origin:
         """Return what set *path*, or the table around it, or else something in it; the file when nothing did."""
         for length in range(len(path), 0, -1):
             if setting := self._settings.get(path[:length]):

@@ -1,0 +1,37 @@
+"""``nexus-proxy check``: says whether a start would succeed, without starting anything."""
+
+from collections.abc import Iterator
+
+import click
+
+from nexus.app.blueprint import Blueprint, draw, load_plugins
+from nexus.cli.options import Chosen, configuration
+from nexus.errors import ConfigError, NexusError
+
+
+@click.command("check")
+@configuration
+def command(chosen: Chosen) -> None:
+    """Check the configuration, its secrets, plugins and policies, and start nothing.
+
+    Prints a summary, or the error and exits with 78.
+    """
+    try:
+        loaded = chosen.load_quietly()
+        blueprint = draw(loaded, load_plugins(loaded, chosen.plugin_files))
+    except NexusError as exc:
+        # Whoever checks wants one answer, whoever is at fault.
+        raise ConfigError(str(exc)) from exc
+    click.echo(f"{blueprint.file}: ok")
+    for fact in _facts(blueprint):
+        click.echo(f"  {fact}")
+
+
+def _facts(blueprint: Blueprint) -> Iterator[str]:
+    config = blueprint.config
+    names = ", ".join(backend.name for backend in config.backends)
+    yield f"listens on {config.server.host} port {config.server.port}"
+    yield f"keys for clients: {len(blueprint.loaded.server_keys) or 'none'}"
+    yield f"backends: {names or 'none configured'}"
+    yield f"stages: {', '.join(place.name for place in blueprint.places)}"
+    yield f"traffic policies: {len(config.routing.policies) or 'none'}"

@@ -1,0 +1,116 @@
+"""The options that every command takes which reads the configuration."""
+
+import os
+from collections.abc import Callable, Mapping
+from functools import wraps
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import msgspec
+
+from nexus.config.loading import LoadedConfig, load
+from nexus.config.schema import LoggingConfig
+from nexus.observability import logs
+
+LEVELS: Final = click.Choice(["debug", "info", "warning", "error"], case_sensitive=False)
+FORMATS: Final = click.Choice(["auto", "pretty", "json"], case_sensitive=False)
+
+KEYS: Final[Mapping[str, str]] = {
+    "port": "server.port",
+    "host": "server.host",
+    "log_level": "logging.level",
+    "log_format": "logging.format",
+    "discovery": "discovery.enabled",
+    "health_check": "health_check.enabled",
+    "disable_plugin": "plugin_loading.disabled",
+}
+"""The key that each option sets; when it is not given, it sets nothing."""
+
+_OPTIONS: Final = (
+    click.option(
+        "-c",
+        "--config",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="The file; else nexus.toml, if it exists.",
+    ),
+    click.option("-p", "--port", type=click.IntRange(1, 65535), help="The port to listen on."),
+    click.option("-H", "--host", help="The address to listen on."),
+    click.option("-l", "--log-level", type=LEVELS, help="The least level that is logged."),
+    click.option("--log-format", type=FORMATS, help="How log lines look."),
+    click.option("--insecure", is_flag=True, envvar="NEXUS_INSECURE", help="Let other machines in without any key."),
+    click.option("--no-discovery", "discovery", flag_value=False, default=None, help="Look for no servers."),
+    click.option("--no-health-check", "health_check", flag_value=False, default=None, help="Probe no backends."),
+    click.option(
+        "--plugin",
+        "plugin_files",
+        metavar="FILE",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        help="Load a plugin from a Python file; may be repeated.",
+    ),
+    click.option(
+        "--disable-plugin",
+        metavar="NAME",
+        multiple=True,
+        help="Leave out an installed plugin, instead of those that the configuration disables; may be repeated.",
+    ),
+    click.option(
+        "--set",
+        "settings",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="Set any key, such as queue.max_size=10; may be repeated.",
+    ),
+)
+
+
+class Chosen(msgspec.Struct, frozen=True, kw_only=True):
+    """Which configuration the command line asks for."""
+
+    path: Path | None = None
+    overrides: Mapping[str, object] = {}
+    insecure: bool = False
+    plugin_files: tuple[Path, ...] = ()
+
+    def load(self) -> LoadedConfig:
+        """Load it, as its sources are now, and keep its secrets out of the log; raise ConfigError."""
+        loaded = load(self.path, environ=os.environ, overrides=self.overrides, insecure=self.insecure)
+        for secret in loaded.backend_keys.values():
+            logs.hide(secret.reveal())
+        return loaded
+
+    def load_quietly(self) -> LoadedConfig:
+        """Load it for a command that prints something itself: warnings go to standard error, the rest nowhere."""
+        logs.configure(LoggingConfig(level="warning", format="pretty"))
+        loaded = self.load()
+        for warning in loaded.warnings:
+            click.echo(f"nexus-proxy: warning: {warning}", err=True)
+        return loaded
+
+
+def configuration(command: Callable[..., None]) -> Callable[..., None]:
+    """Give *command* the options, and call it with the :class:`Chosen` that they make as its first argument."""
+
+    @wraps(command)
+    def with_chosen(**given: Any) -> None:
+        shared = {name: given.pop(name) for name in (*KEYS, "config", "insecure", "plugin_files", "settings")}
+        command(_chosen(**shared), **given)
+
+    for option in reversed(_OPTIONS):
+        with_chosen = option(with_chosen)
+    return with_chosen
+
+
+def _chosen(
+    *, config: Path | None, insecure: bool, plugin_files: tuple[Path, ...], settings: tuple[str, ...], **options: Any
+) -> Chosen:
+    overrides: dict[str, object] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise click.BadParameter(f"'{setting}' has no value; write KEY=VALUE", param_hint="--set")
+        overrides[key.strip()] = value
+    overrides |= {KEYS[name]: value for name, value in options.items() if value not in {None, ()}}
+    return Chosen(path=config, overrides=overrides, insecure=insecure, plugin_files=plugin_files)

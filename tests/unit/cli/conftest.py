@@ -1,0 +1,24 @@
+"""The command line, called in an empty folder."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from nexus.cli.main import main
+from nexus.observability import logs
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Call ``nexus-proxy`` with the words given, in an empty working directory and without ``NEXUS_*`` variables."""
+    monkeypatch.chdir(tmp_path)
+    runner = CliRunner(env={"NEXUS_CONFIG": None})
+
+    def call(*words: str, env: dict[str, str] | None = None) -> Result:
+        result = runner.invoke(main, words, prog_name="nexus-proxy", env=env)
+        logs.shutdown()
+        return result
+
+    return call

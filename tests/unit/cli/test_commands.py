@@ -1,0 +1,289 @@
+"""Each command says what it should, and ends with the code that scripts look at."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from nexus import __version__
+from nexus.cli.columns import in_columns
+from nexus.cli.main import COMMANDS, main
+
+NIGHT = str(Path(__file__).with_name("night.py"))
+GPU = '[[backends]]\nname = "gpu-1"\nurl = "http://127.0.0.1:9"\n'
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_there_and_explains_itself(run, name):
+    result = run(name, "--help")
+
+    assert result.exit_code == 0
+    assert result.output.startswith(f"Usage: nexus-proxy {name}")
+
+
+def test_help_lists_all_commands(run):
+    listed = run("--help").output
+
+    assert all(f"\n  {name} " in listed for name in COMMANDS)
+
+
+def test_the_version_comes_first_and_then_the_plugins(run):
+    first, second, *_ = run("--version").output.splitlines()
+
+    assert first == f"nexus-proxy {__version__} (python {sys.version.split()[0]})"
+    assert second.startswith("plugins:")
+
+
+def test_the_version_is_told_even_when_the_configuration_is_wrong(run):
+    Path("nexus.toml").write_text("[servre]")
+
+    result = run("--version")
+
+    assert result.exit_code == 0
+    assert result.output.startswith(f"nexus-proxy {__version__}")
+    assert "not loaded: nexus.toml: unknown table" in result.output
+
+
+def test_check_says_ok_and_what_it_found(run):
+    Path("nexus.toml").write_text(GPU)
+
+    result = run("check")
+
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[0] == "nexus.toml: ok"
+    assert "  backends: gpu-1" in result.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("toml", "text"),
+    [
+        ("[server]\nport = 'a'", "nexus-proxy: nexus.toml: [server]: expected `int`, got `str` - at `port` (line 2)\n"),
+        (GPU + "type = 'olama'", "did you mean 'ollama'?"),
+        (GPU + "api_key = 'env:NEXUS_TEST_GONE'", "the variable NEXUS_TEST_GONE is not set"),
+        ("[plugins.bugdet]", "[plugins.bugdet] belongs to no installed plugin"),
+        ("[plugin_loading]\nrequired = ['gone']", "plugin 'gone' is required by [plugin_loading] in nexus.toml"),
+        ("[[routing.policies]]\nmodel_pattern = '*'\nprivacy_ = 1", "no installed plugin understands 'privacy_'"),
+        ("[store]\nkind = 'papyrus'", "papyrus"),
+    ],
+)
+def test_check_names_what_is_wrong_and_exits_with_78(run, toml, text):
+    Path("nexus.toml").write_text(toml)
+
+    result = run("check")
+
+    assert result.exit_code == 78
+    assert text in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_check_exits_with_78_for_a_plugin_that_is_broken(run):
+    Path("broken.py").write_text("1 / 0")
+
+    result = run("check", "--plugin", "broken.py")
+
+    assert result.exit_code == 78
+    assert "plugin 'broken'" in result.stderr
+
+
+def test_warnings_go_to_standard_error(run):
+    Path("key").write_text("sesame")
+    Path("key").chmod(0o644)
+    Path("nexus.toml").write_text(GPU + 'api_key = "file:key"')
+
+    result = run("check")
+
+    assert result.exit_code == 0
+    assert result.stderr.startswith("nexus-proxy: warning: key holds a secret")
+
+
+def test_the_pipeline_shows_each_stage_with_its_place_and_reason(run):
+    lines = run("pipeline", "--plugin", NIGHT).stdout.splitlines()
+
+    assert lines[0].split() == ["0", "analyze", "built", "in"]
+    assert lines[-1].split() == ["1000", "schedule", "built", "in"]
+    (night,) = [line for line in lines if "no-cloud-at-night" in line]
+    assert night.startswith(" 250 no-cloud-at-night  ")
+    assert night.endswith("skips on error")
+
+
+def test_the_pipeline_shows_what_the_operator_changed(run):
+    Path("nexus.toml").write_text(
+        '[routing]\nobserve = ["no-cloud-at-night"]\npriorities = { no-cloud-at-night = 350 }\n'
+    )
+
+    (night,) = [line for line in run("pipeline", "--plugin", NIGHT).stdout.splitlines() if "night" in line]
+
+    assert night.startswith(" 350 ")
+    assert night.endswith("moved from 250 (nexus.toml), observes only (nexus.toml)")
+
+
+def test_plugins_are_listed_with_stages_and_tables(run):
+    result = run("plugins", "--plugin", NIGHT)
+
+    (row,) = [line for line in result.stdout.splitlines() if "night" in line]
+    assert row.split() == ["night", NIGHT, "stages:", "no-cloud-at-night", "config:", "[plugins.night]"]
+
+
+@pytest.mark.parametrize(
+    ("words", "env", "by"),
+    [
+        (("--disable-plugin", "night"), {}, "command line"),
+        ((), {"NEXUS_DISABLE_PLUGINS": "night"}, "NEXUS_DISABLE_PLUGINS"),
+    ],
+)
+def test_a_disabled_plugin_is_listed_with_who_disabled_it(run, words, env, by):
+    result = run("plugins", "--plugin", NIGHT, *words, env=env)
+
+    (row,) = [line for line in result.stdout.splitlines() if "night" in line]
+    assert row.endswith(f"disabled by {by}")
+
+
+def test_config_init_writes_a_file_that_is_valid(run):
+    assert run("config", "init").exit_code == 0
+
+    assert run("check", "--config", "nexus.toml").exit_code == 0
+
+
+def test_config_init_replaces_a_file_only_when_forced(run):
+    Path("mine.toml").write_text("precious")
+
+    refused = run("config", "init", "-o", "mine.toml")
+
+    assert (refused.exit_code, refused.stderr) == (1, "nexus-proxy: mine.toml exists already; --force replaces it\n")
+    assert Path("mine.toml").read_text() == "precious"
+    assert run("config", "init", "-o", "mine.toml", "--force").exit_code == 0
+    assert Path("mine.toml").read_text() != "precious"
+
+
+def test_config_init_says_where_it_cannot_write(run):
+    result = run("config", "init", "-o", "gone/nexus.toml")
+
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "nexus-proxy: gone/nexus.toml cannot be written: No such file or directory\n",
+    )
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completions_are_a_script_for_the_shell(run, shell):
+    result = run("completions", shell)
+
+    assert result.exit_code == 0
+    assert "_NEXUS_PROXY_COMPLETE" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("completions", "tcsh"), "tcsh"),
+        (("chekc",), "there is no command 'chekc'; did you mean 'check'?"),
+        (("serve", "extra"), "extra"),
+        (("--port", "0"), "0 is not in the range"),
+        (("--no-such-option",), "No such option"),
+        (("--set", "port"), "write KEY=VALUE"),
+        (("--log-level", "loud"), "loud"),
+        (("config", "init", "extra"), "extra"),
+        (("explain",), "Missing option"),
+    ],
+)
+def test_wrong_usage_exits_with_2(run, words, text):
+    result = run(*words)
+
+    assert result.exit_code == 2
+    assert text in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "key", "value"),
+    [
+        (("-p", "81"), ("server", "port"), 81),
+        (("-H", "localhost"), ("server", "host"), "localhost"),
+        (("-l", "DEBUG"), ("logging", "level"), "debug"),
+        (("--log-format", "json"), ("logging", "format"), "json"),
+        (("--no-discovery",), ("discovery", "enabled"), False),
+        (("--no-health-check",), ("health_check", "enabled"), False),
+        (("--disable-plugin", "a", "--disable-plugin", "b"), ("plugin_loading", "disabled"), ("a", "b")),
+        (("--set", "queue.max_size=3"), ("queue", "max_size"), 3),
+        (("--set", "server.allowed_hosts=a,b"), ("server", "allowed_hosts"), ("a", "b")),
+        (("--set", "server.host=", "-H", "localhost"), ("server", "host"), "localhost"),
+        (("--insecure", "-H", "0.0.0.0"), ("server", "host"), "0.0.0.0"),
+        ((), ("discovery", "enabled"), None),
+    ],
+)
+@pytest.mark.parametrize("command", [(), ("serve",)])
+def test_serve_and_no_command_at_all_take_the_same_options(run, monkeypatch, command, words, key, value):
+    served = []
+    monkeypatch.setattr("nexus.cli.serve.serve", lambda loaded, **_: served.append(loaded.config))
+
+    result = run(*command, *words)
+
+    assert result.exit_code == 0, result.stderr
+    section, name = key
+    assert getattr(getattr(served[0], section), name) == value
+
+
+def test_plugin_files_and_the_way_to_reload_reach_the_server(run, monkeypatch):
+    served = []
+    monkeypatch.setattr("nexus.cli.serve.serve", lambda loaded, **rest: served.append((loaded, rest)))
+    Path("a.toml").write_text("[server]\nport = 81")
+
+    run("--config", "a.toml", "--plugin", "a.py", "--plugin", "b.py", "-l", "error")
+    ((loaded, rest),) = served
+    Path("a.toml").write_text("[server]\nport = 82")
+
+    assert rest["plugin_files"] == (Path("a.py"), Path("b.py"))
+    assert loaded.config.server.port == 81
+    assert rest["reload"]().config.server.port == 82
+    assert rest["reload"]().config.logging.level == "error"
+
+
+def test_a_plugin_may_bring_a_command(run, monkeypatch):
+    class Brought:
+        def commands(self):
+            return ((None, click.Command("hello", callback=lambda: click.echo("hi"))),)
+
+    class Loaded:
+        def configure(self, tables):
+            return Brought()
+
+    monkeypatch.setattr("nexus.app.blueprint.load_plugins", lambda loaded, files=(): Loaded())
+
+    assert run("hello").output == "hi\n"
+    assert run("other").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (("--config", "gone.toml"), 78, "nexus-proxy: gone.toml: no such file; `nexus-proxy config init` writes one\n"),
+        (("--set", "routing.weights.load=1"), 78, "must sum to 100"),
+        (("-H", "0.0.0.0"), 78, "--insecure"),
+        (("--plugin", "gone.py"), 1, "gone.py"),
+        (("-p", "99999"), 2, "99999"),
+        (("--version",), 0, ""),
+    ],
+)
+def test_a_real_process_ends_with_the_right_code_and_without_a_traceback(tmp_path, words, code, text):
+    ended = subprocess.run(
+        [sys.executable, "-c", "from nexus.cli.main import main; main()", *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+    assert ended.returncode == code
+    assert text in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_columns_are_as_wide_as_their_longest_text():
+    assert in_columns([("a", "bb", "c"), ("aaa", "b")]) == "a    bb  c\naaa  b"
+    assert in_columns([]) == ""
+
+
+def test_the_group_is_the_entry_point():
+    assert isinstance(main, click.Group)
