@@ -75,8 +75,10 @@ class Answer:
         "wants_stream",
     )
 
-    def __init__(self, connection: UpstreamConnection, scan: StreamScan, *, wants_stream: bool) -> None:
-        self.loop = asyncio.get_running_loop()
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, connection: UpstreamConnection, scan: StreamScan, *, wants_stream: bool
+    ) -> None:
+        self.loop = loop
         self.ready: asyncio.Future[None] = self.loop.create_future()
         self.scan = scan
         self.wants_stream = wants_stream

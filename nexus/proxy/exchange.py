@@ -71,7 +71,7 @@ class Exchange:
         self._record = Record(request_id, endpoint)
         self._inquiry: Inquiry | None = None
         self._relay: StreamRelay | None = None
-        self._task = asyncio.current_task()
+        self._task = asyncio.current_task(plane.loop)
         self._is_shut_down = False
 
     async def run(self) -> Sent:

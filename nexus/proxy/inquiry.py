@@ -1,6 +1,5 @@
 """The search for an answer: backends are asked, best first, until one has something that may go to the client."""
 
-import asyncio
 from time import monotonic
 from typing import Final
 
@@ -42,7 +41,6 @@ class Inquiry:
 
     __slots__ = (
         "_last_refusal",
-        "_loop",
         "_plane",
         "_question",
         "_record",
@@ -57,7 +55,6 @@ class Inquiry:
         self._settings = settings
         self._record = record
         self._question = question
-        self._loop = asyncio.get_running_loop()
         self._retries = Retries(max_retries=settings.config.routing.max_retries, budget=plane.budget)
         self._routing = settings.router.begin(
             request_id=record.request_id,
@@ -185,13 +182,13 @@ class Inquiry:
         if connection is None:
             connection = await pool.open()
         scan = question.protocol.open_stream(question.endpoint)
-        answer = Answer(connection, scan, wants_stream=question.requirements.is_stream)
+        answer = Answer(self._plane.loop, connection, scan, wants_stream=question.requirements.is_stream)
         attempt.begin(connection, answer)
         body = self._body_for(attempt)
         connection.send(self._head_for(attempt, len(body)), body, answer)
         self._record.enter("await_first_byte")
         give_up_at = min(monotonic() + self.first_byte_s(attempt), question.deadline)
-        timer = self._loop.call_at(give_up_at, answer.give_up_waiting)
+        timer = self._plane.loop.call_at(give_up_at, answer.give_up_waiting)
         try:
             await answer.ready
         finally:

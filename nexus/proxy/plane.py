@@ -1,5 +1,6 @@
 """What every exchange shares: the parts of the data plane, and the settings that a reload replaces as one."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
@@ -46,9 +47,9 @@ class Settings:
 
 
 class DataPlane:
-    """The one object that exchanges hold."""
+    """The one object that exchanges hold; made on the loop that they run on."""
 
-    __slots__ = ("budget", "fleet", "in_flight", "is_draining", "line", "on_outcome", "relays", "settings", "upstreams")
+    __slots__ = ("budget", "fleet", "in_flight", "is_draining", "line", "loop", "settings", "upstreams")
 
     def __init__(
         self,
@@ -62,6 +63,8 @@ class DataPlane:
         self.upstreams = upstreams
         self.line = line
         self.budget = RetryBudget()
+        # Asking asyncio for it costs a system call, which every request would make several times.
+        self.loop = asyncio.get_running_loop()
         self.in_flight = 0
         self.is_draining = False
         """Set once; from then on connections are closed after their answer."""
