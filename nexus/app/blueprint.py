@@ -23,13 +23,9 @@ from nexus.plugin_manager import Contributions, PluginManager
 from nexus.proxy.dialing import trusting_context
 from nexus.proxy.door import LOOPBACK_NAMES, Door
 from nexus.proxy.upstreams import Access
-from nexus.routing.aliases import Aliases
-from nexus.routing.order import Place, in_order
-from nexus.routing.pipeline import Pipeline
-from nexus.routing.policies import decode_policies
+from nexus.routing.assembly import build_router
+from nexus.routing.order import Place
 from nexus.routing.router import Router
-from nexus.routing.stages.analyze import Analyze
-from nexus.routing.stages.schedule import Schedule
 from nexus.store.kinds import BUILT_IN_STORES
 from nexus.store.store import Store
 
@@ -42,8 +38,6 @@ class Blueprint(msgspec.Struct, frozen=True, kw_only=True):
     loaded: LoadedConfig
     plugins: PluginManager
     contributions: Contributions
-    places: tuple[Place, ...]
-    """The stages in their order, with the reasons for it."""
     router: Router
     fleet: FleetPlan
     door: Door
@@ -55,6 +49,11 @@ class Blueprint(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def config(self) -> Config:
         return self.loaded.config
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """The stages in their order, with the reasons for it."""
+        return tuple(stage.place for stage in self.router.pipeline.stages)
 
     @property
     def file(self) -> str:
@@ -87,14 +86,7 @@ def draw(loaded: LoadedConfig, plugins: PluginManager) -> Blueprint:
     contributions = plugins.configure(config.plugins)
     kinds = _kinds(contributions)
     check_kinds(loaded, (*KINDS, *(kind.name for kind in kinds)))
-    schedule = Schedule(config.routing.strategy, config.routing.weights)
-    places = in_order(
-        (Analyze(), schedule),
-        contributions.reconcilers(),
-        priorities=config.routing.priorities,
-        observe=config.routing.observe,
-        file=file,
-    )
+    router = build_router(config.routing, contributions, file=file)
     try:
         fleet = plan_fleet(
             config.backends,
@@ -110,14 +102,7 @@ def draw(loaded: LoadedConfig, plugins: PluginManager) -> Blueprint:
         loaded=loaded,
         plugins=plugins,
         contributions=contributions,
-        places=places,
-        router=Router(
-            pipeline=Pipeline(places),
-            schedule=schedule,
-            aliases=Aliases(config.routing.aliases),
-            fallbacks=config.routing.fallbacks,
-            policies=decode_policies(config.routing.policies, contributions.policy_keys(), file=file),
-        ),
+        router=router,
         fleet=fleet,
         door=_door(loaded),
         access=_access(fleet),

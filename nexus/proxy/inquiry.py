@@ -117,6 +117,7 @@ class Inquiry:
                 return None
             raise answering.rejection(found)
         self._record.routed(found)
+        found.backend.load.requests_total += 1
         attempt = Attempt(found, self._plane.upstreams.of(found.backend), monotonic())
         self.attempts.append(attempt)
         return attempt
