@@ -77,7 +77,7 @@ class Chosen(msgspec.Struct, frozen=True, kw_only=True):
     def load(self) -> LoadedConfig:
         """Load it, as its sources are now, and keep its secrets out of the log; raise ConfigError."""
         loaded = load(self.path, environ=os.environ, overrides=self.overrides, insecure=self.insecure)
-        for secret in loaded.backend_keys.values():
+        for secret in loaded.secrets:
             logs.hide(secret.reveal())
         return loaded
 

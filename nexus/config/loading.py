@@ -36,6 +36,8 @@ class LoadedConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What ``server.api_keys`` leads to."""
     backend_keys: Mapping[str, Secret] = {}
     """By the backend's name, for those that have one."""
+    secrets: tuple[Secret, ...] = ()
+    """All of them, so that the log can be told to hide them."""
     provenance: Provenance = Provenance(WITHOUT_A_FILE, {})
 
     def error(self, fault: Fault) -> ConfigError:
@@ -77,6 +79,7 @@ def load(
         explicitly_set=frozenset(_leaves(tree)),
         server_keys=server_keys,
         backend_keys=backend_keys,
+        secrets=tuple(vault.found),
         provenance=provenance,
     )
 

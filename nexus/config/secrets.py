@@ -73,6 +73,8 @@ class Vault:
             "file": self._from_file,
         }
         self.warnings: list[str] = []
+        self.found: list[Secret] = []
+        """Every secret that a reference led to, so that the log can be told to hide it."""
 
     def server_keys(self, config: Config) -> KeyRing:
         """Return ``server.api_keys``; raise :class:`Fault` for one that leads nowhere."""
@@ -99,7 +101,8 @@ class Vault:
             raise Fault(path, f"{scheme}:{shown(place)} is empty")
         if not secret.isascii() or not secret.isprintable() or " " in secret:
             raise Fault(path, f"{scheme}:{shown(place)} holds a character that no key may have")
-        return Secret(secret)
+        self.found.append(Secret(secret))
+        return self.found[-1]
 
     def _digest(self, reference: str, path: KeyPath) -> bytes:
         scheme, _, digest = reference.partition(":")

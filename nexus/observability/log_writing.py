@@ -5,7 +5,7 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, TextIO
 
 from nexus.observability.log_rendering import Entry
@@ -74,18 +74,20 @@ class LogWriter:
 
     def _write_batch(self) -> None:
         entries = [self._entries.popleft() for _ in range(min(BATCH, len(self._entries)))]
-        try:
-            self._write(b"".join(map(self.render, entries)))
-        except Exception:  # noqa: BLE001 - a background loop that must not die, and whose failures have no log to go to
+        if not self._try_to_write(entries):
             self.dropped += len(entries)
 
     def _tell_of_the_dropped(self) -> None:
         count, self._told = self.dropped - self._told, self.dropped
         fields = {"event": "log_lines_dropped", "count": count}
+        self._try_to_write([(time.time_ns(), "warning", "nexus.observability", fields)])
+
+    def _try_to_write(self, entries: Iterable[Entry]) -> bool:
         try:
-            self._write(self.render((time.time_ns(), "warning", "nexus.observability", fields)))
-        except OSError:
-            return
+            self._write(b"".join(map(self.render, entries)))
+        except Exception:  # noqa: BLE001 - a background loop that must not die, and whose failures have no log to go to
+            return False
+        return True
 
 
 def writer_to(stream: TextIO) -> Callable[[bytes], None]:

@@ -50,6 +50,7 @@ def test_server_keys_come_from_variables_files_and_digests(loaded, tmp_path):
     result = loaded(toml, env={"KEY": "from-env"})
 
     assert all(result.server_keys.accepts(key) for key in (b"from-env", b"from-file", b"digested"))
+    assert [secret.reveal() for secret in result.secrets] == ["from-env", "from-file"]
     assert result.warnings == ()
 
 

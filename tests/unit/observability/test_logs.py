@@ -1,5 +1,6 @@
 """Logging costs the caller next to nothing, and the lines say what they should and no more."""
 
+import io
 import logging
 import os
 import re
@@ -298,6 +299,17 @@ def test_a_full_disk_loses_lines_and_nothing_else():
         logs.configure(LoggingConfig(format="json"), stream=stream)
         log.info("lost")
         logs.shutdown()
+
+    assert logs.dropped() - before == 1
+
+
+def test_a_stream_that_was_closed_loses_lines_and_nothing_else():
+    stream = io.StringIO()
+    before = logs.dropped()
+    logs.configure(LoggingConfig(format="json"), stream=stream)
+    stream.close()
+    log.info("lost")
+    logs.shutdown()
 
     assert logs.dropped() - before == 1
 
