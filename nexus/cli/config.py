@@ -16,7 +16,13 @@ def command() -> None:
 
 @command.command("init")
 @click.option(
-    "-o", "--output", metavar="FILE", type=click.Path(path_type=Path), default=DEFAULT_FILE, show_default=True
+    "-o",
+    "--output",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_FILE,
+    show_default=True,
+    help="Where to write it.",
 )
 @click.option("-f", "--force", is_flag=True, help="Replace the file if it exists.")
 def init(output: Path, *, force: bool) -> None:

@@ -20,7 +20,13 @@ from nexus.wire.protocols import ENDPOINTS
 @click.command("explain")
 @configuration
 @click.option("-m", "--model", required=True, help="The model that the request asks for.")
-@click.option("--endpoint", type=click.Choice(sorted(ENDPOINTS)), default="openai.chat", show_default=True)
+@click.option(
+    "--endpoint",
+    type=click.Choice(sorted(ENDPOINTS)),
+    default="openai.chat",
+    show_default=True,
+    help="Where the request is sent to.",
+)
 @click.option("--prompt-tokens", type=click.IntRange(0), default=0, help="How long the prompt is.")
 @click.option("--max-tokens", type=click.IntRange(1), help="How long the answer may be.")
 @click.option("--vision", "needs_vision", is_flag=True, help="The request holds an image.")
