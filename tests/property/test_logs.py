@@ -1,0 +1,48 @@
+"""Whatever is logged, it is one line that a terminal can take, and no secret is in it."""
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nexus.observability.log_rendering import Hidden, json_line, pretty_line
+
+quick = settings(max_examples=100, deadline=None)
+
+texts = st.text(st.characters(), max_size=300)
+anything = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), texts, st.binary(max_size=300)),
+    lambda inner: st.one_of(st.lists(inner), st.dictionaries(texts, inner), st.tuples(inner, inner)),
+    max_leaves=10,
+)
+fields = st.dictionaries(st.text("abcdef_", min_size=1), anything, max_size=5)
+
+
+@quick
+@given(event=texts, fields=fields)
+def test_any_entry_is_one_harmless_line(event, fields):
+    entry = (1_700_000_000_123_456_789, "info", "nexus", {"event": event, **fields})
+
+    for line in (json_line(entry, Hidden()), pretty_line(entry, Hidden())):
+        assert line.endswith(b"\n")
+        assert not any(c < " " or "\x7f" <= c <= "\x9f" or "\u202a" <= c <= "\u202e" for c in line.decode()[:-1])
+
+    assert msgspec.json.decode(json_line(entry, Hidden())).keys() >= {"timestamp", "level", "logger", "event", *fields}
+
+
+@quick
+@given(
+    secret=st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=4, max_size=40),
+    before=texts,
+    after=texts,
+)
+def test_a_secret_is_in_no_line_wherever_it_stands(secret, before, after):
+    hidden = Hidden()
+    hidden.add(secret)
+    spoken = before + secret + after
+    entry = (0, "info", "n", {"event": "e", "text": spoken, "deep": [{"k": spoken}], spoken: 1})
+
+    rendered = msgspec.json.decode(json_line(entry, hidden))
+
+    assert secret not in rendered["text"].replace("***", "")
+    assert secret not in str(rendered["deep"][0]["k"]).replace("***", "")
+    assert all(secret not in name.replace("***", "") for name in rendered.keys() - {"timestamp"})
