@@ -1,0 +1,62 @@
+"""An inference server that isn't there: OpenAI, Ollama and Anthropic, with a chosen speed, limits and faults.
+
+It imports nothing of Nexus, so that what it says can stand as evidence against it::
+
+    async with Simulator(Settings(name="gpu-1", kind="vllm", ttft_s=0.2, tokens_per_s=50)) as simulator:
+        simulator.faults.set(Cut(after_events=3, times=1))
+        ...  # talk to simulator.url
+        assert simulator.aborted == ()
+"""
+
+from nexus.simulator.demo import demo_fleet
+from nexus.simulator.faults import (
+    BadHeaders,
+    CommentsOnly,
+    Cut,
+    Drip,
+    ErrorEvent,
+    Fault,
+    Garbage,
+    HangUp,
+    HtmlPage,
+    HugeEvent,
+    InformationalFlood,
+    Redirect,
+    Refuse,
+    Reset,
+    Stall,
+    Status,
+    Unfinished,
+    WrongLength,
+)
+from nexus.simulator.recording import Record
+from nexus.simulator.server import Simulator
+from nexus.simulator.settings import Settings, SimulatedModel
+from nexus.simulator.threads import in_thread
+
+__all__ = [
+    "BadHeaders",
+    "CommentsOnly",
+    "Cut",
+    "Drip",
+    "ErrorEvent",
+    "Fault",
+    "Garbage",
+    "HangUp",
+    "HtmlPage",
+    "HugeEvent",
+    "InformationalFlood",
+    "Record",
+    "Redirect",
+    "Refuse",
+    "Reset",
+    "Settings",
+    "SimulatedModel",
+    "Simulator",
+    "Stall",
+    "Status",
+    "Unfinished",
+    "WrongLength",
+    "demo_fleet",
+    "in_thread",
+]

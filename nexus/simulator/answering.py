@@ -1,0 +1,106 @@
+"""From a request that has arrived to an answer, or a fault, on the wire."""
+
+from itertools import count
+
+from nexus.simulator.access import has_local_host, knows_key
+from nexus.simulator.breaking import break_instead, is_instead, send_broken
+from nexus.simulator.calling import Call
+from nexus.simulator.connection import Connection
+from nexus.simulator.control import PREFIX, Control
+from nexus.simulator.dialects import DIALECTS
+from nexus.simulator.engine import Engine, Turn
+from nexus.simulator.faults import Fault, FaultSwitch
+from nexus.simulator.kinds import Route, find_route, has_path
+from nexus.simulator.messages import Answer, Request
+from nexus.simulator.recording import Record, Recorder
+from nexus.simulator.refusals import Refusal
+from nexus.simulator.sending import Delivery, send
+from nexus.simulator.settings import Settings
+from nexus.simulator.wording import refusal_answer, unknown_path_answer, wrong_method_answer
+
+
+class Answering:
+    """Answers each request as a server of the kind would, or plays the fault that is due."""
+
+    def __init__(self, settings: Settings, engine: Engine, faults: FaultSwitch, recorder: Recorder) -> None:
+        self._settings = settings
+        self._dialect = DIALECTS[settings.kind]
+        self._engine = engine
+        self._faults = faults
+        self._recorder = recorder
+        self._control = Control(faults, recorder)
+        self._numbers = count(1)
+
+    async def serve(self, connection: Connection, request: Request) -> None:
+        if request.path.startswith(PREFIX):
+            await self._serve_control(connection, request)
+            return
+        route = find_route(self._settings.kind, request.method, request.path)
+        fault = self._faults.take(is_inference=route is not None and route.is_inference)
+        record = self._recorder.begin(request, connection.number, fault.kind if fault else None)
+        is_over = False
+        try:
+            await self._answer(self._delivery(connection, record), route, fault)
+            is_over = True
+        finally:
+            self._recorder.end(record, client_left=not is_over)
+
+    async def _serve_control(self, connection: Connection, request: Request) -> None:
+        unrecorded = Record(number=0, connection=connection.number, request=request, began=0.0)
+        delivery = self._delivery(connection, unrecorded)
+        await send(delivery, self._control.answer(request), delivery.write)
+
+    def _delivery(self, connection: Connection, record: Record) -> Delivery:
+        has_body = record.request.method != "HEAD"
+        return Delivery(connection=connection, dialect=self._dialect, record=record, has_body=has_body)
+
+    async def _answer(self, delivery: Delivery, route: Route | None, fault: Fault | None) -> None:
+        if fault is not None and is_instead(fault):
+            await break_instead(delivery, fault)
+            return
+        try:
+            self._check_access(delivery.record.request)
+            if route is not None and route.is_inference:
+                await self._infer(delivery, route, fault)
+            else:
+                await _deliver(delivery, await self._tell(delivery.record.request, route), fault)
+        except Refusal as refusal:
+            answer = refusal_answer(refusal, self._settings.kind, delivery.record.path)
+            await send(delivery, answer, delivery.write)
+
+    def _check_access(self, request: Request) -> None:
+        if self._dialect.checks_host and not has_local_host(request):
+            raise Refusal("foreign_host")
+        if not knows_key(request, self._settings.api_key, self._dialect):
+            raise Refusal("unauthorized")
+
+    async def _infer(self, delivery: Delivery, route: Route, fault: Fault | None) -> None:
+        with self._engine.admit() as turn:
+            answer = await route.answer(self._call(delivery.record.request, turn))
+            if self._dialect.head_at == "slot":
+                await turn.start()
+            await _deliver(delivery, answer, fault)
+
+    async def _tell(self, request: Request, route: Route | None) -> Answer:
+        if route is not None:
+            return await route.answer(self._call(request, None))
+        if has_path(self._settings.kind, request.path):
+            return wrong_method_answer(self._settings.kind)
+        return unknown_path_answer(request.method, request.path, self._settings.kind)
+
+    def _call(self, request: Request, turn: Turn | None) -> Call:
+        return Call(
+            number=next(self._numbers),
+            request=request,
+            settings=self._settings,
+            dialect=self._dialect,
+            engine=self._engine,
+            turn=turn,
+        )
+
+
+async def _deliver(delivery: Delivery, answer: Answer, fault: Fault | None) -> None:
+    if fault is None:
+        await send(delivery, answer, delivery.write)
+    else:
+        await send_broken(delivery, answer, fault)

@@ -1,0 +1,130 @@
+"""One call of a simulated server: its request, and all that is needed to answer it."""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import msgspec
+
+from nexus.simulator.composing import Ask, Reply, Tool, compose
+from nexus.simulator.dialects import Dialect
+from nexus.simulator.engine import Engine, Turn
+from nexus.simulator.messages import Request
+from nexus.simulator.refusals import Refusal
+from nexus.simulator.settings import Settings, SimulatedModel
+
+CREATED = 1_700_000_000
+"""Answers carry one moment for ever, so that the same question gets the same bytes."""
+CREATED_RFC3339 = "2023-11-14T22:13:20Z"
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """What an endpoint is called with."""
+
+    number: int
+    request: Request
+    settings: Settings
+    dialect: Dialect
+    engine: Engine
+    turn: Turn | None = None
+    """The place in the engine; None for endpoints that ask nothing of it."""
+
+    @property
+    def id(self) -> str:
+        """Return what makes the ids of this call's answer unique."""
+        given = self.request.header("X-Request-Id") if self.dialect.reads_request_id else ""
+        return given or f"{self.settings.name}-{self.number}"
+
+    def json(self) -> Mapping[str, Any]:
+        """Decode the body. :raises Refusal: when it is no JSON object."""
+        if self.request.header("Content-Encoding") not in {"", "identity"}:
+            raise Refusal("encoded")
+        try:
+            return msgspec.json.decode(self.request.body, type=dict[str, Any])
+        except msgspec.DecodeError as exc:
+            raise Refusal("bad_json") from exc
+
+    def model(self, name: Any, capability: str = "") -> SimulatedModel:
+        """Find a model. :raises Refusal: when there is none of that name, or when it cannot do that."""
+        if not isinstance(name, str) or not name:
+            if not self.dialect.answers_to_any_model:
+                raise Refusal("invalid", detail="model is required")
+            name = ""
+        catalogue = self.settings.catalogue
+        found = next((model for model in catalogue if self._full(model.name) == self._full(name)), None)
+        if found is None and self.dialect.answers_to_any_model:
+            found = catalogue[0]
+        if found is None:
+            raise Refusal("unknown_model", model=name, detail=", ".join(model.name for model in catalogue))
+        if capability and capability not in found.capabilities:
+            raise Refusal("unsupported", model=name, detail=SPOKEN[capability])
+        return found
+
+    def model_name(self, body: Mapping[str, Any]) -> str:
+        """Return the name that the answer carries: the client's, unless the server does not look at it."""
+        name = body.get("model")
+        if self.dialect.answers_to_any_model or not isinstance(name, str):
+            return self.settings.catalogue[0].name
+        return name
+
+    def listed_name(self, model: SimulatedModel) -> str:
+        """Return the name that lists show."""
+        return model.name if ":" in model.name or not self.dialect.has_latest_tag else f"{model.name}:latest"
+
+    def compose(self, ask: Ask) -> Reply:
+        return compose(ask, self.settings.name, self.settings.answer_tokens)
+
+    def generate(self, reply: Reply) -> AsyncIterator[str]:
+        """Yield the reply's tokens at the engine's pace."""
+        assert self.turn is not None  # noqa: S101 - the table of routes gives each endpoint that generates a turn
+        return self.turn.generate(reply.tokens, reply.prompt_tokens)
+
+    async def generate_all(self, reply: Reply) -> str:
+        return "".join([token async for token in self.generate(reply)])
+
+    async def compute(self, prompt_tokens: int) -> None:
+        assert self.turn is not None  # noqa: S101 - as above
+        await self.turn.compute(prompt_tokens)
+
+    def _full(self, name: str) -> str:
+        if not self.dialect.has_latest_tag:
+            return name
+        return name.lower() if ":" in name else f"{name.lower()}:latest"
+
+
+SPOKEN: Mapping[str, str] = {"completion": "chat", "embedding": "embeddings"}
+"""What a capability is called in a refusal."""
+
+
+def text_of(content: Any) -> str:
+    """Return the text of a message's content, in any of the shapes that clients send."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "\n".join(
+            text_of(part.get("text", part.get("content", ""))) for part in content if isinstance(part, dict)
+        )
+    return ""
+
+
+def conversation(messages: Any) -> tuple[str, str]:
+    """Return all text of *messages*, and the last that the user said."""
+    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+        raise Refusal("invalid", detail="messages must be a list of objects")
+    texts = [text_of(message.get("content")) for message in messages]
+    said = [text for message, text in zip(messages, texts, strict=True) if message.get("role") == "user"]
+    return "\n".join(texts), said[-1] if said else ""
+
+
+def first_tool(tools: Any) -> Tool | None:
+    """Return the first function that is offered, whether flat or under ``function``."""
+    for tool in tools if isinstance(tools, list) else ():
+        function = tool.get("function", tool)
+        if "name" in function:
+            return Tool(
+                function["name"], function.get("parameters") or function.get("input_schema") or {"properties": {}}
+            )
+    return None
+
+
+def whole_number(value: Any) -> int | None:
+    return value if isinstance(value, int) and value > 0 else None

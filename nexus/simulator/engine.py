@@ -1,0 +1,83 @@
+"""The simulated GPU: slots and a queue, time to first token, a token rate, and the counters that show it working."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Self
+
+from nexus.simulator.refusals import Refusal
+from nexus.simulator.settings import Settings
+
+
+class Engine:
+    """Lets so many requests generate at once, each at the chosen speed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.running = 0
+        self.waiting = 0
+        self.succeeded = 0
+        self.prompt_tokens = 0
+        self.generated_tokens = 0
+        self.loaded = {model.name for model in settings.catalogue}
+        self._settings = settings
+        self._slots = asyncio.Semaphore(settings.concurrency)
+
+    def admit(self) -> "Turn":
+        """Take a place in the queue, or refuse at once when it is full."""
+        settings = self._settings
+        if self.running + self.waiting >= settings.concurrency + settings.queue_size:
+            raise Refusal("overloaded")
+        return Turn(self, self._slots, settings)
+
+
+class Turn:
+    """The place of one request: first in the queue, then in a slot; leaving the context gives it back."""
+
+    def __init__(self, engine: Engine, slots: asyncio.Semaphore, settings: Settings) -> None:
+        self._engine = engine
+        self._slots = slots
+        self._settings = settings
+        self._is_running = False
+
+    def __enter__(self) -> Self:
+        self._engine.waiting += 1
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._is_running:
+            self._engine.running -= 1
+            self._slots.release()
+        else:
+            self._engine.waiting -= 1
+
+    async def start(self) -> None:
+        """Wait for a slot, unless there is one already."""
+        if self._is_running:
+            return
+        await self._slots.acquire()
+        self._is_running = True
+        self._engine.waiting -= 1
+        self._engine.running += 1
+
+    async def generate(self, tokens: tuple[str, ...], prompt_tokens: int) -> AsyncIterator[str]:
+        """Yield *tokens* at the engine's pace."""
+        await self.start()
+        self._engine.prompt_tokens += prompt_tokens
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        gap_s = 1 / self._settings.tokens_per_s if self._settings.tokens_per_s else 0.0
+        for position, token in enumerate(tokens):
+            due = began + self._settings.ttft_s + position * gap_s
+            await asyncio.sleep(max(0.0, due - loop.time()))
+            self._engine.generated_tokens += 1
+            yield token
+        self._engine.succeeded += 1
+
+    async def compute(self, prompt_tokens: int) -> None:
+        """Spend the time of an answer without tokens, such as an embedding."""
+        await self.start()
+        self._engine.prompt_tokens += prompt_tokens
+        await asyncio.sleep(self._settings.ttft_s)
+        self._engine.succeeded += 1

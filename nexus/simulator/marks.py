@@ -1,0 +1,167 @@
+"""What servers tell about themselves: health, versions, properties and metrics, by which they are told apart."""
+
+import asyncio
+from typing import Any, Final
+
+from nexus.simulator.calling import Call
+from nexus.simulator.messages import Answer, json_answer
+from nexus.simulator.openai_tasks import model_row
+
+VLLM_VERSION: Final = "0.32.0"
+LLAMACPP_BUILD: Final = "b11434-simulated"
+SGLANG_VERSION: Final = "0.5.23"
+SGLANG_HEALTH_S: Final = 1.0
+METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+async def empty_health(call: Call) -> Answer:
+    del call
+    return Answer(b"")
+
+
+async def ok_health(call: Call) -> Answer:
+    del call
+    return json_answer({"status": "ok"})
+
+
+async def sglang_health(call: Call) -> Answer:
+    """Answer late and cost a token, as the real one does."""
+    await asyncio.sleep(SGLANG_HEALTH_S)
+    call.engine.generated_tokens += 1
+    return Answer(b"")
+
+
+async def vllm_version(call: Call) -> Answer:
+    del call
+    return json_answer({"version": VLLM_VERSION})
+
+
+async def vllm_load(call: Call) -> Answer:
+    return json_answer({"server_load": call.engine.running + call.engine.waiting})
+
+
+async def vllm_metrics(call: Call) -> Answer:
+    engine = call.engine
+    occupancy = engine.running / call.settings.concurrency
+    labels = f'{{engine="0",model_name="{call.settings.catalogue[0].name}"}}'
+    rows: tuple[tuple[str, str, float], ...] = (
+        ("vllm:num_requests_running", "gauge", engine.running),
+        ("vllm:num_requests_waiting", "gauge", engine.waiting),
+        ("vllm:kv_cache_usage_perc", "gauge", min(1.0, occupancy)),
+        ("vllm:prompt_tokens_total", "counter", engine.prompt_tokens),
+        ("vllm:generation_tokens_total", "counter", engine.generated_tokens),
+        ("vllm:request_success_total", "counter", engine.succeeded),
+    )
+    return _metrics(rows, labels)
+
+
+async def sglang_metrics(call: Call) -> Answer:
+    engine = call.engine
+    labels = f'{{model_name="{call.settings.catalogue[0].name}"}}'
+    rows: tuple[tuple[str, str, float], ...] = (
+        ("sglang:num_running_reqs", "gauge", engine.running),
+        ("sglang:num_queue_reqs", "gauge", engine.waiting),
+        ("sglang:token_usage", "gauge", min(1.0, engine.running / call.settings.concurrency)),
+        ("sglang:prompt_tokens_total", "counter", engine.prompt_tokens),
+        ("sglang:generation_tokens_total", "counter", engine.generated_tokens),
+    )
+    return _metrics(rows, labels)
+
+
+async def llamacpp_metrics(call: Call) -> Answer:
+    engine = call.engine
+    rows: tuple[tuple[str, str, float], ...] = (
+        ("llamacpp:requests_processing", "gauge", engine.running),
+        ("llamacpp:requests_deferred", "gauge", engine.waiting),
+        ("llamacpp:prompt_tokens_total", "counter", engine.prompt_tokens),
+        ("llamacpp:tokens_predicted_total", "counter", engine.generated_tokens),
+    )
+    return _metrics(rows, "")
+
+
+def _metrics(rows: tuple[tuple[str, str, float], ...], labels: str) -> Answer:
+    lines = [
+        f"# HELP {name} {name}.\n# TYPE {name} {kind}\n{name}{labels} {float(value)}\n" for name, kind, value in rows
+    ]
+    return Answer("".join(lines).encode(), content_type=METRICS_TYPE)
+
+
+async def props(call: Call) -> Answer:
+    model = call.settings.catalogue[0]
+    return json_answer(
+        {
+            "default_generation_settings": {"n_ctx": model.context_length},
+            "total_slots": call.settings.concurrency,
+            "model_alias": model.name,
+            "model_path": f"/models/{model.name}.gguf",
+            "modalities": {"vision": "vision" in model.capabilities, "audio": False},
+            "chat_template_caps": {"supports_tools": "tools" in model.capabilities},
+            "build_info": LLAMACPP_BUILD,
+            "is_sleeping": False,
+        }
+    )
+
+
+async def slots(call: Call) -> Answer:
+    context = call.settings.catalogue[0].context_length
+    busy = call.engine.running
+    return json_answer(
+        [{"id": n, "n_ctx": context, "is_processing": n < busy} for n in range(call.settings.concurrency)]
+    )
+
+
+async def llamacpp_models(call: Call) -> Answer:
+    rows = []
+    for position, model in enumerate(call.settings.catalogue):
+        meta = {"n_ctx": model.context_length, "n_ctx_train": model.context_length, "n_params": 8_000_000_000}
+        modalities = ["text", "image"] if "vision" in model.capabilities else ["text"]
+        more = {"aliases": [], "architecture": {"input_modalities": modalities}, "meta": meta}
+        rows.append({**model_row(call, position), **more})
+    likewise = [{"name": model.name, "model": model.name, "type": "model"} for model in call.settings.catalogue]
+    return json_answer({"object": "list", "data": rows, "models": likewise})
+
+
+async def sglang_model(call: Call) -> Answer:
+    model = call.settings.catalogue[0]
+    return json_answer(
+        {
+            "model_path": model.name,
+            "served_model_name": model.name,
+            "is_generation": "completion" in model.capabilities,
+            "has_image_understanding": "vision" in model.capabilities,
+            "weight_version": "default",
+        }
+    )
+
+
+async def sglang_server(call: Call) -> Answer:
+    return json_answer({"version": SGLANG_VERSION, "max_running_requests": call.settings.concurrency})
+
+
+async def lmstudio_models(call: Call) -> Answer:
+    rows = []
+    for model in call.settings.catalogue:
+        config = {"context_length": model.context_length, "parallel": call.settings.concurrency}
+        rows.append(
+            {
+                "type": "llm" if "completion" in model.capabilities else "embedding",
+                "key": model.name,
+                "loaded_instances": [{"id": model.name, "config": config}],
+                "max_context_length": model.context_length,
+                "capabilities": {
+                    "vision": "vision" in model.capabilities,
+                    "trained_for_tool_use": "tools" in model.capabilities,
+                },
+            }
+        )
+    return json_answer({"models": rows})
+
+
+async def old_lmstudio_models(call: Call) -> Answer:
+    rows: list[dict[str, Any]] = []
+    for model in call.settings.catalogue:
+        chat_type = "vlm" if "vision" in model.capabilities else "llm"
+        kind = chat_type if "completion" in model.capabilities else "embeddings"
+        head = {"id": model.name, "object": "model", "type": kind, "state": "loaded"}
+        rows.append(head | {"max_context_length": model.context_length})
+    return json_answer({"object": "list", "data": rows})

@@ -1,0 +1,181 @@
+"""OpenAI's chat and text completions, whole or streamed."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from nexus.simulator.calling import CREATED, Call, conversation, first_tool, text_of, whole_number
+from nexus.simulator.composing import Ask, Reply, Tool
+from nexus.simulator.messages import Answer, Event, Events, data_event, json_answer, sse_answer
+
+DONE: Final = Event(b"data: [DONE]\n\n", "end")
+FINISH_REASONS: Final[Mapping[str, str]] = {"stop": "stop", "length": "length", "tool": "tool_calls"}
+
+
+async def chat(call: Call) -> Answer:
+    body = call.json()
+    call.model(body.get("model"), "completion")
+    reply = call.compose(_chat_ask(body))
+    shape = _ChatShape(call, body, reply)
+    if body.get("stream"):
+        return sse_answer(_stream(call, reply, shape))
+    return json_answer(shape.whole(await call.generate_all(reply)))
+
+
+async def completions(call: Call) -> Answer:
+    body = call.json()
+    call.model(body.get("model"), "completion")
+    prompt = text_of(body.get("prompt")) or " ".join(str(part) for part in body.get("prompt") or ())
+    ask = Ask(prompt=prompt, last_words=prompt, max_tokens=whole_number(body.get("max_tokens")))
+    reply = call.compose(ask)
+    shape = _TextShape(call, body, reply)
+    if body.get("stream"):
+        return sse_answer(_stream(call, reply, shape))
+    return json_answer(shape.whole(await call.generate_all(reply)))
+
+
+def _chat_ask(body: Mapping[str, Any]) -> Ask:
+    prompt, last_words = conversation(body.get("messages"))
+    return Ask(
+        prompt=prompt,
+        last_words=last_words,
+        max_tokens=whole_number(body.get("max_completion_tokens")) or whole_number(body.get("max_tokens")),
+        tool=_wanted_tool(body),
+        schema=_schema(body.get("response_format")),
+    )
+
+
+def _wanted_tool(body: Mapping[str, Any]) -> Tool | None:
+    # After a tool's result comes the answer: otherwise an agent would call the tool for ever.
+    has_result = bool(body["messages"]) and body["messages"][-1].get("role") == "tool"
+    return None if has_result or body.get("tool_choice") == "none" else first_tool(body.get("tools"))
+
+
+def _schema(response_format: Any) -> Mapping[str, Any] | None:
+    if not isinstance(response_format, dict) or response_format.get("type") == "text":
+        return None
+    schema: Mapping[str, Any] = response_format.get("json_schema", {}).get("schema", {})
+    return schema
+
+
+def usage_of(reply: Reply) -> dict[str, int]:
+    prompt, completion = reply.prompt_tokens, len(reply.tokens)
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+
+
+class _Shape:
+    """What chunks of both endpoints have in common."""
+
+    id_prefix: str
+    chunk_object: str
+    whole_object: str
+
+    def __init__(self, call: Call, body: Mapping[str, Any], reply: Reply) -> None:
+        self.call = call
+        self.reply = reply
+        options = body.get("stream_options")
+        self.includes_usage = bool(isinstance(options, dict) and options.get("include_usage"))
+        self._model = call.model_name(body)
+
+    def head(self, name: str) -> dict[str, Any]:
+        head = {"id": f"{self.id_prefix}-{self.call.id}", "object": name, "created": CREATED, "model": self._model}
+        return head | ({"system_fingerprint": "fp_ollama"} if self.call.dialect.name == "ollama" else {})
+
+    def chunk(self, choice: Mapping[str, Any], finish: str | None = None, **more: Any) -> Event:
+        whole = {"index": 0, **choice, "logprobs": None, "finish_reason": finish}
+        null_usage = {"usage": None} if self.includes_usage and self.call.dialect.has_null_usage else {}
+        content = self.head(self.chunk_object) | {"choices": [whole]} | null_usage | more
+        return data_event(content, "finish" if finish else "content")
+
+    def usage_chunk(self) -> Event:
+        return data_event(self.head(self.chunk_object) | {"choices": [], "usage": usage_of(self.reply)}, "finish")
+
+    def timings(self) -> dict[str, Any]:
+        if not self.call.dialect.has_timings:
+            return {}
+        rate = self.call.settings.tokens_per_s or None
+        prompt, predicted = self.reply.prompt_tokens, len(self.reply.tokens)
+        return {"timings": {"cache_n": 0, "prompt_n": prompt, "predicted_n": predicted, "predicted_per_second": rate}}
+
+    def opening(self) -> tuple[Event, ...]:
+        return ()
+
+    def piece(self, token: str) -> Mapping[str, Any]:
+        raise NotImplementedError
+
+    def nothing(self) -> Mapping[str, Any]:
+        """Return the choice of a chunk that brings no text."""
+        raise NotImplementedError
+
+
+class _ChatShape(_Shape):
+    id_prefix = "chatcmpl"
+    chunk_object = "chat.completion.chunk"
+    whole_object = "chat.completion"
+
+    def opening(self) -> tuple[Event, ...]:
+        role = {"role": "assistant", "content": self.call.dialect.first_content}
+        first = msgspec.structs.replace(self.chunk({"delta": role}), part="start")
+        if self.reply.tool is None:
+            return (first,)
+        called = {"id": self._tool_call_id, "type": "function", "function": self._function("")}
+        return (first, self.chunk({"delta": {"tool_calls": [{"index": 0, **called}]}}))
+
+    def piece(self, token: str) -> Mapping[str, Any]:
+        if self.reply.tool is None:
+            return {"delta": {"content": token}}
+        return {"delta": {"tool_calls": [{"index": 0, "function": {"arguments": token}}]}}
+
+    def nothing(self) -> Mapping[str, Any]:
+        return {"delta": {}}
+
+    def whole(self, text: str) -> Mapping[str, Any]:
+        message: dict[str, Any] = {"role": "assistant", "content": text}
+        if self.reply.tool is not None:
+            called = {"id": self._tool_call_id, "type": "function", "function": self._function(text)}
+            message = {"role": "assistant", "content": None, "tool_calls": [called]}
+        finish = FINISH_REASONS[self.reply.finish]
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
+        return self.head(self.whole_object) | {"choices": [choice], "usage": usage_of(self.reply)} | self.timings()
+
+    @property
+    def _tool_call_id(self) -> str:
+        return f"call_{self.call.id}"
+
+    def _function(self, arguments: str) -> Mapping[str, str]:
+        return {"name": self.reply.tool.name if self.reply.tool else "", "arguments": arguments}
+
+
+class _TextShape(_Shape):
+    id_prefix = "cmpl"
+    chunk_object = "text_completion"
+    whole_object = "text_completion"
+
+    def piece(self, token: str) -> Mapping[str, Any]:
+        return {"text": token}
+
+    def nothing(self) -> Mapping[str, Any]:
+        return {"text": ""}
+
+    def whole(self, text: str) -> Mapping[str, Any]:
+        finish = FINISH_REASONS[self.reply.finish]
+        choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": finish}
+        return self.head(self.whole_object) | {"choices": [choice], "usage": usage_of(self.reply)} | self.timings()
+
+
+async def _stream(call: Call, reply: Reply, shape: _Shape) -> Events:
+    finish = FINISH_REASONS[reply.finish]
+    does_ride = call.dialect.does_finish_ride
+    sent = 0
+    async for token in call.generate(reply):
+        if not sent:
+            for event in shape.opening():
+                yield event
+        sent += 1
+        yield shape.chunk(shape.piece(token), finish if does_ride and sent == len(reply.tokens) else None)
+    if not does_ride:
+        yield shape.chunk(shape.nothing(), finish, **shape.timings())
+    if shape.includes_usage:
+        yield shape.usage_chunk()
+    yield DONE
