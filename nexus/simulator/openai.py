@@ -1,5 +1,6 @@
 """OpenAI's chat and text completions, whole or streamed."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -64,7 +65,7 @@ def usage_of(reply: Reply) -> dict[str, int]:
     return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 
-class _Shape:
+class _Shape(ABC):
     """What chunks of both endpoints have in common."""
 
     id_prefix: str
@@ -101,12 +102,13 @@ class _Shape:
     def opening(self) -> tuple[Event, ...]:
         return ()
 
+    @abstractmethod
     def piece(self, token: str) -> Mapping[str, Any]:
-        raise NotImplementedError
+        """Return the choice of a chunk that brings *token*."""
 
+    @abstractmethod
     def nothing(self) -> Mapping[str, Any]:
         """Return the choice of a chunk that brings no text."""
-        raise NotImplementedError
 
 
 class _ChatShape(_Shape):
