@@ -151,6 +151,8 @@ class Connection(asyncio.Protocol):
                 self._is_serving = True
                 await self._serve(self, request)
                 self._is_serving = False
+                if self.is_last_request and not self._received:
+                    return
         finally:
             self.close()
 

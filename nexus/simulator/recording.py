@@ -1,5 +1,6 @@
 """What a simulator received, and when each client left."""
 
+import asyncio
 import time
 from collections import deque
 
@@ -44,12 +45,15 @@ class Recorder:
     def __init__(self) -> None:
         self.requests: deque[Record] = deque()
         self.active = 0
+        self.is_idle = asyncio.Event()
+        self.is_idle.set()
         self._count = 0
         self._bytes = 0
 
     def begin(self, request: Request, connection: int, fault: str | None) -> Record:
         self._count += 1
         self.active += 1
+        self.is_idle.clear()
         record = Record(number=self._count, connection=connection, request=request, began=time.monotonic(), fault=fault)
         self.requests.append(record)
         self._bytes += len(request.body)
@@ -59,6 +63,8 @@ class Recorder:
 
     def end(self, record: Record, *, client_left: bool) -> None:
         self.active -= 1
+        if not self.active:
+            self.is_idle.set()
         record.ended = time.monotonic()
         if client_left:
             record.client_left = record.ended

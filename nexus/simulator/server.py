@@ -58,6 +58,10 @@ class Simulator:
         """Return how many requests are under way."""
         return self._recorder.active
 
+    async def idle(self) -> None:
+        """Wait until no request is under way."""
+        await self._recorder.is_idle.wait()
+
     @property
     def aborted(self) -> tuple[Record, ...]:
         """Return the requests whose clients left before the answer was complete."""
