@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -33,7 +34,8 @@ def main(models: tuple[str, ...], context_length: int, fault: str | None, **opti
     simulator = Simulator(Settings(models=served, **options))
     if fault is not None:
         simulator.faults.set(_fault(fault))
-    asyncio.run(_run(simulator))
+    with asyncio.Runner(loop_factory=_fastest_loop()) as runner:
+        runner.run(_run(simulator))
 
 
 def _fault(text: str) -> Any:
@@ -41,6 +43,15 @@ def _fault(text: str) -> Any:
         return msgspec.json.decode(text, type=AnyFault)
     except msgspec.DecodeError as exc:
         raise click.BadParameter(str(exc), param_hint="--fault") from exc
+
+
+def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes uvloop's loops, with which a simulator outruns what is measured; None: it is not installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 async def _run(simulator: Simulator) -> None:

@@ -6,6 +6,7 @@ import struct
 from collections import deque
 from collections.abc import Awaitable, Callable
 from itertools import count
+from typing import cast
 
 import httptools
 
@@ -82,8 +83,8 @@ class Connection(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - narrows the type; asyncio promises it
-        self._transport = transport
+        # uvloop's transports do not derive from asyncio's, so there is nothing to check.
+        self._transport = cast("asyncio.Transport", transport)
         self._open_connections.add(self)
         self._task = self._loop.create_task(self._answer_all(), name=f"simulator connection {self.number}")
 

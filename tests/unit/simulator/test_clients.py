@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 import struct
 from base64 import b64decode
 
@@ -358,8 +359,6 @@ async def test_ollama_raises_what_it_raises_for_a_model_that_is_not_there(ollama
 
 
 async def test_tls_is_spoken_when_there_is_a_certificate(simulate):
-    import ssl
-
     authority = trustme.CA()
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(server)

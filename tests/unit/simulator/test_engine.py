@@ -3,8 +3,13 @@
 import asyncio
 import json
 import time
+import urllib.error
+import urllib.request
 
-from nexus.simulator import Settings, Simulator, in_thread
+import pytest
+import uvloop
+
+from nexus.simulator import Cut, Refuse, Settings, Simulator, in_thread
 
 CHAT = json.dumps({"model": "llama3", "messages": [{"role": "user", "content": "hi"}], "stream": True}).encode()
 
@@ -131,11 +136,6 @@ async def test_what_is_no_http_is_refused(simulate, connect):
 
 
 def test_simulators_run_in_a_thread_beside_blocking_code():
-    import urllib.error
-    import urllib.request
-
-    from nexus.simulator import Refuse
-
     simulator = Simulator(Settings(name="aside"))
 
     with in_thread(simulator):
@@ -149,3 +149,17 @@ def test_simulators_run_in_a_thread_beside_blocking_code():
 
     assert models["data"][0]["id"] == "llama3"
     assert isinstance(refusal, ConnectionRefusedError)
+
+
+def test_simulators_run_on_uvloop_too():
+    async def ask():
+        async with Simulator(Settings(name="gpu-1")) as simulator:
+            simulator.faults.set(Cut(after_events=2, ending="reset"))
+            reader, writer = await asyncio.open_connection("127.0.0.1", simulator.port)
+            writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (len(CHAT), CHAT))
+            await reader.readuntil(b"gpu-1:")
+            with pytest.raises(ConnectionResetError):
+                await reader.readuntil(b"[DONE]")
+            writer.close()
+
+    uvloop.run(ask())
