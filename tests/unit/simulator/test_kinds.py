@@ -131,7 +131,7 @@ async def test_other_kinds_keep_the_connection_after_a_stream(simulate, connect)
 async def test_vllm_sends_the_head_before_a_slot_is_free_and_llamacpp_after(simulate, connect):
     heads = {}
     for kind in ("vllm", "llamacpp"):
-        simulator = await simulate(kind=kind, concurrency=1, ttft_s=0.2)
+        simulator = await simulate(kind=kind, concurrency=1, ttft_s=0.4)
         first, second = await connect(simulator), await connect(simulator)
         began = time.monotonic()
         await first.ask("/v1/chat/completions", STREAMED_CHAT)
@@ -140,8 +140,8 @@ async def test_vllm_sends_the_head_before_a_slot_is_free_and_llamacpp_after(simu
         await second.head()
         heads[kind] = time.monotonic() - began
 
-    assert heads["vllm"] < 0.15
-    assert heads["llamacpp"] >= 0.2
+    assert heads["vllm"] < 0.4
+    assert heads["llamacpp"] >= 0.4
 
 
 async def test_ollama_sends_nothing_before_the_first_token(simulate, connect):
