@@ -1,0 +1,43 @@
+"""Nexus's errors in the shape that Anthropic's clients read."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Final
+
+import msgspec
+
+from nexus.errors import RequestError
+from nexus.wire.presentable import presentable
+
+TYPE_OF_STATUS: Final[Mapping[int, str]] = {
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+"""Any other status is an ``invalid_request_error`` below 500, an ``api_error`` from there on."""
+
+TYPE_OF_CODE: Final[Mapping[str, str]] = {
+    "deadline_exceeded": "timeout_error",
+    "stream_stalled": "timeout_error",
+    "server_shutdown": "overloaded_error",
+}
+"""Of errors that end a stream; any other is an ``api_error``."""
+
+
+def encode_error(error: RequestError, request_id: str) -> bytes:
+    """Make the body of *error*; what would make the request succeed stands beside it as ``context``."""
+    is_clients = error.status < HTTPStatus.INTERNAL_SERVER_ERROR
+    type_ = TYPE_OF_STATUS.get(error.status, "invalid_request_error" if is_clients else "api_error")
+    body: dict[str, object] = {
+        "type": "error",
+        "error": {"type": type_, "message": presentable(error.message), "param": error.param, "code": error.code},
+        "request_id": request_id,
+    }
+    if error.context is not None:
+        body["context"] = error.context
+    return msgspec.json.encode(body)

@@ -1,0 +1,41 @@
+"""Anthropic's listing of models."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from nexus.domain.fleet import FleetSnapshot
+from nexus.wire.catalogue import Aliases, Row, get, rows
+
+
+def list_models(snapshot: FleetSnapshot, aliases: Aliases) -> bytes:
+    """Make the answer to ``GET /v1/models``: all of them on one page."""
+    cards = [_card(row) for row in rows(snapshot, aliases)]
+    ids = [card["id"] for card in cards]
+    listing = {
+        "data": cards,
+        "has_more": False,
+        "first_id": ids[0] if ids else None,
+        "last_id": ids[-1] if ids else None,
+    }
+    return msgspec.json.encode(listing)
+
+
+def show_model(name: str, snapshot: FleetSnapshot, aliases: Aliases) -> bytes:
+    """Make the answer to ``GET /v1/models/{id}``.
+
+    :raises RequestError: no healthy backend has *name*.
+    """
+    return msgspec.json.encode(_card(get(name, snapshot, aliases)))
+
+
+def _card(row: Row) -> Mapping[str, Any]:
+    return {
+        "type": "model",
+        "id": row.name,
+        "display_name": row.name,
+        "created_at": row.created_at,
+        "lifecycle": "active",
+        "max_input_tokens": row.context_length,
+    }

@@ -1,0 +1,40 @@
+"""Anthropic's protocol as one value."""
+
+from typing import Final
+
+from nexus.domain.request import Endpoint
+from nexus.wire.anthropic.body import understand
+from nexus.wire.anthropic.errors import encode_error
+from nexus.wire.anthropic.stream import MessageScan
+from nexus.wire.anthropic.usage import usage_of
+from nexus.wire.documents import is_whole
+from nexus.wire.protocol import StreamScan, WireProtocol
+
+ENDPOINTS: Final = (
+    Endpoint("anthropic.messages", "anthropic", "/v1/messages"),
+    Endpoint("anthropic.count_tokens", "anthropic", "/v1/messages/count_tokens"),
+)
+
+
+def _open_stream(_endpoint: Endpoint) -> StreamScan:
+    return MessageScan()
+
+
+def _looks_complete(_endpoint: Endpoint, body: bytes) -> bool:
+    return is_whole(body)
+
+
+def _stream_type(_endpoint: Endpoint) -> str:
+    return "text/event-stream"
+
+
+PROTOCOL: Final = WireProtocol(
+    name="anthropic",
+    endpoints=ENDPOINTS,
+    understand=understand,
+    open_stream=_open_stream,
+    usage_of=usage_of,
+    looks_complete=_looks_complete,
+    encode_error=encode_error,
+    stream_type=_stream_type,
+)

@@ -1,0 +1,83 @@
+"""Watches a streamed message of Anthropic's protocol."""
+
+from typing import Any, Final
+
+import msgspec
+
+from nexus.domain.request import TokenUsage
+from nexus.wire.anthropic.errors import TYPE_OF_CODE
+from nexus.wire.anthropic.usage import read_usage
+from nexus.wire.documents import read
+from nexus.wire.error_status import status_of
+from nexus.wire.event import Event, Sense
+from nexus.wire.sse import SSEFraming
+from nexus.wire.stream_scan import EventScan
+
+LIFECYCLE: Final = frozenset({"ping", "message_start", "content_block_start"})
+
+
+class MessageScan(EventScan):
+    """Named events, the last of them ``message_stop``."""
+
+    __slots__ = ("_prompt_tokens",)
+
+    error_mark = b"error"
+    """Not in quotes: one engine's error event has the word in its name only."""
+    usage_mark = b'"output_tokens"'
+
+    def __init__(self) -> None:
+        super().__init__(SSEFraming())
+        self._prompt_tokens = 0
+
+    def sense(self, event: Event) -> Sense:
+        type_ = _type_of(event)
+        if type_ == "message_start" and (usage := read_usage(event.content)):
+            # Told once, before the first content; the end of the stream tells the rest.
+            self._prompt_tokens = usage.prompt_tokens or 0
+        if type_ == "error":
+            return Sense.ERROR
+        return Sense.LIFECYCLE if type_ in LIFECYCLE else Sense.CONTENT
+
+    def is_end(self, events: list[Event]) -> bool:
+        return any(_type_of(event) == "message_stop" for event in events)
+
+    def usage_in(self, event: Event) -> TokenUsage | None:
+        usage = read_usage(event.content)
+        if usage is None:
+            return None
+        prompt_tokens = usage.prompt_tokens
+        return TokenUsage(prompt_tokens or self._prompt_tokens, usage.output_tokens or 0)
+
+    def reply_of(self, error: Event) -> tuple[int, bytes]:
+        found = _error_in(error)
+        return status_of(found), msgspec.json.encode({"type": "error", "error": found})
+
+    def failure(self, code: str, message: str) -> bytes:
+        error = {"type": TYPE_OF_CODE.get(code, "api_error"), "message": message, "code": code}
+        return b"event: error\ndata: %b\n\n" % msgspec.json.encode({"type": "error", "error": error})
+
+
+class _TypedEvent(msgspec.Struct):
+    type: str = ""
+
+
+_DECODER: Final = msgspec.json.Decoder(_TypedEvent)
+
+
+def _type_of(event: Event) -> str:
+    # The name is what clients go by; the type inside repeats it, but in some engines' errors it says what kind.
+    if event.name:
+        return event.name.decode(errors="replace")
+    decoded = read(_DECODER, event.content)
+    return "" if decoded is None else decoded.type
+
+
+def _error_in(event: Event) -> Any:
+    """Return the error object of an error event, which one engine sends bare."""
+    decoded = read(_ANYTHING, event.content)
+    if not isinstance(decoded, dict):
+        return {"type": "api_error", "message": event.content.decode(errors="replace")}
+    return decoded.get("error", decoded)
+
+
+_ANYTHING: Final = msgspec.json.Decoder()

@@ -1,0 +1,52 @@
+"""What Anthropic's answers say of the tokens they took."""
+
+from typing import Final
+
+import msgspec
+
+from nexus.domain.request import TokenUsage
+from nexus.wire.documents import read
+from nexus.wire.limits import TokenCount
+
+
+class Usage(msgspec.Struct):
+    """As messages and the events of their streams carry it; None is what this one does not say."""
+
+    input_tokens: TokenCount | None = None
+    """Without those that were written to a cache or read from one."""
+    cache_creation_input_tokens: TokenCount | None = None
+    cache_read_input_tokens: TokenCount | None = None
+    output_tokens: TokenCount | None = None
+
+    @property
+    def prompt_tokens(self) -> int | None:
+        parts = (self.input_tokens, self.cache_creation_input_tokens, self.cache_read_input_tokens)
+        known = [part for part in parts if part is not None]
+        return sum(known) if known else None
+
+
+def usage_of(body: bytes) -> TokenUsage | None:
+    """Read the usage of a whole answer; None when there is none, or none that can be true."""
+    usage = read_usage(body)
+    return None if usage is None else TokenUsage(usage.prompt_tokens or 0, usage.output_tokens or 0)
+
+
+def read_usage(content: bytes) -> Usage | None:
+    """Read the usage in a whole answer or an event, as it is."""
+    answer = read(_DECODER, content)
+    if answer is None:
+        return None
+    return answer.usage if answer.message is None else answer.message.usage
+
+
+class _Message(msgspec.Struct):
+    usage: Usage | None = None
+
+
+class _Answer(msgspec.Struct):
+    usage: Usage | None = None
+    message: _Message | None = None
+    """In the event that begins a stream."""
+
+
+_DECODER: Final = msgspec.json.Decoder(_Answer)

@@ -1,0 +1,54 @@
+"""The paths at which clients list models, and what they are answered."""
+
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import unquote
+
+import msgspec
+
+from nexus.domain.fleet import FleetSnapshot
+from nexus.domain.routes import Page, PageRequest
+from nexus.wire.anthropic import models as anthropic
+from nexus.wire.catalogue import Aliases
+from nexus.wire.ollama import models as ollama
+from nexus.wire.openai import models as openai
+
+READ: Final = frozenset({"GET", "HEAD"})
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """One path; one that ends in ``/`` stands for all paths below it."""
+
+    path: str
+    respond: Callable[[PageRequest, FleetSnapshot, Aliases], Page]
+    methods: frozenset[str] = READ
+
+
+def _models(asked: PageRequest, snapshot: FleetSnapshot, aliases: Aliases) -> Page:
+    protocol = anthropic if asked.is_anthropic else openai
+    return _page(protocol.list_models(snapshot, aliases))
+
+
+def _model(asked: PageRequest, snapshot: FleetSnapshot, aliases: Aliases) -> Page:
+    protocol = anthropic if asked.is_anthropic else openai
+    # Names of models have slashes in them, escaped by some clients and not by others.
+    name = unquote(asked.path.removeprefix("/v1/models/"))
+    return _page(protocol.show_model(name, snapshot, aliases))
+
+
+def _page(body: bytes) -> Page:
+    return Page(200, "application/json", body)
+
+
+LISTINGS: Final = (
+    Listing("/v1/models", _models),
+    Listing("/v1/models/", _model),
+    Listing("/api/tags", lambda _, snapshot, aliases: _page(ollama.list_tags(snapshot, aliases))),
+    Listing("/api/ps", lambda _, snapshot, aliases: _page(ollama.list_running(snapshot, aliases))),
+    Listing(
+        "/api/show",
+        lambda asked, snapshot, aliases: _page(ollama.show_model(asked.body, snapshot, aliases)),
+        frozenset({"POST"}),
+    ),
+    Listing("/api/version", lambda _asked, _snapshot, _aliases: _page(ollama.show_version())),
+)

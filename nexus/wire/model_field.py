@@ -1,0 +1,32 @@
+"""Replaces the model that a JSON body asks for, and no other byte of it."""
+
+import re
+from typing import Final
+
+import msgspec
+
+from nexus.errors import RequestError
+from nexus.wire.guarded_names import is_plain
+from nexus.wire.json_members import members
+from nexus.wire.request_body import TOO_DEEP
+
+_MODEL: Final = re.compile(rb'"model"[ \t\n\r]*+:[ \t\n\r]*+("[^"\\]*+(?:\\.[^"\\]*+)*+")', re.DOTALL)
+
+
+def replace_model(body: bytes, model: str) -> bytes:
+    """Return *body* with *model* as the value of its top-level ``model``.
+
+    :param body: one that ``understand`` has accepted.
+    """
+    try:
+        start, end = _model_span(body)
+    except RecursionError:
+        raise RequestError("invalid_json", TOO_DEEP) from None
+    return b"".join((body[:start], msgspec.json.encode(model), body[end:]))
+
+
+def _model_span(body: bytes) -> tuple[int, int]:
+    # One spelling in the whole body, and the top level has one: this is it.
+    if is_plain(body) and (found := _MODEL.search(body)):
+        return found.span(1)
+    return next((member.start, member.end) for member in members(body) if member.name == "model")

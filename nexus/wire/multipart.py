@@ -1,0 +1,136 @@
+"""Finds the model in a multipart form, and replaces it, wherever among the files it stands."""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final, NamedTuple
+
+from nexus.domain.request import Endpoint, Requirements
+from nexus.errors import RequestError
+from nexus.wire.request_body import check_model
+
+MOST_PARTS: Final = 1000
+MOST_HEADER_BYTES: Final = 8 * 1024
+
+_BOUNDARY: Final = re.compile(rb';[ \t]*boundary=(?:"([^"\\]{1,200})"|([^\s;,"]{1,200}))[ \t]*(?=;|\Z)', re.IGNORECASE)
+_DISPOSITION: Final = re.compile(rb"^content-disposition:[ \t]*form-data[ \t]*(;.*)\Z", re.IGNORECASE | re.DOTALL)
+_NAME: Final = re.compile(rb';[ \t]*(filename\*?|name\*?)[ \t]*=[ \t]*(?:"([^"]*)"|([^\s;"]*))', re.IGNORECASE)
+_AFTER_DELIMITER: Final = re.compile(rb"[ \t]*+\r\n")
+_CODED: Final = re.compile(rb"^content-transfer-encoding:[ \t]*(?!7bit|8bit|binary)", re.IGNORECASE | re.MULTILINE)
+
+
+class Field(NamedTuple):
+    """A form field that is no file, and where the bytes of its value are."""
+
+    name: bytes
+    start: int
+    end: int
+
+
+def understand(endpoint: Endpoint, body: bytes, content_type: bytes) -> Requirements:
+    """Read what routing needs of a form.
+
+    :raises RequestError: ``invalid_value``, with its ``param`` when a field is at fault.
+    """
+    fields = list(_fields(body, boundary_of(content_type)))
+    model = _text_of(body, _only(fields, b"model"))
+    check_model(model)
+    return Requirements(
+        model=model,
+        is_stream=_text_of(body, _only(fields, b"stream")).lower() in ("true", "1"),
+        needs_embeddings=endpoint.capability == "embeddings",
+    )
+
+
+def replace_model(body: bytes, content_type: bytes, model: str) -> bytes:
+    """Return *body* with *model* as the value of its field ``model``, and no other byte changed.
+
+    :param body: one that :func:`understand` has accepted.
+    """
+    field = find_model(body, boundary_of(content_type))
+    if field is None:
+        raise RequestError("invalid_value", "the form has no field 'model'", param="model")
+    return b"".join((body[: field.start], model.encode(), body[field.end :]))
+
+
+def find_model(body: bytes, boundary: bytes) -> Field | None:
+    """Return where the form says which model it asks for, None when it does not.
+
+    :raises RequestError: it says so twice, or is no form.
+    """
+    return _only(_fields(body, boundary), b"model")
+
+
+def boundary_of(content_type: bytes) -> bytes:
+    """Return what separates the parts of a form sent with *content_type*.
+
+    :raises RequestError: it names none, or two.
+    """
+    found = _BOUNDARY.findall(content_type)
+    if len(found) != 1:
+        raise RequestError("invalid_value", "the content type must name one boundary")
+    quoted, bare = found[0]
+    return bytes(quoted or bare)
+
+
+def _only(fields: Iterable[Field], name: bytes) -> Field | None:
+    found = [field for field in fields if field.name == name]
+    if len(found) > 1:
+        # Which of them a backend takes is its own affair, so that what was routed need not be what is run.
+        shown = name.decode()
+        raise RequestError("invalid_value", f"'{shown}' is given more than once", param=shown)
+    return found[0] if found else None
+
+
+def _fields(body: bytes, boundary: bytes) -> Iterator[Field]:
+    """Yield the fields of a form, in order; of files only the headers are looked at."""
+    delimiter = b"\r\n--" + boundary
+    if not body.startswith(delimiter[2:]):
+        raise _malformed()
+    at = len(delimiter) - 2
+    for _ in range(MOST_PARTS):
+        if body.startswith(b"--", at):
+            return
+        opened = _AFTER_DELIMITER.match(body, at)
+        # A part without headers begins with the empty line that ends them.
+        headers_end = body.find(b"\r\n\r\n", opened.end() - 2) if opened else -1
+        end = body.find(delimiter, headers_end + 2) if headers_end >= 0 else -1
+        if opened is None or end < 0:
+            raise _malformed()
+        if name := _field_name(body[opened.end() : headers_end][:MOST_HEADER_BYTES]):
+            yield Field(name, headers_end + len(b"\r\n\r\n"), end)
+        at = end + len(delimiter)
+    raise RequestError("invalid_value", f"the form has more than {MOST_PARTS} parts")
+
+
+def _field_name(headers: bytes) -> bytes:
+    """Return the name in the headers of a part, empty when it is a file.
+
+    :raises RequestError: readers differ on what its name is.
+    """
+    lines = [line for line in headers.split(b"\r\n") if line.lower().startswith(b"content-disposition")]
+    disposition = _DISPOSITION.match(lines[0]) if len(lines) == 1 else None
+    if disposition is None or b"\r" in lines[0] or b"\n" in lines[0]:
+        raise _malformed()
+    names: dict[bytes, bytes] = {key.lower(): quoted or bare for key, quoted, bare in _NAME.findall(disposition[1])}
+    if b"filename" in names or b"filename*" in names:
+        if names.get(b"name") in (b"model", b"stream"):
+            raise RequestError("invalid_value", "the model must be a field, not a file", param="model")
+        return b""
+    name = names.get(b"name", b"")
+    if b"name*" in names or b"\\" in name or _CODED.search(headers):
+        raise _malformed()
+    return name
+
+
+def _text_of(body: bytes, field: Field | None) -> str:
+    if field is None:
+        return ""
+    try:
+        return body[field.start : field.end].decode()
+    except UnicodeDecodeError:
+        name = field.name.decode()
+        raise RequestError("invalid_value", f"'{name}' is not valid UTF-8", param=name) from None
+
+
+def _malformed() -> RequestError:
+    return RequestError("invalid_value", "the body is not a valid multipart form")

@@ -1,0 +1,75 @@
+"""JSON lines: whole ones out of bytes cut anywhere."""
+
+from typing import Final
+
+from nexus.wire.event import MOST_EVENT_BYTES, Event
+from nexus.wire.protocol import EventTooLargeError
+
+_TAIL_LINES: Final = 8
+
+
+class LineFraming:
+    """Gives back whole lines, byte for byte, and keeps the rest."""
+
+    __slots__ = ("rest",)
+
+    def __init__(self) -> None:
+        self.rest = bytearray()
+        """What has come of a line that is not complete."""
+
+    def feed(self, data: bytes) -> bytes:
+        """Return the lines that *data* completes.
+
+        :raises EventTooLargeError: when one is longer than 1 MiB.
+        """
+        if not self.rest and data.endswith(b"\n") and len(data) <= MOST_EVENT_BYTES:
+            return data
+        rest = self.rest
+        end = data.rfind(b"\n") + 1
+        if end:
+            end += len(rest)
+        rest += data
+        if len(rest) > MOST_EVENT_BYTES:
+            _refuse_long_line(rest)
+        if not end:
+            return b""
+        block = bytes(rest[:end])
+        del rest[:end]
+        return block
+
+    def completed_rest(self) -> bytes:
+        """Return what is left at the end of the stream as a line, if only its line end is missing."""
+        return bytes(self.rest) + b"\n" if self.rest.strip() else b""
+
+    @staticmethod
+    def tail(block: bytes) -> bytes:
+        """Return the last few lines of *block*."""
+        at = len(block)
+        for _ in range(_TAIL_LINES + 1):
+            at = block.rfind(b"\n", 0, at)
+            if at < 0:
+                return block
+        return block[at + 1 :]
+
+    @staticmethod
+    def has_data(block: bytes) -> bool:
+        """Whether *block* is more than blank lines."""
+        return block[0] == _OPENING_BRACE or not block.isspace()
+
+    @staticmethod
+    def events(block: bytes) -> list[Event]:
+        """Read the lines of *block*; blank ones are none."""
+        return [Event(b"", line.strip()) for line in block.split(b"\n") if line.strip()]
+
+
+_OPENING_BRACE: Final = ord("{")
+
+
+def _refuse_long_line(buffer: bytearray) -> None:
+    start = 0
+    while (end := buffer.find(b"\n", start) + 1) > 0:
+        if end - start > MOST_EVENT_BYTES:
+            raise EventTooLargeError
+        start = end
+    if len(buffer) - start > MOST_EVENT_BYTES:
+        raise EventTooLargeError

@@ -1,0 +1,42 @@
+"""Ollama's protocol as one value."""
+
+from typing import Final
+
+from nexus.domain.request import Endpoint
+from nexus.wire.documents import is_whole
+from nexus.wire.ollama.body import understand
+from nexus.wire.ollama.errors import encode_error
+from nexus.wire.ollama.stream import AnswerScan
+from nexus.wire.ollama.usage import usage_of
+from nexus.wire.protocol import StreamScan, WireProtocol
+
+ENDPOINTS: Final = (
+    Endpoint("ollama.chat", "ollama", "/api/chat", streams_by_default=True),
+    Endpoint("ollama.generate", "ollama", "/api/generate", streams_by_default=True),
+    Endpoint("ollama.embed", "ollama", "/api/embed", capability="embeddings"),
+    Endpoint("ollama.embeddings", "ollama", "/api/embeddings", capability="embeddings"),
+)
+
+
+def _open_stream(_endpoint: Endpoint) -> StreamScan:
+    return AnswerScan()
+
+
+def _looks_complete(_endpoint: Endpoint, body: bytes) -> bool:
+    return is_whole(body)
+
+
+def _stream_type(_endpoint: Endpoint) -> str:
+    return "application/x-ndjson"
+
+
+PROTOCOL: Final = WireProtocol(
+    name="ollama",
+    endpoints=ENDPOINTS,
+    understand=understand,
+    open_stream=_open_stream,
+    usage_of=usage_of,
+    looks_complete=_looks_complete,
+    encode_error=encode_error,
+    stream_type=_stream_type,
+)

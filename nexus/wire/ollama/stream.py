@@ -1,0 +1,78 @@
+"""Watches a streamed answer of Ollama."""
+
+from typing import Final
+
+import msgspec
+
+from nexus.domain.request import TokenUsage
+from nexus.wire.documents import read
+from nexus.wire.error_status import status_of
+from nexus.wire.event import Event, Sense
+from nexus.wire.ndjson import LineFraming
+from nexus.wire.ollama.usage import usage_of
+from nexus.wire.stream_scan import EventScan
+
+
+class AnswerScan(EventScan):
+    """Lines of JSON, the last of them with ``done``."""
+
+    __slots__ = ()
+
+    error_mark = b'"error"'
+    usage_mark = b'eval_count"'
+
+    def __init__(self) -> None:
+        super().__init__(LineFraming())
+
+    def sense(self, event: Event) -> Sense:
+        line = _decoded(event)
+        if line is None:
+            return Sense.CONTENT
+        if _is_given(line.error):
+            return Sense.ERROR
+        said = (line.response, line.thinking, *(line.message or {}).values())
+        is_content = line.done or line.is_of_another_kind or any(_is_given(value) for value in said)
+        return Sense.CONTENT if is_content else Sense.LIFECYCLE
+
+    def is_end(self, events: list[Event]) -> bool:
+        last = _decoded(events[-1]) if events else None
+        return last is not None and last.done
+
+    def usage_in(self, event: Event) -> TokenUsage | None:
+        return usage_of(event.content)
+
+    def reply_of(self, error: Event) -> tuple[int, bytes]:
+        line = _decoded(error)
+        return status_of(msgspec.json.decode(line.error) if line else None), error.content
+
+    def failure(self, code: str, message: str) -> bytes:
+        return msgspec.json.encode({"error": message, "code": code}) + b"\n"
+
+
+class _Line(msgspec.Struct):
+    message: dict[str, msgspec.Raw] | None = None
+    response: msgspec.Raw = msgspec.Raw()
+    thinking: msgspec.Raw = msgspec.Raw()
+    done: bool = False
+    error: msgspec.Raw = msgspec.Raw()
+
+    @property
+    def is_of_another_kind(self) -> bool:
+        return self.message is None and not self.response
+
+
+_DECODER: Final = msgspec.json.Decoder(_Line)
+
+
+def _decoded(event: Event) -> _Line | None:
+    line = read(_DECODER, event.content)
+    if line is not None and line.message is not None:
+        line.message.pop("role", None)
+    return line
+
+
+def _is_given(raw: msgspec.Raw) -> bool:
+    return bytes(raw) not in _FALSY
+
+
+_FALSY: Final = frozenset({b"", b"null", b'""', b"[]", b"{}"})

@@ -1,0 +1,28 @@
+"""What Ollama's answers say of the tokens they took."""
+
+from typing import Final
+
+import msgspec
+
+from nexus.domain.request import TokenUsage
+from nexus.wire.documents import read
+from nexus.wire.limits import TokenCount
+
+
+def usage_of(body: bytes) -> TokenUsage | None:
+    """Read the usage of a whole answer, or of its last line; None when there is none, or none that can be true."""
+    answer = read(_DECODER, body)
+    if answer is None:
+        return None
+    if answer.prompt_eval_count is None and answer.eval_count is None:
+        return None
+    return TokenUsage(answer.prompt_eval_count or 0, answer.eval_count or 0)
+
+
+class _Answer(msgspec.Struct):
+    prompt_eval_count: TokenCount | None = None
+    """Missing when the whole prompt was in the cache."""
+    eval_count: TokenCount | None = None
+
+
+_DECODER: Final = msgspec.json.Decoder(_Answer)

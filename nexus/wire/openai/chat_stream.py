@@ -1,0 +1,96 @@
+"""Watches a streamed chat or text completion."""
+
+from typing import Any, Final
+
+import msgspec
+
+from nexus.domain.request import TokenUsage
+from nexus.wire.documents import read
+from nexus.wire.event import Event, Sense
+from nexus.wire.openai.stream_errors import decoded_error, encode_failure, is_given, reply_of
+from nexus.wire.openai.usage import usage_of
+from nexus.wire.sse import SSEFraming
+from nexus.wire.stream_scan import EventScan
+
+DONE: Final = b"[DONE]"
+
+
+class ChatScan(EventScan):
+    """Chunks with ``choices``, and ``[DONE]`` at the end."""
+
+    __slots__ = ()
+
+    error_mark = b'"error"'
+    usage_mark = b'"prompt_tokens"'
+
+    def __init__(self) -> None:
+        super().__init__(SSEFraming())
+
+    def sense(self, event: Event) -> Sense:
+        if event.content.strip() == DONE:
+            return Sense.LIFECYCLE
+        chunk = _decoded(event)
+        if chunk is None:
+            return Sense.CONTENT
+        if chunk.is_error:
+            return Sense.ERROR
+        # Content filters of some clouds speak first, in a chunk without choices.
+        says_something = chunk.choices is msgspec.UNSET or any(choice.has_content for choice in chunk.choices or ())
+        return Sense.CONTENT if says_something else Sense.LIFECYCLE
+
+    def is_end(self, events: list[Event]) -> bool:
+        """Whether ``[DONE]`` came, or the last chunk with choices says why they end: some servers stop there."""
+        for event in reversed(events):
+            if event.content.strip() == DONE:
+                return True
+            chunk = _decoded(event)
+            if chunk is None or chunk.is_error or chunk.choices is msgspec.UNSET:
+                return False
+            if chunk.choices:
+                return all(is_given(choice.finish_reason) for choice in chunk.choices)
+        return False
+
+    def epilogue(self, events: list[Event]) -> bytes:
+        return b"" if any(event.content.strip() == DONE for event in events) else b"data: [DONE]\n\n"
+
+    def usage_in(self, event: Event) -> TokenUsage | None:
+        return usage_of(event.content)
+
+    def reply_of(self, error: Event) -> tuple[int, bytes]:
+        return reply_of(decoded_error(error), error.content)
+
+    def failure(self, code: str, message: str) -> bytes:
+        return b"data: %b\n\n" % encode_failure(code, message)
+
+
+class _Choice(msgspec.Struct):
+    delta: dict[str, msgspec.Raw] | None = None
+    """Of a chat."""
+    text: msgspec.Raw = msgspec.Raw()
+    """Of a text completion."""
+    finish_reason: msgspec.Raw = msgspec.Raw()
+
+    @property
+    def has_content(self) -> bool:
+        return (
+            is_given(self.text)
+            or is_given(self.finish_reason)
+            or any(is_given(value) for name, value in (self.delta or {}).items() if name != "role")
+        )
+
+
+class _Chunk(msgspec.Struct):
+    choices: list[_Choice] | msgspec.UnsetType | None = msgspec.UNSET
+    error: msgspec.Raw = msgspec.Raw()
+    object: Any = None
+
+    @property
+    def is_error(self) -> bool:
+        return is_given(self.error) or self.object == "error"
+
+
+_DECODER: Final = msgspec.json.Decoder(_Chunk)
+
+
+def _decoded(event: Event) -> _Chunk | None:
+    return read(_DECODER, event.content)

@@ -1,0 +1,33 @@
+"""Nexus's errors in the shape that OpenAI's clients read."""
+
+from http import HTTPStatus
+
+import msgspec
+
+from nexus.errors import RequestError
+from nexus.wire.presentable import presentable
+
+
+def encode_error(error: RequestError, _request_id: str) -> bytes:
+    """Make the body of *error*; what would make the request succeed stands beside it as ``context``."""
+    body: dict[str, object] = {
+        "error": {
+            "message": presentable(error.message),
+            "type": _type_of(error),
+            "param": error.param,
+            "code": error.code,
+        }
+    }
+    if error.context is not None:
+        body["context"] = error.context
+    return msgspec.json.encode(body)
+
+
+def _type_of(error: RequestError) -> str:
+    if error.status == HTTPStatus.TOO_MANY_REQUESTS:
+        return "rate_limit_error"
+    if error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return "invalid_request_error"
+    # Whoever reads the context of a rejection knows it by this type.
+    is_rejection = error.status == HTTPStatus.SERVICE_UNAVAILABLE and error.context is not None
+    return "service_unavailable" if is_rejection else "server_error"

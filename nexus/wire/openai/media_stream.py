@@ -1,0 +1,60 @@
+"""Watches any other streamed answer: speech, transcripts, images."""
+
+from typing import Final
+
+import msgspec
+
+from nexus.domain.request import TokenUsage
+from nexus.wire.documents import read
+from nexus.wire.event import Event, Sense
+from nexus.wire.openai.chat_stream import DONE
+from nexus.wire.openai.stream_errors import decoded_error, encode_failure, is_given, reply_of
+from nexus.wire.openai.usage import usage_of
+from nexus.wire.sse import SSEFraming
+from nexus.wire.stream_scan import EventScan
+
+
+class MediaScan(EventScan):
+    """Typed events, of which the last is ``<what>.done`` or ``<what>.completed``."""
+
+    __slots__ = ()
+
+    error_mark = b'"error"'
+    usage_mark = b'"input_tokens"'
+
+    def __init__(self) -> None:
+        super().__init__(SSEFraming())
+
+    def sense(self, event: Event) -> Sense:
+        decoded = _decoded(event)
+        if decoded is None:
+            return Sense.LIFECYCLE if event.content.strip() == DONE else Sense.CONTENT
+        return Sense.ERROR if decoded.type == "error" or is_given(decoded.error) else Sense.CONTENT
+
+    def is_end(self, events: list[Event]) -> bool:
+        return any(
+            event.content.strip() == DONE
+            or ((decoded := _decoded(event)) is not None and decoded.type.endswith((".done", ".completed")))
+            for event in events
+        )
+
+    def usage_in(self, event: Event) -> TokenUsage | None:
+        return usage_of(event.content)
+
+    def reply_of(self, error: Event) -> tuple[int, bytes]:
+        return reply_of(decoded_error(error), error.content)
+
+    def failure(self, code: str, message: str) -> bytes:
+        return b"data: %b\n\n" % encode_failure(code, message)
+
+
+class _TypedEvent(msgspec.Struct):
+    type: str = ""
+    error: msgspec.Raw = msgspec.Raw()
+
+
+_DECODER: Final = msgspec.json.Decoder(_TypedEvent)
+
+
+def _decoded(event: Event) -> _TypedEvent | None:
+    return read(_DECODER, event.content)

@@ -1,0 +1,84 @@
+"""Watches a streamed answer of the Responses API."""
+
+from typing import Any, Final
+
+import msgspec
+
+from nexus.domain.request import TokenUsage
+from nexus.wire.documents import read
+from nexus.wire.event import Event, Sense
+from nexus.wire.openai.stream_errors import decoded_error, encode_failure, is_given, reply_of
+from nexus.wire.openai.usage import usage_of
+from nexus.wire.sse import SSEFraming
+from nexus.wire.stream_scan import EventScan
+
+LAST: Final = frozenset({"response.completed", "response.incomplete", "response.failed", "error"})
+FAILED: Final = frozenset({"response.failed", "error"})
+LIFECYCLE: Final = frozenset(
+    {
+        "response.created",
+        "response.queued",
+        "response.in_progress",
+        "response.output_item.added",
+        "response.content_part.added",
+        "response.reasoning_summary_part.added",
+    }
+)
+
+
+class ResponsesScan(EventScan):
+    """Typed events; the last one tells how the response ended."""
+
+    __slots__ = ()
+
+    error_mark = b'"error"'
+    """Also of a response that failed: the response in the event has that member."""
+    usage_mark = b'"input_tokens"'
+
+    def __init__(self) -> None:
+        super().__init__(SSEFraming())
+
+    def sense(self, event: Event) -> Sense:
+        decoded = _decoded(event)
+        if decoded is None:
+            return Sense.CONTENT
+        if decoded.type in FAILED or is_given(decoded.error):
+            return Sense.ERROR
+        return Sense.LIFECYCLE if decoded.type in LIFECYCLE else Sense.CONTENT
+
+    def is_end(self, events: list[Event]) -> bool:
+        # Some servers add OpenAI's older end mark, or pings.
+        return any(decoded.type in LAST for event in events if (decoded := _decoded(event)))
+
+    def usage_in(self, event: Event) -> TokenUsage | None:
+        return usage_of(event.content)
+
+    def reply_of(self, error: Event) -> tuple[int, bytes]:
+        found = decoded_error(error)
+        return reply_of(found, msgspec.json.encode({"error": found}) if isinstance(found, dict) else error.content)
+
+    def failure(self, code: str, message: str) -> bytes:
+        # A lone error event would be handed on as an event; its member `error` makes the library raise it.
+        flat = {"type": "error", "code": code, "message": message, "param": None}
+        event = encode_failure(code, message, **flat, sequence_number=self._next_number())
+        return b"event: error\ndata: %b\n\n" % event
+
+    def _next_number(self) -> int:
+        numbers = [decoded.sequence_number for event in self._last_events() if (decoded := _decoded(event))]
+        return max((number for number in numbers if isinstance(number, int)), default=-1) + 1
+
+
+class _TypedEvent(msgspec.Struct):
+    type: str = ""
+    error: msgspec.Raw = msgspec.Raw()
+    sequence_number: Any = None
+
+
+_DECODER: Final = msgspec.json.Decoder(_TypedEvent)
+
+
+def _decoded(event: Event) -> _TypedEvent | None:
+    decoded = read(_DECODER, event.content)
+    if decoded is not None and not decoded.type:
+        decoded.type = event.name.decode(errors="replace")
+    return decoded

@@ -1,0 +1,38 @@
+"""Errors inside OpenAI's streams: the backends' and our own."""
+
+from typing import Any, Final
+
+import msgspec
+
+from nexus.wire.documents import read
+from nexus.wire.error_status import status_of
+from nexus.wire.event import Event
+
+_ANYTHING: Final = msgspec.json.Decoder()
+_FALSY: Final = frozenset({b"", b"null", b'""', b"{}", b"[]", b"false"})
+
+
+def is_given(raw: msgspec.Raw) -> bool:
+    """Whether a member is there and says something; some servers send all that they know, empty."""
+    # Longer ones need no look: nothing empty is longer than false.
+    return len(raw) > len("false") or bytes(raw) not in _FALSY
+
+
+def decoded_error(event: Event) -> Any:
+    """Return the error in *event*, from wherever servers put it; None when it is no JSON."""
+    decoded = read(_ANYTHING, event.content)
+    if not isinstance(decoded, dict):
+        return decoded
+    response = decoded.get("response")
+    return decoded.get("error") or (response.get("error") if isinstance(response, dict) else None) or decoded
+
+
+def reply_of(error: Any, body: bytes) -> tuple[int, bytes]:
+    """Return the reply that an error should have been; *body* is it as sent."""
+    return status_of(error), body
+
+
+def encode_failure(code: str, message: str, **members: Any) -> bytes:
+    """Make an error of ours, which every client library raises for its member ``error``."""
+    error = {"message": message, "type": "upstream_error", "param": None, "code": code}
+    return msgspec.json.encode({**members, "error": error})

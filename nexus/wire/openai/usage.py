@@ -1,0 +1,47 @@
+"""What OpenAI's answers say of the tokens they took."""
+
+from typing import Final
+
+import msgspec
+
+from nexus.domain.request import TokenUsage
+from nexus.wire.documents import read
+from nexus.wire.limits import TokenCount
+
+
+def usage_of(body: bytes) -> TokenUsage | None:
+    """Read the usage of a whole answer, or of one event; None when there is none, or none that can be true."""
+    answer = read(_DECODER, body)
+    if answer is None:
+        return None
+    usage = answer.usage if answer.response is None else answer.response.usage
+    return _counted(usage) if usage else None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: TokenCount | None = None
+    completion_tokens: TokenCount | None = None
+    input_tokens: TokenCount | None = None
+    """As the Responses API, audio and images call it."""
+    output_tokens: TokenCount | None = None
+
+
+class _Response(msgspec.Struct):
+    usage: _Usage | None = None
+
+
+class _Answer(msgspec.Struct):
+    usage: _Usage | None = None
+    response: _Response | None = None
+    """In an event of the Responses API."""
+
+
+_DECODER: Final = msgspec.json.Decoder(_Answer)
+
+
+def _counted(usage: _Usage) -> TokenUsage | None:
+    prompt = usage.input_tokens if usage.prompt_tokens is None else usage.prompt_tokens
+    completion = usage.output_tokens if usage.completion_tokens is None else usage.completion_tokens
+    if prompt is None and completion is None:
+        return None
+    return TokenUsage(prompt or 0, completion or 0)

@@ -1,0 +1,106 @@
+"""Server-sent events: whole ones out of bytes cut anywhere, and what is in them."""
+
+import re
+from typing import Final
+
+from nexus.wire.event import MOST_EVENT_BYTES, Event
+from nexus.wire.protocol import EventTooLargeError
+
+_BOUNDARY: Final = re.compile(rb"(?>\r\n|\n|\r)(?:\r\n|\n|\r)")
+"""Two line ends of any kind; the first is atomic, or a lone CRLF would pass for two."""
+
+_LONGEST_BOUNDARY: Final = 4
+_LINE_END: Final = re.compile(rb"\r\n?")
+_BOM: Final = b"\xef\xbb\xbf"
+_TAIL_EVENTS: Final = 8
+
+
+class SSEFraming:
+    """Gives back whole events, byte for byte, and keeps the rest."""
+
+    __slots__ = ("rest",)
+
+    def __init__(self) -> None:
+        self.rest = bytearray()
+        """What has come of an event that is not complete."""
+
+    def feed(self, data: bytes) -> bytes:
+        """Return the events that *data* completes.
+
+        :raises EventTooLargeError: when one is longer than 1 MiB.
+        """
+        # What backends send nearly always: one or more whole events, with plain line ends.
+        if not self.rest and data.endswith(b"\n\n") and b"\r" not in data and len(data) <= MOST_EVENT_BYTES:
+            return data
+        rest = self.rest
+        searched = max(0, len(rest) - _LONGEST_BOUNDARY + 1)
+        rest += data
+        end = _last_boundary(rest, searched)
+        if len(rest) > MOST_EVENT_BYTES:
+            _refuse_long_event(rest, end)
+        if not end:
+            return b""
+        block = bytes(rest[:end])
+        del rest[:end]
+        return block
+
+    def completed_rest(self) -> bytes:
+        """Return what is left at the end of the stream as an event, if only its last line ends are missing."""
+        return bytes(self.rest) + b"\n\n" if self.rest.strip() else b""
+
+    @staticmethod
+    def tail(block: bytes) -> bytes:
+        """Return the last few events of *block*."""
+        at = len(block)
+        for _ in range(_TAIL_EVENTS + 1):
+            at = block.rfind(b"\n\n", 0, at)
+            if at < 0:
+                return block
+        return block[at + 2 :]
+
+    @staticmethod
+    def has_data(block: bytes) -> bool:
+        """Whether *block* is more than comments."""
+        return block.startswith((b"data", _BOM + b"data")) or b"\ndata" in block or b"\rdata" in block
+
+    @staticmethod
+    def events(block: bytes) -> list[Event]:
+        """Read the events of *block* as WHATWG's specification says; those without data are none."""
+        lines = _LINE_END.sub(b"\n", block.removeprefix(_BOM))
+        return [event for part in lines.split(b"\n\n") if (event := _read(part)) is not None]
+
+
+def _read(part: bytes) -> Event | None:
+    name = b""
+    values = []
+    for line in part.split(b"\n"):
+        field, _, value = line.partition(b":")
+        if field == b"data":
+            values.append(value.removeprefix(b" "))
+        elif field == b"event":
+            name = value.removeprefix(b" ")
+    return Event(name, b"\n".join(values)) if values else None
+
+
+def _last_boundary(buffer: bytearray, start: int) -> int:
+    """Return where the last event in *buffer* that is complete ends, 0 when none is."""
+    if buffer.find(b"\r", start) < 0:
+        at = buffer.rfind(b"\n\n", start)
+        return at + 2 if at >= 0 else 0
+    if buffer.endswith(b"\r\n\r\n"):
+        return len(buffer)
+    # A CR at the very end completes an event at once, though its LF may follow: the next token can be minutes away.
+    end = 0
+    for boundary in _BOUNDARY.finditer(buffer, start):
+        end = boundary.end()
+    return end
+
+
+def _refuse_long_event(buffer: bytearray, end: int) -> None:
+    previous = 0
+    for boundary in _BOUNDARY.finditer(buffer, 0, end):
+        if boundary.end() - previous > MOST_EVENT_BYTES:
+            raise EventTooLargeError
+        previous = boundary.end()
+    if len(buffer) - previous > MOST_EVENT_BYTES:
+        raise EventTooLargeError

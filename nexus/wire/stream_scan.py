@@ -1,0 +1,131 @@
+"""What watching a stream has in common in all protocols: framing, flags, the few events that must be remembered."""
+
+from abc import ABC, abstractmethod
+from collections import deque
+from typing import Final, Protocol
+
+from nexus.domain.request import TokenUsage
+from nexus.wire.event import Event, Sense
+
+LARGE_BLOCK_BYTES: Final = 16 * 1024
+MOST_RECENT: Final = 4
+"""Blocks of events that are remembered: the answer's end, its usage and its marker can come apart."""
+
+
+class Framing(Protocol):
+    """How a stream is made of events."""
+
+    def feed(self, data: bytes) -> bytes: ...
+    def completed_rest(self) -> bytes: ...
+    def tail(self, block: bytes) -> bytes: ...
+    def has_data(self, block: bytes) -> bool: ...
+    def events(self, block: bytes) -> list[Event]: ...
+
+
+class EventScan(ABC):
+    """A :class:`nexus.wire.protocol.StreamScan`; a protocol says what its events mean.
+
+    Most blocks pass with a few searches for marks, which can stand in JSON only as a member's name or a whole value:
+    in text, their quotes are escaped. Only where a mark is found, and before the first content, events are decoded.
+    """
+
+    __slots__ = (
+        "_feed",
+        "_first_error",
+        "_framing",
+        "_has_event",
+        "_recent",
+        "_usage_block",
+        "data_blocks",
+        "has_content",
+        "has_error",
+    )
+
+    error_mark: bytes
+    """Stands in every event that is an error."""
+    usage_mark: bytes
+    """Stands in every event that tells a usage."""
+
+    def __init__(self, framing: Framing) -> None:
+        self.has_content = False
+        self.has_error = False
+        self.data_blocks = 0
+        self._framing = framing
+        self._has_event = False
+        self._feed = framing.feed
+        self._recent: deque[bytes] = deque(maxlen=MOST_RECENT)
+        self._usage_block = b""
+        self._first_error: Event | None = None
+
+    def feed(self, data: bytes) -> bytes:
+        block = self._feed(data)
+        if not block or not self._framing.has_data(block):
+            return block
+        self.data_blocks += 1
+        self._recent.append(block if len(block) < LARGE_BLOCK_BYTES else self._framing.tail(block))
+        if not self.has_content:
+            self._look_for_content(block)
+        if self.error_mark in block and not self.has_error:
+            self.has_error = any(self.sense(event) is Sense.ERROR for event in self._framing.events(block))
+        if self.usage_mark in block:
+            self._usage_block = block
+        return block
+
+    def is_finished(self) -> bool:
+        return self.is_end(self._last_events()) or self._is_finished_with_rest()
+
+    def closing(self) -> bytes:
+        events = self._last_events()
+        if self.is_end(events):
+            return self.epilogue(events)
+        if self._is_finished_with_rest():
+            rest = self._framing.completed_rest()
+            return rest + self.epilogue(self._framing.events(rest))
+        return b""
+
+    def first_error(self) -> tuple[int, bytes] | None:
+        return None if self._first_error is None else self.reply_of(self._first_error)
+
+    def usage(self) -> TokenUsage | None:
+        marked = [event for event in self._framing.events(self._usage_block) if self.usage_mark in event.content]
+        return self.usage_in(marked[-1]) if marked else None
+
+    @abstractmethod
+    def sense(self, event: Event) -> Sense:
+        """Say what *event* is for; it may hold any bytes."""
+
+    @abstractmethod
+    def is_end(self, events: list[Event]) -> bool:
+        """Whether an answer whose last events are *events* is finished."""
+
+    def epilogue(self, _events: list[Event]) -> bytes:
+        """Return what a finished answer that ends with these events still lacks."""
+        return b""
+
+    @abstractmethod
+    def usage_in(self, event: Event) -> TokenUsage | None:
+        """Read the usage that *event* tells, None when it cannot be true."""
+
+    @abstractmethod
+    def reply_of(self, error: Event) -> tuple[int, bytes]:
+        """Return the status and the body of the reply that *error* should have been."""
+
+    @abstractmethod
+    def failure(self, code: str, message: str) -> bytes: ...
+
+    def _look_for_content(self, block: bytes) -> None:
+        for event in self._framing.events(block):
+            sense = self.sense(event)
+            if sense is Sense.ERROR and not self._has_event:
+                self._first_error = event
+            self._has_event = True
+            if sense is Sense.CONTENT:
+                self.has_content = True
+                return
+
+    def _last_events(self) -> list[Event]:
+        return self._framing.events(b"".join(self._recent))[-MOST_RECENT:]
+
+    def _is_finished_with_rest(self) -> bool:
+        rest = self._framing.events(self._framing.completed_rest())
+        return bool(rest) and self.is_end([*self._last_events(), *rest][-MOST_RECENT:])

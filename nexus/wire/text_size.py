@@ -1,0 +1,85 @@
+"""Estimates how many tokens a prompt has, in one pass over its JSON and without decoding it."""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from nexus.wire.documents import read
+
+BYTES_PER_TOKEN: Final = 4
+
+MESSAGE_BYTES: Final = len('{"role":"user","content":""},')
+"""What a message takes beside its text."""
+
+_IMAGE_PART: Final = re.compile(rb'"type"[ \t\n\r]*+:[ \t\n\r]*+"(?:image_url|input_image|image)"')
+_OPENED_LIST: Final = re.compile(rb"[ \t\n\r]*+:[ \t\n\r]*+\[[ \t\n\r]*+")
+_OPENED_STRING: Final = re.compile(rb'[ \t\n\r]*+:[ \t\n\r]*+"')
+_HAS_ITEM: Final = re.compile(rb"[\[{][ \t\n\r]*+[^\]} \t\n\r]")
+_ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def has_image_part(raw: bytes) -> bool:
+    """Whether a message has a part of an image type. Inside JSON text quotes are escaped, so text never looks so."""
+    return b"image" in raw and _IMAGE_PART.search(raw) is not None
+
+
+def has_items(raw: msgspec.Raw) -> bool:
+    """Whether *raw* is a list or an object that is not empty."""
+    return len(raw) > len("[]") and _HAS_ITEM.match(bytes(raw)) is not None
+
+
+def text_bytes(raw: bytes) -> int:
+    """Return the size of the text in *raw*: messages, tools or a string; what is base64 does not count."""
+    size = len(raw) - MESSAGE_BYTES * raw.count(b'"role"')
+    if raw.startswith(b'"'):
+        size -= len('""')
+    if b"base64" in raw or b'"images"' in raw or b'"data"' in raw:
+        size -= sum(_embedded(raw))
+    return max(size, 0)
+
+
+def longest_tokens(raw: bytes) -> int:
+    """Return the tokens of the longest of several prompts that are answered one by one, or of the only one.
+
+    Each may be text, or a list of tokens.
+    """
+    if not raw.startswith(b"["):
+        return text_bytes(raw) // BYTES_PER_TOKEN
+    items = read(_ITEMS, raw)
+    if not items:
+        return 0
+    first = bytes(items[0])[:1]
+    if first.isdigit():
+        return len(items)
+    if first == b"[":
+        return max(bytes(item).count(b",") for item in items) + 1
+    return max(text_bytes(bytes(item)) for item in items) // BYTES_PER_TOKEN
+
+
+def _embedded(raw: bytes) -> Iterator[int]:
+    """Yield the sizes of images and other files in *raw*, which can be most of it: so no byte of them is looked at."""
+    for at in _occurrences(raw, b";base64,"):
+        yield _base64_size(raw, at)
+    for at in _occurrences(raw, b'"data"'):
+        if opened := _OPENED_STRING.match(raw, at):
+            yield _base64_size(raw, opened.end())
+    for at in _occurrences(raw, b'"images"'):
+        if opened := _OPENED_LIST.match(raw, at):
+            yield max(raw.find(b"]", opened.end()) - opened.end(), 0)
+
+
+def _occurrences(raw: bytes, mark: bytes) -> Iterator[int]:
+    """Yield where each *mark* ends."""
+    at = raw.find(mark)
+    while at >= 0:
+        at += len(mark)
+        yield at
+        at = raw.find(mark, at)
+
+
+def _base64_size(raw: bytes, start: int) -> int:
+    """Return the length of the rest of a string, 0 when it is text after all: base64 has no space in it."""
+    end = raw.find(b'"', start)
+    return end - start if end > start and raw.find(b" ", start, end) < 0 else 0
