@@ -23,7 +23,7 @@ from nexus.wire.protocols import ENDPOINTS
 @click.option(
     "--endpoint",
     type=click.Choice(sorted(ENDPOINTS)),
-    default="openai.chat",
+    default="/v1/chat/completions",
     show_default=True,
     help="Where the request is sent to.",
 )
