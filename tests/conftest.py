@@ -8,3 +8,5 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("nexus")
+
+pytest_plugins = ["nexus.testing.fixtures"]

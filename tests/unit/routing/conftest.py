@@ -19,8 +19,6 @@ from nexus.routing.stages.analyze import Analyze
 from nexus.routing.stages.schedule import Schedule
 from nexus.testing.builders import CHAT, MODEL
 
-pytest_plugins = ["nexus.testing.fixtures"]
-
 
 class Stage(Reconciler):
     """A stage that does what a test tells it."""
