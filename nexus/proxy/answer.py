@@ -139,6 +139,10 @@ class Answer:
         elif self._is_ended:
             relay.finish(is_framed=self._is_framed)
 
+    def detach(self) -> None:
+        """Forget who took over."""
+        self._relay = None
+
     # AnswerSink
 
     def on_head(self, status: int, headers: HeaderList) -> None:

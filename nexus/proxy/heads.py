@@ -24,6 +24,8 @@ _HOP_BY_HOP: Final = frozenset(
 )
 _OURS: Final = frozenset(
     {
+        b"api-key",  # a credential that Nexus does not ask for is none that backends may see
+        b"x-goog-api-key",
         b"accept-encoding",  # an answer that is compressed cannot be watched for its end and its usage
         b"content-encoding",  # refused before this
         b"content-length",
@@ -34,15 +36,23 @@ _OURS: Final = frozenset(
         b"origin",
         b"referer",
         b"via",
-        b"x-forwarded-for",
-        b"x-forwarded-host",
-        b"x-forwarded-port",
-        b"x-forwarded-proto",
         b"x-real-ip",
     }
 )
 _KEPT: Final = frozenset({b"authorization", b"x-api-key", b"x-request-id"})
 """Read by Nexus and sent on, if at all, by a rule of their own."""
+
+_WITHHELD: Final = _HOP_BY_HOP | _OURS | _KEPT
+
+HINTS: Final = frozenset(
+    {
+        b"x-nexus-strict",
+        b"x-nexus-flexible",
+        b"x-nexus-priority",
+        b"x-nexus-privacy",
+    }
+)
+"""The request headers by which clients may speak to stages; any other ``x-nexus-*`` of theirs is dropped."""
 
 _SINGLE: Final = frozenset(
     {
@@ -57,19 +67,10 @@ _SINGLE: Final = frozenset(
         b"idempotency-key",
         b"expect",
         b"origin",
+        *HINTS,
     }
 )
 """Headers of which two are an attempt to be understood in two ways."""
-
-HINTS: Final = frozenset(
-    {
-        "x-nexus-strict",
-        "x-nexus-flexible",
-        "x-nexus-priority",
-        "x-nexus-privacy",
-    }
-)
-"""The request headers by which clients may speak to stages; any other ``x-nexus-*`` of theirs is dropped."""
 
 _PROTECTED: Final = re.compile(
     rb"x-nexus-|authorization|content-|host$|cookie|x-forwarded-|x-api-key|transfer-encoding"
@@ -115,12 +116,14 @@ def read_head(message: RawRequestMessage) -> Head:
         name = raw_name.lower()
         if name in _SINGLE and name in fields:
             raise RequestError("duplicate_header", f"the header '{name.decode()}' may be sent only once", close=True)
-        if name in _HOP_BY_HOP or name in _OURS or name in _KEPT:
-            fields[name] = value
-        elif name.startswith(b"x-nexus-"):
+        if name in _WITHHELD:
+            # What one header lists may be spread over several: Connection is such a one.
+            fields[name] = fields[name] + b"," + value if name in fields else value
+        elif name.startswith((b"x-nexus-", b"x-forwarded-")):
             if name == b"x-nexus-hops":
                 fields[name] = value
-            elif name.decode("latin-1") in HINTS:
+            elif name in HINTS:
+                fields[name] = value
                 hints = hints or {}
                 hints[name.decode()] = value.decode("latin-1")
         elif b"_" not in name:
@@ -129,7 +132,7 @@ def read_head(message: RawRequestMessage) -> Head:
             forward.append((name, b"%b: %b\r\n" % (raw_name, value)))
     if b"connection" in fields:
         forward = _without_named(fields[b"connection"], forward)
-    if not _VISIBLE.match(b"".join(fields.values())):
+    if not _VISIBLE.match(b"".join([value for _, value in message.raw_headers])):
         raise RequestError("bad_request", "a header value holds characters other than visible ASCII", close=True)
     return _head(fields, forward, hints or {})
 

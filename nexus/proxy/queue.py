@@ -13,12 +13,24 @@ T = TypeVar("T")
 
 
 class _Waiter(Generic[T]):
-    __slots__ = ("backends", "future", "try_now")
+    __slots__ = ("backends", "future", "lane", "try_now")
 
-    def __init__(self, backends: frozenset[str], try_now: Callable[[], T | None], future: asyncio.Future[T]) -> None:
+    def __init__(
+        self,
+        lane: "list[_Waiter[T]]",
+        backends: frozenset[str],
+        try_now: Callable[[], T | None],
+        future: asyncio.Future[T],
+    ) -> None:
+        self.lane = lane
         self.backends = backends
         self.try_now = try_now
         self.future = future
+
+    def leave(self) -> None:
+        """Make room: who has been served, or has given up, no longer counts."""
+        if self in self.lane:
+            self.lane.remove(self)
 
 
 class WaitingLine(Generic[T]):
@@ -51,7 +63,7 @@ class WaitingLine(Generic[T]):
 
         :param give_back: takes what was given in the very moment in which the waiter left.
         :param left_s: what is left of the whole deadline, in seconds.
-        :raises RequestError: ``queue_full`` or ``queue_timeout``.
+        :raises RequestError: ``queue_full``, ``queue_timeout`` or, when *left_s* is the shorter, ``deadline_exceeded``.
         """
         if len(self) >= self._max_size:
             raise RequestError(
@@ -60,55 +72,59 @@ class WaitingLine(Generic[T]):
                 retry_after_s=self._retry_after_s(),
             )
         lane = self._high if is_urgent else self._normal
-        waiter = _Waiter(backends, try_now, asyncio.get_running_loop().create_future())
+        waiter = _Waiter(lane, backends, try_now, asyncio.get_running_loop().create_future())
         lane.append(waiter)
         is_taken = False
+        max_wait_s = self._max_wait_s
         try:
-            async with asyncio.timeout(min(self._max_wait_s, left_s)):
+            async with asyncio.timeout(min(max_wait_s, left_s)):
                 found: T = await waiter.future
                 is_taken = True
                 return found
         except TimeoutError:
+            if left_s < max_wait_s:
+                raise RequestError("deadline_exceeded", "no slot became free before the request's deadline") from None
             raise RequestError(
                 "queue_timeout",
-                f"no slot became free within {self._max_wait_s:g} s (queue.max_wait_seconds)",
+                f"no slot became free within {max_wait_s:g} s (queue.max_wait_seconds)",
                 retry_after_s=self._retry_after_s(),
             ) from None
         finally:
-            if waiter in lane:
-                lane.remove(waiter)
+            waiter.leave()
             future = waiter.future
             if not is_taken and future.done() and not future.cancelled() and future.exception() is None:
                 give_back(future.result())
 
     def slot_freed(self, backend: str) -> None:
         """Offer a freed slot of the backend of that name to the first who waits for it."""
-        if not self._high and not self._normal:
-            return
-        self._offer(lambda waiter: backend in waiter.backends)
+        for waiter in self._in_turn():
+            if backend in waiter.backends and _serve(waiter):
+                return
 
     def fleet_changed(self) -> None:
         """Let everybody try again: other backends may have the model now."""
-        while self._offer(lambda _: True):
-            pass
+        for waiter in self._in_turn():
+            _serve(waiter)
 
-    def _offer(self, is_meant: Callable[[_Waiter[T]], bool]) -> bool:
-        for lane in (self._high, self._normal):
-            for waiter in lane:
-                if waiter.future.done() or not is_meant(waiter):
-                    continue
-                try:
-                    found = waiter.try_now()
-                except RequestError as exc:
-                    waiter.future.set_exception(exc)
-                    found = None
-                if found is not None:
-                    waiter.future.set_result(found)
-                if waiter.future.done():
-                    lane.remove(waiter)
-                    return True
-        return False
+    def _in_turn(self) -> tuple[_Waiter[T], ...]:
+        return (*self._high, *self._normal)
 
     def _retry_after_s(self) -> int:
         """A guess that grows with the line: whoever comes back then finds it shorter."""
         return max(1, min(30, round(self._max_wait_s * (len(self) + 1) / max(1, self._max_size))))
+
+
+def _serve(waiter: _Waiter[T]) -> bool:
+    """Let *waiter* try; whether it has taken something."""
+    if waiter.future.done():
+        return False
+    try:
+        found = waiter.try_now()
+    except Exception as exc:  # noqa: BLE001 - it is the waiter's own: whoever freed a slot has no part in it
+        waiter.future.set_exception(exc)
+    else:
+        if found is None:
+            return False
+        waiter.future.set_result(found)
+    waiter.leave()
+    return waiter.future.exception() is None

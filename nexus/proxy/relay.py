@@ -114,6 +114,8 @@ class StreamRelay:
     def stop(self) -> None:
         """Let go of both ends; to be called exactly once, however it ended."""
         self._client.attach_relay(None)
+        # They know each other: without this, only the collector would free them, and what they hold.
+        self._answer.detach()
         for timer in (self._timer, self._stall_timer):
             if timer is not None:
                 timer.cancel()

@@ -78,12 +78,13 @@ class RetryBudget:
 class Retries:
     """What one exchange may still try."""
 
-    __slots__ = ("_budget", "_has_redialed", "_left", "_status_500_tried")
+    __slots__ = ("_budget", "_has_redialed", "_has_timed_out", "_left", "_status_500_tried")
 
     def __init__(self, *, max_retries: int, budget: RetryBudget) -> None:
         self._left = max_retries
         self._budget = budget
         self._has_redialed = False
+        self._has_timed_out = False
         self._status_500_tried = False
         budget.earn()
 
@@ -93,10 +94,12 @@ class Retries:
         :param left_s: what is left of the whole deadline, in seconds.
         :param wait_s: the first-byte deadline of one attempt, in seconds.
         """
+        if left_s <= 0:
+            return Next.GIVE_UP
         if error.fault is UpstreamFault.STALE and not self._has_redialed:
             self._has_redialed = True
             return Next.SAME_BACKEND_FRESH
-        if self._left <= 0 or left_s <= 0 or not self._is_safe(error, backend, left_s=left_s, wait_s=wait_s):
+        if self._left <= 0 or not self._is_safe(error, backend, left_s=left_s, wait_s=wait_s):
             return Next.GIVE_UP
         if error.fault in _COSTLY and not self._budget.spend(now_s):
             return Next.GIVE_UP
@@ -109,9 +112,13 @@ class Retries:
         if error.fault in _MAYBE_BEGUN:
             return backend.retry_unsafe
         if error.fault is UpstreamFault.FIRST_BYTE_TIMEOUT:
-            return left_s >= wait_s / 2
+            # It was being worked on, and has taken a deadline's time: once more, not on every backend in turn.
+            first, self._has_timed_out = not self._has_timed_out, True
+            return first and left_s >= wait_s / 2
         if error.status == 500:
             # Likely the request's own doing: one second opinion, not more.
             first, self._status_500_tried = not self._status_500_tried, True
             return first
+        if error.fault is UpstreamFault.IN_STREAM_ERROR:
+            return error.status in RETRYABLE_STATUS
         return True
