@@ -14,6 +14,10 @@ MAX_HEADERS: Final = 128
 MAX_HEAD_BYTES: Final = 64 * 1024
 MAX_INTERIM_ANSWERS: Final = 16
 """Informational (1xx) answers before the real one; more of them is a flood."""
+MAX_BARREN_BYTES: Final = 2 * MAX_HEAD_BYTES
+"""Bytes in a row without a head, a body or an end in them: more is a header, a trailer or a chunk size without end."""
+STALE_S: Final = 1.0
+"""A reused connection that is closed later than this was not stale: the request may have been begun."""
 MAX_IDLE: Final = 256
 """Idle connections kept per backend."""
 
@@ -41,6 +45,7 @@ class UpstreamConnection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_barren_bytes",
         "_has_head",
         "_head_bytes",
         "_headers",
@@ -53,6 +58,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_parser",
         "_parts",
         "_received",
+        "_sent_at",
         "_sink",
         "_status",
         "idle_since",
@@ -68,11 +74,13 @@ class UpstreamConnection(asyncio.Protocol):
         self.idle_since = 0.0
         self._parser = httptools.HttpResponseParser(self)
         self._sink: AnswerSink | None = None
+        self._sent_at = 0.0
         self._expect_answer()
 
     def _expect_answer(self) -> None:
         self._headers: HeaderList = []
         self._head_bytes = 0
+        self._barren_bytes = 0
         self._parts: list[bytes] = []
         self._status = 0
         self._interim = 0
@@ -87,6 +95,7 @@ class UpstreamConnection(asyncio.Protocol):
     def send(self, head: bytes, body: bytes, sink: AnswerSink) -> None:
         """Write one request; *sink* is told what comes back."""
         self._sink = sink
+        self._sent_at = monotonic()
         # Writing can fail at once and report the loss before it returns: the sink must be in place.
         self.transport.write(head + body if len(body) < MAX_HEAD_BYTES else head)
         if len(body) >= MAX_HEAD_BYTES:
@@ -115,6 +124,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._sink = None
         self.is_reused = True
         self.idle_since = now
+        # Whoever got the last answer may have stopped reading just before its end.
+        self.transport.resume_reading()
         self._expect_answer()
 
     # asyncio.Protocol
@@ -136,6 +147,13 @@ class UpstreamConnection(asyncio.Protocol):
                 self._fail(UpstreamFault.PROTOCOL, f"not an HTTP/1.1 answer: {type(exc).__name__}")
                 return
             self._is_surplus = True
+        if self._parts or self._is_complete:
+            self._barren_bytes = 0
+        else:
+            self._barren_bytes += len(data)
+            if self._barren_bytes > MAX_BARREN_BYTES:
+                self._fail(UpstreamFault.PROTOCOL, "a header, a trailer or a chunk size without end")
+                return
         self._hand_over(sink)
 
     def _hand_over(self, sink: AnswerSink) -> None:
@@ -158,7 +176,7 @@ class UpstreamConnection(asyncio.Protocol):
             sink.on_end(is_framed=False)
         elif self._has_head:
             sink.on_failed(UpstreamFault.TRUNCATED, "the connection was closed before the answer was complete")
-        elif self._received or not self.is_reused:
+        elif self._received or not self.is_reused or monotonic() - self._sent_at > STALE_S:
             sink.on_failed(UpstreamFault.RESET, "the connection was closed before the answer began")
         else:
             sink.on_failed(UpstreamFault.STALE, "a reused connection was closed without an answer")
@@ -166,7 +184,11 @@ class UpstreamConnection(asyncio.Protocol):
     def close(self) -> None:
         """Close an idle or finished connection."""
         self.is_closed = True
-        self.transport.close()
+        if self.transport.get_write_buffer_size():
+            # Answered before it had read the request: closing in good order would go on sending the rest.
+            self.transport.abort()
+        else:
+            self.transport.close()
 
     def _fail(self, fault: UpstreamFault, message: str) -> None:
         sink = self._sink
@@ -191,7 +213,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._is_complete:
             return
         self._status = status = self._parser.get_status_code()
-        if status < 200:
+        if 100 <= status < 200:
             self._interim += 1
             if self._interim > MAX_INTERIM_ANSWERS:
                 raise UpstreamError(UpstreamFault.PROTOCOL, "a flood of informational answers")
@@ -234,6 +256,7 @@ class Pool:
         self._idle: deque[UpstreamConnection] = deque()
         self._loop = asyncio.get_running_loop()
         self._sweep: asyncio.TimerHandle | None = None
+        self._is_closed = False
         self.opened_total = 0
         self.reused_total = 0
 
@@ -262,7 +285,7 @@ class Pool:
 
     def give_back(self, connection: UpstreamConnection, *, may_reuse: bool) -> None:
         """Keep *connection* for the next request if it can serve one, else close it."""
-        if not may_reuse or not connection.is_reusable or len(self._idle) >= MAX_IDLE:
+        if self._is_closed or not may_reuse or not connection.is_reusable or len(self._idle) >= MAX_IDLE:
             connection.close()
             return
         connection.rest(monotonic())
@@ -279,7 +302,8 @@ class Pool:
             self._sweep = self._loop.call_later(self._keepalive_s, self._close_expired)
 
     def close(self) -> None:
-        """Close all idle connections; those in use are closed by who uses them."""
+        """Close all idle connections; those in use are closed when they are given back."""
+        self._is_closed = True
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
