@@ -33,7 +33,8 @@ class Address(msgspec.Struct, frozen=True):
     @property
     def authority(self) -> str:
         """The value of the Host header: Ollama refuses any other than its own."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        # The zone of a link-local address means something on this machine only (RFC 6874, section 4).
+        host = f"[{self.host.partition('%')[0]}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
 
@@ -75,12 +76,20 @@ async def dial(address: Address, factory: Callable[[], ProtocolT], *, timeout_s:
         raise UpstreamError(UpstreamFault.CONNECT_TIMEOUT, f"no connection within {timeout_s:g} s") from exc
     except OSError as exc:
         raise UpstreamError(UpstreamFault.REFUSED, f"cannot connect: {exc.strerror or type(exc).__name__}") from exc
+    except ValueError as exc:
+        # From the codec for host names: an empty label, or one that is too long.
+        raise UpstreamError(UpstreamFault.REFUSED, "cannot connect: not a host name") from exc
 
 
 async def _connect(address: Address, factory: Callable[[], ProtocolT]) -> ProtocolT:
     loop = asyncio.get_running_loop()
     infos = await _resolve(address.host, address.port)
-    sock = await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY_S, loop=loop)
+    try:
+        sock = await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY_S, loop=loop)
+    except BaseException:
+        # It may have moved: the next attempt asks again where it is.
+        _names.pop((address.host, address.port), None)
+        raise
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # A backend that loses power says nothing: without keep-alive its streams would look idle for ever.
