@@ -31,7 +31,7 @@ _NOT_FOR_CLIENTS: Final = frozenset(
     }
 )
 
-_STATUS_LINES: Final = {status: f"HTTP/1.1 {status} ".encode() for status in range(200, 600)} | {
+_STATUS_LINES: Final = {status: f"HTTP/1.1 {status} \r\n".encode() for status in range(200, 600)} | {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus if status >= 200
 }
 
@@ -106,8 +106,7 @@ NO_BACKEND_LINES: Final = b"X-Nexus-Backend: none\r\nX-Nexus-Backend-Type: none\
 
 def status_line(status: int) -> bytes:
     """Return the status line in our own words: a backend's reason phrase is not passed on."""
-    line = _STATUS_LINES[status]
-    return line if line.endswith(b"\r\n") else line + b"\r\n"
+    return _STATUS_LINES[status]
 
 
 def passed_lines(headers: list[tuple[bytes, bytes]], request_id: bytes) -> bytes:
@@ -120,7 +119,7 @@ def passed_lines(headers: list[tuple[bytes, bytes]], request_id: bytes) -> bytes
     for name, value in headers:
         lowered = name.lower()
         if lowered == b"connection":
-            named = value.lower()
+            named = named + b"," + value.lower() if named else value.lower()
         elif lowered in _REWORDED:
             lines += _reworded(lowered, value, request_id)
         elif lowered not in _NOT_FOR_CLIENTS and not lowered.startswith(_PRIVATE):
@@ -142,8 +141,8 @@ def _reworded(lowered: bytes, value: bytes, request_id: bytes) -> list[bytes]:
     return [] if seconds is None else [b"Retry-After: %d\r\n" % seconds]
 
 
-_PRIVATE: Final = (b"access-control-", b"x-nexus-")
-"""Who may read the answer in a browser, and how it was routed, is for us to say."""
+_PRIVATE: Final = (b"access-control-", b"x-accel-", b"x-nexus-")
+"""Who may read the answer in a browser, how it was routed and what a proxy before us does is for us to say."""
 _REWORDED: Final = frozenset({b"x-request-id", b"retry-after"})
 _GOOD_BLOCK: Final = re.compile(rb"(?:[\t\x20-\x7e\x80-\xff]*\r\n)*\Z")
 MAX_RETRY_AFTER_S: Final = 300
