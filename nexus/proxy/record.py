@@ -43,7 +43,6 @@ class Record:
 
     __slots__ = (
         "_code",
-        "_crash",
         "_endpoint",
         "_fallback_model",
         "_first_byte_s",
@@ -71,7 +70,6 @@ class Record:
         self.ending = Ending.NEXUS_FAILED
         self._status = 0
         self._code: str | None = None
-        self._crash = False
         self._endpoint = endpoint
         self._requirements: Requirements | None = None
         self._resolved_model: str | None = None
@@ -106,9 +104,11 @@ class Record:
         self._first_byte_s = None if first_byte_at is None else first_byte_at - self.began_at
 
     def ended(self, ending: Ending, status: int, code: str | None = None) -> None:
+        """Note how it ended; *status* counts unless another has been sent before."""
         self.ending = ending
-        self._status = status
         self._code = code
+        if not self.has_answered:
+            self._status = status
 
     def crashed(self, exc: Exception) -> None:
         """Write down a defect of ours."""
