@@ -1,11 +1,13 @@
 """One attempt at one backend: its slot, its connection, its answer, and what it came to."""
 
+from collections.abc import Mapping
+from math import ceil
 from typing import Final
 
 from nexus.domain.backend import Backend
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import TokenUsage
-from nexus.errors import RequestError, UpstreamError, UpstreamFault
+from nexus.errors import RequestError, UpstreamError
 from nexus.proxy.answer import Answer
 from nexus.proxy.retry import FAULT_CODES
 from nexus.proxy.upstream import UpstreamConnection
@@ -107,10 +109,27 @@ class Attempt:
         return outcome
 
 
-def error_of(exc: UpstreamError) -> RequestError:
-    """Return what a client is told when nobody else could answer after *exc*."""
-    code = FAULT_CODES[exc.fault]
+_CODE_OF_STATUS: Final[Mapping[int, str]] = {
+    429: "upstream_rate_limited",
+    503: "backend_unavailable",
+    529: "backend_unavailable",
+}
+"""What a status of a backend is called when its own words cannot be passed on; any other is a bad gateway's."""
+
+_PASSES_SOON: Final = frozenset({"no_healthy_backend", "connect_timeout", *_CODE_OF_STATUS.values()})
+PATIENCE_S: Final = 5
+"""After how many seconds another try makes sense when the backend does not say."""
+
+
+def error_of(exc: UpstreamError, *, retry_after_s: float | None = None) -> RequestError:
+    """Return what a client is told when nobody else could answer after *exc*.
+
+    :param retry_after_s: for how long the backend asks to be left alone; None when it does not.
+    """
     if exc.status in AUTH_STATUSES:
         return RequestError("backend_auth", "the backend refused the proxy's credentials; the operator must mend that")
-    retry_after_s = 5 if exc.fault in (UpstreamFault.REFUSED, UpstreamFault.CONNECT_TIMEOUT) else None
-    return RequestError(code, f"the backend could not answer: {exc}", retry_after_s=retry_after_s)
+    code = _CODE_OF_STATUS.get(exc.status or 0, FAULT_CODES[exc.fault])
+    wait_s = None
+    if code in _PASSES_SOON:
+        wait_s = PATIENCE_S if retry_after_s is None else max(1, ceil(retry_after_s))
+    return RequestError(code, f"the backend could not answer: {exc}", retry_after_s=wait_s)
