@@ -19,7 +19,7 @@ COMMIT_HOLD_S: Final = 0.5
 TOO_LARGE: Final = "an event of the stream is too long"
 
 _EVENT_TYPES: Final = (b"text/event-stream", b"application/x-ndjson", b"application/jsonl")
-_WHOLE_TYPES: Final = (b"application/json", b"application/problem+json", b"text/", b"")
+_WHOLE_TYPES: Final = (b"application/json", b"application/problem+json", b"text/")
 
 
 class Mode(Enum):
@@ -41,7 +41,7 @@ class Relay(Protocol):
     def forward(self, data: bytes) -> None:
         """Pass on *data*: whole events if the answer is made of events."""
 
-    def finish(self, *, is_framed: bool) -> None: ...
+    def finish(self) -> None: ...
 
     def break_off(self, fault: UpstreamFault, message: str) -> None: ...
 
@@ -63,10 +63,8 @@ class Answer:
         "_relay",
         "content_at",
         "first_byte_at",
-        "has_head",
         "headers",
         "held",
-        "is_encoded",
         "loop",
         "mode",
         "ready",
@@ -86,8 +84,6 @@ class Answer:
         self.status = 0
         self.headers: HeaderList = []
         self.held: list[bytes] = []
-        self.has_head = False
-        self.is_encoded = False
         self.first_byte_at: float | None = None
         self.content_at: float | None = None
         self._connection = connection
@@ -137,7 +133,7 @@ class Answer:
         if self._failed is not None:
             relay.break_off(*self._failed)
         elif self._is_ended:
-            relay.finish(is_framed=self._is_framed)
+            relay.finish()
 
     def detach(self) -> None:
         """Forget who took over."""
@@ -148,7 +144,6 @@ class Answer:
     def on_head(self, status: int, headers: HeaderList) -> None:
         self.status = status
         self.headers = headers
-        self.has_head = True
         self.first_byte_at = monotonic()
         try:
             refuse_bad_head(status, headers)
@@ -175,7 +170,7 @@ class Answer:
         self._is_ended = True
         self._is_framed = is_framed
         if self._relay is not None:
-            self._relay.finish(is_framed=is_framed)
+            self._relay.finish()
         elif self.ready.done():
             return
         elif self.mode is Mode.EVENTS and not (self.held and self.scan.is_finished()):
@@ -193,15 +188,16 @@ class Answer:
 
     def _choose_mode(self) -> Mode:
         content_type = b""
+        is_encoded = False
         for name, value in self.headers:
             lowered = name.lower()
             if lowered == b"content-type":
                 content_type = value.lower()
             elif lowered == b"content-encoding" and value.lower() != b"identity":
-                self.is_encoded = True
+                is_encoded = True
         if self.status >= 400:
             return Mode.WHOLE
-        if self.is_encoded:
+        if is_encoded:
             return Mode.OPAQUE
         if content_type.startswith(_EVENT_TYPES):
             if not self.wants_stream:
@@ -209,8 +205,7 @@ class Answer:
             return Mode.EVENTS
         if content_type.startswith(b"text/html"):
             raise UpstreamError(UpstreamFault.PROTOCOL, "answered with a web page")
-        is_whole = content_type == b"" or content_type.startswith(_WHOLE_TYPES[:-1])
-        return Mode.WHOLE if is_whole else Mode.OPAQUE
+        return Mode.WHOLE if not content_type or content_type.startswith(_WHOLE_TYPES) else Mode.OPAQUE
 
     def _hold(self, data: bytes) -> None:
         self.held.append(data)
@@ -228,9 +223,7 @@ class Answer:
 
     def _judge_events(self) -> None:
         if error := self.scan.first_error():
-            status, body = error
-            self.held = [body]
-            self._refuse(UpstreamError(UpstreamFault.IN_STREAM_ERROR, "the stream began with an error", status=status))
+            self._become_error(*error)
         elif self.scan.has_content:
             self.content_at = monotonic()
             self.ready.set_result(None)
@@ -238,6 +231,16 @@ class Answer:
             self._hold_timer = self.loop.call_later(COMMIT_HOLD_S, self._release_hold)
         elif self._held_bytes > MAX_HELD_BYTES:
             self._refuse(UpstreamError(UpstreamFault.PROTOCOL, "the stream says much and answers nothing"))
+
+    def _become_error(self, status: int, body: bytes) -> None:
+        """Be the answer that the stream should have been: nothing of it has gone to the client yet."""
+        self.status = status
+        self.mode = Mode.WHOLE
+        self.headers = [(name, value) for name, value in self.headers if name.lower() != b"content-type"]
+        self.headers.append((b"Content-Type", b"application/json"))
+        self.held = [body]
+        self._is_ended = True
+        self._refuse(UpstreamError(UpstreamFault.IN_STREAM_ERROR, "the stream began with an error", status=status))
 
     def _release_hold(self) -> None:
         # Lifecycle events have waited long enough for the content that they announce.

@@ -123,7 +123,8 @@ class StreamRelay:
     # what the answer says
 
     def forward(self, data: bytes) -> None:
-        if self.done.done():
+        # No data would be written as a chunk without length: the mark of a finished answer.
+        if self.done.done() or not data:
             return
         blocks = self._answer.scan.data_blocks
         if blocks != self._seen_blocks or self._answer.mode is Mode.OPAQUE:
@@ -134,7 +135,7 @@ class StreamRelay:
         self.bytes_out += len(data)
         self._write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
 
-    def finish(self, *, is_framed: bool) -> None:
+    def finish(self) -> None:
         answer = self._answer
         if answer.mode is Mode.EVENTS:
             if not (answer.scan.is_finished() or answer.scan.has_error):
@@ -142,9 +143,6 @@ class StreamRelay:
                 return
             if closing := answer.scan.closing():
                 self.forward(closing)
-        elif not is_framed and answer.mode is Mode.WHOLE:
-            self.cut("stream_truncated")
-            return
         if self._is_chunked:
             self._write(LAST_CHUNK)
         self._end(End.COMPLETE)
@@ -152,7 +150,7 @@ class StreamRelay:
     def break_off(self, fault: UpstreamFault, message: str) -> None:
         # What a backend breaks after its terminal event is not missed by anybody.
         if self._answer.mode is Mode.EVENTS and self._answer.scan.is_finished() and not self._answer.scan.closing():
-            self.finish(is_framed=False)
+            self.finish()
         else:
             self.cut("event_too_large" if message == TOO_LARGE else _FAULT_CODES.get(fault, "upstream_error"))
 
@@ -168,8 +166,14 @@ class StreamRelay:
             self.forward(self._answer.scan.failure(code, _MESSAGES[code]))
         # Without the last chunk, and closed: a client that knows no error events still sees a cut answer.
         if self._client.transport is not None:
-            self._client.transport.close()
+            self._close(self._client.transport)
         self._end(End.CUT)
+
+    def _close(self, transport: asyncio.Transport) -> None:
+        transport.close()
+        if transport.get_write_buffer_size():
+            # It stays open until the client has taken all that was written, which may be never.
+            self._loop.call_later(self._stall_s, transport.abort)
 
     # what the client's connection says
 
@@ -203,7 +207,8 @@ class StreamRelay:
     def _watch(self) -> None:
         now = monotonic()
         # While the client is the one who does not read, the backend is not to blame for its silence.
-        idle_s = self._idle_s if self._answer.scan.has_content else max(self._idle_s, self._first_content_s)
+        has_begun = self._answer.scan.has_content or self._answer.mode is Mode.OPAQUE
+        idle_s = self._idle_s if has_begun else max(self._idle_s, self._first_content_s)
         idle_at = (now if self._client.writing_paused else self._last_data_at) + idle_s
         if now >= self._deadline:
             self.cut("deadline_exceeded")
