@@ -90,4 +90,7 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
         """Return the name under which this backend knows *model*."""
         if model in self.models:
             return model
-        return self.spellings.get(model if self.kind.default_tag is None else model.lower(), model)
+        if self.kind.default_tag is None:
+            return self.spellings.get(model, model)
+        lower = model.lower()
+        return lower if lower in self.models else self.spellings.get(lower, model)

@@ -141,6 +141,15 @@ def test_other_spellings_find_a_model_and_stay_out_of_listings(make_backend):
         assert found.facts(spelling) is not None
 
 
+def test_a_model_in_lower_case_is_found_by_its_name_in_capitals(make_backend):
+    registry = Registry()
+    registry.add(make_backend("desk", "llama3:latest", kind="ollama"))
+
+    (found,) = registry.snapshot.having("LLAMA3:latest")
+
+    assert found.own_name("LLAMA3:latest") == "llama3:latest"
+
+
 def test_letter_case_counts_where_the_kind_says_so(make_backend):
     registry = Registry()
     registry.add(make_backend("gpu", "Qwen3"))
