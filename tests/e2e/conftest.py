@@ -1,0 +1,135 @@
+"""A started ``nexus-proxy`` in front of simulated servers, and the client libraries that people use."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import NamedTuple
+
+import anthropic
+import ollama
+import openai
+import pytest
+
+from nexus.simulator import Settings, SimulatedModel, Simulator, in_thread
+from nexus.testing.fleets import table_of
+from nexus.testing.process import NexusProcess, run_nexus
+
+GEMMA = SimulatedModel("gemma", 8192, ("completion", "tools"))
+EMBEDDER = SimulatedModel("nomic-embed-text", 2048, ("embedding",))
+
+FLEET_CONFIG = """
+[server]
+max_body_bytes = 1_000_000
+
+[routing.aliases]
+gpt-4o = "llama3"
+
+[routing.fallbacks]
+retired = ["llama3"]
+"""
+
+
+class Fleet(NamedTuple):
+    """One proxy and the servers behind it."""
+
+    nexus: NexusProcess
+    gpu: Simulator
+    """Speaks OpenAI; has llama3 and whisper."""
+    vllm: Simulator
+    """Speaks OpenAI and Anthropic; has qwen3 and org/mixtral."""
+    laptop: Simulator
+    """An Ollama; has gemma and nomic-embed-text."""
+
+    @property
+    def url(self) -> str:
+        return self.nexus.url
+
+    @property
+    def simulators(self) -> tuple[Simulator, ...]:
+        return self.gpu, self.vllm, self.laptop
+
+    def who_has(self, model: str) -> Simulator:
+        return next(s for s in self.simulators if any(m.name == model for m in s.settings.catalogue))
+
+
+@pytest.fixture(scope="session")
+def shared_fleet(tmp_path_factory) -> Iterator[Fleet]:
+    gpu = Simulator(Settings(name="gpu-1", kind="generic", models=("llama3", "whisper")))
+    vllm = Simulator(Settings(name="gpu-2", kind="vllm", models=("qwen3", "org/mixtral")))
+    laptop = Simulator(Settings(name="laptop", kind="ollama", models=(GEMMA, EMBEDDER)))
+    with in_thread(gpu, vllm, laptop):
+        config = FLEET_CONFIG + table_of(gpu, type="generic") + table_of(vllm) + table_of(laptop)
+        with run_nexus(tmp_path_factory.mktemp("fleet"), config) as nexus:
+            yield Fleet(nexus, gpu, vllm, laptop)
+
+
+@pytest.fixture
+def fleet(shared_fleet) -> Iterator[Fleet]:
+    """Give the fleet that most tests share; the faults that a test sets end with it."""
+    yield shared_fleet
+    for simulator in shared_fleet.simulators:
+        simulator.faults.clear()
+
+
+@pytest.fixture
+def openai_client(fleet) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{fleet.url}/v1", api_key="unused", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture
+def anthropic_client(fleet) -> Iterator[anthropic.Anthropic]:
+    with anthropic.Anthropic(base_url=fleet.url, api_key="unused", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture
+def ollama_client(fleet) -> Iterator[ollama.Client]:
+    client = ollama.Client(fleet.url)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def simulate() -> Iterator[Callable[..., Simulator]]:
+    """Start simulators for one test."""
+    with ExitStack() as running:
+
+        def start(**settings) -> Simulator:
+            simulator = Simulator(Settings(**{"name": "gpu-1", **settings}))
+            running.enter_context(in_thread(simulator))
+            return simulator
+
+        yield start
+
+
+@pytest.fixture
+def start_nexus(tmp_path) -> Iterator[Callable[..., NexusProcess]]:
+    """Start a proxy for one test, with the configuration given."""
+    with ExitStack() as running:
+
+        def start(config: str, **options) -> NexusProcess:
+            return running.enter_context(run_nexus(tmp_path, config, **options))
+
+        yield start
+
+
+@pytest.fixture
+def command(tmp_path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run ``nexus-proxy`` with the words given, in a folder that is empty at first, and wait for its end."""
+
+    def run(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("NEXUS_")}
+        return subprocess.run(
+            [sys.executable, "-m", "nexus", *words],
+            cwd=tmp_path,
+            env=inherited | environ,
+            capture_output=True,
+            text=True,
+            timeout=40,
+            check=False,
+        )
+
+    return run
