@@ -8,7 +8,6 @@ import msgspec
 from nexus.errors import RequestError
 from nexus.wire.guarded_names import is_plain
 from nexus.wire.json_members import members
-from nexus.wire.request_body import TOO_DEEP
 
 _MODEL: Final = re.compile(rb'"model"[ \t\n\r]*+:[ \t\n\r]*+("[^"\\]*+(?:\\.[^"\\]*+)*+")', re.DOTALL)
 
@@ -21,7 +20,7 @@ def replace_model(body: bytes, model: str) -> bytes:
     try:
         start, end = _model_span(body)
     except RecursionError:
-        raise RequestError("invalid_json", TOO_DEEP) from None
+        raise RequestError("invalid_json", "the body is nested too deeply") from None
     return b"".join((body[:start], msgspec.json.encode(model), body[end:]))
 
 

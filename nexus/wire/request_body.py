@@ -1,8 +1,8 @@
 """Decodes what routing reads of a JSON body, and refuses what two readers could understand in two ways."""
 
 import re
-from collections.abc import Mapping
-from typing import Final, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -12,7 +12,6 @@ from nexus.wire.limits import LONGEST_MODEL, MOST_ITEMS, UNSUPPORTED, RoutedBody
 
 T = TypeVar("T", bound=RoutedBody)
 
-TOO_DEEP: Final = "the body is nested too deeply"
 LARGE_BYTES: Final = 64 * 1024
 """A shorter body cannot break a limit on sizes."""
 
@@ -20,44 +19,40 @@ _WHERE: Final = re.compile(r"(.*) - at `\$\.?(.*)`")
 _ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-def read_body(
-    decoder: msgspec.json.Decoder[T], body: bytes, *, lists: tuple[str, ...], most_bytes: Mapping[str, int]
-) -> T:
-    """Decode *body*.
+class Shape(NamedTuple, Generic[T]):
+    """What bodies of one protocol look like."""
 
-    :param lists: members of which each has at most 100 000 items.
-    :param most_bytes: how long some members may be.
+    decoder: msgspec.json.Decoder[T]
+    lists: tuple[str, ...]
+    """Members of which each has at most 100 000 items."""
+    most_bytes: Mapping[str, int]
+    """How long some members may be: engines compile them before they answer, in time that grows faster than them."""
+
+
+def read_body(shape: Shape[T], body: bytes, bulk_names: Iterable[str]) -> tuple[T, Mapping[str, bytes]]:
+    """Decode *body*; return its fields, and the bytes of those of its members in *bulk_names* that are there.
+
     :raises RequestError: whatever the bytes are, nothing else.
     """
     # Never `from exc`: what the decoder raises can hold the body, and with it the prompt. And all of it in here: what
     # one decoder follows can be too deep for another, with a few more frames on the stack.
     try:
-        fields = decoder.decode(body)
+        fields = shape.decoder.decode(body)
         if not body.isascii():
             # The decoder does not look at the bytes of what it skips.
             body.decode()
         check_model(fields.model)
-        refuse_ambiguous(body)
+        bulk = {name: bytes(value) for name in bulk_names if (value := getattr(fields, name))}
+        refuse_ambiguous(body, bulk)
         if len(body) > LARGE_BYTES:
-            _check_sizes(fields, lists, most_bytes)
+            _check_sizes(fields, shape)
     except msgspec.ValidationError as exc:
-        raise invalid_value(exc) from None
+        raise _invalid_value(exc) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise RequestError("invalid_json", "the body is not valid JSON in UTF-8") from None
     except RecursionError:
-        raise RequestError("invalid_json", TOO_DEEP) from None
-    return fields
-
-
-def invalid_value(exc: msgspec.ValidationError) -> RequestError:
-    """Return what a client is told of a member of the wrong type or out of range."""
-    found = _WHERE.fullmatch(str(exc))
-    if found is None:
-        return RequestError("invalid_value", "the body must be a JSON object")
-    problem, param = found.groups()
-    if param in UNSUPPORTED:
-        return RequestError("unsupported_parameter", f"'{param}' is not for a request to say; remove it", param=param)
-    return RequestError("invalid_value", f"'{param}': {problem[0].lower()}{problem[1:]}", param=param)
+        raise RequestError("invalid_json", "the body is nested too deeply") from None
+    return fields, bulk
 
 
 def check_model(model: str) -> None:
@@ -70,17 +65,28 @@ def check_model(model: str) -> None:
         raise RequestError("invalid_value", "'model' has control characters in it", param="model")
 
 
-def _check_sizes(fields: RoutedBody, lists: tuple[str, ...], most_bytes: Mapping[str, int]) -> None:
-    for name in lists:
-        if has_too_many_items(bytes(getattr(fields, name))):
+def _invalid_value(exc: msgspec.ValidationError) -> RequestError:
+    """Return what a client is told of a member of the wrong type or out of range."""
+    found = _WHERE.fullmatch(str(exc))
+    if found is None:
+        return RequestError("invalid_value", "the body must be a JSON object")
+    problem, param = found.groups()
+    if param in UNSUPPORTED:
+        return RequestError("unsupported_parameter", f"'{param}' is not for a request to say; remove it", param=param)
+    return RequestError("invalid_value", f"'{param}': {problem[0].lower()}{problem[1:]}", param=param)
+
+
+def _check_sizes(fields: RoutedBody, shape: Shape[T]) -> None:
+    for name in shape.lists:
+        if _has_too_many_items(bytes(getattr(fields, name))):
             raise RequestError("invalid_value", f"'{name}' has more than {MOST_ITEMS} items", param=name)
-    for name, limit in most_bytes.items():
+    for name, limit in shape.most_bytes.items():
         if len(getattr(fields, name)) > limit:
             raise RequestError("invalid_value", f"'{name}' is longer than {limit} bytes", param=name)
 
 
-def has_too_many_items(raw: bytes) -> bool:
-    """Whether *raw* is a list with more than 100 000 items; nothing is decoded unless it could be one."""
+def _has_too_many_items(raw: bytes) -> bool:
+    # Nothing is decoded that is not sure to be a list, and could not be one of so many.
     return (
         len(raw) > 2 * MOST_ITEMS
         and raw.startswith(b"[")

@@ -33,6 +33,7 @@ class EventScan(ABC):
         "_feed",
         "_first_error",
         "_framing",
+        "_has_data",
         "_has_event",
         "_recent",
         "_usage_block",
@@ -53,13 +54,14 @@ class EventScan(ABC):
         self._framing = framing
         self._has_event = False
         self._feed = framing.feed
+        self._has_data = framing.has_data
         self._recent: deque[bytes] = deque(maxlen=MOST_RECENT)
         self._usage_block = b""
         self._first_error: Event | None = None
 
     def feed(self, data: bytes) -> bytes:
         block = self._feed(data)
-        if not block or not self._framing.has_data(block):
+        if not block or not self._has_data(block):
             return block
         self.data_blocks += 1
         self._recent.append(block if len(block) < LARGE_BLOCK_BYTES else self._framing.tail(block))

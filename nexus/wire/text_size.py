@@ -1,4 +1,4 @@
-"""Estimates how many tokens a prompt has, in one pass over its JSON and without decoding it."""
+"""Estimates how many tokens a prompt has, in a few passes over its JSON and without decoding it."""
 
 import re
 from collections.abc import Iterator
@@ -14,30 +14,30 @@ MESSAGE_BYTES: Final = len('{"role":"user","content":""},')
 """What a message takes beside its text."""
 
 _IMAGE_PART: Final = re.compile(rb'"type"[ \t\n\r]*+:[ \t\n\r]*+"(?:image_url|input_image|image)"')
-_OPENED_LIST: Final = re.compile(rb"[ \t\n\r]*+:[ \t\n\r]*+\[[ \t\n\r]*+")
 _OPENED_STRING: Final = re.compile(rb'[ \t\n\r]*+:[ \t\n\r]*+"')
 _HAS_ITEM: Final = re.compile(rb"[\[{][ \t\n\r]*+[^\]} \t\n\r]")
 _ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
-def has_image_part(raw: bytes) -> bool:
-    """Whether a message has a part of an image type. Inside JSON text quotes are escaped, so text never looks so."""
-    return b"image" in raw and _IMAGE_PART.search(raw) is not None
-
-
-def has_items(raw: msgspec.Raw) -> bool:
+def has_items(raw: bytes | msgspec.Raw) -> bool:
     """Whether *raw* is a list or an object that is not empty."""
     return len(raw) > len("[]") and _HAS_ITEM.match(bytes(raw)) is not None
 
 
-def text_bytes(raw: bytes) -> int:
-    """Return the size of the text in *raw*: messages, tools or a string; what is base64 does not count."""
+def measure(raw: bytes) -> tuple[int, bool]:
+    """Return the size of the text in *raw*, and whether there is an image in it, whose base64 does not count.
+
+    :param raw: messages, tools or a string, as JSON.
+    """
     size = len(raw) - MESSAGE_BYTES * raw.count(b'"role"')
+    has_image = False
     if raw.startswith(b'"'):
         size -= len('""')
-    if b"base64" in raw or b'"images"' in raw or b'"data"' in raw:
+    elif b'"type"' in raw:
+        # Whatever is no text says its type; in text the quotes would be escaped.
         size -= sum(_embedded(raw))
-    return max(size, 0)
+        has_image = b"image" in raw and _IMAGE_PART.search(raw) is not None
+    return max(size, 0), has_image
 
 
 def longest_tokens(raw: bytes) -> int:
@@ -45,17 +45,15 @@ def longest_tokens(raw: bytes) -> int:
 
     Each may be text, or a list of tokens.
     """
-    if not raw.startswith(b"["):
-        return text_bytes(raw) // BYTES_PER_TOKEN
-    items = read(_ITEMS, raw)
+    items = read(_ITEMS, raw) if raw.startswith(b"[") else None
     if not items:
-        return 0
+        return measure(raw)[0] // BYTES_PER_TOKEN
     first = bytes(items[0])[:1]
     if first.isdigit():
         return len(items)
     if first == b"[":
         return max(bytes(item).count(b",") for item in items) + 1
-    return max(text_bytes(bytes(item)) for item in items) // BYTES_PER_TOKEN
+    return max(measure(bytes(item))[0] for item in items) // BYTES_PER_TOKEN
 
 
 def _embedded(raw: bytes) -> Iterator[int]:
@@ -65,9 +63,6 @@ def _embedded(raw: bytes) -> Iterator[int]:
     for at in _occurrences(raw, b'"data"'):
         if opened := _OPENED_STRING.match(raw, at):
             yield _base64_size(raw, opened.end())
-    for at in _occurrences(raw, b'"images"'):
-        if opened := _OPENED_LIST.match(raw, at):
-            yield max(raw.find(b"]", opened.end()) - opened.end(), 0)
 
 
 def _occurrences(raw: bytes, mark: bytes) -> Iterator[int]:

@@ -1,33 +1,34 @@
 """What an Anthropic request body asks of a model."""
 
 import re
-from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 
 from nexus.domain.request import Endpoint, Requirements
 from nexus.wire.limits import MaxTokens, Number, RoutedBody
-from nexus.wire.request_body import read_body
-from nexus.wire.text_size import BYTES_PER_TOKEN, has_image_part, has_items, text_bytes
+from nexus.wire.request_body import Shape, read_body
+from nexus.wire.text_size import BYTES_PER_TOKEN, has_items, measure
 
 NOTHING: Final = msgspec.Raw()
 
 
 def understand(endpoint: Endpoint, body: bytes) -> Requirements:
     """See :attr:`nexus.wire.protocol.WireProtocol.understand`."""
-    fields = read_body(_DECODER, body, lists=_LISTS, most_bytes=_MOST_BYTES)
-    messages = bytes(fields.messages)
-    size = text_bytes(messages) + text_bytes(bytes(fields.system)) + text_bytes(bytes(fields.tools))
+    fields, bulk = read_body(_SHAPE, body, _PROMPT)
+    sizes = {name: measure(raw) for name, raw in bulk.items()}
     return Requirements(
         model=fields.model,
         is_stream=endpoint.streams_by_default if fields.stream is None else fields.stream,
-        prompt_tokens=size // BYTES_PER_TOKEN,
+        prompt_tokens=sum(size for size, _ in sizes.values()) // BYTES_PER_TOKEN,
         max_tokens=int(fields.max_tokens) if fields.max_tokens is not None and fields.max_tokens > 0 else None,
-        needs_vision=has_image_part(messages),
-        needs_tools=has_items(fields.tools),
+        needs_vision="messages" in sizes and sizes["messages"][1],
+        needs_tools=has_items(bulk.get("tools", b"")),
         needs_json=any(_asks_for_json(format_) for format_ in (fields.output_config, fields.output_format) if format_),
     )
+
+
+_PROMPT: Final = ("messages", "system", "tools")
 
 
 class _Body(RoutedBody, gc=False):
@@ -43,10 +44,11 @@ class _Body(RoutedBody, gc=False):
     output_format: msgspec.Raw = NOTHING
 
 
-_DECODER: Final = msgspec.json.Decoder(_Body)
-_LISTS: Final = ("messages", "tools", "system", "stop_sequences")
-_MOST_BYTES: Final[Mapping[str, int]] = {"output_config": 512 * 1024, "output_format": 512 * 1024}
-"""What engines compile before they answer."""
+_SHAPE: Final = Shape(
+    decoder=msgspec.json.Decoder(_Body),
+    lists=("messages", "tools", "system", "stop_sequences"),
+    most_bytes={"output_config": 512 * 1024, "output_format": 512 * 1024},
+)
 
 
 def _asks_for_json(format_: msgspec.Raw) -> bool:

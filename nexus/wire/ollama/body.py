@@ -1,34 +1,36 @@
 """What an Ollama request body asks of a model."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import msgspec
 
 from nexus.domain.request import Endpoint, Requirements
 from nexus.wire.limits import MaxTokens, Number, RoutedBody, TopTokens
-from nexus.wire.request_body import read_body
-from nexus.wire.text_size import BYTES_PER_TOKEN, has_items, longest_tokens, text_bytes
+from nexus.wire.request_body import Shape, read_body
+from nexus.wire.text_size import BYTES_PER_TOKEN, has_items, longest_tokens, measure
 
 NOTHING: Final = msgspec.Raw()
 
 
 def understand(endpoint: Endpoint, body: bytes) -> Requirements:
     """See :attr:`nexus.wire.protocol.WireProtocol.understand`."""
-    fields = read_body(_DECODER, body, lists=_LISTS, most_bytes=_MOST_BYTES)
-    messages = bytes(fields.messages)
-    is_embedding = endpoint.capability == "embeddings"
+    fields, bulk = read_body(_SHAPE, body, _BULK)
     return Requirements(
         model=fields.model,
         is_stream=endpoint.streams_by_default if fields.stream is None else fields.stream,
-        prompt_tokens=_prompt_tokens(fields, messages),
+        prompt_tokens=_tokens(bulk),
         max_tokens=_max_tokens(fields.options),
-        needs_vision=has_items(fields.images) or _has_images(messages),
+        needs_vision=has_items(fields.images) or _has_images(bulk.get("messages", b"")),
         needs_tools=has_items(fields.tools),
         needs_json=len(fields.format) > len('""') and bytes(fields.format) != b"null",
-        needs_embeddings=is_embedding,
+        needs_embeddings=endpoint.capability == "embeddings",
     )
+
+
+_SUMMED: Final = ("messages", "tools", "prompt", "system", "suffix")
+_BULK: Final = (*_SUMMED, "input", "context", "images")
 
 
 class _Options(msgspec.Struct, gc=False):
@@ -53,24 +55,23 @@ class _Body(RoutedBody, gc=False):
     top_logprobs: TopTokens = None
 
 
-_DECODER: Final = msgspec.json.Decoder(_Body)
-_LISTS: Final = ("messages", "tools", "images", "input")
-_MOST_BYTES: Final[Mapping[str, int]] = {"template": 128 * 1024, "format": 512 * 1024}
-"""What Ollama compiles before it answers."""
+_SHAPE: Final = Shape(
+    decoder=msgspec.json.Decoder(_Body),
+    lists=("messages", "tools", "images", "input"),
+    most_bytes={"template": 128 * 1024, "format": 512 * 1024},
+)
 
 
-def _prompt_tokens(fields: _Body, messages: bytes) -> int:
-    size = text_bytes(messages)
-    for value in (fields.tools, fields.prompt, fields.system, fields.suffix):
-        if value:
-            size += text_bytes(bytes(value))
+def _tokens(bulk: Mapping[str, bytes]) -> int:
+    size = sum(measure(bulk[name])[0] for name in _SUMMED if name in bulk)
+    size -= sum(_image_sizes(bulk.get("messages", b"")))
     tokens = size // BYTES_PER_TOKEN
-    if fields.input:
-        tokens += longest_tokens(bytes(fields.input))
-    if fields.context:
+    if "input" in bulk:
+        tokens += longest_tokens(bulk["input"])
+    if "context" in bulk:
         # The conversation so far, as the tokens that an earlier answer gave.
-        tokens += bytes(fields.context).count(b",") + 1
-    return tokens
+        tokens += bulk["context"].count(b",") + 1
+    return max(tokens, 0)
 
 
 def _max_tokens(options: _Options | None) -> int | None:
@@ -80,6 +81,13 @@ def _max_tokens(options: _Options | None) -> int | None:
 
 def _has_images(messages: bytes) -> bool:
     return b'"images"' in messages and _IMAGES.search(messages) is not None
+
+
+def _image_sizes(messages: bytes) -> Iterator[int]:
+    if b'"images"' in messages:
+        for images in _IMAGES.finditer(messages):
+            # In base64 there is no bracket.
+            yield max(messages.find(b"]", images.end()) - images.start(), 0)
 
 
 _IMAGES: Final = re.compile(rb'"images"[ \t\n\r]*+:[ \t\n\r]*+\[[ \t\n\r]*+[^\] \t\n\r]')

@@ -28,7 +28,7 @@ def list_tags(snapshot: FleetSnapshot, aliases: Aliases) -> bytes:
 
 
 def list_running(snapshot: FleetSnapshot, aliases: Aliases) -> bytes:
-    """Make the answer to ``GET /api/ps``: all that can be asked now. What a server holds in memory is its own affair."""
+    """Make the answer to ``GET /api/ps``: all that can be asked now; what a server has loaded is its own affair."""
     models = [
         {**_card(row), "expires_at": NEVER, "size_vram": 0, "context_length": row.context_length or 0}
         for row in rows(snapshot, aliases)

@@ -8,20 +8,21 @@ import msgspec
 
 from nexus.domain.request import Endpoint, Requirements
 from nexus.wire.limits import Choices, MaxTokens, Number, RoutedBody, TopTokens
-from nexus.wire.request_body import read_body
-from nexus.wire.text_size import BYTES_PER_TOKEN, has_image_part, has_items, longest_tokens, text_bytes
+from nexus.wire.request_body import Shape, read_body
+from nexus.wire.text_size import BYTES_PER_TOKEN, has_items, longest_tokens, measure
 
 NOTHING: Final = msgspec.Raw()
 
 
 def understand(endpoint: Endpoint, body: bytes) -> Requirements:
     """See :attr:`nexus.wire.protocol.WireProtocol.understand`."""
-    fields = read_body(_DECODER, body, lists=_LISTS, most_bytes=_MOST_BYTES)
-    prompt_tokens, needs_vision = _measure(endpoint, fields)
+    prompt = _PROMPTS.get(endpoint.name, _NO_PROMPT)
+    fields, bulk = read_body(_SHAPE, body, prompt.members)
+    tokens, needs_vision = _measure(prompt, bulk)
     return Requirements(
         model=fields.model,
         is_stream=endpoint.streams_by_default if fields.stream is None else fields.stream,
-        prompt_tokens=prompt_tokens,
+        prompt_tokens=tokens,
         max_tokens=_max_tokens(fields),
         needs_vision=needs_vision,
         needs_tools=has_items(fields.tools) or has_items(fields.functions),
@@ -68,59 +69,56 @@ class _Body(RoutedBody, gc=False):
     structured_outputs: msgspec.Raw = NOTHING
 
 
-_DECODER: Final = msgspec.json.Decoder(_Body)
-_LISTS: Final = ("messages", "tools", "functions", "prompt", "input", "stop", "documents", "text_1", "text_2")
-_MOST_BYTES: Final[Mapping[str, int]] = {
-    "chat_template": 128 * 1024,
-    "grammar": 128 * 1024,
-    "guided_grammar": 128 * 1024,
-    "guided_regex": 128 * 1024,
-    "structured_outputs": 512 * 1024,
-    "response_format": 512 * 1024,
-}
-"""What engines compile before they answer, some of them in time that grows much faster than the text."""
+_SHAPE: Final = Shape(
+    decoder=msgspec.json.Decoder(_Body),
+    lists=("messages", "tools", "functions", "prompt", "input", "stop", "documents", "text_1", "text_2"),
+    most_bytes={
+        "chat_template": 128 * 1024,
+        "grammar": 128 * 1024,
+        "guided_grammar": 128 * 1024,
+        "guided_regex": 128 * 1024,
+        "structured_outputs": 512 * 1024,
+        "response_format": 512 * 1024,
+    },
+)
 
 
 class _Prompt(NamedTuple):
-    summed: tuple[str, ...] = ()
-    """What is read together."""
-    longest: tuple[str, ...] = ()
-    """What may be several prompts, answered one by one."""
+    members: tuple[str, ...] = ()
+    one_by_one: frozenset[str] = frozenset()
+    """Those of them that may be several prompts, each answered on its own."""
 
 
 _PROMPTS: Final[Mapping[str, _Prompt]] = {
     "openai.chat": _Prompt(("messages", "tools", "functions")),
-    "openai.completions": _Prompt(longest=("prompt",)),
-    "openai.embeddings": _Prompt(("messages",), ("input",)),
+    "openai.completions": _Prompt(("prompt",), frozenset({"prompt"})),
+    "openai.embeddings": _Prompt(("input", "messages"), frozenset({"input"})),
     "openai.responses": _Prompt(("input", "instructions", "tools")),
-    "openai.rerank": _Prompt(("query",), ("documents",)),
-    "openai.score": _Prompt(longest=("text_1", "text_2", "documents")),
+    "openai.rerank": _Prompt(("query", "documents"), frozenset({"documents"})),
+    "openai.score": _Prompt(("text_1", "text_2", "documents"), frozenset({"text_1", "text_2", "documents"})),
     "openai.images": _Prompt(("prompt",)),
 }
 """What of a body a model reads. Elsewhere its context does not limit it."""
 
+_NO_PROMPT: Final = _Prompt()
 
-def _measure(endpoint: Endpoint, fields: _Body) -> tuple[int, bool]:
+
+def _measure(prompt: _Prompt, bulk: Mapping[str, bytes]) -> tuple[int, bool]:
     """Return the estimated tokens of the prompt, and whether there is an image in it."""
-    prompt = _PROMPTS.get(endpoint.name, _Prompt())
-    size, has_image = 0, False
-    for name in prompt.summed:
-        if value := getattr(fields, name):
-            raw = bytes(value)
-            size += text_bytes(raw)
-            has_image = has_image or (name != "tools" and has_image_part(raw))
-    tokens = size // BYTES_PER_TOKEN
-    for name in prompt.longest:
-        if value := getattr(fields, name):
-            tokens += longest_tokens(bytes(value))
-    return tokens, has_image
+    size, tokens, needs_vision = 0, 0, False
+    for name, raw in bulk.items():
+        if name in prompt.one_by_one:
+            tokens += longest_tokens(raw)
+            continue
+        text_bytes, has_image = measure(raw)
+        size += text_bytes
+        needs_vision = needs_vision or (has_image and name != "tools")
+    return size // BYTES_PER_TOKEN + tokens, needs_vision
 
 
 def _max_tokens(fields: _Body) -> int | None:
-    for value in (fields.max_completion_tokens, fields.max_tokens, fields.max_output_tokens):
-        if value is not None and value > 0:
-            return int(value)
-    return None
+    limit = fields.max_completion_tokens or fields.max_tokens or fields.max_output_tokens
+    return int(limit) if limit is not None and limit > 0 else None
 
 
 def _asks_for_json(format_: msgspec.Raw) -> bool:

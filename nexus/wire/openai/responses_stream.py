@@ -59,9 +59,9 @@ class ResponsesScan(EventScan):
 
     def failure(self, code: str, message: str) -> bytes:
         # A lone error event would be handed on as an event; its member `error` makes the library raise it.
-        flat = {"type": "error", "code": code, "message": message, "param": None}
-        event = encode_failure(code, message, **flat, sequence_number=self._next_number())
-        return b"event: error\ndata: %b\n\n" % event
+        number = self._next_number()
+        event = {"type": "error", "code": code, "message": message, "param": None, "sequence_number": number}
+        return b"event: error\ndata: %b\n\n" % encode_failure(code, message, beside=event)
 
     def _next_number(self) -> int:
         numbers = [decoded.sequence_number for event in self._last_events() if (decoded := _decoded(event))]

@@ -1,5 +1,6 @@
 """Errors inside OpenAI's streams: the backends' and our own."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -32,7 +33,10 @@ def reply_of(error: Any, body: bytes) -> tuple[int, bytes]:
     return status_of(error), body
 
 
-def encode_failure(code: str, message: str, **members: Any) -> bytes:
-    """Make an error of ours, which every client library raises for its member ``error``."""
+def encode_failure(code: str, message: str, *, beside: Mapping[str, Any] | None = None) -> bytes:
+    """Make an error of ours, which every client library raises for its member ``error``.
+
+    :param beside: further members of the event.
+    """
     error = {"message": message, "type": "upstream_error", "param": None, "code": code}
-    return msgspec.json.encode({**members, "error": error})
+    return msgspec.json.encode({**(beside or {}), "error": error})
