@@ -1,0 +1,75 @@
+"""What is measured: each figure's name, unit and meaning, and how several rounds become one."""
+
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from statistics import median
+from typing import Final
+
+import msgspec
+
+
+class Figure(Enum):
+    """A column of the results: its title and the format of its values."""
+
+    CPU_PER_REQUEST = "CPU per request, µs", ".0f"
+    CPU_PER_EVENT = "CPU per streamed event, µs", ".2f"
+    CPU_PER_PACED_EVENT = "CPU per paced event, µs", ".1f"
+    REQUESTS_PER_S = "requests per second", ",.0f"
+    EVENTS_PER_S = "events per second", ",.0f"
+    P50 = "one request at a time, p50, ms", ".3f"
+    P99 = "one request at a time, p99, ms", ".3f"
+    FIRST_EVENT_P50 = "first event of a stream, p50, ms", ".3f"
+    FIRST_EVENT_P99 = "first event of a stream, p99, ms", ".3f"
+    DELAY_P50 = "delay of a paced event, p50, ms", ".3f"
+    DELAY_P99 = "delay of a paced event, p99, ms", ".3f"
+    START_UP = "start to first answer, ms", ",.0f"
+    RSS_AT_REST = "RSS at rest, two backends, MiB", ".1f"
+    RSS_HELD = "RSS with 1 000 idle streams, MiB", ".1f"
+    RSS_PER_STREAM = "memory per idle stream, KiB", ".1f"
+    RSS_AFTER_LOAD = "RSS after the load, MiB", ".1f"
+    FAILED = "failed requests under load", ",.0f"
+    LOST_STREAMS = "idle streams lost", ",.0f"
+    ACCESS_LINES = "access lines per request", ".3f"
+
+    def __init__(self, title: str, form: str) -> None:
+        self.title = title
+        self.form = form
+
+    def show(self, value: float) -> str:
+        """Return *value* as the tables show it."""
+        return format(value, self.form).replace(",", " ")
+
+
+Round = Mapping[Figure, float]
+"""The figures of one proxy in one round."""
+
+ADDED_UP: Final = frozenset({Figure.FAILED, Figure.LOST_STREAMS})
+"""Of these, every single one counts."""
+
+
+class Measured(msgspec.Struct, frozen=True):
+    """All rounds of one proxy."""
+
+    name: str
+    version: str
+    rounds: Sequence[Round]
+
+    def value(self, figure: Figure) -> float | None:
+        """Return the median over the rounds, or their sum where every one counts; None when it was not measured."""
+        values = [one[figure] for one in self.rounds if figure in one]
+        if not values:
+            return None
+        return sum(values) if figure in ADDED_UP else median(values)
+
+    def ratio(self, figure: Figure, other: "Measured") -> float | None:
+        """Return the median over the rounds of the ratio to *other* in the same round.
+
+        What disturbs the machine for longer than a round disturbs both, and does not show.
+        """
+        pairs = [
+            (mine[figure], theirs[figure])
+            for mine, theirs in zip(self.rounds, other.rounds, strict=True)
+            if figure in mine and figure in theirs
+        ]
+        ratios = [mine / theirs for mine, theirs in pairs if theirs]
+        return median(ratios) if ratios else None

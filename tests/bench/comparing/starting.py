@@ -1,0 +1,72 @@
+"""Starts a proxy before its upstreams, and waits until it has answered its first request."""
+
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from comparing.asking import ask
+from comparing.cores import Cores
+from comparing.programs import Program, running
+from comparing.proxies import Proxy, Site
+
+START_S: Final = 60.0
+PAUSE_S: Final = 0.002
+
+
+class NotStartedError(Exception):
+    """A program did not answer, and why, as far as its log says."""
+
+
+class Started(msgspec.Struct, frozen=True):
+    """A proxy that answers."""
+
+    proxy: Proxy
+    program: Program
+    port: int
+    start_up_ms: float
+    """From its start to its first answer, whole and with status 200."""
+
+
+@contextmanager
+def started(proxy: Proxy, upstreams: tuple[int, ...], cores: Cores) -> Iterator[Started]:
+    """Run *proxy* in a folder of its own.
+
+    :raises NotStartedError: it does not answer within a minute.
+    """
+    with tempfile.TemporaryDirectory(prefix=f"bench-{proxy.name}-") as folder:
+        site = Site(port=free_port(), upstreams=upstreams, folder=Path(folder), spare_port=free_port())
+        command = proxy.command(site)
+        began = time.perf_counter()
+        with running(command, cores=cores.proxy, log=site.folder / "log") as program:
+            wait_for_answer(program, site.port)
+            yield Started(proxy, program, site.port, (time.perf_counter() - began) * 1e3)
+
+
+@contextmanager
+def started_upstream(binary: Path, cores: Cores, log: Path) -> Iterator[int]:
+    """Run a fake upstream and yield its port."""
+    port = free_port()
+    with running([binary, str(port)], cores=cores.others, log=log) as program:
+        wait_for_answer(program, port)
+        yield port
+
+
+def wait_for_answer(program: Program, port: int) -> None:
+    deadline = time.monotonic() + START_S
+    while not ask(port):
+        if program.has_ended or time.monotonic() > deadline:
+            raise NotStartedError(program.log.read_text(errors="replace")[-2000:])
+        time.sleep(PAUSE_S)
+
+
+def free_port() -> int:
+    """Return a port of the loopback address that nobody uses now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
