@@ -7,6 +7,7 @@ from typing import Final
 from aiohttp.http import HttpVersion, HttpVersion10, HttpVersion11, RawRequestMessage
 
 from nexus.errors import RequestError
+from nexus.proxy import cors
 from nexus.proxy.heads import MAX_HOPS, Head
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -42,11 +43,15 @@ class Door:
         if head.host not in self._good_hosts:
             self._check_host(message, head.host)
         if head.origin or head.fetch_site:
-            self._check_origin(head)
-        if self._accepts_key is not None:
+            self._check_origin(message, head)
+        if self._accepts_key is not None and not cors.is_preflight(message, head):
             _check_key(head, self._accepts_key)
         if head.hops >= MAX_HOPS:
             raise RequestError("loop_detected", "the request has passed too many proxies; do they point at each other?")
+
+    def cors_lines(self, origin: bytes) -> bytes:
+        """Return what lets a page of *origin* read an answer; nothing unless the operator has listed it."""
+        return cors.answer_lines(origin) if origin in self._origins else b""
 
     def check_size(self, head: Head) -> None:
         """Raise RequestError when the body is announced longer than the limit, or compressed."""
@@ -94,15 +99,20 @@ class Door:
         if len(self._good_hosts) < _MAX_REMEMBERED_HOSTS:
             self._good_hosts.add(host)
 
-    def _check_origin(self, head: Head) -> None:
+    def _check_origin(self, message: RawRequestMessage, head: Head) -> None:
         if head.origin:
-            if head.origin in self._origins or head.origin.partition(b"://")[2] == head.host:
+            if head.origin in self._origins or (head.host and head.origin.partition(b"://")[2] == head.host):
                 return
-        elif head.fetch_site != b"cross-site":
+        elif head.fetch_site != b"cross-site" or _follows_link(message):
             return
         raise RequestError(
             "cross_origin", "requests from other web origins are refused; server.allowed_origins lists those allowed"
         )
+
+
+def _follows_link(message: RawRequestMessage) -> bool:
+    """Whether somebody comes by a link: its page sees nothing of the answer, and a GET changes nothing."""
+    return message.method == "GET" and message.headers.get("Sec-Fetch-Mode") == "navigate"
 
 
 def _check_key(head: Head, accepts_key: Callable[[bytes], bool]) -> None:

@@ -7,15 +7,18 @@ from typing import Any, Final, Protocol
 import aiohttp.http_parser
 import structlog
 from aiohttp import web
+from aiohttp.http import HttpVersion11, RawRequestMessage
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
 from nexus.errors import RequestError, StartError
+from nexus.proxy.heads import MAX_HEADERS
 
 log = structlog.get_logger("nexus.proxy")
 
 MAX_LINE: Final = 8190
-MAX_HEADERS: Final = 100
+PARSER_ALLOWANCE: Final = 2
+"""The parser gives up only at this many times a limit: up to there a request is read, and refused in its own words."""
 WRITE_BUFFER_BYTES: Final = 64 * 1024
 LINGER_S: Final = 2.0
 
@@ -106,6 +109,8 @@ class ClientConnection(RequestHandler):
         super().data_received(data)
         if self._messages or self._request_in_progress:
             self._stop_awaiting_head()
+            if self._messages and type(self._messages[-1][0]) is not RawRequestMessage:
+                self._break_body()
         elif self._head_timer is None and data:
             self._await_head()
 
@@ -118,6 +123,17 @@ class ClientConnection(RequestHandler):
         super().resume_writing()
         if self._relay is not None:
             self._relay.resume()
+
+    def _break_body(self) -> None:
+        """Tell whoever waits for a body that its framing is broken: aiohttp leaves it waiting."""
+        request = self._current_request
+        if request is None:
+            return
+        payload = request._payload  # noqa: SLF001 - the reader that the exchange has
+        if not payload.is_eof():
+            payload.set_exception(web.RequestPayloadError())
+            # Nothing of it is left to be read and thrown away before the connection is closed.
+            payload.feed_eof()
 
     def _await_head(self) -> None:
         self._head_timer = self._loop.call_later(self._headers_s, self._give_up_head)
@@ -177,9 +193,9 @@ class EdgeServer(web.Server):
         self._options: dict[str, Any] = {
             "access_log": None,
             "keepalive_timeout": keepalive_s,
-            "max_line_size": MAX_LINE,
+            "max_line_size": PARSER_ALLOWANCE * MAX_LINE,
             "max_field_size": MAX_LINE,
-            "max_headers": MAX_HEADERS,
+            "max_headers": PARSER_ALLOWANCE * MAX_HEADERS,
             "lingering_time": LINGER_S,
             "read_bufsize": 2**16,
             "auto_decompress": False,
@@ -190,6 +206,15 @@ class EdgeServer(web.Server):
 
     def __call__(self) -> ClientConnection:
         return ClientConnection(self, headers_s=self._headers_s, on_malformed=self._on_malformed, **self._options)
+
+
+def can_stay_open(message: RawRequestMessage) -> bool:
+    """Whether another request may follow on the connection that *message* came by.
+
+    Not with HTTP/1.0, whose clients wait for the end unless they are told otherwise in words of their own; not after an
+    offer to upgrade, which Nexus never takes up: the parser loses what was sent together with it.
+    """
+    return not (message.should_close or message.upgrade) and message.version == HttpVersion11
 
 
 def refuse_slow_parser() -> None:

@@ -11,7 +11,7 @@ from nexus.errors import RequestError, StageFailed
 from nexus.proxy import answering, replies
 from nexus.proxy.answer import Answer, Mode
 from nexus.proxy.attempt import Attempt
-from nexus.proxy.edge import ClientConnection, Sent
+from nexus.proxy.edge import ClientConnection, Sent, can_stay_open
 from nexus.proxy.heads import Head
 from nexus.proxy.inquiry import Inquiry, Question
 from nexus.proxy.plane import DataPlane
@@ -163,8 +163,8 @@ class Exchange:
             attempt.usage = self._protocol.usage_of(body)
         attempt.let_go(may_reuse=True)
         keep_alive = self._may_keep_alive()
-        closing = b"" if keep_alive else b"Connection: close\r\n"
-        self._client.write(b"%bContent-Length: %d\r\n%b\r\n%b" % (head, len(body), closing, body))
+        last_lines = self._last_lines(keep_alive=keep_alive)
+        self._client.write(b"%bContent-Length: %d\r\n%b\r\n%b" % (head, len(body), last_lines, body))
         self._record.answered(answer.status, answer.first_byte_at)
         self._record.bytes_out = len(body)
         if self._client.writing_paused:
@@ -181,7 +181,7 @@ class Exchange:
             % (
                 answering.head_lines(self._record, attempt, self._attempt_count()),
                 b"Transfer-Encoding: chunked\r\n" if is_chunked else b"",
-                b"" if keep_alive else b"Connection: close\r\n",
+                self._last_lines(keep_alive=keep_alive),
             )
         )
         self._record.answered(answer.status, answer.content_at or answer.first_byte_at)
@@ -225,7 +225,7 @@ class Exchange:
 
     def _refuse(self, exc: RequestError) -> Sent:
         keep_alive = self._may_keep_alive() and not exc.close
-        lines = b"" if keep_alive or exc.close else b"Connection: close\r\n"
+        lines = self._last_lines(keep_alive=keep_alive or exc.close)
         attempts = self._attempt_count()
         if attempts > 1:
             # The client's library would try again what has just been tried everywhere.
@@ -240,7 +240,8 @@ class Exchange:
             self._client.abort()
         else:
             error = RequestError("internal_error", "a defect of the proxy; its log says more", close=True)
-            self._client.write(replies.error(self._protocol, error, request_id=self._record.request_id))
+            lines = self._head.cors_lines
+            self._client.write(replies.error(self._protocol, error, request_id=self._record.request_id, lines=lines))
         self._record.ended(Ending.NEXUS_FAILED, 500, "internal_error")
         return Sent(keep_alive=False)
 
@@ -256,4 +257,8 @@ class Exchange:
         return len(self._inquiry.attempts) if self._inquiry is not None else 0
 
     def _may_keep_alive(self) -> bool:
-        return not self._message.should_close and not self._plane.is_draining
+        return can_stay_open(self._message) and not self._plane.is_draining
+
+    def _last_lines(self, *, keep_alive: bool) -> bytes:
+        cors_lines = self._head.cors_lines
+        return cors_lines if keep_alive else cors_lines + b"Connection: close\r\n"

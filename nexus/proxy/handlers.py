@@ -13,8 +13,8 @@ from aiohttp.http import RawRequestMessage
 from nexus.domain.request import Endpoint
 from nexus.domain.routes import Page, PageRequest, PageRoute
 from nexus.errors import RequestError
-from nexus.proxy import replies
-from nexus.proxy.edge import ClientConnection, Sent
+from nexus.proxy import cors, replies
+from nexus.proxy.edge import ClientConnection, Sent, can_stay_open
 from nexus.proxy.exchange import Exchange
 from nexus.proxy.heads import Head, read_head
 from nexus.proxy.plane import DataPlane
@@ -61,19 +61,27 @@ class FrontDesk:
         message = request._message  # noqa: SLF001
         client: ClientConnection = request._protocol  # type: ignore[assignment]  # noqa: SLF001
         path, _, query = _AUTHORITY.sub("", message.path).partition("?")
-        protocol = PROTOCOLS[_protocol_name(path, message)]
-        request_id = ""
+        if client.writing_paused:
+            # Who sends requests and takes no answers would have us keep them all.
+            await client.drained(self._plane.settings.config.timeouts.write_stall_seconds)
+        request_id, cors_lines = "", b""
         try:
             head = read_head(message)
             request_id = head.request_id or new_request_id()
-            self._plane.settings.door.check(message, head)
+            door = self._plane.settings.door
+            if head.origin:
+                head.cors_lines = cors_lines = door.cors_lines(head.origin)
+            door.check(message, head)
             endpoint = ENDPOINTS.get(path)
             if endpoint is not None and message.method == "POST":
                 return await self._carry(request, client, head, endpoint, query, request_id)
+            if cors_lines and cors.is_preflight(message, head):
+                return self._permit(client, head, request_id, message)
             page = await self._page(request, client, head, path, query)
         except RequestError as exc:
-            return self._refuse(client, protocol, exc, request_id or new_request_id(), message)
-        return self._show(client, page, request_id, message)
+            protocol = PROTOCOLS[_protocol_name(path, message)]
+            return self._refuse(client, protocol, exc, request_id or new_request_id(), message, cors_lines)
+        return self._show(client, page, request_id, message, cors_lines)
 
     def malformed(self, client: ClientConnection, exc: RequestError) -> bytes:
         """Return the answer to bytes that are no request, and note it."""
@@ -139,8 +147,15 @@ class FrontDesk:
         page = route.respond(asked)
         return await page if inspect.isawaitable(page) else page
 
-    def _show(self, client: ClientConnection, page: Page, request_id: str, message: RawRequestMessage) -> Sent:
-        keep_alive = not message.should_close and not self._plane.is_draining
+    def _permit(self, client: ClientConnection, head: Head, request_id: str, message: RawRequestMessage) -> Sent:
+        keep_alive = self._may_keep_alive(message)
+        client.write(cors.preflight_answer(message, head.cors_lines, request_id, close=not keep_alive))
+        return Sent(keep_alive=keep_alive)
+
+    def _show(
+        self, client: ClientConnection, page: Page, request_id: str, message: RawRequestMessage, cors_lines: bytes
+    ) -> Sent:
+        keep_alive = self._may_keep_alive(message)
         lines = "".join(f"{name}: {value}\r\n" for name, value in page.headers.items())
         client.write(
             replies.page(
@@ -148,27 +163,31 @@ class FrontDesk:
                 page.content_type.encode(),
                 page.body,
                 request_id=request_id,
-                lines=lines.encode("latin-1"),
+                lines=lines.encode("latin-1") + cors_lines,
                 is_head=message.method == "HEAD",
                 close=not keep_alive,
             )
         )
         return Sent(keep_alive=keep_alive)
 
-    def _refuse(
+    def _refuse(  # noqa: PLR0913 - what one refusal is
         self,
         client: ClientConnection,
         protocol: WireProtocol,
         exc: RequestError,
         request_id: str,
         message: RawRequestMessage,
+        cors_lines: bytes,
     ) -> Sent:
         self._refusals.note(client.remote, exc.code, request_id)
-        keep_alive = not (exc.close or message.should_close or self._plane.is_draining)
-        lines = b"" if keep_alive or exc.close else b"Connection: close\r\n"
+        keep_alive = self._may_keep_alive(message) and not exc.close
+        lines = cors_lines if keep_alive or exc.close else cors_lines + b"Connection: close\r\n"
         is_head = message.method == "HEAD"
         client.write(replies.error(protocol, exc, request_id=request_id, lines=lines, is_head=is_head))
         return Sent(keep_alive=keep_alive)
+
+    def _may_keep_alive(self, message: RawRequestMessage) -> bool:
+        return can_stay_open(message) and not self._plane.is_draining
 
 
 def _wrong_method(allowed: str) -> RequestError:

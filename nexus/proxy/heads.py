@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 
 import msgspec
-from aiohttp.http import RawRequestMessage
+from aiohttp.http import HttpVersion10, RawRequestMessage
 
 from nexus.errors import RequestError
 
@@ -78,6 +78,7 @@ _PROTECTED: Final = re.compile(
 _VISIBLE: Final = re.compile(rb"[\t\x20-\x7e]*\Z")
 _REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}\Z")
 MAX_HOPS: Final = 3
+MAX_HEADERS: Final = 100
 
 
 class Head(msgspec.Struct, kw_only=True):
@@ -102,13 +103,16 @@ class Head(msgspec.Struct, kw_only=True):
     forward: list[tuple[bytes, bytes]]
     """Lower-case name and the whole header line, CRLF included, for the headers that go on to the backend."""
     hints: Mapping[str, str] = {}
+    cors_lines: bytes = b""
+    """Lines for the head of the answer by which a page of another origin may read it; empty when none may."""
 
 
 def read_head(message: RawRequestMessage) -> Head:
     """Read and check the headers of *message*.
 
-    :raises RequestError: ``bad_request`` or ``duplicate_header``.
+    :raises RequestError: ``bad_request``, ``duplicate_header`` or ``headers_too_large``.
     """
+    _check_all(message.raw_headers)
     fields: dict[bytes, bytes] = {}
     forward: list[tuple[bytes, bytes]] = []
     hints: dict[str, str] | None = None
@@ -132,9 +136,17 @@ def read_head(message: RawRequestMessage) -> Head:
             forward.append((name, b"%b: %b\r\n" % (raw_name, value)))
     if b"connection" in fields:
         forward = _without_named(fields[b"connection"], forward)
-    if not _VISIBLE.match(b"".join([value for _, value in message.raw_headers])):
-        raise RequestError("bad_request", "a header value holds characters other than visible ASCII", close=True)
+    if b"expect" in fields and message.version == HttpVersion10:
+        # RFC 9110, 10.1.1: its clients cannot have meant it, and would take the interim answer for the final one.
+        del fields[b"expect"]
     return _head(fields, forward, hints or {})
+
+
+def _check_all(raw_headers: tuple[tuple[bytes, bytes], ...]) -> None:
+    if len(raw_headers) > MAX_HEADERS:
+        raise RequestError("headers_too_large", f"a request may have {MAX_HEADERS} headers", close=True)
+    if not _VISIBLE.match(b"".join([value for _, value in raw_headers])):
+        raise RequestError("bad_request", "a header value holds characters other than visible ASCII", close=True)
 
 
 def _head(fields: Mapping[bytes, bytes], forward: list[tuple[bytes, bytes]], hints: Mapping[str, str]) -> Head:
