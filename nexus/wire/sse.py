@@ -6,8 +6,8 @@ from typing import Final
 from nexus.wire.event import MOST_EVENT_BYTES, Event
 from nexus.wire.protocol import EventTooLargeError
 
-_BOUNDARY: Final = re.compile(rb"(?>\r\n|\n|\r)(?:\r\n|\n|\r)")
-"""Two line ends of any kind; the first is atomic, or a lone CRLF would pass for two."""
+_BOUNDARY: Final = re.compile(rb"(?>\r\n|\n|\r)[\r\n]++")
+"""Two or more line ends of any kind; the first is atomic, or a lone CRLF would pass for two."""
 
 _LONGEST_BOUNDARY: Final = 4
 _LINE_END: Final = re.compile(rb"\r\n?")
@@ -35,7 +35,8 @@ class SSEFraming:
         rest = self.rest
         searched = max(0, len(rest) - _LONGEST_BOUNDARY + 1)
         rest += data
-        end = _last_boundary(rest, searched)
+        # Blank lines before an event belong to none, nor does the LF of a CR that has completed one.
+        end = _last_boundary(rest, searched) or len(rest) - len(rest.lstrip(b"\r\n"))
         if len(rest) > MOST_EVENT_BYTES:
             _refuse_long_event(rest, end)
         if not end:
