@@ -142,6 +142,11 @@ def head_lines(record: Record, attempt: Attempt, attempts: int) -> bytes:
     return b"".join(parts)
 
 
+def is_renamed(attempt: Attempt, requested: str) -> bool:
+    """Whether the backend has to be asked for another model than *requested*, and not only for another spelling."""
+    return attempt.backend.own_name(requested) != attempt.reserved.model
+
+
 def renamed(endpoint: Endpoint, head: Head, body: bytes, model: str) -> bytes:
     """Return *body* with the value of its model replaced, and no other byte."""
     if endpoint.body == "multipart":
@@ -154,11 +159,10 @@ def restorer(attempt: Attempt, requested: str) -> Callable[[bytes], bytes] | Non
 
     Unescaped quotes cannot occur inside a JSON string, so that what is replaced is a member and never text.
     """
-    sent = attempt.reserved.model
-    if sent == requested:
+    if not is_renamed(attempt, requested):
         return None
     new = b'"model":' + msgspec.json.encode(requested)
-    old = msgspec.json.encode(sent)
+    old = msgspec.json.encode(attempt.reserved.model)
     tight, spaced = b'"model":' + old, b'"model": ' + old
     return lambda data: data.replace(tight, new).replace(spaced, new)
 

@@ -197,10 +197,10 @@ class Inquiry:
         self._judge(attempt, answer)
 
     def _body_for(self, attempt: Attempt) -> bytes:
-        question, wanted = self._question, attempt.reserved.model
-        if wanted == question.requirements.model:
+        question = self._question
+        if not answering.is_renamed(attempt, question.requirements.model):
             return question.body
-        return answering.renamed(question.endpoint, question.head, question.body, wanted)
+        return answering.renamed(question.endpoint, question.head, question.body, attempt.reserved.model)
 
     def _head_for(self, attempt: Attempt, body_length: int) -> bytes:
         number = len(self.attempts)
