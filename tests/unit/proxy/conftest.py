@@ -1,0 +1,235 @@
+"""Both ends of the data path, played: a transport, a sink, a scan, a client, and a request's head."""
+
+import asyncio
+
+import pytest
+from aiohttp.http import HttpVersion11, RawRequestMessage
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
+
+from nexus.proxy.upstream import UpstreamConnection
+from nexus.proxy.upstreams import OPEN_ACCESS, Upstream
+from nexus.routing.decision import Reserved
+from nexus.testing.builders import make_backend, make_intent
+from nexus.wire.protocol import EventTooLargeError
+
+
+class FakeTransport(asyncio.Transport):
+    """Takes what is written, and remembers what was asked of it."""
+
+    def __init__(self):
+        super().__init__()
+        self.written = b""
+        self.unsent = 0
+        self.is_closed = False
+        self.is_aborted = False
+        self.is_reading_paused = False
+
+    def write(self, data):
+        self.written += data
+
+    def close(self):
+        self.is_closed = True
+
+    def abort(self):
+        self.is_closed = self.is_aborted = True
+
+    def is_closing(self):
+        return self.is_closed
+
+    def get_write_buffer_size(self):
+        return self.unsent
+
+    def pause_reading(self):
+        self.is_reading_paused = True
+
+    def resume_reading(self):
+        self.is_reading_paused = False
+
+
+class FakeSink:
+    """Writes down what an answer was."""
+
+    def __init__(self):
+        self.status = 0
+        self.headers = []
+        self.body = b""
+        self.end = None
+        self.pieces = 0
+        self.calls = []
+
+    def on_head(self, status, headers):
+        self.calls.append("head")
+        self.status, self.headers = status, headers
+
+    def on_body(self, data):
+        self.calls.append("body")
+        self.body += data
+
+    def on_end(self, *, is_framed):
+        self.calls.append("end")
+        self.end = "framed" if is_framed else "unframed"
+
+    def on_failed(self, fault, message):
+        self.calls.append("failed")
+        self.end = fault.value
+
+
+class FakeScan:
+    """Watches lines: ``:`` begins a comment, ``role`` a lifecycle event, ``error`` an error, ``end`` ends the answer."""
+
+    LONGEST = 1000
+
+    def __init__(self):
+        self.has_content = False
+        self.has_error = False
+        self.data_blocks = 0
+        self.is_done = False
+        self.first = None
+        self.rest = b""
+        self.last_words = b""
+
+    def feed(self, data):
+        lines, newline, self.rest = (self.rest + data).rpartition(b"\n")
+        if len(self.rest) > self.LONGEST:
+            raise EventTooLargeError
+        events = [line for line in lines.split(b"\n") if line and not line.startswith(b":")]
+        self.data_blocks += bool(events)
+        self.first = self.first or next(iter(events), None)
+        self.has_error = self.has_error or any(event.startswith(b"error") for event in events)
+        self.is_done = self.is_done or b"end" in events
+        self.has_content = self.has_content or any(
+            not event.startswith((b"role", b"error", b"end")) for event in events
+        )
+        return lines + newline
+
+    def is_finished(self):
+        return self.is_done
+
+    def closing(self):
+        return self.last_words
+
+    def failure(self, code, message):
+        return b"failure " + code.encode() + b"\n"
+
+    def first_error(self):
+        if self.first is not None and self.first.startswith(b"error"):
+            return int(self.first.split()[1]), b'{"error": "of the stream"}'
+        return None
+
+    def usage(self):
+        return None
+
+
+class FakeClient:
+    """The client's connection as a relay knows it."""
+
+    def __init__(self):
+        self.transport = FakeTransport()
+        self.writing_paused = False
+        self.relay = None
+
+    def attach_relay(self, relay):
+        self.relay = relay
+
+    def stop_reading(self, unsent):
+        self.transport.unsent = unsent
+        self.writing_paused = True
+        self.relay.pause()
+
+    def read_on(self):
+        self.transport.unsent = 0
+        self.writing_paused = False
+        self.relay.resume()
+
+
+@pytest.fixture
+def transport():
+    return FakeTransport()
+
+
+@pytest.fixture
+def sink():
+    return FakeSink()
+
+
+@pytest.fixture
+def scan():
+    return FakeScan()
+
+
+@pytest.fixture
+def client():
+    return FakeClient()
+
+
+@pytest.fixture
+def make_sink():
+    return FakeSink
+
+
+@pytest.fixture
+def connection(transport):
+    """A connection to a backend that the test itself plays, by ``data_received`` and ``connection_lost``."""
+    connection = UpstreamConnection()
+    connection.connection_made(transport)
+    return connection
+
+
+@pytest.fixture
+def make_message():
+    """The head of a request, as aiohttp's parser gives it."""
+
+    def make(*headers, target="/v1/chat/completions", version=HttpVersion11, host="localhost:8000", method="POST"):
+        pairs = [*([("Host", host)] if host is not None else []), *headers]
+        return RawRequestMessage(
+            method=method,
+            path=target,
+            version=version,
+            headers=CIMultiDictProxy(CIMultiDict(pairs)),
+            raw_headers=tuple((name.encode(), value.encode("latin-1")) for name, value in pairs),
+            should_close=False,
+            compression=None,
+            upgrade=False,
+            chunked=False,
+            url=URL("/"),
+        )
+
+    return make
+
+
+@pytest.fixture
+def make_reserved():
+    """A backend with a slot reserved for one attempt."""
+
+    def make(backend=None, *, model="llama3", holds=(), fallback_model=None):
+        backend = backend or make_backend("gpu-1")
+        return Reserved(
+            backend=backend,
+            model=model,
+            holds=holds,
+            resolved_model=model,
+            fallback_model=fallback_model,
+            route_reason="capability-match",
+            reason="only_healthy_backend",
+            intent=make_intent(backends=[backend]),
+        )
+
+    return make
+
+
+@pytest.fixture
+async def make_upstream():
+    """A backend as the data plane sees it, with short deadlines."""
+    made = []
+
+    def make(backend=None, access=OPEN_ACCESS, **timeouts):
+        from nexus.config.schema import TimeoutsConfig  # noqa: PLC0415
+
+        upstream = Upstream(backend or make_backend("gpu-1"), access, TimeoutsConfig(**timeouts))
+        made.append(upstream)
+        return upstream
+
+    yield make
+    for upstream in made:
+        upstream.pool.close()

@@ -1,0 +1,196 @@
+"""Nobody comes in who may not, and everybody is told what to do about it."""
+
+import hmac
+
+import pytest
+from aiohttp.http import HttpVersion, HttpVersion10
+
+from nexus.errors import RequestError
+from nexus.proxy.door import LOOPBACK_NAMES, Door
+from nexus.proxy.heads import read_head
+
+KEY = ("Authorization", "Bearer secret")
+
+
+@pytest.fixture
+def make_door():
+    def make(*, key=None, hosts=LOOPBACK_NAMES, origins=frozenset(), max_body_bytes=100):
+        return Door(
+            accepts_key=None if key is None else lambda shown: hmac.compare_digest(shown, key),
+            hosts=hosts,
+            origins=origins,
+            max_body_bytes=max_body_bytes,
+        )
+
+    return make
+
+
+@pytest.fixture
+def door(make_door):
+    return make_door()
+
+
+def knock(door, message):
+    """Return the code with which *message* is refused, None when it may come in."""
+    head = read_head(message)
+    try:
+        door.check(message, head)
+        door.check_size(head)
+    except RequestError as exc:
+        return exc.code
+    return None
+
+
+def test_a_plain_request_comes_in(door, make_message):
+    assert knock(door, make_message()) is None
+
+
+@pytest.mark.parametrize("version", [HttpVersion(0, 9), HttpVersion(1, 2), HttpVersion(2, 0)])
+def test_another_http_is_not_spoken(door, make_message, version):
+    assert knock(door, make_message(version=version)) == "http_version"
+
+
+@pytest.mark.parametrize("coding", ["gzip, chunked", "identity, chunked", "gzip", ""])
+def test_no_transfer_coding_but_chunked_is_understood(door, make_message, coding):
+    assert knock(door, make_message(("Transfer-Encoding", coding))) == "transfer_coding"
+
+
+@pytest.mark.parametrize("coding", ["chunked", "Chunked"])
+def test_a_chunked_body_comes_in(door, make_message, coding):
+    assert knock(door, make_message(("Transfer-Encoding", coding))) is None
+
+
+def test_http_1_0_has_no_chunks(door, make_message):
+    assert knock(door, make_message(("Transfer-Encoding", "chunked"), version=HttpVersion10)) == "bad_request"
+
+
+@pytest.mark.parametrize("host", [None, "", "a/b", "u@a", "a,b", "a b", "[::1", "a:99999", "a:0", "a:", "::1", "a:1:2"])
+def test_a_malformed_host_is_refused(door, make_message, host):
+    assert knock(door, make_message(host=host)) == "bad_request"
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1:1", "[::1]:8000"])
+def test_loopback_names_are_served(door, make_message, host):
+    assert [knock(door, make_message(host=host)) for _ in range(2)] == [None, None]
+
+
+def test_a_client_of_http_1_0_may_leave_the_host_out(door, make_message):
+    assert knock(door, make_message(host=None, version=HttpVersion10)) is None
+
+
+@pytest.mark.parametrize("host", ["attacker.example", "localhost.attacker.example", "169.254.169.254"])
+def test_a_foreign_host_is_sent_away(door, make_message, host):
+    assert [knock(door, make_message(host=host)) for _ in range(2)] == ["misdirected_request"] * 2
+
+
+def test_any_host_is_served_where_it_is_not_checked(make_door, make_message):
+    assert knock(make_door(hosts=None), make_message(host="nexus.example")) is None
+
+
+def test_only_so_many_hosts_are_remembered(make_door, make_message):
+    door = make_door(hosts=None)
+
+    for number in range(1000):
+        assert knock(door, make_message(host=f"host-{number}")) is None
+
+    assert len(door._good_hosts) == 64
+
+
+@pytest.mark.parametrize("target", ["http://localhost:8000/v1/models", "http://localhost:8000"])
+def test_a_target_that_repeats_the_host_is_understood(door, make_message, target):
+    assert knock(door, make_message(target=target)) is None
+
+
+@pytest.mark.parametrize(
+    "target", ["http://other:8000/", "http://localhost:8000@evil/", "*", "localhost:8000", "ftp://x/"]
+)
+def test_a_target_that_is_no_path_is_refused(door, make_message, target):
+    assert knock(door, make_message(target=target)) == "bad_request"
+
+
+def test_an_endless_target_is_refused(door, make_message):
+    assert knock(door, make_message(target="/" + "a" * 8190)) == "uri_too_long"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("Origin", "http://evil.example")],
+        [("Origin", "null")],
+        [("Origin", "http://localhost:3000")],
+        [("Origin", "http://evil.example"), ("Sec-Fetch-Site", "same-origin")],
+        [("Sec-Fetch-Site", "cross-site")],
+    ],
+)
+def test_pages_of_other_origins_are_refused(door, make_message, headers):
+    assert knock(door, make_message(*headers)) == "cross_origin"
+
+
+def test_a_page_of_no_origin_is_not_one_of_no_host(door, make_message):
+    assert knock(door, make_message(("Origin", "null"), host=None, version=HttpVersion10)) == "cross_origin"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [("Origin", "http://localhost:8000")],
+        [("Origin", "https://app.example")],
+        [("Sec-Fetch-Site", "same-origin")],
+        [("Sec-Fetch-Site", "none")],
+    ],
+)
+def test_our_own_pages_and_those_allowed_are_let_in(make_door, make_message, headers):
+    door = make_door(origins=frozenset({b"https://app.example"}))
+
+    assert knock(door, make_message(*headers)) is None
+
+
+@pytest.mark.parametrize("header", [KEY, ("authorization", "bearer   secret "), ("x-api-key", "secret")])
+def test_a_key_opens(make_door, make_message, header):
+    assert knock(make_door(key=b"secret"), make_message(header)) is None
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [("Authorization", "Bearer wrong")],
+        [("Authorization", "Basic secret")],
+        [("x-api-key", "")],
+        [("Key", "secret")],
+    ],
+)
+def test_without_it_nobody_comes_in(make_door, make_message, headers):
+    door = make_door(key=b"secret")
+
+    assert knock(door, make_message(*headers)) == "invalid_api_key"
+
+
+def test_both_keys_are_always_compared(make_message):
+    shown = []
+    door = Door(accepts_key=lambda key: shown.append(key) or True, hosts=None, origins=frozenset(), max_body_bytes=1)
+
+    knock(door, make_message(KEY, ("x-api-key", "other")))
+
+    assert shown == [b"secret", b"other"]
+
+
+def test_the_key_is_asked_for_before_anything_is_read(make_door, make_message):
+    message = make_message(("Content-Length", "101"), ("Expect", "100-continue"))
+
+    assert knock(make_door(key=b"secret"), message) == "invalid_api_key"
+
+
+@pytest.mark.parametrize(("hops", "code"), [("2", None), ("3", "loop_detected"), ("99", "loop_detected")])
+def test_a_request_that_goes_in_circles_is_stopped(door, make_message, hops, code):
+    assert knock(door, make_message(("X-Nexus-Hops", hops))) == code
+
+
+@pytest.mark.parametrize(("length", "code"), [("100", None), ("101", "too_large")])
+def test_a_body_announced_too_long_is_refused_before_it_is_read(door, make_message, length, code):
+    assert knock(door, make_message(("Content-Length", length))) == code
+
+
+@pytest.mark.parametrize(("coding", "code"), [("gzip", "unsupported_content_encoding"), ("identity", None)])
+def test_a_compressed_body_is_refused(door, make_message, coding, code):
+    assert knock(door, make_message(("Content-Encoding", coding))) == code
