@@ -5,7 +5,6 @@ what was routed and checked is not what is run.
 """
 
 import re
-from collections.abc import Mapping
 from typing import Final
 
 from nexus.errors import RequestError
@@ -21,13 +20,9 @@ _LETTERS_THAT_FOLD: Final = ("\u017f".encode(), "\u212a".encode())
 """The long s and the Kelvin sign: Go, for one, takes them for an s and a k."""
 
 
-def refuse_ambiguous(body: bytes, bulk: Mapping[str, bytes]) -> None:
-    """Raise RequestError when *body* gives a guarded member more than once.
-
-    :param body: valid JSON with a model in it.
-    :param bulk: the values of some members as they stand there, all large ones among them: they need not be searched.
-    """
-    if not is_plain(_without(body, bulk)):
+def refuse_ambiguous(body: bytes) -> None:
+    """Raise RequestError when *body*, valid JSON with a model in it, gives a guarded member more than once."""
+    if not is_plain(body):
         _refuse_ambiguous(body)
 
 
@@ -42,24 +37,6 @@ def is_plain(body: bytes) -> bool:
         and (body.isascii() or not any(letter in body for letter in _LETTERS_THAT_FOLD))
         and not (len(body) > MANY_BYTES and body.count(b":") > MANY_COLONS)
     )
-
-
-def _without(body: bytes, bulk: Mapping[str, bytes]) -> bytes:
-    """Cut *bulk* out of *body*.
-
-    Only what follows an unescaped name and a colon is cut, and that is a value, wherever it stands: no name of the top
-    level is in it.
-    """
-    for name, raw in bulk.items():
-        quoted = f'"{name}"'.encode()
-        at = body.find(quoted)
-        colon = _COLON.match(body, at + len(quoted)) if at >= 0 else None
-        if colon and body.startswith(raw, colon.end()):
-            body = body[:at] + body[colon.end() + len(raw) :]
-    return body
-
-
-_COLON: Final = re.compile(rb"[ \t\n\r]*+:[ \t\n\r]*+")
 
 
 def _refuse_ambiguous(body: bytes) -> None:

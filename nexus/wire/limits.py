@@ -14,9 +14,6 @@ TopTokens = Annotated[int, Meta(ge=-1, le=100)] | Annotated[float, Meta(ge=-1, l
 MaxTokens = Annotated[int, Meta(ge=-2, le=2**31)] | Annotated[float, Meta(ge=-2, le=2**31)] | None
 """How long an answer may be; -1 and -2 mean without limit, or to the end of the context."""
 
-Number = int | float | str | bool | None
-"""Not read, but decoded: so that 1e400, which is infinite to some readers and an error to others, is refused."""
-
 TokenCount = Annotated[int, Meta(ge=0, le=10_000_000)]
 """What a backend may claim to have counted; a larger claim is no count."""
 

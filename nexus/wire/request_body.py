@@ -13,7 +13,7 @@ from nexus.wire.limits import LONGEST_MODEL, MOST_ITEMS, UNSUPPORTED, RoutedBody
 T = TypeVar("T", bound=RoutedBody)
 
 LARGE_BYTES: Final = 64 * 1024
-"""A shorter body cannot break a limit on sizes."""
+"""A shorter body cannot break a limit on sizes; a longer one is not searched for what only its author would miss."""
 
 _WHERE: Final = re.compile(r"(.*) - at `\$\.?(.*)`")
 _ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
@@ -43,7 +43,9 @@ def read_body(shape: Shape[T], body: bytes, bulk_names: Iterable[str]) -> tuple[
             body.decode()
         check_model(fields.model)
         bulk = {name: bytes(value) for name in bulk_names if (value := getattr(fields, name))}
-        refuse_ambiguous(body, bulk)
+        rest = _without(body, bulk)
+        refuse_ambiguous(rest)
+        _refuse_endless_numbers(rest)
         if len(body) > LARGE_BYTES:
             _check_sizes(fields, shape)
     except msgspec.ValidationError as exc:
@@ -73,7 +75,39 @@ def _invalid_value(exc: msgspec.ValidationError) -> RequestError:
     problem, param = found.groups()
     if param in UNSUPPORTED:
         return RequestError("unsupported_parameter", f"'{param}' is not for a request to say; remove it", param=param)
-    return RequestError("invalid_value", f"'{param}': {problem[0].lower()}{problem[1:]}", param=param)
+    code = "invalid_json" if problem.endswith("out of range") else "invalid_value"
+    return RequestError(code, f"'{param}': {problem[0].lower()}{problem[1:]}", param=param)
+
+
+def _without(body: bytes, bulk: Mapping[str, bytes]) -> bytes:
+    """Return *body* with null for each value of *bulk* that is easily found: valid JSON, with all its own members.
+
+    Only what follows an unescaped name and a colon is replaced. That is a value, and whole, wherever it stands.
+    """
+    for name, raw in bulk.items():
+        quoted = f'"{name}"'.encode()
+        at = body.find(quoted)
+        colon = _COLON.match(body, at + len(quoted)) if at >= 0 else None
+        if colon and body.startswith(raw, colon.end()):
+            body = b"%bnull%b" % (body[: colon.end()], body[colon.end() + len(raw) :])
+    return body
+
+
+_COLON: Final = re.compile(rb"[ \t\n\r]*+:[ \t\n\r]*+")
+
+
+def _refuse_endless_numbers(rest: bytes) -> None:
+    """Raise ValidationError when a number is infinite to some readers, too long for others, and just a number to more.
+
+    The decoder does not look at the numbers that it skips, so those that look so are decoded.
+    """
+    if len(rest) <= LARGE_BYTES and (_EXPONENT.search(rest) or (len(rest) > MOST_DIGITS and _DIGITS.search(rest))):
+        msgspec.json.decode(rest)
+
+
+MOST_DIGITS: Final = 4300
+_EXPONENT: Final = re.compile(rb"[eE]\+?[0-9]{3}")
+_DIGITS: Final = re.compile(rb"[0-9]{%d}" % (MOST_DIGITS + 1))
 
 
 def _check_sizes(fields: RoutedBody, shape: Shape[T]) -> None:

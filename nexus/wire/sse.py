@@ -35,8 +35,10 @@ class SSEFraming:
         rest = self.rest
         searched = max(0, len(rest) - _LONGEST_BOUNDARY + 1)
         rest += data
-        # Blank lines before an event belong to none, nor does the LF of a CR that has completed one.
-        end = _last_boundary(rest, searched) or len(rest) - len(rest.lstrip(b"\r\n"))
+        end = _last_boundary(rest, searched)
+        if not end and not searched:
+            # Blank lines before an event belong to none, nor does the LF of a CR that has completed one.
+            end = len(rest) - len(rest.lstrip(b"\r\n"))
         if len(rest) > MOST_EVENT_BYTES:
             _refuse_long_event(rest, end)
         if not end:

@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from nexus.domain.request import Endpoint, Requirements
-from nexus.wire.limits import MaxTokens, Number, RoutedBody
+from nexus.wire.limits import MaxTokens, RoutedBody
 from nexus.wire.request_body import Shape, read_body
 from nexus.wire.text_size import BYTES_PER_TOKEN, has_items, measure
 
@@ -36,9 +36,6 @@ class _Body(RoutedBody, gc=False):
     max_tokens: MaxTokens = None
     system: msgspec.Raw = NOTHING
     tools: msgspec.Raw = NOTHING
-    temperature: Number = None
-    top_p: Number = None
-    top_k: Number = None
     stop_sequences: msgspec.Raw = NOTHING
     output_config: msgspec.Raw = NOTHING
     output_format: msgspec.Raw = NOTHING

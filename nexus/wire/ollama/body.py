@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from nexus.domain.request import Endpoint, Requirements
-from nexus.wire.limits import MaxTokens, Number, RoutedBody, TopTokens
+from nexus.wire.limits import MaxTokens, RoutedBody, TopTokens
 from nexus.wire.request_body import Shape, read_body
 from nexus.wire.text_size import BYTES_PER_TOKEN, has_items, longest_tokens, measure
 
@@ -36,8 +36,6 @@ _BULK: Final = (*_SUMMED, "input", "context", "images")
 class _Options(msgspec.Struct, gc=False):
     num_predict: MaxTokens = None
     num_ctx: MaxTokens = None
-    temperature: Number = None
-    seed: Number = None
 
 
 class _Body(RoutedBody, gc=False):

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from nexus.domain.request import Endpoint, Requirements
-from nexus.wire.limits import Choices, MaxTokens, Number, RoutedBody, TopTokens
+from nexus.wire.limits import Choices, MaxTokens, RoutedBody, TopTokens
 from nexus.wire.request_body import Shape, read_body
 from nexus.wire.text_size import BYTES_PER_TOKEN, has_items, longest_tokens, measure
 
@@ -35,7 +35,6 @@ class _Body(RoutedBody, gc=False):
     messages: msgspec.Raw = NOTHING
     max_tokens: MaxTokens = None
     max_completion_tokens: MaxTokens = None
-    temperature: Number = None
     tools: msgspec.Raw = NOTHING
     response_format: msgspec.Raw = NOTHING
     prompt: msgspec.Raw = NOTHING
@@ -50,13 +49,6 @@ class _Body(RoutedBody, gc=False):
     logprobs: TopTokens = None
     top_logprobs: TopTokens = None
     prompt_logprobs: TopTokens = None
-    top_p: Number = None
-    top_k: Number = None
-    min_p: Number = None
-    seed: Number = None
-    presence_penalty: Number = None
-    frequency_penalty: Number = None
-    repetition_penalty: Number = None
     query: msgspec.Raw = NOTHING
     documents: msgspec.Raw = NOTHING
     text_1: msgspec.Raw = NOTHING

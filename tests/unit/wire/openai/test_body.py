@@ -1,0 +1,168 @@
+"""What OpenAI's requests need of a model."""
+
+import base64
+import json
+
+import pytest
+
+from nexus.domain.request import Requirements
+from nexus.wire.openai import PROTOCOL
+
+PATHS = {endpoint.path: endpoint for endpoint in PROTOCOL.endpoints}
+IMAGE = "data:image/png;base64," + base64.b64encode(bytes(30_000)).decode()
+USER = {"role": "user", "content": "hello"}
+
+
+def understood(path="/v1/chat/completions", **members):
+    return PROTOCOL.understand(PATHS[path], json.dumps({"model": "m", **members}, separators=(",", ":")).encode())
+
+
+def parts(*some):
+    return {"messages": [{"role": "user", "content": [{"type": "text", "text": "what is it?"}, *some]}]}
+
+
+def test_a_plain_chat_needs_nothing_special():
+    assert understood(messages=[USER]) == Requirements(model="m", prompt_tokens=1)
+
+
+def test_only_a_streamed_answer_is_streamed():
+    assert [understood(stream=stream).is_stream for stream in (True, False, None)] == [True, False, False]
+
+
+@pytest.mark.parametrize("count", [1, 20])
+@pytest.mark.parametrize("length", [0, 40, 4000])
+def test_the_prompt_is_estimated_by_its_text(count, length):
+    understanding = understood(messages=[{"role": "user", "content": "x" * length}] * count)
+
+    assert understanding.prompt_tokens == pytest.approx(count * length / 4, abs=count)
+
+
+def test_the_members_order_and_spaces_do_not_change_the_estimate_much():
+    message = {"role": "assistant", "content": "x" * 4000, "name": "n"}
+    spaced = json.dumps({"messages": [message] * 10, "model": "m"}, indent=2).encode()
+
+    assert PROTOCOL.understand(PATHS["/v1/chat/completions"], spaced).prompt_tokens == pytest.approx(10_000, rel=0.05)
+
+
+def test_tools_count_as_prompt():
+    tool = {"type": "function", "function": {"name": "f", "description": "x" * 4000}}
+
+    assert understood(messages=[USER], tools=[tool]).prompt_tokens == pytest.approx(1000, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image_url", "image_url": {"url": IMAGE}},
+        {"type": "input_audio", "input_audio": {"data": IMAGE.partition(",")[2], "format": "wav"}},
+        {"type": "file", "file": {"file_data": IMAGE}},
+    ],
+)
+def test_what_is_no_text_does_not_count_as_prompt(part):
+    assert understood(**parts(part)).prompt_tokens < 60
+
+
+def test_text_about_base64_counts_as_prompt():
+    text = 'write: background: url(data:image/png;base64, "data" : "' + "some words " * 400
+
+    assert understood(messages=[{"role": "user", "content": [{"type": "text", "text": text}]}]).prompt_tokens > 1000
+
+
+@pytest.mark.parametrize("type_", ["image_url", "input_image", "image"])
+@pytest.mark.parametrize("spaces", [(",", ":"), (" , ", " : ")])
+def test_an_image_needs_vision(type_, spaces):
+    body = json.dumps({"model": "m", **parts({"type": type_, "image_url": "http://x"})}, separators=spaces).encode()
+
+    assert PROTOCOL.understand(PATHS["/v1/chat/completions"], body).needs_vision
+
+
+@pytest.mark.parametrize("text", ['{"type":"image_url"}', '"type": "image"', "an image_url"])
+def test_text_about_images_needs_no_vision(text):
+    assert not understood(messages=[{"role": "user", "content": text}]).needs_vision
+    assert not understood(**parts({"type": "text", "text": text})).needs_vision
+
+
+def test_an_image_in_a_response_s_input_needs_vision():
+    content = [{"type": "input_text", "text": "what?"}, {"type": "input_image", "image_url": IMAGE}]
+
+    needed = understood("/v1/responses", input=[{"role": "user", "content": content}])
+
+    assert (needed.needs_vision, needed.prompt_tokens < 60) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("members", "needs"),
+    [
+        ({"tools": [{"type": "function"}]}, True),
+        ({"functions": [{"name": "f"}]}, True),
+        ({"tools": []}, False),
+        ({"tools": None}, False),
+        ({"functions": [], "tools": []}, False),
+        ({"tool_choice": "auto"}, False),
+    ],
+)
+def test_tools_are_needed_when_some_are_offered(members, needs):
+    assert understood(**members).needs_tools is needs
+
+
+@pytest.mark.parametrize(
+    ("members", "needs"),
+    [
+        ({"response_format": {"type": "json_object"}}, True),
+        ({"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}}, True),
+        ({"response_format": {"json_schema": {}, "type": "json_schema"}}, True),
+        ({"response_format": {"type": "text"}}, False),
+        ({"response_format": "b64_json"}, False),
+        ({"response_format": None}, False),
+        ({"text": {"format": {"type": "json_schema"}}}, True),
+        ({"text": {"format": {"type": "text"}}}, False),
+    ],
+)
+def test_json_is_needed_when_it_is_asked_for(members, needs):
+    assert understood(**members).needs_json is needs
+
+
+@pytest.mark.parametrize(
+    ("members", "limit"),
+    [
+        ({"max_tokens": 5}, 5),
+        ({"max_completion_tokens": 6}, 6),
+        ({"max_completion_tokens": 6, "max_tokens": 5}, 6),
+        ({"max_output_tokens": 7}, 7),
+        ({"max_tokens": -1}, None),
+        ({"max_tokens": 0}, None),
+        ({"max_tokens": None}, None),
+        ({}, None),
+    ],
+)
+def test_the_limit_of_the_answer_is_read_whatever_it_is_called(members, limit):
+    assert understood(**members).max_tokens == limit
+
+
+@pytest.mark.parametrize(
+    ("text_input", "tokens"),
+    [
+        ("x" * 400, 100),
+        (["x" * 400, "x" * 40], 100),
+        ([], 0),
+        ([1, 2, 3], 3),
+        ([[1, 2, 3], [4]], 3),
+    ],
+)
+def test_of_many_inputs_the_longest_must_fit(text_input, tokens):
+    needed = understood("/v1/embeddings", input=text_input)
+
+    assert (needed.prompt_tokens, needed.needs_embeddings) == (tokens, True)
+
+
+def test_a_reranked_query_must_fit_beside_the_longest_document():
+    assert understood("/v1/rerank", query="x" * 40, documents=["y" * 400, "y" * 80]).prompt_tokens == 110
+
+
+def test_prompts_of_a_text_completion_are_answered_one_by_one():
+    assert understood("/v1/completions", prompt=["x" * 400] * 5).prompt_tokens == 100
+
+
+@pytest.mark.parametrize("path", ["/tokenize", "/detokenize", "/v1/audio/speech"])
+def test_a_context_does_not_limit_what_is_not_put_into_it(path):
+    assert understood(path, prompt="x" * 4000, input="y" * 4000).prompt_tokens == 0
