@@ -7,6 +7,7 @@ from aiohttp.http import HttpVersion11, RawRequestMessage
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
+from nexus.config.schema import TimeoutsConfig
 from nexus.proxy.upstream import UpstreamConnection
 from nexus.proxy.upstreams import OPEN_ACCESS, Upstream
 from nexus.routing.decision import Reserved
@@ -76,7 +77,7 @@ class FakeSink:
 
 
 class FakeScan:
-    """Watches lines: ``:`` begins a comment, ``role`` a lifecycle event, ``error`` an error, ``end`` ends the answer."""
+    """Watches lines: ``:`` begins a comment, ``role`` a lifecycle event, ``error`` an error; ``end`` ends the answer."""
 
     LONGEST = 1000
 
@@ -224,8 +225,6 @@ async def make_upstream():
     made = []
 
     def make(backend=None, access=OPEN_ACCESS, **timeouts):
-        from nexus.config.schema import TimeoutsConfig  # noqa: PLC0415
-
         upstream = Upstream(backend or make_backend("gpu-1"), access, TimeoutsConfig(**timeouts))
         made.append(upstream)
         return upstream

@@ -1,0 +1,298 @@
+"""A backend is found by name or address, in time or not at all, and only under a certificate that is good."""
+
+import asyncio
+import os
+import socket
+import ssl
+from pathlib import Path
+
+import pytest
+import trustme
+
+from nexus.errors import UpstreamError
+from nexus.proxy import dialing
+from nexus.proxy.dialing import Address, address_of, dial, trusting_context
+from nexus.proxy.upstream import UpstreamConnection
+from nexus.tasks import start
+from nexus.testing.scripted import ScriptedBackend, Stall
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return trustme.CA()
+
+
+@pytest.fixture
+def server_tls(authority):
+    """A context for a server whose certificate is for *names*."""
+
+    def make(*names):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert(*names).configure_cert(context)
+        return context
+
+    return make
+
+
+@pytest.fixture
+def client_tls(authority):
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+@pytest.fixture(autouse=True)
+def forgotten_names():
+    dialing._names.clear()
+    yield
+    dialing._names.clear()
+
+
+async def dial_and_close(address, timeout_s=2.0):
+    connection = await dial(address, UpstreamConnection, timeout_s=timeout_s)
+    connection.abandon()
+    return connection
+
+
+async def fault_of(address, timeout_s=2.0):
+    with pytest.raises(UpstreamError) as failed:
+        await dial_and_close(address, timeout_s)
+    return failed.value.fault.value
+
+
+class Resolver:
+    """Knows the names that it is given, and counts how often it is asked."""
+
+    def __init__(self, **known):
+        self.known = known
+        self.asked = []
+
+    def __call__(self):
+        return self
+
+    async def resolve(self, host, port, family):
+        self.asked.append(host)
+        if (answer := self.known.get(host.partition(".")[0])) is None:
+            raise OSError(None, "not known")
+        return [{"family": socket.AF_INET, "host": answer, "port": port}]
+
+    async def close(self):
+        pass
+
+
+@pytest.fixture
+def name_servers(monkeypatch):
+    """Play both resolvers: the one of our own, and the system's."""
+
+    def play(ours, systems):
+        monkeypatch.setattr(dialing, "AsyncResolver", ours)
+        monkeypatch.setattr(dialing, "ThreadedResolver", systems)
+
+    return play
+
+
+# where
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port", "authority", "path"),
+    [
+        ("http://gpu", "gpu", 80, "gpu", ""),
+        ("http://gpu:8000/base", "gpu", 8000, "gpu:8000", "/base"),
+        ("https://api.example/v", "api.example", 443, "api.example", "/v"),
+        ("https://api.example:8443", "api.example", 8443, "api.example:8443", ""),
+        ("http://[::1]:11434", "::1", 11434, "[::1]:11434", ""),
+        ("http://[fe80::1%25]", "fe80::1%25", 80, "[fe80::1]", ""),
+    ],
+)
+def test_a_url_says_where_a_backend_is_and_what_it_calls_itself(url, host, port, authority, path):
+    address, base_path = address_of(url, None)
+
+    assert (address.host, address.port, address.authority, base_path) == (host, port, authority, path)
+    assert (address.tls is not None) is url.startswith("https")
+
+
+def test_a_context_of_ones_own_is_used_for_tls_alone():
+    own = ssl.create_default_context()
+
+    assert address_of("https://gpu", own)[0].tls is own
+    assert address_of("http://gpu", own)[0].tls is None
+
+
+# reaching it
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_a_backend_is_reached_by_address_and_by_name(host):
+    async with ScriptedBackend([Stall()]) as backend:
+        connection = await dial(Address(host, backend.port), UpstreamConnection, timeout_s=2.0)
+        sock = connection.transport.get_extra_info("socket")
+        options = [
+            sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY),
+            sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+        ]
+        connection.abandon()
+        await backend.ended()
+
+    assert all(options)
+
+
+@pytest.mark.parametrize("host", ["::1", "::1%0", "localhost"])
+async def test_a_backend_is_reached_by_ipv6(host):
+    try:
+        server = await asyncio.start_server(lambda _, writer: writer.close(), "::1", 0)
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+
+    async with server:
+        connection = await dial_and_close(Address(host, server.sockets[0].getsockname()[1]))
+
+    assert connection.is_closed
+
+
+async def test_a_name_is_looked_up_once_in_a_while(name_servers):
+    resolver = Resolver(gpu="127.0.0.1")
+    name_servers(resolver, Resolver())
+    async with ScriptedBackend([Stall()]) as backend:
+        for _ in range(2):
+            await dial_and_close(Address("gpu.test", backend.port))
+
+    assert resolver.asked == ["gpu.test"]
+
+
+async def test_a_name_whose_backend_is_gone_is_looked_up_again(name_servers):
+    resolver = Resolver(gpu="127.0.0.1")
+    name_servers(resolver, Resolver())
+    async with ScriptedBackend([Stall()]) as backend:
+        address = Address("gpu.test", backend.port)
+        await dial_and_close(address)
+
+    assert await fault_of(address) == "refused"
+    resolver.known.clear()
+    assert await fault_of(address) == "refused"
+    assert resolver.asked == ["gpu.test", "gpu.test"]
+
+
+async def test_a_name_that_only_the_system_knows_is_found(name_servers):
+    ours, systems = Resolver(), Resolver(gpu="127.0.0.1")
+    name_servers(ours, systems)
+    async with ScriptedBackend([Stall()]) as backend:
+        await dial_and_close(Address("gpu.test", backend.port))
+        await dial_and_close(Address("gpu.local", backend.port))
+
+    assert (ours.asked, systems.asked) == (["gpu.test"], ["gpu.test", "gpu.local"])
+
+
+async def test_only_so_many_names_are_remembered(name_servers, monkeypatch):
+    monkeypatch.setattr(dialing, "MAX_NAMES", 2)
+    resolver = Resolver(**{f"gpu-{number}": "127.0.0.1" for number in range(5)})
+    name_servers(resolver, Resolver())
+    async with ScriptedBackend([Stall()]) as backend:
+        for number in range(5):
+            await dial_and_close(Address(f"gpu-{number}.test", backend.port))
+
+    assert len(dialing._names) <= 2
+
+
+# not reaching it
+
+
+async def test_a_port_that_nobody_listens_on_refuses():
+    async with ScriptedBackend([]) as backend:
+        port = backend.port
+
+    assert await fault_of(Address("127.0.0.1", port)) == "refused"
+
+
+async def test_a_name_that_nobody_knows_refuses(name_servers):
+    name_servers(Resolver(), Resolver())
+
+    assert await fault_of(Address("nowhere.test", 80)) == "refused"
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".test", ".", "fe80::1%nowhere"])
+async def test_a_host_that_cannot_be_one_refuses(host):
+    assert await fault_of(Address(host, 80)) == "refused"
+
+
+async def test_a_lookup_that_hangs_is_given_up(name_servers):
+    class Hanging(Resolver):
+        async def resolve(self, host, port, family):
+            await asyncio.sleep(60)
+
+    name_servers(Hanging(), Resolver())
+
+    assert await fault_of(Address("slow.test", 80), timeout_s=0.05) == "connect_timeout"
+
+
+# tls
+
+
+async def test_a_good_certificate_is_accepted(server_tls, client_tls):
+    async with ScriptedBackend([Stall()], tls=server_tls("localhost", "127.0.0.1")) as backend:
+        for host in ("localhost", "127.0.0.1"):
+            connection = await dial_and_close(Address(host, backend.port, client_tls))
+            assert connection.transport.get_extra_info("ssl_object") is not None
+
+
+@pytest.mark.parametrize("name", ["other.example", "127.0.0.2"])
+async def test_a_certificate_of_somebody_else_is_not(server_tls, client_tls, name):
+    async with ScriptedBackend([Stall()], tls=server_tls(name)) as backend:
+        assert await fault_of(Address("127.0.0.1", backend.port, client_tls)) == "tls"
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_not(server_tls):
+    async with ScriptedBackend([Stall()], tls=server_tls("127.0.0.1")) as backend:
+        address, _ = address_of(backend.url, None)
+
+        assert await fault_of(address) == "tls"
+
+
+async def test_the_operator_may_trust_it_all_the_same(server_tls):
+    async with ScriptedBackend([Stall()], tls=server_tls("other.example")) as backend:
+        address, _ = address_of(backend.url, trusting_context())
+
+        assert (await dial_and_close(address)).is_closed
+
+
+@pytest.mark.parametrize("says", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b""])
+async def test_a_server_without_tls_is_not_spoken_to_in_the_clear(client_tls, says):
+    heard = b""
+
+    async def answer(reader, writer):
+        nonlocal heard
+        heard = await reader.read(1000)
+        writer.write(says)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        fault = await fault_of(Address("127.0.0.1", server.sockets[0].getsockname()[1], client_tls))
+
+    assert fault == "tls"
+    assert b"HTTP" not in heard
+
+
+async def test_a_handshake_that_stalls_is_given_up_and_leaves_nothing_open(client_tls):
+    async with ScriptedBackend([Stall()]) as backend:
+        open_before = len(list(Path("/proc/self/fd").iterdir())) if os.name == "posix" else 0
+
+        fault = await fault_of(Address("127.0.0.1", backend.port, client_tls), timeout_s=0.1)
+        await asyncio.wait_for(backend.ended(), 1)
+        await asyncio.sleep(0)
+
+        assert fault == "connect_timeout"
+        assert len(list(Path("/proc/self/fd").iterdir())) <= open_before
+
+
+async def test_an_attempt_that_is_cancelled_leaves_nothing_open(client_tls):
+    async with ScriptedBackend([Stall()]) as backend:
+        dialing_now = start(dial_and_close(Address("127.0.0.1", backend.port, client_tls)), name="dial")
+        while not backend.attempts:
+            await asyncio.sleep(0.005)
+
+        dialing_now.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await dialing_now
+
+        await asyncio.wait_for(backend.ended(), 1)
