@@ -46,6 +46,12 @@ class Stall(msgspec.Struct, frozen=True):
     """Do nothing until the client leaves."""
 
 
+class Ignore(msgspec.Struct, frozen=True):
+    """Read nothing for a while, and do not notice when the client leaves."""
+
+    seconds: float
+
+
 class Close(msgspec.Struct, frozen=True):
     """Send FIN."""
 
@@ -54,7 +60,7 @@ class Reset(msgspec.Struct, frozen=True):
     """Send RST."""
 
 
-Step = ReadHead | ReadRequest | Send | Wait | Stall | Close | Reset
+Step = ReadHead | ReadRequest | Send | Wait | Stall | Ignore | Close | Reset
 Script = Sequence[Step]
 
 
@@ -99,6 +105,11 @@ class ScriptedBackend:
     @property
     def open_connections(self) -> int:
         return sum(attempt.end is None for attempt in self.attempts)
+
+    def play(self, *scripts: Script) -> None:
+        """Play these from now on, the first on the next connection, and forget the connections so far."""
+        self._scripts = scripts
+        self.attempts.clear()
 
     async def ended(self) -> None:
         """Wait until each connection so far has come to its end."""
@@ -152,6 +163,7 @@ class _Stage:
             Send: self._send,
             Wait: self._wait,
             Stall: self._stall,
+            Ignore: self._ignore,
             Close: self._close,
             Reset: self._reset,
         }
@@ -203,6 +215,9 @@ class _Stage:
         while more := await self._reader.read(65536):
             self._attempt.received += more
         raise _ClientLeft
+
+    async def _ignore(self, step: Ignore) -> None:
+        await asyncio.sleep(step.seconds)
 
     async def _close(self, step: Close) -> None:
         del step

@@ -1,0 +1,104 @@
+"""The books of a proxy: whatever happened to it, all was given back, and each exchange was told of once."""
+
+import asyncio
+import gc
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from time import monotonic
+from typing import Any, Final
+
+from nexus.app.running import Nexus
+from nexus.domain.outcome import AttemptOutcome, ExchangeOutcome
+from nexus.testing.inside import wait_until_nothing_is_held
+from nexus.testing.raw_client import RawClient
+from nexus.testing.scripted import ScriptedBackend
+
+WITHIN_S: Final = 2.0
+DEFECTS: Final = frozenset(
+    {"exchange_crashed", "request_crashed", "connection_crashed", "task_failed", "hold_failed", "hold_not_settled"}
+)
+"""Log events that tell of a mistake of ours."""
+
+LogLines = Sequence[Mapping[str, Any]]
+
+
+class Books:
+    """Opened when nothing is under way; :meth:`balance` closes them."""
+
+    def __init__(self, nexus: Nexus, log: LogLines) -> None:
+        """:param log: what ``structlog.testing.capture_logs`` gathers."""
+        self.outcomes: list[ExchangeOutcome] = []
+        self.reported: list[AttemptOutcome] = []
+        self._nexus = nexus
+        self._log = log
+        self._loop_errors: list[Mapping[str, Any]] = []
+        self._listen()
+        gc.collect()
+        self._tasks = asyncio.all_tasks()
+        self._open_files = _open_files()
+
+    def _listen(self) -> None:
+        plane, fleet = self._nexus.plane, self._nexus.fleet
+        plane.settings.observers = (*plane.settings.observers, self.outcomes.append)
+        report = fleet.report
+
+        def write_down(backend_id: str, outcome: AttemptOutcome, *, retry_after_s: float | None = None) -> None:
+            self.reported.append(outcome)
+            report(backend_id, outcome, retry_after_s=retry_after_s)
+
+        fleet.report = write_down  # type: ignore[method-assign]
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: self._loop_errors.append(context))
+
+    def lines(self, event: str = "exchange_finished") -> LogLines:
+        """Return the log lines of one event."""
+        return [line for line in self._log if line["event"] == event]
+
+    async def balance(self, *backends: object) -> None:
+        """Raise AssertionError unless everything was given back and everything was told once.
+
+        Clients must have left, and pools are emptied: what is open then is open for nobody.
+        """
+        await wait_until_nothing_is_held(self._nexus, WITHIN_S)
+        self._check_the_telling()
+        await self._check_that_it_answers()
+        self._nexus.plane.upstreams.close()
+        scripted = [backend for backend in backends if isinstance(backend, ScriptedBackend)]
+        await eventually(lambda: not any(b.open_connections for b in scripted), lambda: "a connection is open")
+        await eventually(lambda: not self._new_tasks(), lambda: f"tasks: {self._new_tasks()}")
+        await eventually(lambda: _open_files() <= self._open_files, lambda: f"open: {_open_files()}")
+        gc.collect()
+        assert self._loop_errors == []
+
+    def _check_the_telling(self) -> None:
+        told = Counter(line["request_id"] for line in self.lines())
+        assert set(told.values()) <= {1}, "an exchange has more than one access line"
+        assert told == Counter(outcome.request_id for outcome in self.outcomes), "lines and outcomes differ"
+        attempts = [attempt for outcome in self.outcomes for attempt in outcome.attempts]
+        unused = [attempt for attempt in self.reported if attempt not in attempts]
+        assert len(attempts) + len(unused) == len(self.reported), "an attempt was reported twice, or never"
+        assert [line for line in self._log if line["event"] in DEFECTS] == []
+
+    async def _check_that_it_answers(self) -> None:
+        client = await RawClient.connect(self._nexus.port)
+        client.writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        reply = await client.reply()
+        client.leave()
+        assert reply.is_whole
+
+    def _new_tasks(self) -> set["asyncio.Task[Any]"]:
+        return {task for task in asyncio.all_tasks() - self._tasks if task is not asyncio.current_task()}
+
+
+async def eventually(
+    is_so: Callable[[], object], otherwise: Callable[[], str] = lambda: "never came true", within_s: float = WITHIN_S
+) -> None:
+    """Wait until it is so. Raise AssertionError when that takes too long."""
+    deadline = monotonic() + within_s
+    while not is_so():
+        assert monotonic() < deadline, otherwise()
+        await asyncio.sleep(0.005)
+
+
+def _open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())

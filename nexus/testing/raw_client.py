@@ -1,0 +1,106 @@
+"""A client on a raw connection, for all that well-meaning clients hide: how an answer is framed, cut, or not read."""
+
+import asyncio
+import json
+import socket
+import struct
+from collections.abc import Mapping
+from typing import Final, Self
+
+import msgspec
+
+from nexus.testing.dialects import Dialect
+
+READ_AHEAD_BYTES: Final = 2**16
+RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+"""SO_LINGER with zero seconds: closing sends RST instead of FIN."""
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """What a client got."""
+
+    status: int
+    headers: Mapping[str, str]
+    """By name in lower case."""
+    body: bytes
+    is_whole: bool
+    """Whether its framing says that this is all."""
+
+    @property
+    def code(self) -> str:
+        """The code of the error in it, in any protocol."""
+        document = json.loads(self.body)
+        error = document["error"]
+        code: str = document["code"] if isinstance(error, str) else error["code"]
+        return code
+
+    def looks_finished(self, dialect: Dialect) -> bool:
+        """Whether a stream ended as its protocol wants it, for all that a client can see."""
+        return self.is_whole and dialect.end in self.body and dialect.failure not in self.body
+
+
+class RawClient:
+    """One connection to the proxy."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    @classmethod
+    async def connect(cls, port: int, *, receive_buffer: int | None = None) -> Self:
+        """Connect to *port* of this machine; *receive_buffer*: a small one makes a slow reader felt soon."""
+        sock = socket.socket()
+        if receive_buffer is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        sock.settimeout(0)
+        await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+        return cls(*await asyncio.open_connection(sock=sock, limit=READ_AHEAD_BYTES))
+
+    def send(self, dialect: Dialect, *, stream: bool = False, body: bytes | None = None, headers: str = "") -> None:
+        """Send one request."""
+        body = dialect.body(stream=stream) if body is None else body
+        self.writer.write(dialect.request(body, headers=headers))
+
+    async def reply(self) -> Reply:
+        """Read one answer, or what there is of it."""
+        status, headers = await self.head()
+        body, is_whole = await self.rest(headers)
+        return Reply(status, headers, body, is_whole)
+
+    async def head(self) -> tuple[int, Mapping[str, str]]:
+        """Read the head of an answer: its status, and its headers by name in lower case."""
+        status_line, *lines = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")[:-2]
+        pairs = [line.split(": ", 1) for line in lines]
+        return int(status_line.split(" ")[1]), {name.lower(): value for name, value in pairs}
+
+    async def rest(self, headers: Mapping[str, str]) -> tuple[bytes, bool]:
+        """Read what follows that head, and whether that was all."""
+        if "content-length" in headers:
+            try:
+                return await self.reader.readexactly(int(headers["content-length"])), True
+            except asyncio.IncompleteReadError as exc:
+                return exc.partial, False
+        if headers.get("transfer-encoding") == "chunked":
+            return await self._chunks()
+        return await self.reader.read(), False
+
+    async def _chunks(self) -> tuple[bytes, bool]:
+        parts: list[bytes] = []
+        try:
+            while size := int(await self.reader.readuntil(b"\r\n"), 16):
+                parts.append((await self.reader.readexactly(size + 2))[:-2])
+            await self.reader.readexactly(2)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return b"".join(parts), False
+        return b"".join(parts), True
+
+    def leave(self) -> None:
+        """Go, as a killed process does."""
+        self.writer.close()
+
+    def reset(self) -> None:
+        """Go with RST."""
+        connection = self.writer.get_extra_info("socket")
+        if connection is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        self.writer.transport.abort()

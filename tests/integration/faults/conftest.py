@@ -1,0 +1,173 @@
+"""A proxy between raw clients and faulty backends, whose books must balance after every test."""
+
+import gc
+import json
+from contextlib import AsyncExitStack
+
+import pytest
+import structlog
+import uvloop
+
+from nexus.simulator import Settings, Simulator
+from nexus.testing.bookkeeping import Books
+from nexus.testing.dialects import DIALECTS, MODEL
+from nexus.testing.inside import nexus_inside
+from nexus.testing.raw_client import RawClient
+from nexus.testing.scripted import Close, ScriptedBackend
+
+CONFIG = """
+[server]
+request_timeout_seconds = {request_s}
+stream_timeout_seconds = {stream_s}
+[timeouts]
+connect_seconds = {connect_s}
+first_byte_seconds = {first_byte_s}
+stream_idle_seconds = {idle_s}
+write_stall_seconds = {stall_s}
+body_seconds = {body_s}
+[health_check]
+enabled = false
+interval_seconds = 3600
+timeout_seconds = 1
+[discovery]
+enabled = false
+[queue]
+max_size = {queue_size}
+max_wait_seconds = {queue_s}
+[routing]
+strategy = "priority_only"
+max_retries = {max_retries}
+{routing}
+"""
+SETTINGS = {
+    "request_s": 20.0,
+    "stream_s": 20.0,
+    "connect_s": 0.5,
+    "first_byte_s": 5.0,
+    "idle_s": 5.0,
+    "stall_s": 5.0,
+    "body_s": 5.0,
+    "queue_size": 100,
+    "queue_s": 5.0,
+    "max_retries": 2,
+    "routing": "",
+}
+
+
+def pytest_asyncio_loop_factories(config, item):
+    """Run on the loop that serves in production."""
+    return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _only_what_is_new_is_collected():
+    """Make the collector, which every test runs to find what was lost, look at that test's objects alone."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture(params=DIALECTS, ids=lambda dialect: dialect.name)
+def dialect(request):
+    return request.param
+
+
+class Scene:
+    """A proxy, the backends behind it, the clients before it, and the books."""
+
+    def __init__(self, nexus, backends, log):
+        self.nexus = nexus
+        self.backends = backends
+        self.books = Books(nexus, log)
+        self.clients = []
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.nexus.port}"
+
+    async def connect(self, **options):
+        client = await RawClient.connect(self.nexus.port, **options)
+        self.clients.append(client)
+        return client
+
+    async def ask(self, dialect, **request):
+        """Ask on a connection of its own, and return the reply."""
+        client = await self.connect()
+        client.send(dialect, **request)
+        reply = await client.reply()
+        client.leave()
+        return reply
+
+    def backend(self, name):
+        """Return what is believed of the backend of that name."""
+        return next(backend for backend in self.nexus.fleet.snapshot.backends if backend.name == name)
+
+    @property
+    def outcomes(self):
+        return self.books.outcomes
+
+    async def balance(self):
+        for client in self.clients:
+            client.leave()
+        for backend in self.backends:
+            if isinstance(backend, Simulator):
+                backend.faults.clear()
+        await self.books.balance(*self.backends)
+
+
+def config_of(backends, options, settings):
+    """Write the configuration of a proxy in front of *backends*, the first preferred."""
+    parts = [CONFIG.format(**{**SETTINGS, **settings})]
+    for place, (name, backend) in enumerate(backends.items(), start=1):
+        kind = backend.settings.kind if isinstance(backend, Simulator) else "generic"
+        fields = {"name": name, "url": backend.url, "type": kind, "priority": 10 * place, **options.get(name, {})}
+        if kind == "generic":
+            fields.setdefault("protocols", ["openai", "ollama", "anthropic"])
+        models = fields.pop("models", {MODEL: {}})
+        parts += ["[[backends]]", *(f"{key} = {json.dumps(value)}" for key, value in fields.items())]
+        for model, facts in models.items():
+            parts += [f"[backends.models.{json.dumps(model)}]", *(f"{k} = {json.dumps(v)}" for k, v in facts.items())]
+    return "\n".join(parts)
+
+
+@pytest.fixture
+async def start(script, simulate):
+    """Start a proxy in front of these backends, by name; at the end of the test its books are balanced."""
+    async with AsyncExitStack() as running:
+        log = running.enter_context(structlog.testing.capture_logs())
+
+        async def start_scene(options=None, settings=None, **backends):
+            config = config_of(backends, options or {}, settings or {})
+            nexus = await running.enter_async_context(nexus_inside(config))
+            for backend in backends.values():
+                if isinstance(backend, ScriptedBackend):
+                    backend.attempts.clear()
+            scene = Scene(nexus, tuple(backends.values()), log)
+            running.push_async_callback(scene.balance)
+            return scene
+
+        yield start_scene
+
+
+@pytest.fixture
+async def script():
+    """Make a backend that plays scripts; until it is told which, it hangs up."""
+    async with AsyncExitStack() as running:
+
+        async def make(**options):
+            return await running.enter_async_context(ScriptedBackend([Close()], **options))
+
+        yield make
+
+
+@pytest.fixture
+async def simulate():
+    """Make a simulator."""
+    async with AsyncExitStack() as running:
+
+        async def make(name, **settings):
+            settings = {"kind": "vllm", "models": (MODEL,), "answer_tokens": 8, **settings}
+            return await running.enter_async_context(Simulator(Settings(name=name, **settings)))
+
+        yield make
