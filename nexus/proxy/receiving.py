@@ -56,6 +56,9 @@ async def _gather(payload: StreamReader, limit: int, deadline_s: float) -> bytes
                 raise _too_large(limit)
     except TimeoutError:
         raise RequestError("request_timeout", "the body did not arrive in time", close=True) from None
+    if (broken := payload.exception()) is not None:
+        # It broke behind a part that had arrived: what is there may look whole.
+        raise broken
     return b"".join(parts)
 
 

@@ -1,0 +1,221 @@
+"""A proxy, the server behind it, and a client that sends bytes as they are."""
+
+import asyncio
+import hashlib
+import json
+import re
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+import structlog
+
+from nexus.simulator import Settings, Simulator
+from nexus.testing.bookkeeping import DEFECTS, eventually
+from nexus.testing.dialects import CHAT, MODEL
+from nexus.testing.inside import nexus_inside, wait_until_nothing_is_held
+from nexus.testing.raw_client import RawClient
+
+CANARY = "c4n4ry-5aa1"
+"""Stands in every request that is refused, and must come back in no answer and no log line."""
+KEY = "the-one-key"
+KEYED = f'api_keys = ["sha256:{hashlib.sha256(KEY.encode()).hexdigest()}"]'
+PART_S = 0.02
+"""Between two parts of a request, so that they are read one by one."""
+WITHIN_S = 5.0
+
+CONFIG = """
+[server]
+{server}
+[timeouts]
+{timeouts}
+[health_check]
+interval_seconds = 3600
+[discovery]
+enabled = false
+[routing]
+max_retries = 0
+[[backends]]
+name = "gpu-1"
+url = "{url}"
+{backend}
+"""
+
+
+class Front:
+    """A proxy as its clients see it, and what the server behind it saw of them."""
+
+    def __init__(self, nexus, backend, log):
+        self.nexus = nexus
+        self.backend = backend
+        self.log = log
+
+    @property
+    def port(self):
+        return self.nexus.port
+
+    @property
+    def asked(self):
+        """Return the requests that reached the server, probes aside."""
+        return [record.request for record in self.backend.requests if record.request.method == "POST"]
+
+    def lines(self, event):
+        return [line for line in self.log if line["event"] == event]
+
+    async def connect(self, **options):
+        return await RawClient.connect(self.port, **options)
+
+    async def ask(self, wire=None, **request):
+        """Ask on a connection of its own, and return the reply."""
+        client = await self.connect()
+        client.writer.write(wire or chat(**request))
+        async with asyncio.timeout(WITHIN_S):
+            reply = await client.reply()
+        client.leave()
+        return reply
+
+    async def all_replies(self, *parts):
+        """Send *parts*, and return each reply until the proxy closes the connection."""
+        client = await self.connect()
+        replies = []
+        async with asyncio.timeout(WITHIN_S):
+            for part in parts:
+                client.writer.write(part)
+                await asyncio.sleep(PART_S if len(parts) > 1 else 0)
+            while not client.reader.at_eof():
+                try:
+                    replies.append(await client.reply())
+                except asyncio.IncompleteReadError as exc:
+                    if exc.partial:
+                        raise
+        client.leave()
+        return replies
+
+    async def refuses(self, *parts, status, code, protocol="openai"):
+        """Check that *parts* get one error of that kind, and nothing else happens but that it is counted."""
+        asked, counted = len(self.asked), await self.counted(code)
+
+        replies = await self.all_replies(*parts)
+
+        assert [(reply.status, reply.code) for reply in replies] == [(status, code)]
+        check_refusal(replies[0], protocol)
+        assert replies[0].headers["connection"] == "close"
+        assert len(self.asked) == asked
+        assert await self.counted(code) == counted + 1
+
+    async def counted(self, code):
+        """Return how many requests were refused for that reason, at the door or later."""
+        metrics = (await self.ask(get("/metrics"))).body.decode()
+        found = re.findall(rf'^nexus_(?:rejected|errors)_total{{[a-z_]+="{code}".*}} (\S+)$', metrics, re.MULTILINE)
+        return sum(map(float, found))
+
+    async def check_that_nothing_is_lost(self):
+        await wait_until_nothing_is_held(self.nexus)
+        await eventually(lambda: not self.backend.active)
+        assert (await self.ask(headers=f"Authorization: Bearer {KEY}\r\n")).status == 200
+        assert [line for line in self.log if line["event"] in DEFECTS] == []
+        assert CANARY not in repr(self.log)
+
+
+def chat(body=None, *, headers="", version="1.1", **fields):
+    """Return a well-formed request."""
+    return CHAT.request(CHAT.body(stream=False, **fields) if body is None else body, headers=headers, version=version)
+
+
+def raw(*lines, body=b"", target="/v1/chat/completions", method="POST", version="HTTP/1.1", host="Host: localhost"):
+    """Return a request of which every line is the caller's, the canary aside."""
+    head = [f"{method} {target} {version}", host, f"X-Canary: {CANARY}", "Content-Type: application/json", *lines]
+    return "".join(f"{line}\r\n" for line in head if line).encode("latin-1") + b"\r\n" + body
+
+
+def get(path, headers="", method="GET"):
+    return f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n".encode()
+
+
+def check_refusal(reply, protocol):
+    """Check that *reply* is an error in the shape of *protocol*, which tells nothing of what was sent."""
+    assert reply.is_whole
+    assert reply.headers["content-type"] == "application/json"
+    assert reply.headers["x-request-id"]
+    assert CANARY not in repr(reply)
+    document = json.loads(reply.body)
+    error = document["error"]
+    if protocol == "ollama":
+        assert isinstance(error, str)
+    else:
+        assert isinstance(error["message"], str)
+        assert isinstance(error["type"], str)
+    if protocol == "openai":
+        assert set(error) == {"message", "type", "param", "code"}
+    if protocol == "anthropic":
+        assert document["type"] == "error"
+
+
+@asynccontextmanager
+async def open_front(server="", timeouts="", backend="", **settings):
+    """Start a proxy in front of one simulated server.
+
+    :param server: lines of that table of the configuration; so are *timeouts* and *backend*.
+    """
+    settings = {"kind": "vllm", "models": (MODEL,), "answer_tokens": 8, **settings}
+    with structlog.testing.capture_logs() as log:
+        async with Simulator(Settings(name="gpu-1", **settings)) as simulator:
+            config = CONFIG.format(server=server, timeouts=timeouts, backend=backend, url=simulator.url)
+            async with nexus_inside(config) as nexus:
+                yield Front(nexus, simulator, log)
+
+
+@pytest.fixture
+async def front():
+    """Give a proxy to abuse; afterwards it must be as it was before."""
+    async with open_front() as front:
+        yield front
+        await front.check_that_nothing_is_lost()
+
+
+@pytest.fixture
+async def start_front():
+    """Start a proxy with a configuration of its own."""
+    async with AsyncExitStack() as running:
+
+        async def start(**options):
+            front = await running.enter_async_context(open_front(**options))
+            running.push_async_callback(front.check_that_nothing_is_lost)
+            return front
+
+        yield start
+
+
+@pytest.fixture(name="raw")
+def raw_request():
+    return raw
+
+
+@pytest.fixture(name="chat")
+def chat_request():
+    return chat
+
+
+@pytest.fixture(name="get")
+def get_request():
+    return get
+
+
+@pytest.fixture(name="check_refusal")
+def refusal_check():
+    return check_refusal
+
+
+@pytest.fixture
+def keyed():
+    """Give the line of the configuration that asks for :data:`KEY`."""
+    return KEYED
+
+
+@pytest.fixture
+def key():
+    return KEY
+
+
+@pytest.fixture
+def canary():
+    return CANARY
