@@ -58,14 +58,16 @@ class PassiveSignals:
         backend = self._registry.get(backend_id)
         if backend is None:
             return
-        cooling_s = cooling_of(outcome, retry_after_s)
+        cooling_s = cooling_of(outcome, retry_after_s) if retry_after_s is not None else None
         if cooling_s:
             self._cool(backend, cooling_s)
         match weigh(outcome, backend.kind, cooling_s=cooling_s):
             case Evidence.GOOD:
                 latency_s = outcome.duration_s if outcome.first_byte_s is None else outcome.first_byte_s
                 observe_request(backend.load, round(latency_s * 1000))
-                self._enter(backend, self._track(backend_id).state.after_success())
+                if backend_id in self._tracks:
+                    # Of a backend that never failed there is nothing to take back.
+                    self._enter(backend, self._tracks[backend_id].state.after_success())
             case Evidence.BAD:
                 self._enter(backend, self._track(backend_id).state.after_failure())
             case Evidence.REFUSED if not self._on_refused(backend_id):

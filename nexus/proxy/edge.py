@@ -12,7 +12,7 @@ from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
 from nexus.errors import RequestError, StartError
-from nexus.proxy.heads import MAX_HEADERS
+from nexus.proxy.heads import MAX_HEADERS, HeadMemory
 
 log = structlog.get_logger("nexus.proxy")
 
@@ -49,7 +49,7 @@ class Pausable(Protocol):
 class ClientConnection(RequestHandler):
     """One connection of one client."""
 
-    __slots__ = ("_head_timer", "_headers_s", "_on_malformed", "_relay")
+    __slots__ = ("_head_timer", "_headers_s", "_on_malformed", "_relay", "heads")
 
     def __init__(
         self,
@@ -64,6 +64,7 @@ class ClientConnection(RequestHandler):
         self._on_malformed = on_malformed
         self._head_timer: asyncio.TimerHandle | None = None
         self._relay: Pausable | None = None
+        self.heads = HeadMemory()
 
     @property
     def remote(self) -> str:

@@ -199,7 +199,7 @@ class Exchange:
         )
         relay.start()
         try:
-            how = await relay.done
+            how = await relay.end()
         finally:
             relay.stop()
             self._record.bytes_out = relay.bytes_out

@@ -10,13 +10,12 @@ import structlog
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
 
-from nexus.domain.request import Endpoint
 from nexus.domain.routes import Page, PageRequest, PageRoute
 from nexus.errors import RequestError
 from nexus.proxy import cors, replies
 from nexus.proxy.edge import ClientConnection, Sent, can_stay_open
 from nexus.proxy.exchange import Exchange
-from nexus.proxy.heads import Head, read_head
+from nexus.proxy.heads import Head
 from nexus.proxy.plane import DataPlane
 from nexus.proxy.receiving import receive
 from nexus.proxy.refusals import RefusalLog
@@ -66,7 +65,7 @@ class FrontDesk:
             await client.drained(self._plane.settings.config.timeouts.write_stall_seconds)
         request_id, cors_lines = "", b""
         try:
-            head = read_head(message)
+            head = client.heads.read(message)
             request_id = head.request_id or new_request_id()
             door = self._plane.settings.door
             if head.origin:
@@ -74,7 +73,18 @@ class FrontDesk:
             door.check(message, head)
             endpoint = ENDPOINTS.get(path)
             if endpoint is not None and message.method == "POST":
-                return await self._carry(request, client, head, endpoint, query, request_id)
+                exchange = Exchange(
+                    self._plane,
+                    client,
+                    message,
+                    request._payload,  # noqa: SLF001 - as above
+                    head=head,
+                    endpoint=endpoint,
+                    protocol=PROTOCOLS[endpoint.protocol],
+                    target=(f"{path}?{query}" if query else path).encode("latin-1"),
+                    request_id=request_id,
+                )
+                return await self._carry(exchange)
             if cors_lines and cors.is_preflight(message, head):
                 return self._permit(client, head, request_id, message)
             page = await self._page(request, client, head, path, query)
@@ -89,27 +99,7 @@ class FrontDesk:
         self._refusals.note(client.remote, exc.code, request_id)
         return replies.error(PROTOCOLS["openai"], exc, request_id=request_id)
 
-    async def _carry(  # noqa: PLR0913 - what one request is
-        self,
-        request: web.BaseRequest,
-        client: ClientConnection,
-        head: Head,
-        endpoint: Endpoint,
-        query: str,
-        request_id: str,
-    ) -> Sent:
-        target = f"{endpoint.path}?{query}" if query else endpoint.path
-        exchange = Exchange(
-            self._plane,
-            client,
-            request._message,  # noqa: SLF001
-            request._payload,  # noqa: SLF001
-            head=head,
-            endpoint=endpoint,
-            protocol=PROTOCOLS[endpoint.protocol],
-            target=target.encode("latin-1"),
-            request_id=request_id,
-        )
+    async def _carry(self, exchange: Exchange) -> Sent:
         self.exchanges.add(exchange)
         try:
             return await exchange.run()

@@ -142,6 +142,35 @@ def read_head(message: RawRequestMessage) -> Head:
     return _head(fields, forward, hints or {})
 
 
+class HeadMemory:
+    """The last head of one connection: a client's library says the same, but for a length, on each of its requests."""
+
+    __slots__ = ("_head", "_length_at", "_raw", "_version")
+
+    def __init__(self) -> None:
+        self._raw: tuple[tuple[bytes, bytes], ...] = ()
+        self._version = HttpVersion10
+        self._length_at = -1
+        self._head: Head | None = None
+
+    def read(self, message: RawRequestMessage) -> Head:
+        """Return what :func:`read_head` would; the head of the request before must not be in use any more."""
+        raw, known, at = message.raw_headers, self._raw, self._length_at
+        if self._head is not None and message.version == self._version and len(raw) == len(known):
+            if raw == known:
+                return self._head
+            if at >= 0 and raw[at][0] == known[at][0] and raw[:at] == known[:at] and raw[at + 1 :] == known[at + 1 :]:
+                # The parser has let only digits through.
+                self._head.content_length = int(raw[at][1])
+                self._raw = raw
+                return self._head
+        self._head = None
+        head = read_head(message)
+        self._length_at = next((i for i, (name, _) in enumerate(raw) if name.lower() == b"content-length"), -1)
+        self._raw, self._version, self._head = raw, message.version, head
+        return head
+
+
 def _check_all(raw_headers: tuple[tuple[bytes, bytes], ...]) -> None:
     if len(raw_headers) > MAX_HEADERS:
         raise RequestError("headers_too_large", f"a request may have {MAX_HEADERS} headers", close=True)

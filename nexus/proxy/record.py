@@ -118,7 +118,7 @@ class Record:
         """Return the outcome, and write the access line."""
         now = time.monotonic()
         phase = self._phases[-1][0]
-        spent = self._spent(now)
+        spent_ms = self._spent_ms(now)
         requirements = self._requirements
         last = attempts[-1] if attempts else None
         is_whole = self.ending is Ending.FINISHED
@@ -139,25 +139,32 @@ class Record:
             attempts=attempts,
             received_at=self.received_unix_s,
             duration_s=now - self.began_at,
-            queued_s=spent.get("queue", 0.0),
+            queued_s=spent_ms.get("queue", 0.0) / 1000,
             first_byte_s=self._first_byte_s,
             usage=last.usage if last is not None else None,
             bytes_in=self.bytes_in,
             bytes_out=self.bytes_out,
         )
-        _log(outcome, spent)
+        _log(outcome, spent_ms)
         return outcome
 
-    def _spent(self, now: float) -> dict[str, float]:
+    def _spent_ms(self, now: float) -> dict[str, float]:
+        """Return the milliseconds that each phase took, all its visits together."""
         spent: dict[str, float] = {}
-        phases = self._phases
-        for index, (phase, since) in enumerate(phases):
-            until = phases[index + 1][1] if index + 1 < len(phases) else now
-            spent[phase] = spent.get(phase, 0.0) + until - since
+        phase, since = self._phases[0]
+        for following, until in self._phases[1:]:
+            spent[phase] = spent.get(phase, 0.0) + _ms(until - since)
+            phase, since = following, until
+        spent[phase] = spent.get(phase, 0.0) + _ms(now - since)
         return spent
 
 
-def _log(outcome: ExchangeOutcome, spent: dict[str, float]) -> None:
+def _ms(seconds: float) -> float:
+    """Return milliseconds to the microsecond; quicker than round(), and every line has several."""
+    return int(seconds * 1_000_000) / 1000
+
+
+def _log(outcome: ExchangeOutcome, spent_ms: dict[str, float]) -> None:
     usage: TokenUsage | None = outcome.usage
     fields: dict[str, Any] = {
         "request_id": outcome.request_id,
@@ -172,9 +179,9 @@ def _log(outcome: ExchangeOutcome, spent: dict[str, float]) -> None:
         "stream": outcome.is_stream,
         "route_reason": outcome.route_reason,
         "attempts": len(outcome.attempts),
-        "latency_ms": round(outcome.duration_s * 1000, 3),
-        "first_byte_ms": None if outcome.first_byte_s is None else round(outcome.first_byte_s * 1000, 3),
-        "phases_ms": {phase: round(seconds * 1000, 3) for phase, seconds in spent.items()},
+        "latency_ms": _ms(outcome.duration_s),
+        "first_byte_ms": None if outcome.first_byte_s is None else _ms(outcome.first_byte_s),
+        "phases_ms": spent_ms,
         "tokens_prompt": usage.prompt_tokens if usage is not None else None,
         "tokens_completion": usage.completion_tokens if usage is not None else None,
         "bytes_in": outcome.bytes_in,

@@ -111,6 +111,18 @@ class StreamRelay:
             if self._client.writing_paused:
                 self.pause()
 
+    async def end(self) -> End:
+        """Wait for the end, and return how it came.
+
+        Closing the client's connection cancels whoever waits here: then what closed it counts, not what followed.
+        """
+        try:
+            return await self.done
+        except asyncio.CancelledError:
+            if self.done.cancelled() or not self.done.done():
+                raise
+            return self.done.result()
+
     def stop(self) -> None:
         """Let go of both ends; to be called exactly once, however it ended."""
         self._client.attach_relay(None)

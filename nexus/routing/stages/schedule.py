@@ -50,6 +50,11 @@ class Schedule(Reconciler):
     def rank(self, intent: RoutingIntent) -> list[Ranked]:
         """Return the candidates, best first; those that a stage wants avoided come after all others."""
         offers = intent.offers()
+        if len(offers) == 1:
+            # Nobody to compare with: the commonest case in a small fleet, and after the other stages.
+            ((backend, model),) = offers
+            is_avoided = any(verdict.backend == backend.name for verdict in intent.avoided)
+            return [Ranked(backend, model, self._strategy.score(backend), is_avoided)]
         score = self._strategy.score
         scores = [score(backend) for backend, _ in offers]
         if intent.weights:
