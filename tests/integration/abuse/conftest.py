@@ -9,16 +9,23 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 import structlog
 
+from nexus.proxy import edge
 from nexus.simulator import Settings, Simulator
 from nexus.testing.bookkeeping import DEFECTS, eventually
 from nexus.testing.dialects import CHAT, MODEL
 from nexus.testing.inside import nexus_inside, wait_until_nothing_is_held
 from nexus.testing.raw_client import RawClient
+from nexus.testing.scripted import ScriptedBackend
 
 CANARY = "c4n4ry-5aa1"
 """Stands in every request that is refused, and must come back in no answer and no log line."""
 KEY = "the-one-key"
 KEYED = f'api_keys = ["sha256:{hashlib.sha256(KEY.encode()).hexdigest()}"]'
+SCRIPTED = f"""
+type = "generic"
+protocols = ["openai", "ollama", "anthropic"]
+[backends.models."{MODEL}"]
+"""
 PART_S = 0.02
 """Between two parts of a request, so that they are read one by one."""
 WITHIN_S = 5.0
@@ -29,6 +36,7 @@ CONFIG = """
 [timeouts]
 {timeouts}
 [health_check]
+enabled = {probed}
 interval_seconds = 3600
 [discovery]
 enabled = false
@@ -48,6 +56,7 @@ class Front:
         self.nexus = nexus
         self.backend = backend
         self.log = log
+        self.clients = []
 
     @property
     def port(self):
@@ -62,7 +71,9 @@ class Front:
         return [line for line in self.log if line["event"] == event]
 
     async def connect(self, **options):
-        return await RawClient.connect(self.port, **options)
+        client = await RawClient.connect(self.port, **options)
+        self.clients.append(client)
+        return client
 
     async def ask(self, wire=None, **request):
         """Ask on a connection of its own, and return the reply."""
@@ -110,8 +121,10 @@ class Front:
 
     async def check_that_nothing_is_lost(self):
         await wait_until_nothing_is_held(self.nexus)
-        await eventually(lambda: not self.backend.active)
-        assert (await self.ask(headers=f"Authorization: Bearer {KEY}\r\n")).status == 200
+        if isinstance(self.backend, Simulator):
+            await eventually(lambda: not self.backend.active)
+            self.backend.faults.clear()
+            assert (await self.ask(headers=f"Authorization: Bearer {KEY}\r\n")).status == 200
         assert [line for line in self.log if line["event"] in DEFECTS] == []
         assert CANARY not in repr(self.log)
 
@@ -151,17 +164,34 @@ def check_refusal(reply, protocol):
 
 
 @asynccontextmanager
-async def open_front(server="", timeouts="", backend="", **settings):
-    """Start a proxy in front of one simulated server.
+async def open_front(*scripts, server="", timeouts="", backend="", **settings):
+    """Start a proxy in front of one server, which plays *scripts*, or is a simulator with *settings*.
 
     :param server: lines of that table of the configuration; so are *timeouts* and *backend*.
     """
     settings = {"kind": "vllm", "models": (MODEL,), "answer_tokens": 8, **settings}
     with structlog.testing.capture_logs() as log:
-        async with Simulator(Settings(name="gpu-1", **settings)) as simulator:
-            config = CONFIG.format(server=server, timeouts=timeouts, backend=backend, url=simulator.url)
+        async with ScriptedBackend(*scripts) if scripts else Simulator(Settings(name="gpu-1", **settings)) as behind:
+            config = CONFIG.format(
+                server=server,
+                timeouts=timeouts,
+                url=behind.url,
+                backend=backend + SCRIPTED if scripts else backend,
+                probed="false" if scripts else "true",
+            )
             async with nexus_inside(config) as nexus:
-                yield Front(nexus, simulator, log)
+                front = Front(nexus, behind, log)
+                try:
+                    yield front
+                finally:
+                    for client in front.clients:
+                        client.leave()
+
+
+@pytest.fixture(autouse=True)
+def _impatience(monkeypatch):
+    """Close a refused connection sooner: how long what follows is thrown away before is not what is tested."""
+    monkeypatch.setattr(edge, "LINGER_S", 0.1)
 
 
 @pytest.fixture
@@ -177,8 +207,8 @@ async def start_front():
     """Start a proxy with a configuration of its own."""
     async with AsyncExitStack() as running:
 
-        async def start(**options):
-            front = await running.enter_async_context(open_front(**options))
+        async def start(*scripts, **options):
+            front = await running.enter_async_context(open_front(*scripts, **options))
             running.push_async_callback(front.check_that_nothing_is_lost)
             return front
 
