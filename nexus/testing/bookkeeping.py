@@ -54,6 +54,12 @@ class Books:
         """Return the log lines of one event."""
         return [line for line in self._log if line["event"] == event]
 
+    async def outcome(self) -> ExchangeOutcome:
+        """Return the outcome of the one exchange, once it has ended."""
+        await eventually(lambda: self.outcomes)
+        (outcome,) = self.outcomes
+        return outcome
+
     async def balance(self, *backends: object) -> None:
         """Raise AssertionError unless everything was given back and everything was told once.
 
