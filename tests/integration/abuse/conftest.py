@@ -65,7 +65,7 @@ class Front:
     @property
     def asked(self):
         """Return the requests that reached the server, probes aside."""
-        return [record.request for record in self.backend.requests if record.request.method == "POST"]
+        return [record.request for record in self.backend.requests if record.request.header("X-Nexus-Hops")]
 
     def lines(self, event):
         return [line for line in self.log if line["event"] == event]
