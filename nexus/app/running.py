@@ -85,7 +85,7 @@ class Nexus:
 
     async def reload(self, blueprint: Blueprint) -> None:
         """Put *blueprint* in the place of the old one, at once; what is under way ends as it began."""
-        before, self.blueprint = self.blueprint, blueprint
+        self.blueprint = blueprint
         self._plane.settings = self._settings(blueprint)
         self._plane.line.resize(
             max_size=blueprint.config.queue.max_size, max_wait_s=blueprint.config.queue.max_wait_seconds
@@ -94,10 +94,6 @@ class Nexus:
         self._fleet.reconfigure(blueprint.fleet)
         self._desk.use_pages(self._pages(blueprint))
         self.standing.rejected_reload = None
-        if before.config.server.host != blueprint.config.server.host or (
-            before.config.server.port != blueprint.config.server.port
-        ):
-            log.warning("reload_needs_restart", keys=["server.host", "server.port"])
         log.info("config_reloaded", file=blueprint.file)
 
     def keep_old(self, reason: str) -> None:

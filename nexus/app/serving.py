@@ -6,6 +6,7 @@ import resource
 import signal
 from collections.abc import Callable
 from contextlib import suppress
+from operator import attrgetter
 from pathlib import Path
 from typing import Final
 
@@ -16,10 +17,14 @@ from nexus import tasks
 from nexus.app.blueprint import Blueprint, draw, load_plugins
 from nexus.app.running import Nexus, lame_duck_of
 from nexus.config.loading import LoadedConfig
+from nexus.config.schema import Config
 from nexus.errors import NexusError
 from nexus.observability import logs
 
 log = structlog.get_logger("nexus.app")
+
+FIXED_KEYS: Final = ("server.host", "server.port", "store", "timeouts.headers_seconds", "timeouts.keepalive_seconds")
+"""What is opened or set up once, at the start; besides, plugins are loaded once."""
 
 HURRIED_DRAIN_S: Final = 5.0
 """What is left of the drain time after a second SIGTERM; after a second SIGINT, nothing is."""
@@ -109,12 +114,23 @@ class _Service:
         nexus = self._nexus
         try:
             loaded = await asyncio.to_thread(self._reload)
-            blueprint = draw(loaded, nexus.blueprint.plugins)
+            plugins = nexus.blueprint.plugins
+            has_same_plugins = plugins.are_chosen(loaded.config.plugin_loading, loaded.config.plugins)
+            blueprint = draw(loaded, plugins)
         except NexusError as exc:
             nexus.keep_old(str(exc))
             return
         logs.configure(loaded.config.logging)
+        before = nexus.blueprint.config
         await nexus.reload(blueprint)
+        if waiting := _keys_that_wait(before, loaded.config, has_same_plugins=has_same_plugins):
+            log.warning("reload_needs_restart", keys=waiting)
+
+
+def _keys_that_wait(before: Config, after: Config, *, has_same_plugins: bool) -> list[str]:
+    """Return the keys whose new values only a restart brings into force."""
+    changed = [key for key in FIXED_KEYS if attrgetter(key)(before) != attrgetter(key)(after)]
+    return changed if has_same_plugins else ["plugin_loading", *changed]
 
 
 def _raise_file_limit() -> None:

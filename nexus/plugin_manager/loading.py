@@ -19,12 +19,19 @@ from nexus.plugin_manager.plugin import Plugin
 class PluginManager:
     """The plugins of this process; what they contribute is made anew by each :meth:`configure`."""
 
-    def __init__(self, plugins: tuple[Plugin, ...], not_loaded: tuple[Candidate, ...], file: str) -> None:
+    def __init__(
+        self, plugins: tuple[Plugin, ...], found: tuple[Candidate, ...], chosen: tuple[Candidate, ...], file: str
+    ) -> None:
         self.plugins = plugins
         """Sorted by name."""
-        self.not_loaded = not_loaded
-        """Found, but disabled or not asked for."""
+        self._found = found
+        self._chosen = chosen
         self._file = file
+
+    @property
+    def not_loaded(self) -> tuple[Candidate, ...]:
+        """Return what was found, but is disabled or not asked for."""
+        return tuple(candidate for candidate in self._found if candidate not in self._chosen)
 
     @classmethod
     def load(
@@ -48,7 +55,14 @@ class PluginManager:
         pluggy_manager = pluggy.PluginManager(hookspecs.PROJECT)
         pluggy_manager.add_hookspecs(hookspecs)
         plugins = tuple(_load(candidate, pluggy_manager) for candidate in chosen)
-        return cls(plugins, tuple(candidate for candidate in found if candidate not in chosen), file)
+        return cls(plugins, found, chosen, file)
+
+    def are_chosen(self, loading: PluginLoadingConfig, tables: Collection[str]) -> bool:
+        """Whether a later configuration asks for these plugins and no others, which only a restart could load.
+
+        :raises ConfigError: it asks for what is not there.
+        """
+        return choose(self._found, loading, tables, file=self._file) == self._chosen
 
     def configure(self, tables: Mapping[str, Mapping[str, Any]]) -> Contributions:
         """Decode each plugin's table and return what the plugins then contribute; nothing made before is touched.
