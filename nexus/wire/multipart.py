@@ -12,10 +12,14 @@ MOST_PARTS: Final = 1000
 MOST_HEADER_BYTES: Final = 8 * 1024
 
 _BOUNDARY: Final = re.compile(rb';[ \t]*boundary=(?:"([^"\\]{1,200})"|([^\s;,"]{1,200}))[ \t]*(?=;|\Z)', re.IGNORECASE)
-_DISPOSITION: Final = re.compile(rb"^content-disposition:[ \t]*form-data[ \t]*(;.*)\Z", re.IGNORECASE | re.DOTALL)
-_NAME: Final = re.compile(rb';[ \t]*(filename\*?|name\*?)[ \t]*=[ \t]*(?:"([^"]*)"|([^\s;"]*))', re.IGNORECASE)
+_PARAMETER: Final = rb';[ \t]*([a-z]+\*?)=("(?:[^"\\]|\\.)*+"|[^\s;"]*+)[ \t]*'
+_DISPOSITION: Final = re.compile(rb"content-disposition:[ \t]*form-data[ \t]*((?:%b)*)" % _PARAMETER, re.IGNORECASE)
+_PARAMETERS: Final = re.compile(_PARAMETER, re.IGNORECASE)
 _AFTER_DELIMITER: Final = re.compile(rb"[ \t]*+\r\n")
 _CODED: Final = re.compile(rb"^content-transfer-encoding:[ \t]*(?!7bit|8bit|binary)", re.IGNORECASE | re.MULTILINE)
+_ODD_LINE: Final = re.compile(rb"(?<!\r)\n|\r(?!\n)|\n[ \t]")
+"""Ended by half a line end, or continued on the next line: not for every reader."""
+_MAY_BE_GIVEN: Final = frozenset({b"name", b"filename", b"filename*"})
 
 
 class Field(NamedTuple):
@@ -92,12 +96,14 @@ def _fields(body: bytes, boundary: bytes) -> Iterator[Field]:
             return
         opened = _AFTER_DELIMITER.match(body, at)
         # A part without headers begins with the empty line that ends them.
-        headers_end = body.find(b"\r\n\r\n", opened.end() - 2) if opened else -1
+        first = opened.end() if opened else 0
+        headers_end = body.find(b"\r\n\r\n", first - 2, first + MOST_HEADER_BYTES) if opened else -1
         end = body.find(delimiter, headers_end + 2) if headers_end >= 0 else -1
-        if opened is None or end < 0:
+        start = headers_end + len(b"\r\n\r\n")
+        if end < start or delimiter in body[first:headers_end]:
             raise _malformed()
-        if name := _field_name(body[opened.end() : headers_end][:MOST_HEADER_BYTES]):
-            yield Field(name, headers_end + len(b"\r\n\r\n"), end)
+        if name := _field_name(body[first:headers_end]):
+            yield Field(name, start, end)
         at = end + len(delimiter)
     raise RequestError("invalid_value", f"the form has more than {MOST_PARTS} parts")
 
@@ -108,18 +114,17 @@ def _field_name(headers: bytes) -> bytes:
     :raises RequestError: readers differ on what its name is.
     """
     lines = [line for line in headers.split(b"\r\n") if line.lower().startswith(b"content-disposition")]
-    disposition = _DISPOSITION.match(lines[0]) if len(lines) == 1 else None
-    if disposition is None or b"\r" in lines[0] or b"\n" in lines[0]:
+    disposition = _DISPOSITION.fullmatch(lines[0]) if len(lines) == 1 else None
+    if disposition is None or _ODD_LINE.search(headers) or _CODED.search(headers):
         raise _malformed()
-    names: dict[bytes, bytes] = {key.lower(): quoted or bare for key, quoted, bare in _NAME.findall(disposition[1])}
-    if b"filename" in names or b"filename*" in names:
-        if names.get(b"name") in (b"model", b"stream"):
-            raise RequestError("invalid_value", "the model must be a field, not a file", param="model")
-        return b""
-    name = names.get(b"name", b"")
-    if b"name*" in names or b"\\" in name or _CODED.search(headers):
+    given: list[tuple[bytes, bytes]] = _PARAMETERS.findall(disposition[1])
+    values = {key.lower(): value.removeprefix(b'"').removesuffix(b'"') for key, value in given}
+    name = values.get(b"name", b"")
+    if len(values) < len(given) or not values.keys() <= _MAY_BE_GIVEN or b"\\" in name:
         raise _malformed()
-    return name
+    if len(values) > 1 and name in (b"model", b"stream"):
+        raise RequestError("invalid_value", "the model must be a field, not a file", param="model")
+    return b"" if len(values) > 1 else name
 
 
 def _text_of(body: bytes, field: Field | None) -> str:

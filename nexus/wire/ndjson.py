@@ -1,5 +1,6 @@
 """JSON lines: whole ones out of bytes cut anywhere."""
 
+from collections.abc import Iterator
 from typing import Final
 
 from nexus.wire.event import MOST_EVENT_BYTES, Event
@@ -56,10 +57,21 @@ class LineFraming:
         """Whether *block* is more than blank lines."""
         return block[0] == _OPENING_BRACE or not block.isspace()
 
-    @staticmethod
-    def events(block: bytes) -> list[Event]:
+    @classmethod
+    def events(cls, block: bytes) -> list[Event]:
         """Read the lines of *block*; blank ones are none."""
-        return [Event(b"", line.strip()) for line in block.split(b"\n") if line.strip()]
+        return list(cls.each(block))
+
+    @staticmethod
+    def each(block: bytes) -> Iterator[Event]:
+        """Read the same one by one, for whoever may not need all of them."""
+        return (Event(b"", content) for line in block.split(b"\n") if (content := line.strip()))
+
+    @staticmethod
+    def event_at(block: bytes, at: int) -> bytes:
+        """Return the line of *block* in which the offset *at* is."""
+        end = block.find(b"\n", at)
+        return block[block.rfind(b"\n", 0, at) + 1 : end if end >= 0 else len(block)]
 
 
 _OPENING_BRACE: Final = ord("{")

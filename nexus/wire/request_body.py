@@ -107,7 +107,7 @@ def _refuse_endless_numbers(rest: bytes) -> None:
 
 MOST_DIGITS: Final = 4300
 _EXPONENT: Final = re.compile(rb"[eE]\+?[0-9]{3}")
-_DIGITS: Final = re.compile(rb"[0-9]{%d}" % (MOST_DIGITS + 1))
+_DIGITS: Final = re.compile(rb"(?<![0-9])[0-9]{%d}" % (MOST_DIGITS + 1))
 
 
 def _check_sizes(fields: RoutedBody, shape: Shape[T]) -> None:

@@ -1,6 +1,7 @@
 """Server-sent events: whole ones out of bytes cut anywhere, and what is in them."""
 
 import re
+from collections.abc import Iterator
 from typing import Final
 
 from nexus.wire.event import MOST_EVENT_BYTES, Event
@@ -49,7 +50,8 @@ class SSEFraming:
 
     def completed_rest(self) -> bytes:
         """Return what is left at the end of the stream as an event, if only its last line ends are missing."""
-        return bytes(self.rest) + b"\n\n" if self.rest.strip() else b""
+        missing = b"\n" if self.rest.endswith((b"\n", b"\r")) else b"\n\n"
+        return bytes(self.rest) + missing if self.rest.strip() else b""
 
     @staticmethod
     def tail(block: bytes) -> bytes:
@@ -66,11 +68,30 @@ class SSEFraming:
         """Whether *block* is more than comments."""
         return block.startswith((b"data", _BOM + b"data")) or b"\ndata" in block or b"\rdata" in block
 
-    @staticmethod
-    def events(block: bytes) -> list[Event]:
+    @classmethod
+    def events(cls, block: bytes) -> list[Event]:
         """Read the events of *block* as WHATWG's specification says; those without data are none."""
-        lines = _LINE_END.sub(b"\n", block.removeprefix(_BOM))
-        return [event for part in lines.split(b"\n\n") if (event := _read(part)) is not None]
+        return list(cls.each(block))
+
+    @staticmethod
+    def each(block: bytes) -> Iterator[Event]:
+        """Read the same one by one, for whoever may not need all of them."""
+        lines = _LINE_END.sub(b"\n", block.removeprefix(_BOM)) if b"\r" in block else block.removeprefix(_BOM)
+        return (event for part in lines.split(b"\n\n") if (event := _read(part)) is not None)
+
+    @staticmethod
+    def event_at(block: bytes, at: int) -> bytes:
+        """Return the bytes of the event of *block* in which the offset *at* is."""
+        if b"\r" not in block:
+            end = block.find(b"\n\n", at)
+            return block[block.rfind(b"\n\n", 0, at) + 1 : end + 2 if end >= 0 else len(block)]
+        start, end = 0, len(block)
+        for boundary in _BOUNDARY.finditer(block):
+            if boundary.end() > at:
+                end = boundary.end()
+                break
+            start = boundary.end()
+        return block[start:end]
 
 
 def _read(part: bytes) -> Event | None:

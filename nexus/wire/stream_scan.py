@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Iterator
 from typing import Final, Protocol
 
 from nexus.domain.request import TokenUsage
@@ -20,6 +21,8 @@ class Framing(Protocol):
     def tail(self, block: bytes) -> bytes: ...
     def has_data(self, block: bytes) -> bool: ...
     def events(self, block: bytes) -> list[Event]: ...
+    def each(self, block: bytes) -> Iterator[Event]: ...
+    def event_at(self, block: bytes, at: int) -> bytes: ...
 
 
 class EventScan(ABC):
@@ -74,22 +77,25 @@ class EventScan(ABC):
         return block
 
     def is_finished(self) -> bool:
-        return self.is_end(self._last_events()) or self._is_finished_with_rest()
+        return self.is_end(self._last_events()) or self.is_end(self._all_events())
 
     def closing(self) -> bytes:
-        events = self._last_events()
+        # Some servers end without the line ends that would complete their last event.
+        events = self._all_events()
         if self.is_end(events):
-            return self.epilogue(events)
-        if self._is_finished_with_rest():
-            rest = self._framing.completed_rest()
-            return rest + self.epilogue(self._framing.events(rest))
-        return b""
+            return self._framing.completed_rest() + self.epilogue(events)
+        events = self._last_events()
+        return self.epilogue(events) if self.is_end(events) else b""
 
     def first_error(self) -> tuple[int, bytes] | None:
         return None if self._first_error is None else self.reply_of(self._first_error)
 
     def usage(self) -> TokenUsage | None:
-        marked = [event for event in self._framing.events(self._usage_block) if self.usage_mark in event.content]
+        block = self._usage_block
+        if not block:
+            return None
+        # Of a block of many events, the one with the last mark is all that is read.
+        marked = self._framing.events(self._framing.event_at(block, block.rfind(self.usage_mark)))
         return self.usage_in(marked[-1]) if marked else None
 
     @abstractmethod
@@ -116,7 +122,7 @@ class EventScan(ABC):
     def failure(self, code: str, message: str) -> bytes: ...
 
     def _look_for_content(self, block: bytes) -> None:
-        for event in self._framing.events(block):
+        for event in self._framing.each(block):
             sense = self.sense(event)
             if sense is Sense.ERROR and not self._has_event:
                 self._first_error = event
@@ -126,8 +132,14 @@ class EventScan(ABC):
                 return
 
     def _last_events(self) -> list[Event]:
-        return self._framing.events(b"".join(self._recent))[-MOST_RECENT:]
+        recent = b"".join(self._recent)
+        tail = self._framing.tail(recent)
+        events = self._framing.events(tail)
+        if len(events) < MOST_RECENT and len(tail) < len(recent):
+            # Comments and pings may follow what matters.
+            events = self._framing.events(recent)
+        return events[-MOST_RECENT:]
 
-    def _is_finished_with_rest(self) -> bool:
+    def _all_events(self) -> list[Event]:
         rest = self._framing.events(self._framing.completed_rest())
-        return bool(rest) and self.is_end([*self._last_events(), *rest][-MOST_RECENT:])
+        return [*self._last_events(), *rest][-MOST_RECENT:]

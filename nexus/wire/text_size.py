@@ -14,6 +14,7 @@ MESSAGE_BYTES: Final = len('{"role":"user","content":""},')
 """What a message takes beside its text."""
 
 _IMAGE_PART: Final = re.compile(rb'"type"[ \t\n\r]*+:[ \t\n\r]*+"(?:image_url|input_image|image)"')
+_HERE: Final = re.compile(rb"")
 _OPENED_STRING: Final = re.compile(rb'[ \t\n\r]*+:[ \t\n\r]*+"')
 _HAS_ITEM: Final = re.compile(rb"[\[{][ \t\n\r]*+[^\]} \t\n\r]")
 _ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
@@ -58,23 +59,14 @@ def longest_tokens(raw: bytes) -> int:
 
 def _embedded(raw: bytes) -> Iterator[int]:
     """Yield the sizes of images and other files in *raw*, which can be most of it: so no byte of them is looked at."""
-    for at in _occurrences(raw, b";base64,"):
-        yield _base64_size(raw, at)
-    for at in _occurrences(raw, b'"data"'):
-        if opened := _OPENED_STRING.match(raw, at):
-            yield _base64_size(raw, opened.end())
-
-
-def _occurrences(raw: bytes, mark: bytes) -> Iterator[int]:
-    """Yield where each *mark* ends."""
-    at = raw.find(mark)
-    while at >= 0:
-        at += len(mark)
-        yield at
-        at = raw.find(mark, at)
-
-
-def _base64_size(raw: bytes, start: int) -> int:
-    """Return the length of the rest of a string, 0 when it is text after all: base64 has no space in it."""
-    end = raw.find(b'"', start)
-    return end - start if end > start and raw.find(b" ", start, end) < 0 else 0
+    for mark, opening in ((b";base64,", _HERE), (b'"data"', _OPENED_STRING)):
+        at = raw.find(mark)
+        while at >= 0:
+            at += len(mark)
+            if opened := opening.match(raw, at):
+                start, at = opened.end(), raw.find(b'"', opened.end())
+                # In base64 there is no space: what has one is a text about it.
+                if raw.find(b" ", start, at) < 0:
+                    yield at - start
+            # Each string is passed over only once, whatever number of marks is in it.
+            at = raw.find(mark, at)

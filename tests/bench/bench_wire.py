@@ -31,7 +31,10 @@ DELTA = (
     b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,'
     b'"delta":{"type":"text_delta","text":" word"}}\n\n'
 )
-LINE = b'{"model":"llama3","created_at":"2026-01-01T00:00:00Z","message":{"role":"assistant","content":" w"},"done":false}\n'
+LINE = (
+    b'{"model":"llama3","created_at":"2026-01-01T00:00:00Z","message":{"role":"assistant","content":" w"},'
+    b'"done":false}\n'
+)
 
 
 def main() -> None:

@@ -1,0 +1,92 @@
+"""Nexus's own errors, in each protocol and in the eyes of its library."""
+
+import json
+
+import anthropic
+import ollama
+import openai
+import pytest
+
+from nexus.errors import STATUS_OF_CODE, RequestError
+from nexus.wire.protocols import PROTOCOLS
+
+CONTEXT = {"available_backends": ["gpu-1"], "required_tier": 3}
+JSON = "application/json"
+
+
+def encoded(protocol, error):
+    return json.loads(PROTOCOLS[protocol].encode_error(error, "req-1"))
+
+
+@pytest.mark.parametrize(
+    ("code", "type_"),
+    [
+        ("invalid_json", "invalid_request_error"),
+        ("invalid_api_key", "invalid_request_error"),
+        ("model_not_found", "invalid_request_error"),
+        ("upstream_rate_limited", "rate_limit_error"),
+        ("bad_gateway", "server_error"),
+        ("queue_full", "server_error"),
+        ("ttft_timeout", "server_error"),
+    ],
+)
+def test_openai_s_type_says_whose_fault_it_is(code, type_):
+    assert encoded("openai", RequestError(code, "what to do", param="model")) == {
+        "error": {"message": "what to do", "type": type_, "param": "model", "code": code}
+    }
+
+
+def test_what_would_help_stands_beside_the_error():
+    error = RequestError("no_healthy_backend", "m", context=CONTEXT)
+
+    assert encoded("openai", error) == {
+        "error": {"message": "m", "type": "service_unavailable", "param": None, "code": "no_healthy_backend"},
+        "context": CONTEXT,
+    }
+    assert encoded("anthropic", error)["context"] == CONTEXT
+    assert encoded("ollama", error) == {"error": "m", "code": "no_healthy_backend", "context": CONTEXT}
+
+
+@pytest.mark.parametrize(
+    ("code", "type_"),
+    [
+        ("invalid_value", "invalid_request_error"),
+        ("invalid_api_key", "authentication_error"),
+        ("forbidden", "permission_error"),
+        ("model_not_found", "not_found_error"),
+        ("too_large", "request_too_large"),
+        ("upstream_rate_limited", "rate_limit_error"),
+        ("internal_error", "api_error"),
+        ("bad_gateway", "api_error"),
+        ("overloaded", "overloaded_error"),
+        ("ttft_timeout", "timeout_error"),
+    ],
+)
+def test_anthropic_s_type_follows_the_status(code, type_):
+    body = encoded("anthropic", RequestError(code, "m"))
+
+    assert (body["type"], body["error"]["type"], body["request_id"]) == ("error", type_, "req-1")
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_what_a_message_quotes_cannot_hurt_a_terminal(protocol):
+    body = PROTOCOLS[protocol].encode_error(RequestError("not_found", "a\x1b[31m\u202eb\ud800\n" + "x" * 5000), "r")
+
+    assert b"\\\\x1b[31m\\\\u202eb\\\\ud800\\\\n" in body
+    assert len(body) < 2300
+
+
+@pytest.mark.parametrize("code", sorted(STATUS_OF_CODE))
+def test_the_libraries_read_every_error(code, openai_client, anthropic_client, ollama_client):
+    error = RequestError(code, "what to do", context=CONTEXT)
+    bodies = {name: protocol.encode_error(error, "req-1") for name, protocol in PROTOCOLS.items()}
+
+    with pytest.raises(openai.APIStatusError, match="what to do") as raised:
+        openai_client(bodies["openai"], status=error.status, content_type=JSON).models.list()
+    with pytest.raises(anthropic.APIStatusError, match="what to do"):
+        anthropic_client(bodies["anthropic"], status=error.status, content_type=JSON).models.list()
+    with pytest.raises(ollama.ResponseError) as told:
+        ollama_client(bodies["ollama"], status=error.status, content_type=JSON).list()
+
+    assert (raised.value.code, raised.value.status_code, raised.value.type is not None) == (code, error.status, True)
+    assert told.value.error == "what to do"

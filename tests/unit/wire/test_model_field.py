@@ -1,0 +1,26 @@
+"""The one member that may be changed on the way."""
+
+import pytest
+
+from nexus.wire.model_field import replace_model
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"model":"a"}', b'{"model":"new"}'),
+        (b'{ "x" : [1] ,\r\n"model"\t:  "a" }\n', b'{ "x" : [1] ,\r\n"model"\t:  "new" }\n'),
+        (b'{"mod\\u0065l":"a"}', b'{"mod\\u0065l":"new"}'),
+        (b'{"tools":[{"model":"t"}],"model":"a"}', b'{"tools":[{"model":"t"}],"model":"new"}'),
+        (b'{"type":"model","model":"a"}', b'{"type":"model","model":"new"}'),
+        (b'{"x":"\\"model\\":\\"t\\"","model":"a"}', b'{"x":"\\"model\\":\\"t\\"","model":"new"}'),
+        (b'{"model":"a\\"b\\\\","y":1.10}', b'{"model":"new","y":1.10}'),
+        ('{"x":"é","model":"ä"}'.encode(), '{"x":"é","model":"new"}'.encode()),
+    ],
+)
+def test_only_the_top_level_model_is_replaced(body, expected):
+    assert replace_model(body, "new") == expected
+
+
+def test_the_new_name_is_escaped():
+    assert replace_model(b'{"model":"a"}', 'q"\n模') == '{"model":"q\\"\\n模"}'.encode()
