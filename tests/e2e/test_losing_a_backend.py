@@ -1,0 +1,107 @@
+"""One of two backends is killed under load: only those requests are lost whose answer had begun."""
+
+import http.client
+import json
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from nexus.simulator import Refuse
+from nexus.testing.asking import ask, chat, until
+from nexus.testing.fleets import backend_table, simulator_process, table_of
+
+SPEED = ("--tokens-per-second", "60", "--answer-tokens", "16", "--ttft", "0.05", "--kind", "vllm")
+
+
+class Told(NamedTuple):
+    """What one client saw."""
+
+    status: int
+    backend: str
+    body: bytes
+    is_whole: bool
+    ended_at: float
+
+
+def converse(port, stream):
+    """Ask once, and note what came, however it ended."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request(
+        "POST", "/v1/chat/completions", json.dumps(chat(stream=stream)), {"Content-Type": "application/json"}
+    )
+    answer = connection.getresponse()
+    try:
+        body, is_whole = answer.read(), True
+    except http.client.IncompleteRead as exc:
+        body, is_whole = exc.partial, False
+    finally:
+        connection.close()
+    is_done = is_whole and (not stream or body.endswith(b"data: [DONE]\n\n"))
+    return Told(answer.status, answer.headers["X-Nexus-Backend"], body, is_done, time.monotonic())
+
+
+def test_a_kill_under_load_costs_only_answers_that_had_begun(start_nexus):
+    with (
+        simulator_process("--name", "victim", *SPEED) as (victim, victim_url),
+        simulator_process("--name", "survivor", *SPEED) as (_, survivor_url),
+    ):
+        nexus = start_nexus(backend_table("victim", victim_url) + backend_table("survivor", survivor_url))
+        stop = threading.Event()
+        with ThreadPoolExecutor(40) as pool:
+
+            def keep_asking(number):
+                told = []
+                while not stop.is_set():
+                    told.append(converse(nexus.port, stream=(number + len(told)) % 2 == 0))
+                return told
+
+            clients = [pool.submit(keep_asking, number) for number in range(40)]
+            time.sleep(1.0)
+            killed_at = time.monotonic()
+            victim.send_signal(signal.SIGKILL)
+            time.sleep(1.0)
+            stop.set()
+            told = [one for client in clients for one in client.result()]
+
+        lost = [one for one in told if not one.is_whole or one.status != 200]
+        assert {one.backend for one in told} == {"victim", "survivor"}
+        assert all(one.status == 200 and one.backend == "victim" for one in lost), lost
+        # Its answer had begun, it is cut for all to see, and it was cut when the server died and not a minute later.
+        assert all(b'"code":"stream_truncated"' in one.body for one in lost), lost
+        assert all(one.ended_at - killed_at < 1.0 for one in lost), lost
+        assert 0 < len(lost) <= 40
+        after = [one for one in told if one.ended_at > killed_at + 0.9]
+        assert after
+        assert {one.backend for one in after} == {"survivor"}
+
+        until(lambda: not any(b["pending_requests"] for b in nexus.get_json("/admin/backends")["backends"]))
+        lines = nexus.wait_for_log("exchange_finished", len(told))
+        assert len(lines) == len(told)
+        assert sum(line["ending"] == "backend_failed" for line in lines) == len(lost)
+
+
+def test_a_killed_backend_that_comes_back_is_used_again(start_nexus, simulate):
+    one, two = simulate(name="gpu-1"), simulate(name="gpu-2", models=("qwen3",))
+    nexus = start_nexus("[health_check]\ninterval_seconds = 10\n" + table_of(one) + table_of(two))
+    one.faults.set(Refuse(kills_active=True))
+    lost = ask(nexus.url, "/v1/chat/completions", chat())
+
+    one.faults.clear()
+    until(lambda: ask(nexus.url, "/v1/chat/completions", chat()).status == 200, within_s=15)
+
+    assert lost.status == 503
+    assert nexus.get_json("/health")["status"] == "healthy"
+
+
+def test_backends_that_start_after_the_proxy_are_found(start_nexus, simulate):
+    one = simulate(name="gpu-1")
+    one.faults.set(Refuse())
+    nexus = start_nexus("[health_check]\ninterval_seconds = 10\n" + table_of(one))
+    before = ask(nexus.url, "/v1/chat/completions", chat())
+
+    one.faults.clear()
+    until(lambda: ask(nexus.url, "/v1/chat/completions", chat()).status == 200, within_s=15)
+
+    assert before.status == 503
