@@ -9,7 +9,9 @@ from nexus.errors import RequestError
 from nexus.wire.guarded_names import is_plain
 from nexus.wire.json_members import members
 
-_MODEL: Final = re.compile(rb'"model"[ \t\n\r]*+:[ \t\n\r]*+("[^"\\]*+(?:\\.[^"\\]*+)*+")', re.DOTALL)
+_MEMBER: Final = rb'"model"[ \t\n\r]*+:[ \t\n\r]*+("[^"\\]*+(?:\\.[^"\\]*+)*+")'
+_MODEL: Final = re.compile(_MEMBER, re.DOTALL)
+_FIRST: Final = re.compile(rb"[ \t\n\r]*+\{[ \t\n\r]*+" + _MEMBER, re.DOTALL)
 
 
 def replace_model(body: bytes, model: str) -> bytes:
@@ -25,6 +27,8 @@ def replace_model(body: bytes, model: str) -> bytes:
 
 
 def _model_span(body: bytes) -> tuple[int, int]:
+    if found := _FIRST.match(body):
+        return found.span(1)
     # One spelling in the whole body, and the top level has one: this is it.
     if is_plain(body) and (found := _MODEL.search(body)):
         return found.span(1)
