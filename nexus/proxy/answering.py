@@ -15,6 +15,7 @@ from nexus.proxy.heads import Head
 from nexus.proxy.record import Record
 from nexus.routing.decision import Reject
 from nexus.wire import multipart
+from nexus.wire.answer_model import restore_in_document, restore_in_events
 from nexus.wire.model_field import replace_model
 from nexus.wire.protocol import WireProtocol
 
@@ -126,7 +127,7 @@ def head_lines(record: Record, attempt: Attempt, attempts: int) -> bytes:
     request_id = record.request_id.encode()
     parts = [
         status_line(answer.status),
-        passed_lines(answer.headers, request_id),
+        redacted(passed_lines(answer.headers, request_id), attempt.upstream.access.key),
         attempt.upstream.lines,
         b"X-Nexus-Route-Reason: %b\r\nX-Request-Id: %b\r\n" % (record.route_reason.encode(), request_id),
     ]
@@ -155,27 +156,23 @@ def renamed(endpoint: Endpoint, head: Head, body: bytes, model: str) -> bytes:
 
 
 def restorer(attempt: Attempt, requested: str) -> Callable[[bytes], bytes] | None:
-    """Return what puts the name that the client asked for back into its answer; None when it was not changed.
-
-    Unescaped quotes cannot occur inside a JSON string, so that what is replaced is a member and never text.
-    """
-    if not is_renamed(attempt, requested):
+    """Return what puts the name that the client asked for back into a stream's events; None when it is there."""
+    if attempt.answer.mode is not Mode.EVENTS or not is_renamed(attempt, requested):
         return None
-    new = b'"model":' + msgspec.json.encode(requested)
-    old = msgspec.json.encode(attempt.reserved.model)
-    tight, spaced = b'"model":' + old, b'"model": ' + old
-    return lambda data: data.replace(tight, new).replace(spaced, new)
+    sent = attempt.reserved.model
+    return lambda events: restore_in_events(events, sent, requested)
 
 
 def restored(body: bytes, attempt: Attempt, requested: str) -> bytes:
     """Return a whole answer with the name in it that the client asked for."""
-    restore = restorer(attempt, requested)
-    return body if restore is None else restore(body)
+    if not is_renamed(attempt, requested):
+        return body
+    return restore_in_document(body, attempt.reserved.model, requested)
 
 
-def redacted(body: bytes, key: str | None) -> bytes:
-    """Return an error body without our own key in it: some servers repeat what they refuse."""
-    return body.replace(key.encode(), b"***") if key else body
+def redacted(words: bytes, key: str | None) -> bytes:
+    """Return headers or an error body without our own key in it: some servers repeat what they refuse."""
+    return words.replace(key.encode(), b"***") if key else words
 
 
 def retry_after_of(attempt: Attempt) -> float | None:

@@ -1,6 +1,7 @@
 """Which headers pass, and in what words: the head of a request to a backend, the head of an answer to a client."""
 
 import re
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
@@ -121,7 +122,7 @@ def passed_lines(headers: list[tuple[bytes, bytes]], request_id: bytes) -> bytes
         if lowered == b"connection":
             named = named + b"," + value.lower() if named else value.lower()
         elif lowered in _REWORDED:
-            lines += _reworded(lowered, value, request_id)
+            lines.append(_REWORDED[lowered](value, request_id))
         elif lowered not in _NOT_FOR_CLIENTS and not lowered.startswith(_PRIVATE):
             lines.append(b"%b: %b\r\n" % (name, value))
     if named not in (b"", b"close", b"keep-alive"):
@@ -133,31 +134,44 @@ def passed_lines(headers: list[tuple[bytes, bytes]], request_id: bytes) -> bytes
     return block
 
 
-def _reworded(lowered: bytes, value: bytes, request_id: bytes) -> list[bytes]:
-    if lowered == b"x-request-id":
-        # Ours answers the client's; the backend's own is what its operator will ask for.
-        return [] if value == request_id else [b"X-Upstream-Request-Id: %b\r\n" % value]
+def _upstream_request_id(value: bytes, request_id: bytes) -> bytes:
+    # Ours answers the client's; the backend's own is what its operator will ask for.
+    return b"" if value == request_id else b"X-Upstream-Request-Id: %b\r\n" % value
+
+
+def _retry_after(value: bytes, _request_id: bytes) -> bytes:
     seconds = retry_after_s(value)
-    return [] if seconds is None else [b"Retry-After: %d\r\n" % seconds]
+    return b"" if seconds is None else b"Retry-After: %d\r\n" % seconds
+
+
+def _retry_after_ms(value: bytes, _request_id: bytes) -> bytes:
+    if not value.isdigit():
+        return b""
+    return b"retry-after-ms: %d\r\n" % min(MAX_RETRY_AFTER_S * 1000, int(value[:_MOST_DIGITS]))
 
 
 _PRIVATE: Final = (b"access-control-", b"x-accel-", b"x-nexus-")
 """Who may read the answer in a browser, how it was routed and what a proxy before us does is for us to say."""
-_REWORDED: Final = frozenset({b"x-request-id", b"retry-after"})
+_REWORDED: Final[Mapping[bytes, Callable[[bytes, bytes], bytes]]] = {
+    b"x-request-id": _upstream_request_id,
+    b"retry-after": _retry_after,
+    b"retry-after-ms": _retry_after_ms,
+}
 _GOOD_BLOCK: Final = re.compile(rb"(?:[\t\x20-\x7e\x80-\xff]*\r\n)*\Z")
 MAX_RETRY_AFTER_S: Final = 300
+_MOST_DIGITS: Final = 12
+"""More of them mean no other wait, and are slow to read."""
 
 
 def retry_after_s(value: bytes) -> int | None:
     """Read a Retry-After header, seconds or a date, clamped to [0, 300]; None when it is neither."""
     text = value.decode("latin-1").strip()
     if text.isdecimal() and text.isascii():
-        return min(MAX_RETRY_AFTER_S, int(text[:12]))
+        return min(MAX_RETRY_AFTER_S, int(text[:_MOST_DIGITS]))
     try:
-        due = parsedate_to_datetime(text)
-    except ValueError:
+        left = parsedate_to_datetime(text).timestamp() - datetime.now(UTC).timestamp()
+    except (ValueError, OverflowError):
         return None
-    left = due.timestamp() - datetime.now(UTC).timestamp()
     return round(min(MAX_RETRY_AFTER_S, max(0.0, left)))
 
 

@@ -15,7 +15,7 @@ from nexus.testing.bookkeeping import DEFECTS, eventually
 from nexus.testing.dialects import CHAT, MODEL
 from nexus.testing.inside import nexus_inside, wait_until_nothing_is_held
 from nexus.testing.raw_client import RawClient
-from nexus.testing.scripted import ScriptedBackend
+from nexus.testing.scripted import Close, ScriptedBackend
 
 CANARY = "c4n4ry-5aa1"
 """Stands in every request that is refused, and must come back in no answer and no log line."""
@@ -171,7 +171,7 @@ async def open_front(*scripts, server="", timeouts="", backend="", **settings):
     """
     settings = {"kind": "vllm", "models": (MODEL,), "answer_tokens": 8, **settings}
     with structlog.testing.capture_logs() as log:
-        async with ScriptedBackend(*scripts) if scripts else Simulator(Settings(name="gpu-1", **settings)) as behind:
+        async with ScriptedBackend([Close()]) if scripts else Simulator(Settings(name="gpu-1", **settings)) as behind:
             config = CONFIG.format(
                 server=server,
                 timeouts=timeouts,
@@ -181,6 +181,8 @@ async def open_front(*scripts, server="", timeouts="", backend="", **settings):
             )
             async with nexus_inside(config) as nexus:
                 front = Front(nexus, behind, log)
+                if scripts:
+                    behind.play(*scripts)
                 try:
                     yield front
                 finally:
