@@ -1,0 +1,188 @@
+"""How often, and on whom, a request is tried again, and what the client is told of it."""
+
+import pytest
+
+from nexus.proxy.retry import RetryBudget
+from nexus.testing.dialects import CHAT, DIALECTS, MODEL, chunks, whole_answer
+from nexus.testing.scripted import Close, ReadRequest, Send
+
+BUSY = b'{"error":{"message":"overloaded","type":"server_error"}}'
+FAILS = [ReadRequest(), Send(whole_answer(BUSY, status=503))]
+OTHER = "qwen3:4b"
+
+
+@pytest.fixture
+def fleet(script):
+    """Make so many backends."""
+
+    async def make(count):
+        return {f"gpu-{number}": await script() for number in range(count)}
+
+    return make
+
+
+def play_all(backends, steps):
+    for backend in backends.values():
+        backend.play(steps)
+
+
+async def test_no_more_backends_are_tried_than_allowed(start, fleet):
+    backends = await fleet(5)
+    scene = await start(**backends, settings={"max_retries": 2})
+    play_all(backends, FAILS)
+
+    reply = await scene.ask(CHAT)
+
+    assert (reply.status, reply.body) == (503, BUSY)
+    assert (reply.headers["x-nexus-attempts"], reply.headers["x-should-retry"]) == ("3", "false")
+    assert [len(backend.attempts) for backend in backends.values()] == [1, 1, 1, 0, 0]
+
+
+async def test_without_retries_the_first_failure_is_the_last(start, fleet, dialect):
+    backends = await fleet(2)
+    scene = await start(**backends, settings={"max_retries": 0})
+    play_all(backends, FAILS)
+
+    reply = await scene.ask(dialect)
+
+    assert reply.status == 503
+    assert "x-nexus-attempts" not in reply.headers
+    assert "x-should-retry" not in reply.headers
+
+
+async def test_a_synthetic_error_too_says_that_all_was_tried(start, fleet, dialect):
+    backends = await fleet(2)
+    scene = await start(**backends)
+    play_all(backends, [ReadRequest(), Close()])
+
+    reply = await scene.ask(dialect)
+
+    assert (reply.status, reply.code) == (502, "bad_gateway")
+    assert (reply.headers["x-nexus-attempts"], reply.headers["x-should-retry"]) == ("2", "false")
+
+
+async def test_retries_are_a_share_of_the_traffic(start, fleet):
+    backends = await fleet(2)
+    scene = await start(**backends)
+    # A 503 would open breakers, and then nobody would be tried at all.
+    play_all(backends, [ReadRequest(), Send(whole_answer(BUSY, status=429))] * 20)
+
+    attempts = []
+    for _ in range(20):
+        await scene.ask(CHAT)
+        attempts.append(len(scene.outcomes[-1].attempts))
+
+    retried = attempts.count(2)
+    assert attempts[:3] == [2, 2, 2]
+    assert 3 <= retried <= RetryBudget.LEAST + 20 * RetryBudget.SHARE + 1
+
+
+async def test_one_second_opinion_is_enough_for_a_500(start, fleet):
+    backends = await fleet(4)
+    scene = await start(**backends, settings={"max_retries": 3})
+    play_all(backends, [ReadRequest(), Send(whole_answer(BUSY, status=500))])
+
+    reply = await scene.ask(CHAT)
+
+    assert (reply.status, reply.headers["x-nexus-attempts"]) == (500, "2")
+
+
+async def test_each_attempt_has_an_upstream_id_of_its_own(start, script):
+    first, second = await script(), await script()
+    scene = await start(first=first, second=second)
+    first.play(FAILS)
+    second.play([ReadRequest(), Send(CHAT.good_answer)])
+
+    reply = await scene.ask(CHAT, headers="X-Request-Id: mine\r\n")
+
+    assert reply.headers["x-request-id"] == "mine"
+    assert b"X-Request-Id: mine\r\n" in first.attempts[0].received
+    assert b"X-Request-Id: mine-2\r\n" in second.attempts[0].received
+
+
+async def test_a_clients_key_never_goes_to_a_second_backend(start, script):
+    first, second = await script(), await script()
+    scene = await start(first=first, second=second)
+    first.play(FAILS)
+    second.play([ReadRequest(), Send(CHAT.good_answer)])
+
+    await scene.ask(CHAT, headers="Authorization: Bearer sk-clients-own\r\n")
+
+    assert b"sk-clients-own" in first.attempts[0].received
+    assert b"sk-clients-own" not in second.attempts[0].received
+
+
+async def test_every_attempt_sends_the_same_bytes(start, script):
+    first, second = await script(), await script()
+    scene = await start(first=first, second=second)
+    first.play(FAILS)
+    second.play([ReadRequest(), Send(CHAT.good_answer)])
+    body = CHAT.body(stream=False, unknown={"kept": [1, 2, 3.0]})
+
+    await scene.ask(CHAT, body=body)
+
+    assert first.attempts[0].received.endswith(b"\r\n\r\n" + body)
+    assert second.attempts[0].received.endswith(b"\r\n\r\n" + body)
+
+
+# fallbacks
+
+
+WITH_FALLBACK = {"routing": f'fallbacks = {{"{MODEL}" = ["{OTHER}"]}}'}
+MODELS_OF_SECOND = {"second": {"models": {OTHER: {}}}}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_when_every_backend_of_a_model_has_failed_its_fallback_answers(start, script, dialect, stream):
+    first, second = await script(), await script()
+    scene = await start(first=first, second=second, options=MODELS_OF_SECOND, settings=WITH_FALLBACK)
+    first.play([ReadRequest(), Close()])
+    good = dialect.good_stream if stream else dialect.good_answer
+    second.play([ReadRequest(), Send(good.replace(MODEL.encode(), OTHER.encode() + b" "))])
+
+    reply = await scene.ask(dialect, stream=stream)
+
+    assert (reply.status, reply.headers["x-nexus-backend"]) == (200, "second")
+    assert (reply.headers["x-nexus-fallback-model"], reply.headers["x-nexus-attempts"]) == (OTHER, "2")
+    assert reply.headers["x-nexus-route-reason"] == "failover"
+    assert f'"model": "{OTHER}"'.encode() in second.attempts[0].received
+    assert scene.outcomes[0].fallback_model == OTHER
+
+
+async def test_when_the_fallback_has_failed_too_the_last_error_is_told(start, script, dialect):
+    first, second = await script(), await script()
+    scene = await start(first=first, second=second, options=MODELS_OF_SECOND, settings=WITH_FALLBACK)
+    first.play([ReadRequest(), Close()])
+    second.play([ReadRequest(), Close()])
+
+    reply = await scene.ask(dialect)
+
+    assert (reply.status, reply.code, reply.headers["x-should-retry"]) == (502, "bad_gateway", "false")
+    assert [attempt.model for attempt in scene.outcomes[0].attempts] == [MODEL, OTHER]
+
+
+async def test_a_policy_can_forbid_fallbacks(start, script):
+    first, second = await script(), await script()
+    policy = f'policies = [{{model_pattern = "{MODEL}", fallback_allowed = false}}]'
+    settings = {"routing": f"{WITH_FALLBACK['routing']}\n{policy}"}
+    scene = await start(first=first, second=second, options=MODELS_OF_SECOND, settings=settings)
+    first.play([ReadRequest(), Close()])
+
+    assert (await scene.ask(CHAT)).status == 502
+    assert second.attempts == []
+
+
+# once begun, never again
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
+async def test_what_has_begun_is_never_tried_again(start, script, dialect):
+    first, second = await script(), await script()
+    scene = await start(first=first, second=second)
+    first.play([ReadRequest(), Send(dialect.stream_head() + chunks(*dialect.events[:3])), Close()])
+
+    reply = await scene.ask(dialect, stream=True)
+
+    assert not reply.looks_finished(dialect)
+    assert second.attempts == []
+    assert len((await scene.books.outcome()).attempts) == 1
