@@ -77,7 +77,7 @@ class FakeSink:
 
 
 class FakeScan:
-    """Watches lines: ``:`` begins a comment, ``role`` a lifecycle event, ``error`` an error; ``end`` ends the answer."""
+    """Watches lines: ``:`` begins a comment, ``role`` a lifecycle event, ``error`` an error, ``end`` ends it all."""
 
     LONGEST = 1000
 
