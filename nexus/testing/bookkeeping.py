@@ -74,7 +74,7 @@ class Books:
         await eventually(lambda: not self._new_tasks(), lambda: f"tasks: {self._new_tasks()}")
         await eventually(lambda: _open_files() <= self._open_files, lambda: f"open: {_open_files()}")
         gc.collect()
-        assert self._loop_errors == []
+        assert self._loop_errors == [], self._loop_errors
 
     def _check_the_telling(self) -> None:
         told = Counter(line["request_id"] for line in self.lines())
