@@ -74,7 +74,15 @@ def ending_of(exc: RequestError) -> Ending:
 
 
 _BACKENDS_DOING: Final = frozenset(
-    {"bad_gateway", "backend_tls", "backend_auth", "connect_timeout", "ttft_timeout", "upstream_rate_limited"}
+    {
+        "backend_auth",
+        "backend_tls",
+        "backend_unavailable",
+        "bad_gateway",
+        "connect_timeout",
+        "ttft_timeout",
+        "upstream_rate_limited",
+    }
 )
 _OURS: Final = frozenset(
     {"model_not_found", "protocol_not_supported", "capability_mismatch", "context_length_exceeded"}
@@ -125,9 +133,13 @@ def head_lines(record: Record, attempt: Attempt, attempts: int) -> bytes:
     """
     answer = attempt.answer
     request_id = record.request_id.encode()
+    headers = answer.headers
+    is_last_word = attempts > 1 and answer.status >= 400
+    if is_last_word:
+        headers = [(name, value) for name, value in headers if name.lower() != b"x-should-retry"]
     parts = [
         status_line(answer.status),
-        redacted(passed_lines(answer.headers, request_id), attempt.upstream.access.key),
+        redacted(passed_lines(headers, request_id), attempt.upstream.access.key),
         attempt.upstream.lines,
         b"X-Nexus-Route-Reason: %b\r\nX-Request-Id: %b\r\n" % (record.route_reason.encode(), request_id),
     ]
@@ -135,9 +147,9 @@ def head_lines(record: Record, attempt: Attempt, attempts: int) -> bytes:
         parts.append(b"X-Nexus-Fallback-Model: %b\r\n" % _ascii(record.fallback_model).encode())
     if attempts > 1:
         parts.append(b"X-Nexus-Attempts: %d\r\n" % attempts)
-        if answer.status >= 400:
-            # The client's library would try again what has just been tried everywhere.
-            parts.append(b"x-should-retry: false\r\n")
+    if is_last_word:
+        # The client's library would try again what has just been tried everywhere.
+        parts.append(b"x-should-retry: false\r\n")
     if answer.mode is Mode.EVENTS:
         parts.append(b"X-Accel-Buffering: no\r\n")
     return b"".join(parts)

@@ -25,6 +25,7 @@ max_body_bytes = 1_000_000
 
 [routing.aliases]
 gpt-4o = "llama3"
+claude = "qwen3"
 
 [routing.fallbacks]
 retired = ["llama3"]

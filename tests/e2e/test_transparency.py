@@ -141,6 +141,15 @@ def test_an_alias_s_answer_carries_the_name_that_was_asked_for(fleet, path):
         assert b'"llama3"' not in reply.body
 
 
+def test_a_tool_s_own_model_is_left_alone_in_the_answer_of_an_alias(fleet):
+    body = '{ "content":[{"type":"tool_use","input":{"model":"qwen3"}}] , "model" : "qwen3"}'
+    fleet.vllm.faults.set(Status(status=200, body=body, times=1))
+
+    reply = ask(fleet.url, "/v1/messages", odd_body("/v1/messages", "claude"))
+
+    assert reply.body == body.replace('"model" : "qwen3"', '"model" : "claude"').encode()
+
+
 def test_a_fallback_changes_the_value_of_the_model_and_says_so(fleet):
     path = "/v1/chat/completions"
 
