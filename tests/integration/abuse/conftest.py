@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 import structlog
+import uvloop
 
 from nexus.proxy import edge
 from nexus.simulator import Settings, Simulator
@@ -41,12 +42,17 @@ interval_seconds = 3600
 [discovery]
 enabled = false
 [routing]
-max_retries = 0
+max_retries = {max_retries}
 [[backends]]
 name = "gpu-1"
 url = "{url}"
 {backend}
 """
+
+
+def pytest_asyncio_loop_factories(config, item):
+    """Run on the loop that serves in production."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 class Front:
@@ -164,10 +170,11 @@ def check_refusal(reply, protocol):
 
 
 @asynccontextmanager
-async def open_front(*scripts, server="", timeouts="", backend="", **settings):
+async def open_front(*scripts, server="", timeouts="", backend="", others="", max_retries=0, **settings):
     """Start a proxy in front of one server, which plays *scripts*, or is a simulator with *settings*.
 
     :param server: lines of that table of the configuration; so are *timeouts* and *backend*.
+    :param others: the tables of further backends.
     """
     settings = {"kind": "vllm", "models": (MODEL,), "answer_tokens": 8, **settings}
     with structlog.testing.capture_logs() as log:
@@ -176,7 +183,8 @@ async def open_front(*scripts, server="", timeouts="", backend="", **settings):
                 server=server,
                 timeouts=timeouts,
                 url=behind.url,
-                backend=backend + SCRIPTED if scripts else backend,
+                backend=(backend + SCRIPTED if scripts else backend) + others,
+                max_retries=max_retries,
                 probed="false" if scripts else "true",
             )
             async with nexus_inside(config) as nexus:

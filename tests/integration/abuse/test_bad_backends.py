@@ -100,6 +100,28 @@ async def test_an_answer_that_is_shorter_than_it_says_is_none(start_front, chat)
     assert (reply.status, reply.code) == (502, "bad_gateway")
 
 
+async def test_headers_of_a_backends_connection_stay_on_it(start_front, chat):
+    lines = (
+        "Connection: keep-alive, X-Inner\r\nConnection: X-Other\r\nX-Inner: 1\r\nX-Other: 1\r\n"
+        "Keep-Alive: timeout=5\r\nTrailer: X-T\r\nUpgrade: h2c\r\nProxy-Authenticate: Basic\r\n"
+        "X-Nexus-Backend: forged\r\nX-Kept: 1\r\n"
+    )
+    front = await start_front([ReadRequest(), Send(whole_answer(CHAT.whole, headers=lines))])
+
+    reply = await front.ask(chat())
+
+    assert (reply.status, reply.headers["x-kept"], reply.headers["x-nexus-backend"]) == (200, "1", "gpu-1")
+    assert not {
+        "connection",
+        "x-inner",
+        "x-other",
+        "keep-alive",
+        "trailer",
+        "upgrade",
+        "proxy-authenticate",
+    } & set(reply.headers)
+
+
 async def test_a_phrase_of_a_backend_goes_nowhere(start_front, chat):
     answer = whole_answer(CHAT.whole).replace(b"200 X", b"200 <script>\xff")
     front = await start_front([ReadRequest(), Send(answer)])

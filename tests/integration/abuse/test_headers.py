@@ -2,7 +2,18 @@
 
 import pytest
 
+from nexus.testing.dialects import CHAT, MODEL
+from nexus.testing.scripted import ReadRequest, ScriptedBackend, Send
+
 BACKENDS_KEY = "the-backends-own"
+OTHER = f"""
+[[backends]]
+name = "gpu-2"
+type = "generic"
+protocols = ["openai"]
+models = {{ "{MODEL}" = {{}} }}
+url = \""""
+END = '"\n'
 
 
 @pytest.mark.parametrize(
@@ -197,6 +208,21 @@ async def test_a_backend_with_a_key_of_its_own_sees_no_other(start_front, chat, 
     [asked] = front.asked
     assert asked.header("Authorization") == f"Bearer {BACKENDS_KEY}"
     assert "mine" not in repr(asked.raw_headers)
+
+
+@pytest.mark.parametrize("header", ["Authorization: Bearer mine", "x-api-key: mine"])
+async def test_a_clients_key_is_shown_to_one_backend_only(start_front, chat, header):
+    busy = b"HTTP/1.1 503 X\r\nContent-Length: 0\r\n\r\n"
+    async with ScriptedBackend([ReadRequest(), Send(CHAT.good_answer)]) as second:
+        front = await start_front(
+            [ReadRequest(), Send(busy)], backend="priority = 1", others=OTHER + second.url + END, max_retries=1
+        )
+
+        reply = await front.ask(chat(headers=f"{header}\r\n"))
+
+    assert (reply.status, reply.headers["x-nexus-backend"]) == (200, "gpu-2")
+    assert b"mine" in front.backend.attempts[0].received
+    assert b"mine" not in second.attempts[-1].received
 
 
 async def test_a_backend_without_a_key_sees_the_clients(front, chat):
