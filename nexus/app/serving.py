@@ -61,6 +61,7 @@ class _Service:
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self._is_term = False
+        self._reloading = asyncio.Lock()
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -108,7 +109,12 @@ class _Service:
         if self._stop.is_set():
             log.warning("reload_ignored", reason="shutting down")
             return
-        tasks.start(self._reload_once(), name="reload")
+        tasks.start(self._reload_in_turn(), name="reload")
+
+    async def _reload_in_turn(self) -> None:
+        # Two signals in a row must not overtake each other: what was written last is to be in force.
+        async with self._reloading:
+            await self._reload_once()
 
     async def _reload_once(self) -> None:
         nexus = self._nexus
