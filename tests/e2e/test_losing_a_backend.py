@@ -8,7 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from nexus.simulator import Refuse
+from nexus.simulator import Refuse, Status
 from nexus.testing.asking import ask, chat, until
 from nexus.testing.fleets import backend_table, simulator_process, table_of
 
@@ -105,3 +105,16 @@ def test_backends_that_start_after_the_proxy_are_found(start_nexus, simulate):
     until(lambda: ask(nexus.url, "/v1/chat/completions", chat()).status == 200, within_s=15)
 
     assert before.status == 503
+
+
+def test_a_fallback_answers_when_every_backend_of_the_model_fails(start_nexus, simulate):
+    one, two = simulate(name="gpu-1"), simulate(name="gpu-2", models=("qwen3",))
+    nexus = start_nexus('[routing.fallbacks]\nllama3 = ["qwen3"]\n' + table_of(one) + table_of(two))
+    one.faults.set(Status(status=503))
+
+    reply = ask(nexus.url, "/v1/chat/completions", chat())
+
+    assert (reply.status, reply.headers["X-Nexus-Backend"]) == (200, "gpu-2")
+    assert (reply.headers["X-Nexus-Fallback-Model"], reply.headers["X-Nexus-Route-Reason"]) == ("qwen3", "failover")
+    assert reply.json()["model"] == "llama3"
+    assert one.received("/v1/chat/completions")
