@@ -29,6 +29,8 @@ PROTOCOL_ENDPOINTS: Final[Mapping[str, frozenset[str]]] = {
             "openai.translations",
             "openai.speech",
             "openai.images",
+            "openai.image_edits",
+            "openai.image_variations",
             "openai.tokenize",
             "openai.detokenize",
         }
@@ -39,6 +41,7 @@ PROTOCOL_ENDPOINTS: Final[Mapping[str, frozenset[str]]] = {
 """Every endpoint of each protocol, by the protocol's name."""
 
 _OPENAI_TEXT: Final = frozenset({"openai.chat", "openai.completions", "openai.embeddings", "openai.responses"})
+_OPENAI_MAKING: Final = frozenset({"openai.speech", "openai.images", "openai.image_edits", "openai.image_variations"})
 _OPENAI_LISTING: Final = ModelListing("/v1/models", decode_openai_models)
 
 OLLAMA: Final = BackendKind(
@@ -54,7 +57,7 @@ OLLAMA: Final = BackendKind(
 
 VLLM: Final = BackendKind(
     name="vllm",
-    endpoints=PROTOCOL_ENDPOINTS["openai"] - {"openai.speech", "openai.images"} | PROTOCOL_ENDPOINTS["anthropic"],
+    endpoints=PROTOCOL_ENDPOINTS["openai"] - _OPENAI_MAKING | PROTOCOL_ENDPOINTS["anthropic"],
     health_path="/health",
     listing=_OPENAI_LISTING,
     server_lookups=(ServerLookup("/version", decode_version),),
