@@ -1,0 +1,308 @@
+"""An answer is held back until it may go to the client: whole, begun with content, or not at all."""
+
+import asyncio
+
+import pytest
+
+from nexus.errors import UpstreamError
+from nexus.proxy import answer as answers
+from nexus.proxy.answer import Answer, Mode
+
+JSON = (b"Content-Type", b"application/json")
+EVENTS = (b"Content-Type", b"text/event-stream; charset=utf-8")
+AUDIO = (b"Content-Type", b"audio/mpeg")
+
+
+class FakeRelay:
+    def __init__(self):
+        self.data = b""
+        self.how = None
+
+    def forward(self, data):
+        self.data += data
+
+    def finish(self):
+        self.how = "finished"
+
+    def break_off(self, fault, message):
+        self.how = fault.value
+
+
+@pytest.fixture
+async def answer(connection, scan):
+    """An answer to a request for a stream."""
+    return Answer(asyncio.get_running_loop(), connection, scan, wants_stream=True)
+
+
+@pytest.fixture
+async def whole(connection, scan):
+    """An answer to a request that is not for a stream."""
+    return Answer(asyncio.get_running_loop(), connection, scan, wants_stream=False)
+
+
+@pytest.fixture
+def relay():
+    return FakeRelay()
+
+
+def outcome_of(answer):
+    """Say where an answer stands: waiting, ready, or the fault that it has failed with."""
+    if not answer.ready.done():
+        return "waiting"
+    failure = answer.ready.exception()
+    return "ready" if failure is None else failure.fault.value
+
+
+# answers that are not streamed
+
+
+async def test_a_document_is_held_until_it_is_whole(whole):
+    whole.on_head(200, [JSON])
+    whole.on_body(b'{"a":')
+    before = outcome_of(whole)
+    whole.on_body(b"1}")
+    whole.on_end(is_framed=True)
+
+    assert (before, outcome_of(whole)) == ("waiting", "ready")
+    assert (whole.mode, whole.body, whole.is_framed) == (Mode.WHOLE, b'{"a":1}', True)
+
+
+async def test_a_document_may_answer_who_asked_for_a_stream(answer):
+    answer.on_head(200, [JSON])
+    answer.on_end(is_framed=False)
+
+    assert (outcome_of(answer), answer.mode, answer.is_framed, answer.body) == ("ready", Mode.WHOLE, False, b"")
+
+
+async def test_a_document_that_breaks_off_can_be_asked_for_elsewhere(whole, connection, sink):
+    connection.send(b"", b"", whole)
+
+    connection.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{")
+    connection.connection_lost(None)
+
+    assert outcome_of(whole) == "truncated"
+
+
+async def test_a_document_that_is_too_long_to_hold_is_passed_on(whole, relay, monkeypatch):
+    monkeypatch.setattr(answers, "MAX_HELD_BYTES", 10)
+    whole.on_head(200, [JSON])
+    whole.on_body(b"x" * 6)
+    before = outcome_of(whole)
+    whole.on_body(b"x" * 6)
+    whole.attach(relay)
+    whole.on_body(b"y")
+    whole.on_end(is_framed=True)
+
+    assert (before, outcome_of(whole), whole.mode) == ("waiting", "ready", Mode.OPAQUE)
+    assert (relay.data, relay.how) == (b"x" * 12 + b"y", "finished")
+
+
+@pytest.mark.parametrize("headers", [[AUDIO], [JSON, (b"content-encoding", b"gzip")]])
+async def test_what_cannot_be_read_passes_as_it_comes(whole, headers):
+    whole.on_head(200, headers)
+    before = outcome_of(whole)
+    whole.on_body(b"\xff")
+
+    assert (before, outcome_of(whole), whole.mode) == ("waiting", "ready", Mode.OPAQUE)
+
+
+@pytest.mark.parametrize(
+    "headers", [[], [(b"content-type", b"text/plain")], [JSON, (b"Content-Encoding", b"identity")]]
+)
+async def test_what_can_be_read_is_held(whole, headers):
+    whole.on_head(200, headers)
+    whole.on_body(b"x")
+
+    assert (outcome_of(whole), whole.mode) == ("waiting", Mode.WHOLE)
+
+
+@pytest.mark.parametrize("headers", [[JSON], [EVENTS], [(b"Content-Type", b"text/html")], [AUDIO]])
+async def test_an_error_is_held_whatever_it_is(answer, headers):
+    answer.on_head(503, headers)
+    answer.on_body(b"busy")
+    answer.on_end(is_framed=True)
+
+    assert (outcome_of(answer), answer.mode, answer.body) == ("ready", Mode.WHOLE, b"busy")
+
+
+# heads that cannot be passed on
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        (302, [(b"Location", b"http://127.0.0.1:1/steal")]),
+        (999, [JSON]),
+        (50, [JSON]),
+        (200, [(b"Content-Type", b"text/html; charset=utf-8")]),
+        (200, [EVENTS, (b"Transfer-Encoding", b"gzip, chunked")]),
+    ],
+)
+async def test_a_head_that_makes_no_sense_is_a_broken_protocol(answer, transport, status, headers):
+    answer.on_head(status, headers)
+
+    assert outcome_of(answer) == "protocol"
+    assert transport.is_aborted
+
+
+@pytest.mark.parametrize("content_type", [b"text/event-stream", b"application/x-ndjson"])
+async def test_a_stream_that_nobody_asked_for_is_one_too(whole, transport, content_type):
+    whole.on_head(200, [(b"Content-Type", content_type)])
+
+    assert (outcome_of(whole), transport.is_aborted) == ("protocol", True)
+
+
+# streams
+
+
+async def test_a_stream_is_held_until_it_has_content(answer, relay):
+    answer.on_head(200, [EVENTS])
+    steps = []
+    for data in (b":comment\n", b"role\n", b"hel", b"lo\nwor"):
+        answer.on_body(data)
+        steps.append(outcome_of(answer))
+    answer.attach(relay)
+    answer.on_body(b"ld\nend\n")
+    answer.on_end(is_framed=True)
+
+    assert steps == ["waiting", "waiting", "waiting", "ready"]
+    assert (relay.data, relay.how) == (b":comment\nrole\nhello\nworld\nend\n", "finished")
+    assert answer.content_at >= answer.first_byte_at
+
+
+async def test_events_without_content_are_not_held_for_ever(answer, monkeypatch):
+    monkeypatch.setattr(answers, "COMMIT_HOLD_S", 0.01)
+    answer.on_head(200, [EVENTS])
+    answer.on_body(b"role\n")
+
+    await asyncio.wait_for(answer.ready, 1)
+
+    assert answer.content_at is None
+
+
+async def test_comments_alone_are(answer, monkeypatch):
+    monkeypatch.setattr(answers, "COMMIT_HOLD_S", 0.0)
+    answer.on_head(200, [EVENTS])
+    answer.on_body(b":comment\n")
+    await asyncio.sleep(0.01)
+
+    assert outcome_of(answer) == "waiting"
+
+
+async def test_but_not_without_limit(answer, transport, monkeypatch):
+    monkeypatch.setattr(answers, "MAX_HELD_BYTES", 100)
+    answer.on_head(200, [EVENTS])
+    for _ in range(20):
+        answer.on_body(b":comment\n")
+
+    assert (outcome_of(answer), transport.is_aborted) == ("protocol", True)
+
+
+async def test_a_stream_that_begins_with_an_error_becomes_that_error(answer, transport):
+    answer.on_head(200, [EVENTS, (b"X-Custom", b"1")])
+    answer.on_body(b"error 429 busy\n")
+
+    assert outcome_of(answer) == "in_stream_error"
+    assert answer.ready.exception().status == 429
+    assert (answer.status, answer.mode, answer.body) == (429, Mode.WHOLE, b'{"error": "of the stream"}')
+    assert answer.headers == [(b"X-Custom", b"1"), JSON]
+    assert (answer.is_ended, transport.is_aborted) == (True, True)
+
+
+async def test_an_error_behind_content_is_the_relays(answer):
+    answer.on_head(200, [EVENTS])
+    answer.on_body(b"hello\nerror 500\n")
+
+    assert outcome_of(answer) == "ready"
+
+
+@pytest.mark.parametrize("said", [b"", b":comment\n", b"role\n", b"hel"])
+async def test_a_stream_that_ends_before_it_says_anything_failed(answer, said):
+    answer.on_head(200, [EVENTS])
+    answer.on_body(said)
+    answer.on_end(is_framed=True)
+
+    assert outcome_of(answer) == "truncated"
+
+
+async def test_a_stream_may_be_finished_without_content(answer, relay):
+    answer.on_head(200, [EVENTS])
+    answer.on_body(b"role\nend\n")
+    answer.on_end(is_framed=True)
+    answer.attach(relay)
+
+    assert (outcome_of(answer), relay.data, relay.how) == ("ready", b"role\nend\n", "finished")
+
+
+async def test_an_event_that_is_too_long_breaks_the_answer(answer, transport):
+    answer.on_head(200, [EVENTS])
+    answer.on_body(b"x" * 2000)
+
+    assert (outcome_of(answer), transport.is_aborted) == ("protocol", True)
+
+
+async def test_an_event_that_is_too_long_later_breaks_the_relay(answer, relay, transport):
+    answer.on_head(200, [EVENTS])
+    answer.on_body(b"hello\n")
+    answer.attach(relay)
+    answer.on_body(b"x" * 2000)
+
+    assert (relay.how, transport.is_aborted) == ("protocol", True)
+
+
+# what happens between the decision and the relay
+
+
+@pytest.mark.parametrize("is_broken", [True, False])
+async def test_the_relay_hears_of_an_end_before_its_time(answer, connection, relay, is_broken):
+    connection.send(b"", b"", answer)
+    wire = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 10\r\n\r\nhello\n"
+    connection.data_received(wire if is_broken else wire + b"end\n")
+    connection.connection_lost(None)
+
+    answer.attach(relay)
+
+    assert relay.how == ("truncated" if is_broken else "finished")
+
+
+async def test_who_is_detached_hears_nothing_more(answer, relay):
+    answer.on_head(200, [EVENTS])
+    answer.on_body(b"hello\n")
+    answer.attach(relay)
+    answer.detach()
+
+    answer.on_body(b"more\n")
+    answer.on_end(is_framed=True)
+
+    assert (relay.data, relay.how) == (b"hello\n", None)
+
+
+# giving up
+
+
+async def test_an_answer_that_does_not_begin_is_given_up(answer):
+    answer.give_up_waiting()
+
+    with pytest.raises(UpstreamError, match="did not begin in time"):
+        await answer.ready
+
+
+async def test_an_answer_that_has_begun_is_not(answer):
+    answer.on_head(200, [EVENTS])
+    answer.on_body(b"hello\n")
+
+    answer.give_up_waiting()
+
+    assert outcome_of(answer) == "ready"
+
+
+@pytest.mark.parametrize("said", [b"role\n", b"hello\n", b"error 500\n"])
+async def test_an_answer_that_is_dismissed_leaves_nothing_behind(answer, said):
+    answer.on_head(200, [EVENTS])
+    answer.on_body(said)
+
+    answer.dismiss()
+    answer.dismiss()
+
+    assert answer.ready.done()
+    assert answer._hold_timer is None or answer._hold_timer.cancelled()

@@ -1,0 +1,304 @@
+"""What is shown of an answer, what is said with it, and who is to blame for none."""
+
+import asyncio
+
+import msgspec
+import pytest
+
+from nexus.domain.outcome import Ending
+from nexus.errors import STATUS_OF_CODE, RequestError, UpstreamError, UpstreamFault
+from nexus.proxy import answering
+from nexus.proxy.answer import Answer
+from nexus.proxy.attempt import Attempt
+from nexus.proxy.heads import read_head
+from nexus.proxy.record import Record
+from nexus.proxy.upstreams import Access
+from nexus.routing.decision import Reject
+from nexus.routing.intent import Verdict
+from nexus.testing.builders import CHAT, make_backend
+from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
+
+OPENAI = PROTOCOLS["openai"]
+JSON = (b"Content-Type", b"application/json")
+EVENTS = (b"Content-Type", b"text/event-stream")
+
+
+@pytest.fixture
+async def answered(connection, scan, make_reserved, make_upstream):
+    """An attempt whose backend has said all that it had to say."""
+
+    def make(status=200, headers=(JSON,), body=b"{}", *, is_framed=True, wants_stream=False, model="llama3", key=None):
+        backend = make_backend("gpu-1")
+        attempt = Attempt(make_reserved(backend, model=model), make_upstream(backend, Access(key=key)), started_at=0.0)
+        answer = Answer(asyncio.get_running_loop(), connection, scan, wants_stream=wants_stream)
+        attempt.begin(connection, answer)
+        answer.on_head(status, list(headers))
+        answer.on_body(body)
+        answer.on_end(is_framed=is_framed)
+        return attempt
+
+    return make
+
+
+@pytest.fixture
+def record(make_reserved):
+    record = Record("req-1", CHAT)
+    record.routed(make_reserved())
+    return record
+
+
+def verdict(number, reason="too far"):
+    return Verdict(backend=f"gpu-{number}", stage="privacy", reason=reason, action="move it")
+
+
+# errors of routing
+
+
+def test_a_rejection_says_why_and_what_to_do():
+    reject = Reject(
+        "rejected_by_policy", "nobody may", (verdict(1), verdict(2, "caf\xe9\r\n")), context={"a": 1}, retry_after_s=7
+    )
+
+    error = answering.rejection(reject)
+    details = msgspec.json.decode(error.headers["X-Nexus-Rejection-Details"])
+
+    assert (error.code, error.context, error.retry_after_s, error.param) == ("rejected_by_policy", {"a": 1}, 7, None)
+    assert error.headers["X-Nexus-Rejection-Reasons"] == "2 agents rejected by privacy"
+    assert details[0] == {
+        "agent_id": "gpu-1",
+        "reconciler": "privacy",
+        "reason": "too far",
+        "suggested_action": "move it",
+    }
+    assert all(" " <= c <= "~" for value in error.headers.values() for c in value)
+
+
+def test_a_rejection_does_not_list_a_whole_fleet():
+    error = answering.rejection(Reject("rejected_by_policy", "nobody may", tuple(verdict(n) for n in range(500))))
+
+    assert len(msgspec.json.decode(error.headers["X-Nexus-Rejection-Details"])) == 10
+    assert error.headers["X-Nexus-Rejection-Reasons"].startswith("500 agents")
+
+
+@pytest.mark.parametrize(("code", "param"), [("model_not_found", "model"), ("no_healthy_backend", None)])
+def test_a_rejection_without_reasons_names_the_field_at_fault(code, param):
+    error = answering.rejection(Reject(code, "nobody has it"))
+
+    assert (error.param, error.headers) == (param, {})
+
+
+@pytest.mark.parametrize(
+    ("code", "ending"),
+    [
+        ("internal_error", Ending.NEXUS_FAILED),
+        ("deadline_exceeded", Ending.TIMED_OUT),
+        ("queue_timeout", Ending.TIMED_OUT),
+        ("bad_gateway", Ending.BACKEND_FAILED),
+        ("backend_unavailable", Ending.BACKEND_FAILED),
+        ("upstream_rate_limited", Ending.BACKEND_FAILED),
+        ("ttft_timeout", Ending.BACKEND_FAILED),
+        ("invalid_json", Ending.BAD_REQUEST),
+        ("too_large", Ending.BAD_REQUEST),
+        ("model_not_found", Ending.REJECTED),
+        ("no_healthy_backend", Ending.REJECTED),
+        ("queue_full", Ending.REJECTED),
+        ("draining", Ending.REJECTED),
+    ],
+)
+def test_every_error_has_somebody_to_blame(code, ending):
+    assert answering.ending_of(RequestError(code, "for the test")) is ending
+
+
+def test_no_error_is_forgotten():
+    assert {answering.ending_of(RequestError(code, "for the test")) for code in STATUS_OF_CODE} == {
+        Ending.NEXUS_FAILED,
+        Ending.TIMED_OUT,
+        Ending.BACKEND_FAILED,
+        Ending.BAD_REQUEST,
+        Ending.REJECTED,
+    }
+
+
+# what may be shown
+
+
+@pytest.mark.parametrize(
+    ("body", "is_framed", "is_whole"),
+    [(b'{"a": 1}', True, True), (b'{"a": 1}', False, True), (b'{"a": ', False, False), (b'{"a": ', True, True)],
+)
+async def test_a_document_without_framing_must_look_whole(answered, body, is_framed, is_whole):
+    answer = answered(body=body, is_framed=is_framed).answer
+
+    if is_whole:
+        answering.refuse_unfinished(OPENAI, CHAT, answer)
+    else:
+        with pytest.raises(UpstreamError) as failed:
+            answering.refuse_unfinished(OPENAI, CHAT, answer)
+        assert failed.value.fault is UpstreamFault.TRUNCATED
+
+
+@pytest.mark.parametrize(("wants_stream", "is_refused"), [(True, True), (False, False)])
+async def test_an_error_that_calls_itself_a_success_is_no_stream(answered, wants_stream, is_refused):
+    answer = answered(body=b' {"error": {"message": "no"}}', wants_stream=wants_stream).answer
+
+    if is_refused:
+        with pytest.raises(UpstreamError) as failed:
+            answering.refuse_unfinished(OPENAI, CHAT, answer)
+        assert failed.value.fault is UpstreamFault.IN_STREAM_ERROR
+    else:
+        answering.refuse_unfinished(OPENAI, CHAT, answer)
+
+
+async def test_an_error_need_not_look_whole(answered):
+    answering.refuse_unfinished(OPENAI, CHAT, answered(400, body=b"{", is_framed=False).answer)
+
+
+@pytest.mark.parametrize(
+    ("body", "names_model"),
+    [
+        (b'{"error":"model \'x\' not found"}', True),
+        (b'{"error":{"message":"The model `x` does not exist.","code":"model_not_found"}}', True),
+        (b'{"detail":"Not Found"}', False),
+        (b"404 page not found", False),
+        (b"", False),
+    ],
+)
+def test_a_missing_model_is_told_from_a_missing_path(body, names_model):
+    assert answering.names_missing_model(body) is names_model
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "is_presentable"),
+    [
+        (503, b'{"error": "busy"}', True),
+        (503, b"busy", False),
+        (503, b"[1]", False),
+        (503, b"", False),
+        (503, b'{"a": "' + b"x" * 65536 + b'"}', False),
+        (200, b'{"error": "busy"}', False),
+    ],
+)
+async def test_an_error_of_the_backends_own_is_shown_when_it_can_be_read(answered, status, body, is_presentable):
+    assert answering.is_presentable(answered(status, body=body)) is is_presentable
+
+
+async def test_nothing_can_be_shown_of_who_was_not_asked(make_reserved, make_upstream):
+    assert not answering.is_presentable(Attempt(make_reserved(), make_upstream(), started_at=0.0))
+
+
+async def test_a_stream_that_began_with_an_error_is_shown_as_that_error(answered):
+    attempt = answered(200, [EVENTS], b"error 429\n", wants_stream=True)
+    attempt.answer.ready.exception()
+
+    assert answering.is_presentable(attempt)
+
+
+# what is said with it
+
+
+async def test_the_head_of_an_answer_says_who_answered_and_why(answered, record):
+    attempt = answered(200, [JSON, (b"X-Custom", b"1")])
+
+    assert answering.head_lines(record, attempt, 1) == (
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Custom: 1\r\n"
+        b"X-Nexus-Backend: gpu-1\r\nX-Nexus-Backend-Id: gpu-1\r\nX-Nexus-Backend-Type: local\r\n"
+        b"X-Nexus-Privacy-Zone: restricted\r\nX-Nexus-Route-Reason: capability-match\r\nX-Request-Id: req-1\r\n"
+    )
+
+
+async def test_a_stream_is_not_to_be_buffered(answered, record):
+    attempt = answered(200, [EVENTS, (b"X-Accel-Buffering", b"yes")], b"hello\nend\n", wants_stream=True)
+
+    head = answering.head_lines(record, attempt, 1)
+
+    assert head.count(b"X-Accel-Buffering") == 1
+    assert b"X-Accel-Buffering: no\r\n" in head
+
+
+@pytest.mark.parametrize(
+    ("status", "attempts", "advice"),
+    [(200, 2, [b"true"]), (503, 1, [b"true"]), (503, 2, [b"false"])],
+)
+async def test_who_was_refused_everywhere_is_told_not_to_try_again(answered, record, status, attempts, advice):
+    attempt = answered(status, [JSON, (b"X-Should-Retry", b"true")])
+
+    head = answering.head_lines(record, attempt, attempts)
+
+    lines = [line.partition(b": ") for line in head.split(b"\r\n")]
+    assert [value for name, _, value in lines if name.lower() == b"x-should-retry"] == advice
+    assert (b"X-Nexus-Attempts: 2\r\n" in head) is (attempts == 2)
+
+
+async def test_a_fallback_is_named(answered, make_reserved):
+    record = Record("req-1", CHAT)
+    record.routed(make_reserved(fallback_model="caf\xe9\r\nX-Evil: 1"))
+
+    assert b"X-Nexus-Fallback-Model: caf???X-Evil: 1\r\n" in answering.head_lines(record, answered(), 1)
+
+
+async def test_our_own_key_is_not_repeated(answered, record):
+    attempt = answered(401, [JSON, (b"X-Debug", b"Bearer secret-1")], b'{"error": "secret-1"}', key="secret-1")
+
+    assert b"secret-1" not in answering.head_lines(record, attempt, 1)
+    assert answering.redacted(attempt.answer.body, "secret-1") == b'{"error": "***"}'
+    assert answering.redacted(attempt.answer.body, None) == attempt.answer.body
+
+
+# names
+
+
+def test_a_request_is_renamed_and_nothing_else(make_message):
+    body = b'{ "model" : "gpt-4o", "x": 1e400, "model2": "gpt-4o" }'
+
+    renamed = answering.renamed(CHAT, read_head(make_message()), body, "llama3")
+
+    assert renamed == b'{ "model" : "llama3", "x": 1e400, "model2": "gpt-4o" }'
+
+
+def test_a_form_is_renamed_too(make_message):
+    endpoint = ENDPOINTS["/v1/audio/transcriptions"]
+    body = b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper-1\r\n--b--\r\n'
+    head = read_head(make_message(("Content-Type", "multipart/form-data; boundary=b")))
+
+    assert answering.renamed(endpoint, head, body, "whisper") == body.replace(b"whisper-1", b"whisper")
+
+
+@pytest.mark.parametrize(
+    ("requested", "expected"), [("gpt-4o", b'{"model":"gpt-4o"}'), ("llama3", b'{"model":"llama3"}')]
+)
+async def test_the_answer_carries_the_name_that_was_asked_for(answered, requested, expected):
+    attempt = answered(body=b'{"model":"llama3"}')
+
+    assert answering.restored(attempt.answer.body, attempt, requested) == expected
+
+
+async def test_a_stream_is_left_alone_when_the_name_was(answered):
+    attempt = answered(200, [EVENTS], b"hello\nend\n", wants_stream=True)
+
+    assert answering.restorer(attempt, "llama3") is None
+    assert answering.restorer(attempt, "gpt-4o") is not None
+
+
+async def test_what_is_no_stream_is_not_searched_for_names(answered):
+    assert answering.restorer(answered(200, [(b"Content-Type", b"audio/mpeg")]), "gpt-4o") is None
+
+
+# patience
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "expected"),
+    [
+        (429, [(b"retry-after", b"7")], 7),
+        (503, [(b"Retry-After", b"9999")], 300),
+        (503, [], None),
+        (503, [(b"Retry-After", b"soon")], None),
+        (500, [(b"Retry-After", b"7")], None),
+    ],
+)
+async def test_a_backend_that_asks_to_be_left_alone_is_heard(answered, status, headers, expected):
+    assert answering.retry_after_of(answered(status, headers)) == expected
+
+
+async def test_a_backend_that_was_not_asked_asks_for_nothing(make_reserved, make_upstream):
+    assert answering.retry_after_of(Attempt(make_reserved(), make_upstream(), started_at=0.0)) is None

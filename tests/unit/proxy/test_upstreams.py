@@ -1,0 +1,68 @@
+"""Each backend has one pool, as long as it is the same backend."""
+
+import msgspec
+import pytest
+
+from nexus.config.schema import TimeoutsConfig
+from nexus.proxy.upstreams import Access, Upstreams
+from nexus.testing.builders import make_backend
+
+GPU = make_backend("gpu-1")
+
+
+@pytest.fixture
+async def upstreams():
+    upstreams = Upstreams({"gpu-1": Access(key="secret")}, TimeoutsConfig())
+    yield upstreams
+    upstreams.close()
+
+
+async def test_a_backend_is_made_ready_once(upstreams):
+    first = upstreams.of(GPU)
+
+    assert upstreams.of(GPU) is first
+    assert (first.stamp.key_line, first.stamp.host_line) == (
+        b"authorization: Bearer secret\r\n",
+        b"Host: gpu-1:8000\r\n",
+    )
+
+
+async def test_a_change_of_health_leaves_it_as_it_is(upstreams):
+    first = upstreams.of(GPU)
+
+    assert upstreams.of(msgspec.structs.replace(GPU, is_cooling=True, last_error="x")) is first
+
+
+@pytest.mark.parametrize(
+    "change", [{"url": "http://other:1"}, {"zone": "open"}, {"kind": make_backend(kind="vllm").kind}]
+)
+async def test_a_change_of_what_it_is_makes_it_anew(upstreams, change):
+    first = upstreams.of(GPU)
+
+    second = upstreams.of(msgspec.structs.replace(GPU, **change))
+
+    assert second is not first
+    assert first.pool._is_closed
+    assert upstreams.of(msgspec.structs.replace(GPU, **change)) is second
+
+
+async def test_a_backend_that_nobody_configured_has_no_key(upstreams):
+    assert upstreams.of(make_backend("found")).stamp.key_line == b""
+
+
+async def test_what_has_left_the_fleet_is_closed(upstreams):
+    gone, kept = upstreams.of(make_backend("gone")), upstreams.of(GPU)
+
+    upstreams.keep_only(frozenset({GPU.id}))
+
+    assert (gone.pool._is_closed, kept.pool._is_closed) == (True, False)
+    assert upstreams.counts() == {"gpu-1": (0, 0)}
+
+
+async def test_new_keys_are_for_requests_to_come(upstreams):
+    before = upstreams.of(GPU)
+
+    upstreams.reconfigure({"gpu-1": Access(key="newer")}, TimeoutsConfig())
+
+    assert before.stamp.key_line == b"authorization: Bearer secret\r\n"
+    assert upstreams.of(GPU).stamp.key_line == b"authorization: Bearer newer\r\n"
