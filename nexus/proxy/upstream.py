@@ -144,6 +144,8 @@ class UpstreamConnection(asyncio.Protocol):
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
             if not self._is_complete:
+                # What came before the break is an answer's all the same, whether or not it came with it.
+                self._hand_over(sink)
                 self._fail(UpstreamFault.PROTOCOL, f"not an HTTP/1.1 answer: {type(exc).__name__}")
                 return
             self._is_surplus = True

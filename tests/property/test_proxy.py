@@ -1,0 +1,419 @@
+"""However bytes are cut, requests interleave and headers are spelt: what the data path promises, holds."""
+
+import asyncio
+from itertools import pairwise
+
+from aiohttp.http import HttpVersion11, RawRequestMessage
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
+
+from nexus.domain.kinds import BackendKind
+from nexus.errors import RequestError, UpstreamError, UpstreamFault
+from nexus.fleet.kinds import KINDS
+from nexus.proxy.headers import passed_lines, request_head, retry_after_s, stamp_of
+from nexus.proxy.heads import HeadMemory, read_head
+from nexus.proxy.queue import WaitingLine
+from nexus.proxy.retry import Next, Retries, RetryBudget
+from nexus.proxy.upstream import UpstreamConnection
+from nexus.tasks import start
+from nexus.testing.builders import make_backend
+
+modestly = settings(max_examples=60)
+thoroughly = settings(max_examples=200)
+
+# answers of a backend
+
+
+class Transport(asyncio.Transport):
+    """Takes everything, and can be closed."""
+
+    is_closed = False
+
+    def write(self, data):
+        pass
+
+    def close(self):
+        self.is_closed = True
+
+    def abort(self):
+        self.is_closed = True
+
+    def is_closing(self):
+        return self.is_closed
+
+    def get_write_buffer_size(self):
+        return 0
+
+    def resume_reading(self):
+        pass
+
+
+class Sink:
+    """Writes down one answer, and that its parts came in order."""
+
+    def __init__(self):
+        self.head = None
+        self.body = b""
+        self.end = None
+
+    def on_head(self, status, headers):
+        assert self.head is None
+        assert self.end is None
+        self.head = status, headers
+
+    def on_body(self, data):
+        assert data
+        assert self.head is not None
+        assert self.end is None
+        self.body += data
+
+    def on_end(self, *, is_framed):
+        assert self.end is None
+        self.end = is_framed
+
+    def on_failed(self, fault, message):
+        assert self.end is None
+        self.end = fault
+
+
+def heard(wire, cuts):
+    """Return what is told of an answer that arrives in pieces and whose connection is then closed."""
+    connection, sink = UpstreamConnection(), Sink()
+    connection.connection_made(Transport())
+    connection.send(b"", b"", sink)
+    edges = [0, *sorted(cut % (len(wire) + 1) for cut in cuts), len(wire)]
+    for begin, end in pairwise(edges):
+        if begin < end and not connection.is_closed:
+            connection.data_received(wire[begin:end])
+    is_reusable = connection.is_reusable
+    connection.connection_lost(None)
+    return sink.head, sink.body, sink.end, is_reusable
+
+
+tokens = st.text("abcdefgh-XYZ", min_size=1, max_size=8).map(str.encode)
+values = st.text("abc 123;=/\xe9", max_size=20).map(lambda text: text.strip().encode("latin-1"))
+headers = st.lists(st.tuples(tokens, values), max_size=5)
+cuts = st.lists(st.integers(0, 10_000), max_size=12)
+
+
+@st.composite
+def answers(draw):
+    """Draw an answer, its framing, and what may be behind it or missing."""
+    body = draw(st.binary(max_size=200))
+    lines = b"".join(b"X-%b: %b\r\n" % pair for pair in draw(headers))
+    interim = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" * draw(st.integers(0, 3))
+    framing = draw(st.sampled_from(["length", "chunked", "eof", "close"]))
+    if framing == "chunked":
+        edges = [0, *sorted(draw(st.sets(st.integers(1, max(1, len(body) - 1)), max_size=5))), len(body)]
+        chunks = [body[a:b] for a, b in pairwise(edges) if a < b]
+        wire_body = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
+        lines += b"Transfer-Encoding: chunked\r\n"
+    else:
+        wire_body = body
+        lines += b"" if framing == "eof" else b"Content-Length: %d\r\n" % len(body)
+        lines += b"Connection: close\r\n" if framing == "close" else b""
+    whole = b"%bHTTP/1.1 200 OK\r\n%b\r\n%b" % (interim, lines, wire_body)
+    return whole[: len(whole) - draw(st.integers(0, 5))] + draw(st.sampled_from([b"", b"", b"HTTP/1.1 200 OK\r\n"]))
+
+
+@thoroughly
+@given(wire=answers(), cuts=cuts)
+def test_an_answer_does_not_depend_on_how_its_bytes_are_cut(wire, cuts):
+    assert heard(wire, cuts) == heard(wire, [])
+
+
+@thoroughly
+@given(
+    wire=st.binary(max_size=100)
+    | st.lists(
+        st.sampled_from(
+            [
+                b"HTTP/1.1 200 OK\r\n",
+                b"HTTP/1.1 050 X\r\n",
+                b"HTTP/1.1 100 X\r\n",
+                b"Content-Length: 3\r\n",
+                b"Transfer-Encoding: chunked\r\n",
+                b"Connection: close\r\n",
+                b"\r\n",
+                b"3\r\n",
+                b"abc",
+                b"0\r\n",
+            ]
+        ),
+        max_size=12,
+    ).map(b"".join),
+    cuts=cuts,
+)
+def test_any_bytes_at_all_have_one_end(wire, cuts):
+    head, body, end, is_reusable = heard(wire, cuts)
+
+    assert end in (True, False, *UpstreamFault)
+    assert head is not None or not body
+    assert not is_reusable or end is True
+
+
+# the waiting line
+
+BACKENDS = ("gpu", "cpu")
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("wait"), st.sets(st.sampled_from(BACKENDS), min_size=1), st.booleans(), st.booleans()),
+        st.tuples(st.just("cancel"), st.integers(0, 20)),
+        st.tuples(st.just("release"), st.integers(0, 20)),
+        st.tuples(st.just("change")),
+        st.tuples(st.just("turn"), st.integers(1, 3)),
+    ),
+    max_size=40,
+)
+
+
+class House:
+    """Slots that are taken, handed over and given back; it notices when one is lost, or is two people's."""
+
+    def __init__(self, slots):
+        self.line = WaitingLine(max_size=5, max_wait_s=60.0)
+        self.free = dict.fromkeys(BACKENDS, slots)
+        self.held = []
+        self.waiting = []
+
+    async def stay(self, backends, *, is_urgent, is_late):
+        """Take a slot or wait for one, and hold it until it is released."""
+        slot = self.take(backends)
+        if slot is None:
+            try:
+                slot = await self.line.wait(
+                    frozenset(backends),
+                    lambda: self.take(backends),
+                    give_back=self.give_back,
+                    is_urgent=is_urgent,
+                    left_s=0.0 if is_late else 60.0,
+                )
+            except RequestError as exc:
+                assert exc.code in ("queue_full", "deadline_exceeded")  # noqa: PT017 - both are fine, others are not
+                return
+        self.held.append(slot)
+
+    def take(self, backends):
+        for backend in sorted(backends):
+            if self.free[backend]:
+                self.free[backend] -= 1
+                return backend
+        return None
+
+    def give_back(self, backend):
+        self.free[backend] += 1
+        self.line.slot_freed(backend)
+
+    def do(self, step):
+        match step:
+            case ("wait", backends, is_urgent, is_late):
+                self.waiting.append(start(self.stay(backends, is_urgent=is_urgent, is_late=is_late), name="stay"))
+            case ("cancel", number) if self.waiting:
+                self.waiting[number % len(self.waiting)].cancel()
+            case ("release", number) if self.held:
+                self.give_back(self.held.pop(number % len(self.held)))
+            case ("change",):
+                self.line.fleet_changed()
+
+
+@thoroughly
+@given(slots=st.integers(0, 2), steps=steps)
+def test_no_slot_is_lost_or_given_twice(slots, steps):
+    async def story():
+        house = House(slots)
+        for step in steps:
+            house.do(step)
+            for _ in range(step[1] if step[0] == "turn" else 0):
+                await asyncio.sleep(0)
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+        still_waiting = [task for task in house.waiting if not task.done()]
+        assert len(house.line) == len(still_waiting) <= 5
+        for backend in BACKENDS:
+            assert house.free[backend] + house.held.count(backend) == slots
+            assert not house.free[backend] or all(backend not in waiter.backends for waiter in house.line._in_turn()), (
+                "a slot is free while somebody waits for it"
+            )
+        for task in still_waiting:
+            task.cancel()
+        await asyncio.gather(*house.waiting, return_exceptions=True)
+        assert len(house.line) == 0
+
+    asyncio.run(story())
+
+
+# retries
+
+
+@modestly
+@given(
+    events=st.lists(st.tuples(st.sampled_from(["earn", "spend"]), st.floats(0, 5)), max_size=300),
+    begin=st.floats(0, 1e6),
+)
+def test_retries_stay_a_share_of_the_traffic(events, begin):
+    budget, now_s, earned, spent = RetryBudget(), begin, 0, 0
+
+    for what, later_s in events:
+        now_s += later_s
+        if what == "earn":
+            budget.earn()
+            earned += 1
+        else:
+            spent += budget.spend(now_s)
+        assert 0 <= budget._tokens <= RetryBudget.MOST + RetryBudget.SHARE
+
+    refills = 1 + (now_s - begin) / RetryBudget.REFILL_S
+    assert spent <= RetryBudget.LEAST * (1 + refills) + RetryBudget.SHARE * earned + 1e-6
+    assert all(budget.spend(now_s + RetryBudget.REFILL_S) for _ in range(int(RetryBudget.LEAST)))
+
+
+@modestly
+@given(
+    errors=st.lists(st.tuples(st.sampled_from(UpstreamFault), st.sampled_from([None, 400, 401, 429, 500, 503]))),
+    max_retries=st.integers(0, 5),
+    retry_unsafe=st.booleans(),
+)
+def test_no_exchange_tries_for_ever(errors, max_retries, retry_unsafe):
+    retries = Retries(max_retries=max_retries, budget=RetryBudget())
+    backend = make_backend("gpu-1", retry_unsafe=retry_unsafe)
+
+    steps = [
+        retries.after(UpstreamError(fault, "", status=status), backend, now_s=1.0, left_s=600.0, wait_s=120.0)
+        for fault, status in errors
+    ]
+
+    assert steps.count(Next.ANOTHER_BACKEND) <= max_retries
+    assert steps.count(Next.SAME_BACKEND_FRESH) <= 1
+
+
+# headers
+
+FORBIDDEN_UP = [
+    *("connection", "keep-alive", "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding"),
+    *("upgrade", "cookie", "authorization", "x-api-key", "api-key", "x-nexus-zone", "x-nexus-backend", "x_api_key"),
+    *("x-forwarded-for", "x-forwarded-user", "forwarded", "x-real-ip", "accept-encoding", "expect", "via"),
+]
+FORBIDDEN_DOWN = [
+    *("connection", "keep-alive", "proxy-authenticate", "proxy-connection", "te", "trailer", "transfer-encoding"),
+    *("upgrade", "set-cookie", "www-authenticate", "server", "x-powered-by", "alt-svc", "content-length"),
+    *("x-nexus-backend", "access-control-allow-origin", "x-accel-redirect"),
+]
+HARMLESS = ["accept", "user-agent", "x-one", "x-two", "x-three", "anthropic-version", "traceparent"]
+
+
+def spelt(names):
+    """Give any of *names* in any letter case."""
+    return st.sampled_from(names).flatmap(
+        lambda name: st.lists(st.booleans(), min_size=len(name), max_size=len(name)).map(
+            lambda ups: "".join(c.upper() if up else c for c, up in zip(name, ups, strict=True))
+        )
+    )
+
+
+def carried(forbidden):
+    """Give headers, some of which name others as being for this hop alone."""
+    named = st.lists(spelt(HARMLESS), max_size=3).map(", ".join)
+    return st.lists(
+        st.one_of(
+            st.tuples(spelt([name for name in forbidden if name != "connection"]), st.just("canary")),
+            st.tuples(spelt(HARMLESS), st.just("fine")),
+            st.tuples(spelt(["connection"]), named),
+        ),
+        max_size=8,
+    )
+
+
+def message_of(pairs):
+    return RawRequestMessage(
+        method="POST",
+        path="/v1/chat/completions",
+        version=HttpVersion11,
+        headers=CIMultiDictProxy(CIMultiDict(pairs)),
+        raw_headers=tuple((name.encode(), value.encode()) for name, value in pairs),
+        should_close=False,
+        compression=None,
+        upgrade=False,
+        chunked=False,
+        url=URL("/"),
+    )
+
+
+def hop_names(pairs):
+    """Return what the Connection headers among *pairs* name, in lower case."""
+    lists = [value for name, value in pairs if name.lower() == "connection"]
+    return {token.strip().lower() for tokens in lists for token in tokens.split(",")}
+
+
+kinds: st.SearchStrategy[BackendKind] = st.sampled_from(list(KINDS.values()))
+
+
+@thoroughly
+@given(pairs=carried(FORBIDDEN_UP), kind=kinds)
+def test_no_request_header_passes_that_must_not(pairs, kind):
+    try:
+        head = read_head(message_of(pairs))
+    except RequestError as exc:
+        assert exc.code == "duplicate_header"  # noqa: PT017 - nothing else is wrong with these
+        return
+    stamp = stamp_of(kind, "gpu:8000", "", "our-own")
+
+    sent = request_head(stamp, head, b"/x", body_length=0, request_id="req", may_pass_credentials=True)
+
+    lines = [line.partition(b":") for line in sent.split(b"\r\n")[1:-2]]
+    names = [name.decode().lower() for name, _, _ in lines]
+    ours = {"host", kind.key_header, "x-request-id", "x-nexus-hops", "content-length"}
+    assert b"canary" not in sent
+    assert not (set(names) - ours) & {*FORBIDDEN_UP, *hop_names(pairs), *kind.dropped_headers}
+    assert all(names.count(name) == 1 for name in ours)
+
+
+@thoroughly
+@given(pairs=carried(FORBIDDEN_DOWN))
+def test_no_response_header_passes_that_must_not(pairs):
+    block = passed_lines([(name.encode(), value.encode()) for name, value in pairs], b"req-1")
+
+    names = {line.partition(b":")[0].decode().lower() for line in block.split(b"\r\n")[:-1]}
+    kept = {name.lower() for name, _ in pairs} - {*FORBIDDEN_DOWN, *hop_names(pairs)}
+    assert b"canary" not in block
+    assert names == kept
+
+
+@thoroughly
+@given(
+    requests=st.lists(
+        st.lists(
+            st.one_of(
+                st.tuples(spelt(HARMLESS), st.sampled_from(["1", "2"])),
+                st.tuples(spelt(["content-length"]), st.sampled_from(["1", "22"])),
+                st.tuples(spelt(["authorization"]), st.sampled_from(["Bearer a", "Bearer b"])),
+                st.tuples(spelt(["x-nexus-privacy"]), st.sampled_from(["a", "b"])),
+            ),
+            max_size=4,
+        ),
+        max_size=6,
+    )
+)
+def test_what_is_remembered_of_a_connection_is_what_would_be_read(requests):
+    memory = HeadMemory()
+
+    for pairs in requests:
+        message = message_of(pairs)
+        assert answer_of(memory.read, message) == answer_of(read_head, message)
+
+
+def answer_of(read, message):
+    try:
+        return read(message)
+    except RequestError as exc:
+        return exc.code
+
+
+@thoroughly
+@given(value=st.binary(max_size=40) | st.text("MonTueJan0123456789:+-, GMT", max_size=40).map(str.encode))
+def test_any_wait_that_a_backend_asks_for_is_bearable(value):
+    seconds = retry_after_s(value)
+
+    assert seconds is None or 0 <= seconds <= 300
