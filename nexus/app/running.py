@@ -23,11 +23,14 @@ from nexus.proxy.plane import DataPlane, Settings
 from nexus.proxy.queue import WaitingLine
 from nexus.proxy.upstreams import Upstreams
 from nexus.routing.decision import Reserved
+from nexus.store.store import Store
 
 log = structlog.get_logger("nexus.app")
 
 BACKLOG: Final = 1024
 OTHER_PORTS_TRIED: Final = 10
+FIRST_PROBES_S: Final = 2.0
+"""How long listening waits for backends that do not answer their first probe."""
 LAME_DUCK_S: Final = 5.0
 LAST_WORDS_S: Final = 2.0
 """How long the error events of streams that were cut may take to be written."""
@@ -47,6 +50,8 @@ class Nexus:
         PlatformCollector(registry=self._registry)
         self._servers: list[asyncio.Server] = []
         self._resources = AsyncExitStack()
+        self._services: AsyncExitStack
+        self._store: Store
         self._fleet: Fleet
         self._plane: DataPlane
         self._desk: FrontDesk
@@ -69,7 +74,9 @@ class Nexus:
         """
         config = self.blueprint.config
         try:
-            await self._open_store_and_services()
+            await self._open_store()
+            self._services = await self._start_services(self.blueprint)
+            self._resources.push_async_callback(self._stop_services)
             self._edge = EdgeServer(
                 self._answer,
                 headers_s=config.timeouts.headers_seconds,
@@ -84,8 +91,13 @@ class Nexus:
         log.info("started", host=config.server.host, port=self.port, backends=len(self._fleet.snapshot.backends))
 
     async def reload(self, blueprint: Blueprint) -> None:
-        """Put *blueprint* in the place of the old one, at once; what is under way ends as it began."""
-        self.blueprint = blueprint
+        """Put *blueprint* in the place of the old one, at once; what is under way ends as it began.
+
+        :raises PluginError: a plugin's service does not start; the old one stays.
+        """
+        # The new stages live by what their services fetch, so these come first, and the old ones leave last.
+        services, before = await self._start_services(blueprint), self._services
+        self.blueprint, self._services = blueprint, services
         self._plane.settings = self._settings(blueprint)
         self._plane.line.resize(
             max_size=blueprint.config.queue.max_size, max_wait_s=blueprint.config.queue.max_wait_seconds
@@ -95,6 +107,7 @@ class Nexus:
         self._desk.use_pages(self._pages(blueprint))
         self.standing.rejected_reload = None
         log.info("config_reloaded", file=blueprint.file)
+        await before.aclose()
 
     def keep_old(self, reason: str) -> None:
         """Note why a reload was refused."""
@@ -123,15 +136,20 @@ class Nexus:
 
     # parts
 
-    async def _open_store_and_services(self) -> None:
-        store = self.blueprint.open_store(self.blueprint.config.store)
-        await store.open()
-        self._resources.push_async_callback(store.close)
-        for plugin, service in self.blueprint.contributions.services(store):
-            try:
-                await self._resources.enter_async_context(service)
-            except Exception as exc:
-                raise PluginError(f"plugin {plugin.label}: its service does not start: {exc}") from exc
+    async def _open_store(self) -> None:
+        self._store = self.blueprint.open_store(self.blueprint.config.store)
+        await self._store.open()
+        self._resources.push_async_callback(self._store.close)
+
+    async def _start_services(self, blueprint: Blueprint) -> AsyncExitStack:
+        """Start what the plugins of *blueprint* do in the background; all of it, or none."""
+        async with AsyncExitStack() as services:
+            for plugin, service in blueprint.contributions.services(self._store):
+                try:
+                    await services.enter_async_context(service)
+                except Exception as exc:
+                    raise PluginError(f"plugin {plugin.label}: its service does not start: {exc}") from exc
+            return services.pop_all()
 
     async def _listen(self, host: str, port: int, *, may_move: bool) -> None:
         loop = asyncio.get_running_loop()
@@ -168,7 +186,7 @@ class Nexus:
         await self._fleet.start()
         self._resources.push_async_callback(self._fleet.stop)
         # Whoever is told that Nexus listens may send at once: let it know by then who is there.
-        await self._fleet.wait_first_probes(blueprint.config.health_check.timeout_seconds)
+        await self._fleet.wait_first_probes(min(FIRST_PROBES_S, blueprint.config.health_check.timeout_seconds))
         for server in self._servers:
             await server.start_serving()
 
@@ -193,6 +211,9 @@ class Nexus:
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._desk.idle()
+
+    async def _stop_services(self) -> None:
+        await self._services.aclose()
 
     async def _close(self) -> None:
         for server in self._servers:

@@ -123,12 +123,12 @@ class _Service:
             plugins = nexus.blueprint.plugins
             has_same_plugins = plugins.are_chosen(loaded.config.plugin_loading, loaded.config.plugins)
             blueprint = draw(loaded, plugins)
+            before = nexus.blueprint.config
+            await nexus.reload(blueprint)
         except NexusError as exc:
             nexus.keep_old(str(exc))
             return
         logs.configure(loaded.config.logging)
-        before = nexus.blueprint.config
-        await nexus.reload(blueprint)
         if waiting := _keys_that_wait(before, loaded.config, has_same_plugins=has_same_plugins):
             log.warning("reload_needs_restart", keys=waiting)
 

@@ -1,0 +1,100 @@
+"""What plugins do in the background lives as long as the stages that it serves, across reloads too."""
+
+from contextlib import asynccontextmanager
+
+import pytest
+
+from nexus.app.blueprint import draw, load_plugins
+from nexus.app.running import Nexus
+from nexus.config.loading import load
+from nexus.errors import PluginError
+from nexus.testing.process import free_port
+
+PLUGIN = '''
+"""Counts the services that run."""
+
+from contextlib import asynccontextmanager
+
+from nexus.api import PluginConfig, hookimpl
+
+running = []
+
+
+class Config(PluginConfig):
+    name: str = "first"
+    breaks: bool = False
+
+
+@hookimpl
+def nexus_config():
+    return Config
+
+
+@hookimpl
+def nexus_services(config, store):
+    @asynccontextmanager
+    async def service():
+        if config.breaks:
+            raise OSError("no network")
+        running.append(config.name)
+        try:
+            yield
+        finally:
+            running.remove(config.name)
+
+    return [service()]
+'''
+
+
+@pytest.fixture
+async def start(tmp_path):
+    file = tmp_path / "counting.py"
+    file.write_text(PLUGIN)
+    config = tmp_path / "nexus.toml"
+    port = str(free_port())
+
+    def blueprint(toml, plugins=None):
+        config.write_text(f"[discovery]\nenabled = false\n{toml}")
+        loaded = load(config, environ={}, overrides={"server.port": port})
+        return draw(loaded, plugins or load_plugins(loaded, (file,)))
+
+    @asynccontextmanager
+    async def running(toml=""):
+        nexus = Nexus(blueprint(toml))
+        await nexus.start()
+        try:
+            yield nexus, lambda more: blueprint(more, nexus.blueprint.plugins)
+        finally:
+            await nexus.stop()
+
+    return running
+
+
+def services(nexus):
+    (plugin,) = nexus.blueprint.plugins.plugins
+    return plugin.hooks["nexus_services"][0].function.__globals__["running"]
+
+
+async def test_a_service_runs_until_the_end(start):
+    async with start() as (nexus, _):
+        running = services(nexus)
+        during = list(running)
+
+    assert (during, running) == (["first"], [])
+
+
+async def test_a_reload_replaces_the_services_with_those_of_the_new_configuration(start):
+    async with start() as (nexus, blueprint):
+        await nexus.reload(blueprint('[plugins.counting]\nname = "second"'))
+
+        assert services(nexus) == ["second"]
+
+
+async def test_a_service_that_does_not_start_keeps_the_old_configuration(start):
+    async with start() as (nexus, blueprint):
+        before = nexus.blueprint
+
+        with pytest.raises(PluginError, match=r"counting.*its service does not start: no network"):
+            await nexus.reload(blueprint("[plugins.counting]\nbreaks = true"))
+
+        assert (before, ["first"]) == (nexus.blueprint, services(nexus))
