@@ -212,8 +212,12 @@ class Inquiry:
             body_length=body_length,
             # Engines take it as their own id: two attempts with one id would be one request to them.
             request_id=request_id if number == 1 else f"{request_id}-{number}",
-            may_pass_credentials=number == 1 and not self._settings.config.server.api_keys,
+            may_pass_credentials=self._may_pass_credentials(attempt),
         )
+
+    def _may_pass_credentials(self, attempt: Attempt) -> bool:
+        """Whether the client's own key may go to this backend: not where it is ours, and never to a second backend."""
+        return attempt is self.attempts[0] and not self._settings.config.server.api_keys
 
     def _judge(self, attempt: Attempt, answer: Answer) -> None:
         if answer.mode is not Mode.WHOLE:
@@ -237,8 +241,16 @@ class Inquiry:
         if self._last_refusal is None:
             raise RequestError("no_healthy_backend", "no backend could be asked", retry_after_s=5)
         attempt, exc = self._last_refusal
-        if exc.status is not None and exc.status not in AUTH_STATUSES and answering.is_presentable(attempt):
+        if self._is_for_the_client(attempt, exc) and answering.is_presentable(attempt):
             return attempt
         if monotonic() >= self._question.deadline:
             raise RequestError("deadline_exceeded", "the request took longer than it may") from exc
         raise error_of(exc) from exc
+
+    def _is_for_the_client(self, attempt: Attempt, exc: UpstreamError) -> bool:
+        """Whether the backend's own error says something about the request, rather than about the proxy's key."""
+        if exc.status not in AUTH_STATUSES:
+            return exc.status is not None
+        head = self._question.head
+        has_key = bool(head.authorization or head.api_key)
+        return has_key and not attempt.upstream.stamp.key_line and self._may_pass_credentials(attempt)
