@@ -1,6 +1,7 @@
 """Opens a TCP or TLS connection to a backend: name, addresses, handshake, all under one deadline."""
 
 import asyncio
+import errno
 import ipaddress
 import socket
 import ssl
@@ -13,11 +14,14 @@ import aiohappyeyeballs
 import msgspec
 from aiohttp.resolver import AsyncResolver, ThreadedResolver
 
-from nexus.errors import UpstreamError, UpstreamFault
+from nexus.errors import RequestError, UpstreamError, UpstreamFault
 
 HAPPY_EYEBALLS_DELAY_S: Final = 0.25
 NAME_TTL_S: Final = 30.0
 MAX_NAMES: Final = 256
+
+OUR_SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""Errors that say nothing of the backend: it is this process that has no file or memory left for a connection."""
 
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.Protocol)
 AddressInfo = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int]]
@@ -68,6 +72,7 @@ async def dial(address: Address, factory: Callable[[], ProtocolT], *, timeout_s:
     """Connect to *address*.
 
     :raises UpstreamError: REFUSED, CONNECT_TIMEOUT or TLS.
+    :raises RequestError: ``overloaded``, when it is not the backend's doing.
     """
     try:
         async with asyncio.timeout(timeout_s):
@@ -75,6 +80,8 @@ async def dial(address: Address, factory: Callable[[], ProtocolT], *, timeout_s:
     except TimeoutError as exc:
         raise UpstreamError(UpstreamFault.CONNECT_TIMEOUT, f"no connection within {timeout_s:g} s") from exc
     except OSError as exc:
+        if exc.errno in OUR_SHORTAGES:
+            raise RequestError("overloaded", "the proxy cannot open another connection", retry_after_s=1) from exc
         raise UpstreamError(UpstreamFault.REFUSED, f"cannot connect: {exc.strerror or type(exc).__name__}") from exc
     except ValueError as exc:
         # From the codec for host names: an empty label, or one that is too long.
@@ -99,7 +106,7 @@ async def _connect(address: Address, factory: Callable[[], ProtocolT]) -> Protoc
         )
     except OSError as exc:
         sock.close()
-        if address.tls is None:
+        if address.tls is None or exc.errno in OUR_SHORTAGES:
             raise
         # ssl.SSLError is an OSError; so is a handshake that the other side cuts.
         reason = getattr(exc, "reason", None) or exc.strerror or type(exc).__name__

@@ -1,6 +1,8 @@
 """A backend is found by name or address, in time or not at all, and only under a certificate that is good."""
 
 import asyncio
+import errno
+import os
 import socket
 import ssl
 from pathlib import Path
@@ -8,7 +10,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from nexus.errors import UpstreamError
+from nexus.errors import RequestError, UpstreamError
 from nexus.proxy import dialing
 from nexus.proxy.dialing import Address, address_of, dial, trusting_context
 from nexus.proxy.upstream import UpstreamConnection
@@ -216,6 +218,19 @@ async def test_a_name_that_nobody_knows_refuses(name_servers):
 @pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".test", ".", "fe80::1%nowhere"])
 async def test_a_host_that_cannot_be_one_refuses(host):
     assert await fault_of(Address(host, 80)) == "refused"
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+async def test_a_backend_is_not_blamed_for_files_that_we_lack(monkeypatch, number):
+    async def fail(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(dialing.aiohappyeyeballs, "start_connection", fail)
+
+    with pytest.raises(RequestError) as refused:
+        await dial_and_close(Address("127.0.0.1", 80))
+
+    assert (refused.value.code, refused.value.retry_after_s) == ("overloaded", 1)
 
 
 async def test_a_lookup_that_hangs_is_given_up(name_servers):
