@@ -49,7 +49,7 @@ class Pausable(Protocol):
 class ClientConnection(RequestHandler):
     """One connection of one client."""
 
-    __slots__ = ("_head_timer", "_headers_s", "_on_malformed", "_relay", "heads")
+    __slots__ = ("_head_timer", "_headers_s", "_on_malformed", "_relay", "_resumed", "heads")
 
     def __init__(
         self,
@@ -64,6 +64,7 @@ class ClientConnection(RequestHandler):
         self._on_malformed = on_malformed
         self._head_timer: asyncio.TimerHandle | None = None
         self._relay: Pausable | None = None
+        self._resumed: asyncio.Event | None = None
         self.heads = HeadMemory()
 
     @property
@@ -87,13 +88,27 @@ class ClientConnection(RequestHandler):
         if self.transport is not None:
             self.transport.abort()
 
-    async def drained(self, timeout_s: float) -> None:
-        """Wait until the client has taken what was written; one that does not is cut off."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._drain_helper()
-        except TimeoutError:
-            self.abort()
+    async def drained(self, stall_s: float) -> bool:
+        """Wait until the client has taken what was written; one that takes nothing for *stall_s* seconds is cut off.
+
+        Return whether it has taken it.
+        """
+        resumed = self._resumed = asyncio.Event()
+        while self.writing_paused:
+            unsent = self.unsent
+            try:
+                async with asyncio.timeout(stall_s):
+                    await resumed.wait()
+            except TimeoutError:
+                if self.unsent >= unsent:
+                    self.abort()
+                    return False
+        return True
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes were written and have not left yet."""
+        return self.transport.get_write_buffer_size() if self.transport is not None else 0
 
     # what the transport says
 
@@ -122,6 +137,8 @@ class ClientConnection(RequestHandler):
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        if self._resumed is not None:
+            self._resumed.set()
         if self._relay is not None:
             self._relay.resume()
 

@@ -167,10 +167,11 @@ class Exchange:
         self._client.write(b"%bContent-Length: %d\r\n%b\r\n%b" % (head, len(body), last_lines, body))
         self._record.answered(answer.status, answer.first_byte_at)
         self._record.bytes_out = len(body)
-        if self._client.writing_paused:
-            await self._client.drained(self._settings.config.timeouts.write_stall_seconds)
-        self._record.ended(Ending.FINISHED, answer.status)
-        return Sent(keep_alive=keep_alive)
+        is_taken = not self._client.writing_paused or await self._client.drained(
+            self._settings.config.timeouts.write_stall_seconds
+        )
+        self._record.ended(Ending.FINISHED if is_taken else Ending.CLIENT_STALLED, answer.status)
+        return Sent(keep_alive=keep_alive and is_taken)
 
     async def _reply_stream(self, inquiry: Inquiry, attempt: Attempt, requirements: Requirements) -> Sent:
         answer = attempt.answer
