@@ -93,9 +93,9 @@ class ClientConnection(RequestHandler):
 
         Return whether it has taken it.
         """
-        resumed = self._resumed = asyncio.Event()
         while self.writing_paused:
-            unsent = self.unsent
+            unsent, resumed = self.unsent, asyncio.Event()
+            self._resumed = resumed
             try:
                 async with asyncio.timeout(stall_s):
                     await resumed.wait()

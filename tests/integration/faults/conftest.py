@@ -81,6 +81,7 @@ class Scene:
         self.backends = backends
         self.books = Books(nexus, log)
         self.clients = []
+        self.is_stopped = False
 
     @property
     def url(self):
@@ -113,7 +114,7 @@ class Scene:
         for backend in self.backends:
             if isinstance(backend, Simulator):
                 backend.faults.clear()
-        await self.books.balance(*self.backends)
+        await self.books.balance(*self.backends, is_stopped=self.is_stopped)
 
 
 def config_of(backends, options, settings):
@@ -132,14 +133,24 @@ def config_of(backends, options, settings):
 
 
 @pytest.fixture
-async def start(script, simulate):
+def config_text():
+    """Write the configuration of a proxy in front of these backends, by name."""
+
+    def write(options=None, settings=None, **backends):
+        return config_of(backends, options or {}, settings or {})
+
+    return write
+
+
+@pytest.fixture
+async def start(script, simulate, config_text):
     """Start a proxy in front of these backends, by name; at the end of the test its books are balanced."""
     async with AsyncExitStack() as running:
         log = running.enter_context(structlog.testing.capture_logs())
 
-        async def start_scene(options=None, settings=None, **backends):
-            config = config_of(backends, options or {}, settings or {})
-            nexus = await running.enter_async_context(nexus_inside(config))
+        async def start_scene(**scenery):
+            nexus = await running.enter_async_context(nexus_inside(config_text(**scenery)))
+            backends = {name: it for name, it in scenery.items() if name not in ("options", "settings")}
             for backend in backends.values():
                 if isinstance(backend, ScriptedBackend):
                     backend.attempts.clear()
