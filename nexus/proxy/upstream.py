@@ -12,6 +12,8 @@ from nexus.proxy.dialing import Address, dial
 
 MAX_HEADERS: Final = 128
 MAX_HEAD_BYTES: Final = 64 * 1024
+MAX_HEADER_BYTES: Final = 8190
+"""Of one header: what common HTTP clients read of one. They would take a longer one for a defect of the proxy."""
 MAX_INTERIM_ANSWERS: Final = 16
 """Informational (1xx) answers before the real one; more of them is a flood."""
 MAX_BARREN_BYTES: Final = 2 * MAX_HEAD_BYTES
@@ -146,7 +148,7 @@ class UpstreamConnection(asyncio.Protocol):
             if not self._is_complete:
                 # What came before the break is an answer's all the same, whether or not it came with it.
                 self._hand_over(sink)
-                self._fail(UpstreamFault.PROTOCOL, f"not an HTTP/1.1 answer: {type(exc).__name__}")
+                self._fail(UpstreamFault.PROTOCOL, _why_unreadable(exc))
                 return
             self._is_surplus = True
         if self._parts or self._is_complete:
@@ -205,9 +207,10 @@ class UpstreamConnection(asyncio.Protocol):
             self._is_surplus = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._head_bytes += len(name) + len(value)
-        if len(self._headers) >= MAX_HEADERS or self._head_bytes > MAX_HEAD_BYTES:
-            raise UpstreamError(UpstreamFault.PROTOCOL, "too many or too long headers")
+        size_bytes = len(name) + len(value)
+        self._head_bytes += size_bytes
+        if len(self._headers) >= MAX_HEADERS or size_bytes > MAX_HEADER_BYTES or self._head_bytes > MAX_HEAD_BYTES:
+            raise UpstreamError(UpstreamFault.PROTOCOL, "answered with too many or too long headers")
         if not self._has_head:
             self._headers.append((name, value))
 
@@ -218,7 +221,7 @@ class UpstreamConnection(asyncio.Protocol):
         if 100 <= status < 200:
             self._interim += 1
             if self._interim > MAX_INTERIM_ANSWERS:
-                raise UpstreamError(UpstreamFault.PROTOCOL, "a flood of informational answers")
+                raise UpstreamError(UpstreamFault.PROTOCOL, "answered with a flood of informational answers")
             self._headers.clear()
             return
         self._has_head = True
@@ -246,6 +249,12 @@ class UpstreamConnection(asyncio.Protocol):
 
 
 _LENGTH_HEADERS: Final = frozenset({b"content-length", b"transfer-encoding"})
+
+
+def _why_unreadable(exc: Exception) -> str:
+    # The parser hides what a callback raised behind an error of its own.
+    cause = exc.__context__
+    return str(cause) if isinstance(cause, UpstreamError) else f"not an HTTP/1.1 answer: {type(exc).__name__}"
 
 
 class Pool:

@@ -27,6 +27,7 @@ SECRET = "sk-the-backends-own-key"
         OK + b"X-Bad: a\x1b[2J\r\n" + LENGTH + b"\r\n" + CHAT.whole,
         OK + b"X-Bad: a\x7f\r\n" + LENGTH + b"\r\n" + CHAT.whole,
         OK + b"".join(b"X-%d: 1\r\n" % number for number in range(300)) + LENGTH + b"\r\n" + CHAT.whole,
+        OK + b"X-Long: " + b"a" * 20_480 + b"\r\n" + LENGTH + b"\r\n" + CHAT.whole,
         OK + b"X-Long: " + b"a" * 100_000 + b"\r\n" + LENGTH + b"\r\n" + CHAT.whole,
         OK.replace(b"200", b"999") + LENGTH + b"\r\n" + CHAT.whole,
         OK.replace(b"200", b"000") + LENGTH + b"\r\n" + CHAT.whole,

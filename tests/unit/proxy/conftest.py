@@ -56,6 +56,7 @@ class FakeSink:
         self.headers = []
         self.body = b""
         self.end = None
+        self.why = None
         self.pieces = 0
         self.calls = []
 
@@ -74,6 +75,7 @@ class FakeSink:
     def on_failed(self, fault, message):
         self.calls.append("failed")
         self.end = fault.value
+        self.why = message
 
 
 class FakeScan:

@@ -103,7 +103,8 @@ def test_trailers_are_not_headers(asked, sink):
         pytest.param(b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", id="upgrade"),
         pytest.param(b"HTTP/1.1 102 Processing\r\n\r\n" * 17, id="informational flood"),
         pytest.param(OK + b"X: y\r\n" * 200 + b"\r\n", id="too many headers"),
-        pytest.param(OK + b"X: " + b"y" * 70_000 + b"\r\n\r\n", id="too long headers"),
+        pytest.param(OK + b"X: " + b"y" * 9000 + b"\r\n\r\n", id="too long header"),
+        pytest.param(OK + (b"X: " + b"y" * 8000 + b"\r\n") * 9 + b"\r\n", id="too long headers"),
     ],
 )
 def test_what_is_no_answer_is_a_broken_protocol(asked, transport, sink, wire):
@@ -111,6 +112,20 @@ def test_what_is_no_answer_is_a_broken_protocol(asked, transport, sink, wire):
 
     assert sink.end == "protocol"
     assert transport.is_aborted
+
+
+@pytest.mark.parametrize(
+    ("wire", "why"),
+    [
+        (b"SSH-2.0-OpenSSH_9\r\n", "not an HTTP/1.1 answer"),
+        (b"HTTP/1.1 102 Processing\r\n\r\n" * 17, "informational"),
+        (OK + b"X: " + b"y" * 9000 + b"\r\n\r\n", "too long headers"),
+    ],
+)
+def test_what_is_no_answer_is_told_in_words(asked, sink, wire, why):
+    receive(asked, wire)
+
+    assert why in sink.why
 
 
 @pytest.mark.parametrize(
