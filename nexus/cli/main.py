@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any, Final
 
 import click
+from click.shell_completion import CompletionItem
 
 from nexus import __version__
 from nexus.errors import ConfigError, NexusError, did_you_mean
@@ -43,8 +44,16 @@ class NexusProxy(click.Group):
     """The group of all commands, those of plugins among them; without a command, ``serve``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        is_for_serve = not args or (args[0].startswith("-") and args[0] not in {"--help", "--version"})
+        # A shell that asks for completions leaves out the word that is being typed: it may be the name of a command.
+        is_bare = not args and not ctx.resilient_parsing
+        is_for_serve = is_bare or (args and args[0].startswith("-") and args[0] not in {"--help", "--version"})
         return super().parse_args(ctx, ["serve", *args] if is_for_serve else args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        serve = import_module(COMMANDS["serve"]).command
+        options = serve.shell_complete(click.Context(serve, info_name="serve", parent=ctx), incomplete)
+        found = {item.value: item for item in (*super().shell_complete(ctx, incomplete), *options)}
+        return list(found.values())
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.shell_completion import BashComplete
 
 from nexus import __version__
 from nexus.cli.columns import in_columns
@@ -172,6 +173,30 @@ def test_completions_are_a_script_for_the_shell(run, shell):
 
     assert result.exit_code == 0
     assert "_NEXUS_PROXY_COMPLETE" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        (("",), {*COMMANDS}),
+        (("ch",), {"check"}),
+        (("--lo",), {"--log-level", "--log-format"}),
+        (("--",), {"--version", "--help", "--port", "--config"}),
+        (("-l", "de"), {"debug"}),
+        (("config", ""), {"init"}),
+        (("check", "--log-f"), {"--log-format"}),
+        (("completions", "z"), {"zsh"}),
+    ],
+)
+def test_a_shell_completes_commands_and_the_options_of_serve(typed, words):
+    completion = BashComplete(main, {}, "nexus-proxy", "_NEXUS_PROXY_COMPLETE")
+
+    *before, last = typed
+    found = [item.value for item in completion.get_completions(before, last)]
+
+    assert words <= set(found)
+    assert len(found) == len(set(found))
+    assert all(word.startswith(last) for word in found)
 
 
 @pytest.mark.parametrize(
