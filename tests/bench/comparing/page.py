@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from comparing.comparison import DIRECT
 from comparing.figures import Figure, Measured
 from comparing.proxies import NEXUS
 from comparing.thresholds import Verdict
@@ -37,7 +38,7 @@ def rendered(report: Report) -> str:
             "".join(f"- {condition}\n" for condition in report.conditions),
             _table(["", *heads], (row for row in figures if set(row[1:]) != {NOTHING})),
             _table(["Promise", "Limit", "In this run"], verdicts),
-            "Single steps, without a server or a socket:\n\n.. code-block:: text\n\n" + _indented(report.micro),
+            _literal("Single steps, without a server or a socket:", report.micro) if report.micro else "",
         )
     )
 
@@ -54,7 +55,7 @@ def _cell(figure: Figure, proxy: Measured, nexus: Measured) -> str:
     value = proxy.value(figure)
     if value is None:
         return NOTHING
-    ratio = nexus.ratio(figure, proxy) if proxy.name != NEXUS else None
+    ratio = nexus.ratio(figure, proxy) if proxy.name not in {NEXUS, DIRECT} else None
     return figure.show(value) if ratio is None else f"{figure.show(value)} ({ratio:.2f} x)"
 
 
@@ -65,5 +66,6 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _indented(text: str) -> str:
-    return "".join(f"    {line}\n" if line else "\n" for line in text.splitlines())
+def _literal(lead: str, text: str) -> str:
+    lines = "".join(f"    {line}\n" if line else "\n" for line in text.splitlines())
+    return f"{lead}\n\n.. code-block:: text\n\n{lines}"
