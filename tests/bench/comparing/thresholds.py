@@ -55,7 +55,7 @@ class Verdict(msgspec.Struct, frozen=True):
     @property
     def text(self) -> str:
         if self.found is None:
-            return f"not measured: {self.threshold.against} is not installed"
+            return "not measured"
         unit = "" if self.threshold.against is None else " x"
         found = f"{self.found:.2f}{unit}" if unit else self.threshold.figure.show(self.found)
         if self.is_kept:
