@@ -104,8 +104,8 @@ def _aliases(config: Config) -> Iterator[Fault]:
         alias: (target,) if isinstance(target, str) else target for alias, target in config.routing.aliases.items()
     }
     for alias, models in targets.items():
-        if not alias.strip() or not models or not all(model.strip() for model in models):
-            yield Fault(("routing", "aliases", alias), "expected the name of a model, got an empty one")
+        if wrong := _wrong_name((alias, *(models or ("",)))):
+            yield Fault(("routing", "aliases", alias), wrong)
         if again := _comes_back_to(alias, targets):
             problem = f"Circular alias detected: '{shown(alias)}' eventually points back to '{shown(again)}'"
             yield Fault(("routing", "aliases", alias), problem)
@@ -142,10 +142,20 @@ def _hops(start: str, targets: Mapping[str, tuple[str, ...]]) -> int:
 
 def _fallbacks(config: Config) -> Iterator[Fault]:
     for model, others in config.routing.fallbacks.items():
-        if not model.strip() or not all(other.strip() for other in others):
-            yield Fault(("routing", "fallbacks", model), "expected the name of a model, got an empty one")
+        if wrong := _wrong_name((model, *others)):
+            yield Fault(("routing", "fallbacks", model), wrong)
         if model in others:
             yield Fault(("routing", "fallbacks", model), "a model cannot be its own fallback")
+
+
+def _wrong_name(names: Iterable[str]) -> str | None:
+    """Return what is wrong with the first of *names* that no client would ask for, None when all can be models."""
+    for name in names:
+        if not name.strip():
+            return "expected the name of a model, got an empty one"
+        if name != name.strip():
+            return f"expected the name of a model without blanks around it, got '{shown(name)}'"
+    return None
 
 
 def _backend_names(config: Config) -> Iterator[Fault]:
