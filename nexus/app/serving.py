@@ -62,19 +62,37 @@ class _Service:
         self._hurry = asyncio.Event()
         self._is_term = False
         self._reloading = asyncio.Lock()
+        self._starting: asyncio.Timeout | None = None
+        """While it starts: it need not get to the end of that before it stops."""
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         loop.add_signal_handler(signal.SIGTERM, self._terminate)
         loop.add_signal_handler(signal.SIGINT, self._interrupt)
-        explicit = self._nexus.blueprint.loaded.explicitly_set
-        await self._nexus.start(may_move_port="server.port" not in explicit)
+        if not await self._start():
+            log.info("stopped")
+            return
         _settle_memory()
         if self._on_started is not None:
             self._on_started(self._nexus)
         await self._stop.wait()
         await self._drain()
+
+    async def _start(self) -> bool:
+        """Start, and return whether that came to its end before a signal to stop."""
+        explicit = self._nexus.blueprint.loaded.explicitly_set
+        try:
+            # A reload has its turn afterwards: there is nothing yet that it could renew.
+            async with self._reloading, asyncio.timeout(None) as self._starting:
+                await self._nexus.start(may_move_port="server.port" not in explicit)
+        except TimeoutError:
+            if not self._stop.is_set():
+                raise
+            return False
+        finally:
+            self._starting = None
+        return True
 
     async def _drain(self) -> None:
         blueprint = self._nexus.blueprint
@@ -103,6 +121,8 @@ class _Service:
     def _end(self) -> None:
         if self._stop.is_set():
             self._hurry.set()
+        elif self._starting is not None:
+            self._starting.reschedule(asyncio.get_running_loop().time())
         self._stop.set()
 
     def _hang_up(self) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import signal
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, Final
@@ -69,6 +70,9 @@ class NexusProxy(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
+        if name == "serve":
+            # Its module takes a while to load; a reload that is asked for by then has nothing to do and must not end us.
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
         if not ctx.resilient_parsing and self.get_command(ctx, name) is None:
             ctx.fail(f"there is no command '{name}'{did_you_mean(name, COMMANDS)}")
         return super().resolve_command(ctx, args)

@@ -59,8 +59,11 @@ class TimeoutsConfig(Section, frozen=True):
     connect_seconds: Seconds = 3.0
     """For a connection to a backend: name, TCP and TLS together."""
     first_byte_seconds: Seconds = 120.0
-    """From sending a request to the first content of its answer. Loading a large model can take this long; raise it
-    before blaming the network."""
+    """From sending a request to the first content of its streamed answer. Loading a large model can take this long;
+    raise it before blaming the network."""
+    whole_answer_seconds: Seconds = 300.0
+    """The same for an answer that is not streamed: it comes in one piece, so its generation is part of the wait. Half
+    of ``server.request_timeout_seconds`` leaves time to ask another backend."""
     stream_idle_seconds: Seconds = 60.0
     """Between two data events of a stream; comments do not count."""
     write_stall_seconds: Seconds = 30.0

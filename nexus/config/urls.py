@@ -58,4 +58,6 @@ def _host(host: str) -> str:
 def _base_path(path: str) -> str:
     """Return *path* without trailing slashes and without the ``/v1`` that OpenAI's clients want in a base URL."""
     path = path.rstrip("/")
-    return path.removesuffix("/v1").rstrip("/")
+    while path.endswith("/v1"):
+        path = path.removesuffix("/v1").rstrip("/")
+    return path

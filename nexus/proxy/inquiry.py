@@ -40,6 +40,7 @@ class Inquiry:
     """One question and the attempts to have it answered; what they hold is given back in :meth:`settle_all`."""
 
     __slots__ = (
+        "_awaited",
         "_last_refusal",
         "_plane",
         "_question",
@@ -64,6 +65,7 @@ class Inquiry:
             received_unix_s=record.received_unix_s,
         )
         self._last_refusal: tuple[Attempt, UpstreamError] | None = None
+        self._awaited: set[str] = set()
         self.attempts: list[Attempt] = []
 
     async def find_answer(self) -> Attempt:
@@ -84,10 +86,13 @@ class Inquiry:
         return self._question.deadline
 
     def first_byte_s(self, attempt: Attempt) -> float:
-        """Return how long this backend may take to begin."""
+        """Return how long this backend may take to begin; an answer that is not streamed begins when it is whole."""
         facts = attempt.backend.facts(attempt.reserved.model)
-        own = facts.first_byte_s if facts is not None else None
-        return own or self._settings.config.timeouts.first_byte_seconds
+        if facts is not None and facts.first_byte_s is not None:
+            return facts.first_byte_s
+        timeouts = self._settings.config.timeouts
+        is_stream = self._question.requirements.is_stream
+        return timeouts.first_byte_seconds if is_stream else timeouts.whole_answer_seconds
 
     def settle_all(self, ending: Ending) -> tuple[AttemptOutcome, ...]:
         """Settle what is not settled yet, as ended by *ending*, and return all that was tried."""
@@ -126,8 +131,9 @@ class Inquiry:
         if not self._settings.config.queue.enabled:
             raise RequestError("overloaded", "every backend is at its limit", retry_after_s=1)
         self._record.enter("queue")
+        self._awaited = {backend.name for backend in saturated.backends}
         return await self._plane.line.wait(
-            frozenset(backend.name for backend in saturated.backends),
+            self._awaited,
             self._try_now,
             give_back=self._give_back,
             is_urgent=self._question.head.hints.get("x-nexus-priority", "").strip().lower() == URGENT,
@@ -138,7 +144,12 @@ class Inquiry:
         found = self._routing.next(self._plane.fleet.snapshot)
         if isinstance(found, Reject):
             raise answering.rejection(found)
-        return None if isinstance(found, Saturated) else found
+        if isinstance(found, Saturated):
+            # The fleet may have changed since it began to wait, and with it whose slots would do.
+            self._awaited.clear()
+            self._awaited.update(backend.name for backend in found.backends)
+            return None
+        return found
 
     def _give_back(self, reserved: Reserved) -> None:
         """Settle what was handed over in the moment in which the client left."""
@@ -245,7 +256,7 @@ class Inquiry:
             return attempt
         if monotonic() >= self._question.deadline:
             raise RequestError("deadline_exceeded", "the request took longer than it may") from exc
-        raise error_of(exc) from exc
+        raise error_of(exc, retry_after_s=answering.retry_after_of(attempt)) from exc
 
     def _is_for_the_client(self, attempt: Attempt, exc: UpstreamError) -> bool:
         """Whether the backend's own error says something about the request, rather than about the proxy's key."""

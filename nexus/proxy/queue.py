@@ -5,6 +5,7 @@ A freed slot is handed over at once, in the same step of the event loop that fre
 
 import asyncio
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from typing import Generic, TypeVar
 
 from nexus.errors import RequestError
@@ -18,7 +19,7 @@ class _Waiter(Generic[T]):
     def __init__(
         self,
         lane: "list[_Waiter[T]]",
-        backends: frozenset[str],
+        backends: AbstractSet[str],
         try_now: Callable[[], T | None],
         future: asyncio.Future[T],
     ) -> None:
@@ -52,7 +53,7 @@ class WaitingLine(Generic[T]):
 
     async def wait(
         self,
-        backends: frozenset[str],
+        backends: AbstractSet[str],
         try_now: Callable[[], T | None],
         *,
         give_back: Callable[[T], None],

@@ -21,7 +21,8 @@ MOST_AWAITS = 40
 LATER_S = 0.003
 CONFIG = """
 [timeouts]
-first_byte_seconds = 0.5
+first_byte_seconds = 0.1
+whole_answer_seconds = 0.5
 connect_seconds = 0.5
 [health_check]
 enabled = false

@@ -22,6 +22,7 @@ stream_timeout_seconds = {stream_s}
 [timeouts]
 connect_seconds = {connect_s}
 first_byte_seconds = {first_byte_s}
+whole_answer_seconds = {first_byte_s}
 stream_idle_seconds = {idle_s}
 write_stall_seconds = {stall_s}
 body_seconds = {body_s}

@@ -9,7 +9,7 @@ import pytest
 import trustme
 
 from nexus.proxy import dialing
-from nexus.testing.dialects import CHAT, LAST_CHUNK, OLLAMA, chunks, whole_answer
+from nexus.testing.dialects import ANTHROPIC, CHAT, LAST_CHUNK, OLLAMA, RESPONSES, chunks, whole_answer
 from nexus.testing.scripted import Close, Ignore, ReadHead, ReadRequest, Reset, Send, Stall, Wait
 
 ERROR = b'{"error":{"message":"out of memory","type":"server_error","param":null,"code":null}}'
@@ -80,12 +80,17 @@ def case(request):
     return request.param
 
 
-@pytest.fixture(params=[False, True], ids=["whole", "stream"])
-def stream(request):
+ASKED = ((CHAT, False), (CHAT, True), (RESPONSES, True), (ANTHROPIC, False), (OLLAMA, True))
+"""By dialect, whether a stream is asked for: until an answer begins, only its errors differ."""
+
+
+@pytest.fixture(params=ASKED, ids=lambda asked: f"{asked[0].name}-{'stream' if asked[1] else 'whole'}")
+def asked(request):
     return request.param
 
 
-async def test_another_backend_answers(start, script, case, dialect, stream):
+async def test_another_backend_answers(start, script, case, asked):
+    dialect, stream = asked
     broken, steady = await script(), await script()
     scene = await start(broken=broken, steady=steady, settings=SOON)
     broken.play(case.steps)
@@ -102,7 +107,8 @@ async def test_another_backend_answers(start, script, case, dialect, stream):
     assert outcome.termination == "--"
 
 
-async def test_without_another_backend_the_client_is_told(start, script, case, dialect, stream):
+async def test_without_another_backend_the_client_is_told(start, script, case, asked):
+    dialect, stream = asked
     broken = await script()
     scene = await start(broken=broken, settings=SOON)
     broken.play(case.steps)
