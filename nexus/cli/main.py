@@ -71,7 +71,7 @@ class NexusProxy(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if name == "serve":
-            # Its module takes a while to load; a reload that is asked for by then has nothing to do and must not end us.
+            # Its module takes a while to load; a reload asked for meanwhile has nothing to do, and must not end it.
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
         if not ctx.resilient_parsing and self.get_command(ctx, name) is None:
             ctx.fail(f"there is no command '{name}'{did_you_mean(name, COMMANDS)}")

@@ -1,5 +1,6 @@
 """Each command says what it should, and ends with the code that scripts look at."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -197,6 +198,17 @@ def test_a_shell_completes_commands_and_the_options_of_serve(typed, words):
     assert words <= set(found)
     assert len(found) == len(set(found))
     assert all(word.startswith(last) for word in found)
+
+
+def test_a_reload_asked_for_while_serve_is_loaded_does_not_end_it(run):
+    before = signal.getsignal(signal.SIGHUP)
+
+    try:
+        run("serve", "--config", "gone.toml")
+
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize(
