@@ -1,6 +1,9 @@
 """Nexus while it runs: started in order, reloaded as one, drained before it ends."""
 
 import asyncio
+import errno
+import os
+import socket
 import time
 from contextlib import AsyncExitStack, suppress
 from typing import Final
@@ -158,9 +161,9 @@ class Nexus:
             try:
                 server = await loop.create_server(self._edge, host, candidate, backlog=BACKLOG, start_serving=False)
             except OSError as exc:
-                if candidate == last:
-                    reason = f"cannot listen on {host} port {port}: {exc.strerror or exc}"
-                    raise StartError(f"{reason}; choose another with --port") from exc
+                if candidate == last or exc.errno != errno.EADDRINUSE:
+                    ports = f"port {port}" if candidate == port else f"ports {port} to {candidate}"
+                    raise _cannot_listen(f"{host} {ports}", exc) from exc
                 continue
             self._servers.append(server)
             self.port = server.sockets[0].getsockname()[1]
@@ -219,6 +222,13 @@ class Nexus:
         for server in self._servers:
             server.close()
         await self._resources.aclose()
+
+
+def _cannot_listen(place: str, exc: OSError) -> StartError:
+    # What asyncio says of a failed bind repeats the address; a name that is not found has numbers of its own.
+    reason = exc.strerror if isinstance(exc, socket.gaierror) or not exc.errno else os.strerror(exc.errno)
+    option = "--port" if exc.errno in (errno.EADDRINUSE, errno.EACCES) else "--host"
+    return StartError(f"cannot listen on {place}: {reason or exc}; choose another with {option}")
 
 
 def lame_duck_of(blueprint: Blueprint) -> float:
