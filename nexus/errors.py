@@ -156,5 +156,6 @@ class UpstreamError(NexusError):
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``; did you mean 'x'?`` with the closest of *known*, to end an error text; empty when none is close."""
-    closest = get_close_matches(name, sorted(known), n=1)
-    return f"; did you mean '{closest[0]}'?" if closest else ""
+    spelled = {each.lower(): each for each in sorted(known)}
+    closest = get_close_matches(name.lower(), spelled, n=1)
+    return f"; did you mean '{spelled[closest[0]]}'?" if closest else ""

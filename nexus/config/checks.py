@@ -184,6 +184,8 @@ def _backend_words(config: Config) -> Iterator[Fault]:
         if backend.zone is not None and backend.zone not in ZONES:
             expected = f"expected 'restricted' or 'open', got '{shown(backend.zone)}'"
             yield Fault(("backends", index, "zone"), expected, did_you_mean(backend.zone, ZONES))
+        if backend.protocols == ():
+            yield Fault(("backends", index, "protocols"), "expected one at least", "leave it out for those of its kind")
         for protocol in backend.protocols or ():
             if protocol not in PROTOCOLS:
                 expected = f"expected any of {', '.join(PROTOCOLS)}, got '{shown(protocol)}'"

@@ -65,6 +65,8 @@ def _faults(value: Any, type_: Any, path: KeyPath) -> Iterator[Fault]:
     elif get_origin(wanted) is tuple and isinstance(value, list):
         for index, item in enumerate(value):
             yield from _faults(item, get_args(wanted)[0], (*path, index))
+    elif get_origin(wanted) is tuple and isinstance(value, dict):
+        yield _single_table(wanted, path)
     else:
         yield from _leaf_faults(value, type_, path)
 
@@ -74,14 +76,30 @@ def _struct_faults(value: Any, type_: type[msgspec.Struct], path: KeyPath) -> It
         yield Fault(path, f"expected a table, got {_toml_type(value)}")
         return
     fields = {field.encode_name: field for field in msgspec.structs.fields(type_)}
-    for key in value:
+    for key, item in value.items():
         if key not in fields:
-            yield unknown_key((*path, key), fields)
+            yield unknown_key((*path, key), fields) if path or isinstance(item, dict) else _stray_key(key, fields)
     for name, field in fields.items():
         if name in value:
             yield from _faults(value[name], field.type, (*path, name))
         elif field.required:
             yield Fault((*path, name), "required, and missing")
+
+
+def _stray_key(key: str, fields: Mapping[str, msgspec.structs.FieldInfo]) -> Fault:
+    """Return the fault of a key that stands before the first table."""
+    tables = {name: bare(field.type) for name, field in fields.items()}
+    homes = [f"[{name}]" for name, type_ in tables.items() if is_section(type_) and key in type_.__struct_fields__]
+    hint = f"it belongs below {' or '.join(homes)}" if homes else did_you_mean(key, fields)
+    return Fault((key,), "unknown key", hint)
+
+
+def _single_table(wanted: Any, path: KeyPath) -> Fault:
+    """Return the fault of a table that stands where several may be."""
+    item = bare(get_args(wanted)[0])
+    is_of_tables = is_section(item) or get_origin(item) is dict
+    hint = f"write [[{'.'.join(str(part) for part in path)}]]" if is_of_tables else ""
+    return Fault(path, "expected `array`, got `table`", hint)
 
 
 def _leaf_faults(value: Any, type_: Any, path: KeyPath) -> Iterator[Fault]:

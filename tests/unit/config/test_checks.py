@@ -29,6 +29,7 @@ def backend(name: str, url: str, more: str = "") -> str:
             r"expected 'restricted' or 'open', got 'opne' .* did you mean 'open'\?",
         ),
         (backend("a", "http://a", 'protocols = ["olama"]'), r"did you mean 'ollama'\?"),
+        (backend("a", "http://a", "protocols = []"), "expected one at least - at `protocols`"),
         (backend("a", "http://a", 'tls_ca_file = "gone.pem"'), "no such file: gone.pem"),
         (backend("a", "http://a", 'tls_ca_file = "\\u0000"'), "no such file"),
         ('[routing.aliases]\na = "a"', "Circular alias detected: 'a' eventually points back to 'a'"),

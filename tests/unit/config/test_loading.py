@@ -75,7 +75,7 @@ def test_what_was_set_is_known_by_its_dotted_key(loaded):
 @pytest.mark.parametrize(
     ("toml", "text"),
     [
-        ("x = 1\n[server]\nport = 'a'", "nexus.toml: unknown table - at `x` (line 1)"),
+        ("x = 1\n[server]\nport = 'a'", "nexus.toml: unknown key - at `x` (line 1)"),
         ("[server]\nport = 'a'", "nexus.toml: [server]: expected `int`, got `str` - at `port` (line 2)"),
         ("[server]\nport = 0", "nexus.toml: [server]: expected `int` >= 1 - at `port` (line 2)"),
         ("[server]\nport = 65536", "nexus.toml: [server]: expected `int` <= 65535 - at `port` (line 2)"),
@@ -101,6 +101,32 @@ def test_what_was_set_is_known_by_its_dotted_key(loaded):
                 "nexus.toml: [logging]: expected 'debug' or 'info' or 'warning' or 'error', got 'inof'"
                 " - at `level` (line 2); did you mean 'info'?"
             ),
+        ),
+        (
+            "[logging]\nlevel = 'INFO'",
+            (
+                "nexus.toml: [logging]: expected 'debug' or 'info' or 'warning' or 'error', got 'INFO'"
+                " - at `level` (line 2); did you mean 'info'?"
+            ),
+        ),
+        (
+            "port = 8001",
+            "nexus.toml: unknown key - at `port` (line 1); it belongs below [server]",
+        ),
+        (
+            "# all of it\ninterval_seconds = 5",
+            (
+                "nexus.toml: unknown key - at `interval_seconds` (line 2);"
+                " it belongs below [health_check] or [discovery]"
+            ),
+        ),
+        (
+            "[backends]\nname = 'a'",
+            "nexus.toml: expected `array`, got `table` - at `backends` (line 1); write [[backends]]",
+        ),
+        (
+            "[routing.policies]\nmodel_pattern = '*'",
+            "nexus.toml: [routing]: expected `array`, got `table` - at `policies` (line 1); write [[routing.policies]]",
         ),
         (
             "[routing.weights]\nload = 20",
