@@ -11,6 +11,9 @@ import msgspec
 Entry = tuple[int, str, str, dict[str, Any]]
 """Unix nanoseconds, level, logger, and the fields with ``event`` among them."""
 
+LINE: Final = "\0line"
+"""Among an entry's fields: a Struct whose members are the fields, already short and plain."""
+
 LONGEST_TEXT: Final = 256
 MOST_ITEMS: Final = 32
 DEEPEST: Final = 3
@@ -44,6 +47,10 @@ class Hidden:
             longest_first = sorted(self._secrets, key=len, reverse=True)
             self._pattern = re.compile("|".join(map(re.escape, longest_first)))
 
+    def is_in(self, text: str) -> bool:
+        """Whether *text* holds a secret, as it is or as JSON escapes it."""
+        return self._pattern is not None and self._pattern.search(text) is not None
+
     def out_of(self, text: str) -> str:
         """Return *text* with each secret replaced."""
         return self._pattern.sub("***", text) if self._pattern else text
@@ -53,15 +60,23 @@ def json_line(entry: Entry, hidden: Hidden) -> bytes:
     """Return *entry* as a JSON object on one line."""
     time_ns, level, logger, fields = entry
     line: dict[str, Any] = {"timestamp": timestamp(time_ns), "level": level, "logger": logger, "event": ""}
+    if LINE in fields:
+        line["event"] = fields["event"]
+        text = _joined(msgspec.json.encode(line), msgspec.json.encode(fields[LINE])).decode()
+        if not hidden.is_in(text):
+            return _safe(text)
+        fields = msgspec.structs.asdict(fields[LINE])
     for name, value in fields.items():
         if name not in _OURS:
-            line[name] = value if type(value) in _AS_IT_IS else _plain(value, hidden)
-    return _safe(msgspec.json.encode(line, enc_hook=str).decode(), hidden)
+            line[_text(name, hidden)] = value if type(value) in _AS_IT_IS else _plain(value, hidden)
+    return _safe(msgspec.json.encode(line, enc_hook=str).decode())
 
 
 def pretty_line(entry: Entry, hidden: Hidden, *, in_colour: bool = False) -> bytes:
     """Return *entry* for a person to read."""
     time_ns, level, logger, fields = entry
+    if LINE in fields:
+        fields = {"event": fields["event"], **msgspec.structs.asdict(fields[LINE])}
     padded = f"{level:<8}"
     shown_level = f"\x1b[{_COLOURS.get(level, '0')}m{padded}\x1b[0m" if in_colour else padded
     words = [logger, _word(_plain(fields.get("event", ""), hidden))]
@@ -71,7 +86,12 @@ def pretty_line(entry: Entry, hidden: Hidden, *, in_colour: bool = False) -> byt
         if name not in _OURS and name != "event"
     ]
     # The colour is ours and goes around what is made safe, not through it.
-    return f"{timestamp(time_ns)} {shown_level} ".encode() + _safe(" ".join(words), hidden)
+    return f"{timestamp(time_ns)} {shown_level} ".encode() + _safe(" ".join(words))
+
+
+def _joined(first: bytes, second: bytes) -> bytes:
+    """Return two JSON objects, neither of them empty, as one."""
+    return b"%b,%b" % (first[:-1], second[1:])
 
 
 def timestamp(time_ns: int) -> str:
@@ -85,8 +105,7 @@ def _to_the_second(seconds: int) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
-def _safe(line: str, hidden: Hidden) -> bytes:
-    line = hidden.out_of(line)
+def _safe(line: str) -> bytes:
     if not line.isascii() or "\x7f" in line:
         line = _HARMFUL.sub(_escaped, line)
     return line.encode() + b"\n"
@@ -117,9 +136,10 @@ def _plain(value: Any, hidden: Hidden, depth: int = 0) -> Any:
 
 
 def _text(text: str, hidden: Hidden) -> str:
+    # Before it is encoded, whose escapes are not to be touched, and cut: the first half of a key would match no more.
+    text = hidden.out_of(text)
     if len(text) > LONGEST_TEXT:
-        # Hidden before it is cut: the first half of a key would match no more.
-        text = hidden.out_of(text)[:LONGEST_TEXT] + "…"
+        text = text[:LONGEST_TEXT] + "…"
     # Half of a surrogate pair, from a header or a file name, has no UTF-8.
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 

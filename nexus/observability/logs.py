@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from traceback import TracebackException, walk_tb
 from typing import Any, Final, TextIO
 
+import msgspec
 import structlog
 
 from nexus.config.schema import LoggingConfig
-from nexus.observability.log_rendering import Entry, Hidden, json_line, pretty_line
+from nexus.observability.log_rendering import LINE, Entry, Hidden, json_line, pretty_line
 from nexus.observability.log_writing import LogWriter, writer_to
 
 LEVELS: Final[Mapping[str, int]] = {
@@ -116,6 +117,17 @@ class Logger(structlog.BoundLoggerBase):
             return
 
 
+def info_line(log: Any, event: str, line: msgspec.Struct) -> None:
+    """Log the members of *line*, texts as short as they are to appear: for what every request writes.
+
+    The writer encodes it in one call; whoever else listens gets the members as fields.
+    """
+    if _sink.is_in_service and _processors[0] is _leave_to_the_writer:
+        log.info(event, **{LINE: line})
+    else:
+        log.info(event, **msgspec.structs.asdict(line))
+
+
 def _leave_to_the_writer(channel: Channel, level: str, fields: Any) -> Any:
     if "exc_info" in fields:
         fields.update(_told(fields.pop("exc_info")))
@@ -172,6 +184,10 @@ class _Sink:
         self._writer: LogWriter | None = None
         self._stream: TextIO | None = None
         self._dropped_before = 0
+
+    @property
+    def is_in_service(self) -> bool:
+        return self._writer is not None
 
     @property
     def dropped(self) -> int:

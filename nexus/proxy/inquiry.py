@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from nexus.domain.outcome import AttemptOutcome, Ending
+from nexus.domain.outcome import AttemptOutcome, Ending, Phase
 from nexus.domain.request import Endpoint, Requirements
 from nexus.errors import RequestError, UpstreamError, UpstreamFault
 from nexus.proxy import answering
@@ -64,7 +64,7 @@ class Inquiry:
             headers=question.head.hints,
             received_unix_s=record.received_unix_s,
         )
-        self._last_refusal: tuple[Attempt, UpstreamError] | None = None
+        self._last_refusal: tuple[Attempt, UpstreamError, Phase] | None = None
         self._awaited: set[str] = set()
         self.attempts: list[Attempt] = []
 
@@ -243,7 +243,7 @@ class Inquiry:
     def _give_up(self, attempt: Attempt, exc: UpstreamError) -> None:
         attempt.ending = Ending.BACKEND_FAILED
         attempt.fault = exc.fault.value
-        self._last_refusal = attempt, exc
+        self._last_refusal = attempt, exc, self._record.phase
         attempt.let_go(may_reuse=exc.fault is UpstreamFault.STATUS)
         self._settle(attempt)
 
@@ -251,9 +251,11 @@ class Inquiry:
         """Return the failed attempt whose own error answer may be passed on; raise what is said in its place."""
         if self._last_refusal is None:
             raise RequestError("no_healthy_backend", "no backend could be asked", retry_after_s=5)
-        attempt, exc = self._last_refusal
+        attempt, exc, failed_in = self._last_refusal
         if self._is_for_the_client(attempt, exc) and answering.is_presentable(attempt):
             return attempt
+        # That nobody else was found after it is not where it failed.
+        self._record.enter(failed_in)
         if monotonic() >= self._question.deadline:
             raise RequestError("deadline_exceeded", "the request took longer than it may") from exc
         raise error_of(exc, retry_after_s=answering.retry_after_of(attempt)) from exc

@@ -1,12 +1,15 @@
 """What is written down of one exchange while it runs, and its one line in the access log."""
 
 import time
-from typing import Any, Final
+from typing import Final
 
+import msgspec
 import structlog
 
 from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome, Phase
 from nexus.domain.request import Endpoint, Requirements, TokenUsage
+from nexus.observability.log_rendering import LONGEST_TEXT
+from nexus.observability.logs import info_line
 from nexus.routing.decision import Reserved
 
 log = structlog.get_logger("nexus.proxy")
@@ -86,6 +89,10 @@ class Record:
     def fallback_model(self) -> str | None:
         return self._fallback_model
 
+    @property
+    def phase(self) -> Phase:
+        return self._phases[-1][0]
+
     def enter(self, phase: Phase) -> None:
         self._phases.append((phase, time.monotonic()))
 
@@ -117,7 +124,7 @@ class Record:
     def finish(self, attempts: tuple[AttemptOutcome, ...]) -> ExchangeOutcome:
         """Return the outcome, and write the access line."""
         now = time.monotonic()
-        phase = self._phases[-1][0]
+        phase = self.phase
         spent_ms = self._spent_ms(now)
         requirements = self._requirements
         last = attempts[-1] if attempts else None
@@ -153,10 +160,10 @@ class Record:
         spent: dict[str, float] = {}
         phase, since = self._phases[0]
         for following, until in self._phases[1:]:
-            spent[phase] = spent.get(phase, 0.0) + _ms(until - since)
+            spent[phase] = spent.get(phase, 0.0) + until - since
             phase, since = following, until
-        spent[phase] = spent.get(phase, 0.0) + _ms(now - since)
-        return spent
+        spent[phase] = spent.get(phase, 0.0) + now - since
+        return {phase: _ms(seconds) for phase, seconds in spent.items()}
 
 
 def _ms(seconds: float) -> float:
@@ -164,29 +171,63 @@ def _ms(seconds: float) -> float:
     return int(seconds * 1_000_000) / 1000
 
 
+class AccessLine(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The one line that each request has in the log; a Struct, because it is encoded for every one of them."""
+
+    request_id: str
+    endpoint: str
+    model: str | None
+    actual_model: str | None
+    backend: str
+    status_code: int
+    code: str | None
+    ending: str
+    termination: str
+    stream: bool
+    route_reason: str | None
+    attempts: int
+    latency_ms: float
+    first_byte_ms: float | None
+    phases_ms: dict[str, float]
+    tokens_prompt: int | None
+    tokens_completion: int | None
+    bytes_in: int
+    bytes_out: int
+    backends_tried: tuple[str, ...] = ()
+    """Only when there were several."""
+
+
 def _log(outcome: ExchangeOutcome, spent_ms: dict[str, float]) -> None:
     usage: TokenUsage | None = outcome.usage
-    fields: dict[str, Any] = {
-        "request_id": outcome.request_id,
-        "endpoint": outcome.endpoint,
-        "model": outcome.model,
-        "actual_model": outcome.fallback_model,
-        "backend": outcome.backend or "none",
-        "status_code": outcome.status,
-        "code": outcome.code,
-        "ending": outcome.ending.value,
-        "termination": outcome.termination,
-        "stream": outcome.is_stream,
-        "route_reason": outcome.route_reason,
-        "attempts": len(outcome.attempts),
-        "latency_ms": _ms(outcome.duration_s),
-        "first_byte_ms": None if outcome.first_byte_s is None else _ms(outcome.first_byte_s),
-        "phases_ms": spent_ms,
-        "tokens_prompt": usage.prompt_tokens if usage is not None else None,
-        "tokens_completion": usage.completion_tokens if usage is not None else None,
-        "bytes_in": outcome.bytes_in,
-        "bytes_out": outcome.bytes_out,
-    }
-    if len(outcome.attempts) > 1:
-        fields["backends_tried"] = [attempt.backend for attempt in outcome.attempts]
-    log.info("exchange_finished", **fields)
+    attempts = outcome.attempts
+    info_line(
+        log,
+        "exchange_finished",
+        AccessLine(
+            outcome.request_id,
+            outcome.endpoint,
+            _short(outcome.model),
+            _short(outcome.fallback_model),
+            attempts[-1].backend if attempts else "none",
+            outcome.status,
+            outcome.code,
+            outcome.ending,
+            outcome.termination,
+            outcome.is_stream,
+            outcome.route_reason,
+            len(attempts),
+            _ms(outcome.duration_s),
+            None if outcome.first_byte_s is None else _ms(outcome.first_byte_s),
+            spent_ms,
+            None if usage is None else usage.prompt_tokens,
+            None if usage is None else usage.completion_tokens,
+            outcome.bytes_in,
+            outcome.bytes_out,
+            tuple(attempt.backend for attempt in attempts) if len(attempts) > 1 else (),
+        ),
+    )
+
+
+def _short(name: str | None) -> str | None:
+    """Return the name of a model as a line has room for."""
+    return name if name is None or len(name) <= LONGEST_TEXT else f"{name[:LONGEST_TEXT]}…"

@@ -111,9 +111,9 @@ def test_log_events_are_nouns_in_snake_case(root):
 
 
 def test_every_field_of_the_access_line_is_documented(page, root):
-    written = set(re.findall(r'^        "(\w+)": ', (root / "nexus/proxy/record.py").read_text(), re.MULTILINE))
+    written = set(record.AccessLine.__struct_fields__)
 
-    assert written - set(get_args(Phase)) <= first_cells(page("reference/logs"))
+    assert written <= first_cells(page("reference/logs"))
 
 
 def test_every_ending_is_documented(page):

@@ -78,7 +78,7 @@ def test_a_whole_exchange_is_told_in_full(record, clock, make_reserved):
         "stream": True,
         "route_reason": "capability-match",
         "attempts": 2,
-        "backends_tried": ["gpu-1", "gpu-2"],
+        "backends_tried": ("gpu-1", "gpu-2"),
         "latency_ms": 1250.0,
         "first_byte_ms": 250.0,
         "phases_ms": {"receive": 0.0, "understand": 0.0, "route": 250.0, "relay": 1000.0},
@@ -153,6 +153,18 @@ def test_a_phase_that_is_entered_again_is_added_up(record, clock):
 
     assert outcome.queued_s == 1.0
     assert line["phases_ms"] == {"receive": 0.0, "route": 500.0, "queue": 1000.0, "send": 500.0}
+
+
+def test_sums_of_times_have_no_more_digits_than_a_microsecond(record, clock):
+    for _ in range(3):
+        record.enter("send")
+        clock.now += 0.0001
+        record.enter("route")
+    record.ended(Ending.REJECTED, 503)
+
+    sent_ms = finished(record)[1]["phases_ms"]["send"]
+
+    assert sent_ms == round(sent_ms, 3)
 
 
 def test_a_defect_is_written_down_with_its_cause(record):
