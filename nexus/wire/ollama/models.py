@@ -102,5 +102,7 @@ def _model_facts(row: Row) -> Mapping[str, Any]:
 
 
 def _capabilities(row: Row) -> list[str]:
-    kinds = {"embedding": row.embeddings, "completion": not row.embeddings, "vision": row.vision, "tools": row.tools}
+    # A model that embeds completes nothing, as a rule; one that calls tools talks.
+    completes = not row.embeddings or row.tools
+    kinds = {"embedding": row.embeddings, "completion": completes, "vision": row.vision, "tools": row.tools}
     return [name for name, has in kinds.items() if has]

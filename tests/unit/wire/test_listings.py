@@ -155,6 +155,14 @@ def test_what_only_embeds_completes_nothing(fleet):
     assert asked("/api/show", fleet, method="POST", body=b'{"model":"org/embed"}')["capabilities"] == ["embedding"]
 
 
+def test_what_embeds_and_calls_tools_completes_too():
+    fleet = make_fleet(make_backend("mac", models=[ModelFacts(name="llama3", embeddings=True, tools=True)]))
+
+    shown = asked("/api/show", fleet, method="POST", body=b'{"model":"llama3"}')
+
+    assert shown["capabilities"] == ["embedding", "completion", "tools"]
+
+
 @pytest.mark.parametrize(
     ("body", "code"),
     [
