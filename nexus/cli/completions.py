@@ -12,6 +12,10 @@ def command(shell: str) -> None:
     """Print a completion script for SHELL.
 
     For bash, add to ~/.bashrc: eval "$(nexus-proxy completions bash)"
+
+    For zsh, add to ~/.zshrc, below compinit: eval "$(nexus-proxy completions zsh)"
+
+    For fish, add to ~/.config/fish/config.fish: nexus-proxy completions fish | source
     """
     from nexus.cli.main import main
 
