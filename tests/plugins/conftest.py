@@ -9,7 +9,6 @@ import pytest
 
 from nexus.testing.installing import install_plugin
 
-
 NIGHT = Path(__file__).parent / "nexus-proxy-night"
 
 
