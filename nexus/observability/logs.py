@@ -117,7 +117,7 @@ class Logger(structlog.BoundLoggerBase):
             return
 
 
-def info_line(log: Any, event: str, line: msgspec.Struct) -> None:
+def write_line(log: Any, event: str, line: msgspec.Struct) -> None:
     """Log the members of *line*, texts as short as they are to appear: for what every request writes.
 
     The writer encodes it in one call; whoever else listens gets the members as fields.

@@ -9,7 +9,7 @@ import structlog
 from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome, Phase
 from nexus.domain.request import Endpoint, Requirements, TokenUsage
 from nexus.observability.log_rendering import LONGEST_TEXT
-from nexus.observability.logs import info_line
+from nexus.observability.logs import write_line
 from nexus.routing.decision import Reserved
 
 log = structlog.get_logger("nexus.proxy")
@@ -200,7 +200,7 @@ class AccessLine(msgspec.Struct, frozen=True, omit_defaults=True):
 def _log(outcome: ExchangeOutcome, spent_ms: dict[str, float]) -> None:
     usage: TokenUsage | None = outcome.usage
     attempts = outcome.attempts
-    info_line(
+    write_line(
         log,
         "exchange_finished",
         AccessLine(
