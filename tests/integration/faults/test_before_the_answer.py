@@ -123,6 +123,7 @@ async def test_without_another_backend_the_client_is_told(start, script, case, a
         assert reply.headers["content-type"] == "application/json"
     assert "x-nexus-attempts" not in reply.headers
     assert scene.outcomes[0].status == case.status
+    assert scene.outcomes[0].termination == ("--" if case.code is None else "SH")
 
 
 async def test_an_error_is_told_in_the_clients_protocol(start, script, dialect):
