@@ -41,6 +41,9 @@ class HealthState(msgspec.Struct, frozen=True):
     def next_probe_in_s(self, config: HealthCheckConfig) -> float:
         """Return when to look again: soon while a change is under way, and less often the longer it stays down."""
         soon_s = min(config.interval_seconds, max(config.interval_seconds / 10, SHORTEST_INTERVAL_S))
+        if not config.enabled:
+            # It is asked only until it has told its models, and until then nobody is sent there.
+            return soon_s
         if self.status is Status.UNHEALTHY and not self.successes:
             # Most servers that went down a moment ago are being restarted.
             times_in_vain = max(0, self.failures - config.failure_threshold)

@@ -61,3 +61,9 @@ def test_soon_is_never_less_than_a_second_unless_the_interval_is():
 
     assert state.next_probe_in_s(HealthCheckConfig(interval_seconds=5)) == 1
     assert state.next_probe_in_s(HealthCheckConfig(interval_seconds=0.2)) == 0.2
+
+
+def test_without_health_checks_a_backend_is_soon_asked_again_for_its_models():
+    unwatched = HealthCheckConfig(enabled=False)
+
+    assert HealthState(Status.HEALTHY).next_probe_in_s(unwatched) == CONFIG.interval_seconds / 10
