@@ -46,6 +46,7 @@ _OPENAI_LISTING: Final = ModelListing("/v1/models", decode_openai_models)
 
 OLLAMA: Final = BackendKind(
     name="ollama",
+    cuts_long_answers=True,
     endpoints=_OPENAI_TEXT | PROTOCOL_ENDPOINTS["ollama"] | {"openai.transcriptions", "anthropic.messages"},
     health_path="/api/version",
     listing=ModelListing("/api/tags", decode_ollama_tags),
@@ -76,6 +77,7 @@ SGLANG: Final = BackendKind(
 
 LLAMACPP: Final = BackendKind(
     name="llamacpp",
+    cuts_long_answers=True,
     endpoints=_OPENAI_TEXT
     | {"openai.rerank", "openai.transcriptions", "openai.tokenize", "openai.detokenize"}
     | PROTOCOL_ENDPOINTS["anthropic"],
@@ -94,6 +96,7 @@ LLAMACPP: Final = BackendKind(
 
 LMSTUDIO: Final = BackendKind(
     name="lmstudio",
+    cuts_long_answers=True,
     endpoints=_OPENAI_TEXT | {"anthropic.messages"},
     health_path="/v1/models",
     listing=_OPENAI_LISTING,

@@ -26,7 +26,6 @@ class Analyze(Reconciler):
         endpoint = intent.endpoint.name
         requirements = intent.requirements
         needed = _needed(requirements)
-        tokens = requirements.context_tokens
         for backend, model in intent.offers():
             if endpoint not in backend.endpoints:
                 self._exclude_silent(intent, backend)
@@ -35,8 +34,10 @@ class Analyze(Reconciler):
                 continue
             if needed and (missing := [name for name, fact in needed if getattr(facts, fact) is False]):
                 self._exclude_incapable(intent, backend, model, missing)
-            if facts.context_length is not None and tokens > facts.context_length:
-                self._exclude_short(intent, backend, facts.context_length)
+            if facts.context_length is not None:
+                tokens = requirements.prompt_tokens if backend.kind.cuts_long_answers else requirements.context_tokens
+                if tokens > facts.context_length:
+                    self._exclude_short(intent, backend, tokens, facts.context_length)
 
     def _exclude_silent(self, intent: RoutingIntent, backend: Backend) -> None:
         intent.exclude(
@@ -57,11 +58,11 @@ class Analyze(Reconciler):
             context={"missing_capabilities": missing},
         )
 
-    def _exclude_short(self, intent: RoutingIntent, backend: Backend, context_length: int) -> None:
+    def _exclude_short(self, intent: RoutingIntent, backend: Backend, tokens: int, context_length: int) -> None:
         intent.exclude(
             backend,
             stage=self.name,
-            reason=f"About {intent.requirements.context_tokens} tokens exceed the context of {context_length}",
+            reason=f"About {tokens} tokens exceed the context of {context_length}",
             action="Shorten the prompt, lower max_tokens, or use a model with a longer context",
             code="context_length_exceeded",
             context={"context_length": context_length},

@@ -190,6 +190,15 @@ class TestNobodyLeft:
 
         assert isinstance(answer, Reserved)
 
+    @pytest.mark.parametrize("kind", ["ollama", "llamacpp", "lmstudio"])
+    def test_who_cuts_long_answers_may_be_asked_for_them(self, router, routing, kind):
+        short = [ModelFacts(name="llama3", context_length=1024)]
+        fleet = make_fleet(make_backend(kind=kind, models=short, endpoints=frozenset({"openai.chat"})))
+
+        found = routing(router(), prompt_tokens=1000, max_tokens=100_000).next(fleet)
+
+        assert isinstance(found, Reserved)
+
     @pytest.mark.parametrize(("max_tokens", "fits"), [(None, True), (24, True), (25, False)])
     def test_prompt_and_answer_must_fit_into_the_context(self, router, routing, max_tokens, fits):
         fleet = make_fleet(make_backend(models=[ModelFacts(name="llama3", context_length=1024)]))
