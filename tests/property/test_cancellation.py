@@ -1,6 +1,7 @@
 """Wherever an exchange is cancelled, everything that it holds is given back, once, and its end is told, once."""
 
 import asyncio
+import io
 import types
 from collections import Counter
 from contextlib import AsyncExitStack
@@ -9,6 +10,8 @@ import msgspec
 import pytest
 import structlog
 
+from nexus.config.schema import LoggingConfig
+from nexus.observability import logs
 from nexus.routing.stages import schedule
 from nexus.testing.bookkeeping import Books, eventually
 from nexus.testing.dialects import CHAT, LAST_CHUNK, MODEL, chunks, whole_answer
@@ -22,7 +25,7 @@ LATER_S = 0.003
 CONFIG = """
 [timeouts]
 first_byte_seconds = 0.1
-whole_answer_seconds = 0.5
+whole_answer_seconds = 0.1
 connect_seconds = 0.5
 [health_check]
 enabled = false
@@ -215,7 +218,9 @@ async def world(monkeypatch):
     monkeypatch.setattr("nexus.fleet.breaker.FAILURES_TO_OPEN", 10**9)
     monkeypatch.setattr("nexus.proxy.retry.RetryBudget.spend", lambda self, now_s: True)
     SETTLED.clear()
+    logs.configure(LoggingConfig(), stream=io.StringIO())
     async with AsyncExitStack() as running:
+        running.callback(logs.shutdown)
         log = running.enter_context(structlog.testing.capture_logs())
         backends = [await running.enter_async_context(ScriptedBackend([Close()])) for _ in range(2)]
         tables = [

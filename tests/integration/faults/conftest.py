@@ -1,6 +1,7 @@
 """A proxy between raw clients and faulty backends, whose books must balance after every test."""
 
 import gc
+import io
 import json
 from contextlib import AsyncExitStack
 
@@ -8,6 +9,8 @@ import pytest
 import structlog
 import uvloop
 
+from nexus.config.schema import LoggingConfig
+from nexus.observability import logs
 from nexus.simulator import Settings, Simulator
 from nexus.testing.bookkeeping import Books
 from nexus.testing.dialects import DIALECTS, MODEL
@@ -67,6 +70,13 @@ def _only_what_is_new_is_collected():
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _logs_are_those_of_nexus():
+    logs.configure(LoggingConfig(), stream=io.StringIO())
+    yield
+    logs.shutdown()
 
 
 @pytest.fixture(params=DIALECTS, ids=lambda dialect: dialect.name)
