@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import ipaddress
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -82,7 +83,9 @@ async def dial(address: Address, factory: Callable[[], ProtocolT], *, timeout_s:
     except OSError as exc:
         if exc.errno in OUR_SHORTAGES:
             raise RequestError("overloaded", "the proxy cannot open another connection", retry_after_s=1) from exc
-        raise UpstreamError(UpstreamFault.REFUSED, f"cannot connect: {exc.strerror or type(exc).__name__}") from exc
+        # In our own words: asyncio's name the backend's address, which is no affair of the client's.
+        reason = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else type(exc).__name__
+        raise UpstreamError(UpstreamFault.REFUSED, f"cannot connect: {reason}") from exc
     except ValueError as exc:
         # From the codec for host names: an empty label, or one that is too long.
         raise UpstreamError(UpstreamFault.REFUSED, "cannot connect: not a host name") from exc

@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from nexus.domain.backend import Status
 from nexus.domain.outcome import AttemptOutcome, Ending, Phase
 from nexus.domain.request import Endpoint, Requirements
 from nexus.errors import RequestError, UpstreamError, UpstreamFault
@@ -258,7 +259,12 @@ class Inquiry:
         self._record.enter(failed_in)
         if monotonic() >= self._question.deadline:
             raise RequestError("deadline_exceeded", "the request took longer than it may") from exc
-        raise error_of(exc, retry_after_s=answering.retry_after_of(attempt)) from exc
+        error = error_of(exc, retry_after_s=answering.retry_after_of(attempt))
+        if error.code == "no_healthy_backend":
+            # As routing would have said it, had it known a moment earlier.
+            healthy = [b.name for b in self._plane.fleet.snapshot.backends if b.status is Status.HEALTHY]
+            error.context = {"available_backends": healthy}
+        raise error from exc
 
     def _is_for_the_client(self, attempt: Attempt, exc: UpstreamError) -> bool:
         """Whether the backend's own error says something about the request, rather than about the proxy's key."""
