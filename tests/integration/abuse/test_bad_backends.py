@@ -55,7 +55,9 @@ SECRET = "sk-the-backends-own-key"
     ids=lambda answer: repr(answer[:60]) + f"+{len(answer)}",
 )
 async def test_what_is_no_good_answer_becomes_a_bad_gateway(start_front, chat, check_refusal, answer):
-    front = await start_front([ReadRequest(), Send(answer), Stall()], timeouts="first_byte_seconds = 2\nwhole_answer_seconds = 2")
+    front = await start_front(
+        [ReadRequest(), Send(answer), Stall()], timeouts="first_byte_seconds = 2\nwhole_answer_seconds = 2"
+    )
 
     reply = await front.ask(chat())
 
