@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from nexus.config.checks import is_loopback
 from nexus.config.faults import Fault
 from nexus.config.loading import LoadedConfig, check_kinds
 from nexus.config.schema import Config, StoreConfig
@@ -146,11 +147,6 @@ def _hosts(host: str, allowed: tuple[str, ...], *, has_keys: bool) -> frozenset[
         return None
     bound = frozenset() if host in WILDCARD_HOSTS else frozenset({host.lower()})
     return LOOPBACK_NAMES | bound | frozenset(name.lower() for name in allowed)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what is bound to *host*."""
-    return host.lower() in LOOPBACK_NAMES or host.startswith("127.")
 
 
 def _access(fleet: FleetPlan) -> dict[str, Access]:

@@ -12,8 +12,9 @@ import structlog
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
 from nexus.admin.fleet_metrics import FleetMetrics
-from nexus.app.blueprint import Blueprint, is_loopback
+from nexus.app.blueprint import Blueprint
 from nexus.app.pages import Standing, pages
+from nexus.config.checks import is_loopback
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.routes import PageRoute
 from nexus.errors import PluginError, RequestError, StartError
