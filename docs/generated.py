@@ -18,6 +18,7 @@ from nexus.wire.protocols import ENDPOINTS
 
 OWN_WORDS: Mapping[int, str] = {
     id(nexus.api.AdminReply): "An HTTP status, a content type and a body.",
+    id(nexus.api.Zone): "``restricted``, where data that must stay in the house may go, or ``open``, where it may not.",
     id(nexus.api.hookimpl): "Marks a function as your implementation of the hook of its name.",
 }
 """Of what has no docstring of its own."""

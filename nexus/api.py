@@ -4,7 +4,8 @@ from nexus.config.schema import PluginConfig, PolicyKeys, StoreConfig
 from nexus.domain.backend import Backend, Breaker, Status
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.kinds import BackendKind, FactsLookup, ModelListing, ServerFacts, ServerLookup
-from nexus.domain.model import ModelFacts
+from nexus.domain.measure import Measure, Sample
+from nexus.domain.model import ModelFacts, Zone
 from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome
 from nexus.domain.request import Endpoint, Requirements, TokenUsage
 from nexus.domain.routes import AdminReply, AdminRoute
@@ -32,6 +33,7 @@ __all__ = [
     "FactsLookup",
     "FleetSnapshot",
     "Hold",
+    "Measure",
     "ModelFacts",
     "ModelListing",
     "PluginConfig",
@@ -42,6 +44,7 @@ __all__ = [
     "Refusal",
     "Requirements",
     "RoutingIntent",
+    "Sample",
     "ServerFacts",
     "ServerLookup",
     "Status",
@@ -50,5 +53,6 @@ __all__ = [
     "StoreError",
     "TokenUsage",
     "Verdict",
+    "Zone",
     "hookimpl",
 ]

@@ -24,14 +24,17 @@ def nexus_config() -> Any:
 
 
 @hookspec
-def nexus_reconcilers(config: Any) -> Iterable[Any]:
+def nexus_reconcilers(config: Any, state: Any) -> Iterable[Any]:
     """Contribute stages (``nexus.api.Reconciler``) to the routing pipeline.
 
     Called once, after all configuration is valid and before the first request, and again at each reload. Return an
     empty list if your table switches you off. An exception here stops Nexus at start-up and names your plugin; at a
-    reload it keeps the old pipeline.
+    reload it keeps the old pipeline. It may also be called for a configuration that is only looked at, so whatever acts
+    belongs into :func:`nexus_services`.
 
     :param config: your table, decoded into the type that :func:`nexus_config` gave.
+    :param state: a dict of your own, empty at first, that lives as long as the process: the same one at each reload and
+        for each of your hooks. What your stages have learnt, and what they share with your services, belongs here.
 
     .. versionadded:: 0.1
     """
@@ -68,21 +71,25 @@ def nexus_stores(config: Any) -> Iterable[tuple[str, Any]]:
 
 
 @hookspec
-def nexus_services(config: Any, store: Any) -> Iterable[AbstractAsyncContextManager[Any]]:
+def nexus_services(config: Any, store: Any, state: Any) -> Iterable[AbstractAsyncContextManager[Any]]:
     """Contribute background work as async context managers, entered before the first request and left at the end.
+
+    At a reload the new ones are entered before the old ones are left.
 
     :param config: your table, decoded.
     :param store: the opened ``nexus.api.Store``; prefix your keys with your plugin's name.
+    :param state: as for :func:`nexus_reconcilers`.
 
     .. versionadded:: 0.1
     """
 
 
 @hookspec
-def nexus_routes(config: Any) -> Iterable[Any]:
+def nexus_routes(config: Any, state: Any) -> Iterable[Any]:
     """Contribute admin pages (``nexus.api.AdminRoute``), all GET, all below ``/admin/<plugin>/``.
 
     :param config: your table, decoded.
+    :param state: as for :func:`nexus_reconcilers`.
 
     .. versionadded:: 0.1
     """
@@ -99,7 +106,7 @@ def nexus_commands(config: Any) -> Iterable[Any]:
 
 
 @hookspec
-def nexus_exchange_finished(config: Any, outcome: Any) -> None:
+def nexus_exchange_finished(config: Any, outcome: Any, state: Any) -> None:
     """Observe how a request ended (``nexus.api.ExchangeOutcome``): finished, client left, backend broke, rejected, …
 
     Called once for each request, on the event loop, so it must be quick: count, and queue what is slow. An exception is
@@ -107,6 +114,7 @@ def nexus_exchange_finished(config: Any, outcome: Any) -> None:
 
     :param config: your table, decoded.
     :param outcome: frozen.
+    :param state: as for :func:`nexus_reconcilers`.
 
     .. versionadded:: 0.1
     """

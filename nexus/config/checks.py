@@ -66,8 +66,12 @@ def _settled_backend(backend: BackendConfig, index: int) -> BackendConfig:
     if backend.api_key is not None and backend.api_key_env is not None:
         raise Fault(("backends", index, "api_key_env"), "api_key is given too", "keep one of them")
     api_key = backend.api_key if backend.api_key_env is None else f"env:{backend.api_key_env}"
-    zone = backend.zone.lower() if backend.zone is not None else None
-    return msgspec.structs.replace(backend, url=url, api_key=api_key, zone=zone)
+    models = {name: msgspec.structs.replace(told, zone=_lowered(told.zone)) for name, told in backend.models.items()}
+    return msgspec.structs.replace(backend, url=url, api_key=api_key, zone=_lowered(backend.zone), models=models)
+
+
+def _lowered(word: str | None) -> str | None:
+    return word.lower() if word is not None else None
 
 
 def _refuse_an_open_door(config: Config) -> None:
@@ -181,9 +185,11 @@ def _backend_urls(config: Config) -> Iterator[Fault]:
 
 def _backend_words(config: Config) -> Iterator[Fault]:
     for index, backend in enumerate(config.backends):
-        if backend.zone is not None and backend.zone not in ZONES:
-            expected = f"expected 'restricted' or 'open', got '{shown(backend.zone)}'"
-            yield Fault(("backends", index, "zone"), expected, did_you_mean(backend.zone, ZONES))
+        zones = {("zone",): backend.zone} | {("models", name, "zone"): m.zone for name, m in backend.models.items()}
+        for path, zone in zones.items():
+            if zone is not None and zone not in ZONES:
+                expected = f"expected 'restricted' or 'open', got '{shown(zone)}'"
+                yield Fault(("backends", index, *path), expected, did_you_mean(zone, ZONES))
         if backend.protocols == ():
             yield Fault(("backends", index, "protocols"), "expected one at least", "leave it out for those of its kind")
         for protocol in backend.protocols or ():

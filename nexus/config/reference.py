@@ -37,6 +37,8 @@ EXAMPLES: Final[Mapping[str, str]] = {
     "backends.models.json_mode": "true",
     "backends.models.embeddings": "false",
     "backends.models.first_byte_seconds": "300.0",
+    "backends.models.zone": '"open"',
+    "backends.models.tier": "4",
     "discovery.enabled": "true",
     "logging.component_levels": '{ routing = "debug" }',
 }

@@ -123,6 +123,10 @@ class ModelConfig(Section, frozen=True):
     """Whether it makes embeddings."""
     first_byte_seconds: Seconds | None = None
     """A deadline of its own for the first content, instead of ``timeouts.first_byte_seconds``."""
+    zone: str | None = None
+    """``restricted`` or ``open``, in any letter case, for a model whose data goes elsewhere than its backend's."""
+    tier: Annotated[int, Meta(ge=1, le=5)] | None = None
+    """How capable it is, 1 to 5; unset: as its backend."""
 
 
 class BackendConfig(Section, frozen=True):

@@ -5,8 +5,8 @@ from enum import StrEnum
 
 import msgspec
 
-from nexus.domain.kinds import BackendKind, Zone
-from nexus.domain.model import ModelFacts
+from nexus.domain.kinds import BackendKind
+from nexus.domain.model import ModelFacts, Zone
 
 
 class Status(StrEnum):
@@ -85,6 +85,16 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     def facts(self, model: str) -> ModelFacts | None:
         """Return what is known of *model* here, None when this backend does not have it."""
         return self.models.get(self.own_name(model))
+
+    def zone_of(self, model: str) -> Zone:
+        """Return where the data of a request for *model*, by its own name here, goes."""
+        facts = self.models.get(model)
+        return self.zone if facts is None or facts.zone is None else facts.zone
+
+    def tier_of(self, model: str) -> int:
+        """Return how capable *model*, by its own name here, is: 1 to 5."""
+        facts = self.models.get(model)
+        return self.tier if facts is None or facts.tier is None else facts.tier
 
     def own_name(self, model: str) -> str:
         """Return the name under which this backend knows *model*."""

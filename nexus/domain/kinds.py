@@ -5,10 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from nexus.domain.model import ModelFacts
-
-Zone = Literal["restricted", "open"]
-"""Whether data that must stay in the house may go there: ``restricted`` may get it, ``open`` may not."""
+from nexus.domain.model import ModelFacts, Zone
 
 
 class ModelListing(msgspec.Struct, frozen=True):

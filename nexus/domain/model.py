@@ -1,6 +1,11 @@
 """What is known of a model on one backend."""
 
+from typing import Literal
+
 import msgspec
+
+Zone = Literal["restricted", "open"]
+"""Whether data that must stay in the house may go there: ``restricted`` may get it, ``open`` may not."""
 
 
 class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,3 +25,8 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Changes when what is behind the name changes; None when the backend does not say."""
     first_byte_s: float | None = None
     """A deadline of its own for the first content, as configured."""
+    zone: Zone | None = None
+    """Where its data really goes, when that is not where its backend stands: some local servers pass a model on to a
+    cloud. None: the zone of the backend."""
+    tier: int | None = None
+    """How capable it is, 1 to 5, as configured; None: the tier of the backend."""

@@ -7,7 +7,8 @@ import msgspec
 from nexus.config.schema import BackendConfig
 from nexus.config.secrets import Secret
 from nexus.domain.backend import Backend, BackendLoad, Status
-from nexus.domain.kinds import BackendKind, Zone
+from nexus.domain.kinds import BackendKind
+from nexus.domain.model import Zone
 from nexus.fleet.fetching import Target, Tls
 from nexus.fleet.identity import backend_id
 from nexus.fleet.kinds import PROTOCOL_ENDPOINTS, UNDETECTED

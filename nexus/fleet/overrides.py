@@ -9,7 +9,7 @@ from nexus.domain.kinds import BackendKind
 from nexus.domain.model import ModelFacts
 from nexus.fleet.spellings import spellings_of
 
-_SAME_NAMES = ("context_length", "max_output_tokens", "vision", "tools", "json_mode", "embeddings")
+_SAME_NAMES = ("context_length", "max_output_tokens", "vision", "tools", "json_mode", "embeddings", "zone", "tier")
 
 
 def with_overrides(

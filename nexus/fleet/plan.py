@@ -9,7 +9,8 @@ from nexus.config.faults import Fault, KeyPath
 from nexus.config.schema import BackendConfig, DiscoveryConfig, HealthCheckConfig
 from nexus.config.secrets import Secret
 from nexus.config.suggestions import did_you_mean, shown
-from nexus.domain.kinds import BackendKind, Zone
+from nexus.domain.kinds import BackendKind
+from nexus.domain.model import Zone
 from nexus.fleet.fetching import Tls
 from nexus.fleet.kinds import KINDS
 from nexus.fleet.member import Member

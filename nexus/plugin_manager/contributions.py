@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 import msgspec
+import pluggy
 import structlog
 
 from nexus.config.schema import PluginConfig, PolicyKeys
@@ -25,7 +26,7 @@ Observer = Callable[[ExchangeOutcome], None]
 class Contributions:
     """What the plugins contribute, each thing with the plugin that is to blame for it.
 
-    Two of them, of an old and of a new configuration, share nothing but the plugins' code.
+    Two of them, of an old and of a new configuration, share nothing but the plugins' code and each plugin's state.
     """
 
     def __init__(self, plugins: tuple[Plugin, ...], tables: Mapping[str, Mapping[str, Any]], file: str) -> None:
@@ -108,7 +109,7 @@ class Contributions:
     def exchange_observers(self) -> tuple[Observer, ...]:
         """Return plain functions of one outcome, which never raise: pluggy is not called where requests are."""
         return tuple(
-            _guarded(plugin, implementation.function, implementation.argnames, self._configs[plugin.name])
+            _guarded(plugin, implementation, self._configs[plugin.name])
             for plugin in self.plugins
             for implementation in plugin.hooks.get("nexus_exchange_finished", ())
         )
@@ -120,13 +121,14 @@ class Contributions:
 
     def _collect(self, hook: str, **offered: Any) -> Iterator[tuple[Plugin, Any]]:
         for plugin in self.plugins:
-            for item in plugin.collect(hook, config=self._configs[plugin.name], **offered):
+            for item in plugin.collect(hook, config=self._configs[plugin.name], state=plugin.state, **offered):
                 yield plugin, item
 
 
-def _guarded(plugin: Plugin, function: Callable[..., object], argnames: tuple[str, ...], config: Any) -> Observer:
-    call = partial(function, config=config) if "config" in argnames else function
-    takes_outcome = "outcome" in argnames
+def _guarded(plugin: Plugin, implementation: pluggy.HookImpl, config: Any) -> Observer:
+    offered = {"config": config, "state": plugin.state}
+    call = partial(implementation.function, **{k: offered[k] for k in implementation.argnames if k in offered})
+    takes_outcome = "outcome" in implementation.argnames
 
     def observe(outcome: ExchangeOutcome) -> None:
         try:

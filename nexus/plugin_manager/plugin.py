@@ -20,6 +20,8 @@ class Plugin(msgspec.Struct, frozen=True):
     """Of the distribution; empty for a file."""
     hooks: Mapping[str, tuple[pluggy.HookImpl, ...]]
     """What it implements, by the hook's name."""
+    state: dict[str, Any] = {}
+    """Its own, for as long as the process lives."""
 
     @property
     def label(self) -> str:

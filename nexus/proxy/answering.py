@@ -150,6 +150,9 @@ def head_lines(record: Record, attempt: Attempt, attempts: int) -> bytes:
     if is_last_word:
         # The client's library would try again what has just been tried everywhere.
         parts.append(b"x-should-retry: false\r\n")
+    for hold in attempt.reserved.holds:
+        for name, value in hold.headers(attempt.usage).items():
+            parts.append(f"{name}: {_ascii(value)}\r\n".encode())
     if answer.mode is Mode.EVENTS:
         parts.append(b"X-Accel-Buffering: no\r\n")
     return b"".join(parts)

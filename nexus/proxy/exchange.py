@@ -155,12 +155,12 @@ class Exchange:
 
     async def _reply_whole(self, attempt: Attempt, requirements: Requirements) -> Sent:
         answer = attempt.answer
-        head = answering.head_lines(self._record, attempt, self._attempt_count())
         body = answering.restored(answer.body, attempt, requirements.model)
         if answer.status >= 400:
             body = answering.redacted(body, attempt.upstream.access.key)
         else:
             attempt.usage = self._protocol.usage_of(body)
+        head = answering.head_lines(self._record, attempt, self._attempt_count())
         attempt.let_go(may_reuse=True)
         keep_alive = self._may_keep_alive()
         last_lines = self._last_lines(keep_alive=keep_alive)

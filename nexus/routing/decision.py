@@ -28,7 +28,8 @@ class Reserved(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     """The name under which it is to be asked."""
     holds: tuple[Hold, ...]
-    """To be settled with the outcome of the attempt; settling twice does nothing, and a failure is only logged."""
+    """To be settled with the outcome of the attempt; settling twice does nothing, and a failure is only logged.
+    Their headers go into the answer's head."""
     resolved_model: str
     """After aliases, or the fallback that is used."""
     fallback_model: str | None

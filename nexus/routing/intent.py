@@ -8,6 +8,7 @@ import msgspec
 
 from nexus.domain.backend import Backend
 from nexus.domain.fleet import FleetSnapshot
+from nexus.domain.model import Zone
 from nexus.domain.request import Endpoint, Requirements
 
 
@@ -28,7 +29,7 @@ class Verdict(msgspec.Struct, frozen=True):
     """Facts for the client's error body in that case, such as ``{"required_tier": 3}``."""
 
 
-_ZONES: Final[Mapping[str, str]] = {"restricted": "restricted", "local": "restricted", "open": "open", "cloud": "open"}
+_ZONES: Final[Mapping[str, Zone]] = {"restricted": "restricted", "local": "restricted", "open": "open", "cloud": "open"}
 
 
 class RoutingIntent:
@@ -46,7 +47,7 @@ class RoutingIntent:
         "excluded",
         "headers",
         "observed",
-        "policy",
+        "policies",
         "received_unix_s",
         "request_id",
         "requested_model",
@@ -66,7 +67,7 @@ class RoutingIntent:
         snapshot: FleetSnapshot,
         candidates: Mapping[str, tuple[Backend, str]],
         headers: Mapping[str, str],
-        policy: Mapping[str, Any],
+        policies: tuple[Mapping[str, Any], ...],
         received_unix_s: float,
     ) -> None:
         self.request_id = request_id
@@ -78,8 +79,8 @@ class RoutingIntent:
         self.snapshot = snapshot
         self.headers = headers
         """The documented ``x-nexus-*`` hints that the client sent, lower case; nothing else of its headers."""
-        self.policy = policy
-        """Of each plugin, by name, the decoded keys of the traffic policy that matched; see :meth:`policy_of`."""
+        self.policies = policies
+        """Of each traffic policy that applies, the decoded keys by plugin; see :meth:`policies_of`."""
         self.received_unix_s = received_unix_s
         self._initial = candidates
         self._candidates = dict(candidates)
@@ -113,15 +114,27 @@ class RoutingIntent:
     def candidates_in(self, *, zone: str) -> list[Backend]:
         """Return the candidates of *zone*: ``restricted`` (or ``local``), ``open`` (or ``cloud``)."""
         wanted = _ZONES[zone.lower()]
-        return [backend for backend, _ in self._candidates.values() if backend.zone == wanted]
+        return [backend for backend, model in self._candidates.values() if backend.zone_of(model) == wanted]
 
     def model_on(self, backend: Backend) -> str:
         """Return the name under which *backend*, a candidate, would be asked."""
         return self._candidates[backend.name][1]
 
-    def policy_of(self, plugin: str) -> Any:
-        """Return the policy keys that *plugin* owns and that apply here, None when no policy matched."""
-        return self.policy.get(plugin)
+    def zone_of(self, backend: Backend) -> Zone:
+        """Return where the data would go if *backend*, a candidate, were asked."""
+        return backend.zone_of(self._candidates[backend.name][1])
+
+    def tier_of(self, backend: Backend) -> int:
+        """Return how capable the model is that *backend*, a candidate, would be asked for: 1 to 5."""
+        return backend.tier_of(self._candidates[backend.name][1])
+
+    def policies_of(self, plugin: str) -> tuple[Any, ...]:
+        """Return the keys that *plugin* owns in each policy that applies; empty when none does. All hold at once.
+
+        There are two when a fallback is tried: the policy of the name asked for sticks to the whole chain, and the
+        fallback's own is not lifted by it.
+        """
+        return tuple([keys[plugin] for keys in self.policies if plugin in keys])
 
     def exclude(  # noqa: PLR0913 - one exclusion, whose last three parts most stages leave out
         self,
@@ -164,7 +177,7 @@ class RoutingIntent:
             snapshot=self.snapshot,
             candidates=self._candidates,
             headers=self.headers,
-            policy=self.policy,
+            policies=self.policies,
             received_unix_s=self.received_unix_s,
         )
 

@@ -1,6 +1,6 @@
 """The stages in a row: a plain loop over bound methods, with one clock read per stage."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Final
 
@@ -9,10 +9,11 @@ import structlog
 
 from nexus.domain.backend import Backend
 from nexus.domain.outcome import AttemptOutcome, Ending
+from nexus.domain.request import TokenUsage
 from nexus.errors import StageFailed
 from nexus.routing.intent import RoutingIntent
 from nexus.routing.order import Place
-from nexus.routing.reconciler import Hold, Reconciler, Refusal
+from nexus.routing.reconciler import NO_HEADERS, Hold, Reconciler, Refusal
 
 log = structlog.get_logger("nexus.routing")
 
@@ -105,7 +106,7 @@ class Refused(msgspec.Struct, frozen=True):
     refusal: Refusal
 
 
-class Reservation:
+class Reservation(Hold):
     """What all stages hold for one attempt, given back exactly once."""
 
     __slots__ = ("_held",)
@@ -115,6 +116,18 @@ class Reservation:
 
     def add(self, stage: Stage, hold: Hold) -> None:
         self._held.append((stage, hold))
+
+    def headers(self, usage: TokenUsage | None) -> Mapping[str, str]:
+        told = NO_HEADERS
+        for stage, hold in self._held:
+            if type(hold).headers is Hold.headers:
+                continue
+            try:
+                told = {**told, **hold.headers(usage)}
+            except Exception:
+                stage.failures_total += 1
+                log.exception("hold_without_headers", plugin=stage.place.plugin, stage=stage.place.name)
+        return told
 
     def settle(self, outcome: AttemptOutcome) -> None:
         """Give everything back; a stage that fails at it does not keep the others from theirs."""

@@ -1,14 +1,20 @@
 """What a stage of the pipeline is: one class, one method, one declared place."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
 from enum import IntEnum
-from typing import ClassVar, Literal, Protocol
+from types import MappingProxyType
+from typing import Any, ClassVar, Final, Literal
 
 import msgspec
 
 from nexus.domain.backend import Backend
+from nexus.domain.measure import Measure
 from nexus.domain.outcome import AttemptOutcome
+from nexus.domain.request import TokenUsage
 from nexus.routing.intent import RoutingIntent
+
+NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Priority(IntEnum):
@@ -32,11 +38,22 @@ class Priority(IntEnum):
     """Who of the survivors gets it; built in."""
 
 
-class Hold(Protocol):
+class Hold(ABC):
     """Something held for the length of one attempt: a slot, an estimate of money."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def settle(self, outcome: AttemptOutcome) -> None:
         """Give it back. Called exactly once, synchronously, however the attempt ended."""
+
+    def headers(self, usage: TokenUsage | None) -> Mapping[str, str]:
+        """Return ``X-Nexus-*`` headers for the client, asked for once, right before the answer's head is written.
+
+        :param usage: what the answer cost in tokens, None while that is not known, as in a stream.
+        """
+        del usage
+        return NO_HEADERS
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -68,3 +85,18 @@ class Reconciler(ABC):
         """Hold what this attempt at *backend* needs; None when it needs nothing."""
         del intent, backend
         return None
+
+    def explain(self, intent: RoutingIntent) -> Mapping[str, Any]:
+        """Return the facts on which this stage judges *intent*, for people: JSON values, no prompt content.
+
+        Asked only when somebody wants to know, after :meth:`reconcile`, so it may take its time.
+        """
+        del intent
+        return {}
+
+    def measures(self) -> Iterable[Measure]:
+        """Return what Prometheus is told of this stage, whenever it asks.
+
+        Each name begins with ``nexus_<plugin>_``; labels have few values, none of which a client chooses.
+        """
+        return ()

@@ -17,8 +17,6 @@ from nexus.routing.pipeline import Pipeline, Refused
 from nexus.routing.policies import Policies, Policy
 from nexus.routing.stages.schedule import Schedule
 
-NO_POLICY: Final[Mapping[str, Any]] = {}
-
 MOST_CACHED_RESOLUTIONS: Final = 1024
 """Clients choose the names, so what is remembered about them is bounded."""
 
@@ -124,8 +122,6 @@ class Routing:
         candidates = resolution.candidates
         if tried := self._tried.get(resolution.requested):
             candidates = {name: offer for name, offer in candidates.items() if name not in tried}
-        # The first name's policy holds for the whole chain: what must stay in the house stays there under any name.
-        policy = self.policy or router.policies.match(resolution.names)
         intent = RoutingIntent(
             request_id=request.id,
             endpoint=request.endpoint,
@@ -134,11 +130,21 @@ class Routing:
             snapshot=snapshot,
             candidates=candidates,
             headers=request.headers,
-            policy=NO_POLICY if policy is None else policy.keys,
+            policies=self._policies_for(resolution),
             received_unix_s=request.received_unix_s,
         )
         router.pipeline.run(intent)
         return intent
+
+    def _policies_for(self, resolution: Resolution) -> tuple[Mapping[str, Any], ...]:
+        """Return the keys of the first name's policy, which holds for the whole chain, and of the fallback's own.
+
+        What must stay in the house stays there under any name, and no first name lifts what the second one demands.
+        """
+        first, own = self.policy, self._router.policies.match(resolution.names)
+        if first is own or own is None:
+            return () if first is None else (first.keys,)
+        return (own.keys,) if first is None else (first.keys, own.keys)
 
     def _search(self, snapshot: FleetSnapshot) -> Decision:
         names, rejects = list[str](), list[Reject]()

@@ -9,8 +9,8 @@ import msgspec
 
 from nexus.domain.backend import Backend, BackendLoad, Status
 from nexus.domain.fleet import FleetSnapshot
-from nexus.domain.kinds import BackendKind, Zone
-from nexus.domain.model import ModelFacts
+from nexus.domain.kinds import BackendKind
+from nexus.domain.model import ModelFacts, Zone
 from nexus.domain.request import Endpoint, Requirements
 from nexus.fleet.kinds import KINDS
 from nexus.fleet.registry import Registry
@@ -96,6 +96,6 @@ def make_intent(  # noqa: PLR0913 - each part of an intent, every one with a def
         snapshot=fleet,
         candidates=resolution.candidates,
         headers=headers,
-        policy=policy,
+        policies=(policy,) if policy else (),
         received_unix_s=(at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp(),
     )

@@ -66,7 +66,7 @@ def intent():
             snapshot=FleetSnapshot(backends=backends),
             candidates={backend.name: (backend, "m") for backend in backends},
             headers={},
-            policy={},
+            policies=(),
             received_unix_s=datetime(2026, 5, 1, hour, tzinfo=UTC).timestamp(),
         )
 

@@ -85,7 +85,7 @@ class Schedule(Reconciler):
         return Slot(load, is_probe=is_probe)
 
 
-class Slot:
+class Slot(Hold):
     """One of a backend's slots, given back exactly once."""
 
     __slots__ = ("_is_probe", "_load")

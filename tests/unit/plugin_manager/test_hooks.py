@@ -117,6 +117,34 @@ def test_nexus_services_get_the_store_and_give_context_managers(contributions):
     assert isinstance(service, AbstractAsyncContextManager)
 
 
+async def test_a_plugin_s_state_is_one_for_all_its_hooks_and_outlives_reloads(install):
+    code = """
+        from contextlib import asynccontextmanager
+
+        @hookimpl
+        def nexus_reconcilers(config, state):
+            state["seen"] = state.get("seen", 0) + 1
+            return []
+
+        @hookimpl
+        def nexus_services(config, store, state):
+            @asynccontextmanager
+            async def told():
+                state["store"] = store
+                yield
+            return [told()]
+    """
+    install("night", code)
+    manager = PluginManager.load(PluginLoadingConfig(), {"night"})
+
+    manager.configure({}).reconcilers()
+    later = manager.configure({})
+    later.reconcilers()
+    ((plugin, service),) = later.services("the store")
+    async with service:
+        assert plugin.state == {"seen": 2, "store": "the store"}
+
+
 def test_nexus_routes_contributes_pages_below_the_plugin_s_own_path(contributions):
     code = """
         @hookimpl

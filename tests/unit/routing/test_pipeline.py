@@ -6,7 +6,7 @@ from structlog.testing import capture_logs
 from nexus.errors import StageFailed
 from nexus.routing.order import in_order
 from nexus.routing.pipeline import Pipeline, Refused
-from nexus.routing.reconciler import Refusal
+from nexus.routing.reconciler import Hold, Refusal
 from nexus.testing.builders import make_backend, make_intent
 
 
@@ -101,7 +101,7 @@ def test_a_stage_that_only_observes_holds_nothing(pipeline, stage):
     assert not isinstance(subject.reserve(make_intent(backends=[backend]), backend), Refused)
 
 
-class Held:
+class Held(Hold):
     def __init__(self, *, fails=False):
         self.outcomes = []
         self._fails = fails
@@ -163,3 +163,30 @@ def test_a_hold_that_cannot_be_settled_does_not_keep_the_others(pipeline, stage)
 
     assert (broken.outcomes, steady.outcomes) == (["the outcome"], ["the outcome"])
     assert [(entry["event"], entry["stage"]) for entry in logs] == [("hold_not_settled", "a")]
+
+
+class Telling(Held):
+    """Has something to say to the client."""
+
+    def headers(self, usage):
+        if self._fails:
+            raise RuntimeError("no words")
+        return {"X-Nexus-Cost": f"{usage}"}
+
+
+def test_what_holds_want_the_client_told_is_gathered_and_a_failure_costs_only_its_own(pipeline, stage):
+    backend = make_backend()
+    holds = {"a": Telling(), "b": Telling(fails=True), "c": Held()}
+    subject = pipeline(
+        *(
+            stage(name=name, priority=position, holds=lambda *_, hold=hold: hold)
+            for position, (name, hold) in enumerate(holds.items())
+        )
+    )
+    reservation = subject.reserve(make_intent(backends=[backend]), backend)
+
+    with capture_logs() as logs:
+        told = reservation.headers("usage")
+
+    assert told == {"X-Nexus-Cost": "usage"}
+    assert [(entry["event"], entry["stage"]) for entry in logs] == [("hold_without_headers", "b")]

@@ -325,25 +325,25 @@ class TestFallbacks:
 
         assert reject.code == "no_healthy_backend"
 
-    def test_the_policy_of_the_first_name_holds_for_the_whole_chain(self, router, routing, stage):
+    def test_the_first_names_policy_holds_for_the_whole_chain_beside_the_fallbacks_own(self, router, routing, stage):
         seen = []
-        spy = stage(lambda intent: seen.append((intent.resolved_model, intent.policy_of("privacy"))))
+        spy = stage(lambda intent: seen.append((intent.resolved_model, intent.policies_of("privacy"))))
         fleet = make_fleet(make_backend("sick", status=Status.UNHEALTHY), make_backend("gpu-2", models=["qwen3"]))
         policies = [Policy(0, "llama*", True, {"privacy": "strict"}), Policy(1, "*", True, {"privacy": "lax"})]
 
         routing(router(spy, policies=policies, fallbacks={"llama3": ("qwen3",)})).next(fleet)
 
-        assert seen == [("llama3", "strict"), ("qwen3", "strict")]
+        assert seen == [("llama3", ("strict",)), ("qwen3", ("strict", "lax"))]
 
     def test_a_fallback_keeps_its_own_policy_when_the_first_name_has_none(self, router, routing, stage):
         seen = []
-        spy = stage(lambda intent: seen.append((intent.resolved_model, intent.policy_of("privacy"))))
+        spy = stage(lambda intent: seen.append((intent.resolved_model, intent.policies_of("privacy"))))
         fleet = make_fleet(make_backend("sick", status=Status.UNHEALTHY), make_backend("gpu-2", models=["qwen3"]))
         policies = [Policy(0, "qwen*", True, {"privacy": "strict"})]
 
         routing(router(spy, policies=policies, fallbacks={"llama3": ("qwen3",)})).next(fleet)
 
-        assert seen == [("llama3", None), ("qwen3", "strict")]
+        assert seen == [("llama3", ()), ("qwen3", ("strict",))]
 
     def test_a_fallback_that_is_an_alias_is_followed(self, router, routing):
         fleet = make_fleet(make_backend("gpu-2", models=["qwen3"]))
