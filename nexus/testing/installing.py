@@ -1,9 +1,10 @@
-"""Install a plugin's distribution as a user would, but into a folder of its own and without the network."""
+"""Install plugins' distributions as a user would, but without the network."""
 
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -12,9 +13,24 @@ def install_plugin(source: Path, target: Path) -> None:
 
     What it requires is taken to be there already; *source* itself is left untouched.
     """
+    _install([source], "--target", str(target))
+
+
+def install_plugins(sources: Iterable[Path]) -> None:
+    """Do the same with several, into the environment of this interpreter."""
+    _install(sources)
+
+
+def _install(sources: Iterable[Path], *options: str) -> None:
     with tempfile.TemporaryDirectory() as scratch:
-        copy = Path(scratch) / source.name
-        shutil.copytree(source, copy, ignore=shutil.ignore_patterns("build", "dist", "*.egg-info", "__pycache__"))
+        # Built in a copy: setuptools leaves folders behind, and would put a stale one of them into the next wheel.
+        copies = [_copy(source, Path(scratch)) for source in sources]
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
         # All of the command is ours or the caller's: a test that installs what it was told to.
-        subprocess.run([*command, "--target", str(target), str(copy)], check=True)  # noqa: S603 - see above
+        subprocess.run([*command, *options, *copies], check=True)  # noqa: S603 - see above
+
+
+def _copy(source: Path, scratch: Path) -> str:
+    copy = scratch / source.name
+    shutil.copytree(source, copy, ignore=shutil.ignore_patterns("build", "dist", "*.egg-info", "__pycache__"))
+    return str(copy)

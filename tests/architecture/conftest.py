@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Module:
-    """One module of the package, parsed."""
+    """One module, parsed."""
 
     def __init__(self, path):
         self.path = path
@@ -26,7 +26,15 @@ def root():
 
 @pytest.fixture(scope="session")
 def modules():
-    return [Module(path) for path in sorted((ROOT / "nexus").rglob("*.py"))]
+    """Every module that is published, of the core and of the plugins beside it."""
+    packages = [ROOT / "nexus", *sorted((ROOT / "plugins").glob("*/nexus_*"))]
+    return [Module(path) for package in packages for path in sorted(package.rglob("*.py"))]
+
+
+@pytest.fixture(scope="session")
+def plugin_folders():
+    """One folder for each distribution beside the core."""
+    return [path.parent for path in sorted((ROOT / "plugins").glob("*/setup.cfg"))]
 
 
 @pytest.fixture(scope="session")

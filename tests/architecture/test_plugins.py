@@ -1,0 +1,63 @@
+"""Each folder of plugins/ is one distribution of one shape, under one short name, and uses the plugins' door."""
+
+import configparser
+import re
+
+import pytest
+
+from nexus.testing.imports import assert_only_uses_api
+
+HEADINGS = ["What it does", "Install", "Configure", "How it decides", "When it fails", "What it shows", "Limits"]
+
+
+@pytest.fixture(scope="session")
+def metadata(plugin_folders):
+    """What each setup.cfg says, by the plugin's name."""
+    return {folder.name: read(folder / "setup.cfg") for folder in plugin_folders}
+
+
+def read(path):
+    setup = configparser.ConfigParser()
+    setup.read(path)
+    return setup
+
+
+def test_a_plugin_imports_the_api_and_nothing_else_of_nexus(plugin_folders):
+    for folder in plugin_folders:
+        assert_only_uses_api(folder)
+
+
+def test_one_short_name_serves_a_plugin_everywhere(metadata):
+    for name, setup in metadata.items():
+        assert setup["metadata"]["name"] == f"nexus-proxy-{name}"
+        assert setup["options.entry_points"]["nexus"].split() == [name, "=", f"nexus_{name}.plugin"]
+        assert f"nexus_{name}" in setup["options"]["packages"] + setup["options.packages.find"]["include"]
+
+
+def test_a_plugin_can_be_found_and_says_which_nexus_it_needs(metadata):
+    for setup in metadata.values():
+        assert "nexus-proxy-plugin" in setup["metadata"]["keywords"]
+        assert re.search(r"^nexus-proxy>=\d", setup["options"]["install_requires"], re.MULTILINE)
+        assert setup["options"]["python_requires"] == ">=3.11"
+
+
+def test_a_plugin_has_every_file_that_one_has(plugin_folders):
+    for folder in plugin_folders:
+        package = f"nexus_{folder.name}"
+        expected = ["pyproject.toml", "README.rst", "CHANGES.rst", "LICENSE", "tests", f"{package}/py.typed"]
+        modules = [f"{package}/{module}.py" for module in ("__init__", "plugin", "config", "reconciler")]
+
+        assert [name for name in (*expected, *modules) if not (folder / name).exists()] == []
+
+
+def test_every_readme_has_the_headings_in_which_an_operator_looks(plugin_folders):
+    for folder in plugin_folders:
+        headings = re.findall(r"^(.+)\n-{3,}$", (folder / "README.rst").read_text(), re.MULTILINE)
+
+        assert headings == HEADINGS
+
+
+def test_every_plugin_has_the_license_of_the_core(plugin_folders, root):
+    texts = {(folder / "LICENSE").read_text() for folder in plugin_folders}
+
+    assert texts <= {(root / "LICENSE").read_text()}
