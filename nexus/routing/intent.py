@@ -54,6 +54,7 @@ class RoutingIntent:
         "requirements",
         "resolved_model",
         "snapshot",
+        "spent_s",
         "weights",
     )
 
@@ -89,6 +90,8 @@ class RoutingIntent:
         self.weights: list[Verdict] = []
         self.observed: list[Verdict] = []
         """What stages that only observe would have said."""
+        self.spent_s: list[float] = []
+        """The time that each stage took, in their order; the pipeline writes it, for whoever wants to know later."""
 
     @property
     def received_at(self) -> datetime:

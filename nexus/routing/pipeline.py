@@ -63,6 +63,7 @@ class Pipeline:
         """
         clock = self._clock
         excluded, avoided, weights = intent.excluded, intent.avoided, intent.weights
+        spent_s = intent.spent_s
         before = clock()
         for stage in self.stages:
             marks = len(excluded), len(avoided), len(weights)
@@ -72,6 +73,7 @@ class Pipeline:
                 intent.forget(*marks)
                 stage.failed(exc)
             after = clock()
+            spent_s.append(after - before)
             stage.runs_total += 1
             stage.seconds_total += after - before
             stage.excluded_total += len(excluded) - marks[0]
