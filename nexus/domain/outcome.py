@@ -46,8 +46,11 @@ class AttemptOutcome(msgspec.Struct, frozen=True, kw_only=True):
     status: int | None = None
     """The backend's HTTP status, None when there was none."""
     duration_s: float = 0.0
+    is_stream: bool = False
+    """Whether the answer came event by event: only then does its first content come before its end."""
     first_byte_s: float | None = None
-    """From sending to the first content of the answer, None when there was none."""
+    """From sending, connecting included, to the first content of the answer, which roles, pings and other lifecycle
+    events are not; of an answer that is no stream, to its first byte. None when there was none."""
     usage: TokenUsage | None = None
     """None when the backend did not report any."""
 

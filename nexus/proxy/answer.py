@@ -100,6 +100,11 @@ class Answer:
         return self.held[0] if len(self.held) == 1 else b"".join(self.held)
 
     @property
+    def begun_at(self) -> float | None:
+        """When its first content came, or of an answer that is no stream its first byte; None before that."""
+        return self.content_at if self.mode is Mode.EVENTS else self.content_at or self.first_byte_at
+
+    @property
     def is_ended(self) -> bool:
         return self._is_ended
 
@@ -161,6 +166,8 @@ class Answer:
                 return
             if not data:
                 return
+            if self.content_at is None and self.scan.has_content:
+                self.content_at = monotonic()
         if self._relay is not None:
             self._relay.forward(data)
         else:
@@ -225,7 +232,6 @@ class Answer:
         if error := self.scan.first_error():
             self._become_error(*error)
         elif self.scan.has_content:
-            self.content_at = monotonic()
             self.ready.set_result(None)
         elif self._hold_timer is None and self.scan.data_blocks:
             self._hold_timer = self.loop.call_later(COMMIT_HOLD_S, self._release_hold)

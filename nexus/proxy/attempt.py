@@ -8,7 +8,7 @@ from nexus.domain.backend import Backend
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import TokenUsage
 from nexus.errors import RequestError, UpstreamError
-from nexus.proxy.answer import Answer
+from nexus.proxy.answer import Answer, Mode
 from nexus.proxy.retry import FAULT_CODES
 from nexus.proxy.upstream import UpstreamConnection
 from nexus.proxy.upstreams import Upstream
@@ -92,7 +92,7 @@ class Attempt:
         if self.outcome is not None:
             return self.outcome
         answer = self._answer
-        first_byte_at = (answer.content_at or answer.first_byte_at) if answer is not None else None
+        begun_at = answer.begun_at if answer is not None else None
         self.outcome = outcome = AttemptOutcome(
             backend=self.backend.name,
             backend_id=self.backend.id,
@@ -101,7 +101,8 @@ class Attempt:
             fault=self.fault,
             status=(answer.status or None) if answer is not None else None,
             duration_s=now - self.started_at,
-            first_byte_s=None if first_byte_at is None else first_byte_at - self.started_at,
+            is_stream=answer is not None and answer.mode is Mode.EVENTS,
+            first_byte_s=None if begun_at is None else begun_at - self.started_at,
             usage=self.usage,
         )
         for hold in self.reserved.holds:

@@ -1,6 +1,7 @@
 """An answer is held back until it may go to the client: whole, begun with content, or not at all."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -178,6 +179,22 @@ async def test_events_without_content_are_not_held_for_ever(answer, monkeypatch)
     await asyncio.wait_for(answer.ready, 1)
 
     assert answer.content_at is None
+
+
+async def test_content_that_comes_after_that_is_noticed_when_it_comes(answer, relay, monkeypatch):
+    monkeypatch.setattr(answers, "COMMIT_HOLD_S", 0.0)
+    answer.on_head(200, [EVENTS])
+    answer.on_body(b"role\n")
+    await asyncio.wait_for(answer.ready, 1)
+    answer.attach(relay)
+    released_at = time.monotonic()
+
+    answer.on_body(b"role\n")
+    before = answer.begun_at
+    answer.on_body(b"hello\n")
+
+    assert before is None
+    assert answer.begun_at == answer.content_at >= released_at
 
 
 async def test_comments_alone_are(answer, monkeypatch):

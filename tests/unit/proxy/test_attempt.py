@@ -12,6 +12,7 @@ from nexus.proxy.attempt import Attempt, error_of
 from nexus.testing.builders import make_backend
 
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 900\r\n\r\nrole\n"
 
 
 class FakeHold:
@@ -110,7 +111,26 @@ async def test_the_outcome_says_how_it_went(make_attempt, begin):
 
     assert (outcome.backend, outcome.backend_id, outcome.model) == ("gpu-1", "gpu-1", "llama3")
     assert (outcome.ending, outcome.status, outcome.usage) == (Ending.FINISHED, 200, TokenUsage(3, 4))
-    assert (outcome.duration_s, outcome.first_byte_s) == (2.0, 1.0)
+    assert (outcome.duration_s, outcome.first_byte_s, outcome.is_stream) == (2.0, 1.0, False)
+
+
+@pytest.mark.parametrize(("content_at", "told_s"), [(None, None), (101.5, 1.5)])
+async def test_of_a_stream_its_first_content_is_told_and_nothing_before_it(make_attempt, begin, content_at, told_s):
+    attempt = make_attempt()
+    begin(attempt, STREAM, wants_stream=True).content_at = content_at
+
+    outcome = attempt.settle(110.0)
+
+    assert (outcome.is_stream, outcome.first_byte_s) == (True, told_s)
+
+
+async def test_of_an_answer_in_one_piece_its_first_byte_is_told(make_attempt, begin):
+    attempt = make_attempt()
+    begin(attempt).first_byte_at = 102.5
+
+    outcome = attempt.settle(110.0)
+
+    assert (outcome.is_stream, outcome.first_byte_s) == (False, 2.5)
 
 
 async def test_the_outcome_of_what_was_not_answered_says_little(make_attempt):
