@@ -137,7 +137,14 @@ GENERIC: Final = BackendKind(
     listing=_OPENAI_LISTING,
 )
 
-UNDETECTED: Final = BackendKind(name="auto", endpoints=frozenset(), health_path="/v1/models", listing=_OPENAI_LISTING)
+UNDETECTED: Final = BackendKind(
+    name="auto",
+    # Nobody knows yet where it stands: what must stay in the house does not go there.
+    is_local=False,
+    endpoints=frozenset(),
+    health_path="/v1/models",
+    listing=_OPENAI_LISTING,
+)
 """What a backend is until it has first answered, when the configuration does not say."""
 
 KINDS: Final[Mapping[str, BackendKind]] = {

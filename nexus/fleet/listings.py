@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from nexus.domain.model import ModelFacts
+from nexus.domain.model import ModelFacts, Zone
 from nexus.fleet.reading import first_count, first_text, flag, mapping, named_rows, texts, unix_seconds
 
 
@@ -56,9 +56,15 @@ def _ollama_row(name: str, row: Mapping[str, Any]) -> ModelFacts:
             context_length=first_count(details, "context_length"),
             created=unix_seconds(row.get("modified_at")),
             revision=first_text(row, "digest"),
+            zone=ollama_zone(row),
         ),
         row.get("capabilities"),
     )
+
+
+def ollama_zone(told: Mapping[str, Any]) -> Zone | None:
+    """Return ``open`` for a model of which Ollama says that it only passes it on; None when it says nothing."""
+    return "open" if first_text(told, "remote_host", "remote_model") else None
 
 
 def with_ollama_capabilities(facts: ModelFacts, capabilities: Any) -> ModelFacts:

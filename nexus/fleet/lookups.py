@@ -7,7 +7,7 @@ import msgspec
 
 from nexus.domain.kinds import ServerFacts
 from nexus.domain.model import ModelFacts
-from nexus.fleet.listings import with_ollama_capabilities
+from nexus.fleet.listings import ollama_zone, with_ollama_capabilities
 from nexus.fleet.reading import count, first_count, first_text, flag, json_object, mapping, named_rows
 
 Models = tuple[ModelFacts, ...]
@@ -19,7 +19,7 @@ def ask_ollama_show(model: str) -> bytes:
 
 
 def decode_ollama_show(answer: bytes, models: Models) -> Models:
-    """Read the capabilities and the trained context, which stands under the name of the architecture."""
+    """Read the capabilities, where the model runs, and the trained context, which has the architecture's name."""
     shown = json_object(answer)
     facts = mapping(shown.get("model_info"))
     architecture = first_text(facts, "general.architecture")
@@ -28,6 +28,7 @@ def decode_ollama_show(answer: bytes, models: Models) -> Models:
         msgspec.structs.replace(
             with_ollama_capabilities(model, shown.get("capabilities")),
             context_length=context or model.context_length,
+            zone=ollama_zone(shown) or model.zone,
         )
         for model in models
     )

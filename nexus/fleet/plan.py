@@ -2,8 +2,10 @@
 
 import ssl
 from collections.abc import Iterable, Mapping
+from urllib.parse import urlsplit
 
 import msgspec
+import structlog
 
 from nexus.config.faults import Fault, KeyPath
 from nexus.config.schema import BackendConfig, DiscoveryConfig, HealthCheckConfig
@@ -11,12 +13,16 @@ from nexus.config.secrets import Secret
 from nexus.config.suggestions import did_you_mean, shown
 from nexus.domain.kinds import BackendKind
 from nexus.domain.model import Zone
+from nexus.fleet.detection import CLOUD_HOSTS
 from nexus.fleet.fetching import Tls
 from nexus.fleet.kinds import KINDS
+from nexus.fleet.locations import is_public
 from nexus.fleet.member import Member
 
 ZONES: Mapping[str, Zone] = {"restricted": "restricted", "open": "open"}
 AUTO = "auto"
+
+log = structlog.get_logger("nexus.fleet")
 
 
 class FleetPlan(msgspec.Struct, frozen=True):
@@ -63,13 +69,22 @@ def _member(config: BackendConfig, kinds: Mapping[str, BackendKind], key: Secret
         raise Fault((*path, "type"), f"no kind of backend is named '{shown(config.type)}'", hint)
     if config.zone is not None and config.zone.lower() not in ZONES:
         raise Fault((*path, "zone"), f"expected 'restricted' or 'open', got '{shown(config.zone)}'")
+    kind = kinds.get(config.type)
+    _tell_what_is_assumed(config, kind)
     return Member(
         config=config,
-        kind=kinds.get(config.type),
+        kind=kind,
         zone=None if config.zone is None else ZONES[config.zone.lower()],
         key=key,
         tls=_tls(config, path),
     )
+
+
+def _tell_what_is_assumed(config: BackendConfig, kind: BackendKind | None) -> None:
+    """Warn of a server that counts as one of the house by its kind alone, while its address speaks against it."""
+    is_known_cloud = urlsplit(config.url).hostname in CLOUD_HOSTS if kind is None else not kind.is_local
+    if config.zone is None and not is_known_cloud and is_public(config.url):
+        log.warning("zone_assumed", backend=config.name, url=config.url, type=config.type, zone="restricted")
 
 
 def _tls(config: BackendConfig, path: KeyPath) -> Tls:

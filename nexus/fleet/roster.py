@@ -9,6 +9,7 @@ from nexus.fleet.clock import unix_now
 from nexus.fleet.health import HealthChecker, first_state
 from nexus.fleet.kinds import UNDETECTED
 from nexus.fleet.member import Member
+from nexus.fleet.overrides import reconsidered, unconfirmed
 from nexus.fleet.passive import PassiveSignals
 from nexus.fleet.registry import Registry
 from nexus.fleet.state import HealthState
@@ -57,16 +58,18 @@ class Roster:
         is_same_kind = after.kind is None or after.kind.name == row.kind.name
         if is_same_server and is_same_kind:
             kind, learned = after.kind or row.kind, self._health.learned_of(row.id)
+            models = reconsidered(row.models, before.config.models, after.config.models, kind)
         else:
             # Another server under an old name: what was believed of the old one says nothing of it.
             kind, learned = after.kind or UNDETECTED, ServerFacts()
+            models = unconfirmed(row.models, after.config.models, kind)
             self._passive.forget(row.id)
             self._registry.update(row.id, breaker=Breaker.CLOSED, is_cooling=False)
             row.load.latency_ms, row.load.is_latency_real = None, False
         is_believed = is_same_server and is_same_kind and config.enabled
         if not is_believed and state.status is not Status.DRAINING:
             state = first_state(config)
-        fields = after.fields(kind, learned_max_in_flight=learned.max_in_flight)
+        fields = {"models": models, **after.fields(kind, learned_max_in_flight=learned.max_in_flight)}
         if state.status is not row.status:
             fields |= {"status": state.status, "status_since": unix_now()}
         self._registry.update(row.id, **fields)

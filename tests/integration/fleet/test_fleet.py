@@ -5,7 +5,7 @@ import asyncio
 import pytest
 import structlog
 
-from nexus.config.schema import DiscoveryConfig, HealthCheckConfig
+from nexus.config.schema import DiscoveryConfig, HealthCheckConfig, ModelConfig
 from nexus.domain.backend import Breaker, Status
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.errors import UpstreamFault
@@ -170,6 +170,25 @@ class TestReload:
         fleet.reconfigure(plan(gpu=server.url))
 
         assert (before, row(fleet).max_in_flight) == (1, 3)
+
+    async def test_where_a_model_runs_holds_before_the_next_probe(self, serve, plan, start):
+        server = await serve("vllm", "tiny")
+        fleet = await start(plan(gpu=server.url))
+
+        fleet.reconfigure(plan(gpu={"url": server.url, "models": {"tiny": ModelConfig(zone="open", tier=4)}}))
+
+        assert (row(fleet).zone_of("tiny"), row(fleet).tier_of("tiny")) == ("open", 4)
+
+    async def test_another_server_is_not_trusted_for_what_the_old_one_said(self, serve, plan, start, eventually):
+        server, other = await serve("vllm", "tiny"), await serve("vllm", "tiny")
+        fleet = await start(plan(gpu={"url": server.url, "type": "vllm"}))
+
+        fleet.reconfigure(plan(gpu={"url": other.url, "type": "vllm"}))
+        changed = row(fleet)
+        await eventually(lambda: row(fleet).status is Status.HEALTHY)
+
+        assert (list(changed.models), changed.zone_of("tiny")) == (["tiny"], "open")
+        assert row(fleet).zone_of("tiny") == "restricted"
 
     async def test_an_operators_drain_outlives_it(self, serve, plan, start):
         server, other = await serve("vllm", "tiny"), await serve("vllm", "tiny")

@@ -192,6 +192,26 @@ async def test_a_backend_that_is_down_at_start_is_found_out_when_it_first_answer
     assert (only(fleet).kind.name, list(only(fleet).models)) == ("llamacpp", ["tiny"])
 
 
+async def test_models_that_ollama_passes_on_are_in_the_open_zone(serve, plan, start):
+    listed = [{"name": "own"}, {"name": "sent", "remote_host": "https://ollama.com:443"}, {"name": "big:cloud"}]
+    server = await serve("ollama", answers={"/api/tags": {"models": listed}})
+
+    gpu = only(await start(plan(gpu=server.url)))
+
+    assert {name: gpu.zone_of(name) for name in gpu.models} == {
+        "own": "restricted",
+        "sent": "open",
+        "big:cloud": "open",
+    }
+    assert gpu.zone == "restricted"
+
+
+async def test_a_backend_that_has_not_been_recognised_yet_is_in_the_open_zone(plan, start, free_port):
+    fleet = await start(plan(gpu=f"http://127.0.0.1:{free_port}"))
+
+    assert (only(fleet).kind.name, only(fleet).zone) == ("auto", "open")
+
+
 async def test_another_kind_of_server_that_takes_the_place_is_noticed(serve, plan, start, fast, eventually):
     server = await serve("ollama", "a")
     fleet = await start(plan(fast, gpu=server.url))

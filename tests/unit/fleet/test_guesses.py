@@ -30,3 +30,13 @@ def test_a_guess_never_contradicts_the_server():
     facts = ModelFacts(name="llava-mistral", vision=False, tools=False)
 
     assert with_guesses(facts) == facts
+
+
+@pytest.mark.parametrize("name", ["gpt-oss:120b-cloud", "glm-4.6:cloud", "Kimi-K2:1T-Cloud", "somebody/model-cloud"])
+def test_some_names_suggest_that_a_model_leaves_the_house(name):
+    assert with_guesses(ModelFacts(name=name)).zone == "open"
+
+
+@pytest.mark.parametrize("name", ["llama3", "cloud:7b", "cloudy", "my-cloud-model:8b"])
+def test_other_names_say_nothing_of_it(name):
+    assert with_guesses(ModelFacts(name=name)).zone is None

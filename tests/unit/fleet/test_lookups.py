@@ -36,6 +36,16 @@ def test_old_ollama_leaves_capabilities_open():
     assert (facts.context_length, facts.vision, facts.tools) == (8192, None, None)
 
 
+def test_ollama_shows_where_a_model_runs():
+    assert one(lookups.decode_ollama_show, {"remote_host": "https://ollama.com:443"}).zone == "open"
+
+
+def test_what_ollama_listed_as_passed_on_stays_so_when_it_shows_nothing_of_it():
+    (facts,) = lookups.decode_ollama_show(b"{}", (ModelFacts(name="m", zone="open"),))
+
+    assert facts.zone == "open"
+
+
 def test_llamacpp_gives_each_request_the_context_of_one_slot():
     props = {
         "total_slots": 2,

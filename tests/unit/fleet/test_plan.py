@@ -1,5 +1,6 @@
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from nexus.config.faults import Fault
 from nexus.config.schema import BackendConfig, DiscoveryConfig
@@ -104,3 +105,28 @@ def test_ports_are_looked_at_when_nothing_is_configured_or_when_asked_for(enable
     plan = plan_fleet(map(backend, names), discovery=DiscoveryConfig(enabled=enabled))
 
     assert plan.looks_around is looks
+
+
+def warnings_of(url, **fields):
+    with capture_logs() as logs:
+        plan_fleet([BackendConfig(name="gpu", url=url, **fields)])
+    return [(entry["event"], entry["backend"], entry["zone"]) for entry in logs]
+
+
+@pytest.mark.parametrize("kind", ["auto", "generic", "vllm"])
+def test_a_server_in_the_internet_that_counts_as_ones_own_is_told(kind):
+    assert warnings_of("https://llm.example.com", type=kind) == [("zone_assumed", "gpu", "restricted")]
+
+
+@pytest.mark.parametrize(
+    ("url", "fields"),
+    [
+        ("https://llm.example.com", {"zone": "restricted"}),
+        ("https://llm.example.com", {"zone": "open"}),
+        ("https://llm.example.com", {"type": "openai"}),
+        ("https://api.openai.com", {}),
+        ("http://gpu-1:8000", {}),
+    ],
+)
+def test_nothing_is_told_where_nothing_is_assumed(url, fields):
+    assert warnings_of(url, **fields) == []
