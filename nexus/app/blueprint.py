@@ -128,9 +128,10 @@ def _store(config: StoreConfig, contributions: Contributions) -> Callable[[Store
 
 
 def _door(loaded: LoadedConfig) -> Door:
-    server, keys = loaded.config.server, loaded.server_keys
+    server, keys, admin_keys = loaded.config.server, loaded.server_keys, loaded.admin_keys
     return Door(
-        accepts_key=keys.accepts if len(keys) else None,
+        accepts_key=(lambda key: keys.accepts(key) | admin_keys.accepts(key)) if len(keys) else None,
+        accepts_admin_key=admin_keys.accepts if len(admin_keys) else None,
         hosts=_hosts(server.host, server.allowed_hosts, has_keys=bool(len(keys))),
         origins=frozenset(origin.encode() for origin in server.allowed_origins),
         max_body_bytes=server.max_body_bytes,

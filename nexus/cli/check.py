@@ -32,6 +32,7 @@ def _facts(blueprint: Blueprint) -> Iterator[str]:
     names = ", ".join(backend.name for backend in config.backends)
     yield f"listens on {config.server.host} port {config.server.port}"
     yield f"keys for clients: {len(blueprint.loaded.server_keys) or 'none'}"
+    yield f"keys for administrators: {len(blueprint.loaded.admin_keys) or 'those for clients'}"
     yield f"backends: {names or 'none configured'}"
     yield f"stages: {', '.join(place.name for place in blueprint.places)}"
     yield f"traffic policies: {len(config.routing.policies) or 'none'}"

@@ -34,6 +34,8 @@ class LoadedConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The dotted keys that file, environment or command line gave."""
     server_keys: KeyRing = KeyRing(())
     """What ``server.api_keys`` leads to."""
+    admin_keys: KeyRing = KeyRing(())
+    """What ``server.admin_keys`` leads to."""
     backend_keys: Mapping[str, Secret] = {}
     """By the backend's name, for those that have one."""
     secrets: tuple[Secret, ...] = ()
@@ -69,7 +71,8 @@ def load(
         _refuse_unknown(unknown, tree)
         config = checks.settled(decoded(tree, Config))
         checks.check(config, insecure=insecure)
-        server_keys, backend_keys = vault.server_keys(config), vault.backend_keys(config)
+        server_keys, admin_keys = vault.server_keys(config), vault.admin_keys(config)
+        backend_keys = vault.backend_keys(config)
     except Fault as fault:
         raise provenance.error(fault) from fault
     return LoadedConfig(
@@ -78,6 +81,7 @@ def load(
         warnings=tuple(vault.warnings),
         explicitly_set=frozenset(_leaves(tree)),
         server_keys=server_keys,
+        admin_keys=admin_keys,
         backend_keys=backend_keys,
         secrets=tuple(vault.found),
         provenance=provenance,

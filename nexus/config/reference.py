@@ -14,6 +14,7 @@ from nexus.config.decoding import bare, is_section
 
 EXAMPLES: Final[Mapping[str, str]] = {
     "server.api_keys": '["env:NEXUS_API_KEY"]',
+    "server.admin_keys": '["env:NEXUS_ADMIN_KEY"]',
     "server.allowed_hosts": '["nexus.internal"]',
     "server.allowed_origins": '["http://localhost:3000"]',
     "server.lame_duck_seconds": "5.0",

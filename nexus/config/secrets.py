@@ -78,8 +78,11 @@ class Vault:
 
     def server_keys(self, config: Config) -> KeyRing:
         """Return ``server.api_keys``; raise :class:`Fault` for one that leads nowhere."""
-        references = enumerate(config.server.api_keys)
-        return KeyRing(self._digest(reference, ("server", "api_keys", index)) for index, reference in references)
+        return self._ring("api_keys", config.server.api_keys)
+
+    def admin_keys(self, config: Config) -> KeyRing:
+        """Return ``server.admin_keys``; raise :class:`Fault` likewise."""
+        return self._ring("admin_keys", config.server.admin_keys)
 
     def backend_keys(self, config: Config) -> dict[str, Secret]:
         """Return the key of each backend that has one, by its name; raise :class:`Fault` likewise."""
@@ -103,6 +106,9 @@ class Vault:
             raise Fault(path, f"{scheme}:{shown(place)} holds a character that no key may have")
         self.found.append(Secret(secret))
         return self.found[-1]
+
+    def _ring(self, key: str, references: Iterable[str]) -> KeyRing:
+        return KeyRing(self._digest(reference, ("server", key, index)) for index, reference in enumerate(references))
 
     def _digest(self, reference: str, path: KeyPath) -> bytes:
         scheme, _, digest = reference.partition(":")

@@ -1,11 +1,16 @@
 """Pages that Nexus answers itself, its own and those that plugins add below ``/admin/<plugin>/``."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Literal
 
 import msgspec
 
 AdminReply = tuple[int, str, bytes]
 """An HTTP status, a content type and a body."""
+
+
+Access = Literal["client", "admin", "open"]
+"""Whose key a path asks for, where keys are configured: a client's, an administrator's, nobody's."""
 
 
 class AdminRoute(msgspec.Struct, frozen=True):
@@ -38,6 +43,8 @@ class PageRequest(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes = b""
     is_anthropic: bool = False
     """Whether the client speaks Anthropic's protocol: some paths are shared by two."""
+    is_known: bool = True
+    """Whether the client has shown a key, or needs none; false only where the path itself asks for none."""
 
 
 class PageRoute(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,3 +53,4 @@ class PageRoute(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     respond: Callable[[PageRequest], Page | Awaitable[Page]]
     methods: frozenset[str] = frozenset({"GET", "HEAD"})
+    access: Access = "client"

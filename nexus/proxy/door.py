@@ -6,6 +6,7 @@ from typing import Final
 
 from aiohttp.http import HttpVersion, HttpVersion10, HttpVersion11, RawRequestMessage
 
+from nexus.domain.routes import Access
 from nexus.errors import RequestError
 from nexus.proxy import cors
 from nexus.proxy.heads import MAX_HOPS, Head
@@ -20,6 +21,7 @@ class Door:
 
     :param accepts_key: whether a key that a client showed is one of the configured ones, in constant time; None when
         no key is asked for.
+    :param accepts_admin_key: the same where more than a client's rights are needed.
     :param hosts: the names that a Host header may carry, lower case; None: any.
     """
 
@@ -27,27 +29,41 @@ class Door:
         self,
         *,
         accepts_key: Callable[[bytes], bool] | None,
+        accepts_admin_key: Callable[[bytes], bool] | None = None,
         hosts: frozenset[str] | None,
         origins: frozenset[bytes],
         max_body_bytes: int,
     ) -> None:
-        self._accepts_key = accepts_key
+        self._accepts: dict[Access, Callable[[bytes], bool] | None] = {
+            "client": accepts_key,
+            "admin": accepts_admin_key or accepts_key,
+            "open": None,
+        }
         self._hosts = hosts
         self._origins = origins
         self._max_body_bytes = max_body_bytes
         self._good_hosts: set[bytes] = set()
 
-    def check(self, message: RawRequestMessage, head: Head) -> None:
-        """Raise RequestError unless the request may be read."""
+    def check(self, message: RawRequestMessage, head: Head, access: Access = "client") -> None:
+        """Raise RequestError unless the request may be read.
+
+        :param access: whose key is needed for what is asked.
+        """
         self._check_framing(message, head)
         if head.host not in self._good_hosts:
             self._check_host(message, head.host)
         if head.origin or head.fetch_site:
             self._check_origin(message, head)
-        if self._accepts_key is not None and not cors.is_preflight(message, head):
-            _check_key(head, self._accepts_key)
+        accepts_key = self._accepts[access]
+        if accepts_key is not None and not cors.is_preflight(message, head):
+            _check_key(head, accepts_key)
         if head.hops >= MAX_HOPS:
             raise RequestError("loop_detected", "the request has passed too many proxies; do they point at each other?")
+
+    def knows(self, head: Head) -> bool:
+        """Whether the request shows a client's key, or none is needed."""
+        accepts_key = self._accepts["client"]
+        return accepts_key is None or _shows_key(head, accepts_key)
 
     def cors_lines(self, origin: bytes) -> bytes:
         """Return what lets a page of *origin* read an answer; nothing unless the operator has listed it."""
@@ -116,16 +132,19 @@ def _follows_link(message: RawRequestMessage) -> bool:
 
 
 def _check_key(head: Head, accepts_key: Callable[[bytes], bool]) -> None:
+    if not _shows_key(head, accepts_key):
+        raise RequestError(
+            "invalid_api_key",
+            "a valid key is needed, as 'Authorization: Bearer KEY' or 'x-api-key: KEY'",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+
+
+def _shows_key(head: Head, accepts_key: Callable[[bytes], bool]) -> bool:
     scheme, _, token = head.authorization.partition(b" ")
     bearer = token.strip() if scheme.lower() == b"bearer" else b""
     # Both are compared, always: the time taken says nothing about which of them was wrong.
-    if accepts_key(bearer) | accepts_key(head.api_key):
-        return
-    raise RequestError(
-        "invalid_api_key",
-        "a valid key is needed, as 'Authorization: Bearer KEY' or 'x-api-key: KEY'",
-        headers={"WWW-Authenticate": "Bearer"},
-    )
+    return accepts_key(bearer) | accepts_key(head.api_key)
 
 
 _VERSIONS: Final[frozenset[HttpVersion]] = frozenset({HttpVersion10, HttpVersion11})

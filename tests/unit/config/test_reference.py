@@ -22,7 +22,7 @@ def test_the_example_uncommented_loads_and_has_every_key(loaded):
     Path("ca.pem").write_text("")
     toml = uncommented(reference.example())
 
-    result = loaded(toml, env={"NEXUS_API_KEY": "sesame", "GPU_1_KEY": "open"})
+    result = loaded(toml, env={"NEXUS_API_KEY": "sesame", "NEXUS_ADMIN_KEY": "root", "GPU_1_KEY": "open"})
 
     tree = tomllib.loads(toml)
     for path in texts.all_keys():

@@ -138,3 +138,10 @@ def test_a_file_that_is_no_key_is_refused(loaded):
 
     with pytest.raises(ConfigError, match="too long for a key"):
         loaded(BACKEND + 'api_key = "file:big"')
+
+
+def test_keys_of_administrators_are_found_like_those_of_clients(loaded):
+    result = loaded('[server]\nadmin_keys = ["env:ROOT"]', env={"ROOT": "root-key"})
+
+    assert result.admin_keys.accepts(b"root-key")
+    assert not result.server_keys.accepts(b"root-key")

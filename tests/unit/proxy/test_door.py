@@ -9,14 +9,20 @@ from nexus.errors import RequestError
 from nexus.proxy.door import LOOPBACK_NAMES, Door
 from nexus.proxy.heads import read_head
 
+
+def accepting(key):
+    return None if key is None else lambda shown: hmac.compare_digest(shown, key)
+
+
 KEY = ("Authorization", "Bearer secret")
 
 
 @pytest.fixture
 def make_door():
-    def make(*, key=None, hosts=LOOPBACK_NAMES, origins=frozenset(), max_body_bytes=100):
+    def make(*, key=None, admin_key=None, hosts=LOOPBACK_NAMES, origins=frozenset(), max_body_bytes=100):
         return Door(
-            accepts_key=None if key is None else lambda shown: hmac.compare_digest(shown, key),
+            accepts_key=accepting(key),
+            accepts_admin_key=accepting(admin_key),
             hosts=hosts,
             origins=origins,
             max_body_bytes=max_body_bytes,
@@ -30,11 +36,11 @@ def door(make_door):
     return make_door()
 
 
-def knock(door, message):
+def knock(door, message, access="client"):
     """Return the code with which *message* is refused, None when it may come in."""
     head = read_head(message)
     try:
-        door.check(message, head)
+        door.check(message, head, access)
         door.check_size(head)
     except RequestError as exc:
         return exc.code
@@ -164,6 +170,32 @@ def test_without_it_nobody_comes_in(make_door, make_message, headers):
     door = make_door(key=b"secret")
 
     assert knock(door, make_message(*headers)) == "invalid_api_key"
+
+
+def test_an_administrator_s_page_asks_for_an_administrator_s_key(make_door, make_message):
+    door = make_door(key=b"secret", admin_key=b"root")
+
+    assert knock(door, make_message(KEY), "admin") == "invalid_api_key"
+    assert knock(door, make_message(("x-api-key", "root")), "admin") is None
+
+
+def test_without_administrators_a_client_s_key_will_do(make_door, make_message):
+    assert knock(make_door(key=b"secret"), make_message(KEY), "admin") is None
+    assert knock(make_door(key=b"secret"), make_message(), "admin") == "invalid_api_key"
+
+
+def test_where_nobody_is_known_only_administrators_show_a_key(make_door, make_message):
+    door = make_door(admin_key=b"root")
+
+    assert knock(door, make_message()) is None
+    assert knock(door, make_message(), "admin") == "invalid_api_key"
+
+
+def test_an_open_page_asks_for_none_and_knows_who_shows_one(make_door, make_message):
+    door = make_door(key=b"secret")
+
+    assert knock(door, make_message(), "open") is None
+    assert [door.knows(read_head(make_message(*headers))) for headers in ([], [KEY])] == [False, True]
 
 
 def test_both_keys_are_always_compared(make_message):
