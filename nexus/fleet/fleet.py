@@ -100,6 +100,11 @@ class Fleet:
         """Tell that a backend denied to have *model*: it is not asked for it until its next probe lists it again."""
         self._passive.miss_model(backend_id, model)
 
+    def next_probe_at(self, backend_id: str) -> float | None:
+        """Return when a backend will be probed next, in Unix seconds; None when that is now, or never."""
+        watch = self._health.get(backend_id)
+        return None if watch is None else watch.next_probe_at
+
     def drain(self, name: str) -> None:
         """Give no more requests to the backend of that name. :raises BackendNotFound: when there is none."""
         self._watch(name).drain()

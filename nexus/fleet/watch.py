@@ -48,6 +48,8 @@ class Watch:
         self.learned = learned
         """What the server has said of itself: a lookup that fails once does not make it smaller."""
         self.has_probed = asyncio.Event()
+        self.next_probe_at: float | None = None
+        """Unix seconds; None while one is under way, and when there will be none."""
         self._probe = probe
         self._gate = gate
         self._registry = registry
@@ -60,6 +62,7 @@ class Watch:
         """Probe at once and then again and again; without health checks, until it has told its models."""
         while True:
             self._hurry.clear()
+            self.next_probe_at = None
             async with self._gate:
                 result = await self._probe.run()
             self._believe(result)
@@ -95,6 +98,7 @@ class Watch:
 
     async def _rest(self) -> None:
         interval_s = self.state.next_probe_in_s(self._config) * (1 - JITTER + 2 * JITTER * self._chance())
+        self.next_probe_at = self._now() + interval_s
         try:
             async with asyncio.timeout(interval_s):
                 await self._hurry.wait()

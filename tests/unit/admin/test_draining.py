@@ -1,0 +1,48 @@
+"""An operator takes a backend out of service by its name."""
+
+import json
+
+import pytest
+
+from nexus.admin.draining import change
+from nexus.domain.backend import Status
+from nexus.domain.routes import PageRequest
+from nexus.errors import RequestError
+from nexus.fleet.registry import BackendNotFound
+
+
+@pytest.fixture
+def ask(fleet, backend):
+    """Give what asks for a path, of a fleet of one backend, ``a/b``, that has a request under way."""
+
+    def drain(name):
+        if name != "a/b":
+            raise BackendNotFound(name)
+        done.append(name)
+
+    done = []
+    drained = backend("a/b", status=Status.DRAINING)
+    drained.load.in_flight = 1
+
+    def post(path):
+        page = change({"drain": drain}, lambda: fleet(drained), PageRequest(method="POST", path=path))
+        return json.loads(page.body), done
+
+    return post
+
+
+def test_the_backend_that_the_path_names_is_drained(ask):
+    told, done = ask("/admin/backends/a%2Fb/drain")
+
+    assert done == ["a/b"]
+    assert told == {"name": "a/b", "status": "draining", "pending_requests": 1}
+
+
+@pytest.mark.parametrize(
+    "path", ["/admin/backends/nobody/drain", "/admin/backends/a%2Fb/stop", "/admin/backends/drain"]
+)
+def test_what_is_not_there_is_not_found(ask, path):
+    with pytest.raises(RequestError) as refusal:
+        ask(path)
+
+    assert refusal.value.code == "not_found"
