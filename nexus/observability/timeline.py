@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Collection
+from itertools import islice
 from time import monotonic
 from typing import Final
 
@@ -99,8 +100,8 @@ class Timeline:
         """Forget the backends that are not among *backends*, by name."""
         self._backends = {name: recent for name, recent in self._backends.items() if name in backends}
 
-    def hour(self, now_unix_s: float) -> Hour:
-        """Return the last hour.
+    def hour(self, now_unix_s: float, *, steps: int = HOUR_STEPS) -> Hour:
+        """Return the last hour, or of it the last *steps*.
 
         :param now_unix_s: the instant in which the running step is.
         """
@@ -109,7 +110,9 @@ class Timeline:
             self._advance(step)
         self._sum_up()
         began_unix_s = now_unix_s - (now - step * STEP_S)
-        return Hour(STEP_S, round(began_unix_s), tuple(map(msgspec.structs.replace, self._points)))
+        first = max(0, len(self._points) - steps)
+        points = tuple(msgspec.structs.replace(point) for point in islice(self._points, first, None))
+        return Hour(STEP_S, round(began_unix_s), points)
 
     def figures(self, backend: str) -> Figures:
         """Return what the last five minutes say of *backend*, by name."""

@@ -1,0 +1,114 @@
+"""The live feed: one look a second at what has changed, encoded once for all who look on."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Protocol
+
+import msgspec
+import structlog
+
+from nexus import tasks
+from nexus.dashboard.overview import Overview
+from nexus.domain.backend import Backend
+
+log = structlog.get_logger("nexus.dashboard")
+
+TICK_S: Final = 1.0
+MOST_VIEWERS: Final = 1000
+MOST_REQUESTS: Final = 100
+"""Of one second that are told one by one; the figures count all of them."""
+
+
+class Viewer(Protocol):
+    """Somebody who looks on."""
+
+    def send(self, frames: bytes) -> bool:
+        """Send; return False, and send nothing, when it has too much to take yet."""
+
+    async def over(self) -> None:
+        """Wait until it has left."""
+
+
+class Feed:
+    """Tells all viewers the same; nothing runs while there are none."""
+
+    def __init__(self, overview: Overview, encode_frame: Callable[[str], bytes], *, tick_s: float = TICK_S) -> None:
+        """:param encode_frame: makes the bytes of a text message."""
+        self._overview = overview
+        self._encode_frame = encode_frame
+        self._tick_s = tick_s
+        self._viewers: dict[Viewer, bool] = {}
+        """Each with whether it has missed something, and needs everything anew."""
+        self._task: asyncio.Task[None] | None = None
+        self._seen: dict[str, Backend] = {}
+        self._last_request = 0
+
+    @property
+    def viewers(self) -> int:
+        """How many look on."""
+        return len(self._viewers)
+
+    async def serve(self, viewer: Viewer) -> None:
+        """Tell *viewer* everything, then what changes, until it leaves."""
+        if len(self._viewers) >= MOST_VIEWERS:
+            log.warning("viewer_refused", viewers=len(self._viewers))
+            return
+        if self._task is None:
+            self._look()
+            self._task = tasks.keep_running(self._run, name="dashboard-feed")
+        self._viewers[viewer] = not viewer.send(self._everything())
+        try:
+            await viewer.over()
+        finally:
+            del self._viewers[viewer]
+
+    async def stop(self) -> None:
+        """Tell nobody anything more."""
+        if self._task is not None:
+            await tasks.stop(self._task)
+            self._task = None
+
+    async def _run(self) -> None:
+        while self._viewers:
+            await asyncio.sleep(self._tick_s)
+            self._tell(b"".join(self._changes()))
+        self._task = None
+
+    def _tell(self, frames: bytes) -> None:
+        everything: bytes | None = None
+        for viewer, has_missed_some in list(self._viewers.items()):
+            if has_missed_some:
+                # Who could not keep up is not told what it missed, but how things are now.
+                everything = everything or self._everything()
+                self._viewers[viewer] = not viewer.send(everything)
+            else:
+                self._viewers[viewer] = not viewer.send(frames)
+
+    def _everything(self) -> bytes:
+        return self._frame("Overview", self._overview.whole())
+
+    def _look(self) -> None:
+        """Note how things are, so that only what changes from now on is told."""
+        self._seen = {backend.name: backend for backend in self._overview.backends()}
+        self._last_request, _ = self._overview.requests_since(self._last_request, 0)
+
+    def _changes(self) -> Iterator[bytes]:
+        before, last_request = self._seen, self._last_request
+        self._seen = {backend.name: backend for backend in self._overview.backends()}
+        changed = [backend for name, backend in self._seen.items() if before.get(name) is not backend]
+        if changed:
+            yield self._frame("BackendStatus", [self._overview.row(backend) for backend in changed])
+        for backend in changed:
+            known = before.get(backend.name)
+            if known is None or known.models != backend.models:
+                models = self._overview.models_of(backend)
+                yield self._frame("ModelChange", {"backend_id": backend.id, "models": models})
+        if gone := sorted(before.keys() - self._seen.keys()):
+            yield self._frame("BackendRemoved", gone)
+        self._last_request, requests = self._overview.requests_since(last_request, MOST_REQUESTS)
+        for request in requests:
+            yield self._frame("RequestComplete", request)
+        yield self._frame("Figures", self._overview.figures())
+
+    def _frame(self, update_type: str, content: Any) -> bytes:
+        return self._encode_frame(msgspec.json.encode({"update_type": update_type, "data": content}).decode())

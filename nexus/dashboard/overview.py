@@ -1,0 +1,95 @@
+"""All that the page shows, as values for JSON: as a whole, and the part that moves all the time."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from nexus.domain.backend import Backend
+from nexus.domain.fleet import FleetSnapshot
+from nexus.observability.timeline import Timeline
+
+MOST_HISTORY: Final = 100
+TAIL_STEPS: Final = 2
+"""Of the hour, told again each second: the step that is running, and the one before, which may just have ended."""
+
+
+class Sources(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the facts come from; each is asked at the moment in which somebody looks."""
+
+    snapshot: Callable[[], FleetSnapshot]
+    view: Callable[[Backend], Any]
+    """A backend as ``/admin/backends`` shows it; its ``models`` are a sequence."""
+    next_probe_at: Callable[[str], float | None]
+    """By the backend's id, in Unix seconds."""
+    timeline: Timeline
+    standing: Callable[[], Mapping[str, Any]]
+    """``status``, ``health``, ``uptime_seconds``, ``in_flight``, ``queue``, ``requests`` and ``budget``."""
+    plugins: Callable[[], Sequence[Any]]
+    requests_since: Callable[[int, int], tuple[int, Sequence[Any]]]
+    """From the number of a request and how many at most: the number of the newest, and the newest after it, oldest
+    first."""
+
+
+class Overview:
+    """What the page shows."""
+
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
+
+    def backends(self) -> Sequence[Backend]:
+        return self._sources.snapshot().backends
+
+    def requests_since(self, number: int, most: int) -> tuple[int, Sequence[Any]]:
+        """Return the number of the newest request, and those after *number*, at most so many, oldest first."""
+        return self._sources.requests_since(number, most)
+
+    def whole(self) -> dict[str, Any]:
+        """Return everything."""
+        _, history = self._sources.requests_since(0, MOST_HISTORY)
+        return {
+            **self._sources.standing(),
+            "backends": [{**self.row(b), "models": self.models_of(b)} for b in self.backends()],
+            "hour": self._sources.timeline.hour(_unix_now()),
+            "history": list(reversed(history)),
+            "plugins": list(self._sources.plugins()),
+        }
+
+    def figures(self) -> dict[str, Any]:
+        """Return what moves all the time."""
+        figures = self._sources.timeline.figures
+        return {
+            **self._sources.standing(),
+            "backends": {
+                b.name: {
+                    "pending_requests": b.load.in_flight,
+                    "total_requests": b.load.requests_total,
+                    "avg_latency_ms": b.load.latency_ms,
+                    "figures": figures(b.name),
+                }
+                for b in self.backends()
+            },
+            "hour": self._sources.timeline.hour(_unix_now(), steps=TAIL_STEPS),
+        }
+
+    def row(self, backend: Backend) -> dict[str, Any]:
+        """Return *backend* without its models, which are most of it and seldom change."""
+        row = msgspec.structs.asdict(self._sources.view(backend))
+        del row["models"]
+        at = self._sources.next_probe_at(backend.id)
+        return {
+            **row,
+            "next_check": None if at is None else datetime.fromtimestamp(int(at), UTC),
+            "figures": self._sources.timeline.figures(backend.name),
+        }
+
+    def models_of(self, backend: Backend) -> Sequence[Any]:
+        """Return what *backend* has."""
+        models: Sequence[Any] = self._sources.view(backend).models
+        return models
+
+
+def _unix_now() -> float:
+    return time.time()  # noqa: TID251 - an instant to show

@@ -1,0 +1,192 @@
+"""Every viewer is told how things are, then what changes, and one that cannot keep up is told anew."""
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import msgspec
+import pytest
+
+from nexus.dashboard.feed import Feed
+from nexus.dashboard.overview import Overview, Sources
+from nexus.domain.fleet import FleetSnapshot
+from nexus.observability.timeline import Timeline
+from nexus.testing.builders import make_backend, make_fleet
+
+
+class View(msgspec.Struct):
+    """What is shown of a backend."""
+
+    id: str
+    name: str
+    status: str
+    models: tuple[str, ...]
+
+
+def view(backend):
+    return View(backend.id, backend.name, backend.status, tuple(backend.models))
+
+
+class Viewer:
+    """Takes what it is sent while ``has_room``."""
+
+    def __init__(self):
+        self.updates = []
+        self.has_room = True
+        self.left = asyncio.Event()
+
+    def send(self, frames):
+        if self.has_room:
+            self.updates += [json.loads(line) for line in frames.splitlines()]
+        return self.has_room
+
+    async def over(self):
+        await self.left.wait()
+
+    def told(self, update_type):
+        return [update["data"] for update in self.updates if update["update_type"] == update_type]
+
+
+@pytest.fixture
+def world():
+    """The fleet and the requests, to be changed by a test."""
+    return SimpleNamespace(fleet=make_fleet(make_backend("gpu-1"), make_backend("gpu-2")), requests=[{"id": 1}])
+
+
+@pytest.fixture
+async def feed(world):
+    def requests_since(number, most):
+        newer = world.requests[number:]
+        return len(world.requests), newer[max(0, len(newer) - most) :]
+
+    sources = Sources(
+        snapshot=lambda: world.fleet,
+        view=view,
+        next_probe_at=lambda _: 1000.0,
+        timeline=Timeline(),
+        standing=lambda: {"status": "healthy"},
+        plugins=lambda: [{"name": "night"}],
+        requests_since=requests_since,
+    )
+    feed = Feed(Overview(sources), lambda text: text.encode() + b"\n", tick_s=0.01)
+    yield feed
+    await feed.stop()
+
+
+@pytest.fixture
+async def join(feed):
+    """Give what lets a new viewer in."""
+    serving = []
+
+    async def enter():
+        viewer = Viewer()
+        serving.append(asyncio.get_running_loop().create_task(feed.serve(viewer)))
+        await asyncio.sleep(0)
+        return viewer
+
+    yield enter
+    for task in serving:
+        task.cancel()
+    await asyncio.gather(*serving, return_exceptions=True)
+
+
+async def some_ticks():
+    await asyncio.sleep(0.05)
+
+
+async def test_a_new_viewer_is_told_everything(join):
+    viewer = await join()
+
+    (overview,) = viewer.told("Overview")
+    assert [backend["name"] for backend in overview["backends"]] == ["gpu-1", "gpu-2"]
+    assert overview["backends"][0]["models"] == ["llama3"]
+    assert datetime.fromisoformat(overview["backends"][0]["next_check"]) == datetime.fromtimestamp(1000, UTC)
+    assert (overview["history"], overview["plugins"]) == ([{"id": 1}], [{"name": "night"}])
+
+
+async def test_figures_come_with_every_tick(join):
+    viewer = await join()
+
+    await some_ticks()
+
+    figures = viewer.told("Figures")
+    assert len(figures) > 1
+    assert figures[0]["backends"].keys() == {"gpu-1", "gpu-2"}
+    assert figures[0]["status"] == "healthy"
+
+
+async def test_only_what_changed_is_told(join, world):
+    viewer = await join()
+    unchanged = world.fleet.backends[0]
+    changed = msgspec.structs.replace(world.fleet.backends[1], last_error="refused")
+
+    world.fleet = FleetSnapshot(backends=(unchanged, changed))
+    await some_ticks()
+
+    assert [[row["name"] for row in rows] for rows in viewer.told("BackendStatus")] == [["gpu-2"]]
+    assert "models" not in viewer.told("BackendStatus")[0][0]
+    assert viewer.told("ModelChange") == []
+
+
+async def test_models_are_told_when_they_change(join, world):
+    viewer = await join()
+
+    world.fleet = make_fleet(world.fleet.backends[0], make_backend("gpu-2", models=["qwen3"]))
+    await some_ticks()
+
+    assert viewer.told("ModelChange") == [{"backend_id": "gpu-2", "models": ["qwen3"]}]
+
+
+async def test_a_backend_that_left_is_told(join, world):
+    viewer = await join()
+
+    world.fleet = make_fleet(world.fleet.backends[0])
+    await some_ticks()
+
+    assert viewer.told("BackendRemoved") == [["gpu-2"]]
+
+
+async def test_requests_are_told_one_by_one_in_their_order(join, world):
+    viewer = await join()
+
+    world.requests += [{"id": 2}, {"id": 3}]
+    await some_ticks()
+
+    assert viewer.told("RequestComplete") == [{"id": 2}, {"id": 3}]
+
+
+async def test_who_cannot_keep_up_is_told_anew_how_things_are(join, world):
+    slow, quick = await join(), await join()
+
+    slow.has_room = False
+    world.requests.append({"id": 2})
+    await some_ticks()
+    slow.has_room = True
+    await some_ticks()
+
+    assert slow.told("RequestComplete") == []
+    assert slow.told("Overview")[-1]["history"] == [{"id": 2}, {"id": 1}]
+    assert quick.told("RequestComplete") == [{"id": 2}]
+
+
+async def test_nothing_runs_while_nobody_looks(feed, join):
+    viewer = await join()
+
+    viewer.left.set()
+    await some_ticks()
+
+    assert (feed.viewers, feed._task) == (0, None)
+
+
+async def test_who_comes_after_a_pause_is_told_no_old_changes(feed, join, world):
+    first = await join()
+    first.left.set()
+    await some_ticks()
+    world.requests.append({"id": 2})
+
+    second = await join()
+    await some_ticks()
+
+    assert second.told("RequestComplete") == []
+    assert second.told("BackendStatus") == []
