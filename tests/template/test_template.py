@@ -42,9 +42,9 @@ def test_whatever_is_answered_every_check_passes(generate, tmp_path, answers):
     folder = generate(**answers)
     install_plugin(folder, tmp_path / "site")
 
-    run("ruff", "check", ".", cwd=folder)
-    run("ruff", "format", "--check", ".", cwd=folder)
-    run("mypy", "--cache-dir", tmp_path.parent / "mypy", cwd=folder)
+    run(sys.executable, "-m", "ruff", "check", ".", cwd=folder)
+    run(sys.executable, "-m", "ruff", "format", "--check", ".", cwd=folder)
+    run(sys.executable, "-m", "mypy", "--cache-dir", tmp_path.parent / "mypy", cwd=folder)
     run(sys.executable, "-m", "pytest", "-q", cwd=folder, PYTHONPATH=str(tmp_path / "site"))
 
 
