@@ -1,5 +1,6 @@
 """All that a plugin may import. Whatever is not here is Nexus's own business and may change without notice."""
 
+from nexus import tasks
 from nexus.config.schema import PluginConfig, PolicyKeys, StoreConfig
 from nexus.domain.backend import Backend, Breaker, Status
 from nexus.domain.fleet import FleetSnapshot
@@ -9,7 +10,7 @@ from nexus.domain.model import ModelFacts, Zone
 from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome
 from nexus.domain.request import Endpoint, Requirements, TokenUsage
 from nexus.domain.routes import AdminReply, AdminRoute
-from nexus.errors import StoreError
+from nexus.errors import StoreError, UpstreamFault
 from nexus.fleet.discovery.discoverer import Discovered, Discoverer
 from nexus.hookspecs import hookimpl
 from nexus.routing.intent import RoutingIntent, Verdict
@@ -52,7 +53,9 @@ __all__ = [
     "StoreConfig",
     "StoreError",
     "TokenUsage",
+    "UpstreamFault",
     "Verdict",
     "Zone",
     "hookimpl",
+    "tasks",
 ]
