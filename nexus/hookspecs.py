@@ -71,7 +71,7 @@ def nexus_stores(config: Any) -> Iterable[tuple[str, Any]]:
 
 
 @hookspec
-def nexus_services(config: Any, store: Any, state: Any) -> Iterable[AbstractAsyncContextManager[Any]]:
+def nexus_services(config: Any, store: Any, state: Any, wake: Any) -> Iterable[AbstractAsyncContextManager[Any]]:
     """Contribute background work as async context managers, entered before the first request and left at the end.
 
     At a reload the new ones are entered before the old ones are left.
@@ -79,6 +79,8 @@ def nexus_services(config: Any, store: Any, state: Any) -> Iterable[AbstractAsyn
     :param config: your table, decoded.
     :param store: the opened ``nexus.api.Store``; prefix your keys with your plugin's name.
     :param state: as for :func:`nexus_reconcilers`.
+    :param wake: a function without arguments that lets requests that wait for a slot try again; for a stage that
+        refused them for want of something which is there now (``nexus.api.Refusal.is_saturation``).
 
     .. versionadded:: 0.1
     """

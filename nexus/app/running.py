@@ -58,6 +58,7 @@ class Nexus:
         self._store: Store
         self._fleet: Fleet
         self._plane: DataPlane
+        self._line: WaitingLine[Reserved] | None = None
         self._desk: FrontDesk
         self._edge: EdgeServer
 
@@ -148,7 +149,7 @@ class Nexus:
     async def _start_services(self, blueprint: Blueprint) -> AsyncExitStack:
         """Start what the plugins of *blueprint* do in the background; all of it, or none."""
         async with AsyncExitStack() as services:
-            for plugin, service in blueprint.contributions.services(self._store):
+            for plugin, service in blueprint.contributions.services(self._store, self._wake):
                 try:
                     await services.enter_async_context(service)
                 except Exception as exc:
@@ -179,6 +180,7 @@ class Nexus:
         )
         queue = blueprint.config.queue
         line: WaitingLine[Reserved] = WaitingLine(max_size=queue.max_size, max_wait_s=queue.max_wait_seconds)
+        self._line = line
         upstreams = Upstreams(blueprint.access, blueprint.config.timeouts)
         self._resources.callback(upstreams.close)
         self._plane = DataPlane(self._settings(blueprint), self._fleet, upstreams, line)
@@ -210,6 +212,11 @@ class Nexus:
 
     def _malformed(self, client: ClientConnection, exc: RequestError) -> bytes:
         return self._desk.malformed(client, exc)
+
+    def _wake(self) -> None:
+        # Services start before there is anybody who could wait.
+        if self._line is not None:
+            self._line.fleet_changed()
 
     async def _wait_idle(self, timeout_s: float) -> None:
         with suppress(TimeoutError):

@@ -43,6 +43,8 @@ class AttemptOutcome(msgspec.Struct, frozen=True, kw_only=True):
     ending: Ending
     fault: str | None = None
     """A member of :class:`nexus.errors.UpstreamFault`, or a code of ``IN_STREAM_CODES``, when the backend failed."""
+    is_sent: bool = False
+    """Whether the request was handed to a connection: from then on, the backend may have worked on it."""
     status: int | None = None
     """The backend's HTTP status, None when there was none."""
     duration_s: float = 0.0

@@ -79,9 +79,14 @@ class Contributions:
         _refuse_twins("store", [(plugin, name) for plugin, name, _ in stores])
         return tuple(stores)
 
-    def services(self, store: Any) -> tuple[tuple[Plugin, AbstractAsyncContextManager[Any]], ...]:
-        """Return the background services, to be entered in this order and left in the reverse one."""
-        services = tuple(self._collect("nexus_services", store=store))
+    def services(
+        self, store: Any, wake: Callable[[], None]
+    ) -> tuple[tuple[Plugin, AbstractAsyncContextManager[Any]], ...]:
+        """Return the background services, to be entered in this order and left in the reverse one.
+
+        :param wake: lets requests that wait try again.
+        """
+        services = tuple(self._collect("nexus_services", store=store, wake=wake))
         for plugin, service in services:
             if not isinstance(service, AbstractAsyncContextManager):
                 raise _wrong(plugin, "nexus_services", "an async context manager", service)

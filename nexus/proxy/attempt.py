@@ -25,6 +25,7 @@ class Attempt:
         "_connection",
         "ending",
         "fault",
+        "listener",
         "outcome",
         "reserved",
         "started_at",
@@ -36,6 +37,8 @@ class Attempt:
         self.reserved = reserved
         self.upstream = upstream
         self.started_at = started_at
+        self.listener = next((listener for hold in reserved.holds if (listener := hold.listener())), None)
+        """What is to be told the text of the answer."""
         self._connection: UpstreamConnection | None = None
         self._answer: Answer | None = None
         self.usage: TokenUsage | None = None
@@ -99,6 +102,7 @@ class Attempt:
             model=self.reserved.model,
             ending=self.ending,
             fault=self.fault,
+            is_sent=answer is not None,
             status=(answer.status or None) if answer is not None else None,
             duration_s=now - self.started_at,
             is_stream=answer is not None and answer.mode is Mode.EVENTS,

@@ -160,6 +160,8 @@ class Exchange:
             body = answering.redacted(body, attempt.upstream.access.key)
         else:
             attempt.usage = self._protocol.usage_of(body)
+            if attempt.usage is None and attempt.listener is not None:
+                attempt.listener(self._protocol.text_of(body))
         head = answering.head_lines(self._record, attempt, self._attempt_count())
         attempt.let_go(may_reuse=True)
         keep_alive = self._may_keep_alive()

@@ -195,6 +195,8 @@ class Inquiry:
         if connection is None:
             connection = await pool.open()
         scan = question.protocol.open_stream(question.endpoint)
+        if attempt.listener is not None:
+            scan.listen(attempt.listener)
         answer = Answer(self._plane.loop, connection, scan, wants_stream=question.requirements.is_stream)
         attempt.begin(connection, answer)
         body = self._body_for(attempt)

@@ -25,6 +25,7 @@ class Stage:
 
     def __init__(self, place: Place) -> None:
         self.place = place
+        place.reconciler.is_observed = place.observes
         self.reconcile = _observing(place) if place.observes else place.reconciler.reconcile
         self.reserve = place.reconciler.reserve
         self.runs_total = 0
@@ -131,6 +132,21 @@ class Reservation(Hold):
                 log.exception("hold_without_headers", plugin=stage.place.plugin, stage=stage.place.name)
         return told
 
+    def listener(self) -> Callable[[str], None] | None:
+        told = [
+            _contained(stage, listener)
+            for stage, hold in self._held
+            if type(hold).listener is not Hold.listener and (listener := hold.listener()) is not None
+        ]
+        if len(told) < 2:
+            return told[0] if told else None
+
+        def tell(text: str) -> None:
+            for listener in told:
+                listener(text)
+
+        return tell
+
     def settle(self, outcome: AttemptOutcome) -> None:
         """Give everything back; a stage that fails at it does not keep the others from theirs."""
         held, self._held = self._held, []
@@ -140,6 +156,24 @@ class Reservation(Hold):
             except Exception:
                 stage.failures_total += 1
                 log.exception("hold_not_settled", plugin=stage.place.plugin, stage=stage.place.name)
+
+
+def _contained(stage: Stage, listener: Callable[[str], None]) -> Callable[[str], None]:
+    """Return *listener* as one that never raises: a failure is logged once, and then it is told nothing more."""
+    is_listening = True
+
+    def tell(text: str) -> None:
+        nonlocal is_listening
+        if not is_listening:
+            return
+        try:
+            listener(text)
+        except Exception:
+            is_listening = False
+            stage.failures_total += 1
+            log.exception("hold_without_text", plugin=stage.place.plugin, stage=stage.place.name)
+
+    return tell
 
 
 def _observing(place: Place) -> Callable[[RoutingIntent], None]:

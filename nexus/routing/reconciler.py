@@ -1,7 +1,7 @@
 """What a stage of the pipeline is: one class, one method, one declared place."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import IntEnum
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Literal
@@ -55,13 +55,25 @@ class Hold(ABC):
         del usage
         return NO_HEADERS
 
+    def listener(self) -> Callable[[str], None] | None:
+        """Return what is to be told the text of the answer, in pieces, before it is settled; None: nobody listens.
+
+        Asked for once, before the request is sent. Of an answer that is not streamed it is told the text only when the
+        backend does not report a usage. It never gets anything of the request.
+        """
+        return None
+
 
 class Refusal(msgspec.Struct, frozen=True):
     """A stage cannot hold what this backend would need; the next ranked one is asked."""
 
     reason: str
     is_saturation: bool = False
-    """Whether waiting helps: the request may then queue."""
+    """Whether waiting helps: the request may then queue, until a slot is freed or a service calls its ``wake``."""
+    action: str = ""
+    """What the client or the operator could do about it."""
+    context: Mapping[str, Any] | None = None
+    """Facts for the client's error body, when this is why nobody is left."""
 
 
 class Reconciler(ABC):
@@ -76,6 +88,9 @@ class Reconciler(ABC):
     """Its place; see :class:`Priority`."""
     on_error: ClassVar[Literal["reject", "skip"]] = "reject"
     """What a failure of this stage means for the request: a broken privacy stage must not open the door."""
+
+    is_observed: bool = False
+    """Whether the operator lets it only observe: then :meth:`reserve` is not called. Set by Nexus at the start."""
 
     @abstractmethod
     def reconcile(self, intent: RoutingIntent) -> None:

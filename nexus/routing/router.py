@@ -183,7 +183,14 @@ class Routing:
             if held.refusal.is_saturation:
                 full.append(ranked.backend)
             else:
-                intent.exclude(ranked.backend, stage=held.stage, reason=held.refusal.reason)
+                refusal = held.refusal
+                intent.exclude(
+                    ranked.backend,
+                    stage=held.stage,
+                    reason=refusal.reason,
+                    action=refusal.action,
+                    context=refusal.context,
+                )
         if full:
             return Saturated(tuple(full), resolution.model, intent)
         return rejections.nobody_left(resolution, intent, has_tried=resolution.requested in self._tried)

@@ -23,6 +23,8 @@ from nexus.store.store import (
 class MemoryStore(Store):
     """Keeps its entries in a dict. Nothing here awaits, so the event loop makes each call atomic."""
 
+    survives_restart = False
+
     def __init__(self) -> None:
         self._entries: dict[str, bytes] | None = None
 

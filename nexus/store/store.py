@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from decimal import Context, Decimal, DecimalException, Inexact, InvalidOperation, Overflow
-from typing import Final
+from typing import ClassVar, Final
 
 import msgspec
 
@@ -68,6 +68,9 @@ class Store(ABC):
 
     A ValueError is the caller's fault: a key that is empty or too long, an addition to what is no number.
     """
+
+    survives_restart: ClassVar[bool] = True
+    """Whether what was put is there again when the store is opened again, in another process too."""
 
     @abstractmethod
     async def open(self) -> None:

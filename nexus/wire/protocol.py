@@ -29,6 +29,12 @@ class StreamScan(Protocol):
         :raises EventTooLargeError: when one event is longer than its limit (1 MiB).
         """
 
+    def listen(self, tell: Callable[[str], None]) -> None:
+        """Let *tell* have the text of the answer, event by event, as :meth:`feed` gives it back.
+
+        To be called before the first :meth:`feed`. It costs a decoding of every event, so only who needs it asks.
+        """
+
     def is_finished(self) -> bool:
         """Whether what was given back ends as a finished answer does in this protocol."""
 
@@ -60,6 +66,8 @@ class WireProtocol(msgspec.Struct, frozen=True, kw_only=True):
     open_stream: Callable[[Endpoint], StreamScan]
     usage_of: Callable[[bytes], TokenUsage | None]
     """Read the usage of a whole, non-streamed answer; never raises."""
+    text_of: Callable[[bytes], str]
+    """Read what the model says in a whole, non-streamed answer; never raises."""
     looks_complete: Callable[[Endpoint, bytes], bool]
     """Whether a non-streamed answer whose framing says nothing of its end is a whole document."""
     encode_error: Callable[[RequestError, str], bytes]

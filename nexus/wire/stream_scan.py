@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
 from nexus.domain.request import TokenUsage
@@ -76,6 +76,19 @@ class EventScan(ABC):
             self._usage_block = block
         return block
 
+    def listen(self, tell: Callable[[str], None]) -> None:
+        feed, each, text_in = self._feed, self._framing.each, self.text_in
+
+        def feed_and_tell(data: bytes) -> bytes:
+            block = feed(data)
+            for event in each(block):
+                if text := text_in(event.content):
+                    tell(text)
+            return block
+
+        # In the place of the plain one: who does not listen pays nothing.
+        self._feed = feed_and_tell
+
     def is_finished(self) -> bool:
         return self.is_end(self._last_events()) or self.is_end(self._all_events())
 
@@ -97,6 +110,11 @@ class EventScan(ABC):
         # Of a block of many events, the one with the last mark is all that is read.
         marked = self._framing.events(self._framing.event_at(block, block.rfind(self.usage_mark)))
         return self.usage_in(marked[-1]) if marked else None
+
+    @staticmethod
+    @abstractmethod
+    def text_in(content: bytes) -> str:
+        """Return what the model says in one event; empty when it says nothing there."""
 
     @abstractmethod
     def sense(self, event: Event) -> Sense:

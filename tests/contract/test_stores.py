@@ -9,8 +9,6 @@ from nexus.testing.store_contract import StoreContract
 
 
 class TestMemoryStore(StoreContract):
-    survives_close = False
-
     def make(self, folder: Path) -> Store:
         return MemoryStore()
 

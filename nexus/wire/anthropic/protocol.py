@@ -5,6 +5,7 @@ from typing import Final
 from nexus.domain.request import Endpoint
 from nexus.wire.anthropic.body import understand
 from nexus.wire.anthropic.errors import encode_error
+from nexus.wire.anthropic.said import said_in
 from nexus.wire.anthropic.stream import MessageScan
 from nexus.wire.anthropic.usage import usage_of
 from nexus.wire.documents import is_whole
@@ -34,6 +35,7 @@ PROTOCOL: Final = WireProtocol(
     understand=understand,
     open_stream=_open_stream,
     usage_of=usage_of,
+    text_of=said_in,
     looks_complete=_looks_complete,
     encode_error=encode_error,
     stream_type=_stream_type,

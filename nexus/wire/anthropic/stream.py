@@ -6,6 +6,7 @@ import msgspec
 
 from nexus.domain.request import TokenUsage
 from nexus.wire.anthropic.errors import TYPE_OF_CODE
+from nexus.wire.anthropic.said import said_in_event
 from nexus.wire.anthropic.usage import read_usage
 from nexus.wire.documents import read
 from nexus.wire.error_status import status_of
@@ -28,6 +29,8 @@ class MessageScan(EventScan):
     def __init__(self) -> None:
         super().__init__(SSEFraming())
         self._prompt_tokens = 0
+
+    text_in = staticmethod(said_in_event)
 
     def sense(self, event: Event) -> Sense:
         type_ = _type_of(event)

@@ -6,6 +6,7 @@ from nexus.domain.request import Endpoint
 from nexus.wire.documents import is_whole
 from nexus.wire.ollama.body import understand
 from nexus.wire.ollama.errors import encode_error
+from nexus.wire.ollama.said import said_in
 from nexus.wire.ollama.stream import AnswerScan
 from nexus.wire.ollama.usage import usage_of
 from nexus.wire.protocol import StreamScan, WireProtocol
@@ -36,6 +37,7 @@ PROTOCOL: Final = WireProtocol(
     understand=understand,
     open_stream=_open_stream,
     usage_of=usage_of,
+    text_of=said_in,
     looks_complete=_looks_complete,
     encode_error=encode_error,
     stream_type=_stream_type,

@@ -9,6 +9,7 @@ from nexus.wire.documents import read
 from nexus.wire.error_status import status_of
 from nexus.wire.event import Event, Sense
 from nexus.wire.ndjson import LineFraming
+from nexus.wire.ollama.said import said_in
 from nexus.wire.ollama.usage import usage_of
 from nexus.wire.stream_scan import EventScan
 
@@ -23,6 +24,8 @@ class AnswerScan(EventScan):
 
     def __init__(self) -> None:
         super().__init__(LineFraming())
+
+    text_in = staticmethod(said_in)
 
     def sense(self, event: Event) -> Sense:
         line = _decoded(event)

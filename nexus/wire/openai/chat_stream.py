@@ -7,6 +7,7 @@ import msgspec
 from nexus.domain.request import TokenUsage
 from nexus.wire.documents import read
 from nexus.wire.event import Event, Sense
+from nexus.wire.openai.said import said_in_chunk
 from nexus.wire.openai.stream_errors import decoded_error, encode_failure, is_given, reply_of
 from nexus.wire.openai.usage import usage_of
 from nexus.wire.sse import SSEFraming
@@ -25,6 +26,8 @@ class ChatScan(EventScan):
 
     def __init__(self) -> None:
         super().__init__(SSEFraming())
+
+    text_in = staticmethod(said_in_chunk)
 
     def sense(self, event: Event) -> Sense:
         if event.content.strip() == DONE:

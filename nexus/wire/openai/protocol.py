@@ -10,6 +10,7 @@ from nexus.wire.openai.chat_stream import ChatScan
 from nexus.wire.openai.errors import encode_error
 from nexus.wire.openai.media_stream import MediaScan
 from nexus.wire.openai.responses_stream import ResponsesScan
+from nexus.wire.openai.said import said_in
 from nexus.wire.openai.usage import usage_of
 from nexus.wire.protocol import StreamScan, WireProtocol
 
@@ -60,6 +61,7 @@ PROTOCOL: Final = WireProtocol(
     understand=understand,
     open_stream=_open_stream,
     usage_of=usage_of,
+    text_of=said_in,
     looks_complete=_looks_complete,
     encode_error=encode_error,
     stream_type=_stream_type,

@@ -68,7 +68,7 @@ def test_an_unknown_hook_argument_keeps_the_text_of_pluggy_and_adds_the_argument
     first, *_, last = message(error).splitlines()
     assert first == "Plugin 'night' for hook 'nexus_services'"
     assert "storage" in message(error)
-    assert last == "the arguments there are: config, store, state"
+    assert last == "the arguments there are: config, store, state, wake"
 
 
 def test_a_plugin_for_a_later_nexus_is_refused_before_it_is_imported(install):
@@ -197,7 +197,7 @@ def ask_for_everything(manager):
     contributions.reconcilers()
     contributions.backend_kinds()
     contributions.stores()
-    contributions.services(None)
+    contributions.services(None, print)
     contributions.routes()
     contributions.commands()
 

@@ -111,7 +111,7 @@ def test_nexus_services_get_the_store_and_give_context_managers(contributions):
             return [refresh()]
     """
 
-    ((plugin, service),) = contributions(code).services("the store")
+    ((plugin, service),) = contributions(code).services("the store", print)
 
     assert plugin.name == "night"
     assert isinstance(service, AbstractAsyncContextManager)
@@ -140,7 +140,7 @@ async def test_a_plugin_s_state_is_one_for_all_its_hooks_and_outlives_reloads(in
     manager.configure({}).reconcilers()
     later = manager.configure({})
     later.reconcilers()
-    ((plugin, service),) = later.services("the store")
+    ((plugin, service),) = later.services("the store", print)
     async with service:
         assert plugin.state == {"seen": 2, "store": "the store"}
 

@@ -9,13 +9,14 @@ from nexus.domain.request import TokenUsage
 from nexus.errors import STATUS_OF_CODE, UpstreamError, UpstreamFault
 from nexus.proxy.answer import Answer
 from nexus.proxy.attempt import Attempt, error_of
+from nexus.routing.reconciler import Hold
 from nexus.testing.builders import make_backend
 
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 900\r\n\r\nrole\n"
 
 
-class FakeHold:
+class FakeHold(Hold):
     def __init__(self):
         self.outcomes = []
 
