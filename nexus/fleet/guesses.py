@@ -16,8 +16,8 @@ _CALLS_TOOLS: Final = re.compile(
     r"|gpt-4|gpt-3\.5-turbo|claude-"
 )
 _LEAVES_THE_HOUSE: Final = re.compile(r"[:-]cloud$")
-"""So Ollama calls the models that it passes on to its cloud: ``glm-4.6:cloud``, ``gpt-oss:120b-cloud``. A server that is
-not recognised as one may still be one, so the name counts everywhere."""
+"""So Ollama calls the models that it passes on to its cloud: ``glm-4.6:cloud``, ``gpt-oss:120b-cloud``. A server that
+is not recognised as one may still be one, so the name counts everywhere."""
 
 
 def with_guesses(facts: ModelFacts) -> ModelFacts:

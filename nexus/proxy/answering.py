@@ -140,7 +140,7 @@ def head_lines(record: Record, attempt: Attempt, attempts: int) -> bytes:
     parts = [
         status_line(answer.status),
         redacted(passed_lines(headers, request_id), attempt.upstream.access.key),
-        attempt.upstream.lines,
+        attempt.upstream.lines[attempt.backend.zone_of(attempt.reserved.model)],
         b"X-Nexus-Route-Reason: %b\r\nX-Request-Id: %b\r\n" % (record.route_reason.encode(), request_id),
     ]
     if record.fallback_model is not None:

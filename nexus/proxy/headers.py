@@ -5,12 +5,13 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Final
+from typing import Final, get_args
 
 import msgspec
 
 from nexus.domain.backend import Backend
 from nexus.domain.kinds import BackendKind
+from nexus.domain.model import Zone
 from nexus.errors import UpstreamError, UpstreamFault
 from nexus.proxy.heads import Head
 
@@ -93,13 +94,11 @@ def request_head(  # noqa: PLR0913 - the parts of one head
     return b"".join(lines)
 
 
-def backend_lines(backend: Backend) -> bytes:
-    """Make the response header lines that say which backend answered."""
+def backend_lines(backend: Backend) -> Mapping[Zone, bytes]:
+    """Make the response header lines that say which backend answered, by the zone of the model that did."""
     kind = "local" if backend.kind.is_local else "cloud"
-    return (
-        f"X-Nexus-Backend: {backend.name}\r\nX-Nexus-Backend-Id: {backend.id}\r\nX-Nexus-Backend-Type: {kind}\r\n"
-        f"X-Nexus-Privacy-Zone: {backend.zone}\r\n"
-    ).encode()
+    lines = f"X-Nexus-Backend: {backend.name}\r\nX-Nexus-Backend-Id: {backend.id}\r\nX-Nexus-Backend-Type: {kind}\r\n"
+    return {zone: f"{lines}X-Nexus-Privacy-Zone: {zone}\r\n".encode() for zone in get_args(Zone)}
 
 
 NO_BACKEND_LINES: Final = b"X-Nexus-Backend: none\r\nX-Nexus-Backend-Type: none\r\nX-Nexus-Route-Reason: none\r\n"

@@ -84,9 +84,4 @@ class Upstreams:
 
 
 def _is_same(known: Backend, backend: Backend) -> bool:
-    return (
-        known.url == backend.url
-        and known.kind is backend.kind
-        and known.zone == backend.zone
-        and known.name == backend.name
-    )
+    return known.url == backend.url and known.kind is backend.kind and known.name == backend.name

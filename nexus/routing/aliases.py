@@ -20,7 +20,9 @@ class Resolution(msgspec.Struct, frozen=True):
     candidates: Mapping[str, tuple[Backend, str]]
     """By name, each backend that has one of the models, healthy or not, and the name under which it is asked."""
     names: tuple[str, ...]
-    """Every name that the request gives its model here: as sent, resolved, as spelt by the backends."""
+    """Every name that the request gives its model here: as sent, resolved, on the way, as spelt by the backends."""
+    names_by_model: tuple[tuple[str, ...], ...]
+    """For each model that it stands for, the model's own name and as the backends spell it."""
 
 
 class Aliases:
@@ -34,20 +36,25 @@ class Aliases:
 
     def resolve(self, model: str, snapshot: FleetSnapshot) -> Resolution:
         """Follow at most three hops from *model*; a real model of a name wins over an alias of that name."""
-        models = tuple(dict.fromkeys(self._models(model, snapshot, MOST_HOPS)))
+        way: list[str] = []
+        models = tuple(dict.fromkeys(self._models(model, snapshot, MOST_HOPS, way)))
         candidates: dict[str, tuple[Backend, str]] = {}
+        names_by_model = []
         for real in models:
+            own_names = {backend.name: backend.own_name(real) for backend in snapshot.having(real)}
             for backend in snapshot.having(real):
-                candidates.setdefault(backend.name, (backend, backend.own_name(real)))
+                candidates.setdefault(backend.name, (backend, own_names[backend.name]))
+            names_by_model.append(tuple(dict.fromkeys((real, *sorted(own_names.values())))))
         resolved = next((real for real in models if snapshot.having(real)), models[0] if models else model)
-        own_names = sorted({own_name for _, own_name in candidates.values()})
-        return Resolution(model, resolved, candidates, tuple(dict.fromkeys((model, resolved, *models, *own_names))))
+        every = (model, resolved, *way, *models, *(name for names in names_by_model for name in names))
+        return Resolution(model, resolved, candidates, tuple(dict.fromkeys(every)), tuple(names_by_model))
 
-    def _models(self, name: str, snapshot: FleetSnapshot, hops: int) -> Iterator[str]:
+    def _models(self, name: str, snapshot: FleetSnapshot, hops: int, way: list[str]) -> Iterator[str]:
         targets = self.targets.get(name)
         # The bound on hops also ends a circle, whatever the configuration check let pass.
         if not targets or hops == 0 or snapshot.having(name):
             yield name
             return
+        way.append(name)
         for target in targets:
-            yield from self._models(target, snapshot, hops - 1)
+            yield from self._models(target, snapshot, hops - 1, way)

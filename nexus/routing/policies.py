@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -10,6 +11,7 @@ import structlog
 
 from nexus.config.schema import PolicyKeys
 from nexus.errors import ConfigError, PluginError, did_you_mean
+from nexus.routing.aliases import Resolution
 from nexus.routing.globs import compile_glob, covers
 
 log = structlog.get_logger("nexus.routing")
@@ -21,6 +23,7 @@ FIRST_PARTY_KEYS: Final[Mapping[str, str]] = {
     "privacy": "nexus-proxy-privacy",
     "max_cost_per_request": "nexus-proxy-budget",
     "min_tier": "nexus-proxy-tier",
+    "allow_downgrade": "nexus-proxy-tier",
 }
 """Policy keys of plugins that Nexus itself publishes, so that an error can say what to install."""
 
@@ -44,11 +47,17 @@ class Policy(msgspec.Struct, frozen=True):
     """Of each plugin that owns policy keys, by name, its decoded keys; defaults for those that are not mentioned."""
 
 
+_NO_KEYS: Final[Mapping[str, PolicyKeys]] = MappingProxyType({})
+
+
 class Policies:
     """All traffic policies, in file order."""
 
-    def __init__(self, policies: Sequence[Policy] = ()) -> None:
+    def __init__(self, policies: Sequence[Policy] = (), defaults: Mapping[str, PolicyKeys] = _NO_KEYS) -> None:
+        """:param defaults: by plugin, what a policy that mentions none of its keys means."""
         self.policies = tuple(policies)
+        self.of_nobody: Final = Policy(-1, "", fallback_allowed=True, keys=defaults)
+        """What stands for a name that no policy matches, where it meets one that a policy matches."""
         self._patterns: tuple[tuple[re.Pattern[str], Policy], ...] = tuple(
             (compile_glob(policy.model_pattern), policy) for policy in policies
         )
@@ -67,6 +76,17 @@ class Policies:
         self._matches[names] = found
         return found
 
+    def of(self, resolution: Resolution) -> tuple[Policy, ...]:
+        """Return the policies that hold for what *resolution* stands for, each once.
+
+        The first that matches any of its names, and the first that matches the names of each real model behind them: a
+        policy that is made for an alias adds to those of its models, and takes nothing from them.
+        """
+        if not self.policies:
+            return ()
+        found = (self.match(names) for names in (resolution.names, *resolution.names_by_model))
+        return tuple({policy.index: policy for policy in found if policy is not None}.values())
+
 
 def decode_policies(
     tables: Sequence[Mapping[str, Any]], owners: Mapping[str, type[PolicyKeys]], *, file: str = "nexus.toml"
@@ -83,7 +103,7 @@ def decode_policies(
     for earlier, later in combinations(policies, 2):
         if covers(earlier.model_pattern, later.model_pattern):
             log.warning("policy_shadowed", policy=later.index, pattern=later.model_pattern, by=earlier.index)
-    return Policies(policies)
+    return Policies(policies, {plugin: keys() for plugin, keys in owners.items()})
 
 
 def _owner_of_each_key(owners: Mapping[str, type[PolicyKeys]]) -> dict[str, str]:

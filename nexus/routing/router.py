@@ -82,14 +82,19 @@ class Request(msgspec.Struct, frozen=True):
 class Routing:
     """The search of one request; it remembers which backends have been tried for which model."""
 
-    __slots__ = ("_router", "_tried", "policy", "request")
+    __slots__ = ("_router", "_tried", "policies", "request")
 
     def __init__(self, router: Router, request: Request) -> None:
         self.request = request
         self._router = router
-        self.policy: Policy | None = None
-        """Of the name that was asked for."""
+        self.policies: tuple[Policy, ...] = ()
+        """Of the name that was asked for; they hold for the whole chain."""
         self._tried: dict[str, set[str]] = {}
+
+    @property
+    def policy(self) -> Policy | None:
+        """The first of them; None when none applies."""
+        return self.policies[0] if self.policies else None
 
     def next(self, snapshot: FleetSnapshot) -> Decision:
         """Reserve the best backend that has not been tried yet.
@@ -103,13 +108,13 @@ class Routing:
             return rejections.stage_failed(failure)
 
     def chain(self, snapshot: FleetSnapshot) -> Iterator[Resolution]:
-        """Yield what the model asked for stands for, then each fallback that its policy allows."""
+        """Yield what the model asked for stands for, then each fallback that its policies allow."""
         router = self._router
         first = router.resolve(self.request.requirements.model, snapshot)
-        if self.policy is None:
-            self.policy = router.policies.match(first.names)
+        if not self.policies:
+            self.policies = router.policies.of(first)
         yield first
-        if self.policy is None or self.policy.fallback_allowed:
+        if all(policy.fallback_allowed for policy in self.policies):
             for name in router.fallbacks_of(first):
                 yield router.resolve(name, snapshot)
 
@@ -137,14 +142,18 @@ class Routing:
         return intent
 
     def _policies_for(self, resolution: Resolution) -> tuple[Mapping[str, Any], ...]:
-        """Return the keys of the first name's policy, which holds for the whole chain, and of the fallback's own.
+        """Return the keys of the first name's policies, which hold for the whole chain, and of the fallback's own.
 
-        What must stay in the house stays there under any name, and no first name lifts what the second one demands.
+        What must stay in the house stays there under any name, and neither name lifts what the other one demands: not
+        even one without a policy, for which the defaults hold.
         """
-        first, own = self.policy, self._router.policies.match(resolution.names)
-        if first is own or own is None:
-            return () if first is None else (first.keys,)
-        return (own.keys,) if first is None else (first.keys, own.keys)
+        policies = self._router.policies
+        first, own = self.policies, policies.of(resolution)
+        if first == own:
+            return tuple([policy.keys for policy in first]) if first else ()
+        nobodys = (policies.of_nobody,)
+        every = {policy.index: policy.keys for policy in (*(first or nobodys), *(own or nobodys))}
+        return tuple(every.values())
 
     def _search(self, snapshot: FleetSnapshot) -> Decision:
         names, rejects = list[str](), list[Reject]()

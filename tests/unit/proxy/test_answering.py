@@ -5,6 +5,7 @@ import asyncio
 import msgspec
 import pytest
 
+from nexus.domain.model import ModelFacts
 from nexus.domain.outcome import Ending
 from nexus.errors import STATUS_OF_CODE, RequestError, UpstreamError, UpstreamFault
 from nexus.proxy import answering
@@ -21,14 +22,24 @@ from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
 OPENAI = PROTOCOLS["openai"]
 JSON = (b"Content-Type", b"application/json")
 EVENTS = (b"Content-Type", b"text/event-stream")
+GPU = make_backend("gpu-1")
 
 
 @pytest.fixture
 async def answered(connection, scan, make_reserved, make_upstream):
     """An attempt whose backend has said all that it had to say."""
 
-    def make(status=200, headers=(JSON,), body=b"{}", *, is_framed=True, wants_stream=False, model="llama3", key=None):
-        backend = make_backend("gpu-1")
+    def make(
+        status=200,
+        headers=(JSON,),
+        body=b"{}",
+        *,
+        is_framed=True,
+        wants_stream=False,
+        model="llama3",
+        key=None,
+        backend=GPU,
+    ):
         attempt = Attempt(make_reserved(backend, model=model), make_upstream(backend, Access(key=key)), started_at=0.0)
         answer = Answer(asyncio.get_running_loop(), connection, scan, wants_stream=wants_stream)
         attempt.begin(connection, answer)
@@ -204,6 +215,14 @@ async def test_the_head_of_an_answer_says_who_answered_and_why(answered, record)
         b"X-Nexus-Backend: gpu-1\r\nX-Nexus-Backend-Id: gpu-1\r\nX-Nexus-Backend-Type: local\r\n"
         b"X-Nexus-Privacy-Zone: restricted\r\nX-Nexus-Route-Reason: capability-match\r\nX-Request-Id: req-1\r\n"
     )
+
+
+async def test_the_zone_is_that_of_the_model_that_answered(answered, record):
+    backend = make_backend("gpu-1", models=[ModelFacts(name="llama3:cloud", zone="open"), "llama3"])
+
+    told = [answering.head_lines(record, answered(backend=backend, model=m), 1) for m in backend.models]
+
+    assert [b"X-Nexus-Privacy-Zone: open" in head for head in told] == [True, False]
 
 
 async def test_a_stream_is_not_to_be_buffered(answered, record):

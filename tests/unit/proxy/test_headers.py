@@ -80,10 +80,11 @@ def test_each_hop_is_counted(make_message):
     assert b"X-Nexus-Hops: 3\r\n" in sent(make_message(("X-Nexus-Hops", "2")))
 
 
-def test_a_client_is_told_who_answered():
-    assert backend_lines(make_backend("cloud-1", zone="cloud", kind="openai")) == (
+@pytest.mark.parametrize("zone", ["restricted", "open"])
+def test_a_client_is_told_who_answered_and_where_its_data_went(zone):
+    assert backend_lines(make_backend("cloud-1", kind="openai"))[zone] == (
         b"X-Nexus-Backend: cloud-1\r\nX-Nexus-Backend-Id: cloud-1\r\nX-Nexus-Backend-Type: cloud\r\n"
-        b"X-Nexus-Privacy-Zone: open\r\n"
+        b"X-Nexus-Privacy-Zone: %b\r\n" % zone.encode()
     )
 
 

@@ -33,9 +33,7 @@ async def test_a_change_of_health_leaves_it_as_it_is(upstreams):
     assert upstreams.of(msgspec.structs.replace(GPU, is_cooling=True, last_error="x")) is first
 
 
-@pytest.mark.parametrize(
-    "change", [{"url": "http://other:1"}, {"zone": "open"}, {"kind": make_backend(kind="vllm").kind}]
-)
+@pytest.mark.parametrize("change", [{"url": "http://other:1"}, {"kind": make_backend(kind="vllm").kind}])
 async def test_a_change_of_what_it_is_makes_it_anew(upstreams, change):
     first = upstreams.of(GPU)
 

@@ -52,12 +52,20 @@ def test_a_circle_ends():
     assert Aliases({"a": "b", "b": "a"}).resolve("a", FLEET).candidates == {}
 
 
+def test_a_name_on_the_way_is_a_name_of_the_model_too():
+    resolution = Aliases({"gpt-4": ("small", "big"), "small": "llama3", "big": "qwen3"}).resolve("gpt-4", FLEET)
+
+    assert resolution.names == ("gpt-4", "llama3", "small", "big", "qwen3")
+    assert resolution.names_by_model == (("llama3",), ("qwen3",))
+
+
 def test_all_names_of_the_model_are_known_for_policies():
     fleet = make_fleet(make_backend(models=["Secret:latest"], kind="ollama"))
 
     resolution = Aliases({"open": "SECRET"}).resolve("open", fleet)
 
     assert resolution.names == ("open", "SECRET", "Secret:latest")
+    assert resolution.names_by_model == (("SECRET", "Secret:latest"),)
 
 
 def test_a_name_that_stands_for_nothing_is_itself():

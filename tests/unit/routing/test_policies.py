@@ -5,7 +5,9 @@ from structlog.testing import capture_logs
 
 from nexus.api import PolicyKeys
 from nexus.errors import ConfigError, PluginError
+from nexus.routing.aliases import Aliases
 from nexus.routing.policies import decode_policies
+from nexus.testing.builders import make_backend, make_fleet
 
 
 class PrivacyKeys(PolicyKeys):
@@ -41,6 +43,50 @@ def test_any_name_of_the_model_counts():
 
     assert policies.match(("open", "secret:latest")).index == 0
     assert policies.match(("open",)) is None
+
+
+class TestAliases:
+    """A policy that is made for an alias adds to those of its models, and takes nothing from them."""
+
+    FLEET = make_fleet(make_backend("gpu-1", models=["llama3", "qwen3"]))
+
+    def applied(self, policies, name, **aliases):
+        return [policy.model_pattern for policy in policies.of(Aliases(aliases).resolve(name, self.FLEET))]
+
+    def test_an_alias_does_not_dodge_the_policy_of_its_model(self):
+        policies = decode({"model_pattern": "fast"}, {"model_pattern": "llama*", "privacy": "restricted"})
+
+        assert self.applied(policies, "fast", fast="llama3") == ["fast", "llama*"]
+
+    def test_an_alias_of_several_models_has_the_policies_of_all(self):
+        policies = decode({"model_pattern": "llama*"}, {"model_pattern": "qwen*"})
+
+        assert self.applied(policies, "any", any=("llama3", "qwen3")) == ["llama*", "qwen*"]
+
+    def test_a_name_on_the_way_counts(self):
+        policies = decode({"model_pattern": "secret*"})
+
+        assert self.applied(policies, "a", a="secret-1", **{"secret-1": "llama3"}) == ["secret*"]
+
+    def test_an_exception_for_a_model_holds_under_its_alias(self):
+        policies = decode({"model_pattern": "llama3"}, {"model_pattern": "*", "privacy": "restricted"})
+
+        assert self.applied(policies, "fast", fast="llama3") == ["llama3"]
+
+    def test_another_spelling_of_a_model_is_no_other_model(self):
+        fleet = make_fleet(make_backend("laptop", models=["llama3:latest"], kind="ollama"))
+        policies = decode({"model_pattern": "llama3"}, {"model_pattern": "*", "privacy": "restricted"})
+
+        assert [policy.index for policy in policies.of(Aliases().resolve("llama3", fleet))] == [0]
+
+    def test_without_a_match_there_is_none(self):
+        assert self.applied(decode({"model_pattern": "phi*"}), "llama3") == []
+
+
+def test_a_name_without_a_policy_has_the_defaults_where_it_needs_some():
+    keys = decode({"model_pattern": "x"}).of_nobody.keys
+
+    assert (keys["privacy"].privacy, keys["tier"].min_tier) == ("unrestricted", None)
 
 
 def test_a_key_that_is_not_mentioned_means_its_default():

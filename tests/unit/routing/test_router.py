@@ -8,7 +8,7 @@ from nexus.domain.model import ModelFacts
 from nexus.domain.outcome import Ending
 from nexus.domain.request import Endpoint
 from nexus.routing.decision import Reject, Reserved, Saturated
-from nexus.routing.policies import Policy
+from nexus.routing.policies import Policies, Policy
 from nexus.routing.reconciler import Refusal
 from nexus.testing.builders import make_backend, make_fleet
 
@@ -344,6 +344,26 @@ class TestFallbacks:
         routing(router(spy, policies=policies, fallbacks={"llama3": ("qwen3",)})).next(fleet)
 
         assert seen == [("llama3", ()), ("qwen3", ("strict",))]
+
+    def test_where_only_one_of_both_names_has_a_policy_the_defaults_hold_for_the_other(self, router, routing, stage):
+        seen = []
+        spy = stage(lambda intent: seen.append((intent.resolved_model, intent.policies_of("privacy"))))
+        fleet = make_fleet(make_backend("sick", status=Status.UNHEALTHY), make_backend("gpu-2", models=["qwen3"]))
+        policies = Policies([Policy(0, "qwen*", True, {"privacy": "lax"})], {"privacy": "default"})
+        chained = router(spy, fallbacks={"llama3": ("qwen3",), "qwen3": ("llama3",)})
+        chained.policies = policies
+
+        for model in ("llama3", "qwen3"):
+            routing(chained, model).next(fleet)
+
+        assert seen == [("llama3", ()), ("qwen3", ("default", "lax")), ("qwen3", ("lax",))]
+
+    def test_every_policy_of_the_first_name_must_allow_a_fallback(self, router, routing):
+        fleet = make_fleet(make_backend("sick", status=Status.UNHEALTHY), make_backend("gpu-2", models=["qwen3"]))
+        policies = [Policy(0, "fast", True, {}), Policy(1, "llama*", fallback_allowed=False, keys={})]
+        strict = router(policies=policies, aliases={"fast": "llama3"}, fallbacks={"llama3": ("qwen3",)})
+
+        assert routing(strict, "fast").next(fleet).code == "no_healthy_backend"
 
     def test_a_fallback_that_is_an_alias_is_followed(self, router, routing):
         fleet = make_fleet(make_backend("gpu-2", models=["qwen3"]))
