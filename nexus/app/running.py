@@ -17,11 +17,11 @@ from nexus.app.pages import Standing, pages
 from nexus.config.checks import is_loopback
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.routes import PageRoute
-from nexus.errors import PluginError, RequestError, StartError
+from nexus.errors import PluginError, StartError
 from nexus.fleet.fleet import Fleet
 from nexus.observability import logs
 from nexus.observability.metrics import ExchangeMetrics
-from nexus.proxy.edge import ClientConnection, EdgeServer
+from nexus.proxy.edge import EdgeServer
 from nexus.proxy.handlers import FrontDesk
 from nexus.proxy.plane import DataPlane, Settings
 from nexus.proxy.queue import WaitingLine
@@ -83,10 +83,7 @@ class Nexus:
             self._services = await self._start_services(self.blueprint)
             self._resources.push_async_callback(self._stop_services)
             self._edge = EdgeServer(
-                self._answer,
-                headers_s=config.timeouts.headers_seconds,
-                keepalive_s=config.timeouts.keepalive_seconds,
-                on_malformed=self._malformed,
+                headers_s=config.timeouts.headers_seconds, keepalive_s=config.timeouts.keepalive_seconds
             )
             await self._listen(config.server.host, config.server.port, may_move=may_move_port)
             await self._start_fleet()
@@ -128,14 +125,14 @@ class Nexus:
         for server in self._servers:
             server.close()
         self._plane.is_draining = True
-        self._edge.pre_shutdown()
+        self._edge.end()
         await self._wait_idle(drain_s)
         if self._desk.exchanges:
             log.warning("exchanges_cut", count=len(self._desk.exchanges))
             for exchange in self._desk.exchanges.copy():
                 exchange.shut_down()
             await self._wait_idle(LAST_WORDS_S)
-        await self._edge.shutdown(LAST_WORDS_S)
+        await self._edge.stop(LAST_WORDS_S)
         await self._close()
         log.info("stopped")
 
@@ -188,6 +185,7 @@ class Nexus:
             FleetMetrics(lambda: self._fleet.snapshot, upstreams.counts, lambda: len(line), logs.dropped)
         )
         self._desk = FrontDesk(self._plane, self._pages(blueprint), on_refused=self._metrics.refused)
+        self._edge.desk = self._desk
         self._fleet.on_change(self._fleet_changed)
         await self._fleet.start()
         self._resources.push_async_callback(self._fleet.stop)
@@ -206,12 +204,6 @@ class Nexus:
     def _fleet_changed(self, snapshot: FleetSnapshot) -> None:
         self._plane.upstreams.keep_only(frozenset(snapshot.by_id))
         self._plane.line.fleet_changed()
-
-    async def _answer(self, request: object) -> object:
-        return await self._desk(request)  # type: ignore[arg-type]
-
-    def _malformed(self, client: ClientConnection, exc: RequestError) -> bytes:
-        return self._desk.malformed(client, exc)
 
     def _wake(self) -> None:
         # Services start before there is anybody who could wait.

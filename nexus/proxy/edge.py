@@ -1,16 +1,21 @@
-"""The client's side of a connection: aiohttp's server protocol, with the holes closed that it leaves to its users."""
+"""The client's side of a connection: aiohttp's parser finds the requests, and one task answers them in turn."""
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, Final, Protocol
+import socket
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final, Protocol
 
 import aiohttp.http_parser
 import structlog
-from aiohttp import web
-from aiohttp.http import HttpVersion11, RawRequestMessage
-from aiohttp.http_exceptions import LineTooLong
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http import HttpRequestParser, HttpVersion11, RawRequestMessage
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.streams import StreamReader
+from aiohttp.web import RequestPayloadError
 
+from nexus import tasks
 from nexus.errors import RequestError, StartError
 from nexus.proxy.heads import MAX_HEADERS, HeadMemory
 
@@ -19,23 +24,11 @@ log = structlog.get_logger("nexus.proxy")
 MAX_LINE: Final = 8190
 PARSER_ALLOWANCE: Final = 2
 """The parser gives up only at this many times a limit: up to there a request is read, and refused in its own words."""
+READ_BUFFER_BYTES: Final = 64 * 1024
 WRITE_BUFFER_BYTES: Final = 64 * 1024
+MOST_WAITING: Final = 32
+"""Requests that a client may send ahead of the answers; no more are read until half of them are answered."""
 LINGER_S: Final = 2.0
-
-
-class Sent:
-    """Tells aiohttp that the answer has been written, and whether the connection may go on."""
-
-    __slots__ = ("keep_alive",)
-
-    def __init__(self, *, keep_alive: bool) -> None:
-        self.keep_alive = keep_alive
-
-    async def prepare(self, request: web.BaseRequest) -> None:
-        """Do nothing: the head has been written."""
-
-    async def write_eof(self) -> None:
-        """Do nothing: the body has been written."""
 
 
 class Pausable(Protocol):
@@ -46,31 +39,77 @@ class Pausable(Protocol):
     def resume(self) -> None: ...
 
 
-class ClientConnection(RequestHandler):
+class Desk(Protocol):
+    """Who answers."""
+
+    async def __call__(self, client: "ClientConnection", message: RawRequestMessage, payload: StreamReader, /) -> bool:
+        """Write the answer to one request; return whether another may follow on the connection."""
+
+    def malformed(self, client: "ClientConnection", exc: RequestError) -> bytes:
+        """Return the answer to bytes that are no request."""
+
+
+class ClientConnection(BaseProtocol):
     """One connection of one client."""
 
-    __slots__ = ("_head_timer", "_headers_s", "_on_malformed", "_relay", "_resumed", "heads")
+    __slots__ = (
+        "_desk",
+        "_head_timer",
+        "_idle_since",
+        "_idle_timer",
+        "_is_answering",
+        "_is_deaf",
+        "_is_ending",
+        "_last_payload",
+        "_malformed",
+        "_relay",
+        "_resumed",
+        "_server",
+        "_waiter",
+        "_waiting",
+        "heads",
+        "task",
+    )
 
-    def __init__(
-        self,
-        server: "EdgeServer",
-        *,
-        headers_s: float,
-        on_malformed: Callable[["ClientConnection", RequestError], bytes],
-        **options: Any,
-    ) -> None:
-        super().__init__(server, **options)
-        self._headers_s = headers_s
-        self._on_malformed = on_malformed
+    transport: asyncio.Transport | None
+
+    def __init__(self, server: "EdgeServer") -> None:
+        super().__init__(server.loop)
+        self._server = server
+        self._desk = server.desk
+        self._parser = HttpRequestParser(
+            self,
+            server.loop,
+            READ_BUFFER_BYTES,
+            max_line_size=PARSER_ALLOWANCE * MAX_LINE,
+            max_field_size=MAX_LINE,
+            max_headers=PARSER_ALLOWANCE * MAX_HEADERS,
+            payload_exception=RequestPayloadError,
+            auto_decompress=False,
+            max_msg_queue_size=MOST_WAITING,
+        )
+        self._waiting: deque[tuple[RawRequestMessage, StreamReader]] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._last_payload: StreamReader | None = None
+        self._malformed: HttpProcessingError | None = None
+        self._is_answering = False
+        self._is_ending = False
+        self._is_deaf = False
         self._head_timer: asyncio.TimerHandle | None = None
+        self._idle_since = 0.0
+        self._idle_timer: asyncio.TimerHandle | None = None
         self._relay: Pausable | None = None
         self._resumed: asyncio.Event | None = None
         self.heads = HeadMemory()
+        self.task: asyncio.Task[None]
+        """Carries one exchange after the other; it is cancelled when the client leaves."""
+
+    # what an exchange asks of it
 
     @property
     def remote(self) -> str:
         """The client's address, for logs."""
-        peer = self.peername
+        peer = self.transport.get_extra_info("peername") if self.transport is not None else None
         return str(peer[0]) if peer else "unknown"
 
     def attach_relay(self, relay: Pausable | None) -> None:
@@ -110,25 +149,144 @@ class ClientConnection(RequestHandler):
         """How many bytes were written and have not left yet."""
         return self.transport.get_write_buffer_size() if self.transport is not None else 0
 
+    def end(self) -> None:
+        """Answer what is being answered, and nothing more."""
+        self._is_ending = True
+        if not (self._is_answering or self._waiting):
+            self._close()
+
+    # one request after the other
+
+    async def _serve(self) -> None:
+        try:
+            while self._waiting or await self._is_next_there():
+                self._is_answering = True
+                message, payload = self._take()
+                try:
+                    may_follow = await self._desk(self, message, payload)
+                except Exception as exc:  # noqa: BLE001 - a defect of ours: the client gets an answer, the log the cause
+                    self._crash(exc)
+                    may_follow = False
+                if not payload.is_eof():
+                    may_follow = await _is_discarded(payload) and may_follow
+                self._is_answering = False
+                self._idle_since = self._loop.time()
+                if not may_follow or self._is_ending:
+                    break
+            else:
+                if self._malformed is not None:
+                    self._refuse(self._malformed)
+        finally:
+            self._close()
+
+    async def _is_next_there(self) -> bool:
+        """Wait for the next request; False when there will be none."""
+        if self._malformed is None and not self._is_ending:
+            self._waiter = self._loop.create_future()
+            await self._waiter
+        return bool(self._waiting)
+
+    def _take(self) -> tuple[RawRequestMessage, StreamReader]:
+        """Take the next request, and let the parser go on when it had to stop for too many of them."""
+        taken = self._waiting.popleft()
+        if self._parser is not None:
+            self._parser.message_consumed()
+            if self._buffer_paused and len(self._waiting) <= MOST_WAITING // 2:
+                # It has found, and keeps back, what it read before it stopped.
+                self.data_received(b"")
+                if len(self._waiting) < MOST_WAITING:
+                    self._resume_reading_for_buffer()
+        return taken
+
+    def _refuse(self, exc: HttpProcessingError) -> None:
+        """Answer what could not be parsed: in JSON, without an echo of it."""
+        if isinstance(exc, LineTooLong):
+            error = RequestError("headers_too_large", f"a line of the request may have {MAX_LINE} bytes", close=True)
+        else:
+            error = RequestError("bad_request", "the request is not well-formed HTTP/1.1", close=True)
+        self.write(self._desk.malformed(self, error))
+
+    def _crash(self, exc: Exception) -> None:
+        log.error("request_crashed", remote=self.remote, exc_info=exc)
+        error = RequestError("internal_error", "a defect of the proxy; its log says more", close=True)
+        self.write(self._desk.malformed(self, error))
+
+    def _close(self) -> None:
+        self._is_ending = True
+        if self.transport is not None:
+            self.transport.close()
+
     # what the transport says
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)  # type: ignore[attr-defined]
+        sock = transport.get_extra_info("socket")
+        # A client that loses power says nothing: without this, what was begun for it would never end.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self._server.connections.add(self)
         self._await_head()
+        self._idle_since = self._loop.time()
+        self._idle_timer = self._loop.call_later(self._server.keepalive_s, self._close_if_idle)
+        self.task = tasks.start(self._serve(), name="client")
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._stop_awaiting_head()
         super().connection_lost(exc)
+        self._server.connections.discard(self)
+        self._stop_awaiting_head()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        self._is_ending = True
+        # They know each other: without this, only the collector would free them.
+        self._parser = None
+        # A client that leaves must stop the GPU that works for it.
+        self.task.cancel()
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._messages or self._request_in_progress:
+        parser = self._parser
+        if parser is None or self._is_deaf or (self._is_ending and not self._is_answering):
+            return
+        try:
+            found, is_upgraded, _ = parser.feed_data(data)
+        except HttpProcessingError as exc:
+            self._break(exc)
+            return
+        if found:
+            self._queue(found)
+        if found or self._is_answering:
             self._stop_awaiting_head()
-            if self._messages and type(self._messages[-1][0]) is not RawRequestMessage:
-                self._break_body()
         elif self._head_timer is None and data:
             self._await_head()
+        # What follows an upgrade is not HTTP; nor is it anything that we speak.
+        self._is_deaf = is_upgraded
+
+    def _queue(self, found: Sequence[tuple[RawRequestMessage, StreamReader]]) -> None:
+        self._waiting.extend(found)
+        self._last_payload = found[-1][1]
+        self._wake()
+        if not self._buffer_paused and len(self._waiting) >= MOST_WAITING:
+            self._pause_reading_for_buffer()
+
+    def _break(self, exc: HttpProcessingError) -> None:
+        """Note that there is no request any more in what comes, and no end of the body that was coming."""
+        self._is_deaf = True
+        self._malformed = exc
+        self._stop_awaiting_head()
+        payload = self._last_payload
+        if payload is not None and not payload.is_eof():
+            payload.set_exception(RequestPayloadError())
+            # Nothing of it is left to be read and thrown away before the connection is closed.
+            payload.feed_eof()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT002 - aiohttp's signature
+        # Whoever reads a body asks for it each time, mostly without a pause to end.
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -142,19 +300,10 @@ class ClientConnection(RequestHandler):
         if self._relay is not None:
             self._relay.resume()
 
-    def _break_body(self) -> None:
-        """Tell whoever waits for a body that its framing is broken: aiohttp leaves it waiting."""
-        request = self._current_request
-        if request is None:
-            return
-        payload = request._payload  # noqa: SLF001 - the reader that the exchange has
-        if not payload.is_eof():
-            payload.set_exception(web.RequestPayloadError())
-            # Nothing of it is left to be read and thrown away before the connection is closed.
-            payload.feed_eof()
+    # what the clock says
 
     def _await_head(self) -> None:
-        self._head_timer = self._loop.call_later(self._headers_s, self._give_up_head)
+        self._head_timer = self._loop.call_later(self._server.headers_s, self._give_up_head)
 
     def _stop_awaiting_head(self) -> None:
         if self._head_timer is not None:
@@ -163,67 +312,56 @@ class ClientConnection(RequestHandler):
 
     def _give_up_head(self) -> None:
         self._head_timer = None
-        if not self._request_in_progress:
-            self.force_close()
+        if not self._is_answering:
+            self._close()
 
-    # what aiohttp would say itself, with a traceback and the client's bytes in it
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> Any:
-        """Answer what could not be parsed: in JSON, without an echo of it."""
-        del request, message
-        if status == 500:
-            log.error("request_crashed", remote=self.remote, exc_info=exc)
-            error = RequestError("internal_error", "a defect of the proxy; its log says more", close=True)
-        elif isinstance(exc, LineTooLong):
-            error = RequestError("headers_too_large", f"a line of the request may have {MAX_LINE} bytes", close=True)
+    def _close_if_idle(self) -> None:
+        # One timer for all requests of a connection, which looks again when it was too early.
+        now = self._loop.time()
+        since = now if self._is_answering else self._idle_since
+        if now - since < self._server.keepalive_s:
+            self._idle_timer = self._loop.call_at(since + self._server.keepalive_s, self._close_if_idle)
         else:
-            error = RequestError("bad_request", "the request is not well-formed HTTP/1.1", close=True)
-        self.write(self._on_malformed(self, error))
-        return Sent(keep_alive=False)
-
-    def log_exception(self, *args: Any, **kwargs: Any) -> None:
-        log.error("connection_crashed", remote=self.remote, during=str(args[0]), exc_info=kwargs.get("exc_info"))
-
-    def log_debug(self, *args: Any, **kwargs: Any) -> None:
-        """Say nothing: a client that leaves is told by its exchange."""
+            self._close()
 
 
-class EdgeServer(web.Server):
+async def _is_discarded(payload: StreamReader) -> bool:
+    """Read what is left of a body that nobody wanted, for a while; whether its end came."""
+    with suppress(TimeoutError, RequestPayloadError):
+        async with asyncio.timeout(LINGER_S):
+            while not payload.is_eof():
+                await payload.readany()
+    return payload.is_eof()
+
+
+class EdgeServer:
     """Makes a :class:`ClientConnection` for every client."""
 
-    def __init__(
-        self,
-        handler: Callable[[web.BaseRequest], Any],
-        *,
-        headers_s: float,
-        keepalive_s: float,
-        on_malformed: Callable[[ClientConnection, RequestError], bytes],
-    ) -> None:
+    def __init__(self, *, headers_s: float, keepalive_s: float) -> None:
+        """:param keepalive_s: how long a connection may stay open without a request."""
         refuse_slow_parser()
-        # A client that leaves must stop the GPU that works for it: its handler is cancelled.
-        super().__init__(handler, handler_cancellation=True)
-        self._options: dict[str, Any] = {
-            "access_log": None,
-            "keepalive_timeout": keepalive_s,
-            "max_line_size": PARSER_ALLOWANCE * MAX_LINE,
-            "max_field_size": MAX_LINE,
-            "max_headers": PARSER_ALLOWANCE * MAX_HEADERS,
-            "lingering_time": LINGER_S,
-            "read_bufsize": 2**16,
-            "auto_decompress": False,
-            "loop": self._loop,
-        }
-        self._headers_s = headers_s
-        self._on_malformed = on_malformed
+        self.loop = asyncio.get_running_loop()
+        self.headers_s = headers_s
+        self.keepalive_s = keepalive_s
+        self.connections: set[ClientConnection] = set()
+        self.desk: Desk
+        """To be given before the first client comes."""
 
     def __call__(self) -> ClientConnection:
-        return ClientConnection(self, headers_s=self._headers_s, on_malformed=self._on_malformed, **self._options)
+        return ClientConnection(self)
+
+    def end(self) -> None:
+        """Let every connection end after the answer that it is busy with; at once, if with none."""
+        for client in self.connections:
+            client.end()
+
+    async def stop(self, timeout_s: float) -> None:
+        """End every connection, and cut off those that are still busy after *timeout_s*."""
+        self.end()
+        serving = {client.task for client in self.connections}
+        if serving:
+            _, late = await asyncio.wait(serving, timeout=timeout_s)
+            await tasks.stop(*late)
 
 
 def can_stay_open(message: RawRequestMessage) -> bool:

@@ -11,7 +11,7 @@ from nexus.errors import RequestError, StageFailed
 from nexus.proxy import answering, replies
 from nexus.proxy.answer import Answer, Mode
 from nexus.proxy.attempt import Attempt
-from nexus.proxy.edge import ClientConnection, Sent, can_stay_open
+from nexus.proxy.edge import ClientConnection, can_stay_open
 from nexus.proxy.heads import Head
 from nexus.proxy.inquiry import Inquiry, Question
 from nexus.proxy.plane import DataPlane
@@ -43,7 +43,6 @@ class Exchange:
         "_relay",
         "_settings",
         "_target",
-        "_task",
     )
 
     def __init__(  # noqa: PLR0913 - what one request is
@@ -71,10 +70,9 @@ class Exchange:
         self._record = Record(request_id, endpoint)
         self._inquiry: Inquiry | None = None
         self._relay: StreamRelay | None = None
-        self._task = asyncio.current_task(plane.loop)
         self._is_shut_down = False
 
-    async def run(self) -> Sent:
+    async def run(self) -> bool:
         """Carry the request to its end and say whether the client's connection may be used again."""
         self._plane.in_flight += 1
         try:
@@ -106,9 +104,9 @@ class Exchange:
         """End it now: a stream with an error event, anything else with an error."""
         if self._relay is not None:
             self._relay.cut("server_shutdown")
-        elif not self._record.has_answered and self._task is not None:
+        elif not self._record.has_answered:
             self._is_shut_down = True
-            self._task.cancel()
+            self._client.task.cancel()
 
     # receive
 
@@ -153,7 +151,7 @@ class Exchange:
 
     # relay
 
-    async def _reply_whole(self, attempt: Attempt, requirements: Requirements) -> Sent:
+    async def _reply_whole(self, attempt: Attempt, requirements: Requirements) -> bool:
         answer = attempt.answer
         body = answering.restored(answer.body, attempt, requirements.model)
         if answer.status >= 400:
@@ -173,9 +171,9 @@ class Exchange:
             self._settings.config.timeouts.write_stall_seconds
         )
         self._record.ended(Ending.FINISHED if is_taken else Ending.CLIENT_STALLED, answer.status)
-        return Sent(keep_alive=keep_alive and is_taken)
+        return keep_alive and is_taken
 
-    async def _reply_stream(self, inquiry: Inquiry, attempt: Attempt, requirements: Requirements) -> Sent:
+    async def _reply_stream(self, inquiry: Inquiry, attempt: Attempt, requirements: Requirements) -> bool:
         answer = attempt.answer
         is_chunked = self._message.version == HttpVersion11
         keep_alive = self._may_keep_alive() and is_chunked
@@ -208,7 +206,7 @@ class Exchange:
             self._record.bytes_out = relay.bytes_out
             attempt.usage = answer.scan.usage()
         self._end_stream(attempt, answer, relay, how)
-        return Sent(keep_alive=keep_alive and how is End.COMPLETE)
+        return keep_alive and how is End.COMPLETE
 
     def _end_stream(self, attempt: Attempt, answer: Answer, relay: StreamRelay, how: End) -> None:
         if how is End.COMPLETE and not answer.scan.has_error:
@@ -226,7 +224,7 @@ class Exchange:
 
     # settle
 
-    def _refuse(self, exc: RequestError) -> Sent:
+    def _refuse(self, exc: RequestError) -> bool:
         keep_alive = self._may_keep_alive() and not exc.close
         lines = self._last_lines(keep_alive=keep_alive or exc.close)
         attempts = self._attempt_count()
@@ -235,9 +233,9 @@ class Exchange:
             lines += b"X-Nexus-Attempts: %d\r\nx-should-retry: false\r\n" % attempts
         self._client.write(replies.error(self._protocol, exc, request_id=self._record.request_id, lines=lines))
         self._record.ended(answering.ending_of(exc), exc.status, exc.code)
-        return Sent(keep_alive=keep_alive)
+        return keep_alive
 
-    def _fail(self, exc: Exception) -> Sent:
+    def _fail(self, exc: Exception) -> bool:
         self._record.crashed(exc)
         if self._record.has_answered:
             self._client.abort()
@@ -246,7 +244,7 @@ class Exchange:
             lines = self._head.cors_lines
             self._client.write(replies.error(self._protocol, error, request_id=self._record.request_id, lines=lines))
         self._record.ended(Ending.NEXUS_FAILED, 500, "internal_error")
-        return Sent(keep_alive=False)
+        return False
 
     def _settle(self) -> None:
         outcomes: tuple[AttemptOutcome, ...] = ()

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Final
 
 import structlog
-from aiohttp import web
 from aiohttp.http import RawRequestMessage
+from aiohttp.streams import StreamReader
 
 from nexus.domain.routes import Page, PageRequest, PageRoute
 from nexus.errors import RequestError
 from nexus.proxy import cors, replies
-from nexus.proxy.edge import ClientConnection, Sent, can_stay_open
+from nexus.proxy.edge import ClientConnection, can_stay_open
 from nexus.proxy.exchange import Exchange
 from nexus.proxy.heads import Head
 from nexus.proxy.plane import DataPlane
@@ -30,7 +30,7 @@ _AUTHORITY: Final = re.compile(r"\Ahttps?://[^/?#]*")
 
 
 class FrontDesk:
-    """aiohttp's request handler."""
+    """Answers every request; see :class:`nexus.proxy.edge.Desk`."""
 
     def __init__(self, plane: DataPlane, pages: tuple[PageRoute, ...], *, on_refused: Callable[[str], None]) -> None:
         """Serve *pages* and carry everything else.
@@ -55,10 +55,8 @@ class FrontDesk:
         self._exact = {page.path: page for page in pages if page.path == "/" or not page.path.endswith("/")}
         self._below = [page for page in pages if page.path != "/" and page.path.endswith("/")]
 
-    async def __call__(self, request: web.BaseRequest) -> Sent:
-        # The public properties of a request build URLs from what the client sent, and can raise.
-        message = request._message  # noqa: SLF001
-        client: ClientConnection = request._protocol  # type: ignore[assignment]  # noqa: SLF001
+    async def __call__(self, client: ClientConnection, message: RawRequestMessage, payload: StreamReader) -> bool:
+        # Never message.url: it was built from what the client sent.
         path, _, query = _AUTHORITY.sub("", message.path).partition("?")
         if client.writing_paused:
             # Who sends requests and takes no answers would have us keep them all.
@@ -77,7 +75,7 @@ class FrontDesk:
                     self._plane,
                     client,
                     message,
-                    request._payload,  # noqa: SLF001 - as above
+                    payload,
                     head=head,
                     endpoint=endpoint,
                     protocol=PROTOCOLS[endpoint.protocol],
@@ -87,7 +85,7 @@ class FrontDesk:
                 return await self._carry(exchange)
             if cors_lines and cors.is_preflight(message, head):
                 return self._permit(client, head, request_id, message)
-            page = await self._page(request, client, head, path, query)
+            page = await self._page(client, message, payload, head, path, query)
         except RequestError as exc:
             protocol = PROTOCOLS[_protocol_name(path, message)]
             return self._refuse(client, protocol, exc, request_id or new_request_id(), message, cors_lines)
@@ -99,7 +97,7 @@ class FrontDesk:
         self._refusals.note(client.remote, exc.code, request_id)
         return replies.error(PROTOCOLS["openai"], exc, request_id=request_id)
 
-    async def _carry(self, exchange: Exchange) -> Sent:
+    async def _carry(self, exchange: Exchange) -> bool:
         self.exchanges.add(exchange)
         try:
             return await exchange.run()
@@ -108,10 +106,15 @@ class FrontDesk:
             if self._on_idle is not None and not self.exchanges:
                 self._on_idle.set()
 
-    async def _page(
-        self, request: web.BaseRequest, client: ClientConnection, head: Head, path: str, query: str
+    async def _page(  # noqa: PLR0913 - what one request is
+        self,
+        client: ClientConnection,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        head: Head,
+        path: str,
+        query: str,
     ) -> Page:
-        message = request._message  # noqa: SLF001
         route = self._exact.get(path) or next((p for p in self._below if path.startswith(p.path)), None)
         if route is None:
             if path in ENDPOINTS:
@@ -120,7 +123,7 @@ class FrontDesk:
         if message.method not in route.methods:
             raise _wrong_method(", ".join(sorted(route.methods)))
         body = await receive(
-            request._payload,  # noqa: SLF001
+            payload,
             head,
             client,
             limit=MAX_PAGE_BODY,
@@ -137,14 +140,14 @@ class FrontDesk:
         page = route.respond(asked)
         return await page if inspect.isawaitable(page) else page
 
-    def _permit(self, client: ClientConnection, head: Head, request_id: str, message: RawRequestMessage) -> Sent:
+    def _permit(self, client: ClientConnection, head: Head, request_id: str, message: RawRequestMessage) -> bool:
         keep_alive = self._may_keep_alive(message)
         client.write(cors.preflight_answer(message, head.cors_lines, request_id, close=not keep_alive))
-        return Sent(keep_alive=keep_alive)
+        return keep_alive
 
     def _show(
         self, client: ClientConnection, page: Page, request_id: str, message: RawRequestMessage, cors_lines: bytes
-    ) -> Sent:
+    ) -> bool:
         keep_alive = self._may_keep_alive(message)
         lines = "".join(f"{name}: {value}\r\n" for name, value in page.headers.items())
         client.write(
@@ -158,7 +161,7 @@ class FrontDesk:
                 close=not keep_alive,
             )
         )
-        return Sent(keep_alive=keep_alive)
+        return keep_alive
 
     def _refuse(  # noqa: PLR0913 - what one refusal is
         self,
@@ -168,13 +171,13 @@ class FrontDesk:
         request_id: str,
         message: RawRequestMessage,
         cors_lines: bytes,
-    ) -> Sent:
+    ) -> bool:
         self._refusals.note(client.remote, exc.code, request_id)
         keep_alive = self._may_keep_alive(message) and not exc.close
         lines = cors_lines if keep_alive or exc.close else cors_lines + b"Connection: close\r\n"
         is_head = message.method == "HEAD"
         client.write(replies.error(protocol, exc, request_id=request_id, lines=lines, is_head=is_head))
-        return Sent(keep_alive=keep_alive)
+        return keep_alive
 
     def _may_keep_alive(self, message: RawRequestMessage) -> bool:
         return can_stay_open(message) and not self._plane.is_draining

@@ -171,15 +171,15 @@ class World:
         self.books = books
         self._backends = backends
         self._loop = asyncio.get_running_loop()
-        self._handler = nexus._edge.request_handler
+        self._desk = nexus._edge.desk
 
     async def carry(self, scenario, interrupted):
         """Have one request carried and interrupted, and wait until that is over."""
 
-        async def handle(request):
-            return await interrupted.run(self._handler(request))
+        async def answer(*request):
+            return await interrupted.run(self._desk(*request))
 
-        self.nexus._edge.request_handler = handle
+        self.nexus._edge.desk = answer
         for backend, steps in zip(self._backends, (scenario.first, scenario.second), strict=True):
             backend.play(steps)
         if scenario.has_to_queue:
