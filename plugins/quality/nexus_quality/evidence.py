@@ -1,0 +1,44 @@
+"""What one attempt says of the backend that was asked: much of what goes wrong is not its doing."""
+
+from http import HTTPStatus
+from typing import Final
+
+from nexus.api import AttemptOutcome, BackendKind, Ending, UpstreamFault
+
+LONGEST_S: Final = 86_400.0
+"""A longer time to first token was not measured but made up."""
+
+_CANNOT: Final = frozenset({HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED})
+"""Statuses that say what a server cannot do, not that it is broken."""
+
+
+def has_failed(attempt: AttemptOutcome, kind: BackendKind) -> bool | None:
+    """Say whether a backend of *kind* failed at *attempt*; None when that says nothing of it.
+
+    No 4xx says anything: it is about the request, the key or the load. Nor does an attempt that ended because of the
+    client, the deadline of the whole exchange, a shutdown or another stage.
+    """
+    if attempt.ending not in (Ending.FINISHED, Ending.BACKEND_FAILED) or attempt.fault == UpstreamFault.STALE:
+        return None
+    status = attempt.status
+    if status is not None and status >= HTTPStatus.BAD_REQUEST:
+        return True if _is_of_the_server(status, kind) else None
+    # Whoever began well and still failed broke off; whoever has no status did not answer at all.
+    if attempt.ending is Ending.BACKEND_FAILED:
+        return True
+    return None if status is None else False
+
+
+def first_token_ms(attempt: AttemptOutcome) -> int | None:
+    """Return the time to first token; None when nobody saw it: an answer in one piece begins when it ends."""
+    seconds = attempt.first_byte_s
+    if not attempt.is_stream or seconds is None or not 0 <= seconds <= LONGEST_S:
+        return None
+    return round(seconds * 1000)
+
+
+def _is_of_the_server(status: int, kind: BackendKind) -> bool:
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR and kind.has_unreliable_500:
+        # Some engines answer so to requests that they do not like.
+        return False
+    return status >= HTTPStatus.INTERNAL_SERVER_ERROR and status not in _CANNOT

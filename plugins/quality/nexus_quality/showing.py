@@ -1,0 +1,58 @@
+"""What is remembered, as people and Prometheus are shown it."""
+
+from collections.abc import Callable
+from typing import Final, Literal
+
+import msgspec
+
+from nexus.api import AdminReply, Measure, Sample
+from nexus_quality.config import QualityConfig
+from nexus_quality.ledger import Ledger
+from nexus_quality.track import Figures, Track
+
+_Type = Literal["gauge", "counter"]
+_METRICS: Final[tuple[tuple[str, _Type, str, Callable[[Track, Figures], float | None]], ...]] = (
+    ("error_rate_1h", "gauge", "Share of failed requests in the last hour, 0 to 1.", lambda _, f: f.error_rate_1h),
+    ("success_rate_24h", "gauge", "Share of good answers in the last day, 0 to 1.", lambda _, f: f.success_rate_24h),
+    ("request_count_1h", "gauge", "Requests in the last hour that count.", lambda _, f: f.request_count_1h),
+    ("ttft_seconds", "gauge", "Mean time to first token in the last hour.", lambda _, f: _seconds(f.avg_ttft_ms)),
+    ("ttft_ema_seconds", "gauge", "Moving average of the time to first token.", lambda _, f: _seconds(f.ttft_ema_ms)),
+    ("avoided", "gauge", "1 while it is avoided because it fails too often.", lambda _, f: f.is_avoided),
+    ("slow", "gauge", "1 while it is weighed down because it begins too late.", lambda _, f: f.is_slow),
+    ("failures", "counter", "Requests that failed.", lambda track, _: track.failures_total),
+    ("trials", "counter", "Requests by which it could prove itself.", lambda track, _: track.trials_total),
+)
+"""Name after ``nexus_quality_``, type, meaning, and where the value is found; None: there is no sample."""
+
+
+def page_of(ledger: Ledger, config: QualityConfig) -> AdminReply:
+    """Return the page ``/admin/quality``."""
+    now_s = ledger.clock()
+    figures = [track.figures(now_s, config) for track in ledger.living()]
+    return 200, "application/json", msgspec.json.encode({"limits": config, "models": figures})
+
+
+def measures_of(ledger: Ledger, config: QualityConfig) -> list[Measure]:
+    """Return what Prometheus is told of each model on each backend."""
+    now_s = ledger.clock()
+    rows = [
+        ({"backend": track.backend, "model": track.model}, track, track.figures(now_s, config))
+        for track in ledger.living()
+    ]
+    return [
+        Measure(
+            name=f"nexus_quality_{name}",
+            documentation=meaning,
+            type=type_,
+            samples=tuple(
+                Sample(value, labels)
+                for labels, track, figures in rows
+                if (value := value_of(track, figures)) is not None
+            ),
+        )
+        for name, type_, meaning, value_of in _METRICS
+    ]
+
+
+def _seconds(milliseconds: int | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000

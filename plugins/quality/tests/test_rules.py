@@ -1,0 +1,116 @@
+"""Rules that must hold for any history: the figures are those of a list, memory is bounded, nothing raises."""
+
+from collections import deque
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nexus.api import AttemptOutcome, Ending, UpstreamFault
+from nexus.testing.builders import make_backend, make_fleet, make_intent
+from nexus_quality.config import QualityConfig
+from nexus_quality.ledger import Ledger
+from nexus_quality.reconciler import QualityReconciler
+from nexus_quality.showing import page_of
+from nexus_quality.trait import HOUR, Trait
+
+modestly = settings(max_examples=60, deadline=None)
+
+CONFIG = QualityConfig(min_samples=3, trial_successes=2)
+BACKENDS = [make_backend(f"gpu-{number}") for number in range(3)]
+FLEET = make_fleet(*BACKENDS)
+
+floats = st.none() | st.floats() | st.floats(0, 10)
+attempts = st.builds(
+    AttemptOutcome,
+    backend=st.just("gpu"),
+    backend_id=st.sampled_from(["gpu-0", "gpu-1", "gpu-2", "stranger"]),
+    model=st.sampled_from("abcdefgh"),
+    ending=st.sampled_from(Ending),
+    fault=st.none() | st.sampled_from([*UpstreamFault]) | st.sampled_from(["stream_truncated", "anything"]),
+    status=st.none() | st.integers(100, 999),
+    duration_s=st.floats(),
+    is_stream=st.booleans(),
+    first_byte_s=floats,
+)
+
+
+class ListedTrait:
+    """What a trait does, told with a list of all that ever was."""
+
+    def __init__(self, most):
+        self.most = most
+        self.samples = []
+        self.since = 0
+
+    def add(self, sample, minute):
+        self.samples.append((minute, sample))
+        recent = self.samples[self.since :][-CONFIG.trial_successes :]
+        in_a_row = len(recent) == CONFIG.trial_successes and all(value <= self.most for _, value in recent)
+        if in_a_row and self.poor_mean(minute) is not None:
+            self.since = len(self.samples)
+
+    def poor_mean(self, minute):
+        judged = [value for at, value in self.samples[self.since :] if at > minute - HOUR]
+        if len(judged) < CONFIG.min_samples or sum(judged) <= self.most * len(judged):
+            return None
+        return sum(judged) / len(judged)
+
+
+@modestly
+@given(
+    st.lists(st.tuples(st.sampled_from([0, 0, 1, 7, 20, 59, 60]), st.sampled_from([0, 1, 1, 2])), max_size=60),
+    st.sampled_from([0.3, 0.5, 1]),
+    st.integers(0, 61),
+)
+def test_a_trait_is_what_a_list_of_its_samples_says(steps, most, pause):
+    trait, listed, minute = Trait(), ListedTrait(most), 10_000
+    for passed, sample in steps:
+        minute += passed
+        trait.add(sample, minute, most, CONFIG)
+        listed.add(sample, minute)
+        assert trait.poor_mean(minute, most, CONFIG) == listed.poor_mean(minute)
+
+    assert trait.poor_mean(minute + pause, most, CONFIG) == listed.poor_mean(minute + pause)
+
+
+@modestly
+@given(st.lists(st.tuples(attempts, st.floats(0, 100_000)), max_size=60))
+def test_whatever_is_recorded_nothing_raises_and_memory_is_bounded(make_outcome, history):
+    now_s = deque([0.0], maxlen=1)
+    ledger = Ledger(lambda: now_s[0], most_tracked=5)
+    stage = QualityReconciler(CONFIG, ledger)
+    ledger.follow(FLEET)
+
+    for attempt, passed_s in history:
+        now_s.append(now_s[0] + passed_s)
+        ledger.record(make_outcome(attempt), CONFIG)
+        stage.reconcile(make_intent(backends=BACKENDS))
+        assert len(ledger._tracks) <= 5
+
+    page_of(ledger, CONFIG)
+    labels = [sample.labels for measure in stage.measures() for sample in measure.samples]
+    assert all(label["model"] in set("abcdefgh") for label in labels)
+
+
+@modestly
+@given(
+    st.lists(st.sampled_from(["fail", "answer", "reserve", "settle", "pass"]), max_size=80),
+)
+def test_there_are_never_two_trials_of_one_at_once(make_attempt, make_outcome, steps):
+    now_s = [0.0]
+    ledger = Ledger(lambda: now_s[0])
+    stage = QualityReconciler(CONFIG, ledger)
+    intent = make_intent(backends=BACKENDS[:1])
+    stage.reconcile(intent)
+    held = []
+    acts = {
+        "fail": lambda: ledger.record(make_outcome(make_attempt("gpu-0", status=503)), CONFIG),
+        "answer": lambda: ledger.record(make_outcome(make_attempt("gpu-0")), CONFIG),
+        "reserve": lambda: held.append(stage.reserve(intent, BACKENDS[0])),
+        "settle": lambda: [hold.settle(make_attempt("gpu-0")) for hold in held if hold] and held.clear(),
+        "pass": lambda: now_s.append(now_s.pop() + CONFIG.trial_interval_seconds),
+    }
+
+    for step in steps:
+        acts[step]()
+        assert sum(hold is not None for hold in held) <= 1

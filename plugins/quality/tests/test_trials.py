@@ -1,0 +1,161 @@
+"""Whoever is poor gets a request now and then, never two at once, and is back after a few good answers in a row."""
+
+import pytest
+
+from nexus.api import Ending
+
+INTERVAL_S = 30
+
+
+@pytest.fixture
+def broken(scene):
+    """Give a scene in which gpu-1 has only failed."""
+    it = scene()
+    it.fail("gpu-1", times=20)
+    return it
+
+
+def test_right_after_a_failure_there_is_no_trial(broken):
+    assert broken.reserve("gpu-1") is None
+    assert broken.judge().avoided == {"gpu-1"}
+
+
+def test_after_the_interval_one_request_may_try_it(broken, clock):
+    clock.advance(INTERVAL_S)
+
+    verdicts = broken.judge()
+
+    assert (verdicts.avoided, verdicts.weights) == (set(), {})
+    assert broken.reserve("gpu-1") is not None
+
+
+def test_the_interval_is_configured(scene, clock):
+    it = scene(trial_interval_seconds=5)
+    it.fail("gpu-1", times=20)
+    clock.advance(4.9)
+    before = it.judge().avoided
+    clock.advance(0.1)
+
+    assert (before, it.judge().avoided) == ({"gpu-1"}, set())
+
+
+def test_never_two_at_once(broken, clock):
+    clock.advance(INTERVAL_S)
+    broken.reserve("gpu-1")
+
+    assert broken.judge().avoided == {"gpu-1"}
+    assert broken.reserve("gpu-1") is None
+
+
+def test_a_trial_that_fails_costs_another_interval(broken, clock, make_attempt):
+    clock.advance(INTERVAL_S)
+    broken.reserve("gpu-1").settle(make_attempt(status=503))
+    broken.fail("gpu-1")
+    soon = broken.judge().avoided
+    clock.advance(INTERVAL_S)
+
+    assert (soon, broken.judge().avoided) == ({"gpu-1"}, set())
+
+
+def test_a_trial_that_went_well_asks_for_the_next_at_once(broken, clock, make_attempt):
+    clock.advance(INTERVAL_S)
+    broken.reserve("gpu-1").settle(make_attempt())
+    broken.record("gpu-1")
+
+    assert broken.judge().avoided == set()
+    assert broken.reserve("gpu-1") is not None
+
+
+def test_a_trial_whose_client_left_costs_another_interval(broken, clock, make_attempt):
+    clock.advance(INTERVAL_S)
+
+    broken.reserve("gpu-1").settle(make_attempt(ending=Ending.CLIENT_LEFT))
+
+    assert broken.judge().avoided == {"gpu-1"}
+
+
+def test_a_trial_that_was_never_sent_costs_nothing(broken, clock, make_attempt):
+    clock.advance(INTERVAL_S)
+
+    broken.reserve("gpu-1").settle(make_attempt(ending=Ending.REJECTED, status=None))
+
+    assert broken.judge().avoided == set()
+
+
+def test_a_few_good_answers_in_a_row_bring_it_back_though_its_hour_was_bad(broken):
+    broken.record("gpu-1", times=4)
+    before = broken.figures("gpu-1").is_avoided
+    broken.record("gpu-1")
+
+    after = broken.figures("gpu-1")
+    assert (before, after.is_avoided, after.error_rate_1h) == (True, False, 0.8)
+
+
+def test_one_failure_between_them_does_not(broken):
+    broken.record("gpu-1", times=4)
+    broken.fail("gpu-1")
+    broken.record("gpu-1", times=4)
+
+    assert broken.figures("gpu-1").is_avoided
+
+
+def test_who_has_come_back_needs_as_many_failures_as_a_new_one_to_go_again(broken):
+    broken.record("gpu-1", times=5)
+    broken.fail("gpu-1", times=9)
+    before = broken.judge().avoided
+    broken.fail("gpu-1")
+
+    assert (before, broken.judge().avoided) == (set(), {"gpu-1"})
+
+
+def test_an_hour_after_it_came_back_the_window_tells_again(broken, clock):
+    broken.record("gpu-1", times=5)
+    clock.advance(1800)
+    broken.fail("gpu-1", times=9)
+    clock.advance(1800)
+    before = broken.judge().avoided
+    broken.fail("gpu-1")
+
+    assert (before, broken.judge().avoided) == (set(), {"gpu-1"})
+
+
+def test_who_was_slow_comes_back_by_being_quick(scene, clock):
+    it = scene(ttft_penalty_threshold_ms=1000)
+    it.stream("gpu-1", 9.0, times=20)
+    slow = it.judge().weights
+    clock.advance(INTERVAL_S)
+    tried = it.judge().weights
+    it.stream("gpu-1", 0.2, times=5)
+
+    assert (slow, tried, it.judge().weights) == ({"gpu-1": 0.0}, {}, {})
+    assert it.reserve("gpu-1") is None
+
+
+def test_answers_in_one_piece_do_not_prove_that_it_is_quick(scene):
+    it = scene(ttft_penalty_threshold_ms=1000)
+    it.stream("gpu-1", 9.0, times=20)
+    it.record("gpu-1", times=20)
+
+    assert it.figures("gpu-1").is_slow
+
+
+def test_who_is_well_needs_no_trial(scene):
+    it = scene()
+    it.record("gpu-1", times=20)
+
+    assert it.reserve("gpu-1") is None
+    assert it.reserve("gpu-2") is None
+
+
+def test_one_who_only_observes_says_what_it_would_do_and_begins_no_trial(broken, clock):
+    broken.stage.is_observed = True
+    clock.advance(INTERVAL_S)
+
+    assert broken.judge().avoided == {"gpu-1"}
+
+
+def test_trials_are_counted(broken, clock, make_attempt):
+    clock.advance(INTERVAL_S)
+    broken.reserve("gpu-1").settle(make_attempt())
+
+    assert broken.track("gpu-1").trials_total == 1
