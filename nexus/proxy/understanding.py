@@ -1,11 +1,10 @@
 """Gets from a body what routing needs of it: at once when it is small, beside the event loop when it is large."""
 
 import asyncio
-from typing import Final
+from typing import Final, Protocol
 
 from nexus.domain.request import Endpoint, Requirements
 from nexus.errors import RequestError
-from nexus.proxy.heads import Head
 from nexus.wire import multipart
 from nexus.wire.protocol import WireProtocol
 
@@ -15,7 +14,20 @@ LARGE_BYTES: Final = 1024 * 1024
 _JSON_TYPES: Final = (b"application/json", b"application/vnd.api+json")
 
 
-async def understand(protocol: WireProtocol, endpoint: Endpoint, head: Head, body: bytes) -> Requirements:
+class Declared(Protocol):
+    """What the head of a request says of its body, and of whose page sends it."""
+
+    @property
+    def content_type(self) -> bytes: ...
+
+    @property
+    def origin(self) -> bytes: ...
+
+    @property
+    def fetch_site(self) -> bytes: ...
+
+
+async def understand(protocol: WireProtocol, endpoint: Endpoint, head: Declared, body: bytes) -> Requirements:
     """Read *body*.
 
     :raises RequestError: when it is not what *endpoint* takes; see :attr:`WireProtocol.understand`.
@@ -28,7 +40,7 @@ async def understand(protocol: WireProtocol, endpoint: Endpoint, head: Head, bod
     return protocol.understand(endpoint, body)
 
 
-def check_type(endpoint: Endpoint, head: Head) -> None:
+def check_type(endpoint: Endpoint, head: Declared) -> None:
     """Refuse a body of another type: one that a web page may send without asking could come from any page."""
     declared = head.content_type.partition(b";")[0].strip().lower()
     if endpoint.body == "multipart":
