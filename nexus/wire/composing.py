@@ -1,0 +1,120 @@
+"""Composes a request that asks for what a few words say, for every endpoint in its own language.
+
+No model is ever asked with it: it is for routing, which reads of it what it would read of a real one.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from nexus.domain.request import Endpoint
+from nexus.errors import RequestError
+from nexus.wire import multipart
+from nexus.wire.protocols import PROTOCOLS
+from nexus.wire.text_size import BYTES_PER_TOKEN
+
+JSON: Final = b"application/json"
+BOUNDARY: Final = b"composed"
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """What the request asks for."""
+
+    model: str
+    prompt_tokens: int = 0
+    max_tokens: int | None = None
+    needs_vision: bool = False
+    needs_tools: bool = False
+    needs_json: bool = False
+
+
+def compose(endpoint: Endpoint, wanted: Wanted) -> tuple[bytes, bytes]:
+    """Return the content type and the body of such a request.
+
+    :raises RequestError: a request to *endpoint* cannot say all that.
+    """
+    if endpoint.body == "multipart":
+        if wanted != Wanted(model=wanted.model):
+            raise RequestError("unsupported_parameter", f"a form for {endpoint.path} can only say the model")
+        return _form(wanted.model)
+    understand = PROTOCOLS[endpoint.protocol].understand
+    empty = _document(endpoint, wanted, prompt="")
+    # What stands around the prompt counts a little, in each protocol in another way.
+    missing = wanted.prompt_tokens - understand(endpoint, empty).prompt_tokens
+    return JSON, _document(endpoint, wanted, prompt="x" * (missing * BYTES_PER_TOKEN))
+
+
+def with_model(endpoint: Endpoint, content_type: bytes, body: bytes, model: str) -> bytes:
+    """Return *body* with *model* in place of the one that it names, or beside the rest when it names none.
+
+    What cannot be read is returned as it is, for others to refuse.
+    """
+    if endpoint.body == "multipart":
+        return multipart.replace_model(body, content_type, model)
+    try:
+        members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, RecursionError):
+        return body
+    return msgspec.json.encode({**members, "model": model})
+
+
+def form_type(body: bytes) -> bytes:
+    """Return the content type of *body*, a form: its first line says how its parts are separated."""
+    first_line = body.partition(b"\r\n")[0].removeprefix(b"--")
+    return b'multipart/form-data; boundary="%b"' % first_line
+
+
+def _form(model: str) -> tuple[bytes, bytes]:
+    field = b'Content-Disposition: form-data; name="model"'
+    body = b"--%b\r\n%b\r\n\r\n%b\r\n--%b--\r\n" % (BOUNDARY, field, model.encode(), BOUNDARY)
+    return form_type(body), body
+
+
+def _document(endpoint: Endpoint, wanted: Wanted, *, prompt: str) -> bytes:
+    document: dict[str, Any] = {"model": wanted.model, **_prompt(endpoint, wanted, prompt)}
+    if wanted.max_tokens is not None:
+        # Who reads one of these names does not read the other.
+        document |= {"max_tokens": wanted.max_tokens, "options": {"num_predict": wanted.max_tokens}}
+    if wanted.needs_tools:
+        document["tools"] = [{"type": "function", "function": {"name": "any"}}]
+    if wanted.needs_json:
+        document |= _JSON_FORMATS
+    return msgspec.json.encode(document)
+
+
+def _prompt(endpoint: Endpoint, wanted: Wanted, prompt: str) -> Mapping[str, Any]:
+    member = _MEMBERS.get(endpoint.name, "messages")
+    if not wanted.needs_vision:
+        return {member: [{"role": "user", "content": prompt}] if member == "messages" else prompt}
+    parts = [{"type": "text", "text": prompt}, {"type": "image_url", "image_url": {"url": _IMAGE}}]
+    message = {"role": "user", "content": parts, "images": ["AA"]}
+    shown = {"input": [message], "messages": [message]}.get(member, prompt)
+    # Ollama's generate has its images beside the prompt.
+    return {member: shown, "images": ["AA"]}
+
+
+_IMAGE: Final = "data:image/png;base64,AA"
+
+_MEMBERS: Final[Mapping[str, str]] = {
+    "openai.completions": "prompt",
+    "openai.embeddings": "input",
+    "openai.responses": "input",
+    "openai.rerank": "query",
+    "openai.score": "text_1",
+    "openai.speech": "input",
+    "openai.images": "prompt",
+    "openai.tokenize": "prompt",
+    "ollama.generate": "prompt",
+    "ollama.embed": "input",
+    "ollama.embeddings": "prompt",
+}
+"""Where the prompt stands, by the name of the endpoint; elsewhere it is the messages."""
+
+_JSON_FORMATS: Final[Mapping[str, Any]] = {
+    "response_format": {"type": "json_object"},
+    "text": {"format": {"type": "json_object"}},
+    "format": "json",
+    "output_config": {"format": {"type": "json_schema"}},
+}
+"""How the APIs ask for JSON; each reads one of these and passes over the others."""

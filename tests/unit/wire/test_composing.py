@@ -1,0 +1,86 @@
+"""A composed request asks for what it was made to ask for, at every endpoint that can say it."""
+
+import pytest
+
+from nexus.errors import RequestError
+from nexus.wire import multipart
+from nexus.wire.composing import Wanted, compose, form_type, with_model
+from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
+
+JSON_ENDPOINTS = [endpoint for endpoint in ENDPOINTS.values() if endpoint.body == "json"]
+FORMS = [endpoint for endpoint in ENDPOINTS.values() if endpoint.body == "multipart"]
+CHATS = ("/v1/chat/completions", "/v1/responses", "/api/chat", "/v1/messages")
+UNMEASURED = ("openai.speech", "openai.tokenize", "openai.detokenize")
+"""Where the context of a model does not limit what it is given."""
+
+
+def understood(endpoint, body):
+    return PROTOCOLS[endpoint.protocol].understand(endpoint, body)
+
+
+@pytest.mark.parametrize("endpoint", JSON_ENDPOINTS, ids=lambda endpoint: endpoint.name)
+def test_every_endpoint_is_asked_for_the_model(endpoint):
+    content_type, body = compose(endpoint, Wanted(model="org/llama3:8b"))
+
+    assert content_type == b"application/json"
+    assert understood(endpoint, body).model == "org/llama3:8b"
+    assert understood(endpoint, body).prompt_tokens == 0
+
+
+@pytest.mark.parametrize("endpoint", [e for e in JSON_ENDPOINTS if e.name not in UNMEASURED], ids=lambda e: e.name)
+@pytest.mark.parametrize("needs_tools", [True, False])
+def test_the_prompt_is_as_long_as_it_is_to_be(endpoint, needs_tools):
+    _, body = compose(endpoint, Wanted(model="m", prompt_tokens=9000, needs_tools=needs_tools))
+
+    assert understood(endpoint, body).prompt_tokens == 9000
+
+
+@pytest.mark.parametrize("path", CHATS)
+def test_a_chat_can_ask_for_everything(path):
+    endpoint = ENDPOINTS[path]
+    wanted = Wanted(model="m", prompt_tokens=100, max_tokens=77, needs_vision=True, needs_tools=True, needs_json=True)
+
+    asked = understood(endpoint, compose(endpoint, wanted)[1])
+
+    assert (asked.prompt_tokens, asked.max_tokens) == (100, 77)
+    assert (asked.needs_vision, asked.needs_tools, asked.needs_json) == (True, True, True)
+
+
+@pytest.mark.parametrize("path", [*CHATS, "/api/generate"])
+@pytest.mark.parametrize("need", ["needs_vision", "needs_tools", "needs_json"])
+def test_nothing_is_asked_for_that_was_not_wanted(path, need):
+    endpoint = ENDPOINTS[path]
+
+    asked = understood(endpoint, compose(endpoint, Wanted(model="m", **{need: True}))[1])
+
+    assert [name for name in ("needs_vision", "needs_tools", "needs_json") if getattr(asked, name)] == [need]
+
+
+@pytest.mark.parametrize("endpoint", FORMS, ids=lambda endpoint: endpoint.name)
+def test_a_form_names_the_model(endpoint):
+    content_type, body = compose(endpoint, Wanted(model="whisper"))
+
+    assert multipart.understand(endpoint, body, content_type).model == "whisper"
+    changed = with_model(endpoint, content_type, body, "other")
+    assert multipart.understand(endpoint, changed, form_type(changed)).model == "other"
+
+
+def test_a_form_cannot_say_more():
+    with pytest.raises(RequestError, match="can only say the model"):
+        compose(FORMS[0], Wanted(model="whisper", needs_json=True))
+
+
+@pytest.mark.parametrize("body", [b'{"model": "a", "messages": []}', b'{"messages": []}'])
+def test_another_model_takes_the_place_of_the_one_in_a_body(body):
+    endpoint = ENDPOINTS["/v1/chat/completions"]
+
+    assert understood(endpoint, with_model(endpoint, b"application/json", body, "b")).model == "b"
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b'{"a": ' + b"[" * 100_000, b"\xff"])
+def test_what_cannot_be_read_is_left_to_be_refused(body):
+    endpoint = ENDPOINTS["/v1/chat/completions"]
+
+    assert with_model(endpoint, b"application/json", body, "b") == body
+    with pytest.raises(RequestError):
+        understood(endpoint, body)
