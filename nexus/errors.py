@@ -57,6 +57,7 @@ STATUS_OF_CODE: Final[Mapping[str, int]] = {
     "unsupported_content_encoding": 415,
     "expectation_failed": 417,
     "misdirected_request": 421,
+    "upgrade_required": 426,
     "upstream_rate_limited": 429,
     "headers_too_large": 431,
     "internal_error": 500,

@@ -1,7 +1,7 @@
 """Pages that Nexus answers itself, its own and those that plugins add below ``/admin/<plugin>/``."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -41,10 +41,27 @@ class PageRequest(msgspec.Struct, frozen=True, kw_only=True):
     query: str = ""
     accept: str = ""
     body: bytes = b""
+    content_type: bytes = b""
+    origin: bytes = b""
+    fetch_site: bytes = b""
+    """``Sec-Fetch-Site``, by which browsers say whose page asks."""
+    hints: Mapping[str, str] = {}
+    """The ``X-Nexus-*`` headers by which clients speak to stages, lower case."""
+    request_id: str = ""
     is_anthropic: bool = False
     """Whether the client speaks Anthropic's protocol: some paths are shared by two."""
     is_known: bool = True
     """Whether the client has shown a key, or needs none; false only where the path itself asks for none."""
+
+
+class SocketRoute(msgspec.Struct, frozen=True):
+    """One path that begins a WebSocket; no key can be sent with one by a browser, so it is for the route to admit."""
+
+    path: str
+    admit: Callable[[PageRequest], None]
+    """Raises RequestError when this client may not look on."""
+    serve: Callable[[Any], Awaitable[None]]
+    """Given the socket, until it is over."""
 
 
 class PageRoute(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,3 +71,5 @@ class PageRoute(msgspec.Struct, frozen=True, kw_only=True):
     respond: Callable[[PageRequest], Page | Awaitable[Page]]
     methods: frozenset[str] = frozenset({"GET", "HEAD"})
     access: Access = "client"
+    takes_requests: bool = False
+    """Whether its body is that of a request to a model: then it may be as long, and counts as one while it is read."""

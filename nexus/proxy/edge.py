@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final, Protocol
 
@@ -62,6 +62,7 @@ class ClientConnection(BaseProtocol):
         "_is_ending",
         "_last_payload",
         "_malformed",
+        "_receive",
         "_relay",
         "_resumed",
         "_server",
@@ -99,6 +100,7 @@ class ClientConnection(BaseProtocol):
         self._idle_since = 0.0
         self._idle_timer: asyncio.TimerHandle | None = None
         self._relay: Pausable | None = None
+        self._receive: Callable[[bytes], None] | None = None
         self._resumed: asyncio.Event | None = None
         self.heads = HeadMemory()
         self.task: asyncio.Task[None]
@@ -115,6 +117,10 @@ class ClientConnection(BaseProtocol):
     def attach_relay(self, relay: Pausable | None) -> None:
         """Tell *relay* from now on when the client stops and goes on reading."""
         self._relay = relay
+
+    def hand_over(self, receive: Callable[[bytes], None]) -> None:
+        """Let *receive* have what the client sends from now on: it is not HTTP any more."""
+        self._receive = receive
 
     def write(self, data: bytes) -> None:
         """Write to the client; what goes to a client that has left goes nowhere."""
@@ -243,6 +249,9 @@ class ClientConnection(BaseProtocol):
         self.task.cancel()
 
     def data_received(self, data: bytes) -> None:
+        if self._receive is not None:
+            self._receive(data)
+            return
         parser = self._parser
         if parser is None or self._is_deaf or (self._is_ending and not self._is_answering):
             return
