@@ -14,10 +14,11 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 from nexus.admin.fleet_metrics import FleetMetrics
 from nexus.app.blueprint import Blueprint
 from nexus.app.pages import Standing, pages
+from nexus.app.services import start_services
 from nexus.config.checks import is_loopback
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.routes import PageRoute
-from nexus.errors import PluginError, StartError
+from nexus.errors import StartError
 from nexus.fleet.fleet import Fleet
 from nexus.observability import logs
 from nexus.observability.metrics import ExchangeMetrics
@@ -80,7 +81,7 @@ class Nexus:
         config = self.blueprint.config
         try:
             await self._open_store()
-            self._services = await self._start_services(self.blueprint)
+            self._services = await start_services(self.blueprint.contributions, self._store, self._wake)
             self._resources.push_async_callback(self._stop_services)
             self._edge = EdgeServer(
                 headers_s=config.timeouts.headers_seconds, keepalive_s=config.timeouts.keepalive_seconds
@@ -98,7 +99,8 @@ class Nexus:
         :raises PluginError: a plugin's service does not start; the old one stays.
         """
         # The new stages live by what their services fetch, so these come first, and the old ones leave last.
-        services, before = await self._start_services(blueprint), self._services
+        services = await start_services(blueprint.contributions, self._store, self._wake)
+        before = self._services
         self.blueprint, self._services = blueprint, services
         self._plane.settings = self._settings(blueprint)
         self._plane.line.resize(
@@ -142,16 +144,6 @@ class Nexus:
         self._store = self.blueprint.open_store(self.blueprint.config.store)
         await self._store.open()
         self._resources.push_async_callback(self._store.close)
-
-    async def _start_services(self, blueprint: Blueprint) -> AsyncExitStack:
-        """Start what the plugins of *blueprint* do in the background; all of it, or none."""
-        async with AsyncExitStack() as services:
-            for plugin, service in blueprint.contributions.services(self._store, self._wake):
-                try:
-                    await services.enter_async_context(service)
-                except Exception as exc:
-                    raise PluginError(f"plugin {plugin.label}: its service does not start: {exc}") from exc
-            return services.pop_all()
 
     async def _listen(self, host: str, port: int, *, may_move: bool) -> None:
         loop = asyncio.get_running_loop()

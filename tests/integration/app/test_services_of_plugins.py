@@ -3,6 +3,7 @@
 from contextlib import asynccontextmanager
 
 import pytest
+from structlog.testing import capture_logs
 
 from nexus.app.blueprint import draw, load_plugins
 from nexus.app.running import Nexus
@@ -23,6 +24,7 @@ running = []
 class Config(PluginConfig):
     name: str = "first"
     breaks: bool = False
+    breaks_at_the_end: bool = False
 
 
 @hookimpl
@@ -41,6 +43,8 @@ def nexus_services(config, store):
             yield
         finally:
             running.remove(config.name)
+            if config.breaks_at_the_end:
+                raise OSError("disk full")
 
     return [service()]
 '''
@@ -71,7 +75,7 @@ async def start(tmp_path):
 
 
 def services(nexus):
-    (plugin,) = nexus.blueprint.plugins.plugins
+    (plugin,) = (plugin for plugin in nexus.blueprint.plugins.plugins if plugin.name == "counting")
     return plugin.hooks["nexus_services"][0].function.__globals__["running"]
 
 
@@ -98,3 +102,12 @@ async def test_a_service_that_does_not_start_keeps_the_old_configuration(start):
             await nexus.reload(blueprint("[plugins.counting]\nbreaks = true"))
 
         assert (before, ["first"]) == (nexus.blueprint, services(nexus))
+
+
+async def test_a_service_that_does_not_end_well_is_named_and_keeps_nobody_up(start):
+    with capture_logs() as lines:
+        async with start("[plugins.counting]\nbreaks_at_the_end = true") as (nexus, blueprint):
+            await nexus.reload(blueprint('[plugins.counting]\nname = "second"\nbreaks_at_the_end = true'))
+
+    failures = [line for line in lines if line["event"] == "service_not_stopped"]
+    assert [line["plugin"] for line in failures] == ["counting", "counting"]
