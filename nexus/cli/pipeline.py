@@ -18,7 +18,7 @@ def command(chosen: Chosen) -> None:
 
 
 def _row(place: Place, file: str) -> tuple[str, ...]:
-    on_error = "" if place.plugin == BUILT_IN else f"{place.reconciler.on_error}s on error"
+    on_error = "" if place.plugin == BUILT_IN else f"{place.on_error}s on error"
     notes = (
         f"moved from {place.declared_priority} ({file})" if place.is_overridden else "",
         f"observes only ({file})" if place.observes else "",

@@ -256,9 +256,10 @@ class PluginConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """The base of a plugin's own table, ``[plugins.<name>]``."""
 
 
-class PolicyKeys(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class PolicyKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The base of the keys that a plugin adds to ``[[routing.policies]]``.
 
     A plugin's config class names it: ``policy_keys: ClassVar[type[PolicyKeys]] = MyPolicyKeys``. Each key needs a
-    default, which is what a policy that does not mention it means.
+    default, which is what a policy that does not mention it means. One object serves all requests, so it is frozen, and
+    says so: ``class MyPolicyKeys(PolicyKeys, frozen=True)``.
     """

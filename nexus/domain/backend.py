@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from nexus.domain.kinds import BackendKind
 from nexus.domain.model import ModelFacts, Zone
@@ -26,24 +27,28 @@ class Breaker(StrEnum):
     HALF_OPEN = "half_open"
 
 
-class BackendLoad:
+class BackendLoad(msgspec.Struct, frozen=True, eq=False):
     """The live counters of one backend, the one thing in a snapshot that moves.
 
-    They outlive snapshots and reloads: whoever holds any snapshot of a backend sees the same numbers.
+    They outlive snapshots and reloads: whoever holds any snapshot of a backend sees the same numbers. Everybody reads
+    them, plugins too; only who keeps them writes, by :func:`set_load`.
     """
 
-    __slots__ = ("in_flight", "is_latency_real", "latency_ms", "probing", "requests_total")
+    in_flight: int = 0
+    """Requests that hold a slot now."""
+    requests_total: int = 0
+    latency_ms: int | None = None
+    """Moving average, (sample + 4*old) div 5, of real requests and, until there are any, of probes."""
+    is_latency_real: bool = False
+    """Whether a real request has been measured: from then on probes do not count."""
+    probing: bool = False
+    """Whether the one request that a half-open breaker admits is under way."""
 
-    def __init__(self) -> None:
-        self.in_flight = 0
-        """Requests that hold a slot now."""
-        self.requests_total = 0
-        self.latency_ms: int | None = None
-        """Moving average, (sample + 4*old) div 5, of real requests and, until there are any, of probes."""
-        self.is_latency_real = False
-        """Whether a real request has been measured: from then on probes do not count."""
-        self.probing = False
-        """Whether the one request that a half-open breaker admits is under way."""
+
+def set_load(load: BackendLoad, **figures: int | None) -> None:
+    """Write *figures* into *load*; for who keeps it, and for tests."""
+    for name, figure in figures.items():
+        force_setattr(load, name, figure)
 
 
 class Backend(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,6 @@
 """The moving average of a backend's latency: real requests count, and probes only until there is one."""
 
-from nexus.domain.backend import BackendLoad
+from nexus.domain.backend import BackendLoad, set_load
 
 
 def moved_average(average_ms: int | None, sample_ms: int) -> int:
@@ -10,11 +10,11 @@ def moved_average(average_ms: int | None, sample_ms: int) -> int:
 
 def observe_request(load: BackendLoad, sample_ms: int) -> None:
     """Take in the latency of a real request; the first one replaces what probes have said."""
-    load.latency_ms = moved_average(load.latency_ms if load.is_latency_real else None, sample_ms)
-    load.is_latency_real = True
+    average_ms = moved_average(load.latency_ms if load.is_latency_real else None, sample_ms)
+    set_load(load, latency_ms=average_ms, is_latency_real=True)
 
 
 def observe_probe(load: BackendLoad, sample_ms: int) -> None:
     """Take in the latency of a probe, which says little of how long inference takes."""
     if not load.is_latency_real:
-        load.latency_ms = moved_average(load.latency_ms, sample_ms)
+        set_load(load, latency_ms=moved_average(load.latency_ms, sample_ms))

@@ -5,6 +5,7 @@ from operator import attrgetter
 
 from nexus.domain.backend import Backend
 from nexus.domain.fleet import FleetSnapshot
+from nexus.domain.read_only import ReadOnlyDict
 
 _by_name = attrgetter("name")
 
@@ -25,8 +26,8 @@ def next_snapshot(snapshot: FleetSnapshot, changes: Mapping[str, Backend | None]
     return FleetSnapshot(
         version=snapshot.version + 1,
         backends=tuple(sorted(by_id.values(), key=_by_name)),
-        by_id=by_id,
-        by_model=_next_by_model(snapshot.by_model, changes, before, after),
+        by_id=ReadOnlyDict(by_id),
+        by_model=ReadOnlyDict(_next_by_model(snapshot.by_model, changes, before, after)),
         models=snapshot.models if _list_the_same(before, after) else _listed(by_id.values()),
     )
 

@@ -10,6 +10,7 @@ import msgspec
 from nexus.domain.backend import Backend, Status
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.model import ModelFacts
+from nexus.domain.read_only import ReadOnlyDict
 from nexus.errors import NexusError
 from nexus.fleet.publication import next_snapshot
 from nexus.fleet.spellings import spellings_of
@@ -128,4 +129,5 @@ class Registry:
 
 
 def _spelled(backend: Backend) -> Backend:
-    return msgspec.structs.replace(backend, spellings=spellings_of(backend.kind, backend.models))
+    spellings = ReadOnlyDict(spellings_of(backend.kind, backend.models))
+    return msgspec.structs.replace(backend, models=ReadOnlyDict(backend.models), spellings=spellings)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from nexus.config.schema import HealthCheckConfig
-from nexus.domain.backend import BackendLoad, Breaker, Status
+from nexus.domain.backend import BackendLoad, Breaker, Status, set_load
 from nexus.domain.kinds import BackendKind, ServerFacts
 from nexus.fleet.clock import unix_now
 from nexus.fleet.health import HealthChecker, first_state
@@ -65,7 +65,7 @@ class Roster:
             models = unconfirmed(row.models, after.config.models, kind)
             self._passive.forget(row.id)
             self._registry.update(row.id, breaker=Breaker.CLOSED, is_cooling=False)
-            row.load.latency_ms, row.load.is_latency_real = None, False
+            set_load(row.load, latency_ms=None, is_latency_real=False)
         is_believed = is_same_server and is_same_kind and config.enabled
         if not is_believed and state.status is not Status.DRAINING:
             state = first_state(config)

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 from aiohttp.http import HttpVersion10, RawRequestMessage
 
+from nexus.domain.read_only import ReadOnlyDict
 from nexus.errors import RequestError
 
 _HOP_BY_HOP: Final = frozenset(
@@ -77,6 +78,7 @@ _PROTECTED: Final = re.compile(
 )
 _VISIBLE: Final = re.compile(rb"[\t\x20-\x7e]*\Z")
 _REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}\Z")
+_NO_HINTS: Final[Mapping[str, str]] = ReadOnlyDict()
 MAX_HOPS: Final = 3
 MAX_HEADERS: Final = 100
 
@@ -139,7 +141,7 @@ def read_head(message: RawRequestMessage) -> Head:
     if b"expect" in fields and message.version == HttpVersion10:
         # RFC 9110, 10.1.1: its clients cannot have meant it, and would take the interim answer for the final one.
         del fields[b"expect"]
-    return _head(fields, forward, hints or {})
+    return _head(fields, forward, ReadOnlyDict(hints) if hints else _NO_HINTS)
 
 
 class HeadMemory:

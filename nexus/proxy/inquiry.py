@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from nexus.domain.backend import Status
+from nexus.domain.backend import Status, set_load
 from nexus.domain.outcome import AttemptOutcome, Ending, Phase
 from nexus.domain.request import Endpoint, Requirements
 from nexus.errors import RequestError, UpstreamError, UpstreamFault
@@ -123,7 +123,7 @@ class Inquiry:
                 return None
             raise answering.rejection(found)
         self._record.routed(found)
-        found.backend.load.requests_total += 1
+        set_load(found.backend.load, requests_total=found.backend.load.requests_total + 1)
         attempt = Attempt(found, self._plane.upstreams.of(found.backend), monotonic())
         self.attempts.append(attempt)
         return attempt

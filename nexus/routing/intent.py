@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Any, Final, Self
 
 import msgspec
@@ -32,66 +33,39 @@ class Verdict(msgspec.Struct, frozen=True):
 _ZONES: Final[Mapping[str, Zone]] = {"restricted": "restricted", "local": "restricted", "open": "open", "cloud": "open"}
 
 
-class RoutingIntent:
+class RoutingIntent(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     """One request on its way through the pipeline.
 
     A stage may :meth:`exclude`, :meth:`avoid` or :meth:`weigh` a candidate. It can never add one, restore one or
     take back what another stage said, so any order of stages leaves the same survivors.
     """
 
-    __slots__ = (
-        "_candidates",
-        "_initial",
-        "avoided",
-        "endpoint",
-        "excluded",
-        "headers",
-        "observed",
-        "policies",
-        "received_unix_s",
-        "request_id",
-        "requested_model",
-        "requirements",
-        "resolved_model",
-        "snapshot",
-        "spent_s",
-        "weights",
-    )
+    request_id: str
+    endpoint: Endpoint
+    requirements: Requirements
+    resolved_model: str
+    """After aliases, or the fallback that is being tried."""
+    snapshot: FleetSnapshot
+    survivors: dict[str, tuple[Backend, str]]
+    """By name, each backend that is still possible, and the name under which it would be asked; changed by
+    :meth:`exclude` alone."""
+    headers: Mapping[str, str]
+    """The documented ``x-nexus-*`` hints that the client sent, lower case; nothing else of its headers."""
+    policies: tuple[Mapping[str, Any], ...]
+    """Of each traffic policy that applies, the decoded keys by plugin; see :meth:`policies_of`."""
+    received_unix_s: float
+    excluded: list[Verdict] = []
+    avoided: list[Verdict] = []
+    weights: list[Verdict] = []
+    observed: list[Verdict] = []
+    """What stages that only observe would have said."""
+    spent_s: list[float] = []
+    """The time that each stage took, in their order; the pipeline writes it, for whoever wants to know later."""
 
-    def __init__(  # noqa: PLR0913 - the facts of one request
-        self,
-        *,
-        request_id: str,
-        endpoint: Endpoint,
-        requirements: Requirements,
-        resolved_model: str,
-        snapshot: FleetSnapshot,
-        candidates: Mapping[str, tuple[Backend, str]],
-        headers: Mapping[str, str],
-        policies: tuple[Mapping[str, Any], ...],
-        received_unix_s: float,
-    ) -> None:
-        self.request_id = request_id
-        self.endpoint = endpoint
-        self.requirements = requirements
-        self.requested_model = requirements.model
-        self.resolved_model = resolved_model
-        """After aliases, or the fallback that is being tried."""
-        self.snapshot = snapshot
-        self.headers = headers
-        """The documented ``x-nexus-*`` hints that the client sent, lower case; nothing else of its headers."""
-        self.policies = policies
-        """Of each traffic policy that applies, the decoded keys by plugin; see :meth:`policies_of`."""
-        self.received_unix_s = received_unix_s
-        self._initial = candidates
-        self._candidates = dict(candidates)
-        self.excluded: list[Verdict] = []
-        self.avoided: list[Verdict] = []
-        self.weights: list[Verdict] = []
-        self.observed: list[Verdict] = []
-        """What stages that only observe would have said."""
-        self.spent_s: list[float] = []
-        """The time that each stage took, in their order; the pipeline writes it, for whoever wants to know later."""
+    @property
+    def requested_model(self) -> str:
+        """As the client sent it."""
+        return self.requirements.model
 
     @property
     def received_at(self) -> datetime:
@@ -101,35 +75,35 @@ class RoutingIntent:
     @property
     def candidates(self) -> set[str]:
         """The names of the backends that are still possible, avoided ones included."""
-        return set(self._candidates)
+        return set(self.survivors)
 
     def __iter__(self) -> Iterator[Backend]:
         """Iterate over the candidates; excluding one meanwhile is allowed."""
-        return iter([backend for backend, _ in self._candidates.values()])
+        return iter([backend for backend, _ in self.survivors.values()])
 
     def __contains__(self, backend: Backend) -> bool:
-        return backend.name in self._candidates
+        return backend.name in self.survivors
 
     def offers(self) -> list[tuple[Backend, str]]:
         """Return the candidates, each with the name under which it would be asked."""
-        return list(self._candidates.values())
+        return list(self.survivors.values())
 
     def candidates_in(self, *, zone: str) -> list[Backend]:
         """Return the candidates of *zone*: ``restricted`` (or ``local``), ``open`` (or ``cloud``)."""
         wanted = _ZONES[zone.lower()]
-        return [backend for backend, model in self._candidates.values() if backend.zone_of(model) == wanted]
+        return [backend for backend, model in self.survivors.values() if backend.zone_of(model) == wanted]
 
     def model_on(self, backend: Backend) -> str:
         """Return the name under which *backend*, a candidate, would be asked."""
-        return self._candidates[backend.name][1]
+        return self.survivors[backend.name][1]
 
     def zone_of(self, backend: Backend) -> Zone:
         """Return where the data would go if *backend*, a candidate, were asked."""
-        return backend.zone_of(self._candidates[backend.name][1])
+        return backend.zone_of(self.survivors[backend.name][1])
 
     def tier_of(self, backend: Backend) -> int:
         """Return how capable the model is that *backend*, a candidate, would be asked for: 1 to 5."""
-        return backend.tier_of(self._candidates[backend.name][1])
+        return backend.tier_of(self.survivors[backend.name][1])
 
     def policies_of(self, plugin: str) -> tuple[Any, ...]:
         """Return the keys that *plugin* owns in each policy that applies; empty when none does. All hold at once.
@@ -155,7 +129,7 @@ class RoutingIntent:
         :param code: the client's error code when this is why nobody is left.
         :param context: facts for the client's error body in that case.
         """
-        self._candidates.pop(backend.name, None)
+        self.survivors.pop(backend.name, None)
         self.excluded.append(Verdict(backend.name, stage, reason, action, 0.0, code, context))
 
     def avoid(self, backend: Backend, *, stage: str, reason: str, action: str = "") -> None:
@@ -163,32 +137,34 @@ class RoutingIntent:
         self.avoided.append(Verdict(backend.name, stage, reason, action))
 
     def weigh(self, backend: Backend, factor: float, *, stage: str, reason: str) -> None:
-        """Multiply the score of *backend* by *factor*, which is clamped to [0, 1]."""
-        self.weights.append(Verdict(backend.name, stage, reason, "", min(1.0, max(0.0, factor))))
+        """Multiply the score of *backend* by *factor*, which is clamped to [0, 1].
+
+        :raises ValueError: it is no finite number.
+        """
+        if not 0.0 <= factor <= 1.0:
+            factor = _clamped(factor)
+        self.weights.append(Verdict(backend.name, stage, reason, "", factor))
 
     def reasons_for(self, backend: str) -> Iterable[Verdict]:
         """Return all that was said against the backend of that name."""
         return (v for v in (*self.excluded, *self.avoided, *self.weights) if v.backend == backend)
 
     def shadow(self) -> Self:
-        """Return an intent on which a stage can act without deciding anything here."""
+        """Return an intent on which one stage can act: it sees what is left, and nothing that others said."""
         return type(self)(
             request_id=self.request_id,
             endpoint=self.endpoint,
             requirements=self.requirements,
             resolved_model=self.resolved_model,
             snapshot=self.snapshot,
-            candidates=self._candidates,
+            survivors=self.survivors.copy(),
             headers=self.headers,
             policies=self.policies,
             received_unix_s=self.received_unix_s,
         )
 
-    def forget(self, excluded: int, avoided: int, weights: int) -> None:
-        """Take back all but the first so many verdicts of each sort.
 
-        For the pipeline alone: what a stage said before it failed must not count.
-        """
-        del self.excluded[excluded:], self.avoided[avoided:], self.weights[weights:]
-        out = {verdict.backend for verdict in self.excluded}
-        self._candidates = {name: found for name, found in self._initial.items() if name not in out}
+def _clamped(factor: float) -> float:
+    if not isfinite(factor):
+        raise ValueError(f"a backend cannot be weighed by {factor}")
+    return min(1.0, max(0.0, factor))

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -27,6 +27,8 @@ class Place(msgspec.Struct, frozen=True):
     """What was installed, or ``built in``."""
     priority: int
     declared_priority: int
+    on_error: Literal["reject", "skip"]
+    """What a failure of it means for a request."""
     observes: bool
     """It runs and records what it would have done, and decides nothing: an operator's choice."""
 
@@ -63,6 +65,8 @@ def in_order(
     _check_names(observers, stages, f"{file}: [routing] observe")
     for name in sorted(observers & INDISPENSABLE):
         raise ConfigError(f"{file}: [routing] observe: '{name}' cannot only observe, nothing is routed without it")
+    for name, (stage, _, _) in stages.items():
+        stage.is_observed = name in observers
     places = [
         Place(
             reconciler=stage,
@@ -71,6 +75,7 @@ def in_order(
             distribution=distribution,
             priority=priorities.get(name, stage.priority),
             declared_priority=int(stage.priority),
+            on_error=stage.on_error,
             observes=name in observers,
         )
         for name, (stage, plugin_name, distribution) in stages.items()

@@ -10,6 +10,7 @@ import msgspec
 import structlog
 
 from nexus.config.schema import PolicyKeys
+from nexus.domain.read_only import ReadOnlyDict
 from nexus.errors import ConfigError, PluginError, did_you_mean
 from nexus.routing.aliases import Resolution
 from nexus.routing.globs import compile_glob, covers
@@ -143,7 +144,7 @@ def _decode(
         compile_glob(core.model_pattern)
     except ValueError as exc:
         raise ConfigError(f"{where}.model_pattern: '{core.model_pattern}' is no pattern: {exc}") from exc
-    return Policy(index, core.model_pattern, core.fallback_allowed, keys)
+    return Policy(index, core.model_pattern, core.fallback_allowed, ReadOnlyDict(keys))
 
 
 def _of(keys: Iterable[str], table: Mapping[str, Any]) -> dict[str, Any]:

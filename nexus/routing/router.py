@@ -133,7 +133,7 @@ class Routing:
             requirements=request.requirements,
             resolved_model=resolution.model,
             snapshot=snapshot,
-            candidates=candidates,
+            survivors=dict(candidates),
             headers=request.headers,
             policies=self._policies_for(resolution),
             received_unix_s=request.received_unix_s,

@@ -11,6 +11,7 @@ from nexus.domain.backend import Backend, BackendLoad, Status
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.kinds import BackendKind
 from nexus.domain.model import ModelFacts, Zone
+from nexus.domain.read_only import ReadOnlyDict
 from nexus.domain.request import Endpoint, Requirements
 from nexus.fleet.kinds import KINDS
 from nexus.fleet.registry import Registry
@@ -94,8 +95,8 @@ def make_intent(  # noqa: PLR0913 - each part of an intent, every one with a def
         requirements=requirements or Requirements(model=model),
         resolved_model=resolution.model,
         snapshot=fleet,
-        candidates=resolution.candidates,
-        headers=headers,
-        policies=(policy,) if policy else (),
+        survivors=dict(resolution.candidates),
+        headers=ReadOnlyDict(headers),
+        policies=(ReadOnlyDict(policy),) if policy else (),
         received_unix_s=(at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp(),
     )

@@ -46,11 +46,11 @@ def backends(draw: st.DrawFn, name: str = "gpu-1") -> Backend:
 @st.composite
 def loads(draw: st.DrawFn) -> BackendLoad:
     """Give live counters, below any limit."""
-    load = BackendLoad()
-    load.in_flight = draw(st.integers(0, 4))
-    load.latency_ms = draw(st.none() | st.integers(0, 5000))
-    load.probing = draw(st.booleans())
-    return load
+    return BackendLoad(
+        in_flight=draw(st.integers(0, 4)),
+        latency_ms=draw(st.none() | st.integers(0, 5000)),
+        probing=draw(st.booleans()),
+    )
 
 
 @st.composite

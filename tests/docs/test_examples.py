@@ -64,7 +64,7 @@ def intent():
             requirements=Requirements(model="m"),
             resolved_model="m",
             snapshot=FleetSnapshot(backends=backends),
-            candidates={backend.name: (backend, "m") for backend in backends},
+            survivors={backend.name: (backend, "m") for backend in backends},
             headers={},
             policies=(),
             received_unix_s=datetime(2026, 5, 1, hour, tzinfo=UTC).timestamp(),

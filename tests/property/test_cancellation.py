@@ -11,6 +11,7 @@ import pytest
 import structlog
 
 from nexus.config.schema import LoggingConfig
+from nexus.domain.backend import set_load
 from nexus.observability import logs
 from nexus.routing.stages import schedule
 from nexus.testing.bookkeeping import Books, eventually
@@ -203,11 +204,11 @@ class World:
 
     def _take_all_slots(self):
         for backend in self.nexus.fleet.snapshot.backends:
-            backend.load.in_flight += 1
+            set_load(backend.load, in_flight=backend.load.in_flight + 1)
             self._loop.call_later(LATER_S, self._give_slot, backend)
 
     def _give_slot(self, backend):
-        backend.load.in_flight -= 1
+        set_load(backend.load, in_flight=backend.load.in_flight - 1)
         self.nexus.plane.line.slot_freed(backend.name)
 
 

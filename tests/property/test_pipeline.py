@@ -11,7 +11,7 @@ from nexus.routing.aliases import Aliases
 from nexus.routing.decision import Reject, Reserved, Saturated
 from nexus.routing.order import in_order
 from nexus.routing.pipeline import Pipeline
-from nexus.routing.reconciler import Reconciler, Refusal
+from nexus.routing.reconciler import Hold, Reconciler, Refusal
 from nexus.routing.router import Router
 from nexus.routing.stages.analyze import Analyze
 from nexus.routing.stages.schedule import Schedule
@@ -60,10 +60,15 @@ class Holding(Reconciler):
         if answer != "hold":
             return Refusal("for the test", is_saturation=answer == "wait")
         self.held += 1
-        return self
+        return Held(self)
+
+
+class Held(Hold):
+    def __init__(self, stage):
+        self._stage = stage
 
     def settle(self, outcome):
-        self.held -= 1
+        self._stage.held -= 1
 
 
 stages = st.lists(

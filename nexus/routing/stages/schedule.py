@@ -3,6 +3,8 @@
 from random import Random
 from typing import Final
 
+from msgspec.structs import force_setattr
+
 from nexus.config.schema import WeightsConfig
 from nexus.domain.backend import Backend, BackendLoad, Breaker, Status
 from nexus.domain.outcome import AttemptOutcome
@@ -76,11 +78,11 @@ class Schedule(Reconciler):
         load = backend.load
         if load.in_flight >= backend.max_in_flight:
             return AT_ITS_LIMIT
-        load.in_flight += 1
+        force_setattr(load, "in_flight", load.in_flight + 1)
         # A half-open breaker admits one request. Who comes here while that one is under way has nobody else to ask.
         is_probe = backend.breaker is Breaker.HALF_OPEN and not load.probing
         if is_probe:
-            load.probing = True
+            force_setattr(load, "probing", True)  # noqa: FBT003 - the value itself
         self._strategy.chosen(backend, intent.resolved_model)
         return Slot(load, is_probe=is_probe)
 
@@ -99,9 +101,9 @@ class Slot(Hold):
         load, self._load = self._load, None
         if load is None:
             return
-        load.in_flight -= 1
+        force_setattr(load, "in_flight", load.in_flight - 1)
         if self._is_probe:
-            load.probing = False
+            force_setattr(load, "probing", False)  # noqa: FBT003 - the value itself
 
 
 def _factors(weights: list[Verdict]) -> dict[str, float]:

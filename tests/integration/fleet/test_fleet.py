@@ -6,7 +6,7 @@ import pytest
 import structlog
 
 from nexus.config.schema import DiscoveryConfig, HealthCheckConfig, ModelConfig
-from nexus.domain.backend import Breaker, Status
+from nexus.domain.backend import Breaker, Status, set_load
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.errors import UpstreamFault
 from nexus.fleet.discovery.discoverer import Discovered, Discoverer
@@ -126,7 +126,7 @@ class TestReload:
         server, other = await serve("vllm", "tiny"), await serve("vllm", "big")
         fleet = await start(plan(gpu=server.url, old=other.url))
         before = row(fleet)
-        before.load.in_flight = 2
+        set_load(before.load, in_flight=2)
         fleet.report(before.id, outcome(before, status=200, first_byte_s=0.3))
         for _ in range(3):
             fleet.report(before.id, outcome(before, UpstreamFault.RESET))

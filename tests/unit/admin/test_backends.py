@@ -3,7 +3,7 @@
 import msgspec
 
 from nexus.admin.backends import BackendView, backends
-from nexus.domain.backend import Backend, Breaker, Status
+from nexus.domain.backend import Backend, Breaker, Status, set_load
 from nexus.domain.model import ModelFacts
 
 RENAMED = {
@@ -38,9 +38,7 @@ def test_a_row_says_what_is_believed(fleet, backend):
         status_since=86400.0,
         endpoints=frozenset({"ollama.generate", "ollama.chat"}),
     )
-    sick.load.in_flight = 2
-    sick.load.requests_total = 9
-    sick.load.latency_ms = 0
+    set_load(sick.load, in_flight=2, requests_total=9, latency_ms=0)
 
     (row,) = rows(fleet(sick))
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from nexus.admin.draining import change
-from nexus.domain.backend import Status
+from nexus.domain.backend import Status, set_load
 from nexus.domain.routes import PageRequest
 from nexus.errors import RequestError
 from nexus.fleet.registry import BackendNotFound
@@ -22,7 +22,7 @@ def ask(fleet, backend):
 
     done = []
     drained = backend("a/b", status=Status.DRAINING)
-    drained.load.in_flight = 1
+    set_load(drained.load, in_flight=1)
 
     def post(path):
         page = change({"drain": drain}, lambda: fleet(drained), PageRequest(method="POST", path=path))

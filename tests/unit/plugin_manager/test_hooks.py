@@ -35,7 +35,7 @@ def test_nexus_config_gives_the_type_of_the_table_and_of_the_policy_keys(contrib
     code = """
         from typing import ClassVar
 
-        class Keys(PolicyKeys):
+        class Keys(PolicyKeys, frozen=True):
             at_night: bool = True
 
         class Table(PluginConfig):

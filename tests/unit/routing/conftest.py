@@ -33,8 +33,7 @@ class Stage(Reconciler):
             setattr(self, key, value)
 
     def reconcile(self, intent):
-        if self._does:
-            self._does(intent)
+        return self._does(intent) if self._does else None
 
     def reserve(self, intent, backend):
         return self._holds(intent, backend) if self._holds else None

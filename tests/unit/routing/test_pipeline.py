@@ -16,16 +16,16 @@ def pipeline(plugin):
 
     def make(*stages, **operator):
         places = in_order((), [(plugin(stage.name), stage) for stage in stages], **operator)
-        return Pipeline(places, clock=iter(range(100)).__next__)
+        return Pipeline(places, clock=(tick / 1000 for tick in range(1000)).__next__)
 
     return make
 
 
-def excluding(*names):
+def excluding(*names, stage="one"):
     def exclude(intent):
         for backend in intent:
             if backend.name in names:
-                intent.exclude(backend, stage="test", reason="for the test")
+                intent.exclude(backend, stage=stage, reason="for the test")
 
     return exclude
 
@@ -39,10 +39,11 @@ def test_every_stage_is_timed_and_counted(pipeline, stage):
 
     subject.run(make_intent(backends={"a": "local", "b": "local"}))
 
-    assert [(s.place.name, s.runs_total, s.seconds_total, s.excluded_total) for s in subject.stages] == [
-        ("one", 1, 1, 1),
-        ("two", 1, 1, 0),
+    assert [(s.place.name, s.tally.durations.sum, s.tally.exclusions_total) for s in subject.stages] == [
+        ("one", pytest.approx(0.001), 1),
+        ("two", pytest.approx(0.001), 0),
     ]
+    assert subject.tally.durations.sum == pytest.approx(0.002)
 
 
 def test_a_stage_that_fails_is_named_in_the_log(pipeline, stage):
@@ -53,15 +54,15 @@ def test_a_stage_that_fails_is_named_in_the_log(pipeline, stage):
 
     assert (failure.value.plugin, failure.value.stage) == ("privacy", "privacy")
     assert [(entry["event"], entry["stage"]) for entry in logs] == [("stage_failed", "privacy")]
-    assert subject.stages[0].failures_total == 1
+    assert subject.stages[0].tally.failures == {"reconcile": 1}
 
 
 def test_a_stage_that_is_skipped_has_said_nothing(pipeline, stage):
     def breaks(intent):
         backend = next(iter(intent))
-        intent.weigh(backend, 0.5, stage="test", reason="for the test")
-        intent.avoid(backend, stage="test", reason="for the test")
-        intent.exclude(backend, stage="test", reason="for the test")
+        intent.weigh(backend, 0.5, stage="two", reason="for the test")
+        intent.avoid(backend, stage="two", reason="for the test")
+        intent.exclude(backend, stage="two", reason="for the test")
         raise ValueError
 
     subject = pipeline(stage(excluding("a"), name="one", priority=1), stage(breaks, name="two", on_error="skip"))
@@ -76,7 +77,7 @@ def test_a_stage_that_is_skipped_has_said_nothing(pipeline, stage):
 
 
 def test_a_stage_that_only_observes_decides_nothing_and_is_recorded(pipeline, stage):
-    subject = pipeline(stage(excluding("a"), name="test"), observe=["test"])
+    subject = pipeline(stage(excluding("a", stage="test"), name="test"), observe=["test"])
     intent = make_intent(backends={"a": "local"})
 
     subject.run(intent)

@@ -10,11 +10,11 @@ from nexus.routing.policies import decode_policies
 from nexus.testing.builders import make_backend, make_fleet
 
 
-class PrivacyKeys(PolicyKeys):
+class PrivacyKeys(PolicyKeys, frozen=True):
     privacy: str = "unrestricted"
 
 
-class TierKeys(PolicyKeys):
+class TierKeys(PolicyKeys, frozen=True):
     min_tier: int | None = None
 
 
@@ -143,14 +143,14 @@ def test_two_plugins_cannot_own_one_key():
 
 
 def test_a_plugin_cannot_own_a_key_of_the_core():
-    class Keys(PolicyKeys):
+    class Keys(PolicyKeys, frozen=True):
         model_pattern: str = ""
 
     assert "which the core owns already" in refused(owners={"acme": Keys}, error=PluginError)
 
 
 def test_a_policy_key_needs_a_default():
-    class Keys(PolicyKeys):
+    class Keys(PolicyKeys, frozen=True):
         zone: str
 
     message = refused(owners={"acme": Keys}, error=PluginError)

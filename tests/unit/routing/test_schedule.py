@@ -13,9 +13,7 @@ from nexus.testing.builders import make_backend, make_intent
 
 
 def load(in_flight=0, latency_ms=None, *, probing=False):
-    load = BackendLoad()
-    load.in_flight, load.latency_ms, load.probing = in_flight, latency_ms, probing
-    return load
+    return BackendLoad(in_flight=in_flight, latency_ms=latency_ms, probing=probing)
 
 
 def ranked(schedule, *backends, weights=()):

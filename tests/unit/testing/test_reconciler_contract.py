@@ -15,7 +15,7 @@ turn = count()
 
 def restores(intent):
     for backend in intent:
-        intent._candidates["ghost"] = (backend, "ghost")
+        intent.survivors["ghost"] = (backend, "ghost")
 
 
 def blames_another(intent):

@@ -1,0 +1,145 @@
+"""What a plugin's stage said about the candidates of a request, checked as a whole before any of it counts."""
+
+import re
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any, Final
+
+import msgspec
+
+from nexus.errors import STATUS_OF_CODE, NexusError
+from nexus.routing.intent import RoutingIntent, Verdict
+from nexus.routing.reconciler import Refusal
+
+LONGEST_TEXT: Final = 500
+"""A longer reason is cut: people read it, and clients get it."""
+LONGEST_CONTEXT_BYTES: Final = 4096
+MOST_VERDICTS: Final = 16
+"""On average for each candidate; a stage that says more has lost its way."""
+
+
+HEADERS_OF_THE_CORE: Final = frozenset(
+    {
+        "x-nexus-attempts",
+        "x-nexus-backend",
+        "x-nexus-backend-id",
+        "x-nexus-backend-type",
+        "x-nexus-fallback-model",
+        "x-nexus-hops",
+        "x-nexus-privacy-zone",
+        "x-nexus-route-reason",
+        "x-nexus-version",
+    }
+)
+"""What the core tells clients of an answer itself, lower case."""
+
+_HEADER: Final = re.compile("X-Nexus-[A-Za-z0-9-]{1,64}", re.IGNORECASE)
+
+
+class StageMisbehaved(NexusError):
+    """A stage did what no stage may; the text goes on from the stage's name."""
+
+
+def hear(spoken: RoutingIntent, asked: RoutingIntent, stage: str) -> None:
+    """Check all that *stage* said on *spoken*, its shadow of *asked*.
+
+    :raises StageMisbehaved: something of it cannot be meant; then nothing of it may count.
+    """
+    for said in (spoken.excluded, spoken.avoided, spoken.weights):
+        if said:
+            said[:] = _sound(said, asked, stage)
+
+
+def let_count(spoken: RoutingIntent, asked: RoutingIntent) -> None:
+    """Let what was said on *spoken*, and checked, count on *asked*."""
+    for verdict in spoken.excluded:
+        asked.survivors.pop(verdict.backend, None)
+    asked.excluded.extend(spoken.excluded)
+    asked.avoided.extend(spoken.avoided)
+    asked.weights.extend(spoken.weights)
+
+
+def sound_text(text: object, what: str) -> str:
+    """Return *text* in a form that can be shown and sent. :raises StageMisbehaved: it says nothing."""
+    if not isinstance(text, str):
+        raise StageMisbehaved(f"gave {type(text).__name__} as {what}")
+    # Of a class of its own, a text may do anything; half a character breaks whatever it is written to.
+    plain = str.__str__(text).encode(errors="replace").decode()
+    return plain if len(plain) <= LONGEST_TEXT else f"{plain[:LONGEST_TEXT]}…"
+
+
+def sound_refusal(refusal: object) -> Refusal:
+    """Return a copy of *refusal* that a client can be told. :raises StageMisbehaved: it is none."""
+    if not isinstance(refusal, Refusal):
+        raise StageMisbehaved(f"gave {type(refusal).__name__} for a refusal")
+    return Refusal(
+        reason=sound_text(refusal.reason, "a reason"),
+        is_saturation=bool(refusal.is_saturation),
+        action=sound_text(refusal.action, "an action"),
+        context=None if refusal.context is None else sound_facts(refusal.context, LONGEST_CONTEXT_BYTES),
+    )
+
+
+def sound_facts(facts: object, longest_bytes: int) -> Any:
+    """Return a copy of *facts*, a mapping of JSON values. :raises StageMisbehaved: it is none."""
+    if not isinstance(facts, Mapping):
+        raise StageMisbehaved(f"gave {type(facts).__name__} instead of a mapping")
+    try:
+        encoded = msgspec.json.encode(facts)
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise StageMisbehaved(f"gave facts that are no JSON: {exc}") from exc
+    if len(encoded) > longest_bytes:
+        raise StageMisbehaved(f"gave {len(encoded)} bytes of facts; at most {longest_bytes} are taken")
+    return msgspec.json.decode(encoded)
+
+
+def sound_headers(headers: object) -> Mapping[str, str]:
+    """Return a copy of *headers*, which a client can be sent. :raises StageMisbehaved: they cannot be sent."""
+    if not isinstance(headers, Mapping):
+        raise StageMisbehaved(f"gave {type(headers).__name__} instead of headers")
+    told = dict(headers)
+    for name, value in told.items():
+        if not isinstance(name, str) or not _HEADER.fullmatch(name) or name.lower() in HEADERS_OF_THE_CORE:
+            raise StageMisbehaved(f"gave a header that is not for it to give: {name!r:.80}")
+        if not isinstance(value, str) or not value.isprintable() or len(value) > LONGEST_TEXT:
+            raise StageMisbehaved(f"gave the header {name} a value that cannot be sent")
+    return told
+
+
+def _sound(said: Sequence[Verdict], asked: RoutingIntent, stage: str) -> list[Verdict]:
+    if len(said) > MOST_VERDICTS * (len(asked.survivors) + 1):
+        raise StageMisbehaved(f"said {len(said)} things about {len(asked.survivors)} candidates")
+    known: AbstractSet[str] = asked.survivors.keys()
+    if any(type(verdict) is not Verdict or verdict.backend not in known for verdict in said):
+        # One who is out already may be spoken of, too.
+        known = known | {verdict.backend for verdict in asked.excluded}
+    return [_sound_verdict(verdict, known, stage) for verdict in said]
+
+
+def _sound_verdict(verdict: Verdict, known: AbstractSet[str], stage: str) -> Verdict:
+    if type(verdict) is not Verdict:
+        raise StageMisbehaved(f"gave {type(verdict).__name__} for a verdict")
+    if verdict.stage != stage:
+        raise StageMisbehaved(f"spoke in the name of {verdict.stage!r:.80}")
+    if verdict.backend not in known:
+        raise StageMisbehaved(f"spoke about {verdict.backend!r:.80}, which is no candidate")
+    if verdict.code not in STATUS_OF_CODE:
+        raise StageMisbehaved(f"gave an error code that there is not: {verdict.code!r:.80}")
+    if not 0.0 <= verdict.factor <= 1.0:
+        raise StageMisbehaved(f"weighed by {verdict.factor!r:.80}")
+    reason, action = verdict.reason, verdict.action
+    if _is_plain(reason) and (action == "" or _is_plain(action)) and verdict.context is None:
+        return verdict
+    if isinstance(reason, str) and not reason.strip():
+        raise StageMisbehaved("gave no reason")
+    return msgspec.structs.replace(
+        verdict,
+        reason=sound_text(reason, "a reason"),
+        action=sound_text(action, "an action"),
+        context=None if verdict.context is None else sound_facts(verdict.context, LONGEST_CONTEXT_BYTES),
+    )
+
+
+def _is_plain(text: object) -> bool:
+    """Whether *text* can be taken as it is, as almost every one can."""
+    return type(text) is str and len(text) <= LONGEST_TEXT and text.isascii() and not text.isspace() and text != ""
