@@ -16,8 +16,9 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 def nexus_config() -> Any:
     """Give the type of your ``[plugins.<name>]`` table, a subclass of ``nexus.api.PluginConfig``.
 
-    Called once, first of all. Without it, your plugin takes no table and the other hooks get ``config=None``.
-    An exception here stops Nexus at start-up and names your plugin.
+    Called first of all, at the start and again at each reload. Without it, your plugin takes no table and the other
+    hooks get ``config=None``. An exception here stops Nexus at start-up and names your plugin; at a reload it keeps
+    the old configuration.
 
     .. versionadded:: 0.1
     """
@@ -44,6 +45,9 @@ def nexus_reconcilers(config: Any, state: Any) -> Iterable[Any]:
 def nexus_discoverers(config: Any) -> Iterable[Any]:
     """Contribute finders of backends (``nexus.api.Discoverer``).
 
+    Called once, at the start; a reload does not change who looks. An exception here stops Nexus. What a finder raises
+    later is logged, and it is asked anew, a little later each time.
+
     :param config: your table, decoded.
 
     .. versionadded:: 0.1
@@ -53,6 +57,9 @@ def nexus_discoverers(config: Any) -> Iterable[Any]:
 @hookspec
 def nexus_backend_kinds(config: Any) -> Iterable[Any]:
     """Contribute kinds of backends (``nexus.api.BackendKind``), each with a name that no other row has.
+
+    Called at the start and again at each reload. An exception here stops Nexus at start-up; at a reload it keeps the
+    old configuration. An answer that its functions cannot read counts as a failed probe.
 
     :param config: your table, decoded.
 
@@ -64,6 +71,9 @@ def nexus_backend_kinds(config: Any) -> Iterable[Any]:
 def nexus_stores(config: Any) -> Iterable[tuple[str, Any]]:
     """Contribute stores: pairs of a name for ``[store] kind`` and a function from ``StoreConfig`` to a store.
 
+    Called at the start and again at each reload, but only at the start a store is opened. An exception here, or in its
+    ``open``, stops Nexus at start-up; raise ``nexus.api.StoreError`` with what the operator should know.
+
     :param config: your table, decoded.
 
     .. versionadded:: 0.1
@@ -74,7 +84,9 @@ def nexus_stores(config: Any) -> Iterable[tuple[str, Any]]:
 def nexus_services(config: Any, store: Any, state: Any, wake: Any) -> Iterable[AbstractAsyncContextManager[Any]]:
     """Contribute background work as async context managers, entered before the first request and left at the end.
 
-    At a reload the new ones are entered before the old ones are left.
+    Called at the start and at each reload; then the new ones are entered before the old ones are left, in reverse
+    order. An exception while one is entered stops Nexus at start-up and keeps the old configuration at a reload; one
+    while it is left is logged. Tasks that it starts belong to it: ``nexus.api.tasks`` names, reports and restarts them.
 
     :param config: your table, decoded.
     :param store: the opened ``nexus.api.Store``; prefix your keys with your plugin's name.
@@ -90,6 +102,9 @@ def nexus_services(config: Any, store: Any, state: Any, wake: Any) -> Iterable[A
 def nexus_routes(config: Any, state: Any) -> Iterable[Any]:
     """Contribute admin pages (``nexus.api.AdminRoute``), all GET, all below ``/admin/<plugin>/``.
 
+    Called at the start and again at each reload. An exception here stops Nexus at start-up; at a reload it keeps the
+    old configuration. What a page raises is answered with 500 and logged.
+
     :param config: your table, decoded.
     :param state: as for :func:`nexus_reconcilers`.
 
@@ -100,6 +115,8 @@ def nexus_routes(config: Any, state: Any) -> Iterable[Any]:
 @hookspec
 def nexus_commands(config: Any) -> Iterable[Any]:
     """Contribute subcommands (``click.Command``) of ``nexus-proxy``.
+
+    Called when ``nexus-proxy`` is given a word that is no command of its own. An exception here ends it with code 1.
 
     :param config: your table when the command line names a configuration, else your defaults.
 

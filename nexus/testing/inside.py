@@ -14,13 +14,16 @@ from nexus.testing.process import free_port
 
 
 @asynccontextmanager
-async def nexus_inside(config: str) -> AsyncIterator[Nexus]:
-    """Start a proxy with the TOML *config*; its port is chosen here unless it says one."""
+async def nexus_inside(config: str, plugin_files: tuple[Path, ...] = ()) -> AsyncIterator[Nexus]:
+    """Start a proxy with the TOML *config*; its port is chosen here unless it says one.
+
+    :param plugin_files: what ``--plugin`` names.
+    """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "nexus.toml"
         file.write_text(config)
         loaded = load(file, environ={}, overrides={"server.port": str(free_port())})
-        nexus = Nexus(draw(loaded, load_plugins(loaded)))
+        nexus = Nexus(draw(loaded, load_plugins(loaded, plugin_files)))
         await nexus.start()
         try:
             yield nexus
