@@ -117,15 +117,16 @@ class Logger(structlog.BoundLoggerBase):
             return
 
 
-def write_line(log: Any, event: str, line: msgspec.Struct) -> None:
+def write_line(logger: str, event: str, line: msgspec.Struct) -> None:
     """Log the members of *line*, texts as short as they are to appear: for what every request writes.
 
     The writer encodes it in one call; whoever else listens gets the members as fields.
     """
-    if _sink.is_in_service and _processors[0] is _leave_to_the_writer:
-        log.info(event, **{LINE: line})
-    else:
-        log.info(event, **msgspec.structs.asdict(line))
+    writer = _sink.writer
+    if writer is None or _processors[0] is not _leave_to_the_writer:
+        structlog.get_logger(logger).info(event, **msgspec.structs.asdict(line))
+    elif _thresholds.channel(logger).threshold <= logging.INFO:
+        writer.put((time.time_ns(), "info", logger, {LINE: line, "event": event}))
 
 
 def _leave_to_the_writer(channel: Channel, level: str, fields: Any) -> Any:
@@ -181,17 +182,13 @@ class _Sink:
     """The writer, once there is one; without it, entries are dropped and counted."""
 
     def __init__(self) -> None:
-        self._writer: LogWriter | None = None
+        self.writer: LogWriter | None = None
         self._stream: TextIO | None = None
         self._dropped_before = 0
 
     @property
-    def is_in_service(self) -> bool:
-        return self._writer is not None
-
-    @property
     def dropped(self) -> int:
-        return self._dropped_before + (self._writer.dropped if self._writer else 0)
+        return self._dropped_before + (self.writer.dropped if self.writer else 0)
 
     def open(self, stream: TextIO, *, as_json: bool) -> None:
         in_colour = stream.isatty()
@@ -199,23 +196,23 @@ class _Sink:
         def render(entry: Entry) -> bytes:
             return json_line(entry, _hidden) if as_json else pretty_line(entry, _hidden, in_colour=in_colour)
 
-        if self._writer is not None and self._stream is stream:
-            self._writer.render = render
+        if self.writer is not None and self._stream is stream:
+            self.writer.render = render
             return
         self.close()
-        self._stream, self._writer = stream, LogWriter(render, writer_to(stream))
+        self._stream, self.writer = stream, LogWriter(render, writer_to(stream))
 
     def put(self, entry: Entry) -> None:
-        if self._writer is not None:
-            self._writer.put(entry)
+        if self.writer is not None:
+            self.writer.put(entry)
         else:
             self._dropped_before += 1
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.stop(STOP_TIMEOUT_S)
-            self._dropped_before += self._writer.dropped
-            self._writer = self._stream = None
+        if self.writer is not None:
+            self.writer.stop(STOP_TIMEOUT_S)
+            self._dropped_before += self.writer.dropped
+            self.writer = self._stream = None
 
 
 class _FromLibraries(logging.Handler):

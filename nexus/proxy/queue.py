@@ -98,6 +98,8 @@ class WaitingLine(Generic[T]):
 
     def slot_freed(self, backend: str) -> None:
         """Offer a freed slot of the backend of that name to the first who waits for it."""
+        if not (self._high or self._normal):
+            return
         for waiter in self._in_turn():
             if backend in waiter.backends and _serve(waiter):
                 return

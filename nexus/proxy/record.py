@@ -1,6 +1,8 @@
 """What is written down of one exchange while it runs, and its one line in the access log."""
 
 import time
+from itertools import pairwise
+from time import monotonic
 from typing import Final
 
 import msgspec
@@ -12,7 +14,9 @@ from nexus.observability.log_rendering import LONGEST_TEXT
 from nexus.observability.logs import write_line
 from nexus.routing.decision import Reserved
 
-log = structlog.get_logger("nexus.proxy")
+LOGGER: Final = "nexus.proxy"
+
+log = structlog.get_logger(LOGGER)
 
 _WHO: Final = {
     Ending.FINISHED: "-",
@@ -65,7 +69,7 @@ class Record:
 
     def __init__(self, request_id: str, endpoint: Endpoint) -> None:
         self.request_id = request_id
-        self.began_at = now = time.monotonic()
+        self.began_at = now = monotonic()
         self.received_unix_s = time.time()  # noqa: TID251 - an instant for people and policies, not a duration
         self.bytes_in = 0
         self.bytes_out = 0
@@ -94,7 +98,7 @@ class Record:
         return self._phases[-1][0]
 
     def enter(self, phase: Phase) -> None:
-        self._phases.append((phase, time.monotonic()))
+        self._phases.append((phase, monotonic()))
 
     def understood(self, requirements: Requirements) -> None:
         self._requirements = requirements
@@ -123,7 +127,7 @@ class Record:
 
     def finish(self, attempts: tuple[AttemptOutcome, ...]) -> ExchangeOutcome:
         """Return the outcome, and write the access line."""
-        now = time.monotonic()
+        now = monotonic()
         phase = self.phase
         spent_ms = self._spent_ms(now)
         requirements = self._requirements
@@ -157,13 +161,10 @@ class Record:
 
     def _spent_ms(self, now: float) -> dict[str, float]:
         """Return the milliseconds that each phase took, all its visits together."""
-        spent: dict[str, float] = {}
-        phase, since = self._phases[0]
-        for following, until in self._phases[1:]:
-            spent[phase] = spent.get(phase, 0.0) + until - since
-            phase, since = following, until
-        spent[phase] = spent.get(phase, 0.0) + now - since
-        return {phase: _ms(seconds) for phase, seconds in spent.items()}
+        spent_us: dict[str, int] = {}
+        for (phase, since), (_, until) in pairwise((*self._phases, ("settle", now))):
+            spent_us[phase] = spent_us.get(phase, 0) + int((until - since) * 1_000_000)
+        return {phase: us / 1000 for phase, us in spent_us.items()}
 
 
 def _ms(seconds: float) -> float:
@@ -201,13 +202,13 @@ def _log(outcome: ExchangeOutcome, spent_ms: dict[str, float]) -> None:
     usage: TokenUsage | None = outcome.usage
     attempts = outcome.attempts
     write_line(
-        log,
+        LOGGER,
         "exchange_finished",
         AccessLine(
             outcome.request_id,
             outcome.endpoint,
-            _short(outcome.model),
-            _short(outcome.fallback_model),
+            outcome.model and _short(outcome.model),
+            outcome.fallback_model and _short(outcome.fallback_model),
             attempts[-1].backend if attempts else "none",
             outcome.status,
             outcome.code,
@@ -228,6 +229,6 @@ def _log(outcome: ExchangeOutcome, spent_ms: dict[str, float]) -> None:
     )
 
 
-def _short(name: str | None) -> str | None:
+def _short(name: str) -> str:
     """Return the name of a model as a line has room for."""
-    return name if name is None or len(name) <= LONGEST_TEXT else f"{name[:LONGEST_TEXT]}…"
+    return name if len(name) <= LONGEST_TEXT else f"{name[:LONGEST_TEXT]}…"

@@ -25,6 +25,7 @@ def clock(monkeypatch):
 
     clock = Clock()
     monkeypatch.setattr(records, "time", clock)
+    monkeypatch.setattr(records, "monotonic", clock.monotonic)
     return clock
 
 
