@@ -1,6 +1,7 @@
 """What one backend answers to one attempt, up to the moment when its first byte may go to the client."""
 
 import asyncio
+from collections.abc import Callable
 from enum import Enum, auto
 from time import monotonic
 from typing import Final, Protocol
@@ -58,13 +59,14 @@ class Answer:
         "_failed",
         "_held_bytes",
         "_hold_timer",
-        "_is_ended",
-        "_is_framed",
+        "_open_scan",
         "_relay",
         "content_at",
         "first_byte_at",
         "headers",
         "held",
+        "is_ended",
+        "is_framed",
         "loop",
         "mode",
         "ready",
@@ -74,11 +76,19 @@ class Answer:
     )
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, connection: UpstreamConnection, scan: StreamScan, *, wants_stream: bool
+        self,
+        loop: asyncio.AbstractEventLoop,
+        connection: UpstreamConnection,
+        open_scan: Callable[[], StreamScan],
+        *,
+        wants_stream: bool,
     ) -> None:
+        """:param open_scan: makes what watches the answer, should it come bit by bit."""
         self.loop = loop
         self.ready: asyncio.Future[None] = self.loop.create_future()
-        self.scan = scan
+        self.scan: StreamScan
+        """Only of an answer that is not held back whole."""
+        self._open_scan = open_scan
         self.wants_stream = wants_stream
         self.mode = Mode.WAITING
         self.status = 0
@@ -89,8 +99,9 @@ class Answer:
         self._connection = connection
         self._held_bytes = 0
         self._hold_timer: asyncio.TimerHandle | None = None
-        self._is_ended = False
-        self._is_framed = True
+        self.is_ended = False
+        self.is_framed = True
+        """Whether the end of the answer was marked, or only the connection closed."""
         self._failed: tuple[UpstreamFault, str] | None = None
         self._relay: Relay | None = None
 
@@ -103,15 +114,6 @@ class Answer:
     def begun_at(self) -> float | None:
         """When its first content came, or of an answer that is no stream its first byte; None before that."""
         return self.content_at if self.mode is Mode.EVENTS else self.content_at or self.first_byte_at
-
-    @property
-    def is_ended(self) -> bool:
-        return self._is_ended
-
-    @property
-    def is_framed(self) -> bool:
-        """Whether the end of the answer was marked, or only the connection closed."""
-        return self._is_framed
 
     def give_up_waiting(self) -> None:
         """Fail: it has not begun in time."""
@@ -137,7 +139,7 @@ class Answer:
             relay.forward(data)
         if self._failed is not None:
             relay.break_off(*self._failed)
-        elif self._is_ended:
+        elif self.is_ended:
             relay.finish()
 
     def detach(self) -> None:
@@ -155,6 +157,9 @@ class Answer:
             self.mode = self._choose_mode()
         except UpstreamError as exc:
             self._refuse(exc)
+            return
+        if self.mode is not Mode.WHOLE:
+            self.scan = self._open_scan()
 
     def on_body(self, data: bytes) -> None:
         if self.mode is Mode.EVENTS:
@@ -174,8 +179,8 @@ class Answer:
             self._hold(data)
 
     def on_end(self, *, is_framed: bool) -> None:
-        self._is_ended = True
-        self._is_framed = is_framed
+        self.is_ended = True
+        self.is_framed = is_framed
         if self._relay is not None:
             self._relay.finish()
         elif self.ready.done():
@@ -224,6 +229,7 @@ class Answer:
             return
         if self.mode is Mode.WHOLE and self._held_bytes > MAX_HELD_BYTES:
             self.mode = Mode.OPAQUE
+            self.scan = self._open_scan()
         if self.mode is Mode.OPAQUE:
             self.content_at = monotonic()
             self.ready.set_result(None)
@@ -245,7 +251,7 @@ class Answer:
         self.headers = [(name, value) for name, value in self.headers if name.lower() != b"content-type"]
         self.headers.append((b"Content-Type", b"application/json"))
         self.held = [body]
-        self._is_ended = True
+        self.is_ended = True
         self._refuse(UpstreamError(UpstreamFault.IN_STREAM_ERROR, "the stream began with an error", status=status))
 
     def _release_hold(self) -> None:

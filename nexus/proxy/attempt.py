@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from math import ceil
 from typing import Final
 
-from nexus.domain.backend import Backend
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import TokenUsage
 from nexus.errors import RequestError, UpstreamError
@@ -23,6 +22,7 @@ class Attempt:
     __slots__ = (
         "_answer",
         "_connection",
+        "backend",
         "ending",
         "fault",
         "listener",
@@ -35,6 +35,7 @@ class Attempt:
 
     def __init__(self, reserved: Reserved, upstream: Upstream, started_at: float) -> None:
         self.reserved = reserved
+        self.backend = reserved.backend
         self.upstream = upstream
         self.started_at = started_at
         self.listener = next((listener for hold in reserved.holds if (listener := hold.listener())), None)
@@ -47,10 +48,6 @@ class Attempt:
         self.fault: str | None = None
         self.outcome: AttemptOutcome | None = None
         """None until it is settled."""
-
-    @property
-    def backend(self) -> Backend:
-        return self.reserved.backend
 
     @property
     def answer(self) -> Answer:
@@ -78,17 +75,15 @@ class Attempt:
     def let_go(self, *, may_reuse: bool) -> None:
         """Give the connection back to the pool, or close it."""
         connection, self._connection = self._connection, None
-        if self._answer is not None:
-            self._answer.dismiss()
-        if connection is None:
+        answer = self._answer
+        if answer is None or connection is None:
             return
+        answer.dismiss()
         if may_reuse:
-            self.upstream.pool.give_back(connection, may_reuse=self._may_reuse())
+            closes = answer.wants_stream and self.backend.kind.closes_after_stream
+            self.upstream.pool.give_back(connection, may_reuse=not closes)
         else:
             connection.abandon()
-
-    def _may_reuse(self) -> bool:
-        return not (self.answer.wants_stream and self.backend.kind.closes_after_stream)
 
     def settle(self, now: float) -> AttemptOutcome:
         """Give back every hold. A second call changes nothing."""

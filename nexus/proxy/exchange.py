@@ -13,7 +13,7 @@ from nexus.proxy.answer import Answer, Mode
 from nexus.proxy.attempt import Attempt
 from nexus.proxy.edge import ClientConnection, can_stay_open
 from nexus.proxy.heads import Head
-from nexus.proxy.inquiry import Inquiry, Question
+from nexus.proxy.inquiry import Inquiry
 from nexus.proxy.plane import DataPlane
 from nexus.proxy.receiving import receive
 from nexus.proxy.record import Record
@@ -77,13 +77,16 @@ class Exchange:
         self._plane.in_flight += 1
         try:
             body = await self._receive()
-            requirements = await self._understand(body)
+            self._record.enter("understand")
+            requirements = await understand(self._protocol, self._endpoint, self._head, body)
+            self._record.understood(requirements)
             inquiry = self._inquiry = self._inquire(body, requirements)
             attempt = await inquiry.find_answer()
             self._record.enter("relay")
-            if attempt.answer.mode is Mode.WHOLE:
-                return await self._reply_whole(attempt, requirements)
-            return await self._reply_stream(inquiry, attempt, requirements)
+            if attempt.answer.mode is not Mode.WHOLE:
+                return await self._reply_stream(inquiry, attempt, requirements)
+            keep_alive = self._reply_whole(attempt, requirements)
+            return (not self._client.writing_paused or await self._is_taken(attempt.answer.status)) and keep_alive
         except RequestError as exc:
             return self._refuse(exc)
         except StageFailed as exc:
@@ -125,33 +128,24 @@ class Exchange:
         self._record.bytes_in = len(body)
         return body
 
-    # understand
-
-    async def _understand(self, body: bytes) -> Requirements:
-        self._record.enter("understand")
-        requirements = await understand(self._protocol, self._endpoint, self._head, body)
-        self._record.understood(requirements)
-        return requirements
-
-    # route, queue, send, await the first byte
+    # understand, route, queue, send, await the first byte
 
     def _inquire(self, body: bytes, requirements: Requirements) -> Inquiry:
-        server = self._settings.config.server
-        limit_s = server.stream_timeout_seconds if requirements.is_stream else server.request_timeout_seconds
-        question = Question(
+        return Inquiry(
+            self._plane,
+            self._settings,
+            self._record,
             endpoint=self._endpoint,
             protocol=self._protocol,
             head=self._head,
             target=self._target,
             body=body,
             requirements=requirements,
-            deadline=self._record.began_at + limit_s,
         )
-        return Inquiry(self._plane, self._settings, self._record, question)
 
     # relay
 
-    async def _reply_whole(self, attempt: Attempt, requirements: Requirements) -> bool:
+    def _reply_whole(self, attempt: Attempt, requirements: Requirements) -> bool:
         answer = attempt.answer
         body = answering.restored(answer.body, attempt, requirements.model)
         if answer.status >= 400:
@@ -167,11 +161,15 @@ class Exchange:
         self._client.write(b"%bContent-Length: %d\r\n%b\r\n%b" % (head, len(body), last_lines, body))
         self._record.answered(answer.status, answer.first_byte_at)
         self._record.bytes_out = len(body)
-        is_taken = not self._client.writing_paused or await self._client.drained(
-            self._settings.config.timeouts.write_stall_seconds
-        )
-        self._record.ended(Ending.FINISHED if is_taken else Ending.CLIENT_STALLED, answer.status)
-        return keep_alive and is_taken
+        self._record.ended(Ending.FINISHED, answer.status)
+        return keep_alive
+
+    async def _is_taken(self, status: int) -> bool:
+        """Wait until the client has taken a whole answer; False when it does not."""
+        is_taken = await self._client.drained(self._settings.config.timeouts.write_stall_seconds)
+        if not is_taken:
+            self._record.ended(Ending.CLIENT_STALLED, status)
+        return is_taken
 
     async def _reply_stream(self, inquiry: Inquiry, attempt: Attempt, requirements: Requirements) -> bool:
         answer = attempt.answer

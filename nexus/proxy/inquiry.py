@@ -3,8 +3,6 @@
 from time import monotonic
 from typing import Final
 
-import msgspec
-
 from nexus.domain.backend import Status, set_load
 from nexus.domain.outcome import AttemptOutcome, Ending, Phase
 from nexus.domain.request import Endpoint, Requirements
@@ -17,24 +15,11 @@ from nexus.proxy.heads import Head
 from nexus.proxy.plane import DataPlane, Settings
 from nexus.proxy.record import Record
 from nexus.proxy.retry import RETRYABLE_STATUS, Next, Retries
+from nexus.proxy.upstream import UpstreamConnection
 from nexus.routing.decision import Reject, Reserved, Saturated
-from nexus.wire.protocol import WireProtocol
+from nexus.wire.protocol import StreamScan, WireProtocol
 
 URGENT: Final = "high"
-
-
-class Question(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked of the backends."""
-
-    endpoint: Endpoint
-    protocol: WireProtocol
-    head: Head
-    target: bytes
-    """Path and query."""
-    body: bytes
-    requirements: Requirements
-    deadline: float
-    """Of the monotonic clock: when the whole exchange must be over."""
 
 
 class Inquiry:
@@ -42,27 +27,55 @@ class Inquiry:
 
     __slots__ = (
         "_awaited",
+        "_body",
+        "_endpoint",
+        "_head",
         "_last_refusal",
         "_plane",
-        "_question",
+        "_protocol",
         "_record",
+        "_requirements",
         "_retries",
         "_routing",
         "_settings",
+        "_target",
         "attempts",
+        "deadline",
     )
 
-    def __init__(self, plane: DataPlane, settings: Settings, record: Record, question: Question) -> None:
+    def __init__(  # noqa: PLR0913 - what one request is
+        self,
+        plane: DataPlane,
+        settings: Settings,
+        record: Record,
+        *,
+        endpoint: Endpoint,
+        protocol: WireProtocol,
+        head: Head,
+        target: bytes,
+        body: bytes,
+        requirements: Requirements,
+    ) -> None:
+        """:param target: path and query."""
         self._plane = plane
         self._settings = settings
         self._record = record
-        self._question = question
+        self._endpoint = endpoint
+        self._protocol = protocol
+        self._head = head
+        self._target = target
+        self._body = body
+        self._requirements = requirements
+        server = settings.config.server
+        limit_s = server.stream_timeout_seconds if requirements.is_stream else server.request_timeout_seconds
+        self.deadline = record.began_at + limit_s
+        """Of the monotonic clock: when the whole exchange must be over."""
         self._retries = Retries(max_retries=settings.config.routing.max_retries, budget=plane.budget)
         self._routing = settings.router.begin(
             request_id=record.request_id,
-            endpoint=question.endpoint,
-            requirements=question.requirements,
-            headers=question.head.hints,
+            endpoint=endpoint,
+            requirements=requirements,
+            headers=head.hints,
             received_unix_s=record.received_unix_s,
         )
         self._last_refusal: tuple[Attempt, UpstreamError, Phase] | None = None
@@ -74,7 +87,8 @@ class Inquiry:
 
         :raises RequestError: there is none.
         """
-        while (attempt := await self._next_attempt()) is not None:
+        while (found := self._route()) is not None:
+            attempt = self._begin(await self._wait_for_slot(found) if isinstance(found, Saturated) else found)
             failure = await self._try(attempt)
             if failure is None:
                 return attempt
@@ -82,17 +96,13 @@ class Inquiry:
                 break
         return self._last_word()
 
-    @property
-    def deadline(self) -> float:
-        return self._question.deadline
-
     def first_byte_s(self, attempt: Attempt) -> float:
         """Return how long this backend may take to begin; an answer that is not streamed begins when it is whole."""
         facts = attempt.backend.facts(attempt.reserved.model)
         if facts is not None and facts.first_byte_s is not None:
             return facts.first_byte_s
         timeouts = self._settings.config.timeouts
-        is_stream = self._question.requirements.is_stream
+        is_stream = self._requirements.is_stream
         return timeouts.first_byte_seconds if is_stream else timeouts.whole_answer_seconds
 
     def settle_all(self, ending: Ending) -> tuple[AttemptOutcome, ...]:
@@ -102,7 +112,7 @@ class Inquiry:
                 attempt.let_go(may_reuse=False)
                 attempt.ending = ending
                 self._settle(attempt)
-        return tuple(attempt.outcome for attempt in self.attempts if attempt.outcome is not None)
+        return tuple([attempt.outcome for attempt in self.attempts if attempt.outcome is not None])
 
     def _settle(self, attempt: Attempt) -> None:
         """Give back what *attempt* holds and tell the fleet what it came to."""
@@ -112,19 +122,22 @@ class Inquiry:
 
     # route, queue
 
-    async def _next_attempt(self) -> Attempt | None:
-        """Return an attempt that holds its slot; None when somebody has failed and nobody else is left."""
+    def _route(self) -> Reserved | Saturated | None:
+        """Return what routing finds; None when somebody has failed and nobody else is left."""
         self._record.enter("route")
         found = self._routing.next(self._plane.fleet.snapshot)
-        if isinstance(found, Saturated):
-            found = await self._wait_for_slot(found)
-        if isinstance(found, Reject):
-            if self._last_refusal is not None:
-                return None
-            raise answering.rejection(found)
-        self._record.routed(found)
-        set_load(found.backend.load, requests_total=found.backend.load.requests_total + 1)
-        attempt = Attempt(found, self._plane.upstreams.of(found.backend), monotonic())
+        if not isinstance(found, Reject):
+            return found
+        if self._last_refusal is not None:
+            return None
+        raise answering.rejection(found)
+
+    def _begin(self, reserved: Reserved) -> Attempt:
+        """Return an attempt that holds what was reserved."""
+        self._record.routed(reserved)
+        load = reserved.backend.load
+        set_load(load, requests_total=load.requests_total + 1)
+        attempt = Attempt(reserved, self._plane.upstreams.of(reserved.backend), monotonic())
         self.attempts.append(attempt)
         return attempt
 
@@ -137,8 +150,8 @@ class Inquiry:
             self._awaited,
             self._try_now,
             give_back=self._give_back,
-            is_urgent=self._question.head.hints.get("x-nexus-priority", "").strip().lower() == URGENT,
-            left_s=self._question.deadline - monotonic(),
+            is_urgent=self._head.hints.get("x-nexus-priority", "").strip().lower() == URGENT,
+            left_s=self.deadline - monotonic(),
         )
 
     def _try_now(self) -> Reserved | None:
@@ -162,19 +175,21 @@ class Inquiry:
 
     async def _try(self, attempt: Attempt) -> Next | None:
         """Ask one backend, and once more when its connection was stale; None when its answer may go to the client."""
+        pool = attempt.upstream.pool
         is_fresh = False
         while True:
+            self._record.enter("send")
             try:
-                await self._ask(attempt, is_fresh=is_fresh)
+                connection = None if is_fresh else pool.take_idle()
+                answer = self._send(attempt, connection or await pool.open())
+                timer = self._plane.loop.call_at(self._first_byte_by(attempt), answer.give_up_waiting)
+                try:
+                    await answer.ready
+                finally:
+                    timer.cancel()
+                self._judge(attempt, answer)
             except UpstreamError as exc:
-                now = monotonic()
-                what = self._retries.after(
-                    exc,
-                    attempt.backend,
-                    now_s=now,
-                    left_s=self._question.deadline - now,
-                    wait_s=self.first_byte_s(attempt),
-                )
+                what = self._after(exc, attempt)
                 if what is not Next.SAME_BACKEND_FRESH:
                     self._give_up(attempt, exc)
                     return what
@@ -183,46 +198,47 @@ class Inquiry:
             else:
                 return None
 
-    async def _ask(self, attempt: Attempt, *, is_fresh: bool) -> None:
-        """Send the request and wait until its answer may go to the client.
-
-        :raises UpstreamError: when nothing of the answer may.
-        """
-        self._record.enter("send")
-        question = self._question
-        pool = attempt.upstream.pool
-        connection = None if is_fresh else pool.take_idle()
-        if connection is None:
-            connection = await pool.open()
-        scan = question.protocol.open_stream(question.endpoint)
-        if attempt.listener is not None:
-            scan.listen(attempt.listener)
-        answer = Answer(self._plane.loop, connection, scan, wants_stream=question.requirements.is_stream)
+    def _send(self, attempt: Attempt, connection: UpstreamConnection) -> Answer:
+        """Send the request, and return what will be its answer."""
+        answer = Answer(
+            self._plane.loop,
+            connection,
+            lambda: self._open_scan(attempt),
+            wants_stream=self._requirements.is_stream,
+        )
         attempt.begin(connection, answer)
         body = self._body_for(attempt)
         connection.send(self._head_for(attempt, len(body)), body, answer)
         self._record.enter("await_first_byte")
-        give_up_at = min(monotonic() + self.first_byte_s(attempt), question.deadline)
-        timer = self._plane.loop.call_at(give_up_at, answer.give_up_waiting)
-        try:
-            await answer.ready
-        finally:
-            timer.cancel()
-        self._judge(attempt, answer)
+        return answer
+
+    def _open_scan(self, attempt: Attempt) -> StreamScan:
+        scan = self._protocol.open_stream(self._endpoint)
+        if attempt.listener is not None:
+            scan.listen(attempt.listener)
+        return scan
+
+    def _first_byte_by(self, attempt: Attempt) -> float:
+        return min(monotonic() + self.first_byte_s(attempt), self.deadline)
+
+    def _after(self, exc: UpstreamError, attempt: Attempt) -> Next:
+        now = monotonic()
+        return self._retries.after(
+            exc, attempt.backend, now_s=now, left_s=self.deadline - now, wait_s=self.first_byte_s(attempt)
+        )
 
     def _body_for(self, attempt: Attempt) -> bytes:
-        question = self._question
-        if not answering.is_renamed(attempt, question.requirements.model):
-            return question.body
-        return answering.renamed(question.endpoint, question.head, question.body, attempt.reserved.model)
+        if not answering.is_renamed(attempt, self._requirements.model):
+            return self._body
+        return answering.renamed(self._endpoint, self._head, self._body, attempt.reserved.model)
 
     def _head_for(self, attempt: Attempt, body_length: int) -> bytes:
         number = len(self.attempts)
         request_id = self._record.request_id
         return request_head(
             attempt.upstream.stamp,
-            self._question.head,
-            self._question.target,
+            self._head,
+            self._target,
             body_length=body_length,
             # Engines take it as their own id: two attempts with one id would be one request to them.
             request_id=request_id if number == 1 else f"{request_id}-{number}",
@@ -241,7 +257,7 @@ class Inquiry:
         if answer.status == 404 and answering.names_missing_model(answer.body):
             self._plane.fleet.report_missing_model(attempt.backend.id, attempt.reserved.model)
             raise UpstreamError(UpstreamFault.STATUS, "it does not have the model", status=404)
-        answering.refuse_unfinished(self._question.protocol, self._question.endpoint, answer)
+        answering.refuse_unfinished(self._protocol, self._endpoint, answer)
 
     def _give_up(self, attempt: Attempt, exc: UpstreamError) -> None:
         attempt.ending = Ending.BACKEND_FAILED
@@ -259,7 +275,7 @@ class Inquiry:
             return attempt
         # That nobody else was found after it is not where it failed.
         self._record.enter(failed_in)
-        if monotonic() >= self._question.deadline:
+        if monotonic() >= self.deadline:
             raise RequestError("deadline_exceeded", "the request took longer than it may") from exc
         error = error_of(exc, retry_after_s=answering.retry_after_of(attempt))
         if error.code == "no_healthy_backend":
@@ -272,6 +288,6 @@ class Inquiry:
         """Whether the backend's own error says something about the request, rather than about the proxy's key."""
         if exc.status not in AUTH_STATUSES:
             return exc.status is not None
-        head = self._question.head
+        head = self._head
         has_key = bool(head.authorization or head.api_key)
         return has_key and not attempt.upstream.stamp.key_line and self._may_pass_credentials(attempt)

@@ -32,13 +32,13 @@ class FakeRelay:
 @pytest.fixture
 async def answer(connection, scan):
     """An answer to a request for a stream."""
-    return Answer(asyncio.get_running_loop(), connection, scan, wants_stream=True)
+    return Answer(asyncio.get_running_loop(), connection, lambda: scan, wants_stream=True)
 
 
 @pytest.fixture
 async def whole(connection, scan):
     """An answer to a request that is not for a stream."""
-    return Answer(asyncio.get_running_loop(), connection, scan, wants_stream=False)
+    return Answer(asyncio.get_running_loop(), connection, lambda: scan, wants_stream=False)
 
 
 @pytest.fixture

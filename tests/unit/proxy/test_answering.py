@@ -41,7 +41,7 @@ async def answered(connection, scan, make_reserved, make_upstream):
         backend=GPU,
     ):
         attempt = Attempt(make_reserved(backend, model=model), make_upstream(backend, Access(key=key)), started_at=0.0)
-        answer = Answer(asyncio.get_running_loop(), connection, scan, wants_stream=wants_stream)
+        answer = Answer(asyncio.get_running_loop(), connection, lambda: scan, wants_stream=wants_stream)
         attempt.begin(connection, answer)
         answer.on_head(status, list(headers))
         answer.on_body(body)

@@ -43,7 +43,7 @@ async def begin(connection, scan):
     """Ask, and let the backend say *wire*."""
 
     def begin(attempt, wire=HELLO, *, wants_stream=False):
-        answer = Answer(asyncio.get_running_loop(), connection, scan, wants_stream=wants_stream)
+        answer = Answer(asyncio.get_running_loop(), connection, lambda: scan, wants_stream=wants_stream)
         attempt.begin(connection, answer)
         connection.send(b"", b"", answer)
         connection.data_received(wire)
