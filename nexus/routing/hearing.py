@@ -45,8 +45,11 @@ def hear(spoken: RoutingIntent, asked: RoutingIntent, stage: str) -> None:
 
     :raises StageMisbehaved: something of it cannot be meant; then nothing of it may count.
     """
+    most = MOST_VERDICTS * (len(asked.survivors) + 1)
     for said in (spoken.excluded, spoken.avoided, spoken.weights):
-        if said:
+        if len(said) > most:
+            raise StageMisbehaved(f"said {len(said)} things about {len(asked.survivors)} candidates")
+        if said and not _are_plain(said, asked, stage):
             said[:] = _sound(said, asked, stage)
 
 
@@ -106,13 +109,31 @@ def sound_headers(headers: object) -> Mapping[str, str]:
     return told
 
 
+def _are_plain(said: Sequence[Verdict], asked: RoutingIntent, stage: str) -> bool:
+    """Whether all of it can be taken as it is, as almost always: this runs for every request, and what follows not."""
+    candidates, codes = asked.survivors, STATUS_OF_CODE
+    for verdict in said:
+        if (
+            type(verdict) is not Verdict
+            or verdict.stage != stage
+            or verdict.backend not in candidates
+            or verdict.code not in codes
+            or not 0.0 <= verdict.factor <= 1.0
+            or verdict.context is not None
+            or not _is_plain(verdict.reason)
+            or (verdict.action != "" and not _is_plain(verdict.action))
+        ):
+            return False
+    return True
+
+
+def _is_plain(text: object) -> bool:
+    return type(text) is str and 0 < len(text) <= LONGEST_TEXT and text.isascii() and not text.isspace()
+
+
 def _sound(said: Sequence[Verdict], asked: RoutingIntent, stage: str) -> list[Verdict]:
-    if len(said) > MOST_VERDICTS * (len(asked.survivors) + 1):
-        raise StageMisbehaved(f"said {len(said)} things about {len(asked.survivors)} candidates")
-    known: AbstractSet[str] = asked.survivors.keys()
-    if any(type(verdict) is not Verdict or verdict.backend not in known for verdict in said):
-        # One who is out already may be spoken of, too.
-        known = known | {verdict.backend for verdict in asked.excluded}
+    # One who is out already may be spoken of, too.
+    known = asked.survivors.keys() | {verdict.backend for verdict in asked.excluded}
     return [_sound_verdict(verdict, known, stage) for verdict in said]
 
 
@@ -127,19 +148,12 @@ def _sound_verdict(verdict: Verdict, known: AbstractSet[str], stage: str) -> Ver
         raise StageMisbehaved(f"gave an error code that there is not: {verdict.code!r:.80}")
     if not 0.0 <= verdict.factor <= 1.0:
         raise StageMisbehaved(f"weighed by {verdict.factor!r:.80}")
-    reason, action = verdict.reason, verdict.action
-    if _is_plain(reason) and (action == "" or _is_plain(action)) and verdict.context is None:
-        return verdict
-    if isinstance(reason, str) and not reason.strip():
+    reason = sound_text(verdict.reason, "a reason")
+    if not reason.strip():
         raise StageMisbehaved("gave no reason")
     return msgspec.structs.replace(
         verdict,
-        reason=sound_text(reason, "a reason"),
-        action=sound_text(action, "an action"),
+        reason=reason,
+        action=sound_text(verdict.action, "an action"),
         context=None if verdict.context is None else sound_facts(verdict.context, LONGEST_CONTEXT_BYTES),
     )
-
-
-def _is_plain(text: object) -> bool:
-    """Whether *text* can be taken as it is, as almost every one can."""
-    return type(text) is str and len(text) <= LONGEST_TEXT and text.isascii() and not text.isspace() and text != ""

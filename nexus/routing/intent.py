@@ -30,6 +30,8 @@ class Verdict(msgspec.Struct, frozen=True):
     """Facts for the client's error body in that case, such as ``{"required_tier": 3}``."""
 
 
+_NOT_FOR_STAGES: Final[Any] = ()
+
 _ZONES: Final[Mapping[str, Zone]] = {"restricted": "restricted", "local": "restricted", "open": "open", "cloud": "open"}
 
 
@@ -161,6 +163,8 @@ class RoutingIntent(msgspec.Struct, frozen=True, eq=False, kw_only=True):
             headers=self.headers,
             policies=self.policies,
             received_unix_s=self.received_unix_s,
+            observed=_NOT_FOR_STAGES,
+            spent_s=_NOT_FOR_STAGES,
         )
 
 

@@ -61,7 +61,8 @@ class Pipeline:
             spent_s.append(after - before)
             tally = conduct.tally
             tally.durations.observe(after - before)
-            tally.exclusions_total += len(excluded) - said_before
+            if len(excluded) != said_before:
+                tally.exclusions_total += len(excluded) - said_before
             before = after
         self.tally.durations.observe(before - began)
 

@@ -100,7 +100,8 @@ class Stage:
 
     def _reconcile(self, intent: RoutingIntent) -> None:
         own = intent.shadow()
-        _nothing(self._asked.reconcile(own))
+        if (returned := self._asked.reconcile(own)) is not None:
+            raise _returned(returned)
         if own.excluded or own.avoided or own.weights:
             hear(own, intent, self.place.name)
             let_count(own, intent)
