@@ -1,0 +1,101 @@
+"""What an operator may say in ``[plugins.budget]``, and in a traffic policy."""
+
+from decimal import Decimal
+from typing import Annotated, ClassVar, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from nexus.api import PluginConfig, PolicyKeys
+from nexus_budget.money import STEP, refuse_odd_amounts
+
+Action = Literal["warn", "block_cloud", "block_all"]
+
+MOST_PERCENT: Final = Decimal(100)
+
+
+class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a model costs; a part that is left out costs nothing."""
+
+    input_usd_per_1m: Decimal | None = None
+    """Per million tokens of the prompt."""
+    output_usd_per_1m: Decimal | None = None
+    """Per million tokens of the answer."""
+    request_usd: Decimal | None = None
+    """Per request, whatever its length: for pictures and sound, and on top of tokens elsewhere."""
+
+    def __post_init__(self) -> None:
+        amounts = self.amounts()
+        if not any(amount is not None for amount in amounts.values()):
+            raise ValueError(f"a price says none of {', '.join(amounts)}; 0 means that it is free")
+        refuse_odd_amounts(amounts)
+
+    def amounts(self) -> dict[str, Decimal | None]:
+        """Return the parts by their keys."""
+        return {
+            "input_usd_per_1m": self.input_usd_per_1m,
+            "output_usd_per_1m": self.output_usd_per_1m,
+            "request_usd": self.request_usd,
+        }
+
+
+class PriceRow(Price, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A price, and what it is for."""
+
+    backend: str | None = None
+    """The name of a backend; left out: any."""
+    model: str | None = None
+    """A glob for the name under which a backend is asked; left out: any."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.backend and not self.model:
+            raise ValueError("a row of prices names neither a `backend` nor a `model`")
+
+
+ASSUMED: Final = Price(input_usd_per_1m=Decimal(15), output_usd_per_1m=Decimal(75), request_usd=Decimal("0.10"))
+
+
+class BudgetKeys(PolicyKeys, frozen=True):
+    """What a traffic policy may say about money."""
+
+    max_cost_per_request: Decimal | None = None
+    """The most, in USD, that one attempt at one backend may cost by its estimate."""
+
+    def __post_init__(self) -> None:
+        refuse_odd_amounts({"max_cost_per_request": self.max_cost_per_request})
+
+
+class BudgetConfig(PluginConfig):
+    """The ``[plugins.budget]`` table."""
+
+    policy_keys: ClassVar[type[PolicyKeys]] = BudgetKeys
+
+    monthly_limit_usd: Decimal | None = None
+    """The most to be spent in a calendar month (UTC); left out: spending is counted and never limited."""
+    soft_limit_percent: Decimal = Decimal(75)
+    """From this share of the limit on, paid backends are preferred less."""
+    hard_limit_action: Action = "warn"
+    """What happens at the limit."""
+    prices: tuple[PriceRow, ...] = ()
+    """Prices of your own, which win over the shipped ones."""
+    prices_file: str | None = None
+    """A TOML file with more of them."""
+    assumed_price: Price = ASSUMED
+    """What a paid model costs whose price nobody has told."""
+    unpriced_models: Literal["assume", "reject"] = "assume"
+    """What becomes of paid models whose price nobody has told."""
+    assumed_output_tokens: Annotated[int, Meta(ge=1, le=1_000_000)] = 1024
+    """How long an answer is taken to be when the request does not limit it."""
+    allowance_usd: Decimal = Decimal(1)
+    """How much of the budget each process draws ahead."""
+    sync_interval_seconds: Annotated[float, Meta(ge=0.05, le=60)] = 1.0
+    """How often a process writes down what it spent and reads what all spent."""
+
+    def __post_init__(self) -> None:
+        refuse_odd_amounts(
+            {"monthly_limit_usd": self.monthly_limit_usd, "allowance_usd": self.allowance_usd}, least=STEP
+        )
+        percent = self.soft_limit_percent
+        if not percent.is_finite() or not 1 < percent <= MOST_PERCENT:
+            raise ValueError(f"`soft_limit_percent` is {percent}; give percent, more than 1 and at most 100")

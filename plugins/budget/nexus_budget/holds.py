@@ -1,0 +1,83 @@
+"""What the stage holds for one attempt: its estimate, until it is known what it cost."""
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Final
+
+from nexus.api import AttemptOutcome, Hold, TokenUsage
+from nexus_budget.account import Reservation
+from nexus_budget.budget import Budget
+from nexus_budget.money import ZERO
+from nexus_budget.settling import Estimate, spent
+from nexus_budget.terms import Status, Terms
+from nexus_budget.tokens import TextMeter
+
+COST: Final = "X-Nexus-Cost-Estimated"
+STATUS: Final = "X-Nexus-Budget-Status"
+UTILIZATION: Final = "X-Nexus-Budget-Utilization"
+REMAINING: Final = "X-Nexus-Budget-Remaining"
+
+
+class PaidHold(Hold):
+    """The money for one attempt at a paid backend."""
+
+    __slots__ = ("_budget", "_estimate", "_meter", "_reservation", "_standing")
+
+    def __init__(
+        self,
+        budget: Budget,
+        reservation: Reservation,
+        estimated: Estimate,
+        *,
+        model: str,
+        standing: Mapping[str, str],
+    ) -> None:
+        """:param standing: the headers that say how far along the month is."""
+        self._budget = budget
+        self._reservation = reservation
+        self._estimate = estimated
+        self._meter = TextMeter(model, budget.tokenizer)
+        self._standing = standing
+
+    def listener(self) -> Callable[[str], None]:
+        return self._meter.hear
+
+    def headers(self, usage: TokenUsage | None) -> Mapping[str, str]:
+        rate, cost = self._estimate.rate, self._estimate.cost_usd
+        if usage is not None:
+            cost = rate.cost(usage.prompt_tokens, usage.completion_tokens)
+        return {COST: f"{cost:.4f}", **self._standing}
+
+    def settle(self, outcome: AttemptOutcome) -> None:
+        cost, counted = spent(outcome, self._estimate, self._meter)
+        self._reservation.settle(cost)
+        if counted != "nothing":
+            self._budget.figures.settled(outcome.backend, outcome.model, cost, counted)
+
+
+class TellingHold(Hold):
+    """Nothing but the headers that say how far along the month is, on an answer that costs nothing."""
+
+    __slots__ = ("_standing",)
+
+    def __init__(self, standing: Mapping[str, str]) -> None:
+        self._standing = standing
+
+    def headers(self, usage: TokenUsage | None) -> Mapping[str, str]:
+        del usage
+        return self._standing
+
+    def settle(self, outcome: AttemptOutcome) -> None:
+        del outcome
+
+
+def standing_headers(terms: Terms, spent_usd: Decimal) -> Mapping[str, str]:
+    """Return what an answer says of the month; nothing while its spending is normal."""
+    status = terms.status(spent_usd)
+    if status is Status.NORMAL or terms.limit_usd is None:
+        return {}
+    return {
+        STATUS: status.value,
+        UTILIZATION: f"{terms.percent(spent_usd):.2f}",
+        REMAINING: f"{max(terms.limit_usd - spent_usd, ZERO):.2f}",
+    }

@@ -1,0 +1,56 @@
+"""The hooks of the plugin: what it gives Nexus, and where that is."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import msgspec
+
+from nexus.api import AdminReply, AdminRoute, ExchangeOutcome, Reconciler, Store, hookimpl
+from nexus_budget.bookkeeping import Bookkeeping
+from nexus_budget.budget import budget_of
+from nexus_budget.config import BudgetConfig
+from nexus_budget.observing import account_for
+from nexus_budget.prices import PriceBook, shipped_prices
+from nexus_budget.reconciler import BudgetReconciler
+from nexus_budget.report import section
+from nexus_budget.terms import terms_of
+
+
+@hookimpl
+def nexus_config() -> type[BudgetConfig]:
+    return BudgetConfig
+
+
+@hookimpl
+def nexus_reconcilers(config: BudgetConfig, state: dict[str, Any]) -> list[Reconciler]:
+    budget = budget_of(state)
+    shipped, _ = shipped_prices()
+    budget.newest_stage = stage = BudgetReconciler(config, budget, PriceBook(config, shipped))
+    return [stage]
+
+
+@hookimpl
+def nexus_services(
+    config: BudgetConfig, store: Store, state: dict[str, Any], wake: Callable[[], None]
+) -> list[AbstractAsyncContextManager[None]]:
+    budget = budget_of(state)
+    stage = budget.newest_stage
+    terms = terms_of(config, is_observed=stage is not None and stage.is_observed)
+    return [Bookkeeping(budget, terms, store, interval_s=config.sync_interval_seconds, wake=wake)]
+
+
+@hookimpl
+def nexus_exchange_finished(config: BudgetConfig, outcome: ExchangeOutcome, state: dict[str, Any]) -> None:
+    account_for(outcome, config, budget_of(state))
+
+
+@hookimpl
+def nexus_routes(config: BudgetConfig, state: dict[str, Any]) -> list[AdminRoute]:
+    _, as_of = shipped_prices()
+
+    def respond(query: Mapping[str, str]) -> AdminReply:
+        del query
+        return 200, "application/json", msgspec.json.encode(section(budget_of(state), config, as_of))
+
+    return [AdminRoute("/", respond)]

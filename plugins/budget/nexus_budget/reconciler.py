@@ -1,0 +1,179 @@
+"""The stage: refuses what would cost too much, prefers what costs nothing, and holds the money for the rest."""
+
+from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
+from typing import Any, Final
+
+from nexus.api import Backend, Hold, Measure, Priority, Reconciler, Refusal, RoutingIntent
+from nexus_budget.account import Lack
+from nexus_budget.book import Book
+from nexus_budget.budget import Budget
+from nexus_budget.config import BudgetConfig
+from nexus_budget.holds import PaidHold, TellingHold, standing_headers
+from nexus_budget.prices import PriceBook, Rate
+from nexus_budget.report import gauges, refusal_context
+from nexus_budget.settling import Estimate, estimate
+from nexus_budget.terms import Status, Terms
+
+WAIT_OR_RAISE: Final = "Raise monthly_limit_usd or wait for the next month"
+SOFT_FACTOR: Final = 0.5
+
+Verdict = tuple[str, str, str]
+"""A reason in one word, for the metric; in a sentence; and what would help."""
+
+
+class BudgetReconciler(Reconciler):
+    """Keeps the month's spending within its limit, and each request's within its policy's."""
+
+    name = "budget"
+    priority = Priority.BUDGET
+
+    def __init__(self, config: BudgetConfig, budget: Budget, prices: PriceBook) -> None:
+        self._config = config
+        self._budget = budget
+        self._rate = prices.rate
+        self.prices = prices
+
+    def reconcile(self, intent: RoutingIntent) -> None:
+        terms = self._budget.terms(self._config)
+        book = self._budget.account.book_at(intent.received_unix_s)
+        status = terms.status(book.total_usd)
+        judge = self._judge(intent, terms, book, status)
+        if judge is None and status is Status.NORMAL:
+            return
+        context = refusal_context(book, terms) if judge is not None else None
+        for backend, model in intent.offers():
+            rate = self._rate(backend, model)
+            if judge is not None and (verdict := judge(backend, rate)) is not None:
+                kind, reason, action = verdict
+                self._budget.figures.refusals[kind] += 1
+                intent.exclude(backend, stage=self.name, reason=reason, action=action, context=context)
+            elif status is not Status.NORMAL and rate.is_paid:
+                intent.weigh(backend, SOFT_FACTOR, stage=self.name, reason="Monthly budget is past its soft limit")
+
+    def reserve(self, intent: RoutingIntent, backend: Backend) -> Hold | Refusal | None:
+        rate = self._rate(backend, intent.model_on(backend))
+        terms = self._budget.terms(self._config)
+        account = self._budget.account
+        book = account.book_at(intent.received_unix_s)
+        standing = standing_headers(terms, book.total_usd)
+        if rate.is_free:
+            return TellingHold(standing) if standing else None
+        estimated = self._estimate(intent, rate)
+        reserved = account.reserve(estimated.cost_usd, intent.received_unix_s, terms)
+        if isinstance(reserved, Lack):
+            return self._refusal(reserved, estimated, book, terms)
+        model = intent.model_on(backend)
+        if not rate.is_known:
+            self._budget.flag_assumed(backend.name, model)
+        return PaidHold(self._budget, reserved, estimated, model=model, standing=standing)
+
+    def would_refuse(self, intent: RoutingIntent, backend: Backend) -> Refusal | None:
+        rate = self._rate(backend, intent.model_on(backend))
+        if rate.is_free:
+            return None
+        estimated, terms = self._estimate(intent, rate), self._budget.terms(self._config)
+        lack = self._budget.account.lack(estimated.cost_usd, intent.received_unix_s, terms)
+        if lack is None or lack is Lack.DRAWING:
+            return None
+        return self._refusal(lack, estimated, self._budget.account.book_at(intent.received_unix_s), terms)
+
+    def explain(self, intent: RoutingIntent) -> Mapping[str, Any]:
+        terms = self._budget.terms(self._config)
+        book = self._budget.account.book_at(intent.received_unix_s)
+        return {
+            **refusal_context(book, terms),
+            "status": terms.status(book.total_usd).value,
+            "is_enforced": terms.is_enforced,
+            "is_ledger_reachable": self._budget.reach.is_good(),
+            "tokens_counted_by": "heuristic",
+            "backends": {backend.name: self._facts(intent, backend, model) for backend, model in intent.offers()},
+        }
+
+    def measures(self) -> Iterable[Measure]:
+        yield from gauges(self._budget, self._config)
+        yield from self._budget.figures.measures()
+
+    def _estimate(self, intent: RoutingIntent, rate: Rate) -> Estimate:
+        longest = self._config.assumed_output_tokens
+        return estimate(rate, intent.endpoint, intent.requirements, self.prices, assumed_output_tokens=longest)
+
+    def _judge(
+        self, intent: RoutingIntent, terms: Terms, book: Book, status: Status
+    ) -> Callable[[Backend, Rate], Verdict | None] | None:
+        """Return what says why a backend is out of the question; None when none can be."""
+        ceiling = min(_ceilings(intent), default=None)
+        is_blind = terms.is_enforced and not self._budget.is_ledger_good()
+        may_assume = self._config.unpriced_models == "assume"
+        is_hard = status is Status.HARD
+        if ceiling is None and not is_blind and not is_hard and may_assume and not terms.is_observed:
+            return None
+
+        def judge(backend: Backend, rate: Rate) -> Verdict | None:
+            if is_hard and (verdict := _at_the_limit(backend, rate, terms)) is not None:
+                return verdict
+            if not rate.is_paid and rate.is_free:
+                return None
+            if not rate.is_known and not may_assume:
+                return "unpriced", "Its price is not known", "Give it a price in [plugins.budget]"
+            if is_blind and not rate.is_free:
+                why = f"The budget's ledger cannot be reached: {self._budget.reach.reason}"
+                return "ledger_unreachable", why, "Mend the store"
+            return self._too_dear(intent, rate, ceiling) or self._observed(intent, rate, terms, book)
+
+        return judge
+
+    def _too_dear(self, intent: RoutingIntent, rate: Rate, ceiling: Decimal | None) -> Verdict | None:
+        if ceiling is None or rate.is_free:
+            return None
+        cost = self._estimate(intent, rate).cost_usd
+        if cost <= ceiling:
+            return None
+        reason = f"Estimated cost {cost:.4f} USD exceeds {ceiling:f} USD per request allowed by policy"
+        return "max_cost_per_request", reason, "Ask for a shorter answer (max_tokens), or another model"
+
+    def _observed(self, intent: RoutingIntent, rate: Rate, terms: Terms, book: Book) -> Verdict | None:
+        """Say of a stage that only observes what it would have refused when it was asked for the money."""
+        if not terms.is_observed or terms.action == "warn" or terms.limit_usd is None or rate.is_free:
+            return None
+        if book.total_usd + self._estimate(intent, rate).cost_usd <= terms.limit_usd:
+            return None
+        return "exhausted", "The monthly budget does not cover this request", WAIT_OR_RAISE
+
+    def _refusal(self, lack: Lack, estimated: Estimate, book: Book, terms: Terms) -> Refusal:
+        if lack is Lack.DRAWING:
+            return Refusal("Its money is being drawn from the budget", is_saturation=True)
+        context = {**refusal_context(book, terms), "estimated_cost_usd": float(round(estimated.cost_usd, 6))}
+        if lack is Lack.UNREACHABLE:
+            self._budget.figures.refusals["ledger_unreachable"] += 1
+            reason = f"The budget's ledger cannot be reached: {self._budget.reach.reason}"
+            return Refusal(reason, action="Mend the store", context=context)
+        self._budget.figures.refusals["exhausted"] += 1
+        return Refusal("The monthly budget does not cover this request", action=WAIT_OR_RAISE, context=context)
+
+    def _facts(self, intent: RoutingIntent, backend: Backend, model: str) -> Mapping[str, Any]:
+        rate = self._rate(backend, model)
+        estimated = self._estimate(intent, rate)
+        return {
+            "price": rate.source,
+            "estimated_cost_usd": float(round(estimated.cost_usd, 6)),
+            "prompt_tokens": estimated.prompt_tokens,
+            "completion_tokens": estimated.completion_tokens,
+        }
+
+
+def _ceilings(intent: RoutingIntent) -> Iterable[Decimal]:
+    keys = intent.policies_of("budget")
+    return [key.max_cost_per_request for key in keys if key.max_cost_per_request is not None]
+
+
+def _at_the_limit(backend: Backend, rate: Rate, terms: Terms) -> Verdict | None:
+    if terms.action == "block_all":
+        return "hard_limit", "Monthly budget hard limit reached; all agents blocked", WAIT_OR_RAISE
+    if terms.action == "block_cloud" and rate.is_paid:
+        reason = f"Monthly budget hard limit reached; cloud agent '{backend.name}' blocked (zone: {backend.zone})"
+        return "hard_limit", reason, WAIT_OR_RAISE
+    if not rate.is_known:
+        # Only warned of is what a known price makes worse; who knows what an unknown one would do.
+        return "unpriced", "Monthly budget hard limit reached, and its price is not known", WAIT_OR_RAISE
+    return None

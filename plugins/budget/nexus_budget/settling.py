@@ -1,0 +1,85 @@
+"""What an attempt is taken to have cost, by what is known of how it ended."""
+
+from decimal import Decimal
+from typing import Final, Literal
+
+import msgspec
+
+from nexus.api import AttemptOutcome, Ending, Endpoint, Requirements, UpstreamFault
+from nexus_budget.money import ZERO
+from nexus_budget.prices import PriceBook, Rate
+from nexus_budget.tokens import Basis, TextMeter
+
+Counted = Literal["reported", "estimated", "nothing"] | Basis
+"""How the tokens of an attempt were counted: by its backend, from its text, not at all, or there were none."""
+
+WITHOUT_ANSWER: Final = frozenset({"embeddings", "rerank"})
+"""What a model must be able to do for requests that are answered with numbers: only their prompt is paid for."""
+WITHOUT_TOKENS: Final = frozenset({"audio", "images"})
+"""For what is not counted in tokens, unless the backend does."""
+FREE: Final = frozenset({"tokenize"})
+
+NOTHING_SENT: Final = frozenset(
+    {UpstreamFault.REFUSED, UpstreamFault.CONNECT_TIMEOUT, UpstreamFault.TLS, UpstreamFault.STALE}
+)
+NOT_SEEN: Final = frozenset({Ending.CLIENT_LEFT, Ending.TIMED_OUT, Ending.SHUT_DOWN, Ending.NEXUS_FAILED})
+"""Endings by which somebody stopped listening to a backend that may have been at work all the time."""
+
+
+class Estimate(msgspec.Struct, frozen=True):
+    """What a request may cost at one backend, before it is asked."""
+
+    rate: Rate
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: Decimal
+    is_streamed: bool
+
+    @property
+    def prompt_usd(self) -> Decimal:
+        """What is paid for the prompt alone."""
+        return self.rate.cost(self.prompt_tokens, 0)
+
+
+def estimate(
+    rate: Rate, endpoint: Endpoint, requirements: Requirements, prices: PriceBook, *, assumed_output_tokens: int
+) -> Estimate:
+    """Return what a request may cost at *rate*; an answer without a limit is taken to be that long."""
+    prompt, completion = requirements.prompt_tokens, requirements.max_tokens or assumed_output_tokens
+    if endpoint.capability in WITHOUT_ANSWER or endpoint.capability in WITHOUT_TOKENS:
+        completion = 0
+    cost = rate.cost(prompt, completion)
+    if endpoint.capability in FREE:
+        cost = ZERO
+    elif endpoint.capability in WITHOUT_TOKENS:
+        cost += prices.flat_usd(rate) - rate.request_usd
+    return Estimate(rate, prompt, completion, cost, requirements.is_stream)
+
+
+def spent(outcome: AttemptOutcome, estimated: Estimate, meter: TextMeter) -> tuple[Decimal, Counted]:
+    """Return what an attempt has cost, and how that was counted."""
+    rate = estimated.rate
+    if not may_have_cost(outcome):
+        return ZERO, "nothing"
+    is_whole = outcome.ending is Ending.FINISHED
+    if outcome.usage is not None:
+        completion = outcome.usage.completion_tokens
+        if not is_whole and meter.has_heard:
+            # What a cut stream reported was the count at some earlier moment.
+            completion = max(completion, meter.tokens())
+        return rate.cost(outcome.usage.prompt_tokens, completion), "reported"
+    if meter.has_heard:
+        return rate.cost(estimated.prompt_tokens, meter.tokens()), meter.basis
+    if outcome.is_stream or (estimated.is_streamed and not is_whole):
+        return min(estimated.prompt_usd, estimated.cost_usd), "estimated"
+    is_unseen = outcome.ending in NOT_SEEN or outcome.fault == UpstreamFault.FIRST_BYTE_TIMEOUT
+    if is_whole or is_unseen or outcome.status is not None:
+        return estimated.cost_usd, "estimated"
+    return min(estimated.prompt_usd, estimated.cost_usd), "estimated"
+
+
+def may_have_cost(outcome: AttemptOutcome) -> bool:
+    """Whether the backend has worked on it: it was sent, and not answered with an error."""
+    if not outcome.is_sent or outcome.ending is Ending.REJECTED or outcome.fault in NOTHING_SENT:
+        return False
+    return outcome.status is None or outcome.status < 400

@@ -1,0 +1,66 @@
+"""What holds at the moment: the limit, what happens at it, and how far along a month's spending is."""
+
+from decimal import Decimal
+from enum import StrEnum
+from typing import Final
+
+import msgspec
+
+from nexus_budget.config import Action, BudgetConfig
+from nexus_budget.money import ZERO
+
+
+class Status(StrEnum):
+    """How far along the spending of a month is."""
+
+    NORMAL = "Normal"
+    SOFT = "SoftLimit"
+    HARD = "HardLimit"
+
+
+STATUS_NUMBERS: Final = {status: number for number, status in enumerate(Status)}
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """The budget as one configuration sets it."""
+
+    limit_usd: Decimal | None
+    soft_usd: Decimal
+    """Where the soft limit is; without meaning when there is no limit."""
+    action: Action
+    allowance_usd: Decimal
+    """What this process draws ahead; 0 when nothing is held back."""
+    is_observed: bool = False
+    """Whether the stage decides nothing."""
+
+    @property
+    def is_enforced(self) -> bool:
+        """Whether a request may be refused for want of money."""
+        return self.limit_usd is not None and self.action != "warn" and not self.is_observed
+
+    @property
+    def ceiling_usd(self) -> Decimal | None:
+        """The most that all processes together may draw; None: as much as they like."""
+        return self.limit_usd if self.is_enforced else None
+
+    def status(self, spent_usd: Decimal) -> Status:
+        """Say how far along a month is in which so much was spent."""
+        if self.limit_usd is None or spent_usd < self.soft_usd:
+            return Status.NORMAL
+        return Status.SOFT if spent_usd < self.limit_usd else Status.HARD
+
+    def percent(self, spent_usd: Decimal) -> Decimal:
+        """Return which part of the limit is spent; 0 when there is none."""
+        return spent_usd * 100 / self.limit_usd if self.limit_usd is not None else ZERO
+
+
+def terms_of(config: BudgetConfig, *, is_observed: bool = False) -> Terms:
+    """Return what *config* sets."""
+    limit = config.monthly_limit_usd
+    return Terms(
+        limit_usd=limit,
+        soft_usd=ZERO if limit is None else limit * config.soft_limit_percent / 100,
+        action=config.hard_limit_action,
+        allowance_usd=ZERO if limit is None or is_observed else config.allowance_usd,
+        is_observed=is_observed,
+    )
