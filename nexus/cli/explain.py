@@ -1,54 +1,194 @@
-"""``nexus-proxy explain``: looks at the fleet once, and says what would be decided about a request and why."""
+"""``nexus-proxy explain``: says what would be decided about a request and why, and sends it nowhere."""
 
 import asyncio
+import os
 import time
 import uuid
+from collections.abc import Mapping
+from typing import BinaryIO, Final, NamedTuple
 
 import click
 import msgspec
 
 from nexus.app.blueprint import Blueprint, draw, load_plugins
+from nexus.cli.asking import NotThere, Question, address_of, ask
 from nexus.cli.options import Chosen, configuration
+from nexus.config.faults import Fault
+from nexus.config.loading import LoadedConfig
+from nexus.config.secrets import Secret, Vault
+from nexus.config.urls import normalised
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.request import Requirements
+from nexus.errors import RequestError
 from nexus.fleet.fleet import Fleet
-from nexus.routing.explanation import as_text, explain
-from nexus.routing.router import Request
-from nexus.wire.protocols import ENDPOINTS
+from nexus.proxy.heads import HINTS
+from nexus.routing.explaining import explain
+from nexus.routing.explanation import Explanation
+from nexus.routing.explanation_text import as_text
+from nexus.routing.recording import Request
+from nexus.wire import multipart
+from nexus.wire.composing import JSON, Wanted, compose, form_type, with_model
+from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
+
+CHAT: Final = "/v1/chat/completions"
 
 
 @click.command("explain")
 @configuration
-@click.option("-m", "--model", required=True, help="The model that the request asks for.")
+@click.option("-m", "--model", help="The model that the request asks for; in place of the one that --file names.")
 @click.option(
-    "--endpoint",
-    type=click.Choice(sorted(ENDPOINTS)),
-    default="/v1/chat/completions",
-    show_default=True,
-    help="Where the request is sent to.",
+    "--file", type=click.File("rb"), metavar="FILE", help="The body that the request would have; - is standard input."
 )
-@click.option("--prompt-tokens", type=click.IntRange(0), default=0, help="How long the prompt is.")
+@click.option(
+    "--endpoint", type=click.Choice(sorted(ENDPOINTS)), default=CHAT, show_default=True, help="Where it is sent to."
+)
+@click.option(
+    "--header",
+    "headers",
+    metavar="'NAME: VALUE'",
+    multiple=True,
+    help="A hint that it carries, such as 'X-Nexus-Privacy: restricted'; may be repeated.",
+)
+@click.option("--prompt-tokens", type=click.IntRange(0), help="How long the prompt is.")
 @click.option("--max-tokens", type=click.IntRange(1), help="How long the answer may be.")
 @click.option("--vision", "needs_vision", is_flag=True, help="The request holds an image.")
 @click.option("--tools", "needs_tools", is_flag=True, help="The request offers tools.")
 @click.option("--json-format", "needs_json", is_flag=True, help="The request wants a JSON answer.")
+@click.option("--url", help="Ask the proxy that runs there, rather than one with this configuration.")
+@click.option("--api-key", metavar="REFERENCE", help="The key to show to it: env:NAME or file:PATH.")
+@click.option("--offline", is_flag=True, help="Ask no proxy that runs; look at the fleet from here.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(chosen: Chosen, *, endpoint: str, as_json: bool, **asked: object) -> None:
-    """Show what each stage would say about a request, without sending it anywhere.
+def command(  # noqa: PLR0913 - its options
+    chosen: Chosen,
+    *,
+    model: str | None,
+    file: BinaryIO | None,
+    endpoint: str,
+    headers: tuple[str, ...],
+    url: str | None,
+    api_key: str | None,
+    offline: bool,
+    as_json: bool,
+    **said: object,
+) -> None:
+    """Show what each stage would say about a request, who would be asked, and why not the others.
 
-    The backends are probed once, as at a start.
+    A proxy that runs with this configuration is asked, because it knows what its backends are doing now. When there is
+    none, the backends are probed once, as at a start. The output says which of the two it was.
     """
+    wanted = {name: value for name, value in said.items() if value not in (None, False)}
+    question = _question(model, file, endpoint, _hints(headers), wanted)
     loaded = chosen.load_quietly()
+    if offline and (url or api_key):
+        raise click.UsageError("--offline asks nobody; leave out --url and --api-key")
+    target = None if offline else _target(loaded, url, api_key)
+    explanation, source = _answer(chosen, loaded, question, target)
+    # What is printed as JSON says by itself where it comes from.
+    click.echo(source, err=as_json)
+    click.echo(msgspec.json.encode(explanation).decode() if as_json else as_text(explanation))
+
+
+def _question(
+    model: str | None, file: BinaryIO | None, path: str, hints: Mapping[str, str], said: Mapping[str, object]
+) -> Question:
+    endpoint = ENDPOINTS[path]
+    if file is not None:
+        if said:
+            raise click.UsageError("--file says what the request asks for; besides it only --model may")
+        body = file.read()
+        content_type = form_type(body) if endpoint.body == "multipart" else JSON
+        body = body if model is None else with_model(endpoint, content_type, body, model)
+    elif model is None:
+        raise click.UsageError("Missing option '-m' / '--model', or '--file' with a body that names one.")
+    else:
+        content_type, body = compose(endpoint, msgspec.convert({"model": model, **said}, Wanted))
+    return Question(endpoint=endpoint, content_type=content_type, body=body, hints=hints)
+
+
+def _hints(headers: tuple[str, ...]) -> dict[str, str]:
+    known = {hint.decode() for hint in HINTS}
+    hints: dict[str, str] = {}
+    for header in headers:
+        name, colon, value = header.partition(":")
+        if not colon or name.strip().lower() not in known or not value.isascii() or not value.isprintable():
+            raise click.BadParameter(
+                f"'{header}' is no hint; write 'NAME: VALUE' with one of {', '.join(sorted(known))}",
+                param_hint="--header",
+            )
+        hints[name.strip().lower()] = value.strip()
+    return hints
+
+
+class _Target(NamedTuple):
+    """Who is to be asked."""
+
+    url: str
+    key: Secret | None
+    may_be_absent: bool
+    """Whether another answer will do."""
+
+
+def _target(loaded: LoadedConfig, url: str | None, api_key: str | None) -> _Target:
+    """Return whom to ask. The keys of the configuration are shown to nobody but a proxy with this configuration."""
+    if url is not None:
+        try:
+            return _Target(normalised(url), _key(api_key), may_be_absent=False)
+        except ValueError as exc:
+            raise click.BadParameter(str(exc), param_hint="--url") from exc
+    here, key = address_of(loaded.config.server), _key(api_key) or _configured_key(loaded)
+    return _Target(here, key, may_be_absent=api_key is None)
+
+
+def _answer(
+    chosen: Chosen, loaded: LoadedConfig, question: Question, target: _Target | None
+) -> tuple[Explanation, str]:
+    """Return the explanation, and the sentence that says whose it is."""
+    why = "as --offline says"
+    if target is not None:
+        try:
+            return ask(target.url, target.key, question), f"asked the proxy that runs at {target.url}"
+        except NotThere as exc:
+            if not target.may_be_absent:
+                raise
+            why = str(exc)
+    return _from_here(chosen, loaded, question), f"looked at the fleet from here: {why}"
+
+
+def _key(reference: str | None) -> Secret | None:
+    if reference is None:
+        return None
+    try:
+        return Vault(os.environ).resolve(reference, ())
+    except Fault as fault:
+        raise click.BadParameter(str(fault), param_hint="--api-key") from fault
+
+
+def _configured_key(loaded: LoadedConfig) -> Secret | None:
+    """Return the first of ``server.api_keys`` that can be shown: of some only the digest is configured."""
+    plain = (reference for reference in loaded.config.server.api_keys if not reference.startswith("sha256:"))
+    return _key(next(plain, None))
+
+
+def _from_here(chosen: Chosen, loaded: LoadedConfig, question: Question) -> Explanation:
     blueprint = draw(loaded, load_plugins(loaded, chosen.plugin_files))
     request = Request(
         id=str(uuid.uuid4()),
-        endpoint=ENDPOINTS[endpoint],
-        requirements=msgspec.convert(asked, Requirements),
-        headers={},
+        endpoint=question.endpoint,
+        requirements=_understood(question),
+        headers=question.hints,
         received_unix_s=time.time(),  # noqa: TID251 - the instant that stages are told
     )
-    explanation = explain(blueprint.router, request, asyncio.run(_look(blueprint)))
-    click.echo(msgspec.json.encode(explanation).decode() if as_json else as_text(explanation))
+    return explain(blueprint.router, request, asyncio.run(_look(blueprint)), source="probes")
+
+
+def _understood(question: Question) -> Requirements:
+    endpoint, body = question.endpoint, question.body
+    try:
+        if endpoint.body == "multipart":
+            return multipart.understand(endpoint, body, question.content_type)
+        return PROTOCOLS[endpoint.protocol].understand(endpoint, body)
+    except RequestError as exc:
+        raise RequestError(exc.code, f"such a request is refused: {exc.status} {exc.code}: {exc.message}") from exc
 
 
 async def _look(blueprint: Blueprint) -> FleetSnapshot:

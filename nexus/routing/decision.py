@@ -6,11 +6,11 @@ from typing import Any
 import msgspec
 
 from nexus.domain.backend import Backend
-from nexus.routing.intent import RoutingIntent, Verdict
+from nexus.routing.intent import Verdict
 from nexus.routing.reconciler import Hold
 
 
-class Ranked(msgspec.Struct, frozen=True):
+class Ranked(msgspec.Struct, frozen=True, gc=False):
     """A survivor of all stages, and what speaks for it."""
 
     backend: Backend
@@ -19,6 +19,12 @@ class Ranked(msgspec.Struct, frozen=True):
     score: float
     is_avoided: bool = False
     """It is asked only when nobody else is left."""
+    tie: float = 0.0
+    """What told it from others of the same score, the lowest first."""
+    in_flight: int = 0
+    """Requests that it had under way when it was ranked, because the counter goes on."""
+    latency_ms: int | None = None
+    """Its latency then."""
 
 
 class Reserved(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,13 +44,6 @@ class Reserved(msgspec.Struct, frozen=True, kw_only=True):
     """For the client's header: ``capability-match``, ``capacity-overflow``, ``privacy-requirement``, ``failover``."""
     reason: str
     """Why this one of the survivors, such as ``highest_score:gpu-1:98.00`` or ``only_healthy_backend``."""
-    intent: RoutingIntent
-    """All that the stages said."""
-
-    @property
-    def verdicts(self) -> tuple[Verdict, ...]:
-        """What the stages said against backends, for the log."""
-        return (*self.intent.excluded, *self.intent.avoided)
 
 
 class Saturated(msgspec.Struct, frozen=True):
@@ -53,7 +52,8 @@ class Saturated(msgspec.Struct, frozen=True):
     backends: tuple[Backend, ...]
     """Best first."""
     resolved_model: str
-    intent: RoutingIntent
+    reasons: tuple[Verdict, ...] = ()
+    """Why the others of the model would not do."""
 
 
 class Reject(msgspec.Struct, frozen=True):

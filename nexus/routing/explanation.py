@@ -1,170 +1,216 @@
-"""A whole decision, stage by stage, without reserving anything: as a value for JSON, and as text."""
+"""The shape of an explained decision: what ``/v1/route/explain`` and ``/v1/route/decisions/{id}`` answer.
 
-from collections.abc import Iterable, Iterator
+Every key is always there, null or empty where there is nothing to say; keys may be added, none changes its meaning.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal
 
 import msgspec
 
-from nexus.domain.fleet import FleetSnapshot
-from nexus.errors import StageFailed
-from nexus.routing import rejections
-from nexus.routing.aliases import Resolution
-from nexus.routing.decision import Ranked, Reject
-from nexus.routing.intent import RoutingIntent, Verdict
-from nexus.routing.router import Request, Router, Routing
+
+class Explanation(msgspec.Struct, frozen=True, kw_only=True):
+    """One decision, and all that led to it."""
+
+    id: str
+    """The request's id, which is the decision's too: ``X-Request-Id``, and ``request_id`` in the log."""
+    source: Literal["request", "proxy", "probes"]
+    """``request``: one that was carried out. ``proxy``: what the running proxy would decide now. ``probes``: what a
+    proxy would decide that has just started and knows of the fleet what one look at it tells."""
+    received_at: datetime
+    request: "RequestReport"
+    policies: tuple["PolicyReport", ...]
+    """Every traffic policy that applies to a model of the chain, in the order of the file."""
+    rounds: tuple["RoundReport", ...]
+    """The first search through the chain, and one more after each attempt that failed."""
+    decision: "DecisionReport"
+    """That of the last round."""
+    why_not: tuple["WhyNot", ...]
+    """One sentence for each backend of the fleet but the chosen one."""
+    outcome: "OutcomeReport | None"
+    """How it ended; null while it is under way, and when nothing was sent."""
 
 
-class StageReport(msgspec.Struct, frozen=True):
+class RequestReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What routing knew of the request; nothing of its prompt."""
+
+    model: str
+    """As the client sent it."""
+    endpoint: str
+    protocol: str
+    path: str
+    is_stream: bool
+    prompt_tokens: int
+    """An estimate."""
+    max_tokens: int | None
+    needs: tuple[str, ...]
+    """Of ``vision``, ``tools``, ``json_mode`` and ``embeddings``, those that it needs."""
+    hints: Mapping[str, str]
+    """The ``X-Nexus-*`` headers by which it spoke to stages, lower case."""
+
+
+class PolicyReport(msgspec.Struct, frozen=True, kw_only=True):
+    """A traffic policy that applies."""
+
+    index: int
+    """Its place in the file, from 0."""
+    model_pattern: str
+    fallback_allowed: bool
+    keys: Mapping[str, Any]
+    """By plugin, the keys that it owns."""
+
+
+class RoundReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One search through the chain."""
+
+    tries: int
+    """How often it was made before it found a free slot."""
+    models: tuple["ModelReport", ...]
+    """The chain, up to the first model that somebody could answer for."""
+    decision: "DecisionReport"
+
+
+class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One model of the chain: the one asked for, or a fallback."""
+
+    requested: str
+    resolved: str
+    """What an alias stands for."""
+    policies: tuple[int, ...]
+    """The indexes of those that hold for it: that of the name asked for, and a fallback's own."""
+    candidates: Mapping[str, str]
+    """Who has it, before any stage: by backend, the name under which it would be asked."""
+    stages: tuple["StageReport", ...]
+    ranking: tuple["Choice", ...]
+    """Who was left, best first."""
+
+
+class StageReport(msgspec.Struct, frozen=True, kw_only=True):
     """What one stage said."""
 
     stage: str
     plugin: str
     priority: int
     observes: bool
-    excluded: tuple[Verdict, ...]
-    avoided: tuple[Verdict, ...]
-    weighed: tuple[Verdict, ...]
-    would_have: tuple[Verdict, ...]
+    """It decides nothing (``[routing] observe``)."""
+    microseconds: float | None
+    """The time that it took; null when it did not come to its end, or to its turn."""
+    excluded: tuple["Remark", ...]
+    avoided: tuple["Remark", ...]
+    """Asked only when nobody else is left."""
+    weighed: tuple["Remark", ...]
+    would_have: tuple["Remark", ...]
     """What it would have said, when it only observes."""
+    facts: Mapping[str, Any] | None
+    """On what it judged, in its own words; null when it was not asked: of a request that was carried out, only
+    ``X-Nexus-Explain: 1`` asks for them."""
 
 
-class Choice(msgspec.Struct, frozen=True):
+class Remark(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that one stage said about one backend."""
+
+    backend: str
+    reason: str
+    suggested_action: str
+    factor: float | None
+    """What its score is multiplied by; null unless it is weighed."""
+    code: str | None
+    """The error code when this is why nobody is left; null unless it is excluded."""
+
+
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
     """A backend that could be asked."""
+
+    rank: int
+    """From 1."""
+    backend: str
+    model: str
+    """The name under which it is asked."""
+    score: float
+    """The sum of what the parts add, times the factors; ``smart`` rounds the sum down."""
+    is_avoided: bool
+    is_full: bool
+    """It was at its limit."""
+    parts: tuple["PartReport", ...]
+    factors: tuple["Factor", ...]
+
+
+class PartReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the things that a score is made of."""
+
+    name: str
+    """``priority``, ``load``, ``latency``, ``turn`` or ``chance``."""
+    value: float | None
+    """What was found: the configured priority, requests under way, milliseconds (null: not measured yet), how many
+    others have their turn before, the number drawn."""
+    points: float
+    weight: int
+    """In percent."""
+    adds: float
+    """Points times weight."""
+
+
+class Factor(msgspec.Struct, frozen=True, kw_only=True):
+    """What a stage multiplied a score by."""
+
+    stage: str
+    factor: float
+    reason: str
+
+
+class DecisionReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What was decided, or would be."""
+
+    decision: Literal["route", "queue", "reject"]
+    backend: str | None = None
+    """Who is asked; null unless it is ``route``."""
+    model: str | None = None
+    """The name under which it is asked."""
+    fallback_model: str | None = None
+    route_reason: str | None = None
+    """``X-Nexus-Route-Reason``."""
+    reason: str | None = None
+    """Why this one of those that were left."""
+    full: tuple[str, ...] = ()
+    """Who could answer and is at its limit."""
+    code: str | None = None
+    """The error code; null unless it is ``reject``."""
+    status: int | None = None
+    message: str | None = None
+    helps: tuple[str, ...] = ()
+    """What the client or the operator could do, in the words of the stages."""
+    retry_after_s: int | None = None
+    context: Mapping[str, Any] | None = None
+    """The ``context`` of the error's body."""
+
+
+class WhyNot(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a backend is not the one."""
+
+    backend: str
+    why: str
+
+
+class OutcomeReport(msgspec.Struct, frozen=True, kw_only=True):
+    """How a request ended."""
+
+    status: int
+    ending: str
+    code: str | None
+    attempts: tuple["AttemptReport", ...]
+    duration_ms: float
+    queued_ms: float
+    first_byte_ms: float | None
+
+
+class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt at one backend."""
 
     backend: str
     model: str
-    score: float
-    is_avoided: bool
-
-
-class ModelReport(msgspec.Struct, frozen=True):
-    """One model of the chain: the one asked for, or a fallback."""
-
-    requested: str
-    resolved: str
-    candidates: tuple[str, ...]
-    """Who has it, before any stage."""
-    stages: tuple[StageReport, ...]
-    ranking: tuple[Choice, ...]
-    """Who is left, best first."""
-    reason: str
-    """Why the best is the best; empty when nobody is left."""
-    code: str | None
-    """The error code when nobody is left."""
-    message: str
-
-
-class Explanation(msgspec.Struct, frozen=True):
-    """What would be decided about one request, and why."""
-
-    model: str
-    endpoint: str
-    policy: str | None
-    """The pattern of the traffic policy that applies."""
-    models: tuple[ModelReport, ...]
-    """The chain, up to the first model that somebody can answer for."""
-
-    @property
-    def backend(self) -> str | None:
-        """Who would be asked; None when the request would be rejected."""
-        ranking = self.models[-1].ranking
-        return ranking[0].backend if ranking else None
-
-
-def explain(router: Router, request: Request, snapshot: FleetSnapshot) -> Explanation:
-    """Return what *router* would decide now; no slot is taken and no turn is used up."""
-    routing = Routing(router, request)
-    models = []
-    for resolution in routing.chain(snapshot):
-        models.append(_explain_model(router, routing, resolution, snapshot))
-        if models[-1].ranking or models[-1].code == "policy_unavailable":
-            break
-    pattern = routing.policy.model_pattern if routing.policy else None
-    return Explanation(request.requirements.model, request.endpoint.name, pattern, tuple(models))
-
-
-def as_text(explanation: Explanation) -> str:
-    """Return *explanation* for a terminal."""
-    return "\n".join(_lines(explanation))
-
-
-def _explain_model(router: Router, routing: Routing, resolution: Resolution, snapshot: FleetSnapshot) -> ModelReport:
-    if not resolution.candidates:
-        return _report(resolution, reject=rejections.unknown_model(resolution.requested, snapshot))
-    try:
-        intent = routing.narrow(resolution, snapshot)
-    except StageFailed as failure:
-        return _report(resolution, reject=rejections.stage_failed(failure))
-    stages = tuple(_stage_reports(router, intent))
-    ranking = router.schedule.rank(intent)
-    if not ranking:
-        return _report(resolution, stages, reject=rejections.nobody_left(resolution, intent, has_tried=False))
-    return _report(resolution, stages, ranking, reason=router.schedule.reason(ranking[0], len(ranking)))
-
-
-def _report(
-    resolution: Resolution,
-    stages: tuple[StageReport, ...] = (),
-    ranking: Iterable[Ranked] = (),
-    *,
-    reason: str = "",
-    reject: Reject | None = None,
-) -> ModelReport:
-    return ModelReport(
-        requested=resolution.requested,
-        resolved=resolution.model,
-        candidates=tuple(resolution.candidates),
-        stages=stages,
-        ranking=tuple(Choice(r.backend.name, r.model, r.score, r.is_avoided) for r in ranking),
-        reason=reason,
-        code=reject.code if reject else None,
-        message=reject.message if reject else "",
-    )
-
-
-def _stage_reports(router: Router, intent: RoutingIntent) -> Iterator[StageReport]:
-    for stage in router.pipeline.stages:
-        place = stage.place
-
-        def said(verdicts: Iterable[Verdict], name: str = place.name) -> tuple[Verdict, ...]:
-            return tuple(verdict for verdict in verdicts if verdict.stage == name)
-
-        yield StageReport(
-            stage=place.name,
-            plugin=place.plugin,
-            priority=place.priority,
-            observes=place.observes,
-            excluded=said(intent.excluded),
-            avoided=said(intent.avoided),
-            weighed=said(intent.weights),
-            would_have=said(intent.observed),
-        )
-
-
-def _lines(explanation: Explanation) -> Iterator[str]:
-    yield f"model {explanation.model} at {explanation.endpoint}"
-    yield f"policy: {explanation.policy or 'none applies'}"
-    for position, model in enumerate(explanation.models):
-        yield ""
-        also = f" (resolves to {model.resolved})" if model.resolved != model.requested else ""
-        yield f"{'fallback ' if position else ''}{model.requested}{also}"
-        yield f"  who has it: {', '.join(model.candidates) or 'nobody'}"
-        for stage in model.stages:
-            yield from _stage_lines(stage)
-        for rank, choice in enumerate(model.ranking, 1):
-            why = f"  {model.reason}" if rank == 1 else ""
-            avoided = "  only if nobody else is left" if choice.is_avoided else ""
-            yield f"  {rank}. {choice.backend} as {choice.model}  score {choice.score:.2f}{why}{avoided}"
-        if model.code:
-            yield f"  rejected: {model.code}: {model.message}"
-
-
-def _stage_lines(stage: StageReport) -> Iterator[str]:
-    said = [
-        *(f"excludes {v.backend}: {v.reason}" for v in stage.excluded),
-        *(f"avoids {v.backend}: {v.reason}" for v in stage.avoided),
-        *(f"weighs {v.backend} by {v.factor:g}: {v.reason}" for v in stage.weighed),
-        *(f"would have spoken against {v.backend}: {v.reason}" for v in stage.would_have),
-    ]
-    observes = " (observes only)" if stage.observes else ""
-    yield f"  {stage.priority:>4} {stage.stage}{observes}{'' if said else '  no objection'}"
-    yield from (f"         {line}" for line in said)
+    ending: str
+    fault: str | None
+    status: int | None
+    duration_ms: float
+    first_byte_ms: float | None

@@ -101,6 +101,11 @@ class Reconciler(ABC):
         del intent, backend
         return None
 
+    def would_refuse(self, intent: RoutingIntent, backend: Backend) -> Refusal | None:
+        """Return what :meth:`reserve` would refuse now, and hold nothing: for explaining what would be decided."""
+        del intent, backend
+        return None
+
     def explain(self, intent: RoutingIntent) -> Mapping[str, Any]:
         """Return the facts on which this stage judges *intent*, for people: JSON values, no prompt content.
 

@@ -3,16 +3,18 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from nexus.domain.backend import Status
+from nexus.domain.backend import Backend, Status
 from nexus.domain.fleet import FleetSnapshot
 from nexus.errors import StageFailed
 from nexus.routing.aliases import Resolution
-from nexus.routing.decision import Reject
+from nexus.routing.decision import Reject, Saturated
 from nexus.routing.intent import RoutingIntent, Verdict
 
 MOST_MODELS_LISTED: Final = 20
 MOST_REASONS_LISTED: Final = 20
+MOST_ACTIONS_LISTED: Final = 10
 LONGEST_NAME: Final = 200
+LONGEST_TEXT: Final = 500
 RETRY_SOON_S: Final = 5
 RETRY_LATER_S: Final = 30
 
@@ -66,29 +68,67 @@ def chain_exhausted(models: Sequence[str], rejects: Sequence[Reject], snapshot: 
     context = {
         "fallback_chain": [shortened(model) for model in models],
         "failures": [{"model": shortened(m), "code": r.code} for m, r in zip(models, rejects, strict=True)],
-        "available_backends": _healthy(snapshot),
-        "rejection_reasons": reasons_as_json(reasons),
+        **what_would_help(reasons, snapshot.backends),
     }
     return Reject("fallback_exhausted", message, reasons, context, RETRY_SOON_S)
 
 
-def stage_failed(failure: StageFailed) -> Reject:
+def stage_failed(failure: StageFailed, snapshot: FleetSnapshot) -> Reject:
     """A stage that must not be left out failed."""
     message = f"Routing is unavailable: stage '{failure.stage}' failed, and nothing may pass it unchecked"
-    return Reject("policy_unavailable", message, (), {"stage": failure.stage}, RETRY_SOON_S)
+    context = {"stage": failure.stage, **what_would_help((), snapshot.backends)}
+    return Reject("policy_unavailable", message, (), context, RETRY_SOON_S)
+
+
+def saturation(saturated: Saturated, backends: Iterable[Backend]) -> dict[str, Any]:
+    """Return what a client is told, beside the error, when it cannot wait for a slot of these any longer.
+
+    :param backends: the whole fleet.
+    """
+    full = [
+        Verdict(backend.name, "schedule", f"All {backend.max_in_flight} slots are in use", "Try again later")
+        for backend in saturated.backends
+    ]
+    return what_would_help((*full, *saturated.reasons), backends)
+
+
+def what_would_help(reasons: Iterable[Verdict], backends: Iterable[Backend]) -> dict[str, Any]:
+    """Return what every 503 of routing carries: who is well, why nobody of them would do, and what to do about it.
+
+    :param backends: the whole fleet.
+    """
+    reasons = tuple(reasons)
+    facts: dict[str, Any] = {}
+    for verdict in reasons:
+        # The name that was asked for comes first, and with it what its own policy demands.
+        facts = {**(verdict.context or {}), **facts}
+    actions = dict.fromkeys(shortened(verdict.action) for verdict in reasons if verdict.action)
+    return {
+        "available_backends": [backend.name for backend in backends if backend.status is Status.HEALTHY],
+        "rejection_reasons": reasons_as_json(reasons),
+        "suggested_actions": list(actions)[:MOST_ACTIONS_LISTED],
+        **facts,
+    }
 
 
 def reasons_as_json(reasons: Iterable[Verdict]) -> list[dict[str, str]]:
     """Return the first of *reasons* in the shape that clients get them."""
-    return [
-        {"agent_id": v.backend, "reconciler": v.stage, "reason": v.reason, "suggested_action": v.action}
-        for v in tuple(reasons)[:MOST_REASONS_LISTED]
-    ]
+    return [reason_as_json(verdict) for verdict in tuple(reasons)[:MOST_REASONS_LISTED]]
 
 
-def shortened(name: str) -> str:
-    """Return a name that a client chose in a length that fits into a message."""
-    return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…"
+def reason_as_json(verdict: Verdict) -> dict[str, str]:
+    """Return one reason in the shape that clients get it."""
+    return {
+        "agent_id": verdict.backend,
+        "reconciler": verdict.stage,
+        "reason": shortened(verdict.reason, LONGEST_TEXT),
+        "suggested_action": shortened(verdict.action, LONGEST_TEXT),
+    }
+
+
+def shortened(text: str, most: int = LONGEST_NAME) -> str:
+    """Return a text that a client or a plugin chose in a length that fits into a message."""
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def _nearest_code(reasons: Iterable[Verdict]) -> str:
@@ -130,30 +170,18 @@ def _too_long(model: str, intent: RoutingIntent) -> Reject:
 
 def _nobody_healthy(model: str, reasons: tuple[Verdict, ...], snapshot: FleetSnapshot) -> Reject:
     message = f"No healthy backend available for model '{shortened(model)}'"
-    context = {"available_backends": _healthy(snapshot), "rejection_reasons": reasons_as_json(reasons)}
+    context = what_would_help(reasons, snapshot.backends)
     return Reject("no_healthy_backend", message, reasons, context, RETRY_SOON_S)
 
 
 def _refused(code: str, model: str, intent: RoutingIntent) -> Reject:
     reasons = tuple(intent.excluded)
-    facts: dict[str, Any] = {}
-    for verdict in reasons:
-        facts.update(verdict.context or {})
     # What the analysis and the health of others say is no part of what a policy demands.
     policies = sorted({v.stage for v in reasons if v.code == code})
     count = len({verdict.backend for verdict in reasons})
     excluded = "1 backend excluded" if count == 1 else f"{count} backends excluded"
     message = f"Request for model '{shortened(model)}' rejected: {excluded} by {', '.join(policies)}"
-    context = {
-        "available_backends": _healthy(intent.snapshot),
-        "rejection_reasons": reasons_as_json(reasons),
-        **facts,
-    }
-    return Reject(code, message, reasons, context, RETRY_LATER_S)
-
-
-def _healthy(snapshot: FleetSnapshot) -> list[str]:
-    return [backend.name for backend in snapshot.backends if backend.status is Status.HEALTHY]
+    return Reject(code, message, reasons, what_would_help(reasons, intent.snapshot.backends), RETRY_LATER_S)
 
 
 def _fact(verdict: Verdict, name: str) -> Any:

@@ -11,10 +11,11 @@ from nexus.domain.request import Endpoint, Requirements
 from nexus.errors import StageFailed
 from nexus.routing import rejections
 from nexus.routing.aliases import Aliases, Resolution
-from nexus.routing.decision import Decision, Reject, Reserved, Saturated
+from nexus.routing.decision import Decision, Ranked, Reject, Reserved, Saturated
 from nexus.routing.intent import RoutingIntent
-from nexus.routing.pipeline import Pipeline, Refused
+from nexus.routing.pipeline import Pipeline, Refused, Reservation
 from nexus.routing.policies import Policies, Policy
+from nexus.routing.recording import Considered, DecisionRecord, Label, Request, Round, Rules
 from nexus.routing.stages.schedule import Schedule
 
 MOST_CACHED_RESOLUTIONS: Final = 1024
@@ -38,6 +39,11 @@ class Router:
         self.aliases = aliases or Aliases()
         self.fallbacks = fallbacks or {}
         self.policies = policies or Policies()
+        places = [stage.place for stage in pipeline.stages]
+        self.rules: Final = Rules(
+            tuple(Label(place.name, place.plugin, place.priority, place.observes) for place in places),
+            schedule.strategy,
+        )
         self._snapshot: FleetSnapshot | None = None
         self._resolutions: dict[str, Resolution] = {}
 
@@ -69,24 +75,16 @@ class Router:
         return next((self.fallbacks[name] for name in resolution.names if name in self.fallbacks), ())
 
 
-class Request(msgspec.Struct, frozen=True):
-    """What routing knows of one request."""
-
-    id: str
-    endpoint: Endpoint
-    requirements: Requirements
-    headers: Mapping[str, str]
-    received_unix_s: float
-
-
 class Routing:
     """The search of one request; it remembers which backends have been tried for which model."""
 
-    __slots__ = ("_router", "_tried", "policies", "request")
+    __slots__ = ("_router", "_tried", "_wants_facts", "policies", "record", "request")
 
     def __init__(self, router: Router, request: Request) -> None:
         self.request = request
+        self.record = DecisionRecord(request, router.rules, [])
         self._router = router
+        self._wants_facts = request.wants_explanation
         self.policies: tuple[Policy, ...] = ()
         """Of the name that was asked for; they hold for the whole chain."""
         self._tried: dict[str, set[str]] = {}
@@ -102,10 +100,13 @@ class Routing:
         Called again after :class:`Reserved`, it means that the attempt failed; after :class:`Saturated`, that a slot
         may be free now.
         """
+        searched = self.record.begin_round(snapshot.backends)
         try:
-            return self._search(snapshot)
+            found = self._search(snapshot, searched)
         except StageFailed as failure:
-            return rejections.stage_failed(failure)
+            found = rejections.stage_failed(failure, snapshot)
+        searched.decision = found
+        return found
 
     def chain(self, snapshot: FleetSnapshot) -> Iterator[Resolution]:
         """Yield what the model asked for stands for, then each fallback that its policies allow."""
@@ -118,12 +119,69 @@ class Routing:
             for name in router.fallbacks_of(first):
                 yield router.resolve(name, snapshot)
 
-    def narrow(self, resolution: Resolution, snapshot: FleetSnapshot) -> RoutingIntent:
+    def _search(self, snapshot: FleetSnapshot, searched: Round) -> Decision:
+        names, rejects = list[str](), list[Reject]()
+        for resolution in self.chain(snapshot):
+            considered = Considered(resolution, self._policies_for(resolution))
+            searched.models.append(considered)
+            answer = self._try(considered, snapshot, is_fallback=bool(rejects))
+            if not isinstance(answer, Reject):
+                return answer
+            names.append(resolution.requested)
+            rejects.append(answer)
+        return rejects[0] if len(rejects) == 1 else rejections.chain_exhausted(names, rejects, snapshot)
+
+    def _policies_for(self, resolution: Resolution) -> tuple[Policy, ...]:
+        """Return the first name's policies, which hold for the whole chain, and the fallback's own.
+
+        What must stay in the house stays there under any name, and neither name lifts what the other one demands: not
+        even one without a policy, for which the defaults hold.
+        """
+        policies = self._router.policies
+        first, own = self.policies, policies.of(resolution)
+        if first == own:
+            return first
+        nobodys = (policies.of_nobody,)
+        return tuple({policy.index: policy for policy in (*(first or nobodys), *(own or nobodys))}.values())
+
+    def _try(self, considered: Considered, snapshot: FleetSnapshot, *, is_fallback: bool) -> Decision:
+        resolution = considered.resolution
+        if not resolution.candidates:
+            return rejections.unknown_model(resolution.requested, snapshot)
+        intent = self._narrow(considered, snapshot)
+        ranking = considered.ranking = self._router.schedule.rank(intent)
+        if self._wants_facts:
+            considered.facts = self._facts(intent, resolution)
+        full: list[Backend] = []
+        for ranked in ranking:
+            if full and ranked.is_avoided:
+                # Somebody better is left and only busy: waiting beats asking one who has been failing.
+                break
+            held = self._hold(intent, ranked.backend)
+            if not isinstance(held, Refused):
+                return self._reserved(ranked, held, considered, intent, is_fallback=is_fallback, is_overflow=bool(full))
+            if held.refusal.is_saturation:
+                full.append(ranked.backend)
+                considered.full = full
+            else:
+                refusal = held.refusal
+                intent.exclude(
+                    ranked.backend,
+                    stage=held.stage,
+                    reason=refusal.reason,
+                    action=refusal.action,
+                    context=refusal.context,
+                )
+        if full:
+            return Saturated(tuple(full), resolution.model, tuple(intent.excluded))
+        return rejections.nobody_left(resolution, intent, has_tried=resolution.requested in self._tried)
+
+    def _narrow(self, considered: Considered, snapshot: FleetSnapshot) -> RoutingIntent:
         """Run the whole pipeline over the backends that have the model and have not been tried for it.
 
         :raises StageFailed: a stage failed that must not be left out.
         """
-        request, router = self.request, self._router
+        request, resolution, policies = self.request, considered.resolution, considered.policies
         candidates = resolution.candidates
         if tried := self._tried.get(resolution.requested):
             candidates = {name: offer for name, offer in candidates.items() if name not in tried}
@@ -135,74 +193,44 @@ class Routing:
             snapshot=snapshot,
             survivors=dict(candidates),
             headers=request.headers,
-            policies=self._policies_for(resolution),
+            policies=tuple([policy.keys for policy in policies]) if policies else (),
             received_unix_s=request.received_unix_s,
         )
-        router.pipeline.run(intent)
+        considered.watch(intent)
+        self._router.pipeline.run(intent)
         return intent
 
-    def _policies_for(self, resolution: Resolution) -> tuple[Mapping[str, Any], ...]:
-        """Return the keys of the first name's policies, which hold for the whole chain, and of the fallback's own.
+    def _facts(self, intent: RoutingIntent, resolution: Resolution) -> tuple[Mapping[str, Any], ...]:
+        """Return on what each stage judges; it is shown all candidates again, those that are out among them."""
+        whole = msgspec.structs.replace(intent, survivors=dict(resolution.candidates))
+        return tuple(stage.explain(whole) for stage in self._router.pipeline.stages)
 
-        What must stay in the house stays there under any name, and neither name lifts what the other one demands: not
-        even one without a policy, for which the defaults hold.
-        """
-        policies = self._router.policies
-        first, own = self.policies, policies.of(resolution)
-        if first == own:
-            return tuple([policy.keys for policy in first]) if first else ()
-        nobodys = (policies.of_nobody,)
-        every = {policy.index: policy.keys for policy in (*(first or nobodys), *(own or nobodys))}
-        return tuple(every.values())
+    def _hold(self, intent: RoutingIntent, backend: Backend) -> Reservation | Refused:
+        """Hold what an attempt needs. :raises StageFailed: as :meth:`Pipeline.reserve` does."""
+        return self._router.pipeline.reserve(intent, backend)
 
-    def _search(self, snapshot: FleetSnapshot) -> Decision:
-        names, rejects = list[str](), list[Reject]()
-        for resolution in self.chain(snapshot):
-            answer = self._try(resolution, snapshot, is_fallback=bool(rejects))
-            if not isinstance(answer, Reject):
-                return answer
-            names.append(resolution.requested)
-            rejects.append(answer)
-        return rejects[0] if len(rejects) == 1 else rejections.chain_exhausted(names, rejects, snapshot)
-
-    def _try(self, resolution: Resolution, snapshot: FleetSnapshot, *, is_fallback: bool) -> Decision:
-        if not resolution.candidates:
-            return rejections.unknown_model(resolution.requested, snapshot)
-        intent = self.narrow(resolution, snapshot)
-        ranking = self._router.schedule.rank(intent)
-        full: list[Backend] = []
-        for ranked in ranking:
-            if full and ranked.is_avoided:
-                # Somebody better is left and only busy: waiting beats asking one who has been failing.
-                break
-            held = self._router.pipeline.reserve(intent, ranked.backend)
-            if not isinstance(held, Refused):
-                is_failover = is_fallback or bool(self._tried)
-                self._tried.setdefault(resolution.requested, set()).add(ranked.backend.name)
-                return Reserved(
-                    backend=ranked.backend,
-                    model=ranked.model,
-                    holds=(held,),
-                    resolved_model=resolution.model,
-                    fallback_model=ranked.model if is_fallback else None,
-                    route_reason=_route_reason(intent, is_failover=is_failover, is_overflow=bool(full)),
-                    reason=self._router.schedule.reason(ranked, len(ranking)),
-                    intent=intent,
-                )
-            if held.refusal.is_saturation:
-                full.append(ranked.backend)
-            else:
-                refusal = held.refusal
-                intent.exclude(
-                    ranked.backend,
-                    stage=held.stage,
-                    reason=refusal.reason,
-                    action=refusal.action,
-                    context=refusal.context,
-                )
-        if full:
-            return Saturated(tuple(full), resolution.model, intent)
-        return rejections.nobody_left(resolution, intent, has_tried=resolution.requested in self._tried)
+    def _reserved(  # noqa: PLR0913 - what is known at the end of a search
+        self,
+        ranked: Ranked,
+        held: Reservation,
+        considered: Considered,
+        intent: RoutingIntent,
+        *,
+        is_fallback: bool,
+        is_overflow: bool,
+    ) -> Reserved:
+        resolution = considered.resolution
+        is_failover = is_fallback or bool(self._tried)
+        self._tried.setdefault(resolution.requested, set()).add(ranked.backend.name)
+        return Reserved(
+            backend=ranked.backend,
+            model=ranked.model,
+            holds=(held,),
+            resolved_model=resolution.model,
+            fallback_model=ranked.model if is_fallback else None,
+            route_reason=_route_reason(intent, is_failover=is_failover, is_overflow=is_overflow),
+            reason=self._router.schedule.reason(ranked, len(considered.ranking)),
+        )
 
 
 def _route_reason(intent: RoutingIntent, *, is_failover: bool, is_overflow: bool) -> str:

@@ -3,19 +3,46 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
-from typing import Final
+from typing import ClassVar, Final
+
+import msgspec
 
 from nexus.config.schema import WeightsConfig
 from nexus.domain.backend import Backend
+from nexus.routing.decision import Ranked
 
 MOST_REMEMBERED_MODELS: Final = 1024
+
+ALONE: Final = 100
+"""The weight, in percent, of what counts alone."""
 
 ONLY_ONE: Final = "only_healthy_backend"
 """The reason of every strategy when there is no choice."""
 
 
+class Part(msgspec.Struct, frozen=True):
+    """One of the things that a score is made of."""
+
+    name: str
+    """``priority``, ``load``, ``latency``, ``turn`` or ``chance``."""
+    value: float | None
+    """What was found: the configured priority, the requests under way, milliseconds (null: not measured yet), how many
+    others have their turn before, the number drawn."""
+    points: float
+    """What that is worth; the more the better."""
+    weight: int
+    """In percent; 100 where nothing else counts."""
+
+    @property
+    def adds(self) -> float:
+        return self.points if self.weight == ALONE else self.points * self.weight / ALONE
+
+
 class Strategy(ABC):
     """Scores backends: the highest score comes first."""
+
+    takes_turns: ClassVar[bool] = False
+    """Whether equal scores are told apart by whose turn it is, and not by chance."""
 
     def __init__(self, weights: WeightsConfig, chance: Random) -> None:
         self._weights = weights
@@ -28,6 +55,13 @@ class Strategy(ABC):
     @abstractmethod
     def reason(self, backend: Backend, score: float) -> str:
         """Return why *backend*, whose score is the highest, is chosen."""
+
+    @abstractmethod
+    def parts(self, ranked: Ranked, drawn: float) -> tuple[Part, ...]:
+        """Return what the score of *ranked* was made of.
+
+        :param drawn: the score itself, without the factors of the stages.
+        """
 
     def ties(self, backends: Sequence[Backend], model: str) -> list[float]:
         """Return what tells equal scores apart, the lowest first: chance, so that no backend is always the first."""
@@ -60,9 +94,20 @@ class Smart(Strategy):
     def reason(self, backend: Backend, score: float) -> str:
         return f"highest_score:{backend.name}:{score:.2f}"
 
+    def parts(self, ranked: Ranked, drawn: float) -> tuple[Part, ...]:
+        del drawn
+        priority, in_flight, latency_ms = ranked.backend.priority, ranked.in_flight, ranked.latency_ms
+        return (
+            Part("priority", priority, 100 - min(priority, 100), self._priority),
+            Part("load", in_flight, 100 - min(in_flight, 100), self._load),
+            Part("latency", latency_ms, 100 - min((latency_ms or 0) // 10, 100), self._latency),
+        )
+
 
 class RoundRobin(Strategy):
     """One after the other, for each model by itself, in the order of their names."""
+
+    takes_turns = True
 
     def __init__(self, weights: WeightsConfig, chance: Random) -> None:
         super().__init__(weights, chance)
@@ -76,6 +121,9 @@ class RoundRobin(Strategy):
     def reason(self, backend: Backend, score: float) -> str:
         del score
         return f"round_robin:index_{self._index.get(backend.name, 0)}"
+
+    def parts(self, ranked: Ranked, drawn: float) -> tuple[Part, ...]:
+        return (Part("turn", ranked.tie, drawn, ALONE),)
 
     def ties(self, backends: Sequence[Backend], model: str) -> list[float]:
         names = sorted(backend.name for backend in backends)
@@ -101,6 +149,9 @@ class LeastLoaded(Strategy):
         del score
         return f"least_loaded:{backend.name}:{backend.load.in_flight}/{backend.max_in_flight}"
 
+    def parts(self, ranked: Ranked, drawn: float) -> tuple[Part, ...]:
+        return (Part("load", ranked.in_flight, drawn, ALONE),)
+
 
 class PriorityOnly(Strategy):
     """The lowest configured priority."""
@@ -113,6 +164,9 @@ class PriorityOnly(Strategy):
         del score
         return f"priority:{backend.name}:{backend.priority}"
 
+    def parts(self, ranked: Ranked, drawn: float) -> tuple[Part, ...]:
+        return (Part("priority", ranked.backend.priority, drawn, ALONE),)
+
 
 class AtRandom(Strategy):
     """Chance alone."""
@@ -124,6 +178,10 @@ class AtRandom(Strategy):
     def reason(self, backend: Backend, score: float) -> str:
         del score
         return f"random:{backend.name}"
+
+    def parts(self, ranked: Ranked, drawn: float) -> tuple[Part, ...]:
+        del ranked
+        return (Part("chance", drawn, drawn, ALONE),)
 
 
 STRATEGIES: Final[Mapping[str, Callable[[WeightsConfig, Random], Strategy]]] = {

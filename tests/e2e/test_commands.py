@@ -143,7 +143,7 @@ def test_explain_says_who_would_answer_and_why_not_the_others(command, written):
 
     assert told.returncode == as_json.returncode == 0, told.stderr
     assert "exceed the context of 8192" in told.stdout
-    assert json.loads(as_json.stdout)["model"] == "qwen3"
+    assert json.loads(as_json.stdout)["request"]["model"] == "qwen3"
 
 
 def test_demo_answers_one_question(command):

@@ -1,6 +1,7 @@
 """Who can answer at all: speaks the endpoint, has the capabilities, takes that much context."""
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from nexus.domain.backend import Backend
 from nexus.domain.request import Requirements
@@ -38,6 +39,15 @@ class Analyze(Reconciler):
                 tokens = requirements.prompt_tokens if backend.kind.cuts_long_answers else requirements.context_tokens
                 if tokens > facts.context_length:
                     self._exclude_short(intent, backend, tokens, facts.context_length)
+
+    def explain(self, intent: RoutingIntent) -> Mapping[str, Any]:
+        return {
+            "needed_tokens": intent.requirements.context_tokens,
+            "context_lengths": {
+                backend.name: facts.context_length if (facts := backend.models.get(model)) else None
+                for backend, model in intent.offers()
+            },
+        }
 
     def _exclude_silent(self, intent: RoutingIntent, backend: Backend) -> None:
         intent.exclude(

@@ -1,7 +1,9 @@
 """Who of the survivors gets the request: health, then the strategy's ranking, then a slot."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from msgspec.structs import force_setattr
 
@@ -11,7 +13,7 @@ from nexus.domain.outcome import AttemptOutcome
 from nexus.routing.decision import Ranked
 from nexus.routing.intent import RoutingIntent, Verdict
 from nexus.routing.reconciler import Hold, Priority, Reconciler, Refusal
-from nexus.routing.strategies import ONLY_ONE, STRATEGIES
+from nexus.routing.strategies import ONLY_ONE, STRATEGIES, Strategy
 
 AT_ITS_LIMIT: Final = Refusal("Backend is at its limit", is_saturation=True)
 
@@ -26,7 +28,13 @@ class Schedule(Reconciler):
         self, strategy: str = "smart", weights: WeightsConfig | None = None, chance: Random | None = None
     ) -> None:
         # Chance spreads load; nothing about it is secret.
-        self._strategy = STRATEGIES[strategy](weights or WeightsConfig(), chance or Random())  # noqa: S311 - see above
+        self._chance = chance or Random()  # noqa: S311 - see above
+        self._strategy_name = strategy
+        self._strategy = STRATEGIES[strategy](weights or WeightsConfig(), self._chance)
+
+    @property
+    def strategy(self) -> Strategy:
+        return self._strategy
 
     def reconcile(self, intent: RoutingIntent) -> None:
         for backend in intent:
@@ -56,9 +64,12 @@ class Schedule(Reconciler):
             # Nobody to compare with: the commonest case in a small fleet, and after the other stages.
             ((backend, model),) = offers
             is_avoided = any(verdict.backend == backend.name for verdict in intent.avoided)
-            return [Ranked(backend, model, self._strategy.score(backend), is_avoided)]
-        score = self._strategy.score
-        scores = [score(backend) for backend, _ in offers]
+            score, load = self._strategy.score(backend), backend.load
+            if intent.weights:
+                score *= _factors(intent.weights).get(backend.name, 1.0)
+            return [Ranked(backend, model, score, is_avoided, 0.0, load.in_flight, load.latency_ms)]
+        score_of = self._strategy.score
+        scores = [score_of(backend) for backend, _ in offers]
         if intent.weights:
             factors = _factors(intent.weights)
             scores = [s * factors.get(backend.name, 1.0) for s, (backend, _) in zip(scores, offers, strict=True)]
@@ -68,11 +79,30 @@ class Schedule(Reconciler):
             (backend.name in avoided, -s, tie, position)
             for position, (s, tie, (backend, _)) in enumerate(zip(scores, ties, offers, strict=True))
         )
-        return [Ranked(*offers[position], -negative, is_avoided) for is_avoided, negative, _, position in order]
+        return [
+            Ranked(*offers[at], -negative, is_avoided, tie, (load := offers[at][0].load).in_flight, load.latency_ms)
+            for is_avoided, negative, tie, at in order
+        ]
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Rank inside as the next request would be ranked; afterwards chance goes on as if nobody had asked."""
+        state = self._chance.getstate()
+        try:
+            yield
+        finally:
+            self._chance.setstate(state)
 
     def reason(self, chosen: Ranked, choices: int) -> str:
         """Return why *chosen* is the best of so many *choices*."""
         return ONLY_ONE if choices == 1 else self._strategy.reason(chosen.backend, chosen.score)
+
+    def explain(self, intent: RoutingIntent) -> Mapping[str, Any]:
+        return {"strategy": self._strategy_name, "backends": {backend.name: _state(backend) for backend in intent}}
+
+    def would_refuse(self, intent: RoutingIntent, backend: Backend) -> Refusal | None:
+        del intent
+        return AT_ITS_LIMIT if backend.load.in_flight >= backend.max_in_flight else None
 
     def reserve(self, intent: RoutingIntent, backend: Backend) -> Hold | Refusal | None:
         load = backend.load
@@ -85,6 +115,17 @@ class Schedule(Reconciler):
             force_setattr(load, "probing", True)  # noqa: FBT003 - the value itself
         self._strategy.chosen(backend, intent.resolved_model)
         return Slot(load, is_probe=is_probe)
+
+
+def _state(backend: Backend) -> Mapping[str, Any]:
+    return {
+        "status": backend.status,
+        "breaker": backend.breaker,
+        "is_cooling": backend.is_cooling,
+        "in_flight": backend.load.in_flight,
+        "max_in_flight": backend.max_in_flight,
+        "latency_ms": backend.load.latency_ms,
+    }
 
 
 class Slot(Hold):

@@ -11,7 +11,7 @@ from nexus.config.schema import TimeoutsConfig
 from nexus.proxy.upstream import UpstreamConnection
 from nexus.proxy.upstreams import OPEN_ACCESS, Upstream
 from nexus.routing.decision import Reserved
-from nexus.testing.builders import make_backend, make_intent
+from nexus.testing.builders import make_backend
 from nexus.wire.protocol import EventTooLargeError
 
 
@@ -215,7 +215,6 @@ def make_reserved():
             fallback_model=fallback_model,
             route_reason="capability-match",
             reason="only_healthy_backend",
-            intent=make_intent(backends=[backend]),
         )
 
     return make

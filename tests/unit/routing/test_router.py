@@ -101,10 +101,11 @@ def test_a_backend_that_a_stage_named_privacy_took_out_is_the_reason_of_the_rout
 
     fleet = make_fleet(make_backend("gpu-1"), make_backend("openai", zone="cloud"))
 
-    reserved = routing(router(stage(no_cloud, name="privacy"))).next(fleet)
+    search = routing(router(stage(no_cloud, name="privacy")))
+    reserved = search.next(fleet)
 
     assert (reserved.backend.name, reserved.route_reason) == ("gpu-1", "privacy-requirement")
-    assert [verdict.backend for verdict in reserved.verdicts] == ["openai"]
+    assert [verdict.backend for verdict in search.record.rounds[0].models[0].excluded] == ["openai"]
 
 
 def test_an_avoided_backend_is_asked_only_when_nobody_else_is_left(router, routing):
@@ -265,6 +266,7 @@ class TestNobodyLeft:
             "rejection_reasons": [
                 {"agent_id": "gpu-1", "reconciler": "tier", "reason": "tier 1", "suggested_action": "ask less"}
             ],
+            "suggested_actions": ["ask less"],
         }
 
     def test_a_stage_that_refuses_to_hold_rejects_like_one_that_excludes(self, router, routing, stage):
@@ -379,7 +381,8 @@ class TestFailingStages:
 
         reject = routing(router(broken, fallbacks={"llama3": ("qwen3",)})).next(fleet)
 
-        assert (reject.code, reject.context) == ("policy_unavailable", {"stage": "privacy"})
+        assert (reject.code, reject.context["stage"]) == ("policy_unavailable", "privacy")
+        assert reject.context["available_backends"] == ["gpu-1", "gpu-2"]
         assert "'privacy'" in reject.message
 
     def test_a_stage_that_may_be_left_out_is(self, router, routing, stage):
@@ -390,10 +393,11 @@ class TestFailingStages:
 
         fleet = make_fleet(make_backend())
 
-        reserved = routing(router(stage(closes_the_door_and_breaks, name="quality", on_error="skip"))).next(fleet)
+        search = routing(router(stage(closes_the_door_and_breaks, name="quality", on_error="skip")))
+        reserved = search.next(fleet)
 
         assert reserved.backend.name == "gpu-1"
-        assert reserved.verdicts == ()
+        assert search.record.rounds[0].models[0].excluded == []
 
     def test_a_stage_that_fails_to_hold_leaves_no_slot_behind(self, router, routing, stage):
         broken = stage(name="budget", holds=lambda *_: 1 / 0)

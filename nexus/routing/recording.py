@@ -1,0 +1,144 @@
+"""What is kept of each decision while it is made: references to what there is anyway, read only when somebody asks.
+
+Nothing in here leads back to a whole snapshot, an intent or a router: a record outlives all of them.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from nexus.domain.backend import Backend
+from nexus.domain.outcome import ExchangeOutcome
+from nexus.domain.request import Endpoint, Requirements
+from nexus.routing.aliases import Resolution
+from nexus.routing.decision import Decision, Ranked, Reject, Reserved, Saturated
+from nexus.routing.intent import RoutingIntent, Verdict
+from nexus.routing.policies import Policy
+from nexus.routing.strategies import Strategy
+
+MOST_RECORDS: Final = 1000
+
+EXPLAIN_HINT: Final = "x-nexus-explain"
+"""The request header, lower case, by which a client asks for its decision to be kept with all facts."""
+
+_YES: Final = frozenset({"1", "true"})
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What routing knows of one request."""
+
+    id: str
+    endpoint: Endpoint
+    requirements: Requirements
+    headers: Mapping[str, str]
+    received_unix_s: float
+
+    @property
+    def wants_explanation(self) -> bool:
+        return bool(self.headers) and self.headers.get(EXPLAIN_HINT, "").strip().lower() in _YES
+
+
+class Label(msgspec.Struct, frozen=True):
+    """A stage as records name it: its object, and all that it holds, may be gone after a reload."""
+
+    name: str
+    plugin: str
+    priority: int
+    observes: bool
+
+
+class Rules(msgspec.Struct, frozen=True):
+    """What of one configuration must be known to read the records that were made under it."""
+
+    stages: tuple[Label, ...]
+    strategy: Strategy
+
+
+# The collector need not look at these: no object of theirs leads back to them.
+class Considered(msgspec.Struct, gc=False):
+    """One model of the chain, and what came of it."""
+
+    resolution: Resolution
+    policies: tuple[Policy, ...]
+    """That of the name asked for, and the fallback's own."""
+    excluded: Sequence[Verdict] = ()
+    avoided: Sequence[Verdict] = ()
+    weights: Sequence[Verdict] = ()
+    observed: Sequence[Verdict] = ()
+    spent_s: Sequence[float] = ()
+    """One of each stage that has come to its end; shorter than the stages when one of them ended it all."""
+    facts: tuple[Mapping[str, Any], ...] | None = None
+    """Of each stage, on what it judged; None when nobody has asked."""
+    ranking: Sequence[Ranked] = ()
+    full: Sequence[Backend] = ()
+    """Those of the ranking that were at their limit."""
+
+    def watch(self, intent: RoutingIntent) -> None:
+        """Keep what the stages are going to say about *intent*, even if one of them fails."""
+        self.excluded, self.avoided = intent.excluded, intent.avoided
+        self.weights, self.observed = intent.weights, intent.observed
+        self.spent_s = intent.spent_s
+
+
+class Round(msgspec.Struct, gc=False):
+    """One search through the chain: the first, one after each failed attempt, and those while it waited, as one."""
+
+    backends: tuple[Backend, ...]
+    """The whole fleet, as it was."""
+    models: list[Considered]
+    decision: Decision | None = None
+    tries: int = 1
+    """How often it was made, all but the last without finding a free slot."""
+
+
+class DecisionRecord(msgspec.Struct, gc=False):
+    """One request on its way through routing, with all its rounds."""
+
+    request: Request
+    rules: Rules
+    rounds: list[Round]
+    outcome: ExchangeOutcome | None = None
+    """None while it is under way."""
+
+    def begin_round(self, backends: tuple[Backend, ...]) -> Round:
+        """Return a new round; it takes the place of the last one if that led to waiting: there is no bound on those."""
+        tries = 1
+        if self.rounds and isinstance(self.rounds[-1].decision, Saturated):
+            tries += self.rounds.pop().tries
+        begun = Round(backends, [], None, tries)
+        self.rounds.append(begun)
+        return begun
+
+    @property
+    def last_reserved(self) -> Reserved | None:
+        """Who was chosen last; None when nobody was."""
+        chosen = (found.decision for found in reversed(self.rounds))
+        return next((decision for decision in chosen if isinstance(decision, Reserved)), None)
+
+    @property
+    def last_reject(self) -> Reject | None:
+        """Why nobody was found in the last round; None when somebody was."""
+        decision = self.rounds[-1].decision if self.rounds else None
+        return decision if isinstance(decision, Reject) else None
+
+
+class RecentDecisions:
+    """The last thousand, those under way among them."""
+
+    def __init__(self, most: int = MOST_RECORDS) -> None:
+        self._records: deque[DecisionRecord] = deque(maxlen=most)
+        self.add: Final = self._records.append
+        """Keep one more, and forget the oldest for it."""
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[DecisionRecord]:
+        """Iterate over them, newest first."""
+        return reversed(self._records)
+
+    def find(self, id_: str) -> DecisionRecord | None:
+        """Return the newest whose request has that id; a client may use one twice."""
+        return next((record for record in self if record.request.id == id_), None)
