@@ -27,13 +27,9 @@ class Ledger:
     def __init__(self, clock: Callable[[], float] = monotonic, most_tracked: int = MOST_TRACKED) -> None:
         self.clock = clock
         self._most_tracked = most_tracked
-        # In the order in which something was recorded last.
-        self._tracks: OrderedDict[tuple[str, str], Track] = OrderedDict()
+        self.tracks: OrderedDict[tuple[str, str], Track] = OrderedDict()
+        """By a backend's id and a model's name there, in the order in which something was recorded last."""
         self._snapshot = FleetSnapshot()
-
-    def find(self, backend_id: str, model: str) -> Track | None:
-        """Return what is remembered of *model* there, None when that is nothing."""
-        return self._tracks.get((backend_id, model))
 
     def follow(self, snapshot: FleetSnapshot) -> None:
         """Forget whoever is not in *snapshot*, or is another server there."""
@@ -47,8 +43,8 @@ class Ledger:
         }
         self._snapshot = snapshot
         if gone:
-            for key in [key for key in self._tracks if key[0] in gone]:
-                del self._tracks[key]
+            for key in [key for key in self.tracks if key[0] in gone]:
+                del self.tracks[key]
 
     def record(self, outcome: ExchangeOutcome, config: QualityConfig) -> None:
         """Take in every attempt of *outcome*."""
@@ -58,9 +54,9 @@ class Ledger:
     def living(self) -> list[Track]:
         """Return whoever was asked within a day, by backend and model; others are forgotten."""
         oldest_s = self.clock() - DAY_S
-        for key in [key for key, track in self._tracks.items() if track.recorded_s < oldest_s]:
-            del self._tracks[key]
-        return sorted(self._tracks.values(), key=lambda track: (track.backend, track.model))
+        for key in [key for key, track in self.tracks.items() if track.recorded_s < oldest_s]:
+            del self.tracks[key]
+        return sorted(self.tracks.values(), key=lambda track: (track.backend, track.model))
 
     def _record(self, attempt: AttemptOutcome, unix_s: float, config: QualityConfig) -> None:
         backend = self._snapshot.by_id.get(attempt.backend_id)
@@ -73,20 +69,20 @@ class Ledger:
         now_s = self.clock()
         track = self._track(attempt)
         track.record(failed, waited_ms, now_s, unix_s, config)
-        is_poor = track.is_poor(now_s, config)
+        is_poor = bool(track.complaints(now_s, config))
         if is_poor is not track.is_told_poor and now_s - track.told_s >= QUIET_S:
             track.is_told_poor, track.told_s = is_poor, now_s
             _tell(track.figures(now_s, config))
 
     def _track(self, attempt: AttemptOutcome) -> Track:
         key = attempt.backend_id, attempt.model
-        track = self._tracks.get(key)
+        track = self.tracks.get(key)
         if track is None:
-            if len(self._tracks) >= self._most_tracked:
-                self._tracks.popitem(last=False)
-            track = self._tracks[key] = Track(attempt.backend, attempt.model)
+            if len(self.tracks) >= self._most_tracked:
+                self.tracks.popitem(last=False)
+            track = self.tracks[key] = Track(attempt.backend, attempt.model)
         else:
-            self._tracks.move_to_end(key)
+            self.tracks.move_to_end(key)
         return track
 
 

@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from nexus_quality.complaint import Complaint, of_failing, of_slow
 from nexus_quality.config import QualityConfig
 from nexus_quality.trait import Trait
 from nexus_quality.windows import RollingWindow
@@ -45,6 +46,7 @@ class Track:
     """The outcomes of one model on one backend, in memory that does not grow with their number."""
 
     __slots__ = (
+        "_complaints",
         "_day",
         "_failures",
         "_first_token",
@@ -54,13 +56,11 @@ class Track:
         "_next_trial_s",
         "_ttft_ema_ms",
         "backend",
-        "error_rate",
         "failures_total",
         "is_on_trial",
         "is_told_poor",
         "model",
         "recorded_s",
-        "slow_ms",
         "told_s",
         "trials_total",
     )
@@ -68,10 +68,6 @@ class Track:
     def __init__(self, backend: str, model: str) -> None:
         self.backend = backend
         self.model = model
-        self.error_rate: float | None = None
-        """The share of failures for which it is to be avoided; None: it is not. As of the last :meth:`judge`."""
-        self.slow_ms: float | None = None
-        """The mean time to first token for which it is to be weighed down; None: it is not. As of then, too."""
         self.failures_total = 0
         self.trials_total = 0
         self.recorded_s = 0.0
@@ -88,6 +84,8 @@ class Track:
         self._ttft_ema_ms: float | None = None
         self._last_failure_unix_s = 0.0
         self._next_trial_s = 0.0
+        self._complaints: tuple[Complaint, ...] = ()
+        # Of which minute and under which configuration these are; None: they have to be found anew.
         self._judged_at = 0
         self._judged_by: QualityConfig | None = None
 
@@ -116,14 +114,13 @@ class Track:
         self._next_trial_s = now_s if is_good else now_s + config.trial_interval_seconds
         self._judged_by = None
 
-    def is_poor(self, now_s: float, config: QualityConfig) -> bool:
-        """Whether it fails too often or begins too late; :attr:`error_rate` and :attr:`slow_ms` say what of these."""
+    def complaints(self, now_s: float, config: QualityConfig) -> tuple[Complaint, ...]:
+        """Return what there is to say against it: that it fails too often, that it begins too late."""
         minute = int(now_s // MINUTE_S)
         if minute != self._judged_at or self._judged_by is not config:
             self._judged_at, self._judged_by = minute, config
-            self.error_rate = self._failures.poor_mean(minute, config.error_rate_threshold, config)
-            self.slow_ms = self._first_token.poor_mean(minute, config.ttft_penalty_threshold_ms, config)
-        return self.error_rate is not None or self.slow_ms is not None
+            self._complaints = self._judge(minute, config)
+        return self._complaints
 
     def is_due_for_trial(self, now_s: float) -> bool:
         """Whether one request may be sent there as if nothing had been."""
@@ -145,7 +142,7 @@ class Track:
         day.move_to(minute // MINUTES_OF_TICK)
         requests, failures = self._failures.whole_hour(minute)
         begun, waited_ms = self._first_token.whole_hour(minute)
-        self.is_poor(now_s, config)
+        complaints = self.complaints(now_s, config)
         return Figures(
             backend=self.backend,
             model=self.model,
@@ -155,7 +152,15 @@ class Track:
             ttft_ema_ms=None if self._ttft_ema_ms is None else round(self._ttft_ema_ms),
             request_count_1h=requests,
             last_failure=datetime.fromtimestamp(self._last_failure_unix_s, UTC) if day.total else None,
-            is_avoided=self.error_rate is not None,
-            is_slow=self.slow_ms is not None,
+            is_avoided=any(complaint.avoids for complaint in complaints),
+            is_slow=any(not complaint.avoids for complaint in complaints),
             is_on_trial=self.is_on_trial,
         )
+
+    def _judge(self, minute: int, config: QualityConfig) -> tuple[Complaint, ...]:
+        error_rate = self._failures.poor_mean(minute, config.error_rate_threshold, config)
+        slow_ms = self._first_token.poor_mean(minute, config.ttft_penalty_threshold_ms, config)
+        if error_rate is None and slow_ms is None:
+            return ()
+        failing = () if error_rate is None else (of_failing(error_rate, config),)
+        return failing if slow_ms is None else (*failing, of_slow(slow_ms, config))

@@ -124,7 +124,7 @@ class Scene:
         return self.stage.reserve(self.intent(), self.backends[backend])
 
     def track(self, backend):
-        return self.ledger.find(backend, MODEL)
+        return self.ledger.tracks.get((backend, MODEL))
 
     def figures(self, backend):
         return self.track(backend).figures(self.clock(), self.config)

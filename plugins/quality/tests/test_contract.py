@@ -22,7 +22,7 @@ class Remembering(Ledger):
         super().__init__(clock=lambda: 1_000_000.0)
         for number in range(0, 20, 2):
             for model in (*MODELS, "llama3"):
-                track = self._tracks[f"gpu-{number}", model] = Track(f"gpu-{number}", model)
+                track = self.tracks[f"gpu-{number}", model] = Track(f"gpu-{number}", model)
                 for _ in range(20):
                     track.record(True, 5_000, self.clock(), 1.7e9, QualityConfig())
 

@@ -107,4 +107,4 @@ def test_each_model_of_a_backend_has_figures_of_its_own(scene):
     it.record("gpu-1", model="another")
 
     assert it.figures("gpu-1").error_rate_1h == 1.0
-    assert it.ledger.find("gpu-1", "another").figures(it.clock(), it.config).error_rate_1h == 0.0
+    assert it.ledger.tracks["gpu-1", "another"].figures(it.clock(), it.config).error_rate_1h == 0.0

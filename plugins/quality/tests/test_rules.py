@@ -85,7 +85,7 @@ def test_whatever_is_recorded_nothing_raises_and_memory_is_bounded(make_outcome,
         now_s.append(now_s[0] + passed_s)
         ledger.record(make_outcome(attempt), CONFIG)
         stage.reconcile(make_intent(backends=BACKENDS))
-        assert len(ledger._tracks) <= 5
+        assert len(ledger.tracks) <= 5
 
     page_of(ledger, CONFIG)
     labels = [sample.labels for measure in stage.measures() for sample in measure.samples]
