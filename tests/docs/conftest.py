@@ -30,7 +30,7 @@ def page():
 
 @pytest.fixture(scope="session")
 def tutorial_plugin():
-    return load("docs/tutorial/no_cloud_at_night.py")
+    return load("docs/tutorial/night/no_cloud_at_night.py")
 
 
 def load(path):

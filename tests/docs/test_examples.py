@@ -90,7 +90,7 @@ def test_the_plugin_of_the_tutorial_takes_the_table_that_it_shows(tutorial_plugi
 
     config = msgspec.convert(table, tutorial_plugin.nexus_config())
 
-    assert (config.first_hour, config.last_hour) == (7, 20)
+    assert (config.first_hour, config.last_hour) == (0, 0)
 
 
 def test_every_file_that_the_readme_names_is_there(root):
