@@ -23,6 +23,8 @@ def model_facts() -> st.SearchStrategy[ModelFacts]:
         tools=known,
         json_mode=known,
         embeddings=known,
+        zone=st.none() | st.sampled_from(["restricted", "open"]),
+        tier=st.none() | st.integers(1, 5),
     )
 
 

@@ -1,0 +1,87 @@
+"""The privacy stage: a restricted request is left with backends of the restricted zone, and with nobody else."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from nexus.api import Backend, Measure, Priority, Reconciler, RoutingIntent
+from nexus_privacy.config import RESTRICTED, UNRESTRICTED, PrivacyConfig
+from nexus_privacy.tally import Source, Tally
+
+HEADER: Final = "x-nexus-privacy"
+
+REQUIRED: Final[Mapping[str, Any]] = {"privacy_zone_required": RESTRICTED}
+
+DEMANDS: Final[Mapping[Source, str]] = {
+    "policy": "a traffic policy restricts model '{model}'",
+    "default": "models without a policy of their own are restricted, '{model}' among them",
+    "header": "the client asks for privacy",
+}
+ACTIONS: Final[Mapping[Source, str]] = {
+    "policy": "Use a backend of the restricted zone, or change the policy",
+    "default": "Use a backend of the restricted zone, or write a policy for this model",
+    "header": "Use a backend of the restricted zone, or leave X-Nexus-Privacy out",
+}
+
+
+class PrivacyReconciler(Reconciler):
+    """Excludes whoever would carry a restricted request out of the house. When it fails, the request is rejected."""
+
+    name = "privacy"
+    priority = Priority.PRIVACY
+    on_error = "reject"
+
+    def __init__(self, config: PrivacyConfig, tally: Tally) -> None:
+        self._config = config
+        self._tally = tally
+
+    def reconcile(self, intent: RoutingIntent) -> None:
+        source = demanded_by(intent, self._config.default)
+        if source is None:
+            return
+        excluded = []
+        for backend in intent:
+            if objection := self._objection(intent, backend):
+                self._exclude(intent, backend, source, objection)
+                excluded.append(backend.name)
+        self._tally.note(intent, source, excluded)
+
+    def explain(self, intent: RoutingIntent) -> Mapping[str, Any]:
+        source = demanded_by(intent, self._config.default)
+        return {
+            "privacy": UNRESTRICTED if source is None else RESTRICTED,
+            "demanded_by": source,
+            "zones": {backend.name: intent.zone_of(backend) for backend in intent},
+        }
+
+    def measures(self) -> Iterable[Measure]:
+        return self._tally.measures()
+
+    def _objection(self, intent: RoutingIntent, backend: Backend) -> str:
+        """Return what speaks against sending a restricted request to *backend*; empty when nothing does."""
+        zone = intent.zone_of(backend)
+        if zone != RESTRICTED:
+            return f"Zone {zone}"
+        if not self._config.trust_discovered and backend.discovery_source != "static":
+            return "A discovered backend is not trusted"
+        return ""
+
+    def _exclude(self, intent: RoutingIntent, backend: Backend, source: Source, objection: str) -> None:
+        demand = DEMANDS[source].format(model=intent.requested_model)
+        intent.exclude(
+            backend, stage=self.name, reason=f"{objection}: {demand}", action=ACTIONS[source], context=REQUIRED
+        )
+
+
+def demanded_by(intent: RoutingIntent, default: str) -> Source | None:
+    """Return who asks for privacy; None when nobody does.
+
+    A client can ask for more than the operator and never for less. A word that is not known, the empty one as well,
+    comes from somebody who cares: it counts as ``restricted``.
+    """
+    said = [keys.privacy or default for keys in intent.policies_of("privacy")]
+    if any(keys.privacy == RESTRICTED for keys in intent.policies_of("privacy")):
+        return "policy"
+    if RESTRICTED in (said or [default]):
+        return "default"
+    word = intent.headers.get(HEADER, UNRESTRICTED)
+    return None if word.strip().lower() == UNRESTRICTED else "header"

@@ -1,0 +1,34 @@
+"""What an operator may write, and what is refused."""
+
+import msgspec
+import pytest
+
+from nexus_privacy.config import PrivacyConfig, PrivacyKeys
+
+
+@pytest.mark.parametrize("said", ["restricted", "Restricted", "RESTRICTED", "unrestricted", "UnRestricted"])
+def test_letter_case_makes_no_difference(said):
+    assert msgspec.convert({"privacy": said}, PrivacyKeys).privacy == said.lower()
+    assert msgspec.convert({"default": said}, PrivacyConfig).default == said.lower()
+
+
+@pytest.mark.parametrize("said", ["open", "private", "", " restricted", "restricted!"])
+def test_another_word_is_refused_with_those_there_are(said):
+    expected = f"privacy: expected 'restricted' or 'unrestricted', got '{said}'"
+
+    with pytest.raises(msgspec.ValidationError, match=expected):
+        msgspec.convert({"privacy": said}, PrivacyKeys)
+    with pytest.raises(msgspec.ValidationError, match="default: expected 'restricted' or 'unrestricted'"):
+        msgspec.convert({"default": said}, PrivacyConfig)
+
+
+@pytest.mark.parametrize("table", [{"privacy": True}, {"privacy": 1}, {"privcay": "restricted"}])
+def test_what_is_no_word_is_refused(table):
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(table, PrivacyKeys)
+
+
+def test_by_default_nothing_is_restricted_and_what_is_found_is_trusted():
+    config = PrivacyConfig()
+
+    assert (config.default, config.trust_discovered, PrivacyKeys().privacy) == ("unrestricted", True, None)

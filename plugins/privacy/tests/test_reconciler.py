@@ -1,0 +1,118 @@
+"""Which requests are restricted, and who may then be asked."""
+
+import pytest
+
+from nexus.api import ModelFacts
+from nexus.testing.builders import make_backend, make_intent
+from nexus_privacy.config import PrivacyConfig, PrivacyKeys
+from nexus_privacy.reconciler import PrivacyReconciler
+from nexus_privacy.tally import Tally
+
+FLEET = {"gpu-1": "local", "gpu-2": "local", "openai": "cloud"}
+IN_THE_HOUSE = {"gpu-1", "gpu-2"}
+
+
+def judged(*, backends=FLEET, privacy=None, header=None, **config):
+    """Return an intent after the stage has spoken."""
+    policy = {} if privacy is None else {"privacy": PrivacyKeys(privacy=privacy)}
+    headers = {} if header is None else {"x-nexus-privacy": header}
+    intent = make_intent(backends=backends, policy=policy, headers=headers)
+    PrivacyReconciler(PrivacyConfig(**config), Tally()).reconcile(intent)
+    return intent
+
+
+class TestWhatIsRestricted:
+    def test_without_any_word_a_request_may_go_anywhere(self):
+        assert judged().candidates == set(FLEET)
+
+    def test_a_policy_keeps_it_in_the_house(self):
+        assert judged(privacy="restricted").candidates == IN_THE_HOUSE
+
+    def test_a_policy_may_say_that_nothing_holds(self):
+        assert judged(privacy="unrestricted").candidates == set(FLEET)
+
+    def test_the_default_holds_where_no_policy_says_anything(self):
+        assert judged(default="restricted").candidates == IN_THE_HOUSE
+
+    def test_a_policy_lifts_the_default(self):
+        assert judged(default="restricted", privacy="unrestricted").candidates == set(FLEET)
+
+    @pytest.mark.parametrize("word", ["restricted", "Restricted", " RESTRICTED ", "private", "true", "1", "", "open"])
+    def test_a_client_may_ask_for_more_in_any_word(self, word):
+        assert judged(header=word).candidates == IN_THE_HOUSE
+        assert judged(header=word, privacy="unrestricted").candidates == IN_THE_HOUSE
+
+    @pytest.mark.parametrize("word", ["unrestricted", "Unrestricted", " unrestricted "])
+    def test_a_client_cannot_ask_for_less(self, word):
+        assert judged(header=word, privacy="restricted").candidates == IN_THE_HOUSE
+        assert judged(header=word, default="restricted").candidates == IN_THE_HOUSE
+        assert judged(header=word).candidates == set(FLEET)
+
+
+class TestWhoMayBeAsked:
+    def test_a_model_that_its_server_passes_on_is_not_in_the_house(self):
+        passed_on = ModelFacts(name="llama3", zone="open")
+        fleet = [make_backend("laptop", kind="ollama", models=[passed_on]), make_backend("gpu-1")]
+
+        assert judged(backends=fleet, privacy="restricted").candidates == {"gpu-1"}
+
+    def test_a_model_of_a_cloud_that_the_operator_trusts_is(self):
+        trusted = ModelFacts(name="llama3", zone="restricted")
+
+        assert judged(backends=[make_backend("eu", zone="cloud", models=[trusted])], privacy="restricted").candidates
+
+    def test_a_discovered_backend_may_be_distrusted(self):
+        fleet = [make_backend("gpu-1"), make_backend("found", discovery_source="mdns")]
+
+        trusting = judged(backends=fleet, privacy="restricted")
+        wary = judged(backends=fleet, privacy="restricted", trust_discovered=False)
+
+        assert (trusting.candidates, wary.candidates) == ({"gpu-1", "found"}, {"gpu-1"})
+        assert wary.excluded[0].reason.startswith("A discovered backend is not trusted: ")
+
+    def test_distrust_is_for_restricted_requests_alone(self):
+        fleet = [make_backend("found", discovery_source="mdns")]
+
+        assert judged(backends=fleet, trust_discovered=False).candidates == {"found"}
+
+
+class TestWhatIsSaid:
+    @pytest.mark.parametrize(
+        ("words", "reason", "action"),
+        [
+            (
+                {"privacy": "restricted"},
+                "Zone open: a traffic policy restricts model 'llama3'",
+                "Use a backend of the restricted zone, or change the policy",
+            ),
+            (
+                {"default": "restricted"},
+                "Zone open: models without a policy of their own are restricted, 'llama3' among them",
+                "Use a backend of the restricted zone, or write a policy for this model",
+            ),
+            (
+                {"header": "restricted"},
+                "Zone open: the client asks for privacy",
+                "Use a backend of the restricted zone, or leave X-Nexus-Privacy out",
+            ),
+        ],
+    )
+    def test_each_exclusion_says_why_and_what_would_help(self, words, reason, action):
+        (verdict,) = judged(**words).excluded
+
+        assert (verdict.backend, verdict.stage, verdict.reason, verdict.action) == ("openai", "privacy", reason, action)
+        assert (verdict.code, verdict.context) == ("rejected_by_policy", {"privacy_zone_required": "restricted"})
+
+    def test_who_demands_it_is_explained(self):
+        stage = PrivacyReconciler(PrivacyConfig(default="restricted"), Tally())
+
+        assert stage.explain(make_intent(backends={"gpu-1": "local", "openai": "cloud"})) == {
+            "privacy": "restricted",
+            "demanded_by": "default",
+            "zones": {"gpu-1": "restricted", "openai": "open"},
+        }
+
+    def test_that_nobody_demands_it_is_explained_too(self):
+        told = PrivacyReconciler(PrivacyConfig(), Tally()).explain(make_intent())
+
+        assert told == {"privacy": "unrestricted", "demanded_by": None, "zones": {}}
