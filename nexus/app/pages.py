@@ -1,11 +1,9 @@
 """Which paths Nexus answers itself: listings in each protocol, health, status, and the pages of plugins."""
 
-import inspect
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
-from urllib.parse import parse_qsl
 
 import msgspec
 from prometheus_client import CollectorRegistry
@@ -15,9 +13,10 @@ from nexus.admin.backends import backends
 from nexus.admin.health import health, ready
 from nexus.admin.status_page import status_page
 from nexus.app.blueprint import Blueprint
+from nexus.app.plugin_page import plugin_page
 from nexus.dashboard.assets import Asset, load_assets
 from nexus.domain.fleet import FleetSnapshot
-from nexus.domain.routes import AdminRoute, Page, PageRequest, PageRoute
+from nexus.domain.routes import Page, PageRequest, PageRoute
 from nexus.wire.listings import LISTINGS
 
 GREETING: Final = b"Ollama is running"
@@ -66,8 +65,8 @@ def pages(
             for listing in LISTINGS
         ),
         *(
-            PageRoute(path=route.path, respond=partial(_of_plugin, route))
-            for _, route in blueprint.contributions.routes()
+            PageRoute(path=route.path, respond=plugin_page(plugin, route))
+            for plugin, route in blueprint.contributions.routes()
         ),
     )
 
@@ -95,9 +94,3 @@ def _listed(
     asked: PageRequest,
 ) -> Page:
     return respond(asked, snapshot(), aliases)
-
-
-async def _of_plugin(route: AdminRoute, asked: PageRequest) -> Page:
-    reply = route.respond(dict(parse_qsl(asked.query)))
-    status, content_type, body = await reply if inspect.isawaitable(reply) else reply
-    return Page(status, content_type, body)

@@ -5,6 +5,7 @@
 ``choosing``       which of these are loaded; required, disabled, two of one name, too old
 ``loading``        import, and the check of every hook before any is called
 ``plugin``         one loaded plugin: what it implements, and the blame when a hook of it fails
+``observer``       one plugin's ``nexus_exchange_finished``, called with every outcome
 ``contributions``  each plugin's table decoded, its hooks called, what they gave checked
 =================  ==================================================================
 """

@@ -2,25 +2,19 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import click
 import msgspec
-import pluggy
-import structlog
 
 from nexus.config.schema import PluginConfig, PolicyKeys
 from nexus.domain.kinds import BackendKind
-from nexus.domain.outcome import ExchangeOutcome
 from nexus.domain.routes import AdminRoute
 from nexus.errors import PluginError
+from nexus.plugin_manager.observer import Observer
 from nexus.plugin_manager.plugin import Plugin
 from nexus.plugin_manager.tables import config_type_of, decode_table
-
-log = structlog.get_logger("nexus.plugins")
-
-Observer = Callable[[ExchangeOutcome], None]
 
 
 class Contributions:
@@ -112,9 +106,9 @@ class Contributions:
         return commands
 
     def exchange_observers(self) -> tuple[Observer, ...]:
-        """Return plain functions of one outcome, which never raise: pluggy is not called where requests are."""
+        """Return plain functions of one outcome, which never raise."""
         return tuple(
-            _guarded(plugin, implementation, self._configs[plugin.name])
+            Observer(plugin, implementation, self._configs[plugin.name])
             for plugin in self.plugins
             for implementation in plugin.hooks.get("nexus_exchange_finished", ())
         )
@@ -128,24 +122,6 @@ class Contributions:
         for plugin in self.plugins:
             for item in plugin.collect(hook, config=self._configs[plugin.name], state=plugin.state, **offered):
                 yield plugin, item
-
-
-def _guarded(plugin: Plugin, implementation: pluggy.HookImpl, config: Any) -> Observer:
-    offered = {"config": config, "state": plugin.state}
-    call = partial(implementation.function, **{k: offered[k] for k in implementation.argnames if k in offered})
-    takes_outcome = "outcome" in implementation.argnames
-
-    def observe(outcome: ExchangeOutcome) -> None:
-        try:
-            if takes_outcome:
-                call(outcome=outcome)
-            else:
-                call()
-        except Exception:
-            # An observer is no part of the exchange: what breaks in it must not reach the client.
-            log.exception("observer_failed", plugin=plugin.name, distribution=plugin.distribution)
-
-    return observe
 
 
 def _wrong(plugin: Plugin, hook: str, expected: str, got: object) -> PluginError:

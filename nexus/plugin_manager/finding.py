@@ -35,7 +35,7 @@ class Candidate(msgspec.Struct, frozen=True):
         """Import it. :raises PluginError: whatever its code raises, with its name."""
         try:
             return _run_file(self.source) if isinstance(self.source, Path) else self.source.load()
-        except Exception as exc:
+        except (Exception, SystemExit) as exc:  # a script that ends itself when it is imported, say
             raise PluginError(f"plugin {self.label} cannot be imported: {type(exc).__name__}: {exc}") from exc
 
 

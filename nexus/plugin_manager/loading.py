@@ -1,9 +1,10 @@
 """Import the chosen plugins, and check every hook of them before any is called."""
 
 import inspect
+import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import pluggy
 
@@ -75,6 +76,8 @@ class PluginManager:
 
 
 def _load(candidate: Candidate, pluggy_manager: pluggy.PluginManager) -> Plugin:
+    if not _NAME.fullmatch(candidate.name):
+        raise PluginError(f"plugin {candidate.label}: a name is up to 64 letters, digits, '-' and '_'")
     module = candidate.load()
     _refuse_unmarked(candidate, module)
     try:
@@ -120,6 +123,9 @@ def _check(candidate: Candidate, hooks: Mapping[str, tuple[pluggy.HookImpl, ...]
             if inspect.iscoroutinefunction(implementation.function):
                 raise PluginError(f"plugin {candidate.label}: {name} must be a plain function, not async")
 
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
+"""Names are config keys, log fields, prefixes of metrics and parts of a path."""
 
 _SPECS = {
     name: function

@@ -9,6 +9,13 @@ import pluggy
 from nexus.errors import PluginError
 
 
+class Observing(msgspec.Struct):
+    """How a plugin's observers have behaved, since the start of the process."""
+
+    failures_total: int = 0
+    slow_total: int = 0
+
+
 class Plugin(msgspec.Struct, frozen=True):
     """A plugin that is imported and whose hooks are checked."""
 
@@ -22,6 +29,7 @@ class Plugin(msgspec.Struct, frozen=True):
     """What it implements, by the hook's name."""
     state: dict[str, Any] = {}
     """Its own, for as long as the process lives."""
+    observing: Observing = msgspec.field(default_factory=Observing)
 
     @property
     def label(self) -> str:
@@ -39,7 +47,7 @@ class Plugin(msgspec.Struct, frozen=True):
         for implementation in self.hooks.get(hook, ()):
             try:
                 result = implementation.function(*(offered[name] for name in implementation.argnames))
-            except Exception as exc:
+            except (Exception, SystemExit) as exc:
                 raise PluginError(f"plugin {self.label}: {hook} failed: {type(exc).__name__}: {exc}") from exc
             if result is not None:
                 results.append(result)

@@ -1,10 +1,12 @@
 """How a stage has behaved: each failure is named in the log and counted, and too many in a row switch it off."""
 
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import Final
 
 import structlog
 
+from nexus.observability.repeats import Repeats
 from nexus.routing.order import Place
 from nexus.routing.tally import Part, StageTally
 
@@ -14,8 +16,6 @@ SLOW_S: Final = 0.05
 """Whoever takes longer keeps every other request waiting. It cannot be interrupted, only named."""
 MOST_IN_A_ROW: Final = 5
 """So many failures in a row, or slow answers, switch off a stage that may be skipped."""
-WINDOW_S: Final = 10.0
-"""Between two log lines about the same: a stage may fail at every request."""
 
 PER_REQUEST: Final[frozenset[Part]] = frozenset({"reconcile", "reserve", "settle", "headers", "listen"})
 """What a stage does for requests; failing at anything else says nothing of these."""
@@ -33,12 +33,13 @@ EVENTS: Final[Mapping[Part, str]] = {
 class Conduct:
     """The record of one stage, in one configuration."""
 
-    __slots__ = ("_clock", "_place", "_told", "is_off", "streaks", "tally")
+    __slots__ = ("_clock", "_once", "_place", "_repeats", "is_off", "streaks", "tally")
 
     def __init__(self, place: Place, clock: Callable[[], float]) -> None:
         self._place = place
         self._clock = clock
-        self._told: dict[str, tuple[float, int]] = {}
+        self._repeats = Repeats()
+        self._once = Repeats(inf)
         self.tally = StageTally()
         self.is_off = False
         """Whether it has failed too often in a row, and is left out until the next reload."""
@@ -76,12 +77,9 @@ class Conduct:
             log.error("stage_switched_off", **facts, failures_in_a_row=in_a_row)
 
     def _tell(self, write: Callable[..., object], event: str, part: Part, **facts: object) -> None:
-        now = self._clock()
-        since, unsaid = self._told.get(event, (now - WINDOW_S, 0))
         # Measures are asked for at every scrape, for ever: what is wrong with them is said once.
-        if now - since < WINDOW_S or (part == "measures" and event in self._told):
-            self._told[event] = since, unsaid + 1
-            return
-        self._told[event] = now, 0
-        place = self._place
-        write(event, plugin=place.plugin, stage=place.name, part=part, unsaid_before=unsaid, **facts)
+        repeats = self._once if part == "measures" else self._repeats
+        unsaid = repeats.unsaid(event, self._clock())
+        if unsaid is not None:
+            place = self._place
+            write(event, plugin=place.plugin, stage=place.name, part=part, unsaid_before=unsaid, **facts)

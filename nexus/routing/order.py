@@ -1,6 +1,7 @@
 """The order of the stages: what each declares, unless the operator says otherwise; ties by name."""
 
 import inspect
+import re
 from collections.abc import Iterable, Mapping
 from typing import Final, Literal
 
@@ -14,6 +15,23 @@ BUILT_IN: Final = "built in"
 
 INDISPENSABLE: Final = frozenset({"analyze", "schedule"})
 """Stages that decide who can be asked at all; one that only observes would leave nothing to route to."""
+
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+"""Names are config keys, metric labels and words in a response header."""
+
+_METHODS: Final[Mapping[str, tuple[str, ...]]] = {
+    "reconcile": ("intent",),
+    "reserve": ("intent", "backend"),
+    "would_refuse": ("intent", "backend"),
+    "explain": ("intent",),
+    "measures": (),
+}
+"""What a stage is asked, and with what."""
+
+_GENERATES: Final = inspect.isgeneratorfunction
+_DEFERRED: Final = (inspect.iscoroutinefunction, inspect.isasyncgenfunction, _GENERATES)
+"""Calling one of these runs nothing yet."""
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -91,20 +109,34 @@ def _checked(stage: object, plugin: Plugin) -> Reconciler:
     name = getattr(stage, "name", None)
     if not isinstance(name, str) or not name:
         raise PluginError(f"a stage of plugin '{plugin.name}' ({type(stage).__name__}) declares no name")
+    if not _NAME.fullmatch(name):
+        raise PluginError(
+            f"a stage of plugin '{plugin.name}' is named {name!r:.80}; a name is up to 64 letters, digits, '-' and '_'"
+        )
+    declared = f"stage '{name}' of plugin '{plugin.name}' declares"
     priority = getattr(stage, "priority", None)
     if not isinstance(priority, int) or isinstance(priority, bool):
         raise PluginError(
-            f"stage '{name}' of plugin '{plugin.name}' declares no priority; give it an int"
+            f"{declared} no priority; give it an int"
             " (standard stages: analyze 0, privacy 200, budget 300, …, schedule 1000)"
         )
     if stage.on_error not in {"reject", "skip"}:
-        raise PluginError(
-            f"stage '{name}' of plugin '{plugin.name}' declares on_error = {stage.on_error!r};"
-            " it must be 'reject' or 'skip'"
-        )
-    if inspect.iscoroutinefunction(stage.reconcile) or inspect.iscoroutinefunction(stage.reserve):
-        raise PluginError(f"stage '{name}' of plugin '{plugin.name}' is async; stages decide synchronously")
+        raise PluginError(f"{declared} on_error = {stage.on_error!r}; it must be 'reject' or 'skip'")
+    for method in _METHODS:
+        _check_method(stage, method, f"stage '{name}' of plugin '{plugin.name}'")
     return stage
+
+
+def _check_method(stage: Reconciler, name: str, which: str) -> None:
+    """Refuse what would fail, or do nothing at all, at every request."""
+    method = getattr(stage, name)
+    if any(is_deferred(method) for is_deferred in _DEFERRED if (name, is_deferred) != ("measures", _GENERATES)):
+        raise PluginError(f"{which} is async in {name}; stages decide synchronously")
+    try:
+        inspect.signature(method).bind(*_METHODS[name])
+    except (TypeError, ValueError) as exc:
+        takes = ", ".join(_METHODS[name]) or "nothing"
+        raise PluginError(f"{which} has a {name} that cannot be called with ({takes}): {exc}") from exc
 
 
 def _two_of_one_name(stage: str, first: str, second: str) -> str:

@@ -7,6 +7,17 @@ from textwrap import dedent
 
 import pytest
 
+from nexus.plugin_manager import finding
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_installed_but_what_tests_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the plugins that whoever runs the tests has installed."""
+    real = finding.entry_points
+    monkeypatch.setattr(
+        finding, "entry_points", lambda **asked: [e for e in real(**asked) if e.value.startswith("nexus_test_")]
+    )
+
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:

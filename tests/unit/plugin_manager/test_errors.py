@@ -235,3 +235,26 @@ def test_two_plugins_that_provide_one_thing_are_refused(install):
         load().configure({}).stores()
 
     assert message(error) == "plugins 'a' and 'b' both provide a store named 'redis'; disable one of them"
+
+
+def test_a_plugin_that_ends_the_process_when_it_is_imported_is_named(install):
+    install("night", "raise SystemExit(3)")
+
+    with pytest.raises(
+        PluginError, match=r"plugin 'night' \(nexus-proxy-night 0.3\) cannot be imported: SystemExit: 3"
+    ):
+        PluginManager.load(PluginLoadingConfig())
+
+
+def test_a_hook_that_ends_the_process_is_named(install):
+    install("night", "@hookimpl\ndef nexus_config():\n    raise SystemExit(3)\n")
+
+    with pytest.raises(PluginError, match="nexus_config failed: SystemExit: 3"):
+        PluginManager.load(PluginLoadingConfig()).configure({})
+
+
+def test_a_name_that_is_no_key_of_a_table_is_refused(install):
+    install("no cloud", "", distribution="nexus-proxy-night")
+
+    with pytest.raises(PluginError, match=r"plugin 'no cloud' .*: a name is up to 64 letters"):
+        PluginManager.load(PluginLoadingConfig())

@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 from nexus import hookspecs
 from nexus.config.schema import PluginLoadingConfig
 from nexus.plugin_manager import PluginManager
+from nexus.plugin_manager.observer import Observer
 
 
 @pytest.fixture
@@ -209,6 +210,33 @@ def test_nexus_exchange_finished_that_fails_is_logged_and_goes_no_further(contri
     assert [(entry["event"], entry["plugin"], entry["distribution"]) for entry in logs] == [
         ("observer_failed", "night", "nexus-proxy-night")
     ]
+
+
+@pytest.mark.parametrize(
+    "body", ["raise SystemExit", "raise GeneratorExit", "from asyncio import sleep\n    return sleep(0)"]
+)
+def test_nexus_exchange_finished_that_does_anything_else_goes_no_further(contributions, body):
+    subject = contributions(f"@hookimpl\ndef nexus_exchange_finished():\n    {body}\n")
+    (observe,) = subject.exchange_observers()
+
+    with capture_logs() as logs:
+        observe("an outcome")
+        observe("an outcome")
+
+    assert [entry["event"] for entry in logs] == ["observer_failed"]
+    assert subject.plugins[0].observing.failures_total == 2
+
+
+def test_nexus_exchange_finished_that_is_slow_is_named(contributions):
+    ticks = iter([0.0, 0.06, 0.06])
+    plugin = contributions("@hookimpl\ndef nexus_exchange_finished():\n    pass\n").plugins[0]
+    observe = Observer(plugin, plugin.hooks["nexus_exchange_finished"][0], None, clock=ticks.__next__)
+
+    with capture_logs() as logs:
+        observe("an outcome")
+
+    assert [(entry["event"], entry["plugin"], entry["took_ms"]) for entry in logs] == [("observer_slow", "night", 60.0)]
+    assert (plugin.observing.slow_total, plugin.observing.failures_total) == (1, 0)
 
 
 def test_nexus_exchange_finished_needs_no_argument(contributions):

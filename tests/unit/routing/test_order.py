@@ -89,12 +89,31 @@ async def _async(*_):
     """Decide nothing, slowly."""
 
 
+def _in_pieces(*_):
+    yield
+
+
+def test_measures_may_come_in_pieces(order, stage):
+    assert order(stage(name="night", measures=_in_pieces))
+
+
 @pytest.mark.parametrize(
     ("declared", "expected"),
     [
         ({"name": ""}, "declares no name"),
         ({"on_error": "ignore"}, "declares on_error = 'ignore'; it must be 'reject' or 'skip'"),
-        ({"reconcile": _async}, "is async; stages decide synchronously"),
+        ({"reconcile": _async}, "is async in reconcile; stages decide synchronously"),
+        ({"reserve": _async}, "is async in reserve; stages decide synchronously"),
+        ({"measures": _async}, "is async in measures; stages decide synchronously"),
+        ({"reconcile": _in_pieces}, "is async in reconcile; stages decide synchronously"),
+        ({"reconcile": lambda: None}, "has a reconcile that cannot be called with (intent)"),
+        ({"reserve": lambda intent: None}, "has a reserve that cannot be called with (intent, backend)"),
+        ({"explain": dict}, "has a explain that cannot be called with (intent)"),
+        ({"measures": lambda intent: ()}, "has a measures that cannot be called with (nothing)"),
+        ({"reconcile": None}, "has a reconcile that cannot be called"),
+        ({"name": "two words"}, "is named 'two words'; a name is up to 64 letters"),
+        ({"name": "x\r\nSet-Cookie"}, "a name is up to 64 letters"),
+        ({"name": "x" * 65}, "a name is up to 64 letters"),
     ],
 )
 def test_what_is_no_proper_stage_is_refused(order, stage, declared, expected):

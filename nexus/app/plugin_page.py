@@ -1,0 +1,38 @@
+"""An admin page of a plugin: whatever fails at making it is told as that plugin's failure."""
+
+import inspect
+from collections.abc import Awaitable, Callable
+from urllib.parse import parse_qsl
+
+import structlog
+
+from nexus.admin.page import json_page
+from nexus.domain.routes import AdminRoute, Page, PageRequest
+from nexus.plugin_manager import Plugin
+
+log = structlog.get_logger("nexus.plugins")
+
+
+def plugin_page(plugin: Plugin, route: AdminRoute) -> Callable[[PageRequest], Awaitable[Page]]:
+    """Return what answers a request for *route*."""
+
+    async def respond(asked: PageRequest) -> Page:
+        try:
+            reply = route.respond(dict(parse_qsl(asked.query)))
+            return _page(await reply if inspect.isawaitable(reply) else reply)
+        except (Exception, SystemExit, GeneratorExit):
+            log.exception("page_failed", plugin=plugin.name, distribution=plugin.distribution, path=route.path)
+            error = f"the plugin '{plugin.name}' failed to make this page; the log of Nexus says at what"
+            return json_page({"error": error}, status=500)
+
+    return respond
+
+
+def _page(reply: object) -> Page:
+    match reply:
+        case (int() as status, str() as content_type, bytes() as body) if (
+            200 <= status < 600 and content_type.isascii() and content_type.isprintable()
+        ):
+            return Page(status, content_type, body)
+        case _:
+            raise TypeError(f"a reply is a status, a content type and bytes, not {reply!r:.200}")

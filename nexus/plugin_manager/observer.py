@@ -1,0 +1,65 @@
+"""One plugin's ``nexus_exchange_finished``, called with every outcome: what breaks in it goes no further."""
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from time import perf_counter
+from typing import Any, Final
+
+import pluggy
+import structlog
+
+from nexus.domain.outcome import ExchangeOutcome
+from nexus.errors import PluginError
+from nexus.observability.repeats import Repeats
+from nexus.plugin_manager.plugin import Plugin
+
+log = structlog.get_logger("nexus.plugins")
+
+SLOW_S: Final = 0.05
+"""Whoever takes longer keeps every other request waiting. It cannot be interrupted, only named."""
+
+
+class Observer:
+    """A plain function of an outcome, which never raises: pluggy is not called where requests are."""
+
+    __slots__ = ("_call", "_clock", "_repeats", "_takes_outcome", "plugin")
+
+    def __init__(
+        self,
+        plugin: Plugin,
+        implementation: pluggy.HookImpl,
+        config: Any,
+        clock: Callable[[], float] = perf_counter,
+    ) -> None:
+        self.plugin = plugin
+        offered = {"config": config, "state": plugin.state}
+        self._call = partial(
+            implementation.function, **{k: offered[k] for k in implementation.argnames if k in offered}
+        )
+        self._takes_outcome = "outcome" in implementation.argnames
+        self._clock = clock
+        self._repeats = Repeats()
+
+    def __call__(self, outcome: ExchangeOutcome) -> None:
+        began = self._clock()
+        try:
+            returned = self._call(outcome=outcome) if self._takes_outcome else self._call()
+            if inspect.iscoroutine(returned):
+                returned.close()
+                raise PluginError("it returned a coroutine, which nobody awaits")  # noqa: TRY301 - one way to fail
+        except KeyboardInterrupt:
+            raise
+        except BaseException as exc:  # noqa: BLE001 - an observer is no part of the exchange: no client may notice
+            self.plugin.observing.failures_total += 1
+            self._tell(log.error, "observer_failed", exc_info=exc)
+            return
+        took_s = self._clock() - began
+        if took_s > SLOW_S:
+            self.plugin.observing.slow_total += 1
+            self._tell(log.warning, "observer_slow", took_ms=round(took_s * 1000, 1))
+
+    def _tell(self, write: Callable[..., object], event: str, **facts: object) -> None:
+        if (unsaid := self._repeats.unsaid(event, self._clock())) is not None:
+            plugin = self.plugin
+            write(event, plugin=plugin.name, distribution=plugin.distribution, unsaid_before=unsaid, **facts)
