@@ -31,7 +31,7 @@ def test_one_short_name_serves_a_plugin_everywhere(metadata):
     for name, setup in metadata.items():
         assert setup["metadata"]["name"] == f"nexus-proxy-{name}"
         assert setup["options.entry_points"]["nexus"].split() == [name, "=", f"nexus_{name}.plugin"]
-        assert f"nexus_{name}" in setup["options"]["packages"] + setup["options.packages.find"]["include"]
+        assert setup["options.packages.find"]["include"] == f"nexus_{name}*"
 
 
 def test_a_plugin_can_be_found_and_says_which_nexus_it_needs(metadata):
@@ -61,3 +61,17 @@ def test_every_plugin_has_the_license_of_the_core(plugin_folders, root):
     texts = {(folder / "LICENSE").read_text() for folder in plugin_folders}
 
     assert texts <= {(root / "LICENSE").read_text()}
+
+
+def test_the_layers_know_every_plugin_and_every_part_of_the_core(plugin_folders, root):
+    layers = configparser.ConfigParser()
+    layers.read(root / ".importlinter")
+    packages = {f"nexus_{folder.name}" for folder in plugin_folders}
+    parts = {
+        path.stem for path in (root / "nexus").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    door = layers["importlinter:contract:plugins"]
+
+    assert packages <= set(layers["importlinter"]["root_packages"].split())
+    assert packages <= set(door["source_modules"].split())
+    assert set(door["forbidden_modules"].split()) == {f"nexus.{part}" for part in parts - {"__init__", "api"}}
