@@ -1,11 +1,13 @@
 """The small decisions about an answer: may it be shown, what is said with it, what is put back into it."""
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
-from nexus.domain.outcome import Ending
+from nexus.domain.backend import Backend
+from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import Endpoint
 from nexus.errors import RequestError, UpstreamError, UpstreamFault
 from nexus.proxy.answer import Answer, Mode
@@ -14,6 +16,8 @@ from nexus.proxy.headers import passed_lines, retry_after_s, status_line
 from nexus.proxy.heads import Head
 from nexus.proxy.record import Record
 from nexus.routing.decision import Reject
+from nexus.routing.intent import Verdict
+from nexus.routing.rejections import reason_as_json, shortened, what_would_help
 from nexus.wire import multipart
 from nexus.wire.answer_model import restore_in_document, restore_in_events
 from nexus.wire.model_field import replace_model
@@ -36,26 +40,54 @@ def rejection(reject: Reject) -> RequestError:
         param="model" if reject.code in ("model_not_found", "protocol_not_supported") else None,
         context=reject.context,
         retry_after_s=reject.retry_after_s,
-        headers=_reason_headers(reject),
+        headers=reason_headers(reject.reasons),
     )
 
 
-def _reason_headers(reject: Reject) -> Mapping[str, str]:
-    if not reject.reasons:
+def give_reasons(error: RequestError, reasons: Sequence[Verdict], backends: Iterable[Backend]) -> None:
+    """Let *error* say why each backend did not answer and what would help, unless it says that already.
+
+    :param backends: the whole fleet.
+    """
+    if error.context is None:
+        error.context = what_would_help(reasons, backends)
+        error.headers = {**(error.headers or {}), **reason_headers(reasons)}
+
+
+def as_verdict(failed: AttemptOutcome) -> Verdict:
+    """Return a failed attempt as a reason among those of the stages."""
+    status = f" with status {failed.status}" if failed.status else ""
+    return Verdict(failed.backend, "attempt", f"It was asked and failed{status}: {failed.fault or failed.ending}")
+
+
+def reason_headers(reasons: Sequence[Verdict]) -> Mapping[str, str]:
+    """Return what the head of a rejection says of *reasons*: little enough for any proxy before this one."""
+    if not reasons:
         return {}
-    stages = sorted({verdict.stage for verdict in reject.reasons})
-    details = [
-        {"agent_id": v.backend, "reconciler": v.stage, "reason": v.reason, "suggested_action": v.action}
-        for v in reject.reasons[:_MAX_REASONS]
-    ]
-    count = len({verdict.backend for verdict in reject.reasons})
+    stages = sorted({verdict.stage for verdict in reasons})
+    count = len({verdict.backend for verdict in reasons})
     return {
-        "X-Nexus-Rejection-Reasons": _ascii(f"{count} agents rejected by {', '.join(stages)}"),
-        "X-Nexus-Rejection-Details": _ascii(msgspec.json.encode(details).decode()),
+        "X-Nexus-Rejection-Reasons": _ascii(shortened(f"{count} agents rejected by {', '.join(stages)}")),
+        "X-Nexus-Rejection-Details": _details(reasons),
     }
 
 
-_MAX_REASONS: Final = 10
+def _details(reasons: Sequence[Verdict]) -> str:
+    """Return as many of *reasons* as there is room for, as JSON in which all but ASCII is escaped."""
+    told: list[str] = []
+    room = MOST_DETAIL_BYTES
+    for verdict in reasons[:MOST_DETAILS]:
+        one = json.dumps({name: shortened(text) for name, text in reason_as_json(verdict).items()})
+        room -= len(one) + len(", ")
+        if room < 0:
+            break
+        told.append(one)
+    return f"[{', '.join(told)}]"
+
+
+MOST_DETAILS: Final = 10
+MOST_DETAIL_BYTES: Final = 2048
+"""Some proxies take 4 KiB for the whole head of an answer, and no more."""
 
 
 def _ascii(text: str) -> str:
@@ -145,6 +177,8 @@ def head_lines(record: Record, attempt: Attempt, attempts: int) -> bytes:
     ]
     if record.fallback_model is not None:
         parts.append(b"X-Nexus-Fallback-Model: %b\r\n" % _ascii(record.fallback_model).encode())
+    if record.decision_line:
+        parts.append(record.decision_line)
     if attempts > 1:
         parts.append(b"X-Nexus-Attempts: %d\r\n" % attempts)
     if is_last_word:

@@ -224,7 +224,7 @@ class Exchange:
 
     def _refuse(self, exc: RequestError) -> bool:
         keep_alive = self._may_keep_alive() and not exc.close
-        lines = self._last_lines(keep_alive=keep_alive or exc.close)
+        lines = self._record.decision_line + self._last_lines(keep_alive=keep_alive or exc.close)
         attempts = self._attempt_count()
         if attempts > 1:
             # The client's library would try again what has just been tried everywhere.
@@ -239,7 +239,7 @@ class Exchange:
             self._client.abort()
         else:
             error = RequestError("internal_error", "a defect of the proxy; its log says more", close=True)
-            lines = self._head.cors_lines
+            lines = self._record.decision_line + self._head.cors_lines
             self._client.write(replies.error(self._protocol, error, request_id=self._record.request_id, lines=lines))
         self._record.ended(Ending.NEXUS_FAILED, 500, "internal_error")
         return False
@@ -249,6 +249,8 @@ class Exchange:
         if self._inquiry is not None:
             outcomes = self._inquiry.settle_all(self._record.ending)
         outcome = self._record.finish(outcomes)
+        if self._inquiry is not None:
+            self._inquiry.decision.outcome = outcome
         for observe in self._settings.observers:
             observe(outcome)
 

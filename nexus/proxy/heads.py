@@ -47,6 +47,7 @@ _WITHHELD: Final = _HOP_BY_HOP | _OURS | _KEPT
 
 HINTS: Final = frozenset(
     {
+        b"x-nexus-explain",
         b"x-nexus-strict",
         b"x-nexus-flexible",
         b"x-nexus-priority",
@@ -81,6 +82,8 @@ _REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}\Z")
 _NO_HINTS: Final[Mapping[str, str]] = ReadOnlyDict()
 MAX_HOPS: Final = 3
 MAX_HEADERS: Final = 100
+LONGEST_HINT: Final = 200
+"""A longer one means nothing to any stage, and would be kept with the decision that it belongs to."""
 
 
 class Head(msgspec.Struct, kw_only=True):
@@ -131,7 +134,7 @@ def read_head(message: RawRequestMessage) -> Head:
             elif name in HINTS:
                 fields[name] = value
                 hints = hints or {}
-                hints[name.decode()] = value.decode("latin-1")
+                hints[name.decode()] = value[:LONGEST_HINT].decode("latin-1")
         elif b"_" not in name:
             # A name with an underscore is read by some servers as one with a hyphen: a way around every rule above.
             fields[name] = value

@@ -3,7 +3,7 @@
 from time import monotonic
 from typing import Final
 
-from nexus.domain.backend import Status, set_load
+from nexus.domain.backend import set_load
 from nexus.domain.outcome import AttemptOutcome, Ending, Phase
 from nexus.domain.request import Endpoint, Requirements
 from nexus.errors import RequestError, UpstreamError, UpstreamFault
@@ -17,9 +17,13 @@ from nexus.proxy.record import Record
 from nexus.proxy.retry import RETRYABLE_STATUS, Next, Retries
 from nexus.proxy.upstream import UpstreamConnection
 from nexus.routing.decision import Reject, Reserved, Saturated
+from nexus.routing.intent import Verdict
+from nexus.routing.recording import DecisionRecord
+from nexus.routing.rejections import saturation
 from nexus.wire.protocol import StreamScan, WireProtocol
 
 URGENT: Final = "high"
+REJECTED: Final = 503
 
 
 class Inquiry:
@@ -78,9 +82,17 @@ class Inquiry:
             headers=head.hints,
             received_unix_s=record.received_unix_s,
         )
+        plane.decisions.add(self._routing.record)
+        if head.hints and self._routing.request.wants_explanation:
+            record.decision_line = b"X-Nexus-Decision-Id: %b\r\n" % record.request_id.encode()
         self._last_refusal: tuple[Attempt, UpstreamError, Phase] | None = None
         self._awaited: set[str] = set()
         self.attempts: list[Attempt] = []
+
+    @property
+    def decision(self) -> DecisionRecord:
+        """All that routing has said so far."""
+        return self._routing.record
 
     async def find_answer(self) -> Attempt:
         """Return the attempt whose answer may go to the client.
@@ -142,6 +154,13 @@ class Inquiry:
         return attempt
 
     async def _wait_for_slot(self, saturated: Saturated) -> Reserved:
+        try:
+            return await self._wait_in_line(saturated)
+        except RequestError as exc:
+            answering.give_reasons(exc, saturation(saturated), self._plane.fleet.snapshot.backends)
+            raise
+
+    async def _wait_in_line(self, saturated: Saturated) -> Reserved:
         if not self._settings.config.queue.enabled:
             raise RequestError("overloaded", "every backend is at its limit", retry_after_s=1)
         self._record.enter("queue")
@@ -278,11 +297,18 @@ class Inquiry:
         if monotonic() >= self.deadline:
             raise RequestError("deadline_exceeded", "the request took longer than it may") from exc
         error = error_of(exc, retry_after_s=answering.retry_after_of(attempt))
-        if error.code == "no_healthy_backend":
+        if error.status == REJECTED:
             # As routing would have said it, had it known a moment earlier.
-            healthy = [b.name for b in self._plane.fleet.snapshot.backends if b.status is Status.HEALTHY]
-            error.context = {"available_backends": healthy}
+            answering.give_reasons(error, self._reasons(), self._plane.fleet.snapshot.backends)
         raise error from exc
+
+    def _reasons(self) -> tuple[Verdict, ...]:
+        """Return why each backend has not answered, whether it was asked or not."""
+        reject = self._routing.record.last_reject
+        failed = tuple(
+            answering.as_verdict(attempt.outcome) for attempt in self.attempts if attempt.outcome is not None
+        )
+        return (*failed, *reject.reasons) if reject is not None else failed
 
     def _is_for_the_client(self, attempt: Attempt, exc: UpstreamError) -> bool:
         """Whether the backend's own error says something about the request, rather than about the proxy's key."""

@@ -12,6 +12,7 @@ from nexus.proxy.queue import WaitingLine
 from nexus.proxy.retry import RetryBudget
 from nexus.proxy.upstreams import Upstreams
 from nexus.routing.decision import Reserved
+from nexus.routing.recording import RecentDecisions
 from nexus.routing.router import Router
 
 
@@ -49,7 +50,7 @@ class Settings:
 class DataPlane:
     """The one object that exchanges hold; made on the loop that they run on."""
 
-    __slots__ = ("budget", "fleet", "in_flight", "is_draining", "line", "loop", "settings", "upstreams")
+    __slots__ = ("budget", "decisions", "fleet", "in_flight", "is_draining", "line", "loop", "settings", "upstreams")
 
     def __init__(
         self,
@@ -63,6 +64,7 @@ class DataPlane:
         self.upstreams = upstreams
         self.line = line
         self.budget = RetryBudget()
+        self.decisions = RecentDecisions()
         # Asking asyncio for it costs a system call, which every request would make several times.
         self.loop = asyncio.get_running_loop()
         self.in_flight = 0

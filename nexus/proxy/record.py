@@ -61,6 +61,7 @@ class Record:
         "began_at",
         "bytes_in",
         "bytes_out",
+        "decision_line",
         "ending",
         "has_answered",
         "received_unix_s",
@@ -73,6 +74,8 @@ class Record:
         self.received_unix_s = time.time()  # noqa: TID251 - an instant for people and policies, not a duration
         self.bytes_in = 0
         self.bytes_out = 0
+        self.decision_line = b""
+        """The line for the answer's head that says where the decision can be read; empty unless the client wants it."""
         self.has_answered = False
         self.ending = Ending.NEXUS_FAILED
         self._status = 0

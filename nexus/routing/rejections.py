@@ -80,16 +80,13 @@ def stage_failed(failure: StageFailed, snapshot: FleetSnapshot) -> Reject:
     return Reject("policy_unavailable", message, (), context, RETRY_SOON_S)
 
 
-def saturation(saturated: Saturated, backends: Iterable[Backend]) -> dict[str, Any]:
-    """Return what a client is told, beside the error, when it cannot wait for a slot of these any longer.
-
-    :param backends: the whole fleet.
-    """
-    full = [
-        Verdict(backend.name, "schedule", f"All {backend.max_in_flight} slots are in use", "Try again later")
+def saturation(saturated: Saturated) -> tuple[Verdict, ...]:
+    """Return why each backend that has the model will not do, when there is no more waiting for a slot."""
+    full = (
+        Verdict(backend.name, "schedule", "Backend is at its limit", "Try again later, or raise its max_in_flight")
         for backend in saturated.backends
-    ]
-    return what_would_help((*full, *saturated.reasons), backends)
+    )
+    return (*full, *saturated.reasons)
 
 
 def what_would_help(reasons: Iterable[Verdict], backends: Iterable[Backend]) -> dict[str, Any]:
