@@ -1,0 +1,52 @@
+"""The lowest tier that may answer one request: what the operator demands, and what the client is content with."""
+
+from collections.abc import Mapping
+from typing import Final, Literal
+
+import msgspec
+
+from nexus.api import RoutingIntent
+from nexus_tier.config import TierConfig, TierKeys
+
+STRICT: Final = "x-nexus-strict"
+FLEXIBLE: Final = "x-nexus-flexible"
+
+Mode = Literal["strict", "flexible"]
+
+
+class Floor(msgspec.Struct, frozen=True):
+    """Two bounds, which are one unless a downgrade is allowed and the client is content with it."""
+
+    mode: Mode
+    wanted: int
+    """Backends below it are asked only when nobody else is left."""
+    least: int
+    """Backends below it are never asked."""
+    could_be: int
+    """What ``least`` is for a client that is flexible."""
+
+
+def floor_of(intent: RoutingIntent, config: TierConfig) -> Floor:
+    """Return what *intent* needs. Of several policies that apply, each must be satisfied."""
+    demands = [_settled(keys, config) for keys in intent.policies_of("tier")] or [
+        (config.min_tier, config.allow_downgrade)
+    ]
+    wanted = max(min_tier for min_tier, _ in demands)
+    could_be = max((min_tier for min_tier, allows_downgrade in demands if not allows_downgrade), default=1)
+    mode = mode_of(intent.headers)
+    return Floor(mode, wanted, could_be if mode == "flexible" else wanted, could_be)
+
+
+def mode_of(headers: Mapping[str, str]) -> Mode:
+    """Return what the client asks for; strict, unless it says with both of its headers that it is not.
+
+    ``X-Nexus-Strict`` wins, and any word but ``false`` means yes: who sends it cares.
+    """
+    is_strict = headers.get(STRICT, "false").strip().lower() != "false"
+    is_flexible = headers.get(FLEXIBLE, "false").strip().lower() == "true"
+    return "flexible" if is_flexible and not is_strict else "strict"
+
+
+def _settled(keys: TierKeys, config: TierConfig) -> tuple[int, bool]:
+    min_tier = config.min_tier if keys.min_tier is None else keys.min_tier
+    return min_tier, config.allow_downgrade if keys.allow_downgrade is None else keys.allow_downgrade

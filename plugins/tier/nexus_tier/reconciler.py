@@ -1,0 +1,95 @@
+"""The tier stage: who is too weak for a request is excluded, or avoided where a downgrade is allowed."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from nexus.api import AttemptOutcome, Backend, Ending, Hold, Measure, Priority, Reconciler, RoutingIntent, TokenUsage
+from nexus_tier.config import TierConfig
+from nexus_tier.floor import STRICT, Floor, floor_of
+from nexus_tier.tally import Objection, Tally
+
+LOWEST: Final = 1
+
+
+class TierReconciler(Reconciler):
+    """Excludes whoever is below the tier that a request needs. When it fails, the request is rejected."""
+
+    name = "tier"
+    priority = Priority.TIER
+    on_error = "reject"
+
+    def __init__(self, config: TierConfig, tally: Tally) -> None:
+        self._config = config
+        self._tally = tally
+
+    def reconcile(self, intent: RoutingIntent) -> None:
+        floor = floor_of(intent, self._config)
+        if floor.wanted == LOWEST:
+            return
+        objections: list[tuple[Objection, str]] = []
+        for backend in intent:
+            tier = intent.tier_of(backend)
+            if tier < floor.least:
+                self._exclude(intent, backend, tier, floor)
+                objections.append(("excluded", backend.name))
+            elif tier < floor.wanted:
+                self._avoid(intent, backend, tier, floor)
+                objections.append(("avoided", backend.name))
+        self._tally.note(intent, floor.mode, objections)
+
+    def reserve(self, intent: RoutingIntent, backend: Backend) -> Hold | None:
+        tier = intent.tier_of(backend)
+        return Downgrade(tier, self._tally) if tier < floor_of(intent, self._config).wanted else None
+
+    def explain(self, intent: RoutingIntent) -> Mapping[str, Any]:
+        floor = floor_of(intent, self._config)
+        return {
+            "mode": floor.mode,
+            "min_tier": floor.wanted,
+            "least_tier": floor.least,
+            "tiers": {backend.name: intent.tier_of(backend) for backend in intent},
+        }
+
+    def measures(self) -> Iterable[Measure]:
+        return self._tally.measures()
+
+    def _exclude(self, intent: RoutingIntent, backend: Backend, tier: int, floor: Floor) -> None:
+        model = intent.requested_model
+        intent.exclude(
+            backend,
+            stage=self.name,
+            reason=f"Tier {tier} is below minimum tier {floor.least}, which requests for model '{model}' need",
+            action=f"Use a backend of tier {floor.least} or higher, or {_way_out(tier, floor, intent.headers)}",
+            context={"required_tier": floor.least},
+        )
+
+    def _avoid(self, intent: RoutingIntent, backend: Backend, tier: int, floor: Floor) -> None:
+        intent.avoid(
+            backend,
+            stage=self.name,
+            reason=f"Tier {tier} is below minimum tier {floor.wanted}: only if nobody better is left",
+        )
+
+
+class Downgrade(Hold):
+    """An attempt at a backend below the tier that was wanted: the client is told, and the answer is counted."""
+
+    __slots__ = ("_tally", "_tier")
+
+    def __init__(self, tier: int, tally: Tally) -> None:
+        self._tier = tier
+        self._tally = tally
+
+    def headers(self, usage: TokenUsage | None) -> Mapping[str, str]:
+        del usage
+        return {"X-Nexus-Tier": str(self._tier)}
+
+    def settle(self, outcome: AttemptOutcome) -> None:
+        if outcome.ending is Ending.FINISHED:
+            self._tally.downgrades += 1
+
+
+def _way_out(tier: int, floor: Floor, headers: Mapping[str, str]) -> str:
+    if floor.mode == "flexible" or tier < floor.could_be:
+        return "lower min_tier"
+    return f"send X-Nexus-Flexible: true{' without X-Nexus-Strict' if STRICT in headers else ''}"

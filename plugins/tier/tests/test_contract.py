@@ -1,0 +1,30 @@
+"""The stage keeps the promises of every stage, and imports what may be relied on."""
+
+from pathlib import Path
+
+from nexus.api import Priority, Reconciler
+from nexus.testing.imports import assert_only_uses_api
+from nexus.testing.reconciler_contract import ReconcilerContract
+from nexus_tier.config import TierConfig, TierKeys
+from nexus_tier.reconciler import TierReconciler
+from nexus_tier.tally import Tally
+
+
+class TestByDefault(ReconcilerContract):
+    def make(self) -> Reconciler:
+        return TierReconciler(TierConfig(), Tally())
+
+
+class TestUnderPolicy(ReconcilerContract):
+    policy = {"tier": TierKeys(min_tier=3)}  # noqa: RUF012 - as the contract declares it
+
+    def make(self) -> Reconciler:
+        return TierReconciler(TierConfig(allow_downgrade=True), Tally())
+
+
+def test_it_imports_nothing_of_nexus_but_the_api():
+    assert_only_uses_api(Path(__file__).parents[1])
+
+
+def test_when_it_fails_the_request_is_rejected():
+    assert (TierReconciler.on_error, TierReconciler.priority) == ("reject", Priority.TIER)

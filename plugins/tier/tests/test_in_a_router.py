@@ -1,0 +1,120 @@
+"""Who answers when health, slots, fallbacks and a client's patience come into it."""
+
+from nexus.api import Ending, Status
+from nexus.testing.builders import make_backend, make_fleet
+from nexus.testing.routing import Reject, Saturated, begin, give_back, make_router
+from nexus_tier.config import TierConfig, TierKeys
+from nexus_tier.reconciler import TierReconciler
+from nexus_tier.tally import Tally
+
+FLEXIBLE = {"x-nexus-flexible": "true"}
+WEAK = make_backend("weak", tier=1, models=["llama3", "qwen3"], priority=0)
+
+
+def policy(pattern, **keys):
+    return {"model_pattern": pattern, **keys}
+
+
+def routing(*policies, headers=(), tally=None, config=None, model="llama3", **parts):
+    stage = TierReconciler(config or TierConfig(), tally or Tally())
+    router = make_router(stage, policies=policies, policy_keys={"tier": TierKeys}, **parts)
+    return begin(router, model, headers=dict(headers))
+
+
+def test_the_weak_one_is_not_asked_however_preferred():
+    found = routing(policy("*", min_tier=2)).next(make_fleet(WEAK, make_backend("strong", tier=3)))
+
+    assert found.backend.name == "strong"
+
+
+def test_when_the_strong_one_is_down_a_strict_client_is_told():
+    fleet = make_fleet(WEAK, make_backend("strong", tier=3, status=Status.UNHEALTHY))
+
+    assert routing(policy("*", min_tier=2)).next(fleet).code == "no_healthy_backend"
+
+
+def test_and_a_flexible_one_is_answered_where_that_is_allowed():
+    fleet = make_fleet(WEAK, make_backend("strong", tier=3, status=Status.UNHEALTHY))
+
+    found = routing(policy("*", min_tier=2, allow_downgrade=True), headers=FLEXIBLE).next(fleet)
+
+    assert found.backend.name == "weak"
+
+
+def test_when_the_strong_one_is_busy_even_a_flexible_client_waits():
+    fleet = make_fleet(WEAK, make_backend("strong", tier=3, max_in_flight=1))
+    policies = policy("*", min_tier=2, allow_downgrade=True)
+    routing(policies).next(fleet)
+
+    waiting = routing(policies, headers=FLEXIBLE).next(fleet)
+
+    assert isinstance(waiting, Saturated)
+
+
+def test_nobody_of_the_tier_is_a_rejection_that_says_which_is_needed():
+    reject = routing(policy("*", min_tier=4)).next(make_fleet(WEAK))
+
+    assert (reject.code, reject.context["required_tier"], reject.retry_after_s) == ("rejected_by_policy", 4, 30)
+    assert reject.message == "Request for model 'llama3' rejected: 1 backend excluded by tier"
+
+
+class TestFallbacks:
+    def test_the_tier_of_the_first_name_sticks_to_the_chain(self):
+        fleet = make_fleet(WEAK, make_backend("sick", tier=3, status=Status.UNHEALTHY))
+        policies = policy("llama3", min_tier=3), policy("qwen3", min_tier=1)
+
+        reject = routing(*policies, fallbacks={"llama3": ("qwen3",)}).next(fleet)
+
+        assert reject.code == "fallback_exhausted"
+
+    def test_the_tier_of_the_fallback_holds_too(self):
+        search = routing(policy("qwen3", min_tier=3), fallbacks={"phi": ("qwen3",)}, model="phi")
+
+        assert isinstance(search.next(make_fleet(WEAK)), Reject)
+
+    def test_what_one_of_both_forbids_the_other_cannot_allow(self):
+        policies = policy("phi", min_tier=3), policy("qwen3", min_tier=2, allow_downgrade=True)
+        search = routing(*policies, fallbacks={"phi": ("qwen3",)}, model="phi", headers=FLEXIBLE)
+
+        reject = search.next(make_fleet(WEAK, make_backend("middling", tier=2, models=["qwen3"])))
+
+        assert reject.code == "fallback_exhausted"
+        assert {reason.context["required_tier"] for reason in reject.reasons} == {3}
+
+
+class TestDowngrades:
+    def downgraded(self, tally):
+        return routing(policy("*", min_tier=3, allow_downgrade=True), headers=FLEXIBLE, tally=tally).next(
+            make_fleet(WEAK)
+        )
+
+    def test_the_client_is_told(self):
+        (hold,) = self.downgraded(Tally()).holds
+
+        assert hold.headers(None) == {"X-Nexus-Tier": "1"}
+
+    def test_an_answer_is_counted_and_a_failed_attempt_is_not(self):
+        tally = Tally()
+
+        give_back(self.downgraded(tally))
+        give_back(self.downgraded(tally), Ending.BACKEND_FAILED)
+
+        assert tally.downgrades == 1
+
+    def test_nothing_is_said_of_an_answer_from_the_tier_that_was_wanted(self):
+        (hold,) = routing(policy("*", min_tier=1), headers=FLEXIBLE).next(make_fleet(WEAK)).holds
+
+        assert hold.headers(None) == {}
+
+
+def test_when_it_only_observes_nobody_is_left_out_and_nothing_is_said():
+    tally = Tally()
+    search = routing(policy("*", min_tier=3, allow_downgrade=True), headers=FLEXIBLE, tally=tally, observe=["tier"])
+
+    found = search.next(make_fleet(WEAK))
+    give_back(found)
+
+    assert found.backend.name == "weak"
+    assert [hold.headers(None) for hold in found.holds] == [{}]
+    assert tally.downgrades == 0
+    assert {m.name: m.samples[0].value for m in tally.measures()}["nexus_tier_backends_avoided"] == 1
