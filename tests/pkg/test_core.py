@@ -1,9 +1,6 @@
-"""What is published builds, holds what it must, and works in an empty venv."""
+"""The core's wheel and sdist hold what they must, and the core needs nothing else to run."""
 
-import subprocess
-import sys
 import tarfile
-import venv
 import zipfile
 from pathlib import Path
 
@@ -11,20 +8,6 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.timeout(300)
-
-
-@pytest.fixture(scope="session")
-def dist(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("dist")
-    # sdist first and the wheel from it: what the sdist lacks, the wheel lacks too.
-    subprocess.run([sys.executable, "-m", "build", "--outdir", folder, ROOT], check=True, capture_output=True)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def wheel(dist):
-    (path,) = dist.glob("nexus_proxy-*-py3-none-any.whl")
-    return path
 
 
 @pytest.fixture(scope="session")
@@ -70,14 +53,20 @@ def test_the_sdist_holds_what_the_tests_need(dist):
         "CHANGES.rst",
         "tox.ini",
         "docs/index.rst",
-        "tests/pkg/test_distribution.py",
+        "tests/pkg/test_core.py",
     } <= held
 
 
-def test_the_wheel_installs_into_an_empty_venv_and_says_its_version(wheel, tmp_path):
-    venv.create(tmp_path / "v", with_pip=True)
-    subprocess.run([tmp_path / "v/bin/pip", "install", "-q", wheel], check=True)
+def test_in_an_empty_venv_it_says_its_version_and_that_there_is_no_plugin(environment, wheel, tmp_path):
+    said = environment.nexus_proxy("--version", cwd=tmp_path).stdout
 
-    said = subprocess.run([tmp_path / "v/bin/nexus-proxy", "--version"], check=True, capture_output=True, text=True)
+    assert said.startswith(f"nexus-proxy {wheel.name.split('-')[1]} (python 3.")
+    assert said.endswith("\nplugins: none\n")
 
-    assert said.stdout.startswith(f"nexus-proxy {wheel.name.split('-')[1]} (python 3.")
+
+def test_without_any_plugin_it_answers(environment, answered_by, tmp_path):
+    with environment.simulator("--name", "gpu-1") as url:
+        (tmp_path / "nexus.toml").write_text(f'[[backends]]\nname = "gpu-1"\nurl = "{url}"\n')
+
+        with environment.proxy(tmp_path) as proxy:
+            assert answered_by(proxy) == "gpu-1"

@@ -1,0 +1,141 @@
+"""Each plugin's wheel and sdist hold what they must; installed beside the core, it does what its README says."""
+
+import configparser
+import re
+import subprocess
+import sys
+import tarfile
+import zipfile
+from email import message_from_string
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PLUGINS = sorted(path.parent.name for path in (ROOT / "plugins").glob("*/setup.cfg"))
+
+pytestmark = [pytest.mark.timeout(300), pytest.mark.parametrize("name", PLUGINS)]
+
+
+class Wheel:
+    """One wheel, unpacked as far as a test asks."""
+
+    def __init__(self, path):
+        self._archive = zipfile.ZipFile(path)
+        self.names = self._archive.namelist()
+        self.version = path.name.split("-")[1]
+
+    def text_of(self, ending):
+        (name,) = (name for name in self.names if name.endswith(ending))
+        return self._archive.read(name).decode()
+
+    @property
+    def metadata(self):
+        return message_from_string(self.text_of(".dist-info/METADATA"))
+
+
+@pytest.fixture
+def plugin_wheel(dist, name):
+    (path,) = dist.glob(f"nexus_proxy_{name}-*-py3-none-any.whl")
+    return Wheel(path)
+
+
+def test_the_wheel_holds_the_package_whole_and_alone(plugin_wheel, name):
+    package = ROOT / "plugins" / name / f"nexus_{name}"
+    expected = {
+        str(path.relative_to(package.parent))
+        for path in package.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+    held = {path for path in plugin_wheel.names if ".dist-info/" not in path}
+
+    assert held == expected
+    assert f"nexus_{name}/py.typed" in held
+
+
+def test_the_wheel_says_what_it_is(plugin_wheel, name):
+    told = plugin_wheel.metadata
+    readme = (ROOT / "plugins" / name / "README.rst").read_text()
+
+    assert (told["Name"], told["Description-Content-Type"]) == (f"nexus-proxy-{name}", "text/x-rst")
+    assert f'__version__ = "{told["Version"]}"' in plugin_wheel.text_of(f"nexus_{name}/__init__.py")
+    assert any(re.match(r"nexus-proxy>=\d", needed) for needed in told.get_all("Requires-Dist"))
+    assert told.get_payload().strip() == readme.strip()
+
+
+def test_the_wheel_has_the_entry_point_and_the_license(plugin_wheel, name):
+    points = configparser.ConfigParser()
+    points.read_string(plugin_wheel.text_of("entry_points.txt"))
+
+    assert dict(points["nexus"]) == {name: f"nexus_{name}.plugin"}
+    assert plugin_wheel.text_of(".dist-info/licenses/LICENSE") == (ROOT / "LICENSE").read_text()
+
+
+def test_the_sdist_holds_news_and_tests(dist, name):
+    (path,) = dist.glob(f"nexus_proxy_{name}-*.tar.gz")
+    with tarfile.open(path) as archive:
+        held = {member.partition("/")[2] for member in archive.getnames()}
+    tests = {
+        str(test.relative_to(ROOT / "plugins" / name)) for test in (ROOT / "plugins" / name / "tests").rglob("*.py")
+    }
+
+    assert {"CHANGES.rst", "README.rst", "LICENSE", *tests} <= held
+
+
+@pytest.mark.parametrize("page", ["README.rst", "CHANGES.rst"])
+def test_an_index_can_show_its_pages(name, page, tmp_path):
+    command = [sys.executable, "-m", "docutils", "--halt=warning", ROOT / "plugins" / name / page, tmp_path / "page"]
+
+    shown = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert shown.returncode == 0, shown.stderr
+
+
+TWO_BACKENDS = """
+[[backends]]
+name = "preferred"
+url = "{preferred}"
+priority = 0
+zone = "open"
+tier = 1
+
+[[backends]]
+name = "other"
+url = "{other}"
+priority = 90
+zone = "restricted"
+tier = 3
+"""
+
+CHANGES_OF_DECISIONS = {
+    "privacy": '[[routing.policies]]\nmodel_pattern = "llama*"\nprivacy = "restricted"\n',
+    "tier": '[[routing.policies]]\nmodel_pattern = "llama*"\nmin_tier = 3\n',
+}
+"""By plugin, what makes it send to the other backend what would go to the preferred one."""
+
+
+def test_it_is_installed_decides_and_is_missed(environment, answered_by, name, tmp_path):
+    with environment.simulator("--name", "preferred") as preferred, environment.simulator("--name", "other") as other:
+        fleet = TWO_BACKENDS.format(preferred=preferred, other=other)
+        insisting = f'[plugin_loading]\nrequired = ["{name}>=0.1"]\n{fleet}{CHANGES_OF_DECISIONS[name]}'
+        config = tmp_path / "nexus.toml"
+
+        config.write_text(fleet)
+        with environment.proxy(tmp_path) as url:
+            without = answered_by(url)
+        environment.pip("install", f"nexus-proxy-{name}")
+        config.write_text(insisting)
+        explained = environment.nexus_proxy("explain", "--model", "llama3", cwd=tmp_path).stdout
+        with environment.proxy(tmp_path) as url:
+            installed = answered_by(url)
+        environment.pip("uninstall", "-y", f"nexus-proxy-{name}")
+        missed = environment.nexus_proxy(cwd=tmp_path)
+
+    assert (without, installed) == ("preferred", "other")
+    assert name in explained
+    assert missed.returncode == 78
+    assert missed.stderr.strip().endswith(
+        f"plugin '{name}' is required by [plugin_loading] in nexus.toml but is not installed;"
+        f" pip install nexus-proxy-{name}"
+    )
