@@ -20,8 +20,8 @@ class Attempt:
     """Holds what one backend was lent; gives all of it back in :meth:`settle`, exactly once."""
 
     __slots__ = (
-        "_answer",
         "_connection",
+        "answer",
         "backend",
         "ending",
         "fault",
@@ -31,6 +31,7 @@ class Attempt:
         "started_at",
         "upstream",
         "usage",
+        "was_asked",
     )
 
     def __init__(self, reserved: Reserved, upstream: Upstream, started_at: float) -> None:
@@ -41,24 +42,15 @@ class Attempt:
         self.listener = next((listener for hold in reserved.holds if (listener := hold.listener())), None)
         """What is to be told the text of the answer."""
         self._connection: UpstreamConnection | None = None
-        self._answer: Answer | None = None
+        self.was_asked = False
+        self.answer: Answer
+        """What the backend answers; there is none before it was asked."""
         self.usage: TokenUsage | None = None
         self.ending = Ending.NEXUS_FAILED
         """Overwritten by whoever knows; what remains otherwise is an attempt that a defect of ours ended."""
         self.fault: str | None = None
         self.outcome: AttemptOutcome | None = None
         """None until it is settled."""
-
-    @property
-    def answer(self) -> Answer:
-        """What the backend answers; there is none before it was asked."""
-        if self._answer is None:
-            raise LookupError("this backend has not been asked")
-        return self._answer
-
-    @property
-    def was_asked(self) -> bool:
-        return self._answer is not None
 
     @property
     def connection(self) -> UpstreamConnection:
@@ -70,17 +62,17 @@ class Attempt:
     def begin(self, connection: UpstreamConnection, answer: Answer) -> None:
         """Note where the request goes, and what will come back."""
         self._connection = connection
-        self._answer = answer
+        self.answer = answer
+        self.was_asked = True
 
     def let_go(self, *, may_reuse: bool) -> None:
         """Give the connection back to the pool, or close it."""
         connection, self._connection = self._connection, None
-        answer = self._answer
-        if answer is None or connection is None:
+        if connection is None:
             return
-        answer.dismiss()
+        self.answer.dismiss()
         if may_reuse:
-            closes = answer.wants_stream and self.backend.kind.closes_after_stream
+            closes = self.answer.wants_stream and self.backend.kind.closes_after_stream
             self.upstream.pool.give_back(connection, may_reuse=not closes)
         else:
             connection.abandon()
@@ -89,7 +81,7 @@ class Attempt:
         """Give back every hold. A second call changes nothing."""
         if self.outcome is not None:
             return self.outcome
-        answer = self._answer
+        answer = self.answer if self.was_asked else None
         begun_at = answer.begun_at if answer is not None else None
         self.outcome = outcome = AttemptOutcome(
             backend=self.backend.name,

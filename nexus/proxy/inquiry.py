@@ -1,5 +1,7 @@
 """The search for an answer: backends are asked, best first, until one has something that may go to the client."""
 
+from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import Final
 
@@ -222,7 +224,7 @@ class Inquiry:
         answer = Answer(
             self._plane.loop,
             connection,
-            lambda: self._open_scan(attempt),
+            partial(_open_scan, self._protocol, self._endpoint, attempt.listener),
             wants_stream=self._requirements.is_stream,
         )
         attempt.begin(connection, answer)
@@ -230,12 +232,6 @@ class Inquiry:
         connection.send(self._head_for(attempt, len(body)), body, answer)
         self._record.enter("await_first_byte")
         return answer
-
-    def _open_scan(self, attempt: Attempt) -> StreamScan:
-        scan = self._protocol.open_stream(self._endpoint)
-        if attempt.listener is not None:
-            scan.listen(attempt.listener)
-        return scan
 
     def _first_byte_by(self, attempt: Attempt) -> float:
         return min(monotonic() + self.first_byte_s(attempt), self.deadline)
@@ -317,3 +313,10 @@ class Inquiry:
         head = self._head
         has_key = bool(head.authorization or head.api_key)
         return has_key and not attempt.upstream.stamp.key_line and self._may_pass_credentials(attempt)
+
+
+def _open_scan(protocol: WireProtocol, endpoint: Endpoint, listener: Callable[[str], None] | None) -> StreamScan:
+    scan = protocol.open_stream(endpoint)
+    if listener is not None:
+        scan.listen(listener)
+    return scan

@@ -11,7 +11,8 @@ from nexus.wire.protocol import WireProtocol
 LARGE_BYTES: Final = 1024 * 1024
 """Reading this much JSON takes about a millisecond; more of it would hold up every other stream."""
 
-_JSON_TYPES: Final = (b"application/json", b"application/vnd.api+json")
+_USUAL_TYPE: Final = b"application/json"
+_JSON_TYPES: Final = (_USUAL_TYPE, b"application/vnd.api+json")
 
 
 class Declared(Protocol):
@@ -32,7 +33,8 @@ async def understand(protocol: WireProtocol, endpoint: Endpoint, head: Declared,
 
     :raises RequestError: when it is not what *endpoint* takes; see :attr:`WireProtocol.understand`.
     """
-    check_type(endpoint, head)
+    if head.content_type != _USUAL_TYPE or endpoint.body != "json":
+        check_type(endpoint, head)
     if endpoint.body == "multipart":
         return multipart.understand(endpoint, body, head.content_type)
     if len(body) > LARGE_BYTES:

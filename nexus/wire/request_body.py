@@ -42,10 +42,15 @@ def read_body(shape: Shape[T], body: bytes, bulk_names: Iterable[str]) -> tuple[
             # The decoder does not look at the bytes of what it skips.
             body.decode()
         check_model(fields.model)
-        bulk = {name: bytes(value) for name in bulk_names if (value := getattr(fields, name))}
-        rest = _without(body, bulk)
+        bulk: dict[str, bytes] = {}
+        rest = body
+        for name in bulk_names:
+            if value := getattr(fields, name):
+                bulk[name] = raw = bytes(value)
+                rest = _without(rest, name, raw)
         refuse_ambiguous(rest)
-        _refuse_endless_numbers(rest)
+        if len(rest) <= LARGE_BYTES:
+            _refuse_endless_numbers(rest)
         if len(body) > LARGE_BYTES:
             _check_sizes(fields, shape)
     except msgspec.ValidationError as exc:
@@ -79,18 +84,17 @@ def _invalid_value(exc: msgspec.ValidationError) -> RequestError:
     return RequestError(code, f"'{param}': {problem[0].lower()}{problem[1:]}", param=param)
 
 
-def _without(body: bytes, bulk: Mapping[str, bytes]) -> bytes:
-    """Return *body* with null for each value of *bulk* that is easily found: valid JSON, with all its own members.
+def _without(body: bytes, name: str, raw: bytes) -> bytes:
+    """Return *body* with null for the member *name*, if it is easily found: valid JSON, with all its own members.
 
     Only what follows an unescaped name and a colon is replaced. That is a value, and whole, wherever it stands.
     """
-    for name, raw in bulk.items():
-        quoted = f'"{name}"'.encode()
-        at = body.find(quoted)
-        colon = _COLON.match(body, at + len(quoted)) if at >= 0 else None
-        if colon and body.startswith(raw, colon.end()):
-            body = b"%bnull%b" % (body[: colon.end()], body[colon.end() + len(raw) :])
-    return body
+    quoted = f'"{name}"'.encode()
+    at = body.find(quoted)
+    colon = _COLON.match(body, at + len(quoted)) if at >= 0 else None
+    if colon is None or not body.startswith(raw, at := colon.end()):
+        return body
+    return b"%bnull%b" % (body[:at], body[at + len(raw) :])
 
 
 _COLON: Final = re.compile(rb"[ \t\n\r]*+:[ \t\n\r]*+")
@@ -101,7 +105,7 @@ def _refuse_endless_numbers(rest: bytes) -> None:
 
     The decoder does not look at the numbers that it skips, so those that look so are decoded.
     """
-    if len(rest) <= LARGE_BYTES and (_EXPONENT.search(rest) or (len(rest) > MOST_DIGITS and _DIGITS.search(rest))):
+    if _EXPONENT.search(rest) or (len(rest) > MOST_DIGITS and _DIGITS.search(rest)):
         msgspec.json.decode(rest)
 
 

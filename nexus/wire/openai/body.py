@@ -25,8 +25,10 @@ def understand(endpoint: Endpoint, body: bytes) -> Requirements:
         prompt_tokens=tokens,
         max_tokens=_max_tokens(fields),
         needs_vision=needs_vision,
-        needs_tools=has_items(fields.tools) or has_items(fields.functions),
-        needs_json=_asks_for_json(fields.response_format) or _asks_for_json(fields.text),
+        # Most requests have none of these four, and to see that is cheaper than to ask.
+        needs_tools=bool(fields.tools or fields.functions) and (has_items(fields.tools) or has_items(fields.functions)),
+        needs_json=bool(fields.response_format or fields.text)
+        and (_asks_for_json(fields.response_format) or _asks_for_json(fields.text)),
         needs_embeddings=endpoint.capability == "embeddings",
     )
 

@@ -56,9 +56,9 @@ async def test_before_it_is_asked_there_is_nothing_to_know(make_attempt):
     attempt = make_attempt()
 
     assert not attempt.was_asked
-    for what in ("answer", "connection"):
-        with pytest.raises(LookupError):
-            getattr(attempt, what)
+    assert not hasattr(attempt, "answer")
+    with pytest.raises(LookupError):
+        _ = attempt.connection
 
 
 async def test_a_whole_answer_leaves_its_connection_to_the_next(make_attempt, begin, connection):
