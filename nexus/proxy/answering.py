@@ -194,7 +194,8 @@ def head_lines(record: Record, attempt: Attempt, attempts: int) -> bytes:
 
 def is_renamed(attempt: Attempt, requested: str) -> bool:
     """Whether the backend has to be asked for another model than *requested*, and not only for another spelling."""
-    return attempt.backend.own_name(requested) != attempt.reserved.model
+    model = attempt.reserved.model
+    return model != requested and model != attempt.backend.own_name(requested)
 
 
 def renamed(endpoint: Endpoint, head: Head, body: bytes, model: str) -> bytes:

@@ -262,10 +262,11 @@ class ClientConnection(BaseProtocol):
             return
         if found:
             self._queue(found)
-        if found or self._is_answering:
+        if self._head_timer is None:
+            if data and not found and not self._is_answering:
+                self._await_head()
+        elif found or self._is_answering:
             self._stop_awaiting_head()
-        elif self._head_timer is None and data:
-            self._await_head()
         # What follows an upgrade is not HTTP; nor is it anything that we speak.
         self._is_deaf = is_upgraded
 

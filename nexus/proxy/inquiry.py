@@ -121,18 +121,22 @@ class Inquiry:
 
     def settle_all(self, ending: Ending) -> tuple[AttemptOutcome, ...]:
         """Settle what is not settled yet, as ended by *ending*, and return all that was tried."""
+        outcomes: list[AttemptOutcome] = []
         for attempt in self.attempts:
-            if attempt.outcome is None:
+            outcome = attempt.outcome
+            if outcome is None:
                 attempt.let_go(may_reuse=False)
                 attempt.ending = ending
-                self._settle(attempt)
-        return tuple([attempt.outcome for attempt in self.attempts if attempt.outcome is not None])
+                outcome = self._settle(attempt)
+            outcomes.append(outcome)
+        return tuple(outcomes)
 
-    def _settle(self, attempt: Attempt) -> None:
+    def _settle(self, attempt: Attempt) -> AttemptOutcome:
         """Give back what *attempt* holds and tell the fleet what it came to."""
         outcome = attempt.settle(monotonic())
         self._plane.fleet.report(attempt.backend.id, outcome, retry_after_s=answering.retry_after_of(attempt))
         self._plane.line.slot_freed(attempt.backend.name)
+        return outcome
 
     # route, queue
 
