@@ -34,6 +34,8 @@ class ReadyDetail(msgspec.Struct, frozen=True):
     backends: BackendCounts
     rejected_reload: str | None
     """Why the last reload kept the old configuration; None when the newest file is in force."""
+    switched_off_stages: tuple[str, ...]
+    """Stages that are left out until the next reload, for their failures."""
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -51,13 +53,20 @@ def health(snapshot: FleetSnapshot, *, uptime_s: float) -> Page:
     return json_page(Health(health_word(counts), int(uptime_s), counts, len(snapshot.models)))
 
 
-def ready(snapshot: FleetSnapshot, *, is_draining: bool, rejected_reload: str | None) -> Page:
+def ready(
+    snapshot: FleetSnapshot,
+    *,
+    is_draining: bool,
+    rejected_reload: str | None,
+    switched_off_stages: tuple[str, ...] = (),
+) -> Page:
     """Answer ``/ready``: 200 only when a request could be served now, else 503 with the reason.
 
-    A rejected reload is told and takes nothing away: the old configuration still serves.
+    A rejected reload is told and takes nothing away: the old configuration still serves. So is a stage that is left
+    out: it has declared that requests may go on without it.
     """
     reason = _why_not(snapshot, is_draining=is_draining)
-    body = Ready(reason is None, reason, ReadyDetail(count(snapshot), rejected_reload))
+    body = Ready(reason is None, reason, ReadyDetail(count(snapshot), rejected_reload, switched_off_stages))
     return json_page(body, status=200 if reason is None else 503)
 
 

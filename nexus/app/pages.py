@@ -50,7 +50,10 @@ def pages(
         PageRoute(
             path="/ready",
             respond=lambda _: ready(
-                snapshot(), is_draining=standing.is_draining, rejected_reload=standing.rejected_reload
+                snapshot(),
+                is_draining=standing.is_draining,
+                rejected_reload=standing.rejected_reload,
+                switched_off_stages=tuple(s.place.name for s in blueprint.router.pipeline.stages if s.is_off),
             ),
         ),
         PageRoute(path="/admin/backends", respond=lambda _: backends(snapshot())),

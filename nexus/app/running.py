@@ -12,6 +12,7 @@ import structlog
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
 from nexus.admin.fleet_metrics import FleetMetrics
+from nexus.admin.stage_metrics import StageMetrics
 from nexus.app.blueprint import Blueprint
 from nexus.app.pages import Standing, pages
 from nexus.app.services import start_services
@@ -101,6 +102,7 @@ class Nexus:
         # The new stages live by what their services fetch, so these come first, and the old ones leave last.
         services = await start_services(blueprint.contributions, self._store, self._wake)
         before = self._services
+        blueprint.router.pipeline.follow(self.blueprint.router.pipeline)
         self.blueprint, self._services = blueprint, services
         self._plane.settings = self._settings(blueprint)
         self._plane.line.resize(
@@ -175,6 +177,13 @@ class Nexus:
         self._plane = DataPlane(self._settings(blueprint), self._fleet, upstreams, line)
         self._registry.register(
             FleetMetrics(lambda: self._fleet.snapshot, upstreams.counts, lambda: len(line), logs.dropped)
+        )
+        self._registry.register(
+            StageMetrics(
+                lambda: self.blueprint.router.pipeline,
+                lambda: self.blueprint.contributions.plugins,
+                tuple(self._registry.collect()),
+            )
         )
         self._desk = FrontDesk(self._plane, self._pages(blueprint), on_refused=self._metrics.refused)
         self._edge.desk = self._desk

@@ -51,7 +51,11 @@ def test_a_fleet_with_one_healthy_backend_is_ready(fleet, backend):
     assert said(page) == {
         "ready": True,
         "reason": None,
-        "detail": {"backends": {"total": 2, "healthy": 1, "unhealthy": 1}, "rejected_reload": None},
+        "detail": {
+            "backends": {"total": 2, "healthy": 1, "unhealthy": 1},
+            "rejected_reload": None,
+            "switched_off_stages": [],
+        },
     }
 
 
@@ -76,6 +80,13 @@ def test_whoever_shuts_down_is_not_ready(fleet, backend):
 
     assert page.status == 503
     assert said(page)["reason"].startswith("shutting down")
+
+
+def test_a_stage_that_is_left_out_is_told_and_takes_nothing_away(fleet, backend):
+    page = ready(fleet(backend()), is_draining=False, rejected_reload=None, switched_off_stages=("quality",))
+
+    assert page.status == 200
+    assert said(page)["detail"]["switched_off_stages"] == ["quality"]
 
 
 def test_a_rejected_reload_is_told_and_takes_nothing_away(fleet, backend):
