@@ -12,7 +12,7 @@ from comparing.proxies import NEXUS
 from comparing.thresholds import Verdict
 
 PAGE: Final = Path(__file__).parents[3] / "docs/reference/performance.rst"
-BEGIN: Final = ".. What follows is written by tests/bench/run.py --write-docs.\n"
+BEGIN: Final = ".. What follows is written by tests/bench/{script} --write-docs.\n"
 END: Final = ".. The end of what is written.\n"
 NOTHING: Final = "\\-"
 
@@ -36,8 +36,8 @@ def rendered(report: Report) -> str:
     return "\n".join(
         (
             "".join(f"- {condition}\n" for condition in report.conditions),
-            _table(["", *heads], (row for row in figures if set(row[1:]) != {NOTHING})),
-            _table(["Promise", "Limit", "In this run"], verdicts),
+            table(["", *heads], (row for row in figures if set(row[1:]) != {NOTHING})),
+            table(["Promise", "Limit", "In this run"], verdicts),
             _literal("Single steps, without a server or a socket:", report.micro) if report.micro else "",
         )
     )
@@ -45,10 +45,15 @@ def rendered(report: Report) -> str:
 
 def write(report: Report) -> None:
     """Put *report* in the place of the one before."""
-    text = PAGE.read_text()
-    before, _, rest = text.partition(BEGIN)
+    replace("run.py", rendered(report))
+
+
+def replace(script: str, written: str) -> None:
+    """Put *written* in the place of what that script has written before."""
+    begin = BEGIN.format(script=script)
+    before, _, rest = PAGE.read_text().partition(begin)
     _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n{rendered(report)}\n{END}{after}")
+    PAGE.write_text(f"{before}{begin}\n{written}\n{END}{after}")
 
 
 def _cell(figure: Figure, proxy: Measured, nexus: Measured) -> str:
@@ -59,7 +64,7 @@ def _cell(figure: Figure, proxy: Measured, nexus: Measured) -> str:
     return figure.show(value) if ratio is None else f"{figure.show(value)} ({ratio:.2f} x)"
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [".. list-table::", "   :header-rows: 1", ""]
     for row in (heads, *rows):
         lines += [f"   {'* -' if number == 0 else '  -'} {cell}".rstrip() for number, cell in enumerate(row)]
