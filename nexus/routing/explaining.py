@@ -65,7 +65,7 @@ def as_explanation(
     """Return all that was kept in *record*, which has one round at least."""
     request = record.request
     rounds = tuple(_round(found, record, instead_of_waiting) for found in record.rounds)
-    policies = {p.index: p for found in record.rounds for model in found.models for p in model.policies}
+    policies = {p.index: p for found in record.rounds for model in found.models for p in model.policies if p.is_written}
     return shape.Explanation(
         id=request.id,
         source=source,
@@ -129,7 +129,7 @@ def _model(model: Considered, record: DecisionRecord) -> shape.ModelReport:
     return shape.ModelReport(
         requested=model.resolution.requested,
         resolved=model.resolution.model,
-        policies=tuple(policy.index for policy in model.policies),
+        policies=tuple(policy.index for policy in model.policies if policy.is_written),
         candidates={backend: own_name for backend, (_, own_name) in model.resolution.candidates.items()},
         stages=tuple(_stage(label, position, model) for position, label in enumerate(stages)),
         ranking=tuple(_choice(rank, ranked, model, rules.strategy) for rank, ranked in enumerate(model.ranking, 1)),

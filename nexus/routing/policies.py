@@ -47,6 +47,11 @@ class Policy(msgspec.Struct, frozen=True):
     keys: Mapping[str, PolicyKeys]
     """Of each plugin that owns policy keys, by name, its decoded keys; defaults for those that are not mentioned."""
 
+    @property
+    def is_written(self) -> bool:
+        """Whether it stands in the file, or for a name that no policy matches."""
+        return self.index >= 0
+
 
 _NO_KEYS: Final[Mapping[str, PolicyKeys]] = MappingProxyType({})
 

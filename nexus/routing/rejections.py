@@ -80,6 +80,12 @@ def stage_failed(failure: StageFailed, snapshot: FleetSnapshot) -> Reject:
     return Reject("policy_unavailable", message, (), context, RETRY_SOON_S)
 
 
+def unkept_promise(header: str, stage: str) -> Reject:
+    """The client has sent *header*, and the *stage* that hears it is not there."""
+    message = f"The header '{header}' asks for what this proxy cannot keep: it has no stage '{stage}'"
+    return Reject("unsupported_parameter", message)
+
+
 def saturation(saturated: Saturated) -> tuple[Verdict, ...]:
     """Return why each backend that has the model will not do, when there is no more waiting for a slot."""
     full = (

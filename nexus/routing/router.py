@@ -18,6 +18,10 @@ from nexus.routing.policies import Policies, Policy
 from nexus.routing.recording import Considered, DecisionRecord, Label, Request, Round, Rules
 from nexus.routing.stages.schedule import Schedule
 
+PROMISES: Final[Mapping[str, str]] = {"x-nexus-privacy": "privacy"}
+"""Hints that must not go unheard, each with the stage that hears it: a client that asks for privacy where nobody can
+promise any would learn nothing of it."""
+
 MOST_CACHED_RESOLUTIONS: Final = 1024
 """Clients choose the names, so what is remembered about them is bounded."""
 
@@ -44,6 +48,9 @@ class Router:
             tuple(Label(place.name, place.plugin, place.priority, place.observes) for place in places),
             schedule.strategy,
         )
+        names = {place.name for place in places}
+        self.unkept: Final = {hint: stage for hint, stage in PROMISES.items() if stage not in names}
+        """Hints that no stage of this pipeline hears."""
         self._snapshot: FleetSnapshot | None = None
         self._resolutions: dict[str, Resolution] = {}
 
@@ -102,7 +109,7 @@ class Routing:
         """
         searched = self.record.begin_round(snapshot.backends)
         try:
-            found = self._search(snapshot, searched)
+            found = self._unkept_promise() or self._search(snapshot, searched)
         except StageFailed as failure:
             found = rejections.stage_failed(failure, snapshot)
         searched.decision = found
@@ -118,6 +125,12 @@ class Routing:
         if all(policy.fallback_allowed for policy in self.policies):
             for name in router.fallbacks_of(first):
                 yield router.resolve(name, snapshot)
+
+    def _unkept_promise(self) -> Reject | None:
+        if not self.request.headers:
+            return None
+        unkept = ((hint, stage) for hint, stage in self._router.unkept.items() if hint in self.request.headers)
+        return next((rejections.unkept_promise(hint, stage) for hint, stage in unkept), None)
 
     def _search(self, snapshot: FleetSnapshot, searched: Round) -> Decision:
         names, rejects = list[str](), list[Reject]()

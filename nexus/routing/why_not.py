@@ -15,8 +15,12 @@ NOTICEABLE: Final = 0.005
 
 
 def why_not(record: DecisionRecord) -> tuple[WhyNot, ...]:
-    """Return a sentence for each backend of the fleet but the chosen one, in the order of their names."""
+    """Return a sentence for each backend of the fleet but the chosen one, in the order of their names; nothing when
+    the request was refused before any backend was thought of.
+    """
     last = record.rounds[-1]
+    if not last.models:
+        return ()
     chosen = last.decision.backend.name if isinstance(last.decision, Reserved) else None
     return tuple(
         WhyNot(backend=backend.name, why=_Sentence(record, last, backend).text())

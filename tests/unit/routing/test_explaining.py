@@ -56,6 +56,20 @@ class TestWhatWouldBeDecided:
         assert (told.prompt_tokens, told.max_tokens, told.needs, told.is_stream) == (9, 5, ("tools",), True)
         assert told.hints == {"x-nexus-strict": "true"}
 
+    def test_a_request_that_is_refused_at_once_has_no_models_and_nobody_to_explain(self, router):
+        told = explain(router(), request(headers={"x-nexus-privacy": "yes"}), make_fleet(make_backend()))
+
+        assert (told.rounds[0].models, told.why_not, told.decision.code) == ((), (), "unsupported_parameter")
+
+    def test_only_policies_that_are_written_are_told(self, router):
+        fleet = make_fleet(make_backend(models=["qwen3"]))
+        chained = router(policies=[Policy(0, "qwen*", True, {})], fallbacks={"llama3": ("qwen3",)})
+
+        told = explain(chained, request(), fleet)
+
+        assert [policy.model_pattern for policy in told.policies] == ["qwen*"]
+        assert [model.policies for model in told.rounds[0].models] == [(), (0,)]
+
     def test_each_stage_is_told_with_its_place_its_time_and_what_it_said(self, router, no_cloud):
         fleet = make_fleet(make_backend("gpu-1"), make_backend("openai", zone="cloud"))
 

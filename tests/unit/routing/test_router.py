@@ -409,6 +409,19 @@ class TestFailingStages:
         assert fleet.backends[0].load.in_flight == 0
 
 
+def test_a_client_that_asks_for_privacy_where_no_stage_hears_it_is_refused(router, routing, stage):
+    fleet, asked = make_fleet(make_backend()), {"x-nexus-privacy": "restricted"}
+
+    reject = routing(router(), headers=asked).next(fleet)
+    reserved = routing(router(stage(name="privacy")), headers=asked).next(fleet)
+
+    assert reject.code == "unsupported_parameter"
+    assert reject.message == (
+        "The header 'x-nexus-privacy' asks for what this proxy cannot keep: it has no stage 'privacy'"
+    )
+    assert reserved.backend.name == "gpu-1"
+
+
 def test_the_search_goes_on_with_a_fresh_snapshot(router, routing):
     fleet = make_fleet(make_backend("gpu-1"))
     search = routing(router())
