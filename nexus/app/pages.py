@@ -10,6 +10,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from nexus.admin.backends import backends
+from nexus.admin.decisions import DECISIONS_PATH, list_decisions, show_decision
+from nexus.admin.explaining import Explainer
 from nexus.admin.health import health, ready
 from nexus.admin.status_page import status_page
 from nexus.app.blueprint import Blueprint
@@ -17,6 +19,8 @@ from nexus.app.plugin_page import plugin_page
 from nexus.dashboard.assets import Asset, load_assets
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.routes import Page, PageRequest, PageRoute
+from nexus.proxy.explained import EXPLAIN_PATH
+from nexus.proxy.plane import DataPlane
 from nexus.wire.listings import LISTINGS
 
 GREETING: Final = b"Ollama is running"
@@ -38,7 +42,11 @@ class Standing(msgspec.Struct):
 
 
 def pages(
-    blueprint: Blueprint, snapshot: Callable[[], FleetSnapshot], standing: Standing, registry: CollectorRegistry
+    blueprint: Blueprint,
+    snapshot: Callable[[], FleetSnapshot],
+    standing: Standing,
+    registry: CollectorRegistry,
+    plane: DataPlane,
 ) -> tuple[PageRoute, ...]:
     """Return every page of *blueprint*."""
     assets = load_assets()
@@ -67,10 +75,23 @@ def pages(
             )
             for listing in LISTINGS
         ),
+        *_routing_pages(blueprint, snapshot, plane),
         *(
             PageRoute(path=route.path, respond=plugin_page(plugin, route))
             for plugin, route in blueprint.contributions.routes()
         ),
+    )
+
+
+def _routing_pages(
+    blueprint: Blueprint, snapshot: Callable[[], FleetSnapshot], plane: DataPlane
+) -> tuple[PageRoute, ...]:
+    """Return the pages that tell what is decided about requests, and why."""
+    explainer = Explainer(blueprint.router, snapshot, blueprint.config.queue, lambda: len(plane.line))
+    return (
+        PageRoute(path=EXPLAIN_PATH, methods=frozenset({"POST"}), respond=explainer.respond, takes_requests=True),
+        PageRoute(path=DECISIONS_PATH, respond=partial(list_decisions, plane.decisions)),
+        PageRoute(path=f"{DECISIONS_PATH}/", respond=partial(show_decision, plane.decisions)),
     )
 
 

@@ -200,7 +200,7 @@ class Nexus:
         return Settings(blueprint.config, blueprint.router, blueprint.door, observers)
 
     def _pages(self, blueprint: Blueprint) -> tuple[PageRoute, ...]:
-        return pages(blueprint, lambda: self._fleet.snapshot, self.standing, self._registry)
+        return pages(blueprint, lambda: self._fleet.snapshot, self.standing, self._registry, self._plane)
 
     def _fleet_changed(self, snapshot: FleetSnapshot) -> None:
         self._plane.upstreams.keep_only(frozenset(snapshot.by_id))

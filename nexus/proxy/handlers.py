@@ -3,18 +3,20 @@
 import asyncio
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import structlog
 from aiohttp.http import RawRequestMessage
 from aiohttp.streams import StreamReader
 
-from nexus.domain.routes import Page, PageRequest, PageRoute
+from nexus.domain.routes import Access, Page, PageRequest, PageRoute, SocketRoute
 from nexus.errors import RequestError
-from nexus.proxy import cors, replies
+from nexus.proxy import cors, replies, websocket
 from nexus.proxy.edge import ClientConnection, can_stay_open
 from nexus.proxy.exchange import Exchange
+from nexus.proxy.explained import spoken_path
 from nexus.proxy.heads import Head
 from nexus.proxy.plane import DataPlane
 from nexus.proxy.receiving import receive
@@ -32,8 +34,15 @@ _AUTHORITY: Final = re.compile(r"\Ahttps?://[^/?#]*")
 class FrontDesk:
     """Answers every request; see :class:`nexus.proxy.edge.Desk`."""
 
-    def __init__(self, plane: DataPlane, pages: tuple[PageRoute, ...], *, on_refused: Callable[[str], None]) -> None:
-        """Serve *pages* and carry everything else.
+    def __init__(
+        self,
+        plane: DataPlane,
+        pages: tuple[PageRoute, ...],
+        sockets: tuple[SocketRoute, ...] = (),
+        *,
+        on_refused: Callable[[str], None],
+    ) -> None:
+        """Serve *pages* and *sockets*, and carry everything else.
 
         :param on_refused: told the error code of each request that never became an exchange.
         """
@@ -42,6 +51,7 @@ class FrontDesk:
         self._on_idle: asyncio.Event | None = None
         self.exchanges: set[Exchange] = set()
         """Those under way, for the end of the process."""
+        self._sockets = {socket.path: socket for socket in sockets}
         self.use_pages(pages)
 
     async def idle(self) -> None:
@@ -68,8 +78,8 @@ class FrontDesk:
             door = self._plane.settings.door
             if head.origin:
                 head.cors_lines = cors_lines = door.cors_lines(head.origin)
-            door.check(message, head)
             endpoint = ENDPOINTS.get(path)
+            door.check(message, head, "client" if endpoint is not None else self._access_to(path))
             if endpoint is not None and message.method == "POST":
                 exchange = Exchange(
                     self._plane,
@@ -85,9 +95,11 @@ class FrontDesk:
                 return await self._carry(exchange)
             if cors_lines and cors.is_preflight(message, head):
                 return self._permit(client, head, request_id, message)
-            page = await self._page(client, message, payload, head, path, query)
+            if path in self._sockets:
+                return await self._open_socket(self._sockets[path], client, message, head, request_id, query)
+            page = await self._page(client, message, payload, head, path, query, request_id)
         except RequestError as exc:
-            protocol = PROTOCOLS[_protocol_name(path, message)]
+            protocol = PROTOCOLS[_protocol_name(path, query, message)]
             return self._refuse(client, protocol, exc, request_id or new_request_id(), message, cors_lines)
         return self._show(client, page, request_id, message, cors_lines)
 
@@ -114,31 +126,89 @@ class FrontDesk:
         head: Head,
         path: str,
         query: str,
+        request_id: str,
     ) -> Page:
-        route = self._exact.get(path) or next((p for p in self._below if path.startswith(p.path)), None)
+        route = self._route_at(path)
         if route is None:
             if path in ENDPOINTS:
                 raise _wrong_method("POST")
             raise RequestError("not_found", "there is nothing at this path; the reference of endpoints lists what is")
         if message.method not in route.methods:
             raise _wrong_method(", ".join(sorted(route.methods)))
-        body = await receive(
-            payload,
-            head,
-            client,
-            limit=MAX_PAGE_BODY,
-            deadline_s=self._plane.settings.config.timeouts.body_seconds,
-        )
-        asked = PageRequest(
-            method=message.method,
-            path=path,
-            query=query,
-            accept=head.accept.decode("latin-1"),
-            body=body,
-            is_anthropic="anthropic-version" in message.headers,
-        )
-        page = route.respond(asked)
-        return await page if inspect.isawaitable(page) else page
+        with self._counted(route, head) as longest_bytes:
+            body = await receive(
+                payload,
+                head,
+                client,
+                limit=longest_bytes,
+                deadline_s=self._plane.settings.config.timeouts.body_seconds,
+            )
+            asked = PageRequest(
+                method=message.method,
+                path=path,
+                query=query,
+                accept=head.accept.decode("latin-1"),
+                body=body,
+                content_type=head.content_type,
+                origin=head.origin,
+                fetch_site=head.fetch_site,
+                hints=head.hints,
+                request_id=request_id,
+                is_anthropic=_is_anthropic(message),
+                is_known=self._knows(head),
+            )
+            page = route.respond(asked)
+            return await page if inspect.isawaitable(page) else page
+
+    @contextmanager
+    def _counted(self, route: PageRoute, head: Head) -> Iterator[int]:
+        """Give how long the body may be; that of a request to a model counts as one of those while it is looked at."""
+        if not route.takes_requests:
+            yield MAX_PAGE_BODY
+            return
+        plane, settings = self._plane, self._plane.settings
+        plane.in_flight += 1
+        try:
+            if plane.in_flight > settings.config.server.max_concurrent_requests:
+                raise RequestError("overloaded", "too many requests are under way", retry_after_s=1, close=True)
+            settings.door.check_size(head)
+            yield settings.config.server.max_body_bytes
+        finally:
+            plane.in_flight -= 1
+
+    async def _open_socket(  # noqa: PLR0913 - what one request is
+        self,
+        route: SocketRoute,
+        client: ClientConnection,
+        message: RawRequestMessage,
+        head: Head,
+        request_id: str,
+        query: str,
+    ) -> bool:
+        if message.method != "GET":
+            raise _wrong_method("GET")
+        accepted = websocket.accept(message.headers)
+        route.admit(PageRequest(method=message.method, path=route.path, query=query, is_known=self._knows(head)))
+        client.write(b"%bX-Request-Id: %b\r\n\r\n" % (accepted, request_id.encode()))
+        socket = websocket.Socket(client)
+        client.hand_over(socket.receive)
+        try:
+            await route.serve(socket)
+        finally:
+            socket.close()
+        return False
+
+    def _route_at(self, path: str) -> PageRoute | None:
+        return self._exact.get(path) or next((p for p in self._below if path.startswith(p.path)), None)
+
+    def _access_to(self, path: str) -> Access:
+        if path in self._sockets:
+            return "open"
+        route = self._route_at(path)
+        return "client" if route is None else route.access
+
+    def _knows(self, head: Head) -> bool:
+        return self._plane.settings.door.knows(head)
 
     def _permit(self, client: ClientConnection, head: Head, request_id: str, message: RawRequestMessage) -> bool:
         keep_alive = self._may_keep_alive(message)
@@ -187,10 +257,15 @@ def _wrong_method(allowed: str) -> RequestError:
     return RequestError("method_not_allowed", f"this path takes {allowed}", headers={"Allow": allowed})
 
 
-def _protocol_name(path: str, message: RawRequestMessage) -> str:
+def _protocol_name(path: str, query: str, message: RawRequestMessage) -> str:
     """Say in whose shape an error at *path* is to be."""
+    path = spoken_path(path, query, is_anthropic=_is_anthropic(message))
     if path.startswith("/api/") or path == "/api":
         return "ollama"
-    if path.startswith("/v1/messages") or "anthropic-version" in message.headers:
+    if path.startswith("/v1/messages") or _is_anthropic(message):
         return "anthropic"
     return "openai"
+
+
+def _is_anthropic(message: RawRequestMessage) -> bool:
+    return "anthropic-version" in message.headers

@@ -1,0 +1,154 @@
+"""Answers ``/v1/route/decisions``: the last requests and what was decided about each, newest first."""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Final, Literal
+from urllib.parse import parse_qsl, unquote
+
+import msgspec
+
+from nexus.admin.page import json_page
+from nexus.domain.routes import Page, PageRequest
+from nexus.errors import RequestError, did_you_mean
+from nexus.routing.decision import Reserved
+from nexus.routing.explaining import as_explanation, decided
+from nexus.routing.recording import MOST_RECORDS, DecisionRecord, RecentDecisions
+
+DECISIONS_PATH: Final = "/v1/route/decisions"
+USUAL_LIMIT: Final = 50
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One request in the list."""
+
+    id: str
+    """Its request id, which leads to all of it at ``/v1/route/decisions/{id}``."""
+    received_at: datetime
+    model: str
+    """As the client sent it."""
+    endpoint: str
+    is_stream: bool
+    decision: Literal["route", "queue", "reject"]
+    """The last that was decided; ``queue`` of a request that waits, or has waited in vain."""
+    backend: str | None
+    """Who was asked last."""
+    fallback_model: str | None
+    route_reason: str | None
+    rounds: int
+    """One, and one more after each attempt that failed."""
+    status: int | None
+    """What the client was sent; null while it is under way."""
+    code: str | None
+    """The error code, if it ended with one."""
+    ending: str | None
+    duration_ms: float | None
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """The body of ``/v1/route/decisions``."""
+
+    decisions: tuple[Row, ...]
+    kept: int
+    """How many are kept, whatever the filters; the thousand newest at most."""
+
+
+def list_decisions(recent: RecentDecisions, asked: PageRequest) -> Page:
+    """Answer ``/v1/route/decisions``.
+
+    :raises RequestError: the query has a filter that there is not, or a value that it cannot have.
+    """
+    limit, filters = USUAL_LIMIT, []
+    for name, value in parse_qsl(asked.query, keep_blank_values=True):
+        if name == "limit":
+            limit = _number(name, value, 1, MOST_RECORDS)
+        elif name in FILTERS:
+            filters.append(FILTERS[name](value))
+        else:
+            raise _invalid(name, f"'{name[:100]}' is no filter{did_you_mean(name, (*FILTERS, 'limit'))}")
+    rows: list[Row] = []
+    for record in recent:
+        if len(rows) == limit:
+            break
+        if record.rounds and all(accepts(record) for accepts in filters):
+            rows.append(_row(record))
+    return json_page(Listing(tuple(rows), len(recent)))
+
+
+def show_decision(recent: RecentDecisions, asked: PageRequest) -> Page:
+    """Answer ``/v1/route/decisions/{id}``.
+
+    :raises RequestError: there is none of that id.
+    """
+    record = recent.find(unquote(asked.path.removeprefix(f"{DECISIONS_PATH}/")))
+    if record is None or not record.rounds:
+        raise RequestError("not_found", f"no decision of that id is kept; the last {MOST_RECORDS} are")
+    return json_page(as_explanation(record))
+
+
+def _row(record: DecisionRecord) -> Row:
+    request, outcome, reserved = record.request, record.outcome, record.last_reserved
+    return Row(
+        id=request.id,
+        received_at=datetime.fromtimestamp(request.received_unix_s, UTC),
+        model=request.requirements.model,
+        endpoint=request.endpoint.name,
+        is_stream=request.requirements.is_stream,
+        decision=decided(record.rounds[-1].decision),
+        backend=reserved.backend.name if reserved else None,
+        fallback_model=reserved.fallback_model if reserved else None,
+        route_reason=reserved.route_reason if reserved else None,
+        rounds=len(record.rounds),
+        status=outcome.status if outcome else None,
+        code=outcome.code if outcome else None,
+        ending=outcome.ending if outcome else None,
+        duration_ms=round(outcome.duration_s * 1000, 3) if outcome else None,
+    )
+
+
+Filter = Callable[[DecisionRecord], bool]
+
+
+def _of_model(value: str) -> Filter:
+    return lambda record: any(
+        value in (model.resolution.requested, model.resolution.model)
+        for found in record.rounds
+        for model in found.models
+    )
+
+
+def _of_backend(value: str) -> Filter:
+    return lambda record: any(
+        isinstance(found.decision, Reserved) and found.decision.backend.name == value for found in record.rounds
+    )
+
+
+def _of_status(value: str) -> Filter:
+    status = _number("status", value, 100, 599)
+    return lambda record: record.outcome is not None and record.outcome.status == status
+
+
+def _of_decision(value: str) -> Filter:
+    if value not in _DECISIONS:
+        raise _invalid("decision", f"'decision' is one of {', '.join(_DECISIONS)}")
+    return lambda record: decided(record.rounds[-1].decision) == value
+
+
+_DECISIONS: Final = ("route", "queue", "reject")
+
+FILTERS: Final[Mapping[str, Callable[[str], Filter]]] = {
+    "model": _of_model,
+    "backend": _of_backend,
+    "status": _of_status,
+    "decision": _of_decision,
+}
+"""By the name in the query."""
+
+
+def _number(name: str, value: str, least: int, most: int) -> int:
+    if not (value.isascii() and value.isdecimal() and len(value) < 6 and least <= int(value) <= most):
+        raise _invalid(name, f"'{name}' is a number from {least} to {most}")
+    return int(value)
+
+
+def _invalid(name: str, message: str) -> RequestError:
+    return RequestError("invalid_value", message, param=name[:100])

@@ -1,0 +1,48 @@
+"""Answers ``/v1/route/explain``: a request is understood and routed as it would be, and goes nowhere."""
+
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from nexus.admin.page import json_page
+from nexus.config.schema import QueueConfig
+from nexus.domain.fleet import FleetSnapshot
+from nexus.domain.routes import Page, PageRequest
+from nexus.proxy.explained import explained_endpoint
+from nexus.proxy.understanding import understand
+from nexus.routing.decision import Reject
+from nexus.routing.explaining import explain
+from nexus.routing.recording import Request
+from nexus.routing.router import Router
+from nexus.wire.protocols import PROTOCOLS
+
+
+class Explainer(msgspec.Struct, frozen=True):
+    """What explaining needs to know of the proxy; the page is :meth:`respond`."""
+
+    router: Router
+    snapshot: Callable[[], FleetSnapshot]
+    queue: QueueConfig
+    waiting: Callable[[], int]
+    """How many requests wait for a slot."""
+
+    async def respond(self, asked: PageRequest) -> Page:
+        """Explain the request that *asked* has as its body.
+
+        :raises RequestError: what the request itself would be told.
+        """
+        endpoint = explained_endpoint(asked.query, is_anthropic=asked.is_anthropic)
+        requirements = await understand(PROTOCOLS[endpoint.protocol], endpoint, asked, asked.body)
+        received_unix_s = time.time()  # noqa: TID251 - an instant for people and policies, not a duration
+        request = Request(asked.request_id, endpoint, requirements, asked.hints, received_unix_s)
+        return json_page(
+            explain(self.router, request, self.snapshot(), instead_of_waiting=self._instead_of_waiting()),
+        )
+
+    def _instead_of_waiting(self) -> Reject | None:
+        if not self.queue.enabled:
+            return Reject("overloaded", "every backend is at its limit", retry_after_s=1)
+        if self.waiting() >= self.queue.max_size:
+            return Reject("queue_full", "every backend is at its limit and the queue is full (queue.max_size)")
+        return None
