@@ -1,0 +1,173 @@
+"""The background work: at the start, at the end, when the store fails, when a month ends and when others are killed."""
+
+import asyncio
+from decimal import Decimal
+
+import pytest
+
+from nexus.testing.bookkeeping import eventually as until
+from nexus_budget import bookkeeping
+from nexus_budget.account import Lack, Reservation
+from nexus_budget.budget import Budget
+from nexus_budget.months import bounds
+
+MAY, JUNE = "2026-05", "2026-06"
+NOON = 1_777_636_800.0
+BLOCK = {"monthly_limit_usd": 10, "hard_limit_action": "block_cloud"}
+
+
+async def test_money_is_there_before_the_first_request(serve, budget, store):
+    async with serve(budget, **BLOCK):
+        reserved = budget.account.reserve(Decimal(1), NOON, budget.terms_in_force)
+
+        assert isinstance(reserved, Reservation)
+        assert store.number("committed") == 1
+
+
+async def test_what_was_spent_is_entered_and_the_rest_given_back_at_the_end(serve, budget, store):
+    async with serve(budget, interval_s=60, **BLOCK):
+        budget.account.reserve(Decimal(1), NOON, budget.terms_in_force).settle(Decimal("0.3"))
+
+    assert (store.number("spent"), store.number("committed")) == (Decimal("0.3"), Decimal("0.3"))
+
+
+async def test_what_was_spent_is_entered_meanwhile(serve, budget, store):
+    async with serve(budget, **BLOCK):
+        budget.account.spend(Decimal("0.3"), NOON)
+
+        await until(lambda: store.number("spent") == Decimal("0.3"))
+
+
+async def test_who_waits_for_money_is_let_try_again_when_it_is_there(serve, budget):
+    woken = []
+    async with serve(budget, interval_s=60, wake=lambda: woken.append(True), **BLOCK):
+        terms = budget.terms_in_force
+        assert budget.account.reserve(Decimal(5), NOON, terms) is Lack.DRAWING
+
+        await until(lambda: woken)
+
+        assert isinstance(budget.account.reserve(Decimal(5), NOON, terms), Reservation)
+
+
+async def test_a_store_that_forgets_is_refused_under_a_limit(serve, budget, forgetful):
+    with pytest.raises(ValueError, match='set kind = "sqlite"'):
+        await serve(budget, store=forgetful, **BLOCK).__aenter__()
+
+
+async def test_without_a_limit_any_store_will_do(serve, budget, forgetful):
+    async with serve(budget, store=forgetful):
+        budget.account.spend(Decimal(1), NOON)
+
+        await until(lambda: forgetful.number("spent") == 1)
+
+
+async def test_a_store_that_fails_closes_and_opens_the_account(serve, budget, store):
+    async with serve(budget, **BLOCK):
+        store.failing = True
+        await until(lambda: budget.figures.events["ledger_unreachable"] == 1)
+        assert budget.account.reserve(Decimal(1), NOON, budget.terms_in_force) is Lack.UNREACHABLE
+
+        store.failing = False
+        await until(lambda: budget.figures.events["ledger_reached"] == 1)
+        assert isinstance(budget.account.reserve(Decimal(1), NOON, budget.terms_in_force), Reservation)
+
+
+async def test_a_store_that_hangs_closes_the_account(serve, budget, store, monkeypatch):
+    monkeypatch.setattr(bookkeeping, "PATIENCE_S", 0.02)
+    monkeypatch.setattr("nexus_budget.reach.PATIENCE_S", 0.02)
+    woken = []
+    async with serve(budget, wake=lambda: woken.append(True), **BLOCK):
+        store.hanging = asyncio.Event()
+
+        await until(lambda: budget.figures.events["ledger_unreachable"] == 1)
+
+        assert budget.account.reserve(Decimal(1), NOON, budget.terms_in_force) is Lack.UNREACHABLE
+        assert woken
+        store.hanging.set()
+        await until(budget.reach.is_good)
+
+
+async def test_a_store_that_fails_at_the_start_keeps_only_the_cloud_closed(serve, budget, store):
+    store.failing = True
+
+    async with serve(budget, **BLOCK):
+        assert budget.account.reserve(Decimal(1), NOON, budget.terms_in_force) is Lack.UNREACHABLE
+
+
+async def test_the_money_of_a_month_is_there_when_it_begins(serve, budget, store, clock):
+    midnight = bounds(JUNE)[0]
+    clock.unix_s = midnight - 30
+
+    async with serve(budget, **BLOCK):
+        late = budget.account.reserve(Decimal("0.5"), midnight - 1, budget.terms_in_force)
+        clock.unix_s = midnight + 1
+        early = budget.account.reserve(Decimal("0.5"), midnight + 1, budget.terms_in_force)
+        late.settle(Decimal("0.1"))
+        early.settle(Decimal("0.2"))
+        await until(lambda: MAY not in budget.account.books)
+
+    assert (store.number("spent", MAY), store.number("committed", MAY)) == (Decimal("0.1"), Decimal("0.1"))
+    assert store.number("spent", JUNE) == Decimal("0.2")
+    assert budget.figures.events["month_rollover"] == 1
+
+
+async def test_what_a_killed_process_had_drawn_is_counted_as_spent(serve, budget, store, clock, monkeypatch):
+    dead = Budget(clock)
+    service = serve(dead, interval_s=60, **BLOCK)
+    await service.__aenter__()
+    service._task.cancel()
+    monkeypatch.setattr(bookkeeping, "DEAD_AFTER_S", 0.05)
+    monkeypatch.setattr(bookkeeping, "LOOK_AROUND_S", 0.01)
+
+    async with serve(budget, interval_s=0.005, **BLOCK):
+        await until(lambda: store.number("spent") == 1)
+
+    assert budget.figures.events["allowance_lost"] == 1
+    assert store.number("committed") == 1
+
+
+async def test_who_has_money_to_spare_gives_it_to_who_has_none(serve, budget, store, clock, monkeypatch):
+    monkeypatch.setattr(bookkeeping, "LOOK_AROUND_S", 0.01)
+    rich = Budget(clock)
+
+    async with serve(rich, **BLOCK, allowance_usd=10):
+        await until(lambda: rich.book.free_usd == 10)
+        async with serve(budget, **BLOCK):
+
+            def has_some():
+                return isinstance(budget.account.reserve(Decimal(1), NOON, budget.terms_in_force), Reservation)
+
+            await until(has_some)
+
+    assert store.number("committed") <= 10
+
+
+async def test_at_a_reload_new_limits_act_at_once(serve, budget, store):
+    async with serve(budget, **BLOCK):
+        budget.account.spend(Decimal(10), NOON)
+        async with serve(budget, monthly_limit_usd=20, hard_limit_action="block_cloud"):
+            assert budget.terms_in_force.limit_usd == 20
+        assert budget.terms_in_force.limit_usd == 10
+
+    assert budget.figures.events["limit_increased"] == 1
+    assert store.number("spent") == store.number("committed") == 10
+
+
+async def test_limits_that_are_reached_are_told_once(serve, budget):
+    async with serve(budget, **BLOCK):
+        budget.account.spend(Decimal(8), NOON)
+        await until(lambda: budget.figures.events["soft_limit_reached"] == 1)
+        budget.account.spend(Decimal(2), NOON)
+        await until(lambda: budget.figures.events["hard_limit_reached"] == 1)
+        await asyncio.sleep(0.05)
+
+    assert budget.figures.events["soft_limit_reached"] == budget.figures.events["hard_limit_reached"] == 1
+
+
+async def test_a_stage_that_observes_draws_nothing(serve, budget, store):
+    async with serve(budget, is_observed=True, **BLOCK):
+        budget.account.spend(Decimal(1), NOON)
+        await until(lambda: store.number("spent") == 1)
+
+        assert store.number("committed") == 1
+        assert budget.book.drawn_usd == 0

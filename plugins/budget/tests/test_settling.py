@@ -1,0 +1,95 @@
+"""What an attempt has cost, however it ended."""
+
+from decimal import Decimal
+
+import pytest
+
+from nexus.api import AttemptOutcome, Ending, Endpoint, Requirements, TokenUsage
+from nexus.testing.builders import make_backend
+from nexus_budget.config import BudgetConfig, Price
+from nexus_budget.prices import PriceBook
+from nexus_budget.settling import estimate, spent
+from nexus_budget.tokens import TextMeter
+
+PRICE = Price(input_usd_per_1m=Decimal(1_000_000), output_usd_per_1m=Decimal(1_000_000))
+"""A dollar for a token, so that numbers can be read."""
+PRICES = PriceBook(BudgetConfig(), {"gpt-4o": PRICE})
+RATE = PRICES.rate(make_backend("openai", zone="cloud"), "gpt-4o")
+
+
+def estimated(*, capability="chat", max_tokens=100, is_stream=False):
+    endpoint = Endpoint("openai.any", "openai", "/v1/any", capability=capability)
+    wanted = Requirements(model="gpt-4o", prompt_tokens=10, max_tokens=max_tokens, is_stream=is_stream)
+    return estimate(RATE, endpoint, wanted, PRICES, assumed_output_tokens=500)
+
+
+def cost(*, heard="", before=None, **outcome):
+    meter = TextMeter("gpt-4o", None)
+    meter.hear(heard)
+    fields = {"ending": Ending.FINISHED, "is_sent": True, "status": 200, **outcome}
+    told = AttemptOutcome(backend="openai", backend_id="openai", model="gpt-4o", **fields)
+    return tuple(spent(told, before or estimated(), meter))
+
+
+def test_an_estimate_is_the_prompt_and_the_longest_answer():
+    assert (estimated().cost_usd, estimated(max_tokens=None).cost_usd) == (110, 510)
+
+
+@pytest.mark.parametrize("capability", ["embeddings", "rerank"])
+def test_numbers_cost_their_prompt(capability):
+    assert estimated(capability=capability).cost_usd == 10
+    assert cost(before=estimated(capability=capability)) == (10, "estimated")
+
+
+def test_tokenizing_costs_nothing():
+    assert estimated(capability="tokenize").cost_usd == 0
+
+
+@pytest.mark.parametrize("capability", ["audio", "images"])
+def test_what_has_no_tokens_costs_what_a_request_is_assumed_to(capability):
+    assert estimated(capability=capability).cost_usd == Decimal("10.10")
+
+
+def test_what_the_backend_counted_is_what_it_cost():
+    assert cost(usage=TokenUsage(3, 4)) == (7, "reported")
+
+
+def test_without_a_usage_the_text_is_counted():
+    assert cost(heard="x" * 40) == (20, "heuristic")
+
+
+def test_of_a_stream_that_was_cut_the_usage_may_be_an_early_one():
+    assert cost(ending=Ending.CLIENT_LEFT, is_stream=True, usage=TokenUsage(10, 1), heard="x" * 40) == (20, "reported")
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        {"is_sent": False, "status": None, "ending": Ending.CLIENT_LEFT},
+        {"is_sent": False, "status": None, "ending": Ending.REJECTED},
+        {"status": None, "ending": Ending.BACKEND_FAILED, "fault": "refused"},
+        {"status": None, "ending": Ending.BACKEND_FAILED, "fault": "stale"},
+        {"status": 429, "ending": Ending.BACKEND_FAILED, "fault": "status"},
+        {"status": 400},
+    ],
+)
+def test_what_was_never_worked_on_costs_nothing(outcome):
+    assert cost(**outcome) == (0, "nothing")
+
+
+@pytest.mark.parametrize("ending", [Ending.CLIENT_LEFT, Ending.BACKEND_FAILED, Ending.TIMED_OUT, Ending.CLIENT_STALLED])
+def test_a_stream_that_has_said_nothing_costs_its_prompt(ending):
+    assert cost(before=estimated(is_stream=True), ending=ending, is_stream=True) == (10, "estimated")
+
+
+@pytest.mark.parametrize("ending", [Ending.CLIENT_LEFT, Ending.TIMED_OUT, Ending.SHUT_DOWN])
+def test_what_nobody_waited_for_may_have_been_produced_whole(ending):
+    assert cost(ending=ending, status=None) == (110, "estimated")
+
+
+def test_a_backend_that_broke_before_it_answered_is_paid_for_the_prompt():
+    assert cost(ending=Ending.BACKEND_FAILED, status=None, fault="reset") == (10, "estimated")
+
+
+def test_an_answer_that_cannot_be_read_costs_the_estimate():
+    assert cost() == (110, "estimated")

@@ -1,0 +1,264 @@
+"""A started nexus-proxy keeps a monthly budget: for the openai library, over restarts, kills and two processes."""
+
+import http.client
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+
+import openai
+import pytest
+
+from nexus.testing.asking import ask, until
+from nexus.testing.fleets import table_of
+from nexus.testing.process import run_nexus
+
+pytest.importorskip("nexus_budget")
+
+CONFIG = """
+[store]
+kind = "sqlite"
+path = "{store}"
+[routing]
+strategy = "priority_only"
+{routing}
+[plugins.budget]
+{budget}
+sync_interval_seconds = 0.2
+[[plugins.budget.prices]]
+model = "paid"
+input_usd_per_1m = 1000.0
+output_usd_per_1m = 1000.0
+"""
+
+
+@pytest.fixture
+def start(tmp_path, simulate):
+    """Start a proxy in front of a paid backend; those of one test share a store."""
+    with ExitStack() as running:
+        count = 0
+
+        def begin(budget, *, backends="", routing="", slow=None, **settings):
+            nonlocal count
+            count += 1
+            folder = tmp_path / str(count)
+            folder.mkdir()
+            cloud = slow or simulate(name="cloud", models=("paid",), **settings)
+            table = table_of(cloud, type="openai", priority=0, max_in_flight=1000)
+            config = CONFIG.format(store=tmp_path / "nexus.sqlite3", budget=budget, routing=routing)
+            return running.enter_context(run_nexus(folder, config + table + backends))
+
+        yield begin
+
+
+def client(nexus):
+    return openai.OpenAI(base_url=f"{nexus.url}/v1", api_key="unused", max_retries=0)
+
+
+def question(**more):
+    return {"model": "paid", "messages": [{"role": "user", "content": "hello there"}], **more}
+
+
+def section(nexus):
+    return nexus.get_json("/admin/budget")
+
+
+def spending(nexus):
+    return section(nexus)["current_spending_usd"]
+
+
+def settled(nexus):
+    """Wait until nothing is under way, and return what was spent."""
+    until(lambda: section(nexus)["reserved_usd"] == 0)
+    return spending(nexus)
+
+
+def cost_of(usage):
+    return (usage.prompt_tokens + usage.completion_tokens) / 1000
+
+
+def test_an_answer_says_what_it_cost(start):
+    nexus = start("monthly_limit_usd = 100.0")
+
+    with client(nexus) as ai:
+        answer = ai.chat.completions.with_raw_response.create(**question(max_tokens=5))
+
+    usage = answer.parse().usage
+    assert answer.headers["x-nexus-cost-estimated"] == f"{cost_of(usage):.4f}"
+    assert "x-nexus-budget-status" not in answer.headers
+    assert settled(nexus) == pytest.approx(cost_of(usage))
+
+
+@pytest.mark.parametrize("with_usage", [True, False])
+def test_a_stream_is_paid_by_its_usage_or_else_by_its_text(start, with_usage):
+    nexus = start("monthly_limit_usd = 100.0")
+    options = {"stream_options": {"include_usage": True}} if with_usage else {}
+
+    with client(nexus) as ai:
+        text = "".join(
+            chunk.choices[0].delta.content or ""
+            for chunk in ai.chat.completions.create(**question(stream=True, max_tokens=8), **options)
+            if chunk.choices
+        )
+
+    counted = settled(nexus)
+    if with_usage:
+        assert counted == pytest.approx(0.01, abs=0.006)
+    else:
+        assert counted == pytest.approx((-(-len(text.encode()) // 4) + 2) / 1000, abs=0.003)
+
+
+def test_past_the_soft_limit_answers_say_so(start):
+    nexus = start('monthly_limit_usd = 0.05\nsoft_limit_percent = 10\nhard_limit_action = "block_cloud"')
+
+    with client(nexus) as ai:
+        ai.chat.completions.create(**question(max_tokens=10))
+        settled(nexus)
+        answer = ai.chat.completions.with_raw_response.create(**question(max_tokens=10))
+
+    assert answer.headers["x-nexus-budget-status"] == "SoftLimit"
+    assert 10 < float(answer.headers["x-nexus-budget-utilization"]) < 100
+    assert 0 < float(answer.headers["x-nexus-budget-remaining"]) < 0.05
+
+
+def test_at_the_hard_limit_the_cloud_is_closed_and_the_house_open(start, simulate):
+    house = simulate(name="gpu-1", models=("own",))
+    nexus = start(
+        'monthly_limit_usd = 0.02\nhard_limit_action = "block_cloud"\nassumed_output_tokens = 10',
+        backends=table_of(house, priority=50),
+    )
+
+    with client(nexus) as ai:
+        while (answer := ask(nexus.url, "/v1/chat/completions", question(max_tokens=10))).status == 200:
+            pass
+        own = ai.chat.completions.with_raw_response.create(**{**question(), "model": "own"})
+
+    body = answer.json()
+    assert (answer.status, body["error"]["code"]) == (503, "rejected_by_policy")
+    assert body["context"]["budget_limit_usd"] == 0.02
+    assert body["context"]["budget_next_reset_date"].endswith("-01")
+    assert body["context"]["rejection_reasons"][0]["reconciler"] == "budget"
+    assert "x-nexus-cost-estimated" not in own.headers
+    assert spending(nexus) <= 0.02
+
+
+def test_of_two_hundred_at_once_a_budget_for_ten_admits_ten(start):
+    # Three tokens of a prompt and 18 of an answer: 2.1 cents each.
+    nexus = start('monthly_limit_usd = 0.21\nhard_limit_action = "block_cloud"', ttft_s=3.0)
+
+    with ThreadPoolExecutor(200) as threads:
+        asked = [threads.submit(ask, nexus.url, "/v1/chat/completions", question(max_tokens=18)) for _ in range(200)]
+        statuses = [future.result().status for future in asked]
+
+    assert (statuses.count(200), statuses.count(503)) == (10, 190)
+
+
+def test_what_was_spent_is_known_after_a_restart(start):
+    nexus = start("monthly_limit_usd = 100.0")
+    ask(nexus.url, "/v1/chat/completions", question(max_tokens=10))
+    before = settled(nexus)
+    nexus.stop()
+
+    again = start("monthly_limit_usd = 100.0")
+
+    assert before > 0
+    assert spending(again) == before
+    assert section(again)["committed_usd"] == pytest.approx(before + section(again)["allowance_usd"])
+
+
+def test_what_a_killed_process_held_is_not_free_again(start, simulate):
+    slow = simulate(name="cloud", models=("paid",), tokens_per_s=5)
+    nexus = start('monthly_limit_usd = 0.20\nhard_limit_action = "block_cloud"', slow=slow)
+    ask(nexus.url, "/v1/chat/completions", question(max_tokens=2))
+    settled(nexus)
+    asked = threading.Thread(target=read_a_while, args=(nexus, question(max_tokens=150, stream=True)))
+    asked.start()
+    until(lambda: section(nexus)["reserved_usd"] > 0.1)
+    nexus.send(signal.SIGKILL)
+    nexus.process.wait()
+    asked.join()
+
+    again = start('monthly_limit_usd = 0.20\nhard_limit_action = "block_cloud"', slow=slow)
+
+    assert ask(again.url, "/v1/chat/completions", question(max_tokens=100)).status == 503
+    assert section(again)["committed_usd"] == pytest.approx(0.20)
+
+
+def read_a_while(nexus, body):
+    # The proxy is killed meanwhile.
+    with suppress(OSError, http.client.HTTPException):
+        ask(nexus.url, "/v1/chat/completions", body)
+
+
+def test_two_processes_share_one_budget(start, simulate):
+    cloud = simulate(name="cloud", models=("paid",), ttft_s=3.0)
+    budget = 'monthly_limit_usd = 0.21\nhard_limit_action = "block_cloud"\nallowance_usd = 0.05'
+    first, second = start(budget, slow=cloud), start(budget, slow=cloud)
+
+    with ThreadPoolExecutor(40) as threads:
+        asked = [
+            threads.submit(ask, nexus.url, "/v1/chat/completions", question(max_tokens=18))
+            for _ in range(20)
+            for nexus in (first, second)
+        ]
+        statuses = [future.result().status for future in asked]
+
+    admitted = statuses.count(200)
+    assert 8 <= admitted <= 10
+    until(lambda: spending(first) == spending(second) > 0)
+    assert spending(first) <= 0.21
+
+
+def test_a_client_that_leaves_pays_for_what_was_produced(start):
+    nexus = start("monthly_limit_usd = 100.0", tokens_per_s=20)
+
+    with client(nexus) as ai:
+        stream = ai.chat.completions.create(**question(stream=True, max_tokens=1000))
+        for number, _ in enumerate(stream):
+            if number == 5:
+                break
+        stream.close()
+
+    assert 0 < settled(nexus) < 0.1
+
+
+def test_a_limit_that_a_restart_would_forget_is_refused(tmp_path, simulate):
+    config = "[plugins.budget]\nmonthly_limit_usd = 1.0\n" + table_of(simulate(), type="openai")
+
+    with pytest.raises(AssertionError, match=r'set kind = "sqlite" in \[store\]'), run_nexus(tmp_path, config):
+        pass
+
+
+def test_a_stage_that_observes_counts_and_refuses_nothing(start):
+    nexus = start('monthly_limit_usd = 0.01\nhard_limit_action = "block_all"', routing='observe = ["budget"]')
+
+    answers = [ask(nexus.url, "/v1/chat/completions", question(max_tokens=10)) for _ in range(3)]
+
+    assert [answer.status for answer in answers] == [200, 200, 200]
+    assert all("X-Nexus-Budget-Status" not in answer.headers for answer in answers)
+    assert spending(nexus) > 0.01
+    assert section(nexus)["allowance_usd"] == 0
+    until(lambda: b'nexus_budget_refused_total{reason="hard_limit"}' in ask(nexus.url, "/metrics").body)
+
+
+def test_a_policy_limits_what_one_request_may_cost(start):
+    policy = '\n[[routing.policies]]\nmodel_pattern = "*"\nmax_cost_per_request = 0.05\n'
+    nexus = start("", backends=policy)
+
+    dear = ask(nexus.url, "/v1/chat/completions", question(max_tokens=100))
+    cheap = ask(nexus.url, "/v1/chat/completions", question(max_tokens=10))
+
+    assert (dear.status, cheap.status) == (503, 200)
+    assert "exceeds 0.05 USD" in dear.json()["context"]["rejection_reasons"][0]["reason"]
+
+
+def test_a_limit_that_changes_at_a_reload_acts_at_once(start):
+    nexus = start('monthly_limit_usd = 0.02\nhard_limit_action = "block_cloud"')
+    while ask(nexus.url, "/v1/chat/completions", question(max_tokens=10)).status == 200:
+        pass
+
+    nexus.config_file.write_text(nexus.config_file.read_text().replace("0.02", "5.0"))
+    nexus.send(signal.SIGHUP)
+    nexus.wait_for_log("limit_increased")
+
+    until(lambda: ask(nexus.url, "/v1/chat/completions", question(max_tokens=10)).status == 200)
