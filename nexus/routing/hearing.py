@@ -134,10 +134,12 @@ def _is_plain(text: object) -> bool:
 def _sound(said: Sequence[Verdict], asked: RoutingIntent, stage: str) -> list[Verdict]:
     # One who is out already may be spoken of, too.
     known = asked.survivors.keys() | {verdict.backend for verdict in asked.excluded}
-    return [_sound_verdict(verdict, known, stage) for verdict in said]
+    contexts: dict[int, Any] = {id(None): None}
+    return [_sound_verdict(verdict, known, stage, contexts) for verdict in said]
 
 
-def _sound_verdict(verdict: Verdict, known: AbstractSet[str], stage: str) -> Verdict:
+def _sound_verdict(verdict: Verdict, known: AbstractSet[str], stage: str, contexts: dict[int, Any]) -> Verdict:
+    """:param contexts: copies of the contexts so far, by their identity: one is often given for many backends."""
     if type(verdict) is not Verdict:
         raise StageMisbehaved(f"gave {type(verdict).__name__} for a verdict")
     if verdict.stage != stage:
@@ -148,12 +150,11 @@ def _sound_verdict(verdict: Verdict, known: AbstractSet[str], stage: str) -> Ver
         raise StageMisbehaved(f"gave an error code that there is not: {verdict.code!r:.80}")
     if not 0.0 <= verdict.factor <= 1.0:
         raise StageMisbehaved(f"weighed by {verdict.factor!r:.80}")
-    reason = sound_text(verdict.reason, "a reason")
-    if not reason.strip():
+    reason, action, context = verdict.reason, verdict.action, verdict.context
+    if not _is_plain(reason) and not (reason := sound_text(reason, "a reason")).strip():
         raise StageMisbehaved("gave no reason")
-    return msgspec.structs.replace(
-        verdict,
-        reason=reason,
-        action=sound_text(verdict.action, "an action"),
-        context=None if verdict.context is None else sound_facts(verdict.context, LONGEST_CONTEXT_BYTES),
-    )
+    if not _is_plain(action):
+        action = sound_text(action, "an action")
+    if id(context) not in contexts:
+        contexts[id(context)] = sound_facts(context, LONGEST_CONTEXT_BYTES)
+    return Verdict(verdict.backend, verdict.stage, reason, action, verdict.factor, verdict.code, contexts[id(context)])
