@@ -1,0 +1,140 @@
+"""A plugin that goes wrong in a started proxy is contained as it has declared, named, and in the end left out."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from nexus.testing.asking import ask, chat, until
+from nexus.testing.fleets import table_of
+from nexus.testing.installing import install_plugin
+
+ROGUE = Path(__file__).parents[1] / "plugins" / "nexus-proxy-rogue"
+MISDEEDS = ("raises", "exits", "returns", "blames", "mutates", "lies")
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """Install nexus-proxy-rogue, and give the environment of processes that have it."""
+    folder = tmp_path_factory.mktemp("site")
+    install_plugin(ROGUE, folder)
+    return {"PYTHONPATH": str(folder)}
+
+
+@pytest.fixture
+def rogue(start_nexus, simulate, installed):
+    """Start a proxy with the plugin, which does what it is told."""
+
+    def start(does, *, on_error="skip", routing=""):
+        table = f'[plugins.rogue]\ndoes = "{does}"\non_error = "{on_error}"\n'
+        return start_nexus(f"{routing}{table_of(simulate())}{table}", environ=installed)
+
+    return start
+
+
+def metric(nexus, name):
+    """Return the value of a metric; None when there is none of that name and those labels."""
+    text = ask(nexus.url, "/metrics").body.decode()
+    found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
+    return float(found[1]) if found else None
+
+
+def asked(nexus, **more):
+    return ask(nexus.url, "/v1/chat/completions", chat(**more))
+
+
+@pytest.mark.parametrize("does", MISDEEDS)
+def test_requests_go_on_without_a_stage_that_may_be_skipped_and_after_five_it_is_left_out(rogue, does):
+    nexus = rogue(does)
+
+    replies = [asked(nexus) for _ in range(7)]
+
+    assert [reply.status for reply in replies] == [200] * 7
+    (line,) = nexus.wait_for_log("stage_switched_off")
+    assert (line["plugin"], line["stage"]) == ("rogue", "rogue")
+    assert nexus.log_lines("stage_skipped")[0]["stage"] == "rogue"
+    part = "reserve" if does == "lies" else "reconcile"
+    assert metric(nexus, f'nexus_reconciler_failures_total{{part="{part}",reconciler="rogue"}}') == 5
+    assert metric(nexus, 'nexus_reconciler_switched_off{reconciler="rogue"}') == 1
+    assert nexus.get_json("/ready")["detail"]["switched_off_stages"] == ["rogue"]
+
+
+@pytest.mark.parametrize("does", MISDEEDS)
+def test_requests_are_rejected_when_a_stage_fails_that_must_not_be_skipped(rogue, does):
+    nexus = rogue(does, on_error="reject")
+
+    replies = [asked(nexus) for _ in range(6)]
+
+    assert {(reply.status, reply.json()["error"]["code"]) for reply in replies} == {(503, "policy_unavailable")}
+    assert "'rogue'" in replies[0].json()["error"]["message"]
+    assert nexus.wait_for_log("stage_failed")[0]["plugin"] == "rogue"
+    assert metric(nexus, 'nexus_reconciler_switched_off{reconciler="rogue"}') == 0
+    assert nexus.get_json("/health")["status"] == "healthy"
+
+
+@pytest.mark.parametrize("does", [*MISDEEDS, "blocks"])
+def test_a_stage_that_only_observes_never_rejects(rogue, does):
+    nexus = rogue(does, on_error="reject", routing='[routing]\nobserve = ["rogue"]\n')
+
+    assert [asked(nexus).status for _ in range(3)] == [200] * 3
+
+
+def test_a_stage_that_keeps_everybody_waiting_is_named_and_left_out(rogue):
+    nexus = rogue("blocks")
+
+    assert [asked(nexus).status for _ in range(6)] == [200] * 6
+
+    (line,) = nexus.wait_for_log("stage_slow")
+    assert (line["stage"], line["took_ms"] > 50) == ("rogue", True)
+    assert nexus.wait_for_log("stage_switched_off")
+    assert metric(nexus, 'nexus_reconciler_slow_total{part="reconcile",reconciler="rogue"}') == 5
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_what_a_stage_does_not_give_back_does_not_keep_the_slot(rogue, stream):
+    nexus = rogue("leaks", on_error="reject")
+
+    replies = [asked(nexus, stream=stream) for _ in range(3)]
+
+    assert [reply.status for reply in replies] == [200] * 3
+    assert all("Set-Cookie" not in reply.headers and "X-Nexus-Rogue" not in reply.headers for reply in replies)
+    assert nexus.wait_for_log("hold_not_settled")
+    assert nexus.wait_for_log("hold_without_headers")
+    assert until(lambda: metric(nexus, 'nexus_pending_requests{backend="gpu-1"}') == 0)
+
+
+def test_an_observer_that_fails_is_named_and_no_client_notices(rogue):
+    nexus = rogue("unsettled")
+
+    assert asked(nexus).status == 200
+
+    assert nexus.wait_for_log("observer_failed")[0]["plugin"] == "rogue"
+    assert until(lambda: metric(nexus, 'nexus_observer_failures_total{plugin="rogue"}') == 1)
+    assert len(nexus.wait_for_log("exchange_finished")) == 1
+
+
+def test_a_stage_cannot_pass_its_figures_off_as_those_of_nexus(rogue):
+    nexus = rogue("misnames")
+    asked(nexus)
+
+    assert metric(nexus, "nexus_requests_total") is None
+    assert nexus.wait_for_log("stage_not_measured")[0]["stage"] == "rogue"
+    assert metric(nexus, 'nexus_requests_total{backend="gpu-1",model="llama3",status="200"}') == 1
+
+
+def test_a_stage_that_behaves_is_measured(rogue):
+    assert metric(rogue("nothing"), "nexus_rogue_owls_total") == 3
+
+
+def test_a_reload_switches_it_on_again_and_counts_on(rogue):
+    nexus = rogue("raises")
+    for _ in range(6):
+        asked(nexus)
+
+    nexus.config_file.write_text(nexus.config_file.read_text().replace('"raises"', '"nothing"'))
+    nexus.send(1)
+    nexus.wait_for_log("config_reloaded")
+
+    assert asked(nexus).status == 200
+    assert metric(nexus, 'nexus_reconciler_switched_off{reconciler="rogue"}') == 0
+    assert metric(nexus, 'nexus_reconciler_failures_total{part="reconcile",reconciler="rogue"}') == 5

@@ -1,0 +1,113 @@
+"""Goes wrong in the way that its table asks for."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
+
+from nexus.api import (
+    AttemptOutcome,
+    Backend,
+    ExchangeOutcome,
+    Hold,
+    Measure,
+    PluginConfig,
+    Reconciler,
+    Refusal,
+    RoutingIntent,
+    Sample,
+    TokenUsage,
+    hookimpl,
+)
+
+
+class RogueConfig(PluginConfig):
+    """The ``[plugins.rogue]`` table."""
+
+    does: str = "nothing"
+    on_error: Literal["reject", "skip"] = "skip"
+
+
+def raises(_: RoutingIntent) -> None:
+    raise RuntimeError("the rogue was here")
+
+
+def exits(_: RoutingIntent) -> None:
+    raise SystemExit(1)
+
+
+def returns(_: RoutingIntent) -> Any:
+    return "done"
+
+
+def blames(intent: RoutingIntent) -> None:
+    """Take everybody out, in another's name."""
+    for backend in intent:
+        intent.exclude(backend, stage="privacy", reason="the rogue was here")
+
+
+def mutates(intent: RoutingIntent) -> None:
+    """Empty the fleet for everybody."""
+    intent.snapshot.by_model.clear()  # type: ignore[attr-defined]
+
+
+def blocks(_: RoutingIntent) -> None:
+    time.sleep(0.06)
+
+
+DOES: Mapping[str, Callable[[RoutingIntent], Any]] = {
+    "raises": raises,
+    "exits": exits,
+    "returns": returns,
+    "blames": blames,
+    "mutates": mutates,
+    "blocks": blocks,
+}
+
+
+class Leaking(Hold):
+    """Cannot be given back, and has words for the client that cannot be sent."""
+
+    def settle(self, outcome: AttemptOutcome) -> None:
+        raise SystemExit(f"{outcome.ending}, and still not given back")
+
+    def headers(self, usage: TokenUsage | None) -> Mapping[str, str]:
+        return {"X-Nexus-Rogue": f"{usage}\r\nSet-Cookie: rogue=1"}
+
+
+class Rogue(Reconciler):
+    """Does what its table says."""
+
+    name = "rogue"
+    priority = 450
+
+    def __init__(self, config: RogueConfig) -> None:
+        self._does = config.does
+        self.on_error = config.on_error  # type: ignore[misc]
+
+    def reconcile(self, intent: RoutingIntent) -> Any:
+        return DOES[self._does](intent) if self._does in DOES else None
+
+    def reserve(self, intent: RoutingIntent, backend: Backend) -> Hold | Refusal | None:
+        if self._does == "lies":
+            return "a slot"  # type: ignore[return-value]
+        return Leaking() if self._does == "leaks" else None
+
+    def measures(self) -> Iterable[Measure]:
+        name = "nexus_requests" if self._does == "misnames" else "nexus_rogue_owls"
+        yield Measure(name=name, documentation="Owls.", type="counter", samples=(Sample(3),))
+
+
+@hookimpl
+def nexus_config() -> type[RogueConfig]:
+    return RogueConfig
+
+
+@hookimpl
+def nexus_reconcilers(config: RogueConfig) -> list[Reconciler]:
+    return [Rogue(config)]
+
+
+@hookimpl
+def nexus_exchange_finished(config: RogueConfig, outcome: ExchangeOutcome) -> None:
+    if config.does == "unsettled":
+        raise SystemExit(f"{outcome.ending}, and nobody shall know")
