@@ -150,6 +150,8 @@ class Routing:
         What must stay in the house stays there under any name, and neither name lifts what the other one demands: not
         even one without a policy, for which the defaults hold.
         """
+        if resolution.requested == self.request.requirements.model:
+            return self.policies
         policies = self._router.policies
         first, own = self.policies, policies.of(resolution)
         if first == own:
