@@ -6,14 +6,17 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import click
+import msgspec
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 import nexus.api
+from nexus.admin import decisions
 from nexus.cli.main import main
 from nexus.config import reference
 from nexus.fleet.kinds import KINDS
+from nexus.routing import explanation
 from nexus.wire.protocols import ENDPOINTS
 
 OWN_WORDS: Mapping[int, str] = {
@@ -99,6 +102,27 @@ def _option(option: click.Parameter, context: click.Context) -> tuple[str, str]:
     return (code(option.make_metavar(context)), "an argument")
 
 
+def explanations() -> str:
+    """A section for each object of an explained decision."""
+    return "\n".join(_members(struct) for struct in vars(explanation).values() if _is_struct(struct))
+
+
+def decision_list() -> str:
+    """The members of the list of decisions, and of its rows."""
+    return "\n".join((_members(decisions.Listing), _members(decisions.Row)))
+
+
+def _is_struct(thing: Any) -> bool:
+    return isinstance(thing, type) and issubclass(thing, msgspec.Struct)
+
+
+def _members(struct: type[msgspec.Struct]) -> str:
+    title = code(struct.__name__)
+    told = reference.sentences(struct)
+    rows = [(code(field.encode_name), told[field.name]) for field in msgspec.structs.fields(struct)]
+    return "\n".join((title, "~" * len(title), "", summary(struct), "", table(("Key", "Meaning"), rows)))
+
+
 def code(*names: str) -> str:
     """Return *names* as literals."""
     return ", ".join(f"``{name}``" for name in names)
@@ -118,7 +142,9 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "api": api,
     "command-line": command_line,
     "configuration": reference.as_rst,
+    "decision-list": decision_list,
     "endpoints": endpoints,
+    "explanations": explanations,
     "kinds": kinds,
     "native-endpoints": native_endpoints,
 }

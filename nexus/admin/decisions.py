@@ -24,16 +24,21 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     """Its request id, which leads to all of it at ``/v1/route/decisions/{id}``."""
     received_at: datetime
+    """When the request came, UTC."""
     model: str
     """As the client sent it."""
     endpoint: str
+    """The name of the endpoint that it was for."""
     is_stream: bool
+    """Whether the answer was to be streamed."""
     decision: Literal["route", "queue", "reject"]
     """The last that was decided; ``queue`` of a request that waits, or has waited in vain."""
     backend: str | None
     """Who was asked last."""
     fallback_model: str | None
+    """``X-Nexus-Fallback-Model``."""
     route_reason: str | None
+    """``X-Nexus-Route-Reason``."""
     rounds: int
     """One, and one more after each attempt that failed."""
     status: int | None
@@ -41,13 +46,16 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     code: str | None
     """The error code, if it ended with one."""
     ending: str | None
+    """As in the access line (:doc:`logs`)."""
     duration_ms: float | None
+    """From the request's first byte to the end."""
 
 
 class Listing(msgspec.Struct, frozen=True):
     """The body of ``/v1/route/decisions``."""
 
     decisions: tuple[Row, ...]
+    """Newest first."""
     kept: int
     """How many are kept, whatever the filters; the thousand newest at most."""
 

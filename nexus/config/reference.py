@@ -110,18 +110,18 @@ def as_rst() -> str:
 
 def _tables(section: type[msgspec.Struct], path: str, header: str) -> Iterator[Table]:
     """Yield the table of *section*, unless it is the top of the file, and then those within it."""
-    sentences = _sentences(section)
+    told = sentences(section)
     fields = msgspec.structs.fields(section)
     nested = {field.name: inner for field in fields if (inner := _section_of(field.type))}
     if header:
-        keys = tuple(_key(field, path, sentences[field.name]) for field in fields if field.name not in nested)
+        keys = tuple(_key(field, path, told[field.name]) for field in fields if field.name not in nested)
         yield Table(header, _one_line(inspect.getdoc(section) or ""), keys)
     for field in fields:
         if field.name in nested:
             whole = f"{path}.{field.name}".removeprefix(".")
             yield from _tables(nested[field.name], whole, _HEADERS[get_origin(bare(field.type))].format(whole))
         elif not header:
-            yield Table(f"[{field.name}.NAME]", sentences[field.name], ())
+            yield Table(f"[{field.name}.NAME]", told[field.name], ())
 
 
 _HEADERS: Final[Mapping[Any, str]] = {None: "[{}]", tuple: "[[{}]]", dict: '[{}."NAME"]'}
@@ -140,7 +140,7 @@ def _key(field: Any, path: str, sentence: str) -> Key:
     return Key(field.encode_name, f"{path}.{field.name}", _type_text(field.type), _default(field), sentence)
 
 
-def _sentences(section: type[msgspec.Struct]) -> dict[str, str]:
+def sentences(section: type[msgspec.Struct]) -> dict[str, str]:
     """Return the docstring of each attribute of *section*: the text that follows it in the source."""
     tree = ast.parse(inspect.getsource(section))
     body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef))

@@ -19,7 +19,9 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     """``request``: one that was carried out. ``proxy``: what the running proxy would decide now. ``probes``: what a
     proxy would decide that has just started and knows of the fleet what one look at it tells."""
     received_at: datetime
+    """When the request came, UTC."""
     request: "RequestReport"
+    """What routing knew of it."""
     policies: tuple["PolicyReport", ...]
     """Every traffic policy that applies to a model of the chain, in the order of the file."""
     rounds: tuple["RoundReport", ...]
@@ -38,12 +40,17 @@ class RequestReport(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     """As the client sent it."""
     endpoint: str
+    """The name of the endpoint that it is for."""
     protocol: str
+    """``openai``, ``ollama`` or ``anthropic``."""
     path: str
+    """The path of the endpoint."""
     is_stream: bool
+    """Whether the answer is to be streamed."""
     prompt_tokens: int
-    """An estimate."""
+    """How long the prompt is, an estimate."""
     max_tokens: int | None
+    """How long the answer may be; null when the client did not say."""
     needs: tuple[str, ...]
     """Of ``vision``, ``tools``, ``json_mode`` and ``embeddings``, those that it needs."""
     hints: Mapping[str, str]
@@ -56,7 +63,9 @@ class PolicyReport(msgspec.Struct, frozen=True, kw_only=True):
     index: int
     """Its place in the file, from 0."""
     model_pattern: str
+    """The names that it is for."""
     fallback_allowed: bool
+    """Whether fallbacks of such a name are tried."""
     keys: Mapping[str, Any]
     """By plugin, the keys that it owns."""
 
@@ -69,12 +78,14 @@ class RoundReport(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple["ModelReport", ...]
     """The chain, up to the first model that somebody could answer for."""
     decision: "DecisionReport"
+    """What came of it."""
 
 
 class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     """One model of the chain: the one asked for, or a fallback."""
 
     requested: str
+    """The name asked for, or that of the fallback."""
     resolved: str
     """What an alias stands for."""
     policies: tuple[int, ...]
@@ -82,6 +93,7 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     candidates: Mapping[str, str]
     """Who has it, before any stage: by backend, the name under which it would be asked."""
     stages: tuple["StageReport", ...]
+    """In their order; none where nobody has the model."""
     ranking: tuple["Choice", ...]
     """Who was left, best first."""
 
@@ -90,16 +102,21 @@ class StageReport(msgspec.Struct, frozen=True, kw_only=True):
     """What one stage said."""
 
     stage: str
+    """Its name."""
     plugin: str
+    """The plugin that it comes from, or ``built in``."""
     priority: int
+    """Its place."""
     observes: bool
     """It decides nothing (``[routing] observe``)."""
     microseconds: float | None
     """The time that it took; null when it did not come to its end, or to its turn."""
     excluded: tuple["Remark", ...]
+    """Left out for good."""
     avoided: tuple["Remark", ...]
     """Asked only when nobody else is left."""
     weighed: tuple["Remark", ...]
+    """Its score is multiplied by a factor."""
     would_have: tuple["Remark", ...]
     """What it would have said, when it only observes."""
     facts: Mapping[str, Any] | None
@@ -111,8 +128,11 @@ class Remark(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that one stage said about one backend."""
 
     backend: str
+    """Its name."""
     reason: str
+    """Why."""
     suggested_action: str
+    """What the client or the operator could do about it; empty when nothing is suggested."""
     factor: float | None
     """What its score is multiplied by; null unless it is weighed."""
     code: str | None
@@ -125,15 +145,19 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     rank: int
     """From 1."""
     backend: str
+    """Its name."""
     model: str
     """The name under which it is asked."""
     score: float
     """The sum of what the parts add, times the factors; ``smart`` rounds the sum down."""
     is_avoided: bool
+    """It comes after all that no stage wants avoided."""
     is_full: bool
     """It was at its limit."""
     parts: tuple["PartReport", ...]
+    """What the score is made of: three in ``smart``, one in every other strategy."""
     factors: tuple["Factor", ...]
+    """What it is multiplied by."""
 
 
 class PartReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,8 +169,9 @@ class PartReport(msgspec.Struct, frozen=True, kw_only=True):
     """What was found: the configured priority, requests under way, milliseconds (null: not measured yet), how many
     others have their turn before, the number drawn."""
     points: float
+    """What that is worth; the more the better."""
     weight: int
-    """In percent."""
+    """In percent, from ``[routing.weights]``."""
     adds: float
     """Points times weight."""
 
@@ -155,19 +180,24 @@ class Factor(msgspec.Struct, frozen=True, kw_only=True):
     """What a stage multiplied a score by."""
 
     stage: str
+    """Which stage."""
     factor: float
+    """From 0 to 1."""
     reason: str
+    """Why."""
 
 
 class DecisionReport(msgspec.Struct, frozen=True, kw_only=True):
     """What was decided, or would be."""
 
     decision: Literal["route", "queue", "reject"]
+    """``queue``: all who could answer are at their limit, and the request waits for one of them."""
     backend: str | None = None
     """Who is asked; null unless it is ``route``."""
     model: str | None = None
     """The name under which it is asked."""
     fallback_model: str | None = None
+    """``X-Nexus-Fallback-Model``."""
     route_reason: str | None = None
     """``X-Nexus-Route-Reason``."""
     reason: str | None = None
@@ -177,10 +207,13 @@ class DecisionReport(msgspec.Struct, frozen=True, kw_only=True):
     code: str | None = None
     """The error code; null unless it is ``reject``."""
     status: int | None = None
+    """The HTTP status that goes with it."""
     message: str | None = None
+    """The words that go with it."""
     helps: tuple[str, ...] = ()
     """What the client or the operator could do, in the words of the stages."""
     retry_after_s: int | None = None
+    """``Retry-After``."""
     context: Mapping[str, Any] | None = None
     """The ``context`` of the error's body."""
 
@@ -189,28 +222,44 @@ class WhyNot(msgspec.Struct, frozen=True, kw_only=True):
     """Why a backend is not the one."""
 
     backend: str
+    """Its name."""
     why: str
+    """The sentence."""
 
 
 class OutcomeReport(msgspec.Struct, frozen=True, kw_only=True):
     """How a request ended."""
 
     status: int
+    """What the client was sent."""
     ending: str
+    """As in the access line (:doc:`logs`)."""
     code: str | None
+    """The error code; null when there was no error."""
     attempts: tuple["AttemptReport", ...]
+    """In their order."""
     duration_ms: float
+    """From the request's first byte to the end."""
     queued_ms: float
+    """What of that it waited for a slot."""
     first_byte_ms: float | None
+    """From the request's first byte to the first content sent back; null when there was none."""
 
 
 class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt at one backend."""
 
     backend: str
+    """Its name."""
     model: str
+    """The name under which it was asked."""
     ending: str
+    """As in the access line (:doc:`logs`)."""
     fault: str | None
+    """How it failed; null when it did not."""
     status: int | None
+    """The backend's own; null when there was none."""
     duration_ms: float
+    """From sending to the end."""
     first_byte_ms: float | None
+    """From sending to the first content; null when there was none."""

@@ -11,12 +11,15 @@ import pytest
 
 import nexus.api
 import nexus.hookspecs
+from nexus.admin import decisions
 from nexus.cli.main import main
+from nexus.config.reference import sentences
 from nexus.config.schema import Config
 from nexus.domain.outcome import Ending, Phase
 from nexus.errors import IN_STREAM_CODES, STATUS_OF_CODE
 from nexus.fleet.kinds import KINDS
 from nexus.proxy import record
+from nexus.routing import explanation
 from nexus.wire.protocols import ENDPOINTS
 
 
@@ -178,6 +181,23 @@ def test_every_endpoint_is_documented(page):
     text = page("reference/endpoints")
 
     assert [e.name for e in ENDPOINTS.values() if f"``{e.name}``" not in text or e.path not in text] == []
+
+
+def test_every_key_of_an_explained_decision_has_its_sentence():
+    structs = [decisions.Listing, decisions.Row, *vars(explanation).values()]
+    told = {
+        f"{struct.__name__}.{name}": sentence
+        for struct in structs
+        if isinstance(struct, type) and issubclass(struct, msgspec.Struct)
+        for name, sentence in sentences(struct).items()
+    }
+
+    assert [name for name, sentence in told.items() if not sentence] == []
+    assert len(told) > 80
+
+
+def test_every_filter_of_decisions_is_documented(page):
+    assert {*decisions.FILTERS, "limit"} <= first_cells(page("reference/explain"))
 
 
 def test_every_kind_is_documented(page):
