@@ -1,65 +1,84 @@
-"""What Prometheus is told of the fleet and of Nexus itself, read at the moment in which it asks."""
+"""What Prometheus is told of the fleet, read at the moment in which it asks."""
 
-from collections.abc import Callable, Iterator, Mapping
-
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from collections import Counter
+from collections.abc import Callable, Iterator
 
 from nexus.domain.backend import Breaker, Status
 from nexus.domain.fleet import FleetSnapshot
+from nexus.fleet.probe_counts import ProbeCounts
+from nexus.observability.families import Family, counter, gauge, histogram
 
 
-class FleetMetrics(Collector):
+class FleetMetrics:
     """Reads the snapshot: there is nothing to keep up to date between two scrapes."""
 
-    def __init__(
-        self,
-        snapshot: Callable[[], FleetSnapshot],
-        connections: Callable[[], Mapping[str, tuple[int, int]]],
-        waiting: Callable[[], int],
-        dropped_lines: Callable[[], int],
-    ) -> None:
-        """Read later from these.
-
-        :param connections: by backend, how many connections were opened, and how often one was reused.
-        :param waiting: how many requests wait for a slot.
-        :param dropped_lines: how many log lines found no place.
-        """
+    def __init__(self, snapshot: Callable[[], FleetSnapshot], probes: ProbeCounts) -> None:
         self._snapshot = snapshot
-        self._connections = connections
-        self._waiting = waiting
-        self._dropped_lines = dropped_lines
+        self._probes = probes
 
-    def collect(self) -> Iterator[Metric]:
-        """Make the metrics, for Prometheus's client library."""
+    def families(self) -> Iterator[Family]:
+        """Make the families, one after the other."""
         snapshot = self._snapshot()
-        healthy = [backend for backend in snapshot.backends if backend.status is Status.HEALTHY]
-        models = {model for backend in healthy for model in backend.models}
-        yield GaugeMetricFamily("nexus_backends_total", "Backends in the fleet.", value=len(snapshot.backends))
-        yield GaugeMetricFamily("nexus_backends_healthy", "Backends that may be given requests.", value=len(healthy))
-        yield GaugeMetricFamily("nexus_models_available", "Models that a healthy backend has.", value=len(models))
-        yield GaugeMetricFamily("nexus_queue_depth", "Requests that wait for a slot.", value=self._waiting())
-        pending = GaugeMetricFamily("nexus_pending_requests", "Requests under way at a backend.", labels=["backend"])
-        closed = GaugeMetricFamily("nexus_breaker_closed", "1 while a backend's breaker is closed.", labels=["backend"])
-        for backend in snapshot.backends:
-            pending.add_metric([backend.name], backend.load.in_flight)
-            closed.add_metric([backend.name], float(backend.breaker is Breaker.CLOSED))
-        yield pending
-        yield closed
-        yield from self._connection_counters()
-        dropped = CounterMetricFamily("nexus_log_lines_dropped", "Log lines that found the queue of the writer full.")
-        dropped.add_metric([], self._dropped_lines())
-        yield dropped
+        yield from _of_all(snapshot)
+        yield from _of_each(snapshot)
+        yield from self._of_probes()
 
-    def _connection_counters(self) -> Iterator[Metric]:
-        opened = CounterMetricFamily(
-            "nexus_upstream_connections_opened", "Connections made to a backend.", labels=["backend"]
+    def _of_probes(self) -> Iterator[Family]:
+        yield histogram(
+            "nexus_backend_latency_seconds",
+            "How long probes took that were answered well.",
+            {(name,): latency for name, latency in self._probes.latencies.items()},
+            "backend",
         )
-        reused = CounterMetricFamily(
-            "nexus_upstream_connections_reused", "Requests that found an idle connection.", labels=["backend"]
+        yield counter(
+            "nexus_probes",
+            "Probes by how they ended: success, unreadable (well, but its list of models is not) or failure.",
+            {(name, end): count for name, ends in self._probes.results.items() for end, count in ends.items()},
+            *("backend", "result"),
         )
-        for backend, (opened_total, reused_total) in sorted(self._connections().items()):
-            opened.add_metric([backend], opened_total)
-            reused.add_metric([backend], reused_total)
-        yield opened
-        yield reused
+
+
+def _of_all(snapshot: FleetSnapshot) -> Iterator[Family]:
+    healthy = [backend for backend in snapshot.backends if backend.status is Status.HEALTHY]
+    sources = Counter(backend.discovery_source for backend in snapshot.backends)
+    yield gauge("nexus_backends_total", "Backends in the fleet.", len(snapshot.backends))
+    yield gauge("nexus_backends_healthy", "Backends that may be given requests.", len(healthy))
+    yield gauge(
+        "nexus_backends_by_source",
+        "Backends in the fleet by who named them: static is the configuration, all else a discoverer.",
+        {(source,): count for source, count in sorted(sources.items())},
+        "source",
+    )
+    yield gauge(
+        "nexus_models_available",
+        "Models that a healthy backend has.",
+        len({model for backend in healthy for model in backend.models}),
+    )
+
+
+def _of_each(snapshot: FleetSnapshot) -> Iterator[Family]:
+    backends = snapshot.backends
+    yield gauge(
+        "nexus_pending_requests",
+        "Requests under way at a backend.",
+        {(backend.name,): backend.load.in_flight for backend in backends},
+        "backend",
+    )
+    yield gauge(
+        "nexus_backend_max_in_flight",
+        "Requests that a backend is given at once.",
+        {(backend.name,): backend.max_in_flight for backend in backends},
+        "backend",
+    )
+    yield gauge(
+        "nexus_backend_status",
+        "1 for the status that a backend has, 0 for the others.",
+        {(backend.name, status): int(backend.status is status) for backend in backends for status in Status},
+        *("backend", "status"),
+    )
+    yield gauge(
+        "nexus_breaker_state",
+        "1 for the state that a backend's breaker is in, 0 for the others.",
+        {(backend.name, state): int(backend.breaker is state) for backend in backends for state in Breaker},
+        *("backend", "state"),
+    )

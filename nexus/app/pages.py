@@ -6,8 +6,6 @@ from functools import partial
 from typing import Final
 
 import msgspec
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 
 from nexus.admin.backends import backends
 from nexus.admin.decisions import DECISIONS_PATH, list_decisions, show_decision
@@ -42,13 +40,9 @@ class Standing(msgspec.Struct):
 
 
 def pages(
-    blueprint: Blueprint,
-    snapshot: Callable[[], FleetSnapshot],
-    standing: Standing,
-    registry: CollectorRegistry,
-    plane: DataPlane,
+    blueprint: Blueprint, snapshot: Callable[[], FleetSnapshot], standing: Standing, plane: DataPlane
 ) -> tuple[PageRoute, ...]:
-    """Return every page of *blueprint*."""
+    """Return every page of *blueprint*, but for those of telemetry."""
     assets = load_assets()
     template = assets["index.html"].body.decode()
     aliases = blueprint.router.aliases.targets
@@ -66,7 +60,6 @@ def pages(
         ),
         PageRoute(path="/admin/backends", respond=lambda _: backends(snapshot())),
         *(PageRoute(path=f"/assets/{name}", respond=partial(_asset, asset)) for name, asset in assets.items()),
-        PageRoute(path="/metrics", respond=lambda asked: _metrics(registry, asked)),
         *(
             PageRoute(
                 path=listing.path,
@@ -104,11 +97,6 @@ def _front(template: str, snapshot: Callable[[], FleetSnapshot], standing: Stand
 
 def _asset(asset: Asset, _asked: PageRequest) -> Page:
     return Page(200, asset.content_type, asset.body)
-
-
-def _metrics(registry: CollectorRegistry, asked: PageRequest) -> Page:
-    encode, content_type = choose_encoder(asked.accept)
-    return Page(200, content_type, encode(registry))
 
 
 def _listed(

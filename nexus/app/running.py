@@ -9,20 +9,16 @@ from contextlib import AsyncExitStack, suppress
 from typing import Final
 
 import structlog
-from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
-from nexus.admin.fleet_metrics import FleetMetrics
-from nexus.admin.stage_metrics import StageMetrics
 from nexus.app.blueprint import Blueprint
 from nexus.app.pages import Standing, pages
 from nexus.app.services import start_services
+from nexus.app.telemetry import Telemetry
 from nexus.config.checks import is_loopback
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.routes import PageRoute
 from nexus.errors import StartError
 from nexus.fleet.fleet import Fleet
-from nexus.observability import logs
-from nexus.observability.metrics import ExchangeMetrics
 from nexus.proxy.edge import EdgeServer
 from nexus.proxy.handlers import FrontDesk
 from nexus.proxy.plane import DataPlane, Settings
@@ -49,11 +45,7 @@ class Nexus:
         self.blueprint = blueprint
         self.standing = Standing(started_at=time.monotonic())
         self.port = 0
-        self._metrics = ExchangeMetrics()
-        self._registry = CollectorRegistry()
-        self._registry.register(self._metrics)
-        ProcessCollector(registry=self._registry)
-        PlatformCollector(registry=self._registry)
+        self._telemetry = Telemetry(lambda: self._fleet.snapshot)
         self._servers: list[asyncio.Server] = []
         self._resources = AsyncExitStack()
         self._services: AsyncExitStack
@@ -175,18 +167,15 @@ class Nexus:
         upstreams = Upstreams(blueprint.access, blueprint.config.timeouts)
         self._resources.callback(upstreams.close)
         self._plane = DataPlane(self._settings(blueprint), self._fleet, upstreams, line)
-        self._registry.register(
-            FleetMetrics(lambda: self._fleet.snapshot, upstreams.counts, lambda: len(line), logs.dropped)
+        self._telemetry.begin(
+            fleet=self._fleet,
+            plane=self._plane,
+            blueprint=lambda: self.blueprint,
+            clients=lambda: len(self._edge.connections),
         )
-        self._registry.register(
-            StageMetrics(
-                lambda: self.blueprint.router.pipeline,
-                lambda: self.blueprint.contributions.plugins,
-                tuple(self._registry.collect()),
-            )
-        )
-        self._desk = FrontDesk(self._plane, self._pages(blueprint), on_refused=self._metrics.refused)
+        self._desk = FrontDesk(self._plane, self._pages(blueprint), on_refused=self._telemetry.metrics.refused)
         self._edge.desk = self._desk
+        self._resources.push_async_callback(self._telemetry.end)
         self._fleet.on_change(self._fleet_changed)
         await self._fleet.start()
         self._resources.push_async_callback(self._fleet.stop)
@@ -196,11 +185,12 @@ class Nexus:
             await server.start_serving()
 
     def _settings(self, blueprint: Blueprint) -> Settings:
-        observers = (self._metrics.observe, *blueprint.observers)
+        observers = self._telemetry.observers(blueprint)
         return Settings(blueprint.config, blueprint.router, blueprint.door, observers)
 
     def _pages(self, blueprint: Blueprint) -> tuple[PageRoute, ...]:
-        return pages(blueprint, lambda: self._fleet.snapshot, self.standing, self._registry, self._plane)
+        telling = self._telemetry.pages(blueprint, uptime_s=lambda: self.standing.uptime_s)
+        return (*pages(blueprint, lambda: self._fleet.snapshot, self.standing, self._plane), *telling)
 
     def _fleet_changed(self, snapshot: FleetSnapshot) -> None:
         self._plane.upstreams.keep_only(frozenset(snapshot.by_id))

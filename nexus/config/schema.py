@@ -215,6 +215,14 @@ class LoggingConfig(Section, frozen=True):
     """Another level for one component, such as ``routing = "debug"``."""
 
 
+class MetricsConfig(Section, frozen=True):
+    """What Prometheus is told."""
+
+    sanitize_labels: bool = False
+    """Whether names of backends and models have every odd character replaced by ``_``, as the dashboards of older
+    versions expect. Different names can then become one, whose figures are added up."""
+
+
 class StoreConfig(Section, frozen=True):
     """Where the state is kept that must survive a restart."""
 
@@ -246,6 +254,7 @@ class Config(Section, frozen=True):
     discovery: DiscoveryConfig = DiscoveryConfig()
     queue: QueueConfig = QueueConfig()
     logging: LoggingConfig = LoggingConfig()
+    metrics: MetricsConfig = MetricsConfig()
     store: StoreConfig = StoreConfig()
     plugin_loading: PluginLoadingConfig = PluginLoadingConfig()
     plugins: dict[str, dict[str, Any]] = {}

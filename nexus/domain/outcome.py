@@ -53,6 +53,10 @@ class AttemptOutcome(msgspec.Struct, frozen=True, kw_only=True):
     first_byte_s: float | None = None
     """From sending, connecting included, to the first content of the answer, which roles, pings and other lifecycle
     events are not; of an answer that is no stream, to its first byte. None when there was none."""
+    last_content_s: float | None = None
+    """The same to the last that came of a stream; None of any other answer."""
+    content_blocks: int = 0
+    """In how many pieces a stream came: as many as tokens, where each comes by itself."""
     usage: TokenUsage | None = None
     """None when the backend did not report any."""
 
@@ -73,6 +77,8 @@ class ExchangeOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """What the client was sent; 499 when it left before that."""
     code: str | None
     """The error code, None when there was no error."""
+    error_message: str | None = None
+    """What the client was told with it."""
     phase: Phase
     """The phase in which it ended."""
     termination: str

@@ -16,6 +16,7 @@ from nexus.fleet.health import HealthChecker
 from nexus.fleet.identity import backend_id
 from nexus.fleet.passive import PassiveSignals
 from nexus.fleet.plan import FleetPlan
+from nexus.fleet.probe_counts import ProbeCounts
 from nexus.fleet.registry import BackendNotFound, Registry
 from nexus.fleet.roster import Roster
 from nexus.fleet.watch import Watch
@@ -57,6 +58,11 @@ class Fleet:
     def snapshot(self) -> FleetSnapshot:
         """What is believed now; immutable, so take it once and use it for one decision."""
         return self.registry.snapshot
+
+    @property
+    def probe_counts(self) -> ProbeCounts:
+        """What has come of the probes so far."""
+        return self._health.counts
 
     def on_change(self, callback: Callable[[FleetSnapshot], None]) -> None:
         """Call *callback* with each new snapshot."""

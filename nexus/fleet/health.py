@@ -11,6 +11,7 @@ from nexus.domain.backend import Status
 from nexus.domain.kinds import BackendKind, ServerFacts
 from nexus.fleet.fetching import Fetcher
 from nexus.fleet.member import Member
+from nexus.fleet.probe_counts import ProbeCounts
 from nexus.fleet.probes import BackendProbe
 from nexus.fleet.registry import Registry
 from nexus.fleet.state import HealthState
@@ -26,6 +27,7 @@ class HealthChecker:
         self._registry = registry
         self._fetcher = fetcher
         self._chance = chance
+        self.counts = ProbeCounts()
         self._gate = asyncio.Semaphore(PROBES_AT_ONCE)
         self._watches: dict[str, tuple[Watch, asyncio.Task[None]]] = {}
 
@@ -42,6 +44,7 @@ class HealthChecker:
             probe=BackendProbe(member, self._fetcher, kinds),
             gate=self._gate,
             registry=self._registry,
+            counts=self.counts,
             config=config,
             chance=self._chance,
         )

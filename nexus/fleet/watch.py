@@ -15,6 +15,7 @@ from nexus.domain.model import ModelFacts
 from nexus.fleet.clock import unix_now
 from nexus.fleet.latency import observe_probe
 from nexus.fleet.member import Member
+from nexus.fleet.probe_counts import ProbeCounts
 from nexus.fleet.probe_result import Failure, ProbeResult, Success, SuccessWithParseError
 from nexus.fleet.probes import BackendProbe
 from nexus.fleet.registry import Registry
@@ -38,6 +39,7 @@ class Watch:
         probe: BackendProbe,
         gate: asyncio.Semaphore,
         registry: Registry,
+        counts: ProbeCounts,
         config: HealthCheckConfig,
         chance: Callable[[], float] = random.random,
         now: Callable[[], float] = unix_now,
@@ -53,6 +55,7 @@ class Watch:
         self._probe = probe
         self._gate = gate
         self._registry = registry
+        self._counts = counts
         self._config = config
         self._chance = chance
         self._now = now
@@ -109,6 +112,7 @@ class Watch:
         row = self._registry.get(self.member.id)
         if row is None:
             return
+        self._counts.note(self.member.config.name, result)
         found = {"last_check_at": self._now(), **self._fields(result, row)}
         if not self._config.enabled:
             self._registry.update(row.id, **found)

@@ -2,33 +2,64 @@
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Final
 
 DURATION_BUCKETS_S: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 FIRST_CONTENT_BUCKETS_S: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+TOKEN_GAP_BUCKETS_S: Final = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.5)
+TOKEN_RATE_BUCKETS: Final = (1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 80.0, 100.0, 150.0, 200.0, 500.0)
+TOKEN_BUCKETS: Final = (10.0, 50.0, 100.0, 500.0, 1e3, 2e3, 4e3, 8e3, 16e3, 32e3, 64e3, 128e3)
+WAIT_BUCKETS_S: Final = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+LAG_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+
+Exemplar = tuple[str, float, float]
+"""The id of a request, its value, and the Unix seconds of it."""
 
 
 class Histogram:
     """Counts per bucket, and the sum."""
 
-    __slots__ = ("_bounds", "_counts", "_first", "sum")
+    __slots__ = ("_first", "bounds", "counts", "sum")
 
     def __init__(self, bounds: Sequence[float]) -> None:
-        self._bounds = bounds
-        self._first = bounds[0]
-        self._counts = [0] * (len(bounds) + 1)
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        """One for each upper bound, and one for what lies above them all; not cumulative."""
         self.sum = 0.0
+        self._first = bounds[0]
 
     def observe(self, value: float) -> None:
         # Where most values are in the first bucket, that is most of the cost.
-        self._counts[0 if value <= self._first else bisect_left(self._bounds, value)] += 1
+        self.counts[0 if value <= self._first else bisect_left(self.bounds, value)] += 1
         self.sum += value
 
     def buckets(self) -> list[tuple[str, float]]:
-        """Return the cumulative counts, each with its upper bound, as Prometheus wants them."""
-        total = 0
-        rows: list[tuple[str, float]] = []
-        for bound, count in zip((*map(str, self._bounds), "+Inf"), self._counts, strict=True):
-            total += count
-            rows.append((bound, float(total)))
-        return rows
+        """Return the cumulative counts, each with its upper bound, as families of the client library want them."""
+        bounds = (*map(str, self.bounds), "+Inf")
+        return list(zip(bounds, map(float, accumulate(self.counts)), strict=True))
+
+    def __add__(self, other: "Histogram") -> "Histogram":
+        """Return what both have counted; of the same bounds."""
+        both = Histogram(self.bounds)
+        both.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
+        both.sum = self.sum + other.sum
+        return both
+
+
+class TracedHistogram(Histogram):
+    """One that remembers, of each bucket, the request that fell into it last."""
+
+    __slots__ = ("exemplars",)
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        super().__init__(bounds)
+        self.exemplars: list[Exemplar | None] = [None] * (len(bounds) + 1)
+
+    def trace(self, exemplar: Exemplar) -> None:
+        """Count the value of *exemplar*."""
+        value = exemplar[1]
+        bucket = bisect_left(self.bounds, value)
+        self.counts[bucket] += 1
+        self.sum += value
+        self.exemplars[bucket] = exemplar

@@ -1,33 +1,44 @@
-"""What Prometheus is told of the exchanges: recorded in plain numbers, made into metrics only when it asks."""
+"""What Prometheus is told of the exchanges: recorded in plain numbers, made into families only when it asks."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Collection, Iterator
+from typing import Final
 
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
+from nexus.domain.fleet import FleetSnapshot
+from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome
+from nexus.observability.families import Family, counter, histogram
+from nexus.observability.figures import OTHER_MODEL, BackendFigures, Cell, ModelFigures, Tally
+from nexus.observability.histogram import Histogram
 
-from nexus.domain.outcome import Ending, ExchangeOutcome
-from nexus.observability.histogram import DURATION_BUCKETS_S, FIRST_CONTENT_BUCKETS_S, Histogram
-
-UNKNOWN_MODEL: Final = "other"
-"""Stands for every name that no backend has: clients invent them, and each would be a series for ever."""
 NO_BACKEND: Final = "none"
+MOST_MODELS: Final = 2_000
+"""Names of models that are told apart, for the life of the process; any further one is ``other``."""
+MOST_BACKENDS: Final = 1_000
+"""Backends that are remembered; beyond that, those that have left the fleet are forgotten with all their series."""
 
 
-class ExchangeMetrics(Collector):
-    """Observes every exchange; its label values come from the fleet alone, never from what a client sent."""
+class ExchangeMetrics:
+    """Observes every exchange; its label values come from the fleet and the configuration, never from a client."""
 
-    def __init__(self) -> None:
-        self._requests: dict[tuple[str, str, int], int] = defaultdict(int)
-        self._durations: dict[tuple[str, str], Histogram] = {}
-        self._first_contents: dict[tuple[str, str], Histogram] = {}
-        self._tokens: dict[tuple[str, str, str], int] = defaultdict(int)
-        self._errors: dict[tuple[str, str], int] = defaultdict(int)
-        self._fallbacks: dict[tuple[str, str], int] = defaultdict(int)
-        self._disconnects: dict[tuple[str], int] = defaultdict(int)
-        self._failures: dict[tuple[str, str], int] = defaultdict(int)
-        self._refusals: dict[tuple[str], int] = defaultdict(int)
+    def __init__(
+        self, snapshot: Callable[[], FleetSnapshot], *, embedding_endpoints: frozenset[str] = frozenset()
+    ) -> None:
+        """:param embedding_endpoints: the names of the endpoints that make embeddings."""
+        self.configured_models: Collection[str] = frozenset()
+        """Names that may be told apart beside those of the fleet: aliases and fallbacks."""
+        self._snapshot = snapshot
+        self._embeddings = embedding_endpoints
+        self.all = Tally()
+        self.backends: dict[str, BackendFigures] = {}
+        """By name; :data:`NO_BACKEND` has the requests for which nobody was asked."""
+        self.models: dict[str, ModelFigures] = {OTHER_MODEL: ModelFigures(OTHER_MODEL)}
+        self._by_endpoint: dict[tuple[str, bool], int] = defaultdict(int)
+        self._errors: dict[tuple[str, ...], float] = defaultdict(int)
+        self._fallbacks: dict[tuple[str, ...], float] = defaultdict(int)
+        self._disconnects: dict[tuple[str, ...], float] = defaultdict(int)
+        self._retries: dict[tuple[str, ...], float] = defaultdict(int)
+        self._failovers: dict[tuple[str, ...], float] = defaultdict(int)
+        self._refusals: dict[tuple[str, ...], float] = defaultdict(int)
 
     def refused(self, code: str) -> None:
         """Count a request that was turned away at the door."""
@@ -35,101 +46,218 @@ class ExchangeMetrics(Collector):
 
     def observe(self, outcome: ExchangeOutcome) -> None:
         """Count one exchange."""
-        model, backend = self._labels(outcome)
-        self._requests[model, backend, outcome.status] += 1
+        last = outcome.attempts[-1] if outcome.attempts else None
+        if last is not None:
+            model = self.models.get(last.model) or self._admitted(last.model)
+            backend = self.backends.get(last.backend) or self._added(last.backend)
+        else:
+            model = self._known(outcome.model)
+            backend = self.backends.get(NO_BACKEND) or self._added(NO_BACKEND)
+        cell = backend.cells.get(model.name)
+        if cell is None:
+            cell = backend.cells[model.name] = Cell()
+        cell.observe(outcome)
+        for tally in (self.all, backend.tally, model.tally):
+            tally.observe(outcome)
+        self._by_endpoint[outcome.endpoint, outcome.is_stream] += 1
+        if outcome.usage is not None:
+            model.observe_tokens(outcome.usage)
+        if outcome.endpoint in self._embeddings:
+            model.observe_embeddings(outcome)
+        if last is not None:
+            backend.attempts += 1
+            if last.is_stream and last.last_content_s is not None:
+                cell.observe_pace(last, backend)
+        if outcome.ending is not Ending.FINISHED or len(outcome.attempts) > 1 or outcome.fallback_model is not None:
+            self._observe_trouble(outcome, model.name)
+
+    def _observe_trouble(self, outcome: ExchangeOutcome, model: str) -> None:
         if outcome.code is not None:
             self._errors[outcome.code, model] += 1
         if outcome.ending is Ending.CLIENT_LEFT:
             self._disconnects[outcome.phase,] += 1
-        if not outcome.attempts:
-            return
-        if outcome.ending is not Ending.FINISHED or len(outcome.attempts) > 1:
-            self._observe_failures(outcome)
-        key = model, backend
-        durations = self._durations.get(key)
-        if durations is None:
-            durations = self._durations[key] = Histogram(DURATION_BUCKETS_S)
-            self._first_contents[key] = Histogram(FIRST_CONTENT_BUCKETS_S)
-        durations.observe(outcome.duration_s)
-        if outcome.first_byte_s is not None:
-            self._first_contents[key].observe(outcome.first_byte_s)
-        if outcome.usage is not None:
-            self._tokens[model, backend, "prompt"] += outcome.usage.prompt_tokens
-            self._tokens[model, backend, "completion"] += outcome.usage.completion_tokens
         if outcome.fallback_model is not None:
-            self._fallbacks[outcome.model or UNKNOWN_MODEL, outcome.fallback_model] += 1
-
-    def _labels(self, outcome: ExchangeOutcome) -> tuple[str, str]:
-        if not outcome.attempts:
-            return UNKNOWN_MODEL, NO_BACKEND
-        last = outcome.attempts[-1]
-        return last.model, last.backend
-
-    def _observe_failures(self, outcome: ExchangeOutcome) -> None:
+            self._fallbacks[self._known(outcome.model).name, model] += 1
+        for attempt in outcome.attempts[:-1]:
+            self._of(attempt).attempts += 1
+            self._retries[_reason(attempt),] += 1
         for attempt in outcome.attempts:
             if attempt.fault is not None:
-                self._failures[attempt.backend, attempt.fault] += 1
+                self._of(attempt).failures[_reason(attempt)] += 1
+        if len(outcome.attempts) > 1 and outcome.status < 400:
+            self._failovers[_reason(outcome.attempts[0]),] += 1
 
-    def collect(self) -> Iterator[Metric]:
-        """Make the metrics, for Prometheus's client library."""
-        yield _counter(
-            "nexus_requests",
-            "Requests by the model and backend that answered and by status; backend 'none' when nobody was asked.",
-            ("model", "backend", "status"),
-            self._requests,
+    # names
+
+    def _of(self, attempt: AttemptOutcome) -> BackendFigures:
+        return self.backends.get(attempt.backend) or self._added(attempt.backend)
+
+    def _added(self, backend: str) -> BackendFigures:
+        if len(self.backends) >= MOST_BACKENDS:
+            present = {NO_BACKEND, *(member.name for member in self._snapshot().backends)}
+            self.backends = {name: figures for name, figures in self.backends.items() if name in present}
+        added = self.backends[backend] = BackendFigures()
+        return added
+
+    def _known(self, model: str | None) -> ModelFigures:
+        """Return the figures of a name that a client sent, if anybody but clients knows it."""
+        if model is not None and (model in self._snapshot().by_model or model in self.configured_models):
+            return self.models.get(model) or self._admitted(model)
+        return self.models[OTHER_MODEL]
+
+    def _admitted(self, model: str) -> ModelFigures:
+        if len(self.models) >= MOST_MODELS:
+            return self.models[OTHER_MODEL]
+        admitted = self.models[model] = ModelFigures(model)
+        return admitted
+
+    # what is told
+
+    def families(self) -> Iterator[Family]:
+        """Make the families, one after the other."""
+        yield from self._of_cells()
+        yield from self._of_backends()
+        yield from self._of_models()
+        yield counter(
+            "nexus_endpoint_requests",
+            "Requests by the endpoint that was called, and by whether a stream was asked for.",
+            {(name, str(is_stream).lower()): count for (name, is_stream), count in self._by_endpoint.items()},
+            *("endpoint", "stream"),
         )
-        yield _histogram(
-            "nexus_request_duration_seconds", "From a request's first byte to the last of its answer.", self._durations
+        yield counter(
+            "nexus_errors", "Errors by the code that the client was given.", self._errors, "error_type", "model"
         )
-        yield _histogram(
-            "nexus_time_to_first_token_seconds",
-            "From a request's first byte to the first content of its answer.",
-            self._first_contents,
-        )
-        yield _counter(
-            "nexus_tokens",
-            "Tokens as the backends counted them, prompt and completion apart.",
-            ("model", "backend", "type"),
-            self._tokens,
-        )
-        yield _counter(
-            "nexus_errors", "Errors by the code that the client was given.", ("error_type", "model"), self._errors
-        )
-        yield _counter(
+        yield counter(
             "nexus_fallbacks",
-            "Answers by a fallback instead of the model asked for.",
-            ("from_model", "to_model"),
+            "Requests that a fallback was asked for instead of the model wanted.",
             self._fallbacks,
+            *("from_model", "to_model"),
         )
-        yield _counter(
-            "nexus_attempt_failures",
-            "Attempts at a backend that failed, by how they did.",
-            ("backend", "fault"),
-            self._failures,
+        yield counter(
+            "nexus_retries",
+            "Further attempts at other backends, by how the one before failed.",
+            self._retries,
+            "reason",
         )
-        yield _counter(
+        yield counter(
+            "nexus_failovers",
+            "Requests that another backend answered well, by why the first one failed.",
+            self._failovers,
+            "reason",
+        )
+        yield counter(
             "nexus_client_disconnects",
             "Clients that left before their answer was whole, by phase.",
-            ("phase",),
             self._disconnects,
+            "phase",
         )
-        yield _counter("nexus_rejected", "Requests that were turned away at the door.", ("reason",), self._refusals)
+        yield counter("nexus_rejected", "Requests that were turned away at the door.", self._refusals, "reason")
+
+    def _of_cells(self) -> Iterator[Family]:
+        cells = [
+            ((model, backend), cell)
+            for backend, figures in self.backends.items()
+            for model, cell in figures.cells.items()
+        ]
+        labels = "model", "backend"
+        yield counter(
+            "nexus_requests",
+            "Requests by the model and backend that answered and by status; backend 'none' when nobody was asked.",
+            {(*key, str(status)): count for key, cell in cells for status, count in cell.statuses.items()},
+            *(*labels, "status"),
+        )
+        yield histogram(
+            "nexus_request_duration_seconds",
+            "From a request's first byte to the last of its answer.",
+            {key: cell.durations for key, cell in cells},
+            *labels,
+        )
+        yield histogram(
+            "nexus_time_to_first_token_seconds",
+            "From a request's first byte to the first content of its stream.",
+            _known_ones((key, cell.first_contents) for key, cell in cells),
+            *labels,
+        )
+        yield histogram(
+            "nexus_time_between_tokens_seconds",
+            "The mean time between two tokens of a stream, of two pieces of it where the backend counts no tokens.",
+            _known_ones((key, cell.token_gaps) for key, cell in cells),
+            *labels,
+        )
+        yield counter(
+            "nexus_tokens",
+            "Tokens as the backends counted them, prompt and completion apart.",
+            {
+                (*key, kind): count
+                for key, cell in cells
+                for kind, count in (("prompt", cell.prompt_tokens), ("completion", cell.completion_tokens))
+                if cell.has_usage
+            },
+            *(*labels, "type"),
+        )
+        yield counter(
+            "nexus_request_bytes", "Bytes of the bodies of requests.", {k: cell.bytes_in for k, cell in cells}, *labels
+        )
+        yield counter(
+            "nexus_response_bytes", "Bytes of the bodies of answers.", {k: cell.bytes_out for k, cell in cells}, *labels
+        )
+
+    def _of_backends(self) -> Iterator[Family]:
+        backends = [((name,), figures) for name, figures in self.backends.items() if name != NO_BACKEND]
+        yield counter(
+            "nexus_attempts",
+            "Times that a backend was asked, retries included.",
+            {key: figures.attempts for key, figures in backends},
+            "backend",
+        )
+        yield counter(
+            "nexus_attempt_failures",
+            "Attempts at a backend that failed, by how they did.",
+            {(*key, fault): count for key, figures in backends for fault, count in figures.failures.items()},
+            *("backend", "fault"),
+        )
+        yield histogram(
+            "nexus_tokens_per_second",
+            "Tokens a second of one stream, from its first to its last, where the backend counts them.",
+            _known_ones((key, figures.token_rates) for key, figures in backends),
+            "backend",
+        )
+
+    def _of_models(self) -> Iterator[Family]:
+        models = list(self.models.items())
+        yield histogram(
+            "nexus_request_tokens",
+            "Tokens of one request, prompt and completion apart.",
+            _known_ones(
+                ((name, kind), sizes)
+                for name, figures in models
+                for kind, sizes in (("prompt", figures.prompts), ("completion", figures.completions))
+            ),
+            *("model", "type"),
+        )
+        embedders = [((name,), figures) for name, figures in models if figures.embeddings]
+        yield counter(
+            "nexus_embeddings_requests",
+            "Requests for embeddings.",
+            {key: figures.embeddings for key, figures in embedders},
+            "model",
+        )
+        yield counter(
+            "nexus_embeddings_tokens",
+            "Tokens that were embedded.",
+            {key: figures.embedded_tokens for key, figures in embedders},
+            "model",
+        )
 
 
-def _counter(
-    name: str,
-    documentation: str,
-    labels: Sequence[str],
-    counts: Mapping[Any, int],
-) -> Metric:
-    family = CounterMetricFamily(name, documentation, labels=labels)
-    for values, count in sorted(counts.items()):
-        family.add_metric([str(value) for value in values], count)
-    return family
+def _known_ones(
+    rows: "Iterator[tuple[tuple[str, ...], Histogram | None]]",
+) -> dict[tuple[str, ...], Histogram]:
+    return {key: counted for key, counted in rows if counted is not None}
 
 
-def _histogram(name: str, documentation: str, histograms: dict[tuple[str, str], Histogram]) -> Metric:
-    family = HistogramMetricFamily(name, documentation, labels=("model", "backend"))
-    for values, histogram in sorted(histograms.items()):
-        family.add_metric(list(values), histogram.buckets(), sum_value=histogram.sum)
-    return family
+def _reason(attempt: AttemptOutcome) -> str:
+    """Return why an attempt failed, a status with its number."""
+    if attempt.fault == "status":
+        return f"status_{attempt.status}"
+    return attempt.fault or attempt.ending

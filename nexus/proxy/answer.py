@@ -67,6 +67,7 @@ class Answer:
         "held",
         "is_ended",
         "is_framed",
+        "last_content_at",
         "loop",
         "mode",
         "ready",
@@ -96,6 +97,8 @@ class Answer:
         self.held: list[bytes] = []
         self.first_byte_at: float | None = None
         self.content_at: float | None = None
+        self.last_content_at: float | None = None
+        """Of what was relayed; with the events that end it."""
         self._connection = connection
         self._held_bytes = 0
         self._hold_timer: asyncio.TimerHandle | None = None

@@ -83,6 +83,8 @@ class Attempt:
             return self.outcome
         answer = self.answer if self.was_asked else None
         begun_at = answer.begun_at if answer is not None else None
+        ended_at = answer.last_content_at if answer is not None else None
+        is_stream = answer is not None and answer.mode is Mode.EVENTS
         self.outcome = outcome = AttemptOutcome(
             backend=self.backend.name,
             backend_id=self.backend.id,
@@ -92,8 +94,10 @@ class Attempt:
             is_sent=answer is not None,
             status=(answer.status or None) if answer is not None else None,
             duration_s=now - self.started_at,
-            is_stream=answer is not None and answer.mode is Mode.EVENTS,
+            is_stream=is_stream,
             first_byte_s=None if begun_at is None else begun_at - self.started_at,
+            last_content_s=None if ended_at is None or not is_stream else ended_at - self.started_at,
+            content_blocks=answer.scan.data_blocks if answer is not None and is_stream else 0,
             usage=self.usage,
         )
         for hold in self.reserved.holds:

@@ -17,7 +17,7 @@ from nexus.proxy.inquiry import Inquiry
 from nexus.proxy.plane import DataPlane
 from nexus.proxy.receiving import receive
 from nexus.proxy.record import Record
-from nexus.proxy.relay import End, StreamRelay
+from nexus.proxy.relay import MESSAGES, End, StreamRelay
 from nexus.proxy.understanding import understand
 from nexus.wire.protocol import WireProtocol
 
@@ -218,7 +218,7 @@ class Exchange:
         code = relay.code or "upstream_error"
         ending = answering.ENDING_OF_CODE.get(code, Ending.BACKEND_FAILED)
         attempt.fault = code if ending is Ending.BACKEND_FAILED else None
-        self._record.ended(ending, answer.status, code)
+        self._record.ended(ending, answer.status, code, MESSAGES.get(code))
 
     # settle
 
@@ -230,7 +230,7 @@ class Exchange:
             # The client's library would try again what has just been tried everywhere.
             lines += b"X-Nexus-Attempts: %d\r\nx-should-retry: false\r\n" % attempts
         self._client.write(replies.error(self._protocol, exc, request_id=self._record.request_id, lines=lines))
-        self._record.ended(answering.ending_of(exc), exc.status, exc.code)
+        self._record.ended(answering.ending_of(exc), exc.status, exc.code, exc.message)
         return keep_alive
 
     def _fail(self, exc: Exception) -> bool:
@@ -241,7 +241,7 @@ class Exchange:
             error = RequestError("internal_error", "a defect of the proxy; its log says more", close=True)
             lines = self._record.decision_line + self._head.cors_lines
             self._client.write(replies.error(self._protocol, error, request_id=self._record.request_id, lines=lines))
-        self._record.ended(Ending.NEXUS_FAILED, 500, "internal_error")
+        self._record.ended(Ending.NEXUS_FAILED, 500, "internal_error", "a defect of the proxy; its log says more")
         return False
 
     def _settle(self) -> None:

@@ -15,6 +15,9 @@ from nexus.routing.decision import Reserved
 from nexus.routing.recording import RecentDecisions
 from nexus.routing.router import Router
 
+Observer = Callable[[ExchangeOutcome], None]
+"""Is told of each exchange once, when it is over; must be quick, and never raise."""
+
 
 class FleetView(Protocol):
     """What the data plane needs of the control plane."""
@@ -39,7 +42,7 @@ class Settings:
         config: Config,
         router: Router,
         door: Door,
-        observers: tuple[Callable[[ExchangeOutcome], None], ...],
+        observers: tuple[Observer, ...],
     ) -> None:
         self.config = config
         self.router = router

@@ -6,9 +6,11 @@ A freed slot is handed over at once, in the same step of the event loop that fre
 import asyncio
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
+from time import monotonic
 from typing import Generic, TypeVar
 
 from nexus.errors import RequestError
+from nexus.proxy.queue_counts import QueueCounts
 
 T = TypeVar("T")
 
@@ -38,14 +40,15 @@ class WaitingLine(Generic[T]):
     """One line for all models; each waiter knows which backends it waits for."""
 
     def __init__(self, *, max_size: int, max_wait_s: float) -> None:
-        self._max_size = max_size
+        self.max_size = max_size
+        self.counts = QueueCounts()
         self._max_wait_s = max_wait_s
         self._high: list[_Waiter[T]] = []
         self._normal: list[_Waiter[T]] = []
 
     def resize(self, *, max_size: int, max_wait_s: float) -> None:
         """Take new limits; who waits already keeps the old."""
-        self._max_size = max_size
+        self.max_size = max_size
         self._max_wait_s = max_wait_s
 
     def __len__(self) -> int:
@@ -66,7 +69,7 @@ class WaitingLine(Generic[T]):
         :param left_s: what is left of the whole deadline, in seconds.
         :raises RequestError: ``queue_full``, ``queue_timeout`` or, when *left_s* is the shorter, ``deadline_exceeded``.
         """
-        if len(self) >= self._max_size:
+        if len(self) >= self.max_size:
             raise RequestError(
                 "queue_full",
                 "every backend is at its limit and the queue is full (queue.max_size)",
@@ -75,7 +78,9 @@ class WaitingLine(Generic[T]):
         lane = self._high if is_urgent else self._normal
         waiter = _Waiter(lane, backends, try_now, asyncio.get_running_loop().create_future())
         lane.append(waiter)
-        is_taken = False
+        counts, began = self.counts, monotonic()
+        counts.enqueued += 1
+        is_taken = is_too_late = False
         max_wait_s = self._max_wait_s
         try:
             async with asyncio.timeout(min(max_wait_s, left_s)):
@@ -83,6 +88,7 @@ class WaitingLine(Generic[T]):
                 is_taken = True
                 return found
         except TimeoutError:
+            is_too_late = True
             if left_s < max_wait_s:
                 raise RequestError("deadline_exceeded", "no slot became free before the request's deadline") from None
             raise RequestError(
@@ -92,6 +98,10 @@ class WaitingLine(Generic[T]):
             ) from None
         finally:
             waiter.leave()
+            counts.drained += is_taken
+            counts.timed_out += is_too_late
+            counts.left += not (is_taken or is_too_late)
+            counts.waits.observe(monotonic() - began)
             future = waiter.future
             if not is_taken and future.done() and not future.cancelled() and future.exception() is None:
                 give_back(future.result())
@@ -114,7 +124,7 @@ class WaitingLine(Generic[T]):
 
     def _retry_after_s(self) -> int:
         """A guess that grows with the line: whoever comes back then finds it shorter."""
-        return max(1, min(30, round(self._max_wait_s * (len(self) + 1) / max(1, self._max_size))))
+        return max(1, min(30, round(self._max_wait_s * (len(self) + 1) / max(1, self.max_size))))
 
 
 def _serve(waiter: _Waiter[T]) -> bool:

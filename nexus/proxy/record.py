@@ -51,6 +51,7 @@ class Record:
     __slots__ = (
         "_code",
         "_endpoint",
+        "_error_message",
         "_fallback_model",
         "_first_byte_s",
         "_phases",
@@ -80,6 +81,7 @@ class Record:
         self.ending = Ending.NEXUS_FAILED
         self._status = 0
         self._code: str | None = None
+        self._error_message: str | None = None
         self._endpoint = endpoint
         self._requirements: Requirements | None = None
         self._resolved_model: str | None = None
@@ -117,10 +119,14 @@ class Record:
         self._status = status
         self._first_byte_s = None if first_byte_at is None else first_byte_at - self.began_at
 
-    def ended(self, ending: Ending, status: int, code: str | None = None) -> None:
-        """Note how it ended; *status* counts unless another has been sent before."""
+    def ended(self, ending: Ending, status: int, code: str | None = None, message: str | None = None) -> None:
+        """Note how it ended; *status* counts unless another has been sent before.
+
+        :param message: what the client is told with *code*.
+        """
         self.ending = ending
         self._code = code
+        self._error_message = message
         if not self.has_answered:
             self._status = status
 
@@ -146,6 +152,7 @@ class Record:
             ending=self.ending,
             status=self._status,
             code=self._code,
+            error_message=self._error_message,
             phase=phase,
             termination="--" if is_whole else _WHO[self.ending] + _WHERE[phase],
             route_reason=self._route_reason,

@@ -15,7 +15,7 @@ _FAULT_CODES: Final = {
     UpstreamFault.RESET: "stream_truncated",
     UpstreamFault.PROTOCOL: "upstream_error",
 }
-_MESSAGES: Final = {
+MESSAGES: Final = {
     "stream_truncated": "the backend ended the stream before the answer was complete",
     "stream_stalled": "the backend sent nothing more for too long",
     "event_too_large": "the backend sent an event that is too long",
@@ -23,6 +23,7 @@ _MESSAGES: Final = {
     "deadline_exceeded": "the answer took longer than it may",
     "server_shutdown": "the proxy is shutting down",
 }
+"""What a client is told with each code that ends an answer which has begun."""
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
@@ -138,10 +139,11 @@ class StreamRelay:
         # No data would be written as a chunk without length: the mark of a finished answer.
         if self.done.done() or not data:
             return
-        blocks = self._answer.scan.data_blocks
-        if blocks != self._seen_blocks or self._answer.mode is Mode.OPAQUE:
+        answer = self._answer
+        blocks = answer.scan.data_blocks
+        if blocks != self._seen_blocks or answer.mode is Mode.OPAQUE:
             self._seen_blocks = blocks
-            self._last_data_at = monotonic()
+            self._last_data_at = answer.last_content_at = monotonic()
         if self._restore is not None:
             data = self._restore(data)
         self.bytes_out += len(data)
@@ -175,7 +177,7 @@ class StreamRelay:
         self.code = code
         self._connection.abandon()
         if self._answer.mode is Mode.EVENTS:
-            self.forward(self._answer.scan.failure(code, _MESSAGES[code]))
+            self.forward(self._answer.scan.failure(code, MESSAGES[code]))
         # Without the last chunk, and closed: a client that knows no error events still sees a cut answer.
         if self._client.transport is not None:
             self._close(self._client.transport)

@@ -63,6 +63,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_sent_at",
         "_sink",
         "_status",
+        "counts",
         "idle_since",
         "is_closed",
         "is_reused",
@@ -74,6 +75,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.is_closed = False
         self.is_reused = False
         self.idle_since = 0.0
+        self.counts: ConnectionCounts | None = None
+        """Of its pool, once it is connected."""
         self._parser = httptools.HttpResponseParser(self)
         self._sink: AnswerSink | None = None
         self._sent_at = 0.0
@@ -173,6 +176,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_closed = True
+        if self.counts is not None:
+            self.counts.open -= 1
+            self.counts = None
         sink, self._sink = self._sink, None
         if sink is None or self._is_complete:
             return
@@ -257,19 +263,33 @@ def _why_unreadable(exc: Exception) -> str:
     return str(cause) if isinstance(cause, UpstreamError) else f"not an HTTP/1.1 answer: {type(exc).__name__}"
 
 
+class ConnectionCounts:
+    """The connections to one backend; they outlive its pool, which a reload replaces."""
+
+    __slots__ = ("open", "opened", "reused")
+
+    def __init__(self) -> None:
+        self.open = 0
+        """Now, idle ones included."""
+        self.opened = 0
+        self.reused = 0
+        """Requests that found an idle one."""
+
+
 class Pool:
     """The connections to one backend: idle ones are reused for a few seconds, the newest first."""
 
-    def __init__(self, address: Address, *, connect_timeout_s: float, keepalive_s: float) -> None:
+    def __init__(
+        self, address: Address, *, connect_timeout_s: float, keepalive_s: float, counts: ConnectionCounts | None = None
+    ) -> None:
         self.address = address
+        self.counts = counts or ConnectionCounts()
         self._connect_timeout_s = connect_timeout_s
         self._keepalive_s = keepalive_s
         self._idle: deque[UpstreamConnection] = deque()
         self._loop = asyncio.get_running_loop()
         self._sweep: asyncio.TimerHandle | None = None
         self._is_closed = False
-        self.opened_total = 0
-        self.reused_total = 0
 
     def take_idle(self) -> UpstreamConnection | None:
         """Return a connection that may be reused, None when a fresh one is needed."""
@@ -281,7 +301,7 @@ class Pool:
             if connection.idle_since < fresh_after:
                 connection.close()
                 continue
-            self.reused_total += 1
+            self.counts.reused += 1
             return connection
         return None
 
@@ -291,7 +311,10 @@ class Pool:
         :raises UpstreamError: REFUSED, CONNECT_TIMEOUT or TLS; nothing has been sent then.
         """
         connection = await dial(self.address, UpstreamConnection, timeout_s=self._connect_timeout_s)
-        self.opened_total += 1
+        self.counts.opened += 1
+        if not connection.is_closed:
+            self.counts.open += 1
+            connection.counts = self.counts
         return connection
 
     def give_back(self, connection: UpstreamConnection, *, may_reuse: bool) -> None:

@@ -10,7 +10,7 @@ from nexus.config.schema import TimeoutsConfig
 from nexus.domain.backend import Backend
 from nexus.proxy.dialing import address_of
 from nexus.proxy.headers import RequestStamp, backend_lines, stamp_of
-from nexus.proxy.upstream import Pool
+from nexus.proxy.upstream import ConnectionCounts, Pool
 
 
 class Access(msgspec.Struct, frozen=True):
@@ -23,13 +23,18 @@ class Access(msgspec.Struct, frozen=True):
 OPEN_ACCESS: Final = Access()
 """Of a backend that nobody configured."""
 
+MOST_COUNTED: Final = 1_000
+"""Backends whose connections are remembered; beyond that, those that are not in use are forgotten."""
+
 
 class Upstream:
     """One backend, ready to be sent to."""
 
     __slots__ = ("access", "backend", "lines", "pool", "stamp")
 
-    def __init__(self, backend: Backend, access: Access, timeouts: TimeoutsConfig) -> None:
+    def __init__(
+        self, backend: Backend, access: Access, timeouts: TimeoutsConfig, counts: ConnectionCounts | None = None
+    ) -> None:
         address, base_path = address_of(backend.url, access.tls)
         self.backend = backend
         self.access = access
@@ -37,6 +42,7 @@ class Upstream:
             address,
             connect_timeout_s=timeouts.connect_seconds,
             keepalive_s=timeouts.upstream_keepalive_seconds,
+            counts=counts,
         )
         self.stamp: RequestStamp = stamp_of(backend.kind, address.authority, base_path, access.key)
         self.lines = backend_lines(backend)
@@ -49,6 +55,8 @@ class Upstreams:
         self._access = access
         self._timeouts = timeouts
         self._known: dict[str, Upstream] = {}
+        self.counts: dict[str, ConnectionCounts] = {}
+        """By the backend's name; they go on where the backend comes back, or is configured anew."""
 
     def of(self, backend: Backend) -> Upstream:
         """Return the upstream of *backend*."""
@@ -57,7 +65,8 @@ class Upstreams:
             return known
         if known is not None:
             known.pool.close()
-        upstream = Upstream(backend, self._access.get(backend.name, OPEN_ACCESS), self._timeouts)
+        access = self._access.get(backend.name, OPEN_ACCESS)
+        upstream = Upstream(backend, access, self._timeouts, self._counts_of(backend.name))
         self._known[backend.id] = upstream
         return upstream
 
@@ -72,15 +81,20 @@ class Upstreams:
         self._timeouts = timeouts
         self.close()
 
-    def counts(self) -> Mapping[str, tuple[int, int]]:
-        """Return, by backend name, how many connections were opened and how many reused."""
-        return {u.backend.name: (u.pool.opened_total, u.pool.reused_total) for u in self._known.values()}
-
     def close(self) -> None:
         """Close every idle connection."""
         for upstream in self._known.values():
             upstream.pool.close()
         self._known.clear()
+
+    def _counts_of(self, name: str) -> ConnectionCounts:
+        counts = self.counts.get(name)
+        if counts is None:
+            if len(self.counts) >= MOST_COUNTED:
+                in_use = {upstream.backend.name for upstream in self._known.values()}
+                self.counts = {name: counts for name, counts in self.counts.items() if name in in_use or counts.open}
+            counts = self.counts[name] = ConnectionCounts()
+        return counts
 
 
 def _is_same(known: Backend, backend: Backend) -> bool:

@@ -26,6 +26,7 @@ EVENTS: Final[Mapping[Part, str]] = {
     "listen": "hold_without_text",
     "explain": "stage_not_explained",
     "measures": "stage_not_measured",
+    "report": "stage_without_report",
 }
 """What a failure is called where nothing depends on what the stage has declared."""
 

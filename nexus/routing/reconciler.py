@@ -120,3 +120,10 @@ class Reconciler(ABC):
         Each name begins with ``nexus_<plugin>_``; labels have few values, none of which a client chooses.
         """
         return ()
+
+    def report(self) -> Mapping[str, Any]:
+        """Return what ``/v1/stats`` shows of this stage, under its name: few facts, as JSON values.
+
+        What it says under ``backends``, by their names, is added to their rows instead. Must be quick.
+        """
+        return {}

@@ -17,6 +17,7 @@ from nexus.routing.reconciler import NO_HEADERS, Hold, Reconciler, Refusal
 from nexus.routing.tally import Part, StageTally
 
 LONGEST_FACTS_BYTES: Final = 16_384
+LONGEST_REPORT_BYTES: Final = 262_144
 MOST_MEASURES: Final = 100
 
 T = TypeVar("T")
@@ -97,6 +98,10 @@ class Stage:
     def measures(self) -> tuple[Measure, ...]:
         """Return what it wants Prometheus told; nothing when that fails."""
         return self._contained("measures", lambda: tuple(islice(self._asked.measures(), MOST_MEASURES)), ())
+
+    def report(self) -> Mapping[str, Any]:
+        """Return what it wants the figures to show, as JSON values; nothing when that fails."""
+        return self._contained("report", lambda: sound_facts(self._asked.report(), LONGEST_REPORT_BYTES), {})
 
     def _reconcile(self, intent: RoutingIntent) -> None:
         own = intent.shadow()

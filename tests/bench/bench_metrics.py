@@ -1,51 +1,114 @@
-"""What counting an exchange costs, and a scrape of all counts: ``python tests/bench/bench_metrics.py``."""
+"""What counting an exchange costs, and the pages of all counts: ``python tests/bench/bench_metrics.py``."""
 
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import pairwise
 from time import perf_counter
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 
+from nexus.admin.fleet_metrics import FleetMetrics
+from nexus.admin.history import MOST_ENTRIES, History
+from nexus.admin.metrics_page import MetricsPage
+from nexus.admin.stats import QueueFacts, stats
+from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome
 from nexus.domain.request import TokenUsage
+from nexus.domain.routes import Page, PageRequest
+from nexus.fleet.probe_counts import ProbeCounts
 from nexus.observability.metrics import ExchangeMetrics
-from nexus.testing.builders import CHAT, MODEL
+from nexus.testing.builders import CHAT, make_backend, make_fleet
 
 EXCHANGES = 20_000
 ROUNDS = 5
-BACKENDS = 10
+BACKENDS = 100
+MODELS = 20
+OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 
 
 def main() -> None:
-    metrics = ExchangeMetrics()
-    outcomes = [outcome_of(f"gpu-{number}") for number in range(BACKENDS)]
-    best_s = min(seconds(metrics, outcomes) for _ in range(ROUNDS))
-    print(f"metrics of an exchange {best_s / EXCHANGES * 1e6:8.2f} us, {BACKENDS} backends")  # noqa: T201 - the output
-    registry = CollectorRegistry()
-    registry.register(metrics)
-    began = perf_counter()
-    size_bytes = len(generate_latest(registry))
-    scrape_ms = (perf_counter() - began) * 1e3
-    print(f"a scrape of them       {scrape_ms:8.2f} ms, {size_bytes} bytes")  # noqa: T201 - the output
+    models = [f"model-{number}" for number in range(MODELS)]
+    fleet = make_fleet(*(make_backend(f"gpu-{number}", models=models) for number in range(BACKENDS)))
+    outcomes = [outcome_of(backend.name, model) for backend in fleet.backends for model in models]
+    metrics, history = ExchangeMetrics(lambda: fleet), History()
+    print(f"{BACKENDS} backends with {MODELS} models each")  # noqa: T201 - the output
+    for name, observe in (("metrics", metrics.observe), ("history", history.observe)):
+        best_s = min(seconds(observe, outcomes) for _ in range(ROUNDS))
+        print(f"{name} of an exchange {best_s / EXCHANGES * 1e6:10.2f} us")  # noqa: T201 - the output
+    asyncio.run(measure_pages(fleet, metrics, history))
 
 
-def seconds(metrics: ExchangeMetrics, outcomes: list[ExchangeOutcome]) -> float:
+def seconds(observe: Callable[[ExchangeOutcome], None], outcomes: Sequence[ExchangeOutcome]) -> float:
     began = perf_counter()
     for _ in range(EXCHANGES // len(outcomes)):
         for outcome in outcomes:
-            metrics.observe(outcome)
+            observe(outcome)
     return perf_counter() - began
 
 
-def outcome_of(backend: str) -> ExchangeOutcome:
+async def measure_pages(fleet: FleetSnapshot, metrics: ExchangeMetrics, history: History) -> None:
+    sources = metrics.families, FleetMetrics(lambda: fleet, ProbeCounts()).families
+    plain, sanitized = (MetricsPage(sources, CollectorRegistry(), sanitizes_labels=it) for it in (False, True))
+    queue = QueueFacts(enabled=True, depth=0, max_size=100, enqueued=0, drained=0, timed_out=0)
+    await measure("/metrics", plain)
+    await measure("/metrics, OpenMetrics", plain, PageRequest(method="GET", path="/metrics", accept=OPENMETRICS))
+    await measure("/metrics, sanitised", sanitized)
+    await measure("/v1/stats", lambda _: stats(fleet, metrics, queue, {}, uptime_s=1.0))
+    for limit in (100, MOST_ENTRIES):
+        asked = PageRequest(method="GET", path="/v1/history", query=f"limit={limit}")
+        await measure(f"/v1/history, {limit} entries", history, asked)
+
+
+Respond = Callable[[PageRequest], Page | Awaitable[Page]]
+PAGE = PageRequest(method="GET", path="/")
+
+
+async def measure(
+    name: str, respond: Callable[[PageRequest], Page | Awaitable[Page]], asked: PageRequest = PAGE
+) -> None:
+    """Print how long a page takes, and for how long of that nobody else can run."""
+    times = []
+    for _ in range(ROUNDS):
+        turns = [perf_counter()]
+        looking = asyncio.ensure_future(look_on(turns))
+        await asyncio.sleep(0)
+        page = respond(asked)
+        page = await page if inspect.isawaitable(page) else page
+        await asyncio.sleep(0)
+        looking.cancel()
+        times.append((turns[-1] - turns[1], max(after - before for before, after in pairwise(turns[1:]))))
+    all_s, held_s = min(times)
+    print(f"{name:26} {all_s * 1e3:8.2f} ms, {held_s * 1e3:.2f} ms at once, {len(page.body)} bytes")  # noqa: T201
+
+
+async def look_on(turns: list[float]) -> None:
+    while True:
+        turns.append(perf_counter())
+        await asyncio.sleep(0)
+
+
+def outcome_of(backend: str, model: str) -> ExchangeOutcome:
     usage = TokenUsage(800, 200)
     attempt = AttemptOutcome(
-        backend=backend, backend_id=backend, model=MODEL, ending=Ending.FINISHED, status=200, usage=usage
+        backend=backend,
+        backend_id=backend,
+        model=model,
+        ending=Ending.FINISHED,
+        status=200,
+        duration_s=0.7,
+        is_stream=True,
+        first_byte_s=0.1,
+        last_content_s=0.7,
+        content_blocks=200,
+        usage=usage,
     )
     return ExchangeOutcome(
-        request_id="r",
+        request_id="0123456789abcdef0123456789abcdef",
         endpoint=CHAT.name,
         protocol=CHAT.protocol,
-        model=MODEL,
-        resolved_model=MODEL,
+        model=model,
+        resolved_model=model,
         is_stream=True,
         ending=Ending.FINISHED,
         status=200,

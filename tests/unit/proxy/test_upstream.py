@@ -367,7 +367,7 @@ async def test_a_connection_is_kept_for_the_next_request(pool_of, ask):
         answer = await ask(second)
 
     assert second is first
-    assert (answer.body, pool.opened_total, pool.reused_total) == (b"hello", 1, 1)
+    assert (answer.body, pool.counts.opened, pool.counts.reused) == (b"hello", 1, 1)
     assert pool.take_idle() is None
 
 
@@ -508,4 +508,4 @@ async def test_a_pool_says_why_nobody_answers(pool_of):
     with pytest.raises(UpstreamError) as failed:
         await pool.open()
 
-    assert (failed.value.fault.value, pool.opened_total) == ("refused", 0)
+    assert (failed.value.fault.value, pool.counts.opened, pool.counts.open) == ("refused", 0, 0)

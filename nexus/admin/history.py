@@ -1,0 +1,225 @@
+"""The last exchanges, whatever became of them (``/v1/history``)."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Final
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from nexus.admin.page import json_page
+from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome
+from nexus.domain.routes import Page, PageRequest
+from nexus.errors import RequestError
+
+MOST_ENTRIES: Final = 1_000
+USUAL_ENTRIES: Final = 100
+"""What is shown to whoever asks for no other number."""
+LONGEST_NAME: Final = 256
+"""In characters, of what a client may have made up."""
+LONGEST_MESSAGE: Final = 1_024
+
+# The collector need not look at these: they lead to nothing but texts and numbers.
+
+
+class TriedBackend(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """One attempt of an exchange."""
+
+    backend: str
+    model: str
+    """The name under which it was asked."""
+    duration_ms: int
+    status: int | None
+    """What it answered; null when it did not."""
+    fault: str | None = None
+    """Why it failed."""
+
+
+class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One exchange."""
+
+    timestamp: int
+    """Unix seconds of its first byte."""
+    request_id: str
+    """Also that of its decision."""
+    endpoint: str
+    model: str | None
+    """As the client sent it, cut; null when it could not be read."""
+    actual_model: str | None
+    """The name under which the last backend was asked; null when none was."""
+    backend: str
+    """The name of the last one asked, ``none`` when none was."""
+    backend_id: str
+    status: str
+    """``Success`` when the whole answer was sent and is no error, else ``Error``."""
+    status_code: int
+    code: str | None
+    error_message: str | None
+    ending: str
+    phase: str
+    stream: bool
+    route_reason: str | None
+    fallback_model: str | None
+    attempts: tuple[TriedBackend, ...]
+    duration_ms: int
+    queued_ms: int
+    ttft_ms: float | None
+    """To the first content; null when it was not streamed or had none."""
+    tokens_prompt: int | None
+    tokens_completion: int | None
+    bytes_in: int
+    bytes_out: int
+
+    @property
+    def is_success(self) -> bool:
+        return self.status == "Success"
+
+
+class History:
+    """Observes every exchange, and keeps the last thousand."""
+
+    def __init__(self, most: int = MOST_ENTRIES) -> None:
+        self._entries: deque[HistoryEntry] = deque(maxlen=most)
+        self._newest = 0
+        """How many there have been: the number of the newest."""
+
+    def observe(self, outcome: ExchangeOutcome) -> None:
+        """Keep one exchange."""
+        self._entries.append(entry_of(outcome))
+        self._newest += 1
+
+    def __iter__(self) -> Iterator[HistoryEntry]:
+        """Iterate over them, newest first."""
+        return reversed(self._entries)
+
+    def after(self, number: int, most: int) -> tuple[int, list[HistoryEntry]]:
+        """Return the number of the newest, and the newest that follow *number*, at most so many, oldest first."""
+        count = min(most, self._newest - number, len(self._entries))
+        return self._newest, list(islice(self, max(count, 0)))[::-1]
+
+    def __call__(self, asked: PageRequest) -> Page:
+        """Answer ``/v1/history``. :raises RequestError: for a query that means nothing."""
+        wanted = _wanted(dict(parse_qsl(asked.query, keep_blank_values=True)))
+        found = (entry for entry in self if all(is_wanted(entry) for is_wanted in wanted.claims))
+        return json_page(list(islice(found, wanted.limit)))
+
+
+def entry_of(outcome: ExchangeOutcome) -> HistoryEntry:
+    """Return the entry of one exchange."""
+    last = outcome.attempts[-1] if outcome.attempts else None
+    usage = outcome.usage
+    is_success = outcome.ending is Ending.FINISHED and outcome.status < 400
+    return HistoryEntry(
+        timestamp=int(outcome.received_at),
+        request_id=outcome.request_id,
+        endpoint=outcome.endpoint,
+        model=_cut(outcome.model, LONGEST_NAME),
+        actual_model=None if last is None else last.model,
+        backend="none" if last is None else last.backend,
+        backend_id="none" if last is None else last.backend_id,
+        status="Success" if is_success else "Error",
+        status_code=outcome.status,
+        code=outcome.code,
+        error_message=_cut(outcome.error_message, LONGEST_MESSAGE),
+        ending=outcome.ending,
+        phase=outcome.phase,
+        stream=outcome.is_stream,
+        route_reason=outcome.route_reason,
+        fallback_model=outcome.fallback_model,
+        attempts=tuple(map(_tried, outcome.attempts)),
+        duration_ms=round(outcome.duration_s * 1000),
+        queued_ms=round(outcome.queued_s * 1000),
+        ttft_ms=round(outcome.first_byte_s * 1000, 1) if outcome.is_stream and outcome.first_byte_s else None,
+        tokens_prompt=None if usage is None else usage.prompt_tokens,
+        tokens_completion=None if usage is None else usage.completion_tokens,
+        bytes_in=outcome.bytes_in,
+        bytes_out=outcome.bytes_out,
+    )
+
+
+def _tried(attempt: AttemptOutcome) -> TriedBackend:
+    return TriedBackend(attempt.backend, attempt.model, round(attempt.duration_s * 1000), attempt.status, attempt.fault)
+
+
+def _cut(text: str | None, most: int) -> str | None:
+    return text if text is None or len(text) <= most else f"{text[:most]}…"
+
+
+# what is wanted of them
+
+Claim = Callable[[HistoryEntry], bool]
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """What a query asks for."""
+
+    claims: tuple[Claim, ...]
+    limit: int
+
+
+def _wanted(query: Mapping[str, str]) -> Wanted:
+    for name in query:
+        if name not in _CLAIMS and name != "limit":
+            raise RequestError("invalid_value", f"the query may have {', '.join((*_CLAIMS, 'limit'))}", param=name[:64])
+    claims = tuple(_CLAIMS[name](text) for name, text in query.items() if name != "limit")
+    return Wanted(claims, _limit(query.get("limit", str(USUAL_ENTRIES))))
+
+
+def _limit(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_ENTRIES:
+        raise RequestError("invalid_value", f"limit is a number from 1 to {MOST_ENTRIES}", param="limit")
+    return int(text)
+
+
+def _has_model(name: str) -> Claim:
+    return lambda entry: name in (entry.model, entry.actual_model)
+
+
+def _has_backend(name: str) -> Claim:
+    return lambda entry: name in (entry.backend, entry.backend_id)
+
+
+def _has_status(text: str) -> Claim:
+    wanted = text.lower()
+    if wanted in ("success", "error"):
+        return lambda entry: entry.status.lower() == wanted
+    if wanted in ("2xx", "3xx", "4xx", "5xx"):
+        return lambda entry: entry.status_code // 100 == int(wanted[0])
+    if wanted.isdecimal() and len(wanted) == 3:
+        return lambda entry: entry.status_code == int(wanted)
+    raise RequestError("invalid_value", "status is success, error, 2xx, 4xx, 5xx or a number", param="status")
+
+
+def _is_since(text: str) -> Claim:
+    instant = _instant("since", text)
+    return lambda entry: entry.timestamp >= instant
+
+
+def _is_until(text: str) -> Claim:
+    instant = _instant("until", text)
+    return lambda entry: entry.timestamp <= instant
+
+
+def _instant(param: str, text: str) -> float:
+    """Return Unix seconds from Unix seconds, or from RFC 3339, UTC when it names no zone."""
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        # In a query, the plus of an offset has become a space.
+        at = datetime.fromisoformat(text.replace(" ", "+"))
+    except ValueError:
+        raise RequestError("invalid_value", f"{param} is Unix seconds or an RFC 3339 instant", param=param) from None
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+
+
+_CLAIMS: Final[Mapping[str, Callable[[str], Claim]]] = {
+    "model": _has_model,
+    "backend": _has_backend,
+    "status": _has_status,
+    "since": _is_since,
+    "until": _is_until,
+}

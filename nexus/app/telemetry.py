@@ -1,0 +1,97 @@
+"""Everything that watches exchanges go by, and the pages that show what it has seen."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
+from prometheus_client.core import Metric
+
+from nexus import tasks
+from nexus.admin.fleet_metrics import FleetMetrics
+from nexus.admin.history import History
+from nexus.admin.loop_lag import LoopLag
+from nexus.admin.metrics_page import MetricsPage
+from nexus.admin.proxy_metrics import ProxyMetrics
+from nexus.admin.reports import reports_of
+from nexus.admin.stage_metrics import StageMetrics
+from nexus.admin.stats import queue_facts, stats
+from nexus.app.blueprint import Blueprint
+from nexus.domain.fleet import FleetSnapshot
+from nexus.domain.routes import Page, PageRequest, PageRoute
+from nexus.fleet.fleet import Fleet
+from nexus.observability.families import Family
+from nexus.observability.metrics import ExchangeMetrics
+from nexus.proxy.plane import DataPlane, Observer
+from nexus.wire.protocols import ENDPOINTS
+
+EMBEDDING_ENDPOINTS: Final = frozenset(e.name for e in ENDPOINTS.values() if e.capability == "embeddings")
+
+
+class Telemetry:
+    """It outlives every reload: what was counted goes on."""
+
+    def __init__(self, snapshot: Callable[[], FleetSnapshot]) -> None:
+        self.metrics = ExchangeMetrics(snapshot, embedding_endpoints=EMBEDDING_ENDPOINTS)
+        self.history = History()
+        self._snapshot = snapshot
+        self._loop_lag = LoopLag()
+        self._registry = CollectorRegistry()
+        """For what the client library collects, and for what stages tell: a few series."""
+        self._sources: tuple[Callable[[], Iterator[Family]], ...] = ()
+        self._plane: DataPlane
+        self._measuring: asyncio.Task[None]
+
+    def begin(
+        self, *, fleet: Fleet, plane: DataPlane, blueprint: Callable[[], Blueprint], clients: Callable[[], int]
+    ) -> None:
+        """Read from these from now on, and measure the event loop.
+
+        :param blueprint: the one in force.
+        :param clients: how many connections clients have open.
+        """
+        of_fleet = FleetMetrics(self._snapshot, fleet.probe_counts)
+        of_proxy = ProxyMetrics(plane, clients=clients, loop_lags=self._loop_lag.lags)
+        self._plane = plane
+        self._sources = self.metrics.families, of_fleet.families, of_proxy.families
+        ProcessCollector(registry=self._registry)
+        PlatformCollector(registry=self._registry)
+        own = [Metric(family.name, family.documentation, family.kind) for make in self._sources for family in make()]
+        others = (*own, *self._registry.collect())
+        self._registry.register(
+            StageMetrics(lambda: blueprint().router.pipeline, lambda: blueprint().contributions.plugins, others)
+        )
+        self._measuring = tasks.keep_running(self._loop_lag.watch, name="loop-lag")
+
+    async def end(self) -> None:
+        """Measure no more."""
+        await tasks.stop(self._measuring)
+
+    def observers(self, blueprint: Blueprint) -> tuple[Observer, ...]:
+        """Return who is told of each exchange under *blueprint*, plugins last."""
+        self.metrics.configured_models = configured_models(blueprint)
+        return (self.metrics.observe, self.history.observe, *blueprint.observers)
+
+    def pages(self, blueprint: Blueprint, *, uptime_s: Callable[[], float]) -> tuple[PageRoute, ...]:
+        """Return the pages under *blueprint*."""
+        metrics_page = MetricsPage(
+            self._sources, self._registry, sanitizes_labels=blueprint.config.metrics.sanitize_labels
+        )
+
+        def stats_page(_: PageRequest) -> Page:
+            queue = queue_facts(self._plane.line, is_enabled=blueprint.config.queue.enabled)
+            reports = reports_of(blueprint.router.pipeline.stages)
+            return stats(self._snapshot(), self.metrics, queue, reports, uptime_s=uptime_s())
+
+        return (
+            PageRoute(path="/metrics", respond=metrics_page),
+            PageRoute(path="/v1/stats", respond=stats_page),
+            PageRoute(path="/v1/history", respond=self.history, access="admin"),
+        )
+
+
+def configured_models(blueprint: Blueprint) -> frozenset[str]:
+    """Return every name of a model that the configuration has: aliases, fallbacks, and what they stand for."""
+    routing = blueprint.config.routing
+    targets = ((text,) if isinstance(text, str) else text for text in routing.aliases.values())
+    return frozenset(routing.aliases).union(*targets, routing.fallbacks, *routing.fallbacks.values())

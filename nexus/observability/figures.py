@@ -1,0 +1,162 @@
+"""The numbers that one exchange moves: of its model on its backend, of each of the two, and of all exchanges."""
+
+from collections import defaultdict
+from typing import Final
+
+from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome
+from nexus.domain.request import TokenUsage
+from nexus.observability.histogram import (
+    DURATION_BUCKETS_S,
+    FIRST_CONTENT_BUCKETS_S,
+    TOKEN_BUCKETS,
+    TOKEN_GAP_BUCKETS_S,
+    TOKEN_RATE_BUCKETS,
+    Histogram,
+    TracedHistogram,
+)
+
+OTHER_MODEL: Final = "other"
+"""Stands for every name that no backend has: clients invent them, and each would be a series for ever."""
+
+
+class Tally:
+    """How requests ended, and how long they took."""
+
+    __slots__ = (
+        "client_errors",
+        "duration_s",
+        "first_content_s",
+        "first_contents",
+        "requests",
+        "server_errors",
+        "successes",
+        "unfinished",
+    )
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.successes = 0
+        """2xx, and the whole answer was sent."""
+        self.client_errors = 0
+        """4xx."""
+        self.server_errors = 0
+        """5xx."""
+        self.unfinished = 0
+        """Answers that began well and did not come to their end: the client left, or the backend broke."""
+        self.duration_s = 0.0
+        self.first_contents = 0
+        """Streams that had some content."""
+        self.first_content_s = 0.0
+        """Of all of these together."""
+
+    def observe(self, outcome: ExchangeOutcome) -> None:
+        self.requests += 1
+        self.duration_s += outcome.duration_s
+        if outcome.status >= 500:
+            self.server_errors += 1
+        elif outcome.status >= 400:
+            self.client_errors += 1
+        elif outcome.ending is Ending.FINISHED:
+            self.successes += 1
+        else:
+            self.unfinished += 1
+        if outcome.is_stream and outcome.first_byte_s is not None:
+            self.first_contents += 1
+            self.first_content_s += outcome.first_byte_s
+
+
+class Cell:
+    """One model on one backend."""
+
+    __slots__ = (
+        "bytes_in",
+        "bytes_out",
+        "completion_tokens",
+        "durations",
+        "first_contents",
+        "has_usage",
+        "prompt_tokens",
+        "statuses",
+        "token_gaps",
+    )
+
+    def __init__(self) -> None:
+        self.statuses: dict[int, int] = defaultdict(int)
+        self.durations = TracedHistogram(DURATION_BUCKETS_S)
+        self.first_contents: TracedHistogram | None = None
+        self.token_gaps: Histogram | None = None
+        self.has_usage = False
+        self.prompt_tokens = 0
+        self.completion_tokens = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+
+    def observe(self, outcome: ExchangeOutcome) -> None:
+        self.statuses[outcome.status] += 1
+        duration_s = outcome.duration_s
+        request_id, now_unix_s = outcome.request_id, outcome.received_at + duration_s
+        self.durations.trace((request_id, duration_s, now_unix_s))
+        self.bytes_in += outcome.bytes_in
+        self.bytes_out += outcome.bytes_out
+        if outcome.is_stream and outcome.first_byte_s is not None:
+            if self.first_contents is None:
+                self.first_contents = TracedHistogram(FIRST_CONTENT_BUCKETS_S)
+            self.first_contents.trace((request_id, outcome.first_byte_s, now_unix_s))
+        usage = outcome.usage
+        if usage is not None:
+            self.has_usage = True
+            self.prompt_tokens += usage.prompt_tokens
+            self.completion_tokens += usage.completion_tokens
+
+    def observe_pace(self, attempt: AttemptOutcome, backend: "BackendFigures") -> None:
+        """Count how quickly a stream came, by the tokens that the backend counted, else by the pieces that arrived."""
+        first_s, last_s, usage = attempt.first_byte_s, attempt.last_content_s, attempt.usage
+        count = attempt.content_blocks if usage is None else usage.completion_tokens
+        if first_s is None or last_s is None or last_s <= first_s or count < 2:
+            return
+        gap_s = (last_s - first_s) / (count - 1)
+        if self.token_gaps is None:
+            self.token_gaps = Histogram(TOKEN_GAP_BUCKETS_S)
+        self.token_gaps.observe(gap_s)
+        if usage is not None:
+            if backend.token_rates is None:
+                backend.token_rates = Histogram(TOKEN_RATE_BUCKETS)
+            backend.token_rates.observe(1 / gap_s)
+
+
+class BackendFigures:
+    """One backend, and each model on it."""
+
+    __slots__ = ("attempts", "cells", "failures", "tally", "token_rates")
+
+    def __init__(self) -> None:
+        self.cells: dict[str, Cell] = {}
+        self.tally = Tally()
+        self.attempts = 0
+        self.failures: dict[str, int] = defaultdict(int)
+        self.token_rates: Histogram | None = None
+
+
+class ModelFigures:
+    """One model, wherever it is."""
+
+    __slots__ = ("completions", "embedded_tokens", "embeddings", "name", "prompts", "tally")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.tally = Tally()
+        self.prompts: Histogram | None = None
+        self.completions: Histogram | None = None
+        self.embeddings = 0
+        self.embedded_tokens = 0
+
+    def observe_tokens(self, usage: TokenUsage) -> None:
+        if self.prompts is None or self.completions is None:
+            self.prompts, self.completions = Histogram(TOKEN_BUCKETS), Histogram(TOKEN_BUCKETS)
+        self.prompts.observe(usage.prompt_tokens)
+        self.completions.observe(usage.completion_tokens)
+
+    def observe_embeddings(self, outcome: ExchangeOutcome) -> None:
+        self.embeddings += 1
+        if outcome.usage is not None:
+            self.embedded_tokens += outcome.usage.prompt_tokens
