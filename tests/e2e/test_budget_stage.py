@@ -153,6 +153,16 @@ def test_of_two_hundred_at_once_a_budget_for_ten_admits_ten(start):
     assert (statuses.count(200), statuses.count(503)) == (10, 190)
 
 
+def test_a_burst_beyond_the_allowance_waits_for_more(start):
+    nexus = start('monthly_limit_usd = 100.0\nhard_limit_action = "block_cloud"\nallowance_usd = 0.03', ttft_s=1.0)
+
+    with ThreadPoolExecutor(40) as threads:
+        asked = [threads.submit(ask, nexus.url, "/v1/chat/completions", question(max_tokens=18)) for _ in range(40)]
+        statuses = {future.result().status for future in asked}
+
+    assert statuses == {200}
+
+
 def test_what_was_spent_is_known_after_a_restart(start):
     nexus = start("monthly_limit_usd = 100.0")
     ask(nexus.url, "/v1/chat/completions", question(max_tokens=10))

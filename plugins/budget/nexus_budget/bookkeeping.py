@@ -22,7 +22,8 @@ AHEAD_S: Final = 60.0
 DEAD_AFTER_S: Final = 30.0
 """A process whose entry has not changed for so long is gone, or sleeps very deeply."""
 LOOK_AROUND_S: Final = 5.0
-LAST_ROUND_S: Final = 10.0
+LONGEST_ROUND_S: Final = 10.0
+"""A store that hangs keeps neither the start nor the end waiting for longer."""
 
 
 class Bookkeeping:
@@ -52,7 +53,9 @@ class Bookkeeping:
         if self._budget.tokenizer is None:
             self._budget.tokenizer = await asyncio.to_thread(installed_tokenizer)
         self._budget.adopt(self._terms)
-        await self._round()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LONGEST_ROUND_S):
+                await self._round()
         self._task = tasks.keep_running(self._run, name="budget-bookkeeping")
 
     async def __aexit__(
@@ -62,7 +65,7 @@ class Bookkeeping:
         self._budget.hurry.set()
         if self._task is not None:
             # It is not interrupted in the middle of an entry, unless the store hangs.
-            await asyncio.wait({self._task}, timeout=LAST_ROUND_S)
+            await asyncio.wait({self._task}, timeout=LONGEST_ROUND_S)
             await tasks.stop(self._task)
         if self._budget.abandon(self._terms):
             await self._close_all()
@@ -146,12 +149,12 @@ class Bookkeeping:
         """Leave nothing drawn behind. What cannot be entered any more stays drawn, and others count it as spent."""
         account = self._budget.account
         try:
-            async with self._budget.turn:
+            async with asyncio.timeout(LONGEST_ROUND_S), self._budget.turn:
                 for book in list(account.books.values()):
                     if book.reserved_usd:
                         await self._ledger.enter(book, -book.excess_usd, None)
                     else:
                         await self._ledger.close(book)
                         account.forget(book)
-        except StoreError as exc:
-            self._budget.tell("ledger_unreachable", reason=str(exc))
+        except (StoreError, TimeoutError) as exc:
+            self._budget.tell("ledger_unreachable", reason=str(exc) or "it does not answer")

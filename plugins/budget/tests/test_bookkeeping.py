@@ -171,3 +171,11 @@ async def test_a_stage_that_observes_draws_nothing(serve, budget, store):
 
         assert store.number("committed") == 1
         assert budget.book.drawn_usd == 0
+
+
+async def test_a_store_that_hangs_keeps_neither_the_start_nor_the_end_waiting(serve, budget, store, monkeypatch):
+    monkeypatch.setattr(bookkeeping, "LONGEST_ROUND_S", 0.02)
+    store.hanging = asyncio.Event()
+
+    async with asyncio.timeout(2), serve(budget, **BLOCK):
+        assert not isinstance(budget.account.reserve(Decimal(1), NOON, budget.terms_in_force), Reservation)

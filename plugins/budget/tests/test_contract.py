@@ -10,7 +10,6 @@ from nexus_budget.prices import PriceBook, shipped_prices
 from nexus_budget.reconciler import BudgetReconciler
 from nexus_budget.terms import terms_of
 
-
 SHIPPED, _ = shipped_prices()
 
 

@@ -148,3 +148,14 @@ async def test_a_new_process_knows_what_was_spent_before(store, ledger, book):
     await Ledger(store, "later").read(later)
 
     assert (later.spent_usd, later.is_read) == (Decimal("0.1"), True)
+
+
+async def test_what_is_given_back_does_not_pay_for_what_was_spent(store, ledger, book):
+    await ledger.enter(book, ONE, Decimal(10))
+    book.set_aside(ONE)
+    book.settle(Decimal(0), Decimal("0.5"))
+
+    await ledger.enter(book, -ONE, Decimal(10))
+
+    assert (store.number("spent"), store.number("committed")) == (Decimal("0.5"), Decimal("0.5"))
+    assert drawn_by_all(store) == book.drawn_usd == 0

@@ -1,5 +1,6 @@
 """What plugins do in the background lives as long as the stages that it serves, across reloads too."""
 
+import asyncio
 from contextlib import asynccontextmanager
 
 import pytest
@@ -19,6 +20,7 @@ from contextlib import asynccontextmanager
 from nexus.api import PluginConfig, hookimpl
 
 running = []
+wakes = []
 
 
 class Config(PluginConfig):
@@ -33,7 +35,9 @@ def nexus_config():
 
 
 @hookimpl
-def nexus_services(config, store):
+def nexus_services(config, store, wake):
+    wakes.append(wake)
+
     @asynccontextmanager
     async def service():
         if config.breaks:
@@ -111,3 +115,22 @@ async def test_a_service_that_does_not_end_well_is_named_and_keeps_nobody_up(sta
 
     failures = [line for line in lines if line["event"] == "service_not_stopped"]
     assert [line["plugin"] for line in failures] == ["counting", "counting"]
+
+
+async def test_a_service_can_let_requests_that_wait_try_again(start):
+    async with start() as (nexus, _):
+        (plugin,) = (plugin for plugin in nexus.blueprint.plugins.plugins if plugin.name == "counting")
+        (wake,) = plugin.hooks["nexus_services"][0].function.__globals__["wakes"]
+        freed = []
+
+        def try_now():
+            return "a slot" if freed else None
+
+        waiting = asyncio.ensure_future(
+            nexus.plane.line.wait({"gpu-1"}, try_now, give_back=freed.append, is_urgent=False, left_s=2.0)
+        )
+        await asyncio.sleep(0)
+        freed.append(True)
+        wake()
+
+        assert await waiting == "a slot"
