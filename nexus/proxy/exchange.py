@@ -183,7 +183,7 @@ class Exchange:
                 self._last_lines(keep_alive=keep_alive),
             )
         )
-        self._record.answered(answer.status, answer.content_at or answer.first_byte_at)
+        self._record.answered(answer.status, answer.begun_at)
         timeouts = self._settings.config.timeouts
         relay = self._relay = StreamRelay(
             self._client,
@@ -202,6 +202,7 @@ class Exchange:
         finally:
             relay.stop()
             self._record.bytes_out = relay.bytes_out
+            self._record.begun(answer.begun_at)
             attempt.usage = answer.scan.usage()
         self._end_stream(attempt, answer, relay, how)
         return keep_alive and how is End.COMPLETE

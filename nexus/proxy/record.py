@@ -113,11 +113,15 @@ class Record:
         self._fallback_model = reserved.fallback_model
         self._route_reason = reserved.route_reason
 
-    def answered(self, status: int, first_byte_at: float | None) -> None:
+    def answered(self, status: int, begun_at: float | None) -> None:
         """Note that the answer has begun to go out."""
         self.has_answered = True
         self._status = status
-        self._first_byte_s = None if first_byte_at is None else first_byte_at - self.began_at
+        self.begun(begun_at)
+
+    def begun(self, at: float | None) -> None:
+        """Note when its first content came; None: it has not come yet, though what announces it may have gone out."""
+        self._first_byte_s = None if at is None else at - self.began_at
 
     def ended(self, ending: Ending, status: int, code: str | None = None, message: str | None = None) -> None:
         """Note how it ended; *status* counts unless another has been sent before.
