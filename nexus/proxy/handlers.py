@@ -67,7 +67,8 @@ class FrontDesk:
 
     async def __call__(self, client: ClientConnection, message: RawRequestMessage, payload: StreamReader) -> bool:
         # Never message.url: it was built from what the client sent.
-        path, _, query = _AUTHORITY.sub("", message.path).partition("?")
+        target = message.path if message.path.startswith("/") else _AUTHORITY.sub("", message.path)
+        path, _, query = target.partition("?")
         if client.writing_paused:
             # Who sends requests and takes no answers would have us keep them all.
             await client.drained(self._plane.settings.config.timeouts.write_stall_seconds)
