@@ -77,7 +77,7 @@ def _details(reasons: Sequence[Verdict]) -> str:
     told: list[str] = []
     room = MOST_DETAIL_BYTES
     for verdict in reasons[:MOST_DETAILS]:
-        one = json.dumps({name: shortened(text) for name, text in reason_as_json(verdict).items()})
+        one = json.dumps({name: shortened(text, MOST_DETAIL) for name, text in reason_as_json(verdict).items()})
         room -= len(one) + len(", ")
         if room < 0:
             break
@@ -86,6 +86,8 @@ def _details(reasons: Sequence[Verdict]) -> str:
 
 
 MOST_DETAILS: Final = 10
+MOST_DETAIL: Final = 100
+"""Characters of each text, of which every one may take twelve bytes."""
 MOST_DETAIL_BYTES: Final = 2048
 """Some proxies take 4 KiB for the whole head of an answer, and no more."""
 

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from nexus.domain.model import ModelFacts
-from nexus.domain.outcome import Ending
+from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.errors import STATUS_OF_CODE, RequestError, UpstreamError, UpstreamFault
 from nexus.proxy import answering
 from nexus.proxy.answer import Answer
@@ -89,6 +89,57 @@ def test_a_rejection_does_not_list_a_whole_fleet():
 
     assert len(msgspec.json.decode(error.headers["X-Nexus-Rejection-Details"])) == 10
     assert error.headers["X-Nexus-Rejection-Reasons"].startswith("500 agents")
+
+
+def test_the_headers_of_a_rejection_stay_small_and_whole():
+    reasons = tuple(verdict(n, reason="\U0001f600" * 5000) for n in range(50))
+
+    headers = answering.reason_headers((*reasons, Verdict("gpu-1", "x" * 5000, "no")))
+    details = msgspec.json.decode(headers["X-Nexus-Rejection-Details"])
+
+    assert len(headers["X-Nexus-Rejection-Details"]) <= answering.MOST_DETAIL_BYTES
+    assert len(headers["X-Nexus-Rejection-Reasons"]) < 300
+    assert all(" " <= c <= "~" for value in headers.values() for c in value)
+    assert details[0]["reason"].startswith("\U0001f600")
+
+
+def test_the_details_of_a_rejection_keep_what_is_not_ascii():
+    headers = answering.reason_headers((verdict(1, "caf\xe9\r\nX-Evil: 1"),))
+
+    assert "\r" not in headers["X-Nexus-Rejection-Details"]
+    assert msgspec.json.decode(headers["X-Nexus-Rejection-Details"])[0]["reason"] == "caf\xe9\r\nX-Evil: 1"
+
+
+def test_reasons_are_given_only_to_an_error_that_has_none():
+    bare, full = (
+        RequestError("queue_full", "for the test"),
+        RequestError("queue_full", "for the test", context={"a": 1}),
+    )
+
+    for error in (bare, full):
+        answering.give_reasons(error, (verdict(1),), [make_backend("gpu-1"), make_backend("gpu-2")])
+
+    assert bare.context["available_backends"] == ["gpu-1", "gpu-2"]
+    assert bare.context["suggested_actions"] == ["move it"]
+    assert bare.headers["X-Nexus-Rejection-Reasons"] == "1 agents rejected by privacy"
+    assert (full.context, full.headers) == ({"a": 1}, None)
+
+
+@pytest.mark.parametrize(
+    ("status", "fault", "told"),
+    [
+        (503, "status", "It was asked and failed with status 503: status"),
+        (None, "refused", "It was asked and failed: refused"),
+    ],
+)
+def test_a_failed_attempt_is_a_reason_too(status, fault, told):
+    failed = AttemptOutcome(
+        backend="gpu-1", backend_id="1", model="m", ending=Ending.BACKEND_FAILED, status=status, fault=fault
+    )
+
+    reason = answering.as_verdict(failed)
+
+    assert (reason.backend, reason.stage, reason.reason) == ("gpu-1", "attempt", told)
 
 
 @pytest.mark.parametrize(("code", "param"), [("model_not_found", "model"), ("no_healthy_backend", None)])
@@ -246,6 +297,12 @@ async def test_who_was_refused_everywhere_is_told_not_to_try_again(answered, rec
     lines = [line.partition(b": ") for line in head.split(b"\r\n")]
     assert [value for name, _, value in lines if name.lower() == b"x-should-retry"] == advice
     assert (b"X-Nexus-Attempts: 2\r\n" in head) is (attempts == 2)
+
+
+async def test_who_asks_for_an_explanation_is_told_where_it_is(answered, record):
+    record.decision_line = b"X-Nexus-Decision-Id: req-1\r\n"
+
+    assert b"\r\nX-Nexus-Decision-Id: req-1\r\n" in answering.head_lines(record, answered(), 1)
 
 
 async def test_a_fallback_is_named(answered, make_reserved):
