@@ -29,14 +29,15 @@ def choose(
     :raises PluginError: two plugins have one name, or one is too new for this Nexus.
     """
     names = {candidate.name for candidate in found}
-    for name in sorted(set(tables) - names):
-        raise ConfigError(f"{file}: [plugins.{name}] belongs to no installed plugin{did_you_mean(name, names)}")
     for name in sorted(set(loading.disabled) - names):
         log.warning("disabled_plugin_not_installed", plugin=name)
     chosen = tuple(c for c in found if c.name not in loading.disabled and _is_wanted(c, loading, tables))
     _refuse_two_of_one_name(chosen)
     for position, text in enumerate(loading.required):
         _check_required(_requirement(text, position, file), names, chosen, loading, file)
+    # Behind what is required: of a plugin that is missing, its table says less than that.
+    for name in sorted(set(tables) - names):
+        raise ConfigError(f"{file}: [plugins.{name}] belongs to no installed plugin{did_you_mean(name, names)}")
     for candidate in chosen:
         _refuse_too_new(candidate)
     return chosen

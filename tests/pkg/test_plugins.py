@@ -108,32 +108,48 @@ zone = "restricted"
 tier = 3
 """
 
-CHANGES_OF_DECISIONS = {
-    "privacy": '[[routing.policies]]\nmodel_pattern = "llama*"\nprivacy = "restricted"\n',
-    "tier": '[[routing.policies]]\nmodel_pattern = "llama*"\nmin_tier = 3\n',
+POLICY = '[[routing.policies]]\nmodel_pattern = "llama*"\n'
+
+SENDS_TO_THE_OTHER = {
+    "budget": POLICY
+    + 'max_cost_per_request = 0.01\n[[plugins.budget.prices]]\nbackend = "preferred"\nrequest_usd = 1.0\n',
+    "privacy": POLICY + 'privacy = "restricted"\n',
+    "quality": "[plugins.quality]\nmin_samples = 1\n",
+    "tier": POLICY + "min_tier = 3\n",
 }
-"""By plugin, what makes it send to the other backend what would go to the preferred one."""
+"""By plugin, what makes it keep requests from the preferred backend."""
 
 
-def test_it_is_installed_decides_and_is_missed(environment, answered_by, name, tmp_path):
-    with environment.simulator("--name", "preferred") as preferred, environment.simulator("--name", "other") as other:
-        fleet = TWO_BACKENDS.format(preferred=preferred, other=other)
-        insisting = f'[plugin_loading]\nrequired = ["{name}>=0.1"]\n{fleet}{CHANGES_OF_DECISIONS[name]}'
-        config = tmp_path / "nexus.toml"
+@pytest.fixture
+def second_answer_by(environment, answered_by, tmp_path):
+    """Start a proxy before two backends, of which the preferred one fails once; tell who answers then, and why."""
 
-        config.write_text(fleet)
-        with environment.proxy(tmp_path) as url:
-            without = answered_by(url)
-        environment.pip("install", f"nexus-proxy-{name}")
-        config.write_text(insisting)
-        explained = environment.nexus_proxy("explain", "--model", "llama3", cwd=tmp_path).stdout
-        with environment.proxy(tmp_path) as url:
-            installed = answered_by(url)
-        environment.pip("uninstall", "-y", f"nexus-proxy-{name}")
-        missed = environment.nexus_proxy(cwd=tmp_path)
+    def ask(more=""):
+        once = '{"kind": "status", "status": 500, "times": 1}'
+        with (
+            environment.simulator("--name", "preferred", "--fault", once) as preferred,
+            environment.simulator("--name", "other") as other,
+        ):
+            (tmp_path / "nexus.toml").write_text(more + TWO_BACKENDS.format(preferred=preferred, other=other))
+            with environment.proxy(tmp_path) as url:
+                answered_by(url)
+                why = environment.nexus_proxy("explain", "--model", "llama3", "--url", url, cwd=tmp_path).stdout
+                return answered_by(url), why
+
+    return ask
+
+
+def test_it_is_installed_decides_and_is_missed(environment, second_answer_by, name, tmp_path):
+    insisting = f'[plugin_loading]\nrequired = ["{name}>=0.1"]\n{SENDS_TO_THE_OTHER[name]}'
+
+    without, _ = second_answer_by()
+    environment.pip("install", f"nexus-proxy-{name}")
+    installed, why = second_answer_by(insisting)
+    environment.pip("uninstall", "-y", f"nexus-proxy-{name}")
+    missed = environment.nexus_proxy(cwd=tmp_path)
 
     assert (without, installed) == ("preferred", "other")
-    assert name in explained
+    assert re.search(rf"not preferred +.*\b{name}\b", why)
     assert missed.returncode == 78
     assert missed.stderr.strip().endswith(
         f"plugin '{name}' is required by [plugin_loading] in nexus.toml but is not installed;"

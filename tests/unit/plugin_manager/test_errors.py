@@ -97,6 +97,11 @@ def test_a_required_plugin_that_is_missing_is_named_with_the_command_that_instal
     )
 
 
+def test_a_required_plugin_that_is_missing_is_named_even_when_its_table_is_there():
+    with pytest.raises(ConfigError, match=r"'privacy' is required .* is not installed"):
+        PluginManager.load(PluginLoadingConfig(required=("privacy",)), {"privacy"})
+
+
 @pytest.mark.parametrize(
     ("loading", "expected"),
     [
