@@ -16,7 +16,12 @@ from nexus_budget.settling import Estimate, estimate
 from nexus_budget.terms import Status, Terms
 
 WAIT_OR_RAISE: Final = "Raise monthly_limit_usd or wait for the next month"
+BLIND: Final = "The budget's ledger cannot be reached"
+MEND: Final = "Mend the store; the log says what is wrong with it"
+"""Clients are not told: where a file lies is none of their business."""
 SOFT_FACTOR: Final = 0.5
+MOST_EXPLAINED: Final = 50
+"""Backends in an explanation; larger fleets have more than anybody reads."""
 
 Verdict = tuple[str, str, str]
 """A reason in one word, for the metric; in a sentence; and what would help."""
@@ -81,13 +86,14 @@ class BudgetReconciler(Reconciler):
     def explain(self, intent: RoutingIntent) -> Mapping[str, Any]:
         terms = self._budget.terms(self._config)
         book = self._budget.account.book_at(intent.received_unix_s)
+        offers = intent.offers()[:MOST_EXPLAINED]
         return {
             **refusal_context(book, terms),
             "status": terms.status(book.total_usd).value,
             "is_enforced": terms.is_enforced,
             "is_ledger_reachable": self._budget.reach.is_good(),
             "tokens_counted_by": "heuristic",
-            "backends": {backend.name: self._facts(intent, backend, model) for backend, model in intent.offers()},
+            "backends": {backend.name: self._facts(intent, backend, model) for backend, model in offers},
         }
 
     def measures(self) -> Iterable[Measure]:
@@ -117,8 +123,7 @@ class BudgetReconciler(Reconciler):
             if not rate.is_known and not may_assume:
                 return "unpriced", "Its price is not known", "Give it a price in [plugins.budget]"
             if is_blind and not rate.is_free:
-                why = f"The budget's ledger cannot be reached: {self._budget.reach.reason}"
-                return "ledger_unreachable", why, "Mend the store"
+                return "ledger_unreachable", BLIND, MEND
             return self._too_dear(intent, rate, ceiling) or self._observed(intent, rate, terms, book)
 
         return judge
@@ -146,8 +151,7 @@ class BudgetReconciler(Reconciler):
         context = {**refusal_context(book, terms), "estimated_cost_usd": float(round(estimated.cost_usd, 6))}
         if lack is Lack.UNREACHABLE:
             self._budget.figures.refusals["ledger_unreachable"] += 1
-            reason = f"The budget's ledger cannot be reached: {self._budget.reach.reason}"
-            return Refusal(reason, action="Mend the store", context=context)
+            return Refusal(BLIND, action=MEND, context=context)
         self._budget.figures.refusals["exhausted"] += 1
         return Refusal("The monthly budget does not cover this request", action=WAIT_OR_RAISE, context=context)
 

@@ -7,6 +7,7 @@ import pytest
 from nexus.api import AttemptOutcome, Ending, Hold, Refusal, TokenUsage
 from nexus.testing.builders import make_backend
 from nexus_budget.config import BudgetKeys, Price, PriceRow
+from nexus_budget.reconciler import MOST_EXPLAINED
 from nexus_budget.terms import terms_of
 
 BLOCK = {"monthly_limit_usd": 100, "hard_limit_action": "block_cloud"}
@@ -189,7 +190,8 @@ def test_without_its_ledger_the_cloud_is_closed_and_the_house_open(stage, ask, s
     stage(**BLOCK).reconcile(intent)
 
     assert intent.candidates == {"gpu-1"}
-    assert "the disk is full" in reasons(intent)["openai"]
+    assert "cannot be reached" in reasons(intent)["openai"]
+    assert "the disk is full" not in reasons(intent)["openai"]
     assert isinstance(stage(**BLOCK).reserve(ask(), fleet["openai"]), Refusal)
     assert stage(**BLOCK).reserve(ask(), fleet["gpu-1"]) is None
     assert budget.figures.events["ledger_unreachable"] == 1
@@ -262,3 +264,9 @@ def test_a_stage_that_observes_says_what_it_would_refuse_for_want_of_money(stage
 
     assert "does not cover" in reasons(intent)["openai"]
     assert budget.figures.refusals["exhausted"] == 1
+
+
+def test_an_explanation_of_a_large_fleet_is_bounded(stage, ask):
+    many = [make_backend(f"cloud-{number}", zone="cloud", models=("gpt-4o",)) for number in range(200)]
+
+    assert len(stage().explain(ask(backends=many))["backends"]) == MOST_EXPLAINED
