@@ -144,7 +144,11 @@ def _tried(attempt: AttemptOutcome) -> TriedBackend:
 
 
 def _cut(text: str | None, most: int) -> str | None:
-    return text if text is None or len(text) <= most else f"{text[:most]}…"
+    if text is None:
+        return None
+    cut = text if len(text) <= most else f"{text[:most]}…"
+    # Half a character would break the whole page.
+    return cut if cut.isascii() else cut.encode(errors="replace").decode()
 
 
 # what is wanted of them

@@ -79,9 +79,10 @@ def _label_text(template: str, values: tuple[str, ...]) -> str:
 
 def _exemplar(exemplar: Exemplar) -> str:
     request_id, value, at_unix_s = exemplar
-    if len("request_id") + len(request_id) > MOST_EXEMPLAR_CHARACTERS:
+    # Clients may choose the id, and not every parser understands an escape in an exemplar.
+    if len("request_id") + len(request_id) > MOST_EXEMPLAR_CHARACTERS or _escaped(request_id) != request_id:
         return ""
-    return f' # {{request_id="{_escaped(request_id)}"}} {value} {at_unix_s:.3f}'
+    return f' # {{request_id="{request_id}"}} {value} {at_unix_s:.3f}'
 
 
 def _escaped(value: str) -> str:

@@ -11,6 +11,7 @@ from nexus.domain.backend import Backend, BackendLoad, Status
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.kinds import BackendKind
 from nexus.domain.model import ModelFacts, Zone
+from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome
 from nexus.domain.read_only import ReadOnlyDict
 from nexus.domain.request import Endpoint, Requirements
 from nexus.fleet.kinds import KINDS
@@ -100,3 +101,51 @@ def make_intent(  # noqa: PLR0913 - each part of an intent, every one with a def
         policies=(ReadOnlyDict(policy),) if policy else (),
         received_unix_s=(at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp(),
     )
+
+
+def make_attempt(backend: str = "gpu-1", **fields: Any) -> AttemptOutcome:
+    """Return an attempt at *backend* that went well.
+
+    :param fields: any other field of ``nexus.api.AttemptOutcome``.
+    """
+    defaults = {
+        "backend_id": backend,
+        "model": MODEL,
+        "ending": Ending.FINISHED,
+        "is_sent": True,
+        "status": 200,
+        "duration_s": 0.5,
+        "first_byte_s": 0.1,
+    }
+    return AttemptOutcome(backend=backend, **{**defaults, **fields})
+
+
+def make_outcome(*attempts: AttemptOutcome, **fields: Any) -> ExchangeOutcome:
+    """Return how one exchange ended: as its last attempt did, well unless *fields* say otherwise.
+
+    :param fields: any field of ``nexus.api.ExchangeOutcome``.
+    """
+    last = attempts[-1] if attempts else None
+    defaults = {
+        "request_id": "test",
+        "endpoint": CHAT.name,
+        "protocol": CHAT.protocol,
+        "model": MODEL,
+        "resolved_model": MODEL if last is None else last.model,
+        "is_stream": last is not None and last.is_stream,
+        "ending": Ending.REJECTED if last is None else last.ending,
+        "status": 503 if last is None else last.status or 502,
+        "code": "no_healthy_backend" if last is None else None,
+        "phase": "route" if last is None else "relay",
+        "termination": "--",
+        "route_reason": None if last is None else "capability-match",
+        "fallback_model": None,
+        "received_at": datetime.fromisoformat(NOON).replace(tzinfo=UTC).timestamp(),
+        "duration_s": sum(attempt.duration_s for attempt in attempts),
+        "queued_s": 0.0,
+        "first_byte_s": None if last is None else last.first_byte_s,
+        "usage": None if last is None else last.usage,
+        "bytes_in": 800,
+        "bytes_out": 2000,
+    }
+    return ExchangeOutcome(attempts=attempts, **{**defaults, **fields})

@@ -7,7 +7,7 @@ import pytest
 
 from nexus.errors import RequestError
 from nexus.proxy.queue import WaitingLine
-from nexus.tasks import start
+from nexus.tasks import start, stop
 
 
 class Slots:
@@ -226,3 +226,39 @@ async def test_new_limits_are_for_newcomers():
 
     with pytest.raises(RequestError, match=r"0\.01 s"):
         await slots.wait("gpu")
+
+
+def counted(line):
+    counts = line.counts
+    return counts.enqueued, counts.drained, counts.timed_out, counts.left, len(line)
+
+
+async def test_whoever_waited_is_counted_by_what_came_of_it(line, slots):
+    served, left, waiting = slots.wait("gpu"), slots.wait("cpu"), slots.wait("cpu")
+    await turn()
+    slots.free["gpu"] += 1
+    line.slot_freed("gpu")
+    left.cancel()
+    await turn()
+
+    assert counted(line) == (3, 1, 0, 1, 1)
+    assert sum(line.counts.waits.counts) == 2
+    await served
+    await stop(waiting)
+
+
+async def test_whoever_waited_too_long_is_counted(slots, line):
+    with pytest.raises(RequestError):
+        await slots.wait("gpu", left_s=0.01)
+
+    assert counted(line) == (1, 0, 1, 0, 0)
+    assert line.counts.waits.sum >= 0.01
+
+
+async def test_whoever_finds_the_line_full_has_not_waited(slots, line):
+    line.resize(max_size=0, max_wait_s=1.0)
+
+    with pytest.raises(RequestError):
+        await slots.wait("gpu")
+
+    assert counted(line) == (0, 0, 0, 0, 0)

@@ -9,6 +9,7 @@ from nexus.errors import UpstreamError
 from nexus.proxy import upstream
 from nexus.proxy.dialing import Address
 from nexus.proxy.upstream import Pool
+from nexus.testing.bookkeeping import eventually
 from nexus.testing.scripted import Close, ReadHead, ReadRequest, Reset, ScriptedBackend, Send, Stall
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -509,3 +510,18 @@ async def test_a_pool_says_why_nobody_answers(pool_of):
         await pool.open()
 
     assert (failed.value.fault.value, pool.counts.opened, pool.counts.open) == ("refused", 0, 0)
+
+
+async def test_open_connections_are_counted_until_they_are_closed(pool_of, ask):
+    async with ScriptedBackend(TWICE) as backend:
+        pool = pool_of(backend)
+        busy, kept = await pool.open(), await pool.open()
+        await ask(kept)
+        pool.give_back(kept, may_reuse=True)
+        assert (pool.counts.opened, pool.counts.open) == (2, 2)
+
+        busy.abandon()
+        pool.close()
+
+        await eventually(lambda: pool.counts.open == 0)
+        assert pool.counts.opened == 2

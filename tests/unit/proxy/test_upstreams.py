@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from nexus.config.schema import TimeoutsConfig
+from nexus.proxy import upstreams as upstreams_module
 from nexus.proxy.upstreams import Access, Upstreams
 from nexus.testing.builders import make_backend
 
@@ -64,3 +65,26 @@ async def test_new_keys_are_for_requests_to_come(upstreams):
 
     assert before.stamp.key_line == b"authorization: Bearer secret\r\n"
     assert upstreams.of(GPU).stamp.key_line == b"authorization: Bearer newer\r\n"
+
+
+async def test_connections_are_counted_on_whatever_is_configured_anew(upstreams):
+    before = upstreams.of(GPU)
+    before.pool.counts.opened = 3
+
+    upstreams.reconfigure({}, TimeoutsConfig())
+    after = upstreams.of(GPU)
+
+    assert after is not before
+    assert after.pool.counts.opened == 3
+
+
+async def test_counts_of_backends_that_are_gone_are_bounded(upstreams, monkeypatch):
+    monkeypatch.setattr(upstreams_module, "MOST_COUNTED", 3)
+    upstreams.of(GPU)
+    upstreams.of(make_backend("busy")).pool.counts.open = 1
+    upstreams.of(make_backend("gone"))
+    upstreams.keep_only(frozenset({GPU.id}))
+
+    upstreams.of(make_backend("new"))
+
+    assert upstreams.counts.keys() == {"gpu-1", "busy", "new"}

@@ -1,0 +1,195 @@
+"""/v1/history shows what became of the last requests, and finds the ones that are looked for."""
+
+import msgspec
+import pytest
+
+from nexus.admin.history import History, HistoryEntry
+from nexus.domain.outcome import Ending
+from nexus.domain.request import TokenUsage
+from nexus.domain.routes import PageRequest
+from nexus.errors import RequestError
+from nexus.testing.builders import MODEL, make_attempt, make_outcome
+
+AT = 1_777_777_777.9
+
+
+def asked(history, query=""):
+    """What the page shows, decoded."""
+    page = history(PageRequest(method="GET", path="/v1/history", query=query))
+    assert (page.status, page.content_type) == (200, "application/json")
+    return msgspec.json.decode(page.body)
+
+
+def ids(history, query=""):
+    return [entry["request_id"] for entry in asked(history, query)]
+
+
+@pytest.fixture
+def history():
+    return History()
+
+
+@pytest.fixture
+def mixed(history):
+    """Four exchanges, a minute between them."""
+    refused = make_attempt("gpu-1", ending=Ending.BACKEND_FAILED, fault="refused", status=None)
+    for number, outcome in enumerate(
+        (
+            make_outcome(make_attempt("gpu-1"), request_id="well"),
+            make_outcome(make_attempt("gpu-2", model="qwen3", status=404), model="qwen", request_id="unknown"),
+            make_outcome(request_id="nobody"),
+            make_outcome(refused, make_attempt("gpu-2"), request_id="failover"),
+        )
+    ):
+        history.observe(msgspec.structs.replace(outcome, received_at=AT + 60 * number))
+    return history
+
+
+def test_an_entry_says_what_became_of_a_request(history):
+    busy = make_attempt("gpu-1", ending=Ending.BACKEND_FAILED, fault="status", status=503, duration_s=0.25)
+    well = make_attempt("gpu-2", is_stream=True, usage=TokenUsage(7, 11), backend_id="id-2")
+    history.observe(make_outcome(busy, well, request_id="r-1", received_at=AT, route_reason="failover", queued_s=0.01))
+
+    (entry,) = asked(history)
+
+    assert entry == {
+        "timestamp": 1_777_777_777,
+        "request_id": "r-1",
+        "endpoint": "openai.chat",
+        "model": MODEL,
+        "actual_model": MODEL,
+        "backend": "gpu-2",
+        "backend_id": "id-2",
+        "status": "Success",
+        "status_code": 200,
+        "code": None,
+        "error_message": None,
+        "ending": "finished",
+        "phase": "relay",
+        "stream": True,
+        "route_reason": "failover",
+        "fallback_model": None,
+        "attempts": [
+            {"backend": "gpu-1", "model": MODEL, "duration_ms": 250, "status": 503, "fault": "status"},
+            {"backend": "gpu-2", "model": MODEL, "duration_ms": 500, "status": 200},
+        ],
+        "duration_ms": 750,
+        "queued_ms": 10,
+        "ttft_ms": 100.0,
+        "tokens_prompt": 7,
+        "tokens_completion": 11,
+        "bytes_in": 800,
+        "bytes_out": 2000,
+    }
+    assert list(entry) == list(HistoryEntry.__struct_fields__)
+
+
+def test_one_that_nobody_was_asked_for_says_so(history):
+    history.observe(make_outcome(error_message="No healthy backend available for model 'llama3'"))
+
+    (entry,) = asked(history)
+
+    assert (entry["backend"], entry["backend_id"], entry["actual_model"]) == ("none", "none", None)
+    assert (entry["status"], entry["code"]) == ("Error", "no_healthy_backend")
+    assert entry["error_message"] == "No healthy backend available for model 'llama3'"
+
+
+def test_a_stream_that_broke_is_an_error_whatever_its_status(history):
+    history.observe(make_outcome(make_attempt(ending=Ending.BACKEND_FAILED), code="stream_truncated"))
+
+    (entry,) = asked(history)
+
+    assert (entry["status"], entry["status_code"]) == ("Error", 200)
+
+
+@pytest.mark.parametrize("text", ["x" * 2000, "é" * 2000, "👩‍🚀" * 2000])
+def test_what_a_client_made_up_is_cut_between_characters(history, text):
+    history.observe(make_outcome(model=text, error_message=text))
+
+    (entry,) = asked(history)
+
+    assert entry["model"] == text[:256] + "…"
+    assert entry["error_message"] == text[:1024] + "…"
+
+
+def test_a_name_that_is_no_unicode_breaks_nothing(history):
+    history.observe(make_outcome(model="\udcff"))
+
+    assert asked(history)[0]["model"] == "?"
+
+
+def test_the_newest_come_first_and_the_oldest_are_forgotten():
+    history = History(most=3)
+    for number in range(5):
+        history.observe(make_outcome(request_id=str(number)))
+
+    assert ids(history) == ["4", "3", "2"]
+
+
+def test_a_hundred_are_shown_unless_more_are_asked_for(history):
+    for number in range(1100):
+        history.observe(make_outcome(request_id=str(number)))
+
+    assert (len(asked(history)), len(asked(history, "limit=1000")), len(asked(history, "limit=2"))) == (100, 1000, 2)
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("model=qwen", ["unknown"]),
+        ("model=qwen3", ["unknown"]),
+        ("model=mistral", []),
+        ("backend=gpu-2", ["failover", "unknown"]),
+        ("backend=none", ["nobody"]),
+        ("status=success", ["failover", "well"]),
+        ("status=Error", ["nobody", "unknown"]),
+        ("status=4xx", ["unknown"]),
+        ("status=5xx", ["nobody"]),
+        ("status=404", ["unknown"]),
+        ("since=1777777900", ["failover"]),
+        ("until=1777777777", ["well"]),
+        ("since=2026-05-03T03:10:37Z&until=2026-05-03T05:10:37%2B02:00", ["unknown"]),
+        ("since=2026-05-03T05:10:37+02:00&until=2026-05-03T03:10:37", ["unknown"]),
+        ("backend=gpu-2&status=success", ["failover"]),
+        ("status=success&limit=1", ["failover"]),
+        ("", ["failover", "nobody", "unknown", "well"]),
+    ],
+)
+def test_a_query_chooses(mixed, query, found):
+    assert ids(mixed, query) == found
+
+
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("limit=x", "limit"),
+        ("limit=²", "limit"),
+        ("limit=", "limit"),
+        ("status=fine", "status"),
+        ("status=²²²", "status"),
+        ("since=yesterday", "since"),
+        ("until=", "until"),
+        ("colour=red", "colour"),
+    ],
+)
+def test_a_query_that_means_nothing_is_refused(mixed, query, param):
+    with pytest.raises(RequestError) as refused:
+        asked(mixed, query)
+
+    assert (refused.value.code, refused.value.param) == ("invalid_value", param)
+
+
+def test_whoever_follows_is_given_what_is_new(history):
+    for number in range(3):
+        history.observe(make_outcome(request_id=str(number)))
+    newest, _ = history.after(0, 0)
+    history.observe(make_outcome(request_id="new-1"))
+    history.observe(make_outcome(request_id="new-2"))
+
+    number, entries = history.after(newest, 100)
+
+    assert (number, [entry.request_id for entry in entries]) == (5, ["new-1", "new-2"])
+    assert history.after(number, 100) == (5, [])
+    assert [entry.request_id for entry in history.after(0, 1)[1]] == ["new-2"]
