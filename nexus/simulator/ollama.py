@@ -54,14 +54,18 @@ async def show(call: Call) -> Answer:
     }
     texts = {"license": "", "modelfile": f"FROM {model.name}", "parameters": "", "template": "{{ .Prompt }}"}
     shown = {"details": _details(), "model_info": facts, "capabilities": model.capabilities}
-    return json_answer(texts | shown | {"modified_at": CREATED_RFC3339})
+    return json_answer(texts | shown | _remote(model) | {"modified_at": CREATED_RFC3339})
 
 
 def _tag(call: Call, model: SimulatedModel) -> dict[str, Any]:
     name = call.listed_name(model)
     digest = hashlib.sha256(name.encode()).hexdigest()
     head = {"name": name, "model": name, "modified_at": CREATED_RFC3339, "size": MODEL_BYTES, "digest": digest}
-    return head | {"details": _details()}
+    return head | _remote(model) | {"details": _details()}
+
+
+def _remote(model: SimulatedModel) -> dict[str, Any]:
+    return {"remote_host": model.remote_host, "remote_model": model.name} if model.remote_host else {}
 
 
 def _details() -> Mapping[str, Any]:

@@ -17,6 +17,8 @@ class SimulatedModel(msgspec.Struct, frozen=True):
     """In Ollama's words: completion, tools, insert, vision, embedding, thinking. ``completion`` and ``embedding``
     decide what it answers; the rest is only told."""
     embedding_length: int = 8
+    remote_host: str = ""
+    """Where an Ollama says that it passes the model on to; it answers itself all the same. Empty: nowhere."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 
 def install_plugin(source: Path, target: Path) -> None:
@@ -34,3 +35,20 @@ def _copy(source: Path, scratch: Path) -> str:
     copy = scratch / source.name
     shutil.copytree(source, copy, ignore=shutil.ignore_patterns("build", "dist", "*.egg-info", "__pycache__"))
     return str(copy)
+
+
+def hide_distribution(name: str, target: Path) -> None:
+    """Let processes that have the folder *target* on ``PYTHONPATH`` believe that *name* is not installed."""
+    (target / "sitecustomize.py").write_text(_HIDING.format(name=name))
+
+
+_HIDING: Final = """\
+from importlib import metadata
+
+find = metadata.Distribution.discover
+
+def discover(**asked):
+    return (found for found in find(**asked) if found.metadata["Name"] != "{name}")
+
+metadata.Distribution.discover = discover
+"""
