@@ -12,17 +12,29 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nexus.domain.backend import Backend
+from nexus.domain.measure import check_measure
 from nexus.domain.outcome import AttemptOutcome, Ending
+from nexus.domain.request import TokenUsage
+from nexus.plugin_manager import Plugin
+from nexus.routing.hearing import sound_facts, sound_headers, sound_refusal
 from nexus.routing.intent import RoutingIntent, Verdict
-from nexus.routing.reconciler import Reconciler, Refusal
+from nexus.routing.order import in_order
+from nexus.routing.pipeline import Pipeline, Reservation
+from nexus.routing.reconciler import Hold, Reconciler, Refusal
 from nexus.testing.builders import make_backend, make_intent
 from nexus.testing.strategies import fleets, requirements
 
 LONGEST_S: Final = 0.005
 """For a fleet of twenty; a stage that takes this long has no place in front of every request."""
 
+HINTS: Final = ("x-nexus-explain", "x-nexus-flexible", "x-nexus-priority", "x-nexus-privacy", "x-nexus-strict")
+"""What clients may say to stages, as they like."""
+
+USAGE: Final = TokenUsage(prompt_tokens=7, completion_tokens=3)
+LONGEST_FACTS_BYTES: Final = 16_384
+
 modestly = settings(
-    max_examples=50,
+    max_examples=30,
     deadline=None,
     # One test method serves every subclass, which is what a contract is.
     suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow],
@@ -42,14 +54,20 @@ intents: Final = st.builds(
     fleets(),
     requirements(),
     st.integers(0, 23),
-    st.sampled_from([{}, {"x-nexus-strict": "true"}, {"x-nexus-flexible": "true"}]),
+    st.sampled_from([{}, {"x-nexus-strict": "true"}, {"x-nexus-flexible": "true"}])
+    | st.dictionaries(st.sampled_from(HINTS), st.text(max_size=20) | st.sampled_from(["true", "0", "restricted"])),
 )
 """Functions from a policy to an intent: calling one twice gives two equal intents."""
 
 
 class ReconcilerContract(ABC):
-    """Narrows only, explains each exclusion, is deterministic, does no I/O, is quick, survives an empty fleet."""
+    """Narrows only, explains itself, is deterministic, does no I/O, gives back what it holds, is quick.
 
+    Whatever breaks one of these promises in a running proxy is answered as the stage's ``on_error`` says.
+    """
+
+    plugin: str = ""
+    """The name of the plugin, with which its measures begin; the stage's own when it is empty."""
     policy: Mapping[str, Any] = {}
     """By plugin, the decoded policy keys under which the stage does most: ``{"privacy": PrivacyKeys(...)}``."""
 
@@ -114,16 +132,61 @@ class ReconcilerContract(ABC):
             stage.reconcile(intent)
 
     @modestly
-    @given(build=intents)
-    def test_what_it_holds_can_be_given_back(self, build: Callable[..., RoutingIntent]) -> None:
+    @given(build=intents, ending=st.sampled_from(Ending), usage=st.none() | st.just(USAGE))
+    def test_what_it_holds_can_be_given_back_however_the_attempt_ended(
+        self, build: Callable[..., RoutingIntent], ending: Ending, usage: TokenUsage | None
+    ) -> None:
         stage, intent = self.make(), build(self.policy)
         stage.reconcile(intent)
 
         for backend in intent:
             with no_sockets():
-                hold = stage.reserve(intent, backend)
-                if hold is not None and not isinstance(hold, Refusal):
-                    hold.settle(_finished(backend, intent))
+                held: object = stage.reserve(intent, backend)
+                assert held is None or isinstance(held, Hold | Refusal), "it holds with a nexus.api.Hold"
+                if isinstance(held, Refusal):
+                    sound_refusal(held)
+                elif isinstance(held, Hold):
+                    _live_through(held, _ended(backend, intent, ending, usage))
+
+    @modestly
+    @given(build=intents)
+    def test_it_explains_itself_in_json_and_touches_nothing(self, build: Callable[..., RoutingIntent]) -> None:
+        stage, intent = self.make(), build(self.policy)
+        stage.reconcile(intent)
+        before = intent.candidates, _said(intent)
+
+        with no_sockets():
+            sound_facts(stage.explain(intent), LONGEST_FACTS_BYTES)
+            refusals = [stage.would_refuse(intent, backend) for backend in intent]
+
+        assert all(refusal is None or sound_refusal(refusal) for refusal in refusals)
+        assert (intent.candidates, _said(intent)) == before
+
+    def test_its_measures_are_named_after_its_plugin_and_can_be_asked_for_again(self) -> None:
+        stage = self.make()
+
+        with no_sockets():
+            first, second = tuple(stage.measures()), tuple(stage.measures())
+
+        for measure in first:
+            check_measure(measure, self.plugin or stage.name)
+        assert len({measure.name for measure in first}) == len(first), "two of its measures have one name"
+        assert [measure.name for measure in first] == [measure.name for measure in second]
+
+    @modestly
+    @given(build=intents)
+    def test_nexus_has_no_objection_to_it(self, build: Callable[..., RoutingIntent]) -> None:
+        stage, intent = self.make(), build(self.policy)
+        plugin = Plugin(self.plugin or stage.name, "under test", "", {})
+        pipeline = Pipeline(in_order((), [(plugin, stage)]))
+
+        pipeline.run(intent)
+        for backend in intent:
+            held = pipeline.reserve(intent, backend)
+            if isinstance(held, Reservation):
+                held.settle(_ended(backend, intent, Ending.FINISHED, USAGE))
+
+        assert pipeline.stages[0].tally.failures == {}, "the log says at what it failed"
 
     def test_it_survives_an_empty_fleet(self) -> None:
         intent = make_intent(policy=self.policy)
@@ -161,7 +224,19 @@ def _said(intent: RoutingIntent) -> list[Verdict]:
     return [*intent.excluded, *intent.avoided, *intent.weights]
 
 
-def _finished(backend: Backend, intent: RoutingIntent) -> AttemptOutcome:
+def _live_through(hold: Hold, outcome: AttemptOutcome) -> None:
+    """Ask *hold* all that it is asked between the choice of its backend and the end of the attempt."""
+    listener: object = hold.listener()
+    if callable(listener):
+        listener("Hel")
+        listener("lo, ü")
+    sound_headers(hold.headers(None))
+    sound_headers(hold.headers(outcome.usage))
+    returned: object = hold.settle(outcome)  # type: ignore[func-returns-value]
+    assert returned is None, "whatever settle returns, nobody waits for it"
+
+
+def _ended(backend: Backend, intent: RoutingIntent, ending: Ending, usage: TokenUsage | None) -> AttemptOutcome:
     return AttemptOutcome(
-        backend=backend.name, backend_id=backend.id, model=intent.model_on(backend), ending=Ending.FINISHED, status=200
+        backend=backend.name, backend_id=backend.id, model=intent.model_on(backend), ending=ending, usage=usage
     )

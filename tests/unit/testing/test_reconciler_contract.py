@@ -1,12 +1,17 @@
 """The contract notices each sort of stage that breaks it."""
 
+import inspect
 import socket
 import time
 from itertools import count
 
 import pytest
+from structlog.testing import capture_logs
 
-from nexus.routing.reconciler import Reconciler
+from nexus.domain.measure import Measure
+from nexus.domain.outcome import Ending
+from nexus.errors import NexusError
+from nexus.routing.reconciler import Hold, Reconciler, Refusal
 from nexus.testing.builders import make_intent
 from nexus.testing.reconciler_contract import ReconcilerContract
 
@@ -81,11 +86,107 @@ def test_a_stage_that_breaks_a_promise_is_caught(does, promise):
         run(getattr(Contract, promise), Contract())
 
 
-def run(check, contract):
+class Held(Hold):
+    def __init__(self, settle=None, headers=None, listener=None):
+        self._settle = settle or (lambda _: None)
+        self._headers = headers or {}
+        self._listener = listener
+
+    def settle(self, outcome):
+        return self._settle(outcome)
+
+    def headers(self, usage):
+        return self._headers
+
+    def listener(self):
+        return self._listener
+
+
+def refuses_to_be_cut(outcome):
+    if outcome.ending == "client_left":
+        raise ValueError
+
+
+def writes_while_it_explains(intent):
+    intent.excluded.append("x")
+    return {}
+
+
+@pytest.mark.parametrize(
+    ("declared", "promise"),
+    [
+        ({"reserve": lambda *_: "a slot"}, "test_what_it_holds_can_be_given_back_however_the_attempt_ended"),
+        ({"reserve": lambda *_: Refusal(5)}, "test_what_it_holds_can_be_given_back_however_the_attempt_ended"),
+        (
+            {"reserve": lambda *_: Held(refuses_to_be_cut)},
+            "test_what_it_holds_can_be_given_back_however_the_attempt_ended",
+        ),
+        (
+            {"reserve": lambda *_: Held(lambda _: "thanks")},
+            "test_what_it_holds_can_be_given_back_however_the_attempt_ended",
+        ),
+        (
+            {"reserve": lambda *_: Held(headers={"Set-Cookie": "a=b"})},
+            "test_what_it_holds_can_be_given_back_however_the_attempt_ended",
+        ),
+        (
+            {"reserve": lambda *_: Held(listener=lambda text: text.encode("ascii"))},
+            "test_what_it_holds_can_be_given_back_however_the_attempt_ended",
+        ),
+        ({"explain": lambda _: {"why": object()}}, "test_it_explains_itself_in_json_and_touches_nothing"),
+        ({"explain": writes_while_it_explains}, "test_it_explains_itself_in_json_and_touches_nothing"),
+        ({"would_refuse": lambda *_: "no"}, "test_it_explains_itself_in_json_and_touches_nothing"),
+        (
+            {"measures": lambda: [owls("owls")]},
+            "test_its_measures_are_named_after_its_plugin_and_can_be_asked_for_again",
+        ),
+        (
+            {"measures": lambda: [owls("nexus_bad_owls")] * 2},
+            "test_its_measures_are_named_after_its_plugin_and_can_be_asked_for_again",
+        ),
+        (
+            {"measures": lambda: [owls(f"nexus_bad_owls_{next(turn)}")]},
+            "test_its_measures_are_named_after_its_plugin_and_can_be_asked_for_again",
+        ),
+        ({"reconcile": lambda _: "done"}, "test_nexus_has_no_objection_to_it"),
+        ({"reconcile": lambda intent: setattr(intent, "headers", {})}, "test_nexus_has_no_objection_to_it"),
+    ],
+)
+def test_a_stage_that_does_one_thing_wrong_is_caught(declared, promise):
+    class Bad(Reconciler):
+        name = "bad"
+        priority = 500
+        on_error = "skip"
+
+        def __init__(self):
+            vars(self).update(declared)
+
+        def reconcile(self, intent):
+            pass
+
+    class Contract(ReconcilerContract):
+        def make(self):
+            return Bad()
+
+    with capture_logs(), pytest.raises((AssertionError, NexusError, ValueError)):
+        run(getattr(Contract, promise), Contract(), ending=Ending.CLIENT_LEFT, usage=None)
+
+
+def owls(name):
+    return Measure(name=name, documentation="Owls.", type="gauge", samples=())
+
+
+def run(check, contract, **given):
     if hasattr(check, "hypothesis"):
         # One intent is enough here, and spares the search for the smallest one.
         check.hypothesis.inner_test(
-            contract, build=lambda _: make_intent(backends={"a": "local", "b": "cloud", "c": "cloud"})
+            contract,
+            build=lambda _: make_intent(backends={"a": "local", "b": "cloud", "c": "cloud"}),
+            **{
+                name: value
+                for name, value in given.items()
+                if name in inspect.signature(check.hypothesis.inner_test).parameters
+            },
         )
     else:
         check(contract)
