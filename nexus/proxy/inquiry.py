@@ -84,9 +84,11 @@ class Inquiry:
             headers=head.hints,
             received_unix_s=record.received_unix_s,
         )
-        plane.decisions.add(self._routing.record)
         if head.hints and self._routing.request.wants_explanation:
+            plane.decisions.add_with_facts(self._routing.record)
             record.decision_line = b"X-Nexus-Decision-Id: %b\r\n" % record.request_id.encode()
+        else:
+            plane.decisions.add(self._routing.record)
         self._last_refusal: tuple[Attempt, UpstreamError, Phase] | None = None
         self._awaited: set[str] = set()
         self.attempts: list[Attempt] = []

@@ -11,15 +11,15 @@ from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.outcome import AttemptOutcome, ExchangeOutcome
 from nexus.errors import STATUS_OF_CODE
 from nexus.routing import explanation as shape
-from nexus.routing.decision import Decision, Ranked, Reject, Reserved, Saturated
+from nexus.routing.decision import Decision, Reject, Reserved, Saturated
+from nexus.routing.findings import Findings
 from nexus.routing.intent import RoutingIntent, Verdict
 from nexus.routing.pipeline import Refused, Reservation
 from nexus.routing.policies import Policy
 from nexus.routing.recording import Considered, DecisionRecord, Label, Request, Round
 from nexus.routing.router import Router, Routing
 from nexus.routing.stages.analyze import CAPABILITIES
-from nexus.routing.strategies import Strategy
-from nexus.routing.why_not import parts, why_not
+from nexus.routing.why_not import why_not
 
 Source = Literal["request", "proxy", "probes"]
 
@@ -132,7 +132,7 @@ def _model(model: Considered, record: DecisionRecord) -> shape.ModelReport:
         policies=tuple(policy.index for policy in model.policies if policy.is_written),
         candidates={backend: own_name for backend, (_, own_name) in model.resolution.candidates.items()},
         stages=tuple(_stage(label, position, model) for position, label in enumerate(stages)),
-        ranking=tuple(_choice(rank, ranked, model, rules.strategy) for rank, ranked in enumerate(model.ranking, 1)),
+        ranking=tuple(_choices(Findings(model, rules.strategy))),
     )
 
 
@@ -167,25 +167,26 @@ def _remarks(
     )
 
 
-def _choice(rank: int, ranked: Ranked, model: Considered, strategy: Strategy) -> shape.Choice:
-    name = ranked.backend.name
-    return shape.Choice(
-        rank=rank,
-        backend=name,
-        model=ranked.model,
-        score=ranked.score,
-        is_avoided=ranked.is_avoided,
-        is_full=any(full.name == name for full in model.full),
-        parts=tuple(
-            shape.PartReport(name=p.name, value=p.value, points=p.points, weight=p.weight, adds=p.adds)
-            for p in parts(strategy, ranked, model)
-        ),
-        factors=tuple(
-            shape.Factor(stage=verdict.stage, factor=verdict.factor, reason=verdict.reason)
-            for verdict in model.weights
-            if verdict.backend == name
-        ),
-    )
+def _choices(found: Findings) -> Iterator[shape.Choice]:
+    for name, (rank, ranked) in found.ranks.items():
+        yield shape.Choice(
+            rank=rank,
+            backend=name,
+            model=ranked.model,
+            score=ranked.score,
+            is_avoided=ranked.is_avoided,
+            is_full=name in found.full,
+            parts=tuple(
+                shape.PartReport(
+                    name=part.name, value=part.value, points=part.points, weight=part.weight, adds=part.adds
+                )
+                for part in found.parts(ranked)
+            ),
+            factors=tuple(
+                shape.Factor(stage=verdict.stage, factor=verdict.factor, reason=verdict.reason)
+                for verdict in found.weights.get(name, ())
+            ),
+        )
 
 
 def _decision(decision: Decision | None, found: Round) -> shape.DecisionReport:

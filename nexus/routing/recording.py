@@ -19,6 +19,8 @@ from nexus.routing.policies import Policy
 from nexus.routing.strategies import Strategy
 
 MOST_RECORDS: Final = 1000
+MOST_WITH_FACTS: Final = 100
+"""What stages say on demand can be long; who asked for it reads it soon."""
 
 EXPLAIN_HINT: Final = "x-nexus-explain"
 """The request header, lower case, by which a client asks for its decision to be kept with all facts."""
@@ -111,6 +113,12 @@ class DecisionRecord(msgspec.Struct, gc=False):
         self.rounds.append(begun)
         return begun
 
+    def forget_facts(self) -> None:
+        """Let go of what the stages said on demand."""
+        for found in self.rounds:
+            for model in found.models:
+                model.facts = None
+
     @property
     def last_reserved(self) -> Reserved | None:
         """Who was chosen last; None when nobody was."""
@@ -129,6 +137,7 @@ class RecentDecisions:
 
     def __init__(self, most: int = MOST_RECORDS) -> None:
         self._records: deque[DecisionRecord] = deque(maxlen=most)
+        self._with_facts: deque[DecisionRecord] = deque()
         self.add: Final = self._records.append
         """Keep one more, and forget the oldest for it."""
 
@@ -138,6 +147,13 @@ class RecentDecisions:
     def __iter__(self) -> Iterator[DecisionRecord]:
         """Iterate over them, newest first."""
         return reversed(self._records)
+
+    def add_with_facts(self, record: DecisionRecord) -> None:
+        """Keep one more with the facts that it is going to have, and forget the facts of an older one for it."""
+        self.add(record)
+        self._with_facts.append(record)
+        if len(self._with_facts) > MOST_WITH_FACTS:
+            self._with_facts.popleft().forget_facts()
 
     def find(self, id_: str) -> DecisionRecord | None:
         """Return the newest whose request has that id; a client may use one twice."""

@@ -1,14 +1,14 @@
 """Why each backend is not the one that was chosen: a sentence for people, from what was kept of the decision."""
 
-from collections.abc import Iterable, Iterator
 from typing import Final
 
 from nexus.domain.backend import Backend, Status
 from nexus.domain.outcome import AttemptOutcome
 from nexus.routing.decision import Ranked, Reject, Reserved
 from nexus.routing.explanation import WhyNot
-from nexus.routing.recording import Considered, DecisionRecord, Round
-from nexus.routing.strategies import Part, Strategy
+from nexus.routing.findings import Findings
+from nexus.routing.recording import DecisionRecord
+from nexus.routing.strategies import Strategy
 
 NOTICEABLE: Final = 0.005
 """Scores that differ by less look equal with two decimals."""
@@ -22,126 +22,92 @@ def why_not(record: DecisionRecord) -> tuple[WhyNot, ...]:
     if not last.models:
         return ()
     chosen = last.decision.backend.name if isinstance(last.decision, Reserved) else None
-    return tuple(
-        WhyNot(backend=backend.name, why=_Sentence(record, last, backend).text())
-        for backend in last.backends
-        if backend.name != chosen
-    )
+    searched = _Searched(record)
+    others = (backend for backend in last.backends if backend.name != chosen)
+    return tuple(WhyNot(backend=backend.name, why=searched.sentence(backend)) for backend in others)
 
 
-class _Sentence:
-    """What is said of one backend, by looking for it wherever it may have been left behind."""
+class _Searched:
+    """The last search of a request, and who had been asked before it."""
 
-    def __init__(self, record: DecisionRecord, last: Round, backend: Backend) -> None:
-        self._record = record
-        self._last = last
-        self._backend = backend
-        self._name = backend.name
+    def __init__(self, record: DecisionRecord) -> None:
+        *before, last = record.rounds
+        self._strategy = record.rules.strategy
+        self._models = [Findings(model, self._strategy) for model in last.models]
+        self._decision = last.decision
+        self._asked = {
+            (earlier.models[-1].resolution.requested, earlier.decision.backend.name)
+            for earlier in before
+            if isinstance(earlier.decision, Reserved)
+        }
+        attempts = record.outcome.attempts if record.outcome is not None else ()
+        self._faults = {attempt.backend: _fault(attempt) for attempt in reversed(attempts)}
 
-    def text(self) -> str:
-        having = [model for model in self._last.models if self._name in model.resolution.candidates]
+    def sentence(self, backend: Backend) -> str:
+        having = [found for found in self._models if backend.name in found.model.resolution.candidates]
         if not having:
-            return self._lacks()
-        if len(self._last.models) == 1:
-            return self._about(having[0])
-        return "; ".join(f"for '{model.resolution.requested}': {self._about(model)}" for model in having)
+            return self._lacks(backend)
+        if len(self._models) == 1:
+            return self._about(backend, having[0])
+        return "; ".join(f"for '{found.model.resolution.requested}': {self._about(backend, found)}" for found in having)
 
-    def _lacks(self) -> str:
-        backend = self._backend
-        wanted = " or ".join(f"'{model.resolution.requested}'" for model in self._last.models)
+    def _lacks(self, backend: Backend) -> str:
         if backend.status is not Status.HEALTHY and not backend.models:
             return f"it is {backend.status} and its models are not known{_because(backend.last_error)}"
-        return f"it does not have {wanted}"
+        return f"it does not have {' or '.join(repr(found.model.resolution.requested) for found in self._models)}"
 
-    def _about(self, model: Considered) -> str:
-        if self._was_asked_for(model):
-            return f"it was asked before, and failed{_because(_fault_of(self._name, self._attempts()))}"
-        excluded = [verdict for verdict in model.excluded if verdict.backend == self._name]
-        if excluded:
-            return " and ".join(f"stage '{verdict.stage}' excluded it: {verdict.reason}" for verdict in excluded)
-        ranked = next((ranked for ranked in model.ranking if ranked.backend.name == self._name), None)
-        return self._not_reached() if ranked is None else self._ranked(ranked, model)
-
-    def _was_asked_for(self, model: Considered) -> bool:
-        return any(
-            isinstance(found := earlier.decision, Reserved)
-            and found.backend.name == self._name
-            and earlier.models[-1].resolution.requested == model.resolution.requested
-            for earlier in self._record.rounds
-            if earlier is not self._last
-        )
-
-    def _attempts(self) -> Iterable[AttemptOutcome]:
-        return self._record.outcome.attempts if self._record.outcome is not None else ()
+    def _about(self, backend: Backend, found: Findings) -> str:
+        name = backend.name
+        if (found.model.resolution.requested, name) in self._asked:
+            return f"it was asked before, and failed{_because(self._faults.get(name))}"
+        if name in found.excluded:
+            said = (f"stage '{verdict.stage}' excluded it: {verdict.reason}" for verdict in found.excluded[name])
+            return " and ".join(said)
+        if name not in found.ranks:
+            return self._not_reached()
+        rank, ranked = found.ranks[name]
+        if name in found.full:
+            return f"it is at its limit: {ranked.in_flight} of {backend.max_in_flight} slots are in use"
+        if ranked.is_avoided:
+            said = (f"{verdict.reason} ('{verdict.stage}')" for verdict in found.avoided[name])
+            return f"it is avoided as long as anybody else is left: {'; '.join(said)}"
+        return _compared(rank, ranked, found, self._strategy)
 
     def _not_reached(self) -> str:
-        decision = self._last.decision
+        decision = self._decision
         if isinstance(decision, Reject) and decision.context and "stage" in decision.context:
             return f"stage '{decision.context['stage']}' failed before anybody could be chosen"
         return "it was out of the question"
 
-    def _ranked(self, ranked: Ranked, model: Considered) -> str:
-        if any(full.name == self._name for full in model.full):
-            return f"it is at its limit: {ranked.in_flight} of {self._backend.max_in_flight} slots are in use"
-        if ranked.is_avoided:
-            said = "; ".join(f"{v.reason} ('{v.stage}')" for v in model.avoided if v.backend == self._name)
-            return f"it is avoided as long as anybody else is left: {said}"
-        return _compared(ranked, model, self._record.rules.strategy)
+
+def _compared(rank: int, ranked: Ranked, found: Findings, strategy: Strategy) -> str:
+    """Say what the best has over *ranked*."""
+    best = found.best
+    place = f"it ranks {rank} of {len(found.ranks)}"
+    if best.score - ranked.score < NOTICEABLE:
+        preferred = "has its turn before" if strategy.takes_turns else "chance preferred"
+        return f"{place}: as good as {best.backend.name} (score {ranked.score:.2f}), which {preferred}"
+    against = f"{place}: score {ranked.score:.2f} against {best.score:.2f} of {best.backend.name}"
+    return f"{against}, {_most_lost(ranked, best, found)}"
 
 
-def _compared(ranked: Ranked, model: Considered, strategy: Strategy) -> str:
-    """Say what the first of the ranking, or the first that had a slot, has over *ranked*."""
-    full = {backend.name for backend in model.full}
-    excluded = {verdict.backend for verdict in model.excluded}
-    better = next(r for r in model.ranking if r.backend.name not in full | excluded)
-    place = f"it ranks {model.ranking.index(ranked) + 1} of {len(model.ranking)}"
-    if better.score - ranked.score < NOTICEABLE:
-        return f"{place}: as good as {better.backend.name} (score {ranked.score:.2f}), which {_tie_breaker(strategy)}"
-    against = f"{place}: score {ranked.score:.2f} against {better.score:.2f} of {better.backend.name}"
-    return f"{against}{_most_lost(ranked, better, model, strategy)}"
-
-
-def _tie_breaker(strategy: Strategy) -> str:
-    return "has its turn before" if strategy.takes_turns else "chance preferred"
-
-
-def _most_lost(ranked: Ranked, better: Ranked, model: Considered, strategy: Strategy) -> str:
-    factor = factor_of(model, ranked.backend.name)
+def _most_lost(ranked: Ranked, best: Ranked, found: Findings) -> str:
+    name = ranked.backend.name
     losses = {
         f"by its {own.name}": other.adds - own.adds
-        for own, other in zip(parts(strategy, ranked, model), parts(strategy, better, model), strict=True)
+        for own, other in zip(found.parts(ranked), found.parts(best), strict=True)
     }
+    factor = found.factor(name)
     if factor < 1.0:
-        by = ", ".join(f"'{v.stage}': {v.reason}" for v in model.weights if v.backend == ranked.backend.name)
-        losses[f"because it is weighed by {factor:g} ({by})"] = ranked.score / factor - ranked.score if factor else 1e9
-    lost = {why: loss for why, loss in losses.items() if loss > 0}
+        by = ", ".join(f"'{verdict.stage}': {verdict.reason}" for verdict in found.weights[name])
+        loss = ranked.score / factor - ranked.score if factor else best.score
+        losses[f"because it is weighed by {factor:g} ({by})"] = loss
     most = max(losses, key=lambda why: losses[why])
-    return f", mostly {most}" if len(lost) > 1 else f", {most}"
+    return f"mostly {most}" if sum(loss > 0 for loss in losses.values()) > 1 else most
 
 
-def factor_of(model: Considered, backend: str) -> float:
-    """Return the product of all that the stages weighed that backend by."""
-    product = 1.0
-    for verdict in model.weights:
-        if verdict.backend == backend:
-            product *= verdict.factor
-    return product
-
-
-def parts(strategy: Strategy, ranked: Ranked, model: Considered) -> tuple[Part, ...]:
-    """Return what the score of *ranked* is made of."""
-    factor = factor_of(model, ranked.backend.name)
-    return strategy.parts(ranked, ranked.score / factor if factor else 0.0)
-
-
-def _fault_of(backend: str, attempts: Iterable[AttemptOutcome]) -> str | None:
-    return next(_faults(backend, attempts), None)
-
-
-def _faults(backend: str, attempts: Iterable[AttemptOutcome]) -> Iterator[str]:
-    for attempt in attempts:
-        if attempt.backend == backend:
-            yield ", ".join(str(part) for part in (attempt.fault, attempt.status) if part is not None)
+def _fault(attempt: AttemptOutcome) -> str:
+    return ", ".join(str(part) for part in (attempt.fault, attempt.status) if part is not None)
 
 
 def _because(cause: str | None) -> str:

@@ -1,6 +1,7 @@
 """What is kept of decisions: the last thousand, all rounds of each, and nothing that is large."""
 
 import gc
+import tracemalloc
 from types import FunctionType, ModuleType
 
 import msgspec
@@ -9,10 +10,11 @@ import pytest
 from nexus.domain.backend import Backend, Status
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.request import Requirements
+from nexus.fleet.registry import Registry
 from nexus.routing.decision import Reject, Reserved, Saturated
 from nexus.routing.intent import RoutingIntent
 from nexus.routing.pipeline import Pipeline
-from nexus.routing.recording import RecentDecisions, Request
+from nexus.routing.recording import MOST_WITH_FACTS, RecentDecisions, Request
 from nexus.routing.router import Router, Routing
 from nexus.routing.stage import Stage
 from nexus.testing.builders import CHAT, make_backend, make_fleet
@@ -27,6 +29,18 @@ def test_the_oldest_is_forgotten_for_the_newest(router, routing):
 
     assert list(recent) == [search.record for search in reversed(searches[2:])]
     assert len(recent) == 3
+
+
+def test_facts_are_kept_of_fewer_than_decisions_are(router, routing):
+    recent, subject, fleet = RecentDecisions(), router(), make_fleet(make_backend())
+    searches = [routing(subject, headers={"x-nexus-explain": "1"}) for _ in range(MOST_WITH_FACTS + 2)]
+    for search in searches:
+        recent.add_with_facts(search.record)
+        search.next(fleet)
+
+    kept = [record.rounds[0].models[0].facts is not None for record in recent]
+
+    assert kept == [True] * MOST_WITH_FACTS + [False] * 2
 
 
 def test_the_newest_of_an_id_is_found(router, routing):
@@ -92,6 +106,30 @@ def test_a_record_leads_to_nothing_large(router, routing, stage, settle):
 
     assert Backend in reached
     assert reached.isdisjoint({FleetSnapshot, RoutingIntent, Router, Routing, Pipeline, Stage, type(stage())})
+
+
+def test_a_decision_of_a_large_fleet_that_changes_all_the_time_takes_little(router, routing, settle):
+    models = [f"model-{number}" for number in range(20)]
+    registry, subject, recent = Registry(), router(), RecentDecisions()
+    with registry.batch():
+        for number in range(100):
+            registry.add(make_backend(f"gpu-{number}", models=models, priority=number))
+
+    def decide(number):
+        registry.update(f"gpu-{number}", last_check_at=float(number))
+        search = routing(subject, models[number % 20])
+        recent.add(search.record)
+        settle(search.next(registry.snapshot))
+
+    decide(0)
+    tracemalloc.start()
+    for number in range(1, 41):
+        decide(number)
+    taken_bytes = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+
+    # Each search saw another fleet, of which a whole snapshot would be more than this by itself.
+    assert taken_bytes / 40 < 32_000
 
 
 def reachable(root):
