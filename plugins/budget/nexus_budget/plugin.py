@@ -25,8 +25,8 @@ def nexus_config() -> type[BudgetConfig]:
 @hookimpl
 def nexus_reconcilers(config: BudgetConfig, state: dict[str, Any]) -> list[Reconciler]:
     budget = budget_of(state)
-    shipped, _ = shipped_prices()
-    budget.newest_stage = stage = BudgetReconciler(config, budget, PriceBook(config, shipped))
+    shipped, as_of = shipped_prices()
+    budget.newest_stage = stage = BudgetReconciler(config, budget, PriceBook(config, shipped, as_of))
     return [stage]
 
 

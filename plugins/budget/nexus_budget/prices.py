@@ -49,8 +49,12 @@ class Rate(msgspec.Struct, frozen=True):
 class PriceBook:
     """All prices of one configuration."""
 
-    def __init__(self, config: BudgetConfig, shipped: Mapping[str, Price]) -> None:
-        """:raises ValueError: ``prices_file`` cannot be read, or is wrong."""
+    def __init__(self, config: BudgetConfig, shipped: Mapping[str, Price], as_of: str = "") -> None:
+        """:param as_of: the date of the list of *shipped* prices.
+
+        :raises ValueError: ``prices_file`` cannot be read, or is wrong.
+        """
+        self.as_of = as_of
         rows = (*config.prices, *(_read_rows(config.prices_file) if config.prices_file else ()))
         # Who names more is meant more: a backend and a model, then a backend, then a model; then the first one.
         self._rows = sorted(map(_Matcher, rows), key=lambda row: row.vagueness)

@@ -11,7 +11,7 @@ from nexus_budget.budget import Budget
 from nexus_budget.config import BudgetConfig
 from nexus_budget.holds import PaidHold, TellingHold, standing_headers
 from nexus_budget.prices import PriceBook, Rate
-from nexus_budget.report import gauges, refusal_context
+from nexus_budget.report import gauges, refusal_context, section
 from nexus_budget.settling import Estimate, estimate
 from nexus_budget.terms import Status, Terms
 
@@ -99,6 +99,11 @@ class BudgetReconciler(Reconciler):
     def measures(self) -> Iterable[Measure]:
         yield from gauges(self._budget, self._config)
         yield from self._budget.figures.measures()
+
+    def report(self) -> Mapping[str, Any]:
+        if self._budget.terms(self._config).limit_usd is None:
+            return {}
+        return section(self._budget, self._config, self.prices.as_of)
 
     def _estimate(self, intent: RoutingIntent, rate: Rate) -> Estimate:
         longest = self._config.assumed_output_tokens

@@ -270,3 +270,12 @@ def test_an_explanation_of_a_large_fleet_is_bounded(stage, ask):
     many = [make_backend(f"cloud-{number}", zone="cloud", models=("gpt-4o",)) for number in range(200)]
 
     assert len(stage().explain(ask(backends=many))["backends"]) == MOST_EXPLAINED
+
+
+def test_the_figures_at_a_glance_have_the_budget_while_there_is_a_limit(stage, spent):
+    spent(80)
+
+    told = stage(**BLOCK).report()
+
+    assert (told["current_spending_usd"], told["monthly_limit_usd"], told["status"]) == (80.0, 100.0, "SoftLimit")
+    assert stage().report() == {}

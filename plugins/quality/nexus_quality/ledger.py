@@ -10,6 +10,7 @@ import structlog
 from nexus.api import AttemptOutcome, ExchangeOutcome, FleetSnapshot
 from nexus_quality.config import QualityConfig
 from nexus_quality.evidence import first_token_ms, has_failed
+from nexus_quality.overall import Overall
 from nexus_quality.track import Figures, Track
 
 log = structlog.get_logger("nexus.quality")
@@ -29,6 +30,8 @@ class Ledger:
         self._most_tracked = most_tracked
         self.tracks: OrderedDict[tuple[str, str], Track] = OrderedDict()
         """By a backend's id and a model's name there, in the order in which something was recorded last."""
+        self.backends: dict[str, Overall] = {}
+        """By the backend's id, all its models together."""
         self._snapshot = FleetSnapshot()
 
     def follow(self, snapshot: FleetSnapshot) -> None:
@@ -45,6 +48,8 @@ class Ledger:
         if gone:
             for key in [key for key in self.tracks if key[0] in gone]:
                 del self.tracks[key]
+            for backend_id in gone & self.backends.keys():
+                del self.backends[backend_id]
 
     def record(self, outcome: ExchangeOutcome, config: QualityConfig) -> None:
         """Take in every attempt of *outcome*."""
@@ -67,6 +72,10 @@ class Ledger:
         if failed is None and waited_ms is None:
             return
         now_s = self.clock()
+        overall = self.backends.get(attempt.backend_id)
+        if overall is None:
+            overall = self.backends[attempt.backend_id] = Overall(attempt.backend)
+        overall.record(failed, waited_ms, now_s)
         track = self._track(attempt)
         track.record(failed, waited_ms, now_s, unix_s, config)
         is_poor = bool(track.complaints(now_s, config))

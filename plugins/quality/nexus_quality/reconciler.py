@@ -56,6 +56,11 @@ class QualityReconciler(Reconciler):
     def measures(self) -> list[Measure]:
         return measures_of(self._ledger, self._config)
 
+    def report(self) -> Mapping[str, Any]:
+        now_s = self._ledger.clock()
+        facts = {overall.name: overall.facts(now_s) for overall in self._ledger.backends.values()}
+        return {"backends": {name: figures for name, figures in facts.items() if figures}}
+
     def _pass_on(self, complaints: tuple[Complaint, ...], intent: RoutingIntent, backend: Backend) -> None:
         for complaint in complaints:
             if complaint.avoids:

@@ -99,3 +99,35 @@ def test_no_metric_names_what_is_not_in_the_fleet(scene):
     it.judge()
 
     assert {measure.samples for measure in it.stage.measures()} == {()}
+
+
+def test_a_backend_s_row_has_the_figures_of_all_its_models_together(scene):
+    it = scene()
+    it.fail("gpu-1")
+    it.record("gpu-1", model="qwen3", is_stream=True, first_byte_s=0.2)
+    it.record("gpu-1", model="qwen3", is_stream=True, first_byte_s=0.4)
+
+    rows = it.stage.report()["backends"]
+
+    assert rows == {
+        "gpu-1": {"error_rate_1h": 0.3333, "success_rate_24h": 0.6667, "request_count_1h": 3, "avg_ttft_ms": 300}
+    }
+
+
+def test_a_row_says_nothing_of_what_is_long_past(scene, clock):
+    it = scene()
+    it.record("gpu-1")
+
+    clock.advance(2 * 86_400)
+
+    assert it.stage.report() == {"backends": {}}
+
+
+def test_who_has_left_the_fleet_has_no_row(scene):
+    it = scene()
+    it.record("gpu-1")
+    del it.backends["gpu-1"]
+
+    it.judge()
+
+    assert it.stage.report() == {"backends": {}}

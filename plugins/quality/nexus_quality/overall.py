@@ -1,0 +1,45 @@
+"""What is remembered of one backend over all its models: the few figures that its row of ``/v1/stats`` has."""
+
+from collections.abc import Mapping
+
+from nexus_quality.track import DAY, MINUTE_S, MINUTES_OF_TICK
+from nexus_quality.trait import HOUR
+from nexus_quality.windows import RollingWindow
+
+
+class Overall:
+    """Counts what the tracks of its models count, once more for all of them together."""
+
+    __slots__ = ("_day", "_first_tokens", "_hour", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        """The backend's."""
+        self._hour = RollingWindow(HOUR)
+        self._day = RollingWindow(DAY)
+        self._first_tokens = RollingWindow(HOUR)
+
+    def record(self, failed: bool | None, first_token_ms: int | None, now_s: float) -> None:
+        """Take in one attempt, see :mod:`nexus_quality.evidence`."""
+        minute = int(now_s // MINUTE_S)
+        if first_token_ms is not None:
+            self._first_tokens.add(first_token_ms, minute)
+        if failed is not None:
+            self._hour.add(failed, minute)
+            self._day.add(failed, minute // MINUTES_OF_TICK)
+
+    def facts(self, now_s: float) -> Mapping[str, float | int]:
+        """Return its figures; those are left out of which nothing is known."""
+        minute = int(now_s // MINUTE_S)
+        hour, day, first_tokens = self._hour, self._day, self._first_tokens
+        hour.move_to(minute)
+        day.move_to(minute // MINUTES_OF_TICK)
+        first_tokens.move_to(minute)
+        facts: dict[str, float | int] = {}
+        if day.count:
+            facts["error_rate_1h"] = round(hour.total / hour.count, 4) if hour.count else 0.0
+            facts["success_rate_24h"] = round(1.0 - day.total / day.count, 4)
+            facts["request_count_1h"] = hour.count
+        if first_tokens.count:
+            facts["avg_ttft_ms"] = first_tokens.total // first_tokens.count
+        return facts
