@@ -30,6 +30,12 @@ def status_page(template: str, snapshot: FleetSnapshot, *, uptime_s: float, now_
     return Page(200, "text/html; charset=utf-8", html.encode(errors="replace"), SAFE_HTML)
 
 
+def locked_page(template: str) -> Page:
+    """Fill *template* for somebody who has not shown a key yet: with nothing."""
+    html = Template(template).substitute(summary="A key is needed to look at this proxy", rows="")
+    return Page(200, "text/html; charset=utf-8", html.encode(), SAFE_HTML)
+
+
 _NO_ROWS: Final = '<tr><td colspan="7">No backends configured</td></tr>'
 
 

@@ -1,28 +1,21 @@
-"""Which paths Nexus answers itself: listings in each protocol, health, status, and the pages of plugins."""
+"""Which paths Nexus answers itself, besides the dashboard: listings, health, decisions, and the pages of plugins."""
 
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final
 
 import msgspec
 
-from nexus.admin.backends import backends
 from nexus.admin.decisions import DECISIONS_PATH, list_decisions, show_decision
 from nexus.admin.explaining import Explainer
 from nexus.admin.health import health, ready
-from nexus.admin.status_page import status_page
 from nexus.app.blueprint import Blueprint
 from nexus.app.plugin_page import plugin_page
-from nexus.dashboard.assets import Asset, load_assets
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.routes import Page, PageRequest, PageRoute
 from nexus.proxy.explained import EXPLAIN_PATH
 from nexus.proxy.plane import DataPlane
 from nexus.wire.listings import LISTINGS
-
-GREETING: Final = b"Ollama is running"
-"""What Ollama's clients look for at ``/`` before they use a server."""
 
 
 class Standing(msgspec.Struct):
@@ -42,12 +35,9 @@ class Standing(msgspec.Struct):
 def pages(
     blueprint: Blueprint, snapshot: Callable[[], FleetSnapshot], standing: Standing, plane: DataPlane
 ) -> tuple[PageRoute, ...]:
-    """Return every page of *blueprint*, but for those of telemetry."""
-    assets = load_assets()
-    template = assets["index.html"].body.decode()
+    """Return the pages of *blueprint*, but for those of telemetry and of the dashboard."""
     aliases = blueprint.router.aliases.targets
     return (
-        PageRoute(path="/", respond=partial(_front, template, snapshot, standing)),
         PageRoute(path="/health", respond=lambda _: health(snapshot(), uptime_s=standing.uptime_s)),
         PageRoute(
             path="/ready",
@@ -58,8 +48,6 @@ def pages(
                 switched_off_stages=tuple(s.place.name for s in blueprint.router.pipeline.stages if s.is_off),
             ),
         ),
-        PageRoute(path="/admin/backends", respond=lambda _: backends(snapshot())),
-        *(PageRoute(path=f"/assets/{name}", respond=partial(_asset, asset)) for name, asset in assets.items()),
         *(
             PageRoute(
                 path=listing.path,
@@ -70,7 +58,7 @@ def pages(
         ),
         *_routing_pages(blueprint, snapshot, plane),
         *(
-            PageRoute(path=route.path, respond=plugin_page(plugin, route))
+            PageRoute(path=route.path, respond=plugin_page(plugin, route), access="admin")
             for plugin, route in blueprint.contributions.routes()
         ),
     )
@@ -86,17 +74,6 @@ def _routing_pages(
         PageRoute(path=DECISIONS_PATH, respond=partial(list_decisions, plane.decisions)),
         PageRoute(path=f"{DECISIONS_PATH}/", respond=partial(show_decision, plane.decisions)),
     )
-
-
-def _front(template: str, snapshot: Callable[[], FleetSnapshot], standing: Standing, asked: PageRequest) -> Page:
-    if "text/html" not in asked.accept:
-        return Page(200, "text/plain; charset=utf-8", GREETING)
-    now_unix_s = time.time()  # noqa: TID251 - an instant to show
-    return status_page(template, snapshot(), uptime_s=standing.uptime_s, now_unix_s=now_unix_s)
-
-
-def _asset(asset: Asset, _asked: PageRequest) -> Page:
-    return Page(200, asset.content_type, asset.body)
 
 
 def _listed(

@@ -11,6 +11,7 @@ from typing import Final
 import structlog
 
 from nexus.app.blueprint import Blueprint
+from nexus.app.dashboard import Dashboard
 from nexus.app.pages import Standing, pages
 from nexus.app.services import start_services
 from nexus.app.telemetry import Telemetry
@@ -53,6 +54,7 @@ class Nexus:
         self._fleet: Fleet
         self._plane: DataPlane
         self._line: WaitingLine[Reserved] | None = None
+        self._dashboard: Dashboard
         self._desk: FrontDesk
         self._edge: EdgeServer
 
@@ -128,6 +130,7 @@ class Nexus:
             for exchange in self._desk.exchanges.copy():
                 exchange.shut_down()
             await self._wait_idle(LAST_WORDS_S)
+        await self._dashboard.stop()
         await self._edge.stop(LAST_WORDS_S)
         await self._close()
         log.info("stopped")
@@ -173,7 +176,20 @@ class Nexus:
             blueprint=lambda: self.blueprint,
             clients=lambda: len(self._edge.connections),
         )
-        self._desk = FrontDesk(self._plane, self._pages(blueprint), on_refused=self._telemetry.metrics.refused)
+        self._dashboard = Dashboard(
+            fleet=self._fleet,
+            plane=self._plane,
+            telemetry=self._telemetry,
+            blueprint=lambda: self.blueprint,
+            uptime_s=lambda: self.standing.uptime_s,
+        )
+        self._resources.push_async_callback(self._dashboard.stop)
+        self._desk = FrontDesk(
+            self._plane,
+            self._pages(blueprint),
+            self._dashboard.sockets(),
+            on_refused=self._telemetry.metrics.refused,
+        )
         self._edge.desk = self._desk
         self._resources.push_async_callback(self._telemetry.end)
         self._fleet.on_change(self._fleet_changed)
@@ -190,11 +206,13 @@ class Nexus:
 
     def _pages(self, blueprint: Blueprint) -> tuple[PageRoute, ...]:
         telling = self._telemetry.pages(blueprint, uptime_s=lambda: self.standing.uptime_s)
-        return (*pages(blueprint, lambda: self._fleet.snapshot, self.standing, self._plane), *telling)
+        ours = pages(blueprint, lambda: self._fleet.snapshot, self.standing, self._plane)
+        return (*ours, *self._dashboard.pages(), *telling)
 
     def _fleet_changed(self, snapshot: FleetSnapshot) -> None:
         self._plane.upstreams.keep_only(frozenset(snapshot.by_id))
         self._plane.line.fleet_changed()
+        self._telemetry.timeline.keep_only({backend.name for backend in snapshot.backends})
 
     def _wake(self) -> None:
         # Services start before there is anybody who could wait.

@@ -28,6 +28,9 @@ class Viewer(Protocol):
     async def over(self) -> None:
         """Wait until it has left."""
 
+    def close(self) -> None:
+        """Send it away."""
+
 
 class Feed:
     """Tells all viewers the same; nothing runs while there are none."""
@@ -63,7 +66,9 @@ class Feed:
             del self._viewers[viewer]
 
     async def stop(self) -> None:
-        """Tell nobody anything more."""
+        """Send all viewers away."""
+        for viewer in list(self._viewers):
+            viewer.close()
         if self._task is not None:
             await tasks.stop(self._task)
             self._task = None

@@ -25,7 +25,7 @@ class Point(msgspec.Struct, array_like=True):
     errors: int = 0
     """Answers of 500 and more."""
     tokens: int = 0
-    """Generated."""
+    """Generated, as the backends counted them; of streams that tell no count, the pieces in which they came."""
     first_token_p50_s: float | None = None
     first_token_p95_s: float | None = None
     spend_usd: float | None = None
@@ -71,9 +71,8 @@ class Timeline:
         point.requests += 1
         if outcome.status >= 500:
             point.errors += 1
-        if outcome.usage is not None:
-            point.tokens += outcome.usage.completion_tokens
-        if outcome.is_stream and outcome.first_byte_s is not None and len(self._first_tokens) < MOST_SAMPLES:
+        is_stream = outcome.is_stream and bool(outcome.attempts) and outcome.attempts[-1].is_stream
+        if is_stream and outcome.first_byte_s is not None and len(self._first_tokens) < MOST_SAMPLES:
             self._first_tokens.append(outcome.first_byte_s)
         for attempt in outcome.attempts:
             recent = self._backends.get(attempt.backend)
@@ -83,12 +82,13 @@ class Timeline:
             cell.requests += 1
             if attempt.ending is Ending.BACKEND_FAILED:
                 cell.failures += 1
-            if attempt.first_byte_s is None or not outcome.is_stream:
+            tokens = attempt.usage.completion_tokens if attempt.usage is not None else attempt.content_blocks
+            point.tokens += tokens
+            if attempt.first_byte_s is None or not attempt.is_stream:
                 continue
             recent.first_tokens.append(attempt.first_byte_s)
-            if attempt.usage is not None:
-                cell.tokens += attempt.usage.completion_tokens
-                cell.generating_s += attempt.duration_s - attempt.first_byte_s
+            cell.tokens += tokens
+            cell.generating_s += (attempt.last_content_s or attempt.duration_s) - attempt.first_byte_s
 
     def spent(self, usd: float | None) -> None:
         """Note this month's spend, which becomes part of the step that is running."""

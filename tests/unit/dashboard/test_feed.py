@@ -44,6 +44,9 @@ class Viewer:
     async def over(self):
         await self.left.wait()
 
+    def close(self):
+        self.left.set()
+
     def told(self, update_type):
         return [update["data"] for update in self.updates if update["update_type"] == update_type]
 

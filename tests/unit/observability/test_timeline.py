@@ -34,6 +34,7 @@ def attempt(backend="gpu-1", *, ending=Ending.FINISHED, first_byte_s=0.5, durati
         model="llama3",
         ending=ending,
         status=200,
+        is_stream=True,
         first_byte_s=first_byte_s,
         duration_s=duration_s,
         usage=usage,

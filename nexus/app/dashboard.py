@@ -1,0 +1,152 @@
+"""The dashboard put together: what it shows, where that comes from, and who may look on."""
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+from nexus import tasks
+from nexus.admin import draining
+from nexus.admin.backends import backends, view_of
+from nexus.admin.health import count, health_word
+from nexus.admin.page import json_page
+from nexus.admin.reports import reports_of
+from nexus.admin.stats import queue_facts, request_facts
+from nexus.admin.status_page import locked_page, status_page
+from nexus.app.blueprint import Blueprint
+from nexus.app.inventory import running_inventory
+from nexus.app.telemetry import Telemetry
+from nexus.dashboard.assets import Asset, load_assets
+from nexus.dashboard.feed import Feed
+from nexus.dashboard.overview import Overview, Sources
+from nexus.dashboard.spend import follow_spend
+from nexus.dashboard.tickets import Tickets
+from nexus.domain.routes import Page, PageRequest, PageRoute, SocketRoute
+from nexus.errors import RequestError
+from nexus.fleet.fleet import Fleet
+from nexus.proxy.plane import DataPlane
+from nexus.proxy.websocket import text_frame
+
+GREETING: Final = b"Ollama is running"
+"""What Ollama's clients look for at ``/`` before they use a server."""
+POST_ONLY: Final = frozenset({"POST"})
+
+
+class Dashboard:
+    """Lives as long as the proxy; each configuration has pages of its own."""
+
+    def __init__(
+        self,
+        *,
+        fleet: Fleet,
+        plane: DataPlane,
+        telemetry: Telemetry,
+        blueprint: Callable[[], Blueprint],
+        uptime_s: Callable[[], float],
+    ) -> None:
+        """:param blueprint: the one in force."""
+        self._fleet = fleet
+        self._plane = plane
+        self._telemetry = telemetry
+        self._blueprint = blueprint
+        self._uptime_s = uptime_s
+        self._tickets = Tickets()
+        self._assets = load_assets()
+        self._template = self._assets["index.html"].body.decode()
+        self._overview = Overview(
+            Sources(
+                snapshot=lambda: fleet.snapshot,
+                view=view_of,
+                next_probe_at=fleet.next_probe_at,
+                timeline=telemetry.timeline,
+                standing=self._standing,
+                plugins=lambda: running_inventory(blueprint()),
+                requests_since=telemetry.history.after,
+            )
+        )
+        self._feed = Feed(self._overview, text_frame)
+        self._following = tasks.keep_running(
+            partial(follow_spend, telemetry.timeline, lambda: self._budget().get("current_spending_usd")),
+            name="dashboard-spend",
+        )
+
+    async def stop(self) -> None:
+        """Send all viewers away."""
+        await tasks.stop(self._following)
+        await self._feed.stop()
+
+    def pages(self) -> tuple[PageRoute, ...]:
+        """Return the page, what it is made of, and what it asks for."""
+        actions = {"drain": self._fleet.drain, "undrain": self._fleet.undrain}
+        return (
+            PageRoute(path="/", respond=self._front, access="open"),
+            *(
+                PageRoute(path=f"/assets/{name}", respond=partial(_asset, asset), access="open")
+                for name, asset in self._assets.items()
+                if name != "index.html"
+            ),
+            PageRoute(path="/admin/overview", respond=lambda _: json_page(self._overview.whole()), access="admin"),
+            PageRoute(
+                path="/admin/plugins",
+                respond=lambda _: json_page({"plugins": running_inventory(self._blueprint())}),
+                access="admin",
+            ),
+            PageRoute(path="/admin/backends", respond=lambda _: backends(self._fleet.snapshot), access="admin"),
+            PageRoute(
+                path=draining.PATH,
+                methods=POST_ONLY,
+                respond=partial(draining.change, actions, lambda: self._fleet.snapshot),
+                access="admin",
+            ),
+            PageRoute(
+                path="/admin/feed-ticket",
+                methods=POST_ONLY,
+                respond=lambda _: json_page({"ticket": self._tickets.issue()}),
+                access="admin",
+            ),
+        )
+
+    def sockets(self) -> tuple[SocketRoute, ...]:
+        """Return the live feed."""
+        return (SocketRoute("/ws", self._admit, self._feed.serve),)
+
+    def _admit(self, asked: PageRequest) -> None:
+        (ticket,) = parse_qs(asked.query).get("ticket", [""])[:1]
+        if not self._tickets.redeem(ticket):
+            raise RequestError("invalid_api_key", "the feed needs a fresh ticket: POST /admin/feed-ticket")
+
+    def _front(self, asked: PageRequest) -> Page:
+        if "text/html" in asked.accept:
+            if not asked.is_known:
+                return locked_page(self._template)
+            now_unix_s = time.time()  # noqa: TID251 - an instant to show
+            return status_page(self._template, self._fleet.snapshot, uptime_s=self._uptime_s(), now_unix_s=now_unix_s)
+        if not asked.is_known:
+            raise RequestError("invalid_api_key", "a valid key is needed", headers={"WWW-Authenticate": "Bearer"})
+        return Page(200, "text/plain; charset=utf-8", GREETING)
+
+    def _standing(self) -> Mapping[str, Any]:
+        counts = count(self._fleet.snapshot)
+        config = self._blueprint().config
+        return {
+            "status": health_word(counts),
+            "health": counts,
+            "uptime_seconds": int(self._uptime_s()),
+            "in_flight": self._plane.in_flight,
+            "queue": queue_facts(self._plane.line, is_enabled=config.queue.enabled),
+            "requests": request_facts(self._telemetry.metrics.all),
+            "budget": self._budget() or None,
+        }
+
+    def _budget(self) -> Mapping[str, Any]:
+        reports = reports_of(self._blueprint().router.pipeline.stages)
+        return reports["budget"].section if "budget" in reports else {}
+
+
+def _asset(asset: Asset, _asked: PageRequest) -> Page:
+    return Page(200, asset.content_type, asset.body, _ASSET_HEADERS)
+
+
+_ASSET_HEADERS: Final = {"Cache-Control": "no-cache"}
+"""Kept by browsers, and asked for each time: a newer proxy has newer files under the same names."""

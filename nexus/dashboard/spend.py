@@ -1,0 +1,17 @@
+"""Notes every few seconds what this month has cost, so that the hour has a line for it."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+from nexus.observability.timeline import STEP_S, Timeline
+
+LOOK_S: Final = STEP_S / 2
+
+
+async def follow_spend(timeline: Timeline, spend: Callable[[], Any], *, look_s: float = LOOK_S) -> None:
+    """Look at *spend*, US dollars or None, for ever."""
+    while True:
+        usd = spend()
+        timeline.spent(None if usd is None else float(usd))
+        await asyncio.sleep(look_s)

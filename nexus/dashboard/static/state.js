@@ -1,0 +1,73 @@
+// What the page knows of the proxy, brought up to date by the feed.
+
+const MOST_REQUESTS = 200;
+
+export class State {
+  overview = null;
+  backends = new Map();
+  requests = [];
+
+  get isReady() {
+    return this.overview !== null;
+  }
+
+  replace(overview) {
+    this.overview = overview;
+    this.backends = new Map(overview.backends.map((backend) => [backend.name, backend]));
+    this.requests = overview.history;
+  }
+
+  update(type, data) {
+    switch (type) {
+      case "BackendStatus":
+        // Without its models, which come when they change.
+        for (const row of data) this.backends.set(row.name, { ...this.backends.get(row.name), ...row });
+        break;
+      case "BackendRemoved":
+        for (const name of data) this.backends.delete(name);
+        break;
+      case "ModelChange": {
+        const backend = Array.from(this.backends.values()).find(({ id }) => id === data.backend_id);
+        if (backend) this.backends.set(backend.name, { ...backend, models: data.models });
+        break;
+      }
+      case "RequestComplete":
+        // What ended while the overview was made is told twice.
+        if (this.requests.some(({ request_id: id }) => id === data.request_id)) break;
+        this.requests = [data, ...this.requests].slice(0, MOST_REQUESTS);
+        break;
+      case "Figures":
+        this.#takeFigures(data);
+        break;
+    }
+  }
+
+  #takeFigures({ backends, hour, ...rest }) {
+    for (const [name, live] of Object.entries(backends)) {
+      const known = this.backends.get(name);
+      if (known) this.backends.set(name, { ...known, ...live });
+    }
+    Object.assign(this.overview, rest);
+    this.overview.hour = joined(this.overview.hour, hour);
+  }
+
+  /** The models of the fleet by name, each with who has it. */
+  models() {
+    const models = new Map();
+    for (const backend of this.backends.values()) {
+      for (const model of backend.models ?? []) {
+        const known = models.get(model.name);
+        if (known) known.backends.push(backend);
+        else models.set(model.name, { ...model, backends: [backend] });
+      }
+    }
+    return Array.from(models.values()).sort((a, b) => a.name.localeCompare(b.name));
+  }
+}
+
+/** The last steps of the hour in the place of those that they repeat. */
+function joined(hour, tail) {
+  const steps = Math.round((tail.until_unix_s - hour.until_unix_s) / hour.step_s);
+  const kept = hour.points.slice(0, Math.max(0, hour.points.length + steps - tail.points.length));
+  return { ...tail, points: [...kept, ...tail.points].slice(-360) };
+}
