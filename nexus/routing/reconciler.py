@@ -94,7 +94,10 @@ class Reconciler(ABC):
 
     @abstractmethod
     def reconcile(self, intent: RoutingIntent) -> None:
-        """Exclude, avoid or weigh candidates of *intent*."""
+        """Exclude, avoid or weigh candidates of *intent*.
+
+        Asked for requests that are only explained, too: whatever changes something belongs into :meth:`reserve`.
+        """
 
     def reserve(self, intent: RoutingIntent, backend: Backend) -> Hold | Refusal | None:
         """Hold what this attempt at *backend* needs; None when it needs nothing."""
@@ -109,7 +112,8 @@ class Reconciler(ABC):
     def explain(self, intent: RoutingIntent) -> Mapping[str, Any]:
         """Return the facts on which this stage judges *intent*, for people: JSON values, no prompt content.
 
-        Asked only when somebody wants to know, after :meth:`reconcile`, so it may take its time.
+        Asked only when somebody wants to know, after :meth:`reconcile`, so it may take its time; *intent* has all its
+        candidates again, those that are out among them.
         """
         del intent
         return {}

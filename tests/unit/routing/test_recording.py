@@ -128,7 +128,7 @@ def test_a_decision_of_a_large_fleet_that_changes_all_the_time_takes_little(rout
     taken_bytes = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
 
-    # Each search saw another fleet, of which a whole snapshot would be more than this by itself.
+    # Each search saw another fleet; with a whole snapshot it would be twice as much.
     assert taken_bytes / 40 < 32_000
 
 
