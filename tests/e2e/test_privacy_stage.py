@@ -81,7 +81,7 @@ def test_a_request_that_nobody_may_answer_says_what_would_help(start_nexus, simu
     assert told["context"]["rejection_reasons"][0] == {
         "agent_id": "cloud",
         "reconciler": "privacy",
-        "reason": "Zone open: a traffic policy restricts model 'llama3'",
+        "reason": "Agent privacy zone Open violates Restricted policy for model 'llama3'",
         "suggested_action": "Use a backend of the restricted zone, or change the policy",
     }
     assert reply.headers["X-Nexus-Rejection-Reasons"] == "1 agents rejected by privacy"

@@ -85,7 +85,7 @@ def test_a_request_that_nobody_is_good_enough_for_says_what_would_help(start_nex
     assert told["context"]["rejection_reasons"][1] == {
         "agent_id": "weak",
         "reconciler": "tier",
-        "reason": "Tier 2 is below minimum tier 5, which requests for model 'llama3' need",
+        "reason": "Agent capability tier 2 is below minimum tier 5 required by policy for model 'llama3'",
         "suggested_action": "Use a backend of tier 5 or higher, or lower min_tier",
     }
 

@@ -12,9 +12,9 @@ HEADER: Final = "x-nexus-privacy"
 REQUIRED: Final[Mapping[str, Any]] = {"privacy_zone_required": RESTRICTED}
 
 DEMANDS: Final[Mapping[Source, str]] = {
-    "policy": "a traffic policy restricts model '{model}'",
-    "default": "models without a policy of their own are restricted, '{model}' among them",
-    "header": "the client asks for privacy",
+    "policy": "Restricted policy for model '{model}'",
+    "default": "Restricted default for model '{model}'",
+    "header": "X-Nexus-Privacy of the client",
 }
 ACTIONS: Final[Mapping[Source, str]] = {
     "policy": "Use a backend of the restricted zone, or change the policy",
@@ -57,18 +57,18 @@ class PrivacyReconciler(Reconciler):
         return self._tally.measures()
 
     def _objection(self, intent: RoutingIntent, backend: Backend) -> str:
-        """Return what speaks against sending a restricted request to *backend*; empty when nothing does."""
+        """Return what of *backend* speaks against sending it a restricted request; empty when nothing does."""
         zone = intent.zone_of(backend)
         if zone != RESTRICTED:
-            return f"Zone {zone}"
+            return f"Agent privacy zone {zone.capitalize()}"
         if not self._config.trust_discovered and backend.discovery_source != "static":
-            return "A discovered backend is not trusted"
+            return "Agent that nobody configured"
         return ""
 
     def _exclude(self, intent: RoutingIntent, backend: Backend, source: Source, objection: str) -> None:
         demand = DEMANDS[source].format(model=intent.requested_model)
         intent.exclude(
-            backend, stage=self.name, reason=f"{objection}: {demand}", action=ACTIONS[source], context=REQUIRED
+            backend, stage=self.name, reason=f"{objection} violates {demand}", action=ACTIONS[source], context=REQUIRED
         )
 
 

@@ -68,7 +68,7 @@ class TestWhoMayBeAsked:
         wary = judged(backends=fleet, privacy="restricted", trust_discovered=False)
 
         assert (trusting.candidates, wary.candidates) == ({"gpu-1", "found"}, {"gpu-1"})
-        assert wary.excluded[0].reason.startswith("A discovered backend is not trusted: ")
+        assert wary.excluded[0].reason == "Agent that nobody configured violates Restricted policy for model 'llama3'"
 
     def test_distrust_is_for_restricted_requests_alone(self):
         fleet = [make_backend("found", discovery_source="mdns")]
@@ -82,17 +82,17 @@ class TestWhatIsSaid:
         [
             (
                 {"privacy": "restricted"},
-                "Zone open: a traffic policy restricts model 'llama3'",
+                "Agent privacy zone Open violates Restricted policy for model 'llama3'",
                 "Use a backend of the restricted zone, or change the policy",
             ),
             (
                 {"default": "restricted"},
-                "Zone open: models without a policy of their own are restricted, 'llama3' among them",
+                "Agent privacy zone Open violates Restricted default for model 'llama3'",
                 "Use a backend of the restricted zone, or write a policy for this model",
             ),
             (
                 {"header": "restricted"},
-                "Zone open: the client asks for privacy",
+                "Agent privacy zone Open violates X-Nexus-Privacy of the client",
                 "Use a backend of the restricted zone, or leave X-Nexus-Privacy out",
             ),
         ],

@@ -54,11 +54,10 @@ class TierReconciler(Reconciler):
         return self._tally.measures()
 
     def _exclude(self, intent: RoutingIntent, backend: Backend, tier: int, floor: Floor) -> None:
-        model = intent.requested_model
         intent.exclude(
             backend,
             stage=self.name,
-            reason=f"Tier {tier} is below minimum tier {floor.least}, which requests for model '{model}' need",
+            reason=_shortfall(intent, tier, floor.least),
             action=f"Use a backend of tier {floor.least} or higher, or {_way_out(tier, floor, intent.headers)}",
             context={"required_tier": floor.least},
         )
@@ -67,7 +66,7 @@ class TierReconciler(Reconciler):
         intent.avoid(
             backend,
             stage=self.name,
-            reason=f"Tier {tier} is below minimum tier {floor.wanted}: only if nobody better is left",
+            reason=f"{_shortfall(intent, tier, floor.wanted)}: only if nobody better is left",
         )
 
 
@@ -87,6 +86,11 @@ class Downgrade(Hold):
     def settle(self, outcome: AttemptOutcome) -> None:
         if outcome.ending is Ending.FINISHED:
             self._tally.downgrades += 1
+
+
+def _shortfall(intent: RoutingIntent, tier: int, minimum: int) -> str:
+    model = intent.requested_model
+    return f"Agent capability tier {tier} is below minimum tier {minimum} required by policy for model '{model}'"
 
 
 def _way_out(tier: int, floor: Floor, headers: Mapping[str, str]) -> str:
