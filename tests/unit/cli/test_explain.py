@@ -105,9 +105,7 @@ class TestFromHere:
         assert "as --offline says" in result.stdout
 
     def test_a_body_says_what_the_request_asks_for(self, run, config):
-        Path("body.json").write_text(
-            '{"model": "phi", "messages": [], "tools": [{"a": 1}], "max_tokens": 9}'
-        )
+        Path("body.json").write_text('{"model": "phi", "messages": [], "tools": [{"a": 1}], "max_tokens": 9}')
 
         plain = run("explain", "--file", "body.json", "--json")
         other = run("explain", "--file", "body.json", "--model", "qwen3", "--json")
