@@ -89,8 +89,11 @@ def _why_not(snapshot: FleetSnapshot, *, is_draining: bool) -> str | None:
         return "shutting down: no new requests"
     if not snapshot.backends:
         return "no backend is known: configure one, or start a server that discovery finds"
-    if any(backend.status is Status.HEALTHY for backend in snapshot.backends):
+    healthy = [backend for backend in snapshot.backends if backend.status is Status.HEALTHY]
+    if any(backend.models for backend in healthy):
         return None
+    if healthy:
+        return "no healthy backend lists a model: /admin/backends has the last error of each"
     if all(backend.status is Status.UNKNOWN for backend in snapshot.backends):
         return "no backend has been probed yet"
     return "no backend is healthy: /admin/backends has the last error of each"

@@ -75,6 +75,13 @@ def test_a_fleet_that_cannot_serve_says_why(fleet, backend, states, reason):
     assert said(page)["reason"].startswith(reason)
 
 
+def test_a_fleet_without_a_model_has_nothing_to_serve(fleet, backend):
+    page = is_ready(fleet(backend("a", models=()), backend("b", status=Status.UNHEALTHY)))
+
+    assert page.status == 503
+    assert said(page)["reason"].startswith("no healthy backend lists a model")
+
+
 def test_whoever_shuts_down_is_not_ready(fleet, backend):
     page = is_ready(fleet(backend()), is_draining=True)
 
