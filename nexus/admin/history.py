@@ -37,7 +37,7 @@ class TriedBackend(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Why it failed."""
 
 
-class HistoryEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class HistoryEntry(msgspec.Struct, frozen=True, gc=False):
     """One exchange."""
 
     timestamp: int
@@ -82,22 +82,28 @@ class History:
 
     def __init__(self, most: int = MOST_ENTRIES) -> None:
         self._entries: deque[HistoryEntry] = deque(maxlen=most)
+        self._new: deque[ExchangeOutcome] = deque(maxlen=most)
+        """Of which nobody has wanted an entry yet: most never are looked at."""
         self._newest = 0
         """How many there have been: the number of the newest."""
 
     def observe(self, outcome: ExchangeOutcome) -> None:
         """Keep one exchange."""
-        self._entries.append(entry_of(outcome))
+        if outcome.model is not None and len(outcome.model) > LONGEST_NAME:
+            outcome = msgspec.structs.replace(outcome, model=outcome.model[: LONGEST_NAME + 1])
+        self._new.append(outcome)
         self._newest += 1
 
     def __iter__(self) -> Iterator[HistoryEntry]:
         """Iterate over them, newest first."""
+        self._entries.extend(map(entry_of, self._new))
+        self._new.clear()
         return reversed(self._entries)
 
     def after(self, number: int, most: int) -> tuple[int, list[HistoryEntry]]:
         """Return the number of the newest, and the newest that follow *number*, at most so many, oldest first."""
-        count = min(most, self._newest - number, len(self._entries))
-        return self._newest, list(islice(self, max(count, 0)))[::-1]
+        count = max(0, min(most, self._newest - number))
+        return self._newest, list(islice(self, count))[::-1]
 
     def __call__(self, asked: PageRequest) -> Page:
         """Answer ``/v1/history``. :raises RequestError: for a query that means nothing."""
@@ -112,30 +118,30 @@ def entry_of(outcome: ExchangeOutcome) -> HistoryEntry:
     usage = outcome.usage
     is_success = outcome.ending is Ending.FINISHED and outcome.status < 400
     return HistoryEntry(
-        timestamp=int(outcome.received_at),
-        request_id=outcome.request_id,
-        endpoint=outcome.endpoint,
-        model=_cut(outcome.model, LONGEST_NAME),
-        actual_model=None if last is None else last.model,
-        backend="none" if last is None else last.backend,
-        backend_id="none" if last is None else last.backend_id,
-        status="Success" if is_success else "Error",
-        status_code=outcome.status,
-        code=outcome.code,
-        error_message=_cut(outcome.error_message, LONGEST_MESSAGE),
-        ending=outcome.ending,
-        phase=outcome.phase,
-        stream=outcome.is_stream,
-        route_reason=outcome.route_reason,
-        fallback_model=outcome.fallback_model,
-        attempts=tuple(map(_tried, outcome.attempts)),
-        duration_ms=round(outcome.duration_s * 1000),
-        queued_ms=round(outcome.queued_s * 1000),
-        ttft_ms=round(outcome.first_byte_s * 1000, 1) if outcome.is_stream and outcome.first_byte_s else None,
-        tokens_prompt=None if usage is None else usage.prompt_tokens,
-        tokens_completion=None if usage is None else usage.completion_tokens,
-        bytes_in=outcome.bytes_in,
-        bytes_out=outcome.bytes_out,
+        int(outcome.received_at),
+        outcome.request_id,
+        outcome.endpoint,
+        _cut(outcome.model, LONGEST_NAME),
+        None if last is None else last.model,
+        "none" if last is None else last.backend,
+        "none" if last is None else last.backend_id,
+        "Success" if is_success else "Error",
+        outcome.status,
+        outcome.code,
+        _cut(outcome.error_message, LONGEST_MESSAGE),
+        outcome.ending,
+        outcome.phase,
+        outcome.is_stream,
+        outcome.route_reason,
+        outcome.fallback_model,
+        tuple(map(_tried, outcome.attempts)),
+        round(outcome.duration_s * 1000),
+        round(outcome.queued_s * 1000),
+        round(outcome.first_byte_s * 1000, 1) if outcome.is_stream and outcome.first_byte_s else None,
+        None if usage is None else usage.prompt_tokens,
+        None if usage is None else usage.completion_tokens,
+        outcome.bytes_in,
+        outcome.bytes_out,
     )
 
 

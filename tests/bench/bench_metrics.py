@@ -58,6 +58,14 @@ async def measure_pages(fleet: FleetSnapshot, metrics: ExchangeMetrics, history:
     for limit in (100, MOST_ENTRIES):
         asked = PageRequest(method="GET", path="/v1/history", query=f"limit={limit}")
         await measure(f"/v1/history, {limit} entries", history, asked)
+    fresh = outcome_of("gpu-1", "model-1")
+
+    def after_a_thousand(asked: PageRequest) -> Page:
+        for _ in range(MOST_ENTRIES):
+            history.observe(fresh)
+        return history(asked)
+
+    await measure("the same, all of them new", after_a_thousand, asked)
 
 
 Respond = Callable[[PageRequest], Page | Awaitable[Page]]
