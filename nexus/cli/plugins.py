@@ -3,64 +3,83 @@
 from collections.abc import Iterator, Sequence
 
 import click
+import msgspec
 
 from nexus.app.blueprint import load_plugins
+from nexus.app.inventory import PluginRow, StageRow, broken_inventory, inventory
+from nexus.cli import plugin_check
 from nexus.cli.columns import in_columns
 from nexus.cli.options import Chosen, configuration
 from nexus.config.loading import LoadedConfig
 from nexus.errors import NexusError
-from nexus.plugin_manager import Candidate, Contributions, PluginManager, find_plugins
+from nexus.plugin_manager import find_plugins
 
 
-@click.command("plugins")
+@click.group("plugins", invoke_without_command=True)
 @configuration
-def command(chosen: Chosen) -> None:
-    """List the plugins that are installed, with their stages and tables."""
-    loaded = chosen.load_quietly()
-    click.echo(_listed(loaded, load_plugins(loaded, chosen.plugin_files)))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(chosen: Chosen, *, as_json: bool) -> None:
+    """List the plugins that are installed, and what each contributes or why it does not."""
+    if click.get_current_context().invoked_subcommand is not None:
+        return
+    rows, error = _look(chosen)
+    click.echo(msgspec.json.encode(rows).decode() if as_json else "\n".join(_lines(rows)))
+    if error is not None:
+        raise error
+
+
+command.add_command(plugin_check.command)
 
 
 def listing() -> str:
-    """Return the plugins of the usual configuration; where that is wrong, what is installed, and the error."""
+    """Return the plugins of the usual configuration, a line each; where that is wrong, the error too."""
+    rows, error = _look(Chosen())
+    block = f"plugins:\n{in_columns([_line(row) for row in rows], indent='  ')}" if rows else "plugins: none"
+    return block if error is None else f"{block}\n(not loaded: {error})"
+
+
+def _look(chosen: Chosen) -> tuple[Sequence[PluginRow], NexusError | None]:
+    loaded: LoadedConfig | None = None
     try:
-        loaded = Chosen().load_quietly()
-        return _listed(loaded, load_plugins(loaded))
+        loaded = chosen.load_quietly()
+        return inventory(loaded, load_plugins(loaded, chosen.plugin_files)), None
     except NexusError as exc:
-        found = [(candidate.name, _origin(candidate)) for candidate in find_plugins()]
-        return "\n".join((_block(found), f"(not loaded: {exc})"))
+        files = [path for path in chosen.plugin_files if path.is_file()]
+        return broken_inventory(loaded, find_plugins(files), exc), exc
 
 
-def _listed(loaded: LoadedConfig, manager: PluginManager) -> str:
-    contributions = manager.configure(loaded.config.plugins)
-    rows = [*_loaded_rows(manager, contributions), *_other_rows(manager, loaded)]
-    return _block(sorted(rows))
+def _line(row: PluginRow) -> tuple[str, ...]:
+    if not row.enabled:
+        return row.name, _origin(row), row.reason if row.reason.startswith(("disabled", "no table")) else ""
+    stages = ", ".join(stage.name for stage in row.stages)
+    return (
+        row.name,
+        _origin(row),
+        f"stages: {stages}" if stages else f"hooks: {', '.join(row.hooks)}",
+        f"config: {row.config_table}" if row.config_table else "",
+    )
 
 
-def _loaded_rows(manager: PluginManager, contributions: Contributions) -> Iterator[tuple[str, ...]]:
-    for plugin in manager.plugins:
-        stages = ", ".join(contributions.stages_of(plugin.name))
-        yield (
-            plugin.name,
-            f"{plugin.distribution} {plugin.version}".rstrip(),
-            f"stages: {stages}" if stages else f"hooks: {', '.join(sorted(plugin.hooks))}",
-            f"config: [plugins.{plugin.name}]" if contributions.takes_table(plugin.name) else "",
+def _lines(rows: Sequence[PluginRow]) -> Iterator[str]:
+    if not rows:
+        yield "no plugin is installed"
+    for row in rows:
+        yield f"{row.name}  {_origin(row)}  {'enabled' if row.enabled else row.reason}"
+        facts = (
+            ("stages", ", ".join(map(_stage, row.stages))),
+            ("hooks", ", ".join(row.hooks)),
+            ("config", row.config_table or ""),
+            ("policy keys", ", ".join(row.policy_keys)),
+            ("stability", row.stability),
         )
+        yield from (f"  {name}: {fact}" for name, fact in facts if fact)
 
 
-def _other_rows(manager: PluginManager, loaded: LoadedConfig) -> Iterator[tuple[str, ...]]:
-    for candidate in manager.not_loaded:
-        is_disabled = candidate.name in loaded.config.plugin_loading.disabled
-        why = f"disabled by {_disabled_by(loaded)}" if is_disabled else "no table, and autoload is off"
-        yield candidate.name, _origin(candidate), why
+def _stage(stage: StageRow) -> str:
+    moved = f", moved from {stage.declared_priority}" if stage.priority != stage.declared_priority else ""
+    observes = ", observes only" if stage.observes_only else ""
+    return f"{stage.priority} {stage.name} ({stage.on_error}s on error{moved}{observes})"
 
 
-def _disabled_by(loaded: LoadedConfig) -> str:
-    return loaded.provenance.origin_of(("plugin_loading", "disabled")).label
-
-
-def _origin(candidate: Candidate) -> str:
-    return f"{candidate.origin} {candidate.version}".rstrip()
-
-
-def _block(rows: Sequence[tuple[str, ...]]) -> str:
-    return f"plugins:\n{in_columns(rows, indent='  ')}" if rows else "plugins: none"
+def _origin(row: PluginRow) -> str:
+    return f"{row.distribution} {row.version}".rstrip()

@@ -3,7 +3,7 @@
 import importlib.util
 import sys
 from collections.abc import Iterable
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ import msgspec
 from nexus.errors import PluginError
 
 ENTRY_POINT_GROUP: Final = "nexus"
+_STATUS: Final = "Development Status :: "
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -25,6 +26,8 @@ class Candidate(msgspec.Struct, frozen=True):
     requires: tuple[str, ...]
     """What its distribution requires, as its metadata says."""
     source: EntryPoint | Path
+    stability: str = ""
+    """What its distribution says of itself, such as ``4 - Beta``; empty when it says nothing."""
 
     @property
     def label(self) -> str:
@@ -50,7 +53,12 @@ def _installed(entry: EntryPoint) -> Candidate:
     dist = entry.dist
     if dist is None:  # metadata that is given by hand, without a distribution around it
         return Candidate(entry.name, entry.value, "", (), entry)
-    return Candidate(entry.name, dist.name, dist.version, tuple(dist.requires or ()), entry)
+    return Candidate(entry.name, dist.name, dist.version, tuple(dist.requires or ()), entry, _stability(dist))
+
+
+def _stability(dist: Distribution) -> str:
+    classifiers = dist.metadata.get_all("Classifier") or ()
+    return next((c.removeprefix(_STATUS) for c in classifiers if c.startswith(_STATUS)), "")
 
 
 def _in_file(path: Path) -> Candidate:

@@ -30,6 +30,11 @@ class PluginManager:
         self._file = file
 
     @property
+    def found(self) -> tuple[Candidate, ...]:
+        """Return all that is installed or named on the command line, loaded or not."""
+        return self._found
+
+    @property
     def not_loaded(self) -> tuple[Candidate, ...]:
         """Return what was found, but is disabled or not asked for."""
         return tuple(candidate for candidate in self._found if candidate not in self._chosen)

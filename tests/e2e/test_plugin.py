@@ -95,17 +95,17 @@ def test_a_file_alone_is_enough_to_try_it(start_nexus, cloudy):
 def test_commands_show_it(command, installed):
     version, plugins, pipeline = (command(word, **installed) for word in ("--version", "plugins", "pipeline"))
 
-    for shown in (version, plugins):
-        (row,) = [line for line in shown.stdout.splitlines() if "nexus-proxy-night" in line]
-        assert row.split() == [
-            "night",
-            "nexus-proxy-night",
-            "0.2.1",
-            "stages:",
-            "no-cloud-at-night",
-            "config:",
-            "[plugins.night]",
-        ]
+    (row,) = [line for line in version.stdout.splitlines() if "nexus-proxy-night" in line]
+    assert row.split() == [
+        "night",
+        "nexus-proxy-night",
+        "0.2.1",
+        "stages:",
+        "no-cloud-at-night",
+        "config:",
+        "[plugins.night]",
+    ]
+    assert "night  nexus-proxy-night 0.2.1  enabled\n  stages: 250 no-cloud-at-night" in plugins.stdout
     (stage,) = [line for line in pipeline.stdout.splitlines() if "no-cloud-at-night" in line]
     assert stage.split()[:3] == ["250", "no-cloud-at-night", "nexus-proxy-night"]
     assert stage.endswith("skips on error")

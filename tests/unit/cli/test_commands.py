@@ -1,5 +1,6 @@
 """Each command says what it should, and ends with the code that scripts look at."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -124,8 +125,77 @@ def test_the_pipeline_shows_what_the_operator_changed(run):
 def test_plugins_are_listed_with_stages_and_tables(run):
     result = run("plugins", "--plugin", NIGHT)
 
-    (row,) = [line for line in result.stdout.splitlines() if "night" in line]
-    assert row.split() == ["night", NIGHT, "stages:", "no-cloud-at-night", "config:", "[plugins.night]"]
+    about = result.stdout.partition("night  ")[2].splitlines()
+    assert about[:4] == [
+        f"{NIGHT}  enabled",
+        "  stages: 250 no-cloud-at-night (skips on error)",
+        "  hooks: nexus_config, nexus_reconcilers",
+        "  config: [plugins.night]",
+    ]
+
+
+def test_plugins_are_listed_with_the_place_that_the_operator_gave_them(run):
+    Path("nexus.toml").write_text(
+        '[routing]\nobserve = ["no-cloud-at-night"]\npriorities = { no-cloud-at-night = 350 }\n'
+    )
+
+    result = run("plugins", "--plugin", NIGHT)
+
+    assert "350 no-cloud-at-night (skips on error, moved from 250, observes only)" in result.stdout
+
+
+def test_plugins_are_listed_as_json(run):
+    (night,) = [row for row in json.loads(run("plugins", "--json", "--plugin", NIGHT).stdout) if row["name"] == "night"]
+
+    assert night == {
+        "name": "night",
+        "distribution": NIGHT,
+        "version": "",
+        "stability": "",
+        "enabled": True,
+        "reason": "",
+        "stages": [
+            {
+                "name": "no-cloud-at-night",
+                "priority": 250,
+                "declared_priority": 250,
+                "on_error": "skip",
+                "observes_only": False,
+                "switched_off": False,
+            }
+        ],
+        "hooks": ["nexus_config", "nexus_reconcilers"],
+        "config_table": "[plugins.night]",
+        "policy_keys": [],
+    }
+
+
+def test_a_plugin_that_cannot_be_loaded_is_listed_with_the_reason(run):
+    Path("broken.py").write_text("1 / 0")
+
+    result = run("plugins", "--plugin", "broken.py")
+
+    (row,) = [line for line in result.stdout.splitlines() if line.startswith("broken")]
+    assert (
+        row == "broken  broken.py  plugin 'broken' (broken.py) cannot be imported: ZeroDivisionError: division by zero"
+    )
+    assert (result.exit_code, "ZeroDivisionError" in result.stderr) == (1, True)
+
+
+def test_a_plugin_that_was_not_asked_for_is_listed_with_the_reason(run, monkeypatch):
+    Path("nexus.toml").write_text("[plugin_loading]\nautoload = false\n")
+    metadata = Path("dusk-1.0.dist-info").absolute()
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: nexus-proxy-dusk\nVersion: 1.0\nClassifier: Development Status :: 3 - Alpha\n"
+    )
+    (metadata / "entry_points.txt").write_text("[nexus]\ndusk = nowhere\n")
+    monkeypatch.syspath_prepend(str(metadata.parent))
+
+    rows = json.loads(run("plugins", "--json").stdout)
+
+    (dusk,) = [row for row in rows if row["name"] == "dusk"]
+    assert (dusk["enabled"], dusk["reason"], dusk["stability"]) == (False, "no table, and autoload is off", "3 - Alpha")
 
 
 @pytest.mark.parametrize(
