@@ -16,6 +16,9 @@ class ModelView(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     name: str
+    zone: str
+    """Where its data goes: its backend's zone, unless that passes it on."""
+    tier: int
     context_length: int | None
     max_output_tokens: int | None
     supports_vision: bool | None
@@ -83,7 +86,7 @@ def view_of(backend: Backend) -> BackendView:
         last_health_check=_instant(backend.last_check_at),
         last_error=backend.last_error,
         endpoints=tuple(sorted(backend.endpoints)),
-        models=tuple(_model_view(backend.models[name]) for name in sorted(backend.models)),
+        models=tuple(_model_view(backend, backend.models[name]) for name in sorted(backend.models)),
         pending_requests=backend.load.in_flight,
         max_in_flight=backend.max_in_flight,
         total_requests=backend.load.requests_total,
@@ -94,10 +97,12 @@ def view_of(backend: Backend) -> BackendView:
     )
 
 
-def _model_view(facts: ModelFacts) -> ModelView:
+def _model_view(backend: Backend, facts: ModelFacts) -> ModelView:
     return ModelView(
         id=facts.name,
         name=facts.name,
+        zone=backend.zone_of(facts.name),
+        tier=backend.tier_of(facts.name),
         context_length=facts.context_length,
         max_output_tokens=facts.max_output_tokens,
         supports_vision=facts.vision,

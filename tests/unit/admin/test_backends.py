@@ -61,6 +61,8 @@ def test_a_row_says_what_is_believed(fleet, backend):
             {
                 "id": "llama3",
                 "name": "llama3",
+                "zone": "restricted",
+                "tier": 1,
                 "context_length": None,
                 "max_output_tokens": None,
                 "supports_vision": None,
@@ -83,6 +85,14 @@ def test_a_backend_that_was_never_checked_says_so(fleet, backend):
     (row,) = rows(fleet(backend(status=Status.UNKNOWN)))
 
     assert (row["last_health_check"], row["status_since"], row["avg_latency_ms"]) == (None, None, None)
+
+
+def test_where_a_model_really_stands_is_shown(fleet, backend):
+    passed_on = msgspec.structs.replace(backend(), models={"m": ModelFacts(name="m", zone="open", tier=4)})
+
+    (row,) = rows(fleet(passed_on))
+
+    assert (row["zone"], row["models"][0]["zone"], row["models"][0]["tier"]) == ("restricted", "open", 4)
 
 
 def test_what_is_known_of_a_model_is_shown(fleet, backend):
