@@ -32,6 +32,7 @@ class BudgetReconciler(Reconciler):
 
     name = "budget"
     priority = Priority.BUDGET
+    on_error = "reject"  # money that cannot be counted must not be spent
 
     def __init__(self, config: BudgetConfig, budget: Budget, prices: PriceBook) -> None:
         self._config = config
