@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 from nexus.domain.backend import Breaker, Status
 from nexus.domain.fleet import FleetSnapshot
 from nexus.fleet.probe_counts import ProbeCounts
 from nexus.observability.families import Family, counter, gauge, histogram
+from nexus.observability.metrics import MOST_MODELS
 
 
 class FleetMetrics:
@@ -53,6 +55,14 @@ def _of_all(snapshot: FleetSnapshot) -> Iterator[Family]:
         "nexus_models_available",
         "Models that a healthy backend has.",
         len({model for backend in healthy for model in backend.models}),
+    )
+    having = Counter(model for backend in healthy for model in backend.models)
+    yield gauge(
+        "nexus_model_backends_healthy",
+        "Backends that have a model and may be given requests.",
+        # Those that are not healthy are believed to have their models still: what nobody can serve now is a 0.
+        {(model,): having[model] for model in islice(snapshot.models, MOST_MODELS)},
+        "model",
     )
 
 

@@ -16,10 +16,22 @@ from nexus.proxy.upstreams import Upstreams
 class ProxyMetrics:
     """Reads the data plane."""
 
-    def __init__(self, plane: DataPlane, *, clients: Callable[[], int], loop_lags: Histogram) -> None:
-        """:param clients: how many connections clients have open."""
+    def __init__(
+        self,
+        plane: DataPlane,
+        *,
+        clients: Callable[[], int],
+        is_reload_rejected: Callable[[], bool],
+        loop_lags: Histogram,
+    ) -> None:
+        """Read later from these.
+
+        :param clients: how many connections clients have open.
+        :param is_reload_rejected: whether an older configuration is in force than the file has.
+        """
         self._plane = plane
         self._clients = clients
+        self._is_reload_rejected = is_reload_rejected
         self._loop_lags = loop_lags
 
     def families(self) -> Iterator[Family]:
@@ -36,6 +48,11 @@ class ProxyMetrics:
             self._plane.in_flight,
         )
         yield gauge("nexus_client_connections", "Connections that clients have open.", self._clients())
+        yield gauge(
+            "nexus_config_reload_rejected",
+            "1 while the configuration before is in force, because the last reload was refused.",
+            int(self._is_reload_rejected()),
+        )
         yield from _of_queue(self._plane.line)
         yield from _of_connections(self._plane.upstreams)
         yield histogram(

@@ -175,6 +175,7 @@ class Nexus:
             plane=self._plane,
             blueprint=lambda: self.blueprint,
             clients=lambda: len(self._edge.connections),
+            is_reload_rejected=lambda: self.standing.rejected_reload is not None,
         )
         self._dashboard = Dashboard(
             fleet=self._fleet,

@@ -45,15 +45,24 @@ class Telemetry:
         self._measuring: asyncio.Task[None]
 
     def begin(
-        self, *, fleet: Fleet, plane: DataPlane, blueprint: Callable[[], Blueprint], clients: Callable[[], int]
+        self,
+        *,
+        fleet: Fleet,
+        plane: DataPlane,
+        blueprint: Callable[[], Blueprint],
+        clients: Callable[[], int],
+        is_reload_rejected: Callable[[], bool],
     ) -> None:
         """Read from these from now on, and measure the event loop.
 
         :param blueprint: the one in force.
         :param clients: how many connections clients have open.
+        :param is_reload_rejected: whether the last reload was refused.
         """
         of_fleet = FleetMetrics(self._snapshot, fleet.probe_counts)
-        of_proxy = ProxyMetrics(plane, clients=clients, loop_lags=self._loop_lag.lags)
+        of_proxy = ProxyMetrics(
+            plane, clients=clients, is_reload_rejected=is_reload_rejected, loop_lags=self._loop_lag.lags
+        )
         self._plane = plane
         self._sources = self.metrics.families, of_fleet.families, of_proxy.families
         ProcessCollector(registry=self._registry)

@@ -341,6 +341,7 @@ def test_examples_of_durations_are_requests_of_the_log(told):
 
 
 SEEN_ELSEWHERE = {
+    "nexus_config_reload_rejected": "a reload that is refused",
     "nexus_log_lines_dropped": "a log that cannot keep up",
     "nexus_observer_failures": "a plugin that breaks",
     "nexus_observer_slow": "a plugin that blocks",

@@ -115,9 +115,11 @@ def test_a_bad_file_changes_nothing_and_says_so(simulate, start_nexus, config, r
     assert reason in line["reason"]
     assert ready.status == 200
     assert reason in ready.json()["detail"]["rejected_reload"]
+    assert b"\nnexus_config_reload_rejected 1" in ask(nexus.url, "/metrics").body
     assert ask(nexus.url, "/v1/chat/completions", chat()).status == 200
     reload(nexus, good)
     assert nexus.get_json("/ready")["detail"]["rejected_reload"] is None
+    assert b"\nnexus_config_reload_rejected 0" in ask(nexus.url, "/metrics").body
 
 
 def test_what_only_a_restart_can_change_is_named(simulate, start_nexus):

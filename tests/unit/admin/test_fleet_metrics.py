@@ -33,6 +33,16 @@ def test_the_fleet_is_counted(probes):
     assert told(fleet, probes, "nexus_backends_by_source") == {("local",): 1, ("static",): 2}
 
 
+def test_a_model_that_nobody_can_serve_now_is_told_as_none(probes):
+    fleet = make_fleet(
+        make_backend("a", models=("x", "y")),
+        make_backend("b", models=("y",)),
+        make_backend("c", models=("z",), status=Status.UNHEALTHY),
+    )
+
+    assert told(fleet, probes, "nexus_model_backends_healthy") == {("x",): 1, ("y",): 2, ("z",): 0}
+
+
 def test_a_backend_is_in_one_state_at_a_time(probes):
     fleet = make_fleet(make_backend("a", status=Status.DRAINING, breaker=Breaker.HALF_OPEN))
 
