@@ -1,22 +1,19 @@
 """``nexus-proxy explain``: says what would be decided about a request and why, and sends it nowhere."""
 
 import asyncio
-import os
 import time
 import uuid
 from collections.abc import Mapping
-from typing import BinaryIO, Final, NamedTuple
+from typing import BinaryIO, Final
 
 import click
 import msgspec
 
 from nexus.app.blueprint import Blueprint, draw, load_plugins
-from nexus.cli.asking import NotThere, Question, address_of, ask
+from nexus.cli.asking import Question, ask
 from nexus.cli.options import Chosen, configuration
-from nexus.config.faults import Fault
+from nexus.cli.reaching import NotThere, Proxy, reachable
 from nexus.config.loading import LoadedConfig
-from nexus.config.secrets import Secret, Vault
-from nexus.config.urls import normalised
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.request import Requirements
 from nexus.errors import RequestError
@@ -54,8 +51,7 @@ CHAT: Final = "/v1/chat/completions"
 @click.option("--vision", "needs_vision", is_flag=True, help="The request holds an image.")
 @click.option("--tools", "needs_tools", is_flag=True, help="The request offers tools.")
 @click.option("--json-format", "needs_json", is_flag=True, help="The request wants a JSON answer.")
-@click.option("--url", help="Ask the proxy that runs there, rather than one with this configuration.")
-@click.option("--api-key", metavar="REFERENCE", help="The key to show to it: env:NAME or file:PATH.")
+@reachable
 @click.option("--offline", is_flag=True, help="Ask no proxy that runs; look at the fleet from here.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(  # noqa: PLR0913 - its options
@@ -81,8 +77,10 @@ def command(  # noqa: PLR0913 - its options
     loaded = chosen.load_quietly()
     if offline and (url or api_key):
         raise click.UsageError("--offline asks nobody; leave out --url and --api-key")
-    target = None if offline else _target(loaded, url, api_key)
-    explanation, source = _answer(chosen, loaded, question, target)
+    proxy = None if offline else Proxy.of(loaded, url, api_key)
+    # Who is named must answer; where the configuration says that one may be, there may be none.
+    is_named = url is not None or api_key is not None
+    explanation, source = _answer(chosen, loaded, question, proxy, is_named=is_named)
     # What is printed as JSON says by itself where it comes from.
     click.echo(source, err=as_json)
     click.echo(msgspec.json.encode(explanation).decode() if as_json else as_text(explanation))
@@ -119,54 +117,19 @@ def _hints(headers: tuple[str, ...]) -> dict[str, str]:
     return hints
 
 
-class _Target(NamedTuple):
-    """Who is to be asked."""
-
-    url: str
-    key: Secret | None
-    may_be_absent: bool
-    """Whether another answer will do."""
-
-
-def _target(loaded: LoadedConfig, url: str | None, api_key: str | None) -> _Target:
-    """Return whom to ask. The keys of the configuration are shown to nobody but a proxy with this configuration."""
-    if url is not None:
-        try:
-            return _Target(normalised(url), _key(api_key), may_be_absent=False)
-        except ValueError as exc:
-            raise click.BadParameter(str(exc), param_hint="--url") from exc
-    here, key = address_of(loaded.config.server), _key(api_key) or _configured_key(loaded)
-    return _Target(here, key, may_be_absent=api_key is None)
-
-
 def _answer(
-    chosen: Chosen, loaded: LoadedConfig, question: Question, target: _Target | None
+    chosen: Chosen, loaded: LoadedConfig, question: Question, proxy: Proxy | None, *, is_named: bool
 ) -> tuple[Explanation, str]:
     """Return the explanation, and the sentence that says whose it is."""
     why = "as --offline says"
-    if target is not None:
+    if proxy is not None:
         try:
-            return ask(target.url, target.key, question), f"asked the proxy that runs at {target.url}"
+            return ask(proxy, question), f"asked the proxy that runs at {proxy.url}"
         except NotThere as exc:
-            if not target.may_be_absent:
+            if is_named:
                 raise
             why = str(exc)
     return _from_here(chosen, loaded, question), f"looked at the fleet from here: {why}"
-
-
-def _key(reference: str | None) -> Secret | None:
-    if reference is None:
-        return None
-    try:
-        return Vault(os.environ).resolve(reference, ())
-    except Fault as fault:
-        raise click.BadParameter(str(fault), param_hint="--api-key") from fault
-
-
-def _configured_key(loaded: LoadedConfig) -> Secret | None:
-    """Return the first of ``server.api_keys`` that can be shown: of some only the digest is configured."""
-    plain = (reference for reference in loaded.config.server.api_keys if not reference.startswith("sha256:"))
-    return _key(next(plain, None))
 
 
 def _from_here(chosen: Chosen, loaded: LoadedConfig, question: Question) -> Explanation:

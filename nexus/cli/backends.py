@@ -1,0 +1,73 @@
+"""``nexus-proxy backends``: how the backends of the proxy that runs are, and taking one out of service."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+from urllib.parse import quote
+
+import click
+import msgspec
+
+from nexus.cli.columns import in_columns
+from nexus.cli.options import Chosen, configuration
+from nexus.cli.reaching import Proxy, reachable
+from nexus.domain.backend import Status
+
+HEADINGS: Final = ("NAME", "STATUS", "TYPE", "ZONE", "TIER", "IN FLIGHT", "LATENCY", "MODELS", "URL", "LAST ERROR")
+
+
+@click.group("backends", invoke_without_command=True)
+@configuration
+@reachable
+@click.option("-s", "--status", type=click.Choice([status.value for status in Status]), help="Only those of this status.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(chosen: Chosen, *, url: str | None, api_key: str | None, status: str | None, as_json: bool) -> None:
+    """Show the backends as the proxy that runs sees them."""
+    if click.get_current_context().invoked_subcommand is not None:
+        return
+    proxy = Proxy.of(chosen.load_quietly(), url, api_key, is_admin=True)
+    told = proxy.tell("GET", "/admin/backends")
+    rows = [row for row in told["backends"] if status in (None, row["status"])]
+    click.echo(msgspec.json.encode({"backends": rows}).decode() if as_json else "\n".join(_lines(rows)))
+
+
+@command.command("drain")
+@click.argument("name")
+@configuration
+@reachable
+def drain(chosen: Chosen, *, name: str, url: str | None, api_key: str | None) -> None:
+    """Give NAME no more requests; those that it has are finished."""
+    _change(Proxy.of(chosen.load_quietly(), url, api_key, is_admin=True), name, "drain")
+
+
+@command.command("undrain")
+@click.argument("name")
+@configuration
+@reachable
+def undrain(chosen: Chosen, *, name: str, url: str | None, api_key: str | None) -> None:
+    """Let NAME serve again, once a probe has found it well."""
+    _change(Proxy.of(chosen.load_quietly(), url, api_key, is_admin=True), name, "undrain")
+
+
+def _change(proxy: Proxy, name: str, action: str) -> None:
+    now = proxy.tell("POST", f"/admin/backends/{quote(name, safe='')}/{action}")
+    click.echo(f"{now['name']} is {now['status']}, with {now['pending_requests']} requests under way")
+
+
+def _lines(rows: list[Mapping[str, Any]]) -> Iterator[str]:
+    yield in_columns([HEADINGS, *map(_cells, rows)]) if rows else "no backends"
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    latency = "" if row["avg_latency_ms"] is None else f"{row['avg_latency_ms']}ms"
+    return (
+        row["name"],
+        row["status"] if row["breaker"] == "closed" else f"{row['status']}, breaker {row['breaker']}",
+        row["backend_type"],
+        row["zone"],
+        str(row["tier"]),
+        f"{row['pending_requests']}/{row['max_in_flight']}",
+        latency,
+        str(len(row["models"])),
+        row["url"],
+        row["last_error"] or "",
+    )
