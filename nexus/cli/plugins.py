@@ -7,9 +7,9 @@ import msgspec
 
 from nexus.app.blueprint import load_plugins
 from nexus.app.inventory import PluginRow, StageRow, broken_inventory, inventory
-from nexus.cli import plugin_check
 from nexus.cli.columns import in_columns
 from nexus.cli.options import Chosen, configuration
+from nexus.cli.plugin_check import command as check
 from nexus.config.loading import LoadedConfig
 from nexus.errors import NexusError
 from nexus.plugin_manager import find_plugins
@@ -28,7 +28,7 @@ def command(chosen: Chosen, *, as_json: bool) -> None:
         raise error
 
 
-command.add_command(plugin_check.command)
+command.add_command(check)
 
 
 def listing() -> str:

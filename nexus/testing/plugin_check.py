@@ -113,12 +113,13 @@ def _check_metadata(dist: Distribution, name: str) -> Iterator[Finding]:
     what = f"{name}: it requires nexus-proxy from some release on"
     has_floor = any(spec.operator in {">=", "~=", "=="} for requirement in core for spec in requirement.specifier)
     yield Finding("ok", what) if has_floor else Finding("failed", what, "nexus-proxy>=… is not in install_requires")
-    keywords = dist.metadata.get("Keywords") or ""
+    keywords = " ".join(dist.metadata.get_all("Keywords") or ())
     yield _advised(KEYWORD in keywords, f"{name}: {KEYWORD} is among its keywords", "nobody finds it on the index")
     classifiers = dist.metadata.get_all("Classifier") or ()
     is_stated = any(classifier.startswith("Development Status ::") for classifier in classifiers)
     yield _advised(is_stated, f"{name}: it states its stability", "add a Development Status classifier")
-    described: str = dist.metadata.get("Description") or str(dist.metadata.get_payload() or "")
+    # As the body of the metadata, or as a field of it: readable as text either way.
+    described = dist.read_text("METADATA") or dist.read_text("PKG-INFO") or ""
     missing = [heading for heading in HEADINGS if f"\n{heading}\n" not in described]
     yield _advised(not missing, f"{name}: its README has the usual headings", f"missing are: {', '.join(missing)}")
 

@@ -232,7 +232,7 @@ def _live_through(hold: Hold, outcome: AttemptOutcome) -> None:
         listener("lo, ü")
     sound_headers(hold.headers(None))
     sound_headers(hold.headers(outcome.usage))
-    returned: object = hold.settle(outcome)  # type: ignore[func-returns-value]
+    returned: object = hold.settle(outcome)
     assert returned is None, "whatever settle returns, nobody waits for it"
 
 

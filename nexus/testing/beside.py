@@ -1,0 +1,132 @@
+"""A proxy and its backends, running beside a test that is a plain function: it asks them over the loopback."""
+
+import asyncio
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from nexus.app.running import Nexus
+from nexus.simulator import Simulator
+from nexus.testing.asking import Reply, ask, chat
+from nexus.testing.fleets import table_of
+from nexus.testing.inside import nexus_inside
+
+
+class FakeBackend(NamedTuple):
+    """An inference server that isn't there, and what the proxy's configuration says of it."""
+
+    simulator: Simulator
+    keys: Mapping[str, str | int]
+
+    @property
+    def name(self) -> str:
+        return self.simulator.name
+
+    @property
+    def table(self) -> str:
+        """Its ``[[backends]]`` table."""
+        return table_of(self.simulator, **self.keys)
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """The body of every request that it got and that had one, as text, oldest first."""
+        return tuple(record.body.decode(errors="replace") for record in self.simulator.requests if record.body)
+
+
+class Answer(NamedTuple):
+    """What a client was answered."""
+
+    reply: Reply
+
+    @property
+    def status(self) -> int:
+        return self.reply.status
+
+    @property
+    def text(self) -> str:
+        """What the model said."""
+        return str(self.reply.json()["choices"][0]["message"]["content"])
+
+    @property
+    def code(self) -> str | None:
+        """The error code; None of an answer that is none."""
+        error = self.reply.json().get("error")
+        return None if error is None else str(error["code"])
+
+    @property
+    def backend(self) -> str | None:
+        """The name of the backend that answered; None when none did."""
+        name = self.reply.headers["X-Nexus-Backend"]
+        return None if name == "none" else name
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Of a rejection, by the backend's name, the last thing that was said against it."""
+        reasons = self.reply.json().get("context", {}).get("rejection_reasons", ())
+        return {reason["agent_id"]: reason["reason"] for reason in reasons}
+
+
+class RunningNexus:
+    """A proxy that listens on the loopback."""
+
+    def __init__(self, nexus: Nexus) -> None:
+        self.nexus = nexus
+        self.url = f"http://127.0.0.1:{nexus.port}"
+
+    def chat(
+        self, model: str = "llama3", text: str = "hello there", *, headers: Mapping[str, str] | None = None, **more: Any
+    ) -> Answer:
+        """Ask for a chat, not streamed.
+
+        :param more: further members of the body.
+        """
+        return Answer(self.ask("/v1/chat/completions", chat(model, text, **more), headers=headers))
+
+    def ask(
+        self, path: str, body: bytes | Mapping[str, Any] | None = None, *, headers: Mapping[str, str] | None = None
+    ) -> Reply:
+        """Send any request: GET without a body, POST with one."""
+        return ask(self.url, path, body, headers=headers)
+
+    def metrics(self) -> str:
+        """Return what Prometheus is told."""
+        return self.ask("/metrics").body.decode()
+
+
+@contextmanager
+def nexus_beside(
+    backends: Iterable[FakeBackend] = (), config: str = "", plugin_files: tuple[Path, ...] = ()
+) -> Iterator[RunningNexus]:
+    """Run a proxy in front of *backends* on a thread of its own.
+
+    :param config: TOML; what the proxy's file says besides.
+    :param plugin_files: what ``--plugin`` names.
+    """
+    text = config + "".join(backend.table for backend in backends)
+    started: Future[tuple[Nexus, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+    thread = threading.Thread(target=_serve, args=(text, plugin_files, started), name="nexus", daemon=True)
+    thread.start()
+    nexus, loop, stopping = started.result()
+    try:
+        yield RunningNexus(nexus)
+    finally:
+        loop.call_soon_threadsafe(stopping.set)
+        thread.join()
+
+
+def _serve(text: str, plugin_files: tuple[Path, ...], started: "Future[Any]") -> None:
+    async def serve() -> None:
+        stopping = asyncio.Event()
+        async with nexus_inside(text, plugin_files) as nexus:
+            started.set_result((nexus, asyncio.get_running_loop(), stopping))
+            await stopping.wait()
+
+    try:
+        asyncio.run(serve())
+    except BaseException as exc:
+        if started.done():
+            raise
+        started.set_exception(exc)
