@@ -79,6 +79,8 @@ def test_once_installed_it_needs_no_option(command, folder, tmp_path_factory):
 
     listed = command(*words("nexus-proxy plugins"), PYTHONPATH=str(site)).stdout
     pipeline = command("pipeline", PYTHONPATH=str(site)).stdout
+    checked = command(*words("nexus-proxy plugins check nexus-proxy-no-cloud-at-night"), PYTHONPATH=str(site))
 
-    assert re.search(r"^  no_cloud_at_night +nexus-proxy-no-cloud-at-night 0\.1\.0 ", listed, re.MULTILINE)
+    assert "\nno_cloud_at_night  nexus-proxy-no-cloud-at-night 0.1.0  enabled\n" in listed
     assert "no-cloud-at-night" in pipeline
+    assert checked.returncode == 0, checked.stdout
