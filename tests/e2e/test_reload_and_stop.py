@@ -101,7 +101,7 @@ def test_what_is_known_of_a_backend_survives_a_reload(simulate, start_nexus):
         ("[server]\nprot = 1", "prot"),
         ("this is not TOML", "nexus.toml"),
         ("[plugins.gone]\nx = 1", "[plugins.gone] belongs to no installed plugin"),
-        ('[plugin_loading]\nrequired = ["privacy"]', "plugin 'privacy' is required"),
+        ('[plugin_loading]\nrequired = ["curfew"]', "plugin 'curfew' is required"),
         ('[routing.aliases]\na = "b"\nb = "a"', "aliases"),
     ],
 )
