@@ -17,13 +17,14 @@ SLOW_S: Final = 0.05
 MOST_IN_A_ROW: Final = 5
 """So many failures in a row, or slow answers, switch off a stage that may be skipped."""
 
-PER_REQUEST: Final[frozenset[Part]] = frozenset({"reconcile", "reserve", "settle", "headers", "listen"})
+PER_REQUEST: Final[frozenset[Part]] = frozenset({"reconcile", "reserve", "settle", "headers", "listen", "cost"})
 """What a stage does for requests; failing at anything else says nothing of these."""
 
 EVENTS: Final[Mapping[Part, str]] = {
     "settle": "hold_not_settled",
     "headers": "hold_without_headers",
     "listen": "hold_without_text",
+    "cost": "hold_without_cost",
     "explain": "stage_not_explained",
     "measures": "stage_not_measured",
     "report": "stage_without_report",

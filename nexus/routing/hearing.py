@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from math import inf
 from typing import Any, Final
 
 import msgspec
@@ -107,6 +108,13 @@ def sound_headers(headers: object) -> Mapping[str, str]:
         if not isinstance(value, str) or not value.isprintable() or len(value) > LONGEST_TEXT:
             raise StageMisbehaved(f"gave the header {name} a value that cannot be sent")
     return told
+
+
+def sound_cost(cost: object) -> float | None:
+    """Return *cost*, US dollars, when it is some or None. :raises StageMisbehaved: it is not."""
+    if cost is None or (isinstance(cost, int | float) and 0.0 <= cost < inf):
+        return cost
+    raise StageMisbehaved(f"gave {cost!r:.80} instead of US dollars")
 
 
 def _are_plain(said: Sequence[Verdict], asked: RoutingIntent, stage: str) -> bool:

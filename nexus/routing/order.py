@@ -26,6 +26,7 @@ _METHODS: Final[Mapping[str, tuple[str, ...]]] = {
     "would_refuse": ("intent", "backend"),
     "explain": ("intent",),
     "measures": (),
+    "report": (),
 }
 """What a stage is asked, and with what."""
 

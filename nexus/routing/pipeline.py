@@ -101,10 +101,11 @@ class Refused(msgspec.Struct, frozen=True):
 class Reservation(Hold):
     """What all stages hold for one attempt, given back exactly once."""
 
-    __slots__ = ("_held",)
+    __slots__ = ("_cost_usd", "_held")
 
     def __init__(self) -> None:
         self._held: list[tuple[Stage, Hold]] = []
+        self._cost_usd: float | None = None
 
     def add(self, stage: Stage, hold: Hold) -> None:
         self._held.append((stage, hold))
@@ -136,6 +137,11 @@ class Reservation(Hold):
         held, self._held = self._held, []
         for stage, hold in held:
             stage.settle(hold, outcome)
+            if type(hold).cost_usd is not Hold.cost_usd and (cost := stage.cost_usd(hold)) is not None:
+                self._cost_usd = cost + (self._cost_usd or 0.0)
+
+    def cost_usd(self) -> float | None:
+        return self._cost_usd
 
 
 def _never_begun(intent: RoutingIntent, backend: Backend) -> AttemptOutcome:

@@ -63,6 +63,10 @@ class Hold(ABC):
         """
         return None
 
+    def cost_usd(self) -> float | None:
+        """Return what the attempt has cost in US dollars, asked for once after it is settled; None: nobody knows."""
+        return None
+
 
 class Refusal(msgspec.Struct, frozen=True):
     """A stage cannot hold what this backend would need; the next ranked one is asked."""

@@ -10,7 +10,15 @@ from nexus.domain.measure import Measure
 from nexus.domain.outcome import AttemptOutcome
 from nexus.domain.request import TokenUsage
 from nexus.routing.conduct import Conduct
-from nexus.routing.hearing import StageMisbehaved, hear, let_count, sound_facts, sound_headers, sound_refusal
+from nexus.routing.hearing import (
+    StageMisbehaved,
+    hear,
+    let_count,
+    sound_cost,
+    sound_facts,
+    sound_headers,
+    sound_refusal,
+)
 from nexus.routing.intent import RoutingIntent
 from nexus.routing.order import BUILT_IN, Place
 from nexus.routing.reconciler import NO_HEADERS, Hold, Reconciler, Refusal
@@ -79,6 +87,10 @@ class Stage:
         """Return what is to be told the text of the answer; None when nobody listens, or listening fails."""
         tell = self._contained("listen", hold.listener, None)
         return None if tell is None else _Listening(self, tell, self._clock)
+
+    def cost_usd(self, hold: Hold) -> float | None:
+        """Return what an attempt has cost, once it is settled; None when nobody knows, or saying it fails."""
+        return self._contained("cost", lambda: sound_cost(hold.cost_usd()), None)
 
     def would_refuse(self, intent: RoutingIntent, backend: Backend) -> Refusal | None:
         """Return what :meth:`reserve` would refuse; None when it would not, or when that cannot be said."""

@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 from nexus.observability.histogram import Histogram
 
-Part = Literal["reconcile", "reserve", "settle", "headers", "listen", "explain", "measures", "report"]
+Part = Literal["reconcile", "reserve", "settle", "headers", "listen", "cost", "explain", "measures", "report"]
 """What a stage can fail at."""
 
 BUCKETS_S: Final = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01)

@@ -21,7 +21,7 @@ REMAINING: Final = "X-Nexus-Budget-Remaining"
 class PaidHold(Hold):
     """The money for one attempt at a paid backend."""
 
-    __slots__ = ("_budget", "_estimate", "_meter", "_reservation", "_standing")
+    __slots__ = ("_budget", "_cost_usd", "_estimate", "_meter", "_reservation", "_standing")
 
     def __init__(
         self,
@@ -38,6 +38,7 @@ class PaidHold(Hold):
         self._estimate = estimated
         self._meter = TextMeter(model, budget.tokenizer)
         self._standing = standing
+        self._cost_usd: Decimal | None = None
 
     def listener(self) -> Callable[[str], None]:
         return self._meter.hear
@@ -51,8 +52,12 @@ class PaidHold(Hold):
     def settle(self, outcome: AttemptOutcome) -> None:
         cost, counted = spent(outcome, self._estimate, self._meter)
         self._reservation.settle(cost)
+        self._cost_usd = cost
         if counted != "nothing":
             self._budget.figures.settled(outcome.backend, outcome.model, cost, counted)
+
+    def cost_usd(self) -> float | None:
+        return None if self._cost_usd is None else float(self._cost_usd)
 
 
 class TellingHold(Hold):

@@ -131,6 +131,7 @@ def test_a_hold_is_settled_with_what_the_answer_cost(stage, ask, spent, budget, 
     hold.settle(outcome(usage=TokenUsage(1000, 10)))
 
     assert (budget.book.reserved_usd, budget.book.settled_usd) == (0, Decimal("0.0026"))
+    assert hold.cost_usd() == 0.0026
     assert budget.figures.attempts["openai", "gpt-4o", "reported"] == 1
 
 

@@ -191,3 +191,43 @@ def test_what_holds_want_the_client_told_is_gathered_and_a_failure_costs_only_it
 
     assert told == {"X-Nexus-Cost": "usage"}
     assert [(entry["event"], entry["stage"]) for entry in logs] == [("hold_without_headers", "b")]
+
+
+class Costing(Held):
+    """Knows what the attempt has cost, once it is settled."""
+
+    def __init__(self, cost):
+        super().__init__()
+        self._cost = cost
+
+    def cost_usd(self):
+        assert self.outcomes
+        return self._cost
+
+
+@pytest.mark.parametrize(
+    ("costs", "total", "failed"),
+    [
+        ([None, None], None, []),
+        ([0.25, None, 0.5], 0.75, []),
+        ([0], 0, []),
+        ([-1.0, 0.5], 0.5, ["0"]),
+        ([float("nan")], None, ["0"]),
+        (["much"], None, ["0"]),
+    ],
+)
+def test_what_an_attempt_has_cost_is_added_up_once_it_is_settled(pipeline, stage, costs, total, failed):
+    backend = make_backend()
+    subject = pipeline(
+        *(
+            stage(name=str(number), priority=number, holds=lambda *_, hold=Costing(cost): hold)
+            for number, cost in enumerate(costs)
+        )
+    )
+    reservation = subject.reserve(make_intent(backends=[backend]), backend)
+
+    with capture_logs() as logs:
+        reservation.settle("the outcome")
+
+    assert reservation.cost_usd() == total
+    assert [entry["stage"] for entry in logs if entry["event"] == "hold_without_cost"] == failed

@@ -1,0 +1,148 @@
+"""The live feed lets in whom it may, tells big fleets whole, and goes on after a break."""
+
+import json
+
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from nexus.simulator import Settings, Simulator
+from nexus.testing.asking import chat
+from nexus.testing.fleets import table_of
+from nexus.testing.inside import nexus_inside
+from nexus.testing.raw_client import RawClient
+
+MANY = tuple(f"model-{number}" for number in range(300))
+
+
+@pytest.fixture
+async def gpu():
+    simulator = Simulator(Settings(name="gpu-1", kind="vllm", models=MANY))
+    await simulator.start()
+    yield simulator
+    await simulator.stop()
+
+
+@pytest.fixture
+async def nexus(gpu):
+    async with nexus_inside(table_of(gpu)) as running:
+        yield running
+
+
+async def sent(nexus, request):
+    """Send the bytes of a request and return what came back."""
+    client = await RawClient.connect(nexus.port)
+    client.writer.write(request)
+    reply = await client.reply()
+    client.writer.close()
+    return reply
+
+
+async def post(nexus, path, body=b"", **headers):
+    """Return status and JSON of the answer to a POST."""
+    lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items())
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{lines}Content-Length: {len(body)}\r\n\r\n"
+    reply = await sent(nexus, head.encode() + body)
+    return reply.status, json.loads(reply.body)
+
+
+async def feed_url(nexus):
+    _, told = await post(nexus, "/admin/feed-ticket")
+    return f"ws://127.0.0.1:{nexus.port}/ws?ticket={told['ticket']}"
+
+
+async def updates(feed, update_type, *, most=50):
+    """Return the data of the next update of a type."""
+    for _ in range(most):
+        update = json.loads(await feed.recv())
+        if update["update_type"] == update_type:
+            return update["data"]
+    raise AssertionError(f"no {update_type} came")
+
+
+async def test_a_viewer_is_told_a_big_fleet_whole_and_then_what_moves(nexus):
+    async with connect(await feed_url(nexus), max_size=None) as feed:
+        overview = await updates(feed, "Overview")
+        figures = await updates(feed, "Figures")
+
+    assert len(overview["backends"][0]["models"]) == 300
+    assert overview["backends"][0]["status"] == "healthy"
+    assert figures["backends"].keys() == {"gpu-1"}
+
+
+async def test_a_request_is_told_when_it_has_ended(nexus):
+    async with connect(await feed_url(nexus), max_size=None) as feed:
+        await updates(feed, "Overview")
+        body = json.dumps(chat("model-1")).encode()
+        status, _ = await post(nexus, "/v1/chat/completions", body, content_type="application/json")
+        request = await updates(feed, "RequestComplete")
+
+    assert status == 200
+    assert (request["model"], request["backend"], request["status_code"]) == ("model-1", "gpu-1", 200)
+
+
+async def test_a_drained_backend_is_told(nexus):
+    async with connect(await feed_url(nexus), max_size=None) as feed:
+        await updates(feed, "Overview")
+        await post(nexus, "/admin/backends/gpu-1/drain")
+        (row,) = await updates(feed, "BackendStatus")
+
+    assert (row["name"], row["status"]) == ("gpu-1", "draining")
+
+
+async def test_a_ticket_lets_one_viewer_in_once(nexus):
+    url = await feed_url(nexus)
+    async with connect(url, max_size=None):
+        with pytest.raises(InvalidStatus) as refusal:
+            await connect(url)
+
+    assert refusal.value.response.status_code == 401
+
+
+@pytest.mark.parametrize("query", ["", "?ticket=", "?ticket=made-up"])
+async def test_without_a_ticket_nobody_is_let_in(nexus, query):
+    with pytest.raises(InvalidStatus) as refusal:
+        await connect(f"ws://127.0.0.1:{nexus.port}/ws{query}")
+
+    assert refusal.value.response.status_code == 401
+
+
+async def test_a_page_of_another_origin_is_not_let_in_even_with_a_ticket(nexus):
+    url = await feed_url(nexus)
+
+    with pytest.raises(InvalidStatus) as refusal:
+        await connect(url, origin="http://evil.example")
+
+    assert refusal.value.response.status_code == 403
+
+
+async def test_another_origin_cannot_ask_for_a_ticket_or_drain(nexus):
+    evil = {"origin": "http://evil.example"}
+
+    assert (await post(nexus, "/admin/feed-ticket", **evil))[0] == 403
+    assert (await post(nexus, "/admin/backends/gpu-1/drain", **evil))[0] == 403
+
+
+async def test_a_request_that_is_no_handshake_is_told_what_to_speak(nexus):
+    reply = await sent(nexus, b"GET /ws HTTP/1.1\r\nHost: localhost\r\n\r\n")
+
+    assert (reply.status, reply.code) == (426, "upgrade_required")
+
+
+async def test_a_viewer_holds_nothing_when_it_has_left(nexus):
+    async with connect(await feed_url(nexus), max_size=None) as feed:
+        await updates(feed, "Overview")
+
+    async with connect(await feed_url(nexus), max_size=None) as feed:
+        await updates(feed, "Figures")
+        assert nexus._dashboard._feed.viewers == 1
+
+
+async def test_viewers_are_sent_away_when_the_proxy_ends(gpu):
+    async with nexus_inside(table_of(gpu)) as nexus:
+        feed = await connect(await feed_url(nexus), max_size=None)
+        await updates(feed, "Overview")
+
+    async for _ in feed:
+        pass
+    assert feed.close_code == 1001
