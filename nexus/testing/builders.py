@@ -36,12 +36,14 @@ def make_backend(
     zone: str = "local",
     models: Iterable[str | ModelFacts] = (MODEL,),
     kind: str | BackendKind = "generic",
+    in_flight: int = 0,
     **fields: Any,
 ) -> Backend:
     """Return a healthy backend that has *models*.
 
     :param zone: ``local`` (or ``restricted``), ``cloud`` (or ``open``).
     :param models: names, or facts where more than the name matters.
+    :param in_flight: how many of its slots are in use.
     :param fields: any other field of ``nexus.api.Backend``.
     """
     kind = KINDS[kind] if isinstance(kind, str) else kind
@@ -54,7 +56,7 @@ def make_backend(
         "endpoints": kind.endpoints,
         "status": Status.HEALTHY,
         "models": {fact.name: fact for fact in facts},
-        "load": BackendLoad(),
+        "load": BackendLoad(in_flight=in_flight),
     }
     return Backend(name=name, **{**defaults, **fields})
 
