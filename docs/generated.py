@@ -17,6 +17,7 @@ from nexus.cli.main import main
 from nexus.config import reference
 from nexus.fleet.kinds import KINDS
 from nexus.routing import explanation
+from nexus.testing.reconciler_contract import ReconcilerContract
 from nexus.wire.protocols import ENDPOINTS
 
 OWN_WORDS: Mapping[int, str] = {
@@ -46,6 +47,12 @@ def summary(thing: Any) -> str:
     """Return the first paragraph of what *thing* says of itself, without roles, which lead nowhere from here."""
     text = OWN_WORDS.get(id(thing), inspect.getdoc(thing) or "").partition("\n\n")[0]
     return re.sub(r":\w+:`[~]?([^`]+)`", r"``\1``", text)
+
+
+def promises() -> str:
+    """One line for each promise of every stage."""
+    names = [name for name in vars(ReconcilerContract) if name.startswith("test_")]
+    return "\n".join(f"- {name.removeprefix('test_').replace('_', ' ')}" for name in names)
 
 
 def kinds() -> str:
@@ -147,6 +154,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "explanations": explanations,
     "kinds": kinds,
     "native-endpoints": native_endpoints,
+    "promises": promises,
 }
 
 

@@ -23,7 +23,7 @@ def command(chosen: Chosen, *, as_json: bool) -> None:
     if click.get_current_context().invoked_subcommand is not None:
         return
     rows, error = _look(chosen)
-    click.echo(msgspec.json.encode(rows).decode() if as_json else "\n".join(_lines(rows)))
+    click.echo(msgspec.json.encode({"plugins": rows}).decode() if as_json else "\n".join(_lines(rows)))
     if error is not None:
         raise error
 

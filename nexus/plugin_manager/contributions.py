@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import click
 import msgspec
@@ -15,6 +15,9 @@ from nexus.errors import PluginError
 from nexus.plugin_manager.observer import Observer
 from nexus.plugin_manager.plugin import Plugin
 from nexus.plugin_manager.tables import config_type_of, decode_table
+
+PAGES_OF_THE_CORE: Final = frozenset({"backends", "feed-ticket", "overview", "plugins"})
+"""What there is below ``/admin/`` without any plugin."""
 
 
 class Contributions:
@@ -92,6 +95,8 @@ class Contributions:
         for plugin, route in self._collect("nexus_routes"):
             if not isinstance(route, AdminRoute) or not route.path.startswith("/"):
                 raise _wrong(plugin, "nexus_routes", "nexus.api.AdminRoute with a path that begins with '/'", route)
+            if plugin.name in PAGES_OF_THE_CORE:
+                raise PluginError(f"plugin {plugin.label} cannot have pages: /admin/{plugin.name} is Nexus's own")
             whole = f"/admin/{plugin.name}{route.path}".rstrip("/")
             routes.append((plugin, msgspec.structs.replace(route, path=whole)))
         _refuse_twins("admin page", [(plugin, route.path) for plugin, route in routes])

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from nexus.config.schema import LoggingConfig
+from nexus.observability import logs
 from nexus.routing.intent import RoutingIntent
 from nexus.simulator import Settings, Simulator, in_thread
 from nexus.testing.beside import FakeBackend, RunningNexus, nexus_beside
@@ -27,8 +30,13 @@ def intent() -> Callable[..., RoutingIntent]:
 @pytest.fixture
 def capture_events() -> Iterator[Events]:
     """Give the log events from now on: dicts with ``event``, ``log_level`` and what else was said."""
-    with capture_logs() as entries:
-        yield Events(entries)
+    # Whoever logged before may have asked for less than everything, and loggers remember that.
+    logs.configure(LoggingConfig(level="debug"), stream=StringIO())
+    try:
+        with capture_logs() as entries:
+            yield Events(entries)
+    finally:
+        logs.shutdown()
 
 
 @pytest.fixture

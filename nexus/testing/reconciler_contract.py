@@ -157,6 +157,7 @@ class ReconcilerContract(ABC):
 
         with no_sockets():
             sound_facts(stage.explain(intent), LONGEST_FACTS_BYTES)
+            sound_facts(stage.report(), LONGEST_FACTS_BYTES)
             refusals = [stage.would_refuse(intent, backend) for backend in intent]
 
         assert all(refusal is None or sound_refusal(refusal) for refusal in refusals)

@@ -145,7 +145,11 @@ def test_plugins_are_listed_with_the_place_that_the_operator_gave_them(run):
 
 
 def test_plugins_are_listed_as_json(run):
-    (night,) = [row for row in json.loads(run("plugins", "--json", "--plugin", NIGHT).stdout) if row["name"] == "night"]
+    (night,) = [
+        row
+        for row in json.loads(run("plugins", "--json", "--plugin", NIGHT).stdout)["plugins"]
+        if row["name"] == "night"
+    ]
 
     assert night == {
         "name": "night",
@@ -192,7 +196,7 @@ def test_a_plugin_that_was_not_asked_for_is_listed_with_the_reason(run, monkeypa
     (metadata / "entry_points.txt").write_text("[nexus]\ndusk = nowhere\n")
     monkeypatch.syspath_prepend(str(metadata.parent))
 
-    rows = json.loads(run("plugins", "--json").stdout)
+    rows = json.loads(run("plugins", "--json").stdout)["plugins"]
 
     (dusk,) = [row for row in rows if row["name"] == "dusk"]
     assert (dusk["enabled"], dusk["reason"], dusk["stability"]) == (False, "no table, and autoload is off", "3 - Alpha")

@@ -258,6 +258,15 @@ def test_a_hook_that_ends_the_process_is_named(install):
         PluginManager.load(PluginLoadingConfig()).configure({})
 
 
+def test_a_plugin_cannot_take_the_place_of_a_page_of_nexus(install):
+    install(
+        "overview", "@hookimpl\ndef nexus_routes():\n    return [AdminRoute('/', lambda _: (200, 'text/plain', b''))]\n"
+    )
+
+    with pytest.raises(PluginError, match=r"cannot have pages: /admin/overview is Nexus's own"):
+        PluginManager.load(PluginLoadingConfig()).configure({}).routes()
+
+
 def test_a_name_that_is_no_key_of_a_table_is_refused(install):
     install("no cloud", "", distribution="nexus-proxy-night")
 
