@@ -95,6 +95,8 @@ class ExchangeOutcome(msgspec.Struct, frozen=True, kw_only=True):
     usage: TokenUsage | None
     bytes_in: int
     bytes_out: int
+    cost_usd: float | None = None
+    """What all its attempts have cost together, as far as stages know; None when none of them does."""
 
     @property
     def backend(self) -> str | None:

@@ -23,6 +23,7 @@ class Attempt:
         "_connection",
         "answer",
         "backend",
+        "cost_usd",
         "ending",
         "fault",
         "listener",
@@ -49,6 +50,8 @@ class Attempt:
         self.ending = Ending.NEXUS_FAILED
         """Overwritten by whoever knows; what remains otherwise is an attempt that a defect of ours ended."""
         self.fault: str | None = None
+        self.cost_usd: float | None = None
+        """What it has cost, once it is settled, as far as a stage knows."""
         self.outcome: AttemptOutcome | None = None
         """None until it is settled."""
 
@@ -102,6 +105,8 @@ class Attempt:
         )
         for hold in self.reserved.holds:
             hold.settle(outcome)
+            if (cost_usd := hold.cost_usd()) is not None:
+                self.cost_usd = cost_usd + (self.cost_usd or 0.0)
         return outcome
 
 

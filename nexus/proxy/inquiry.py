@@ -136,6 +136,7 @@ class Inquiry:
     def _settle(self, attempt: Attempt) -> AttemptOutcome:
         """Give back what *attempt* holds and tell the fleet what it came to."""
         outcome = attempt.settle(monotonic())
+        self._record.cost(attempt.cost_usd)
         self._plane.fleet.report(attempt.backend.id, outcome, retry_after_s=answering.retry_after_of(attempt))
         self._plane.line.slot_freed(attempt.backend.name)
         return outcome

@@ -62,6 +62,7 @@ class Record:
         "began_at",
         "bytes_in",
         "bytes_out",
+        "cost_usd",
         "decision_line",
         "ending",
         "has_answered",
@@ -78,6 +79,7 @@ class Record:
         self.decision_line = b""
         """The line for the answer's head that says where the decision can be read; empty unless the client wants it."""
         self.has_answered = False
+        self.cost_usd: float | None = None
         self.ending = Ending.NEXUS_FAILED
         self._status = 0
         self._code: str | None = None
@@ -134,6 +136,11 @@ class Record:
         if not self.has_answered:
             self._status = status
 
+    def cost(self, usd: float | None) -> None:
+        """Add what one attempt has cost; None: nobody knows."""
+        if usd is not None:
+            self.cost_usd = usd + (self.cost_usd or 0.0)
+
     def crashed(self, exc: Exception) -> None:
         """Write down a defect of ours."""
         log.error("exchange_crashed", request_id=self.request_id, endpoint=self._endpoint.name, exc_info=exc)
@@ -169,6 +176,7 @@ class Record:
             usage=last.usage if last is not None else None,
             bytes_in=self.bytes_in,
             bytes_out=self.bytes_out,
+            cost_usd=self.cost_usd,
         )
         _log(outcome, spent_ms)
         return outcome

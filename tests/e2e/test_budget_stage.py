@@ -89,6 +89,19 @@ def test_an_answer_says_what_it_cost(start):
     assert settled(nexus) == pytest.approx(cost_of(usage))
 
 
+def test_figures_and_history_say_what_was_spent(start):
+    nexus = start("monthly_limit_usd = 100.0")
+
+    with client(nexus) as ai:
+        usage = ai.chat.completions.create(**question(max_tokens=5)).usage
+
+    spent = settled(nexus)
+    (entry,) = nexus.get_json("/v1/history")
+    assert spent == pytest.approx(cost_of(usage))
+    assert entry["cost_usd"] == pytest.approx(spent)
+    assert nexus.get_json("/v1/stats")["budget"]["current_spending_usd"] == pytest.approx(spent)
+
+
 @pytest.mark.parametrize("with_usage", [True, False])
 def test_a_stream_is_paid_by_its_usage_or_else_by_its_text(start, with_usage):
     nexus = start("monthly_limit_usd = 100.0")

@@ -48,7 +48,11 @@ def mixed(history):
 def test_an_entry_says_what_became_of_a_request(history):
     busy = make_attempt("gpu-1", ending=Ending.BACKEND_FAILED, fault="status", status=503, duration_s=0.25)
     well = make_attempt("gpu-2", is_stream=True, usage=TokenUsage(7, 11), backend_id="id-2")
-    history.observe(make_outcome(busy, well, request_id="r-1", received_at=AT, route_reason="failover", queued_s=0.01))
+    history.observe(
+        make_outcome(
+            busy, well, cost_usd=0.25, request_id="r-1", received_at=AT, route_reason="failover", queued_s=0.01
+        )
+    )
 
     (entry,) = asked(history)
 
@@ -78,6 +82,7 @@ def test_an_entry_says_what_became_of_a_request(history):
         "ttft_ms": 100.0,
         "tokens_prompt": 7,
         "tokens_completion": 11,
+        "cost_usd": 0.25,
         "bytes_in": 800,
         "bytes_out": 2000,
     }

@@ -19,9 +19,13 @@ STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length:
 class FakeHold(Hold):
     def __init__(self):
         self.outcomes = []
+        self.cost = None
 
     def settle(self, outcome):
         self.outcomes.append(outcome)
+
+    def cost_usd(self):
+        return self.cost if self.outcomes else None
 
 
 @pytest.fixture
@@ -174,3 +178,14 @@ def test_a_client_is_told_what_failed_and_when_to_come_back(fault, status, asked
     error = error_of(UpstreamError(fault, "for the test", status=status), retry_after_s=asked_s)
 
     assert (error.code, error.retry_after_s) == (code, told_s)
+
+
+@pytest.mark.parametrize("cost_usd", [None, 0.0, 0.25])
+async def test_what_it_has_cost_is_known_once_it_is_settled(make_attempt, hold, cost_usd):
+    hold.cost = cost_usd
+    attempt = make_attempt()
+    before = attempt.cost_usd
+
+    attempt.settle(101.0)
+
+    assert (before, attempt.cost_usd) == (None, cost_usd)
