@@ -1,0 +1,42 @@
+"""A plugin that fails and dawdles wherever it is asked, so that what is counted of that can be seen."""
+
+import time
+
+from nexus.api import Reconciler, hookimpl
+
+TOO_LONG_S = 0.06
+
+
+class Broken(Reconciler):
+    """Fails, and may."""
+
+    name = "clumsy-broken"
+    priority = 900
+    on_error = "skip"
+
+    def reconcile(self, intent):
+        raise RuntimeError("clumsy")
+
+
+class Slow(Reconciler):
+    """Only observes, by the configuration, and keeps everybody waiting for it."""
+
+    name = "clumsy-slow"
+    priority = 901
+    on_error = "skip"
+
+    def reconcile(self, intent):
+        time.sleep(TOO_LONG_S)
+        for backend in intent:
+            intent.avoid(backend, stage=self.name, reason="It is only seen, never done")
+
+
+@hookimpl
+def nexus_reconcilers():
+    return [Broken(), Slow()]
+
+
+@hookimpl
+def nexus_exchange_finished(outcome):
+    time.sleep(TOO_LONG_S)
+    raise RuntimeError("clumsy")

@@ -1,0 +1,215 @@
+"""A started proxy with all plugins that has seen requests of every kind, and the metrics that it tells."""
+
+import http.client
+import importlib.util
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from nexus.simulator import Settings, SimulatedModel, Simulator, Status, in_thread
+from nexus.simulator.faults import Stall
+from nexus.testing.asking import ask, chat, until
+from nexus.testing.fleets import table_of
+from nexus.testing.process import NexusProcess, run_nexus
+
+ROOT = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+
+
+def load(path):
+    """Import a file that is no module of a package."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+promql = load(HERE / "promql.py")
+
+CHAT = "/v1/chat/completions"
+CONFIG = """
+[store]
+kind = "sqlite"
+[routing]
+strategy = "priority_only"
+observe = ["clumsy-slow"]
+[routing.fallbacks]
+retired = ["llama3"]
+[[routing.policies]]
+model_pattern = "secret"
+privacy = "restricted"
+[[routing.policies]]
+model_pattern = "llama*"
+min_tier = 2
+[[routing.policies]]
+model_pattern = "dear"
+max_cost_per_request = 0.0
+[queue]
+max_wait_seconds = 1.0
+[plugins.budget]
+monthly_limit_usd = 0.01
+sync_interval_seconds = 0.1
+[[plugins.budget.prices]]
+model = "paid"
+request_usd = 1.0
+"""
+
+
+class Told:
+    """The metrics of one page."""
+
+    def __init__(self, page: str) -> None:
+        self.page = page
+        self.families = {family.name: family for family in text_string_to_metric_families(page)}
+        self.samples: dict[str, promql.Family] = {}
+        """By the name of a sample: that of its family, and ``_total``, ``_bucket``, ``_sum``, ``_count``."""
+        for family in self.families.values():
+            for sample in family.samples:
+                before = self.samples.get(sample.name)
+                labels = frozenset(sample.labels) | (before.labels if before else frozenset())
+                self.samples[sample.name] = promql.Family(family.type, labels)
+
+
+class Busy(NamedTuple):
+    """A proxy, and the servers behind it."""
+
+    nexus: NexusProcess
+    fast: Simulator
+    spare: Simulator
+    narrow: Simulator
+
+    def stir(self) -> None:
+        """Send a request of every kind."""
+        url = self.nexus.url
+        fine = [
+            chat(),
+            chat(stream=True, stream_options={"include_usage": True}),
+            chat("retired"),
+            chat("unpriced"),
+            chat("paid"),
+        ]
+        for body in (*fine, chat("dear"), chat("secret"), chat("invented-by-a-client"), b"{"):
+            ask(url, CHAT, body)
+        ask(url, "/v1/embeddings", {"model": "llama3", "input": "hi"})
+        ask(url, CHAT, chat(), headers={"X-Nexus-Flexible": "true"})
+        ask(url, "/nothing/here")
+        self.fast.faults.set(Status(status=503, times=1))
+        ask(url, CHAT, chat())
+        self._leave()
+        self._wait_in_line()
+
+    def _leave(self) -> None:
+        """Leave before the answer comes."""
+        self.fast.faults.set(Stall(phase="before_headers", times=1))
+        before = len(self.fast.requests)
+        with closing(self._begin(chat())):
+            until(lambda: len(self.fast.requests) > before)
+
+    def _wait_in_line(self) -> None:
+        """Wait for the only slot: in vain, in vain and impatiently, and with success."""
+        self.narrow.faults.set(Stall(phase="before_headers", times=1))
+        before = len(self.narrow.requests)
+        with closing(self._begin(chat("tiny"))) as holding:
+            until(lambda: len(self.narrow.requests) > before)
+            with closing(self._begin(chat("tiny"))) as in_vain:
+                with closing(self._begin(chat("tiny"))):
+                    until(lambda: b"\nnexus_queue_depth 2" in ask(self.nexus.url, "/metrics").body)
+                in_vain.getresponse().read()
+            with closing(self._begin(chat("tiny"))) as lucky:
+                until(lambda: b"\nnexus_queue_depth 1" in ask(self.nexus.url, "/metrics").body)
+                holding.close()
+                lucky.getresponse().read()
+
+    def _begin(self, body: dict[str, object]) -> http.client.HTTPConnection:
+        connection = http.client.HTTPConnection(self.nexus.url.removeprefix("http://"), timeout=20)
+        connection.request("POST", CHAT, json.dumps(body), {"Content-Type": "application/json"})
+        return connection
+
+
+@pytest.fixture(scope="session")
+def busy(tmp_path_factory) -> Iterator[Busy]:
+    """Give a proxy that has seen everything."""
+    for plugin in ("nexus_budget", "nexus_privacy", "nexus_quality", "nexus_tier"):
+        pytest.importorskip(plugin)
+    fast = Simulator(Settings(name="fast", models=("llama3", "secret"), tokens_per_s=500.0))
+    spare = Simulator(Settings(name="spare", models=("llama3",)))
+    narrow = Simulator(Settings(name="narrow", models=("tiny", "llama3")))
+    cloud = Simulator(Settings(name="cloud", models=("paid", "unpriced", "dear", "secret")))
+    laptop = Simulator(Settings(name="laptop", kind="ollama", models=(SimulatedModel("gemma"),)))
+    with ExitStack() as running:
+        running.enter_context(in_thread(fast, spare, narrow, cloud, laptop))
+        config = (
+            CONFIG
+            + table_of(fast, type="generic", priority=0, tier=2)
+            + table_of(spare, type="generic", priority=99, tier=2)
+            + table_of(narrow, type="generic", max_in_flight=1)
+            + table_of(cloud, type="openai", zone="open")
+            + table_of(laptop)
+        )
+        folder = tmp_path_factory.mktemp("busy")
+        plugin = ("--plugin", str(HERE / "clumsy.py"))
+        nexus = running.enter_context(run_nexus(folder, config, arguments=plugin))
+        busy = Busy(nexus, fast, spare, narrow)
+        busy.stir()
+        yield busy
+
+
+@pytest.fixture(scope="session")
+def told(busy) -> Told:
+    """Give what it tells Prometheus."""
+    wanted = "nexus_budget_events_total{", "nexus_quality_failures_total{", "nexus_budget_status{"
+
+    def page() -> str:
+        text = ask(busy.nexus.url, "/metrics").body.decode()
+        return text if all(sample in text for sample in wanted) else ""
+
+    return Told(until(page))
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def read_query() -> Callable[[str], promql.Query]:
+    """Take a query apart."""
+    return promql.Query
+
+
+@pytest.fixture(scope="session")
+def complaints(told) -> Callable[..., list[str]]:
+    """Say what is wrong with a query.
+
+    :param recorded: the labels of what rules record, by its name.
+    """
+
+    def of(expr, recorded=()):
+        known = {name: promql.Family("gauge", labels) for name, labels in dict(recorded).items()}
+        up = promql.Family("gauge", frozenset())
+        return promql.complaints(expr, {**told.samples, **known, "up": up})
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def promtool() -> Callable[..., str]:
+    """Run promtool, and return what it said; AssertionError when it complains."""
+    program = shutil.which("promtool")
+    if program is None:
+        pytest.skip("promtool is not installed (it comes with Debian's prometheus)")
+
+    def run(*words: str, stdin: str = "", may_complain: bool = False) -> str:
+        ended = subprocess.run([program, *words], input=stdin, capture_output=True, text=True, timeout=60, check=False)
+        said = ended.stdout + ended.stderr
+        assert may_complain or ended.returncode == 0, said
+        return said
+
+    return run
