@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from nexus.simulator import Settings, Simulator, in_thread
+from nexus.testing.asking import ask, chat
 
 SECONDS = 15_000
 EVIL = '</script><img src=x onerror="document.title=666">'
@@ -112,3 +113,27 @@ def test_nothing_is_loaded_from_elsewhere(nexus, open_page):
     expect(page.locator(".card")).to_have_count(4, timeout=SECONDS)
 
     assert [url for url in asked if not url.startswith(nexus.url)] == []
+
+
+def test_the_budget_is_shown_with_its_spend_and_what_a_request_cost(tmp_path, fleet, one_server, open_page, picture):
+    config = f"""
+[store]
+kind = "sqlite"
+path = "{tmp_path / "nexus.sqlite3"}"
+
+[plugins.budget]
+monthly_limit_usd = 0.01
+prices = [{{ backend = "gpu-1", input_usd_per_1m = 10, output_usd_per_1m = 30 }}]
+"""
+    with fleet(tmp_path, one_server, config=config) as nexus:
+        ask(nexus.url, "/v1/chat/completions", chat("llama3"))
+        page = open_page(nexus.url)
+
+        expect(page.locator("#budget")).to_contain_text("of $0.01 in", timeout=SECONDS)
+        expect(page.locator("#request-rows tr").first).to_contain_text("$0.000", timeout=SECONDS)
+        expect(page.locator("#chart-spend svg")).to_have_attribute(
+            "aria-label", re.compile(r"Spend this month: now \$0\.000"), timeout=2 * SECONDS
+        )
+        assert page.locator("#chart-spend .limit").count() == 1
+        picture(page, "budget")
+        page.close()
