@@ -53,7 +53,7 @@ const drawHour = oncePerFrame(() => {
   showPlugins(state.overview.plugins);
   const { status, health, uptime_seconds: up } = state.overview;
   const { healthy, total } = health;
-  setText(byId("summary"), `${status}: ${healthy} of ${total} backends, ${state.models().length} models, up ${span(up)}`);
+  setText(byId("summary"), `${status}: ${healthy} of ${total} backends, models: ${state.models().length}, up ${span(up)}`);
 });
 
 function drawRequests() {

@@ -66,7 +66,7 @@ function fill(card, backend) {
     kind: backend.version ? `${backend.backend_type} ${backend.version}` : backend.backend_type,
     place: `${backend.zone}, ${backend.tier}`,
     ttft: figures.first_token_p50_s === null ? NONE : `${seconds(figures.first_token_p50_s)}, ${seconds(figures.first_token_p95_s)}`,
-    speed: figures.requests ? rate(figures.tokens_per_s) : NONE,
+    speed: figures.tokens_per_s ? rate(figures.tokens_per_s) : NONE,
     errors: figures.requests ? percent(figures.error_rate) : NONE,
     breaker: backend.breaker.replace("_", " "),
     checked: `${ago(backend.last_health_check)}${backend.next_check ? `, ${soon(backend.next_check)}` : ""}`,

@@ -31,7 +31,8 @@ export function percent(part) {
 
 export function rate(value) {
   if (value === null || value === undefined) return NONE;
-  return value < 10 ? value.toFixed(1) : count(Math.round(value));
+  if (value === 0) return "0";
+  return value < 1 ? value.toFixed(2) : value < 10 ? value.toFixed(1) : count(Math.round(value));
 }
 
 /** Tokens of context: 128k, 8k, 512. */
