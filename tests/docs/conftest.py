@@ -1,11 +1,23 @@
 """The documentation as text, and the tables that are read off the code."""
 
 import importlib.util
+from io import StringIO
 from pathlib import Path
 
 import pytest
 
+from nexus.config.schema import LoggingConfig
+from nexus.observability import logs
+
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_of_how_commands_log():
+    """Undo what a command that runs in this process asks of the log: loggers remember it."""
+    yield
+    logs.configure(LoggingConfig(), stream=StringIO())
+    logs.shutdown()
 
 
 @pytest.fixture(scope="session")

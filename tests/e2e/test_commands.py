@@ -119,10 +119,12 @@ def test_the_pipeline_is_shown_in_its_order(command):
 
 
 def test_plugins_are_listed(command):
-    ended = command("plugins")
+    ended, as_json = command("plugins"), command("plugins", "--json")
 
-    assert ended.returncode == 0
-    assert ended.stdout.startswith("plugins:")
+    names = [plugin["name"] for plugin in json.loads(as_json.stdout)["plugins"]]
+    told = [line.partition("  ")[0] for line in ended.stdout.splitlines() if not line.startswith(" ")]
+    assert (ended.returncode, as_json.returncode) == (0, 0)
+    assert told == (names or ["no plugin is installed"])
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -1,12 +1,14 @@
 """The command line, called in an empty folder."""
 
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from nexus.cli.main import main
+from nexus.config.schema import LoggingConfig
 from nexus.observability import logs
 
 
@@ -18,6 +20,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result
 
     def call(*words: str, env: dict[str, str] | None = None) -> Result:
         result = runner.invoke(main, words, prog_name="nexus-proxy", env=env)
+        # Loggers remember what the command asked of them.
+        logs.configure(LoggingConfig(), stream=StringIO())
         logs.shutdown()
         return result
 
