@@ -45,6 +45,18 @@ def understand(endpoint: Endpoint, body: bytes, content_type: bytes) -> Requirem
     )
 
 
+def prompt_start(body: bytes, content_type: bytes, most: int) -> str:
+    """Return at most *most* characters of the field ``prompt``; empty when there is none.
+
+    :param body: one that :func:`understand` has accepted.
+    """
+    field = next((f for f in _fields(body, boundary_of(content_type)) if f.name == b"prompt"), None)
+    if field is None:
+        return ""
+    # No character has more than four bytes; one that is cut is left out.
+    return body[field.start : min(field.end, field.start + 4 * most)].decode(errors="ignore")[:most]
+
+
 def replace_model(body: bytes, content_type: bytes, model: str) -> bytes:
     """Return *body* with *model* as the value of its field ``model``, and no other byte changed.
 
