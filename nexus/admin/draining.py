@@ -5,6 +5,7 @@ from typing import Final
 from urllib.parse import unquote
 
 import msgspec
+import structlog
 
 from nexus.admin.page import json_page
 from nexus.domain.backend import Status
@@ -12,6 +13,8 @@ from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.routes import Page, PageRequest
 from nexus.errors import RequestError
 from nexus.fleet.registry import BackendNotFound
+
+log = structlog.get_logger("nexus.admin")
 
 PATH: Final = "/admin/backends/"
 
@@ -38,6 +41,7 @@ def change(
         raise RequestError("not_found", f"a backend can be asked to {' or '.join(actions)}, with POST")
     try:
         actions[word](name)
+        log.info("drain_requested", backend=name, action=word)
     except BackendNotFound as exc:
         raise RequestError("not_found", f"{exc}; /admin/backends lists them") from exc
     backend = next(backend for backend in snapshot().backends if backend.name == name)

@@ -8,6 +8,7 @@ from nexus import __version__
 from nexus.observability import logs
 from nexus.observability.families import Family, counter, gauge, histogram
 from nexus.observability.histogram import Histogram
+from nexus.observability.tracing import TraceCounts
 from nexus.proxy.plane import DataPlane
 from nexus.proxy.queue import WaitingLine
 from nexus.proxy.upstreams import Upstreams
@@ -23,16 +24,19 @@ class ProxyMetrics:
         clients: Callable[[], int],
         is_reload_rejected: Callable[[], bool],
         loop_lags: Histogram,
+        traced: TraceCounts | None = None,
     ) -> None:
         """Read later from these.
 
         :param clients: how many connections clients have open.
         :param is_reload_rejected: whether an older configuration is in force than the file has.
+        :param traced: what has come of traces; None when there are none.
         """
         self._plane = plane
         self._clients = clients
         self._is_reload_rejected = is_reload_rejected
         self._loop_lags = loop_lags
+        self._traced = traced
 
     def families(self) -> Iterator[Family]:
         """Make the families, one after the other."""
@@ -65,6 +69,17 @@ class ProxyMetrics:
             "Log lines that found the queue of the writer full, or could not be written.",
             logs.dropped(),
         )
+        if self._traced is not None:
+            yield _of_traces(self._traced)
+
+
+def _of_traces(traced: TraceCounts) -> Family:
+    return counter(
+        "nexus_traces",
+        "Exchanges whose spans were exported, were not taken by the collector, or had to wait for it for too long.",
+        {("exported",): traced.exported, ("failed",): traced.failed, ("dropped",): traced.dropped},
+        "result",
+    )
 
 
 def _of_queue(line: "WaitingLine[Any]") -> Iterator[Family]:

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from nexus.app import tracing
 from nexus.config.checks import is_loopback
 from nexus.config.faults import Fault
 from nexus.config.loading import LoadedConfig, check_kinds
@@ -84,6 +85,7 @@ def draw(loaded: LoadedConfig, plugins: PluginManager) -> Blueprint:
     :raises PluginError: a plugin is at fault.
     """
     config, file = loaded.config, file_name(loaded)
+    tracing.check(loaded)
     contributions = plugins.configure(config.plugins)
     kinds = _kinds(contributions)
     check_kinds(loaded, (*KINDS, *(kind.name for kind in kinds)))

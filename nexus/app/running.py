@@ -140,6 +140,7 @@ class Nexus:
     async def _open_store(self) -> None:
         self._store = self.blueprint.open_store(self.blueprint.config.store)
         await self._store.open()
+        log.info("store_opened", kind=self.blueprint.config.store.kind)
         self._resources.push_async_callback(self._store.close)
 
     async def _listen(self, host: str, port: int, *, may_move: bool) -> None:
@@ -155,6 +156,8 @@ class Nexus:
                 continue
             self._servers.append(server)
             self.port = server.sockets[0].getsockname()[1]
+            if self.port != port:
+                log.warning("port_moved", wanted=port, port=self.port)
             return
 
     async def _start_fleet(self) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import platform
 import resource
 import signal
 from collections.abc import Callable
@@ -13,17 +14,21 @@ from typing import Final
 import structlog
 import uvloop
 
-from nexus import tasks
-from nexus.app.blueprint import Blueprint, draw, load_plugins
+from nexus import __version__, tasks
+from nexus.app.blueprint import Blueprint, draw, file_name, load_plugins
 from nexus.app.running import Nexus, lame_duck_of
 from nexus.config.loading import LoadedConfig
 from nexus.config.schema import Config
 from nexus.errors import NexusError
 from nexus.observability import logs
+from nexus.plugin_manager import PluginManager
 
 log = structlog.get_logger("nexus.app")
 
-FIXED_KEYS: Final = ("server.host", "server.port", "store", "timeouts.headers_seconds", "timeouts.keepalive_seconds")
+FIXED_KEYS: Final = (
+    *("server.host", "server.port", "store", "otel"),
+    *("timeouts.headers_seconds", "timeouts.keepalive_seconds"),
+)
 """What is opened or set up once, at the start; besides, plugins are loaded once."""
 
 HURRIED_DRAIN_S: Final = 5.0
@@ -44,8 +49,18 @@ def serve(
     :raises NexusError: it cannot be built, or cannot start.
     """
     _raise_file_limit()
-    blueprint = draw(loaded, load_plugins(loaded, plugin_files))
+    log.info("starting", version=__version__, python=platform.python_version(), file=file_name(loaded))
+    plugins = load_plugins(loaded, plugin_files)
+    _tell_of(plugins)
+    blueprint = draw(loaded, plugins)
     uvloop.run(_Service(blueprint, reload, on_started).run())
+
+
+def _tell_of(plugins: PluginManager) -> None:
+    for plugin in plugins.plugins:
+        log.info("plugin_loaded", plugin=plugin.name, distribution=plugin.distribution, version=plugin.version)
+    for candidate in plugins.not_loaded:
+        log.info("plugin_not_loaded", plugin=candidate.name, distribution=candidate.origin, version=candidate.version)
 
 
 class _Service:
@@ -120,6 +135,7 @@ class _Service:
 
     def _end(self) -> None:
         if self._stop.is_set():
+            log.warning("drain_hurried")
             self._hurry.set()
         elif self._starting is not None:
             self._starting.reschedule(asyncio.get_running_loop().time())

@@ -17,6 +17,7 @@ from nexus.admin.reports import reports_of
 from nexus.admin.stage_metrics import StageMetrics
 from nexus.admin.stats import queue_facts, stats
 from nexus.app.blueprint import Blueprint
+from nexus.app.tracing import Tracing
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.routes import Page, PageRequest, PageRoute
 from nexus.fleet.fleet import Fleet
@@ -41,6 +42,7 @@ class Telemetry:
         self._registry = CollectorRegistry()
         """For what the client library collects, and for what stages tell: a few series."""
         self._sources: tuple[Callable[[], Iterator[Family]], ...] = ()
+        self._tracing: Tracing | None = None
         self._plane: DataPlane
         self._measuring: asyncio.Task[None]
 
@@ -59,9 +61,17 @@ class Telemetry:
         :param clients: how many connections clients have open.
         :param is_reload_rejected: whether the last reload was refused.
         """
+        loaded = blueprint().loaded
+        if loaded.config.otel.enabled:
+            self._tracing = Tracing(loaded)
+            plane.tracer = self._tracing.tracer
         of_fleet = FleetMetrics(self._snapshot, fleet.probe_counts)
         of_proxy = ProxyMetrics(
-            plane, clients=clients, is_reload_rejected=is_reload_rejected, loop_lags=self._loop_lag.lags
+            plane,
+            clients=clients,
+            is_reload_rejected=is_reload_rejected,
+            loop_lags=self._loop_lag.lags,
+            traced=None if self._tracing is None else self._tracing.counts,
         )
         self._plane = plane
         self._sources = self.metrics.families, of_fleet.families, of_proxy.families
@@ -75,8 +85,10 @@ class Telemetry:
         self._measuring = tasks.keep_running(self._loop_lag.watch, name="loop-lag")
 
     async def end(self) -> None:
-        """Measure no more."""
+        """Measure no more, and let go of what was measured."""
         await tasks.stop(self._measuring)
+        if self._tracing is not None:
+            await self._tracing.close()
 
     def observers(self, blueprint: Blueprint) -> tuple[Observer, ...]:
         """Return who is told of each exchange under *blueprint*, plugins last."""

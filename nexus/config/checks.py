@@ -20,6 +20,7 @@ MOST_ALIAS_HOPS: Final = 3
 # Names go into headers, metrics, logs and the paths of admin pages.
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}")
 _ORIGIN: Final = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#\s@]+", re.IGNORECASE)
+_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _ALLOWED_HOST: Final = re.compile(r"\*|\[[0-9a-fA-F:.]+\]|[\w.*-]+", re.ASCII)
 
 
@@ -211,6 +212,18 @@ def _is_file(name: str) -> bool:
         return False
 
 
+def _otel(config: Config) -> Iterator[Fault]:
+    if config.otel.endpoint is not None:
+        try:
+            urls.normalised(config.otel.endpoint)
+        except ValueError as exc:
+            problem = str(exc).replace("use api_key", "use otel.headers")
+            yield Fault(("otel", "endpoint"), f"bad URL: {problem}")
+    for name in config.otel.headers:
+        if not _HEADER_NAME.fullmatch(name):
+            yield Fault(("otel", "headers", name), "expected the name of a header")
+
+
 RULES: Final[tuple[Callable[[Config], Iterator[Fault]], ...]] = (
     _server,
     _weights,
@@ -220,4 +233,5 @@ RULES: Final[tuple[Callable[[Config], Iterator[Fault]], ...]] = (
     _backend_urls,
     _backend_words,
     _backend_files,
+    _otel,
 )

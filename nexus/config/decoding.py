@@ -14,7 +14,6 @@ T = TypeVar("T")
 HINTS: Final[Mapping[KeyPath, str]] = {
     ("server", "log_level"): "use `level` of [logging]",
     ("discovery", "service_types"): "mDNS is a plugin: pip install nexus-proxy-mdns",
-    ("logging", "enable_content_logging"): "prompts are never logged; leave the key out",
 }
 """Keys that one might look for here, and where what they did is now."""
 

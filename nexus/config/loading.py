@@ -38,6 +38,8 @@ class LoadedConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What ``server.admin_keys`` leads to."""
     backend_keys: Mapping[str, Secret] = {}
     """By the backend's name, for those that have one."""
+    otel_headers: Mapping[str, Secret] = {}
+    """What ``otel.headers`` leads to, by the name of the header."""
     secrets: tuple[Secret, ...] = ()
     """All of them, so that the log can be told to hide them."""
     provenance: Provenance = Provenance(WITHOUT_A_FILE, {})
@@ -73,6 +75,7 @@ def load(
         checks.check(config, insecure=insecure)
         server_keys, admin_keys = vault.server_keys(config), vault.admin_keys(config)
         backend_keys = vault.backend_keys(config)
+        otel_headers = vault.otel_headers(config)
     except Fault as fault:
         raise provenance.error(fault) from fault
     return LoadedConfig(
@@ -83,6 +86,7 @@ def load(
         server_keys=server_keys,
         admin_keys=admin_keys,
         backend_keys=backend_keys,
+        otel_headers=otel_headers,
         secrets=tuple(vault.found),
         provenance=provenance,
     )

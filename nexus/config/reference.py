@@ -41,6 +41,9 @@ EXAMPLES: Final[Mapping[str, str]] = {
     "backends.models.zone": '"open"',
     "backends.models.tier": "4",
     "discovery.enabled": "true",
+    "otel.endpoint": '"http://127.0.0.1:4318"',
+    "otel.service_name": '"nexus-proxy"',
+    "otel.headers": '{ authorization = "env:OTEL_KEY" }',
     "logging.component_levels": '{ routing = "debug" }',
 }
 """What the example shows for a key that is unset or empty by default, where the default would say nothing."""

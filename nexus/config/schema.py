@@ -213,6 +213,9 @@ class LoggingConfig(Section, frozen=True):
     """``auto``: pretty on a terminal, JSON otherwise."""
     component_levels: dict[str, Literal["debug", "info", "warning", "error"]] = {}
     """Another level for one component, such as ``routing = "debug"``."""
+    enable_content_logging: bool = False
+    """Whether the access line shows how each prompt begins: at most 100 characters of the last user message. Answers,
+    images and keys never are in the log."""
 
 
 class MetricsConfig(Section, frozen=True):
@@ -221,6 +224,27 @@ class MetricsConfig(Section, frozen=True):
     sanitize_labels: bool = False
     """Whether names of backends and models have every odd character replaced by ``_``, as the dashboards of older
     versions expect. Different names can then become one, whose figures are added up."""
+
+
+class OtelConfig(Section, frozen=True):
+    """Traces for OpenTelemetry, for which ``pip install nexus-proxy[otel]`` brings what is needed. Read at start only.
+    What is unset here is as the usual variables say, such as ``OTEL_EXPORTER_OTLP_ENDPOINT``."""
+
+    enabled: bool = False
+    """Whether exchanges are traced. Without it nothing of OpenTelemetry is even imported, and what a client says of its
+    own trace goes on to the backend as it came."""
+    endpoint: str | None = None
+    """The collector, ``http://host:4318``, to whose ``/v1/traces`` spans are sent as OTLP over HTTP; unset: as the
+    variables say, or this machine."""
+    headers: dict[str, str] = {}
+    """Headers that the collector wants, each value ``env:NAME`` or ``file:PATH``."""
+    service_name: str | None = None
+    """The ``service.name`` of all spans; unset: as the variables say, or ``nexus-proxy``."""
+    sample_ratio: Annotated[float, Meta(ge=0, le=1)] = 1.0
+    """The share of requests that is traced, 0 to 1, where the client has not decided: a ``traceparent`` that says that
+    its trace is sampled, or is not, is followed."""
+    timeout_seconds: Seconds = 10.0
+    """For one export, its retries included."""
 
 
 class StoreConfig(Section, frozen=True):
@@ -255,6 +279,7 @@ class Config(Section, frozen=True):
     queue: QueueConfig = QueueConfig()
     logging: LoggingConfig = LoggingConfig()
     metrics: MetricsConfig = MetricsConfig()
+    otel: OtelConfig = OtelConfig()
     store: StoreConfig = StoreConfig()
     plugin_loading: PluginLoadingConfig = PluginLoadingConfig()
     plugins: dict[str, dict[str, Any]] = {}

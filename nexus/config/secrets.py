@@ -92,7 +92,18 @@ class Vault:
             if backend.api_key is not None
         }
 
-    def resolve(self, reference: str, path: KeyPath) -> Secret:
+    def otel_headers(self, config: Config) -> dict[str, Secret]:
+        """Return the value of each header of ``otel.headers``; raise :class:`Fault` likewise."""
+        if not config.otel.enabled:
+            # Whoever switches it off may take its keys away.
+            return {}
+        return {
+            # It may be of two words, as `Bearer KEY` is.
+            name: self.resolve(reference, ("otel", "headers", name), may_have_spaces=True)
+            for name, reference in config.otel.headers.items()
+        }
+
+    def resolve(self, reference: str, path: KeyPath, *, may_have_spaces: bool = False) -> Secret:
         """Return the secret that *reference*, the value of the key at *path*, leads to."""
         scheme, _, place = reference.partition(":")
         source = self._sources.get(scheme)
@@ -102,10 +113,11 @@ class Vault:
         secret = source(place, path).strip()
         if not secret:
             raise Fault(path, f"{scheme}:{shown(place)} is empty")
-        if not secret.isascii() or not secret.isprintable() or " " in secret:
+        if not secret.isascii() or not secret.isprintable() or (" " in secret and not may_have_spaces):
             raise Fault(path, f"{scheme}:{shown(place)} holds a character that no key may have")
-        self.found.append(Secret(secret))
-        return self.found[-1]
+        # Of `Bearer KEY` the key alone is to be hidden too.
+        self.found += [Secret(text) for text in {secret, secret.rpartition(" ")[2]}]
+        return Secret(secret)
 
     def _ring(self, key: str, references: Iterable[str]) -> KeyRing:
         return KeyRing(self._digest(reference, ("server", key, index)) for index, reference in enumerate(references))

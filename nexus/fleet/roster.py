@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+import structlog
+
 from nexus.config.schema import HealthCheckConfig
 from nexus.domain.backend import BackendLoad, Breaker, Status, set_load
 from nexus.domain.kinds import BackendKind, ServerFacts
@@ -13,6 +15,8 @@ from nexus.fleet.overrides import reconsidered, unconfirmed
 from nexus.fleet.passive import PassiveSignals
 from nexus.fleet.registry import Registry
 from nexus.fleet.state import HealthState
+
+log = structlog.get_logger("nexus.fleet")
 
 
 class Roster:
@@ -35,10 +39,12 @@ class Roster:
         with self._registry.batch():
             for backend_id in before.keys() - members.keys():
                 self._leave(backend_id)
+                log.info("backend_left", **_facts(before[backend_id]))
             for backend_id, member in members.items():
                 if backend_id not in before:
                     state = first_state(config)
                     self._registry.add(member.row(BackendLoad(), state.status))
+                    log.info("backend_joined", **_facts(member))
                 elif before[backend_id] != member or is_watched_anew:
                     state = self._change(before[backend_id], member, config)
                 else:
@@ -74,3 +80,7 @@ class Roster:
             fields |= {"status": state.status, "status_since": unix_now()}
         self._registry.update(row.id, **fields)
         return state
+
+
+def _facts(member: Member) -> dict[str, str]:
+    return {"backend": member.config.name, "url": member.config.url, "source": member.source}

@@ -134,6 +134,9 @@ class Watch:
         if isinstance(result, SuccessWithParseError):
             return {"last_error": result.error, **fields}
         models = {name: _first_dated(facts, row) for name, facts in result.models.items()}
+        if models.keys() != row.models.keys():
+            found, gone = sorted(models.keys() - row.models.keys()), sorted(row.models.keys() - models.keys())
+            log.info("backend_models_changed", backend=row.name, found=found, gone=gone)
         return {"last_error": None, "models": models, **fields}
 
     def _learn(self, result: Success | SuccessWithParseError, row: Backend) -> None:

@@ -65,7 +65,7 @@ def json_line(entry: Entry, hidden: Hidden) -> bytes:
         text = _joined(msgspec.json.encode(line), msgspec.json.encode(fields[LINE])).decode()
         if not hidden.is_in(text):
             return _safe(text)
-        fields = msgspec.structs.asdict(fields[LINE])
+        fields = msgspec.to_builtins(fields[LINE])
     for name, value in fields.items():
         if name not in _OURS:
             line[_text(name, hidden)] = value if type(value) in _AS_IT_IS else _plain(value, hidden)
@@ -76,7 +76,7 @@ def pretty_line(entry: Entry, hidden: Hidden, *, in_colour: bool = False) -> byt
     """Return *entry* for a person to read."""
     time_ns, level, logger, fields = entry
     if LINE in fields:
-        fields = {"event": fields["event"], **msgspec.structs.asdict(fields[LINE])}
+        fields = {"event": fields["event"], **msgspec.to_builtins(fields[LINE])}
     padded = f"{level:<8}"
     shown_level = f"\x1b[{_COLOURS.get(level, '0')}m{padded}\x1b[0m" if in_colour else padded
     words = [logger, _word(_plain(fields.get("event", ""), hidden))]

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Mapping
 from traceback import TracebackException, walk_tb
-from typing import Any, Final, TextIO
+from typing import Any, Final, Literal, TextIO
 
 import msgspec
 import structlog
@@ -14,6 +14,8 @@ import structlog
 from nexus.config.schema import LoggingConfig
 from nexus.observability.log_rendering import LINE, Entry, Hidden, json_line, pretty_line
 from nexus.observability.log_writing import LogWriter, writer_to
+
+Level = Literal["debug", "info", "warning", "error", "critical"]
 
 LEVELS: Final[Mapping[str, int]] = {
     "debug": logging.DEBUG,
@@ -31,6 +33,7 @@ _hidden = Hidden()
 def configure(config: LoggingConfig, *, stream: TextIO | None = None) -> None:
     """Write logs to *stream*, standard error by default, as *config* says; call it again at each reload."""
     stream = stream or sys.stderr
+    is_content_news = config.enable_content_logging and not _thresholds.config.enable_content_logging
     _thresholds.use(config)
     _sink.open(stream, as_json=config.format == "json" or (config.format == "auto" and not stream.isatty()))
     structlog.configure(
@@ -40,6 +43,10 @@ def configure(config: LoggingConfig, *, stream: TextIO | None = None) -> None:
         cache_logger_on_first_use=True,
     )
     _from_libraries.install()
+    if is_content_news:
+        # Past every level: whoever reads this log is to know what may be in it.
+        fields = {"event": "content_logging_enabled", "key": "logging.enable_content_logging"}
+        _sink.put((time.time_ns(), "warning", "nexus.observability", fields))
 
 
 def shutdown() -> None:
@@ -58,6 +65,11 @@ def hide(secret: str) -> None:
     _hidden.add(secret)
 
 
+def without_secrets(text: str) -> str:
+    """Return *text* with each secret that is hidden replaced."""
+    return _hidden.out_of(text)
+
+
 class Channel:
     """The place of one logger's level, shared by all that have its name."""
 
@@ -67,6 +79,11 @@ class Channel:
         self.name = name
         self.component = component_of(name)
         self.threshold = threshold
+
+
+def channel(name: str) -> Channel:
+    """Return the place of the level of the logger *name*, always the same one."""
+    return _thresholds.channel(name)
 
 
 def component_of(logger: str) -> str:
@@ -117,16 +134,16 @@ class Logger(structlog.BoundLoggerBase):
             return
 
 
-def write_line(logger: str, event: str, line: msgspec.Struct) -> None:
+def write_line(logger: str, level: Level, event: str, line: msgspec.Struct) -> None:
     """Log the members of *line*, texts as short as they are to appear: for what every request writes.
 
     The writer encodes it in one call; whoever else listens gets the members as fields.
     """
     writer = _sink.writer
     if writer is None or _processors[0] is not _leave_to_the_writer:
-        structlog.get_logger(logger).info(event, **msgspec.structs.asdict(line))
-    elif _thresholds.channel(logger).threshold <= logging.INFO:
-        writer.put((time.time_ns(), "info", logger, {LINE: line, "event": event}))
+        getattr(structlog.get_logger(logger), level)(event, **msgspec.to_builtins(line))
+    elif _thresholds.channel(logger).threshold <= LEVELS[level]:
+        writer.put((time.time_ns(), level, logger, {LINE: line, "event": event}))
 
 
 def _leave_to_the_writer(channel: Channel, level: str, fields: Any) -> Any:
@@ -161,7 +178,7 @@ class _Thresholds:
     """The level of each logger that was ever asked for."""
 
     def __init__(self) -> None:
-        self._config = LoggingConfig()
+        self.config = LoggingConfig()
         self._channels: dict[str, Channel] = {}
 
     def channel(self, name: str = "nexus", *_: Any) -> Channel:
@@ -170,12 +187,12 @@ class _Thresholds:
         return self._channels[name]
 
     def use(self, config: LoggingConfig) -> None:
-        self._config = config
+        self.config = config
         for channel in self._channels.values():
             channel.threshold = self._level_of(channel.component)
 
     def _level_of(self, component: str) -> int:
-        return LEVELS[self._config.component_levels.get(component, self._config.level)]
+        return LEVELS[self.config.component_levels.get(component, self.config.level)]
 
 
 class _Sink:

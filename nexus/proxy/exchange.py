@@ -1,6 +1,7 @@
 """One request and its answer, from the client's first byte to the last byte sent back."""
 
 import asyncio
+from time import monotonic
 
 from aiohttp.http import HttpVersion11, RawRequestMessage
 from aiohttp.streams import StreamReader
@@ -18,7 +19,7 @@ from nexus.proxy.plane import DataPlane
 from nexus.proxy.receiving import receive
 from nexus.proxy.record import Record
 from nexus.proxy.relay import MESSAGES, End, StreamRelay
-from nexus.proxy.understanding import understand
+from nexus.proxy.understanding import preview, understand
 from nexus.wire.protocol import WireProtocol
 
 
@@ -68,6 +69,8 @@ class Exchange:
         self._protocol = protocol
         self._target = target
         self._record = Record(request_id, endpoint)
+        if plane.tracer is not None:
+            self._record.trace = plane.tracer.begin(head.forward)
         self._inquiry: Inquiry | None = None
         self._relay: StreamRelay | None = None
         self._is_shut_down = False
@@ -80,6 +83,8 @@ class Exchange:
             self._record.enter("understand")
             requirements = await understand(self._protocol, self._endpoint, self._head, body)
             self._record.understood(requirements)
+            if self._settings.config.logging.enable_content_logging:
+                self._record.prompt_preview = await preview(self._endpoint, self._head, body)
             inquiry = self._inquiry = self._inquire(body, requirements)
             attempt = await inquiry.find_answer()
             self._record.enter("relay")
@@ -247,6 +252,8 @@ class Exchange:
 
     def _settle(self) -> None:
         outcomes: tuple[AttemptOutcome, ...] = ()
+        trace = self._record.trace
+        settling_since = monotonic() if trace is not None else 0.0
         if self._inquiry is not None:
             outcomes = self._inquiry.settle_all(self._record.ending)
         outcome = self._record.finish(outcomes)
@@ -254,6 +261,8 @@ class Exchange:
             self._inquiry.decision.outcome = outcome
         for observe in self._settings.observers:
             observe(outcome)
+        if trace is not None:
+            trace.end(outcome, self._record.phases, settling_since)
 
     def _attempt_count(self) -> int:
         return len(self._inquiry.attempts) if self._inquiry is not None else 0

@@ -13,6 +13,7 @@ from nexus.domain.backend import Backend
 from nexus.domain.kinds import BackendKind
 from nexus.domain.model import Zone
 from nexus.errors import UpstreamError, UpstreamFault
+from nexus.observability import tracing
 from nexus.proxy.heads import Head
 
 _NOT_FOR_CLIENTS: Final = frozenset(
@@ -70,14 +71,19 @@ def request_head(  # noqa: PLR0913 - the parts of one head
     body_length: int,
     request_id: str,
     may_pass_credentials: bool,
+    trace_lines: bytes | None = None,
 ) -> bytes:
     """Make the head of a request to a backend from the client's and what is the backend's own.
 
     :param target: path and query, as the client sent them.
     :param may_pass_credentials: whether the client's own key may go to a backend that has none configured.
+    :param trace_lines: what takes the place of what the client says of its trace; None: nothing.
     """
     lines = [b"POST %b%b HTTP/1.1\r\n" % (stamp.base_path, target), stamp.host_line, stamp.key_line]
     dropped = stamp.dropped
+    if trace_lines is not None:
+        dropped = dropped | tracing.HEADERS
+        lines.append(trace_lines)
     if dropped:
         lines += [line for name, line in head.forward if name not in dropped]
     else:

@@ -5,6 +5,8 @@ from functools import partial
 from time import monotonic
 from typing import Final
 
+import structlog
+
 from nexus.domain.backend import set_load
 from nexus.domain.outcome import AttemptOutcome, Ending, Phase
 from nexus.domain.request import Endpoint, Requirements
@@ -23,6 +25,8 @@ from nexus.routing.intent import Verdict
 from nexus.routing.recording import DecisionRecord
 from nexus.routing.rejections import saturation
 from nexus.wire.protocol import StreamScan, WireProtocol
+
+log = structlog.get_logger("nexus.proxy")
 
 URGENT: Final = "high"
 REJECTED: Final = 503
@@ -160,6 +164,8 @@ class Inquiry:
         set_load(load, requests_total=load.requests_total + 1)
         attempt = Attempt(reserved, self._plane.upstreams.of(reserved.backend), monotonic())
         self.attempts.append(attempt)
+        if self._record.trace is not None:
+            self._record.trace.attempt(attempt.backend, attempt.started_at)
         return attempt
 
     async def _wait_for_slot(self, saturated: Saturated) -> Reserved:
@@ -174,6 +180,7 @@ class Inquiry:
             raise RequestError("overloaded", "every backend is at its limit", retry_after_s=1)
         self._record.enter("queue")
         self._awaited = {backend.name for backend in saturated.backends}
+        log.debug("exchange_queued", request_id=self._record.request_id, backends=self._awaited)
         return await self._plane.line.wait(
             self._awaited,
             self._try_now,
@@ -256,7 +263,7 @@ class Inquiry:
 
     def _head_for(self, attempt: Attempt, body_length: int) -> bytes:
         number = len(self.attempts)
-        request_id = self._record.request_id
+        request_id, trace = self._record.request_id, self._record.trace
         return request_head(
             attempt.upstream.stamp,
             self._head,
@@ -265,6 +272,7 @@ class Inquiry:
             # Engines take it as their own id: two attempts with one id would be one request to them.
             request_id=request_id if number == 1 else f"{request_id}-{number}",
             may_pass_credentials=self._may_pass_credentials(attempt),
+            trace_lines=None if trace is None else trace.lines(),
         )
 
     def _may_pass_credentials(self, attempt: Attempt) -> bool:
@@ -284,6 +292,13 @@ class Inquiry:
     def _give_up(self, attempt: Attempt, exc: UpstreamError) -> None:
         attempt.ending = Ending.BACKEND_FAILED
         attempt.fault = exc.fault.value
+        log.debug(
+            "attempt_failed",
+            request_id=self._record.request_id,
+            backend=attempt.backend.name,
+            fault=attempt.fault,
+            status=exc.status,
+        )
         self._last_refusal = attempt, exc, self._record.phase
         attempt.let_go(may_reuse=exc.fault is UpstreamFault.STATUS)
         self._settle(attempt)

@@ -7,6 +7,7 @@ from typing import Protocol
 from nexus.config.schema import Config
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.outcome import AttemptOutcome, ExchangeOutcome
+from nexus.observability.tracing import Tracer
 from nexus.proxy.door import Door
 from nexus.proxy.queue import WaitingLine
 from nexus.proxy.retry import RetryBudget
@@ -53,7 +54,18 @@ class Settings:
 class DataPlane:
     """The one object that exchanges hold; made on the loop that they run on."""
 
-    __slots__ = ("budget", "decisions", "fleet", "in_flight", "is_draining", "line", "loop", "settings", "upstreams")
+    __slots__ = (
+        "budget",
+        "decisions",
+        "fleet",
+        "in_flight",
+        "is_draining",
+        "line",
+        "loop",
+        "settings",
+        "tracer",
+        "upstreams",
+    )
 
     def __init__(
         self,
@@ -71,5 +83,7 @@ class DataPlane:
         # Asking asyncio for it costs a system call, which every request would make several times.
         self.loop = asyncio.get_running_loop()
         self.in_flight = 0
+        self.tracer: Tracer | None = None
+        """None unless exchanges are traced."""
         self.is_draining = False
         """Set once; from then on connections are closed after their answer."""

@@ -1,6 +1,8 @@
 """What is written down of one exchange while it runs, and its one line in the access log."""
 
+import logging
 import time
+from collections.abc import Mapping
 from itertools import pairwise
 from time import monotonic
 from typing import Final
@@ -11,12 +13,14 @@ import structlog
 from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome, Phase
 from nexus.domain.request import Endpoint, Requirements, TokenUsage
 from nexus.observability.log_rendering import LONGEST_TEXT
-from nexus.observability.logs import write_line
+from nexus.observability.logs import LEVELS, Level, channel, write_line
+from nexus.observability.tracing import Trace
 from nexus.routing.decision import Reserved
 
 LOGGER: Final = "nexus.proxy"
 
 log = structlog.get_logger(LOGGER)
+_channel = channel(LOGGER)
 
 _WHO: Final = {
     Ending.FINISHED: "-",
@@ -44,11 +48,25 @@ _WHERE: Final[dict[Phase, str]] = {
 }
 """Second letter: the phase. R request, Q queue, C connect, H headers and first content, D data, L last byte, - none."""
 
+_LEVEL: Final[Mapping[Ending, Level]] = {
+    Ending.FINISHED: "info",
+    Ending.CLIENT_LEFT: "info",
+    Ending.CLIENT_STALLED: "info",
+    Ending.BAD_REQUEST: "info",
+    Ending.REJECTED: "warning",
+    Ending.TIMED_OUT: "warning",
+    Ending.SHUT_DOWN: "warning",
+    Ending.BACKEND_FAILED: "error",
+    Ending.NEXUS_FAILED: "error",
+}
+"""How loud the access line is: what a client does to itself is no warning, and an error is what nobody could answer."""
+
 
 class Record:
     """The facts of one exchange, gathered as it goes."""
 
     __slots__ = (
+        "_backend_type",
         "_code",
         "_endpoint",
         "_error_message",
@@ -66,8 +84,10 @@ class Record:
         "decision_line",
         "ending",
         "has_answered",
+        "prompt_preview",
         "received_unix_s",
         "request_id",
+        "trace",
     )
 
     def __init__(self, request_id: str, endpoint: Endpoint) -> None:
@@ -81,6 +101,11 @@ class Record:
         self.has_answered = False
         self.cost_usd: float | None = None
         self.ending = Ending.NEXUS_FAILED
+        self.prompt_preview: str | None = None
+        """How the prompt begins; None unless the operator wants it in the log."""
+        self.trace: Trace | None = None
+        """None unless exchanges are traced."""
+        self._backend_type = "unknown"
         self._status = 0
         self._code: str | None = None
         self._error_message: str | None = None
@@ -107,10 +132,25 @@ class Record:
     def enter(self, phase: Phase) -> None:
         self._phases.append((phase, monotonic()))
 
+    @property
+    def phases(self) -> list[tuple[Phase, float]]:
+        """Each visit to a phase, and when it began, by the monotonic clock."""
+        return self._phases
+
     def understood(self, requirements: Requirements) -> None:
         self._requirements = requirements
+        if _channel.threshold <= logging.DEBUG:
+            # Asked first: to collect what is said costs every request more than to see that nobody hears.
+            log.debug(
+                "exchange_begun",
+                request_id=self.request_id,
+                endpoint=self._endpoint.name,
+                model=requirements.model,
+                stream=requirements.is_stream,
+            )
 
     def routed(self, reserved: Reserved) -> None:
+        self._backend_type = "local" if reserved.backend.kind.is_local else "cloud"
         self._resolved_model = reserved.resolved_model
         self._fallback_model = reserved.fallback_model
         self._route_reason = reserved.route_reason
@@ -178,7 +218,7 @@ class Record:
             bytes_out=self.bytes_out,
             cost_usd=self.cost_usd,
         )
-        _log(outcome, spent_ms)
+        self._write_line(outcome, spent_ms)
         return outcome
 
     def _spent_ms(self, now: float) -> dict[str, float]:
@@ -188,10 +228,57 @@ class Record:
             spent_us[phase] = spent_us.get(phase, 0) + int((until - since) * 1_000_000)
         return {phase: us / 1000 for phase, us in spent_us.items()}
 
+    def _write_line(self, outcome: ExchangeOutcome, spent_ms: dict[str, float]) -> None:
+        level = _level_of(outcome)
+        if _channel.threshold > LEVELS[level]:
+            return
+        usage: TokenUsage | None = outcome.usage
+        attempts = outcome.attempts
+        write_line(
+            LOGGER,
+            level,
+            "exchange_finished",
+            AccessLine(
+                outcome.request_id,
+                outcome.endpoint,
+                outcome.model and _short(outcome.model),
+                outcome.fallback_model and _short(outcome.fallback_model),
+                attempts[-1].backend if attempts else "none",
+                self._backend_type,
+                "success" if outcome.ending is Ending.FINISHED and outcome.status < FIRST_ERROR else "error",
+                outcome.status,
+                outcome.code,
+                outcome.error_message and _short(outcome.error_message),
+                outcome.ending,
+                outcome.termination,
+                outcome.is_stream,
+                outcome.route_reason,
+                len(attempts),
+                max(0, len(attempts) - 1),
+                [attempt.backend for attempt in attempts],
+                _ms(outcome.duration_s),
+                None if outcome.first_byte_s is None else _ms(outcome.first_byte_s),
+                spent_ms,
+                None if usage is None else usage.prompt_tokens,
+                None if usage is None else usage.completion_tokens,
+                None if usage is None else usage.total_tokens,
+                outcome.cost_usd,
+                outcome.bytes_in,
+                outcome.bytes_out,
+                _failed(attempts),
+                self.prompt_preview,
+                None if self.trace is None else self.trace.trace_id,
+            ),
+        )
 
-def _ms(seconds: float) -> float:
-    """Return milliseconds to the microsecond; quicker than round(), and every line has several."""
-    return int(seconds * 1_000_000) / 1000
+
+class FailedAttempt(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What went wrong at one of the backends that were asked."""
+
+    backend: str
+    fault: str
+    took_ms: float
+    status: int | None = None
 
 
 class AccessLine(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -202,55 +289,62 @@ class AccessLine(msgspec.Struct, frozen=True, omit_defaults=True):
     model: str | None
     actual_model: str | None
     backend: str
+    backend_type: str
+    status: str
     status_code: int
     code: str | None
+    error_message: str | None
     ending: str
     termination: str
     stream: bool
     route_reason: str | None
     attempts: int
+    retry_count: int
+    fallback_chain: list[str]
     latency_ms: float
     first_byte_ms: float | None
     phases_ms: dict[str, float]
     tokens_prompt: int | None
     tokens_completion: int | None
+    tokens_total: int | None
+    cost_usd: float | None
     bytes_in: int
     bytes_out: int
-    backends_tried: tuple[str, ...] = ()
-    """Only when there were several."""
+    failed_attempts: tuple[FailedAttempt, ...] = ()
+    """Only when there were any; so are those below."""
+    prompt_preview: str | None = None
+    trace_id: str | None = None
 
 
-def _log(outcome: ExchangeOutcome, spent_ms: dict[str, float]) -> None:
-    usage: TokenUsage | None = outcome.usage
-    attempts = outcome.attempts
-    write_line(
-        LOGGER,
-        "exchange_finished",
-        AccessLine(
-            outcome.request_id,
-            outcome.endpoint,
-            outcome.model and _short(outcome.model),
-            outcome.fallback_model and _short(outcome.fallback_model),
-            attempts[-1].backend if attempts else "none",
-            outcome.status,
-            outcome.code,
-            outcome.ending,
-            outcome.termination,
-            outcome.is_stream,
-            outcome.route_reason,
-            len(attempts),
-            _ms(outcome.duration_s),
-            None if outcome.first_byte_s is None else _ms(outcome.first_byte_s),
-            spent_ms,
-            None if usage is None else usage.prompt_tokens,
-            None if usage is None else usage.completion_tokens,
-            outcome.bytes_in,
-            outcome.bytes_out,
-            tuple(attempt.backend for attempt in attempts) if len(attempts) > 1 else (),
-        ),
+def _level_of(outcome: ExchangeOutcome) -> Level:
+    level = _LEVEL[outcome.ending]
+    if level != "info":
+        return level
+    if outcome.ending is Ending.FINISHED and outcome.status >= FIRST_SERVER_ERROR:
+        # A backend's own words, passed on because nobody had better ones.
+        return "error"
+    return "warning" if len(outcome.attempts) > 1 or outcome.fallback_model is not None else "info"
+
+
+FIRST_ERROR: Final = 400
+FIRST_SERVER_ERROR: Final = 500
+
+
+def _failed(attempts: tuple[AttemptOutcome, ...]) -> tuple[FailedAttempt, ...]:
+    if len(attempts) == 1 and attempts[0].fault is None:
+        return ()
+    return tuple(
+        FailedAttempt(attempt.backend, attempt.fault, _ms(attempt.duration_s), attempt.status)
+        for attempt in attempts
+        if attempt.fault is not None
     )
 
 
-def _short(name: str) -> str:
-    """Return the name of a model as a line has room for."""
-    return name if len(name) <= LONGEST_TEXT else f"{name[:LONGEST_TEXT]}…"
+def _ms(seconds: float) -> float:
+    """Return milliseconds to the microsecond; quicker than round(), and every line has several."""
+    return int(seconds * 1_000_000) / 1000
+
+
+def _short(text: str) -> str:
+    """Return *text*, the name of a model or a message, as a line has room for."""
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…"

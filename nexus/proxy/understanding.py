@@ -5,7 +5,9 @@ from typing import Final, Protocol
 
 from nexus.domain.request import Endpoint, Requirements
 from nexus.errors import RequestError
+from nexus.observability import logs
 from nexus.wire import multipart
+from nexus.wire.prompt_start import prompt_start
 from nexus.wire.protocol import WireProtocol
 
 LARGE_BYTES: Final = 1024 * 1024
@@ -40,6 +42,22 @@ async def understand(protocol: WireProtocol, endpoint: Endpoint, head: Declared,
     if len(body) > LARGE_BYTES:
         return await asyncio.to_thread(protocol.understand, endpoint, body)
     return protocol.understand(endpoint, body)
+
+
+async def preview(endpoint: Endpoint, head: Declared, body: bytes) -> str:
+    """Return how the prompt of an understood *body* begins, as a log may show it: short, and without known keys."""
+    if endpoint.body == "multipart":
+        text = multipart.prompt_start(body, head.content_type, SEARCHED_FOR_KEYS)
+    elif len(body) > LARGE_BYTES:
+        text = await asyncio.to_thread(prompt_start, body, SEARCHED_FOR_KEYS)
+    else:
+        text = prompt_start(body, SEARCHED_FOR_KEYS)
+    # Before it is cut: the first half of a key would not be known as one.
+    return logs.without_secrets(text)[:LONGEST_PREVIEW]
+
+
+SEARCHED_FOR_KEYS: Final = 4096
+LONGEST_PREVIEW: Final = 100
 
 
 def check_type(endpoint: Endpoint, head: Declared) -> None:

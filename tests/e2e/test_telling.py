@@ -78,7 +78,7 @@ def test_what_another_backend_had_to_be_asked_for_is_a_failover(simulate, start_
     assert (reply.status, reply.headers["X-Nexus-Backend"]) == (200, "good")
     assert (reply.headers["X-Nexus-Route-Reason"], reply.headers["X-Nexus-Attempts"]) == ("failover", "2")
     (line,) = nexus.wait_for_log("exchange_finished")
-    assert line["backends_tried"] == ["broken", "good"]
+    assert line["fallback_chain"] == ["broken", "good"]
 
 
 @pytest.mark.parametrize("stream", [False, True])

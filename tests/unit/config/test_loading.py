@@ -253,13 +253,14 @@ def test_a_known_kind_passes(loaded, kind):
 
 
 def test_every_key_can_be_set_by_a_variable_of_its_name(loaded):
-    samples = {bool: "true", int: "50", float: "1.5", str: "text"}
+    samples = {bool: "true", int: "50", float: "0.5", str: "text"}
     needs_more = {
         ("routing", "weights", "priority"),
         ("routing", "weights", "load"),
         ("routing", "weights", "latency"),
         ("server", "host"),
         ("server", "api_keys"),
+        ("otel", "endpoint"),
     }
 
     for path, type_ in texts.all_keys().items():
@@ -273,3 +274,35 @@ def test_the_real_environment_is_never_read(loaded, monkeypatch):
     monkeypatch.setitem(os.environ, "NEXUS_PORT", "1")
 
     assert loaded().config.server.port == 8000
+
+
+@pytest.mark.parametrize(
+    ("toml", "problem"),
+    [
+        ('endpoint = "collector:4318"', "bad URL: expected it to begin with http:// or https://"),
+        ('endpoint = "http://user:c4n4ry@collector"', "credentials do not belong into a URL; use otel.headers"),
+        ("sample_ratio = 2", "expected `float` <= 1.0"),
+        ('headers = { "a b" = "env:KEY" }', "expected the name of a header"),
+        ('enabled = true\nheaders = { authorization = "c4n4ry" }', "expected a reference to a secret, not the secret"),
+        ('enabled = true\nheaders = { authorization = "env:ABSENT" }', "the variable ABSENT is not set"),
+    ],
+)
+def test_what_is_wrong_with_traces_is_said(loaded, toml, problem):
+    with pytest.raises(ConfigError) as caught:
+        loaded(f"[otel]\n{toml}", env={"KEY": "sesame"})
+
+    assert problem in str(caught.value)
+    assert "c4n4ry" not in str(caught.value)
+
+
+def test_a_header_for_the_collector_may_have_two_words_and_both_ways_it_is_hidden(loaded):
+    toml = '[otel]\nenabled = true\nheaders = { authorization = "env:KEY" }'
+
+    result = loaded(toml, env={"KEY": "Bearer sesame"})
+
+    assert result.otel_headers["authorization"].reveal() == "Bearer sesame"
+    assert {secret.reveal() for secret in result.secrets} == {"Bearer sesame", "sesame"}
+
+
+def test_headers_for_a_collector_that_is_not_asked_are_not_looked_for(loaded):
+    assert loaded('[otel]\nheaders = { authorization = "env:ABSENT" }').otel_headers == {}

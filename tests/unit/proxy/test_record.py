@@ -1,5 +1,6 @@
 """An exchange is written down as it goes, and its one line says who ended it, and where."""
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -66,25 +67,31 @@ def test_a_whole_exchange_is_told_in_full(record, clock, make_reserved):
     assert (outcome.backend, outcome.usage, outcome.is_stream) == ("gpu-2", TokenUsage(3, 4), True)
     assert line == {
         "event": "exchange_finished",
-        "log_level": "info",
+        "log_level": "warning",
         "request_id": "req-1",
         "endpoint": "openai.chat",
         "model": "gpt-4o",
         "actual_model": "llama3",
         "backend": "gpu-2",
+        "backend_type": "local",
+        "status": "success",
         "status_code": 200,
         "code": None,
+        "error_message": None,
         "ending": "finished",
         "termination": "--",
         "stream": True,
         "route_reason": "capability-match",
         "attempts": 2,
-        "backends_tried": ("gpu-1", "gpu-2"),
+        "retry_count": 1,
+        "fallback_chain": ["gpu-1", "gpu-2"],
         "latency_ms": 1250.0,
         "first_byte_ms": 250.0,
         "phases_ms": {"receive": 0.0, "understand": 0.0, "route": 250.0, "relay": 1000.0},
         "tokens_prompt": 3,
         "tokens_completion": 4,
+        "tokens_total": 7,
+        "cost_usd": None,
         "bytes_in": 10,
         "bytes_out": 20,
     }
@@ -98,6 +105,55 @@ def test_an_exchange_that_came_to_nothing_says_little(record):
     assert (outcome.model, outcome.backend, outcome.usage, outcome.first_byte_s) == (None, None, None, None)
     assert (outcome.phase, outcome.status, outcome.code) == ("receive", 400, "invalid_json")
     assert (line["backend"], line["termination"], record.route_reason) == ("none", "CR", "none")
+    assert (line["backend_type"], line["retry_count"], line["fallback_chain"]) == ("unknown", 0, [])
+
+
+def test_a_failover_says_what_was_wrong_with_whom(record):
+    failed = msgspec.structs.replace(attempt_at("gpu-1"), fault="status", status=503, duration_s=0.25)
+    record.ended(Ending.FINISHED, 200)
+
+    _, line = finished(record, failed, attempt_at("gpu-2"))
+
+    assert line["failed_attempts"] == ({"backend": "gpu-1", "fault": "status", "took_ms": 250.0, "status": 503},)
+
+
+LEVELS = [
+    (Ending.FINISHED, 200, 1, "info"),
+    (Ending.FINISHED, 422, 1, "info"),
+    (Ending.CLIENT_LEFT, 499, 1, "info"),
+    (Ending.CLIENT_STALLED, 200, 1, "info"),
+    (Ending.BAD_REQUEST, 400, 0, "info"),
+    (Ending.FINISHED, 200, 2, "warning"),
+    (Ending.REJECTED, 404, 0, "warning"),
+    (Ending.TIMED_OUT, 503, 0, "warning"),
+    (Ending.SHUT_DOWN, 503, 1, "warning"),
+    (Ending.FINISHED, 500, 1, "error"),
+    (Ending.BACKEND_FAILED, 502, 3, "error"),
+    (Ending.NEXUS_FAILED, 500, 1, "error"),
+]
+
+
+@pytest.mark.parametrize(("ending", "status", "attempts", "level"), LEVELS)
+def test_the_line_is_as_loud_as_what_it_tells(record, ending, status, attempts, level):
+    record.ended(ending, status)
+
+    _, line = finished(record, *[attempt_at("gpu-1")] * attempts)
+
+    assert line["log_level"] == level
+    assert line["status"] == ("success" if (ending, status) == (Ending.FINISHED, 200) else "error")
+
+
+def test_a_fallback_is_worth_a_warning(record, make_reserved):
+    record.routed(make_reserved(fallback_model="llama3"))
+    record.ended(Ending.FINISHED, 200)
+
+    assert finished(record, attempt_at("gpu-1"))[1]["log_level"] == "warning"
+
+
+def test_a_long_error_message_is_cut(record):
+    record.ended(Ending.REJECTED, 503, "overloaded", "x" * 999)
+
+    assert len(finished(record)[1]["error_message"]) == 257
 
 
 @pytest.mark.parametrize("ending", [ending for ending in Ending if ending is not Ending.FINISHED])

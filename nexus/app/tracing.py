@@ -1,0 +1,66 @@
+"""Tracing, if the operator wants it: checked before the start, opened at it, flushed at the end."""
+
+import asyncio
+from importlib.util import find_spec
+from typing import Final
+
+import structlog
+
+from nexus.config.faults import Fault
+from nexus.config.loading import LoadedConfig
+from nexus.config.urls import normalised
+from nexus.observability.tracing import Tracer
+from nexus.wire.protocols import ENDPOINTS
+
+log = structlog.get_logger("nexus.app")
+
+FLUSH_S: Final = 2.0
+EXPORTER: Final = "opentelemetry.exporter.otlp.proto.http"
+PATH: Final = "/v1/traces"
+
+
+def check(loaded: LoadedConfig) -> None:
+    """Raise ConfigError when tracing is wanted and what it needs is not installed."""
+    if loaded.config.otel.enabled and not _is_installed():
+        problem = "OpenTelemetry's SDK and its exporter for OTLP over HTTP are not installed"
+        raise loaded.error(Fault(("otel", "enabled"), problem, "pip install 'nexus-proxy[otel]'"))
+
+
+class Tracing:
+    """What makes and exports spans, opened; :meth:`close` flushes it."""
+
+    def __init__(self, loaded: LoadedConfig) -> None:
+        # Here and not above: without tracing, none of it is loaded.
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+        from nexus.observability.span_writing import SpanWriter
+        from nexus.observability.spans import SpanMaker, resource_of
+
+        config = loaded.config.otel
+        exporter = OTLPSpanExporter(
+            endpoint=traces_url(config.endpoint) if config.endpoint is not None else None,
+            headers={name: secret.reveal() for name, secret in loaded.otel_headers.items()} or None,
+            timeout=config.timeout_seconds,
+        )
+        endpoints = {endpoint.name: endpoint for endpoint in ENDPOINTS.values()}
+        self._writer = SpanWriter(exporter, SpanMaker(resource_of(config.service_name), endpoints).spans_of)
+        self.counts = self._writer.counts
+        self.tracer = Tracer(self._writer.put, sample_ratio=config.sample_ratio)
+        log.info("tracing_started", endpoint=config.endpoint, sample_ratio=config.sample_ratio)
+
+    async def close(self) -> None:
+        """Export what waits, within two seconds."""
+        await asyncio.to_thread(self._writer.stop, FLUSH_S)
+
+
+def traces_url(endpoint: str) -> str:
+    """Return where spans go when the collector is at *endpoint*."""
+    url = normalised(endpoint)
+    return url if url.endswith(PATH) else url + PATH
+
+
+def _is_installed() -> bool:
+    try:
+        return find_spec(EXPORTER) is not None and find_spec("opentelemetry.sdk") is not None
+    except ModuleNotFoundError:
+        return False

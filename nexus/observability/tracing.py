@@ -1,0 +1,150 @@
+"""The trace that one exchange belongs to: its ids and whose child it is, while it runs; all else when it has ended.
+
+Nothing of OpenTelemetry is needed here, and no span is made: what spans are made of is put aside for a thread.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from random import getrandbits
+from time import monotonic
+from typing import Final
+
+import msgspec
+
+from nexus.domain.backend import Backend
+from nexus.domain.outcome import ExchangeOutcome, Phase
+
+HEADERS: Final = frozenset({b"traceparent", b"tracestate"})
+"""Of W3C Trace Context, lower case."""
+
+_PARENT: Final = re.compile(rb"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
+_SAMPLED: Final = 1
+_TRACE_BITS: Final = 128
+_SPAN_BITS: Final = 64
+LONGEST_STATE: Final = 512
+
+
+class AttemptSpan(msgspec.Struct, frozen=True):
+    """The span of one attempt, begun before its end is known."""
+
+    span_id: str
+    backend: Backend
+    started_at: float
+    """Of the monotonic clock, as all instants here."""
+
+
+class Visit(msgspec.Struct, frozen=True):
+    """One visit to a phase."""
+
+    phase: Phase
+    began_at: float
+    ended_at: float
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """All that the spans of one exchange are made of."""
+
+    trace: "Trace"
+    outcome: ExchangeOutcome
+    visits: tuple[Visit, ...]
+
+
+class TraceCounts:
+    """What has come of the exchanges that were to be told of."""
+
+    __slots__ = ("dropped", "exported", "failed")
+
+    def __init__(self) -> None:
+        self.exported = 0
+        self.failed = 0
+        """The collector did not take them."""
+        self.dropped = 0
+        """Too many waited for it."""
+
+
+class Tracer:
+    """Begins traces, and hands over those that have ended and are sampled."""
+
+    def __init__(self, hand_over: Callable[[Ended], None], *, sample_ratio: float) -> None:
+        """:param sample_ratio: of the traces that begin here."""
+        self.hand_over = hand_over
+        # As other tracers do, so that all of them decide the same of one trace.
+        self._bound = round(sample_ratio * 2**_SPAN_BITS)
+
+    def begin(self, headers: Iterable[tuple[bytes, bytes]]) -> "Trace":
+        """Return the trace of a request: a part of its client's, if that said of which.
+
+        :param headers: lower-case names and whole lines.
+        """
+        found: dict[bytes, list[bytes]] = {}
+        for name, line in headers:
+            if name in HEADERS:
+                found.setdefault(name, []).append(line.partition(b":")[2].strip())
+        return self._continued(found) or self._new()
+
+    def _continued(self, found: dict[bytes, list[bytes]]) -> "Trace | None":
+        parents = found.get(b"traceparent", ())
+        parent = _PARENT.fullmatch(parents[0]) if len(parents) == 1 else None
+        if parent is None or (parent[1] == b"00" and parent[5] is not None):
+            return None
+        trace_id, parent_id = parent[2].decode(), parent[3].decode()
+        if not int(trace_id, 16) or not int(parent_id, 16):
+            return None
+        return Trace(
+            self,
+            trace_id=trace_id,
+            parent_id=parent_id,
+            state=b",".join(found.get(b"tracestate", ()))[:LONGEST_STATE],
+            is_sampled=bool(int(parent[4], 16) & _SAMPLED),
+        )
+
+    def _new(self) -> "Trace":
+        number = getrandbits(_TRACE_BITS) or 1
+        is_sampled = (number & (2**_SPAN_BITS - 1)) < self._bound
+        return Trace(self, trace_id=f"{number:032x}", parent_id=None, state=b"", is_sampled=is_sampled)
+
+
+class Trace:
+    """What one exchange knows of its trace."""
+
+    __slots__ = ("_tracer", "attempts", "is_sampled", "parent_id", "span_id", "state", "trace_id")
+
+    def __init__(self, tracer: Tracer, *, trace_id: str, parent_id: str | None, state: bytes, is_sampled: bool) -> None:
+        self._tracer = tracer
+        self.trace_id = trace_id
+        self.parent_id = parent_id
+        """None when the trace begins here."""
+        self.span_id = new_span_id()
+        """Of the exchange."""
+        self.state = state
+        """The value of ``tracestate``."""
+        self.is_sampled = is_sampled
+        self.attempts: list[AttemptSpan] = []
+
+    def attempt(self, backend: Backend, started_at: float) -> None:
+        """Note that *backend* is asked now."""
+        self.attempts.append(AttemptSpan(new_span_id(), backend, started_at))
+
+    def lines(self) -> bytes:
+        """Return the header lines that make a request to a backend a part of the attempt begun last."""
+        flags = b"01" if self.is_sampled else b"00"
+        parent = b"-".join((b"00", self.trace_id.encode(), self.attempts[-1].span_id.encode(), flags))
+        state = b"tracestate: %b\r\n" % self.state if self.state else b""
+        return b"traceparent: %b\r\n%b" % (parent, state)
+
+    def end(self, outcome: ExchangeOutcome, phases: list[tuple[Phase, float]], settling_since: float) -> None:
+        """Hand over what has been, if it is sampled.
+
+        :param phases: each visit to one, and when it began; that of settling is not among them.
+        """
+        if not self.is_sampled:
+            return
+        began = [*phases, ("settle", settling_since)]
+        ends = [*(at for _, at in began[1:]), monotonic()]
+        visits = tuple(Visit(phase, at, until) for (phase, at), until in zip(began, ends, strict=True))
+        self._tracer.hand_over(Ended(self, outcome, visits))
+
+
+def new_span_id() -> str:
+    """Return the id of a span that begins."""
+    return f"{getrandbits(_SPAN_BITS) or 1:016x}"
