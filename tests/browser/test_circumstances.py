@@ -137,3 +137,17 @@ prices = [{{ backend = "gpu-1", input_usd_per_1m = 10, output_usd_per_1m = 30 }}
         assert page.locator("#chart-spend .limit").count() == 1
         picture(page, "budget")
         page.close()
+
+
+def test_a_big_fleet_is_shown_whole_in_the_order_in_which_people_count(tmp_path, fleet, open_page):
+    many = [
+        Simulator(Settings(name=f"gpu-{n}", kind="vllm", models=tuple(f"model-{n}-{i}" for i in range(5))))
+        for n in range(100)
+    ]
+    with in_thread(*many), fleet(tmp_path, *many) as nexus:
+        page = open_page(nexus.url)
+
+        expect(page.locator(".card.is-healthy")).to_have_count(100, timeout=2 * SECONDS)
+        expect(page.locator("#model-rows tr")).to_have_count(500, timeout=SECONDS)
+        assert page.locator(".card h3").all_inner_texts()[:4] == ["gpu-0", "gpu-1", "gpu-2", "gpu-3"]
+        page.close()

@@ -25,6 +25,13 @@ export function byId(id) {
   return document.getElementById(id);
 }
 
+/** The order of names as people count: gpu-2 before gpu-10. */
+export function byName(a, b) {
+  return NAMES.compare(a.name, b.name);
+}
+
+const NAMES = new Intl.Collator(undefined, { numeric: true });
+
 /** Change a text only when it differs: assistive technology reads every change. */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;

@@ -1,7 +1,7 @@
 // The cards of the fleet: who is well, since when, and why not.
 
 import { ask } from "./api.js";
-import { make, reconcile, setText } from "./dom.js";
+import { byName, make, reconcile, setText } from "./dom.js";
 import { ago, count, NONE, percent, rate, seconds, soon } from "./words.js";
 
 const WORST_FIRST = ["unhealthy", "unknown", "draining", "healthy"];
@@ -11,11 +11,14 @@ export function fleetCards(parent, { filter, onFailure }) {
   return (backends) => {
     const shown = Array.from(backends.values())
       .filter(filter)
-      .sort((a, b) => WORST_FIRST.indexOf(a.status) - WORST_FIRST.indexOf(b.status) || a.name.localeCompare(b.name));
+      .sort((a, b) => WORST_FIRST.indexOf(a.status) - WORST_FIRST.indexOf(b.status) || byName(a, b));
     reconcile(parent, shown, { key: ({ name }) => name, create: (backend) => card(backend, onFailure), update: fill });
     return shown.length;
   };
 }
+
+/** The parts of each card that change, found once: a hundred cards are brought up to date every second. */
+const PARTS = new WeakMap();
 
 function card(backend, onFailure) {
   const facts = make("dl", { class: "facts" });
@@ -31,6 +34,16 @@ function card(backend, onFailure) {
     facts,
     make("p", { class: "actions" }, button),
   );
+  const find = (selector) => made.querySelector(selector);
+  PARTS.set(made, {
+    title: find("h3"),
+    status: find(".status"),
+    since: find(".since"),
+    why: find(".why"),
+    load: find(".load"),
+    button,
+    facts: new Map(FACTS.map(([name]) => [name, find(`[data-fact=${name}]`)])),
+  });
   return made;
 }
 
@@ -48,19 +61,16 @@ const FACTS = [
 
 function fill(card, backend) {
   const { figures } = backend;
-  const find = (selector) => card.querySelector(selector);
+  const parts = PARTS.get(card);
   const word = backend.is_cooling && backend.status === "healthy" ? "cooling down" : backend.status;
-  card.className = `card is-${backend.status}`;
-  find("h3").title = backend.url;
-  setText(find(".status"), word);
-  setText(find(".since"), backend.status_since ? ` for ${ago(backend.status_since).replace(" ago", "")}` : "");
-  setText(find(".why"), backend.last_error ?? "");
-  find(".why").hidden = !backend.last_error;
-  const share = Math.min(1, backend.pending_requests / backend.max_in_flight);
-  const meter = find(".load");
-  meter.setAttribute("aria-valuemax", backend.max_in_flight);
-  meter.setAttribute("aria-valuenow", backend.pending_requests);
-  meter.firstElementChild.style.width = `${share * 100}%`;
+  const state = `card is-${backend.status}`;
+  if (card.className !== state) card.className = state;
+  if (parts.title.title !== backend.url) parts.title.title = backend.url;
+  setText(parts.status, word);
+  setText(parts.since, backend.status_since ? ` for ${ago(backend.status_since).replace(" ago", "")}` : "");
+  setText(parts.why, backend.last_error ?? "");
+  parts.why.hidden = !backend.last_error;
+  showLoad(parts.load, backend);
   const facts = {
     load: `${count(backend.pending_requests)} of ${count(backend.max_in_flight)}`,
     kind: backend.version ? `${backend.backend_type} ${backend.version}` : backend.backend_type,
@@ -72,10 +82,18 @@ function fill(card, backend) {
     checked: `${ago(backend.last_health_check)}${backend.next_check ? `, ${soon(backend.next_check)}` : ""}`,
     models: count((backend.models ?? []).length),
   };
-  for (const [name, text] of Object.entries(facts)) setText(find(`[data-fact=${name}]`), text);
-  const button = find("button");
-  setText(button, backend.status === "draining" ? "Put back" : "Drain");
-  button.setAttribute("aria-label", `${button.textContent} ${backend.name}`);
+  for (const [name, text] of Object.entries(facts)) setText(parts.facts.get(name), text);
+  setText(parts.button, backend.status === "draining" ? "Put back" : "Drain");
+  const label = `${parts.button.textContent} ${backend.name}`;
+  if (parts.button.getAttribute("aria-label") !== label) parts.button.setAttribute("aria-label", label);
+}
+
+function showLoad(meter, { pending_requests: pending, max_in_flight: most }) {
+  const now = String(pending);
+  if (meter.getAttribute("aria-valuenow") === now && meter.getAttribute("aria-valuemax") === String(most)) return;
+  meter.setAttribute("aria-valuemax", most);
+  meter.setAttribute("aria-valuenow", now);
+  meter.firstElementChild.style.width = `${Math.min(1, pending / most) * 100}%`;
 }
 
 async function toggleDraining(card, onFailure) {

@@ -1,5 +1,7 @@
 // What the page knows of the proxy, brought up to date by the feed.
 
+import { byName } from "./dom.js";
+
 const MOST_REQUESTS = 200;
 
 export class State {
@@ -61,7 +63,7 @@ export class State {
         else models.set(model.name, { ...model, backends: [backend] });
       }
     }
-    return Array.from(models.values()).sort((a, b) => a.name.localeCompare(b.name));
+    return Array.from(models.values()).sort(byName);
   }
 }
 
