@@ -102,10 +102,15 @@ class Books:
         client.leave()
         assert reply.is_whole
 
-    def _new_tasks(self) -> set["asyncio.Task[Any]"]:
-        """Return the tasks that nobody has a reason to run; a reload may have brought backends to watch."""
-        new = asyncio.all_tasks() - self._tasks
-        return {task for task in new if task is not asyncio.current_task() and not task.get_name().startswith("watch-")}
+    def _new_tasks(self) -> list[str]:
+        """Return the names of tasks that nobody has a reason to run; a reload may have brought backends to watch.
+
+        By name, because a reload also puts new background work of plugins in the place of the old.
+        """
+        now = asyncio.all_tasks() - {asyncio.current_task()}
+        before = self._tasks - {asyncio.current_task()}
+        new = Counter(task.get_name() for task in now) - Counter(task.get_name() for task in before)
+        return [name for name in new.elements() if not name.startswith("watch-")]
 
 
 async def eventually(
