@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import islice
+from math import isnan
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -181,7 +182,8 @@ def _wanted(query: Mapping[str, str]) -> Wanted:
 
 
 def _limit(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= MOST_ENTRIES:
+    # Python refuses to read numbers of some thousand digits.
+    if not (text.isdecimal() and len(text) < 6) or not 1 <= int(text) <= MOST_ENTRIES:
         raise RequestError("invalid_value", f"limit is a number from 1 to {MOST_ENTRIES}", param="limit")
     return int(text)
 
@@ -218,15 +220,23 @@ def _is_until(text: str) -> Claim:
 def _instant(param: str, text: str) -> float:
     """Return Unix seconds from Unix seconds, or from RFC 3339, UTC when it names no zone."""
     try:
-        return float(text)
+        unix_s = float(text)
     except ValueError:
         pass
+    else:
+        if isnan(unix_s):
+            raise _no_instant(param)
+        return unix_s
     try:
         # In a query, the plus of an offset has become a space.
         at = datetime.fromisoformat(text.replace(" ", "+"))
     except ValueError:
-        raise RequestError("invalid_value", f"{param} is Unix seconds or an RFC 3339 instant", param=param) from None
+        raise _no_instant(param) from None
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+
+
+def _no_instant(param: str) -> RequestError:
+    return RequestError("invalid_value", f"{param} is Unix seconds or an RFC 3339 instant", param=param)
 
 
 _CLAIMS: Final[Mapping[str, Callable[[str], Claim]]] = {

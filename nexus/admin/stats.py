@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from operator import itemgetter
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 import msgspec
 
@@ -15,8 +15,6 @@ from nexus.observability.figures import BackendFigures, ModelFigures, Tally
 from nexus.observability.metrics import ExchangeMetrics
 from nexus.proxy.queue import WaitingLine
 
-Facts = dict[str, Any]
-
 
 class QueueFacts(msgspec.Struct, frozen=True):
     """How the queue is, and what has come of it."""
@@ -27,6 +25,62 @@ class QueueFacts(msgspec.Struct, frozen=True):
     enqueued: int
     drained: int
     timed_out: int
+
+
+class RequestFacts(TypedDict):
+    """How requests ended; every one is in ``total`` and in one of the others."""
+
+    total: int
+    success: int
+    errors: int
+    """Those of both kinds below."""
+    errors_4xx: int
+    errors_5xx: int
+    unfinished: int
+
+
+class BackendFacts(TypedDict):
+    """What one backend has done; plugins add keys."""
+
+    id: str
+    name: str
+    type: str
+    status: str
+    requests: int
+    success: int
+    errors_4xx: int
+    errors_5xx: int
+    unfinished: int
+    attempts: int
+    failed_attempts: int
+    average_latency_ms: float
+    pending: int
+    avg_ttft_ms: NotRequired[float | None]
+
+
+class ModelFacts(TypedDict):
+    """What one model has done."""
+
+    name: str
+    requests: int
+    success: int
+    errors_4xx: int
+    errors_5xx: int
+    unfinished: int
+    average_duration_ms: float
+    avg_ttft_ms: float
+    tokens_prompt: int
+    tokens_completion: int
+
+
+class Stats(TypedDict):
+    """The body of ``/v1/stats``; each stage that reports something adds a key of its name."""
+
+    uptime_seconds: int
+    requests: RequestFacts
+    backends: list[BackendFacts]
+    models: list[ModelFacts]
+    queue: QueueFacts
 
 
 def queue_facts(line: "WaitingLine[Any]", *, is_enabled: bool) -> QueueFacts:
@@ -47,8 +101,7 @@ def stats(
 
     :param reports: what stages say, by their names, which become keys beside ours.
     """
-    body = {
-        **{name: report.section for name, report in reports.items() if report.section},
+    told: Stats = {
         "uptime_seconds": int(uptime_s),
         "requests": request_facts(metrics.all),
         "backends": [
@@ -58,11 +111,12 @@ def stats(
         "models": _models(snapshot, metrics.models),
         "queue": queue,
     }
-    return json_page(body)
+    sections = {name: report.section for name, report in reports.items() if report.section}
+    return json_page({**sections, **told})
 
 
-def request_facts(tally: Tally) -> Facts:
-    """Return how requests ended; every one is in ``total`` and in one of the others."""
+def request_facts(tally: Tally) -> RequestFacts:
+    """Return how requests ended."""
     return {
         "total": tally.requests,
         "success": tally.successes,
@@ -73,9 +127,9 @@ def request_facts(tally: Tally) -> Facts:
     }
 
 
-def _backend(backend: Backend, figures: BackendFigures, reports: Mapping[str, Report]) -> Facts:
+def _backend(backend: Backend, figures: BackendFigures, reports: Mapping[str, Report]) -> BackendFacts:
     tally = figures.tally
-    facts = {
+    facts: BackendFacts = {
         "id": backend.id,
         "name": backend.name,
         "type": backend.kind.name,
@@ -92,12 +146,14 @@ def _backend(backend: Backend, figures: BackendFigures, reports: Mapping[str, Re
     }
     if tally.first_contents:
         facts["avg_ttft_ms"] = _mean_ms(tally.first_content_s, tally.first_contents)
-    for report in reports.values():
-        facts.update(report.backends.get(backend.name, {}))
-    return facts
+    added = {
+        name: value for report in reports.values() for name, value in report.backends.get(backend.name, {}).items()
+    }
+    # What plugins call by the name of one of ours they know better.
+    return cast("BackendFacts", {**facts, **added})
 
 
-def _models(snapshot: FleetSnapshot, models: Mapping[str, ModelFigures]) -> list[Facts]:
+def _models(snapshot: FleetSnapshot, models: Mapping[str, ModelFigures]) -> list[ModelFacts]:
     """Return a row for each model that the fleet has or that was asked for, the most wanted first."""
     unused = ModelFigures("")
     rows = [_model(name, models.get(name, unused)) for name in snapshot.models]
@@ -106,7 +162,7 @@ def _models(snapshot: FleetSnapshot, models: Mapping[str, ModelFigures]) -> list
     return sorted(sorted(rows, key=itemgetter("name")), key=itemgetter("requests"), reverse=True)
 
 
-def _model(name: str, figures: ModelFigures) -> Facts:
+def _model(name: str, figures: ModelFigures) -> ModelFacts:
     tally = figures.tally
     return {
         "name": name,

@@ -171,6 +171,8 @@ def test_a_query_chooses(mixed, query, found):
         ("limit=1001", "limit"),
         ("limit=x", "limit"),
         ("limit=²", "limit"),
+        (f"limit={'1' * 5000}", "limit"),
+        ("since=nan", "since"),
         ("limit=", "limit"),
         ("status=fine", "status"),
         ("status=²²²", "status"),
