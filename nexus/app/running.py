@@ -12,6 +12,7 @@ import structlog
 
 from nexus.app.blueprint import Blueprint
 from nexus.app.dashboard import Dashboard
+from nexus.app.openapi import openapi_route
 from nexus.app.pages import Standing, pages
 from nexus.app.services import start_services
 from nexus.app.telemetry import Telemetry
@@ -211,7 +212,8 @@ class Nexus:
     def _pages(self, blueprint: Blueprint) -> tuple[PageRoute, ...]:
         telling = self._telemetry.pages(blueprint, uptime_s=lambda: self.standing.uptime_s)
         ours = pages(blueprint, lambda: self._fleet.snapshot, self.standing, self._plane)
-        return (*ours, *self._dashboard.pages(), *telling)
+        routes = (*ours, *self._dashboard.pages(), *telling)
+        return (*routes, openapi_route(routes, self._dashboard.sockets(), blueprint.config.server))
 
     def _fleet_changed(self, snapshot: FleetSnapshot) -> None:
         self._plane.upstreams.keep_only(frozenset(snapshot.by_id))

@@ -12,6 +12,7 @@ import pytest
 import nexus.api
 import nexus.hookspecs
 from nexus.admin import decisions
+from nexus.app.operations import OPERATIONS
 from nexus.cli.main import main
 from nexus.config.reference import sentences
 from nexus.config.schema import Config
@@ -183,6 +184,14 @@ def test_every_endpoint_is_documented(page):
     text = page("reference/endpoints")
 
     assert [e.name for e in ENDPOINTS.values() if f"``{e.name}``" not in text or e.path not in text] == []
+
+
+def test_every_path_that_is_answered_is_documented(page):
+    _, _, answered = page("reference/endpoints").partition("Answered by Nexus")
+    documented = {re.split(r"[{<?…]", path)[0] for path in re.findall(r"``(?:GET|POST) (/[^`]*)``", answered)}
+
+    # Below /admin/ are pages of plugins, whose READMEs have them.
+    assert documented == OPERATIONS.keys() | {"/admin/"}
 
 
 def test_every_key_of_an_explained_decision_has_its_sentence():

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final, Literal, NotRequired, TypedDict
 
 import msgspec
 
@@ -29,11 +29,29 @@ TYPE_OF_CODE: Final[Mapping[str, str]] = {
 """Of errors that end a stream; any other is an ``api_error``."""
 
 
+class AnthropicErrorFacts(TypedDict):
+    """What went wrong."""
+
+    type: str
+    message: str
+    param: str | None
+    code: str
+
+
+class AnthropicError(TypedDict):
+    """An error as Anthropic's clients read it."""
+
+    type: Literal["error"]
+    error: AnthropicErrorFacts
+    request_id: str
+    context: NotRequired[Mapping[str, Any]]
+
+
 def encode_error(error: RequestError, request_id: str) -> bytes:
     """Make the body of *error*; what would make the request succeed stands beside it as ``context``."""
     is_clients = error.status < HTTPStatus.INTERNAL_SERVER_ERROR
     type_ = TYPE_OF_STATUS.get(error.status, "invalid_request_error" if is_clients else "api_error")
-    body: dict[str, object] = {
+    body: AnthropicError = {
         "type": "error",
         "error": {"type": type_, "message": presentable(error.message), "param": error.param, "code": error.code},
         "request_id": request_id,

@@ -1,7 +1,6 @@
 """Anthropic's listing of models."""
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Literal, TypedDict
 
 import msgspec
 
@@ -9,11 +8,31 @@ from nexus.domain.fleet import FleetSnapshot
 from nexus.wire.catalogue import Aliases, Row, get, rows
 
 
+class AnthropicModel(TypedDict):
+    """A model."""
+
+    type: Literal["model"]
+    id: str
+    display_name: str
+    created_at: str
+    lifecycle: Literal["active"]
+    max_input_tokens: int | None
+
+
+class AnthropicModels(TypedDict):
+    """All models, on one page."""
+
+    data: list[AnthropicModel]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
+
+
 def list_models(snapshot: FleetSnapshot, aliases: Aliases) -> bytes:
     """Make the answer to ``GET /v1/models``: all of them on one page."""
     cards = [_card(row) for row in rows(snapshot, aliases)]
     ids = [card["id"] for card in cards]
-    listing = {
+    listing: AnthropicModels = {
         "data": cards,
         "has_more": False,
         "first_id": ids[0] if ids else None,
@@ -30,7 +49,7 @@ def show_model(name: str, snapshot: FleetSnapshot, aliases: Aliases) -> bytes:
     return msgspec.json.encode(_card(get(name, snapshot, aliases)))
 
 
-def _card(row: Row) -> Mapping[str, Any]:
+def _card(row: Row) -> AnthropicModel:
     return {
         "type": "model",
         "id": row.name,

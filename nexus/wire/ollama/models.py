@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 import msgspec
 
@@ -18,9 +18,76 @@ NEVER: Final = "2318-01-01T00:00:00Z"
 """When models that stay in memory leave it, as Ollama puts it."""
 
 
+class OllamaDetails(TypedDict):
+    """What Nexus does not know of a model; all of it is empty."""
+
+    parent_model: str
+    format: str
+    family: str
+    families: list[str]
+    parameter_size: str
+    quantization_level: str
+
+
+class OllamaCard(TypedDict):
+    """What both listings tell of a model."""
+
+    name: str
+    model: str
+    size: int
+    digest: str
+    details: OllamaDetails
+
+
+class OllamaTag(OllamaCard):
+    """A model that can be asked for."""
+
+    modified_at: str
+    capabilities: list[str]
+
+
+class OllamaTags(TypedDict):
+    """All of them."""
+
+    models: list[OllamaTag]
+
+
+class OllamaRunning(OllamaCard):
+    """A model that can be asked for now."""
+
+    expires_at: str
+    size_vram: int
+    context_length: int
+
+
+class OllamaRunningModels(TypedDict):
+    """All of them."""
+
+    models: list[OllamaRunning]
+
+
+class OllamaShown(TypedDict):
+    """One model."""
+
+    modelfile: str
+    parameters: str
+    template: str
+    license: str
+    details: OllamaDetails
+    model_info: Mapping[str, Any]
+    capabilities: list[str]
+    modified_at: str
+
+
+class OllamaVersion(TypedDict):
+    """Whose API is spoken."""
+
+    version: str
+
+
 def list_tags(snapshot: FleetSnapshot, aliases: Aliases) -> bytes:
     """Make the answer to ``GET /api/tags``."""
-    models = [
+    models: list[OllamaTag] = [
         {**_card(row), "modified_at": row.created_at, "capabilities": _capabilities(row)}
         for row in rows(snapshot, aliases)
     ]
@@ -29,7 +96,7 @@ def list_tags(snapshot: FleetSnapshot, aliases: Aliases) -> bytes:
 
 def list_running(snapshot: FleetSnapshot, aliases: Aliases) -> bytes:
     """Make the answer to ``GET /api/ps``: all that can be asked now; what a server has loaded is its own affair."""
-    models = [
+    models: list[OllamaRunning] = [
         {**_card(row), "expires_at": NEVER, "size_vram": 0, "context_length": row.context_length or 0}
         for row in rows(snapshot, aliases)
     ]
@@ -48,7 +115,7 @@ def show_model(body: bytes, snapshot: FleetSnapshot, aliases: Aliases) -> bytes:
     if not name:
         raise RequestError("invalid_value", "'model' is missing or empty; name the model to show", param="model")
     row = get(name, snapshot, aliases)
-    shown = {
+    shown: OllamaShown = {
         "modelfile": "",
         "parameters": "",
         "template": "",
@@ -74,7 +141,7 @@ class _Asked(msgspec.Struct):
 
 _DECODER: Final = msgspec.json.Decoder(_Asked)
 
-_DETAILS: Final[Mapping[str, Any]] = {
+_DETAILS: Final[OllamaDetails] = {
     "parent_model": "",
     "format": "",
     "family": "",
@@ -84,7 +151,7 @@ _DETAILS: Final[Mapping[str, Any]] = {
 }
 
 
-def _card(row: Row) -> Mapping[str, Any]:
+def _card(row: Row) -> OllamaCard:
     return {
         "name": row.name,
         "model": row.name,

@@ -1,6 +1,8 @@
 """Nexus's errors in the shape that OpenAI's clients read."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any, NotRequired, TypedDict
 
 import msgspec
 
@@ -8,9 +10,25 @@ from nexus.errors import RequestError
 from nexus.wire.presentable import presentable
 
 
+class OpenAIErrorFacts(TypedDict):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class OpenAIError(TypedDict):
+    """An error as OpenAI's clients read it."""
+
+    error: OpenAIErrorFacts
+    context: NotRequired[Mapping[str, Any]]
+
+
 def encode_error(error: RequestError, _request_id: str) -> bytes:
     """Make the body of *error*; what would make the request succeed stands beside it as ``context``."""
-    body: dict[str, object] = {
+    body: OpenAIError = {
         "error": {
             "message": presentable(error.message),
             "type": _type_of(error),

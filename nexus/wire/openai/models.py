@@ -1,7 +1,6 @@
 """OpenAI's listing of models."""
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Literal, TypedDict
 
 import msgspec
 
@@ -9,9 +8,38 @@ from nexus.domain.fleet import FleetSnapshot
 from nexus.wire.catalogue import Aliases, Row, get, rows
 
 
+class Capabilities(TypedDict):
+    """What a model can do; null where no server says."""
+
+    vision: bool | None
+    tools: bool | None
+    json_mode: bool | None
+    embeddings: bool | None
+
+
+class OpenAIModel(TypedDict):
+    """A model, with what this proxy knows of it besides."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    context_length: int | None
+    capabilities: Capabilities
+    backends: tuple[str, ...]
+
+
+class OpenAIModels(TypedDict):
+    """All models."""
+
+    object: Literal["list"]
+    data: list[OpenAIModel]
+
+
 def list_models(snapshot: FleetSnapshot, aliases: Aliases) -> bytes:
     """Make the answer to ``GET /v1/models``."""
-    return msgspec.json.encode({"object": "list", "data": [_card(row) for row in rows(snapshot, aliases)]})
+    listing: OpenAIModels = {"object": "list", "data": [_card(row) for row in rows(snapshot, aliases)]}
+    return msgspec.json.encode(listing)
 
 
 def show_model(name: str, snapshot: FleetSnapshot, aliases: Aliases) -> bytes:
@@ -22,7 +50,7 @@ def show_model(name: str, snapshot: FleetSnapshot, aliases: Aliases) -> bytes:
     return msgspec.json.encode(_card(get(name, snapshot, aliases)))
 
 
-def _card(row: Row) -> Mapping[str, Any]:
+def _card(row: Row) -> OpenAIModel:
     return {
         "id": row.name,
         "object": "model",

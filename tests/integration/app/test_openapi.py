@@ -1,0 +1,103 @@
+"""What /openapi.json describes is what there is: each path with its methods, whose key it wants, and nothing else."""
+
+import json
+import re
+
+import pytest
+
+from nexus.app.operations import OPENAPI_PATH, OPERATIONS, operation_at
+from nexus.testing.inside import nexus_inside
+from nexus.testing.raw_client import RawClient
+from nexus.wire.protocols import ENDPOINTS
+
+ADMIN_PAGE = """
+from nexus.api import AdminRoute, hookimpl
+
+@hookimpl
+def nexus_routes():
+    return [AdminRoute("/", lambda query: (200, "text/plain", b"hello"))]
+"""
+
+
+@pytest.fixture
+def described(tmp_path):
+    """Start a proxy that asks for those keys, and return its routes and what it says of them."""
+    plugin = tmp_path / "greeter.py"
+    plugin.write_text(ADMIN_PAGE)
+
+    async def describe(*keys):
+        secret = tmp_path / "key"
+        secret.write_text("sesame")
+        config = "[server]\n" + "".join(f'{name} = ["file:{secret}"]\n' for name in keys)
+        async with nexus_inside(config, (plugin,)) as nexus:
+            client = await RawClient.connect(nexus.port)
+            head = f"GET {OPENAPI_PATH} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer sesame\r\n\r\n"
+            client.writer.write(head.encode())
+            reply = await client.reply()
+            client.leave()
+            return nexus._pages(nexus.blueprint), json.loads(reply.body)
+
+    return describe
+
+
+async def test_every_path_is_described_with_its_methods(described):
+    routes, document = await described()
+
+    paths = {path: {method.upper() for method in methods} for path, methods in document["paths"].items()}
+    carried = {path: {"POST"} for path in ENDPOINTS}
+    answered = {route.path: set(route.methods) for route in routes}
+    assert {re.sub(r"\{.*", "", path): methods for path, methods in paths.items()} == {
+        **carried,
+        **answered,
+        "/ws": {"GET"},
+    }
+
+
+async def test_every_word_is_about_a_path_that_there_is(described):
+    routes, _ = await described()
+
+    paths = {"/assets/" if route.path.startswith("/assets/") else route.path for route in routes}
+    assert OPERATIONS.keys() - paths == {"/ws"}
+    assert {path for path in paths if path not in OPERATIONS} == {
+        path for path in paths if re.fullmatch(r"/admin/(budget|quality|greeter)/?", path)
+    }
+
+
+async def test_a_page_of_a_plugin_is_described_by_its_name(described):
+    _, document = await described()
+
+    assert document["paths"]["/admin/greeter"]["get"]["summary"] == "A page of the plugin greeter"
+
+
+async def test_nothing_that_is_spoken_of_is_missing(described):
+    _, document = await described()
+
+    schemas = document["components"]["schemas"]
+    references = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)))
+    operations = [operation for methods in document["paths"].values() for operation in methods.values()]
+    tags = {tag["name"] for tag in document["tags"]}
+    assert references <= schemas.keys()
+    assert document["openapi"] == "3.1.0"
+    assert len({operation["operationId"] for operation in operations}) == len(operations)
+    assert {tag for operation in operations for tag in operation["tags"]} == tags
+    assert [operation for operation in operations if not operation["summary"]] == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "client", "admin"),
+    [((), False, False), (("api_keys",), True, True), (("admin_keys",), False, True)],
+)
+async def test_it_says_whose_key_is_wanted(described, keys, client, admin):
+    _, document = await described(*keys)
+
+    def wants_key(path):
+        operation = document["paths"][path]["get"]
+        return bool(operation["security"]), "401" in operation["responses"]
+
+    assert wants_key("/v1/stats") == (client, client)
+    assert wants_key("/admin/backends") == (admin, admin)
+    assert wants_key("/")[0] is False
+
+
+def test_all_files_of_the_dashboard_are_described_alike():
+    assert operation_at("/assets/app.js") is operation_at("/assets/dashboard.css")
