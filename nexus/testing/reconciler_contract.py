@@ -16,7 +16,7 @@ from nexus.domain.measure import check_measure
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import TokenUsage
 from nexus.plugin_manager import Plugin
-from nexus.routing.hearing import sound_facts, sound_headers, sound_refusal
+from nexus.routing.hearing import sound_cost, sound_facts, sound_headers, sound_refusal
 from nexus.routing.intent import RoutingIntent, Verdict
 from nexus.routing.order import in_order
 from nexus.routing.pipeline import Pipeline, Reservation
@@ -235,6 +235,7 @@ def _live_through(hold: Hold, outcome: AttemptOutcome) -> None:
     sound_headers(hold.headers(outcome.usage))
     returned: object = hold.settle(outcome)
     assert returned is None, "whatever settle returns, nobody waits for it"
+    sound_cost(hold.cost_usd())
 
 
 def _ended(backend: Backend, intent: RoutingIntent, ending: Ending, usage: TokenUsage | None) -> AttemptOutcome:

@@ -119,7 +119,7 @@ def test_a_stage_cannot_pass_its_figures_off_as_those_of_nexus(rogue):
 
     assert metric(nexus, "nexus_requests_total") is None
     assert nexus.wait_for_log("stage_not_measured")[0]["stage"] == "rogue"
-    assert metric(nexus, 'nexus_requests_total{backend="gpu-1",model="llama3",status="200"}') == 1
+    assert until(lambda: metric(nexus, 'nexus_requests_total{model="llama3",backend="gpu-1",status="200"}') == 1)
 
 
 def test_a_stage_that_behaves_is_measured(rogue):

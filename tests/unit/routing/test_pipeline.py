@@ -217,11 +217,11 @@ class Costing(Held):
     ],
 )
 def test_what_an_attempt_has_cost_is_added_up_once_it_is_settled(pipeline, stage, costs, total, failed):
-    backend = make_backend()
+    backend, holds = make_backend(), [Costing(cost) for cost in costs]
     subject = pipeline(
         *(
-            stage(name=str(number), priority=number, holds=lambda *_, hold=Costing(cost): hold)
-            for number, cost in enumerate(costs)
+            stage(name=str(number), priority=number, holds=lambda *_, hold=hold: hold)
+            for number, hold in enumerate(holds)
         )
     )
     reservation = subject.reserve(make_intent(backends=[backend]), backend)
