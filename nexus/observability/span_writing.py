@@ -18,8 +18,8 @@ log = structlog.get_logger("nexus.observability")
 
 MOST_WAITING: Final = 2048
 """Exchanges whose spans are not exported yet; one more is dropped and counted."""
-BATCH: Final = 64
-"""Exchanges per export: some six hundred spans."""
+BATCH: Final = 16
+"""Exchanges per export. Few, because encoding holds the interpreter and sending lets the event loop have it."""
 GATHER_S: Final = 1.0
 """How long exchanges are gathered for one export."""
 

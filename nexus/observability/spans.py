@@ -70,10 +70,10 @@ class SpanMaker:
 
     def spans_of(self, ended: Ended) -> list[ReadableSpan]:
         """Return the span of the exchange, then one per attempt and one per visit to a phase."""
-        trace, outcome, visits = ended.trace, ended.outcome, ended.visits
+        trace, outcome = ended.trace, ended.outcome
         endpoint = self._endpoints[outcome.endpoint]
         operation = OPERATIONS.get(endpoint.name, endpoint.capability)
-        clock = _Clock(visits[0].began_at, outcome.received_at)
+        clock = _Clock(ended.phases[0][1], outcome.received_at)
         state = TraceState.from_header([trace.state.decode()]) if trace.state else None
         own = _context(trace, trace.span_id, state)
         asker = _context(trace, trace.parent_id, state, is_remote=True) if trace.parent_id is not None else None
@@ -113,7 +113,7 @@ def _context(trace: Trace, span_id: str, state: TraceState | None, *, is_remote:
 
 
 def _of_exchange(ended: Ended, endpoint: Endpoint, operation: str) -> Told:
-    trace, outcome, visits = ended.trace, ended.outcome, ended.visits
+    trace, outcome = ended.trace, ended.outcome
     error = _error_of(outcome)
     answered_by = outcome.attempts[-1].model if outcome.attempts and error is None else None
     attributes = _known(
@@ -141,8 +141,8 @@ def _of_exchange(ended: Ended, endpoint: Endpoint, operation: str) -> Told:
     return Told(
         name=f"{operation} {outcome.model}" if outcome.model else operation,
         span_id=trace.span_id,
-        began_at=visits[0].began_at,
-        ended_at=visits[-1].ended_at,
+        began_at=ended.phases[0][1],
+        ended_at=ended.ended_at,
         kind=SpanKind.SERVER,
         attributes=attributes,
         # By the conventions for servers, what the client did wrong is no error of theirs.

@@ -4,7 +4,7 @@ Nothing of OpenTelemetry is needed here, and no span is made: what spans are mad
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from random import getrandbits
 from time import monotonic
 from typing import Final
@@ -46,7 +46,17 @@ class Ended(msgspec.Struct, frozen=True):
 
     trace: "Trace"
     outcome: ExchangeOutcome
-    visits: tuple[Visit, ...]
+    phases: Sequence[tuple[Phase, float]]
+    """Each visit to one, and when it began; that of settling is not among them."""
+    settling_since: float
+    ended_at: float
+
+    @property
+    def visits(self) -> tuple[Visit, ...]:
+        """All of them, with their ends."""
+        began = (*self.phases, ("settle", self.settling_since))
+        ends = (*(at for _, at in began[1:]), self.ended_at)
+        return tuple(Visit(phase, at, until) for (phase, at), until in zip(began, ends, strict=True))
 
 
 class TraceCounts:
@@ -132,17 +142,13 @@ class Trace:
         state = b"tracestate: %b\r\n" % self.state if self.state else b""
         return b"traceparent: %b\r\n%b" % (parent, state)
 
-    def end(self, outcome: ExchangeOutcome, phases: list[tuple[Phase, float]], settling_since: float) -> None:
+    def end(self, outcome: ExchangeOutcome, phases: Sequence[tuple[Phase, float]], settling_since: float) -> None:
         """Hand over what has been, if it is sampled.
 
-        :param phases: each visit to one, and when it began; that of settling is not among them.
+        :param phases: see :attr:`Ended.phases`.
         """
-        if not self.is_sampled:
-            return
-        began = [*phases, ("settle", settling_since)]
-        ends = [*(at for _, at in began[1:]), monotonic()]
-        visits = tuple(Visit(phase, at, until) for (phase, at), until in zip(began, ends, strict=True))
-        self._tracer.hand_over(Ended(self, outcome, visits))
+        if self.is_sampled:
+            self._tracer.hand_over(Ended(self, outcome, phases, settling_since, monotonic()))
 
 
 def new_span_id() -> str:

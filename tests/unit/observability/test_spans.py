@@ -10,14 +10,14 @@ from opentelemetry.trace import SpanKind, StatusCode
 from nexus.domain.outcome import Ending
 from nexus.domain.request import TokenUsage
 from nexus.observability.spans import SpanMaker, resource_of
-from nexus.observability.tracing import Ended, Tracer, Visit
+from nexus.observability.tracing import Ended, Tracer
 from nexus.testing.builders import make_attempt, make_backend, make_outcome
 from nexus.wire.protocols import ENDPOINTS
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 RECEIVED_AT = 1_777_777_777.0
 MAKER = SpanMaker(Resource({}), {endpoint.name: endpoint for endpoint in ENDPOINTS.values()})
-VISITS = (Visit("receive", 10.0, 10.1), Visit("relay", 10.1, 11.0), Visit("settle", 11.0, 11.25))
+PHASES = (("receive", 10.0), ("relay", 10.1))
 
 
 def spans_of(*attempts, backends=None, headers=(), **fields):
@@ -25,7 +25,7 @@ def spans_of(*attempts, backends=None, headers=(), **fields):
     for number, attempt in enumerate(attempts):
         trace.attempt((backends or {}).get(attempt.backend, make_backend(attempt.backend)), 10.0 + number)
     outcome = make_outcome(*attempts, received_at=RECEIVED_AT, **fields)
-    return MAKER.spans_of(Ended(trace, outcome, VISITS))
+    return MAKER.spans_of(Ended(trace, outcome, PHASES, settling_since=11.0, ended_at=11.25))
 
 
 def kinds(spans, kind):
