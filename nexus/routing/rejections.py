@@ -1,7 +1,7 @@
 """Why nobody may or can answer, in words and facts that the client or the operator can act on."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from nexus.domain.backend import Backend, Status
 from nexus.domain.fleet import FleetSnapshot
@@ -9,6 +9,8 @@ from nexus.errors import StageFailed
 from nexus.routing.aliases import Resolution
 from nexus.routing.decision import Reject, Saturated
 from nexus.routing.intent import RoutingIntent, Verdict
+
+T = TypeVar("T")
 
 MOST_MODELS_LISTED: Final = 20
 MOST_REASONS_LISTED: Final = 20
@@ -50,7 +52,7 @@ def nobody_left(resolution: Resolution, intent: RoutingIntent, *, has_tried: boo
         case "protocol_not_supported":
             return _wrong_protocol(resolution, intent)
         case "capability_mismatch":
-            missing = sorted({name for v in reasons for name in _fact(v, "missing_capabilities") or ()})
+            missing = sorted({name for v in reasons for name in map(str, _fact(v, "missing_capabilities", list, []))})
             message = f"Model '{shortened(model)}' lacks required capabilities: {', '.join(missing)}"
             return Reject(code, message, reasons, {"missing_capabilities": missing})
         case "context_length_exceeded":
@@ -160,7 +162,7 @@ def _wrong_protocol(resolution: Resolution, intent: RoutingIntent) -> Reject:
 
 
 def _too_long(model: str, intent: RoutingIntent) -> Reject:
-    longest = max(_fact(verdict, "context_length") or 0 for verdict in intent.excluded)
+    longest = max(_fact(verdict, "context_length", int, 0) for verdict in intent.excluded)
     wanted = intent.requirements
     answer = f" and up to {wanted.max_tokens} for the answer" if wanted.max_tokens else ""
     message = (
@@ -187,5 +189,7 @@ def _refused(code: str, model: str, intent: RoutingIntent) -> Reject:
     return Reject(code, message, reasons, what_would_help(reasons, intent.snapshot.backends), RETRY_LATER_S)
 
 
-def _fact(verdict: Verdict, name: str) -> Any:
-    return (verdict.context or {}).get(name)
+def _fact(verdict: Verdict, name: str, type_: type[T], otherwise: T) -> T:
+    """Return a fact that the core gives with its codes; *otherwise* when a plugin gives something else with them."""
+    fact = (verdict.context or {}).get(name)
+    return fact if isinstance(fact, type_) else otherwise

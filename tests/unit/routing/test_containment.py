@@ -575,3 +575,24 @@ def test_what_is_shared_between_requests_is_what_it_was(pipeline, stage):
 
     assert fleet.by_model.keys() == {"llama3"}
     assert backend.load.in_flight == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "context"),
+    [
+        ("context_length_exceeded", {"context_length": "long"}),
+        ("context_length_exceeded", None),
+        ("capability_mismatch", {"missing_capabilities": 5}),
+        ("capability_mismatch", {"missing_capabilities": [1, None]}),
+    ],
+)
+def test_a_code_of_the_core_with_facts_of_another_sort_is_a_rejection_all_the_same(
+    router, routing, stage, code, context
+):
+    def exclude(intent):
+        for backend in intent:
+            intent.exclude(backend, stage="rogue", reason="for the test", code=code, context=context)
+
+    reject = routing(router(stage(exclude, name="rogue"))).next(make_fleet(make_backend()))
+
+    assert reject.code == code
