@@ -36,6 +36,10 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True):
     needs_tools: bool = False
     needs_json: bool = False
     needs_embeddings: bool = False
+    further_prompt_tokens: int = 0
+    """Of all prompts but the longest, where several are answered one by one: each has the context for itself."""
+    answers: int = 1
+    """How many answers are asked for at once, each of them as long as ``max_tokens`` lets it be."""
 
     @property
     def context_tokens(self) -> int:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -41,20 +41,29 @@ def measure(raw: bytes) -> tuple[int, bool]:
     return max(size, 0), has_image
 
 
-def longest_tokens(raw: bytes) -> int:
-    """Return the tokens of the longest of several prompts that are answered one by one, or of the only one.
+class Prompts(NamedTuple):
+    """The sizes of several prompts that are answered one by one."""
 
-    Each may be text, or a list of tokens.
-    """
+    longest_tokens: int = 0
+    further_tokens: int = 0
+    """Of all the others together."""
+    number: int = 1
+
+
+def measure_each(raw: bytes) -> Prompts:
+    """Return the sizes of the prompts in *raw*: one, or a list of them. Each may be text, or a list of tokens."""
     items = read(_ITEMS, raw) if raw.startswith(b"[") else None
     if not items:
-        return measure(raw)[0] // BYTES_PER_TOKEN
+        return Prompts(measure(raw)[0] // BYTES_PER_TOKEN)
     first = bytes(items[0])[:1]
     if first.isdigit():
-        return len(items)
+        return Prompts(len(items))
     if first == b"[":
-        return max(bytes(item).count(b",") for item in items) + 1
-    return max(measure(bytes(item))[0] for item in items) // BYTES_PER_TOKEN
+        sizes = [bytes(item).count(b",") + 1 for item in items]
+        return Prompts(max(sizes), sum(sizes) - max(sizes), len(sizes))
+    sizes = [measure(bytes(item))[0] for item in items]
+    longest = max(sizes) // BYTES_PER_TOKEN
+    return Prompts(longest, sum(sizes) // BYTES_PER_TOKEN - longest, len(sizes))
 
 
 def _embedded(raw: bytes) -> Iterator[int]:

@@ -9,7 +9,7 @@ import msgspec
 from nexus.domain.request import Endpoint, Requirements
 from nexus.wire.limits import MaxTokens, RoutedBody, TopTokens
 from nexus.wire.request_body import Shape, read_body
-from nexus.wire.text_size import BYTES_PER_TOKEN, has_items, longest_tokens, measure
+from nexus.wire.text_size import BYTES_PER_TOKEN, Prompts, has_items, measure, measure_each
 
 NOTHING: Final = msgspec.Raw()
 
@@ -17,18 +17,21 @@ NOTHING: Final = msgspec.Raw()
 def understand(endpoint: Endpoint, body: bytes) -> Requirements:
     """See :attr:`nexus.wire.protocol.WireProtocol.understand`."""
     fields, bulk = read_body(_SHAPE, body, _BULK)
+    each = measure_each(bulk["input"]) if "input" in bulk else _NO_INPUT
     return Requirements(
         model=fields.model,
         is_stream=endpoint.streams_by_default if fields.stream is None else fields.stream,
-        prompt_tokens=_tokens(bulk),
+        prompt_tokens=_tokens(bulk) + each.longest_tokens,
         max_tokens=_max_tokens(fields.options),
         needs_vision=has_items(fields.images) or _has_images(bulk.get("messages", b"")),
         needs_tools=has_items(fields.tools),
         needs_json=len(fields.format) > len('""') and bytes(fields.format) != b"null",
         needs_embeddings=endpoint.capability == "embeddings",
+        further_prompt_tokens=each.further_tokens,
     )
 
 
+_NO_INPUT: Final = Prompts()
 _SUMMED: Final = ("messages", "tools", "prompt", "system", "suffix")
 _BULK: Final = (*_SUMMED, "input", "context", "images")
 
@@ -64,8 +67,6 @@ def _tokens(bulk: Mapping[str, bytes]) -> int:
     size = sum(measure(bulk[name])[0] for name in _SUMMED if name in bulk)
     size -= sum(_image_sizes(bulk.get("messages", b"")))
     tokens = size // BYTES_PER_TOKEN
-    if "input" in bulk:
-        tokens += longest_tokens(bulk["input"])
     if "context" in bulk:
         # The conversation so far, as the tokens that an earlier answer gave.
         tokens += bulk["context"].count(b",") + 1

@@ -9,7 +9,7 @@ import msgspec
 from nexus.domain.request import Endpoint, Requirements
 from nexus.wire.limits import Choices, MaxTokens, RoutedBody, TopTokens
 from nexus.wire.request_body import Shape, read_body
-from nexus.wire.text_size import BYTES_PER_TOKEN, has_items, longest_tokens, measure
+from nexus.wire.text_size import BYTES_PER_TOKEN, has_items, measure, measure_each
 
 NOTHING: Final = msgspec.Raw()
 
@@ -18,18 +18,20 @@ def understand(endpoint: Endpoint, body: bytes) -> Requirements:
     """See :attr:`nexus.wire.protocol.WireProtocol.understand`."""
     prompt = _PROMPTS.get(endpoint.name, _NO_PROMPT)
     fields, bulk = read_body(_SHAPE, body, prompt.members)
-    tokens, needs_vision = _measure(prompt, bulk)
+    measured = _measure(prompt, bulk)
     return Requirements(
         model=fields.model,
         is_stream=endpoint.streams_by_default if fields.stream is None else fields.stream,
-        prompt_tokens=tokens,
+        prompt_tokens=measured.tokens,
         max_tokens=_max_tokens(fields),
-        needs_vision=needs_vision,
+        needs_vision=measured.has_image,
         # Most requests have none of these four, and to see that is cheaper than to ask.
         needs_tools=bool(fields.tools or fields.functions) and (has_items(fields.tools) or has_items(fields.functions)),
         needs_json=bool(fields.response_format or fields.text)
         and (_asks_for_json(fields.response_format) or _asks_for_json(fields.text)),
         needs_embeddings=endpoint.capability == "embeddings",
+        further_prompt_tokens=measured.further_tokens,
+        answers=measured.prompts * int(max(fields.n or 1, fields.best_of or 1)),
     )
 
 
@@ -97,17 +99,25 @@ _PROMPTS: Final[Mapping[str, _Prompt]] = {
 _NO_PROMPT: Final = _Prompt()
 
 
-def _measure(prompt: _Prompt, bulk: Mapping[str, bytes]) -> tuple[int, bool]:
-    """Return the estimated tokens of the prompt, and whether there is an image in it."""
-    size, tokens, needs_vision = 0, 0, False
+class _Measured(NamedTuple):
+    tokens: int
+    """Estimated, of the longest of the prompts."""
+    further_tokens: int
+    prompts: int
+    has_image: bool
+
+
+def _measure(prompt: _Prompt, bulk: Mapping[str, bytes]) -> _Measured:
+    size, tokens, further, prompts, has_image = 0, 0, 0, 1, False
     for name, raw in bulk.items():
         if name in prompt.one_by_one:
-            tokens += longest_tokens(raw)
+            each = measure_each(raw)
+            tokens, further, prompts = tokens + each.longest_tokens, further + each.further_tokens, each.number
             continue
-        text_bytes, has_image = measure(raw)
+        text_bytes, is_shown = measure(raw)
         size += text_bytes
-        needs_vision = needs_vision or (has_image and name != "tools")
-    return size // BYTES_PER_TOKEN + tokens, needs_vision
+        has_image = has_image or (is_shown and name != "tools")
+    return _Measured(size // BYTES_PER_TOKEN + tokens, further, prompts, has_image)
 
 
 def _max_tokens(fields: _Body) -> int | None:

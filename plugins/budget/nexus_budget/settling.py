@@ -45,14 +45,15 @@ def estimate(
     rate: Rate, endpoint: Endpoint, requirements: Requirements, prices: PriceBook, *, assumed_output_tokens: int
 ) -> Estimate:
     """Return what a request may cost at *rate*; an answer without a limit is taken to be that long."""
-    prompt, completion = requirements.prompt_tokens, requirements.max_tokens or assumed_output_tokens
+    prompt = requirements.prompt_tokens + requirements.further_prompt_tokens
+    completion = (requirements.max_tokens or assumed_output_tokens) * requirements.answers
     if endpoint.capability in WITHOUT_ANSWER or endpoint.capability in WITHOUT_TOKENS:
         completion = 0
     cost = rate.cost(prompt, completion)
     if endpoint.capability in FREE:
         cost = ZERO
     elif endpoint.capability in WITHOUT_TOKENS:
-        cost += prices.flat_usd(rate) - rate.request_usd
+        cost += prices.flat_usd(rate) * requirements.answers - rate.request_usd
     return Estimate(rate, prompt, completion, cost, requirements.is_stream)
 
 

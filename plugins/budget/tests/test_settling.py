@@ -17,9 +17,9 @@ PRICES = PriceBook(BudgetConfig(), {"gpt-4o": PRICE})
 RATE = PRICES.rate(make_backend("openai", zone="cloud"), "gpt-4o")
 
 
-def estimated(*, capability="chat", max_tokens=100, is_stream=False):
+def estimated(*, capability="chat", max_tokens=100, **more):
     endpoint = Endpoint("openai.any", "openai", "/v1/any", capability=capability)
-    wanted = Requirements(model="gpt-4o", prompt_tokens=10, max_tokens=max_tokens, is_stream=is_stream)
+    wanted = Requirements(model="gpt-4o", prompt_tokens=10, max_tokens=max_tokens, **more)
     return estimate(RATE, endpoint, wanted, PRICES, assumed_output_tokens=500)
 
 
@@ -33,6 +33,21 @@ def cost(*, heard="", before=None, **outcome):
 
 def test_an_estimate_is_the_prompt_and_the_longest_answer():
     assert (estimated().cost_usd, estimated(max_tokens=None).cost_usd) == (110, 510)
+
+
+def test_each_choice_is_taken_to_be_as_long_as_an_answer_may_be():
+    assert (estimated(answers=5).cost_usd, estimated(max_tokens=None, answers=2).cost_usd) == (510, 1010)
+
+
+@pytest.mark.parametrize("capability", ["chat", "embeddings"])
+def test_each_of_several_prompts_is_paid_for(capability):
+    more = estimated(capability=capability, further_prompt_tokens=90)
+
+    assert more.cost_usd - estimated(capability=capability).cost_usd == 90
+
+
+def test_each_picture_is_paid_for():
+    assert estimated(capability="images", answers=10).cost_usd == Decimal("11.00")
 
 
 @pytest.mark.parametrize("capability", ["embeddings", "rerank"])

@@ -163,6 +163,28 @@ def test_prompts_of_a_text_completion_are_answered_one_by_one():
     assert understood("/v1/completions", prompt=["x" * 400] * 5).prompt_tokens == 100
 
 
+@pytest.mark.parametrize(
+    ("path", "members", "further", "answers"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}]}, 0, 1),
+        ("/v1/chat/completions", {"n": 5}, 0, 5),
+        ("/v1/chat/completions", {"n": 0}, 0, 1),
+        ("/v1/chat/completions", {"n": 2.0}, 0, 2),
+        ("/v1/completions", {"prompt": "x", "n": 2, "best_of": 7}, 0, 7),
+        ("/v1/completions", {"prompt": ["x" * 400, "y" * 40, "z" * 80], "n": 2}, 30, 6),
+        ("/v1/completions", {"prompt": [1, 2, 3]}, 0, 1),
+        ("/v1/completions", {"prompt": [[1, 2, 3], [4, 5]]}, 2, 2),
+        ("/v1/embeddings", {"input": ["x" * 40] * 100}, 990, 100),
+        ("/v1/rerank", {"query": "x" * 40, "documents": ["y" * 400, "y" * 80]}, 20, 2),
+        ("/v1/images/generations", {"prompt": "x", "n": 10}, 0, 10),
+    ],
+)
+def test_what_several_prompts_and_choices_cost_is_known(path, members, further, answers):
+    needed = understood(path, **members)
+
+    assert (needed.further_prompt_tokens, needed.answers) == (further, answers)
+
+
 @pytest.mark.parametrize("path", ["/tokenize", "/detokenize", "/v1/audio/speech"])
 def test_a_context_does_not_limit_what_is_not_put_into_it(path):
     assert understood(path, prompt="x" * 4000, input="y" * 4000).prompt_tokens == 0
