@@ -13,6 +13,9 @@ VERSION_LINE: Final = f"X-Nexus-Version: {__version__}\r\n".encode()
 
 JSON: Final = b"application/json"
 
+FINAL_CODES: Final = frozenset({"rejected_by_policy"})
+"""Errors that another try meets again; client libraries would wait for it as long as ``Retry-After`` says, twice."""
+
 
 def page(  # noqa: PLR0913 - the parts of one answer
     status: int,
@@ -49,6 +52,8 @@ def error(
     extra = lines + NO_BACKEND_LINES
     if exc.retry_after_s is not None:
         extra += b"Retry-After: %d\r\n" % exc.retry_after_s
+    if exc.code in FINAL_CODES and b"x-should-retry" not in lines:
+        extra += b"x-should-retry: false\r\n"
     for name, value in (exc.headers or {}).items():
         extra += f"{name}: {value}\r\n".encode()
     return page(

@@ -61,3 +61,13 @@ def test_an_error_says_when_to_come_back_and_that_it_is_the_last():
 
     assert (headers["Retry-After"], headers["Connection"], headers["Allow"]) == ("3", "close", "POST")
     assert headers["x-should-retry"] == "false"
+
+
+def test_a_policy_is_not_asked_twice():
+    error = RequestError("rejected_by_policy", "nobody may", retry_after_s=30)
+
+    once = replies.error(PROTOCOLS["openai"], error, request_id="req-1")
+    after_attempts = replies.error(PROTOCOLS["openai"], error, request_id="req-1", lines=b"x-should-retry: false\r\n")
+
+    assert once.count(b"x-should-retry: false\r\n") == 1
+    assert after_attempts.count(b"x-should-retry: false\r\n") == 1
