@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome
+from nexus.domain.outcome import Ending
 from nexus.domain.request import TokenUsage
 from nexus.observability.timeline import HOUR_STEPS, MOST_SAMPLES, STEP_S, Figures, Timeline
+from nexus.testing.builders import make_attempt, make_outcome
 
 
 class Clock:
@@ -26,46 +27,15 @@ def timeline(clock):
     return Timeline(clock=clock)
 
 
-def attempt(backend="gpu-1", *, ending=Ending.FINISHED, first_byte_s=0.5, duration_s=2.5, tokens=40):
+def attempt(backend="gpu-1", *, tokens=40, **fields):
     usage = None if tokens is None else TokenUsage(10, tokens)
-    return AttemptOutcome(
-        backend=backend,
-        backend_id=backend,
-        model="llama3",
-        ending=ending,
-        status=200,
-        is_stream=True,
-        first_byte_s=first_byte_s,
-        duration_s=duration_s,
-        usage=usage,
+    return make_attempt(
+        backend, **{"is_stream": True, "first_byte_s": 0.5, "duration_s": 2.5, "usage": usage, **fields}
     )
 
 
-def outcome(*attempts, status=200, is_stream=True):
-    attempts = attempts or (attempt(),)
-    return ExchangeOutcome(
-        request_id="r",
-        endpoint="openai.chat",
-        protocol="openai",
-        model="llama3",
-        resolved_model="llama3",
-        is_stream=is_stream,
-        ending=Ending.FINISHED,
-        status=status,
-        code=None,
-        phase="relay",
-        termination="--",
-        route_reason=None,
-        fallback_model=None,
-        attempts=attempts,
-        received_at=0.0,
-        duration_s=2.5,
-        queued_s=0.0,
-        first_byte_s=attempts[-1].first_byte_s,
-        usage=attempts[-1].usage,
-        bytes_in=0,
-        bytes_out=0,
-    )
+def outcome(*attempts, **fields):
+    return make_outcome(*(attempts or (attempt(),)), **fields)
 
 
 def test_an_exchange_is_counted_in_the_step_that_is_running(timeline, clock):
