@@ -1,7 +1,6 @@
 """Both ends of the data path, played: a transport, a sink, a scan, a client, and a request's head."""
 
 import asyncio
-import logging
 
 import pytest
 from aiohttp.http import HttpVersion11, RawRequestMessage
@@ -9,18 +8,11 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from nexus.config.schema import TimeoutsConfig
-from nexus.observability import logs
 from nexus.proxy.upstream import UpstreamConnection
 from nexus.proxy.upstreams import OPEN_ACCESS, Upstream
 from nexus.routing.decision import Reserved
 from nexus.testing.builders import make_backend
 from nexus.wire.protocol import EventTooLargeError
-
-
-@pytest.fixture(autouse=True)
-def usual_level(monkeypatch):
-    """Hear what is said at the usual level, whatever a command in another test has set it to."""
-    monkeypatch.setattr(logs.channel("nexus.proxy"), "threshold", logging.INFO)
 
 
 class FakeTransport(asyncio.Transport):
