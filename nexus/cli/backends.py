@@ -12,13 +12,14 @@ from nexus.cli.options import Chosen, configuration
 from nexus.cli.reaching import Proxy, reachable
 from nexus.domain.backend import Status
 
+STATUSES: Final = tuple(status.value for status in Status)
 HEADINGS: Final = ("NAME", "STATUS", "TYPE", "ZONE", "TIER", "IN FLIGHT", "LATENCY", "MODELS", "URL", "LAST ERROR")
 
 
 @click.group("backends", invoke_without_command=True)
 @configuration
 @reachable
-@click.option("-s", "--status", type=click.Choice([status.value for status in Status]), help="Only those of this status.")
+@click.option("-s", "--status", type=click.Choice(STATUSES), help="Only those of this status.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(chosen: Chosen, *, url: str | None, api_key: str | None, status: str | None, as_json: bool) -> None:
     """Show the backends as the proxy that runs sees them."""
