@@ -193,7 +193,7 @@ def _outcome(backend: Backend, model: str, *, has_failed: bool = False) -> Any:
         is_stream=True,
         first_byte_s=0.2,
     )
-    return msgspec.structs.replace(outcome_of(backend.name), model=model, attempts=(attempt,))
+    return msgspec.structs.replace(outcome_of(backend.name, model), attempts=(attempt,))
 
 
 def _round(router: Router, fleet: FleetSnapshot) -> tuple[list[float], list[float]]:
