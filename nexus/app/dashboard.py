@@ -118,7 +118,7 @@ class Dashboard:
 
     def _front(self, asked: PageRequest) -> Page:
         if "text/html" in asked.accept:
-            if not asked.is_known:
+            if not asked.is_admin:
                 return locked_page(self._template)
             now_unix_s = time.time()  # noqa: TID251 - an instant to show
             return status_page(self._template, self._fleet.snapshot, uptime_s=self._uptime_s(), now_unix_s=now_unix_s)

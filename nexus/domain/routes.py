@@ -52,6 +52,8 @@ class PageRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the client speaks Anthropic's protocol: some paths are shared by two."""
     is_known: bool = True
     """Whether the client has shown a key, or needs none; false only where the path itself asks for none."""
+    is_admin: bool = True
+    """The same for an administrator's."""
 
 
 class SocketRoute(msgspec.Struct, frozen=True):

@@ -60,9 +60,9 @@ class Door:
         if head.hops >= MAX_HOPS:
             raise RequestError("loop_detected", "the request has passed too many proxies; do they point at each other?")
 
-    def knows(self, head: Head) -> bool:
-        """Whether the request shows a client's key, or none is needed."""
-        accepts_key = self._accepts["client"]
+    def knows(self, head: Head, access: Access = "client") -> bool:
+        """Whether the request shows a key for *access*, or none is needed."""
+        accepts_key = self._accepts[access]
         return accepts_key is None or _shows_key(head, accepts_key)
 
     def cors_lines(self, origin: bytes) -> bytes:

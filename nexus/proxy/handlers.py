@@ -157,6 +157,7 @@ class FrontDesk:
                 request_id=request_id,
                 is_anthropic=_is_anthropic(message),
                 is_known=self._knows(head),
+                is_admin=self._plane.settings.door.knows(head, "admin"),
             )
             page = route.respond(asked)
             return await page if inspect.isawaitable(page) else page

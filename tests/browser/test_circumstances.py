@@ -151,3 +151,11 @@ def test_a_big_fleet_is_shown_whole_in_the_order_in_which_people_count(tmp_path,
         expect(page.locator("#model-rows tr")).to_have_count(500, timeout=SECONDS)
         assert page.locator(".card h3").all_inner_texts()[:4] == ["gpu-0", "gpu-1", "gpu-2", "gpu-3"]
         page.close()
+
+
+def test_where_only_administrators_have_keys_nobody_else_sees_the_fleet(tmp_path, fleet, one_server, open_page):
+    with fleet(tmp_path, one_server, config='[server]\nadmin_keys = ["env:ADMIN"]\n', ADMIN="admin-key") as nexus:
+        page = open_page(nexus.url, java_script_enabled=False)
+
+        assert "gpu-1" not in page.content()
+        expect(page.locator("#summary")).to_have_text("A key is needed to look at this proxy")

@@ -198,6 +198,13 @@ def test_an_open_page_asks_for_none_and_knows_who_shows_one(make_door, make_mess
     assert [door.knows(read_head(make_message(*headers))) for headers in ([], [KEY])] == [False, True]
 
 
+def test_who_is_known_as_a_client_is_no_administrator(make_door, make_message):
+    door = make_door(key=b"secret", admin_key=b"root")
+
+    assert door.knows(read_head(make_message(KEY)))
+    assert not door.knows(read_head(make_message(KEY)), "admin")
+
+
 def test_both_keys_are_always_compared(make_message):
     shown = []
     door = Door(accepts_key=lambda key: shown.append(key) or True, hosts=None, origins=frozenset(), max_body_bytes=1)
