@@ -39,6 +39,7 @@ class SqliteStore(Store):
         self._path = Path(path)
         self._busy_timeout_s = busy_timeout_s
         self._connection: sqlite3.Connection | None = None
+        self._identity = 0, 0
         self._thread: ThreadPoolExecutor | None = None
         self._waiting = 0
 
@@ -47,7 +48,7 @@ class SqliteStore(Store):
             raise StoreError(f"store {self._path} is open already")
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="nexus-store")
         try:
-            self._connection = await self._run(partial(_connect, self._path, self._busy_timeout_s))
+            self._connection, self._identity = await self._run(partial(_open, self._path, self._busy_timeout_s))
         except BaseException:
             self._stop_thread()
             raise
@@ -63,19 +64,32 @@ class SqliteStore(Store):
             self._stop_thread()
 
     async def get(self, key: str) -> bytes | None:
-        return await self._run(partial(_get, self._opened(), key))
+        return await self._run(self._in_place(partial(_get, self._opened(), key)))
 
     async def scan(self, prefix: str, *, after: str = "", limit: int = MAX_BATCH) -> tuple[tuple[str, bytes], ...]:
-        return await self._run(partial(_scan, self._opened(), prefix, after, page_size(limit)))
+        return await self._run(self._in_place(partial(_scan, self._opened(), prefix, after, page_size(limit))))
 
     async def apply(self, changes: Sequence[Change]) -> tuple[Total, ...]:
         check_batch(changes)
-        return await self._run(partial(_apply, self._opened(), tuple(changes)))
+        return await self._run(self._in_place(partial(_apply, self._opened(), tuple(changes))))
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
             raise StoreError(f"store {self._path} is not open")
         return self._connection
+
+    def _in_place(self, work: Callable[[], _T]) -> Callable[[], _T]:
+        """Return *work* for as long as the path leads to the file that was opened.
+
+        SQLite would go on in a file that was deleted or replaced, where no other process and no restart finds it.
+        """
+
+        def checked() -> _T:
+            if _identity(self._path) != self._identity:
+                raise StoreError(f"store {self._path}: another file has taken its place; restart Nexus")
+            return work()
+
+        return checked
 
     async def _run(self, work: Callable[[], _T]) -> _T:
         if self._waiting >= MAX_WAITING:
@@ -102,6 +116,10 @@ class SqliteStore(Store):
         self._thread = None
 
 
+def _open(path: Path, busy_timeout_s: float) -> tuple[sqlite3.Connection, tuple[int, int]]:
+    return _connect(path, busy_timeout_s), _identity(path)
+
+
 def _connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
     _make_private(path)
     # autocommit: each transaction begins and ends where this module says so
@@ -115,6 +133,12 @@ def _connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Say which file *path* leads to."""
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def _make_private(path: Path) -> None:

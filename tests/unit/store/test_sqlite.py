@@ -129,3 +129,21 @@ async def test_no_thread_is_left_behind(tmp_path):
 
     thread.join(timeout=2)
     assert not thread.is_alive()
+
+
+async def test_a_file_that_was_deleted_takes_nothing_more(store, tmp_path):
+    await store.put("a", b"1")
+    (tmp_path / "nexus.sqlite3").unlink()
+
+    for call in (store.get("a"), store.scan(""), store.put("a", b"2")):
+        with pytest.raises(StoreError, match=r"nexus\.sqlite3.*No such file"):
+            await call
+
+
+async def test_a_file_that_was_replaced_takes_nothing_more(store, tmp_path):
+    await store.put("a", b"1")
+    (tmp_path / "another").write_bytes(b"")
+    (tmp_path / "another").replace(tmp_path / "nexus.sqlite3")
+
+    with pytest.raises(StoreError, match="taken its place; restart"):
+        await store.put("a", b"2")
