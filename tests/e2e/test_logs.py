@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -158,6 +159,29 @@ def test_a_start_and_an_end_are_told_step_by_step(simulate, start_nexus):
     (drained,) = nexus.log_lines("drain_requested")
     assert (drained["backend"], drained["action"]) == ("gpu-1", "drain")
     assert all(line["timestamp"].endswith("Z") for line in nexus.log_lines())
+
+
+def test_a_request_that_waits_and_an_attempt_that_fails_are_told_at_debug(simulate, start_nexus):
+    gpu = simulate(models=("llama3",), ttft_s=0.5)
+    nexus = start_nexus('[logging]\ncomponent_levels = { proxy = "debug" }\n' + table_of(gpu, max_in_flight=1))
+    gpu.faults.set(Status(status=503, times=1))
+    with ThreadPoolExecutor(3) as clients:
+        list(clients.map(lambda _: ask(nexus.url, PATH, chat()), range(3)))
+
+    assert nexus.wait_for_log("exchange_queued")[0]["backends"] == ["gpu-1"]
+    (failed,) = nexus.wait_for_log("attempt_failed")
+    assert (failed["backend"], failed["fault"], failed["status"]) == ("gpu-1", "status", 503)
+
+
+def test_plugins_that_are_loaded_and_that_are_not_are_named(simulate, start_nexus, tmp_path):
+    gpu = simulate(models=("llama3",))
+    (tmp_path / "mine.py").write_text(
+        "from nexus.api import hookimpl\n\n@hookimpl\ndef nexus_reconcilers():\n    return []\n"
+    )
+
+    nexus = start_nexus(table_of(gpu), arguments=("--plugin", str(tmp_path / "mine.py")))
+
+    assert "mine" in [line["plugin"] for line in nexus.wait_for_log("plugin_loaded")]
 
 
 def started(folder, config, port, **stderr):

@@ -3,6 +3,7 @@
 import socket
 
 import pytest
+from structlog.testing import capture_logs
 
 from nexus.app.blueprint import draw, load_plugins
 from nexus.app.running import OTHER_PORTS_TRIED, Nexus
@@ -42,10 +43,13 @@ async def test_a_port_in_use_that_was_asked_for_is_an_error(nexus, busy_port):
 async def test_one_that_nobody_asked_for_is_replaced_by_another_near_it(nexus, busy_port):
     proxy = nexus("127.0.0.1", busy_port)
 
-    await proxy.start(may_move_port=True)
+    with capture_logs() as lines:
+        await proxy.start(may_move_port=True)
 
     try:
         assert busy_port < proxy.port <= busy_port + OTHER_PORTS_TRIED
+        (moved,) = [line for line in lines if line["event"] == "port_moved"]
+        assert (moved["wanted"], moved["port"]) == (busy_port, proxy.port)
     finally:
         await proxy.stop()
 
