@@ -45,8 +45,8 @@ class PaidHold(Hold):
 
     def headers(self, usage: TokenUsage | None) -> Mapping[str, str]:
         rate, cost = self._estimate.rate, self._estimate.cost_usd
-        if usage is not None:
-            cost = rate.cost(usage.prompt_tokens, usage.completion_tokens)
+        if usage is not None and usage.total_tokens:
+            cost = rate.cost(usage.prompt_tokens or self._estimate.prompt_tokens, usage.completion_tokens)
         return {COST: f"{cost:.4f}", **self._standing}
 
     def settle(self, outcome: AttemptOutcome) -> None:

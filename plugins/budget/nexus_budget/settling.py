@@ -63,12 +63,13 @@ def spent(outcome: AttemptOutcome, estimated: Estimate, meter: TextMeter) -> tup
     if not may_have_cost(outcome):
         return ZERO, "nothing"
     is_whole = outcome.ending is Ending.FINISHED
-    if outcome.usage is not None:
-        completion = outcome.usage.completion_tokens
-        if not is_whole and meter.has_heard:
+    if outcome.usage is not None and (outcome.usage.total_tokens or not meter.has_heard):
+        # Servers leave out, or call zero, what they did not count: of a prompt that they had in their cache, for one.
+        prompt, completion = outcome.usage.prompt_tokens or estimated.prompt_tokens, outcome.usage.completion_tokens
+        if meter.has_heard and not (is_whole and completion):
             # What a cut stream reported was the count at some earlier moment.
             completion = max(completion, meter.tokens())
-        return rate.cost(outcome.usage.prompt_tokens, completion), "reported"
+        return rate.cost(prompt, completion), "reported"
     if meter.has_heard:
         return rate.cost(estimated.prompt_tokens, meter.tokens()), meter.basis
     if outcome.is_stream or (estimated.is_streamed and not is_whole):

@@ -69,6 +69,12 @@ def test_what_the_backend_counted_is_what_it_cost():
     assert cost(usage=TokenUsage(3, 4)) == (7, "reported")
 
 
+def test_what_the_backend_did_not_count_is_not_free():
+    assert cost(usage=TokenUsage(0, 4)) == (14, "reported")
+    assert cost(usage=TokenUsage(3, 0), heard="x" * 40) == (13, "reported")
+    assert cost(usage=TokenUsage(0, 0), heard="x" * 40) == (20, "heuristic")
+
+
 def test_without_a_usage_the_text_is_counted():
     assert cost(heard="x" * 40) == (20, "heuristic")
 
