@@ -118,7 +118,10 @@ class EventScan(ABC):
 
     @abstractmethod
     def sense(self, event: Event) -> Sense:
-        """Say what *event* is for; it may hold any bytes."""
+        """Say what *event* is for; it may hold any bytes, and being asked twice changes nothing."""
+
+    def note_beginning(self, event: Event) -> None:  # noqa: B027 - nothing is what most protocols do
+        """Learn what an event tells that comes before the first content; most protocols tell nothing there."""
 
     @abstractmethod
     def is_end(self, events: list[Event]) -> bool:
@@ -148,6 +151,8 @@ class EventScan(ABC):
             if sense is Sense.CONTENT:
                 self.has_content = True
                 return
+            if sense is Sense.LIFECYCLE:
+                self.note_beginning(event)
 
     def _last_events(self) -> list[Event]:
         recent = b"".join(self._recent)

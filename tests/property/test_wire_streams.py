@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nexus.wire.protocol import EventTooLargeError
@@ -90,8 +90,16 @@ def cut(stream, cuts):
 CUTS = st.lists(st.integers(0, 10_000), max_size=12)
 
 
+LATE_START = (
+    b'data:{"type":"error","message":"m"}\n\ndata:[DONE]\n\n'
+    b'data:{"type":"message_start","message":{"usage":{"input_tokens":8,"output_tokens":1}}}\n\n'
+    b'data:{"type":"message_delta","usage":{"output_tokens":9}}\n\n'
+)
+
+
 @pytest.mark.parametrize("path", SSE_PATHS)
 @given(stream=event_streams(), cuts=CUTS)
+@example(stream=LATE_START, cuts=[50])
 @settings(max_examples=150)
 def test_events_do_not_depend_on_how_the_bytes_are_cut(path, stream, cuts):
     assert watched(path, cut(stream, cuts)) == watched(path, [stream])

@@ -34,12 +34,14 @@ class MessageScan(EventScan):
 
     def sense(self, event: Event) -> Sense:
         type_ = _type_of(event)
-        if type_ == "message_start" and (usage := read_usage(event.content)):
-            # Told once, before the first content; the end of the stream tells the rest.
-            self._prompt_tokens = usage.prompt_tokens or 0
         if type_ == "error":
             return Sense.ERROR
         return Sense.LIFECYCLE if type_ in LIFECYCLE else Sense.CONTENT
+
+    def note_beginning(self, event: Event) -> None:
+        if _type_of(event) == "message_start" and (usage := read_usage(event.content)):
+            # Told once, before the first content; the end of the stream tells the rest.
+            self._prompt_tokens = usage.prompt_tokens or 0
 
     def is_end(self, events: list[Event]) -> bool:
         return any(_type_of(event) == "message_stop" for event in events)
