@@ -74,8 +74,9 @@ def _form(model: str) -> tuple[bytes, bytes]:
 def _document(endpoint: Endpoint, wanted: Wanted, *, prompt: str) -> bytes:
     document: dict[str, Any] = {"model": wanted.model, **_prompt(endpoint, wanted, prompt)}
     if wanted.max_tokens is not None:
-        # Who reads one of these names does not read the other.
-        document |= {"max_tokens": wanted.max_tokens, "options": {"num_predict": wanted.max_tokens}}
+        # Who reads one of these names does not read the others.
+        document |= {"max_tokens": wanted.max_tokens, "max_output_tokens": wanted.max_tokens}
+        document["options"] = {"num_predict": wanted.max_tokens}
     if wanted.needs_tools:
         document["tools"] = [{"type": "function", "function": {"name": "any"}}]
     if wanted.needs_json:

@@ -23,7 +23,7 @@ def understand(endpoint: Endpoint, body: bytes) -> Requirements:
         model=fields.model,
         is_stream=endpoint.streams_by_default if fields.stream is None else fields.stream,
         prompt_tokens=measured.tokens,
-        max_tokens=_max_tokens(fields),
+        max_tokens=_max_tokens(endpoint, fields),
         needs_vision=measured.has_image,
         # Most requests have none of these four, and to see that is cheaper than to ask.
         needs_tools=bool(fields.tools or fields.functions) and (has_items(fields.tools) or has_items(fields.functions)),
@@ -120,9 +120,13 @@ def _measure(prompt: _Prompt, bulk: Mapping[str, bytes]) -> _Measured:
     return _Measured(size // BYTES_PER_TOKEN + tokens, further, prompts, has_image)
 
 
-def _max_tokens(fields: _Body) -> int | None:
-    limit = fields.max_completion_tokens or fields.max_tokens or fields.max_output_tokens
-    return int(limit) if limit is not None and limit > 0 else None
+def _max_tokens(endpoint: Endpoint, fields: _Body) -> int | None:
+    """Return the limit that the endpoint knows; of two for the same thing the higher, as engines differ in which."""
+    if endpoint.name == "openai.responses":
+        limit = fields.max_output_tokens or 0
+    else:
+        limit = max(fields.max_tokens or 0, fields.max_completion_tokens or 0)
+    return int(limit) if limit > 0 else None
 
 
 def _asks_for_json(format_: msgspec.Raw) -> bool:

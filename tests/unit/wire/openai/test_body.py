@@ -128,7 +128,8 @@ def test_json_is_needed_when_it_is_asked_for(members, needs):
         ({"max_tokens": 5}, 5),
         ({"max_completion_tokens": 6}, 6),
         ({"max_completion_tokens": 6, "max_tokens": 5}, 6),
-        ({"max_output_tokens": 7}, 7),
+        ({"max_completion_tokens": 5, "max_tokens": 6}, 6),
+        ({"max_output_tokens": 7}, None),
         ({"max_tokens": -1}, None),
         ({"max_tokens": 0}, None),
         ({"max_tokens": None}, None),
@@ -137,6 +138,14 @@ def test_json_is_needed_when_it_is_asked_for(members, needs):
 )
 def test_the_limit_of_the_answer_is_read_whatever_it_is_called(members, limit):
     assert understood(**members).max_tokens == limit
+
+
+@pytest.mark.parametrize(
+    ("members", "limit"),
+    [({"max_output_tokens": 7}, 7), ({"max_output_tokens": 7, "max_tokens": 1}, 7), ({"max_tokens": 1}, None)],
+)
+def test_a_limit_that_the_endpoint_does_not_know_is_none(members, limit):
+    assert understood("/v1/responses", **members).max_tokens == limit
 
 
 @pytest.mark.parametrize(
