@@ -63,7 +63,14 @@ def test_its_stage_stands_in_the_pipeline_and_its_table_is_known(generate, tmp_p
 
 @pytest.mark.parametrize(
     "answers",
-    [{"name": "Night"}, {"name": "no-night"}, {"name": "2late"}, {"description": "Ends."}, {"author": 'J. "D" Doe'}],
+    [
+        {"name": "Night"},
+        {"name": "no-night"},
+        {"name": "2late"},
+        {"name": "privacy"},
+        {"description": "Ends."},
+        {"author": 'J. "D" Doe'},
+    ],
 )
 def test_an_answer_that_would_not_work_is_refused(generate, answers):
     with pytest.raises(ValueError, match=next(iter(answers))):
