@@ -9,7 +9,9 @@ from contextlib import contextmanager
 import click
 
 from nexus.cli.options import Chosen, configuration
+from nexus.config.schema import LoggingConfig
 from nexus.errors import StartError
+from nexus.observability import logs
 
 
 @click.command("check")
@@ -24,6 +26,8 @@ def command(chosen: Chosen, *, dist: str) -> None:
     if importlib.util.find_spec("hypothesis") is None:
         raise StartError("the contract of stages needs hypothesis; pip install hypothesis")
     loaded = chosen.load_quietly()
+    # What its stages would warn of is about requests that nobody sends.
+    logs.configure(LoggingConfig(level="error", format="pretty"))
     outcomes: Counter[str] = Counter()
     with _nothing_left_behind():
         from nexus.testing.plugin_check import check_plugin
