@@ -121,6 +121,8 @@ class Bookkeeping:
                     account.forget(book)
                 return
             allowance, ceiling = terms.allowance_usd, terms.ceiling_usd
+            # What is drawn depends on what was entered, of which the last time may have told nothing.
+            await self._ledger.resolve(book, ceiling)
             if not book.is_read:
                 await self._ledger.read(book)
             draw = next_draw(book, allowance, ceiling, others_want=self._others_want)

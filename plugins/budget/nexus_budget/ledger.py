@@ -47,16 +47,30 @@ class Ledger:
 
         Several may draw at once. Who then finds more drawn than there is takes back what is too much of its own.
         """
-        if book.draft is not None:
-            await self._resolve(book, book.draft)
+        await self.resolve(book, ceiling)
+        # What was set aside may have been given back by the entry that has just been found to be made.
+        drawn = max(drawn, -book.excess_usd)
         await self._make(book, book.write(drawn), ceiling)
         if drawn > 0 and book.excess_usd:
             await self._make(book, book.write(-book.excess_usd))
 
+    async def resolve(self, book: Book, ceiling: Decimal | None) -> None:
+        """Find out whether an entry was made whose maker did not hear of it, if there is one."""
+        draft = book.draft
+        if draft is None:
+            return
+        value = await self._store.get(f"{PROCESSES}{book.month}/{self._id}")
+        is_made = draft.is_last if value is None else msgspec.json.decode(value, type=Entry).order == draft.order
+        if not is_made:
+            book.dropped()
+            return
+        await self.read(book)
+        book.entered(draft)
+        _take_back(book, draft, ceiling)
+
     async def close(self, book: Book) -> None:
         """Enter all that was spent, and give back all that was drawn."""
-        if book.draft is not None:
-            await self._resolve(book, book.draft)
+        await self.resolve(book, None)
         kept = max(book.drawn_usd - book.settled_usd, ZERO)
         book.set_aside(kept - book.excess_usd)
         await self._make(book, book.write(-kept, is_last=True))
@@ -96,9 +110,7 @@ class Ledger:
         )
         book.entered(draft)
         book.spent_usd, book.committed_usd, book.is_read = spent or ZERO, committed or ZERO, True
-        if ceiling is not None and book.committed_usd > ceiling:
-            # Before anything is awaited: nobody may be promised what is too much.
-            book.set_aside(max(min(book.committed_usd - ceiling, draft.drawn), ZERO))
+        _take_back(book, draft, ceiling)
         if counted:
             # Others took this process for dead and counted what it had drawn: it lives, and knows better.
             spent, _ = await self._store.apply(
@@ -106,14 +118,11 @@ class Ledger:
             )
             book.spent_usd = spent or ZERO
 
-    async def _resolve(self, book: Book, draft: Draft) -> None:
-        """Find out whether an entry was made whose maker did not hear of it."""
-        value = await self._store.get(f"{PROCESSES}{book.month}/{self._id}")
-        is_made = draft.is_last if value is None else msgspec.json.decode(value, type=Entry).order == draft.order
-        if is_made:
-            book.entered(draft)
-        else:
-            book.dropped()
+
+def _take_back(book: Book, draft: Draft, ceiling: Decimal | None) -> None:
+    """Set aside what *draft* has drawn too much, before anything is awaited: nobody may be promised that."""
+    if ceiling is not None:
+        book.set_aside(max(min(book.committed_usd - ceiling, draft.drawn), ZERO))
 
 
 def _number(name: str, month: str) -> str:
