@@ -1,6 +1,7 @@
 """Install what plugins/ holds beside the Nexus that this interpreter has; ``--oldest NAME``: one, on its oldest ground.
 
-The oldest ground of a plugin is the lowest release of each distribution that its setup.cfg says it takes.
+The oldest ground of a plugin is the lowest release of each distribution that its setup.cfg says it takes. ``--oldest``
+without a name installs all of them at once, which goes as long as they agree on their lowest releases.
 """
 
 import configparser
@@ -18,9 +19,13 @@ def main(words):
     match words:
         case []:
             install_plugins(path.parent for path in sorted(PLUGINS.glob("*/setup.cfg")))
-        case ["--oldest", name]:
-            install_plugins([PLUGINS / name])
-            subprocess.run([sys.executable, "-m", "pip", "install", "-q", *lowest(PLUGINS / name)], check=True)
+        case ["--oldest", *names]:
+            folders = [PLUGINS / name for name in names] or [
+                path.parent for path in sorted(PLUGINS.glob("*/setup.cfg"))
+            ]
+            install_plugins(folders)
+            pinned = sorted({pin for folder in folders for pin in lowest(folder)})
+            subprocess.run([sys.executable, "-m", "pip", "install", "-q", *pinned], check=True)
         case _:
             sys.exit(__doc__)
     subprocess.run([sys.executable, "-m", "pip", "check"], check=True)
