@@ -19,6 +19,7 @@ MOST_ALIAS_HOPS: Final = 3
 
 # Names go into headers, metrics, logs and the paths of admin pages.
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}")
+NOBODY: Final = "none"
 _ORIGIN: Final = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#\s@]+", re.IGNORECASE)
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _ALLOWED_HOST: Final = re.compile(r"\*|\[[0-9a-fA-F:.]+\]|[\w.*-]+", re.ASCII)
@@ -170,6 +171,10 @@ def _backend_names(config: Config) -> Iterator[Fault]:
         if not _NAME.fullmatch(backend.name):
             expected = "expected 1 to 128 letters, digits and any of . _ : @ + -, a letter or digit first"
             yield Fault(path, f"{expected}, got '{shown(backend.name)}'")
+        if backend.name.lower() == NOBODY:
+            yield Fault(
+                path, f"'{backend.name}' stands for no backend in headers, logs and metrics", "choose another name"
+            )
         if backend.name in seen:
             yield Fault(path, f"two backends are named '{backend.name}'", "names are unique")
         seen.add(backend.name)

@@ -136,7 +136,7 @@ class BackendConfig(Section, frozen=True):
     """One server of the fleet."""
 
     name: str
-    """Unique; what headers, logs and metrics show."""
+    """Unique, and not ``none``; what headers, logs and metrics show."""
     url: str
     """``http://host:port`` or ``https://host``; a trailing ``/`` or ``/v1`` makes no difference."""
     type: str = "auto"

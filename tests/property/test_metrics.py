@@ -20,7 +20,8 @@ from nexus.observability.label_values import sanitized
 from nexus.observability.metrics import ExchangeMetrics
 from nexus.testing.builders import make_attempt, make_backend, make_fleet, make_outcome
 
-NAMES = st.text(min_size=1, max_size=12)
+# No backend may be called none: it stands for nobody.
+NAMES = st.text(min_size=1, max_size=12).filter(lambda name: name.lower() != "none")
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 
 

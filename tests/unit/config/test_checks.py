@@ -13,6 +13,7 @@ def backend(name: str, url: str, more: str = "") -> str:
     ("toml", "text"),
     [
         (backend("a", "http://a") + backend("a", "http://b"), "two backends are named 'a'"),
+        (backend("None", "http://a"), "'None' stands for no backend in headers, logs and metrics"),
         (
             backend("a", "http://h:8000") + backend("b", "http://H:8000/v1/"),
             "the backend 'a' has the same URL, http://h:8000",
