@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.error import URLError
 from urllib.request import urlopen
+
+from nexus.testing.ports import free_port
 
 START_S: Final = 20.0
 STOP_S: Final = 15.0
@@ -94,13 +95,6 @@ def run_nexus(
         yield running
     finally:
         running.stop()
-
-
-def free_port() -> int:
-    """Return a port of the loopback address that nobody uses now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def _wait_until_it_listens(running: NexusProcess) -> None:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from nexus.testing.asking import ask, until
-from nexus.testing.process import free_port
+from nexus.testing.ports import free_port
 
 PROMETHEUS = shutil.which("prometheus")
 HAS_NOTHING = {"Models without a healthy backend"}

@@ -8,7 +8,8 @@ import pytest
 from nexus.simulator import Settings, Simulator, Status, in_thread
 from nexus.testing.asking import ask, chat, until
 from nexus.testing.fleets import backend_table, table_of
-from nexus.testing.process import free_port, run_nexus
+from nexus.testing.ports import free_port
+from nexus.testing.process import run_nexus
 from nexus.wire.composing import Wanted, compose
 from nexus.wire.protocols import ENDPOINTS
 

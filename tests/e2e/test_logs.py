@@ -13,7 +13,8 @@ import pytest
 from nexus.simulator import Settings, Simulator, Status, in_thread
 from nexus.testing.asking import ask, chat, until
 from nexus.testing.fleets import table_of
-from nexus.testing.process import free_port, run_nexus
+from nexus.testing.ports import free_port
+from nexus.testing.process import run_nexus
 
 PATH = "/v1/chat/completions"
 

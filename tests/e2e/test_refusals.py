@@ -8,7 +8,7 @@ import pytest
 from nexus.simulator import Refuse, Status
 from nexus.testing.asking import ask, chat
 from nexus.testing.fleets import backend_table, table_of
-from nexus.testing.process import free_port
+from nexus.testing.ports import free_port
 
 CHATS = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages", "ollama": "/api/chat"}
 each_protocol = pytest.mark.parametrize("protocol", CHATS)

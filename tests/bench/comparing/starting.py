@@ -1,6 +1,5 @@
 """Starts a proxy before its upstreams, and waits until it has answered its first request."""
 
-import socket
 import tempfile
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from comparing.asking import ask
 from comparing.cores import Cores
 from comparing.programs import Program, running
 from comparing.proxies import Proxy, Site
+from nexus.testing.ports import free_port
 
 START_S: Final = 60.0
 PAUSE_S: Final = 0.002
@@ -63,10 +63,3 @@ def wait_for_answer(program: Program, port: int) -> None:
         if program.has_ended or time.monotonic() > deadline:
             raise NotStartedError(program.log.read_text(errors="replace")[-2000:])
         time.sleep(PAUSE_S)
-
-
-def free_port() -> int:
-    """Return a port of the loopback address that nobody uses now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])

@@ -10,7 +10,7 @@ from nexus.app.blueprint import draw, load_plugins
 from nexus.app.running import Nexus
 from nexus.config.loading import load
 from nexus.errors import PluginError
-from nexus.testing.process import free_port
+from nexus.testing.ports import free_port
 
 PLUGIN = '''
 """Counts the services that run."""

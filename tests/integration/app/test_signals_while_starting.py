@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from nexus.testing.asking import until
-from nexus.testing.process import free_port
+from nexus.testing.ports import free_port
 
 PLUGIN = '''
 """Takes its time before it serves."""

@@ -10,6 +10,7 @@ import trustme
 
 from nexus.proxy import dialing
 from nexus.testing.dialects import ANTHROPIC, CHAT, LAST_CHUNK, OLLAMA, RESPONSES, chunks, whole_answer
+from nexus.testing.ports import free_port
 from nexus.testing.scripted import Close, Ignore, ReadHead, ReadRequest, Reset, Send, Stall, Wait
 
 ERROR = b'{"error":{"message":"out of memory","type":"server_error","param":null,"code":null}}'
@@ -233,13 +234,6 @@ async def test_a_clients_own_mistake_in_a_stream_is_not_tried_elsewhere(start, s
 
 
 @pytest.fixture
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
-
-
-@pytest.fixture
 def black_hole():
     """A port that takes no connection and refuses none: its backlog is full."""
     with socket.socket() as listening, socket.socket() as first, socket.socket() as second:
@@ -277,8 +271,8 @@ async def ask_at(request, start, script):
     return ask
 
 
-async def test_a_refused_connection(ask_at, free_port):
-    reply = await ask_at(f"http://127.0.0.1:{free_port}", 503, "no_healthy_backend")
+async def test_a_refused_connection(ask_at):
+    reply = await ask_at(f"http://127.0.0.1:{free_port()}", 503, "no_healthy_backend")
 
     assert reply.headers.get("retry-after") == ("5" if reply.status == 503 else None)
 
@@ -343,9 +337,9 @@ async def test_a_paid_request_that_may_have_begun_is_not_sent_twice(start, scrip
     assert (reply.status, reply.code, other.attempts) == (502, "bad_gateway", [])
 
 
-async def test_a_paid_backend_that_was_never_reached_is_no_reason_to_stop(start, script, free_port):
+async def test_a_paid_backend_that_was_never_reached_is_no_reason_to_stop(start, script):
     paid, other = await script(), await script()
-    url = f"http://127.0.0.1:{free_port}"
+    url = f"http://127.0.0.1:{free_port()}"
     scene = await start(paid=paid, other=other, options={"paid": {"retry_unsafe": False, "url": url}})
     other.play([ReadRequest(), Send(CHAT.good_answer)])
 

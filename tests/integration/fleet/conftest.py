@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import socket
 
 import pytest
 from aiohttp import web
@@ -10,6 +9,7 @@ from aiohttp import web
 from nexus.config.schema import BackendConfig, DiscoveryConfig, HealthCheckConfig
 from nexus.fleet.fleet import Fleet
 from nexus.fleet.plan import plan_fleet
+from nexus.testing.ports import free_port
 
 
 class FakeServer:
@@ -182,11 +182,9 @@ def eventually():
     return eventually
 
 
-@pytest.fixture
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+@pytest.fixture(name="free_port")
+def a_free_port():
+    return free_port()
 
 
 @pytest.fixture

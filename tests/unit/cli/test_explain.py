@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nexus.simulator import Settings, Simulator, in_thread
-from nexus.testing.process import free_port
+from nexus.testing.ports import free_port
 
 
 @pytest.fixture
