@@ -51,7 +51,7 @@ class Overview:
         _, history = self._sources.requests_since(0, MOST_HISTORY)
         return {
             **self._sources.standing(),
-            "backends": [{**self.row(b), "models": self.models_of(b)} for b in self.backends()],
+            "backends": [self._with_models(b) for b in self.backends()],
             "hour": self._sources.timeline.hour(_unix_now()),
             "history": list(reversed(history)),
             "plugins": list(self._sources.plugins()),
@@ -76,19 +76,22 @@ class Overview:
 
     def row(self, backend: Backend) -> dict[str, Any]:
         """Return *backend* without its models, which are most of it and seldom change."""
-        row = msgspec.structs.asdict(self._sources.view(backend))
+        row = self._with_models(backend)
         del row["models"]
-        at = self._sources.next_probe_at(backend.id)
-        return {
-            **row,
-            "next_check": None if at is None else datetime.fromtimestamp(int(at), UTC),
-            "figures": self._sources.timeline.figures(backend.name),
-        }
+        return row
 
     def models_of(self, backend: Backend) -> Sequence[Any]:
         """Return what *backend* has."""
         models: Sequence[Any] = self._sources.view(backend).models
         return models
+
+    def _with_models(self, backend: Backend) -> dict[str, Any]:
+        at = self._sources.next_probe_at(backend.id)
+        return {
+            **msgspec.structs.asdict(self._sources.view(backend)),
+            "next_check": None if at is None else datetime.fromtimestamp(int(at), UTC),
+            "figures": self._sources.timeline.figures(backend.name),
+        }
 
 
 def _unix_now() -> float:
