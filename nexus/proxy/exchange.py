@@ -3,8 +3,8 @@
 import asyncio
 from time import monotonic
 
+import msgspec
 from aiohttp.http import HttpVersion11, RawRequestMessage
-from aiohttp.streams import StreamReader
 
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import Endpoint, Requirements
@@ -12,15 +12,29 @@ from nexus.errors import RequestError, StageFailed
 from nexus.proxy import answering, replies
 from nexus.proxy.answer import Answer, Mode
 from nexus.proxy.attempt import Attempt
-from nexus.proxy.edge import ClientConnection, can_stay_open
-from nexus.proxy.heads import Head
+from nexus.proxy.client import ClientConnection
+from nexus.proxy.heads import Head, can_stay_open
 from nexus.proxy.inquiry import Inquiry
-from nexus.proxy.plane import DataPlane
+from nexus.proxy.known_head import Payload
+from nexus.proxy.plane import DataPlane, Settings
 from nexus.proxy.receiving import receive
 from nexus.proxy.record import Record
 from nexus.proxy.relay import MESSAGES, End, StreamRelay
 from nexus.proxy.understanding import preview, understand
 from nexus.wire.protocol import WireProtocol
+
+
+class Admission(msgspec.Struct, frozen=True):
+    """A request that was let in, as far as its head says; it holds for any request with the same one."""
+
+    message: RawRequestMessage
+    settings: Settings
+    """By which it was let in."""
+    head: Head
+    endpoint: Endpoint
+    protocol: WireProtocol
+    target: bytes
+    """Path and query."""
 
 
 class Exchange:
@@ -46,31 +60,21 @@ class Exchange:
         "_target",
     )
 
-    def __init__(  # noqa: PLR0913 - what one request is
-        self,
-        plane: DataPlane,
-        client: ClientConnection,
-        message: RawRequestMessage,
-        payload: StreamReader,
-        *,
-        head: Head,
-        endpoint: Endpoint,
-        protocol: WireProtocol,
-        target: bytes,
-        request_id: str,
+    def __init__(
+        self, plane: DataPlane, client: ClientConnection, payload: Payload, admission: Admission, request_id: str
     ) -> None:
         self._plane = plane
-        self._settings = plane.settings
+        self._settings = admission.settings
         self._client = client
-        self._message = message
+        self._message = admission.message
         self._payload = payload
-        self._head = head
-        self._endpoint = endpoint
-        self._protocol = protocol
-        self._target = target
-        self._record = Record(request_id, endpoint)
+        self._head = admission.head
+        self._endpoint = admission.endpoint
+        self._protocol = admission.protocol
+        self._target = admission.target
+        self._record = Record(request_id, admission.endpoint)
         if plane.tracer is not None:
-            self._record.trace = plane.tracer.begin(head.forward)
+            self._record.trace = plane.tracer.begin(admission.head.forward)
         self._inquiry: Inquiry | None = None
         self._relay: StreamRelay | None = None
         self._is_shut_down = False

@@ -9,15 +9,15 @@ from typing import Final
 
 import structlog
 from aiohttp.http import RawRequestMessage
-from aiohttp.streams import StreamReader
 
 from nexus.domain.routes import Access, Page, PageRequest, PageRoute, SocketRoute
 from nexus.errors import RequestError
 from nexus.proxy import cors, replies, websocket
-from nexus.proxy.edge import ClientConnection, can_stay_open
-from nexus.proxy.exchange import Exchange
+from nexus.proxy.client import ClientConnection
+from nexus.proxy.exchange import Admission, Exchange
 from nexus.proxy.explained import spoken_path
-from nexus.proxy.heads import Head
+from nexus.proxy.heads import Head, can_stay_open
+from nexus.proxy.known_head import Payload
 from nexus.proxy.plane import DataPlane
 from nexus.proxy.receiving import receive
 from nexus.proxy.refusals import RefusalLog
@@ -32,7 +32,7 @@ _AUTHORITY: Final = re.compile(r"\Ahttps?://[^/?#]*")
 
 
 class FrontDesk:
-    """Answers every request; see :class:`nexus.proxy.edge.Desk`."""
+    """Answers every request; see :class:`nexus.proxy.client.Desk`."""
 
     def __init__(
         self,
@@ -65,35 +65,35 @@ class FrontDesk:
         self._exact = {page.path: page for page in pages if page.path == "/" or not page.path.endswith("/")}
         self._below = [page for page in pages if page.path != "/" and page.path.endswith("/")]
 
-    async def __call__(self, client: ClientConnection, message: RawRequestMessage, payload: StreamReader) -> bool:
-        # Never message.url: it was built from what the client sent.
-        target = message.path if message.path.startswith("/") else _AUTHORITY.sub("", message.path)
-        path, _, query = target.partition("?")
+    async def __call__(self, client: ClientConnection, message: RawRequestMessage, payload: Payload) -> bool:
         if client.writing_paused:
             # Who sends requests and takes no answers would have us keep them all.
             await client.drained(self._plane.settings.config.timeouts.write_stall_seconds)
+        known = client.admission
+        if isinstance(known, Admission) and known.message is message and known.settings is self._plane.settings:
+            # What was let in a moment ago is let in again.
+            known.head.content_length = client.body_length
+            return await self._carry(known, client, payload, known.head.request_id or new_request_id())
+        # Never message.url: it was built from what the client sent.
+        target = message.path if message.path.startswith("/") else _AUTHORITY.sub("", message.path)
+        path, _, query = target.partition("?")
         request_id, cors_lines = "", b""
         try:
             head = client.heads.read(message)
+            if client.body_length is not None:
+                head.content_length = client.body_length
             request_id = head.request_id or new_request_id()
-            door = self._plane.settings.door
+            settings = self._plane.settings
             if head.origin:
-                head.cors_lines = cors_lines = door.cors_lines(head.origin)
+                head.cors_lines = cors_lines = settings.door.cors_lines(head.origin)
             endpoint = ENDPOINTS.get(path)
-            door.check(message, head, "client" if endpoint is not None else self._access_to(path))
+            settings.door.check(message, head, "client" if endpoint is not None else self._access_to(path))
             if endpoint is not None and message.method == "POST":
-                exchange = Exchange(
-                    self._plane,
-                    client,
-                    message,
-                    payload,
-                    head=head,
-                    endpoint=endpoint,
-                    protocol=PROTOCOLS[endpoint.protocol],
-                    target=(f"{path}?{query}" if query else path).encode("latin-1"),
-                    request_id=request_id,
+                sent = (f"{path}?{query}" if query else path).encode("latin-1")
+                client.admission = known = Admission(
+                    message, settings, head, endpoint, PROTOCOLS[endpoint.protocol], sent
                 )
-                return await self._carry(exchange)
+                return await self._carry(known, client, payload, request_id)
             if cors_lines and cors.is_preflight(message, head):
                 return self._permit(client, head, request_id, message)
             if path in self._sockets:
@@ -110,7 +110,8 @@ class FrontDesk:
         self._refusals.note(client.remote, exc.code, request_id)
         return replies.error(PROTOCOLS["openai"], exc, request_id=request_id)
 
-    async def _carry(self, exchange: Exchange) -> bool:
+    async def _carry(self, admission: Admission, client: ClientConnection, payload: Payload, request_id: str) -> bool:
+        exchange = Exchange(self._plane, client, payload, admission, request_id)
         self.exchanges.add(exchange)
         try:
             return await exchange.run()
@@ -123,7 +124,7 @@ class FrontDesk:
         self,
         client: ClientConnection,
         message: RawRequestMessage,
-        payload: StreamReader,
+        payload: Payload,
         head: Head,
         path: str,
         query: str,

@@ -79,6 +79,32 @@ def request_head(  # noqa: PLR0913 - the parts of one head
     :param may_pass_credentials: whether the client's own key may go to a backend that has none configured.
     :param trace_lines: what takes the place of what the client says of its trace; None: nothing.
     """
+    made = head.made.get(id(stamp))
+    if trace_lines is not None:
+        lines = _lines_of(stamp, head, target, trace_lines, may_pass_credentials=may_pass_credentials)
+    elif made is not None and made[0] is stamp and made[1] == target and made[2] is may_pass_credentials:
+        lines = made[3]
+    else:
+        lines = _lines_of(stamp, head, target, None, may_pass_credentials=may_pass_credentials)
+        if len(head.made) >= MOST_MADE:
+            head.made.clear()
+        head.made[id(stamp)] = stamp, target, may_pass_credentials, lines
+    return b"%bX-Request-Id: %b\r\nX-Nexus-Hops: %d\r\nContent-Length: %d\r\n\r\n" % (
+        lines,
+        request_id.encode(),
+        head.hops + 1,
+        body_length,
+    )
+
+
+MOST_MADE: Final = 8
+"""Backends for which one connection remembers what the last head of its client has become."""
+
+
+def _lines_of(
+    stamp: RequestStamp, head: Head, target: bytes, trace_lines: bytes | None, *, may_pass_credentials: bool
+) -> bytes:
+    """Make the part of a request's head that is the same for all requests with the client's *head*."""
     lines = [b"POST %b%b HTTP/1.1\r\n" % (stamp.base_path, target), stamp.host_line, stamp.key_line]
     dropped = stamp.dropped
     if trace_lines is not None:
@@ -93,10 +119,6 @@ def request_head(  # noqa: PLR0913 - the parts of one head
             lines.append(b"Authorization: %b\r\n" % head.authorization)
         if head.api_key:
             lines.append(b"x-api-key: %b\r\n" % head.api_key)
-    lines.append(
-        b"X-Request-Id: %b\r\nX-Nexus-Hops: %d\r\nContent-Length: %d\r\n\r\n"
-        % (request_id.encode(), head.hops + 1, body_length)
-    )
     return b"".join(lines)
 
 

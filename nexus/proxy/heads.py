@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 
 import msgspec
-from aiohttp.http import HttpVersion10, RawRequestMessage
+from aiohttp.http import HttpVersion10, HttpVersion11, RawRequestMessage
 
 from nexus.domain.read_only import ReadOnlyDict
 from nexus.errors import RequestError
@@ -108,6 +108,8 @@ class Head(msgspec.Struct, kw_only=True):
     forward: list[tuple[bytes, bytes]]
     """Lower-case name and the whole header line, CRLF included, for the headers that go on to the backend."""
     hints: Mapping[str, str] = {}
+    made: dict[int, tuple[object, bytes, bool, bytes]] = {}
+    """What :func:`~nexus.proxy.headers.request_head` has made of it, by the identity of the backend's stamp."""
     cors_lines: bytes = b""
     """Lines for the head of the answer by which a page of another origin may read it; empty when none may."""
 
@@ -150,12 +152,13 @@ def read_head(message: RawRequestMessage) -> Head:
 class HeadMemory:
     """The last head of one connection: a client's library says the same, but for a length, on each of its requests."""
 
-    __slots__ = ("_head", "_length_at", "_raw", "_version")
+    __slots__ = ("_head", "_length", "_length_at", "_raw", "_version")
 
     def __init__(self) -> None:
         self._raw: tuple[tuple[bytes, bytes], ...] = ()
         self._version = HttpVersion10
         self._length_at = -1
+        self._length: int | None = None
         self._head: Head | None = None
 
     def read(self, message: RawRequestMessage) -> Head:
@@ -163,16 +166,18 @@ class HeadMemory:
         raw, known, at = message.raw_headers, self._raw, self._length_at
         if self._head is not None and message.version == self._version and len(raw) == len(known):
             if raw == known:
+                # It may be another than this one's since then; see ClientConnection.body_length.
+                self._head.content_length = self._length
                 return self._head
             if at >= 0 and raw[at][0] == known[at][0] and raw[:at] == known[:at] and raw[at + 1 :] == known[at + 1 :]:
                 # The parser has let only digits through.
-                self._head.content_length = int(raw[at][1])
+                self._head.content_length = self._length = int(raw[at][1])
                 self._raw = raw
                 return self._head
         self._head = None
         head = read_head(message)
         self._length_at = next((i for i, (name, _) in enumerate(raw) if name.lower() == b"content-length"), -1)
-        self._raw, self._version, self._head = raw, message.version, head
+        self._raw, self._version, self._head, self._length = raw, message.version, head, head.content_length
         return head
 
 
@@ -214,3 +219,12 @@ def _without_named(connection: bytes, forward: list[tuple[bytes, bytes]]) -> lis
             "bad_request", "the header 'connection' names one that a client may not have removed", close=True
         )
     return [(name, line) for name, line in forward if name not in named]
+
+
+def can_stay_open(message: RawRequestMessage) -> bool:
+    """Whether another request may follow on the connection that *message* came by.
+
+    Not with HTTP/1.0, whose clients wait for the end unless they are told otherwise in words of their own; not after an
+    offer to upgrade, which Nexus never takes up: the parser loses what was sent together with it.
+    """
+    return not (message.should_close or message.upgrade) and message.version == HttpVersion11

@@ -1,6 +1,7 @@
 """Reads a request's body under a deadline and a size limit."""
 
 import asyncio
+from contextlib import suppress
 from typing import Final, Protocol
 
 from aiohttp import web
@@ -8,9 +9,14 @@ from aiohttp.streams import StreamReader
 
 from nexus.errors import RequestError
 from nexus.proxy.heads import Head
+from nexus.proxy.known_head import Payload, WholeBody
 
 LEAST_RATE: Final = 64 * 1024
 """Bytes per second that a slow client must keep up, on top of the deadline."""
+
+
+LINGER_S: Final = 2.0
+"""For how long a body that nobody wants is read on, so that its client sees the answer before the connection ends."""
 
 
 class CanContinue(Protocol):
@@ -19,7 +25,7 @@ class CanContinue(Protocol):
     def write(self, data: bytes) -> None: ...
 
 
-async def receive(payload: StreamReader, head: Head, client: CanContinue, *, limit: int, deadline_s: float) -> bytes:
+async def receive(payload: Payload, head: Head, client: CanContinue, *, limit: int, deadline_s: float) -> bytes:
     """Return the whole body.
 
     :raises RequestError: ``too_large``, ``request_timeout``, ``bad_request`` (broken framing), ``expectation_failed``.
@@ -29,7 +35,7 @@ async def receive(payload: StreamReader, head: Head, client: CanContinue, *, lim
             raise RequestError("expectation_failed", "the only expectation understood is 100-continue", close=True)
         client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     try:
-        if payload.is_eof():
+        if isinstance(payload, WholeBody) or payload.is_eof():
             # Small requests arrive whole: nothing to wait for.
             body = payload.read_nowait()
         else:
@@ -64,3 +70,12 @@ async def _gather(payload: StreamReader, limit: int, deadline_s: float) -> bytes
 
 def _too_large(limit: int) -> RequestError:
     return RequestError("too_large", f"the body may have {limit} bytes (server.max_body_bytes)", close=True)
+
+
+async def is_discarded(payload: StreamReader) -> bool:
+    """Read what is left of a body that nobody wanted, for a while; whether its end came."""
+    with suppress(TimeoutError, web.RequestPayloadError):
+        async with asyncio.timeout(LINGER_S):
+            while not payload.is_eof():
+                await payload.readany()
+    return payload.is_eof()

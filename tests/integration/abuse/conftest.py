@@ -10,7 +10,7 @@ import pytest
 import structlog
 import uvloop
 
-from nexus.proxy import edge
+from nexus.proxy import receiving
 from nexus.simulator import Settings, Simulator
 from nexus.testing.bookkeeping import DEFECTS, eventually
 from nexus.testing.dialects import CHAT, MODEL
@@ -201,7 +201,7 @@ async def open_front(*scripts, server="", timeouts="", backend="", others="", ma
 @pytest.fixture(autouse=True)
 def _impatience(monkeypatch):
     """Close a refused connection sooner: how long what follows is thrown away before is not what is tested."""
-    monkeypatch.setattr(edge, "LINGER_S", 0.1)
+    monkeypatch.setattr(receiving, "LINGER_S", 0.1)
 
 
 @pytest.fixture

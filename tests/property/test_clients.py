@@ -1,0 +1,190 @@
+"""However a client's bytes are cut, and however often its heads repeat: its requests are those that it has sent."""
+
+import asyncio
+from itertools import pairwise
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nexus.errors import RequestError
+from nexus.proxy.client import ClientConnection
+from nexus.proxy.edge import EdgeServer
+from nexus.proxy.heads import can_stay_open, read_head
+from nexus.proxy.known_head import HeadBytes
+from nexus.proxy.receiving import receive
+
+thoroughly = settings(max_examples=300, deadline=None)
+
+HEADS = (
+    b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\nX-Last: 1\r\n\r\n",
+    b"POST /v1/chat/completions HTTP/1.1\r\ncontent-length:%d\r\nHost: a\r\n\r\n",
+    b"POST /v1/embeddings HTTP/1.1\r\nHost: a\r\nX-Like: Content-Length: 7\r\nContent-Length:  %d\r\n\r\n",
+    b"POST /v1/embeddings HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\nConnection: close\r\n\r\n",
+)
+CHUNKED = b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+PLAIN = b"GET /v1/models HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+def with_length(head, body):
+    return head % len(body) + body
+
+
+def chunked(body):
+    return CHUNKED + (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + b"0\r\n\r\n"
+
+
+bodies = st.one_of(
+    st.binary(max_size=30),
+    st.sampled_from([b"", b"\r\n\r\n", PLAIN, HEADS[0] % 3, b"x" * 300]),
+)
+requests = st.one_of(
+    # Mostly the same head again and again, as of a client's library.
+    st.tuples(st.just(HEADS[0]), bodies).map(lambda pair: (with_length(*pair), pair[1])),
+    st.tuples(st.sampled_from(HEADS[:3]), bodies).map(lambda pair: (with_length(*pair), pair[1])),
+    bodies.map(lambda body: (chunked(body), body)),
+    st.just((PLAIN, b"")),
+)
+
+
+class Socket:
+    family = None
+
+    def setsockopt(self, *option):
+        pass
+
+
+class Transport(asyncio.Transport):
+    """Takes everything."""
+
+    is_closed = False
+
+    def get_extra_info(self, name, default=None):
+        return Socket() if name == "socket" else default
+
+    def set_write_buffer_limits(self, high=None, low=None):
+        pass
+
+    def write(self, data):
+        pass
+
+    def pause_reading(self):
+        pass
+
+    def resume_reading(self):
+        pass
+
+    def is_closing(self):
+        return self.is_closed
+
+    def close(self):
+        self.is_closed = True
+
+
+class Desk:
+    """Writes down every request that it is given."""
+
+    def __init__(self):
+        self.seen = []
+
+    async def __call__(self, client, message, payload):
+        head = read_head(message)
+        announced = head.content_length if client.body_length is None else client.body_length
+        try:
+            body = await receive(payload, head, client, limit=10_000, deadline_s=5)
+        except RequestError as exc:
+            self.seen.append(exc.code)
+            return False
+        headers = [pair for pair in message.raw_headers if pair[0].lower() != b"content-length"]
+        self.seen.append((message.method, message.path, headers, announced, body))
+        return can_stay_open(message)
+
+    def malformed(self, client, exc):
+        self.seen.append(exc.code)
+        return b""
+
+
+class Unknowing(HeadBytes):
+    """Leaves everything to the parser."""
+
+    def known(self, data):
+        return None
+
+
+async def seen_of(pieces, head_bytes=HeadBytes):
+    edge = EdgeServer(headers_s=5, keepalive_s=5)
+    edge.desk = desk = Desk()
+    client = ClientConnection(edge)
+    client._head_bytes = head_bytes()
+    transport = Transport()
+    client.connection_made(transport)
+    for piece in pieces:
+        if not transport.is_closed:
+            client.data_received(piece)
+        await asyncio.sleep(0)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    client.connection_lost(None)
+    await asyncio.gather(client.task, return_exceptions=True)
+    return desk.seen
+
+
+def cut(data, at):
+    edges = sorted({0, len(data), *(place % (len(data) + 1) for place in at)})
+    return [data[start:stop] for start, stop in pairwise(edges)]
+
+
+cuts = st.lists(st.integers(0, 4000), max_size=12)
+
+
+@thoroughly
+@given(asked=st.lists(requests, max_size=8), at=cuts, at_requests=st.booleans())
+async def test_requests_are_those_that_were_sent(asked, at, at_requests):
+    whole = b"".join(wire for wire, _ in asked)
+    pieces = [piece for wire, _ in asked for piece in cut(wire, at)] if at_requests else cut(whole, at)
+
+    seen = await seen_of(pieces)
+
+    assert [request[-1] for request in seen] == [body for _, body in asked]
+    assert seen == await seen_of([wire for wire, _ in asked], Unknowing)
+
+
+@thoroughly
+@given(
+    parts=st.lists(
+        st.one_of(
+            requests.map(lambda request: request[0]),
+            st.tuples(st.sampled_from(HEADS), bodies, st.integers(-3, 3)).map(
+                lambda lie: lie[0] % max(0, len(lie[1]) + lie[2]) + lie[1]
+            ),
+            st.sampled_from([b"\r\n", b"\n", b"0", b"Content-Length: 0\r\n", b"\x00", HEADS[0][:40]]),
+            st.binary(max_size=8),
+        ),
+        max_size=6,
+    ),
+    at=cuts,
+)
+async def test_whatever_is_sent_the_parser_would_have_read_the_same(parts, at):
+    pieces = cut(b"".join(parts), at)
+
+    assert await seen_of(pieces) == await seen_of(pieces, Unknowing)
+
+
+async def test_a_head_that_repeats_is_known_without_the_parser(monkeypatch):
+    wire = with_length(HEADS[0], b"hello")
+    fed = []
+    was_parsed = HeadBytes.was_parsed
+    monkeypatch.setattr(HeadBytes, "was_parsed", lambda *args: (fed.append(args[1]), was_parsed(*args)))
+
+    seen = await seen_of([wire, with_length(HEADS[0], b"you"), HEADS[0] % 4, b"th", b"er"])
+
+    assert [request[-1] for request in seen] == [b"hello", b"you", b"ther"]
+    assert fed == [wire]
+
+
+async def test_a_body_that_comes_in_pieces_pauses_who_sends_too_much_of_it():
+    data = b"x" * 1_000_000
+    pieces = [with_length(HEADS[0], b""), HEADS[0] % len(data), *cut(data, range(0, len(data), 50_000)), PLAIN]
+
+    seen = await seen_of(pieces)
+
+    assert [len(request[-1]) if isinstance(request, tuple) else request for request in seen] == [0, "too_large"]
