@@ -1,6 +1,6 @@
 """One attempt at one backend: its slot, its connection, its answer, and what it came to."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import ceil
 from typing import Final
 
@@ -40,8 +40,10 @@ class Attempt:
         self.backend = reserved.backend
         self.upstream = upstream
         self.started_at = started_at
-        self.listener = next((listener for hold in reserved.holds if (listener := hold.listener())), None)
+        self.listener: Callable[[str], None] | None = None
         """What is to be told the text of the answer."""
+        for hold in reserved.holds:
+            self.listener = self.listener or hold.listener()
         self._connection: UpstreamConnection | None = None
         self.was_asked = False
         self.answer: Answer

@@ -6,8 +6,8 @@ from time import monotonic
 from typing import Final
 
 import structlog
+from msgspec.structs import force_setattr
 
-from nexus.domain.backend import set_load
 from nexus.domain.outcome import AttemptOutcome, Ending, Phase
 from nexus.domain.request import Endpoint, Requirements
 from nexus.errors import RequestError, UpstreamError, UpstreamFault
@@ -161,7 +161,7 @@ class Inquiry:
         """Return an attempt that holds what was reserved."""
         self._record.routed(reserved)
         load = reserved.backend.load
-        set_load(load, requests_total=load.requests_total + 1)
+        force_setattr(load, "requests_total", load.requests_total + 1)
         attempt = Attempt(reserved, self._plane.upstreams.of(reserved.backend), monotonic())
         self.attempts.append(attempt)
         if self._record.trace is not None:
@@ -217,11 +217,12 @@ class Inquiry:
             try:
                 connection = None if is_fresh else pool.take_idle()
                 answer = self._send(attempt, connection or await pool.open())
-                timer = self._plane.loop.call_at(self._first_byte_by(attempt), answer.give_up_waiting)
+                deadlines = self._plane.deadlines
+                deadlines.begin(answer, self._first_byte_by(attempt))
                 try:
                     await answer.ready
                 finally:
-                    timer.cancel()
+                    deadlines.end(answer)
                 self._judge(attempt, answer)
             except UpstreamError as exc:
                 what = self._after(exc, attempt)

@@ -8,6 +8,7 @@ from nexus.config.schema import Config
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.outcome import AttemptOutcome, ExchangeOutcome
 from nexus.observability.tracing import Tracer
+from nexus.proxy.deadlines import Deadlines
 from nexus.proxy.door import Door
 from nexus.proxy.queue import WaitingLine
 from nexus.proxy.retry import RetryBudget
@@ -56,6 +57,7 @@ class DataPlane:
 
     __slots__ = (
         "budget",
+        "deadlines",
         "decisions",
         "fleet",
         "in_flight",
@@ -82,6 +84,8 @@ class DataPlane:
         self.decisions = RecentDecisions()
         # Asking asyncio for it costs a system call, which every request would make several times.
         self.loop = asyncio.get_running_loop()
+        self.deadlines = Deadlines(self.loop)
+        """Of the answers that have not begun."""
         self.in_flight = 0
         self.tracer: Tracer | None = None
         """None unless exchanges are traced."""
