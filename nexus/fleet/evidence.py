@@ -2,7 +2,6 @@
 
 import math
 from enum import StrEnum
-from http import HTTPStatus
 from typing import Final
 
 from nexus.domain.kinds import BackendKind
@@ -36,15 +35,10 @@ _FAULTS: Final = {
 }
 """Of each fault that counts; a stale connection and an error event say nothing of the next request."""
 
-_GATEWAY_STATUSES: Final = frozenset(
-    {
-        HTTPStatus.INTERNAL_SERVER_ERROR,
-        HTTPStatus.BAD_GATEWAY,
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        HTTPStatus.GATEWAY_TIMEOUT,
-    }
-)
-_BUSY_STATUSES: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+FIRST_ERROR: Final = 400
+INTERNAL_ERROR: Final = 500
+_GATEWAY_STATUSES: Final = frozenset({INTERNAL_ERROR, 502, 503, 504})
+_BUSY_STATUSES: Final = frozenset({429, 503})
 
 
 def weigh(outcome: AttemptOutcome, kind: BackendKind, *, cooling_s: float | None) -> Evidence:
@@ -52,18 +46,19 @@ def weigh(outcome: AttemptOutcome, kind: BackendKind, *, cooling_s: float | None
 
     :param cooling_s: how long it asked to be left alone, see :func:`cooling_of`.
     """
-    if outcome.ending not in (Ending.FINISHED, Ending.BACKEND_FAILED):
+    ending = outcome.ending
+    if ending is not Ending.FINISHED and ending is not Ending.BACKEND_FAILED:
         return Evidence.NONE
     if outcome.fault is not None and outcome.fault != UpstreamFault.STATUS:
         return _FAULTS.get(outcome.fault, Evidence.NONE)
     status = outcome.status
     if status is None or cooling_s is not None:
         return Evidence.NONE
-    if status == HTTPStatus.INTERNAL_SERVER_ERROR and kind.has_unreliable_500:
+    if status == INTERNAL_ERROR and kind.has_unreliable_500:
         return Evidence.NONE
     if status in _GATEWAY_STATUSES:
         return Evidence.BAD
-    return Evidence.GOOD if status < HTTPStatus.BAD_REQUEST and outcome.ending is Ending.FINISHED else Evidence.NONE
+    return Evidence.GOOD if status < FIRST_ERROR and ending is Ending.FINISHED else Evidence.NONE
 
 
 def cooling_of(outcome: AttemptOutcome, retry_after_s: float | None) -> float | None:

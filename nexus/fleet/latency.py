@@ -1,5 +1,7 @@
 """The moving average of a backend's latency: real requests count, and probes only until there is one."""
 
+from msgspec.structs import force_setattr
+
 from nexus.domain.backend import BackendLoad, set_load
 
 
@@ -11,7 +13,9 @@ def moved_average(average_ms: int | None, sample_ms: int) -> int:
 def observe_request(load: BackendLoad, sample_ms: int) -> None:
     """Take in the latency of a real request; the first one replaces what probes have said."""
     average_ms = moved_average(load.latency_ms if load.is_latency_real else None, sample_ms)
-    set_load(load, latency_ms=average_ms, is_latency_real=True)
+    # Not set_load: this is done for every request.
+    force_setattr(load, "latency_ms", average_ms)
+    force_setattr(load, "is_latency_real", True)  # noqa: FBT003 - the value itself
 
 
 def observe_probe(load: BackendLoad, sample_ms: int) -> None:

@@ -27,14 +27,12 @@ class Tally:
         "duration_s",
         "first_content_s",
         "first_contents",
-        "requests",
         "server_errors",
         "successes",
         "unfinished",
     )
 
     def __init__(self) -> None:
-        self.requests = 0
         self.successes = 0
         """2xx, and the whole answer was sent."""
         self.client_errors = 0
@@ -49,20 +47,28 @@ class Tally:
         self.first_content_s = 0.0
         """Of all of these together."""
 
-    def observe(self, outcome: ExchangeOutcome) -> None:
-        self.requests += 1
-        self.duration_s += outcome.duration_s
-        if outcome.status >= 500:
-            self.server_errors += 1
-        elif outcome.status >= 400:
-            self.client_errors += 1
+    @property
+    def requests(self) -> int:
+        return self.successes + self.client_errors + self.server_errors + self.unfinished
+
+
+def count(outcome: ExchangeOutcome, tallies: tuple[Tally, ...]) -> None:
+    """Count *outcome* in each of *tallies*."""
+    duration_s, status = outcome.duration_s, outcome.status
+    first_content_s = outcome.first_byte_s if outcome.is_stream else None
+    for tally in tallies:
+        tally.duration_s += duration_s
+        if status >= 500:
+            tally.server_errors += 1
+        elif status >= 400:
+            tally.client_errors += 1
         elif outcome.ending is Ending.FINISHED:
-            self.successes += 1
+            tally.successes += 1
         else:
-            self.unfinished += 1
-        if outcome.is_stream and outcome.first_byte_s is not None:
-            self.first_contents += 1
-            self.first_content_s += outcome.first_byte_s
+            tally.unfinished += 1
+        if first_content_s is not None:
+            tally.first_contents += 1
+            tally.first_content_s += first_content_s
 
 
 class Cell:

@@ -37,6 +37,7 @@ class Hidden:
     def __init__(self) -> None:
         self._secrets: set[str] = set()
         self._pattern: re.Pattern[str] | None = None
+        self._in_bytes: re.Pattern[bytes] | None = None
 
     def add(self, secret: str) -> None:
         """Hide *secret* from now on. One of fewer than four characters is none: hiding it would spoil every line."""
@@ -45,11 +46,12 @@ class Hidden:
             self._secrets |= {secret, escaped}
             # Longest first: of two keys, one may begin with the other.
             longest_first = sorted(self._secrets, key=len, reverse=True)
-            self._pattern = re.compile("|".join(map(re.escape, longest_first)))
+            pattern = "|".join(map(re.escape, longest_first))
+            self._pattern, self._in_bytes = re.compile(pattern), re.compile(pattern.encode())
 
-    def is_in(self, text: str) -> bool:
-        """Whether *text* holds a secret, as it is or as JSON escapes it."""
-        return self._pattern is not None and self._pattern.search(text) is not None
+    def is_in(self, line: bytes) -> bool:
+        """Whether *line* holds a secret, as it is or as JSON escapes it."""
+        return self._in_bytes is not None and self._in_bytes.search(line) is not None
 
     def out_of(self, text: str) -> str:
         """Return *text* with each secret replaced."""
@@ -59,13 +61,15 @@ class Hidden:
 def json_line(entry: Entry, hidden: Hidden) -> bytes:
     """Return *entry* as a JSON object on one line."""
     time_ns, level, logger, fields = entry
-    line: dict[str, Any] = {"timestamp": timestamp(time_ns), "level": level, "logger": logger, "event": ""}
     if LINE in fields:
-        line["event"] = fields["event"]
-        text = _joined(msgspec.json.encode(line), msgspec.json.encode(fields[LINE])).decode()
-        if not hidden.is_in(text):
-            return _safe(text)
-        fields = msgspec.to_builtins(fields[LINE])
+        event = fields["event"]
+        # None of these four words has anything that JSON would escape.
+        words = f'{{"timestamp":"{timestamp(time_ns)}","level":"{level}","logger":"{logger}","event":"{event}",'
+        whole = b"%b%b\n" % (words.encode(), msgspec.json.encode(fields[LINE])[1:])
+        if not hidden.is_in(whole):
+            return whole if whole.isascii() and b"\x7f" not in whole else _safe(whole[:-1].decode())
+        fields = {"event": event, **msgspec.to_builtins(fields[LINE])}
+    line: dict[str, Any] = {"timestamp": timestamp(time_ns), "level": level, "logger": logger, "event": ""}
     for name, value in fields.items():
         if name not in _OURS:
             line[_text(name, hidden)] = value if type(value) in _AS_IT_IS else _plain(value, hidden)
@@ -87,11 +91,6 @@ def pretty_line(entry: Entry, hidden: Hidden, *, in_colour: bool = False) -> byt
     ]
     # The colour is ours and goes around what is made safe, not through it.
     return f"{timestamp(time_ns)} {shown_level} ".encode() + _safe(" ".join(words))
-
-
-def _joined(first: bytes, second: bytes) -> bytes:
-    """Return two JSON objects, neither of them empty, as one."""
-    return b"%b,%b" % (first[:-1], second[1:])
 
 
 def timestamp(time_ns: int) -> str:

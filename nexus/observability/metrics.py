@@ -7,7 +7,7 @@ from typing import Final
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome
 from nexus.observability.families import Family, counter, histogram
-from nexus.observability.figures import OTHER_MODEL, BackendFigures, Cell, ModelFigures, Tally
+from nexus.observability.figures import OTHER_MODEL, BackendFigures, Cell, ModelFigures, Tally, count
 from nexus.observability.histogram import Histogram
 
 NO_BACKEND: Final = "none"
@@ -57,8 +57,7 @@ class ExchangeMetrics:
         if cell is None:
             cell = backend.cells[model.name] = Cell()
         cell.observe(outcome)
-        for tally in (self.all, backend.tally, model.tally):
-            tally.observe(outcome)
+        count(outcome, (self.all, backend.tally, model.tally))
         self._by_endpoint[outcome.endpoint, outcome.is_stream] += 1
         if outcome.usage is not None:
             model.observe_tokens(outcome.usage)

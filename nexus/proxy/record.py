@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Mapping
-from itertools import pairwise
 from time import monotonic
 from typing import Final
 
@@ -223,10 +222,13 @@ class Record:
 
     def _spent_ms(self, now: float) -> dict[str, float]:
         """Return the milliseconds that each phase took, all its visits together."""
-        spent_us: dict[str, int] = {}
-        for (phase, since), (_, until) in pairwise((*self._phases, ("settle", now))):
-            spent_us[phase] = spent_us.get(phase, 0) + int((until - since) * 1_000_000)
-        return {phase: us / 1000 for phase, us in spent_us.items()}
+        spent_ms: dict[str, float] = {}
+        before, since = self._phases[0]
+        for phase, at in (*self._phases[1:], ("settle", now)):
+            ms = _ms(at - since)
+            spent_ms[before] = round(spent_ms[before] + ms, 3) if before in spent_ms else ms
+            before, since = phase, at
+        return spent_ms
 
     def _write_line(self, outcome: ExchangeOutcome, spent_ms: dict[str, float]) -> None:
         level = _level_of(outcome)

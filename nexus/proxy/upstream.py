@@ -85,6 +85,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _expect_answer(self) -> None:
         self._headers: HeaderList = []
         self._head_bytes = 0
+        """No less than the bytes of the head so far."""
         self._barren_bytes = 0
         self._parts: list[bytes] = []
         self._status = 0
@@ -102,8 +103,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._sink = sink
         self._sent_at = monotonic()
         # Writing can fail at once and report the loss before it returns: the sink must be in place.
-        self.transport.write(head + body if len(body) < MAX_HEAD_BYTES else head)
-        if len(body) >= MAX_HEAD_BYTES:
+        if len(body) < MAX_HEAD_BYTES:
+            self.transport.write(head + body)
+        else:
+            self.transport.write(head)
             self.transport.write(body)
 
     def abandon(self) -> None:
@@ -145,6 +148,8 @@ class UpstreamConnection(asyncio.Protocol):
             self.close()
             return
         self._received = True
+        if not self._has_head:
+            self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
@@ -213,16 +218,14 @@ class UpstreamConnection(asyncio.Protocol):
             self._is_surplus = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        size_bytes = len(name) + len(value)
-        self._head_bytes += size_bytes
-        if len(self._headers) >= MAX_HEADERS or size_bytes > MAX_HEADER_BYTES or self._head_bytes > MAX_HEAD_BYTES:
-            raise UpstreamError(UpstreamFault.PROTOCOL, "answered with too many or too long headers")
+        # Measured when all are there: until then, MAX_BARREN_BYTES is the bound. What comes later is a trailer.
         if not self._has_head:
             self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         if self._is_complete:
             return
+        self._refuse_large_head()
         self._status = status = self._parser.get_status_code()
         if 100 <= status < 200:
             self._interim += 1
@@ -244,6 +247,16 @@ class UpstreamConnection(asyncio.Protocol):
         if self._has_head:
             self._is_complete = True
 
+    def _refuse_large_head(self) -> None:
+        headers = self._headers
+        if len(headers) > MAX_HEADERS:
+            raise _too_much()
+        if self._head_bytes <= MAX_HEADER_BYTES:
+            return
+        sizes = [len(name) + len(value) for name, value in headers]
+        if max(sizes, default=0) > MAX_HEADER_BYTES or sum(sizes) > MAX_HEAD_BYTES:
+            raise _too_much()
+
     def pause_reading(self) -> None:
         """Stop reading: whoever gets the answer cannot take more now."""
         if not self.transport.is_closing():
@@ -252,6 +265,10 @@ class UpstreamConnection(asyncio.Protocol):
     def resume_reading(self) -> None:
         if not self.transport.is_closing():
             self.transport.resume_reading()
+
+
+def _too_much() -> UpstreamError:
+    return UpstreamError(UpstreamFault.PROTOCOL, "answered with too many or too long headers")
 
 
 _LENGTH_HEADERS: Final = frozenset({b"content-length", b"transfer-encoding"})

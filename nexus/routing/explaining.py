@@ -18,7 +18,7 @@ from nexus.routing.pipeline import Refused, Reservation
 from nexus.routing.policies import Policy
 from nexus.routing.recording import Considered, DecisionRecord, Label, Request, Round
 from nexus.routing.router import Router, Routing
-from nexus.routing.stages.analyze import CAPABILITIES
+from nexus.routing.stages.analyze import needed_capabilities
 from nexus.routing.why_not import why_not
 
 Source = Literal["request", "proxy", "probes"]
@@ -97,7 +97,7 @@ def _request(request: Request) -> shape.RequestReport:
         is_stream=wanted.is_stream,
         prompt_tokens=wanted.prompt_tokens,
         max_tokens=wanted.max_tokens,
-        needs=tuple(name for name, requirement, _ in CAPABILITIES if getattr(wanted, requirement)),
+        needs=tuple(needed_capabilities(wanted)),
         hints=dict(request.headers),
     )
 

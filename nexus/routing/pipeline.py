@@ -12,8 +12,8 @@ from nexus.domain.request import TokenUsage
 from nexus.errors import StageFailed
 from nexus.routing.conduct import SLOW_S
 from nexus.routing.intent import RoutingIntent
-from nexus.routing.order import Place
-from nexus.routing.reconciler import Hold, Refusal
+from nexus.routing.order import BUILT_IN, Place
+from nexus.routing.reconciler import NO_HEADERS, Hold, Refusal
 from nexus.routing.stage import Stage
 from nexus.routing.tally import PipelineTally
 
@@ -54,13 +54,15 @@ class Pipeline:
                 if conduct.rejects:
                     raise StageFailed(stage.place.plugin, stage.place.name) from exc
                 after = clock()
+                took_s = after - before
             else:
                 after = clock()
-                if conduct.streaks or after - before > SLOW_S:
-                    stage.took("reconcile", after - before)
-            spent_s.append(after - before)
+                took_s = after - before
+                if conduct.streaks or took_s > SLOW_S:
+                    stage.took("reconcile", took_s)
+            spent_s.append(took_s)
             tally = conduct.tally
-            tally.durations.observe(after - before)
+            tally.durations.observe(took_s)
             if len(excluded) != said_before:
                 tally.exclusions_total += len(excluded) - said_before
             before = after
@@ -101,26 +103,34 @@ class Refused(msgspec.Struct, frozen=True):
 class Reservation(Hold):
     """What all stages hold for one attempt, given back exactly once."""
 
-    __slots__ = ("_cost_usd", "_held")
+    __slots__ = ("_cost_usd", "_held", "_of_plugins")
 
     def __init__(self) -> None:
         self._held: list[tuple[Stage, Hold]] = []
+        self._of_plugins: list[tuple[Stage, Hold]] = []
+        """Those that may have something to tell; what is built in has not."""
         self._cost_usd: float | None = None
 
     def add(self, stage: Stage, hold: Hold) -> None:
         self._held.append((stage, hold))
+        if stage.place.plugin != BUILT_IN:
+            self._of_plugins.append((stage, hold))
 
     def headers(self, usage: TokenUsage | None) -> Mapping[str, str]:
+        if not self._of_plugins:
+            return NO_HEADERS
         told: dict[str, str] = {}
-        for stage, hold in self._held:
+        for stage, hold in self._of_plugins:
             if type(hold).headers is not Hold.headers:
                 told = {**stage.headers(hold, usage), **told}
         return told
 
     def listener(self) -> Callable[[str], None] | None:
+        if not self._of_plugins:
+            return None
         listening = [
             listener
-            for stage, hold in self._held
+            for stage, hold in self._of_plugins
             if type(hold).listener is not Hold.listener and (listener := stage.listener(hold)) is not None
         ]
         if len(listening) <= 1:
@@ -137,6 +147,7 @@ class Reservation(Hold):
         held, self._held = self._held, []
         for stage, hold in held:
             stage.settle(hold, outcome)
+        for stage, hold in self._of_plugins if held else ():
             if type(hold).cost_usd is not Hold.cost_usd and (cost := stage.cost_usd(hold)) is not None:
                 self._cost_usd = cost + (self._cost_usd or 0.0)
 

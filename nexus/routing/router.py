@@ -117,14 +117,20 @@ class Routing:
 
     def chain(self, snapshot: FleetSnapshot) -> Iterator[Resolution]:
         """Yield what the model asked for stands for, then each fallback that its policies allow."""
-        router = self._router
-        first = router.resolve(self.request.requirements.model, snapshot)
-        if not self.policies:
-            self.policies = router.policies.of(first)
+        first = self._first(snapshot)
         yield first
+        yield from self._further(first, snapshot)
+
+    def _first(self, snapshot: FleetSnapshot) -> Resolution:
+        first = self._router.resolve(self.request.requirements.model, snapshot)
+        if not self.policies:
+            self.policies = self._router.policies.of(first)
+        return first
+
+    def _further(self, first: Resolution, snapshot: FleetSnapshot) -> Iterator[Resolution]:
         if all(policy.fallback_allowed for policy in self.policies):
-            for name in router.fallbacks_of(first):
-                yield router.resolve(name, snapshot)
+            for name in self._router.fallbacks_of(first):
+                yield self._router.resolve(name, snapshot)
 
     def _unkept_promise(self) -> Reject | None:
         if not self.request.headers:
@@ -133,11 +139,17 @@ class Routing:
         return next((rejections.unkept_promise(hint, stage) for hint, stage in unkept), None)
 
     def _search(self, snapshot: FleetSnapshot, searched: Round) -> Decision:
-        names, rejects = list[str](), list[Reject]()
-        for resolution in self.chain(snapshot):
+        first = self._first(snapshot)
+        considered = Considered(first, self.policies)
+        searched.models.append(considered)
+        answer = self._try(considered, snapshot, is_fallback=False)
+        if not isinstance(answer, Reject):
+            return answer
+        names, rejects = [first.requested], [answer]
+        for resolution in self._further(first, snapshot):
             considered = Considered(resolution, self._policies_for(resolution))
             searched.models.append(considered)
-            answer = self._try(considered, snapshot, is_fallback=bool(rejects))
+            answer = self._try(considered, snapshot, is_fallback=True)
             if not isinstance(answer, Reject):
                 return answer
             names.append(resolution.requested)

@@ -38,7 +38,7 @@ class Stage:
     cannot touch what others said, and an intent that it keeps leads nowhere.
     """
 
-    __slots__ = ("_asked", "_clock", "conduct", "place", "reconcile", "reserve")
+    __slots__ = ("_asked", "_clock", "conduct", "place", "reconcile", "reserve", "settle")
 
     def __init__(self, place: Place, clock: Callable[[], float]) -> None:
         self.place = place
@@ -47,7 +47,10 @@ class Stage:
         self._asked = stage = place.reconciler
         self.reconcile: Callable[[RoutingIntent], None] = stage.reconcile
         self.reserve: Callable[[RoutingIntent, Backend], Hold | Refusal | None] = stage.reserve
+        self.settle: Callable[[Hold, AttemptOutcome], None] = _settle
+        """Give back what it held; a failure of a plugin at that is its own affair."""
         if place.plugin != BUILT_IN:
+            self.settle = self._settle
             self.reconcile = self._observe if place.observes else self._reconcile
             self.reserve = self._reserve
 
@@ -74,10 +77,6 @@ class Stage:
         """Note how long it took; one that was slow too often is not asked any more."""
         self.conduct.took(part, seconds)
         self._leave_out_when_off()
-
-    def settle(self, hold: Hold, outcome: AttemptOutcome) -> None:
-        """Give back what it held; a failure at that is its own affair."""
-        self._contained("settle", lambda: _nothing(hold.settle(outcome)), None)
 
     def headers(self, hold: Hold, usage: TokenUsage | None) -> Mapping[str, str]:
         """Return what its hold wants the client told; nothing when that fails."""
@@ -132,6 +131,9 @@ class Stage:
             if said:
                 self.tally.observed[verb] += len(said)
                 intent.observed.extend(said)
+
+    def _settle(self, hold: Hold, outcome: AttemptOutcome) -> None:
+        self._contained("settle", lambda: _nothing(hold.settle(outcome)), None)
 
     def _reserve(self, intent: RoutingIntent, backend: Backend) -> Hold | Refusal | None:
         began = self._clock()
@@ -202,6 +204,10 @@ def _returned(value: object) -> StageMisbehaved:
     if inspect.iscoroutine(value):
         value.close()
     return StageMisbehaved(f"returned {type(value).__name__}")
+
+
+def _settle(hold: Hold, outcome: AttemptOutcome) -> None:
+    hold.settle(outcome)
 
 
 def _say_nothing(intent: RoutingIntent) -> None:

@@ -82,14 +82,20 @@ class Smart(Strategy):
         self._priority, self._load, self._latency = weights.priority, weights.load, weights.latency
 
     def score(self, backend: Backend) -> float:
-        load = backend.load
-        # Nothing measured yet counts as fast: else a new backend would never be measured.
-        latency = (load.latency_ms or 0) // 10
-        return (
-            (100 - min(backend.priority, 100)) * self._priority
-            + (100 - min(load.in_flight, 100)) * self._load
-            + (100 - min(latency, 100)) * self._latency
-        ) // 100
+        load, priority = backend.load, backend.priority
+        in_flight, latency_ms = load.in_flight, load.latency_ms
+        points = 0
+        # Of each the part of 100 that is left, without min(): this runs for every candidate of every request.
+        if priority < 100:
+            points += (100 - priority) * self._priority
+        if in_flight < 100:
+            points += (100 - in_flight) * self._load
+        if latency_ms is None:
+            # Nothing measured yet counts as fast: else a new backend would never be measured.
+            points += 100 * self._latency
+        elif latency_ms < 1000:
+            points += (100 - latency_ms // 10) * self._latency
+        return points // 100
 
     def reason(self, backend: Backend, score: float) -> str:
         return f"highest_score:{backend.name}:{score:.2f}"

@@ -1,20 +1,12 @@
 """Who can answer at all: speaks the endpoint, has the capabilities, takes that much context."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from nexus.domain.backend import Backend
 from nexus.domain.request import Requirements
 from nexus.routing.intent import RoutingIntent
 from nexus.routing.reconciler import Priority, Reconciler
-
-CAPABILITIES: Final = (
-    ("vision", "needs_vision", "vision"),
-    ("tools", "needs_tools", "tools"),
-    ("json_mode", "needs_json", "json_mode"),
-    ("embeddings", "needs_embeddings", "embeddings"),
-)
-"""The capability, the requirement that asks for it, and the fact about a model that tells."""
 
 
 class Analyze(Reconciler):
@@ -26,14 +18,14 @@ class Analyze(Reconciler):
     def reconcile(self, intent: RoutingIntent) -> None:
         endpoint = intent.endpoint.name
         requirements = intent.requirements
-        needed = _needed(requirements)
+        needed = needed_capabilities(requirements)
         for backend, model in intent.offers():
             if endpoint not in backend.endpoints:
                 self._exclude_silent(intent, backend)
             facts = backend.models.get(model)
             if facts is None:
                 continue
-            if needed and (missing := [name for name, fact in needed if getattr(facts, fact) is False]):
+            if needed and (missing := [name for name in needed if getattr(facts, name) is False]):
                 self._exclude_incapable(intent, backend, model, missing)
             if facts.context_length is not None:
                 tokens = requirements.prompt_tokens if backend.kind.cuts_long_answers else requirements.context_tokens
@@ -79,5 +71,16 @@ class Analyze(Reconciler):
         )
 
 
-def _needed(requirements: Requirements) -> list[tuple[str, str]]:
-    return [(name, fact) for name, requirement, fact in CAPABILITIES if getattr(requirements, requirement)]
+def needed_capabilities(requirements: Requirements) -> list[str]:
+    """Return the capabilities that the model must have, by the names of the facts that tell of them."""
+    needed: list[str] = []
+    # Written out, because every request comes by here and most need none of them.
+    if requirements.needs_vision:
+        needed.append("vision")
+    if requirements.needs_tools:
+        needed.append("tools")
+    if requirements.needs_json:
+        needed.append("json_mode")
+    if requirements.needs_embeddings:
+        needed.append("embeddings")
+    return needed

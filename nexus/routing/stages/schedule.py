@@ -37,7 +37,7 @@ class Schedule(Reconciler):
         return self._strategy
 
     def reconcile(self, intent: RoutingIntent) -> None:
-        for backend in intent:
+        for backend, _ in intent.offers():
             if backend.status is not Status.HEALTHY:
                 intent.exclude(
                     backend,
@@ -63,8 +63,8 @@ class Schedule(Reconciler):
         if len(offers) == 1:
             # Nobody to compare with: the commonest case in a small fleet, and after the other stages.
             ((backend, model),) = offers
-            is_avoided = any(verdict.backend == backend.name for verdict in intent.avoided)
             score, load = self._strategy.score(backend), backend.load
+            is_avoided = bool(intent.avoided) and any(verdict.backend == backend.name for verdict in intent.avoided)
             if intent.weights:
                 score *= _factors(intent.weights).get(backend.name, 1.0)
             return [Ranked(backend, model, score, is_avoided, 0.0, load.in_flight, load.latency_ms)]
