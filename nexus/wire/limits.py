@@ -5,7 +5,9 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-Choices = Annotated[int, Meta(ge=0, le=128)] | Annotated[float, Meta(ge=0, le=128)] | None
+MOST_CHOICES: Final = 128
+
+Choices = Annotated[int, Meta(ge=0, le=MOST_CHOICES)] | Annotated[float, Meta(ge=0, le=MOST_CHOICES)] | None
 """How many answers at once: engines allocate for each, and some die of a million."""
 
 TopTokens = Annotated[int, Meta(ge=-1, le=100)] | Annotated[float, Meta(ge=-1, le=100)] | bool | None

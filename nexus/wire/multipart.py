@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 from nexus.domain.request import Endpoint, Requirements
 from nexus.errors import RequestError
+from nexus.wire.limits import MOST_CHOICES
 from nexus.wire.request_body import check_model
 
 MOST_PARTS: Final = 1000
@@ -17,6 +18,7 @@ _DISPOSITION: Final = re.compile(rb"content-disposition:[ \t]*form-data[ \t]*((?
 _PARAMETERS: Final = re.compile(_PARAMETER, re.IGNORECASE)
 _AFTER_DELIMITER: Final = re.compile(rb"[ \t]*+\r\n")
 _CODED: Final = re.compile(rb"^content-transfer-encoding:[ \t]*(?!7bit|8bit|binary)", re.IGNORECASE | re.MULTILINE)
+_PLAIN_NUMBER: Final = re.compile(rb"[0-9]{1,3}")
 _ODD_LINE: Final = re.compile(rb"(?<!\r)\n|\r(?!\n)|\n[ \t]")
 """Ended by half a line end, or continued on the next line: not for every reader."""
 _MAY_BE_GIVEN: Final = frozenset({b"name", b"filename", b"filename*"})
@@ -42,6 +44,7 @@ def understand(endpoint: Endpoint, body: bytes, content_type: bytes) -> Requirem
         model=model,
         is_stream=_text_of(body, _only(fields, b"stream")).lower() in ("true", "1"),
         needs_embeddings=endpoint.capability == "embeddings",
+        answers=_number_of_answers(body, _only(fields, b"n")) if endpoint.capability == "images" else 1,
     )
 
 
@@ -147,6 +150,18 @@ def _text_of(body: bytes, field: Field | None) -> str:
     except UnicodeDecodeError:
         name = field.name.decode()
         raise RequestError("invalid_value", f"'{name}' is not valid UTF-8", param=name) from None
+
+
+def _number_of_answers(body: bytes, field: Field | None) -> int:
+    # Left empty, it is not given.
+    text = body[field.start : field.end] if field is not None else b""
+    if not text:
+        return 1
+    # Some backends read '+8', ' 8 ' and '1_0' as numbers too: what is not counted as they do is not sent to them.
+    number = int(text) if _PLAIN_NUMBER.fullmatch(text) else MOST_CHOICES + 1
+    if number > MOST_CHOICES:
+        raise RequestError("invalid_value", f"'n' must be a whole number from 0 to {MOST_CHOICES}", param="n")
+    return max(number, 1)
 
 
 def _malformed() -> RequestError:

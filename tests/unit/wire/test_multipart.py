@@ -7,6 +7,7 @@ from nexus.wire import multipart
 from nexus.wire.protocols import ENDPOINTS
 
 ENDPOINT = ENDPOINTS["/v1/audio/transcriptions"]
+EDITS = ENDPOINTS["/v1/images/edits"]
 TYPE = b"multipart/form-data; boundary=XX"
 
 
@@ -100,6 +101,46 @@ def test_a_form_that_readers_would_read_differently_is_refused(body, param):
         multipart.understand(ENDPOINT, body, TYPE)
 
     assert (refused.value.status, refused.value.param) == (400, param)
+
+
+@pytest.mark.parametrize(("value", "answers"), [(b"3", 3), (b"128", 128), (b"0", 1), (b"", 1)])
+@pytest.mark.parametrize("path", ["/v1/images/edits", "/v1/images/variations"])
+def test_a_form_may_ask_for_several_pictures(path, value, answers):
+    body = field(b"model", b"m") + FILE + field(b"n", value) + END
+
+    assert multipart.understand(ENDPOINTS[path], body, TYPE).answers == answers
+
+
+@pytest.mark.parametrize("value", [b"129", b"-1", b"+8", b" 8", b"8.0", b"1_0", b"1e1", b"8\n", "٨".encode(), b"\xff"])
+def test_a_number_of_pictures_that_is_too_large_or_read_by_some_only_is_refused(value):
+    with pytest.raises(RequestError) as refused:
+        multipart.understand(EDITS, field(b"model", b"m") + field(b"n", value) + END, TYPE)
+
+    assert (refused.value.code, refused.value.param) == ("invalid_value", "n")
+
+
+def test_two_numbers_of_pictures_are_refused():
+    with pytest.raises(RequestError) as refused:
+        multipart.understand(EDITS, field(b"model", b"m") + field(b"n", b"1") + field(b"n", b"9") + END, TYPE)
+
+    assert refused.value.param == "n"
+
+
+def test_what_is_no_picture_may_use_that_field_for_anything():
+    body = field(b"model", b"m") + field(b"n", b"many") + END
+
+    assert multipart.understand(ENDPOINT, body, TYPE).answers == 1
+
+
+def test_a_form_for_pictures_of_openai_s_library_is_understood(openai_client):
+    sent = []
+    client = openai_client(b'{"created":1,"data":[]}', content_type="application/json")
+    client._client.event_hooks["request"].append(lambda request: sent.append((request.read(), request.headers)))
+
+    client.images.edit(model="painter", image=("a.png", b"PNG"), prompt="bluer", n=4)
+    body, headers = sent[0]
+
+    assert multipart.understand(EDITS, body, headers["content-type"].encode()).answers == 4
 
 
 def test_a_form_of_openai_s_library_is_understood(openai_client):
