@@ -4,8 +4,9 @@ import http.client
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
+import ollama
 import openai
 import pytest
 
@@ -26,7 +27,7 @@ strategy = "priority_only"
 {budget}
 sync_interval_seconds = 0.2
 [[plugins.budget.prices]]
-model = "paid"
+model = "paid*"
 input_usd_per_1m = 1000.0
 output_usd_per_1m = 1000.0
 """
@@ -38,13 +39,13 @@ def start(tmp_path, simulate):
     with ExitStack() as running:
         count = 0
 
-        def begin(budget, *, backends="", routing="", slow=None, **settings):
+        def begin(budget, *, backends="", routing="", slow=None, kind="openai", **settings):
             nonlocal count
             count += 1
             folder = tmp_path / str(count)
             folder.mkdir()
             cloud = slow or simulate(name="cloud", models=("paid",), **settings)
-            table = table_of(cloud, type="openai", priority=0, max_in_flight=1000)
+            table = table_of(cloud, type=kind, priority=0, max_in_flight=1000)
             config = CONFIG.format(store=tmp_path / "nexus.sqlite3", budget=budget, routing=routing)
             return running.enter_context(run_nexus(folder, config + table + backends))
 
@@ -53,6 +54,21 @@ def start(tmp_path, simulate):
 
 def client(nexus):
     return openai.OpenAI(base_url=f"{nexus.url}/v1", api_key="unused", max_retries=0)
+
+
+@contextmanager
+def asking_ollama(nexus):
+    """Give a client, and the headers of the answers that it got."""
+    headers = []
+    client = ollama.Client(nexus.url, event_hooks={"response": [lambda answer: headers.append(answer.headers)]})
+    yield client, headers
+    client.close()
+
+
+OLLAMA_ASKED = {
+    "chat": {"messages": [{"role": "user", "content": "hello there"}]},
+    "generate": {"prompt": "hello there"},
+}
 
 
 def question(**more):
@@ -87,6 +103,32 @@ def test_an_answer_says_what_it_cost(start):
     assert answer.headers["x-nexus-cost-estimated"] == f"{cost_of(usage):.4f}"
     assert "x-nexus-budget-status" not in answer.headers
     assert settled(nexus) == pytest.approx(cost_of(usage))
+
+
+@pytest.mark.parametrize("call", ["chat", "generate"])
+def test_an_answer_of_a_paid_ollama_says_what_it_cost(start, simulate, call):
+    paid = simulate(name="laptop", kind="ollama", models=("paid",))
+    nexus = start("monthly_limit_usd = 100.0", slow=paid, kind="ollama")
+
+    with asking_ollama(nexus) as (client, headers):
+        whole = getattr(client, call)("paid", **OLLAMA_ASKED[call], options={"num_predict": 5})
+
+    counted = (whole.prompt_eval_count + whole.eval_count) / 1000
+    assert headers[0]["x-nexus-cost-estimated"] == f"{counted:.4f}"
+    assert settled(nexus) == pytest.approx(counted)
+
+
+@pytest.mark.parametrize("call", ["chat", "generate"])
+def test_a_stream_of_a_paid_ollama_begins_with_its_estimate(start, simulate, call):
+    paid = simulate(name="laptop", kind="ollama", models=("paid",))
+    nexus = start("monthly_limit_usd = 100.0", slow=paid, kind="ollama")
+
+    with asking_ollama(nexus) as (client, headers):
+        *_, last = getattr(client, call)("paid", **OLLAMA_ASKED[call], options={"num_predict": 50}, stream=True)
+
+    # Two or three tokens of a prompt, and all that the answer may have.
+    assert headers[0]["x-nexus-cost-estimated"] in ("0.0520", "0.0530")
+    assert settled(nexus) == pytest.approx((last.prompt_eval_count + last.eval_count) / 1000)
 
 
 def test_figures_and_history_say_what_was_spent(start):
