@@ -44,8 +44,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def rows(snapshot: FleetSnapshot, aliases: Aliases) -> list[Row]:
-    """Return every model and alias that a healthy backend can serve, sorted by name."""
-    names = sorted({*snapshot.models, *aliases})
+    """Return every model and alias that a healthy backend can serve, sorted by name, each model under one name."""
+    names = sorted({*_names(snapshot), *aliases})
     return [row for name in names if (row := find(name, snapshot, aliases)) is not None]
 
 
@@ -80,6 +80,25 @@ def get(name: str, snapshot: FleetSnapshot, aliases: Aliases) -> Row:
         message = f"Model '{shown}' not found; no healthy backend has it"
         raise RequestError("model_not_found", message, param="model")
     return row
+
+
+def _names(snapshot: FleetSnapshot) -> set[str]:
+    """Return the names of models, but for those by which less is found than by another one of them.
+
+    Beside a vLLM that has ``m``, an Ollama's ``m:latest`` is found by ``m`` as well: with two rows, people would take
+    the second for another model, and ask only half of the fleet.
+    """
+    found = {name: frozenset((b.id, b.own_name(name)) for b in snapshot.having(name)) for name in snapshot.models}
+    other_names: dict[str, list[str]] = {}
+    for name, models in found.items():
+        for _, own_name in models:
+            if own_name != name:
+                other_names.setdefault(own_name, []).append(name)
+    return found.keys() - {
+        name
+        for name, others in other_names.items()
+        if any(found[other] > found[name] or (found[other] == found[name] and other < name) for other in others)
+    }
 
 
 def _models(name: str, snapshot: FleetSnapshot, aliases: Aliases, hops: int) -> Iterator[str]:

@@ -48,6 +48,35 @@ def test_each_name_has_one_row_whatever_number_of_backends_has_it(fleet):
     assert names == ["far", "gpt-4", "llama3", "org/embed", "phi:latest", "qwen"]
 
 
+@pytest.mark.parametrize(
+    ("others", "ollamas", "listed"),
+    [
+        (["m"], ["m:latest"], {"m": ["gpu-1", "mac"]}),
+        (["M"], ["m:latest"], {"M": ["gpu-1", "mac"]}),
+        (["m"], ["m:latest", "m:8b"], {"m": ["gpu-1", "mac"], "m:8b": ["mac"]}),
+        # Here two models are meant.
+        (["m"], ["m", "m:latest"], {"m": ["gpu-1", "mac"], "m:latest": ["mac"]}),
+        # By neither name both can be had.
+        (["m:latest"], ["m:8b"], {"m:8b": ["mac"], "m:latest": ["gpu-1"]}),
+        ([], ["m:latest"], {"m:latest": ["mac"]}),
+    ],
+)
+def test_names_by_which_one_model_goes_on_several_servers_have_one_row(others, ollamas, listed):
+    fleet = make_fleet(make_backend("gpu-1", models=others), make_backend("mac", kind="ollama", models=ollamas))
+
+    for path, rows, name in (("/v1/models", "data", "id"), ("/api/tags", "models", "name")):
+        assert [row[name] for row in asked(path, fleet)[rows]] == list(listed)
+    assert {row["id"]: row["backends"] for row in asked("/v1/models", fleet)["data"]} == listed
+
+
+def test_a_model_stays_listed_as_it_is_when_the_other_server_is_unhealthy():
+    gone = make_backend("gpu-1", models=["m"], status=Status.UNHEALTHY)
+    fleet = make_fleet(gone, make_backend("mac", kind="ollama", models=["m:latest"]))
+
+    assert [(row["id"], row["backends"]) for row in asked("/v1/models", fleet)["data"]] == [("m", ["mac"])]
+    assert asked("/v1/models/m:latest", fleet)["backends"] == ["mac"]
+
+
 def test_a_row_promises_what_the_best_healthy_backend_can_do(fleet):
     assert asked("/v1/models/llama3", fleet) == {
         "id": "llama3",
