@@ -19,18 +19,8 @@ from nexus.routing.reconciler import Reconciler
 from nexus.testing.builders import make_backend, make_intent
 from nexus.testing.imports import assert_only_uses_api
 from nexus.testing.policy_keys import samples_of
+from nexus.testing.readme_contract import HEADINGS
 from nexus.testing.reconciler_contract import ReconcilerContract
-
-HEADINGS: Final = (
-    "What it does",
-    "Install",
-    "Configure",
-    "How it decides",
-    "When it fails",
-    "What it shows",
-    "Limits",
-)
-"""Where an operator looks in the README of any plugin."""
 
 KEYWORD: Final = "nexus-proxy-plugin"
 

@@ -6,8 +6,7 @@ import re
 import pytest
 
 from nexus.testing.imports import assert_only_uses_api
-
-HEADINGS = ["What it does", "Install", "Configure", "How it decides", "When it fails", "What it shows", "Limits"]
+from nexus.testing.readme_contract import HEADINGS, Readme
 
 
 @pytest.fixture(scope="session")
@@ -52,9 +51,7 @@ def test_a_plugin_has_every_file_that_one_has(plugin_folders):
 
 def test_every_readme_has_the_headings_in_which_an_operator_looks(plugin_folders):
     for folder in plugin_folders:
-        headings = re.findall(r"^(.+)\n-{3,}$", (folder / "README.rst").read_text(), re.MULTILINE)
-
-        assert headings == HEADINGS
+        assert Readme(folder / "README.rst").headings() == HEADINGS
 
 
 def test_every_plugin_has_the_license_of_the_core(plugin_folders, root):

@@ -1,55 +1,30 @@
-"""The README says what an operator looks for, and its configuration is one."""
+"""The README says what an operator looks for, and what it shows is so."""
 
-import re
-import tomllib
 from pathlib import Path
 
-import msgspec
-import pytest
-
-from nexus.testing.builders import make_intent
-from nexus_privacy.config import PrivacyConfig, PrivacyKeys
+from nexus.api import Reconciler
+from nexus.testing.readme_contract import Readme, ReadmeContract
+from nexus_privacy.config import PrivacyConfig
 from nexus_privacy.reconciler import HEADER, PrivacyReconciler
 from nexus_privacy.tally import SOURCES, Tally
 
-README = (Path(__file__).parents[1] / "README.rst").read_text()
-HEADINGS = ["What it does", "Install", "Configure", "How it decides", "When it fails", "What it shows", "Limits"]
-STAGE = PrivacyReconciler(PrivacyConfig(), Tally())
+PATH = Path(__file__).parents[1] / "README.rst"
+README = Readme(PATH)
 
 
-def first_cells():
-    return set(re.findall(r"^   \* - ``(.+)``$", README, re.MULTILINE))
+class TestReadme(ReadmeContract):
+    plugin = "privacy"
+    path = PATH
+    config = PrivacyConfig
+
+    def make(self) -> Reconciler:
+        return PrivacyReconciler(PrivacyConfig(), Tally())
 
 
-def test_it_has_the_headings_that_every_plugin_has():
-    assert re.findall(r"^(.+)\n-{3,}$", README, re.MULTILINE) == HEADINGS
+def test_every_header_and_every_source_is_explained():
+    assert README.named("Request header") == {HEADER.title()}
+    assert [source for source in SOURCES if f"``{source}``" not in README.text] == []
 
 
-def test_its_tables_name_every_key_header_metric_and_fact_and_no_other():
-    keys = {f"[plugins.privacy] {field.name}" for field in msgspec.structs.fields(PrivacyConfig)}
-    policy_keys = {f"[[routing.policies]] {field.name}" for field in msgspec.structs.fields(PrivacyKeys)}
-    metrics = {f"{measure.name}_total" for measure in STAGE.measures()}
-    facts = set(STAGE.explain(make_intent()))
-
-    assert first_cells() == keys | policy_keys | metrics | facts | {HEADER.title()}
-
-
-def test_every_source_is_explained():
-    assert [source for source in SOURCES if f"``{source}``" not in README] == []
-
-
-@pytest.mark.parametrize("field", msgspec.structs.fields(PrivacyConfig), ids=lambda field: field.name)
-def test_the_defaults_are_those_of_the_code(field):
-    (default,) = re.findall(rf"``\[plugins.privacy\] {field.name}``\n     - .+\n     - ``(.+)``\n", README)
-
-    assert tomllib.loads(f"it = {default}")["it"] == field.default
-
-
-def test_the_configuration_that_it_shows_is_one():
-    blocks = re.findall(r"\.\. code-block:: toml\n\n((?:    .*\n|\n)+)", README)
-    shown = tomllib.loads("".join(re.sub(r"^    ", "", block, flags=re.MULTILINE) for block in blocks))
-
-    msgspec.convert(shown["plugins"]["privacy"], PrivacyConfig)
-    for policy in shown["routing"]["policies"]:
-        msgspec.convert({key: value for key, value in policy.items() if key != "model_pattern"}, PrivacyKeys)
-    assert shown["plugin_loading"]["required"] == ["privacy>=0.1"]
+def test_it_says_how_to_be_sure_that_it_is_there():
+    assert README.configuration()["plugin_loading"]["required"] == ["privacy>=0.1"]
