@@ -5,19 +5,23 @@ fleet was another, so that nothing is shared that need not be.
 """
 
 import tracemalloc
+from collections.abc import Sequence
 from random import Random
 from time import perf_counter
 
 from nexus.config.schema import RoutingConfig
+from nexus.domain.backend import Backend
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import Requirements
 from nexus.fleet.registry import Registry
+from nexus.routing.aliases import Resolution
 from nexus.routing.assembly import build_router
-from nexus.routing.decision import Reserved
+from nexus.routing.decision import Ranked, Reserved
 from nexus.routing.explaining import as_explanation
+from nexus.routing.intent import RoutingIntent
 from nexus.routing.recording import MOST_RECORDS, Considered, DecisionRecord, RecentDecisions, Request, Rules
-from nexus.routing.router import Router
-from nexus.testing.builders import CHAT, make_backend
+from nexus.routing.router import Router, Routing
+from nexus.testing.builders import CHAT, make_backend, make_intent
 
 MODELS = tuple(f"org/model-{number}:latest" for number in range(20))
 REQUESTS = 20_000
@@ -52,20 +56,29 @@ def recording_s(registry: Registry) -> float:
     search.next(snapshot)
     considered = search.record.rounds[0].models[0]
     request, resolution, ranking, recent = search.request, considered.resolution, considered.ranking, RecentDecisions()
+    intent = make_intent(backends=snapshot.backends, model=MODELS[0])
     began = perf_counter()
     for _ in range(REQUESTS):
-        record_one(recent, request, router.rules, resolution, ranking, considered, snapshot.backends)
+        record_one(recent, request, router.rules, resolution, ranking, intent, snapshot.backends)
     return perf_counter() - began
 
 
-def record_one(recent, request: Request, rules: Rules, resolution, ranking, said, backends) -> None:
+def record_one(
+    recent: RecentDecisions,
+    request: Request,
+    rules: Rules,
+    resolution: Resolution,
+    ranking: Sequence[Ranked],
+    intent: RoutingIntent,
+    backends: tuple[Backend, ...],
+) -> None:
     """Do what a search, its inquiry and its exchange do for a record, in their order."""
     record = DecisionRecord(request, rules, [])
     recent.add(record)
     searched = record.begin_round(backends)
     considered = Considered(resolution, ())
     searched.models.append(considered)
-    considered.watch(said)
+    considered.watch(intent)
     considered.ranking = ranking
     searched.decision = None
     record.outcome = None
@@ -104,7 +117,7 @@ def rendering_s(registry: Registry) -> float:
     return perf_counter() - began
 
 
-def begin(router: Router, model: str):
+def begin(router: Router, model: str) -> Routing:
     return router.begin(
         request_id="r",
         endpoint=CHAT,

@@ -6,6 +6,8 @@ from random import Random
 from statistics import median
 from time import process_time
 
+import msgspec
+
 from nexus.config.schema import LoggingConfig, RoutingConfig
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import Requirements, TokenUsage
@@ -36,7 +38,7 @@ def seconds(level: str, lines: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "log"
         with file.open("w") as stream:
-            logs.configure(LoggingConfig(level=level, format="json"), stream=stream)
+            logs.configure(msgspec.convert({"level": level, "format": "json"}, LoggingConfig), stream=stream)
             began_s = process_time()
             for _ in range(EXCHANGES):
                 record(reserved)

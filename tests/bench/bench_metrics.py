@@ -81,8 +81,8 @@ async def measure(
         turns = [perf_counter()]
         looking = asyncio.ensure_future(look_on(turns))
         await asyncio.sleep(0)
-        page = respond(asked)
-        page = await page if inspect.isawaitable(page) else page
+        reply = respond(asked)
+        page = await reply if inspect.isawaitable(reply) else reply
         await asyncio.sleep(0)
         looking.cancel()
         times.append((turns[-1] - turns[1], max(after - before for before, after in pairwise(turns[1:]))))

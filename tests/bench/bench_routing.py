@@ -4,6 +4,8 @@ import sys
 from random import Random
 from time import perf_counter
 
+import msgspec
+
 from nexus.config.schema import RoutingConfig
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import Requirements
@@ -25,7 +27,7 @@ def main() -> None:
 
 
 def seconds(strategy: str) -> float:
-    router = build_router(RoutingConfig(strategy=strategy), chance=Random(1))
+    router = build_router(msgspec.convert({"strategy": strategy}, RoutingConfig), chance=Random(1))
     fleet = make_fleet(*(make_backend(f"gpu-{number}") for number in range(BACKENDS)))
     began = perf_counter()
     for _ in range(REQUESTS):

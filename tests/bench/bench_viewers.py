@@ -24,13 +24,14 @@ BACKENDS = 100
 MODELS_EACH = 5
 REQUESTS_PER_S = 200
 VIEWERS = 50
+SETTLE_S = 2.0
 LOOK_S = 10.0
 
 
 def main() -> None:
     simulators = [
         Simulator(
-            Settings(name=f"gpu-{number}", kind="vllm", models=[f"model-{number}-{i}" for i in range(MODELS_EACH)])
+            Settings(name=f"gpu-{number}", kind="vllm", models=tuple(f"model-{number}-{i}" for i in range(MODELS_EACH)))
         )
         for number in range(BACKENDS)
     ]
@@ -58,7 +59,7 @@ async def share_of_core(nexus: NexusProcess, *, viewers: int) -> tuple[float, fl
             reading.append(asyncio.ensure_future(read(feed)))
         session = await stack.enter_async_context(aiohttp.ClientSession())
         loading = asyncio.ensure_future(load(session, nexus.url))
-        await asyncio.sleep(2.0)
+        await asyncio.sleep(SETTLE_S)
         before, asked_before = cpu_s(nexus), requests(nexus)
         await asyncio.sleep(LOOK_S)
         used, asked = cpu_s(nexus) - before, requests(nexus) - asked_before
