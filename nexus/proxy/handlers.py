@@ -202,7 +202,9 @@ class FrontDesk:
         return False
 
     def _route_at(self, path: str) -> PageRoute | None:
-        return self._exact.get(path) or next((p for p in self._below if path.startswith(p.path)), None)
+        # People type one slash too many; what a page says of its path, such as whose key it needs, holds all the same.
+        exact = self._exact.get(path) or self._exact.get(path.removesuffix("/"))
+        return exact or next((p for p in self._below if path.startswith(p.path)), None)
 
     def _access_to(self, path: str) -> Access:
         if path in self._sockets:

@@ -29,6 +29,18 @@ async def test_a_host_that_is_none_is_refused(front, raw, host):
     await front.refuses(raw(host=host), status=400, code="bad_request")
 
 
+@pytest.mark.parametrize("path", ["/health", "/metrics", "/v1/models", "/v1/history", "/admin/backends"])
+async def test_one_slash_too_many_is_overlooked_but_not_the_key(start_front, raw, keyed, key, path):
+    front = await start_front(server=keyed)
+
+    with_key = await front.ask(raw(f"Authorization: Bearer {key}", method="GET", target=f"{path}/"))
+    without = await front.ask(raw(method="GET", target=f"{path}/"))
+
+    assert with_key.status == 200
+    assert without.status == (await front.ask(raw(method="GET", target=path))).status
+    assert (await front.ask(raw(f"Authorization: Bearer {key}", method="GET", target=f"{path}//"))).status in (404, 405)
+
+
 @pytest.mark.parametrize(
     "host", ["attacker.example", "attacker.example:8000", "localhost.attacker.example", "0.0.0.0", "10.0.0.1"]
 )
