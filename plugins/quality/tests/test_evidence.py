@@ -19,7 +19,7 @@ def test_a_whole_answer_is_good(make_attempt):
     assert has_failed(make_attempt(), KIND) is False
 
 
-@pytest.mark.parametrize("fault", set(UpstreamFault) - {UpstreamFault.STALE, UpstreamFault.STATUS})
+@pytest.mark.parametrize("fault", sorted(set(UpstreamFault) - {UpstreamFault.STALE, UpstreamFault.STATUS}))
 def test_whoever_cannot_be_reached_or_breaks_off_has_failed(make_attempt, fault):
     assert has_failed(make_attempt(**FAILED, fault=fault.value, status=None), KIND) is True
 
@@ -56,7 +56,7 @@ def test_a_connection_that_had_gone_stale_says_nothing(make_attempt):
     assert has_failed(make_attempt(**FAILED, fault="stale", status=None), KIND) is None
 
 
-@pytest.mark.parametrize("ending", set(Ending) - {Ending.FINISHED, Ending.BACKEND_FAILED})
+@pytest.mark.parametrize("ending", sorted(set(Ending) - {Ending.FINISHED, Ending.BACKEND_FAILED}))
 @pytest.mark.parametrize("status", [None, 200])
 def test_whoever_else_ended_it_says_nothing_of_the_backend(make_attempt, ending, status):
     assert has_failed(make_attempt(ending=ending, status=status), KIND) is None
