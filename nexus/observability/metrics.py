@@ -67,7 +67,9 @@ class ExchangeMetrics:
             backend.attempts += 1
             if last.is_stream and last.last_content_s is not None:
                 cell.observe_pace(last, backend)
-        if outcome.ending is not Ending.FINISHED or len(outcome.attempts) > 1 or outcome.fallback_model is not None:
+        # A backend's own error, passed on, ends well for the exchange and not for the attempt.
+        is_plain = outcome.ending is Ending.FINISHED and (last is None or last.fault is None)
+        if not is_plain or len(outcome.attempts) > 1 or outcome.fallback_model is not None:
             self._observe_trouble(outcome, model.name)
 
     def _observe_trouble(self, outcome: ExchangeOutcome, model: str) -> None:

@@ -98,6 +98,8 @@ def _ascii(text: str) -> str:
 
 def ending_of(exc: RequestError) -> Ending:
     """Say who ended an exchange that ends with *exc*."""
+    if exc.code == "draining":
+        return Ending.SHUT_DOWN
     if exc.code == "internal_error":
         return Ending.NEXUS_FAILED
     if exc.code in ("deadline_exceeded", "queue_timeout"):

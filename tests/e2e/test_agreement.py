@@ -99,7 +99,7 @@ def told(tmp_path_factory):
         nexus = running.enter_context(run_nexus(tmp_path_factory.mktemp("told"), config))
         client = Client(nexus.url)
         scrapes = [client.scrape()]
-        count = send_everything(client, fast, spare)
+        count = send_everything(client, fast, spare) + pass_on_an_error(client, laptop)
         scrapes.append(let_some_wait(client, narrow))
         lines = nexus.wait_for_log("exchange_finished", count + 4)
         scrapes.append(client.scrape())
@@ -141,6 +141,13 @@ def send_everything(client: Client, fast: Simulator, spare: Simulator) -> int:
     assert ask(client.url, "/nothing/here").status == 404
     assert ask(client.url, CHAT, method="GET").status == 405
     return len(well) + len(faulty) + 4
+
+
+def pass_on_an_error(client: Client, laptop: Simulator) -> int:
+    """Let the only backend of a model fail in words of its own, and return how many exchanges that is."""
+    laptop.faults.set(Status(status=503, times=1))
+    assert ask(client.url, "/api/chat", chat("gemma")).status == 503
+    return 1
 
 
 def cut_off(client: Client, fast: Simulator) -> None:
@@ -249,8 +256,15 @@ def test_attempts_retries_and_failovers_add_up(told):
     assert told.by("nexus_attempt_failures_total", "backend", "fault") == {
         ("fast", "status_503"): 2,
         ("spare", "status_503"): 1,
+        ("laptop", "status_503"): 1,
         ("fast", "stream_truncated"): 1,
     }
+    for failures in (
+        [failed for line in told.lines for failed in line.get("failed_attempts", ())],
+        [tried for entry in told.history for tried in entry["attempts"] if tried.get("fault")],
+    ):
+        assert len(failures) == told.total("nexus_attempt_failures_total")
+    assert sum(row["failed_attempts"] for row in told.stats["backends"]) == told.total("nexus_attempt_failures_total")
 
 
 def test_fallbacks_are_counted(told):

@@ -96,6 +96,9 @@ async def test_an_answer_that_has_not_begun_is_refused_at_the_end(start, script,
 
     assert (reply.status, reply.code) == (503, "draining")
     assert "retry-after" in reply.headers
+    (outcome,) = scene.outcomes
+    # Whoever pays for the attempt must learn that it was under way.
+    assert (outcome.ending, outcome.termination, outcome.attempts[0].ending) == ("shut_down", "KH", "shut_down")
 
 
 async def test_who_waits_in_line_is_refused_at_the_end(start, script, stop):
@@ -110,6 +113,10 @@ async def test_who_waits_in_line_is_refused_at_the_end(start, script, stop):
     await stop(scene, drain_s=0.05)
 
     assert (await waiter.reply()).code == "draining"
+    assert {(outcome.ending, outcome.termination) for outcome in scene.outcomes} == {
+        ("shut_down", "KH"),
+        ("shut_down", "KQ"),
+    }
 
 
 async def test_who_waits_in_line_is_still_served_in_the_drain_time(start, script, stop):

@@ -164,7 +164,7 @@ def test_a_rejection_without_reasons_names_the_field_at_fault(code, param):
         ("model_not_found", Ending.REJECTED),
         ("no_healthy_backend", Ending.REJECTED),
         ("queue_full", Ending.REJECTED),
-        ("draining", Ending.REJECTED),
+        ("draining", Ending.SHUT_DOWN),
     ],
 )
 def test_every_error_has_somebody_to_blame(code, ending):
@@ -178,6 +178,7 @@ def test_no_error_is_forgotten():
         Ending.BACKEND_FAILED,
         Ending.BAD_REQUEST,
         Ending.REJECTED,
+        Ending.SHUT_DOWN,
     }
 
 
