@@ -78,10 +78,10 @@ def demanded_by(intent: RoutingIntent, default: str) -> Source | None:
     A client can ask for more than the operator and never for less. A word that is not known, the empty one as well,
     comes from somebody who cares: it counts as ``restricted``.
     """
-    said = [keys.privacy or default for keys in intent.policies_of("privacy")]
-    if any(keys.privacy == RESTRICTED for keys in intent.policies_of("privacy")):
+    said = [keys.privacy for keys in intent.policies_of("privacy")]
+    if RESTRICTED in said:
         return "policy"
-    if RESTRICTED in (said or [default]):
+    if default == RESTRICTED and not (said and all(said)):
         return "default"
     word = intent.headers.get(HEADER, UNRESTRICTED)
     return None if word.strip().lower() == UNRESTRICTED else "header"

@@ -1,6 +1,5 @@
 """What one attempt says of the backend that was asked: much of what goes wrong is not its doing."""
 
-from http import HTTPStatus
 from typing import Final
 
 from nexus.api import AttemptOutcome, BackendKind, Ending, UpstreamFault
@@ -8,7 +7,10 @@ from nexus.api import AttemptOutcome, BackendKind, Ending, UpstreamFault
 LONGEST_S: Final = 86_400.0
 """A longer time to first token was not measured but made up."""
 
-_CANNOT: Final = frozenset({HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.HTTP_VERSION_NOT_SUPPORTED})
+FIRST_ERROR: Final = 400
+INTERNAL_ERROR: Final = 500
+"""The first of those that are the server's doing."""
+_CANNOT: Final = frozenset({501, 505})
 """Statuses that say what a server cannot do, not that it is broken."""
 
 
@@ -21,7 +23,7 @@ def has_failed(attempt: AttemptOutcome, kind: BackendKind) -> bool | None:
     if attempt.ending not in (Ending.FINISHED, Ending.BACKEND_FAILED) or attempt.fault == UpstreamFault.STALE:
         return None
     status = attempt.status
-    if status is not None and status >= HTTPStatus.BAD_REQUEST:
+    if status is not None and status >= FIRST_ERROR:
         return True if _is_of_the_server(status, kind) else None
     # Whoever began well and still failed broke off; whoever has no status did not answer at all.
     if attempt.ending is Ending.BACKEND_FAILED:
@@ -38,7 +40,7 @@ def first_token_ms(attempt: AttemptOutcome) -> int | None:
 
 
 def _is_of_the_server(status: int, kind: BackendKind) -> bool:
-    if status == HTTPStatus.INTERNAL_SERVER_ERROR and kind.has_unreliable_500:
+    if status == INTERNAL_ERROR and kind.has_unreliable_500:
         # Some engines answer so to requests that they do not like.
         return False
-    return status >= HTTPStatus.INTERNAL_SERVER_ERROR and status not in _CANNOT
+    return status >= INTERNAL_ERROR and status not in _CANNOT

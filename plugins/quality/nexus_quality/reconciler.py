@@ -42,7 +42,7 @@ class QualityReconciler(Reconciler):
     def reserve(self, intent: RoutingIntent, backend: Backend) -> Hold | None:
         track = self._ledger.tracks.get((backend.id, intent.model_on(backend)))
         now_s = self._ledger.clock()
-        if track is None or not track.complaints(now_s, self._config) or not track.is_due_for_trial(now_s):
+        if track is None or not track.is_due_for_trial(now_s) or not track.complaints(now_s, self._config):
             return None
         return Trial(track, self._ledger.clock, self._config.trial_interval_seconds)
 

@@ -1,6 +1,6 @@
 """The lowest tier that may answer one request: what the operator demands, and what the client is content with."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
 import msgspec
@@ -26,14 +26,25 @@ class Floor(msgspec.Struct, frozen=True):
     """What ``least`` is for a client that is flexible."""
 
 
-def floor_of(intent: RoutingIntent, config: TierConfig) -> Floor:
-    """Return what *intent* needs. Of several policies that apply, each must be satisfied."""
-    demands = [_settled(keys, config) for keys in intent.policies_of("tier")] or [
-        (config.min_tier, config.allow_downgrade)
-    ]
+class Floors:
+    """The floors of one configuration."""
+
+    def __init__(self, config: TierConfig) -> None:
+        self._config = config
+        self._usual = _lowest([(config.min_tier, config.allow_downgrade)], "strict")
+
+    def of(self, intent: RoutingIntent) -> Floor:
+        """Return what *intent* needs. Of several policies that apply, each must be satisfied."""
+        if not intent.policies and not intent.headers:
+            return self._usual
+        config = self._config
+        demands = [_settled(keys, config) for keys in intent.policies_of("tier")]
+        return _lowest(demands or [(config.min_tier, config.allow_downgrade)], mode_of(intent.headers))
+
+
+def _lowest(demands: Sequence[tuple[int, bool]], mode: Mode) -> Floor:
     wanted = max(min_tier for min_tier, _ in demands)
     could_be = max((min_tier for min_tier, allows_downgrade in demands if not allows_downgrade), default=1)
-    mode = mode_of(intent.headers)
     return Floor(mode, wanted, could_be if mode == "flexible" else wanted, could_be)
 
 

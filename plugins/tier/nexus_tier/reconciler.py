@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from nexus.api import AttemptOutcome, Backend, Ending, Hold, Measure, Priority, Reconciler, RoutingIntent, TokenUsage
 from nexus_tier.config import TierConfig
-from nexus_tier.floor import STRICT, Floor, floor_of
+from nexus_tier.floor import STRICT, Floor, Floors
 from nexus_tier.tally import Objection, Tally
 
 LOWEST: Final = 1
@@ -19,11 +19,11 @@ class TierReconciler(Reconciler):
     on_error = "reject"
 
     def __init__(self, config: TierConfig, tally: Tally) -> None:
-        self._config = config
+        self._floors = Floors(config)
         self._tally = tally
 
     def reconcile(self, intent: RoutingIntent) -> None:
-        floor = floor_of(intent, self._config)
+        floor = self._floors.of(intent)
         if floor.wanted == LOWEST:
             return
         objections: list[tuple[Objection, str]] = []
@@ -39,10 +39,10 @@ class TierReconciler(Reconciler):
 
     def reserve(self, intent: RoutingIntent, backend: Backend) -> Hold | None:
         tier = intent.tier_of(backend)
-        return Downgrade(tier, self._tally) if tier < floor_of(intent, self._config).wanted else None
+        return Downgrade(tier, self._tally) if tier < self._floors.of(intent).wanted else None
 
     def explain(self, intent: RoutingIntent) -> Mapping[str, Any]:
-        floor = floor_of(intent, self._config)
+        floor = self._floors.of(intent)
         return {
             "mode": floor.mode,
             "min_tier": floor.wanted,
