@@ -12,7 +12,7 @@ Entry = tuple[int, str, str, dict[str, Any]]
 """Unix nanoseconds, level, logger, and the fields with ``event`` among them."""
 
 LINE: Final = "\0line"
-"""Among an entry's fields: a Struct whose members are the fields, already short and plain."""
+"""Among an entry's fields: what makes a Struct whose members are the fields, already short and plain."""
 
 LONGEST_TEXT: Final = 256
 MOST_ITEMS: Final = 32
@@ -62,13 +62,13 @@ def json_line(entry: Entry, hidden: Hidden) -> bytes:
     """Return *entry* as a JSON object on one line."""
     time_ns, level, logger, fields = entry
     if LINE in fields:
-        event = fields["event"]
+        event, members = fields["event"], fields[LINE]()
         # None of these four words has anything that JSON would escape.
         words = f'{{"timestamp":"{timestamp(time_ns)}","level":"{level}","logger":"{logger}","event":"{event}",'
-        whole = b"%b%b\n" % (words.encode(), msgspec.json.encode(fields[LINE])[1:])
+        whole = b"%b%b\n" % (words.encode(), msgspec.json.encode(members)[1:])
         if not hidden.is_in(whole):
             return whole if whole.isascii() and b"\x7f" not in whole else _safe(whole[:-1].decode())
-        fields = {"event": event, **msgspec.to_builtins(fields[LINE])}
+        fields = {"event": event, **msgspec.to_builtins(members)}
     line: dict[str, Any] = {"timestamp": timestamp(time_ns), "level": level, "logger": logger, "event": ""}
     for name, value in fields.items():
         if name not in _OURS:
@@ -80,7 +80,7 @@ def pretty_line(entry: Entry, hidden: Hidden, *, in_colour: bool = False) -> byt
     """Return *entry* for a person to read."""
     time_ns, level, logger, fields = entry
     if LINE in fields:
-        fields = {"event": fields["event"], **msgspec.to_builtins(fields[LINE])}
+        fields = {"event": fields["event"], **msgspec.to_builtins(fields[LINE]())}
     padded = f"{level:<8}"
     shown_level = f"\x1b[{_COLOURS.get(level, '0')}m{padded}\x1b[0m" if in_colour else padded
     words = [logger, _word(_plain(fields.get("event", ""), hidden))]

@@ -4,7 +4,7 @@ import atexit
 import logging
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from traceback import TracebackException, walk_tb
 from typing import Any, Final, Literal, TextIO
 
@@ -134,16 +134,17 @@ class Logger(structlog.BoundLoggerBase):
             return
 
 
-def write_line(logger: str, level: Level, event: str, line: msgspec.Struct) -> None:
-    """Log the members of *line*, texts as short as they are to appear: for what every request writes.
+def write_line(logger: str, level: Level, event: str, make: Callable[[], msgspec.Struct]) -> None:
+    """Log the members of what *make* makes, texts as short as they are to appear: for what every request writes.
 
-    The writer encodes it in one call; whoever else listens gets the members as fields.
+    The writer calls *make*, in its thread, and encodes what that returns in one call; whoever else listens gets the
+    members as fields. Whether the level is wanted, the caller has asked before.
     """
     writer = _sink.writer
     if writer is None or _processors[0] is not _leave_to_the_writer:
-        getattr(structlog.get_logger(logger), level)(event, **msgspec.to_builtins(line))
-    elif _thresholds.channel(logger).threshold <= LEVELS[level]:
-        writer.put((time.time_ns(), level, logger, {LINE: line, "event": event}))
+        getattr(structlog.get_logger(logger), level)(event, **msgspec.to_builtins(make()))
+    else:
+        writer.put((time.time_ns(), level, logger, {LINE: make, "event": event}))
 
 
 def _leave_to_the_writer(channel: Channel, level: str, fields: Any) -> Any:

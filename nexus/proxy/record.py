@@ -3,17 +3,18 @@
 import logging
 import time
 from collections.abc import Mapping
+from functools import partial
+from itertools import pairwise
 from time import monotonic
 from typing import Final
 
-import msgspec
 import structlog
 
 from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome, Phase
-from nexus.domain.request import Endpoint, Requirements, TokenUsage
-from nexus.observability.log_rendering import LONGEST_TEXT
+from nexus.domain.request import Endpoint, Requirements
 from nexus.observability.logs import LEVELS, Level, channel, write_line
 from nexus.observability.tracing import Trace
+from nexus.proxy.access_line import access_line
 from nexus.routing.decision import Reserved
 
 LOGGER: Final = "nexus.proxy"
@@ -71,6 +72,7 @@ class Record:
         "_error_message",
         "_fallback_model",
         "_first_byte_s",
+        "_has_queued",
         "_phases",
         "_requirements",
         "_resolved_model",
@@ -114,6 +116,7 @@ class Record:
         self._fallback_model: str | None = None
         self._route_reason: str | None = None
         self._first_byte_s: float | None = None
+        self._has_queued = False
         self._phases: list[tuple[Phase, float]] = [("receive", now)]
 
     @property
@@ -129,6 +132,8 @@ class Record:
         return self._phases[-1][0]
 
     def enter(self, phase: Phase) -> None:
+        if phase == "queue":
+            self._has_queued = True
         self._phases.append((phase, monotonic()))
 
     @property
@@ -188,7 +193,6 @@ class Record:
         """Return the outcome, and write the access line."""
         now = monotonic()
         phase = self.phase
-        spent_ms = self._spent_ms(now)
         requirements = self._requirements
         last = attempts[-1] if attempts else None
         is_whole = self.ending is Ending.FINISHED
@@ -210,112 +214,33 @@ class Record:
             attempts=attempts,
             received_at=self.received_unix_s,
             duration_s=now - self.began_at,
-            queued_s=spent_ms.get("queue", 0.0) / 1000,
+            queued_s=self._queued_s(now) if self._has_queued else 0.0,
             first_byte_s=self._first_byte_s,
             usage=last.usage if last is not None else None,
             bytes_in=self.bytes_in,
             bytes_out=self.bytes_out,
             cost_usd=self.cost_usd,
         )
-        self._write_line(outcome, spent_ms)
+        self._write_line(outcome, now)
         return outcome
 
-    def _spent_ms(self, now: float) -> dict[str, float]:
-        """Return the milliseconds that each phase took, all its visits together."""
-        spent_ms: dict[str, float] = {}
-        before, since = self._phases[0]
-        for phase, at in (*self._phases[1:], ("settle", now)):
-            ms = _ms(at - since)
-            spent_ms[before] = round(spent_ms[before] + ms, 3) if before in spent_ms else ms
-            before, since = phase, at
-        return spent_ms
+    def _queued_s(self, now: float) -> float:
+        visits = pairwise((*self._phases, ("settle", now)))
+        return sum(until - since for (phase, since), (_, until) in visits if phase == "queue")
 
-    def _write_line(self, outcome: ExchangeOutcome, spent_ms: dict[str, float]) -> None:
+    def _write_line(self, outcome: ExchangeOutcome, now: float) -> None:
         level = _level_of(outcome)
-        if _channel.threshold > LEVELS[level]:
-            return
-        usage: TokenUsage | None = outcome.usage
-        attempts = outcome.attempts
-        write_line(
-            LOGGER,
-            level,
-            "exchange_finished",
-            AccessLine(
-                outcome.request_id,
-                outcome.endpoint,
-                outcome.model and _short(outcome.model),
-                outcome.fallback_model and _short(outcome.fallback_model),
-                attempts[-1].backend if attempts else "none",
-                self._backend_type,
-                "success" if outcome.ending is Ending.FINISHED and outcome.status < FIRST_ERROR else "error",
-                outcome.status,
-                outcome.code,
-                outcome.error_message and _short(outcome.error_message),
-                outcome.ending,
-                outcome.termination,
-                outcome.is_stream,
-                outcome.route_reason,
-                len(attempts),
-                max(0, len(attempts) - 1),
-                [attempt.backend for attempt in attempts],
-                _ms(outcome.duration_s),
-                None if outcome.first_byte_s is None else _ms(outcome.first_byte_s),
-                spent_ms,
-                None if usage is None else usage.prompt_tokens,
-                None if usage is None else usage.completion_tokens,
-                None if usage is None else usage.total_tokens,
-                outcome.cost_usd,
-                outcome.bytes_in,
-                outcome.bytes_out,
-                _failed(attempts),
-                self.prompt_preview,
-                None if self.trace is None else self.trace.trace_id,
-            ),
-        )
-
-
-class FailedAttempt(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What went wrong at one of the backends that were asked."""
-
-    backend: str
-    fault: str
-    took_ms: float
-    status: int | None = None
-
-
-class AccessLine(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The one line that each request has in the log; a Struct, because it is encoded for every one of them."""
-
-    request_id: str
-    endpoint: str
-    model: str | None
-    actual_model: str | None
-    backend: str
-    backend_type: str
-    status: str
-    status_code: int
-    code: str | None
-    error_message: str | None
-    ending: str
-    termination: str
-    stream: bool
-    route_reason: str | None
-    attempts: int
-    retry_count: int
-    fallback_chain: list[str]
-    latency_ms: float
-    first_byte_ms: float | None
-    phases_ms: dict[str, float]
-    tokens_prompt: int | None
-    tokens_completion: int | None
-    tokens_total: int | None
-    cost_usd: float | None
-    bytes_in: int
-    bytes_out: int
-    failed_attempts: tuple[FailedAttempt, ...] = ()
-    """Only when there were any; so are those below."""
-    prompt_preview: str | None = None
-    trace_id: str | None = None
+        if _channel.threshold <= LEVELS[level]:
+            # The thread that writes it makes it, many in a row: made here, it would cost each request twice as much.
+            made_later = partial(
+                access_line,
+                outcome,
+                phases=(*self._phases, ("settle", now)),
+                backend_type=self._backend_type,
+                prompt_preview=self.prompt_preview,
+                trace_id=None if self.trace is None else self.trace.trace_id,
+            )
+            write_line(LOGGER, level, "exchange_finished", made_later)
 
 
 def _level_of(outcome: ExchangeOutcome) -> Level:
@@ -328,25 +253,4 @@ def _level_of(outcome: ExchangeOutcome) -> Level:
     return "warning" if len(outcome.attempts) > 1 or outcome.fallback_model is not None else "info"
 
 
-FIRST_ERROR: Final = 400
 FIRST_SERVER_ERROR: Final = 500
-
-
-def _failed(attempts: tuple[AttemptOutcome, ...]) -> tuple[FailedAttempt, ...]:
-    if len(attempts) == 1 and attempts[0].fault is None:
-        return ()
-    return tuple(
-        FailedAttempt(attempt.backend, attempt.fault, _ms(attempt.duration_s), attempt.status)
-        for attempt in attempts
-        if attempt.fault is not None
-    )
-
-
-def _ms(seconds: float) -> float:
-    """Return milliseconds to the microsecond; quicker than round(), and every line has several."""
-    return int(seconds * 1_000_000) / 1000
-
-
-def _short(text: str) -> str:
-    """Return *text*, the name of a model or a message, as a line has room for."""
-    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…"

@@ -19,7 +19,7 @@ from nexus.config.schema import Config
 from nexus.domain.outcome import Ending, Phase
 from nexus.errors import IN_STREAM_CODES, STATUS_OF_CODE
 from nexus.fleet.kinds import KINDS
-from nexus.proxy import record
+from nexus.proxy import access_line, record
 from nexus.routing import explanation
 from nexus.wire.protocols import ENDPOINTS
 
@@ -115,7 +115,7 @@ def test_log_events_are_nouns_in_snake_case(root):
 
 
 def test_every_field_of_the_access_line_is_documented(page, root):
-    written = set(record.AccessLine.__struct_fields__)
+    written = set(access_line.AccessLine.__struct_fields__)
 
     assert written <= first_cells(page("reference/logs"))
 

@@ -1,0 +1,132 @@
+"""The line of the access log: one for each request, made of its outcome."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome, Phase
+from nexus.observability.log_rendering import LONGEST_TEXT
+
+FIRST_ERROR: Final = 400
+
+
+class FailedAttempt(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What went wrong at one of the backends that were asked."""
+
+    backend: str
+    fault: str
+    took_ms: float
+    status: int | None = None
+
+
+class AccessLine(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The one line that each request has in the log; a Struct, because it is encoded for every one of them."""
+
+    request_id: str
+    endpoint: str
+    model: str | None
+    actual_model: str | None
+    backend: str
+    backend_type: str
+    status: str
+    status_code: int
+    code: str | None
+    error_message: str | None
+    ending: str
+    termination: str
+    stream: bool
+    route_reason: str | None
+    attempts: int
+    retry_count: int
+    fallback_chain: list[str]
+    latency_ms: float
+    first_byte_ms: float | None
+    phases_ms: dict[str, float]
+    tokens_prompt: int | None
+    tokens_completion: int | None
+    tokens_total: int | None
+    cost_usd: float | None
+    bytes_in: int
+    bytes_out: int
+    failed_attempts: tuple[FailedAttempt, ...] = ()
+    """Only when there were any; so are those below."""
+    prompt_preview: str | None = None
+    trace_id: str | None = None
+
+
+def access_line(
+    outcome: ExchangeOutcome,
+    *,
+    phases: Sequence[tuple[Phase, float]],
+    backend_type: str,
+    prompt_preview: str | None,
+    trace_id: str | None,
+) -> AccessLine:
+    """Make the line of one exchange.
+
+    :param phases: each visit to a phase, and when it began; the last one has no length.
+    """
+    usage, attempts = outcome.usage, outcome.attempts
+    return AccessLine(
+        outcome.request_id,
+        outcome.endpoint,
+        outcome.model and _short(outcome.model),
+        outcome.fallback_model and _short(outcome.fallback_model),
+        attempts[-1].backend if attempts else "none",
+        backend_type,
+        "success" if outcome.ending is Ending.FINISHED and outcome.status < FIRST_ERROR else "error",
+        outcome.status,
+        outcome.code,
+        outcome.error_message and _short(outcome.error_message),
+        outcome.ending,
+        outcome.termination,
+        outcome.is_stream,
+        outcome.route_reason,
+        len(attempts),
+        max(0, len(attempts) - 1),
+        [attempt.backend for attempt in attempts],
+        _ms(outcome.duration_s),
+        None if outcome.first_byte_s is None else _ms(outcome.first_byte_s),
+        _spent_ms(phases),
+        None if usage is None else usage.prompt_tokens,
+        None if usage is None else usage.completion_tokens,
+        None if usage is None else usage.total_tokens,
+        outcome.cost_usd,
+        outcome.bytes_in,
+        outcome.bytes_out,
+        _failed(attempts),
+        prompt_preview,
+        trace_id,
+    )
+
+
+def _spent_ms(phases: Sequence[tuple[Phase, float]]) -> dict[str, float]:
+    """Return the milliseconds that each phase took, all its visits together."""
+    spent_ms: dict[str, float] = {}
+    before, since = phases[0]
+    for phase, at in phases[1:]:
+        ms = _ms(at - since)
+        spent_ms[before] = round(spent_ms[before] + ms, 3) if before in spent_ms else ms
+        before, since = phase, at
+    return spent_ms
+
+
+def _failed(attempts: tuple[AttemptOutcome, ...]) -> tuple[FailedAttempt, ...]:
+    if len(attempts) == 1 and attempts[0].fault is None:
+        return ()
+    return tuple(
+        FailedAttempt(attempt.backend, attempt.fault, _ms(attempt.duration_s), attempt.status)
+        for attempt in attempts
+        if attempt.fault is not None
+    )
+
+
+def _ms(seconds: float) -> float:
+    """Return milliseconds to the microsecond; quicker than round(), and every line has several."""
+    return int(seconds * 1_000_000) / 1000
+
+
+def _short(text: str) -> str:
+    """Return *text*, the name of a model or a message, as a line has room for."""
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…"
