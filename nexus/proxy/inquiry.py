@@ -6,7 +6,7 @@ from time import monotonic
 from typing import Final
 
 import structlog
-from msgspec.structs import force_setattr
+from msgspec.structs import force_setattr, replace
 
 from nexus.domain.outcome import AttemptOutcome, Ending, Phase
 from nexus.domain.request import Endpoint, Requirements
@@ -23,13 +23,14 @@ from nexus.proxy.upstream import UpstreamConnection
 from nexus.routing.decision import Reject, Reserved, Saturated
 from nexus.routing.intent import Verdict
 from nexus.routing.recording import DecisionRecord
-from nexus.routing.rejections import saturation
+from nexus.routing.rejections import EXHAUSTED, after_attempts, saturation
 from nexus.wire.protocol import StreamScan, WireProtocol
 
 log = structlog.get_logger("nexus.proxy")
 
 URGENT: Final = "high"
 REJECTED: Final = 503
+NOBODY: Final = "no_healthy_backend"
 
 
 class Inquiry:
@@ -172,7 +173,8 @@ class Inquiry:
         try:
             return await self._wait_in_line(saturated)
         except RequestError as exc:
-            answering.give_reasons(exc, saturation(saturated), self._plane.fleet.snapshot.backends)
+            reasons = (*self._failures(), *saturation(saturated))
+            answering.give_reasons(exc, reasons, self._plane.fleet.snapshot.backends)
             raise
 
     async def _wait_in_line(self, saturated: Saturated) -> Reserved:
@@ -192,7 +194,7 @@ class Inquiry:
     def _try_now(self) -> Reserved | None:
         found = self._routing.next(self._plane.fleet.snapshot)
         if isinstance(found, Reject):
-            raise answering.rejection(found)
+            raise answering.rejection(self._with_failures(found))
         if isinstance(found, Saturated):
             # The fleet may have changed since it began to wait, and with it whose slots would do.
             self._awaited.clear()
@@ -315,19 +317,27 @@ class Inquiry:
         self._record.enter(failed_in)
         if monotonic() >= self.deadline:
             raise RequestError("deadline_exceeded", "the request took longer than it may") from exc
-        error = error_of(exc, retry_after_s=answering.retry_after_of(attempt))
-        if error.status == REJECTED:
-            # As routing would have said it, had it known a moment earlier.
-            answering.give_reasons(error, self._reasons(), self._plane.fleet.snapshot.backends)
-        raise error from exc
+        raise self._told(error_of(exc, retry_after_s=answering.retry_after_of(attempt))) from exc
 
-    def _reasons(self) -> tuple[Verdict, ...]:
-        """Return why each backend has not answered, whether it was asked or not."""
-        reject = self._routing.record.last_reject
-        failed = tuple(
-            answering.as_verdict(attempt.outcome) for attempt in self.attempts if attempt.outcome is not None
-        )
-        return (*failed, *reject.reasons) if reject is not None else failed
+    def _told(self, error: RequestError) -> RequestError:
+        """Return what the client is told of the last failure, with what routing has said after it."""
+        failed = Reject(error.code, error.message, retry_after_s=error.retry_after_s)
+        reject = self._with_failures(self._routing.record.last_reject or failed)
+        if error.code == NOBODY:
+            # Who was not reached has no word of its own: it is routing's, as it stands in the record.
+            return answering.rejection(reject)
+        if error.status == REJECTED or reject.code == EXHAUSTED:
+            own = replace(reject, code=error.code, message=error.message, retry_after_s=error.retry_after_s)
+            return answering.rejection(own)
+        return error
+
+    def _with_failures(self, reject: Reject) -> Reject:
+        failures = self._failures()
+        return after_attempts(reject, failures, self._plane.fleet.snapshot.backends) if failures else reject
+
+    def _failures(self) -> tuple[Verdict, ...]:
+        """Return why each backend that was asked has not answered."""
+        return tuple(answering.as_verdict(attempt.outcome) for attempt in self.attempts if attempt.outcome is not None)
 
     def _is_for_the_client(self, attempt: Attempt, exc: UpstreamError) -> bool:
         """Whether the backend's own error says something about the request, rather than about the proxy's key."""

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
+from msgspec.structs import replace
+
 from nexus.domain.backend import Backend, Status
 from nexus.domain.fleet import FleetSnapshot
 from nexus.errors import StageFailed
@@ -19,6 +21,7 @@ LONGEST_NAME: Final = 200
 LONGEST_TEXT: Final = 500
 RETRY_SOON_S: Final = 5
 RETRY_LATER_S: Final = 30
+EXHAUSTED: Final = "fallback_exhausted"
 
 HARDNESS: Final[Mapping[str, int]] = {
     "protocol_not_supported": 0,
@@ -72,7 +75,17 @@ def chain_exhausted(models: Sequence[str], rejects: Sequence[Reject], snapshot: 
         "failures": [{"model": shortened(m), "code": r.code} for m, r in zip(models, rejects, strict=True)],
         **what_would_help(reasons, snapshot.backends),
     }
-    return Reject("fallback_exhausted", message, reasons, context, RETRY_SOON_S)
+    return Reject(EXHAUSTED, message, distinct(reasons), context, RETRY_SOON_S)
+
+
+def after_attempts(reject: Reject, failures: Iterable[Verdict], backends: Iterable[Backend]) -> Reject:
+    """Return *reject* with the *failures* of those that were asked before it; the stages have not seen them again.
+
+    :param backends: the whole fleet.
+    """
+    reasons = distinct((*failures, *reject.reasons))
+    context = {**(reject.context or {}), **what_would_help(reasons, backends)}
+    return replace(reject, reasons=reasons, context=context)
 
 
 def stage_failed(failure: StageFailed, snapshot: FleetSnapshot) -> Reject:
@@ -110,10 +123,18 @@ def what_would_help(reasons: Iterable[Verdict], backends: Iterable[Backend]) -> 
     actions = dict.fromkeys(shortened(verdict.action) for verdict in reasons if verdict.action)
     return {
         "available_backends": [backend.name for backend in backends if backend.status is Status.HEALTHY],
-        "rejection_reasons": reasons_as_json(reasons),
+        "rejection_reasons": reasons_as_json(distinct(reasons)),
         "suggested_actions": list(actions)[:MOST_ACTIONS_LISTED],
         **facts,
     }
+
+
+def distinct(reasons: Iterable[Verdict]) -> tuple[Verdict, ...]:
+    """Return *reasons* without those that read the same: a backend may be out for each model of a chain alike."""
+    first: dict[tuple[str, str, str, str], Verdict] = {}
+    for verdict in reasons:
+        first.setdefault((verdict.backend, verdict.stage, verdict.reason, verdict.action), verdict)
+    return tuple(first.values())
 
 
 def reasons_as_json(reasons: Iterable[Verdict]) -> list[dict[str, str]]:

@@ -1,9 +1,11 @@
 """How often, and on whom, a request is tried again, and what the client is told of it."""
 
+import msgspec
 import pytest
 
 from nexus.proxy.retry import RetryBudget
 from nexus.testing.dialects import CHAT, DIALECTS, MODEL, chunks, whole_answer
+from nexus.testing.ports import free_port
 from nexus.testing.scripted import Close, ReadRequest, Send
 
 BUSY = b'{"error":{"message":"overloaded","type":"server_error"}}'
@@ -159,6 +161,66 @@ async def test_when_the_fallback_has_failed_too_the_last_error_is_told(start, sc
 
     assert (reply.status, reply.code, reply.headers["x-should-retry"]) == (502, "bad_gateway", "false")
     assert [attempt.model for attempt in scene.outcomes[0].attempts] == [MODEL, OTHER]
+
+
+def context_of(reply):
+    return msgspec.json.decode(reply.body)["context"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_chain_of_which_nobody_is_reached_is_told_as_routing_records_it(start, script, stream):
+    first = await script()
+    options = {"first": {"url": f"http://127.0.0.1:{free_port()}"}}
+    scene = await start(first=first, options=options, settings=WITH_FALLBACK)
+
+    replies = [await scene.ask(CHAT, stream=stream) for _ in range(2)]
+
+    # The second time its breaker is open, and it is asked all the same, since there is nobody else.
+    assert [(reply.status, reply.code) for reply in replies] == [(503, "fallback_exhausted")] * 2
+    context = context_of(replies[0])
+    assert context["fallback_chain"] == [MODEL, OTHER]
+    failures = [{"model": MODEL, "code": "no_healthy_backend"}, {"model": OTHER, "code": "model_not_found"}]
+    assert context["failures"] == failures
+    reasons = [(reason["agent_id"], reason["reconciler"], reason["reason"]) for reason in context["rejection_reasons"]]
+    assert reasons == [("first", "attempt", "It was asked and failed: refused")]
+    assert replies[0].headers["x-nexus-rejection-reasons"] == "1 agents rejected by attempt"
+    recorded = next(iter(scene.nexus.plane.decisions))
+    assert (recorded.last_reject.code, recorded.outcome.code) == ("fallback_exhausted", "fallback_exhausted")
+
+
+async def test_the_last_failure_of_an_exhausted_chain_keeps_its_code_and_tells_the_chain(start, script):
+    both = await script()
+    options = {"both": {"models": {MODEL: {}, OTHER: {}}}}
+    scene = await start(both=both, options=options, settings=WITH_FALLBACK)
+    both.play([ReadRequest(), Close()])
+
+    reply = await scene.ask(CHAT)
+
+    assert (reply.status, reply.code, len(scene.outcomes[0].attempts)) == (502, "bad_gateway", 2)
+    context = context_of(reply)
+    assert context["fallback_chain"] == [MODEL, OTHER]
+    assert [reason["agent_id"] for reason in context["rejection_reasons"]] == ["both"]
+
+
+async def test_a_backends_own_words_are_passed_on_at_the_end_of_a_chain_too(start, script):
+    first, second = await script(), await script()
+    scene = await start(first=first, second=second, options=MODELS_OF_SECOND, settings=WITH_FALLBACK)
+    play_all({"first": first, "second": second}, [ReadRequest(), Send(whole_answer(BUSY, status=429))])
+
+    reply = await scene.ask(CHAT)
+
+    assert (reply.status, reply.body) == (429, BUSY)
+
+
+async def test_a_chain_that_was_not_followed_to_its_end_is_not_told(start, script):
+    first, second = await script(), await script()
+    options = {"first": {"url": f"http://127.0.0.1:{free_port()}"}, **MODELS_OF_SECOND}
+    scene = await start(first=first, second=second, options=options, settings={**WITH_FALLBACK, "max_retries": 0})
+
+    reply = await scene.ask(CHAT)
+
+    assert (reply.status, reply.code) == (503, "no_healthy_backend")
+    assert "fallback_chain" not in context_of(reply)
 
 
 async def test_a_policy_can_forbid_fallbacks(start, script):

@@ -319,6 +319,15 @@ class TestFallbacks:
         ]
         assert reject.reasons[0].backend == "gpu-1"
 
+    def test_a_backend_that_is_out_for_each_model_of_a_chain_alike_is_told_once(self, router, routing):
+        fleet = make_fleet(make_backend("gpu-1", models=["llama3", "qwen3"], status=Status.UNHEALTHY))
+
+        reject = routing(router(fallbacks={"llama3": ("qwen3",)})).next(fleet)
+
+        assert [failure["model"] for failure in reject.context["failures"]] == ["llama3", "qwen3"]
+        assert [verdict.backend for verdict in reject.reasons] == ["gpu-1"]
+        assert [reason["agent_id"] for reason in reject.context["rejection_reasons"]] == ["gpu-1"]
+
     def test_a_policy_can_forbid_fallbacks(self, router, routing):
         fleet = make_fleet(make_backend("sick", status=Status.UNHEALTHY), make_backend("gpu-2", models=["qwen3"]))
         strict = Policy(0, "llama*", fallback_allowed=False, keys={})
