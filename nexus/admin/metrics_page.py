@@ -11,6 +11,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
+from nexus.admin.metrics_format import OPENMETRICS, TEXT, wants_openmetrics
 from nexus.domain.routes import Page, PageRequest
 from nexus.observability.exposition import pieces
 from nexus.observability.families import Family
@@ -36,8 +37,8 @@ class MetricsPage:
         self._sanitizes_labels = sanitizes_labels
 
     async def __call__(self, asked: PageRequest) -> Page:
-        encode, content_type = choose_encoder(asked.accept)
-        is_openmetrics = content_type.startswith("application/openmetrics-text")
+        is_openmetrics = wants_openmetrics(asked.accept)
+        encode, content_type = choose_encoder(OPENMETRICS if is_openmetrics else TEXT)
         written: list[bytes] = []
         began = perf_counter()
         for piece in pieces(self._families(), is_openmetrics=is_openmetrics):

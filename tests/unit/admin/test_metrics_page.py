@@ -39,8 +39,9 @@ async def read(registry, accept="", parse=metrics_of, **options):
     return page, {(s.name, *s.labels.values()): s.value for s in samples}, samples
 
 
-async def test_without_a_wish_it_is_the_text_format(registry):
-    page, values, _ = await read(registry)
+@pytest.mark.parametrize("accept", ["", "application/openmetrics-text;version=x", "text/plain;version=x"])
+async def test_without_a_wish_that_can_be_met_it_is_the_text_format(registry, accept):
+    page, values, _ = await read(registry, accept)
 
     assert (page.status, page.content_type) == (200, "text/plain; version=0.0.4; charset=utf-8")
     assert values["nexus_requests_total", "llama3:8b", "200"] == 1
