@@ -20,13 +20,17 @@ log = structlog.get_logger("nexus.fleet")
 
 
 class Roster:
-    """A backend that stays, by its name, keeps its id, load, health, latency and breaker."""
+    """A backend that stays, by its name, keeps its id, load, health, latency and breaker; one that comes back keeps the
+    slots that its requests still hold.
+    """
 
     def __init__(self, registry: Registry, health: HealthChecker, passive: PassiveSignals) -> None:
         self._registry = registry
         self._health = health
         self._passive = passive
         self._members: Mapping[str, Member] = {}
+        self._busy: dict[str, BackendLoad] = {}
+        """By id, the load of those that have left while requests held their slots."""
         self._watched_with: tuple[HealthCheckConfig, Mapping[str, BackendKind]] | None = None
 
     def settle(
@@ -36,6 +40,7 @@ class Roster:
         before, self._members = self._members, members
         is_watched_anew = self._watched_with != (config, kinds)
         self._watched_with = (config, kinds)
+        self._busy = {backend_id: load for backend_id, load in self._busy.items() if load.in_flight}
         with self._registry.batch():
             for backend_id in before.keys() - members.keys():
                 self._leave(backend_id)
@@ -43,7 +48,7 @@ class Roster:
             for backend_id, member in members.items():
                 if backend_id not in before:
                     state = first_state(config)
-                    self._registry.add(member.row(BackendLoad(), state.status))
+                    self._registry.add(member.row(self._load_of(backend_id), state.status))
                     log.info("backend_joined", **_facts(member))
                 elif before[backend_id] != member or is_watched_anew:
                     state = self._change(before[backend_id], member, config)
@@ -54,7 +59,17 @@ class Roster:
     def _leave(self, backend_id: str) -> None:
         self._health.unwatch(backend_id)
         self._passive.forget(backend_id)
-        self._registry.remove(backend_id)
+        load = self._registry.remove(backend_id).load
+        if load.in_flight:
+            self._busy[backend_id] = load
+
+    def _load_of(self, backend_id: str) -> BackendLoad:
+        """Return the counters of one that joins: what has not ended since it left still holds its slots."""
+        load = self._busy.pop(backend_id, None)
+        if load is None:
+            return BackendLoad()
+        set_load(load, latency_ms=None, is_latency_real=False)
+        return load
 
     def _change(self, before: Member, after: Member, config: HealthCheckConfig) -> HealthState:
         """Update the row of a member that stays, and return what is believed of it."""

@@ -57,6 +57,26 @@ async def test_a_backend_that_is_removed_finishes_its_streams(start, script, rel
     assert [backend.name for backend in scene.nexus.fleet.snapshot.backends] == ["new"]
 
 
+async def test_a_backend_that_comes_back_is_as_busy_as_it_is(start, script, reload, config_text):
+    narrow = {"gpu": {"max_in_flight": 1}}
+    gpu, other = await script(), await script()
+    scene = await start(gpu=gpu, other=other, options=narrow)
+    gpu.play(SLOW_STREAM, ONE_ANSWER)
+    other.play(ONE_ANSWER)
+    client = await scene.connect()
+    client.send(CHAT, stream=True)
+    await client.reader.readuntil(CHAT.events[0])
+
+    await reload(scene, config_text(other=other))
+    await reload(scene, config_text(gpu=gpu, other=other, options=narrow))
+    meanwhile = await scene.ask(CHAT)
+    held = scene.backend("gpu").load.in_flight
+    await client.reader.readuntil(b"data: [DONE]\n\n\r\n" + LAST_CHUNK)
+
+    assert (held, meanwhile.headers["x-nexus-backend"]) == (1, "other")
+    await eventually(lambda: scene.backend("gpu").load.in_flight == 0)
+
+
 BAD_FILES = {
     "half written": "[server]\nport = ",
     "an unknown key": "[server]\nprot = 1\n",

@@ -147,6 +147,31 @@ class TestReload:
         assert (after.priority, list(after.models)) == (1, ["tiny"])
         assert [backend.name for backend in fleet.snapshot.backends] == ["gpu", "new"]
 
+    async def test_what_comes_back_has_the_slots_that_its_requests_still_hold(self, serve, plan, start):
+        server, other = await serve("vllm", "tiny"), await serve("vllm", "tiny")
+        fleet = await start(plan(gpu=server.url, other=other.url))
+        before = row(fleet)
+        set_load(before.load, in_flight=2, latency_ms=300, is_latency_real=True)
+
+        for members in ({}, {"third": other.url}, {"gpu": other.url}):
+            fleet.reconfigure(plan(**members))
+
+        after = row(fleet).load
+        assert after is before.load
+        assert (after.in_flight, after.latency_ms, after.is_latency_real) == (2, None, False)
+
+    async def test_what_left_without_a_request_comes_back_as_new(self, serve, plan, start):
+        server = await serve("vllm", "tiny")
+        fleet = await start(plan(gpu=server.url))
+        before = row(fleet).load
+        set_load(before, in_flight=1)
+
+        fleet.reconfigure(plan())
+        set_load(before, in_flight=0)
+        fleet.reconfigure(plan(gpu=server.url))
+
+        assert row(fleet).load is not before
+
     async def test_another_url_is_another_server(self, serve, plan, start, eventually):
         server, other = await serve("vllm", "tiny"), await serve("ollama", "big")
         fleet = await start(plan(gpu=server.url))
