@@ -2,16 +2,22 @@
 
 import http.client
 import json
+import os
+import shutil
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from nexus.testing.asking import ask, chat, until
 from nexus.testing.fleets import backend_table, table_of
+from nexus.testing.ports import free_port
 
 STREAM = {**chat(), "stream": True}
 
@@ -49,6 +55,28 @@ def reload(nexus, config, event="config_reloaded"):
     nexus.config_file.write_text(config)
     nexus.send(signal.SIGHUP)
     return nexus.wait_for_log(event, before + 1)[-1]
+
+
+@pytest.mark.skipif(sys.platform != "linux" or shutil.which("pkill") is None, reason="another command is shown for it")
+def test_the_command_that_is_shown_reaches_the_installed_script(tmp_path):
+    page = Path(__file__).parents[2] / "docs/howto/reload.rst"
+    command = next(line for line in page.read_text().splitlines() if "pkill" in line).rpartition("&& ")[2].split()
+    script = Path(sys.executable).with_name("nexus-proxy")
+    (tmp_path / "nexus.toml").write_text(f"[server]\nport = {free_port()}\n[discovery]\nenabled = false\n")
+
+    with (
+        (tmp_path / "log").open("wb") as log,
+        subprocess.Popen([script], cwd=tmp_path, stdout=log, stderr=log) as nexus,
+    ):
+        try:
+            until(lambda: "started" in (tmp_path / "log").read_text())
+            # No other proxy of this machine is meant.
+            said = subprocess.run([*command, "-P", str(os.getpid())], check=False)
+            is_reloaded = until(lambda: "config_reloaded" in (tmp_path / "log").read_text())
+        finally:
+            nexus.terminate()
+
+    assert (said.returncode, is_reloaded, nexus.returncode) == (0, True, 0)
 
 
 def test_a_new_file_adds_a_backend_and_moves_an_alias(simulate, start_nexus):
