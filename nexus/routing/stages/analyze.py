@@ -21,7 +21,8 @@ class Analyze(Reconciler):
         needed = needed_capabilities(requirements)
         for backend, model in intent.offers():
             if endpoint not in backend.endpoints:
-                self._exclude_silent(intent, backend)
+                exclude = self._exclude_silent if backend.endpoints else self._exclude_unheard
+                exclude(intent, backend)
             facts = backend.models.get(model)
             if facts is None:
                 continue
@@ -48,6 +49,16 @@ class Analyze(Reconciler):
             reason=f"Backend does not serve {intent.endpoint.name}",
             action="Call an endpoint that it serves, or use another model",
             code="protocol_not_supported",
+        )
+
+    def _exclude_unheard(self, intent: RoutingIntent, backend: Backend) -> None:
+        """Leave out who has never answered: that is a matter of health, and what it serves will show."""
+        intent.exclude(
+            backend,
+            stage=self.name,
+            reason="Backend has not answered yet: what it serves is not known",
+            action="Wait for it to answer, or give its type in the configuration",
+            code="no_healthy_backend",
         )
 
     def _exclude_incapable(self, intent: RoutingIntent, backend: Backend, model: str, missing: list[str]) -> None:

@@ -175,6 +175,16 @@ class TestNobodyLeft:
 
         assert reject.message == "Model 'llama3' is not served at /api/chat; its backends serve: ollama.generate"
 
+    @pytest.mark.parametrize("status", [Status.UNKNOWN, Status.UNHEALTHY])
+    def test_what_a_backend_serves_that_has_never_answered_is_a_matter_of_health(self, router, routing, status):
+        unheard = make_backend("unheard", endpoints=frozenset(), status=status)
+        other = make_backend("other", endpoints=frozenset({"anthropic.messages"}))
+
+        reject = routing(router(), endpoint=OLLAMA_CHAT).next(make_fleet(unheard, other))
+
+        assert (reject.code, reject.retry_after_s) == ("no_healthy_backend", 5)
+        assert ("unheard", "no_healthy_backend") in [(verdict.backend, verdict.code) for verdict in reject.reasons]
+
     def test_a_missing_capability_is_the_request_s_fault(self, router, routing):
         fleet = make_fleet(make_backend(models=[ModelFacts(name="llama3", vision=False, tools=False, json_mode=True)]))
 
