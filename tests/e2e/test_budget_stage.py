@@ -1,6 +1,7 @@
 """A started nexus-proxy keeps a monthly budget: for the openai library, over restarts, kills and two processes."""
 
 import http.client
+import json
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -206,6 +207,35 @@ def test_of_two_hundred_at_once_a_budget_for_ten_admits_ten(start):
         statuses = [future.result().status for future in asked]
 
     assert (statuses.count(200), statuses.count(503)) == (10, 190)
+
+
+def test_with_two_paid_backends_a_budget_for_ten_still_admits_ten(start, simulate):
+    cloud, other = (simulate(name=name, models=("paid",), ttft_s=3.0) for name in ("cloud", "other"))
+    nexus = start(
+        'monthly_limit_usd = 0.22\nhard_limit_action = "block_cloud"\nallowance_usd = 0.05',
+        slow=cloud,
+        backends=table_of(other, type="openai", max_in_flight=1000),
+    )
+
+    statuses = ask_all_at_once(nexus, [question(max_tokens=18)] * 40)
+
+    assert (statuses.count(200), statuses.count(503)) == (10, 30)
+    assert spending(nexus) <= 0.22
+
+
+def ask_all_at_once(nexus, bodies):
+    """Send all of *bodies* within a few milliseconds, and return the statuses of their answers."""
+    with ExitStack() as opened:
+        connections = [http.client.HTTPConnection("127.0.0.1", nexus.port, timeout=20) for _ in bodies]
+        for connection in connections:
+            opened.callback(connection.close)
+            connection.connect()
+        for connection, body in zip(connections, bodies, strict=True):
+            connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
+        answers = [connection.getresponse() for connection in connections]
+        for answer in answers:
+            answer.read()
+        return [answer.status for answer in answers]
 
 
 def test_a_burst_beyond_the_allowance_waits_for_more(start):

@@ -46,6 +46,7 @@ class Account:
         self._reach = reach
         self._hurry = hurry
         self._newest: Book | None = None
+        self._is_awaited = False
 
     def book_at(self, unix_s: float) -> Book:
         """Return the book of the month in which that instant is."""
@@ -79,15 +80,20 @@ class Account:
             return None
         return Lack.DRAWING if book.could_draw(amount_usd, ceiling) else Lack.EXHAUSTED
 
-    def reserve(self, amount_usd: Decimal, unix_s: float, terms: Terms) -> Reservation | Lack:
-        """Promise *amount_usd*, or say why not."""
+    def reserve(self, request_id: str, amount_usd: Decimal, unix_s: float, terms: Terms) -> Reservation | Lack:
+        """Promise *amount_usd*, or say why not.
+
+        A request for whom it is being drawn is to ask again when it is let try again; it may leave without a word.
+        """
         book = self.book_at(unix_s)
         match self.lack(amount_usd, unix_s, terms):
             case None:
+                book.note_served(request_id)
                 book.reserve(amount_usd)
                 return Reservation(book, amount_usd)
             case Lack.DRAWING:
-                book.short_usd += amount_usd
+                book.note_lacking(request_id, amount_usd)
+                self._is_awaited = True
                 self._hurry()
                 return Lack.DRAWING
             case Lack.EXHAUSTED:
@@ -95,6 +101,11 @@ class Account:
                 return Lack.EXHAUSTED
             case lack:
                 return lack
+
+    def take_awaited(self) -> bool:
+        """Say whether somebody was told to wait since this was last asked."""
+        is_awaited, self._is_awaited = self._is_awaited, False
+        return is_awaited
 
     def spend(self, amount_usd: Decimal, unix_s: float) -> None:
         """Note what was spent without having been promised."""

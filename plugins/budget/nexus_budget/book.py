@@ -19,9 +19,10 @@ class Draft(msgspec.Struct, frozen=True):
     drawn: Decimal
     """What it draws in addition; negative when it gives back."""
     wanted: Decimal = ZERO
-    short: Decimal = ZERO
     used: Decimal = ZERO
     """What it answers of the book's numbers of the same names."""
+    lacking: tuple[str, ...] = ()
+    """The requests for which it draws."""
     is_last: bool = False
     """Whether it closes the book."""
 
@@ -34,6 +35,7 @@ class Book:
     """
 
     __slots__ = (
+        "_lacking",
         "begins_unix_s",
         "committed_usd",
         "draft",
@@ -45,7 +47,6 @@ class Book:
         "order",
         "reserved_usd",
         "settled_usd",
-        "short_usd",
         "spent_usd",
         "told_usd",
         "used_usd",
@@ -63,8 +64,9 @@ class Book:
         """What was spent and is not in the ledger yet."""
         self.excess_usd = ZERO
         """What was drawn and is about to be given back."""
-        self.short_usd = ZERO
-        """What was asked for since the last entry and could not be promised at once."""
+        self._lacking: dict[str, Decimal] = {}
+        """By request, what could not be promised at once since the last entry. Whoever waits asks again after each one,
+        so those who have left are forgotten without a word from them."""
         self.wanted_usd = ZERO
         """What could not be had at all: others may have it to spare."""
         self.told_usd = ZERO
@@ -88,6 +90,11 @@ class Book:
         return self.spent_usd + self.settled_usd
 
     @property
+    def short_usd(self) -> Decimal:
+        """What was asked for since the last entry and could not be promised at once."""
+        return sum(self._lacking.values(), ZERO)
+
+    @property
     def free_usd(self) -> Decimal:
         """What can be promised at once."""
         return self.drawn_usd - self.settled_usd - self.reserved_usd - self.excess_usd
@@ -99,13 +106,26 @@ class Book:
         return self.draft is None and not any((*known, self.short_usd, self.wanted_usd, self.told_usd))
 
     def could_draw(self, amount: Decimal, ceiling: Decimal) -> bool:
-        """Whether the budget has, as far as is known here, what *amount* lacks, beside what others wait for."""
-        return not self.is_read or self.committed_usd + self.short_usd + amount - max(self.free_usd, ZERO) <= ceiling
+        """Whether the budget has, as far as is known here, what *amount* lacks.
+
+        What others wait for does not count: some may leave, and those for whom nothing is left are told so when all is
+        drawn.
+        """
+        lacking = amount - max(self.free_usd, ZERO)
+        return not self.is_read or self.committed_usd - self.excess_usd + lacking <= ceiling
 
     def reserve(self, amount: Decimal) -> None:
         """Promise *amount*."""
         self.reserved_usd += amount
         self.used_usd += amount
+
+    def note_lacking(self, request_id: str, amount: Decimal) -> None:
+        """Note that a request waits for *amount*: once, at however many backends and however often it asks."""
+        self._lacking[request_id] = max(amount, self._lacking.get(request_id, ZERO))
+
+    def note_served(self, request_id: str) -> None:
+        """Note that a request has what it needs, if it has waited at all."""
+        self._lacking.pop(request_id, None)
 
     def settle(self, reserved: Decimal, spent: Decimal) -> None:
         """Note that what was promised has cost *spent*."""
@@ -127,8 +147,8 @@ class Book:
             covered,
             drawn,
             wanted=self.wanted_usd,
-            short=self.short_usd,
             used=self.used_usd,
+            lacking=tuple(self._lacking),
             is_last=is_last,
         )
         return self.draft
@@ -141,7 +161,8 @@ class Book:
         if draft.drawn < 0:
             self.excess_usd += draft.drawn
         # What was asked for meanwhile is for the next one.
-        self.short_usd -= draft.short
+        for request_id in draft.lacking:
+            self.note_served(request_id)
         self.used_usd -= draft.used
         self.told_usd = draft.wanted
         if self.wanted_usd == draft.wanted:
@@ -162,11 +183,12 @@ def next_draw(book: Book, allowance: Decimal, ceiling: Decimal | None, *, others
     if book.excess_usd:
         return -book.excess_usd
     free = max(book.drawn_usd - book.settled_usd, ZERO) - book.reserved_usd
-    if not book.short_usd:
+    short = book.short_usd
+    if not short:
         spare = free - 2 * book.used_usd if others_want else free - 2 * allowance - book.used_usd
         if spare > 0:
             return -spare
         if others_want or 2 * free >= allowance:
             return ZERO
-    lacking = max(allowance + book.short_usd - free, ZERO)
+    lacking = max(allowance + short - free, ZERO)
     return lacking if ceiling is None else min(lacking, max(ceiling - book.committed_usd, ZERO))

@@ -84,20 +84,19 @@ class Bookkeeping:
         slow = asyncio.get_running_loop().call_later(PATIENCE_S + 0.1, self._say_how_it_goes)
         try:
             async with budget.turn:
-                books = self._books()
-                is_awaited = any(book.short_usd for book in books)
-                for book in books:
+                for book in self._books():
                     await self._balance(book)
                 await self._look_at_others()
         except StoreError:
-            is_awaited = True
+            is_failed = True
         else:
+            is_failed = False
             budget.synced_unix_s = budget.clock()
             budget.look_around()
         finally:
             slow.cancel()
         budget.is_ledger_good()
-        if is_awaited:
+        if budget.account.take_awaited() or is_failed:
             self._wake()
 
     def _say_how_it_goes(self) -> None:
@@ -115,7 +114,7 @@ class Bookkeeping:
         now = self._budget.clock()
         terms, account = self._budget.terms_in_force, self._budget.account
         with self._budget.reach.watching():
-            if book.ends_unix_s <= now and not book.reserved_usd:
+            if book.ends_unix_s <= now and not book.reserved_usd and not book.short_usd:
                 await self._ledger.close(book)
                 if book.is_idle:
                     account.forget(book)

@@ -64,9 +64,10 @@ class BudgetReconciler(Reconciler):
         book = account.book_at(intent.received_unix_s)
         standing = standing_headers(terms, book.total_usd)
         if rate.is_free:
+            book.note_served(intent.request_id)
             return TellingHold(standing) if standing else None
         estimated = self._estimate(intent, rate)
-        reserved = account.reserve(estimated.cost_usd, intent.received_unix_s, terms)
+        reserved = account.reserve(intent.request_id, estimated.cost_usd, intent.received_unix_s, terms)
         if isinstance(reserved, Lack):
             return self._refusal(reserved, estimated, book, terms)
         model = intent.model_on(backend)

@@ -10,8 +10,10 @@ from nexus_budget.months import bounds, first_day_after, month_of
 ALLOWANCE = Decimal(1)
 
 
-def book(**amounts):
+def book(short=0, **amounts):
     made = Book("2026-05")
+    if short:
+        made.note_lacking("one", Decimal(short))
     for name, amount in amounts.items():
         setattr(made, f"{name}_usd", Decimal(str(amount)))
     return made
@@ -46,6 +48,47 @@ def test_a_book_draws_what_it_lacks_and_gives_back_what_it_does_not_need(amounts
 def test_without_an_allowance_only_what_is_under_way_is_drawn():
     assert next_draw(book(), Decimal(0), None, others_want=False) == 0
     assert next_draw(book(reserved=2), Decimal(0), None, others_want=False) == 2
+
+
+def test_a_request_lacks_its_money_once_however_often_it_asks():
+    made = Book("2026-05")
+
+    for request_id, amount in (("one", 3), ("one", 2), ("two", 1), ("one", 3)):
+        made.note_lacking(request_id, Decimal(amount))
+
+    assert made.short_usd == 4
+
+
+def test_a_request_that_was_served_or_drawn_for_lacks_nothing():
+    made = Book("2026-05")
+    for request_id in ("served", "drawn for", "late"):
+        made.note_lacking(request_id, Decimal(1))
+    made.note_served("served")
+    made.note_served("late")
+
+    draft = made.write(Decimal(1))
+    made.note_lacking("late", Decimal(1))
+    made.entered(draft)
+
+    assert made.short_usd == 1
+
+
+@pytest.mark.parametrize(
+    ("amounts", "could"),
+    [
+        ({"committed": 8}, True),
+        ({"committed": "8.5"}, False),
+        ({"committed": "8.5", "drawn": "0.5"}, True),
+        ({"committed": "8.5", "drawn": "0.5", "reserved": "0.5"}, False),
+        ({"committed": 10, "drawn": 2, "excess": 2}, True),
+        ({"committed": 8, "short": 40}, True),
+    ],
+)
+def test_what_the_budget_still_has_can_be_drawn(amounts, could):
+    made = book(**amounts)
+    made.is_read = True
+
+    assert made.could_draw(Decimal(2), Decimal(10)) is could
 
 
 def test_a_month_knows_where_it_begins_and_ends():

@@ -18,7 +18,7 @@ BLOCK = {"monthly_limit_usd": 10, "hard_limit_action": "block_cloud"}
 
 async def test_money_is_there_before_the_first_request(serve, budget, store):
     async with serve(budget, **BLOCK):
-        reserved = budget.account.reserve(Decimal(1), NOON, budget.terms_in_force)
+        reserved = budget.account.reserve("one", Decimal(1), NOON, budget.terms_in_force)
 
         assert isinstance(reserved, Reservation)
         assert store.number("committed") == 1
@@ -26,7 +26,7 @@ async def test_money_is_there_before_the_first_request(serve, budget, store):
 
 async def test_what_was_spent_is_entered_and_the_rest_given_back_at_the_end(serve, budget, store):
     async with serve(budget, interval_s=60, **BLOCK):
-        budget.account.reserve(Decimal(1), NOON, budget.terms_in_force).settle(Decimal("0.3"))
+        budget.account.reserve("one", Decimal(1), NOON, budget.terms_in_force).settle(Decimal("0.3"))
 
     assert (store.number("spent"), store.number("committed")) == (Decimal("0.3"), Decimal("0.3"))
 
@@ -42,11 +42,36 @@ async def test_who_waits_for_money_is_let_try_again_when_it_is_there(serve, budg
     woken = []
     async with serve(budget, interval_s=60, wake=lambda: woken.append(True), **BLOCK):
         terms = budget.terms_in_force
-        assert budget.account.reserve(Decimal(5), NOON, terms) is Lack.DRAWING
+        assert budget.account.reserve("one", Decimal(5), NOON, terms) is Lack.DRAWING
 
         await until(lambda: woken)
 
-        assert isinstance(budget.account.reserve(Decimal(5), NOON, terms), Reservation)
+        assert isinstance(budget.account.reserve("one", Decimal(5), NOON, terms), Reservation)
+
+
+async def test_who_asks_while_an_entry_is_made_is_let_try_again_too(serve, budget, store):
+    woken = []
+    async with serve(budget, interval_s=60, wake=lambda: woken.append(True), **BLOCK):
+        store.hanging = asyncio.Event()
+        budget.hurry.set()
+        await asyncio.sleep(0.01)
+        assert budget.account.reserve("one", Decimal(5), NOON, budget.terms_in_force) is Lack.DRAWING
+        store.hanging.set()
+
+        await until(lambda: budget.account.lack(Decimal(5), NOON, budget.terms_in_force) is None)
+
+        assert woken
+
+
+async def test_who_waits_for_money_when_its_month_ends_still_gets_it(serve, budget, clock):
+    midnight = bounds(JUNE)[0]
+    clock.unix_s = midnight - 1
+    async with serve(budget, interval_s=60, **BLOCK):
+        terms = budget.terms_in_force
+        assert budget.account.reserve("one", Decimal(5), midnight - 1, terms) is Lack.DRAWING
+        clock.unix_s = midnight + 1
+
+        await until(lambda: budget.account.lack(Decimal(5), midnight - 1, terms) is None)
 
 
 async def test_a_store_that_forgets_is_refused_under_a_limit(serve, budget, forgetful):
@@ -65,11 +90,11 @@ async def test_a_store_that_fails_closes_and_opens_the_account(serve, budget, st
     async with serve(budget, **BLOCK):
         store.failing = True
         await until(lambda: budget.figures.events["ledger_unreachable"] == 1)
-        assert budget.account.reserve(Decimal(1), NOON, budget.terms_in_force) is Lack.UNREACHABLE
+        assert budget.account.reserve("one", Decimal(1), NOON, budget.terms_in_force) is Lack.UNREACHABLE
 
         store.failing = False
         await until(lambda: budget.figures.events["ledger_reached"] == 1)
-        assert isinstance(budget.account.reserve(Decimal(1), NOON, budget.terms_in_force), Reservation)
+        assert isinstance(budget.account.reserve("one", Decimal(1), NOON, budget.terms_in_force), Reservation)
 
 
 async def test_a_store_that_hangs_closes_the_account(serve, budget, store, monkeypatch):
@@ -81,7 +106,7 @@ async def test_a_store_that_hangs_closes_the_account(serve, budget, store, monke
 
         await until(lambda: budget.figures.events["ledger_unreachable"] == 1)
 
-        assert budget.account.reserve(Decimal(1), NOON, budget.terms_in_force) is Lack.UNREACHABLE
+        assert budget.account.reserve("one", Decimal(1), NOON, budget.terms_in_force) is Lack.UNREACHABLE
         assert woken
         store.hanging.set()
         await until(budget.reach.is_good)
@@ -91,7 +116,7 @@ async def test_a_store_that_fails_at_the_start_keeps_only_the_cloud_closed(serve
     store.failing = True
 
     async with serve(budget, **BLOCK):
-        assert budget.account.reserve(Decimal(1), NOON, budget.terms_in_force) is Lack.UNREACHABLE
+        assert budget.account.reserve("one", Decimal(1), NOON, budget.terms_in_force) is Lack.UNREACHABLE
 
 
 async def test_the_money_of_a_month_is_there_when_it_begins(serve, budget, store, clock):
@@ -99,9 +124,9 @@ async def test_the_money_of_a_month_is_there_when_it_begins(serve, budget, store
     clock.unix_s = midnight - 30
 
     async with serve(budget, **BLOCK):
-        late = budget.account.reserve(Decimal("0.5"), midnight - 1, budget.terms_in_force)
+        late = budget.account.reserve("one", Decimal("0.5"), midnight - 1, budget.terms_in_force)
         clock.unix_s = midnight + 1
-        early = budget.account.reserve(Decimal("0.5"), midnight + 1, budget.terms_in_force)
+        early = budget.account.reserve("one", Decimal("0.5"), midnight + 1, budget.terms_in_force)
         late.settle(Decimal("0.1"))
         early.settle(Decimal("0.2"))
         await until(lambda: MAY not in budget.account.books)
@@ -135,7 +160,7 @@ async def test_who_has_money_to_spare_gives_it_to_who_has_none(serve, budget, st
         async with serve(budget, **BLOCK):
 
             def has_some():
-                return isinstance(budget.account.reserve(Decimal(1), NOON, budget.terms_in_force), Reservation)
+                return isinstance(budget.account.reserve("one", Decimal(1), NOON, budget.terms_in_force), Reservation)
 
             await until(has_some)
 
@@ -178,4 +203,4 @@ async def test_a_store_that_hangs_keeps_neither_the_start_nor_the_end_waiting(se
     store.hanging = asyncio.Event()
 
     async with asyncio.timeout(2), serve(budget, **BLOCK):
-        assert not isinstance(budget.account.reserve(Decimal(1), NOON, budget.terms_in_force), Reservation)
+        assert not isinstance(budget.account.reserve("one", Decimal(1), NOON, budget.terms_in_force), Reservation)

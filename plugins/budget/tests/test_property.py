@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nexus.api import StoreError
-from nexus_budget.account import Reservation
+from nexus_budget.account import Lack, Reservation
 from nexus_budget.book import next_draw
 from nexus_budget.budget import Budget
 from nexus_budget.config import BudgetConfig
@@ -71,7 +71,7 @@ class World:
         return unheard + sum(book.excess_usd for book in books) + self.drawn_in_vain
 
     async def reserve(self, process, number):
-        reserved = process.budget.account.reserve(Decimal(number) / 10, NOON, TERMS)
+        reserved = process.budget.account.reserve("one", Decimal(number) / 10, NOON, TERMS)
         if isinstance(reserved, Reservation):
             process.open.append(reserved)
 
@@ -155,6 +155,73 @@ def test_no_more_is_spent_than_there_is_and_nothing_is_forgotten(new_store, hist
     assert not any("/process/" in key for key in world.store.entries)
 
 
+class Crowd:
+    """Requests that wait at two backends of different prices for what one process may draw."""
+
+    def __init__(self, store):
+        self.process = Process(store)
+        self.waiting = {}
+        self.promised = Decimal(0)
+
+    async def step(self, what, who, number):
+        await getattr(self, what)(who, Decimal(number) / 10)
+
+    async def ask(self, who, amount):
+        self.waiting[who] = amount
+        self._try(who)
+
+    async def retry(self, who, _):
+        self._try(who)
+
+    async def leave(self, who, _):
+        self.waiting.pop(who, None)
+
+    async def round(self, *_):
+        await self.process.round()
+        for who in list(self.waiting):
+            self._try(who)
+
+    def _try(self, who):
+        if who not in self.waiting:
+            return
+        cheap = self.waiting[who]
+        lacks = set()
+        for amount in (cheap + Decimal("0.1"), cheap):
+            answer = self.process.budget.account.reserve(str(who), amount, NOON, TERMS)
+            if isinstance(answer, Reservation):
+                self.promised += amount
+                assert self.promised <= LIMIT
+                del self.waiting[who]
+                return
+            assert answer is Lack.DRAWING or self.promised + amount > LIMIT
+            lacks.add(answer)
+        if lacks == {Lack.EXHAUSTED}:
+            del self.waiting[who]
+
+
+@settings(max_examples=150)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["ask", "ask", "ask", "retry", "leave", "round"]), st.integers(0, 30), st.integers(1, 30)
+        ),
+        max_size=60,
+    )
+)
+@example([("ask", who, 8) for who in range(40)])
+def test_nobody_is_refused_who_could_be_paid_and_nobody_waits_for_ever(new_store, history):
+    async def live():
+        crowd = Crowd(new_store())
+        await crowd.round()
+        for step in history:
+            await crowd.step(*step)
+        await crowd.round()
+        await crowd.round()
+        return crowd
+
+    assert not asyncio.run(live()).waiting
+
+
 async def test_of_two_hundred_at_once_a_budget_for_ten_admits_ten(store):
     process = Process(store)
     cost = Decimal(1)
@@ -162,7 +229,7 @@ async def test_of_two_hundred_at_once_a_budget_for_ten_admits_ten(store):
 
     async def ask():
         while True:
-            reserved = process.budget.account.reserve(cost, NOON, TERMS)
+            reserved = process.budget.account.reserve("one", cost, NOON, TERMS)
             if isinstance(reserved, Reservation) or reserved.name == "EXHAUSTED":
                 return reserved
             await process.round()
@@ -183,7 +250,7 @@ def test_a_settlement_belongs_to_the_month_in_which_it_was_promised(new_store, r
         months, late = {MAY: 0, JUNE: 0}, []
         for is_late, offset_s, cents in requests:
             amount = Decimal(cents) / 100
-            reservation = budget.account.reserve(amount, midnight + offset_s, warned)
+            reservation = budget.account.reserve("one", amount, midnight + offset_s, warned)
             months[MAY if offset_s < 0 else JUNE] += amount
             late.append((reservation, amount)) if is_late else reservation.settle(amount)
             for book in budget.account.books.values():

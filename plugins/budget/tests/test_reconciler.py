@@ -135,6 +135,27 @@ def test_a_hold_is_settled_with_what_the_answer_cost(stage, ask, spent, budget, 
     assert budget.figures.attempts["openai", "gpt-4o", "reported"] == 1
 
 
+def test_a_request_waits_for_its_money_once_at_however_many_backends(stage, ask, spent, budget):
+    spent(0, drawn=0)
+    clouds = [make_backend(name, zone="cloud", models=("gpt-4o",)) for name in ("one", "two")]
+    made, intent = stage(**BLOCK), ask(max_tokens=1000, backends=clouds)
+
+    refusals = [made.reserve(intent, backend) for backend in (*clouds, *clouds)]
+
+    assert all(refusal.is_saturation for refusal in refusals)
+    assert budget.book.short_usd == Decimal("0.0125")
+
+
+def test_a_request_that_the_house_answers_waits_for_no_money(stage, ask, spent, budget, fleet):
+    spent(0, drawn=0)
+    made, intent = stage(**BLOCK), ask(max_tokens=1000)
+
+    made.reserve(intent, fleet["openai"])
+    made.reserve(intent, fleet["gpu-1"])
+
+    assert budget.book.short_usd == 0
+
+
 def test_the_text_of_an_answer_without_a_usage_is_counted(stage, ask, spent, budget, fleet):
     spent(0)
     hold = stage(**BLOCK).reserve(ask(is_stream=True), fleet["openai"])
