@@ -39,7 +39,8 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True):
     further_prompt_tokens: int = 0
     """Of all prompts but the longest, where several are answered one by one: each has the context for itself."""
     answers: int = 1
-    """How many answers are asked for at once, each of them as long as ``max_tokens`` lets it be."""
+    """How many answers are asked for at once, each of them as long as ``max_tokens`` lets it be; 0 where it is certain
+    that none is: Ollama's calls that only load a model, or unload it."""
 
     @property
     def context_tokens(self) -> int:

@@ -132,6 +132,21 @@ def test_a_stream_of_a_paid_ollama_begins_with_its_estimate(start, simulate, cal
     assert settled(nexus) == pytest.approx((last.prompt_eval_count + last.eval_count) / 1000)
 
 
+@pytest.mark.parametrize("call", ["chat", "generate"])
+@pytest.mark.parametrize("keep_alive", [None, 0])
+def test_loading_and_unloading_a_model_of_a_paid_ollama_costs_nothing(start, simulate, call, keep_alive):
+    models = ("paid", "glm:cloud")
+    paid = simulate(name="laptop", kind="ollama", models=models)
+    nexus = start('monthly_limit_usd = 100.0\nhard_limit_action = "block_cloud"', slow=paid, kind="ollama")
+
+    with asking_ollama(nexus) as (client, headers):
+        answers = [getattr(client, call)(model, keep_alive=keep_alive) for model in models]
+
+    assert {answer.done_reason for answer in answers} == {"load" if keep_alive is None else "unload"}
+    assert [header["x-nexus-cost-estimated"] for header in headers] == ["0.0000", "0.0000"]
+    assert settled(nexus) == 0
+
+
 def test_figures_and_history_say_what_was_spent(start):
     nexus = start("monthly_limit_usd = 100.0")
 

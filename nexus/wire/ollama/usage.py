@@ -8,13 +8,16 @@ from nexus.domain.request import TokenUsage
 from nexus.wire.documents import read
 from nexus.wire.limits import TokenCount
 
+WITHOUT_TOKENS: Final = ("load", "unload")
+"""How answers end for which no model has worked: one was only loaded, or unloaded."""
+
 
 def usage_of(body: bytes) -> TokenUsage | None:
     """Read the usage of a whole answer, or of its last line; None when there is none, or none that can be true."""
     answer = read(_DECODER, body)
     if answer is None:
         return None
-    if answer.prompt_eval_count is None and answer.eval_count is None:
+    if answer.prompt_eval_count is None and answer.eval_count is None and answer.done_reason not in WITHOUT_TOKENS:
         return None
     return TokenUsage(answer.prompt_eval_count or 0, answer.eval_count or 0)
 
@@ -23,6 +26,7 @@ class _Answer(msgspec.Struct):
     prompt_eval_count: TokenCount | None = None
     """Missing when the whole prompt was in the cache."""
     eval_count: TokenCount | None = None
+    done_reason: object = None
 
 
 _DECODER: Final = msgspec.json.Decoder(_Answer)

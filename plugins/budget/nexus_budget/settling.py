@@ -34,6 +34,8 @@ class Estimate(msgspec.Struct, frozen=True):
     completion_tokens: int
     cost_usd: Decimal
     is_streamed: bool
+    expects_answer: bool = True
+    """Whether it asks the model for anything."""
 
     @property
     def prompt_usd(self) -> Decimal:
@@ -50,17 +52,19 @@ def estimate(
     if endpoint.capability in WITHOUT_ANSWER or endpoint.capability in WITHOUT_TOKENS:
         completion = 0
     cost = rate.cost(prompt, completion)
-    if endpoint.capability in FREE:
+    if endpoint.capability in FREE or not requirements.answers:
         cost = ZERO
     elif endpoint.capability in WITHOUT_TOKENS:
         cost += prices.flat_usd(rate) * requirements.answers - rate.request_usd
-    return Estimate(rate, prompt, completion, cost, requirements.is_stream)
+    return Estimate(rate, prompt, completion, cost, requirements.is_stream, bool(requirements.answers))
 
 
 def spent(outcome: AttemptOutcome, estimated: Estimate, meter: TextMeter) -> tuple[Decimal, Counted]:
     """Return what an attempt has cost, and how that was counted."""
     rate = estimated.rate
     if not may_have_cost(outcome):
+        return ZERO, "nothing"
+    if not (estimated.expects_answer or meter.has_heard or (outcome.usage and outcome.usage.total_tokens)):
         return ZERO, "nothing"
     is_whole = outcome.ending is Ending.FINISHED
     if outcome.usage is not None and (outcome.usage.total_tokens or not meter.has_heard):

@@ -17,10 +17,13 @@ PRICES = PriceBook(BudgetConfig(), {"gpt-4o": PRICE})
 RATE = PRICES.rate(make_backend("openai", zone="cloud"), "gpt-4o")
 
 
-def estimated(*, capability="chat", max_tokens=100, **more):
+ASSUMED = PRICES.rate(make_backend("openai", zone="cloud"), "new")
+
+
+def estimated(*, capability="chat", max_tokens=100, rate=RATE, **more):
     endpoint = Endpoint("openai.any", "openai", "/v1/any", capability=capability)
     wanted = Requirements(model="gpt-4o", prompt_tokens=10, max_tokens=max_tokens, **more)
-    return estimate(RATE, endpoint, wanted, PRICES, assumed_output_tokens=500)
+    return estimate(rate, endpoint, wanted, PRICES, assumed_output_tokens=500)
 
 
 def cost(*, heard="", before=None, **outcome):
@@ -110,6 +113,20 @@ def test_what_nobody_waited_for_may_have_been_produced_whole(ending):
 
 def test_a_backend_that_broke_before_it_answered_is_paid_for_the_prompt():
     assert cost(ending=Ending.BACKEND_FAILED, status=None, fault="reset") == (10, "estimated")
+
+
+@pytest.mark.parametrize("is_stream", [True, False])
+@pytest.mark.parametrize("usage", [None, TokenUsage(0, 0)])
+def test_a_call_that_asks_for_no_answer_and_gets_none_costs_nothing(is_stream, usage):
+    before = estimated(rate=ASSUMED, answers=0, is_stream=is_stream)
+
+    assert before.cost_usd == 0
+    assert cost(before=before, is_stream=is_stream, usage=usage) == (0, "nothing")
+
+
+def test_a_call_that_gets_an_answer_unasked_pays_for_it():
+    assert cost(before=estimated(answers=0), usage=TokenUsage(3, 4)) == (7, "reported")
+    assert cost(before=estimated(answers=0), heard="x" * 40) == (20, "heuristic")
 
 
 def test_an_answer_that_cannot_be_read_costs_the_estimate():

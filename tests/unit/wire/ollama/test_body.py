@@ -79,3 +79,41 @@ def test_all_that_the_model_reads_is_counted():
     needed = understood("/api/generate", prompt="x" * 400, system="y" * 400, suffix="z" * 400, context=[1] * 50)
 
     assert needed.prompt_tokens == 350
+
+
+@pytest.mark.parametrize(
+    ("path", "members"),
+    [
+        ("/api/generate", {}),
+        ("/api/generate", {"prompt": "", "keep_alive": 0}),
+        ("/api/generate", {"prompt": None, "images": [], "context": None, "suffix": ""}),
+        ("/api/chat", {"messages": []}),
+        ("/api/chat", {"keep_alive": -1, "options": {"num_ctx": 4096}}),
+    ],
+)
+def test_a_call_that_only_loads_a_model_asks_for_no_answer(path, members):
+    assert understood(path, **members).answers == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "members"),
+    [
+        ("/api/generate", {"prompt": "x"}),
+        ("/api/generate", {"Prompt": "x"}),
+        ("/api/generate", {"prompt": "", "PROMPT": "x"}),
+        ("/api/generate", {"\u00e9": 1}),
+        ("/api/generate", {"images": [IMAGE]}),
+        ("/api/generate", {"context": [1]}),
+        ("/api/chat", {"messages": [{"role": "user", "content": "x"}]}),
+        ("/api/embed", {"input": []}),
+    ],
+)
+def test_all_other_calls_ask_for_one(path, members):
+    assert understood(path, **members).answers == 1
+
+
+@pytest.mark.parametrize("name", [r"prom\u0070t", "messa\u017fes"])
+def test_a_name_that_only_other_readers_know_may_ask_for_an_answer(name):
+    body = f'{{"model":"m","{name}":"x"}}'.encode()
+
+    assert PROTOCOL.understand(PATHS["/api/generate"], body).answers == 1
