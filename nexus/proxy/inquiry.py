@@ -23,7 +23,7 @@ from nexus.proxy.upstream import UpstreamConnection
 from nexus.routing.decision import Reject, Reserved, Saturated
 from nexus.routing.intent import Verdict
 from nexus.routing.recording import DecisionRecord
-from nexus.routing.rejections import EXHAUSTED, after_attempts, saturation
+from nexus.routing.rejections import EXHAUSTED, after_attempts, overload, saturation
 from nexus.wire.protocol import StreamScan, WireProtocol
 
 log = structlog.get_logger("nexus.proxy")
@@ -179,7 +179,7 @@ class Inquiry:
 
     async def _wait_in_line(self, saturated: Saturated) -> Reserved:
         if not self._settings.config.queue.enabled:
-            raise RequestError("overloaded", "every backend is at its limit", retry_after_s=1)
+            raise RequestError("overloaded", overload(saturated), retry_after_s=1)
         self._record.enter("queue")
         self._awaited = {backend.name for backend in saturated.backends}
         log.debug("exchange_queued", request_id=self._record.request_id, backends=self._awaited)

@@ -47,11 +47,13 @@ class Reserved(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Saturated(msgspec.Struct, frozen=True):
-    """Every backend that could answer is at its limit: wait for one of these, and ask again with a fresh snapshot."""
+    """Every backend that could answer cannot do so yet: wait for one of these, and ask again with a fresh snapshot."""
 
     backends: tuple[Backend, ...]
     """Best first."""
     resolved_model: str
+    waits_for: tuple[Verdict, ...]
+    """What each of them cannot give yet: a slot, or what a plugin's stage holds for an attempt."""
     reasons: tuple[Verdict, ...] = ()
     """Why the others of the model would not do."""
 

@@ -190,7 +190,7 @@ def _choices(found: Findings) -> Iterator[shape.Choice]:
 
 
 def _decision(decision: Decision | None, found: Round) -> shape.DecisionReport:
-    full = tuple(dict.fromkeys(backend.name for model in found.models for backend in model.full))
+    full = tuple(dict.fromkeys(verdict.backend for model in found.models for verdict in model.full))
     match decision:
         case Reserved():
             return shape.DecisionReport(

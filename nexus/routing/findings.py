@@ -17,14 +17,14 @@ class Findings:
         self.excluded = _by_backend(model.excluded)
         self.avoided = _by_backend(model.avoided)
         self.weights = _by_backend(model.weights)
-        self.full = {backend.name for backend in model.full}
+        self.full = {verdict.backend: verdict for verdict in model.full}
         self.ranks = {ranked.backend.name: (rank, ranked) for rank, ranked in enumerate(model.ranking, 1)}
         self._strategy = strategy
 
     @cached_property
     def best(self) -> Ranked:
         """The first of the ranking, or the first that could take the request."""
-        out = self.full | self.excluded.keys()
+        out = self.full.keys() | self.excluded.keys()
         free = (ranked for ranked in self.model.ranking if ranked.backend.name not in out)
         return next(free, self.model.ranking[0])
 

@@ -11,7 +11,7 @@ from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import TokenUsage
 from nexus.errors import StageFailed
 from nexus.routing.conduct import SLOW_S
-from nexus.routing.intent import RoutingIntent
+from nexus.routing.intent import RoutingIntent, Verdict
 from nexus.routing.order import BUILT_IN, Place
 from nexus.routing.reconciler import NO_HEADERS, Hold, Refusal
 from nexus.routing.stage import Stage
@@ -98,6 +98,11 @@ class Refused(msgspec.Struct, frozen=True):
 
     stage: str
     refusal: Refusal
+
+    def about(self, backend: Backend) -> Verdict:
+        """Return what it says of *backend*."""
+        refusal = self.refusal
+        return Verdict(backend.name, self.stage, refusal.reason, refusal.action, context=refusal.context)
 
 
 class Reservation(Hold):

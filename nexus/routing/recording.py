@@ -74,8 +74,8 @@ class Considered(msgspec.Struct, gc=False):
     facts: tuple[Mapping[str, Any], ...] | None = None
     """Of each stage, on what it judged; None when nobody has asked."""
     ranking: Sequence[Ranked] = ()
-    full: Sequence[Backend] = ()
-    """Those of the ranking that were at their limit."""
+    full: Sequence[Verdict] = ()
+    """What those of the ranking were waited for that could have answered later: a slot, or what another stage holds."""
 
     def watch(self, intent: RoutingIntent) -> None:
         """Keep what the stages are going to say about *intent*, even if one of them fails."""

@@ -11,6 +11,7 @@ from nexus.errors import StageFailed
 from nexus.routing.aliases import Resolution
 from nexus.routing.decision import Reject, Saturated
 from nexus.routing.intent import RoutingIntent, Verdict
+from nexus.routing.stages.schedule import Schedule
 
 T = TypeVar("T")
 
@@ -102,12 +103,14 @@ def unkept_promise(header: str, stage: str) -> Reject:
 
 
 def saturation(saturated: Saturated) -> tuple[Verdict, ...]:
-    """Return why each backend that has the model will not do, when there is no more waiting for a slot."""
-    full = (
-        Verdict(backend.name, "schedule", "Backend is at its limit", "Try again later, or raise its max_in_flight")
-        for backend in saturated.backends
-    )
-    return (*full, *saturated.reasons)
+    """Return why each backend that has the model will not do, when there is no more waiting."""
+    return (*saturated.waits_for, *saturated.reasons)
+
+
+def overload(saturated: Saturated) -> str:
+    """Say why nobody can answer now, when requests may not wait."""
+    other = next((verdict.reason for verdict in saturated.waits_for if verdict.stage != Schedule.name), None)
+    return "every backend is at its limit" if other is None else f"no backend can answer yet: {other}"
 
 
 def what_would_help(reasons: Iterable[Verdict], backends: Iterable[Backend]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from nexus.errors import StageFailed
 from nexus.routing import rejections
 from nexus.routing.aliases import Aliases, Resolution
 from nexus.routing.decision import Decision, Ranked, Reject, Reserved, Saturated
-from nexus.routing.intent import RoutingIntent
+from nexus.routing.intent import RoutingIntent, Verdict
 from nexus.routing.pipeline import Pipeline, Refused, Reservation
 from nexus.routing.policies import Policies, Policy
 from nexus.routing.recording import Considered, DecisionRecord, Label, Request, Round, Rules
@@ -180,6 +180,7 @@ class Routing:
         if self._wants_facts:
             considered.facts = self._facts(intent, resolution)
         full: list[Backend] = []
+        waits_for: list[Verdict] = []
         for ranked in ranking:
             if full and ranked.is_avoided:
                 # Somebody better is left and only busy: waiting beats asking one who has been failing.
@@ -189,7 +190,8 @@ class Routing:
                 return self._reserved(ranked, held, considered, intent, is_fallback=is_fallback, is_overflow=bool(full))
             if held.refusal.is_saturation:
                 full.append(ranked.backend)
-                considered.full = full
+                waits_for.append(held.about(ranked.backend))
+                considered.full = waits_for
             else:
                 refusal = held.refusal
                 intent.exclude(
@@ -200,7 +202,7 @@ class Routing:
                     context=refusal.context,
                 )
         if full:
-            return Saturated(tuple(full), resolution.model, tuple(intent.excluded))
+            return Saturated(tuple(full), resolution.model, tuple(waits_for), tuple(intent.excluded))
         return rejections.nobody_left(resolution, intent, has_tried=resolution.requested in self._tried)
 
     def _narrow(self, considered: Considered, snapshot: FleetSnapshot) -> RoutingIntent:

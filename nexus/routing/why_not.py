@@ -8,6 +8,7 @@ from nexus.routing.decision import Ranked, Reject, Reserved
 from nexus.routing.explanation import WhyNot
 from nexus.routing.findings import Findings
 from nexus.routing.recording import DecisionRecord
+from nexus.routing.stages.schedule import Schedule
 from nexus.routing.strategies import Strategy
 
 NOTICEABLE: Final = 0.005
@@ -66,6 +67,8 @@ class _Searched:
         if name not in found.ranks:
             return self._not_reached()
         rank, ranked = found.ranks[name]
+        if name in found.full and found.full[name].stage != Schedule.name:
+            return f"it was waited for: {found.full[name].reason} ('{found.full[name].stage}')"
         if name in found.full:
             return f"it is at its limit: {ranked.in_flight} of {backend.max_in_flight} slots are in use"
         if ranked.is_avoided:

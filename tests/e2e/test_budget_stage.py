@@ -263,6 +263,23 @@ def test_a_burst_beyond_the_allowance_waits_for_more(start):
     assert statuses == {200}
 
 
+def test_without_a_queue_who_comes_too_early_for_money_is_told_so(start):
+    nexus = start(
+        'monthly_limit_usd = 100.0\nhard_limit_action = "block_cloud"\nallowance_usd = 0.02',
+        routing="[queue]\nenabled = false",
+    )
+
+    refused = ask(nexus.url, "/v1/chat/completions", question(max_tokens=50))
+    until(lambda: ask(nexus.url, "/v1/chat/completions", question(max_tokens=50)).status == 200)
+
+    error, (reason,) = refused.json()["error"], refused.json()["context"]["rejection_reasons"]
+    assert (refused.status, error["code"]) == (503, "overloaded")
+    assert "money is being drawn" in error["message"]
+    assert (reason["agent_id"], reason["reconciler"]) == ("cloud", "budget")
+    assert reason["reason"] == "Its money is being drawn from the budget"
+    assert "max_in_flight" not in reason["suggested_action"]
+
+
 def test_what_was_spent_is_known_after_a_restart(start):
     nexus = start("monthly_limit_usd = 100.0")
     ask(nexus.url, "/v1/chat/completions", question(max_tokens=10))

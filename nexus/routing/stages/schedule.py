@@ -15,7 +15,9 @@ from nexus.routing.intent import RoutingIntent, Verdict
 from nexus.routing.reconciler import Hold, Priority, Reconciler, Refusal
 from nexus.routing.strategies import ONLY_ONE, STRATEGIES, Strategy
 
-AT_ITS_LIMIT: Final = Refusal("Backend is at its limit", is_saturation=True)
+AT_ITS_LIMIT: Final = Refusal(
+    "Backend is at its limit", is_saturation=True, action="Try again later, or raise its max_in_flight"
+)
 
 
 class Schedule(Reconciler):

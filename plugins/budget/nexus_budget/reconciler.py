@@ -19,6 +19,7 @@ WAIT_OR_RAISE: Final = "Raise monthly_limit_usd or wait for the next month"
 BLIND: Final = "The budget's ledger cannot be reached"
 MEND: Final = "Mend the store; the log says what is wrong with it"
 """Clients are not told: where a file lies is none of their business."""
+TRY_AGAIN: Final = "Try again in a moment, or let requests wait ([queue] enabled)"
 SOFT_FACTOR: Final = 0.5
 MOST_EXPLAINED: Final = 50
 """Backends in an explanation; larger fleets have more than anybody reads."""
@@ -154,7 +155,7 @@ class BudgetReconciler(Reconciler):
 
     def _refusal(self, lack: Lack, estimated: Estimate, book: Book, terms: Terms) -> Refusal:
         if lack is Lack.DRAWING:
-            return Refusal("Its money is being drawn from the budget", is_saturation=True)
+            return Refusal("Its money is being drawn from the budget", is_saturation=True, action=TRY_AGAIN)
         context = {**refusal_context(book, terms), "estimated_cost_usd": float(round(estimated.cost_usd, 6))}
         if lack is Lack.UNREACHABLE:
             self._budget.figures.refusals["ledger_unreachable"] += 1

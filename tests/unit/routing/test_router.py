@@ -10,6 +10,7 @@ from nexus.domain.request import Endpoint
 from nexus.routing.decision import Reject, Reserved, Saturated
 from nexus.routing.policies import Policies, Policy
 from nexus.routing.reconciler import Refusal
+from nexus.routing.rejections import overload, saturation, what_would_help
 from nexus.testing.builders import make_backend, make_fleet
 
 OLLAMA_CHAT = Endpoint("ollama.chat", "ollama", "/api/chat", streams_by_default=True)
@@ -75,6 +76,22 @@ def test_when_every_slot_is_taken_the_request_may_wait_for_the_ones_that_would_s
     assert names(answer) == ["gpu-1", "gpu-2"]
     settle(busy[1])
     assert search.next(fleet).backend.name == busy[1].backend.name
+
+
+def test_what_a_stage_cannot_hold_yet_is_said_in_its_own_words(router, routing, stage):
+    def hold(_intent, backend):
+        if backend.name == "cloud":
+            return Refusal("the till is shut", is_saturation=True, action="come back", context={"till": 1})
+        return None
+
+    fleet = make_fleet(make_backend("cloud"), make_backend("gpu-1", max_in_flight=0))
+
+    answer = routing(router(stage(holds=hold, name="money"))).next(fleet)
+
+    reasons = {verdict.backend: (verdict.stage, verdict.reason) for verdict in saturation(answer)}
+    assert reasons == {"cloud": ("money", "the till is shut"), "gpu-1": ("schedule", "Backend is at its limit")}
+    assert overload(answer) == "no backend can answer yet: the till is shut"
+    assert what_would_help(saturation(answer), fleet.backends)["till"] == 1
 
 
 def test_a_busy_model_does_not_fall_back(router, routing):

@@ -6,6 +6,7 @@ from nexus.domain.backend import BackendLoad, Breaker, Status
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import Requirements
 from nexus.routing.explaining import explain
+from nexus.routing.reconciler import Refusal
 from nexus.routing.recording import Request
 from nexus.routing.why_not import why_not
 from nexus.testing.builders import CHAT, make_backend, make_fleet
@@ -108,6 +109,18 @@ def test_who_is_full(router):
 
     assert why["gpu-1"] == "it is at its limit: 0 of 0 slots are in use"
     assert "against 75.00 of gpu-2" in why["gpu-3"]
+
+
+def test_whose_money_was_waited_for(router, stage):
+    def refuse(intent, backend):
+        return Refusal("the till is shut", is_saturation=True) if backend.name == "gpu-1" else None
+
+    money = stage(name="money")
+    money.would_refuse = refuse
+
+    why = sentences(router(money), make_backend("gpu-1", priority=0), make_backend("gpu-2"))
+
+    assert why["gpu-1"] == "it was waited for: the till is shut ('money')"
 
 
 def test_who_is_avoided(router):
