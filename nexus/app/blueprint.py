@@ -86,7 +86,7 @@ def draw(loaded: LoadedConfig, plugins: PluginManager) -> Blueprint:
     """
     config, file = loaded.config, file_name(loaded)
     tracing.check(loaded)
-    contributions = plugins.configure(config.plugins)
+    contributions = plugins.configure(config.plugins, error=loaded.error)
     kinds = _kinds(contributions)
     check_kinds(loaded, (*KINDS, *(kind.name for kind in kinds)))
     router = build_router(config.routing, contributions, file=file)

@@ -51,7 +51,7 @@ def inventory(loaded: LoadedConfig, manager: PluginManager) -> tuple[PluginRow, 
     :raises NexusError: a plugin or the configuration is at fault.
     """
     config = loaded.config
-    contributions = manager.configure(config.plugins)
+    contributions = manager.configure(config.plugins, error=loaded.error)
     router = build_router(config.routing, contributions, file=file_name(loaded))
     return _rows(loaded, manager, contributions, router.pipeline.stages)
 

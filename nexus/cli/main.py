@@ -95,7 +95,7 @@ def _of_a_plugin(name: str) -> click.Command | None:
     from nexus.cli.options import Chosen
 
     loaded = Chosen().load()
-    contributions = load_plugins(loaded).configure(loaded.config.plugins)
+    contributions = load_plugins(loaded).configure(loaded.config.plugins, error=loaded.error)
     return next((command for _, command in contributions.commands() if command.name == name), None)
 
 

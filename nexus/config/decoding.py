@@ -1,5 +1,6 @@
 """A table of the file decoded into its type, and when that fails, the exact key at fault."""
 
+import re
 import types
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
@@ -26,7 +27,7 @@ def decoded(table: Mapping[str, Any], type_: type[T], at: KeyPath = ()) -> T:
         return msgspec.convert(table, type_)
     except (ValueError, OverflowError, RecursionError) as exc:
         # msgspec tells the type at fault but not always the key, and knows no neighbours to suggest.
-        raise next(_faults(table, type_, at), Fault(at, _reworded(str(exc)))) from exc
+        raise next(_faults(table, type_, at), _as_told(exc, at)) from exc
 
 
 def bare(type_: Any) -> Any:
@@ -61,7 +62,7 @@ def _faults(value: Any, type_: Any, path: KeyPath) -> Iterator[Fault]:
     elif get_origin(wanted) is dict and isinstance(value, dict):
         for key, item in value.items():
             yield from _faults(item, get_args(wanted)[1], (*path, key))
-    elif get_origin(wanted) is tuple and isinstance(value, list):
+    elif get_origin(wanted) is tuple and isinstance(value, list) and get_args(wanted)[1:] == (...,):
         for index, item in enumerate(value):
             yield from _faults(item, get_args(wanted)[0], (*path, index))
     elif get_origin(wanted) is tuple and isinstance(value, dict):
@@ -76,7 +77,7 @@ def _struct_faults(value: Any, type_: type[msgspec.Struct], path: KeyPath) -> It
         return
     fields = {field.encode_name: field for field in msgspec.structs.fields(type_)}
     for key, item in value.items():
-        if key not in fields:
+        if key not in fields and key != type_.__struct_config__.tag_field:
             yield unknown_key((*path, key), fields) if path or isinstance(item, dict) else _stray_key(key, fields)
     for name, field in fields.items():
         if name in value:
@@ -111,12 +112,22 @@ def _leaf_faults(value: Any, type_: Any, path: KeyPath) -> Iterator[Fault]:
             expected = " or ".join(f"'{choice}'" for choice in choices)
             yield Fault(path, f"expected {expected}, got '{shown(value)}'", did_you_mean(value, choices))
         else:
-            yield Fault(path, _reworded(str(exc)))
+            yield _as_told(exc, path)
+
+
+def _as_told(exc: Exception, path: KeyPath) -> Fault:
+    """Return what msgspec says of the value at *path*, or of something in it."""
+    text, _, inside = str(exc).partition(" - at `")
+    steps = (int(index) if index else key for key, index in _STEP.findall(inside)) if inside.startswith("$") else ()
+    return Fault((*path, *steps), _reworded(text))
+
+
+_STEP: Final = re.compile(r"\.([^.\[\]`]+)|\[(\d+)\]")
 
 
 def _reworded(text: str) -> str:
     """Return msgspec's *text* in the words of TOML and of our errors."""
-    text = text.partition(" - at `")[0].replace("`object`", "`table`")
+    text = text.replace("`object`", "`table`")
     return text[:1].lower() + text[1:]
 
 

@@ -8,10 +8,11 @@ from typing import Any, Final
 import click
 import msgspec
 
+from nexus.config.faults import Fault
 from nexus.config.schema import PluginConfig, PolicyKeys
 from nexus.domain.kinds import BackendKind
 from nexus.domain.routes import AdminRoute
-from nexus.errors import PluginError
+from nexus.errors import ConfigError, PluginError
 from nexus.plugin_manager.observer import Observer
 from nexus.plugin_manager.plugin import Plugin
 from nexus.plugin_manager.tables import config_type_of, decode_table
@@ -26,11 +27,20 @@ class Contributions:
     Two of them, of an old and of a new configuration, share nothing but the plugins' code and each plugin's state.
     """
 
-    def __init__(self, plugins: tuple[Plugin, ...], tables: Mapping[str, Mapping[str, Any]], file: str) -> None:
+    def __init__(
+        self,
+        plugins: tuple[Plugin, ...],
+        tables: Mapping[str, Mapping[str, Any]],
+        error: Callable[[Fault], ConfigError],
+    ) -> None:
+        """:param error: says of a fault in which file and line it is."""
         self.plugins = plugins
         types = {plugin.name: config_type_of(plugin) for plugin in plugins}
         self._types = {name: config_type for name, config_type in types.items() if config_type is not None}
-        self._configs = {p.name: decode_table(p, types[p.name], tables.get(p.name), file=file) for p in plugins}
+        try:
+            self._configs = {p.name: decode_table(p, types[p.name], tables.get(p.name)) for p in plugins}
+        except Fault as fault:
+            raise error(fault) from fault
 
     def config_of(self, plugin: str) -> PluginConfig | None:
         """Return the decoded table of the plugin of that name; None when it takes none."""

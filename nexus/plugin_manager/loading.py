@@ -2,15 +2,17 @@
 
 import inspect
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 
 import pluggy
 
 from nexus import hookspecs
+from nexus.config.faults import Fault, Origin
+from nexus.config.provenance import Provenance
 from nexus.config.schema import PluginLoadingConfig
-from nexus.errors import PluginError, did_you_mean
+from nexus.errors import ConfigError, PluginError, did_you_mean
 from nexus.plugin_manager.choosing import choose
 from nexus.plugin_manager.contributions import Contributions
 from nexus.plugin_manager.finding import Candidate, find_plugins
@@ -70,14 +72,17 @@ class PluginManager:
         """
         return choose(self._found, loading, tables, file=self._file) == self._chosen
 
-    def configure(self, tables: Mapping[str, Mapping[str, Any]]) -> Contributions:
+    def configure(
+        self, tables: Mapping[str, Mapping[str, Any]], *, error: Callable[[Fault], ConfigError] | None = None
+    ) -> Contributions:
         """Decode each plugin's table and return what the plugins then contribute; nothing made before is touched.
 
         :param tables: ``[plugins]`` of the configuration: a table per plugin.
+        :param error: says of a fault in which file and line it is; left out, the name of the file must do.
         :raises ConfigError: a table is wrong.
         :raises PluginError: a plugin is at fault.
         """
-        return Contributions(self.plugins, tables, self._file)
+        return Contributions(self.plugins, tables, error or Provenance(Origin(self._file), {}).error)
 
 
 def _load(candidate: Candidate, pluggy_manager: pluggy.PluginManager) -> Plugin:

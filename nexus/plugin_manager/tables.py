@@ -5,8 +5,10 @@ from typing import Any
 
 import msgspec
 
+from nexus.config.decoding import decoded, unknown_key
+from nexus.config.faults import Fault
 from nexus.config.schema import PluginConfig, PolicyKeys
-from nexus.errors import ConfigError, PluginError, did_you_mean
+from nexus.errors import PluginError
 from nexus.plugin_manager.plugin import Plugin
 
 
@@ -29,22 +31,19 @@ def config_type_of(plugin: Plugin) -> type[PluginConfig] | None:
 
 
 def decode_table(
-    plugin: Plugin, config_type: type[PluginConfig] | None, table: Mapping[str, Any] | None, *, file: str
+    plugin: Plugin, config_type: type[PluginConfig] | None, table: Mapping[str, Any] | None
 ) -> PluginConfig | None:
     """Return *table* decoded; without a table, the type's defaults.
 
-    :raises ConfigError: names the file, the table, the key and what was expected.
+    :raises Fault: with the key and what was expected.
     """
-    where = f"{file}: [plugins.{plugin.name}]"
+    at = ("plugins", plugin.name)
     if config_type is None:
         if table:
-            raise ConfigError(f"{where}: plugin {plugin.label} takes no configuration")
+            raise Fault(at, f"plugin {plugin.label} takes no configuration")
         return None
-    fields = [field.encode_name for field in msgspec.structs.fields(config_type)]
+    fields = {field.encode_name: field for field in msgspec.structs.fields(config_type)}
     for key in table or {}:
         if key not in fields:
-            raise ConfigError(f"{where}: there is no key `{key}`{did_you_mean(key, fields)}")
-    try:
-        return msgspec.convert(table or {}, config_type)
-    except msgspec.ValidationError as exc:
-        raise ConfigError(f"{where}: {exc}") from exc
+            raise unknown_key((*at, key), fields)
+    return decoded(table or {}, config_type, at)

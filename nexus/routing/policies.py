@@ -9,6 +9,8 @@ from typing import Any, Final
 import msgspec
 import structlog
 
+from nexus.config.decoding import decoded
+from nexus.config.faults import Fault, Origin, described
 from nexus.config.schema import PolicyKeys
 from nexus.domain.read_only import ReadOnlyDict
 from nexus.errors import ConfigError, PluginError, did_you_mean
@@ -133,18 +135,18 @@ def _decode(
     plugin_of: Mapping[str, str],
     file: str,
 ) -> Policy:
-    where = f"{file}: routing.policies[{index}]"
+    at, where = ("routing", "policies", index), f"{file}: routing.policies[{index}]"
     for key in table:
         if key not in plugin_of:
             raise ConfigError(f"{where}.{key}: no installed plugin understands '{key}'{_remedy(key, plugin_of)}")
     try:
-        core = msgspec.convert(_of(CORE_KEYS, table), _CoreKeys)
+        core = decoded(_of(CORE_KEYS, table), _CoreKeys, at)
         keys = {
-            plugin: msgspec.convert(_of((f.encode_name for f in msgspec.structs.fields(type_)), table), type_)
+            plugin: decoded(_of((f.encode_name for f in msgspec.structs.fields(type_)), table), type_, at)
             for plugin, type_ in owners.items()
         }
-    except msgspec.ValidationError as exc:
-        raise ConfigError(f"{where}: {exc}") from exc
+    except Fault as fault:
+        raise ConfigError(described(fault, Origin(file))) from fault
     try:
         compile_glob(core.model_pattern)
     except ValueError as exc:

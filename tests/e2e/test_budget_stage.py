@@ -356,6 +356,28 @@ def test_a_limit_that_a_restart_would_forget_is_refused(tmp_path, simulate):
         pass
 
 
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        (
+            'hard_limit_action = "explode"',
+            "[plugins.budget]: expected 'warn' or 'block_cloud' or 'block_all', got 'explode' - at `hard_limit_action`",
+        ),
+        ('hard_limit_action = "block_clud"', "- at `hard_limit_action` (line 2); did you mean 'block_cloud'?"),
+        ('prices = [{ model = "x" }]', "a price says none of"),
+        ('prices = [{ model = "x" }]', "- at `prices[0]` (line 2)"),
+    ],
+)
+def test_a_table_that_is_wrong_is_refused_with_what_is_expected(command, tmp_path, table, expected):
+    (tmp_path / "nexus.toml").write_text(f"[plugins.budget]\n{table}\n")
+
+    checked, started = command("check"), command("serve")
+
+    assert (checked.returncode, started.returncode) == (78, 78)
+    assert expected in checked.stderr
+    assert expected in started.stderr
+
+
 def test_a_stage_that_observes_counts_and_refuses_nothing(start):
     nexus = start('monthly_limit_usd = 0.01\nhard_limit_action = "block_all"', routing='observe = ["budget"]')
 

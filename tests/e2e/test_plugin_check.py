@@ -51,7 +51,7 @@ def test_a_table_that_is_wrong_fails_the_check(command, tmp_path, installed):
     checked = command("plugins", "check", "night", **installed)
 
     assert checked.returncode == 1
-    assert "Expected `int`, got `str`" in lines(checked, "failed")[0]
+    assert "expected `int`, got `str`" in lines(checked, "failed")[0]
 
 
 def test_a_file_is_checked_too(command, tmp_path):

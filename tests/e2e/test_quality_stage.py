@@ -189,9 +189,13 @@ def test_who_leaves_the_fleet_vanishes(before, pair, simulate):
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("error_rate_threshold", 1.5, "Expected `float` <= 1.0"),
-        ("ttft_penalty_threshold_ms", 0, "Expected `int` >= 1"),
-        ("eror_rate_threshold", 0.5, "there is no key `eror_rate_threshold`; did you mean 'error_rate_threshold'?"),
+        ("error_rate_threshold", 1.5, "expected `float` <= 1.0"),
+        ("ttft_penalty_threshold_ms", 0, "expected `int` >= 1"),
+        (
+            "eror_rate_threshold",
+            0.5,
+            "unknown key - at `eror_rate_threshold` (line 2); did you mean 'error_rate_threshold'?",
+        ),
     ],
 )
 def test_a_table_that_makes_no_sense_refuses_to_start(command, tmp_path, key, value, expected):

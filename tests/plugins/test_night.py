@@ -56,7 +56,7 @@ def test_its_table_changes_when(night):
 def test_its_table_is_checked(night):
     manager = PluginManager.load(PluginLoadingConfig(), {"night"})
 
-    with pytest.raises(ConfigError, match=r"\[plugins.night\]: Expected `int`, got `str` - at `\$.first_hour`"):
+    with pytest.raises(ConfigError, match=r"\[plugins.night\]: expected `int`, got `str` - at `first_hour`"):
         manager.configure({"night": {"first_hour": "eight"}})
 
 

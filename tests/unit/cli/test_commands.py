@@ -356,7 +356,7 @@ def test_a_plugin_may_bring_a_command(run, monkeypatch):
             return ((None, click.Command("hello", callback=lambda: click.echo("hi"))),)
 
     class Loaded:
-        def configure(self, tables):
+        def configure(self, tables, *, error):
             return Brought()
 
     monkeypatch.setattr("nexus.app.blueprint.load_plugins", lambda loaded, files=(): Loaded())

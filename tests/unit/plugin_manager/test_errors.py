@@ -156,7 +156,7 @@ def test_a_value_of_the_wrong_type_names_file_table_and_key(install):
     with pytest.raises(ConfigError) as error:
         manager.configure({"budget": {"monthly_limit_usd": "ten"}})
 
-    expected = "nexus.toml: [plugins.budget]: Expected `float`, got `str` - at `$.monthly_limit_usd`"
+    expected = "nexus.toml: [plugins.budget]: expected `float`, got `str` - at `monthly_limit_usd`"
     assert expected == message(error)
 
 
@@ -168,7 +168,7 @@ def test_an_unknown_key_is_refused_with_a_suggestion(install):
         manager.configure({"budget": {"monthly_limit": 10.0}})
 
     assert message(error) == (
-        "nexus.toml: [plugins.budget]: there is no key `monthly_limit`; did you mean 'monthly_limit_usd'?"
+        "nexus.toml: [plugins.budget]: unknown key - at `monthly_limit`; did you mean 'monthly_limit_usd'?"
     )
 
 
@@ -272,3 +272,62 @@ def test_a_name_that_is_no_key_of_a_table_is_refused(install):
 
     with pytest.raises(PluginError, match=r"plugin 'no cloud' .*: a name is up to 64 letters"):
         PluginManager.load(PluginLoadingConfig())
+
+
+DEEP = """
+from typing import Literal
+
+import msgspec
+
+from nexus.api import PluginConfig, hookimpl
+
+
+class Row(msgspec.Struct, forbid_unknown_fields=True):
+    least: int = 0
+    most: int = 1
+
+    def __post_init__(self):
+        if self.least > self.most:
+            raise ValueError("more than `most`")
+
+
+class Tagged(msgspec.Struct, frozen=True, tag_field="kind", tag="plain"):
+    size: int = 0
+
+
+class Config(PluginConfig):
+    mode: Literal["fast", "safe"] = "safe"
+    rows: tuple[Row, ...] = ()
+    by_name: dict[str, Row] = {}
+    listed: list[Row] = []
+    pair: tuple[int, str] = (0, "")
+    tagged: Tagged = Tagged()
+
+
+@hookimpl
+def nexus_config():
+    return Config
+"""
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        (
+            {"mode": "faster"},
+            "[plugins.deep]: expected 'fast' or 'safe', got 'faster' - at `mode`; did you mean 'fast'?",
+        ),
+        ({"rows": [{}, {"least": 2}]}, "[plugins.deep]: more than `most` - at `rows[1]`"),
+        ({"listed": [{"least": "x"}]}, "plugins.deep.listed[0]: expected `int`, got `str` - at `least`"),
+        ({"by_name": {"a": {"lest": 2}}}, "[plugins.deep.by_name.a]: unknown key - at `lest`; did you mean 'least'?"),
+        ({"pair": [1, 2]}, "[plugins.deep]: expected `str`, got `int` - at `pair[1]`"),
+        ({"tagged": {"kind": "plain", "size": "x"}}, "[plugins.deep.tagged]: expected `int`, got `str` - at `size`"),
+    ],
+)
+def test_a_fault_deep_in_a_table_is_found_by_its_key(install, table, expected):
+    install("deep", DEEP)
+
+    with pytest.raises(ConfigError) as error:
+        load().configure({"deep": table})
+
+    assert message(error) == f"nexus.toml: {expected}"
