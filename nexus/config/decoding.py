@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get
 
 import msgspec
 
-from nexus.config.faults import Fault, KeyPath
+from nexus.config.faults import OF_THE_TABLE, Fault, KeyPath
 from nexus.config.suggestions import did_you_mean, shown
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ def decoded(table: Mapping[str, Any], type_: type[T], at: KeyPath = ()) -> T:
         return msgspec.convert(table, type_)
     except (ValueError, OverflowError, RecursionError) as exc:
         # msgspec tells the type at fault but not always the key, and knows no neighbours to suggest.
-        raise next(_faults(table, type_, at), _as_told(exc, at)) from exc
+        raise next(_faults(table, type_, at), _as_told(exc, (*at, OF_THE_TABLE))) from exc
 
 
 def bare(type_: Any) -> Any:
@@ -118,8 +118,10 @@ def _leaf_faults(value: Any, type_: Any, path: KeyPath) -> Iterator[Fault]:
 def _as_told(exc: Exception, path: KeyPath) -> Fault:
     """Return what msgspec says of the value at *path*, or of something in it."""
     text, _, inside = str(exc).partition(" - at `")
-    steps = (int(index) if index else key for key, index in _STEP.findall(inside)) if inside.startswith("$") else ()
-    return Fault((*path, *steps), _reworded(text))
+    found = _STEP.findall(inside) if inside.startswith("$") else ()
+    steps = tuple(int(index) if index else key for key, index in found)
+    whole = path[:-1] if path[-1:] == (OF_THE_TABLE,) else path
+    return Fault((*whole, *steps) if steps else path, _reworded(text))
 
 
 _STEP: Final = re.compile(r"\.([^.\[\]`]+)|\[(\d+)\]")

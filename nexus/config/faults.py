@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from typing import Final
 
 import msgspec
 
@@ -9,6 +10,10 @@ from nexus.config.suggestions import shown
 
 KeyPath = tuple[str | int, ...]
 """Such as ``("backends", 0, "url")``."""
+
+
+OF_THE_TABLE: Final = ""
+"""Ends the path of a fault that is no single key's, but lies between those of the table before it."""
 
 
 class Fault(Exception):

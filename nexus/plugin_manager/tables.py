@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from nexus.config.decoding import decoded, unknown_key
-from nexus.config.faults import Fault
+from nexus.config.faults import OF_THE_TABLE, Fault
 from nexus.config.schema import PluginConfig, PolicyKeys
 from nexus.errors import PluginError
 from nexus.plugin_manager.plugin import Plugin
@@ -40,7 +40,7 @@ def decode_table(
     at = ("plugins", plugin.name)
     if config_type is None:
         if table:
-            raise Fault(at, f"plugin {plugin.label} takes no configuration")
+            raise Fault((*at, OF_THE_TABLE), f"plugin {plugin.label} takes no configuration")
         return None
     fields = {field.encode_name: field for field in msgspec.structs.fields(config_type)}
     for key in table or {}:

@@ -303,6 +303,10 @@ class Config(PluginConfig):
     pair: tuple[int, str] = (0, "")
     tagged: Tagged = Tagged()
 
+    def __post_init__(self):
+        if self.by_name and self.listed:
+            raise ValueError("`by_name` or `listed`, not both")
+
 
 @hookimpl
 def nexus_config():
@@ -321,6 +325,7 @@ def nexus_config():
         ({"listed": [{"least": "x"}]}, "plugins.deep.listed[0]: expected `int`, got `str` - at `least`"),
         ({"by_name": {"a": {"lest": 2}}}, "[plugins.deep.by_name.a]: unknown key - at `lest`; did you mean 'least'?"),
         ({"pair": [1, 2]}, "[plugins.deep]: expected `str`, got `int` - at `pair[1]`"),
+        ({"by_name": {"a": {}}, "listed": [{}]}, "[plugins.deep]: `by_name` or `listed`, not both"),
         ({"tagged": {"kind": "plain", "size": "x"}}, "[plugins.deep.tagged]: expected `int`, got `str` - at `size`"),
     ],
 )
