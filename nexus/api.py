@@ -10,7 +10,7 @@ from nexus.domain.model import ModelFacts, Zone
 from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome
 from nexus.domain.request import Endpoint, Requirements, TokenUsage
 from nexus.domain.routes import AdminReply, AdminRoute
-from nexus.errors import StoreError, UpstreamFault
+from nexus.errors import ConfigError, StoreError, UpstreamFault
 from nexus.fleet.discovery.discoverer import Discovered, Discoverer
 from nexus.hookspecs import hookimpl
 from nexus.routing.intent import RoutingIntent, Verdict
@@ -25,6 +25,7 @@ __all__ = [
     "Backend",
     "BackendKind",
     "Breaker",
+    "ConfigError",
     "Delete",
     "Discovered",
     "Discoverer",

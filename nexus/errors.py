@@ -11,7 +11,18 @@ class NexusError(Exception):
 
 
 class ConfigError(NexusError):
-    """The operator's configuration is wrong; the text names file, key and what was expected."""
+    """The operator's configuration is wrong; the text names file, key and what was expected.
+
+    Where a plugin raises it, Nexus adds the file, the plugin's table and the line.
+
+    :param key: the key of the plugin's table that is at fault.
+    :param hint: what to do about it.
+    """
+
+    def __init__(self, text: str, *, key: str = "", hint: str = "") -> None:
+        super().__init__(text)
+        self.key = key
+        self.hint = hint
 
 
 class PluginError(NexusError):

@@ -72,9 +72,26 @@ def nexus_stores(config: Any) -> Iterable[tuple[str, Any]]:
     """Contribute stores: pairs of a name for ``[store] kind`` and a function from ``StoreConfig`` to a store.
 
     Called at the start and again at each reload, but only at the start a store is opened. An exception here, or in its
-    ``open``, stops Nexus at start-up; raise ``nexus.api.StoreError`` with what the operator should know.
+    ``open``, stops Nexus at start-up; raise ``nexus.api.StoreError`` with what the operator should know. A store may
+    also be made for a configuration that is only looked at, so whatever acts belongs into its ``open``.
 
     :param config: your table, decoded.
+
+    .. versionadded:: 0.1
+    """
+
+
+@hookspec
+def nexus_configured(config: Any, store: Any) -> None:
+    """Object to a configuration in which your table is right by itself, and does not fit what is around it.
+
+    Called by ``nexus-proxy check``, at the start and again at each reload, before anything is started. Raise
+    ``nexus.api.ConfigError`` with what is wrong, the ``key`` of your table and a ``hint`` of what to do: that ends a
+    check or a start with code 78, and keeps the old configuration at a reload. Any other exception names your plugin.
+
+    :param config: your table, decoded.
+    :param store: the ``nexus.api.Store`` that the configuration asks for. It is not open: only what it declares, such
+        as ``survives_restart``, is of use. At a reload the one that is open stays, and :func:`nexus_services` gets it.
 
     .. versionadded:: 0.1
     """

@@ -9,6 +9,7 @@ from typing import Any
 
 from nexus.api import (
     Add,
+    ConfigError,
     ExchangeOutcome,
     PluginConfig,
     Priority,
@@ -28,6 +29,8 @@ class QuotaConfig(PluginConfig):
     """By backend, how many requests a day; who is not named has no limit."""
     every_seconds: float = 5.0
     """How often this process and the store tell each other what they have counted."""
+    must_last: bool = False
+    """Whether a restart must not forget what was counted."""
 
 
 Tally = tuple[date, str]
@@ -128,6 +131,16 @@ def nexus_exchange_finished(config: QuotaConfig, outcome: ExchangeOutcome, state
     day = datetime.fromtimestamp(outcome.received_at, UTC).date()
     limited = (attempt.backend for attempt in outcome.attempts if attempt.backend in config.requests)
     counts_of(state).unsaved.update((day, backend) for backend in limited)
+
+
+@hookimpl
+def nexus_configured(config: QuotaConfig, store: Store) -> None:
+    if config.must_last and not store.survives_restart:
+        raise ConfigError(
+            "the store forgets at a restart what was counted",
+            key="must_last",
+            hint='set kind = "sqlite" in [store]',
+        )
 
 
 @hookimpl

@@ -101,6 +101,7 @@ def draw(loaded: LoadedConfig, plugins: PluginManager) -> Blueprint:
         open_store = _store(config.store, contributions)
     except Fault as fault:
         raise loaded.error(fault) from fault
+    contributions.check(open_store(config.store))
     return Blueprint(
         loaded=loaded,
         plugins=plugins,

@@ -8,7 +8,7 @@ from typing import Any, Final
 import click
 import msgspec
 
-from nexus.config.faults import Fault
+from nexus.config.faults import OF_THE_TABLE, Fault
 from nexus.config.schema import PluginConfig, PolicyKeys
 from nexus.domain.kinds import BackendKind
 from nexus.domain.routes import AdminRoute
@@ -35,6 +35,7 @@ class Contributions:
     ) -> None:
         """:param error: says of a fault in which file and line it is."""
         self.plugins = plugins
+        self._error = error
         types = {plugin.name: config_type_of(plugin) for plugin in plugins}
         self._types = {name: config_type for name, config_type in types.items() if config_type is not None}
         try:
@@ -85,6 +86,19 @@ class Contributions:
                     raise _wrong(plugin, "nexus_stores", "(name, function)", item)
         _refuse_twins("store", [(plugin, name) for plugin, name, _ in stores])
         return tuple(stores)
+
+    def check(self, store: Any) -> None:
+        """Let each plugin object to the configuration as a whole.
+
+        :param store: the one that it asks for; it is not open.
+        :raises ConfigError: one does.
+        """
+        for plugin in self.plugins:
+            try:
+                plugin.call("nexus_configured", config=self._configs[plugin.name], store=store)
+            except ConfigError as exc:
+                path = "plugins", plugin.name, exc.key or OF_THE_TABLE
+                raise self._error(Fault(path, str(exc), exc.hint)) from exc
 
     def services(
         self, store: Any, wake: Callable[[], None]

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pluggy
 
-from nexus.errors import PluginError
+from nexus.errors import ConfigError, PluginError
 
 
 class Observing(msgspec.Struct):
@@ -41,12 +41,15 @@ class Plugin(msgspec.Struct, frozen=True):
 
         Each plugin is asked by itself, because each gets its own configuration: pluggy would give all the same.
 
-        :raises PluginError: whatever the hook raises, with the plugin's name.
+        :raises ConfigError: the hook objects to the configuration.
+        :raises PluginError: whatever else the hook raises, with the plugin's name.
         """
         results = []
         for implementation in self.hooks.get(hook, ()):
             try:
                 result = implementation.function(*(offered[name] for name in implementation.argnames))
+            except ConfigError:
+                raise
             except (Exception, SystemExit) as exc:
                 raise PluginError(f"plugin {self.label}: {hook} failed: {type(exc).__name__}: {exc}") from exc
             if result is not None:

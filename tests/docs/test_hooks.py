@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
@@ -17,6 +17,7 @@ from nexus.plugin_manager import PluginManager
 from nexus.routing.assembly import build_router
 from nexus.simulator import Settings, Simulator, in_thread
 from nexus.store.memory import MemoryStore
+from nexus.store.sqlite import SqliteStore
 from nexus.testing.asking import ask, chat, until
 from nexus.testing.builders import CHAT, make_backend, make_fleet, make_intent
 from nexus.testing.fleets import table_of
@@ -146,6 +147,18 @@ def left(quota, at):
     intent = make_intent(backends={"gpu-1": "local", "openai": "cloud"}, received_at=at)
     stage.reconcile(intent)
     return intent.candidates
+
+
+@pytest.mark.parametrize(
+    ("must_last", "survives", "is_refused"), [(True, False, True), (True, True, False), (False, False, False)]
+)
+def test_nexus_configured_refuses_a_store_that_forgets(contributions, tmp_path, must_last, survives, is_refused):
+    quotas = contributions("daily_quota", must_last=must_last)
+    store = SqliteStore(tmp_path / "nexus.sqlite3") if survives else MemoryStore()
+    refusal = r"\[plugins.daily_quota\]: the store forgets .* - at `must_last`; set kind = \"sqlite\""
+
+    with pytest.raises(ConfigError, match=refusal) if is_refused else nullcontext():
+        quotas.check(store)
 
 
 async def test_nexus_services_brings_back_what_was_counted_before(contributions, store):

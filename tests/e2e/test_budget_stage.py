@@ -349,11 +349,25 @@ def test_a_client_that_leaves_pays_for_what_was_produced(start):
     assert 0 < settled(nexus) < 0.1
 
 
-def test_a_limit_that_a_restart_would_forget_is_refused(tmp_path, simulate):
-    config = "[plugins.budget]\nmonthly_limit_usd = 1.0\n" + table_of(simulate(), type="openai")
+@pytest.mark.parametrize("store", ["", '[store]\nkind = "memory"\n'])
+def test_a_limit_that_a_restart_would_forget_is_refused(command, tmp_path, store):
+    (tmp_path / "nexus.toml").write_text(f"[plugins.budget]\nmonthly_limit_usd = 1.0\n{store}")
 
-    with pytest.raises(AssertionError, match=r'set kind = "sqlite" in \[store\]'), run_nexus(tmp_path, config):
-        pass
+    checked, started = command("check"), command("serve")
+
+    assert (checked.returncode, started.returncode) == (78, 78)
+    for told in (checked.stderr, started.stderr):
+        assert "nexus.toml: [plugins.budget]: a limit is set, but the store forgets at a restart what was spent" in told
+        assert '- at `monthly_limit_usd` (line 2); set kind = "sqlite" in [store]' in told
+
+
+def test_a_reload_that_sets_a_limit_is_refused_while_the_store_forgets(tmp_path, simulate):
+    config = table_of(simulate(), type="openai")
+    with run_nexus(tmp_path, config) as nexus:
+        nexus.config_file.write_text(config + '[store]\nkind = "sqlite"\n[plugins.budget]\nmonthly_limit_usd = 1.0\n')
+        nexus.send(signal.SIGHUP)
+
+        assert "forgets at a restart" in nexus.wait_for_log("config_rejected")[0]["reason"]
 
 
 @pytest.mark.parametrize(
@@ -365,6 +379,7 @@ def test_a_limit_that_a_restart_would_forget_is_refused(tmp_path, simulate):
         ),
         ('hard_limit_action = "block_clud"', "- at `hard_limit_action` (line 2); did you mean 'block_cloud'?"),
         ('prices = [{ model = "x" }]', "a price says none of"),
+        ("soft_limit_percent = 0.5", "[plugins.budget]: `soft_limit_percent` is 0.5; give percent"),
         ('prices = [{ model = "x" }]', "- at `prices[0]` (line 2)"),
     ],
 )

@@ -13,6 +13,7 @@ from nexus.api import (
     AttemptOutcome,
     Backend,
     BackendKind,
+    ConfigError,
     Discovered,
     Discoverer,
     Ending,
@@ -167,6 +168,12 @@ def nexus_services(
 @hookimpl
 def nexus_stores() -> list[tuple[str, Callable[[StoreConfig], Store]]]:
     return []
+
+
+@hookimpl
+def nexus_configured(config: Config, store: Store) -> None:
+    if config.limit and not store.survives_restart:
+        raise ConfigError("a restart would forget it", key="limit", hint="leave it out")
 
 
 @hookimpl

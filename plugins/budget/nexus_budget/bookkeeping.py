@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from decimal import Decimal
 from time import monotonic
 from types import TracebackType
 from typing import Any, Final
 
-from nexus.api import Store, StoreError, tasks
+from nexus.api import ConfigError, Store, StoreError, tasks
 from nexus_budget.book import Book, next_draw
 from nexus_budget.budget import Budget
 from nexus_budget.ledger import Ledger
@@ -24,6 +25,16 @@ DEAD_AFTER_S: Final = 30.0
 LOOK_AROUND_S: Final = 5.0
 LONGEST_ROUND_S: Final = 10.0
 """A store that hangs keeps neither the start nor the end waiting for longer."""
+
+
+def refuse_forgetful(limit_usd: Decimal | None, store: Store) -> None:
+    """Raise ConfigError for a limit whose spending *store* would forget at a restart."""
+    if limit_usd is not None and not store.survives_restart:
+        raise ConfigError(
+            "a limit is set, but the store forgets at a restart what was spent",
+            key="monthly_limit_usd",
+            hint='set kind = "sqlite" in [store]',
+        )
 
 
 class Bookkeeping:
@@ -45,11 +56,8 @@ class Bookkeeping:
         self._others_want = False
 
     async def __aenter__(self) -> None:
-        if self._terms.limit_usd is not None and not self._store.survives_restart:
-            raise ValueError(
-                "monthly_limit_usd is set, but the store forgets at a restart what was spent;"
-                ' set kind = "sqlite" in [store]'
-            )
+        # At a reload it is not the store that the new configuration asks for.
+        refuse_forgetful(self._terms.limit_usd, self._store)
         if self._budget.tokenizer is None:
             self._budget.tokenizer = await asyncio.to_thread(installed_tokenizer)
         self._budget.adopt(self._terms)

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from nexus.api import AdminReply, AdminRoute, ExchangeOutcome, Reconciler, Store, hookimpl
-from nexus_budget.bookkeeping import Bookkeeping
+from nexus_budget.bookkeeping import Bookkeeping, refuse_forgetful
 from nexus_budget.budget import budget_of
 from nexus_budget.config import BudgetConfig
 from nexus_budget.observing import account_for
@@ -28,6 +28,11 @@ def nexus_reconcilers(config: BudgetConfig, state: dict[str, Any]) -> list[Recon
     shipped, as_of = shipped_prices()
     budget.newest_stage = stage = BudgetReconciler(config, budget, PriceBook(config, shipped, as_of))
     return [stage]
+
+
+@hookimpl
+def nexus_configured(config: BudgetConfig, store: Store) -> None:
+    refuse_forgetful(config.monthly_limit_usd, store)
 
 
 @hookimpl

@@ -5,6 +5,7 @@ from decimal import Decimal
 
 import pytest
 
+from nexus.api import ConfigError
 from nexus.testing.bookkeeping import eventually as until
 from nexus_budget import bookkeeping
 from nexus_budget.account import Lack, Reservation
@@ -75,7 +76,7 @@ async def test_who_waits_for_money_when_its_month_ends_still_gets_it(serve, budg
 
 
 async def test_a_store_that_forgets_is_refused_under_a_limit(serve, budget, forgetful):
-    with pytest.raises(ValueError, match='set kind = "sqlite"'):
+    with pytest.raises(ConfigError, match="forgets at a restart"):
         await serve(budget, store=forgetful, **BLOCK).__aenter__()
 
 

@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from nexus import hookspecs
 from nexus.config.schema import PluginLoadingConfig
+from nexus.errors import ConfigError, PluginError
 from nexus.plugin_manager import PluginManager
 from nexus.plugin_manager.observer import Observer
 
@@ -28,7 +29,7 @@ def test_every_hook_has_a_test():
     hooks = [name for name, f in vars(hookspecs).items() if inspect.isfunction(f) and hasattr(f, "nexus_spec")]
     tests = " ".join(name for name in vars(sys.modules[__name__]) if name.startswith("test_"))
 
-    assert len(hooks) == 9
+    assert len(hooks) == 10
     assert [hook for hook in hooks if hook not in tests] == []
 
 
@@ -53,6 +54,46 @@ def test_nexus_config_gives_the_type_of_the_table_and_of_the_policy_keys(contrib
     assert night.config_of("night").hour == 3
     assert night.takes_table("night")
     assert [keys.__name__ for keys in night.policy_keys().values()] == ["Keys"]
+
+
+OBJECTING = """
+    class Table(PluginConfig):
+        hour: int = 8
+
+    @hookimpl
+    def nexus_config():
+        return Table
+
+    @hookimpl
+    def nexus_configured(config, store):
+        if store == "broken":
+            raise KeyError(store)
+        if config.hour > 8:
+            raise ConfigError(f"{store} is too small", **{extra})
+"""
+
+
+@pytest.mark.parametrize(
+    ("extra", "expected"),
+    [
+        ({"key": "hour", "hint": "sleep"}, "[plugins.night]: memory is too small - at `hour`; sleep"),
+        ({}, "[plugins.night]: memory is too small"),
+    ],
+)
+def test_nexus_configured_objects_to_what_does_not_fit(contributions, extra, expected):
+    with pytest.raises(ConfigError) as error:
+        contributions(OBJECTING.replace("{extra}", repr(extra)), hour=9).check("memory")
+
+    assert str(error.value) == f"nexus.toml: {expected}"
+
+
+def test_nexus_configured_may_have_no_objection_and_is_named_when_it_breaks(contributions):
+    night = contributions(OBJECTING.replace("{extra}", "{}"))
+
+    night.check("memory")
+
+    with pytest.raises(PluginError, match=r"plugin 'night' .*: nexus_configured failed: KeyError"):
+        night.check("broken")
 
 
 def test_nexus_reconcilers_contributes_stages(contributions):
