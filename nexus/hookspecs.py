@@ -87,7 +87,8 @@ def nexus_configured(config: Any, store: Any) -> None:
 
     Called by ``nexus-proxy check``, at the start and again at each reload, before anything is started. Raise
     ``nexus.api.ConfigError`` with what is wrong, the ``key`` of your table and a ``hint`` of what to do: that ends a
-    check or a start with code 78, and keeps the old configuration at a reload. Any other exception names your plugin.
+    check or a start with code 78, and keeps the old configuration at a reload, as it does in any hook that is called
+    for a configuration. Any other exception names your plugin.
 
     :param config: your table, decoded.
     :param store: the ``nexus.api.Store`` that the configuration asks for. It is not open: only what it declares, such

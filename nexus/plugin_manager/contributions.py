@@ -1,7 +1,7 @@
 """What the plugins contribute under one configuration: each table decoded, each hook called, each answer checked."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from functools import cached_property
 from typing import Any, Final
 
@@ -94,11 +94,8 @@ class Contributions:
         :raises ConfigError: one does.
         """
         for plugin in self.plugins:
-            try:
+            with self._objections_of(plugin):
                 plugin.call("nexus_configured", config=self._configs[plugin.name], store=store)
-            except ConfigError as exc:
-                path = "plugins", plugin.name, exc.key or OF_THE_TABLE
-                raise self._error(Fault(path, str(exc), exc.hint)) from exc
 
     def services(
         self, store: Any, wake: Callable[[], None]
@@ -149,8 +146,19 @@ class Contributions:
 
     def _collect(self, hook: str, **offered: Any) -> Iterator[tuple[Plugin, Any]]:
         for plugin in self.plugins:
-            for item in plugin.collect(hook, config=self._configs[plugin.name], state=plugin.state, **offered):
+            with self._objections_of(plugin):
+                items = plugin.collect(hook, config=self._configs[plugin.name], state=plugin.state, **offered)
+            for item in items:
                 yield plugin, item
+
+    @contextmanager
+    def _objections_of(self, plugin: Plugin) -> Iterator[None]:
+        """Say of what *plugin* objects to in its configuration where that is."""
+        try:
+            yield
+        except ConfigError as exc:
+            path = "plugins", plugin.name, exc.key or OF_THE_TABLE
+            raise self._error(Fault(path, str(exc), exc.hint)) from exc
 
 
 def _wrong(plugin: Plugin, hook: str, expected: str, got: object) -> PluginError:

@@ -311,6 +311,24 @@ def test_what_a_killed_process_held_is_not_free_again(start, simulate):
     assert section(again)["committed_usd"] == pytest.approx(0.20)
 
 
+def test_what_is_under_way_at_the_end_of_the_drain_time_is_paid(start, simulate):
+    stuck = simulate(name="cloud", models=("paid",), ttft_s=30.0)
+    nexus = start("monthly_limit_usd = 100.0", routing="[server]\ndrain_timeout_seconds = 0.2", slow=stuck)
+    asked = threading.Thread(target=read_a_while, args=(nexus, question(max_tokens=100)))
+    asked.start()
+    until(lambda: section(nexus)["reserved_usd"] > 0.1)
+
+    nexus.stop()
+    asked.join()
+    again = start("monthly_limit_usd = 100.0", slow=stuck)
+
+    (line,) = nexus.log_lines("exchange_finished")
+    assert (line["ending"], line["code"], line["termination"]) == ("shut_down", "draining", "KH")
+    # Nobody saw what it came to, and the backend was at work on it.
+    assert spending(again) == pytest.approx(line["cost_usd"])
+    assert spending(again) > 0.1
+
+
 def read_a_while(nexus, body):
     # The proxy is killed meanwhile.
     with suppress(OSError, http.client.HTTPException):

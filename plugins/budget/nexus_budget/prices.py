@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from nexus.api import Backend
+from nexus.api import Backend, ConfigError
 from nexus_budget.config import BudgetConfig, Price, PriceRow
 from nexus_budget.money import TOKENS_PER_PRICE, ZERO, rounded_up
 
@@ -52,7 +52,7 @@ class PriceBook:
     def __init__(self, config: BudgetConfig, shipped: Mapping[str, Price], as_of: str = "") -> None:
         """:param as_of: the date of the list of *shipped* prices.
 
-        :raises ValueError: ``prices_file`` cannot be read, or is wrong.
+        :raises ConfigError: ``prices_file`` cannot be read, or is wrong.
         """
         self.as_of = as_of
         rows = (*config.prices, *(_read_rows(config.prices_file) if config.prices_file else ()))
@@ -148,7 +148,7 @@ def _read_rows(name: str) -> Iterable[PriceRow]:
     try:
         return msgspec.convert(_decimals(Path(name).read_text()), _File).prices
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as exc:
-        raise ValueError(f"prices_file '{name}': {exc}") from exc
+        raise ConfigError(f"'{name}' cannot be used: {exc}", key="prices_file") from exc
 
 
 def _decimals(text: str) -> Mapping[str, object]:

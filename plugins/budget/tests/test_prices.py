@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from nexus.api import ModelFacts
+from nexus.api import ConfigError, ModelFacts
 from nexus.testing.builders import make_backend
 from nexus_budget.config import BudgetConfig, PriceRow
 from nexus_budget.prices import MOST_CACHED_RATES, PriceBook, plain_names, shipped_prices
@@ -112,12 +112,14 @@ def test_a_file_that_is_wrong_is_named(tmp_path, text):
     file = tmp_path / "prices.toml"
     file.write_text(text)
 
-    with pytest.raises(ValueError, match=r"prices_file '.*prices\.toml'"):
+    with pytest.raises(ConfigError, match=r"'.*prices\.toml' cannot be used") as error:
         prices(prices_file=str(file))
+
+    assert error.value.key == "prices_file"
 
 
 def test_a_file_that_is_not_there_is_named():
-    with pytest.raises(ValueError, match=r"prices_file 'nowhere\.toml'"):
+    with pytest.raises(ConfigError, match=r"'nowhere\.toml' cannot be used"):
         prices(prices_file="nowhere.toml")
 
 

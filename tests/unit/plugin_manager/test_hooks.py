@@ -87,6 +87,21 @@ def test_nexus_configured_objects_to_what_does_not_fit(contributions, extra, exp
     assert str(error.value) == f"nexus.toml: {expected}"
 
 
+def test_what_any_other_hook_objects_to_is_said_in_the_same_words(contributions):
+    code = """
+        from nexus.api import ConfigError
+
+        @hookimpl
+        def nexus_reconcilers(config):
+            raise ConfigError("there is no such file", key="file")
+    """
+
+    with pytest.raises(ConfigError) as error:
+        contributions(code).reconcilers()
+
+    assert str(error.value) == "nexus.toml: [plugins.night]: there is no such file - at `file`"
+
+
 def test_nexus_configured_may_have_no_objection_and_is_named_when_it_breaks(contributions):
     night = contributions(OBJECTING.replace("{extra}", "{}"))
 
