@@ -10,6 +10,7 @@ from typing import Final, Self
 import msgspec
 
 from nexus.testing.dialects import Dialect
+from nexus.testing.streams import allow_any_end
 
 READ_AHEAD_BYTES: Final = 2**16
 RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
@@ -58,7 +59,9 @@ class RawClient:
         except OSError:
             sock.close()
             raise
-        return cls(*await asyncio.open_connection(sock=sock, limit=READ_AHEAD_BYTES))
+        reader, writer = await asyncio.open_connection(sock=sock, limit=READ_AHEAD_BYTES)
+        allow_any_end(writer)
+        return cls(reader, writer)
 
     def send(self, dialect: Dialect, *, stream: bool = False, body: bytes | None = None, headers: str = "") -> None:
         """Send one request."""

@@ -13,6 +13,8 @@ from typing import Any, Final, Literal, Self
 
 import msgspec
 
+from nexus.testing.streams import allow_any_end
+
 MAX_HEAD_BYTES: Final = 256 * 1024
 ARRIVAL_S: Final = 0.02
 RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
@@ -134,6 +136,7 @@ class ScriptedBackend:
         assert playing is not None
         self._playing.add(playing)
         playing.add_done_callback(self._playing.discard)
+        allow_any_end(writer)
         attempt = Attempt(start=time.monotonic())
         script = self._scripts[min(len(self.attempts), len(self._scripts) - 1)]
         self.attempts.append(attempt)
