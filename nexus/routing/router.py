@@ -115,19 +115,15 @@ class Routing:
         searched.decision = found
         return found
 
-    def chain(self, snapshot: FleetSnapshot) -> Iterator[Resolution]:
-        """Yield what the model asked for stands for, then each fallback that its policies allow."""
-        first = self._first(snapshot)
-        yield first
-        yield from self._further(first, snapshot)
-
     def _first(self, snapshot: FleetSnapshot) -> Resolution:
+        """Return what the model asked for stands for."""
         first = self._router.resolve(self.request.requirements.model, snapshot)
         if not self.policies:
             self.policies = self._router.policies.of(first)
         return first
 
     def _further(self, first: Resolution, snapshot: FleetSnapshot) -> Iterator[Resolution]:
+        """Yield each of its fallbacks that its policies allow."""
         if all(policy.fallback_allowed for policy in self.policies):
             for name in self._router.fallbacks_of(first):
                 yield self._router.resolve(name, snapshot)
@@ -140,21 +136,24 @@ class Routing:
 
     def _search(self, snapshot: FleetSnapshot, searched: Round) -> Decision:
         first = self._first(snapshot)
-        considered = Considered(first, self.policies)
-        searched.models.append(considered)
-        answer = self._try(considered, snapshot, is_fallback=False)
+        answer = self._consider(first, snapshot, searched, is_fallback=False)
         if not isinstance(answer, Reject):
             return answer
         names, rejects = [first.requested], [answer]
         for resolution in self._further(first, snapshot):
-            considered = Considered(resolution, self._policies_for(resolution))
-            searched.models.append(considered)
-            answer = self._try(considered, snapshot, is_fallback=True)
+            answer = self._consider(resolution, snapshot, searched, is_fallback=True)
             if not isinstance(answer, Reject):
                 return answer
             names.append(resolution.requested)
             rejects.append(answer)
         return rejects[0] if len(rejects) == 1 else rejections.chain_exhausted(names, rejects, snapshot)
+
+    def _consider(
+        self, resolution: Resolution, snapshot: FleetSnapshot, searched: Round, *, is_fallback: bool
+    ) -> Decision:
+        considered = Considered(resolution, self._policies_for(resolution))
+        searched.models.append(considered)
+        return self._try(considered, snapshot, is_fallback=is_fallback)
 
     def _policies_for(self, resolution: Resolution) -> tuple[Policy, ...]:
         """Return the first name's policies, which hold for the whole chain, and the fallback's own.
