@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
-from enum import Enum, auto
 from time import monotonic
 from typing import Final, Protocol
 
+import msgspec
+
 from nexus.errors import UpstreamError, UpstreamFault
-from nexus.proxy.headers import refuse_bad_head
-from nexus.proxy.upstream import HeaderList, UpstreamConnection
+from nexus.proxy.answer_head import AnswerHead, HeaderList, Mode
+from nexus.proxy.upstream import UpstreamConnection
 from nexus.wire.protocol import EventTooLargeError, StreamScan
 
 MAX_HELD_BYTES: Final = 8 * 1024 * 1024
@@ -19,21 +20,7 @@ COMMIT_HOLD_S: Final = 0.5
 
 TOO_LARGE: Final = "an event of the stream is too long"
 
-_EVENT_TYPES: Final = (b"text/event-stream", b"application/x-ndjson", b"application/jsonl")
-_WHOLE_TYPES: Final = (b"application/json", b"application/problem+json", b"text/")
-
-
-class Mode(Enum):
-    """How the answer's bytes are treated."""
-
-    WAITING = auto()
-    """Its head has not come."""
-    WHOLE = auto()
-    """Held back until it is complete, then sent in one piece."""
-    EVENTS = auto()
-    """Watched event by event; held back until the first that carries content."""
-    OPAQUE = auto()
-    """Passed on as it comes: binary, compressed, or longer than is held."""
+_NO_HEAD: Final = AnswerHead(0, [])
 
 
 class Relay(Protocol):
@@ -47,66 +34,46 @@ class Relay(Protocol):
     def break_off(self, fault: UpstreamFault, message: str) -> None: ...
 
 
-class Answer:
+class Answer(msgspec.Struct, eq=False):
     """The sink of one upstream connection.
 
     ``ready`` is resolved once: with None when the answer may go to the client, with an
     :class:`~nexus.errors.UpstreamError` when nothing of it may, so that another backend can still be tried.
     """
 
-    __slots__ = (
-        "_connection",
-        "_failed",
-        "_held_bytes",
-        "_hold_timer",
-        "_open_scan",
-        "_relay",
-        "content_at",
-        "first_byte_at",
-        "headers",
-        "held",
-        "is_ended",
-        "is_framed",
-        "last_content_at",
-        "loop",
-        "mode",
-        "ready",
-        "scan",
-        "status",
-        "wants_stream",
-    )
+    loop: asyncio.AbstractEventLoop
+    ready: asyncio.Future[None]
+    connection: UpstreamConnection
+    open_scan: Callable[[], StreamScan]
+    """Makes what watches the answer, should it come bit by bit."""
+    wants_stream: bool
+    mode: Mode = Mode.WAITING
+    status: int = 0
+    head: AnswerHead = _NO_HEAD
+    held: list[bytes] = []
+    first_byte_at: float | None = None
+    content_at: float | None = None
+    last_content_at: float | None = None
+    """Of what was relayed; with the events that end it."""
+    is_ended: bool = False
+    is_framed: bool = True
+    """Whether the end of the answer was marked, or only the connection closed."""
+    opened_scan: StreamScan | None = None
+    held_bytes: int = 0
+    hold_timer: asyncio.TimerHandle | None = None
+    failed: tuple[UpstreamFault, str] | None = None
+    relay: Relay | None = None
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        connection: UpstreamConnection,
-        open_scan: Callable[[], StreamScan],
-        *,
-        wants_stream: bool,
-    ) -> None:
-        """:param open_scan: makes what watches the answer, should it come bit by bit."""
-        self.loop = loop
-        self.ready: asyncio.Future[None] = self.loop.create_future()
-        self.scan: StreamScan
-        """Only of an answer that is not held back whole."""
-        self._open_scan = open_scan
-        self.wants_stream = wants_stream
-        self.mode = Mode.WAITING
-        self.status = 0
-        self.headers: HeaderList = []
-        self.held: list[bytes] = []
-        self.first_byte_at: float | None = None
-        self.content_at: float | None = None
-        self.last_content_at: float | None = None
-        """Of what was relayed; with the events that end it."""
-        self._connection = connection
-        self._held_bytes = 0
-        self._hold_timer: asyncio.TimerHandle | None = None
-        self.is_ended = False
-        self.is_framed = True
-        """Whether the end of the answer was marked, or only the connection closed."""
-        self._failed: tuple[UpstreamFault, str] | None = None
-        self._relay: Relay | None = None
+    @property
+    def headers(self) -> HeaderList:
+        return self.head.headers
+
+    @property
+    def scan(self) -> StreamScan:
+        """What watches it; only of an answer that is not held back whole."""
+        if self.opened_scan is None:
+            raise LookupError("a whole answer is not watched")
+        return self.opened_scan
 
     @property
     def body(self) -> bytes:
@@ -126,8 +93,8 @@ class Answer:
 
     def dismiss(self) -> None:
         """Expect nothing more of it."""
-        if self._hold_timer is not None:
-            self._hold_timer.cancel()
+        if self.hold_timer is not None:
+            self.hold_timer.cancel()
         if not self.ready.done():
             self.ready.cancel()
         elif not self.ready.cancelled():
@@ -136,56 +103,60 @@ class Answer:
 
     def attach(self, relay: Relay) -> None:
         """Hand what is held, and all that follows, to *relay*."""
-        self._relay = relay
+        self.relay = relay
         held, self.held = self.held, []
         for data in held:
             relay.forward(data)
-        if self._failed is not None:
-            relay.break_off(*self._failed)
+        if self.failed is not None:
+            relay.break_off(*self.failed)
         elif self.is_ended:
             relay.finish()
 
     def detach(self) -> None:
         """Forget who took over."""
-        self._relay = None
+        self.relay = None
 
     # AnswerSink
 
-    def on_head(self, status: int, headers: HeaderList) -> None:
-        self.status = status
-        self.headers = headers
+    def on_head(self, head: AnswerHead) -> None:
+        self.head = head
+        self.status = head.status
         self.first_byte_at = monotonic()
         try:
-            refuse_bad_head(status, headers)
-            self.mode = self._choose_mode()
+            mode = head.mode
         except UpstreamError as exc:
             self._refuse(exc)
             return
-        if self.mode is not Mode.WHOLE:
-            self.scan = self._open_scan()
+        if mode is Mode.EVENTS and not self.wants_stream:
+            self._refuse(UpstreamError(UpstreamFault.PROTOCOL, "answered with a stream that was not asked for"))
+            return
+        self.mode = mode
+        if mode is not Mode.WHOLE:
+            self.opened_scan = self.open_scan()
 
     def on_body(self, data: bytes) -> None:
-        if self.mode is Mode.EVENTS:
+        scan = self.opened_scan
+        if scan is not None and self.mode is Mode.EVENTS:
             try:
-                data = self.scan.feed(data)
+                data = scan.feed(data)
             except EventTooLargeError:
-                self._connection.abandon()
+                self.connection.abandon()
                 self.on_failed(UpstreamFault.PROTOCOL, TOO_LARGE)
                 return
             if not data:
                 return
-            if self.content_at is None and self.scan.has_content:
+            if self.content_at is None and scan.has_content:
                 self.content_at = monotonic()
-        if self._relay is not None:
-            self._relay.forward(data)
+        if self.relay is not None:
+            self.relay.forward(data)
         else:
             self._hold(data)
 
     def on_end(self, *, is_framed: bool) -> None:
         self.is_ended = True
         self.is_framed = is_framed
-        if self._relay is not None:
-            self._relay.finish()
+        if self.relay is not None:
+            self.relay.finish()
         elif self.ready.done():
             return
         elif self.mode is Mode.EVENTS and not (self.held and self.scan.is_finished()):
@@ -194,45 +165,24 @@ class Answer:
             self.ready.set_result(None)
 
     def on_failed(self, fault: UpstreamFault, message: str) -> None:
-        if self._relay is not None:
-            self._relay.break_off(fault, message)
+        if self.relay is not None:
+            self.relay.break_off(fault, message)
         elif self.ready.done():
-            self._failed = fault, message
+            self.failed = fault, message
         else:
             self.ready.set_exception(UpstreamError(fault, message))
 
-    def _choose_mode(self) -> Mode:
-        content_type = b""
-        is_encoded = False
-        for name, value in self.headers:
-            lowered = name.lower()
-            if lowered == b"content-type":
-                content_type = value.lower()
-            elif lowered == b"content-encoding" and value.lower() != b"identity":
-                is_encoded = True
-        if self.status >= 400:
-            return Mode.WHOLE
-        if is_encoded:
-            return Mode.OPAQUE
-        if content_type.startswith(_EVENT_TYPES):
-            if not self.wants_stream:
-                raise UpstreamError(UpstreamFault.PROTOCOL, "answered with a stream that was not asked for")
-            return Mode.EVENTS
-        if content_type.startswith(b"text/html"):
-            raise UpstreamError(UpstreamFault.PROTOCOL, "answered with a web page")
-        return Mode.WHOLE if not content_type or content_type.startswith(_WHOLE_TYPES) else Mode.OPAQUE
-
     def _hold(self, data: bytes) -> None:
         self.held.append(data)
-        self._held_bytes += len(data)
+        self.held_bytes += len(data)
         if self.ready.done():
             return
         if self.mode is Mode.EVENTS:
             self._judge_events()
             return
-        if self.mode is Mode.WHOLE and self._held_bytes > MAX_HELD_BYTES:
+        if self.mode is Mode.WHOLE and self.held_bytes > MAX_HELD_BYTES:
             self.mode = Mode.OPAQUE
-            self.scan = self._open_scan()
+            self.opened_scan = self.open_scan()
         if self.mode is Mode.OPAQUE:
             self.content_at = monotonic()
             self.ready.set_result(None)
@@ -242,17 +192,17 @@ class Answer:
             self._become_error(*error)
         elif self.scan.has_content:
             self.ready.set_result(None)
-        elif self._hold_timer is None and self.scan.data_blocks:
-            self._hold_timer = self.loop.call_later(COMMIT_HOLD_S, self._release_hold)
-        elif self._held_bytes > MAX_HELD_BYTES:
+        elif self.hold_timer is None and self.scan.data_blocks:
+            self.hold_timer = self.loop.call_later(COMMIT_HOLD_S, self._release_hold)
+        elif self.held_bytes > MAX_HELD_BYTES:
             self._refuse(UpstreamError(UpstreamFault.PROTOCOL, "the stream says much and answers nothing"))
 
     def _become_error(self, status: int, body: bytes) -> None:
         """Be the answer that the stream should have been: nothing of it has gone to the client yet."""
         self.status = status
         self.mode = Mode.WHOLE
-        self.headers = [(name, value) for name, value in self.headers if name.lower() != b"content-type"]
-        self.headers.append((b"Content-Type", b"application/json"))
+        others = self.head.without(b"content-type").headers
+        self.head = AnswerHead(status, [*others, (b"Content-Type", b"application/json")])
         self.held = [body]
         self.is_ended = True
         self._refuse(UpstreamError(UpstreamFault.IN_STREAM_ERROR, "the stream began with an error", status=status))
@@ -263,6 +213,6 @@ class Answer:
             self.ready.set_result(None)
 
     def _refuse(self, error: UpstreamError) -> None:
-        self._connection.abandon()
+        self.connection.abandon()
         if not self.ready.done():
             self.ready.set_exception(error)

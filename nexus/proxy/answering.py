@@ -10,9 +10,10 @@ from nexus.domain.backend import Backend
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import Endpoint
 from nexus.errors import RequestError, UpstreamError, UpstreamFault
-from nexus.proxy.answer import Answer, Mode
+from nexus.proxy.answer import Answer
+from nexus.proxy.answer_head import Mode
 from nexus.proxy.attempt import Attempt
-from nexus.proxy.headers import passed_lines, retry_after_s, status_line
+from nexus.proxy.headers import retry_after_s, status_line
 from nexus.proxy.heads import Head
 from nexus.proxy.record import Record
 from nexus.routing.decision import Reject
@@ -147,9 +148,9 @@ def names_missing_model(body: bytes) -> bool:
 
 def is_presentable(attempt: Attempt) -> bool:
     """Whether a backend's own error may go to the client: a JSON object of bearable size."""
-    if not attempt.was_asked:
+    answer = attempt.asked
+    if answer is None:
         return False
-    answer = attempt.answer
     if not answer.is_ended or answer.mode is not Mode.WHOLE or answer.status < 400:
         return False
     body = answer.body
@@ -169,13 +170,11 @@ def head_lines(record: Record, attempt: Attempt, attempts: int) -> bytes:
     """
     answer = attempt.answer
     request_id = record.request_id.encode()
-    headers = answer.headers
     is_last_word = attempts > 1 and answer.status >= 400
-    if is_last_word:
-        headers = [(name, value) for name, value in headers if name.lower() != b"x-should-retry"]
+    head = answer.head.without(b"x-should-retry") if is_last_word else answer.head
     parts = [
         status_line(answer.status),
-        redacted(passed_lines(headers, request_id), attempt.upstream.access.key),
+        redacted(head.passed_lines(request_id), attempt.upstream.access.key),
         attempt.upstream.lines[attempt.backend.zone_of(attempt.reserved.model)],
         b"X-Nexus-Route-Reason: %b\r\nX-Request-Id: %b\r\n" % (record.route_reason.encode(), request_id),
     ]
@@ -231,9 +230,10 @@ def redacted(words: bytes, key: str | None) -> bytes:
 
 def retry_after_of(attempt: Attempt) -> float | None:
     """Return for how long a backend asks to be left alone, in seconds; None when it does not."""
-    if not attempt.was_asked or attempt.answer.status not in (429, 503):
+    answer = attempt.asked
+    if answer is None or answer.status not in (429, 503):
         return None
-    for name, value in attempt.answer.headers:
+    for name, value in answer.headers:
         if name.lower() == b"retry-after":
             return retry_after_s(value)
     return None

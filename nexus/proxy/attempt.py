@@ -4,10 +4,14 @@ from collections.abc import Callable, Mapping
 from math import ceil
 from typing import Final
 
+import msgspec
+
+from nexus.domain.backend import Backend
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import TokenUsage
 from nexus.errors import RequestError, UpstreamError
-from nexus.proxy.answer import Answer, Mode
+from nexus.proxy.answer import Answer
+from nexus.proxy.answer_head import Mode
 from nexus.proxy.retry import FAULT_CODES
 from nexus.proxy.upstream import UpstreamConnection
 from nexus.proxy.upstreams import Upstream
@@ -16,68 +20,63 @@ from nexus.routing.decision import Reserved
 AUTH_STATUSES: Final = frozenset({401, 403})
 
 
-class Attempt:
+class Attempt(msgspec.Struct, eq=False):
     """Holds what one backend was lent; gives all of it back in :meth:`settle`, exactly once."""
 
-    __slots__ = (
-        "_connection",
-        "answer",
-        "backend",
-        "cost_usd",
-        "ending",
-        "fault",
-        "listener",
-        "outcome",
-        "reserved",
-        "started_at",
-        "upstream",
-        "usage",
-        "was_asked",
-    )
+    reserved: Reserved
+    upstream: Upstream
+    started_at: float
+    listener: Callable[[str], None] | None = None
+    """What is to be told the text of the answer."""
+    lent: UpstreamConnection | None = None
+    """The connection that carries it, until it is let go."""
+    asked: Answer | None = None
+    """What the backend answers; None before it was asked."""
+    usage: TokenUsage | None = None
+    ending: Ending = Ending.NEXUS_FAILED
+    """Overwritten by whoever knows; what remains otherwise is an attempt that a defect of ours ended."""
+    fault: str | None = None
+    cost_usd: float | None = None
+    """What it has cost, once it is settled, as far as a stage knows."""
+    outcome: AttemptOutcome | None = None
+    """None until it is settled."""
 
-    def __init__(self, reserved: Reserved, upstream: Upstream, started_at: float) -> None:
-        self.reserved = reserved
-        self.backend = reserved.backend
-        self.upstream = upstream
-        self.started_at = started_at
-        self.listener: Callable[[str], None] | None = None
-        """What is to be told the text of the answer."""
-        for hold in reserved.holds:
+    def __post_init__(self) -> None:
+        for hold in self.reserved.holds:
             self.listener = self.listener or hold.listener()
-        self._connection: UpstreamConnection | None = None
-        self.was_asked = False
-        self.answer: Answer
-        """What the backend answers; there is none before it was asked."""
-        self.usage: TokenUsage | None = None
-        self.ending = Ending.NEXUS_FAILED
-        """Overwritten by whoever knows; what remains otherwise is an attempt that a defect of ours ended."""
-        self.fault: str | None = None
-        self.cost_usd: float | None = None
-        """What it has cost, once it is settled, as far as a stage knows."""
-        self.outcome: AttemptOutcome | None = None
-        """None until it is settled."""
+
+    @property
+    def backend(self) -> Backend:
+        return self.reserved.backend
+
+    @property
+    def answer(self) -> Answer:
+        """What the backend answers, once it was asked."""
+        if self.asked is None:
+            raise LookupError("this attempt has asked nobody")
+        return self.asked
 
     @property
     def connection(self) -> UpstreamConnection:
         """The connection that carries it, until it is let go."""
-        if self._connection is None:
+        if self.lent is None:
             raise LookupError("this attempt has no connection")
-        return self._connection
+        return self.lent
 
     def begin(self, connection: UpstreamConnection, answer: Answer) -> None:
         """Note where the request goes, and what will come back."""
-        self._connection = connection
-        self.answer = answer
-        self.was_asked = True
+        self.lent = connection
+        self.asked = answer
 
     def let_go(self, *, may_reuse: bool) -> None:
         """Give the connection back to the pool, or close it."""
-        connection, self._connection = self._connection, None
-        if connection is None:
+        connection, self.lent = self.lent, None
+        answer = self.asked
+        if connection is None or answer is None:
             return
-        self.answer.dismiss()
+        answer.dismiss()
         if may_reuse:
-            closes = self.answer.wants_stream and self.backend.kind.closes_after_stream
+            closes = answer.wants_stream and self.reserved.backend.kind.closes_after_stream
             self.upstream.pool.give_back(connection, may_reuse=not closes)
         else:
             connection.abandon()
@@ -86,13 +85,13 @@ class Attempt:
         """Give back every hold. A second call changes nothing."""
         if self.outcome is not None:
             return self.outcome
-        answer = self.answer if self.was_asked else None
+        answer, backend = self.asked, self.reserved.backend
         begun_at = answer.begun_at if answer is not None else None
         ended_at = answer.last_content_at if answer is not None else None
         is_stream = answer is not None and answer.mode is Mode.EVENTS
         self.outcome = outcome = AttemptOutcome(
-            backend=self.backend.name,
-            backend_id=self.backend.id,
+            backend=backend.name,
+            backend_id=backend.id,
             model=self.reserved.model,
             ending=self.ending,
             fault=self.fault,

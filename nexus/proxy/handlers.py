@@ -13,13 +13,15 @@ from aiohttp.http import RawRequestMessage
 from nexus.domain.routes import Access, Page, PageRequest, PageRoute, SocketRoute
 from nexus.errors import RequestError
 from nexus.proxy import cors, replies, websocket
+from nexus.proxy.admission import Admission
 from nexus.proxy.client import ClientConnection
-from nexus.proxy.exchange import Admission, Exchange
+from nexus.proxy.exchange import Exchange
 from nexus.proxy.explained import spoken_path
 from nexus.proxy.heads import Head, can_stay_open
 from nexus.proxy.known_head import Payload
 from nexus.proxy.plane import DataPlane
 from nexus.proxy.receiving import receive
+from nexus.proxy.record import begin_record
 from nexus.proxy.refusals import RefusalLog
 from nexus.proxy.request_ids import new_request_id
 from nexus.wire.protocol import WireProtocol
@@ -111,7 +113,7 @@ class FrontDesk:
         return replies.error(PROTOCOLS["openai"], exc, request_id=request_id)
 
     async def _carry(self, admission: Admission, client: ClientConnection, payload: Payload, request_id: str) -> bool:
-        exchange = Exchange(self._plane, client, payload, admission, request_id)
+        exchange = Exchange(self._plane, client, payload, admission, begin_record(request_id, admission.endpoint))
         self.exchanges.add(exchange)
         try:
             return await exchange.run()

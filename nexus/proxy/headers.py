@@ -161,6 +161,11 @@ def passed_lines(headers: list[tuple[bytes, bytes]], request_id: bytes) -> bytes
     return block
 
 
+def has_reworded(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether what :func:`passed_lines` makes of *headers* depends on the request, or on the time of day."""
+    return any(name.lower() in _REWORDED for name, _ in headers)
+
+
 def _upstream_request_id(value: bytes, request_id: bytes) -> bytes:
     # Ours answers the client's; the backend's own is what its operator will ask for.
     return b"" if value == request_id else b"X-Upstream-Request-Id: %b\r\n" % value

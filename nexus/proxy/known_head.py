@@ -6,13 +6,10 @@ from typing import Final
 from aiohttp.http import HttpVersion11, RawRequestMessage
 from aiohttp.streams import StreamReader
 
+from nexus.proxy.content_length import around_length, head_of, is_plain, length_between
+
 LONGEST_HEAD: Final = 16 * 1024
 """A longer one is parsed each time."""
-MOST_DIGITS: Final = 12
-"""Of a Content-Length that is read here."""
-
-_LENGTH: Final = b"\r\ncontent-length:"
-_END: Final = b"\r\n\r\n"
 
 
 class HeadBytes:
@@ -40,14 +37,11 @@ class HeadBytes:
 
         None when the parser must read it: its head is another one, or it is not certain that it is the head of one.
         """
-        message, before, after = self._message, self._before, self._after
-        if message is None or self._owed or self._begun or self._is_lost or not data.startswith(before):
+        message = self._message
+        if message is None or self._owed or self._begun or self._is_lost:
             return None
-        end = data.find(b"\r", len(before), len(before) + MOST_DIGITS + 1)
-        digits = data[len(before) : end] if end >= 0 else b""
-        if not digits.isdigit() or not data.startswith(after, end):
-            return None
-        return message, int(digits), end + len(after)
+        found = length_between(data, self._before, self._after)
+        return None if found is None else (message, *found)
 
     def was_parsed(self, data: bytes, found: Sequence[tuple[RawRequestMessage, object]]) -> None:
         """Note that the parser was fed *data* and has *found* these requests in it."""
@@ -71,30 +65,20 @@ class HeadBytes:
 
     def _learn(self, whole: bytes, message: RawRequestMessage) -> int | None:
         """Return how much of the request's body is to come; None when it does not say, or not plainly."""
-        end = whole.find(_END, 0, LONGEST_HEAD) + len(_END)
-        head = whole[:end]
-        lines = len(message.raw_headers) + 2
-        if end < len(_END) or head.count(b"\r\n") != lines or head.count(b"\n") != lines or message.chunked:
+        headers = message.raw_headers
+        head = head_of(whole, LONGEST_HEAD)
+        if message.chunked or not is_plain(head, headers):
             return None
-        lengths = [value for name, value in message.raw_headers if name.lower() == b"content-length"]
-        if not lengths:
-            return end - len(whole)
-        at = head.lower().find(_LENGTH) + len(_LENGTH)
-        if len(lengths) != 1 or at < len(_LENGTH):
+        has_come = len(whole) - len(head)
+        if not any(name.lower() == b"content-length" for name, _ in headers):
+            return -has_come
+        parts = around_length(head, headers)
+        if parts is None:
             return None
-        (digits,) = lengths
-        start = head.find(digits, at)
-        stop = start + len(digits)
-        if (
-            not digits.isdigit()
-            or len(digits) > MOST_DIGITS
-            or head[at:start].strip(b" ")
-            or head[stop : stop + 1] != b"\r"
-        ):
-            return None
+        before, digits, after = parts
         if message.version == HttpVersion11 and not message.upgrade:
-            self._message, self._before, self._after = message, head[:start], head[stop:]
-        return int(digits) - (len(whole) - end)
+            self._message, self._before, self._after = message, before, after
+        return int(digits) - has_come
 
 
 class WholeBody:

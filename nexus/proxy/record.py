@@ -8,6 +8,7 @@ from itertools import pairwise
 from time import monotonic
 from typing import Final
 
+import msgspec
 import structlog
 
 from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome, Phase
@@ -62,112 +63,77 @@ _LEVEL: Final[Mapping[Ending, Level]] = {
 """How loud the access line is: what a client does to itself is no warning, and an error is what nobody could answer."""
 
 
-class Record:
+class Record(msgspec.Struct, eq=False):
     """The facts of one exchange, gathered as it goes."""
 
-    __slots__ = (
-        "_backend_type",
-        "_code",
-        "_endpoint",
-        "_error_message",
-        "_fallback_model",
-        "_first_byte_s",
-        "_has_queued",
-        "_phases",
-        "_requirements",
-        "_resolved_model",
-        "_route_reason",
-        "_status",
-        "began_at",
-        "bytes_in",
-        "bytes_out",
-        "cost_usd",
-        "decision_line",
-        "ending",
-        "has_answered",
-        "prompt_preview",
-        "received_unix_s",
-        "request_id",
-        "trace",
-    )
-
-    def __init__(self, request_id: str, endpoint: Endpoint) -> None:
-        self.request_id = request_id
-        self.began_at = now = monotonic()
-        self.received_unix_s = time.time()  # noqa: TID251 - an instant for people and policies, not a duration
-        self.bytes_in = 0
-        self.bytes_out = 0
-        self.decision_line = b""
-        """The line for the answer's head that says where the decision can be read; empty unless the client wants it."""
-        self.has_answered = False
-        self.cost_usd: float | None = None
-        self.ending = Ending.NEXUS_FAILED
-        self.prompt_preview: str | None = None
-        """How the prompt begins; None unless the operator wants it in the log."""
-        self.trace: Trace | None = None
-        """None unless exchanges are traced."""
-        self._backend_type = "unknown"
-        self._status = 0
-        self._code: str | None = None
-        self._error_message: str | None = None
-        self._endpoint = endpoint
-        self._requirements: Requirements | None = None
-        self._resolved_model: str | None = None
-        self._fallback_model: str | None = None
-        self._route_reason: str | None = None
-        self._first_byte_s: float | None = None
-        self._has_queued = False
-        self._phases: list[tuple[Phase, float]] = [("receive", now)]
+    request_id: str
+    endpoint: Endpoint
+    began_at: float
+    """By the monotonic clock."""
+    received_unix_s: float
+    phases: list[tuple[Phase, float]]
+    """Each visit to a phase, and when it began, by the monotonic clock."""
+    requirements: Requirements | None = None
+    reserved: Reserved | None = None
+    """What routing chose last."""
+    bytes_in: int = 0
+    bytes_out: int = 0
+    decision_line: bytes = b""
+    """The line for the answer's head that says where the decision can be read; empty unless the client wants it."""
+    has_queued: bool = False
+    has_answered: bool = False
+    first_byte_s: float | None = None
+    """From its beginning to the first content."""
+    ending: Ending = Ending.NEXUS_FAILED
+    status: int = 0
+    code: str | None = None
+    error_message: str | None = None
+    cost_usd: float | None = None
+    prompt_preview: str | None = None
+    """How the prompt begins; None unless the operator wants it in the log."""
+    trace: Trace | None = None
+    """None unless exchanges are traced."""
 
     @property
     def route_reason(self) -> str:
-        return self._route_reason or "none"
+        return self.reserved.route_reason if self.reserved is not None else "none"
 
     @property
     def fallback_model(self) -> str | None:
-        return self._fallback_model
+        return self.reserved.fallback_model if self.reserved is not None else None
 
     @property
     def phase(self) -> Phase:
-        return self._phases[-1][0]
+        return self.phases[-1][0]
 
     def enter(self, phase: Phase) -> None:
-        if phase == "queue":
-            self._has_queued = True
-        self._phases.append((phase, monotonic()))
+        self.phases.append((phase, monotonic()))
 
-    @property
-    def phases(self) -> list[tuple[Phase, float]]:
-        """Each visit to a phase, and when it began, by the monotonic clock."""
-        return self._phases
+    def enter_queue(self) -> None:
+        self.has_queued = True
+        self.enter("queue")
 
     def understood(self, requirements: Requirements) -> None:
-        self._requirements = requirements
+        self.requirements = requirements
         if _channel.threshold <= logging.DEBUG:
             # Asked first: to collect what is said costs every request more than to see that nobody hears.
             log.debug(
                 "exchange_begun",
                 request_id=self.request_id,
-                endpoint=self._endpoint.name,
+                endpoint=self.endpoint.name,
                 model=requirements.model,
                 stream=requirements.is_stream,
             )
 
-    def routed(self, reserved: Reserved) -> None:
-        self._backend_type = "local" if reserved.backend.kind.is_local else "cloud"
-        self._resolved_model = reserved.resolved_model
-        self._fallback_model = reserved.fallback_model
-        self._route_reason = reserved.route_reason
-
     def answered(self, status: int, begun_at: float | None) -> None:
         """Note that the answer has begun to go out."""
         self.has_answered = True
-        self._status = status
+        self.status = status
         self.begun(begun_at)
 
     def begun(self, at: float | None) -> None:
         """Note when its first content came; None: it has not come yet, though what announces it may have gone out."""
-        self._first_byte_s = None if at is None else at - self.began_at
+        self.first_byte_s = None if at is None else at - self.began_at
 
     def ended(self, ending: Ending, status: int, code: str | None = None, message: str | None = None) -> None:
         """Note how it ended; *status* counts unless another has been sent before.
@@ -175,10 +141,10 @@ class Record:
         :param message: what the client is told with *code*.
         """
         self.ending = ending
-        self._code = code
-        self._error_message = message
+        self.code = code
+        self.error_message = message
         if not self.has_answered:
-            self._status = status
+            self.status = status
 
     def cost(self, usd: float | None) -> None:
         """Add what one attempt has cost; None: nobody knows."""
@@ -187,35 +153,35 @@ class Record:
 
     def crashed(self, exc: Exception) -> None:
         """Write down a defect of ours."""
-        log.error("exchange_crashed", request_id=self.request_id, endpoint=self._endpoint.name, exc_info=exc)
+        log.error("exchange_crashed", request_id=self.request_id, endpoint=self.endpoint.name, exc_info=exc)
 
     def finish(self, attempts: tuple[AttemptOutcome, ...]) -> ExchangeOutcome:
         """Return the outcome, and write the access line."""
         now = monotonic()
         phase = self.phase
-        requirements = self._requirements
+        requirements, reserved, endpoint = self.requirements, self.reserved, self.endpoint
         last = attempts[-1] if attempts else None
         is_whole = self.ending is Ending.FINISHED
         outcome = ExchangeOutcome(
             request_id=self.request_id,
-            endpoint=self._endpoint.name,
-            protocol=self._endpoint.protocol,
+            endpoint=endpoint.name,
+            protocol=endpoint.protocol,
             model=requirements.model if requirements is not None else None,
-            resolved_model=self._resolved_model,
+            resolved_model=reserved.resolved_model if reserved is not None else None,
             is_stream=requirements is not None and requirements.is_stream,
             ending=self.ending,
-            status=self._status,
-            code=self._code,
-            error_message=self._error_message,
+            status=self.status,
+            code=self.code,
+            error_message=self.error_message,
             phase=phase,
             termination="--" if is_whole else _WHO[self.ending] + _WHERE[phase],
-            route_reason=self._route_reason,
-            fallback_model=self._fallback_model,
+            route_reason=reserved.route_reason if reserved is not None else None,
+            fallback_model=reserved.fallback_model if reserved is not None else None,
             attempts=attempts,
             received_at=self.received_unix_s,
             duration_s=now - self.began_at,
-            queued_s=self._queued_s(now) if self._has_queued else 0.0,
-            first_byte_s=self._first_byte_s,
+            queued_s=self._queued_s(now) if self.has_queued else 0.0,
+            first_byte_s=self.first_byte_s,
             usage=last.usage if last is not None else None,
             bytes_in=self.bytes_in,
             bytes_out=self.bytes_out,
@@ -225,8 +191,13 @@ class Record:
         return outcome
 
     def _queued_s(self, now: float) -> float:
-        visits = pairwise((*self._phases, ("settle", now)))
+        visits = pairwise((*self.phases, ("settle", now)))
         return sum(until - since for (phase, since), (_, until) in visits if phase == "queue")
+
+    def _backend_type(self) -> str:
+        if self.reserved is None:
+            return "unknown"
+        return "local" if self.reserved.backend.kind.is_local else "cloud"
 
     def _write_line(self, outcome: ExchangeOutcome, now: float) -> None:
         level = _level_of(outcome)
@@ -235,12 +206,19 @@ class Record:
             made_later = partial(
                 access_line,
                 outcome,
-                phases=(*self._phases, ("settle", now)),
-                backend_type=self._backend_type,
+                phases=(*self.phases, ("settle", now)),
+                backend_type=self._backend_type(),
                 prompt_preview=self.prompt_preview,
                 trace_id=None if self.trace is None else self.trace.trace_id,
             )
             write_line(LOGGER, level, "exchange_finished", made_later)
+
+
+def begin_record(request_id: str, endpoint: Endpoint) -> Record:
+    """Return the record of an exchange that begins now."""
+    now = monotonic()
+    received_unix_s = time.time()  # noqa: TID251 - an instant for people and policies, not a duration
+    return Record(request_id, endpoint, now, received_unix_s, [("receive", now)])
 
 
 def _level_of(outcome: ExchangeOutcome) -> Level:

@@ -7,7 +7,8 @@ from time import monotonic
 from typing import Final, Protocol
 
 from nexus.errors import UpstreamFault
-from nexus.proxy.answer import TOO_LARGE, Answer, Mode
+from nexus.proxy.answer import TOO_LARGE, Answer
+from nexus.proxy.answer_head import Mode
 from nexus.proxy.upstream import UpstreamConnection
 
 _FAULT_CODES: Final = {
@@ -62,6 +63,7 @@ class StreamRelay:
         "_last_data_at",
         "_loop",
         "_restore",
+        "_scan",
         "_seen_blocks",
         "_stall_s",
         "_stall_timer",
@@ -87,6 +89,7 @@ class StreamRelay:
         self._client = client
         self._connection = connection
         self._answer = answer
+        self._scan = answer.scan
         self._is_chunked = is_chunked
         self._idle_s = idle_s
         self._first_content_s = first_content_s
@@ -140,7 +143,7 @@ class StreamRelay:
         if self.done.done() or not data:
             return
         answer = self._answer
-        blocks = answer.scan.data_blocks
+        blocks = self._scan.data_blocks
         if blocks != self._seen_blocks or answer.mode is Mode.OPAQUE:
             self._seen_blocks = blocks
             self._last_data_at = answer.last_content_at = monotonic()
@@ -152,10 +155,10 @@ class StreamRelay:
     def finish(self) -> None:
         answer = self._answer
         if answer.mode is Mode.EVENTS:
-            if not (answer.scan.is_finished() or answer.scan.has_error):
+            if not (self._scan.is_finished() or self._scan.has_error):
                 self.cut("stream_truncated")
                 return
-            if closing := answer.scan.closing():
+            if closing := self._scan.closing():
                 self.forward(closing)
         if self._is_chunked:
             self._write(LAST_CHUNK)
@@ -163,7 +166,7 @@ class StreamRelay:
 
     def break_off(self, fault: UpstreamFault, message: str) -> None:
         # What a backend breaks after its terminal event is not missed by anybody.
-        if self._answer.mode is Mode.EVENTS and self._answer.scan.is_finished() and not self._answer.scan.closing():
+        if self._answer.mode is Mode.EVENTS and self._scan.is_finished() and not self._scan.closing():
             self.finish()
         else:
             self.cut("event_too_large" if message == TOO_LARGE else _FAULT_CODES.get(fault, "upstream_error"))
@@ -177,7 +180,7 @@ class StreamRelay:
         self.code = code
         self._connection.abandon()
         if self._answer.mode is Mode.EVENTS:
-            self.forward(self._answer.scan.failure(code, MESSAGES[code]))
+            self.forward(self._scan.failure(code, MESSAGES[code]))
         # Without the last chunk, and closed: a client that knows no error events still sees a cut answer.
         if self._client.transport is not None:
             self._close(self._client.transport)
@@ -221,7 +224,7 @@ class StreamRelay:
     def _watch(self) -> None:
         now = monotonic()
         # While the client is the one who does not read, the backend is not to blame for its silence.
-        has_begun = self._answer.scan.has_content or self._answer.mode is Mode.OPAQUE
+        has_begun = self._scan.has_content or self._answer.mode is Mode.OPAQUE
         idle_s = self._idle_s if has_begun else max(self._idle_s, self._first_content_s)
         idle_at = (now if self._client.writing_paused else self._last_data_at) + idle_s
         if now >= self._deadline:

@@ -6,8 +6,10 @@ from time import monotonic
 from typing import Final, Protocol
 
 import httptools
+import msgspec
 
 from nexus.errors import UpstreamError, UpstreamFault
+from nexus.proxy.answer_head import AnswerHead, HeaderList, KnownAnswer
 from nexus.proxy.dialing import Address, dial
 
 MAX_HEADERS: Final = 128
@@ -23,13 +25,11 @@ STALE_S: Final = 1.0
 MAX_IDLE: Final = 256
 """Idle connections kept per backend."""
 
-HeaderList = list[tuple[bytes, bytes]]
-
 
 class AnswerSink(Protocol):
     """Where one answer goes, in this order: head, any number of bodies, then end or failed, once."""
 
-    def on_head(self, status: int, headers: HeaderList) -> None: ...
+    def on_head(self, head: AnswerHead) -> None: ...
 
     def on_body(self, data: bytes) -> None: ...
 
@@ -37,6 +37,33 @@ class AnswerSink(Protocol):
         """The answer is whole; without framing, only as far as a closed connection can tell."""
 
     def on_failed(self, fault: UpstreamFault, message: str) -> None: ...
+
+
+class _Coming(msgspec.Struct, eq=False):
+    """What has come of one answer, as far as the parser understands it."""
+
+    headers: HeaderList = []
+    head_bytes: int = 0
+    """No less than the bytes of the head so far."""
+    barren_bytes: int = 0
+    parts: list[bytes] = []
+    """Of the body, not handed over yet."""
+    status: int = 0
+    interim: int = 0
+    has_begun: bool = False
+    has_head: bool = False
+    head: AnswerHead | None = None
+    """As it was handed over; None before that."""
+    is_complete: bool = False
+    is_surplus: bool = False
+    """Whether more has come than the answer."""
+    is_keep_alive: bool = False
+    is_close_delimited: bool = False
+
+    @property
+    def is_reusable(self) -> bool:
+        """Whether it is whole, nothing follows it, and its sender says that another may."""
+        return self.is_complete and self.is_keep_alive and not self.is_surplus
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -47,22 +74,11 @@ class UpstreamConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_barren_bytes",
-        "_has_head",
-        "_head_bytes",
-        "_headers",
-        "_interim",
-        "_is_close_delimited",
-        "_is_complete",
-        "_is_keep_alive",
-        "_is_surplus",
-        "_is_told",
+        "_coming",
+        "_known",
         "_parser",
-        "_parts",
-        "_received",
         "_sent_at",
         "_sink",
-        "_status",
         "counts",
         "idle_since",
         "is_closed",
@@ -78,25 +94,10 @@ class UpstreamConnection(asyncio.Protocol):
         self.counts: ConnectionCounts | None = None
         """Of its pool, once it is connected."""
         self._parser = httptools.HttpResponseParser(self)
+        self._known = KnownAnswer()
         self._sink: AnswerSink | None = None
         self._sent_at = 0.0
-        self._expect_answer()
-
-    def _expect_answer(self) -> None:
-        self._headers: HeaderList = []
-        self._head_bytes = 0
-        """No less than the bytes of the head so far."""
-        self._barren_bytes = 0
-        self._parts: list[bytes] = []
-        self._status = 0
-        self._interim = 0
-        self._received = False
-        self._has_head = False
-        self._is_told = False
-        self._is_complete = False
-        self._is_surplus = False
-        self._is_keep_alive = False
-        self._is_close_delimited = False
+        self._coming = _Coming()
 
     def send(self, head: bytes, body: bytes, sink: AnswerSink) -> None:
         """Write one request; *sink* is told what comes back."""
@@ -119,9 +120,7 @@ class UpstreamConnection(asyncio.Protocol):
     def is_reusable(self) -> bool:
         """Whether another request may follow on this connection."""
         return (
-            self._is_complete
-            and self._is_keep_alive
-            and not self._is_surplus
+            self._coming.is_reusable
             and not self.is_closed
             and not self.transport.is_closing()
             and not self.transport.get_write_buffer_size()
@@ -134,7 +133,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.idle_since = now
         # Whoever got the last answer may have stopped reading just before its end.
         self.transport.resume_reading()
-        self._expect_answer()
+        self._coming = _Coming()
 
     # asyncio.Protocol
 
@@ -142,41 +141,58 @@ class UpstreamConnection(asyncio.Protocol):
         self.transport = transport  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
-        sink = self._sink
-        if sink is None or self._is_complete:
-            self._is_surplus = True
+        sink, coming = self._sink, self._coming
+        if sink is None or coming.is_complete:
+            coming.is_surplus = True
             self.close()
-            return
-        self._received = True
-        if not self._has_head:
-            self._head_bytes += len(data)
+        elif coming.has_begun:
+            self._parse(sink, coming, data)
+        elif (known := self._known.whole(data)) is not None:
+            self._hand_over_whole(sink, *known)
+        else:
+            coming.has_begun = True
+            self._parse(sink, coming, data)
+            if coming.head is not None and coming.is_reusable and not coming.interim:
+                self._known.learn(data, coming.head)
+
+    def _parse(self, sink: AnswerSink, coming: _Coming, data: bytes) -> None:
+        if not coming.has_head:
+            coming.head_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
-            if not self._is_complete:
+            if not coming.is_complete:
                 # What came before the break is an answer's all the same, whether or not it came with it.
-                self._hand_over(sink)
+                self._hand_over(sink, coming)
                 self._fail(UpstreamFault.PROTOCOL, _why_unreadable(exc))
                 return
-            self._is_surplus = True
-        if self._parts or self._is_complete:
-            self._barren_bytes = 0
+            coming.is_surplus = True
+        if coming.parts or coming.is_complete:
+            coming.barren_bytes = 0
         else:
-            self._barren_bytes += len(data)
-            if self._barren_bytes > MAX_BARREN_BYTES:
+            coming.barren_bytes += len(data)
+            if coming.barren_bytes > MAX_BARREN_BYTES:
                 self._fail(UpstreamFault.PROTOCOL, "a header, a trailer or a chunk size without end")
                 return
-        self._hand_over(sink)
+        self._hand_over(sink, coming)
 
-    def _hand_over(self, sink: AnswerSink) -> None:
-        if self._has_head and not self._is_told:
-            self._is_told = True
-            sink.on_head(self._status, self._headers)
-        if self._parts and self._sink is sink:
-            data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-            self._parts.clear()
+    def _hand_over(self, sink: AnswerSink, coming: _Coming) -> None:
+        if coming.has_head and coming.head is None:
+            coming.head = AnswerHead(coming.status, coming.headers)
+            sink.on_head(coming.head)
+        if coming.parts and self._sink is sink:
+            data = coming.parts[0] if len(coming.parts) == 1 else b"".join(coming.parts)
+            coming.parts.clear()
             sink.on_body(data)
-        if self._is_complete and self._sink is sink:
+        if coming.is_complete and self._sink is sink:
+            sink.on_end(is_framed=True)
+
+    def _hand_over_whole(self, sink: AnswerSink, head: AnswerHead, body: bytes) -> None:
+        self._coming = _Coming(head=head, has_begun=True, has_head=True, is_complete=True, is_keep_alive=True)
+        sink.on_head(head)
+        if body and self._sink is sink:
+            sink.on_body(body)
+        if self._sink is sink:
             sink.on_end(is_framed=True)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -184,14 +200,14 @@ class UpstreamConnection(asyncio.Protocol):
         if self.counts is not None:
             self.counts.open -= 1
             self.counts = None
-        sink, self._sink = self._sink, None
-        if sink is None or self._is_complete:
+        sink, self._sink, coming = self._sink, None, self._coming
+        if sink is None or coming.is_complete:
             return
-        if self._is_close_delimited and exc is None:
+        if coming.is_close_delimited and exc is None:
             sink.on_end(is_framed=False)
-        elif self._has_head:
+        elif coming.has_head:
             sink.on_failed(UpstreamFault.TRUNCATED, "the connection was closed before the answer was complete")
-        elif self._received or not self.is_reused or monotonic() - self._sent_at > STALE_S:
+        elif coming.has_begun or not self.is_reused or monotonic() - self._sent_at > STALE_S:
             sink.on_failed(UpstreamFault.RESET, "the connection was closed before the answer began")
         else:
             sink.on_failed(UpstreamFault.STALE, "a reused connection was closed without an answer")
@@ -214,48 +230,39 @@ class UpstreamConnection(asyncio.Protocol):
     # httptools callbacks
 
     def on_message_begin(self) -> None:
-        if self._is_complete:
-            self._is_surplus = True
+        if self._coming.is_complete:
+            self._coming.is_surplus = True
 
     def on_header(self, name: bytes, value: bytes) -> None:
         # Measured when all are there: until then, MAX_BARREN_BYTES is the bound. What comes later is a trailer.
-        if not self._has_head:
-            self._headers.append((name, value))
+        if not self._coming.has_head:
+            self._coming.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        if self._is_complete:
+        coming = self._coming
+        if coming.is_complete:
             return
-        self._refuse_large_head()
-        self._status = status = self._parser.get_status_code()
+        _refuse_large_head(coming)
+        coming.status = status = self._parser.get_status_code()
         if 100 <= status < 200:
-            self._interim += 1
-            if self._interim > MAX_INTERIM_ANSWERS:
+            coming.interim += 1
+            if coming.interim > MAX_INTERIM_ANSWERS:
                 raise UpstreamError(UpstreamFault.PROTOCOL, "answered with a flood of informational answers")
-            self._headers.clear()
+            coming.headers.clear()
             return
-        self._has_head = True
-        self._is_keep_alive = self._parser.should_keep_alive()
-        self._is_close_delimited = not self._is_keep_alive and not any(
-            name.lower() in _LENGTH_HEADERS for name, _ in self._headers
+        coming.has_head = True
+        coming.is_keep_alive = self._parser.should_keep_alive()
+        coming.is_close_delimited = not coming.is_keep_alive and not any(
+            name.lower() in _LENGTH_HEADERS for name, _ in coming.headers
         )
 
     def on_body(self, data: bytes) -> None:
-        if not self._is_complete:
-            self._parts.append(data)
+        if not self._coming.is_complete:
+            self._coming.parts.append(data)
 
     def on_message_complete(self) -> None:
-        if self._has_head:
-            self._is_complete = True
-
-    def _refuse_large_head(self) -> None:
-        headers = self._headers
-        if len(headers) > MAX_HEADERS:
-            raise _too_much()
-        if self._head_bytes <= MAX_HEADER_BYTES:
-            return
-        sizes = [len(name) + len(value) for name, value in headers]
-        if max(sizes, default=0) > MAX_HEADER_BYTES or sum(sizes) > MAX_HEAD_BYTES:
-            raise _too_much()
+        if self._coming.has_head:
+            self._coming.is_complete = True
 
     def pause_reading(self) -> None:
         """Stop reading: whoever gets the answer cannot take more now."""
@@ -265,6 +272,17 @@ class UpstreamConnection(asyncio.Protocol):
     def resume_reading(self) -> None:
         if not self.transport.is_closing():
             self.transport.resume_reading()
+
+
+def _refuse_large_head(coming: _Coming) -> None:
+    headers = coming.headers
+    if len(headers) > MAX_HEADERS:
+        raise _too_much()
+    if coming.head_bytes <= MAX_HEADER_BYTES:
+        return
+    sizes = [len(name) + len(value) for name, value in headers]
+    if max(sizes, default=0) > MAX_HEADER_BYTES or sum(sizes) > MAX_HEAD_BYTES:
+        raise _too_much()
 
 
 def _too_much() -> UpstreamError:

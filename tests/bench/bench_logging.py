@@ -12,7 +12,7 @@ from nexus.config.schema import LoggingConfig, RoutingConfig
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import Requirements, TokenUsage
 from nexus.observability import logs
-from nexus.proxy.record import Record
+from nexus.proxy.record import begin_record
 from nexus.routing.assembly import build_router
 from nexus.routing.decision import Reserved
 from nexus.testing.builders import CHAT, MODEL, make_backend, make_fleet
@@ -59,11 +59,11 @@ def some_reserved() -> Reserved:
 
 def record(reserved: Reserved) -> None:
     """Write down an exchange as the proxy does when all goes well."""
-    kept = Record("req-0123456789ab-1", CHAT)
+    kept = begin_record("req-0123456789ab-1", CHAT)
     kept.enter("understand")
     kept.understood(ASKED)
     kept.enter("route")
-    kept.routed(reserved)
+    kept.reserved = reserved
     kept.enter("send")
     kept.enter("await_first_byte")
     kept.enter("relay")

@@ -58,10 +58,10 @@ class Sink:
         self.body = b""
         self.end = None
 
-    def on_head(self, status, headers):
+    def on_head(self, head):
         assert self.head is None
         assert self.end is None
-        self.head = status, headers
+        self.head = head.status, head.headers
 
     def on_body(self, data):
         assert data
@@ -122,6 +122,62 @@ def answers(draw):
 @given(wire=answers(), cuts=cuts)
 def test_an_answer_does_not_depend_on_how_its_bytes_are_cut(wire, cuts):
     assert heard(wire, cuts) == heard(wire, [])
+
+
+HEADS = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\ncontent-length:  %d\r\nX-Like: Content-Length: 7\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nX-Like: content-length: 7\r\nContent-Length: %d\r\nX-Request-Id: a\r\n\r\n",
+    b"HTTP/1.1 503 Not Now\r\nContent-Length: %d\r\nRetry-After: 5\r\n\r\n",
+    b"HTTP/1.1 204 No Content\r\nContent-Length: %d\r\n\r\n",
+    b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n",
+)
+following = st.lists(
+    st.tuples(
+        # Mostly the same head again and again, as of one server.
+        st.one_of(st.just(HEADS[0]), st.just(HEADS[0]), st.sampled_from(HEADS)),
+        st.one_of(
+            st.just(b""),
+            st.just(b'{"a": 1}'),
+            st.just(b"a\r\n\r\nb"),
+            st.just(HEADS[0] % 1 + b"a"),
+            st.binary(max_size=40).filter(bytes.isalnum),
+        ),
+        st.sampled_from([0, 0, 0, 0, 5]),
+        st.sampled_from([b"", b"", b"", b"surplus"]),
+        cuts | st.just([]),
+    ),
+    max_size=8,
+)
+
+
+def without_length(head, *others):
+    return head and (head[0], [header for header in head[1] if header[0].lower() != b"content-length"]), *others
+
+
+@thoroughly
+@given(following)
+def test_what_an_answer_says_does_not_depend_on_those_before_it_on_its_connection(following):
+    connection = UpstreamConnection()
+    connection.connection_made(Transport())
+    for head, body, missing, surplus, cuts in following:
+        wire, sink = head % (len(body) + missing) + body + surplus, Sink()
+        connection.send(b"", b"", sink)
+        edges = [0, *sorted(cut % (len(wire) + 1) for cut in cuts), len(wire)]
+        for begin, end in pairwise(edges):
+            if begin < end and not connection.is_closed:
+                connection.data_received(wire[begin:end])
+        is_reusable = connection.is_reusable
+        if is_reusable:
+            connection.rest(0.0)
+        else:
+            connection.connection_lost(None)
+
+        # Another connection has nothing to know it by.
+        assert without_length(sink.head, sink.body, sink.end, is_reusable) == without_length(*heard(wire, []))
+        if not is_reusable:
+            break
 
 
 @thoroughly

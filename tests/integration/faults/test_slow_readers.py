@@ -62,7 +62,7 @@ async def test_its_backend_is_slowed_down_and_little_is_kept(start, script):
     clients = [await begin(scene, backend, Send(FLOOD), *[Send(PIECE)] * 1000) for _ in range(10)]
     await asyncio.sleep(0.3)
 
-    held = [exchange._client.transport.get_write_buffer_size() for exchange in scene.nexus._desk.exchanges]
+    held = [exchange.client.transport.get_write_buffer_size() for exchange in scene.nexus._desk.exchanges]
     assert len(held) == 10
     assert max(held) < 2**20
     assert resident_bytes() - before < 64 * 2**20

@@ -60,9 +60,9 @@ class FakeSink:
         self.pieces = 0
         self.calls = []
 
-    def on_head(self, status, headers):
+    def on_head(self, head):
         self.calls.append("head")
-        self.status, self.headers = status, headers
+        self.status, self.headers = head.status, head.headers
 
     def on_body(self, data):
         self.calls.append("body")

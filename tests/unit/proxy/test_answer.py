@@ -7,7 +7,8 @@ import pytest
 
 from nexus.errors import UpstreamError
 from nexus.proxy import answer as answers
-from nexus.proxy.answer import Answer, Mode
+from nexus.proxy.answer import Answer
+from nexus.proxy.answer_head import AnswerHead, Mode
 
 JSON = (b"Content-Type", b"application/json")
 EVENTS = (b"Content-Type", b"text/event-stream; charset=utf-8")
@@ -32,13 +33,13 @@ class FakeRelay:
 @pytest.fixture
 async def answer(connection, scan):
     """An answer to a request for a stream."""
-    return Answer(asyncio.get_running_loop(), connection, lambda: scan, wants_stream=True)
+    return Answer(loop := asyncio.get_running_loop(), loop.create_future(), connection, lambda: scan, True)
 
 
 @pytest.fixture
 async def whole(connection, scan):
     """An answer to a request that is not for a stream."""
-    return Answer(asyncio.get_running_loop(), connection, lambda: scan, wants_stream=False)
+    return Answer(loop := asyncio.get_running_loop(), loop.create_future(), connection, lambda: scan, False)
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def outcome_of(answer):
 
 
 async def test_a_document_is_held_until_it_is_whole(whole):
-    whole.on_head(200, [JSON])
+    whole.on_head(AnswerHead(200, [JSON]))
     whole.on_body(b'{"a":')
     before = outcome_of(whole)
     whole.on_body(b"1}")
@@ -69,7 +70,7 @@ async def test_a_document_is_held_until_it_is_whole(whole):
 
 
 async def test_a_document_may_answer_who_asked_for_a_stream(answer):
-    answer.on_head(200, [JSON])
+    answer.on_head(AnswerHead(200, [JSON]))
     answer.on_end(is_framed=False)
 
     assert (outcome_of(answer), answer.mode, answer.is_framed, answer.body) == ("ready", Mode.WHOLE, False, b"")
@@ -86,7 +87,7 @@ async def test_a_document_that_breaks_off_can_be_asked_for_elsewhere(whole, conn
 
 async def test_a_document_that_is_too_long_to_hold_is_passed_on(whole, relay, monkeypatch):
     monkeypatch.setattr(answers, "MAX_HELD_BYTES", 10)
-    whole.on_head(200, [JSON])
+    whole.on_head(AnswerHead(200, [JSON]))
     whole.on_body(b"x" * 6)
     before = outcome_of(whole)
     whole.on_body(b"x" * 6)
@@ -100,7 +101,7 @@ async def test_a_document_that_is_too_long_to_hold_is_passed_on(whole, relay, mo
 
 @pytest.mark.parametrize("headers", [[AUDIO], [JSON, (b"content-encoding", b"gzip")]])
 async def test_what_cannot_be_read_passes_as_it_comes(whole, headers):
-    whole.on_head(200, headers)
+    whole.on_head(AnswerHead(200, headers))
     before = outcome_of(whole)
     whole.on_body(b"\xff")
 
@@ -111,7 +112,7 @@ async def test_what_cannot_be_read_passes_as_it_comes(whole, headers):
     "headers", [[], [(b"content-type", b"text/plain")], [JSON, (b"Content-Encoding", b"identity")]]
 )
 async def test_what_can_be_read_is_held(whole, headers):
-    whole.on_head(200, headers)
+    whole.on_head(AnswerHead(200, headers))
     whole.on_body(b"x")
 
     assert (outcome_of(whole), whole.mode) == ("waiting", Mode.WHOLE)
@@ -119,7 +120,7 @@ async def test_what_can_be_read_is_held(whole, headers):
 
 @pytest.mark.parametrize("headers", [[JSON], [EVENTS], [(b"Content-Type", b"text/html")], [AUDIO]])
 async def test_an_error_is_held_whatever_it_is(answer, headers):
-    answer.on_head(503, headers)
+    answer.on_head(AnswerHead(503, headers))
     answer.on_body(b"busy")
     answer.on_end(is_framed=True)
 
@@ -140,7 +141,7 @@ async def test_an_error_is_held_whatever_it_is(answer, headers):
     ],
 )
 async def test_a_head_that_makes_no_sense_is_a_broken_protocol(answer, transport, status, headers):
-    answer.on_head(status, headers)
+    answer.on_head(AnswerHead(status, headers))
 
     assert outcome_of(answer) == "protocol"
     assert transport.is_aborted
@@ -148,7 +149,7 @@ async def test_a_head_that_makes_no_sense_is_a_broken_protocol(answer, transport
 
 @pytest.mark.parametrize("content_type", [b"text/event-stream", b"application/x-ndjson"])
 async def test_a_stream_that_nobody_asked_for_is_one_too(whole, transport, content_type):
-    whole.on_head(200, [(b"Content-Type", content_type)])
+    whole.on_head(AnswerHead(200, [(b"Content-Type", content_type)]))
 
     assert (outcome_of(whole), transport.is_aborted) == ("protocol", True)
 
@@ -157,7 +158,7 @@ async def test_a_stream_that_nobody_asked_for_is_one_too(whole, transport, conte
 
 
 async def test_a_stream_is_held_until_it_has_content(answer, relay):
-    answer.on_head(200, [EVENTS])
+    answer.on_head(AnswerHead(200, [EVENTS]))
     steps = []
     for data in (b":comment\n", b"role\n", b"hel", b"lo\nwor"):
         answer.on_body(data)
@@ -173,7 +174,7 @@ async def test_a_stream_is_held_until_it_has_content(answer, relay):
 
 async def test_events_without_content_are_not_held_for_ever(answer, monkeypatch):
     monkeypatch.setattr(answers, "COMMIT_HOLD_S", 0.01)
-    answer.on_head(200, [EVENTS])
+    answer.on_head(AnswerHead(200, [EVENTS]))
     answer.on_body(b"role\n")
 
     await asyncio.wait_for(answer.ready, 1)
@@ -183,7 +184,7 @@ async def test_events_without_content_are_not_held_for_ever(answer, monkeypatch)
 
 async def test_content_that_comes_after_that_is_noticed_when_it_comes(answer, relay, monkeypatch):
     monkeypatch.setattr(answers, "COMMIT_HOLD_S", 0.0)
-    answer.on_head(200, [EVENTS])
+    answer.on_head(AnswerHead(200, [EVENTS]))
     answer.on_body(b"role\n")
     await asyncio.wait_for(answer.ready, 1)
     answer.attach(relay)
@@ -199,7 +200,7 @@ async def test_content_that_comes_after_that_is_noticed_when_it_comes(answer, re
 
 async def test_comments_alone_are(answer, monkeypatch):
     monkeypatch.setattr(answers, "COMMIT_HOLD_S", 0.0)
-    answer.on_head(200, [EVENTS])
+    answer.on_head(AnswerHead(200, [EVENTS]))
     answer.on_body(b":comment\n")
     await asyncio.sleep(0.01)
 
@@ -208,7 +209,7 @@ async def test_comments_alone_are(answer, monkeypatch):
 
 async def test_but_not_without_limit(answer, transport, monkeypatch):
     monkeypatch.setattr(answers, "MAX_HELD_BYTES", 100)
-    answer.on_head(200, [EVENTS])
+    answer.on_head(AnswerHead(200, [EVENTS]))
     for _ in range(20):
         answer.on_body(b":comment\n")
 
@@ -216,7 +217,7 @@ async def test_but_not_without_limit(answer, transport, monkeypatch):
 
 
 async def test_a_stream_that_begins_with_an_error_becomes_that_error(answer, transport):
-    answer.on_head(200, [EVENTS, (b"X-Custom", b"1")])
+    answer.on_head(AnswerHead(200, [EVENTS, (b"X-Custom", b"1")]))
     answer.on_body(b"error 429 busy\n")
 
     assert outcome_of(answer) == "in_stream_error"
@@ -227,7 +228,7 @@ async def test_a_stream_that_begins_with_an_error_becomes_that_error(answer, tra
 
 
 async def test_an_error_behind_content_is_the_relays(answer):
-    answer.on_head(200, [EVENTS])
+    answer.on_head(AnswerHead(200, [EVENTS]))
     answer.on_body(b"hello\nerror 500\n")
 
     assert outcome_of(answer) == "ready"
@@ -235,7 +236,7 @@ async def test_an_error_behind_content_is_the_relays(answer):
 
 @pytest.mark.parametrize("said", [b"", b":comment\n", b"role\n", b"hel"])
 async def test_a_stream_that_ends_before_it_says_anything_failed(answer, said):
-    answer.on_head(200, [EVENTS])
+    answer.on_head(AnswerHead(200, [EVENTS]))
     answer.on_body(said)
     answer.on_end(is_framed=True)
 
@@ -243,7 +244,7 @@ async def test_a_stream_that_ends_before_it_says_anything_failed(answer, said):
 
 
 async def test_a_stream_may_be_finished_without_content(answer, relay):
-    answer.on_head(200, [EVENTS])
+    answer.on_head(AnswerHead(200, [EVENTS]))
     answer.on_body(b"role\nend\n")
     answer.on_end(is_framed=True)
     answer.attach(relay)
@@ -252,14 +253,14 @@ async def test_a_stream_may_be_finished_without_content(answer, relay):
 
 
 async def test_an_event_that_is_too_long_breaks_the_answer(answer, transport):
-    answer.on_head(200, [EVENTS])
+    answer.on_head(AnswerHead(200, [EVENTS]))
     answer.on_body(b"x" * 2000)
 
     assert (outcome_of(answer), transport.is_aborted) == ("protocol", True)
 
 
 async def test_an_event_that_is_too_long_later_breaks_the_relay(answer, relay, transport):
-    answer.on_head(200, [EVENTS])
+    answer.on_head(AnswerHead(200, [EVENTS]))
     answer.on_body(b"hello\n")
     answer.attach(relay)
     answer.on_body(b"x" * 2000)
@@ -283,7 +284,7 @@ async def test_the_relay_hears_of_an_end_before_its_time(answer, connection, rel
 
 
 async def test_who_is_detached_hears_nothing_more(answer, relay):
-    answer.on_head(200, [EVENTS])
+    answer.on_head(AnswerHead(200, [EVENTS]))
     answer.on_body(b"hello\n")
     answer.attach(relay)
     answer.detach()
@@ -305,7 +306,7 @@ async def test_an_answer_that_does_not_begin_is_given_up(answer):
 
 
 async def test_an_answer_that_has_begun_is_not(answer):
-    answer.on_head(200, [EVENTS])
+    answer.on_head(AnswerHead(200, [EVENTS]))
     answer.on_body(b"hello\n")
 
     answer.give_up_waiting()
@@ -315,11 +316,11 @@ async def test_an_answer_that_has_begun_is_not(answer):
 
 @pytest.mark.parametrize("said", [b"role\n", b"hello\n", b"error 500\n"])
 async def test_an_answer_that_is_dismissed_leaves_nothing_behind(answer, said):
-    answer.on_head(200, [EVENTS])
+    answer.on_head(AnswerHead(200, [EVENTS]))
     answer.on_body(said)
 
     answer.dismiss()
     answer.dismiss()
 
     assert answer.ready.done()
-    assert answer._hold_timer is None or answer._hold_timer.cancelled()
+    assert answer.hold_timer is None or answer.hold_timer.cancelled()

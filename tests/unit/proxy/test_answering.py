@@ -10,9 +10,10 @@ from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.errors import STATUS_OF_CODE, RequestError, UpstreamError, UpstreamFault
 from nexus.proxy import answering
 from nexus.proxy.answer import Answer
+from nexus.proxy.answer_head import AnswerHead
 from nexus.proxy.attempt import Attempt
 from nexus.proxy.heads import read_head
-from nexus.proxy.record import Record
+from nexus.proxy.record import begin_record
 from nexus.proxy.upstreams import Access
 from nexus.routing.decision import Reject
 from nexus.routing.intent import Verdict
@@ -41,9 +42,11 @@ async def answered(connection, scan, make_reserved, make_upstream):
         backend=GPU,
     ):
         attempt = Attempt(make_reserved(backend, model=model), make_upstream(backend, Access(key=key)), started_at=0.0)
-        answer = Answer(asyncio.get_running_loop(), connection, lambda: scan, wants_stream=wants_stream)
+        answer = Answer(
+            loop := asyncio.get_running_loop(), loop.create_future(), connection, lambda: scan, wants_stream
+        )
         attempt.begin(connection, answer)
-        answer.on_head(status, list(headers))
+        answer.on_head(AnswerHead(status, list(headers)))
         answer.on_body(body)
         answer.on_end(is_framed=is_framed)
         return attempt
@@ -53,8 +56,8 @@ async def answered(connection, scan, make_reserved, make_upstream):
 
 @pytest.fixture
 def record(make_reserved):
-    record = Record("req-1", CHAT)
-    record.routed(make_reserved())
+    record = begin_record("req-1", CHAT)
+    record.reserved = make_reserved()
     return record
 
 
@@ -307,8 +310,8 @@ async def test_who_asks_for_an_explanation_is_told_where_it_is(answered, record)
 
 
 async def test_a_fallback_is_named(answered, make_reserved):
-    record = Record("req-1", CHAT)
-    record.routed(make_reserved(fallback_model="caf\xe9\r\nX-Evil: 1"))
+    record = begin_record("req-1", CHAT)
+    record.reserved = make_reserved(fallback_model="caf\xe9\r\nX-Evil: 1")
 
     assert b"X-Nexus-Fallback-Model: caf???X-Evil: 1\r\n" in answering.head_lines(record, answered(), 1)
 

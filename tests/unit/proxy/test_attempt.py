@@ -47,7 +47,9 @@ async def begin(connection, scan):
     """Ask, and let the backend say *wire*."""
 
     def begin(attempt, wire=HELLO, *, wants_stream=False):
-        answer = Answer(asyncio.get_running_loop(), connection, lambda: scan, wants_stream=wants_stream)
+        answer = Answer(
+            loop := asyncio.get_running_loop(), loop.create_future(), connection, lambda: scan, wants_stream
+        )
         attempt.begin(connection, answer)
         connection.send(b"", b"", answer)
         connection.data_received(wire)
@@ -59,10 +61,10 @@ async def begin(connection, scan):
 async def test_before_it_is_asked_there_is_nothing_to_know(make_attempt):
     attempt = make_attempt()
 
-    assert not attempt.was_asked
-    assert not hasattr(attempt, "answer")
-    with pytest.raises(LookupError):
-        _ = attempt.connection
+    assert attempt.asked is None
+    for name in ("answer", "connection"):
+        with pytest.raises(LookupError):
+            getattr(attempt, name)
 
 
 async def test_a_whole_answer_leaves_its_connection_to_the_next(make_attempt, begin, connection):

@@ -1,5 +1,7 @@
 """An exchange is written down as it goes, and its one line says who ended it, and where."""
 
+from functools import partial
+
 import msgspec
 import pytest
 from structlog.testing import capture_logs
@@ -7,7 +9,7 @@ from structlog.testing import capture_logs
 from nexus.domain.outcome import AttemptOutcome, Ending, Phase
 from nexus.domain.request import Requirements, TokenUsage
 from nexus.proxy import record as records
-from nexus.proxy.record import Record
+from nexus.proxy.record import begin_record
 from nexus.testing.builders import CHAT
 
 
@@ -32,7 +34,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def record(clock):
-    return Record("req-1", CHAT)
+    return begin_record("req-1", CHAT)
 
 
 def attempt_at(backend, usage=None):
@@ -52,7 +54,7 @@ def test_a_whole_exchange_is_told_in_full(record, clock, make_reserved):
     record.enter("understand")
     record.understood(Requirements(model="gpt-4o", is_stream=True))
     record.enter("route")
-    record.routed(make_reserved(fallback_model="llama3"))
+    record.reserved = make_reserved(fallback_model="llama3")
     clock.now += 0.25
     record.answered(200, clock.now)
     record.enter("relay")
@@ -144,7 +146,7 @@ def test_the_line_is_as_loud_as_what_it_tells(record, ending, status, attempts, 
 
 
 def test_a_fallback_is_worth_a_warning(record, make_reserved):
-    record.routed(make_reserved(fallback_model="llama3"))
+    record.reserved = make_reserved(fallback_model="llama3")
     record.ended(Ending.FINISHED, 200)
 
     assert finished(record, attempt_at("gpu-1"))[1]["log_level"] == "warning"
@@ -201,8 +203,9 @@ def test_a_client_that_left_before_is_written_down_as_such(record):
 
 
 def test_a_phase_that_is_entered_again_is_added_up(record, clock):
-    for phase in ("route", "queue", "send", "queue"):
-        record.enter(phase)
+    enter = record.enter
+    for begin in (partial(enter, "route"), record.enter_queue, partial(enter, "send"), record.enter_queue):
+        begin()
         clock.now += 0.5
     record.ended(Ending.REJECTED, 503)
 

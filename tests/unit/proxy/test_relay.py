@@ -7,6 +7,7 @@ import pytest
 
 from nexus.errors import UpstreamFault
 from nexus.proxy.answer import TOO_LARGE, Answer
+from nexus.proxy.answer_head import AnswerHead
 from nexus.proxy.relay import LAST_CHUNK, End, StreamRelay
 from nexus.tasks import start
 
@@ -21,9 +22,9 @@ async def make_relay(client, connection, scan):
 
     def make(headers=EVENTS, first=b"hello\n", *, is_chunked=False, deadline_s=60.0, restore=None, **deadlines):
         deadlines = {"idle_s": 60.0, "first_content_s": 60.0, "stall_s": 60.0} | deadlines
-        answer = Answer(asyncio.get_running_loop(), connection, lambda: scan, wants_stream=True)
+        answer = Answer(loop := asyncio.get_running_loop(), loop.create_future(), connection, lambda: scan, True)
         connection.send(b"", b"", answer)
-        answer.on_head(200, headers)
+        answer.on_head(AnswerHead(200, headers))
         answer.on_body(first)
         relay = StreamRelay(
             client,
@@ -115,8 +116,8 @@ async def test_an_answer_that_is_no_stream_ends_with_its_bytes(make_relay, clien
 
 
 async def test_an_answer_that_was_over_before_is_relayed_all_the_same(client, connection, scan):
-    answer = Answer(asyncio.get_running_loop(), connection, lambda: scan, wants_stream=True)
-    answer.on_head(200, EVENTS)
+    answer = Answer(loop := asyncio.get_running_loop(), loop.create_future(), connection, lambda: scan, True)
+    answer.on_head(AnswerHead(200, EVENTS))
     answer.on_body(b"hello\nend\n")
     answer.on_end(is_framed=True)
     deadlines = {"idle_s": 1, "first_content_s": 1, "stall_s": 1, "deadline": monotonic() + 1}

@@ -1,0 +1,22 @@
+"""What is known of a request before its body, once it was let in."""
+
+import msgspec
+from aiohttp.http import RawRequestMessage
+
+from nexus.domain.request import Endpoint
+from nexus.proxy.heads import Head
+from nexus.proxy.plane import Settings
+from nexus.wire.protocol import WireProtocol
+
+
+class Admission(msgspec.Struct, frozen=True):
+    """A request that was let in, as far as its head says; it holds for any request with the same one."""
+
+    message: RawRequestMessage
+    settings: Settings
+    """By which it was let in."""
+    head: Head
+    endpoint: Endpoint
+    protocol: WireProtocol
+    target: bytes
+    """Path and query."""
