@@ -23,6 +23,7 @@ from nexus.errors import StartError
 from nexus.fleet.fleet import Fleet
 from nexus.proxy.edge import EdgeServer
 from nexus.proxy.handlers import FrontDesk
+from nexus.proxy.outbox import Outbox
 from nexus.proxy.plane import DataPlane, Settings
 from nexus.proxy.queue import WaitingLine
 from nexus.proxy.upstreams import Upstreams
@@ -79,11 +80,14 @@ class Nexus:
             await self._open_store()
             self._services = await start_services(self.blueprint.contributions, self._store, self._wake)
             self._resources.push_async_callback(self._stop_services)
+            outbox = Outbox(asyncio.get_running_loop())
             self._edge = EdgeServer(
-                headers_s=config.timeouts.headers_seconds, keepalive_s=config.timeouts.keepalive_seconds
+                headers_s=config.timeouts.headers_seconds,
+                keepalive_s=config.timeouts.keepalive_seconds,
+                outbox=outbox,
             )
             await self._listen(config.server.host, config.server.port, may_move=may_move_port)
-            await self._start_fleet()
+            await self._start_fleet(outbox)
         except BaseException:
             await self._close()
             raise
@@ -161,7 +165,7 @@ class Nexus:
                 log.warning("port_moved", wanted=port, port=self.port)
             return
 
-    async def _start_fleet(self) -> None:
+    async def _start_fleet(self, outbox: Outbox) -> None:
         blueprint = self.blueprint
         self._fleet = Fleet(
             blueprint.fleet,
@@ -171,7 +175,7 @@ class Nexus:
         queue = blueprint.config.queue
         line: WaitingLine[Reserved] = WaitingLine(max_size=queue.max_size, max_wait_s=queue.max_wait_seconds)
         self._line = line
-        upstreams = Upstreams(blueprint.access, blueprint.config.timeouts)
+        upstreams = Upstreams(blueprint.access, blueprint.config.timeouts, outbox)
         self._resources.callback(upstreams.close)
         self._plane = DataPlane(self._settings(blueprint), self._fleet, upstreams, line)
         self._telemetry.begin(

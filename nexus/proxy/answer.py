@@ -162,7 +162,7 @@ class Answer(msgspec.Struct, eq=False):
         elif self.mode is Mode.EVENTS and not (self.held and self.scan.is_finished()):
             self._refuse(UpstreamError(UpstreamFault.TRUNCATED, "the stream ended before it said anything"))
         else:
-            self.ready.set_result(None)
+            self._be_ready()
 
     def on_failed(self, fault: UpstreamFault, message: str) -> None:
         if self.relay is not None:
@@ -185,13 +185,13 @@ class Answer(msgspec.Struct, eq=False):
             self.opened_scan = self.open_scan()
         if self.mode is Mode.OPAQUE:
             self.content_at = monotonic()
-            self.ready.set_result(None)
+            self._be_ready()
 
     def _judge_events(self) -> None:
         if error := self.scan.first_error():
             self._become_error(*error)
         elif self.scan.has_content:
-            self.ready.set_result(None)
+            self._be_ready()
         elif self.hold_timer is None and self.scan.data_blocks:
             self.hold_timer = self.loop.call_later(COMMIT_HOLD_S, self._release_hold)
         elif self.held_bytes > MAX_HELD_BYTES:
@@ -210,7 +210,11 @@ class Answer(msgspec.Struct, eq=False):
     def _release_hold(self) -> None:
         # Lifecycle events have waited long enough for the content that they announce.
         if not self.ready.done():
-            self.ready.set_result(None)
+            self._be_ready()
+
+    def _be_ready(self) -> None:
+        self.ready.set_result(None)
+        self.connection.wakes()
 
     def _refuse(self, error: UpstreamError) -> None:
         self.connection.abandon()

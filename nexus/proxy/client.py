@@ -17,6 +17,7 @@ from nexus import tasks
 from nexus.errors import RequestError
 from nexus.proxy.heads import MAX_HEADERS, HeadMemory
 from nexus.proxy.known_head import HeadBytes, Payload, UnseenBody, WholeBody
+from nexus.proxy.outbox import Outbox, Outlet
 from nexus.proxy.receiving import is_discarded
 
 log = structlog.get_logger("nexus.proxy")
@@ -59,6 +60,8 @@ class Reception(Protocol):
     """How long a head may take to come."""
     keepalive_s: float
     """How long a connection may stay open without a request."""
+    outbox: Outbox | None
+    """Where answers wait for those of the same turn."""
 
 
 class ClientConnection(BaseProtocol):
@@ -75,6 +78,7 @@ class ClientConnection(BaseProtocol):
         "_is_ending",
         "_last_payload",
         "_malformed",
+        "_outlet",
         "_receive",
         "_reception",
         "_relay",
@@ -117,6 +121,8 @@ class ClientConnection(BaseProtocol):
         self._head_timer: asyncio.TimerHandle | None = None
         self._idle_since = 0.0
         self._idle_timer: asyncio.TimerHandle | None = None
+        self._outlet: Outlet | None = None
+        """None before it is connected, and after."""
         self._relay: Pausable | None = None
         self._receive: Callable[[bytes], None] | None = None
         self._resumed: asyncio.Event | None = None
@@ -147,14 +153,23 @@ class ClientConnection(BaseProtocol):
 
     def write(self, data: bytes) -> None:
         """Write to the client; what goes to a client that has left goes nowhere."""
-        transport = self.transport
-        if transport is not None and not transport.is_closing():
-            transport.write(data)
+        if self._outlet is not None:
+            self._outlet.write(data)
+
+    def write_now(self, data: bytes) -> None:
+        """Write to the client without waiting for what else is written in this turn of the event loop."""
+        if self._outlet is not None:
+            self._outlet.write_now(data)
+
+    def close(self) -> None:
+        """Close the connection when all that was written has left, however long that takes."""
+        if self._outlet is not None:
+            self._outlet.close()
 
     def abort(self) -> None:
         """Cut the connection: what has been sent must not look finished."""
-        if self.transport is not None:
-            self.transport.abort()
+        if self._outlet is not None:
+            self._outlet.abort()
 
     async def drained(self, stall_s: float) -> bool:
         """Wait until the client has taken what was written; one that takes nothing for *stall_s* seconds is cut off.
@@ -176,7 +191,7 @@ class ClientConnection(BaseProtocol):
     @property
     def unsent(self) -> int:
         """How many bytes were written and have not left yet."""
-        return self.transport.get_write_buffer_size() if self.transport is not None else 0
+        return self._outlet.unsent if self._outlet is not None else 0
 
     def end(self) -> None:
         """Answer what is being answered, and nothing more."""
@@ -242,13 +257,13 @@ class ClientConnection(BaseProtocol):
 
     def _close(self) -> None:
         self._is_ending = True
-        if self.transport is not None:
-            self.transport.close()
+        self.close()
 
     # what the transport says
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self._outlet = Outlet(transport, self._reception.outbox)  # type: ignore[arg-type]
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)  # type: ignore[attr-defined]
         sock = transport.get_extra_info("socket")
         # A client that loses power says nothing: without this, what was begun for it would never end.
@@ -261,6 +276,7 @@ class ClientConnection(BaseProtocol):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
+        self._outlet = None
         self._reception.connections.discard(self)
         self._stop_awaiting_head()
         if self._idle_timer is not None:
@@ -344,6 +360,8 @@ class ClientConnection(BaseProtocol):
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+            if self._reception.outbox is not None:
+                self._reception.outbox.expect()
 
     def pause_reading(self) -> None:
         if self._unseen.left:

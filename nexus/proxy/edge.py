@@ -7,17 +7,19 @@ import aiohttp.http_parser
 from nexus import tasks
 from nexus.errors import StartError
 from nexus.proxy.client import ClientConnection, Desk
+from nexus.proxy.outbox import Outbox
 
 
 class EdgeServer:
     """Makes a :class:`ClientConnection` for every client."""
 
-    def __init__(self, *, headers_s: float, keepalive_s: float) -> None:
+    def __init__(self, *, headers_s: float, keepalive_s: float, outbox: Outbox | None = None) -> None:
         """:param keepalive_s: how long a connection may stay open without a request."""
         refuse_slow_parser()
         self.loop = asyncio.get_running_loop()
         self.headers_s = headers_s
         self.keepalive_s = keepalive_s
+        self.outbox = outbox
         self.connections: set[ClientConnection] = set()
         self.desk: Desk
         """To be given before the first client comes."""

@@ -31,10 +31,17 @@ LAST_CHUNK: Final = b"0\r\n\r\n"
 class Client(Protocol):
     """The connection to the client, as far as a relay needs it."""
 
-    transport: asyncio.Transport | None
-
     @property
     def writing_paused(self) -> bool: ...
+
+    @property
+    def unsent(self) -> int: ...
+
+    def write_now(self, data: bytes) -> None: ...
+
+    def close(self) -> None: ...
+
+    def abort(self) -> None: ...
 
     def attach_relay(self, relay: "StreamRelay | None") -> None: ...
 
@@ -150,7 +157,7 @@ class StreamRelay:
         if self._restore is not None:
             data = self._restore(data)
         self.bytes_out += len(data)
-        self._write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
+        self._client.write_now(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
 
     def finish(self) -> None:
         answer = self._answer
@@ -161,7 +168,7 @@ class StreamRelay:
             if closing := self._scan.closing():
                 self.forward(closing)
         if self._is_chunked:
-            self._write(LAST_CHUNK)
+            self._client.write_now(LAST_CHUNK)
         self._end(End.COMPLETE)
 
     def break_off(self, fault: UpstreamFault, message: str) -> None:
@@ -182,15 +189,11 @@ class StreamRelay:
         if self._answer.mode is Mode.EVENTS:
             self.forward(self._scan.failure(code, MESSAGES[code]))
         # Without the last chunk, and closed: a client that knows no error events still sees a cut answer.
-        if self._client.transport is not None:
-            self._close(self._client.transport)
-        self._end(End.CUT)
-
-    def _close(self, transport: asyncio.Transport) -> None:
-        transport.close()
-        if transport.get_write_buffer_size():
+        self._client.close()
+        if self._client.unsent:
             # It stays open until the client has taken all that was written, which may be never.
-            self._loop.call_later(self._stall_s, transport.abort)
+            self._loop.call_later(self._stall_s, self._client.abort)
+        self._end(End.CUT)
 
     # what the client's connection says
 
@@ -198,7 +201,7 @@ class StreamRelay:
         """The client does not take any more for now."""
         self._connection.pause_reading()
         if self._stall_timer is None:
-            self._stall_timer = self._loop.call_later(self._stall_s, self._check_stall, self._unsent())
+            self._stall_timer = self._loop.call_later(self._stall_s, self._check_stall, self._client.unsent)
 
     def resume(self) -> None:
         if self._stall_timer is not None:
@@ -208,18 +211,14 @@ class StreamRelay:
         self._connection.resume_reading()
 
     def _check_stall(self, unsent_before: int) -> None:
-        unsent = self._unsent()
+        unsent = self._client.unsent
         if unsent < unsent_before:
             self._stall_timer = self._loop.call_later(self._stall_s, self._check_stall, unsent)
             return
         self._stall_timer = None
         self._connection.abandon()
-        if self._client.transport is not None:
-            self._client.transport.abort()
+        self._client.abort()
         self._end(End.STALLED_CLIENT)
-
-    def _unsent(self) -> int:
-        return self._client.transport.get_write_buffer_size() if self._client.transport is not None else 0
 
     def _watch(self) -> None:
         now = monotonic()
@@ -233,11 +232,6 @@ class StreamRelay:
             self.cut("stream_stalled")
         else:
             self._timer = self._loop.call_at(min(idle_at, self._deadline), self._watch)
-
-    def _write(self, data: bytes) -> None:
-        transport = self._client.transport
-        if transport is not None and not transport.is_closing():
-            transport.write(data)
 
     def _end(self, how: End) -> None:
         if not self.done.done():

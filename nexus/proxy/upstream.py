@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from functools import partial
 from time import monotonic
 from typing import Final, Protocol
 
@@ -11,6 +12,7 @@ import msgspec
 from nexus.errors import UpstreamError, UpstreamFault
 from nexus.proxy.answer_head import AnswerHead, HeaderList, KnownAnswer
 from nexus.proxy.dialing import Address, dial
+from nexus.proxy.outbox import Outbox, Outlet
 
 MAX_HEADERS: Final = 128
 MAX_HEAD_BYTES: Final = 64 * 1024
@@ -76,6 +78,8 @@ class UpstreamConnection(asyncio.Protocol):
     __slots__ = (
         "_coming",
         "_known",
+        "_outbox",
+        "_outlet",
         "_parser",
         "_sent_at",
         "_sink",
@@ -86,8 +90,11 @@ class UpstreamConnection(asyncio.Protocol):
         "transport",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, outbox: Outbox | None = None) -> None:
+        """:param outbox: where requests wait for those of the same turn; None: nowhere."""
         self.transport: asyncio.Transport
+        self._outbox = outbox
+        self._outlet: Outlet
         self.is_closed = False
         self.is_reused = False
         self.idle_since = 0.0
@@ -105,16 +112,21 @@ class UpstreamConnection(asyncio.Protocol):
         self._sent_at = monotonic()
         # Writing can fail at once and report the loss before it returns: the sink must be in place.
         if len(body) < MAX_HEAD_BYTES:
-            self.transport.write(head + body)
+            self._outlet.write(head + body)
         else:
-            self.transport.write(head)
-            self.transport.write(body)
+            self._outlet.write_now(head)
+            self._outlet.write_now(body)
+
+    def wakes(self) -> None:
+        """Note that somebody is woken by what has come, and going to write what follows from it."""
+        if self._outbox is not None:
+            self._outbox.expect()
 
     def abandon(self) -> None:
         """Close at once: whoever asked is no longer interested, and the backend must stop working for nobody."""
         self._sink = None
         self.is_closed = True
-        self.transport.abort()
+        self._outlet.abort()
 
     @property
     def is_reusable(self) -> bool:
@@ -123,7 +135,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._coming.is_reusable
             and not self.is_closed
             and not self.transport.is_closing()
-            and not self.transport.get_write_buffer_size()
+            and not self._outlet.unsent
         )
 
     def rest(self, now: float) -> None:
@@ -139,6 +151,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
+        self._outlet = Outlet(self.transport, self._outbox)
 
     def data_received(self, data: bytes) -> None:
         sink, coming = self._sink, self._coming
@@ -215,9 +228,9 @@ class UpstreamConnection(asyncio.Protocol):
     def close(self) -> None:
         """Close an idle or finished connection."""
         self.is_closed = True
-        if self.transport.get_write_buffer_size():
+        if self._outlet.unsent:
             # Answered before it had read the request: closing in good order would go on sending the rest.
-            self.transport.abort()
+            self._outlet.abort()
         else:
             self.transport.close()
 
@@ -315,12 +328,19 @@ class Pool:
     """The connections to one backend: idle ones are reused for a few seconds, the newest first."""
 
     def __init__(
-        self, address: Address, *, connect_timeout_s: float, keepalive_s: float, counts: ConnectionCounts | None = None
+        self,
+        address: Address,
+        *,
+        connect_timeout_s: float,
+        keepalive_s: float,
+        counts: ConnectionCounts | None = None,
+        outbox: Outbox | None = None,
     ) -> None:
         self.address = address
         self.counts = counts or ConnectionCounts()
         self._connect_timeout_s = connect_timeout_s
         self._keepalive_s = keepalive_s
+        self._make: Final = partial(UpstreamConnection, outbox)
         self._idle: deque[UpstreamConnection] = deque()
         self._loop = asyncio.get_running_loop()
         self._sweep: asyncio.TimerHandle | None = None
@@ -345,7 +365,7 @@ class Pool:
 
         :raises UpstreamError: REFUSED, CONNECT_TIMEOUT or TLS; nothing has been sent then.
         """
-        connection = await dial(self.address, UpstreamConnection, timeout_s=self._connect_timeout_s)
+        connection = await dial(self.address, self._make, timeout_s=self._connect_timeout_s)
         self.counts.opened += 1
         if not connection.is_closed:
             self.counts.open += 1

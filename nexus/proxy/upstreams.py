@@ -10,6 +10,7 @@ from nexus.config.schema import TimeoutsConfig
 from nexus.domain.backend import Backend
 from nexus.proxy.dialing import address_of
 from nexus.proxy.headers import RequestStamp, backend_lines, stamp_of
+from nexus.proxy.outbox import Outbox
 from nexus.proxy.upstream import ConnectionCounts, Pool
 
 
@@ -33,7 +34,12 @@ class Upstream:
     __slots__ = ("access", "backend", "lines", "pool", "stamp")
 
     def __init__(
-        self, backend: Backend, access: Access, timeouts: TimeoutsConfig, counts: ConnectionCounts | None = None
+        self,
+        backend: Backend,
+        access: Access,
+        timeouts: TimeoutsConfig,
+        counts: ConnectionCounts | None = None,
+        outbox: Outbox | None = None,
     ) -> None:
         address, base_path = address_of(backend.url, access.tls)
         self.backend = backend
@@ -43,6 +49,7 @@ class Upstream:
             connect_timeout_s=timeouts.connect_seconds,
             keepalive_s=timeouts.upstream_keepalive_seconds,
             counts=counts,
+            outbox=outbox,
         )
         self.stamp: RequestStamp = stamp_of(backend.kind, address.authority, base_path, access.key)
         self.lines = backend_lines(backend)
@@ -51,7 +58,9 @@ class Upstream:
 class Upstreams:
     """All of them, made when first needed and remade when what they were made of changes."""
 
-    def __init__(self, access: Mapping[str, Access], timeouts: TimeoutsConfig) -> None:
+    def __init__(self, access: Mapping[str, Access], timeouts: TimeoutsConfig, outbox: Outbox | None = None) -> None:
+        """:param outbox: where requests wait for those of the same turn; None: nowhere."""
+        self._outbox = outbox
         self._access = access
         self._timeouts = timeouts
         self._known: dict[str, Upstream] = {}
@@ -66,7 +75,7 @@ class Upstreams:
         if known is not None:
             known.pool.close()
         access = self._access.get(backend.name, OPEN_ACCESS)
-        upstream = Upstream(backend, access, self._timeouts, self._counts_of(backend.name))
+        upstream = Upstream(backend, access, self._timeouts, self._counts_of(backend.name), self._outbox)
         self._known[backend.id] = upstream
         return upstream
 

@@ -14,6 +14,7 @@ from nexus.errors import RequestError, UpstreamError, UpstreamFault
 from nexus.fleet.kinds import KINDS
 from nexus.proxy.headers import passed_lines, request_head, retry_after_s, stamp_of
 from nexus.proxy.heads import HeadMemory, read_head
+from nexus.proxy.outbox import MOST_HELD_BYTES, Outbox, Outlet
 from nexus.proxy.queue import WaitingLine
 from nexus.proxy.retry import Next, Retries, RetryBudget
 from nexus.proxy.upstream import UpstreamConnection
@@ -208,6 +209,75 @@ def test_any_bytes_at_all_have_one_end(wire, cuts):
     assert end in (True, False, *UpstreamFault)
     assert head is not None or not body
     assert not is_reusable or end is True
+
+
+# what is written in one turn
+
+
+class Kept(Transport):
+    """Remembers what was written, and when it was closed."""
+
+    def __init__(self):
+        super().__init__()
+        self.written = b""
+
+    def write(self, data):
+        assert not self.is_closed
+        self.written += data
+
+
+WRITERS = 4
+acts = st.lists(
+    st.tuples(
+        st.sampled_from(["write", "write", "write", "write_now", "expect", "expect", "turn", "close", "abort"]),
+        st.integers(0, WRITERS - 1),
+        st.sampled_from([b"a", b"bc", b"d" * (MOST_HELD_BYTES + 1)]),
+    ),
+    max_size=60,
+)
+
+
+class Writer:
+    """One connection, what was meant to go out on it, and whether it was cut."""
+
+    def __init__(self, outbox):
+        self.transport = Kept()
+        self.outlet = Outlet(self.transport, outbox)
+        self.meant = b""
+        self.is_cut = False
+
+    def act(self, act, data):
+        if act == "abort":
+            self.is_cut = self.is_cut or not self.transport.is_closed
+        if act in ("close", "abort"):
+            getattr(self.outlet, act)()
+            return
+        if not self.transport.is_closed:
+            self.meant += data
+        getattr(self.outlet, act)(data)
+
+
+async def written_by(acts):
+    """Return the writers after *acts*, two turns later."""
+    outbox = Outbox(asyncio.get_running_loop())
+    writers = [Writer(outbox) for _ in range(WRITERS)]
+    for act, number, data in [*acts, ("turn", 0, b""), ("turn", 0, b"")]:
+        if act == "turn":
+            await asyncio.sleep(0)
+        elif act == "expect":
+            outbox.expect()
+        else:
+            writers[number].act(act, data)
+    return writers
+
+
+@thoroughly
+@given(acts)
+def test_what_is_written_leaves_in_its_order_and_within_two_turns(acts):
+    for writer in asyncio.run(written_by(acts)):
+        assert writer.outlet.unsent == 0
+        assert writer.meant.startswith(writer.transport.written)
+        assert writer.is_cut or writer.transport.written == writer.meant
 
 
 # the waiting line

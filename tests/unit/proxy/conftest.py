@@ -129,8 +129,23 @@ class FakeClient:
 
     def __init__(self):
         self.transport = FakeTransport()
+        self.is_gone = False
         self.writing_paused = False
         self.relay = None
+
+    @property
+    def unsent(self):
+        return self.transport.unsent
+
+    def write_now(self, data):
+        if not self.is_gone:
+            self.transport.write(data)
+
+    def close(self):
+        self.transport.close()
+
+    def abort(self):
+        self.transport.abort()
 
     def attach_relay(self, relay):
         self.relay = relay
@@ -149,6 +164,11 @@ class FakeClient:
 @pytest.fixture
 def transport():
     return FakeTransport()
+
+
+@pytest.fixture
+def make_transport():
+    return FakeTransport
 
 
 @pytest.fixture

@@ -1,0 +1,104 @@
+"""Writes of one turn of the event loop, sent together at its end.
+
+Whoever is written to wakes up, answers, and sleeps again, often before the next write is ready: each write then pays
+for waking somebody. Sent in a row, they find their readers awake; a loaded proxy spends half as much in the kernel.
+"""
+
+import asyncio
+from typing import Final
+
+MOST_HELD_BYTES: Final = 16 * 1024
+"""More than this in one write is sent at once: its transport must know of it, to say when its reader is too slow."""
+MOST_HELD: Final = 32
+"""Writes that are sent together; more would only keep the first of them waiting."""
+
+
+class Outbox:
+    """All that is going to be written in this turn, by whoever shares an event loop.
+
+    Who was woken to write something is announced (:meth:`expect`), and the last of them sends for all: so a request
+    that is alone is never kept waiting. Should somebody not write after all, what is held goes out in the next turn.
+    """
+
+    __slots__ = ("_expected", "_is_due", "_loop", "_outlets")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._outlets: list[Outlet] = []
+        self._expected = 0
+        self._is_due = False
+        """Whether what is held is looked at in the next turn."""
+
+    def expect(self) -> None:
+        """Note that somebody was woken who is going to write."""
+        self._expected += 1
+
+    def put(self, outlet: "Outlet") -> None:
+        """Let *outlet* send what it holds: now, or when others do."""
+        self._outlets.append(outlet)
+        self._expected -= 1
+        if self._expected <= 0 or len(self._outlets) >= MOST_HELD:
+            self._send_all()
+        elif not self._is_due:
+            self._is_due = True
+            self._loop.call_soon(self._send_left)
+
+    def _send_left(self) -> None:
+        self._is_due = False
+        if self._outlets:
+            # Some of those expected have not written; who else is still to come, nobody knows.
+            self._expected = 0
+            self._send_all()
+
+    def _send_all(self) -> None:
+        self._expected = max(0, self._expected)
+        outlets, self._outlets = self._outlets, []
+        for outlet in outlets:
+            outlet.send()
+
+
+class Outlet:
+    """The writing end of one connection: what is written goes out in its order, or not at all when that is closed."""
+
+    __slots__ = ("_held", "_outbox", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, outbox: Outbox | None = None) -> None:
+        """:param outbox: None: everything is sent at once."""
+        self._transport = transport
+        self._outbox = outbox
+        self._held = b""
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes were written and have not left yet."""
+        return len(self._held) + self._transport.get_write_buffer_size()
+
+    def write(self, data: bytes) -> None:
+        """Send *data* by the end of this turn."""
+        if self._held or len(data) > MOST_HELD_BYTES or self._outbox is None:
+            self.write_now(data)
+        else:
+            self._held = data
+            self._outbox.put(self)
+
+    def write_now(self, data: bytes) -> None:
+        """Send *data*, and before it what is held."""
+        if self._held:
+            data, self._held = self._held + data, b""
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    def send(self) -> None:
+        """Send what is held."""
+        if self._held:
+            self.write_now(b"")
+
+    def close(self) -> None:
+        """Close the connection once all that was written has left."""
+        self.send()
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        self._held = b""
+        self._transport.abort()
