@@ -18,6 +18,7 @@ from nexus.errors import RequestError
 from nexus.proxy.heads import MAX_HEADERS, HeadMemory
 from nexus.proxy.known_head import HeadBytes, Payload, UnseenBody, WholeBody
 from nexus.proxy.outbox import Outbox, Outlet
+from nexus.proxy.patience import Patience
 from nexus.proxy.receiving import is_discarded
 
 log = structlog.get_logger("nexus.proxy")
@@ -70,15 +71,12 @@ class ClientConnection(BaseProtocol):
     __slots__ = (
         "_desk",
         "_head_bytes",
-        "_head_timer",
-        "_idle_since",
-        "_idle_timer",
-        "_is_answering",
         "_is_deaf",
         "_is_ending",
         "_last_payload",
         "_malformed",
         "_outlet",
+        "_patience",
         "_receive",
         "_reception",
         "_relay",
@@ -115,12 +113,11 @@ class ClientConnection(BaseProtocol):
         self._head_bytes = HeadBytes()
         self._unseen = UnseenBody()
         self._malformed: HttpProcessingError | None = None
-        self._is_answering = False
+        self._patience = Patience(
+            reception.loop, headers_s=reception.headers_s, keepalive_s=reception.keepalive_s, close=self._close
+        )
         self._is_ending = False
         self._is_deaf = False
-        self._head_timer: asyncio.TimerHandle | None = None
-        self._idle_since = 0.0
-        self._idle_timer: asyncio.TimerHandle | None = None
         self._outlet: Outlet | None = None
         """None before it is connected, and after."""
         self._relay: Pausable | None = None
@@ -196,7 +193,7 @@ class ClientConnection(BaseProtocol):
     def end(self) -> None:
         """Answer what is being answered, and nothing more."""
         self._is_ending = True
-        if not (self._is_answering or self._waiting):
+        if not (self._patience.is_answering or self._waiting):
             self._close()
 
     # one request after the other
@@ -204,7 +201,7 @@ class ClientConnection(BaseProtocol):
     async def _serve(self) -> None:
         try:
             while self._waiting or await self._is_next_there():
-                self._is_answering = True
+                self._patience.is_answering = True
                 message, payload, self.body_length = self._take()
                 try:
                     may_follow = await self._desk(self, message, payload)
@@ -213,8 +210,7 @@ class ClientConnection(BaseProtocol):
                     may_follow = False
                 if isinstance(payload, StreamReader) and not payload.is_eof():
                     may_follow = await is_discarded(payload) and may_follow
-                self._is_answering = False
-                self._idle_since = self._loop.time()
+                self._patience.rest()
                 if not may_follow or self._is_ending:
                     break
             else:
@@ -269,18 +265,14 @@ class ClientConnection(BaseProtocol):
         # A client that loses power says nothing: without this, what was begun for it would never end.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._reception.connections.add(self)
-        self._await_head()
-        self._idle_since = self._loop.time()
-        self._idle_timer = self._loop.call_later(self._reception.keepalive_s, self._close_if_idle)
+        self._patience.begin()
         self.task = tasks.start(self._serve(), name="client")
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
         self._outlet = None
         self._reception.connections.discard(self)
-        self._stop_awaiting_head()
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
+        self._patience.end()
         self._is_ending = True
         # They know each other: without this, only the collector would free them.
         self._parser = None
@@ -296,14 +288,15 @@ class ClientConnection(BaseProtocol):
             if not data:
                 return
         parser = self._parser
-        if parser is None or self._is_deaf or (self._is_ending and not self._is_answering):
+        if parser is None or self._is_deaf or (self._is_ending and not self._patience.is_answering):
             return
         is_found = self._begin_known(data) or self._parse(parser, data)
-        if self._head_timer is None:
-            if data and not is_found and not self._is_answering:
-                self._await_head()
-        elif is_found or self._is_answering:
-            self._stop_awaiting_head()
+        patience = self._patience
+        if not patience.is_awaiting_head:
+            if data and not is_found and not patience.is_answering:
+                patience.await_head()
+        elif is_found or patience.is_answering:
+            patience.stop_awaiting_head()
 
     def _parse(self, parser: HttpParser[Any], data: bytes) -> bool:
         """Let the parser find requests in *data*; whether there are any."""
@@ -349,7 +342,7 @@ class ClientConnection(BaseProtocol):
         """Note that there is no request any more in what comes, and no end of the body that was coming."""
         self._is_deaf = True
         self._malformed = exc
-        self._stop_awaiting_head()
+        self._patience.stop_awaiting_head()
         payload = self._last_payload
         if isinstance(payload, StreamReader) and not payload.is_eof():
             payload.set_exception(RequestPayloadError())
@@ -387,27 +380,3 @@ class ClientConnection(BaseProtocol):
             self._resumed.set()
         if self._relay is not None:
             self._relay.resume()
-
-    # what the clock says
-
-    def _await_head(self) -> None:
-        self._head_timer = self._loop.call_later(self._reception.headers_s, self._give_up_head)
-
-    def _stop_awaiting_head(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-    def _give_up_head(self) -> None:
-        self._head_timer = None
-        if not self._is_answering:
-            self._close()
-
-    def _close_if_idle(self) -> None:
-        # One timer for all requests of a connection, which looks again when it was too early.
-        now = self._loop.time()
-        since = now if self._is_answering else self._idle_since
-        if now - since < self._reception.keepalive_s:
-            self._idle_timer = self._loop.call_at(since + self._reception.keepalive_s, self._close_if_idle)
-        else:
-            self._close()
