@@ -1,6 +1,7 @@
 """The numbers that one exchange moves: of its model on its backend, of each of the two, and of all exchanges."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import Final
 
 from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome
@@ -51,24 +52,34 @@ class Tally:
     def requests(self) -> int:
         return self.successes + self.client_errors + self.server_errors + self.unfinished
 
-
-def count(outcome: ExchangeOutcome, tallies: tuple[Tally, ...]) -> None:
-    """Count *outcome* in each of *tallies*."""
-    duration_s, status = outcome.duration_s, outcome.status
-    first_content_s = outcome.first_byte_s if outcome.is_stream else None
-    for tally in tallies:
-        tally.duration_s += duration_s
+    def count(self, outcome: ExchangeOutcome) -> None:
+        """Count one exchange."""
+        status = outcome.status
+        self.duration_s += outcome.duration_s
         if status >= 500:
-            tally.server_errors += 1
+            self.server_errors += 1
         elif status >= 400:
-            tally.client_errors += 1
+            self.client_errors += 1
         elif outcome.ending is Ending.FINISHED:
-            tally.successes += 1
+            self.successes += 1
         else:
-            tally.unfinished += 1
-        if first_content_s is not None:
-            tally.first_contents += 1
-            tally.first_content_s += first_content_s
+            self.unfinished += 1
+        if outcome.is_stream and outcome.first_byte_s is not None:
+            self.first_contents += 1
+            self.first_content_s += outcome.first_byte_s
+
+    def add(self, other: "Tally") -> None:
+        """Count what *other* has counted."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+def total(tallies: Iterable[Tally]) -> Tally:
+    """Return what all of *tallies* have counted together."""
+    both = Tally()
+    for tally in tallies:
+        both.add(tally)
+    return both
 
 
 class Cell:
@@ -83,10 +94,12 @@ class Cell:
         "has_usage",
         "prompt_tokens",
         "statuses",
+        "tally",
         "token_gaps",
     )
 
     def __init__(self) -> None:
+        self.tally = Tally()
         self.statuses: dict[int, int] = defaultdict(int)
         self.durations = TracedHistogram(DURATION_BUCKETS_S)
         self.first_contents: TracedHistogram | None = None
@@ -98,6 +111,7 @@ class Cell:
         self.bytes_out = 0
 
     def observe(self, outcome: ExchangeOutcome) -> None:
+        self.tally.count(outcome)
         self.statuses[outcome.status] += 1
         duration_s = outcome.duration_s
         request_id, now_unix_s = outcome.request_id, outcome.received_at + duration_s
@@ -133,28 +147,50 @@ class Cell:
 class BackendFigures:
     """One backend, and each model on it."""
 
-    __slots__ = ("attempts", "cells", "failures", "tally", "token_rates")
+    __slots__ = ("attempts", "cells", "failures", "token_rates")
 
     def __init__(self) -> None:
         self.cells: dict[str, Cell] = {}
-        self.tally = Tally()
+        """By the name of the model."""
         self.attempts = 0
         self.failures: dict[str, int] = defaultdict(int)
         self.token_rates: Histogram | None = None
+
+    @property
+    def tally(self) -> Tally:
+        return total(cell.tally for cell in self.cells.values())
 
 
 class ModelFigures:
     """One model, wherever it is."""
 
-    __slots__ = ("completions", "embedded_tokens", "embeddings", "name", "prompts", "tally")
+    __slots__ = ("_cells", "_gone", "completions", "embedded_tokens", "embeddings", "name", "prompts")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.tally = Tally()
+        self._cells: list[Cell] = []
+        """One of each backend."""
+        self._gone = Tally()
+        """Of backends that are remembered no more."""
         self.prompts: Histogram | None = None
         self.completions: Histogram | None = None
         self.embeddings = 0
         self.embedded_tokens = 0
+
+    @property
+    def tally(self) -> Tally:
+        return total((self._gone, *(cell.tally for cell in self._cells)))
+
+    def new_cell(self) -> Cell:
+        """Return a cell for one more backend."""
+        cell = Cell()
+        self._cells.append(cell)
+        return cell
+
+    def forget(self, cell: Cell) -> None:
+        """Keep of *cell* nothing but its tally."""
+        self._cells.remove(cell)
+        self._gone.add(cell.tally)
 
     def observe_tokens(self, usage: TokenUsage) -> None:
         if self.prompts is None or self.completions is None:

@@ -7,7 +7,7 @@ from typing import Final
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome
 from nexus.observability.families import Family, counter, histogram
-from nexus.observability.figures import OTHER_MODEL, BackendFigures, Cell, ModelFigures, Tally, count
+from nexus.observability.figures import OTHER_MODEL, BackendFigures, ModelFigures, Tally, total
 from nexus.observability.histogram import Histogram
 
 NO_BACKEND: Final = "none"
@@ -28,7 +28,6 @@ class ExchangeMetrics:
         """Names that may be told apart beside those of the fleet: aliases and fallbacks."""
         self._snapshot = snapshot
         self._embeddings = embedding_endpoints
-        self.all = Tally()
         self.backends: dict[str, BackendFigures] = {}
         """By name; :data:`NO_BACKEND` has the requests for which nobody was asked."""
         self.models: dict[str, ModelFigures] = {OTHER_MODEL: ModelFigures(OTHER_MODEL)}
@@ -39,6 +38,11 @@ class ExchangeMetrics:
         self._retries: dict[tuple[str, ...], float] = defaultdict(int)
         self._failovers: dict[tuple[str, ...], float] = defaultdict(int)
         self._refusals: dict[tuple[str, ...], float] = defaultdict(int)
+
+    @property
+    def all(self) -> Tally:
+        """Of all requests that were let in."""
+        return total(figures.tally for figures in self.models.values())
 
     def refused(self, code: str) -> None:
         """Count a request that was turned away at the door."""
@@ -55,9 +59,8 @@ class ExchangeMetrics:
             backend = self.backends.get(NO_BACKEND) or self._added(NO_BACKEND)
         cell = backend.cells.get(model.name)
         if cell is None:
-            cell = backend.cells[model.name] = Cell()
+            cell = backend.cells[model.name] = model.new_cell()
         cell.observe(outcome)
-        count(outcome, (self.all, backend.tally, model.tally))
         self._by_endpoint[outcome.endpoint, outcome.is_stream] += 1
         if outcome.usage is not None:
             model.observe_tokens(outcome.usage)
@@ -96,7 +99,9 @@ class ExchangeMetrics:
     def _added(self, backend: str) -> BackendFigures:
         if len(self.backends) >= MOST_BACKENDS:
             present = {NO_BACKEND, *(member.name for member in self._snapshot().backends)}
-            self.backends = {name: figures for name, figures in self.backends.items() if name in present}
+            for gone in self.backends.keys() - present:
+                for model, cell in self.backends.pop(gone).cells.items():
+                    self.models[model].forget(cell)
         added = self.backends[backend] = BackendFigures()
         return added
 

@@ -51,9 +51,7 @@ def length_between(data: bytes, before: bytes, after: bytes) -> tuple[int, int] 
     """
     if not data.startswith(before):
         return None
-    start = len(before)
-    end = data.find(b"\r", start, start + MOST_DIGITS + 1)
-    digits = data[start:end] if end >= 0 else b""
-    if not digits.isdigit() or not data.startswith(after, end):
-        return None
-    return int(digits), end + len(after)
+    start, behind = len(before), len(after)
+    end = data.find(after, start, start + MOST_DIGITS + behind)
+    digits = data[start:end] if end > start else b""
+    return (int(digits), end + behind) if digits.isdigit() else None
