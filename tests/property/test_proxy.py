@@ -79,15 +79,20 @@ class Sink:
         self.end = fault
 
 
+def receive(connection, wire, cuts):
+    """Let *wire* arrive in pieces."""
+    edges = [0, *sorted(cut % (len(wire) + 1) for cut in cuts), len(wire)]
+    for begin, end in pairwise(edges):
+        if begin < end and not connection.is_closed:
+            connection.data_received(wire[begin:end])
+
+
 def heard(wire, cuts):
     """Return what is told of an answer that arrives in pieces and whose connection is then closed."""
     connection, sink = UpstreamConnection(), Sink()
     connection.connection_made(Transport())
     connection.send(b"", b"", sink)
-    edges = [0, *sorted(cut % (len(wire) + 1) for cut in cuts), len(wire)]
-    for begin, end in pairwise(edges):
-        if begin < end and not connection.is_closed:
-            connection.data_received(wire[begin:end])
+    receive(connection, wire, cuts)
     is_reusable = connection.is_reusable
     connection.connection_lost(None)
     return sink.head, sink.body, sink.end, is_reusable
@@ -165,10 +170,7 @@ def test_what_an_answer_says_does_not_depend_on_those_before_it_on_its_connectio
     for head, body, missing, surplus, cuts in following:
         wire, sink = head % (len(body) + missing) + body + surplus, Sink()
         connection.send(b"", b"", sink)
-        edges = [0, *sorted(cut % (len(wire) + 1) for cut in cuts), len(wire)]
-        for begin, end in pairwise(edges):
-            if begin < end and not connection.is_closed:
-                connection.data_received(wire[begin:end])
+        receive(connection, wire, cuts)
         is_reusable = connection.is_reusable
         if is_reusable:
             connection.rest(0.0)
