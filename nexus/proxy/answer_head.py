@@ -110,6 +110,9 @@ class KnownAnswer:
 
     def learn(self, data: bytes, head: AnswerHead) -> None:
         """Remember that the parser has read all of *data* as one answer that begins with *head*."""
+        if has_reworded(head.headers):
+            # It names its request: the next one is another.
+            return
         raw = head_of(data, LONGEST_HEAD)
         parts = around_length(raw, head.headers) if is_plain(raw, head.headers) else None
         # There are statuses whose answers say a length, and have no body all the same.

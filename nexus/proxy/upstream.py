@@ -201,7 +201,7 @@ class UpstreamConnection(asyncio.Protocol):
             sink.on_end(is_framed=True)
 
     def _hand_over_whole(self, sink: AnswerSink, head: AnswerHead, body: bytes) -> None:
-        self._coming = _Coming(head=head, has_begun=True, has_head=True, is_complete=True, is_keep_alive=True)
+        self._coming = _Coming(is_complete=True, is_keep_alive=True)
         sink.on_head(head)
         if body and self._sink is sink:
             sink.on_body(body)

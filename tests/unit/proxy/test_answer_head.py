@@ -55,6 +55,11 @@ def test_anything_else_is_for_the_parser(wire):
         pytest.param(WIRE.replace(b"X-Custom: 1", b"X-Custom: 1\r\n 2"), HEADERS, id="a folded line"),
         pytest.param(WIRE.replace(b": 1", b": " + b"1" * LONGEST_HEAD), HEADERS, id="a long head"),
         pytest.param(
+            WIRE.replace(b"X-Custom", b"X-Request-Id"),
+            [*HEADERS[:2], (b"X-Request-Id", b"1")],
+            id="the id of one request",
+        ),
+        pytest.param(
             WIRE.replace(b"X-Custom: 1", b"Transfer-Encoding: chunked"),
             [*HEADERS[:2], (b"Transfer-Encoding", b"chunked")],
             id="two framings",
