@@ -15,6 +15,7 @@ import nexus.api
 from nexus.admin import decisions
 from nexus.cli.main import main
 from nexus.config import reference
+from nexus.domain.statuses import CERTAIN, StatusMeaning
 from nexus.fleet.kinds import KINDS
 from nexus.routing import explanation
 from nexus.testing.reconciler_contract import ReconcilerContract
@@ -53,6 +54,31 @@ def promises() -> str:
     """One line for each promise of every stage."""
     names = [name for name in vars(ReconcilerContract) if name.startswith("test_")]
     return "\n".join(f"- {name.removeprefix('test_').replace('_', ' ')}" for name in names)
+
+
+def statuses() -> str:
+    """One row for each meaning that the status of a backend can have."""
+    rows = [
+        (
+            ", ".join(str(status) for status, own in CERTAIN.items() if own is meaning) or "any other from 400 on",
+            consequence,
+        )
+        for meaning, consequence in CONSEQUENCES.items()
+    ]
+    return table(("Status of a backend", "What follows"), rows)
+
+
+CONSEQUENCES: Mapping[StatusMeaning, str] = {
+    StatusMeaning.CLIENT_FAULT: "goes to the client as it is: the request is wrong wherever it is sent. A 404, or the"
+    " 400 of a llama.cpp in router mode, that says that the *model* is unknown is tried elsewhere",
+    StatusMeaning.CREDENTIALS: "another backend is asked, at no cost; where the key is the configured one, the backend"
+    " is misconfigured (a 403 only three times in a row)",
+    StatusMeaning.BUSY: "another backend is asked, at no cost; ``Retry-After`` is kept to",
+    StatusMeaning.NOT_SUPPORTED: "another backend is asked, at no cost",
+    StatusMeaning.FAILED: "another backend is asked, within the share of traffic that retries may be, unless the"
+    " request may not be sent twice (``retry_unsafe = false``); it counts against this one. A 503 with ``Retry-After``"
+    " is a refusal, like 429",
+}
 
 
 def kinds() -> str:
@@ -155,6 +181,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "kinds": kinds,
     "native-endpoints": native_endpoints,
     "promises": promises,
+    "statuses": statuses,
 }
 
 

@@ -153,17 +153,25 @@ class UpstreamFault(StrEnum):
     """Connected and sent, but no answer within its deadline."""
     STATUS = "status"
     """The backend answered with a status that another backend may do better than."""
+    CREDENTIALS = "credentials"
+    """The backend refused what the operator has configured for it: its key, or the account behind it."""
     IN_STREAM_ERROR = "in_stream_error"
     """The first event of a stream was an error."""
 
 
 class UpstreamError(NexusError):
-    """One attempt at a backend failed; :mod:`nexus.proxy.retry` decides what happens next."""
+    """One attempt at a backend failed; :mod:`nexus.proxy.retry` decides what happens next.
 
-    def __init__(self, fault: UpstreamFault, message: str, *, status: int | None = None) -> None:
+    :param is_refusal: whether the backend declined before it began to work.
+    """
+
+    def __init__(
+        self, fault: UpstreamFault, message: str, *, status: int | None = None, is_refusal: bool = False
+    ) -> None:
         super().__init__(message)
         self.fault = fault
         self.status = status
+        self.is_refusal = is_refusal
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

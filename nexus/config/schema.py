@@ -155,8 +155,9 @@ class BackendConfig(Section, frozen=True):
     max_in_flight: Positive | None = None
     """Requests that it is given at once; unset: what is usual for its kind."""
     retry_unsafe: bool | None = None
-    """Whether a request that may have been begun here may be sent to another backend; unset: yes for local kinds, no
-    for paid ones."""
+    """Whether a request that was sent here, and may have been begun, may be sent to another backend, whatever went
+    wrong then; unset: yes for local kinds, no for paid ones. A refusal (401, 402, 403, 429, 501, 503 with
+    ``Retry-After``) has begun nothing, so another backend is asked in any case."""
     protocols: tuple[str, ...] | None = None
     """Which of openai, ollama and anthropic it speaks; unset: what its kind does."""
     tls_verify: bool = True

@@ -6,6 +6,7 @@ from typing import Final
 
 from nexus.domain.kinds import BackendKind
 from nexus.domain.outcome import AttemptOutcome, Ending
+from nexus.domain.statuses import StatusMeaning, meaning_of
 from nexus.errors import UpstreamFault
 
 LONGEST_COOLING_S: Final = 300.0
@@ -33,12 +34,11 @@ _FAULTS: Final = {
     "stream_truncated": Evidence.BAD,
     "stream_stalled": Evidence.BAD,
 }
-"""Of each fault that counts; a stale connection and an error event say nothing of the next request."""
+"""Of each fault that counts by itself; a stale connection says nothing of the next request."""
 
-FIRST_ERROR: Final = 400
 INTERNAL_ERROR: Final = 500
-_GATEWAY_STATUSES: Final = frozenset({INTERNAL_ERROR, 502, 503, 504})
 _BUSY_STATUSES: Final = frozenset({429, 503})
+_JUDGED_BY_STATUS: Final = frozenset({UpstreamFault.STATUS, UpstreamFault.IN_STREAM_ERROR})
 
 
 def weigh(outcome: AttemptOutcome, kind: BackendKind, *, cooling_s: float | None) -> Evidence:
@@ -49,16 +49,19 @@ def weigh(outcome: AttemptOutcome, kind: BackendKind, *, cooling_s: float | None
     ending = outcome.ending
     if ending is not Ending.FINISHED and ending is not Ending.BACKEND_FAILED:
         return Evidence.NONE
-    if outcome.fault is not None and outcome.fault != UpstreamFault.STATUS:
+    if outcome.fault is not None and outcome.fault not in _JUDGED_BY_STATUS:
         return _FAULTS.get(outcome.fault, Evidence.NONE)
     status = outcome.status
     if status is None or cooling_s is not None:
         return Evidence.NONE
     if status == INTERNAL_ERROR and kind.has_unreliable_500:
         return Evidence.NONE
-    if status in _GATEWAY_STATUSES:
-        return Evidence.BAD
-    return Evidence.GOOD if status < FIRST_ERROR and ending is Ending.FINISHED else Evidence.NONE
+    match meaning_of(status):
+        case StatusMeaning.FAILED:
+            return Evidence.BAD
+        case StatusMeaning.ANSWER if ending is Ending.FINISHED:
+            return Evidence.GOOD
+    return Evidence.NONE
 
 
 def cooling_of(outcome: AttemptOutcome, retry_after_s: float | None) -> float | None:

@@ -1,7 +1,9 @@
 """The small decisions about an answer: may it be shown, what is said with it, what is put back into it."""
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from http import HTTPStatus
 from typing import Final
 
 import msgspec
@@ -140,10 +142,18 @@ def refuse_unfinished(protocol: WireProtocol, endpoint: Endpoint, answer: Answer
 _ERROR_PREFIX_BYTES: Final = 64
 
 
-def names_missing_model(body: bytes) -> bool:
-    """Whether a 404 says that the model, rather than the path, is unknown."""
+def names_missing_model(status: int, body: bytes) -> bool:
+    """Whether an error says that the model is unknown, not the path: a 404, or the 400 of llama.cpp in router mode."""
+    if status not in _UNKNOWN_STATUSES:
+        return False
     text = body[:MAX_ERROR_BYTES].lower()
+    if status == HTTPStatus.BAD_REQUEST:
+        return _ROUTER_LACKS_MODEL.search(text) is not None
     return b"model" in text and (b"not found" in text or b"does not exist" in text or b"not_found" in text)
+
+
+_UNKNOWN_STATUSES: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND})
+_ROUTER_LACKS_MODEL: Final = re.compile(rb"\"message\"\s*:\s*\"model '[^'\"]{1,256}' not found\"")
 
 
 def is_presentable(attempt: Attempt) -> bool:

@@ -9,6 +9,7 @@ import msgspec
 from nexus.domain.backend import Backend
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import TokenUsage
+from nexus.domain.statuses import StatusMeaning, meaning_of
 from nexus.errors import RequestError, UpstreamError
 from nexus.proxy.answer import Answer
 from nexus.proxy.answer_head import Mode
@@ -16,8 +17,6 @@ from nexus.proxy.retry import FAULT_CODES
 from nexus.proxy.upstream import UpstreamConnection
 from nexus.proxy.upstreams import Upstream
 from nexus.routing.decision import Reserved
-
-AUTH_STATUSES: Final = frozenset({401, 403})
 
 
 class Attempt(msgspec.Struct, eq=False):
@@ -128,7 +127,7 @@ def error_of(exc: UpstreamError, *, retry_after_s: float | None = None) -> Reque
 
     :param retry_after_s: for how long the backend asks to be left alone; None when it does not.
     """
-    if exc.status in AUTH_STATUSES:
+    if exc.status is not None and meaning_of(exc.status) is StatusMeaning.CREDENTIALS:
         return RequestError("backend_auth", "the backend refused the proxy's credentials; the operator must mend that")
     code = _CODE_OF_STATUS.get(exc.status or 0, FAULT_CODES[exc.fault])
     wait_s = None

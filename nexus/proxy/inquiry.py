@@ -11,16 +11,17 @@ from msgspec.structs import force_setattr, replace
 
 from nexus.domain.outcome import AttemptOutcome, Ending, Phase
 from nexus.domain.request import Endpoint, Requirements
+from nexus.domain.statuses import FIRST_ERROR, StatusMeaning, meaning_of
 from nexus.errors import RequestError, UpstreamError, UpstreamFault
 from nexus.proxy import answering
 from nexus.proxy.admission import Admission
 from nexus.proxy.answer import Answer
 from nexus.proxy.answer_head import Mode
-from nexus.proxy.attempt import AUTH_STATUSES, Attempt, error_of
+from nexus.proxy.attempt import Attempt, error_of
 from nexus.proxy.headers import request_head
 from nexus.proxy.plane import DataPlane
 from nexus.proxy.record import Record
-from nexus.proxy.retry import RETRYABLE_STATUS, Next, Retries
+from nexus.proxy.retry import Next, Retries
 from nexus.proxy.upstream import UpstreamConnection
 from nexus.routing.decision import Reject, Reserved, Saturated
 from nexus.routing.intent import Verdict
@@ -33,6 +34,7 @@ log = structlog.get_logger("nexus.proxy")
 
 URGENT: Final = "high"
 REJECTED: Final = 503
+SERVICE_UNAVAILABLE: Final = 503
 NOBODY: Final = "no_healthy_backend"
 
 
@@ -237,12 +239,23 @@ class Inquiry(msgspec.Struct, eq=False):
     def _judge(self, attempt: Attempt, answer: Answer) -> None:
         if answer.mode is not Mode.WHOLE:
             return
-        if answer.status in RETRYABLE_STATUS:
-            raise UpstreamError(UpstreamFault.STATUS, f"it answered {answer.status}", status=answer.status)
-        if answer.status == 404 and answering.names_missing_model(answer.body):
-            self.plane.fleet.report_missing_model(attempt.backend.id, attempt.reserved.model)
-            raise UpstreamError(UpstreamFault.STATUS, "it does not have the model", status=404)
+        if answer.status >= FIRST_ERROR:
+            self._judge_status(attempt, answer)
         answering.refuse_unfinished(self.admission.protocol, self.admission.endpoint, answer)
+
+    def _judge_status(self, attempt: Attempt, answer: Answer) -> None:
+        """Raise UpstreamError when another backend may answer what this one refused or failed at."""
+        status = answer.status
+        meaning = meaning_of(status)
+        if meaning.fails_over:
+            is_ours = meaning is StatusMeaning.CREDENTIALS and not self._takes_clients_key(attempt)
+            fault = UpstreamFault.CREDENTIALS if is_ours else UpstreamFault.STATUS
+            # A server that says when to come back has not begun: RFC 9110, section 15.6.4.
+            is_refusal = status == SERVICE_UNAVAILABLE and answer.head.has(b"retry-after")
+            raise UpstreamError(fault, f"it answered {status}", status=status, is_refusal=is_refusal)
+        if answering.names_missing_model(status, answer.body):
+            self.plane.fleet.report_missing_model(attempt.backend.id, attempt.reserved.model)
+            raise UpstreamError(UpstreamFault.STATUS, "it does not have the model", status=status, is_refusal=True)
 
     def _give_up(self, attempt: Attempt, exc: UpstreamError) -> None:
         attempt.ending = Ending.BACKEND_FAILED
@@ -255,7 +268,7 @@ class Inquiry(msgspec.Struct, eq=False):
             status=exc.status,
         )
         self.last_refusal = attempt, exc, self.record.phase
-        attempt.let_go(may_reuse=exc.fault is UpstreamFault.STATUS)
+        attempt.let_go(may_reuse=exc.fault in (UpstreamFault.STATUS, UpstreamFault.CREDENTIALS))
         self._settle(attempt)
 
     def _last_word(self) -> Attempt:
@@ -293,11 +306,14 @@ class Inquiry(msgspec.Struct, eq=False):
 
     def _is_for_the_client(self, attempt: Attempt, exc: UpstreamError) -> bool:
         """Whether the backend's own error says something about the request, rather than about the proxy's key."""
-        if exc.status not in AUTH_STATUSES:
+        if exc.status is None or meaning_of(exc.status) is not StatusMeaning.CREDENTIALS:
             return exc.status is not None
         head = self.admission.head
-        has_key = bool(head.authorization or head.api_key)
-        return has_key and not attempt.upstream.stamp.key_line and self._may_pass_credentials(attempt)
+        return bool(head.authorization or head.api_key) and self._takes_clients_key(attempt)
+
+    def _takes_clients_key(self, attempt: Attempt) -> bool:
+        """Whether the key that this backend sees is the client's, if it sends one."""
+        return not attempt.upstream.stamp.key_line and self._may_pass_credentials(attempt)
 
 
 def _open_scan(protocol: WireProtocol, endpoint: Endpoint, listener: Callable[[str], None] | None) -> StreamScan:

@@ -5,6 +5,7 @@ from enum import Enum
 from typing import Final
 
 from nexus.domain.backend import Backend
+from nexus.domain.statuses import meaning_of
 from nexus.errors import UpstreamError, UpstreamFault
 
 
@@ -18,14 +19,9 @@ class Next(Enum):
 
 
 _NOTHING_SENT: Final = frozenset({UpstreamFault.REFUSED, UpstreamFault.CONNECT_TIMEOUT, UpstreamFault.TLS})
-_MAYBE_BEGUN: Final = frozenset(
-    {UpstreamFault.RESET, UpstreamFault.STALE, UpstreamFault.PROTOCOL, UpstreamFault.TRUNCATED}
-)
 _COSTLY: Final = frozenset({UpstreamFault.STATUS, UpstreamFault.IN_STREAM_ERROR, UpstreamFault.FIRST_BYTE_TIMEOUT})
-"""Retries that a drowning fleet must not be given without limit: they spend from the budget."""
-
-RETRYABLE_STATUS: Final = frozenset({401, 403, 429, 500, 502, 503, 504, 529})
-"""Answers that another backend may do better than; any other 4xx is the client's own."""
+"""Retries that an overloaded fleet must not be given without limit: they spend from the budget, unless the backend
+declined before it began to work."""
 
 FAULT_CODES: Final[Mapping[UpstreamFault, str]] = {
     UpstreamFault.REFUSED: "no_healthy_backend",
@@ -37,6 +33,7 @@ FAULT_CODES: Final[Mapping[UpstreamFault, str]] = {
     UpstreamFault.TRUNCATED: "bad_gateway",
     UpstreamFault.FIRST_BYTE_TIMEOUT: "ttft_timeout",
     UpstreamFault.STATUS: "bad_gateway",
+    UpstreamFault.CREDENTIALS: "backend_auth",
     UpstreamFault.IN_STREAM_ERROR: "bad_gateway",
 }
 """The error code that a client is given when nobody else could answer."""
@@ -101,16 +98,17 @@ class Retries:
             return Next.SAME_BACKEND_FRESH
         if self._left <= 0 or not self._is_safe(error, backend, left_s=left_s, wait_s=wait_s):
             return Next.GIVE_UP
-        if error.fault in _COSTLY and not self._budget.spend(now_s):
+        if error.fault in _COSTLY and not is_refusal(error) and not self._budget.spend(now_s):
             return Next.GIVE_UP
         self._left -= 1
         return Next.ANOTHER_BACKEND
 
     def _is_safe(self, error: UpstreamError, backend: Backend, *, left_s: float, wait_s: float) -> bool:
-        if error.fault in _NOTHING_SENT:
+        if error.fault in _NOTHING_SENT or is_refusal(error):
             return True
-        if error.fault in _MAYBE_BEGUN:
-            return backend.retry_unsafe
+        if not backend.retry_unsafe:
+            # The request was sent and may have been worked on, whatever went wrong then.
+            return False
         if error.fault is UpstreamFault.FIRST_BYTE_TIMEOUT:
             # It was being worked on, and has taken a deadline's time: once more, not on every backend in turn.
             first, self._has_timed_out = not self._has_timed_out, True
@@ -120,5 +118,10 @@ class Retries:
             first, self._status_500_tried = not self._status_500_tried, True
             return first
         if error.fault is UpstreamFault.IN_STREAM_ERROR:
-            return error.status in RETRYABLE_STATUS
+            return error.status is None or meaning_of(error.status).fails_over
         return True
+
+
+def is_refusal(error: UpstreamError) -> bool:
+    """Whether the backend declined before it began to work: another attempt then repeats nothing."""
+    return error.is_refusal or (error.status is not None and meaning_of(error.status).is_refusal)

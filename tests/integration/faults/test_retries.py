@@ -6,7 +6,7 @@ import pytest
 from nexus.proxy.retry import RetryBudget
 from nexus.testing.dialects import CHAT, DIALECTS, MODEL, chunks, whole_answer
 from nexus.testing.ports import free_port
-from nexus.testing.scripted import Close, ReadRequest, Send
+from nexus.testing.scripted import Close, ReadRequest, Send, Stall
 
 BUSY = b'{"error":{"message":"overloaded","type":"server_error"}}'
 FAILS = [ReadRequest(), Send(whole_answer(BUSY, status=503))]
@@ -65,9 +65,9 @@ async def test_a_synthetic_error_too_says_that_all_was_tried(start, fleet, diale
 
 async def test_retries_are_a_share_of_the_traffic(start, fleet):
     backends = await fleet(2)
-    scene = await start(**backends)
-    # A 503 would open breakers, and then nobody would be tried at all.
-    play_all(backends, [ReadRequest(), Send(whole_answer(BUSY, status=429))] * 20)
+    # The 500 of a llama.cpp opens no breaker, which would end the retries by itself.
+    scene = await start(**backends, options={name: {"type": "llamacpp"} for name in backends})
+    play_all(backends, [ReadRequest(), Send(whole_answer(BUSY, status=500))] * 20)
 
     attempts = []
     for _ in range(20):
@@ -76,7 +76,79 @@ async def test_retries_are_a_share_of_the_traffic(start, fleet):
 
     retried = attempts.count(2)
     assert attempts[:3] == [2, 2, 2]
-    assert 3 <= retried <= RetryBudget.LEAST + 20 * RetryBudget.SHARE + 1
+    # What it begins with, one refill, and a share of the traffic; a request spends once, for its second opinion.
+    assert 3 <= retried <= 2 * RetryBudget.LEAST + 20 * RetryBudget.SHARE
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("status", [401, 402, 403, 429])
+async def test_every_refusal_is_saved_by_an_idle_twin(start, script, dialect, status, stream):
+    refusing, idle = await script(), await script()
+    scene = await start(refusing=refusing, idle=idle)
+    refusing.play([ReadRequest(), Send(whole_answer(BUSY, status=status))] * 40)
+    idle.play([ReadRequest(), Send(dialect.good_stream if stream else dialect.good_answer)] * 40)
+
+    replies = [await scene.ask(dialect, stream=stream) for _ in range(40)]
+
+    assert {(reply.status, reply.headers["x-nexus-backend"]) for reply in replies} == {(200, "idle")}
+
+
+@pytest.mark.parametrize("status", [408, 421, 425, 502, 504, 507, 520, 530])
+async def test_a_status_that_is_no_answer_is_tried_elsewhere_and_counts(start, script, status):
+    broken, steady = await script(), await script()
+    scene = await start(broken=broken, steady=steady)
+    broken.play([ReadRequest(), Send(whole_answer(BUSY, status=status))] * 3)
+    steady.play([ReadRequest(), Send(CHAT.good_answer)] * 3)
+
+    replies = [await scene.ask(CHAT) for _ in range(3)]
+
+    assert [reply.headers["x-nexus-backend"] for reply in replies] == ["steady"] * 3
+    assert scene.backend("broken").breaker == "open"
+
+
+@pytest.mark.parametrize("status", [400, 405, 409, 411, 413, 415, 422, 451])
+async def test_what_the_client_did_wrong_goes_to_the_client(start, script, status):
+    strict, other = await script(), await script()
+    scene = await start(strict=strict, other=other)
+    strict.play([ReadRequest(), Send(whole_answer(BUSY, status=status))])
+
+    reply = await scene.ask(CHAT)
+
+    assert (reply.status, reply.body, other.attempts) == (status, BUSY, [])
+
+
+PAID = {"paid": {"retry_unsafe": False}}
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [ReadRequest(), Send(whole_answer(BUSY, status=500))],
+        [ReadRequest(), Send(whole_answer(BUSY, status=503))],
+        [ReadRequest(), Close()],
+        [ReadRequest(), Stall()],
+    ],
+    ids=["500", "503", "cut", "silent"],
+)
+async def test_a_request_that_may_have_been_begun_is_never_paid_for_twice(start, script, steps):
+    paid, other = await script(), await script()
+    scene = await start(paid=paid, other=other, options=PAID, settings={"first_byte_s": 0.2})
+    paid.play(steps)
+
+    reply = await scene.ask(CHAT)
+
+    assert reply.status >= 500
+    assert other.attempts == []
+
+
+@pytest.mark.parametrize(("status", "headers"), [(429, ""), (401, ""), (503, "Retry-After: 1\r\n")])
+async def test_a_paid_backend_that_declined_at_once_is_replaced(start, script, status, headers):
+    paid, other = await script(), await script()
+    scene = await start(paid=paid, other=other, options=PAID)
+    paid.play([ReadRequest(), Send(whole_answer(BUSY, status=status, headers=headers))])
+    other.play([ReadRequest(), Send(CHAT.good_answer)])
+
+    assert (await scene.ask(CHAT)).status == 200
 
 
 async def test_one_second_opinion_is_enough_for_a_500(start, fleet):

@@ -10,8 +10,8 @@ OWN = make_backend("own")
 PAID = make_backend("paid", retry_unsafe=False)
 
 
-def failed(fault, status=None):
-    return UpstreamError(fault, "for the test", status=status)
+def failed(fault, status=None, *, is_refusal=False):
+    return UpstreamError(fault, "for the test", status=status, is_refusal=is_refusal)
 
 
 def retries(max_retries=5, budget=None):
@@ -52,9 +52,44 @@ def test_a_stale_connection_is_replaced_once_even_without_retries(backend):
     assert after(left, failed(UpstreamFault.STALE), backend) is Next.GIVE_UP
 
 
-@pytest.mark.parametrize("status", [401, 403, 404, 429, 500, 502, 503, 504, 529])
+@pytest.mark.parametrize(
+    "status", [401, 402, 403, 404, 408, 421, 425, 429, 500, 501, 502, 503, 504, 507, 520, 529, 530]
+)
 def test_a_status_that_another_may_do_better_than_is_tried_there(status):
     assert after(retries(), failed(UpstreamFault.STATUS, status)) is Next.ANOTHER_BACKEND
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(failed(fault, 503) for fault in (UpstreamFault.STATUS, UpstreamFault.IN_STREAM_ERROR)),
+        *(failed(UpstreamFault.STATUS, status) for status in (408, 500, 502, 504, 507, 520, 599)),
+        failed(UpstreamFault.FIRST_BYTE_TIMEOUT),
+    ],
+    ids=lambda error: f"{error.fault}-{error.status}",
+)
+def test_what_was_sent_to_a_paid_backend_is_never_sent_again(error):
+    assert after(retries(), error, PAID) is Next.GIVE_UP
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(failed(UpstreamFault.STATUS, status) for status in (401, 402, 403, 407, 429, 501, 529)),
+        failed(UpstreamFault.CREDENTIALS, 401),
+        failed(UpstreamFault.IN_STREAM_ERROR, 429),
+        failed(UpstreamFault.STATUS, 503, is_refusal=True),
+        failed(UpstreamFault.STATUS, 404, is_refusal=True),
+    ],
+    ids=lambda error: f"{error.fault}-{error.status}",
+)
+@pytest.mark.parametrize("backend", [OWN, PAID])
+def test_a_refusal_is_followed_without_spending_from_the_budget(error, backend):
+    budget = RetryBudget()
+    while budget.spend(100.0):
+        pass
+
+    assert after(retries(budget=budget), error, backend) is Next.ANOTHER_BACKEND
 
 
 def test_a_500_gets_one_second_opinion():
