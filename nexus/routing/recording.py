@@ -77,6 +77,11 @@ class Considered(msgspec.Struct, gc=False):
     full: Sequence[Verdict] = ()
     """What those of the ranking were waited for that could have answered later: a slot, or what another stage holds."""
 
+    @property
+    def is_avoided(self) -> bool:
+        """Whether every backend of the ranking is avoided."""
+        return bool(self.ranking) and self.ranking[0].is_avoided
+
     def watch(self, intent: RoutingIntent) -> None:
         """Keep what the stages are going to say about *intent*, even if one of them fails."""
         self.excluded, self.avoided = intent.excluded, intent.avoided
@@ -91,6 +96,8 @@ class Round(msgspec.Struct, gc=False):
     """The whole fleet, as it was."""
     models: list[Considered]
     decision: Decision | None = None
+    chosen: Considered | None = None
+    """That of *models* for which a backend was reserved; None when none was."""
     tries: int = 1
     """How often it was made, all but the last without finding a free slot."""
 
@@ -109,7 +116,7 @@ class DecisionRecord(msgspec.Struct, gc=False):
         tries = 1
         if self.rounds and isinstance(self.rounds[-1].decision, Saturated):
             tries += self.rounds.pop().tries
-        begun = Round(backends, [], None, tries)
+        begun = Round(backends, [], tries=tries)
         self.rounds.append(begun)
         return begun
 

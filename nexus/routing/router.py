@@ -135,25 +135,34 @@ class Routing:
         return next((rejections.unkept_promise(hint, stage) for hint, stage in unkept), None)
 
     def _search(self, snapshot: FleetSnapshot, searched: Round) -> Decision:
+        """Take each model of the chain in turn; one that only avoided backends have is put off until the others."""
         first = self._first(snapshot)
-        answer = self._consider(first, snapshot, searched, is_fallback=False)
-        if not isinstance(answer, Reject):
-            return answer
-        names, rejects = [first.requested], [answer]
-        for resolution in self._further(first, snapshot):
-            answer = self._consider(resolution, snapshot, searched, is_fallback=True)
+        chain = (first, *self._further(first, snapshot)) if self._router.fallbacks else (first,)
+        rejects: dict[int, Reject] = {}
+        put_off: list[tuple[int, Considered, RoutingIntent]] = []
+        for position, resolution in enumerate(chain):
+            considered = Considered(resolution, self._policies_for(resolution))
+            searched.models.append(considered)
+            if not resolution.candidates:
+                rejects[position] = rejections.unknown_model(resolution.requested, snapshot)
+                continue
+            intent = self._ranked(considered, snapshot)
+            if len(chain) > 1 and considered.is_avoided:
+                put_off.append((position, considered, intent))
+                continue
+            answer = self._take(considered, intent, searched)
             if not isinstance(answer, Reject):
                 return answer
-            names.append(resolution.requested)
-            rejects.append(answer)
-        return rejects[0] if len(rejects) == 1 else rejections.chain_exhausted(names, rejects, snapshot)
-
-    def _consider(
-        self, resolution: Resolution, snapshot: FleetSnapshot, searched: Round, *, is_fallback: bool
-    ) -> Decision:
-        considered = Considered(resolution, self._policies_for(resolution))
-        searched.models.append(considered)
-        return self._try(considered, snapshot, is_fallback=is_fallback)
+            rejects[position] = answer
+        for position, considered, intent in put_off:
+            answer = self._take(considered, intent, searched)
+            if not isinstance(answer, Reject):
+                return answer
+            rejects[position] = answer
+        if len(chain) == 1:
+            return rejects[0]
+        names = [resolution.requested for resolution in chain]
+        return rejections.chain_exhausted(names, [rejects[position] for position in range(len(chain))], snapshot)
 
     def _policies_for(self, resolution: Resolution) -> tuple[Policy, ...]:
         """Return the first name's policies, which hold for the whole chain, and the fallback's own.
@@ -170,23 +179,27 @@ class Routing:
         nobodys = (policies.of_nobody,)
         return tuple({policy.index: policy for policy in (*(first or nobodys), *(own or nobodys))}.values())
 
-    def _try(self, considered: Considered, snapshot: FleetSnapshot, *, is_fallback: bool) -> Decision:
-        resolution = considered.resolution
-        if not resolution.candidates:
-            return rejections.unknown_model(resolution.requested, snapshot)
+    def _ranked(self, considered: Considered, snapshot: FleetSnapshot) -> RoutingIntent:
+        """Fill in the ranking of *considered*. :raises StageFailed: as :meth:`_narrow` does."""
         intent = self._narrow(considered, snapshot)
-        ranking = considered.ranking = self._router.schedule.rank(intent)
+        considered.ranking = self._router.schedule.rank(intent)
         if self._wants_facts:
-            considered.facts = self._facts(intent, resolution)
+            considered.facts = self._facts(intent, considered.resolution)
+        return intent
+
+    def _take(self, considered: Considered, intent: RoutingIntent, searched: Round) -> Decision:
+        """Reserve the best of the ranking that can hold the request."""
+        resolution = considered.resolution
         full: list[Backend] = []
         waits_for: list[Verdict] = []
-        for ranked in ranking:
+        for ranked in considered.ranking:
             if full and ranked.is_avoided:
-                # Somebody better is left and only busy: waiting beats asking one who has been failing.
+                # A better backend is left and only busy: waiting beats asking one that has been failing.
                 break
             held = self._hold(intent, ranked.backend)
             if not isinstance(held, Refused):
-                return self._reserved(ranked, held, considered, intent, is_fallback=is_fallback, is_overflow=bool(full))
+                searched.chosen = considered
+                return self._reserved(ranked, held, considered, intent, is_overflow=bool(full))
             if held.refusal.is_saturation:
                 full.append(ranked.backend)
                 waits_for.append(held.about(ranked.backend))
@@ -237,17 +250,11 @@ class Routing:
         """Hold what an attempt needs. :raises StageFailed: as :meth:`Pipeline.reserve` does."""
         return self._router.pipeline.reserve(intent, backend)
 
-    def _reserved(  # noqa: PLR0913 - what is known at the end of a search
-        self,
-        ranked: Ranked,
-        held: Reservation,
-        considered: Considered,
-        intent: RoutingIntent,
-        *,
-        is_fallback: bool,
-        is_overflow: bool,
+    def _reserved(
+        self, ranked: Ranked, held: Reservation, considered: Considered, intent: RoutingIntent, *, is_overflow: bool
     ) -> Reserved:
         resolution = considered.resolution
+        is_fallback = resolution.requested != self.request.requirements.model
         is_failover = is_fallback or bool(self._tried)
         self._tried.setdefault(resolution.requested, set()).add(ranked.backend.name)
         return Reserved(

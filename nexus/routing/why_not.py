@@ -37,9 +37,9 @@ class _Searched:
         self._models = [Findings(model, self._strategy) for model in last.models]
         self._decision = last.decision
         self._asked = {
-            (earlier.models[-1].resolution.requested, earlier.decision.backend.name)
+            (earlier.chosen.resolution.requested, earlier.decision.backend.name)
             for earlier in before
-            if isinstance(earlier.decision, Reserved)
+            if isinstance(earlier.decision, Reserved) and earlier.chosen is not None
         }
         attempts = record.outcome.attempts if record.outcome is not None else ()
         self._faults = {attempt.backend: _fault(attempt) for attempt in reversed(attempts)}

@@ -320,6 +320,37 @@ class TestFallbacks:
         assert (reserved.backend.name, reserved.model, reserved.fallback_model) == ("gpu-2", "qwen3", "qwen3")
         assert reserved.route_reason == "failover"
 
+    @pytest.mark.parametrize("trouble", [{"breaker": Breaker.OPEN}, {"is_cooling": True}, {"misconfigured": "no key"}])
+    def test_a_fallback_that_is_well_goes_before_an_avoided_backend(self, router, routing, trouble):
+        fleet = make_fleet(make_backend("gpu-1", **trouble), make_backend("gpu-2", models=["qwen3"]))
+        search = routing(router(fallbacks={"llama3": ("qwen3",)}))
+
+        first, second = search.next(fleet), search.next(fleet)
+
+        assert (first.backend.name, first.fallback_model, first.route_reason) == ("gpu-2", "qwen3", "failover")
+        assert (second.backend.name, second.fallback_model) == ("gpu-1", None)
+
+    def test_of_a_chain_of_avoided_backends_the_model_asked_for_comes_first(self, router, routing):
+        fleet = make_fleet(
+            make_backend("gpu-1", breaker=Breaker.OPEN), make_backend("gpu-2", models=["qwen3"], is_cooling=True)
+        )
+        search = routing(router(fallbacks={"llama3": ("none", "qwen3")}))
+
+        found = [search.next(fleet).backend.name, search.next(fleet).backend.name]
+        reject = search.next(fleet)
+
+        assert found == ["gpu-1", "gpu-2"]
+        assert reject.code == "fallback_exhausted"
+        assert [failure["model"] for failure in reject.context["failures"]] == ["llama3", "none", "qwen3"]
+
+    def test_an_avoided_backend_is_asked_where_no_fallback_is_allowed(self, router, routing):
+        fleet = make_fleet(make_backend("gpu-1", breaker=Breaker.OPEN), make_backend("gpu-2", models=["qwen3"]))
+        strict = Policy(0, "llama*", fallback_allowed=False, keys={})
+
+        reserved = routing(router(policies=[strict], fallbacks={"llama3": ("qwen3",)})).next(fleet)
+
+        assert reserved.backend.name == "gpu-1"
+
     def test_a_fallback_is_used_when_every_backend_of_the_model_has_failed(self, router, routing):
         fleet = make_fleet(make_backend("gpu-1"), make_backend("gpu-2", models=["qwen3"]))
         search = routing(router(fallbacks={"llama3": ("qwen3",)}))
