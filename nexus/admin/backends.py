@@ -42,6 +42,8 @@ class BackendView(msgspec.Struct, frozen=True, kw_only=True):
     breaker: str
     is_cooling: bool
     """Whether it asked to be left alone (Retry-After) and that time is not over."""
+    misconfigured: str | None
+    """Why the operator must act: it refused its key, or the account behind that. Null: nothing is known to be wrong."""
     last_health_check: datetime | None
     last_error: str | None
     endpoints: tuple[str, ...]
@@ -83,6 +85,7 @@ def view_of(backend: Backend) -> BackendView:
         status_since=_instant(backend.status_since),
         breaker=backend.breaker,
         is_cooling=backend.is_cooling,
+        misconfigured=backend.misconfigured,
         last_health_check=_instant(backend.last_check_at),
         last_error=backend.last_error,
         endpoints=tuple(sorted(backend.endpoints)),

@@ -87,6 +87,12 @@ def _of_each(snapshot: FleetSnapshot) -> Iterator[Family]:
         *("backend", "status"),
     )
     yield gauge(
+        "nexus_backend_misconfigured",
+        "1 for a backend that refuses its configured key, or whose account cannot pay; 0 for any other.",
+        {(backend.name,): int(backend.misconfigured is not None) for backend in backends},
+        "backend",
+    )
+    yield gauge(
         "nexus_breaker_state",
         "1 for the state that a backend's breaker is in, 0 for the others.",
         {(backend.name, state): int(backend.breaker is state) for backend in backends for state in Breaker},

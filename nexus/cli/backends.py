@@ -62,7 +62,7 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
     latency = "" if row["avg_latency_ms"] is None else f"{row['avg_latency_ms']}ms"
     return (
         row["name"],
-        row["status"] if row["breaker"] == "closed" else f"{row['status']}, breaker {row['breaker']}",
+        _status(row),
         row["backend_type"],
         row["zone"],
         str(row["tier"]),
@@ -70,5 +70,11 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         latency,
         str(len(row["models"])),
         row["url"],
-        row["last_error"] or "",
+        row["misconfigured"] or row["last_error"] or "",
     )
+
+
+def _status(row: Mapping[str, Any]) -> str:
+    if row["misconfigured"]:
+        return f"{row['status']}, misconfigured"
+    return str(row["status"]) if row["breaker"] == "closed" else f"{row['status']}, breaker {row['breaker']}"

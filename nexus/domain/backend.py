@@ -73,6 +73,8 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     breaker: Breaker = Breaker.CLOSED
     is_cooling: bool = False
     """Whether it asked to be left alone (Retry-After) and that time is not over."""
+    misconfigured: str | None = None
+    """Why the operator must act: it refused its key, or the account behind that. None: nothing is known to be wrong."""
     models: Mapping[str, ModelFacts] = {}
     """By the name that this backend uses."""
     spellings: Mapping[str, str] = {}

@@ -14,6 +14,7 @@ from nexus.fleet.discovery.sightings import Sightings
 from nexus.fleet.fetching import Fetcher
 from nexus.fleet.health import HealthChecker
 from nexus.fleet.identity import backend_id
+from nexus.fleet.misconfiguration import Misconfigurations
 from nexus.fleet.passive import PassiveSignals
 from nexus.fleet.plan import FleetPlan
 from nexus.fleet.probe_counts import ProbeCounts
@@ -50,7 +51,10 @@ class Fleet:
             on_refused=self._health.refuse,
             chance=chance,
         )
-        self._roster = Roster(self.registry, self._health, self._passive)
+        self._misconfigurations = Misconfigurations(
+            self.registry, later=lambda delay_s, call: asyncio.get_running_loop().call_later(delay_s, call)
+        )
+        self._roster = Roster(self.registry, self._health, self._passive, self._misconfigurations)
         self._sightings = Sightings()
         self._search = Search(self._sightings, self._settle)
 
@@ -79,6 +83,7 @@ class Fleet:
         await self._search.stop()
         await self._health.stop()
         self._passive.stop()
+        self._misconfigurations.stop()
         await self._fetcher.__aexit__(None, None, None)
 
     async def wait_first_probes(self, timeout_s: float) -> bool:
@@ -101,6 +106,7 @@ class Fleet:
         :param retry_after_s: what its answer asked for; it counts on 429 and 503 only.
         """
         self._passive.report(backend_id, outcome, retry_after_s=retry_after_s)
+        self._misconfigurations.report(backend_id, outcome)
 
     def report_missing_model(self, backend_id: str, model: str) -> None:
         """Tell that a backend denied to have *model*: it is not asked for it until its next probe lists it again."""

@@ -11,6 +11,7 @@ from nexus.fleet.clock import unix_now
 from nexus.fleet.health import HealthChecker, first_state
 from nexus.fleet.kinds import UNDETECTED
 from nexus.fleet.member import Member
+from nexus.fleet.misconfiguration import Misconfigurations
 from nexus.fleet.overrides import reconsidered, unconfirmed
 from nexus.fleet.passive import PassiveSignals
 from nexus.fleet.registry import Registry
@@ -24,10 +25,17 @@ class Roster:
     slots that its requests still hold.
     """
 
-    def __init__(self, registry: Registry, health: HealthChecker, passive: PassiveSignals) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        health: HealthChecker,
+        passive: PassiveSignals,
+        misconfigurations: Misconfigurations,
+    ) -> None:
         self._registry = registry
         self._health = health
         self._passive = passive
+        self._misconfigurations = misconfigurations
         self._members: Mapping[str, Member] = {}
         self._busy: dict[str, BackendLoad] = {}
         """By id, the load of those that have left while requests held their slots."""
@@ -59,6 +67,7 @@ class Roster:
     def _leave(self, backend_id: str) -> None:
         self._health.unwatch(backend_id)
         self._passive.forget(backend_id)
+        self._misconfigurations.forget(backend_id)
         load = self._registry.remove(backend_id).load
         if load.in_flight:
             self._busy[backend_id] = load
@@ -73,6 +82,7 @@ class Roster:
 
     def _change(self, before: Member, after: Member, config: HealthCheckConfig) -> HealthState:
         """Update the row of a member that stays, and return what is believed of it."""
+        self._misconfigurations.forget(before.id)
         row = self._registry.row(before.id)
         state = self._health.state_of(row.id) or first_state(config)
         is_same_server = before.config.url == after.config.url

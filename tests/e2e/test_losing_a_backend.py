@@ -8,6 +8,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+import openai
+
 from nexus.simulator import Refuse, Status
 from nexus.testing.asking import ask, chat, until
 from nexus.testing.fleets import backend_table, simulator_process, table_of
@@ -118,3 +120,27 @@ def test_a_fallback_answers_when_every_backend_of_the_model_fails(start_nexus, s
     assert (reply.headers["X-Nexus-Fallback-Model"], reply.headers["X-Nexus-Route-Reason"]) == ("qwen3", "failover")
     assert reply.json()["model"] == "llama3"
     assert one.received("/v1/chat/completions")
+
+
+def test_a_backend_whose_key_was_revoked_costs_no_client_an_answer(simulate, start_nexus, command):
+    revoked, sound = simulate(name="revoked"), simulate(name="sound")
+    revoked.faults.set(Status(status=401))
+    config = table_of(revoked, api_key="env:GPU_KEY", priority=1) + table_of(sound, priority=2)
+    nexus = start_nexus(config, environ={"GPU_KEY": "sk-revoked"})
+    client = openai.OpenAI(base_url=f"{nexus.url}/v1", api_key="unused", max_retries=0)
+
+    def chat_once(_number):
+        messages = [{"role": "user", "content": "hello there"}]
+        return client.chat.completions.create(model="llama3", messages=messages).choices[0].message.content
+
+    with client, ThreadPoolExecutor(12) as clients:
+        answers = list(clients.map(chat_once, range(60)))
+    shown = {row["name"]: row["misconfigured"] for row in nexus.get_json("/admin/backends")["backends"]}
+    table = command("backends", "--url", nexus.url, GPU_KEY="sk-revoked").stdout
+
+    assert len(answers) == 60
+    assert all(answer.startswith("sound: ") for answer in answers)
+    assert shown == {"revoked": "it refused the configured key, or asks for one (HTTP 401)", "sound": None}
+    assert "healthy, misconfigured" in table
+    assert 'nexus_backend_misconfigured{backend="revoked"} 1' in ask(nexus.url, "/metrics").body.decode()
+    assert [line["backend"] for line in nexus.log_lines("backend_misconfigured")] == ["revoked"]

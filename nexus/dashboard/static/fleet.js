@@ -62,14 +62,16 @@ const FACTS = [
 function fill(card, backend) {
   const { figures } = backend;
   const parts = PARTS.get(card);
-  const word = backend.is_cooling && backend.status === "healthy" ? "cooling down" : backend.status;
+  const isHealthy = backend.status === "healthy";
+  const word = isHealthy && backend.misconfigured ? "misconfigured" : isHealthy && backend.is_cooling ? "cooling down" : backend.status;
   const state = `card is-${backend.status}`;
   if (card.className !== state) card.className = state;
   if (parts.title.title !== backend.url) parts.title.title = backend.url;
   setText(parts.status, word);
   setText(parts.since, backend.status_since ? ` for ${ago(backend.status_since).replace(" ago", "")}` : "");
-  setText(parts.why, backend.last_error ?? "");
-  parts.why.hidden = !backend.last_error;
+  const why = backend.misconfigured ?? backend.last_error;
+  setText(parts.why, why ?? "");
+  parts.why.hidden = !why;
   showLoad(parts.load, backend);
   const facts = {
     load: `${count(backend.pending_requests)} of ${count(backend.max_in_flight)}`,

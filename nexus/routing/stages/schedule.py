@@ -48,12 +48,14 @@ class Schedule(Reconciler):
                     action="Wait for it to recover, or look at its last error",
                     code="no_healthy_backend",
                 )
-            elif backend.breaker is not Breaker.CLOSED or backend.is_cooling:
+            elif backend.breaker is not Breaker.CLOSED or backend.is_cooling or backend.misconfigured:
                 self._avoid_the_failing(intent, backend)
 
     def _avoid_the_failing(self, intent: RoutingIntent, backend: Backend) -> None:
         if backend.is_cooling:
             intent.avoid(backend, stage=self.name, reason="Backend asked to be left alone (Retry-After)")
+        if backend.misconfigured:
+            intent.avoid(backend, stage=self.name, reason=f"Backend is misconfigured: {backend.misconfigured}")
         if backend.breaker is Breaker.OPEN:
             intent.avoid(backend, stage=self.name, reason="Backend has been failing: its breaker is open")
         elif backend.breaker is Breaker.HALF_OPEN and backend.load.probing:
@@ -124,6 +126,7 @@ def _state(backend: Backend) -> Mapping[str, Any]:
         "status": backend.status,
         "breaker": backend.breaker,
         "is_cooling": backend.is_cooling,
+        "misconfigured": backend.misconfigured,
         "in_flight": backend.load.in_flight,
         "max_in_flight": backend.max_in_flight,
         "latency_ms": backend.load.latency_ms,

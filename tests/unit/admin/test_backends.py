@@ -54,6 +54,7 @@ def test_a_row_says_what_is_believed(fleet, backend):
         "status_since": "1970-01-02T00:00:00Z",
         "breaker": "open",
         "is_cooling": True,
+        "misconfigured": None,
         "last_health_check": "1970-01-01T00:00:00Z",
         "last_error": "connection refused",
         "endpoints": ["ollama.chat", "ollama.generate"],
