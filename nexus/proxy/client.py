@@ -3,30 +3,27 @@
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Callable
+from typing import Final, Protocol
 
 import structlog
 from aiohttp.base_protocol import BaseProtocol
-from aiohttp.http import HttpParser, HttpRequestParser, RawRequestMessage
+from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.streams import StreamReader
 from aiohttp.web import RequestPayloadError
 
 from nexus import tasks
 from nexus.errors import RequestError
-from nexus.proxy.heads import MAX_HEADERS, HeadMemory
-from nexus.proxy.known_head import HeadBytes, Payload, UnseenBody, WholeBody
+from nexus.proxy.heads import HeadMemory
+from nexus.proxy.known_head import Payload
 from nexus.proxy.outbox import Outbox, Outlet
 from nexus.proxy.patience import Patience
 from nexus.proxy.receiving import is_discarded
+from nexus.proxy.request_reader import MAX_LINE, Request, RequestReader
 
 log = structlog.get_logger("nexus.proxy")
 
-MAX_LINE: Final = 8190
-PARSER_ALLOWANCE: Final = 2
-"""The parser gives up only at this many times a limit: up to there a request is read, and refused in its own words."""
-READ_BUFFER_BYTES: Final = 64 * 1024
 WRITE_BUFFER_BYTES: Final = 64 * 1024
 MOST_WAITING: Final = 32
 """Requests that a client may send ahead of the answers; no more are read until half of them are answered."""
@@ -46,8 +43,8 @@ class Desk(Protocol):
     async def __call__(self, client: "ClientConnection", message: RawRequestMessage, payload: Payload, /) -> bool:
         """Write the answer to one request; return whether another may follow on the connection."""
 
-    def malformed(self, client: "ClientConnection", exc: RequestError) -> bytes:
-        """Return the answer to bytes that are no request."""
+    def malformed(self, client: "ClientConnection", exc: RequestError, *, is_head: bool) -> bytes:
+        """Return the answer to bytes that are no request; without a body where *is_head*."""
 
 
 class Reception(Protocol):
@@ -70,18 +67,17 @@ class ClientConnection(BaseProtocol):
 
     __slots__ = (
         "_desk",
-        "_head_bytes",
+        "_held",
         "_is_deaf",
         "_is_ending",
-        "_last_payload",
         "_malformed",
         "_outlet",
         "_patience",
+        "_reader",
         "_receive",
         "_reception",
         "_relay",
         "_resumed",
-        "_unseen",
         "_waiter",
         "_waiting",
         "admission",
@@ -96,23 +92,14 @@ class ClientConnection(BaseProtocol):
         super().__init__(reception.loop)
         self._reception = reception
         self._desk = reception.desk
-        self._parser = HttpRequestParser(
-            self,
-            reception.loop,
-            READ_BUFFER_BYTES,
-            max_line_size=PARSER_ALLOWANCE * MAX_LINE,
-            max_field_size=MAX_LINE,
-            max_headers=PARSER_ALLOWANCE * MAX_HEADERS,
-            payload_exception=RequestPayloadError,
-            auto_decompress=False,
-            max_msg_queue_size=MOST_WAITING,
-        )
-        self._waiting: deque[tuple[RawRequestMessage, Payload, int | None]] = deque()
+        self._reader: RequestReader | None = RequestReader(self, reception.loop)
+        """None when the connection is lost."""
+        self._held = b""
+        """What came while too many requests were waiting."""
+        self._waiting: deque[Request] = deque()
         self._waiter: asyncio.Future[None] | None = None
-        self._last_payload: Payload | None = None
-        self._head_bytes = HeadBytes()
-        self._unseen = UnseenBody()
-        self._malformed: HttpProcessingError | None = None
+        self._malformed: tuple[HttpProcessingError, bool] | None = None
+        """Why nothing more can be read, and whether that is the fault of a HEAD."""
         self._patience = Patience(
             reception.loop, headers_s=reception.headers_s, keepalive_s=reception.keepalive_s, close=self._close
         )
@@ -206,7 +193,7 @@ class ClientConnection(BaseProtocol):
                 try:
                     may_follow = await self._desk(self, message, payload)
                 except Exception as exc:  # noqa: BLE001 - a defect of ours: the client gets an answer, the log the cause
-                    self._crash(exc)
+                    self._crash(exc, message)
                     may_follow = False
                 if isinstance(payload, StreamReader) and not payload.is_eof():
                     may_follow = await is_discarded(payload) and may_follow
@@ -215,7 +202,7 @@ class ClientConnection(BaseProtocol):
                     break
             else:
                 if self._malformed is not None:
-                    self._refuse(self._malformed)
+                    self._refuse(*self._malformed)
         finally:
             self._close()
 
@@ -226,30 +213,28 @@ class ClientConnection(BaseProtocol):
             await self._waiter
         return bool(self._waiting)
 
-    def _take(self) -> tuple[RawRequestMessage, Payload, int | None]:
-        """Take the next request, and let the parser go on when it had to stop for too many of them."""
+    def _take(self) -> Request:
+        """Take the next request, and read on when that had stopped because there were too many."""
         taken = self._waiting.popleft()
-        if self._parser is not None:
-            self._parser.message_consumed()
-            if self._buffer_paused and len(self._waiting) <= MOST_WAITING // 2:
-                # It has found, and keeps back, what it read before it stopped.
-                self.data_received(b"")
-                if len(self._waiting) < MOST_WAITING:
-                    self._resume_reading_for_buffer()
+        if self._buffer_paused and len(self._waiting) <= MOST_WAITING // 2:
+            held, self._held = self._held, b""
+            self._read(held)
+            if len(self._waiting) < MOST_WAITING:
+                self._resume_reading_for_buffer()
         return taken
 
-    def _refuse(self, exc: HttpProcessingError) -> None:
+    def _refuse(self, exc: HttpProcessingError, is_head: bool) -> None:
         """Answer what could not be parsed: in JSON, without an echo of it."""
         if isinstance(exc, LineTooLong):
             error = RequestError("headers_too_large", f"a line of the request may have {MAX_LINE} bytes", close=True)
         else:
             error = RequestError("bad_request", "the request is not well-formed HTTP/1.1", close=True)
-        self.write(self._desk.malformed(self, error))
+        self.write(self._desk.malformed(self, error, is_head=is_head))
 
-    def _crash(self, exc: Exception) -> None:
+    def _crash(self, exc: Exception, message: RawRequestMessage) -> None:
         log.error("request_crashed", remote=self.remote, exc_info=exc)
         error = RequestError("internal_error", "a defect of the proxy; its log says more", close=True)
-        self.write(self._desk.malformed(self, error))
+        self.write(self._desk.malformed(self, error, is_head=message.method == "HEAD"))
 
     def _close(self) -> None:
         self._is_ending = True
@@ -275,7 +260,7 @@ class ClientConnection(BaseProtocol):
         self._patience.end()
         self._is_ending = True
         # They know each other: without this, only the collector would free them.
-        self._parser = None
+        self._reader = None
         # A client that leaves must stop the GPU that works for it.
         self.task.cancel()
 
@@ -283,71 +268,51 @@ class ClientConnection(BaseProtocol):
         if self._receive is not None:
             self._receive(data)
             return
-        if self._unseen.left:
-            data = self._unseen.feed(data)
-            if not data:
-                return
-        parser = self._parser
-        if parser is None or self._is_deaf or (self._is_ending and not self._patience.is_answering):
+        if self._buffer_paused:
+            self._held += data
             return
-        is_found = self._begin_known(data) or self._parse(parser, data)
+        if self._is_deaf or (self._is_ending and not self._patience.is_answering):
+            return
+        is_found = self._read(data)
         patience = self._patience
         if not patience.is_awaiting_head:
-            if data and not is_found and not patience.is_answering:
+            if not is_found and not patience.is_answering:
                 patience.await_head()
         elif is_found or patience.is_answering:
             patience.stop_awaiting_head()
 
-    def _parse(self, parser: HttpParser[Any], data: bytes) -> bool:
-        """Let the parser find requests in *data*; whether there are any."""
-        try:
-            found, is_upgraded, _ = parser.feed_data(data)
-        except HttpProcessingError as exc:
-            self._break(exc)
-            return False
-        self._head_bytes.was_parsed(data, found)
-        # What follows an upgrade is not HTTP; nor is it anything that we speak.
-        self._is_deaf = is_upgraded
-        if found:
-            self._queue([(message, payload, None) for message, payload in found])
-        return bool(found)
+    def _read(self, data: bytes) -> bool:
+        """Find the requests in *data*; return whether there are any."""
+        reader, waiting, is_found = self._reader, self._waiting, False
+        while data and reader is not None and not self._is_deaf:
+            if len(waiting) >= MOST_WAITING:
+                self._held = data
+                break
+            try:
+                request, data = reader.feed(data)
+            except HttpProcessingError as exc:
+                self._break(exc, reader)
+                break
+            if request is not None:
+                waiting.append(request)
+                is_found = True
+                self._is_deaf = reader.is_upgraded
+        if is_found:
+            self._wake()
+            if not self._buffer_paused and len(waiting) >= MOST_WAITING:
+                self._pause_reading_for_buffer()
+        return is_found
 
-    def _begin_known(self, data: bytes) -> bool:
-        """Take *data* for a request with the head of the one before, without the parser; False when it is none."""
-        known = self._head_bytes.known(data)
-        if known is None or (self._last_payload is not None and not self._last_payload.is_eof()):
-            return False
-        message, length, start = known
-        have = len(data) - start
-        if have > length:
-            return False
-        payload: Payload
-        if have == length:
-            payload = WholeBody(data[start:])
-        else:
-            payload = StreamReader(self, READ_BUFFER_BYTES, loop=self._loop)
-            self._unseen.begin(payload, length)
-            self._unseen.feed(data[start:])
-        self._queue([(message, payload, length)])
-        return True
-
-    def _queue(self, found: Sequence[tuple[RawRequestMessage, Payload, int | None]]) -> None:
-        self._waiting.extend(found)
-        self._last_payload = found[-1][1]
-        self._wake()
-        if not self._buffer_paused and len(self._waiting) >= MOST_WAITING:
-            self._pause_reading_for_buffer()
-
-    def _break(self, exc: HttpProcessingError) -> None:
-        """Note that there is no request any more in what comes, and no end of the body that was coming."""
+    def _break(self, exc: HttpProcessingError, reader: RequestReader) -> None:
+        """Note that no request can be read any more, nor the end of a body that was coming."""
         self._is_deaf = True
-        self._malformed = exc
+        self._malformed = exc, reader.is_head_method
         self._patience.stop_awaiting_head()
-        payload = self._last_payload
-        if isinstance(payload, StreamReader) and not payload.is_eof():
-            payload.set_exception(RequestPayloadError())
+        body = reader.unfinished
+        if body is not None and not body.is_eof():
+            body.set_exception(RequestPayloadError())
             # Nothing of it is left to be read and thrown away before the connection is closed.
-            payload.feed_eof()
+            body.feed_eof()
         self._wake()
 
     def _wake(self) -> None:
@@ -357,17 +322,16 @@ class ClientConnection(BaseProtocol):
                 self._reception.outbox.expect()
 
     def pause_reading(self) -> None:
-        if self._unseen.left:
-            # The parser has nothing to do with this body, and would go on sleeping after it.
-            self._reading_paused = True
-            self._pause_transport_reading()
-        else:
-            super().pause_reading()
+        # Not the parser, as aiohttp would: one that kept something back could be given bytes of the next request.
+        self._reading_paused = True
+        self._pause_transport_reading()
 
-    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT002 - aiohttp's signature
-        # Whoever reads a body asks for it each time, mostly without a pause to end.
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: ARG002, FBT002 - aiohttp's signature
+        # Bodies ask for it each time that they are read, mostly without a pause to end.
         if self._reading_paused:
-            super().resume_reading(resume_parser)
+            self._reading_paused = False
+            if not self._buffer_paused:
+                self._resume_transport_reading()
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -106,11 +106,11 @@ class FrontDesk:
             return self._refuse(client, protocol, exc, request_id or new_request_id(), message, cors_lines)
         return self._show(client, page, request_id, message, cors_lines)
 
-    def malformed(self, client: ClientConnection, exc: RequestError) -> bytes:
+    def malformed(self, client: ClientConnection, exc: RequestError, *, is_head: bool) -> bytes:
         """Return the answer to bytes that are no request, and note it."""
         request_id = new_request_id()
         self._refusals.note(client.remote, exc.code, request_id)
-        return replies.error(PROTOCOLS["openai"], exc, request_id=request_id)
+        return replies.error(PROTOCOLS["openai"], exc, request_id=request_id, is_head=is_head)
 
     async def _carry(self, admission: Admission, client: ClientConnection, payload: Payload, request_id: str) -> bool:
         exchange = Exchange(self._plane, client, payload, admission, begin_record(request_id, admission.endpoint))

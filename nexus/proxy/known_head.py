@@ -1,84 +1,50 @@
 """The head of a connection's last request as its bytes: a request that has the same one again needs no parser."""
 
-from collections.abc import Sequence
 from typing import Final
 
 from aiohttp.http import HttpVersion11, RawRequestMessage
 from aiohttp.streams import StreamReader
 
-from nexus.proxy.content_length import around_length, head_of, is_plain, length_between
+from nexus.proxy.content_length import around_length, is_plain, length_between
 
 LONGEST_HEAD: Final = 16 * 1024
 """A longer one is parsed each time."""
 
 
 class HeadBytes:
-    """Follows what the parser is fed, and knows again what the parser has already read.
+    """Remembers the last head that told the length of its body, and recognises it with any length.
 
-    A client's library says the same, but for a length, on each of its requests. Whether bytes begin a request is known
-    as long as every request before them told its length; after anything else nothing is known again.
+    A client's library sends the same head, but for that length, with each of its requests.
     """
 
-    __slots__ = ("_after", "_before", "_begun", "_is_lost", "_message", "_owed")
+    __slots__ = ("_after", "_before", "_message")
 
     def __init__(self) -> None:
         self._message: RawRequestMessage | None = None
         self._before = b""
         self._after = b""
         """The head that is known, up to the digits of its length, and what follows them."""
-        self._begun = b""
-        """What has come of a head that is not whole."""
-        self._owed = 0
-        """How many bytes of a body the parser still expects."""
-        self._is_lost = False
 
     def known(self, data: bytes) -> tuple[RawRequestMessage, int, int] | None:
         """Return the request that *data* begins, the length of its body, and where in *data* that starts.
 
-        None when the parser must read it: its head is another one, or it is not certain that it is the head of one.
+        *data* must be the beginning of a request. None when the parser must read it: its head is another one.
         """
         message = self._message
-        if message is None or self._owed or self._begun or self._is_lost:
+        if message is None:
             return None
         found = length_between(data, self._before, self._after)
         return None if found is None else (message, *found)
 
-    def was_parsed(self, data: bytes, found: Sequence[tuple[RawRequestMessage, object]]) -> None:
-        """Note that the parser was fed *data* and has *found* these requests in it."""
-        if self._is_lost:
+    def learn(self, head: bytes, message: RawRequestMessage) -> None:
+        """Remember *head*, which the parser has read as *message*, if it plainly tells a length."""
+        if message.version != HttpVersion11 or message.upgrade or message.chunked:
             return
-        if self._owed:
-            self._owed -= len(data)
-            self._is_lost = bool(found) or self._owed < 0
+        if len(head) > LONGEST_HEAD or not is_plain(head, message.raw_headers):
             return
-        whole = self._begun + data if self._begun else data
-        if not found:
-            self._begun = whole
-            self._is_lost = len(whole) > LONGEST_HEAD
-            return
-        self._begun = b""
-        length = self._learn(whole, found[0][0]) if len(found) == 1 else None
-        if length is None or length < 0:
-            self._is_lost = True
-        else:
-            self._owed = length
-
-    def _learn(self, whole: bytes, message: RawRequestMessage) -> int | None:
-        """Return how much of the request's body is to come; None when it does not say, or not plainly."""
-        headers = message.raw_headers
-        head = head_of(whole, LONGEST_HEAD)
-        if message.chunked or not is_plain(head, headers):
-            return None
-        has_come = len(whole) - len(head)
-        if not any(name.lower() == b"content-length" for name, _ in headers):
-            return -has_come
-        parts = around_length(head, headers)
-        if parts is None:
-            return None
-        before, digits, after = parts
-        if message.version == HttpVersion11 and not message.upgrade:
-            self._message, self._before, self._after = message, before, after
-        return int(digits) - has_come
+        parts = around_length(head, message.raw_headers)
+        if parts is not None:
+            self._message, self._before, self._after = message, parts[0], parts[2]
 
 
 class WholeBody:
@@ -98,27 +64,28 @@ class WholeBody:
         return data
 
 
-class UnseenBody:
-    """A body that comes in pieces behind a head that the parser has not seen."""
+class SizedBody:
+    """A body of a known length that comes in pieces."""
 
-    __slots__ = ("_payload", "left")
+    __slots__ = ("left", "payload")
 
-    def __init__(self) -> None:
-        self._payload: StreamReader
-        self.left = 0
-        """How many bytes of it are to come; most of the time there is none."""
-
-    def begin(self, payload: StreamReader, length: int) -> None:
+    def __init__(self, payload: StreamReader, length: int) -> None:
         """Hand *length* bytes to *payload* as they come."""
-        self._payload, self.left = payload, length
+        self.payload = payload
+        self.left = length
+        """How many bytes of it are to come."""
+
+    @property
+    def is_whole(self) -> bool:
+        return not self.left
 
     def feed(self, data: bytes) -> bytes:
         """Hand on what of *data* belongs to it; return what comes after its end."""
         part = data[: self.left]
-        self._payload.feed_data(part)
+        self.payload.feed_data(part)
         self.left -= len(part)
         if not self.left:
-            self._payload.feed_eof()
+            self.payload.feed_eof()
         return data[len(part) :]
 
 

@@ -12,6 +12,7 @@ from nexus.proxy.edge import EdgeServer
 from nexus.proxy.heads import can_stay_open, read_head
 from nexus.proxy.known_head import HeadBytes
 from nexus.proxy.receiving import receive
+from nexus.proxy.request_reader import RequestReader
 
 thoroughly = settings(max_examples=300, deadline=None)
 
@@ -98,7 +99,7 @@ class Desk:
         self.seen.append((message.method, message.path, headers, announced, body))
         return can_stay_open(message)
 
-    def malformed(self, client, exc):
+    def malformed(self, client, exc, *, is_head):
         self.seen.append(exc.code)
         return b""
 
@@ -114,7 +115,7 @@ async def seen_of(pieces, head_bytes=HeadBytes):
     edge = EdgeServer(headers_s=5, keepalive_s=5)
     edge.desk = desk = Desk()
     client = ClientConnection(edge)
-    client._head_bytes = head_bytes()
+    client._reader._head_bytes = head_bytes()
     transport = Transport()
     client.connection_made(transport)
     for piece in pieces:
@@ -171,14 +172,14 @@ async def test_whatever_is_sent_the_parser_would_have_read_the_same(parts, at):
 
 async def test_a_head_that_repeats_is_known_without_the_parser(monkeypatch):
     wire = with_length(HEADS[0], b"hello")
-    fed = []
-    was_parsed = HeadBytes.was_parsed
-    monkeypatch.setattr(HeadBytes, "was_parsed", lambda *args: (fed.append(args[1]), was_parsed(*args)))
+    parsed = []
+    parse = RequestReader._parse
+    monkeypatch.setattr(RequestReader, "_parse", lambda *args: (parsed.append(args[1]), parse(*args))[1])
 
-    seen = await seen_of([wire, with_length(HEADS[0], b"you"), HEADS[0] % 4, b"th", b"er"])
+    seen = await seen_of([wire, with_length(HEADS[0], b"you") + HEADS[0] % 4, b"th", b"er"])
 
     assert [request[-1] for request in seen] == [b"hello", b"you", b"ther"]
-    assert fed == [wire]
+    assert parsed == [wire]
 
 
 async def test_a_body_that_comes_in_pieces_pauses_who_sends_too_much_of_it():

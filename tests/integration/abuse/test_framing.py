@@ -130,6 +130,69 @@ async def test_trailers_are_not_taken_for_headers(front, raw, canary):
     assert asked.header("Host") == front.backend.url.removeprefix("http://")
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/admin/backends"])
+async def test_a_key_in_a_trailer_opens_nothing_to_the_next_request(start_front, raw, get, keyed, key, path):
+    front = await start_front(server=keyed)
+    trailer = f"X-Other: 1\r\nAuthorization: Bearer {key}\r\n\r\n".encode()
+    with_trailer = raw(CHUNKED, f"Authorization: Bearer {key}", body=CHUNKED_BODY[:-2] + trailer)
+    without_key = get(path) if path.startswith("/admin") else raw(LENGTH, body=BODY)
+    client = await front.connect()
+
+    client.writer.write(with_trailer + without_key + with_trailer)
+    replies = [await client.reply() for _ in range(2)]
+    client.writer.write(without_key)
+    replies += [await client.reply() for _ in range(2)]
+
+    assert [reply.status for reply in replies] == [200, 401, 200, 401]
+
+
+@pytest.mark.parametrize(
+    "trailer",
+    ["Host: evil.example", "Origin: http://evil.example", "Content-Encoding: gzip", "X-Nexus-Hops: 9", "X: 1"],
+)
+async def test_a_trailer_changes_nothing_for_the_next_request(front, raw, chat, trailer):
+    with_trailers = raw(CHUNKED, body=CHUNKED_BODY[:-2] + f"{trailer}\r\n{trailer}\r\n\r\n".encode())
+    client = await front.connect()
+
+    following = chat(headers="X-Request-Id: mine\r\n")
+    client.writer.write(with_trailers + following)
+    replies = [await client.reply() for _ in range(2)]
+    client.writer.write(following)
+    replies.append(await client.reply())
+
+    assert [reply.status for reply in replies] == [200, 200, 200]
+    assert front.asked[1].raw_headers == front.asked[2].raw_headers
+
+
+async def test_requests_before_a_malformed_one_are_answered(front, chat):
+    replies = await front.all_replies(chat() * 3 + b"POST nowhere HTTP/1.1\r\n\r\n" + chat())
+
+    assert [reply.status for reply in replies] == [200, 200, 200, 400]
+
+
+async def test_a_pipeline_longer_than_what_may_wait_is_answered_to_its_end(front, get, chat):
+    pipeline = get("/health") * 100 + b"\0"
+
+    replies = await front.all_replies(pipeline)
+
+    assert [reply.status for reply in replies] == [200] * 100 + [400]
+
+
+@pytest.mark.parametrize(
+    "version", ["HTTP/1.1\r\nHost: localhost\r\n bad", "HTTP/9.9", "HTTP/1.1\r\nHost: a\r\nHost: b"]
+)
+async def test_the_error_of_a_malformed_head_request_has_no_body(front, get, version):
+    client = await front.connect()
+
+    client.writer.write(get("/health") + f"HEAD /health {version}\r\n\r\n".encode())
+    await client.reply()
+    status, headers = await client.head()
+    rest = await client.reader.read()
+
+    assert (status, rest) == (400, b"")
+    assert int(headers["content-length"]) > 0
+
+
 @pytest.mark.parametrize("trailer", ["Content-Length: 5", CHUNKED])
 async def test_a_trailer_cannot_change_the_framing(front, raw, trailer):
     wire = raw(CHUNKED, body=CHUNKED_BODY[:-2] + f"{trailer}\r\n\r\n".encode())
