@@ -39,9 +39,14 @@ class ChunkedBody:
 
         :raises BadHttpMessage: these are no chunks; what came before is handed on.
         """
+        at = 0
         try:
-            while data and not self.is_whole:
-                piece, data, self._tail = up_to_empty_line(self._tail, data)
+            while at < len(data) and not self.is_whole:
+                # By offset: copying the rest for each empty line in the chunks would take quadratic time.
+                stop = empty_line_end(self._tail, data, at)
+                piece = data[at:stop] if stop else data[at:]
+                self._tail = EMPTY_LINE[1:] if stop else (self._tail + piece)[1 - len(EMPTY_LINE) :]
+                at += len(piece)
                 self._parse(piece)
         finally:
             if self._parts:
@@ -49,7 +54,7 @@ class ChunkedBody:
                 self._parts.clear()
         if self.is_whole:
             self.payload.feed_eof()
-        return data
+        return data[at:]
 
     def _parse(self, piece: bytes) -> None:
         count = len(self._parts)
@@ -80,9 +85,20 @@ def up_to_empty_line(tail: bytes, data: bytes) -> tuple[bytes, bytes, bytes]:
     :param tail: the end of what came before, in which the line may have begun.
     :return: the two parts, and the tail of what came with the first of them.
     """
-    seen = tail + data if tail else data
-    end = seen.find(EMPTY_LINE)
-    if end < 0:
-        return data, b"", seen[1 - len(EMPTY_LINE) :]
-    stop = end + len(EMPTY_LINE) - len(tail)
+    stop = empty_line_end(tail, data, 0)
+    if not stop:
+        return data, b"", (tail + data)[1 - len(EMPTY_LINE) :]
     return data[:stop], data[stop:], EMPTY_LINE[1:]
+
+
+def empty_line_end(tail: bytes, data: bytes, at: int) -> int:
+    """Return where the first empty line in *data* from *at* on ends; 0 when there is none.
+
+    :param tail: what came right before *at*, in which the line may have begun.
+    """
+    size = len(EMPTY_LINE)
+    near = (tail + data[at : at + size - 1]).find(EMPTY_LINE) if tail else -1
+    if near >= 0:
+        return at + near + size - len(tail)
+    found = data.find(EMPTY_LINE, at)
+    return found + size if found >= 0 else 0
