@@ -5,6 +5,7 @@ for waking somebody. Sent in a row, they find their readers awake; a loaded prox
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 MOST_HELD_BYTES: Final = 16 * 1024
@@ -60,12 +61,21 @@ class Outbox:
 class Outlet:
     """The writing end of one connection: what is written goes out in its order, or not at all when that is closed."""
 
-    __slots__ = ("_held", "_outbox", "_transport")
+    __slots__ = ("_held", "_may_leave", "_outbox", "_transport")
 
-    def __init__(self, transport: asyncio.Transport, outbox: Outbox | None = None) -> None:
-        """:param outbox: None: everything is sent at once."""
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        outbox: Outbox | None = None,
+        may_leave: Callable[[], bool] | None = None,
+    ) -> None:
+        """:param outbox: None: everything is sent at once.
+        :param may_leave: asked just before what :meth:`write` was given is sent; False keeps it from being sent, and
+            the connection that says so drops it.
+        """
         self._transport = transport
         self._outbox = outbox
+        self._may_leave = may_leave
         self._held = b""
 
     @property
@@ -76,7 +86,8 @@ class Outlet:
     def write(self, data: bytes) -> None:
         """Send *data* by the end of this turn."""
         if self._held or len(data) > MOST_HELD_BYTES or self._outbox is None:
-            self.write_now(data)
+            if self._may_leave is None or self._may_leave():
+                self.write_now(data)
         else:
             self._held = data
             self._outbox.put(self)
@@ -90,8 +101,12 @@ class Outlet:
 
     def send(self) -> None:
         """Send what is held."""
-        if self._held:
+        if self._held and (self._may_leave is None or self._may_leave()):
             self.write_now(b"")
+
+    def drop(self) -> None:
+        """Forget what is held."""
+        self._held = b""
 
     def close(self) -> None:
         """Close the connection once all that was written has left."""

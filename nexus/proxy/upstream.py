@@ -1,8 +1,6 @@
-"""Connections to backends: made, kept for reuse, and taken apart; the answer's bytes go to whoever asked."""
+"""One connection to a backend: a request goes out on it, and what comes back is the answer to that request alone."""
 
 import asyncio
-from collections import deque
-from functools import partial
 from time import monotonic
 from typing import Final, Protocol
 
@@ -11,8 +9,8 @@ import msgspec
 
 from nexus.errors import UpstreamError, UpstreamFault
 from nexus.proxy.answer_head import AnswerHead, HeaderList, KnownAnswer
-from nexus.proxy.dialing import Address, dial
 from nexus.proxy.outbox import Outbox, Outlet
+from nexus.proxy.socket_state import SocketState
 
 MAX_HEADERS: Final = 128
 MAX_HEAD_BYTES: Final = 64 * 1024
@@ -24,8 +22,10 @@ MAX_BARREN_BYTES: Final = 2 * MAX_HEAD_BYTES
 """Bytes in a row without a head, a body or an end in them: more is a header, a trailer or a chunk size without end."""
 STALE_S: Final = 1.0
 """A reused connection that is closed later than this was not stale: the request may have been begun."""
-MAX_IDLE: Final = 256
-"""Idle connections kept per backend."""
+SUSPECT_S: Final = 1.0
+"""How long a connection with unread bytes stays open, unused, for the event loop to read what they are."""
+TIMEOUT_NOTICES: Final = (b"HTTP/1.1 408 ", b"HTTP/1.0 408 ")
+"""How some servers announce that they close an idle connection: no fault, though no request asked for it."""
 
 
 class AnswerSink(Protocol):
@@ -39,6 +39,16 @@ class AnswerSink(Protocol):
         """The answer is whole; without framing, only as far as a closed connection can tell."""
 
     def on_failed(self, fault: UpstreamFault, message: str) -> None: ...
+
+
+class ConnectionOwner(Protocol):
+    """The pool of a connection, as far as the connection tells it something."""
+
+    def on_lost(self) -> None:
+        """The connection is closed; told once."""
+
+    def on_unasked(self) -> None:
+        """The backend sent bytes on it that answer no request."""
 
 
 class _Coming(msgspec.Struct, eq=False):
@@ -77,16 +87,20 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_coming",
+        "_is_asked",
+        "_is_suspect",
         "_known",
         "_outbox",
         "_outlet",
         "_parser",
         "_sent_at",
         "_sink",
-        "counts",
+        "_size",
+        "_socket",
         "idle_since",
         "is_closed",
         "is_reused",
+        "owner",
         "transport",
     )
 
@@ -98,35 +112,46 @@ class UpstreamConnection(asyncio.Protocol):
         self.is_closed = False
         self.is_reused = False
         self.idle_since = 0.0
-        self.counts: ConnectionCounts | None = None
-        """Of its pool, once it is connected."""
+        self.owner: ConnectionOwner | None = None
+        """Its pool, once it is connected."""
         self._parser = httptools.HttpResponseParser(self)
         self._known = KnownAnswer()
         self._sink: AnswerSink | None = None
         self._sent_at = 0.0
+        self._size = 0
+        """Of the request, in bytes."""
+        self._is_asked = False
+        """Whether the request has begun to leave: bytes that come before that answer something else."""
+        self._is_suspect = False
+        """Whether unread bytes kept it from being used."""
         self._coming = _Coming()
 
     def send(self, head: bytes, body: bytes, sink: AnswerSink) -> None:
         """Write one request; *sink* is told what comes back."""
+        if self.is_closed:
+            sink.on_failed(self._fault_before_sending, "the connection was closed before the request was sent")
+            return
         self._sink = sink
         self._sent_at = monotonic()
+        self._size = len(head) + len(body)
         # Writing can fail at once and report the loss before it returns: the sink must be in place.
         if len(body) < MAX_HEAD_BYTES:
             self._outlet.write(head + body)
-        else:
+        elif self._may_leave():
             self._outlet.write_now(head)
             self._outlet.write_now(body)
 
     def wakes(self) -> None:
-        """Note that somebody is woken by what has come, and going to write what follows from it."""
+        """Note that a task is woken by what has come, and is going to write what follows from it."""
         if self._outbox is not None:
             self._outbox.expect()
 
     def abandon(self) -> None:
-        """Close at once: whoever asked is no longer interested, and the backend must stop working for nobody."""
+        """Close at once, so that the backend stops working on an answer that no client waits for."""
         self._sink = None
         self.is_closed = True
-        self._outlet.abort()
+        if not self._is_suspect:
+            self._outlet.abort()
 
     @property
     def is_reusable(self) -> bool:
@@ -139,11 +164,12 @@ class UpstreamConnection(asyncio.Protocol):
         )
 
     def rest(self, now: float) -> None:
-        """Become idle; anything that arrives from now on belongs to nobody and ends the connection."""
+        """Become idle; anything that arrives from now on answers no request and ends the connection."""
         self._sink = None
+        self._is_asked = False
         self.is_reused = True
         self.idle_since = now
-        # Whoever got the last answer may have stopped reading just before its end.
+        # The client of the last answer may have stopped reading just before its end.
         self.transport.resume_reading()
         self._coming = _Coming()
 
@@ -151,15 +177,18 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
-        self._outlet = Outlet(self.transport, self._outbox)
+        self._socket = SocketState(self.transport)
+        self._outlet = Outlet(self.transport, self._outbox, self._may_leave)
 
     def data_received(self, data: bytes) -> None:
         sink, coming = self._sink, self._coming
-        if sink is None or coming.is_complete:
-            coming.is_surplus = True
-            self.close()
+        if sink is None or not self._is_asked or coming.is_complete:
+            self._refuse_unasked(data)
         elif coming.has_begun:
             self._parse(sink, coming, data)
+        elif self.is_reused and self._was_sent_too_early():
+            self._tell_unasked()
+            self._fail(UpstreamFault.RESET, "the backend sent bytes before the request arrived")
         elif (known := self._known.whole(data)) is not None:
             self._hand_over_whole(sink, *known)
         else:
@@ -167,6 +196,49 @@ class UpstreamConnection(asyncio.Protocol):
             self._parse(sink, coming, data)
             if coming.head is not None and coming.is_reusable and not coming.interim:
                 self._known.learn(data, coming.head)
+
+    @property
+    def _fault_before_sending(self) -> UpstreamFault:
+        """The fault of a connection that became useless before the request left: a reused one is dialled anew."""
+        return UpstreamFault.STALE if self.is_reused else UpstreamFault.RESET
+
+    def _may_leave(self) -> bool:
+        """Whether the request may be written now: not when bytes have come that would be taken for its answer."""
+        if self._is_asked or not self._has_unread():
+            self._is_asked = True
+            return True
+        # Only the event loop reads what they are: an answer too many, or the end of the connection.
+        sink, self._sink = self._sink, None
+        self.is_closed = self._is_suspect = True
+        self._outlet.drop()
+        asyncio.get_running_loop().call_later(SUSPECT_S, self.transport.close)
+        if sink is not None:
+            sink.on_failed(self._fault_before_sending, "the backend sent bytes before the request was sent")
+        return False
+
+    def _has_unread(self) -> bool:
+        # On a fresh connection, TLS itself has bytes to read: the session tickets.
+        return (self.is_reused or not self._socket.is_tls) and self._socket.has_unread()
+
+    def _was_sent_too_early(self) -> bool:
+        """Whether the first bytes that came are older than the request: it has not left, or not arrived, as a whole."""
+        return self._outlet.unsent >= self._size or self._socket.is_unacknowledged(self._size)
+
+    def _refuse_unasked(self, data: bytes) -> None:
+        """Close the connection for *data*, which answer no request that has left."""
+        is_waiting = self._sink is not None and not self._coming.is_complete
+        self._coming.is_surplus = True
+        is_cut = self.is_closed and not self._is_suspect
+        if not is_cut and not data.startswith(TIMEOUT_NOTICES):
+            self._tell_unasked()
+        if is_waiting:
+            self._fail(self._fault_before_sending, "the backend sent bytes before the request was sent")
+        else:
+            self.close()
+
+    def _tell_unasked(self) -> None:
+        if self.owner is not None:
+            self.owner.on_unasked()
 
     def _parse(self, sink: AnswerSink, coming: _Coming, data: bytes) -> None:
         if not coming.has_head:
@@ -180,6 +252,12 @@ class UpstreamConnection(asyncio.Protocol):
                 self._fail(UpstreamFault.PROTOCOL, _why_unreadable(exc))
                 return
             coming.is_surplus = True
+        if coming.is_surplus:
+            self._tell_unasked()
+            if self.is_reused and coming.head is None:
+                # The first may be one too many, sent for the request before; which one, nothing tells.
+                self._fail(UpstreamFault.PROTOCOL, "it sent more than one answer to one request")
+                return
         if coming.parts or coming.is_complete:
             coming.barren_bytes = 0
         else:
@@ -210,9 +288,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_closed = True
-        if self.counts is not None:
-            self.counts.open -= 1
-            self.counts = None
+        if self.owner is not None:
+            self.owner.on_lost()
+            self.owner = None
         sink, self._sink, coming = self._sink, None, self._coming
         if sink is None or coming.is_complete:
             return
@@ -278,7 +356,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._coming.is_complete = True
 
     def pause_reading(self) -> None:
-        """Stop reading: whoever gets the answer cannot take more now."""
+        """Stop reading: the client cannot take more of the answer now."""
         if not self.transport.is_closing():
             self.transport.pause_reading()
 
@@ -309,92 +387,3 @@ def _why_unreadable(exc: Exception) -> str:
     # The parser hides what a callback raised behind an error of its own.
     cause = exc.__context__
     return str(cause) if isinstance(cause, UpstreamError) else f"not an HTTP/1.1 answer: {type(exc).__name__}"
-
-
-class ConnectionCounts:
-    """The connections to one backend; they outlive its pool, which a reload replaces."""
-
-    __slots__ = ("open", "opened", "reused")
-
-    def __init__(self) -> None:
-        self.open = 0
-        """Now, idle ones included."""
-        self.opened = 0
-        self.reused = 0
-        """Requests that found an idle one."""
-
-
-class Pool:
-    """The connections to one backend: idle ones are reused for a few seconds, the newest first."""
-
-    def __init__(
-        self,
-        address: Address,
-        *,
-        connect_timeout_s: float,
-        keepalive_s: float,
-        counts: ConnectionCounts | None = None,
-        outbox: Outbox | None = None,
-    ) -> None:
-        self.address = address
-        self.counts = counts or ConnectionCounts()
-        self._connect_timeout_s = connect_timeout_s
-        self._keepalive_s = keepalive_s
-        self._make: Final = partial(UpstreamConnection, outbox)
-        self._idle: deque[UpstreamConnection] = deque()
-        self._loop = asyncio.get_running_loop()
-        self._sweep: asyncio.TimerHandle | None = None
-        self._is_closed = False
-
-    def take_idle(self) -> UpstreamConnection | None:
-        """Return a connection that may be reused, None when a fresh one is needed."""
-        fresh_after = monotonic() - self._keepalive_s
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.is_closed or connection.transport.is_closing():
-                continue
-            if connection.idle_since < fresh_after:
-                connection.close()
-                continue
-            self.counts.reused += 1
-            return connection
-        return None
-
-    async def open(self) -> UpstreamConnection:
-        """Connect, TLS included.
-
-        :raises UpstreamError: REFUSED, CONNECT_TIMEOUT or TLS; nothing has been sent then.
-        """
-        connection = await dial(self.address, self._make, timeout_s=self._connect_timeout_s)
-        self.counts.opened += 1
-        if not connection.is_closed:
-            self.counts.open += 1
-            connection.counts = self.counts
-        return connection
-
-    def give_back(self, connection: UpstreamConnection, *, may_reuse: bool) -> None:
-        """Keep *connection* for the next request if it can serve one, else close it."""
-        if self._is_closed or not may_reuse or not connection.is_reusable or len(self._idle) >= MAX_IDLE:
-            connection.close()
-            return
-        connection.rest(monotonic())
-        self._idle.append(connection)
-        if self._sweep is None:
-            self._sweep = self._loop.call_later(self._keepalive_s, self._close_expired)
-
-    def _close_expired(self) -> None:
-        self._sweep = None
-        fresh_after = monotonic() - self._keepalive_s
-        while self._idle and self._idle[0].idle_since <= fresh_after:
-            self._idle.popleft().close()
-        if self._idle:
-            self._sweep = self._loop.call_later(self._keepalive_s, self._close_expired)
-
-    def close(self) -> None:
-        """Close all idle connections; those in use are closed when they are given back."""
-        self._is_closed = True
-        if self._sweep is not None:
-            self._sweep.cancel()
-            self._sweep = None
-        while self._idle:
-            self._idle.pop().close()

@@ -11,7 +11,7 @@ from nexus.domain.backend import Backend
 from nexus.proxy.dialing import address_of
 from nexus.proxy.headers import RequestStamp, backend_lines, stamp_of
 from nexus.proxy.outbox import Outbox
-from nexus.proxy.upstream import ConnectionCounts, Pool
+from nexus.proxy.pool import ConnectionCounts, Pool
 
 
 class Access(msgspec.Struct, frozen=True):
@@ -46,6 +46,7 @@ class Upstream:
         self.access = access
         self.pool = Pool(
             address,
+            backend=backend.name,
             connect_timeout_s=timeouts.connect_seconds,
             keepalive_s=timeouts.upstream_keepalive_seconds,
             counts=counts,

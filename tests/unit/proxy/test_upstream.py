@@ -6,9 +6,10 @@ import time
 import pytest
 
 from nexus.errors import UpstreamError
+from nexus.proxy import pool as pools
 from nexus.proxy import upstream
 from nexus.proxy.dialing import Address
-from nexus.proxy.upstream import Pool
+from nexus.proxy.pool import Pool
 from nexus.testing.bookkeeping import eventually
 from nexus.testing.scripted import Close, ReadHead, ReadRequest, Reset, ScriptedBackend, Send, Stall
 
@@ -434,7 +435,7 @@ async def test_one_that_may_not_be_reused_is_closed(pool_of, ask):
 
 
 async def test_only_so_many_are_kept(pool_of, ask, monkeypatch):
-    monkeypatch.setattr(upstream, "MAX_IDLE", 1)
+    monkeypatch.setattr(pools, "MAX_IDLE", 1)
     async with ScriptedBackend(TWICE) as backend:
         pool = pool_of(backend)
         connections = [await pool.open() for _ in range(2)]
