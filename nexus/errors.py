@@ -157,6 +157,8 @@ class UpstreamFault(StrEnum):
     """The backend refused what the operator has configured for it: its key, or the account behind it."""
     IN_STREAM_ERROR = "in_stream_error"
     """The first event of a stream was an error."""
+    CONTEXT_EXCEEDED = "context_exceeded"
+    """The backend said that the prompt exceeds the model's context there: a longer one may take it."""
 
 
 class UpstreamError(NexusError):

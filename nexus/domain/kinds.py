@@ -68,8 +68,9 @@ class BackendKind(msgspec.Struct, frozen=True, kw_only=True):
     """Request headers, lower case, that change what it does and are not for clients to send."""
     answers_to_any_model: bool = False
     """A request for a model that it does not have is answered by the one that it has: 200 proves nothing."""
-    cuts_long_answers: bool = False
-    """It stops an answer where its context ends, whatever max_tokens says, and refuses nobody for asking for more."""
+    refuses_beyond_context: frozenset[str] = frozenset()
+    """Names of the endpoints at which it surely refuses a request whose prompt and ``max_tokens`` together exceed the
+    context. Elsewhere, and of other kinds, an answer may be cut where the context ends, or the prompt before that."""
     has_unreliable_500: bool = False
     """It says 500 where the request is at fault: not a sign of a sick backend."""
 

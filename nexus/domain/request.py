@@ -29,7 +29,7 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True):
     """As the client sent it."""
     is_stream: bool = False
     prompt_tokens: int = 0
-    """Estimated from the size of the text, bytes div 4; images do not count."""
+    """Estimated from the size of the text, bytes div 4; images do not count. It may weigh, and never refuses."""
     max_tokens: int | None = None
     """The longest answer that the client accepts; None when it did not say."""
     needs_vision: bool = False
@@ -42,10 +42,23 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True):
     """How many answers are asked for at once, each of them as long as ``max_tokens`` lets it be; 0 where it is certain
     that none is: Ollama's calls that only load a model, or unload it."""
 
+    prompt_token_ids: int = 0
+    """How many tokens the longest prompt has for certain: the client sent it as token ids. 0 of a text: a chat template
+    may leave parts of it out, and tokens have no greatest length that holds for all vocabularies."""
+    refused_context: int = 0
+    """The longest context, in tokens, that a backend has refused this very request for as too short; 0: none has."""
+    is_refused_unknown: bool = False
+    """Whether one has whose context is not known."""
+
     @property
     def context_tokens(self) -> int:
-        """The context that prompt and answer need together."""
+        """The context that prompt and answer need together, an estimate."""
         return self.prompt_tokens + (self.max_tokens or 0)
+
+    @property
+    def certain_tokens(self) -> int:
+        """What prompt and answer need at least where ``max_tokens`` is set aside for the answer."""
+        return self.prompt_token_ids + (self.max_tokens or 0)
 
 
 class TokenUsage(msgspec.Struct, frozen=True):

@@ -46,7 +46,6 @@ _OPENAI_LISTING: Final = ModelListing("/v1/models", decode_openai_models)
 
 OLLAMA: Final = BackendKind(
     name="ollama",
-    cuts_long_answers=True,
     endpoints=_OPENAI_TEXT | PROTOCOL_ENDPOINTS["ollama"] | {"openai.transcriptions", "anthropic.messages"},
     health_path="/api/version",
     listing=ModelListing("/api/tags", decode_ollama_tags),
@@ -59,6 +58,8 @@ OLLAMA: Final = BackendKind(
 VLLM: Final = BackendKind(
     name="vllm",
     endpoints=PROTOCOL_ENDPOINTS["openai"] - _OPENAI_MAKING | PROTOCOL_ENDPOINTS["anthropic"],
+    # Of the Responses API it lowers max_output_tokens instead (0.32).
+    refuses_beyond_context=frozenset({"openai.chat", "openai.completions", "anthropic.messages"}),
     health_path="/health",
     listing=_OPENAI_LISTING,
     server_lookups=(ServerLookup("/version", decode_version),),
@@ -77,7 +78,6 @@ SGLANG: Final = BackendKind(
 
 LLAMACPP: Final = BackendKind(
     name="llamacpp",
-    cuts_long_answers=True,
     endpoints=_OPENAI_TEXT
     | {"openai.rerank", "openai.transcriptions", "openai.tokenize", "openai.detokenize"}
     | PROTOCOL_ENDPOINTS["anthropic"],
@@ -96,7 +96,6 @@ LLAMACPP: Final = BackendKind(
 
 LMSTUDIO: Final = BackendKind(
     name="lmstudio",
-    cuts_long_answers=True,
     endpoints=_OPENAI_TEXT | {"anthropic.messages"},
     health_path="/v1/models",
     listing=_OPENAI_LISTING,

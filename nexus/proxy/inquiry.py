@@ -28,6 +28,7 @@ from nexus.routing.intent import Verdict
 from nexus.routing.recording import DecisionRecord
 from nexus.routing.rejections import EXHAUSTED, after_attempts, overload, saturation
 from nexus.routing.router import Routing
+from nexus.wire.context_errors import context_exceeded
 from nexus.wire.protocol import StreamScan, WireProtocol
 
 log = structlog.get_logger("nexus.proxy")
@@ -184,9 +185,10 @@ class Inquiry(msgspec.Struct, eq=False):
                     deadlines.end(answer)
                 self._judge(attempt, answer)
             except UpstreamError as exc:
-                what = self._after(exc, attempt)
+                failure = self._as_context_error(exc, attempt)
+                what = self._after(failure, attempt)
                 if what is not Next.SAME_BACKEND_FRESH:
-                    self._give_up(attempt, exc)
+                    self._give_up(attempt, failure)
                     return what
                 attempt.let_go(may_reuse=False)
                 is_fresh = True
@@ -256,6 +258,21 @@ class Inquiry(msgspec.Struct, eq=False):
         if answering.names_missing_model(status, answer.body):
             self.plane.fleet.report_missing_model(attempt.backend.id, attempt.reserved.model)
             raise UpstreamError(UpstreamFault.STATUS, "it does not have the model", status=status, is_refusal=True)
+        if context_exceeded(status, answer.body) is not None:
+            raise UpstreamError(UpstreamFault.STATUS, f"it answered {status}", status=status)
+
+    def _as_context_error(self, exc: UpstreamError, attempt: Attempt) -> UpstreamError:
+        """Return *exc*, named for what it is if the backend's own words say that the prompt exceeds its context."""
+        answer = attempt.asked
+        if answer is None or exc.status is None or answer.mode is not Mode.WHOLE:
+            return exc
+        exceeded = context_exceeded(exc.status, answer.body)
+        if exceeded is None:
+            return exc
+        self.routing.refused_as_too_long(attempt.reserved, exceeded.limit)
+        return UpstreamError(
+            UpstreamFault.CONTEXT_EXCEEDED, "the prompt exceeds its context", status=exc.status, is_refusal=True
+        )
 
     def _give_up(self, attempt: Attempt, exc: UpstreamError) -> None:
         attempt.ending = Ending.BACKEND_FAILED

@@ -35,6 +35,7 @@ FAULT_CODES: Final[Mapping[UpstreamFault, str]] = {
     UpstreamFault.STATUS: "bad_gateway",
     UpstreamFault.CREDENTIALS: "backend_auth",
     UpstreamFault.IN_STREAM_ERROR: "bad_gateway",
+    UpstreamFault.CONTEXT_EXCEEDED: "context_length_exceeded",
 }
 """The error code that a client is given when nobody else could answer."""
 

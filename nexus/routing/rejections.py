@@ -60,7 +60,7 @@ def nobody_left(resolution: Resolution, intent: RoutingIntent, *, has_tried: boo
             message = f"Model '{shortened(model)}' lacks required capabilities: {', '.join(missing)}"
             return Reject(code, message, reasons, {"missing_capabilities": missing})
         case "context_length_exceeded":
-            return _too_long(model, intent)
+            return _too_long(intent)
         case "no_healthy_backend":
             return _nobody_healthy(model, reasons, intent.snapshot)
         case _:
@@ -185,15 +185,16 @@ def _wrong_protocol(resolution: Resolution, intent: RoutingIntent) -> Reject:
     return Reject("protocol_not_supported", message, tuple(intent.excluded), context)
 
 
-def _too_long(model: str, intent: RoutingIntent) -> Reject:
+def _too_long(intent: RoutingIntent) -> Reject:
     longest = max(_fact(verdict, "context_length", int, 0) for verdict in intent.excluded)
     wanted = intent.requirements
-    answer = f" and up to {wanted.max_tokens} for the answer" if wanted.max_tokens else ""
+    prompt, answer = wanted.prompt_token_ids or wanted.prompt_tokens, wanted.max_tokens or 0
+    # In OpenAI's words, by which client libraries know it; the other protocols have their own.
     message = (
-        f"Model '{shortened(model)}' takes at most {longest} tokens; this request needs about"
-        f" {wanted.prompt_tokens} for the prompt{answer}"
+        f"This model's maximum context length is {longest} tokens. However, you requested {prompt + answer} tokens"
+        f" ({prompt} in the prompt, {answer} in the completion). Please reduce the length of the prompt or completion."
     )
-    context = {"context_length": longest, "needed_tokens": wanted.context_tokens}
+    context = {"context_length": longest, "needed_tokens": prompt + answer, "prompt_tokens": prompt}
     return Reject("context_length_exceeded", message, tuple(intent.excluded), context)
 
 

@@ -115,6 +115,21 @@ class Routing:
         searched.decision = found
         return found
 
+    def refused_as_too_long(self, reserved: Reserved, limit: int | None) -> None:
+        """Ask only backends with a longer context from now on.
+
+        :param limit: the context in tokens that *reserved*'s backend names; None when it names none.
+        """
+        facts = reserved.backend.models.get(reserved.model)
+        known = facts.context_length if facts is not None else None
+        wanted = self.request.requirements
+        wanted = msgspec.structs.replace(
+            wanted,
+            refused_context=max(wanted.refused_context, limit or known or 0),
+            is_refused_unknown=wanted.is_refused_unknown or known is None,
+        )
+        self.request = msgspec.structs.replace(self.request, requirements=wanted)
+
     def _first(self, snapshot: FleetSnapshot) -> Resolution:
         """Return what the model asked for stands for."""
         first = self._router.resolve(self.request.requirements.model, snapshot)

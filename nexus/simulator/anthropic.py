@@ -18,7 +18,7 @@ async def messages(call: Call) -> Answer:
     call.model(body.get("model"), "completion")
     if whole_number(body.get("max_tokens")) is None:
         raise Refusal("invalid", detail="max_tokens: Field required")
-    reply = call.compose(_ask(body))
+    reply = call.compose(_ask(body), body)
     if body.get("stream"):
         return sse_answer(_events(call, body, reply))
     text = await call.generate_all(reply)

@@ -60,6 +60,14 @@ async def _status(delivery: Delivery, fault: faults.Status) -> None:
     await send(delivery, Answer(body, fault.status, headers={**fault.headers, **retry_after}), delivery.write)
 
 
+async def _decline(delivery: Delivery, fault: faults.Decline) -> None:
+    request = delivery.record.request
+    is_stream = b'"stream":true' in request.body.replace(b" ", b"")
+    refusal = Refusal(fault.reason, is_stream=is_stream)
+    answer = refusal_answer(refusal, delivery.dialect.name, delivery.record.path)
+    await send(delivery, answer, delivery.write)
+
+
 async def _garbage(delivery: Delivery, fault: faults.Garbage) -> None:
     await delivery.write((bytes(range(256)) * (fault.size // 256 + 1))[: fault.size])
     delivery.connection.close()
@@ -86,6 +94,7 @@ INSTEAD: Final[Mapping[type[faults.Fault], Callable[[Delivery, Any], Awaitable[N
     faults.HangUp: _hang_up,
     faults.Reset: _reset,
     faults.Status: _status,
+    faults.Decline: _decline,
     faults.Garbage: _garbage,
     faults.InformationalFlood: _informational_flood,
     faults.HtmlPage: _html_page,

@@ -9,7 +9,7 @@ from nexus.simulator.composing import Ask, Reply, Tool, compose
 from nexus.simulator.dialects import Dialect
 from nexus.simulator.engine import Engine, Turn
 from nexus.simulator.messages import Request
-from nexus.simulator.refusals import Refusal
+from nexus.simulator.refusals import Lengths, Refusal
 from nexus.simulator.settings import Settings, SimulatedModel
 
 CREATED = 1_700_000_000
@@ -70,8 +70,17 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         """Return the name that lists show."""
         return model.name if ":" in model.name or not self.dialect.has_latest_tag else f"{model.name}:latest"
 
-    def compose(self, ask: Ask) -> Reply:
-        return compose(ask, self.settings.name, self.settings.answer_tokens)
+    def compose(self, ask: Ask, body: Mapping[str, Any]) -> Reply:
+        """Make the reply to *ask*. :raises Refusal: when the server does not take a request so long."""
+        reply = compose(ask, self.settings.name, self.settings.answer_tokens)
+        context = self.model(body.get("model")).context_length
+        if self.dialect.long_prompts == "cut" and body.get("truncate") is not False:
+            return msgspec.structs.replace(reply, prompt_tokens=min(reply.prompt_tokens, context))
+        answer = (ask.max_tokens or 0) if self.dialect.long_prompts == "refused_with_answer" else 0
+        if reply.prompt_tokens + answer > context:
+            lengths = Lengths(reply.prompt_tokens, answer, context)
+            raise Refusal("too_long", lengths=lengths, is_stream=bool(body.get("stream")))
+        return reply
 
     def generate(self, reply: Reply) -> AsyncIterator[str]:
         """Yield the reply's tokens at the engine's pace."""

@@ -24,6 +24,11 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     has_timings: bool = False
     has_sequence_numbers: bool = True
     """In the events of the Responses API."""
+    long_prompts: Literal["refused", "refused_with_answer", "cut"] = "refused"
+    """What becomes of a prompt longer than the context: a refusal, also when only ``max_tokens`` does not fit beside
+    it, or a shorter prompt."""
+    says_too_long_in_stream: bool = False
+    """The head of a stream has gone out when it sees that the prompt is too long."""
     reads_request_id: bool = False
     """``X-Request-Id`` becomes the id of the answer."""
     answers_to_any_model: bool = False
@@ -46,13 +51,14 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
     dialect.name: dialect
     for dialect in (
         Dialect(name="generic", owned_by="simulator", has_null_usage=True),
-        Dialect(name="ollama", head_at="first_token", has_latest_tag=True, checks_host=True),
+        Dialect(name="ollama", head_at="first_token", long_prompts="cut", has_latest_tag=True, checks_host=True),
         Dialect(
             name="vllm",
             server="uvicorn",
             owned_by="vllm",
             head_at="accepted",
             does_finish_ride=True,
+            long_prompts="refused_with_answer",
             reads_request_id=True,
             idle_s=5.0,
             guarded_prefixes=("/v1/", "/v2/"),
@@ -75,11 +81,12 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
             name="sglang",
             server="uvicorn",
             owned_by="sglang",
+            long_prompts="refused_with_answer",
             head_at="accepted",
             idle_s=5.0,
             open_paths=frozenset({"/health", "/metrics"}),
             takes_x_api_key=False,
         ),
-        Dialect(name="lmstudio", owned_by="organization_owner", idle_s=5.0),
+        Dialect(name="lmstudio", owned_by="organization_owner", says_too_long_in_stream=True, idle_s=5.0),
     )
 }

@@ -99,6 +99,12 @@ class Status(Fault, frozen=True):
     headers: dict[str, str] = {}
 
 
+class Decline(Fault, frozen=True):
+    """Refuse in the kind's own words."""
+
+    reason: Literal["overloaded", "rate_limited", "too_long", "unauthorized"] = "overloaded"
+
+
 class Garbage(Fault, frozen=True):
     """Send bytes that are no HTTP, and close."""
 
@@ -151,6 +157,7 @@ AnyFault = (
     | Unfinished
     | WrongLength
     | Status
+    | Decline
     | Garbage
     | InformationalFlood
     | ErrorEvent

@@ -131,7 +131,7 @@ def _tool_call(tool: Tool, arguments: str) -> dict[str, Any]:
 
 
 async def _answer(call: Call, body: Mapping[str, Any], ask: Ask, wrap: Callable[[str], dict[str, Any]]) -> Answer:
-    reply = call.compose(ask)
+    reply = call.compose(ask, body)
     call.engine.loaded.add(call.model(body.get("model")).name)
     if body.get("stream", True):
         return ndjson_answer(_lines(call, body, reply, wrap))

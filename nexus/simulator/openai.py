@@ -17,7 +17,7 @@ FINISH_REASONS: Final[Mapping[str, str]] = {"stop": "stop", "length": "length", 
 async def chat(call: Call) -> Answer:
     body = call.json()
     call.model(body.get("model"), "completion")
-    reply = call.compose(_chat_ask(body))
+    reply = call.compose(_chat_ask(body), body)
     shape = _ChatShape(call, body, reply)
     if body.get("stream"):
         return sse_answer(_stream(call, reply, shape))
@@ -29,7 +29,7 @@ async def completions(call: Call) -> Answer:
     call.model(body.get("model"), "completion")
     prompt = text_of(body.get("prompt")) or " ".join(str(part) for part in body.get("prompt") or ())
     ask = Ask(prompt=prompt, last_words=prompt, max_tokens=whole_number(body.get("max_tokens")))
-    reply = call.compose(ask)
+    reply = call.compose(ask, body)
     shape = _TextShape(call, body, reply)
     if body.get("stream"):
         return sse_answer(_stream(call, reply, shape))

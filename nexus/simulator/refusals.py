@@ -1,18 +1,51 @@
 """Why a simulator says no, before any protocol has put it into words."""
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Reason = Literal[
-    "bad_json", "encoded", "foreign_host", "invalid", "overloaded", "unauthorized", "unknown_model", "unsupported"
+    "bad_json",
+    "encoded",
+    "foreign_host",
+    "invalid",
+    "overloaded",
+    "rate_limited",
+    "too_long",
+    "unauthorized",
+    "unknown_model",
+    "unsupported",
 ]
+
+
+class Lengths(NamedTuple):
+    """How long a request is, and how long it may be, in tokens."""
+
+    prompt: int = 5000
+    answer: int = 100
+    context: int = 4096
+
+    @property
+    def total(self) -> int:
+        return self.prompt + self.answer
 
 
 class Refusal(Exception):
     """A request that is answered with an error."""
 
-    def __init__(self, reason: Reason, *, model: str = "", detail: str = "") -> None:
+    def __init__(
+        self,
+        reason: Reason,
+        *,
+        model: str = "",
+        detail: str = "",
+        lengths: Lengths | None = None,
+        is_stream: bool = False,
+    ) -> None:
         super().__init__(reason, model, detail)
         self.reason = reason
         self.model = model
         self.detail = detail
         """What was missing or wrong, in words for the client."""
+        self.lengths = lengths or Lengths()
+        """Of a request that is too long."""
+        self.is_stream = is_stream
+        """Whether a stream was asked for: some servers then say it in the stream."""

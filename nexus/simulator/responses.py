@@ -12,7 +12,7 @@ from nexus.simulator.messages import Answer, Event, Events, Part, json_answer, n
 async def responses(call: Call) -> Answer:
     body = call.json()
     call.model(body.get("model"), "completion")
-    reply = call.compose(_ask(body))
+    reply = call.compose(_ask(body), body)
     if body.get("stream"):
         return sse_answer(_Stream(call, body, reply).events())
     text = await call.generate_all(reply)

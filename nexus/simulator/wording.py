@@ -5,7 +5,18 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from nexus.simulator.messages import Answer, Event, data_event, json_answer, line_event, named_event, text_answer
+from nexus.simulator.dialects import DIALECTS
+from nexus.simulator.messages import (
+    Answer,
+    Event,
+    Events,
+    data_event,
+    json_answer,
+    line_event,
+    named_event,
+    sse_answer,
+    text_answer,
+)
 from nexus.simulator.refusals import Reason, Refusal
 
 Protocol = Literal["openai", "ollama", "anthropic"]
@@ -26,11 +37,35 @@ def refusal_answer(refusal: Refusal, kind: str, path: str) -> Answer:
         return Answer(b"", status)
     if (refusal.reason, kind) == ("unauthorized", "vllm"):
         return json_answer({"error": "Unauthorized"}, status)
+    if refusal.reason == "too_long":
+        return _too_long_answer(refusal, kind, protocol, status, message)
     if protocol == "ollama":
         return json_answer({"error": message}, status)
     if protocol == "anthropic":
         return json_answer(_anthropic_error(status, message), status)
     return json_answer(OPENAI_ERRORS[kind](status, refusal.reason, message), status)
+
+
+def _too_long_answer(refusal: Refusal, kind: str, protocol: Protocol, status: int, message: str) -> Answer:
+    if refusal.is_stream and DIALECTS[kind].says_too_long_in_stream:
+        return sse_answer(
+            _one(Event(b"event: error\ndata: " + msgspec.json.encode({"error": {"message": message}}) + b"\n\n"))
+        )
+    if kind == "lmstudio":
+        return json_answer({"error": message}, status)
+    if kind == "llamacpp":
+        lengths = {"n_prompt_tokens": refusal.lengths.prompt, "n_ctx": refusal.lengths.context}
+        error = {"code": status, "message": message, "type": "exceed_context_size_error", **lengths}
+        return json_answer({"error": error}, status)
+    if protocol == "ollama":
+        return json_answer({"error": message}, status)
+    if protocol == "anthropic":
+        return json_answer(_anthropic_error(status, message), status)
+    return json_answer(OPENAI_ERRORS[kind](status, refusal.reason, message), status)
+
+
+async def _one(event: Event) -> Events:
+    yield event
 
 
 def error_events(kind: str, path: str) -> tuple[Event, ...]:
@@ -79,6 +114,8 @@ STATUSES: Final[Mapping[Reason, int]] = {
     "encoded": 400,
     "foreign_host": 403,
     "overloaded": 503,
+    "rate_limited": 429,
+    "too_long": 400,
 }
 KIND_STATUSES: Final[Mapping[tuple[Reason, str], int]] = {
     ("unsupported", "vllm"): 404,
@@ -98,6 +135,10 @@ MESSAGES: Final[Mapping[Reason, str]] = {
     "encoded": "We could not parse the JSON body of your request.",
     "foreign_host": "",
     "overloaded": "The server is overloaded, please try again later.",
+    "rate_limited": "Rate limit reached for requests. Please try again in 7s.",
+    "too_long": "This model's maximum context length is {lengths.context} tokens. However, you requested"
+    " {lengths.total} tokens ({lengths.prompt} in the messages, {lengths.answer} in the completion)."
+    " Please reduce the length of the messages or completion.",
 }
 KIND_MESSAGES: Final[Mapping[tuple[Reason, str], str]] = {
     ("bad_json", "ollama"): "invalid character in request body",
@@ -109,7 +150,20 @@ KIND_MESSAGES: Final[Mapping[tuple[Reason, str], str]] = {
     ("unauthorized", "llamacpp"): "Invalid API Key",
     ("unsupported", "llamacpp"): "This server does not support {detail}. Start it with `--{detail}`",
     ("overloaded", "sglang"): "The request queue is full.",
+    ("too_long", "vllm"): "This model's maximum context length is {lengths.context} tokens. However, you requested"
+    " {lengths.answer} output tokens and your prompt contains {lengths.prompt} input tokens, for a total of"
+    " {lengths.total} tokens. Please reduce the length of the input prompt or the number of requested output tokens.",
+    ("too_long", "sglang"): "The input ({lengths.prompt} tokens) is longer than the model's context length"
+    " ({lengths.context} tokens).",
+    ("too_long", "llamacpp"): "request ({lengths.prompt} tokens) exceeds the available context size"
+    " ({lengths.context} tokens), try increasing it",
+    ("too_long", "ollama"): "the input length exceeds the context length",
+    ("too_long", "lmstudio"): "Trying to keep the first {lengths.prompt} tokens when context the overflows. However,"
+    " the model is loaded with context length of only {lengths.context} tokens, which is not enough. Try to load the"
+    " model with a larger context length, or provide a shorter input",
 }
+ANTHROPIC_TOO_LONG: Final = "prompt is too long: {lengths.prompt} tokens > {lengths.context} maximum"
+"""Of Anthropic's own API."""
 
 
 def _status(reason: Reason, kind: str, protocol: Protocol) -> int:
@@ -122,7 +176,9 @@ def _message(refusal: Refusal, kind: str, path: str) -> str:
     if (refusal.reason, path) == ("unknown_model", "/api/embed"):
         return f'model "{refusal.model}" not found, try pulling it first'
     template = KIND_MESSAGES.get((refusal.reason, kind), MESSAGES[refusal.reason])
-    return template.format(model=refusal.model, detail=refusal.detail)
+    if (refusal.reason, kind, protocol_of(path)) == ("too_long", "generic", "anthropic"):
+        template = ANTHROPIC_TOO_LONG
+    return template.format(model=refusal.model, detail=refusal.detail, lengths=refusal.lengths)
 
 
 def _anthropic_error(status: int, message: str) -> Mapping[str, Any]:
@@ -134,6 +190,7 @@ ANTHROPIC_TYPES: Final[Mapping[int, str]] = {
     400: "invalid_request_error",
     401: "authentication_error",
     404: "not_found_error",
+    429: "rate_limit_error",
     503: "overloaded_error",
     529: "overloaded_error",
 }
@@ -141,8 +198,18 @@ ANTHROPIC_TYPES: Final[Mapping[int, str]] = {
 
 def _openai(status: int, reason: Reason, message: str) -> Any:
     kind = "server_error" if status in SERVER_ERRORS else "invalid_request_error"
-    code = {"unknown_model": "model_not_found", "unauthorized": "invalid_api_key"}.get(reason)
+    if reason == "rate_limited":
+        kind = "requests"
+    code = OPENAI_CODES.get(reason)
     return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+
+
+OPENAI_CODES: Final[Mapping[Reason, str]] = {
+    "unknown_model": "model_not_found",
+    "unauthorized": "invalid_api_key",
+    "rate_limited": "rate_limit_exceeded",
+    "too_long": "context_length_exceeded",
+}
 
 
 def _ollama(status: int, reason: Reason, message: str) -> Any:
@@ -178,6 +245,7 @@ LLAMACPP_TYPES: Final[Mapping[int, str]] = {
     400: "invalid_request_error",
     401: "authentication_error",
     404: "not_found_error",
+    429: "server_error",
     501: "not_supported_error",
     503: "unavailable_error",
 }

@@ -12,10 +12,11 @@ from nexus.domain.request import Endpoint
 from nexus.errors import RequestError
 from nexus.wire import multipart
 from nexus.wire.protocols import PROTOCOLS
-from nexus.wire.text_size import BYTES_PER_TOKEN
 
 JSON: Final = b"application/json"
 BOUNDARY: Final = b"composed"
+WORD: Final = "any "
+"""So it is estimated; a long text without blanks would pass for a file."""
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,7 +43,7 @@ def compose(endpoint: Endpoint, wanted: Wanted) -> tuple[bytes, bytes]:
     empty = _document(endpoint, wanted, prompt="")
     # What stands around the prompt counts a little, in each protocol in another way.
     missing = wanted.prompt_tokens - understand(endpoint, empty).prompt_tokens
-    return JSON, _document(endpoint, wanted, prompt="x" * (missing * BYTES_PER_TOKEN))
+    return JSON, _document(endpoint, wanted, prompt=WORD * missing)
 
 
 def with_model(endpoint: Endpoint, content_type: bytes, body: bytes, model: str) -> bytes:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from nexus.wire.context_errors import context_exceeded
+
 STATUS_OF_WORD: Final[Mapping[str, int]] = {
     "invalid_request_error": 400,
     "exceed_context_size_error": 400,
@@ -26,6 +28,7 @@ STATUS_OF_WORD: Final[Mapping[str, int]] = {
 }
 """By the type or code of an error, in lower case, as the engines and APIs name them."""
 
+BAD_REQUEST: Final = 400
 UNKNOWN: Final = 502
 _OVERLOADED: Final = 529
 
@@ -33,7 +36,7 @@ _OVERLOADED: Final = 529
 def status_of(error: object) -> int:
     """Return the status for *error*, a decoded error object or whatever stands in its place; 502 when it says none."""
     if not isinstance(error, dict):
-        return UNKNOWN
+        return BAD_REQUEST if _is_about_the_context(error) else UNKNOWN
     for value in _values(error, "code", "status", "status_code"):
         # bool is an int, but no status.
         if type(value) is int and 400 <= value < 600:
@@ -41,7 +44,12 @@ def status_of(error: object) -> int:
     for value in _values(error, "type", "code"):
         if isinstance(value, str) and (status := STATUS_OF_WORD.get(value.lower())):
             return status
-    return UNKNOWN
+    return BAD_REQUEST if _is_about_the_context(error.get("message")) else UNKNOWN
+
+
+def _is_about_the_context(message: object) -> bool:
+    # Client libraries would send such a request again for any status from 500 on.
+    return isinstance(message, str) and context_exceeded(BAD_REQUEST, message.encode(errors="replace")) is not None
 
 
 def _values(error: Mapping[str, Any], *names: str) -> Iterator[Any]:

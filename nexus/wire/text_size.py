@@ -1,7 +1,6 @@
 """Estimates how many tokens a prompt has, in a few passes over its JSON and without decoding it."""
 
 import re
-from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import msgspec
@@ -13,9 +12,10 @@ BYTES_PER_TOKEN: Final = 4
 MESSAGE_BYTES: Final = len('{"role":"user","content":""},')
 """What a message takes beside its text."""
 
+FILE_BYTES: Final = 4096
+"""A string at least as long, in ASCII and without a blank, is a file in base64, whatever its member is called."""
+
 _IMAGE_PART: Final = re.compile(rb'"type"[ \t\n\r]*+:[ \t\n\r]*+"(?:image_url|input_image|image)"')
-_HERE: Final = re.compile(rb"")
-_OPENED_STRING: Final = re.compile(rb'[ \t\n\r]*+:[ \t\n\r]*+"')
 _HAS_ITEM: Final = re.compile(rb"[\[{][ \t\n\r]*+[^\]} \t\n\r]")
 _ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -26,19 +26,37 @@ def has_items(raw: bytes | msgspec.Raw) -> bool:
 
 
 def measure(raw: bytes) -> tuple[int, bool]:
-    """Return the size of the text in *raw*, and whether there is an image in it, whose base64 does not count.
+    """Return the size of the text in *raw* as UTF-8, in bytes, and whether there is an image in it.
+
+    Files in base64 do not count: what a model makes of them does not depend on their size.
 
     :param raw: messages, tools or a string, as JSON.
     """
     size = len(raw) - MESSAGE_BYTES * raw.count(b'"role"')
-    has_image = False
+    if len(raw) > FILE_BYTES and _may_have_file(raw):
+        size -= sum(len(text) for text in raw.split(b'"') if len(text) >= FILE_BYTES and _is_file(text))
+    if b"\\" in raw:
+        size -= _escape_bytes(raw)
     if raw.startswith(b'"'):
-        size -= len('""')
-    elif b'"type"' in raw:
-        # Whatever is no text says its type; in text the quotes would be escaped.
-        size -= sum(_embedded(raw))
-        has_image = b"image" in raw and _IMAGE_PART.search(raw) is not None
-    return max(size, 0), has_image
+        return max(size - len('""'), 0), False
+    return max(size, 0), b"image" in raw and _IMAGE_PART.search(raw) is not None
+
+
+def _may_have_file(raw: bytes) -> bool:
+    # Any string so long covers a whole window, and in text the first blank of a window is found after a few bytes.
+    window = FILE_BYTES // 2
+    return any(raw.find(b" ", at, at + window) < 0 for at in range(0, len(raw) - window, window))
+
+
+def _is_file(text: bytes) -> bool:
+    return b" " not in text and b"\\" not in text and text.isascii()
+
+
+def _escape_bytes(raw: bytes) -> int:
+    """Return by how much *raw* is longer than what its escapes stand for, about."""
+    escapes = raw.count(b"\\") - raw.count(b"\\\\")
+    # Six bytes stand for three, or for two up to U+07FF; any other two stand for one.
+    return max(escapes, 0) + 2 * raw.count(b"\\u") + raw.count(b"\\u0")
 
 
 class Prompts(NamedTuple):
@@ -48,6 +66,8 @@ class Prompts(NamedTuple):
     further_tokens: int = 0
     """Of all the others together."""
     number: int = 1
+    longest_ids: int = 0
+    """How many token ids the longest one consists of; 0 when it is text."""
 
 
 def measure_each(raw: bytes) -> Prompts:
@@ -57,25 +77,10 @@ def measure_each(raw: bytes) -> Prompts:
         return Prompts(measure(raw)[0] // BYTES_PER_TOKEN)
     first = bytes(items[0])[:1]
     if first.isdigit():
-        return Prompts(len(items))
+        return Prompts(len(items), longest_ids=len(items))
     if first == b"[":
         sizes = [bytes(item).count(b",") + 1 for item in items]
-        return Prompts(max(sizes), sum(sizes) - max(sizes), len(sizes))
+        return Prompts(max(sizes), sum(sizes) - max(sizes), len(sizes), longest_ids=max(sizes))
     sizes = [measure(bytes(item))[0] for item in items]
     longest = max(sizes) // BYTES_PER_TOKEN
     return Prompts(longest, sum(sizes) // BYTES_PER_TOKEN - longest, len(sizes))
-
-
-def _embedded(raw: bytes) -> Iterator[int]:
-    """Yield the sizes of images and other files in *raw*, which can be most of it: so no byte of them is looked at."""
-    for mark, opening in ((b";base64,", _HERE), (b'"data"', _OPENED_STRING)):
-        at = raw.find(mark)
-        while at >= 0:
-            at += len(mark)
-            if opened := opening.match(raw, at):
-                start, at = opened.end(), raw.find(b'"', opened.end())
-                # In base64 there is no space: what has one is a text about it.
-                if raw.find(b" ", start, at) < 0:
-                    yield at - start
-            # Each string is passed over only once, whatever number of marks is in it.
-            at = raw.find(mark, at)

@@ -1,16 +1,19 @@
-"""Who can answer at all: speaks the endpoint, has the capabilities, takes that much context."""
+"""Which backends can answer at all: speak the endpoint, have the capabilities, take that much context."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from nexus.domain.backend import Backend
 from nexus.domain.request import Requirements
 from nexus.routing.intent import RoutingIntent
 from nexus.routing.reconciler import Priority, Reconciler
 
+MAY_BE_TOO_LONG: Final = 0.1
+"""The factor of a backend whose context an estimate exceeds: another with a longer one comes first, however busy."""
+
 
 class Analyze(Reconciler):
-    """Excludes whoever surely cannot; what is unknown about a model never excludes it."""
+    """Excludes backends that surely cannot answer; what is unknown about a model, or estimated, never excludes it."""
 
     name = "analyze"
     priority = Priority.ANALYZE
@@ -24,18 +27,20 @@ class Analyze(Reconciler):
                 exclude = self._exclude_silent if backend.endpoints else self._exclude_unheard
                 exclude(intent, backend)
             facts = backend.models.get(model)
+            if requirements.refused_context or requirements.is_refused_unknown:
+                self._exclude_no_longer(intent, backend, None if facts is None else facts.context_length)
             if facts is None:
                 continue
             if needed and (missing := [name for name in needed if getattr(facts, name) is False]):
                 self._exclude_incapable(intent, backend, model, missing)
-            if facts.context_length is not None:
-                tokens = requirements.prompt_tokens if backend.kind.cuts_long_answers else requirements.context_tokens
-                if tokens > facts.context_length:
-                    self._exclude_short(intent, backend, tokens, facts.context_length)
+            context_length = facts.context_length
+            if context_length is not None and requirements.context_tokens > context_length:
+                self._judge_length(intent, backend, context_length)
 
     def explain(self, intent: RoutingIntent) -> Mapping[str, Any]:
         return {
             "needed_tokens": intent.requirements.context_tokens,
+            "certain_tokens": intent.requirements.certain_tokens,
             "context_lengths": {
                 backend.name: facts.context_length if (facts := backend.models.get(model)) else None
                 for backend, model in intent.offers()
@@ -71,15 +76,44 @@ class Analyze(Reconciler):
             context={"missing_capabilities": missing},
         )
 
-    def _exclude_short(self, intent: RoutingIntent, backend: Backend, tokens: int, context_length: int) -> None:
+    def _exclude_no_longer(self, intent: RoutingIntent, backend: Backend, context_length: int | None) -> None:
+        """Leave out a backend whose context is no longer than one that has turned out to be too short."""
+        refused = intent.requirements.refused_context
+        if context_length is None:
+            if not intent.requirements.is_refused_unknown:
+                return
+            reason = "Another backend whose context is not known has refused the prompt as too long"
+        elif context_length <= refused:
+            reason = f"Its context of {context_length} is no longer than the {refused} that were too short"
+        else:
+            return
         intent.exclude(
             backend,
             stage=self.name,
-            reason=f"About {tokens} tokens exceed the context of {context_length}",
-            action="Shorten the prompt, lower max_tokens, or use a model with a longer context",
+            reason=reason,
+            action="Shorten the prompt, or use a model with a longer context",
             code="context_length_exceeded",
-            context={"context_length": context_length},
+            context=None if context_length is None else {"context_length": context_length},
         )
+
+    def _judge_length(self, intent: RoutingIntent, backend: Backend, context_length: int) -> None:
+        """Exclude a backend that is certain to refuse the request as too long, and prefer others to one that may."""
+        requirements = intent.requirements
+        is_strict = intent.endpoint.name in backend.kind.refuses_beyond_context
+        if is_strict and (tokens := requirements.certain_tokens) > context_length:
+            intent.exclude(
+                backend,
+                stage=self.name,
+                reason=f"At least {tokens} tokens exceed the context of {context_length}",
+                action="Shorten the prompt, lower max_tokens, or use a model with a longer context",
+                code="context_length_exceeded",
+                context={"context_length": context_length},
+            )
+            return
+        tokens = requirements.context_tokens if is_strict else requirements.prompt_tokens
+        if tokens > context_length:
+            reason = f"About {tokens} tokens may exceed the context of {context_length}"
+            intent.weigh(backend, MAY_BE_TOO_LONG, stage=self.name, reason=reason)
 
 
 def needed_capabilities(requirements: Requirements) -> list[str]:

@@ -53,9 +53,23 @@ def encode_error(error: RequestError, request_id: str) -> bytes:
     type_ = TYPE_OF_STATUS.get(error.status, "invalid_request_error" if is_clients else "api_error")
     body: AnthropicError = {
         "type": "error",
-        "error": {"type": type_, "message": presentable(error.message), "param": error.param, "code": error.code},
+        "error": {"type": type_, "message": presentable(_message_of(error)), "param": error.param, "code": error.code},
         "request_id": request_id,
     }
     if error.context is not None:
         body["context"] = error.context
     return msgspec.json.encode(body)
+
+
+def _message_of(error: RequestError) -> str:
+    """Return what is told of *error*: of a request that is too long in the words by which clients know it."""
+    facts = error.context or {}
+    limit, prompt, needed = (facts.get(name) for name in ("context_length", "prompt_tokens", "needed_tokens"))
+    if error.code != "context_length_exceeded" or not (
+        isinstance(limit, int) and isinstance(prompt, int) and isinstance(needed, int)
+    ):
+        return error.message
+    if prompt > limit or needed == prompt:
+        return f"prompt is too long: {prompt} tokens > {limit} maximum"
+    sizes = f"{prompt} + {needed - prompt} > {limit}"
+    return f"input length and `max_tokens` exceed context limit: {sizes}, decrease input length or `max_tokens`"

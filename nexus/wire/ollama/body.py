@@ -1,7 +1,7 @@
 """What an Ollama request body asks of a model."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -66,7 +66,6 @@ _SHAPE: Final = Shape(
 
 def _tokens(bulk: Mapping[str, bytes]) -> int:
     size = sum(measure(bulk[name])[0] for name in _SUMMED if name in bulk)
-    size -= sum(_image_sizes(bulk.get("messages", b"")))
     tokens = size // BYTES_PER_TOKEN
     if "context" in bulk:
         # The conversation so far, as the tokens that an earlier answer gave.
@@ -96,13 +95,6 @@ def _max_tokens(options: _Options | None) -> int | None:
 
 def _has_images(messages: bytes) -> bool:
     return b'"images"' in messages and _IMAGES.search(messages) is not None
-
-
-def _image_sizes(messages: bytes) -> Iterator[int]:
-    if b'"images"' in messages:
-        for images in _IMAGES.finditer(messages):
-            # In base64 there is no bracket.
-            yield max(messages.find(b"]", images.end()) - images.start(), 0)
 
 
 _IMAGES: Final = re.compile(rb'"images"[ \t\n\r]*+:[ \t\n\r]*+\[[ \t\n\r]*+[^\] \t\n\r]')

@@ -1,12 +1,15 @@
 """Nexus's errors in the shape that Ollama's clients read."""
 
 from collections.abc import Mapping
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Final, NotRequired, TypedDict
 
 import msgspec
 
 from nexus.errors import RequestError
 from nexus.wire.presentable import presentable
+
+TOO_LONG: Final = "the input length exceeds the context length"
+"""What Ollama itself says of a prompt that it may not cut."""
 
 
 class OllamaError(TypedDict):
@@ -19,7 +22,9 @@ class OllamaError(TypedDict):
 
 def encode_error(error: RequestError, _request_id: str) -> bytes:
     """Make the body of *error*: a text, and beside it what other clients can act on."""
-    body: OllamaError = {"error": presentable(error.message), "code": error.code}
+    is_too_long = error.code == "context_length_exceeded" and "context_length" in (error.context or {})
+    message = TOO_LONG if is_too_long else error.message
+    body: OllamaError = {"error": presentable(message), "code": error.code}
     if error.context is not None:
         body["context"] = error.context
     return msgspec.json.encode(body)

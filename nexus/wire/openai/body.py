@@ -32,6 +32,7 @@ def understand(endpoint: Endpoint, body: bytes) -> Requirements:
         needs_embeddings=endpoint.capability == "embeddings",
         further_prompt_tokens=measured.further_tokens,
         answers=measured.prompts * int(max(fields.n or 1, fields.best_of or 1)),
+        prompt_token_ids=0 if fields.truncate_prompt_tokens else measured.token_ids,
     )
 
 
@@ -58,6 +59,8 @@ class _Body(RoutedBody, gc=False):
     text_1: msgspec.Raw = NOTHING
     text_2: msgspec.Raw = NOTHING
     tokens: msgspec.Raw = NOTHING
+    truncate_prompt_tokens: msgspec.Raw = NOTHING
+    """vLLM's: it cuts the prompt instead of refusing it."""
     chat_template: msgspec.Raw = NOTHING
     grammar: msgspec.Raw = NOTHING
     guided_grammar: msgspec.Raw = NOTHING
@@ -105,19 +108,21 @@ class _Measured(NamedTuple):
     further_tokens: int
     prompts: int
     has_image: bool
+    token_ids: int
 
 
 def _measure(prompt: _Prompt, bulk: Mapping[str, bytes]) -> _Measured:
-    size, tokens, further, prompts, has_image = 0, 0, 0, 1, False
+    size, tokens, further, prompts, has_image, token_ids = 0, 0, 0, 1, False, 0
     for name, raw in bulk.items():
         if name in prompt.one_by_one:
             each = measure_each(raw)
             tokens, further, prompts = tokens + each.longest_tokens, further + each.further_tokens, each.number
+            token_ids += each.longest_ids
             continue
         text_bytes, is_shown = measure(raw)
         size += text_bytes
         has_image = has_image or (is_shown and name != "tools")
-    return _Measured(size // BYTES_PER_TOKEN + tokens, further, prompts, has_image)
+    return _Measured(size // BYTES_PER_TOKEN + tokens, further, prompts, has_image, token_ids)
 
 
 def _max_tokens(endpoint: Endpoint, fields: _Body) -> int | None:

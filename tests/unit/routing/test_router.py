@@ -7,11 +7,17 @@ from nexus.domain.backend import Breaker, Status
 from nexus.domain.model import ModelFacts
 from nexus.domain.outcome import Ending
 from nexus.domain.request import Endpoint
+from nexus.fleet.kinds import KINDS
 from nexus.routing.decision import Reject, Reserved, Saturated
 from nexus.routing.policies import Policies, Policy
 from nexus.routing.reconciler import Refusal
 from nexus.routing.rejections import overload, saturation, what_would_help
 from nexus.testing.builders import make_backend, make_fleet
+
+
+def short(name="gpu-1", **fields):
+    return make_backend(name, models=[ModelFacts(name="llama3", context_length=1024)], **fields)
+
 
 OLLAMA_CHAT = Endpoint("ollama.chat", "ollama", "/api/chat", streams_by_default=True)
 
@@ -218,34 +224,62 @@ class TestNobodyLeft:
 
         assert isinstance(answer, Reserved)
 
-    @pytest.mark.parametrize("kind", ["ollama", "llamacpp", "lmstudio"])
-    def test_who_cuts_long_answers_may_be_asked_for_them(self, router, routing, kind):
-        short = [ModelFacts(name="llama3", context_length=1024)]
-        fleet = make_fleet(make_backend(kind=kind, models=short, endpoints=frozenset({"openai.chat"})))
+    @pytest.mark.parametrize("kind", sorted(KINDS))
+    def test_an_estimate_refuses_nothing(self, router, routing, kind):
+        fleet = make_fleet(short(kind=kind, endpoints=frozenset({"openai.chat"})))
 
-        found = routing(router(), prompt_tokens=1000, max_tokens=100_000).next(fleet)
+        found = routing(router(), prompt_tokens=100_000, max_tokens=1024).next(fleet)
+
+        assert isinstance(found, Reserved)
+
+    @pytest.mark.parametrize("kind", sorted(KINDS))
+    def test_by_an_estimate_a_longer_context_is_preferred(self, router, routing, kind):
+        fleet = make_fleet(
+            short("small", kind=kind, endpoints=frozenset({"openai.chat"}), priority=1),
+            make_backend("large", models=[ModelFacts(name="llama3", context_length=8192)], in_flight=60, priority=60),
+        )
+        search = routing(router(), prompt_tokens=2000)
+
+        assert search.next(fleet).backend.name == "large"
+        weighed = search.record.rounds[0].models[0].weights
+        assert [(v.backend, v.stage, v.reason) for v in weighed] == [
+            ("small", "analyze", "About 2000 tokens may exceed the context of 1024")
+        ]
+
+    @pytest.mark.parametrize("kind", sorted(set(KINDS) - {"vllm"}))
+    def test_an_engine_that_cuts_long_answers_may_be_asked_for_them(self, router, routing, kind):
+        fleet = make_fleet(short(kind=kind, endpoints=frozenset({"openai.chat"})))
+
+        found = routing(router(), prompt_tokens=1000, prompt_token_ids=2000, max_tokens=100_000).next(fleet)
 
         assert isinstance(found, Reserved)
 
     @pytest.mark.parametrize(("max_tokens", "fits"), [(None, True), (24, True), (25, False)])
-    def test_prompt_and_answer_must_fit_into_the_context(self, router, routing, max_tokens, fits):
-        fleet = make_fleet(make_backend(models=[ModelFacts(name="llama3", context_length=1024)]))
+    def test_vllm_is_not_asked_for_more_than_its_context_for_certain(self, router, routing, max_tokens, fits):
+        fleet = make_fleet(short(kind="vllm"))
 
-        answer = routing(router(), prompt_tokens=1000, max_tokens=max_tokens).next(fleet)
+        answer = routing(router(), prompt_tokens=1000, prompt_token_ids=1000, max_tokens=max_tokens).next(fleet)
 
         assert isinstance(answer, Reserved) is fits
 
-    def test_a_request_that_is_too_long_says_by_how_much(self, router, routing):
-        fleet = make_fleet(make_backend(models=[ModelFacts(name="llama3", context_length=1024)]))
+    def test_it_is_asked_where_it_lowers_the_limit_of_the_answer_instead(self, router, routing):
+        responses = Endpoint("openai.responses", "openai", "/v1/responses")
 
-        reject = routing(router(), prompt_tokens=1000, max_tokens=500).next(fleet)
+        answer = routing(router(), endpoint=responses, max_tokens=100_000).next(make_fleet(short(kind="vllm")))
+
+        assert isinstance(answer, Reserved)
+
+    def test_a_request_that_is_too_long_says_by_how_much(self, router, routing):
+        fleet = make_fleet(short(kind="vllm"))
+
+        reject = routing(router(), prompt_tokens=1000, prompt_token_ids=1000, max_tokens=500).next(fleet)
 
         assert reject.code == "context_length_exceeded"
         assert reject.message == (
-            "Model 'llama3' takes at most 1024 tokens; this request needs about 1000 for the prompt"
-            " and up to 500 for the answer"
+            "This model's maximum context length is 1024 tokens. However, you requested 1500 tokens"
+            " (1000 in the prompt, 500 in the completion). Please reduce the length of the prompt or completion."
         )
-        assert reject.context == {"context_length": 1024, "needed_tokens": 1500}
+        assert reject.context == {"context_length": 1024, "needed_tokens": 1500, "prompt_tokens": 1000}
 
     @pytest.mark.parametrize("status", [Status.UNHEALTHY, Status.UNKNOWN, Status.DRAINING])
     def test_nobody_healthy_names_who_is_healthy_elsewhere(self, router, routing, status):
