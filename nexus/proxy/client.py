@@ -15,6 +15,7 @@ from aiohttp.web import RequestPayloadError
 
 from nexus import tasks
 from nexus.errors import RequestError
+from nexus.proxy.half_close import HalfClosed, Next
 from nexus.proxy.heads import HeadMemory
 from nexus.proxy.known_head import Payload
 from nexus.proxy.outbox import Outbox, Outlet
@@ -29,8 +30,16 @@ MOST_WAITING: Final = 32
 """Requests that a client may send ahead of the answers; no more are read until half of them are answered."""
 
 
+_INTERIM: Final = b"HTTP/1.1 1"
+"""How an answer begins that another one follows."""
+
+
 class Pausable(Protocol):
     """Who must know when a client does not take any more."""
+
+    @property
+    def is_chunked(self) -> bool:
+        """Whether it sends chunks."""
 
     def pause(self) -> None: ...
 
@@ -67,6 +76,8 @@ class ClientConnection(BaseProtocol):
 
     __slots__ = (
         "_desk",
+        "_half_closed",
+        "_has_begun",
         "_held",
         "_is_deaf",
         "_is_ending",
@@ -105,6 +116,9 @@ class ClientConnection(BaseProtocol):
         )
         self._is_ending = False
         self._is_deaf = False
+        self._half_closed: HalfClosed | None = None
+        self._has_begun = False
+        """Whether something of the answer to the current request has been written."""
         self._outlet: Outlet | None = None
         """None before it is connected, and after."""
         self._relay: Pausable | None = None
@@ -138,6 +152,9 @@ class ClientConnection(BaseProtocol):
     def write(self, data: bytes) -> None:
         """Write to the client; what goes to a client that has left goes nowhere."""
         if self._outlet is not None:
+            if self._half_closed is not None and not self._has_begun:
+                data = self._half_closed.rest_of(data)
+            self._has_begun = not data.startswith(_INTERIM)
             self._outlet.write(data)
 
     def write_now(self, data: bytes) -> None:
@@ -189,6 +206,7 @@ class ClientConnection(BaseProtocol):
         try:
             while self._waiting or await self._is_next_there():
                 self._patience.is_answering = True
+                self._has_begun = False
                 message, payload, self.body_length = self._take()
                 try:
                     may_follow = await self._desk(self, message, payload)
@@ -208,7 +226,7 @@ class ClientConnection(BaseProtocol):
 
     async def _is_next_there(self) -> bool:
         """Wait for the next request; False when there will be none."""
-        if self._malformed is None and not self._is_ending:
+        if self._malformed is None and self._half_closed is None and not self._is_ending:
             self._waiter = self._loop.create_future()
             await self._waiter
         return bool(self._waiting)
@@ -258,11 +276,43 @@ class ClientConnection(BaseProtocol):
         self._outlet = None
         self._reception.connections.discard(self)
         self._patience.end()
+        if self._half_closed is not None:
+            self._half_closed.stop()
+            self._half_closed = None
         self._is_ending = True
         # They know each other: without this, only the collector would free them.
         self._reader = None
         # A client that leaves must stop the GPU that works for it.
         self.task.cancel()
+
+    def eof_received(self) -> bool:
+        """Go on answering a client that sends no more, as long as it reads; return whether there is such an answer."""
+        reader, transport = self._reader, self.transport
+        if reader is None or transport is None or self._receive is not None:
+            return False
+        if not (self._patience.is_answering or self._waiting):
+            return False
+        if reader.unfinished is not None:
+            if not self._waiting:
+                return False
+            self._break_body(reader.unfinished)
+        if self._has_begun and self._relay is not None and not self._relay.is_chunked:
+            # Nothing can be sent ahead in the middle of this answer, so its client cannot be told from one that left.
+            return False
+        self._is_deaf = True
+        self._half_closed = HalfClosed(
+            self._loop,
+            transport.get_extra_info("socket"),
+            next_is=self._next_is,
+            write=self.write_now,
+            leave=self.abort,
+        )
+        return True
+
+    def _next_is(self) -> Next:
+        if not self._has_begun:
+            return Next.HEAD
+        return Next.CHUNK if self._relay is not None and self._relay.is_chunked else Next.UNKNOWN
 
     def data_received(self, data: bytes) -> None:
         if self._receive is not None:
@@ -308,12 +358,15 @@ class ClientConnection(BaseProtocol):
         self._is_deaf = True
         self._malformed = exc, reader.is_head_method
         self._patience.stop_awaiting_head()
-        body = reader.unfinished
-        if body is not None and not body.is_eof():
-            body.set_exception(RequestPayloadError())
-            # Nothing of it is left to be read and thrown away before the connection is closed.
-            body.feed_eof()
+        if reader.unfinished is not None:
+            self._break_body(reader.unfinished)
         self._wake()
+
+    def _break_body(self, body: StreamReader) -> None:
+        """Note that the end of *body* will not come."""
+        body.set_exception(RequestPayloadError())
+        # Nothing of it is left to be read and thrown away before the connection is closed.
+        body.feed_eof()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

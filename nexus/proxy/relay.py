@@ -66,7 +66,6 @@ class StreamRelay:
         "_deadline",
         "_first_content_s",
         "_idle_s",
-        "_is_chunked",
         "_last_data_at",
         "_loop",
         "_restore",
@@ -78,6 +77,7 @@ class StreamRelay:
         "bytes_out",
         "code",
         "done",
+        "is_chunked",
     )
 
     def __init__(  # noqa: PLR0913 - both ends, and three deadlines
@@ -97,7 +97,7 @@ class StreamRelay:
         self._connection = connection
         self._answer = answer
         self._scan = answer.scan
-        self._is_chunked = is_chunked
+        self.is_chunked = is_chunked
         self._idle_s = idle_s
         self._first_content_s = first_content_s
         self._restore = restore
@@ -157,7 +157,7 @@ class StreamRelay:
         if self._restore is not None:
             data = self._restore(data)
         self.bytes_out += len(data)
-        self._client.write_now(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
+        self._client.write_now(b"%x\r\n%b\r\n" % (len(data), data) if self.is_chunked else data)
 
     def finish(self) -> None:
         answer = self._answer
@@ -167,7 +167,7 @@ class StreamRelay:
                 return
             if closing := self._scan.closing():
                 self.forward(closing)
-        if self._is_chunked:
+        if self.is_chunked:
             self._client.write_now(LAST_CHUNK)
         self._end(End.COMPLETE)
 

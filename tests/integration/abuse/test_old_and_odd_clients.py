@@ -1,11 +1,8 @@
 """Clients of another age or manner: HTTP/1.0, half-closed connections, encoded bodies."""
 
-import asyncio
-
 import pytest
 
 from nexus.simulator import Cut
-from nexus.testing.bookkeeping import eventually
 from nexus.testing.dialects import CHAT, DIALECTS, whole_answer
 from nexus.testing.scripted import ReadRequest, Send
 
@@ -53,18 +50,6 @@ async def test_an_error_ends_the_connection_of_an_http_1_0_client(front, chat):
     [reply] = await front.all_replies(wire)
 
     assert (reply.status, reply.code, reply.headers["connection"]) == (404, "model_not_found", "close")
-
-
-async def test_a_client_that_says_it_will_send_no_more_has_left(start_front):
-    front = await start_front(tokens_per_s=50.0, answer_tokens=40)
-    client = await front.connect()
-    client.send(CHAT, stream=True)
-    await client.head()
-
-    client.writer.write_eof()
-
-    await asyncio.wait_for(client.reader.read(), 2.0)
-    await eventually(lambda: front.backend.aborted)
 
 
 @pytest.mark.parametrize("coding", ["gzip", "zstd", "br", "deflate", "x-gzip", "gzip, identity"])

@@ -176,18 +176,31 @@ async def test_in_the_queue(start, script, go):
     assert len(backend.attempts) == 1
 
 
-async def test_a_half_closed_connection_counts_as_left(start, script):
+async def test_a_half_closed_client_that_leaves_later_is_noticed(start, script, go):
     backend = await script()
     scene = await start(backend=backend)
     backend.play([ReadRequest(), Stall()])
     client = await scene.connect()
     client.send(CHAT)
     await eventually(lambda: backend.attempts and b"hello" in backend.attempts[0].received)
-
     client.writer.write_eof()
-    await backend.ended()
+    await asyncio.sleep(0.1)
+    assert scene.outcomes == []
+
+    assert await gone(scene, backend, client, go) < 1.0
 
     assert (await scene.books.outcome()).ending == "client_left"
+
+
+async def test_an_http_1_0_client_that_closes_in_the_middle_of_a_stream_has_left(start, script, go):
+    backend = await script()
+    scene = await start(backend=backend)
+    backend.play([ReadRequest(), Send(CHAT.stream_head() + chunks(*CHAT.events[:3])), Stall()])
+    client = await scene.connect()
+    client.writer.write(CHAT.request(CHAT.body(stream=True), version="1.0"))
+    await client.reader.readuntil(CHAT.events[2])
+
+    assert await gone(scene, backend, client, go) < AT_ONCE_S + SLACK_S
 
 
 async def test_a_client_that_leaves_never_costs_the_next_one(start, script):
