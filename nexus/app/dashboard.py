@@ -1,7 +1,7 @@
 """The dashboard put together: what it shows, where that comes from, and who may look on."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Final
 from urllib.parse import parse_qs
@@ -18,7 +18,7 @@ from nexus.app.blueprint import Blueprint
 from nexus.app.inventory import running_inventory
 from nexus.app.telemetry import Telemetry
 from nexus.dashboard.assets import Asset, load_assets
-from nexus.dashboard.feed import Feed
+from nexus.dashboard.feed import Feed, Viewer
 from nexus.dashboard.overview import Overview, Sources
 from nexus.dashboard.spend import follow_spend
 from nexus.dashboard.tickets import Tickets
@@ -102,19 +102,25 @@ class Dashboard:
             PageRoute(
                 path="/admin/feed-ticket",
                 methods=POST_ONLY,
-                respond=lambda _: json_page({"ticket": self._tickets.issue()}),
+                respond=lambda asked: json_page({"ticket": self._tickets.issue(asked.is_still_admin)}),
                 access="admin",
             ),
         )
 
     def sockets(self) -> tuple[SocketRoute, ...]:
         """Return the live feed."""
-        return (SocketRoute("/ws", self._admit, self._feed.serve),)
+        return (SocketRoute("/ws", self._admit),)
 
-    def _admit(self, asked: PageRequest) -> None:
+    def reloaded(self) -> None:
+        """Send those viewers away whose key is not accepted any more."""
+        self._feed.close_expired()
+
+    def _admit(self, asked: PageRequest) -> Callable[[Viewer], Awaitable[None]]:
         (ticket,) = parse_qs(asked.query).get("ticket", [""])[:1]
-        if not self._tickets.redeem(ticket):
+        is_admitted = self._tickets.redeem(ticket)
+        if is_admitted is None:
             raise RequestError("invalid_api_key", "the feed needs a fresh ticket: POST /admin/feed-ticket")
+        return partial(self._feed.serve, is_admitted=is_admitted)
 
     def _front(self, asked: PageRequest) -> Page:
         if "text/html" in asked.accept:

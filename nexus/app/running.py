@@ -110,6 +110,7 @@ class Nexus:
         self._plane.upstreams.reconfigure(blueprint.access, blueprint.config.timeouts)
         self._fleet.reconfigure(blueprint.fleet)
         self._desk.use_pages(self._pages(blueprint))
+        self._dashboard.reloaded()
         self.standing.rejected_reload = None
         log.info("config_reloaded", file=blueprint.file)
         await before.aclose()

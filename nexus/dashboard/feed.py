@@ -42,6 +42,7 @@ class Feed:
         self._tick_s = tick_s
         self._viewers: dict[Viewer, bool] = {}
         """Each with whether it has missed something, and needs everything anew."""
+        self._is_admitted: dict[Viewer, Callable[[], bool]] = {}
         self._task: asyncio.Task[None] | None = None
         self._seen: dict[str, Backend] = {}
         self._last_request = 0
@@ -51,8 +52,11 @@ class Feed:
         """How many look on."""
         return len(self._viewers)
 
-    async def serve(self, viewer: Viewer) -> None:
-        """Tell *viewer* everything, then what changes, until it leaves."""
+    async def serve(self, viewer: Viewer, is_admitted: Callable[[], bool]) -> None:
+        """Tell *viewer* everything, then what changes, until it leaves.
+
+        :param is_admitted: whether it still may look on; see :meth:`close_expired`.
+        """
         if len(self._viewers) >= MOST_VIEWERS:
             log.warning("viewer_refused", viewers=len(self._viewers))
             return
@@ -60,10 +64,17 @@ class Feed:
             self._look()
             self._task = tasks.keep_running(self._run, name="dashboard-feed")
         self._viewers[viewer] = not viewer.send(self._everything())
+        self._is_admitted[viewer] = is_admitted
         try:
             await viewer.over()
         finally:
-            del self._viewers[viewer]
+            del self._viewers[viewer], self._is_admitted[viewer]
+
+    def close_expired(self) -> None:
+        """Send those viewers away that may not look on any more."""
+        for viewer, is_admitted in list(self._is_admitted.items()):
+            if not is_admitted():
+                viewer.close()
 
     async def stop(self) -> None:
         """Send all viewers away."""

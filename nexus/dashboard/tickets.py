@@ -9,26 +9,35 @@ LIFETIME_S: Final = 30.0
 MOST_TICKETS: Final = 1000
 
 
+IsAdmitted = Callable[[], bool]
+"""Whether what a ticket was issued for, such as a key, still holds."""
+
+
 class Tickets:
-    """Each lets one viewer in, once, within half a minute."""
+    """Each admits one viewer, once, within half a minute, as long as what it was issued for holds."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
-        self._expires_at: dict[str, float] = {}
-        """Oldest first."""
+        self._issued: dict[str, tuple[float, IsAdmitted]] = {}
+        """When each expires, and what it was issued for; oldest first."""
 
-    def issue(self) -> str:
+    def issue(self, is_admitted: IsAdmitted) -> str:
         """Return a new ticket; when too many are out, the oldest is worth nothing any more."""
         now = self._clock()
-        while self._expires_at:
-            oldest = next(iter(self._expires_at))
-            if self._expires_at[oldest] > now and len(self._expires_at) < MOST_TICKETS:
+        while self._issued:
+            oldest = next(iter(self._issued))
+            if self._issued[oldest][0] > now and len(self._issued) < MOST_TICKETS:
                 break
-            del self._expires_at[oldest]
+            del self._issued[oldest]
         ticket = secrets.token_urlsafe(24)
-        self._expires_at[ticket] = now + LIFETIME_S
+        self._issued[ticket] = now + LIFETIME_S, is_admitted
         return ticket
 
-    def redeem(self, ticket: str) -> bool:
-        """Whether *ticket* lets somebody in now; it never does again."""
-        return self._expires_at.pop(ticket, 0.0) > self._clock()
+    def redeem(self, ticket: str) -> IsAdmitted | None:
+        """Return what *ticket* was issued for, if it admits a viewer now; None if not. It never does again."""
+        expires_at, is_admitted = self._issued.pop(ticket, (0.0, _never))
+        return is_admitted if expires_at > self._clock() and is_admitted() else None
+
+
+def _never() -> bool:
+    return False

@@ -54,16 +54,17 @@ class PageRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the client has shown a key, or needs none; false only where the path itself asks for none."""
     is_admin: bool = True
     """The same for an administrator's."""
+    is_still_admin: Callable[[], bool] = lambda: True
+    """Whether the same would be said by the configuration that is in force when it is called, for what outlasts the
+    request."""
 
 
 class SocketRoute(msgspec.Struct, frozen=True):
     """One path that begins a WebSocket; no key can be sent with one by a browser, so it is for the route to admit."""
 
     path: str
-    admit: Callable[[PageRequest], None]
-    """Raises RequestError when this client may not look on."""
-    serve: Callable[[Any], Awaitable[None]]
-    """Given the socket, until it is over."""
+    admit: Callable[[PageRequest], Callable[[Any], Awaitable[None]]]
+    """Raises RequestError when this client may not look on; else returns what serves the socket, until it is over."""
 
 
 class PageRoute(msgspec.Struct, frozen=True, kw_only=True):

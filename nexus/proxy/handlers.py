@@ -161,6 +161,7 @@ class FrontDesk:
                 is_anthropic=_is_anthropic(message),
                 is_known=self._knows(head),
                 is_admin=self._plane.settings.door.knows(head, "admin"),
+                is_still_admin=self._still_knows(head, "admin"),
             )
             page = route.respond(asked)
             return await page if inspect.isawaitable(page) else page
@@ -193,14 +194,18 @@ class FrontDesk:
         if message.method != "GET":
             raise _wrong_method("GET")
         accepted = websocket.accept(message.headers)
-        route.admit(PageRequest(method=message.method, path=route.path, query=query, is_known=self._knows(head)))
+        serve = route.admit(
+            PageRequest(method=message.method, path=route.path, query=query, is_known=self._knows(head))
+        )
         client.write(b"%bX-Request-Id: %b\r\n\r\n" % (accepted, request_id.encode()))
         socket = websocket.Socket(client)
         client.hand_over(socket.receive)
         try:
-            await route.serve(socket)
+            await serve(socket)
         finally:
             socket.close()
+        # A viewer that takes nothing would keep the connection open.
+        await client.drained(self._plane.settings.config.timeouts.write_stall_seconds)
         return False
 
     def _route_at(self, path: str) -> PageRoute | None:
@@ -213,6 +218,11 @@ class FrontDesk:
             return "open"
         route = self._route_at(path)
         return "client" if route is None else route.access
+
+    def _still_knows(self, head: Head, access: Access) -> Callable[[], bool]:
+        # Only the key is kept, and whichever door is in force is asked.
+        shown = Head(authorization=head.authorization, api_key=head.api_key, forward=[])
+        return lambda: self._plane.settings.door.knows(shown, access)
 
     def _knows(self, head: Head) -> bool:
         return self._plane.settings.door.knows(head)

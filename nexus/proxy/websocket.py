@@ -75,10 +75,7 @@ class Socket:
 
     def send(self, frames: bytes) -> bool:
         """Write what :func:`text_frame` made; return False, and write nothing, when the viewer is too far behind."""
-        if self._over.is_set() or self._line.unsent > MOST_UNSENT_BYTES:
-            return False
-        self._line.write(frames)
-        return True
+        return not self._over.is_set() and self._write(frames)
 
     def receive(self, chunk: bytes) -> None:
         """Take what came from the viewer: pings are answered, messages are of no interest."""
@@ -91,10 +88,11 @@ class Socket:
             self.close(CloseReason.PROTOCOL_ERROR)
 
     def close(self, reason: CloseReason = CloseReason.GOING_AWAY) -> None:
-        """Say that it is over; a second time says nothing."""
+        """Say that it is over, and cut a viewer off that is too far behind for that; a second time says nothing."""
         if not self._over.is_set():
             self._over.set()
-            self._line.write(self._connection.send(CloseConnection(reason)))
+            if not self._write(self._connection.send(CloseConnection(reason))):
+                self._line.abort()
 
     async def over(self) -> None:
         """Wait until it is over, and see to it that a viewer who is gone without a word is noticed."""
@@ -107,12 +105,19 @@ class Socket:
                     self._over.set()
                     self._line.abort()
                 else:
-                    self._line.write(self._connection.send(Ping()))
+                    self._write(self._connection.send(Ping()))
 
     def _take(self, event: object) -> None:
         match event:
             case Ping():
-                self._line.write(self._connection.send(event.response()))
+                self._write(self._connection.send(event.response()))
             case CloseConnection() if not self._over.is_set():
                 self._over.set()
-                self._line.write(self._connection.send(event.response()))
+                self._write(self._connection.send(event.response()))
+
+    def _write(self, frames: bytes) -> bool:
+        """Write *frames*, unless the viewer is too far behind; return whether they were written."""
+        if self._line.unsent > MOST_UNSENT_BYTES:
+            return False
+        self._line.write(frames)
+        return True

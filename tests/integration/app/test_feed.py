@@ -1,11 +1,16 @@
 """The live feed lets in whom it may, tells big fleets whole, and goes on after a break."""
 
+import asyncio
+import hashlib
 import json
 
 import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from nexus.app.blueprint import draw
+from nexus.config.loading import load
+from nexus.proxy.websocket import MOST_UNSENT_BYTES
 from nexus.simulator import Settings, Simulator
 from nexus.testing.asking import chat
 from nexus.testing.fleets import table_of
@@ -46,8 +51,8 @@ async def post(nexus, path, body=b"", **headers):
     return reply.status, json.loads(reply.body)
 
 
-async def feed_url(nexus):
-    _, told = await post(nexus, "/admin/feed-ticket")
+async def feed_url(nexus, **headers):
+    _, told = await post(nexus, "/admin/feed-ticket", **headers)
     return f"ws://127.0.0.1:{nexus.port}/ws?ticket={told['ticket']}"
 
 
@@ -146,3 +151,86 @@ async def test_viewers_are_sent_away_when_the_proxy_ends(gpu):
     async for _ in feed:
         pass
     assert feed.close_code == 1001
+
+
+def with_keys(gpu, *keys):
+    """Return the text of a configuration with these administrators."""
+    digests = [f"sha256:{hashlib.sha256(key.encode()).hexdigest()}" for key in keys]
+    return f"[server]\nadmin_keys = {json.dumps(digests)}\n" + table_of(gpu)
+
+
+async def reload(nexus, tmp_path, text):
+    file = tmp_path / "nexus.toml"
+    file.write_text(text)
+    loaded = load(file, environ={}, overrides={"server.port": str(nexus.port)})
+    await nexus.reload(draw(loaded, nexus.blueprint.plugins))
+
+
+async def test_what_a_key_gave_ends_with_the_key(gpu, tmp_path):
+    old, kept = {"x_api_key": "old"}, {"x_api_key": "kept"}
+    async with nexus_inside(with_keys(gpu, "old", "kept")) as nexus:
+        unused = await feed_url(nexus, **old)
+        async with connect(await feed_url(nexus, **old)) as ended, connect(await feed_url(nexus, **kept)) as feed:
+            await updates(feed, "Overview")
+            await updates(ended, "Overview")
+
+            await reload(nexus, tmp_path, with_keys(gpu, "kept", "new"))
+
+            async with asyncio.timeout(2):
+                async for _ in ended:
+                    pass
+            assert ended.close_code == 1001
+            assert await updates(feed, "Figures")
+        with pytest.raises(InvalidStatus) as refusal:
+            await connect(unused)
+        assert refusal.value.response.status_code == 401
+        async with connect(await feed_url(nexus, x_api_key="new")) as feed:
+            assert await updates(feed, "Overview")
+
+
+async def test_a_feed_that_needed_no_key_ends_when_one_is_asked_for(gpu, tmp_path):
+    async with nexus_inside(table_of(gpu)) as nexus, connect(await feed_url(nexus), max_size=None) as feed:
+        await updates(feed, "Overview")
+
+        await reload(nexus, tmp_path, with_keys(gpu, "new"))
+
+        async with asyncio.timeout(2):
+            async for _ in feed:
+                pass
+        assert feed.close_code == 1001
+
+
+async def test_a_kept_connection_is_asked_for_the_new_key(gpu, tmp_path):
+    request = b"GET /admin/backends HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: old\r\n\r\n"
+    async with nexus_inside(with_keys(gpu, "old")) as nexus:
+        client = await RawClient.connect(nexus.port)
+        client.writer.write(request)
+        before = await client.reply()
+
+        await reload(nexus, tmp_path, with_keys(gpu, "new"))
+
+        client.writer.write(request)
+        assert (before.status, (await client.reply()).status) == (200, 401)
+        client.leave()
+
+
+async def test_a_viewer_that_pings_and_reads_nothing_costs_no_more_memory(nexus):
+    ticket = (await feed_url(nexus)).rpartition("/")[2]
+    client = await RawClient.connect(nexus.port, receive_buffer=4096)
+    client.writer.write(
+        f"GET /{ticket} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+    )
+    await client.reader.readuntil(b"\r\n\r\n")
+    client.reader._transport.pause_reading()
+    pings = b"\x89\xfd\0\0\0\0" + b"x" * 125
+
+    for _ in range(100):
+        client.writer.write(pings * 1000)
+        await asyncio.sleep(0)
+        await client.writer.drain()
+    [connection] = nexus._edge.connections
+    unsent = connection.unsent
+
+    assert MOST_UNSENT_BYTES < unsent < 2 * MOST_UNSENT_BYTES
+    client.reset()

@@ -82,9 +82,9 @@ async def join(feed):
     """Give what lets a new viewer in."""
     serving = []
 
-    async def enter():
+    async def enter(is_admitted=lambda: True):
         viewer = Viewer()
-        serving.append(asyncio.get_running_loop().create_task(feed.serve(viewer)))
+        serving.append(asyncio.get_running_loop().create_task(feed.serve(viewer, is_admitted)))
         await asyncio.sleep(0)
         return viewer
 
@@ -193,3 +193,12 @@ async def test_who_comes_after_a_pause_is_told_no_old_changes(feed, join, world)
 
     assert second.told("RequestComplete") == []
     assert second.told("BackendStatus") == []
+
+
+async def test_who_may_not_look_on_any_more_is_sent_away(feed, join):
+    expired, other = await join(lambda: False), await join()
+
+    feed.close_expired()
+    await some_ticks()
+
+    assert (expired.left.is_set(), other.left.is_set(), feed.viewers) == (True, False, 1)

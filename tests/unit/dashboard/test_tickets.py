@@ -10,11 +10,15 @@ class Clock:
         return self.now
 
 
+def always():
+    return True
+
+
 def test_a_ticket_is_good_once():
     tickets = Tickets()
-    ticket = tickets.issue()
+    ticket = tickets.issue(always)
 
-    assert [tickets.redeem(ticket), tickets.redeem(ticket)] == [True, False]
+    assert [tickets.redeem(ticket), tickets.redeem(ticket)] == [always, None]
 
 
 def test_a_ticket_that_was_never_issued_is_worth_nothing():
@@ -24,7 +28,7 @@ def test_a_ticket_that_was_never_issued_is_worth_nothing():
 def test_a_ticket_expires():
     clock = Clock()
     tickets = Tickets(clock)
-    ticket = tickets.issue()
+    ticket = tickets.issue(always)
 
     clock.now += LIFETIME_S
 
@@ -34,12 +38,18 @@ def test_a_ticket_expires():
 def test_tickets_that_nobody_uses_are_forgotten():
     clock = Clock()
     tickets = Tickets(clock)
-    first = tickets.issue()
+    first = tickets.issue(always)
     for _ in range(MOST_TICKETS):
-        tickets.issue()
+        tickets.issue(always)
 
     assert not tickets.redeem(first)
-    assert len(tickets._expires_at) == MOST_TICKETS
+    assert len(tickets._issued) == MOST_TICKETS
     clock.now += LIFETIME_S
-    tickets.issue()
-    assert len(tickets._expires_at) == 1
+    tickets.issue(always)
+    assert len(tickets._issued) == 1
+
+
+def test_a_ticket_is_worth_nothing_when_what_it_was_issued_for_is_gone():
+    tickets = Tickets()
+
+    assert tickets.redeem(tickets.issue(lambda: False)) is None

@@ -96,6 +96,22 @@ async def test_a_ping_is_answered(socket, line, client):
     assert events(client, line) == [Pong(bytearray(b"still there?"))]
 
 
+async def test_who_takes_nothing_gets_no_answers_to_pings(socket, line, client):
+    line.unsent = MOST_UNSENT_BYTES + 1
+
+    socket.receive(client.send(Ping(b"still there?")) * 1000)
+
+    assert (line.written, line.is_cut) == (b"", False)
+
+
+async def test_who_takes_nothing_is_cut_off_at_the_end(socket, line):
+    line.unsent = MOST_UNSENT_BYTES + 1
+
+    socket.close()
+
+    assert (line.written, line.is_cut) == (b"", True)
+
+
 async def test_messages_are_of_no_interest(socket, line, client):
     socket.receive(client.send(TextMessage("hello")) + client.send(BytesMessage(b"\0" * 100_000)))
 
