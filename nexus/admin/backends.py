@@ -25,6 +25,14 @@ class ModelView(msgspec.Struct, frozen=True, kw_only=True):
     supports_tools: bool | None
     supports_json_mode: bool | None
     supports_embeddings: bool | None
+    breaker: str
+    """What recent traffic says of requests for it."""
+    is_cooling: bool
+    """Whether the backend asked to be left alone for it (Retry-After) and that time is not over."""
+    first_token_ms: int | None
+    """The mean time to the first token of its streams; null when none was measured lately."""
+    whole_answer_ms: int | None
+    """The mean time of its answers that are not streamed; null when none was measured lately."""
 
 
 class BackendView(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,8 +48,10 @@ class BackendView(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     status_since: datetime | None
     breaker: str
+    """That of the server, or, when every model that was asked for lately fails, the best of theirs."""
     is_cooling: bool
-    """Whether it asked to be left alone (Retry-After) and that time is not over."""
+    """Whether it asked to be left alone (Retry-After) for every model that was asked for lately, and that time is not
+    over."""
     misconfigured: str | None
     """Why the operator must act: it refused its key, or the account behind that. Null: nothing is known to be wrong."""
     last_health_check: datetime | None
@@ -51,6 +61,8 @@ class BackendView(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[ModelView, ...]
     pending_requests: int
     max_in_flight: int
+    slots: int | None
+    """How many requests it works on at once, as far as is known."""
     total_requests: int
     avg_latency_ms: int | None
     retry_unsafe: bool
@@ -92,6 +104,7 @@ def view_of(backend: Backend) -> BackendView:
         models=tuple(_model_view(backend, backend.models[name]) for name in sorted(backend.models)),
         pending_requests=backend.load.in_flight,
         max_in_flight=backend.max_in_flight,
+        slots=backend.slots,
         total_requests=backend.load.requests_total,
         avg_latency_ms=backend.load.latency_ms,
         retry_unsafe=backend.retry_unsafe,
@@ -101,6 +114,7 @@ def view_of(backend: Backend) -> BackendView:
 
 
 def _model_view(backend: Backend, facts: ModelFacts) -> ModelView:
+    figures = backend.load.models.get(facts.name)
     return ModelView(
         id=facts.name,
         name=facts.name,
@@ -112,6 +126,10 @@ def _model_view(backend: Backend, facts: ModelFacts) -> ModelView:
         supports_tools=facts.tools,
         supports_json_mode=facts.json_mode,
         supports_embeddings=facts.embeddings,
+        breaker=backend.breaker_of(facts.name),
+        is_cooling=backend.is_cooling_for(facts.name),
+        first_token_ms=None if figures is None else figures.first_token.mean_ms(),
+        whole_answer_ms=None if figures is None else figures.whole.mean_ms(),
     )
 
 

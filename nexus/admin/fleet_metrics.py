@@ -98,3 +98,14 @@ def _of_each(snapshot: FleetSnapshot) -> Iterator[Family]:
         {(backend.name, state): int(backend.breaker is state) for backend in backends for state in Breaker},
         *("backend", "state"),
     )
+    yield gauge(
+        "nexus_model_breaker_state",
+        "1 for the state that the breaker of a model on a backend is in; of models whose breaker is not closed only.",
+        {
+            (backend.name, model, state): int(breaker is state)
+            for backend in backends
+            for model, breaker in backend.model_breakers.items()
+            for state in Breaker
+        },
+        *("backend", "model", "state"),
+    )

@@ -81,7 +81,7 @@ class WeightsConfig(Section, frozen=True):
     priority: NotNegative = 50
     """The backend's configured priority."""
     load: NotNegative = 30
-    """Its requests in flight."""
+    """The share of its limit, or of its slots, that is in use."""
     latency: NotNegative = 20
     """Its recent latency."""
 

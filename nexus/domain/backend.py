@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import Final
 
 import msgspec
 from msgspec.structs import force_setattr
 
 from nexus.domain.kinds import BackendKind
 from nexus.domain.model import ModelFacts, Zone
+from nexus.domain.model_load import MAX_TRACKED_MODELS, ModelLoad
 
 
 class Status(StrEnum):
@@ -27,6 +29,10 @@ class Breaker(StrEnum):
     HALF_OPEN = "half_open"
 
 
+SEVERITY: Final = {Breaker.CLOSED: 0, Breaker.HALF_OPEN: 1, Breaker.OPEN: 2}
+"""The worse, the higher."""
+
+
 class BackendLoad(msgspec.Struct, frozen=True, eq=False):
     """The live counters of one backend, the one thing in a snapshot that moves.
 
@@ -38,11 +44,29 @@ class BackendLoad(msgspec.Struct, frozen=True, eq=False):
     """Requests that hold a slot now."""
     requests_total: int = 0
     latency_ms: int | None = None
-    """Moving average, (sample + 4*old) div 5, of real requests and, until there are any, of probes."""
+    """Moving average, (sample + 4*old) div 5, of real requests and, until there are any, of probes. It mixes models,
+    streams and whole answers: for people to look at. What backends are compared by is in ``models``."""
     is_latency_real: bool = False
     """Whether a real request has been measured: from then on probes do not count."""
     probing: bool = False
-    """Whether the one request that a half-open breaker admits is under way."""
+    """Whether the one request that a half-open breaker of the whole server admits is under way."""
+    models: dict[str, ModelLoad] = {}
+    """The same of each model by itself, by the name that the backend uses: at most ``MAX_TRACKED_MODELS``, those asked
+    for last."""
+
+    def model(self, name: str) -> ModelLoad:
+        """Return the figures of the model of that name, new ones if need be; for who keeps them."""
+        found = self.models.get(name)
+        if found is None:
+            if len(self.models) >= MAX_TRACKED_MODELS:
+                del self.models[min(self.models, key=lambda known: self.models[known].used_at)]
+            found = self.models[name] = ModelLoad()
+        return found
+
+    def forget_pace(self) -> None:
+        """Drop what was measured, of another server or another time; requests under way keep their slots."""
+        set_load(self, latency_ms=None, is_latency_real=False)
+        self.models.clear()
 
 
 def set_load(load: BackendLoad, **figures: int | None) -> None:
@@ -67,12 +91,25 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     endpoints: frozenset[str] = frozenset()
     """Names of the endpoints that it speaks natively."""
     max_in_flight: int = 64
+    """Requests that it is given at once; others wait for it."""
+    slots: int | None = None
+    """How many of them it works on at once, as it says itself or as is usual for its kind; the others wait there. None:
+    all, as far as is known."""
     retry_unsafe: bool = True
     """Whether a request that may have been begun here may be sent to another backend."""
     status: Status = Status.UNKNOWN
     breaker: Breaker = Breaker.CLOSED
+    """At a glance: that of the server, or, when every model that was asked for lately fails, the best of theirs. What
+    counts for a request is :meth:`breaker_of`."""
+    server_breaker: Breaker | None = None
+    """What connections say of the server as a whole; None: the same as ``breaker``."""
+    model_breakers: Mapping[str, Breaker] = {}
+    """Of each model, by its own name here, whose breaker is not closed."""
     is_cooling: bool = False
-    """Whether it asked to be left alone (Retry-After) and that time is not over."""
+    """At a glance: whether it asked to be left alone (Retry-After) for every model that was asked for lately, and that
+    time is not over. What counts for a request is :meth:`is_cooling_for`."""
+    cooling_models: frozenset[str] = frozenset()
+    """The models, by their own names here, that it asked to be left alone for."""
     misconfigured: str | None = None
     """Why the operator must act: it refused its key, or the account behind that. None: nothing is known to be wrong."""
     models: Mapping[str, ModelFacts] = {}
@@ -102,6 +139,24 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
         """Return how capable *model*, by its own name here, is: 1 to 5."""
         facts = self.models.get(model)
         return self.tier if facts is None or facts.tier is None else facts.tier
+
+    @property
+    def own_breaker(self) -> Breaker:
+        """What connections say of the server as a whole."""
+        return self.breaker if self.server_breaker is None else self.server_breaker
+
+    @property
+    def is_troubled(self) -> bool:
+        """Whether there is anything to say against it for at least one model."""
+        return bool(self.breaker is not Breaker.CLOSED or self.model_breakers or self.is_cooling or self.cooling_models)
+
+    def breaker_of(self, model: str) -> Breaker:
+        """Return what recent traffic says of a request for *model*, by its own name here."""
+        return max(self.own_breaker, self.model_breakers.get(model, Breaker.CLOSED), key=SEVERITY.__getitem__)
+
+    def is_cooling_for(self, model: str) -> bool:
+        """Return whether it asked to be left alone for *model*, by its own name here."""
+        return model in self.cooling_models if self.cooling_models else self.is_cooling
 
     def own_name(self, model: str) -> str:
         """Return the name under which this backend knows *model*."""

@@ -36,6 +36,9 @@ _FAULTS: Final = {
 }
 """Of each fault that counts by itself; a stale connection says nothing of the next request."""
 
+_OF_THE_SERVER: Final = frozenset({UpstreamFault.REFUSED, UpstreamFault.CONNECT_TIMEOUT, UpstreamFault.TLS})
+"""Faults that come before any model is asked for."""
+
 INTERNAL_ERROR: Final = 500
 _BUSY_STATUSES: Final = frozenset({429, 503})
 _JUDGED_BY_STATUS: Final = frozenset({UpstreamFault.STATUS, UpstreamFault.IN_STREAM_ERROR})
@@ -62,6 +65,11 @@ def weigh(outcome: AttemptOutcome, kind: BackendKind, *, cooling_s: float | None
         case StatusMeaning.ANSWER if ending is Ending.FINISHED:
             return Evidence.GOOD
     return Evidence.NONE
+
+
+def concerns_all_models(fault: str | None) -> bool:
+    """Return whether *fault* is certainly that of the whole server, not of the model that was asked for."""
+    return fault in _OF_THE_SERVER
 
 
 def cooling_of(outcome: AttemptOutcome, retry_after_s: float | None) -> float | None:

@@ -1,13 +1,44 @@
-"""The moving average of a backend's latency: real requests count, and probes only until there is one."""
+"""What an attempt and a probe say of how fast a backend is; a failure never makes one look faster."""
 
 from msgspec.structs import force_setattr
 
 from nexus.domain.backend import BackendLoad, set_load
+from nexus.domain.outcome import AttemptOutcome, Ending
+from nexus.domain.statuses import FIRST_ERROR
 
 
 def moved_average(average_ms: int | None, sample_ms: int) -> int:
     """Return the average after one more sample; the first one sets it, and 0 is as good as any."""
     return sample_ms if average_ms is None else (sample_ms + 4 * average_ms) // 5
+
+
+def observe_attempt(load: BackendLoad, outcome: AttemptOutcome, *, is_good: bool, now: float) -> bool:
+    """Take in how one attempt went and return whether it is the first of its model.
+
+    :param is_good: whether the backend answered well: only that makes the average of the whole backend move.
+    :param now: monotonic seconds.
+    """
+    before = len(load.models)
+    model = load.model(outcome.model)
+    model.used_at = now
+    if is_good:
+        latency_s = outcome.duration_s if outcome.first_byte_s is None else outcome.first_byte_s
+        observe_request(load, round(latency_s * 1000))
+    if outcome.is_stream:
+        if outcome.first_byte_s is not None and outcome.fault is None and not _has_failed(outcome):
+            # However the stream ended for the client, its first token came so soon.
+            model.first_token.observe(outcome.first_byte_s, now)
+    elif is_good:
+        model.whole.observe(outcome.duration_s, now)
+    if _has_failed(outcome):
+        model.fail(now)
+    return len(load.models) > before
+
+
+def _has_failed(outcome: AttemptOutcome) -> bool:
+    """Whether it ended without an answer, though neither the client nor a deadline of the whole request ended it."""
+    is_error = outcome.status is not None and outcome.status >= FIRST_ERROR
+    return outcome.ending is Ending.BACKEND_FAILED or (outcome.ending is Ending.FINISHED and is_error)
 
 
 def observe_request(load: BackendLoad, sample_ms: int) -> None:

@@ -1,42 +1,38 @@
 """What traffic itself tells of backends: sooner than any probe, and of the path that requests take."""
 
 import random
-from collections.abc import Callable
-from typing import Protocol
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
-import msgspec
 import structlog
 
 from nexus.domain.backend import Backend, Breaker
 from nexus.domain.outcome import AttemptOutcome
+from nexus.domain.read_only import ReadOnlyDict
 from nexus.fleet.breaker import BreakerState
-from nexus.fleet.evidence import Evidence, cooling_of, weigh
-from nexus.fleet.latency import observe_request
+from nexus.fleet.evidence import Evidence, concerns_all_models, cooling_of, weigh
+from nexus.fleet.latency import observe_attempt
 from nexus.fleet.registry import Registry
+from nexus.fleet.tracks import BackendTracks, Later, Track
 
 log = structlog.get_logger("nexus.fleet")
 
-
-class Timer(Protocol):
-    """What a call that comes later can be taken back with."""
-
-    def cancel(self) -> None: ...
-
-
-Later = Callable[[float, Callable[[], None]], Timer]
-"""Call a function after so many seconds, as ``loop.call_later`` does."""
-
-
-class _Track(msgspec.Struct):
-    """What is remembered of one backend between its outcomes."""
-
-    state: BreakerState = BreakerState()
-    reopening: Timer | None = None
-    cooling: Timer | None = None
+UNTROUBLED: Final[Mapping[str, Any]] = {
+    "breaker": Breaker.CLOSED,
+    "server_breaker": Breaker.CLOSED,
+    "model_breakers": {},
+    "is_cooling": False,
+    "cooling_models": frozenset(),
+}
+"""The fields of a row that follow from traffic, while nothing is wrong."""
 
 
 class PassiveSignals:
-    """Turns the outcomes of attempts into breakers, cooling and latency, and publishes each change."""
+    """Turns the outcomes of attempts into breakers, cooling and latency, each of one model on one backend, and
+    publishes each change. What is certainly the fault of the server, such as a refused connection, counts for all of
+    its models.
+    """
 
     def __init__(
         self,
@@ -45,33 +41,42 @@ class PassiveSignals:
         later: Later,
         on_refused: Callable[[str], bool],
         chance: Callable[[], float] = random.random,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """:param on_refused: is told the id of a backend that refused a connection; whether that has settled it."""
         self._registry = registry
         self._later = later
         self._on_refused = on_refused
         self._chance = chance
-        self._tracks: dict[str, _Track] = {}
+        self._clock = clock
+        self._tracks: dict[str, BackendTracks] = {}
 
     def report(self, backend_id: str, outcome: AttemptOutcome, *, retry_after_s: float | None = None) -> None:
         """Learn from one attempt; of a backend that is gone there is nothing to learn."""
         backend = self._registry.get(backend_id)
         if backend is None:
             return
+        model = outcome.model
         cooling_s = cooling_of(outcome, retry_after_s) if retry_after_s is not None else None
+        evidence = weigh(outcome, backend.kind, cooling_s=cooling_s)
+        is_new = observe_attempt(backend.load, outcome, is_good=evidence is Evidence.GOOD, now=self._clock())
         if cooling_s:
-            self._cool(backend, cooling_s)
-        match weigh(outcome, backend.kind, cooling_s=cooling_s):
-            case Evidence.GOOD:
-                latency_s = outcome.duration_s if outcome.first_byte_s is None else outcome.first_byte_s
-                observe_request(backend.load, round(latency_s * 1000))
-                if backend_id in self._tracks:
-                    # Of a backend that never failed there is nothing to take back.
-                    self._enter(backend, self._tracks[backend_id].state.after_success())
-            case Evidence.BAD:
-                self._enter(backend, self._track(backend_id).state.after_failure())
+            self._cool(backend, model, cooling_s)
+        match evidence:
             case Evidence.REFUSED if not self._on_refused(backend_id):
-                self._enter(backend, self._track(backend_id).state.opened())
+                server = self._tracks_of(backend).server
+                self._enter(backend, None, server, server.state.opened())
+            case Evidence.BAD:
+                self._fail(backend, None if concerns_all_models(outcome.fault) else model)
+            case Evidence.GOOD if backend_id in self._tracks:
+                # A backend without tracks has never failed: there is nothing to take back.
+                self._succeed(backend, model)
+        if tracks := self._tracks.get(backend_id):
+            if outcome.status is not None:
+                # Whatever it answered, its connections work.
+                self._enter(backend, None, tracks.server, tracks.server.state.after_success())
+            if is_new:
+                self._publish(backend_id)
 
     def miss_model(self, backend_id: str, model: str) -> None:
         """Take a model off a backend that says it does not have it, until its next probe says otherwise."""
@@ -84,52 +89,79 @@ class PassiveSignals:
 
     def forget(self, backend_id: str) -> None:
         """Drop what is remembered of a backend that is gone or has become another."""
-        if track := self._tracks.pop(backend_id, None):
-            _cancel(track.reopening)
-            _cancel(track.cooling)
+        if tracks := self._tracks.pop(backend_id, None):
+            tracks.cancel_timers()
 
     def stop(self) -> None:
-        """Take all timers back."""
+        """Cancel all timers."""
         for backend_id in tuple(self._tracks):
             self.forget(backend_id)
 
-    def _track(self, backend_id: str) -> _Track:
-        return self._tracks.setdefault(backend_id, _Track())
+    def _tracks_of(self, backend: Backend) -> BackendTracks:
+        return self._tracks.setdefault(backend.id, BackendTracks())
 
-    def _enter(self, backend: Backend, state: BreakerState) -> None:
-        track = self._track(backend.id)
+    def _fail(self, backend: Backend, model: str | None) -> None:
+        track = self._tracks_of(backend).track(model)
+        self._enter(backend, model, track, track.state.after_failure())
+
+    def _succeed(self, backend: Backend, model: str) -> None:
+        tracks = self._tracks_of(backend)
+        if track := tracks.models.get(model):
+            self._enter(backend, model, track, track.state.after_success())
+            tracks.drop_if_idle(model)
+
+    def _enter(self, backend: Backend, model: str | None, track: Track, state: BreakerState) -> None:
+        """Put the breaker of *model*, or for None of the whole server, into *state*."""
         before, track.state = track.state, state
         if state.breaker is before.breaker:
             return
-        _cancel(track.reopening)
-        track.reopening = None
+        track.cancel_reopening()
         pause_s = None
         if state.breaker is Breaker.OPEN:
             pause_s = state.pause_s(self._chance())
-            track.reopening = self._later(pause_s, lambda: self._half_open(backend.id))
+            track.reopening = self._later(pause_s, lambda: self._half_open(backend.id, model))
         log.warning(
-            "backend_breaker_changed", backend=backend.name, old=before.breaker, new=state.breaker, pause_s=pause_s
+            "backend_breaker_changed",
+            backend=backend.name,
+            model=model,
+            old=before.breaker,
+            new=state.breaker,
+            pause_s=pause_s,
         )
-        self._registry.update(backend.id, breaker=state.breaker)
+        self._publish(backend.id)
 
-    def _half_open(self, backend_id: str) -> None:
-        if backend := self._registry.get(backend_id):
-            self._enter(backend, self._track(backend_id).state.after_pause())
+    def _half_open(self, backend_id: str, model: str | None) -> None:
+        backend, tracks = self._registry.get(backend_id), self._tracks.get(backend_id)
+        if backend is not None and tracks is not None and (track := tracks.get(model)) is not None:
+            self._enter(backend, model, track, track.state.after_pause())
 
-    def _cool(self, backend: Backend, cooling_s: float) -> None:
-        track = self._track(backend.id)
-        _cancel(track.cooling)
-        track.cooling = self._later(cooling_s, lambda: self._warm(backend.id))
-        if not backend.is_cooling:
-            log.info("backend_cooling", backend=backend.name, for_s=cooling_s)
-            self._registry.update(backend.id, is_cooling=True)
+    def _cool(self, backend: Backend, model: str, cooling_s: float) -> None:
+        track = self._tracks_of(backend).track(model)
+        was_cooling = track.cooling is not None
+        track.cancel_cooling()
+        track.cooling = self._later(cooling_s, lambda: self._warm(backend.id, model))
+        if not was_cooling:
+            log.info("backend_cooling", backend=backend.name, model=model, for_s=cooling_s)
+            self._publish(backend.id)
 
-    def _warm(self, backend_id: str) -> None:
-        self._track(backend_id).cooling = None
-        if self._registry.get(backend_id) is not None:
-            self._registry.update(backend_id, is_cooling=False)
+    def _warm(self, backend_id: str, model: str) -> None:
+        tracks = self._tracks.get(backend_id)
+        if tracks is not None and (track := tracks.get(model)) is not None:
+            track.cooling = None
+            tracks.drop_if_idle(model)
+            self._publish(backend_id)
 
-
-def _cancel(timer: Timer | None) -> None:
-    if timer is not None:
-        timer.cancel()
+    def _publish(self, backend_id: str) -> None:
+        backend, tracks = self._registry.get(backend_id), self._tracks.get(backend_id)
+        if backend is None or tracks is None:
+            return
+        asked = backend.load.models.keys() | tracks.models.keys()
+        cooling = tracks.cooling_models()
+        self._registry.update(
+            backend_id,
+            breaker=tracks.at_a_glance(asked),
+            server_breaker=tracks.server.state.breaker,
+            model_breakers=ReadOnlyDict(tracks.model_breakers()),
+            is_cooling=bool(cooling) and asked <= cooling,
+            cooling_models=cooling,
+        )

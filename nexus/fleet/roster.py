@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import structlog
 
 from nexus.config.schema import HealthCheckConfig
-from nexus.domain.backend import BackendLoad, Breaker, Status, set_load
+from nexus.domain.backend import BackendLoad, Status
 from nexus.domain.kinds import BackendKind, ServerFacts
 from nexus.fleet.clock import unix_now
 from nexus.fleet.health import HealthChecker, first_state
@@ -13,7 +13,7 @@ from nexus.fleet.kinds import UNDETECTED
 from nexus.fleet.member import Member
 from nexus.fleet.misconfiguration import Misconfigurations
 from nexus.fleet.overrides import reconsidered, unconfirmed
-from nexus.fleet.passive import PassiveSignals
+from nexus.fleet.passive import UNTROUBLED, PassiveSignals
 from nexus.fleet.registry import Registry
 from nexus.fleet.state import HealthState
 
@@ -77,7 +77,7 @@ class Roster:
         load = self._busy.pop(backend_id, None)
         if load is None:
             return BackendLoad()
-        set_load(load, latency_ms=None, is_latency_real=False)
+        load.forget_pace()
         return load
 
     def _change(self, before: Member, after: Member, config: HealthCheckConfig) -> HealthState:
@@ -95,8 +95,8 @@ class Roster:
             kind, learned = after.kind or UNDETECTED, ServerFacts()
             models = unconfirmed(row.models, after.config.models, kind)
             self._passive.forget(row.id)
-            self._registry.update(row.id, breaker=Breaker.CLOSED, is_cooling=False)
-            set_load(row.load, latency_ms=None, is_latency_real=False)
+            self._registry.update(row.id, **UNTROUBLED)
+            row.load.forget_pace()
         is_believed = is_same_server and is_same_kind and config.enabled
         if not is_believed and state.status is not Status.DRAINING:
             state = first_state(config)

@@ -23,8 +23,12 @@ class Ranked(msgspec.Struct, frozen=True, gc=False):
     """What told it from others of the same score, the lowest first."""
     in_flight: int = 0
     """Requests that it had under way when it was ranked, because the counter goes on."""
+    load_points: float = 100.0
+    """What that was worth, of 100."""
     latency_ms: int | None = None
-    """Its latency then."""
+    """How long the model was expected to take there, None when nothing is known of any candidate."""
+    latency_points: float = 100.0
+    """What that was worth, of 100."""
 
 
 class Reserved(msgspec.Struct, frozen=True, kw_only=True):

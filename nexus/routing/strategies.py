@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
+from time import monotonic
 from typing import ClassVar, Final
 
 import msgspec
@@ -10,8 +11,15 @@ import msgspec
 from nexus.config.schema import WeightsConfig
 from nexus.domain.backend import Backend
 from nexus.routing.decision import Ranked
-
-MOST_REMEMBERED_MODELS: Final = 1024
+from nexus.routing.standing import (
+    MAX_REMEMBERED_MODELS,
+    Offer,
+    Standing,
+    Turns,
+    expected_doublings,
+    latency_points,
+    load_points,
+)
 
 ALONE: Final = 100
 """The weight, in percent, of what counts alone."""
@@ -26,8 +34,9 @@ class Part(msgspec.Struct, frozen=True):
     name: str
     """``priority``, ``load``, ``latency``, ``turn`` or ``chance``."""
     value: float | None
-    """What was found: the configured priority, the requests under way, milliseconds (null: not measured yet), how many
-    others have their turn before, the number drawn."""
+    """What was found: the configured priority, the requests under way, the milliseconds that the model is expected to
+    take there (null: nothing is measured of any candidate), how many others have their turn before, or the number
+    drawn."""
     points: float
     """What that is worth; the more the better."""
     weight: int
@@ -44,13 +53,17 @@ class Strategy(ABC):
     takes_turns: ClassVar[bool] = False
     """Whether equal scores are told apart by whose turn it is, and not by chance."""
 
-    def __init__(self, weights: WeightsConfig, chance: Random) -> None:
+    def __init__(self, weights: WeightsConfig, chance: Random, clock: Callable[[], float] = monotonic) -> None:
         self._weights = weights
         self._random = chance.random
+        self._clock = clock
 
     @abstractmethod
-    def score(self, backend: Backend) -> float:
-        """Return how much speaks for *backend*, before the factors of the stages are multiplied in."""
+    def standings(self, offers: Sequence[Offer], model: str, *, is_stream: bool) -> list[Standing]:
+        """Return how each of *offers* stands, before the factors of the stages are multiplied in.
+
+        :param model: after aliases, the one that is asked for.
+        """
 
     @abstractmethod
     def reason(self, backend: Backend, score: float) -> str:
@@ -63,60 +76,82 @@ class Strategy(ABC):
         :param drawn: the score itself, without the factors of the stages.
         """
 
+    def chosen(self, backend: Backend, model: str) -> None:
+        """Learn that *backend* got a request for *model*; most strategies do not care."""
+        del backend, model
+
+
+class Plain(Strategy):
+    """One whose score of a backend needs nothing but that backend."""
+
+    def standings(self, offers: Sequence[Offer], model: str, *, is_stream: bool) -> list[Standing]:
+        del is_stream
+        ties = self.ties([backend for backend, _ in offers], model)
+        return [Standing(self.score(backend), tie) for (backend, _), tie in zip(offers, ties, strict=True)]
+
+    @abstractmethod
+    def score(self, backend: Backend) -> float:
+        """Return how much speaks for *backend*."""
+
     def ties(self, backends: Sequence[Backend], model: str) -> list[float]:
         """Return what tells equal scores apart, the lowest first: chance, so that no backend is always the first."""
         del model
         draw = self._random
         return [draw() for _ in backends]
 
-    def chosen(self, backend: Backend, model: str) -> None:
-        """Learn that *backend* got a request for *model*; most strategies do not care."""
-        del backend, model
-
 
 class Smart(Strategy):
-    """Priority, load and latency, weighted in percent, in whole numbers."""
+    """Priority, load and latency, weighted in percent; what is equally good has its turn by its speed."""
 
-    def __init__(self, weights: WeightsConfig, chance: Random) -> None:
-        super().__init__(weights, chance)
+    takes_turns = True
+
+    def __init__(self, weights: WeightsConfig, chance: Random, clock: Callable[[], float] = monotonic) -> None:
+        super().__init__(weights, chance, clock)
         self._priority, self._load, self._latency = weights.priority, weights.load, weights.latency
+        self._turns = Turns(chance.random)
 
-    def score(self, backend: Backend) -> float:
-        load, priority = backend.load, backend.priority
-        in_flight, latency_ms = load.in_flight, load.latency_ms
-        points = 0
-        # Of each the part of 100 that is left, without min(): this runs for every candidate of every request.
-        if priority < 100:
-            points += (100 - priority) * self._priority
-        if in_flight < 100:
-            points += (100 - in_flight) * self._load
-        if latency_ms is None:
-            # Nothing measured yet counts as fast: else a new backend would never be measured.
-            points += 100 * self._latency
-        elif latency_ms < 1000:
-            points += (100 - latency_ms // 10) * self._latency
-        return points // 100
+    def standings(self, offers: Sequence[Offer], model: str, *, is_stream: bool) -> list[Standing]:
+        now = self._clock()
+        doublings = expected_doublings(offers, now, is_stream=is_stream)
+        fastest = 0.0 if doublings is None else min(doublings, default=0.0)
+        ties = self._turns.ties(offers, model, doublings)
+        standings: list[Standing] = []
+        for at, offer in enumerate(offers):
+            expected = None if doublings is None else doublings[at]
+            load = load_points(offer, now)
+            latency = 100.0 if expected is None else latency_points(expected, fastest)
+            score = (self._base(offer[0]) + load * self._load + latency * self._latency) / 100
+            standings.append(
+                Standing(score, ties[at], load, None if expected is None else round(2.0**expected), latency)
+            )
+        return standings
 
     def reason(self, backend: Backend, score: float) -> str:
         return f"highest_score:{backend.name}:{score:.2f}"
 
     def parts(self, ranked: Ranked, drawn: float) -> tuple[Part, ...]:
         del drawn
-        priority, in_flight, latency_ms = ranked.backend.priority, ranked.in_flight, ranked.latency_ms
+        priority = ranked.backend.priority
         return (
             Part("priority", priority, 100 - min(priority, 100), self._priority),
-            Part("load", in_flight, 100 - min(in_flight, 100), self._load),
-            Part("latency", latency_ms, 100 - min((latency_ms or 0) // 10, 100), self._latency),
+            Part("load", ranked.in_flight, ranked.load_points, self._load),
+            Part("latency", ranked.latency_ms, ranked.latency_points, self._latency),
         )
 
+    def chosen(self, backend: Backend, model: str) -> None:
+        self._turns.took(backend.name, model)
 
-class RoundRobin(Strategy):
+    def _base(self, backend: Backend) -> int:
+        return (100 - backend.priority) * self._priority if backend.priority < 100 else 0
+
+
+class RoundRobin(Plain):
     """One after the other, for each model by itself, in the order of their names."""
 
     takes_turns = True
 
-    def __init__(self, weights: WeightsConfig, chance: Random) -> None:
-        super().__init__(weights, chance)
+    def __init__(self, weights: WeightsConfig, chance: Random, clock: Callable[[], float] = monotonic) -> None:
+        super().__init__(weights, chance, clock)
         self._last: dict[str, str] = {}
         self._index: dict[str, int] = {}
 
@@ -140,16 +175,18 @@ class RoundRobin(Strategy):
         return [(self._index[backend.name] - turn) % len(names) for backend in backends]
 
     def chosen(self, backend: Backend, model: str) -> None:
-        if len(self._last) >= MOST_REMEMBERED_MODELS:
+        if len(self._last) >= MAX_REMEMBERED_MODELS:
             self._last.clear()
         self._last[model] = backend.name
 
 
 class LeastLoaded(Strategy):
-    """The smallest part of its slots in use."""
+    """The smallest part of its slots, or of its limit, in use."""
 
-    def score(self, backend: Backend) -> float:
-        return max(0.0, 1.0 - backend.load.in_flight / max(1, backend.max_in_flight))
+    def standings(self, offers: Sequence[Offer], model: str, *, is_stream: bool) -> list[Standing]:
+        del model, is_stream
+        now, draw = self._clock(), self._random
+        return [Standing(load_points(offer, now) / 100, draw()) for offer in offers]
 
     def reason(self, backend: Backend, score: float) -> str:
         del score
@@ -159,7 +196,7 @@ class LeastLoaded(Strategy):
         return (Part("load", ranked.in_flight, drawn, ALONE),)
 
 
-class PriorityOnly(Strategy):
+class PriorityOnly(Plain):
     """The lowest configured priority."""
 
     def score(self, backend: Backend) -> float:
@@ -174,7 +211,7 @@ class PriorityOnly(Strategy):
         return (Part("priority", ranked.backend.priority, drawn, ALONE),)
 
 
-class AtRandom(Strategy):
+class AtRandom(Plain):
     """Chance alone."""
 
     def score(self, backend: Backend) -> float:
@@ -190,7 +227,7 @@ class AtRandom(Strategy):
         return (Part("chance", drawn, drawn, ALONE),)
 
 
-STRATEGIES: Final[Mapping[str, Callable[[WeightsConfig, Random], Strategy]]] = {
+STRATEGIES: Final[Mapping[str, type[Strategy]]] = {
     "smart": Smart,
     "round_robin": RoundRobin,
     "least_loaded": LeastLoaded,

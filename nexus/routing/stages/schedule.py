@@ -1,14 +1,16 @@
 """Who of the survivors gets the request: health, then the strategy's ranking, then a slot."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from random import Random
+from time import monotonic
 from typing import Any, Final
 
 from msgspec.structs import force_setattr
 
 from nexus.config.schema import WeightsConfig
 from nexus.domain.backend import Backend, BackendLoad, Breaker, Status
+from nexus.domain.model_load import ModelLoad
 from nexus.domain.outcome import AttemptOutcome
 from nexus.routing.decision import Ranked
 from nexus.routing.intent import RoutingIntent, Verdict
@@ -27,19 +29,23 @@ class Schedule(Reconciler):
     priority = Priority.SCHEDULE
 
     def __init__(
-        self, strategy: str = "smart", weights: WeightsConfig | None = None, chance: Random | None = None
+        self,
+        strategy: str = "smart",
+        weights: WeightsConfig | None = None,
+        chance: Random | None = None,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         # Chance spreads load; nothing about it is secret.
         self._chance = chance or Random()  # noqa: S311 - see above
         self._strategy_name = strategy
-        self._strategy = STRATEGIES[strategy](weights or WeightsConfig(), self._chance)
+        self._strategy = STRATEGIES[strategy](weights or WeightsConfig(), self._chance, clock)
 
     @property
     def strategy(self) -> Strategy:
         return self._strategy
 
     def reconcile(self, intent: RoutingIntent) -> None:
-        for backend, _ in intent.offers():
+        for backend, model in intent.offers():
             if backend.status is not Status.HEALTHY:
                 intent.exclude(
                     backend,
@@ -48,45 +54,43 @@ class Schedule(Reconciler):
                     action="Wait for it to recover, or look at its last error",
                     code="no_healthy_backend",
                 )
-            elif backend.breaker is not Breaker.CLOSED or backend.is_cooling or backend.misconfigured:
-                self._avoid_the_failing(intent, backend)
+            elif backend.is_troubled or backend.misconfigured:
+                self._avoid_the_failing(intent, backend, model)
 
-    def _avoid_the_failing(self, intent: RoutingIntent, backend: Backend) -> None:
-        if backend.is_cooling:
+    def _avoid_the_failing(self, intent: RoutingIntent, backend: Backend, model: str) -> None:
+        if backend.is_cooling_for(model):
             intent.avoid(backend, stage=self.name, reason="Backend asked to be left alone (Retry-After)")
         if backend.misconfigured:
             intent.avoid(backend, stage=self.name, reason=f"Backend is misconfigured: {backend.misconfigured}")
-        if backend.breaker is Breaker.OPEN:
+        breaker = backend.breaker_of(model)
+        if breaker is Breaker.OPEN:
             intent.avoid(backend, stage=self.name, reason="Backend has been failing: its breaker is open")
-        elif backend.breaker is Breaker.HALF_OPEN and backend.load.probing:
+        elif breaker is Breaker.HALF_OPEN and any(load.probing for load in _half_open(backend, model)):
             intent.avoid(backend, stage=self.name, reason="Backend has been failing: one request is trying it")
 
     def rank(self, intent: RoutingIntent) -> list[Ranked]:
         """Return the candidates, best first; those that a stage wants avoided come after all others."""
         offers = intent.offers()
-        if len(offers) == 1:
-            # Nobody to compare with: the commonest case in a small fleet, and after the other stages.
-            ((backend, model),) = offers
-            score, load = self._strategy.score(backend), backend.load
-            is_avoided = bool(intent.avoided) and any(verdict.backend == backend.name for verdict in intent.avoided)
-            if intent.weights:
-                score *= _factors(intent.weights).get(backend.name, 1.0)
-            return [Ranked(backend, model, score, is_avoided, 0.0, load.in_flight, load.latency_ms)]
-        score_of = self._strategy.score
-        scores = [score_of(backend) for backend, _ in offers]
-        if intent.weights:
-            factors = _factors(intent.weights)
-            scores = [s * factors.get(backend.name, 1.0) for s, (backend, _) in zip(scores, offers, strict=True)]
+        standings = self._strategy.standings(offers, intent.resolved_model, is_stream=intent.requirements.is_stream)
+        factors = _factors(intent.weights) if intent.weights else None
         avoided = {verdict.backend for verdict in intent.avoided} if intent.avoided else ()
-        ties = self._strategy.ties([backend for backend, _ in offers], intent.resolved_model)
-        order = sorted(
-            (backend.name in avoided, -s, tie, position)
-            for position, (s, tie, (backend, _)) in enumerate(zip(scores, ties, offers, strict=True))
-        )
-        return [
-            Ranked(*offers[at], -negative, is_avoided, tie, (load := offers[at][0].load).in_flight, load.latency_ms)
-            for is_avoided, negative, tie, at in order
+        ranking = [
+            Ranked(
+                backend,
+                model,
+                standing.score if factors is None else standing.score * factors.get(backend.name, 1.0),
+                backend.name in avoided,
+                standing.tie,
+                backend.load.in_flight,
+                standing.load_points,
+                standing.latency_ms,
+                standing.latency_points,
+            )
+            for (backend, model), standing in zip(offers, standings, strict=True)
         ]
+        if len(ranking) > 1:
+            ranking.sort(key=_best_first)
+        return ranking
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
@@ -102,7 +106,8 @@ class Schedule(Reconciler):
         return ONLY_ONE if choices == 1 else self._strategy.reason(chosen.backend, chosen.score)
 
     def explain(self, intent: RoutingIntent) -> Mapping[str, Any]:
-        return {"strategy": self._strategy_name, "backends": {backend.name: _state(backend) for backend in intent}}
+        states = {backend.name: _state(backend, model) for backend, model in intent.offers()}
+        return {"strategy": self._strategy_name, "backends": states}
 
     def would_refuse(self, intent: RoutingIntent, backend: Backend) -> Refusal | None:
         del intent
@@ -113,34 +118,55 @@ class Schedule(Reconciler):
         if load.in_flight >= backend.max_in_flight:
             return AT_ITS_LIMIT
         force_setattr(load, "in_flight", load.in_flight + 1)
-        # A half-open breaker admits one request. Who comes here while that one is under way has nobody else to ask.
-        is_probe = backend.breaker is Breaker.HALF_OPEN and not load.probing
-        if is_probe:
-            force_setattr(load, "probing", True)  # noqa: FBT003 - the value itself
+        probed: tuple[BackendLoad | ModelLoad, ...] = ()
+        if backend.is_troubled:
+            # A half-open breaker admits one request. Another one that comes here meanwhile has no other candidate.
+            probed = tuple(tried for tried in _half_open(backend, intent.model_on(backend)) if not tried.probing)
+            for tried in probed:
+                force_setattr(tried, "probing", True)  # noqa: FBT003 - the value itself
         self._strategy.chosen(backend, intent.resolved_model)
-        return Slot(load, is_probe=is_probe)
+        return Slot(load, probed)
 
 
-def _state(backend: Backend) -> Mapping[str, Any]:
+def _state(backend: Backend, model: str) -> Mapping[str, Any]:
+    figures = backend.load.models.get(model)
     return {
         "status": backend.status,
-        "breaker": backend.breaker,
-        "is_cooling": backend.is_cooling,
         "misconfigured": backend.misconfigured,
+        "breaker": backend.breaker_of(model),
+        "is_cooling": backend.is_cooling_for(model),
         "in_flight": backend.load.in_flight,
+        "slots": backend.slots,
         "max_in_flight": backend.max_in_flight,
         "latency_ms": backend.load.latency_ms,
+        "first_token_ms": None if figures is None else figures.first_token.mean_ms(),
+        "whole_answer_ms": None if figures is None else figures.whole.mean_ms(),
     }
+
+
+def _half_open(backend: Backend, model: str) -> list[BackendLoad | ModelLoad]:
+    """Return the figures of all that has to be tried: the server, the model there, or both."""
+    found: list[BackendLoad | ModelLoad] = []
+    if backend.own_breaker is Breaker.HALF_OPEN:
+        found.append(backend.load)
+    if backend.model_breakers.get(model) is Breaker.HALF_OPEN:
+        found.append(backend.load.model(model))
+    return found
+
+
+def _best_first(ranked: Ranked) -> tuple[bool, float, float]:
+    return ranked.is_avoided, -ranked.score, ranked.tie
 
 
 class Slot(Hold):
     """One of a backend's slots, given back exactly once."""
 
-    __slots__ = ("_is_probe", "_load")
+    __slots__ = ("_load", "_probed")
 
-    def __init__(self, load: BackendLoad, *, is_probe: bool) -> None:
+    def __init__(self, load: BackendLoad, probed: tuple[BackendLoad | ModelLoad, ...] = ()) -> None:
+        """:param probed: the figures of all that this request tries, alone."""
         self._load: BackendLoad | None = load
-        self._is_probe = is_probe
+        self._probed = probed
 
     def settle(self, outcome: AttemptOutcome) -> None:
         del outcome
@@ -148,8 +174,8 @@ class Slot(Hold):
         if load is None:
             return
         force_setattr(load, "in_flight", load.in_flight - 1)
-        if self._is_probe:
-            force_setattr(load, "probing", False)  # noqa: FBT003 - the value itself
+        for tried in self._probed:
+            force_setattr(tried, "probing", False)  # noqa: FBT003 - the value itself
 
 
 def _factors(weights: list[Verdict]) -> dict[str, float]:

@@ -11,7 +11,8 @@ RENAMED = {
     "last_check_at": "last_health_check",
     "load": "pending_requests",
 }
-LEFT_OUT = {"spellings"}
+LEFT_OUT = {"spellings", "server_breaker", "model_breakers", "cooling_models"}
+"""The last three are shown with each model."""
 
 
 def rows(snapshot):
@@ -70,10 +71,15 @@ def test_a_row_says_what_is_believed(fleet, backend):
                 "supports_tools": None,
                 "supports_json_mode": None,
                 "supports_embeddings": None,
+                "breaker": "open",
+                "is_cooling": True,
+                "first_token_ms": None,
+                "whole_answer_ms": None,
             }
         ],
         "pending_requests": 2,
         "max_in_flight": 64,
+        "slots": None,
         "total_requests": 9,
         "avg_latency_ms": 0,
         "retry_unsafe": True,
@@ -105,3 +111,17 @@ def test_what_is_known_of_a_model_is_shown(fleet, backend):
     (model,) = rows(fleet(able))[0]["models"]
 
     assert (model["context_length"], model["supports_vision"], model["supports_tools"]) == (8192, True, False)
+
+
+def test_a_failing_model_is_told_from_its_sound_neighbours(fleet, backend):
+    models = {name: ModelFacts(name=name) for name in ("bad", "good")}
+    mixed = msgspec.structs.replace(
+        backend(), models=models, model_breakers={"bad": Breaker.OPEN}, cooling_models=frozenset({"bad"})
+    )
+    mixed.load.model("good").first_token.observe(0.25, now=1.0)
+
+    (row,) = rows(fleet(mixed))
+
+    shown = {m["id"]: (m["breaker"], m["is_cooling"], m["first_token_ms"]) for m in row["models"]}
+    assert (row["breaker"], row["is_cooling"]) == ("closed", False)
+    assert shown == {"bad": ("open", True, None), "good": ("closed", False, 250)}

@@ -33,6 +33,7 @@ def make_outcome():
     """How an attempt ended: well, unless said otherwise."""
 
     def make(ending=Ending.FINISHED, **fields):
-        return AttemptOutcome(backend="gpu", backend_id=backend_id("gpu"), model="llama3", ending=ending, **fields)
+        fields = {"model": "llama3", **fields}
+        return AttemptOutcome(backend="gpu", backend_id=backend_id("gpu"), ending=ending, **fields)
 
     return make

@@ -1,6 +1,7 @@
 import pytest
 
 from nexus.domain.backend import Breaker
+from nexus.domain.model_load import MAX_TRACKED_MODELS
 from nexus.domain.outcome import Ending
 from nexus.errors import UpstreamFault
 from nexus.fleet.identity import backend_id
@@ -66,7 +67,9 @@ def passive(registry, clock, refused):
         refused.append(backend_id)
         return True
 
-    return PassiveSignals(registry, later=clock.later, on_refused=on_refused, chance=lambda: 0.5)
+    return PassiveSignals(
+        registry, later=clock.later, on_refused=on_refused, chance=lambda: 0.5, clock=lambda: clock.now
+    )
 
 
 @pytest.fixture
@@ -196,3 +199,121 @@ def test_of_a_backend_that_is_gone_nothing_is_learnt(registry, clock, passive, f
 
     assert registry.snapshot.backends == ()
     assert clock.pending == []
+
+
+class TestSeveralModels:
+    """``llama3`` and ``qwen3`` on one backend."""
+
+    @pytest.fixture
+    def registry(self, make_backend):
+        registry = Registry()
+        registry.add(make_backend("gpu", "llama3", "qwen3"))
+        return registry
+
+    @pytest.fixture
+    def report(self, passive, make_outcome):
+        def report(model, *args, retry_after_s=None, **fields):
+            passive.report(GPU, make_outcome(*args, model=model, **fields), retry_after_s=retry_after_s)
+
+        return report
+
+    @pytest.fixture
+    def row(self, registry):
+        return lambda: registry.snapshot.by_id[GPU]
+
+    def test_the_failures_of_one_model_are_not_those_of_another(self, report, row):
+        for _ in range(4):
+            report("qwen3", Ending.BACKEND_FAILED, fault=UpstreamFault.RESET)
+
+        assert row().breaker_of("qwen3") is Breaker.OPEN
+        assert row().breaker_of("llama3") is Breaker.CLOSED
+
+    @pytest.mark.parametrize("fault", [UpstreamFault.CONNECT_TIMEOUT, UpstreamFault.TLS])
+    def test_what_fails_before_a_model_is_asked_for_counts_for_all(self, report, row, fault):
+        for model in ("qwen3", "llama3", "qwen3"):
+            report(model, Ending.BACKEND_FAILED, fault=fault)
+
+        assert {row().breaker_of(model) for model in ("qwen3", "llama3", "unasked")} == {Breaker.OPEN}
+
+    def test_the_success_of_one_model_does_not_close_the_breaker_of_another(self, report, row):
+        for _ in range(3):
+            report("qwen3", status=500)
+        report("llama3", status=200)
+
+        assert row().model_breakers == {"qwen3": Breaker.OPEN}
+
+    def test_any_answer_shows_that_connections_work_again(self, report, row, clock):
+        for _ in range(3):
+            report("qwen3", Ending.BACKEND_FAILED, fault=UpstreamFault.CONNECT_TIMEOUT)
+        clock.advance(5)
+        report("llama3", status=404)
+
+        assert row().own_breaker is Breaker.CLOSED
+
+    def test_retry_after_holds_for_the_model_that_was_asked_for(self, report, row, clock):
+        report("qwen3", status=429, retry_after_s=10.0)
+        cooling = row().is_cooling_for("qwen3"), row().is_cooling_for("llama3")
+        clock.advance(10)
+
+        assert cooling == (True, False)
+        assert row().cooling_models == frozenset()
+
+    def test_at_a_glance_a_backend_fails_when_all_that_was_asked_of_it_does(self, report, row):
+        for _ in range(3):
+            report("qwen3", status=500)
+        only_one_was_asked = row().breaker
+        report("llama3", status=200)
+
+        assert (only_one_was_asked, row().breaker) == (Breaker.OPEN, Breaker.CLOSED)
+        assert row().breaker_of("llama3") is Breaker.CLOSED
+
+    def test_what_is_remembered_is_bounded(self, passive, report, row):
+        for number in range(MAX_TRACKED_MODELS + 20):
+            for _ in range(3):
+                report(f"model-{number}", status=500)
+
+        assert len(row().model_breakers) == MAX_TRACKED_MODELS
+        assert len(row().load.models) == MAX_TRACKED_MODELS
+
+    def test_when_all_is_well_again_nothing_is_remembered(self, report, row, clock):
+        for _ in range(3):
+            report("qwen3", status=500)
+        report("qwen3", status=503, retry_after_s=10.0)
+        clock.advance(10)
+        report("qwen3", status=200)
+
+        assert not row().is_troubled
+        assert clock.pending == []
+
+
+def test_each_form_of_answer_has_a_latency_of_its_own(registry, passive, make_outcome):
+    passive.report(GPU, make_outcome(status=200, is_stream=True, first_byte_s=0.25, duration_s=60.0))
+    passive.report(GPU, make_outcome(status=200, first_byte_s=8.0, duration_s=8.0))
+
+    figures = registry.snapshot.by_id[GPU].load.models["llama3"]
+    assert (figures.first_token.mean_ms(), figures.whole.mean_ms()) == (250, 8000)
+
+
+def test_a_stream_that_its_client_leaves_has_shown_how_fast_it_began(registry, passive, make_outcome):
+    passive.report(GPU, make_outcome(Ending.CLIENT_LEFT, status=200, is_stream=True, first_byte_s=0.25))
+
+    assert registry.snapshot.by_id[GPU].load.models["llama3"].first_token.mean_ms() == 250
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        {"ending": Ending.BACKEND_FAILED, "fault": "stream_truncated", "status": 200, "is_stream": True},
+        {"status": 500},
+        {"status": 429},
+        {"status": 400},
+        {"ending": Ending.BACKEND_FAILED, "fault": UpstreamFault.RESET},
+    ],
+)
+def test_a_failure_never_makes_a_backend_look_fast(registry, passive, make_outcome, failure):
+    ending = failure.pop("ending", Ending.FINISHED)
+    passive.report(GPU, make_outcome(ending, first_byte_s=0.001, duration_s=0.001, **failure))
+
+    figures = registry.snapshot.by_id[GPU].load.models["llama3"]
+    assert (figures.first_token.mean_ms(), figures.whole.mean_ms()) == (None, None)
+    assert figures.failures == 1

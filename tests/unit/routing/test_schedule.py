@@ -7,17 +7,31 @@ import pytest
 
 from nexus.config.schema import WeightsConfig
 from nexus.domain.backend import BackendLoad, Breaker, Status
+from nexus.domain.model_load import HALF_LIFE_S
+from nexus.domain.request import Requirements
 from nexus.routing.reconciler import Refusal
 from nexus.routing.stages.schedule import Schedule
-from nexus.testing.builders import make_backend, make_intent
+from nexus.testing.builders import MODEL, make_backend, make_intent
 
 
-def load(in_flight=0, latency_ms=None, *, probing=False):
-    return BackendLoad(in_flight=in_flight, latency_ms=latency_ms, probing=probing)
+def load(in_flight=0, *, first_token_ms=None, measured=16, probing=False):
+    counters = BackendLoad(in_flight=in_flight, probing=probing)
+    if first_token_ms is not None:
+        for _ in range(measured):
+            counters.model(MODEL).first_token.observe(first_token_ms / 1000, NOW)
+    return counters
 
 
-def ranked(schedule, *backends, weights=()):
-    intent = make_intent(backends=backends)
+NOW = 1000.0
+STREAMED = Requirements(model=MODEL, is_stream=True)
+
+
+def smart(**options):
+    return Schedule("smart", chance=Random(1), clock=lambda: NOW, **options)
+
+
+def ranked(schedule, *backends, weights=(), requirements=STREAMED):
+    intent = make_intent(backends=backends, requirements=requirements)
     schedule.reconcile(intent)
     for name, factor in weights:
         intent.weigh(next(b for b in backends if b.name == name), factor, stage="test", reason="for the test")
@@ -41,6 +55,12 @@ class TestHealth:
             ({"breaker": Breaker.HALF_OPEN}, False),
             ({"breaker": Breaker.HALF_OPEN, "load": load(probing=True)}, True),
             ({"is_cooling": True}, True),
+            ({"model_breakers": {MODEL: Breaker.OPEN}}, True),
+            ({"model_breakers": {"qwen3": Breaker.OPEN}}, False),
+            ({"model_breakers": {MODEL: Breaker.HALF_OPEN}, "load": load(probing=True)}, False),
+            ({"cooling_models": frozenset({MODEL})}, True),
+            ({"cooling_models": frozenset({"qwen3"})}, False),
+            ({"breaker": Breaker.OPEN, "server_breaker": Breaker.CLOSED, "model_breakers": {"a": Breaker.OPEN}}, False),
         ],
     )
     def test_who_has_been_failing_comes_last(self, state, is_avoided):
@@ -51,13 +71,72 @@ class TestHealth:
 
 class TestSmart:
     @pytest.mark.parametrize(
-        ("priority", "in_flight", "latency_ms", "expected"),
-        [(1, 0, 50, 98), (0, 0, 0, 100), (100, 100, 1000, 0), (100, 500, 99999, 0), (50, 0, None, 75)],
+        ("priority", "in_flight", "expected"),
+        [(0, 0, 100), (1, 0, 99.5), (50, 0, 75), (100, 0, 50), (0, 32, 85), (0, 64, 70), (0, 500, 70)],
     )
-    def test_the_score_weighs_priority_load_and_latency(self, priority, in_flight, latency_ms, expected):
-        backend = make_backend(priority=priority, load=load(in_flight, latency_ms))
+    def test_the_score_weighs_priority_and_the_share_of_the_limit_in_use(self, priority, in_flight, expected):
+        backend = make_backend(priority=priority, max_in_flight=64, load=load(in_flight))
 
-        assert [choice.score for choice in ranked(Schedule(), backend)] == [expected]
+        assert [choice.score for choice in ranked(smart(), backend)] == [expected]
+
+    @pytest.mark.parametrize(("in_flight", "expected"), [(0, 100), (2, 86.5), (4, 73), (514, 71.5), (1024, 70)])
+    def test_where_slots_are_known_their_share_counts_and_then_that_of_the_limit(self, in_flight, expected):
+        backend = make_backend(priority=0, slots=4, max_in_flight=1024, load=load(in_flight))
+
+        assert [choice.score for choice in ranked(smart(), backend)] == [expected]
+
+    @pytest.mark.parametrize(("slower", "expected"), [(1, 75), (2, 75), (4, 75), (6, 73.5), (300, 58.3)])
+    def test_only_one_that_takes_far_longer_than_the_fastest_loses_by_its_latency(self, slower, expected):
+        ranking = ranked(
+            smart(),
+            make_backend("a", load=load(first_token_ms=100)),
+            make_backend("b", load=load(first_token_ms=100 * slower)),
+        )
+
+        assert {choice.backend.name: round(choice.score, 1) for choice in ranking} == {"a": 75, "b": expected}
+
+    def test_latency_is_that_of_the_model_and_of_answers_of_the_same_form(self):
+        slow_elsewhere = load(first_token_ms=100)
+        for _ in range(16):
+            slow_elsewhere.model("qwen3").first_token.observe(60.0, NOW)
+            slow_elsewhere.model(MODEL).whole.observe(60.0, NOW)
+
+        ranking = ranked(
+            smart(), make_backend("a", load=load(first_token_ms=100)), make_backend("b", load=slow_elsewhere)
+        )
+
+        assert [choice.score for choice in ranking] == [75, 75]
+        assert [choice.latency_ms for choice in ranking] == [100, 100]
+
+    def test_one_that_was_never_measured_is_taken_to_be_like_the_others(self):
+        ranking = ranked(
+            smart(), make_backend("new"), make_backend("a", load=load(first_token_ms=800)), make_backend("idle")
+        )
+
+        assert {choice.latency_ms for choice in ranking} == {800}
+
+    def test_an_old_measurement_fades(self):
+        slow, now = load(first_token_ms=60_000), NOW
+        schedule = Schedule("smart", clock=lambda: now)
+        fast = load(first_token_ms=100)
+        before = ranked(schedule, make_backend("a", load=fast), make_backend("b", load=slow))
+
+        now += 5 * HALF_LIFE_S
+        for _ in range(16):
+            fast.model(MODEL).first_token.observe(0.1, now)
+        after = ranked(schedule, make_backend("a", load=fast), make_backend("b", load=slow))
+
+        assert [choice.score for choice in before][1] < 75
+        assert [choice.score for choice in after] == [75, 75]
+
+    def test_one_that_fails_at_once_does_not_look_idle(self):
+        failing = load()
+        for _ in range(3):
+            failing.model(MODEL).fail(NOW)
+
+        ranking = ranked(smart(), make_backend("failing", load=failing), make_backend("busy", load=load(2)))
+
+        assert names(ranking) == ["busy", "failing"]
 
     def test_the_weights_are_the_operator_s(self):
         only_load = Schedule("smart", WeightsConfig(priority=0, load=100, latency=0))
@@ -76,7 +155,7 @@ class TestSmart:
         assert [(c.backend.name, c.score) for c in ranking] == [("b", 75), ("a", 25)]
 
     def test_the_reason_shows_the_score(self):
-        schedule = Schedule()
+        schedule = smart()
         ranking = ranked(schedule, make_backend("a", priority=0), make_backend("b", priority=50))
 
         assert schedule.reason(ranking[0], 2) == "highest_score:a:100.00"
@@ -181,6 +260,18 @@ class TestSlots:
         slot.settle(None)
 
         assert backend.load.in_flight == 3
+
+    def test_a_half_open_breaker_of_a_model_is_tried_by_one_request_for_it(self):
+        backend = make_backend(model_breakers={MODEL: Breaker.HALF_OPEN})
+        intent = make_intent(backends=[backend])
+        probe = Schedule().reserve(intent, backend)
+        other = Schedule().reserve(intent, backend)
+
+        other.settle(None)
+        assert (backend.load.model(MODEL).probing, backend.load.probing) == (True, False)
+
+        probe.settle(None)
+        assert (backend.load.model(MODEL).probing, backend.load.in_flight) == (False, 0)
 
     def test_a_half_open_breaker_is_tried_by_one_request(self):
         backend = make_backend(breaker=Breaker.HALF_OPEN)

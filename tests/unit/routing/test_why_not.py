@@ -82,18 +82,24 @@ def test_who_is_weighed_by_nothing_at_all(router, stage):
 
 
 def test_who_scores_less_in_many_ways(router):
-    slow = make_backend("gpu-2", load=BackendLoad(in_flight=10, latency_ms=900))
+    busy = make_backend("gpu-2", priority=60, load=BackendLoad(in_flight=32), max_in_flight=64)
 
-    why = sentences(router(), make_backend("gpu-1"), slow)
+    why = sentences(router(), make_backend("gpu-1"), busy)
 
-    assert why["gpu-2"] == "it ranks 2 of 2: score 54.00 against 75.00 of gpu-1, mostly by its latency"
+    assert why["gpu-2"] == "it ranks 2 of 2: score 55.00 against 75.00 of gpu-1, mostly by its load"
 
 
 def test_whom_chance_passed_over(router):
-    (why,) = sentences(router(), make_backend("gpu-1"), make_backend("gpu-2")).values()
+    (why,) = sentences(router(strategy="least_loaded"), make_backend("gpu-1"), make_backend("gpu-2")).values()
 
     assert why.startswith("it ranks 2 of 2: as good as gpu-")
-    assert why.endswith("(score 75.00), which chance preferred")
+    assert why.endswith("(score 1.00), which chance preferred")
+
+
+def test_whose_turn_comes_later_though_it_is_as_good(router):
+    (why,) = sentences(router(), make_backend("gpu-1"), make_backend("gpu-2")).values()
+
+    assert why.endswith("(score 75.00), which has its turn before")
 
 
 def test_whose_turn_comes_later(router):

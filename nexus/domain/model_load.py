@@ -1,0 +1,76 @@
+"""What is measured of one model on one backend; it ages, so that an idle backend is not judged by its past."""
+
+from math import log2
+from typing import Final
+
+import msgspec
+
+MAX_TRACKED_MODELS: Final = 256
+"""On one backend; of one more, the one that was measured the longest time ago is forgotten."""
+HALF_LIFE_S: Final = 60.0
+"""After so long without a new one, a measurement counts half as much."""
+MAX_WEIGHT: Final = 16.0
+"""Measurements that count at once."""
+MAX_STEP: Final = 3.0
+"""In doublings: one answer that took longer than eight times the mean counts as eight times."""
+FAILURE_HALF_LIFE_S: Final = 10.0
+SHORTEST_MS: Final = 1.0
+
+
+class Pace(msgspec.Struct, eq=False):
+    """A mean of latencies: geometric, so that a few slow answers do not outweigh many others, and ageing."""
+
+    weight: float = 0.0
+    """How many measurements it stands for, at the time of the last one."""
+    log_sum: float = 0.0
+    """The sum of their logarithms to base 2, in milliseconds."""
+    measured_at: float = 0.0
+    """Monotonic seconds."""
+
+    def aged(self, now: float) -> tuple[float, float]:
+        """Return weight and sum as they count at *now*."""
+        if not self.weight:
+            return 0.0, 0.0
+        left = 2.0 ** ((self.measured_at - now) / HALF_LIFE_S)
+        return self.weight * left, self.log_sum * left
+
+    def mean_ms(self) -> int | None:
+        """Return the mean in milliseconds, None when nothing was measured."""
+        return round(2.0 ** (self.log_sum / self.weight)) if self.weight else None
+
+    def observe(self, seconds: float, now: float) -> None:
+        """Take in one measurement."""
+        log_ms = log2(max(seconds * 1000, SHORTEST_MS))
+        weight, log_sum = self.aged(now)
+        if self.weight:
+            log_ms = min(log_ms, self.log_sum / self.weight + MAX_STEP)
+        kept = min(1.0, (MAX_WEIGHT - 1.0) / weight) if weight else 1.0
+        self.weight = weight * kept + 1.0
+        self.log_sum = log_sum * kept + log_ms
+        self.measured_at = now
+
+
+class ModelLoad(msgspec.Struct, eq=False):
+    """The live figures of one model on one backend."""
+
+    first_token: Pace = msgspec.field(default_factory=Pace)
+    """From sending to the first content of streamed answers."""
+    whole: Pace = msgspec.field(default_factory=Pace)
+    """From sending to the end of answers that come in one piece, which are no measure for streams."""
+    failures: float = 0.0
+    """How many failures count, at the time of the last one."""
+    failed_at: float = 0.0
+    """Monotonic seconds."""
+    used_at: float = 0.0
+    """Monotonic seconds, of the last outcome."""
+    probing: bool = False
+    """Whether the one request that a half-open breaker of this model admits is under way."""
+
+    def recent_failures(self, now: float) -> float:
+        """Return how many failures count at *now*; each half as much every ``FAILURE_HALF_LIFE_S``."""
+        return self.failures * 2.0 ** ((self.failed_at - now) / FAILURE_HALF_LIFE_S) if self.failures else 0.0
+
+    def fail(self, now: float) -> None:
+        """Count one more failure."""
+        self.failures = self.recent_failures(now) + 1.0
+        self.failed_at = now

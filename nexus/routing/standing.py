@@ -1,0 +1,125 @@
+"""How busy and how fast each candidate is, as strategies compare them: like with like, and none by its past alone."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+
+from nexus.domain.backend import Backend
+
+Offer = tuple[Backend, str]
+"""A candidate, and the name under which it would be asked."""
+
+MAX_REMEMBERED_MODELS: Final = 1024
+MAX_REMEMBERED_TURNS: Final = 64
+"""Of one model; beyond, those that no longer say anything are dropped."""
+
+BUSY_POINTS: Final = 10.0
+"""What is left for one whose slots are all in use; from there to its limit, requests wait at the backend."""
+PRIOR_WEIGHT: Final = 2.0
+"""Measurements that the mean of all candidates counts as."""
+MAX_DEVIATION: Final = 3.0
+"""In doublings: eight times the mean of all candidates is as slow, or as fast, as one can look."""
+FREE_DOUBLINGS: Final = 2.0
+"""Up to four times as long as the fastest costs nothing: requests in flight share the work by speed as it is."""
+POINTS_PER_DOUBLING: Final = 25.0
+
+
+class Standing(msgspec.Struct, frozen=True, gc=False):
+    """What a strategy says of one candidate."""
+
+    score: float
+    tie: float
+    """Tells equal scores apart, the lowest first."""
+    load_points: float = 100.0
+    latency_ms: int | None = None
+    latency_points: float = 100.0
+
+
+def load_points(offer: Offer, now: float) -> float:
+    """Return what is left of 100: by the share of its limit in use, and of its slots where these are known.
+
+    A recent failure counts as a request in flight: one that fails at once is never busy, and would get them all.
+    """
+    backend, model = offer
+    load = backend.load
+    busy: float = load.in_flight
+    figures = load.models.get(model)
+    if figures is not None and figures.failures:
+        busy += figures.recent_failures(now)
+    limit, slots = max(1, backend.max_in_flight), backend.slots
+    if slots is None or slots >= limit:
+        return 100.0 - 100.0 * busy / limit if busy < limit else 0.0
+    if busy <= slots:
+        return 100.0 - (100.0 - BUSY_POINTS) * busy / slots
+    return max(0.0, BUSY_POINTS * (limit - busy) / (limit - slots))
+
+
+def expected_doublings(offers: Sequence[Offer], now: float, *, is_stream: bool) -> list[float] | None:
+    """Return how long each candidate is expected to take, as the logarithm to base 2 of milliseconds.
+
+    Streams are compared by the time to their first token, other answers by their whole length. What was measured of a
+    candidate counts the more, the more and the fresher it is; the rest is the mean of all of them, so that one that is
+    new or has been idle is neither ahead nor behind. None when nothing was measured of any.
+    """
+    aged: list[tuple[float, float]] = []
+    total = total_weight = 0.0
+    for backend, model in offers:
+        figures = backend.load.models.get(model)
+        if figures is None:
+            aged.append((0.0, 0.0))
+            continue
+        weight, log_sum = (figures.first_token if is_stream else figures.whole).aged(now)
+        aged.append((weight, log_sum))
+        total_weight += weight
+        total += log_sum
+    if not total_weight:
+        return None
+    mean = total / total_weight
+    return [_expected(weight, log_sum, mean) for weight, log_sum in aged]
+
+
+def _expected(weight: float, log_sum: float, mean: float) -> float:
+    if not weight:
+        return mean
+    deviation = min(MAX_DEVIATION, max(-MAX_DEVIATION, log_sum / weight - mean))
+    return mean + deviation * weight / (weight + PRIOR_WEIGHT)
+
+
+def latency_points(doublings: float, fastest: float) -> float:
+    """Return what is left of 100 for one that is so much slower than the fastest; nothing at 64 times."""
+    excess = doublings - fastest - FREE_DOUBLINGS
+    return max(0.0, 100.0 - POINTS_PER_DOUBLING * excess) if excess > 0 else 100.0
+
+
+class Turns:
+    """Shares out what is equally good by speed: one that is twice as slow has its turn half as often."""
+
+    def __init__(self, draw: Callable[[], float]) -> None:
+        self._draw = draw
+        self._models: dict[str, tuple[float, dict[str, float]]] = {}
+        """By model, the time that the last one was given at, and when each backend would be through with its work, in
+        work done."""
+        self._costs: dict[str, float] = {}
+        """By backend, what one request costs those that were ranked last."""
+
+    def ties(self, offers: Sequence[Offer], model: str, doublings: Sequence[float] | None) -> list[float]:
+        """Return whose turn it is, the lowest first; chance decides between equals."""
+        costs = [1.0] * len(offers) if doublings is None else [2.0**doubling for doubling in doublings]
+        self._costs = {backend.name: cost for (backend, _), cost in zip(offers, costs, strict=True)}
+        now, through = self._models.get(model, (0.0, {}))
+        return [
+            max(now, through.get(backend.name, now)) + self._draw() * cost * 1e-6
+            for (backend, _), cost in zip(offers, costs, strict=True)
+        ]
+
+    def took(self, backend: str, model: str) -> None:
+        """Note that *backend* was given a request for *model*."""
+        now, through = self._models.get(model, (0.0, {}))
+        now = max(now, through.get(backend, now))
+        if model not in self._models and len(self._models) >= MAX_REMEMBERED_MODELS:
+            self._models.clear()
+        if len(through) >= MAX_REMEMBERED_TURNS:
+            through = {name: at for name, at in through.items() if at > now}
+        through[backend] = now + self._costs.get(backend, 1.0)
+        self._models[model] = now, through
