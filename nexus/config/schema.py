@@ -117,13 +117,13 @@ class ModelConfig(Section, frozen=True):
     max_output_tokens: Positive | None = None
     """In tokens."""
     vision: bool | None = None
-    """Whether it takes images."""
+    """Whether it takes images; ``false``: it is not asked about any."""
     tools: bool | None = None
-    """Whether it calls tools."""
+    """Whether it calls tools; ``false``: it is not asked to."""
     json_mode: bool | None = None
-    """Whether it keeps to a JSON format."""
+    """Whether it keeps to a JSON format; ``false``: it is not asked to."""
     embeddings: bool | None = None
-    """Whether it makes embeddings."""
+    """Whether it makes embeddings; ``false``: it is not asked for any."""
     first_byte_seconds: Seconds | None = None
     """A deadline of its own for the first content, instead of ``timeouts.first_byte_seconds``."""
     zone: str | None = None

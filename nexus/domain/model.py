@@ -30,3 +30,6 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     cloud. None: the zone of the backend."""
     tier: int | None = None
     """How capable it is, 1 to 5, as configured; None: the tier of the backend."""
+    denied: frozenset[str] = frozenset()
+    """The names of the capabilities that the configuration says it does not have: for these it is never asked, where
+    what its server says only makes others preferred."""

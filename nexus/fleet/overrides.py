@@ -66,9 +66,10 @@ def _by_own_name(
 def _forgotten(facts: ModelFacts, told: ModelConfig) -> ModelFacts:
     unknown = {name: None for name in _SAME_NAMES if getattr(told, name) is not None}
     zone = facts.zone if told.zone is None else "open"
-    return msgspec.structs.replace(facts, **{**unknown, "first_byte_s": None, "zone": zone})
+    return msgspec.structs.replace(facts, **{**unknown, "first_byte_s": None, "zone": zone, "denied": frozenset()})
 
 
 def _overridden(facts: ModelFacts, told: ModelConfig) -> ModelFacts:
     known = {name: value for name in _SAME_NAMES if (value := getattr(told, name)) is not None}
-    return msgspec.structs.replace(facts, first_byte_s=told.first_byte_seconds, **known)
+    denied = frozenset(name for name, value in known.items() if value is False)
+    return msgspec.structs.replace(facts, first_byte_s=told.first_byte_seconds, denied=denied, **known)

@@ -73,7 +73,10 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     def compose(self, ask: Ask, body: Mapping[str, Any]) -> Reply:
         """Make the reply to *ask*. :raises Refusal: when the server does not take a request so long."""
         reply = compose(ask, self.settings.name, self.settings.answer_tokens)
-        context = self.model(body.get("model")).context_length
+        model = self.model(body.get("model"))
+        if self.dialect.checks_tools and body.get("tools") and "tools" not in model.capabilities:
+            raise Refusal("unsupported", model=model.name, detail="tools")
+        context = model.context_length
         if self.dialect.long_prompts == "cut" and body.get("truncate") is not False:
             return msgspec.structs.replace(reply, prompt_tokens=min(reply.prompt_tokens, context))
         answer = (ask.max_tokens or 0) if self.dialect.long_prompts == "refused_with_answer" else 0

@@ -39,6 +39,8 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     closes_after_error: bool = False
     idle_s: float | None = None
     """How long it keeps an idle connection; None: for ever."""
+    checks_tools: bool = False
+    """Tools for a model that has not learned to call them are refused."""
     checks_host: bool = False
     """A ``Host`` that is not local is refused with 403."""
     guarded_prefixes: tuple[str, ...] = ("/",)
@@ -51,7 +53,14 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
     dialect.name: dialect
     for dialect in (
         Dialect(name="generic", owned_by="simulator", has_null_usage=True),
-        Dialect(name="ollama", head_at="first_token", long_prompts="cut", has_latest_tag=True, checks_host=True),
+        Dialect(
+            name="ollama",
+            head_at="first_token",
+            long_prompts="cut",
+            has_latest_tag=True,
+            checks_tools=True,
+            checks_host=True,
+        ),
         Dialect(
             name="vllm",
             server="uvicorn",

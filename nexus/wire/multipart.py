@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from nexus.domain.request import Endpoint, Requirements
 from nexus.errors import RequestError
-from nexus.wire.limits import MOST_CHOICES
+from nexus.wire.limits import MAX_CHOICES
 from nexus.wire.request_body import check_model
 
 MOST_PARTS: Final = 1000
@@ -18,7 +18,7 @@ _DISPOSITION: Final = re.compile(rb"content-disposition:[ \t]*form-data[ \t]*((?
 _PARAMETERS: Final = re.compile(_PARAMETER, re.IGNORECASE)
 _AFTER_DELIMITER: Final = re.compile(rb"[ \t]*+\r\n")
 _CODED: Final = re.compile(rb"^content-transfer-encoding:[ \t]*(?!7bit|8bit|binary)", re.IGNORECASE | re.MULTILINE)
-_PLAIN_NUMBER: Final = re.compile(rb"[0-9]{1,3}")
+_PLAIN_NUMBER: Final = re.compile(rb"[0-9]{1,5}")
 _ODD_LINE: Final = re.compile(rb"(?<!\r)\n|\r(?!\n)|\n[ \t]")
 """Ended by half a line end, or continued on the next line: not for every reader."""
 _MAY_BE_GIVEN: Final = frozenset({b"name", b"filename", b"filename*"})
@@ -158,9 +158,9 @@ def _number_of_answers(body: bytes, field: Field | None) -> int:
     if not text:
         return 1
     # Some backends read '+8', ' 8 ' and '1_0' as numbers too: what is not counted as they do is not sent to them.
-    number = int(text) if _PLAIN_NUMBER.fullmatch(text) else MOST_CHOICES + 1
-    if number > MOST_CHOICES:
-        raise RequestError("invalid_value", f"'n' must be a whole number from 0 to {MOST_CHOICES}", param="n")
+    number = int(text) if _PLAIN_NUMBER.fullmatch(text) else MAX_CHOICES + 1
+    if number > MAX_CHOICES:
+        raise RequestError("invalid_value", f"'n' must be a whole number from 0 to {MAX_CHOICES}", param="n")
     return max(number, 1)
 
 

@@ -1,14 +1,14 @@
 """Decodes what routing reads of a JSON body, and refuses what two readers could understand in two ways."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final, Generic, NamedTuple, TypeVar
 
 import msgspec
 
 from nexus.errors import RequestError
 from nexus.wire.guarded_names import refuse_ambiguous
-from nexus.wire.limits import LONGEST_MODEL, MOST_ITEMS, UNSUPPORTED, RoutedBody
+from nexus.wire.limits import MAX_ITEMS, MAX_MODEL_CHARACTERS, RoutedBody
 
 T = TypeVar("T", bound=RoutedBody)
 
@@ -27,6 +27,8 @@ class Shape(NamedTuple, Generic[T]):
     """Members of which each has at most 100 000 items."""
     most_bytes: Mapping[str, int]
     """How long some members may be: engines compile them before they answer, in time that grows faster than them."""
+    refused: Collection[str] = ()
+    """Members that no request of this protocol may have."""
 
 
 def read_body(shape: Shape[T], body: bytes, bulk_names: Iterable[str]) -> tuple[T, Mapping[str, bytes]]:
@@ -54,7 +56,7 @@ def read_body(shape: Shape[T], body: bytes, bulk_names: Iterable[str]) -> tuple[
         if len(body) > LARGE_BYTES:
             _check_sizes(fields, shape)
     except msgspec.ValidationError as exc:
-        raise _invalid_value(exc) from None
+        raise _invalid_value(exc, shape.refused) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise RequestError("invalid_json", "the body is not valid JSON in UTF-8") from None
     except RecursionError:
@@ -66,20 +68,22 @@ def check_model(model: str) -> None:
     """Raise RequestError when *model* cannot be the name of one."""
     if not model:
         raise RequestError("invalid_value", "'model' is missing or empty; name the model to ask", param="model")
-    if len(model) > LONGEST_MODEL:
-        raise RequestError("invalid_value", f"'model' is longer than {LONGEST_MODEL} characters", param="model")
+    if len(model) > MAX_MODEL_CHARACTERS:
+        raise RequestError("invalid_value", f"'model' is longer than {MAX_MODEL_CHARACTERS} characters", param="model")
     if not model.isprintable():
         raise RequestError("invalid_value", "'model' has control characters in it", param="model")
 
 
-def _invalid_value(exc: msgspec.ValidationError) -> RequestError:
+def _invalid_value(exc: msgspec.ValidationError, refused: Collection[str]) -> RequestError:
     """Return what a client is told of a member of the wrong type or out of range."""
     found = _WHERE.fullmatch(str(exc))
     if found is None:
         return RequestError("invalid_value", "the body must be a JSON object")
     problem, param = found.groups()
-    if param in UNSUPPORTED:
+    if param in refused:
         return RequestError("unsupported_parameter", f"'{param}' is not for a request to say; remove it", param=param)
+    if "matching regex" in problem:
+        problem = "Expected a number"
     code = "invalid_json" if problem.endswith("out of range") else "invalid_value"
     return RequestError(code, f"'{param}': {problem[0].lower()}{problem[1:]}", param=param)
 
@@ -117,17 +121,21 @@ _DIGITS: Final = re.compile(rb"(?<![0-9])[0-9]{%d}" % (MOST_DIGITS + 1))
 def _check_sizes(fields: RoutedBody, shape: Shape[T]) -> None:
     for name in shape.lists:
         if _has_too_many_items(bytes(getattr(fields, name))):
-            raise RequestError("invalid_value", f"'{name}' has more than {MOST_ITEMS} items", param=name)
+            raise RequestError("invalid_value", f"'{name}' has more than {MAX_ITEMS} items", param=name)
     for name, limit in shape.most_bytes.items():
         if len(getattr(fields, name)) > limit:
             raise RequestError("invalid_value", f"'{name}' is longer than {limit} bytes", param=name)
 
 
+_TOKEN_IDS: Final = re.compile(rb"\[[ \t\n\r]*+[0-9]")
+
+
 def _has_too_many_items(raw: bytes) -> bool:
     # Nothing is decoded that is not sure to be a list, and could not be one of so many.
     return (
-        len(raw) > 2 * MOST_ITEMS
+        len(raw) > 2 * MAX_ITEMS
         and raw.startswith(b"[")
-        and raw.count(b",") >= MOST_ITEMS
-        and len(_ITEMS.decode(raw)) > MOST_ITEMS
+        and _TOKEN_IDS.match(raw) is None
+        and raw.count(b",") >= MAX_ITEMS
+        and len(_ITEMS.decode(raw)) > MAX_ITEMS
     )

@@ -94,6 +94,7 @@ def told(tmp_path_factory):
             + table_of(fast, type="generic", priority=0)
             + table_of(spare, type="generic", priority=99)
             + table_of(narrow, type="generic", max_in_flight=1)
+            + "[backends.models.tiny]\ntools = false\n"
             + table_of(laptop)
         )
         nexus = running.enter_context(run_nexus(tmp_path_factory.mktemp("told"), config))
@@ -128,7 +129,8 @@ def send_everything(client: Client, fast: Simulator, spare: Simulator) -> int:
         ((Status(status=503, times=1),), (), chat(stream=True), 200),
         ((Status(status=503, times=1),), (Status(status=503, times=1),), chat(), 503),
         ((), (), chat("invented-by-a-client"), 404),
-        ((), (), chat("gemma", "x" * 100_000), 400),
+        ((), (), chat("gemma", api_key="of-another-proxy"), 400),
+        ((), (), chat("tiny", tools=[{"type": "function", "function": {"name": "f"}}]), 400),
         ((), (), b"{", 400),
     ]
     for at_fast, at_spare, body, status in faulty:

@@ -182,9 +182,18 @@ def test_an_unknown_model_is_the_library_s_own_error(openai_client, stream):
     assert "llama3" in raised.value.body["message"]
 
 
-def test_a_model_that_calls_no_tools_is_not_asked_to(simulate, start_nexus):
+def test_a_model_that_calls_no_tools_is_left_to_its_server_to_refuse(simulate, start_nexus):
     talker = simulate(kind="ollama", models=(SimulatedModel("talker", 4096, ("completion",)),))
     client = openai.OpenAI(base_url=f"{start_nexus(table_of(talker)).url}/v1", api_key="unused", max_retries=0)
+
+    with client, pytest.raises(openai.BadRequestError, match="does not support tools"):
+        client.chat.completions.create(model="talker", messages=QUESTION, tools=[TOOL])
+
+
+def test_a_model_that_the_operator_says_calls_no_tools_is_not_asked_to(simulate, start_nexus):
+    talker = simulate(models=("talker",))
+    table = table_of(talker) + "[backends.models.talker]\ntools = false\n"
+    client = openai.OpenAI(base_url=f"{start_nexus(table).url}/v1", api_key="unused", max_retries=0)
 
     with client, pytest.raises(openai.BadRequestError) as raised:
         client.chat.completions.create(model="talker", messages=QUESTION, tools=[TOOL])
@@ -193,12 +202,27 @@ def test_a_model_that_calls_no_tools_is_not_asked_to(simulate, start_nexus):
     assert not talker.received("/v1/chat/completions")
 
 
-def test_a_prompt_that_is_too_long_says_how_long_it_may_be(openai_client):
-    with pytest.raises(openai.BadRequestError) as raised:
+def test_a_prompt_that_is_too_long_is_refused_in_the_engine_s_own_words(openai_client):
+    with pytest.raises(openai.BadRequestError, match="This model's maximum context length is 8192 tokens") as raised:
         openai_client.chat.completions.create(model="qwen3", messages=[{"role": "user", "content": "word " * 20_000}])
 
+    assert raised.value.type == "BadRequestError"
+
+
+def test_a_prompt_of_token_ids_that_is_too_long_is_refused_in_openai_s_words(fleet, openai_client):
+    with pytest.raises(openai.BadRequestError, match="maximum context length is 8192 tokens") as raised:
+        openai_client.completions.create(model="qwen3", prompt=[1] * 9000)
+
     assert raised.value.code == "context_length_exceeded"
-    assert "8192" in raised.value.body["message"]
+    assert not fleet.vllm.received("/v1/completions")
+
+
+def test_a_prompt_in_another_script_is_not_taken_for_longer_than_it_is(openai_client):
+    reply = openai_client.chat.completions.create(
+        model="qwen3", messages=[{"role": "user", "content": "слово " * 2900}]
+    )
+
+    assert reply.usage.prompt_tokens < 8192
 
 
 def test_a_client_that_closes_its_stream_stops_the_server_at_once(simulate, start_nexus):

@@ -32,7 +32,7 @@ class Analyze(Reconciler):
             if facts is None:
                 continue
             if needed and (missing := [name for name in needed if getattr(facts, name) is False]):
-                self._exclude_incapable(intent, backend, model, missing)
+                self._judge_capabilities(intent, backend, model, missing)
             context_length = facts.context_length
             if context_length is not None and requirements.context_tokens > context_length:
                 self._judge_length(intent, backend, context_length)
@@ -66,11 +66,20 @@ class Analyze(Reconciler):
             code="no_healthy_backend",
         )
 
-    def _exclude_incapable(self, intent: RoutingIntent, backend: Backend, model: str, missing: list[str]) -> None:
+    def _judge_capabilities(self, intent: RoutingIntent, backend: Backend, model: str, missing: list[str]) -> None:
+        """Exclude what the operator says that a model cannot do; prefer others where only its server says so.
+
+        Whether a server refuses such a request, or answers it all the same, is for that server to show.
+        """
+        reason = f"Model '{model}' lacks {', '.join(missing)}"
+        denied = [name for name in missing if name in backend.models[model].denied]
+        if not denied:
+            intent.avoid(backend, stage=self.name, reason=f"{reason}, its server says")
+            return
         intent.exclude(
             backend,
             stage=self.name,
-            reason=f"Model '{model}' lacks {', '.join(missing)}",
+            reason=reason,
             action="Use a model that has it, or say in the configuration that this one does",
             code="capability_mismatch",
             context={"missing_capabilities": missing},

@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from nexus.domain.request import Endpoint, Requirements
-from nexus.wire.limits import MaxTokens, RoutedBody
+from nexus.wire.limits import MaxTokens, SteeringBody, answer_limit
 from nexus.wire.request_body import Shape, read_body
 from nexus.wire.text_size import BYTES_PER_TOKEN, has_items, measure
 
@@ -21,7 +21,7 @@ def understand(endpoint: Endpoint, body: bytes) -> Requirements:
         model=fields.model,
         is_stream=endpoint.streams_by_default if fields.stream is None else fields.stream,
         prompt_tokens=sum(size for size, _ in sizes.values()) // BYTES_PER_TOKEN,
-        max_tokens=int(fields.max_tokens) if fields.max_tokens is not None and fields.max_tokens > 0 else None,
+        max_tokens=answer_limit(fields.max_tokens),
         needs_vision="messages" in sizes and sizes["messages"][1],
         needs_tools=has_items(bulk.get("tools", b"")),
         needs_json=any(_asks_for_json(format_) for format_ in (fields.output_config, fields.output_format) if format_),
@@ -31,7 +31,7 @@ def understand(endpoint: Endpoint, body: bytes) -> Requirements:
 _PROMPT: Final = ("messages", "system", "tools")
 
 
-class _Body(RoutedBody, gc=False):
+class _Body(SteeringBody, gc=False):
     messages: msgspec.Raw = NOTHING
     max_tokens: MaxTokens = None
     system: msgspec.Raw = NOTHING
@@ -45,6 +45,7 @@ _SHAPE: Final = Shape(
     decoder=msgspec.json.Decoder(_Body),
     lists=("messages", "tools", "system", "stop_sequences"),
     most_bytes={"output_config": 512 * 1024, "output_format": 512 * 1024},
+    refused=frozenset(SteeringBody.__struct_fields__) - {"model", "stream"},
 )
 
 

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from nexus.domain.request import Endpoint, Requirements
-from nexus.wire.limits import MaxTokens, RoutedBody, TopTokens
+from nexus.wire.limits import MaxTokens, RoutedBody, TopTokens, answer_limit
 from nexus.wire.request_body import Shape, read_body
 from nexus.wire.text_size import BYTES_PER_TOKEN, Prompts, has_items, measure, measure_each
 
@@ -89,8 +89,7 @@ def _asks_nothing(body: bytes, bulk: Mapping[str, bytes]) -> bool:
 
 
 def _max_tokens(options: _Options | None) -> int | None:
-    limit = options.num_predict if options else None
-    return int(limit) if limit is not None and limit > 0 else None
+    return answer_limit(options.num_predict) if options else None
 
 
 def _has_images(messages: bytes) -> bool:

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 import msgspec
+from msgspec import UNSET
 
 from nexus.domain.request import Endpoint, Requirements
-from nexus.wire.limits import Choices, MaxTokens, RoutedBody, TopTokens
+from nexus.wire.limits import Choices, MaxTokens, Refused, SteeringBody, TopTokens, answer_limit
 from nexus.wire.request_body import Shape, read_body
 from nexus.wire.text_size import BYTES_PER_TOKEN, has_items, measure, measure_each
 
@@ -36,7 +37,9 @@ def understand(endpoint: Endpoint, body: bytes) -> Requirements:
     )
 
 
-class _Body(RoutedBody, gc=False):
+class _Body(SteeringBody, gc=False):
+    fallbacks: Refused = UNSET
+    """Another proxy's: models that it may ask instead, past the policies of this one."""
     messages: msgspec.Raw = NOTHING
     max_tokens: MaxTokens = None
     max_completion_tokens: MaxTokens = None
@@ -79,6 +82,7 @@ _SHAPE: Final = Shape(
         "structured_outputs": 512 * 1024,
         "response_format": 512 * 1024,
     },
+    refused=frozenset({*SteeringBody.__struct_fields__, "fallbacks"}) - {"model", "stream"},
 )
 
 
@@ -128,10 +132,8 @@ def _measure(prompt: _Prompt, bulk: Mapping[str, bytes]) -> _Measured:
 def _max_tokens(endpoint: Endpoint, fields: _Body) -> int | None:
     """Return the limit that the endpoint knows; of two for the same thing the higher, as engines differ in which."""
     if endpoint.name == "openai.responses":
-        limit = fields.max_output_tokens or 0
-    else:
-        limit = max(fields.max_tokens or 0, fields.max_completion_tokens or 0)
-    return int(limit) if limit > 0 else None
+        return answer_limit(fields.max_output_tokens)
+    return answer_limit(fields.max_tokens, fields.max_completion_tokens)
 
 
 def _asks_for_json(format_: msgspec.Raw) -> bool:

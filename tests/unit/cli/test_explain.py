@@ -86,7 +86,9 @@ class TestFromHere:
         explained = json.loads(result.stdout)
         assert (explained["source"], explained["request"]["model"]) == ("probes", "llama3")
         assert (explained["request"]["prompt_tokens"], explained["request"]["needs"]) == (1_000_000, ["tools"])
-        assert explained["rounds"][0]["models"][0]["ranking"] == []
+        analyzed = explained["rounds"][0]["models"][0]["stages"][0]
+        assert {remark["factor"] for remark in analyzed["weighed"]} == {0.1}
+        assert "may exceed the context" in analyzed["weighed"][0]["reason"]
         assert "looked at the fleet from here" in result.stderr
 
     def test_an_unknown_model_is_no_failure(self, run, config):

@@ -15,6 +15,12 @@ from nexus.routing.rejections import overload, saturation, what_would_help
 from nexus.testing.builders import make_backend, make_fleet
 
 
+def denying(*capabilities, **facts):
+    """Return a model of which the operator says that it lacks these."""
+    lacking = dict.fromkeys(capabilities, False)
+    return ModelFacts(name="llama3", denied=frozenset(capabilities), **lacking, **facts)
+
+
 def short(name="gpu-1", **fields):
     return make_backend(name, models=[ModelFacts(name="llama3", context_length=1024)], **fields)
 
@@ -209,13 +215,22 @@ class TestNobodyLeft:
         assert ("unheard", "no_healthy_backend") in [(verdict.backend, verdict.code) for verdict in reject.reasons]
 
     def test_a_missing_capability_is_the_request_s_fault(self, router, routing):
-        fleet = make_fleet(make_backend(models=[ModelFacts(name="llama3", vision=False, tools=False, json_mode=True)]))
+        fleet = make_fleet(make_backend(models=[denying("vision", "tools", json_mode=True)]))
 
         reject = routing(router(), needs_vision=True, needs_tools=True, needs_json=True).next(fleet)
 
         assert reject.code == "capability_mismatch"
         assert reject.message == "Model 'llama3' lacks required capabilities: tools, vision"
         assert reject.context == {"missing_capabilities": ["tools", "vision"]}
+
+    def test_what_a_server_says_its_model_lacks_only_makes_others_preferred(self, router, routing):
+        blind = make_backend("blind", models=[ModelFacts(name="llama3", vision=False)], priority=1)
+        fleet = make_fleet(blind, make_backend("other", priority=99))
+
+        alone = routing(router(), needs_vision=True).next(make_fleet(blind))
+        both = routing(router(), needs_vision=True).next(fleet)
+
+        assert (alone.backend.name, both.backend.name) == ("blind", "other")
 
     def test_what_is_unknown_about_a_model_never_excludes_it(self, router, routing):
         fleet = make_fleet(make_backend())
@@ -297,14 +312,14 @@ class TestNobodyLeft:
 
     def test_a_request_that_a_sick_backend_could_serve_is_not_the_client_s_fault(self, router, routing):
         fleet = make_fleet(
-            make_backend("blind", models=[ModelFacts(name="llama3", vision=False)]),
+            make_backend("blind", models=[denying("vision")]),
             make_backend("sick", status=Status.UNHEALTHY),
         )
 
         assert routing(router(), needs_vision=True).next(fleet).code == "no_healthy_backend"
 
     def test_a_sick_backend_that_lacks_the_capability_too_changes_nothing(self, router, routing):
-        facts = [ModelFacts(name="llama3", vision=False)]
+        facts = [denying("vision")]
         fleet = make_fleet(
             make_backend("blind", models=facts), make_backend("sick", models=facts, status=Status.UNHEALTHY)
         )

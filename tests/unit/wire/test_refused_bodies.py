@@ -84,17 +84,27 @@ def test_text_that_looks_like_such_a_number_is_not_refused():
     assert understood("/v1/chat/completions", json.dumps(body).encode()).model == "m"
 
 
-PARAMETERS = ["api_base", "base_url", "api_key", "api_version", "extra_headers", "mock_response", "user_config"]
+STEERING = ["api_base", "base_url", "api_key", "api_version", "extra_headers", "mock_response", "user_config"]
+REFUSED = [
+    *(("/v1/chat/completions", name) for name in (*STEERING, "fallbacks")),
+    *(("/v1/messages", name) for name in STEERING),
+]
 
 
 @pytest.mark.parametrize("value", ["http://127.0.0.1:1", None, {"a": "b"}, ["m"], 5])
-@pytest.mark.parametrize("name", [*PARAMETERS, "fallbacks"])
-@pytest.mark.parametrize("path", CHAT_PATHS)
+@pytest.mark.parametrize(("path", "name"), REFUSED)
 def test_a_request_cannot_say_where_it_goes_or_with_which_key(path, name, value):
     refused = refusal(path, json.dumps({"model": "m", name: value}).encode())
 
     assert (refused.code, refused.param) == ("unsupported_parameter", name)
     assert "127.0.0.1" not in refused.message
+
+
+@pytest.mark.parametrize(("path", "name"), [("/v1/messages", "fallbacks"), *(("/api/chat", name) for name in STEERING)])
+def test_a_member_that_steers_nothing_in_this_protocol_is_not_refused(path, name):
+    body = {"model": "m", "messages": [], name: [{"model": "other"}]}
+
+    assert understood(path, json.dumps(body).encode()).model == "m"
 
 
 def test_a_nested_member_may_have_any_name():
@@ -121,11 +131,11 @@ def test_no_byte_of_the_body_is_in_a_refusal():
 
 ABSURD = [
     ("/v1/chat/completions", {"n": 10**6}, "n"),
-    ("/v1/completions", {"best_of": 129}, "best_of"),
+    ("/v1/completions", {"best_of": 16_385}, "best_of"),
     ("/v1/chat/completions", {"top_logprobs": 10**9}, "top_logprobs"),
-    ("/v1/completions", {"logprobs": 101}, "logprobs"),
+    ("/v1/completions", {"logprobs": 10**7}, "logprobs"),
     ("/v1/chat/completions", {"max_tokens": 2**63}, "max_tokens"),
-    ("/v1/chat/completions", {"max_completion_tokens": 2**31 + 1}, "max_completion_tokens"),
+    ("/v1/chat/completions", {"max_completion_tokens": 2**53 + 1}, "max_completion_tokens"),
     ("/v1/responses", {"max_output_tokens": 10**30}, "max_output_tokens"),
     ("/v1/messages", {"max_tokens": 2**63}, "max_tokens"),
     ("/api/chat", {"options": {"num_predict": 2**63}}, "options.num_predict"),
@@ -152,7 +162,9 @@ def test_an_absurd_value_is_refused_with_its_name(path, members, param):
 @pytest.mark.parametrize(
     "members",
     [
-        {"n": 128, "max_tokens": 2**31, "top_logprobs": 20, "logprobs": True},
+        {"n": 16_384, "max_tokens": 2**53 - 1, "top_logprobs": 150_000, "logprobs": True},
+        {"prompt": [1] * 1_000_000},
+        {"max_tokens": "100", "max_completion_tokens": -5},
         {"n": None, "max_tokens": None, "temperature": "0.5", "stream": None},
         {"max_tokens": -1, "logprobs": 5},
         {"max_tokens": 100.0},
