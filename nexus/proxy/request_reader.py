@@ -60,7 +60,7 @@ class RequestReader:
     @property
     def is_head_method(self) -> bool:
         """Whether the request that is being read is a HEAD, as far as that can be seen."""
-        return self._begun.lstrip(b"\r\n").startswith(b"HEAD ")
+        return self._begun.startswith(b"HEAD ")
 
     def feed(self, data: bytes) -> tuple[Request | None, bytes]:
         """Read *data* to the end of one head or of one body, whichever comes first.
@@ -77,6 +77,10 @@ class RequestReader:
                 message, length, start = known
                 payload, rest = self._begin_sized(length, data[start:])
                 return (message, payload, length), rest
+            # Empty lines before a request mean nothing, and one is looked for below to find the end of its head.
+            data = data.lstrip(b"\r\n")
+            if not data:
+                return None, b""
         return self._parse(data)
 
     def _feed_body(self, body: SizedBody | ChunkedBody, data: bytes) -> bytes:

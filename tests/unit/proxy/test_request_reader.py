@@ -87,3 +87,10 @@ async def test_another_malformed_request_is_not(reader):
         await found_in(reader, PLAIN.replace(b"GET", b"HEAD"), b"GET /\x01 HTTP/1.1\r\n")
 
     assert not reader.is_head_method
+
+
+@pytest.mark.parametrize("empty", [b"\r\n", b"\r\n\r\n", b"\n", b"\r\n" * 200_000])
+async def test_empty_lines_before_a_request_are_skipped(reader, empty):
+    requests = await found_in(reader, empty + SIZED, empty, PLAIN[:20], PLAIN[20:])
+
+    assert [path for path, _, _ in requests] == ["/b", "/c"]
