@@ -13,6 +13,8 @@ from nexus.proxy.heads import MAX_HOPS, Head
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
+AUTHORITY: Final = re.compile(r"\Ahttps?://([^/?#]*)", re.IGNORECASE)
+"""What stands before the path in a target of absolute form."""
 _HOST: Final = re.compile(rb"(?:\[([0-9A-Fa-f:.%]+)\]|([A-Za-z0-9._-]+))(?::([0-9]{1,5}))?\Z")
 
 
@@ -95,8 +97,11 @@ class Door:
             raise RequestError("transfer_coding", "the only transfer coding understood is chunked", close=True)
 
     def _check_absolute_form(self, message: RawRequestMessage, head: Head) -> None:
-        authority = re.match(r"https?://([^/?#]*)", message.path)
-        if authority is None or authority[1].encode() != head.host:
+        if message.path == "*" and message.method == "OPTIONS":
+            return
+        authority = AUTHORITY.match(message.path)
+        # Neither the scheme nor the name has a case (RFC 9110, 4.2.3).
+        if authority is None or authority[1].encode().lower() != head.host.lower():
             raise RequestError("bad_request", "send the request target as a path", close=True)
 
     def _check_host(self, message: RawRequestMessage, host: bytes) -> None:

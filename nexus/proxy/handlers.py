@@ -2,7 +2,6 @@
 
 import asyncio
 import inspect
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -15,6 +14,7 @@ from nexus.errors import RequestError
 from nexus.proxy import cors, replies, websocket
 from nexus.proxy.admission import Admission
 from nexus.proxy.client import ClientConnection
+from nexus.proxy.door import AUTHORITY
 from nexus.proxy.exchange import Exchange
 from nexus.proxy.explained import spoken_path
 from nexus.proxy.heads import Head, can_stay_open
@@ -30,7 +30,9 @@ from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
 log = structlog.get_logger("nexus.proxy")
 
 MAX_PAGE_BODY: Final = 64 * 1024
-_AUTHORITY: Final = re.compile(r"\Ahttps?://[^/?#]*")
+
+SERVER_PATH: Final = "*"
+"""What a request asks for that asks for the server as a whole (RFC 9110, 9.3.7)."""
 
 
 class FrontDesk:
@@ -65,6 +67,7 @@ class FrontDesk:
     def use_pages(self, pages: tuple[PageRoute, ...]) -> None:
         """Answer *pages* from now on."""
         self._exact = {page.path: page for page in pages if page.path == "/" or not page.path.endswith("/")}
+        self._exact[SERVER_PATH] = _SERVER_PAGE
         self._below = [page for page in pages if page.path != "/" and page.path.endswith("/")]
 
     async def __call__(self, client: ClientConnection, message: RawRequestMessage, payload: Payload) -> bool:
@@ -77,8 +80,9 @@ class FrontDesk:
             known.head.content_length = client.body_length
             return await self._carry(known, client, payload, known.head.request_id or new_request_id())
         # Never message.url: it was built from what the client sent.
-        target = message.path if message.path.startswith("/") else _AUTHORITY.sub("", message.path)
+        target = message.path if message.path.startswith("/") else AUTHORITY.sub("", message.path)
         path, _, query = target.partition("?")
+        path = path or "/"
         request_id, cors_lines = "", b""
         try:
             head = client.heads.read(message)
@@ -268,6 +272,14 @@ class FrontDesk:
 
     def _may_keep_alive(self, message: RawRequestMessage) -> bool:
         return can_stay_open(message) and not self._plane.is_draining
+
+
+_SERVER_PAGE: Final = PageRoute(
+    path=SERVER_PATH,
+    methods=frozenset({"OPTIONS"}),
+    respond=lambda _: Page(200, "text/plain", b"", {"Allow": "GET, HEAD, OPTIONS, POST"}),
+    access="open",
+)
 
 
 def _wrong_method(allowed: str) -> RequestError:

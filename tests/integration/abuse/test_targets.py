@@ -74,13 +74,30 @@ async def test_behind_a_key_and_on_an_open_address_any_name_is_served(start_fron
     assert reply.status == 200
 
 
-async def test_a_target_in_absolute_form_is_taken_for_its_path(front, chat):
-    wire = chat().replace(b"POST /v1", b"POST http://localhost/v1")
+@pytest.mark.parametrize("authority", ["http://localhost", "HTTP://localhost", "http://LocalHost", "HTTPS://LOCALHOST"])
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST"])
+async def test_a_target_in_absolute_form_is_taken_for_its_path(front, chat, authority, host):
+    wire = chat().replace(b"POST ", f"POST {authority}".encode()).replace(b"Host: localhost", f"Host: {host}".encode())
 
     reply = await front.ask(wire)
 
     assert reply.status == 200
     assert [asked.target for asked in front.asked] == ["/v1/chat/completions"]
+
+
+@pytest.mark.parametrize("target", ["http://localhost", "HTTP://localhost?", "http://localhost/"])
+async def test_an_absolute_form_without_a_path_is_taken_for_the_first_page(front, raw, target):
+    reply = await front.ask(raw(method="GET", target=target))
+
+    assert (reply.status, reply.body) == (200, b"Ollama is running")
+
+
+async def test_a_client_may_ask_what_the_server_can_as_a_whole(start_front, raw, keyed):
+    front = await start_front(server=keyed)
+
+    reply = await front.ask(raw(method="OPTIONS", target="*"))
+
+    assert (reply.status, reply.body, reply.headers["allow"]) == (200, b"", "GET, HEAD, OPTIONS, POST")
 
 
 @pytest.mark.parametrize(
