@@ -17,6 +17,7 @@ from nexus.cli.main import main
 from nexus.config import reference
 from nexus.domain.statuses import CERTAIN, StatusMeaning
 from nexus.fleet.kinds import KINDS
+from nexus.proxy import header_rules
 from nexus.routing import explanation
 from nexus.testing.reconciler_contract import ReconcilerContract
 from nexus.wire.protocols import ENDPOINTS
@@ -106,6 +107,28 @@ def endpoints() -> str:
     return table(("Path", "Name", "Needs a model for", "Body"), rows)
 
 
+def headers_not_for_backends() -> str:
+    """One row for each request header that is not sent on as it came."""
+    return _headers(header_rules.NOT_FOR_BACKENDS, header_rules.NOT_FOR_BACKENDS_PREFIXES)
+
+
+def headers_not_for_clients() -> str:
+    """One row for each response header that does not go on."""
+    return _headers(header_rules.NOT_FOR_CLIENTS, header_rules.NOT_FOR_CLIENTS_PREFIXES)
+
+
+def _headers(names: Mapping[bytes, str], prefixes: Mapping[bytes, str]) -> str:
+    """One row for each reason."""
+    shown = {
+        **{name.decode(): why for name, why in names.items()},
+        **{f"{p.decode()}*": w for p, w in prefixes.items()},
+    }
+    found: dict[str, list[str]] = {}
+    for name, why in shown.items():
+        found.setdefault(why, []).append("-".join(map(str.capitalize, name.split("-"))))
+    return table(("Header", "Why"), [(code(*sorted(headers)), why) for why, headers in found.items()])
+
+
 def native_endpoints() -> str:
     """For each kind, the names of the endpoints that it speaks."""
     return table(("Kind", "Endpoints"), [(code(kind.name), code(*sorted(kind.endpoints))) for kind in KINDS.values()])
@@ -178,6 +201,8 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "decision-list": decision_list,
     "endpoints": endpoints,
     "explanations": explanations,
+    "headers-not-for-backends": headers_not_for_backends,
+    "headers-not-for-clients": headers_not_for_clients,
     "kinds": kinds,
     "native-endpoints": native_endpoints,
     "promises": promises,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Final, Literal
 from urllib.parse import parse_qsl, unquote
 
@@ -23,6 +24,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     """Its request id, which leads to all of it at ``/v1/route/decisions/{id}``."""
+    client_request_id: str | None
+    """The ``X-Request-Id`` that the client sent; null when it sent none."""
     received_at: datetime
     """When the request came, UTC."""
     model: str
@@ -57,7 +60,7 @@ class Listing(msgspec.Struct, frozen=True):
     decisions: tuple[Row, ...]
     """Newest first."""
     kept: int
-    """How many are kept, whatever the filters; the thousand newest at most."""
+    """How many are kept of those that this client may see, whatever the filters: of the thousand newest of all."""
 
 
 def list_decisions(recent: RecentDecisions, asked: PageRequest) -> Page:
@@ -73,13 +76,14 @@ def list_decisions(recent: RecentDecisions, asked: PageRequest) -> Page:
             filters.append(FILTERS[name](value))
         else:
             raise _invalid(name, f"'{name[:100]}' is no filter{did_you_mean(name, (*FILTERS, 'limit'))}")
-    rows: list[Row] = []
-    for record in recent:
-        if len(rows) == limit:
-            break
-        if record.rounds and all(accepts(record) for accepts in filters):
-            rows.append(_row(record))
-    return json_page(Listing(tuple(rows), len(recent)))
+    visible = [record for record in recent if _may_see(record, asked)]
+    found = (record for record in visible if record.rounds and all(accepts(record) for accepts in filters))
+    return json_page(Listing(tuple(map(_row, islice(found, limit))), len(visible)))
+
+
+def _may_see(record: DecisionRecord, asked: PageRequest) -> bool:
+    """Whether the request belongs to the client that asks, by the key that both have shown."""
+    return asked.sees_all or record.request.key_digest == asked.key_digest
 
 
 def show_decision(recent: RecentDecisions, asked: PageRequest) -> Page:
@@ -88,8 +92,12 @@ def show_decision(recent: RecentDecisions, asked: PageRequest) -> Page:
     :raises RequestError: there is none of that id.
     """
     record = recent.find(unquote(asked.path.removeprefix(f"{DECISIONS_PATH}/")))
-    if record is None or not record.rounds:
-        raise RequestError("not_found", f"no decision of that id is kept; the last {MOST_RECORDS} are")
+    if record is None or not record.rounds or not _may_see(record, asked):
+        # The same words for a decision that belongs to another key: that there is one is not for this client to know.
+        raise RequestError(
+            "not_found",
+            f"no decision of that id is kept for this key; the last {MOST_RECORDS} are, by the id that Nexus gave them",
+        )
     return json_page(as_explanation(record))
 
 
@@ -97,6 +105,7 @@ def _row(record: DecisionRecord) -> Row:
     request, outcome, reserved = record.request, record.outcome, record.last_reserved
     return Row(
         id=request.id,
+        client_request_id=request.client_request_id or None,
         received_at=datetime.fromtimestamp(request.received_unix_s, UTC),
         model=request.requirements.model,
         endpoint=request.endpoint.name,
@@ -148,6 +157,7 @@ FILTERS: Final[Mapping[str, Callable[[str], Filter]]] = {
     "backend": _of_backend,
     "status": _of_status,
     "decision": _of_decision,
+    "client_request_id": lambda value: lambda record: record.request.client_request_id == value,
 }
 """By the name in the query."""
 

@@ -35,7 +35,9 @@ class Explainer(msgspec.Struct, frozen=True):
         endpoint = explained_endpoint(asked.query, is_anthropic=asked.is_anthropic)
         requirements = await understand(PROTOCOLS[endpoint.protocol], endpoint, asked, asked.body)
         received_unix_s = time.time()  # noqa: TID251 - an instant for people and policies, not a duration
-        request = Request(asked.request_id, endpoint, requirements, asked.hints, received_unix_s)
+        request = Request(
+            asked.request_id, endpoint, requirements, asked.hints, received_unix_s, asked.client_request_id
+        )
         return json_page(
             explain(self.router, request, self.snapshot(), instead_of_waiting=self._instead_of_waiting()),
         )

@@ -45,6 +45,8 @@ class HistoryEntry(msgspec.Struct, frozen=True, gc=False):
     """Unix seconds of its first byte."""
     request_id: str
     """Also that of its decision."""
+    client_request_id: str | None
+    """What the client calls it; null when it sent no ``X-Request-Id``."""
     endpoint: str
     model: str | None
     """As the client sent it, cut; null when it could not be read."""
@@ -123,6 +125,7 @@ def entry_of(outcome: ExchangeOutcome) -> HistoryEntry:
     return HistoryEntry(
         int(outcome.received_at),
         outcome.request_id,
+        outcome.client_request_id,
         outcome.endpoint,
         _cut(outcome.model, LONGEST_NAME),
         None if last is None else last.model,

@@ -29,7 +29,7 @@ class ServerConfig(Section, frozen=True):
     ``sha256:HEX``. Empty: no key is asked for."""
     admin_keys: tuple[str, ...] = ()
     """Keys for the pages below ``/admin/`` and for what they change, given in the same ways; they open all else too.
-    Empty: one of ``api_keys`` will do."""
+    Empty: one of ``api_keys`` will do, and those pages show the requests of all clients to each of them."""
     allowed_hosts: tuple[str, ...] = ()
     """Further names that a ``Host`` header may carry; loopback names and the bound address always may, and ``*`` lets
     any name in. Not checked when ``api_keys`` is set and ``host`` is no loopback address."""

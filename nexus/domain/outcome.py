@@ -65,6 +65,9 @@ class ExchangeOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """One request and how it ended, told to every observer exactly once."""
 
     request_id: str
+    """The one that Nexus gave it; no two requests have the same."""
+    client_request_id: str | None = None
+    """The ``X-Request-Id`` that the client sent, None when it sent none. Two requests may have the same."""
     endpoint: str
     protocol: str
     model: str | None

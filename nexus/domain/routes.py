@@ -57,6 +57,12 @@ class PageRequest(msgspec.Struct, frozen=True, kw_only=True):
     is_still_admin: Callable[[], bool] = lambda: True
     """Whether the same would be said by the configuration that is in force when it is called, for what outlasts the
     request."""
+    sees_all: bool = True
+    """Whether it may be shown what belongs to other clients."""
+    key_digest: bytes = b""
+    """Of the key that the client has shown; see ``sees_all``."""
+    client_request_id: str = ""
+    """The client's own, empty when it sent none."""
 
 
 class SocketRoute(msgspec.Struct, frozen=True):

@@ -126,6 +126,7 @@ def _of_exchange(ended: Ended, endpoint: Endpoint, operation: str) -> Told:
             "gen_ai.request.model": outcome.model,
             "gen_ai.response.model": answered_by,
             "nexus.request_id": outcome.request_id,
+            "nexus.client_request_id": outcome.client_request_id,
             "nexus.endpoint": endpoint.name,
             "nexus.ending": outcome.ending.value,
             "nexus.termination": outcome.termination,

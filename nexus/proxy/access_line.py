@@ -53,6 +53,7 @@ class AccessLine(msgspec.Struct, frozen=True, omit_defaults=True):
     """Only when there were any; so are those below."""
     prompt_preview: str | None = None
     trace_id: str | None = None
+    client_request_id: str | None = None
 
 
 def access_line(
@@ -98,6 +99,7 @@ def access_line(
         _failed(attempts),
         prompt_preview,
         trace_id,
+        outcome.client_request_id,
     )
 
 

@@ -19,4 +19,6 @@ class Admission(msgspec.Struct, frozen=True):
     endpoint: Endpoint
     protocol: WireProtocol
     target: bytes
-    """Path and query."""
+    """Path and query, without a key of ours."""
+    key_digest: bytes = b""
+    """See :meth:`nexus.proxy.door.Door.client_of`."""

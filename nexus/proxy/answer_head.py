@@ -9,6 +9,9 @@ from nexus.proxy.headers import has_reworded, passed_lines, refuse_bad_head
 
 HeaderList = list[tuple[bytes, bytes]]
 
+NO_CONTENT: Final = 204
+"""An answer with this status has no body, whatever its headers say."""
+
 LONGEST_HEAD: Final = 4 * 1024
 """A longer one is parsed each time."""
 
@@ -32,13 +35,14 @@ class Mode(Enum):
 class AnswerHead:
     """Status and headers as they came; nobody changes them."""
 
-    __slots__ = ("_lines", "_mode", "headers", "status")
+    __slots__ = ("_lines", "_mode", "has_date", "headers", "status")
 
     def __init__(self, status: int, headers: HeaderList) -> None:
         self.status = status
         self.headers = headers
         self._mode: Mode | None = None
         self._lines: bytes | None = None
+        self.has_date = self.has(b"date")
 
     @property
     def mode(self) -> Mode:
@@ -77,7 +81,7 @@ class AnswerHead:
                 content_type = value.lower()
             elif lowered == b"content-encoding" and value.lower() != b"identity":
                 is_encoded = True
-        if self.status >= 400:
+        if self.status >= 400 or self.status == NO_CONTENT:
             return Mode.WHOLE
         if is_encoded:
             return Mode.OPAQUE

@@ -15,6 +15,7 @@ from nexus.errors import RequestError, UpstreamError, UpstreamFault
 from nexus.proxy.answer import Answer
 from nexus.proxy.answer_head import Mode
 from nexus.proxy.attempt import Attempt
+from nexus.proxy.dates import date_line
 from nexus.proxy.headers import retry_after_s, status_line
 from nexus.proxy.heads import Head
 from nexus.proxy.record import Record
@@ -186,7 +187,7 @@ def head_lines(record: Record, attempt: Attempt, attempts: int) -> bytes:
         status_line(answer.status),
         redacted(head.passed_lines(request_id), attempt.upstream.access.key),
         attempt.upstream.lines[attempt.backend.zone_of(attempt.reserved.model)],
-        b"X-Nexus-Route-Reason: %b\r\nX-Request-Id: %b\r\n" % (record.route_reason.encode(), request_id),
+        b"X-Nexus-Route-Reason: %b\r\n%b" % (record.route_reason.encode(), record.id_lines),
     ]
     if record.fallback_model is not None:
         parts.append(b"X-Nexus-Fallback-Model: %b\r\n" % _ascii(record.fallback_model).encode())
@@ -200,6 +201,8 @@ def head_lines(record: Record, attempt: Attempt, attempts: int) -> bytes:
     for hold in attempt.reserved.holds:
         for name, value in hold.headers(attempt.usage).items():
             parts.append(f"{name}: {_ascii(value)}\r\n".encode())
+    if not head.has_date:
+        parts.append(date_line())
     if answer.mode is Mode.EVENTS:
         parts.append(b"X-Accel-Buffering: no\r\n")
     return b"".join(parts)

@@ -4,6 +4,7 @@ from typing import Final
 
 from aiohttp.http import RawRequestMessage
 
+from nexus.proxy.dates import date_line
 from nexus.proxy.heads import Head
 from nexus.proxy.replies import VERSION_LINE
 
@@ -31,13 +32,15 @@ def is_preflight(message: RawRequestMessage, head: Head) -> bool:
     return message.method == "OPTIONS" and head.origin != b"" and "Access-Control-Request-Method" in message.headers
 
 
-def preflight_answer(message: RawRequestMessage, cors_lines: bytes, request_id: str, *, close: bool) -> bytes:
+def preflight_answer(message: RawRequestMessage, cors_lines: bytes, ids: bytes, *, close: bool) -> bytes:
     """Make the answer to a preflight from an allowed origin.
 
     :param cors_lines: what :func:`answer_lines` returned for it.
+    :param ids: the lines that name the request.
     """
-    return b"HTTP/1.1 204 No Content\r\nX-Request-Id: %b\r\n%b%b%b%b%b\r\n" % (
-        request_id.encode(),
+    return b"HTTP/1.1 204 No Content\r\n%b%b%b%b%b%b%b\r\n" % (
+        date_line(),
+        ids,
         VERSION_LINE,
         cors_lines,
         _PERMISSIONS,

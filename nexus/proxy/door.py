@@ -10,6 +10,7 @@ from nexus.domain.routes import Access
 from nexus.errors import RequestError
 from nexus.proxy import cors
 from nexus.proxy.heads import MAX_HOPS, Head
+from nexus.proxy.own_keys import OwnKeys, digest_of
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -41,6 +42,10 @@ class Door:
             "admin": accepts_admin_key or accepts_key,
             "open": None,
         }
+        self._admin_ring = accepts_admin_key
+        rings = [ring for ring in (accepts_key, accepts_admin_key) if ring is not None]
+        self._has_keys = bool(rings)
+        self.own_keys = OwnKeys(*rings)
         self._hosts = hosts
         self._origins = origins
         self._max_body_bytes = max_body_bytes
@@ -66,6 +71,24 @@ class Door:
         """Whether the request shows a key for *access*, or none is needed."""
         accepts_key = self._accepts[access]
         return accepts_key is None or _shows_key(head, accepts_key)
+
+    def client_of(self, head: Head) -> bytes:
+        """Return what tells clients apart by their keys; empty when none is configured, or none shown."""
+        if not self._has_keys:
+            return b""
+        shown = [_bearer(head) or head.authorization, head.api_key]
+        accepts_key = self._accepts["client"]
+        if accepts_key is not None:
+            # What else it shows says nothing of it: libraries send made-up keys that many clients share.
+            shown = [key for key in shown if accepts_key(key)][:1]
+        return digest_of(b"\n".join(shown)) if any(shown) else b""
+
+    def sees_all(self, head: Head) -> bool:
+        """Whether the request may be shown what belongs to other clients: by an administrator's key, or without keys.
+
+        A key of ``api_keys`` is not enough even where it opens the pages of administrators: it is one client's.
+        """
+        return not self._has_keys or (self._admin_ring is not None and _shows_key(head, self._admin_ring))
 
     def cors_lines(self, origin: bytes) -> bytes:
         """Return what lets a page of *origin* read an answer; nothing unless the operator has listed it."""
@@ -146,10 +169,13 @@ def _check_key(head: Head, accepts_key: Callable[[bytes], bool]) -> None:
 
 
 def _shows_key(head: Head, accepts_key: Callable[[bytes], bool]) -> bool:
-    scheme, _, token = head.authorization.partition(b" ")
-    bearer = token.strip() if scheme.lower() == b"bearer" else b""
     # Both are compared, always: the time taken says nothing about which of them was wrong.
-    return accepts_key(bearer) | accepts_key(head.api_key)
+    return accepts_key(_bearer(head)) | accepts_key(head.api_key)
+
+
+def _bearer(head: Head) -> bytes:
+    scheme, _, token = head.authorization.partition(b" ")
+    return token.strip() if scheme.lower() == b"bearer" else b""
 
 
 _VERSIONS: Final[frozenset[HttpVersion]] = frozenset({HttpVersion10, HttpVersion11})

@@ -12,7 +12,7 @@ from nexus.errors import RequestError, StageFailed
 from nexus.proxy import answering, replies
 from nexus.proxy.admission import Admission
 from nexus.proxy.answer import Answer
-from nexus.proxy.answer_head import Mode
+from nexus.proxy.answer_head import NO_CONTENT, Mode
 from nexus.proxy.attempt import Attempt
 from nexus.proxy.client import ClientConnection
 from nexus.proxy.heads import can_stay_open
@@ -118,7 +118,12 @@ class Exchange(msgspec.Struct, eq=False):
         attempt.let_go(may_reuse=True)
         keep_alive = self._may_keep_alive()
         last_lines = self._last_lines(keep_alive=keep_alive)
-        self.client.write(b"%bContent-Length: %d\r\n%b\r\n%b" % (head, len(body), last_lines, body))
+        if answer.status == NO_CONTENT:
+            # RFC 9110, 8.6: such an answer says no length.
+            body = b""
+            self.client.write(b"%b%b\r\n" % (head, last_lines))
+        else:
+            self.client.write(b"%bContent-Length: %d\r\n%b\r\n%b" % (head, len(body), last_lines, body))
         self.record.answered(answer.status, answer.first_byte_at)
         self.record.bytes_out = len(body)
         self.record.ended(Ending.FINISHED, answer.status)
@@ -191,7 +196,7 @@ class Exchange(msgspec.Struct, eq=False):
         if attempts > 1:
             # The client's library would try again what has just been tried everywhere.
             lines += b"X-Nexus-Attempts: %d\r\nx-should-retry: false\r\n" % attempts
-        self.client.write(replies.error(self.admission.protocol, exc, request_id=self.record.request_id, lines=lines))
+        self._write_error(exc, lines)
         self.record.ended(answering.ending_of(exc), exc.status, exc.code, exc.message)
         return keep_alive
 
@@ -202,11 +207,21 @@ class Exchange(msgspec.Struct, eq=False):
         else:
             error = RequestError("internal_error", "a defect of the proxy; its log says more", close=True)
             lines = self.record.decision_line + self.admission.head.cors_lines
-            self.client.write(
-                replies.error(self.admission.protocol, error, request_id=self.record.request_id, lines=lines)
-            )
+            self._write_error(error, lines)
         self.record.ended(Ending.NEXUS_FAILED, 500, "internal_error", "a defect of the proxy; its log says more")
         return False
+
+    def _write_error(self, exc: RequestError, lines: bytes) -> None:
+        record = self.record
+        self.client.write(
+            replies.error(
+                self.admission.protocol,
+                exc,
+                request_id=record.request_id,
+                client_request_id=record.client_request_id,
+                lines=lines,
+            )
+        )
 
     def _settle(self) -> None:
         outcomes: tuple[AttemptOutcome, ...] = ()

@@ -9,6 +9,7 @@ from typing import Final
 import structlog
 from aiohttp.http import RawRequestMessage
 
+from nexus.domain.request import Endpoint
 from nexus.domain.routes import Access, Page, PageRequest, PageRoute, SocketRoute
 from nexus.errors import RequestError
 from nexus.proxy import cors, replies, websocket
@@ -23,7 +24,7 @@ from nexus.proxy.plane import DataPlane
 from nexus.proxy.receiving import receive
 from nexus.proxy.record import begin_record
 from nexus.proxy.refusals import RefusalLog
-from nexus.proxy.request_ids import new_request_id
+from nexus.proxy.request_ids import id_lines, new_request_id
 from nexus.wire.protocol import WireProtocol
 from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
 
@@ -33,6 +34,9 @@ MAX_PAGE_BODY: Final = 64 * 1024
 
 SERVER_PATH: Final = "*"
 """What a request asks for that asks for the server as a whole (RFC 9110, 9.3.7)."""
+
+Ids = tuple[str, str]
+"""Of a request: the one that Nexus gave it, and the one that the client sent, or an empty text."""
 
 
 class FrontDesk:
@@ -78,28 +82,27 @@ class FrontDesk:
         if isinstance(known, Admission) and known.message is message and known.settings is self._plane.settings:
             # What was let in a moment ago is let in again.
             known.head.content_length = client.body_length
-            return await self._carry(known, client, payload, known.head.request_id or new_request_id())
+            return await self._carry(known, client, payload)
         # Never message.url: it was built from what the client sent.
         target = message.path if message.path.startswith("/") else AUTHORITY.sub("", message.path)
-        path, _, query = target.partition("?")
+        path, mark, query = target.partition("?")
         path = path or "/"
-        request_id, cors_lines = "", b""
+        # A fragment is for the client alone (RFC 3986, 3.5).
+        query = query.partition("#")[0]
+        request_id, clients_id, cors_lines = new_request_id(), "", b""
         try:
             head = client.heads.read(message)
             if client.body_length is not None:
                 head.content_length = client.body_length
-            request_id = head.request_id or new_request_id()
+            clients_id = head.request_id
             settings = self._plane.settings
             if head.origin:
                 head.cors_lines = cors_lines = settings.door.cors_lines(head.origin)
             endpoint = ENDPOINTS.get(path)
             settings.door.check(message, head, "client" if endpoint is not None else self._access_to(path))
             if endpoint is not None and message.method == "POST":
-                sent = (f"{path}?{query}" if query else path).encode("latin-1")
-                client.admission = known = Admission(
-                    message, settings, head, endpoint, PROTOCOLS[endpoint.protocol], sent
-                )
-                return await self._carry(known, client, payload, request_id)
+                known = client.admission = self._admit(message, head, endpoint, f"{path}{mark}", query)
+                return await self._carry(known, client, payload)
             if cors_lines and cors.is_preflight(message, head):
                 return self._permit(client, head, request_id, message)
             if path in self._sockets:
@@ -107,8 +110,8 @@ class FrontDesk:
             page = await self._page(client, message, payload, head, path, query, request_id)
         except RequestError as exc:
             protocol = PROTOCOLS[_protocol_name(path, query, message)]
-            return self._refuse(client, protocol, exc, request_id or new_request_id(), message, cors_lines)
-        return self._show(client, page, request_id, message, cors_lines)
+            return self._refuse(client, protocol, exc, (request_id, clients_id), message, cors_lines)
+        return self._show(client, page, (request_id, clients_id), message, cors_lines)
 
     def malformed(self, client: ClientConnection, exc: RequestError, *, is_head: bool) -> bytes:
         """Return the answer to bytes that are no request, and note it."""
@@ -116,8 +119,21 @@ class FrontDesk:
         self._refusals.note(client.remote, exc.code, request_id)
         return replies.error(PROTOCOLS["openai"], exc, request_id=request_id, is_head=is_head)
 
-    async def _carry(self, admission: Admission, client: ClientConnection, payload: Payload, request_id: str) -> bool:
-        exchange = Exchange(self._plane, client, payload, admission, begin_record(request_id, admission.endpoint))
+    def _admit(self, message: RawRequestMessage, head: Head, endpoint: Endpoint, path: str, query: str) -> Admission:
+        """Return what holds for this request and all with the same head.
+
+        :param path: with the ``?`` that ends it, if there is one.
+        """
+        settings = self._plane.settings
+        door = settings.door
+        key_digest = door.client_of(head)
+        door.own_keys.withhold(head)
+        target = path.encode("latin-1") + door.own_keys.without_keys(query.encode("latin-1"))
+        return Admission(message, settings, head, endpoint, PROTOCOLS[endpoint.protocol], target, key_digest)
+
+    async def _carry(self, admission: Admission, client: ClientConnection, payload: Payload) -> bool:
+        record = begin_record(new_request_id(), admission.endpoint, admission.head.request_id)
+        exchange = Exchange(self._plane, client, payload, admission, record)
         self.exchanges.add(exchange)
         try:
             return await exchange.run()
@@ -151,6 +167,7 @@ class FrontDesk:
                 limit=longest_bytes,
                 deadline_s=self._plane.settings.config.timeouts.body_seconds,
             )
+            door = self._plane.settings.door
             asked = PageRequest(
                 method=message.method,
                 path=path,
@@ -164,8 +181,11 @@ class FrontDesk:
                 request_id=request_id,
                 is_anthropic=_is_anthropic(message),
                 is_known=self._knows(head),
-                is_admin=self._plane.settings.door.knows(head, "admin"),
+                is_admin=door.knows(head, "admin"),
                 is_still_admin=self._still_knows(head, "admin"),
+                sees_all=door.sees_all(head),
+                key_digest=door.client_of(head),
+                client_request_id=head.request_id,
             )
             page = route.respond(asked)
             return await page if inspect.isawaitable(page) else page
@@ -201,7 +221,7 @@ class FrontDesk:
         serve = route.admit(
             PageRequest(method=message.method, path=route.path, query=query, is_known=self._knows(head))
         )
-        client.write(b"%bX-Request-Id: %b\r\n\r\n" % (accepted, request_id.encode()))
+        client.write(b"%b%b\r\n" % (accepted, id_lines(request_id, head.request_id)))
         socket = websocket.Socket(client)
         client.hand_over(socket.receive)
         try:
@@ -233,11 +253,12 @@ class FrontDesk:
 
     def _permit(self, client: ClientConnection, head: Head, request_id: str, message: RawRequestMessage) -> bool:
         keep_alive = self._may_keep_alive(message)
-        client.write(cors.preflight_answer(message, head.cors_lines, request_id, close=not keep_alive))
+        ids = id_lines(request_id, head.request_id)
+        client.write(cors.preflight_answer(message, head.cors_lines, ids, close=not keep_alive))
         return keep_alive
 
     def _show(
-        self, client: ClientConnection, page: Page, request_id: str, message: RawRequestMessage, cors_lines: bytes
+        self, client: ClientConnection, page: Page, ids: Ids, message: RawRequestMessage, cors_lines: bytes
     ) -> bool:
         keep_alive = self._may_keep_alive(message)
         lines = "".join(f"{name}: {value}\r\n" for name, value in page.headers.items())
@@ -246,7 +267,8 @@ class FrontDesk:
                 page.status,
                 page.content_type.encode(),
                 page.body,
-                request_id=request_id,
+                request_id=ids[0],
+                client_request_id=ids[1],
                 lines=lines.encode("latin-1") + cors_lines,
                 is_head=message.method == "HEAD",
                 close=not keep_alive,
@@ -259,15 +281,20 @@ class FrontDesk:
         client: ClientConnection,
         protocol: WireProtocol,
         exc: RequestError,
-        request_id: str,
+        ids: Ids,
         message: RawRequestMessage,
         cors_lines: bytes,
     ) -> bool:
-        self._refusals.note(client.remote, exc.code, request_id)
+        request_id, clients_id = ids
+        self._refusals.note(client.remote, exc.code, request_id, clients_id)
         keep_alive = self._may_keep_alive(message) and not exc.close
         lines = cors_lines if keep_alive or exc.close else cors_lines + b"Connection: close\r\n"
         is_head = message.method == "HEAD"
-        client.write(replies.error(protocol, exc, request_id=request_id, lines=lines, is_head=is_head))
+        client.write(
+            replies.error(
+                protocol, exc, request_id=request_id, client_request_id=clients_id, lines=lines, is_head=is_head
+            )
+        )
         return keep_alive
 
     def _may_keep_alive(self, message: RawRequestMessage) -> bool:

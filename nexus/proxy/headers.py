@@ -14,25 +14,8 @@ from nexus.domain.kinds import BackendKind
 from nexus.domain.model import Zone
 from nexus.errors import UpstreamError, UpstreamFault
 from nexus.observability import tracing
+from nexus.proxy.header_rules import NOT_FOR_CLIENTS, NOT_FOR_CLIENTS_PREFIXES
 from nexus.proxy.heads import Head
-
-_NOT_FOR_CLIENTS: Final = frozenset(
-    {
-        b"alt-svc",
-        b"content-length",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-connection",
-        b"server",
-        b"set-cookie",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-        b"www-authenticate",
-        b"x-powered-by",
-    }
-)
 
 _STATUS_LINES: Final = {status: f"HTTP/1.1 {status} \r\n".encode() for status in range(200, 600)} | {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus if status >= 200
@@ -111,14 +94,12 @@ def _lines_of(
         dropped = dropped | tracing.HEADERS
         lines.append(trace_lines)
     if dropped:
-        lines += [line for name, line in head.forward if name not in dropped]
+        # Some servers read an underscore in a name as a hyphen.
+        lines += [line for name, line in head.forward if name.replace(b"_", b"-") not in dropped]
     else:
         lines += [line for _, line in head.forward]
     if may_pass_credentials and not stamp.key_line:
-        if head.authorization:
-            lines.append(b"Authorization: %b\r\n" % head.authorization)
-        if head.api_key:
-            lines.append(b"x-api-key: %b\r\n" % head.api_key)
+        lines += [line for _, line in head.credentials]
     return b"".join(lines)
 
 
@@ -150,7 +131,7 @@ def passed_lines(headers: list[tuple[bytes, bytes]], request_id: bytes) -> bytes
             named = named + b"," + value.lower() if named else value.lower()
         elif lowered in _REWORDED:
             lines.append(_REWORDED[lowered](value, request_id))
-        elif lowered not in _NOT_FOR_CLIENTS and not lowered.startswith(_PRIVATE):
+        elif lowered not in NOT_FOR_CLIENTS and not lowered.startswith(_PREFIXES):
             lines.append(b"%b: %b\r\n" % (name, value))
     if named not in (b"", b"close", b"keep-alive"):
         tokens = {token.strip() for token in named.split(b",")}
@@ -182,8 +163,7 @@ def _retry_after_ms(value: bytes, _request_id: bytes) -> bytes:
     return b"retry-after-ms: %d\r\n" % min(MAX_RETRY_AFTER_S * 1000, int(value[:_MOST_DIGITS]))
 
 
-_PRIVATE: Final = (b"access-control-", b"x-accel-", b"x-nexus-")
-"""Who may read the answer in a browser, how it was routed and what a proxy before us does is for us to say."""
+_PREFIXES: Final = tuple(NOT_FOR_CLIENTS_PREFIXES)
 _REWORDED: Final[Mapping[bytes, Callable[[bytes, bytes], bytes]]] = {
     b"x-request-id": _upstream_request_id,
     b"retry-after": _retry_after,

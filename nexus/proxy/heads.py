@@ -9,41 +9,7 @@ from aiohttp.http import HttpVersion10, HttpVersion11, RawRequestMessage
 
 from nexus.domain.read_only import ReadOnlyDict
 from nexus.errors import RequestError
-
-_HOP_BY_HOP: Final = frozenset(
-    {
-        b"connection",
-        b"keep-alive",
-        b"proxy-authenticate",
-        b"proxy-authorization",
-        b"proxy-connection",
-        b"te",
-        b"trailer",
-        b"transfer-encoding",
-        b"upgrade",
-    }
-)
-_OURS: Final = frozenset(
-    {
-        b"api-key",  # a credential that Nexus does not ask for is none that backends may see
-        b"x-goog-api-key",
-        b"accept-encoding",  # an answer that is compressed cannot be watched for its end and its usage
-        b"content-encoding",  # refused before this
-        b"content-length",
-        b"cookie",
-        b"expect",
-        b"forwarded",
-        b"host",
-        b"origin",
-        b"referer",
-        b"via",
-        b"x-real-ip",
-    }
-)
-_KEPT: Final = frozenset({b"authorization", b"x-api-key", b"x-request-id"})
-"""Read by Nexus and sent on, if at all, by a rule of their own."""
-
-_WITHHELD: Final = _HOP_BY_HOP | _OURS | _KEPT
+from nexus.proxy.header_rules import CREDENTIALS, NOT_FOR_BACKENDS, NOT_FOR_BACKENDS_PREFIXES
 
 HINTS: Final = frozenset(
     {
@@ -74,10 +40,18 @@ _SINGLE: Final = frozenset(
 )
 """Headers of which two are an attempt to be understood in two ways."""
 
+_READ: Final = _SINGLE - {b"idempotency-key"}
+"""Headers that Nexus goes by, and that must therefore be read alike by everybody: visible ASCII."""
+
+_KNOWN: Final = frozenset({*NOT_FOR_BACKENDS, *_SINGLE, b"accept", b"sec-fetch-site", b"x-client-request-id"})
+"""Names that Nexus reads, withholds or sets itself."""
+_PREFIXES: Final = tuple(NOT_FOR_BACKENDS_PREFIXES)
+
 _PROTECTED: Final = re.compile(
     rb"x-nexus-|authorization|content-|host$|cookie|x-forwarded-|x-api-key|transfer-encoding"
 )
 _VISIBLE: Final = re.compile(rb"[\t\x20-\x7e]*\Z")
+_TEXT: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*\Z")
 _REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}\Z")
 _NO_HINTS: Final[Mapping[str, str]] = ReadOnlyDict()
 MAX_HOPS: Final = 3
@@ -107,6 +81,8 @@ class Head(msgspec.Struct, kw_only=True):
     """How many proxies of our kind the request has passed."""
     forward: list[tuple[bytes, bytes]]
     """Lower-case name and the whole header line, CRLF included, for the headers that go on to the backend."""
+    credentials: list[tuple[bytes, bytes]] = []
+    """The same for the client's own keys, which go on to some backends only."""
     hints: Mapping[str, str] = {}
     made: dict[int, tuple[object, bytes, bool, bytes]] = {}
     """What :func:`~nexus.proxy.headers.request_head` has made of it, by the identity of the backend's stamp."""
@@ -122,23 +98,16 @@ def read_head(message: RawRequestMessage) -> Head:
     _check_all(message.raw_headers)
     fields: dict[bytes, bytes] = {}
     forward: list[tuple[bytes, bytes]] = []
-    hints: dict[str, str] | None = None
     for raw_name, value in message.raw_headers:
         name = raw_name.lower()
         if name in _SINGLE and name in fields:
             raise RequestError("duplicate_header", f"the header '{name.decode()}' may be sent only once", close=True)
-        if name in _WITHHELD:
+        if name in NOT_FOR_BACKENDS:
             # What one header lists may be spread over several: Connection is such a one.
             fields[name] = fields[name] + b"," + value if name in fields else value
-        elif name.startswith((b"x-nexus-", b"x-forwarded-")):
-            if name == b"x-nexus-hops":
-                fields[name] = value
-            elif name in HINTS:
-                fields[name] = value
-                hints = hints or {}
-                hints[name.decode()] = value[:LONGEST_HINT].decode("latin-1")
-        elif b"_" not in name:
-            # A name with an underscore is read by some servers as one with a hyphen: a way around every rule above.
+        elif name in HINTS or name == b"x-nexus-hops":
+            fields[name] = value
+        elif not (name.startswith(_PREFIXES) or (b"_" in name and _is_look_alike(name))):
             fields[name] = value
             forward.append((name, b"%b: %b\r\n" % (raw_name, value)))
     if b"connection" in fields:
@@ -146,7 +115,26 @@ def read_head(message: RawRequestMessage) -> Head:
     if b"expect" in fields and message.version == HttpVersion10:
         # RFC 9110, 10.1.1: its clients cannot have meant it, and would take the interim answer for the final one.
         del fields[b"expect"]
-    return _head(fields, forward, ReadOnlyDict(hints) if hints else _NO_HINTS)
+    head = _head(fields, forward)
+    if not CREDENTIALS.isdisjoint(fields):
+        head.credentials = _credentials(message)
+    if head.request_id and b"x-client-request-id" not in fields:
+        forward.append((b"x-client-request-id", b"X-Client-Request-Id: %b\r\n" % head.request_id.encode()))
+    return head
+
+
+def _credentials(message: RawRequestMessage) -> list[tuple[bytes, bytes]]:
+    lines = ((name.lower(), b"%b: %b\r\n" % (name, value)) for name, value in message.raw_headers)
+    return [(name, line) for name, line in lines if name in CREDENTIALS]
+
+
+def _is_look_alike(name: bytes) -> bool:
+    """Whether *name*, which has an underscore, could be taken for one of those that Nexus goes by.
+
+    Servers that hand headers to programs as variables (CGI, WSGI) read ``X_Api_Key`` as ``X-Api-Key``.
+    """
+    folded = name.replace(b"_", b"-")
+    return folded in _KNOWN or folded.startswith(_PREFIXES)
 
 
 class HeadMemory:
@@ -184,11 +172,17 @@ class HeadMemory:
 def _check_all(raw_headers: tuple[tuple[bytes, bytes], ...]) -> None:
     if len(raw_headers) > MAX_HEADERS:
         raise RequestError("headers_too_large", f"a request may have {MAX_HEADERS} headers", close=True)
-    if not _VISIBLE.match(b"".join([value for _, value in raw_headers])):
-        raise RequestError("bad_request", "a header value holds characters other than visible ASCII", close=True)
+    if _VISIBLE.match(b"".join([value for _, value in raw_headers])):
+        return
+    for name, value in raw_headers:
+        if not _TEXT.match(value):
+            raise RequestError("bad_request", "a header value holds characters other than visible ASCII", close=True)
+        if name.lower() in _READ and not _VISIBLE.match(value):
+            text = f"the header '{name.decode().lower()}' holds characters other than visible ASCII"
+            raise RequestError("bad_request", text, close=True)
 
 
-def _head(fields: Mapping[bytes, bytes], forward: list[tuple[bytes, bytes]], hints: Mapping[str, str]) -> Head:
+def _head(fields: Mapping[bytes, bytes], forward: list[tuple[bytes, bytes]]) -> Head:
     get = fields.get
     length = get(b"content-length")
     request_id = get(b"x-request-id", b"")
@@ -208,8 +202,13 @@ def _head(fields: Mapping[bytes, bytes], forward: list[tuple[bytes, bytes]], hin
         content_encoding=get(b"content-encoding", b""),
         hops=int(hops) if hops.isdigit() and len(hops) < 4 else 0,
         forward=forward,
-        hints=hints,
+        hints=_NO_HINTS if HINTS.isdisjoint(fields) else _hints(fields),
     )
+
+
+def _hints(fields: Mapping[bytes, bytes]) -> Mapping[str, str]:
+    found = {name: fields[name] for name in HINTS if name in fields}
+    return ReadOnlyDict({name.decode(): value[:LONGEST_HINT].decode() for name, value in found.items()})
 
 
 def _without_named(connection: bytes, forward: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

@@ -235,7 +235,10 @@ class Inquiry(msgspec.Struct, eq=False):
         )
 
     def _may_pass_credentials(self, attempt: Attempt) -> bool:
-        """Whether the client's own key may go to this backend: not where it is ours, and never to a second backend."""
+        """Whether the client's own key may go to this backend: not where we ask for one, nor to a second backend.
+
+        A key of ours is never among them; see :class:`~nexus.proxy.own_keys.OwnKeys`.
+        """
         return attempt is self.attempts[0] and not self.admission.settings.config.server.api_keys
 
     def _judge(self, attempt: Attempt, answer: Answer) -> None:
@@ -325,8 +328,7 @@ class Inquiry(msgspec.Struct, eq=False):
         """Whether the backend's own error says something about the request, rather than about the proxy's key."""
         if exc.status is None or meaning_of(exc.status) is not StatusMeaning.CREDENTIALS:
             return exc.status is not None
-        head = self.admission.head
-        return bool(head.authorization or head.api_key) and self._takes_clients_key(attempt)
+        return bool(self.admission.head.credentials) and self._takes_clients_key(attempt)
 
     def _takes_clients_key(self, attempt: Attempt) -> bool:
         """Whether the key that this backend sees is the client's, if it sends one."""
@@ -353,6 +355,8 @@ def begin_inquiry(
         requirements=requirements,
         headers=head.hints,
         received_unix_s=record.received_unix_s,
+        client_request_id=record.client_request_id,
+        key_digest=admission.key_digest,
     )
     if head.hints and routing.request.wants_explanation:
         plane.decisions.add_with_facts(routing.record)

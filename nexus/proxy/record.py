@@ -16,6 +16,7 @@ from nexus.domain.request import Endpoint, Requirements
 from nexus.observability.logs import LEVELS, Level, channel, write_line
 from nexus.observability.tracing import Trace
 from nexus.proxy.access_line import access_line
+from nexus.proxy.request_ids import id_lines
 from nexus.routing.decision import Reserved
 
 LOGGER: Final = "nexus.proxy"
@@ -67,6 +68,8 @@ class Record(msgspec.Struct, eq=False):
     """The facts of one exchange, gathered as it goes."""
 
     request_id: str
+    client_request_id: str
+    """Empty when the client sent none."""
     endpoint: Endpoint
     began_at: float
     """By the monotonic clock."""
@@ -93,6 +96,11 @@ class Record(msgspec.Struct, eq=False):
     """How the prompt begins; None unless the operator wants it in the log."""
     trace: Trace | None = None
     """None unless exchanges are traced."""
+
+    @property
+    def id_lines(self) -> bytes:
+        """The lines of the answer's head that name the request."""
+        return id_lines(self.request_id, self.client_request_id)
 
     @property
     def route_reason(self) -> str:
@@ -164,6 +172,7 @@ class Record(msgspec.Struct, eq=False):
         is_whole = self.ending is Ending.FINISHED
         outcome = ExchangeOutcome(
             request_id=self.request_id,
+            client_request_id=self.client_request_id or None,
             endpoint=endpoint.name,
             protocol=endpoint.protocol,
             model=requirements.model if requirements is not None else None,
@@ -214,11 +223,11 @@ class Record(msgspec.Struct, eq=False):
             write_line(LOGGER, level, "exchange_finished", made_later)
 
 
-def begin_record(request_id: str, endpoint: Endpoint) -> Record:
+def begin_record(request_id: str, endpoint: Endpoint, client_request_id: str = "") -> Record:
     """Return the record of an exchange that begins now."""
     now = monotonic()
     received_unix_s = time.time()  # noqa: TID251 - an instant for people and policies, not a duration
-    return Record(request_id, endpoint, now, received_unix_s, [("receive", now)])
+    return Record(request_id, client_request_id, endpoint, now, received_unix_s, [("receive", now)])
 
 
 def _level_of(outcome: ExchangeOutcome) -> Level:

@@ -19,7 +19,7 @@ class RefusalLog:
         self._on_refused = on_refused
         self._clients: dict[str, tuple[float, int]] = {}
 
-    def note(self, remote: str, code: str, request_id: str) -> None:
+    def note(self, remote: str, code: str, request_id: str, client_request_id: str = "") -> None:
         """Count one refused request, and write a line unless one was written just now."""
         self._on_refused(code)
         now = time.monotonic()
@@ -30,4 +30,7 @@ class RefusalLog:
         if len(self._clients) >= MAX_CLIENTS:
             self._clients.clear()
         self._clients[remote] = now, 0
-        log.info("request_refused", remote=remote, code=code, request_id=request_id, unsaid_before=unsaid)
+        ids = {"request_id": request_id}
+        if client_request_id:
+            ids["client_request_id"] = client_request_id
+        log.info("request_refused", remote=remote, code=code, **ids, unsaid_before=unsaid)

@@ -4,7 +4,9 @@ from typing import Final
 
 from nexus import __version__
 from nexus.errors import RequestError
+from nexus.proxy.dates import date_line
 from nexus.proxy.headers import NO_BACKEND_LINES, status_line
+from nexus.proxy.request_ids import id_lines
 from nexus.wire.protocol import WireProtocol
 
 SAFETY_LINES: Final = b"X-Content-Type-Options: nosniff\r\n"
@@ -23,20 +25,23 @@ def page(  # noqa: PLR0913 - the parts of one answer
     body: bytes,
     *,
     request_id: str,
+    client_request_id: str = "",
     lines: bytes = b"",
     is_head: bool = False,
     close: bool = False,
 ) -> bytes:
     """Make a whole answer.
 
+    :param client_request_id: the client's own, empty when it sent none.
     :param lines: further header lines, each with its CRLF.
     :param is_head: whether the request was a HEAD: the length is told, the body is not sent.
     """
-    head = b"%bContent-Type: %b\r\nContent-Length: %d\r\nX-Request-Id: %b\r\n%b%b%b%b\r\n" % (
+    head = b"%bContent-Type: %b\r\nContent-Length: %d\r\n%b%b%b%b%b%b\r\n" % (
         status_line(status),
         content_type,
         len(body),
-        request_id.encode(),
+        date_line(),
+        id_lines(request_id, client_request_id),
         VERSION_LINE,
         SAFETY_LINES,
         lines,
@@ -45,8 +50,14 @@ def page(  # noqa: PLR0913 - the parts of one answer
     return head if is_head else head + body
 
 
-def error(
-    protocol: WireProtocol, exc: RequestError, *, request_id: str, lines: bytes = b"", is_head: bool = False
+def error(  # noqa: PLR0913 - the parts of one answer
+    protocol: WireProtocol,
+    exc: RequestError,
+    *,
+    request_id: str,
+    client_request_id: str = "",
+    lines: bytes = b"",
+    is_head: bool = False,
 ) -> bytes:
     """Make the answer that tells a client, in its own protocol, why there is no other."""
     extra = lines + NO_BACKEND_LINES
@@ -59,8 +70,9 @@ def error(
     return page(
         exc.status,
         JSON,
-        protocol.encode_error(exc, request_id),
+        protocol.encode_error(exc, client_request_id or request_id),
         request_id=request_id,
+        client_request_id=client_request_id,
         lines=extra,
         is_head=is_head,
         close=exc.close,

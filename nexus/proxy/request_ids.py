@@ -1,13 +1,23 @@
-"""Names for requests whose clients gave none: unique, short, and cheap to make."""
+"""The names of requests: one that Nexus makes, which nobody can guess, and beside it the one that a client sent."""
 
-import itertools
 import os
 from typing import Final
 
-_PREFIX: Final = f"req-{os.urandom(6).hex()}-"
-_numbers: Final = itertools.count(1)
+ID_BYTES: Final = 16
 
 
 def new_request_id() -> str:
-    """Return an id that no other request of this process has, and hardly one of any other."""
-    return f"{_PREFIX}{next(_numbers):x}"
+    """Return an id that no other request has, and that nobody can guess from those that they have seen."""
+    return f"req-{os.urandom(ID_BYTES).hex()}"
+
+
+def id_lines(request_id: str, client_request_id: str) -> bytes:
+    """Return the lines for the head of an answer that name its request.
+
+    Client libraries show ``X-Request-Id`` as the request's id, and clients that sent one look for their own there.
+
+    :param client_request_id: empty when the client sent none.
+    """
+    if not client_request_id:
+        return b"X-Request-Id: %b\r\n" % request_id.encode()
+    return b"X-Request-Id: %b\r\nX-Nexus-Request-Id: %b\r\n" % (client_request_id.encode(), request_id.encode())

@@ -68,6 +68,7 @@ def as_explanation(
     policies = {p.index: p for found in record.rounds for model in found.models for p in model.policies if p.is_written}
     return shape.Explanation(
         id=request.id,
+        client_request_id=request.client_request_id or None,
         source=source,
         received_at=datetime.fromtimestamp(request.received_unix_s, UTC),
         request=_request(request),

@@ -14,7 +14,9 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     """One decision, and all that led to it."""
 
     id: str
-    """The request's id, which is the decision's too: ``X-Request-Id``, and ``request_id`` in the log."""
+    """The id that Nexus gave to the request, which is the decision's too: ``request_id`` in the log."""
+    client_request_id: str | None
+    """The ``X-Request-Id`` that the client sent; null when it sent none."""
     source: Literal["request", "proxy", "probes"]
     """``request``: one that was carried out. ``proxy``: what the running proxy would decide now. ``probes``: what a
     proxy would decide that has just started and knows of the fleet what one look at it tells."""

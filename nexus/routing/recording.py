@@ -36,6 +36,10 @@ class Request(msgspec.Struct, frozen=True):
     requirements: Requirements
     headers: Mapping[str, str]
     received_unix_s: float
+    client_request_id: str = ""
+    """What the client calls it; empty when it sent no id. Two requests may have the same."""
+    key_digest: bytes = b""
+    """Of the key that the client showed; empty when it showed none, or no keys are configured."""
 
     @property
     def wants_explanation(self) -> bool:
@@ -163,5 +167,5 @@ class RecentDecisions:
             self._with_facts.popleft().forget_facts()
 
     def find(self, id_: str) -> DecisionRecord | None:
-        """Return the newest whose request has that id; a client may use one twice."""
+        """Return the one whose request has that id, which Nexus made."""
         return next((record for record in self if record.request.id == id_), None)

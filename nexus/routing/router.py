@@ -54,7 +54,7 @@ class Router:
         self._snapshot: FleetSnapshot | None = None
         self._resolutions: dict[str, Resolution] = {}
 
-    def begin(
+    def begin(  # noqa: PLR0913 - what is known of one request
         self,
         *,
         request_id: str,
@@ -62,9 +62,12 @@ class Router:
         requirements: Requirements,
         headers: Mapping[str, str],
         received_unix_s: float,
+        client_request_id: str = "",
+        key_digest: bytes = b"",
     ) -> "Routing":
         """Begin the search for one request; nothing is decided yet."""
-        return Routing(self, Request(request_id, endpoint, requirements, headers, received_unix_s))
+        request = Request(request_id, endpoint, requirements, headers, received_unix_s, client_request_id, key_digest)
+        return Routing(self, request)
 
     def resolve(self, model: str, snapshot: FleetSnapshot) -> Resolution:
         """Return what *model* stands for; remembered as long as the fleet does not change."""

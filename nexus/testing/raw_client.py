@@ -12,6 +12,7 @@ import msgspec
 from nexus.testing.dialects import Dialect
 from nexus.testing.streams import allow_any_end
 
+NO_CONTENT: Final = 204
 READ_AHEAD_BYTES: Final = 2**16
 RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 """SO_LINGER with zero seconds: closing sends RST instead of FIN."""
@@ -71,6 +72,8 @@ class RawClient:
     async def reply(self) -> Reply:
         """Read one answer, or what there is of it."""
         status, headers = await self.head()
+        if status == NO_CONTENT:
+            return Reply(status, headers, b"", is_whole=True)
         body, is_whole = await self.rest(headers)
         return Reply(status, headers, body, is_whole)
 

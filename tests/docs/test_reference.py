@@ -19,7 +19,7 @@ from nexus.config.schema import Config
 from nexus.domain.outcome import Ending, Phase
 from nexus.errors import IN_STREAM_CODES, STATUS_OF_CODE
 from nexus.fleet.kinds import KINDS
-from nexus.proxy import access_line, record
+from nexus.proxy import access_line, header_rules, record
 from nexus.routing import explanation
 from nexus.wire.protocols import ENDPOINTS
 
@@ -69,6 +69,22 @@ def test_every_header_of_ours_is_documented(page, root):
     named = {name.lower() for path in sources(root) for name in ours.findall(path.read_text())}
 
     assert named == {name.lower() for name in ours.findall(page("reference/headers"))}
+
+
+@pytest.mark.parametrize(
+    ("part", "names", "prefixes"),
+    [
+        (0, header_rules.NOT_FOR_BACKENDS, header_rules.NOT_FOR_BACKENDS_PREFIXES),
+        (2, header_rules.NOT_FOR_CLIENTS, header_rules.NOT_FOR_CLIENTS_PREFIXES),
+    ],
+    ids=["of a request", "of an answer"],
+)
+def test_every_header_that_does_not_pass_is_listed(page, part, names, prefixes):
+    text = page("reference/headers").partition("Of an answer\n")[part]
+
+    listed = {name.lower() for name in first_cells(text)}
+
+    assert {name.decode() for name in names} | {f"{prefix.decode()}*" for prefix in prefixes} <= listed
 
 
 def test_every_hook_is_documented():

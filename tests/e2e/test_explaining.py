@@ -159,14 +159,15 @@ def test_a_decision_that_is_not_kept_is_not_found(fleet, headers, shape):
 
 def test_the_last_decisions_are_listed(fleet):
     for model in ("llama3", "qwen3", "nobody-has-it"):
-        ask(fleet.url, "/v1/chat/completions", chat(model), headers={"X-Request-Id": f"listed-{model}"})
-    settled(fleet, "listed-nobody-has-it")
+        reply = ask(fleet.url, "/v1/chat/completions", chat(model), headers={"X-Request-Id": f"listed-{model}"})
+    last_id = settled(fleet, reply.headers["X-Nexus-Request-Id"])["id"]
 
     newest = ask(fleet.url, f"{DECISIONS}?limit=3").json()["decisions"]
     rejected = ask(fleet.url, f"{DECISIONS}?decision=reject&status=404&limit=1").json()["decisions"]
 
-    assert [row["id"] for row in newest] == ["listed-nobody-has-it", "listed-qwen3", "listed-llama3"]
-    assert [row["id"] for row in rejected] == ["listed-nobody-has-it"]
+    names = [row["client_request_id"] for row in newest]
+    assert names == ["listed-nobody-has-it", "listed-qwen3", "listed-llama3"]
+    assert [row["id"] for row in rejected] == [last_id]
     assert ask(fleet.url, f"{DECISIONS}?color=red").status == 400
 
 

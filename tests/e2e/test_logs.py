@@ -115,7 +115,9 @@ def preview_of(nexus, path, body):
     request_id = f"preview-{time.monotonic_ns()}"
     headers = {"Authorization": "Bearer sk-open-sesame", "X-Request-Id": request_id}
     ask(nexus.url, path, {"model": "llama3", **body}, headers=headers)
-    found = until(lambda: [line for line in nexus.log_lines("exchange_finished") if line["request_id"] == request_id])
+    found = until(
+        lambda: [line for line in nexus.log_lines("exchange_finished") if line.get("client_request_id") == request_id]
+    )
     return found[0].get("prompt_preview")
 
 

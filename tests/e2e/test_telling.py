@@ -35,7 +35,9 @@ CANARY = "canary-7f3a-sings"
 def line_of(fleet, request_id):
     """Return the access line of one request."""
     (line,) = until(
-        lambda: [line for line in fleet.nexus.log_lines("exchange_finished") if line["request_id"] == request_id]
+        lambda: [
+            line for line in fleet.nexus.log_lines("exchange_finished") if line.get("client_request_id") == request_id
+        ]
     )
     return line
 
@@ -88,8 +90,10 @@ def test_a_request_s_id_comes_back_goes_on_and_is_logged(fleet, stream):
     reply = ask(fleet.url, "/v1/chat/completions", chat(stream=stream), headers={"X-Request-Id": request_id})
 
     assert reply.headers["X-Request-Id"] == request_id
-    assert fleet.gpu.requests[-1].request.header("X-Request-Id") == request_id
-    assert line_of(fleet, request_id)["model"] == "llama3"
+    line, asked = line_of(fleet, request_id), fleet.gpu.requests[-1].request
+    assert line["model"] == "llama3"
+    assert line["request_id"] == reply.headers["X-Nexus-Request-Id"] == asked.header("X-Request-Id") != request_id
+    assert asked.header("X-Client-Request-Id") == request_id
 
 
 @pytest.mark.parametrize("bad", ["", "with space", "x" * 129, "é"])

@@ -12,6 +12,7 @@ from yarl import URL
 from nexus.domain.kinds import BackendKind
 from nexus.errors import RequestError, UpstreamError, UpstreamFault
 from nexus.fleet.kinds import KINDS
+from nexus.proxy.header_rules import NOT_FOR_CLIENTS, NOT_FOR_CLIENTS_PREFIXES
 from nexus.proxy.headers import passed_lines, request_head, retry_after_s, stamp_of
 from nexus.proxy.heads import HeadMemory, read_head
 from nexus.proxy.outbox import MOST_HELD_BYTES, Outbox, Outlet
@@ -426,14 +427,15 @@ def test_no_exchange_tries_for_ever(errors, max_retries, retry_unsafe):
 FORBIDDEN_UP = [
     *("connection", "keep-alive", "proxy-authorization", "proxy-connection", "te", "trailer", "transfer-encoding"),
     *("upgrade", "cookie", "authorization", "x-api-key", "api-key", "x-nexus-zone", "x-nexus-backend", "x_api_key"),
-    *("x-forwarded-for", "x-forwarded-user", "forwarded", "x-real-ip", "accept-encoding", "expect", "via"),
+    *("x-forwarded-for", "x-forwarded-user", "forwarded", "x-real-ip", "accept-encoding", "expect", "x-request_id"),
 ]
 FORBIDDEN_DOWN = [
     *("connection", "keep-alive", "proxy-authenticate", "proxy-connection", "te", "trailer", "transfer-encoding"),
     *("upgrade", "set-cookie", "www-authenticate", "server", "x-powered-by", "alt-svc", "content-length"),
-    *("x-nexus-backend", "access-control-allow-origin", "x-accel-redirect"),
+    *("x-nexus-backend", "access-control-allow-origin", "x-accel-redirect", *map(bytes.decode, NOT_FOR_CLIENTS)),
+    *(f"{prefix.decode()}any" for prefix in NOT_FOR_CLIENTS_PREFIXES),
 ]
-HARMLESS = ["accept", "user-agent", "x-one", "x-two", "x-three", "anthropic-version", "traceparent"]
+HARMLESS = ["accept", "user-agent", "x-one", "x-two", "x-three", "anthropic-version", "traceparent", "via", "x_four"]
 
 
 def spelt(names):

@@ -144,7 +144,7 @@ def send_all(nexus, simulator):
         send(nexus, CHAT, good, key=f"{CLIENTS_KEY}-not"),
         send(nexus, CHAT, good, Host=f"{SECRET}.example"),
         send(nexus, CHAT, good, Origin=f"http://{SECRET}"),
-        send(nexus, CHAT, good, **{"X-Broken": f"{SECRET}\xe9"}),
+        send(nexus, CHAT, good, **{"X-Nexus-Priority": f"{SECRET}\xe9"}),
         send(nexus, "/admin/backends/gpu-1/drain", "", key=f"{ADMINS_KEY}-not"),
         send(nexus, f"/admin/backends/gpu-1/{SECRET}", "", key=ADMINS_KEY),
     ]

@@ -1,5 +1,11 @@
 """Which headers of a client go on, which are its own affair, and which are refused."""
 
+import base64
+import hashlib
+import json
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+
 import pytest
 
 from nexus.testing.dialects import CHAT, MODEL
@@ -87,7 +93,6 @@ async def test_headers_that_belong_to_the_connection_stay_on_it(front, chat):
         "X-Forwarded-Prefix: /x",
         "Forwarded: for=10.0.0.1",
         "X-Real-IP: 10.0.0.1",
-        "Via: 1.1 evil",
         "Cookie: session=1",
         "Referer: http://localhost/private",
         "Accept-Encoding: gzip",
@@ -109,12 +114,160 @@ async def test_where_a_request_came_from_is_not_what_it_says(front, raw):
     assert line["remote"] == "127.0.0.1"
 
 
-@pytest.mark.parametrize(
-    "value", ["caf\xc3\xa9", "\xe9", "a\x01b", "a\x7fb", "a\x1b[31m", "a\x00b", "a\rb", "a\r\n b"], ids=repr
-)
-@pytest.mark.parametrize("name", ["X-Any", "X-Nexus-Priority", "X_Dropped"])
-async def test_a_value_that_is_not_visible_ascii_is_refused(front, raw, name, value):
+@pytest.mark.parametrize("value", ["a\x01b", "a\x7fb", "a\x1b[31m", "a\x00b", "a\rb", "a\r\n b"], ids=repr)
+@pytest.mark.parametrize("name", ["X-Any", "X-Nexus-Priority", "X_Under"])
+async def test_a_value_with_control_characters_is_refused(front, raw, name, value):
     await front.refuses(raw(f"{name}: {value}"), status=400, code="bad_request")
+
+
+@pytest.mark.parametrize("value", ["caf\xc3\xa9", "\xe9"], ids=repr)
+@pytest.mark.parametrize("name", ["X-Nexus-Priority", "X-Request-Id", "Authorization"])
+async def test_a_header_that_nexus_goes_by_is_ascii(front, raw, name, value):
+    await front.refuses(raw(f"{name}: {value}"), status=400, code="bad_request")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "X-Any: caf\xc3\xa9",
+        "X-Any: \xe9\x80\xff",
+        "X_Under_Score: 1",
+        "x-LOWER-and-UPPER: 1",
+        "Via: 1.1 first, 1.0 second (a comment)",
+        "User-Agent: na\xefve/1.0",
+        "X-Spaced:  two  words",
+        "X-Client-Request-Id: mine",
+    ],
+    ids=repr,
+)
+async def test_a_header_that_nexus_does_not_go_by_passes_byte_for_byte(front, raw, chat, line):
+    body = chat().partition(b"\r\n\r\n")[2]
+    wire = raw(f"Content-Length: {len(body)}", line, body=body)
+
+    reply = await front.ask(wire)
+
+    name, _, value = line.encode("latin-1").partition(b":")
+    assert reply.status == 200
+    assert (name, value.strip()) in front.asked[0].raw_headers
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("X_Nexus_Priority", "X_Nexus_Zone", "X-Nexus_Zone", "X_Forwarded_For", "X_Real_IP", "Transfer_Encoding"),
+        *("Content_Length", "X_Request_Id", "Authorization_", "X_Api_Key", "x_goog_api_key", "Accept_Encoding"),
+    ],
+)
+async def test_a_name_that_looks_like_one_that_nexus_goes_by_is_dropped(front, chat, name):
+    reply = await front.ask(chat(headers=f"{name}: look-alike\r\n"))
+
+    assert reply.status == 200
+    assert ("look-alike" in repr(front.asked[0].raw_headers)) is (name == "Authorization_")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Set-Cookie: a=1",
+        'Clear-Site-Data: "*"',
+        "Content-Security-Policy: sandbox",
+        "Content-Security-Policy-Report-Only: default-src 'none'; report-uri http://evil.example",
+        "Refresh: 0; url=http://evil.example",
+        "Location: http://evil.example",
+        "Link: <http://evil.example/x.css>; rel=preload",
+        'NEL: {"report_to":"x","max_age":1}',
+        'Report-To: {"group":"x"}',
+        'Reporting-Endpoints: x="http://evil.example"',
+        "SourceMap: http://evil.example",
+        "Service-Worker-Allowed: /",
+        "Strict-Transport-Security: max-age=31536000",
+        "Access-Control-Allow-Origin: *",
+        "Cross-Origin-Opener-Policy: same-origin",
+        "Permissions-Policy: microphone=*",
+        "X-Frame-Options: ALLOWALL",
+        "X-Sendfile: /etc/passwd",
+        "X-Accel-Redirect: /internal",
+    ],
+)
+async def test_no_backend_commands_a_browser_or_the_server_before_us(start_front, line):
+    answer = CHAT.good_answer.replace(b"\r\n", f"\r\n{line}\r\nX-Kept: 1\r\n".encode(), 1)
+    front = await start_front([ReadRequest(), Send(answer)])
+
+    reply = await front.ask()
+
+    assert (reply.status, reply.headers["x-kept"]) == (200, "1")
+    assert line.partition(":")[0].lower() not in reply.headers
+
+
+async def test_an_answer_without_content_says_no_length(start_front):
+    nothing = b"HTTP/1.1 204 No Content\r\nContent-Type: image/png\r\n\r\n"
+    front = await start_front([ReadRequest(), Send(nothing), ReadRequest(), Send(CHAT.good_answer)])
+    client = await front.connect()
+
+    client.send(CHAT)
+    head = await client.reader.readuntil(b"\r\n\r\n")
+    client.send(CHAT)
+
+    assert head.startswith(b"HTTP/1.1 204 No Content\r\n")
+    assert b"content-length" not in head.lower()
+    assert b"transfer-encoding" not in head.lower()
+    assert (await client.reply()).status == 200
+
+
+async def test_every_answer_says_when_it_was_made(start_front, raw, get):
+    dated = CHAT.good_answer.replace(b"\r\n", b"\r\nDATE: Sun, 06 Nov 1994 08:49:37 GMT\r\n", 1)
+    front = await start_front([ReadRequest(), Send(CHAT.good_answer), ReadRequest(), Send(dated)])
+
+    undated, dated = [await front.ask() for _ in range(2)]
+    own = [await front.ask(wire) for wire in (get("/health"), get("/nothing"), raw("X: \x01"), raw(host="Host: x.y"))]
+
+    dates = [parsedate_to_datetime(reply.headers["date"]) for reply in (undated, *own)]
+    assert all(abs(date - datetime.now(UTC)) < timedelta(seconds=60) for date in dates)
+    assert dated.headers["date"] == "Sun, 06 Nov 1994 08:49:37 GMT"
+
+
+OWN_ANSWERS = {
+    "a page": ("GET", "/health", ""),
+    "the head of a page": ("HEAD", "/health", ""),
+    "no such page": ("GET", "/nothing", ""),
+    "a wrong method": ("PUT", "/health", ""),
+    "no key": ("GET", "/v1/models", "Authorization: none\r\n"),
+    "a foreign origin": ("GET", "/health", "Origin: http://evil.example\r\n"),
+    "a preflight": ("OPTIONS", CHAT.path, "Access-Control-Request-Method: POST\r\n"),
+    "a socket": ("GET", "/ws", "Upgrade: websocket\r\nConnection: upgrade\r\n"),
+    "no JSON": ("POST", CHAT.path, "Content-Type: application/json\r\nContent-Length: 0\r\n"),
+    "no type": ("POST", CHAT.path, "Content-Type: text/plain\r\nContent-Length: 0\r\n"),
+    "an explanation": ("POST", "/v1/route/explain", "Content-Type: application/json\r\nContent-Length: 0\r\n"),
+    "a doubled header": ("GET", "/health", "X-Request-Id: mine\r\n"),
+    "no hops left": ("GET", "/health", "X-Nexus-Hops: 9\r\n"),
+    "HTTP/1.0": ("GET", "/nothing", "Connection: close\r\n"),
+}
+
+
+@pytest.mark.parametrize("case", OWN_ANSWERS)
+async def test_every_answer_of_ours_names_its_request_and_says_nothing_twice(start_front, keyed, key, case):
+    front = await start_front(server=f'{keyed}\nallowed_origins = ["http://app.example"]')
+    method, path, lines = OWN_ANSWERS[case]
+    version = "1.0" if case == "HTTP/1.0" else "1.1"
+    origin = "" if "Origin" in lines else "Origin: http://app.example\r\n"
+    key_line = "" if "Authorization" in lines else f"Authorization: Bearer {key}\r\n"
+    client = await front.connect()
+
+    client.writer.write(
+        f"{method} {path} HTTP/{version}\r\nHost: localhost\r\nX-Request-Id: mine\r\n"
+        f"{origin}{key_line}{lines}\r\n".encode()
+    )
+    head = (await client.reader.readuntil(b"\r\n\r\n")).decode()
+
+    names = [line.partition(":")[0].lower() for line in head.split("\r\n")[1:-2]]
+    assert len(names) == len(set(names))
+    assert {"date", "x-request-id"} <= set(names)
+    if case == "a doubled header":
+        # Which of them it could have meant is not known, nor whose page sent it.
+        assert "X-Request-Id: req-" in head
+    else:
+        assert "\r\nX-Request-Id: mine\r\nX-Nexus-Request-Id: req-" in head
+        assert ("access-control-allow-origin" in names) is bool(origin)
 
 
 @pytest.mark.parametrize("name", ["X Any", "X-\xe9", "X-(a)", "", "X-\x01"])
@@ -143,6 +296,29 @@ async def test_a_header_of_nearly_the_greatest_length_is_taken(front, chat):
 
     assert reply.status == 200
     assert len(front.asked[0].header("X-Codex-Turn-Metadata")) == 8160
+
+
+async def test_two_requests_of_one_id_are_two_requests(front, chat):
+    replies = [await front.ask(chat(headers="X-Request-Id: mine\r\n")) for _ in range(2)]
+
+    ours = [reply.headers["x-nexus-request-id"] for reply in replies]
+    asked = front.asked
+    assert [reply.headers["x-request-id"] for reply in replies] == ["mine", "mine"]
+    assert len(set(ours)) == 2
+    assert [request.header("X-Request-Id") for request in asked] == ours
+    assert [request.header("X-Client-Request-Id") for request in asked] == ["mine", "mine"]
+    lines = front.lines("exchange_finished")
+    assert [(line["request_id"], line["client_request_id"]) for line in lines] == [(id_, "mine") for id_ in ours]
+
+
+async def test_an_id_leads_to_one_decision_and_cannot_be_taken(front, chat, get):
+    first = (await front.ask(chat(headers="X-Nexus-Explain: 1\r\n"))).headers["x-nexus-decision-id"]
+
+    await front.ask(chat(headers=f"X-Request-Id: {first}\r\n", model="nobody-has-this"))
+    told = json.loads((await front.ask(get(f"/v1/route/decisions/{first}"))).body)
+
+    assert (told["id"], told["client_request_id"]) == (first, None)
+    assert told["decision"]["decision"] == "route"
 
 
 @pytest.mark.parametrize("value", ["with space", "a" * 129])
@@ -229,3 +405,104 @@ async def test_a_backend_without_a_key_sees_the_clients(front, chat):
     await front.ask(chat(headers="Authorization: Bearer mine\r\n"))
 
     assert front.asked[0].header("Authorization") == "Bearer mine"
+
+
+# keys of ours, where no client's key is asked for, or one of two kinds
+
+CLIENTS_KEY, ADMINS_KEY = "key-of-a-client", "key-of-an-administrator"
+RINGS = {
+    f"{name}_keys": f'{name}_keys = ["sha256:{hashlib.sha256(key.encode()).hexdigest()}"]'
+    for name, key in (("api", CLIENTS_KEY), ("admin", ADMINS_KEY))
+}
+USED = {"clients": ("api_keys",), "administrators": ("admin_keys",), "both": ("api_keys", "admin_keys")}
+CARRIERS = [
+    "Authorization: Bearer {}",
+    "authorization: bearer  {}",
+    "Authorization: {}",
+    "Authorization: Basic {basic}",
+    "x-api-key: {}",
+    "api-key: {}",
+    "x-goog-api-key: {}",
+    "Proxy-Authorization: Bearer {}",
+    "Cookie: key={}",
+    "X-Auth-Token: {}",
+    "X-Custom: token={}",
+    "X_Api_Key: {}",
+    "X-Request-Id: {}",
+    "X-Nexus-Priority: {}",
+    "Referer: http://localhost/?key={}",
+]
+
+PAGES = ["/v1/route/decisions", "/v1/history", "/admin/overview", "/v1/stats", "/metrics"]
+
+
+def carried(carrier, key):
+    return carrier.format(key, basic=base64.b64encode(f"user:{key}".encode()).decode())
+
+
+def request_with(carrier, key, *, needs_key):
+    """Return a request that carries *key* in a header and in its query, and is let in."""
+    headers = f"{carried(carrier, key)}\r\nX-Nexus-Explain: 1\r\n"
+    if needs_key and "x-api-key" not in carrier:
+        free = "x-api-key: {}" if "authorization:" in carrier.lower() else "Authorization: Bearer {}"
+        headers += f"{free.format(CLIENTS_KEY)}\r\n"
+    target = f"{CHAT.path}?beta=true&key={key}"
+    return CHAT.request(CHAT.body(stream=False), headers=headers).replace(CHAT.path.encode(), target.encode(), 1)
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+@pytest.mark.parametrize("used", USED)
+async def test_no_key_of_ours_ever_leaves(start_front, get, used, carrier):
+    rings = USED[used]
+    keys = [key for name, key in (("api_keys", CLIENTS_KEY), ("admin_keys", ADMINS_KEY)) if name in rings]
+    fails = [step for _ in keys for step in (ReadRequest(), Send(b"HTTP/1.1 503 X\r\nContent-Length: 0\r\n\r\n"))]
+    answers = [step for _ in keys for step in (ReadRequest(), Send(CHAT.good_answer))]
+    async with ScriptedBackend(answers) as second:
+        front = await start_front(
+            fails,
+            server="\n".join(RINGS[name] for name in rings),
+            backend="priority = 1",
+            others=OTHER + second.url + END,
+            max_retries=1,
+        )
+        replies = [await front.ask(request_with(carrier, key, needs_key="api_keys" in rings)) for key in keys]
+        admin = f"Authorization: Bearer {keys[-1]}\r\n"
+        pages = [await front.ask(get(page, admin)) for page in PAGES]
+        sent = b"".join(attempt.received for backend in (front.backend, second) for attempt in backend.attempts)
+
+    assert [(reply.status, reply.headers["x-nexus-backend"]) for reply in replies] == [(200, "gpu-2")] * len(keys)
+    assert [page.status for page in pages] == [200] * len(PAGES)
+    assert sent.count(b"beta=true") == 2 * len(keys)
+    for key in keys:
+        for form in (key, base64.b64encode(f"user:{key}".encode()).decode()):
+            assert form.encode() not in sent
+            assert form not in repr(pages) + repr(front.log)
+
+
+@pytest.mark.parametrize(
+    "line", ["Authorization: Bearer mine", "X-API-Key: mine", "api-key: mine", "X-Goog-Api-Key: mine"]
+)
+async def test_a_key_that_is_none_of_ours_is_the_backends_business(start_front, chat, line):
+    front = await start_front(server=RINGS["admin_keys"])
+
+    reply = await front.ask(chat(headers=f"{line}\r\n"))
+
+    name, _, value = line.encode().partition(b": ")
+    assert reply.status == 200
+    assert (name, value) in front.asked[0].raw_headers
+
+
+async def test_a_client_sees_its_own_decisions_and_an_administrator_all(start_front, chat, get, keyed, key):
+    other = f'"sha256:{hashlib.sha256(b"other").hexdigest()}"]'
+    front = await start_front(server=f"{keyed[:-1]}, {other}\n{RINGS['admin_keys']}")
+    reply = await front.ask(chat(headers=f"Authorization: Bearer {key}\r\nX-Nexus-Explain: 1\r\n"))
+    path = f"/v1/route/decisions/{reply.headers['x-nexus-decision-id']}"
+
+    async def seen_with(header):
+        listing, decision = [await front.ask(get(p, f"{header}\r\n")) for p in ("/v1/route/decisions", path)]
+        return len(json.loads(listing.body)["decisions"]), decision.status
+
+    assert await seen_with(f"x-api-key: {key}") == (1, 200)
+    assert await seen_with("x-api-key: other") == (0, 404)
+    assert await seen_with(f"Authorization: Bearer {ADMINS_KEY}") == (1, 200)
+    assert (await front.ask(get("/v1/history", "x-api-key: other\r\n"))).status == 401

@@ -72,7 +72,7 @@ CASES = {
     "a wrong type": {"body": chat(max_tokens=PROMPT)},
     "a wrong key": {"body": chat(), "headers": {"Authorization": f"Bearer {CLIENTS_KEY}-not"}},
     "a basic key": {"body": chat(), "headers": {"Authorization": f"Basic {CLIENTS_KEY}"}},
-    "a malformed header": {"body": chat(), "headers": {"X-Broken": f"{CLIENTS_KEY}\xe9"}},
+    "a malformed header": {"body": chat(), "headers": {"X-Nexus-Priority": f"{CLIENTS_KEY}\xe9"}},
     "a wrong host": {"body": chat(), "headers": {"Host": f"{QUERY}.example"}},
     "a wrong type of body": {"body": chat(), "headers": {"Content-Type": "text/plain"}},
     "a foreign page": {"body": chat(), "headers": {"Origin": f"http://{QUERY}"}},

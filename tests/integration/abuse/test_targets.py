@@ -179,6 +179,28 @@ async def test_a_query_goes_on_as_it_came_and_leads_nowhere_else(front, chat):
     assert [asked.target for asked in front.asked] == [f"/v1/chat/completions?{query}"]
 
 
+@pytest.mark.parametrize(
+    ("sent", "received"),
+    [
+        ("?", "?"),
+        ("?#fragment", "?"),
+        ("?a=1#fragment", "?a=1"),
+        ("?a=1#frag?b=2#c", "?a=1"),
+        ("??", "??"),
+        ("?&", "?&"),
+    ],
+)
+async def test_a_query_is_sent_on_whole_and_a_fragment_is_not(front, chat, sent, received):
+    reply = await front.ask(chat().replace(b"completions ", f"completions{sent} ".encode(), 1))
+
+    assert reply.status == 200
+    assert [asked.target for asked in front.asked] == [f"/v1/chat/completions{received}"]
+
+
+async def test_a_page_reads_its_query_without_the_fragment(front, get):
+    assert (await front.ask(get("/v1/route/decisions?limit=5#x"))).status == 200
+
+
 @pytest.mark.parametrize(("length", "status"), [(LONGEST, 404), (LONGEST + 1, 414), (2 * LONGEST, 414)])
 async def test_a_target_has_a_greatest_length(front, raw, length, status):
     reply = await front.ask(raw(target="/" + "a" * (length - 1)))

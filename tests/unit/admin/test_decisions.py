@@ -30,13 +30,15 @@ def decide(recent):
     """Decide about one request, and end it with a status unless that is None."""
     router = build_router(RoutingConfig(aliases={"gpt-4": "llama3"}))
 
-    def run(model, *, status=200, code=None, id_="r-1"):
+    def run(model, *, status=200, code=None, id_="r-1", clients_id="", key=b""):
         search = router.begin(
             request_id=id_,
             endpoint=CHAT,
             requirements=Requirements(model=model),
             headers={},
             received_unix_s=1_777_777_777.0,
+            client_request_id=clients_id,
+            key_digest=key,
         )
         search.next(FLEET)
         recent.add(search.record)
@@ -73,8 +75,8 @@ def outcome(status, code):
     )
 
 
-def listed(recent, query=""):
-    page = list_decisions(recent, PageRequest(method="GET", path="/v1/route/decisions", query=query))
+def listed(recent, query="", **asker):
+    page = list_decisions(recent, PageRequest(method="GET", path="/v1/route/decisions", query=query, **asker))
     return msgspec.json.decode(page.body)
 
 
@@ -101,6 +103,45 @@ def test_a_row_says_what_came_of_a_request(recent, decide):
     )
     assert (row["status"], row["ending"], row["duration_ms"], row["rounds"]) == (200, "finished", 500.0, 1)
     assert row["received_at"] == "2026-05-03T03:09:37Z"
+
+
+def test_a_client_sees_its_own_alone(recent, decide):
+    for id_, key in (("a-1", b"a"), ("b-1", b"b"), ("a-2", b"a"), ("nobodys", b"")):
+        decide("llama3", id_=id_, key=key)
+
+    told = listed(recent, sees_all=False, key_digest=b"a")
+
+    assert [row["id"] for row in told["decisions"]] == ["a-2", "a-1"]
+    assert told["kept"] == 2
+
+
+@pytest.mark.parametrize(
+    ("asker", "is_found"),
+    [
+        ({"sees_all": False, "key_digest": b"a"}, True),
+        ({"sees_all": False, "key_digest": b"b"}, False),
+        ({"sees_all": False}, False),
+        ({"sees_all": True, "key_digest": b"b"}, True),
+    ],
+)
+def test_a_decision_is_shown_to_its_own_key_and_to_administrators(recent, decide, asker, is_found):
+    decide("llama3", id_="r-7", key=b"a")
+    asked = PageRequest(method="GET", path="/v1/route/decisions/r-7", **asker)
+
+    if is_found:
+        assert show_decision(recent, asked).status == 200
+    else:
+        with pytest.raises(RequestError, match="no decision of that id is kept for this key") as refused:
+            show_decision(recent, asked)
+        assert refused.value.code == "not_found"
+
+
+def test_what_a_client_calls_its_request_is_shown_and_leads_nowhere(recent, decide):
+    decide("llama3", id_="r-7", clients_id="mine")
+
+    assert [row["client_request_id"] for row in listed(recent, "client_request_id=mine")["decisions"]] == ["mine"]
+    with pytest.raises(RequestError, match="by the id that Nexus gave"):
+        show_decision(recent, PageRequest(method="GET", path="/v1/route/decisions/mine"))
 
 
 def test_one_under_way_has_no_outcome_yet(recent, decide):

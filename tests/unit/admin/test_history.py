@@ -59,6 +59,7 @@ def test_an_entry_says_what_became_of_a_request(history):
     assert entry == {
         "timestamp": 1_777_777_777,
         "request_id": "r-1",
+        "client_request_id": None,
         "endpoint": "openai.chat",
         "model": MODEL,
         "actual_model": MODEL,

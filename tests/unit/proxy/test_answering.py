@@ -1,6 +1,8 @@
 """What is shown of an answer, what is said with it, and who is to blame for none."""
 
 import asyncio
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 import msgspec
 import pytest
@@ -266,13 +268,28 @@ async def test_a_stream_that_began_with_an_error_is_shown_as_that_error(answered
 
 
 async def test_the_head_of_an_answer_says_who_answered_and_why(answered, record):
-    attempt = answered(200, [JSON, (b"X-Custom", b"1")])
+    attempt = answered(200, [JSON, (b"X-Custom", b"1"), (b"date", b"today")])
 
     assert answering.head_lines(record, attempt, 1) == (
-        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Custom: 1\r\n"
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-Custom: 1\r\ndate: today\r\n"
         b"X-Nexus-Backend: gpu-1\r\nX-Nexus-Backend-Id: gpu-1\r\nX-Nexus-Backend-Type: local\r\n"
         b"X-Nexus-Privacy-Zone: restricted\r\nX-Nexus-Route-Reason: capability-match\r\nX-Request-Id: req-1\r\n"
     )
+
+
+async def test_a_client_that_sent_an_id_is_answered_with_it(answered, record):
+    record.client_request_id = "mine"
+
+    head = answering.head_lines(record, answered(200, [JSON]), 1)
+
+    assert b"\r\nX-Request-Id: mine\r\nX-Nexus-Request-Id: req-1\r\n" in head
+
+
+async def test_an_answer_without_a_date_is_given_one(answered, record):
+    head = answering.head_lines(record, answered(200, [JSON]), 1)
+
+    [line] = [line for line in head.split(b"\r\n") if line.startswith(b"Date: ")]
+    assert abs(parsedate_to_datetime(line[6:].decode()).timestamp() - datetime.now(UTC).timestamp()) < 5
 
 
 async def test_the_zone_is_that_of_the_model_that_answered(answered, record):

@@ -47,6 +47,54 @@ def knock(door, message, access="client"):
     return None
 
 
+def head_with(make_message, *headers):
+    return read_head(make_message(*headers))
+
+
+def test_without_keys_everybody_sees_everything(door, make_message):
+    head = head_with(make_message, KEY)
+
+    assert (door.sees_all(head), door.client_of(head)) == (True, b"")
+
+
+@pytest.mark.parametrize(
+    ("shown", "sees_all"), [("Bearer secret", False), ("Bearer admin", True), ("Bearer wrong", False)]
+)
+def test_only_an_administrators_key_shows_what_is_others(make_door, make_message, shown, sees_all):
+    door = make_door(key=b"secret", admin_key=b"admin")
+
+    assert door.sees_all(head_with(make_message, ("Authorization", shown))) is sees_all
+
+
+def test_a_clients_key_shows_its_own_requests_alone_even_where_it_opens_every_page(make_door, make_message):
+    door = make_door(key=b"secret")
+    head = head_with(make_message, KEY)
+
+    assert (door.knows(head, "admin"), door.sees_all(head)) == (True, False)
+
+
+def test_a_client_is_the_same_by_either_header(make_door, make_message):
+    door = make_door(key=b"secret")
+    made_up = ("Authorization", "Bearer made-up")
+
+    clients = {
+        door.client_of(head_with(make_message, KEY)),
+        door.client_of(head_with(make_message, ("x-api-key", "secret"))),
+        door.client_of(head_with(make_message, made_up, ("x-api-key", "secret"))),
+    }
+
+    assert len(clients) == 1
+    assert clients != {b""}
+
+
+def test_clients_with_keys_of_their_own_are_told_apart_where_administrators_have_one(make_door, make_message):
+    door = make_door(admin_key=b"admin")
+    shown = [(), (("Authorization", "Bearer a"),), (("Authorization", "Bearer b"),), (("x-api-key", "a"),)]
+
+    assert door.client_of(head_with(make_message)) == b""
+    assert len({door.client_of(head_with(make_message, *headers)) for headers in shown}) == len(shown)
+
+
 def test_a_plain_request_comes_in(door, make_message):
     assert knock(door, make_message()) is None
 

@@ -3,6 +3,7 @@
 import pytest
 
 from nexus.errors import RequestError
+from nexus.proxy.header_rules import NOT_FOR_BACKENDS, NOT_FOR_BACKENDS_PREFIXES
 from nexus.proxy.heads import read_head
 
 
@@ -23,9 +24,10 @@ def test_what_is_the_clients_own_passes_as_it_was_written(make_message):
     [
         *("Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authorization", "TE", "Trailer", "Upgrade"),
         *("Accept-Encoding", "Content-Length", "Cookie", "Expect", "Host", "Origin", "Referer"),
-        *("Forwarded", "Via", "X-Real-IP", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Access-Token"),
-        *("Authorization", "x-api-key", "api-key", "x-goog-api-key", "X-Request-Id"),
-        *("X-Nexus-Backend", "X-Nexus-Priority", "X-Nexus-Hops", "X_Nexus_Backend", "X_Custom"),
+        *("Forwarded", "X-Real-IP", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Access-Token"),
+        *("Authorization", "x-api-key", "api-key", "x-goog-api-key"),
+        *("X-Nexus-Backend", "X-Nexus-Priority", "X-Nexus-Hops", "X_Nexus_Backend", "X_Forwarded_For"),
+        *("X_Api_Key", "X_Request_Id", "Content_Length", "Transfer_Encoding", "Accept_Encoding", "Idempotency_Key"),
     ],
 )
 @pytest.mark.parametrize("spell", [str, str.upper, str.lower])
@@ -33,6 +35,44 @@ def test_what_is_between_client_and_proxy_does_not_pass(make_message, name, spel
     head = read_head(make_message((spell(name), "1"), host=None))
 
     assert head.forward == []
+
+
+@pytest.mark.parametrize("spell", [bytes, lambda name: name.replace(b"-", b"_")])
+def test_nothing_on_the_list_passes(make_message, spell):
+    # What Connection names would be removed besides.
+    names = [name for name in NOT_FOR_BACKENDS if name != b"connection"]
+    names += [prefix + b"any" for prefix in NOT_FOR_BACKENDS_PREFIXES]
+
+    head = read_head(make_message(*((spell(name).decode(), "1") for name in names), host=None))
+
+    assert [name for name, _ in head.forward if name != b"x-client-request-id"] == []
+
+
+@pytest.mark.parametrize("name", ["Via", "X_Custom", "X-Under_Score", "X-MiXeD-Case", "traceparent", "_"])
+def test_any_other_header_passes_in_its_own_spelling(make_message, name):
+    head = read_head(make_message((name, "1, \xe9")))
+
+    assert forwarded(head) == f"{name}: 1, \xe9\r\n".encode("latin-1")
+
+
+def test_the_clients_id_goes_on_under_another_name(make_message):
+    head = read_head(make_message(("X-REQUEST-ID", "mine")))
+
+    assert forwarded(head) == b"X-Client-Request-Id: mine\r\n"
+
+
+def test_an_id_that_the_client_calls_its_own_is_left_as_it_is(make_message):
+    head = read_head(make_message(("x-client-request-id", "first"), ("X-Request-Id", "second")))
+
+    assert forwarded(head) == b"x-client-request-id: first\r\n"
+
+
+def test_the_clients_keys_are_kept_apart_in_their_own_spelling(make_message):
+    keys = [("AUTHORIZATION", "Bearer k"), ("X-Api-Key", "k"), ("api-key", "k"), ("X-Goog-Api-Key", "k")]
+
+    head = read_head(make_message(*keys, ("X-Custom", "1")))
+
+    assert [line for _, line in head.credentials] == [f"{name}: {value}\r\n".encode() for name, value in keys]
 
 
 def test_headers_that_the_client_names_for_this_hop_do_not_pass(make_message):
@@ -80,13 +120,24 @@ def test_what_could_be_understood_in_two_ways_may_come_once(make_message, name):
     assert (refused.value.code, refused.value.close) == ("duplicate_header", True)
 
 
-@pytest.mark.parametrize("value", ["caf\xe9", "a\x00", "a\x7f", "a\x1b[2J"])
+@pytest.mark.parametrize("value", ["a\x00", "a\x7f", "a\x1b[2J"])
 @pytest.mark.parametrize("name", ["X-Custom", "X-Nexus-Priority", "Authorization", "Cookie"])
-def test_a_value_that_is_not_visible_is_refused(make_message, name, value):
+def test_a_value_with_control_characters_is_refused(make_message, name, value):
     others = [(name, "harmless")] if name == "X-Custom" else []
 
     with pytest.raises(RequestError, match="visible ASCII"):
         read_head(make_message((name, value), *others))
+
+
+@pytest.mark.parametrize("name", ["X-Nexus-Priority", "Authorization", "Host", "Content-Type", "X-Request-Id"])
+def test_a_header_that_nexus_goes_by_is_ascii(make_message, name):
+    with pytest.raises(RequestError, match=f"'{name.lower()}' holds characters other than visible ASCII"):
+        read_head(make_message((name, "caf\xe9"), host=None))
+
+
+@pytest.mark.parametrize("name", ["Cookie", "Via", "Idempotency-Key", "Accept", "X-Nexus-Unknown", "X_Api_Key"])
+def test_any_other_may_hold_any_letter(make_message, name):
+    read_head(make_message((name, "caf\xe9")))
 
 
 def test_the_facts_that_nexus_needs_are_read(make_message):

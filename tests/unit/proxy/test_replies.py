@@ -1,5 +1,8 @@
 """Nexus's own answers are well-formed, say who answers, and repeat nothing of the request."""
 
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
 import msgspec
 import pytest
 
@@ -22,6 +25,7 @@ def test_a_page_is_a_whole_answer():
     )
 
     assert (status, body) == ("HTTP/1.1 200 OK", b"<p>")
+    assert abs(parsedate_to_datetime(headers.pop("Date")).timestamp() - datetime.now(UTC).timestamp()) < 5
     assert headers == {
         "Content-Type": "text/html",
         "Content-Length": "3",
@@ -30,6 +34,12 @@ def test_a_page_is_a_whole_answer():
         "X-Content-Type-Options": "nosniff",
         "Cache-Control": "no-store",
     }
+
+
+def test_a_client_that_sent_an_id_is_answered_with_it():
+    _, headers, _ = parts(replies.page(200, b"text/html", b"", request_id="req-1", client_request_id="mine"))
+
+    assert (headers["X-Request-Id"], headers["X-Nexus-Request-Id"]) == ("mine", "req-1")
 
 
 def test_a_head_request_is_told_the_length_alone():
