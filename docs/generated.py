@@ -91,11 +91,12 @@ def kinds() -> str:
             code(kind.health_path),
             code(kind.listing.path),
             str(kind.default_max_in_flight),
+            str(kind.default_slots or "\\-"),
             code(*sorted({name.partition(".")[0] for name in kind.endpoints})),
         )
         for kind in KINDS.values()
     ]
-    return table(("Kind", "Where", "Health", "Models", "At once", "Protocols"), rows)
+    return table(("Kind", "Where", "Health", "Models", "At once", "Slots", "Protocols"), rows)
 
 
 def endpoints() -> str:

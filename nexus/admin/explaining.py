@@ -45,6 +45,7 @@ class Explainer(msgspec.Struct, frozen=True):
     def _instead_of_waiting(self) -> Reject | None:
         if not self.queue.enabled:
             return Reject("overloaded", "every backend is at its limit", retry_after_s=1)
-        if self.waiting() >= self.queue.max_size:
+        # Unset, there is room for all that the server takes.
+        if self.queue.max_size is not None and self.waiting() >= self.queue.max_size:
             return Reject("queue_full", "every backend is at its limit and the queue is full (queue.max_size)")
         return None

@@ -17,6 +17,7 @@ from nexus.app.pages import Standing, pages
 from nexus.app.services import start_services
 from nexus.app.telemetry import Telemetry
 from nexus.config.checks import is_loopback
+from nexus.config.schema import max_waiting
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.routes import PageRoute
 from nexus.errors import StartError
@@ -105,7 +106,7 @@ class Nexus:
         self.blueprint, self._services = blueprint, services
         self._plane.settings = self._settings(blueprint)
         self._plane.line.resize(
-            max_size=blueprint.config.queue.max_size, max_wait_s=blueprint.config.queue.max_wait_seconds
+            max_size=max_waiting(blueprint.config), max_wait_s=blueprint.config.queue.max_wait_seconds
         )
         self._plane.upstreams.reconfigure(blueprint.access, blueprint.config.timeouts)
         self._fleet.reconfigure(blueprint.fleet)
@@ -173,8 +174,9 @@ class Nexus:
             discoverers=[discoverer for _, discoverer in blueprint.contributions.discoverers()],
             own_port=self.port,
         )
-        queue = blueprint.config.queue
-        line: WaitingLine[Reserved] = WaitingLine(max_size=queue.max_size, max_wait_s=queue.max_wait_seconds)
+        line: WaitingLine[Reserved] = WaitingLine(
+            max_size=max_waiting(blueprint.config), max_wait_s=blueprint.config.queue.max_wait_seconds
+        )
         self._line = line
         upstreams = Upstreams(blueprint.access, blueprint.config.timeouts, outbox)
         self._resources.callback(upstreams.close)

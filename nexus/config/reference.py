@@ -41,6 +41,8 @@ EXAMPLES: Final[Mapping[str, str]] = {
     "backends.models.zone": '"open"',
     "backends.models.tier": "4",
     "discovery.enabled": "true",
+    "queue.max_size": "1000",
+    "queue.max_wait_seconds": "30.0",
     "otel.endpoint": '"http://127.0.0.1:4318"',
     "otel.service_name": '"nexus-proxy"',
     "otel.headers": '{ authorization = "env:OTEL_KEY" }',

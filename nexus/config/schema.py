@@ -37,8 +37,8 @@ class ServerConfig(Section, frozen=True):
     """Web origins whose pages may send requests, such as ``http://localhost:3000``."""
     max_body_bytes: Positive = 64 * 1024 * 1024
     """The largest request body; a longer one is refused with 413 before it is read."""
-    max_concurrent_requests: Positive = 1000
-    """Requests under way at once; one more is refused with 503 ``overloaded``."""
+    max_concurrent_requests: Positive = 10_000
+    """Requests under way at once, those that wait among them; one more is refused with 503 ``overloaded``."""
     request_timeout_seconds: Seconds = 600.0
     """The deadline of a whole request that is not streamed, waiting and retries included."""
     stream_timeout_seconds: Seconds = 1800.0
@@ -153,7 +153,8 @@ class BackendConfig(Section, frozen=True):
     tier: Annotated[int, Meta(ge=1, le=5)] = 1
     """How capable it is, 1 to 5."""
     max_in_flight: Positive | None = None
-    """Requests that it is given at once; unset: what is usual for its kind."""
+    """Requests that it is given at once; others wait. Unset: as many as a server of its kind takes without refusing
+    one, 512 for Ollama and 1024 for all others."""
     retry_unsafe: bool | None = None
     """Whether a request that was sent here, and may have been begun, may be sent to another backend, whatever went
     wrong then; unset: yes for local kinds, no for paid ones. A refusal (401, 402, 403, 429, 501, 503 with
@@ -199,10 +200,12 @@ class QueueConfig(Section, frozen=True):
 
     enabled: bool = True
     """Without it, such a request is refused at once with 503 ``overloaded``."""
-    max_size: NotNegative = 100
-    """Requests that may wait at once; one more is refused with 503 ``queue_full``."""
-    max_wait_seconds: Seconds = 30.0
-    """How long one may wait before it is refused with 503 ``queue_timeout``."""
+    max_size: NotNegative | None = None
+    """Requests that may wait at once; one more is refused with 503 ``queue_full``. Unset: as many as
+    ``server.max_concurrent_requests``."""
+    max_wait_seconds: Seconds | None = None
+    """How long one may wait before it is refused with 503 ``queue_timeout``. Unset: until the request's own deadline,
+    ``server.request_timeout_seconds`` or ``server.stream_timeout_seconds``."""
 
 
 class LoggingConfig(Section, frozen=True):
@@ -285,6 +288,12 @@ class Config(Section, frozen=True):
     plugin_loading: PluginLoadingConfig = PluginLoadingConfig()
     plugins: dict[str, dict[str, Any]] = {}
     """One table per plugin, decoded by the type that the plugin gives."""
+
+
+def max_waiting(config: Config) -> int:
+    """Return how many requests may wait at once."""
+    max_size = config.queue.max_size
+    return config.server.max_concurrent_requests if max_size is None else max_size
 
 
 class PluginConfig(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

@@ -34,6 +34,7 @@ class ServerFacts(msgspec.Struct, frozen=True):
 
     version: str | None = None
     max_in_flight: int | None = None
+    """How many requests it works on at once. It is no limit: what comes beyond waits at the server."""
 
 
 class ServerLookup(msgspec.Struct, frozen=True):
@@ -58,7 +59,11 @@ class BackendKind(msgspec.Struct, frozen=True, kw_only=True):
     server_lookups: tuple[ServerLookup, ...] = ()
     probe_headers: Mapping[str, str] = {}
     """Sent with each of these requests."""
-    default_max_in_flight: int = 64
+    default_max_in_flight: int = 1024
+    """Requests that such a server is given at once: as many as it surely takes without refusing one."""
+    default_slots: int | None = None
+    """How many of them it usually works on at once; what comes beyond waits there. A server that says it itself is
+    believed. None: no number is usual. It weighs when backends are compared, and limits nothing."""
     key_header: Literal["authorization", "x-api-key"] = "authorization"
     default_tag: str | None = None
     """``latest`` for a kind in which ``x`` and ``x:latest`` are one model, and letter case does not count."""

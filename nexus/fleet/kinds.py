@@ -51,7 +51,11 @@ OLLAMA: Final = BackendKind(
     listing=ModelListing("/api/tags", decode_ollama_tags),
     lookups=(FactsLookup("/api/show", decode_ollama_show, body=ask_ollama_show, is_per_model=True),),
     server_lookups=(ServerLookup("/api/version", decode_version),),
-    default_max_in_flight=4,
+    # A request for a loaded model waits there without a bound; while one is being loaded, 512 (OLLAMA_MAX_QUEUE) may
+    # wait, and the next is refused.
+    default_max_in_flight=512,
+    # OLLAMA_NUM_PARALLEL, which it does not tell, is 1 to 4 by default.
+    default_slots=4,
     default_tag="latest",
 )
 
@@ -86,7 +90,8 @@ LLAMACPP: Final = BackendKind(
     listing=_OPENAI_LISTING,
     lookups=(FactsLookup("/props", decode_llamacpp_props),),
     server_lookups=(ServerLookup("/props", decode_llamacpp_server),),
-    default_max_in_flight=4,
+    # --parallel, where /props does not say.
+    default_slots=4,
     closes_after_stream=True,
     # It makes the answer resumable: generation then goes on after the client has left.
     dropped_headers=frozenset({"x-conversation-id"}),
@@ -100,7 +105,8 @@ LMSTUDIO: Final = BackendKind(
     health_path="/v1/models",
     listing=_OPENAI_LISTING,
     lookups=(FactsLookup("/api/v0/models", decode_lmstudio_v0), FactsLookup("/api/v1/models", decode_lmstudio_v1)),
-    default_max_in_flight=4,
+    # "Max concurrent predictions"; more wait there.
+    default_slots=4,
 )
 
 EXO: Final = BackendKind(
@@ -108,7 +114,7 @@ EXO: Final = BackendKind(
     endpoints=frozenset({"openai.chat", "openai.responses", "openai.images", "anthropic.messages"}),
     health_path="/node_id",
     listing=_OPENAI_LISTING,
-    default_max_in_flight=4,
+    default_slots=4,
 )
 
 OPENAI: Final = BackendKind(

@@ -49,10 +49,10 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
             load=load,
             status=status,
             models=declared_models(self.config.models),
-            **self.fields(kind, learned_max_in_flight=None),
+            **self.fields(kind, learned_slots=None),
         )
 
-    def fields(self, kind: BackendKind, *, learned_max_in_flight: int | None) -> dict[str, Any]:
+    def fields(self, kind: BackendKind, *, learned_slots: int | None) -> dict[str, Any]:
         """Return those fields of a row that follow from the configuration and the kind."""
         config = self.config
         return {
@@ -62,7 +62,9 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
             "tier": config.tier,
             "priority": config.priority,
             "endpoints": _endpoints(kind, config.protocols),
-            "max_in_flight": config.max_in_flight or learned_max_in_flight or kind.default_max_in_flight,
+            "max_in_flight": config.max_in_flight or kind.default_max_in_flight,
+            # A limit that the operator sets says more of the server than what is usual for its kind.
+            "slots": learned_slots or (kind.default_slots if config.max_in_flight is None else None),
             "retry_unsafe": kind.is_local if config.retry_unsafe is None else config.retry_unsafe,
             "discovery_source": self.source,
         }

@@ -129,7 +129,7 @@ class Watch:
         self._learn(result, row)
         fields = {
             "version": self.learned.version,
-            **self.member.fields(result.kind, learned_max_in_flight=self.learned.max_in_flight),
+            **self.member.fields(result.kind, learned_slots=self.learned.max_in_flight),
         }
         if isinstance(result, SuccessWithParseError):
             return {"last_error": result.error, **fields}

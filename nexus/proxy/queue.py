@@ -4,15 +4,21 @@ A freed slot is handed over at once, in the same step of the event loop that fre
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
+from itertools import chain, islice
 from time import monotonic
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from nexus.errors import RequestError
 from nexus.proxy.queue_counts import QueueCounts
 
 T = TypeVar("T")
+
+MAX_TRIED_AT_ONCE: Final = 64
+"""Waiters that try in one step of the event loop; each try is a whole search of routing."""
+USUAL_WAIT_S: Final = 30.0
+"""Where no longest wait is set, what a full queue is taken to last."""
 
 
 class _Waiter(Generic[T]):
@@ -20,7 +26,7 @@ class _Waiter(Generic[T]):
 
     def __init__(
         self,
-        lane: "list[_Waiter[T]]",
+        lane: "dict[_Waiter[T], None]",
         backends: AbstractSet[str],
         try_now: Callable[[], T | None],
         future: asyncio.Future[T],
@@ -31,23 +37,26 @@ class _Waiter(Generic[T]):
         self.future = future
 
     def leave(self) -> None:
-        """Make room: who has been served, or has given up, no longer counts."""
-        if self in self.lane:
-            self.lane.remove(self)
+        """Make room: one that has been served, or has given up, no longer counts."""
+        self.lane.pop(self, None)
 
 
 class WaitingLine(Generic[T]):
     """One line for all models; each waiter knows which backends it waits for."""
 
-    def __init__(self, *, max_size: int, max_wait_s: float) -> None:
+    def __init__(self, *, max_size: int, max_wait_s: float | None) -> None:
+        """:param max_wait_s: None: as long as the deadline of each request lets it."""
         self.max_size = max_size
         self.counts = QueueCounts()
         self._max_wait_s = max_wait_s
-        self._high: list[_Waiter[T]] = []
-        self._normal: list[_Waiter[T]] = []
+        # Ordered sets: a waiter that leaves a long queue must not be searched for.
+        self._high: dict[_Waiter[T], None] = {}
+        self._normal: dict[_Waiter[T], None] = {}
+        self._retrying: Iterator[_Waiter[T]] | None = None
+        """Those that have yet to try since the fleet changed; None when all have."""
 
-    def resize(self, *, max_size: int, max_wait_s: float) -> None:
-        """Take new limits; who waits already keeps the old."""
+    def resize(self, *, max_size: int, max_wait_s: float | None) -> None:
+        """Take new limits; a request that waits already keeps the old."""
         self.max_size = max_size
         self._max_wait_s = max_wait_s
 
@@ -77,19 +86,19 @@ class WaitingLine(Generic[T]):
             )
         lane = self._high if is_urgent else self._normal
         waiter = _Waiter(lane, backends, try_now, asyncio.get_running_loop().create_future())
-        lane.append(waiter)
+        lane[waiter] = None
         counts, began = self.counts, monotonic()
         counts.enqueued += 1
         is_taken = is_too_late = False
         max_wait_s = self._max_wait_s
         try:
-            async with asyncio.timeout(min(max_wait_s, left_s)):
+            async with asyncio.timeout(left_s if max_wait_s is None else min(max_wait_s, left_s)):
                 found: T = await waiter.future
                 is_taken = True
                 return found
         except TimeoutError:
             is_too_late = True
-            if left_s < max_wait_s:
+            if max_wait_s is None or left_s < max_wait_s:
                 raise RequestError("deadline_exceeded", "no slot became free before the request's deadline") from None
             raise RequestError(
                 "queue_timeout",
@@ -107,28 +116,51 @@ class WaitingLine(Generic[T]):
                 give_back(future.result())
 
     def slot_freed(self, backend: str) -> None:
-        """Offer a freed slot of the backend of that name to the first who waits for it."""
+        """Offer a freed slot of the backend of that name to the first request that waits for it and can use it."""
         if not (self._high or self._normal):
             return
-        for waiter in self._in_turn():
-            if backend in waiter.backends and _serve(waiter):
-                return
+        first = list(islice(self._waiting_for(backend), MAX_TRIED_AT_ONCE))
+        if not any(map(_serve, first)) and len(first) == MAX_TRIED_AT_ONCE:
+            asyncio.get_running_loop().call_soon(self._offer_slot, list(self._waiting_for(backend)))
 
     def fleet_changed(self) -> None:
-        """Let everybody try again: other backends may have the model now."""
-        for waiter in self._in_turn():
-            _serve(waiter)
+        """Let every request try again: other backends may have its model now."""
+        if not (self._high or self._normal):
+            return
+        is_under_way = self._retrying is not None
+        self._retrying = iter(self._in_turn())
+        if not is_under_way:
+            self._try_some()
 
     def _in_turn(self) -> tuple[_Waiter[T], ...]:
         return (*self._high, *self._normal)
 
+    def _waiting_for(self, backend: str) -> Iterator[_Waiter[T]]:
+        return (waiter for waiter in chain(self._high, self._normal) if backend in waiter.backends)
+
+    def _offer_slot(self, waiters: list[_Waiter[T]]) -> None:
+        """Offer a slot that the first could not use to those behind them, some in each step of the event loop."""
+        some, rest = waiters[:MAX_TRIED_AT_ONCE], waiters[MAX_TRIED_AT_ONCE:]
+        if not any(map(_serve, some)) and rest:
+            asyncio.get_running_loop().call_soon(self._offer_slot, rest)
+
+    def _try_some(self) -> None:
+        """Let some of those try that have not since the fleet changed, and the others in the next step."""
+        waiters = self._retrying or iter(())
+        tried = [_serve(waiter) for waiter in islice(waiters, MAX_TRIED_AT_ONCE)]
+        if len(tried) < MAX_TRIED_AT_ONCE:
+            self._retrying = None
+        else:
+            asyncio.get_running_loop().call_soon(self._try_some)
+
     def _retry_after_s(self) -> int:
-        """A guess that grows with the line: whoever comes back then finds it shorter."""
-        return max(1, min(30, round(self._max_wait_s * (len(self) + 1) / max(1, self.max_size))))
+        """Return a guess that grows with the queue: a client that comes back then finds it shorter."""
+        longest_s = self._max_wait_s or USUAL_WAIT_S
+        return max(1, min(30, round(longest_s * (len(self) + 1) / max(1, self.max_size))))
 
 
 def _serve(waiter: _Waiter[T]) -> bool:
-    """Let *waiter* try; whether it has taken something."""
+    """Let *waiter* try and return whether it has taken something."""
     if waiter.future.done():
         return False
     try:

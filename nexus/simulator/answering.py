@@ -36,7 +36,7 @@ class Answering:
             await self._serve_control(connection, request)
             return
         route = find_route(self._settings.kind, request.method, request.path)
-        fault = self._faults.take(is_inference=route is not None and route.is_inference)
+        fault = self._faults.take(is_inference=route is not None and route.is_inference, body=request.body)
         record = self._recorder.begin(request, connection.number, fault.kind if fault else None)
         is_over = False
         try:

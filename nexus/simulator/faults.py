@@ -22,6 +22,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     times: int | None = None
     """On how many requests it is played; None: until it is cleared."""
     on: Scope = "inference"
+    model: str | None = None
+    """Only on requests for this model; None: whatever they are for."""
 
     @property
     def kind(self) -> str:
@@ -168,6 +170,18 @@ AnyFault = (
 )
 
 
+class _Named(msgspec.Struct):
+    model: str | None = None
+
+
+def _model_in(body: bytes) -> str | None:
+    """Return the model that *body* asks for, None when it is no JSON or names none."""
+    try:
+        return msgspec.json.decode(body, type=_Named).model
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
 class FaultSwitch:
     """Says which fault is played next. Several that are set are played in their order, each for its times."""
 
@@ -202,11 +216,12 @@ class FaultSwitch:
         fault = next(iter(self._pending), None)
         return self._use(0) if isinstance(fault, HangUp) and fault.at == "accept" else None
 
-    def take(self, *, is_inference: bool) -> Fault | None:
-        """Return the fault to play on a request, and count it."""
+    def take(self, *, is_inference: bool, body: bytes = b"") -> Fault | None:
+        """Return the fault to play on a request with that *body*, and count it."""
         mine = {"all", "inference" if is_inference else "probes"}
         for position, fault in enumerate(self._pending):
-            if fault.on in mine and not isinstance(fault, Refuse):
+            is_for_it = fault.model is None or fault.model == _model_in(body)
+            if fault.on in mine and is_for_it and not isinstance(fault, Refuse):
                 return self._use(position)
         return None
 

@@ -185,7 +185,7 @@ class TestReload:
         assert (changed.status, changed.breaker, changed.url) == (Status.UNKNOWN, Breaker.CLOSED, other.url)
         assert (row(fleet).kind.name, list(row(fleet).models)) == ("ollama", ["big"])
 
-    async def test_a_limit_that_is_not_configured_any_more_is_the_servers_own_again(
+    async def test_a_limit_that_is_not_configured_any_more_is_that_of_its_kind_again(
         self, serve, plan, start, eventually
     ):
         server = await serve("llamacpp", "tiny")
@@ -194,7 +194,7 @@ class TestReload:
 
         fleet.reconfigure(plan(gpu=server.url))
 
-        assert (before, row(fleet).max_in_flight) == (1, 3)
+        assert (before, row(fleet).max_in_flight, row(fleet).slots) == (1, 1024, 3)
 
     async def test_where_a_model_runs_holds_before_the_next_probe(self, serve, plan, start):
         server = await serve("vllm", "tiny")

@@ -19,25 +19,25 @@ def only(fleet):
 
 
 @pytest.mark.parametrize(
-    ("kind", "version", "max_in_flight"),
+    ("kind", "version", "max_in_flight", "slots"),
     [
-        ("ollama", "0.33.0", 4),
-        ("vllm", "0.32.0", 64),
-        ("sglang", None, 64),
-        ("llamacpp", "b6000", 3),
-        ("lmstudio", None, 4),
-        ("exo", None, 4),
-        ("generic", None, 64),
+        ("ollama", "0.33.0", 512, 4),
+        ("vllm", "0.32.0", 1024, None),
+        ("sglang", None, 1024, None),
+        ("llamacpp", "b6000", 1024, 3),
+        ("lmstudio", None, 1024, 4),
+        ("exo", None, 1024, 4),
+        ("generic", None, 1024, None),
     ],
 )
-async def test_each_kind_is_found_out_by_asking(serve, plan, start, kind, version, max_in_flight):
+async def test_each_kind_is_found_out_by_asking(serve, plan, start, kind, version, max_in_flight, slots):
     server = await serve(kind, "tiny")
 
     fleet = await start(plan(gpu=server.url))
 
     backend = only(fleet)
     assert (backend.kind.name, backend.status, list(backend.models)) == (kind, Status.HEALTHY, ["tiny"])
-    assert (backend.version, backend.max_in_flight) == (version, max_in_flight)
+    assert (backend.version, backend.max_in_flight, backend.slots) == (version, max_in_flight, slots)
     assert backend.last_error is None
     assert backend.last_check_at is not None
     assert backend.endpoints == backend.kind.endpoints

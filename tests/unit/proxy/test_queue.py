@@ -6,7 +6,7 @@ import time
 import pytest
 
 from nexus.errors import RequestError
-from nexus.proxy.queue import WaitingLine
+from nexus.proxy.queue import MAX_TRIED_AT_ONCE, WaitingLine
 from nexus.tasks import start, stop
 
 
@@ -262,3 +262,46 @@ async def test_whoever_finds_the_line_full_has_not_waited(slots, line):
         await slots.wait("gpu")
 
     assert counted(line) == (0, 0, 0, 0, 0)
+
+
+async def test_without_a_longest_wait_the_deadline_of_the_request_ends_it():
+    line = WaitingLine(max_size=10, max_wait_s=None)
+
+    with pytest.raises(RequestError) as caught:
+        await line.wait(frozenset({"gpu"}), lambda: None, give_back=list, is_urgent=False, left_s=0.01)
+
+    assert caught.value.code == "deadline_exceeded"
+
+
+async def test_a_long_queue_holds_up_nothing_else_when_the_fleet_changes():
+    line = WaitingLine(max_size=1000, max_wait_s=None)
+    slots = Slots(line, gpu=0)
+    waiting = [slots.wait("gpu") for _ in range(500)]
+    await turn()
+
+    line.fleet_changed()
+    tried_at_once = len(slots.asked)
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+    assert tried_at_once == MAX_TRIED_AT_ONCE
+    assert len(slots.asked) == 500
+    for task in waiting:
+        task.cancel()
+
+
+async def test_a_slot_that_many_cannot_use_still_reaches_the_one_that_can():
+    line = WaitingLine(max_size=1000, max_wait_s=None)
+    slots = Slots(line, gpu=0)
+    picky = [
+        start(line.wait(frozenset({"gpu"}), lambda: None, give_back=list, is_urgent=True, left_s=60), name="picky")
+        for _ in range(3 * MAX_TRIED_AT_ONCE)
+    ]
+    easy = slots.wait("gpu")
+    await turn()
+
+    slots.give_back("gpu")
+
+    assert await easy == "gpu"
+    for task in picky:
+        task.cancel()
