@@ -4,7 +4,6 @@
 puts it in the place of the old one.
 """
 
-import ssl
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
@@ -16,15 +15,14 @@ from nexus.config.checks import is_loopback
 from nexus.config.faults import Fault
 from nexus.config.loading import LoadedConfig, check_kinds
 from nexus.config.schema import Config, StoreConfig
+from nexus.dialing.access import Access
 from nexus.domain.kinds import BackendKind
 from nexus.domain.outcome import ExchangeOutcome
 from nexus.errors import PluginError
 from nexus.fleet.kinds import KINDS
 from nexus.fleet.plan import FleetPlan, plan_fleet
 from nexus.plugin_manager import Contributions, PluginManager
-from nexus.proxy.dialing import trusting_context
 from nexus.proxy.door import LOOPBACK_NAMES, Door
-from nexus.proxy.upstreams import Access
 from nexus.routing.assembly import build_router
 from nexus.routing.order import Place
 from nexus.routing.router import Router
@@ -95,6 +93,7 @@ def draw(loaded: LoadedConfig, plugins: PluginManager) -> Blueprint:
             config.backends,
             kinds=kinds,
             secrets=loaded.backend_keys,
+            credentials=loaded.credentials,
             health_check=config.health_check,
             discovery=config.discovery,
         )
@@ -109,7 +108,7 @@ def draw(loaded: LoadedConfig, plugins: PluginManager) -> Blueprint:
         router=router,
         fleet=fleet,
         door=_door(loaded),
-        access=_access(fleet),
+        access={member.config.name: member.access for member in fleet.members.values()},
         open_store=open_store,
         observers=contributions.exchange_observers(),
     )
@@ -151,20 +150,3 @@ def _hosts(host: str, allowed: tuple[str, ...], *, has_keys: bool) -> frozenset[
         return None
     bound = frozenset() if host in WILDCARD_HOSTS else frozenset({host.lower()})
     return LOOPBACK_NAMES | bound | frozenset(name.lower() for name in allowed)
-
-
-def _access(fleet: FleetPlan) -> dict[str, Access]:
-    return {
-        member.config.name: Access(
-            key=member.key.reveal() if member.key is not None else None,
-            tls=_tls(member.tls),
-        )
-        for member in fleet.members.values()
-    }
-
-
-def _tls(configured: ssl.SSLContext | bool) -> ssl.SSLContext | None:
-    """Return the context to use; None for the system's authorities, which is what most backends have."""
-    if isinstance(configured, bool):
-        return None if configured else trusting_context()
-    return configured

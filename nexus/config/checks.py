@@ -22,6 +22,23 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}")
 NOBODY: Final = "none"
 _ORIGIN: Final = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#\s@]+", re.IGNORECASE)
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE: Final = re.compile(r"[\x21-\x7e]+(?: +[\x21-\x7e]+)*")
+RESERVED_HEADERS: Final = frozenset(
+    {
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "x-request-id",
+    }
+)
+"""Headers of a request to a backend that frame it, or that the proxy makes itself."""
 _ALLOWED_HOST: Final = re.compile(r"\*|\[[0-9a-fA-F:.]+\]|[\w.*-]+", re.ASCII)
 
 
@@ -29,6 +46,23 @@ def settled(config: Config) -> Config:
     """Return *config* with each backend's URL, zone and key in their one spelling; raise :class:`Fault`."""
     backends = tuple(_settled_backend(backend, index) for index, backend in enumerate(config.backends))
     return msgspec.structs.replace(config, backends=backends)
+
+
+def without_logins(config: Config) -> tuple[Config, dict[str, str]]:
+    """Return *config* without the credentials in its backends' URLs, and these as ``user:password`` by the name."""
+    logins: dict[str, str] = {}
+    backends: list[BackendConfig] = []
+    for index, backend in enumerate(config.backends):
+        try:
+            url, login = urls.without_user(backend.url)
+        except ValueError as exc:
+            raise Fault(("backends", index, "url"), f"bad URL: {exc}", "or use basic_auth") from None
+        if login is not None and backend.basic_auth is not None:
+            raise Fault(("backends", index, "basic_auth"), "the URL has credentials too", "keep one of them")
+        if login is not None:
+            logins[backend.name] = login
+        backends.append(msgspec.structs.replace(backend, url=url))
+    return msgspec.structs.replace(config, backends=tuple(backends)), logins
 
 
 def check(config: Config, *, insecure: bool) -> None:
@@ -61,9 +95,13 @@ def is_loopback(host: str) -> bool:
 
 def _settled_backend(backend: BackendConfig, index: int) -> BackendConfig:
     try:
-        url = urls.normalised(backend.url)
+        url = urls.normalised(backend.url, path_is_complete=backend.path_is_complete)
     except ValueError as exc:
-        hint = f"did you mean 'http://{shown(backend.url)}'?" if "://" not in backend.url else ""
+        hint = (
+            f"did you mean 'http://{shown(backend.url)}'?"
+            if "://" not in backend.url and "@" not in backend.url
+            else ""
+        )
         raise Fault(("backends", index, "url"), f"bad URL: {exc}", hint) from exc
     if backend.api_key is not None and backend.api_key_env is not None:
         raise Fault(("backends", index, "api_key_env"), "api_key is given too", "keep one of them")
@@ -204,10 +242,34 @@ def _backend_words(config: Config) -> Iterator[Fault]:
                 yield Fault(("backends", index, "protocols"), expected, did_you_mean(protocol, PROTOCOLS))
 
 
+def _backend_headers(config: Config) -> Iterator[Fault]:
+    for index, backend in enumerate(config.backends):
+        seen: set[str] = set()
+        for name, value in backend.headers.items():
+            path = ("backends", index, "headers", name)
+            if not _HEADER_NAME.fullmatch(name):
+                yield Fault(path, "expected the name of a header")
+            if name.lower() in RESERVED_HEADERS or name.lower().startswith("x-nexus-"):
+                yield Fault(path, "is a header that the proxy itself writes", "leave it out")
+            if name.lower() in seen:
+                yield Fault(path, "is there twice, in other letter case", "keep one of them")
+            if not _HEADER_VALUE.fullmatch(value):
+                hint = "keep to visible ASCII characters, with spaces only between them"
+                yield Fault(path, "holds a character that no header value may have", hint)
+            seen.add(name.lower())
+        for name in backend.query:
+            if not name:
+                yield Fault(("backends", index, "query"), "expected the name of a parameter, got an empty one")
+
+
 def _backend_files(config: Config) -> Iterator[Fault]:
     for index, backend in enumerate(config.backends):
-        if backend.tls_ca_file is not None and not _is_file(backend.tls_ca_file):
-            yield Fault(("backends", index, "tls_ca_file"), f"no such file: {shown(backend.tls_ca_file)}")
+        for key in ("tls_ca_file", "tls_cert_file", "tls_key_file"):
+            name = getattr(backend, key)
+            if name is not None and not _is_file(name):
+                yield Fault(("backends", index, key), f"no such file: {shown(name)}")
+        if backend.tls_key_file is not None and backend.tls_cert_file is None:
+            yield Fault(("backends", index, "tls_key_file"), "is the key of no certificate", "set tls_cert_file too")
 
 
 def _is_file(name: str) -> bool:
@@ -237,6 +299,7 @@ RULES: Final[tuple[Callable[[Config], Iterator[Fault]], ...]] = (
     _backend_names,
     _backend_urls,
     _backend_words,
+    _backend_headers,
     _backend_files,
     _otel,
 )

@@ -13,7 +13,7 @@ from nexus.config.env import Setting
 from nexus.config.faults import Fault, KeyPath, Origin
 from nexus.config.provenance import Provenance
 from nexus.config.schema import Config
-from nexus.config.secrets import KeyRing, Secret, Vault
+from nexus.config.secrets import Credentials, KeyRing, Secret, Vault
 from nexus.config.suggestions import shown
 from nexus.errors import ConfigError
 
@@ -38,6 +38,8 @@ class LoadedConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What ``server.admin_keys`` leads to."""
     backend_keys: Mapping[str, Secret] = {}
     """By the backend's name, for those that have one."""
+    credentials: Mapping[str, Credentials] = {}
+    """What else is sent to each backend, by its name."""
     otel_headers: Mapping[str, Secret] = {}
     """What ``otel.headers`` leads to, by the name of the header."""
     secrets: tuple[Secret, ...] = ()
@@ -71,10 +73,12 @@ def load(
     try:
         _apply(settings, tree)
         _refuse_unknown(unknown, tree)
-        config = checks.settled(decoded(tree, Config))
+        config, logins = checks.without_logins(decoded(tree, Config))
+        config = checks.settled(config)
         checks.check(config, insecure=insecure)
         server_keys, admin_keys = vault.server_keys(config), vault.admin_keys(config)
         backend_keys = vault.backend_keys(config)
+        credentials = vault.credentials(config, logins)
         otel_headers = vault.otel_headers(config)
     except Fault as fault:
         raise provenance.error(fault) from fault
@@ -86,6 +90,7 @@ def load(
         server_keys=server_keys,
         admin_keys=admin_keys,
         backend_keys=backend_keys,
+        credentials=credentials,
         otel_headers=otel_headers,
         secrets=tuple(vault.found),
         provenance=provenance,

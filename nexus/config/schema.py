@@ -138,7 +138,11 @@ class BackendConfig(Section, frozen=True):
     name: str
     """Unique, and not ``none``; what headers, logs and metrics show."""
     url: str
-    """``http://host:port`` or ``https://host``; a trailing ``/`` or ``/v1`` makes no difference."""
+    """``http://host:port`` or ``https://host``, with any base path; a trailing ``/`` or ``/v1`` makes no difference. A
+    ``user:password@`` before the host is sent as HTTP Basic and shown nowhere."""
+    path_is_complete: bool | None = None
+    """Whether the path of ``url`` takes the place of the ``/v1`` in a client's path; unset: when it names a version, as
+    ``/v1beta/openai`` and ``/api/paas/v4`` do."""
     type: str = "auto"
     """The kind of server: ollama, vllm, sglang, llamacpp, lmstudio, exo, openai, anthropic, generic, one that a plugin
     adds, or ``auto`` to find out by asking it."""
@@ -148,6 +152,13 @@ class BackendConfig(Section, frozen=True):
     """Its key: ``env:NAME`` or ``file:PATH``."""
     api_key_env: str | None = None
     """The same as ``api_key = "env:NAME"``."""
+    basic_auth: str | None = None
+    """A ``user:password`` for HTTP Basic: ``env:NAME`` or ``file:PATH``."""
+    headers: dict[str, str] = {}
+    """Further headers of every request to it, in the place of a client's own. A value ``env:NAME`` or ``file:PATH`` is
+    a secret: with one, the credentials of a client are not passed on."""
+    query: dict[str, str] = {}
+    """Parameters that every request to it has in its query, such as ``api-version``; values as in ``headers``."""
     zone: str | None = None
     """``restricted`` or ``open``, in any letter case; unset: open for cloud kinds, restricted for all others."""
     tier: Annotated[int, Meta(ge=1, le=5)] = 1
@@ -165,6 +176,10 @@ class BackendConfig(Section, frozen=True):
     """Whether its certificate is checked."""
     tls_ca_file: str | None = None
     """A file of certificate authorities to trust for it, instead of the system's."""
+    tls_cert_file: str | None = None
+    """The certificate to show it, in PEM, with those that lead to its authority; the key may be in the same file."""
+    tls_key_file: str | None = None
+    """The key of ``tls_cert_file``, without a passphrase."""
     models: dict[str, ModelConfig] = {}
     """Facts about single models, by name, that win over what the server says."""
 

@@ -8,13 +8,17 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from nexus.config.faults import Fault, KeyPath
-from nexus.config.schema import Config
+from nexus.config.schema import BackendConfig, Config
 from nexus.config.suggestions import shown
 
 _SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
 _HINT: Final = 'write "env:NAME" and set that variable, or "file:PATH"'
 LONGEST_SECRET_BYTES: Final = 16 * 1024
+CREDENTIAL_HEADERS: Final = frozenset({"authorization", "x-api-key", "api-key", "cookie"})
+"""Headers that are credentials, wherever their value is written."""
 
 
 class Secret:
@@ -63,6 +67,17 @@ class KeyRing:
         return found
 
 
+class Credentials(msgspec.Struct, frozen=True):
+    """What is sent to one backend besides its key; all of it may be secret."""
+
+    basic_auth: Secret | None = None
+    """As ``user:password``."""
+    headers: Mapping[str, Secret] = {}
+    query: Mapping[str, Secret] = {}
+    secrets: tuple[Secret, ...] = ()
+    """Those of the values that are credentials."""
+
+
 class Vault:
     """Follows references to secrets, and collects what the operator should be warned of."""
 
@@ -91,6 +106,50 @@ class Vault:
             for index, backend in enumerate(config.backends)
             if backend.api_key is not None
         }
+
+    def credentials(self, config: Config, logins: Mapping[str, str]) -> dict[str, Credentials]:
+        """Return what else is sent to each backend, by its name; raise :class:`Fault` likewise.
+
+        :param logins: the ``user:password`` in the URL of a backend, by its name.
+        """
+        return {
+            backend.name: self._credentials(backend, logins.get(backend.name), ("backends", index))
+            for index, backend in enumerate(config.backends)
+        }
+
+    def _credentials(self, backend: BackendConfig, login: str | None, path: KeyPath) -> Credentials:
+        basic_auth = None if login is None else self._kept(login, login.partition(":")[2])
+        if backend.basic_auth is not None:
+            basic_auth = self.resolve(backend.basic_auth, (*path, "basic_auth"), may_have_spaces=True)
+            if ":" not in basic_auth.reveal():
+                raise Fault((*path, "basic_auth"), "leads to no user:password", "put a colon between the two")
+            self._kept(basic_auth.reveal(), basic_auth.reveal().partition(":")[2])
+        headers = {name: self._value(text, (*path, "headers", name)) for name, text in backend.headers.items()}
+        query = {name: self._value(text, (*path, "query", name)) for name, text in backend.query.items()}
+        return Credentials(
+            basic_auth=basic_auth,
+            headers=headers,
+            query=query,
+            secrets=(
+                *(
+                    value
+                    for name, value in headers.items()
+                    if _is_reference(backend.headers[name]) or name.lower() in CREDENTIAL_HEADERS
+                ),
+                *(value for name, value in query.items() if _is_reference(backend.query[name])),
+            ),
+        )
+
+    def _value(self, text: str, path: KeyPath) -> Secret:
+        """Return what *text* leads to if it is a reference, else *text* itself."""
+        if _is_reference(text):
+            return self.resolve(text, path, may_have_spaces=True)
+        return Secret(text)
+
+    def _kept(self, text: str, *parts: str) -> Secret:
+        """Return *text* as a secret, and note that it and *parts* are to be hidden."""
+        self.found += [Secret(each) for each in (text, *parts) if each]
+        return Secret(text)
 
     def otel_headers(self, config: Config) -> dict[str, Secret]:
         """Return the value of each header of ``otel.headers``; raise :class:`Fault` likewise."""
@@ -150,3 +209,7 @@ class Vault:
             raise Fault(path, f"{shown(name)} is too long for a key")
         # Bytes that are not UTF-8 become characters that no key may have.
         return content.decode("utf-8", "replace")
+
+
+def _is_reference(text: str) -> bool:
+    return text.startswith(("env:", "file:"))

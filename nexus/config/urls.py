@@ -3,7 +3,7 @@
 import ipaddress
 import re
 from typing import Final
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
@@ -11,11 +11,32 @@ _HOST: Final = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?\.?")
 _PATH: Final = re.compile(r"[\w.~!$&'()*+,;=:@%/-]*", re.ASCII)
 
 
-def normalised(url: str) -> str:
+VERSION_SEGMENT: Final = re.compile(r"/v[0-9]+(\.[0-9]+)?((alpha|beta|preview)[0-9]*)?(?=/|$)")
+"""A segment of a path that names the version of an API, such as ``v1``, ``v4`` or ``v1beta``."""
+
+
+def without_user(url: str) -> tuple[str, str | None]:
+    """Return *url* without the credentials in it, and these as ``user:password``; None when it has none.
+
+    Raise ValueError, which does not repeat them, when they are not of that form.
+    """
+    begin, separator, rest = url.partition("://")
+    authority, slash, path = rest.partition("/")
+    user, at, host = authority.rpartition("@")
+    if not at:
+        return url, None
+    if ":" not in user:
+        raise ValueError("expected user:password before the @")
+    return f"{begin}{separator}{host}{slash}{path}", unquote(user)
+
+
+def normalised(url: str, *, path_is_complete: bool | None = None) -> str:
     """Return *url* as scheme, host, port unless it is the usual one, and base path.
 
-    The path has no ``/v1`` and no slash at its end. Raise ValueError that says what is wrong, without repeating *url*:
-    it may hold a password.
+    The path has no slash at its end, and no ``/v1`` unless another version stands before it. Raise ValueError that says
+    what is wrong, without repeating *url*: it may hold a password.
+
+    :param path_is_complete: whether a ``/v1`` at the end stays in any case, or in none.
     """
     if not url.isascii() or not url.isprintable() or " " in url:
         raise ValueError("holds a character that no URL may have")
@@ -30,7 +51,7 @@ def normalised(url: str) -> str:
     if port == 0:
         raise ValueError("expected a port from 1 to 65535")
     suffix = "" if port is None or port == DEFAULT_PORTS[parts.scheme] else f":{port}"
-    return f"{parts.scheme}://{_host(parts.hostname or '')}{suffix}{_base_path(parts.path)}"
+    return f"{parts.scheme}://{_host(parts.hostname or '')}{suffix}{_base_path(parts.path, path_is_complete)}"
 
 
 def _refuse_the_rest(parts: SplitResult) -> None:
@@ -55,9 +76,13 @@ def _host(host: str) -> str:
     return host
 
 
-def _base_path(path: str) -> str:
+def _base_path(path: str, is_complete: bool | None) -> str:
     """Return *path* without trailing slashes and without the ``/v1`` that OpenAI's clients want in a base URL."""
     path = path.rstrip("/")
-    while path.endswith("/v1"):
-        path = path.removesuffix("/v1").rstrip("/")
+    while path.endswith("/v1") and not is_complete:
+        before = path.removesuffix("/v1").rstrip("/")
+        if is_complete is None and not before.endswith("/v1") and VERSION_SEGMENT.search(before):
+            # Then it is that version which takes the place of a client's /v1, and this one is part of the path.
+            break
+        path = before
     return path

@@ -7,11 +7,13 @@ import ssl
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Final, Self
+from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
 from yarl import URL
 
+from nexus.dialing.access import OPEN_ACCESS, Access
 from nexus.errors import NexusError
 
 LARGEST_ANSWER_BYTES: Final = 4 * 1024 * 1024
@@ -19,17 +21,19 @@ _CHUNK_BYTES: Final = 64 * 1024
 _IDLE_S: Final = 3.0
 """Most engines close idle connections after 5 s."""
 
-Tls = ssl.SSLContext | bool
-
 
 class Target(msgspec.Struct, frozen=True):
-    """Whom to ask, and with which credentials."""
+    """Which server to ask, and with which credentials."""
 
     url: str
     """Normalised, without a trailing slash."""
     headers: Mapping[str, str] = {}
-    tls: Tls = True
-    """True: the system's authorities; False: its certificate is not checked."""
+    access: Access = OPEN_ACCESS
+
+    def at(self, path: str) -> URL:
+        """Return the URL at which the server answers to *path*, which may have a query."""
+        parts = urlsplit(self.url)
+        return URL(f"{parts.scheme}://{parts.netloc}{self.access.path_of(self.url).of(path)}", encoded=True)
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -90,10 +94,10 @@ class Fetcher:
                 asyncio.timeout(self.timeout_s),
                 self._session.request(
                     method,
-                    URL(target.url + path, encoded=True),
+                    target.at(path),
                     data=body,
                     headers=headers,
-                    ssl=target.tls,
+                    ssl=target.access.tls or True,
                     allow_redirects=False,
                 ) as response,
             ):

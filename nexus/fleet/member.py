@@ -5,11 +5,11 @@ from typing import Any
 import msgspec
 
 from nexus.config.schema import BackendConfig
-from nexus.config.secrets import Secret
+from nexus.dialing.access import OPEN_ACCESS, Access
 from nexus.domain.backend import Backend, BackendLoad, Status
 from nexus.domain.kinds import BackendKind
 from nexus.domain.model import Zone
-from nexus.fleet.fetching import Target, Tls
+from nexus.fleet.fetching import Target
 from nexus.fleet.identity import backend_id
 from nexus.fleet.kinds import PROTOCOL_ENDPOINTS, UNDETECTED
 from nexus.fleet.overrides import declared_models
@@ -23,8 +23,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     """None: to be found out by asking."""
     zone: Zone | None = None
     """None: what is usual for its kind."""
-    key: Secret | None = None
-    tls: Tls = True
+    access: Access = OPEN_ACCESS
     source: str = "static"
 
     @property
@@ -32,13 +31,8 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
         return backend_id(self.config.name)
 
     def target(self, kind: BackendKind) -> Target:
-        """Return whom to ask; the key goes to this backend alone, where its kind expects it."""
-        headers = dict(kind.probe_headers)
-        if self.key is not None and kind.key_header == "authorization":
-            headers["Authorization"] = f"Bearer {self.key.reveal()}"
-        elif self.key is not None:
-            headers[kind.key_header] = self.key.reveal()
-        return Target(self.config.url, headers, self.tls)
+        """Return which backend to ask, and how; its credentials go to this backend alone."""
+        return Target(self.config.url, {**kind.probe_headers, **self.access.headers_for(kind)}, self.access)
 
     def row(self, load: BackendLoad, status: Status) -> Backend:
         """Return the row with which it enters the registry."""

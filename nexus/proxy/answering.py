@@ -185,7 +185,7 @@ def head_lines(record: Record, attempt: Attempt, attempts: int) -> bytes:
     head = answer.head.without(b"x-should-retry") if is_last_word else answer.head
     parts = [
         status_line(answer.status),
-        redacted(head.passed_lines(request_id), attempt.upstream.access.key),
+        redacted(head.passed_lines(request_id), attempt.upstream.secrets),
         attempt.upstream.lines[attempt.backend.zone_of(attempt.reserved.model)],
         b"X-Nexus-Route-Reason: %b\r\n%b" % (record.route_reason.encode(), record.id_lines),
     ]
@@ -236,9 +236,11 @@ def restored(body: bytes, attempt: Attempt, requested: str) -> bytes:
     return restore_in_document(body, attempt.reserved.model, requested)
 
 
-def redacted(words: bytes, key: str | None) -> bytes:
-    """Return headers or an error body without our own key in it: some servers repeat what they refuse."""
-    return words.replace(key.encode(), b"***") if key else words
+def redacted(words: bytes, secrets: Iterable[bytes]) -> bytes:
+    """Return headers or an error body without *secrets*, our own: some servers repeat what they refuse."""
+    for secret in secrets:
+        words = words.replace(secret, b"***")
+    return words
 
 
 def retry_after_of(attempt: Attempt) -> float | None:

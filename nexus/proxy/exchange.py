@@ -109,7 +109,7 @@ class Exchange(msgspec.Struct, eq=False):
     def _reply_whole(self, attempt: Attempt, answer: Answer, requirements: Requirements) -> bool:
         body = answering.restored(answer.body, attempt, requirements.model)
         if answer.status >= 400:
-            body = answering.redacted(body, attempt.upstream.access.key)
+            body = answering.redacted(body, attempt.upstream.secrets)
         else:
             attempt.usage = self.admission.protocol.usage_of(body)
             if attempt.usage is None and attempt.listener is not None:

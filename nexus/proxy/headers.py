@@ -9,6 +9,7 @@ from typing import Final, get_args
 
 import msgspec
 
+from nexus.dialing.access import Access, PathMap
 from nexus.domain.backend import Backend
 from nexus.domain.kinds import BackendKind
 from nexus.domain.model import Zone
@@ -26,23 +27,24 @@ class RequestStamp(msgspec.Struct, frozen=True):
     """The lines of a request's head that are the same for every request to one backend."""
 
     host_line: bytes
-    key_line: bytes
-    """Its own credential, empty when it has none."""
-    base_path: bytes
+    own_lines: bytes
+    """Its key and what else is configured."""
+    replaces_credentials: bool
+    """Whether credentials are among them, so that those of a client do not go there."""
+    path: PathMap
     dropped: frozenset[bytes]
+    """What a client may not send there, or what the configuration says in its place."""
 
 
-def stamp_of(kind: BackendKind, authority: str, base_path: str, key: str | None) -> RequestStamp:
-    """Prepare what all requests to one backend have in common."""
-    key_line = b""
-    if key is not None:
-        value = f"Bearer {key}" if kind.key_header == "authorization" else key
-        key_line = f"{kind.key_header}: {value}\r\n".encode()
+def stamp_of(kind: BackendKind, url: str, authority: str, access: Access) -> RequestStamp:
+    """Prepare what all requests to the backend at *url* have in common."""
+    own = access.headers_for(kind)
     return RequestStamp(
         host_line=f"Host: {authority}\r\n".encode(),
-        key_line=key_line,
-        base_path=base_path.encode(),
-        dropped=frozenset(name.encode() for name in kind.dropped_headers),
+        own_lines="".join(f"{name}: {value}\r\n" for name, value in own.items()).encode(),
+        replaces_credentials=access.replaces_credentials,
+        path=access.path_of(url),
+        dropped=frozenset(name.lower().replace("_", "-").encode() for name in (*kind.dropped_headers, *own)),
     )
 
 
@@ -88,7 +90,8 @@ def _lines_of(
     stamp: RequestStamp, head: Head, target: bytes, trace_lines: bytes | None, *, may_pass_credentials: bool
 ) -> bytes:
     """Make the part of a request's head that is the same for all requests with the client's *head*."""
-    lines = [b"POST %b%b HTTP/1.1\r\n" % (stamp.base_path, target), stamp.host_line, stamp.key_line]
+    path = stamp.path.of(target.decode("latin-1")).encode("latin-1")
+    lines = [b"POST %b HTTP/1.1\r\n" % path, stamp.host_line, stamp.own_lines]
     dropped = stamp.dropped
     if trace_lines is not None:
         dropped = dropped | tracing.HEADERS
@@ -98,8 +101,8 @@ def _lines_of(
         lines += [line for name, line in head.forward if name.replace(b"_", b"-") not in dropped]
     else:
         lines += [line for _, line in head.forward]
-    if may_pass_credentials and not stamp.key_line:
-        lines += [line for _, line in head.credentials]
+    if may_pass_credentials and not stamp.replaces_credentials:
+        lines += [line for name, line in head.credentials if name not in dropped]
     return b"".join(lines)
 
 

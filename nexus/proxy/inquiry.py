@@ -332,7 +332,7 @@ class Inquiry(msgspec.Struct, eq=False):
 
     def _takes_clients_key(self, attempt: Attempt) -> bool:
         """Whether the key that this backend sees is the client's, if it sends one."""
-        return not attempt.upstream.stamp.key_line and self._may_pass_credentials(attempt)
+        return not attempt.upstream.stamp.replaces_credentials and self._may_pass_credentials(attempt)
 
 
 def _open_scan(protocol: WireProtocol, endpoint: Endpoint, listener: Callable[[str], None] | None) -> StreamScan:

@@ -8,7 +8,7 @@ from typing import Final
 
 import structlog
 
-from nexus.proxy.dialing import Address, dial
+from nexus.dialing.dial import Address, dial
 from nexus.proxy.outbox import Outbox
 from nexus.proxy.upstream import UpstreamConnection
 

@@ -1,28 +1,15 @@
 """What the data plane keeps per backend: its pool of connections and the words that every request to it has."""
 
-import ssl
 from collections.abc import Mapping
 from typing import Final
 
-import msgspec
-
 from nexus.config.schema import TimeoutsConfig
+from nexus.dialing.access import OPEN_ACCESS, Access
+from nexus.dialing.dial import address_of
 from nexus.domain.backend import Backend
-from nexus.proxy.dialing import address_of
 from nexus.proxy.headers import RequestStamp, backend_lines, stamp_of
 from nexus.proxy.outbox import Outbox
 from nexus.proxy.pool import ConnectionCounts, Pool
-
-
-class Access(msgspec.Struct, frozen=True):
-    """What only the data plane may know of a backend: its key, and whom its certificate must be from."""
-
-    key: str | None = None
-    tls: ssl.SSLContext | None = None
-
-
-OPEN_ACCESS: Final = Access()
-"""Of a backend that nobody configured."""
 
 MOST_COUNTED: Final = 1_000
 """Backends whose connections are remembered; beyond that, those that are not in use are forgotten."""
@@ -31,7 +18,7 @@ MOST_COUNTED: Final = 1_000
 class Upstream:
     """One backend, ready to be sent to."""
 
-    __slots__ = ("access", "backend", "lines", "pool", "stamp")
+    __slots__ = ("access", "backend", "lines", "pool", "secrets", "stamp")
 
     def __init__(
         self,
@@ -41,7 +28,7 @@ class Upstream:
         counts: ConnectionCounts | None = None,
         outbox: Outbox | None = None,
     ) -> None:
-        address, base_path = address_of(backend.url, access.tls)
+        address = address_of(backend.url, access.tls)
         self.backend = backend
         self.access = access
         self.pool = Pool(
@@ -52,7 +39,9 @@ class Upstream:
             counts=counts,
             outbox=outbox,
         )
-        self.stamp: RequestStamp = stamp_of(backend.kind, address.authority, base_path, access.key)
+        self.stamp: RequestStamp = stamp_of(backend.kind, backend.url, address.authority, access)
+        self.secrets = tuple(secret.encode() for secret in (access.key, *access.secrets) if secret)
+        """What an error of the backend must not show to a client."""
         self.lines = backend_lines(backend)
 
 

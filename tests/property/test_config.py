@@ -13,6 +13,7 @@ from nexus.config import urls
 from nexus.config.loading import LoadedConfig, load
 from nexus.config.schema import Config
 from nexus.config.suggestions import shown
+from nexus.dialing.access import OPEN_ACCESS
 from nexus.errors import ConfigError
 
 VALID = """
@@ -154,8 +155,25 @@ def test_a_normal_url_is_its_own_normal_form(url):
         return
 
     assert urls.normalised(normal) == normal
-    assert urls.normalised(normal + "/v1/") == urls.normalised(normal + "/")
-    assert not urlsplit(normal).path.endswith(("/", "/v1"))
+    assert not urlsplit(normal).path.endswith("/")
+    # With another version in it, a path that ends in /v1 is another path than one that does not.
+    if not urls.VERSION_SEGMENT.search(urlsplit(normal).path):
+        assert urls.normalised(normal + "/v1/") == urls.normalised(normal + "/")
+
+
+@quick
+@given(path=st.from_regex(r"(/(v1|v4|v1beta|a|openai)){0,4}/?", fullmatch=True))
+def test_a_base_path_with_or_without_v1_leads_to_the_same_place(path):
+    """Whether or not the ``/v1`` is normalised away, a client's path is appended to what stands before it."""
+    url = urls.normalised(f"https://h{path}")
+    target = OPEN_ACCESS.path_of(url).of("/v1/chat/completions")
+
+    bare = path.rstrip("/")
+    is_versioned = urls.VERSION_SEGMENT.search(bare) is not None
+    expected = bare if is_versioned else f"{bare}/v1"
+    while expected.endswith("/v1/v1"):
+        expected = expected.removesuffix("/v1")
+    assert target == f"{expected}/chat/completions"
 
 
 @quick

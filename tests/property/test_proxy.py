@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
+from nexus.dialing.access import Access
 from nexus.domain.kinds import BackendKind
 from nexus.errors import RequestError, UpstreamError, UpstreamFault
 from nexus.fleet.kinds import KINDS
@@ -492,7 +493,7 @@ def test_no_request_header_passes_that_must_not(pairs, kind):
     except RequestError as exc:
         assert exc.code == "duplicate_header"  # noqa: PT017 - nothing else is wrong with these
         return
-    stamp = stamp_of(kind, "gpu:8000", "", "our-own")
+    stamp = stamp_of(kind, "http://gpu:8000", "gpu:8000", Access(key="our-own"))
 
     sent = request_head(stamp, head, b"/x", body_length=0, request_id="req", may_pass_credentials=True)
 

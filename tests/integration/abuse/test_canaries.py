@@ -223,7 +223,7 @@ def logging_to(stream):
 
 async def test_a_defect_of_ours_shows_nothing_of_the_request(tmp_path, monkeypatch):
     def break_down(record, attempt, attempts):
-        held = attempt.answer.body + attempt.upstream.stamp.key_line
+        held = attempt.answer.body + attempt.upstream.stamp.own_lines
         raise ZeroDivisionError(len(held))
 
     monkeypatch.setattr(answering, "head_lines", break_down)

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import trustme
 
-from nexus.proxy import dialing
+from nexus.dialing import dial as dialing
 from nexus.testing.dialects import ANTHROPIC, CHAT, LAST_CHUNK, OLLAMA, RESPONSES, chunks, whole_answer
 from nexus.testing.ports import free_port
 from nexus.testing.scripted import Close, Ignore, ReadHead, ReadRequest, Reset, Send, Stall, Wait

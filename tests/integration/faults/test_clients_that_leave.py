@@ -7,7 +7,7 @@ from time import monotonic
 
 import pytest
 
-from nexus.proxy import dialing
+from nexus.dialing import dial as dialing
 from nexus.testing.bookkeeping import eventually
 from nexus.testing.dialects import CHAT, LAST_CHUNK, chunks
 from nexus.testing.inside import what_is_held

@@ -19,10 +19,12 @@ def test_the_example_as_it_is_sets_nothing(loaded):
 
 
 def test_the_example_uncommented_loads_and_has_every_key(loaded):
-    Path("ca.pem").write_text("")
+    for name in ("ca.pem", "client.pem", "client.key"):
+        Path(name).write_text("")
     toml = uncommented(reference.example())
 
-    result = loaded(toml, env={"NEXUS_API_KEY": "sesame", "NEXUS_ADMIN_KEY": "root", "GPU_1_KEY": "open"})
+    env = {"NEXUS_API_KEY": "sesame", "NEXUS_ADMIN_KEY": "root", "GPU_1_KEY": "open"}
+    result = loaded(toml, env={**env, "GPU_1_LOGIN": "me:sesame", "AZURE_KEY": "secret"})
 
     tree = tomllib.loads(toml)
     for path in texts.all_keys():

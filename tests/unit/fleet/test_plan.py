@@ -90,7 +90,7 @@ def test_models_that_are_declared_are_there_from_the_start():
 
 
 @pytest.mark.parametrize(
-    ("kind", "header", "value"), [("vllm", "Authorization", "Bearer k"), ("anthropic", "x-api-key", "k")]
+    ("kind", "header", "value"), [("vllm", "authorization", "Bearer k"), ("anthropic", "x-api-key", "k")]
 )
 def test_a_key_goes_where_its_kind_expects_it(kind, header, value):
     (member,) = plan_fleet([backend(type=kind)], secrets={"gpu": Secret("k")}).members.values()

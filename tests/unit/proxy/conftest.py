@@ -8,8 +8,9 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from nexus.config.schema import TimeoutsConfig
+from nexus.dialing.access import OPEN_ACCESS
 from nexus.proxy.upstream import UpstreamConnection
-from nexus.proxy.upstreams import OPEN_ACCESS, Upstream
+from nexus.proxy.upstreams import Upstream
 from nexus.routing.decision import Reserved
 from nexus.testing.builders import make_backend
 from nexus.wire.protocol import EventTooLargeError

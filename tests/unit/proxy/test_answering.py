@@ -7,6 +7,7 @@ from email.utils import parsedate_to_datetime
 import msgspec
 import pytest
 
+from nexus.dialing.access import Access
 from nexus.domain.model import ModelFacts
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.errors import STATUS_OF_CODE, RequestError, UpstreamError, UpstreamFault
@@ -16,7 +17,6 @@ from nexus.proxy.answer_head import AnswerHead
 from nexus.proxy.attempt import Attempt
 from nexus.proxy.heads import read_head
 from nexus.proxy.record import begin_record
-from nexus.proxy.upstreams import Access
 from nexus.routing.decision import Reject
 from nexus.routing.intent import Verdict
 from nexus.testing.builders import CHAT, make_backend
@@ -340,8 +340,8 @@ async def test_our_own_key_is_not_repeated(answered, record):
     attempt = answered(401, [JSON, (b"X-Debug", b"Bearer secret-1")], b'{"error": "secret-1"}', key="secret-1")
 
     assert b"secret-1" not in answering.head_lines(record, attempt, 1)
-    assert answering.redacted(attempt.answer.body, "secret-1") == b'{"error": "***"}'
-    assert answering.redacted(attempt.answer.body, None) == attempt.answer.body
+    assert answering.redacted(attempt.answer.body, attempt.upstream.secrets) == b'{"error": "***"}'
+    assert answering.redacted(attempt.answer.body, ()) == attempt.answer.body
 
 
 # names

@@ -5,6 +5,7 @@ from email.utils import format_datetime
 
 import pytest
 
+from nexus.dialing.access import Access
 from nexus.errors import UpstreamError, UpstreamFault
 from nexus.fleet.kinds import KINDS
 from nexus.proxy.headers import (
@@ -22,8 +23,8 @@ from nexus.testing.builders import make_backend
 CLIENTS_KEYS = (("Authorization", "Bearer client"), ("x-api-key", "client-2"))
 
 
-def sent(message, *, kind="vllm", key=None, may_pass_credentials=True, base_path="", authority="gpu:8000"):
-    stamp = stamp_of(KINDS[kind], authority, base_path, key)
+def sent(message, *, kind="vllm", key=None, may_pass_credentials=True, base_path="", authority="gpu:8000", **access):
+    stamp = stamp_of(KINDS[kind], f"http://{authority}{base_path}", authority, Access(key=key, **access))
     return request_head(
         stamp,
         read_head(message),
@@ -47,6 +48,26 @@ def test_a_backend_is_told_what_is_its_own_and_what_is_the_clients(make_message)
         b"X-Nexus-Hops: 1\r\n"
         b"Content-Length: 12\r\n\r\n"
     )
+
+
+def test_a_configured_header_takes_the_place_of_the_clients(make_message):
+    head = sent(make_message(("X-Org", "client's")), headers={"x-org": "ours"})
+
+    assert b"x-org: ours\r\n" in head
+    assert b"client's" not in head
+
+
+def test_a_backend_with_a_secret_header_is_not_sent_the_clients_key(make_message):
+    head = sent(make_message(*CLIENTS_KEYS), headers={"api-key": "azure"}, secrets=("azure",))
+
+    assert b"api-key: azure\r\n" in head
+    assert b"client" not in head
+
+
+def test_a_configured_query_takes_the_place_of_the_clients(make_message):
+    head = sent(make_message(), query={"api-version": "2024-10-21", "a": "b c"})
+
+    assert head.startswith(b"POST /v1/chat/completions?api-version=2024-10-21&a=b+c HTTP/1.1\r\n")
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import socket
 import pytest
 import structlog
 
+from nexus.dialing.dial import Address
 from nexus.proxy import pool as pools
-from nexus.proxy.dialing import Address
 from nexus.proxy.outbox import Outbox
 from nexus.proxy.pool import NO_REUSE_S, Pool
 from nexus.proxy.socket_state import SocketState

@@ -5,10 +5,10 @@ import time
 
 import pytest
 
+from nexus.dialing.dial import Address
 from nexus.errors import UpstreamError
 from nexus.proxy import pool as pools
 from nexus.proxy import upstream
-from nexus.proxy.dialing import Address
 from nexus.proxy.pool import Pool
 from nexus.testing.bookkeeping import eventually
 from nexus.testing.scripted import Close, ReadHead, ReadRequest, Reset, ScriptedBackend, Send, Stall

@@ -7,7 +7,6 @@ import os
 import socket
 import ssl
 from collections.abc import Callable
-from functools import cache
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -15,6 +14,7 @@ import aiohappyeyeballs
 import msgspec
 from aiohttp.resolver import AsyncResolver, ThreadedResolver
 
+from nexus.dialing.tls import verifying_context
 from nexus.errors import RequestError, UpstreamError, UpstreamFault
 
 HAPPY_EYEBALLS_DELAY_S: Final = 0.25
@@ -43,30 +43,15 @@ class Address(msgspec.Struct, frozen=True):
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
 
-def address_of(url: str, tls: ssl.SSLContext | None) -> tuple[Address, str]:
-    """Split a normalised backend URL into its address and its base path, which has no trailing slash.
+def address_of(url: str, tls: ssl.SSLContext | None) -> Address:
+    """Return the address in a normalised backend URL.
 
     :param tls: for an ``https`` URL; None for the system's certificate authorities.
     """
     parts = urlsplit(url)
     is_tls = parts.scheme == "https"
     port = parts.port or (443 if is_tls else 80)
-    return Address(parts.hostname or "", port, tls or verifying_context() if is_tls else None), parts.path.rstrip("/")
-
-
-@cache
-def verifying_context() -> ssl.SSLContext:
-    """Return the context that trusts the system's authorities; shared, because making one takes milliseconds."""
-    return ssl.create_default_context()
-
-
-@cache
-def trusting_context() -> ssl.SSLContext:
-    """Return the context that checks nothing, for whom the operator has told so."""
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
+    return Address(parts.hostname or "", port, tls or verifying_context() if is_tls else None)
 
 
 async def dial(address: Address, factory: Callable[[], ProtocolT], *, timeout_s: float) -> ProtocolT:

@@ -1,0 +1,80 @@
+"""What a backend's configuration says of reaching it, made ready for both planes."""
+
+import ssl
+from base64 import b64encode
+from urllib.parse import quote_plus
+
+from nexus.config.faults import Fault, KeyPath
+from nexus.config.schema import BackendConfig
+from nexus.config.secrets import Credentials, Secret
+from nexus.config.suggestions import shown
+from nexus.dialing.access import Access
+from nexus.dialing.tls import trusting_context, unchecked_context
+
+AUTHORIZATION = "authorization"
+
+
+def access_of(config: BackendConfig, key: Secret | None, credentials: Credentials, path: KeyPath) -> Access:
+    """Return how the backend of *config*, the table at *path*, is reached. :raises Fault: when a key is wrong."""
+    headers = {name: value.reveal() for name, value in credentials.headers.items()}
+    secrets = [secret.reveal() for secret in credentials.secrets]
+    # Of a query, a backend may repeat what it got.
+    secrets += [encoded for secret in secrets if (encoded := quote_plus(secret)) != secret]
+    if (login := credentials.basic_auth) is not None:
+        if AUTHORIZATION in map(str.lower, headers):
+            raise Fault((*path, "headers"), "basic_auth or the URL sets 'authorization' too", "keep one of them")
+        encoded = b64encode(login.reveal().encode()).decode()
+        headers["Authorization"] = f"Basic {encoded}"
+        secrets += [encoded, login.reveal().partition(":")[2]]
+    return Access(
+        key=None if key is None else key.reveal(),
+        headers=headers,
+        query={name: value.reveal() for name, value in credentials.query.items()},
+        secrets=tuple(secret for secret in secrets if secret),
+        path_is_complete=config.path_is_complete,
+        tls=_tls(config, path),
+    )
+
+
+def _tls(config: BackendConfig, path: KeyPath) -> ssl.SSLContext | None:
+    """Return the context to use; None for the system's authorities, which is what most backends have."""
+    if config.tls_cert_file is None and config.tls_ca_file is None:
+        return None if config.tls_verify else trusting_context()
+    context = _trusting(config, path)
+    if config.tls_cert_file is not None:
+        _show_certificate(context, config, path)
+    return context
+
+
+def _trusting(config: BackendConfig, path: KeyPath) -> ssl.SSLContext:
+    if not config.tls_verify:
+        # Of its own: the one that others share must not show this backend's certificate to them.
+        return unchecked_context()
+    try:
+        return ssl.create_default_context(cafile=config.tls_ca_file)
+    except (OSError, ValueError) as exc:
+        raise Fault((*path, "tls_ca_file"), _unusable(config.tls_ca_file, exc, "no certificate in it")) from exc
+
+
+def _show_certificate(context: ssl.SSLContext, config: BackendConfig, path: KeyPath) -> None:
+    cert, key = config.tls_cert_file or "", config.tls_key_file
+    for name, file in (("tls_cert_file", cert), ("tls_key_file", key)):
+        try:
+            if file is not None:
+                with open(file, "rb"):  # noqa: PTH123 - to know which of the two cannot be read
+                    pass
+        except OSError as exc:
+            raise Fault((*path, name), _unusable(file, exc, ""), "let the user of the proxy read it") from exc
+    try:
+        # Without this function OpenSSL would ask for the passphrase on the terminal.
+        context.load_cert_chain(cert, key, password=lambda: "")
+    except (OSError, ValueError) as exc:
+        problem = _unusable(cert, exc, "no certificate and key in PEM that belong together, or a passphrase is on it")
+        hint = "openssl rsa -in KEY removes a passphrase" if key else "set tls_key_file if the key is in another file"
+        raise Fault((*path, "tls_cert_file"), problem, hint) from exc
+
+
+def _unusable(file: str | None, exc: Exception, otherwise: str) -> str:
+    is_of_tls = isinstance(exc, ssl.SSLError)
+    reason = otherwise if is_of_tls else getattr(exc, "strerror", None) or otherwise
+    return f"{shown(file or '')} cannot be used: {reason}"
