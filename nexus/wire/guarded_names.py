@@ -45,14 +45,15 @@ def _refuse_ambiguous(body: bytes) -> None:
         for member in members(body):
             name = member.name.casefold()
             if name in found:
-                raise _given_twice(name)
+                raise given_twice(name)
             if name in GUARDED:
                 found.add(name)
     except CrowdedObjectError as exc:
-        raise _given_twice(exc.name) from None
+        raise given_twice(exc.name) from None
 
 
-def _given_twice(name: str | None) -> RequestError:
+def given_twice(name: str | None) -> RequestError:
+    """Return what a client is told whose body gives the member *name* twice; None: it has too many members."""
     if name in GUARDED:
         return RequestError("invalid_value", f"'{name}' is given more than once", param=name)
     return RequestError("invalid_json", "the body has too many members, or one of them twice")

@@ -6,8 +6,8 @@ from typing import Final
 import msgspec
 
 from nexus.errors import RequestError
-from nexus.wire.guarded_names import is_plain
-from nexus.wire.json_members import members
+from nexus.wire.guarded_names import given_twice, is_plain
+from nexus.wire.json_members import CrowdedObjectError, members
 
 _MEMBER: Final = rb'"model"[ \t\n\r]*+:[ \t\n\r]*+("[^"\\]*+(?:\\.[^"\\]*+)*+")'
 _MODEL: Final = re.compile(_MEMBER, re.DOTALL)
@@ -17,12 +17,18 @@ _FIRST: Final = re.compile(rb"[ \t\n\r]*+\{[ \t\n\r]*+" + _MEMBER, re.DOTALL)
 def replace_model(body: bytes, model: str) -> bytes:
     """Return *body* with *model* as the value of its top-level ``model``.
 
-    :param body: one that ``understand`` has accepted.
+    :param body: one that ``understand`` has accepted, which does not mean that it can be changed: it may have a member
+        twice that routing does not go by.
+    :raises RequestError: whatever the bytes are, nothing else.
     """
     try:
         start, end = _model_span(body)
+    except CrowdedObjectError as exc:
+        raise given_twice(exc.name) from None
     except RecursionError:
         raise RequestError("invalid_json", "the body is nested too deeply") from None
+    except (ValueError, LookupError):
+        raise RequestError("invalid_json", "the body is not valid JSON in UTF-8") from None
     return b"".join((body[:start], msgspec.json.encode(model), body[end:]))
 
 
@@ -32,4 +38,7 @@ def _model_span(body: bytes) -> tuple[int, int]:
     # One spelling in the whole body, and the top level has one: this is it.
     if is_plain(body) and (found := _MODEL.search(body)):
         return found.span(1)
-    return next((member.start, member.end) for member in members(body) if member.name == "model")
+    for member in members(body):
+        if member.name == "model":
+            return member.start, member.end
+    raise LookupError("there is no model")

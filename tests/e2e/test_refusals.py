@@ -43,6 +43,11 @@ def code_and_message(protocol, reply):
         (b'{"model":7}', 400, "invalid_value"),
         (b'{"model":"llama3","stream":"yes"}', 400, "invalid_value"),
         (b'{"model":"nope","messages":[]}', 404, "model_not_found"),
+        (
+            b'{"seed":1,"seed":2,"messages":[{"role":"user","content":"","model":"y"}],"model":"gpt-4o"}',
+            400,
+            "invalid_json",
+        ),
     ],
 )
 def test_a_wrong_body_is_named_for_what_it_is(fleet, protocol, body, status, code):

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from nexus.domain.request import Requirements
 from nexus.errors import RequestError
 from nexus.wire import multipart
+from nexus.wire.composing import with_model
 from nexus.wire.json_members import members
 from nexus.wire.model_field import replace_model
+from nexus.wire.prompt_start import prompt_start
 from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
 
 JSON_ENDPOINTS = sorted((e for e in ENDPOINTS.values() if e.body == "json"), key=lambda e: e.name)
@@ -102,6 +104,37 @@ def test_a_replaced_model_changes_no_other_byte(text, model):
     assert json.loads(replaced) == {**json.loads(body), "model": model}
     assert replaced.startswith(body[:start])
     assert replaced.endswith(body[end:])
+
+
+@st.composite
+def crowded_bodies(draw) -> bytes:
+    """Give objects of any members, the same name more than once among them, each written in any way."""
+    names = NAMES | st.sampled_from(["x", "\\ud800", "model"])
+    members = draw(st.lists(st.tuples(names, VALUES | st.just({"model": "y"})), max_size=6))
+    members.insert(draw(st.integers(0, len(members))), ("model", "alias"))
+    texts = (f"{draw(json_texts(name))}:{draw(json_texts(value))}" for name, value in members)
+    return f"{{{','.join(texts)}}}".replace("\\\\ud800", "\\ud800").encode("utf-8", "surrogatepass")
+
+
+@given(st.sampled_from(JSON_ENDPOINTS), crowded_bodies())
+@settings(max_examples=500)
+@example(CHAT, b'{"temperature":1,"temperature":2,"x":{"model":"y"},"model":"alias"}')
+@example(CHAT, b'{"\\ud800":1,"messages":[{"model":"y"}],"model":"alias"}')
+def test_any_body_that_is_understood_can_be_renamed_and_shown_or_is_refused(endpoint, body):
+    understand = PROTOCOLS[endpoint.protocol].understand
+    if isinstance(understood_or_refused(understand, endpoint, body), RequestError):
+        return
+
+    prompt_start(body, 100)
+    renamed = understood_or_refused(replace_model, body, "other")
+    with_other = with_model(endpoint, b"application/json", body, "other")
+
+    # What cannot be read as a whole is left as it is, for others to refuse.
+    assert understand(endpoint, with_other).model == ("alias" if with_other is body else "other")
+    if isinstance(renamed, RequestError):
+        assert renamed.status == 400
+    else:
+        assert understand(endpoint, renamed).model == "other"
 
 
 @given(bodies())

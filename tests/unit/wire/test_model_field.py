@@ -2,6 +2,7 @@
 
 import pytest
 
+from nexus.errors import RequestError
 from nexus.wire.model_field import replace_model
 
 
@@ -20,6 +21,26 @@ from nexus.wire.model_field import replace_model
 )
 def test_only_the_top_level_model_is_replaced(body, expected):
     assert replace_model(body, "new") == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b'{"x":1,"x":2,"tools":{"model":"t"},"mod\\u0065l":"a"}', "invalid_json"),
+        (b'{"x":1,"x":2,"y":"\\"model\\"","tools":[{"model":"t"}],"model":"a"}', "invalid_json"),
+        (b'{"tools":{"model":"t"},"tools":{"model":"u"},"model":"a"}', "invalid_json"),
+        (b'{"\\ud800":1,"tools":[{"model":"t"}],"model":"a"}', "invalid_json"),
+        (b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b',"tools":{"model":"t"},"model":"a"}', "invalid_json"),
+        (b"[]", "invalid_json"),
+        (b"", "invalid_json"),
+    ],
+    ids=lambda value: repr(value)[:60],
+)
+def test_a_body_that_cannot_be_changed_is_refused(body, code):
+    with pytest.raises(RequestError) as refused:
+        replace_model(body, "new")
+
+    assert (refused.value.code, refused.value.status) == (code, 400)
 
 
 def test_the_new_name_is_escaped():
