@@ -16,6 +16,7 @@ from nexus.simulator.recording import Record, Recorder
 from nexus.simulator.refusals import Refusal
 from nexus.simulator.sending import Delivery, send
 from nexus.simulator.settings import Settings
+from nexus.simulator.shelf import Shelf
 from nexus.simulator.wording import refusal_answer, unknown_path_answer, wrong_method_answer
 
 
@@ -28,6 +29,7 @@ class Answering:
         self._engine = engine
         self._faults = faults
         self._recorder = recorder
+        self._shelf = Shelf()
         self._control = Control(faults, recorder)
         self._numbers = count(1)
 
@@ -35,12 +37,12 @@ class Answering:
         if request.path.startswith(PREFIX):
             await self._serve_control(connection, request)
             return
-        route = find_route(self._settings.kind, request.method, request.path)
+        route, ids = find_route(self._settings.kind, request.method, request.path)
         fault = self._faults.take(is_inference=route is not None and route.is_inference, body=request.body)
         record = self._recorder.begin(request, connection.number, fault.kind if fault else None)
         is_over = False
         try:
-            await self._answer(self._delivery(connection, record), route, fault)
+            await self._answer(self._delivery(connection, record), route, ids, fault)
             is_over = True
         finally:
             self._recorder.end(record, client_left=not is_over)
@@ -54,7 +56,7 @@ class Answering:
         has_body = record.request.method != "HEAD"
         return Delivery(connection=connection, dialect=self._dialect, record=record, has_body=has_body)
 
-    async def _answer(self, delivery: Delivery, route: Route | None, fault: Fault | None) -> None:
+    async def _answer(self, delivery: Delivery, route: Route | None, ids: tuple[str, ...], fault: Fault | None) -> None:
         if fault is not None and is_instead(fault):
             await break_instead(delivery, fault)
             return
@@ -63,7 +65,7 @@ class Answering:
             if route is not None and route.is_inference:
                 await self._infer(delivery, route, fault)
             else:
-                await _deliver(delivery, await self._tell(delivery.record.request, route), fault)
+                await _deliver(delivery, await self._tell(delivery.record.request, route, ids), fault)
         except Refusal as refusal:
             answer = refusal_answer(refusal, self._settings.kind, delivery.record.path)
             await send(delivery, answer, delivery.write)
@@ -81,20 +83,22 @@ class Answering:
                 await turn.start()
             await _deliver(delivery, answer, fault)
 
-    async def _tell(self, request: Request, route: Route | None) -> Answer:
+    async def _tell(self, request: Request, route: Route | None, ids: tuple[str, ...]) -> Answer:
         if route is not None:
-            return await route.answer(self._call(request, None))
+            return await route.answer(self._call(request, None, ids))
         if has_path(self._settings.kind, request.path):
             return wrong_method_answer(self._settings.kind)
         return unknown_path_answer(request.method, request.path, self._settings.kind)
 
-    def _call(self, request: Request, turn: Turn | None) -> Call:
+    def _call(self, request: Request, turn: Turn | None, ids: tuple[str, ...] = ()) -> Call:
         return Call(
             number=next(self._numbers),
             request=request,
             settings=self._settings,
             dialect=self._dialect,
             engine=self._engine,
+            shelf=self._shelf,
+            ids=ids,
             turn=turn,
         )
 

@@ -11,6 +11,7 @@ from nexus.simulator.engine import Engine, Turn
 from nexus.simulator.messages import Request
 from nexus.simulator.refusals import Lengths, Refusal
 from nexus.simulator.settings import Settings, SimulatedModel
+from nexus.simulator.shelf import Shelf
 
 CREATED = 1_700_000_000
 """Answers carry one moment for ever, so that the same question gets the same bytes."""
@@ -25,6 +26,10 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     dialect: Dialect
     engine: Engine
+    shelf: Shelf
+    """What the server keeps for its clients."""
+    ids: tuple[str, ...] = ()
+    """What stands in the place of the stars of its route."""
     turn: Turn | None = None
     """The place in the engine; None for endpoints that ask nothing of it."""
 
@@ -46,9 +51,9 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     def model(self, name: Any, capability: str = "") -> SimulatedModel:
         """Find a model. :raises Refusal: when there is none of that name, or when it cannot do that."""
         if not isinstance(name, str) or not name:
-            if not self.dialect.answers_to_any_model:
+            if not (self.dialect.answers_to_any_model or self.dialect.has_default_model):
                 raise Refusal("invalid", detail="model is required")
-            name = ""
+            name = "" if self.dialect.answers_to_any_model else self.settings.catalogue[0].name
         catalogue = self.settings.catalogue
         found = next((model for model in catalogue if self._full(model.name) == self._full(name)), None)
         if found is None and self.dialect.answers_to_any_model:

@@ -32,6 +32,10 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
     reads_request_id: bool = False
     """``X-Request-Id`` becomes the id of the answer."""
     answers_to_any_model: bool = False
+    has_default_model: bool = False
+    """A request may leave the model out."""
+    keeps_responses: bool = True
+    """A response can be asked for, and gone on with, by its id."""
     has_latest_tag: bool = False
     """``x`` is ``x:latest``, and letter case does not count."""
     closes_after_stream: bool = False
@@ -56,6 +60,7 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
         Dialect(
             name="ollama",
             head_at="first_token",
+            keeps_responses=False,
             long_prompts="cut",
             has_latest_tag=True,
             checks_tools=True,
@@ -69,6 +74,7 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
             does_finish_ride=True,
             long_prompts="refused_with_answer",
             reads_request_id=True,
+            has_default_model=True,
             idle_s=5.0,
             guarded_prefixes=("/v1/", "/v2/"),
             takes_x_api_key=False,
@@ -81,6 +87,7 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
             has_timings=True,
             has_sequence_numbers=False,
             answers_to_any_model=True,
+            keeps_responses=False,
             closes_after_stream=True,
             closes_after_error=True,
             idle_s=5.0,

@@ -5,14 +5,14 @@ from typing import Final
 
 import msgspec
 
-from nexus.simulator import anthropic, marks, ollama, openai, openai_tasks
+from nexus.simulator import anthropic, keeping, marks, native, ollama, openai, openai_tasks
 from nexus.simulator.calling import Call
 from nexus.simulator.messages import Answer
 from nexus.simulator.responses import responses
 
 Endpoint = Callable[[Call], Awaitable[Answer]]
 Routes = Mapping[tuple[str, str], "Route"]
-"""By method and path; a path that ends in ``/*`` takes any further text."""
+"""By method and path; a star stands for any one segment."""
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -23,14 +23,24 @@ class Route(msgspec.Struct, frozen=True):
     """It takes a place in the engine, and faults are played on it."""
 
 
-def find_route(kind: str, method: str, path: str) -> Route | None:
-    """Return what answers there; None: the path, or the path with this method, does not exist."""
+def find_route(kind: str, method: str, path: str) -> tuple[Route | None, tuple[str, ...]]:
+    """Return what answers there, and what stands for its stars; None: the path, or this method, does not exist."""
     routes = KINDS[kind]
-    return routes.get((method, path)) or routes.get((method, path.rpartition("/")[0] + "/*"))
+    if (method, path) in routes:
+        return routes[method, path], ()
+    segments = path.split("/")
+    for (own_method, pattern), route in routes.items():
+        own = pattern.split("/")
+        if own_method == method and "*" in own and len(own) == len(segments):
+            pairs = list(zip(own, segments, strict=True))
+            if all(part in ("*", segment) for part, segment in pairs):
+                return route, tuple(segment for part, segment in pairs if part == "*")
+    return None, ()
 
 
 def has_path(kind: str, path: str) -> bool:
-    return any(known == path for _, known in KINDS[kind])
+    methods = {method for method, _ in KINDS[kind]}
+    return any(find_route(kind, method, path)[0] is not None for method in methods)
 
 
 def _tell(paths: Mapping[str, Endpoint]) -> Routes:
@@ -75,12 +85,69 @@ TOKENS: Final[dict[str, Endpoint]] = {
 MODELS: Final[dict[str, Endpoint]] = {"/v1/models": openai_tasks.models}
 ONE_MODEL: Final[dict[str, Endpoint]] = {"/v1/models/*": openai_tasks.one_model}
 
+TOKEN_COUNTS: Final[dict[str, Endpoint]] = {
+    "/v1/chat/completions/input_tokens": keeping.input_tokens,
+    "/v1/responses/input_tokens": keeping.input_tokens,
+}
+LLAMACPP_OWN: Final[dict[str, Endpoint]] = {
+    "/completion": native.completion,
+    "/infill": native.completion,
+    "/embedding": native.embedding,
+    "/apply-template": native.apply_template,
+}
+VLLM_OWN: Final[dict[str, Endpoint]] = {
+    "/pooling": native.pooling,
+    "/classify": native.pooling,
+    "/v2/embed": native.embed,
+}
+SHOWN_RESPONSE: Final[Routes] = {
+    ("GET", "/v1/responses/*"): Route(keeping.show("response")),
+    ("POST", "/v1/responses/*/cancel"): Route(keeping.become("response", "cancelled")),
+}
+KEPT: Final[Routes] = {
+    **SHOWN_RESPONSE,
+    ("DELETE", "/v1/responses/*"): Route(keeping.delete("response")),
+    ("GET", "/v1/responses/*/input_items"): Route(keeping.parts("response", "input")),
+    ("GET", "/v1/chat/completions"): Route(keeping.rows("chat.completion")),
+    ("GET", "/v1/chat/completions/*"): Route(keeping.show("chat.completion")),
+    ("POST", "/v1/chat/completions/*"): Route(keeping.update("chat.completion")),
+    ("DELETE", "/v1/chat/completions/*"): Route(keeping.delete("chat.completion")),
+    ("GET", "/v1/chat/completions/*/messages"): Route(keeping.parts("chat.completion", "input")),
+    ("POST", "/v1/conversations"): Route(keeping.create_conversation),
+    ("GET", "/v1/conversations/*"): Route(keeping.show("conversation")),
+    ("POST", "/v1/conversations/*"): Route(keeping.update("conversation")),
+    ("DELETE", "/v1/conversations/*"): Route(keeping.delete("conversation")),
+    ("GET", "/v1/conversations/*/items"): Route(keeping.parts("conversation", "items")),
+    ("GET", "/v1/files"): Route(keeping.rows("file")),
+    ("POST", "/v1/files"): Route(keeping.upload_file),
+    ("GET", "/v1/files/*"): Route(keeping.show("file")),
+    ("DELETE", "/v1/files/*"): Route(keeping.delete("file")),
+    ("GET", "/v1/files/*/content"): Route(keeping.file_content),
+    ("POST", "/v1/uploads"): Route(keeping.begin_upload),
+    ("POST", "/v1/uploads/*/parts"): Route(keeping.upload_part),
+    ("POST", "/v1/uploads/*/complete"): Route(keeping.complete_upload),
+    ("POST", "/v1/uploads/*/cancel"): Route(keeping.become("upload", "cancelled")),
+    ("GET", "/v1/batches"): Route(keeping.rows("batch")),
+    ("POST", "/v1/batches"): Route(keeping.create_batch),
+    ("GET", "/v1/batches/*"): Route(keeping.show("batch")),
+    ("POST", "/v1/batches/*/cancel"): Route(keeping.become("batch", "cancelled")),
+    ("GET", "/v1/messages/batches"): Route(keeping.rows("message_batch")),
+    ("POST", "/v1/messages/batches"): Route(keeping.create_message_batch),
+    ("GET", "/v1/messages/batches/*"): Route(keeping.show("message_batch")),
+    ("POST", "/v1/messages/batches/*/cancel"): Route(keeping.show("message_batch")),
+    ("GET", "/v1/messages/batches/*/results"): Route(keeping.message_batch_results),
+    ("DELETE", "/v1/messages/batches/*"): Route(keeping.delete("message_batch")),
+}
+"""What clouds keep, and no engine all of it."""
+
 KINDS: Final[Mapping[str, Routes]] = {
     "generic": {
         **_tell(MODELS | ONE_MODEL | {"/health": marks.empty_health}),
         **_infer(OPENAI_TEXT | HEARING | RANKING | MESSAGES),
         **_infer({"/v1/audio/speech": openai_tasks.speech, "/v1/images/generations": openai_tasks.images}),
-        **_ask(TOKENS | COUNT_TOKENS),
+        **_ask(TOKENS | COUNT_TOKENS | TOKEN_COUNTS | {"/v1/moderations": keeping.moderations}),
+        **_infer(LLAMACPP_OWN | VLLM_OWN | {"/generate": native.generate, "/v1/responses/compact": responses}),
+        **KEPT,
     },
     "ollama": {
         **_tell_head_too({"/": ollama.root, "/api/version": ollama.version, "/api/tags": ollama.tags}),
@@ -93,17 +160,18 @@ KINDS: Final[Mapping[str, Routes]] = {
     "vllm": {
         **_tell({"/health": marks.empty_health, "/ping": marks.empty_health, "/version": marks.vllm_version}),
         **_tell({"/load": marks.vllm_load, "/metrics": marks.vllm_metrics} | MODELS),
-        **_infer(OPENAI_TEXT | HEARING | RANKING | MESSAGES),
+        **_infer(OPENAI_TEXT | HEARING | RANKING | MESSAGES | VLLM_OWN),
         **_ask(TOKENS | COUNT_TOKENS),
+        **SHOWN_RESPONSE,
     },
     "llamacpp": {
         **_tell({"/health": marks.ok_health, "/v1/health": marks.ok_health, "/props": marks.props}),
         **_tell({"/slots": marks.slots, "/metrics": marks.llamacpp_metrics}),
         **_tell({"/models": marks.llamacpp_models, "/v1/models": marks.llamacpp_models}),
-        **_infer({path.removeprefix("/v1"): endpoint for path, endpoint in OPENAI_TEXT.items()}),
+        **_infer({path.removeprefix("/v1"): endpoint for path, endpoint in OPENAI_TEXT.items()} | LLAMACPP_OWN),
         **_infer(OPENAI_TEXT | MESSAGES | {"/rerank": openai_tasks.rerank, "/v1/rerank": openai_tasks.rerank}),
         **_infer({"/v1/audio/transcriptions": openai_tasks.transcriptions}),
-        **_ask(TOKENS | COUNT_TOKENS),
+        **_ask(TOKENS | COUNT_TOKENS | TOKEN_COUNTS),
     },
     "sglang": {
         **_tell({"/": ollama.root, "/health": marks.sglang_health, "/health_generate": marks.sglang_health}),
@@ -112,12 +180,14 @@ KINDS: Final[Mapping[str, Routes]] = {
         **_tell({"/metrics": marks.sglang_metrics, "/api/tags": ollama.tags} | MODELS | ONE_MODEL),
         **_infer(OPENAI_TEXT | MESSAGES | {"/v1/rerank": openai_tasks.rerank, "/v1/score": openai_tasks.score}),
         **_infer({"/v1/audio/transcriptions": openai_tasks.transcriptions}),
-        **_infer({"/api/chat": ollama.chat, "/api/generate": ollama.generate}),
+        **_infer({"/api/chat": ollama.chat, "/api/generate": ollama.generate, "/generate": native.generate}),
+        **SHOWN_RESPONSE,
         **_ask({"/api/show": ollama.show} | TOKENS | {f"/v1{path}": endpoint for path, endpoint in TOKENS.items()}),
     },
     "lmstudio": {
         **_tell(MODELS | {"/api/v1/models": marks.lmstudio_models, "/api/v0/models": marks.old_lmstudio_models}),
         **_infer(OPENAI_TEXT | MESSAGES),
+        **SHOWN_RESPONSE,
     },
 }
 """The routes of each kind that can be imitated."""

@@ -21,7 +21,10 @@ async def chat(call: Call) -> Answer:
     shape = _ChatShape(call, body, reply)
     if body.get("stream"):
         return sse_answer(_stream(call, reply, shape))
-    return json_answer(shape.whole(await call.generate_all(reply)))
+    whole = shape.whole(await call.generate_all(reply))
+    if body.get("store") is True:
+        call.shelf.put({**whole, "input": body["messages"]})
+    return json_answer(whole)
 
 
 async def completions(call: Call) -> Answer:

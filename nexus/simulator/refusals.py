@@ -7,11 +7,13 @@ Reason = Literal[
     "encoded",
     "foreign_host",
     "invalid",
+    "not_kept",
     "overloaded",
     "rate_limited",
     "too_long",
     "unauthorized",
     "unknown_model",
+    "unknown_previous",
     "unsupported",
 ]
 

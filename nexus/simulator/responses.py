@@ -7,16 +7,35 @@ from typing import Any
 from nexus.simulator.calling import CREATED, Call, conversation, first_tool, whole_number
 from nexus.simulator.composing import Ask, Reply, Tool
 from nexus.simulator.messages import Answer, Event, Events, Part, json_answer, named_event, sse_answer
+from nexus.simulator.refusals import Refusal
 
 
 async def responses(call: Call) -> Answer:
     body = call.json()
     call.model(body.get("model"), "completion")
+    _check_references(call, body)
     reply = call.compose(_ask(body), body)
     if body.get("stream"):
         return sse_answer(_Stream(call, body, reply).events())
     text = await call.generate_all(reply)
-    return json_answer(_response(call, body, reply, output=[_item(call, reply, text)]))
+    whole = _response(call, body, reply, output=[_item(call, reply, text)])
+    _keep(call, body, whole)
+    return json_answer(whole)
+
+
+def _check_references(call: Call, body: Mapping[str, Any]) -> None:
+    """Refuse what refers to something that is not here, as a server does that keeps responses."""
+    previous, conversation_ = body.get("previous_response_id"), body.get("conversation")
+    if call.dialect.keeps_responses and previous is not None and previous not in call.shelf.objects:
+        raise Refusal("unknown_previous", detail=previous)
+    if call.dialect.keeps_responses and isinstance(conversation_, str):
+        call.shelf.get(conversation_, "conversation")
+
+
+def _keep(call: Call, body: Mapping[str, Any], whole: Mapping[str, Any]) -> None:
+    if call.dialect.keeps_responses and body.get("store", True):
+        given = body.get("input")
+        call.shelf.put({**whole, "input": [{"role": "user", "content": given}] if isinstance(given, str) else given})
 
 
 def _ask(body: Mapping[str, Any]) -> Ask:
@@ -112,6 +131,7 @@ class _Stream:
         for event in self._closing("".join(sent), item):
             yield event
         whole = _response(call, body, reply, output=[item])
+        _keep(call, body, whole)
         yield self._event(f"response.{whole['status']}", "end", response=whole)
 
     def _opening(self) -> tuple[Event, ...]:

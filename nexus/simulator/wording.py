@@ -108,6 +108,8 @@ METHOD_NOT_ALLOWED: Final = {"detail": "Method Not Allowed"}
 STATUSES: Final[Mapping[Reason, int]] = {
     "bad_json": 400,
     "invalid": 400,
+    "not_kept": 404,
+    "unknown_previous": 400,
     "unauthorized": 401,
     "unknown_model": 404,
     "unsupported": 400,
@@ -118,6 +120,7 @@ STATUSES: Final[Mapping[Reason, int]] = {
     "too_long": 400,
 }
 KIND_STATUSES: Final[Mapping[tuple[Reason, str], int]] = {
+    ("unknown_previous", "vllm"): 404,
     ("unsupported", "vllm"): 404,
     ("unsupported", "llamacpp"): 501,
     ("encoded", "llamacpp"): 415,
@@ -129,6 +132,8 @@ ANTHROPIC_OVERLOADED: Final = 529
 MESSAGES: Final[Mapping[Reason, str]] = {
     "bad_json": "We could not parse the JSON body of your request.",
     "invalid": "{detail}",
+    "not_kept": "No object found with id '{detail}'.",
+    "unknown_previous": "Previous response with id '{detail}' not found.",
     "unauthorized": "Incorrect API key provided.",
     "unknown_model": "The model `{model}` does not exist or you do not have access to it.",
     "unsupported": "The model `{model}` does not support {detail}.",
@@ -201,7 +206,8 @@ def _openai(status: int, reason: Reason, message: str) -> Any:
     if reason == "rate_limited":
         kind = "requests"
     code = OPENAI_CODES.get(reason)
-    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+    param = "previous_response_id" if reason == "unknown_previous" else None
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 OPENAI_CODES: Final[Mapping[Reason, str]] = {
@@ -209,6 +215,7 @@ OPENAI_CODES: Final[Mapping[Reason, str]] = {
     "unauthorized": "invalid_api_key",
     "rate_limited": "rate_limit_exceeded",
     "too_long": "context_length_exceeded",
+    "unknown_previous": "previous_response_not_found",
 }
 
 
