@@ -20,7 +20,7 @@ from nexus.fleet.kinds import KINDS
 from nexus.proxy import header_rules
 from nexus.routing import explanation
 from nexus.testing.reconciler_contract import ReconcilerContract
-from nexus.wire.protocols import ENDPOINTS
+from nexus.wire.protocols import EVERY
 
 OWN_WORDS: Mapping[int, str] = {
     id(nexus.api.AdminReply): "An HTTP status, a content type and a body.",
@@ -102,10 +102,20 @@ def kinds() -> str:
 def endpoints() -> str:
     """One row for each path that is carried to a backend."""
     rows = [
-        (code(f"POST {endpoint.path}"), code(endpoint.name), endpoint.capability, endpoint.body)
-        for endpoint in sorted(ENDPOINTS.values(), key=lambda e: e.name)
+        (
+            code(*(f"{method} {path}" for method in endpoint.methods for path in (endpoint.path, *endpoint.also))),
+            code(endpoint.name),
+            endpoint.capability,
+            _MODEL_STANDS[endpoint.model],
+            endpoint.body if "POST" in endpoint.methods else "",
+            code(*(kind.name for kind in KINDS.values() if endpoint.name in kind.endpoints)),
+        )
+        for endpoint in sorted(EVERY, key=lambda e: e.name)
     ]
-    return table(("Path", "Name", "Needs a model for", "Body"), rows)
+    return table(("Path", "Name", "Needs a model for", "Model", "Body", "Kinds"), rows)
+
+
+_MODEL_STANDS: Mapping[str, str] = {"body": "in the body", "maybe": "in the body, or none", "none": "none"}
 
 
 def headers_not_for_backends() -> str:

@@ -9,11 +9,13 @@ from nexus.admin.page import json_page
 from nexus.config.schema import QueueConfig
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.routes import Page, PageRequest
+from nexus.proxy.answering import rejection
 from nexus.proxy.explained import explained_endpoint
 from nexus.proxy.understanding import understand
 from nexus.routing.decision import Reject
 from nexus.routing.explaining import explain
 from nexus.routing.recording import Request
+from nexus.routing.rejections import no_model_named
 from nexus.routing.router import Router
 from nexus.wire.protocols import PROTOCOLS
 
@@ -34,12 +36,15 @@ class Explainer(msgspec.Struct, frozen=True):
         """
         endpoint = explained_endpoint(asked.query, is_anthropic=asked.is_anthropic)
         requirements = await understand(PROTOCOLS[endpoint.protocol], endpoint, asked, asked.body)
+        snapshot = self.snapshot()
+        if not requirements.model and self.router.resolve_nameless(endpoint, None, snapshot) is None:
+            raise rejection(no_model_named(snapshot))
         received_unix_s = time.time()  # noqa: TID251 - an instant for people and policies, not a duration
         request = Request(
             asked.request_id, endpoint, requirements, asked.hints, received_unix_s, asked.client_request_id
         )
         return json_page(
-            explain(self.router, request, self.snapshot(), instead_of_waiting=self._instead_of_waiting()),
+            explain(self.router, request, snapshot, instead_of_waiting=self._instead_of_waiting()),
         )
 
     def _instead_of_waiting(self) -> Reject | None:

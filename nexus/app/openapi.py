@@ -10,7 +10,7 @@ import msgspec
 
 from nexus import __version__
 from nexus.admin.page import json_page
-from nexus.app.operations import JSON, NAMED_MODEL, OPENAPI_PATH, Operation, Parameter, operation_at
+from nexus.app.operations import JSON, MAYBE_NAMED_MODEL, OPENAPI_PATH, Operation, Parameter, operation_at
 from nexus.config.schema import ServerConfig
 from nexus.domain.request import Endpoint
 from nexus.domain.routes import Access, Page, PageRequest, PageRoute, SocketRoute
@@ -18,7 +18,7 @@ from nexus.proxy.explained import EXPLAIN_PATH
 from nexus.wire.anthropic.errors import AnthropicError
 from nexus.wire.ollama.errors import OllamaError
 from nexus.wire.openai.errors import OpenAIError
-from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
+from nexus.wire.protocols import EVERY, PROTOCOLS
 
 Document = dict[str, Any]
 
@@ -64,8 +64,10 @@ def describe(routes: Iterable[PageRoute], sockets: Iterable[SocketRoute], *, gua
     """
     paths: dict[str, Document] = {}
     schemas = _Schemas(guarded=guarded)
-    for endpoint in sorted(ENDPOINTS.values(), key=lambda endpoint: endpoint.path):
-        paths[endpoint.path] = {"post": schemas.carried(endpoint)}
+    for endpoint in sorted(EVERY, key=lambda endpoint: endpoint.path):
+        for method in endpoint.methods:
+            # Where clients of two protocols come, the first one's description stands for both.
+            paths.setdefault(_numbered(endpoint.path), {}).setdefault(method.lower(), schemas.carried(endpoint, method))
     for route in routes:
         paths[_template(route.path)] = {
             method.lower(): schemas.answered(route.path, route.access, method) for method in sorted(route.methods)
@@ -86,6 +88,13 @@ def describe(routes: Iterable[PageRoute], sockets: Iterable[SocketRoute], *, gua
     }
 
 
+def _numbered(path: str) -> str:
+    """Return *path* with a name of its own for each of its ids."""
+    first, *more = path.split("{id}")
+    names = ("{id}", "{item}")
+    return first + "".join(name + part for name, part in zip(names, more, strict=False))
+
+
 def _template(path: str) -> str:
     return path + "/".join(f"{{{parameter.name}}}" for parameter in operation_at(path).below)
 
@@ -102,23 +111,31 @@ class _Schemas:
         _, components = msgspec.json.schema_components(self._types, ref_template=_REFERENCE)
         return components
 
-    def carried(self, endpoint: Endpoint) -> Document:
-        """Describe a path that goes to a backend."""
+    def carried(self, endpoint: Endpoint, method: str) -> Document:
+        """Describe *method* of a path that goes to a backend."""
         body_type = JSON if endpoint.body == "json" else "multipart/form-data"
+        schema = MAYBE_NAMED_MODEL if endpoint.model != "none" else {"type": "object"}
         stream_type = PROTOCOLS[endpoint.protocol].stream_type(endpoint)
         error = ERRORS[endpoint.protocol].__name__
-        return {
-            "operationId": endpoint.name,
+        operation: Document = {
+            "operationId": endpoint.name if len(endpoint.methods) == 1 else f"{endpoint.name}.{method.lower()}",
             "summary": f"{endpoint.name}, as clients of {endpoint.protocol} call it",
             "tags": ["carried"],
             "security": self._security("client"),
-            "requestBody": {"required": True, "content": {body_type: {"schema": NAMED_MODEL}}},
+            "parameters": [
+                _parameter(Parameter(name, "As an answer of the backend named it."), "path")
+                for name in re.findall(r"\{(\w+)\}", _numbered(endpoint.path))
+            ],
             "responses": {
                 "200": {"description": "The backend's answer.", "content": {JSON: {}, stream_type: {}, "*/*": {}}},
                 "4XX": _whoever_said(error, "The request cannot be read or met, or nobody has the model"),
                 "5XX": _whoever_said(error, "Nobody can answer now"),
             },
         }
+        if method == "POST":
+            is_asked = endpoint.model == "body"
+            operation["requestBody"] = {"required": is_asked, "content": {body_type: {"schema": schema}}}
+        return operation
 
     def answered(self, path: str, access: Access, method: str) -> Document:
         """Describe *method* of a path that Nexus answers itself."""

@@ -30,7 +30,9 @@ NAMED_MODEL: Final[Schema] = {
     "properties": {"model": {"type": "string", "minLength": 1}},
     "required": ["model"],
 }
-"""All that Nexus itself asks of the body of a request to a model."""
+"""All that Nexus itself asks of a body that has to name a model."""
+MAYBE_NAMED_MODEL: Final[Schema] = {"type": "object", "properties": {"model": {"type": ["string", "null"]}}}
+"""The same of a request to a model: without a name, the default model is asked."""
 
 
 class Parameter(msgspec.Struct, frozen=True):

@@ -24,6 +24,7 @@ from nexus.errors import StartError
 from nexus.fleet.fleet import Fleet
 from nexus.proxy.edge import EdgeServer
 from nexus.proxy.handlers import FrontDesk
+from nexus.proxy.keepers import Keepers
 from nexus.proxy.outbox import Outbox
 from nexus.proxy.plane import DataPlane, Settings
 from nexus.proxy.queue import WaitingLine
@@ -180,7 +181,10 @@ class Nexus:
         self._line = line
         upstreams = Upstreams(blueprint.access, blueprint.config.timeouts, outbox)
         self._resources.callback(upstreams.close)
-        self._plane = DataPlane(self._settings(blueprint), self._fleet, upstreams, line)
+        keepers = Keepers(self._store)
+        await keepers.open()
+        self._resources.push_async_callback(keepers.close)
+        self._plane = DataPlane(self._settings(blueprint), self._fleet, upstreams, line, keepers)
         self._telemetry.begin(
             fleet=self._fleet,
             plane=self._plane,

@@ -25,9 +25,9 @@ from nexus.observability.families import Family
 from nexus.observability.metrics import ExchangeMetrics
 from nexus.observability.timeline import Timeline
 from nexus.proxy.plane import DataPlane, Observer
-from nexus.wire.protocols import ENDPOINTS
+from nexus.wire.protocols import EVERY
 
-EMBEDDING_ENDPOINTS: Final = frozenset(e.name for e in ENDPOINTS.values() if e.capability == "embeddings")
+EMBEDDING_ENDPOINTS: Final = frozenset(e.name for e in EVERY if e.capability == "embeddings")
 
 
 class Telemetry:

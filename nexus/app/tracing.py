@@ -10,7 +10,7 @@ from nexus.config.faults import Fault
 from nexus.config.loading import LoadedConfig
 from nexus.config.urls import normalised
 from nexus.observability.tracing import Tracer
-from nexus.wire.protocols import ENDPOINTS
+from nexus.wire.protocols import EVERY
 
 log = structlog.get_logger("nexus.app")
 
@@ -42,7 +42,7 @@ class Tracing:
             headers={name: secret.reveal() for name, secret in loaded.otel_headers.items()} or None,
             timeout=config.timeout_seconds,
         )
-        endpoints = {endpoint.name: endpoint for endpoint in ENDPOINTS.values()}
+        endpoints = {endpoint.name: endpoint for endpoint in EVERY}
         self._writer = SpanWriter(exporter, SpanMaker(resource_of(config.service_name), endpoints).spans_of)
         self.counts = self._writer.counts
         self.tracer = Tracer(self._writer.put, sample_ratio=config.sample_ratio)

@@ -100,6 +100,9 @@ class RoutingConfig(Section, frozen=True):
     of the name wins; at most three hops."""
     fallbacks: dict[str, tuple[str, ...]] = {}
     """Models to try, in order, when nobody can serve the one asked for."""
+    default_model: str | None = None
+    """The model that answers requests that name none, by its own name or an alias. Unset: the one model that there is;
+    where there are several, such a request is refused. A request goes on as it came where the backend needs no name."""
     policies: tuple[dict[str, Any], ...] = ()
     """Traffic policies, first match wins: ``model_pattern`` (a glob), ``fallback_allowed``, and the keys that installed
     plugins own."""

@@ -133,6 +133,9 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     def zone_of(self, model: str) -> Zone:
         """Return where the data of a request for *model*, by its own name here, goes."""
         facts = self.models.get(model)
+        if facts is None and not model and any(other.zone == "open" for other in self.models.values()):
+            # A request that names no model may be answered by any of them.
+            return "open"
         return self.zone if facts is None or facts.zone is None else facts.zone
 
     def tier_of(self, model: str) -> int:

@@ -76,6 +76,8 @@ class BackendKind(msgspec.Struct, frozen=True, kw_only=True):
     refuses_beyond_context: frozenset[str] = frozenset()
     """Names of the endpoints at which it surely refuses a request whose prompt and ``max_tokens`` together exceed the
     context. Elsewhere, and of other kinds, an answer may be cut where the context ends, or the prompt before that."""
+    needs_model_name: bool = True
+    """It refuses a request that names no model, even where it has only one."""
     has_unreliable_500: bool = False
     """It says 500 where the request is at fault: not a sign of a sick backend."""
 

@@ -15,18 +15,52 @@ class Endpoint(msgspec.Struct, frozen=True):
     """Unique, a metric label and what a backend kind lists: ``openai.chat``, ``ollama.generate``."""
     protocol: Protocol
     path: str
+    """As backends know it; ``{id}`` stands for one segment that names something a backend keeps."""
     capability: str = "chat"
-    """What a model must be able to do: chat, embeddings, rerank, audio, images, tokenize."""
+    """What a model must be able to do: chat, embeddings, rerank, audio, images, tokenize; ``keep`` where no model is
+    asked for anything."""
     body: Literal["json", "multipart"] = "json"
     streams_by_default: bool = False
     """What a missing ``stream`` field means; true for Ollama's chat and generate."""
+    methods: tuple[str, ...] = ("POST",)
+    model: Literal["body", "maybe", "none"] = "body"
+    """Where the model stands: in the body, in the body if the client wants to name one, or nowhere."""
+    makes_ids: bool = False
+    """Whether its answer names something that only the backend that made it can go on with: a response, a file."""
+    answers_bytes: bool = False
+    """Whether its answer is whatever a client once stored, rather than what the protocol says."""
+    also: tuple[str, ...] = ()
+    """Other paths that mean the same; a backend is asked at :attr:`path`."""
+
+    @property
+    def is_modelled(self) -> bool:
+        """Whether a model reads the body of its requests, which may be explained and composed therefore."""
+        return self.model != "none" and self.methods == ("POST",) and "{" not in self.path
+
+
+class Reference(msgspec.Struct, frozen=True):
+    """An id by which a request refers to something that one backend keeps."""
+
+    id: str
+    param: str | None = None
+    """The member of the body that holds it; None when it stands in the path."""
+
+
+class Kept(msgspec.Struct, frozen=True, gc=False):
+    """Where something is kept that a request refers to."""
+
+    reference: Reference
+    backend: str
+    """The name of the backend that keeps it."""
+    model: str = ""
+    """The model that made it, as the client asked for it; empty when none did."""
 
 
 class Requirements(msgspec.Struct, frozen=True, kw_only=True):
     """What the body of one request asks of a model; all that routing may know of the body."""
 
     model: str
-    """As the client sent it."""
+    """As the client sent it; empty when it named none."""
     is_stream: bool = False
     prompt_tokens: int = 0
     """Estimated from the size of the text, bytes div 4; images do not count. It may weigh, and never refuses."""
@@ -41,6 +75,10 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True):
     answers: int = 1
     """How many answers are asked for at once, each of them as long as ``max_tokens`` lets it be; 0 where it is certain
     that none is: Ollama's calls that only load a model, or unload it."""
+    references: tuple[Reference, ...] = ()
+    """What the request refers to that a backend keeps, such as the response that it goes on with."""
+    is_kept: bool = False
+    """Whether the backend is to keep the answer, so that a later request can refer to it."""
 
     prompt_token_ids: int = 0
     """How many tokens the longest prompt has for certain: the client sent it as token ids. 0 of a text: a chat template

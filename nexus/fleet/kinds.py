@@ -16,15 +16,56 @@ from nexus.fleet.lookups import (
     decode_version,
 )
 
+_LLAMACPP_OWN: Final = frozenset(
+    {"openai.native_completion", "openai.infill", "openai.native_embedding", "openai.apply_template"}
+)
+_SGLANG_OWN: Final = frozenset({"openai.generate"})
+_VLLM_OWN: Final = frozenset({"openai.pooling", "openai.classify", "openai.embed_v2"})
+_OPENAI_RESPONSES: Final = frozenset(
+    {
+        "openai.response",
+        "openai.response_cancel",
+        "openai.response_items",
+        "openai.response_tokens",
+        "openai.response_compact",
+    }
+)
+_OPENAI_KEEPING: Final = frozenset(
+    {
+        "openai.stored_chats",
+        "openai.stored_chat",
+        "openai.stored_chat_messages",
+        "openai.conversations",
+        "openai.conversation",
+        "openai.conversation_items",
+        "openai.conversation_item",
+        "openai.files",
+        "openai.file_upload",
+        "openai.file",
+        "openai.file_content",
+        "openai.uploads",
+        "openai.upload_part",
+        "openai.upload_complete",
+        "openai.upload_cancel",
+        "openai.batches",
+        "openai.batch_create",
+        "openai.batch",
+        "openai.batch_cancel",
+    }
+)
+_ANTHROPIC_TEXT: Final = frozenset({"anthropic.messages", "anthropic.count_tokens"})
+
 PROTOCOL_ENDPOINTS: Final[Mapping[str, frozenset[str]]] = {
     "openai": frozenset(
         {
             "openai.chat",
+            "openai.chat_tokens",
             "openai.completions",
             "openai.embeddings",
             "openai.responses",
             "openai.rerank",
             "openai.score",
+            "openai.moderations",
             "openai.transcriptions",
             "openai.translations",
             "openai.speech",
@@ -34,14 +75,31 @@ PROTOCOL_ENDPOINTS: Final[Mapping[str, frozenset[str]]] = {
             "openai.tokenize",
             "openai.detokenize",
         }
-    ),
+    )
+    | _OPENAI_RESPONSES
+    | _OPENAI_KEEPING
+    | _LLAMACPP_OWN
+    | _SGLANG_OWN
+    | _VLLM_OWN,
     "ollama": frozenset({"ollama.chat", "ollama.generate", "ollama.embed", "ollama.embeddings"}),
-    "anthropic": frozenset({"anthropic.messages", "anthropic.count_tokens"}),
+    "anthropic": _ANTHROPIC_TEXT
+    | {
+        "anthropic.complete",
+        "anthropic.batches",
+        "anthropic.batch_create",
+        "anthropic.batch",
+        "anthropic.batch_cancel",
+        "anthropic.batch_results",
+        "anthropic.files",
+        "anthropic.file_upload",
+        "anthropic.file",
+        "anthropic.file_content",
+    },
 }
 """Every endpoint of each protocol, by the protocol's name."""
 
 _OPENAI_TEXT: Final = frozenset({"openai.chat", "openai.completions", "openai.embeddings", "openai.responses"})
-_OPENAI_MAKING: Final = frozenset({"openai.speech", "openai.images", "openai.image_edits", "openai.image_variations"})
+_OPENAI_RANKING: Final = frozenset({"openai.rerank", "openai.score"})
 _OPENAI_LISTING: Final = ModelListing("/v1/models", decode_openai_models)
 
 OLLAMA: Final = BackendKind(
@@ -61,18 +119,26 @@ OLLAMA: Final = BackendKind(
 
 VLLM: Final = BackendKind(
     name="vllm",
-    endpoints=PROTOCOL_ENDPOINTS["openai"] - _OPENAI_MAKING | PROTOCOL_ENDPOINTS["anthropic"],
+    endpoints=_OPENAI_TEXT
+    | _OPENAI_RANKING
+    | {"openai.transcriptions", "openai.translations", "openai.tokenize", "openai.detokenize"}
+    | {"openai.response", "openai.response_cancel"}
+    | _VLLM_OWN
+    | _ANTHROPIC_TEXT,
     # Of the Responses API it lowers max_output_tokens instead (0.32).
     refuses_beyond_context=frozenset({"openai.chat", "openai.completions", "anthropic.messages"}),
     health_path="/health",
     listing=_OPENAI_LISTING,
     server_lookups=(ServerLookup("/version", decode_version),),
+    needs_model_name=False,
 )
 
 SGLANG: Final = BackendKind(
     name="sglang",
     endpoints=_OPENAI_TEXT
-    | {"openai.rerank", "openai.score", "openai.transcriptions", "openai.tokenize", "openai.detokenize"}
+    | _OPENAI_RANKING
+    | {"openai.transcriptions", "openai.tokenize", "openai.detokenize", "openai.response", "openai.response_cancel"}
+    | _SGLANG_OWN
     | {"anthropic.messages", "ollama.chat", "ollama.generate"},
     # Its /health generates a token and takes a second (0.5.23).
     health_path="/model_info",
@@ -84,7 +150,9 @@ LLAMACPP: Final = BackendKind(
     name="llamacpp",
     endpoints=_OPENAI_TEXT
     | {"openai.rerank", "openai.transcriptions", "openai.tokenize", "openai.detokenize"}
-    | PROTOCOL_ENDPOINTS["anthropic"],
+    | {"openai.chat_tokens", "openai.response_tokens"}
+    | _LLAMACPP_OWN
+    | _ANTHROPIC_TEXT,
     # Never /metrics or /slots: polled often, they keep it from noticing clients that leave (0.6.0).
     health_path="/health",
     listing=_OPENAI_LISTING,
@@ -96,12 +164,13 @@ LLAMACPP: Final = BackendKind(
     # It makes the answer resumable: generation then goes on after the client has left.
     dropped_headers=frozenset({"x-conversation-id"}),
     answers_to_any_model=True,
+    needs_model_name=False,
     has_unreliable_500=True,
 )
 
 LMSTUDIO: Final = BackendKind(
     name="lmstudio",
-    endpoints=_OPENAI_TEXT | {"anthropic.messages"},
+    endpoints=_OPENAI_TEXT | {"openai.response", "anthropic.messages"},
     health_path="/v1/models",
     listing=_OPENAI_LISTING,
     lookups=(FactsLookup("/api/v0/models", decode_lmstudio_v0), FactsLookup("/api/v1/models", decode_lmstudio_v1)),
@@ -120,7 +189,12 @@ EXO: Final = BackendKind(
 OPENAI: Final = BackendKind(
     name="openai",
     is_local=False,
-    endpoints=PROTOCOL_ENDPOINTS["openai"] - {"openai.rerank", "openai.score", "openai.tokenize", "openai.detokenize"},
+    endpoints=PROTOCOL_ENDPOINTS["openai"]
+    - _OPENAI_RANKING
+    - {"openai.tokenize", "openai.detokenize", "openai.chat_tokens"}
+    - _LLAMACPP_OWN
+    - _SGLANG_OWN
+    - _VLLM_OWN,
     health_path="/v1/models",
     listing=_OPENAI_LISTING,
 )

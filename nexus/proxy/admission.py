@@ -19,6 +19,9 @@ class Admission(msgspec.Struct, frozen=True):
     endpoint: Endpoint
     protocol: WireProtocol
     target: bytes
-    """Path and query, without a key of ours."""
+    """The path as backends know it, and the query without a key of ours."""
     key_digest: bytes = b""
     """See :meth:`nexus.proxy.door.Door.client_of`."""
+    method: bytes = b"POST"
+    ids: tuple[str, ...] = ()
+    """What the path names that a backend keeps."""

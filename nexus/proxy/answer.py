@@ -9,6 +9,7 @@ import msgspec
 
 from nexus.errors import UpstreamError, UpstreamFault
 from nexus.proxy.answer_head import AnswerHead, HeaderList, Mode
+from nexus.proxy.headers import refuse_bad_head
 from nexus.proxy.upstream import UpstreamConnection
 from nexus.wire.protocol import EventTooLargeError, StreamScan
 
@@ -19,6 +20,8 @@ COMMIT_HOLD_S: Final = 0.5
 """How long events that carry no content are held back: until one does, another backend can still be tried."""
 
 TOO_LARGE: Final = "an event of the stream is too long"
+
+FIRST_ERROR: Final = 400
 
 _NO_HEAD: Final = AnswerHead(0, [])
 
@@ -47,6 +50,8 @@ class Answer(msgspec.Struct, eq=False):
     open_scan: Callable[[], StreamScan]
     """Makes what watches the answer, should it come bit by bit."""
     wants_stream: bool
+    is_opaque: bool = False
+    """Whether it is something that a client once stored, which may look like anything."""
     mode: Mode = Mode.WAITING
     status: int = 0
     head: AnswerHead = _NO_HEAD
@@ -123,7 +128,7 @@ class Answer(msgspec.Struct, eq=False):
         self.status = head.status
         self.first_byte_at = monotonic()
         try:
-            mode = head.mode
+            mode = self._mode_of(head)
         except UpstreamError as exc:
             self._refuse(exc)
             return
@@ -133,6 +138,13 @@ class Answer(msgspec.Struct, eq=False):
         self.mode = mode
         if mode is not Mode.WHOLE:
             self.opened_scan = self.open_scan()
+
+    def _mode_of(self, head: AnswerHead) -> Mode:
+        """Return how *head* says that the body is to be treated. :raises UpstreamError: PROTOCOL."""
+        if not self.is_opaque or head.status >= FIRST_ERROR:
+            return head.mode
+        refuse_bad_head(head.status, head.headers)
+        return Mode.OPAQUE
 
     def on_body(self, data: bytes) -> None:
         scan = self.opened_scan

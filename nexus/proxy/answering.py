@@ -24,7 +24,7 @@ from nexus.routing.intent import Verdict
 from nexus.routing.rejections import reason_as_json, shortened, what_would_help
 from nexus.wire import multipart
 from nexus.wire.answer_model import restore_in_document, restore_in_events
-from nexus.wire.model_field import replace_model
+from nexus.wire.model_field import insert_model, replace_model
 from nexus.wire.protocol import WireProtocol
 
 MAX_ERROR_BYTES: Final = 64 * 1024
@@ -41,7 +41,7 @@ def rejection(reject: Reject) -> RequestError:
     return RequestError(
         reject.code,
         reject.message,
-        param="model" if reject.code in ("model_not_found", "protocol_not_supported") else None,
+        param=reject.param or ("model" if reject.code in ("model_not_found", "protocol_not_supported") else None),
         context=reject.context,
         retry_after_s=reject.retry_after_s,
         headers=reason_headers(reject.reasons),
@@ -211,7 +211,15 @@ def head_lines(record: Record, attempt: Attempt, attempts: int) -> bytes:
 def is_renamed(attempt: Attempt, requested: str) -> bool:
     """Whether the backend has to be asked for another model than *requested*, and not only for another spelling."""
     model = attempt.reserved.model
-    return model != requested and model != attempt.backend.own_name(requested)
+    return bool(requested) and model != requested and model != attempt.backend.own_name(requested)
+
+
+def lacks_name(endpoint: Endpoint, attempt: Attempt) -> bool:
+    """Whether the backend has to be told the model of a request that names none."""
+    backend = attempt.backend
+    if endpoint.model == "none" or not attempt.reserved.model:
+        return False
+    return backend.kind.needs_model_name or len(backend.models) > 1
 
 
 def renamed(endpoint: Endpoint, head: Head, body: bytes, model: str) -> bytes:
@@ -219,6 +227,13 @@ def renamed(endpoint: Endpoint, head: Head, body: bytes, model: str) -> bytes:
     if endpoint.body == "multipart":
         return multipart.replace_model(body, head.content_type, model)
     return replace_model(body, model)
+
+
+def named(endpoint: Endpoint, head: Head, body: bytes, model: str) -> bytes:
+    """Return *body*, which names no model, with *model* in it, and no other byte changed."""
+    if endpoint.body == "multipart":
+        return multipart.insert_model(body, head.content_type, model)
+    return insert_model(body, model)
 
 
 def restorer(attempt: Attempt, requested: str) -> Callable[[bytes], bytes] | None:

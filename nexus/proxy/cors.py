@@ -12,7 +12,7 @@ MAX_AGE_S: Final = 600
 
 _PERMISSIONS: Final = (
     # A star stands for every header but Authorization. What was asked for is not repeated: nothing of it is read.
-    b"Access-Control-Allow-Methods: GET, HEAD, POST\r\n"
+    b"Access-Control-Allow-Methods: GET, HEAD, POST, DELETE\r\n"
     b"Access-Control-Allow-Headers: Authorization, *\r\n"
     b"Access-Control-Max-Age: %d\r\n" % MAX_AGE_S
 )

@@ -9,7 +9,7 @@ from aiohttp.http import HttpVersion11
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import Requirements
 from nexus.errors import RequestError, StageFailed
-from nexus.proxy import answering, replies
+from nexus.proxy import answering, keeping, replies
 from nexus.proxy.admission import Admission
 from nexus.proxy.answer import Answer
 from nexus.proxy.answer_head import NO_CONTENT, Mode
@@ -51,10 +51,13 @@ class Exchange(msgspec.Struct, eq=False):
             body = await self._receive()
             record.enter("understand")
             requirements = await understand(admission.protocol, admission.endpoint, admission.head, body)
+            if admission.ids or admission.method != b"POST":
+                requirements = keeping.with_place(requirements, admission)
             record.understood(requirements)
-            if admission.settings.config.logging.enable_content_logging:
+            kept = await plane.keepers.find(requirements.references) if requirements.references else None
+            if admission.settings.config.logging.enable_content_logging and admission.endpoint.model != "none":
                 record.prompt_preview = await preview(admission.endpoint, admission.head, body)
-            inquiry = self.inquiry = begin_inquiry(plane, admission, record, body, requirements)
+            inquiry = self.inquiry = begin_inquiry(plane, admission, record, body, requirements, kept)
             attempt = await inquiry.find_answer()
             record.enter("relay")
             answer = attempt.answer
@@ -110,10 +113,11 @@ class Exchange(msgspec.Struct, eq=False):
         body = answering.restored(answer.body, attempt, requirements.model)
         if answer.status >= 400:
             body = answering.redacted(body, attempt.upstream.secrets)
-        else:
+        elif self.admission.endpoint.capability != "keep":
             attempt.usage = self.admission.protocol.usage_of(body)
             if attempt.usage is None and attempt.listener is not None:
                 attempt.listener(self.admission.protocol.text_of(body))
+        keeping.note_whole(self.plane.keepers, self.admission, attempt, requirements)
         head = answering.head_lines(self.record, attempt, self._attempt_count())
         attempt.let_go(may_reuse=True)
         keep_alive = self._may_keep_alive()
@@ -150,6 +154,7 @@ class Exchange(msgspec.Struct, eq=False):
             )
         )
         self.record.answered(answer.status, answer.begun_at)
+        keeping.note_stream(self.plane.keepers, self.admission, attempt, requirements)
         timeouts = self.admission.settings.config.timeouts
         relay = self.relay = StreamRelay(
             self.client,
@@ -169,7 +174,7 @@ class Exchange(msgspec.Struct, eq=False):
             relay.stop()
             self.record.bytes_out = relay.bytes_out
             self.record.begun(answer.begun_at)
-            attempt.usage = answer.scan.usage()
+            attempt.usage = answer.scan.usage() if self.admission.endpoint.capability != "keep" else None
         self._end_stream(attempt, answer, relay, how)
         return keep_alive and how is End.COMPLETE
 

@@ -9,7 +9,6 @@ from typing import Final
 import structlog
 from aiohttp.http import RawRequestMessage
 
-from nexus.domain.request import Endpoint
 from nexus.domain.routes import Access, Page, PageRequest, PageRoute, SocketRoute
 from nexus.errors import RequestError
 from nexus.proxy import cors, replies, websocket
@@ -25,6 +24,8 @@ from nexus.proxy.receiving import receive
 from nexus.proxy.record import begin_record
 from nexus.proxy.refusals import RefusalLog
 from nexus.proxy.request_ids import id_lines, new_request_id
+from nexus.wire import paths
+from nexus.wire.paths import Found
 from nexus.wire.protocol import WireProtocol
 from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
 
@@ -86,7 +87,7 @@ class FrontDesk:
         # Never message.url: it was built from what the client sent.
         target = message.path if message.path.startswith("/") else AUTHORITY.sub("", message.path)
         path, mark, query = target.partition("?")
-        path = path or "/"
+        path, found = self._find(message, path)
         # A fragment is for the client alone (RFC 3986, 3.5).
         query = query.partition("#")[0]
         request_id, clients_id, cors_lines = new_request_id(), "", b""
@@ -98,10 +99,9 @@ class FrontDesk:
             settings = self._plane.settings
             if head.origin:
                 head.cors_lines = cors_lines = settings.door.cors_lines(head.origin)
-            endpoint = ENDPOINTS.get(path)
-            settings.door.check(message, head, "client" if endpoint is not None else self._access_to(path))
-            if endpoint is not None and message.method == "POST":
-                known = client.admission = self._admit(message, head, endpoint, f"{path}{mark}", query)
+            settings.door.check(message, head, "client" if found is not None else self._access_to(path))
+            if found is not None:
+                known = client.admission = self._admit(message, head, found, f"{path}{mark}", query)
                 return await self._carry(known, client, payload)
             if cors_lines and cors.is_preflight(message, head):
                 return self._permit(client, head, request_id, message)
@@ -109,7 +109,8 @@ class FrontDesk:
                 return await self._open_socket(self._sockets[path], client, message, head, request_id, query)
             page = await self._page(client, message, payload, head, path, query, request_id)
         except RequestError as exc:
-            protocol = PROTOCOLS[_protocol_name(path, query, message)]
+            name = found.endpoint.protocol if found is not None else _protocol_name(path, query, message)
+            protocol = PROTOCOLS[name]
             return self._refuse(client, protocol, exc, (request_id, clients_id), message, cors_lines)
         return self._show(client, page, (request_id, clients_id), message, cors_lines)
 
@@ -119,7 +120,7 @@ class FrontDesk:
         self._refusals.note(client.remote, exc.code, request_id)
         return replies.error(PROTOCOLS["openai"], exc, request_id=request_id, is_head=is_head)
 
-    def _admit(self, message: RawRequestMessage, head: Head, endpoint: Endpoint, path: str, query: str) -> Admission:
+    def _admit(self, message: RawRequestMessage, head: Head, found: Found, path: str, query: str) -> Admission:
         """Return what holds for this request and all with the same head.
 
         :param path: with the ``?`` that ends it, if there is one.
@@ -129,7 +130,9 @@ class FrontDesk:
         key_digest = door.client_of(head)
         door.own_keys.withhold(head)
         target = path.encode("latin-1") + door.own_keys.without_keys(query.encode("latin-1"))
-        return Admission(message, settings, head, endpoint, PROTOCOLS[endpoint.protocol], target, key_digest)
+        endpoint, protocol = found.endpoint, PROTOCOLS[found.endpoint.protocol]
+        method = message.method.encode()
+        return Admission(message, settings, head, endpoint, protocol, target, key_digest, method, found.ids)
 
     async def _carry(self, admission: Admission, client: ClientConnection, payload: Payload) -> bool:
         record = begin_record(new_request_id(), admission.endpoint, admission.head.request_id)
@@ -154,8 +157,8 @@ class FrontDesk:
     ) -> Page:
         route = self._route_at(path)
         if route is None:
-            if path in ENDPOINTS:
-                raise _wrong_method("POST")
+            if methods := paths.methods_at(path):
+                raise _wrong_method(", ".join(sorted(methods)))
             raise RequestError("not_found", "there is nothing at this path; the reference of endpoints lists what is")
         if message.method not in route.methods:
             raise _wrong_method(", ".join(sorted(route.methods)))
@@ -232,10 +235,25 @@ class FrontDesk:
         await client.drained(self._plane.settings.config.timeouts.write_stall_seconds)
         return False
 
+    def _find(self, message: RawRequestMessage, path: str) -> tuple[str, Found | None]:
+        """Return *path* in the spelling under which something is there, and the endpoint that the request is for.
+
+        What a path needs, such as whose key, is asked of that spelling, so no other one gets around it.
+        """
+        if path in ENDPOINTS and message.method == "POST":
+            return path, Found(ENDPOINTS[path], path)
+        is_anthropic = _is_anthropic(message)
+        spellings = tuple(paths.spellings(path))
+        for spelling in spellings:
+            if found := paths.find(message.method, spelling, is_anthropic=is_anthropic):
+                return found.path, found
+            if spelling in self._sockets or self._route_at(spelling) is not None or paths.methods_at(spelling):
+                return spelling, None
+        return spellings[0], None
+
     def _route_at(self, path: str) -> PageRoute | None:
-        # People type one slash too many; what a page says of its path, such as whose key it needs, holds all the same.
-        exact = self._exact.get(path) or self._exact.get(path.removesuffix("/"))
-        return exact or next((p for p in self._below if path.startswith(p.path)), None)
+        """Return the page at *path*, which has no slash at its end."""
+        return self._exact.get(path) or next((p for p in self._below if path.startswith(p.path)), None)
 
     def _access_to(self, path: str) -> Access:
         if path in self._sockets:
@@ -304,7 +322,7 @@ class FrontDesk:
 _SERVER_PAGE: Final = PageRoute(
     path=SERVER_PATH,
     methods=frozenset({"OPTIONS"}),
-    respond=lambda _: Page(200, "text/plain", b"", {"Allow": "GET, HEAD, OPTIONS, POST"}),
+    respond=lambda _: Page(200, "text/plain", b"", {"Allow": "DELETE, GET, HEAD, OPTIONS, POST"}),
     access="open",
 )
 

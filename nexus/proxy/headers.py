@@ -53,6 +53,7 @@ def request_head(  # noqa: PLR0913 - the parts of one head
     head: Head,
     target: bytes,
     *,
+    method: bytes = b"POST",
     body_length: int,
     request_id: str,
     may_pass_credentials: bool,
@@ -60,10 +61,19 @@ def request_head(  # noqa: PLR0913 - the parts of one head
 ) -> bytes:
     """Make the head of a request to a backend from the client's and what is the backend's own.
 
-    :param target: path and query, as the client sent them.
+    :param target: path, as the backend knows it, and query, as the client sent it.
     :param may_pass_credentials: whether the client's own key may go to a backend that has none configured.
     :param trace_lines: what takes the place of what the client says of its trace; None: nothing.
     """
+    if method != b"POST":
+        lines = _lines_of(stamp, head, target, trace_lines, method=method, may_pass_credentials=may_pass_credentials)
+        length = b"Content-Length: %d\r\n" % body_length if body_length else b""
+        return b"%bX-Request-Id: %b\r\nX-Nexus-Hops: %d\r\n%b\r\n" % (
+            lines,
+            request_id.encode(),
+            head.hops + 1,
+            length,
+        )
     made = head.made.get(id(stamp))
     if trace_lines is not None:
         lines = _lines_of(stamp, head, target, trace_lines, may_pass_credentials=may_pass_credentials)
@@ -86,12 +96,18 @@ MOST_MADE: Final = 8
 """Backends for which one connection remembers what the last head of its client has become."""
 
 
-def _lines_of(
-    stamp: RequestStamp, head: Head, target: bytes, trace_lines: bytes | None, *, may_pass_credentials: bool
+def _lines_of(  # noqa: PLR0913 - the parts of one head
+    stamp: RequestStamp,
+    head: Head,
+    target: bytes,
+    trace_lines: bytes | None,
+    *,
+    method: bytes = b"POST",
+    may_pass_credentials: bool,
 ) -> bytes:
     """Make the part of a request's head that is the same for all requests with the client's *head*."""
     path = stamp.path.of(target.decode("latin-1")).encode("latin-1")
-    lines = [b"POST %b HTTP/1.1\r\n" % path, stamp.host_line, stamp.own_lines]
+    lines = [b"%b %b HTTP/1.1\r\n" % (method, path), stamp.host_line, stamp.own_lines]
     dropped = stamp.dropped
     if trace_lines is not None:
         dropped = dropped | tracing.HEADERS

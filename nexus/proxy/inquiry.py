@@ -10,10 +10,10 @@ import structlog
 from msgspec.structs import force_setattr, replace
 
 from nexus.domain.outcome import AttemptOutcome, Ending, Phase
-from nexus.domain.request import Endpoint, Requirements
+from nexus.domain.request import Endpoint, Kept, Requirements
 from nexus.domain.statuses import FIRST_ERROR, StatusMeaning, meaning_of
 from nexus.errors import RequestError, UpstreamError, UpstreamFault
-from nexus.proxy import answering
+from nexus.proxy import answering, keeping
 from nexus.proxy.admission import Admission
 from nexus.proxy.answer import Answer
 from nexus.proxy.answer_head import Mode
@@ -53,6 +53,8 @@ class Inquiry(msgspec.Struct, eq=False):
     retries: Retries
     attempts: list[Attempt] = []
     last_refusal: tuple[Attempt, UpstreamError, Phase] | None = None
+    kept: Kept | None = None
+    """Which backend keeps what the request refers to; None: it refers to nothing, or nobody knows."""
     awaited: set[str] = set()
     """The names of the backends that it waits for."""
 
@@ -199,7 +201,8 @@ class Inquiry(msgspec.Struct, eq=False):
         """Send the request, and return what will be its answer."""
         loop = self.plane.loop
         open_scan = partial(_open_scan, self.admission.protocol, self.admission.endpoint, attempt.listener)
-        answer = Answer(loop, loop.create_future(), connection, open_scan, self.requirements.is_stream)
+        wants_stream, is_opaque = self.requirements.is_stream, self.admission.endpoint.answers_bytes
+        answer = Answer(loop, loop.create_future(), connection, open_scan, wants_stream, is_opaque)
         attempt.begin(connection, answer)
         body = self._body_for(attempt)
         connection.send(self._head_for(attempt, len(body)), body, answer)
@@ -210,12 +213,28 @@ class Inquiry(msgspec.Struct, eq=False):
         return min(monotonic() + self.first_byte_s(attempt), self.deadline)
 
     def _after(self, exc: UpstreamError, attempt: Attempt) -> Next:
+        if self._is_elsewhere(exc):
+            # It has done nothing, and says so: to ask the next one costs nobody anything.
+            return Next.ANOTHER_BACKEND
         now = monotonic()
         return self.retries.after(
             exc, attempt.backend, now_s=now, left_s=self.deadline - now, wait_s=self.first_byte_s(attempt)
         )
 
+    def _is_elsewhere(self, exc: UpstreamError) -> bool:
+        """Whether the failure is a backend's word that it does not have what was asked for."""
+        return exc.fault is UpstreamFault.STATUS and exc.status in keeping.NOT_HERE and self._is_search
+
+    @property
+    def _is_search(self) -> bool:
+        """Whether it is for the backends to say which of them has what the request is about."""
+        is_about_any = self.admission.endpoint.model != "body" or bool(self.requirements.references)
+        return is_about_any and self.kept is None
+
     def _body_for(self, attempt: Attempt) -> bytes:
+        endpoint = self.admission.endpoint
+        if not self.requirements.model and self.body and answering.lacks_name(endpoint, attempt):
+            return answering.named(endpoint, self.admission.head, self.body, attempt.reserved.model)
         if not answering.is_renamed(attempt, self.requirements.model):
             return self.body
         return answering.renamed(self.admission.endpoint, self.admission.head, self.body, attempt.reserved.model)
@@ -227,6 +246,7 @@ class Inquiry(msgspec.Struct, eq=False):
             attempt.upstream.stamp,
             self.admission.head,
             self.admission.target,
+            method=self.admission.method,
             body_length=body_length,
             # Engines take it as their own id: two attempts with one id would be one request to them.
             request_id=request_id if number == 1 else f"{request_id}-{number}",
@@ -258,6 +278,8 @@ class Inquiry(msgspec.Struct, eq=False):
             # A server that says when to come back has not begun: RFC 9110, section 15.6.4.
             is_refusal = status == SERVICE_UNAVAILABLE and answer.head.has(b"retry-after")
             raise UpstreamError(fault, f"it answered {status}", status=status, is_refusal=is_refusal)
+        if self._is_search:
+            keeping.refuse_if_elsewhere(self.requirements, answer)
         if answering.names_missing_model(status, answer.body):
             self.plane.fleet.report_missing_model(attempt.backend.id, attempt.reserved.model)
             raise UpstreamError(UpstreamFault.STATUS, "it does not have the model", status=status, is_refusal=True)
@@ -296,7 +318,7 @@ class Inquiry(msgspec.Struct, eq=False):
         if self.last_refusal is None:
             raise RequestError("no_healthy_backend", "no backend could be asked", retry_after_s=5)
         attempt, exc, failed_in = self.last_refusal
-        if self._is_for_the_client(attempt, exc) and answering.is_presentable(attempt):
+        if self._is_elsewhere(exc) or (self._is_for_the_client(attempt, exc) and answering.is_presentable(attempt)):
             return attempt
         # That nobody else was found after it is not where it failed.
         self.record.enter(failed_in)
@@ -342,8 +364,13 @@ def _open_scan(protocol: WireProtocol, endpoint: Endpoint, listener: Callable[[s
     return scan
 
 
-def begin_inquiry(
-    plane: DataPlane, admission: Admission, record: Record, body: bytes, requirements: Requirements
+def begin_inquiry(  # noqa: PLR0913 - what is known of one request
+    plane: DataPlane,
+    admission: Admission,
+    record: Record,
+    body: bytes,
+    requirements: Requirements,
+    kept: Kept | None = None,
 ) -> Inquiry:
     """Return the inquiry of one request; nobody has been asked yet."""
     config, head = admission.settings.config, admission.head
@@ -357,6 +384,7 @@ def begin_inquiry(
         received_unix_s=record.received_unix_s,
         client_request_id=record.client_request_id,
         key_digest=admission.key_digest,
+        kept=kept,
     )
     if head.hints and routing.request.wants_explanation:
         plane.decisions.add_with_facts(routing.record)
@@ -364,4 +392,5 @@ def begin_inquiry(
     else:
         plane.decisions.add(routing.record)
     retries = Retries(max_retries=config.routing.max_retries, budget=plane.budget)
-    return Inquiry(plane, admission, record, body, requirements, record.began_at + limit_s, routing, retries)
+    deadline = record.began_at + limit_s
+    return Inquiry(plane, admission, record, body, requirements, deadline, routing, retries, kept=kept)

@@ -10,6 +10,7 @@ from nexus.domain.outcome import AttemptOutcome, ExchangeOutcome
 from nexus.observability.tracing import Tracer
 from nexus.proxy.deadlines import Deadlines
 from nexus.proxy.door import Door
+from nexus.proxy.keepers import Keepers
 from nexus.proxy.queue import WaitingLine
 from nexus.proxy.retry import RetryBudget
 from nexus.proxy.upstreams import Upstreams
@@ -62,6 +63,7 @@ class DataPlane:
         "fleet",
         "in_flight",
         "is_draining",
+        "keepers",
         "line",
         "loop",
         "settings",
@@ -75,11 +77,13 @@ class DataPlane:
         fleet: FleetView,
         upstreams: Upstreams,
         line: "WaitingLine[Reserved]",
+        keepers: Keepers | None = None,
     ) -> None:
         self.settings = settings
         self.fleet = fleet
         self.upstreams = upstreams
         self.line = line
+        self.keepers = keepers or Keepers()
         self.budget = RetryBudget()
         self.decisions = RecentDecisions()
         # Asking asyncio for it costs a system call, which every request would make several times.

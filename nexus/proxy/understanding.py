@@ -3,6 +3,8 @@
 import asyncio
 from typing import Final, Protocol
 
+from msgspec.structs import replace
+
 from nexus.domain.request import Endpoint, Requirements
 from nexus.errors import RequestError
 from nexus.observability import logs
@@ -35,6 +37,8 @@ async def understand(protocol: WireProtocol, endpoint: Endpoint, head: Declared,
 
     :raises RequestError: when it is not what *endpoint* takes; see :attr:`WireProtocol.understand`.
     """
+    if endpoint.model == "none":
+        return await _understand_nameless(protocol, endpoint, head, body)
     if head.content_type != _USUAL_TYPE or endpoint.body != "json":
         check_type(endpoint, head)
     if endpoint.body == "multipart":
@@ -42,6 +46,24 @@ async def understand(protocol: WireProtocol, endpoint: Endpoint, head: Declared,
     if len(body) > LARGE_BYTES:
         return await asyncio.to_thread(protocol.understand, endpoint, body)
     return protocol.understand(endpoint, body)
+
+
+async def _understand_nameless(protocol: WireProtocol, endpoint: Endpoint, head: Declared, body: bytes) -> Requirements:
+    """Read a body that names no model: what it refers to, and whether it says what no request may."""
+    if not body:
+        return NOTHING_ASKED
+    check_type(endpoint, head)
+    if endpoint.body == "multipart":
+        return NOTHING_ASKED
+    if len(body) > LARGE_BYTES:
+        requirements = await asyncio.to_thread(protocol.understand, endpoint, body)
+    else:
+        requirements = protocol.understand(endpoint, body)
+    return replace(requirements, model="", answers=0 if endpoint.capability == "keep" else 1)
+
+
+NOTHING_ASKED: Final = Requirements(model="", answers=0)
+"""Of a request that asks no model for anything."""
 
 
 async def preview(endpoint: Endpoint, head: Declared, body: bytes) -> str:

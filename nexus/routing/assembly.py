@@ -41,5 +41,6 @@ def build_router(
         schedule=schedule,
         aliases=Aliases(config.aliases),
         fallbacks=config.fallbacks,
+        default_model=config.default_model,
         policies=decode_policies(config.policies, contributions.policy_keys() if contributions else {}, file=file),
     )

@@ -71,6 +71,8 @@ class Reject(msgspec.Struct, frozen=True):
     context: Mapping[str, Any] | None = None
     """What would have to change, for the client's error body."""
     retry_after_s: int | None = None
+    param: str | None = None
+    """The member of the request that is at fault, where *code* does not say it."""
 
 
 Decision = Reserved | Saturated | Reject

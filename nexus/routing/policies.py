@@ -71,6 +71,11 @@ class Policies:
         )
         self._matches: dict[tuple[str, ...], Policy | None] = {}
 
+    @property
+    def every(self) -> tuple[Policy, ...]:
+        """All that can hold for a request that names no model: it may be about any of them, or about none."""
+        return (*self.policies, self.of_nobody) if self.policies else ()
+
     def match(self, names: tuple[str, ...]) -> Policy | None:
         """Return the first policy that matches any of *names*: the names that one request gives its model.
 

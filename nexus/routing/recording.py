@@ -11,7 +11,7 @@ import msgspec
 
 from nexus.domain.backend import Backend
 from nexus.domain.outcome import ExchangeOutcome
-from nexus.domain.request import Endpoint, Requirements
+from nexus.domain.request import Endpoint, Kept, Requirements
 from nexus.routing.aliases import Resolution
 from nexus.routing.decision import Decision, Ranked, Reject, Reserved, Saturated
 from nexus.routing.intent import RoutingIntent, Verdict
@@ -40,6 +40,8 @@ class Request(msgspec.Struct, frozen=True):
     """What the client calls it; empty when it sent no id. Two requests may have the same."""
     key_digest: bytes = b""
     """Of the key that the client showed; empty when it showed none, or no keys are configured."""
+    kept: Kept | None = None
+    """What it refers to that one backend keeps, where that is known: only that backend can answer."""
 
     @property
     def wants_explanation(self) -> bool:

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from nexus.domain.backend import Backend, Status
 from nexus.domain.fleet import FleetSnapshot
+from nexus.domain.request import Endpoint, Kept
 from nexus.errors import StageFailed
 from nexus.routing.aliases import Resolution
 from nexus.routing.decision import Reject, Saturated
@@ -33,6 +34,38 @@ HARDNESS: Final[Mapping[str, int]] = {
 }
 """The lower, the less waiting helps. Of one backend the hardest reason counts, of all backends the one nearest to
 answering: a request that a backend could serve if only it were healthy is not the client's fault."""
+
+
+def no_model_named(snapshot: FleetSnapshot) -> Reject:
+    """The request names no model, and several could answer, or none."""
+    names = snapshot.models[:MOST_MODELS_LISTED]
+    listed = f" one of: {', '.join(names)}" if names else " the model to ask"
+    message = f"'model' is missing or empty; name{listed}. The operator can set routing.default_model"
+    return Reject("invalid_value", message, param="model")
+
+
+def not_kept_any_more(kept: Kept, model: str, snapshot: FleetSnapshot) -> Reject:
+    """What the request refers to is on a backend that is gone, or that does not have the model."""
+    reference, backend = kept.reference, kept.backend
+    is_there = any(other.name == backend for other in snapshot.backends)
+    cause = f"does not have the model '{shortened(model)}'" if is_there and model else "is not in the fleet any more"
+    if reference.param == "previous_response_id":
+        message = (
+            f"Previous response with id '{reference.id}' not found: backend '{backend}', which keeps it, {cause};"
+            " send the whole conversation without previous_response_id"
+        )
+        return Reject("previous_response_not_found", message, param=reference.param)
+    message = f"No object with id '{reference.id}' found: backend '{backend}', which keeps it, {cause}"
+    return Reject("object_not_found", message, param=reference.param)
+
+
+def nobody_has(model: str, endpoint: Endpoint, snapshot: FleetSnapshot) -> Reject:
+    """No backend lists *model* or, where the request names none, serves *endpoint*."""
+    if model:
+        return unknown_model(model, snapshot)
+    message = f"No backend serves {' and '.join(endpoint.methods)} {endpoint.path}; it is served by backends of a kind"
+    message += " that keeps such things, as the reference of kinds lists them"
+    return Reject("protocol_not_supported", message)
 
 
 def unknown_model(model: str, snapshot: FleetSnapshot) -> Reject:
@@ -199,7 +232,7 @@ def _too_long(intent: RoutingIntent) -> Reject:
 
 
 def _nobody_healthy(model: str, reasons: tuple[Verdict, ...], snapshot: FleetSnapshot) -> Reject:
-    message = f"No healthy backend available for model '{shortened(model)}'"
+    message = f"No healthy backend available{_for(model)}"
     context = what_would_help(reasons, snapshot.backends)
     return Reject("no_healthy_backend", message, reasons, context, RETRY_SOON_S)
 
@@ -210,8 +243,13 @@ def _refused(code: str, model: str, intent: RoutingIntent) -> Reject:
     policies = sorted({v.stage for v in reasons if v.code == code})
     count = len({verdict.backend for verdict in reasons})
     excluded = "1 backend excluded" if count == 1 else f"{count} backends excluded"
-    message = f"Request for model '{shortened(model)}' rejected: {excluded} by {', '.join(policies)}"
+    message = f"Request{_for(model)} rejected: {excluded} by {', '.join(policies)}"
     return Reject(code, message, reasons, what_would_help(reasons, intent.snapshot.backends), RETRY_LATER_S)
+
+
+def _for(model: str) -> str:
+    """Return for which model, to follow a word; empty of a request that names none."""
+    return f" for model '{shortened(model)}'" if model else ""
 
 
 def _fact(verdict: Verdict, name: str, type_: type[T], otherwise: T) -> T:

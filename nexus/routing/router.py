@@ -7,12 +7,13 @@ import msgspec
 
 from nexus.domain.backend import Backend
 from nexus.domain.fleet import FleetSnapshot
-from nexus.domain.request import Endpoint, Requirements
+from nexus.domain.request import Endpoint, Kept, Requirements
 from nexus.errors import StageFailed
 from nexus.routing import rejections
 from nexus.routing.aliases import Aliases, Resolution
 from nexus.routing.decision import Decision, Ranked, Reject, Reserved, Saturated
 from nexus.routing.intent import RoutingIntent, Verdict
+from nexus.routing.nameless import only_model, without_model
 from nexus.routing.pipeline import Pipeline, Refused, Reservation
 from nexus.routing.policies import Policies, Policy
 from nexus.routing.recording import Considered, DecisionRecord, Label, Request, Round, Rules
@@ -29,7 +30,7 @@ MOST_CACHED_RESOLUTIONS: Final = 1024
 class Router:
     """Everything that one configuration says about routing; a reload makes another one."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the sections of one configuration
         self,
         *,
         pipeline: Pipeline,
@@ -37,12 +38,14 @@ class Router:
         aliases: Aliases | None = None,
         fallbacks: Mapping[str, tuple[str, ...]] | None = None,
         policies: Policies | None = None,
+        default_model: str | None = None,
     ) -> None:
         self.pipeline = pipeline
         self.schedule = schedule
         self.aliases = aliases or Aliases()
         self.fallbacks = fallbacks or {}
         self.policies = policies or Policies()
+        self.default_model = default_model
         places = [stage.place for stage in pipeline.stages]
         self.rules: Final = Rules(
             tuple(Label(place.name, place.plugin, place.priority, place.observes) for place in places),
@@ -64,10 +67,29 @@ class Router:
         received_unix_s: float,
         client_request_id: str = "",
         key_digest: bytes = b"",
+        kept: Kept | None = None,
     ) -> "Routing":
-        """Begin the search for one request; nothing is decided yet."""
-        request = Request(request_id, endpoint, requirements, headers, received_unix_s, client_request_id, key_digest)
+        """Begin the search for one request; nothing is decided yet.
+
+        :param kept: what the request refers to, where it is known which backend keeps that.
+        """
+        request = Request(
+            request_id, endpoint, requirements, headers, received_unix_s, client_request_id, key_digest, kept
+        )
         return Routing(self, request)
+
+    def resolve_nameless(self, endpoint: Endpoint, kept: Kept | None, snapshot: FleetSnapshot) -> Resolution | None:
+        """Return what a request stands for that names no model; None when it has to name one."""
+        if kept is not None and kept.model:
+            return self.resolve(kept.model, snapshot)
+        if endpoint.model == "none":
+            return without_model(endpoint, snapshot)
+        name = self.default_model or only_model(endpoint, snapshot)
+        resolution = self.resolve(name, snapshot) if name else None
+        if endpoint.model == "body":
+            return resolution
+        serves = resolution is not None and any(endpoint.name in b.endpoints for b, _ in resolution.candidates.values())
+        return resolution if serves else without_model(endpoint, snapshot)
 
     def resolve(self, model: str, snapshot: FleetSnapshot) -> Resolution:
         """Return what *model* stands for; remembered as long as the fleet does not change."""
@@ -133,11 +155,18 @@ class Routing:
         )
         self.request = msgspec.structs.replace(self.request, requirements=wanted)
 
-    def _first(self, snapshot: FleetSnapshot) -> Resolution:
-        """Return what the model asked for stands for."""
-        first = self._router.resolve(self.request.requirements.model, snapshot)
+    def _first(self, snapshot: FleetSnapshot) -> Resolution | None:
+        """Return what the model asked for stands for; None when the request has to name one."""
+        request, router = self.request, self._router
+        model = request.requirements.model
+        if model:
+            first = router.resolve(model, snapshot)
+        elif (nameless := router.resolve_nameless(request.endpoint, request.kept, snapshot)) is not None:
+            first = nameless
+        else:
+            return None
         if not self.policies:
-            self.policies = self._router.policies.of(first)
+            self.policies = router.policies.of(first) if first.requested else router.policies.every
         return first
 
     def _further(self, first: Resolution, snapshot: FleetSnapshot) -> Iterator[Resolution]:
@@ -155,14 +184,16 @@ class Routing:
     def _search(self, snapshot: FleetSnapshot, searched: Round) -> Decision:
         """Take each model of the chain in turn; one that only avoided backends have is put off until the others."""
         first = self._first(snapshot)
+        if first is None:
+            return rejections.no_model_named(snapshot)
         chain = (first, *self._further(first, snapshot)) if self._router.fallbacks else (first,)
         rejects: dict[int, Reject] = {}
         put_off: list[tuple[int, Considered, RoutingIntent]] = []
         for position, resolution in enumerate(chain):
             considered = Considered(resolution, self._policies_for(resolution))
             searched.models.append(considered)
-            if not resolution.candidates:
-                rejects[position] = rejections.unknown_model(resolution.requested, snapshot)
+            if (reject := self._without_candidates(resolution, snapshot)) is not None:
+                rejects[position] = reject
                 continue
             intent = self._ranked(considered, snapshot)
             if len(chain) > 1 and considered.is_avoided:
@@ -188,7 +219,7 @@ class Routing:
         What must stay in the house stays there under any name, and neither name lifts what the other one demands: not
         even one without a policy, for which the defaults hold.
         """
-        if resolution.requested == self.request.requirements.model:
+        if resolution.requested == self.request.requirements.model or not resolution.requested:
             return self.policies
         policies = self._router.policies
         first, own = self.policies, policies.of(resolution)
@@ -196,6 +227,15 @@ class Routing:
             return first
         nobodys = (policies.of_nobody,)
         return tuple({policy.index: policy for policy in (*(first or nobodys), *(own or nobodys))}.values())
+
+    def _without_candidates(self, resolution: Resolution, snapshot: FleetSnapshot) -> Reject | None:
+        """Return why no backend has what *resolution* stands for; None when one has."""
+        kept = self.request.kept
+        if kept is not None and kept.backend not in resolution.candidates:
+            return rejections.not_kept_any_more(kept, resolution.requested, snapshot)
+        if not resolution.candidates:
+            return rejections.nobody_has(resolution.requested, self.request.endpoint, snapshot)
+        return None
 
     def _ranked(self, considered: Considered, snapshot: FleetSnapshot) -> RoutingIntent:
         """Fill in the ranking of *considered*. :raises StageFailed: as :meth:`_narrow` does."""
@@ -242,6 +282,8 @@ class Routing:
         """
         request, resolution, policies = self.request, considered.resolution, considered.policies
         candidates = resolution.candidates
+        if request.kept is not None:
+            candidates = {request.kept.backend: candidates[request.kept.backend]}
         if tried := self._tried.get(resolution.requested):
             candidates = {name: offer for name, offer in candidates.items() if name not in tried}
         intent = RoutingIntent(

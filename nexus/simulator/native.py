@@ -12,7 +12,7 @@ async def completion(call: Call) -> Answer:
     """Answer llama.cpp's /completion and /infill."""
     body = call.json()
     prompt = text_of(body.get("prompt")) or text_of(body.get("input_prefix"))
-    reply = call.compose(Ask(prompt=prompt, last_words=prompt, max_tokens=whole_number(body.get("n_predict"))))
+    reply = call.compose(Ask(prompt=prompt, last_words=prompt, max_tokens=whole_number(body.get("n_predict"))), body)
     if body.get("stream"):
         return sse_answer(_completion_events(call, reply))
     return json_answer(_completed(call, reply, await call.generate_all(reply)))
@@ -47,7 +47,7 @@ async def generate(call: Call) -> Answer:
     body = call.json()
     prompt = text_of(body.get("text"))
     limit = whole_number((body.get("sampling_params") or {}).get("max_new_tokens"))
-    reply = call.compose(Ask(prompt=prompt, last_words=prompt, max_tokens=limit))
+    reply = call.compose(Ask(prompt=prompt, last_words=prompt, max_tokens=limit), body)
     return json_answer({"text": await call.generate_all(reply), "meta_info": {"id": call.id}})
 
 

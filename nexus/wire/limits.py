@@ -58,7 +58,7 @@ MAX_MODEL_CHARACTERS: Final = 1024
 class RoutedBody(msgspec.Struct, gc=False):
     """What routing reads of any body. All else is skipped by the decoder, and never becomes an object."""
 
-    model: str = ""
+    model: str | None = ""
     stream: bool | None = None
 
 

@@ -39,7 +39,8 @@ def understand(endpoint: Endpoint, body: bytes, content_type: bytes) -> Requirem
     """
     fields = list(_fields(body, boundary_of(content_type)))
     model = _text_of(body, _only(fields, b"model"))
-    check_model(model)
+    if model:
+        check_model(model)
     return Requirements(
         model=model,
         is_stream=_text_of(body, _only(fields, b"stream")).lower() in ("true", "1"),
@@ -69,6 +70,18 @@ def replace_model(body: bytes, content_type: bytes, model: str) -> bytes:
     if field is None:
         raise RequestError("invalid_value", "the form has no field 'model'", param="model")
     return b"".join((body[: field.start], model.encode(), body[field.end :]))
+
+
+def insert_model(body: bytes, content_type: bytes, model: str) -> bytes:
+    """Return *body*, which names no model, with *model* as its field ``model``, and no other byte changed.
+
+    :param body: one that :func:`understand` has accepted.
+    """
+    boundary = boundary_of(content_type)
+    if find_model(body, boundary) is not None:
+        return replace_model(body, content_type, model)
+    field = b'Content-Disposition: form-data; name="model"'
+    return b"--%b\r\n%b\r\n\r\n%b\r\n%b" % (boundary, field, model.encode(), body)
 
 
 def find_model(body: bytes, boundary: bytes) -> Field | None:

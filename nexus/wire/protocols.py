@@ -1,4 +1,4 @@
-"""All protocols that clients may speak, and every endpoint by its path."""
+"""All protocols that clients may speak, and all their endpoints."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -11,6 +11,10 @@ PROTOCOLS: Final[Mapping[str, WireProtocol]] = {
     protocol.name: protocol for protocol in (openai.PROTOCOL, ollama.PROTOCOL, anthropic.PROTOCOL)
 }
 
-ENDPOINTS: Final[Mapping[str, Endpoint]] = {
-    endpoint.path: endpoint for protocol in PROTOCOLS.values() for endpoint in protocol.endpoints
-}
+EVERY: Final[tuple[Endpoint, ...]] = tuple(
+    endpoint for protocol in PROTOCOLS.values() for endpoint in protocol.endpoints
+)
+"""Every endpoint, whatever it is for; see :mod:`nexus.wire.paths`."""
+
+ENDPOINTS: Final[Mapping[str, Endpoint]] = {endpoint.path: endpoint for endpoint in EVERY if endpoint.is_modelled}
+"""By their path, those at which a model is asked."""

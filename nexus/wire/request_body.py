@@ -43,7 +43,10 @@ def read_body(shape: Shape[T], body: bytes, bulk_names: Iterable[str]) -> tuple[
         if not body.isascii():
             # The decoder does not look at the bytes of what it skips.
             body.decode()
-        check_model(fields.model)
+        if fields.model:
+            check_model(fields.model)
+        else:
+            _refuse_other_spellings(body)
         bulk: dict[str, bytes] = {}
         rest = body
         for name in bulk_names:
@@ -65,13 +68,18 @@ def read_body(shape: Shape[T], body: bytes, bulk_names: Iterable[str]) -> tuple[
 
 
 def check_model(model: str) -> None:
-    """Raise RequestError when *model* cannot be the name of one."""
-    if not model:
-        raise RequestError("invalid_value", "'model' is missing or empty; name the model to ask", param="model")
+    """Raise RequestError when *model*, which is not empty, cannot be the name of one."""
     if len(model) > MAX_MODEL_CHARACTERS:
         raise RequestError("invalid_value", f"'model' is longer than {MAX_MODEL_CHARACTERS} characters", param="model")
     if not model.isprintable():
         raise RequestError("invalid_value", "'model' has control characters in it", param="model")
+
+
+def _refuse_other_spellings(body: bytes) -> None:
+    """Raise RequestError when a reader that overlooks letter case would find a model in *body*, where we find none."""
+    names = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    if any(name.casefold() == "model" and name != "model" for name in names):
+        raise RequestError("invalid_value", "'model' is to be spelt in lower case", param="model")
 
 
 def _invalid_value(exc: msgspec.ValidationError, refused: Collection[str]) -> RequestError:

@@ -1,9 +1,9 @@
 """The table of kinds and the table of endpoints speak of the same things."""
 
 from nexus.fleet.kinds import KINDS, PROTOCOL_ENDPOINTS
-from nexus.wire.protocols import ENDPOINTS
+from nexus.wire.protocols import EVERY
 
-NAMES = {endpoint.name for endpoint in ENDPOINTS.values()}
+NAMES = {endpoint.name for endpoint in EVERY}
 
 
 def test_kinds_speak_only_endpoints_that_exist():
@@ -16,7 +16,7 @@ def test_every_endpoint_is_spoken_by_some_kind():
 
 def test_the_endpoints_of_a_protocol_are_those_of_its_wire():
     by_protocol = {}
-    for endpoint in ENDPOINTS.values():
+    for endpoint in EVERY:
         by_protocol.setdefault(endpoint.protocol, set()).add(endpoint.name)
 
     assert by_protocol == PROTOCOL_ENDPOINTS

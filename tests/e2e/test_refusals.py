@@ -85,12 +85,12 @@ def test_a_body_of_exactly_the_limit_is_taken(fleet):
     [
         ("/v1/unknown", "openai"),
         ("/v2/chat/completions", "openai"),
-        ("/v1/chat/completions/", "openai"),
+        ("/v1/chat/completions/x/y", "openai"),
         ("/v1/fine_tuning/jobs", "openai"),
         ("/api/pull", "ollama"),
         ("/api/delete", "ollama"),
         ("/api/blobs/sha256:0", "ollama"),
-        ("/v1/messages/batches", "anthropic"),
+        ("/v1/messages/unknown", "anthropic"),
     ],
 )
 def test_an_unknown_path_is_a_404_in_the_client_s_protocol(fleet, path, protocol):
@@ -101,12 +101,19 @@ def test_an_unknown_path_is_a_404_in_the_client_s_protocol(fleet, path, protocol
 
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
-    [("GET", "/v1/chat/completions", "POST"), ("DELETE", "/v1/models", "GET, HEAD"), ("PUT", "/api/chat", "POST")],
+    [("PUT", "/v1/chat/completions", "GET, POST"), ("DELETE", "/v1/models", "GET, HEAD"), ("PUT", "/api/chat", "POST")],
 )
 def test_a_wrong_method_says_which_would_do(fleet, method, path, allowed):
     reply = ask(fleet.url, path, method=method)
 
     assert (reply.status, reply.headers["Allow"]) == (405, allowed)
+
+
+def test_what_no_backend_keeps_is_a_404_that_says_so(fleet):
+    reply = ask(fleet.url, "/v1/messages/batches", {"requests": []}, headers={"anthropic-version": "2023-06-01"})
+
+    assert (reply.status, reply.json()["error"]["code"]) == (404, "protocol_not_supported")
+    assert "No backend serves POST /v1/messages/batches" in reply.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", ""])

@@ -18,22 +18,25 @@ def understand(endpoint: Endpoint, body: bytes) -> Requirements:
     fields, bulk = read_body(_SHAPE, body, _PROMPT)
     sizes = {name: measure(raw) for name, raw in bulk.items()}
     return Requirements(
-        model=fields.model,
+        model=fields.model or "",
         is_stream=endpoint.streams_by_default if fields.stream is None else fields.stream,
         prompt_tokens=sum(size for size, _ in sizes.values()) // BYTES_PER_TOKEN,
-        max_tokens=answer_limit(fields.max_tokens),
+        max_tokens=answer_limit(fields.max_tokens, fields.max_tokens_to_sample),
         needs_vision="messages" in sizes and sizes["messages"][1],
         needs_tools=has_items(bulk.get("tools", b"")),
         needs_json=any(_asks_for_json(format_) for format_ in (fields.output_config, fields.output_format) if format_),
     )
 
 
-_PROMPT: Final = ("messages", "system", "tools")
+_PROMPT: Final = ("messages", "system", "tools", "prompt")
 
 
 class _Body(SteeringBody, gc=False):
     messages: msgspec.Raw = NOTHING
     max_tokens: MaxTokens = None
+    max_tokens_to_sample: MaxTokens = None
+    prompt: msgspec.Raw = NOTHING
+    """This and the limit before it: of a text completion."""
     system: msgspec.Raw = NOTHING
     tools: msgspec.Raw = NOTHING
     stop_sequences: msgspec.Raw = NOTHING

@@ -4,6 +4,8 @@ from typing import Final
 
 from nexus.domain.request import Endpoint
 from nexus.wire.anthropic.body import understand
+from nexus.wire.anthropic.completion_stream import CompletionScan
+from nexus.wire.anthropic.endpoints import KEEPING
 from nexus.wire.anthropic.errors import encode_error
 from nexus.wire.anthropic.said import said_in
 from nexus.wire.anthropic.stream import MessageScan
@@ -14,11 +16,13 @@ from nexus.wire.protocol import StreamScan, WireProtocol
 ENDPOINTS: Final = (
     Endpoint("anthropic.messages", "anthropic", "/v1/messages"),
     Endpoint("anthropic.count_tokens", "anthropic", "/v1/messages/count_tokens"),
+    Endpoint("anthropic.complete", "anthropic", "/v1/complete"),
+    *KEEPING,
 )
 
 
-def _open_stream(_endpoint: Endpoint) -> StreamScan:
-    return MessageScan()
+def _open_stream(endpoint: Endpoint) -> StreamScan:
+    return CompletionScan() if endpoint.name == "anthropic.complete" else MessageScan()
 
 
 def _looks_complete(_endpoint: Endpoint, body: bytes) -> bool:

@@ -19,7 +19,7 @@ def understand(endpoint: Endpoint, body: bytes) -> Requirements:
     fields, bulk = read_body(_SHAPE, body, _BULK)
     each = measure_each(bulk["input"]) if "input" in bulk else _NO_INPUT
     return Requirements(
-        model=fields.model,
+        model=fields.model or "",
         is_stream=endpoint.streams_by_default if fields.stream is None else fields.stream,
         prompt_tokens=_tokens(bulk) + each.longest_tokens,
         max_tokens=_max_tokens(fields.options),

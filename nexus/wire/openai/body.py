@@ -9,6 +9,7 @@ from msgspec import UNSET
 
 from nexus.domain.request import Endpoint, Requirements
 from nexus.wire.limits import Choices, MaxTokens, Refused, SteeringBody, TopTokens, answer_limit
+from nexus.wire.openai.references import REFERRING, references_in
 from nexus.wire.request_body import Shape, read_body
 from nexus.wire.text_size import BYTES_PER_TOKEN, has_items, measure, measure_each
 
@@ -21,7 +22,7 @@ def understand(endpoint: Endpoint, body: bytes) -> Requirements:
     fields, bulk = read_body(_SHAPE, body, prompt.members)
     measured = _measure(prompt, bulk)
     return Requirements(
-        model=fields.model,
+        model=fields.model or "",
         is_stream=endpoint.streams_by_default if fields.stream is None else fields.stream,
         prompt_tokens=measured.tokens,
         max_tokens=_max_tokens(endpoint, fields),
@@ -34,6 +35,8 @@ def understand(endpoint: Endpoint, body: bytes) -> Requirements:
         further_prompt_tokens=measured.further_tokens,
         answers=measured.prompts * int(max(fields.n or 1, fields.best_of or 1)),
         prompt_token_ids=0 if fields.truncate_prompt_tokens else measured.token_ids,
+        references=references_in(fields, body) if endpoint.name in REFERRING else (),
+        is_kept=_is_kept(endpoint, fields),
     )
 
 
@@ -59,8 +62,17 @@ class _Body(SteeringBody, gc=False):
     prompt_logprobs: TopTokens = None
     query: msgspec.Raw = NOTHING
     documents: msgspec.Raw = NOTHING
+    store: msgspec.Raw = NOTHING
+    previous_response_id: msgspec.Raw = NOTHING
+    conversation: msgspec.Raw = NOTHING
+    input_file_id: msgspec.Raw = NOTHING
     text_1: msgspec.Raw = NOTHING
     text_2: msgspec.Raw = NOTHING
+    texts: msgspec.Raw = NOTHING
+    inputs: msgspec.Raw = NOTHING
+    content: msgspec.Raw = NOTHING
+    input_prefix: msgspec.Raw = NOTHING
+    input_suffix: msgspec.Raw = NOTHING
     tokens: msgspec.Raw = NOTHING
     truncate_prompt_tokens: msgspec.Raw = NOTHING
     """vLLM's: it cuts the prompt instead of refusing it."""
@@ -73,7 +85,7 @@ class _Body(SteeringBody, gc=False):
 
 _SHAPE: Final = Shape(
     decoder=msgspec.json.Decoder(_Body),
-    lists=("messages", "tools", "functions", "prompt", "input", "stop", "documents", "text_1", "text_2"),
+    lists=("messages", "tools", "functions", "prompt", "input", "stop", "documents", "text_1", "text_2", "texts"),
     most_bytes={
         "chat_template": 128 * 1024,
         "grammar": 128 * 1024,
@@ -100,6 +112,18 @@ _PROMPTS: Final[Mapping[str, _Prompt]] = {
     "openai.rerank": _Prompt(("query", "documents"), frozenset({"documents"})),
     "openai.score": _Prompt(("text_1", "text_2", "documents"), frozenset({"text_1", "text_2", "documents"})),
     "openai.images": _Prompt(("prompt",)),
+    "openai.chat_tokens": _Prompt(("messages", "tools", "functions")),
+    "openai.response_tokens": _Prompt(("input", "instructions", "tools")),
+    "openai.response_compact": _Prompt(("input", "instructions", "tools")),
+    "openai.moderations": _Prompt(("input",), frozenset({"input"})),
+    "openai.native_completion": _Prompt(("prompt",), frozenset({"prompt"})),
+    "openai.infill": _Prompt(("prompt", "input_prefix", "input_suffix")),
+    "openai.native_embedding": _Prompt(("content",), frozenset({"content"})),
+    "openai.apply_template": _Prompt(("messages", "tools")),
+    "openai.generate": _Prompt(("text",), frozenset({"text"})),
+    "openai.pooling": _Prompt(("input", "messages"), frozenset({"input"})),
+    "openai.classify": _Prompt(("input", "messages"), frozenset({"input"})),
+    "openai.embed_v2": _Prompt(("texts", "inputs"), frozenset({"texts"})),
 }
 """What of a body a model reads. Elsewhere its context does not limit it."""
 
@@ -134,6 +158,15 @@ def _max_tokens(endpoint: Endpoint, fields: _Body) -> int | None:
     if endpoint.name == "openai.responses":
         return answer_limit(fields.max_output_tokens)
     return answer_limit(fields.max_tokens, fields.max_completion_tokens)
+
+
+def _is_kept(endpoint: Endpoint, fields: _Body) -> bool:
+    """Whether the answer can be referred to later: a response unless its client says no, a chat if it says so."""
+    if not endpoint.makes_ids:
+        return False
+    if endpoint.name == "openai.chat":
+        return bool(fields.store) and bytes(fields.store) == b"true"
+    return not fields.store or bytes(fields.store) != b"false"
 
 
 def _asks_for_json(format_: msgspec.Raw) -> bool:

@@ -66,7 +66,7 @@ async def test_a_form_is_understood_too(explain):
     ("body", "asked", "code"),
     [
         (b"{", {}, "invalid_json"),
-        (b"{}", {}, "invalid_value"),
+        (b'{"model": 5}', {}, "invalid_value"),
         (BODY, {"content_type": b"text/plain"}, "unsupported_media_type"),
         (BODY, {"query": "endpoint=/api/nothing"}, "invalid_value"),
         (BODY, {"query": "endpoint=/api/chat", "content_type": b"", "origin": b"http://x"}, "unsupported_media_type"),

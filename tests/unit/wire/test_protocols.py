@@ -3,23 +3,24 @@
 import pytest
 
 from nexus.fleet.kinds import PROTOCOL_ENDPOINTS
-from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
+from nexus.wire.protocols import ENDPOINTS, EVERY, PROTOCOLS
 
 
 def test_each_protocol_is_found_by_its_name():
     assert [PROTOCOLS[name].name for name in ("openai", "ollama", "anthropic")] == ["openai", "ollama", "anthropic"]
 
 
-def test_no_two_endpoints_share_a_name_or_a_path():
-    every = [endpoint for protocol in PROTOCOLS.values() for endpoint in protocol.endpoints]
+def test_no_two_endpoints_share_a_name_or_within_a_protocol_a_method_and_a_path():
+    places = [(e.protocol, method, path) for e in EVERY for method in e.methods for path in (e.path, *e.also)]
 
-    assert len({endpoint.name for endpoint in every}) == len(ENDPOINTS) == len(every)
+    assert len({endpoint.name for endpoint in EVERY}) == len(EVERY)
+    assert len(set(places)) == len(places)
 
 
 def test_what_backends_speak_is_what_clients_can_call():
     spoken = frozenset().union(*PROTOCOL_ENDPOINTS.values())
 
-    assert spoken <= {endpoint.name for endpoint in ENDPOINTS.values()}
+    assert spoken == {endpoint.name for endpoint in EVERY}
 
 
 def test_an_endpoint_belongs_to_the_protocol_that_it_is_named_after():

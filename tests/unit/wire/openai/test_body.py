@@ -8,7 +8,7 @@ import pytest
 from nexus.domain.request import Requirements
 from nexus.wire.openai import PROTOCOL
 
-PATHS = {endpoint.path: endpoint for endpoint in PROTOCOL.endpoints}
+PATHS = {endpoint.path: endpoint for endpoint in PROTOCOL.endpoints if endpoint.is_modelled}
 IMAGE = "data:image/png;base64," + base64.b64encode(bytes(30_000)).decode()
 USER = {"role": "user", "content": "hello"}
 

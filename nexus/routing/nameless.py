@@ -1,0 +1,29 @@
+"""What a request stands for that names no model: the backends that serve its endpoint, each by what it has."""
+
+from nexus.domain.backend import Backend
+from nexus.domain.fleet import FleetSnapshot
+from nexus.domain.request import Endpoint
+from nexus.routing.aliases import Resolution
+
+
+def without_model(endpoint: Endpoint, snapshot: FleetSnapshot) -> Resolution:
+    """Return the backends that serve *endpoint*, and those of which that is not known yet."""
+    names_model = endpoint.model != "none"
+    candidates = {
+        backend.name: (backend, _only_one(backend) if names_model else "")
+        for backend in snapshot.backends
+        if endpoint.name in backend.endpoints or not backend.endpoints
+    }
+    return Resolution("", "", candidates, (), ())
+
+
+def only_model(endpoint: Endpoint, snapshot: FleetSnapshot) -> str | None:
+    """Return the model that *endpoint* can be about where there is just one; None when there are more, or none."""
+    serving = [backend for backend in snapshot.backends if endpoint.name in backend.endpoints]
+    models = {model for backend in serving for model in backend.models}
+    return models.pop() if len(models) == 1 else None
+
+
+def _only_one(backend: Backend) -> str:
+    """Return the one model of *backend*, empty when it has several: then it is for it to say which answers."""
+    return next(iter(backend.models)) if len(backend.models) == 1 else ""

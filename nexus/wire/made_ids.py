@@ -1,0 +1,46 @@
+"""Reads from an answer the ids of what its backend keeps from now on."""
+
+from typing import Final
+
+import msgspec
+
+from nexus.wire.documents import read
+from nexus.wire.sse import SSEFraming
+
+MAX_ID: Final = 256
+MAX_MADE: Final = 200
+"""Of one answer, which may be a list."""
+
+
+def made_ids(body: bytes) -> tuple[str, ...]:
+    """Return the ids in a whole answer, or in one event: its own, and those of the files and rows that it names."""
+    answer = read(_DECODER, body)
+    if answer is None:
+        return ()
+    rows = [answer, answer.response, answer.file, *answer.data]
+    found = [row.id for row in rows if row is not None]
+    found += [answer.output_file_id, answer.error_file_id]
+    return tuple(id_ for id_ in found[:MAX_MADE] if id_ is not None and 0 < len(id_) <= MAX_ID)
+
+
+def made_ids_in_stream(beginning: bytes) -> tuple[str, ...]:
+    """Return the ids in the first event of a stream that begins with *beginning*."""
+    event = next(iter(SSEFraming().each(beginning)), None)
+    return () if event is None else made_ids(event.content)
+
+
+class _Named(msgspec.Struct):
+    id: str | None = None
+
+
+class _Answer(_Named):
+    response: _Named | None = None
+    """In an event of the Responses API."""
+    file: _Named | None = None
+    """Of an upload that is complete."""
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    data: tuple[_Named, ...] = ()
+
+
+_DECODER: Final = msgspec.json.Decoder(_Answer)
