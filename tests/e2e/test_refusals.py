@@ -43,17 +43,20 @@ def code_and_message(protocol, reply):
         (b'{"model":7}', 400, "invalid_value"),
         (b'{"model":"llama3","stream":"yes"}', 400, "invalid_value"),
         (b'{"model":"nope","messages":[]}', 404, "model_not_found"),
-        (
-            b'{"seed":1,"seed":2,"messages":[{"role":"user","content":"","model":"y"}],"model":"gpt-4o"}',
-            400,
-            "invalid_json",
-        ),
     ],
 )
 def test_a_wrong_body_is_named_for_what_it_is(fleet, protocol, body, status, code):
     reply = ask(fleet.url, CHATS[protocol], body)
 
     assert (reply.status, code_and_message(protocol, reply)[0]) == (status, code)
+
+
+def test_a_member_given_twice_beside_a_model_to_rename_is_the_clients_mistake(fleet):
+    body = b'{"seed":1,"seed":2,"messages":[{"role":"user","content":"","model":"y"}],"model":"gpt-4o"}'
+
+    reply = ask(fleet.url, CHATS["openai"], body)
+
+    assert (reply.status, code_and_message("openai", reply)[0]) == (400, "invalid_json")
 
 
 @each_protocol
