@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import ipaddress
 import os
 import socket
 import ssl
@@ -12,20 +11,17 @@ from urllib.parse import urlsplit
 
 import aiohappyeyeballs
 import msgspec
-from aiohttp.resolver import AsyncResolver, ThreadedResolver
 
+from nexus.dialing import names
 from nexus.dialing.tls import verifying_context
 from nexus.errors import RequestError, UpstreamError, UpstreamFault
 
 HAPPY_EYEBALLS_DELAY_S: Final = 0.25
-NAME_TTL_S: Final = 30.0
-MAX_NAMES: Final = 256
 
 OUR_SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """Errors that say nothing of the backend: it is this process that has no file or memory left for a connection."""
 
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.Protocol)
-AddressInfo = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int]]
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -65,6 +61,8 @@ async def dial(address: Address, factory: Callable[[], ProtocolT], *, timeout_s:
             return await _connect(address, factory)
     except TimeoutError as exc:
         raise UpstreamError(UpstreamFault.CONNECT_TIMEOUT, f"no connection within {timeout_s:g} s") from exc
+    except names.NameLookupError as exc:
+        raise UpstreamError(UpstreamFault.REFUSED, "cannot connect: its host name cannot be looked up") from exc
     except OSError as exc:
         if exc.errno in OUR_SHORTAGES:
             raise RequestError("overloaded", "the proxy cannot open another connection", retry_after_s=1) from exc
@@ -78,12 +76,12 @@ async def dial(address: Address, factory: Callable[[], ProtocolT], *, timeout_s:
 
 async def _connect(address: Address, factory: Callable[[], ProtocolT]) -> ProtocolT:
     loop = asyncio.get_running_loop()
-    infos = await _resolve(address.host, address.port)
+    infos = await names.resolve(address.host, address.port)
     try:
         sock = await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY_S, loop=loop)
     except BaseException:
         # It may have moved: the next attempt asks again where it is.
-        _names.pop((address.host, address.port), None)
+        names.doubt(address.host, address.port)
         raise
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -103,49 +101,3 @@ async def _connect(address: Address, factory: Callable[[], ProtocolT]) -> Protoc
         sock.close()
         raise
     return connection
-
-
-_names: dict[tuple[str, int], tuple[float, list[AddressInfo]]] = {}
-
-
-async def _resolve(host: str, port: int) -> list[AddressInfo]:
-    if literal := _literal(host, port):
-        return [literal]
-    now = asyncio.get_running_loop().time()
-    known = _names.get((host, port))
-    if known is not None and known[0] > now:
-        return known[1]
-    infos = await _look_up(host, port)
-    if len(_names) >= MAX_NAMES:
-        _names.clear()
-    _names[host, port] = now + NAME_TTL_S, infos
-    return infos
-
-
-def _literal(host: str, port: int) -> AddressInfo | None:
-    try:
-        ip = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return None
-    if ip.version == 4:
-        return socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port)
-    scope = host.partition("%")[2]
-    scope_id = socket.if_nametoindex(scope) if scope and not scope.isdigit() else int(scope or 0)
-    return socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (str(ip), port, 0, scope_id)
-
-
-async def _look_up(host: str, port: int) -> list[AddressInfo]:
-    # Names under .local are answered by mDNS, which only the system's resolver speaks.
-    order = (ThreadedResolver,) if host.endswith(".local") else (AsyncResolver, ThreadedResolver)
-    failure: OSError | None = None
-    for kind in order:
-        resolver = kind()
-        try:
-            found = await resolver.resolve(host, port, socket.AF_UNSPEC)
-        except OSError as exc:
-            failure = exc
-        else:
-            return [(f["family"], socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (f["host"], f["port"])) for f in found]
-        finally:
-            await resolver.close()
-    raise failure or OSError(f"{host} has no address")

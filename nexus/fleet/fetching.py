@@ -1,8 +1,7 @@
-"""Small questions to backends over HTTP: short, bounded, without redirects, cookies or anybody else's credentials."""
+"""Small questions to backends over HTTP: short, bounded, without redirects, cookies or another's credentials."""
 
 import asyncio
 import math
-import socket
 import ssl
 from collections.abc import Mapping
 from types import TracebackType
@@ -14,7 +13,10 @@ import msgspec
 from yarl import URL
 
 from nexus.dialing.access import OPEN_ACCESS, Access
-from nexus.errors import NexusError
+from nexus.dialing.connector import DialingConnector, connecting_to
+from nexus.dialing.dial import Address, address_of
+from nexus.dialing.names import NameLookupError
+from nexus.errors import NexusError, RequestError, UpstreamError, UpstreamFault
 
 LARGEST_ANSWER_BYTES: Final = 4 * 1024 * 1024
 _CHUNK_BYTES: Final = 64 * 1024
@@ -29,6 +31,11 @@ class Target(msgspec.Struct, frozen=True):
     """Normalised, without a trailing slash."""
     headers: Mapping[str, str] = {}
     access: Access = OPEN_ACCESS
+
+    @property
+    def address(self) -> Address:
+        """Where the server listens."""
+        return address_of(self.url, self.access.tls)
 
     def at(self, path: str) -> URL:
         """Return the URL at which the server answers to *path*, which may have a query."""
@@ -61,7 +68,7 @@ class Fetcher:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_S, ttl_dns_cache=30),
+            connector=DialingConnector(connect_timeout_s=self.timeout_s, keepalive_s=_IDLE_S),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None, sock_read=None),
             headers={"User-Agent": "nexus-proxy", "Accept": "application/json, */*"},
@@ -90,22 +97,31 @@ class Fetcher:
             raise RuntimeError("a Fetcher is used inside its context")
         headers = {**target.headers, "Content-Type": "application/json"} if body is not None else target.headers
         try:
-            async with (
-                asyncio.timeout(self.timeout_s),
-                self._session.request(
-                    method,
-                    target.at(path),
-                    data=body,
-                    headers=headers,
-                    ssl=target.access.tls or True,
-                    allow_redirects=False,
-                ) as response,
-            ):
-                return Answer(response.status, response.headers, await _bounded_body(response))
+            with connecting_to(target.address):
+                async with (
+                    asyncio.timeout(self.timeout_s),
+                    self._session.request(
+                        method,
+                        target.at(path),
+                        data=body,
+                        headers=headers,
+                        # For the connector it tells kept connections apart; a new one is made as the target says.
+                        ssl=target.access.tls or True,
+                        allow_redirects=False,
+                    ) as response,
+                ):
+                    return Answer(response.status, response.headers, await _bounded_body(response))
         except TimeoutError:
-            raise FetchError(f"request timeout after {math.ceil(self.timeout_s)}s") from None
-        except (aiohttp.ClientError, OSError, ValueError) as exc:
+            raise self._too_late() from None
+        except UpstreamError as exc:
+            if exc.fault is UpstreamFault.CONNECT_TIMEOUT:
+                raise self._too_late() from None
+            raise FetchError(describe_failure(exc.__cause__ or exc)) from exc
+        except (aiohttp.ClientError, RequestError, OSError, ValueError) as exc:
             raise FetchError(describe_failure(exc)) from exc
+
+    def _too_late(self) -> FetchError:
+        return FetchError(f"request timeout after {math.ceil(self.timeout_s)}s")
 
 
 async def _bounded_body(response: aiohttp.ClientResponse) -> bytes:
@@ -117,14 +133,14 @@ async def _bounded_body(response: aiohttp.ClientResponse) -> bytes:
     return bytes(body)
 
 
-def describe_failure(exc: Exception) -> str:
+def describe_failure(exc: BaseException) -> str:
     """Say in one line why there was no answer, without any byte that came from the other side."""
     match exc:
-        case aiohttp.ClientConnectorDNSError() | socket.gaierror():
+        case NameLookupError():
             return f"DNS resolution failed: {_reason(exc)}"
-        case aiohttp.ClientConnectorCertificateError() | ssl.SSLCertVerificationError():
-            return f"TLS certificate error: {_certificate_reason(exc)}"
-        case aiohttp.ClientSSLError() | ssl.SSLError():
+        case ssl.SSLCertVerificationError():
+            return f"TLS certificate error: {exc.verify_message or type(exc).__name__}"
+        case ssl.SSLError():
             return f"TLS error: {_reason(exc)}"
         case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError():
             return "connection failed: closed before the answer was complete"
@@ -132,15 +148,11 @@ def describe_failure(exc: Exception) -> str:
             return "invalid response: not HTTP"
         case OSError():
             return f"connection failed: {_reason(exc)}"
+        case NexusError():
+            return f"connection failed: {exc}"
         case _:
             return f"connection failed: {type(exc).__name__}"
 
 
-def _reason(exc: Exception) -> str:
-    cause = getattr(exc, "os_error", exc)
-    return getattr(cause, "strerror", None) or type(cause).__name__
-
-
-def _certificate_reason(exc: Exception) -> str:
-    cause = getattr(exc, "certificate_error", exc)
-    return getattr(cause, "verify_message", None) or type(cause).__name__
+def _reason(exc: OSError) -> str:
+    return exc.strerror or type(exc).__name__

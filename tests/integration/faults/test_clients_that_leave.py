@@ -7,7 +7,7 @@ from time import monotonic
 
 import pytest
 
-from nexus.dialing import dial as dialing
+from nexus.dialing import names
 from nexus.testing.bookkeeping import eventually
 from nexus.testing.dialects import CHAT, LAST_CHUNK, chunks
 from nexus.testing.inside import what_is_held
@@ -64,7 +64,7 @@ async def test_while_connecting_nothing_is_sent(start, script, go, monkeypatch):
     async def never(host, port):
         await asyncio.sleep(30)
 
-    monkeypatch.setattr(dialing, "_look_up", never)
+    monkeypatch.setattr(names, "_look_up", never)
     backend = await script()
     scene = await start(backend=backend, options={"backend": {"url": "http://gpu-7.localhost:9"}})
     client = await scene.connect()

@@ -8,9 +8,11 @@ import ssl
 from pathlib import Path
 
 import pytest
+import structlog
 import trustme
 
 from nexus.dialing import dial as dialing
+from nexus.dialing import names
 from nexus.dialing.access import OPEN_ACCESS
 from nexus.dialing.dial import Address, address_of, dial
 from nexus.dialing.tls import trusting_context
@@ -46,9 +48,9 @@ def client_tls(authority):
 
 @pytest.fixture(autouse=True)
 def forgotten_names():
-    dialing._names.clear()
+    names._names.clear()
     yield
-    dialing._names.clear()
+    names._names.clear()
 
 
 async def dial_and_close(address, timeout_s=2.0):
@@ -73,6 +75,7 @@ class Resolver:
     def __init__(self, **known):
         self.known = known
         self.asked = []
+        self.failure = OSError(None, "not known")
 
     def __call__(self):
         return self
@@ -80,7 +83,7 @@ class Resolver:
     async def resolve(self, host, port, family):
         self.asked.append(host)
         if (answer := self.known.get(host.partition(".")[0])) is None:
-            raise OSError(None, "not known")
+            raise self.failure
         return [{"family": socket.AF_INET, "host": answer, "port": port}]
 
     async def close(self):
@@ -92,8 +95,8 @@ def name_servers(monkeypatch):
     """Play both resolvers: the one of our own, and the system's."""
 
     def play(ours, systems):
-        monkeypatch.setattr(dialing, "AsyncResolver", ours)
-        monkeypatch.setattr(dialing, "ThreadedResolver", systems)
+        monkeypatch.setattr(names, "AsyncResolver", ours)
+        monkeypatch.setattr(names, "ThreadedResolver", systems)
 
     return play
 
@@ -185,6 +188,57 @@ async def test_a_name_whose_backend_is_gone_is_looked_up_again(name_servers):
     assert resolver.asked == ["gpu.test", "gpu.test"]
 
 
+async def test_a_name_that_cannot_be_looked_up_any_more_keeps_its_last_good_addresses(name_servers, monkeypatch):
+    monkeypatch.setattr(names, "NAME_TTL_S", 0.0)
+    monkeypatch.setattr(names, "RETRY_S", 0.0)
+    resolver = Resolver(gpu="127.0.0.1")
+    name_servers(resolver, Resolver())
+    async with ScriptedBackend([Stall()]) as backend:
+        address = Address("gpu.test", backend.port)
+        await dial_and_close(address)
+
+        resolver.known.clear()
+        with structlog.testing.capture_logs() as log:
+            for _ in range(3):
+                await dial_and_close(address)
+        resolver.known["gpu"] = "127.0.0.1"
+        await dial_and_close(address)
+
+    assert log == [
+        {"event": "name_lookup_failed", "host": "gpu.test", "reason": "not known", "log_level": "warning"},
+    ]
+    assert not names._names["gpu.test", address.port].is_failing
+
+
+async def test_a_name_server_that_does_not_answer_does_not_use_up_the_deadline(name_servers, monkeypatch):
+    monkeypatch.setattr(names, "NAME_TTL_S", 0.0)
+    monkeypatch.setattr(names, "SECOND_LOOK_S", 0.05)
+    name_servers(Resolver(gpu="127.0.0.1"), Resolver())
+    async with ScriptedBackend([Stall()]) as backend:
+        address = Address("gpu.test", backend.port)
+        await dial_and_close(address)
+
+        monkeypatch.setattr(names, "_look_up", lambda host, port: asyncio.sleep(60))
+        connections = await asyncio.gather(*(dial_and_close(address, timeout_s=1.0) for _ in range(5)))
+
+    assert len(connections) == 5
+
+
+async def test_a_name_that_exists_no_more_is_not_connected_to(name_servers, monkeypatch):
+    monkeypatch.setattr(names, "NAME_TTL_S", 0.0)
+    resolver = Resolver(gpu="127.0.0.1")
+    systems = Resolver()
+    name_servers(resolver, systems)
+    async with ScriptedBackend([Stall()]) as backend:
+        address = Address("gpu.test", backend.port)
+        await dial_and_close(address)
+
+        resolver.known.clear()
+        systems.failure = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+        assert await fault_of(address) == "refused"
+
+
 async def test_a_name_that_only_the_system_knows_is_found(name_servers):
     ours, systems = Resolver(), Resolver(gpu="127.0.0.1")
     name_servers(ours, systems)
@@ -196,14 +250,14 @@ async def test_a_name_that_only_the_system_knows_is_found(name_servers):
 
 
 async def test_only_so_many_names_are_remembered(name_servers, monkeypatch):
-    monkeypatch.setattr(dialing, "MAX_NAMES", 2)
+    monkeypatch.setattr(names, "MAX_NAMES", 2)
     resolver = Resolver(**{f"gpu-{number}": "127.0.0.1" for number in range(5)})
     name_servers(resolver, Resolver())
     async with ScriptedBackend([Stall()]) as backend:
         for number in range(5):
             await dial_and_close(Address(f"gpu-{number}.test", backend.port))
 
-    assert len(dialing._names) <= 2
+    assert len(names._names) <= 2
 
 
 # not reaching it

@@ -1,0 +1,43 @@
+"""aiohttp's client on the same connections as traffic: one code looks up names, connects and shows certificates."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+
+from nexus.dialing.dial import Address, dial
+
+if TYPE_CHECKING:
+    from aiohttp.client_reqrep import ClientRequest
+    from aiohttp.tracing import Trace
+
+_address: ContextVar[Address] = ContextVar("address")
+
+
+@contextmanager
+def connecting_to(address: Address) -> Iterator[None]:
+    """Let requests within connect to *address*, which knows more of the way than their URL does."""
+    token = _address.set(address)
+    try:
+        yield
+    finally:
+        _address.reset(token)
+
+
+class DialingConnector(aiohttp.BaseConnector):
+    """Makes the connections of a session within :func:`connecting_to`; kept ones are told apart by URL and TLS."""
+
+    def __init__(self, *, connect_timeout_s: float, keepalive_s: float) -> None:
+        super().__init__(limit=0, keepalive_timeout=keepalive_s)
+        self._connect_timeout_s: Final = connect_timeout_s
+
+    async def _create_connection(
+        self,
+        req: "ClientRequest",  # noqa: ARG002 - aiohttp's signature
+        traces: list["Trace"],  # noqa: ARG002 - the same
+        timeout: aiohttp.ClientTimeout,  # noqa: ARG002, ASYNC109 - the same
+    ) -> ResponseHandler:
+        return await dial(_address.get(), self._factory, timeout_s=self._connect_timeout_s)
