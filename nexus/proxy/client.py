@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -11,23 +10,21 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import RawRequestMessage
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.streams import StreamReader
-from aiohttp.web import RequestPayloadError
 
 from nexus import tasks
 from nexus.errors import RequestError
 from nexus.proxy.half_close import HalfClosed, Next
-from nexus.proxy.heads import HeadMemory
+from nexus.proxy.heads import HeadMemory, can_stay_open
+from nexus.proxy.incoming import Incoming
 from nexus.proxy.known_head import Payload
 from nexus.proxy.outbox import Outbox, Outlet
 from nexus.proxy.patience import Patience
-from nexus.proxy.receiving import is_discarded
-from nexus.proxy.request_reader import MAX_LINE, Request, RequestReader
+from nexus.proxy.receiving import is_discarded, linger
+from nexus.proxy.request_reader import MAX_LINE, Request
 
 log = structlog.get_logger("nexus.proxy")
 
 WRITE_BUFFER_BYTES: Final = 64 * 1024
-MOST_WAITING: Final = 32
-"""Requests that a client may send ahead of the answers; no more are read until half of them are answered."""
 
 
 _INTERIM: Final = b"HTTP/1.1 1"
@@ -78,13 +75,9 @@ class ClientConnection(BaseProtocol):
         "_desk",
         "_half_closed",
         "_has_begun",
-        "_held",
-        "_is_deaf",
         "_is_ending",
-        "_malformed",
         "_outlet",
         "_patience",
-        "_reader",
         "_receive",
         "_reception",
         "_relay",
@@ -103,19 +96,12 @@ class ClientConnection(BaseProtocol):
         super().__init__(reception.loop)
         self._reception = reception
         self._desk = reception.desk
-        self._reader: RequestReader | None = RequestReader(self, reception.loop)
-        """None when the connection is lost."""
-        self._held = b""
-        """What came while too many requests were waiting."""
-        self._waiting: deque[Request] = deque()
+        self._waiting = Incoming(self, reception.loop)
         self._waiter: asyncio.Future[None] | None = None
-        self._malformed: tuple[HttpProcessingError, bool] | None = None
-        """Why nothing more can be read, and whether that is the fault of a HEAD."""
         self._patience = Patience(
             reception.loop, headers_s=reception.headers_s, keepalive_s=reception.keepalive_s, close=self._close
         )
         self._is_ending = False
-        self._is_deaf = False
         self._half_closed: HalfClosed | None = None
         self._has_begun = False
         """Whether something of the answer to the current request has been written."""
@@ -217,28 +203,38 @@ class ClientConnection(BaseProtocol):
                     may_follow = await is_discarded(payload) and may_follow
                 self._patience.rest()
                 if not may_follow or self._is_ending:
+                    if not self._is_ending and can_stay_open(message):
+                        # The client knows nothing of this end yet, and may be sending its next requests.
+                        await self._end_gently()
                     break
             else:
-                if self._malformed is not None:
-                    self._refuse(*self._malformed)
+                if self._waiting.malformed is not None:
+                    self._refuse(*self._waiting.malformed)
+                    await self._end_gently()
         finally:
             self._close()
 
     async def _is_next_there(self) -> bool:
         """Wait for the next request; False when there will be none."""
-        if self._malformed is None and self._half_closed is None and not self._is_ending:
+        if self._waiting.malformed is None and self._half_closed is None and not self._is_ending:
             self._waiter = self._loop.create_future()
             await self._waiter
         return bool(self._waiting)
 
+    async def _end_gently(self) -> None:
+        """Close the writing side, and drop what comes until the client has closed its own, for a while."""
+        self._waiting.drop()
+        if self._buffer_paused:
+            self._resume_reading_for_buffer()
+        if self._outlet is not None and self._half_closed is None:
+            self._outlet.write_eof()
+            await linger()
+
     def _take(self) -> Request:
         """Take the next request, and read on when that had stopped because there were too many."""
-        taken = self._waiting.popleft()
-        if self._buffer_paused and len(self._waiting) <= MOST_WAITING // 2:
-            held, self._held = self._held, b""
-            self._read(held)
-            if len(self._waiting) < MOST_WAITING:
-                self._resume_reading_for_buffer()
+        taken = self._waiting.take()
+        if self._buffer_paused and self._waiting.has_room:
+            self._resume_reading_for_buffer()
         return taken
 
     def _refuse(self, exc: HttpProcessingError, is_head: bool) -> None:
@@ -280,26 +276,19 @@ class ClientConnection(BaseProtocol):
             self._half_closed.stop()
             self._half_closed = None
         self._is_ending = True
-        # They know each other: without this, only the collector would free them.
-        self._reader = None
+        self._waiting.drop()
         # A client that leaves must stop the GPU that works for it.
         self.task.cancel()
 
     def eof_received(self) -> bool:
         """Go on answering a client that sends no more, as long as it reads; return whether there is such an answer."""
-        reader, transport = self._reader, self.transport
-        if reader is None or transport is None or self._receive is not None:
+        waiting, transport = self._waiting, self.transport
+        is_busy = self._patience.is_answering or waiting or waiting.malformed is not None
+        if transport is None or self._receive is not None or not is_busy or not waiting.end():
             return False
-        if not (self._patience.is_answering or self._waiting):
-            return False
-        if reader.unfinished is not None:
-            if not self._waiting:
-                return False
-            self._break_body(reader.unfinished)
         if self._has_begun and self._relay is not None and not self._relay.is_chunked:
             # Nothing can be sent ahead in the middle of this answer, so its client cannot be told from one that left.
             return False
-        self._is_deaf = True
         self._half_closed = HalfClosed(
             self._loop,
             transport.get_extra_info("socket"),
@@ -318,55 +307,23 @@ class ClientConnection(BaseProtocol):
         if self._receive is not None:
             self._receive(data)
             return
-        if self._buffer_paused:
-            self._held += data
+        waiting, patience = self._waiting, self._patience
+        if waiting.is_deaf or (self._is_ending and not patience.is_answering):
             return
-        if self._is_deaf or (self._is_ending and not self._patience.is_answering):
+        is_found = waiting.read(data)
+        if waiting.malformed is not None:
+            patience.stop_awaiting_head()
+            self._wake()
             return
-        is_found = self._read(data)
-        patience = self._patience
+        if is_found:
+            self._wake()
+            if waiting.is_full and not self._buffer_paused:
+                self._pause_reading_for_buffer()
         if not patience.is_awaiting_head:
             if not is_found and not patience.is_answering:
                 patience.await_head()
         elif is_found or patience.is_answering:
             patience.stop_awaiting_head()
-
-    def _read(self, data: bytes) -> bool:
-        """Find the requests in *data*; return whether there are any."""
-        reader, waiting, is_found = self._reader, self._waiting, False
-        while data and reader is not None and not self._is_deaf:
-            if len(waiting) >= MOST_WAITING:
-                self._held = data
-                break
-            try:
-                request, data = reader.feed(data)
-            except HttpProcessingError as exc:
-                self._break(exc, reader)
-                break
-            if request is not None:
-                waiting.append(request)
-                is_found = True
-                self._is_deaf = reader.is_upgraded
-        if is_found:
-            self._wake()
-            if not self._buffer_paused and len(waiting) >= MOST_WAITING:
-                self._pause_reading_for_buffer()
-        return is_found
-
-    def _break(self, exc: HttpProcessingError, reader: RequestReader) -> None:
-        """Note that no request can be read any more, nor the end of a body that was coming."""
-        self._is_deaf = True
-        self._malformed = exc, reader.is_head_method
-        self._patience.stop_awaiting_head()
-        if reader.unfinished is not None:
-            self._break_body(reader.unfinished)
-        self._wake()
-
-    def _break_body(self, body: StreamReader) -> None:
-        """Note that the end of *body* will not come."""
-        body.set_exception(RequestPayloadError())
-        # Nothing of it is left to be read and thrown away before the connection is closed.
-        body.feed_eof()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -113,6 +113,12 @@ class Outlet:
         self.send()
         self._transport.close()
 
+    def write_eof(self) -> None:
+        """Close the writing side of the connection once all that was written has left."""
+        self.send()
+        if not self._transport.is_closing():
+            self._transport.write_eof()
+
     def abort(self) -> None:
         """Close the connection at once."""
         self._held = b""

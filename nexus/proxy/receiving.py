@@ -72,6 +72,14 @@ def _too_large(limit: int) -> RequestError:
     return RequestError("too_large", f"the body may have {limit} bytes (server.max_body_bytes)", close=True)
 
 
+async def linger() -> None:
+    """Wait for a client to close its end of a connection that is closed at this one: that cancels the wait.
+
+    What arrives on a connection that is closed at both ends resets it, and the client may lose what it has not read.
+    """
+    await asyncio.sleep(LINGER_S)
+
+
 async def is_discarded(payload: StreamReader) -> bool:
     """Read what is left of a body that nobody wanted, for a while; whether its end came."""
     with suppress(TimeoutError, web.RequestPayloadError):

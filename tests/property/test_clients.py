@@ -77,6 +77,9 @@ class Transport(asyncio.Transport):
     def is_closing(self):
         return self.is_closed
 
+    def write_eof(self):
+        pass
+
     def close(self):
         self.is_closed = True
 
@@ -115,14 +118,14 @@ async def seen_of(pieces, head_bytes=HeadBytes):
     edge = EdgeServer(headers_s=5, keepalive_s=5)
     edge.desk = desk = Desk()
     client = ClientConnection(edge)
-    client._reader._head_bytes = head_bytes()
+    client._waiting._reader._head_bytes = head_bytes()
     transport = Transport()
     client.connection_made(transport)
     for piece in pieces:
         if not transport.is_closed:
             client.data_received(piece)
         await asyncio.sleep(0)
-    for _ in range(10):
+    for _ in range(200):
         await asyncio.sleep(0)
     client.connection_lost(None)
     await asyncio.gather(client.task, return_exceptions=True)
@@ -147,6 +150,17 @@ async def test_requests_are_those_that_were_sent(asked, at, at_requests):
 
     assert [request[-1] for request in seen] == [body for _, body in asked]
     assert seen == await seen_of([wire for wire, _ in asked], Unknowing)
+
+
+@thoroughly
+@given(count=st.integers(0, 150), at=st.lists(st.integers(0, 8000), max_size=20), is_broken=st.booleans())
+async def test_a_pipeline_of_any_length_is_read_to_its_end(count, at, is_broken):
+    whole = PLAIN * count + (b"\0" if is_broken else b"")
+
+    seen = await seen_of(cut(whole, at))
+
+    assert [request[0] for request in seen[:count]] == ["GET"] * count
+    assert seen[count:] == (["bad_request"] if is_broken else [])
 
 
 @thoroughly

@@ -170,6 +170,18 @@ async def test_requests_before_a_malformed_one_are_answered(front, chat):
     assert [reply.status for reply in replies] == [200, 200, 200, 400]
 
 
+async def test_what_comes_behind_a_malformed_request_costs_no_answer(front, chat):
+    client = await front.connect()
+
+    client.writer.write(chat() + b"\0" + b"x" * 1_000_000)
+    for _ in range(20):
+        client.writer.write(b"x" * 10_000)
+        await asyncio.sleep(0.002)
+    replies = [await client.reply() for _ in range(2)]
+
+    assert [reply.status for reply in replies] == [200, 400]
+
+
 async def test_a_pipeline_longer_than_what_may_wait_is_answered_to_its_end(front, get, chat):
     pipeline = get("/health") * 100 + b"\0"
 

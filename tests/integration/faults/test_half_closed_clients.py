@@ -95,6 +95,19 @@ async def test_only_the_last_of_a_pipeline_suffers_from_a_body_that_ends_early(s
     assert re.findall(rb"HTTP/1\.1 \d\d\d", answers) == [b"HTTP/1.1 200", b"HTTP/1.1 400"]
 
 
+@pytest.mark.parametrize("before", [b"", HEALTH])
+async def test_it_is_told_that_its_request_is_malformed(start, script, before):
+    scene = await start(backend=await script())
+    client = await scene.connect()
+
+    client.writer.write(before + b"POST nowhere HTTP/1.1\r\n\r\n")
+    client.writer.write_eof()
+    answers = await all_that_comes(client)
+
+    assert re.findall(rb"HTTP/1\.1 \d\d\d", answers)[-1] == b"HTTP/1.1 400"
+    assert answers.count(b"HTTP/1.1 200") == (1 if before else 0)
+
+
 async def test_a_library_reads_what_was_sent_ahead(start, script):
     backend = await script()
     scene = await start(backend=backend)
