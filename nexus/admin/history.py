@@ -72,6 +72,8 @@ class HistoryEntry(msgspec.Struct, frozen=True, gc=False):
     """To the first content; null when it was not streamed or had none."""
     tokens_prompt: int | None
     tokens_completion: int | None
+    tokens_estimated: bool
+    """Whether both are estimates, because the backend reported none."""
     cost_usd: float | None
     """As far as stages know; null when none of them does."""
     bytes_in: int
@@ -146,6 +148,7 @@ def entry_of(outcome: ExchangeOutcome) -> HistoryEntry:
         round(outcome.first_byte_s * 1000, 1) if outcome.is_stream and outcome.first_byte_s else None,
         None if usage is None else usage.prompt_tokens,
         None if usage is None else usage.completion_tokens,
+        usage is not None and usage.is_estimated,
         outcome.cost_usd,
         outcome.bytes_in,
         outcome.bytes_out,

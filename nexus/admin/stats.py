@@ -12,6 +12,7 @@ from nexus.domain.backend import Backend
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.routes import Page
 from nexus.observability.figures import BackendFigures, ModelFigures, Tally
+from nexus.observability.histogram import Histogram
 from nexus.observability.metrics import ExchangeMetrics
 from nexus.proxy.queue import WaitingLine
 
@@ -71,6 +72,8 @@ class ModelFacts(TypedDict):
     avg_ttft_ms: float
     tokens_prompt: int
     tokens_completion: int
+    tokens_estimated: int
+    """Of both, what no backend reported."""
 
 
 class Stats(TypedDict):
@@ -173,9 +176,14 @@ def _model(name: str, figures: ModelFigures) -> ModelFacts:
         "unfinished": tally.unfinished,
         "average_duration_ms": _mean_ms(tally.duration_s, tally.requests),
         "avg_ttft_ms": _mean_ms(tally.first_content_s, tally.first_contents),
-        "tokens_prompt": int(figures.prompts.sum) if figures.prompts is not None else 0,
-        "tokens_completion": int(figures.completions.sum) if figures.completions is not None else 0,
+        "tokens_prompt": _sum(figures.prompts) + figures.estimated.prompt_tokens,
+        "tokens_completion": _sum(figures.completions) + figures.estimated.completion_tokens,
+        "tokens_estimated": figures.estimated.total_tokens,
     }
+
+
+def _sum(tokens: Histogram | None) -> int:
+    return int(tokens.sum) if tokens is not None else 0
 
 
 def _mean_ms(total_s: float, count: int) -> float:

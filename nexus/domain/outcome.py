@@ -96,6 +96,7 @@ class ExchangeOutcome(msgspec.Struct, frozen=True, kw_only=True):
     first_byte_s: float | None
     """From the request's first byte to the first content sent back."""
     usage: TokenUsage | None
+    """Of the last attempt: as its backend reported it, else an estimate; None where nothing was answered."""
     bytes_in: int
     bytes_out: int
     cost_usd: float | None = None

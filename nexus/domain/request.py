@@ -100,10 +100,12 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TokenUsage(msgspec.Struct, frozen=True):
-    """The tokens of one answer, as its backend counted them."""
+    """The tokens of one answer, as its backend counted them, or estimated where it did not."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    is_estimated: bool = False
+    """Whether the backend reported nothing: then the prompt is as estimated, the answer by its content."""
 
     @property
     def total_tokens(self) -> int:

@@ -90,7 +90,10 @@ class Cell:
         "bytes_out",
         "completion_tokens",
         "durations",
+        "estimated_completion_tokens",
+        "estimated_prompt_tokens",
         "first_contents",
+        "has_estimate",
         "has_usage",
         "prompt_tokens",
         "statuses",
@@ -107,6 +110,9 @@ class Cell:
         self.has_usage = False
         self.prompt_tokens = 0
         self.completion_tokens = 0
+        self.has_estimate = False
+        self.estimated_prompt_tokens = 0
+        self.estimated_completion_tokens = 0
         self.bytes_in = 0
         self.bytes_out = 0
 
@@ -123,7 +129,11 @@ class Cell:
                 self.first_contents = TracedHistogram(FIRST_CONTENT_BUCKETS_S)
             self.first_contents.trace((request_id, outcome.first_byte_s, now_unix_s))
         usage = outcome.usage
-        if usage is not None:
+        if usage is not None and usage.is_estimated:
+            self.has_estimate = True
+            self.estimated_prompt_tokens += usage.prompt_tokens
+            self.estimated_completion_tokens += usage.completion_tokens
+        elif usage is not None:
             self.has_usage = True
             self.prompt_tokens += usage.prompt_tokens
             self.completion_tokens += usage.completion_tokens
@@ -164,7 +174,7 @@ class BackendFigures:
 class ModelFigures:
     """One model, wherever it is."""
 
-    __slots__ = ("_cells", "_gone", "completions", "embedded_tokens", "embeddings", "name", "prompts")
+    __slots__ = ("_cells", "_gone", "completions", "embedded_tokens", "embeddings", "estimated", "name", "prompts")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -174,6 +184,8 @@ class ModelFigures:
         """Of backends that are remembered no more."""
         self.prompts: Histogram | None = None
         self.completions: Histogram | None = None
+        self.estimated = TokenUsage(is_estimated=True)
+        """The sum of all usages that no backend reported."""
         self.embeddings = 0
         self.embedded_tokens = 0
 
@@ -193,6 +205,14 @@ class ModelFigures:
         self._gone.add(cell.tally)
 
     def observe_tokens(self, usage: TokenUsage) -> None:
+        if usage.is_estimated:
+            before = self.estimated
+            self.estimated = TokenUsage(
+                before.prompt_tokens + usage.prompt_tokens,
+                before.completion_tokens + usage.completion_tokens,
+                is_estimated=True,
+            )
+            return
         if self.prompts is None or self.completions is None:
             self.prompts, self.completions = Histogram(TOKEN_BUCKETS), Histogram(TOKEN_BUCKETS)
         self.prompts.observe(usage.prompt_tokens)

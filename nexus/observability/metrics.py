@@ -7,7 +7,7 @@ from typing import Final
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome
 from nexus.observability.families import Family, counter, histogram
-from nexus.observability.figures import OTHER_MODEL, BackendFigures, ModelFigures, Tally, total
+from nexus.observability.figures import OTHER_MODEL, BackendFigures, Cell, ModelFigures, Tally, total
 from nexus.observability.histogram import Histogram
 
 NO_BACKEND: Final = "none"
@@ -192,14 +192,9 @@ class ExchangeMetrics:
         )
         yield counter(
             "nexus_tokens",
-            "Tokens as the backends counted them, prompt and completion apart.",
-            {
-                (*key, kind): count
-                for key, cell in cells
-                for kind, count in (("prompt", cell.prompt_tokens), ("completion", cell.completion_tokens))
-                if cell.has_usage
-            },
-            *(*labels, "type"),
+            "Tokens, prompt and completion apart, as the backends reported them, or estimated where they did not.",
+            {(*key, *told): count for key, cell in cells for told, count in _tokens(cell)},
+            *(*labels, "type", "counted"),
         )
         yield counter(
             "nexus_request_bytes", "Bytes of the bodies of requests.", {k: cell.bytes_in for k, cell in cells}, *labels
@@ -260,6 +255,16 @@ def _known_ones(
     rows: "Iterator[tuple[tuple[str, ...], Histogram | None]]",
 ) -> dict[tuple[str, ...], Histogram]:
     return {key: counted for key, counted in rows if counted is not None}
+
+
+def _tokens(cell: Cell) -> Iterator[tuple[tuple[str, str], int]]:
+    """Yield the tokens of *cell* by type and by how they were counted."""
+    if cell.has_usage:
+        yield ("prompt", "reported"), cell.prompt_tokens
+        yield ("completion", "reported"), cell.completion_tokens
+    if cell.has_estimate:
+        yield ("prompt", "estimated"), cell.estimated_prompt_tokens
+        yield ("completion", "estimated"), cell.estimated_completion_tokens
 
 
 def _reason(attempt: AttemptOutcome) -> str:

@@ -197,6 +197,8 @@ def _of_phases(ended: Ended) -> Iterator[Told]:
 def _generation(
     operation: str, usage: TokenUsage | None, *, is_stream: bool, first_s: float | None
 ) -> dict[str, str | int | float | bool | None]:
+    if usage is not None and usage.is_estimated:
+        usage = None
     return {
         "gen_ai.operation.name": operation,
         "gen_ai.request.stream": is_stream or None,

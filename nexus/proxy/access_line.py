@@ -51,6 +51,7 @@ class AccessLine(msgspec.Struct, frozen=True, omit_defaults=True):
     bytes_out: int
     failed_attempts: tuple[FailedAttempt, ...] = ()
     """Only when there were any; so are those below."""
+    tokens_estimated: bool = False
     prompt_preview: str | None = None
     trace_id: str | None = None
     client_request_id: str | None = None
@@ -97,6 +98,7 @@ def access_line(
         outcome.bytes_in,
         outcome.bytes_out,
         _failed(attempts),
+        usage is not None and usage.is_estimated,
         prompt_preview,
         trace_id,
         outcome.client_request_id,

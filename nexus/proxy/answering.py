@@ -237,18 +237,26 @@ def named(endpoint: Endpoint, head: Head, body: bytes, model: str) -> bytes:
 
 
 def restorer(attempt: Attempt, requested: str) -> Callable[[bytes], bytes] | None:
-    """Return what puts the name that the client asked for back into a stream's events; None when it is there."""
-    if attempt.answer.mode is not Mode.EVENTS or not is_renamed(attempt, requested):
+    """Return what puts the name that the client asked for back into a stream's events; None when none is to be."""
+    if attempt.answer.mode is not Mode.EVENTS or not _keeps_name(attempt, requested):
         return None
     sent = attempt.reserved.model
     return lambda events: restore_in_events(events, sent, requested)
 
 
 def restored(body: bytes, attempt: Attempt, requested: str) -> bytes:
-    """Return a whole answer with the name in it that the client asked for."""
-    if not is_renamed(attempt, requested):
+    """Return a whole answer with the name in it that the client asked for; a fallback's is as it came."""
+    if not _keeps_name(attempt, requested):
         return body
     return restore_in_document(body, attempt.reserved.model, requested)
+
+
+def _keeps_name(attempt: Attempt, requested: str) -> bool:
+    """Whether the answer is to carry the name that the client asked for: that of an alias, which is the same model.
+
+    A fallback is another model, and an answer names the one that made it.
+    """
+    return attempt.reserved.fallback_model is None and is_renamed(attempt, requested)
 
 
 def redacted(words: bytes, secrets: Iterable[bytes]) -> bytes:

@@ -23,6 +23,7 @@ from nexus.proxy.receiving import receive
 from nexus.proxy.record import Record
 from nexus.proxy.relay import MESSAGES, End, StreamRelay
 from nexus.proxy.understanding import preview, understand
+from nexus.wire.estimated_usage import estimated_usage, is_uncounted, tokens_of
 
 
 class Exchange(msgspec.Struct, eq=False):
@@ -115,8 +116,11 @@ class Exchange(msgspec.Struct, eq=False):
             body = answering.redacted(body, attempt.upstream.secrets)
         elif self.admission.endpoint.capability != "keep":
             attempt.usage = self.admission.protocol.usage_of(body)
-            if attempt.usage is None and attempt.listener is not None:
-                attempt.listener(self.admission.protocol.text_of(body))
+            if is_uncounted(attempt.usage, requirements):
+                text = self.admission.protocol.text_of(body)
+                self.record.estimated = estimated_usage(self.admission.endpoint, requirements, tokens_of(text))
+                if attempt.usage is None and attempt.listener is not None:
+                    attempt.listener(text)
         keeping.note_whole(self.plane.keepers, self.admission, attempt, requirements)
         head = answering.head_lines(self.record, attempt, self._attempt_count())
         attempt.let_go(may_reuse=True)
@@ -175,6 +179,9 @@ class Exchange(msgspec.Struct, eq=False):
             self.record.bytes_out = relay.bytes_out
             self.record.begun(answer.begun_at)
             attempt.usage = answer.scan.usage() if self.admission.endpoint.capability != "keep" else None
+            if answer.mode is Mode.EVENTS and is_uncounted(attempt.usage, requirements):
+                tokens = answer.scan.estimated_tokens()
+                self.record.estimated = estimated_usage(self.admission.endpoint, requirements, tokens)
         self._end_stream(attempt, answer, relay, how)
         return keep_alive and how is End.COMPLETE
 

@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome, Phase
-from nexus.domain.request import Endpoint, Requirements
+from nexus.domain.request import Endpoint, Requirements, TokenUsage
 from nexus.observability.logs import LEVELS, Level, channel, write_line
 from nexus.observability.tracing import Trace
 from nexus.proxy.access_line import access_line
@@ -92,6 +92,8 @@ class Record(msgspec.Struct, eq=False):
     code: str | None = None
     error_message: str | None = None
     cost_usd: float | None = None
+    estimated: TokenUsage | None = None
+    """What stands in for the usage that the backend did not report."""
     prompt_preview: str | None = None
     """How the prompt begins; None unless the operator wants it in the log."""
     trace: Trace | None = None
@@ -191,7 +193,7 @@ class Record(msgspec.Struct, eq=False):
             duration_s=now - self.began_at,
             queued_s=self._queued_s(now) if self.has_queued else 0.0,
             first_byte_s=self.first_byte_s,
-            usage=last.usage if last is not None else None,
+            usage=self.estimated or (last.usage if last is not None else None),
             bytes_in=self.bytes_in,
             bytes_out=self.bytes_out,
             cost_usd=self.cost_usd,

@@ -14,6 +14,9 @@ class LineFraming:
 
     __slots__ = ("rest",)
 
+    separator: Final = b"\n"
+    """Ends every line."""
+
     def __init__(self) -> None:
         self.rest = bytearray()
         """What has come of a line that is not complete."""
@@ -41,6 +44,11 @@ class LineFraming:
     def completed_rest(self) -> bytes:
         """Return what is left at the end of the stream as a line, if only its line end is missing."""
         return bytes(self.rest) + b"\n" if self.rest.strip() else b""
+
+    @staticmethod
+    def size_of(event: Event) -> int:
+        """Return how many bytes *event* has on the wire, about."""
+        return len(event.content) + len("\n")
 
     @staticmethod
     def tail(block: bytes) -> bytes:

@@ -50,6 +50,9 @@ class StreamScan(Protocol):
     def usage(self) -> TokenUsage | None:
         """Return the last usage seen, never a sum; None when there was none."""
 
+    def estimated_tokens(self) -> int:
+        """Return about how many tokens the answer had so far, by its events and their size."""
+
 
 class EventTooLargeError(ValueError):
     """One event of a stream is longer than its limit."""

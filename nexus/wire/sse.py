@@ -21,6 +21,9 @@ class SSEFraming:
 
     __slots__ = ("rest",)
 
+    separator: Final = b"\n\n"
+    """Ends nearly every event."""
+
     def __init__(self) -> None:
         self.rest = bytearray()
         """What has come of an event that is not complete."""
@@ -52,6 +55,12 @@ class SSEFraming:
         """Return what is left at the end of the stream as an event, if only its last line ends are missing."""
         missing = b"\n" if self.rest.endswith((b"\n", b"\r")) else b"\n\n"
         return bytes(self.rest) + missing if self.rest.strip() else b""
+
+    @staticmethod
+    def size_of(event: Event) -> int:
+        """Return how many bytes *event* has on the wire, about."""
+        named = len("event: \n") + len(event.name) if event.name else 0
+        return named + len("data: \n\n") + len(event.content)
 
     @staticmethod
     def tail(block: bytes) -> bytes:

@@ -7,8 +7,11 @@ from typing import Final, Protocol
 
 from nexus.domain.request import TokenUsage
 from nexus.wire.event import Event, Sense
+from nexus.wire.text_size import BYTES_PER_TOKEN
 
 LARGE_BLOCK_BYTES: Final = 16 * 1024
+MAX_TOKENS_PER_EVENT: Final = 2
+"""An answer that by its size has more is not made of one token per event."""
 MOST_RECENT: Final = 4
 """Blocks of events that are remembered: the answer's end, its usage and its marker can come apart."""
 
@@ -18,6 +21,9 @@ class Framing(Protocol):
 
     def feed(self, data: bytes) -> bytes: ...
     def completed_rest(self) -> bytes: ...
+    @property
+    def separator(self) -> bytes: ...
+    def size_of(self, event: Event) -> int: ...
     def tail(self, block: bytes) -> bytes: ...
     def has_data(self, block: bytes) -> bool: ...
     def events(self, block: bytes) -> list[Event]: ...
@@ -33,11 +39,15 @@ class EventScan(ABC):
     """
 
     __slots__ = (
+        "_bytes",
+        "_events",
         "_feed",
         "_first_error",
         "_framing",
         "_has_data",
         "_has_event",
+        "_lifecycle_bytes",
+        "_lifecycle_events",
         "_recent",
         "_usage_block",
         "data_blocks",
@@ -49,6 +59,8 @@ class EventScan(ABC):
     """Stands in every event that is an error."""
     usage_mark: bytes
     """Stands in every event that tells a usage."""
+    second_usage_mark: bytes = b""
+    """Stands in events that tell what may serve as one; empty: there are none."""
 
     def __init__(self, framing: Framing) -> None:
         self.has_content = False
@@ -60,6 +72,10 @@ class EventScan(ABC):
         self._has_data = framing.has_data
         self._recent: deque[bytes] = deque(maxlen=MOST_RECENT)
         self._usage_block = b""
+        self._bytes = 0
+        self._events = 0
+        self._lifecycle_events = 0
+        self._lifecycle_bytes = 0
         self._first_error: Event | None = None
 
     def feed(self, data: bytes) -> bytes:
@@ -72,8 +88,10 @@ class EventScan(ABC):
             self._look_for_content(block)
         if self.error_mark in block and not self.has_error:
             self.has_error = any(self.sense(event) is Sense.ERROR for event in self._framing.events(block))
-        if self.usage_mark in block:
+        if self.usage_mark in block or (self.second_usage_mark and self.second_usage_mark in block):
             self._usage_block = block
+        self._bytes += len(block)
+        self._events += block.count(self._framing.separator)
         return block
 
     def listen(self, tell: Callable[[str], None]) -> None:
@@ -107,9 +125,26 @@ class EventScan(ABC):
         block = self._usage_block
         if not block:
             return None
+        at = block.rfind(self.usage_mark)
+        if at < 0:
+            at = block.rfind(self.second_usage_mark)
         # Of a block of many events, the one with the last mark is all that is read.
-        marked = self._framing.events(self._framing.event_at(block, block.rfind(self.usage_mark)))
+        marked = self._framing.events(self._framing.event_at(block, at))
         return self.usage_in(marked[-1]) if marked else None
+
+    def estimated_tokens(self) -> int:
+        size_of = self._framing.size_of
+        # The last events end the answer, as the first ones begin it: neither brings text.
+        last = [(size_of(event), len(self.text_in(event.content).encode())) for event in self._last_events()]
+        ends = [size for size, text in last if not text]
+        bringing = len(last) - len(ends)
+        count = max(max(self._events, self.data_blocks) - self._lifecycle_events - len(ends), bringing)
+        if not bringing:
+            return count
+        around = sum(size - text for size, text in last if text) // bringing
+        by_size = (self._bytes - self._lifecycle_bytes - sum(ends) - count * around) // BYTES_PER_TOKEN
+        # Engines send each token by itself; what is much longer than that comes from where several go together.
+        return by_size if by_size > MAX_TOKENS_PER_EVENT * count else count
 
     @staticmethod
     @abstractmethod
@@ -152,6 +187,8 @@ class EventScan(ABC):
                 self.has_content = True
                 return
             if sense is Sense.LIFECYCLE:
+                self._lifecycle_events += 1
+                self._lifecycle_bytes += self._framing.size_of(event)
                 self.note_beginning(event)
 
     def _last_events(self) -> list[Event]:

@@ -237,7 +237,9 @@ def test_first_contents_are_those_of_the_streams(told):
 def test_tokens_and_bytes_add_up(told):
     for type_ in ("prompt", "completion"):
         assert told.total("nexus_tokens_total", type=type_) == sum_of(told.lines, f"tokens_{type_}") > 0
-        assert told.total("nexus_request_tokens_sum", type=type_) == sum_of(told.lines, f"tokens_{type_}")
+        reported = [line for line in told.lines if not line.get("tokens_estimated")]
+        assert told.total("nexus_tokens_total", type=type_, counted="reported") == sum_of(reported, f"tokens_{type_}")
+        assert told.total("nexus_request_tokens_sum", type=type_) == sum_of(reported, f"tokens_{type_}")
     assert told.total("nexus_request_bytes_total") == sum_of(told.lines, "bytes_in") > 0
     assert told.total("nexus_response_bytes_total") == sum_of(told.lines, "bytes_out") > 0
 

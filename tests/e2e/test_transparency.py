@@ -147,6 +147,17 @@ def test_a_tool_s_own_model_is_left_alone_in_the_answer_of_an_alias(fleet):
     assert reply.body == body.replace('"model" : "qwen3"', '"model" : "claude"').encode()
 
 
+@pytest.mark.parametrize("stream", [b"false", b"true"])
+def test_a_fallback_s_answer_names_the_model_that_made_it(fleet, stream):
+    path = "/v1/chat/completions"
+
+    reply = ask(fleet.url, path, odd_body(path, "retired", b'"stream":' + stream))
+
+    assert reply.headers["X-Nexus-Fallback-Model"] == "llama3"
+    assert b'"model":"llama3"' in reply.body
+    assert b"retired" not in reply.body
+
+
 def test_a_fallback_changes_the_value_of_the_model_and_says_so(fleet):
     path = "/v1/chat/completions"
 

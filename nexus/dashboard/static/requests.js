@@ -45,8 +45,9 @@ function routeWord({ route_reason: reason, attempts }) {
   return attempts.length > 1 ? `${reason ?? NONE}, attempt ${attempts.length}` : (reason ?? NONE);
 }
 
-function tokens({ tokens_prompt: prompt, tokens_completion: completion }) {
-  return prompt === null || prompt === undefined ? NONE : `${count(prompt)} + ${count(completion)}`;
+function tokens({ tokens_prompt: prompt, tokens_completion: completion, tokens_estimated: isEstimated }) {
+  if (prompt === null || prompt === undefined) return NONE;
+  return `${isEstimated ? "≈ " : ""}${count(prompt)} + ${count(completion)}`;
 }
 
 /** Find a text in what a row shows. */

@@ -23,6 +23,8 @@ class ChatScan(EventScan):
 
     error_mark = b'"error"'
     usage_mark = b'"prompt_tokens"'
+    second_usage_mark = b'"predicted_n"'
+    """Of llama.cpp, which tells it whether or not the client wants a usage."""
 
     def __init__(self) -> None:
         super().__init__(SSEFraming())

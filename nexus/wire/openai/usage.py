@@ -15,7 +15,10 @@ def usage_of(body: bytes) -> TokenUsage | None:
     if answer is None:
         return None
     usage = answer.usage if answer.response is None else answer.response.usage
-    return _counted(usage) if usage else None
+    counted = _counted(usage) if usage else None
+    if counted is None and answer.timings is not None:
+        return _timed(answer.timings)
+    return counted
 
 
 class _Usage(msgspec.Struct):
@@ -24,6 +27,17 @@ class _Usage(msgspec.Struct):
     input_tokens: TokenCount | None = None
     """As the Responses API, audio and images call it."""
     output_tokens: TokenCount | None = None
+    total_tokens: TokenCount | None = None
+    """Of some clouds more than the parts, by what the model thought; of rerankers all that there is."""
+
+
+class _Timings(msgspec.Struct):
+    """What llama.cpp says with each answer, and with the last chunk of each stream."""
+
+    cache_n: TokenCount = 0
+    """Of the prompt, what was in the cache."""
+    prompt_n: TokenCount | None = None
+    predicted_n: TokenCount | None = None
 
 
 class _Response(msgspec.Struct):
@@ -34,6 +48,7 @@ class _Answer(msgspec.Struct):
     usage: _Usage | None = None
     response: _Response | None = None
     """In an event of the Responses API."""
+    timings: _Timings | None = None
 
 
 _DECODER: Final = msgspec.json.Decoder(_Answer)
@@ -43,5 +58,12 @@ def _counted(usage: _Usage) -> TokenUsage | None:
     prompt = usage.input_tokens if usage.prompt_tokens is None else usage.prompt_tokens
     completion = usage.output_tokens if usage.completion_tokens is None else usage.completion_tokens
     if prompt is None and completion is None:
+        return None if usage.total_tokens is None else TokenUsage(usage.total_tokens)
+    prompt, completion = prompt or 0, completion or 0
+    return TokenUsage(prompt, max(completion, (usage.total_tokens or 0) - prompt))
+
+
+def _timed(timings: _Timings) -> TokenUsage | None:
+    if timings.prompt_n is None or timings.predicted_n is None:
         return None
-    return TokenUsage(prompt or 0, completion or 0)
+    return TokenUsage(timings.cache_n + timings.prompt_n, timings.predicted_n)

@@ -83,6 +83,7 @@ def test_an_entry_says_what_became_of_a_request(history):
         "ttft_ms": 100.0,
         "tokens_prompt": 7,
         "tokens_completion": 11,
+        "tokens_estimated": False,
         "cost_usd": 0.25,
         "bytes_in": 800,
         "bytes_out": 2000,

@@ -58,6 +58,7 @@ def _idle_model(name):
         "avg_ttft_ms": 0.0,
         "tokens_prompt": 0,
         "tokens_completion": 0,
+        "tokens_estimated": 0,
     }
 
 

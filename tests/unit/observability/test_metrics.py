@@ -139,12 +139,18 @@ def test_what_has_no_pace_is_not_measured(metrics, attempt):
     assert told(metrics, "nexus_time_between_tokens_seconds") == {}
 
 
-def test_tokens_are_those_that_the_backend_counted(metrics):
+def test_tokens_are_those_that_the_backend_counted_and_apart_from_them_estimates(metrics):
     metrics.observe(make_outcome(make_attempt(usage=TokenUsage(7, 11))))
     metrics.observe(make_outcome(make_attempt(usage=TokenUsage(5, 0))))
     metrics.observe(make_outcome(make_attempt("gpu-2", usage=None)))
+    metrics.observe(make_outcome(make_attempt("gpu-2", usage=None), usage=TokenUsage(3, 4, is_estimated=True)))
 
-    assert told(metrics, "nexus_tokens") == {(MODEL, "gpu-1", "prompt"): 12, (MODEL, "gpu-1", "completion"): 11}
+    assert told(metrics, "nexus_tokens") == {
+        (MODEL, "gpu-1", "prompt", "reported"): 12,
+        (MODEL, "gpu-1", "completion", "reported"): 11,
+        (MODEL, "gpu-2", "prompt", "estimated"): 3,
+        (MODEL, "gpu-2", "completion", "estimated"): 4,
+    }
     assert told(metrics, "nexus_request_tokens") == {(MODEL, "prompt"): 2, (MODEL, "completion"): 2}
 
 

@@ -372,6 +372,16 @@ async def test_the_answer_carries_the_name_that_was_asked_for(answered, requeste
     assert answering.restored(attempt.answer.body, attempt, requested) == expected
 
 
+async def test_a_fallback_s_answer_names_the_model_that_made_it(answered, make_reserved):
+    attempt = answered(body=b'{"model":"llama3"}')
+    stream = answered(200, [EVENTS], b"hello\nend\n", wants_stream=True)
+    for each in (attempt, stream):
+        each.reserved = msgspec.structs.replace(each.reserved, fallback_model="llama3")
+
+    assert answering.restored(attempt.answer.body, attempt, "retired") == attempt.answer.body
+    assert answering.restorer(stream, "retired") is None
+
+
 async def test_a_stream_is_left_alone_when_the_name_was(answered):
     attempt = answered(200, [EVENTS], b"hello\nend\n", wants_stream=True)
 

@@ -121,6 +121,34 @@ def test_a_usage_that_cannot_be_true_is_none(opened, lie):
     assert opened(CHAT, chunk(content="hi"), usage_chunk(lie, 3), DONE).usage() is None
 
 
+def test_llama_cpp_tells_its_tokens_whether_or_not_a_usage_is_wanted(opened):
+    timings = {"cache_n": 90, "prompt_n": 10, "predicted_n": 7, "predicted_per_second": 50.0}
+    last = sse({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "timings": timings})
+
+    assert opened(CHAT, chunk(content="hi"), last, DONE).usage() == TokenUsage(100, 7)
+    assert opened(CHAT, chunk(content="hi"), last, usage_chunk(100, 8), DONE).usage() == TokenUsage(100, 8)
+
+
+@pytest.mark.parametrize(
+    ("usage", "counted"),
+    [
+        ({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}, TokenUsage(10, 5)),
+        ({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 95}, TokenUsage(10, 85)),
+        ({"prompt_tokens": 10, "total_tokens": 10}, TokenUsage(10)),
+        ({"total_tokens": 12}, TokenUsage(12)),
+    ],
+)
+def test_a_total_beyond_its_parts_is_what_the_model_thought(opened, usage, counted):
+    assert (
+        opened(
+            CHAT,
+            chunk(content="hi"),
+            sse({"choices": [], "usage": usage | {"prompt_tokens": usage.get("prompt_tokens")}}),
+        ).usage()
+        == counted
+    )
+
+
 @pytest.mark.parametrize(
     "block",
     [chunk(content="hi", usage=None), b'data: {"usage":{"prompt_tokens":NaN}}\n\n', b'data: {"prompt_tokens"\n\n'],

@@ -1,0 +1,27 @@
+"""What stands in for the usage that a backend does not report."""
+
+from typing import Final
+
+from nexus.domain.request import Endpoint, Requirements, TokenUsage
+from nexus.wire.text_size import BYTES_PER_TOKEN
+
+COUNTED: Final = frozenset({"chat", "embeddings", "rerank"})
+"""Capabilities of which the tokens are a measure; sound and images are not made of them."""
+
+
+def is_uncounted(usage: TokenUsage | None, requirements: Requirements) -> bool:
+    """Whether a backend has not said how many tokens it took; some say zero where they did not count."""
+    return usage is None or (usage.total_tokens == 0 and requirements.answers > 0)
+
+
+def tokens_of(text: str) -> int:
+    """Return about how many tokens *text* has."""
+    return -(-len(text.encode(errors="replace")) // BYTES_PER_TOKEN)
+
+
+def estimated_usage(endpoint: Endpoint, requirements: Requirements, completion_tokens: int) -> TokenUsage | None:
+    """Return the usage of an answer of about so many tokens; None where tokens say nothing."""
+    if endpoint.capability not in COUNTED:
+        return None
+    prompt = requirements.prompt_tokens + requirements.further_prompt_tokens
+    return TokenUsage(prompt, completion_tokens if endpoint.capability == "chat" else 0, is_estimated=True)
