@@ -111,6 +111,7 @@ class FrontDesk:
         except RequestError as exc:
             name = found.endpoint.protocol if found is not None else _protocol_name(path, query, message)
             protocol = PROTOCOLS[name]
+            cors_lines = cors_lines or self._cors_lines(message)
             return self._refuse(client, protocol, exc, (request_id, clients_id), message, cors_lines)
         return self._show(client, page, (request_id, clients_id), message, cors_lines)
 
@@ -314,6 +315,11 @@ class FrontDesk:
             )
         )
         return keep_alive
+
+    def _cors_lines(self, message: RawRequestMessage) -> bytes:
+        """Return what lets a page read the answer to a request whose head could not be read."""
+        origins = message.headers.getall("Origin", ())
+        return self._plane.settings.door.cors_lines(origins[0].encode("utf-8", "replace")) if len(origins) == 1 else b""
 
     def _may_keep_alive(self, message: RawRequestMessage) -> bool:
         return can_stay_open(message) and not self._plane.is_draining

@@ -102,6 +102,12 @@ def test_it_is_attributed_as_the_conventions_say():
     assert (asked.attributes["server.address"], asked.attributes["gen_ai.provider.name"]) == ("api.example", "openai")
 
 
+def test_what_the_client_calls_its_request_is_an_attribute():
+    own, *_ = spans_of(make_attempt(), client_request_id="mine")
+
+    assert own.attributes["nexus.client_request_id"] == "mine"
+
+
 def test_a_second_attempt_says_so():
     first, second = kinds(spans_of(make_attempt("a", fault="reset"), make_attempt("b")), SpanKind.CLIENT)
 

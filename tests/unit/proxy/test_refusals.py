@@ -48,6 +48,13 @@ def test_each_is_counted_and_one_is_written_down(refusal_log, counted):
     ]
 
 
+def test_what_a_client_calls_its_request_is_written_down_too(refusal_log):
+    with capture_logs() as lines:
+        refusal_log.note("10.0.0.1", "bad_request", "req-1", "mine")
+
+    assert [(line["request_id"], line["client_request_id"]) for line in lines] == [("req-1", "mine")]
+
+
 def test_after_a_while_it_is_said_how_many_there_were(refusal_log, clock):
     with capture_logs() as lines:
         for _ in range(5):
