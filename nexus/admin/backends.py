@@ -54,6 +54,10 @@ class BackendView(msgspec.Struct, frozen=True, kw_only=True):
     over."""
     misconfigured: str | None
     """Why the operator must act: it refused its key, or the account behind that. Null: nothing is known to be wrong."""
+    is_busy: bool
+    """Whether it left the last probe unanswered while requests were running there; ``last_error`` says how many."""
+    is_refusing: bool
+    """Whether nothing was listening there when it was last tried."""
     last_health_check: datetime | None
     last_error: str | None
     endpoints: tuple[str, ...]
@@ -98,6 +102,8 @@ def view_of(backend: Backend) -> BackendView:
         breaker=backend.breaker,
         is_cooling=backend.is_cooling,
         misconfigured=backend.misconfigured,
+        is_busy=backend.is_busy,
+        is_refusing=backend.is_refusing,
         last_health_check=_instant(backend.last_check_at),
         last_error=backend.last_error,
         endpoints=tuple(sorted(backend.endpoints)),

@@ -60,5 +60,7 @@ def _row(backend: Backend, now_unix_s: float) -> str:
     return (
         f'<tr><th scope="row" title="{escape(backend.url)}">{escape(backend.name)}</th>'
         f'<td><span class="status {escape(backend.status)}" title="{escape(backend.last_error or "")}">'
-        f"{escape(backend.status)}</span></td>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
+        f"{escape(backend.status)}{' (busy)' if backend.is_busy else ''}</span></td>"
+        + "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+        + "</tr>"
     )

@@ -77,4 +77,5 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 def _status(row: Mapping[str, Any]) -> str:
     if row["misconfigured"]:
         return f"{row['status']}, misconfigured"
-    return str(row["status"]) if row["breaker"] == "closed" else f"{row['status']}, breaker {row['breaker']}"
+    status = f"{row['status']}, busy" if row["is_busy"] else str(row["status"])
+    return status if row["breaker"] == "closed" else f"{status}, breaker {row['breaker']}"

@@ -191,13 +191,15 @@ class HealthCheckConfig(Section, frozen=True):
     """How backends are watched."""
 
     enabled: bool = True
-    """Without it, every configured backend counts as healthy until traffic says otherwise."""
+    """Without it, every configured backend counts as healthy until traffic says otherwise, and is probed only to list
+    its models: at the start, and when a request asks for a model that no backend has."""
     interval_seconds: Seconds = 30.0
-    """Between two probes of a backend; a tenth of it, at least 1 s, while its state is changing."""
+    """Between two probes of a healthy backend; a tenth of it, at least 1 s, after a failed probe. Any other backend is
+    probed every second, so that one that restarts is soon used again."""
     timeout_seconds: Seconds = 5.0
-    """For one probe."""
+    """For one probe. A timeout while requests are running at the backend is no failure: the backend is busy."""
     failure_threshold: Positive = 3
-    """Failures in a row that make a healthy backend unhealthy."""
+    """Failures in a row that make a healthy backend unhealthy, which is then asked as a last resort only."""
     recovery_threshold: Positive = 2
     """Successes in a row that make an unhealthy one healthy."""
 

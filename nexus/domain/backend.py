@@ -13,12 +13,16 @@ from nexus.domain.model_load import MAX_TRACKED_MODELS, ModelLoad
 
 
 class Status(StrEnum):
-    """Whether a backend may be given requests."""
+    """Whether a backend may be given requests: a healthy one any, a draining one none, and every other one only as a
+    last resort.
+    """
 
     HEALTHY = "healthy"
     UNHEALTHY = "unhealthy"
     UNKNOWN = "unknown"
     DRAINING = "draining"
+    LOADING = "loading"
+    """It answers that it is loading its model."""
 
 
 class Breaker(StrEnum):
@@ -112,6 +116,10 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     """The models, by their own names here, that it asked to be left alone for."""
     misconfigured: str | None = None
     """Why the operator must act: it refused its key, or the account behind that. None: nothing is known to be wrong."""
+    is_busy: bool = False
+    """Whether it left the last probe unanswered while requests were running there."""
+    is_refusing: bool = False
+    """Whether nothing was listening there when it was last tried."""
     models: Mapping[str, ModelFacts] = {}
     """By the name that this backend uses."""
     spellings: Mapping[str, str] = {}

@@ -59,6 +59,14 @@ class FetchError(NexusError):
     """No answer, or none that may be read; the text says why in one line."""
 
 
+class FetchTimeout(FetchError):
+    """No answer in time."""
+
+
+class FetchRefused(FetchError):
+    """Nothing listens there: the connection was refused."""
+
+
 class Fetcher:
     """The HTTP client of the control plane; an async context manager."""
 
@@ -116,12 +124,17 @@ class Fetcher:
         except UpstreamError as exc:
             if exc.fault is UpstreamFault.CONNECT_TIMEOUT:
                 raise self._too_late() from None
-            raise FetchError(describe_failure(exc.__cause__ or exc)) from exc
+            raise _failure(exc.__cause__ or exc) from exc
         except (aiohttp.ClientError, RequestError, OSError, ValueError) as exc:
-            raise FetchError(describe_failure(exc)) from exc
+            raise _failure(exc) from exc
 
-    def _too_late(self) -> FetchError:
-        return FetchError(f"request timeout after {math.ceil(self.timeout_s)}s")
+    def _too_late(self) -> FetchTimeout:
+        return FetchTimeout(f"request timeout after {math.ceil(self.timeout_s)}s")
+
+
+def _failure(exc: BaseException) -> FetchError:
+    is_refused = isinstance(getattr(exc, "os_error", exc), ConnectionRefusedError)
+    return (FetchRefused if is_refused else FetchError)(describe_failure(exc))
 
 
 async def _bounded_body(response: aiohttp.ClientResponse) -> bytes:

@@ -112,6 +112,12 @@ class Fleet:
         """Tell that a backend denied to have *model*: it is not asked for it until its next probe lists it again."""
         self._passive.miss_model(backend_id, model)
 
+    async def look(self, is_found: Callable[[], bool]) -> bool:
+        """Look again at backends that may have changed, together with all other callers, until *is_found* or for a
+        second at most; return whether any backend was probed.
+        """
+        return await self._health.look(is_found)
+
     def next_probe_at(self, backend_id: str) -> float | None:
         """Return when a backend will be probed next, in Unix seconds; None when that is now, or never."""
         watch = self._health.get(backend_id)

@@ -15,9 +15,15 @@ from nexus.fleet.probe_counts import ProbeCounts
 from nexus.fleet.probes import BackendProbe
 from nexus.fleet.registry import Registry
 from nexus.fleet.state import HealthState
-from nexus.fleet.watch import Watch
+from nexus.fleet.watch import MAX_LOOK_S, Watch
 
 PROBES_AT_ONCE: Final = 64
+LISTING_PAUSE_S: Final = 1.0
+"""Between two probes of a healthy backend that requests for unknown models cause."""
+RECHECK_PAUSE_S: Final = 0.25
+"""Between two probes of any other backend that requests cause."""
+MAX_LOOKS_PER_S: Final = 50
+"""Probes of healthy backends that requests can cause in the whole fleet."""
 
 
 class HealthChecker:
@@ -30,6 +36,8 @@ class HealthChecker:
         self.counts = ProbeCounts()
         self._gate = asyncio.Semaphore(PROBES_AT_ONCE)
         self._watches: dict[str, tuple[Watch, asyncio.Task[None]]] = {}
+        self._next_result = asyncio.Event()
+        """Set, and replaced, when a probe has ended."""
 
     def watch(
         self, member: Member, kinds: Mapping[str, BackendKind], config: HealthCheckConfig, state: HealthState
@@ -46,6 +54,7 @@ class HealthChecker:
             registry=self._registry,
             counts=self.counts,
             config=config,
+            on_probed=self._probed,
             chance=self._chance,
         )
         self._watches[member.id] = (watch, tasks.keep_running(watch.run, name=f"watch-{member.config.name}"))
@@ -74,6 +83,33 @@ class HealthChecker:
         """Learn that a backend refused a connection; return whether its status tells it now."""
         watch = self.get(backend_id)
         return watch is not None and watch.refuse()
+
+    async def look(self, is_found: Callable[[], bool]) -> bool:
+        """Probe the backends whose state or list of models may be out of date, until *is_found* or for
+        :data:`MAX_LOOK_S`. Return whether any was probed.
+
+        All callers share the probes: a healthy backend is probed for them at most once per second, and less often in
+        a fleet where that would be more than :data:`MAX_LOOKS_PER_S`. Between two such probes a caller does not wait.
+        """
+        pause_s = max(LISTING_PAUSE_S, len(self._watches) / MAX_LOOKS_PER_S)
+        looking = [
+            watch
+            for watch, _ in self._watches.values()
+            if watch.look(pause_s=pause_s if watch.state.status is Status.HEALTHY else RECHECK_PAUSE_S)
+        ]
+        if not looking:
+            return False
+        try:
+            async with asyncio.timeout(MAX_LOOK_S):
+                while not is_found() and any(watch.is_looking for watch in looking):
+                    await self._next_result.wait()
+        except TimeoutError:
+            pass
+        return True
+
+    def _probed(self) -> None:
+        self._next_result.set()
+        self._next_result = asyncio.Event()
 
     async def wait_first_probes(self, timeout_s: float) -> bool:
         """Wait until each backend that is watched now has been probed once; return whether that was in time."""

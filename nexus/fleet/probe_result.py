@@ -1,6 +1,7 @@
 """What one probe found."""
 
 from collections.abc import Mapping
+from enum import StrEnum
 
 import msgspec
 
@@ -25,10 +26,24 @@ class SuccessWithParseError(msgspec.Struct, frozen=True, kw_only=True):
     error: str
 
 
+class Cause(StrEnum):
+    """What kept a backend from answering a probe well."""
+
+    REFUSED = "refused"
+    """Nothing listens there."""
+    TIMEOUT = "timeout"
+    LOADING = "loading"
+    """It says that it is loading its model."""
+    OTHER = "other"
+
+
 class Failure(msgspec.Struct, frozen=True):
     """It is not well, or could not be asked."""
 
     error: str
+    cause: Cause = Cause.OTHER
+    kind: BackendKind | None = None
+    """None unless it is known and the backend has answered."""
 
 
 ProbeResult = Success | SuccessWithParseError | Failure

@@ -4,17 +4,18 @@ import asyncio
 import math
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Final
 
 from nexus.domain.kinds import BackendKind, ServerFacts
 from nexus.domain.model import ModelFacts
 from nexus.fleet.completion import Completion
 from nexus.fleet.detection import Detection, detect
-from nexus.fleet.fetching import Fetcher, FetchError
+from nexus.fleet.fetching import Answer, Fetcher, FetchError, FetchRefused, FetchTimeout
 from nexus.fleet.guesses import with_guesses
 from nexus.fleet.kinds import UNDETECTED
 from nexus.fleet.member import Member
 from nexus.fleet.overrides import with_overrides
-from nexus.fleet.probe_result import Failure, ProbeResult, Success, SuccessWithParseError
+from nexus.fleet.probe_result import Cause, Failure, ProbeResult, Success, SuccessWithParseError
 from nexus.fleet.questions import Questions
 from nexus.fleet.untrusted import accepted_models
 
@@ -34,6 +35,10 @@ class BackendProbe:
         try:
             kind = self._kind = self._kind or await self._detected()
             return await self._probed(kind, Questions(self._fetcher, self._member.target(kind)))
+        except FetchRefused as exc:
+            return Failure(str(exc), Cause.REFUSED)
+        except FetchTimeout as exc:
+            return Failure(str(exc), Cause.TIMEOUT)
         except FetchError as exc:
             return Failure(str(exc))
 
@@ -43,7 +48,7 @@ class BackendProbe:
             async with asyncio.timeout(timeout_s):
                 found = await detect(self._fetcher, self._member.target(UNDETECTED))
         except TimeoutError:
-            raise FetchError(f"request timeout after {math.ceil(timeout_s)}s") from None
+            raise FetchTimeout(f"request timeout after {math.ceil(timeout_s)}s") from None
         if found.kind is None or found.kind not in self._kinds:
             raise FetchError(_why_unknown(found))
         return self._kinds[found.kind]
@@ -57,7 +62,9 @@ class BackendProbe:
             if health.status == HTTPStatus.NOT_FOUND:
                 # Another kind of server may have taken its place: unless the kind is configured, look again next time.
                 self._kind = self._member.kind
-            return Failure(f"HTTP error: {health.status}")
+            if _is_loading(health):
+                return Failure(f"loading: HTTP {health.status}, the server is loading its model", Cause.LOADING, kind)
+            return Failure(f"HTTP error: {health.status}", kind=self._kind)
         try:
             models = await self._models(kind, questions)
         except FetchError as exc:
@@ -85,6 +92,14 @@ async def _server_facts(kind: BackendKind, questions: Questions) -> ServerFacts:
             continue
         told = ServerFacts(found.version or told.version, found.max_in_flight or told.max_in_flight)
     return told
+
+
+def _is_loading(health: Answer) -> bool:
+    # The error message of llama.cpp is "Loading model".
+    return health.status == HTTPStatus.SERVICE_UNAVAILABLE and b"loading" in health.body[:MAX_SEARCHED_BYTES].lower()
+
+
+MAX_SEARCHED_BYTES: Final = 4096
 
 
 def _why_unknown(found: Detection) -> str:

@@ -25,7 +25,7 @@ from nexus.routing.rejections import reason_as_json, shortened, what_would_help
 from nexus.wire import multipart
 from nexus.wire.answer_model import restore_in_document, restore_in_events
 from nexus.wire.model_field import insert_model, replace_model
-from nexus.wire.protocol import WireProtocol
+from nexus.wire.protocol import StreamScan, WireProtocol
 
 MAX_ERROR_BYTES: Final = 64 * 1024
 
@@ -127,6 +127,14 @@ _BACKENDS_DOING: Final = frozenset(
 _OURS: Final = frozenset(
     {"model_not_found", "protocol_not_supported", "capability_mismatch", "context_length_exceeded"}
 )
+
+
+def open_scan(protocol: WireProtocol, endpoint: Endpoint, listener: Callable[[str], None] | None) -> StreamScan:
+    """Return what reads a streamed answer; *listener* is told its text."""
+    scan = protocol.open_stream(endpoint)
+    if listener is not None:
+        scan.listen(listener)
+    return scan
 
 
 def refuse_unfinished(protocol: WireProtocol, endpoint: Endpoint, answer: Answer) -> None:

@@ -1,6 +1,5 @@
 """The search for an answer: backends are asked, best first, until one has something that may go to the client."""
 
-from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from typing import Final
@@ -10,7 +9,7 @@ import structlog
 from msgspec.structs import force_setattr, replace
 
 from nexus.domain.outcome import AttemptOutcome, Ending, Phase
-from nexus.domain.request import Endpoint, Kept, Requirements
+from nexus.domain.request import Kept, Requirements
 from nexus.domain.statuses import FIRST_ERROR, StatusMeaning, meaning_of
 from nexus.errors import RequestError, UpstreamError, UpstreamFault
 from nexus.proxy import answering, keeping
@@ -26,15 +25,13 @@ from nexus.proxy.upstream import UpstreamConnection
 from nexus.routing.decision import Reject, Reserved, Saturated
 from nexus.routing.intent import Verdict
 from nexus.routing.recording import DecisionRecord
-from nexus.routing.rejections import EXHAUSTED, after_attempts, overload, saturation
+from nexus.routing.rejections import EXHAUSTED, REST_ON_PROBES, after_attempts, overload, saturation
 from nexus.routing.router import Routing
 from nexus.wire.context_errors import context_exceeded
-from nexus.wire.protocol import StreamScan, WireProtocol
 
 log = structlog.get_logger("nexus.proxy")
 
 URGENT: Final = "high"
-REJECTED: Final = 503
 SERVICE_UNAVAILABLE: Final = 503
 NOBODY: Final = "no_healthy_backend"
 
@@ -68,7 +65,7 @@ class Inquiry(msgspec.Struct, eq=False):
 
         :raises RequestError: there is none.
         """
-        while (found := self._route()) is not None:
+        while (found := await self._route()) is not None:
             attempt = self._begin(await self._wait_for_slot(found) if isinstance(found, Saturated) else found)
             failure = await self._try(attempt)
             if failure is None:
@@ -108,15 +105,20 @@ class Inquiry(msgspec.Struct, eq=False):
 
     # route, queue
 
-    def _route(self) -> Reserved | Saturated | None:
-        """Return what routing finds; None when somebody has failed and nobody else is left."""
+    async def _route(self) -> Reserved | Saturated | None:
+        """Return what routing finds; None when an attempt has failed and no other backend is left."""
         self.record.enter("route")
-        found = self.routing.next(self.plane.fleet.snapshot)
+        routing, fleet = self.routing, self.plane.fleet
+        found = routing.next(fleet.snapshot)
         if not isinstance(found, Reject):
             return found
         if self.last_refusal is not None:
             return None
-        raise answering.rejection(found)
+        if found.code in REST_ON_PROBES and await fleet.look(lambda: routing.has_healthy(fleet.snapshot)):
+            found = routing.next(fleet.snapshot)
+        if isinstance(found, Reject):
+            raise answering.rejection(found)
+        return found
 
     def _begin(self, reserved: Reserved) -> Attempt:
         """Return an attempt that holds what was reserved."""
@@ -200,7 +202,7 @@ class Inquiry(msgspec.Struct, eq=False):
     def _send(self, attempt: Attempt, connection: UpstreamConnection) -> Answer:
         """Send the request, and return what will be its answer."""
         loop = self.plane.loop
-        open_scan = partial(_open_scan, self.admission.protocol, self.admission.endpoint, attempt.listener)
+        open_scan = partial(answering.open_scan, self.admission.protocol, self.admission.endpoint, attempt.listener)
         wants_stream, is_opaque = self.requirements.is_stream, self.admission.endpoint.answers_bytes
         answer = Answer(loop, loop.create_future(), connection, open_scan, wants_stream, is_opaque)
         attempt.begin(connection, answer)
@@ -309,7 +311,9 @@ class Inquiry(msgspec.Struct, eq=False):
             fault=attempt.fault,
             status=exc.status,
         )
-        self.last_refusal = attempt, exc, self.record.phase
+        if self.last_refusal is None or attempt.asked is not None or self.last_refusal[0].asked is None:
+            # What a backend answered says more than that the next one could not be reached.
+            self.last_refusal = attempt, exc, self.record.phase
         attempt.let_go(may_reuse=exc.fault in (UpstreamFault.STATUS, UpstreamFault.CREDENTIALS))
         self._settle(attempt)
 
@@ -333,7 +337,7 @@ class Inquiry(msgspec.Struct, eq=False):
         if error.code == NOBODY:
             # Who was not reached has no word of its own: it is routing's, as it stands in the record.
             return answering.rejection(reject)
-        if error.status == REJECTED or reject.code == EXHAUSTED:
+        if error.status == SERVICE_UNAVAILABLE or reject.code == EXHAUSTED:
             own = replace(reject, code=error.code, message=error.message, retry_after_s=error.retry_after_s)
             return answering.rejection(own)
         return error
@@ -355,13 +359,6 @@ class Inquiry(msgspec.Struct, eq=False):
     def _takes_clients_key(self, attempt: Attempt) -> bool:
         """Whether the key that this backend sees is the client's, if it sends one."""
         return not attempt.upstream.stamp.replaces_credentials and self._may_pass_credentials(attempt)
-
-
-def _open_scan(protocol: WireProtocol, endpoint: Endpoint, listener: Callable[[str], None] | None) -> StreamScan:
-    scan = protocol.open_stream(endpoint)
-    if listener is not None:
-        scan.listen(listener)
-    return scan
 
 
 def begin_inquiry(  # noqa: PLR0913 - what is known of one request

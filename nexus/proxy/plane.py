@@ -34,6 +34,9 @@ class FleetView(Protocol):
     def report_missing_model(self, backend_id: str, model: str) -> None:
         """Hear that a backend does not have a model which it lists."""
 
+    async def look(self, is_found: Callable[[], bool]) -> bool:
+        """Probe backends that may have changed until *is_found*, at most for a second. Return whether any was."""
+
 
 class Settings:
     """What is configured, made ready: an exchange keeps the one it began with."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from nexus.domain.backend import Backend
+from nexus.domain.backend import Backend, Status
 from nexus.routing.intent import Verdict
 from nexus.routing.reconciler import Hold
 
@@ -18,7 +18,7 @@ class Ranked(msgspec.Struct, frozen=True, gc=False):
     """The name under which it is to be asked."""
     score: float
     is_avoided: bool = False
-    """It is asked only when nobody else is left."""
+    """It is asked only when no other backend is left."""
     tie: float = 0.0
     """What told it from others of the same score, the lowest first."""
     in_flight: int = 0
@@ -29,6 +29,15 @@ class Ranked(msgspec.Struct, frozen=True, gc=False):
     """How long the model was expected to take there, None when nothing is known of any candidate."""
     latency_points: float = 100.0
     """What that was worth, of 100."""
+
+    @property
+    def is_last_resort(self) -> bool:
+        """Whether it is asked only when neither a backend nor a fallback is left that is healthy."""
+        return self.backend.status is not Status.HEALTHY
+
+    def is_equal_to(self, other: "Ranked") -> bool:
+        """Whether neither of the two is asked only when the other is not left."""
+        return (self.is_last_resort, self.is_avoided) == (other.is_last_resort, other.is_avoided)
 
 
 class Reserved(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,9 +54,11 @@ class Reserved(msgspec.Struct, frozen=True, kw_only=True):
     fallback_model: str | None
     """The name under which a fallback is asked; None when the model asked for is used."""
     route_reason: str
-    """For the client's header: ``capability-match``, ``capacity-overflow``, ``privacy-requirement``, ``failover``."""
+    """For the client's header: ``capability-match``, ``capacity-overflow``, ``privacy-requirement``, ``failover``,
+    ``last-resort``."""
     reason: str
-    """Why this one of the survivors, such as ``highest_score:gpu-1:98.00`` or ``only_healthy_backend``."""
+    """Why this one of the survivors, such as ``highest_score:gpu-1:98.00``, ``only_healthy_backend`` or
+    ``last_resort:gpu-1:unhealthy``."""
 
 
 class Saturated(msgspec.Struct, frozen=True):

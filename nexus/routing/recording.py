@@ -105,7 +105,7 @@ class Round(msgspec.Struct, gc=False):
     chosen: Considered | None = None
     """That of *models* for which a backend was reserved; None when none was."""
     tries: int = 1
-    """How often it was made, all but the last without finding a free slot."""
+    """How often it was made, all but the last without finding a free slot, or before the backends were probed again."""
 
 
 class DecisionRecord(msgspec.Struct, gc=False):
@@ -118,9 +118,11 @@ class DecisionRecord(msgspec.Struct, gc=False):
     """None while it is under way."""
 
     def begin_round(self, backends: tuple[Backend, ...]) -> Round:
-        """Return a new round; it takes the place of the last one if that led to waiting: there is no bound on those."""
+        """Return a new round. It replaces the last one if that led to waiting, of which there is no bound, or to a look
+        at backends that may have changed.
+        """
         tries = 1
-        if self.rounds and isinstance(self.rounds[-1].decision, Saturated):
+        if self.rounds and isinstance(self.rounds[-1].decision, Saturated | Reject):
             tries += self.rounds.pop().tries
         begun = Round(backends, [], tries=tries)
         self.rounds.append(begun)

@@ -24,6 +24,8 @@ LONGEST_TEXT: Final = 500
 RETRY_SOON_S: Final = 5
 RETRY_LATER_S: Final = 30
 EXHAUSTED: Final = "fallback_exhausted"
+REST_ON_PROBES: Final = frozenset({"model_not_found", "no_healthy_backend", EXHAUSTED})
+"""Codes that rest on what the last probes found: since then, a backend may have a new model, or be back."""
 
 HARDNESS: Final[Mapping[str, int]] = {
     "protocol_not_supported": 0,

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from nexus.domain.backend import Backend
+from nexus.domain.backend import Backend, Status
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.request import Endpoint, Kept, Requirements
 from nexus.errors import StageFailed
@@ -181,6 +181,15 @@ class Routing:
         unkept = ((hint, stage) for hint, stage in self._router.unkept.items() if hint in self.request.headers)
         return next((rejections.unkept_promise(hint, stage) for hint, stage in unkept), None)
 
+    def has_healthy(self, snapshot: FleetSnapshot) -> bool:
+        """Whether a healthy backend of *snapshot* has the model or one of its fallbacks."""
+        first = self._first(snapshot)
+        return first is not None and any(
+            backend.status is Status.HEALTHY
+            for resolution in (first, *self._further(first, snapshot))
+            for backend, _ in resolution.candidates.values()
+        )
+
     def _search(self, snapshot: FleetSnapshot, searched: Round) -> Decision:
         """Take each model of the chain in turn; one that only avoided backends have is put off until the others."""
         first = self._first(snapshot)
@@ -203,7 +212,8 @@ class Routing:
             if not isinstance(answer, Reject):
                 return answer
             rejects[position] = answer
-        for position, considered, intent in put_off:
+        # A backend that has been failing before one that is not healthy, whichever model they have.
+        for position, considered, intent in sorted(put_off, key=lambda found: found[1].ranking[0].is_last_resort):
             answer = self._take(considered, intent, searched)
             if not isinstance(answer, Reject):
                 return answer
@@ -248,10 +258,10 @@ class Routing:
     def _take(self, considered: Considered, intent: RoutingIntent, searched: Round) -> Decision:
         """Reserve the best of the ranking that can hold the request."""
         resolution = considered.resolution
-        full: list[Backend] = []
+        full: list[Ranked] = []
         waits_for: list[Verdict] = []
         for ranked in considered.ranking:
-            if full and ranked.is_avoided:
+            if full and not ranked.is_equal_to(full[0]):
                 # A better backend is left and only busy: waiting beats asking one that has been failing.
                 break
             held = self._hold(intent, ranked.backend)
@@ -259,7 +269,7 @@ class Routing:
                 searched.chosen = considered
                 return self._reserved(ranked, held, considered, intent, is_overflow=bool(full))
             if held.refusal.is_saturation:
-                full.append(ranked.backend)
+                full.append(ranked)
                 waits_for.append(held.about(ranked.backend))
                 considered.full = waits_for
             else:
@@ -272,7 +282,8 @@ class Routing:
                     context=refusal.context,
                 )
         if full:
-            return Saturated(tuple(full), resolution.model, tuple(waits_for), tuple(intent.excluded))
+            backends = tuple(ranked.backend for ranked in full)
+            return Saturated(backends, resolution.model, tuple(waits_for), tuple(intent.excluded))
         return rejections.nobody_left(resolution, intent, has_tried=resolution.requested in self._tried)
 
     def _narrow(self, considered: Considered, snapshot: FleetSnapshot) -> RoutingIntent:
@@ -323,13 +334,15 @@ class Routing:
             holds=(held,),
             resolved_model=resolution.model,
             fallback_model=ranked.model if is_fallback else None,
-            route_reason=_route_reason(intent, is_failover=is_failover, is_overflow=is_overflow),
+            route_reason=_route_reason(intent, ranked, is_failover=is_failover, is_overflow=is_overflow),
             reason=self._router.schedule.reason(ranked, len(considered.ranking)),
         )
 
 
-def _route_reason(intent: RoutingIntent, *, is_failover: bool, is_overflow: bool) -> str:
+def _route_reason(intent: RoutingIntent, ranked: Ranked, *, is_failover: bool, is_overflow: bool) -> str:
     """Return the one word for the client's header, from what happened, never from the text of a reason."""
+    if ranked.is_last_resort:
+        return "last-resort"
     if is_failover:
         return "failover"
     if intent.excluded and any(verdict.stage == "privacy" for verdict in intent.excluded):

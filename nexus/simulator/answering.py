@@ -33,6 +33,10 @@ class Answering:
         self._control = Control(faults, recorder)
         self._numbers = count(1)
 
+    def follow(self, settings: Settings) -> None:
+        """Answer as *settings* say from now on."""
+        self._settings = settings
+
     async def serve(self, connection: Connection, request: Request) -> None:
         if request.path.startswith(PREFIX):
             await self._serve_control(connection, request)

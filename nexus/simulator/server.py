@@ -5,6 +5,8 @@ from collections import deque
 from types import TracebackType
 from typing import Self
 
+import msgspec
+
 from nexus.simulator.answering import Answering
 from nexus.simulator.connection import Connection, HangUpAtOnce
 from nexus.simulator.dialects import DIALECTS
@@ -12,7 +14,7 @@ from nexus.simulator.engine import Engine
 from nexus.simulator.faults import FaultSwitch
 from nexus.simulator.listener import Listener
 from nexus.simulator.recording import Record, Recorder
-from nexus.simulator.settings import Settings
+from nexus.simulator.settings import Settings, SimulatedModel
 
 
 class Simulator:
@@ -27,6 +29,12 @@ class Simulator:
         self._connections: set[Connection] = set()
         self._listener: Listener | None = None
         self._reopening: asyncio.TimerHandle | None = None
+
+    def serve_models(self, *models: SimulatedModel | str) -> None:
+        """Serve and list *models* from now on, instead of those of before."""
+        self.settings = msgspec.structs.replace(self.settings, models=models)
+        self._answering.follow(self.settings)
+        self.engine.loaded = {model.name for model in self.settings.catalogue}
 
     @property
     def name(self) -> str:

@@ -4,7 +4,7 @@ import { ask } from "./api.js";
 import { byName, make, reconcile, setText } from "./dom.js";
 import { ago, count, NONE, percent, rate, seconds, soon } from "./words.js";
 
-const WORST_FIRST = ["unhealthy", "unknown", "draining", "healthy"];
+const WORST_FIRST = ["unhealthy", "loading", "unknown", "draining", "healthy"];
 
 /** Cards below `parent`, of those backends that `filter` admits; `onFailure` is told what could not be done. */
 export function fleetCards(parent, { filter, onFailure }) {
@@ -62,8 +62,7 @@ const FACTS = [
 function fill(card, backend) {
   const { figures } = backend;
   const parts = PARTS.get(card);
-  const isHealthy = backend.status === "healthy";
-  const word = isHealthy && backend.misconfigured ? "misconfigured" : isHealthy && backend.is_cooling ? "cooling down" : backend.status;
+  const word = wordFor(backend);
   const state = `card is-${backend.status}`;
   if (card.className !== state) card.className = state;
   if (parts.title.title !== backend.url) parts.title.title = backend.url;
@@ -88,6 +87,13 @@ function fill(card, backend) {
   setText(parts.button, backend.status === "draining" ? "Put back" : "Drain");
   const label = `${parts.button.textContent} ${backend.name}`;
   if (parts.button.getAttribute("aria-label") !== label) parts.button.setAttribute("aria-label", label);
+}
+
+function wordFor({ status, misconfigured, is_cooling: isCooling, is_busy: isBusy }) {
+  if (status !== "healthy") return status;
+  if (misconfigured) return "misconfigured";
+  if (isCooling) return "cooling down";
+  return isBusy ? "busy" : status;
 }
 
 function showLoad(meter, { pending_requests: pending, max_in_flight: most }) {

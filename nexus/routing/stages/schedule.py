@@ -1,4 +1,4 @@
-"""Who of the survivors gets the request: health, then the strategy's ranking, then a slot."""
+"""Which of the survivors gets the request: health, then the strategy's ranking, then a slot."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,8 +22,14 @@ AT_ITS_LIMIT: Final = Refusal(
 )
 
 
+BUSY_FACTOR: Final = 0.01
+"""A backend that is too busy to answer its probes comes after all others, and before one that has been failing."""
+
+
 class Schedule(Reconciler):
-    """Excludes who is not healthy, avoids who has been failing, ranks the rest, and takes the slot."""
+    """Excludes backends that certainly cannot answer, avoids unhealthy and failing ones, ranks the rest, and takes the
+    slot.
+    """
 
     name = "schedule"
     priority = Priority.SCHEDULE
@@ -47,17 +53,29 @@ class Schedule(Reconciler):
     def reconcile(self, intent: RoutingIntent) -> None:
         for backend, model in intent.offers():
             if backend.status is not Status.HEALTHY:
-                intent.exclude(
-                    backend,
-                    stage=self.name,
-                    reason=f"Backend unhealthy: {backend.status.capitalize()}",
-                    action="Wait for it to recover, or look at its last error",
-                    code="no_healthy_backend",
-                )
-            elif backend.is_troubled or backend.misconfigured:
+                self._leave_for_last(intent, backend)
+            elif backend.is_troubled or backend.misconfigured or backend.is_busy:
                 self._avoid_the_failing(intent, backend, model)
 
+    def _leave_for_last(self, intent: RoutingIntent, backend: Backend) -> None:
+        """Exclude a backend that drains or where nothing listens; probes may be wrong about any other one."""
+        status = f"Backend unhealthy: {backend.status.capitalize()}"
+        if backend.status is Status.DRAINING:
+            self._exclude(intent, backend, status, "Wait for it to be put back into service, or use another model")
+        elif backend.is_refusing:
+            action = "Start it: it is used again as soon as it listens"
+            self._exclude(intent, backend, f"{status}, nothing listens at its address", action)
+        else:
+            action = "Wait for it to recover, or look at its last error"
+            intent.avoid(backend, stage=self.name, reason=f"{status}, it is a last resort", action=action)
+
+    def _exclude(self, intent: RoutingIntent, backend: Backend, reason: str, action: str) -> None:
+        intent.exclude(backend, stage=self.name, reason=reason, action=action, code="no_healthy_backend")
+
     def _avoid_the_failing(self, intent: RoutingIntent, backend: Backend, model: str) -> None:
+        if backend.is_busy:
+            reason = "Backend is busy: it left a probe unanswered while requests were running"
+            intent.weigh(backend, BUSY_FACTOR, stage=self.name, reason=reason)
         if backend.is_cooling_for(model):
             intent.avoid(backend, stage=self.name, reason="Backend asked to be left alone (Retry-After)")
         if backend.misconfigured:
@@ -69,7 +87,9 @@ class Schedule(Reconciler):
             intent.avoid(backend, stage=self.name, reason="Backend has been failing: one request is trying it")
 
     def rank(self, intent: RoutingIntent) -> list[Ranked]:
-        """Return the candidates, best first; those that a stage wants avoided come after all others."""
+        """Return the candidates, best first; those that a stage wants avoided come after all others, and those that
+        are not healthy last of all.
+        """
         offers = intent.offers()
         standings = self._strategy.standings(offers, intent.resolved_model, is_stream=intent.requirements.is_stream)
         factors = _factors(intent.weights) if intent.weights else None
@@ -103,6 +123,8 @@ class Schedule(Reconciler):
 
     def reason(self, chosen: Ranked, choices: int) -> str:
         """Return why *chosen* is the best of so many *choices*."""
+        if chosen.is_last_resort:
+            return f"last_resort:{chosen.backend.name}:{chosen.backend.status}"
         return ONLY_ONE if choices == 1 else self._strategy.reason(chosen.backend, chosen.score)
 
     def explain(self, intent: RoutingIntent) -> Mapping[str, Any]:
@@ -133,6 +155,8 @@ def _state(backend: Backend, model: str) -> Mapping[str, Any]:
     return {
         "status": backend.status,
         "misconfigured": backend.misconfigured,
+        "is_busy": backend.is_busy,
+        "is_refusing": backend.is_refusing,
         "breaker": backend.breaker_of(model),
         "is_cooling": backend.is_cooling_for(model),
         "in_flight": backend.load.in_flight,
@@ -154,8 +178,8 @@ def _half_open(backend: Backend, model: str) -> list[BackendLoad | ModelLoad]:
     return found
 
 
-def _best_first(ranked: Ranked) -> tuple[bool, float, float]:
-    return ranked.is_avoided, -ranked.score, ranked.tie
+def _best_first(ranked: Ranked) -> tuple[bool, bool, float, float]:
+    return ranked.is_last_resort, ranked.is_avoided, -ranked.score, ranked.tie
 
 
 class Slot(Hold):

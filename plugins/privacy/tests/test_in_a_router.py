@@ -10,7 +10,7 @@ from nexus_privacy.reconciler import PrivacyReconciler
 from nexus_privacy.tally import Tally
 
 OPENAI = make_backend("openai", zone="cloud", models=["llama3", "qwen3"])
-SICK = make_backend("sick", status=Status.UNHEALTHY, models=["llama3", "qwen3"])
+SICK = make_backend("sick", status=Status.UNHEALTHY, is_refusing=True, models=["llama3", "qwen3"])
 
 RESTRICTED = {"privacy": "restricted"}
 UNRESTRICTED = {"privacy": "unrestricted"}
@@ -69,7 +69,7 @@ class TestFallbacks:
     @pytest.mark.parametrize("unrestricted", ["llama3", "qwen3"])
     def test_the_default_holds_for_the_name_that_has_no_policy(self, unrestricted):
         fleet = make_fleet(
-            make_backend("sick", zone="cloud", status=Status.UNHEALTHY),
+            make_backend("sick", zone="cloud", status=Status.UNHEALTHY, is_refusing=True),
             make_backend("openai", zone="cloud", models=["qwen3"]),
         )
         search = routing(policy(unrestricted, **UNRESTRICTED), default="restricted", fallbacks={"llama3": ("qwen3",)})

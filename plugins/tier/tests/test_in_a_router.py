@@ -28,13 +28,13 @@ def test_the_weak_one_is_not_asked_however_preferred():
 
 
 def test_when_the_strong_one_is_down_a_strict_client_is_told():
-    fleet = make_fleet(WEAK, make_backend("strong", tier=3, status=Status.UNHEALTHY))
+    fleet = make_fleet(WEAK, make_backend("strong", tier=3, status=Status.UNHEALTHY, is_refusing=True))
 
     assert routing(policy("*", min_tier=2)).next(fleet).code == "no_healthy_backend"
 
 
 def test_and_a_flexible_one_is_answered_where_that_is_allowed():
-    fleet = make_fleet(WEAK, make_backend("strong", tier=3, status=Status.UNHEALTHY))
+    fleet = make_fleet(WEAK, make_backend("strong", tier=3, status=Status.UNHEALTHY, is_refusing=True))
 
     found = routing(policy("*", min_tier=2, allow_downgrade=True), headers=FLEXIBLE).next(fleet)
 
@@ -60,7 +60,7 @@ def test_nobody_of_the_tier_is_a_rejection_that_says_which_is_needed():
 
 class TestFallbacks:
     def test_the_tier_of_the_first_name_sticks_to_the_chain(self):
-        fleet = make_fleet(WEAK, make_backend("sick", tier=3, status=Status.UNHEALTHY))
+        fleet = make_fleet(WEAK, make_backend("sick", tier=3, status=Status.UNHEALTHY, is_refusing=True))
         policies = policy("llama3", min_tier=3), policy("qwen3", min_tier=1)
 
         reject = routing(*policies, fallbacks={"llama3": ("qwen3",)}).next(fleet)

@@ -25,6 +25,8 @@ backends = st.fixed_dictionaries(
             unique_by=lambda facts: facts.name,
         ),
         "status": st.sampled_from([Status.HEALTHY, Status.HEALTHY, Status.UNHEALTHY]),
+        # One that is unhealthy, and still listens, would come after the downgrade.
+        "is_refusing": st.just(True),
     }
 )
 fleets = st.lists(backends, min_size=1, max_size=4).map(

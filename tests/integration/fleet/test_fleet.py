@@ -1,6 +1,7 @@
 """The whole fleet: started, watched, told, reloaded and stopped."""
 
 import asyncio
+import time
 
 import pytest
 import structlog
@@ -73,6 +74,57 @@ async def test_three_failures_open_the_breaker_in_what_everyone_sees(serve, plan
 
     assert row(fleet).breaker is Breaker.OPEN
     assert row(fleet).status is Status.HEALTHY
+
+
+async def test_a_look_finds_what_is_new_and_is_shared_by_all_who_ask(serve, plan, start):
+    server, other = await serve("generic", "a"), await serve("generic", "b")
+    fleet = await start(plan(gpu=server.url, other=other.url))
+    server.answers["/v1/models"] = {"data": [{"id": "a"}, {"id": "new"}]}
+    asked = len(server.asked)
+
+    looked = await asyncio.gather(*(fleet.look(lambda: bool(fleet.snapshot.having("new"))) for _ in range(50)))
+    at_once = await fleet.look(lambda: False)
+
+    assert fleet.snapshot.having("new")
+    assert all(looked)
+    assert not at_once
+    assert len(server.asked) == asked + 1
+
+
+async def test_a_look_does_not_wait_for_a_backend_that_left_its_last_probe_unanswered(serve, plan, start, eventually):
+    async def hang(_):
+        await asyncio.sleep(5)
+
+    server = await serve(answers={"/v1/models": hang})
+    config = HealthCheckConfig(interval_seconds=600, timeout_seconds=0.2)
+    fleet = await start(plan(config, gpu={"url": server.url, "type": "generic"}))
+
+    assert not await fleet.look(lambda: False)
+
+
+async def test_a_look_waits_a_second_at_most(serve, plan, start, monkeypatch):
+    async def hang(_):
+        await asyncio.sleep(5)
+
+    monkeypatch.setattr("nexus.fleet.health.MAX_LOOK_S", 0.1)
+    server = await serve("generic", "a")
+    fleet = await start(plan(gpu=server.url))
+    server.answers["/v1/models"] = hang
+
+    began = time.monotonic()
+    await fleet.look(lambda: False)
+
+    assert time.monotonic() - began < 0.5
+
+
+async def test_a_fleet_without_health_checks_looks_when_it_is_asked_to(serve, plan, start):
+    server = await serve("generic", "a")
+    fleet = await start(plan(HealthCheckConfig(enabled=False), gpu=server.url))
+    server.answers["/v1/models"] = {"data": [{"id": "new"}]}
+
+    await fleet.look(lambda: bool(fleet.snapshot.having("new")))
+
+    assert fleet.snapshot.having("new")
 
 
 async def test_a_denied_model_is_gone_until_the_next_probe(serve, plan, start, fast, eventually):

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from nexus.config.schema import HealthCheckConfig, ModelConfig
 from nexus.config.secrets import Secret
-from nexus.domain.backend import Status
+from nexus.domain.backend import Status, set_load
 
 
 def only(fleet):
@@ -158,14 +158,19 @@ async def test_a_list_that_cannot_be_read_is_not_a_dead_backend(serve, plan, sta
     assert only(fleet).last_error.startswith("invalid response: ")
 
 
-async def test_an_empty_list_is_believed(serve, plan, start, fast, eventually):
-    server = await serve("vllm", "tiny")
-    fleet = await start(plan(fast, gpu=server.url))
+async def test_an_empty_list_is_believed_when_it_comes_again_and_again(serve, plan, start, eventually):
+    server = await serve("generic", "a")
+    fleet = await start(plan(gpu={"url": server.url, "type": "generic"}))
+    server.answers["/v1/models"] = {"data": None}
 
-    server.answers["/v1/models"] = {"object": "list", "data": []}
-    await eventually(lambda: not only(fleet).models)
+    kept = []
+    for number in range(3):
+        fleet._watch("gpu").probe_soon()
+        await eventually(lambda number=number: fleet.probe_counts.results["gpu"]["success"] == number + 2)
+        kept.append(list(only(fleet).models))
 
-    assert fleet.snapshot.models == ()
+    assert kept == [["a"], ["a"], []]
+    assert only(fleet).status is Status.HEALTHY
 
 
 async def test_created_is_what_was_reported_first(serve, plan, start, fast, eventually):
@@ -222,13 +227,61 @@ async def test_another_kind_of_server_that_takes_the_place_is_noticed(serve, pla
     assert list(only(fleet).models) == ["tiny"]
 
 
-async def test_llamacpp_that_is_still_loading_is_known_and_not_healthy(serve, plan, start):
-    loading = dict.fromkeys(("/health", "/props", "/v1/models", "/api/version"), 503)
-    server = await serve(answers=loading, headers={"Server": "llama.cpp"})
+async def test_llamacpp_that_is_still_loading_says_so_and_is_known(serve, plan, start, fast, eventually):
+    said = {"error": {"message": "Loading model", "type": "unavailable_error", "code": 503}}
+
+    async def loading(_):
+        return web.json_response(said, status=503, headers={"Server": "llama.cpp"})
+
+    server = await serve(answers=dict.fromkeys(("/health", "/props", "/v1/models", "/api/version"), loading))
+    fleet = await start(plan(fast, gpu=server.url))
+    before = only(fleet)
+
+    server.answers = {"/health": {}, "/v1/models": {"data": [{"id": "tiny"}]}}
+    await eventually(lambda: only(fleet).status is Status.HEALTHY)
+
+    assert (before.status, before.kind.name) == (Status.LOADING, "llamacpp")
+    assert before.last_error == "loading: HTTP 503, the server is loading its model"
+    assert list(only(fleet).models) == ["tiny"]
+
+
+async def test_a_503_that_says_nothing_of_loading_is_a_failure(serve, plan, start):
+    server = await serve("llamacpp", "tiny", answers={"/health": 503})
 
     fleet = await start(plan(gpu=server.url))
 
     assert (only(fleet).status, only(fleet).last_error) == (Status.UNHEALTHY, "HTTP error: 503")
+
+
+@pytest.mark.parametrize(("in_flight", "status"), [(1, Status.HEALTHY), (0, Status.UNHEALTHY)])
+async def test_a_probe_that_times_out_while_requests_run_is_no_failure(
+    serve, plan, start, fast, eventually, in_flight, status
+):
+    server = await serve("generic", "tiny")
+    fleet = await start(plan(msgspec.structs.replace(fast, timeout_seconds=0.05), gpu=server.url))
+    set_load(only(fleet).load, in_flight=in_flight)
+
+    server.answers = {"/v1/models": _hang}
+    await eventually(lambda: fleet.probe_counts.results["gpu"].get("failure", 0) >= 4)
+
+    assert (only(fleet).status, only(fleet).is_busy) == (status, bool(in_flight))
+    assert only(fleet).last_error == ("busy: " * in_flight + "request timeout after 1s" + BUSY * in_flight)
+    assert list(only(fleet).models) == ["tiny"]
+
+
+BUSY = " (requests running: 1)"
+
+
+async def test_a_connection_that_is_refused_is_told_from_other_failures(serve, plan, start, fast, eventually):
+    server = await serve("generic", "tiny")
+    fleet = await start(plan(fast, gpu=server.url))
+
+    await server.stop()
+    await eventually(lambda: only(fleet).is_refusing)
+    await server.start()
+    await eventually(lambda: not only(fleet).is_refusing)
+
+    assert list(only(fleet).models) == ["tiny"]
 
 
 async def _hang(_):

@@ -56,6 +56,8 @@ def test_a_row_says_what_is_believed(fleet, backend):
         "breaker": "open",
         "is_cooling": True,
         "misconfigured": None,
+        "is_busy": False,
+        "is_refusing": False,
         "last_health_check": "1970-01-01T00:00:00Z",
         "last_error": "connection refused",
         "endpoints": ["ollama.chat", "ollama.generate"],

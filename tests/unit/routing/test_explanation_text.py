@@ -53,10 +53,10 @@ def test_it_reads_from_the_request_to_the_decision_and_why_not_the_others(router
 
 
 def test_a_rejection_says_what_would_help(router):
-    text = text_of(router(), make_backend("gpu-1", status=Status.UNHEALTHY))
+    text = text_of(router(), make_backend("gpu-1", status=Status.DRAINING))
 
     assert "reject: 503 no_healthy_backend: No healthy backend available for model 'llama3'" in text
-    assert "  what would help: Wait for it to recover, or look at its last error" in text
+    assert "  what would help: Wait for it to be put back into service, or use another model" in text
 
 
 def test_waiting_names_who_is_full(router):

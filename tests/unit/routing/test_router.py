@@ -296,9 +296,18 @@ class TestNobodyLeft:
         )
         assert reject.context == {"context_length": 1024, "needed_tokens": 1500, "prompt_tokens": 1000}
 
-    @pytest.mark.parametrize("status", [Status.UNHEALTHY, Status.UNKNOWN, Status.DRAINING])
-    def test_nobody_healthy_names_who_is_healthy_elsewhere(self, router, routing, status):
-        fleet = make_fleet(make_backend(status=status), make_backend("other", models=["qwen3"]))
+    @pytest.mark.parametrize(
+        ("state", "reason"),
+        [
+            ({"status": Status.DRAINING}, "Backend unhealthy: Draining"),
+            (
+                {"status": Status.UNHEALTHY, "is_refusing": True},
+                "Backend unhealthy: Unhealthy, nothing listens at its address",
+            ),
+        ],
+    )
+    def test_nobody_healthy_names_who_is_healthy_elsewhere(self, router, routing, state, reason):
+        fleet = make_fleet(make_backend(**state), make_backend("other", models=["qwen3"]))
 
         reject = routing(router()).next(fleet)
 
@@ -307,13 +316,13 @@ class TestNobodyLeft:
             "No healthy backend available for model 'llama3'",
         )
         assert reject.context["available_backends"] == ["other"]
-        assert reject.context["rejection_reasons"][0]["reason"] == f"Backend unhealthy: {status.capitalize()}"
+        assert reject.context["rejection_reasons"][0]["reason"] == reason
         assert reject.retry_after_s == 5
 
     def test_a_request_that_a_sick_backend_could_serve_is_not_the_client_s_fault(self, router, routing):
         fleet = make_fleet(
             make_backend("blind", models=[denying("vision")]),
-            make_backend("sick", status=Status.UNHEALTHY),
+            make_backend("sick", status=Status.UNHEALTHY, is_refusing=True),
         )
 
         assert routing(router(), needs_vision=True).next(fleet).code == "no_healthy_backend"
@@ -358,6 +367,63 @@ class TestNobodyLeft:
         from nexus.routing.rejections import HARDNESS
 
         assert HARDNESS.keys() <= STATUS_OF_CODE.keys()
+
+
+class TestLastResort:
+    @pytest.mark.parametrize("status", [Status.UNHEALTHY, Status.UNKNOWN, Status.LOADING])
+    def test_a_sole_backend_is_asked_although_its_probes_fail(self, router, routing, status):
+        found = routing(router()).next(make_fleet(make_backend("gpu-1", status=status)))
+
+        assert (found.backend.name, found.route_reason) == ("gpu-1", "last-resort")
+        assert found.reason == f"last_resort:gpu-1:{status}"
+
+    def test_any_healthy_backend_comes_first_even_one_that_has_been_failing(self, router, routing):
+        sick = make_backend("sick", status=Status.UNHEALTHY, priority=0)
+        failing = make_backend("failing", breaker=Breaker.OPEN, priority=100)
+        search = routing(router())
+
+        asked = [search.next(make_fleet(sick, failing)).backend.name for _ in range(2)]
+
+        assert asked == ["failing", "sick"]
+
+    def test_a_healthy_fallback_comes_first(self, router, routing):
+        fleet = make_fleet(make_backend("sick", status=Status.UNHEALTHY), make_backend("gpu-2", models=["qwen3"]))
+        search = routing(router(fallbacks={"llama3": ("qwen3",)}))
+
+        first, second = search.next(fleet), search.next(fleet)
+
+        assert (first.backend.name, first.fallback_model) == ("gpu-2", "qwen3")
+        assert (second.backend.name, second.model) == ("sick", "llama3")
+
+    def test_a_healthy_backend_that_is_full_is_waited_for(self, router, routing):
+        fleet = make_fleet(make_backend("sick", status=Status.UNHEALTHY), make_backend("full", max_in_flight=0))
+
+        found = routing(router()).next(fleet)
+
+        assert [backend.name for backend in found.backends] == ["full"]
+
+    def test_a_sole_backend_that_is_full_is_waited_for_although_its_probes_fail(self, router, routing):
+        fleet = make_fleet(make_backend("sick", status=Status.UNHEALTHY, max_in_flight=0))
+
+        assert [backend.name for backend in routing(router()).next(fleet).backends] == ["sick"]
+
+    def test_a_policy_holds_for_a_last_resort_too(self, router, routing, stage):
+        def no(intent):
+            for backend in intent:
+                intent.exclude(backend, stage="no", reason="no")
+
+        reject = routing(router(stage(no, name="no"))).next(make_fleet(make_backend(status=Status.UNHEALTHY)))
+
+        assert reject.code == "rejected_by_policy"
+
+    def test_a_backend_that_is_busy_comes_after_all_that_are_not(self, router, routing):
+        busy = make_backend("busy", priority=0, is_busy=True)
+        others = (make_backend("idle", priority=90), make_backend("failing", breaker=Breaker.OPEN))
+        search = routing(router())
+
+        asked = [search.next(make_fleet(busy, *others)).backend.name for _ in range(3)]
+
+        assert asked == ["idle", "busy", "failing"]
 
 
 class TestFallbacks:
@@ -413,7 +479,7 @@ class TestFallbacks:
         assert [search.next(fleet).model, search.next(fleet).model] == ["llama3", "qwen3"]
 
     def test_an_exhausted_chain_tells_the_chain_and_the_reasons(self, router, routing):
-        fleet = make_fleet(make_backend(status=Status.UNHEALTHY))
+        fleet = make_fleet(make_backend(status=Status.UNHEALTHY, is_refusing=True))
 
         reject = routing(router(fallbacks={"llama3": ("qwen3", "phi")})).next(fleet)
 
@@ -427,7 +493,7 @@ class TestFallbacks:
         assert reject.reasons[0].backend == "gpu-1"
 
     def test_a_backend_that_is_out_for_each_model_of_a_chain_alike_is_told_once(self, router, routing):
-        fleet = make_fleet(make_backend("gpu-1", models=["llama3", "qwen3"], status=Status.UNHEALTHY))
+        fleet = make_fleet(make_backend("gpu-1", models=["llama3", "qwen3"], status=Status.UNHEALTHY, is_refusing=True))
 
         reject = routing(router(fallbacks={"llama3": ("qwen3",)})).next(fleet)
 
@@ -436,7 +502,9 @@ class TestFallbacks:
         assert [reason["agent_id"] for reason in reject.context["rejection_reasons"]] == ["gpu-1"]
 
     def test_a_policy_can_forbid_fallbacks(self, router, routing):
-        fleet = make_fleet(make_backend("sick", status=Status.UNHEALTHY), make_backend("gpu-2", models=["qwen3"]))
+        fleet = make_fleet(
+            make_backend("sick", status=Status.UNHEALTHY, is_refusing=True), make_backend("gpu-2", models=["qwen3"])
+        )
         strict = Policy(0, "llama*", fallback_allowed=False, keys={})
 
         reject = routing(router(policies=[strict], fallbacks={"llama3": ("qwen3",)})).next(fleet)
@@ -446,7 +514,9 @@ class TestFallbacks:
     def test_the_first_names_policy_holds_for_the_whole_chain_beside_the_fallbacks_own(self, router, routing, stage):
         seen = []
         spy = stage(lambda intent: seen.append((intent.resolved_model, intent.policies_of("privacy"))))
-        fleet = make_fleet(make_backend("sick", status=Status.UNHEALTHY), make_backend("gpu-2", models=["qwen3"]))
+        fleet = make_fleet(
+            make_backend("sick", status=Status.UNHEALTHY, is_refusing=True), make_backend("gpu-2", models=["qwen3"])
+        )
         policies = [Policy(0, "llama*", True, {"privacy": "strict"}), Policy(1, "*", True, {"privacy": "lax"})]
 
         routing(router(spy, policies=policies, fallbacks={"llama3": ("qwen3",)})).next(fleet)
@@ -456,7 +526,9 @@ class TestFallbacks:
     def test_a_fallback_keeps_its_own_policy_when_the_first_name_has_none(self, router, routing, stage):
         seen = []
         spy = stage(lambda intent: seen.append((intent.resolved_model, intent.policies_of("privacy"))))
-        fleet = make_fleet(make_backend("sick", status=Status.UNHEALTHY), make_backend("gpu-2", models=["qwen3"]))
+        fleet = make_fleet(
+            make_backend("sick", status=Status.UNHEALTHY, is_refusing=True), make_backend("gpu-2", models=["qwen3"])
+        )
         policies = [Policy(0, "qwen*", True, {"privacy": "strict"})]
 
         routing(router(spy, policies=policies, fallbacks={"llama3": ("qwen3",)})).next(fleet)
@@ -466,7 +538,9 @@ class TestFallbacks:
     def test_where_only_one_of_both_names_has_a_policy_the_defaults_hold_for_the_other(self, router, routing, stage):
         seen = []
         spy = stage(lambda intent: seen.append((intent.resolved_model, intent.policies_of("privacy"))))
-        fleet = make_fleet(make_backend("sick", status=Status.UNHEALTHY), make_backend("gpu-2", models=["qwen3"]))
+        fleet = make_fleet(
+            make_backend("sick", status=Status.UNHEALTHY, is_refusing=True), make_backend("gpu-2", models=["qwen3"])
+        )
         policies = Policies([Policy(0, "qwen*", True, {"privacy": "lax"})], {"privacy": "default"})
         chained = router(spy, fallbacks={"llama3": ("qwen3",), "qwen3": ("llama3",)})
         chained.policies = policies
@@ -477,7 +551,9 @@ class TestFallbacks:
         assert seen == [("llama3", ()), ("qwen3", ("default", "lax")), ("qwen3", ("lax",))]
 
     def test_every_policy_of_the_first_name_must_allow_a_fallback(self, router, routing):
-        fleet = make_fleet(make_backend("sick", status=Status.UNHEALTHY), make_backend("gpu-2", models=["qwen3"]))
+        fleet = make_fleet(
+            make_backend("sick", status=Status.UNHEALTHY, is_refusing=True), make_backend("gpu-2", models=["qwen3"])
+        )
         policies = [Policy(0, "fast", True, {}), Policy(1, "llama*", fallback_allowed=False, keys={})]
         strict = router(policies=policies, aliases={"fast": "llama3"}, fallbacks={"llama3": ("qwen3",)})
 
@@ -562,6 +638,8 @@ def test_a_snapshot_with_the_same_backend_in_another_state_is_believed(router, r
     subject = router()
     routing(subject).next(make_fleet(backend))
 
-    reject = routing(subject).next(make_fleet(msgspec.structs.replace(backend, status=Status.UNHEALTHY)))
+    reject = routing(subject).next(
+        make_fleet(msgspec.structs.replace(backend, status=Status.UNHEALTHY, is_refusing=True))
+    )
 
     assert reject.code == "no_healthy_backend"

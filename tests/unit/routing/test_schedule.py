@@ -43,9 +43,22 @@ def names(ranking):
 
 
 class TestHealth:
-    @pytest.mark.parametrize("status", [s for s in Status if s is not Status.HEALTHY])
-    def test_only_the_healthy_survive(self, status):
-        assert ranked(Schedule(), make_backend(status=status)) == []
+    @pytest.mark.parametrize("state", [{"status": Status.DRAINING}, {"status": Status.UNHEALTHY, "is_refusing": True}])
+    def test_a_backend_that_certainly_cannot_answer_is_out(self, state):
+        assert ranked(Schedule(), make_backend(**state)) == []
+
+    @pytest.mark.parametrize("status", [s for s in Status if s not in (Status.HEALTHY, Status.DRAINING)])
+    def test_any_other_status_makes_a_last_resort(self, status):
+        ranking = ranked(
+            Schedule(),
+            make_backend("sick", priority=0, status=status),
+            make_backend("failing", priority=100, breaker=Breaker.OPEN),
+        )
+
+        assert [(choice.backend.name, choice.is_last_resort) for choice in ranking] == [
+            ("failing", False),
+            ("sick", True),
+        ]
 
     @pytest.mark.parametrize(
         ("state", "is_avoided"),

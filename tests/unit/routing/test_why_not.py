@@ -151,11 +151,11 @@ def test_nobody_is_first_when_all_must_wait(router):
 
 
 def test_who_has_only_a_fallback_that_is_out_as_well(router):
-    sick = make_backend("gpu-1", models=["llama3", "phi"], status=Status.UNHEALTHY)
+    sick = make_backend("gpu-1", models=["llama3", "phi"], status=Status.DRAINING)
 
     why = sentences(router(fallbacks={"llama3": ("phi",)}), sick, make_backend("gpu-2", models=["phi"]))
 
-    excluded = "stage 'schedule' excluded it: Backend unhealthy: Unhealthy"
+    excluded = "stage 'schedule' excluded it: Backend unhealthy: Draining"
     assert why == {"gpu-1": f"for 'llama3': {excluded}; for 'phi': {excluded}"}
 
 
