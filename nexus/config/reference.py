@@ -38,6 +38,7 @@ EXAMPLES: Final[Mapping[str, str]] = {
     "backends.tls_ca_file": '"ca.pem"',
     "backends.tls_cert_file": '"client.pem"',
     "backends.tls_key_file": '"client.key"',
+    "backends.https_proxy": '"http://proxy:3128"',
     "backends.models.context_length": "8192",
     "backends.models.max_output_tokens": "4096",
     "backends.models.vision": "false",

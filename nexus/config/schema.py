@@ -183,6 +183,10 @@ class BackendConfig(Section, frozen=True):
     """The certificate to show it, in PEM, with those that lead to its authority; the key may be in the same file."""
     tls_key_file: str | None = None
     """The key of ``tls_cert_file``, without a passphrase."""
+    https_proxy: str | None = None
+    """The HTTP proxy on the way to it, by CONNECT for ``http`` and ``https`` alike: ``http://host:port``, with
+    ``user:password@`` where it wants that; ``env:NAME`` or ``file:PATH`` that lead to one; or ``environment`` for what
+    the variables ``https_proxy``, ``http_proxy``, ``all_proxy`` and ``no_proxy`` say. Unset: none."""
     models: dict[str, ModelConfig] = {}
     """Facts about single models, by name, that win over what the server says."""
 

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from nexus.config import proxies
 from nexus.config.faults import Fault, KeyPath
 from nexus.config.schema import BackendConfig, Config
 from nexus.config.suggestions import shown
@@ -74,6 +75,10 @@ class Credentials(msgspec.Struct, frozen=True):
     """As ``user:password``."""
     headers: Mapping[str, Secret] = {}
     query: Mapping[str, Secret] = {}
+    https_proxy: str | None = None
+    """The URL of the proxy on the way to it, normalised."""
+    proxy_login: Secret | None = None
+    """What that proxy wants, as ``user:password``."""
     secrets: tuple[Secret, ...] = ()
     """Those of the values that are credentials."""
 
@@ -126,7 +131,10 @@ class Vault:
             self._kept(basic_auth.reveal(), basic_auth.reveal().partition(":")[2])
         headers = {name: self._value(text, (*path, "headers", name)) for name, text in backend.headers.items()}
         query = {name: self._value(text, (*path, "query", name)) for name, text in backend.query.items()}
+        https_proxy, proxy_login = self._proxy(backend, (*path, "https_proxy"))
         return Credentials(
+            https_proxy=https_proxy,
+            proxy_login=proxy_login,
             basic_auth=basic_auth,
             headers=headers,
             query=query,
@@ -139,6 +147,22 @@ class Vault:
                 *(value for name, value in query.items() if _is_reference(backend.query[name])),
             ),
         )
+
+    def _proxy(self, backend: BackendConfig, path: KeyPath) -> tuple[str | None, Secret | None]:
+        """Return the URL of the proxy for *backend*, and the login that it wants."""
+        text, place = backend.https_proxy, "bad URL"
+        if text == proxies.ENVIRONMENT:
+            variable = proxies.variable_for(backend.url, self._environ)
+            text, place = self._environ[variable] if variable else None, f"the variable {variable} holds a bad URL"
+        elif text is not None and _is_reference(text):
+            text, place = self.resolve(text, path).reveal(), f"{shown(text)} leads to a bad URL"
+        if text is None:
+            return None, None
+        try:
+            url, login = proxies.normalised(text)
+        except ValueError as exc:
+            raise Fault(path, f"{place}: {exc}", "http://proxy:3128 is one") from None
+        return url, None if login is None else self._kept(login, login.partition(":")[2])
 
     def _value(self, text: str, path: KeyPath) -> Secret:
         """Return what *text* leads to if it is a reference, else *text* itself."""

@@ -8,6 +8,7 @@ from urllib.parse import unquote_plus, urlencode, urlsplit
 import msgspec
 
 from nexus.config.urls import VERSION_SEGMENT
+from nexus.dialing.tunnel import Proxy
 from nexus.domain.kinds import BackendKind
 
 _V1: Final = "/v1"
@@ -28,6 +29,8 @@ class Access(msgspec.Struct, frozen=True):
     """Whether the ``/v1`` of a client's path is left out; None: when the base path names a version."""
     tls: ssl.SSLContext | None = None
     """None: the system's authorities are trusted."""
+    proxy: Proxy | None = None
+    """The proxy on the way; None: it is connected to directly."""
 
     @property
     def replaces_credentials(self) -> bool:

@@ -13,7 +13,9 @@ import aiohappyeyeballs
 import msgspec
 
 from nexus.dialing import names
+from nexus.dialing.access import Access
 from nexus.dialing.tls import verifying_context
+from nexus.dialing.tunnel import Proxy, open_tunnel
 from nexus.errors import RequestError, UpstreamError, UpstreamFault
 
 HAPPY_EYEBALLS_DELAY_S: Final = 0.25
@@ -30,6 +32,13 @@ class Address(msgspec.Struct, frozen=True):
     host: str
     port: int
     tls: ssl.SSLContext | None = None
+    proxy: Proxy | None = None
+    """On the way to it."""
+
+    @property
+    def next_hop(self) -> tuple[str, int]:
+        """The host and port to connect to."""
+        return (self.host, self.port) if self.proxy is None else (self.proxy.host, self.proxy.port)
 
     @property
     def authority(self) -> str:
@@ -39,15 +48,13 @@ class Address(msgspec.Struct, frozen=True):
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
 
-def address_of(url: str, tls: ssl.SSLContext | None) -> Address:
-    """Return the address in a normalised backend URL.
-
-    :param tls: for an ``https`` URL; None for the system's certificate authorities.
-    """
+def address_of(url: str, access: Access) -> Address:
+    """Return the address in a normalised backend URL, and how *access* says that it is reached."""
     parts = urlsplit(url)
     is_tls = parts.scheme == "https"
     port = parts.port or (443 if is_tls else 80)
-    return Address(parts.hostname or "", port, tls or verifying_context() if is_tls else None)
+    tls = access.tls or verifying_context() if is_tls else None
+    return Address(parts.hostname or "", port, tls, access.proxy)
 
 
 async def dial(address: Address, factory: Callable[[], ProtocolT], *, timeout_s: float) -> ProtocolT:
@@ -68,26 +75,17 @@ async def dial(address: Address, factory: Callable[[], ProtocolT], *, timeout_s:
             raise RequestError("overloaded", "the proxy cannot open another connection", retry_after_s=1) from exc
         # In our own words: asyncio's name the backend's address, which is no affair of the client's.
         reason = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else type(exc).__name__
-        raise UpstreamError(UpstreamFault.REFUSED, f"cannot connect: {reason}") from exc
+        place = "" if address.proxy is None else " to its https_proxy"
+        raise UpstreamError(UpstreamFault.REFUSED, f"cannot connect{place}: {reason}") from exc
     except ValueError as exc:
         # From the codec for host names: an empty label, or one that is too long.
         raise UpstreamError(UpstreamFault.REFUSED, "cannot connect: not a host name") from exc
 
 
 async def _connect(address: Address, factory: Callable[[], ProtocolT]) -> ProtocolT:
-    loop = asyncio.get_running_loop()
-    infos = await names.resolve(address.host, address.port)
+    sock = await _reach(address)
     try:
-        sock = await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY_S, loop=loop)
-    except BaseException:
-        # It may have moved: the next attempt asks again where it is.
-        names.doubt(address.host, address.port)
-        raise
-    try:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # A backend that loses power says nothing: without keep-alive its streams would look idle for ever.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        _, connection = await loop.create_connection(
+        _, connection = await asyncio.get_running_loop().create_connection(
             factory, sock=sock, ssl=address.tls, server_hostname=address.host if address.tls else None
         )
     except OSError as exc:
@@ -101,3 +99,25 @@ async def _connect(address: Address, factory: Callable[[], ProtocolT]) -> Protoc
         sock.close()
         raise
     return connection
+
+
+async def _reach(address: Address) -> socket.socket:
+    """Return a socket whose other end is the backend, whatever lies between."""
+    host, port = address.next_hop
+    infos = await names.resolve(host, port)
+    try:
+        sock = await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY_S)
+    except BaseException:
+        # It may have moved: the next attempt asks again where it is.
+        names.doubt(host, port)
+        raise
+    try:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # A backend that loses power says nothing: without keep-alive its streams would look idle for ever.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if address.proxy is not None:
+            await open_tunnel(sock, address.proxy, address.host, address.port)
+    except BaseException:
+        sock.close()
+        raise
+    return sock

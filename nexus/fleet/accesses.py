@@ -2,7 +2,7 @@
 
 import ssl
 from base64 import b64encode
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, urlsplit
 
 from nexus.config.faults import Fault, KeyPath
 from nexus.config.schema import BackendConfig
@@ -10,6 +10,7 @@ from nexus.config.secrets import Credentials, Secret
 from nexus.config.suggestions import shown
 from nexus.dialing.access import Access
 from nexus.dialing.tls import trusting_context, unchecked_context
+from nexus.dialing.tunnel import Proxy
 
 AUTHORIZATION = "authorization"
 
@@ -33,7 +34,15 @@ def access_of(config: BackendConfig, key: Secret | None, credentials: Credential
         secrets=tuple(secret for secret in secrets if secret),
         path_is_complete=config.path_is_complete,
         tls=_tls(config, path),
+        proxy=_proxy(credentials),
     )
+
+
+def _proxy(credentials: Credentials) -> Proxy | None:
+    if credentials.https_proxy is None:
+        return None
+    parts, login = urlsplit(credentials.https_proxy), credentials.proxy_login
+    return Proxy(parts.hostname or "", parts.port or 80, None if login is None else login.reveal())
 
 
 def _tls(config: BackendConfig, path: KeyPath) -> ssl.SSLContext | None:

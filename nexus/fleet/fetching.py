@@ -35,7 +35,7 @@ class Target(msgspec.Struct, frozen=True):
     @property
     def address(self) -> Address:
         """Where the server listens."""
-        return address_of(self.url, self.access.tls)
+        return address_of(self.url, self.access)
 
     def at(self, path: str) -> URL:
         """Return the URL at which the server answers to *path*, which may have a query."""
@@ -124,7 +124,9 @@ class Fetcher:
         except UpstreamError as exc:
             if exc.fault is UpstreamFault.CONNECT_TIMEOUT:
                 raise self._too_late() from None
-            raise _failure(exc.__cause__ or exc) from exc
+            # With a proxy on the way, the text says which of the two was not reached.
+            is_told = target.access.proxy is not None and exc.fault is UpstreamFault.REFUSED
+            raise _failure(exc if is_told else exc.__cause__ or exc) from exc
         except (aiohttp.ClientError, RequestError, OSError, ValueError) as exc:
             raise _failure(exc) from exc
 

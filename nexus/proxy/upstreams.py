@@ -28,7 +28,7 @@ class Upstream:
         counts: ConnectionCounts | None = None,
         outbox: Outbox | None = None,
     ) -> None:
-        address = address_of(backend.url, access.tls)
+        address = address_of(backend.url, access)
         self.backend = backend
         self.access = access
         self.pool = Pool(

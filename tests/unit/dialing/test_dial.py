@@ -13,7 +13,7 @@ import trustme
 
 from nexus.dialing import dial as dialing
 from nexus.dialing import names
-from nexus.dialing.access import OPEN_ACCESS
+from nexus.dialing.access import OPEN_ACCESS, Access
 from nexus.dialing.dial import Address, address_of, dial
 from nexus.dialing.tls import trusting_context
 from nexus.errors import RequestError, UpstreamError
@@ -116,7 +116,7 @@ def name_servers(monkeypatch):
     ],
 )
 def test_a_url_says_where_a_backend_is_and_what_it_calls_itself(url, host, port, authority, path):
-    address = address_of(url, None)
+    address = address_of(url, OPEN_ACCESS)
 
     assert (address.host, address.port, address.authority, OPEN_ACCESS.path_of(url).base) == (
         host,
@@ -130,8 +130,8 @@ def test_a_url_says_where_a_backend_is_and_what_it_calls_itself(url, host, port,
 def test_a_context_of_ones_own_is_used_for_tls_alone():
     own = ssl.create_default_context()
 
-    assert address_of("https://gpu", own).tls is own
-    assert address_of("http://gpu", own).tls is None
+    assert address_of("https://gpu", Access(tls=own)).tls is own
+    assert address_of("http://gpu", Access(tls=own)).tls is None
 
 
 # reaching it
@@ -322,14 +322,14 @@ async def test_a_certificate_of_somebody_else_is_not(server_tls, client_tls, nam
 
 async def test_a_certificate_that_nobody_vouches_for_is_not(server_tls):
     async with ScriptedBackend([Stall()], tls=server_tls("127.0.0.1")) as backend:
-        address = address_of(backend.url, None)
+        address = address_of(backend.url, OPEN_ACCESS)
 
         assert await fault_of(address) == "tls"
 
 
 async def test_the_operator_may_trust_it_all_the_same(server_tls):
     async with ScriptedBackend([Stall()], tls=server_tls("other.example")) as backend:
-        address = address_of(backend.url, trusting_context())
+        address = address_of(backend.url, Access(tls=trusting_context()))
 
         assert (await dial_and_close(address)).is_closed
 
