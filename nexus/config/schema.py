@@ -63,7 +63,8 @@ class TimeoutsConfig(Section, frozen=True):
     """For a connection to a backend: name, TCP and TLS together."""
     first_byte_seconds: Seconds = 120.0
     """From sending a request to the first content of its streamed answer. Loading a large model can take this long;
-    raise it before blaming the network."""
+    raise it before blaming the network. At a backend with more requests than slots, where they wait for their turn, it
+    counts from the last sign of work on others for the same model."""
     whole_answer_seconds: Seconds = 300.0
     """The same for an answer that is not streamed: it comes in one piece, so its generation is part of the wait. Half
     of ``server.request_timeout_seconds`` leaves time to ask another backend."""

@@ -53,7 +53,7 @@ class BackendLoad(msgspec.Struct, frozen=True, eq=False):
     is_latency_real: bool = False
     """Whether a real request has been measured: from then on probes do not count."""
     probing: bool = False
-    """Whether the one request that a half-open breaker of the whole server admits is under way."""
+    """Whether the one request that a half-open ``breaker`` of the backend admits is under way."""
     models: dict[str, ModelLoad] = {}
     """The same of each model by itself, by the name that the backend uses: at most ``MAX_TRACKED_MODELS``, those asked
     for last."""

@@ -63,6 +63,10 @@ class ModelLoad(msgspec.Struct, eq=False):
     """Monotonic seconds."""
     used_at: float = 0.0
     """Monotonic seconds, of the last outcome."""
+    flowing: int = 0
+    """Streams that have begun and not ended."""
+    progressed_at: float = 0.0
+    """Monotonic seconds, when a stream began or an answer was complete last."""
     probing: bool = False
     """Whether the one request that a half-open breaker of this model admits is under way."""
 

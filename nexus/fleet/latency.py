@@ -22,6 +22,7 @@ def observe_attempt(load: BackendLoad, outcome: AttemptOutcome, *, is_good: bool
     model = load.model(outcome.model)
     model.used_at = now
     if is_good:
+        model.progressed_at = now
         latency_s = outcome.duration_s if outcome.first_byte_s is None else outcome.first_byte_s
         observe_request(load, round(latency_s * 1000))
     if outcome.is_stream:

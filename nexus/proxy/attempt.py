@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from nexus.domain.backend import Backend
+from nexus.domain.model_load import ModelLoad
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import TokenUsage
 from nexus.domain.statuses import StatusMeaning, meaning_of
@@ -37,6 +38,8 @@ class Attempt(msgspec.Struct, eq=False):
     fault: str | None = None
     cost_usd: float | None = None
     """What it has cost, once it is settled, as far as a stage knows."""
+    flowing: ModelLoad | None = None
+    """The figures that count it as a stream that has begun, until it is settled."""
     outcome: AttemptOutcome | None = None
     """None until it is settled."""
 
@@ -67,6 +70,12 @@ class Attempt(msgspec.Struct, eq=False):
         self.lent = connection
         self.asked = answer
 
+    def begin_flowing(self, now: float) -> None:
+        """Note that a stream has begun: the backend is at work, and what waits there for its turn is not lost."""
+        self.flowing = figures = self.reserved.backend.load.model(self.reserved.model)
+        figures.flowing += 1
+        figures.progressed_at = now
+
     def let_go(self, *, may_reuse: bool) -> None:
         """Give the connection back to the pool, or close it."""
         connection, self.lent = self.lent, None
@@ -84,6 +93,8 @@ class Attempt(msgspec.Struct, eq=False):
         """Give back every hold. A second call changes nothing."""
         if self.outcome is not None:
             return self.outcome
+        if self.flowing is not None:
+            self.flowing.flowing -= 1
         answer, backend = self.asked, self.reserved.backend
         begun_at = answer.begun_at if answer is not None else None
         ended_at = answer.last_content_at if answer is not None else None

@@ -21,6 +21,7 @@ from nexus.proxy.headers import request_head
 from nexus.proxy.plane import DataPlane
 from nexus.proxy.record import Record
 from nexus.proxy.retry import Next, Retries
+from nexus.proxy.turn_at_backend import begun
 from nexus.proxy.upstream import UpstreamConnection
 from nexus.routing.decision import Reject, Reserved, Saturated
 from nexus.routing.intent import Verdict
@@ -181,12 +182,9 @@ class Inquiry(msgspec.Struct, eq=False):
             try:
                 connection = None if is_fresh else pool.take_idle()
                 answer = self._send(attempt, connection or await pool.open())
-                deadlines = self.plane.deadlines
-                deadlines.begin(answer, self._first_byte_by(attempt))
-                try:
-                    await answer.ready
-                finally:
-                    deadlines.end(answer)
+                await begun(
+                    attempt, answer, self.plane.deadlines, wait_s=self.first_byte_s(attempt), last_at=self.deadline
+                )
                 self._judge(attempt, answer)
             except UpstreamError as exc:
                 failure = self._as_context_error(exc, attempt)
@@ -210,9 +208,6 @@ class Inquiry(msgspec.Struct, eq=False):
         connection.send(self._head_for(attempt, len(body)), body, answer)
         self.record.enter("await_first_byte")
         return answer
-
-    def _first_byte_by(self, attempt: Attempt) -> float:
-        return min(monotonic() + self.first_byte_s(attempt), self.deadline)
 
     def _after(self, exc: UpstreamError, attempt: Attempt) -> Next:
         if self._is_elsewhere(exc):

@@ -39,6 +39,8 @@ def what_is_held(nexus: Nexus) -> dict[str, int]:
         "waiting": len(nexus.plane.line),
         "slots": sum(backend.load.in_flight for backend in backends),
         "probing": sum(backend.load.probing for backend in backends),
+        "probing a model": sum(figures.probing for backend in backends for figures in backend.load.models.values()),
+        "flowing": sum(figures.flowing for backend in backends for figures in backend.load.models.values()),
     }
 
 

@@ -74,6 +74,18 @@ def test_five_hundred_clients_of_one_server_are_all_answered(
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.parametrize("is_stream", [True, False], ids=["streams", "whole answers"])
+def test_a_request_whose_turn_at_the_server_comes_late_is_answered(simulate, start_nexus, is_stream):
+    server = simulate(kind="llamacpp", concurrency=2, ttft_s=0.4, answer_tokens=4)
+    nexus = start_nexus("[timeouts]\nfirst_byte_seconds = 1.0\nwhole_answer_seconds = 1.0\n" + table_of(server))
+
+    found = ask_many(nexus.url, 12, clients=12, is_stream=is_stream)
+
+    assert by_backend(found) == {"gpu-1": 12}
+    assert len(inference(server)) == 12
+
+
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("clients", [1, 16])
 def test_equal_servers_get_equal_work(simulate, start_nexus, clients):
     servers = [simulate(name=f"gpu-{n}", ttft_s=0.005, answer_tokens=4) for n in range(4)]

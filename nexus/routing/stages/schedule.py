@@ -143,7 +143,10 @@ class Schedule(Reconciler):
         probed: tuple[BackendLoad | ModelLoad, ...] = ()
         if backend.is_troubled:
             # A half-open breaker admits one request. Another one that comes here meanwhile has no other candidate.
-            probed = tuple(tried for tried in _half_open(backend, intent.model_on(backend)) if not tried.probing)
+            tried_now = _half_open(backend, intent.model_on(backend))
+            if tried_now and backend.breaker is Breaker.HALF_OPEN and backend.load not in tried_now:
+                tried_now.append(backend.load)
+            probed = tuple(tried for tried in tried_now if not tried.probing)
             for tried in probed:
                 force_setattr(tried, "probing", True)  # noqa: FBT003 - the value itself
         self._strategy.chosen(backend, intent.resolved_model)

@@ -1,0 +1,73 @@
+"""The wait for an answer to begin, at a backend that queues by itself: what waits for its turn there is not late."""
+
+from time import monotonic
+from typing import Final
+
+from nexus.domain.backend import Backend
+from nexus.domain.model_load import ModelLoad
+from nexus.proxy.answer import Answer
+from nexus.proxy.answer_head import Mode
+from nexus.proxy.attempt import Attempt
+from nexus.proxy.deadlines import Deadlines
+
+USUAL_SLOTS: Final = 16
+"""Where nothing is known of a backend's slots: with fewer requests in flight, none of them waits for its turn."""
+CHECK_S: Final = 1.0
+"""How soon to look again while streams of the model flow there."""
+
+
+async def begun(attempt: Attempt, answer: Answer, deadlines: Deadlines, *, wait_s: float, last_at: float) -> None:
+    """Return when *answer* may go to the client.
+
+    :param wait_s: how long the backend may go without beginning or ending an answer for the model.
+    :param last_at: when the whole exchange must be over, by the clock of the loop.
+    :raises UpstreamError: it did not begin in time, or failed.
+    """
+    turn = TurnAtBackend(deadlines, answer, attempt.backend, attempt.reserved.model, wait_s=wait_s, last_at=last_at)
+    turn.begin(monotonic())
+    try:
+        await answer.ready
+    finally:
+        turn.end()
+    if answer.mode is Mode.EVENTS:
+        attempt.begin_flowing(monotonic())
+
+
+class TurnAtBackend:
+    """Lets an answer begin late as long as the backend is at work on others for the same model, and has more requests
+    than slots.
+    """
+
+    __slots__ = ("_answer", "_backend", "_deadlines", "_figures", "_last_at", "_wait_s")
+
+    def __init__(  # noqa: PLR0913 - the answer, where it is awaited from, and two limits
+        self, deadlines: Deadlines, answer: Answer, backend: Backend, model: str, *, wait_s: float, last_at: float
+    ) -> None:
+        self._deadlines = deadlines
+        self._answer = answer
+        self._backend = backend
+        self._figures: ModelLoad = backend.load.model(model)
+        self._wait_s = wait_s
+        self._last_at = last_at
+
+    def begin(self, now: float) -> None:
+        """Begin to wait at *now*."""
+        self._deadlines.begin(self, min(now + self._wait_s, self._last_at))
+
+    def end(self) -> None:
+        self._deadlines.end(self)
+
+    def give_up_waiting(self) -> None:
+        now = self._answer.loop.time()
+        again_at = min(self._late_at(now), self._last_at)
+        if again_at > now:
+            self._deadlines.begin(self, again_at)
+        else:
+            self._answer.give_up_waiting()
+
+    def _late_at(self, now: float) -> float:
+        """Return until when the request may be waiting for its turn, *now* when it is not."""
+        if self._backend.load.in_flight <= (self._backend.slots or USUAL_SLOTS):
+            return now
+        flowing_until = now + min(CHECK_S, self._wait_s) if self._figures.flowing else now
+        return max(flowing_until, self._figures.progressed_at + self._wait_s)

@@ -1,0 +1,82 @@
+"""What waits for its turn at a busy backend is not late; what an idle one keeps waiting is."""
+
+import asyncio
+
+import pytest
+
+from nexus.proxy.deadlines import Deadlines
+from nexus.proxy.turn_at_backend import USUAL_SLOTS, TurnAtBackend
+from nexus.testing.builders import MODEL, make_backend
+
+WAIT_S = 0.05
+
+
+class Answer:
+    """Notes when it was given up."""
+
+    def __init__(self):
+        self.loop = asyncio.get_running_loop()
+        self.begun_at = self.loop.time()
+        self.waited_s = None
+
+    def give_up_waiting(self):
+        self.waited_s = self.loop.time() - self.begun_at
+
+
+@pytest.fixture
+def wait():
+    async def wait(backend, *, last_s=60.0, during_s=0.3, work=None):
+        answer = Answer()
+        now = answer.begun_at
+        turn = TurnAtBackend(Deadlines(answer.loop), answer, backend, MODEL, wait_s=WAIT_S, last_at=now + last_s)
+        turn.begin(now)
+        if work is not None:
+            work(backend.load.model(MODEL), now)
+        await asyncio.sleep(during_s)
+        turn.end()
+        return answer.waited_s
+
+    return wait
+
+
+def flow(figures, now):
+    figures.flowing = 1
+
+
+def end_answers_for_a_while(figures, now):
+    figures.progressed_at = now + 0.1
+
+
+async def test_a_backend_with_free_slots_has_no_excuse(wait):
+    waited_s = await wait(make_backend(slots=4, in_flight=4), work=flow)
+
+    assert WAIT_S <= waited_s < 0.2
+
+
+async def test_a_full_one_that_does_nothing_has_none_either(wait):
+    waited_s = await wait(make_backend(slots=4, in_flight=9))
+
+    assert WAIT_S <= waited_s < 0.2
+
+
+async def test_while_streams_flow_there_the_turn_may_come(wait):
+    assert await wait(make_backend(slots=4, in_flight=5), work=flow) is None
+
+
+async def test_the_wait_begins_again_with_each_answer_that_another_request_got(wait):
+    waited_s = await wait(make_backend(slots=4, in_flight=5), work=end_answers_for_a_while)
+
+    assert 0.1 + WAIT_S <= waited_s < 0.29
+
+
+async def test_the_deadline_of_the_exchange_holds_all_the_same(wait):
+    waited_s = await wait(make_backend(slots=4, in_flight=5), last_s=0.12, work=flow)
+
+    assert 0.12 <= waited_s < 0.25
+
+
+@pytest.mark.parametrize(("in_flight", "is_late"), [(USUAL_SLOTS, True), (USUAL_SLOTS + 1, False)])
+async def test_where_slots_are_not_known_many_in_flight_make_a_queue(wait, in_flight, is_late):
+    waited_s = await wait(make_backend(in_flight=in_flight), work=flow)
+
+    assert (waited_s is not None) is is_late
