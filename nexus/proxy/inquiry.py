@@ -349,7 +349,7 @@ class Inquiry(msgspec.Struct, eq=False):
         """Whether the backend's own error says something about the request, rather than about the proxy's key."""
         if exc.status is None or meaning_of(exc.status) is not StatusMeaning.CREDENTIALS:
             return exc.status is not None
-        return bool(self.admission.head.credentials) and self._takes_clients_key(attempt)
+        return self._takes_clients_key(attempt)
 
     def _takes_clients_key(self, attempt: Attempt) -> bool:
         """Whether the key that this backend sees is the client's, if it sends one."""

@@ -61,8 +61,8 @@ CASES = {
     "answers 429": refused(429),
     "answers 500 without words": answered(b"HTTP/1.1 500 X\r\nContent-Length: 0\r\n\r\n"),
     "answers 503 with a page": answered(whole_answer(b"<html>busy</html>", status=503), 503, "backend_unavailable"),
-    "refuses our key": answered(whole_answer(ERROR, status=401), 502, "backend_auth"),
-    "forbids": answered(whole_answer(ERROR, status=403), 502, "backend_auth"),
+    "asks for a key": refused(401),
+    "forbids": refused(403),
     "cuts its body": answered(b'HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{"', then=(Close(),)),
     "cuts its chunks": answered(b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"a', then=(Close(),)),
     "closes in a document": answered(
