@@ -18,7 +18,7 @@ from nexus.config.suggestions import shown
 _SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
 _HINT: Final = 'write "env:NAME" and set that variable, or "file:PATH"'
 LONGEST_SECRET_BYTES: Final = 16 * 1024
-CREDENTIAL_HEADERS: Final = frozenset({"authorization", "x-api-key", "api-key", "cookie"})
+CREDENTIAL_HEADERS: Final = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie"})
 """Headers that are credentials, wherever their value is written."""
 
 

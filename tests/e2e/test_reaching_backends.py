@@ -101,6 +101,18 @@ def test_a_backend_is_found_at_any_base_path(simulate, start_nexus, base, prefix
     assert {path for path, _ in gateway.seen} == {f"{prefix}/models", f"{prefix}/chat/completions"}
 
 
+@pytest.mark.parametrize("base", ["/v1beta/openai", "/llm"])
+def test_the_kind_of_a_backend_is_found_out_below_its_base_path(simulate, start_nexus, base):
+    simulator = simulate(kind="generic", models=("llama3",))
+    prefix = base if base.startswith("/v1beta") else f"{base}/v1"
+    with gateway_to(simulator, prefix) as gateway:
+        nexus = start_nexus(f'{STILL}[[backends]]\nname = "cloud"\nurl = "http://{gateway.host}{base}"\n')
+
+        until(lambda: models_of(nexus) == ["llama3"])
+
+    assert all(path.startswith(f"{base}/") for path, _ in gateway.seen)
+
+
 AZURE = """
 [[backends]]
 name = "azure"

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, suppress
 from unittest import mock
 
 import pytest
+import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -134,9 +135,9 @@ class Scene:
         return [pair for pairs in told for pair in pairs]
 
 
-@pytest.fixture(scope="module")
-def scene():
-    with asyncio.Runner() as runner:
+@pytest.fixture(scope="module", params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def scene(request):
+    with asyncio.Runner(loop_factory=request.param) as runner:
         running = AsyncExitStack()
         scene = Scene(runner)
         runner.run(scene.start(running))
@@ -151,7 +152,7 @@ plan = st.tuples(
 )
 
 
-@settings(max_examples=100)
+@settings(max_examples=50)
 @given(plans=st.lists(plan, min_size=1, max_size=12))
 def test_no_client_gets_the_answer_of_another(scene, plans):
     # Without its consequences, a backend that does it once can do it again and again.

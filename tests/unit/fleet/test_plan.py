@@ -4,7 +4,7 @@ from structlog.testing import capture_logs
 
 from nexus.config.faults import Fault
 from nexus.config.schema import BackendConfig, DiscoveryConfig
-from nexus.config.secrets import Secret
+from nexus.config.secrets import Credentials, Secret
 from nexus.domain.backend import BackendLoad, Status
 from nexus.fleet.kinds import VLLM
 from nexus.fleet.plan import plan_fleet
@@ -96,6 +96,23 @@ def test_a_key_goes_where_its_kind_expects_it(kind, header, value):
     (member,) = plan_fleet([backend(type=kind)], secrets={"gpu": Secret("k")}).members.values()
 
     assert member.target(member.kind).headers[header] == value
+
+
+@pytest.mark.parametrize(
+    ("key", "credentials", "at"),
+    [
+        ("k", Credentials(headers={"Authorization": Secret("x")}), "api_key"),
+        ("k", Credentials(basic_auth=Secret("u:p")), "api_key"),
+        (None, Credentials(basic_auth=Secret("u:p"), headers={"AUTHORIZATION": Secret("x")}), "headers"),
+    ],
+)
+def test_two_keys_for_one_header_are_refused(key, credentials, at):
+    secrets = {} if key is None else {"gpu": Secret(key)}
+
+    with pytest.raises(Fault, match="too") as refused:
+        plan_fleet([backend(type="vllm")], secrets=secrets, credentials={"gpu": credentials})
+
+    assert refused.value.path == ("backends", 0, at)
 
 
 @pytest.mark.parametrize(
