@@ -2,9 +2,11 @@
 
 import asyncio
 import socket
+import ssl
 
 import pytest
 import structlog
+import trustme
 
 from nexus.dialing.dial import Address
 from nexus.proxy import pool as pools
@@ -12,6 +14,7 @@ from nexus.proxy.outbox import Outbox
 from nexus.proxy.pool import NO_REUSE_S, Pool
 from nexus.proxy.socket_state import SocketState
 from nexus.testing.bookkeeping import eventually
+from nexus.testing.scripted import ReadRequest, ScriptedBackend, Send, Wait
 
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 OTHER = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nother"
@@ -273,3 +276,40 @@ async def test_what_arrives_after_a_client_has_left_is_no_fault(idle, pool, make
     await eventually(lambda: pool.counts.open == 0)
 
     assert pool.counts.no_reuse_until == 0.0
+
+
+# under TLS
+
+
+@pytest.fixture
+def contexts():
+    authority = trustme.CA()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+    return server, client
+
+
+async def ask(connection, sink):
+    connection.send(REQUEST, b"{}", sink)
+    await eventually(lambda: sink.end is not None)
+    return sink
+
+
+@pytest.mark.parametrize(("surplus", "is_trusted"), [(b"", True), (OTHER, False)])
+async def test_under_tls_a_connection_is_reused_until_an_unasked_answer_comes(contexts, make_sink, surplus, is_trusted):
+    server, client = contexts
+    script = [ReadRequest(), Send(HELLO), Wait(0.02), Send(surplus), ReadRequest(), Send(HELLO)]
+    async with ScriptedBackend(script, tls=server) as backend:
+        pool = Pool(Address("127.0.0.1", backend.port, client), connect_timeout_s=1.0, keepalive_s=5.0)
+        first = await pool.open()
+        await ask(first, make_sink())
+        pool.give_back(first, may_reuse=True)
+        await asyncio.sleep(0.1)
+        second = pool.take_idle()
+        answer = await ask(second or await pool.open(), make_sink())
+        pool.close()
+
+    assert (answer.body, second is first) == (b"hello", is_trusted)
+    assert (pool.counts.no_reuse_until == 0.0) is is_trusted
