@@ -115,7 +115,12 @@ def endpoints() -> str:
     return table(("Path", "Name", "Needs a model for", "Model", "Body", "Kinds"), rows)
 
 
-_MODEL_STANDS: Mapping[str, str] = {"body": "in the body", "maybe": "in the body, or none", "none": "none"}
+_MODEL_STANDS: Mapping[str, str] = {
+    "body": "in the body",
+    "maybe": "in the body, or none",
+    "own": "in the body, or the backend's own",
+    "none": "none",
+}
 
 
 def headers_not_for_backends() -> str:

@@ -70,8 +70,9 @@ class ExchangeOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """The ``X-Request-Id`` that the client sent, None when it sent none. Two requests may have the same."""
     endpoint: str
     protocol: str
+    method: str = "POST"
     model: str | None
-    """As the client sent it; None when it could not be read."""
+    """As the client sent it; None when it named none, or could not be read."""
     resolved_model: str | None
     """After aliases and fallbacks: the name that was routed last."""
     is_stream: bool

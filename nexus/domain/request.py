@@ -23,8 +23,9 @@ class Endpoint(msgspec.Struct, frozen=True):
     streams_by_default: bool = False
     """What a missing ``stream`` field means; true for Ollama's chat and generate."""
     methods: tuple[str, ...] = ("POST",)
-    model: Literal["body", "maybe", "none"] = "body"
-    """Where the model stands: in the body, in the body if the client wants to name one, or nowhere."""
+    model: Literal["body", "maybe", "own", "none"] = "body"
+    """Where the model stands: in the body; in the body if the client or the operator wants to name one; in the body,
+    or it is the backend's own choice; nowhere."""
     makes_ids: bool = False
     """Whether its answer names something that only the backend that made it can go on with: a response, a file."""
     answers_bytes: bool = False

@@ -112,7 +112,7 @@ class ExchangeMetrics:
         return self.models[OTHER_MODEL]
 
     def _admitted(self, model: str) -> ModelFigures:
-        if len(self.models) >= MOST_MODELS:
+        if not model or len(self.models) >= MOST_MODELS:
             return self.models[OTHER_MODEL]
         admitted = self.models[model] = ModelFigures(model)
         return admitted

@@ -115,10 +115,10 @@ def _context(trace: Trace, span_id: str, state: TraceState | None, *, is_remote:
 def _of_exchange(ended: Ended, endpoint: Endpoint, operation: str) -> Told:
     trace, outcome = ended.trace, ended.outcome
     error = _error_of(outcome)
-    answered_by = outcome.attempts[-1].model if outcome.attempts and error is None else None
+    answered_by = (outcome.attempts[-1].model or None) if outcome.attempts and error is None else None
     attributes = _known(
         {
-            "http.request.method": "POST",
+            "http.request.method": outcome.method,
             "http.route": endpoint.path,
             "http.request.body.size": outcome.bytes_in,
             "http.response.status_code": outcome.status,
@@ -157,21 +157,21 @@ def _is_servers(outcome: ExchangeOutcome) -> bool:
 
 def _of_attempts(trace: Trace, outcome: ExchangeOutcome, operation: str) -> Iterator[Told]:
     for number, (begun, attempt) in enumerate(zip(trace.attempts, outcome.attempts, strict=True)):
-        yield _of_attempt(begun, attempt, operation, number)
+        yield _of_attempt(begun, attempt, operation, number, outcome.method)
 
 
-def _of_attempt(begun: AttemptSpan, attempt: AttemptOutcome, operation: str, number: int) -> Told:
+def _of_attempt(begun: AttemptSpan, attempt: AttemptOutcome, operation: str, number: int, method: str) -> Told:
     status = attempt.status or 0
     error = attempt.fault or (str(status) if status >= FIRST_ERROR else None)
     if error is None and attempt.ending is not Ending.FINISHED:
         error = attempt.ending.value
     attributes = _known(
         {
-            "http.request.method": "POST",
+            "http.request.method": method,
             "http.request.resend_count": number or None,
             "http.response.status_code": attempt.status,
-            "gen_ai.request.model": attempt.model,
-            "gen_ai.response.model": attempt.model if error is None else None,
+            "gen_ai.request.model": attempt.model or None,
+            "gen_ai.response.model": (attempt.model or None) if error is None else None,
             "nexus.backend": attempt.backend,
             "error.type": error,
             **_generation(operation, attempt.usage, is_stream=attempt.is_stream, first_s=attempt.first_byte_s),
@@ -179,7 +179,7 @@ def _of_attempt(begun: AttemptSpan, attempt: AttemptOutcome, operation: str, num
         }
     )
     return Told(
-        name=f"{operation} {attempt.model}",
+        name=f"{operation} {attempt.model}".rstrip(),
         span_id=begun.span_id,
         began_at=begun.started_at,
         ended_at=begun.started_at + attempt.duration_s,

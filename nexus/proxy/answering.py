@@ -225,9 +225,9 @@ def is_renamed(attempt: Attempt, requested: str) -> bool:
 def lacks_name(endpoint: Endpoint, attempt: Attempt) -> bool:
     """Whether the backend has to be told the model of a request that names none."""
     backend = attempt.backend
-    if endpoint.model == "none" or not attempt.reserved.model:
+    if not attempt.reserved.model or endpoint.model not in ("body", "maybe"):
         return False
-    return backend.kind.needs_model_name or len(backend.models) > 1
+    return len(backend.models) > 1 or (endpoint.model == "body" and backend.kind.needs_model_name)
 
 
 def renamed(endpoint: Endpoint, head: Head, body: bytes, model: str) -> bytes:

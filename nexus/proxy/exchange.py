@@ -53,6 +53,7 @@ class Exchange(msgspec.Struct, eq=False):
             record.enter("understand")
             requirements = await understand(admission.protocol, admission.endpoint, admission.head, body)
             if admission.ids or admission.method != b"POST":
+                record.method = admission.method.decode()
                 requirements = keeping.with_place(requirements, admission)
             record.understood(requirements)
             kept = await plane.keepers.find(requirements.references) if requirements.references else None

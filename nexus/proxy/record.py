@@ -76,6 +76,7 @@ class Record(msgspec.Struct, eq=False):
     received_unix_s: float
     phases: list[tuple[Phase, float]]
     """Each visit to a phase, and when it began, by the monotonic clock."""
+    method: str = "POST"
     requirements: Requirements | None = None
     reserved: Reserved | None = None
     """What routing chose last."""
@@ -177,7 +178,8 @@ class Record(msgspec.Struct, eq=False):
             client_request_id=self.client_request_id or None,
             endpoint=endpoint.name,
             protocol=endpoint.protocol,
-            model=requirements.model if requirements is not None else None,
+            method=self.method,
+            model=(requirements.model or None) if requirements is not None else None,
             resolved_model=reserved.resolved_model if reserved is not None else None,
             is_stream=requirements is not None and requirements.is_stream,
             ending=self.ending,

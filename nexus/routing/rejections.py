@@ -46,11 +46,13 @@ def no_model_named(snapshot: FleetSnapshot) -> Reject:
     return Reject("invalid_value", message, param="model")
 
 
-def not_kept_any_more(kept: Kept, model: str, snapshot: FleetSnapshot) -> Reject:
-    """What the request refers to is on a backend that is gone, or that does not have the model."""
+def not_kept_any_more(kept: Kept, model: str) -> Reject:
+    """What the request refers to is on a backend that has left the fleet, or that does not have *model*.
+
+    :param model: empty when the backend has left.
+    """
     reference, backend = kept.reference, kept.backend
-    is_there = any(other.name == backend for other in snapshot.backends)
-    cause = f"does not have the model '{shortened(model)}'" if is_there and model else "is not in the fleet any more"
+    cause = f"does not have the model '{shortened(model)}'" if model else "is not in the fleet any more"
     if reference.param == "previous_response_id":
         message = (
             f"Previous response with id '{reference.id}' not found: backend '{backend}', which keeps it, {cause};"
@@ -209,13 +211,14 @@ def _hardness(verdict: Verdict) -> int:
 
 
 def _wrong_protocol(resolution: Resolution, intent: RoutingIntent) -> Reject:
-    asked, model = intent.endpoint, shortened(resolution.requested)
+    asked, model = intent.endpoint, resolution.requested
+    subject = f"Model '{shortened(model)}'" if model else "What the request is about"
     endpoints = sorted({name for backend, _ in resolution.candidates.values() for name in backend.endpoints})
     protocols = sorted({name.partition(".")[0] for name in endpoints})
     served = ", ".join(protocols) or "none"
-    message = f"Model '{model}' is not served over the {asked.protocol} protocol; it is served over: {served}"
+    message = f"{subject} is not served over the {asked.protocol} protocol; it is served over: {served}"
     if asked.protocol in protocols:
-        message = f"Model '{model}' is not served at {asked.path}; its backends serve: {', '.join(endpoints)}"
+        message = f"{subject} is not served at {asked.path}; its backends serve: {', '.join(endpoints)}"
     context = {"served_protocols": protocols, "served_endpoints": endpoints}
     return Reject("protocol_not_supported", message, tuple(intent.excluded), context)
 

@@ -13,7 +13,7 @@ from nexus.routing import rejections
 from nexus.routing.aliases import Aliases, Resolution
 from nexus.routing.decision import Decision, Ranked, Reject, Reserved, Saturated
 from nexus.routing.intent import RoutingIntent, Verdict
-from nexus.routing.nameless import only_model, without_model
+from nexus.routing.nameless import at_its_keeper, keeper_of, only_model, without_model
 from nexus.routing.pipeline import Pipeline, Refused, Reservation
 from nexus.routing.policies import Policies, Policy
 from nexus.routing.recording import Considered, DecisionRecord, Label, Request, Round, Rules
@@ -80,16 +80,19 @@ class Router:
 
     def resolve_nameless(self, endpoint: Endpoint, kept: Kept | None, snapshot: FleetSnapshot) -> Resolution | None:
         """Return what a request stands for that names no model; None when it has to name one."""
-        if kept is not None and kept.model:
-            return self.resolve(kept.model, snapshot)
+        made_by = self.resolve(kept.model, snapshot) if kept is not None and kept.model else None
         if endpoint.model == "none":
-            return without_model(endpoint, snapshot)
-        name = self.default_model or only_model(endpoint, snapshot)
-        resolution = self.resolve(name, snapshot) if name else None
+            return without_model(endpoint, snapshot) if kept is None else at_its_keeper(kept, made_by, snapshot)
+        if made_by is not None:
+            return made_by
+        name = None if endpoint.model == "own" else self.default_model
         if endpoint.model == "body":
-            return resolution
-        serves = resolution is not None and any(endpoint.name in b.endpoints for b, _ in resolution.candidates.values())
-        return resolution if serves else without_model(endpoint, snapshot)
+            name = name or only_model(endpoint, snapshot)
+            return self.resolve(name, snapshot) if name else None
+        by_default = self.resolve(name, snapshot) if name else None
+        if by_default is not None and any(endpoint.name in b.endpoints for b, _ in by_default.candidates.values()):
+            return by_default
+        return without_model(endpoint, snapshot)
 
     def resolve(self, model: str, snapshot: FleetSnapshot) -> Resolution:
         """Return what *model* stands for; remembered as long as the fleet does not change."""
@@ -195,6 +198,10 @@ class Routing:
         first = self._first(snapshot)
         if first is None:
             return rejections.no_model_named(snapshot)
+        kept = self.request.kept
+        if kept is not None and keeper_of(kept, snapshot) is None:
+            # No fallback can make up for it.
+            return rejections.not_kept_any_more(kept, "")
         chain = (first, *self._further(first, snapshot)) if self._router.fallbacks else (first,)
         rejects: dict[int, Reject] = {}
         put_off: list[tuple[int, Considered, RoutingIntent]] = []
@@ -242,7 +249,7 @@ class Routing:
         """Return why no backend has what *resolution* stands for; None when one has."""
         kept = self.request.kept
         if kept is not None and kept.backend not in resolution.candidates:
-            return rejections.not_kept_any_more(kept, resolution.requested, snapshot)
+            return rejections.not_kept_any_more(kept, resolution.requested)
         if not resolution.candidates:
             return rejections.nobody_has(resolution.requested, self.request.endpoint, snapshot)
         return None

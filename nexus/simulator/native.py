@@ -12,10 +12,17 @@ async def completion(call: Call) -> Answer:
     """Answer llama.cpp's /completion and /infill."""
     body = call.json()
     prompt = text_of(body.get("prompt")) or text_of(body.get("input_prefix"))
-    reply = call.compose(Ask(prompt=prompt, last_words=prompt, max_tokens=whole_number(body.get("n_predict"))), body)
+    reply = call.compose(
+        Ask(prompt=prompt, last_words=prompt, max_tokens=whole_number(body.get("n_predict"))), _own(call)
+    )
     if body.get("stream"):
         return sse_answer(_completion_events(call, reply))
     return json_answer(_completed(call, reply, await call.generate_all(reply)))
+
+
+def _own(call: Call) -> dict[str, Any]:
+    """Name the one model that answers here."""
+    return {"model": call.settings.catalogue[0].name}
 
 
 async def _completion_events(call: Call, reply: Reply) -> Events:
@@ -47,7 +54,7 @@ async def generate(call: Call) -> Answer:
     body = call.json()
     prompt = text_of(body.get("text"))
     limit = whole_number((body.get("sampling_params") or {}).get("max_new_tokens"))
-    reply = call.compose(Ask(prompt=prompt, last_words=prompt, max_tokens=limit), body)
+    reply = call.compose(Ask(prompt=prompt, last_words=prompt, max_tokens=limit), _own(call))
     return json_answer({"text": await call.generate_all(reply), "meta_info": {"id": call.id}})
 
 

@@ -37,7 +37,7 @@ ASKING: Final = (
         also=("/v2/rerank", "/v1/reranking"),
     ),
     Endpoint("openai.score", _PROTOCOL, "/v1/score", capability="rerank"),
-    Endpoint("openai.moderations", _PROTOCOL, "/v1/moderations", capability="moderation", model="maybe"),
+    Endpoint("openai.moderations", _PROTOCOL, "/v1/moderations", capability="moderation", model="own"),
     Endpoint("openai.transcriptions", _PROTOCOL, "/v1/audio/transcriptions", capability="audio", body="multipart"),
     Endpoint("openai.translations", _PROTOCOL, "/v1/audio/translations", capability="audio", body="multipart"),
     Endpoint("openai.speech", _PROTOCOL, "/v1/audio/speech", capability="audio"),

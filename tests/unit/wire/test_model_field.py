@@ -3,7 +3,7 @@
 import pytest
 
 from nexus.errors import RequestError
-from nexus.wire.model_field import replace_model
+from nexus.wire.model_field import insert_model, replace_model
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,16 @@ def test_a_body_that_cannot_be_changed_is_refused(body, code):
 
 def test_the_new_name_is_escaped():
     assert replace_model(b'{"model":"a"}', 'q"\n模') == '{"model":"q\\"\\n模"}'.encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        (b"{}", b'{"model":"m"}'),
+        (b' { "a" : 1.50 }\n', b' {"model":"m", "a" : 1.50 }\n'),
+        (b'{"a":{"model":"x"},"model" : null}', b'{"a":{"model":"x"},"model" : "m"}'),
+        (b'{"mod\\u0065l":"", "b":[]}', b'{"mod\\u0065l":"m", "b":[]}'),
+    ],
+)
+def test_a_missing_model_is_inserted_and_no_other_byte_changes(body, named):
+    assert insert_model(body, "m") == named
