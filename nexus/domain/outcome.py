@@ -39,7 +39,7 @@ class AttemptOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """Its name."""
     backend_id: str
     model: str
-    """The name under which the backend was asked."""
+    """The name under which the backend was asked; empty when no model was asked for anything."""
     ending: Ending
     fault: str | None = None
     """A member of :class:`nexus.errors.UpstreamFault`, or a code of ``IN_STREAM_CODES``, when the backend failed."""

@@ -18,6 +18,9 @@ def observe_attempt(load: BackendLoad, outcome: AttemptOutcome, *, is_good: bool
     :param is_good: whether the backend answered well: only that makes the average of the whole backend move.
     :param now: monotonic seconds.
     """
+    if not outcome.model:
+        # No model was asked: how soon a file is shown says nothing of how soon an answer begins.
+        return False
     before = len(load.models)
     model = load.model(outcome.model)
     model.used_at = now

@@ -26,6 +26,8 @@ class Attempt(msgspec.Struct, eq=False):
     reserved: Reserved
     upstream: Upstream
     started_at: float
+    asks_model: bool = True
+    """Whether a model is asked, rather than the backend for what it keeps."""
     listener: Callable[[str], None] | None = None
     """What is to be told the text of the answer."""
     lent: UpstreamConnection | None = None
@@ -102,7 +104,7 @@ class Attempt(msgspec.Struct, eq=False):
         self.outcome = outcome = AttemptOutcome(
             backend=backend.name,
             backend_id=backend.id,
-            model=self.reserved.model,
+            model=self.reserved.model if self.asks_model else "",
             ending=self.ending,
             fault=self.fault,
             is_sent=answer is not None,

@@ -126,7 +126,8 @@ class Inquiry(msgspec.Struct, eq=False):
         self.record.reserved = reserved
         load = reserved.backend.load
         force_setattr(load, "requests_total", load.requests_total + 1)
-        attempt = Attempt(reserved, self.plane.upstreams.of(reserved.backend), monotonic())
+        asks_model = self.admission.endpoint.capability != "keep"
+        attempt = Attempt(reserved, self.plane.upstreams.of(reserved.backend), monotonic(), asks_model)
         self.attempts.append(attempt)
         if self.record.trace is not None:
             self.record.trace.attempt(attempt.backend, attempt.started_at)

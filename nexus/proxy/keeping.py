@@ -9,9 +9,10 @@ from nexus.domain.request import Reference, Requirements
 from nexus.errors import UpstreamError, UpstreamFault
 from nexus.proxy.admission import Admission
 from nexus.proxy.answer import Answer
+from nexus.proxy.answer_head import Mode
 from nexus.proxy.attempt import Attempt
 from nexus.proxy.keepers import Keepers
-from nexus.wire.made_ids import made_ids, made_ids_in_stream
+from nexus.wire.made_ids import made_id_in_part, made_ids, made_ids_in_stream
 
 _YES: Final = frozenset({"true", "1"})
 FIRST_ERROR: Final = 400
@@ -42,8 +43,10 @@ def note_whole(keepers: Keepers, admission: Admission, attempt: Attempt, require
 
 def note_stream(keepers: Keepers, admission: Admission, attempt: Attempt, requirements: Requirements) -> None:
     """Learn from the beginning of a stream, which is still held back, what its backend is making."""
-    if _is_made(admission, requirements):
-        _learn(keepers, made_ids_in_stream(attempt.answer.body), attempt, requirements)
+    answer = attempt.answer
+    if answer.status < FIRST_ERROR and _is_made(admission, requirements):
+        read = made_ids_in_stream if answer.mode is Mode.EVENTS else made_id_in_part
+        _learn(keepers, read(answer.body), attempt, requirements)
 
 
 def refuse_if_elsewhere(requirements: Requirements, answer: Answer) -> None:

@@ -1,5 +1,6 @@
 """Reads from an answer the ids of what its backend keeps from now on."""
 
+import re
 from typing import Final
 
 import msgspec
@@ -21,6 +22,15 @@ def made_ids(body: bytes) -> tuple[str, ...]:
     found = [row.id for row in rows if row is not None]
     found += [answer.output_file_id, answer.error_file_id]
     return tuple(id_ for id_ in found[:MAX_MADE] if id_ is not None and 0 < len(id_) <= MAX_ID)
+
+
+def made_id_in_part(beginning: bytes) -> tuple[str, ...]:
+    """Return the first id in the *beginning* of a whole answer that is too long to be read as one."""
+    found = _FIRST_ID.search(beginning)
+    return () if found is None else (found[1].decode(),)
+
+
+_FIRST_ID: Final = re.compile(rb'"id"[ \t\n\r]*+:[ \t\n\r]*+"([A-Za-z0-9_.-]{1,256})"')
 
 
 def made_ids_in_stream(beginning: bytes) -> tuple[str, ...]:

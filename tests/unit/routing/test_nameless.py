@@ -117,8 +117,8 @@ def test_a_keeper_alone_is_asked(decide):
     assert chosen.backend.name == "gpu-2"
 
 
-def test_a_keeper_that_is_down_is_waited_for_by_the_client(decide):
-    fleet = make_fleet(make_backend("gpu-1"), make_backend("gpu-2", status=Status.UNHEALTHY))
+def test_no_other_backend_takes_the_place_of_a_keeper_that_is_drained(decide):
+    fleet = make_fleet(make_backend("gpu-1"), make_backend("gpu-2", status=Status.DRAINING))
 
     refused = decide(fleet, model="llama3", kept=kept_by("gpu-2"))
 

@@ -1,0 +1,47 @@
+"""Which ids an answer tells of what its backend keeps."""
+
+import pytest
+
+from nexus.wire.made_ids import made_id_in_part, made_ids, made_ids_in_stream
+
+
+@pytest.mark.parametrize(
+    ("body", "ids"),
+    [
+        (b'{"id":"resp_1","output":[{"id":"msg_1"}]}', ("resp_1",)),
+        (b'{"id":"upload_1","file":{"id":"file-1"}}', ("upload_1", "file-1")),
+        (b'{"id":"batch_1","output_file_id":"file-2","error_file_id":null}', ("batch_1", "file-2")),
+        (b'{"object":"list","data":[{"id":"file-1"},{"id":"file-2"}]}', ("file-1", "file-2")),
+        (b'{"id":null}', ()),
+        (b'{"id":5}', ()),
+        (b'{"id":"' + b"x" * 257 + b'"}', ()),
+        (b"<html>", ()),
+        (b"[]", ()),
+    ],
+)
+def test_a_whole_answer_tells_its_own_and_those_of_what_it_names(body, ids):
+    assert made_ids(body) == ids
+
+
+def test_a_list_tells_so_many_and_no_more():
+    rows = b",".join(b'{"id":"file-%d"}' % number for number in range(1000))
+
+    assert len(made_ids(b'{"data":[%b]}' % rows)) <= 200
+
+
+@pytest.mark.parametrize(
+    ("beginning", "ids"),
+    [
+        (b'event: response.created\ndata: {"type":"response.created","response":{"id":"resp_1"}}\n\n', ("resp_1",)),
+        (b': ping\n\ndata: {"id":"chatcmpl-1","choices":[]}\n\ndata: {"id":"x"}\n\n', ("chatcmpl-1",)),
+        (b": ping\n\n", ()),
+        (b"", ()),
+    ],
+)
+def test_a_stream_tells_it_at_its_beginning(beginning, ids):
+    assert made_ids_in_stream(beginning) == ids
+
+
+def test_of_an_answer_that_is_too_long_the_first_id_counts():
+    assert made_id_in_part(b'{\n  "id": "resp_1", "output": [{"id": "msg_1", "result": "AAAA') == ("resp_1",)
+    assert made_id_in_part(b'{"output": "AAAA') == ()
