@@ -20,8 +20,12 @@ def tokens_of(text: str) -> int:
 
 
 def estimated_usage(endpoint: Endpoint, requirements: Requirements, completion_tokens: int) -> TokenUsage | None:
-    """Return the usage of an answer of about so many tokens; None where tokens say nothing."""
-    if endpoint.capability not in COUNTED:
+    """Return the usage of an answer of about so many tokens; None where tokens say nothing.
+
+    A chat without a word is none either: some of those endpoints only count, or take work on for later.
+    """
+    is_chat = endpoint.capability == "chat"
+    if endpoint.capability not in COUNTED or (is_chat and not completion_tokens):
         return None
     prompt = requirements.prompt_tokens + requirements.further_prompt_tokens
-    return TokenUsage(prompt, completion_tokens if endpoint.capability == "chat" else 0, is_estimated=True)
+    return TokenUsage(prompt, completion_tokens if is_chat else 0, is_estimated=True)

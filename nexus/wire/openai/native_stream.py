@@ -9,5 +9,8 @@ class NativeScan(MediaScan):
 
     __slots__ = ()
 
+    second_usage_mark = b'"predicted_n"'
+    """Of llama.cpp, in its last event."""
+
     def is_end(self, events: list[Event]) -> bool:
         return bool(events)

@@ -8,6 +8,7 @@ import openai
 import pytest
 
 from nexus.errors import STATUS_OF_CODE, RequestError
+from nexus.wire.context_errors import context_exceeded
 from nexus.wire.protocols import PROTOCOLS
 
 CONTEXT = {"available_backends": ["gpu-1"], "required_tier": 3}
@@ -66,6 +67,36 @@ def test_anthropic_s_type_follows_the_status(code, type_):
     body = encoded("anthropic", RequestError(code, "m"))
 
     assert (body["type"], body["error"]["type"], body["request_id"]) == ("error", type_, "req-1")
+
+
+LOWER = "decrease input length or `max_tokens`"
+TOO_LONG = {"context_length": 1024, "prompt_tokens": 1500, "needed_tokens": 1500}
+
+
+@pytest.mark.parametrize(
+    ("protocol", "context", "message"),
+    [
+        ("openai", TOO_LONG, "This model's maximum context length is 1024 tokens."),
+        ("anthropic", TOO_LONG, "prompt is too long: 1500 tokens > 1024 maximum"),
+        (
+            "anthropic",
+            {"context_length": 1024, "prompt_tokens": 24, "needed_tokens": 2024},
+            f"input length and `max_tokens` exceed context limit: 24 + 2000 > 1024, {LOWER}",
+        ),
+        ("ollama", TOO_LONG, "the input length exceeds the context length"),
+        ("anthropic", {"own": "facts"}, "This model's maximum context length is 1024 tokens."),
+        ("ollama", None, "This model's maximum context length is 1024 tokens."),
+    ],
+)
+def test_what_is_too_long_is_told_in_the_words_of_each_protocol(protocol, context, message):
+    error = RequestError(
+        "context_length_exceeded", "This model's maximum context length is 1024 tokens.", context=context
+    )
+
+    body = encoded(protocol, error)
+
+    assert (body["error"] if protocol == "ollama" else body["error"]["message"]) == message
+    assert context_exceeded(400, PROTOCOLS[protocol].encode_error(error, "r")) is not None
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

@@ -80,6 +80,15 @@ def test_an_estimate_says_that_it_is_one():
     assert chat == TokenUsage(9, 5, is_estimated=True)
     assert vectors == TokenUsage(9, 0, is_estimated=True)
     assert estimated_usage(ENDPOINTS["/v1/audio/speech"], wanted, 5) is None
+    assert estimated_usage(ENDPOINTS["/v1/messages/count_tokens"], wanted, 0) is None
+
+
+def test_llama_cpp_s_own_endpoint_tells_its_tokens_too():
+    last = {"content": "", "stop": True, "timings": {"cache_n": 1, "prompt_n": 2, "predicted_n": 3}}
+
+    scan = opened("/completion", b'data: {"content":"a","stop":false}\n\n', f"data: {json.dumps(last)}\n\n".encode())
+
+    assert scan.usage() == TokenUsage(3, 3)
 
 
 @pytest.mark.parametrize(("text", "tokens"), [("", 0), ("a", 1), ("abcde", 2), ("слово", 3), ("\ud800", 1)])
