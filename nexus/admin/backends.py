@@ -16,6 +16,8 @@ class ModelView(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     name: str
+    aliases: tuple[str, ...]
+    """Other names that the backend knows it by."""
     zone: str
     """Where its data goes: its backend's zone, unless that passes it on."""
     tier: int
@@ -60,6 +62,8 @@ class BackendView(msgspec.Struct, frozen=True, kw_only=True):
     """Whether nothing was listening there when it was last tried."""
     last_health_check: datetime | None
     last_error: str | None
+    any_model: str
+    """Whether it takes a name that it does not list: ``always``, ``alone`` (as the whole fleet) or ``never``."""
     endpoints: tuple[str, ...]
     """The names of the endpoints that it speaks natively."""
     models: tuple[ModelView, ...]
@@ -106,6 +110,7 @@ def view_of(backend: Backend) -> BackendView:
         is_refusing=backend.is_refusing,
         last_health_check=_instant(backend.last_check_at),
         last_error=backend.last_error,
+        any_model=backend.any_model,
         endpoints=tuple(sorted(backend.endpoints)),
         models=tuple(_model_view(backend, backend.models[name]) for name in sorted(backend.models)),
         pending_requests=backend.load.in_flight,
@@ -124,6 +129,7 @@ def _model_view(backend: Backend, facts: ModelFacts) -> ModelView:
     return ModelView(
         id=facts.name,
         name=facts.name,
+        aliases=facts.aliases,
         zone=backend.zone_of(facts.name),
         tier=backend.tier_of(facts.name),
         context_length=facts.context_length,

@@ -34,6 +34,7 @@ EXAMPLES: Final[Mapping[str, str]] = {
     "backends.zone": '"restricted"',
     "backends.max_in_flight": "8",
     "backends.retry_unsafe": "true",
+    "backends.accepts_any_model": "true",
     "backends.protocols": '["openai"]',
     "backends.tls_ca_file": '"ca.pem"',
     "backends.tls_cert_file": '"client.pem"',

@@ -176,6 +176,9 @@ class BackendConfig(Section, frozen=True):
     ``Retry-After``) has begun nothing, so another backend is asked in any case."""
     protocols: tuple[str, ...] | None = None
     """Which of openai, ollama and anthropic it speaks; unset: what its kind does."""
+    accepts_any_model: bool | None = None
+    """Whether it is asked for models that no backend lists, as a gateway or a server with one model can be; unset: only
+    a llama.cpp that was started for one model, and that is the whole fleet."""
     tls_verify: bool = True
     """Whether its certificate is checked."""
     tls_ca_file: str | None = None

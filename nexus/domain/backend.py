@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 from msgspec.structs import force_setattr
@@ -79,6 +79,9 @@ def set_load(load: BackendLoad, **figures: int | None) -> None:
         force_setattr(load, name, figure)
 
 
+AnyModel = Literal["always", "alone", "never"]
+
+
 class Backend(msgspec.Struct, frozen=True, kw_only=True):
     """One backend at one instant."""
 
@@ -122,6 +125,9 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     """Whether nothing was listening there when it was last tried."""
     models: Mapping[str, ModelFacts] = {}
     """By the name that this backend uses."""
+    any_model: AnyModel = "never"
+    """Whether it takes a name that it does not list: ``always``, as the operator says; ``alone``, where it is the whole
+    fleet, because it has one model and ignores the name; or ``never``."""
     spellings: Mapping[str, str] = {}
     """Other names for a model here, each with the own one: ``llama3`` of ``llama3:latest``. Lower case where letter
     case does not count."""
@@ -168,6 +174,10 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     def is_cooling_for(self, model: str) -> bool:
         """Return whether it asked to be left alone for *model*, by its own name here."""
         return model in self.cooling_models if self.cooling_models else self.is_cooling
+
+    def name_for_any(self, model: str) -> str:
+        """Return the name under which this backend, which takes any, is asked for *model*, which it does not list."""
+        return next(iter(self.models)) if self.any_model == "alone" and len(self.models) == 1 else model
 
     def own_name(self, model: str) -> str:
         """Return the name under which this backend knows *model*."""

@@ -20,6 +20,12 @@ class FleetSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[str, ...] = ()
     """The names for listings, sorted, each once, without other spellings."""
 
+    def taking_any(self) -> tuple[Backend, ...]:
+        """Return the backends that may be asked for a model that no backend lists."""
+        if len(self.backends) == 1 and self.backends[0].any_model == "alone":
+            return self.backends
+        return tuple([backend for backend in self.backends if backend.any_model == "always"])
+
     def having(self, model: str) -> tuple[Backend, ...]:
         """Return the backends that list *model*, healthy or not; empty when nobody does."""
         exact = self.by_model.get(model, ())

@@ -35,6 +35,16 @@ class ServerFacts(msgspec.Struct, frozen=True):
     version: str | None = None
     max_in_flight: int | None = None
     """How many requests it works on at once. It is no limit: what comes beyond waits at the server."""
+    has_one_model: bool | None = None
+    """Whether it was started for one model, and does not choose between several by their names."""
+
+    def completed_by(self, other: "ServerFacts") -> "ServerFacts":
+        """Return these facts, and from *other* those that are unknown here."""
+        return ServerFacts(
+            self.version or other.version,
+            self.max_in_flight or other.max_in_flight,
+            other.has_one_model if self.has_one_model is None else self.has_one_model,
+        )
 
 
 class ServerLookup(msgspec.Struct, frozen=True):
@@ -72,7 +82,7 @@ class BackendKind(msgspec.Struct, frozen=True, kw_only=True):
     dropped_headers: frozenset[str] = frozenset()
     """Request headers, lower case, that change what it does and are not for clients to send."""
     answers_to_any_model: bool = False
-    """A request for a model that it does not have is answered by the one that it has: 200 proves nothing."""
+    """A server of this kind that has one model ignores the name in a request: 200 proves nothing."""
     refuses_beyond_context: frozenset[str] = frozenset()
     """Names of the endpoints at which it surely refuses a request whose prompt and ``max_tokens`` together exceed the
     context. Elsewhere, and of other kinds, an answer may be cut where the context ends, or the prompt before that."""

@@ -12,6 +12,8 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a model on one backend. None means unknown, and the unknown is never excluded."""
 
     name: str
+    aliases: tuple[str, ...] = ()
+    """Other names that the backend knows it by."""
     context_length: int | None = None
     """In tokens, prompt and answer together."""
     max_output_tokens: int | None = None

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from nexus.domain.kinds import BackendKind, FactsLookup, ModelListing, ServerLookup
-from nexus.fleet.listings import decode_ollama_tags, decode_openai_models
+from nexus.fleet.listings import decode_llamacpp_mode, decode_ollama_tags, decode_openai_models
 from nexus.fleet.lookups import (
     ask_ollama_show,
     decode_llamacpp_props,
@@ -157,7 +157,7 @@ LLAMACPP: Final = BackendKind(
     health_path="/health",
     listing=_OPENAI_LISTING,
     lookups=(FactsLookup("/props", decode_llamacpp_props),),
-    server_lookups=(ServerLookup("/props", decode_llamacpp_server),),
+    server_lookups=(ServerLookup("/props", decode_llamacpp_server), ServerLookup("/v1/models", decode_llamacpp_mode)),
     # --parallel, where /props does not say.
     default_slots=4,
     closes_after_stream=True,

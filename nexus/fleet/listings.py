@@ -1,17 +1,51 @@
 """How the lists of models read that servers give, and what they tell of each model on the way."""
 
 from collections.abc import Mapping
-from typing import Any
+from itertools import pairwise
+from typing import Any, Final
 
 import msgspec
 
+from nexus.domain.kinds import ServerFacts
 from nexus.domain.model import ModelFacts, Zone
-from nexus.fleet.reading import first_count, first_text, flag, mapping, named_rows, texts, unix_seconds
+from nexus.fleet.reading import (
+    count,
+    first_count,
+    first_text,
+    flag,
+    mapping,
+    named_rows,
+    ordered_texts,
+    texts,
+    unix_seconds,
+)
 
 
 def decode_openai_models(answer: bytes) -> tuple[ModelFacts, ...]:
     """Read ``GET /v1/models`` in the dialects of vLLM, SGLang, llama.cpp, exo, the clouds and Anthropic."""
-    return tuple(_openai_row(name, row) for name, row in named_rows(answer, "data", "id"))
+    rows = tuple(named_rows(answer, "data", "id"))
+    models = tuple(_openai_row(name, row) for name, row in rows)
+    parents = [first_text(row, "parent") for _, row in rows]
+    if not any(parents):
+        return models
+    contexts = {facts.name: facts.context_length for facts in models}
+    contexts |= {
+        root: contexts[name] for name, row in rows if (root := first_text(row, "root")) and root not in contexts
+    }
+    return tuple(
+        _with_context(facts, contexts.get(parent or "")) for facts, parent in zip(models, parents, strict=True)
+    )
+
+
+def decode_llamacpp_mode(answer: bytes) -> ServerFacts:
+    """Read from ``GET /v1/models`` of llama.cpp whether it has one model: in router mode, each has a status."""
+    rows = [row for _, row in named_rows(answer, "data", "id")]
+    return ServerFacts(has_one_model=len(rows) == 1 and "status" not in rows[0])
+
+
+def _with_context(facts: ModelFacts, of_parent: int | None) -> ModelFacts:
+    """Return *facts* with the context of its base model where it has none: vLLM does not repeat it for a LoRA."""
+    return facts if facts.context_length else msgspec.structs.replace(facts, context_length=of_parent)
 
 
 def decode_ollama_tags(answer: bytes) -> tuple[ModelFacts, ...]:
@@ -27,13 +61,15 @@ def _openai_row(name: str, row: Mapping[str, Any]) -> ModelFacts:
     parameters = texts(row.get("supported_parameters"))
     return ModelFacts(
         name=name,
+        aliases=ordered_texts(row.get("aliases")),
         context_length=first_count(
             row, "max_model_len", "context_length", "max_input_tokens", "context_window", "max_context_length"
-        ),
+        )
+        or _llamacpp_context(row),
         max_output_tokens=first_count(row, "max_output_tokens", "max_completion_tokens", "max_tokens"),
         vision=_first_known(
             flag(claims.get("vision")),
-            "image" in texts(modalities) if isinstance(modalities, list) else None,
+            "image" in texts(modalities) if isinstance(modalities, list) and _is_loaded(row) else None,
             bool(granted & {"vision", "multimodal"}) or None,
         ),
         tools=_first_known(
@@ -46,6 +82,28 @@ def _openai_row(name: str, row: Mapping[str, Any]) -> ModelFacts:
         embeddings=_first_known(flag(claims.get("embeddings")), bool(granted & {"embedding", "embeddings"}) or None),
         created=unix_seconds(row.get("created")) or unix_seconds(row.get("created_at")),
     )
+
+
+def _llamacpp_context(row: Mapping[str, Any]) -> int | None:
+    """Return the context that llama.cpp has allocated; of a model that its router has not loaded, nothing is known."""
+    if not _is_loaded(row):
+        return None
+    return first_count(mapping(row.get("meta")), "n_ctx") or _context_argument(mapping(row.get("status")).get("args"))
+
+
+def _is_loaded(row: Mapping[str, Any]) -> bool:
+    status = row.get("status")
+    return not isinstance(status, dict) or status.get("value") in ("loaded", "sleeping")
+
+
+def _context_argument(args: Any) -> int | None:
+    """Return the context for which llama.cpp's router started a model, if its command line names it."""
+    words = ordered_texts(args)
+    told = [value for option, value in pairwise(words) if option in ("-c", "--ctx-size")]
+    return count(int(told[-1])) if told and told[-1].isdecimal() and len(told[-1]) < MAX_DIGITS else None
+
+
+MAX_DIGITS: Final = 16
 
 
 def _ollama_row(name: str, row: Mapping[str, Any]) -> ModelFacts:

@@ -39,14 +39,19 @@ def _any_context(facts: Mapping[str, Any]) -> int | None:
 
 
 def decode_llamacpp_props(answer: bytes, models: Models) -> Models:
-    """Read the context of one slot, which is what a request can have, and the modalities; in router mode, neither."""
+    """Read the context of one slot, which is what a request can have, the modalities and the aliases; in router mode,
+    which speaks of no model, none of them.
+    """
     props = json_object(answer)
+    if len(models) != 1 or props.get("role") == "router":
+        return models
     context = first_count(mapping(props.get("default_generation_settings")), "n_ctx")
     vision = flag(mapping(props.get("modalities")).get("vision"))
     tools = flag(mapping(props.get("chat_template_caps")).get("supports_tools"))
-    if len(models) != 1:
-        return models
-    return (_completed(models[0], context_length=context, vision=vision, tools=tools or None),)
+    named = (name.strip() for name in (first_text(props, "model_alias") or "").split(","))
+    aliases = tuple(dict.fromkeys((*models[0].aliases, *(name for name in named if name and name != models[0].name))))
+    model = msgspec.structs.replace(models[0], aliases=aliases)
+    return (_completed(model, context_length=context, vision=vision, tools=tools or None),)
 
 
 def decode_llamacpp_server(answer: bytes) -> ServerFacts:
@@ -66,24 +71,36 @@ def decode_sglang_model(answer: bytes, models: Models) -> Models:
 def decode_lmstudio_v1(answer: bytes, models: Models) -> Models:
     """Read LM Studio's ``GET /api/v1/models``."""
     rows = dict(named_rows(answer, "models", "key"))
-    return tuple(_lmstudio_v1(model, rows[model.name]) if model.name in rows else model for model in models)
+    # A further instance of a model is listed by an id of its own, and has a context of its own.
+    described: dict[str, Mapping[str, Any]] = {
+        name: {**row, "loaded_instances": [instance]}
+        for row in rows.values()
+        for instance in _instances(row)
+        if (name := first_text(instance, "id"))
+    }
+    described |= rows
+    return tuple(_lmstudio_v1(model, described[model.name]) if model.name in described else model for model in models)
 
 
 def _lmstudio_v1(model: ModelFacts, row: Mapping[str, Any]) -> ModelFacts:
     claims = mapping(row.get("capabilities"))
     return _completed(
         model,
-        context_length=_loaded_context(row.get("loaded_instances")) or first_count(row, "max_context_length"),
+        context_length=_loaded_context(row) or first_count(row, "max_context_length"),
         vision=flag(claims.get("vision")),
         tools=flag(claims.get("trained_for_tool_use")) or None,
         embeddings=row.get("type") == "embedding" or None,
     )
 
 
-def _loaded_context(instances: Any) -> int | None:
+def _instances(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    loaded = row.get("loaded_instances")
+    return [mapping(instance) for instance in loaded] if isinstance(loaded, list) else []
+
+
+def _loaded_context(row: Mapping[str, Any]) -> int | None:
     """Return what is really allocated; the model's own limit counts only while it is not loaded."""
-    loaded = instances if isinstance(instances, list) else []
-    sizes = [first_count(mapping(mapping(instance).get("config")), "context_length") for instance in loaded]
+    sizes = [first_count(mapping(instance.get("config")), "context_length") for instance in _instances(row)]
     return min((size for size in sizes if size), default=None)
 
 

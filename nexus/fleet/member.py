@@ -6,8 +6,8 @@ import msgspec
 
 from nexus.config.schema import BackendConfig
 from nexus.dialing.access import OPEN_ACCESS, Access
-from nexus.domain.backend import Backend, BackendLoad, Status
-from nexus.domain.kinds import BackendKind
+from nexus.domain.backend import AnyModel, Backend, BackendLoad, Status
+from nexus.domain.kinds import BackendKind, ServerFacts
 from nexus.domain.model import Zone
 from nexus.fleet.fetching import Target
 from nexus.fleet.identity import backend_id
@@ -43,10 +43,10 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
             load=load,
             status=status,
             models=declared_models(self.config.models),
-            **self.fields(kind, learned_slots=None),
+            **self.fields(kind, learned=ServerFacts()),
         )
 
-    def fields(self, kind: BackendKind, *, learned_slots: int | None) -> dict[str, Any]:
+    def fields(self, kind: BackendKind, *, learned: ServerFacts) -> dict[str, Any]:
         """Return those fields of a row that follow from the configuration and the kind."""
         config = self.config
         return {
@@ -58,10 +58,18 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
             "endpoints": _endpoints(kind, config.protocols),
             "max_in_flight": config.max_in_flight or kind.default_max_in_flight,
             # A limit that the operator sets says more of the server than what is usual for its kind.
-            "slots": learned_slots or (kind.default_slots if config.max_in_flight is None else None),
+            "slots": learned.max_in_flight or (kind.default_slots if config.max_in_flight is None else None),
             "retry_unsafe": kind.is_local if config.retry_unsafe is None else config.retry_unsafe,
             "discovery_source": self.source,
+            "any_model": _any_model(kind, learned, accepts=config.accepts_any_model),
         }
+
+
+def _any_model(kind: BackendKind, learned: ServerFacts, *, accepts: bool | None) -> AnyModel:
+    """Return what the operator says or, where that is nothing, what a server of *kind* does when it is asked alone."""
+    if accepts is not None:
+        return "always" if accepts else "never"
+    return "alone" if kind.answers_to_any_model and learned.has_one_model else "never"
 
 
 def _endpoints(kind: BackendKind, protocols: tuple[str, ...] | None) -> frozenset[str]:

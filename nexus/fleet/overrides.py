@@ -57,7 +57,7 @@ def unconfirmed(
 def _by_own_name(
     models: Iterable[ModelFacts], config: Mapping[str, ModelConfig], kind: BackendKind
 ) -> Mapping[str, ModelConfig]:
-    spelled = spellings_of(kind, (facts.name for facts in models))
+    spelled = spellings_of(kind, models)
     return {
         spelled.get(name if kind.default_tag is None else name.lower(), name): told for name, told in config.items()
     }

@@ -17,7 +17,7 @@ from nexus.fleet.member import Member
 from nexus.fleet.overrides import with_overrides
 from nexus.fleet.probe_result import Cause, Failure, ProbeResult, Success, SuccessWithParseError
 from nexus.fleet.questions import Questions
-from nexus.fleet.untrusted import accepted_models
+from nexus.fleet.untrusted import accepted_models, with_plain_aliases
 
 
 class BackendProbe:
@@ -78,7 +78,7 @@ class BackendProbe:
         listed = kind.listing.decode(await questions.ask(kind.listing.path))
         accepted = accepted_models(listed, backend=self._member.config.name)
         completed = await self._completion.complete(kind.lookups, tuple(accepted.values()), questions)
-        guessed = map(with_guesses, completed)
+        guessed = map(with_guesses, map(with_plain_aliases, completed))
         return {facts.name: facts for facts in with_overrides(guessed, self._member.config.models, kind)}
 
 
@@ -90,7 +90,7 @@ async def _server_facts(kind: BackendKind, questions: Questions) -> ServerFacts:
         except (FetchError, ValueError):
             # It is well all the same, and what it does not say has a default.
             continue
-        told = ServerFacts(found.version or told.version, found.max_in_flight or told.max_in_flight)
+        told = found.completed_by(told)
     return told
 
 

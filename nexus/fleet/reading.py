@@ -42,9 +42,14 @@ def mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def ordered_texts(value: Any) -> tuple[str, ...]:
+    """Return the strings of a list in their order, empty when it is none."""
+    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
+
+
 def texts(value: Any) -> frozenset[str]:
     """Return the strings of a list, empty when it is none."""
-    return frozenset(item for item in value if isinstance(item, str)) if isinstance(value, list) else frozenset()
+    return frozenset(ordered_texts(value))
 
 
 def first_text(row: Mapping[str, Any], *keys: str) -> str | None:

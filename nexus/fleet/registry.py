@@ -129,5 +129,5 @@ class Registry:
 
 
 def _spelled(backend: Backend) -> Backend:
-    spellings = ReadOnlyDict(spellings_of(backend.kind, backend.models))
+    spellings = ReadOnlyDict(spellings_of(backend.kind, backend.models.values()))
     return msgspec.structs.replace(backend, models=ReadOnlyDict(backend.models), spellings=spellings)

@@ -100,7 +100,7 @@ class Roster:
         is_believed = is_same_server and is_same_kind and config.enabled
         if not is_believed and state.status is not Status.DRAINING:
             state = first_state(config)
-        fields = {"models": models, **after.fields(kind, learned_slots=learned.max_in_flight)}
+        fields = {"models": models, **after.fields(kind, learned=learned)}
         if state.status is not row.status:
             fields |= {"status": state.status, "status_since": unix_now()}
         self._registry.update(row.id, **fields)

@@ -1,16 +1,22 @@
 """The other names that a client may use for the models of one backend."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from nexus.domain.kinds import BackendKind
+from nexus.domain.model import ModelFacts
 
 
-def spellings_of(kind: BackendKind, names: Iterable[str]) -> Mapping[str, str]:
-    """Return each other spelling with the backend's own name: without the default tag, and in lower case."""
-    if kind.default_tag is None:
-        return {}
-    own = frozenset(names)
-    suffix = f":{kind.default_tag}"
+def spellings_of(kind: BackendKind, models: Iterable[ModelFacts]) -> Mapping[str, str]:
+    """Return each other name with the backend's own: its aliases, and where the kind has a default tag, the name
+    without it and in lower case.
+    """
+    own = {facts.name: facts for facts in models}
+    aliases = {alias: facts.name for facts in own.values() for alias in facts.aliases if alias not in own}
+    return aliases if kind.default_tag is None else {**aliases, **_with_default_tag(kind.default_tag, own)}
+
+
+def _with_default_tag(default_tag: str, own: Collection[str]) -> Mapping[str, str]:
+    suffix = f":{default_tag}"
     spelled: dict[str, str] = {}
     for name in sorted(own):
         lower = name.lower()

@@ -3,12 +3,15 @@
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+import msgspec
 import structlog
 
 from nexus.domain.model import ModelFacts
 
 MOST_MODELS: Final = 2_000
 LONGEST_NAME: Final = 256
+MAX_ALIASES: Final = 32
+"""Of one model."""
 
 log = structlog.get_logger("nexus.fleet")
 
@@ -25,6 +28,14 @@ def accepted_models(models: Iterable[ModelFacts], *, backend: str) -> Mapping[st
     if dropped:
         log.warning("models_dropped", backend=backend, dropped=dropped, kept=len(accepted), most=MOST_MODELS)
     return accepted
+
+
+def with_plain_aliases(facts: ModelFacts) -> ModelFacts:
+    """Return *facts* without those aliases that cannot be names, or that are too many."""
+    if not facts.aliases:
+        return facts
+    plain = dict.fromkeys(alias for alias in facts.aliases if is_plain_name(alias) and alias != facts.name)
+    return msgspec.structs.replace(facts, aliases=tuple(plain)[:MAX_ALIASES])
 
 
 def is_plain_name(name: str) -> bool:

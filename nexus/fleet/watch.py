@@ -198,7 +198,7 @@ class Watch:
         fields = {
             "is_refusing": False,
             "version": self.learned.version,
-            **self.member.fields(result.kind, learned_slots=self.learned.max_in_flight),
+            **self.member.fields(result.kind, learned=self.learned),
         }
         if isinstance(result, SuccessWithParseError):
             return {"last_error": result.error, **fields}
@@ -215,7 +215,7 @@ class Watch:
         error = f"busy: {result.error} (requests running: {running})" if is_busy else result.error
         fields: dict[str, Any] = {"last_error": error, "is_refusing": result.cause is Cause.REFUSED}
         if result.kind is not None and result.kind is not row.kind:
-            fields |= self.member.fields(result.kind, learned_slots=None)
+            fields |= self.member.fields(result.kind, learned=ServerFacts())
         return fields
 
     def _is_doubtful(self, result: Success, row: Backend) -> bool:
@@ -229,7 +229,7 @@ class Watch:
     def _learn(self, result: Success | SuccessWithParseError, row: Backend) -> None:
         before = self.learned if result.kind is row.kind else ServerFacts()
         told = result.server if isinstance(result, Success) else ServerFacts()
-        self.learned = ServerFacts(told.version or before.version, told.max_in_flight or before.max_in_flight)
+        self.learned = told.completed_by(before)
 
     def _enter(self, state: HealthState, fields: dict[str, Any]) -> None:
         before, self.state = self.state.status, state

@@ -8,13 +8,13 @@ from typing import Final
 
 import msgspec
 
-from nexus.domain.backend import Backend
+from nexus.domain.backend import Backend, Status
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import Endpoint
 from nexus.errors import RequestError, UpstreamError, UpstreamFault
 from nexus.proxy.answer import Answer
 from nexus.proxy.answer_head import Mode
-from nexus.proxy.attempt import Attempt
+from nexus.proxy.attempt import PATIENCE_S, Attempt
 from nexus.proxy.dates import date_line
 from nexus.proxy.headers import retry_after_s, status_line
 from nexus.proxy.heads import Head
@@ -28,6 +28,8 @@ from nexus.wire.model_field import insert_model, replace_model
 from nexus.wire.protocol import StreamScan, WireProtocol
 
 MAX_ERROR_BYTES: Final = 64 * 1024
+LOADING: Final = 503
+"""The status with which a server answers that loads its model."""
 
 ENDING_OF_CODE: Final[Mapping[str, Ending]] = {
     "deadline_exceeded": Ending.TIMED_OUT,
@@ -206,6 +208,9 @@ def head_lines(record: Record, attempt: Attempt, attempts: int) -> bytes:
     if is_last_word:
         # The client's library would try again what has just been tried everywhere.
         parts.append(b"x-should-retry: false\r\n")
+    if answer.status == LOADING and attempt.backend.status is Status.LOADING and not head.has(b"retry-after"):
+        # llama.cpp does not say when to come back: a client's library would try again at once, and give up.
+        parts.append(b"Retry-After: %d\r\n" % PATIENCE_S)
     for hold in attempt.reserved.holds:
         for name, value in hold.headers(attempt.usage).items():
             parts.append(f"{name}: {_ascii(value)}\r\n".encode())

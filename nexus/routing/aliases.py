@@ -45,6 +45,9 @@ class Aliases:
             for backend in snapshot.having(real):
                 candidates.setdefault(backend.name, (backend, own_names[backend.name]))
             names_by_model.append(tuple(dict.fromkeys((real, *sorted(own_names.values())))))
+        if not candidates and models:
+            candidates = {b.name: (b, b.name_for_any(models[0])) for b in snapshot.taking_any()}
+            names_by_model.append(tuple(dict.fromkeys(name for _, name in candidates.values())))
         resolved = next((real for real in models if snapshot.having(real)), models[0] if models else model)
         every = (model, resolved, *way, *models, *(name for names in names_by_model for name in names))
         return Resolution(model, resolved, candidates, tuple(dict.fromkeys(every)), tuple(names_by_model))

@@ -51,12 +51,14 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     def model(self, name: Any, capability: str = "") -> SimulatedModel:
         """Find a model. :raises Refusal: when there is none of that name, or when it cannot do that."""
         if not isinstance(name, str) or not name:
-            if not (self.dialect.answers_to_any_model or self.dialect.has_default_model):
+            if not (self.answers_to_any_model or self.dialect.has_default_model):
                 raise Refusal("invalid", detail="model is required")
-            name = "" if self.dialect.answers_to_any_model else self.settings.catalogue[0].name
+            name = "" if self.answers_to_any_model else self.settings.catalogue[0].name
         catalogue = self.settings.catalogue
-        found = next((model for model in catalogue if self._full(model.name) == self._full(name)), None)
-        if found is None and self.dialect.answers_to_any_model:
+        found = next((model for model in catalogue if self._full(model.name) == self._full(name)), None) or next(
+            (model for model in catalogue if name in model.aliases), None
+        )
+        if found is None and self.answers_to_any_model:
             found = catalogue[0]
         if found is None:
             raise Refusal("unknown_model", model=name, detail=", ".join(model.name for model in catalogue))
@@ -64,10 +66,15 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
             raise Refusal("unsupported", model=name, detail=SPOKEN[capability])
         return found
 
+    @property
+    def answers_to_any_model(self) -> bool:
+        """Whether the name in a request is ignored: a llama.cpp in router mode chooses by it."""
+        return self.dialect.answers_to_any_model and not any(model.status for model in self.settings.catalogue)
+
     def model_name(self, body: Mapping[str, Any]) -> str:
         """Return the name that the answer carries: the client's, unless the server does not look at it."""
         name = body.get("model")
-        if self.dialect.answers_to_any_model or not isinstance(name, str):
+        if self.answers_to_any_model or not isinstance(name, str):
             return self.settings.catalogue[0].name
         return name
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 from nexus.simulator.calling import Call
 from nexus.simulator.messages import Answer, json_answer
 from nexus.simulator.openai_tasks import model_row
+from nexus.simulator.settings import SimulatedModel
 
 VLLM_VERSION: Final = "0.32.0"
 LLAMACPP_BUILD: Final = "b11434-simulated"
@@ -88,11 +89,14 @@ def _metrics(rows: tuple[tuple[str, str, float], ...], labels: str) -> Answer:
 
 async def props(call: Call) -> Answer:
     model = call.settings.catalogue[0]
+    if not call.answers_to_any_model:
+        dummy = {"model_alias": "llama-server", "model_path": "none", "default_generation_settings": {"n_ctx": 0}}
+        return json_answer({"role": "router", "max_instances": 4, **dummy})
     return json_answer(
         {
             "default_generation_settings": {"n_ctx": model.context_length},
             "total_slots": call.settings.concurrency,
-            "model_alias": model.name,
+            "model_alias": ",".join((model.name, *model.aliases)),
             "model_path": f"/models/{model.name}.gguf",
             "modalities": {"vision": "vision" in model.capabilities, "audio": False},
             "chat_template_caps": {"supports_tools": "tools" in model.capabilities},
@@ -113,12 +117,18 @@ async def slots(call: Call) -> Answer:
 async def llamacpp_models(call: Call) -> Answer:
     rows = []
     for position, model in enumerate(call.settings.catalogue):
-        meta = {"n_ctx": model.context_length, "n_ctx_train": model.context_length, "n_params": 8_000_000_000}
-        modalities = ["text", "image"] if "vision" in model.capabilities else ["text"]
-        more = {"aliases": [], "architecture": {"input_modalities": modalities}, "meta": meta}
-        rows.append({**model_row(call, position), **more})
+        rows.append({**model_row(call, position), **_llamacpp_row(model), "aliases": list(model.aliases)})
     likewise = [{"name": model.name, "model": model.name, "type": "model"} for model in call.settings.catalogue]
     return json_answer({"object": "list", "data": rows, "models": likewise})
+
+
+def _llamacpp_row(model: SimulatedModel) -> dict[str, Any]:
+    if model.status:
+        # The router says nothing of the model itself, but how it has started its server.
+        return {"status": {"value": model.status, "args": ["llama-server", "--ctx-size", str(model.context_length)]}}
+    meta = {"n_ctx": model.context_length, "n_ctx_train": model.context_length, "n_params": 8_000_000_000}
+    modalities = ["text", "image"] if "vision" in model.capabilities else ["text"]
+    return {"architecture": {"input_modalities": modalities}, "meta": meta}
 
 
 async def sglang_model(call: Call) -> Answer:

@@ -17,6 +17,10 @@ class SimulatedModel(msgspec.Struct, frozen=True):
     """In Ollama's words: completion, tools, insert, vision, embedding, thinking. ``completion`` and ``embedding``
     decide what it answers; the rest is only told."""
     embedding_length: int = 8
+    aliases: tuple[str, ...] = ()
+    """Other names for it, as ``llama-server --alias`` takes them."""
+    status: str = ""
+    """In llama.cpp's router mode: ``loaded``, ``unloaded`` and so on. Empty: it is the one model of its server."""
     remote_host: str = ""
     """Where an Ollama says that it passes the model on to; it answers itself all the same. Empty: nowhere."""
 

@@ -94,7 +94,7 @@ def test_a_killed_backend_that_comes_back_is_used_again(start_nexus, simulate):
     until(lambda: ask(nexus.url, "/v1/chat/completions", chat()).status == 200, within_s=15)
 
     assert lost.status == 503
-    assert nexus.get_json("/health")["status"] == "healthy"
+    until(lambda: nexus.get_json("/health")["status"] == "healthy", within_s=2)
 
 
 def test_backends_that_start_after_the_proxy_are_found(start_nexus, simulate):

@@ -60,11 +60,13 @@ def test_a_row_says_what_is_believed(fleet, backend):
         "is_refusing": False,
         "last_health_check": "1970-01-01T00:00:00Z",
         "last_error": "connection refused",
+        "any_model": "never",
         "endpoints": ["ollama.chat", "ollama.generate"],
         "models": [
             {
                 "id": "llama3",
                 "name": "llama3",
+                "aliases": [],
                 "zone": "restricted",
                 "tier": 1,
                 "context_length": None,

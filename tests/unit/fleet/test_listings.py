@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from nexus.fleet.listings import decode_ollama_tags, decode_openai_models
+from nexus.domain.kinds import ServerFacts
+from nexus.fleet.listings import decode_llamacpp_mode, decode_ollama_tags, decode_openai_models
 
 
 def listing(*rows):
@@ -94,3 +95,75 @@ def test_ollama_tells_which_models_it_passes_on():
     )
 
     assert [facts.zone for facts in listed] == ["open", "open", None, None]
+
+
+@pytest.mark.parametrize(
+    ("told", "context_length"),
+    [
+        ({"meta": {"n_ctx": 4096, "n_ctx_train": 131072}}, 4096),
+        ({"meta": {"n_ctx_train": 131072}}, None),
+        ({"meta": None}, None),
+        ({"status": {"value": "loaded"}, "meta": {"n_ctx": 4096}}, 4096),
+        ({"status": {"value": "loaded", "args": ["llama-server", "-c", "1024", "--ctx-size", "2048"]}}, 2048),
+        ({"status": {"value": "sleeping", "args": ["--ctx-size", "2048"]}}, 2048),
+        ({"status": {"value": "loaded", "args": ["--ctx-size", "0"]}}, None),
+        ({"status": {"value": "loaded", "args": ["--ctx-size", "9" * 5000]}}, None),
+        ({"status": {"value": "loaded", "args": ["--ctx-size", "auto", 7, None]}}, None),
+        ({"status": {"value": "loaded", "args": ["--ctx-size"]}}, None),
+        ({"status": {"value": "unloaded", "args": ["--ctx-size", "2048"]}, "meta": {"n_ctx": 4096}}, None),
+        ({"status": {"value": "loading", "args": ["--ctx-size", "2048"]}}, None),
+    ],
+)
+def test_llamacpp_tells_the_context_that_it_has_allocated(told, context_length):
+    (facts,) = decode_openai_models(listing({"id": "m", **told}))
+
+    assert facts.context_length == context_length
+
+
+def test_what_llamacpp_s_router_says_of_a_model_that_is_not_loaded_excludes_nothing():
+    row = {"id": "m", "status": {"value": "unloaded"}, "architecture": {"input_modalities": ["text"]}}
+
+    (facts,) = decode_openai_models(listing(row))
+
+    assert facts.vision is None
+
+
+@pytest.mark.parametrize(
+    ("aliases", "expected"), [(["b", "a"], ("b", "a")), ([], ()), (None, ()), ("a", ()), (["a", 7, None], ("a",))]
+)
+def test_aliases_are_read_in_their_order(aliases, expected):
+    (facts,) = decode_openai_models(listing({"id": "m", "aliases": aliases}))
+
+    assert facts.aliases == expected
+
+
+@pytest.mark.parametrize("parent", ["base", "/models/base"])
+def test_a_lora_has_the_context_of_its_base_model(parent):
+    facts = decode_openai_models(
+        listing(
+            {"id": "base", "root": "/models/base", "parent": None, "max_model_len": 4096},
+            {"id": "lora", "root": "/loras/a", "parent": parent, "max_model_len": None},
+            {"id": "stray", "parent": "elsewhere"},
+            {"id": "own", "parent": "base", "max_model_len": 1024},
+        )
+    )
+
+    assert [(f.name, f.context_length) for f in facts] == [
+        ("base", 4096),
+        ("lora", 4096),
+        ("stray", None),
+        ("own", 1024),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "has_one_model"),
+    [
+        ([{"id": "a"}], True),
+        ([{"id": "a"}, {"id": "b"}], False),
+        ([{"id": "a", "status": {"value": "loaded"}}], False),
+        ([], False),
+    ],
+)
+def test_a_llamacpp_with_one_model_is_told_from_a_router(rows, has_one_model):
+    assert decode_llamacpp_mode(listing(*rows)) == ServerFacts(has_one_model=has_one_model)

@@ -66,6 +66,35 @@ def test_a_llamacpp_router_says_nothing_of_its_many_models():
     assert lookups.decode_llamacpp_props(b'{"default_generation_settings":{"n_ctx":1}}', models) == models
 
 
+def test_a_llamacpp_router_says_nothing_of_its_only_model_either():
+    models = (ModelFacts(name="a"),)
+    props = b'{"role":"router","model_alias":"llama-server","modalities":{"vision":false}}'
+
+    assert lookups.decode_llamacpp_props(props, models) == models
+
+
+def test_llamacpp_tells_its_aliases_separated_by_commas():
+    models = (ModelFacts(name="m", aliases=("x",)),)
+
+    (facts,) = lookups.decode_llamacpp_props(b'{"model_alias":"m, a,,b ,x"}', models)
+
+    assert facts.aliases == ("x", "a", "b")
+
+
+def test_a_further_instance_of_an_lmstudio_model_has_a_context_of_its_own():
+    instances = [
+        {"id": "m", "config": {"context_length": 8192}},
+        {"id": "m:2", "config": {"context_length": 2048}},
+        "odd",
+    ]
+    row = {"key": "m", "max_context_length": 131072, "loaded_instances": instances, "capabilities": {"vision": True}}
+    models = (ModelFacts(name="m"), ModelFacts(name="m:2"))
+
+    facts = lookups.decode_lmstudio_v1(json.dumps({"models": [row]}).encode(), models)
+
+    assert [(f.name, f.context_length, f.vision) for f in facts] == [("m", 2048, True), ("m:2", 2048, True)]
+
+
 def test_sglang_tells_vision_and_embeddings():
     facts = one(lookups.decode_sglang_model, {"has_image_understanding": True, "is_generation": False})
 

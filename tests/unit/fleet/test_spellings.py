@@ -1,5 +1,10 @@
+from nexus.domain.model import ModelFacts
+from nexus.fleet import spellings
 from nexus.fleet.kinds import OLLAMA, VLLM
-from nexus.fleet.spellings import spellings_of
+
+
+def spellings_of(kind, names, **aliases):
+    return spellings.spellings_of(kind, [ModelFacts(name=name, aliases=aliases.get(name, ())) for name in names])
 
 
 def test_the_default_tag_may_be_left_out():
@@ -24,3 +29,11 @@ def test_a_real_name_is_nobody_elses_spelling():
 
 def test_kinds_without_a_default_tag_know_one_spelling():
     assert spellings_of(VLLM, ["llama3:latest", "Qwen"]) == {}
+
+
+def test_an_alias_is_another_name_unless_it_is_the_name_of_a_model():
+    assert spellings_of(VLLM, ["qwen", "phi"], qwen=("q", "Q2", "phi")) == {"q": "qwen", "Q2": "qwen"}
+
+
+def test_a_kind_with_a_default_tag_may_have_aliases_too():
+    assert spellings_of(OLLAMA, ["a:latest"], **{"a:latest": ("b",)}) == {"b": "a:latest", "a": "a:latest"}

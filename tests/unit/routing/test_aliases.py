@@ -72,3 +72,29 @@ def test_a_name_that_stands_for_nothing_is_itself():
     resolution = Aliases({}).resolve("gpt-4", FLEET)
 
     assert (resolution.model, resolution.candidates) == ("gpt-4", {})
+
+
+ONE = {"kind": "llamacpp", "models": ["qwen3"], "any_model": "alone"}
+
+
+def test_a_backend_that_takes_any_name_and_is_alone_is_asked_for_its_own_model():
+    resolution = Aliases().resolve("gpt-4", make_fleet(make_backend("cpp", **ONE)))
+
+    assert offered(resolution) == {"cpp": "qwen3"}
+    assert set(resolution.names) == {"gpt-4", "qwen3"}
+
+
+def test_beside_another_backend_it_is_asked_for_what_it_lists():
+    fleet = make_fleet(make_backend("cpp", **ONE), make_backend("gpu-1"))
+
+    assert offered(Aliases().resolve("gpt-4", fleet)) == {}
+
+
+def test_a_backend_that_always_takes_any_name_is_asked_for_the_name_as_it_was_sent():
+    gateway = make_backend("gateway", models=["qwen3"], any_model="always")
+    fleet = make_fleet(gateway, make_backend("gpu-1"))
+    aliases = Aliases({"gpt-4": "llama3"})
+
+    assert offered(aliases.resolve("anything", fleet)) == {"gateway": "anything"}
+    assert offered(aliases.resolve("gpt-4", fleet)) == {"gpu-1": "llama3"}
+    assert offered(aliases.resolve("llama3", fleet)) == {"gpu-1": "llama3"}
