@@ -1,4 +1,4 @@
-"""One connection of one client: aiohttp's parser finds the requests, and one task answers them in turn."""
+"""One connection of one client, whose requests one task answers in turn."""
 
 import asyncio
 import socket
@@ -25,14 +25,12 @@ from nexus.proxy.request_reader import MAX_LINE, Request
 log = structlog.get_logger("nexus.proxy")
 
 WRITE_BUFFER_BYTES: Final = 64 * 1024
-
-
 _INTERIM: Final = b"HTTP/1.1 1"
 """How an answer begins that another one follows."""
 
 
 class Pausable(Protocol):
-    """Who must know when a client does not take any more."""
+    """Writes to a client, and pauses while it does not take any more."""
 
     @property
     def is_chunked(self) -> bool:
@@ -44,7 +42,7 @@ class Pausable(Protocol):
 
 
 class Desk(Protocol):
-    """Who answers."""
+    """Answers requests."""
 
     async def __call__(self, client: "ClientConnection", message: RawRequestMessage, payload: Payload, /) -> bool:
         """Write the answer to one request; return whether another may follow on the connection."""

@@ -53,11 +53,6 @@ class RequestReader:
         return self._body.payload if self._body is not None else None
 
     @property
-    def is_between(self) -> bool:
-        """Whether nothing has come since the end of the last request."""
-        return self._body is None and self._parser is None
-
-    @property
     def is_head_method(self) -> bool:
         """Whether the request that is being read is a HEAD, as far as that can be seen."""
         return self._begun.startswith(b"HEAD ")

@@ -50,7 +50,7 @@ async def test_a_trailer_is_no_header_of_the_next_request(reader, trailer, follo
     requests = await found_in(reader, *(whole[start : start + step] for start in range(0, len(whole), step)))
 
     assert requests[1:] == alone
-    assert reader.is_between
+    assert (reader.unfinished, reader._parser) == (None, None)
 
 
 async def test_requests_of_any_framing_follow_one_another(reader):
