@@ -1,14 +1,28 @@
 """The names of requests: one that Nexus makes, which nobody can guess, and beside it the one that a client sent."""
 
 import os
+from collections.abc import Iterator
 from typing import Final
 
 ID_BYTES: Final = 16
+MADE_AT_ONCE: Final = 256
+"""Ids for which the system is asked for randomness in one call."""
+
+
+def _ids() -> Iterator[str]:
+    digits = 2 * ID_BYTES
+    while True:
+        random = os.urandom(MADE_AT_ONCE * ID_BYTES).hex()
+        for start in range(0, len(random), digits):
+            yield f"req-{random[start : start + digits]}"
+
+
+_made: Final = _ids()
 
 
 def new_request_id() -> str:
     """Return an id that no other request has, and that nobody can guess from those that they have seen."""
-    return f"req-{os.urandom(ID_BYTES).hex()}"
+    return next(_made)
 
 
 def id_lines(request_id: str, client_request_id: str) -> bytes:
