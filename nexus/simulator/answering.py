@@ -3,7 +3,7 @@
 from itertools import count
 
 from nexus.simulator.access import has_local_host, knows_key
-from nexus.simulator.breaking import break_instead, is_instead, send_broken
+from nexus.simulator.breaking import break_instead, changed, is_instead, send_broken
 from nexus.simulator.calling import Call
 from nexus.simulator.connection import Connection
 from nexus.simulator.control import PREFIX, Control
@@ -82,7 +82,7 @@ class Answering:
 
     async def _infer(self, delivery: Delivery, route: Route, fault: Fault | None) -> None:
         with self._engine.admit() as turn:
-            answer = await route.answer(self._call(delivery.record.request, turn))
+            answer = await route.answer(self._call(changed(delivery.record.request, fault), turn))
             if self._dialect.head_at == "slot":
                 await turn.start()
             await _deliver(delivery, answer, fault)

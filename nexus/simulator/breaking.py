@@ -8,13 +8,24 @@ from typing import Any, Final
 import msgspec
 
 from nexus.simulator import faults
-from nexus.simulator.messages import Answer, Event, Events, json_answer
+from nexus.simulator.messages import Answer, Event, Events, Request, json_answer
 from nexus.simulator.refusals import Refusal
 from nexus.simulator.sending import Delivery, chunk, head_of, send, send_events, silence
 from nexus.simulator.wording import error_events, refusal_answer
 
 ARRIVAL_S: Final = 0.02
 """So long what was sent may take to arrive before a reset, which would overtake it."""
+
+
+def changed(request: Request, fault: faults.Fault | None) -> Request:
+    """Return *request* as a server with the fault reads it."""
+    if not isinstance(fault, faults.IgnoreStream):
+        return request
+    try:
+        body = msgspec.json.decode(request.body, type=dict[str, Any])
+    except msgspec.DecodeError:
+        return request
+    return msgspec.structs.replace(request, body=msgspec.json.encode({**body, "stream": fault.streams}))
 
 
 def is_instead(fault: faults.Fault) -> bool:
@@ -85,6 +96,20 @@ async def _html_page(delivery: Delivery, fault: faults.HtmlPage) -> None:
     await send(delivery, Answer(page, content_type="text/html"), delivery.write)
 
 
+async def _error_in_success(delivery: Delivery, fault: faults.ErrorInSuccess) -> None:
+    await send(delivery, Answer(SHAPES_OF_ERRORS[fault.shape]), delivery.write)
+
+
+SHAPES_OF_ERRORS: Final[Mapping[str, bytes]] = {
+    "object": b'{"error":{"message":"the engine broke","type":"server_error","code":null}}',
+    "printed": b'{\n  "id": "x-1",\n  "created": 1,\n  "error": {\n    "message": "the engine broke"\n  }\n}\n',
+    "text": b'{"error":"the engine broke"}',
+    "flat": b'{"object":"error","message":"the engine broke","type":"InternalServerError","param":null,"code":500}',
+    "anthropic": b'{"type":"error","error":{"type":"api_error","message":"the engine broke"}}',
+    "detail": b'{"detail":"the engine broke"}',
+}
+
+
 async def _redirect(delivery: Delivery, fault: faults.Redirect) -> None:
     await send(delivery, Answer(b"", 302, headers={"Location": fault.location}), delivery.write)
 
@@ -98,6 +123,7 @@ INSTEAD: Final[Mapping[type[faults.Fault], Callable[[Delivery, Any], Awaitable[N
     faults.Garbage: _garbage,
     faults.InformationalFlood: _informational_flood,
     faults.HtmlPage: _html_page,
+    faults.ErrorInSuccess: _error_in_success,
     faults.Redirect: _redirect,
 }
 
@@ -180,6 +206,33 @@ async def _error_event(delivery: Delivery, answer: Answer, fault: faults.ErrorEv
     await send(delivery, _with_events(answer, broken) if is_stream else error, delivery.write)
 
 
+async def _mislabel(delivery: Delivery, answer: Answer, fault: faults.Mislabel) -> None:
+    await send(delivery, msgspec.structs.replace(answer, content_type=fault.content_type), delivery.write)
+
+
+async def _ignore_stream(delivery: Delivery, answer: Answer, fault: faults.IgnoreStream) -> None:
+    # The answer is already the one to the request as it was changed.
+    del fault
+    await send(delivery, answer, delivery.write)
+
+
+async def _heartbeats(delivery: Delivery, answer: Answer, fault: faults.Heartbeats) -> None:
+    comment = Event(b": still there\n\n" if answer.content_type == "text/event-stream" else b"\n", "start")
+    loop = asyncio.get_running_loop()
+    ends_at = loop.time() + fault.for_s
+
+    async def late(events: Events) -> Events:
+        while loop.time() < ends_at:
+            yield comment
+            await asyncio.sleep(fault.interval_s)
+        async for event in events:
+            yield event
+
+    if isinstance(answer.body, bytes):
+        await asyncio.sleep(fault.for_s)
+    await send(delivery, _with_events(answer, late), delivery.write)
+
+
 async def _huge_event(delivery: Delivery, answer: Answer, fault: faults.HugeEvent) -> None:
     async def padded(events: Events) -> Events:
         sent = 0
@@ -241,6 +294,9 @@ ALTERED: Final[Mapping[type[faults.Fault], Callable[[Delivery, Answer, Any], Awa
     faults.Unfinished: _unfinished,
     faults.ErrorEvent: _error_event,
     faults.HugeEvent: _huge_event,
+    faults.Mislabel: _mislabel,
+    faults.IgnoreStream: _ignore_stream,
+    faults.Heartbeats: _heartbeats,
     faults.Drip: _drip,
     faults.WrongLength: _wrong_length,
     faults.BadHeaders: _bad_headers,

@@ -132,6 +132,32 @@ class HugeEvent(Fault, frozen=True):
     after_events: int = 1
 
 
+class Mislabel(Fault, frozen=True):
+    """Answer in good order, under another content type."""
+
+    content_type: str = "application/json"
+    """Empty: none at all."""
+
+
+class IgnoreStream(Fault, frozen=True):
+    """Stream every answer, or none, whatever the request says."""
+
+    streams: bool = True
+
+
+class Heartbeats(Fault, frozen=True):
+    """Send comments while the prompt is read, and then the answer. A document is only late."""
+
+    for_s: float = 1.0
+    interval_s: float = 0.1
+
+
+class ErrorInSuccess(Fault, frozen=True):
+    """Answer 200 with an error."""
+
+    shape: Literal["object", "printed", "text", "flat", "anthropic", "detail"] = "object"
+
+
 class HtmlPage(Fault, frozen=True):
     """Answer 200 with a web page that speaks of an error."""
 
@@ -164,6 +190,10 @@ AnyFault = (
     | InformationalFlood
     | ErrorEvent
     | HugeEvent
+    | Mislabel
+    | IgnoreStream
+    | Heartbeats
+    | ErrorInSuccess
     | HtmlPage
     | Redirect
     | BadHeaders

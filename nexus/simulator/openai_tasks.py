@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from nexus.simulator.calling import CREATED, Call, text_of
 from nexus.simulator.composing import count_tokens, detokenize, tokenize
-from nexus.simulator.messages import Answer, Event, Events, json_answer, text_answer
+from nexus.simulator.messages import Answer, Event, Events, json_answer, named_event, sse_answer, text_answer
 from nexus.simulator.multipart import form_fields
 from nexus.simulator.refusals import Refusal
 
@@ -140,8 +140,23 @@ async def images(call: Call) -> Answer:
     call.model(body.get("model"))
     prompt = text_of(body.get("prompt"))
     await call.compute(count_tokens(prompt))
-    picture = {"b64_json": PICTURE, "revised_prompt": f"{call.settings.name}: {prompt}"}
+    if body.get("stream"):
+        return sse_answer(_picture_events(call.settings.picture_bytes))
+    picture = {"b64_json": _picture(call.settings.picture_bytes), "revised_prompt": f"{call.settings.name}: {prompt}"}
     return json_answer({"created": CREATED, "data": [picture] * (body.get("n") or 1)})
+
+
+def _picture(size_bytes: int) -> str:
+    # Blanks may follow a PNG's end; in base64, zeros are A.
+    return PICTURE if size_bytes <= len(PICTURE) else "A" * (size_bytes // 4 * 4)
+
+
+async def _picture_events(size_bytes: int) -> Events:
+    partial = {"type": "image_generation.partial_image", "partial_image_index": 0, "b64_json": PICTURE}
+    yield named_event({**partial, "created_at": CREATED}, "start")
+    usage = {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2}
+    whole = {"type": "image_generation.completed", "created_at": CREATED, "b64_json": _picture(size_bytes)}
+    yield named_event({**whole, "usage": usage}, "end")
 
 
 async def models(call: Call) -> Answer:

@@ -64,7 +64,8 @@ async def send_events(delivery: Delivery, head: bytes, events: Events, write: Wr
 
 def head_of(answer: Answer, dialect: Dialect, framing: Mapping[str, str], *, closes: bool = False) -> bytes:
     """Return the status line and the headers."""
-    fields = {"Content-Type": answer.content_type, **answer.headers, **framing}
+    content_type = {"Content-Type": answer.content_type} if answer.content_type else {}
+    fields = {**content_type, **answer.headers, **framing}
     if dialect.server:
         fields["Server"] = dialect.server
     if dialect.closes_after_stream and not closes:

@@ -39,6 +39,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Zero: as fast as possible."""
     answer_tokens: int = 16
     """How long an answer is when the request sets no smaller limit."""
+    picture_bytes: int = 0
+    """How long a picture is in base64; zero: one pixel."""
     concurrency: int = 64
     """Requests that generate at once; further ones wait."""
     queue_size: int = 512

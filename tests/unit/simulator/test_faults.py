@@ -12,11 +12,15 @@ from nexus.simulator import (
     Cut,
     Drip,
     ErrorEvent,
+    ErrorInSuccess,
     Garbage,
     HangUp,
+    Heartbeats,
     HtmlPage,
     HugeEvent,
+    IgnoreStream,
     InformationalFlood,
+    Mislabel,
     Redirect,
     Refuse,
     Reset,
@@ -347,6 +351,58 @@ async def test_a_huge_event_is_still_valid(broken, body):
 
     assert len(content) > 100_000
     assert json.loads(content)["model"] == "llama3"
+
+
+@pytest.mark.parametrize(("content_type", "line"), [("text/plain", b"Content-Type: text/plain"), ("", b"")])
+async def test_a_stream_has_another_label(broken, content_type, line):
+    _, wire = await broken(Mislabel(content_type=content_type))
+
+    head = await wire.head()
+    stream = await wire.reader.readuntil(b"[DONE]")
+
+    assert line in head
+    assert b"event-stream" not in head
+    assert events(stream) > 2
+
+
+@pytest.mark.parametrize(("streams", "body"), [(True, WHOLE), (False, STREAMED)])
+async def test_the_request_does_not_say_whether_it_streams(broken, streams, body):
+    _, wire = await broken(IgnoreStream(streams=streams), body=body)
+
+    head = await wire.head()
+
+    assert (b"text/event-stream" in head) is streams
+
+
+async def test_heartbeats_come_before_the_answer(broken):
+    _, wire = await broken(Heartbeats(for_s=0.1, interval_s=0.02))
+
+    await wire.head()
+    stream = await wire.reader.readuntil(b"[DONE]")
+
+    assert stream.count(b": still there") > 2
+    assert b": still there" not in stream[stream.index(b"data: ") :]
+
+
+@pytest.mark.parametrize("shape", ["object", "printed", "text", "flat", "anthropic", "detail"])
+async def test_an_error_calls_itself_a_success(broken, shape):
+    _, wire = await broken(ErrorInSuccess(shape=shape))
+
+    head, body = await wire.answer()
+
+    assert head.startswith(b"HTTP/1.1 200 OK\r\nContent-Type: application/json")
+    assert "the engine broke" in json.dumps(json.loads(body))
+
+
+async def test_a_picture_is_as_long_as_it_is_set(simulate, connect):
+    wire = await connect(await simulate(picture_bytes=100_000))
+    await wire.ask("/v1/images/generations", b'{"model":"llama3","prompt":"x","stream":true}')
+
+    await wire.head()
+    stream = await wire.reader.readuntil(b"0\r\n\r\n")
+
+    assert b"image_generation.completed" in stream
+    assert len(stream) > 100_000
 
 
 async def test_a_web_page_pretends_to_be_an_answer(broken):
