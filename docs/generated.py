@@ -92,11 +92,12 @@ def kinds() -> str:
             code(kind.listing.path),
             str(kind.default_max_in_flight),
             str(kind.default_slots or "\\-"),
+            f"{kind.first_byte_s:g} s",
             code(*sorted({name.partition(".")[0] for name in kind.endpoints})),
         )
         for kind in KINDS.values()
     ]
-    return table(("Kind", "Where", "Health", "Models", "At once", "Slots", "Protocols"), rows)
+    return table(("Kind", "Where", "Health", "Models", "At once", "Slots", "First content", "Protocols"), rows)
 
 
 def endpoints() -> str:

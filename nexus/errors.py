@@ -76,6 +76,7 @@ STATUS_OF_CODE: Final[Mapping[str, int]] = {
     "internal_error": 500,
     "transfer_coding": 501,
     "bad_gateway": 502,
+    "event_too_large": 502,
     "backend_tls": 502,
     "backend_auth": 502,
     "no_healthy_backend": 503,
@@ -149,6 +150,8 @@ class UpstreamFault(StrEnum):
     """A fresh connection was closed before the answer's head was complete."""
     PROTOCOL = "protocol"
     """What came back is not HTTP, or breaks its framing."""
+    EVENT_TOO_LARGE = "event_too_large"
+    """An event of a stream is longer than there is room for."""
     TRUNCATED = "truncated"
     """The answer's body ended too early, and nothing of it had been passed on."""
     FIRST_BYTE_TIMEOUT = "first_byte_timeout"
@@ -158,7 +161,7 @@ class UpstreamFault(StrEnum):
     CREDENTIALS = "credentials"
     """The backend refused what the operator has configured for it: its key, or the account behind it."""
     IN_STREAM_ERROR = "in_stream_error"
-    """The first event of a stream was an error."""
+    """The answer was an error that calls itself a success: the first event of a stream, or a document."""
     CONTEXT_EXCEEDED = "context_exceeded"
     """The backend said that the prompt exceeds the model's context there: a longer one may take it."""
 

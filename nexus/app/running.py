@@ -109,6 +109,10 @@ class Nexus:
         self._plane.line.resize(
             max_size=max_waiting(blueprint.config), max_wait_s=blueprint.config.queue.max_wait_seconds
         )
+        limits = blueprint.config.limits
+        self._plane.event_room.resize(
+            max_event_bytes=limits.max_event_bytes, max_buffered_bytes=limits.max_buffered_event_bytes
+        )
         self._plane.upstreams.reconfigure(blueprint.access, blueprint.config.timeouts)
         self._fleet.reconfigure(blueprint.fleet)
         self._desk.use_pages(self._pages(blueprint))

@@ -18,6 +18,8 @@ EXAMPLES: Final[Mapping[str, str]] = {
     "server.allowed_hosts": '["nexus.internal"]',
     "server.allowed_origins": '["http://localhost:3000"]',
     "server.lame_duck_seconds": "5.0",
+    "timeouts.first_byte_seconds": "600.0",
+    "timeouts.whole_answer_seconds": "300.0",
     "routing.default_model": '"llama3"',
     "routing.aliases": '{ gpt-4 = "llama3:8b", any = ["llama3:8b", "qwen3"] }',
     "routing.fallbacks": '{ "llama3:70b" = ["llama3:8b"] }',

@@ -61,19 +61,31 @@ class TimeoutsConfig(Section, frozen=True):
     """How long an idle client connection stays open."""
     connect_seconds: Seconds = 3.0
     """For a connection to a backend: name, TCP and TLS together."""
-    first_byte_seconds: Seconds = 120.0
-    """From sending a request to the first content of its streamed answer. Loading a large model can take this long;
+    first_byte_seconds: Seconds | None = None
+    """From sending a request to the first content of its streamed answer, whatever comments come before; unset: what is
+    usual for the kind of the backend. Engines that load a model, queue or read a long prompt are silent meanwhile;
     raise it before blaming the network. At a backend with more requests than slots, where they wait for their turn, it
     counts from the last sign of work on others for the same model."""
-    whole_answer_seconds: Seconds = 300.0
-    """The same for an answer that is not streamed: it comes in one piece, so its generation is part of the wait. Half
-    of ``server.request_timeout_seconds`` leaves time to ask another backend."""
-    stream_idle_seconds: Seconds = 60.0
-    """Between two data events of a stream; comments do not count."""
+    whole_answer_seconds: Seconds | None = None
+    """The same for an answer that is not streamed: it comes in one piece, so its generation is part of the wait. Unset:
+    all of ``server.request_timeout_seconds``; half of that leaves time to ask another backend."""
+    stream_idle_seconds: Seconds = 300.0
+    """Between two events of a stream. Comments count: an engine that sends them is at work."""
     write_stall_seconds: Seconds = 30.0
     """How long a client may stop reading before its stream is given up."""
     upstream_keepalive_seconds: Seconds = 3.0
     """How long an idle backend connection is kept; most engines close theirs after 5."""
+
+
+class LimitsConfig(Section, frozen=True):
+    """How much is buffered of what backends answer."""
+
+    max_event_bytes: Positive = 32 * 1024 * 1024
+    """The longest event of a stream; a stream with a longer one is ended with ``event_too_large``. The default has room
+    for a picture of some megapixels in base64."""
+    max_buffered_event_bytes: Positive = 256 * 1024 * 1024
+    """The same of all events together that are only partly here, of which the first 64 KiB of each are not counted. An
+    event is passed on as soon as it is whole, so only streams of long events need any of it."""
 
 
 class WeightsConfig(Section, frozen=True):
@@ -129,7 +141,7 @@ class ModelConfig(Section, frozen=True):
     embeddings: bool | None = None
     """Whether it makes embeddings; ``false``: it is not asked for any."""
     first_byte_seconds: Seconds | None = None
-    """A deadline of its own for the first content, instead of ``timeouts.first_byte_seconds``."""
+    """A deadline of its own for the first content of a stream, instead of ``timeouts.first_byte_seconds``."""
     zone: str | None = None
     """``restricted`` or ``open``, in any letter case, for a model whose data goes elsewhere than its backend's."""
     tier: Annotated[int, Meta(ge=1, le=5)] | None = None
@@ -304,6 +316,7 @@ class Config(Section, frozen=True):
 
     server: ServerConfig = ServerConfig()
     timeouts: TimeoutsConfig = TimeoutsConfig()
+    limits: LimitsConfig = LimitsConfig()
     routing: RoutingConfig = RoutingConfig()
     backends: tuple[BackendConfig, ...] = ()
     health_check: HealthCheckConfig = HealthCheckConfig()

@@ -22,6 +22,8 @@ class Endpoint(msgspec.Struct, frozen=True):
     body: Literal["json", "multipart"] = "json"
     streams_by_default: bool = False
     """What a missing ``stream`` field means; true for Ollama's chat and generate."""
+    may_be_text: bool = False
+    """Whether an answer that is not streamed may be sound, subtitles or bare text."""
     methods: tuple[str, ...] = ("POST",)
     model: Literal["body", "maybe", "own", "none"] = "body"
     """Where the model stands: in the body; in the body if the client or the operator wants to name one; in the body,

@@ -102,6 +102,9 @@ _OPENAI_TEXT: Final = frozenset({"openai.chat", "openai.completions", "openai.em
 _OPENAI_RANKING: Final = frozenset({"openai.rerank", "openai.score"})
 _OPENAI_LISTING: Final = ModelListing("/v1/models", decode_openai_models)
 
+REASONING_S: Final = 600.0
+"""Models of clouds may think in silence for as long as the clients of these clouds wait."""
+
 OLLAMA: Final = BackendKind(
     name="ollama",
     endpoints=_OPENAI_TEXT | PROTOCOL_ENDPOINTS["ollama"] | {"openai.transcriptions", "anthropic.messages"},
@@ -189,6 +192,7 @@ EXO: Final = BackendKind(
 OPENAI: Final = BackendKind(
     name="openai",
     is_local=False,
+    first_byte_s=REASONING_S,
     endpoints=PROTOCOL_ENDPOINTS["openai"]
     - _OPENAI_RANKING
     - {"openai.tokenize", "openai.detokenize", "openai.chat_tokens"}
@@ -202,6 +206,7 @@ OPENAI: Final = BackendKind(
 ANTHROPIC: Final = BackendKind(
     name="anthropic",
     is_local=False,
+    first_byte_s=REASONING_S,
     endpoints=PROTOCOL_ENDPOINTS["anthropic"],
     health_path="/v1/models?limit=1000",
     listing=ModelListing("/v1/models?limit=1000", decode_openai_models),

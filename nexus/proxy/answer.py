@@ -7,23 +7,31 @@ from typing import Final, Protocol
 
 import msgspec
 
+from nexus.domain.statuses import FIRST_ERROR
 from nexus.errors import UpstreamError, UpstreamFault
-from nexus.proxy.answer_head import AnswerHead, HeaderList, Mode
-from nexus.proxy.headers import refuse_bad_head
+from nexus.proxy.answer_head import NO_CONTENT, AnswerHead, HeaderList, Mode
+from nexus.proxy.question import DOCUMENT_TYPE, Question
 from nexus.proxy.upstream import UpstreamConnection
-from nexus.wire.protocol import EventTooLargeError, StreamScan
+from nexus.wire.event_buffer import EventTooLargeError
+from nexus.wire.nature import Label, Nature, error_in
+from nexus.wire.protocol import Collector, StreamScan
 
 MAX_HELD_BYTES: Final = 8 * 1024 * 1024
 """A longer answer that is not streamed is passed on as it comes, and can then no longer be tried elsewhere."""
 
 COMMIT_HOLD_S: Final = 0.5
-"""How long events that carry no content are held back: until one does, another backend can still be tried."""
+"""How long events and comments that carry no content are held back: until one does, another backend can be tried."""
 
-TOO_LARGE: Final = "an event of the stream is too long"
-
-FIRST_ERROR: Final = 400
+TOO_LARGE: Final = (
+    "an event of its stream is longer than limits.max_event_bytes,"
+    " or than what limits.max_buffered_event_bytes has left"
+)
 
 _NO_HEAD: Final = AnswerHead(0, [])
+_STREAM_LABELS: Final = frozenset({Label.EVENTS, Label.LINES})
+_CONTRADICTED: Final = _STREAM_LABELS | {Label.PAGE}
+"""What a document is not: client libraries would not read it under such a label."""
+_EMPTY_STATUS: Final = frozenset({NO_CONTENT, 205})
 
 
 class Relay(Protocol):
@@ -47,11 +55,7 @@ class Answer(msgspec.Struct, eq=False):
     loop: asyncio.AbstractEventLoop
     ready: asyncio.Future[None]
     connection: UpstreamConnection
-    open_scan: Callable[[], StreamScan]
-    """Makes what watches the answer, should it come bit by bit."""
-    wants_stream: bool
-    is_opaque: bool = False
-    """Whether it is something that a client once stored, which may look like anything."""
+    question: Question
     mode: Mode = Mode.WAITING
     status: int = 0
     head: AnswerHead = _NO_HEAD
@@ -63,11 +67,23 @@ class Answer(msgspec.Struct, eq=False):
     is_ended: bool = False
     is_framed: bool = True
     """Whether the end of the answer was marked, or only the connection closed."""
+    nature: Nature | None = None
+    """None until enough of it has come to tell."""
+    undecided: bytearray = msgspec.field(default_factory=bytearray)
+    """What has come before that."""
     opened_scan: StreamScan | None = None
+    collector: Collector | None = None
+    """Of a stream that was not asked for: makes a document of it."""
     held_bytes: int = 0
     hold_timer: asyncio.TimerHandle | None = None
     failed: tuple[UpstreamFault, str] | None = None
     relay: Relay | None = None
+    on_content: Callable[[float], None] | None = None
+    """Told the time of the first content, when the answer has begun before it."""
+
+    @property
+    def wants_stream(self) -> bool:
+        return self.question.is_stream
 
     @property
     def headers(self) -> HeaderList:
@@ -98,8 +114,11 @@ class Answer(msgspec.Struct, eq=False):
 
     def dismiss(self) -> None:
         """Expect nothing more of it."""
+        self.on_content = None
         if self.hold_timer is not None:
             self.hold_timer.cancel()
+        if self.opened_scan is not None:
+            self.opened_scan.release()
         if not self.ready.done():
             self.ready.cancel()
         elif not self.ready.cancelled():
@@ -128,37 +147,41 @@ class Answer(msgspec.Struct, eq=False):
         self.status = head.status
         self.first_byte_at = monotonic()
         try:
-            mode = self._mode_of(head)
+            label = head.label
         except UpstreamError as exc:
             self._refuse(exc)
             return
-        if mode is Mode.EVENTS and not self.wants_stream:
-            self._refuse(UpstreamError(UpstreamFault.PROTOCOL, "answered with a stream that was not asked for"))
-            return
-        self.mode = mode
-        if mode is not Mode.WHOLE:
-            self.opened_scan = self.open_scan()
-
-    def _mode_of(self, head: AnswerHead) -> Mode:
-        """Return how *head* says that the body is to be treated. :raises UpstreamError: PROTOCOL."""
-        if not self.is_opaque or head.status >= FIRST_ERROR:
-            return head.mode
-        refuse_bad_head(head.status, head.headers)
-        return Mode.OPAQUE
+        if head.status >= FIRST_ERROR or head.status == NO_CONTENT:
+            self.nature, self.mode = Nature.DOCUMENT, Mode.WHOLE
+        elif label is Label.OPAQUE or self.question.endpoint.answers_bytes:
+            self._become(Nature.OPAQUE)
+        elif label in _STREAM_LABELS and self.wants_stream:
+            # Most likely: what comes will tell.
+            self._watch()
+        else:
+            self.mode = Mode.WHOLE
 
     def on_body(self, data: bytes) -> None:
+        if self.nature is None:
+            data = self._decide(data)
+            if not data:
+                return
+        if self.collector is not None:
+            self._collect(data)
+            return
         scan = self.opened_scan
         if scan is not None and self.mode is Mode.EVENTS:
             try:
                 data = scan.feed(data)
             except EventTooLargeError:
-                self.connection.abandon()
-                self.on_failed(UpstreamFault.PROTOCOL, TOO_LARGE)
+                self._fail_too_large()
                 return
             if not data:
                 return
             if self.content_at is None and scan.has_content:
                 self.content_at = monotonic()
+                if self.on_content is not None:
+                    self.on_content(self.content_at)
         if self.relay is not None:
             self.relay.forward(data)
         else:
@@ -167,14 +190,22 @@ class Answer(msgspec.Struct, eq=False):
     def on_end(self, *, is_framed: bool) -> None:
         self.is_ended = True
         self.is_framed = is_framed
+        if self.nature is None and (left := self._decide(b"", is_all=True)):
+            self.on_body(left)
         if self.relay is not None:
             self.relay.finish()
         elif self.ready.done():
             return
-        elif self.mode is Mode.EVENTS and not (self.held and self.scan.is_finished()):
-            self._refuse(UpstreamError(UpstreamFault.TRUNCATED, "the stream ended before it said anything"))
-        else:
+        elif self.collector is not None:
+            self._end_collecting(self.collector)
+        elif self.mode is not Mode.EVENTS:
+            self._judge_document()
+        elif self.held and self.scan.is_finished():
             self._be_ready()
+        elif error := self.scan.error_in_rest():
+            self._become_error(*error)
+        else:
+            self._refuse(UpstreamError(UpstreamFault.TRUNCATED, "the stream ended before it said anything"))
 
     def on_failed(self, fault: UpstreamFault, message: str) -> None:
         if self.relay is not None:
@@ -184,45 +215,163 @@ class Answer(msgspec.Struct, eq=False):
         else:
             self.ready.set_exception(UpstreamError(fault, message))
 
+    # what it is
+
+    def _decide(self, data: bytes, *, is_all: bool = False) -> bytes:
+        """Decide what it is, and return all that has come of it; nothing while it is not decided."""
+        undecided = self.undecided
+        if undecided or not data:
+            undecided += data
+            data = bytes(undecided)
+        nature = self.question.nature_of(self.head.label, data, is_all=is_all)
+        if nature is None:
+            if not undecided:
+                undecided += data
+            if len(undecided) <= MAX_HELD_BYTES:
+                return b""
+            nature = Nature.DOCUMENT
+        undecided.clear()
+        self._become(nature)
+        return data if self.nature is not None and not self.ready.done() else b""
+
+    def _become(self, nature: Nature) -> None:
+        question = self.question
+        self.nature = nature
+        if nature is Nature.DOCUMENT:
+            self.mode = Mode.WHOLE
+            if self.head.label in _CONTRADICTED:
+                self.head = self.head.typed(DOCUMENT_TYPE)
+        elif nature is Nature.OPAQUE:
+            self.mode = Mode.OPAQUE
+            self.opened_scan = question.open_scan()
+        elif nature is Nature.PAGE:
+            self._refuse(UpstreamError(UpstreamFault.PROTOCOL, "answered with a web page"))
+        elif nature is not question.expected_stream:
+            self._refuse(UpstreamError(UpstreamFault.PROTOCOL, "answered with a stream of another protocol"))
+        elif question.reads_stream:
+            self._watch()
+            if self.head.label not in _STREAM_LABELS:
+                self.head = self.head.typed(question.stream_type)
+        else:
+            self._begin_collecting()
+
+    def _watch(self) -> None:
+        self.mode = Mode.EVENTS
+        if self.opened_scan is None:
+            self.opened_scan = self.question.open_scan()
+
+    def _judge_document(self) -> None:
+        """Let a whole document go, unless it is an error that calls itself a success."""
+        question, body = self.question, self.body
+        if self.status >= FIRST_ERROR or self.mode is not Mode.WHOLE:
+            self._be_ready()
+        elif (status := error_in(body, is_kept=question.endpoint.capability == "keep")) is not None:
+            self._become_error(status, body)
+        elif self.wants_stream and not body and self.status not in _EMPTY_STATUS:
+            self._refuse(UpstreamError(UpstreamFault.TRUNCATED, "the stream ended before it said anything"))
+        else:
+            if self.wants_stream and (events := question.protocol.as_stream(question.endpoint, body)):
+                self._become_stream(events)
+            self._be_ready()
+
+    def _become_stream(self, events: bytes) -> None:
+        scan = self.question.open_scan()
+        try:
+            events = scan.feed(events)
+        except EventTooLargeError:
+            # The document is still an answer.
+            return
+        self.opened_scan, self.mode, self.nature = scan, Mode.EVENTS, self.question.expected_stream
+        self.head = self.head.typed(self.question.stream_type)
+        self.held = [events]
+        self.content_at = monotonic()
+
+    # a stream that was not asked for
+
+    def _begin_collecting(self) -> None:
+        question = self.question
+        self.mode = Mode.WHOLE
+        self.collector = question.protocol.collector(question.endpoint)
+        if self.collector is None:
+            self._refuse(UpstreamError(UpstreamFault.PROTOCOL, "answered with a stream that was not asked for"))
+            return
+        self.opened_scan = question.open_scan()
+        self.opened_scan.show(self.collector.add)
+
+    def _collect(self, data: bytes) -> None:
+        self.held_bytes += len(data)
+        try:
+            self.scan.feed(data)
+        except EventTooLargeError:
+            self._fail_too_large()
+            return
+        if error := self.scan.first_error():
+            self._become_error(*error)
+        elif self.held_bytes > MAX_HELD_BYTES:
+            self._refuse(UpstreamError(UpstreamFault.PROTOCOL, "answered with a long stream that was not asked for"))
+
+    def _end_collecting(self, collector: Collector) -> None:
+        scan = self.scan
+        if error := scan.error_in_rest():
+            self._become_error(*error)
+            return
+        # Some servers end without the line ends that would complete their last event.
+        scan.feed(b"\n\n")
+        document = collector.document() if scan.is_finished() else None
+        if document is None:
+            fault = UpstreamFault.IN_STREAM_ERROR if scan.has_error else UpstreamFault.TRUNCATED
+            status = 502 if scan.has_error else None
+            self._refuse(UpstreamError(fault, "a stream that was not asked for did not end well", status=status))
+            return
+        self.head = self.head.typed(DOCUMENT_TYPE)
+        self.held = [document]
+        self.is_framed = True
+        self._judge_document()
+
+    # what may go
+
     def _hold(self, data: bytes) -> None:
         self.held.append(data)
         self.held_bytes += len(data)
         if self.ready.done():
             return
         if self.mode is Mode.EVENTS:
-            self._judge_events()
+            self._judge_events(data)
             return
         if self.mode is Mode.WHOLE and self.held_bytes > MAX_HELD_BYTES:
-            self.mode = Mode.OPAQUE
-            self.opened_scan = self.open_scan()
+            self._become(Nature.OPAQUE)
         if self.mode is Mode.OPAQUE:
             self.content_at = monotonic()
             self._be_ready()
 
-    def _judge_events(self) -> None:
+    def _judge_events(self, data: bytes) -> None:
         if error := self.scan.first_error():
             self._become_error(*error)
         elif self.scan.has_content:
             self._be_ready()
-        elif self.hold_timer is None and self.scan.data_blocks:
+        elif self.hold_timer is None and data.strip():
+            # Comments go too, in the end: they tell a client with a short patience that its answer is being made.
             self.hold_timer = self.loop.call_later(COMMIT_HOLD_S, self._release_hold)
         elif self.held_bytes > MAX_HELD_BYTES:
             self._refuse(UpstreamError(UpstreamFault.PROTOCOL, "the stream says much and answers nothing"))
 
     def _become_error(self, status: int, body: bytes) -> None:
-        """Be the answer that the stream should have been: nothing of it has gone to the client yet."""
+        """Be the answer with an error's status that this should have been: nothing of it has gone to the client yet."""
         self.status = status
         self.mode = Mode.WHOLE
-        others = self.head.without(b"content-type").headers
-        self.head = AnswerHead(status, [*others, (b"Content-Type", b"application/json")])
+        self.head = AnswerHead(status, self.head.typed(DOCUMENT_TYPE).headers)
         self.held = [body]
         self.is_ended = True
-        self._refuse(UpstreamError(UpstreamFault.IN_STREAM_ERROR, "the stream began with an error", status=status))
+        self._refuse(UpstreamError(UpstreamFault.IN_STREAM_ERROR, "it answered with an error instead", status=status))
 
     def _release_hold(self) -> None:
         # Lifecycle events have waited long enough for the content that they announce.
         if not self.ready.done():
             self._be_ready()
+
+    def _fail_too_large(self) -> None:
+        self.connection.abandon()
+        self.on_failed(UpstreamFault.EVENT_TOO_LARGE, TOO_LARGE)
 
     def _be_ready(self) -> None:
         self.ready.set_result(None)

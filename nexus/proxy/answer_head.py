@@ -3,9 +3,9 @@
 from enum import Enum, auto
 from typing import Final
 
-from nexus.errors import UpstreamError, UpstreamFault
 from nexus.proxy.content_length import around_length, head_of, is_plain, length_between
 from nexus.proxy.headers import has_reworded, passed_lines, refuse_bad_head
+from nexus.wire.nature import Label, label_of
 
 HeaderList = list[tuple[bytes, bytes]]
 
@@ -14,9 +14,6 @@ NO_CONTENT: Final = 204
 
 LONGEST_HEAD: Final = 4 * 1024
 """A longer one is parsed each time."""
-
-_EVENT_TYPES: Final = (b"text/event-stream", b"application/x-ndjson", b"application/jsonl")
-_WHOLE_TYPES: Final = (b"application/json", b"application/problem+json", b"text/")
 
 
 class Mode(Enum):
@@ -35,25 +32,25 @@ class Mode(Enum):
 class AnswerHead:
     """Status and headers as they came; nobody changes them."""
 
-    __slots__ = ("_lines", "_mode", "has_date", "headers", "status")
+    __slots__ = ("_label", "_lines", "has_date", "headers", "status")
 
     def __init__(self, status: int, headers: HeaderList) -> None:
         self.status = status
         self.headers = headers
-        self._mode: Mode | None = None
+        self._label: Label | None = None
         self._lines: bytes | None = None
         self.has_date = self.has(b"date")
 
     @property
-    def mode(self) -> Mode:
-        """How the bytes that follow are to be treated.
+    def label(self) -> Label:
+        """What it says of the bytes that follow.
 
-        :raises UpstreamError: PROTOCOL: as nothing that could be passed on.
+        :raises UpstreamError: PROTOCOL: nothing that could be passed on.
         """
-        if self._mode is None:
+        if self._label is None:
             refuse_bad_head(self.status, self.headers)
-            self._mode = self._choose_mode()
-        return self._mode
+            self._label = self._read_label()
+        return self._label
 
     def passed_lines(self, request_id: bytes) -> bytes:
         """Return the header lines that go on to the client. See :func:`nexus.proxy.headers.passed_lines`."""
@@ -72,24 +69,20 @@ class AnswerHead:
         """Return a head that does not have the header *name*, in lower case."""
         return AnswerHead(self.status, [header for header in self.headers if header[0].lower() != name])
 
-    def _choose_mode(self) -> Mode:
+    def typed(self, content_type: bytes) -> "AnswerHead":
+        """Return the same head with another content type."""
+        others = [header for header in self.headers if header[0].lower() != b"content-type"]
+        return AnswerHead(self.status, [*others, (b"Content-Type", content_type)])
+
+    def _read_label(self) -> Label:
         content_type = b""
-        is_encoded = False
         for name, value in self.headers:
             lowered = name.lower()
             if lowered == b"content-type":
-                content_type = value.lower()
-            elif lowered == b"content-encoding" and value.lower() != b"identity":
-                is_encoded = True
-        if self.status >= 400 or self.status == NO_CONTENT:
-            return Mode.WHOLE
-        if is_encoded:
-            return Mode.OPAQUE
-        if content_type.startswith(_EVENT_TYPES):
-            return Mode.EVENTS
-        if content_type.startswith(b"text/html"):
-            raise UpstreamError(UpstreamFault.PROTOCOL, "answered with a web page")
-        return Mode.WHOLE if not content_type or content_type.startswith(_WHOLE_TYPES) else Mode.OPAQUE
+                content_type = value
+            elif lowered == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+                return Label.OPAQUE
+        return label_of(content_type)
 
 
 class KnownAnswer:

@@ -24,6 +24,7 @@ from nexus.routing.intent import Verdict
 from nexus.routing.rejections import reason_as_json, shortened, what_would_help
 from nexus.wire import multipart
 from nexus.wire.answer_model import restore_in_document, restore_in_events
+from nexus.wire.event_buffer import EventRoom
 from nexus.wire.model_field import insert_model, replace_model
 from nexus.wire.protocol import StreamScan, WireProtocol
 
@@ -122,6 +123,7 @@ _BACKENDS_DOING: Final = frozenset(
         "backend_unavailable",
         "bad_gateway",
         "connect_timeout",
+        "event_too_large",
         "ttft_timeout",
         "upstream_rate_limited",
     }
@@ -131,26 +133,21 @@ _OURS: Final = frozenset(
 )
 
 
-def open_scan(protocol: WireProtocol, endpoint: Endpoint, listener: Callable[[str], None] | None) -> StreamScan:
-    """Return what reads a streamed answer; *listener* is told its text."""
+def open_scan(
+    protocol: WireProtocol, endpoint: Endpoint, room: EventRoom, listener: Callable[[str], None] | None
+) -> StreamScan:
+    """Return what reads a streamed answer, within *room*; *listener* is told its text."""
     scan = protocol.open_stream(endpoint)
+    scan.bound(room)
     if listener is not None:
         scan.listen(listener)
     return scan
 
 
 def refuse_unfinished(protocol: WireProtocol, endpoint: Endpoint, answer: Answer) -> None:
-    """Raise UpstreamError when a whole answer is not whole, or is an error that calls itself a success."""
-    if answer.status >= 400:
-        return
-    body = answer.body
-    if not answer.is_framed and not protocol.looks_complete(endpoint, body):
+    """Raise UpstreamError (TRUNCATED) when a whole answer is not whole."""
+    if answer.status < 400 and not answer.is_framed and not protocol.looks_complete(endpoint, answer.body):
         raise UpstreamError(UpstreamFault.TRUNCATED, "the answer's document ends too early")
-    if answer.wants_stream and body[:_ERROR_PREFIX_BYTES].lstrip().startswith(b'{"error"'):
-        raise UpstreamError(UpstreamFault.IN_STREAM_ERROR, "it answered with an error instead of a stream", status=502)
-
-
-_ERROR_PREFIX_BYTES: Final = 64
 
 
 def names_missing_model(status: int, body: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from math import ceil
+from time import monotonic
 from typing import Final
 
 import msgspec
@@ -32,6 +33,8 @@ class Attempt(msgspec.Struct, eq=False):
     """What is to be told the text of the answer."""
     lent: UpstreamConnection | None = None
     """The connection that carries it, until it is let go."""
+    asked_at: float = 0.0
+    """When the request was sent; as all instants, of the monotonic clock."""
     asked: Answer | None = None
     """What the backend answers; None before it was asked."""
     usage: TokenUsage | None = None
@@ -70,6 +73,7 @@ class Attempt(msgspec.Struct, eq=False):
     def begin(self, connection: UpstreamConnection, answer: Answer) -> None:
         """Note where the request goes, and what will come back."""
         self.lent = connection
+        self.asked_at = monotonic()
         self.asked = answer
 
     def begin_flowing(self, now: float) -> None:

@@ -1,6 +1,7 @@
 """One request and its answer, from the client's first byte to the last byte sent back."""
 
 import asyncio
+from functools import partial
 from time import monotonic
 
 import msgspec
@@ -22,6 +23,7 @@ from nexus.proxy.plane import DataPlane
 from nexus.proxy.receiving import receive
 from nexus.proxy.record import Record
 from nexus.proxy.relay import MESSAGES, End, StreamRelay
+from nexus.proxy.turn_at_backend import turn_until
 from nexus.proxy.understanding import preview, understand
 from nexus.wire.estimated_usage import estimated_usage, is_uncounted, tokens_of
 
@@ -120,7 +122,7 @@ class Exchange(msgspec.Struct, eq=False):
             if is_uncounted(attempt.usage, requirements):
                 text = self.admission.protocol.text_of(body)
                 self.record.estimated = estimated_usage(self.admission.endpoint, requirements, tokens_of(text))
-                if attempt.usage is None and attempt.listener is not None:
+                if attempt.usage is None and attempt.listener is not None and answer.collector is None:
                     attempt.listener(text)
         keeping.note_whole(self.plane.keepers, self.admission, attempt, requirements)
         head = answering.head_lines(self.record, attempt, self._attempt_count())
@@ -161,13 +163,15 @@ class Exchange(msgspec.Struct, eq=False):
         self.record.answered(answer.status, answer.begun_at)
         keeping.note_stream(self.plane.keepers, self.admission, attempt, requirements)
         timeouts = self.admission.settings.config.timeouts
+        first_byte_s, figures = inquiry.first_byte_s(attempt), attempt.backend.load.model(attempt.reserved.model)
         relay = self.relay = StreamRelay(
             self.client,
             attempt.connection,
             answer,
             is_chunked=is_chunked,
             idle_s=timeouts.stream_idle_seconds,
-            first_content_s=inquiry.first_byte_s(attempt),
+            first_content_by=attempt.asked_at + first_byte_s,
+            turn_until=partial(turn_until, attempt.backend, figures, first_byte_s),
             stall_s=timeouts.write_stall_seconds,
             deadline=inquiry.deadline,
             restore=answering.restorer(attempt, requirements.model),

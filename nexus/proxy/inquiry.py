@@ -19,6 +19,7 @@ from nexus.proxy.answer_head import Mode
 from nexus.proxy.attempt import Attempt, error_of
 from nexus.proxy.headers import request_head
 from nexus.proxy.plane import DataPlane
+from nexus.proxy.question import Question
 from nexus.proxy.record import Record
 from nexus.proxy.retry import Next, Retries
 from nexus.proxy.turn_at_backend import begun
@@ -77,12 +78,13 @@ class Inquiry(msgspec.Struct, eq=False):
 
     def first_byte_s(self, attempt: Attempt) -> float:
         """Return how long this backend may take to begin; an answer that is not streamed begins when it is whole."""
+        config = self.admission.settings.config
+        if not self.requirements.is_stream:
+            return config.timeouts.whole_answer_seconds or config.server.request_timeout_seconds
         facts = attempt.backend.facts(attempt.reserved.model)
         if facts is not None and facts.first_byte_s is not None:
             return facts.first_byte_s
-        timeouts = self.admission.settings.config.timeouts
-        is_stream = self.requirements.is_stream
-        return timeouts.first_byte_seconds if is_stream else timeouts.whole_answer_seconds
+        return config.timeouts.first_byte_seconds or attempt.backend.kind.first_byte_s
 
     def settle_all(self, ending: Ending) -> tuple[AttemptOutcome, ...]:
         """Settle what is not settled yet, as ended by *ending*, and return all that was tried."""
@@ -201,14 +203,17 @@ class Inquiry(msgspec.Struct, eq=False):
     def _send(self, attempt: Attempt, connection: UpstreamConnection) -> Answer:
         """Send the request, and return what will be its answer."""
         loop = self.plane.loop
-        open_scan = partial(answering.open_scan, self.admission.protocol, self.admission.endpoint, attempt.listener)
-        wants_stream, is_opaque = self.requirements.is_stream, self.admission.endpoint.answers_bytes
-        answer = Answer(loop, loop.create_future(), connection, open_scan, wants_stream, is_opaque)
+        answer = Answer(loop, loop.create_future(), connection, self._question(attempt))
         attempt.begin(connection, answer)
         body = self._body_for(attempt)
         connection.send(self._head_for(attempt, len(body)), body, answer)
         self.record.enter("await_first_byte")
         return answer
+
+    def _question(self, attempt: Attempt) -> Question:
+        protocol, endpoint = self.admission.protocol, self.admission.endpoint
+        open_scan = partial(answering.open_scan, protocol, endpoint, self.plane.event_room, attempt.listener)
+        return Question(protocol, endpoint, self.requirements.is_stream, open_scan, self.admission.head.accept)
 
     def _after(self, exc: UpstreamError, attempt: Attempt) -> Next:
         if self._is_elsewhere(exc):

@@ -17,6 +17,7 @@ from nexus.proxy.upstreams import Upstreams
 from nexus.routing.decision import Reserved
 from nexus.routing.recording import RecentDecisions
 from nexus.routing.router import Router
+from nexus.wire.event_buffer import EventRoom
 
 Observer = Callable[[ExchangeOutcome], None]
 """Is told of each exchange once, when it is over; must be quick, and never raise."""
@@ -63,6 +64,7 @@ class DataPlane:
         "budget",
         "deadlines",
         "decisions",
+        "event_room",
         "fleet",
         "in_flight",
         "is_draining",
@@ -93,6 +95,11 @@ class DataPlane:
         self.loop = asyncio.get_running_loop()
         self.deadlines = Deadlines(self.loop)
         """Of the answers that have not begun."""
+        limits = settings.config.limits
+        self.event_room = EventRoom(
+            max_event_bytes=limits.max_event_bytes, max_buffered_bytes=limits.max_buffered_event_bytes
+        )
+        """For the events of all streams that are only partly here."""
         self.in_flight = 0
         self.tracer: Tracer | None = None
         """None unless exchanges are traced."""

@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Final, Protocol
 
 from nexus.errors import UpstreamFault
-from nexus.proxy.answer import TOO_LARGE, Answer
+from nexus.proxy.answer import Answer
 from nexus.proxy.answer_head import Mode
 from nexus.proxy.upstream import UpstreamConnection
 
@@ -15,11 +15,12 @@ _FAULT_CODES: Final = {
     UpstreamFault.TRUNCATED: "stream_truncated",
     UpstreamFault.RESET: "stream_truncated",
     UpstreamFault.PROTOCOL: "upstream_error",
+    UpstreamFault.EVENT_TOO_LARGE: "event_too_large",
 }
 MESSAGES: Final = {
     "stream_truncated": "the backend ended the stream before the answer was complete",
     "stream_stalled": "the backend sent nothing more for too long",
-    "event_too_large": "the backend sent an event that is too long",
+    "event_too_large": "the backend sent an event that is longer than the proxy's limits",
     "upstream_error": "the backend broke the stream",
     "deadline_exceeded": "the answer took longer than it may",
     "server_shutdown": "the proxy is shutting down",
@@ -64,7 +65,7 @@ class StreamRelay:
         "_client",
         "_connection",
         "_deadline",
-        "_first_content_s",
+        "_first_content_by",
         "_idle_s",
         "_last_data_at",
         "_loop",
@@ -74,6 +75,7 @@ class StreamRelay:
         "_stall_s",
         "_stall_timer",
         "_timer",
+        "_turn_until",
         "bytes_out",
         "code",
         "done",
@@ -88,7 +90,8 @@ class StreamRelay:
         *,
         is_chunked: bool,
         idle_s: float,
-        first_content_s: float,
+        first_content_by: float,
+        turn_until: Callable[[float], float],
         stall_s: float,
         deadline: float,
         restore: Callable[[bytes], bytes] | None,
@@ -99,7 +102,8 @@ class StreamRelay:
         self._scan = answer.scan
         self.is_chunked = is_chunked
         self._idle_s = idle_s
-        self._first_content_s = first_content_s
+        self._first_content_by = first_content_by
+        self._turn_until = turn_until
         self._restore = restore
         self._stall_s = stall_s
         self._deadline = deadline
@@ -151,9 +155,11 @@ class StreamRelay:
             return
         answer = self._answer
         blocks = self._scan.data_blocks
+        # A comment is no part of the answer, but proves that the backend is at work.
+        self._last_data_at = now = monotonic()
         if blocks != self._seen_blocks or answer.mode is Mode.OPAQUE:
             self._seen_blocks = blocks
-            self._last_data_at = answer.last_content_at = monotonic()
+            answer.last_content_at = now
         if self._restore is not None:
             data = self._restore(data)
         self.bytes_out += len(data)
@@ -171,12 +177,12 @@ class StreamRelay:
             self._client.write_now(LAST_CHUNK)
         self._end(End.COMPLETE)
 
-    def break_off(self, fault: UpstreamFault, message: str) -> None:
+    def break_off(self, fault: UpstreamFault, _message: str) -> None:
         # What a backend breaks after its terminal event is not missed by anybody.
         if self._answer.mode is Mode.EVENTS and self._scan.is_finished() and not self._scan.closing():
             self.finish()
         else:
-            self.cut("event_too_large" if message == TOO_LARGE else _FAULT_CODES.get(fault, "upstream_error"))
+            self.cut(_FAULT_CODES.get(fault, "upstream_error"))
 
     # what the exchange says
 
@@ -222,16 +228,18 @@ class StreamRelay:
 
     def _watch(self) -> None:
         now = monotonic()
-        # While the client is the one who does not read, the backend is not to blame for its silence.
-        has_begun = self._scan.has_content or self._answer.mode is Mode.OPAQUE
-        idle_s = self._idle_s if has_begun else max(self._idle_s, self._first_content_s)
-        idle_at = (now if self._client.writing_paused else self._last_data_at) + idle_s
+        # While the client does not read, the backend is not to blame for its silence.
+        idle_at = (now if self._client.writing_paused else self._last_data_at) + self._idle_s
+        if not (self._scan.has_content or self._answer.mode is Mode.OPAQUE):
+            # Comments alone are no answer: without this limit, they would hold the client until the whole deadline.
+            idle_at = self._first_content_by if now < self._first_content_by else self._turn_until(now)
         if now >= self._deadline:
             self.cut("deadline_exceeded")
         elif now >= idle_at:
             self.cut("stream_stalled")
         else:
-            self._timer = self._loop.call_at(min(idle_at, self._deadline), self._watch)
+            # Content may come meanwhile, and with it the shorter deadline.
+            self._timer = self._loop.call_at(min(idle_at, now + self._idle_s, self._deadline), self._watch)
 
     def _end(self, how: End) -> None:
         if not self.done.done():

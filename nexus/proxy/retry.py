@@ -30,6 +30,7 @@ FAULT_CODES: Final[Mapping[UpstreamFault, str]] = {
     UpstreamFault.STALE: "bad_gateway",
     UpstreamFault.RESET: "bad_gateway",
     UpstreamFault.PROTOCOL: "bad_gateway",
+    UpstreamFault.EVENT_TOO_LARGE: "event_too_large",
     UpstreamFault.TRUNCATED: "bad_gateway",
     UpstreamFault.FIRST_BYTE_TIMEOUT: "ttft_timeout",
     UpstreamFault.STATUS: "bad_gateway",

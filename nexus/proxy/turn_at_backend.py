@@ -29,8 +29,13 @@ async def begun(attempt: Attempt, answer: Answer, deadlines: Deadlines, *, wait_
         await answer.ready
     finally:
         turn.end()
-    if answer.mode is Mode.EVENTS:
-        attempt.begin_flowing(monotonic())
+    if answer.mode is not Mode.EVENTS:
+        return
+    if answer.content_at is None:
+        # Only comments or lifecycle events have come: it may still be waiting for its turn.
+        answer.on_content = attempt.begin_flowing
+    else:
+        attempt.begin_flowing(answer.content_at)
 
 
 class TurnAtBackend:
@@ -59,15 +64,20 @@ class TurnAtBackend:
 
     def give_up_waiting(self) -> None:
         now = self._answer.loop.time()
-        again_at = min(self._late_at(now), self._last_at)
+        again_at = min(turn_until(self._backend, self._figures, self._wait_s, now), self._last_at)
         if again_at > now:
             self._deadlines.begin(self, again_at)
         else:
             self._answer.give_up_waiting()
 
-    def _late_at(self, now: float) -> float:
-        """Return until when the request may be waiting for its turn, *now* when it is not."""
-        if self._backend.load.in_flight <= (self._backend.slots or USUAL_SLOTS):
-            return now
-        flowing_until = now + min(CHECK_S, self._wait_s) if self._figures.flowing else now
-        return max(flowing_until, self._figures.progressed_at + self._wait_s)
+
+def turn_until(backend: Backend, figures: ModelLoad, wait_s: float, now: float) -> float:
+    """Return until when a request may be waiting for its turn at *backend*, *now* or earlier when it is not.
+
+    :param figures: of the model that it is for.
+    :param wait_s: how long the backend may go without beginning or ending an answer for the model.
+    """
+    if backend.load.in_flight <= (backend.slots or USUAL_SLOTS):
+        return now
+    flowing_until = now + min(CHECK_S, wait_s) if figures.flowing else now
+    return max(flowing_until, figures.progressed_at + wait_s)

@@ -1,10 +1,7 @@
 """One event of a stream, and what it says of the answer's course."""
 
 from enum import Enum, auto
-from typing import Final, NamedTuple
-
-MOST_EVENT_BYTES: Final = 1024 * 1024
-"""The longest event that is waited for. What a model says in one is a thousandth of that."""
+from typing import NamedTuple
 
 
 class Event(NamedTuple):

@@ -3,43 +3,39 @@
 from collections.abc import Iterator
 from typing import Final
 
-from nexus.wire.event import MOST_EVENT_BYTES, Event
-from nexus.wire.protocol import EventTooLargeError
+from nexus.wire.event import Event
+from nexus.wire.event_buffer import EventBuffer, EventTooLargeError
 
 _TAIL_LINES: Final = 8
 
 
-class LineFraming:
+class LineFraming(EventBuffer):
     """Gives back whole lines, byte for byte, and keeps the rest."""
 
-    __slots__ = ("rest",)
+    __slots__ = ()
 
     separator: Final = b"\n"
     """Ends every line."""
 
-    def __init__(self) -> None:
-        self.rest = bytearray()
-        """What has come of a line that is not complete."""
-
     def feed(self, data: bytes) -> bytes:
         """Return the lines that *data* completes.
 
-        :raises EventTooLargeError: when one is longer than 1 MiB.
+        :raises EventTooLargeError: when one is longer than its room allows.
         """
-        if not self.rest and data.endswith(b"\n") and len(data) <= MOST_EVENT_BYTES:
+        longest = self.room.max_event_bytes
+        if not self.rest and data.endswith(b"\n") and len(data) <= longest:
             return data
         rest = self.rest
         end = data.rfind(b"\n") + 1
         if end:
             end += len(rest)
         rest += data
-        if len(rest) > MOST_EVENT_BYTES:
-            _refuse_long_line(rest)
+        if len(rest) > longest:
+            _refuse_long_line(rest, longest)
         if not end:
+            self._count()
             return b""
-        block = bytes(rest[:end])
-        del rest[:end]
-        return block
+        return self._take_events(end)
 
     def completed_rest(self) -> bytes:
         """Return what is left at the end of the stream as a line, if only its line end is missing."""
@@ -81,15 +77,20 @@ class LineFraming:
         end = block.find(b"\n", at)
         return block[block.rfind(b"\n", 0, at) + 1 : end if end >= 0 else len(block)]
 
+    @staticmethod
+    def framed(event: Event) -> bytes:
+        """Return *event* as it is sent."""
+        return event.content + b"\n"
+
 
 _OPENING_BRACE: Final = ord("{")
 
 
-def _refuse_long_line(buffer: bytearray) -> None:
+def _refuse_long_line(buffer: bytearray, longest: int) -> None:
     start = 0
     while (end := buffer.find(b"\n", start) + 1) > 0:
-        if end - start > MOST_EVENT_BYTES:
+        if end - start > longest:
             raise EventTooLargeError
         start = end
-    if len(buffer) - start > MOST_EVENT_BYTES:
+    if len(buffer) - start > longest:
         raise EventTooLargeError

@@ -7,6 +7,8 @@ import msgspec
 
 from nexus.domain.request import Endpoint, Requirements, TokenUsage
 from nexus.errors import RequestError
+from nexus.wire.event import Event
+from nexus.wire.event_buffer import EventRoom
 
 
 class StreamScan(Protocol):
@@ -26,14 +28,20 @@ class StreamScan(Protocol):
     def feed(self, data: bytes) -> bytes:
         """Return the whole events that are complete now, byte for byte; the rest is kept back.
 
-        :raises EventTooLargeError: when one event is longer than its limit (1 MiB).
+        :raises EventTooLargeError: when one event is longer than its room allows.
         """
+
+    def bound(self, room: EventRoom) -> None:
+        """Let *room* bound the event that is being put together, instead of the default for one stream alone."""
 
     def listen(self, tell: Callable[[str], None]) -> None:
         """Let *tell* have the text of the answer, event by event, as :meth:`feed` gives it back.
 
         To be called before the first :meth:`feed`. It costs a decoding of every event, so only who needs it asks.
         """
+
+    def show(self, see: Callable[[Event], None]) -> None:
+        """Call *see* with every event, as :meth:`feed` gives it back; under the same conditions as :meth:`listen`."""
 
     def is_finished(self) -> bool:
         """Whether what was given back ends as a finished answer does in this protocol."""
@@ -47,6 +55,12 @@ class StreamScan(Protocol):
     def first_error(self) -> tuple[int, bytes] | None:
         """When the very first data event was an error: the HTTP status it stands for, and its error body as sent."""
 
+    def error_in_rest(self) -> tuple[int, bytes] | None:
+        """Say the same, at the end of the stream, of an event that lacks only its line ends when it is the only one."""
+
+    def release(self) -> None:
+        """Drop what is kept of an event that is not complete: nothing more will be fed."""
+
     def usage(self) -> TokenUsage | None:
         """Return the last usage seen, never a sum; None when there was none."""
 
@@ -54,8 +68,14 @@ class StreamScan(Protocol):
         """Return about how many tokens the answer had so far, by its events and their size."""
 
 
-class EventTooLargeError(ValueError):
-    """One event of a stream is longer than its limit."""
+class Collector(Protocol):
+    """Makes the document of a stream that was not asked for."""
+
+    def add(self, event: Event) -> None:
+        """Take the next event of the stream; one that cannot be read is skipped."""
+
+    def document(self) -> bytes | None:
+        """Return the JSON document that an answer without a stream would have been; None when nothing makes one."""
 
 
 class WireProtocol(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +93,11 @@ class WireProtocol(msgspec.Struct, frozen=True, kw_only=True):
     """Read what the model says in a whole, non-streamed answer; never raises."""
     looks_complete: Callable[[Endpoint, bytes], bool]
     """Whether a non-streamed answer whose framing says nothing of its end is a whole document."""
+    collector: Callable[[Endpoint], Collector | None]
+    """Make what collects a stream that was not asked for; None where the events of an endpoint make no document."""
+    as_stream: Callable[[Endpoint, bytes], bytes | None]
+    """Make the whole stream that a document stands for, its end mark included; None where the client's libraries read
+    the document as it is, or where it is none that can be told as events. Never raises."""
     encode_error: Callable[[RequestError, str], bytes]
     """Make the JSON body of an error; the second argument is the request id."""
     stream_type: Callable[[Endpoint], str]

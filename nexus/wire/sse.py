@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from nexus.wire.event import MOST_EVENT_BYTES, Event
-from nexus.wire.protocol import EventTooLargeError
+from nexus.wire.event import Event
+from nexus.wire.event_buffer import EventBuffer, EventTooLargeError
 
 _BOUNDARY: Final = re.compile(rb"(?>\r\n|\n|\r)[\r\n]++")
 """Two or more line ends of any kind; the first is atomic, or a lone CRLF would pass for two."""
@@ -14,27 +14,25 @@ _LONGEST_BOUNDARY: Final = 4
 _LINE_END: Final = re.compile(rb"\r\n?")
 _BOM: Final = b"\xef\xbb\xbf"
 _TAIL_EVENTS: Final = 8
+_DATA: Final = b"data: "
 
 
-class SSEFraming:
+class SSEFraming(EventBuffer):
     """Gives back whole events, byte for byte, and keeps the rest."""
 
-    __slots__ = ("rest",)
+    __slots__ = ()
 
     separator: Final = b"\n\n"
     """Ends nearly every event."""
 
-    def __init__(self) -> None:
-        self.rest = bytearray()
-        """What has come of an event that is not complete."""
-
     def feed(self, data: bytes) -> bytes:
         """Return the events that *data* completes.
 
-        :raises EventTooLargeError: when one is longer than 1 MiB.
+        :raises EventTooLargeError: when one is longer than its room allows.
         """
         # What backends send nearly always: one or more whole events, with plain line ends.
-        if not self.rest and data.endswith(b"\n\n") and b"\r" not in data and len(data) <= MOST_EVENT_BYTES:
+        longest = self.room.max_event_bytes
+        if not self.rest and data.endswith(b"\n\n") and b"\r" not in data and len(data) <= longest:
             return data
         rest = self.rest
         searched = max(0, len(rest) - _LONGEST_BOUNDARY + 1)
@@ -43,13 +41,12 @@ class SSEFraming:
         if not end and not searched:
             # Blank lines before an event belong to none, nor does the LF of a CR that has completed one.
             end = len(rest) - len(rest.lstrip(b"\r\n"))
-        if len(rest) > MOST_EVENT_BYTES:
-            _refuse_long_event(rest, end)
+        if len(rest) > longest:
+            _refuse_long_event(rest, end, longest)
         if not end:
+            self._count()
             return b""
-        block = bytes(rest[:end])
-        del rest[:end]
-        return block
+        return self._take_events(end)
 
     def completed_rest(self) -> bytes:
         """Return what is left at the end of the stream as an event, if only its last line ends are missing."""
@@ -102,8 +99,16 @@ class SSEFraming:
             start = boundary.end()
         return block[start:end]
 
+    @staticmethod
+    def framed(event: Event) -> bytes:
+        """Return *event* as it is sent; its content has no line ends."""
+        name = b"event: %b\n" % event.name if event.name else b""
+        return b"%bdata: %b\n\n" % (name, event.content)
+
 
 def _read(part: bytes) -> Event | None:
+    if part.startswith(_DATA) and b"\n" not in part:
+        return Event(b"", part[len(_DATA) :])
     name = b""
     values = []
     for line in part.split(b"\n"):
@@ -129,11 +134,11 @@ def _last_boundary(buffer: bytearray, start: int) -> int:
     return end
 
 
-def _refuse_long_event(buffer: bytearray, end: int) -> None:
+def _refuse_long_event(buffer: bytearray, end: int, longest: int) -> None:
     previous = 0
     for boundary in _BOUNDARY.finditer(buffer, 0, end):
-        if boundary.end() - previous > MOST_EVENT_BYTES:
+        if boundary.end() - previous > longest:
             raise EventTooLargeError
         previous = boundary.end()
-    if len(buffer) - previous > MOST_EVENT_BYTES:
+    if len(buffer) - previous > longest:
         raise EventTooLargeError

@@ -7,9 +7,14 @@ from typing import Final, Protocol
 
 from nexus.domain.request import TokenUsage
 from nexus.wire.event import Event, Sense
+from nexus.wire.event_buffer import EventRoom
+from nexus.wire.nature import error_in
+from nexus.wire.summary import summary
 from nexus.wire.text_size import BYTES_PER_TOKEN
 
 LARGE_BLOCK_BYTES: Final = 16 * 1024
+MAX_LONG_EVENTS: Final = 32
+"""Events of a large block that are looked at one by one; with more of them, none is long."""
 MAX_TOKENS_PER_EVENT: Final = 2
 """An answer that by its size has more is not made of one token per event."""
 MOST_RECENT: Final = 4
@@ -19,16 +24,21 @@ MOST_RECENT: Final = 4
 class Framing(Protocol):
     """How a stream is made of events."""
 
+    room: EventRoom
+    """What bounds the event that is not complete."""
+
     def feed(self, data: bytes) -> bytes: ...
     def completed_rest(self) -> bytes: ...
     @property
     def separator(self) -> bytes: ...
     def size_of(self, event: Event) -> int: ...
+    def release(self) -> None: ...
     def tail(self, block: bytes) -> bytes: ...
     def has_data(self, block: bytes) -> bool: ...
     def events(self, block: bytes) -> list[Event]: ...
     def each(self, block: bytes) -> Iterator[Event]: ...
     def event_at(self, block: bytes, at: int) -> bytes: ...
+    def framed(self, event: Event) -> bytes: ...
 
 
 class EventScan(ABC):
@@ -83,29 +93,41 @@ class EventScan(ABC):
         if not block or not self._has_data(block):
             return block
         self.data_blocks += 1
-        self._recent.append(block if len(block) < LARGE_BLOCK_BYTES else self._framing.tail(block))
+        seen = block if len(block) < LARGE_BLOCK_BYTES else self._shortened(block)
+        self._recent.append(seen if len(seen) < LARGE_BLOCK_BYTES else self._framing.tail(seen))
         if not self.has_content:
-            self._look_for_content(block)
-        if self.error_mark in block and not self.has_error:
-            self.has_error = any(self.sense(event) is Sense.ERROR for event in self._framing.events(block))
-        if self.usage_mark in block or (self.second_usage_mark and self.second_usage_mark in block):
-            self._usage_block = block
+            self._look_for_content(seen)
+        if self.error_mark in seen and not self.has_error:
+            self.has_error = any(self.sense(event) is Sense.ERROR for event in self._framing.events(seen))
+        if self.usage_mark in seen or (self.second_usage_mark and self.second_usage_mark in seen):
+            self._usage_block = seen
         self._bytes += len(block)
         self._events += block.count(self._framing.separator)
         return block
 
-    def listen(self, tell: Callable[[str], None]) -> None:
-        feed, each, text_in = self._feed, self._framing.each, self.text_in
+    def bound(self, room: EventRoom) -> None:
+        self._framing.room = room
 
-        def feed_and_tell(data: bytes) -> bytes:
+    def listen(self, tell: Callable[[str], None]) -> None:
+        text_in = self.text_in
+
+        def tell_text(event: Event) -> None:
+            if text := text_in(event.content):
+                tell(text)
+
+        self.show(tell_text)
+
+    def show(self, see: Callable[[Event], None]) -> None:
+        feed, each = self._feed, self._framing.each
+
+        def feed_and_show(data: bytes) -> bytes:
             block = feed(data)
             for event in each(block):
-                if text := text_in(event.content):
-                    tell(text)
+                see(event)
             return block
 
-        # In the place of the plain one: who does not listen pays nothing.
-        self._feed = feed_and_tell
+        # It replaces the plain one, so that a stream of which nothing is read costs nothing.
+        self._feed = feed_and_show
 
     def is_finished(self) -> bool:
         return self.is_end(self._last_events()) or self.is_end(self._all_events())
@@ -120,6 +142,15 @@ class EventScan(ABC):
 
     def first_error(self) -> tuple[int, bytes] | None:
         return None if self._first_error is None else self.reply_of(self._first_error)
+
+    def error_in_rest(self) -> tuple[int, bytes] | None:
+        if self._has_event:
+            return None
+        rest = self._framing.events(self._framing.completed_rest())
+        return self.reply_of(rest[0]) if rest and self._is_error(rest[0], self.sense(rest[0])) else None
+
+    def release(self) -> None:
+        self._framing.release()
 
     def usage(self) -> TokenUsage | None:
         block = self._usage_block
@@ -177,11 +208,17 @@ class EventScan(ABC):
     @abstractmethod
     def failure(self, code: str, message: str) -> bytes: ...
 
+    @staticmethod
+    def _is_error(event: Event, sense: Sense) -> bool:
+        """Whether the first event is an error, be it in the shape of another API."""
+        return sense is Sense.ERROR or error_in(event.content) is not None
+
     def _look_for_content(self, block: bytes) -> None:
         for event in self._framing.each(block):
             sense = self.sense(event)
-            if sense is Sense.ERROR and not self._has_event:
+            if not self._has_event and self._is_error(event, sense):
                 self._first_error = event
+                sense = Sense.ERROR
             self._has_event = True
             if sense is Sense.CONTENT:
                 self.has_content = True
@@ -190,6 +227,16 @@ class EventScan(ABC):
                 self._lifecycle_events += 1
                 self._lifecycle_bytes += self._framing.size_of(event)
                 self.note_beginning(event)
+
+    def _shortened(self, block: bytes) -> bytes:
+        """Return a long *block* without the pictures and long texts in it; one of many short events as it is."""
+        framing = self._framing
+        if len(framing.tail(block)) < LARGE_BLOCK_BYTES:
+            return block
+        events = framing.events(block)
+        if len(events) > MAX_LONG_EVENTS:
+            return block
+        return b"".join(framing.framed(summary(event)) for event in events)
 
     def _last_events(self) -> list[Event]:
         recent = b"".join(self._recent)

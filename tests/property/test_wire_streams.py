@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nexus.wire.protocol import EventTooLargeError
+from nexus.wire.event_buffer import EventRoom, EventTooLargeError
 from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
 from nexus.wire.sse import SSEFraming
 
@@ -156,12 +156,13 @@ def test_any_answer_can_be_asked_for_its_usage(body):
 @pytest.mark.parametrize("path", [*SSE_PATHS, "/api/chat"])
 @given(size=st.integers(1024 * 1024 - 20, 1024 * 1024 + 20), piece=st.sampled_from([65_536, 2_000_000]))
 @settings(max_examples=10)
-def test_an_event_of_more_than_a_mebibyte_is_refused_wherever_it_is_cut(path, size, piece):
+def test_an_event_that_is_too_long_is_refused_wherever_it_is_cut(path, size, piece):
     end = b"\n" if path == "/api/chat" else b"\n\n"
     event = b"data:".ljust(size - len(end), b"x") + end
     stream = end + event
     endpoint = ENDPOINTS[path]
     scan = PROTOCOLS[endpoint.protocol].open_stream(endpoint)
+    scan.bound(EventRoom(max_event_bytes=1024 * 1024))
 
     try:
         for at in range(0, len(stream), piece):

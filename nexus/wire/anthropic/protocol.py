@@ -5,6 +5,7 @@ from typing import Final
 from nexus.domain.request import Endpoint
 from nexus.wire.anthropic.body import understand
 from nexus.wire.anthropic.completion_stream import CompletionScan
+from nexus.wire.anthropic.converting import as_stream, collector
 from nexus.wire.anthropic.endpoints import KEEPING
 from nexus.wire.anthropic.errors import encode_error
 from nexus.wire.anthropic.said import said_in
@@ -41,6 +42,8 @@ PROTOCOL: Final = WireProtocol(
     usage_of=usage_of,
     text_of=said_in,
     looks_complete=_looks_complete,
+    collector=collector,
+    as_stream=as_stream,
     encode_error=encode_error,
     stream_type=_stream_type,
 )

@@ -5,6 +5,7 @@ from typing import Final
 from nexus.domain.request import Endpoint
 from nexus.wire.documents import is_whole
 from nexus.wire.ollama.body import understand
+from nexus.wire.ollama.converting import as_stream, collector
 from nexus.wire.ollama.errors import encode_error
 from nexus.wire.ollama.said import said_in
 from nexus.wire.ollama.stream import AnswerScan
@@ -39,6 +40,8 @@ PROTOCOL: Final = WireProtocol(
     usage_of=usage_of,
     text_of=said_in,
     looks_complete=_looks_complete,
+    collector=collector,
+    as_stream=as_stream,
     encode_error=encode_error,
     stream_type=_stream_type,
 )

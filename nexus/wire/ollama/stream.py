@@ -5,9 +5,10 @@ from typing import Final
 import msgspec
 
 from nexus.domain.request import TokenUsage
-from nexus.wire.documents import read
-from nexus.wire.error_status import status_of
+from nexus.wire.documents import is_given, read
+from nexus.wire.error_status import UNKNOWN
 from nexus.wire.event import Event, Sense
+from nexus.wire.nature import error_in
 from nexus.wire.ndjson import LineFraming
 from nexus.wire.ollama.said import said_in
 from nexus.wire.ollama.usage import usage_of
@@ -31,10 +32,10 @@ class AnswerScan(EventScan):
         line = _decoded(event)
         if line is None:
             return Sense.CONTENT
-        if _is_given(line.error):
+        if is_given(line.error):
             return Sense.ERROR
         said = (line.response, line.thinking, *(line.message or {}).values())
-        is_content = line.done or line.is_of_another_kind or any(_is_given(value) for value in said)
+        is_content = line.done or line.is_of_another_kind or any(is_given(value) for value in said)
         return Sense.CONTENT if is_content else Sense.LIFECYCLE
 
     def is_end(self, events: list[Event]) -> bool:
@@ -45,8 +46,7 @@ class AnswerScan(EventScan):
         return usage_of(event.content)
 
     def reply_of(self, error: Event) -> tuple[int, bytes]:
-        line = _decoded(error)
-        return status_of(msgspec.json.decode(line.error) if line else None), error.content
+        return error_in(error.content) or UNKNOWN, error.content
 
     def failure(self, code: str, message: str) -> bytes:
         return msgspec.json.encode({"error": message, "code": code}) + b"\n"
@@ -72,10 +72,3 @@ def _decoded(event: Event) -> _Line | None:
     if line is not None and line.message is not None:
         line.message.pop("role", None)
     return line
-
-
-def _is_given(raw: msgspec.Raw) -> bool:
-    return bytes(raw) not in _FALSY
-
-
-_FALSY: Final = frozenset({b"", b"null", b'""', b"[]", b"{}"})

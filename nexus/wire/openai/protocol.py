@@ -5,8 +5,10 @@ from typing import Final
 
 from nexus.domain.request import Endpoint
 from nexus.wire.documents import is_whole
+from nexus.wire.openai.as_stream import as_stream
 from nexus.wire.openai.body import understand
 from nexus.wire.openai.chat_stream import ChatScan
+from nexus.wire.openai.collecting import collector
 from nexus.wire.openai.endpoints import ASKING, KEEPING, NATIVE
 from nexus.wire.openai.errors import encode_error
 from nexus.wire.openai.media_stream import MediaScan
@@ -26,16 +28,13 @@ _SCANS: Final[Mapping[str, Callable[[], StreamScan]]] = {
     **dict.fromkeys((endpoint.name for endpoint in NATIVE), NativeScan),
 }
 
-_MAY_BE_TEXT: Final = frozenset({"openai.speech", "openai.transcriptions", "openai.translations"})
-"""They answer with sound, subtitles or bare text if asked to."""
-
 
 def _open_stream(endpoint: Endpoint) -> StreamScan:
     return _SCANS.get(endpoint.name, MediaScan)()
 
 
 def _looks_complete(endpoint: Endpoint, body: bytes) -> bool:
-    if endpoint.name in _MAY_BE_TEXT and not body.lstrip().startswith(b"{"):
+    if endpoint.may_be_text and not body.lstrip().startswith(b"{"):
         return bool(body)
     return is_whole(body)
 
@@ -52,6 +51,8 @@ PROTOCOL: Final = WireProtocol(
     usage_of=usage_of,
     text_of=said_in,
     looks_complete=_looks_complete,
+    collector=collector,
+    as_stream=as_stream,
     encode_error=encode_error,
     stream_type=_stream_type,
 )

@@ -10,13 +10,6 @@ from nexus.wire.error_status import status_of
 from nexus.wire.event import Event
 
 _ANYTHING: Final = msgspec.json.Decoder()
-_FALSY: Final = frozenset({b"", b"null", b'""', b"{}", b"[]", b"false"})
-
-
-def is_given(raw: msgspec.Raw) -> bool:
-    """Whether a member is there and says something; some servers send all that they know, empty."""
-    # Longer ones need no look: nothing empty is longer than false.
-    return len(raw) > len("false") or bytes(raw) not in _FALSY
 
 
 def decoded_error(event: Event) -> Any:

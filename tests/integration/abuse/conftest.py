@@ -36,6 +36,8 @@ CONFIG = """
 {server}
 [timeouts]
 {timeouts}
+[limits]
+max_event_bytes = 1_048_576
 [health_check]
 enabled = {probed}
 interval_seconds = 3600

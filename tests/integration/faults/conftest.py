@@ -29,6 +29,8 @@ whole_answer_seconds = {first_byte_s}
 stream_idle_seconds = {idle_s}
 write_stall_seconds = {stall_s}
 body_seconds = {body_s}
+[limits]
+max_event_bytes = {event_bytes}
 [health_check]
 enabled = false
 interval_seconds = 3600
@@ -51,6 +53,7 @@ SETTINGS = {
     "idle_s": 5.0,
     "stall_s": 5.0,
     "body_s": 5.0,
+    "event_bytes": 1024 * 1024,
     "queue_size": 100,
     "queue_s": 5.0,
     "max_retries": 2,

@@ -72,15 +72,60 @@ async def test_a_broken_stream_ends_with_an_error_event(start, script, begin, di
     await eventually(lambda: not broken.open_connections)
 
 
-async def test_comments_do_not_keep_a_stalled_stream_alive(start, script, begin, dialect):
+async def test_comments_keep_a_silent_stream_alive(start, script, begin, dialect):
+    busy = await script()
+    scene = await start(busy=busy, settings=IMPATIENT)
+    silence = [Send(chunks(dialect.comment)), Wait(0.05)] * 12
+
+    reply = await begin(scene, busy, dialect, *silence, Send(chunks(*dialect.events[BEGUN:]) + LAST_CHUNK))
+
+    assert reply.looks_finished(dialect)
+    assert reply.body.count(dialect.comment) >= 12
+
+
+async def test_comments_do_not_keep_it_alive_after_they_have_stopped(start, script, begin, dialect):
     broken = await script()
     scene = await start(broken=broken, settings=IMPATIENT)
-    began = monotonic()
 
-    reply = await begin(scene, broken, dialect, *[Send(chunks(dialect.comment)), Wait(0.02)] * 30, Stall())
+    reply = await begin(scene, broken, dialect, Send(chunks(dialect.comment)), Stall())
 
     assert error_in(dialect, reply.body) == "stream_stalled"
-    assert monotonic() - began < 0.5
+
+
+async def test_comments_do_not_outlive_the_deadline(start, script, begin, dialect):
+    zombie = await script()
+    scene = await start(zombie=zombie, settings={**IMPATIENT, "stream_s": 0.5})
+
+    reply = await begin(scene, zombie, dialect, *[Send(chunks(dialect.comment)), Wait(0.05)] * 100)
+
+    assert error_in(dialect, reply.body) == "deadline_exceeded"
+
+
+async def test_comments_before_the_first_content_are_passed_on(start, script):
+    busy = await script()
+    scene = await start(busy=busy)
+    silence = [Send(chunks(CHAT.comment)), Wait(0.1)] * 8
+    busy.play([ReadRequest(), Send(CHAT.stream_head()), *silence, Send(chunks(*CHAT.events) + LAST_CHUNK)])
+    client = await scene.connect()
+    client.send(CHAT, stream=True)
+    began = monotonic()
+
+    await client.reader.readuntil(b": still there")
+    heard_after_s = monotonic() - began
+    reply = await client.reader.readuntil(b"data: [DONE]")
+
+    assert heard_after_s < 0.78
+    assert b": still there" in reply
+
+
+async def test_comments_alone_are_no_answer(start, script):
+    zombie = await script()
+    scene = await start(zombie=zombie, settings={"first_byte_s": 0.8})
+    zombie.play([ReadRequest(), Send(CHAT.stream_head()), *[Send(chunks(CHAT.comment)), Wait(0.05)] * 60])
+
+    reply = await scene.ask(CHAT, stream=True)
+
+    assert (reply.status, error_in(CHAT, reply.body)) == (200, "stream_stalled")
 
 
 async def test_a_slow_stream_is_no_stalled_one(start, script, begin, dialect):
@@ -297,29 +342,6 @@ async def test_a_large_answer_that_is_cut_does_not_look_whole(start, script):
 
     assert (reply.status, reply.is_whole) == (200, False)
     assert (await scene.books.outcome()).ending == "backend_failed"
-
-
-# another kind of answer than was asked for
-
-
-async def test_an_error_that_calls_itself_a_success_is_no_stream(start, script, dialect):
-    broken, steady = await script(), await script()
-    scene = await start(broken=broken, steady=steady)
-    broken.play([ReadRequest(), Send(whole_answer(b'{"error":{"message":"boom"}}'))])
-    steady.play([ReadRequest(), Send(dialect.good_stream)])
-
-    assert (await scene.ask(dialect, stream=True)).looks_finished(dialect)
-
-
-async def test_a_stream_that_nobody_asked_for_is_not_passed_on(start, script, dialect):
-    eager, steady = await script(), await script()
-    scene = await start(eager=eager, steady=steady)
-    eager.play([ReadRequest(), Send(dialect.good_stream)])
-    steady.play([ReadRequest(), Send(dialect.good_answer)])
-
-    reply = await scene.ask(dialect)
-
-    assert (reply.status, reply.headers["x-nexus-backend"], reply.body) == (200, "steady", dialect.whole)
 
 
 async def test_the_usage_of_a_stream_is_accounted(start, script, begin):

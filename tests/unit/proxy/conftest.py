@@ -9,11 +9,14 @@ from yarl import URL
 
 from nexus.config.schema import TimeoutsConfig
 from nexus.dialing.access import OPEN_ACCESS
+from nexus.proxy.explained import CHAT
+from nexus.proxy.question import Question
 from nexus.proxy.upstream import UpstreamConnection
 from nexus.proxy.upstreams import Upstream
 from nexus.routing.decision import Reserved
 from nexus.testing.builders import make_backend
-from nexus.wire.protocol import EventTooLargeError
+from nexus.wire.event_buffer import EventTooLargeError
+from nexus.wire.protocols import PROTOCOLS
 
 
 class FakeTransport(asyncio.Transport):
@@ -89,6 +92,7 @@ class FakeScan:
         self.has_error = False
         self.data_blocks = 0
         self.is_done = False
+        self.is_released = False
         self.first = None
         self.rest = b""
         self.last_words = b""
@@ -107,6 +111,20 @@ class FakeScan:
         )
         return lines + newline
 
+    def show(self, see):
+        feed = self.feed
+
+        def feed_and_show(data):
+            block = feed(data)
+            for line in block.splitlines():
+                see(line)
+            return block
+
+        self.feed = feed_and_show
+
+    def release(self):
+        self.is_released = True
+
     def is_finished(self):
         return self.is_done
 
@@ -119,6 +137,9 @@ class FakeScan:
     def first_error(self):
         if self.first is not None and self.first.startswith(b"error"):
             return int(self.first.split()[1]), b'{"error": "of the stream"}'
+        return None
+
+    def error_in_rest(self):
         return None
 
     def usage(self):
@@ -180,6 +201,16 @@ def sink():
 @pytest.fixture
 def scan():
     return FakeScan()
+
+
+@pytest.fixture
+def ask(scan):
+    """A question whose streamed answers are watched by the scan of this test."""
+
+    def ask(is_stream, *, endpoint=CHAT, accept=b"application/json"):
+        return Question(PROTOCOLS[endpoint.protocol], endpoint, is_stream, lambda: scan, accept)
+
+    return ask
 
 
 @pytest.fixture

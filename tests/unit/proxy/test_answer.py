@@ -9,6 +9,7 @@ from nexus.errors import UpstreamError
 from nexus.proxy import answer as answers
 from nexus.proxy.answer import Answer
 from nexus.proxy.answer_head import AnswerHead, Mode
+from nexus.wire.protocols import ENDPOINTS
 
 JSON = (b"Content-Type", b"application/json")
 EVENTS = (b"Content-Type", b"text/event-stream; charset=utf-8")
@@ -31,15 +32,15 @@ class FakeRelay:
 
 
 @pytest.fixture
-async def answer(connection, scan):
+async def answer(connection, ask):
     """An answer to a request for a stream."""
-    return Answer(loop := asyncio.get_running_loop(), loop.create_future(), connection, lambda: scan, True)
+    return Answer(loop := asyncio.get_running_loop(), loop.create_future(), connection, ask(True))
 
 
 @pytest.fixture
-async def whole(connection, scan):
+async def whole(connection, ask):
     """An answer to a request that is not for a stream."""
-    return Answer(loop := asyncio.get_running_loop(), loop.create_future(), connection, lambda: scan, False)
+    return Answer(loop := asyncio.get_running_loop(), loop.create_future(), connection, ask(False))
 
 
 @pytest.fixture
@@ -69,11 +70,20 @@ async def test_a_document_is_held_until_it_is_whole(whole):
     assert (whole.mode, whole.body, whole.is_framed) == (Mode.WHOLE, b'{"a":1}', True)
 
 
-async def test_a_document_may_answer_who_asked_for_a_stream(answer):
+async def test_a_document_without_an_answer_in_it_may_answer_a_request_for_a_stream(answer):
     answer.on_head(AnswerHead(200, [JSON]))
+    answer.on_body(b'{"a":1}')
     answer.on_end(is_framed=False)
 
-    assert (outcome_of(answer), answer.mode, answer.is_framed, answer.body) == ("ready", Mode.WHOLE, False, b"")
+    assert (outcome_of(answer), answer.mode, answer.is_framed, answer.body) == ("ready", Mode.WHOLE, False, b'{"a":1}')
+
+
+@pytest.mark.parametrize(("status", "outcome"), [(200, "truncated"), (204, "ready")])
+async def test_no_body_at_all_is_no_stream(answer, status, outcome):
+    answer.on_head(AnswerHead(status, [JSON]))
+    answer.on_end(is_framed=True)
+
+    assert outcome_of(answer) == outcome
 
 
 async def test_a_document_that_breaks_off_can_be_asked_for_elsewhere(whole, connection, sink):
@@ -136,7 +146,6 @@ async def test_an_error_is_held_whatever_it_is(answer, headers):
         (302, [(b"Location", b"http://127.0.0.1:1/steal")]),
         (999, [JSON]),
         (50, [JSON]),
-        (200, [(b"Content-Type", b"text/html; charset=utf-8")]),
         (200, [EVENTS, (b"Transfer-Encoding", b"gzip, chunked")]),
     ],
 )
@@ -147,11 +156,30 @@ async def test_a_head_that_makes_no_sense_is_a_broken_protocol(answer, transport
     assert transport.is_aborted
 
 
-@pytest.mark.parametrize("content_type", [b"text/event-stream", b"application/x-ndjson"])
-async def test_a_stream_that_nobody_asked_for_is_one_too(whole, transport, content_type):
-    whole.on_head(AnswerHead(200, [(b"Content-Type", content_type)]))
+@pytest.mark.parametrize("label", [JSON, (b"Content-Type", b"text/html; charset=utf-8")])
+async def test_a_web_page_is_one_too(answer, transport, label):
+    answer.on_head(AnswerHead(200, [label]))
+    answer.on_body(b"<!DOC")
+    answer.on_body(b"TYPE html>")
+
+    assert (outcome_of(answer), transport.is_aborted) == ("protocol", True)
+
+
+@pytest.mark.parametrize("path", ["/v1/audio/speech", "/v1/embeddings"])
+async def test_so_is_a_stream_that_was_not_asked_for_and_makes_no_document(connection, transport, ask, path):
+    loop = asyncio.get_running_loop()
+    whole = Answer(loop, loop.create_future(), connection, ask(False, endpoint=ENDPOINTS[path]))
+    whole.on_head(AnswerHead(200, [EVENTS]))
+    whole.on_body(b"data: {}\n\n")
 
     assert (outcome_of(whole), transport.is_aborted) == ("protocol", True)
+
+
+async def test_and_a_stream_in_the_framing_of_another_protocol(answer, transport):
+    answer.on_head(AnswerHead(200, [(b"Content-Type", b"application/x-ndjson")]))
+    answer.on_body(b'{"message":{"content":"a"},"done":false}\n' * 2)
+
+    assert (outcome_of(answer), transport.is_aborted) == ("protocol", True)
 
 
 # streams
@@ -198,16 +226,30 @@ async def test_content_that_comes_after_that_is_noticed_when_it_comes(answer, re
     assert answer.begun_at == answer.content_at >= released_at
 
 
-async def test_comments_alone_are(answer, monkeypatch):
-    monkeypatch.setattr(answers, "COMMIT_HOLD_S", 0.0)
+async def test_nor_are_comments(answer, relay, monkeypatch):
+    monkeypatch.setattr(answers, "COMMIT_HOLD_S", 0.01)
     answer.on_head(AnswerHead(200, [EVENTS]))
     answer.on_body(b":comment\n")
-    await asyncio.sleep(0.01)
+    before = outcome_of(answer)
+    await asyncio.wait_for(answer.ready, 1)
+    answer.attach(relay)
 
-    assert outcome_of(answer) == "waiting"
+    assert (before, relay.data, answer.begun_at) == ("waiting", b":comment\n", None)
 
 
-async def test_but_not_without_limit(answer, transport, monkeypatch):
+async def test_blank_lines_are_held(answer, monkeypatch):
+    # As JSON lines, they make some clients fail: they go with what follows.
+    monkeypatch.setattr(answers, "COMMIT_HOLD_S", 0.0)
+    answer.on_head(AnswerHead(200, [EVENTS]))
+    answer.on_body(b":\n")
+    answer.hold_timer.cancel()
+    answer.hold_timer = None
+    answer.on_body(b"\n")
+
+    assert answer.hold_timer is None
+
+
+async def test_what_is_held_has_a_limit(answer, transport, monkeypatch):
     monkeypatch.setattr(answers, "MAX_HELD_BYTES", 100)
     answer.on_head(AnswerHead(200, [EVENTS]))
     for _ in range(20):
@@ -256,7 +298,7 @@ async def test_an_event_that_is_too_long_breaks_the_answer(answer, transport):
     answer.on_head(AnswerHead(200, [EVENTS]))
     answer.on_body(b"x" * 2000)
 
-    assert (outcome_of(answer), transport.is_aborted) == ("protocol", True)
+    assert (outcome_of(answer), transport.is_aborted) == ("event_too_large", True)
 
 
 async def test_an_event_that_is_too_long_later_breaks_the_relay(answer, relay, transport):
@@ -265,7 +307,7 @@ async def test_an_event_that_is_too_long_later_breaks_the_relay(answer, relay, t
     answer.attach(relay)
     answer.on_body(b"x" * 2000)
 
-    assert (relay.how, transport.is_aborted) == ("protocol", True)
+    assert (relay.how, transport.is_aborted) == ("event_too_large", True)
 
 
 # what happens between the decision and the relay

@@ -3,7 +3,8 @@
 import pytest
 
 from nexus.errors import UpstreamError
-from nexus.proxy.answer_head import LONGEST_HEAD, AnswerHead, KnownAnswer, Mode
+from nexus.proxy.answer_head import LONGEST_HEAD, AnswerHead, KnownAnswer
+from nexus.wire.nature import Label
 
 HEADERS = [(b"Content-Type", b"application/json"), (b"Content-Length", b"5"), (b"X-Custom", b"1")]
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\nX-Custom: 1\r\n\r\n"
@@ -84,15 +85,37 @@ def test_what_depends_on_the_request_is_made_for_each():
 
 
 def test_a_head_that_may_not_be_passed_on_is_refused_each_time():
-    head = AnswerHead(200, [(b"Content-Type", b"text/html")])
+    head = AnswerHead(200, [(b"Transfer-Encoding", b"gzip, chunked")])
 
     for _ in range(2):
-        with pytest.raises(UpstreamError, match="web page"):
-            _ = head.mode
+        with pytest.raises(UpstreamError, match="transfer coding"):
+            _ = head.label
 
 
-def test_how_an_answer_is_treated_is_decided_once():
-    head = AnswerHead(200, HEADERS)
+@pytest.mark.parametrize(
+    ("headers", "label"),
+    [
+        (HEADERS, Label.JSON),
+        ([], Label.NONE),
+        ([(b"content-type", b"Application/Problem+JSON; charset=utf-8")], Label.JSON),
+        ([(b"Content-Type", b"text/event-stream;charset=utf-8")], Label.EVENTS),
+        ([(b"Content-Type", b"application/x-ndjson")], Label.LINES),
+        ([(b"Content-Type", b"text/html")], Label.PAGE),
+        ([(b"Content-Type", b"text/vtt")], Label.TEXT),
+        ([(b"Content-Type", b"application/octet-stream")], Label.UNKNOWN),
+        ([(b"Content-Type", b"audio/mpeg")], Label.OPAQUE),
+        ([*HEADERS, (b"Content-Encoding", b"gzip")], Label.OPAQUE),
+        ([*HEADERS, (b"Content-Encoding", b"identity")], Label.JSON),
+    ],
+)
+def test_the_label_is_read_once(headers, label):
+    head = AnswerHead(200, headers)
 
-    assert head.mode is Mode.WHOLE
-    assert head.mode is Mode.WHOLE
+    assert (head.label, head.label) == (label, label)
+
+
+def test_a_wrong_type_can_be_replaced():
+    head = AnswerHead(200, HEADERS).typed(b"text/event-stream")
+
+    assert head.label is Label.EVENTS
+    assert head.headers == [*HEADERS[1:], (b"Content-Type", b"text/event-stream")]

@@ -43,13 +43,11 @@ async def make_attempt(make_reserved, make_upstream, hold):
 
 
 @pytest.fixture
-async def begin(connection, scan):
+async def begin(connection, ask):
     """Ask, and let the backend say *wire*."""
 
     def begin(attempt, wire=HELLO, *, wants_stream=False):
-        answer = Answer(
-            loop := asyncio.get_running_loop(), loop.create_future(), connection, lambda: scan, wants_stream
-        )
+        answer = Answer(loop := asyncio.get_running_loop(), loop.create_future(), connection, ask(wants_stream))
         attempt.begin(connection, answer)
         connection.send(b"", b"", answer)
         connection.data_received(wire)

@@ -6,7 +6,7 @@ from time import monotonic
 import pytest
 
 from nexus.errors import UpstreamFault
-from nexus.proxy.answer import TOO_LARGE, Answer
+from nexus.proxy.answer import Answer
 from nexus.proxy.answer_head import AnswerHead
 from nexus.proxy.relay import LAST_CHUNK, End, StreamRelay
 from nexus.tasks import start
@@ -16,13 +16,22 @@ AUDIO = [(b"Content-Type", b"audio/mpeg")]
 
 
 @pytest.fixture
-async def make_relay(client, connection, scan):
+async def make_relay(client, connection, ask):
     """A relay that has begun, and the answer it relays; the test plays the backend through the answer."""
     made = []
 
-    def make(headers=EVENTS, first=b"hello\n", *, is_chunked=False, deadline_s=60.0, restore=None, **deadlines):
-        deadlines = {"idle_s": 60.0, "first_content_s": 60.0, "stall_s": 60.0} | deadlines
-        answer = Answer(loop := asyncio.get_running_loop(), loop.create_future(), connection, lambda: scan, True)
+    def make(
+        headers=EVENTS,
+        first=b"hello\n",
+        *,
+        is_chunked=False,
+        deadline_s=60.0,
+        first_content_s=60.0,
+        restore=None,
+        **deadlines,
+    ):
+        deadlines = {"idle_s": 60.0, "stall_s": 60.0, "turn_until": lambda now: now} | deadlines
+        answer = Answer(loop := asyncio.get_running_loop(), loop.create_future(), connection, ask(True))
         connection.send(b"", b"", answer)
         answer.on_head(AnswerHead(200, headers))
         answer.on_body(first)
@@ -32,6 +41,7 @@ async def make_relay(client, connection, scan):
             answer,
             is_chunked=is_chunked,
             deadline=monotonic() + deadline_s,
+            first_content_by=monotonic() + first_content_s,
             restore=restore,
             **deadlines,
         )
@@ -115,12 +125,13 @@ async def test_an_answer_that_is_no_stream_ends_with_its_bytes(make_relay, clien
     assert await end_of(relay) is End.COMPLETE
 
 
-async def test_an_answer_that_was_over_before_is_relayed_all_the_same(client, connection, scan):
-    answer = Answer(loop := asyncio.get_running_loop(), loop.create_future(), connection, lambda: scan, True)
+async def test_an_answer_that_was_over_before_is_relayed_all_the_same(client, connection, ask):
+    answer = Answer(loop := asyncio.get_running_loop(), loop.create_future(), connection, ask(True))
     answer.on_head(AnswerHead(200, EVENTS))
     answer.on_body(b"hello\nend\n")
     answer.on_end(is_framed=True)
-    deadlines = {"idle_s": 1, "first_content_s": 1, "stall_s": 1, "deadline": monotonic() + 1}
+    deadlines = {"idle_s": 1, "first_content_by": monotonic() + 1, "stall_s": 1, "deadline": monotonic() + 1}
+    deadlines["turn_until"] = lambda now: now
     relay = StreamRelay(client, connection, answer, is_chunked=False, restore=None, **deadlines)
 
     relay.start()
@@ -152,7 +163,7 @@ async def test_a_stream_that_ends_too_early_is_said_to(make_relay, client, trans
         (UpstreamFault.TRUNCATED, "", "stream_truncated"),
         (UpstreamFault.RESET, "", "stream_truncated"),
         (UpstreamFault.PROTOCOL, "", "upstream_error"),
-        (UpstreamFault.PROTOCOL, TOO_LARGE, "event_too_large"),
+        (UpstreamFault.EVENT_TOO_LARGE, "", "event_too_large"),
         (UpstreamFault.TLS, "", "upstream_error"),
     ],
 )
@@ -236,8 +247,21 @@ async def test_a_silent_backend_is_given_up(make_relay, transport):
     assert (await end_of(relay), relay.code, transport.is_aborted) == (End.CUT, "stream_stalled", True)
 
 
-async def test_comments_are_no_sign_of_life(make_relay):
-    relay, answer = make_relay(idle_s=0.05)
+async def test_comments_are_signs_of_life_once_there_is_content(make_relay, client):
+    relay, answer = make_relay(idle_s=0.3)
+    for _ in range(8):
+        answer.on_body(b":still here\n")
+        await asyncio.sleep(0.05)
+    was_done = relay.done.done()
+
+    assert not was_done
+    assert client.transport.written.count(b":still here\n") == 8
+    assert answer.last_content_at < monotonic() - 0.3
+
+
+async def test_comments_alone_do_not_put_off_the_first_content(make_relay, monkeypatch):
+    monkeypatch.setattr("nexus.proxy.answer.COMMIT_HOLD_S", 0.0)
+    relay, answer = make_relay(first=b":still here\n", idle_s=60.0, first_content_s=0.1)
 
     async def drip():
         while True:
@@ -248,6 +272,24 @@ async def test_comments_are_no_sign_of_life(make_relay):
 
     assert (await end_of(relay), relay.code) == (End.CUT, "stream_stalled")
     dripping.cancel()
+
+
+async def test_what_waits_for_its_turn_at_the_backend_may_begin_later(make_relay, monkeypatch):
+    monkeypatch.setattr("nexus.proxy.answer.COMMIT_HOLD_S", 0.0)
+    turn_comes_at = monotonic() + 0.3
+    relay, _ = make_relay(first=b":still here\n", first_content_s=0.05, turn_until=lambda _now: turn_comes_at)
+
+    assert (await end_of(relay), relay.code) == (End.CUT, "stream_stalled")
+    assert monotonic() >= turn_comes_at
+
+
+async def test_silence_after_the_first_content_is_noticed_in_its_own_time(make_relay, monkeypatch):
+    monkeypatch.setattr("nexus.proxy.answer.COMMIT_HOLD_S", 0.0)
+    relay, answer = make_relay(first=b":still here\n", idle_s=0.1, first_content_s=60.0)
+    await asyncio.sleep(0.05)
+    answer.on_body(b"hello\n")
+
+    assert (await end_of(relay), relay.code) == (End.CUT, "stream_stalled")
 
 
 async def test_events_are(make_relay):

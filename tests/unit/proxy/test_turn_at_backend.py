@@ -4,8 +4,10 @@ import asyncio
 
 import pytest
 
+from nexus.proxy.answer_head import Mode
+from nexus.proxy.attempt import Attempt
 from nexus.proxy.deadlines import Deadlines
-from nexus.proxy.turn_at_backend import USUAL_SLOTS, TurnAtBackend
+from nexus.proxy.turn_at_backend import USUAL_SLOTS, TurnAtBackend, begun
 from nexus.testing.builders import MODEL, make_backend
 
 WAIT_S = 0.05
@@ -80,3 +82,32 @@ async def test_where_slots_are_not_known_many_in_flight_make_a_queue(wait, in_fl
     waited_s = await wait(make_backend(in_flight=in_flight), work=flow)
 
     assert (waited_s is not None) is is_late
+
+
+class Stream:
+    """A stream that has begun with comments alone, or with content."""
+
+    mode = Mode.EVENTS
+    on_content = None
+
+    def __init__(self, content_at=None):
+        self.loop = asyncio.get_running_loop()
+        self.ready = self.loop.create_future()
+        self.ready.set_result(None)
+        self.content_at = content_at
+
+
+@pytest.mark.parametrize("content_at", [None, 5.0])
+async def test_a_stream_flows_from_its_first_content_on(make_reserved, make_upstream, content_at):
+    backend = make_backend("gpu-1")
+    attempt = Attempt(make_reserved(backend), make_upstream(backend), started_at=0.0)
+    figures = backend.load.model(MODEL)
+    stream = Stream(content_at)
+
+    await begun(attempt, stream, Deadlines(stream.loop), wait_s=1.0, last_at=stream.loop.time() + 1)
+    flowing = figures.flowing
+    if stream.on_content is not None:
+        stream.on_content(5.0)
+
+    assert flowing == (content_at is not None)
+    assert (figures.flowing, figures.progressed_at) == (1, 5.0)

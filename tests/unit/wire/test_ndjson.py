@@ -2,9 +2,9 @@
 
 import pytest
 
-from nexus.wire.event import MOST_EVENT_BYTES, Event
+from nexus.wire.event import Event
+from nexus.wire.event_buffer import MAX_EVENT_BYTES, EventTooLargeError
 from nexus.wire.ndjson import LineFraming
-from nexus.wire.protocol import EventTooLargeError
 
 
 def test_only_whole_lines_are_given_back():
@@ -23,7 +23,7 @@ def test_blank_lines_are_no_events():
 def test_a_line_that_never_ends_is_refused():
     framing = LineFraming()
 
-    for _ in range(MOST_EVENT_BYTES // 1024 - 1):
+    for _ in range(MAX_EVENT_BYTES // 1024 - 1):
         framing.feed(b"x" * 1024)
 
     with pytest.raises(EventTooLargeError):
@@ -32,7 +32,7 @@ def test_a_line_that_never_ends_is_refused():
 
 def test_a_long_line_among_short_ones_is_refused():
     with pytest.raises(EventTooLargeError):
-        LineFraming().feed(b"a\n" + b"x" * MOST_EVENT_BYTES + b"\nb\n")
+        LineFraming().feed(b"a\n" + b"x" * MAX_EVENT_BYTES + b"\nb\n")
 
 
 def test_the_tail_holds_the_last_lines():

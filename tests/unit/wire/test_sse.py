@@ -2,8 +2,8 @@
 
 import pytest
 
-from nexus.wire.event import MOST_EVENT_BYTES, Event
-from nexus.wire.protocol import EventTooLargeError
+from nexus.wire.event import Event
+from nexus.wire.event_buffer import MAX_EVENT_BYTES, EventTooLargeError
 from nexus.wire.sse import SSEFraming
 
 
@@ -62,7 +62,7 @@ def test_an_event_that_never_ends_is_refused():
     framing = SSEFraming()
     framing.feed(b"data: ")
 
-    for _ in range(MOST_EVENT_BYTES // 1024 - 1):
+    for _ in range(MAX_EVENT_BYTES // 1024 - 1):
         framing.feed(b"x" * 1024)
 
     with pytest.raises(EventTooLargeError):
@@ -76,7 +76,7 @@ def test_many_short_events_at_once_are_not_one_long_one():
 
 
 def test_a_long_event_among_short_ones_is_refused():
-    long = b"data: " + b"x" * MOST_EVENT_BYTES + b"\n\n"
+    long = b"data: " + b"x" * MAX_EVENT_BYTES + b"\n\n"
 
     with pytest.raises(EventTooLargeError):
         SSEFraming().feed(b"data: a\n\n" + long + b"data: b\n\n")

@@ -1,0 +1,225 @@
+"""A stream that was not asked for becomes a document, and a document becomes the stream that was."""
+
+import json
+
+import pytest
+
+from nexus.testing.dialects import ANTHROPIC, CHAT, DIALECTS, OLLAMA
+from nexus.wire.event import Event
+from nexus.wire.merging import MAX_PARTS, joined, merge
+from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
+
+CALL = {"id": "call-1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+HEAD = {"id": "c-1", "object": "chat.completion", "created": 1, "model": "m"}
+PART = {"type": "output_text", "text": "Hello", "annotations": []}
+DOCUMENTS = {
+    "/v1/chat/completions": {
+        **HEAD,
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "Hello", "reasoning_content": "hm"},
+                "logprobs": {"content": [{"token": "Hello", "logprob": -0.5}]},
+                "finish_reason": "stop",
+            },
+            {
+                "index": 1,
+                "message": {"role": "assistant", "content": None, "tool_calls": [CALL, {**CALL, "id": "call-2"}]},
+                "logprobs": None,
+                "finish_reason": "tool_calls",
+            },
+        ],
+        "usage": USAGE,
+        "system_fingerprint": "fp",
+    },
+    "/v1/completions": {
+        **HEAD,
+        "object": "text_completion",
+        "choices": [{"index": 0, "text": "Hello", "logprobs": None, "finish_reason": "length"}],
+        "usage": USAGE,
+    },
+    "/v1/responses": {
+        "id": "r-1",
+        "object": "response",
+        "model": "m",
+        "status": "incomplete",
+        "error": None,
+        "output": [
+            {"id": "i-1", "type": "reasoning", "summary": []},
+            {"id": "i-2", "type": "message", "role": "assistant", "content": [PART]},
+            {"id": "i-3", "type": "function_call", "call_id": "call-1", "name": "f", "arguments": "{}"},
+        ],
+        "usage": {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5},
+    },
+    "/v1/messages": {
+        "id": "m-1",
+        "type": "message",
+        "role": "assistant",
+        "model": "m",
+        "content": [
+            {"type": "thinking", "thinking": "hm", "signature": "s"},
+            {"type": "text", "text": "Hello"},
+            {"type": "tool_use", "id": "t-1", "name": "f", "input": {"a": [1, {"b": None}]}},
+            {"type": "tool_use", "id": "t-2", "name": "g", "input": {}},
+            {"type": "redacted_thinking", "data": "x"},
+        ],
+        "stop_reason": "tool_use",
+        "stop_sequence": None,
+        "usage": {"input_tokens": 3, "output_tokens": 2},
+    },
+    "/v1/audio/transcriptions": {"text": "Hello", "usage": {"input_tokens": 3, "output_tokens": 2}},
+}
+
+
+def as_stream(path, document):
+    body = document if isinstance(document, bytes) else json.dumps(document).encode()
+    return PROTOCOLS[ENDPOINTS[path].protocol].as_stream(ENDPOINTS[path], body)
+
+
+def opened(path):
+    protocol = PROTOCOLS[ENDPOINTS[path].protocol]
+    return protocol.open_stream(ENDPOINTS[path]), protocol.collector(ENDPOINTS[path])
+
+
+def collected(path, stream):
+    scan, collector = opened(path)
+    scan.show(collector.add)
+    scan.feed(stream)
+    document = collector.document()
+    return None if document is None else json.loads(document)
+
+
+def chunks(*deltas, **more):
+    events = [
+        {**HEAD, "object": "chat.completion.chunk", "choices": [{"index": 0, **delta}], **more} for delta in deltas
+    ]
+    return b"".join(b"data: %b\n\n" % json.dumps(event).encode() for event in events)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS)
+def test_a_document_survives_being_streamed_and_collected(path):
+    assert collected(path, as_stream(path, DOCUMENTS[path])) == DOCUMENTS[path]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS)
+def test_the_stream_of_a_document_is_finished_and_tells_its_usage(path):
+    scan, _ = opened(path)
+    stream = as_stream(path, DOCUMENTS[path])
+
+    assert scan.feed(stream) == stream
+    assert (scan.has_content, scan.is_finished(), scan.has_error, scan.closing()) == (True, True, False, b"")
+    assert scan.usage().prompt_tokens == 3
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
+def test_the_streams_of_servers_are_collected(dialect):
+    document = collected(dialect.path, b"".join(dialect.events))
+
+    if dialect is CHAT:
+        assert document["choices"] == [
+            {"index": 0, "message": {"role": "assistant", "content": "Hello"}, "finish_reason": "stop"}
+        ]
+    elif dialect is ANTHROPIC:
+        assert document["content"] == [{"type": "text", "text": "Hello"}]
+    elif dialect is OLLAMA:
+        assert (document["message"]["content"], document["done"]) == ("Hello", True)
+    else:
+        assert document["object"] == "response"
+
+
+def test_the_arguments_of_tool_calls_are_put_together():
+    first = {"index": 0, "id": "call-1", "type": "function", "function": {"name": "f", "arguments": ""}}
+    stream = chunks(
+        {"delta": {"role": "assistant", "content": None, "tool_calls": [first]}},
+        {"delta": {"tool_calls": [{"index": 0, "function": {"arguments": '{"a"'}}]}},
+        {"delta": {"tool_calls": [{"index": 1, "id": "call-2", "function": {"name": "g", "arguments": "{}"}}]}},
+        {"delta": {"tool_calls": [{"index": 0, "function": {"arguments": ": 1}"}}]}},
+        {"delta": {}, "finish_reason": "tool_calls"},
+    )
+
+    (choice,) = collected(CHAT.path, stream)["choices"]
+
+    assert choice["message"]["tool_calls"] == [CALL, {"id": "call-2", "function": {"name": "g", "arguments": "{}"}}]
+    assert choice["finish_reason"] == "tool_calls"
+
+
+def test_the_calls_of_ollama_are_all_kept():
+    call = {"function": {"name": "f", "arguments": {"a": 1}}}
+    lines = [
+        {"message": {"role": "assistant", "content": "", "thinking": "hm", "tool_calls": [call]}, "done": False},
+        {"message": {"role": "assistant", "content": "", "thinking": "!", "tool_calls": [call]}, "done": False},
+        {"message": {"role": "assistant", "content": ""}, "done": True, "eval_count": 5},
+    ]
+
+    document = collected(OLLAMA.path, b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+
+    message = {"role": "assistant", "content": "", "thinking": "hm!", "tool_calls": [call, call]}
+    assert document == {"message": message, "done": True, "eval_count": 5}
+
+
+def test_only_finished_pictures_are_kept():
+    events = [
+        {"type": "image_generation.partial_image", "b64_json": "aa"},
+        {"type": "image_generation.completed", "b64_json": "bb", "created_at": 1, "usage": {"input_tokens": 1}},
+    ]
+    stream = b"".join(b"data: %b\n\n" % json.dumps(event).encode() for event in events)
+
+    document = collected("/v1/images/generations", stream)
+
+    assert document == {"created": 1, "usage": {"input_tokens": 1}, "data": [{"b64_json": "bb"}]}
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/audio/speech", "/api/embed", "/v1/messages/count_tokens"])
+def test_some_answers_have_no_other_form(path):
+    protocol, endpoint = PROTOCOLS[ENDPOINTS[path].protocol], ENDPOINTS[path]
+
+    assert protocol.collector(endpoint) is None
+    assert protocol.as_stream(endpoint, b'{"data":[1],"content":[]}') is None
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b'"a"', b"{}", b'{"choices":[1],"content":[1],"output":1}', b"\xff"]
+)
+def test_what_is_no_answer_is_no_stream(dialect, body):
+    assert as_stream(dialect.path, body) is None
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"1", b"[]", b'{"choices":1}', b'{"choices":[1]}', b'{"type":"message_start","message":1}']
+)
+def test_events_that_cannot_be_read_collect_to_nothing_bad(dialect, content):
+    _, collector = opened(dialect.path)
+
+    collector.add(Event(b"", content))
+
+    assert collector.document() is None or isinstance(json.loads(collector.document()), dict)
+
+
+def test_a_single_line_of_ollama_is_read_as_it_is():
+    assert as_stream(OLLAMA.path, b'{"model":"m","done":true,"done_reason":"load"}') is None
+
+
+def test_a_document_for_people_becomes_one_line():
+    document = {"model": "m", "message": {"content": "a\nb"}, "done": True}
+
+    line = as_stream(OLLAMA.path, json.dumps(document, indent=2).encode() + b"\n")
+
+    assert (line.count(b"\n"), line[-1:], json.loads(line)) == (1, b"\n", document)
+
+
+def test_texts_grow_without_being_copied_each_time():
+    whole = {}
+    for _ in range(3):
+        merge(whole, {"content": "ab", "role": "assistant", "n": 1})
+
+    assert joined(whole) == {"content": "ababab", "role": "assistant", "n": 1}
+
+
+def test_a_list_of_parts_has_a_limit():
+    whole = {}
+    merge(whole, {"parts": [{"index": number} for number in range(MAX_PARTS + 5)]})
+
+    assert len(whole["parts"]) == MAX_PARTS
