@@ -86,6 +86,11 @@ class Answer(msgspec.Struct, eq=False):
         return self.question.is_stream
 
     @property
+    def is_streamed(self) -> bool:
+        """Whether the backend sends it as a stream, or was to."""
+        return self.wants_stream or self.nature in (Nature.EVENTS, Nature.LINES)
+
+    @property
     def headers(self) -> HeaderList:
         return self.head.headers
 

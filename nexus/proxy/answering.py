@@ -28,7 +28,8 @@ from nexus.wire.event_buffer import EventRoom
 from nexus.wire.model_field import insert_model, replace_model
 from nexus.wire.protocol import StreamScan, WireProtocol
 
-MAX_ERROR_BYTES: Final = 64 * 1024
+MAX_ERROR_BYTES: Final = 1024 * 1024
+"""Some frameworks repeat in an error what they refuse, such as a picture."""
 LOADING: Final = 503
 """The status with which a server answers that loads its model."""
 

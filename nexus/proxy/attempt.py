@@ -90,7 +90,7 @@ class Attempt(msgspec.Struct, eq=False):
             return
         answer.dismiss()
         if may_reuse:
-            closes = answer.wants_stream and self.reserved.backend.kind.closes_after_stream
+            closes = answer.is_streamed and self.reserved.backend.kind.closes_after_stream
             self.upstream.pool.give_back(connection, may_reuse=not closes)
         else:
             connection.abandon()

@@ -76,6 +76,7 @@ class Books:
         self._check_the_telling()
         if not is_stopped:
             await self._check_that_it_answers()
+        assert self._nexus.plane.event_room.used_bytes == 0, "bytes of events are still counted"
         self._nexus.plane.upstreams.close()
         scripted = [backend for backend in backends if isinstance(backend, ScriptedBackend)]
         await eventually(

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec import UNSET
@@ -23,7 +23,8 @@ def understand(endpoint: Endpoint, body: bytes) -> Requirements:
     measured = _measure(prompt, bulk)
     return Requirements(
         model=fields.model or "",
-        is_stream=endpoint.streams_by_default if fields.stream is None else fields.stream,
+        # Speech says in a member of its own that it is to be told as events.
+        is_stream=bool(fields.stream) or (fields.stream_format == "sse" and endpoint.name == "openai.speech"),
         prompt_tokens=measured.tokens,
         max_tokens=_max_tokens(endpoint, fields),
         needs_vision=measured.has_image,
@@ -55,6 +56,7 @@ class _Body(SteeringBody, gc=False):
     text: msgspec.Raw = NOTHING
     functions: msgspec.Raw = NOTHING
     stop: msgspec.Raw = NOTHING
+    stream_format: Any = None
     n: Choices = None
     best_of: Choices = None
     logprobs: TopTokens = None

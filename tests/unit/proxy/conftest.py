@@ -15,6 +15,7 @@ from nexus.proxy.upstream import UpstreamConnection
 from nexus.proxy.upstreams import Upstream
 from nexus.routing.decision import Reserved
 from nexus.testing.builders import make_backend
+from nexus.wire.event import Event
 from nexus.wire.event_buffer import EventTooLargeError
 from nexus.wire.protocols import PROTOCOLS
 
@@ -117,7 +118,7 @@ class FakeScan:
         def feed_and_show(data):
             block = feed(data)
             for line in block.splitlines():
-                see(line)
+                see(Event(b"", line))
             return block
 
         self.feed = feed_and_show

@@ -3,6 +3,7 @@
 import asyncio
 import time
 
+import msgspec
 import pytest
 
 from nexus.errors import UpstreamError
@@ -180,6 +181,126 @@ async def test_and_a_stream_in_the_framing_of_another_protocol(answer, transport
     answer.on_body(b'{"message":{"content":"a"},"done":false}\n' * 2)
 
     assert (outcome_of(answer), transport.is_aborted) == ("protocol", True)
+
+
+# what is not what was asked for
+
+
+@pytest.fixture
+async def unasked(connection, ask):
+    """An answer to a request for a document, whose events can be collected."""
+    loop = asyncio.get_running_loop()
+    question = ask(False)
+    protocol, endpoint = question.protocol, question.endpoint
+    question = msgspec.structs.replace(question, open_scan=lambda: protocol.open_stream(endpoint))
+    return Answer(loop, loop.create_future(), connection, question)
+
+
+CHUNK = b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":null}]}\n\n'
+LAST_CHUNK = b'data: {"id":"c","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+
+
+async def test_a_stream_that_was_not_asked_for_becomes_a_document(unasked):
+    unasked.on_head(AnswerHead(200, [EVENTS]))
+    unasked.on_body(CHUNK + LAST_CHUNK[:10])
+    before = outcome_of(unasked)
+    unasked.on_body(LAST_CHUNK[10:])
+    unasked.on_end(is_framed=False)
+
+    assert (before, outcome_of(unasked), unasked.mode, unasked.is_framed) == ("waiting", "ready", Mode.WHOLE, True)
+    assert unasked.headers == [JSON]
+    assert b'"content":"hi"' in unasked.body
+
+
+@pytest.mark.parametrize(
+    ("events", "outcome"),
+    [
+        (CHUNK, "truncated"),
+        (CHUNK + b'data: {"error":{"message":"no"}}\n\n', "in_stream_error"),
+        (b'data: {"error":{"message":"no"}}', "in_stream_error"),
+        (b'data: {"error":{"message":"no"}}\n\n', "in_stream_error"),
+        (b"data: [DONE]\n\n", "truncated"),
+        (b": comment\n\n", "truncated"),
+    ],
+)
+async def test_one_that_does_not_end_well_can_be_asked_for_elsewhere(unasked, events, outcome):
+    unasked.on_head(AnswerHead(200, [EVENTS]))
+    unasked.on_body(events)
+    if not unasked.ready.done():
+        unasked.on_end(is_framed=True)
+
+    assert outcome_of(unasked) == outcome
+
+
+async def test_nor_is_a_very_long_one_collected(unasked, monkeypatch, transport):
+    monkeypatch.setattr(answers, "MAX_HELD_BYTES", 1000)
+    unasked.on_head(AnswerHead(200, [EVENTS]))
+    unasked.on_body(CHUNK * 20)
+
+    assert (outcome_of(unasked), transport.is_aborted) == ("protocol", True)
+
+
+async def test_who_names_the_type_of_streams_gets_the_stream(connection, ask, relay):
+    loop = asyncio.get_running_loop()
+    question = ask(False, accept=b"application/json, Text/Event-Stream")
+    answer = Answer(loop, loop.create_future(), connection, question)
+    answer.on_head(AnswerHead(200, [EVENTS]))
+    answer.on_body(b"data: hello\n")
+    answer.attach(relay)
+
+    assert (outcome_of(answer), answer.mode, relay.data) == ("ready", Mode.EVENTS, b"data: hello\n")
+
+
+async def test_a_document_becomes_the_stream_that_was_asked_for(answer, relay):
+    answer.on_head(AnswerHead(200, [JSON]))
+    answer.on_body(b'{"id":"c","choices":[{"index":0,"message":{"content":"hi"},"finish_reason":"stop"}]}')
+    answer.on_end(is_framed=True)
+    answer.attach(relay)
+
+    assert (outcome_of(answer), answer.mode, relay.how) == ("ready", Mode.EVENTS, "finished")
+    assert answer.headers == [(b"Content-Type", b"text/event-stream")]
+    assert relay.data.endswith(b"data: [DONE]\n\n")
+
+
+async def test_a_stream_under_another_label_gets_its_own(answer):
+    answer.on_head(AnswerHead(200, [(b"Content-Type", b"text/plain"), (b"X-Custom", b"1")]))
+    answer.on_body(b"da")
+    before = outcome_of(answer)
+    answer.on_body(b"ta: hello\n")
+
+    assert (before, outcome_of(answer), answer.mode) == ("waiting", "ready", Mode.EVENTS)
+    assert answer.headers == [(b"X-Custom", b"1"), (b"Content-Type", b"text/event-stream")]
+
+
+@pytest.mark.parametrize("label", [EVENTS, (b"Content-Type", b"text/html")])
+async def test_a_document_under_a_label_that_no_document_has_gets_its_own(whole, label):
+    whole.on_head(AnswerHead(200, [label]))
+    whole.on_body(b'{"a":1}')
+    whole.on_end(is_framed=True)
+
+    assert (outcome_of(whole), whole.headers, whole.body) == ("ready", [JSON], b'{"a":1}')
+
+
+@pytest.mark.parametrize("is_stream", [True, False])
+async def test_an_error_that_calls_itself_a_success_is_that_error(connection, ask, is_stream):
+    loop = asyncio.get_running_loop()
+    answer = Answer(loop, loop.create_future(), connection, ask(is_stream))
+    error = b'{\n  "id": "x",\n  "error": {"code": 429}\n}'
+    answer.on_head(AnswerHead(200, [JSON]))
+    answer.on_body(error)
+    answer.on_end(is_framed=True)
+
+    assert (outcome_of(answer), answer.ready.exception().status) == ("in_stream_error", 429)
+    assert (answer.status, answer.body) == (429, error)
+
+
+async def test_what_is_buffered_of_an_event_is_dropped_with_the_answer(answer, scan):
+    answer.on_head(AnswerHead(200, [EVENTS]))
+    answer.on_body(b"hel")
+
+    answer.dismiss()
+
+    assert scan.is_released
 
 
 # streams

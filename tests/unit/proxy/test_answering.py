@@ -231,7 +231,8 @@ def test_a_missing_model_is_told_from_a_missing_path(status, body, names_model):
         (503, b"busy", False),
         (503, b"[1]", False),
         (503, b"", False),
-        (503, b'{"a": "' + b"x" * 65536 + b'"}', False),
+        (503, b'{"a": "' + b"x" * 65536 + b'"}', True),
+        (503, b'{"a": "' + b"x" * 2**20 + b'"}', False),
         (200, b'{"choices": ["busy"]}', False),
     ],
 )

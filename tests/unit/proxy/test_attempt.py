@@ -96,6 +96,15 @@ async def test_a_kind_that_closes_after_a_stream_is_not_believed_to_keep_it(make
     assert (attempt.upstream.pool.take_idle() is not None) is is_kept
 
 
+async def test_nor_when_it_streams_unasked(make_attempt, begin):
+    attempt = make_attempt(make_backend("gpu-1", kind="llamacpp"))
+    begin(attempt, STREAM)
+
+    attempt.let_go(may_reuse=True)
+
+    assert attempt.upstream.pool.take_idle() is None
+
+
 async def test_what_it_holds_is_settled_once(make_attempt, hold):
     attempt = make_attempt()
     attempt.ending = Ending.CLIENT_LEFT

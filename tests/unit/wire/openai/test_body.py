@@ -29,6 +29,19 @@ def test_only_a_streamed_answer_is_streamed():
     assert [understood(stream=stream).is_stream for stream in (True, False, None)] == [True, False, False]
 
 
+@pytest.mark.parametrize(
+    ("path", "format_", "is_stream"),
+    [
+        ("/v1/audio/speech", "sse", True),
+        ("/v1/audio/speech", "audio", False),
+        ("/v1/audio/speech", ["sse"], False),
+        ("/v1/chat/completions", "sse", False),
+    ],
+)
+def test_speech_is_streamed_when_its_format_says_so(path, format_, is_stream):
+    assert understood(path, stream_format=format_).is_stream is is_stream
+
+
 @pytest.mark.parametrize("count", [1, 20])
 @pytest.mark.parametrize("length", [0, 40, 4000])
 def test_the_prompt_is_estimated_by_its_text(count, length):
