@@ -94,6 +94,7 @@ extras = st.sampled_from(
         ("Connection: Upgrade", "Upgrade: h2c"),
         ("X-Nexus-Hops: 2",),
         ("X-Request-Id: mine",),
+        ("X-Request-Id: mine", "X-Request-Id: yours"),
     ]
 )
 bodies = st.sampled_from([BODY, STREAM, b"{}", b"", b"no JSON", b"x" * 3000, BODY + b" " * 700])

@@ -1,17 +1,21 @@
 """A client that leaves frees its slot and stops its backend at once, in whichever phase it leaves."""
 
 import asyncio
+import contextlib
 import random
 from statistics import quantiles
 from time import monotonic
 
 import pytest
 
+from nexus import tasks
 from nexus.dialing import names
 from nexus.testing.bookkeeping import eventually
 from nexus.testing.dialects import CHAT, LAST_CHUNK, chunks
 from nexus.testing.inside import what_is_held
+from nexus.testing.raw_client import RawClient
 from nexus.testing.scripted import ReadHead, ReadRequest, Send, Stall, Wait
+from nexus.testing.streams import allow_any_end
 
 AT_ONCE_S = 0.1
 SLACK_S = 0.1
@@ -190,6 +194,53 @@ async def test_a_half_closed_client_that_leaves_later_is_noticed(start, script, 
     assert await gone(scene, backend, client, go) < 1.0
 
     assert (await scene.books.outcome()).ending == "client_left"
+
+
+@contextlib.asynccontextmanager
+async def tunnel(port):
+    """Pass bytes on to *port*, and each side's FIN for itself, as port forwarders do; give the port of the tunnel."""
+    passing = set()
+
+    async def pass_on(reader, writer):
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+            writer.write_eof()
+        except ConnectionError:
+            writer.transport.abort()
+
+    async def accept(reader, writer):
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
+        allow_any_end(writer)
+        allow_any_end(far_writer)
+        back = tasks.start(pass_on(far_reader, writer), name="tunnel back")
+        passing.update({back, tasks.start(pass_on(reader, far_writer), name="tunnel there")})
+        await asyncio.wait({back})
+        # The client is gone, which showed when something was passed back to it.
+        writer.transport.abort()
+        far_writer.close()
+
+    async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1]
+        await tasks.stop(*passing)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_behind_a_tunnel_that_passes_fin_on(start, script, stream):
+    backend = await script()
+    scene = await start(backend=backend)
+    backend.play([ReadRequest(), *([Send(CHAT.stream_head() + chunks(*CHAT.events[:3]))] if stream else []), Stall()])
+    async with tunnel(scene.nexus.port) as port:
+        client = await RawClient.connect(port)
+        client.send(CHAT, stream=stream)
+        await eventually(lambda: backend.attempts and b"hello" in backend.attempts[0].received)
+        await asyncio.sleep(0.05)
+
+        client.leave()
+
+        assert (await scene.books.outcome()).ending == "client_left"
+    await backend.ended()
 
 
 async def test_an_http_1_0_client_that_closes_in_the_middle_of_a_stream_has_left(start, script, go):
