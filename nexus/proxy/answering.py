@@ -45,11 +45,17 @@ def rejection(reject: Reject) -> RequestError:
     return RequestError(
         reject.code,
         reject.message,
-        param=reject.param or ("model" if reject.code in ("model_not_found", "protocol_not_supported") else None),
+        param=_param_of(reject),
         context=reject.context,
         retry_after_s=reject.retry_after_s,
         headers=reason_headers(reject.reasons),
     )
+
+
+def _param_of(reject: Reject) -> str | None:
+    if reject.param is not None:
+        return reject.param or None
+    return "model" if reject.code in ("model_not_found", "protocol_not_supported") else None
 
 
 def give_reasons(error: RequestError, reasons: Sequence[Verdict], backends: Iterable[Backend]) -> None:

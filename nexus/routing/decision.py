@@ -83,7 +83,7 @@ class Reject(msgspec.Struct, frozen=True):
     """What would have to change, for the client's error body."""
     retry_after_s: int | None = None
     param: str | None = None
-    """The member of the request that is at fault, where *code* does not say it."""
+    """The member of the request that is at fault; empty when none is, None where *code* says it."""
 
 
 Decision = Reserved | Saturated | Reject

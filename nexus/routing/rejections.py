@@ -67,9 +67,9 @@ def nobody_has(model: str, endpoint: Endpoint, snapshot: FleetSnapshot) -> Rejec
     """No backend lists *model* or, where the request names none, serves *endpoint*."""
     if model:
         return unknown_model(model, snapshot)
-    message = f"No backend serves {' and '.join(endpoint.methods)} {endpoint.path}; it is served by backends of a kind"
-    message += " that keeps such things, as the reference of kinds lists them"
-    return Reject("protocol_not_supported", message)
+    asked = f"{' and '.join(endpoint.methods)} {endpoint.path}"
+    message = f"No backend serves {asked}; the reference of endpoints lists the kinds of backends that do"
+    return Reject("protocol_not_supported", message, param="")
 
 
 def unknown_model(model: str, snapshot: FleetSnapshot) -> Reject:

@@ -1,10 +1,12 @@
 """Requests without a model, and the endpoints of single engines, through a started proxy."""
 
+import http.client
 import json
 
 import openai
 import pytest
 
+from nexus.simulator import Status
 from nexus.testing.asking import ask
 from nexus.testing.fleets import table_of
 
@@ -115,6 +117,19 @@ def test_an_engines_own_stream_ends_as_it_ends_there(engines):
     assert reply.body.endswith(b"\n\n")
     assert b'"stop":true' in reply.body.split(b"\n\n")[-2]
     assert b"error" not in reply.body
+
+
+@pytest.mark.parametrize("path", ["/completion", "/generate"])
+def test_an_engines_own_stream_that_is_cut_never_looks_finished(engines, path):
+    nexus, simulators = engines
+    simulators["llamacpp" if path == "/completion" else "sglang"].faults.set(
+        Status(status=200, body='data: {"content":"a","text":"a"}\n\n', headers={"Content-Type": "text/event-stream"})
+    )
+
+    with pytest.raises(http.client.IncompleteRead) as cut:
+        ask(nexus.url, path, {"prompt": "hello", "text": "hello", "stream": True})
+
+    assert b'"code":"stream_truncated"' in cut.value.partial
 
 
 def test_what_could_be_restricted_stays_in_the_house_when_it_names_no_model(simulate, start_nexus):

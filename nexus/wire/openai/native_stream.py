@@ -1,11 +1,17 @@
-"""Watches the streams of an engine's own endpoints, which end in as many ways as there are engines."""
+"""Watches the streams of engines' own endpoints: llama.cpp's completion, SGLang's generate."""
 
+from typing import Final
+
+import msgspec
+
+from nexus.wire.documents import read
 from nexus.wire.event import Event
+from nexus.wire.openai.chat_stream import DONE
 from nexus.wire.openai.media_stream import MediaScan
 
 
 class NativeScan(MediaScan):
-    """Events whose last one looks like all others: a clean end of the body ends the answer."""
+    """Events of which the last is OpenAI's end mark, or says ``stop`` itself."""
 
     __slots__ = ()
 
@@ -13,4 +19,14 @@ class NativeScan(MediaScan):
     """Of llama.cpp, in its last event."""
 
     def is_end(self, events: list[Event]) -> bool:
-        return bool(events)
+        return any(
+            event.content.strip() == DONE or ((decoded := read(_DECODER, event.content)) is not None and decoded.stop)
+            for event in events
+        )
+
+
+class _Piece(msgspec.Struct):
+    stop: bool = False
+
+
+_DECODER: Final = msgspec.json.Decoder(_Piece)

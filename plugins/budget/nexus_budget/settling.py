@@ -17,7 +17,7 @@ WITHOUT_ANSWER: Final = frozenset({"embeddings", "rerank"})
 """What a model must be able to do for requests that are answered with numbers: only their prompt is paid for."""
 WITHOUT_TOKENS: Final = frozenset({"audio", "images"})
 """For what is not counted in tokens, unless the backend does."""
-FREE: Final = frozenset({"tokenize"})
+FREE: Final = frozenset({"tokenize", "moderation", "keep"})
 
 NOTHING_SENT: Final = frozenset(
     {UpstreamFault.REFUSED, UpstreamFault.CONNECT_TIMEOUT, UpstreamFault.TLS, UpstreamFault.STALE}
