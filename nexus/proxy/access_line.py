@@ -55,6 +55,7 @@ class AccessLine(msgspec.Struct, frozen=True, omit_defaults=True):
     prompt_preview: str | None = None
     trace_id: str | None = None
     client_request_id: str | None = None
+    method: str = "POST"
 
 
 def access_line(
@@ -102,6 +103,7 @@ def access_line(
         prompt_preview,
         trace_id,
         outcome.client_request_id,
+        outcome.method,
     )
 
 

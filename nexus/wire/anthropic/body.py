@@ -1,11 +1,13 @@
 """What an Anthropic request body asks of a model."""
 
 import re
+from itertools import islice
 from typing import Final
 
 import msgspec
 
 from nexus.domain.request import Endpoint, Requirements
+from nexus.wire.file_references import MAX_REFERENCES, file_references, refers_to_files
 from nexus.wire.limits import MaxTokens, SteeringBody, answer_limit
 from nexus.wire.request_body import Shape, read_body
 from nexus.wire.text_size import BYTES_PER_TOKEN, has_items, measure
@@ -24,6 +26,7 @@ def understand(endpoint: Endpoint, body: bytes) -> Requirements:
         max_tokens=answer_limit(fields.max_tokens, fields.max_tokens_to_sample),
         needs_vision="messages" in sizes and sizes["messages"][1],
         needs_tools=has_items(bulk.get("tools", b"")),
+        references=tuple(islice(file_references(body), MAX_REFERENCES)) if refers_to_files(body) else (),
         needs_json=any(_asks_for_json(format_) for format_ in (fields.output_config, fields.output_format) if format_),
     )
 

@@ -1,20 +1,19 @@
 """Finds what a request refers to that one backend keeps: a response, a conversation, files."""
 
-import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final, Protocol
 
 import msgspec
 
 from nexus.domain.request import Reference
 from nexus.wire.documents import read
+from nexus.wire.file_references import MAX_REFERENCES, file_references, refers_to_files
 
 REFERRING: Final = frozenset({"openai.chat", "openai.responses", "openai.response_compact", "openai.batch_create"})
 """The endpoints whose bodies may refer to something."""
 
 MAX_ID: Final = 256
-MAX_REFERENCES: Final = 32
-"""Of one request; what is referred to after them has no say in who is asked."""
 
 
 class Referring(Protocol):
@@ -30,9 +29,9 @@ class Referring(Protocol):
 
 def references_in(fields: Referring, body: bytes) -> tuple[Reference, ...]:
     """Return what *body* refers to, its own kind of ids first."""
-    if not (fields.previous_response_id or fields.conversation or fields.input_file_id or b'"file_id"' in body):
+    if not (fields.previous_response_id or fields.conversation or fields.input_file_id or refers_to_files(body)):
         return ()
-    return tuple(_references(fields, body))[:MAX_REFERENCES]
+    return tuple(islice(_references(fields, body), MAX_REFERENCES))
 
 
 def _references(fields: Referring, body: bytes) -> Iterator[Reference]:
@@ -41,12 +40,7 @@ def _references(fields: Referring, body: bytes) -> Iterator[Reference]:
         id_ = _id_in(value) if value else None
         if id_ and len(id_) <= MAX_ID:
             yield Reference(id_, param)
-    for match in _FILE_ID.finditer(body):
-        yield Reference(match[1].decode(), "file_id")
-
-
-_FILE_ID: Final = re.compile(rb'"file_id"[ \t\n\r]*+:[ \t\n\r]*+"([A-Za-z0-9_.-]{1,256})"')
-"""However deep it stands among the parts of a message. Within a text, its quotes would be escaped."""
+    yield from file_references(body)
 
 
 class _Object(msgspec.Struct):

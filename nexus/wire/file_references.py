@@ -1,0 +1,29 @@
+"""Finds the files that a body refers to by their ids, however deep among its parts they stand."""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from nexus.domain.request import Reference
+
+MAX_REFERENCES: Final = 32
+"""Of one request; what is referred to after them has no say in who is asked."""
+
+_FILE: Final = re.compile(rb'"file_id"[ \t\n\r]*+:[ \t\n\r]*+"([A-Za-z0-9_.-]{1,256})"')
+"""Within a text, its quotes would be escaped."""
+_FILES: Final = re.compile(rb'"file_ids"[ \t\n\r]*+:[ \t\n\r]*+\[([^\[\]{}]{0,8192})\]')
+_ID: Final = re.compile(rb'"([A-Za-z0-9_.-]{1,256})"')
+
+
+def refers_to_files(body: bytes) -> bool:
+    """Whether *body* may refer to any; it costs a look at its bytes."""
+    return b'"file_id' in body
+
+
+def file_references(body: bytes) -> Iterator[Reference]:
+    """Yield each file that *body* refers to."""
+    for match in _FILE.finditer(body):
+        yield Reference(match[1].decode(), "file_id")
+    for match in _FILES.finditer(body):
+        for found in _ID.finditer(match[1]):
+            yield Reference(found[1].decode(), "file_ids")
