@@ -176,7 +176,7 @@ async def test_in_the_queue(start, script, go):
     outcome = await scene.books.outcome()
 
     assert (outcome.ending, outcome.phase, outcome.termination) == ("client_left", "queue", "CQ")
-    assert what_is_held(scene.nexus) == {"exchanges": 1, "waiting": 0, "slots": 1, "probing": 0}
+    assert {held: count for held, count in what_is_held(scene.nexus).items() if count} == {"exchanges": 1, "slots": 1}
     assert len(backend.attempts) == 1
 
 
