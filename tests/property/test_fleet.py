@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from nexus.config.schema import HealthCheckConfig
 from nexus.domain.backend import Backend, BackendLoad, Breaker, Status
 from nexus.domain.model import ModelFacts
-from nexus.fleet import lookups
+from nexus.fleet import listings, lookups
 from nexus.fleet.breaker import FAILURES_TO_OPEN, JITTER, LONGEST_PAUSE_S, BreakerState
 from nexus.fleet.guesses import with_guesses
 from nexus.fleet.identity import backend_id
@@ -31,13 +31,14 @@ DECODERS = [kind.listing.decode for kind in KINDS.values()] + [
         lookups.decode_lmstudio_v1,
     )
 ]
-SERVER_DECODERS = [lookups.decode_version, lookups.decode_llamacpp_server]
+SERVER_DECODERS = [lookups.decode_version, lookups.decode_llamacpp_server, listings.decode_llamacpp_mode]
 
 KEYS = st.sampled_from(
     ["data", "models", "id", "name", "key", "created", "modified_at", "capabilities", "architecture", "model_info",
      "input_modalities", "max_model_len", "details", "loaded_instances", "config", "context_length", "modalities",
      "default_generation_settings", "n_ctx", "general.architecture", "m.context_length", "digest", "total_slots",
-     "supported_parameters", "chat_template_caps", "version", "type", "vision"]
+     "supported_parameters", "chat_template_caps", "version", "type", "vision",
+     "status", "value", "args", "meta", "aliases", "model_alias", "role", "parent", "root"]
 )  # fmt: skip
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just("m")
 JSON = st.recursive(SCALARS, lambda v: st.lists(v, max_size=3) | st.dictionaries(KEYS, v, max_size=5), max_leaves=15)
@@ -117,6 +118,30 @@ def test_health_follows_its_thresholds(events, failure_threshold, recovery_thres
             assert (state.status is Status.UNHEALTHY) == (event == "-" and len(run) >= failure_threshold)
         elif before is Status.UNHEALTHY:
             assert (state.status is Status.HEALTHY) == (event == "+" and len(run) >= recovery_threshold)
+
+
+@given(st.lists(st.sampled_from("+-!lb"), max_size=40), st.sampled_from([Status.UNKNOWN, Status.DRAINING]))
+def test_probes_that_time_out_while_requests_run_change_no_status(events, first):
+    def status_after(events):
+        state = HealthState(first)
+        for event in events:
+            match event:
+                case "+":
+                    state = state.after_success(CONFIG)
+                case "-":
+                    state = state.after_failure(CONFIG)
+                case "!":
+                    state = state.after_refusal()
+                case "l":
+                    state = state.after_loading()
+                case "b":
+                    state = state.after_busy()
+        return state.status
+
+    assert status_after(events) is status_after([event for event in events if event != "b"])
+
+
+CONFIG = HealthCheckConfig()
 
 
 @given(st.lists(st.sampled_from("+-p"), max_size=60), st.floats(0, 1, exclude_max=True))

@@ -5,6 +5,7 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nexus.domain.backend import Status
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.plugin_manager import Plugin
 from nexus.routing.aliases import Aliases
@@ -192,6 +193,29 @@ def test_a_search_ends(backends, asked, stages):
     assert not isinstance(answers[-1], Reserved)
     asked_for = [(a.backend.name, a.model) for a in answers if isinstance(a, Reserved)]
     assert len(asked_for) == len(set(asked_for))
+
+
+@modestly
+@given(fleets(), requirements())
+def test_only_what_is_certain_refuses_and_the_healthy_are_asked_first(backends, asked):
+    fleet = make_fleet(*backends)
+    schedule = Schedule()
+    search = begin(Router(pipeline=Pipeline(in_order((Analyze(), schedule))), schedule=schedule), asked)
+
+    answers = [search.next(fleet) for _ in range(len(backends) + 1)]
+
+    tried = [answer.backend for answer in answers if isinstance(answer, Reserved)]
+    were_healthy = [backend.status is Status.HEALTHY for backend in tried]
+    assert were_healthy == sorted(were_healthy, reverse=True)
+    last = answers[-1]
+    if isinstance(last, Reject):
+        out = {verdict.backend for verdict in last.reasons if verdict.stage == "schedule"}
+        certain = {
+            b.name
+            for b in backends
+            if b.status is Status.DRAINING or (b.status is not Status.HEALTHY and b.is_refusing)
+        }
+        assert out <= certain
 
 
 aliases = st.dictionaries(
