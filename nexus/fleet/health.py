@@ -20,8 +20,8 @@ from nexus.fleet.watch import MAX_LOOK_S, Watch
 PROBES_AT_ONCE: Final = 64
 LISTING_PAUSE_S: Final = 1.0
 """Between two probes of a healthy backend that requests for unknown models cause."""
-RECHECK_PAUSE_S: Final = 0.25
-"""Between two probes of any other backend that requests cause."""
+RECHECKS: Final = 4
+"""How often any other backend is probed because of requests while a healthy one is probed once."""
 MAX_LOOKS_PER_S: Final = 50
 """Probes of healthy backends that requests can cause in the whole fleet."""
 
@@ -95,7 +95,7 @@ class HealthChecker:
         looking = [
             watch
             for watch, _ in self._watches.values()
-            if watch.look(pause_s=pause_s if watch.state.status is Status.HEALTHY else RECHECK_PAUSE_S)
+            if watch.look(pause_s=pause_s if watch.state.status is Status.HEALTHY else pause_s / RECHECKS)
         ]
         if not looking:
             return False

@@ -72,6 +72,8 @@ class Watch:
         self._hurry = asyncio.Event()
         self._began_at = -math.inf
         """When the last probe began, on the monotonic clock."""
+        self._took_s = 0.0
+        """How long the last probe took."""
         self._looked_at = -math.inf
         """When a request last had it probed."""
         self._is_probing = False
@@ -100,17 +102,18 @@ class Watch:
     def look(self, *, pause_s: float) -> bool:
         """Probe now, at most once per *pause_s*. Return whether there is a result that is worth a wait.
 
-        A backend that did not answer its last probe is not worth one: it is probed again soon in any case.
+        That of a backend whose last probe took too long is not. One that left it unanswered is probed again soon in
+        any case, and may be busy.
         """
         now = monotonic()
         if self.state.status is Status.DRAINING or self._is_silent:
             return False
         if self._is_probing:
-            return now - self._began_at <= MAX_LOOK_S
+            return max(self._took_s, now - self._began_at) <= MAX_LOOK_S
         if now - self._looked_at > pause_s:
             self._looked_at = now
             self._hurry.set()
-        return self._hurry.is_set()
+        return self._hurry.is_set() and self._took_s <= MAX_LOOK_S
 
     @property
     def is_looking(self) -> bool:
@@ -124,7 +127,7 @@ class Watch:
         if not self._config.enabled:
             return False
         row = self._registry.get(self.member.id)
-        if row is not None and not row.is_refusing:
+        if row is not None and not (row.is_refusing and row.status is Status.UNHEALTHY):
             told = {"last_error": "connection failed: refused to a request", "is_refusing": True}
             self._enter(self.state.after_refusal(), told)
             self.probe_soon()
@@ -148,6 +151,7 @@ class Watch:
                 result = await self._probe.run()
         finally:
             self._is_probing = False
+        self._took_s = monotonic() - self._began_at
         self._is_silent = isinstance(result, Failure) and result.cause is Cause.TIMEOUT
         self._believe(result, running=max(running, self._in_flight()))
         return result

@@ -127,6 +127,19 @@ async def test_a_fleet_without_health_checks_looks_when_it_is_asked_to(serve, pl
     assert fleet.snapshot.having("new")
 
 
+async def test_a_request_that_is_refused_confirms_what_a_probe_has_found(serve, plan, start, eventually):
+    server = await serve("generic", "tiny")
+    fleet = await start(plan(gpu=server.url))
+    await server.stop()
+    fleet._watch("gpu").probe_soon()
+    await eventually(lambda: row(fleet).is_refusing)
+    before = row(fleet).status
+
+    fleet.report(row(fleet).id, outcome(row(fleet), UpstreamFault.REFUSED))
+
+    assert (before, row(fleet).status) == (Status.HEALTHY, Status.UNHEALTHY)
+
+
 async def test_a_denied_model_is_gone_until_the_next_probe(serve, plan, start, fast, eventually):
     server = await serve("ollama", "tiny:latest")
     fleet = await start(plan(fast, gpu=server.url))

@@ -258,7 +258,7 @@ async def test_a_probe_that_times_out_while_requests_run_is_no_failure(
     serve, plan, start, fast, eventually, in_flight, status
 ):
     server = await serve("generic", "tiny")
-    fleet = await start(plan(msgspec.structs.replace(fast, timeout_seconds=0.05), gpu=server.url))
+    fleet = await start(plan(msgspec.structs.replace(fast, timeout_seconds=0.3), gpu=server.url))
     set_load(only(fleet).load, in_flight=in_flight)
 
     server.answers = {"/v1/models": _hang}
