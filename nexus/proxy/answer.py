@@ -9,7 +9,7 @@ import msgspec
 
 from nexus.domain.statuses import FIRST_ERROR
 from nexus.errors import UpstreamError, UpstreamFault
-from nexus.proxy.answer_head import NO_CONTENT, AnswerHead, HeaderList, Mode
+from nexus.proxy.answer_head import WITHOUT_BODY, AnswerHead, HeaderList, Mode
 from nexus.proxy.question import DOCUMENT_TYPE, Question
 from nexus.proxy.upstream import UpstreamConnection
 from nexus.wire.event_buffer import EventTooLargeError
@@ -31,7 +31,7 @@ _NO_HEAD: Final = AnswerHead(0, [])
 _STREAM_LABELS: Final = frozenset({Label.EVENTS, Label.LINES})
 _CONTRADICTED: Final = _STREAM_LABELS | {Label.PAGE}
 """What a document is not: client libraries would not read it under such a label."""
-_EMPTY_STATUS: Final = frozenset({NO_CONTENT, 205})
+_EMPTY_STATUS: Final = WITHOUT_BODY | {205}
 
 
 class Relay(Protocol):
@@ -156,7 +156,7 @@ class Answer(msgspec.Struct, eq=False):
         except UpstreamError as exc:
             self._refuse(exc)
             return
-        if head.status >= FIRST_ERROR or head.status == NO_CONTENT:
+        if head.status >= FIRST_ERROR or head.status in WITHOUT_BODY:
             self.nature, self.mode = Nature.DOCUMENT, Mode.WHOLE
         elif label is Label.OPAQUE or self.question.endpoint.answers_bytes:
             self._become(Nature.OPAQUE)

@@ -9,8 +9,9 @@ from nexus.wire.nature import Label, label_of
 
 HeaderList = list[tuple[bytes, bytes]]
 
-NO_CONTENT: Final = 204
-"""An answer with this status has no body, whatever its headers say."""
+NOT_MODIFIED: Final = 304
+WITHOUT_BODY: Final = frozenset({204, NOT_MODIFIED})
+"""Answers with these have no body, whatever their headers say (RFC 9112, 6.3)."""
 
 LONGEST_HEAD: Final = 4 * 1024
 """A longer one is parsed each time."""
@@ -48,7 +49,8 @@ class AnswerHead:
         :raises UpstreamError: PROTOCOL: nothing that could be passed on.
         """
         if self._label is None:
-            refuse_bad_head(self.status, self.headers)
+            if self.status != NOT_MODIFIED:
+                refuse_bad_head(self.status, self.headers)
             self._label = self._read_label()
         return self._label
 

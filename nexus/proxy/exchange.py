@@ -13,7 +13,7 @@ from nexus.errors import RequestError, StageFailed
 from nexus.proxy import answering, keeping, replies
 from nexus.proxy.admission import Admission
 from nexus.proxy.answer import Answer
-from nexus.proxy.answer_head import NO_CONTENT, Mode
+from nexus.proxy.answer_head import WITHOUT_BODY, Mode
 from nexus.proxy.attempt import Attempt
 from nexus.proxy.client import ClientConnection
 from nexus.proxy.heads import can_stay_open
@@ -129,8 +129,8 @@ class Exchange(msgspec.Struct, eq=False):
         attempt.let_go(may_reuse=True)
         keep_alive = self._may_keep_alive()
         last_lines = self._last_lines(keep_alive=keep_alive)
-        if answer.status == NO_CONTENT:
-            # RFC 9110, 8.6: such an answer says no length.
+        if answer.status in WITHOUT_BODY:
+            # RFC 9110, 8.6: a 204 must not say a length, and a 304 only that of what it stands for.
             body = b""
             self.client.write(b"%b%b\r\n" % (head, last_lines))
         else:

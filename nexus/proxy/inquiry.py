@@ -15,7 +15,7 @@ from nexus.errors import RequestError, UpstreamError, UpstreamFault
 from nexus.proxy import answering, keeping
 from nexus.proxy.admission import Admission
 from nexus.proxy.answer import Answer
-from nexus.proxy.answer_head import Mode
+from nexus.proxy.answer_head import NOT_MODIFIED, Mode
 from nexus.proxy.attempt import Attempt, error_of
 from nexus.proxy.headers import request_head
 from nexus.proxy.plane import DataPlane
@@ -267,6 +267,8 @@ class Inquiry(msgspec.Struct, eq=False):
     def _judge(self, attempt: Attempt, answer: Answer) -> None:
         if answer.mode is not Mode.WHOLE:
             return
+        if answer.status == NOT_MODIFIED and self.admission.method != b"GET":
+            raise UpstreamError(UpstreamFault.PROTOCOL, "answered with status 304", status=NOT_MODIFIED)
         if answer.status >= FIRST_ERROR:
             self._judge_status(attempt, answer)
         answering.refuse_unfinished(self.admission.protocol, self.admission.endpoint, answer)

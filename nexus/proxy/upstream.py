@@ -8,7 +8,7 @@ import httptools
 import msgspec
 
 from nexus.errors import UpstreamError, UpstreamFault
-from nexus.proxy.answer_head import AnswerHead, HeaderList, KnownAnswer
+from nexus.proxy.answer_head import WITHOUT_BODY, AnswerHead, HeaderList, KnownAnswer
 from nexus.proxy.outbox import Outbox, Outlet
 from nexus.proxy.socket_state import SocketState
 
@@ -346,6 +346,12 @@ class UpstreamConnection(asyncio.Protocol):
         coming.is_close_delimited = not coming.is_keep_alive and not any(
             name.lower() in _LENGTH_HEADERS for name, _ in coming.headers
         )
+        if status in WITHOUT_BODY:
+            # The parser would wait for the body whose length is said, and is then lost for the next answer.
+            coming.is_complete = True
+            coming.is_keep_alive &= not any(
+                name.lower() in _LENGTH_HEADERS and value.strip() != b"0" for name, value in coming.headers
+            )
 
     def on_body(self, data: bytes) -> None:
         if not self._coming.is_complete:

@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 import pytest
 
 from nexus.testing.dialects import CHAT, MODEL
-from nexus.testing.scripted import ReadRequest, ScriptedBackend, Send
+from nexus.testing.scripted import ReadRequest, ScriptedBackend, Send, Stall
 
 BACKENDS_KEY = "the-backends-own"
 OTHER = f"""
@@ -199,9 +199,14 @@ async def test_no_backend_commands_a_browser_or_the_server_before_us(start_front
     assert line.partition(":")[0].lower() not in reply.headers
 
 
-async def test_an_answer_without_content_says_no_length(start_front):
-    nothing = b"HTTP/1.1 204 No Content\r\nContent-Type: image/png\r\n\r\n"
-    front = await start_front([ReadRequest(), Send(nothing), ReadRequest(), Send(CHAT.good_answer)])
+@pytest.mark.parametrize(
+    "lines", [b"Content-Type: image/png\r\n", b"Content-Length: 0\r\n", b"Content-Length: 7\r\n"], ids=repr
+)
+async def test_an_answer_without_content_says_no_length(start_front, lines):
+    steps = [ReadRequest(), Send(b"HTTP/1.1 204 No Content\r\n%b\r\n" % lines), Stall()]
+    if b"7" not in lines:
+        steps[2:] = [ReadRequest(), Send(CHAT.good_answer)]
+    front = await start_front(steps, [ReadRequest(), Send(CHAT.good_answer)])
     client = await front.connect()
 
     client.send(CHAT)
@@ -212,6 +217,31 @@ async def test_an_answer_without_content_says_no_length(start_front):
     assert b"content-length" not in head.lower()
     assert b"transfer-encoding" not in head.lower()
     assert (await client.reply()).status == 200
+
+
+async def test_what_a_client_has_already_is_not_sent_again(start_front, get):
+    unchanged = b'HTTP/1.1 304 Not Modified\r\nETag: "1"\r\nContent-Length: 700\r\n\r\n'
+    front = await start_front([ReadRequest(), Send(unchanged), Stall()])
+    client = await front.connect()
+
+    client.writer.write(get("/v1/responses/resp_1", 'If-None-Match: "1"\r\n'))
+    head = await client.reader.readuntil(b"\r\n\r\n")
+    client.writer.write(get("/health"))
+
+    assert head.startswith(b"HTTP/1.1 304 Not Modified\r\n")
+    assert b'\r\nETag: "1"\r\n' in head
+    assert b"content-length" not in head.lower()
+    assert b'If-None-Match: "1"\r\n' in front.backend.attempts[0].received
+    assert (await client.reply()).status == 200
+
+
+async def test_nothing_that_was_asked_of_a_model_is_unchanged(start_front):
+    unchanged = b"HTTP/1.1 304 Not Modified\r\n\r\n"
+    front = await start_front([ReadRequest(), Send(unchanged)])
+
+    reply = await front.ask()
+
+    assert (reply.status, reply.code) == (502, "bad_gateway")
 
 
 async def test_every_answer_says_when_it_was_made(start_front, raw, get):
