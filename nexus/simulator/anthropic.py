@@ -28,6 +28,29 @@ async def messages(call: Call) -> Answer:
     return json_answer(whole, headers={"request-id": f"req_{call.id}"})
 
 
+async def complete(call: Call) -> Answer:
+    """Answer the API that came before messages."""
+    body = call.json()
+    call.model(body.get("model"), "completion")
+    prompt = text_of(body.get("prompt"))
+    ask = Ask(prompt=prompt, last_words=prompt, max_tokens=whole_number(body.get("max_tokens_to_sample")))
+    reply = call.compose(ask, body)
+    if body.get("stream"):
+        return sse_answer(_completion_events(call, body, reply))
+    return json_answer(_completed(call, body, await call.generate_all(reply), "stop_sequence"))
+
+
+async def _completion_events(call: Call, body: Mapping[str, Any], reply: Reply) -> Events:
+    async for token in call.generate(reply):
+        yield named_event(_completed(call, body, token, None))
+    yield named_event(_completed(call, body, "", "stop_sequence"), "end")
+
+
+def _completed(call: Call, body: Mapping[str, Any], text: str, stop_reason: str | None) -> dict[str, Any]:
+    head = {"type": "completion", "id": f"compl_{call.id}", "model": call.model_name(body)}
+    return head | {"completion": text, "stop_reason": stop_reason, "stop": None}
+
+
 async def count(call: Call) -> Answer:
     body = call.json()
     call.model(body.get("model"))

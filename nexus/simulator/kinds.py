@@ -146,6 +146,7 @@ KINDS: Final[Mapping[str, Routes]] = {
         **_infer(OPENAI_TEXT | HEARING | RANKING | MESSAGES),
         **_infer({"/v1/audio/speech": openai_tasks.speech, "/v1/images/generations": openai_tasks.images}),
         **_ask(TOKENS | COUNT_TOKENS | TOKEN_COUNTS | {"/v1/moderations": keeping.moderations}),
+        **_infer({"/v1/complete": anthropic.complete}),
         **_infer(LLAMACPP_OWN | VLLM_OWN | {"/generate": native.generate, "/v1/responses/compact": responses}),
         **KEPT,
     },

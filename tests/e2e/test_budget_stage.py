@@ -213,6 +213,18 @@ def test_at_the_hard_limit_the_cloud_is_closed_and_the_house_open(start, simulat
     assert spending(nexus) <= 0.02
 
 
+def test_a_batch_is_paid_for_though_it_names_no_model_and_a_file_is_not(start):
+    nexus = start('monthly_limit_usd = 0.02\nhard_limit_action = "block_cloud"\nassumed_output_tokens = 100000')
+
+    with client(nexus) as ai:
+        file = ai.files.create(file=b"{}", purpose="batch")
+        with pytest.raises(openai.InternalServerError) as refused:
+            ai.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
+
+    assert refused.value.code == "rejected_by_policy"
+    assert spending(nexus) == 0
+
+
 def test_of_two_hundred_at_once_a_budget_for_ten_admits_ten(start):
     # Three tokens of a prompt and 18 of an answer: 2.1 cents each.
     nexus = start('monthly_limit_usd = 0.21\nhard_limit_action = "block_cloud"', ttft_s=3.0)

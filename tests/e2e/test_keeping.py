@@ -7,6 +7,7 @@ import anthropic
 import openai
 import pytest
 
+from nexus.testing.asking import ask
 from nexus.testing.fleets import table_of
 
 CONFIG = """
@@ -124,6 +125,19 @@ def test_a_conversation_sticks(client):
 def test_a_moderation_needs_no_model(client):
     assert client.moderations.create(input="I will kill it").results[0].flagged
     assert client.moderations.create(model="gpt", input="hello").model == "gpt"
+
+
+def test_anthropics_text_completions_are_carried_whole_and_streamed(start_nexus, config):
+    asked = {"model": "gpt", "prompt": "\n\nHuman: hi\n\nAssistant:", "max_tokens_to_sample": 5}
+    # The library has dropped them; older ones still call.
+    nexus = start_nexus(config)
+
+    whole = ask(nexus.url, "/v1/complete", asked)
+    stream = ask(nexus.url, "/v1/complete", asked | {"stream": True})
+
+    assert whole.json()["completion"]
+    assert stream.body.endswith(b'"stop_reason":"stop_sequence","stop":null}\n\n')
+    assert b"error" not in stream.body
 
 
 def test_anthropics_batches_are_found(start_nexus, config):

@@ -1,8 +1,12 @@
 """However a path is spelt, it is one path: to look for, to ask a backend at, and to want a key for."""
 
+from types import SimpleNamespace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nexus.domain.routes import Page, PageRoute
+from nexus.proxy.handlers import FrontDesk
 from nexus.wire.paths import find, methods_at, spellings
 from nexus.wire.protocols import EVERY
 
@@ -67,3 +71,43 @@ def test_no_id_leads_out_of_its_place(path):
         for is_anthropic in (True, False):
             found = find(method, path, is_anthropic=is_anthropic)
             assert found is None or not {".", "..", "%2e", ""} & set(found.path.strip("/").split("/"))
+
+
+PAGES = tuple(
+    PageRoute(path=path, respond=lambda _: Page(200, "text/plain", b""), access=access)
+    for path, access in [
+        ("/", "open"),
+        ("/health", "client"),
+        ("/v1/models", "client"),
+        ("/v1/models/", "client"),
+        ("/v1/history", "admin"),
+        ("/admin/backends", "admin"),
+        ("/admin/backends/", "admin"),
+        ("/admin/night", "admin"),
+    ]
+)
+DESK = FrontDesk(SimpleNamespace(), PAGES, on_refused=lambda code: None)
+
+
+@given(
+    st.sampled_from([page for page in PAGES if page.path != "/"]).flatmap(
+        lambda page: st.tuples(st.just(page), spelt(page.path + "x" if page.path.endswith("/") else page.path))
+    ),
+    st.sampled_from(["GET", "POST", "DELETE", "OPTIONS"]),
+)
+def test_no_spelling_of_a_page_needs_another_key(drawn, method):
+    page, path = drawn
+
+    found, endpoint = DESK._find(SimpleNamespace(method=method, headers={}), path)
+
+    assert endpoint is None
+    assert DESK._access_to(found) == page.access
+
+
+@given(PATHS, st.sampled_from(["GET", "POST", "DELETE"]))
+def test_what_is_found_is_found_again_at_the_same_place(path, method):
+    message = SimpleNamespace(method=method, headers={})
+
+    found, endpoint = DESK._find(message, path)
+
+    assert DESK._find(message, found) == (found, endpoint)
