@@ -142,7 +142,11 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
         summary="All about one decision",
         answers=(Explanation,),
         refusals=(404,),
-        below=(Parameter("id", "The request's id, from X-Request-Id."),),
+        below=(
+            Parameter(
+                "id", "The id that Nexus gave the request: request_id in the log, X-Nexus-Decision-Id of the answer."
+            ),
+        ),
     ),
     "/v1/models": Operation(
         summary="The models of the whole fleet, in the shape of the client's protocol",

@@ -17,6 +17,7 @@ from nexus.proxy.header_rules import NOT_FOR_CLIENTS, NOT_FOR_CLIENTS_PREFIXES
 from nexus.proxy.headers import passed_lines, request_head, retry_after_s, stamp_of
 from nexus.proxy.heads import HeadMemory, read_head
 from nexus.proxy.outbox import MOST_HELD_BYTES, Outbox, Outlet
+from nexus.proxy.own_keys import OwnKeys
 from nexus.proxy.queue import WaitingLine
 from nexus.proxy.retry import Next, Retries, RetryBudget
 from nexus.proxy.upstream import UpstreamConnection
@@ -503,6 +504,33 @@ def test_no_request_header_passes_that_must_not(pairs, kind):
     assert b"canary" not in sent
     assert not (set(names) - ours) & {*FORBIDDEN_UP, *hop_names(pairs), *kind.dropped_headers}
     assert all(names.count(name) == 1 for name in ours)
+
+
+OUR_KEY = b"k3y-of-ours"
+SHAPES = ["{}", "Bearer {}", "Basic {}", " {} ", "token={}", "a, {}; b", '"{}"', "key: {}", "not-{}"]
+
+
+@thoroughly
+@given(
+    shown=st.lists(
+        st.tuples(spelt([*HARMLESS, "authorization", "x-api-key", "api-key", "x-request-id"]), st.sampled_from(SHAPES)),
+        max_size=6,
+        unique_by=lambda pair: pair[0].lower(),
+    ),
+    kind=kinds,
+)
+def test_no_key_of_ours_passes_and_nothing_else_is_held_back(shown, kind):
+    pairs = [(name, shape.format(OUR_KEY.decode())) for name, shape in shown]
+    head = read_head(message_of([*pairs, ("X-Other", "kept")]))
+    OwnKeys(lambda key: key == OUR_KEY).withhold(head)
+    stamp = stamp_of(kind, "http://gpu:8000", "gpu:8000", Access(key=None))
+
+    sent = request_head(stamp, head, b"/x", body_length=0, request_id="req", may_pass_credentials=True)
+
+    assert OUR_KEY not in sent.replace(b"not-" + OUR_KEY, b"")
+    assert b"X-Other: kept\r\n" in sent
+    others = {name.lower() for name, shape in shown if shape == "not-{}"} - {"x-request-id", *kind.dropped_headers}
+    assert others <= {line.partition(b":")[0].decode().lower() for line in sent.split(b"\r\n")}
 
 
 @thoroughly
