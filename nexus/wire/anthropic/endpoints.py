@@ -1,22 +1,12 @@
 """What Anthropic keeps for its clients, who name it by its id: batches and files."""
 
+from functools import partial
 from typing import Final
 
 from nexus.domain.request import Endpoint
+from nexus.wire.kept_endpoints import kept
 
-
-def _keeps(name: str, path: str, *methods: str, makes_ids: bool = False, answers_bytes: bool = False) -> Endpoint:
-    return Endpoint(
-        f"anthropic.{name}",
-        "anthropic",
-        path,
-        capability="keep",
-        methods=methods,
-        model="none",
-        makes_ids=makes_ids,
-        answers_bytes=answers_bytes,
-    )
-
+_keeps = partial(kept, "anthropic")
 
 KEEPING: Final = (
     _keeps("batches", "/v1/messages/batches", "GET", makes_ids=True),
@@ -26,15 +16,7 @@ KEEPING: Final = (
     _keeps("batch_cancel", "/v1/messages/batches/{id}/cancel", "POST"),
     _keeps("batch_results", "/v1/messages/batches/{id}/results", "GET", answers_bytes=True),
     _keeps("files", "/v1/files", "GET", makes_ids=True),
-    Endpoint(
-        "anthropic.file_upload",
-        "anthropic",
-        "/v1/files",
-        capability="keep",
-        body="multipart",
-        model="none",
-        makes_ids=True,
-    ),
+    _keeps("file_upload", "/v1/files", "POST", body="multipart", makes_ids=True),
     _keeps("file", "/v1/files/{id}", "GET", "DELETE"),
     _keeps("file_content", "/v1/files/{id}/content", "GET", answers_bytes=True),
 )

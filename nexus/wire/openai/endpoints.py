@@ -1,8 +1,10 @@
 """Every path of OpenAI's family, one row each: what models are asked at, and what backends keep for clients."""
 
+from functools import partial
 from typing import Final
 
 from nexus.domain.request import Endpoint
+from nexus.wire.kept_endpoints import kept
 
 _PROTOCOL: Final = "openai"
 
@@ -65,24 +67,7 @@ ASKING: Final = (
 """Where a model is asked."""
 
 
-def _keeps(name: str, path: str, *methods: str, makes_ids: bool = False, answers_bytes: bool = False) -> Endpoint:
-    return Endpoint(
-        f"openai.{name}",
-        _PROTOCOL,
-        path,
-        capability="keep",
-        methods=methods,
-        model="none",
-        makes_ids=makes_ids,
-        answers_bytes=answers_bytes,
-    )
-
-
-def _form(name: str, path: str, *, makes_ids: bool = False) -> Endpoint:
-    return Endpoint(
-        f"openai.{name}", _PROTOCOL, path, capability="keep", body="multipart", model="none", makes_ids=makes_ids
-    )
-
+_keeps = partial(kept, _PROTOCOL)
 
 KEEPING: Final = (
     _keeps("response", "/v1/responses/{id}", "GET", "DELETE"),
@@ -96,11 +81,11 @@ KEEPING: Final = (
     _keeps("conversation_items", "/v1/conversations/{id}/items", "GET", "POST"),
     _keeps("conversation_item", "/v1/conversations/{id}/items/{id}", "GET", "DELETE"),
     _keeps("files", "/v1/files", "GET", makes_ids=True),
-    _form("file_upload", "/v1/files", makes_ids=True),
+    _keeps("file_upload", "/v1/files", "POST", body="multipart", makes_ids=True),
     _keeps("file", "/v1/files/{id}", "GET", "DELETE"),
     _keeps("file_content", "/v1/files/{id}/content", "GET", answers_bytes=True),
     _keeps("uploads", "/v1/uploads", "POST", makes_ids=True),
-    _form("upload_part", "/v1/uploads/{id}/parts"),
+    _keeps("upload_part", "/v1/uploads/{id}/parts", "POST", body="multipart"),
     _keeps("upload_complete", "/v1/uploads/{id}/complete", "POST", makes_ids=True),
     _keeps("upload_cancel", "/v1/uploads/{id}/cancel", "POST"),
     _keeps("batches", "/v1/batches", "GET", makes_ids=True),
