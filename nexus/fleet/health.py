@@ -20,8 +20,6 @@ from nexus.fleet.watch import MAX_LOOK_S, Watch
 PROBES_AT_ONCE: Final = 64
 LISTING_PAUSE_S: Final = 1.0
 """Between two probes of a healthy backend that requests for unknown models cause."""
-RECHECKS: Final = 4
-"""How often any other backend is probed because of requests while a healthy one is probed once."""
 MAX_LOOKS_PER_S: Final = 50
 """Probes of healthy backends that requests can cause in the whole fleet."""
 
@@ -92,11 +90,7 @@ class HealthChecker:
         a fleet where that would be more than :data:`MAX_LOOKS_PER_S`. Between two such probes a caller does not wait.
         """
         pause_s = max(LISTING_PAUSE_S, len(self._watches) / MAX_LOOKS_PER_S)
-        looking = [
-            watch
-            for watch, _ in self._watches.values()
-            if watch.look(pause_s=pause_s if watch.state.status is Status.HEALTHY else pause_s / RECHECKS)
-        ]
+        looking = [watch for watch, _ in self._watches.values() if watch.look(pause_s=pause_s)]
         if not looking:
             return False
         try:

@@ -27,6 +27,10 @@ JITTER: Final = 0.1
 """Of an interval, to either side, so that a fleet is not probed in one burst."""
 MAX_LOOK_S: Final = 1.0
 """How long a request waits for a probe that it has asked for."""
+LOOKS_PER_PAUSE: Final = {Status.UNHEALTHY: 4, Status.UNKNOWN: 4, Status.LOADING: 4}
+"""How often a backend that cannot be used is probed for requests while a healthy one is probed once."""
+LOOKS_PER_REFUSAL: Final = 20
+"""The same where nothing listens: a refused connection costs next to nothing, and a server may start at any moment."""
 EMPTY_LISTS_TO_BELIEVE: Final = 3
 """In a row, before a backend that had models counts as one that has none."""
 
@@ -77,8 +81,8 @@ class Watch:
         self._looked_at = -math.inf
         """When a request last had it probed."""
         self._is_probing = False
-        self._is_silent = False
-        """Whether the last probe timed out."""
+        self._last: Cause | None = None
+        """Why the last probe failed; None when it succeeded."""
         self._empty_lists = 0
         """Lists without a model, in a row, from a backend that had models before."""
 
@@ -100,17 +104,19 @@ class Watch:
         self._hurry.set()
 
     def look(self, *, pause_s: float) -> bool:
-        """Probe now, at most once per *pause_s*. Return whether there is a result that is worth a wait.
+        """Probe now, at most once per *pause_s* (see :data:`LOOKS_PER_PAUSE`). Return whether there is a result that is
+        worth a wait.
 
         That of a backend whose last probe took too long is not. One that left it unanswered is probed again soon in
         any case, and may be busy.
         """
         now = monotonic()
-        if self.state.status is Status.DRAINING or self._is_silent:
+        if self.state.status is Status.DRAINING or self._last is Cause.TIMEOUT:
             return False
         if self._is_probing:
             return max(self._took_s, now - self._began_at) <= MAX_LOOK_S
-        if now - self._looked_at > pause_s:
+        looks = LOOKS_PER_REFUSAL if self._last is Cause.REFUSED else LOOKS_PER_PAUSE.get(self.state.status, 1)
+        if now - self._looked_at > pause_s / looks:
             self._looked_at = now
             self._hurry.set()
         return self._hurry.is_set() and self._took_s <= MAX_LOOK_S
@@ -152,7 +158,7 @@ class Watch:
         finally:
             self._is_probing = False
         self._took_s = monotonic() - self._began_at
-        self._is_silent = isinstance(result, Failure) and result.cause is Cause.TIMEOUT
+        self._last = result.cause if isinstance(result, Failure) else None
         self._believe(result, running=max(running, self._in_flight()))
         return result
 

@@ -112,12 +112,12 @@ def test_the_first_request_after_a_restart_is_answered(start_nexus, simulate):
     one.faults.set(Refuse(kills_active=True))
     ask(nexus.url, CHAT, chat())
     until(lambda: row(nexus)["is_refusing"])
-    time.sleep(0.3)
+    time.sleep(0.1)
 
     began = time.monotonic()
     refused = ask(nexus.url, CHAT, chat())
     took_s = time.monotonic() - began
-    time.sleep(0.3)
+    time.sleep(0.1)
     one.faults.clear()
     reply = ask(nexus.url, CHAT, chat())
 
@@ -131,7 +131,7 @@ def test_a_backend_of_unknown_kind_that_starts_after_the_proxy_answers_the_first
     one.faults.set(Refuse())
     nexus = start_nexus(table_of(one))
     until(lambda: row(nexus)["is_refusing"])
-    time.sleep(0.3)
+    time.sleep(0.1)
 
     one.faults.clear()
 

@@ -76,7 +76,7 @@ async def test_three_failures_open_the_breaker_in_what_everyone_sees(serve, plan
     assert row(fleet).status is Status.HEALTHY
 
 
-async def test_a_look_finds_what_is_new_and_is_shared_by_all_who_ask(serve, plan, start):
+async def test_a_look_finds_what_is_new_and_all_requests_share_it(serve, plan, start):
     server, other = await serve("generic", "a"), await serve("generic", "b")
     fleet = await start(plan(gpu=server.url, other=other.url))
     server.answers["/v1/models"] = {"data": [{"id": "a"}, {"id": "new"}]}
