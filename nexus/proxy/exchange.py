@@ -16,6 +16,7 @@ from nexus.proxy.answer import Answer
 from nexus.proxy.answer_head import WITHOUT_BODY, Mode
 from nexus.proxy.attempt import Attempt
 from nexus.proxy.client import ClientConnection
+from nexus.proxy.headers import SANDBOX_LINE
 from nexus.proxy.heads import can_stay_open
 from nexus.proxy.inquiry import Inquiry, begin_inquiry
 from nexus.proxy.known_head import Payload
@@ -261,5 +262,8 @@ class Exchange(msgspec.Struct, eq=False):
         return can_stay_open(self.admission.message) and not self.plane.is_draining
 
     def _last_lines(self, *, keep_alive: bool) -> bytes:
-        cors_lines = self.admission.head.cors_lines
-        return cors_lines if keep_alive else cors_lines + b"Connection: close\r\n"
+        lines = self.admission.head.cors_lines
+        if self.admission.method == b"GET":
+            # By a link, a browser opens what a backend keeps, of whatever type, on the origin of the dashboard.
+            lines += SANDBOX_LINE
+        return lines if keep_alive else lines + b"Connection: close\r\n"

@@ -129,6 +129,9 @@ def backend_lines(backend: Backend) -> Mapping[Zone, bytes]:
     return {zone: f"{lines}X-Nexus-Privacy-Zone: {zone}\r\n".encode() for zone in get_args(Zone)}
 
 
+SANDBOX_LINE: Final = b"Content-Security-Policy: sandbox\r\n"
+"""A browser that shows the answer as a page runs nothing of it, and takes it for a page of no web origin."""
+
 NO_BACKEND_LINES: Final = b"X-Nexus-Backend: none\r\nX-Nexus-Backend-Type: none\r\nX-Nexus-Route-Reason: none\r\n"
 
 

@@ -235,6 +235,19 @@ async def test_what_a_client_has_already_is_not_sent_again(start_front, get):
     assert (await client.reply()).status == 200
 
 
+@pytest.mark.parametrize("type_", ["text/html", "image/svg+xml", "application/json"])
+async def test_what_a_backend_keeps_is_no_page_of_our_origin(start_front, get, type_):
+    page = f"HTTP/1.1 200 OK\r\nContent-Type: {type_}\r\nContent-Security-Policy: none\r\nContent-Length: 2\r\n\r\n{{}}"
+    front = await start_front([ReadRequest(), Send(page.encode()), Stall()])
+
+    reply = await front.ask(
+        get("/v1/files/file-1/content", "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\n")
+    )
+
+    assert (reply.status, reply.headers["content-type"]) == (200, type_)
+    assert reply.headers["content-security-policy"] == "sandbox"
+
+
 async def test_nothing_that_was_asked_of_a_model_is_unchanged(start_front):
     unchanged = b"HTTP/1.1 304 Not Modified\r\n\r\n"
     front = await start_front([ReadRequest(), Send(unchanged)])
