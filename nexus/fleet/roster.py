@@ -101,6 +101,8 @@ class Roster:
         if not is_believed and state.status is not Status.DRAINING:
             state = first_state(config)
         fields = {"models": models, **after.fields(kind, learned=learned)}
+        if not is_believed:
+            fields |= {"is_busy": False, "is_refusing": False}
         if state.status is not row.status:
             fields |= {"status": state.status, "status_since": unix_now()}
         self._registry.update(row.id, **fields)

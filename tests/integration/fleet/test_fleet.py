@@ -237,6 +237,17 @@ class TestReload:
 
         assert row(fleet).load is not before
 
+    async def test_what_the_old_server_refused_is_not_held_against_the_new_one(
+        self, serve, plan, start, eventually, free_port
+    ):
+        server = await serve("generic", "tiny")
+        fleet = await start(plan(gpu={"url": f"http://127.0.0.1:{free_port}", "type": "generic"}))
+        await eventually(lambda: row(fleet).is_refusing)
+
+        fleet.reconfigure(plan(gpu={"url": server.url, "type": "generic"}))
+
+        assert (row(fleet).status, row(fleet).is_refusing) == (Status.UNKNOWN, False)
+
     async def test_another_url_is_another_server(self, serve, plan, start, eventually):
         server, other = await serve("vllm", "tiny"), await serve("ollama", "big")
         fleet = await start(plan(gpu=server.url))
