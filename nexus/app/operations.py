@@ -124,7 +124,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
                 {"enum": sorted([*ENDPOINTS, *(endpoint.name for endpoint in ENDPOINTS.values())])},
             ),
         ),
-        body=NAMED_MODEL,
+        body=MAYBE_NAMED_MODEL,
     ),
     DECISIONS_PATH: Operation(
         summary="What was decided about the last requests, newest first",

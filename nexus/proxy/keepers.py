@@ -38,7 +38,8 @@ class Keepers:
     """Learns the ids in answers and finds their backends; the store has them soon, for restarts and replicas."""
 
     def __init__(self, store: Store | None = None) -> None:
-        self._store = store
+        # What does not survive a restart has nothing that this process does not have.
+        self._store = store if store is not None and store.survives_restart else None
         self._homes: OrderedDict[str, Home] = OrderedDict()
         self._unwritten: list[Change] = []
         self._has_changes = asyncio.Event()
@@ -98,7 +99,7 @@ class Keepers:
 
     async def _home(self, id_: str) -> Home | None:
         home = self._homes.get(id_)
-        if home is None and self._store is not None and self._store.survives_restart:
+        if home is None and self._store is not None:
             # Another replica may have learnt it.
             try:
                 home = _decoded(await self._store.get(PREFIX + id_))

@@ -36,10 +36,12 @@ def keeper_of(kept: Kept, snapshot: FleetSnapshot) -> Backend | None:
 
 
 def only_model(endpoint: Endpoint, snapshot: FleetSnapshot) -> str | None:
-    """Return the model that *endpoint* can be about where there is just one; None when there are more, or none."""
-    serving = [backend for backend in snapshot.backends if endpoint.name in backend.endpoints]
-    models = {model for backend in serving for model in backend.models}
-    return models.pop() if len(models) == 1 else None
+    """Return the one model that *endpoint* can be about, however it is spelt; None when there are more, or none."""
+    serving = [backend for backend in snapshot.backends if endpoint.name in backend.endpoints and backend.models]
+    if any(len(backend.models) > 1 for backend in serving):
+        return None
+    names = [name for backend in serving for name in backend.models]
+    return next((name for name in names if all(backend.facts(name) is not None for backend in serving)), None)
 
 
 def _only_one(backend: Backend) -> str:

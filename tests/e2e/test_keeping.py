@@ -7,6 +7,7 @@ import anthropic
 import openai
 import pytest
 
+from nexus.simulator import Status
 from nexus.testing.asking import ask
 from nexus.testing.fleets import table_of
 
@@ -158,6 +159,18 @@ def test_what_was_made_before_the_proxy_is_looked_for(client, clouds):
     assert [client.responses.retrieve(id_).id for id_ in made] == made
     for id_ in made:
         assert client.responses.create(model="gpt", input="more", previous_response_id=id_).status == "completed"
+
+
+def test_while_its_backend_fails_no_other_one_is_asked(client, clouds):
+    answer = client.responses.with_raw_response.create(model="gpt", input="hello")
+    keeper, other = sorted(clouds[:2], key=lambda cloud: cloud.name != answer.headers["X-Nexus-Backend"])
+    keeper.faults.set(Status(status=503))
+    other.requests.clear()
+
+    with pytest.raises(openai.InternalServerError):
+        client.responses.create(model="gpt", input="more", previous_response_id=answer.parse().id)
+
+    assert [record for record in other.requests if record.request.header("X-Nexus-Hops")] == []
 
 
 def test_what_nobody_has_is_refused_in_a_backends_own_words(client):

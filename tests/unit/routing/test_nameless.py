@@ -49,6 +49,15 @@ def test_a_model_that_serves_another_endpoint_alone_is_no_choice(decide):
     assert decide(fleet).model == "llama3"
 
 
+def test_one_model_in_two_spellings_is_one_model(decide):
+    fleet = make_fleet(
+        make_backend("gpu-1", models=["llama3"]),
+        make_backend("laptop", kind="ollama", models=["llama3:latest"], spellings={"llama3": "llama3:latest"}),
+    )
+
+    assert decide(fleet).resolved_model == "llama3"
+
+
 def test_of_several_models_none_is_guessed(decide):
     fleet = make_fleet(make_backend(models=["llama3", "qwen3"]))
 
