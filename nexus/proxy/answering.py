@@ -194,7 +194,7 @@ def head_lines(record: Record, attempt: Attempt, attempts: int) -> bytes:
     :raises UpstreamError: when the backend's headers may not be passed on.
     """
     answer = attempt.answer
-    request_id = record.request_id.encode()
+    request_id = record.shown_id.encode()
     is_last_word = attempts > 1 and answer.status >= 400
     head = answer.head.without(b"x-should-retry") if is_last_word else answer.head
     parts = [

@@ -39,7 +39,7 @@ NOT_FOR_BACKENDS: Final[Mapping[bytes, str]] = {
     b"origin": _ORIGIN,
     b"referer": _ORIGIN,
     b"x-real-ip": _ROUTE,
-    b"x-request-id": "the backend gets an id of Nexus; the client's goes on as ``X-Client-Request-Id``",
+    b"x-request-id": "the backend gets another id when the client's cannot be used, and on each further attempt",
 }
 """Request headers, lower case, that are not sent on as they came."""
 

@@ -43,7 +43,7 @@ _SINGLE: Final = frozenset(
 _READ: Final = _SINGLE - {b"idempotency-key"}
 """Headers that Nexus goes by, and that must therefore be read alike by everybody: visible ASCII."""
 
-_KNOWN: Final = frozenset({*NOT_FOR_BACKENDS, *_SINGLE, b"accept", b"sec-fetch-site", b"x-client-request-id"})
+_KNOWN: Final = frozenset({*NOT_FOR_BACKENDS, *_SINGLE, b"accept", b"sec-fetch-site"})
 """Names that Nexus reads, withholds or sets itself."""
 _PREFIXES: Final = tuple(NOT_FOR_BACKENDS_PREFIXES)
 
@@ -118,8 +118,6 @@ def read_head(message: RawRequestMessage) -> Head:
     head = _head(fields, forward)
     if not CREDENTIALS.isdisjoint(fields):
         head.credentials = _credentials(message)
-    if head.request_id and b"x-client-request-id" not in fields:
-        forward.append((b"x-client-request-id", b"X-Client-Request-Id: %b\r\n" % head.request_id.encode()))
     return head
 
 

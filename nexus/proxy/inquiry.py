@@ -244,7 +244,7 @@ class Inquiry(msgspec.Struct, eq=False):
 
     def _head_for(self, attempt: Attempt, body_length: int) -> bytes:
         number = len(self.attempts)
-        request_id, trace = self.record.request_id, self.record.trace
+        request_id, trace = self.record.shown_id, self.record.trace
         return request_head(
             attempt.upstream.stamp,
             self.admission.head,

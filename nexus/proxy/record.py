@@ -101,6 +101,11 @@ class Record(msgspec.Struct, eq=False):
     """None unless exchanges are traced."""
 
     @property
+    def shown_id(self) -> str:
+        """The id that client and backend see: the client's own, if it sent one; it may have sent it before."""
+        return self.client_request_id or self.request_id
+
+    @property
     def id_lines(self) -> bytes:
         """The lines of the answer's head that name the request."""
         return id_lines(self.request_id, self.client_request_id)

@@ -345,11 +345,9 @@ async def test_two_requests_of_one_id_are_two_requests(front, chat):
     replies = [await front.ask(chat(headers="X-Request-Id: mine\r\n")) for _ in range(2)]
 
     ours = [reply.headers["x-nexus-request-id"] for reply in replies]
-    asked = front.asked
     assert [reply.headers["x-request-id"] for reply in replies] == ["mine", "mine"]
     assert len(set(ours)) == 2
-    assert [request.header("X-Request-Id") for request in asked] == ours
-    assert [request.header("X-Client-Request-Id") for request in asked] == ["mine", "mine"]
+    assert [request.header("X-Request-Id") for request in front.asked] == ["mine", "mine"]
     lines = front.lines("exchange_finished")
     assert [(line["request_id"], line["client_request_id"]) for line in lines] == [(id_, "mine") for id_ in ours]
 

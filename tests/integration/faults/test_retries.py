@@ -169,12 +169,9 @@ async def test_each_attempt_has_an_upstream_id_of_its_own(start, script):
 
     reply = await scene.ask(CHAT, headers="X-Request-Id: mine\r\n")
 
-    ours = reply.headers["x-nexus-request-id"].encode()
     assert reply.headers["x-request-id"] == "mine"
-    assert b"\r\nX-Request-Id: %b\r\n" % ours in first.attempts[0].received
-    assert b"\r\nX-Request-Id: %b-2\r\n" % ours in second.attempts[0].received
-    for backend in (first, second):
-        assert b"\r\nX-Client-Request-Id: mine\r\n" in backend.attempts[0].received
+    assert b"X-Request-Id: mine\r\n" in first.attempts[0].received
+    assert b"X-Request-Id: mine-2\r\n" in second.attempts[0].received
 
 
 async def test_a_clients_key_never_goes_to_a_second_backend(start, script):

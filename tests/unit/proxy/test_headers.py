@@ -43,7 +43,6 @@ def test_a_backend_is_told_what_is_its_own_and_what_is_the_clients(make_message)
         b"Host: gpu:8000\r\n"
         b"authorization: Bearer secret\r\n"
         b"Content-Type: application/json\r\n"
-        b"X-Client-Request-Id: mine\r\n"
         b"X-Request-Id: req-1-2\r\n"
         b"X-Nexus-Hops: 1\r\n"
         b"Content-Length: 12\r\n\r\n"
