@@ -130,8 +130,10 @@ class ClientConnection(BaseProtocol):
         self._relay = relay
 
     def hand_over(self, receive: Callable[[bytes], None]) -> None:
-        """Let *receive* have what the client sends from now on: it is not HTTP any more."""
+        """Let *receive* have what the client sends from now on: it is not HTTP any more, and FIN is the end of it."""
         self._receive = receive
+        if self._half_closed is not None:
+            self.abort()
 
     def write(self, data: bytes) -> None:
         """Write to the client; what goes to a client that has left goes nowhere."""

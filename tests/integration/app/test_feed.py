@@ -1,6 +1,7 @@
 """The live feed lets in whom it may, tells big fleets whole, and goes on after a break."""
 
 import asyncio
+import contextlib
 import hashlib
 import json
 
@@ -13,6 +14,7 @@ from nexus.config.loading import load
 from nexus.proxy.websocket import MOST_UNSENT_BYTES
 from nexus.simulator import Settings, Simulator
 from nexus.testing.asking import chat
+from nexus.testing.bookkeeping import eventually
 from nexus.testing.fleets import table_of
 from nexus.testing.inside import nexus_inside
 from nexus.testing.raw_client import RawClient
@@ -214,13 +216,33 @@ async def test_a_kept_connection_is_asked_for_the_new_key(gpu, tmp_path):
         client.leave()
 
 
+async def handshake(nexus):
+    """Return the bytes by which a viewer begins."""
+    target = (await feed_url(nexus)).rpartition("/")[2]
+    return (
+        f"GET /{target} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    ).encode()
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.05])
+async def test_a_viewer_that_closes_its_writing_side_has_left(nexus, after_s):
+    client = await RawClient.connect(nexus.port)
+    client.writer.write(await handshake(nexus))
+    await asyncio.sleep(after_s)
+
+    client.writer.write_eof()
+
+    async with asyncio.timeout(2):
+        with contextlib.suppress(ConnectionError):
+            await client.reader.read()
+    client.leave()
+    await eventually(lambda: nexus._dashboard._feed.viewers == 0)
+
+
 async def test_a_viewer_that_pings_and_reads_nothing_costs_no_more_memory(nexus):
-    ticket = (await feed_url(nexus)).rpartition("/")[2]
     client = await RawClient.connect(nexus.port, receive_buffer=4096)
-    client.writer.write(
-        f"GET /{ticket} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
-    )
+    client.writer.write(await handshake(nexus))
     await client.reader.readuntil(b"\r\n\r\n")
     client.reader._transport.pause_reading()
     pings = b"\x89\xfd\0\0\0\0" + b"x" * 125
