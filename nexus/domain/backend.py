@@ -158,6 +158,11 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
         return self.tier if facts is None or facts.tier is None else facts.tier
 
     @property
+    def may_be_asked(self) -> bool:
+        """Whether requests can be sent to it, if only as a last resort: unless it drains, or nothing listens there."""
+        return self.status is Status.HEALTHY or not (self.status is Status.DRAINING or self.is_refusing)
+
+    @property
     def own_breaker(self) -> Breaker:
         """What connections say of the server as a whole."""
         return self.breaker if self.server_breaker is None else self.server_breaker

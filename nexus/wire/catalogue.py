@@ -44,15 +44,19 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def rows(snapshot: FleetSnapshot, aliases: Aliases) -> list[Row]:
-    """Return every model and alias that a healthy backend can serve, sorted by name, each model under one name."""
+    """Return every model and alias that a backend can be asked for, sorted by name, each model under one name."""
     names = sorted({*_names(snapshot), *aliases})
     return [row for name in names if (row := find(name, snapshot, aliases)) is not None]
 
 
 def find(name: str, snapshot: FleetSnapshot, aliases: Aliases) -> Row | None:
-    """Return the row of *name*, in any spelling that a backend knows; None when no healthy backend can serve it."""
+    """Return the row of *name*, in any spelling that a backend knows; None when no backend that has it can be asked.
+
+    Where no healthy backend has it, those count that routing asks as a last resort.
+    """
     offers = [offer for model in _models(name, snapshot, aliases, MOST_HOPS) for offer in _offers(model, snapshot)]
     able = {backend.name: facts for backend, facts in offers if backend.status is Status.HEALTHY}
+    able = able or {backend.name: facts for backend, facts in offers if backend.may_be_asked}
     if not able:
         return None
     created = [facts.created for _, facts in offers if facts.created > 0]
@@ -77,7 +81,7 @@ def get(name: str, snapshot: FleetSnapshot, aliases: Aliases) -> Row:
     row = find(name, snapshot, aliases)
     if row is None:
         shown = name if len(name) <= LONGEST_SHOWN else f"{name[:LONGEST_SHOWN]}…"
-        message = f"Model '{shown}' not found; no healthy backend has it"
+        message = f"Model '{shown}' not found; no backend that can be asked has it"
         raise RequestError("model_not_found", message, param="model")
     return row
 

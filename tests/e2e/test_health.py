@@ -73,10 +73,12 @@ def test_a_sole_backend_whose_probes_fail_is_asked_as_a_last_resort(start_nexus,
 
     reply = ask(nexus.url, CHAT, chat())
     told = ask(nexus.url, "/v1/route/explain", chat()).json()
+    listed = ask(nexus.url, "/v1/models").json()["data"]
 
     assert (reply.status, reply.headers["X-Nexus-Route-Reason"]) == (200, "last-resort")
     assert told["decision"]["reason"] == "last_resort:gpu-1:unhealthy"
     assert "last resort" in str(told["rounds"])
+    assert [model["id"] for model in listed] == ["llama3"]
 
 
 def test_a_healthy_backend_or_fallback_comes_before_a_last_resort(start_nexus, simulate):

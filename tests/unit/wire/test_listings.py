@@ -12,6 +12,7 @@ from nexus.domain.model import ModelFacts
 from nexus.domain.routes import PageRequest
 from nexus.errors import RequestError
 from nexus.testing.builders import make_backend, make_fleet
+from nexus.wire import catalogue
 from nexus.wire.listings import LISTINGS
 
 ALIASES = {"gpt-4": ("llama3", "qwen"), "far": ("gpt-4",), "nowhere": ("gone",), "qwen": ("llama3",)}
@@ -26,7 +27,10 @@ def fleet():
         make_backend("gpu-1", models=[small, embedder]),
         make_backend("gpu-2", models=[large, "qwen"]),
         make_backend(
-            "gpu-3", models=[ModelFacts(name="llama3", context_length=99, created=5), "gone"], status=Status.UNHEALTHY
+            "gpu-3",
+            models=[ModelFacts(name="llama3", context_length=99, created=5), "gone"],
+            status=Status.UNHEALTHY,
+            is_refusing=True,
         ),
         make_backend("mac", kind="ollama", models=["phi:latest"], spellings={"phi": "phi:latest"}),
     )
@@ -70,7 +74,7 @@ def test_names_by_which_one_model_goes_on_several_servers_have_one_row(others, o
 
 
 def test_a_model_stays_listed_as_it_is_when_the_other_server_is_unhealthy():
-    gone = make_backend("gpu-1", models=["m"], status=Status.UNHEALTHY)
+    gone = make_backend("gpu-1", models=["m"], status=Status.UNHEALTHY, is_refusing=True)
     fleet = make_fleet(gone, make_backend("mac", kind="ollama", models=["m:latest"]))
 
     assert [(row["id"], row["backends"]) for row in asked("/v1/models", fleet)["data"]] == [("m", ["mac"])]
@@ -211,3 +215,11 @@ def test_ollama_shows_only_what_is_asked_for_rightly(body, code, fleet):
 
 def test_ollama_s_version_is_one_that_clients_can_compare(fleet):
     assert [int(part) for part in asked("/api/version", fleet)["version"].split(".")] >= [0, 30, 0]
+
+
+@pytest.mark.parametrize("status", [Status.UNHEALTHY, Status.LOADING])
+def test_a_model_that_is_only_left_to_a_last_resort_is_listed(status):
+    fleet = make_fleet(make_backend("gpu-1", models=["m"], status=status), make_backend("gpu-2", models=["other"]))
+
+    assert [row.name for row in catalogue.rows(fleet, {})] == ["m", "other"]
+    assert catalogue.rows(fleet, {})[0].backends == ("gpu-1",)
