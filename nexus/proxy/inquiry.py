@@ -53,7 +53,7 @@ class Inquiry(msgspec.Struct, eq=False):
     attempts: list[Attempt] = []
     last_refusal: tuple[Attempt, UpstreamError, Phase] | None = None
     kept: Kept | None = None
-    """Which backend keeps what the request refers to; None: it refers to nothing, or nobody knows."""
+    """Which backend keeps what the request refers to; None: it refers to nothing, or that is not known."""
     awaited: set[str] = set()
     """The names of the backends that it waits for."""
 
@@ -217,7 +217,7 @@ class Inquiry(msgspec.Struct, eq=False):
 
     def _after(self, exc: UpstreamError, attempt: Attempt) -> Next:
         if self._is_elsewhere(exc):
-            # It has done nothing, and says so: to ask the next one costs nobody anything.
+            # It says that it has done nothing, so asking the next one repeats nothing.
             return Next.ANOTHER_BACKEND
         now = monotonic()
         return self.retries.after(

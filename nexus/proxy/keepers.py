@@ -137,12 +137,15 @@ class Keepers:
 
     async def _write_once(self, store: Store) -> None:
         while self._unwritten:
-            batch, self._unwritten = self._unwritten[:MAX_BATCH], self._unwritten[MAX_BATCH:]
+            # They stay in the list meanwhile: what is cancelled here is written again at the end.
+            batch = self._unwritten[:MAX_BATCH]
             try:
                 await store.apply(batch)
             except StoreError as exc:
                 log.warning("kept_ids_unwritten", count=len(batch), reason=str(exc))
+                del self._unwritten[: len(batch)]
                 return
+            del self._unwritten[: len(batch)]
 
 
 def _decoded(value: bytes | None) -> Home | None:

@@ -7,7 +7,7 @@ from typing import Final
 from nexus.domain.request import Reference
 
 MAX_REFERENCES: Final = 32
-"""Of one request; what is referred to after them has no say in who is asked."""
+"""Of one request; what is referred to after them does not choose the backend."""
 
 _FILE: Final = re.compile(rb'"file_id"[ \t\n\r]*+:[ \t\n\r]*+"([A-Za-z0-9_.-]{1,256})"')
 """Within a text, its quotes would be escaped."""

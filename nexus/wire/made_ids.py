@@ -8,7 +8,8 @@ import msgspec
 from nexus.wire.documents import read
 from nexus.wire.sse import SSEFraming
 
-MAX_ID: Final = 256
+_ID: Final = re.compile(r"[A-Za-z0-9_.~:@+=,-]{1,256}")
+"""What can stand in a path as well; a backend that makes others gets no request by them."""
 MAX_MADE: Final = 200
 """Of one answer, which may be a list."""
 
@@ -21,7 +22,7 @@ def made_ids(body: bytes) -> tuple[str, ...]:
     rows = [answer, answer.response, answer.file, *answer.data]
     found = [row.id for row in rows if row is not None]
     found += [answer.output_file_id, answer.error_file_id]
-    return tuple(id_ for id_ in found[:MAX_MADE] if id_ is not None and 0 < len(id_) <= MAX_ID)
+    return tuple(id_ for id_ in found[:MAX_MADE] if id_ is not None and _ID.fullmatch(id_))
 
 
 def made_id_in_part(beginning: bytes) -> tuple[str, ...]:

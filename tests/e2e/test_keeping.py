@@ -70,7 +70,7 @@ def test_a_streamed_response_is_found_as_well(client):
         assert client.responses.retrieve(id_).id == id_
 
 
-def test_a_response_that_nobody_is_to_keep_is_not_remembered(client):
+def test_a_response_that_is_not_to_be_kept_is_not_remembered(client):
     made = client.responses.create(model="gpt", input="hello", store=False)
 
     with pytest.raises(openai.NotFoundError):
@@ -173,7 +173,7 @@ def test_while_its_backend_fails_no_other_one_is_asked(client, clouds):
     assert [record for record in other.requests if record.request.header("X-Nexus-Hops")] == []
 
 
-def test_what_nobody_has_is_refused_in_a_backends_own_words(client):
+def test_what_no_backend_has_is_refused_in_a_backends_own_words(client):
     with pytest.raises(openai.NotFoundError, match="No object found with id 'resp_none'"):
         client.responses.retrieve("resp_none")
     with pytest.raises(openai.BadRequestError, match="Previous response with id 'resp_none' not found") as refused:

@@ -146,7 +146,7 @@ def test_what_could_be_restricted_stays_in_the_house_when_it_names_no_model(simu
             client.moderations.create(input="canary")
             client.conversations.create(items=[{"type": "message", "role": "user", "content": "canary"}])
             with pytest.raises(openai.NotFoundError):
-                client.responses.retrieve("resp_of_nobody")
+                client.responses.retrieve("resp_unknown")
 
     assert [record.path for record in cloud.requests if record.request.header("X-Nexus-Hops")] == []
 

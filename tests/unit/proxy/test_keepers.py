@@ -1,5 +1,7 @@
 """What clients refer to leads to the backend that keeps it: bounded, for a time, across restarts and replicas."""
 
+import asyncio
+
 import pytest
 
 from nexus.domain.request import Kept, Reference
@@ -139,3 +141,24 @@ async def test_a_list_does_not_take_the_model_from_what_is_known():
     keepers.learn(["resp_1"], "gpu-1", "")
 
     assert (await found(keepers, "resp_1")).model == "llama3"
+
+
+async def test_what_is_being_written_when_it_is_closed_is_written(store, monkeypatch):
+    began, may_go_on = asyncio.Event(), asyncio.Event()
+    apply = store.apply
+
+    async def slowly(changes):
+        began.set()
+        await may_go_on.wait()
+        return await apply(changes)
+
+    monkeypatch.setattr(store, "apply", slowly)
+    keepers = Keepers(store)
+    await keepers.open()
+    keepers.learn(["resp_1"], "gpu-1", "llama3")
+    await began.wait()
+    closing = asyncio.ensure_future(keepers.close())
+    may_go_on.set()
+    await closing
+
+    assert [key for key, _ in await store.scan(PREFIX)] == [f"{PREFIX}resp_1"]

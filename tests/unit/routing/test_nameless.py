@@ -1,4 +1,4 @@
-"""Requests that name no model: what they stand for, which policies hold for them, and who keeps what they refer to."""
+"""Requests that name no model: what they stand for, which policies hold for them, which backend is asked."""
 
 import pytest
 
@@ -81,7 +81,7 @@ def test_a_model_that_is_named_is_asked_and_not_the_default(decide):
     assert decide(fleet, model="llama3", default_model="qwen3").model == "llama3"
 
 
-def test_an_endpoint_that_needs_no_model_is_answered_by_whoever_serves_it(decide):
+def test_an_endpoint_that_needs_no_model_is_answered_by_any_backend_that_serves_it(decide):
     fleet = make_fleet(
         make_backend("gpu-1", kind="vllm", models=["a"]), make_backend("gpu-2", kind="llamacpp", models=["b", "c"])
     )
@@ -99,7 +99,7 @@ def test_the_default_model_has_a_say_where_a_model_may_be_named(decide):
     assert {decide(fleet, COMPLETION, default_model="b").backend.name for _ in range(8)} == {"gpu-2"}
 
 
-def test_what_nobody_serves_is_refused_in_words_that_say_so(decide):
+def test_what_no_backend_serves_is_refused_in_words_that_say_so(decide):
     refused = decide(make_fleet(make_backend(kind="ollama")), FILES)
 
     assert refused.code == "protocol_not_supported"

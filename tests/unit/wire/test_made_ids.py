@@ -14,6 +14,8 @@ from nexus.wire.made_ids import made_id_in_part, made_ids, made_ids_in_stream
         (b'{"object":"list","data":[{"id":"file-1"},{"id":"file-2"}]}', ("file-1", "file-2")),
         (b'{"id":null}', ()),
         (b'{"id":5}', ()),
+        (b'{"id":"a\\u0000b"}', ()),
+        (b'{"id":"a/../b"}', ()),
         (b'{"id":"' + b"x" * 257 + b'"}', ()),
         (b"<html>", ()),
         (b"[]", ()),
