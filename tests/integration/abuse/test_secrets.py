@@ -120,7 +120,6 @@ def test_no_page_shows_a_secret(scene, path):
         ("api_key", CLIENTS_KEY),
         ("api_version", "1"),
         ("extra_headers", {"Authorization": "x"}),
-        ("fallbacks", ["other"]),
         ("mock_response", "hello"),
         ("user_config", {"model_list": []}),
         ("api_base", None),
@@ -136,6 +135,16 @@ def test_no_request_chooses_its_server_or_its_key(scene, path, name, value):
     error = json.loads(body)["error"]
     assert (status, error["code"], error["param"]) == (400, "unsupported_parameter", name)
     assert len(simulator.received(path)) == asked
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/embeddings", "/v1/responses"])
+def test_no_request_chooses_its_fallbacks_where_that_is_a_proxys_word(scene, path):
+    # In Anthropic's protocol it is the API's own.
+    nexus, _ = scene
+
+    status, body, _ = ask(nexus, chat(fallbacks=["other"], input="x"), path=path)
+
+    assert (status, json.loads(body)["error"]["param"]) == (400, "fallbacks")
 
 
 @pytest.mark.parametrize(
