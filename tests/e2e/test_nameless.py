@@ -162,6 +162,10 @@ def test_where_only_a_cloud_could_take_it_it_is_refused(simulate, start_nexus):
         client.files.create(file=b"canary", purpose="user_data")
 
     assert (refused.value.status_code, refused.value.code) == (503, "rejected_by_policy")
+    reasons = refused.value.response.json()["context"]["rejection_reasons"]
+    assert [reason["reason"] for reason in reasons] == [
+        "Agent privacy zone Open violates Restricted policy for model '*'"
+    ]
 
 
 def test_what_a_model_without_a_policy_has_made_can_be_had_again(simulate, start_nexus):
@@ -172,3 +176,15 @@ def test_what_a_model_without_a_policy_has_made_can_be_had_again(simulate, start
         made = client.responses.create(model="llama3", input="hello")
 
         assert client.responses.retrieve(made.id).id == made.id
+
+
+def test_the_highest_tier_that_any_policy_demands_holds_for_what_names_no_model(simulate, start_nexus):
+    weak, strong = simulate(name="weak", models=("llama3",)), simulate(name="strong", models=("llama3",))
+    tables = table_of(weak, type="generic", tier=1, priority=0) + table_of(strong, type="generic", tier=4, priority=99)
+    nexus = start_nexus(f'{tables}\n[[routing.policies]]\nmodel_pattern = "big*"\nmin_tier = 4\n')
+
+    with openai.OpenAI(base_url=f"{nexus.url}/v1", api_key="unused", max_retries=0) as client:
+        for _ in range(3):
+            client.files.create(file=b"{}", purpose="user_data")
+
+    assert [record.path for record in weak.requests if record.request.header("X-Nexus-Hops")] == []

@@ -66,7 +66,8 @@ class PrivacyReconciler(Reconciler):
         return ""
 
     def _exclude(self, intent: RoutingIntent, backend: Backend, source: Source, objection: str) -> None:
-        demand = DEMANDS[source].format(model=intent.requested_model)
+        # A request that names no model may be about any: every policy holds for it.
+        demand = DEMANDS[source].format(model=intent.requested_model or "*")
         intent.exclude(
             backend, stage=self.name, reason=f"{objection} violates {demand}", action=ACTIONS[source], context=REQUIRED
         )

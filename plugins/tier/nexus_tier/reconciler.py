@@ -89,7 +89,7 @@ class Downgrade(Hold):
 
 
 def _shortfall(intent: RoutingIntent, tier: int, minimum: int) -> str:
-    model = intent.requested_model
+    model = intent.requested_model or "*"
     return f"Agent capability tier {tier} is below minimum tier {minimum} required by policy for model '{model}'"
 
 
