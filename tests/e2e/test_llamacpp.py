@@ -80,12 +80,11 @@ def test_a_server_that_loads_its_model_says_so_and_serves_when_it_is_ready(start
     told = ask(nexus.url, CHAT, chat("qwen3-8b"))
     listed = command("backends", "--url", nexus.url).stdout
     llama.faults.clear()
-    reply = ask(nexus.url, CHAT, chat("qwen3-8b"))
+    until(lambda: ask(nexus.url, CHAT, chat("qwen3-8b")).status == 200, within_s=1)
 
     assert (loading["backend_type"], "loading" in loading["last_error"]) == ("llamacpp", True)
     assert (told.status, bool(told.headers["Retry-After"])) == (503, True)
     assert "loading" in listed
-    assert reply.status == 200
     until(lambda: only(nexus)["status"] == "healthy", within_s=2)
 
 
