@@ -118,7 +118,7 @@ def test_a_fallback_answers_when_every_backend_of_the_model_fails(start_nexus, s
 
     assert (reply.status, reply.headers["X-Nexus-Backend"]) == (200, "gpu-2")
     assert (reply.headers["X-Nexus-Fallback-Model"], reply.headers["X-Nexus-Route-Reason"]) == ("qwen3", "failover")
-    assert reply.json()["model"] == "llama3"
+    assert reply.json()["model"] == "qwen3"
     assert one.received("/v1/chat/completions")
 
 
