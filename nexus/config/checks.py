@@ -248,7 +248,7 @@ def _backend_headers(config: Config) -> Iterator[Fault]:
         for name, value in backend.headers.items():
             path = ("backends", index, "headers", name)
             if not _HEADER_NAME.fullmatch(name):
-                yield Fault(path, "expected the name of a header")
+                yield Fault(path, "expected the name of a header", "use letters, digits and hyphens")
             if name.lower() in RESERVED_HEADERS or name.lower().startswith("x-nexus-"):
                 yield Fault(path, "is a header that the proxy itself writes", "leave it out")
             if name.lower() in seen:

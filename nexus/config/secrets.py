@@ -129,7 +129,7 @@ class Vault:
             if ":" not in basic_auth.reveal():
                 raise Fault((*path, "basic_auth"), "leads to no user:password", "put a colon between the two")
             self._kept(basic_auth.reveal(), basic_auth.reveal().partition(":")[2])
-        headers = {name: self._value(text, (*path, "headers", name)) for name, text in backend.headers.items()}
+        headers = {name: self._header(name, text, (*path, "headers", name)) for name, text in backend.headers.items()}
         query = {name: self._value(text, (*path, "query", name)) for name, text in backend.query.items()}
         https_proxy, proxy_login = self._proxy(backend, (*path, "https_proxy"))
         return Credentials(
@@ -163,6 +163,12 @@ class Vault:
         except ValueError as exc:
             raise Fault(path, f"{place}: {exc}", "http://proxy:3128 is one") from None
         return url, None if login is None else self._kept(login, login.partition(":")[2])
+
+    def _header(self, name: str, text: str, path: KeyPath) -> Secret:
+        if name.lower() in CREDENTIAL_HEADERS and not _is_reference(text):
+            # Of `Bearer KEY` the key alone is to be hidden too.
+            return self._kept(text, text.rpartition(" ")[2])
+        return self._value(text, path)
 
     def _value(self, text: str, path: KeyPath) -> Secret:
         """Return what *text* leads to if it is a reference, else *text* itself."""
@@ -217,7 +223,8 @@ class Vault:
         try:
             return self._environ[name]
         except KeyError:
-            raise Fault(path, f"the variable {shown(name)} is not set") from None
+            hint = "set it where Nexus is started, or keep the secret in a file and write file:PATH"
+            raise Fault(path, f"the variable {shown(name)} is not set", hint) from None
 
     def _from_file(self, name: str, path: KeyPath) -> str:
         try:

@@ -32,6 +32,10 @@ class Access(msgspec.Struct, frozen=True):
     proxy: Proxy | None = None
     """The proxy on the way; None: it is connected to directly."""
 
+    def __repr__(self) -> str:
+        # Most of it is secret.
+        return "Access(***)"
+
     @property
     def replaces_credentials(self) -> bool:
         """Whether the backend has credentials of its own, so that those of a client do not go there."""

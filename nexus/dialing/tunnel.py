@@ -24,6 +24,9 @@ class Proxy(msgspec.Struct, frozen=True):
     login: str | None = None
     """``user:password``, if it wants that."""
 
+    def __repr__(self) -> str:
+        return f"Proxy({self.host}:{self.port})"
+
 
 async def open_tunnel(sock: socket.socket, proxy: Proxy, host: str, port: int) -> None:
     """Ask *proxy*, to which *sock* is connected, for a way to *host*.

@@ -2,6 +2,7 @@
 
 import ssl
 from base64 import b64encode
+from typing import Final
 from urllib.parse import quote_plus, urlsplit
 
 from nexus.config.faults import Fault, KeyPath
@@ -12,7 +13,8 @@ from nexus.dialing.access import Access
 from nexus.dialing.tls import trusting_context, unchecked_context
 from nexus.dialing.tunnel import Proxy
 
-AUTHORIZATION = "authorization"
+AUTHORIZATION: Final = "authorization"
+READABLE: Final = "let the user that Nexus runs as read it"
 
 
 def access_of(config: BackendConfig, key: Secret | None, credentials: Credentials, path: KeyPath) -> Access:
@@ -62,7 +64,8 @@ def _trusting(config: BackendConfig, path: KeyPath) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=config.tls_ca_file)
     except (OSError, ValueError) as exc:
-        raise Fault((*path, "tls_ca_file"), _unusable(config.tls_ca_file, exc, "no certificate in it")) from exc
+        problem = _unusable(config.tls_ca_file, exc, "no certificate in PEM in it")
+        raise Fault((*path, "tls_ca_file"), problem, "" if isinstance(exc, ssl.SSLError) else READABLE) from exc
 
 
 def _show_certificate(context: ssl.SSLContext, config: BackendConfig, path: KeyPath) -> None:
@@ -73,7 +76,7 @@ def _show_certificate(context: ssl.SSLContext, config: BackendConfig, path: KeyP
                 with open(file, "rb"):  # noqa: PTH123 - to know which of the two cannot be read
                     pass
         except OSError as exc:
-            raise Fault((*path, name), _unusable(file, exc, ""), "let the user of the proxy read it") from exc
+            raise Fault((*path, name), _unusable(file, exc, ""), READABLE) from exc
     try:
         # Without this function OpenSSL would ask for the passphrase on the terminal.
         context.load_cert_chain(cert, key, password=lambda: "")

@@ -92,7 +92,10 @@ def test_api_key_env_is_the_same_as_an_env_reference(loaded):
         ),
         (
             BACKEND + 'api_key = "env:GONE"',
-            "nexus.toml: backends[0]: the variable GONE is not set - at `api_key` (line 4)",
+            (
+                "nexus.toml: backends[0]: the variable GONE is not set - at `api_key` (line 4);"
+                " set it where Nexus is started, or keep the secret in a file and write file:PATH"
+            ),
         ),
         (BACKEND + 'api_key = "env:EMPTY"', "nexus.toml: backends[0]: env:EMPTY is empty - at `api_key` (line 4)"),
         (
