@@ -10,6 +10,10 @@ STATUSES: Final = frozenset({400, 413, 422, 500, 502})
 """With which engines say it: older Ollama and llama.cpp with 500, and an error event that names no status is a 502."""
 
 
+N_CTX: Final = r"\"n_ctx\": ?(\d{1,9})"
+"""Stands in llama.cpp's error before or after its type and its text."""
+
+
 class ContextExceeded(NamedTuple):
     """An engine refused the request as longer than its context."""
 
@@ -28,6 +32,7 @@ class Wording(NamedTuple):
 
 
 WORDINGS: Final = (
+    Wording("llama.cpp, members", '"n_prompt_tokens":5000,"n_ctx":4096,"type":"exceed_context_size_error"', N_CTX),
     Wording(
         "OpenAI, vLLM",
         "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens",
@@ -58,8 +63,7 @@ WORDINGS: Final = (
         "request (5000 tokens) exceeds the available context size (4096 tokens), try increasing it",
         r"exceeds the available context size(?: \((\d{1,9}))?",
     ),
-    Wording("llama.cpp, type", "exceed_context_size_error", r"exceed_context_size_error.*?\"n_ctx\":\s*(\d{1,9})"),
-    Wording("llama.cpp, type alone", "exceed_context_size_error", r"exceed_context_size_error"),
+    Wording("llama.cpp, type", "exceed_context_size_error", r"exceed_context_size_error"),
     Wording("OpenAI, code", "context_length_exceeded", r"context_length_exceeded"),
     Wording(
         "Anthropic",

@@ -40,7 +40,7 @@ MaxTokens = (
 )
 """How long an answer may be; negative numbers mean without limit, or to the end of the context."""
 
-LONGEST_COUNTED: Final = 2**31
+MAX_COUNTED_TOKENS: Final = 2**31
 """An answer that may be longer counts as one that may be so long."""
 
 TokenCount = Annotated[int, Meta(ge=0, le=1_000_000_000)]
@@ -81,4 +81,4 @@ class SteeringBody(RoutedBody, gc=False):
 def answer_limit(*limits: float | str | None) -> int | None:
     """Return the longest answer that a request allows, by the highest of *limits*; None when it sets none."""
     highest = max((int(limit) for limit in limits if limit is not None), default=0)
-    return min(highest, LONGEST_COUNTED) if highest > 0 else None
+    return min(highest, MAX_COUNTED_TOKENS) if highest > 0 else None

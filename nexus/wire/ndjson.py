@@ -14,9 +14,6 @@ class LineFraming(EventBuffer):
 
     __slots__ = ()
 
-    separator: Final = b"\n"
-    """Ends every line."""
-
     def feed(self, data: bytes) -> bytes:
         """Return the lines that *data* completes.
 
@@ -40,6 +37,11 @@ class LineFraming(EventBuffer):
     def completed_rest(self) -> bytes:
         """Return what is left at the end of the stream as a line, if only its line end is missing."""
         return bytes(self.rest) + b"\n" if self.rest.strip() else b""
+
+    @staticmethod
+    def lines_of(_event: Event) -> int:
+        """Return how many lines *_event* has on the wire."""
+        return 1
 
     @staticmethod
     def size_of(event: Event) -> int:

@@ -22,9 +22,6 @@ class SSEFraming(EventBuffer):
 
     __slots__ = ()
 
-    separator: Final = b"\n\n"
-    """Ends nearly every event."""
-
     def feed(self, data: bytes) -> bytes:
         """Return the events that *data* completes.
 
@@ -52,6 +49,11 @@ class SSEFraming(EventBuffer):
         """Return what is left at the end of the stream as an event, if only its last line ends are missing."""
         missing = b"\n" if self.rest.endswith((b"\n", b"\r")) else b"\n\n"
         return bytes(self.rest) + missing if self.rest.strip() else b""
+
+    @staticmethod
+    def lines_of(event: Event) -> int:
+        """Return how many lines *event* has on the wire, the blank one that ends it included."""
+        return 3 if event.name else 2
 
     @staticmethod
     def size_of(event: Event) -> int:

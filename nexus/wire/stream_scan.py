@@ -29,8 +29,7 @@ class Framing(Protocol):
 
     def feed(self, data: bytes) -> bytes: ...
     def completed_rest(self) -> bytes: ...
-    @property
-    def separator(self) -> bytes: ...
+    def lines_of(self, event: Event) -> int: ...
     def size_of(self, event: Event) -> int: ...
     def release(self) -> None: ...
     def tail(self, block: bytes) -> bytes: ...
@@ -50,7 +49,6 @@ class EventScan(ABC):
 
     __slots__ = (
         "_bytes",
-        "_events",
         "_feed",
         "_first_error",
         "_framing",
@@ -58,6 +56,7 @@ class EventScan(ABC):
         "_has_event",
         "_lifecycle_bytes",
         "_lifecycle_events",
+        "_lines",
         "_recent",
         "_usage_block",
         "data_blocks",
@@ -70,7 +69,7 @@ class EventScan(ABC):
     usage_mark: bytes
     """Stands in every event that tells a usage."""
     second_usage_mark: bytes = b""
-    """Stands in events that tell what may serve as one; empty: there are none."""
+    """Stands in one of the last events, which tells what may serve as a usage; empty: there is none."""
 
     def __init__(self, framing: Framing) -> None:
         self.has_content = False
@@ -83,7 +82,7 @@ class EventScan(ABC):
         self._recent: deque[bytes] = deque(maxlen=MOST_RECENT)
         self._usage_block = b""
         self._bytes = 0
-        self._events = 0
+        self._lines = 0
         self._lifecycle_events = 0
         self._lifecycle_bytes = 0
         self._first_error: Event | None = None
@@ -99,10 +98,10 @@ class EventScan(ABC):
             self._look_for_content(seen)
         if self.error_mark in seen and not self.has_error:
             self.has_error = any(self.sense(event) is Sense.ERROR for event in self._framing.events(seen))
-        if self.usage_mark in seen or (self.second_usage_mark and self.second_usage_mark in seen):
+        if self.usage_mark in seen:
             self._usage_block = seen
         self._bytes += len(block)
-        self._events += block.count(self._framing.separator)
+        self._lines += block.count(b"\n")
         return block
 
     def bound(self, room: EventRoom) -> None:
@@ -153,23 +152,25 @@ class EventScan(ABC):
         self._framing.release()
 
     def usage(self) -> TokenUsage | None:
-        block = self._usage_block
-        if not block:
-            return None
-        at = block.rfind(self.usage_mark)
+        block, mark = self._usage_block, self.usage_mark
+        if not block and self.second_usage_mark:
+            # Only the end of an answer has it, so no other block was searched for it.
+            block, mark = b"".join(self._recent), self.second_usage_mark
+        at = block.rfind(mark)
         if at < 0:
-            at = block.rfind(self.second_usage_mark)
+            return None
         # Of a block of many events, the one with the last mark is all that is read.
         marked = self._framing.events(self._framing.event_at(block, at))
         return self.usage_in(marked[-1]) if marked else None
 
     def estimated_tokens(self) -> int:
-        size_of = self._framing.size_of
+        size_of, recent = self._framing.size_of, self._last_events()
         # The last events end the answer, as the first ones begin it: neither brings text.
-        last = [(size_of(event), len(self.text_in(event.content).encode())) for event in self._last_events()]
+        last = [(size_of(event), len(self.text_in(event.content).encode())) for event in recent]
         ends = [size for size, text in last if not text]
         bringing = len(last) - len(ends)
-        count = max(max(self._events, self.data_blocks) - self._lifecycle_events - len(ends), bringing)
+        events = self._lines // max((self._framing.lines_of(event) for event in recent), default=1)
+        count = max(events - self._lifecycle_events - len(ends), bringing)
         if not bringing:
             return count
         around = sum(size - text for size, text in last if text) // bringing
