@@ -9,11 +9,15 @@ MAX_TRACKED_MODELS: Final = 256
 """On one backend; of one more, the one that was measured the longest time ago is forgotten."""
 HALF_LIFE_S: Final = 60.0
 """After so long without a new one, a measurement counts half as much."""
+FRESH_S: Final = 0.1
+"""Until then it counts in full: not worth a power for each candidate of each request."""
 MAX_WEIGHT: Final = 16.0
 """Measurements that count at once."""
 MAX_STEP: Final = 3.0
 """In doublings: one answer that took longer than eight times the mean counts as eight times."""
 FAILURE_HALF_LIFE_S: Final = 10.0
+LEAST_FAILURES: Final = 0.5
+"""Less of them is none: a single failure is over after one half-life."""
 SHORTEST_MS: Final = 1.0
 
 
@@ -29,9 +33,10 @@ class Pace(msgspec.Struct, eq=False):
 
     def aged(self, now: float) -> tuple[float, float]:
         """Return weight and sum as they count at *now*."""
-        if not self.weight:
-            return 0.0, 0.0
-        left = 2.0 ** ((self.measured_at - now) / HALF_LIFE_S)
+        age_s = now - self.measured_at
+        if age_s < FRESH_S:
+            return self.weight, self.log_sum
+        left = 2.0 ** (-age_s / HALF_LIFE_S)
         return self.weight * left, self.log_sum * left
 
     def mean_ms(self) -> int | None:
@@ -72,7 +77,10 @@ class ModelLoad(msgspec.Struct, eq=False):
 
     def recent_failures(self, now: float) -> float:
         """Return how many failures count at *now*; each half as much every ``FAILURE_HALF_LIFE_S``."""
-        return self.failures * 2.0 ** ((self.failed_at - now) / FAILURE_HALF_LIFE_S) if self.failures else 0.0
+        if not self.failures:
+            return 0.0
+        left = self.failures * 2.0 ** ((self.failed_at - now) / FAILURE_HALF_LIFE_S)
+        return left if left > LEAST_FAILURES else 0.0
 
     def fail(self, now: float) -> None:
         """Count one more failure."""

@@ -4,7 +4,7 @@ from msgspec.structs import force_setattr
 
 from nexus.domain.backend import BackendLoad, set_load
 from nexus.domain.outcome import AttemptOutcome, Ending
-from nexus.domain.statuses import FIRST_ERROR
+from nexus.domain.statuses import FIRST_ERROR, meaning_of
 
 
 def moved_average(average_ms: int | None, sample_ms: int) -> int:
@@ -21,7 +21,7 @@ def observe_attempt(load: BackendLoad, outcome: AttemptOutcome, *, is_good: bool
     if not outcome.model:
         # No model was asked: how soon a file is shown says nothing of how soon an answer begins.
         return False
-    before = len(load.models)
+    before, has_failed = len(load.models), _has_failed(outcome)
     model = load.model(outcome.model)
     model.used_at = now
     if is_good:
@@ -29,20 +29,22 @@ def observe_attempt(load: BackendLoad, outcome: AttemptOutcome, *, is_good: bool
         latency_s = outcome.duration_s if outcome.first_byte_s is None else outcome.first_byte_s
         observe_request(load, round(latency_s * 1000))
     if outcome.is_stream:
-        if outcome.first_byte_s is not None and outcome.fault is None and not _has_failed(outcome):
+        is_error = outcome.fault is not None or (outcome.status or 0) >= FIRST_ERROR
+        if outcome.first_byte_s is not None and not is_error and not has_failed:
             # However the stream ended for the client, its first token came so soon.
             model.first_token.observe(outcome.first_byte_s, now)
     elif is_good:
         model.whole.observe(outcome.duration_s, now)
-    if _has_failed(outcome):
+    if has_failed:
         model.fail(now)
     return len(load.models) > before
 
 
 def _has_failed(outcome: AttemptOutcome) -> bool:
-    """Whether it ended without an answer, though neither the client nor a deadline of the whole request ended it."""
-    is_error = outcome.status is not None and outcome.status >= FIRST_ERROR
-    return outcome.ending is Ending.BACKEND_FAILED or (outcome.ending is Ending.FINISHED and is_error)
+    """Return whether it ended without an answer by no fault of the client, the request or a deadline of the whole."""
+    if outcome.ending is Ending.BACKEND_FAILED:
+        return True
+    return outcome.ending is Ending.FINISHED and outcome.status is not None and meaning_of(outcome.status).fails_over
 
 
 def observe_request(load: BackendLoad, sample_ms: int) -> None:

@@ -25,10 +25,16 @@ class Ranked(msgspec.Struct, frozen=True, gc=False):
     """Requests that it had under way when it was ranked, because the counter goes on."""
     load_points: float = 100.0
     """What that was worth, of 100."""
-    latency_ms: int | None = None
-    """How long the model was expected to take there, None when nothing is known of any candidate."""
+    doublings: float | None = None
+    """How long the model was expected to take there, as the logarithm to base 2 of milliseconds; None when nothing is
+    known of any candidate, or there is only one."""
     latency_points: float = 100.0
     """What that was worth, of 100."""
+
+    @property
+    def latency_ms(self) -> int | None:
+        """How long the model was expected to take there."""
+        return None if self.doublings is None else round(2.0**self.doublings)
 
     @property
     def is_last_resort(self) -> bool:

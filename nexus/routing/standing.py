@@ -1,9 +1,7 @@
 """How busy and how fast each candidate is, as strategies compare them: like with like, and none by its past alone."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
-
-import msgspec
 
 from nexus.domain.backend import Backend
 
@@ -25,29 +23,17 @@ FREE_DOUBLINGS: Final = 2.0
 POINTS_PER_DOUBLING: Final = 25.0
 
 
-class Standing(msgspec.Struct, frozen=True, gc=False):
-    """What a strategy says of one candidate."""
-
-    score: float
-    tie: float
-    """Tells equal scores apart, the lowest first."""
-    load_points: float = 100.0
-    latency_ms: int | None = None
-    latency_points: float = 100.0
-
-
-def load_points(offer: Offer, now: float) -> float:
+def load_points(backend: Backend, model: str, now: float) -> float:
     """Return what is left of 100: by the share of its limit in use, and of its slots where these are known.
 
     A recent failure counts as a request in flight: one that fails at once is never busy, and would get them all.
     """
-    backend, model = offer
-    load = backend.load
+    load, limit, slots = backend.load, backend.max_in_flight, backend.slots
     busy: float = load.in_flight
-    figures = load.models.get(model)
-    if figures is not None and figures.failures:
+    if load.models and (figures := load.models.get(model)) is not None and figures.failures:
         busy += figures.recent_failures(now)
-    limit, slots = max(1, backend.max_in_flight), backend.slots
+    if not busy:
+        return 100.0
     if slots is None or slots >= limit:
         return 100.0 - 100.0 * busy / limit if busy < limit else 0.0
     if busy <= slots:
@@ -62,28 +48,26 @@ def expected_doublings(offers: Sequence[Offer], now: float, *, is_stream: bool) 
     candidate counts the more, the more and the fresher it is; the rest is the mean of all of them, so that one that is
     new or has been idle is neither ahead nor behind. None when nothing was measured of any.
     """
-    aged: list[tuple[float, float]] = []
+    aged = [_UNKNOWN] * len(offers)
     total = total_weight = 0.0
-    for backend, model in offers:
+    for at, (backend, model) in enumerate(offers):
         figures = backend.load.models.get(model)
-        if figures is None:
-            aged.append((0.0, 0.0))
-            continue
-        weight, log_sum = (figures.first_token if is_stream else figures.whole).aged(now)
-        aged.append((weight, log_sum))
-        total_weight += weight
-        total += log_sum
+        if figures is not None:
+            aged[at] = weight, log_sum = (figures.first_token if is_stream else figures.whole).aged(now)
+            total_weight += weight
+            total += log_sum
     if not total_weight:
         return None
     mean = total / total_weight
-    return [_expected(weight, log_sum, mean) for weight, log_sum in aged]
+    expected = [mean] * len(offers)
+    for at, (weight, log_sum) in enumerate(aged):
+        if weight:
+            deviation = min(MAX_DEVIATION, max(-MAX_DEVIATION, log_sum / weight - mean))
+            expected[at] = mean + deviation * weight / (weight + PRIOR_WEIGHT)
+    return expected
 
 
-def _expected(weight: float, log_sum: float, mean: float) -> float:
-    if not weight:
-        return mean
-    deviation = min(MAX_DEVIATION, max(-MAX_DEVIATION, log_sum / weight - mean))
-    return mean + deviation * weight / (weight + PRIOR_WEIGHT)
+_UNKNOWN: Final = (0.0, 0.0)
 
 
 def latency_points(doublings: float, fastest: float) -> float:
@@ -105,21 +89,37 @@ class Turns:
 
     def ties(self, offers: Sequence[Offer], model: str, doublings: Sequence[float] | None) -> list[float]:
         """Return whose turn it is, the lowest first; chance decides between equals."""
-        costs = [1.0] * len(offers) if doublings is None else [2.0**doubling for doubling in doublings]
-        self._costs = {backend.name: cost for (backend, _), cost in zip(offers, costs, strict=True)}
-        now, through = self._models.get(model, (0.0, {}))
-        return [
-            max(now, through.get(backend.name, now)) + self._draw() * cost * 1e-6
-            for (backend, _), cost in zip(offers, costs, strict=True)
-        ]
+        now, through = self._models.get(model, _NO_TURNS)
+        costs, draw = self._costs, self._draw
+        costs.clear()
+        ties: list[float] = []
+        for at, (backend, _) in enumerate(offers):
+            name = backend.name
+            costs[name] = cost = 1.0 if doublings is None else 2.0 ** doublings[at]
+            begins = through.get(name, now)
+            ties.append((max(now, begins)) + draw() * cost * 1e-6)
+        return ties
 
     def took(self, backend: str, model: str) -> None:
-        """Note that *backend* was given a request for *model*."""
-        now, through = self._models.get(model, (0.0, {}))
+        """Note that *backend* was given a request for *model*; one that had no rival has taken no turn of another."""
+        cost = self._costs.get(backend)
+        if cost is None:
+            return
+        found = self._models.get(model)
+        if found is None:
+            if len(self._models) >= MAX_REMEMBERED_MODELS:
+                self._models.clear()
+            found = 0.0, {}
+        now, through = found
         now = max(now, through.get(backend, now))
-        if model not in self._models and len(self._models) >= MAX_REMEMBERED_MODELS:
-            self._models.clear()
         if len(through) >= MAX_REMEMBERED_TURNS:
             through = {name: at for name, at in through.items() if at > now}
-        through[backend] = now + self._costs.get(backend, 1.0)
+        through[backend] = now + cost
         self._models[model] = now, through
+
+    def forget_rivals(self) -> None:
+        """Note that the last ranking had one candidate only."""
+        self._costs.clear()
+
+
+_NO_TURNS: Final[tuple[float, Mapping[str, float]]] = (0.0, {})

@@ -14,7 +14,6 @@ from nexus.routing.decision import Ranked
 from nexus.routing.standing import (
     MAX_REMEMBERED_MODELS,
     Offer,
-    Standing,
     Turns,
     expected_doublings,
     latency_points,
@@ -59,8 +58,8 @@ class Strategy(ABC):
         self._clock = clock
 
     @abstractmethod
-    def standings(self, offers: Sequence[Offer], model: str, *, is_stream: bool) -> list[Standing]:
-        """Return how each of *offers* stands, before the factors of the stages are multiplied in.
+    def rank(self, offers: Sequence[Offer], model: str, *, is_stream: bool) -> list[Ranked]:
+        """Return what speaks for each of *offers*, in their order, before the factors of the stages are multiplied in.
 
         :param model: after aliases, the one that is asked for.
         """
@@ -84,10 +83,13 @@ class Strategy(ABC):
 class Plain(Strategy):
     """One whose score of a backend needs nothing but that backend."""
 
-    def standings(self, offers: Sequence[Offer], model: str, *, is_stream: bool) -> list[Standing]:
+    def rank(self, offers: Sequence[Offer], model: str, *, is_stream: bool) -> list[Ranked]:
         del is_stream
         ties = self.ties([backend for backend, _ in offers], model)
-        return [Standing(self.score(backend), tie) for (backend, _), tie in zip(offers, ties, strict=True)]
+        return [
+            Ranked(backend, own_name, self.score(backend), tie=tie, in_flight=backend.load.in_flight)
+            for (backend, own_name), tie in zip(offers, ties, strict=True)
+        ]
 
     @abstractmethod
     def score(self, backend: Backend) -> float:
@@ -110,21 +112,35 @@ class Smart(Strategy):
         self._priority, self._load, self._latency = weights.priority, weights.load, weights.latency
         self._turns = Turns(chance.random)
 
-    def standings(self, offers: Sequence[Offer], model: str, *, is_stream: bool) -> list[Standing]:
+    def rank(self, offers: Sequence[Offer], model: str, *, is_stream: bool) -> list[Ranked]:
         now = self._clock()
+        if len(offers) == 1:
+            # No other candidate to compare with: the commonest case in a small fleet, and after the other stages.
+            ((backend, own_name),) = offers
+            self._turns.forget_rivals()
+            return [self._ranked(backend, own_name, 0.0, now, None, 100.0)]
         doublings = expected_doublings(offers, now, is_stream=is_stream)
-        fastest = 0.0 if doublings is None else min(doublings, default=0.0)
         ties = self._turns.ties(offers, model, doublings)
-        standings: list[Standing] = []
-        for at, offer in enumerate(offers):
-            expected = None if doublings is None else doublings[at]
-            load = load_points(offer, now)
-            latency = 100.0 if expected is None else latency_points(expected, fastest)
-            score = (self._base(offer[0]) + load * self._load + latency * self._latency) / 100
-            standings.append(
-                Standing(score, ties[at], load, None if expected is None else round(2.0**expected), latency)
-            )
-        return standings
+        if doublings is None:
+            return [
+                self._ranked(backend, own_name, ties[at], now, None, 100.0)
+                for at, (backend, own_name) in enumerate(offers)
+            ]
+        fastest = min(doublings, default=0.0)
+        return [
+            self._ranked(backend, own_name, ties[at], now, doublings[at], latency_points(doublings[at], fastest))
+            for at, (backend, own_name) in enumerate(offers)
+        ]
+
+    def _ranked(  # noqa: PLR0913 - all that is shown of one candidate
+        self, backend: Backend, own_name: str, tie: float, now: float, doublings: float | None, latency: float
+    ) -> Ranked:
+        load, priority = load_points(backend, own_name, now), backend.priority
+        points = load * self._load + latency * self._latency
+        if priority < 100:
+            points += (100 - priority) * self._priority
+        in_flight = backend.load.in_flight
+        return Ranked(backend, own_name, points / 100, False, tie, in_flight, load, doublings, latency)  # noqa: FBT003 - in the order of its fields
 
     def reason(self, backend: Backend, score: float) -> str:
         return f"highest_score:{backend.name}:{score:.2f}"
@@ -140,9 +156,6 @@ class Smart(Strategy):
 
     def chosen(self, backend: Backend, model: str) -> None:
         self._turns.took(backend.name, model)
-
-    def _base(self, backend: Backend) -> int:
-        return (100 - backend.priority) * self._priority if backend.priority < 100 else 0
 
 
 class RoundRobin(Plain):
@@ -183,10 +196,19 @@ class RoundRobin(Plain):
 class LeastLoaded(Strategy):
     """The smallest part of its slots, or of its limit, in use."""
 
-    def standings(self, offers: Sequence[Offer], model: str, *, is_stream: bool) -> list[Standing]:
+    def rank(self, offers: Sequence[Offer], model: str, *, is_stream: bool) -> list[Ranked]:
         del model, is_stream
         now, draw = self._clock(), self._random
-        return [Standing(load_points(offer, now) / 100, draw()) for offer in offers]
+        return [
+            Ranked(
+                backend,
+                own_name,
+                load_points(backend, own_name, now) / 100,
+                tie=draw(),
+                in_flight=backend.load.in_flight,
+            )
+            for backend, own_name in offers
+        ]
 
     def reason(self, backend: Backend, score: float) -> str:
         del score

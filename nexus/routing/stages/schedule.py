@@ -6,7 +6,7 @@ from random import Random
 from time import monotonic
 from typing import Any, Final
 
-from msgspec.structs import force_setattr
+from msgspec.structs import force_setattr, replace
 
 from nexus.config.schema import WeightsConfig
 from nexus.domain.backend import Backend, BackendLoad, Breaker, Status
@@ -90,24 +90,18 @@ class Schedule(Reconciler):
         """Return the candidates, best first; those that a stage wants avoided come after all others, and those that
         are not healthy last of all.
         """
-        offers = intent.offers()
-        standings = self._strategy.standings(offers, intent.resolved_model, is_stream=intent.requirements.is_stream)
-        factors = _factors(intent.weights) if intent.weights else None
-        avoided = {verdict.backend for verdict in intent.avoided} if intent.avoided else ()
-        ranking = [
-            Ranked(
-                backend,
-                model,
-                standing.score if factors is None else standing.score * factors.get(backend.name, 1.0),
-                backend.name in avoided,
-                standing.tie,
-                backend.load.in_flight,
-                standing.load_points,
-                standing.latency_ms,
-                standing.latency_points,
-            )
-            for (backend, model), standing in zip(offers, standings, strict=True)
-        ]
+        ranking = self._strategy.rank(intent.offers(), intent.resolved_model, is_stream=intent.requirements.is_stream)
+        if intent.weights or intent.avoided:
+            factors = _factors(intent.weights)
+            avoided = {verdict.backend for verdict in intent.avoided}
+            ranking = [
+                replace(
+                    ranked,
+                    score=ranked.score * factors.get(ranked.backend.name, 1.0),
+                    is_avoided=ranked.backend.name in avoided,
+                )
+                for ranked in ranking
+            ]
         if len(ranking) > 1:
             ranking.sort(key=_best_first)
         return ranking

@@ -32,8 +32,12 @@ def has_failed(attempt: AttemptOutcome, kind: BackendKind) -> bool | None:
 
 
 def first_token_ms(attempt: AttemptOutcome) -> int | None:
-    """Return the time to first token; None when nobody saw it: an answer in one piece begins when it ends."""
+    """Return the time to first token; None when there was none, and of a stream that broke off: a failure must not look
+    fast. An answer in one piece begins when it ends.
+    """
     seconds = attempt.first_byte_s
+    if attempt.ending is Ending.BACKEND_FAILED or (attempt.status or 0) >= FIRST_ERROR:
+        return None
     if not attempt.is_stream or seconds is None or not 0 <= seconds <= LONGEST_S:
         return None
     return round(seconds * 1000)

@@ -77,3 +77,9 @@ def test_the_first_byte_of_an_answer_in_one_piece_is_no_first_token(make_attempt
 @pytest.mark.parametrize("seconds", [None, -0.1, 90_000.0, inf, nan])
 def test_what_cannot_have_been_measured_is_none_either(make_attempt, seconds):
     assert first_token_ms(make_attempt(is_stream=True, first_byte_s=seconds)) is None
+
+
+def test_a_stream_that_broke_off_does_not_look_fast(make_attempt):
+    broken = make_attempt(ending=Ending.BACKEND_FAILED, fault="stream_truncated", is_stream=True, first_byte_s=0.01)
+
+    assert first_token_ms(broken) is None

@@ -44,3 +44,4 @@ def test_failures_fade():
 
     assert figures.recent_failures(10.0) == 2
     assert figures.recent_failures(10.0 + FAILURE_HALF_LIFE_S) == pytest.approx(1.0)
+    assert figures.recent_failures(10.0 + 2 * FAILURE_HALF_LIFE_S) == 0

@@ -306,7 +306,6 @@ def test_a_stream_that_its_client_leaves_has_shown_how_fast_it_began(registry, p
         {"ending": Ending.BACKEND_FAILED, "fault": "stream_truncated", "status": 200, "is_stream": True},
         {"status": 500},
         {"status": 429},
-        {"status": 400},
         {"ending": Ending.BACKEND_FAILED, "fault": UpstreamFault.RESET},
     ],
 )
@@ -317,3 +316,10 @@ def test_a_failure_never_makes_a_backend_look_fast(registry, passive, make_outco
     figures = registry.snapshot.by_id[GPU].load.models["llama3"]
     assert (figures.first_token.mean_ms(), figures.whole.mean_ms()) == (None, None)
     assert figures.failures == 1
+
+
+def test_what_is_the_clients_fault_is_neither_fast_nor_a_failure(registry, passive, make_outcome):
+    passive.report(GPU, make_outcome(status=400, first_byte_s=0.001, duration_s=0.001))
+
+    figures = registry.snapshot.by_id[GPU].load.models["llama3"]
+    assert (figures.first_token.mean_ms(), figures.whole.mean_ms(), figures.failures) == (None, None, 0)
