@@ -104,6 +104,7 @@ class Busy(NamedTuple):
         ask(url, CHAT, chat())
         self._leave()
         self._wait_in_line()
+        self._open_a_breaker()
 
     def _leave(self) -> None:
         """Leave before the answer comes."""
@@ -126,6 +127,12 @@ class Busy(NamedTuple):
                 until(lambda: b"\nnexus_queue_depth 1" in ask(self.nexus.url, "/metrics").body)
                 holding.close()
                 lucky.getresponse().read()
+
+    def _open_a_breaker(self) -> None:
+        """Fail at one model until no request is sent there any more, if another backend is left."""
+        self.fast.faults.set(Status(status=500, times=3))
+        for _ in range(3):
+            ask(self.nexus.url, CHAT, chat())
 
     def _begin(self, body: dict[str, object]) -> http.client.HTTPConnection:
         connection = http.client.HTTPConnection(self.nexus.url.removeprefix("http://"), timeout=20)

@@ -12,6 +12,7 @@ VALUES = {"$__rate_interval": "1m", "$__interval": "1m", "$job": ".*", "$instanc
 VALUES["$backend"] = ".*"
 LEFT_OUT = {
     "nexus_attempts": "the failed ones are shown, and requests by backend",
+    "nexus_backend_misconfigured": "backends that fail are shown, and the log says why",
     "nexus_backend_latency_seconds": "of probes, which says little of requests",
     "nexus_backends_by_source": "all of them are shown",
     "nexus_budget_allowance_usd": "of one process, for who looks into the ledger",
@@ -21,6 +22,7 @@ LEFT_OUT = {
     "nexus_budget_store_failures": "whether the ledger is reached is shown",
     "nexus_embeddings_requests": "among the endpoints",
     "nexus_embeddings_tokens": "among the tokens",
+    "nexus_model_breaker_state": "the breaker of the whole backend is shown",
     "nexus_quality_failures": "the error rate is shown",
     "nexus_quality_request_count_1h": "requests are shown",
     "nexus_quality_success_rate_24h": "the error rate is shown",

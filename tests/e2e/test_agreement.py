@@ -141,7 +141,7 @@ def send_everything(client: Client, fast: Simulator, spare: Simulator) -> int:
     assert ask(client.url, CHAT, chat()).status == 200
     cut_off(client, fast)
     assert ask(client.url, "/nothing/here").status == 404
-    assert ask(client.url, CHAT, method="GET").status == 405
+    assert ask(client.url, "/v1/embeddings", method="GET").status == 405
     return len(well) + len(faulty) + 4
 
 
@@ -359,8 +359,10 @@ def test_examples_of_durations_are_requests_of_the_log(told):
 
 
 SEEN_ELSEWHERE = {
+    "nexus_backend_misconfigured": "a backend that refuses its key",
     "nexus_config_reload_rejected": "a reload that is refused",
     "nexus_log_lines_dropped": "a log that cannot keep up",
+    "nexus_model_breaker_state": "a model that fails again and again",
     "nexus_observer_failures": "a plugin that breaks",
     "nexus_observer_slow": "a plugin that blocks",
     "nexus_reconciler_failures": "a stage that breaks",
