@@ -11,7 +11,7 @@ import msgspec
 from nexus.config import urls
 from nexus.config.faults import Fault
 from nexus.config.schema import BackendConfig, Config
-from nexus.config.suggestions import did_you_mean, shown
+from nexus.config.suggestions import did_you_mean, shown, shown_path
 
 PROTOCOLS: Final = ("openai", "ollama", "anthropic")
 ZONES: Final = ("restricted", "open")
@@ -267,7 +267,7 @@ def _backend_files(config: Config) -> Iterator[Fault]:
         for key in ("tls_ca_file", "tls_cert_file", "tls_key_file"):
             name = getattr(backend, key)
             if name is not None and not _is_file(name):
-                yield Fault(("backends", index, key), f"no such file: {shown(name)}")
+                yield Fault(("backends", index, key), f"no such file: {shown_path(name)}")
         if backend.tls_key_file is not None and backend.tls_cert_file is None:
             yield Fault(("backends", index, "tls_key_file"), "is the key of no certificate", "set tls_cert_file too")
 

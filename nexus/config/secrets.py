@@ -13,7 +13,7 @@ import msgspec
 from nexus.config import proxies
 from nexus.config.faults import Fault, KeyPath
 from nexus.config.schema import BackendConfig, Config
-from nexus.config.suggestions import shown
+from nexus.config.suggestions import shown, shown_path
 
 _SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
 _HINT: Final = 'write "env:NAME" and set that variable, or "file:PATH"'
@@ -233,11 +233,11 @@ class Vault:
             is_open_to_all = Path(name).stat().st_mode & stat.S_IROTH
         except (OSError, ValueError) as exc:
             reason = exc.strerror if isinstance(exc, OSError) else "no file name"
-            raise Fault(path, f"{shown(name)} cannot be read: {reason}") from exc
+            raise Fault(path, f"{shown_path(name)} cannot be read: {reason}") from exc
         if is_open_to_all:
             self.warnings.append(f"{shown(name)} holds a secret and every user can read it; chmod o-r {shown(name)}")
         if len(content) > LONGEST_SECRET_BYTES:
-            raise Fault(path, f"{shown(name)} is too long for a key")
+            raise Fault(path, f"{shown_path(name)} is too long for a key")
         # Bytes that are not UTF-8 become characters that no key may have.
         return content.decode("utf-8", "replace")
 

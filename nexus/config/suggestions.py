@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from nexus import errors
 
 LONGEST_SHOWN = 80
+MAX_PATH = 4096
+"""Linux's limit, in bytes."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -12,7 +14,12 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return errors.did_you_mean(name[:LONGEST_SHOWN], known).removeprefix("; ")
 
 
-def shown(text: str) -> str:
-    """Return *text* short and without characters that a terminal would obey."""
-    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[:LONGEST_SHOWN])
-    return safe if len(text) <= LONGEST_SHOWN else safe + "…"
+def shown(text: str, most: int = LONGEST_SHOWN) -> str:
+    """Return at most *most* characters of *text*, without those that a terminal would obey."""
+    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[:most])
+    return safe if len(text) <= most else safe + "…"
+
+
+def shown_path(path: str) -> str:
+    """Return the *path* of a file whole, as far as a system takes one: half of it leads nowhere."""
+    return shown(path, MAX_PATH)

@@ -8,7 +8,7 @@ from urllib.parse import quote_plus, urlsplit
 from nexus.config.faults import Fault, KeyPath
 from nexus.config.schema import BackendConfig
 from nexus.config.secrets import Credentials, Secret
-from nexus.config.suggestions import shown
+from nexus.config.suggestions import shown_path
 from nexus.dialing.access import Access
 from nexus.dialing.tls import trusting_context, unchecked_context
 from nexus.dialing.tunnel import Proxy
@@ -89,4 +89,4 @@ def _show_certificate(context: ssl.SSLContext, config: BackendConfig, path: KeyP
 def _unusable(file: str | None, exc: Exception, otherwise: str) -> str:
     is_of_tls = isinstance(exc, ssl.SSLError)
     reason = otherwise if is_of_tls else getattr(exc, "strerror", None) or otherwise
-    return f"{shown(file or '')} cannot be used: {reason}"
+    return f"{shown_path(file or '')} cannot be used: {reason}"

@@ -1,0 +1,17 @@
+"""What is quoted in an error is short and harmless, but for the path of a file, which must lead somewhere."""
+
+from nexus.config.suggestions import LONGEST_SHOWN, shown, shown_path
+
+
+def test_a_long_value_is_cut():
+    assert shown("x" * 200) == "x" * LONGEST_SHOWN + "…"
+
+
+def test_what_a_terminal_would_obey_is_spelt_out():
+    assert shown("a\x1b[31m") == shown_path("a\x1b[31m") == "a\\x1b[31m"
+
+
+def test_a_path_is_whole():
+    path = "/very" * 60 + "/gone.pem"
+
+    assert shown_path(path) == path
