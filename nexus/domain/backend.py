@@ -59,7 +59,7 @@ class BackendLoad(msgspec.Struct, frozen=True, eq=False):
     for last."""
 
     def model(self, name: str) -> ModelLoad:
-        """Return the figures of the model of that name, new ones if need be; for who keeps them."""
+        """Return the figures of the model of that name, new ones if need be. For the code that keeps them."""
         found = self.models.get(name)
         if found is None:
             if len(self.models) >= MAX_TRACKED_MODELS:
