@@ -75,7 +75,8 @@ CONSEQUENCES: Mapping[StatusMeaning, str] = {
     StatusMeaning.CREDENTIALS: "another backend is asked, at no cost; where the key is the configured one, the backend"
     " is misconfigured (a 403 only three times in a row)",
     StatusMeaning.BUSY: "another backend is asked, at no cost; ``Retry-After`` is kept to",
-    StatusMeaning.NOT_SUPPORTED: "another backend is asked, at no cost",
+    StatusMeaning.NOT_SUPPORTED: "another backend is asked, at no cost; this one is avoided for that endpoint and model"
+    " until it restarts or lists other models",
     StatusMeaning.FAILED: "another backend is asked, within the share of traffic that retries may be, unless the"
     " request may not be sent twice (``retry_unsafe = false``); it counts against this one. A 503 with ``Retry-After``"
     " is a refusal, like 429",

@@ -27,6 +27,8 @@ class ModelView(msgspec.Struct, frozen=True, kw_only=True):
     supports_tools: bool | None
     supports_json_mode: bool | None
     supports_embeddings: bool | None
+    unsupported_endpoints: tuple[str, ...]
+    """Endpoints that the backend has refused for it as not supported (501)."""
     breaker: str
     """What recent traffic says of requests for it."""
     is_cooling: bool
@@ -138,6 +140,7 @@ def _model_view(backend: Backend, facts: ModelFacts) -> ModelView:
         supports_tools=facts.tools,
         supports_json_mode=facts.json_mode,
         supports_embeddings=facts.embeddings,
+        unsupported_endpoints=tuple(sorted(name for name, model in backend.unsupported if model == facts.name)),
         breaker=backend.breaker_of(facts.name),
         is_cooling=backend.is_cooling_for(facts.name),
         first_token_ms=None if figures is None else figures.first_token.mean_ms(),

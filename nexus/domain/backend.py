@@ -123,6 +123,8 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it left the last probe unanswered while requests were running there."""
     is_refusing: bool = False
     """Whether nothing was listening there when it was last tried."""
+    unsupported: frozenset[tuple[str, str]] = frozenset()
+    """Endpoints, each with a model by its own name here, that it has refused as not supported (501)."""
     models: Mapping[str, ModelFacts] = {}
     """By the name that this backend uses."""
     any_model: AnyModel = "never"

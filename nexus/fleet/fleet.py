@@ -108,6 +108,10 @@ class Fleet:
         self._passive.report(backend_id, outcome, retry_after_s=retry_after_s)
         self._misconfigurations.report(backend_id, outcome)
 
+    def report_unsupported(self, backend_id: str, endpoint: str, model: str) -> None:
+        """Tell that a backend does not support *endpoint* with *model*: others are asked first, until it changes."""
+        self._passive.note_unsupported(backend_id, endpoint, model)
+
     def report_missing_model(self, backend_id: str, model: str) -> None:
         """Tell that a backend denied to have *model*: it is not asked for it until its next probe lists it again."""
         self._passive.miss_model(backend_id, model)

@@ -28,6 +28,10 @@ UNTROUBLED: Final[Mapping[str, Any]] = {
 """The fields of a row that follow from traffic, while nothing is wrong."""
 
 
+MAX_UNSUPPORTED: Final = 256
+"""Refused endpoints that are remembered of one backend."""
+
+
 class PassiveSignals:
     """Turns the outcomes of attempts into breakers, cooling and latency, each of one model on one backend, and
     publishes each change. What is certainly the fault of the server, such as a refused connection, counts for all of
@@ -86,6 +90,14 @@ class PassiveSignals:
         own_name = backend.own_name(model)
         log.warning("model_missing", backend=backend.name, model=own_name)
         self._registry.update_models(backend_id, {n: facts for n, facts in backend.models.items() if n != own_name})
+
+    def note_unsupported(self, backend_id: str, endpoint: str, model: str) -> None:
+        """Remember what a backend says that it cannot do: a server for embeddings tells it nowhere else."""
+        backend = self._registry.get(backend_id)
+        if backend is None or len(backend.unsupported) >= MAX_UNSUPPORTED or (endpoint, model) in backend.unsupported:
+            return
+        log.info("endpoint_unsupported", backend=backend.name, endpoint=endpoint, model=model)
+        self._registry.update(backend_id, unsupported=backend.unsupported | {(endpoint, model)})
 
     def forget(self, backend_id: str) -> None:
         """Drop what is remembered of a backend that is gone or has become another."""

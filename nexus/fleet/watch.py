@@ -215,6 +215,9 @@ class Watch:
         if self._is_doubtful(result, row):
             return {"last_error": f"invalid response: no models; {len(row.models)} were listed before", **fields}
         models = {name: _first_dated(facts, row) for name, facts in result.models.items()}
+        if models.keys() != row.models.keys() or self.learned.version != row.version:
+            # Another server, or one that was started in another way.
+            fields["unsupported"] = frozenset()
         if models.keys() != row.models.keys():
             found, gone = sorted(models.keys() - row.models.keys()), sorted(row.models.keys() - models.keys())
             log.info("backend_models_changed", backend=row.name, found=found, gone=gone)
@@ -245,7 +248,7 @@ class Watch:
         before, self.state = self.state.status, state
         fields = {**fields, "is_busy": state.is_busy}
         if state.status is not before:
-            fields |= {"status": state.status, "status_since": self._now()}
+            fields |= {"status": state.status, "status_since": self._now(), "unsupported": frozenset()}
             log.info(
                 "backend_status_changed",
                 backend=self.member.config.name,

@@ -277,6 +277,9 @@ class Inquiry(msgspec.Struct, eq=False):
         """Raise UpstreamError when another backend may answer what this one refused or failed at."""
         status = answer.status
         meaning = meaning_of(status)
+        if meaning is StatusMeaning.NOT_SUPPORTED:
+            endpoint = self.admission.endpoint.name
+            self.plane.fleet.report_unsupported(attempt.backend.id, endpoint, attempt.reserved.model)
         if meaning.fails_over:
             is_ours = meaning is StatusMeaning.CREDENTIALS and not self._takes_clients_key(attempt)
             fault = UpstreamFault.CREDENTIALS if is_ours else UpstreamFault.STATUS

@@ -32,6 +32,9 @@ class FleetView(Protocol):
     def report(self, backend_id: str, outcome: AttemptOutcome, *, retry_after_s: float | None) -> None:
         """Hear how one attempt ended."""
 
+    def report_unsupported(self, backend_id: str, endpoint: str, model: str) -> None:
+        """Learn that a backend does not support an endpoint with one of its models."""
+
     def report_missing_model(self, backend_id: str, model: str) -> None:
         """Hear that a backend does not have a model which it lists."""
 

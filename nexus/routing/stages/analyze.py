@@ -26,6 +26,9 @@ class Analyze(Reconciler):
             if endpoint not in backend.endpoints:
                 exclude = self._exclude_silent if backend.endpoints else self._exclude_unheard
                 exclude(intent, backend)
+            if backend.unsupported and (endpoint, model) in backend.unsupported:
+                said = f"Backend has said that it does not support {endpoint} with this model (HTTP 501)"
+                intent.avoid(backend, stage=self.name, reason=said)
             facts = backend.models.get(model)
             if requirements.refused_context or requirements.is_refused_unknown:
                 self._exclude_no_longer(intent, backend, None if facts is None else facts.context_length)

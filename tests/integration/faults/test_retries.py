@@ -320,3 +320,26 @@ async def test_what_has_begun_is_never_tried_again(start, script, dialect):
     assert not reply.looks_finished(dialect)
     assert second.attempts == []
     assert len((await scene.books.outcome()).attempts) == 1
+
+
+async def test_what_a_backend_does_not_support_is_asked_of_others_first(start, script):
+    embedder, chatter = await script(), await script()
+    scene = await start(embedder=embedder, chatter=chatter)
+    embedder.play([ReadRequest(), Send(whole_answer(BUSY, status=501))] * 2)
+    chatter.play([ReadRequest(), Send(CHAT.good_answer)] * 3)
+
+    replies = [await scene.ask(CHAT) for _ in range(3)]
+
+    assert [reply.headers["x-nexus-backend"] for reply in replies] == ["chatter"] * 3
+    assert len(embedder.attempts) == 1
+    assert scene.backend("embedder").unsupported == {("openai.chat", MODEL)}
+
+
+async def test_what_the_only_backend_does_not_support_is_told_in_its_own_words(start, script):
+    embedder = await script()
+    scene = await start(embedder=embedder)
+    embedder.play([ReadRequest(), Send(whole_answer(BUSY, status=501))] * 2)
+
+    replies = [await scene.ask(CHAT) for _ in range(2)]
+
+    assert [(reply.status, reply.body) for reply in replies] == [(501, BUSY)] * 2

@@ -151,6 +151,20 @@ async def test_a_denied_model_is_gone_until_the_next_probe(serve, plan, start, f
     assert denied == ()
 
 
+async def test_what_a_server_does_not_support_is_forgotten_when_it_restarts(serve, plan, start, fast, eventually):
+    server = await serve("generic", "tiny")
+    fleet = await start(plan(fast, gpu=server.url))
+
+    fleet.report_unsupported(row(fleet).id, "openai.chat", "tiny")
+    asked = len(server.asked)
+    await eventually(lambda: len(server.asked) > asked + 6)
+    kept = row(fleet).unsupported
+    await server.stop()
+    await eventually(lambda: row(fleet).status is Status.UNHEALTHY)
+
+    assert (kept, row(fleet).unsupported) == ({("openai.chat", "tiny")}, frozenset())
+
+
 async def test_a_draining_backend_stays_so_until_it_is_told_otherwise(serve, plan, start, fast, eventually):
     server = await serve("vllm", "tiny")
     fleet = await start(plan(fast, gpu=server.url))

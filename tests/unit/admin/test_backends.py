@@ -11,8 +11,8 @@ RENAMED = {
     "last_check_at": "last_health_check",
     "load": "pending_requests",
 }
-LEFT_OUT = {"spellings", "server_breaker", "model_breakers", "cooling_models"}
-"""The last three are shown with each model."""
+LEFT_OUT = {"spellings", "server_breaker", "model_breakers", "cooling_models", "unsupported"}
+"""All but the first are shown with each model."""
 
 
 def rows(snapshot):
@@ -34,6 +34,7 @@ def test_a_row_says_what_is_believed(fleet, backend):
         status=Status.UNHEALTHY,
         breaker=Breaker.OPEN,
         is_cooling=True,
+        unsupported=frozenset({("ollama.chat", "llama3"), ("ollama.chat", "other")}),
         last_error="connection refused",
         last_check_at=0.9,
         status_since=86400.0,
@@ -76,6 +77,7 @@ def test_a_row_says_what_is_believed(fleet, backend):
                 "supports_json_mode": None,
                 "supports_embeddings": None,
                 "breaker": "open",
+                "unsupported_endpoints": ["ollama.chat"],
                 "is_cooling": True,
                 "first_token_ms": None,
                 "whole_answer_ms": None,

@@ -5,7 +5,7 @@ from nexus.domain.model_load import MAX_TRACKED_MODELS
 from nexus.domain.outcome import Ending
 from nexus.errors import UpstreamFault
 from nexus.fleet.identity import backend_id
-from nexus.fleet.passive import PassiveSignals
+from nexus.fleet.passive import MAX_UNSUPPORTED, PassiveSignals
 from nexus.fleet.registry import Registry
 
 GPU = backend_id("gpu")
@@ -188,6 +188,14 @@ def test_a_model_that_a_backend_denies_is_taken_off_its_list(registry, passive, 
     passive.miss_model(GPU, "llama3")
 
     assert registry.snapshot.models == ()
+
+
+def test_what_a_backend_does_not_support_is_remembered_within_a_bound(registry, passive):
+    for number in range(2 * MAX_UNSUPPORTED):
+        passive.note_unsupported(GPU, "openai.chat", f"model-{number}")
+    passive.note_unsupported("gone", "openai.chat", "llama3")
+
+    assert len(registry.snapshot.by_id[GPU].unsupported) == MAX_UNSUPPORTED
 
 
 def test_of_a_backend_that_is_gone_nothing_is_learnt(registry, clock, passive, fail):
