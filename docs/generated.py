@@ -78,8 +78,8 @@ CONSEQUENCES: Mapping[StatusMeaning, str] = {
     StatusMeaning.NOT_SUPPORTED: "another backend is asked, at no cost; this one is avoided for that endpoint and model"
     " until it restarts or lists other models",
     StatusMeaning.FAILED: "another backend is asked, within the share of traffic that retries may be, unless the"
-    " request may not be sent twice (``retry_unsafe = false``); it counts against this one. A 503 with ``Retry-After``"
-    " is a refusal, like 429",
+    " request may not be sent twice (``retry_unsafe = false``); it counts against this one. A 500 is tried on one other"
+    " backend only. A 503 with ``Retry-After`` is a refusal, like 429",
 }
 
 

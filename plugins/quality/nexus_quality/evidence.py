@@ -10,8 +10,8 @@ LONGEST_S: Final = 86_400.0
 FIRST_ERROR: Final = 400
 INTERNAL_ERROR: Final = 500
 """The first of those that are the server's doing."""
-_CANNOT: Final = frozenset({501, 505})
-"""Statuses that say what a server cannot do, not that it is broken."""
+_NO_FAILURE: Final = frozenset({501, 505, 529})
+"""What a server cannot do, or that it is overloaded (529, as Anthropic says it): it is not broken."""
 
 
 def has_failed(attempt: AttemptOutcome, kind: BackendKind) -> bool | None:
@@ -25,7 +25,7 @@ def has_failed(attempt: AttemptOutcome, kind: BackendKind) -> bool | None:
     status = attempt.status
     if status is not None and status >= FIRST_ERROR:
         return True if _is_of_the_server(status, kind) else None
-    # Whoever began well and still failed broke off; whoever has no status did not answer at all.
+    # With a status below 400 it broke off; without any, it did not answer at all.
     if attempt.ending is Ending.BACKEND_FAILED:
         return True
     return None if status is None else False
@@ -47,4 +47,4 @@ def _is_of_the_server(status: int, kind: BackendKind) -> bool:
     if status == INTERNAL_ERROR and kind.has_unreliable_500:
         # Some engines answer so to requests that they do not like.
         return False
-    return status >= INTERNAL_ERROR and status not in _CANNOT
+    return status >= INTERNAL_ERROR and status not in _NO_FAILURE
