@@ -28,12 +28,13 @@ SHORT_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """The keys that are set most often, by a name that needs no section."""
 
-NOT_KEYS: Final = frozenset({"NEXUS_CONFIG", "NEXUS_INSECURE"})
+NOT_KEYS: Final = frozenset({"NEXUS_API_KEY", "NEXUS_CONFIG", "NEXUS_INSECURE", "NEXUS_URL"})
 """Variables that stand for an option and not for a key of the file."""
 
-# Kubernetes gives each pod variables for each service of its namespace, and a service may well be called nexus.
+# Kubernetes gives each pod variables for each Service of its namespace, whose name may be nexus or nexus-proxy:
+# https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
 _FROM_KUBERNETES: Final = re.compile(r"NEXUS_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
-_URL_OF_KUBERNETES: Final = re.compile(r"(tcp|udp|sctp)://")
+_PORT_OF_KUBERNETES: Final = re.compile(r"NEXUS_(\w+_)?PORT=(tcp|udp|sctp)://.*")
 
 
 class Setting(msgspec.Struct, frozen=True):
@@ -71,22 +72,29 @@ def from_text(text: str, path: tuple[str, ...], origin: Origin) -> Setting:
         raise ConfigError(described(Fault(path, str(exc)), origin)) from exc
 
 
-def unknown_variable(name: str) -> ConfigError:
-    """Return the error of a variable that sets nothing."""
-    long_names = (PREFIX + "__".join(path).upper() for path in texts.all_keys())
+def warning_of(name: str) -> str:
+    """Return what to tell the operator of the variable *name*, which sets nothing."""
     if name.removeprefix(PREFIX).lower() in Config.__struct_fields__:
-        return ConfigError(f"{name}: is a whole table; set one of its keys, as {name}__KEY")
-    hint = did_you_mean(name, [*SHORT_NAMES, *NOT_KEYS, *long_names])
-    return ConfigError(f"{shown(name)}: sets no key of the configuration; {hint or 'unset it'}")
+        return f"{name}: is a whole table, and ignored; set one of its keys, as {name}__KEY"
+    long_names = ("__".join(path).upper() for path in texts.all_keys())
+    short_names = (known.removeprefix(PREFIX) for known in (*SHORT_NAMES, *NOT_KEYS))
+    # Compared without the prefix: what all of them share would make any two of them alike.
+    hint = did_you_mean(name.removeprefix(PREFIX), [*short_names, *long_names]).replace("'", f"'{PREFIX}", 1)
+    return f"{shown(name)}: sets no key of the configuration, and is ignored{f'; {hint}' if hint else ''}"
 
 
 def _ours(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for name in sorted(environ):
         text = environ[name]
-        is_foreign = _FROM_KUBERNETES.fullmatch(name) and "__" not in name
         is_ours = name.startswith(PREFIX) and name not in NOT_KEYS and text.strip()
-        if is_ours and not is_foreign and not _URL_OF_KUBERNETES.match(text):
+        if is_ours and not _is_from_kubernetes(name, text):
             yield name, text
+
+
+def _is_from_kubernetes(name: str, text: str) -> bool:
+    # The name of a Service becomes one word of capitals; two underscores separate a section from its key.
+    is_link = _FROM_KUBERNETES.fullmatch(name) or _PORT_OF_KUBERNETES.fullmatch(f"{name}={text}")
+    return is_link is not None and "__" not in name
 
 
 def _path_of(name: str) -> tuple[str, ...] | None:

@@ -72,7 +72,6 @@ def load(
     vault = Vault(environ)
     try:
         _apply(settings, tree)
-        _refuse_unknown(unknown, tree)
         config, logins = checks.without_logins(decoded(tree, Config))
         config = checks.settled(config)
         checks.check(config, insecure=insecure)
@@ -85,7 +84,7 @@ def load(
     return LoadedConfig(
         config=config,
         source=source,
-        warnings=tuple(vault.warnings),
+        warnings=(*_warnings_of(unknown, tree), *vault.warnings),
         explicitly_set=frozenset(_leaves(tree)),
         server_keys=server_keys,
         admin_keys=admin_keys,
@@ -164,10 +163,9 @@ def _apply(settings: Mapping[KeyPath, Setting], tree: dict[str, Any]) -> None:
         node[str(path[-1])] = settings[path].value
 
 
-def _refuse_unknown(variables: frozenset[str], tree: Mapping[str, Any]) -> None:
-    """Raise ConfigError for the first of *variables* that *tree* does not name as the home of a secret."""
-    for name in sorted(variables.difference(_named_variables(tree))):
-        raise env.unknown_variable(name)
+def _warnings_of(variables: frozenset[str], tree: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a warning for each of *variables* that *tree* does not name as the place of a secret."""
+    return map(env.warning_of, sorted(variables.difference(_named_variables(tree))))
 
 
 def _named_variables(node: Any, key: str = "") -> Iterator[str]:

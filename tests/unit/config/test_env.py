@@ -1,7 +1,14 @@
-"""NEXUS_* variables are typed, named in errors, and never silently ignored."""
+"""NEXUS_* variables are typed, named in errors, and never silently ignored; the unknown ones are warned of."""
+
+import os
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from nexus.config import env, texts
+from nexus.config.loading import load
+from nexus.config.schema import Config
 from nexus.errors import ConfigError
 
 
@@ -59,13 +66,6 @@ def test_a_whole_fleet_fits_into_a_variable(loaded):
             {"NEXUS_DISCOVERY": "maybe"},
             "NEXUS_DISCOVERY: [discovery]: expected `bool`, true or false, got 'maybe' - at `enabled`",
         ),
-        ({"NEXUS_PROT": "1"}, "NEXUS_PROT: sets no key of the configuration; did you mean 'NEXUS_PORT'?"),
-        (
-            {"NEXUS_SERVER__PROT": "1"},
-            "NEXUS_SERVER__PROT: sets no key of the configuration; did you mean 'NEXUS_SERVER__PORT'?",
-        ),
-        ({"NEXUS_SERVER": "1"}, "NEXUS_SERVER: is a whole table; set one of its keys, as NEXUS_SERVER__KEY"),
-        ({"NEXUS_XQZZY__": "1"}, "NEXUS_XQZZY__: sets no key of the configuration; unset it"),
         (
             {"NEXUS_PORT": "1", "NEXUS_SERVER__PORT": "1"},
             "NEXUS_PORT and NEXUS_SERVER__PORT both set server.port; keep one of them",
@@ -94,6 +94,41 @@ def test_a_wrong_variable_is_named(loaded, env, text):
     assert str(refused.value) == text
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (
+            "NEXUS_PROT",
+            "NEXUS_PROT: sets no key of the configuration, and is ignored; did you mean 'NEXUS_PORT'?",
+        ),
+        (
+            "NEXUS_SERVER__PROT",
+            "NEXUS_SERVER__PROT: sets no key of the configuration, and is ignored; did you mean 'NEXUS_SERVER__PORT'?",
+        ),
+        (
+            "NEXUS_SERVER",
+            "NEXUS_SERVER: is a whole table, and ignored; set one of its keys, as NEXUS_SERVER__KEY",
+        ),
+        ("NEXUS_XQZZY__", "NEXUS_XQZZY__: sets no key of the configuration, and is ignored"),
+        ("NEXUS_HTTP_PORT", "NEXUS_HTTP_PORT: sets no key of the configuration, and is ignored"),
+    ],
+)
+def test_an_unknown_variable_is_ignored_with_a_warning(loaded, name, text):
+    result = loaded(env={name: "1"})
+
+    assert (result.explicitly_set, [warning[: len(text)] for warning in result.warnings]) == (frozenset(), [text])
+
+
+@given(st.dictionaries(st.from_regex(r"NEXUS_[A-Z0-9_]{1,20}", fullmatch=True), st.text(max_size=5), max_size=3))
+def test_a_variable_that_is_no_key_never_keeps_nexus_from_starting(names):
+    known = {f"NEXUS_{'__'.join(path).upper()}" for path in texts.all_keys()} | env.SHORT_NAMES.keys()
+    free = {name: text for name, text in names.items() if name not in known and "__" not in name}
+
+    result = load(None, environ={"NEXUS_CONFIG": os.devnull, **free}, overrides={})
+
+    assert result.config == Config()
+
+
 def test_an_empty_variable_counts_as_not_set(loaded):
     assert loaded("[server]\nport = 81", env={"NEXUS_PORT": "", "NEXUS_NONSENSE": " "}).config.server.port == 81
 
@@ -104,13 +139,23 @@ def test_what_kubernetes_sets_for_a_service_called_nexus_is_left_alone(loaded):
         "NEXUS_SERVICE_PORT": "8000",
         "NEXUS_SERVICE_PORT_HTTP": "8000",
         "NEXUS_PORT": "tcp://10.0.0.1:8000",
+        "NEXUS_PROXY_SERVICE_HOST": "fd00::1",
+        "NEXUS_PROXY_SERVICE_PORT": "80",
         "NEXUS_PORT_8000_TCP": "tcp://10.0.0.1:8000",
         "NEXUS_PORT_8000_TCP_PROTO": "tcp",
         "NEXUS_PROXY_PORT_8000_TCP_ADDR": "10.0.0.1",
         "NEXUS_PROXY_PORT": "tcp://10.0.0.1:8000",
     }
 
-    assert loaded(env=env).explicitly_set == frozenset()
+    result = loaded(env=env)
+
+    assert (result.explicitly_set, result.warnings) == (frozenset(), ())
+
+
+def test_only_what_kubernetes_names_so_is_left_alone(loaded):
+    result = loaded(env={"NEXUS_HOST": "tcp://10.0.0.1"}, insecure=True)
+
+    assert result.config.server.host == "tcp://10.0.0.1"
 
 
 def test_a_variable_that_holds_a_secret_is_no_unknown_key(loaded):
@@ -120,3 +165,4 @@ def test_a_variable_that_holds_a_secret_is_no_unknown_key(loaded):
     result = loaded(toml, env={"NEXUS_API_KEY": "sesame", "NEXUS_A": "open"})
 
     assert result.backend_keys["a"].reveal() == "open"
+    assert result.warnings == ()
