@@ -9,6 +9,7 @@ import msgspec
 
 from nexus.cli.columns import in_columns
 from nexus.cli.options import Chosen, configuration
+from nexus.cli.placing import Section
 from nexus.cli.reaching import Proxy, reachable
 from nexus.domain.backend import Status
 
@@ -16,7 +17,7 @@ STATUSES: Final = tuple(status.value for status in Status)
 HEADINGS: Final = ("NAME", "STATUS", "TYPE", "ZONE", "TIER", "IN FLIGHT", "LATENCY", "MODELS", "URL", "LAST ERROR")
 
 
-@click.group("backends", invoke_without_command=True)
+@click.group("backends", cls=Section, invoke_without_command=True)
 @configuration
 @reachable
 @click.option("-s", "--status", type=click.Choice(STATUSES), help="Only those of this status.")

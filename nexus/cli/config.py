@@ -4,12 +4,13 @@ from pathlib import Path
 
 import click
 
+from nexus.cli.placing import Section
 from nexus.config import reference
 from nexus.config.loading import DEFAULT_FILE
 from nexus.errors import StartError
 
 
-@click.group("config")
+@click.group("config", cls=Section)
 def command() -> None:
     """Work on the configuration file."""
 

@@ -5,13 +5,17 @@ import platform
 import signal
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from click.shell_completion import CompletionItem
 
 from nexus import __version__
+from nexus.cli.placing import Section, left_over, placed
 from nexus.errors import ConfigError, NexusError, did_you_mean
+
+if TYPE_CHECKING:
+    from nexus.cli.options import Chosen
 
 COMMANDS: Final[Mapping[str, str]] = {
     "serve": "nexus.cli.serve",
@@ -27,6 +31,8 @@ COMMANDS: Final[Mapping[str, str]] = {
     "completions": "nexus.cli.completions",
 }
 """Each command and its module, which is imported when the command is called for: a short one starts fast."""
+
+OF_NO_COMMAND: Final = frozenset({"-h", "--help", "--version"})
 
 
 class StartFailure(click.ClickException):
@@ -44,14 +50,33 @@ class ConfigFailure(StartFailure):
     exit_code = os.EX_CONFIG
 
 
-class NexusProxy(click.Group):
+class NexusProxy(Section):
     """The group of all commands, those of plugins among them; without a command, ``serve``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        # A shell that asks for completions leaves out the word that is being typed: it may be the name of a command.
-        is_bare = not args and not ctx.resilient_parsing
-        is_for_serve = is_bare or (args and args[0].startswith("-") and args[0] not in {"--help", "--version"})
-        return super().parse_args(ctx, ["serve", *args] if is_for_serve else args)
+        return click.Group.parse_args(self, ctx, self._in_order(ctx, args))
+
+    def _in_order(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args:
+            # A shell that asks for completions leaves out the word that is being typed: it may be that of a command.
+            return [] if ctx.resilient_parsing else ["serve"]
+        if args[0] == "--version" or (OF_NO_COMMAND.intersection(args) and left_over(self, ctx, args) == []):
+            return args
+        return placed(self, ctx, args) or (self._otherwise(ctx, args) if args[0].startswith("-") else args)
+
+    def _otherwise(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Return *args*, which begin with an option, for ``serve``, a plugin's command, or what is to refuse them."""
+        from nexus.cli.options import alone
+
+        rest = [] if ctx.resilient_parsing else left_over(alone, ctx, args)
+        if rest == []:
+            return ["serve", *args]
+        word = next((word for word in args if word in COMMANDS), "serve") if rest is None else rest[0]
+        if word in COMMANDS or rest is None:
+            position = args.index(word) if word in args else len(args)
+            return [word, *args[:position], *args[position + 1 :]]
+        ctx.obj = alone.main(args[: -len(rest)], prog_name="nexus-proxy", standalone_mode=False)
+        return rest
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         serve = import_module(COMMANDS["serve"]).command
@@ -63,21 +88,21 @@ class NexusProxy(click.Group):
         del ctx
         return list(COMMANDS)
 
+    def own_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        del ctx
+        command: click.Command | None = import_module(COMMANDS[name]).command if name in COMMANDS else None
+        return command
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in COMMANDS:
-            command: click.Command = import_module(COMMANDS[cmd_name]).command
-            return command
-        return None if ctx.resilient_parsing else _of_a_plugin(cmd_name)
+        own = self.own_command(ctx, cmd_name)
+        return own if own is not None or ctx.resilient_parsing else _of_a_plugin(cmd_name, ctx.obj)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        name = args[0]
-        if name == "serve":
+        if args[0] == "serve":
             # Its module takes a while to load; a reload asked for meanwhile has nothing to do, and must not end it.
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        if not ctx.resilient_parsing and self.get_command(ctx, name) is None:
-            ctx.fail(f"there is no command '{name}'{did_you_mean(name, COMMANDS)}")
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -89,14 +114,30 @@ class NexusProxy(click.Group):
             raise StartFailure(str(exc)) from exc
 
 
-def _of_a_plugin(name: str) -> click.Command | None:
-    """Return the command of that name which a plugin contributes, None when there is none."""
+def _of_a_plugin(name: str, chosen: "Chosen | None") -> click.Command | None:
+    """Return the command of that name which a plugin contributes, None when there is none.
+
+    :raises NexusError: it cannot be known, because the configuration or a plugin is at fault.
+    """
     from nexus.app.blueprint import load_plugins
     from nexus.cli.options import Chosen
 
-    loaded = Chosen().load()
-    contributions = load_plugins(loaded).configure(loaded.config.plugins, error=loaded.error)
-    return next((command for _, command in contributions.commands() if command.name == name), None)
+    chosen = chosen or Chosen()
+    try:
+        loaded = chosen.load_quietly()
+        plugins = load_plugins(loaded, chosen.plugin_files)
+        commands = plugins.configure(loaded.config.plugins, error=loaded.error).commands()
+    except NexusError as exc:
+        hint = did_you_mean(name, COMMANDS)
+        raise type(exc)(
+            f"'{name}' is no command of Nexus itself, and those of plugins cannot be read: {exc}{hint}"
+        ) from exc
+    found = next((command for _, command in commands if command.name == name), None)
+    if found is None and plugins.not_loaded:
+        idle = ", ".join(sorted(candidate.name for candidate in plugins.not_loaded))
+        hint = did_you_mean(name, COMMANDS)
+        raise click.UsageError(f"there is no command '{name}'{hint}; plugins that are installed and not loaded: {idle}")
+    return found
 
 
 def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
@@ -110,7 +151,7 @@ def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> N
     ctx.exit()
 
 
-@click.group(cls=NexusProxy, context_settings={"help_option_names": ["--help"]})
+@click.group(cls=NexusProxy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--version",
     is_flag=True,
@@ -122,5 +163,5 @@ def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> N
 def main() -> None:
     """One door in front of a fleet of LLM servers.
 
-    Without a command it serves, with the options of serve.
+    Without a command it serves, with the options of serve. Options may be given before a command as well as after it.
     """

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import click
 import msgspec
@@ -12,6 +12,8 @@ import msgspec
 from nexus.config.loading import LoadedConfig, load
 from nexus.config.schema import LoggingConfig
 from nexus.observability import logs
+
+T = TypeVar("T")
 
 LEVELS: Final = click.Choice(["debug", "info", "warning", "error"], case_sensitive=False)
 FORMATS: Final = click.Choice(["auto", "pretty", "json"], case_sensitive=False)
@@ -90,17 +92,24 @@ class Chosen(msgspec.Struct, frozen=True, kw_only=True):
         return loaded
 
 
-def configuration(command: Callable[..., None]) -> Callable[..., None]:
+def configuration(command: Callable[..., T]) -> Callable[..., T]:
     """Give *command* the options, and call it with the :class:`Chosen` that they make as its first argument."""
 
     @wraps(command)
-    def with_chosen(**given: Any) -> None:
+    def with_chosen(**given: Any) -> T:
         shared = {name: given.pop(name) for name in (*KEYS, "config", "insecure", "plugin_files", "settings")}
-        command(_chosen(**shared), **given)
+        return command(_chosen(**shared), **given)
 
     for option in reversed(_OPTIONS):
         with_chosen = option(with_chosen)
     return with_chosen
+
+
+@click.command(add_help_option=False)
+@configuration
+def alone(chosen: Chosen) -> Chosen:
+    """Return what the options ask for that precede the command of a plugin."""
+    return chosen
 
 
 def _chosen(

@@ -9,13 +9,14 @@ from nexus.app.blueprint import load_plugins
 from nexus.app.inventory import PluginRow, StageRow, broken_inventory, inventory
 from nexus.cli.columns import in_columns
 from nexus.cli.options import Chosen, configuration
+from nexus.cli.placing import Section
 from nexus.cli.plugin_check import command as check
 from nexus.config.loading import LoadedConfig
 from nexus.errors import NexusError
 from nexus.plugin_manager import find_plugins
 
 
-@click.group("plugins", invoke_without_command=True)
+@click.group("plugins", cls=Section, invoke_without_command=True)
 @configuration
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(chosen: Chosen, *, as_json: bool) -> None:

@@ -356,6 +356,8 @@ def test_a_plugin_may_bring_a_command(run, monkeypatch):
             return ((None, click.Command("hello", callback=lambda: click.echo("hi"))),)
 
     class Loaded:
+        not_loaded = ()
+
         def configure(self, tables, *, error):
             return Brought()
 
