@@ -1,7 +1,7 @@
 """Which paths Nexus answers itself, besides the dashboard: listings, health, decisions, and the pages of plugins."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
 import msgspec
@@ -12,6 +12,7 @@ from nexus.admin.health import health, ready
 from nexus.app.blueprint import Blueprint
 from nexus.app.plugin_page import plugin_page
 from nexus.domain.fleet import FleetSnapshot
+from nexus.domain.naming import Naming
 from nexus.domain.routes import Page, PageRequest, PageRoute
 from nexus.proxy.explained import EXPLAIN_PATH
 from nexus.proxy.plane import DataPlane
@@ -36,7 +37,7 @@ def pages(
     blueprint: Blueprint, snapshot: Callable[[], FleetSnapshot], standing: Standing, plane: DataPlane
 ) -> tuple[PageRoute, ...]:
     """Return the pages of *blueprint*, but for those of telemetry and of the dashboard."""
-    aliases = blueprint.router.aliases.targets
+    naming = blueprint.router.aliases.naming
     return (
         PageRoute(path="/health", respond=lambda _: health(snapshot(), uptime_s=standing.uptime_s)),
         PageRoute(
@@ -52,7 +53,7 @@ def pages(
             PageRoute(
                 path=listing.path,
                 methods=frozenset(listing.methods),
-                respond=partial(_listed, listing.respond, snapshot, aliases),
+                respond=partial(_listed, listing.respond, snapshot, naming),
             )
             for listing in LISTINGS
         ),
@@ -77,9 +78,9 @@ def _routing_pages(
 
 
 def _listed(
-    respond: Callable[[PageRequest, FleetSnapshot, Mapping[str, tuple[str, ...]]], Page],
+    respond: Callable[[PageRequest, FleetSnapshot, Naming], Page],
     snapshot: Callable[[], FleetSnapshot],
-    aliases: Mapping[str, tuple[str, ...]],
+    naming: Naming,
     asked: PageRequest,
 ) -> Page:
-    return respond(asked, snapshot(), aliases)
+    return respond(asked, snapshot(), naming)

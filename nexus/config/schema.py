@@ -111,6 +111,10 @@ class RoutingConfig(Section, frozen=True):
     aliases: dict[str, str | tuple[str, ...]] = {}
     """Another name for a model, or for several: whichever a backend has is sent to it under its own name. A real model
     of the name wins; at most three hops."""
+    loose_tags: bool = False
+    """Whether a name that no backend has stands for the one model that differs from it in its tag alone, as
+    ``llama3.2`` for ``llama3.2:3b``: the name becomes an alias. Where several do, a request is refused with their
+    names."""
     fallbacks: dict[str, tuple[str, ...]] = {}
     """Models to try, in order, when nobody can serve the one asked for."""
     default_model: str | None = None

@@ -1,14 +1,12 @@
 """From the name that a client sent to the models, and the backends that have them, that it stands for."""
 
-from collections.abc import Iterator, Mapping
-from typing import Final
+from collections.abc import Mapping
 
 import msgspec
 
 from nexus.domain.backend import Backend
 from nexus.domain.fleet import FleetSnapshot
-
-MOST_HOPS: Final = 3
+from nexus.domain.naming import Naming
 
 
 class Resolution(msgspec.Struct, frozen=True):
@@ -23,21 +21,24 @@ class Resolution(msgspec.Struct, frozen=True):
     """Every name that the request gives its model here: as sent, resolved, on the way, as spelt by the backends."""
     names_by_model: tuple[tuple[str, ...], ...]
     """For each model that it stands for, the model's own name and as the backends spell it."""
+    ambiguous: tuple[str, ...] = ()
+    """The models that it could mean, where ``routing.loose_tags`` finds more than one; then there are no candidates."""
 
 
 class Aliases:
-    """``[routing.aliases]``: another name for a model, or for several."""
+    """``[routing.aliases]``, another name for a model, or for several, and ``routing.loose_tags``."""
 
-    def __init__(self, aliases: Mapping[str, str | tuple[str, ...]] | None = None) -> None:
-        self.targets: Mapping[str, tuple[str, ...]] = {
+    def __init__(self, aliases: Mapping[str, str | tuple[str, ...]] | None = None, *, loose_tags: bool = False) -> None:
+        targets = {
             alias: (targets,) if isinstance(targets, str) else tuple(targets)
             for alias, targets in (aliases or {}).items()
         }
+        self.naming = Naming(targets, loose_tags)
 
     def resolve(self, model: str, snapshot: FleetSnapshot) -> Resolution:
-        """Follow at most three hops from *model*; a real model of a name wins over an alias of that name."""
-        way: list[str] = []
-        models = tuple(dict.fromkeys(self._models(model, snapshot, MOST_HOPS, way)))
+        """Return the backends that have what *model* stands for."""
+        meaning = self.naming.meaning(model, snapshot)
+        models = meaning.models
         candidates: dict[str, tuple[Backend, str]] = {}
         names_by_model = []
         for real in models:
@@ -49,15 +50,6 @@ class Aliases:
             candidates = {b.name: (b, b.name_for_any(models[0])) for b in snapshot.taking_any()}
             names_by_model.append(tuple(dict.fromkeys(name for _, name in candidates.values())))
         resolved = next((real for real in models if snapshot.having(real)), models[0] if models else model)
-        every = (model, resolved, *way, *models, *(name for names in names_by_model for name in names))
-        return Resolution(model, resolved, candidates, tuple(dict.fromkeys(every)), tuple(names_by_model))
-
-    def _models(self, name: str, snapshot: FleetSnapshot, hops: int, way: list[str]) -> Iterator[str]:
-        targets = self.targets.get(name)
-        # The bound on hops also ends a circle, whatever the configuration check let pass.
-        if not targets or hops == 0 or snapshot.having(name):
-            yield name
-            return
-        way.append(name)
-        for target in targets:
-            yield from self._models(target, snapshot, hops - 1, way)
+        every = (model, resolved, *meaning.way, *models, *(name for names in names_by_model for name in names))
+        names = tuple(dict.fromkeys(every))
+        return Resolution(model, resolved, candidates, names, tuple(names_by_model), meaning.ambiguous)

@@ -39,7 +39,7 @@ def build_router(
     return Router(
         pipeline=Pipeline(places),
         schedule=schedule,
-        aliases=Aliases(config.aliases),
+        aliases=Aliases(config.aliases, loose_tags=config.loose_tags),
         fallbacks=config.fallbacks,
         default_model=config.default_model,
         policies=decode_policies(config.policies, contributions.policy_keys() if contributions else {}, file=file),

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from nexus.domain.backend import Backend, Status
 from nexus.domain.fleet import FleetSnapshot
+from nexus.domain.naming import Hint, served
 from nexus.domain.request import Endpoint, Kept
 from nexus.errors import StageFailed
 from nexus.routing.aliases import Resolution
@@ -40,7 +41,7 @@ answering: a request that a backend could serve if only it were healthy is not t
 
 def no_model_named(snapshot: FleetSnapshot) -> Reject:
     """The request names no model, and several could answer, or none."""
-    names = snapshot.models[:MOST_MODELS_LISTED]
+    names = served(snapshot)[:MOST_MODELS_LISTED]
     listed = f" one of: {', '.join(names)}" if names else " the model to ask"
     message = f"'model' is missing or empty; name{listed}. The operator can set routing.default_model"
     return Reject("invalid_value", message, param="model")
@@ -63,25 +64,27 @@ def not_kept_any_more(kept: Kept, model: str) -> Reject:
     return Reject("object_not_found", message, param=reference.param)
 
 
-def nobody_has(model: str, endpoint: Endpoint, snapshot: FleetSnapshot) -> Reject:
-    """No backend lists *model* or, where the request names none, serves *endpoint*."""
-    if model:
-        return unknown_model(model, snapshot)
+def nobody_serves(endpoint: Endpoint) -> Reject:
+    """No backend serves *endpoint*, and the request names no model."""
     asked = f"{' and '.join(endpoint.methods)} {endpoint.path}"
     message = f"No backend serves {asked}; the reference of endpoints lists the kinds of backends that do"
     return Reject("protocol_not_supported", message, param="")
 
 
-def unknown_model(model: str, snapshot: FleetSnapshot) -> Reject:
-    """Nobody lists *model*."""
+def unknown_model(model: str, snapshot: FleetSnapshot, known: Sequence[str], hint: Hint | None) -> Reject:
+    """No backend lists *model*.
+
+    :param known: the models that a backend can be asked for.
+    :param hint: what could be meant.
+    """
     if snapshot.backends and not snapshot.by_model and not any(b.status is Status.HEALTHY for b in snapshot.backends):
         # Who has never been seen healthy has never listed its models either: 404 would be a guess.
         return _nobody_healthy(model, (), snapshot)
-    names = snapshot.models[:MOST_MODELS_LISTED]
-    more = len(snapshot.models) - len(names)
-    listed = f"Available: {', '.join(names)}" if names else "No models available"
-    message = f"Model '{shortened(model)}' not found. {listed}{f' and {more} more' if more else ''}"
-    return Reject("model_not_found", message)
+    names, more = known[:MOST_MODELS_LISTED], len(known) - MOST_MODELS_LISTED
+    available = f"Available: {', '.join(names)}" if names else "No models available"
+    parts = (f"Model '{shortened(model)}' not found.", hint.text if hint else "", available)
+    message = f"{' '.join(filter(None, parts))}{f' and {more} more' if more > 0 else ''}"
+    return Reject("model_not_found", message, context=hint.context if hint else None)
 
 
 def nobody_left(resolution: Resolution, intent: RoutingIntent, *, has_tried: bool) -> Reject:
@@ -108,7 +111,9 @@ def chain_exhausted(models: Sequence[str], rejects: Sequence[Reject], snapshot: 
     """Neither the model nor any of its fallbacks can answer."""
     reasons = tuple(verdict for reject in rejects for verdict in reject.reasons)
     message = f"Neither model '{shortened(models[0])}' nor its fallbacks can answer: {', '.join(models[1:])}"
+    near = dict.fromkeys(name for reject in rejects for name in (reject.context or {}).get("did_you_mean", ()))
     context = {
+        **({"did_you_mean": tuple(near)} if near else {}),
         "fallback_chain": [shortened(model) for model in models],
         "failures": [{"model": shortened(m), "code": r.code} for m, r in zip(models, rejects, strict=True)],
         **what_would_help(reasons, snapshot.backends),

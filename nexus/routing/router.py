@@ -7,6 +7,7 @@ import msgspec
 
 from nexus.domain.backend import Backend, Status
 from nexus.domain.fleet import FleetSnapshot
+from nexus.domain.naming import served
 from nexus.domain.request import Endpoint, Kept, Requirements
 from nexus.errors import StageFailed
 from nexus.routing import rejections
@@ -56,6 +57,7 @@ class Router:
         """Hints that no stage of this pipeline hears."""
         self._snapshot: FleetSnapshot | None = None
         self._resolutions: dict[str, Resolution] = {}
+        self._served: tuple[str, ...] | None = None
 
     def begin(  # noqa: PLR0913 - what is known of one request
         self,
@@ -96,12 +98,25 @@ class Router:
 
     def resolve(self, model: str, snapshot: FleetSnapshot) -> Resolution:
         """Return what *model* stands for; remembered as long as the fleet does not change."""
-        if snapshot is not self._snapshot or len(self._resolutions) >= MOST_CACHED_RESOLUTIONS:
-            self._snapshot, self._resolutions = snapshot, {}
+        self._follow(snapshot)
+        if len(self._resolutions) >= MOST_CACHED_RESOLUTIONS:
+            self._resolutions = {}
         found = self._resolutions.get(model)
         if found is None:
             found = self._resolutions[model] = self.aliases.resolve(model, snapshot)
         return found
+
+    def served(self, snapshot: FleetSnapshot) -> tuple[str, ...]:
+        """Return the models that a backend can be asked for; remembered as long as the fleet does not change."""
+        self._follow(snapshot)
+        if self._served is None:
+            self._served = served(snapshot)
+        return self._served
+
+    def _follow(self, snapshot: FleetSnapshot) -> None:
+        """Forget what was remembered about another snapshot."""
+        if snapshot is not self._snapshot:
+            self._snapshot, self._resolutions, self._served = snapshot, {}, None
 
     def fallbacks_of(self, resolution: Resolution) -> tuple[str, ...]:
         """Return the models to try instead, under whichever of its names they are configured."""
@@ -250,9 +265,13 @@ class Routing:
         kept = self.request.kept
         if kept is not None and kept.backend not in resolution.candidates:
             return rejections.not_kept_any_more(kept, resolution.requested)
-        if not resolution.candidates:
-            return rejections.nobody_has(resolution.requested, self.request.endpoint, snapshot)
-        return None
+        if resolution.candidates:
+            return None
+        model, router = resolution.requested, self._router
+        if not model:
+            return rejections.nobody_serves(self.request.endpoint)
+        hint = router.aliases.naming.hint(model, snapshot)
+        return rejections.unknown_model(model, snapshot, router.served(snapshot), hint)
 
     def _ranked(self, considered: Considered, snapshot: FleetSnapshot) -> RoutingIntent:
         """Fill in the ranking of *considered*. :raises StageFailed: as :meth:`_narrow` does."""

@@ -4,7 +4,7 @@ Routing sends each request to a backend that can serve it. So a row promises wha
 longest context, and every capability that one of them has.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Final
 
@@ -13,12 +13,9 @@ import msgspec
 from nexus.domain.backend import Backend, Status
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.model import ModelFacts
+from nexus.domain.naming import Naming, distinct
 from nexus.errors import RequestError
 
-Aliases = Mapping[str, tuple[str, ...]]
-"""By another name for models, the models that it stands for."""
-
-MOST_HOPS: Final = 3
 LONGEST_SHOWN: Final = 256
 
 UNKNOWN_CREATED: Final = 1_700_000_000
@@ -43,18 +40,18 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         return datetime.fromtimestamp(self.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def rows(snapshot: FleetSnapshot, aliases: Aliases) -> list[Row]:
+def rows(snapshot: FleetSnapshot, naming: Naming) -> list[Row]:
     """Return every model and alias that a backend can be asked for, sorted by name, each model under one name."""
-    names = sorted({*_names(snapshot), *aliases})
-    return [row for name in names if (row := find(name, snapshot, aliases)) is not None]
+    names = sorted({*distinct(snapshot.models, snapshot), *naming.aliases})
+    return [row for name in names if (row := find(name, snapshot, naming)) is not None]
 
 
-def find(name: str, snapshot: FleetSnapshot, aliases: Aliases) -> Row | None:
+def find(name: str, snapshot: FleetSnapshot, naming: Naming) -> Row | None:
     """Return the row of *name*, in any spelling that a backend knows; None when no backend that has it can be asked.
 
     Where no healthy backend has it, those count that routing asks as a last resort.
     """
-    offers = [offer for model in _models(name, snapshot, aliases, MOST_HOPS) for offer in _offers(model, snapshot)]
+    offers = [offer for model in naming.meaning(name, snapshot).models for offer in _offers(model, snapshot)]
     able = {backend.name: facts for backend, facts in offers if backend.status is Status.HEALTHY}
     able = able or {backend.name: facts for backend, facts in offers if backend.may_be_asked}
     if not able:
@@ -73,45 +70,19 @@ def find(name: str, snapshot: FleetSnapshot, aliases: Aliases) -> Row | None:
     )
 
 
-def get(name: str, snapshot: FleetSnapshot, aliases: Aliases) -> Row:
+def get(name: str, snapshot: FleetSnapshot, naming: Naming) -> Row:
     """Return the row of *name*.
 
     :raises RequestError: there is none.
     """
-    row = find(name, snapshot, aliases)
-    if row is None:
-        shown = name if len(name) <= LONGEST_SHOWN else f"{name[:LONGEST_SHOWN]}…"
-        message = f"Model '{shown}' not found; no backend that can be asked has it"
+    row = find(name, snapshot, naming)
+    if row is not None:
+        return row
+    shown = name if len(name) <= LONGEST_SHOWN else f"{name[:LONGEST_SHOWN]}…"
+    message = f"Model '{shown}' not found; no backend that can be asked has it"
+    if (hint := naming.hint(name, snapshot)) is None:
         raise RequestError("model_not_found", message, param="model")
-    return row
-
-
-def _names(snapshot: FleetSnapshot) -> set[str]:
-    """Return the names of models, but for those by which less is found than by another one of them.
-
-    Beside a vLLM that has ``m``, an Ollama's ``m:latest`` is found by ``m`` as well: with two rows, people would take
-    the second for another model, and ask only half of the fleet.
-    """
-    found = {name: frozenset((b.id, b.own_name(name)) for b in snapshot.having(name)) for name in snapshot.models}
-    other_names: dict[str, list[str]] = {}
-    for name, models in found.items():
-        for _, own_name in models:
-            if own_name != name:
-                other_names.setdefault(own_name, []).append(name)
-    return found.keys() - {
-        name
-        for name, others in other_names.items()
-        if any(found[other] > found[name] or (found[other] == found[name] and other < name) for other in others)
-    }
-
-
-def _models(name: str, snapshot: FleetSnapshot, aliases: Aliases, hops: int) -> Iterator[str]:
-    # As routing does: a real model of a name wins over an alias of that name.
-    if hops == 0 or name not in aliases or snapshot.having(name):
-        yield name
-        return
-    for target in aliases[name]:
-        yield from _models(target, snapshot, aliases, hops - 1)
+    raise RequestError("model_not_found", f"{message}. {hint.text}", param="model", context=hint.context)
 
 
 def _offers(model: str, snapshot: FleetSnapshot) -> Iterator[tuple[Backend, ModelFacts]]:

@@ -7,9 +7,9 @@ from urllib.parse import unquote
 import msgspec
 
 from nexus.domain.fleet import FleetSnapshot
+from nexus.domain.naming import Naming
 from nexus.domain.routes import Page, PageRequest
 from nexus.wire.anthropic import models as anthropic
-from nexus.wire.catalogue import Aliases
 from nexus.wire.ollama import models as ollama
 from nexus.wire.openai import models as openai
 
@@ -20,20 +20,20 @@ class Listing(msgspec.Struct, frozen=True):
     """One path; one that ends in ``/`` stands for all paths below it."""
 
     path: str
-    respond: Callable[[PageRequest, FleetSnapshot, Aliases], Page]
+    respond: Callable[[PageRequest, FleetSnapshot, Naming], Page]
     methods: frozenset[str] = READ
 
 
-def _models(asked: PageRequest, snapshot: FleetSnapshot, aliases: Aliases) -> Page:
+def _models(asked: PageRequest, snapshot: FleetSnapshot, naming: Naming) -> Page:
     protocol = anthropic if asked.is_anthropic else openai
-    return _page(protocol.list_models(snapshot, aliases))
+    return _page(protocol.list_models(snapshot, naming))
 
 
-def _model(asked: PageRequest, snapshot: FleetSnapshot, aliases: Aliases) -> Page:
+def _model(asked: PageRequest, snapshot: FleetSnapshot, naming: Naming) -> Page:
     protocol = anthropic if asked.is_anthropic else openai
     # Names of models have slashes in them, escaped by some clients and not by others.
     name = unquote(asked.path.removeprefix("/v1/models/"))
-    return _page(protocol.show_model(name, snapshot, aliases))
+    return _page(protocol.show_model(name, snapshot, naming))
 
 
 def _page(body: bytes) -> Page:
@@ -43,11 +43,11 @@ def _page(body: bytes) -> Page:
 LISTINGS: Final = (
     Listing("/v1/models", _models),
     Listing("/v1/models/", _model),
-    Listing("/api/tags", lambda _, snapshot, aliases: _page(ollama.list_tags(snapshot, aliases))),
-    Listing("/api/ps", lambda _, snapshot, aliases: _page(ollama.list_running(snapshot, aliases))),
+    Listing("/api/tags", lambda _, snapshot, naming: _page(ollama.list_tags(snapshot, naming))),
+    Listing("/api/ps", lambda _, snapshot, naming: _page(ollama.list_running(snapshot, naming))),
     Listing(
         "/api/show",
-        lambda asked, snapshot, aliases: _page(ollama.show_model(asked.body, snapshot, aliases)),
+        lambda asked, snapshot, naming: _page(ollama.show_model(asked.body, snapshot, naming)),
         frozenset({"POST"}),
     ),
     Listing("/api/version", lambda _asked, _snapshot, _aliases: _page(ollama.show_version())),

@@ -5,7 +5,8 @@ from typing import Literal, TypedDict
 import msgspec
 
 from nexus.domain.fleet import FleetSnapshot
-from nexus.wire.catalogue import Aliases, Row, get, rows
+from nexus.domain.naming import Naming
+from nexus.wire.catalogue import Row, get, rows
 
 
 class AnthropicModel(TypedDict):
@@ -28,9 +29,9 @@ class AnthropicModels(TypedDict):
     last_id: str | None
 
 
-def list_models(snapshot: FleetSnapshot, aliases: Aliases) -> bytes:
+def list_models(snapshot: FleetSnapshot, naming: Naming) -> bytes:
     """Make the answer to ``GET /v1/models``: all of them on one page."""
-    cards = [_card(row) for row in rows(snapshot, aliases)]
+    cards = [_card(row) for row in rows(snapshot, naming)]
     ids = [card["id"] for card in cards]
     listing: AnthropicModels = {
         "data": cards,
@@ -41,12 +42,12 @@ def list_models(snapshot: FleetSnapshot, aliases: Aliases) -> bytes:
     return msgspec.json.encode(listing)
 
 
-def show_model(name: str, snapshot: FleetSnapshot, aliases: Aliases) -> bytes:
+def show_model(name: str, snapshot: FleetSnapshot, naming: Naming) -> bytes:
     """Make the answer to ``GET /v1/models/{id}``.
 
     :raises RequestError: no healthy backend has *name*.
     """
-    return msgspec.json.encode(_card(get(name, snapshot, aliases)))
+    return msgspec.json.encode(_card(get(name, snapshot, naming)))
 
 
 def _card(row: Row) -> AnthropicModel:

@@ -7,8 +7,9 @@ from typing import Any, Final, TypedDict
 import msgspec
 
 from nexus.domain.fleet import FleetSnapshot
+from nexus.domain.naming import Naming
 from nexus.errors import RequestError
-from nexus.wire.catalogue import Aliases, Row, get, rows
+from nexus.wire.catalogue import Row, get, rows
 from nexus.wire.documents import read
 
 API_VERSION: Final = "0.33.0"
@@ -85,25 +86,25 @@ class OllamaVersion(TypedDict):
     version: str
 
 
-def list_tags(snapshot: FleetSnapshot, aliases: Aliases) -> bytes:
+def list_tags(snapshot: FleetSnapshot, naming: Naming) -> bytes:
     """Make the answer to ``GET /api/tags``."""
     models: list[OllamaTag] = [
         {**_card(row), "modified_at": row.created_at, "capabilities": _capabilities(row)}
-        for row in rows(snapshot, aliases)
+        for row in rows(snapshot, naming)
     ]
     return msgspec.json.encode({"models": models})
 
 
-def list_running(snapshot: FleetSnapshot, aliases: Aliases) -> bytes:
+def list_running(snapshot: FleetSnapshot, naming: Naming) -> bytes:
     """Make the answer to ``GET /api/ps``: all that can be asked now; what a server has loaded is its own affair."""
     models: list[OllamaRunning] = [
         {**_card(row), "expires_at": NEVER, "size_vram": 0, "context_length": row.context_length or 0}
-        for row in rows(snapshot, aliases)
+        for row in rows(snapshot, naming)
     ]
     return msgspec.json.encode({"models": models})
 
 
-def show_model(body: bytes, snapshot: FleetSnapshot, aliases: Aliases) -> bytes:
+def show_model(body: bytes, snapshot: FleetSnapshot, naming: Naming) -> bytes:
     """Make the answer to ``POST /api/show``.
 
     :raises RequestError: *body* names no model, or one that no healthy backend has.
@@ -114,7 +115,7 @@ def show_model(body: bytes, snapshot: FleetSnapshot, aliases: Aliases) -> bytes:
     name = asked.model or asked.name
     if not name:
         raise RequestError("invalid_value", "'model' is missing or empty; name the model to show", param="model")
-    row = get(name, snapshot, aliases)
+    row = get(name, snapshot, naming)
     shown: OllamaShown = {
         "modelfile": "",
         "parameters": "",

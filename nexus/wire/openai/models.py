@@ -5,7 +5,8 @@ from typing import Literal, TypedDict
 import msgspec
 
 from nexus.domain.fleet import FleetSnapshot
-from nexus.wire.catalogue import Aliases, Row, get, rows
+from nexus.domain.naming import Naming
+from nexus.wire.catalogue import Row, get, rows
 
 
 class Capabilities(TypedDict):
@@ -36,18 +37,18 @@ class OpenAIModels(TypedDict):
     data: list[OpenAIModel]
 
 
-def list_models(snapshot: FleetSnapshot, aliases: Aliases) -> bytes:
+def list_models(snapshot: FleetSnapshot, naming: Naming) -> bytes:
     """Make the answer to ``GET /v1/models``."""
-    listing: OpenAIModels = {"object": "list", "data": [_card(row) for row in rows(snapshot, aliases)]}
+    listing: OpenAIModels = {"object": "list", "data": [_card(row) for row in rows(snapshot, naming)]}
     return msgspec.json.encode(listing)
 
 
-def show_model(name: str, snapshot: FleetSnapshot, aliases: Aliases) -> bytes:
+def show_model(name: str, snapshot: FleetSnapshot, naming: Naming) -> bytes:
     """Make the answer to ``GET /v1/models/{id}``.
 
     :raises RequestError: no healthy backend has *name*.
     """
-    return msgspec.json.encode(_card(get(name, snapshot, aliases)))
+    return msgspec.json.encode(_card(get(name, snapshot, naming)))
 
 
 def _card(row: Row) -> OpenAIModel:

@@ -63,7 +63,7 @@ def router(plugin):
         return Router(
             pipeline=Pipeline(in_order((Analyze(), schedule), contributed, observe=observe)),
             schedule=schedule,
-            aliases=Aliases(config.pop("aliases", {})),
+            aliases=Aliases(config.pop("aliases", {}), loose_tags=config.pop("loose_tags", False)),
             fallbacks=config.pop("fallbacks", {}),
             policies=Policies(policies or ()),
         )

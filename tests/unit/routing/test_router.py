@@ -166,6 +166,57 @@ class TestUnknownModel:
         assert reject.code == "model_not_found"
         assert reject.message == "Model 'gpt-9' not found. Available: a, b, c"
 
+    def test_near_names_come_first(self, router, routing):
+        fleet = make_fleet(make_backend(models=["llama3.2:3b", "qwen3"]))
+
+        reject = routing(router(), "llama3.2").next(fleet)
+
+        assert reject.message == (
+            "Model 'llama3.2' not found. Did you mean 'llama3.2:3b'? Available: llama3.2:3b, qwen3"
+        )
+        assert reject.context == {"did_you_mean": ("llama3.2:3b",)}
+
+    def test_a_chain_in_which_no_model_is_known_says_what_was_meant_by_each(self, router, routing):
+        fleet = make_fleet(make_backend(models=["llama3.2:3b", "qwen3:8b"]))
+
+        reject = routing(router(fallbacks={"llama3.2": ("qwen3",)}), "llama3.2").next(fleet)
+
+        assert reject.context["did_you_mean"] == ("llama3.2:3b", "qwen3:8b")
+
+    def test_models_that_no_backend_can_be_asked_for_are_not_named(self, router, routing):
+        gone = make_backend("gpu-2", models=["secret"], status=Status.DRAINING)
+        fleet = make_fleet(make_backend(models=["qwen3"]), gone)
+
+        assert routing(router(), "gpt-9").next(fleet).message == "Model 'gpt-9' not found. Available: qwen3"
+
+    def test_a_loose_tag_that_leads_to_one_model_is_taken_as_an_alias(self, router, routing):
+        fleet = make_fleet(make_backend(models=["llama3.2:3b", "qwen3"]))
+
+        reserved = routing(router(loose_tags=True), "llama3.2").next(fleet)
+
+        assert (reserved.model, reserved.resolved_model, reserved.fallback_model) == (
+            "llama3.2:3b",
+            "llama3.2:3b",
+            None,
+        )
+
+    def test_a_loose_tag_that_leads_to_two_is_refused_with_both(self, router, routing):
+        fleet = make_fleet(make_backend(models=["llama3.2:3b", "llama3.2:1b"]))
+
+        reject = routing(router(loose_tags=True), "llama3.2").next(fleet)
+
+        assert reject.code == "model_not_found"
+        assert "name 'llama3.2:1b' or 'llama3.2:3b'." in reject.message
+
+    def test_a_policy_of_the_model_holds_under_a_loose_tag(self, router, routing):
+        fleet = make_fleet(make_backend(models=["llama3.2:3b"]))
+        with_policy = router(loose_tags=True, policies=[Policy(0, "llama3.2:3b", True, {})])
+        search = routing(with_policy, "llama3.2")
+
+        search.next(fleet)
+
+        assert [policy.model_pattern for policy in search.policies] == ["llama3.2:3b"]
+
     def test_it_is_said_when_there_are_none(self, router, routing):
         reject = routing(router(), "gpt-9").next(make_fleet())
 

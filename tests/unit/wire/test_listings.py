@@ -9,6 +9,7 @@ import pytest
 
 from nexus.domain.backend import Status
 from nexus.domain.model import ModelFacts
+from nexus.domain.naming import Naming
 from nexus.domain.routes import PageRequest
 from nexus.errors import RequestError
 from nexus.testing.builders import make_backend, make_fleet
@@ -16,6 +17,7 @@ from nexus.wire import catalogue
 from nexus.wire.listings import LISTINGS
 
 ALIASES = {"gpt-4": ("llama3", "qwen"), "far": ("gpt-4",), "nowhere": ("gone",), "qwen": ("llama3",)}
+NAMING = Naming(ALIASES)
 
 
 @pytest.fixture
@@ -36,12 +38,13 @@ def fleet():
     )
 
 
-def asked(path, fleet, *, method="GET", body=b"", is_anthropic=False):
+def asked(path, fleet, *, method="GET", body=b"", is_anthropic=False, naming=NAMING):
     listing = next(
         each for each in LISTINGS if path == each.path or (each.path.endswith("/") and path.startswith(each.path))
     )
     assert method in listing.methods
-    page = listing.respond(PageRequest(method=method, path=path, body=body, is_anthropic=is_anthropic), fleet, ALIASES)
+    request = PageRequest(method=method, path=path, body=body, is_anthropic=is_anthropic)
+    page = listing.respond(request, fleet, naming)
     assert (page.status, page.content_type) == (200, "application/json")
     return json.loads(page.body)
 
@@ -221,5 +224,33 @@ def test_ollama_s_version_is_one_that_clients_can_compare(fleet):
 def test_a_model_that_is_only_left_to_a_last_resort_is_listed(status):
     fleet = make_fleet(make_backend("gpu-1", models=["m"], status=status), make_backend("gpu-2", models=["other"]))
 
-    assert [row.name for row in catalogue.rows(fleet, {})] == ["m", "other"]
-    assert catalogue.rows(fleet, {})[0].backends == ("gpu-1",)
+    assert [row.name for row in catalogue.rows(fleet, Naming())] == ["m", "other"]
+    assert catalogue.rows(fleet, Naming())[0].backends == ("gpu-1",)
+
+
+NEAR = make_fleet(make_backend("mac", kind="ollama", models=["llama3.2:3b", "phi4:14b"]))
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "body"),
+    [("/v1/models/lama3.2", "GET", b""), ("/api/show", "POST", b'{"model":"lama3.2"}')],
+)
+def test_a_model_that_is_not_found_may_be_one_of_a_near_name(path, method, body):
+    with pytest.raises(RequestError, match=r"Did you mean 'llama3\.2:3b'") as refused:
+        asked(path, NEAR, method=method, body=body)
+
+    assert refused.value.context == {"did_you_mean": ("llama3.2:3b",)}
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "body"),
+    [("/v1/models/llama3.2", "GET", b""), ("/api/show", "POST", b'{"model":"llama3.2"}')],
+)
+def test_a_tag_that_is_loose_in_routing_is_loose_when_a_model_is_looked_up(path, method, body):
+    assert asked(path, NEAR, method=method, body=body, naming=Naming(loose_tags=True))
+
+
+def test_names_that_stand_for_others_by_a_loose_tag_are_not_listed():
+    names = [row["id"] for row in asked("/v1/models", NEAR, naming=Naming(loose_tags=True))["data"]]
+
+    assert names == ["llama3.2:3b", "phi4:14b"]
