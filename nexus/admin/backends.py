@@ -1,14 +1,17 @@
 """What is believed about each backend (``/admin/backends``): exactly what routing believes."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 import msgspec
 
+from nexus.admin.applicants import ApplicantView, applicant_views
 from nexus.admin.page import json_page
 from nexus.domain.backend import Backend
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.model import ModelFacts
 from nexus.domain.routes import Page
+from nexus.fleet.discovery.applicants import Applicant
 
 
 class ModelView(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,11 +89,14 @@ class FleetView(msgspec.Struct, frozen=True):
     version: int
     """Grows by one with every change of the fleet."""
     backends: tuple[BackendView, ...]
+    pending: tuple[ApplicantView, ...]
+    """Servers that announced themselves and are not in the fleet; see ``[discovery] trust``."""
 
 
-def backends(snapshot: FleetSnapshot) -> Page:
+def backends(snapshot: FleetSnapshot, applicants: Iterable[Applicant] = ()) -> Page:
     """Answer ``/admin/backends``."""
-    return json_page(FleetView(snapshot.version, tuple(view_of(backend) for backend in snapshot.backends)))
+    rows = tuple(view_of(backend) for backend in snapshot.backends)
+    return json_page(FleetView(snapshot.version, rows, applicant_views(applicants)))
 
 
 def view_of(backend: Backend) -> BackendView:

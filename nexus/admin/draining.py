@@ -1,6 +1,7 @@
-"""Taking a backend out of service and putting it back: ``POST /admin/backends/<name>/drain`` and ``/undrain``."""
+"""Changes of one backend, ``POST /admin/backends/<name>/<action>``: drain, undrain, approve, reject."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from inspect import isawaitable
 from typing import Final
 from urllib.parse import unquote
 
@@ -8,10 +9,10 @@ import msgspec
 import structlog
 
 from nexus.admin.page import json_page
-from nexus.domain.backend import Status
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.routes import Page, PageRequest
-from nexus.errors import RequestError
+from nexus.errors import RequestError, StoreError
+from nexus.fleet.discovery.applicants import NotRecognised
 from nexus.fleet.registry import BackendNotFound
 
 log = structlog.get_logger("nexus.admin")
@@ -19,17 +20,26 @@ log = structlog.get_logger("nexus.admin")
 PATH: Final = "/admin/backends/"
 
 
+NOT_IN_THE_FLEET: Final = "none"
+
+Action = Callable[[str], Awaitable[None] | None]
+"""Changes the backend of a name; raises BackendNotFound."""
+
+
 class Drained(msgspec.Struct, frozen=True):
     """What came of it."""
 
     name: str
-    status: Status
+    status: str
+    """The backend's; ``none`` of one that is not in the fleet."""
     pending_requests: int
     """Those that it is still busy with; they end as they would have."""
 
 
-def change(
-    actions: Mapping[str, Callable[[str], None]], snapshot: Callable[[], FleetSnapshot], asked: PageRequest
+async def change(
+    actions: Mapping[str, Action],
+    snapshot: Callable[[], FleetSnapshot],
+    asked: PageRequest,
 ) -> Page:
     """Answer the request for one of *actions*, by its word, on the backend that the path names.
 
@@ -40,9 +50,17 @@ def change(
     if word not in actions:
         raise RequestError("not_found", f"a backend can be asked to {' or '.join(actions)}, with POST")
     try:
-        actions[word](name)
-        log.info("drain_requested", backend=name, action=word)
+        done = actions[word](name)
+        if isawaitable(done):
+            await done
     except BackendNotFound as exc:
         raise RequestError("not_found", f"{exc}; /admin/backends lists them") from exc
-    backend = next(backend for backend in snapshot().backends if backend.name == name)
+    except NotRecognised as exc:
+        raise RequestError("bad_request", str(exc)) from exc
+    except StoreError as exc:
+        raise RequestError("overloaded", f"the decision could not be stored: {exc}") from exc
+    log.info("drain_requested" if word.endswith("drain") else "approval_requested", backend=name, action=word)
+    backend = next((backend for backend in snapshot().backends if backend.name == name), None)
+    if backend is None:
+        return json_page(Drained(name, NOT_IN_THE_FLEET, 0))
     return json_page(Drained(name, backend.status, backend.load.in_flight))

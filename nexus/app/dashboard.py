@@ -78,7 +78,8 @@ class Dashboard:
 
     def pages(self) -> tuple[PageRoute, ...]:
         """Return the page, what it is made of, and what it asks for."""
-        actions = {"drain": self._fleet.drain, "undrain": self._fleet.undrain}
+        fleet = self._fleet
+        actions = {"drain": fleet.drain, "undrain": fleet.undrain, "approve": fleet.approve, "reject": fleet.reject}
         return (
             PageRoute(path="/", respond=self._front, access="open"),
             *(
@@ -92,11 +93,13 @@ class Dashboard:
                 respond=lambda _: json_page({"plugins": running_inventory(self._blueprint())}),
                 access="admin",
             ),
-            PageRoute(path="/admin/backends", respond=lambda _: backends(self._fleet.snapshot), access="admin"),
+            PageRoute(
+                path="/admin/backends", respond=lambda _: backends(fleet.snapshot, fleet.applicants), access="admin"
+            ),
             PageRoute(
                 path=draining.PATH,
                 methods=POST_ONLY,
-                respond=partial(draining.change, actions, lambda: self._fleet.snapshot),
+                respond=partial(draining.change, actions, lambda: fleet.snapshot),
                 access="admin",
             ),
             PageRoute(

@@ -171,12 +171,12 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "/admin/plugins": Operation(summary="Every plugin, and what it contributes", answers=(dict[str, Any],)),
     "/admin/backends": Operation(summary="All that routing believes of each backend", answers=(FleetView,)),
     BACKENDS_PATH: Operation(
-        summary="Take a backend out of service, or put it back; what it is busy with ends as it would have",
+        summary="Drain a backend or put it back into service; approve or reject one that announced itself",
         answers=(Drained,),
-        refusals=(404,),
+        refusals=(400, 404, 503),
         below=(
             Parameter("name", "The backend's."),
-            Parameter("action", "What to do.", {"enum": ["drain", "undrain"]}),
+            Parameter("action", "What to do.", {"enum": ["drain", "undrain", "approve", "reject"]}),
         ),
     ),
     "/admin/feed-ticket": Operation(

@@ -178,6 +178,7 @@ class Nexus:
             blueprint.fleet,
             discoverers=[discoverer for _, discoverer in blueprint.contributions.discoverers()],
             own_port=self.port,
+            store=self._store,
         )
         line: WaitingLine[Reserved] = WaitingLine(
             max_size=max_waiting(blueprint.config), max_wait_s=blueprint.config.queue.max_wait_seconds

@@ -237,6 +237,14 @@ class DiscoveryConfig(Section, frozen=True):
     """Between two looks."""
     grace_period_seconds: SecondsOrZero = 60.0
     """How long a server that was found and is gone stays listed."""
+    trust: Literal["ask", "allow", "all"] = "ask"
+    """Which servers that announce themselves on the network are used: ``ask``, those that an administrator approves;
+    ``allow``, also those that ``allow`` lists; ``all``, every one. Servers on this machine need no approval."""
+    allow: tuple[str, ...] = ()
+    """Subnets (``192.168.1.0/24``), and names of servers or hosts (``gpu-*``), that need no approval with
+    ``trust = "allow"``. Any machine of the network can announce any name; an address is harder to take."""
+    zone: Literal["restricted", "open"] = "open"
+    """The privacy zone of servers that were found on other machines."""
 
 
 class QueueConfig(Section, frozen=True):

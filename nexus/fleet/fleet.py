@@ -6,11 +6,14 @@ from collections.abc import Callable, Sequence
 
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.outcome import AttemptOutcome
-from nexus.fleet.discovery.admission import admitted
+from nexus.fleet.discovery.admission import admitted, place_of
+from nexus.fleet.discovery.applicants import Applicant, Applicants
+from nexus.fleet.discovery.approvals import Approvals
 from nexus.fleet.discovery.discoverer import Discoverer
 from nexus.fleet.discovery.local import LocalDiscoverer
 from nexus.fleet.discovery.search import Search
 from nexus.fleet.discovery.sightings import Sightings
+from nexus.fleet.discovery.trust import Trust
 from nexus.fleet.fetching import Fetcher
 from nexus.fleet.health import HealthChecker
 from nexus.fleet.identity import backend_id
@@ -21,6 +24,7 @@ from nexus.fleet.probe_counts import ProbeCounts
 from nexus.fleet.registry import BackendNotFound, Registry
 from nexus.fleet.roster import Roster
 from nexus.fleet.watch import Watch
+from nexus.store.store import Store
 
 
 class Fleet:
@@ -32,12 +36,14 @@ class Fleet:
         *,
         discoverers: Sequence[Discoverer] = (),
         own_port: int | None = None,
+        store: Store | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         """Built before the loop runs; nothing is asked of anybody until :meth:`start`.
 
         :param discoverers: those that plugins contribute.
         :param own_port: where this Nexus listens, which is not looked at.
+        :param store: where approvals of found servers are kept; None: they hold until the process ends.
         """
         self.registry = Registry()
         self._plan = plan
@@ -56,7 +62,10 @@ class Fleet:
         )
         self._roster = Roster(self.registry, self._health, self._passive, self._misconfigurations)
         self._sightings = Sightings()
+        self._need_approval = frozenset(discoverer.name for discoverer in discoverers if discoverer.needs_approval)
         self._search = Search(self._sightings, self._settle)
+        self._approvals = Approvals(store)
+        self._applicants = Applicants(self._fetcher, self._approvals, self._settle)
 
     @property
     def snapshot(self) -> FleetSnapshot:
@@ -68,6 +77,12 @@ class Fleet:
         """What has come of the probes so far."""
         return self._health.counts
 
+    @property
+    def applicants(self) -> tuple[Applicant, ...]:
+        """Servers that announced themselves and are not in the fleet: those to decide about, and the rejected."""
+        configured = {place_of(member.config.url) for member in self._plan.members.values()}
+        return tuple(a for a in self._applicants.listed() if place_of(a.found.url) not in configured)
+
     def on_change(self, callback: Callable[[FleetSnapshot], None]) -> None:
         """Call *callback* with each new snapshot."""
         self.registry.on_change(callback)
@@ -75,12 +90,14 @@ class Fleet:
     async def start(self) -> None:
         """Take in the configured backends, and begin to probe and to look around."""
         await self._fetcher.__aenter__()
+        await self._approvals.open()
         self._settle()
         self._search.follow(self._finders())
 
     async def stop(self) -> None:
         """End everything that runs in the background; the last snapshot stays readable."""
         await self._search.stop()
+        await self._applicants.stop()
         await self._health.stop()
         self._passive.stop()
         self._misconfigurations.stop()
@@ -135,6 +152,23 @@ class Fleet:
         """Let it serve again, once a probe has found it well. :raises BackendNotFound: when there is none."""
         self._watch(name).undrain()
 
+    async def approve(self, name: str) -> None:
+        """Take a server that announced itself into the fleet, now and whenever it comes back as it is.
+
+        :raises BackendNotFound: none of that name has announced itself.
+        :raises NotRecognised: its answers do not show what it is.
+        :raises StoreError: the decision could not be stored.
+        """
+        await self._applicants.decide(name, Trust.APPROVED)
+
+    async def reject(self, name: str) -> None:
+        """Keep a server that announced itself out of the fleet; requests that it is busy with end as they would have.
+
+        :raises BackendNotFound: none of that name has announced itself.
+        :raises StoreError: the decision could not be stored.
+        """
+        await self._applicants.decide(name, Trust.REJECTED)
+
     def _watch(self, name: str) -> Watch:
         watch = self._health.get(backend_id(name))
         if watch is None:
@@ -146,7 +180,12 @@ class Fleet:
         sightings = self._sightings.listed(
             now=asyncio.get_running_loop().time(), grace_s=plan.discovery.grace_period_seconds
         )
-        found = {member.id: member for member in admitted(sightings, plan.members.values(), plan.kinds)}
+        joining = [sighting for sighting in sightings if sighting.source not in self._need_approval]
+        announced = [sighting for sighting in sightings if sighting.source in self._need_approval]
+        joining += self._applicants.admitted(announced, plan.discovery)
+        found = {
+            member.id: member for member in admitted(joining, plan.members.values(), plan.kinds, plan.discovery.zone)
+        }
         self._roster.settle({**plan.members, **found}, config=plan.health_check, kinds=plan.kinds)
 
     def _finders(self) -> tuple[Discoverer, ...]:

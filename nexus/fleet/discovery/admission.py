@@ -10,6 +10,7 @@ import structlog
 from nexus.config.schema import BackendConfig
 from nexus.config.urls import normalised
 from nexus.domain.kinds import BackendKind
+from nexus.domain.model import Zone
 from nexus.fleet.discovery.discoverer import Discovered
 from nexus.fleet.discovery.sightings import Sighting
 from nexus.fleet.member import Member
@@ -20,23 +21,38 @@ log = structlog.get_logger("nexus.fleet")
 _LOOPBACK: Final = {"localhost": "127.0.0.1", "::1": "127.0.0.1"}
 
 
+OWN_MACHINE: Final = "local"
+"""The discoverer that looks at this machine alone."""
+
+
 def admitted(
-    sightings: Iterable[Sighting], configured: Iterable[Member], kinds: Mapping[str, BackendKind]
+    sightings: Iterable[Sighting],
+    configured: Iterable[Member],
+    kinds: Mapping[str, BackendKind],
+    zone: Zone = "open",
 ) -> Iterator[Member]:
-    """Return the members that *sightings* add to those that are configured."""
+    """Return the members that *sightings* add to those that are configured.
+
+    :param zone: that of servers on other machines; those on this one are in the zone of their kind.
+    """
     members = tuple(configured)
     names = {member.config.name for member in members}
-    places = {_place(member.config.url) for member in members}
+    places = {place_of(member.config.url) for member in members}
     for sighting in sightings:
         found = _checked(sighting.found)
-        if found is None or _place(found.url) in places:
+        if found is None or place_of(found.url) in places:
             continue
         name = found.name if found.name not in names else f"{found.name}-{_port(found.url)}"
         if name in names:
             continue
         names.add(name)
-        places.add(_place(found.url))
-        yield Member(config=BackendConfig(name=name, url=found.url), kind=kinds.get(found.kind), source=sighting.source)
+        places.add(place_of(found.url))
+        yield Member(
+            config=BackendConfig(name=name, url=found.url),
+            kind=kinds.get(found.kind),
+            zone=None if sighting.source == OWN_MACHINE else zone,
+            source=sighting.source,
+        )
 
 
 def _checked(found: Discovered) -> Discovered | None:
@@ -49,7 +65,7 @@ def _checked(found: Discovered) -> Discovered | None:
     return msgspec.structs.replace(found, url=url) if is_plain_name(found.name) else None
 
 
-def _place(url: str) -> tuple[str, str, int, str]:
+def place_of(url: str) -> tuple[str, str, int, str]:
     """Return what two URLs of one server have in common: a loopback address has several names."""
     parts = urlsplit(url)
     host = parts.hostname or ""

@@ -8,7 +8,7 @@ import msgspec
 
 
 class Discovered(msgspec.Struct, frozen=True):
-    """A server that was seen. It is probed before it gets any request, so a guess does no harm."""
+    """A server that was seen. It is probed before it gets any request, so a wrong kind does no harm."""
 
     name: str
     """What headers, logs and metrics show; the same server keeps its name."""
@@ -16,6 +16,8 @@ class Discovered(msgspec.Struct, frozen=True):
     """``http://host:port`` or ``https://host``."""
     kind: str = "auto"
     """The name of its kind; ``auto`` to find out by asking it."""
+    host: str = ""
+    """The name of the machine, as the server announces it; empty where only the URL is known."""
 
 
 class Discoverer(ABC):
@@ -23,6 +25,9 @@ class Discoverer(ABC):
 
     name: ClassVar[str]
     """Unique; shown as the source of what it found."""
+    needs_approval: ClassVar[bool] = False
+    """Whether anybody on the network can make it find a server. Such a server is asked what it is, but gets no request
+    before ``[discovery] trust`` or an administrator approves it."""
 
     @abstractmethod
     def watch(self) -> AsyncGenerator[tuple[Discovered, ...], None]:

@@ -24,15 +24,15 @@ def ask(fleet, backend):
     drained = backend("a/b", status=Status.DRAINING)
     set_load(drained.load, in_flight=1)
 
-    def post(path):
-        page = change({"drain": drain}, lambda: fleet(drained), PageRequest(method="POST", path=path))
+    async def post(path):
+        page = await change({"drain": drain}, lambda: fleet(drained), PageRequest(method="POST", path=path))
         return json.loads(page.body), done
 
     return post
 
 
-def test_the_backend_that_the_path_names_is_drained(ask):
-    told, done = ask("/admin/backends/a%2Fb/drain")
+async def test_the_backend_that_the_path_names_is_drained(ask):
+    told, done = await ask("/admin/backends/a%2Fb/drain")
 
     assert done == ["a/b"]
     assert told == {"name": "a/b", "status": "draining", "pending_requests": 1}
@@ -41,8 +41,8 @@ def test_the_backend_that_the_path_names_is_drained(ask):
 @pytest.mark.parametrize(
     "path", ["/admin/backends/nobody/drain", "/admin/backends/a%2Fb/stop", "/admin/backends/drain"]
 )
-def test_what_is_not_there_is_not_found(ask, path):
+async def test_what_is_not_there_is_not_found(ask, path):
     with pytest.raises(RequestError) as refusal:
-        ask(path)
+        await ask(path)
 
     assert refusal.value.code == "not_found"

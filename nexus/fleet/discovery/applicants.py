@@ -1,0 +1,220 @@
+"""Servers that announced themselves: recognised by harmless questions, and kept out of the fleet until approved."""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+import structlog
+
+from nexus import tasks
+from nexus.config.schema import DiscoveryConfig
+from nexus.config.urls import normalised
+from nexus.errors import NexusError
+from nexus.fleet.clock import unix_now
+from nexus.fleet.detection import detect
+from nexus.fleet.discovery.approvals import Approvals
+from nexus.fleet.discovery.discoverer import Discovered
+from nexus.fleet.discovery.sightings import Sighting
+from nexus.fleet.discovery.trust import Trust, is_worth_a_look, trust_in
+from nexus.fleet.fetching import Fetcher, FetchError, Target
+from nexus.fleet.registry import BackendNotFound
+from nexus.fleet.untrusted import is_plain_name
+
+log = structlog.get_logger("nexus.fleet")
+
+MAX_APPLICANTS: Final = 256
+MAX_PER_HOST: Final = 32
+"""Of them at one address: a single machine can announce as many as it likes."""
+QUESTIONS_AT_ONCE: Final = 4
+FIRST_PAUSE_S: Final = 5.0
+LONGEST_PAUSE_S: Final = 300.0
+"""Between two looks at a server that has not been recognised: the pause doubles."""
+RECHECK_S: Final = 60.0
+"""Between two looks at one that has been: another server may have taken its place."""
+MAX_TOLD: Final = 20
+TOLD_WITHIN_S: Final = 60.0
+"""At most :data:`MAX_TOLD` lines of the log in so many seconds are about servers that announced themselves."""
+_EVENTS: Final = {
+    Trust.APPROVED: "backend_approved",
+    Trust.PENDING: "backend_pending",
+    Trust.REJECTED: "backend_rejected",
+}
+
+
+class NotRecognised(NexusError):
+    """A server cannot be approved as long as its answers do not show what it is."""
+
+    def __init__(self, applicant: "Applicant") -> None:
+        name, url, reason = applicant.found.name, applicant.found.url, applicant.last_error
+        super().__init__(f"'{name}' at {url} is not recognised as a server of a known kind: {reason}")
+
+
+class Applicant(msgspec.Struct, kw_only=True):
+    """One server that announced itself."""
+
+    found: Discovered
+    source: str
+    first_seen_unix_s: float
+    kind: str | None = None
+    """What its answers show; None: it has not been recognised yet."""
+    is_nexus: bool = False
+    """Whether it is another proxy of this kind, which is left alone."""
+    last_error: str | None = None
+    trust: Trust = Trust.PENDING
+    due_s: float = 0.0
+    """When it is looked at next, by the clock of the loop."""
+    pause_s: float = FIRST_PAUSE_S
+
+
+class Applicants:
+    """At most :data:`MAX_APPLICANTS`, by name; each is asked what it is, without any credentials."""
+
+    def __init__(self, fetcher: Fetcher, approvals: Approvals, on_change: Callable[[], None]) -> None:
+        """:param on_change: called when one that was seen may now join the fleet, or may not any more."""
+        self._fetcher = fetcher
+        self._approvals = approvals
+        self._on_change = on_change
+        self._applicants: dict[str, Applicant] = {}
+        self._looking: asyncio.Task[Any] | None = None
+        self._is_due = asyncio.Event()
+        self._config = DiscoveryConfig()
+        self._told: deque[float] = deque(maxlen=MAX_TOLD)
+        self.passed_over = 0
+        """Announcements that were not taken in, because there were too many or their address is not acceptable."""
+
+    def listed(self) -> tuple[Applicant, ...]:
+        """Return those that are not in the fleet, the longest known first."""
+        return tuple(a for a in self._applicants.values() if a.trust is not Trust.APPROVED and not a.is_nexus)
+
+    def admitted(self, sightings: Iterable[Sighting], config: DiscoveryConfig) -> Iterator[Sighting]:
+        """Take in *sightings*, and yield those that may join the fleet, with their kind."""
+        self._config = config
+        self._take_in(sightings)
+        for applicant in self._applicants.values():
+            self._decide(applicant)
+            if applicant.trust is Trust.APPROVED and not applicant.is_nexus:
+                found = msgspec.structs.replace(applicant.found, kind=applicant.kind or applicant.found.kind)
+                yield Sighting(applicant.source, found)
+
+    async def decide(self, name: str, trust: Trust) -> Applicant:
+        """Approve or reject the server of that name.
+
+        :raises BackendNotFound: none of that name has announced itself.
+        :raises NotRecognised: it is to be approved, and nothing shows what it is.
+        :raises StoreError: the decision could not be stored.
+        """
+        applicant = self._applicants.get(name)
+        if applicant is None or applicant.is_nexus:
+            raise BackendNotFound(name)
+        if applicant.kind is None and trust is Trust.APPROVED:
+            await self._look(applicant)
+        if applicant.kind is None and trust is Trust.APPROVED:
+            raise NotRecognised(applicant)
+        await self._approvals.decide(applicant.found, applicant.kind or applicant.found.kind, trust)
+        self._on_change()
+        return applicant
+
+    async def stop(self) -> None:
+        """Ask no more."""
+        looking, self._looking = self._looking, None
+        if looking is not None:
+            await tasks.stop(looking)
+
+    def _take_in(self, sightings: Iterable[Sighting]) -> None:
+        seen = dict(self._acceptable(sightings))
+        for name in self._applicants.keys() - seen.keys():
+            del self._applicants[name]
+        for name, sighting in seen.items():
+            known = self._applicants.get(name)
+            if known is None or known.found != sighting.found:
+                self._applicants[name] = Applicant(
+                    found=sighting.found, source=sighting.source, first_seen_unix_s=unix_now()
+                )
+                self._is_due.set()
+        if self._applicants and self._looking is None:
+            self._looking = tasks.keep_running(self._look_at_all, name="discover-applicants")
+
+    def _acceptable(self, sightings: Iterable[Sighting]) -> Iterator[tuple[str, Sighting]]:
+        """Yield what may be looked at: those that are known already first, so that a flood displaces none of them."""
+        checked: dict[str, Sighting] = {}
+        for sighting in sightings:
+            found = _checked(sighting.found)
+            if found is not None:
+                checked.setdefault(found.name, Sighting(sighting.source, found, sighting.gone_since))
+        per_host: Counter[str] = Counter()
+        known_first = sorted(checked, key=lambda name: name not in self._applicants)
+        taken = 0
+        for name in known_first:
+            host = urlsplit(checked[name].found.url).hostname or ""
+            if per_host[host] < MAX_PER_HOST and taken < MAX_APPLICANTS:
+                per_host[host] += 1
+                taken += 1
+                yield name, checked[name]
+        self.passed_over = len(checked) - taken
+
+    def _decide(self, applicant: Applicant) -> None:
+        before = applicant.trust
+        approval = self._approvals.get(applicant.found.name)
+        applicant.trust = trust_in(applicant.found, applicant.kind, approval, self._config)
+        if applicant.trust is not before:
+            self._tell(_EVENTS[applicant.trust], applicant)
+
+    async def _look_at_all(self) -> None:
+        clock = asyncio.get_running_loop().time
+        while True:
+            self._is_due.clear()
+            due = [a for a in self._applicants.values() if a.due_s <= clock() and a.trust is not Trust.REJECTED]
+            await asyncio.gather(*map(self._look, islice(due, QUESTIONS_AT_ONCE)))
+            if due:
+                continue
+            next_s = min((a.due_s for a in self._applicants.values()), default=clock() + RECHECK_S)
+            try:
+                async with asyncio.timeout_at(max(next_s, clock() + 1.0)):
+                    await self._is_due.wait()
+            except TimeoutError:
+                continue
+
+    async def _look(self, applicant: Applicant) -> None:
+        """Find out what it is; no credential is sent."""
+        before = applicant.kind
+        try:
+            shown = await detect(self._fetcher, Target(applicant.found.url))
+        except FetchError as exc:
+            applicant.last_error = str(exc)
+        else:
+            # An error while it is overloaded does not make it another server; the answers of another kind do.
+            applicant.kind, applicant.is_nexus = shown.kind or applicant.kind, shown.is_nexus
+            applicant.last_error = None if shown.kind else f"no kind answers like this (HTTP {shown.status})"
+        if applicant.kind is None:
+            applicant.pause_s = min(2 * applicant.pause_s, LONGEST_PAUSE_S)
+        else:
+            applicant.pause_s = RECHECK_S
+        applicant.due_s = asyncio.get_running_loop().time() + applicant.pause_s
+        if applicant.kind != before:
+            if not applicant.is_nexus:
+                self._tell("backend_found", applicant)
+            self._on_change()
+
+    def _tell(self, event: str, applicant: Applicant) -> None:
+        """Log *event*, but for what a flood of announcements would add."""
+        now = asyncio.get_running_loop().time()
+        if len(self._told) == MAX_TOLD and now - self._told[0] < TOLD_WITHIN_S:
+            return
+        self._told.append(now)
+        found = applicant.found
+        log.info(event, backend=found.name, url=found.url, source=applicant.source, type=applicant.kind)
+
+
+def _checked(found: Discovered) -> Discovered | None:
+    """Return *found* with its URL normalised, None when it cannot be a server of another machine."""
+    try:
+        url = normalised(found.url)
+    except ValueError as exc:
+        log.debug("discovered_url_refused", reason=str(exc))
+        return None
+    found = msgspec.structs.replace(found, url=url)
+    return found if is_plain_name(found.name) and is_worth_a_look(found) else None

@@ -1,0 +1,70 @@
+"""Decisions of administrators about found servers: kept in the store, so that they outlast a restart."""
+
+from typing import Final
+
+import msgspec
+import structlog
+
+from nexus.errors import StoreError
+from nexus.fleet.clock import unix_now
+from nexus.fleet.discovery.discoverer import Discovered
+from nexus.fleet.discovery.trust import Approval, Trust
+from nexus.fleet.identity import backend_id
+from nexus.store.store import Delete, Put, Store
+
+log = structlog.get_logger("nexus.fleet")
+
+PREFIX: Final = "core/approvals/"
+MAX_APPROVALS: Final = 10_000
+"""Beyond, the oldest decision is forgotten: its server is asked about again."""
+
+
+class Approvals:
+    """The last decision about each name."""
+
+    def __init__(self, store: Store | None = None) -> None:
+        """:param store: None: decisions hold until the process ends."""
+        self._store = store
+        self._approvals: dict[str, Approval] = {}
+
+    async def open(self) -> None:
+        """Read what the store has; without it, every server is asked about again."""
+        if self._store is None:
+            return
+        read: list[Approval] = []
+        after = ""
+        try:
+            while page := await self._store.scan(PREFIX, after=after):
+                after = page[-1][0]
+                read += filter(None, (_decoded(value) for _, value in page))
+        except StoreError as exc:
+            log.warning("approvals_unreadable", reason=str(exc))
+        self._approvals |= {approval.name: approval for approval in sorted(read, key=lambda a: a.decided_unix_s)}
+
+    def get(self, name: str) -> Approval | None:
+        """Return the last decision about the server of that name."""
+        return self._approvals.get(name)
+
+    async def decide(self, found: Discovered, kind: str, trust: Trust) -> None:
+        """Remember *trust* about *found*, whose answers show *kind*. :raises StoreError: it was not stored."""
+        approval = Approval(name=found.name, url=found.url, kind=kind, trust=trust, decided_unix_s=int(unix_now()))
+        self._approvals.pop(found.name, None)
+        forgotten = [next(iter(self._approvals))] if len(self._approvals) >= MAX_APPROVALS else []
+        if self._store is not None:
+            put = Put(_key(found.name), msgspec.json.encode(approval))
+            await self._store.apply((put, *(Delete(_key(name)) for name in forgotten)))
+        for name in forgotten:
+            self._approvals.pop(name, None)
+        self._approvals[found.name] = approval
+
+
+def _key(name: str) -> str:
+    # A name may be longer than a key.
+    return PREFIX + backend_id(name)
+
+
+def _decoded(value: bytes) -> Approval | None:
+    try:
+        return msgspec.json.decode(value, type=Approval)
+    except msgspec.DecodeError:
+        return None

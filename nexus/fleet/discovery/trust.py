@@ -1,0 +1,87 @@
+"""Whether a server that announced itself may be given requests: decisions only."""
+
+import ipaddress
+from collections.abc import Iterable
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from urllib.parse import urlsplit
+
+import msgspec
+
+from nexus.config.schema import DiscoveryConfig
+from nexus.fleet.discovery.discoverer import Discovered
+
+
+class Trust(StrEnum):
+    """What was decided about a found server."""
+
+    APPROVED = "approved"
+    PENDING = "pending"
+    """An administrator is to decide."""
+    REJECTED = "rejected"
+
+
+class Approval(msgspec.Struct, frozen=True, kw_only=True):
+    """An administrator's decision. It holds for one server: with another address or kind, it is asked about again."""
+
+    name: str
+    url: str
+    kind: str
+    """As its answers showed when it was decided."""
+    trust: Trust
+    decided_unix_s: int
+
+    def holds_for(self, found: Discovered, kind: str | None) -> bool:
+        """Whether *found*, whose answers show *kind*, is the server that this was decided about.
+
+        :param kind: None when it has not been recognised; a rejected server stays rejected all the same.
+        """
+        is_same_kind = self.kind == kind or self.trust is Trust.REJECTED
+        return self.name == found.name and self.url == found.url and is_same_kind
+
+
+def trust_in(found: Discovered, kind: str | None, approval: Approval | None, config: DiscoveryConfig) -> Trust:
+    """Decide about *found*: an administrator's decision comes first, then ``discovery.trust``.
+
+    :param kind: what its answers show; None when it has not been recognised, and then nothing approves it.
+    """
+    if approval is not None and approval.holds_for(found, kind):
+        return approval.trust
+    if kind is None:
+        return Trust.PENDING
+    is_trusted = config.trust == "all" or (config.trust == "allow" and is_listed(found, config.allow))
+    return Trust.APPROVED if is_trusted else Trust.PENDING
+
+
+def is_listed(found: Discovered, allow: Iterable[str]) -> bool:
+    """Whether an entry of *allow* is a subnet of the server's address, or a pattern of its name or its host."""
+    host = (urlsplit(found.url).hostname or "").partition("%")[0]
+    names = {name.lower().rstrip(".") for name in (found.name, found.host, host) if name}
+    return any(_is_in(host, entry) or any(fnmatchcase(name, entry.lower()) for name in names) for entry in allow)
+
+
+def _is_in(host: str, entry: str) -> bool:
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network(entry, strict=False)
+    except ValueError:
+        return False
+
+
+def is_worth_a_look(found: Discovered) -> bool:
+    """Whether the address of a server that announced itself can be one that another machine of the network has.
+
+    An announcement is made by anybody, and a probe goes where it says. It must not reach this machine's own services,
+    nor those of a cloud that only this machine can ask, at its link-local addresses.
+    """
+    host = urlsplit(found.url).hostname or ""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return not (host == "localhost" or host.endswith(".localhost"))
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    is_metadata = mapped in METADATA or (mapped.version == 4 and mapped.is_link_local)
+    return not (mapped.is_loopback or mapped.is_multicast or mapped.is_unspecified or is_metadata)
+
+
+METADATA = frozenset(map(ipaddress.ip_address, ("169.254.169.254", "fd00:ec2::254", "100.100.100.200")))
+"""Where clouds tell a machine its own secrets."""

@@ -1,0 +1,161 @@
+"""Servers that announce themselves: probed without credentials, and kept out of the fleet until approved."""
+
+import asyncio
+
+import pytest
+
+from nexus.config.schema import DiscoveryConfig
+from nexus.domain.backend import Status
+from nexus.fleet.discovery import applicants as module
+from nexus.fleet.discovery.applicants import MAX_PER_HOST, NotRecognised
+from nexus.fleet.discovery.discoverer import Discovered, Discoverer
+from nexus.fleet.registry import BackendNotFound
+from nexus.store.memory import MemoryStore
+
+LOOKS = DiscoveryConfig(enabled=False, grace_period_seconds=0)
+
+
+class Network(Discoverer):
+    """Announces what the test says."""
+
+    name = "network"
+    needs_approval = True
+
+    def __init__(self):
+        self.looks = asyncio.Queue(100)
+
+    def announce(self, *found):
+        self.looks.put_nowait(found)
+
+    async def watch(self):
+        while True:
+            yield await self.looks.get()
+
+
+@pytest.fixture(autouse=True)
+def loopback_is_another_machine(monkeypatch):
+    monkeypatch.setattr(module, "is_worth_a_look", lambda _: True)
+
+
+@pytest.fixture
+def network():
+    return Network()
+
+
+def pending(fleet):
+    return {applicant.found.name: applicant.kind for applicant in fleet.applicants}
+
+
+async def test_a_server_gets_into_the_fleet_when_it_is_approved(serve, plan, start, eventually, network):
+    server = await serve("vllm", "tiny")
+    fleet = await start(plan(discovery=LOOKS), discoverers=[network])
+    network.announce(Discovered("found", server.url))
+    await eventually(lambda: pending(fleet) == {"found": "vllm"})
+
+    assert not fleet.snapshot.backends
+
+    await fleet.approve("found")
+    await eventually(lambda: fleet.snapshot.having("tiny"))
+
+    (backend,) = fleet.snapshot.backends
+    assert (backend.status, backend.zone, backend.discovery_source) == (Status.HEALTHY, "open", "network")
+    assert pending(fleet) == {}
+
+
+async def test_a_server_is_asked_what_it_is_without_any_credentials(serve, plan, start, eventually, network):
+    server = await serve("vllm", "tiny")
+    fleet = await start(plan(discovery=LOOKS), discoverers=[network])
+    network.announce(Discovered("found", server.url))
+    await eventually(lambda: pending(fleet) == {"found": "vllm"})
+
+    sent = {name.lower() for request in server.requests for name in request.headers}
+    assert not sent & {"authorization", "x-api-key", "cookie"}
+    assert {request.method for request in server.requests} == {"GET"}
+
+
+async def test_an_approval_outlasts_a_restart(serve, plan, start, eventually, network):
+    server, store = await serve("vllm", "tiny"), MemoryStore()
+    await store.open()
+    fleet = await start(plan(discovery=LOOKS), discoverers=[network], store=store)
+    network.announce(Discovered("found", server.url))
+    await eventually(lambda: pending(fleet) == {"found": "vllm"})
+    await fleet.approve("found")
+    await fleet.stop()
+
+    again = Network()
+    fleet = await start(plan(discovery=LOOKS), discoverers=[again], store=store)
+    again.announce(Discovered("found", server.url))
+
+    await eventually(lambda: fleet.snapshot.having("tiny"))
+
+
+async def test_a_server_of_another_kind_under_an_approved_name_waits(serve, plan, start, eventually, network):
+    server, other = await serve("vllm", "tiny"), await serve("ollama", "tiny")
+    fleet = await start(plan(discovery=LOOKS), discoverers=[network])
+    network.announce(Discovered("found", server.url))
+    await eventually(lambda: pending(fleet) == {"found": "vllm"})
+    await fleet.approve("found")
+
+    network.announce(Discovered("found", other.url))
+
+    await eventually(lambda: pending(fleet) == {"found": "ollama"})
+    assert not fleet.snapshot.backends
+
+
+async def test_a_rejected_server_leaves_the_fleet_and_stays_listed(serve, plan, start, eventually, network):
+    server = await serve("vllm", "tiny")
+    fleet = await start(
+        plan(discovery=DiscoveryConfig(enabled=False, trust="allow", allow=("127.0.0.0/8",))), discoverers=[network]
+    )
+    network.announce(Discovered("found", server.url))
+    await eventually(lambda: fleet.snapshot.having("tiny"))
+
+    await fleet.reject("found")
+
+    assert not fleet.snapshot.backends
+    assert [applicant.trust for applicant in fleet.applicants] == ["rejected"]
+
+
+async def test_a_server_that_does_not_answer_cannot_be_approved(plan, start, eventually, network, free_port):
+    fleet = await start(plan(discovery=LOOKS), discoverers=[network])
+    network.announce(Discovered("found", f"http://127.0.0.1:{free_port}"))
+    await eventually(lambda: pending(fleet) == {"found": None})
+
+    with pytest.raises(NotRecognised, match="not recognised"):
+        await fleet.approve("found")
+    with pytest.raises(BackendNotFound):
+        await fleet.approve("unknown")
+
+
+async def test_another_nexus_is_never_listed(serve, plan, start, eventually, network):
+    server = await serve("ollama", "llama3", headers={"X-Nexus-Version": "0.5.0"})
+    fleet = await start(plan(discovery=DiscoveryConfig(enabled=False, trust="all")), discoverers=[network])
+    network.announce(Discovered("loop", server.url))
+    await eventually(lambda: server.asked)
+    await eventually(lambda: not fleet.applicants)
+
+    assert not fleet.snapshot.backends
+
+
+async def test_a_configured_backend_needs_no_approval(serve, plan, start, eventually, network):
+    server = await serve("vllm", "tiny")
+    fleet = await start(plan(discovery=LOOKS, gpu=server.url), discoverers=[network])
+    network.announce(Discovered("found", server.url))
+    await asyncio.sleep(0.1)
+
+    assert ([backend.name for backend in fleet.snapshot.backends], fleet.applicants) == (["gpu"], ())
+
+
+async def test_a_flood_displaces_no_server_that_is_known(serve, plan, start, eventually, network):
+    server = await serve("vllm", "tiny")
+    fleet = await start(plan(discovery=LOOKS), discoverers=[network])
+    known = Discovered("zzz", server.url)
+    network.announce(known)
+    await eventually(lambda: pending(fleet) == {"zzz": "vllm"})
+    await fleet.approve("zzz")
+    await eventually(lambda: fleet.snapshot.having("tiny"))
+
+    network.announce(*(Discovered(f"a{number}", f"http://127.0.0.1:{number}") for number in range(1, 900)), known)
+    await eventually(lambda: len(fleet.applicants) == MAX_PER_HOST - 1)
+
+    assert [backend.name for backend in fleet.snapshot.backends] == ["zzz"]

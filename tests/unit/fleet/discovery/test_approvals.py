@@ -1,0 +1,65 @@
+import pytest
+
+from nexus.errors import StoreError
+from nexus.fleet.discovery import approvals as module
+from nexus.fleet.discovery.approvals import Approvals
+from nexus.fleet.discovery.discoverer import Discovered
+from nexus.fleet.discovery.trust import Trust
+from nexus.store.memory import MemoryStore
+
+DESK = Discovered("desk", "http://192.168.1.5:11434")
+
+
+@pytest.fixture
+async def store():
+    store = MemoryStore()
+    await store.open()
+    yield store
+    await store.close()
+
+
+async def test_a_decision_outlasts_the_process(store):
+    await Approvals(store).decide(DESK, "ollama", Trust.APPROVED)
+
+    after = Approvals(store)
+    await after.open()
+
+    assert after.get("desk").holds_for(DESK, "ollama")
+
+
+async def test_the_last_decision_counts(store):
+    approvals = Approvals(store)
+    await approvals.decide(DESK, "ollama", Trust.APPROVED)
+    await approvals.decide(DESK, "ollama", Trust.REJECTED)
+    await approvals.open()
+
+    assert approvals.get("desk").trust is Trust.REJECTED
+
+
+async def test_a_name_as_long_as_names_may_be_is_stored(store):
+    await Approvals(store).decide(Discovered("ä" * 256, DESK.url), "ollama", Trust.APPROVED)
+
+
+async def test_the_oldest_decision_makes_room(store, monkeypatch):
+    monkeypatch.setattr(module, "MAX_APPROVALS", 2)
+    approvals = Approvals(store)
+    for name in ("a", "b", "c"):
+        await approvals.decide(Discovered(name, DESK.url), "ollama", Trust.APPROVED)
+
+    after = Approvals(store)
+    await after.open()
+
+    assert [bool(after.get(name)) for name in ("a", "b", "c")] == [False, True, True]
+
+
+async def test_a_decision_that_is_not_stored_does_not_hold(store, monkeypatch):
+    async def refuse(*_):
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(store, "apply", refuse)
+    approvals = Approvals(store)
+
+    with pytest.raises(StoreError):
+        await approvals.decide(DESK, "ollama", Trust.APPROVED)
+
+    assert approvals.get("desk") is None

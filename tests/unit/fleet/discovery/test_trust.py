@@ -1,0 +1,122 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nexus.config.schema import DiscoveryConfig
+from nexus.fleet.discovery.discoverer import Discovered
+from nexus.fleet.discovery.trust import Approval, Trust, is_listed, is_worth_a_look, trust_in
+
+DESK = Discovered("desk", "http://192.168.1.5:11434", "ollama", host="desk.local.")
+ASK = DiscoveryConfig()
+
+
+def decided(trust=Trust.APPROVED, found=DESK, kind="ollama"):
+    return Approval(name=found.name, url=found.url, kind=kind, trust=trust, decided_unix_s=1)
+
+
+@pytest.mark.parametrize("kind", [None, "ollama"])
+def test_a_server_that_announced_itself_waits(kind):
+    assert trust_in(DESK, kind, None, ASK) is Trust.PENDING
+
+
+def test_an_approval_holds_for_the_same_server():
+    assert trust_in(DESK, "ollama", decided(), ASK) is Trust.APPROVED
+
+
+@pytest.mark.parametrize(
+    ("found", "kind"),
+    [
+        (DESK, "vllm"),
+        (DESK, None),
+        (Discovered("desk", "http://192.168.1.6:11434"), "ollama"),
+        (Discovered("desk", "http://192.168.1.5:11435"), "ollama"),
+        (Discovered("other", DESK.url), "ollama"),
+    ],
+)
+def test_a_server_that_is_another_one_is_asked_about_again(found, kind):
+    assert trust_in(found, kind, decided(), ASK) is Trust.PENDING
+
+
+@pytest.mark.parametrize("kind", [None, "ollama", "vllm"])
+@pytest.mark.parametrize("trust", ["ask", "allow", "all"])
+def test_a_rejected_server_stays_rejected_whatever_it_answers(kind, trust):
+    config = DiscoveryConfig(trust=trust, allow=("*",))
+
+    assert trust_in(DESK, kind, decided(Trust.REJECTED), config) is Trust.REJECTED
+
+
+@pytest.mark.parametrize("entry", ["192.168.1.0/24", "192.168.1.5", "desk", "DESK", "desk.local", "desk.*", "d?sk"])
+def test_a_subnet_a_name_and_a_host_can_be_listed(entry):
+    config = DiscoveryConfig(trust="allow", allow=(entry,))
+
+    assert trust_in(DESK, "ollama", None, config) is Trust.APPROVED
+
+
+@pytest.mark.parametrize("entry", ["192.168.2.0/24", "des", "esk", "", "fe80::/10", "192.168.1.0/33"])
+def test_a_server_that_no_entry_matches_is_not_listed(entry):
+    assert not is_listed(DESK, [entry])
+
+
+def test_a_link_local_address_is_in_its_subnet_whatever_its_interface():
+    assert is_listed(Discovered("desk", "http://[fe80::1%25eth0]:11434"), ["fe80::/10"])
+
+
+def test_the_list_is_ignored_unless_it_is_asked_for():
+    assert trust_in(DESK, "ollama", None, DiscoveryConfig(allow=("*",))) is Trust.PENDING
+
+
+def test_a_server_that_is_not_recognised_is_never_approved_by_itself():
+    assert trust_in(DESK, None, None, DiscoveryConfig(trust="all")) is Trust.PENDING
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "127.9.9.9",
+        "localhost",
+        "a.localhost",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "0.0.0.0",
+        "[::]",
+        "169.254.169.254",
+        "[::ffff:169.254.169.254]",
+        "[fd00:ec2::254]",
+        "100.100.100.200",
+        "224.0.0.251",
+        "[ff02::fb]",
+    ],
+)
+def test_an_announcement_leads_no_probe_to_this_machine_or_to_a_cloud_s_secrets(host):
+    assert not is_worth_a_look(Discovered("x", f"http://{host}:80"))
+
+
+@pytest.mark.parametrize("host", ["192.168.1.5", "10.0.0.1", "[fe80::1%25eth0]", "[fd00::5]", "8.8.8.8", "gpu.lan"])
+def test_a_server_of_the_network_is_looked_at(host):
+    assert is_worth_a_look(Discovered("x", f"http://{host}:80"))
+
+
+APPROVALS = st.builds(
+    Approval,
+    name=st.sampled_from(["desk", "other"]),
+    url=st.sampled_from([DESK.url, "http://192.168.1.6:11434"]),
+    kind=st.sampled_from(["ollama", "vllm"]),
+    trust=st.just(Trust.APPROVED),
+    decided_unix_s=st.just(1),
+)
+
+
+@given(
+    found=st.builds(Discovered, name=st.sampled_from(["desk", "other"]), url=st.just(DESK.url), host=st.text()),
+    kind=st.none() | st.sampled_from(["ollama", "vllm"]),
+    approval=st.none() | APPROVALS,
+    allow=st.lists(st.text().filter(lambda entry: "*" not in entry), max_size=2),
+)
+def test_nothing_but_a_decision_about_this_server_approves_it(found, kind, approval, allow):
+    config = DiscoveryConfig(trust="ask", allow=tuple(allow))
+
+    trust = trust_in(found, kind, approval, config)
+
+    is_decided = approval is not None and (approval.name, approval.url, approval.kind) == (found.name, found.url, kind)
+    assert trust is (Trust.APPROVED if is_decided else Trust.PENDING)
