@@ -1,7 +1,7 @@
 """``NEXUS_*`` variables as settings: short names, and ``NEXUS_SECTION__KEY`` for every key."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -44,10 +44,14 @@ class Setting(msgspec.Struct, frozen=True):
     origin: Origin
 
 
-def settings(environ: Mapping[str, str]) -> tuple[dict[KeyPath, Setting], frozenset[str]]:
+def settings(
+    environ: Mapping[str, str], *, only: Collection[KeyPath] | None = None
+) -> tuple[dict[KeyPath, Setting], frozenset[str]]:
     """Return what *environ* sets, by path, and the names of the variables that set no key.
 
     An empty variable counts as not set: compose files pass one on for each that the host does not have.
+
+    :param only: the keys that are wanted, None for all; a value of another may be wrong.
     """
     found: dict[KeyPath, Setting] = {}
     unknown = set()
@@ -55,6 +59,7 @@ def settings(environ: Mapping[str, str]) -> tuple[dict[KeyPath, Setting], frozen
         path = _path_of(name)
         if path is None:
             unknown.add(name)
+        if path is None or (only is not None and path not in only):
             continue
         if path in found:
             raise ConfigError(f"{found[path].origin.label} and {name} both set {'.'.join(path)}; keep one of them")

@@ -1,7 +1,7 @@
 """The file, ``NEXUS_*`` and the command line made into one checked configuration, or one ``ConfigError``."""
 
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -62,12 +62,11 @@ def load(
 
     Raise ConfigError, and nothing else, when any of it is wrong.
     """
-    source = _source(path, environ)
-    toml = _text(source) if source is not None else ""
-    file = Origin(str(source), toml) if source is not None else WITHOUT_A_FILE
-    tree = _parsed(toml, file)
+    source = source_of(path, environ)
+    file = origin_of(source)
+    tree = parsed(file)
     from_env, unknown = env.settings(environ)
-    settings = from_env | _from_command_line(overrides)
+    settings = from_env | from_command_line(overrides)
     provenance = Provenance(file, settings)
     vault = Vault(environ)
     try:
@@ -84,7 +83,7 @@ def load(
     return LoadedConfig(
         config=config,
         source=source,
-        warnings=(*_warnings_of(unknown, tree), *vault.warnings),
+        warnings=(*warnings_of(unknown, tree), *vault.warnings),
         explicitly_set=frozenset(_leaves(tree)),
         server_keys=server_keys,
         admin_keys=admin_keys,
@@ -104,13 +103,18 @@ def check_kinds(loaded: LoadedConfig, known: Iterable[str]) -> None:
         raise loaded.error(fault) from fault
 
 
-def _source(path: Path | None, environ: Mapping[str, str]) -> Path | None:
+def source_of(path: Path | None, environ: Mapping[str, str]) -> Path | None:
     """Return the file to read, None when none was named and the default one does not exist."""
     if path is None and environ.get("NEXUS_CONFIG"):
         path = Path(environ["NEXUS_CONFIG"])
     if path is not None:
         return path
     return DEFAULT_FILE if DEFAULT_FILE.exists() else None
+
+
+def origin_of(source: Path | None) -> Origin:
+    """Return *source* with its text; raise ConfigError when it cannot be read."""
+    return Origin(str(source), _text(source)) if source is not None else WITHOUT_A_FILE
 
 
 def _text(source: Path) -> str:
@@ -127,9 +131,10 @@ def _text(source: Path) -> str:
         raise ConfigError(f"{shown(str(source))}: not the name of a file") from exc
 
 
-def _parsed(toml: str, file: Origin) -> dict[str, Any]:
+def parsed(file: Origin) -> dict[str, Any]:
+    """Return the tables of *file*; raise ConfigError when it is no TOML."""
     try:
-        return tomllib.loads(toml)
+        return tomllib.loads(file.toml or "")
     except tomllib.TOMLDecodeError as exc:
         raise ConfigError(f"{file.label}: not valid TOML: {shown(str(exc))}") from exc
     except RecursionError:
@@ -139,13 +144,21 @@ def _parsed(toml: str, file: Origin) -> dict[str, Any]:
         raise ConfigError(f"{file.label}: not valid TOML: {shown(str(exc))}") from exc
 
 
-def _from_command_line(overrides: Mapping[str, object]) -> dict[KeyPath, Setting]:
+def from_command_line(
+    overrides: Mapping[str, object], *, only: Collection[KeyPath] | None = None
+) -> dict[KeyPath, Setting]:
+    """Return what *overrides* set, by path.
+
+    :param only: the keys that are wanted; None for all.
+    """
     found: dict[KeyPath, Setting] = {}
     for dotted, value in overrides.items():
         try:
             path = texts.path_of(dotted)
         except ValueError:
             raise ConfigError(f"command line: '{shown(dotted)}' is not a key, such as server.port") from None
+        if only is not None and path not in only:
+            continue
         plain = list(value) if isinstance(value, tuple) else value
         is_text = isinstance(value, str)
         found[path] = env.from_text(str(value), path, COMMAND_LINE) if is_text else Setting(plain, COMMAND_LINE)
@@ -163,7 +176,7 @@ def _apply(settings: Mapping[KeyPath, Setting], tree: dict[str, Any]) -> None:
         node[str(path[-1])] = settings[path].value
 
 
-def _warnings_of(variables: frozenset[str], tree: Mapping[str, Any]) -> Iterator[str]:
+def warnings_of(variables: frozenset[str], tree: Mapping[str, Any]) -> Iterator[str]:
     """Yield a warning for each of *variables* that *tree* does not name as the place of a secret."""
     return map(env.warning_of, sorted(variables.difference(_named_variables(tree))))
 
