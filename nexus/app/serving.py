@@ -17,6 +17,7 @@ import uvloop
 from nexus import __version__, tasks
 from nexus.app.blueprint import Blueprint, draw, file_name, load_plugins
 from nexus.app.running import Nexus, lame_duck_of
+from nexus.app.state_file import StateFile
 from nexus.config.loading import LoadedConfig
 from nexus.config.schema import Config
 from nexus.errors import NexusError
@@ -40,12 +41,12 @@ def serve(
     *,
     plugin_files: tuple[Path, ...] = (),
     reload: Callable[[], LoadedConfig],
-    on_started: Callable[[Nexus], None] | None = None,
+    state: StateFile | None = None,
 ) -> None:
     """Run Nexus until it is told to stop.
 
     :param reload: loads the configuration anew, in the way in which *loaded* was.
-    :param on_started: called once it listens.
+    :param state: the file that says where it listens, for as long as it does.
     :raises NexusError: it cannot be built, or cannot start.
     """
     _raise_file_limit()
@@ -53,7 +54,7 @@ def serve(
     plugins = load_plugins(loaded, plugin_files)
     _tell_of(plugins)
     blueprint = draw(loaded, plugins)
-    uvloop.run(_Service(blueprint, reload, on_started).run())
+    uvloop.run(_Service(blueprint, reload, state).run())
 
 
 def _tell_of(plugins: PluginManager) -> None:
@@ -68,11 +69,11 @@ class _Service:
         self,
         blueprint: Blueprint,
         reload: Callable[[], LoadedConfig],
-        on_started: Callable[[Nexus], None] | None,
+        state: StateFile | None,
     ) -> None:
         self._nexus = Nexus(blueprint)
         self._reload = reload
-        self._on_started = on_started
+        self._state = state
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self._is_term = False
@@ -89,10 +90,13 @@ class _Service:
             log.info("stopped")
             return
         _settle_memory()
-        if self._on_started is not None:
-            self._on_started(self._nexus)
-        await self._stop.wait()
-        await self._drain()
+        try:
+            await self._write_state()
+            await self._stop.wait()
+            await self._drain()
+        finally:
+            if self._state is not None:
+                self._state.remove()
 
     async def _start(self) -> bool:
         """Start, and return whether that came to its end before a signal to stop."""
@@ -108,6 +112,10 @@ class _Service:
         finally:
             self._starting = None
         return True
+
+    async def _write_state(self) -> None:
+        if self._state is not None:
+            await asyncio.to_thread(self._state.write, self._nexus.blueprint.loaded, self._nexus.port)
 
     async def _drain(self) -> None:
         blueprint = self._nexus.blueprint
@@ -165,6 +173,8 @@ class _Service:
             nexus.keep_old(str(exc))
             return
         logs.configure(loaded.config.logging)
+        # Whatever clears temporary folders may have removed the old one.
+        await self._write_state()
         if waiting := _keys_that_wait(before, loaded.config, has_same_plugins=has_same_plugins):
             log.warning("reload_needs_restart", keys=waiting)
 

@@ -1,6 +1,7 @@
 """``nexus-proxy demo``: the proxy before three simulated servers, all in one process."""
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,6 +13,7 @@ import msgspec
 
 from nexus.app.blueprint import draw, load_plugins
 from nexus.app.running import Nexus
+from nexus.app.state_file import StateFile
 from nexus.config.loading import LoadedConfig
 from nexus.config.schema import BackendConfig, Config, LoggingConfig, ServerConfig
 from nexus.errors import StartError
@@ -54,6 +56,9 @@ async def _proxy(port: int | None) -> AsyncIterator[Nexus]:
         nexus = Nexus(draw(loaded, load_plugins(loaded)))
         await nexus.start(may_move_port=port is None)
         stack.push_async_callback(nexus.stop)
+        state = StateFile(os.environ)
+        stack.callback(state.remove)
+        state.write(loaded, nexus.port)
         yield nexus
 
 

@@ -1,9 +1,12 @@
 """``nexus-proxy serve``: listens until it is told to stop."""
 
+import os
+
 import click
 import structlog
 
 from nexus.app.serving import serve
+from nexus.app.state_file import StateFile
 from nexus.cli.options import Chosen, configuration
 from nexus.observability import logs
 
@@ -19,6 +22,6 @@ def command(chosen: Chosen) -> None:
     try:
         for warning in loaded.warnings:
             log.warning("config_warning", reason=warning)
-        serve(loaded, plugin_files=chosen.plugin_files, reload=chosen.load)
+        serve(loaded, plugin_files=chosen.plugin_files, reload=chosen.load, state=StateFile(os.environ))
     finally:
         logs.shutdown()

@@ -86,7 +86,7 @@ def run_nexus(
             command,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "NEXUS_LOG_FORMAT": "json", **(environ or {})},
+            env={**os.environ, "XDG_RUNTIME_DIR": str(folder), "NEXUS_LOG_FORMAT": "json", **(environ or {})},
             cwd=folder,
         )
     running = NexusProcess(process, port, log_file, config_file)

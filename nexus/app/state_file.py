@@ -1,0 +1,157 @@
+"""The file with which a proxy that runs tells the commands of its user where it is."""
+
+import errno
+import fcntl
+import os
+import stat
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from secrets import token_hex
+from typing import Final
+
+import msgspec
+import structlog
+
+from nexus import __version__
+from nexus.config.glance import address_of
+from nexus.config.loading import LoadedConfig
+
+log = structlog.get_logger("nexus.app")
+
+FOLDER: Final = "nexus-proxy"
+LONGEST_BYTES: Final = 64 * 1024
+
+
+class Running(msgspec.Struct, frozen=True, kw_only=True):
+    """What the file says."""
+
+    url: str
+    """With the port that is really listened on."""
+    pid: int
+    config: str | None
+    """The absolute path of the configuration file, None without one."""
+    started_at: str
+    """RFC 3339, in UTC."""
+    version: str
+
+
+class StateFile:
+    """The file of this process, there as long as the process runs.
+
+    It stays locked, and the kernel ends that lock with the process: of a file that is not locked, the process is gone,
+    even if its id has been given to another one.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self._name = f"proxy-{os.getpid()}-{token_hex(4)}.json"
+        self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
+        self._path: Path | None = None
+        self._lock: int | None = None
+        self._has_warned = False
+
+    def write(self, loaded: LoadedConfig, port: int) -> None:
+        """Write the file, or write it anew; where that is impossible, warn of it once.
+
+        :param loaded: the configuration in force.
+        :param port: the one that is listened on.
+        """
+        running = Running(
+            url=address_of(loaded.config.server.host, port),
+            pid=os.getpid(),
+            config=None if loaded.source is None else str(loaded.source.absolute()),
+            started_at=self._started_at,
+            version=__version__,
+        )
+        try:
+            folder = _made(runtime_folders(self._environ)[0])
+            before, self._lock = self._lock, _locked(folder / f".{self._name}", msgspec.json.encode(running))
+            self._path = (folder / f".{self._name}").rename(folder / self._name)
+            if before is not None:
+                os.close(before)
+            # On the way, files that a crash has left are removed.
+            running_proxies(self._environ)
+        except OSError as exc:
+            if not self._has_warned:
+                log.warning("state_file_not_written", path=exc.filename, reason=exc.strerror or str(exc))
+            self._has_warned = True
+
+    def remove(self) -> None:
+        """Remove it: the proxy ends."""
+        if self._path is not None:
+            with suppress(OSError):
+                self._path.unlink()
+        if self._lock is not None:
+            os.close(self._lock)
+        self._path = self._lock = None
+
+
+def runtime_folders(environ: Mapping[str, str]) -> list[Path]:
+    """Return the folders in which this user's proxies may have written, the one for a new file first."""
+    folders = []
+    if of_systemd := environ.get("RUNTIME_DIRECTORY"):
+        # Of several, for which a unit may ask, the first (systemd.exec(5)).
+        folders.append(Path(of_systemd.partition(":")[0]))
+    if of_user := environ.get("XDG_RUNTIME_DIR"):
+        folders.append(Path(of_user) / FOLDER)
+    return [*folders, Path(tempfile.gettempdir()) / f"{FOLDER}-{os.geteuid()}"]
+
+
+def running_proxies(environ: Mapping[str, str]) -> tuple[Running, ...]:
+    """Return the proxies that this user started and that run, the oldest first; files of others are removed."""
+    found = {running.pid: running for folder in runtime_folders(environ) for running in _in(folder)}
+    return tuple(sorted(found.values(), key=lambda running: (running.started_at, running.pid)))
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if not _is_ours(folder):
+        raise PermissionError(errno.EPERM, "belongs to another user, or others may write to it", str(folder))
+    return folder
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether only this user can have put a file there; a link is not followed."""
+    status = folder.lstat()
+    is_shared = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not is_shared
+
+
+def _locked(path: Path, content: bytes) -> int:
+    """Write *content* and return the file that is to stay open."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.write(file, content)
+    except OSError:
+        os.close(file)
+        raise
+    return file
+
+
+def _in(folder: Path) -> Iterator[Running]:
+    try:
+        paths = sorted(folder.glob("proxy-*.json")) if _is_ours(folder) else []
+    except OSError:
+        return
+    for path in paths:
+        with suppress(OSError, msgspec.DecodeError):
+            if content := _content(path):
+                yield msgspec.json.decode(content, type=Running)
+
+
+def _content(path: Path) -> bytes | None:
+    """Return what *path* holds; None, and no file any more, when its process is gone."""
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.read(file, LONGEST_BYTES)
+    else:
+        path.unlink()
+        return None
+    finally:
+        os.close(file)
