@@ -6,10 +6,14 @@ from urllib.parse import quote
 
 import msgspec
 
-from nexus.cli.reaching import NotThere, Proxy
+from nexus.cli.reaching import Proxy
 from nexus.domain.request import Endpoint
 from nexus.errors import NexusError
 from nexus.routing.explanation import Explanation
+
+
+class CannotExplain(NexusError):
+    """The proxy that answers is of another release, or something else."""
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,7 +28,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 def ask(proxy: Proxy, question: Question) -> Explanation:
     """Return what *proxy* says.
 
-    :raises NotThere: there is none, or it cannot or will not say.
+    :raises NoProxy: there is none, or it asks for another key.
+    :raises CannotExplain: it does not know how to.
     :raises NexusError: it refuses the request that is to be explained.
     """
     version = proxy.version()
@@ -35,7 +40,7 @@ def ask(proxy: Proxy, question: Question) -> Explanation:
         return _explanation(proxy.url, version, answer.body)
     code, message = answer.error
     if code in ("method_not_allowed", "not_found"):
-        raise NotThere(f"the proxy at {proxy.url} is Nexus {version}, which cannot explain")
+        raise CannotExplain(f"the proxy at {proxy.url} is Nexus {version}, which cannot explain")
     raise NexusError(f"the proxy at {proxy.url} refuses such a request: {answer.status} {code}: {message}")
 
 
@@ -43,4 +48,4 @@ def _explanation(url: str, version: str, body: bytes) -> Explanation:
     try:
         return msgspec.json.decode(body, type=Explanation)
     except msgspec.DecodeError as exc:
-        raise NotThere(f"the proxy at {url} is Nexus {version}, whose answer this one cannot read") from exc
+        raise CannotExplain(f"the proxy at {url} is Nexus {version}, whose answer this one cannot read") from exc

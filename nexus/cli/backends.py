@@ -8,9 +8,8 @@ import click
 import msgspec
 
 from nexus.cli.columns import in_columns
-from nexus.cli.options import Chosen, configuration
 from nexus.cli.placing import Section
-from nexus.cli.reaching import Proxy, reachable
+from nexus.cli.target import Target, client
 from nexus.domain.backend import Status
 
 STATUSES: Final = tuple(status.value for status in Status)
@@ -18,15 +17,15 @@ HEADINGS: Final = ("NAME", "STATUS", "TYPE", "ZONE", "TIER", "IN FLIGHT", "LATEN
 
 
 @click.group("backends", cls=Section, invoke_without_command=True)
-@configuration
-@reachable
+@client
 @click.option("-s", "--status", type=click.Choice(STATUSES), help="Only those of this status.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(chosen: Chosen, *, url: str | None, api_key: str | None, status: str | None, as_json: bool) -> None:
+def command(target: Target, *, status: str | None, as_json: bool) -> None:
     """Show the backends as the proxy that runs sees them."""
     if click.get_current_context().invoked_subcommand is not None:
         return
-    proxy = Proxy.of(chosen.load_quietly(), url, api_key, is_admin=True)
+    proxy = target.proxy(is_admin=True)
+    proxy.introduce()
     told = proxy.tell("GET", "/admin/backends")
     rows = [row for row in told["backends"] if status in (None, row["status"])]
     click.echo(msgspec.json.encode({"backends": rows}).decode() if as_json else "\n".join(_lines(rows)))
@@ -34,25 +33,28 @@ def command(chosen: Chosen, *, url: str | None, api_key: str | None, status: str
 
 @command.command("drain")
 @click.argument("name")
-@configuration
-@reachable
-def drain(chosen: Chosen, *, name: str, url: str | None, api_key: str | None) -> None:
+@client
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def drain(target: Target, *, name: str, as_json: bool) -> None:
     """Give NAME no more requests; those that it has are finished."""
-    _change(Proxy.of(chosen.load_quietly(), url, api_key, is_admin=True), name, "drain")
+    _change(target, name, "drain", as_json=as_json)
 
 
 @command.command("undrain")
 @click.argument("name")
-@configuration
-@reachable
-def undrain(chosen: Chosen, *, name: str, url: str | None, api_key: str | None) -> None:
+@client
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def undrain(target: Target, *, name: str, as_json: bool) -> None:
     """Let NAME serve again, once a probe has found it well."""
-    _change(Proxy.of(chosen.load_quietly(), url, api_key, is_admin=True), name, "undrain")
+    _change(target, name, "undrain", as_json=as_json)
 
 
-def _change(proxy: Proxy, name: str, action: str) -> None:
+def _change(target: Target, name: str, action: str, *, as_json: bool) -> None:
+    proxy = target.proxy(is_admin=True)
+    proxy.introduce()
     now = proxy.tell("POST", f"/admin/backends/{quote(name, safe='')}/{action}")
-    click.echo(f"{now['name']} is {now['status']}, with {now['pending_requests']} requests under way")
+    text = f"{now['name']} is {now['status']}, with {now['pending_requests']} requests under way"
+    click.echo(msgspec.json.encode(now).decode() if as_json else text)
 
 
 def _lines(rows: list[Mapping[str, Any]]) -> Iterator[str]:

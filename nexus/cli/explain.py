@@ -10,10 +10,10 @@ import click
 import msgspec
 
 from nexus.app.blueprint import Blueprint, draw, load_plugins
-from nexus.cli.asking import Question, ask
-from nexus.cli.options import Chosen, configuration
-from nexus.cli.reaching import NotThere, Proxy, reachable
-from nexus.config.loading import LoadedConfig
+from nexus.cli.asking import CannotExplain, Question, ask
+from nexus.cli.exit_codes import NoProxy
+from nexus.cli.options import Chosen
+from nexus.cli.target import Target, client
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.request import Requirements
 from nexus.errors import RequestError
@@ -31,7 +31,7 @@ CHAT: Final = "/v1/chat/completions"
 
 
 @click.command("explain")
-@configuration
+@client
 @click.option("-m", "--model", help="The model that the request asks for; in place of the one that --file names.")
 @click.option(
     "--file", type=click.File("rb"), metavar="FILE", help="The body that the request would have; - is standard input."
@@ -51,18 +51,15 @@ CHAT: Final = "/v1/chat/completions"
 @click.option("--vision", "needs_vision", is_flag=True, help="The request holds an image.")
 @click.option("--tools", "needs_tools", is_flag=True, help="The request offers tools.")
 @click.option("--json-format", "needs_json", is_flag=True, help="The request wants a JSON answer.")
-@reachable
 @click.option("--offline", is_flag=True, help="Ask no proxy that runs; look at the fleet from here.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(  # noqa: PLR0913 - its options
-    chosen: Chosen,
+    target: Target,
     *,
     model: str | None,
     file: BinaryIO | None,
     endpoint: str,
     headers: tuple[str, ...],
-    url: str | None,
-    api_key: str | None,
     offline: bool,
     as_json: bool,
     **said: object,
@@ -74,13 +71,9 @@ def command(  # noqa: PLR0913 - its options
     """
     wanted = {name: value for name, value in said.items() if value not in (None, False)}
     question = _question(model, file, endpoint, _hints(headers), wanted)
-    loaded = chosen.load_quietly()
-    if offline and (url or api_key):
-        raise click.UsageError("--offline asks nobody; leave out --url and --api-key")
-    proxy = None if offline else Proxy.of(loaded, url, api_key)
-    # Who is named must answer; where the configuration says that one may be, there may be none.
-    is_named = url is not None or api_key is not None
-    explanation, source = _answer(chosen, loaded, question, proxy, is_named=is_named)
+    if offline and (target.url or target.api_key):
+        raise click.UsageError("--offline asks no proxy; leave out --url and --api-key")
+    explanation, source = _answer(target, question, is_offline=offline)
     # What is printed as JSON says by itself where it comes from.
     click.echo(source, err=as_json)
     click.echo(msgspec.json.encode(explanation).decode() if as_json else as_text(explanation))
@@ -117,22 +110,23 @@ def _hints(headers: tuple[str, ...]) -> dict[str, str]:
     return hints
 
 
-def _answer(
-    chosen: Chosen, loaded: LoadedConfig, question: Question, proxy: Proxy | None, *, is_named: bool
-) -> tuple[Explanation, str]:
+def _answer(target: Target, question: Question, *, is_offline: bool) -> tuple[Explanation, str]:
     """Return the explanation, and the sentence that says whose it is."""
     why = "as --offline says"
-    if proxy is not None:
+    if not is_offline:
         try:
-            return ask(proxy, question), f"asked the proxy that runs at {proxy.url}"
-        except NotThere as exc:
-            if is_named:
+            proxy = target.proxy()
+            return ask(proxy, question), f"asked the proxy that runs at {proxy.place}"
+        except (NoProxy, CannotExplain) as exc:
+            # One that is named must answer; where the configuration says that one may be, there may be none.
+            if target.is_named:
                 raise
             why = str(exc)
-    return _from_here(chosen, loaded, question), f"looked at the fleet from here: {why}"
+    return _from_here(target.chosen, question), f"looked at the fleet from here: {why}"
 
 
-def _from_here(chosen: Chosen, loaded: LoadedConfig, question: Question) -> Explanation:
+def _from_here(chosen: Chosen, question: Question) -> Explanation:
+    loaded = chosen.load_quietly()
     blueprint = draw(loaded, load_plugins(loaded, chosen.plugin_files))
     request = Request(
         id=str(uuid.uuid4()),

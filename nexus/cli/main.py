@@ -1,6 +1,5 @@
 """``nexus-proxy``: finds the command, loads its module alone, and turns errors into exit codes."""
 
-import os
 import platform
 import signal
 from collections.abc import Mapping
@@ -11,8 +10,9 @@ import click
 from click.shell_completion import CompletionItem
 
 from nexus import __version__
+from nexus.cli.exit_codes import exit_code_of
 from nexus.cli.placing import Section, left_over, placed
-from nexus.errors import ConfigError, NexusError, did_you_mean
+from nexus.errors import NexusError, did_you_mean
 
 if TYPE_CHECKING:
     from nexus.cli.options import Chosen
@@ -35,19 +35,15 @@ COMMANDS: Final[Mapping[str, str]] = {
 OF_NO_COMMAND: Final = frozenset({"-h", "--help", "--version"})
 
 
-class StartFailure(click.ClickException):
-    """Nexus cannot start; the operator reads one line, and a script a number."""
+class Failure(click.ClickException):
+    """A command cannot do what it should; the operator reads one line, and a script a number."""
 
-    exit_code = 1
+    def __init__(self, error: NexusError) -> None:
+        super().__init__(str(error))
+        self.exit_code = exit_code_of(error)  # type: ignore[misc]  # click reads it off the instance
 
     def show(self, file: Any = None) -> None:
         click.echo(f"nexus-proxy: {self.message}", err=True, file=file)
-
-
-class ConfigFailure(StartFailure):
-    """It is the configuration that is wrong."""
-
-    exit_code = os.EX_CONFIG
 
 
 class NexusProxy(Section):
@@ -108,10 +104,8 @@ class NexusProxy(Section):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except ConfigError as exc:
-            raise ConfigFailure(str(exc)) from exc
         except NexusError as exc:
-            raise StartFailure(str(exc)) from exc
+            raise Failure(exc) from exc
 
 
 def _of_a_plugin(name: str, chosen: "Chosen | None") -> click.Command | None:

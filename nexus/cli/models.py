@@ -7,8 +7,7 @@ import click
 import msgspec
 
 from nexus.cli.columns import in_columns
-from nexus.cli.options import Chosen, configuration
-from nexus.cli.reaching import Proxy, reachable
+from nexus.cli.target import Target, client
 
 HEADINGS: Final = ("MODEL", "BACKENDS", "CONTEXT", "CAN")
 CAPABILITIES: Final = ("vision", "tools", "json_mode", "embeddings")
@@ -25,13 +24,14 @@ class ModelRow(msgspec.Struct):
 
 
 @click.command("models")
-@configuration
-@reachable
+@client
 @click.option("-b", "--backend", help="Only those that this backend has.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(chosen: Chosen, *, url: str | None, api_key: str | None, backend: str | None, as_json: bool) -> None:
+def command(target: Target, *, backend: str | None, as_json: bool) -> None:
     """Show the models of the fleet as the proxy that runs knows them."""
-    told = Proxy.of(chosen.load_quietly(), url, api_key, is_admin=True).tell("GET", "/admin/backends")
+    proxy = target.proxy(is_admin=True)
+    proxy.introduce()
+    told = proxy.tell("GET", "/admin/backends")
     rows = [row for row in _rows(told["backends"]) if backend is None or backend in row.backends]
     click.echo(msgspec.json.encode({"models": rows}).decode() if as_json else "\n".join(_lines(rows)))
 

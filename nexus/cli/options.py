@@ -1,7 +1,7 @@
 """The options that every command takes which reads the configuration."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -87,9 +87,14 @@ class Chosen(msgspec.Struct, frozen=True, kw_only=True):
         """Load it for a command that prints something itself: warnings go to standard error, the rest nowhere."""
         logs.configure(LoggingConfig(level="warning", format="pretty"))
         loaded = self.load()
-        for warning in loaded.warnings:
-            click.echo(f"nexus-proxy: warning: {warning}", err=True)
+        warn(loaded.warnings)
         return loaded
+
+
+def warn(warnings: Iterable[str]) -> None:
+    """Print *warnings* on standard error."""
+    for warning in warnings:
+        click.echo(f"nexus-proxy: warning: {warning}", err=True)
 
 
 def configuration(command: Callable[..., T]) -> Callable[..., T]:

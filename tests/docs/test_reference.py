@@ -13,7 +13,9 @@ import nexus.api
 import nexus.hookspecs
 from nexus.admin import decisions
 from nexus.app.operations import OPERATIONS
+from nexus.cli.exit_codes import ExitCode
 from nexus.cli.main import main
+from nexus.config import env
 from nexus.config.reference import sentences
 from nexus.config.schema import Config
 from nexus.domain.outcome import Ending, Phase
@@ -42,6 +44,16 @@ def config_keys(struct=Config, at=""):
         yield f"{at}{field.name}"
         for inner in nested:
             yield from config_keys(inner, f"{at}{field.name}.")
+
+
+def test_every_exit_code_is_documented(page):
+    _, _, table = page("reference/command-line").partition("Exit codes\n")
+
+    assert {int(code) for code in first_cells(table) if code.isdecimal()} == set(ExitCode)
+
+
+def test_every_variable_that_is_no_key_is_documented(page):
+    assert [name for name in env.NOT_KEYS if f"``{name}``" not in page("reference/command-line")] == []
 
 
 def test_every_config_key_is_documented(page):

@@ -126,7 +126,7 @@ def command(tmp_path) -> Callable[..., subprocess.CompletedProcess[str]]:
         return subprocess.run(
             [sys.executable, "-m", "nexus", *words],
             cwd=tmp_path,
-            env=inherited | environ,
+            env=inherited | {"XDG_RUNTIME_DIR": str(tmp_path), "TMPDIR": str(tmp_path)} | environ,
             capture_output=True,
             text=True,
             timeout=40,

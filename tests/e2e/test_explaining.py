@@ -275,7 +275,7 @@ class TestWhoMayAsk:
         failed = command("explain", "--model", "llama3", "--url", guarded.url, "--api-key", "env:X", X="wrong")
 
         assert f"looked at the fleet from here: the proxy at {guarded.url} asks for a key" in told.stdout
-        assert (failed.returncode, "asks for a key" in failed.stderr) == (1, True)
+        assert (failed.returncode, "asks for a key" in failed.stderr) == (77, True)
 
 
 class TestTheCommandLine:

@@ -16,7 +16,9 @@ from nexus.observability import logs
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """Call ``nexus-proxy`` with the words given, in an empty working directory and without ``NEXUS_*`` variables."""
     monkeypatch.chdir(tmp_path)
-    runner = CliRunner(env={"NEXUS_CONFIG": None})
+    # No proxy that runs on this machine is to be found.
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    runner = CliRunner(env={"NEXUS_CONFIG": None, "XDG_RUNTIME_DIR": str(tmp_path)})
 
     def call(*words: str, env: dict[str, str] | None = None) -> Result:
         result = runner.invoke(main, words, prog_name="nexus-proxy", env=env)

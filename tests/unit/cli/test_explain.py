@@ -69,7 +69,7 @@ class TestFromHere:
         result = run("explain", "--model", "qwen3")
 
         assert result.exit_code == 0, result.stderr
-        assert result.stdout.startswith("looked at the fleet from here: nobody answers at http://127.0.0.1:")
+        assert result.stdout.startswith("looked at the fleet from here: no proxy answers at http://127.0.0.1:")
         assert "who has it: gpu-2" in result.stdout
         assert "1. gpu-2 as qwen3" in result.stdout
         assert "why not gpu-1" in result.stdout
@@ -144,7 +144,7 @@ class TestFromHere:
             (("--file", "b", "--tools"), "besides it only --model may"),
             (("-m", "x", "--header", "Cookie: a"), "is no hint"),
             (("-m", "x", "--header", "X-Nexus-Strict"), "is no hint"),
-            (("-m", "x", "--offline", "--url", "http://x"), "--offline asks nobody"),
+            (("-m", "x", "--offline", "--url", "http://x"), "--offline asks no proxy"),
             (("-m", "x", "--url", "ftp://x"), "expected it to begin with http"),
             (("-m", "x", "--api-key", "sesame"), "expected a reference to a secret"),
         ],
@@ -165,7 +165,7 @@ class TestWhomItAsks:
 
         result = run("explain", "-m", "x", "--url", url, "--api-key", "env:KEY", env={"KEY": "sesame"})
 
-        assert result.exit_code == 1
+        assert result.exit_code == 69
         assert f"what listens at {url} is no Nexus" in result.stderr
         assert [path for path, *_ in asked] == ["/health"]
         assert "sesame" not in str(asked)
@@ -197,14 +197,14 @@ class TestWhomItAsks:
 
         result = run("explain", "-m", "x", "--url", url)
 
-        assert result.exit_code == 1
+        assert result.exit_code == (77 if status == 401 else 1)
         assert told in result.stderr
 
     def test_a_url_where_nobody_is_is_a_failure(self, run, config):
         result = run("explain", "-m", "x", "--url", f"http://127.0.0.1:{free_port()}")
 
-        assert result.exit_code == 1
-        assert "nobody answers at" in result.stderr
+        assert result.exit_code == 69
+        assert "no proxy answers at" in result.stderr
 
     @pytest.mark.parametrize(("host", "found"), [("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "127.0.0.1")])
     def test_the_proxy_of_the_configuration_is_asked_before_the_fleet_is_looked_at(
