@@ -1,9 +1,9 @@
 """One log entry as one line of JSON or of readable text, short, without secrets, and harmless to a terminal."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final
 
 import msgspec
@@ -11,8 +11,8 @@ import msgspec
 Entry = tuple[int, str, str, dict[str, Any]]
 """Unix nanoseconds, level, logger, and the fields with ``event`` among them."""
 
-LINE: Final = "\0line"
-"""Among an entry's fields: what makes a Struct whose members are the fields, already short and plain."""
+Head = tuple[int, str, str]
+"""The same without the fields."""
 
 LONGEST_TEXT: Final = 256
 MOST_ITEMS: Final = 32
@@ -28,6 +28,7 @@ _HARMFUL: Final = re.compile(
 _PLAIN_WORD: Final = re.compile(r"[\w.:/@+%~-]+", re.ASCII)
 _COLOURS: Final[Mapping[str, str]] = {"debug": "36", "info": "32", "warning": "33", "error": "31", "critical": "35"}
 _OURS: Final = frozenset({"timestamp", "level", "logger"})
+_encode: Final = msgspec.json.Encoder().encode
 _AS_IT_IS: Final = frozenset({bool, float, type(None)})
 
 
@@ -38,6 +39,8 @@ class Hidden:
         self._secrets: set[str] = set()
         self._pattern: re.Pattern[str] | None = None
         self._in_bytes: re.Pattern[bytes] | None = None
+        self.name = self._names()
+        """Returns the name of a field as a line may have it; remembers, because the same names come again and again."""
 
     def add(self, secret: str) -> None:
         """Hide *secret* from now on. One of fewer than four characters is none: hiding it would spoil every line."""
@@ -48,6 +51,7 @@ class Hidden:
             longest_first = sorted(self._secrets, key=len, reverse=True)
             pattern = "|".join(map(re.escape, longest_first))
             self._pattern, self._in_bytes = re.compile(pattern), re.compile(pattern.encode())
+            self.name = self._names()
 
     def is_in(self, line: bytes) -> bool:
         """Whether *line* holds a secret, as it is or as JSON escapes it."""
@@ -57,30 +61,46 @@ class Hidden:
         """Return *text* with each secret replaced."""
         return self._pattern.sub("***", text) if self._pattern else text
 
+    def _names(self) -> Callable[[str], str]:
+        return lru_cache(maxsize=1024)(partial(_text, hidden=self))
+
 
 def json_line(entry: Entry, hidden: Hidden) -> bytes:
     """Return *entry* as a JSON object on one line."""
     time_ns, level, logger, fields = entry
-    if LINE in fields:
-        event, members = fields["event"], fields[LINE]()
-        # None of these four words has anything that JSON would escape.
-        words = f'{{"timestamp":"{timestamp(time_ns)}","level":"{level}","logger":"{logger}","event":"{event}",'
-        whole = b"%b%b\n" % (words.encode(), msgspec.json.encode(members)[1:])
-        if not hidden.is_in(whole):
-            return whole if whole.isascii() and b"\x7f" not in whole else _safe(whole[:-1].decode())
-        fields = {"event": event, **msgspec.to_builtins(members)}
     line: dict[str, Any] = {"timestamp": timestamp(time_ns), "level": level, "logger": logger, "event": ""}
     for name, value in fields.items():
         if name not in _OURS:
-            line[_text(name, hidden)] = value if type(value) in _AS_IT_IS else _plain(value, hidden)
+            kind = type(value)
+            is_plain = kind in _AS_IT_IS or (kind is int and -LARGEST_INT <= value <= LARGEST_INT)
+            line[hidden.name(name)] = value if is_plain else _plain(value, hidden)
     return _safe(msgspec.json.encode(line, enc_hook=str).decode())
+
+
+def json_line_of(members: msgspec.Struct, event: str, head: Head, hidden: Hidden) -> bytes:
+    """Return the line that has *members* as fields, ten times as fast as :func:`json_line`: their texts are short."""
+    time_ns, level, logger = head
+    seconds, rest_ns = divmod(time_ns, 1_000_000_000)
+    start = _start(seconds), rest_ns // 1_000_000, _words(level, logger, event)
+    line = b'{"timestamp":"%b.%03dZ",%b,%b\n' % (*start, _encode(members)[1:])
+    if hidden.is_in(line):
+        return json_line((time_ns, level, logger, {"event": event, **msgspec.to_builtins(members)}), hidden)
+    return line if line.isascii() and b"\x7f" not in line else _safe(line[:-1].decode())
+
+
+@lru_cache(maxsize=2)
+def _start(seconds: int) -> bytes:
+    return _to_the_second(seconds).encode()
+
+
+@lru_cache(maxsize=256)
+def _words(level: str, logger: str, event: str) -> bytes:
+    return msgspec.json.encode({"level": level, "logger": logger, "event": event})[1:-1]
 
 
 def pretty_line(entry: Entry, hidden: Hidden, *, in_colour: bool = False) -> bytes:
     """Return *entry* for a person to read."""
     time_ns, level, logger, fields = entry
-    if LINE in fields:
-        fields = {"event": fields["event"], **msgspec.to_builtins(fields[LINE]())}
     padded = f"{level:<8}"
     shown_level = f"\x1b[{_COLOURS.get(level, '0')}m{padded}\x1b[0m" if in_colour else padded
     words = [logger, _word(_plain(fields.get("event", ""), hidden))]

@@ -1,114 +1,193 @@
-"""A thread that renders and writes log entries, so that a full disk or a blocked pipe slows no request."""
+"""A thread that writes encoded log lines, so that a full disk or a blocked pipe slows no request."""
 
 import os
 import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Final, TextIO
 
-from nexus.observability.log_rendering import Entry
+import msgspec
 
-MOST_ENTRIES: Final = 10_000
-"""Entries that may wait; one more is dropped and counted."""
-BATCH: Final = 64
-"""Lines per write. Few, because rendering holds the interpreter and a write lets the event loop have it."""
+MOST_LINES: Final = 10_000
+"""Lines that may wait; one more is dropped and counted."""
+MOST_BYTES: Final = 16 * 2**20
+"""What the waiting lines may have together; lines are a few hundred bytes long, but may be longer."""
+LINES_AT_ONCE: Final = 64
+"""Lines per write. Collecting them holds the interpreter: a few microseconds for this many."""
 GATHER_S: Final = 0.02
-"""After the first entry of a quiet time, how long more are waited for: one wake-up for a burst, not for each line."""
+"""Between two writes: one wake-up of the thread for all lines of this time, not one for each."""
+RETRY_S: Final = 1.0
+"""How often the report of dropped lines is tried while writing fails and no new line comes."""
+
+
+class Loss(msgspec.Struct, frozen=True):
+    """Lines that were dropped, and that no line of the log tells of yet."""
+
+    since_ns: int
+    """When the first of them was dropped, in Unix nanoseconds."""
+    queue_full: int = 0
+    write_failed: int = 0
+    error: str | None = None
+    """Why the last write failed; None when none has."""
+
+    def __add__(self, later: "Loss") -> "Loss":
+        return Loss(
+            self.since_ns,
+            self.queue_full + later.queue_full,
+            self.write_failed + later.write_failed,
+            later.error or self.error,
+        )
 
 
 class LogWriter:
-    """A bounded queue of entries and the thread that empties it."""
+    """A bounded queue of lines and the thread that empties it."""
 
-    def __init__(self, render: Callable[[Entry], bytes], write: Callable[[bytes], None]) -> None:
-        self.render = render
-        """May be replaced at any time."""
+    def __init__(self, write: Callable[[memoryview], int], report: Callable[[Loss], bytes]) -> None:
+        self.report = report
+        """Makes the line that tells of dropped ones. May be replaced at any time."""
         self.dropped = 0
-        """Entries that were never written: the queue was full, or writing failed."""
+        """Lines that were never written: the queue was full, or writing failed."""
         self._write = write
-        self._entries: deque[Entry] = deque()
+        self._lines: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        # Reentrant: the garbage collector may run within, and what it finds may be logged.
+        self._lock = threading.RLock()
         self._awake = threading.Event()
         self._is_resting = False
         self._is_stopping = False
-        self._told = 0
+        self._is_given_up = False
+        self._is_failing = False
+        self._error = ""
+        """Why the last write failed."""
+        self._emptied_at = time.monotonic()
+        """When the queue was last empty, or a report was last tried although it was not."""
+        self._cut = b""
+        """The rest of a line of which a failed write has written the beginning."""
+        self._untold: Loss | None = None
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()
 
-    def put(self, entry: Entry) -> None:
-        """Leave *entry* to the thread, or drop it when too many wait; never wait."""
-        if len(self._entries) >= MOST_ENTRIES:
-            self.dropped += 1
-            return
-        self._entries.append(entry)
-        if self._is_resting:
+    def put(self, line: bytes) -> None:
+        """Leave *line*, which ends with its only newline, to the thread, or drop it when too many wait; never wait."""
+        with self._lock:
+            if len(self._lines) >= MOST_LINES or self._waiting_bytes + len(line) > MOST_BYTES:
+                self._drop(Loss(time.time_ns(), queue_full=1))
+                return
+            self._lines.append(line)
+            self._waiting_bytes += len(line)
+            is_first = self._is_resting
             self._is_resting = False
+        if is_first:
             self._awake.set()
 
     def stop(self, timeout_s: float) -> None:
-        """Write what waits, but not for longer than *timeout_s*: whoever reads the log may have stopped."""
+        """Write what waits, but not for longer than *timeout_s*: the reader of the log may have stopped."""
         self._is_stopping = True
         self._awake.set()
         self._thread.join(timeout_s)
+        self._is_given_up = True
+        with self._lock:
+            self.dropped += len(self._lines)
+            self._lines.clear()
 
     def _run(self) -> None:
         while True:
-            if self._entries:
-                self._write_batch()
-            elif self.dropped > self._told:
-                self._tell_of_the_dropped()
-            elif self._is_stopping:
-                return
+            lines = self._take()
+            if lines:
+                self._write_lines(lines)
             else:
+                self._emptied_at = time.monotonic()
+            if self._has_to_catch_up(after=lines):
+                self._catch_up()
+            if not lines and self._is_stopping:
+                # No further write is going to finish it.
+                self.dropped += bool(self._cut)
+                return
+            if not lines:
                 self._rest()
+            if not self._is_stopping and (len(lines) < LINES_AT_ONCE or self._is_failing):
+                time.sleep(GATHER_S)
+
+    def _take(self) -> list[bytes]:
+        with self._lock:
+            lines = [self._lines.popleft() for _ in range(min(LINES_AT_ONCE, len(self._lines)))]
+            self._waiting_bytes = self._waiting_bytes - sum(map(len, lines)) if self._lines else 0
+        return lines
 
     def _rest(self) -> None:
+        """Wait for a line, or until what could not be written is to be tried again."""
         self._awake.clear()
         self._is_resting = True
         # Looked at again, because one may have come between the last look and the line above.
-        if not self._entries and not self._is_stopping:
-            self._awake.wait()
+        if not self._lines and not self._is_stopping:
+            self._awake.wait(RETRY_S if self._cut or self._untold is not None else None)
         self._is_resting = False
-        if not self._is_stopping:
-            time.sleep(GATHER_S)
 
-    def _write_batch(self) -> None:
-        entries = [self._entries.popleft() for _ in range(min(BATCH, len(self._entries)))]
-        if not self._try_to_write(entries):
-            self.dropped += len(entries)
-
-    def _tell_of_the_dropped(self) -> None:
-        count, self._told = self.dropped - self._told, self.dropped
-        fields = {"event": "log_lines_dropped", "count": count}
-        self._try_to_write([(time.time_ns(), "warning", "nexus.observability", fields)])
-
-    def _try_to_write(self, entries: Iterable[Entry]) -> bool:
-        try:
-            self._write(b"".join(map(self.render, entries)))
-        except Exception:  # noqa: BLE001 - a background loop that must not die, and whose failures have no log to go to
+    def _has_to_catch_up(self, *, after: Sequence[bytes]) -> bool:
+        if not self._cut and self._untold is None:
             return False
-        return True
+        # What waits goes first, unless there is no end of it; after a write that failed, another would fail too.
+        return not after or (not self._is_failing and time.monotonic() - self._emptied_at > RETRY_S)
+
+    def _catch_up(self) -> None:
+        """Write the rest of a line that was cut, and the report of those that were dropped."""
+        with self._lock:
+            loss, self._untold = self._untold, None
+        if self._write_out([self.report(loss)] if loss is not None else []) and loss is not None:
+            with self._lock:
+                self._untold = loss if self._untold is None else loss + self._untold
+        self._emptied_at = time.monotonic()
+
+    def _write_lines(self, lines: Sequence[bytes]) -> None:
+        if lost := self._write_out(lines):
+            with self._lock:
+                self._drop(Loss(time.time_ns(), write_failed=lost, error=self._error))
+
+    def _drop(self, loss: Loss) -> None:
+        self.dropped += loss.queue_full + loss.write_failed
+        self._untold = loss if self._untold is None else self._untold + loss
+
+    def _write_out(self, lines: Sequence[bytes]) -> int:
+        """Write *lines*, after what is left of the last one; return how many were not even begun."""
+        whole = self._cut + b"".join(lines)
+        rest = memoryview(whole)
+        try:
+            while rest and not self._is_given_up:
+                rest = rest[self._write(rest) :]
+        except Exception as exc:  # noqa: BLE001 - a background loop that must not die, and whose failures have no log to go to
+            self._error = f"{type(exc).__name__}: {exc}"
+        self._is_failing = bool(rest)
+        written = len(whole) - len(rest)
+        is_cut = whole[written - 1 : written] != b"\n" if written else bool(self._cut)
+        # The rest of a line that was begun is written first, so that no other line is joined to its beginning.
+        end = whole.find(b"\n", written) + 1 if is_cut else written
+        self._cut = whole[written:end]
+        return whole.count(b"\n", end)
 
 
-def writer_to(stream: TextIO) -> Callable[[bytes], None]:
-    """Return a function that writes bytes to *stream*, past its buffer where it is a real file."""
+def writer_to(stream: TextIO) -> Callable[[memoryview], int]:
+    """Return a function that writes bytes to *stream*, past its buffer where it is a real file, and says how many."""
     try:
         fd = stream.fileno()
     except (OSError, ValueError, AttributeError):
         return lambda lines: _write_text(stream, lines)
-    return lambda lines: _write_all(fd, lines)
+    writable = select.poll()
+    writable.register(fd, select.POLLOUT)
 
-
-def _write_all(fd: int, lines: bytes) -> None:
-    rest = memoryview(lines)
-    while rest:
+    def write(lines: memoryview) -> int:
         try:
-            rest = rest[os.write(fd, rest) :]
+            return os.write(fd, lines)
         except BlockingIOError:
-            # Whoever shares the terminal with us made it non-blocking.
-            select.select((), (fd,), (), 1.0)
+            # Another program that shares the terminal made it non-blocking.
+            writable.poll(1000)
+            return 0
+
+    return write
 
 
-def _write_text(stream: TextIO, lines: bytes) -> None:
-    stream.write(lines.decode())
+def _write_text(stream: TextIO, lines: memoryview) -> int:
+    stream.write(bytes(lines).decode())
     stream.flush()
+    return len(lines)

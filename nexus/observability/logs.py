@@ -1,10 +1,11 @@
-"""Structured logs: what a caller pays is a level check and a place in a queue; a thread does the rest."""
+"""Structured logs: a call is a level check, and above it an encoded line in a queue, which a thread writes."""
 
 import atexit
 import logging
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from traceback import TracebackException, walk_tb
 from typing import Any, Final, Literal, TextIO
 
@@ -12,8 +13,8 @@ import msgspec
 import structlog
 
 from nexus.config.schema import LoggingConfig
-from nexus.observability.log_rendering import LINE, Entry, Hidden, json_line, pretty_line
-from nexus.observability.log_writing import LogWriter, writer_to
+from nexus.observability.log_rendering import Entry, Head, Hidden, json_line, json_line_of, pretty_line, timestamp
+from nexus.observability.log_writing import LogWriter, Loss, writer_to
 
 Level = Literal["debug", "info", "warning", "error", "critical"]
 
@@ -134,17 +135,15 @@ class Logger(structlog.BoundLoggerBase):
             return
 
 
-def write_line(logger: str, level: Level, event: str, make: Callable[[], msgspec.Struct]) -> None:
-    """Log the members of what *make* makes, texts as short as they are to appear: for what every request writes.
+def write_line(logger: str, level: Level, event: str, members: msgspec.Struct) -> None:
+    """Log *members*, texts as short as they are to appear, in a few microseconds: for what every request writes.
 
-    The writer calls *make*, in its thread, and encodes what that returns in one call; whoever else listens gets the
-    members as fields. Whether the level is wanted, the caller has asked before.
+    Whether the level is wanted, the caller has asked before.
     """
-    writer = _sink.writer
-    if writer is None or _processors[0] is not _leave_to_the_writer:
-        getattr(structlog.get_logger(logger), level)(event, **msgspec.to_builtins(make()))
+    if _sink.writer is None or _processors[0] is not _leave_to_the_writer:
+        getattr(structlog.get_logger(logger), level)(event, **msgspec.to_builtins(members))
     else:
-        writer.put((time.time_ns(), level, logger, {LINE: make, "event": event}))
+        _sink.put_members((time.time_ns(), level, logger), event, members)
 
 
 def _leave_to_the_writer(channel: Channel, level: str, fields: Any) -> Any:
@@ -197,11 +196,13 @@ class _Thresholds:
 
 
 class _Sink:
-    """The writer, once there is one; without it, entries are dropped and counted."""
+    """Encodes entries at once, as they are now, for the writer; while there is none, drops and counts them."""
 
     def __init__(self) -> None:
         self.writer: LogWriter | None = None
         self._stream: TextIO | None = None
+        self._as_json = True
+        self._in_colour = False
         self._dropped_before = 0
 
     @property
@@ -209,22 +210,48 @@ class _Sink:
         return self._dropped_before + (self.writer.dropped if self.writer else 0)
 
     def open(self, stream: TextIO, *, as_json: bool) -> None:
-        in_colour = stream.isatty()
-
-        def render(entry: Entry) -> bytes:
-            return json_line(entry, _hidden) if as_json else pretty_line(entry, _hidden, in_colour=in_colour)
-
-        if self.writer is not None and self._stream is stream:
-            self.writer.render = render
-            return
-        self.close()
-        self._stream, self.writer = stream, LogWriter(render, writer_to(stream))
+        self._as_json, self._in_colour = as_json, stream.isatty()
+        if self.writer is None or self._stream is not stream:
+            self.close()
+            self._stream, self.writer = stream, LogWriter(writer_to(stream), self._report)
 
     def put(self, entry: Entry) -> None:
         if self.writer is not None:
-            self.writer.put(entry)
+            self.writer.put(self._line(entry))
         else:
             self._dropped_before += 1
+
+    def put_members(self, head: Head, event: str, members: msgspec.Struct) -> None:
+        if self.writer is not None and self._as_json:
+            with suppress(UnicodeEncodeError):
+                self.writer.put(json_line_of(members, event, head, _hidden))
+                return
+        # Half of a surrogate pair, from a header or a model's name, has no UTF-8: the other way escapes it.
+        self.put((*head, {"event": event, **msgspec.to_builtins(members)}))
+
+    def _line(self, entry: Entry) -> bytes:
+        try:
+            return self._rendered(entry)
+        except Exception as exc:  # noqa: BLE001 - a value of any class may come here, and must not fail the request that logs it
+            time_ns, level, logger, fields = entry
+            named = {"event": fields.get("event"), "fields_not_shown": type(exc).__qualname__}
+            return self._rendered((time_ns, level, logger, named))
+
+    def _rendered(self, entry: Entry) -> bytes:
+        if self._as_json:
+            return json_line(entry, _hidden)
+        return pretty_line(entry, _hidden, in_colour=self._in_colour)
+
+    def _report(self, loss: Loss) -> bytes:
+        fields = {
+            "event": "log_lines_dropped",
+            "count": loss.queue_full + loss.write_failed,
+            "since": timestamp(loss.since_ns),
+            "queue_full": loss.queue_full,
+            "write_failed": loss.write_failed,
+            "error": loss.error,
+        }
+        return self._line((time.time_ns(), "warning", "nexus.observability", fields))
 
     def close(self) -> None:
         if self.writer is not None:

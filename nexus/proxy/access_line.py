@@ -70,15 +70,22 @@ def access_line(
 
     :param phases: each visit to a phase, and when it began; the last one has no length.
     """
-    usage, attempts = outcome.usage, outcome.attempts
+    # Written out where calls would read better: every request pays for this, and a call costs as much as its work.
+    usage, attempts, model, first_byte_s = outcome.usage, outcome.attempts, outcome.model, outcome.first_byte_s
+    count = len(attempts)
+    if usage is None:
+        prompt, completion, total, is_estimated = None, None, None, False
+    else:
+        prompt, completion, is_estimated = usage.prompt_tokens, usage.completion_tokens, usage.is_estimated
+        total = prompt + completion
     return AccessLine(
         outcome.request_id,
         outcome.endpoint,
-        outcome.model and _short(outcome.model),
+        model if model is None or len(model) <= LONGEST_TEXT else _short(model),
         outcome.fallback_model and _short(outcome.fallback_model),
-        attempts[-1].backend if attempts else "none",
+        attempts[-1].backend if count else "none",
         backend_type,
-        "success" if outcome.ending is Ending.FINISHED and outcome.status < FIRST_ERROR else "error",
+        "success" if outcome.status < FIRST_ERROR and outcome.ending is Ending.FINISHED else "error",
         outcome.status,
         outcome.code,
         outcome.error_message and _short(outcome.error_message),
@@ -86,20 +93,20 @@ def access_line(
         outcome.termination,
         outcome.is_stream,
         outcome.route_reason,
-        len(attempts),
-        max(0, len(attempts) - 1),
-        [attempt.backend for attempt in attempts],
-        _ms(outcome.duration_s),
-        None if outcome.first_byte_s is None else _ms(outcome.first_byte_s),
+        count,
+        count - 1 if count else 0,
+        [attempts[0].backend] if count == 1 else [attempt.backend for attempt in attempts],
+        int(outcome.duration_s * 1e6) / 1000,
+        None if first_byte_s is None else int(first_byte_s * 1e6) / 1000,
         _spent_ms(phases),
-        None if usage is None else usage.prompt_tokens,
-        None if usage is None else usage.completion_tokens,
-        None if usage is None else usage.total_tokens,
+        prompt,
+        completion,
+        total,
         outcome.cost_usd,
         outcome.bytes_in,
         outcome.bytes_out,
-        _failed(attempts),
-        usage is not None and usage.is_estimated,
+        () if count == 1 and attempts[0].fault is None else _failed(attempts),
+        is_estimated,
         prompt_preview,
         trace_id,
         outcome.client_request_id,
@@ -108,11 +115,11 @@ def access_line(
 
 
 def _spent_ms(phases: Sequence[tuple[Phase, float]]) -> dict[str, float]:
-    """Return the milliseconds that each phase took, all its visits together."""
+    """Return the milliseconds, to the microsecond, that each phase took, all its visits together."""
     spent_ms: dict[str, float] = {}
     before, since = phases[0]
     for phase, at in phases[1:]:
-        ms = _ms(at - since)
+        ms = int((at - since) * 1e6) / 1000
         spent_ms[before] = round(spent_ms[before] + ms, 3) if before in spent_ms else ms
         before, since = phase, at
     return spent_ms

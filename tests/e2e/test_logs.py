@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -214,6 +215,46 @@ def test_a_full_disk_slows_no_request_and_is_counted(simulate, tmp_path):
     try:
         assert [ask(url, PATH, chat()).status for _ in range(50)] == [200] * 50
         assert _dropped(url) > 50
+    finally:
+        process.terminate()
+        assert process.wait(15) == 0
+
+
+def test_lines_that_a_full_disk_has_lost_are_told_when_there_is_room_again(simulate, tmp_path):
+    gpu, port, file = simulate(models=("llama3",)), free_port(), tmp_path / "log"
+    url = f"http://127.0.0.1:{port}"
+    with file.open("a") as log:
+        process = started(tmp_path, table_of(gpu), port, stderr=log)
+    try:
+        # A limit for the size of its files stands for a disk: it is reached in the middle of a line.
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (file.stat().st_size + 5_000, resource.RLIM_INFINITY))
+        assert [ask(url, PATH, chat()).status for _ in range(30)] == [200] * 30
+        until(lambda: _dropped(url) > 20)
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        assert ask(url, PATH, chat("nobody-has-this")).status == 404
+        until(lambda: "log_lines_dropped" in file.read_text() and "nobody-has-this" in file.read_text())
+        lost = _dropped(url)
+    finally:
+        process.terminate()
+        assert process.wait(15) == 0
+
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    (told,) = [line for line in lines if line["event"] == "log_lines_dropped"]
+    assert (told["count"], told["write_failed"], told["queue_full"]) == (lost, lost, 0)
+    assert "File too large" in told["error"]
+    assert lines[0]["timestamp"] < told["since"] < told["timestamp"]
+
+
+def test_a_pipe_whose_reader_has_gone_slows_no_request_and_is_counted(simulate, tmp_path):
+    gpu, port = simulate(models=("llama3",)), free_port()
+    reading, writing = os.pipe()
+    process = started(tmp_path, table_of(gpu), port, stderr=writing)
+    os.close(writing)
+    os.close(reading)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        assert [ask(url, PATH, chat()).status for _ in range(20)] == [200] * 20
+        until(lambda: _dropped(url) > 20)
     finally:
         process.terminate()
         assert process.wait(15) == 0

@@ -4,7 +4,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nexus.observability.log_rendering import Hidden, json_line, pretty_line
+from nexus.observability.log_rendering import Hidden, json_line, json_line_of, pretty_line
 
 quick = settings(max_examples=100, deadline=None)
 
@@ -27,6 +27,40 @@ def test_any_entry_is_one_harmless_line(event, fields):
         assert not any(c < " " or "\x7f" <= c <= "\x9f" or "\u202a" <= c <= "\u202e" for c in line.decode()[:-1])
 
     assert msgspec.json.decode(json_line(entry, Hidden())).keys() >= {"timestamp", "level", "logger", "event", *fields}
+
+
+class Members(msgspec.Struct):
+    a: str | None
+    b: int
+    c: float
+    d: list[str]
+
+
+short = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
+
+
+@quick
+@given(
+    members=st.builds(
+        Members,
+        a=st.none() | short,
+        b=st.integers(-(2**53), 2**53),
+        c=st.floats(allow_nan=False),
+        d=st.lists(short, max_size=4),
+    ),
+    time_ns=st.integers(0, 4_000_000_000_000_000_000),
+    secrets=st.lists(short, max_size=3),
+)
+def test_members_are_encoded_as_fields_are(members, time_ns, secrets):
+    hidden = Hidden()
+    for secret in secrets:
+        hidden.add(secret)
+    fields = {"event": "e", **msgspec.to_builtins(members)}
+
+    line = json_line_of(members, "e", (time_ns, "info", "nexus"), hidden)
+
+    assert line == json_line((time_ns, "info", "nexus", fields), hidden)
+    assert line.count(b"\n") == 1
 
 
 @quick

@@ -199,6 +199,58 @@ def test_a_hidden_secret_is_in_no_line(written, form, monkeypatch):
     assert "abc" in text  # too short to be a secret
 
 
+class Facts(msgspec.Struct):
+    """Of what every request writes."""
+
+    model: str | None
+    status: int = 200
+    took: float = 0.5
+
+
+@pytest.mark.parametrize("model", ["llama3", None, "模型", "a\x9b2J\u202e\x7f", "/\udcff", "sk-canary-model", 'q"\\'])
+@pytest.mark.parametrize("form", ["json", "pretty"])
+def test_a_line_of_members_is_as_a_line_of_fields(written, form, model, monkeypatch):
+    monkeypatch.setattr(logs, "_hidden", type(logs._hidden)())
+    monkeypatch.setattr(time, "time_ns", lambda: 1_700_000_000_123_456_789)
+    logs.hide("sk-canary")
+    written(LoggingConfig(format=form))
+
+    log.warning("seen", model=model, status=200, took=0.5)
+    logs.write_line("nexus.routing.pipeline", "warning", "seen", Facts(model))
+
+    fields, members = written()
+    assert members == fields
+    assert "sk-canary" not in members
+
+
+def test_tests_may_capture_a_line_of_members(entries):
+    with capture_logs() as captured:
+        logs.write_line("nexus.routing.pipeline", "info", "seen", Facts("llama3"))
+
+    assert captured == [{"event": "seen", "model": "llama3", "status": 200, "took": 0.5, "log_level": "info"}]
+    assert entries() == []
+
+
+def test_a_line_has_values_as_they_were_when_it_was_logged(entries):
+    backends = ["gpu-1"]
+
+    log.info("seen", backends=backends)
+    backends.append("gpu-2")
+
+    assert entries()[0]["backends"] == ["gpu-1"]
+
+
+def test_a_value_that_cannot_be_shown_fails_no_caller(entries):
+    class Mute:
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    log.info("seen", value=Mute())
+
+    assert entries()[0]["event"] == "seen"
+    assert entries()[0]["fields_not_shown"] == "RuntimeError"
+
+
 def test_pretty_lines_are_for_people(written):
     written(LoggingConfig(format="pretty"))
 
@@ -264,7 +316,7 @@ def test_warnings_are_log_lines(entries):
 
 
 def test_a_blocked_pipe_never_blocks_a_caller_and_drops_are_counted_and_told(monkeypatch):
-    monkeypatch.setattr(log_writing, "MOST_ENTRIES", 100)
+    monkeypatch.setattr(log_writing, "MOST_LINES", 100)
     reader, writer = os.pipe()
     stream = os.fdopen(writer, "w")
     before = logs.dropped()
