@@ -5,13 +5,14 @@ import errno
 import os
 import socket
 import time
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from typing import Final
 
 import structlog
 
 from nexus.app.blueprint import Blueprint
 from nexus.app.dashboard import Dashboard
+from nexus.app.listening import SETTLE_S, stop_listening
 from nexus.app.openapi import openapi_route
 from nexus.app.pages import Standing, pages
 from nexus.app.services import start_services
@@ -39,6 +40,8 @@ OTHER_PORTS_TRIED: Final = 10
 FIRST_PROBES_S: Final = 2.0
 """How long listening waits for backends that do not answer their first probe."""
 LAME_DUCK_S: Final = 5.0
+GRACE_S: Final = 1.0
+"""How long idle connections stay open once nothing is accepted any more: a request that is on its way is answered."""
 LAST_WORDS_S: Final = 2.0
 """How long the error events of streams that were cut may take to be written."""
 
@@ -127,21 +130,20 @@ class Nexus:
         log.error("config_rejected", reason=reason)
 
     async def stop(self, *, lame_duck_s: float = 0.0, drain_s: float = 0.0) -> None:
-        """Say no to load balancers, stop listening, let answers end, cut those that do not, and close everything."""
-        self.standing.is_draining = True
+        """Send clients elsewhere, stop listening, let answers end, cut those that do not, and close everything."""
+        self.standing.is_draining = self._edge.is_draining = True
         log.info("draining", in_flight=self._plane.in_flight, lame_duck_s=lame_duck_s, drain_s=drain_s)
         if lame_duck_s:
             await asyncio.sleep(lame_duck_s)
-        for server in self._servers:
-            server.close()
-        self._plane.is_draining = True
-        self._edge.end()
-        await self._wait_idle(drain_s)
+        grace_s = min(GRACE_S, drain_s)
+        await stop_listening(self._servers, settle_s=min(SETTLE_S, grace_s))
+        self._edge.end(grace_s)
+        await self._edge.ended(drain_s)
         if self._desk.exchanges:
             log.warning("exchanges_cut", count=len(self._desk.exchanges))
             for exchange in self._desk.exchanges.copy():
                 exchange.shut_down()
-            await self._wait_idle(LAST_WORDS_S)
+            await self._edge.ended(LAST_WORDS_S)
         await self._dashboard.stop()
         await self._edge.stop(LAST_WORDS_S)
         await self._close()
@@ -240,11 +242,6 @@ class Nexus:
         # Services start before there is anybody who could wait.
         if self._line is not None:
             self._line.fleet_changed()
-
-    async def _wait_idle(self, timeout_s: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self._desk.idle()
 
     async def _stop_services(self) -> None:
         await self._services.aclose()

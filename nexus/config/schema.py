@@ -46,8 +46,8 @@ class ServerConfig(Section, frozen=True):
     drain_timeout_seconds: Seconds = 300.0
     """After SIGTERM, how long answers under way may take before they are ended with an error event."""
     lame_duck_seconds: SecondsOrZero | None = None
-    """After SIGTERM, how long ``/ready`` says no while requests are still accepted, so that a load balancer can look
-    away. Unset: 0 on a loopback address, 5 on any other."""
+    """After SIGTERM, how long ``/ready`` says no and answers carry ``Connection: close`` while connections are still
+    accepted, so that load balancers and clients go elsewhere. Unset: 0 on a loopback address, 5 on any other."""
 
 
 class TimeoutsConfig(Section, frozen=True):

@@ -19,12 +19,14 @@ from nexus.proxy.incoming import Incoming
 from nexus.proxy.known_head import Payload
 from nexus.proxy.outbox import Outbox, Outlet
 from nexus.proxy.patience import Patience
-from nexus.proxy.receiving import is_discarded, linger
+from nexus.proxy.receiving import LINGER_S, is_discarded, linger
 from nexus.proxy.request_reader import MAX_LINE, Request
 
 log = structlog.get_logger("nexus.proxy")
 
 WRITE_BUFFER_BYTES: Final = 64 * 1024
+IDLE_LINGER_S: Final = 0.3
+"""How long a connection on which no request came is read on after its end: as long as one on its way may take."""
 _INTERIM: Final = b"HTTP/1.1 1"
 """How an answer begins that another one follows."""
 
@@ -64,6 +66,10 @@ class Reception(Protocol):
     """How long a connection may stay open without a request."""
     outbox: Outbox | None
     """Where answers wait for those of the same turn."""
+    is_draining: bool
+    """Whether connections end with the next answer, so that clients send what follows elsewhere."""
+    grace_s: float | None
+    """How long an idle connection stays open once nothing is accepted any more; None before that."""
 
 
 class ClientConnection(BaseProtocol):
@@ -74,6 +80,7 @@ class ClientConnection(BaseProtocol):
         "_half_closed",
         "_has_begun",
         "_is_ending",
+        "_is_given_up",
         "_outlet",
         "_patience",
         "_receive",
@@ -97,9 +104,11 @@ class ClientConnection(BaseProtocol):
         self._waiting = Incoming(self, reception.loop)
         self._waiter: asyncio.Future[None] | None = None
         self._patience = Patience(
-            reception.loop, headers_s=reception.headers_s, keepalive_s=reception.keepalive_s, close=self._close
+            reception.loop, headers_s=reception.headers_s, keepalive_s=reception.keepalive_s, give_up=self._stop_waiting
         )
         self._is_ending = False
+        self._is_given_up = False
+        """Whether no further request is waited for."""
         self._half_closed: HalfClosed | None = None
         self._has_begun = False
         """Whether something of the answer to the current request has been written."""
@@ -180,11 +189,19 @@ class ClientConnection(BaseProtocol):
         """How many bytes were written and have not left yet."""
         return self._outlet.unsent if self._outlet is not None else 0
 
-    def end(self) -> None:
-        """Answer what is being answered, and nothing more."""
-        self._is_ending = True
-        if not (self._patience.is_answering or self._waiting):
-            self._close()
+    def may_follow(self, message: RawRequestMessage) -> bool:
+        """Whether another request may follow that of *message*; the head of its answer says so."""
+        # A client that has sent more already is told with the last of its answers.
+        return can_stay_open(message) and (not self._reception.is_draining or bool(self._waiting))
+
+    @property
+    def is_handed_over(self) -> bool:
+        """Whether it does not carry HTTP any more, and therefore has no end of its own."""
+        return self._receive is not None
+
+    def end(self, grace_s: float) -> None:
+        """Finish what has begun to come or is being answered, wait *grace_s* for what is on its way, and close."""
+        self._patience.shorten(grace_s)
 
     # one request after the other
 
@@ -205,30 +222,35 @@ class ClientConnection(BaseProtocol):
                 if not may_follow or self._is_ending:
                     if not self._is_ending and can_stay_open(message):
                         # The client knows nothing of this end yet, and may be sending its next requests.
-                        await self._end_gently()
+                        await self._end_gently(LINGER_S)
                     break
             else:
                 if self._waiting.malformed is not None:
                     self._refuse(*self._waiting.malformed)
-                    await self._end_gently()
+                    await self._end_gently(LINGER_S)
+                elif self._is_given_up:
+                    # A request may be on its way all the same: its client is to find an end in good order.
+                    grace_s = self._reception.grace_s
+                    await self._end_gently(IDLE_LINGER_S if grace_s is None else min(IDLE_LINGER_S, grace_s))
         finally:
             self._close()
 
     async def _is_next_there(self) -> bool:
         """Wait for the next request; False when there will be none."""
-        if self._waiting.malformed is None and self._half_closed is None and not self._is_ending:
+        is_last = self._is_ending or self._is_given_up or self._half_closed is not None
+        if self._waiting.malformed is None and not is_last:
             self._waiter = self._loop.create_future()
             await self._waiter
         return bool(self._waiting)
 
-    async def _end_gently(self) -> None:
-        """Close the writing side, and drop what comes until the client has closed its own, for a while."""
+    async def _end_gently(self, linger_s: float) -> None:
+        """Close the writing side, and drop what comes until the client has closed its own, for *linger_s* at most."""
         self._waiting.drop()
         if self._buffer_paused:
             self._resume_reading_for_buffer()
         if self._outlet is not None and self._half_closed is None:
             self._outlet.write_eof()
-            await linger()
+            await linger(linger_s)
 
     def _take(self) -> Request:
         """Take the next request, and read on when that had stopped because there were too many."""
@@ -250,6 +272,12 @@ class ClientConnection(BaseProtocol):
         error = RequestError("internal_error", "a defect of the proxy; its log says more", close=True)
         self.write(self._desk.malformed(self, error, is_head=message.method == "HEAD"))
 
+    def _stop_waiting(self) -> None:
+        """Wait for no further request: none has come in time."""
+        self._is_given_up = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
     def _close(self) -> None:
         self._is_ending = True
         self.close()
@@ -265,6 +293,8 @@ class ClientConnection(BaseProtocol):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._reception.connections.add(self)
         self._patience.begin()
+        if self._reception.grace_s is not None:
+            self._patience.shorten(self._reception.grace_s)
         self.task = tasks.start(self._serve(), name="client")
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -319,10 +349,9 @@ class ClientConnection(BaseProtocol):
             self._wake()
             if waiting.is_full and not self._buffer_paused:
                 self._pause_reading_for_buffer()
-        if not patience.is_awaiting_head:
-            if not is_found and not patience.is_answering:
-                patience.await_head()
-        elif is_found or patience.is_answering:
+        if not (is_found or patience.is_answering):
+            patience.head_began()
+        elif patience.is_awaiting_head:
             patience.stop_awaiting_head()
 
     def _wake(self) -> None:

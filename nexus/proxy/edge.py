@@ -21,20 +21,30 @@ class EdgeServer:
         self.keepalive_s = keepalive_s
         self.outbox = outbox
         self.connections: set[ClientConnection] = set()
+        self.is_draining = False
+        self.grace_s: float | None = None
         self.desk: Desk
         """To be given before the first client comes."""
 
     def __call__(self) -> ClientConnection:
         return ClientConnection(self)
 
-    def end(self) -> None:
-        """Let every connection end after the answer that it is busy with; at once, if with none."""
+    def end(self, grace_s: float) -> None:
+        """Let every connection end after what it is busy with, and after *grace_s* without a request."""
+        self.is_draining = True
+        self.grace_s = grace_s
         for client in self.connections:
-            client.end()
+            client.end(grace_s)
+
+    async def ended(self, timeout_s: float) -> None:
+        """Wait for the end of all connections but those that were handed over, at most *timeout_s*."""
+        serving = {client.task for client in self.connections if not client.is_handed_over}
+        if serving:
+            await asyncio.wait(serving, timeout=timeout_s)
 
     async def stop(self, timeout_s: float) -> None:
         """End every connection, and cut off those that are still busy after *timeout_s*."""
-        self.end()
+        self.end(0.0)
         serving = {client.task for client in self.connections}
         if serving:
             _, late = await asyncio.wait(serving, timeout=timeout_s)

@@ -17,7 +17,6 @@ from nexus.proxy.answer_head import WITHOUT_BODY, Mode
 from nexus.proxy.attempt import Attempt
 from nexus.proxy.client import ClientConnection
 from nexus.proxy.headers import SANDBOX_LINE
-from nexus.proxy.heads import can_stay_open
 from nexus.proxy.inquiry import Inquiry, begin_inquiry
 from nexus.proxy.known_head import Payload
 from nexus.proxy.plane import DataPlane
@@ -259,7 +258,7 @@ class Exchange(msgspec.Struct, eq=False):
         return len(self.inquiry.attempts) if self.inquiry is not None else 0
 
     def _may_keep_alive(self) -> bool:
-        return can_stay_open(self.admission.message) and not self.plane.is_draining
+        return self.client.may_follow(self.admission.message)
 
     def _last_lines(self, *, keep_alive: bool) -> bytes:
         lines = self.admission.head.cors_lines

@@ -1,6 +1,5 @@
 """The front desk: every request is checked at the door, then carried to a backend, answered by us, or refused."""
 
-import asyncio
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from nexus.proxy.client import ClientConnection
 from nexus.proxy.door import AUTHORITY
 from nexus.proxy.exchange import Exchange
 from nexus.proxy.explained import spoken_path
-from nexus.proxy.heads import Head, can_stay_open
+from nexus.proxy.heads import Head
 from nexus.proxy.known_head import Payload
 from nexus.proxy.plane import DataPlane
 from nexus.proxy.receiving import receive
@@ -57,17 +56,10 @@ class FrontDesk:
         """
         self._plane = plane
         self._refusals = RefusalLog(on_refused)
-        self._on_idle: asyncio.Event | None = None
         self.exchanges: set[Exchange] = set()
         """Those under way, for the end of the process."""
         self._sockets = {socket.path: socket for socket in sockets}
         self.use_pages(pages)
-
-    async def idle(self) -> None:
-        """Wait until no exchange is under way."""
-        self._on_idle = asyncio.Event()
-        if self.exchanges:
-            await self._on_idle.wait()
 
     def use_pages(self, pages: tuple[PageRoute, ...]) -> None:
         """Answer *pages* from now on."""
@@ -143,8 +135,6 @@ class FrontDesk:
             return await exchange.run()
         finally:
             self.exchanges.discard(exchange)
-            if self._on_idle is not None and not self.exchanges:
-                self._on_idle.set()
 
     async def _page(  # noqa: PLR0913 - what one request is
         self,
@@ -271,7 +261,7 @@ class FrontDesk:
         return self._plane.settings.door.knows(head)
 
     def _permit(self, client: ClientConnection, head: Head, request_id: str, message: RawRequestMessage) -> bool:
-        keep_alive = self._may_keep_alive(message)
+        keep_alive = client.may_follow(message)
         ids = id_lines(request_id, head.request_id)
         client.write(cors.preflight_answer(message, head.cors_lines, ids, close=not keep_alive))
         return keep_alive
@@ -279,7 +269,7 @@ class FrontDesk:
     def _show(
         self, client: ClientConnection, page: Page, ids: Ids, message: RawRequestMessage, cors_lines: bytes
     ) -> bool:
-        keep_alive = self._may_keep_alive(message)
+        keep_alive = client.may_follow(message)
         lines = "".join(f"{name}: {value}\r\n" for name, value in page.headers.items())
         client.write(
             replies.page(
@@ -306,7 +296,7 @@ class FrontDesk:
     ) -> bool:
         request_id, clients_id = ids
         self._refusals.note(client.remote, exc.code, request_id, clients_id)
-        keep_alive = self._may_keep_alive(message) and not exc.close
+        keep_alive = client.may_follow(message) and not exc.close
         lines = cors_lines if keep_alive or exc.close else cors_lines + b"Connection: close\r\n"
         is_head = message.method == "HEAD"
         client.write(
@@ -320,9 +310,6 @@ class FrontDesk:
         """Return what lets a page read the answer to a request whose head could not be read."""
         origins = message.headers.getall("Origin", ())
         return self._plane.settings.door.cors_lines(origins[0].encode("utf-8", "replace")) if len(origins) == 1 else b""
-
-    def _may_keep_alive(self, message: RawRequestMessage) -> bool:
-        return can_stay_open(message) and not self._plane.is_draining
 
 
 _SERVER_PAGE: Final = PageRoute(

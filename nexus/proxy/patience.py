@@ -2,13 +2,17 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
+
+NEXT_LOOK_S: Final = 0.05
+"""How long a busy connection is left alone, however short the time is that an idle one may stay open."""
 
 
 class Patience:
     """The two clocks of one connection, of which neither runs while it is answered."""
 
     __slots__ = (
-        "_close",
+        "_give_up",
         "_head_timer",
         "_headers_s",
         "_idle_since",
@@ -16,20 +20,23 @@ class Patience:
         "_keepalive_s",
         "_loop",
         "is_answering",
+        "is_head_begun",
     )
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, *, headers_s: float, keepalive_s: float, close: Callable[[], None]
+        self, loop: asyncio.AbstractEventLoop, *, headers_s: float, keepalive_s: float, give_up: Callable[[], None]
     ) -> None:
-        """:param close: called when it is at an end."""
+        """:param give_up: called when it is at an end."""
         self._loop = loop
         self._headers_s = headers_s
         self._keepalive_s = keepalive_s
-        self._close = close
+        self._give_up = give_up
         self._head_timer: asyncio.TimerHandle | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
         self._idle_since = 0.0
         self.is_answering = False
+        self.is_head_begun = False
+        """Whether a part of a head has come, and not the whole."""
 
     @property
     def is_awaiting_head(self) -> bool:
@@ -38,9 +45,9 @@ class Patience:
 
     def begin(self) -> None:
         """Begin with a connection, whose first head is due."""
-        self.await_head()
+        self._await_head()
         self._idle_since = self._loop.time()
-        self._idle_timer = self._loop.call_later(self._keepalive_s, self._close_if_idle)
+        self._idle_timer = self._loop.call_later(self._keepalive_s, self._give_up_if_idle)
 
     def end(self) -> None:
         """Stop both clocks, for good."""
@@ -48,17 +55,32 @@ class Patience:
         if self._idle_timer is not None:
             self._idle_timer.cancel()
         # The connection and its clocks know each other: without this, only the collector would free them.
-        self._close = _nothing
+        self._give_up = _nothing
+
+    def shorten(self, keepalive_s: float) -> None:
+        """Wait no longer than *keepalive_s*, counted from now, for a request of which nothing has come."""
+        self._keepalive_s = min(self._keepalive_s, keepalive_s)
+        self._idle_since = self._loop.time()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        self._idle_timer = self._loop.call_later(self._keepalive_s, self._give_up_if_idle)
 
     def rest(self) -> None:
         """Note that a request has been answered."""
         self.is_answering = False
         self._idle_since = self._loop.time()
 
-    def await_head(self) -> None:
+    def head_began(self) -> None:
+        """Note that a part of a head has come: the whole is due."""
+        self.is_head_begun = True
+        if self._head_timer is None:
+            self._await_head()
+
+    def _await_head(self) -> None:
         self._head_timer = self._loop.call_later(self._headers_s, self._give_up_head)
 
     def stop_awaiting_head(self) -> None:
+        self.is_head_begun = False
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
@@ -66,16 +88,17 @@ class Patience:
     def _give_up_head(self) -> None:
         self._head_timer = None
         if not self.is_answering:
-            self._close()
+            self._give_up()
 
-    def _close_if_idle(self) -> None:
+    def _give_up_if_idle(self) -> None:
         # One timer for all requests of a connection, which looks again when it was too early.
-        now = self._loop.time()
-        since = now if self.is_answering else self._idle_since
-        if now - since < self._keepalive_s:
-            self._idle_timer = self._loop.call_at(since + self._keepalive_s, self._close_if_idle)
+        now, keepalive_s = self._loop.time(), self._keepalive_s
+        if self.is_answering or (self.is_head_begun and keepalive_s):
+            self._idle_timer = self._loop.call_at(now + max(keepalive_s, NEXT_LOOK_S), self._give_up_if_idle)
+        elif now - self._idle_since < keepalive_s:
+            self._idle_timer = self._loop.call_at(self._idle_since + keepalive_s, self._give_up_if_idle)
         else:
-            self._close()
+            self._give_up()
 
 
 def _nothing() -> None:

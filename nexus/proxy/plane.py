@@ -70,7 +70,6 @@ class DataPlane:
         "event_room",
         "fleet",
         "in_flight",
-        "is_draining",
         "keepers",
         "line",
         "loop",
@@ -106,5 +105,3 @@ class DataPlane:
         self.in_flight = 0
         self.tracer: Tracer | None = None
         """None unless exchanges are traced."""
-        self.is_draining = False
-        """Set once; from then on connections are closed after their answer."""

@@ -72,12 +72,12 @@ def _too_large(limit: int) -> RequestError:
     return RequestError("too_large", f"the body may have {limit} bytes (server.max_body_bytes)", close=True)
 
 
-async def linger() -> None:
+async def linger(for_s: float) -> None:
     """Wait for a client to close its end of a connection that is closed at this one: that cancels the wait.
 
     What arrives on a connection that is closed at both ends resets it, and the client may lose what it has not read.
     """
-    await asyncio.sleep(LINGER_S)
+    await asyncio.sleep(for_s)
 
 
 async def is_discarded(payload: StreamReader) -> bool:

@@ -69,18 +69,28 @@ class NexusProcess:
 
 
 @contextmanager
-def run_nexus(
-    folder: Path, config: str, *, arguments: tuple[str, ...] = (), environ: Mapping[str, str] | None = None
+def run_nexus(  # noqa: PLR0913 - what a process is started with
+    folder: Path,
+    config: str,
+    *,
+    arguments: tuple[str, ...] = (),
+    environ: Mapping[str, str] | None = None,
+    port: int | None = None,
+    max_files: int | None = None,
 ) -> Iterator[NexusProcess]:
     """Write *config* into *folder*, start ``nexus-proxy`` with it, and stop that at the end.
 
     :param config: TOML; server.port is chosen here.
+    :param port: where it listens; None: at a free one.
+    :param max_files: how many file descriptors it may have; None: as many as the caller.
     """
     config_file = folder / "nexus.toml"
     config_file.write_text(config)
     log_file = folder / "nexus.log"
-    port = free_port()
+    port = port or free_port()
     command = [sys.executable, "-m", "nexus", "--config", str(config_file), "--port", str(port), *arguments]
+    if max_files is not None:
+        command = ["sh", "-c", f'ulimit -n {max_files} && exec "$@"', "sh", *command]
     with log_file.open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - our own program
             command,

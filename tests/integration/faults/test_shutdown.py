@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import socket
 
 import pytest
 
+from nexus.app import running
 from nexus.testing.bookkeeping import eventually
 from nexus.testing.dialects import CHAT, LAST_CHUNK, OLLAMA, chunks
 from nexus.testing.inside import what_is_held
@@ -167,6 +169,139 @@ async def test_while_it_is_a_lame_duck_it_still_serves(start, script, stop):
     await stopping
 
     assert (ready.status, reply.status) == (503, 200)
+
+
+LISTING = b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n"
+UNKNOWN = b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n"
+PREFLIGHT = (
+    b"OPTIONS /v1/models HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost:1\r\n"
+    b"Access-Control-Request-Method: GET\r\n\r\n"
+)
+
+
+async def begin_to_stop(scene, stop, **options):
+    """Begin with a time in which idle connections stay open, and wait until nothing listens any more."""
+    stopping = stop(scene, **options)
+    await eventually(lambda: scene.nexus._edge.grace_s is not None)
+    return stopping
+
+
+async def test_all_answers_of_a_lame_duck_send_the_client_elsewhere(start, script, stop):
+    gpu = await script()
+    scene = await start(gpu=gpu)
+    gpu.play([ReadRequest(), Send(CHAT.good_answer), *ends_soon(CHAT)])
+    requests = [CHAT.request(CHAT.body(stream=False)), CHAT.request(CHAT.body(stream=True))]
+    requests += [CHAT.request(b"{"), LISTING, UNKNOWN, PREFLIGHT]
+    clients = [await scene.connect() for _ in requests]
+
+    stopping = stop(scene, lame_duck_s=1.0, drain_s=5.0)
+    await asyncio.sleep(0)
+    replies = []
+    for client, request in zip(clients, requests, strict=True):
+        client.writer.write(request)
+        replies.append(await client.reply())
+        assert await client.reader.read() == b""
+    await stopping
+
+    assert [reply.status for reply in replies] == [200, 200, 400, 200, 404, 403]
+    assert [reply.headers.get("connection") for reply in replies] == ["close"] * len(replies)
+
+
+async def test_requests_that_were_sent_ahead_are_all_answered(start, script, stop):
+    scene = await start(gpu=await script())
+    client = await scene.connect()
+
+    stopping = stop(scene, lame_duck_s=0.2, drain_s=5.0)
+    await asyncio.sleep(0)
+    client.writer.write(3 * LISTING)
+    replies = [await client.reply() for _ in range(3)]
+    await stopping
+
+    assert [reply.headers.get("connection") for reply in replies] == [None, None, "close"]
+
+
+@pytest.mark.parametrize("was_used", [True, False], ids=["used before", "fresh"])
+async def test_a_request_that_is_on_its_way_when_listening_ends_is_answered(start, script, stop, was_used):
+    scene = await start(gpu=await script())
+    client = await scene.connect()
+    if was_used:
+        client.writer.write(LISTING)
+        await client.reply()
+
+    stopping = await begin_to_stop(scene, stop, drain_s=5.0)
+    client.writer.write(LISTING)
+    reply = await client.reply()
+    await stopping
+
+    assert (reply.status, reply.headers["connection"]) == (200, "close")
+
+
+async def test_half_a_head_is_waited_for(start, script, stop, monkeypatch):
+    monkeypatch.setattr(running, "GRACE_S", SOON_S)
+    scene = await start(gpu=await script())
+    client = await scene.connect()
+    client.writer.write(LISTING[:20])
+    await client.writer.drain()
+
+    stopping = await begin_to_stop(scene, stop, drain_s=5.0)
+    await asyncio.sleep(3 * SOON_S)
+    client.writer.write(LISTING[20:])
+    reply = await client.reply()
+    await stopping
+
+    assert (reply.status, reply.headers["connection"]) == (200, "close")
+
+
+async def test_half_a_body_is_waited_for(start, script, stop, monkeypatch):
+    monkeypatch.setattr(running, "GRACE_S", SOON_S)
+    gpu = await script()
+    scene = await start(gpu=gpu)
+    gpu.play([ReadRequest(), Send(CHAT.good_answer)])
+    client = await scene.connect()
+    request = CHAT.request(CHAT.body(stream=False))
+    client.writer.write(request[:-5])
+    await busy(scene, 1)
+
+    stopping = await begin_to_stop(scene, stop, drain_s=5.0)
+    await asyncio.sleep(3 * SOON_S)
+    client.writer.write(request[-5:])
+    reply = await client.reply()
+    await stopping
+
+    assert (reply.status, reply.headers["connection"]) == (200, "close")
+
+
+async def test_after_a_stream_that_promised_to_stay_open_the_next_request_is_answered(start, script, stop):
+    gpu = await script()
+    scene = await start(gpu=gpu)
+    gpu.play(ends_soon(CHAT))
+    client = await ask(scene, CHAT, stream=True)
+    await eventually(lambda: scene.nexus._desk.exchanges and next(iter(scene.nexus._desk.exchanges)).relay)
+
+    stopping = await begin_to_stop(scene, stop, drain_s=5.0)
+    stream = await client.reply()
+    client.writer.write(LISTING)
+    reply = await client.reply()
+    await stopping
+
+    assert stream.looks_finished(CHAT)
+    assert "connection" not in stream.headers
+    assert (reply.status, reply.headers["connection"]) == (200, "close")
+
+
+async def test_a_silent_connection_is_ended_without_a_reset(start, script, stop, monkeypatch):
+    monkeypatch.setattr(running, "GRACE_S", SOON_S)
+    scene = await start(gpu=await script())
+    client = await scene.connect()
+
+    stopping = await begin_to_stop(scene, stop, drain_s=5.0)
+    assert await client.reader.read() == b""
+    # It crosses the end of the connection.
+    client.writer.write(LISTING)
+    await asyncio.sleep(SOON_S / 2)
+
+    assert client.writer.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
+    await stopping
 
 
 async def test_afterwards_nobody_can_connect(start, script, stop):
