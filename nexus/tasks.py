@@ -1,24 +1,34 @@
 """Background tasks that are kept, named, reported when they die, and restarted when they must not."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, Final
 
 import structlog
+
+from nexus.containment import is_interrupt
 
 log = structlog.get_logger("nexus.tasks")
 
 _running: set[asyncio.Task[Any]] = set()
+
+OWNER: Final[ContextVar[Mapping[str, str]]] = ContextVar("nexus_tasks_owner", default={})  # noqa: B039 - never changed
+"""Whose the tasks are that are started now, as fields of the log: a plugin and its distribution."""
 
 FIRST_RESTART_DELAY_S = 0.5
 LONGEST_RESTART_DELAY_S = 30.0
 
 
 def start(work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
-    """Run *work* once in a task that is referenced until it ends; a failure is logged, never lost."""
-    task = asyncio.get_running_loop().create_task(work, name=name)
+    """Run *work* once in a task that is referenced until it ends; a failure is logged, never lost.
+
+    A ``SystemExit`` or ``KeyboardInterrupt`` of *work* would end the event loop: it becomes a :class:`TaskExit`.
+    """
+    task = asyncio.get_running_loop().create_task(_once(work), name=name)
     _running.add(task)
-    task.add_done_callback(_ended)
+    task.add_done_callback(partial(_ended, work))
     return task
 
 
@@ -34,6 +44,27 @@ async def stop(*tasks: asyncio.Task[Any]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def is_from_outside(exc: BaseException) -> bool:
+    """Whether *exc* is not of the code that runs now: its task is cancelled, or the operator has pressed Ctrl-C."""
+    if isinstance(exc, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
+    return is_interrupt(exc)
+
+
+class TaskExit(Exception):
+    """A task has raised what is meant to end a process."""
+
+
+async def _once(work: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        return await work
+    except (SystemExit, KeyboardInterrupt) as exc:
+        if is_interrupt(exc):
+            raise
+        raise TaskExit(f"{type(exc).__name__} ends no task but its own") from exc
+
+
 async def _forever(work: Callable[[], Awaitable[Any]], name: str) -> None:
     delay_s = FIRST_RESTART_DELAY_S
     loop = asyncio.get_running_loop()
@@ -41,9 +72,11 @@ async def _forever(work: Callable[[], Awaitable[Any]], name: str) -> None:
         began = loop.time()
         try:
             await work()
-        except Exception:
+        except BaseException as exc:
+            if is_from_outside(exc) or _is_being_closed(exc):
+                raise
             # A background loop that dies silently is how health checks stop for ever: say so, and go on.
-            log.exception("task_failed", task=name, restart_in_s=delay_s)
+            log.exception("task_failed", task=name, restart_in_s=delay_s, **OWNER.get())
         else:
             return
         if loop.time() - began > LONGEST_RESTART_DELAY_S:
@@ -52,9 +85,17 @@ async def _forever(work: Callable[[], Awaitable[Any]], name: str) -> None:
         delay_s = min(delay_s * 2, LONGEST_RESTART_DELAY_S)
 
 
-def _ended(task: asyncio.Task[Any]) -> None:
+def _is_being_closed(exc: BaseException) -> bool:
+    # A coroutine that is thrown away gets this from outside of any task; it must end.
+    return isinstance(exc, GeneratorExit) and asyncio.current_task() is None
+
+
+def _ended(work: Coroutine[Any, Any, Any], task: asyncio.Task[Any]) -> None:
     _running.discard(task)
+    # One that was cancelled before it began has never been awaited.
+    work.close()
     if task.cancelled():
         return
     if exc := task.exception():
-        log.error("task_failed", task=task.get_name(), exc_info=exc)
+        cause = exc.__cause__ if isinstance(exc, TaskExit) else exc
+        log.error("task_failed", task=task.get_name(), exc_info=cause, **OWNER.get())

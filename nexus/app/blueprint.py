@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from nexus.app import tracing
+from nexus.app.guarding import guarded_factory, guarded_kind
 from nexus.config.checks import is_loopback
 from nexus.config.faults import Fault
 from nexus.config.loading import LoadedConfig, check_kinds
@@ -119,11 +120,12 @@ def _kinds(contributions: Contributions) -> tuple[BackendKind, ...]:
     for plugin, kind in added:
         if kind.name in KINDS:
             raise PluginError(f"plugin {plugin.label} adds a backend kind '{kind.name}', which is built in")
-    return tuple(kind for _, kind in added)
+    return tuple(guarded_kind(plugin, kind) for plugin, kind in added)
 
 
 def _store(config: StoreConfig, contributions: Contributions) -> Callable[[StoreConfig], Store]:
-    known = {**{name: factory for _, name, factory in contributions.stores()}, **BUILT_IN_STORES}
+    added = {name: guarded_factory(plugin, name, factory) for plugin, name, factory in contributions.stores()}
+    known = {**added, **BUILT_IN_STORES}
     if config.kind not in known:
         raise Fault(("store", "kind"), f"no store is named '{config.kind}'", f"known are {', '.join(sorted(known))}")
     return known[config.kind]

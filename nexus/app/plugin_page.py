@@ -6,6 +6,7 @@ from urllib.parse import parse_qsl
 
 import structlog
 
+from nexus import tasks
 from nexus.admin.page import json_page
 from nexus.domain.routes import AdminRoute, Page, PageRequest
 from nexus.plugin_manager import Plugin
@@ -20,7 +21,9 @@ def plugin_page(plugin: Plugin, route: AdminRoute) -> Callable[[PageRequest], Aw
         try:
             reply = route.respond(dict(parse_qsl(asked.query)))
             return _page(await reply if inspect.isawaitable(reply) else reply)
-        except (Exception, SystemExit, GeneratorExit):
+        except BaseException as exc:
+            if tasks.is_from_outside(exc):
+                raise
             log.exception("page_failed", plugin=plugin.name, distribution=plugin.distribution, path=route.path)
             error = f"the plugin '{plugin.name}' failed to make this page; the log of Nexus says at what"
             return json_page({"error": error}, status=500)

@@ -10,8 +10,10 @@ from typing import Final
 
 import structlog
 
+from nexus import tasks
 from nexus.app.blueprint import Blueprint
 from nexus.app.dashboard import Dashboard
+from nexus.app.guarding import guarded_discoverers
 from nexus.app.listening import SETTLE_S, stop_listening
 from nexus.app.openapi import openapi_route
 from nexus.app.pages import Standing, pages
@@ -19,9 +21,10 @@ from nexus.app.services import start_services
 from nexus.app.telemetry import Telemetry
 from nexus.config.checks import is_loopback
 from nexus.config.schema import max_waiting
+from nexus.containment import told
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.routes import PageRoute
-from nexus.errors import StartError
+from nexus.errors import NexusError, StartError
 from nexus.fleet.fleet import Fleet
 from nexus.proxy.edge import EdgeServer
 from nexus.proxy.handlers import FrontDesk
@@ -153,9 +156,20 @@ class Nexus:
 
     async def _open_store(self) -> None:
         self._store = self.blueprint.open_store(self.blueprint.config.store)
-        await self._store.open()
+        await self._opened()
         log.info("store_opened", kind=self.blueprint.config.store.kind)
         self._resources.push_async_callback(self._store.close)
+
+    async def _opened(self) -> None:
+        try:
+            await self._store.open()
+        except NexusError:
+            raise
+        except BaseException as exc:
+            if tasks.is_from_outside(exc):
+                raise
+            kind = self.blueprint.config.store.kind
+            raise StartError(f"the store '{kind}' of [store] cannot be opened: {told(exc)}") from exc
 
     async def _listen(self, host: str, port: int, *, may_move: bool) -> None:
         loop = asyncio.get_running_loop()
@@ -178,7 +192,7 @@ class Nexus:
         blueprint = self.blueprint
         self._fleet = Fleet(
             blueprint.fleet,
-            discoverers=[discoverer for _, discoverer in blueprint.contributions.discoverers()],
+            discoverers=guarded_discoverers(blueprint.contributions),
             own_port=self.port,
             store=self._store,
         )

@@ -6,6 +6,8 @@ from typing import Any
 
 import structlog
 
+from nexus import tasks
+from nexus.containment import told
 from nexus.errors import PluginError
 from nexus.plugin_manager import Contributions, Plugin
 from nexus.store.store import Store
@@ -27,15 +29,22 @@ async def start_services(contributions: Contributions, store: Store, wake: Calla
 
 @asynccontextmanager
 async def _blamed(plugin: Plugin, service: AbstractAsyncContextManager[Any]) -> AsyncGenerator[None]:
+    owner = tasks.OWNER.set({"plugin": plugin.name, "distribution": plugin.distribution})
     try:
         await service.__aenter__()
-    except Exception as exc:
-        raise PluginError(f"plugin {plugin.label}: its service does not start: {exc}") from exc
+    except BaseException as exc:
+        if tasks.is_from_outside(exc):
+            raise
+        raise PluginError(f"plugin {plugin.label}: its service does not start: {told(exc)}") from exc
+    finally:
+        tasks.OWNER.reset(owner)
     try:
         yield
     finally:
         try:
             await service.__aexit__(None, None, None)
-        except Exception:
+        except BaseException as exc:
+            if tasks.is_from_outside(exc):
+                raise
             # The others must end too, and a reload that has succeeded is not undone by what it replaced.
             log.exception("service_not_stopped", plugin=plugin.name, distribution=plugin.distribution)

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final
 
 import structlog
-import uvloop
 
 from nexus import __version__, tasks
+from nexus.app import enduring
 from nexus.app.blueprint import Blueprint, draw, file_name, load_plugins
 from nexus.app.running import Nexus, lame_duck_of
 from nexus.app.state_file import StateFile
@@ -54,7 +54,7 @@ def serve(
     plugins = load_plugins(loaded, plugin_files)
     _tell_of(plugins)
     blueprint = draw(loaded, plugins)
-    uvloop.run(_Service(blueprint, reload, state).run())
+    enduring.run(_Service(blueprint, reload, state).run(), plugins.plugins)
 
 
 def _tell_of(plugins: PluginManager) -> None:

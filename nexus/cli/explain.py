@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from nexus.app.blueprint import Blueprint, draw, load_plugins
+from nexus.app.guarding import guarded_discoverers
 from nexus.cli.asking import CannotExplain, Question, ask
 from nexus.cli.exit_codes import NoProxy
 from nexus.cli.options import Chosen
@@ -150,7 +151,7 @@ def _understood(question: Question) -> Requirements:
 
 async def _look(blueprint: Blueprint) -> FleetSnapshot:
     """Return the fleet as one round of probes finds it."""
-    fleet = Fleet(blueprint.fleet, discoverers=[discoverer for _, discoverer in blueprint.contributions.discoverers()])
+    fleet = Fleet(blueprint.fleet, discoverers=guarded_discoverers(blueprint.contributions))
     await fleet.start()
     try:
         await fleet.wait_first_probes(blueprint.config.health_check.timeout_seconds)

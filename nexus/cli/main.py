@@ -12,6 +12,7 @@ from click.shell_completion import CompletionItem
 from nexus import __version__
 from nexus.cli.exit_codes import exit_code_of
 from nexus.cli.placing import Section, left_over, placed
+from nexus.containment import interrupts_noted
 from nexus.errors import NexusError, did_you_mean
 
 if TYPE_CHECKING:
@@ -103,7 +104,8 @@ class NexusProxy(Section):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with interrupts_noted():
+                return super().invoke(ctx)
         except NexusError as exc:
             raise Failure(exc) from exc
 
@@ -114,6 +116,7 @@ def _of_a_plugin(name: str, chosen: "Chosen | None") -> click.Command | None:
     :raises NexusError: it cannot be known, because the configuration or a plugin is at fault.
     """
     from nexus.app.blueprint import load_plugins
+    from nexus.cli.guarding import guarded_command
     from nexus.cli.options import Chosen
 
     chosen = chosen or Chosen()
@@ -126,7 +129,7 @@ def _of_a_plugin(name: str, chosen: "Chosen | None") -> click.Command | None:
         raise type(exc)(
             f"'{name}' is no command of Nexus itself, and those of plugins cannot be read: {exc}{hint}"
         ) from exc
-    found = next((command for _, command in commands if command.name == name), None)
+    found = next((guarded_command(*owned) for owned in commands if owned[1].name == name), None)
     if found is None and plugins.not_loaded:
         idle = ", ".join(sorted(candidate.name for candidate in plugins.not_loaded))
         hint = did_you_mean(name, COMMANDS)

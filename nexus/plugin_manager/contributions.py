@@ -10,6 +10,7 @@ import msgspec
 
 from nexus.config.faults import OF_THE_TABLE, Fault
 from nexus.config.schema import PluginConfig, PolicyKeys
+from nexus.containment import shown
 from nexus.domain.kinds import BackendKind
 from nexus.domain.routes import AdminRoute
 from nexus.errors import ConfigError, PluginError
@@ -162,7 +163,7 @@ class Contributions:
 
 
 def _wrong(plugin: Plugin, hook: str, expected: str, got: object) -> PluginError:
-    return PluginError(f"plugin {plugin.label}: {hook} must give {expected}, not {got!r}")
+    return PluginError(f"plugin {plugin.label}: {hook} must give {expected}, not {shown(got, repr)}")
 
 
 def _refuse_twins(what: str, named: list[tuple[Plugin, str]]) -> None:

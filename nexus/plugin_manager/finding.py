@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from nexus.containment import contained
 from nexus.errors import PluginError
 
 ENTRY_POINT_GROUP: Final = "nexus"
@@ -36,10 +37,9 @@ class Candidate(msgspec.Struct, frozen=True):
 
     def load(self) -> Any:
         """Import it. :raises PluginError: whatever its code raises, with its name."""
-        try:
+        # A script that ends itself when it is imported, say.
+        with contained(f"plugin {self.label} cannot be imported", passing=()):
             return _run_file(self.source) if isinstance(self.source, Path) else self.source.load()
-        except (Exception, SystemExit) as exc:  # a script that ends itself when it is imported, say
-            raise PluginError(f"plugin {self.label} cannot be imported: {type(exc).__name__}: {exc}") from exc
 
 
 def find_plugins(files: Iterable[Path] = ()) -> tuple[Candidate, ...]:

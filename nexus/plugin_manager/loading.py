@@ -12,6 +12,7 @@ from nexus import hookspecs
 from nexus.config.faults import Fault, Origin
 from nexus.config.provenance import Provenance
 from nexus.config.schema import PluginLoadingConfig
+from nexus.containment import contained
 from nexus.errors import ConfigError, PluginError, did_you_mean
 from nexus.plugin_manager.choosing import choose
 from nexus.plugin_manager.contributions import Contributions
@@ -89,13 +90,12 @@ def _load(candidate: Candidate, pluggy_manager: pluggy.PluginManager) -> Plugin:
     if not _NAME.fullmatch(candidate.name):
         raise PluginError(f"plugin {candidate.label}: a name is up to 64 letters, digits, '-' and '_'")
     module = candidate.load()
-    _refuse_unmarked(candidate, module)
-    try:
-        pluggy_manager.register(module, candidate.name)
-    except pluggy.PluginValidationError as exc:
-        raise PluginError(f"{exc}{_arguments_there_are(exc)}") from exc
-    except ValueError as exc:
-        raise PluginError(f"plugin {candidate.label} cannot be registered: {exc}") from exc
+    with contained(f"plugin {candidate.label} cannot be registered"):
+        _refuse_unmarked(candidate, module)
+        try:
+            pluggy_manager.register(module, candidate.name)
+        except pluggy.PluginValidationError as exc:
+            raise PluginError(f"{exc}{_arguments_there_are(exc)}") from exc
     hooks = {
         caller.name: tuple(impl for impl in caller.get_hookimpls() if impl.plugin is module)
         for caller in pluggy_manager.get_hookcallers(module) or ()

@@ -9,6 +9,7 @@ from typing import Any, Final
 import pluggy
 import structlog
 
+from nexus.containment import is_interrupt
 from nexus.domain.outcome import ExchangeOutcome
 from nexus.errors import PluginError
 from nexus.observability.repeats import Repeats
@@ -48,9 +49,10 @@ class Observer:
             if inspect.iscoroutine(returned):
                 returned.close()
                 raise PluginError("it returned a coroutine, which nobody awaits")  # noqa: TRY301 - one way to fail
-        except KeyboardInterrupt:
-            raise
-        except BaseException as exc:  # noqa: BLE001 - an observer is no part of the exchange: no client may notice
+        except BaseException as exc:
+            if is_interrupt(exc):
+                raise
+            # An observer is no part of the exchange: no client may notice.
             self.plugin.observing.failures_total += 1
             self._tell(log.error, "observer_failed", exc_info=exc)
             return

@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 import pluggy
 
-from nexus.errors import ConfigError, PluginError
+from nexus.containment import contained
+from nexus.errors import ConfigError
 
 
 class Observing(msgspec.Struct):
@@ -46,12 +47,8 @@ class Plugin(msgspec.Struct, frozen=True):
         """
         results = []
         for implementation in self.hooks.get(hook, ()):
-            try:
+            with contained(f"plugin {self.label}: {hook} failed", passing=(ConfigError,)):
                 result = implementation.function(*(offered[name] for name in implementation.argnames))
-            except ConfigError:
-                raise
-            except (Exception, SystemExit) as exc:
-                raise PluginError(f"plugin {self.label}: {hook} failed: {type(exc).__name__}: {exc}") from exc
             if result is not None:
                 results.append(result)
         return results
@@ -60,10 +57,8 @@ class Plugin(msgspec.Struct, frozen=True):
         """Call *hook*, which gives an iterable, and return its items."""
         items: list[Any] = []
         for result in self.call(hook, **offered):
-            try:
+            with contained(
+                f"plugin {self.label}: {hook} must give a list, not {type(result).__name__}", (ConfigError,)
+            ):
                 items.extend(result)
-            except Exception as exc:
-                raise PluginError(
-                    f"plugin {self.label}: {hook} must give a list, not {type(result).__name__}: {exc}"
-                ) from exc
         return items

@@ -8,6 +8,7 @@ import msgspec
 from nexus.config.decoding import decoded, unknown_key
 from nexus.config.faults import OF_THE_TABLE, Fault
 from nexus.config.schema import PluginConfig, PolicyKeys
+from nexus.containment import contained, shown
 from nexus.errors import PluginError
 from nexus.plugin_manager.plugin import Plugin
 
@@ -20,12 +21,13 @@ def config_type_of(plugin: Plugin) -> type[PluginConfig] | None:
     config_type = types[0]
     if not isinstance(config_type, type) or not issubclass(config_type, PluginConfig):
         raise PluginError(
-            f"plugin {plugin.label}: nexus_config must give a subclass of nexus.api.PluginConfig, not {config_type!r}"
+            f"plugin {plugin.label}: nexus_config must give a subclass of nexus.api.PluginConfig,"
+            f" not {shown(config_type, repr)}"
         )
     keys = getattr(config_type, "policy_keys", None)
     if keys is not None and not (isinstance(keys, type) and issubclass(keys, PolicyKeys)):
         raise PluginError(
-            f"plugin {plugin.label}: policy_keys must be a subclass of nexus.api.PolicyKeys, not {keys!r}"
+            f"plugin {plugin.label}: policy_keys must be a subclass of nexus.api.PolicyKeys, not {shown(keys, repr)}"
         )
     return config_type
 
@@ -42,8 +44,9 @@ def decode_table(
         if table:
             raise Fault((*at, OF_THE_TABLE), f"plugin {plugin.label} takes no configuration")
         return None
-    fields = {field.encode_name: field for field in msgspec.structs.fields(config_type)}
-    for key in table or {}:
-        if key not in fields:
-            raise unknown_key((*at, key), fields)
-    return decoded(table or {}, config_type, at)
+    with contained(f"plugin {plugin.label}: its table cannot be decoded", passing=(Fault,)):
+        fields = {field.encode_name: field for field in msgspec.structs.fields(config_type)}
+        for key in table or {}:
+            if key not in fields:
+                raise unknown_key((*at, key), fields)
+        return decoded(table or {}, config_type, at)

@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from nexus.containment import contained, shown
 from nexus.errors import ConfigError, PluginError, did_you_mean
 from nexus.plugin_manager import Plugin
 from nexus.routing.reconciler import Reconciler
@@ -75,7 +76,8 @@ def in_order(
     """
     stages = {stage.name: (stage, BUILT_IN, BUILT_IN) for stage in built_in}
     for plugin, stage in sorted(contributed, key=lambda pair: pair[0].name):
-        checked = _checked(stage, plugin)
+        with contained(f"a stage of plugin {plugin.label} cannot be used"):
+            checked = _checked(stage, plugin)
         if checked.name in stages:
             raise PluginError(_two_of_one_name(checked.name, stages[checked.name][1], plugin.name))
         stages[checked.name] = (checked, plugin.name, plugin.distribution)
@@ -105,7 +107,8 @@ def in_order(
 def _checked(stage: object, plugin: Plugin) -> Reconciler:
     if not isinstance(stage, Reconciler):
         raise PluginError(
-            f"plugin {plugin.label}: nexus_reconcilers must give instances of nexus.api.Reconciler, not {stage!r}"
+            f"plugin {plugin.label}: nexus_reconcilers must give instances of nexus.api.Reconciler,"
+            f" not {shown(stage, repr)}"
         )
     name = getattr(stage, "name", None)
     if not isinstance(name, str) or not name:

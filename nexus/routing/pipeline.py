@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from nexus.containment import is_interrupt
 from nexus.domain.backend import Backend
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import TokenUsage
@@ -47,9 +48,9 @@ class Pipeline:
             conduct, said_before = stage.conduct, len(excluded)
             try:
                 stage.reconcile(intent)
-            except KeyboardInterrupt:
-                raise
             except BaseException as exc:
+                if is_interrupt(exc):
+                    raise
                 stage.failed("reconcile", exc)
                 if conduct.rejects:
                     raise StageFailed(stage.place.plugin, stage.place.name) from exc
@@ -77,9 +78,9 @@ class Pipeline:
         for stage in self._holding:
             try:
                 held = stage.reserve(intent, backend)
-            except KeyboardInterrupt:
-                raise
             except BaseException as exc:
+                if is_interrupt(exc):
+                    raise
                 stage.failed("reserve", exc)
                 if stage.conduct.rejects:
                     reservation.settle(_never_begun(intent, backend))

@@ -10,8 +10,9 @@ import msgspec
 import structlog
 
 from nexus.config.decoding import decoded
-from nexus.config.faults import Fault, Origin, described
+from nexus.config.faults import Fault, KeyPath, Origin, described
 from nexus.config.schema import PolicyKeys
+from nexus.containment import contained
 from nexus.domain.read_only import ReadOnlyDict
 from nexus.errors import ConfigError, PluginError, did_you_mean
 from nexus.routing.aliases import Resolution
@@ -116,7 +117,7 @@ def decode_policies(
     for earlier, later in combinations(policies, 2):
         if covers(earlier.model_pattern, later.model_pattern):
             log.warning("policy_shadowed", policy=later.index, pattern=later.model_pattern, by=earlier.index)
-    return Policies(policies, {plugin: keys() for plugin, keys in owners.items()})
+    return Policies(policies, {plugin: _keys_of(plugin, keys, {}) for plugin, keys in owners.items()})
 
 
 def _owner_of_each_key(owners: Mapping[str, type[PolicyKeys]]) -> dict[str, str]:
@@ -146,10 +147,7 @@ def _decode(
             raise ConfigError(f"{where}.{key}: no installed plugin understands '{key}'{_remedy(key, plugin_of)}")
     try:
         core = decoded(_of(CORE_KEYS, table), _CoreKeys, at)
-        keys = {
-            plugin: decoded(_of((f.encode_name for f in msgspec.structs.fields(type_)), table), type_, at)
-            for plugin, type_ in owners.items()
-        }
+        keys = {plugin: _keys_of(plugin, type_, table, at) for plugin, type_ in owners.items()}
     except Fault as fault:
         raise ConfigError(described(fault, Origin(file))) from fault
     try:
@@ -157,6 +155,11 @@ def _decode(
     except ValueError as exc:
         raise ConfigError(f"{where}.model_pattern: '{core.model_pattern}' is no pattern: {exc}") from exc
     return Policy(index, core.model_pattern, core.fallback_allowed, ReadOnlyDict(keys))
+
+
+def _keys_of(plugin: str, type_: type[PolicyKeys], table: Mapping[str, Any], at: KeyPath = ()) -> PolicyKeys:
+    with contained(f"plugin '{plugin}': its policy keys cannot be decoded", passing=(Fault,)):
+        return decoded(_of((f.encode_name for f in msgspec.structs.fields(type_)), table), type_, at)
 
 
 def _of(keys: Iterable[str], table: Mapping[str, Any]) -> dict[str, Any]:

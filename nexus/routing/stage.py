@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any, Final, TypeVar
 
+from nexus.containment import is_interrupt
 from nexus.domain.backend import Backend
 from nexus.domain.measure import Measure
 from nexus.domain.outcome import AttemptOutcome
@@ -84,7 +85,7 @@ class Stage:
 
     def listener(self, hold: Hold) -> Callable[[str], None] | None:
         """Return what is to be told the text of the answer; None when nobody listens, or listening fails."""
-        tell = self._contained("listen", hold.listener, None)
+        tell = self._contained("listen", lambda: hold.listener(), None)  # noqa: PLW0108 - finding it may fail, too
         return None if tell is None else _Listening(self, tell, self._clock)
 
     def cost_usd(self, hold: Hold) -> float | None:
@@ -93,18 +94,19 @@ class Stage:
 
     def would_refuse(self, intent: RoutingIntent, backend: Backend) -> Refusal | None:
         """Return what :meth:`reserve` would refuse; None when it would not, or when that cannot be said."""
-        ask = self._asked.would_refuse
 
         def refusal() -> Refusal | None:
-            refused = ask(intent.shadow(), backend)
+            refused = self._asked.would_refuse(intent.shadow(), backend)
             return None if refused is None else sound_refusal(refused)
 
         return self._contained("explain", refusal, None)
 
     def explain(self, intent: RoutingIntent) -> Mapping[str, Any]:
         """Return the facts on which it judges *intent*, as JSON values; what failed at it, when that fails."""
-        ask = self._asked.explain
-        return self._contained("explain", lambda: sound_facts(ask(intent.shadow()), LONGEST_FACTS_BYTES), _NOT_SAID)
+        stage = self._asked
+        return self._contained(
+            "explain", lambda: sound_facts(stage.explain(intent.shadow()), LONGEST_FACTS_BYTES), _NOT_SAID
+        )
 
     def measures(self) -> tuple[Measure, ...]:
         """Return what it wants Prometheus told; nothing when that fails."""
@@ -153,9 +155,10 @@ class Stage:
         began = self._clock()
         try:
             answer = ask()
-        except KeyboardInterrupt:
-            raise
-        except BaseException as exc:  # noqa: BLE001 - whatever a plugin raises, others must come to theirs
+        except BaseException as exc:
+            if is_interrupt(exc):
+                raise
+            # Whatever a plugin raises, others must come to theirs.
             self.failed(part, exc)
             return otherwise
         self.took(part, self._clock() - began)
@@ -182,9 +185,10 @@ class _Listening:
         began = self._clock()
         try:
             self._tell(text)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as exc:  # noqa: BLE001 - whatever a plugin raises, the answer goes on
+        except BaseException as exc:
+            if is_interrupt(exc):
+                raise
+            # Whatever a plugin raises, the answer goes on.
             self._tell = None
             self._stage.failed("listen", exc)
         else:

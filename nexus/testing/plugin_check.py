@@ -11,6 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from nexus.config.schema import PluginLoadingConfig, PolicyKeys
+from nexus.containment import contained, is_interrupt, shown
 from nexus.errors import NexusError, PluginError, did_you_mean
 from nexus.plugin_manager import Candidate, Plugin, PluginManager, find_plugins
 from nexus.routing.order import in_order
@@ -72,7 +73,7 @@ def check_candidate(
         stages = [stage for _, stage in contributions.reconcilers()]
         in_order((), contributions.reconcilers())
     except NexusError as exc:
-        yield Finding("failed", f"{candidate.name}: it is loaded and configured", str(exc))
+        yield Finding("failed", f"{candidate.name}: it is loaded and configured", shown(exc))
         return
     yield Finding("ok", f"{candidate.name}: it is loaded and configured")
     for index, stage in enumerate(stages):
@@ -86,7 +87,12 @@ def check_package(candidate: Candidate) -> Iterator[Finding]:
         return
     dist, name = distribution(candidate.origin), candidate.name
     yield Finding("ok", f"{name}: {dist.name} {dist.version} has the entry point {name} = {candidate.source.value}")
-    root = importlib.import_module(candidate.source.module.partition(".")[0])
+    try:
+        with contained(f"plugin {candidate.label} cannot be imported", passing=()):
+            root = importlib.import_module(candidate.source.module.partition(".")[0])
+    except PluginError as exc:
+        yield Finding("failed", f"{name}: it is imported", shown(exc))
+        return
     try:
         assert_only_uses_api(root)
         yield Finding("ok", f"{name}: it imports nothing of Nexus but nexus.api")
@@ -161,8 +167,11 @@ def cope_with_policies(make: Any, plugin: Plugin, keys: type[PolicyKeys]) -> Non
 def _kept(what: str, promise: Any) -> Finding:
     try:
         promise()
-    except Exception as exc:  # noqa: BLE001 - whatever a plugin raises is what is wrong with it
-        reason = inspect.cleandoc(str(exc)).partition("\n")[0]
+    except BaseException as exc:
+        if is_interrupt(exc):
+            raise
+        # Whatever a plugin raises is what is wrong with it.
+        reason = inspect.cleandoc(shown(exc)).partition("\n")[0]
         return Finding("failed", what, f"{type(exc).__name__}: {reason}" if reason else type(exc).__name__)
     return Finding("ok", what)
 

@@ -3,7 +3,9 @@
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache, wraps
+from importlib.metadata import packages_distributions
 from time import perf_counter
 from typing import Any, Final
 from unittest.mock import patch
@@ -11,6 +13,7 @@ from unittest.mock import patch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from nexus.containment import interrupts_noted, is_interrupt, told
 from nexus.domain.backend import Backend
 from nexus.domain.measure import check_measure
 from nexus.domain.outcome import AttemptOutcome, Ending
@@ -60,6 +63,28 @@ intents: Final = st.builds(
 """Functions from a policy to an intent: calling one twice gives two equal intents."""
 
 
+def _blamed(test: Callable[..., None]) -> Callable[..., None]:
+    """Let what is meant to end a process or a task, and is raised by a stage, be a test that fails and names it."""
+
+    @wraps(test)
+    def contained(self: "ReconcilerContract", *args: Any, **kwargs: Any) -> None:
+        with interrupts_noted():
+            try:
+                test(self, *args, **kwargs)
+            except Exception:
+                raise
+            except BaseException as exc:
+                if is_interrupt(exc) or type(exc).__module__.partition(".")[0] in FRAMEWORKS:
+                    raise
+                raise AssertionError(f"{_whose(self)} raised {told(exc)}; it must raise no such thing") from exc
+
+    return contained
+
+
+FRAMEWORKS: Final = ("_pytest", "pytest", "hypothesis")
+"""Their own exceptions skip tests, and end them early."""
+
+
 class ReconcilerContract(ABC):
     """Narrows only, explains itself, is deterministic, does no I/O, gives back what it holds, is quick.
 
@@ -77,6 +102,7 @@ class ReconcilerContract(ABC):
 
     @modestly
     @given(build=intents)
+    @_blamed
     def test_it_never_adds_a_candidate(self, build: Callable[..., RoutingIntent]) -> None:
         intent = build(self.policy)
         before = intent.candidates
@@ -87,6 +113,7 @@ class ReconcilerContract(ABC):
 
     @modestly
     @given(build=intents)
+    @_blamed
     def test_it_explains_in_its_own_name_whatever_it_says(self, build: Callable[..., RoutingIntent]) -> None:
         intent, stage = build(self.policy), self.make()
         before = intent.candidates
@@ -101,6 +128,7 @@ class ReconcilerContract(ABC):
 
     @modestly
     @given(build=intents)
+    @_blamed
     def test_the_same_request_is_judged_the_same_way_twice(self, build: Callable[..., RoutingIntent]) -> None:
         stage, first, second = self.make(), build(self.policy), build(self.policy)
 
@@ -112,6 +140,7 @@ class ReconcilerContract(ABC):
 
     @modestly
     @given(build=intents)
+    @_blamed
     def test_it_does_not_look_at_what_others_excluded(self, build: Callable[..., RoutingIntent]) -> None:
         stage, whole, narrowed = self.make(), build(self.policy), build(self.policy)
         for backend in list(narrowed)[::2]:
@@ -125,6 +154,7 @@ class ReconcilerContract(ABC):
 
     @modestly
     @given(build=intents)
+    @_blamed
     def test_it_opens_no_socket(self, build: Callable[..., RoutingIntent]) -> None:
         stage, intent = self.make(), build(self.policy)
 
@@ -133,6 +163,7 @@ class ReconcilerContract(ABC):
 
     @modestly
     @given(build=intents, ending=st.sampled_from(Ending), usage=st.none() | st.just(USAGE))
+    @_blamed
     def test_what_it_holds_can_be_given_back_however_the_attempt_ended(
         self, build: Callable[..., RoutingIntent], ending: Ending, usage: TokenUsage | None
     ) -> None:
@@ -150,6 +181,7 @@ class ReconcilerContract(ABC):
 
     @modestly
     @given(build=intents)
+    @_blamed
     def test_it_explains_itself_in_json_and_touches_nothing(self, build: Callable[..., RoutingIntent]) -> None:
         stage, intent = self.make(), build(self.policy)
         stage.reconcile(intent)
@@ -163,6 +195,7 @@ class ReconcilerContract(ABC):
         assert all(refusal is None or sound_refusal(refusal) for refusal in refusals)
         assert (intent.candidates, _said(intent)) == before
 
+    @_blamed
     def test_its_measures_are_named_after_its_plugin_and_can_be_asked_for_again(self) -> None:
         stage = self.make()
 
@@ -176,6 +209,7 @@ class ReconcilerContract(ABC):
 
     @modestly
     @given(build=intents)
+    @_blamed
     def test_nexus_has_no_objection_to_it(self, build: Callable[..., RoutingIntent]) -> None:
         stage, intent = self.make(), build(self.policy)
         plugin = Plugin(self.plugin or stage.name, "under test", "", {})
@@ -189,6 +223,7 @@ class ReconcilerContract(ABC):
 
         assert pipeline.stages[0].tally.failures == {}, "the log says at what it failed"
 
+    @_blamed
     def test_it_survives_an_empty_fleet(self) -> None:
         intent = make_intent(policy=self.policy)
 
@@ -196,6 +231,7 @@ class ReconcilerContract(ABC):
 
         assert intent.candidates == set()
 
+    @_blamed
     def test_it_is_quick(self) -> None:
         stage = self.make()
 
@@ -219,6 +255,24 @@ def no_sockets() -> Iterator[None]:
 
     with patch.object(socket.socket, "__init__", refuse), patch.object(socket, "getaddrinfo", refuse):
         yield
+
+
+def _whose(contract: "ReconcilerContract") -> str:
+    """Return which stage *contract* holds to its promises, and from which plugin and distribution it is."""
+    made = type(contract).make
+    name = plugin = contract.plugin
+    module = made.__module__
+    with suppress(BaseException):
+        stage = contract.make()
+        name, module = stage.name, type(stage).__module__
+    distributions = _distributions().get(module.partition(".")[0], ())
+    return f"the stage '{name}' of plugin '{plugin or name}' ({', '.join(distributions) or module})"
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    # It reads the metadata of all that is installed, and hypothesis asks for each example that fails.
+    return packages_distributions()
 
 
 def _said(intent: RoutingIntent) -> list[Verdict]:

@@ -1,6 +1,9 @@
 """A plugin that goes wrong in a started proxy is contained as it has declared, named, and in the end left out."""
 
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,6 +73,125 @@ def test_requests_are_rejected_when_a_stage_fails_that_must_not_be_skipped(rogue
     assert nexus.wait_for_log("stage_failed")[0]["plugin"] == "rogue"
     assert metric(nexus, 'nexus_reconciler_switched_off{reconciler="rogue"}') == 0
     assert nexus.get_json("/health")["status"] == "healthy"
+
+
+def test_whatever_a_stage_raises_the_proxy_goes_on_and_says_whose_it_was(rogue):
+    nexus = rogue("whatever", on_error="reject")
+
+    replies = [asked(nexus) for _ in range(16)]
+
+    assert {(reply.status, reply.json()["error"]["code"]) for reply in replies} == {(503, "policy_unavailable")}
+    assert nexus.wait_for_log("stage_failed")[0]["plugin"] == "rogue"
+    assert metric(nexus, 'nexus_reconciler_failures_total{part="reconcile",reconciler="rogue"}') == 16
+    assert ask(nexus.url, "/v1/route/explain", chat()).status == 200
+    assert nexus.get_json("/health")["status"] == "healthy"
+
+
+def test_nothing_that_a_plugin_puts_on_the_event_loop_ends_the_proxy(rogue):
+    nexus = rogue("ends")
+
+    named = {line["task"]: line["plugin"] for line in nexus.wait_for_log("task_failed", 2)}
+    escaped = nexus.wait_for_log("exit_ignored", 2)
+
+    assert named == {"rogue-exits": "rogue", "rogue-interrupts": "rogue"}
+    assert {line["error_type"] for line in escaped} == {"SystemExit", "KeyboardInterrupt"}
+    assert {(line["plugin"], line["distribution"]) for line in escaped} == {("rogue", "nexus-proxy-rogue")}
+    assert asked(nexus).status == 200
+    assert nexus.stop() == 0
+    assert nexus.log_lines("service_not_stopped")[0]["plugin"] == "rogue"
+    assert nexus.log_lines("stopped")
+
+
+@pytest.mark.parametrize("raised", ["SystemExit(0)", "KeyboardInterrupt()", "GeneratorExit()"])
+@pytest.mark.parametrize("hook", ["", "nexus_reconcilers", "nexus_config", "nexus_services", "nexus_configured"])
+def test_a_plugin_that_raises_at_the_start_is_named_and_the_start_has_failed(command, tmp_path, hook, raised):
+    misdeed = f"raise {raised}" if not hook else f"@hookimpl\ndef {hook}():\n    raise {raised}"
+    (tmp_path / "bad.py").write_text(f"from nexus.api import hookimpl\n{misdeed}\n")
+
+    ended = command("serve", "--plugin", "bad.py", "--no-discovery")
+
+    assert ended.returncode == 1
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith("nexus-proxy: plugin 'bad' (bad.py)"), ended.stderr
+    assert raised.partition("(")[0] in last
+
+
+@pytest.mark.parametrize("does", ["whatever", "exits"])
+def test_the_check_of_a_plugin_goes_on_to_its_end_whatever_a_stage_raises(command, tmp_path, installed, does):
+    (tmp_path / "nexus.toml").write_text(f'[plugins.rogue]\ndoes = "{does}"\n')
+
+    checked = command("plugins", "check", "rogue", **installed)
+
+    failed = [line for line in checked.stdout.splitlines() if line.startswith("failed")]
+    assert (checked.returncode, len(failed) >= 5) == (1, True)
+    assert "ok," in checked.stdout.splitlines()[-1] + ","
+    if does == "exits":
+        assert "the stage 'rogue' of plugin 'rogue' (nexus-proxy-rogue) raised SystemExit: 1" in failed[0]
+
+
+def test_ctrl_c_ends_the_check_of_a_plugin(tmp_path):
+    source = "import sys, time\nfrom nexus.api import *\nclass Slow(Reconciler):\n    name = 'slow'\n"
+    source += "    priority = 3\n    on_error = 'skip'\n    def reconcile(self, intent):\n"
+    source += "        try:\n            print('at work', flush=True)\n            time.sleep(20)\n"
+    source += "        except KeyboardInterrupt:\n            raise KeyboardInterrupt('once more') from None\n"
+    source += "@hookimpl\ndef nexus_reconcilers():\n    return [Slow()]\n"
+    (tmp_path / "slow.py").write_text(source)
+    words = [sys.executable, "-m", "nexus", "plugins", "check", "slow", "--plugin", "slow.py"]
+    with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while "at work" not in process.stdout.readline():
+            pass
+
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=10)
+
+    assert (process.returncode, "Aborted" in told) == (1, True)
+
+
+CONTRACTS = """
+import asyncio
+from hypothesis import Phase, settings
+settings.register_profile("brief", phases=[Phase.generate], database=None)
+settings.load_profile("brief")
+from nexus.api import Reconciler
+from nexus.testing.reconciler_contract import ReconcilerContract
+
+class Bad(Reconciler):
+    name, priority, on_error = "bad", 3, "skip"
+    def __init__(self, raised):
+        self.raised = raised
+    def reconcile(self, intent):
+        raise self.raised
+
+class TestInterrupts(ReconcilerContract):
+    def make(self):
+        return Bad(KeyboardInterrupt)
+
+class TestExits(ReconcilerContract):
+    def make(self):
+        return Bad(SystemExit)
+
+class TestCancels(ReconcilerContract):
+    def make(self):
+        return Bad(asyncio.CancelledError)
+"""
+
+
+def test_the_contract_in_pytest_goes_on_and_names_the_stage(tmp_path):
+    (tmp_path / "test_stage.py").write_text(CONTRACTS)
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:schemathesis"]
+
+    run = subprocess.run(
+        [*words, "-k", "never_adds or quick", "test_stage.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=55,
+        check=False,
+    )
+
+    assert (run.returncode, run.stdout.splitlines()[-1].startswith("6 failed")) == (1, True), run.stdout
+    for raised in ("KeyboardInterrupt", "SystemExit", "CancelledError"):
+        assert f"the stage 'bad' of plugin 'bad' (test_stage) raised {raised}" in run.stdout
 
 
 @pytest.mark.parametrize("does", [*MISDEEDS, "blocks"])

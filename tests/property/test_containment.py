@@ -25,7 +25,28 @@ from nexus.testing.strategies import fleets, requirements
 modestly = settings(max_examples=80, deadline=None)
 
 RUBBISH = st.sampled_from([None, "", " ", 5, nan, inf, b"x", [], {}, object(), "privacy", make_backend("ghost"), int])
-EXCEPTIONS = st.sampled_from([ValueError, SystemExit, GeneratorExit, asyncio.CancelledError, RecursionError])
+
+
+class Unshowable(Exception):
+    """Has no text."""
+
+    def __str__(self):
+        raise SystemExit
+
+
+class Both(BaseExceptionGroup):
+    """Two that would end the process."""
+
+    def __new__(cls):
+        return super().__new__(cls, "both", [SystemExit(1), KeyboardInterrupt()])
+
+
+EXCEPTIONS = st.sampled_from(
+    [
+        *(ValueError, SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError),
+        *(RecursionError, MemoryError, StopIteration, BaseException, Unshowable, Both),
+    ]
+)
 
 
 class Careful(Reconciler):

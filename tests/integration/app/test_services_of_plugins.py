@@ -102,7 +102,7 @@ async def test_a_service_that_does_not_start_keeps_the_old_configuration(start):
     async with start() as (nexus, blueprint):
         before = nexus.blueprint
 
-        with pytest.raises(PluginError, match=r"counting.*its service does not start: no network"):
+        with pytest.raises(PluginError, match=r"counting.*its service does not start: OSError: no network"):
             await nexus.reload(blueprint("[plugins.counting]\nbreaks = true"))
 
         assert (before, ["first"]) == (nexus.blueprint, services(nexus))

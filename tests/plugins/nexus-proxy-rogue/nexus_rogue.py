@@ -1,7 +1,10 @@
 """Goes wrong in the way that its table asks for."""
 
+import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from itertools import cycle
 from typing import Any, Literal
 
 from nexus.api import (
@@ -17,6 +20,7 @@ from nexus.api import (
     Sample,
     TokenUsage,
     hookimpl,
+    tasks,
 )
 
 
@@ -33,6 +37,33 @@ def raises(_: RoutingIntent) -> None:
 
 def exits(_: RoutingIntent) -> None:
     raise SystemExit(1)
+
+
+class UnshowableError(Exception):
+    """Cannot even be told of."""
+
+    def __str__(self) -> str:
+        raise SystemExit("its text")
+
+
+WHATEVER = cycle(
+    [
+        lambda: KeyboardInterrupt("its own"),
+        lambda: SystemExit(0),
+        GeneratorExit,
+        asyncio.CancelledError,
+        MemoryError,
+        RecursionError,
+        UnshowableError,
+        lambda: BaseExceptionGroup("two at once", [SystemExit(3), KeyboardInterrupt()]),
+    ]
+)
+
+
+def whatever(_: RoutingIntent) -> None:
+    """Raise another one each time, of those that are hard to catch."""
+    exc = next(WHATEVER)()
+    raise exc
 
 
 def returns(_: RoutingIntent) -> Any:
@@ -57,6 +88,7 @@ def blocks(_: RoutingIntent) -> None:
 DOES: Mapping[str, Callable[[RoutingIntent], Any]] = {
     "raises": raises,
     "exits": exits,
+    "whatever": whatever,
     "returns": returns,
     "blames": blames,
     "mutates": mutates,
@@ -105,6 +137,32 @@ def nexus_config() -> type[RogueConfig]:
 @hookimpl
 def nexus_reconcilers(config: RogueConfig) -> list[Reconciler]:
     return [Rogue(config)]
+
+
+@asynccontextmanager
+async def on_the_loop() -> AsyncIterator[None]:
+    """Put on the event loop, in each way there is, what would end it."""
+
+    async def ends_the_process() -> None:
+        raise SystemExit(0)
+
+    async def interrupts() -> None:
+        await asyncio.sleep(0)
+        raise KeyboardInterrupt
+
+    loop = asyncio.get_running_loop()
+    tasks.start(ends_the_process(), name="rogue-exits")
+    tasks.keep_running(interrupts, name="rogue-interrupts")
+    loop.call_soon(exits, None)
+    bare = loop.create_task(interrupts())
+    yield
+    bare.cancel()
+    raise SystemExit(5)
+
+
+@hookimpl
+def nexus_services(config: RogueConfig) -> list[AbstractAsyncContextManager[None]]:
+    return [on_the_loop()] if config.does == "ends" else []
 
 
 @hookimpl

@@ -13,6 +13,7 @@ from click.shell_completion import BashComplete
 from nexus import __version__
 from nexus.cli.columns import in_columns
 from nexus.cli.main import COMMANDS, main
+from nexus.plugin_manager import Plugin
 
 NIGHT = str(Path(__file__).with_name("night.py"))
 GPU = '[[backends]]\nname = "gpu-1"\nurl = "http://127.0.0.1:9"\n'
@@ -350,21 +351,56 @@ def test_plugin_files_and_the_way_to_reload_reach_the_server(run, monkeypatch):
     assert rest["reload"]().config.logging.level == "error"
 
 
-def test_a_plugin_may_bring_a_command(run, monkeypatch):
-    class Brought:
-        def commands(self):
-            return ((None, click.Command("hello", callback=lambda: click.echo("hi"))),)
+@pytest.fixture
+def brings(monkeypatch):
+    """Let a plugin bring commands, each by its name with what it calls."""
 
-    class Loaded:
-        not_loaded = ()
+    def bring(**callbacks):
+        owls = Plugin("owls", "nexus-proxy-owls", "0.1", {})
 
-        def configure(self, tables, *, error):
-            return Brought()
+        class Brought:
+            def commands(self):
+                return tuple((owls, click.Command(name, callback=call)) for name, call in callbacks.items())
 
-    monkeypatch.setattr("nexus.app.blueprint.load_plugins", lambda loaded, files=(): Loaded())
+        class Loaded:
+            not_loaded = ()
+
+            def configure(self, tables, *, error):
+                return Brought()
+
+        monkeypatch.setattr("nexus.app.blueprint.load_plugins", lambda loaded, files=(): Loaded())
+
+    return bring
+
+
+def test_a_plugin_may_bring_a_command(run, brings):
+    brings(hello=lambda: click.echo("hi"))
 
     assert run("hello").output == "hi\n"
     assert run("other").exit_code == 2
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt(), GeneratorExit(), ValueError("no owl")])
+def test_a_command_that_fails_is_named_with_its_plugin(run, brings, raised):
+    def fail():
+        raise raised
+
+    brings(hello=fail)
+
+    ended = run("hello")
+
+    complaint = "plugin 'owls' (nexus-proxy-owls 0.1): its command 'hello' failed: "
+    assert (ended.exit_code, f"{complaint}{type(raised).__name__}" in ended.output) == (1, True)
+
+
+@pytest.mark.parametrize("meant", [SystemExit(3), click.exceptions.Exit(3)])
+def test_a_command_may_end_with_a_code_of_its_own(run, brings, meant):
+    def end():
+        raise meant
+
+    brings(hello=end)
+
+    assert run("hello").exit_code == 3
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,14 @@
 
 import asyncio
 import inspect
+import signal
 from collections import Counter
 from math import inf, nan
 
 import pytest
 from structlog.testing import capture_logs
 
+from nexus.containment import interrupts_noted
 from nexus.errors import StageFailed
 from nexus.routing.intent import Verdict
 from nexus.routing.order import in_order
@@ -253,9 +255,31 @@ def test_facts_are_kept_as_they_were_said(pipeline, stage):
 
 
 def test_an_interrupt_of_the_operator_is_no_failure_of_a_stage(pipeline, stage):
+    subject = pipeline(stage(lambda _: signal.raise_signal(signal.SIGINT), name="rogue", on_error="skip"))
+
+    with pytest.raises(KeyboardInterrupt), interrupts_noted():
+        subject.run(asked())
+
+
+def test_an_interrupt_that_a_stage_raises_itself_is_its_failure(pipeline, stage):
     subject = pipeline(stage(raises(KeyboardInterrupt()), name="rogue", on_error="skip"))
 
-    with pytest.raises(KeyboardInterrupt):
+    with capture_logs(), interrupts_noted():
+        subject.run(asked())
+
+    assert subject.stages[0].tally.failures == {"reconcile": 1}
+
+
+def test_an_interrupt_of_the_operator_is_known_within_a_group(pipeline, stage):
+    def gathers(_):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt as exc:
+            raise BaseExceptionGroup("all", [exc]) from exc
+
+    subject = pipeline(stage(gathers, name="rogue", on_error="skip"))
+
+    with pytest.raises(BaseExceptionGroup), interrupts_noted():
         subject.run(asked())
 
 

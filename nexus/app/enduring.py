@@ -1,0 +1,55 @@
+"""Runs the event loop until the proxy has ended, whatever a callback of a plugin raises meanwhile.
+
+A ``SystemExit`` or ``KeyboardInterrupt`` of a task or callback ends the run of its loop. What Nexus calls itself is
+contained where it is called; this is for what a plugin, or a library that it uses, has put on the loop.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Iterable, Mapping
+from traceback import walk_tb
+from typing import Any
+
+import structlog
+import uvloop
+
+from nexus.containment import is_interrupt
+from nexus.plugin_manager import Plugin
+
+log = structlog.get_logger("nexus.app")
+
+
+def run(main: Coroutine[Any, Any, None], plugins: Iterable[Plugin]) -> None:
+    """Run *main* to its end on a loop of its own.
+
+    :param plugins: those that may be to blame.
+    """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        loop = runner.get_loop()
+        task = asyncio.Task(main, loop=loop)
+        while not task.done():
+            try:
+                loop.run_until_complete(task)
+            except (SystemExit, KeyboardInterrupt) as exc:
+                if is_interrupt(exc) or _has_raised(task, exc):
+                    raise
+                log.exception("exit_ignored", **blamed(exc, plugins))
+        task.result()
+
+
+def _has_raised(task: "asyncio.Task[None]", exc: BaseException) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is exc
+
+
+def blamed(exc: BaseException, plugins: Iterable[Plugin]) -> Mapping[str, str]:
+    """Return, as fields of the log, the plugin whose code *exc* went through last; empty when it is none's."""
+    owners = {package: plugin for plugin in plugins for package in _packages(plugin)}
+    for frame, _ in reversed([*walk_tb(exc.__traceback__)]):
+        plugin = owners.get(str(frame.f_globals.get("__name__")).partition(".")[0])
+        if plugin is not None:
+            return {"plugin": plugin.name, "distribution": plugin.distribution}
+    return {}
+
+
+def _packages(plugin: Plugin) -> set[str]:
+    implementations = (implementation for hook in plugin.hooks.values() for implementation in hook)
+    return {str(getattr(i.function, "__module__", "")).partition(".")[0] for i in implementations}
