@@ -28,6 +28,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "models": "nexus.cli.models",
     "health": "nexus.cli.health",
     "config": "nexus.cli.config",
+    "announce": "nexus.cli.announce",
     "demo": "nexus.cli.demo",
     "completions": "nexus.cli.completions",
 }

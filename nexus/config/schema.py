@@ -228,11 +228,27 @@ class HealthCheckConfig(Section, frozen=True):
     """Successes in a row that make an unhealthy one healthy."""
 
 
+ServiceType = Annotated[str, Meta(pattern=r"^_[A-Za-z0-9-]{1,15}\._(tcp|udp)(\.local)?\.?$")]
+"""As DNS-SD has it (RFC 6763, section 7): ``_ollama._tcp``."""
+
+
 class DiscoveryConfig(Section, frozen=True):
-    """How backends are found that nobody configured."""
+    """How backends are found that are not configured."""
 
     enabled: bool | None = None
-    """Whether the usual ports of this machine are looked at; unset: only when no backend is configured."""
+    """Whether servers are looked for, at the usual ports of this machine and by mDNS; unset: only when no backend is
+    configured."""
+    mdns: bool = True
+    """Whether that includes servers on the local network, which announce themselves by mDNS."""
+    service_types: tuple[ServiceType, ...] = (
+        "_ollama._tcp",
+        "_llm._tcp",
+        "_openai._tcp",
+        "_saturn._tcp",
+        "_vllm._tcp",
+        "_lmstudio._tcp",
+    )
+    """The service types that are looked for."""
     interval_seconds: Seconds = 10.0
     """Between two looks."""
     grace_period_seconds: SecondsOrZero = 60.0

@@ -3,10 +3,12 @@
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.outcome import AttemptOutcome
 from nexus.fleet.discovery.admission import admitted, place_of
+from nexus.fleet.discovery.announced import full_types
 from nexus.fleet.discovery.applicants import Applicant, Applicants
 from nexus.fleet.discovery.approvals import Approvals
 from nexus.fleet.discovery.discoverer import Discoverer
@@ -25,6 +27,9 @@ from nexus.fleet.registry import BackendNotFound, Registry
 from nexus.fleet.roster import Roster
 from nexus.fleet.watch import Watch
 from nexus.store.store import Store
+
+if TYPE_CHECKING:
+    from nexus.fleet.discovery.mdns import MdnsDiscoverer
 
 
 class Fleet:
@@ -62,7 +67,8 @@ class Fleet:
         )
         self._roster = Roster(self.registry, self._health, self._passive, self._misconfigurations)
         self._sightings = Sightings()
-        self._need_approval = frozenset(discoverer.name for discoverer in discoverers if discoverer.needs_approval)
+        self._mdns: MdnsDiscoverer | None = None
+        self._need_approval: frozenset[str] = frozenset()
         self._search = Search(self._sightings, self._settle)
         self._approvals = Approvals(store)
         self._applicants = Applicants(self._fetcher, self._approvals, self._settle)
@@ -189,4 +195,21 @@ class Fleet:
         self._roster.settle({**plan.members, **found}, config=plan.health_check, kinds=plan.kinds)
 
     def _finders(self) -> tuple[Discoverer, ...]:
-        return (*self._discoverers, self._local) if self._plan.looks_around else tuple(self._discoverers)
+        finders: list[Discoverer] = [*self._discoverers]
+        if self._plan.looks_around:
+            finders += [self._local, *self._mdns_finder()]
+        self._need_approval = frozenset(finder.name for finder in finders if finder.needs_approval)
+        return tuple(finders)
+
+    def _mdns_finder(self) -> tuple[Discoverer, ...]:
+        config = self._plan.discovery
+        if not config.mdns:
+            return ()
+        # zeroconf takes a while to load, and many fleets do not need it.
+        from nexus.fleet.discovery.mdns import MdnsDiscoverer
+
+        types = full_types(config.service_types)
+        if self._mdns is None or self._mdns.service_types != types:
+            self._mdns = MdnsDiscoverer(types, interval_s=config.interval_seconds)
+        self._mdns.interval_s = config.interval_seconds
+        return (self._mdns,)

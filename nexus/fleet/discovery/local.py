@@ -1,7 +1,6 @@
 """Looks for servers at the usual ports of this machine."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncGenerator, Mapping
 from typing import Final
 
@@ -9,6 +8,7 @@ import msgspec
 
 from nexus.fleet.detection import detect
 from nexus.fleet.discovery.discoverer import Discovered, Discoverer
+from nexus.fleet.discovery.reaching import answers
 from nexus.fleet.fetching import Fetcher, FetchError, Target
 
 USUAL_PORTS: Final[Mapping[int, str]] = {
@@ -23,8 +23,6 @@ USUAL_PORTS: Final[Mapping[int, str]] = {
 
 LOOKS_PER_QUESTION: Final = 6
 """Whoever listens is asked what it is only once in so many looks: it may be nobody's language model at all."""
-
-CONNECT_TIMEOUT_S: Final = 1.0
 
 
 class _Port(msgspec.Struct):
@@ -59,7 +57,7 @@ class LocalDiscoverer(Discoverer):
             await asyncio.sleep(self.interval_s)
 
     async def _look(self, port: int) -> Discovered | None:
-        if not await _listens(port):
+        if not await answers("127.0.0.1", port):
             self._ports[port] = _Port()
             return None
         known = self._ports[port]
@@ -79,15 +77,3 @@ class LocalDiscoverer(Discoverer):
             return None
         name = answer.kind if answer.kind == self._usual_ports[port] else f"{answer.kind}-{port}"
         return Discovered(name, url, answer.kind)
-
-
-async def _listens(port: int) -> bool:
-    try:
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except (OSError, TimeoutError):
-        return False
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
-    return True

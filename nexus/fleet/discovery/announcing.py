@@ -1,0 +1,117 @@
+"""Announces a server of this machine on the local network: mDNS, with DNS-SD."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Final
+
+import ifaddr
+import msgspec
+import structlog
+from zeroconf import IPVersion, NonUniqueNameException
+from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
+
+from nexus import tasks
+from nexus.errors import StartError
+
+log = structlog.get_logger("nexus.fleet")
+
+SERVICE_TYPES: Final[Mapping[str, str]] = {"ollama": "_ollama._tcp", "vllm": "_vllm._tcp", "lmstudio": "_lmstudio._tcp"}
+"""By kind; every other kind is announced as :data:`ANY_TYPE`."""
+ANY_TYPE: Final = "_llm._tcp"
+LONGEST_LABEL_BYTES: Final = 63
+REFRESH_S: Final = 30.0
+"""How often interfaces and addresses that have changed are announced."""
+
+
+class Announcement(msgspec.Struct, frozen=True, kw_only=True):
+    """What is announced."""
+
+    name: str
+    """Shown to people; a number is added when another machine announces the same."""
+    port: int
+    kind: str
+    path: str = ""
+    """The base path of the API, empty for none."""
+    is_tls: bool = False
+
+    @property
+    def service_type(self) -> str:
+        """As DNS writes it."""
+        return f"{SERVICE_TYPES.get(self.kind, ANY_TYPE)}.local."
+
+    @property
+    def hints(self) -> dict[str, str]:
+        """What the TXT record says."""
+        optional = {"path": self.path, "tls": "1" if self.is_tls else ""}
+        return {"type": self.kind, **{key: value for key, value in optional.items() if value}}
+
+
+@asynccontextmanager
+async def announced(announcement: Announcement) -> AsyncIterator[str]:
+    """Announce until the block ends, then say goodbye; gives the name under which it is announced.
+
+    :raises StartError: multicast cannot be used here.
+    """
+    try:
+        network = AsyncZeroconf(ip_version=IPVersion.All)
+    except OSError as exc:
+        raise StartError(f"mDNS cannot be used on this machine: {exc.strerror or exc}") from exc
+    try:
+        info = await _register(network, announcement)
+        refreshing = tasks.keep_running(lambda: _refresh(network, announcement, info), name="announce")
+        try:
+            yield info.name.removesuffix(f".{info.type}")
+        finally:
+            await tasks.stop(refreshing)
+            await network.async_unregister_all_services()
+    finally:
+        await network.async_close()
+
+
+def own_addresses() -> list[str]:
+    """Return the addresses at which other machines may reach this one, without loopback and link-local ones."""
+    found = (ip.ip if isinstance(ip.ip, str) else ip.ip[0] for adapter in ifaddr.get_adapters() for ip in adapter.ips)
+    return sorted({address for address in found if not address.startswith(("127.", "::1", "fe80:", "169.254."))})
+
+
+def host_name() -> str:
+    """Return the name of this machine, without a domain."""
+    return socket.gethostname().partition(".")[0] or "localhost"
+
+
+async def _register(network: AsyncZeroconf, announcement: Announcement) -> AsyncServiceInfo:
+    info = _service(announcement, _label(announcement.name))
+    try:
+        await (await network.async_register_service(info, allow_name_change=True))
+    except NonUniqueNameException as exc:
+        raise StartError(f"another server announces itself as '{announcement.name}'; choose another --name") from exc
+    return info
+
+
+async def _refresh(network: AsyncZeroconf, announcement: Announcement, info: AsyncServiceInfo) -> None:
+    addresses = own_addresses()
+    while True:
+        await asyncio.sleep(REFRESH_S)
+        if addresses != (addresses := own_addresses()):
+            await network.async_update_interfaces()
+            renamed = _service(announcement, info.name.removesuffix(f".{info.type}"))
+            await (await network.async_update_service(renamed))
+            log.info("announcement_changed", addresses=addresses)
+
+
+def _service(announcement: Announcement, label: str) -> AsyncServiceInfo:
+    return AsyncServiceInfo(
+        announcement.service_type,
+        f"{label}.{announcement.service_type}",
+        port=announcement.port,
+        parsed_addresses=own_addresses(),
+        server=f"{host_name()}.local.",
+        properties=announcement.hints,
+    )
+
+
+def _label(name: str) -> str:
+    """Return *name* as a label of DNS: at most 63 bytes of whole characters."""
+    return name.encode()[:LONGEST_LABEL_BYTES].decode(errors="ignore").strip() or host_name()

@@ -1,0 +1,130 @@
+"""A server is announced on the network, found by a started proxy, approved, used, killed, lost, and found again."""
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import openai
+import pytest
+
+from nexus.fleet.discovery.announcing import own_addresses
+from nexus.simulator import Settings, Simulator, in_thread
+from nexus.testing.ports import free_port
+
+pytestmark = pytest.mark.skipif(not own_addresses(), reason="this machine has no network")
+
+CONFIG = """
+[discovery]
+enabled = true
+interval_seconds = 0.2
+grace_period_seconds = 1
+
+[health_check]
+interval_seconds = 0.5
+"""
+
+
+def server(name, port=0, model="llama3"):
+    return Simulator(Settings(name=name, kind="ollama", models=(model,), host="0.0.0.0", port=port))
+
+
+@contextlib.contextmanager
+def announcing(port, name):
+    command = [sys.executable, "-m", "nexus", "announce", "--port", str(port), "--name", name]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline().startswith(f"announcing '{name}', ollama on port {port}")
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def name():
+    """A name that no other test announces."""
+    return f"desk-{uuid.uuid4().hex[:8]}"
+
+
+def eventually(claim, within_s=15.0):
+    deadline = time.monotonic() + within_s
+    while not (found := claim()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+    return found
+
+
+def pending(nexus, name):
+    return next((row for row in nexus.get_json("/admin/backends")["pending"] if row["name"] == name), None)
+
+
+def backend(nexus, name):
+    return next((row for row in nexus.get_json("/admin/backends")["backends"] if row["name"] == name), None)
+
+
+def post(nexus, path):
+    with urlopen(Request(nexus.url + path, method="POST"), timeout=5) as answer:
+        return json.loads(answer.read())
+
+
+def test_a_server_is_found_approved_used_lost_and_found_again(start_nexus, name):
+    port = free_port()
+    nexus = start_nexus(CONFIG)
+    with in_thread(simulator := server(name, port)), announcing(port, name) as announcer:
+        found = eventually(lambda: (row := pending(nexus, name)) and row["backend_type"] and row)
+        assert backend(nexus, name) is None
+        assert (found["backend_type"], found["discovery_source"], found["trust"]) == ("ollama", "mdns", "pending")
+
+        post(nexus, f"/admin/backends/{name}/approve")
+        eventually(lambda: (row := backend(nexus, name)) and row["status"] == "healthy")
+        with openai.OpenAI(base_url=f"{nexus.url}/v1", api_key="none", max_retries=0) as client:
+            answer = client.chat.completions.create(model="llama3", messages=[{"role": "user", "content": "hi"}])
+        assert answer.choices[0].message.content
+        assert [record.request.method for record in simulator.requests if record.path.endswith("/completions")] == [
+            "POST"
+        ]
+        # Without a goodbye: the network goes on to believe in it.
+        announcer.send_signal(signal.SIGKILL)
+    eventually(lambda: backend(nexus, name) is None)
+
+    with in_thread(server(name, port)):
+        again = eventually(lambda: (row := backend(nexus, name)) and row["status"] == "healthy" and row)
+
+    assert again["discovery_source"] == "mdns"
+
+
+def test_a_server_that_is_not_approved_gets_no_prompt(start_nexus, name):
+    model = f"only-{name}"
+    with in_thread(rogue := server(name, model=model)):
+        nexus = start_nexus(CONFIG)
+        with announcing(rogue.port, name):
+            eventually(lambda: (row := pending(nexus, name)) and row["backend_type"])
+            body = json.dumps({"model": model, "messages": [{"role": "user", "content": "secret"}]}).encode()
+            for path in ("/v1/chat/completions", "/api/chat", "/v1/messages", "/v1/responses"):
+                with pytest.raises(HTTPError) as refused:
+                    urlopen(Request(nexus.url + path, body, {"Content-Type": "application/json"}), timeout=10)
+                with refused.value:
+                    assert refused.value.code == 404
+            listed = [row["id"] for row in nexus.get_json("/v1/models")["data"]]
+
+            post(nexus, f"/admin/backends/{name}/reject")
+            assert pending(nexus, name)["trust"] == "rejected"
+
+    assert model not in listed
+    assert {record.request.method for record in rogue.requests} == {"GET"}
+
+
+def test_announcing_a_port_where_nothing_listens_says_so():
+    port = free_port()
+
+    told = subprocess.run(
+        [sys.executable, "-m", "nexus", "announce", "--port", str(port)], capture_output=True, text=True, check=False
+    )
+
+    assert told.returncode == 1
+    assert f"no server answers at http://127.0.0.1:{port}" in told.stderr

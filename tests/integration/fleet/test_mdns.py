@@ -1,0 +1,137 @@
+"""Servers that announce themselves by real mDNS on this machine's network."""
+
+import asyncio
+import contextlib
+import uuid
+
+import pytest
+from zeroconf import IPVersion
+from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
+
+from nexus.fleet.discovery.announced import full_types
+from nexus.fleet.discovery.announcing import Announcement, announced, own_addresses
+from nexus.fleet.discovery.mdns import MAX_PER_HOST, MdnsDiscoverer
+
+pytestmark = pytest.mark.skipif(not own_addresses(), reason="this machine has no network")
+
+
+@pytest.fixture
+def service_type():
+    """Give a type that no other test announces."""
+    return f"_t{uuid.uuid4().hex[:10]}._tcp.local."
+
+
+@pytest.fixture
+async def listen():
+    """Accept connections at a port of every interface."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def listen(port=0):
+            server = await asyncio.start_server(lambda _, writer: writer.close(), "0.0.0.0", port)
+            stack.push_async_callback(server.wait_closed)
+            stack.callback(server.close)
+            return server, server.sockets[0].getsockname()[1]
+
+        yield listen
+
+
+@pytest.fixture
+async def network():
+    network = AsyncZeroconf(ip_version=IPVersion.All)
+    yield network
+    await network.async_close()
+
+
+async def announce(network, service_type, port, label="desk", addresses=None):
+    info = AsyncServiceInfo(
+        service_type,
+        f"{label}.{service_type}",
+        port=port,
+        parsed_addresses=own_addresses()[:1] if addresses is None else addresses,
+        server="desk.local.",
+    )
+    await (await network.async_register_service(info))
+    return info
+
+
+@pytest.fixture
+async def watch(service_type):
+    """Begin to watch, and give what waits for a look of which something is true."""
+    finder = MdnsDiscoverer((service_type,), interval_s=0.1)
+    watching = finder.watch()
+
+    async def until(claim, within_s=10.0):
+        async with asyncio.timeout(within_s):
+            async for seen in watching:
+                if claim(seen):
+                    return seen
+        raise AssertionError("it stopped looking")
+
+    yield until
+    await watching.aclose()
+
+
+async def test_a_server_is_found_lost_without_a_goodbye_and_found_again(listen, network, service_type, watch):
+    server, port = await listen()
+    await announce(network, service_type, port)
+
+    (found,) = await watch(bool)
+    server.close()
+    await server.wait_closed()
+    await watch(lambda seen: not seen)
+    await listen(port)
+    (again,) = await watch(bool)
+
+    assert (found.name, found.host, found.url.rpartition(":")[2]) == ("desk", "desk.local", str(port))
+    assert again == found
+
+
+async def test_a_goodbye_takes_a_server_out_while_it_still_answers(listen, network, service_type, watch):
+    _, port = await listen()
+    info = await announce(network, service_type, port)
+    await watch(bool)
+
+    await (await network.async_unregister_service(info))
+
+    await watch(lambda seen: not seen)
+
+
+async def test_of_several_addresses_the_one_that_answers_is_taken(listen, network, service_type, watch):
+    _, port = await listen()
+    await announce(network, service_type, port, addresses=["10.255.255.1", *own_addresses()[:1]])
+
+    (found,) = await watch(bool)
+
+    assert "10.255.255.1" not in found.url
+
+
+async def test_one_host_announces_at_most_so_many(listen, network, service_type, watch):
+    _, port = await listen()
+    for number in range(MAX_PER_HOST + 3):
+        info = AsyncServiceInfo(
+            service_type,
+            f"desk-{number}.{service_type}",
+            port=port,
+            parsed_addresses=own_addresses()[:1],
+            server="desk.local.",
+        )
+        await network.async_register_service(info, cooperating_responders=True)
+
+    seen = await watch(lambda seen: len(seen) >= MAX_PER_HOST, within_s=20)
+
+    assert len(seen) == MAX_PER_HOST
+
+
+async def test_what_announce_publishes_is_found_until_it_ends(listen, watch, service_type, monkeypatch):
+    monkeypatch.setattr(Announcement, "service_type", property(lambda _: service_type))
+    _, port = await listen()
+
+    async with announced(Announcement(name="my mac", port=port, kind="ollama")) as label:
+        (found,) = await watch(bool)
+    await watch(lambda seen: not seen)
+
+    assert (label, found.name, found.kind) == ("my mac", "my mac", "ollama")
+
+
+async def test_a_type_without_its_ends_is_completed():
+    assert full_types(("_ollama._tcp",)) == ("_ollama._tcp.local.",)

@@ -1,0 +1,125 @@
+"""What one mDNS service says of itself."""
+
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nexus.config.urls import normalised
+from nexus.fleet.discovery.announced import announced, full_types, is_same_instance
+from nexus.fleet.discovery.discoverer import Discovered
+from nexus.fleet.discovery.mdns import unique
+
+TYPE = "_llm._tcp.local."
+
+
+def info(label="desk", addresses=("192.168.1.5",), port=11434, server="desk.local.", type_=TYPE, **hints):
+    return SimpleNamespace(
+        type=type_,
+        name=f"{label}.{type_}",
+        server=server,
+        port=port,
+        decoded_properties=hints,
+        parsed_scoped_addresses=lambda: list(addresses),
+    )
+
+
+def test_the_label_is_the_name():
+    found = announced(info()).discovered()
+
+    assert found == Discovered("desk", "http://192.168.1.5:11434", "auto", "desk.local")
+
+
+@pytest.mark.parametrize(
+    ("type_", "hints", "kind"),
+    [
+        (TYPE, {"type": "vllm"}, "vllm"),
+        (TYPE, {"api": "Ollama"}, "ollama"),
+        (TYPE, {"TYPE": "vllm"}, "vllm"),
+        (TYPE, {"type": None}, "auto"),
+        (TYPE, {"type": "made-up"}, "auto"),
+        ("_ollama._tcp.local.", {}, "ollama"),
+    ],
+)
+def test_the_kind_is_a_hint(type_, hints, kind):
+    assert announced(info(type_=type_, **hints)).kind == kind
+
+
+def test_a_base_path_and_tls_are_taken():
+    assert announced(info(path="/llm/", tls="1")).discovered().url == "https://192.168.1.5:11434/llm"
+
+
+@pytest.mark.parametrize("path", ["llm", "/a b", "/a?b", "/a#b", "/../x", "/" + "a" * 300, "/ä", "http://x"])
+def test_a_path_that_is_none_is_ignored(path):
+    assert announced(info(path=path)).path == ""
+
+
+def test_addresses_of_the_house_come_first_and_link_local_ones_last():
+    addresses = ("fe80::1%eth0", "2001:4860:4860::8888", "192.168.1.5")
+
+    assert announced(info(addresses=addresses)).addresses == ("192.168.1.5", "2001:4860:4860::8888", "fe80::1%eth0")
+
+
+def test_a_link_local_address_keeps_its_interface():
+    url = announced(info(addresses=("fe80::1%eth0",))).discovered().url
+
+    assert url == "http://[fe80::1%25eth0]:11434"
+
+
+@pytest.mark.parametrize("addresses", [(), ("127.0.0.1",), ("::1", "169.254.169.254"), ("0.0.0.0",)])
+def test_a_service_without_an_address_of_another_machine_is_ignored(addresses):
+    assert announced(info(addresses=addresses)) is None
+
+
+@pytest.mark.parametrize("port", [None, 0])
+def test_a_service_without_a_port_is_ignored(port):
+    assert announced(info(port=port)) is None
+
+
+def test_the_address_that_answered_stays_first():
+    two = announced(info(addresses=("192.168.1.5", "192.168.1.6"))).preferring("192.168.1.6")
+
+    assert (two.address, two.addresses) == ("192.168.1.6", ("192.168.1.6", "192.168.1.5"))
+
+
+def test_another_host_or_port_is_another_instance():
+    one = announced(info())
+
+    assert is_same_instance(one, announced(info(addresses=("192.168.1.9",))))
+    assert not is_same_instance(one, announced(info(port=1)))
+    assert not is_same_instance(one, announced(info(server="other.local.")))
+
+
+def test_service_types_are_completed():
+    given_types = ["_ollama._tcp", "_llm._tcp.", "_a._udp.local", "_b._tcp.local.", "_ollama._tcp."]
+
+    assert full_types(given_types) == ("_ollama._tcp.local.", "_llm._tcp.local.", "_a._udp.local.", "_b._tcp.local.")
+
+
+def test_one_name_for_two_servers_gets_the_port_or_the_host():
+    same = [
+        Discovered("desk", "http://192.168.1.5:1", host="a.local"),
+        Discovered("desk", "http://192.168.1.6:1", host="b.local"),
+        Discovered("desk", "http://192.168.1.7:1", host="c.local"),
+    ]
+
+    assert [found.name for found in unique(same)] == ["desk", "desk-1", "desk-c.local"]
+
+
+@given(
+    label=st.text(max_size=80),
+    addresses=st.lists(st.ip_addresses().map(str), max_size=20),
+    port=st.integers(-1, 70000),
+    server=st.none() | st.text(max_size=80),
+    hints=st.dictionaries(st.sampled_from(["type", "path", "tls", "api", "x"]), st.none() | st.text(max_size=300)),
+)
+def test_whatever_is_announced_is_a_plain_name_and_a_url_or_ignored(label, addresses, port, server, hints):
+    found = announced(info(label, addresses, port, server, **hints))
+
+    if found is not None:
+        told = found.discovered()
+        assert told.name.isprintable()
+        assert 0 < len(told.name) <= 63
+        assert told.host.isprintable()
+        assert normalised(told.url) in (told.url, told.url.removesuffix(":80"), told.url.removesuffix(":443"))
