@@ -113,4 +113,4 @@ def test_thousands_of_models_do_not_make_unknown_ones_slow(fleet_of):
 
     assert {reply.status for reply in replies} == {404}, replies[0].body
     assert "Did you mean" in replies[0].json()["error"]["message"]
-    assert spent_s / 20 < 0.1
+    assert spent_s / 20 < 0.5

@@ -78,9 +78,9 @@ def test_ten_thousand_names_do_not_make_a_comparison_slow(shared):
     index = index_of(known)
     index.near("warm-up")
 
-    started = time.perf_counter()
+    started = time.process_time()
     near = [index.near(f"{shared}qwen-{n}-6b-instrukt") for n in range(20)]
-    spent_s = time.perf_counter() - started
+    spent_s = time.process_time() - started
 
     assert all(0 < len(names) <= MOST_COMPARED for names in near)
     assert spent_s / 20 < 0.05
@@ -90,8 +90,8 @@ def test_a_name_made_to_be_slow_is_not():
     index = index_of(tuple(f"a{'a' * (n % 70)}{n}" for n in range(2000)))
     index.near("warm-up")
 
-    started = time.perf_counter()
+    started = time.process_time()
     index.near("_q4" * 10_000 + "!")
     index.near("a" * 100_000)
 
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5
