@@ -6,8 +6,8 @@ import { byId, make, oncePerFrame, reconcile, setText } from "./dom.js";
 import { Feed } from "./feed.js";
 import { fleetCards } from "./fleet.js";
 import { modelRows } from "./models.js";
-import { charts, showBudget, showPlugins, showTiles } from "./panels.js";
-import { matches, requestRows } from "./requests.js";
+import { charts, showBudget, showPlugins, showRejections, showTiles } from "./panels.js";
+import { isFailure, matches, requestRows } from "./requests.js";
 import { State } from "./state.js";
 import { span } from "./words.js";
 
@@ -28,7 +28,7 @@ const showCards = fleetCards(byId("cards"), {
 });
 const showModels = modelRows(byId("model-rows"), { filter: ({ name }) => name.toLowerCase().includes(wanted("models-find")) });
 const showRequests = requestRows(byId("request-rows"), {
-  filter: (request) => matches(request, wanted("requests-find")) && !(byId("requests-failed").checked && request.status_code < 400),
+  filter: (request) => matches(request, wanted("requests-find")) && !(byId("requests-failed").checked && !isFailure(request)) && ["", request.result].includes(byId("requests-result").value),
   onOpen: (request) => void openDecision(request),
 });
 const showCharts = charts();
@@ -37,6 +37,7 @@ const showCharts = charts();
 const drawLive = oncePerFrame(() => {
   if (!state.isReady) return;
   showTiles(state.overview);
+  showRejections(state.overview.rejections);
   empty("no-backends", showCards(state.backends), state.backends.size, "No backends configured", "No backend matches");
   if (!isPaused) drawRequests();
 });
@@ -121,7 +122,7 @@ byId("lock-form").addEventListener("submit", async (event) => {
 
 for (const id of ["fleet-find", "fleet-sick"]) byId(id).addEventListener("input", drawLive);
 byId("models-find").addEventListener("input", drawModels);
-for (const id of ["requests-find", "requests-failed"]) byId(id).addEventListener("input", drawRequests);
+for (const id of ["requests-find", "requests-failed", "requests-result"]) byId(id).addEventListener("input", drawRequests);
 byId("requests-pause").addEventListener("click", ({ currentTarget: button }) => {
   isPaused = !isPaused;
   button.setAttribute("aria-pressed", String(isPaused));

@@ -53,11 +53,14 @@ export function charts() {
 }
 
 export function showTiles(overview) {
-  const { requests, queue } = overview;
+  const { requests, queue, rejections } = overview;
+  // A client that left did not wait for what became of its request.
+  const judged = requests.total - requests.results.client_left;
   const tiles = [
     ["Up", span(overview.uptime_seconds)],
     ["Requests", count(requests.total)],
-    ["Succeeded", requests.total ? percent(requests.success / requests.total) : "–"],
+    ["Succeeded", judged ? percent(requests.results.finished / judged) : "–"],
+    ["Rejected, 5 min", count(rejections.reduce((sum, { requests: some }) => sum + some, 0))],
     ["In flight", count(overview.in_flight)],
     ["Waiting", `${count(queue.depth)} of ${count(queue.max_size)}`],
   ];
@@ -65,6 +68,21 @@ export function showTiles(overview) {
     key: ([label]) => label,
     create: ([label]) => make("div", {}, make("dt", {}, label), make("dd")),
     update: (tile, [, value]) => setText(tile.lastElementChild, value),
+  });
+}
+
+/** What Nexus itself has refused lately: no card of a backend shows it. */
+export function showRejections(rejections) {
+  const place = byId("rejections");
+  place.hidden = rejections.length === 0;
+  reconcile(place, rejections, {
+    key: ({ by, code }) => `${by} ${code}`,
+    create: () => make("li", {}, make("strong"), make("span")),
+    update: (item, { by, code, requests, reason }) => {
+      setText(item.firstElementChild, by ?? (code ?? "rejected").replaceAll("_", " "));
+      const some = requests === 1 ? "1 request" : `${count(requests)} requests`;
+      setText(item.lastElementChild, `: ${some} rejected in the last 5 minutes: ${reason}`);
+    },
   });
 }
 

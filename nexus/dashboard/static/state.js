@@ -1,8 +1,10 @@
 // What the page knows of the proxy, brought up to date by the feed.
 
 import { byName } from "./dom.js";
+import { isFailure } from "./requests.js";
 
 const MOST_REQUESTS = 200;
+const MOST_FAILURES = 200;
 
 export class State {
   overview = null;
@@ -36,7 +38,7 @@ export class State {
       case "RequestComplete":
         // What ended while the overview was made is told twice.
         if (this.requests.some(({ request_id: id }) => id === data.request_id)) break;
-        this.requests = [data, ...this.requests].slice(0, MOST_REQUESTS);
+        this.requests = kept([data, ...this.requests]);
         break;
       case "Figures":
         this.#takeFigures(data);
@@ -65,6 +67,11 @@ export class State {
     }
     return Array.from(models.values()).sort(byName);
   }
+}
+
+/** The newest requests, and longer than these the newest failures. */
+function kept(requests) {
+  return [...requests.slice(0, MOST_REQUESTS), ...requests.slice(MOST_REQUESTS).filter(isFailure).slice(0, MOST_FAILURES)];
 }
 
 /** The last steps of the hour in the place of those that they repeat. */
