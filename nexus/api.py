@@ -7,7 +7,7 @@ from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.kinds import BackendKind, FactsLookup, ModelListing, ServerFacts, ServerLookup
 from nexus.domain.measure import Measure, Sample
 from nexus.domain.model import ModelFacts, Zone
-from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome
+from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome, Result
 from nexus.domain.request import Endpoint, Requirements, TokenUsage
 from nexus.domain.routes import AdminReply, AdminRoute
 from nexus.errors import ConfigError, StoreError, UpstreamFault
@@ -45,6 +45,7 @@ __all__ = [
     "Reconciler",
     "Refusal",
     "Requirements",
+    "Result",
     "RoutingIntent",
     "Sample",
     "ServerFacts",

@@ -111,6 +111,8 @@ class RequestError(NexusError):
     :param context: the actionable part: what would have to change for this request to succeed.
     :param retry_after_s: whole seconds after which another try makes sense.
     :param close: whether the connection cannot be used any further.
+    :param stage: the stage that refused the request, if one did.
+    :param reason: why it did, for the operator.
     """
 
     def __init__(  # noqa: PLR0913 - the parts of one error reply, all but two of them optional
@@ -123,6 +125,8 @@ class RequestError(NexusError):
         retry_after_s: int | None = None,
         close: bool = False,
         headers: Mapping[str, str] | None = None,
+        stage: str | None = None,
+        reason: str | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -133,6 +137,8 @@ class RequestError(NexusError):
         self.retry_after_s = retry_after_s
         self.close = close
         self.headers = headers
+        self.stage = stage
+        self.reason = reason
 
 
 class UpstreamFault(StrEnum):

@@ -10,6 +10,7 @@ MODEL = f'{JOB},model=~"$model"'
 BACKEND = f'{JOB},backend=~"$backend"'
 BOTH = f'{JOB},model=~"$model",backend=~"$backend"'
 RATE = "[$__rate_interval]"
+FAILED = 'result=~"failed|truncated|stalled|rejected|shut_down",status!~"4.."'
 
 
 class Query(NamedTuple):
@@ -115,14 +116,14 @@ GLANCE = Row(
             4,
         ),
         Panel(
-            "Server errors",
+            "Failures",
             "percentunit",
-            "The share of requests that were answered with 5xx.",
+            "The share of requests that were answered with 5xx, or whose answer broke off.",
             (
                 Query(
-                    f'sum(rate(nexus_requests_total{{{BOTH},status=~"5.."}}{RATE}))'
+                    f"sum(rate(nexus_requests_total{{{BOTH},{FAILED}}}{RATE}))"
                     f" / sum(rate(nexus_requests_total{{{BOTH}}}{RATE}))",
-                    "5xx",
+                    "failed",
                 ),
             ),
             "stat",
@@ -149,6 +150,13 @@ TRAFFIC = Row(
             "reqps",
             "What clients were sent. 499: they left before that.",
             (rates("nexus_requests_total", BOTH, "status"),),
+            stacked=True,
+        ),
+        Panel(
+            "Requests by result",
+            "reqps",
+            "What came of them: a stream that breaks after 200 is truncated, what a stage refuses is rejected.",
+            (rates("nexus_requests_total", BOTH, "result"),),
             stacked=True,
         ),
         Panel(

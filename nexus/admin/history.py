@@ -1,21 +1,25 @@
 """The last exchanges, whatever became of them (``/v1/history``)."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import islice
 from math import isnan
+from operator import itemgetter
 from typing import Final
 from urllib.parse import parse_qsl
 
 import msgspec
 
 from nexus.admin.page import json_page
-from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome
+from nexus.domain.outcome import FIRST_ERROR, AttemptOutcome, Ending, ExchangeOutcome, Result
 from nexus.domain.routes import Page, PageRequest
-from nexus.errors import RequestError
+from nexus.errors import RequestError, did_you_mean
 
 MOST_ENTRIES: Final = 1_000
+"""Of the newest, whatever came of them."""
+MOST_OF_A_RESULT: Final = 250
+"""Of the newest of each result but ``finished``: a flood of anything else does not push them out."""
 USUAL_ENTRIES: Final = 100
 """What is shown to whoever asks for no other number."""
 LONGEST_NAME: Final = 256
@@ -60,6 +64,11 @@ class HistoryEntry(msgspec.Struct, frozen=True, gc=False):
     status_code: int
     code: str | None
     error_message: str | None
+    result: str
+    """What came of it, a member of :class:`nexus.domain.outcome.Result`."""
+    rejected_by: str | None
+    """The stage that refused it, or ``queue``; null when none did."""
+    rejected_because: str | None
     ending: str
     phase: str
     stream: bool
@@ -84,13 +93,31 @@ class HistoryEntry(msgspec.Struct, frozen=True, gc=False):
         return self.status == "Success"
 
 
-class History:
-    """Observes every exchange, and keeps the last thousand."""
+Numbered = tuple[int, HistoryEntry]
 
-    def __init__(self, most: int = MOST_ENTRIES) -> None:
-        self._entries: deque[HistoryEntry] = deque(maxlen=most)
-        self._new: deque[ExchangeOutcome] = deque(maxlen=most)
-        """Of which nobody has wanted an entry yet: most never are looked at."""
+
+class _Ring:
+    """The newest of some exchanges; entries are made of them when somebody looks, as most never are looked at."""
+
+    def __init__(self, most: int) -> None:
+        self._entries: deque[Numbered] = deque(maxlen=most)
+        self._new: deque[tuple[int, ExchangeOutcome]] = deque(maxlen=most)
+        self.add: Final = self._new.append
+
+    def newest_first(self) -> Iterator[Numbered]:
+        self._entries.extend((number, entry_of(outcome)) for number, outcome in self._new)
+        self._new.clear()
+        return reversed(self._entries)
+
+
+class History:
+    """Observes every exchange, and keeps the last thousand, and longer the last of each result that is no success."""
+
+    def __init__(self, most: int = MOST_ENTRIES, most_of_a_result: int = MOST_OF_A_RESULT) -> None:
+        self._recent = _Ring(most)
+        self._failed: Mapping[Result, _Ring] = {
+            result: _Ring(most_of_a_result) for result in Result if result is not Result.FINISHED
+        }
         self._newest = 0
         """How many there have been: the number of the newest."""
 
@@ -98,19 +125,27 @@ class History:
         """Keep one exchange."""
         if outcome.model is not None and len(outcome.model) > LONGEST_NAME:
             outcome = msgspec.structs.replace(outcome, model=outcome.model[: LONGEST_NAME + 1])
-        self._new.append(outcome)
         self._newest += 1
+        numbered = self._newest, outcome
+        self._recent.add(numbered)
+        if outcome.ending is not Ending.FINISHED or outcome.status >= FIRST_ERROR:
+            self._failed[outcome.result].add(numbered)
 
     def __iter__(self) -> Iterator[HistoryEntry]:
         """Iterate over them, newest first."""
-        self._entries.extend(map(entry_of, self._new))
-        self._new.clear()
-        return reversed(self._entries)
+        return (entry for _, entry in _newest_first(self._recent.newest_first(), self._failed_ones()))
 
     def after(self, number: int, most: int) -> tuple[int, list[HistoryEntry]]:
-        """Return the number of the newest, and the newest that follow *number*, at most so many, oldest first."""
-        count = max(0, min(most, self._newest - number))
-        return self._newest, list(islice(self, count))[::-1]
+        """Return the number of the newest, and those that follow *number*, oldest first: at most *most* of all, and as
+        many more of those that are no success.
+        """
+        if most == 0 or number >= self._newest:
+            return self._newest, []
+        found = _newest_first(islice(self._recent.newest_first(), most), islice(self._failed_ones(), most))
+        return self._newest, [entry for other, entry in reversed(found) if other > number]
+
+    def _failed_ones(self) -> Iterator[Numbered]:
+        return iter(_newest_first(*(ring.newest_first() for ring in self._failed.values())))
 
     def __call__(self, asked: PageRequest) -> Page:
         """Answer ``/v1/history``. :raises RequestError: for a query that means nothing."""
@@ -119,11 +154,17 @@ class History:
         return json_page(list(islice(found, wanted.limit)))
 
 
+def _newest_first(*rings: Iterable[Numbered]) -> list[Numbered]:
+    """Return what any of *rings* has, each once."""
+    found = {number: entry for ring in rings for number, entry in ring}
+    return sorted(found.items(), key=itemgetter(0), reverse=True)
+
+
 def entry_of(outcome: ExchangeOutcome) -> HistoryEntry:
     """Return the entry of one exchange."""
     last = outcome.attempts[-1] if outcome.attempts else None
     usage = outcome.usage
-    is_success = outcome.ending is Ending.FINISHED and outcome.status < 400
+    result = outcome.result
     return HistoryEntry(
         int(outcome.received_at),
         outcome.request_id,
@@ -133,10 +174,13 @@ def entry_of(outcome: ExchangeOutcome) -> HistoryEntry:
         None if last is None else last.model,
         "none" if last is None else last.backend,
         "none" if last is None else last.backend_id,
-        "Success" if is_success else "Error",
+        "Success" if result is Result.FINISHED else "Error",
         outcome.status,
         outcome.code,
         _cut(outcome.error_message, LONGEST_MESSAGE),
+        result,
+        outcome.rejected_by,
+        _cut(outcome.rejected_because, LONGEST_MESSAGE),
         outcome.ending,
         outcome.phase,
         outcome.is_stream,
@@ -213,6 +257,20 @@ def _has_status(text: str) -> Claim:
     raise RequestError("invalid_value", "status is success, error, 2xx, 4xx, 5xx or a number", param="status")
 
 
+_NO_FAILURES: Final = frozenset({Result.FINISHED, Result.CLIENT_LEFT})
+
+
+def _has_result(text: str) -> Claim:
+    if text == "failure":
+        return lambda entry: entry.result not in _NO_FAILURES
+    wanted = frozenset(text.split(","))
+    if unknown := sorted(wanted - set(Result)):
+        known = ", ".join(("failure", *Result))
+        hint = did_you_mean(unknown[0][:LONGEST_NAME], Result)
+        raise RequestError("invalid_value", f"result is one or several of {known}{hint}", param="result")
+    return lambda entry: entry.result in wanted
+
+
 def _is_since(text: str) -> Claim:
     instant = _instant("since", text)
     return lambda entry: entry.timestamp >= instant
@@ -249,6 +307,7 @@ _CLAIMS: Final[Mapping[str, Callable[[str], Claim]]] = {
     "model": _has_model,
     "backend": _has_backend,
     "status": _has_status,
+    "result": _has_result,
     "since": _is_since,
     "until": _is_until,
 }

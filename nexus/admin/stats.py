@@ -10,6 +10,7 @@ from nexus.admin.page import json_page
 from nexus.admin.reports import Report
 from nexus.domain.backend import Backend
 from nexus.domain.fleet import FleetSnapshot
+from nexus.domain.outcome import Result
 from nexus.domain.routes import Page
 from nexus.observability.figures import BackendFigures, ModelFigures, Tally
 from nexus.observability.histogram import Histogram
@@ -38,6 +39,8 @@ class RequestFacts(TypedDict):
     errors_4xx: int
     errors_5xx: int
     unfinished: int
+    results: Mapping[Result, int]
+    """The same requests by what came of them, which a status does not tell."""
 
 
 class BackendFacts(TypedDict):
@@ -52,6 +55,7 @@ class BackendFacts(TypedDict):
     errors_4xx: int
     errors_5xx: int
     unfinished: int
+    results: Mapping[Result, int]
     attempts: int
     failed_attempts: int
     average_latency_ms: float
@@ -68,6 +72,7 @@ class ModelFacts(TypedDict):
     errors_4xx: int
     errors_5xx: int
     unfinished: int
+    results: Mapping[Result, int]
     average_duration_ms: float
     avg_ttft_ms: float
     tokens_prompt: int
@@ -127,7 +132,12 @@ def request_facts(tally: Tally) -> RequestFacts:
         "errors_4xx": tally.client_errors,
         "errors_5xx": tally.server_errors,
         "unfinished": tally.unfinished,
+        "results": _results(tally),
     }
+
+
+def _results(tally: Tally) -> Mapping[Result, int]:
+    return {result: tally.results.get(result, 0) for result in Result}
 
 
 def _backend(backend: Backend, figures: BackendFigures, reports: Mapping[str, Report]) -> BackendFacts:
@@ -142,6 +152,7 @@ def _backend(backend: Backend, figures: BackendFigures, reports: Mapping[str, Re
         "errors_4xx": tally.client_errors,
         "errors_5xx": tally.server_errors,
         "unfinished": tally.unfinished,
+        "results": _results(tally),
         "attempts": figures.attempts,
         "failed_attempts": sum(figures.failures.values()),
         "average_latency_ms": _mean_ms(tally.duration_s, tally.requests),
@@ -174,6 +185,7 @@ def _model(name: str, figures: ModelFigures) -> ModelFacts:
         "errors_4xx": tally.client_errors,
         "errors_5xx": tally.server_errors,
         "unfinished": tally.unfinished,
+        "results": _results(tally),
         "average_duration_ms": _mean_ms(tally.duration_s, tally.requests),
         "avg_ttft_ms": _mean_ms(tally.first_content_s, tally.first_contents),
         "tokens_prompt": _sum(figures.prompts) + figures.estimated.prompt_tokens,

@@ -145,6 +145,7 @@ class Dashboard:
             "in_flight": self._plane.in_flight,
             "queue": queue_facts(self._plane.line, is_enabled=config.queue.enabled),
             "requests": request_facts(self._telemetry.metrics.all),
+            "rejections": self._telemetry.rejections.last_five_minutes(),
             "budget": self._budget() or None,
         }
 

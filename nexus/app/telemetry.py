@@ -23,6 +23,7 @@ from nexus.domain.routes import Page, PageRequest, PageRoute
 from nexus.fleet.fleet import Fleet
 from nexus.observability.families import Family
 from nexus.observability.metrics import ExchangeMetrics
+from nexus.observability.recent_rejections import RecentRejections
 from nexus.observability.timeline import Timeline
 from nexus.proxy.plane import DataPlane, Observer
 from nexus.wire.protocols import EVERY
@@ -37,6 +38,7 @@ class Telemetry:
         self.metrics = ExchangeMetrics(snapshot, embedding_endpoints=EMBEDDING_ENDPOINTS)
         self.history = History()
         self.timeline = Timeline()
+        self.rejections = RecentRejections()
         self._snapshot = snapshot
         self._loop_lag = LoopLag()
         self._registry = CollectorRegistry()
@@ -93,7 +95,8 @@ class Telemetry:
     def observers(self, blueprint: Blueprint) -> tuple[Observer, ...]:
         """Return who is told of each exchange under *blueprint*, plugins last."""
         self.metrics.configured_models = configured_models(blueprint)
-        return (self.metrics.observe, self.history.observe, self.timeline.observe, *blueprint.observers)
+        own = (self.metrics, self.history, self.timeline, self.rejections)
+        return (*(observer.observe for observer in own), *blueprint.observers)
 
     def pages(self, blueprint: Blueprint, *, uptime_s: Callable[[], float]) -> tuple[PageRoute, ...]:
         """Return the pages under *blueprint*."""

@@ -1,7 +1,8 @@
 """How an exchange ended: the one value that the data plane hands up."""
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -30,6 +31,44 @@ class Ending(StrEnum):
     SHUT_DOWN = "shut_down"
     NEXUS_FAILED = "nexus_failed"
     """A defect of Nexus or of a plugin."""
+
+
+class Result(StrEnum):
+    """What came of an exchange, whatever status it began with: what pages, metrics and filters tell apart."""
+
+    FINISHED = "finished"
+    """The client got its whole answer, and it is no error."""
+    FAILED = "failed"
+    """The answer is an error: the backend's own or one about it, as a status or as an event of a stream."""
+    TRUNCATED = "truncated"
+    """The answer began well and broke off."""
+    STALLED = "stalled"
+    """The answer began well, and nothing more of it came."""
+    CLIENT_LEFT = "client_left"
+    """The client closed its connection, or stopped reading."""
+    REJECTED = "rejected"
+    """Nexus refused it: by a stage, at a limit, in the queue, for its model or for what is wrong with the request."""
+    SHUT_DOWN = "shut_down"
+    """Nexus shut down."""
+
+
+_RESULT_OF_ENDING: Final[Mapping[Ending, Result]] = {
+    Ending.CLIENT_LEFT: Result.CLIENT_LEFT,
+    Ending.CLIENT_STALLED: Result.CLIENT_LEFT,
+    Ending.BAD_REQUEST: Result.REJECTED,
+    Ending.REJECTED: Result.REJECTED,
+    Ending.SHUT_DOWN: Result.SHUT_DOWN,
+}
+"""Of any other ending, the status and the code decide."""
+
+_RESULT_OF_CODE: Final[Mapping[str | None, Result]] = {
+    "stream_stalled": Result.STALLED,
+    "upstream_error": Result.FAILED,
+}
+"""Of an answer that has begun well; one with any other code broke off."""
+
+FIRST_ERROR: Final = 400
+FIRST_SERVER_ERROR: Final = 500
 
 
 class AttemptOutcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,6 +122,10 @@ class ExchangeOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """The error code, None when there was no error."""
     error_message: str | None = None
     """What the client was told with it."""
+    rejected_by: str | None = None
+    """The stage that refused it, or ``queue``; None of any that no stage refused."""
+    rejected_because: str | None = None
+    """Why, in the words of the stage; None where ``rejected_by`` is."""
     phase: Phase
     """The phase in which it ended."""
     termination: str
@@ -102,6 +145,24 @@ class ExchangeOutcome(msgspec.Struct, frozen=True, kw_only=True):
     bytes_out: int
     cost_usd: float | None = None
     """What all its attempts have cost together, as far as stages know; None when none of them does."""
+
+    @property
+    def result(self) -> Result:
+        """What came of it."""
+        if self.ending is Ending.FINISHED:
+            return Result.FINISHED if self.status < FIRST_ERROR else Result.FAILED
+        if (result := _RESULT_OF_ENDING.get(self.ending)) is not None:
+            return result
+        if self.status < FIRST_ERROR:
+            return _RESULT_OF_CODE.get(self.code, Result.TRUNCATED)
+        # One whose time is over before any backend was asked has only waited.
+        return Result.REJECTED if self.ending is Ending.TIMED_OUT and not self.attempts else Result.FAILED
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether the client did not get its answer, and is not to blame: it neither left nor asked wrongly (4xx)."""
+        is_clients_own = FIRST_ERROR <= self.status < FIRST_SERVER_ERROR
+        return not is_clients_own and self.result not in (Result.FINISHED, Result.CLIENT_LEFT)
 
     @property
     def backend(self) -> str | None:

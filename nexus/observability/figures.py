@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Final
 
-from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome
+from nexus.domain.outcome import AttemptOutcome, ExchangeOutcome, Result
 from nexus.domain.request import TokenUsage
 from nexus.observability.histogram import (
     DURATION_BUCKETS_S,
@@ -28,12 +28,15 @@ class Tally:
         "duration_s",
         "first_content_s",
         "first_contents",
+        "results",
         "server_errors",
         "successes",
         "unfinished",
     )
 
     def __init__(self) -> None:
+        self.results: dict[Result, int] = {}
+        """By what came of them, each request once; the status counts for those below."""
         self.successes = 0
         """2xx, and the whole answer was sent."""
         self.client_errors = 0
@@ -52,15 +55,16 @@ class Tally:
     def requests(self) -> int:
         return self.successes + self.client_errors + self.server_errors + self.unfinished
 
-    def count(self, outcome: ExchangeOutcome) -> None:
-        """Count one exchange."""
+    def count(self, outcome: ExchangeOutcome, result: Result) -> None:
+        """Count one exchange, which came to *result*."""
         status = outcome.status
+        self.results[result] = self.results.get(result, 0) + 1
         self.duration_s += outcome.duration_s
         if status >= 500:
             self.server_errors += 1
         elif status >= 400:
             self.client_errors += 1
-        elif outcome.ending is Ending.FINISHED:
+        elif result is Result.FINISHED:
             self.successes += 1
         else:
             self.unfinished += 1
@@ -70,8 +74,13 @@ class Tally:
 
     def add(self, other: "Tally") -> None:
         """Count what *other* has counted."""
-        for name in self.__slots__:
+        for result, count in other.results.items():
+            self.results[result] = self.results.get(result, 0) + count
+        for name in _ADDED:
             setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+_ADDED: Final = tuple(name for name in Tally.__slots__ if name != "results")
 
 
 def total(tallies: Iterable[Tally]) -> Tally:
@@ -103,7 +112,7 @@ class Cell:
 
     def __init__(self) -> None:
         self.tally = Tally()
-        self.statuses: dict[int, int] = defaultdict(int)
+        self.statuses: dict[tuple[int, Result], int] = defaultdict(int)
         self.durations = TracedHistogram(DURATION_BUCKETS_S)
         self.first_contents: TracedHistogram | None = None
         self.token_gaps: Histogram | None = None
@@ -117,8 +126,9 @@ class Cell:
         self.bytes_out = 0
 
     def observe(self, outcome: ExchangeOutcome) -> None:
-        self.tally.count(outcome)
-        self.statuses[outcome.status] += 1
+        result = outcome.result
+        self.tally.count(outcome, result)
+        self.statuses[outcome.status, result] += 1
         duration_s = outcome.duration_s
         request_id, now_unix_s = outcome.request_id, outcome.received_at + duration_s
         self.durations.trace((request_id, duration_s, now_unix_s))

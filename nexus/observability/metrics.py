@@ -168,9 +168,14 @@ class ExchangeMetrics:
         labels = "model", "backend"
         yield counter(
             "nexus_requests",
-            "Requests by the model and backend that answered and by status; backend 'none' when nobody was asked.",
-            {(*key, str(status)): count for key, cell in cells for status, count in cell.statuses.items()},
-            *(*labels, "status"),
+            "Requests by the model and backend that answered, by status and by what came of them; backend 'none' when"
+            " none was asked.",
+            {
+                (*key, str(status), result.value): count
+                for key, cell in cells
+                for (status, result), count in cell.statuses.items()
+            },
+            *(*labels, "status", "result"),
         )
         yield histogram(
             "nexus_request_duration_seconds",

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from nexus.domain.outcome import Ending, ExchangeOutcome
+from nexus.domain.outcome import FIRST_ERROR, Ending, ExchangeOutcome
 
 STEP_S: Final = 10
 HOUR_STEPS: Final = 360
@@ -23,7 +23,7 @@ class Point(msgspec.Struct, array_like=True):
 
     requests: int = 0
     errors: int = 0
-    """Answers of 500 and more."""
+    """Requests that failed through no fault of their client; streams that broke off are among them."""
     tokens: int = 0
     """Generated, as the backends counted them; of streams that tell no count, the pieces in which they came."""
     first_token_p50_s: float | None = None
@@ -69,7 +69,7 @@ class Timeline:
             self._advance(step)
         point = self._points[-1]
         point.requests += 1
-        if outcome.status >= 500:
+        if (outcome.ending is not Ending.FINISHED or outcome.status >= FIRST_ERROR) and outcome.is_failure:
             point.errors += 1
         is_stream = outcome.is_stream and bool(outcome.attempts) and outcome.attempts[-1].is_stream
         if is_stream and outcome.first_byte_s is not None and len(self._first_tokens) < MOST_SAMPLES:

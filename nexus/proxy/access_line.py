@@ -1,14 +1,11 @@
 """The line of the access log: one for each request, made of its outcome."""
 
 from collections.abc import Sequence
-from typing import Final
 
 import msgspec
 
-from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome, Phase
+from nexus.domain.outcome import AttemptOutcome, ExchangeOutcome, Phase, Result
 from nexus.observability.log_rendering import LONGEST_TEXT
-
-FIRST_ERROR: Final = 400
 
 
 class FailedAttempt(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -34,6 +31,7 @@ class AccessLine(msgspec.Struct, frozen=True, omit_defaults=True):
     code: str | None
     error_message: str | None
     ending: str
+    result: str
     termination: str
     stream: bool
     route_reason: str | None
@@ -56,6 +54,8 @@ class AccessLine(msgspec.Struct, frozen=True, omit_defaults=True):
     trace_id: str | None = None
     client_request_id: str | None = None
     method: str = "POST"
+    rejected_by: str | None = None
+    rejected_because: str | None = None
 
 
 def access_line(
@@ -78,6 +78,7 @@ def access_line(
     else:
         prompt, completion, is_estimated = usage.prompt_tokens, usage.completion_tokens, usage.is_estimated
         total = prompt + completion
+    result = outcome.result
     return AccessLine(
         outcome.request_id,
         outcome.endpoint,
@@ -85,11 +86,12 @@ def access_line(
         outcome.fallback_model and _short(outcome.fallback_model),
         attempts[-1].backend if count else "none",
         backend_type,
-        "success" if outcome.status < FIRST_ERROR and outcome.ending is Ending.FINISHED else "error",
+        "success" if result is Result.FINISHED else "error",
         outcome.status,
         outcome.code,
         outcome.error_message and _short(outcome.error_message),
         outcome.ending,
+        result,
         outcome.termination,
         outcome.is_stream,
         outcome.route_reason,
@@ -111,6 +113,8 @@ def access_line(
         trace_id,
         outcome.client_request_id,
         outcome.method,
+        outcome.rejected_by,
+        outcome.rejected_because and _short(outcome.rejected_because),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from nexus.domain.backend import Backend, Status
-from nexus.domain.outcome import AttemptOutcome, Ending
+from nexus.domain.outcome import AttemptOutcome, Ending, Phase
 from nexus.domain.request import Endpoint
 from nexus.errors import RequestError, UpstreamError, UpstreamFault
 from nexus.proxy.answer import Answer
@@ -21,7 +21,7 @@ from nexus.proxy.heads import Head
 from nexus.proxy.record import Record
 from nexus.routing.decision import Reject
 from nexus.routing.intent import Verdict
-from nexus.routing.rejections import reason_as_json, shortened, what_would_help
+from nexus.routing.rejections import decisive, reason_as_json, shortened, what_would_help
 from nexus.wire import multipart
 from nexus.wire.answer_model import restore_in_document, restore_in_events
 from nexus.wire.event_buffer import EventRoom
@@ -42,6 +42,7 @@ ENDING_OF_CODE: Final[Mapping[str, Ending]] = {
 
 def rejection(reject: Reject) -> RequestError:
     """Return what a client is told when routing finds nobody."""
+    verdict = decisive(reject)
     return RequestError(
         reject.code,
         reject.message,
@@ -49,6 +50,8 @@ def rejection(reject: Reject) -> RequestError:
         context=reject.context,
         retry_after_s=reject.retry_after_s,
         headers=reason_headers(reject.reasons),
+        stage=(reject.context or {}).get("stage") if verdict is None else verdict.stage,
+        reason=reject.message if verdict is None else verdict.reason,
     )
 
 
@@ -121,6 +124,15 @@ def ending_of(exc: RequestError) -> Ending:
     if exc.code in _BACKENDS_DOING:
         return Ending.BACKEND_FAILED
     return Ending.BAD_REQUEST if exc.status < 500 and exc.code not in _OURS else Ending.REJECTED
+
+
+def rejecting_stage(exc: RequestError, phase: Phase) -> str | None:
+    """Return which stage refused a request with *exc*, or ``queue``; None: no stage did."""
+    if ending_of(exc) not in (Ending.REJECTED, Ending.BAD_REQUEST, Ending.TIMED_OUT):
+        return None
+    if exc.stage is not None:
+        return exc.stage
+    return "queue" if phase == "queue" or (phase == "route" and exc.code == "overloaded") else None
 
 
 _BACKENDS_DOING: Final = frozenset(

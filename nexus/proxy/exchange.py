@@ -72,8 +72,8 @@ class Exchange(msgspec.Struct, eq=False):
         except RequestError as exc:
             return self._refuse(exc)
         except StageFailed as exc:
-            stage = f"stage '{exc.stage}' cannot decide now"
-            return self._refuse(RequestError("policy_unavailable", stage, retry_after_s=5))
+            words = f"stage '{exc.stage}' cannot decide now"
+            return self._refuse(RequestError("policy_unavailable", words, retry_after_s=5, stage=exc.stage))
         except asyncio.CancelledError:
             if not self.is_shut_down:
                 record.ended(Ending.CLIENT_LEFT, 499)
@@ -215,6 +215,8 @@ class Exchange(msgspec.Struct, eq=False):
             lines += b"X-Nexus-Attempts: %d\r\nx-should-retry: false\r\n" % attempts
         self._write_error(exc, lines)
         self.record.ended(answering.ending_of(exc), exc.status, exc.code, exc.message)
+        if (stage := answering.rejecting_stage(exc, self.record.phase)) is not None:
+            self.record.rejected_by, self.record.rejected_because = stage, exc.reason or exc.message
         return keep_alive
 
     def _fail(self, exc: Exception) -> bool:

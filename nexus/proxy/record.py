@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome, Phase
+from nexus.domain.outcome import FIRST_SERVER_ERROR, AttemptOutcome, Ending, ExchangeOutcome, Phase
 from nexus.domain.request import Endpoint, Requirements, TokenUsage
 from nexus.observability.logs import LEVELS, Level, channel, write_line
 from nexus.observability.tracing import Trace
@@ -91,6 +91,9 @@ class Record(msgspec.Struct, eq=False):
     status: int = 0
     code: str | None = None
     error_message: str | None = None
+    rejected_by: str | None = None
+    """The stage that refused it, or ``queue``; None: no stage did."""
+    rejected_because: str | None = None
     cost_usd: float | None = None
     estimated: TokenUsage | None = None
     """What stands in for the usage that the backend did not report."""
@@ -190,6 +193,8 @@ class Record(msgspec.Struct, eq=False):
             status=self.status,
             code=self.code,
             error_message=self.error_message,
+            rejected_by=self.rejected_by,
+            rejected_because=self.rejected_because,
             phase=phase,
             termination="--" if is_whole else _WHO[self.ending] + _WHERE[phase],
             route_reason=reserved.route_reason if reserved is not None else None,
@@ -244,6 +249,3 @@ def _level_of(outcome: ExchangeOutcome) -> Level:
         # A backend's own words, passed on because nobody had better ones.
         return "error"
     return "warning" if len(outcome.attempts) > 1 or outcome.fallback_model is not None else "info"
-
-
-FIRST_SERVER_ERROR: Final = 500

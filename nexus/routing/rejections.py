@@ -121,6 +121,15 @@ def chain_exhausted(models: Sequence[str], rejects: Sequence[Reject], snapshot: 
     return Reject(EXHAUSTED, message, distinct(reasons), context, RETRY_SOON_S)
 
 
+def decisive(reject: Reject) -> Verdict | None:
+    """Return what a stage said that made it *reject*; None when no stage is the reason.
+
+    Of several, the one that *reject* has its code from, else the one nearest to answering.
+    """
+    said = [verdict for verdict in reject.reasons if verdict.stage != "attempt"]
+    return max(said, key=lambda verdict: (verdict.code == reject.code, _hardness(verdict)), default=None)
+
+
 def after_attempts(reject: Reject, failures: Iterable[Verdict], backends: Iterable[Backend]) -> Reject:
     """Return *reject* with the *failures* of those that were asked before it; the stages have not seen them again.
 

@@ -12,6 +12,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_of
 from prometheus_client.parser import text_string_to_metric_families as metrics_of
 
+from nexus.domain.outcome import Result
 from nexus.simulator import Settings, SimulatedModel, Simulator, in_thread
 from nexus.simulator.faults import Cut, Stall, Status
 from nexus.testing.asking import ask, chat, until
@@ -200,7 +201,9 @@ def test_every_kind_of_ending_is_there(told):
 
 
 def test_every_request_is_counted_with_its_backend_and_status(told):
-    assert told.by("nexus_requests_total", "backend", "status") == outcomes(told.lines, "backend", "status_code")
+    assert told.by("nexus_requests_total", "backend", "status", "result") == outcomes(
+        told.lines, "backend", "status_code", "result"
+    )
 
 
 def test_every_endpoint_and_mode_is_counted(told):
@@ -318,6 +321,7 @@ def test_the_statistics_say_the_same(told):
         "errors_4xx": errors[4],
         "errors_5xx": errors[5],
         "unfinished": len(lines) - success - errors[4] - errors[5],
+        "results": dict.fromkeys(Result, 0) | Counter(line["result"] for line in lines),
     }
     by_backend = outcomes(lines, "backend")
     assert {row["name"]: row["requests"] for row in told.stats["backends"]} == {
@@ -330,7 +334,7 @@ def test_the_statistics_say_the_same(told):
 
 def test_the_history_says_the_same(told):
     shared = ("endpoint", "backend", "code", "ending", "stream", "route_reason", "tokens_prompt", "tokens_completion")
-    shared += ("request_id", "model", "status_code", "bytes_in", "bytes_out")
+    shared += ("request_id", "model", "status_code", "result", "bytes_in", "bytes_out")
     facts = {entry["request_id"]: entry for entry in told.history}
 
     assert len(told.history) == len(told.lines)

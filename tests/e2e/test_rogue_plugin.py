@@ -241,7 +241,8 @@ def test_a_stage_cannot_pass_its_figures_off_as_those_of_nexus(rogue):
 
     assert metric(nexus, "nexus_requests_total") is None
     assert nexus.wait_for_log("stage_not_measured")[0]["stage"] == "rogue"
-    assert until(lambda: metric(nexus, 'nexus_requests_total{model="llama3",backend="gpu-1",status="200"}') == 1)
+    labels = 'model="llama3",backend="gpu-1",status="200",result="finished"'
+    assert until(lambda: metric(nexus, f"nexus_requests_total{{{labels}}}") == 1)
 
 
 def test_a_stage_that_behaves_is_measured(rogue):

@@ -62,8 +62,8 @@ async def test_a_reload_changes_names_and_no_number(gpus, reload):
         await reload(nexus, config + "\n[metrics]\nsanitize_labels = true\n")
         sanitized = await scraped(nexus)
 
-    assert exact["nexus_requests_total", "llama3:8b", "gpu-1", "200"] == 1
-    assert sanitized["nexus_requests_total", "llama3_8b", "gpu_1", "200"] == 1
+    assert exact["nexus_requests_total", "llama3:8b", "gpu-1", "200", "finished"] == 1
+    assert sanitized["nexus_requests_total", "llama3_8b", "gpu_1", "200", "finished"] == 1
     assert sanitized["nexus_pending_requests", "gpu_1"] == 0
     assert {name for name in sanitized if "llama3:8b" in name} == set()
 
@@ -79,13 +79,13 @@ async def test_a_backend_that_left_keeps_its_counters_and_loses_its_gauges(gpus,
         back = await scraped(nexus)
 
     counters = [
-        ("nexus_requests_total", "llama3:8b", "gpu-1", "200"),
+        ("nexus_requests_total", "llama3:8b", "gpu-1", "200", "finished"),
         ("nexus_attempts_total", "gpu-1"),
         ("nexus_upstream_connections_opened_total", "gpu-1"),
     ]
     assert [before[name] for name in counters] == [gone[name] for name in counters]
     assert ("nexus_pending_requests", "gpu-1") not in gone
-    assert back["nexus_requests_total", "llama3:8b", "gpu-1", "200"] == 2
+    assert back["nexus_requests_total", "llama3:8b", "gpu-1", "200", "finished"] == 2
     assert back["nexus_probes_total", "gpu-1", "success"] > before["nexus_probes_total", "gpu-1", "success"]
 
 

@@ -69,6 +69,9 @@ def test_an_entry_says_what_became_of_a_request(history):
         "status_code": 200,
         "code": None,
         "error_message": None,
+        "result": "finished",
+        "rejected_by": None,
+        "rejected_because": None,
         "ending": "finished",
         "phase": "relay",
         "stream": True,
@@ -126,7 +129,7 @@ def test_a_name_that_is_no_unicode_breaks_nothing(history):
 
 
 def test_the_newest_come_first_and_the_oldest_are_forgotten():
-    history = History(most=3)
+    history = History(most=3, most_of_a_result=3)
     for number in range(5):
         history.observe(make_outcome(request_id=str(number)))
 
@@ -202,3 +205,68 @@ def test_whoever_follows_is_given_what_is_new(history):
     assert (number, [entry.request_id for entry in entries]) == (5, ["new-1", "new-2"])
     assert history.after(number, 100) == (5, [])
     assert [entry.request_id for entry in history.after(0, 1)[1]] == ["new-2"]
+
+
+def flood(history, count, *, first="", **fields):
+    for number in range(count):
+        history.observe(make_outcome(make_attempt(), request_id=f"{first}{number}", **fields))
+
+
+def test_a_flood_of_successes_does_not_push_out_the_last_failures(history):
+    history.observe(make_outcome(make_attempt(ending=Ending.BACKEND_FAILED), code="stream_stalled", request_id="late"))
+    flood(history, 2000)
+
+    assert ids(history, "result=stalled") == ["late"]
+    assert ids(history, "result=failure") == ["late"]
+    assert len(asked(history, "limit=1000")) == 1000
+
+
+def test_a_flood_of_refusals_does_not_push_out_a_stream_that_broke(history):
+    history.observe(make_outcome(make_attempt(ending=Ending.BACKEND_FAILED), request_id="broke"))
+    for number in range(2000):
+        history.observe(make_outcome(request_id=str(number)))
+
+    assert ids(history, "result=truncated") == ["broke"]
+
+
+def test_what_is_kept_of_each_result_is_bounded():
+    history = History(most=10, most_of_a_result=5)
+    for ending in Ending:
+        for number in range(20):
+            history.observe(make_outcome(make_attempt(ending=ending), request_id=f"{ending}-{number}"))
+    flood(history, 20)
+
+    assert len(list(history)) == 10 + 5 * 4
+
+
+@pytest.mark.parametrize(
+    ("query", "found"), [("result=failed,rejected", ["nobody", "unknown"]), ("result=stalled", [])]
+)
+def test_results_are_told_apart(mixed, query, found):
+    assert ids(mixed, query) == found
+
+
+def test_a_result_that_is_none_is_refused_with_the_nearest(history):
+    with pytest.raises(RequestError, match="did you mean 'truncated'"):
+        asked(history, "result=truncate")
+
+
+def test_an_entry_names_the_stage_that_refused_a_request_and_no_backend(history):
+    history.observe(make_outcome(rejected_by="budget", rejected_because="the monthly limit is spent"))
+
+    (entry,) = asked(history)
+
+    assert (entry["result"], entry["rejected_by"], entry["rejected_because"], entry["backend"]) == (
+        *("rejected", "budget"),
+        *("the monthly limit is spent", "none"),
+    )
+
+
+def test_failures_of_a_busy_second_are_told_beside_the_newest(history):
+    history.observe(make_outcome(make_attempt(ending=Ending.BACKEND_FAILED), request_id="broke"))
+    flood(history, 500)
+
+    newest, told = history.after(0, 100)
+
+    assert (newest, len(told), told[0].request_id, told[-1].request_id) == (501, 101, "broke", "499")
+    assert history.after(newest, 100) == (501, [])

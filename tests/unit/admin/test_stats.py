@@ -6,7 +6,7 @@ import pytest
 from nexus.admin.reports import Report, reports_of
 from nexus.admin.stats import QueueFacts, queue_facts, stats
 from nexus.domain.backend import Status
-from nexus.domain.outcome import Ending
+from nexus.domain.outcome import Ending, Result
 from nexus.domain.request import TokenUsage
 from nexus.observability.metrics import ExchangeMetrics
 from nexus.proxy.queue import WaitingLine
@@ -26,6 +26,9 @@ def metrics():
     return ExchangeMetrics(lambda: FLEET)
 
 
+NO_RESULTS = dict.fromkeys(Result, 0)
+
+
 def shown(metrics, reports=None, queue=NO_QUEUE):
     page = stats(FLEET, metrics, queue, reports or {}, uptime_s=61.9)
     assert (page.status, page.content_type) == (200, "application/json")
@@ -35,7 +38,15 @@ def shown(metrics, reports=None, queue=NO_QUEUE):
 def test_a_proxy_that_has_carried_nothing_shows_its_fleet(metrics):
     assert shown(metrics) == {
         "uptime_seconds": 61,
-        "requests": {"total": 0, "success": 0, "errors": 0, "errors_4xx": 0, "errors_5xx": 0, "unfinished": 0},
+        "requests": {
+            "total": 0,
+            "success": 0,
+            "errors": 0,
+            "errors_4xx": 0,
+            "errors_5xx": 0,
+            "unfinished": 0,
+            "results": NO_RESULTS,
+        },
         "backends": [_idle_backend("2", "b-gpu", "healthy"), _idle_backend("9", "a-gpu", "unhealthy")],
         "models": [_idle_model(MODEL), _idle_model("qwen3")],
         "queue": {"enabled": False, "depth": 0, "max_size": 0, "enqueued": 0, "drained": 0, "timed_out": 0},
@@ -46,7 +57,15 @@ def _idle_backend(id_, name, status):
     counts = dict.fromkeys(
         ["requests", "success", "errors_4xx", "errors_5xx", "unfinished", "attempts", "failed_attempts", "pending"], 0
     )
-    return {"id": id_, "name": name, "type": "generic", "status": status, "average_latency_ms": 0.0, **counts}
+    return {
+        "id": id_,
+        "name": name,
+        "type": "generic",
+        "status": status,
+        "average_latency_ms": 0.0,
+        "results": NO_RESULTS,
+        **counts,
+    }
 
 
 def _idle_model(name):
@@ -54,6 +73,7 @@ def _idle_model(name):
     return {
         "name": name,
         **counts,
+        "results": NO_RESULTS,
         "average_duration_ms": 0.0,
         "avg_ttft_ms": 0.0,
         "tokens_prompt": 0,
@@ -80,6 +100,7 @@ def test_every_request_is_in_the_total_and_in_one_more(metrics):
         "errors_4xx": 2,
         "errors_5xx": 2,
         "unfinished": 1,
+        "results": {**NO_RESULTS, "finished": 1, "failed": 2, "client_left": 1, "rejected": 2},
     }
 
 

@@ -34,7 +34,10 @@ def test_a_request_is_counted_under_the_one_that_answered(metrics):
     metrics.observe(make_outcome(make_attempt("gpu-1")))
     metrics.observe(make_outcome(make_attempt("gpu-2", status=404)))
 
-    assert told(metrics, "nexus_requests") == {(MODEL, "gpu-1", "200"): 2, (MODEL, "gpu-2", "404"): 1}
+    assert told(metrics, "nexus_requests") == {
+        (MODEL, "gpu-1", "200", "finished"): 2,
+        (MODEL, "gpu-2", "404", "failed"): 1,
+    }
     assert told(metrics, "nexus_request_duration_seconds") == {(MODEL, "gpu-1"): 2, (MODEL, "gpu-2"): 1}
     assert told(metrics, "nexus_request_bytes") == {(MODEL, "gpu-1"): 1600, (MODEL, "gpu-2"): 800}
     assert told(metrics, "nexus_response_bytes") == {(MODEL, "gpu-1"): 4000, (MODEL, "gpu-2"): 2000}
@@ -43,7 +46,7 @@ def test_a_request_is_counted_under_the_one_that_answered(metrics):
 def test_one_for_which_nobody_was_asked_is_counted_under_its_model(metrics):
     metrics.observe(make_outcome())
 
-    assert told(metrics, "nexus_requests") == {(MODEL, "none", "503"): 1}
+    assert told(metrics, "nexus_requests") == {(MODEL, "none", "503", "rejected"): 1}
     assert told(metrics, "nexus_errors") == {("no_healthy_backend", MODEL): 1}
     assert told(metrics, "nexus_attempts") == {}
 
@@ -60,7 +63,7 @@ def test_a_configured_name_is_told_apart(metrics):
 
     metrics.observe(make_outcome(model="gpt-4o"))
 
-    assert told(metrics, "nexus_requests") == {("gpt-4o", "none", "503"): 1}
+    assert told(metrics, "nexus_requests") == {("gpt-4o", "none", "503", "rejected"): 1}
 
 
 def test_ten_thousand_invented_names_add_no_series(metrics):
@@ -71,7 +74,7 @@ def test_ten_thousand_invented_names_add_no_series(metrics):
         metrics.observe(make_outcome(model=f"invented-{number}"))
 
     assert sum(len(family.rows) for family in metrics.families()) == before
-    assert told(metrics, "nexus_requests") == {("other", "none", "503"): 10_001}
+    assert told(metrics, "nexus_requests") == {("other", "none", "503", "rejected"): 10_001}
 
 
 def test_names_without_end_are_other(metrics, monkeypatch):
@@ -81,7 +84,7 @@ def test_names_without_end_are_other(metrics, monkeypatch):
         metrics.observe(make_outcome(make_attempt(model=f"pulled-{number}")))
 
     assert set(told(metrics, "nexus_requests")) == {
-        (name, "gpu-1", "200") for name in ("pulled-0", "pulled-1", "other")
+        (name, "gpu-1", "200", "finished") for name in ("pulled-0", "pulled-1", "other")
     }
 
 
@@ -173,7 +176,7 @@ def test_a_failover_tells_who_failed_and_how(metrics):
     assert told(metrics, "nexus_attempt_failures") == {("gpu-1", "status_503"): 1, ("gpu-2", "refused"): 1}
     assert told(metrics, "nexus_retries") == {("status_503",): 1, ("refused",): 1}
     assert told(metrics, "nexus_failovers") == {("status_503",): 1}
-    assert told(metrics, "nexus_requests") == {(MODEL, "gpu-1", "200"): 1}
+    assert told(metrics, "nexus_requests") == {(MODEL, "gpu-1", "200", "finished"): 1}
 
 
 def test_what_failed_everywhere_is_no_failover(metrics):
@@ -214,6 +217,7 @@ def test_every_request_ends_in_one_way(metrics):
     metrics.observe(make_outcome(make_attempt(ending=Ending.BACKEND_FAILED), code="stream_truncated"))
 
     tally = metrics.all
+    assert tally.results == {"finished": 1, "failed": 1, "rejected": 1, "truncated": 1}
     assert (tally.requests, tally.successes, tally.client_errors, tally.server_errors, tally.unfinished) == (
         *(4, 1),
         *(1, 1, 1),

@@ -48,6 +48,16 @@ def test_an_exchange_is_counted_in_the_step_that_is_running(timeline, clock):
     assert [(p.requests, p.errors, p.tokens) for p in points] == [(1, 0, 40), (0, 0, 0), (1, 1, 40)]
 
 
+def test_a_failure_is_what_the_client_is_not_to_blame_for_whatever_the_status(timeline):
+    broke = outcome(attempt(ending=Ending.BACKEND_FAILED), code="stream_truncated")
+    for each in (broke, outcome(attempt(ending=Ending.CLIENT_LEFT)), outcome(status=404), make_outcome()):
+        timeline.observe(each)
+
+    point = timeline.hour(0.0).points[-1]
+
+    assert (broke.status, point.requests, point.errors) == (200, 4, 2)
+
+
 def test_the_last_step_begins_where_the_clock_says(timeline, clock):
     clock.now = STEP_S * 3 + 4
 

@@ -399,3 +399,32 @@ async def test_a_backend_that_asks_to_be_left_alone_is_heard(answered, status, h
 
 async def test_a_backend_that_was_not_asked_asks_for_nothing(make_reserved, make_upstream):
     assert answering.retry_after_of(Attempt(make_reserved(), make_upstream(), started_at=0.0)) is None
+
+
+@pytest.mark.parametrize(
+    ("code", "stage", "phase", "by"),
+    [
+        ("rejected_by_policy", "budget", "route", "budget"),
+        ("rejected_by_policy", "budget", "queue", "budget"),
+        ("queue_full", None, "queue", "queue"),
+        ("queue_timeout", None, "queue", "queue"),
+        ("overloaded", None, "route", "queue"),
+        ("overloaded", None, "receive", None),
+        ("model_not_found", None, "route", None),
+        ("bad_gateway", "schedule", "send", None),
+    ],
+)
+def test_a_refusal_names_the_stage_that_is_the_reason(code, stage, phase, by):
+    assert answering.rejecting_stage(RequestError(code, "no", stage=stage), phase) == by
+
+
+def test_of_several_stages_the_one_with_the_code_of_the_rejection_counts():
+    reasons = (
+        Verdict("gpu-1", "schedule", "it is unhealthy", code="no_healthy_backend"),
+        Verdict("cloud", "budget", "the monthly limit is spent"),
+        Verdict("gpu-2", "attempt", "it failed"),
+    )
+
+    error = answering.rejection(Reject("rejected_by_policy", "no", reasons))
+
+    assert (error.stage, error.reason) == ("budget", "the monthly limit is spent")

@@ -81,6 +81,7 @@ def test_a_whole_exchange_is_told_in_full(record, clock, make_reserved):
         "code": None,
         "error_message": None,
         "ending": "finished",
+        "result": "finished",
         "termination": "--",
         "stream": True,
         "route_reason": "capability-match",

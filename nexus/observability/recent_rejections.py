@@ -1,0 +1,81 @@
+"""What was refused in the last five minutes, by which stage or with which code, and why."""
+
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import Final
+
+import msgspec
+
+from nexus.domain.outcome import Ending, ExchangeOutcome, Result
+
+STEP_S: Final = 10
+STEPS: Final = 30
+MOST_KINDS: Final = 100
+"""Stages and codes are few; should a plugin make them up, further ones are not told apart from each other."""
+LONGEST_REASON: Final = 300
+
+Kind = tuple[str | None, str | None]
+"""A stage, and the error code that went with its refusal."""
+
+
+class Rejections(msgspec.Struct, frozen=True):
+    """The requests that one stage refused, or that were refused with one code."""
+
+    by: str | None
+    """The stage, or ``queue``; null of those that no stage refused."""
+    code: str | None
+    requests: int
+    """In the last five minutes."""
+    reason: str
+    """Of the last one."""
+    last_at: int
+    """When the last one came, Unix seconds."""
+
+
+class RecentRejections:
+    """Observes every exchange; what it keeps is bounded by time and by kinds of refusals."""
+
+    def __init__(self, *, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._steps: deque[tuple[int, dict[Kind, int]]] = deque(maxlen=STEPS)
+        self._last: dict[Kind, tuple[str, int]] = {}
+
+    def observe(self, outcome: ExchangeOutcome) -> None:
+        """Count one exchange, if it was refused."""
+        if outcome.ending is Ending.FINISHED or outcome.result is not Result.REJECTED:
+            return
+        kind = (outcome.rejected_by, outcome.code)
+        if kind not in self._last and len(self._last) >= MOST_KINDS:
+            self._forget_old()
+            kind = kind if len(self._last) < MOST_KINDS else (None, None)
+        step = self._now()
+        if not self._steps or self._steps[-1][0] != step:
+            self._steps.append((step, {}))
+        counts = self._steps[-1][1]
+        counts[kind] = counts.get(kind, 0) + 1
+        reason = outcome.rejected_because or outcome.error_message or ""
+        self._last[kind] = (reason[:LONGEST_REASON], int(outcome.received_at))
+
+    def last_five_minutes(self) -> list[Rejections]:
+        """Return them by kind, the most frequent first."""
+        self._forget_old()
+        counts = self._counts()
+        found = [Rejections(by, code, counts[by, code], reason, at) for (by, code), (reason, at) in self._last.items()]
+        return sorted(found, key=lambda kind: (-kind.requests, kind.by or "", kind.code or ""))
+
+    def _forget_old(self) -> None:
+        counts = self._counts()
+        self._last = {kind: last for kind, last in self._last.items() if kind in counts}
+
+    def _counts(self) -> dict[Kind, int]:
+        oldest = self._now() - STEPS
+        counts: dict[Kind, int] = {}
+        for step, kinds in self._steps:
+            if step > oldest:
+                for kind, count in kinds.items():
+                    counts[kind] = counts.get(kind, 0) + count
+        return counts
+
+    def _now(self) -> int:
+        return int(self._clock() // STEP_S)
