@@ -2,6 +2,7 @@
 
 import atexit
 import logging
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from typing import Any, Final, Literal, TextIO
 import msgspec
 import structlog
 
+from nexus.config.colour import wants_colour
 from nexus.config.schema import LoggingConfig
 from nexus.observability.log_rendering import Entry, Head, Hidden, json_line, json_line_of, pretty_line, timestamp
 from nexus.observability.log_writing import LogWriter, Loss, writer_to
@@ -210,7 +212,8 @@ class _Sink:
         return self._dropped_before + (self.writer.dropped if self.writer else 0)
 
     def open(self, stream: TextIO, *, as_json: bool) -> None:
-        self._as_json, self._in_colour = as_json, stream.isatty()
+        self._as_json = as_json
+        self._in_colour = wants_colour(os.environ, is_terminal=stream.isatty())
         if self.writer is None or self._stream is not stream:
             self.close()
             self._stream, self.writer = stream, LogWriter(writer_to(stream), self._report)

@@ -270,7 +270,9 @@ def test_auto_is_json_where_nobody_looks(written, entries):
     assert entries()[0]["event"] == "seen"
 
 
-def test_on_a_terminal_auto_is_pretty_and_in_colour():
+def test_on_a_terminal_auto_is_pretty_and_in_colour(monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
     reader, terminal = os.openpty()
     with os.fdopen(terminal, "w") as stream:
         logs.configure(LoggingConfig(format="auto"), stream=stream)
