@@ -1,10 +1,88 @@
-"""Rows of text in columns, for people and for ``grep``: never cut, never wrapped."""
+"""Rows of text in columns, whole for a pipe, and as wide as the terminal for a person."""
 
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+GAP: Final = "  "
+LEAST_WIDTH: Final = 12
+"""How far a column is cut before another one is left out."""
 
 
-def in_columns(rows: Sequence[Sequence[str]], *, indent: str = "") -> str:
-    """Return *rows* with each column as wide as its longest text; the rows may differ in length."""
-    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(max(map(len, rows), default=0))]
-    lines = ("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=False)) for row in rows)
-    return "\n".join(f"{indent}{line}".rstrip() for line in lines)
+class Layout(msgspec.Struct, frozen=True, kw_only=True):
+    """What gives way when the rows are wider than the terminal; columns are counted from 0."""
+
+    cut: tuple[int, ...] = ()
+    """Columns whose texts may be cut, the one that is given room first in front."""
+    leave_out: tuple[int, ...] = ()
+    """Columns that may be left out, the least important one first."""
+
+
+WHOLE: Final = Layout()
+
+
+def in_columns(
+    rows: Sequence[Sequence[str]], *, indent: str = "", layout: Layout = WHOLE, width: int | None = None
+) -> str:
+    """Return *rows* with each column as wide as its longest text; the rows may differ in length.
+
+    :param width: that of the terminal; None: nothing is cut or left out.
+    """
+    safe = [[_printable(text) for text in row] for row in rows]
+    natural = [max(_width(row[i]) for row in safe if i < len(row)) for i in range(max(map(len, safe), default=0))]
+    room = None if width is None else width - len(indent)
+    widths = dict(enumerate(natural)) if room is None else fitting(natural, layout, room)
+    lines = (GAP.join(_padded(row[i], most) for i, most in widths.items() if i < len(row)).rstrip() for row in safe)
+    return "\n".join(f"{indent}{line if room is None else _cut(line, room)}".rstrip() for line in lines)
+
+
+def fitting(natural: Sequence[int], layout: Layout, room: int) -> Mapping[int, int]:
+    """Return the columns that are shown, and how wide each is, so that they take up *room* at most where possible."""
+    shown = dict(enumerate(natural))
+    least = {i: min(width, LEAST_WIDTH) if i in layout.cut else width for i, width in shown.items()}
+    for i in layout.leave_out:
+        if _total(least) <= room:
+            break
+        least.pop(i, None)
+    spare = room - _total(least)
+    for i in layout.cut:
+        if i in least and spare > 0:
+            more = min(spare, shown[i] - least[i])
+            least[i] += more
+            spare -= more
+    return least
+
+
+def _total(widths: Mapping[int, int]) -> int:
+    return sum(widths.values()) + len(GAP) * (len(widths) - 1)
+
+
+def _printable(text: str) -> str:
+    """Return *text* without what a terminal would obey: an error may hold whatever a backend has sent."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def _width(text: str) -> int:
+    return len(text) if text.isascii() else sum(map(_width_of, text))
+
+
+def _width_of(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1
+
+
+def _padded(text: str, width: int) -> str:
+    text = _cut(text, width)
+    return text + " " * (width - _width(text))
+
+
+def _cut(text: str, width: int) -> str:
+    """Return *text* in at most *width*, with an ellipsis in place of the rest."""
+    if _width(text) <= width:
+        return text
+    while text and _width(text) > width - 1:
+        text = text[:-1]
+    return f"{text.rstrip()}…"[:width]
