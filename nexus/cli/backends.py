@@ -1,25 +1,29 @@
 """``nexus-proxy backends``: how the backends of the proxy that runs are, and taking one out of service."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
 import click
-import msgspec
 
-from nexus.cli.columns import in_columns
+from nexus.cli.columns import Layout
+from nexus.cli.output import json_option, print_json, table
 from nexus.cli.placing import Section
 from nexus.cli.target import Target, client
 from nexus.domain.backend import Status
 
 STATUSES: Final = tuple(status.value for status in Status)
 HEADINGS: Final = ("NAME", "STATUS", "TYPE", "ZONE", "TIER", "IN FLIGHT", "LATENCY", "MODELS", "URL", "LAST ERROR")
+LAYOUT: Final = Layout(
+    cut=tuple(map(HEADINGS.index, ("LAST ERROR", "URL", "NAME"))),
+    leave_out=tuple(map(HEADINGS.index, ("TIER", "ZONE", "TYPE", "LATENCY", "MODELS", "URL", "IN FLIGHT"))),
+)
 
 
 @click.group("backends", cls=Section, invoke_without_command=True)
 @client
 @click.option("-s", "--status", type=click.Choice(STATUSES), help="Only those of this status.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def command(target: Target, *, status: str | None, as_json: bool) -> None:
     """Show the backends as the proxy that runs sees them."""
     if click.get_current_context().invoked_subcommand is not None:
@@ -28,13 +32,16 @@ def command(target: Target, *, status: str | None, as_json: bool) -> None:
     proxy.introduce()
     told = proxy.tell("GET", "/admin/backends")
     rows = [row for row in told["backends"] if status in (None, row["status"])]
-    click.echo(msgspec.json.encode({"backends": rows}).decode() if as_json else "\n".join(_lines(rows)))
+    if as_json:
+        print_json({"backends": rows})
+    else:
+        click.echo(table([HEADINGS, *map(_cells, rows)], layout=LAYOUT) if rows else "no backends")
 
 
 @command.command("drain")
 @click.argument("name")
 @client
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def drain(target: Target, *, name: str, as_json: bool) -> None:
     """Give NAME no more requests; those that it has are finished."""
     _change(target, name, "drain", as_json=as_json)
@@ -43,7 +50,7 @@ def drain(target: Target, *, name: str, as_json: bool) -> None:
 @command.command("undrain")
 @click.argument("name")
 @client
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def undrain(target: Target, *, name: str, as_json: bool) -> None:
     """Let NAME serve again, once a probe has found it well."""
     _change(target, name, "undrain", as_json=as_json)
@@ -53,12 +60,10 @@ def _change(target: Target, name: str, action: str, *, as_json: bool) -> None:
     proxy = target.proxy(is_admin=True)
     proxy.introduce()
     now = proxy.tell("POST", f"/admin/backends/{quote(name, safe='')}/{action}")
-    text = f"{now['name']} is {now['status']}, with {now['pending_requests']} requests under way"
-    click.echo(msgspec.json.encode(now).decode() if as_json else text)
-
-
-def _lines(rows: list[Mapping[str, Any]]) -> Iterator[str]:
-    yield in_columns([HEADINGS, *map(_cells, rows)]) if rows else "no backends"
+    if as_json:
+        print_json(now)
+    else:
+        click.echo(f"{now['name']} is {now['status']}, with {now['pending_requests']} requests under way")
 
 
 def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:

@@ -20,14 +20,17 @@ def command() -> None:
     "-o",
     "--output",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, allow_dash=True),
     default=DEFAULT_FILE,
     show_default=True,
-    help="Where to write it.",
+    help="Where to write it; - is standard output.",
 )
 @click.option("-f", "--force", is_flag=True, help="Replace the file if it exists.")
 def init(output: Path, *, force: bool) -> None:
     """Write an example configuration: every key with its meaning and default, commented out."""
+    if str(output) == "-":
+        click.echo(reference.example(), nl=False)
+        return
     try:
         with output.open("w" if force else "x", encoding="utf-8") as file:
             file.write(reference.example())

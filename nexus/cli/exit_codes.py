@@ -1,13 +1,14 @@
 """With which code a command ends, and the errors that have a code of their own."""
 
 import os
+import signal
 from enum import IntEnum
 
 from nexus.errors import ConfigError, NexusError
 
 
 class ExitCode(IntEnum):
-    """The numbers above 2 are those of ``sysexits.h``."""
+    """The numbers from 64 to 78 are those of ``sysexits.h``."""
 
     OK = 0
     FAILED = 1
@@ -16,6 +17,8 @@ class ExitCode(IntEnum):
     UNAVAILABLE = os.EX_UNAVAILABLE
     NO_PERMISSION = os.EX_NOPERM
     CONFIG = os.EX_CONFIG
+    CLOSED_PIPE = 128 + signal.SIGPIPE
+    """What a shell makes of a program that ends of this signal."""
 
 
 class NoProxy(NexusError):

@@ -14,6 +14,7 @@ from nexus.app.guarding import guarded_discoverers
 from nexus.cli.asking import CannotExplain, Question, ask
 from nexus.cli.exit_codes import NoProxy
 from nexus.cli.options import Chosen
+from nexus.cli.output import json_option, print_json
 from nexus.cli.target import Target, client
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.request import Requirements
@@ -53,7 +54,7 @@ CHAT: Final = "/v1/chat/completions"
 @click.option("--tools", "needs_tools", is_flag=True, help="The request offers tools.")
 @click.option("--json-format", "needs_json", is_flag=True, help="The request wants a JSON answer.")
 @click.option("--offline", is_flag=True, help="Ask no proxy that runs; look at the fleet from here.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def command(  # noqa: PLR0913 - its options
     target: Target,
     *,
@@ -77,7 +78,10 @@ def command(  # noqa: PLR0913 - its options
     explanation, source = _answer(target, question, is_offline=offline)
     # What is printed as JSON says by itself where it comes from.
     click.echo(source, err=as_json)
-    click.echo(msgspec.json.encode(explanation).decode() if as_json else as_text(explanation))
+    if as_json:
+        print_json(explanation)
+    else:
+        click.echo(as_text(explanation))
 
 
 def _question(

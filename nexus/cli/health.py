@@ -3,16 +3,16 @@
 from datetime import timedelta
 
 import click
-import msgspec
 
 from nexus.cli.exit_codes import ExitCode, KeyRefused, NoProxy
+from nexus.cli.output import json_option, print_json
 from nexus.cli.target import Target, client
 from nexus.errors import StartError
 
 
 @click.command("health")
 @client
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def command(target: Target, *, as_json: bool) -> None:
     """Say how the proxy that runs is; the exit code is 1 when it is not there or cannot serve."""
     proxy = target.proxy()
@@ -26,7 +26,7 @@ def command(target: Target, *, as_json: bool) -> None:
         # A proxy that is not there is not healthy: for health checks, that is one answer of two.
         raise StartError(str(exc)) from exc
     if as_json:
-        click.echo(msgspec.json.encode({**health, "version": version, "url": proxy.url, **ready}).decode())
+        print_json({**health, "version": version, "url": proxy.url, **ready})
     else:
         backends, up = health["backends"], timedelta(seconds=health["uptime_seconds"])
         click.echo(f"{health['status']}: nexus-proxy {version} at {proxy.place}, up {up}")

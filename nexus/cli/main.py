@@ -1,8 +1,11 @@
 """``nexus-proxy``: finds the command, loads its module alone, and turns errors into exit codes."""
 
+import os
 import platform
 import signal
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,7 +13,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from nexus import __version__
-from nexus.cli.exit_codes import exit_code_of
+from nexus.cli.exit_codes import ExitCode, exit_code_of
 from nexus.cli.placing import Section, left_over, placed
 from nexus.containment import interrupts_noted
 from nexus.errors import NexusError, did_you_mean
@@ -34,6 +37,7 @@ COMMANDS: Final[Mapping[str, str]] = {
 }
 """Each command and its module, which is imported when the command is called for: a short one starts fast."""
 
+AS_JSON: Final = "nexus.cli.main.as_json"
 OF_NO_COMMAND: Final = frozenset({"-h", "--help", "--version"})
 
 
@@ -51,6 +55,10 @@ class Failure(click.ClickException):
 class NexusProxy(Section):
     """The group of all commands, those of plugins among them; without a command, ``serve``."""
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        with _quiet_end():
+            return super().make_context(*args, **extra)
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return click.Group.parse_args(self, ctx, self._in_order(ctx, args))
 
@@ -59,7 +67,8 @@ class NexusProxy(Section):
             # A shell that asks for completions leaves out the word that is being typed: it may be that of a command.
             return [] if ctx.resilient_parsing else ["serve"]
         if args[0] == "--version" or (OF_NO_COMMAND.intersection(args) and left_over(self, ctx, args) == []):
-            return args
+            # Click calls them in this order: how to print is to be known before what.
+            return ["--json", *args] if "--json" in args else args
         return placed(self, ctx, args) or (self._otherwise(ctx, args) if args[0].startswith("-") else args)
 
     def _otherwise(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -105,10 +114,21 @@ class NexusProxy(Section):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with interrupts_noted():
+            with interrupts_noted(), _quiet_end():
                 return super().invoke(ctx)
         except NexusError as exc:
             raise Failure(exc) from exc
+
+
+@contextmanager
+def _quiet_end() -> Iterator[None]:
+    """End quietly when the reader of the output has what it wanted, as ``head`` has."""
+    try:
+        yield
+    except BrokenPipeError as exc:
+        # What waits to be written must not fail once more when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise click.exceptions.Exit(ExitCode.CLOSED_PIPE) from exc
 
 
 def _of_a_plugin(name: str, chosen: "Chosen | None") -> click.Command | None:
@@ -142,11 +162,19 @@ def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> N
     del param
     if not value or ctx.resilient_parsing:
         return
-    from nexus.cli.plugins import listing
+    from nexus.cli.plugins import listing, print_version_as_json
 
-    click.echo(f"nexus-proxy {__version__} (python {platform.python_version()})")
-    click.echo(listing())
+    if ctx.meta.get(AS_JSON):
+        print_version_as_json()
+    else:
+        click.echo(f"nexus-proxy {__version__} (python {platform.python_version()})")
+        click.echo(listing())
     ctx.exit()
+
+
+def _note_json(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    del param
+    ctx.meta[AS_JSON] = value
 
 
 @click.group(cls=NexusProxy, context_settings={"help_option_names": ["-h", "--help"]})
@@ -157,6 +185,9 @@ def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> N
     expose_value=False,
     callback=_print_version,
     help="Print what is installed.",
+)
+@click.option(
+    "--json", is_flag=True, is_eager=True, expose_value=False, callback=_note_json, help="With --version: print JSON."
 )
 def main() -> None:
     """One door in front of a fleet of LLM servers.

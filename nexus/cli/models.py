@@ -1,15 +1,17 @@
 """``nexus-proxy models``: which models the proxy that runs can route to, and who has each."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import click
 import msgspec
 
-from nexus.cli.columns import in_columns
+from nexus.cli.columns import Layout
+from nexus.cli.output import json_option, print_json, table
 from nexus.cli.target import Target, client
 
 HEADINGS: Final = ("MODEL", "BACKENDS", "CONTEXT", "CAN")
+LAYOUT: Final = Layout(cut=(0, 1, 3), leave_out=(3, 2))
 CAPABILITIES: Final = ("vision", "tools", "json_mode", "embeddings")
 
 
@@ -26,14 +28,17 @@ class ModelRow(msgspec.Struct):
 @click.command("models")
 @client
 @click.option("-b", "--backend", help="Only those that this backend has.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def command(target: Target, *, backend: str | None, as_json: bool) -> None:
     """Show the models of the fleet as the proxy that runs knows them."""
     proxy = target.proxy(is_admin=True)
     proxy.introduce()
     told = proxy.tell("GET", "/admin/backends")
     rows = [row for row in _rows(told["backends"]) if backend is None or backend in row.backends]
-    click.echo(msgspec.json.encode({"models": rows}).decode() if as_json else "\n".join(_lines(rows)))
+    if as_json:
+        print_json({"models": rows})
+    else:
+        click.echo(table([HEADINGS, *map(_cells, rows)], layout=LAYOUT) if rows else "no models")
 
 
 def _rows(backends: Iterable[Mapping[str, Any]]) -> list[ModelRow]:
@@ -48,8 +53,5 @@ def _rows(backends: Iterable[Mapping[str, Any]]) -> list[ModelRow]:
     return [rows[name] for name in sorted(rows)]
 
 
-def _lines(rows: list[ModelRow]) -> Iterator[str]:
-    cells = [
-        (row.id, ", ".join(row.backends), str(row.context_length or ""), ", ".join(row.capabilities)) for row in rows
-    ]
-    yield in_columns([HEADINGS, *cells]) if rows else "no models"
+def _cells(row: ModelRow) -> tuple[str, ...]:
+    return row.id, ", ".join(row.backends), str(row.context_length or ""), ", ".join(row.capabilities)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import click
 
 from nexus.cli.options import Chosen, configuration
+from nexus.cli.output import json_option, print_json
 from nexus.config.schema import LoggingConfig
 from nexus.errors import StartError
 from nexus.observability import logs
@@ -17,7 +18,8 @@ from nexus.observability import logs
 @click.command("check")
 @configuration
 @click.argument("dist")
-def command(chosen: Chosen, *, dist: str) -> None:
+@json_option
+def command(chosen: Chosen, *, dist: str, as_json: bool) -> None:
     """Check the plugins of the distribution DIST, or the plugin of that name, and print a line for each check.
 
     Its stages are run over hundreds of made-up requests, with its defaults or with the table that the configuration
@@ -29,14 +31,21 @@ def command(chosen: Chosen, *, dist: str) -> None:
     # What its stages would warn of is about requests that nobody sends.
     logs.configure(LoggingConfig(level="error", format="pretty"))
     outcomes: Counter[str] = Counter()
+    found = []
     with _nothing_left_behind():
         from nexus.testing.plugin_check import check_plugin
 
         for finding in check_plugin(dist, loaded.config.plugins, chosen.plugin_files):
             outcomes[finding.outcome] += 1
-            detail = f" - {finding.detail}" if finding.detail else ""
-            click.echo(f"{finding.outcome:<6}  {finding.what}{detail}")
-    click.echo(", ".join(f"{count} {outcome}" for outcome, count in outcomes.items()))
+            if as_json:
+                found.append(finding._asdict())
+            else:
+                detail = f" - {finding.detail}" if finding.detail else ""
+                click.echo(f"{finding.outcome:<6}  {finding.what}{detail}")
+    if as_json:
+        print_json({"findings": found, "passed": not outcomes["failed"]})
+    else:
+        click.echo(", ".join(f"{count} {outcome}" for outcome, count in outcomes.items()))
     if outcomes["failed"]:
         raise click.exceptions.Exit(1)
 

@@ -1,14 +1,16 @@
 """``nexus-proxy plugins``: what is installed, what each plugin contributes, and why one is not loaded."""
 
+import platform
 from collections.abc import Iterator, Sequence
 
 import click
-import msgspec
 
+from nexus import __version__
 from nexus.app.blueprint import load_plugins
 from nexus.app.inventory import PluginRow, StageRow, broken_inventory, inventory
-from nexus.cli.columns import in_columns
+from nexus.cli.columns import Layout
 from nexus.cli.options import Chosen, configuration
+from nexus.cli.output import json_option, print_json, table
 from nexus.cli.placing import Section
 from nexus.cli.plugin_check import command as check
 from nexus.config.loading import LoadedConfig
@@ -18,13 +20,16 @@ from nexus.plugin_manager import find_plugins
 
 @click.group("plugins", cls=Section, invoke_without_command=True)
 @configuration
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def command(chosen: Chosen, *, as_json: bool) -> None:
     """List the plugins that are installed, and what each contributes or why it does not."""
     if click.get_current_context().invoked_subcommand is not None:
         return
-    rows, error = _look(chosen)
-    click.echo(msgspec.json.encode({"plugins": rows}).decode() if as_json else "\n".join(_lines(rows)))
+    rows, error = look(chosen)
+    if as_json:
+        print_json({"plugins": rows})
+    else:
+        click.echo("\n".join(_lines(rows)))
     if error is not None:
         raise error
 
@@ -34,12 +39,21 @@ command.add_command(check)
 
 def listing() -> str:
     """Return the plugins of the usual configuration, a line each; where that is wrong, the error too."""
-    rows, error = _look(Chosen())
-    block = f"plugins:\n{in_columns([_line(row) for row in rows], indent='  ')}" if rows else "plugins: none"
+    rows, error = look(Chosen())
+    lines = table([_line(row) for row in rows], indent="  ", layout=Layout(cut=(2, 1), leave_out=(3,)))
+    block = f"plugins:\n{lines}" if rows else "plugins: none"
     return block if error is None else f"{block}\n(not loaded: {error})"
 
 
-def _look(chosen: Chosen) -> tuple[Sequence[PluginRow], NexusError | None]:
+def print_version_as_json() -> None:
+    """Print the versions of Nexus and Python, and the plugins of the usual configuration."""
+    rows, error = look(Chosen())
+    versions = {"version": __version__, "python": platform.python_version()}
+    print_json({**versions, "plugins": rows, "error": None if error is None else str(error)})
+
+
+def look(chosen: Chosen) -> tuple[Sequence[PluginRow], NexusError | None]:
+    """Return what is installed, and the error that keeps it from being loaded."""
     loaded: LoadedConfig | None = None
     try:
         loaded = chosen.load_quietly()

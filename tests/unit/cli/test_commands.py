@@ -14,6 +14,7 @@ from nexus import __version__
 from nexus.cli.columns import in_columns
 from nexus.cli.main import COMMANDS, main
 from nexus.plugin_manager import Plugin
+from nexus.testing.plugin_check import Finding
 
 NIGHT = str(Path(__file__).with_name("night.py"))
 GPU = '[[backends]]\nname = "gpu-1"\nurl = "http://127.0.0.1:9"\n'
@@ -215,6 +216,16 @@ def test_a_disabled_plugin_is_listed_with_who_disabled_it(run, words, env, by):
 
     (row,) = [line for line in result.stdout.splitlines() if "night" in line]
     assert row.endswith(f"disabled by {by}")
+
+
+@pytest.mark.parametrize(("outcome", "code"), [("ok", 0), ("advice", 0), ("failed", 1)])
+def test_the_check_of_a_plugin_can_be_read_by_programs(run, monkeypatch, outcome, code):
+    monkeypatch.setattr("nexus.testing.plugin_check.check_plugin", lambda *_: [Finding(outcome, "it has a name", "x")])
+
+    result = run("plugins", "check", "--json", "night")
+
+    finding = {"outcome": outcome, "what": "it has a name", "detail": "x"}
+    assert (result.exit_code, json.loads(result.stdout)) == (code, {"findings": [finding], "passed": code == 0})
 
 
 def test_config_init_writes_a_file_that_is_valid(run):

@@ -1,0 +1,47 @@
+"""What ``nexus-proxy check --json`` prints."""
+
+import msgspec
+
+from nexus.app.blueprint import Blueprint
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What was checked, and what came of it."""
+
+    ok: bool
+    """Whether a start would succeed."""
+    error: str | None = None
+    """Why it would not; the members below are then missing."""
+    file: str | msgspec.UnsetType = msgspec.UNSET
+    """The file, ``configuration`` without one."""
+    host: str | msgspec.UnsetType = msgspec.UNSET
+    port: int | msgspec.UnsetType = msgspec.UNSET
+    api_keys: int | msgspec.UnsetType = msgspec.UNSET
+    """How many keys clients may show."""
+    admin_keys: int | msgspec.UnsetType = msgspec.UNSET
+    """How many keys administrators may show; 0: those of clients."""
+    backends: list[str] | msgspec.UnsetType = msgspec.UNSET
+    """The configured ones, by name."""
+    stages: list[str] | msgspec.UnsetType = msgspec.UNSET
+    """In their order."""
+    policies: int | msgspec.UnsetType = msgspec.UNSET
+    """How many traffic policies there are."""
+    warnings: list[str] | msgspec.UnsetType = msgspec.UNSET
+    """What the configuration says and may not mean."""
+
+
+def report(blueprint: Blueprint) -> Report:
+    """Return what there is to say of a configuration with which a start would succeed."""
+    config = blueprint.config
+    return Report(
+        ok=True,
+        file=blueprint.file,
+        host=config.server.host,
+        port=config.server.port,
+        api_keys=len(blueprint.loaded.server_keys),
+        admin_keys=len(blueprint.loaded.admin_keys),
+        backends=[backend.name for backend in config.backends],
+        stages=[place.name for place in blueprint.places],
+        policies=len(config.routing.policies),
+        warnings=[*blueprint.loaded.warnings],
+    )
