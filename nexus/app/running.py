@@ -92,6 +92,7 @@ class Nexus:
             self._edge = EdgeServer(
                 headers_s=config.timeouts.headers_seconds,
                 keepalive_s=config.timeouts.keepalive_seconds,
+                write_stall_s=config.timeouts.write_stall_seconds,
                 outbox=outbox,
             )
             await self._listen(config.server.host, config.server.port, may_move=may_move_port)
@@ -112,6 +113,7 @@ class Nexus:
         blueprint.router.pipeline.follow(self.blueprint.router.pipeline)
         self.blueprint, self._services = blueprint, services
         self._plane.settings = self._settings(blueprint)
+        self._edge.write_stall_s = blueprint.config.timeouts.write_stall_seconds
         self._plane.line.resize(
             max_size=max_waiting(blueprint.config), max_wait_s=blueprint.config.queue.max_wait_seconds
         )
@@ -119,6 +121,7 @@ class Nexus:
         self._plane.event_room.resize(
             max_event_bytes=limits.max_event_bytes, max_buffered_bytes=limits.max_buffered_event_bytes
         )
+        self._plane.answer_room.max_bytes = limits.max_held_answer_bytes
         self._plane.upstreams.reconfigure(blueprint.access, blueprint.config.timeouts)
         self._fleet.reconfigure(blueprint.fleet)
         self._desk.use_pages(self._pages(blueprint))

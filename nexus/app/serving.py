@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 
 from nexus import __version__, tasks
-from nexus.app import enduring
+from nexus.app import enduring, memory
 from nexus.app.blueprint import Blueprint, draw, file_name, load_plugins
 from nexus.app.running import Nexus, lame_duck_of
 from nexus.app.state_file import StateFile
@@ -50,6 +50,7 @@ def serve(
     :raises NexusError: it cannot be built, or cannot start.
     """
     _raise_file_limit()
+    memory.bound_arenas()
     log.info("starting", version=__version__, python=platform.python_version(), file=file_name(loaded))
     plugins = load_plugins(loaded, plugin_files)
     _tell_of(plugins)
@@ -90,9 +91,11 @@ class _Service:
             log.info("stopped")
             return
         _settle_memory()
+        trimming = tasks.start(memory.give_back(lambda: self._nexus.plane.in_flight == 0), name="memory")
         try:
             await self._write_state()
             await self._stop.wait()
+            await tasks.stop(trimming)
             await self._drain()
         finally:
             if self._state is not None:

@@ -72,7 +72,8 @@ class TimeoutsConfig(Section, frozen=True):
     stream_idle_seconds: Seconds = 300.0
     """Between two events of a stream. Comments count: an engine that sends them is at work."""
     write_stall_seconds: Seconds = 30.0
-    """How long a client may stop reading before its stream is given up."""
+    """How long a client may take nothing of what was written for it, an answer, a page or the rest of one, before its
+    connection is cut. One that takes some of it, however little, begins anew."""
     upstream_keepalive_seconds: Seconds = 3.0
     """How long an idle backend connection is kept; most engines close theirs after 5."""
 
@@ -86,6 +87,10 @@ class LimitsConfig(Section, frozen=True):
     max_buffered_event_bytes: Positive = 256 * 1024 * 1024
     """The same of all events together that are only partly here, of which the first 64 KiB of each are not counted. An
     event is passed on as soon as it is whole, so only streams of long events need any of it."""
+    max_held_answer_bytes: Positive = 256 * 1024 * 1024
+    """What is held of all answers together that are not streamed, of which the first 64 KiB of each are not counted. An
+    answer is held until it is whole, up to 8 MiB of it, so that another backend can be asked when it breaks off, and
+    what the client has not taken is held on. Where there is no room, an answer is passed on as it comes."""
 
 
 class WeightsConfig(Section, frozen=True):

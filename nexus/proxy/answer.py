@@ -10,14 +10,12 @@ import msgspec
 from nexus.domain.statuses import FIRST_ERROR
 from nexus.errors import UpstreamError, UpstreamFault
 from nexus.proxy.answer_head import WITHOUT_BODY, AnswerHead, HeaderList, Mode
+from nexus.proxy.answer_room import MAX_HELD_BYTES, RoomShare
 from nexus.proxy.question import DOCUMENT_TYPE, Question
 from nexus.proxy.upstream import UpstreamConnection
 from nexus.wire.event_buffer import EventTooLargeError
 from nexus.wire.nature import Label, Nature, error_in
 from nexus.wire.protocol import Collector, StreamScan
-
-MAX_HELD_BYTES: Final = 8 * 1024 * 1024
-"""A longer answer that is not streamed is passed on as it comes, and can then no longer be tried elsewhere."""
 
 COMMIT_HOLD_S: Final = 0.5
 """How long events and comments that carry no content are held back: until one does, another backend can be tried."""
@@ -75,6 +73,7 @@ class Answer(msgspec.Struct, eq=False):
     collector: Collector | None = None
     """Of a stream that was not asked for: makes a document of it."""
     held_bytes: int = 0
+    share: RoomShare = msgspec.field(default_factory=RoomShare)
     hold_timer: asyncio.TimerHandle | None = None
     failed: tuple[UpstreamFault, str] | None = None
     relay: Relay | None = None
@@ -104,7 +103,9 @@ class Answer(msgspec.Struct, eq=False):
     @property
     def body(self) -> bytes:
         """What is held back so far."""
-        return self.held[0] if len(self.held) == 1 else b"".join(self.held)
+        if len(self.held) != 1:  # it is asked for several times
+            self.held = [b"".join(self.held)]
+        return self.held[0]
 
     @property
     def begun_at(self) -> float | None:
@@ -134,16 +135,22 @@ class Answer(msgspec.Struct, eq=False):
         """Hand what is held, and all that follows, to *relay*."""
         self.relay = relay
         held, self.held = self.held, []
-        for data in held:
-            relay.forward(data)
+        held.reverse()
+        while held:
+            relay.forward(held.pop())
         if self.failed is not None:
             relay.break_off(*self.failed)
         elif self.is_ended:
             relay.finish()
 
     def detach(self) -> None:
-        """Forget who took over."""
+        """Forget the relay that took over."""
         self.relay = None
+
+    def forget(self) -> None:
+        """Forget what is held, and give back the room that it took."""
+        self.held = []
+        self.share.give_back()
 
     # AnswerSink
 
@@ -343,11 +350,16 @@ class Answer(msgspec.Struct, eq=False):
         if self.mode is Mode.EVENTS:
             self._judge_events(data)
             return
-        if self.mode is Mode.WHOLE and self.held_bytes > MAX_HELD_BYTES:
+        if self.mode is Mode.WHOLE and not self._may_hold():
             self._become(Nature.OPAQUE)
         if self.mode is Mode.OPAQUE:
             self.content_at = monotonic()
             self._be_ready()
+
+    def _may_hold(self) -> bool:
+        # What an error says is read before a client may see it, whatever room there is.
+        has_room = self.share.grows_to(self.held_bytes) or self.status >= FIRST_ERROR
+        return has_room and self.held_bytes <= MAX_HELD_BYTES
 
     def _judge_events(self, data: bytes) -> None:
         if error := self.scan.first_error():

@@ -72,6 +72,7 @@ class Attempt(msgspec.Struct, eq=False):
 
     def begin(self, connection: UpstreamConnection, answer: Answer) -> None:
         """Note where the request goes, and what will come back."""
+        self.forget()
         self.lent = connection
         self.asked_at = monotonic()
         self.asked = answer
@@ -94,6 +95,11 @@ class Attempt(msgspec.Struct, eq=False):
             self.upstream.pool.give_back(connection, may_reuse=not closes)
         else:
             connection.abandon()
+
+    def forget(self) -> None:
+        """Forget what the backend has answered."""
+        if self.asked is not None:
+            self.asked.forget()
 
     def settle(self, now: float) -> AttemptOutcome:
         """Give back every hold. A second call changes nothing."""

@@ -2,8 +2,9 @@
 
 import asyncio
 import socket
+from collections import deque
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 from aiohttp.base_protocol import BaseProtocol
@@ -16,60 +17,19 @@ from nexus.errors import RequestError
 from nexus.proxy.half_close import HalfClosed, Next
 from nexus.proxy.heads import HeadMemory, can_stay_open
 from nexus.proxy.incoming import Incoming
-from nexus.proxy.known_head import Payload
-from nexus.proxy.outbox import Outbox, Outlet
+from nexus.proxy.outbox import Outlet
 from nexus.proxy.patience import Patience
 from nexus.proxy.receiving import LINGER_S, is_discarded, linger
+from nexus.proxy.reception import Pausable, Reception
 from nexus.proxy.request_reader import MAX_LINE, Request
+from nexus.proxy.write_stall import WriteStall
 
 log = structlog.get_logger("nexus.proxy")
 
-WRITE_BUFFER_BYTES: Final = 64 * 1024
 IDLE_LINGER_S: Final = 0.3
 """How long a connection on which no request came is read on after its end: as long as one on its way may take."""
 _INTERIM: Final = b"HTTP/1.1 1"
 """How an answer begins that another one follows."""
-
-
-class Pausable(Protocol):
-    """Writes to a client, and pauses while it does not take any more."""
-
-    @property
-    def is_chunked(self) -> bool:
-        """Whether it sends chunks."""
-
-    def pause(self) -> None: ...
-
-    def resume(self) -> None: ...
-
-
-class Desk(Protocol):
-    """Answers requests."""
-
-    async def __call__(self, client: "ClientConnection", message: RawRequestMessage, payload: Payload, /) -> bool:
-        """Write the answer to one request; return whether another may follow on the connection."""
-
-    def malformed(self, client: "ClientConnection", exc: RequestError, *, is_head: bool) -> bytes:
-        """Return the answer to bytes that are no request; without a body where *is_head*."""
-
-
-class Reception(Protocol):
-    """What all connections have in common."""
-
-    loop: asyncio.AbstractEventLoop
-    desk: Desk
-    connections: "set[ClientConnection]"
-    """Those that are open; each adds and removes itself."""
-    headers_s: float
-    """How long a head may take to come."""
-    keepalive_s: float
-    """How long a connection may stay open without a request."""
-    outbox: Outbox | None
-    """Where answers wait for those of the same turn."""
-    is_draining: bool
-    """Whether connections end with the next answer, so that clients send what follows elsewhere."""
-    grace_s: float | None
-    """How long an idle connection stays open once nothing is accepted any more; None before that."""
 
 
 class ClientConnection(BaseProtocol):
@@ -87,10 +47,12 @@ class ClientConnection(BaseProtocol):
         "_reception",
         "_relay",
         "_resumed",
+        "_stall",
         "_waiter",
         "_waiting",
         "admission",
         "body_length",
+        "has_stalled",
         "heads",
         "task",
     )
@@ -114,6 +76,10 @@ class ClientConnection(BaseProtocol):
         """Whether something of the answer to the current request has been written."""
         self._outlet: Outlet | None = None
         """None before it is connected, and after."""
+        self._stall: WriteStall
+        """From the moment it is connected."""
+        self.has_stalled = False
+        """Whether it was cut because the client took nothing for too long."""
         self._relay: Pausable | None = None
         self._receive: Callable[[bytes], None] | None = None
         self._resumed: asyncio.Event | None = None
@@ -157,32 +123,40 @@ class ClientConnection(BaseProtocol):
         if self._outlet is not None:
             self._outlet.write_now(data)
 
+    def write_last(self, data: bytes) -> None:
+        """Write the end of an answer; writing is paused then until all has left."""
+        if self._outlet is not None:
+            self._outlet.write_last(data)
+            if not self.writing_paused:
+                self._outlet.go_on()
+
+    async def deliver(self, pieces: deque[bytes]) -> None:
+        """Write *pieces*, the end of an answer, as the client takes them, and wait until it has taken all.
+
+        Each is forgotten once it is written. A client that leaves, or takes nothing for too long, cancels the wait.
+        """
+        while len(pieces) > 1:
+            self.write_now(pieces.popleft())
+            await self._resumption()
+        self.write_last(pieces.popleft())
+        await self.drained()
+
     def close(self) -> None:
-        """Close the connection when all that was written has left, however long that takes."""
+        """Close the connection when all that was written has left, or the client takes none of it for too long."""
         if self._outlet is not None:
             self._outlet.close()
+            self._stall.watch()
 
     def abort(self) -> None:
         """Cut the connection: what has been sent must not look finished."""
         if self._outlet is not None:
             self._outlet.abort()
 
-    async def drained(self, stall_s: float) -> bool:
-        """Wait until the client has taken what was written; one that takes nothing for *stall_s* seconds is cut off.
-
-        Return whether it has taken it.
-        """
-        while self.writing_paused:
-            unsent, resumed = self.unsent, asyncio.Event()
-            self._resumed = resumed
-            try:
-                async with asyncio.timeout(stall_s):
-                    await resumed.wait()
-            except TimeoutError:
-                if self.unsent >= unsent:
-                    self.abort()
-                    return False
-        return True
+    async def drained(self) -> None:
+        """Wait, if writing is paused, until the client has taken all that was written."""
+        if self.writing_paused and self._outlet is not None:
+            self._outlet.write_last(b"")
+            await self._resumption()
 
     @property
     def unsent(self) -> int:
@@ -203,6 +177,12 @@ class ClientConnection(BaseProtocol):
         """Finish what has begun to come or is being answered, wait *grace_s* for what is on its way, and close."""
         self._patience.shorten(grace_s)
 
+    async def _resumption(self) -> None:
+        """Wait until writing is not paused."""
+        while self.writing_paused and self.connected:
+            self._resumed = asyncio.Event()
+            await self._resumed.wait()
+
     # one request after the other
 
     async def _serve(self) -> None:
@@ -216,6 +196,7 @@ class ClientConnection(BaseProtocol):
                 except Exception as exc:  # noqa: BLE001 - a defect of ours: the client gets an answer, the log the cause
                     self._crash(exc, message)
                     may_follow = False
+                await self.drained()
                 if isinstance(payload, StreamReader) and not payload.is_eof():
                     may_follow = await is_discarded(payload) and may_follow
                 self._patience.rest()
@@ -282,13 +263,22 @@ class ClientConnection(BaseProtocol):
         self._is_ending = True
         self.close()
 
+    def _give_up(self) -> None:
+        """Cut a client off that takes nothing of what was written for it."""
+        self.has_stalled = True
+        self.abort()
+
     # what the transport says
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._outlet = Outlet(transport, self._reception.outbox)  # type: ignore[arg-type]
-        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)  # type: ignore[attr-defined]
+        self._outlet.go_on()
         sock = transport.get_extra_info("socket")
+        reception = self._reception
+        self._stall = WriteStall(
+            self._loop, self._outlet, sock.fileno(), limit_s=lambda: reception.write_stall_s, give_up=self._give_up
+        )
         # A client that loses power says nothing: without this, what was begun for it would never end.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._reception.connections.add(self)
@@ -302,6 +292,7 @@ class ClientConnection(BaseProtocol):
         self._outlet = None
         self._reception.connections.discard(self)
         self._patience.end()
+        self._stall.stop()
         if self._half_closed is not None:
             self._half_closed.stop()
             self._half_closed = None
@@ -374,11 +365,14 @@ class ClientConnection(BaseProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
+        self._stall.watch()
         if self._relay is not None:
             self._relay.pause()
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        if self._outlet is not None:
+            self._outlet.go_on()
         if self._resumed is not None:
             self._resumed.set()
         if self._relay is not None:

@@ -6,19 +6,26 @@ import aiohttp.http_parser
 
 from nexus import tasks
 from nexus.errors import StartError
-from nexus.proxy.client import ClientConnection, Desk
+from nexus.proxy.client import ClientConnection
 from nexus.proxy.outbox import Outbox
+from nexus.proxy.reception import Desk
 
 
 class EdgeServer:
     """Makes a :class:`ClientConnection` for every client."""
 
-    def __init__(self, *, headers_s: float, keepalive_s: float, outbox: Outbox | None = None) -> None:
-        """:param keepalive_s: how long a connection may stay open without a request."""
+    def __init__(
+        self, *, headers_s: float, keepalive_s: float, write_stall_s: float, outbox: Outbox | None = None
+    ) -> None:
+        """:param keepalive_s: how long a connection may stay open without a request.
+        :param write_stall_s: how long a client may take nothing of what was written for it.
+        """
         refuse_slow_parser()
         self.loop = asyncio.get_running_loop()
         self.headers_s = headers_s
         self.keepalive_s = keepalive_s
+        self.write_stall_s = write_stall_s
+        """A new value holds for open connections too."""
         self.outbox = outbox
         self.connections: set[ClientConnection] = set()
         self.is_draining = False

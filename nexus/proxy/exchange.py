@@ -19,6 +19,8 @@ from nexus.proxy.client import ClientConnection
 from nexus.proxy.headers import SANDBOX_LINE
 from nexus.proxy.inquiry import Inquiry, begin_inquiry
 from nexus.proxy.known_head import Payload
+from nexus.proxy.outbox import MOST_HELD_BYTES
+from nexus.proxy.pieces import pieces_of
 from nexus.proxy.plane import DataPlane
 from nexus.proxy.receiving import receive
 from nexus.proxy.record import Record
@@ -51,32 +53,23 @@ class Exchange(msgspec.Struct, eq=False):
         try:
             if plane.tracer is not None:
                 record.trace = plane.tracer.begin(admission.head.forward)
-            body = await self._receive()
-            record.enter("understand")
-            requirements = await understand(admission.protocol, admission.endpoint, admission.head, body)
-            if admission.ids or admission.method != b"POST":
-                record.method = admission.method.decode()
-                requirements = keeping.with_place(requirements, admission)
-            record.understood(requirements)
-            kept = await plane.keepers.find(requirements.references) if requirements.references else None
-            if admission.settings.config.logging.enable_content_logging and admission.endpoint.model != "none":
-                record.prompt_preview = await preview(admission.endpoint, admission.head, body)
-            inquiry = self.inquiry = begin_inquiry(plane, admission, record, body, requirements, kept)
+            inquiry = self.inquiry = await self._understand(await self._receive())
             attempt = await inquiry.find_answer()
+            # It is not sent again, and the client may take its time with the answer.
+            inquiry.body = b""
             record.enter("relay")
             answer = attempt.answer
             if answer.mode is not Mode.WHOLE:
-                return await self._reply_stream(inquiry, attempt, answer, requirements)
-            keep_alive = self._reply_whole(attempt, answer, requirements)
-            return (not self.client.writing_paused or await self._is_taken(answer.status)) and keep_alive
+                return await self._reply_stream(inquiry, attempt, answer)
+            return await self._reply_whole(inquiry, attempt, answer)
         except RequestError as exc:
             return self._refuse(exc)
         except StageFailed as exc:
             words = f"stage '{exc.stage}' cannot decide now"
             return self._refuse(RequestError("policy_unavailable", words, retry_after_s=5, stage=exc.stage))
         except asyncio.CancelledError:
-            if not self.is_shut_down:
-                record.ended(Ending.CLIENT_LEFT, 499)
+            if not self.is_shut_down or record.has_answered:
+                self._broken_off()
                 raise
             return self._refuse(RequestError("draining", "the proxy is shutting down", retry_after_s=5, close=True))
         except Exception as exc:  # noqa: BLE001 - a defect of ours: the client gets an answer, the log the cause
@@ -87,10 +80,10 @@ class Exchange(msgspec.Struct, eq=False):
 
     def shut_down(self) -> None:
         """End it now: a stream with an error event, anything else with an error."""
+        self.is_shut_down = True
         if self.relay is not None:
             self.relay.cut("server_shutdown")
         elif not self.record.has_answered:
-            self.is_shut_down = True
             self.client.task.cancel()
 
     # receive
@@ -111,9 +104,46 @@ class Exchange(msgspec.Struct, eq=False):
         self.record.bytes_in = len(body)
         return body
 
+    async def _understand(self, body: bytes) -> Inquiry:
+        plane, record, admission = self.plane, self.record, self.admission
+        record.enter("understand")
+        requirements = await understand(admission.protocol, admission.endpoint, admission.head, body)
+        if admission.ids or admission.method != b"POST":
+            record.method = admission.method.decode()
+            requirements = keeping.with_place(requirements, admission)
+        record.understood(requirements)
+        kept = await plane.keepers.find(requirements.references) if requirements.references else None
+        if admission.settings.config.logging.enable_content_logging and admission.endpoint.model != "none":
+            record.prompt_preview = await preview(admission.endpoint, admission.head, body)
+        return begin_inquiry(plane, admission, record, body, requirements, kept)
+
     # relay
 
-    def _reply_whole(self, attempt: Attempt, answer: Answer, requirements: Requirements) -> bool:
+    async def _reply_whole(self, inquiry: Inquiry, attempt: Attempt, answer: Answer) -> bool:
+        keep_alive = self._may_keep_alive()
+        head, body = self._whole(attempt, answer, inquiry.requirements, keep_alive=keep_alive)
+        attempt.let_go(may_reuse=True)
+        self.record.answered(answer.status, answer.first_byte_at)
+        if len(body) <= MOST_HELD_BYTES:
+            self.client.write(head + body)
+            self.record.bytes_out = len(body)
+        else:
+            # Its backend is free for others while the client takes it.
+            inquiry.settle(attempt, Ending.FINISHED)
+            pieces, size = pieces_of(body), len(body)
+            answer.held, body = [], b""
+            self.client.write(head)
+            try:
+                await self.client.deliver(pieces)
+            finally:
+                self.record.bytes_out = size - sum(map(len, pieces))
+        self.record.ended(Ending.FINISHED, answer.status)
+        return keep_alive
+
+    def _whole(
+        self, attempt: Attempt, answer: Answer, requirements: Requirements, *, keep_alive: bool
+    ) -> tuple[bytes, bytes]:
+        """Return head and body of a whole answer, from which is learnt what it says."""
         body = answering.restored(answer.body, attempt, requirements.model)
         if answer.status >= 400:
             body = answering.redacted(body, attempt.upstream.secrets)
@@ -126,30 +156,14 @@ class Exchange(msgspec.Struct, eq=False):
                     attempt.listener(text)
         keeping.note_whole(self.plane.keepers, self.admission, attempt, requirements)
         head = answering.head_lines(self.record, attempt, self._attempt_count())
-        attempt.let_go(may_reuse=True)
-        keep_alive = self._may_keep_alive()
         last_lines = self._last_lines(keep_alive=keep_alive)
         if answer.status in WITHOUT_BODY:
             # RFC 9110, 8.6: a 204 must not say a length, and a 304 only that of what it stands for.
-            body = b""
-            self.client.write(b"%b%b\r\n" % (head, last_lines))
-        else:
-            self.client.write(b"%bContent-Length: %d\r\n%b\r\n%b" % (head, len(body), last_lines, body))
-        self.record.answered(answer.status, answer.first_byte_at)
-        self.record.bytes_out = len(body)
-        self.record.ended(Ending.FINISHED, answer.status)
-        return keep_alive
+            return b"%b%b\r\n" % (head, last_lines), b""
+        return b"%bContent-Length: %d\r\n%b\r\n" % (head, len(body), last_lines), body
 
-    async def _is_taken(self, status: int) -> bool:
-        """Wait until the client has taken a whole answer; False when it does not."""
-        is_taken = await self.client.drained(self.admission.settings.config.timeouts.write_stall_seconds)
-        if not is_taken:
-            self.record.ended(Ending.CLIENT_STALLED, status)
-        return is_taken
-
-    async def _reply_stream(
-        self, inquiry: Inquiry, attempt: Attempt, answer: Answer, requirements: Requirements
-    ) -> bool:
+    async def _reply_stream(self, inquiry: Inquiry, attempt: Attempt, answer: Answer) -> bool:
+        requirements = inquiry.requirements
         is_chunked = self.admission.message.version == HttpVersion11
         keep_alive = self._may_keep_alive() and is_chunked
         self.client.write(
@@ -172,23 +186,31 @@ class Exchange(msgspec.Struct, eq=False):
             idle_s=timeouts.stream_idle_seconds,
             first_content_by=attempt.asked_at + first_byte_s,
             turn_until=partial(turn_until, attempt.backend, figures, first_byte_s),
-            stall_s=timeouts.write_stall_seconds,
             deadline=inquiry.deadline,
             restore=answering.restorer(attempt, requirements.model),
         )
         relay.start()
         try:
-            how = await relay.end()
+            try:
+                how = await relay.end()
+            finally:
+                self._note_stream(attempt, answer, requirements)
+            self._end_stream(attempt, answer, relay, how)
+            # Its backend is free for others while the client takes what is left.
+            inquiry.settle(attempt, self.record.ending)
+            await relay.taken()
         finally:
             relay.stop()
             self.record.bytes_out = relay.bytes_out
-            self.record.begun(answer.begun_at)
-            attempt.usage = answer.scan.usage() if self.admission.endpoint.capability != "keep" else None
-            if answer.mode is Mode.EVENTS and is_uncounted(attempt.usage, requirements):
-                tokens = answer.scan.estimated_tokens()
-                self.record.estimated = estimated_usage(self.admission.endpoint, requirements, tokens)
-        self._end_stream(attempt, answer, relay, how)
         return keep_alive and how is End.COMPLETE
+
+    def _note_stream(self, attempt: Attempt, answer: Answer, requirements: Requirements) -> None:
+        """Note what a stream said that is over, or broken off."""
+        self.record.begun(answer.begun_at)
+        attempt.usage = answer.scan.usage() if self.admission.endpoint.capability != "keep" else None
+        if answer.mode is Mode.EVENTS and is_uncounted(attempt.usage, requirements):
+            tokens = answer.scan.estimated_tokens()
+            self.record.estimated = estimated_usage(self.admission.endpoint, requirements, tokens)
 
     def _end_stream(self, attempt: Attempt, answer: Answer, relay: StreamRelay, how: End) -> None:
         if how is End.COMPLETE and not answer.scan.has_error:
@@ -196,15 +218,21 @@ class Exchange(msgspec.Struct, eq=False):
             self.record.ended(Ending.FINISHED, answer.status)
             return
         attempt.let_go(may_reuse=False)
-        if how is End.STALLED_CLIENT:
-            self.record.ended(Ending.CLIENT_STALLED, answer.status)
-            return
         code = relay.code or "upstream_error"
         ending = answering.ENDING_OF_CODE.get(code, Ending.BACKEND_FAILED)
         attempt.fault = code if ending is Ending.BACKEND_FAILED else None
         self.record.ended(ending, answer.status, code, MESSAGES.get(code))
 
     # settle
+
+    def _broken_off(self) -> None:
+        """Note why the client has not taken all of its answer, unless that was cut before."""
+        if self.record.code is None:
+            if self.is_shut_down:
+                ending = Ending.SHUT_DOWN
+            else:
+                ending = Ending.CLIENT_STALLED if self.client.has_stalled else Ending.CLIENT_LEFT
+            self.record.ended(ending, 499)
 
     def _refuse(self, exc: RequestError) -> bool:
         keep_alive = self._may_keep_alive() and not exc.close
@@ -248,6 +276,8 @@ class Exchange(msgspec.Struct, eq=False):
         settling_since = monotonic() if trace is not None else 0.0
         if self.inquiry is not None:
             outcomes = self.inquiry.settle_all(self.record.ending)
+            for attempt in self.inquiry.attempts:
+                attempt.forget()
         outcome = self.record.finish(outcomes)
         if self.inquiry is not None:
             self.inquiry.decision.outcome = outcome

@@ -70,7 +70,7 @@ class FrontDesk:
     async def __call__(self, client: ClientConnection, message: RawRequestMessage, payload: Payload) -> bool:
         if client.writing_paused:
             # Who sends requests and takes no answers would have us keep them all.
-            await client.drained(self._plane.settings.config.timeouts.write_stall_seconds)
+            await client.drained()
         known = client.admission
         if isinstance(known, Admission) and known.message is message and known.settings is self._plane.settings:
             # What was let in a moment ago is let in again.
@@ -222,8 +222,6 @@ class FrontDesk:
             await serve(socket)
         finally:
             socket.close()
-        # A viewer that takes nothing would keep the connection open.
-        await client.drained(self._plane.settings.config.timeouts.write_stall_seconds)
         return False
 
     def _find(self, message: RawRequestMessage, path: str) -> tuple[str, Found | None]:

@@ -16,6 +16,7 @@ from nexus.proxy import answering, keeping
 from nexus.proxy.admission import Admission
 from nexus.proxy.answer import Answer
 from nexus.proxy.answer_head import NOT_MODIFIED, Mode
+from nexus.proxy.answer_room import RoomShare
 from nexus.proxy.attempt import Attempt, error_of
 from nexus.proxy.headers import request_head
 from nexus.proxy.plane import DataPlane
@@ -88,15 +89,13 @@ class Inquiry(msgspec.Struct, eq=False):
 
     def settle_all(self, ending: Ending) -> tuple[AttemptOutcome, ...]:
         """Settle what is not settled yet, as ended by *ending*, and return all that was tried."""
-        outcomes: list[AttemptOutcome] = []
-        for attempt in self.attempts:
-            outcome = attempt.outcome
-            if outcome is None:
-                attempt.let_go(may_reuse=False)
-                attempt.ending = ending
-                outcome = self._settle(attempt)
-            outcomes.append(outcome)
-        return tuple(outcomes)
+        return tuple(attempt.outcome or self.settle(attempt, ending) for attempt in self.attempts)
+
+    def settle(self, attempt: Attempt, ending: Ending) -> AttemptOutcome:
+        """Settle *attempt*, which is over, as ended by *ending*."""
+        attempt.let_go(may_reuse=False)
+        attempt.ending = ending
+        return self._settle(attempt)
 
     def _settle(self, attempt: Attempt) -> AttemptOutcome:
         """Give back what *attempt* holds and tell the fleet what it came to."""
@@ -203,7 +202,8 @@ class Inquiry(msgspec.Struct, eq=False):
     def _send(self, attempt: Attempt, connection: UpstreamConnection) -> Answer:
         """Send the request, and return what will be its answer."""
         loop = self.plane.loop
-        answer = Answer(loop, loop.create_future(), connection, self._question(attempt))
+        share = RoomShare(self.plane.answer_room)
+        answer = Answer(loop, loop.create_future(), connection, self._question(attempt), share=share)
         attempt.begin(connection, answer)
         body = self._body_for(attempt)
         connection.send(self._head_for(attempt, len(body)), body, answer)

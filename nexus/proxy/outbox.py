@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+WRITE_BUFFER_BYTES: Final = 64 * 1024
+"""As much waits for a reader before its writer pauses."""
 MOST_HELD_BYTES: Final = 16 * 1024
 """More than this in one write is sent at once: its transport must know of it, to say when its reader is too slow."""
 MOST_HELD: Final = 32
@@ -61,7 +63,7 @@ class Outbox:
 class Outlet:
     """The writing end of one connection: what is written goes out in its order, or not at all when that is closed."""
 
-    __slots__ = ("_held", "_may_leave", "_outbox", "_transport")
+    __slots__ = ("_held", "_may_leave", "_outbox", "_transport", "written")
 
     def __init__(
         self,
@@ -77,6 +79,8 @@ class Outlet:
         self._outbox = outbox
         self._may_leave = may_leave
         self._held = b""
+        self.written = 0
+        """How many bytes the transport was given."""
 
     @property
     def unsent(self) -> int:
@@ -96,8 +100,23 @@ class Outlet:
         """Send *data*, and before it what is held."""
         if self._held:
             data, self._held = self._held + data, b""
-        if not self._transport.is_closing():
+        if data and not self._transport.is_closing():
+            self.written += len(data)
             self._transport.write(data)
+
+    def write_last(self, data: bytes) -> None:
+        """Send *data* as :meth:`write_now` does; the protocol is told of a pause unless all of it leaves at once.
+
+        The pause lasts until all has left, and :meth:`go_on` ends what it asks of the transport.
+        """
+        if not self._transport.is_closing():
+            self._transport.set_write_buffer_limits(high=0)
+            self.write_now(data)
+
+    def go_on(self) -> None:
+        """Let :data:`WRITE_BUFFER_BYTES` wait for the reader before the protocol is told of a pause."""
+        if not self._transport.is_closing():
+            self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
 
     def send(self) -> None:
         """Send what is held."""

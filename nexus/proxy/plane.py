@@ -8,6 +8,7 @@ from nexus.config.schema import Config
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.outcome import AttemptOutcome, ExchangeOutcome
 from nexus.observability.tracing import Tracer
+from nexus.proxy.answer_room import AnswerRoom
 from nexus.proxy.deadlines import Deadlines
 from nexus.proxy.door import Door
 from nexus.proxy.keepers import Keepers
@@ -64,6 +65,7 @@ class DataPlane:
     """The one object that exchanges hold; made on the loop that they run on."""
 
     __slots__ = (
+        "answer_room",
         "budget",
         "deadlines",
         "decisions",
@@ -102,6 +104,8 @@ class DataPlane:
             max_event_bytes=limits.max_event_bytes, max_buffered_bytes=limits.max_buffered_event_bytes
         )
         """For the events of all streams that are only partly here."""
+        self.answer_room = AnswerRoom(limits.max_held_answer_bytes)
+        """For all answers that are not streamed."""
         self.in_flight = 0
         self.tracer: Tracer | None = None
         """None unless exchanges are traced."""

@@ -1,6 +1,7 @@
 """The streaming part of an exchange: events go to the client as they come, with back-pressure and deadlines."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from time import monotonic
@@ -9,6 +10,7 @@ from typing import Final, Protocol
 from nexus.errors import UpstreamFault
 from nexus.proxy.answer import Answer
 from nexus.proxy.answer_head import Mode
+from nexus.proxy.pieces import PIECE_BYTES, pieces_of
 from nexus.proxy.upstream import UpstreamConnection
 
 _FAULT_CODES: Final = {
@@ -36,44 +38,49 @@ class Client(Protocol):
     def writing_paused(self) -> bool: ...
 
     @property
-    def unsent(self) -> int: ...
+    def connected(self) -> bool: ...
 
     def write_now(self, data: bytes) -> None: ...
 
-    def close(self) -> None: ...
+    def write_last(self, data: bytes) -> None: ...
 
-    def abort(self) -> None: ...
+    async def drained(self) -> None: ...
+
+    def close(self) -> None: ...
 
     def attach_relay(self, relay: "StreamRelay | None") -> None: ...
 
 
 class End(Enum):
-    """How a relay ended."""
+    """How an answer ended, as far as its backend goes."""
 
     COMPLETE = "complete"
     """As the backend meant it, an error that it reported itself included."""
     CUT = "cut"
     """With an error event of ours; see :attr:`StreamRelay.code`."""
-    STALLED_CLIENT = "stalled_client"
 
 
 class StreamRelay:
-    """Passes one begun answer on to the client, until ``done``."""
+    """Passes one begun answer on to the client, until ``done``, and then what the client has not taken yet.
+
+    What the client does not take is kept here, in pieces, and meanwhile nothing more is read from the backend. A client
+    that takes nothing for too long is cut off by its connection.
+    """
 
     __slots__ = (
         "_answer",
+        "_backlog",
         "_client",
         "_connection",
         "_deadline",
         "_first_content_by",
+        "_handed_over",
         "_idle_s",
         "_last_data_at",
         "_loop",
         "_restore",
         "_scan",
         "_seen_blocks",
-        "_stall_s",
-        "_stall_timer",
         "_timer",
         "_turn_until",
         "bytes_out",
@@ -82,7 +89,7 @@ class StreamRelay:
         "is_chunked",
     )
 
-    def __init__(  # noqa: PLR0913 - both ends, and three deadlines
+    def __init__(  # noqa: PLR0913 - both ends, and two deadlines
         self,
         client: Client,
         connection: UpstreamConnection,
@@ -92,7 +99,6 @@ class StreamRelay:
         idle_s: float,
         first_content_by: float,
         turn_until: Callable[[float], float],
-        stall_s: float,
         deadline: float,
         restore: Callable[[bytes], bytes] | None,
     ) -> None:
@@ -105,17 +111,20 @@ class StreamRelay:
         self._first_content_by = first_content_by
         self._turn_until = turn_until
         self._restore = restore
-        self._stall_s = stall_s
         self._deadline = deadline
         self._loop = answer.loop
         self._last_data_at = monotonic()
         self._seen_blocks = 0
-        self._stall_timer: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._backlog: deque[bytes] = deque()
+        """What waits for the client to take what was written before."""
+        self._handed_over = asyncio.Event()
+        """Whether the last of it was written."""
         self.done: asyncio.Future[End] = self._loop.create_future()
         self.code: str | None = None
         """The in-stream error code, once it has been cut."""
         self.bytes_out = 0
+        """Written to the client."""
 
     def start(self) -> None:
         """Take the answer over."""
@@ -127,25 +136,32 @@ class StreamRelay:
                 self.pause()
 
     async def end(self) -> End:
-        """Wait for the end, and return how it came.
+        """Wait until the backend's part is over, and return how it ended.
 
         Closing the client's connection cancels whoever waits here: then what closed it counts, not what followed.
         """
         try:
             return await self.done
         except asyncio.CancelledError:
-            if self.done.cancelled() or not self.done.done():
+            is_over = self.done.done() and not self.done.cancelled()
+            if not is_over or (self._backlog and self.code is None):
                 raise
             return self.done.result()
+
+    async def taken(self) -> None:
+        """Wait, after the end, until the client has taken everything; when it leaves before, that cancels the wait."""
+        if self._client.connected:
+            await self._handed_over.wait()
+            if self.code is None:
+                await self._client.drained()
 
     def stop(self) -> None:
         """Let go of both ends; to be called exactly once, however it ended."""
         self._client.attach_relay(None)
         # They know each other: without this, only the collector would free them, and what they hold.
         self._answer.detach()
-        for timer in (self._timer, self._stall_timer):
-            if timer is not None:
-                timer.cancel()
+        self._stop_watching()
+        self._backlog.clear()
 
     # what the answer says
 
@@ -162,8 +178,11 @@ class StreamRelay:
             answer.last_content_at = now
         if self._restore is not None:
             data = self._restore(data)
-        self.bytes_out += len(data)
-        self._client.write_now(b"%x\r\n%b\r\n" % (len(data), data) if self.is_chunked else data)
+        if self._backlog or self._client.writing_paused or len(data) > PIECE_BYTES:
+            self._backlog.extend(pieces_of(data))
+            self._write_backlog()
+        else:
+            self._write(data)
 
     def finish(self) -> None:
         answer = self._answer
@@ -173,8 +192,6 @@ class StreamRelay:
                 return
             if closing := self._scan.closing():
                 self.forward(closing)
-        if self.is_chunked:
-            self._client.write_now(LAST_CHUNK)
         self._end(End.COMPLETE)
 
     def break_off(self, fault: UpstreamFault, _message: str) -> None:
@@ -194,37 +211,43 @@ class StreamRelay:
         self._connection.abandon()
         if self._answer.mode is Mode.EVENTS:
             self.forward(self._scan.failure(code, MESSAGES[code]))
-        # Without the last chunk, and closed: a client that knows no error events still sees a cut answer.
-        self._client.close()
-        if self._client.unsent:
-            # It stays open until the client has taken all that was written, which may be never.
-            self._loop.call_later(self._stall_s, self._client.abort)
         self._end(End.CUT)
 
     # what the client's connection says
 
     def pause(self) -> None:
         """The client does not take any more for now."""
-        self._connection.pause_reading()
-        if self._stall_timer is None:
-            self._stall_timer = self._loop.call_later(self._stall_s, self._check_stall, self._client.unsent)
+        if not self.done.done():
+            self._connection.pause_reading()
 
     def resume(self) -> None:
-        if self._stall_timer is not None:
-            self._stall_timer.cancel()
-            self._stall_timer = None
-        self._last_data_at = monotonic()
-        self._connection.resume_reading()
+        self._write_backlog()
+        if not (self._client.writing_paused or self.done.done()):
+            self._last_data_at = monotonic()
+            self._connection.resume_reading()
 
-    def _check_stall(self, unsent_before: int) -> None:
-        unsent = self._client.unsent
-        if unsent < unsent_before:
-            self._stall_timer = self._loop.call_later(self._stall_s, self._check_stall, unsent)
-            return
-        self._stall_timer = None
-        self._connection.abandon()
-        self._client.abort()
-        self._end(End.STALLED_CLIENT)
+    # what goes out
+
+    def _write(self, data: bytes) -> None:
+        self.bytes_out += len(data)
+        self._client.write_now(b"%x\r\n%b\r\n" % (len(data), data) if self.is_chunked else data)
+
+    def _write_backlog(self) -> None:
+        backlog = self._backlog
+        while backlog and not self._client.writing_paused:
+            self._write(backlog.popleft())
+        if self.done.done() and not backlog and not self._handed_over.is_set():
+            self._write_end()
+
+    def _write_end(self) -> None:
+        self._handed_over.set()
+        if self.code is None:
+            self._client.write_last(LAST_CHUNK if self.is_chunked else b"")
+        else:
+            # Without the last chunk, and closed: a client that knows no error events still sees a cut answer.
+            self._client.close()
+
+    # deadlines
 
     def _watch(self) -> None:
         now = monotonic()
@@ -244,3 +267,9 @@ class StreamRelay:
     def _end(self, how: End) -> None:
         if not self.done.done():
             self.done.set_result(how)
+            self._stop_watching()
+            self._write_backlog()
+
+    def _stop_watching(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()

@@ -37,8 +37,15 @@ class SocketState:
         """
         if not _TELLS_UNACKNOWLEDGED or self._descriptor < 0 or (self.is_tls and size > MAX_TLS_BYTES):
             return False
-        try:
-            count = fcntl.ioctl(self._descriptor, termios.TIOCOUTQ, _NO_COUNT)
-        except OSError:
-            return False
-        return int.from_bytes(count, sys.byteorder) >= size
+        return unacknowledged_bytes(self._descriptor) >= size > 0
+
+
+def unacknowledged_bytes(descriptor: int) -> int:
+    """Return how many bytes the other side of a socket has not received; 0 where the system does not tell."""
+    if not _TELLS_UNACKNOWLEDGED or descriptor < 0:
+        return 0
+    try:
+        count = fcntl.ioctl(descriptor, termios.TIOCOUTQ, _NO_COUNT)
+    except OSError:
+        return 0
+    return int.from_bytes(count, sys.byteorder)

@@ -237,7 +237,8 @@ async def _huge_event(delivery: Delivery, answer: Answer, fault: faults.HugeEven
     async def padded(events: Events) -> Events:
         sent = 0
         async for event in events:
-            yield _pad(event, fault.size) if sent == fault.after_events else event
+            is_padded = 0 <= sent - fault.after_events < fault.count
+            yield _pad(event, fault.size) if is_padded else event
             sent += 1
 
     if isinstance(answer.body, bytes):

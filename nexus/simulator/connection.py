@@ -49,8 +49,9 @@ class Connection(asyncio.Protocol):
 
     # What the one who answers may do.
 
-    def write(self, wire: bytes) -> None:
-        self._transport.write(wire)
+    def write(self, wire: bytes | memoryview) -> None:
+        if not self._is_lost:
+            self._transport.write(wire)
 
     async def drain(self) -> None:
         """Wait until the client has taken enough of what was written."""

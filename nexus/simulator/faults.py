@@ -126,10 +126,12 @@ class ErrorEvent(Fault, frozen=True):
 
 
 class HugeEvent(Fault, frozen=True):
-    """Blow one event up with blanks; it stays valid."""
+    """Blow events up with blanks; they stay valid."""
 
     size: int = 2 * 1024 * 1024
     after_events: int = 1
+    count: int = 1
+    """How many events in a row."""
 
 
 class Mislabel(Fault, frozen=True):

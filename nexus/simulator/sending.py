@@ -12,6 +12,8 @@ from nexus.simulator.dialects import Dialect
 from nexus.simulator.messages import Answer, Events
 from nexus.simulator.recording import Record
 
+PIECE_BYTES = 256 * 1024
+
 Write = Callable[[bytes], Awaitable[None]]
 """Sends bytes, at whatever pace, and returns when the client has taken enough of them."""
 
@@ -26,8 +28,11 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     """False: the answer to a HEAD request."""
 
     async def write(self, wire: bytes) -> None:
-        self.connection.write(wire)
-        await self.connection.drain()
+        # What a client does not take is not copied into its connection's buffer.
+        view = memoryview(wire)
+        for at in range(0, len(wire), PIECE_BYTES):
+            self.connection.write(view[at : at + PIECE_BYTES])
+            await self.connection.drain()
 
 
 async def send(delivery: Delivery, answer: Answer, write: Write) -> None:

@@ -53,6 +53,9 @@ class Socket:
     def setsockopt(self, *option):
         pass
 
+    def fileno(self):
+        return -1
+
 
 class Transport(asyncio.Transport):
     """Takes everything."""
@@ -115,7 +118,7 @@ class Unknowing(HeadBytes):
 
 
 async def seen_of(pieces, head_bytes=HeadBytes):
-    edge = EdgeServer(headers_s=5, keepalive_s=5)
+    edge = EdgeServer(headers_s=5, keepalive_s=5, write_stall_s=5)
     edge.desk = desk = Desk()
     client = ClientConnection(edge)
     client._waiting._reader._head_bytes = head_bytes()

@@ -154,15 +154,28 @@ class FakeClient:
         self.transport = FakeTransport()
         self.is_gone = False
         self.writing_paused = False
+        self.pauses_always = False
+        """Whether it stops reading after each write."""
+        self.resumed = asyncio.Event()
         self.relay = None
 
     @property
-    def unsent(self):
-        return self.transport.unsent
+    def connected(self):
+        return not self.is_gone
 
     def write_now(self, data):
         if not self.is_gone:
             self.transport.write(data)
+            if data and self.pauses_always:
+                self.writing_paused = True
+
+    def write_last(self, data):
+        self.write_now(data)
+
+    async def drained(self):
+        self.resumed.clear()
+        if self.writing_paused:
+            await self.resumed.wait()
 
     def close(self):
         self.transport.close()
@@ -182,6 +195,7 @@ class FakeClient:
         self.transport.unsent = 0
         self.writing_paused = False
         self.relay.resume()
+        self.resumed.set()
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ async def make_relay(client, connection, ask):
         restore=None,
         **deadlines,
     ):
-        deadlines = {"idle_s": 60.0, "stall_s": 60.0, "turn_until": lambda now: now} | deadlines
+        deadlines = {"idle_s": 60.0, "turn_until": lambda now: now} | deadlines
         answer = Answer(loop := asyncio.get_running_loop(), loop.create_future(), connection, ask(True))
         connection.send(b"", b"", answer)
         answer.on_head(AnswerHead(200, headers))
@@ -130,7 +130,7 @@ async def test_an_answer_that_was_over_before_is_relayed_all_the_same(client, co
     answer.on_head(AnswerHead(200, EVENTS))
     answer.on_body(b"hello\nend\n")
     answer.on_end(is_framed=True)
-    deadlines = {"idle_s": 1, "first_content_by": monotonic() + 1, "stall_s": 1, "deadline": monotonic() + 1}
+    deadlines = {"idle_s": 1, "first_content_by": monotonic() + 1, "deadline": monotonic() + 1}
     deadlines["turn_until"] = lambda now: now
     relay = StreamRelay(client, connection, answer, is_chunked=False, restore=None, **deadlines)
 
@@ -212,19 +212,6 @@ async def test_it_is_cut_once(make_relay, client):
     relay.forward(b"more\n")
 
     assert (client.transport.written, relay.code) == (written, "server_shutdown")
-
-
-@pytest.mark.parametrize(("unsent", "is_aborted"), [(0, False), (1, True)])
-async def test_a_cut_stream_does_not_stay_open_for_who_takes_nothing(make_relay, client, unsent, is_aborted):
-    relay, _ = make_relay(stall_s=0.02)
-    client.transport.unsent = unsent
-
-    relay.cut("server_shutdown")
-    relay.stop()
-    before = client.transport.is_aborted
-    await asyncio.sleep(0.05)
-
-    assert (before, client.transport.is_closed, client.transport.is_aborted) == (False, True, is_aborted)
 
 
 async def test_a_client_that_is_gone_is_written_to_no_more(make_relay, client):
@@ -347,22 +334,69 @@ async def test_a_client_that_has_stopped_before_is_noticed(make_relay, client, t
     assert transport.is_reading_paused
 
 
-async def test_a_client_that_does_not_read_on_is_cut_off(make_relay, client, transport):
-    relay, _ = make_relay(stall_s=0.03)
+async def test_what_a_client_does_not_take_waits_for_it_in_pieces(make_relay, client):
+    relay, answer = make_relay(AUDIO, b"1")
+    client.stop_reading(unsent=100)
+    answer.on_body(b"2" * 150_000)
+    answer.on_end(is_framed=True)
+    before = client.transport.written
+    waiting = start(relay.taken(), name="exchange")
+    await asyncio.sleep(0)
+    client.pauses_always = True
+    client.read_on()
+
+    assert (before, relay.done.done(), waiting.done()) == (b"1", True, False)
+    assert (client.transport.written, relay.bytes_out) == (b"1" + b"2" * 65536, 65537)
+    client.pauses_always = False
+    client.read_on()
+    await asyncio.wait_for(waiting, 2)
+    assert (client.transport.written, relay.bytes_out) == (b"1" + b"2" * 150_000, 150_001)
+
+
+async def test_a_long_event_is_written_in_pieces(make_relay, client):
+    make_relay(AUDIO, b"x" * 70_000, is_chunked=True)
+
+    assert client.transport.written == b"10000\r\n%b\r\n1170\r\n%b\r\n" % (b"x" * 65536, b"x" * 4464)
+
+
+async def test_the_backend_may_go_before_the_client_has_taken_all(make_relay, client, transport):
+    relay, answer = make_relay(AUDIO, b"1")
+    client.stop_reading(unsent=100)
+    answer.on_body(b"2")
+    answer.on_end(is_framed=True)
+    transport.is_reading_paused = False
+    end = await end_of(relay)
     client.stop_reading(unsent=100)
 
-    assert (await end_of(relay), relay.code) == (End.STALLED_CLIENT, None)
-    assert (client.transport.is_aborted, transport.is_aborted) == (True, True)
+    assert end is End.COMPLETE
+    assert (client.transport.written, transport.is_reading_paused) == (b"1", False)
 
 
-async def test_a_client_that_reads_slowly_is_not(make_relay, client):
-    relay, _ = make_relay(stall_s=0.15)
+async def test_an_error_comes_after_what_waits(make_relay, client):
+    relay, _ = make_relay()
     client.stop_reading(unsent=100)
-    for unsent in (80, 60, 40, 20):
-        await asyncio.sleep(0.05)
-        client.transport.unsent = unsent
+    relay.forward(b"more\n")
+    relay.cut("deadline_exceeded")
+    is_closed = client.transport.is_closed
+    client.read_on()
 
-    assert not relay.done.done()
+    assert not is_closed
+    assert client.transport.written == b"hello\nmore\nfailure deadline_exceeded\n"
+    assert client.transport.is_closed
+
+
+async def test_a_client_that_leaves_before_it_has_taken_all_was_not_answered(make_relay, client):
+    relay, answer = make_relay()
+    waiting = start(relay.end(), name="exchange")
+    await asyncio.sleep(0)
+    client.stop_reading(unsent=100)
+    answer.on_body(b"end\n")
+    answer.on_end(is_framed=True)
+
+    waiting.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
 
 
 async def test_a_backend_is_not_blamed_for_a_client_that_does_not_read(make_relay, client):
@@ -380,7 +414,7 @@ async def test_a_backend_is_not_blamed_for_a_client_that_does_not_read(make_rela
 
 
 async def test_whoever_stops_it_leaves_no_timer_behind(make_relay, client):
-    relay, answer = make_relay(idle_s=0.01, stall_s=0.01)
+    relay, answer = make_relay(idle_s=0.01)
     client.stop_reading(unsent=100)
 
     relay.stop()
