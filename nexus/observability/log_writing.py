@@ -112,7 +112,8 @@ class LogWriter:
 
     def _take(self) -> list[bytes]:
         with self._lock:
-            lines = [self._lines.popleft() for _ in range(min(LINES_AT_ONCE, len(self._lines)))]
+            take = self._lines.popleft
+            lines = [take() for _ in range(min(LINES_AT_ONCE, len(self._lines)))]
             self._waiting_bytes = self._waiting_bytes - sum(map(len, lines)) if self._lines else 0
         return lines
 
@@ -159,6 +160,9 @@ class LogWriter:
         except Exception as exc:  # noqa: BLE001 - a background loop that must not die, and whose failures have no log to go to
             self._error = f"{type(exc).__name__}: {exc}"
         self._is_failing = bool(rest)
+        if not rest:
+            self._cut = b""
+            return 0
         written = len(whole) - len(rest)
         is_cut = whole[written - 1 : written] != b"\n" if written else bool(self._cut)
         # The rest of a line that was begun is written first, so that no other line is joined to its beginning.

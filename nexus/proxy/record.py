@@ -23,6 +23,9 @@ LOGGER: Final = "nexus.proxy"
 log = structlog.get_logger(LOGGER)
 _channel = channel(LOGGER)
 
+_FINISHED: Final = Ending.FINISHED
+"""Kept here: up to Python 3.11, each look at a member through its class takes as long as a call."""
+
 _WHO: Final = {
     Ending.FINISHED: "-",
     Ending.CLIENT_LEFT: "C",
@@ -179,7 +182,7 @@ class Record(msgspec.Struct, eq=False):
         phase = self.phase
         requirements, reserved, endpoint = self.requirements, self.reserved, self.endpoint
         last = attempts[-1] if attempts else None
-        is_whole = self.ending is Ending.FINISHED
+        is_whole = self.ending is _FINISHED
         outcome = ExchangeOutcome(
             request_id=self.request_id,
             client_request_id=self.client_request_id or None,
@@ -245,7 +248,7 @@ def _level_of(outcome: ExchangeOutcome) -> Level:
     level = _LEVEL[outcome.ending]
     if level != "info":
         return level
-    if outcome.ending is Ending.FINISHED and outcome.status >= FIRST_SERVER_ERROR:
+    if outcome.ending is _FINISHED and outcome.status >= FIRST_SERVER_ERROR:
         # A backend's own words, passed on because nobody had better ones.
         return "error"
     return "warning" if len(outcome.attempts) > 1 or outcome.fallback_model is not None else "info"
