@@ -7,12 +7,13 @@ from typing import Final
 
 import msgspec
 
+from comparing.access_lines import measure_access_lines
 from comparing.building import Programs
 from comparing.cores import Cores
 from comparing.figures import Measured, Round
 from comparing.loads import Generator
 from comparing.measuring import measure_direct, measure_idle, measure_loads
-from comparing.proxies import Proxy
+from comparing.proxies import NEXUS, Proxy, nexus_without_access_lines
 from comparing.starting import Started, started, started_upstream
 
 DIRECT: Final = "no proxy"
@@ -41,16 +42,24 @@ def compare(
             for number in (1, 2)
         ]
         targets = [running.enter_context(started(proxy, tuple(ports[:1]), cores)) for proxy in proxies]
+        # Both as fresh as each other: the one that all loads are put on is not.
+        logged, unlogged = (
+            running.enter_context(started(proxy, tuple(ports[:1]), cores))
+            for proxy in (proxies[0], nexus_without_access_lines())
+        )
         for number in range(extent.rounds):
             say(f"round {number + 1} of {extent.rounds} ...")
             # Nobody is always the first, or always after the same one.
             for target in _rotated(targets, number):
                 with started(target.proxy, tuple(ports), cores) as fresh:
                     idle = measure_idle(fresh)
-                rounds[target.proxy.name].append({**idle, **measure_loads(target, generator, extent.seconds)})
+                found = {**idle, **measure_loads(target, generator, extent.seconds)}
+                if target.proxy.name == NEXUS:
+                    found |= measure_access_lines(logged, unlogged, generator, extent.seconds)
+                rounds[target.proxy.name].append(found)
             rounds[DIRECT].append(measure_direct(ports[0], generator, extent.seconds))
     versions = {proxy.name: proxy.version for proxy in proxies}
-    return {name: Measured(name, versions.get(name, ""), found) for name, found in rounds.items()}
+    return {name: Measured(name, versions.get(name, ""), of_all) for name, of_all in rounds.items()}
 
 
 def _rotated(items: Sequence[Started], by: int) -> list[Started]:

@@ -2,7 +2,7 @@
  *
  *   load PORT CONNECTIONS SECONDS EVENTS GAP_US PROMPT_BYTES SPREAD_MS
  *
- * EVENTS 0 asks for whole JSON answers, any other number for streams of so many events, GAP_US apart; upstream.c
+ * Each request has a number of its own in its prompt. EVENTS 0 asks for whole JSON answers, any other number for streams of so many events, GAP_US apart; upstream.c
  * answers. The first requests of the connections are spread evenly over SPREAD_MS, so that paced streams are not all
  * due at the same moment. It ends after SECONDS, MOST_REQUESTS or MOST_FAILURES, whichever comes first, and at the
  * latest GRACE_S later, whether or not the last answers have come.
@@ -31,6 +31,7 @@
 #define MOST_FAILURES 1000u
 #define GRACE_S 10u
 #define ANSWER_ROOM (1 << 20)
+#define SERIAL_DIGITS 8
 
 static uint64_t now_ns(void) {
     struct timespec t;
@@ -83,7 +84,7 @@ typedef struct {
 } Connection;
 
 static int port, events;
-static char *request;
+static char *request, *serial;
 static size_t request_length;
 static int epoll_fd, live;
 static uint64_t began_ns, end_ns;
@@ -107,9 +108,18 @@ static void retire(Connection *c) {
     live--;
 }
 
+/* No two requests are the same, so that no answer and no decision can be one that is kept. */
+static void number_request(void) {
+    static uint64_t count;
+    char digits[SERIAL_DIGITS + 1];
+    snprintf(digits, sizeof digits, "%0*u", SERIAL_DIGITS, (unsigned)(count++ % 100000000u));
+    memcpy(serial, digits, SERIAL_DIGITS);
+}
+
 static void send_request(Connection *c) {
     c->bytes = c->scanned = c->head_bytes = 0;
     c->has_event = false;
+    number_request();
     c->sent_ns = now_ns();
     /* A write that fails is seen by the next read: it finds the connection closed. */
     for (size_t sent = 0; sent < request_length;) {
@@ -192,6 +202,10 @@ static void write_request(int gap_us, size_t prompt_bytes) {
     if (prompt == NULL || body == NULL || request == NULL) die("malloc");
     for (size_t i = 0; i < prompt_bytes; i++) prompt[i] = text[i % (sizeof text - 1)];
     prompt[prompt_bytes] = 0;
+    if (prompt_bytes < SERIAL_DIGITS) {
+        fprintf(stderr, "load: a prompt has at least %d bytes\n", SERIAL_DIGITS);
+        exit(2);
+    }
     if (events > 0)
         snprintf(
             wish, sizeof wish,
@@ -209,6 +223,7 @@ static void write_request(int gap_us, size_t prompt_bytes) {
         "Authorization: Bearer sk-1234\r\nAccept: */*\r\nUser-Agent: load\r\nContent-Length: %d\r\n\r\n%s",
         port, body_length, body
     );
+    serial = strstr(request, prompt);
 }
 
 static void run(Connection *all, int number, double seconds, int spread_ms) {

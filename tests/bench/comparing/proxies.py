@@ -77,6 +77,15 @@ def installed() -> list[Proxy]:
     return [Proxy(NEXUS, importlib.metadata.version("nexus-proxy"), _start_nexus), *_nginx(), *_vllm_router()]
 
 
+def nexus_without_access_lines() -> Proxy:
+    """Return a Nexus that differs in this alone: its log has no line for a request that succeeds."""
+
+    def start(site: Site) -> Sequence[str]:
+        return _nexus(_write_nexus_config(site, logging='component_levels = { proxy = "error" }\n'))
+
+    return Proxy(f"{NEXUS} without access lines", "", start)
+
+
 def other(name: str, command: str) -> Proxy:
     """Return a proxy that *command* starts, in which ``{port}``, ``{upstream}`` (a URL) and ``{config}`` (a
     configuration file for Nexus, for another version of it) are filled in.
@@ -91,13 +100,17 @@ def other(name: str, command: str) -> Proxy:
 
 
 def _start_nexus(site: Site) -> Sequence[str]:
-    return [sys.executable, "-m", "nexus", "--config", str(_write_nexus_config(site))]
+    return _nexus(_write_nexus_config(site))
 
 
-def _write_nexus_config(site: Site) -> Path:
+def _nexus(config: Path) -> Sequence[str]:
+    return [sys.executable, "-m", "nexus", "--config", str(config)]
+
+
+def _write_nexus_config(site: Site, logging: str = "") -> Path:
     backends = "".join(NEXUS_BACKEND.format(port=port) for port in site.upstreams)
     config = site.folder / "nexus.toml"
-    config.write_text(NEXUS_CONFIG.format(port=site.port) + backends)
+    config.write_text(NEXUS_CONFIG.format(port=site.port) + logging + backends)
     return config
 
 

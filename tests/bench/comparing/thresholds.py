@@ -30,6 +30,7 @@ class Threshold(msgspec.Struct, frozen=True):
 THRESHOLDS: Final = (
     Threshold(Figure.CPU_PER_REQUEST, 1.1, "vllm-router"),
     Threshold(Figure.CPU_PER_EVENT, 1.2, "nginx"),
+    Threshold(Figure.P99_OVER_UNLOGGED, 1.2),
     Threshold(Figure.RSS_AT_REST, 60.0),
     Threshold(Figure.FAILED, 0.0),
     Threshold(Figure.LOST_STREAMS, 0.0),
