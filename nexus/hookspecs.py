@@ -45,8 +45,8 @@ def nexus_reconcilers(config: Any, state: Any) -> Iterable[Any]:
 def nexus_discoverers(config: Any) -> Iterable[Any]:
     """Contribute finders of backends (``nexus.api.Discoverer``).
 
-    Called once, at the start; a reload does not change who looks. An exception here stops Nexus. What a finder raises
-    later is logged, and it is asked anew, a little later each time.
+    Called once, at the start, and by ``nexus-proxy check``; a reload does not change who looks. An exception here stops
+    Nexus. What a finder raises later is logged, and it is asked anew, a little later each time.
 
     :param config: your table, decoded.
 

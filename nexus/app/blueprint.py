@@ -4,9 +4,10 @@
 puts it in the place of the old one.
 """
 
-from collections.abc import Callable, Mapping
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
@@ -16,7 +17,9 @@ from nexus.config.checks import is_loopback
 from nexus.config.faults import Fault
 from nexus.config.loading import LoadedConfig, check_kinds
 from nexus.config.schema import Config, StoreConfig
+from nexus.config.suggestions import shown_path
 from nexus.dialing.access import Access
+from nexus.dialing.certificates import expired_authorities, expired_certificate
 from nexus.domain.kinds import BackendKind
 from nexus.domain.outcome import ExchangeOutcome
 from nexus.errors import PluginError
@@ -29,8 +32,6 @@ from nexus.routing.order import Place
 from nexus.routing.router import Router
 from nexus.store.kinds import BUILT_IN_STORES
 from nexus.store.store import Store
-
-WILDCARD_HOSTS: Final = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - recognised, not bound
 
 
 class Blueprint(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +47,8 @@ class Blueprint(msgspec.Struct, frozen=True, kw_only=True):
     """By the backend's name."""
     open_store: Callable[[StoreConfig], Store]
     observers: tuple[Callable[[ExchangeOutcome], None], ...]
+    warnings: tuple[str, ...] = ()
+    """What the operator should know besides what loading has found."""
 
     @property
     def config(self) -> Config:
@@ -102,6 +105,7 @@ def draw(loaded: LoadedConfig, plugins: PluginManager) -> Blueprint:
     except Fault as fault:
         raise loaded.error(fault) from fault
     contributions.check(open_store(config.store))
+    contributions.routes()
     return Blueprint(
         loaded=loaded,
         plugins=plugins,
@@ -112,7 +116,17 @@ def draw(loaded: LoadedConfig, plugins: PluginManager) -> Blueprint:
         access={member.config.name: member.access for member in fleet.members.values()},
         open_store=open_store,
         observers=contributions.exchange_observers(),
+        warnings=tuple(_expired_certificates(loaded, datetime.now(UTC))),
     )
+
+
+def _expired_certificates(loaded: LoadedConfig, now: datetime) -> Iterator[str]:
+    for backend in loaded.config.backends:
+        for key, look in (("tls_ca_file", expired_authorities), ("tls_cert_file", expired_certificate)):
+            file = getattr(backend, key)
+            problem = look(file, now) if file is not None else None
+            if problem is not None:
+                yield f"backend '{backend.name}': {key} {shown_path(file)} {problem}"
 
 
 def _kinds(contributions: Contributions) -> tuple[BackendKind, ...]:
@@ -143,12 +157,21 @@ def _door(loaded: LoadedConfig) -> Door:
 
 
 def _hosts(host: str, allowed: tuple[str, ...], *, has_keys: bool) -> frozenset[str] | None:
-    """Return the names that a Host header may carry; None when any may.
+    """Return the names that a Host header may carry besides addresses; None when any may.
 
     A key is what a rebound name cannot bring along: behind one, and on an address that others reach under names that
     we cannot know, every name is let in.
     """
     if "*" in allowed or (has_keys and not is_loopback(host)):
         return None
-    bound = frozenset() if host in WILDCARD_HOSTS else frozenset({host.lower()})
-    return LOOPBACK_NAMES | bound | frozenset(name.lower() for name in allowed)
+    bound = host.strip("[]").lower()
+    # Other machines can lie about the name of this one, and so reach what only this one is to reach.
+    own = frozenset[str]() if is_loopback(host) else own_names(socket.gethostname())
+    return LOOPBACK_NAMES | own | {bound} | frozenset(name.strip("[]").lower() for name in allowed)
+
+
+def own_names(hostname: str) -> frozenset[str]:
+    """Return the names under which others on its network reach the machine called *hostname*."""
+    name = hostname.strip(".").lower()
+    short = name.partition(".")[0]
+    return frozenset({name, short, f"{short}.local"}) if short else frozenset()

@@ -1,30 +1,26 @@
 """Nexus while it runs: started in order, reloaded as one, drained before it ends."""
 
 import asyncio
-import errno
-import os
-import socket
 import time
 from contextlib import AsyncExitStack
 from typing import Final
 
 import structlog
 
-from nexus import tasks
+from nexus.app.binding import BACKLOG, Listening
 from nexus.app.blueprint import Blueprint
 from nexus.app.dashboard import Dashboard
 from nexus.app.guarding import guarded_discoverers
 from nexus.app.listening import SETTLE_S, stop_listening
 from nexus.app.openapi import openapi_route
+from nexus.app.opening import open_port, open_store
 from nexus.app.pages import Standing, pages
 from nexus.app.services import start_services
 from nexus.app.telemetry import Telemetry
 from nexus.config.checks import is_loopback
 from nexus.config.schema import max_waiting
-from nexus.containment import told
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.routes import PageRoute
-from nexus.errors import NexusError, StartError
 from nexus.fleet.fleet import Fleet
 from nexus.proxy.edge import EdgeServer
 from nexus.proxy.handlers import FrontDesk
@@ -38,8 +34,6 @@ from nexus.store.store import Store
 
 log = structlog.get_logger("nexus.app")
 
-BACKLOG: Final = 1024
-OTHER_PORTS_TRIED: Final = 10
 FIRST_PROBES_S: Final = 2.0
 """How long listening waits for backends that do not answer their first probe."""
 LAME_DUCK_S: Final = 5.0
@@ -58,6 +52,7 @@ class Nexus:
         self.port = 0
         self._telemetry = Telemetry(lambda: self._fleet.snapshot)
         self._servers: list[asyncio.Server] = []
+        self._listening: Listening
         self._resources = AsyncExitStack()
         self._services: AsyncExitStack
         self._store: Store
@@ -67,6 +62,11 @@ class Nexus:
         self._dashboard: Dashboard
         self._desk: FrontDesk
         self._edge: EdgeServer
+
+    @property
+    def listening(self) -> Listening:
+        """Where it listens; from the start on."""
+        return self._listening
 
     @property
     def fleet(self) -> Fleet:
@@ -81,6 +81,7 @@ class Nexus:
 
         :param may_move_port: whether a port that is in use may be replaced by one of the next few.
         :raises StartError: it cannot listen there.
+        :raises ConfigError: it may not listen there.
         :raises PluginError: a plugin's service does not start.
         """
         config = self.blueprint.config
@@ -95,7 +96,7 @@ class Nexus:
                 write_stall_s=config.timeouts.write_stall_seconds,
                 outbox=outbox,
             )
-            await self._listen(config.server.host, config.server.port, may_move=may_move_port)
+            await self._listen(may_move=may_move_port)
             await self._start_fleet(outbox)
         except BaseException:
             await self._close()
@@ -158,38 +159,21 @@ class Nexus:
     # parts
 
     async def _open_store(self) -> None:
-        self._store = self.blueprint.open_store(self.blueprint.config.store)
-        await self._opened()
+        self._store = await open_store(self.blueprint)
         log.info("store_opened", kind=self.blueprint.config.store.kind)
         self._resources.push_async_callback(self._store.close)
 
-    async def _opened(self) -> None:
-        try:
-            await self._store.open()
-        except NexusError:
-            raise
-        except BaseException as exc:
-            if tasks.is_from_outside(exc):
-                raise
-            kind = self.blueprint.config.store.kind
-            raise StartError(f"the store '{kind}' of [store] cannot be opened: {told(exc)}") from exc
-
-    async def _listen(self, host: str, port: int, *, may_move: bool) -> None:
+    async def _listen(self, *, may_move: bool) -> None:
+        listening = self._listening = await open_port(self.blueprint, may_move=may_move)
+        self._resources.callback(listening.close)
         loop = asyncio.get_running_loop()
-        last = port + (OTHER_PORTS_TRIED if may_move else 0)
-        for candidate in range(port, last + 1):
-            try:
-                server = await loop.create_server(self._edge, host, candidate, backlog=BACKLOG, start_serving=False)
-            except OSError as exc:
-                if candidate == last or exc.errno != errno.EADDRINUSE:
-                    ports = f"port {port}" if candidate == port else f"ports {port} to {candidate}"
-                    raise _cannot_listen(f"{host} {ports}", exc) from exc
-                continue
+        for sock in listening.sockets:
+            server = await loop.create_server(self._edge, sock=sock, backlog=BACKLOG, start_serving=False)
             self._servers.append(server)
-            self.port = server.sockets[0].getsockname()[1]
-            if self.port != port:
-                log.warning("port_moved", wanted=port, port=self.port)
-            return
+        self.port = listening.port
+        if (taken := listening.moved_from) is not None:
+            wanted = self.blueprint.config.server.port
+            log.warning("port_moved", wanted=wanted, port=self.port, url=listening.url, in_use_by=taken.owner)
 
     async def _start_fleet(self, outbox: Outbox) -> None:
         blueprint = self.blueprint
@@ -267,13 +251,6 @@ class Nexus:
         for server in self._servers:
             server.close()
         await self._resources.aclose()
-
-
-def _cannot_listen(place: str, exc: OSError) -> StartError:
-    # What asyncio says of a failed bind repeats the address; a name that is not found has numbers of its own.
-    reason = exc.strerror if isinstance(exc, socket.gaierror) or not exc.errno else os.strerror(exc.errno)
-    option = "--port" if exc.errno in (errno.EADDRINUSE, errno.EACCES) else "--host"
-    return StartError(f"cannot listen on {place}: {reason or exc}; choose another with {option}")
 
 
 def lame_duck_of(blueprint: Blueprint) -> float:

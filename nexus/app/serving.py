@@ -15,7 +15,9 @@ import structlog
 
 from nexus import __version__, tasks
 from nexus.app import enduring, memory
+from nexus.app.binding import Listening
 from nexus.app.blueprint import Blueprint, draw, file_name, load_plugins
+from nexus.app.opening import may_move_port
 from nexus.app.running import Nexus, lame_duck_of
 from nexus.app.state_file import StateFile
 from nexus.config.loading import LoadedConfig
@@ -42,11 +44,13 @@ def serve(
     plugin_files: tuple[Path, ...] = (),
     reload: Callable[[], LoadedConfig],
     state: StateFile | None = None,
+    on_port_moved: Callable[[int, Listening], None] | None = None,
 ) -> None:
     """Run Nexus until it is told to stop.
 
     :param reload: loads the configuration anew, in the way in which *loaded* was.
     :param state: the file that says where it listens, for as long as it does.
+    :param on_port_moved: called with the configured port and what is listened on instead, where the two differ.
     :raises NexusError: it cannot be built, or cannot start.
     """
     _raise_file_limit()
@@ -55,7 +59,8 @@ def serve(
     plugins = load_plugins(loaded, plugin_files)
     _tell_of(plugins)
     blueprint = draw(loaded, plugins)
-    enduring.run(_Service(blueprint, reload, state).run(), plugins.plugins)
+    _warn(blueprint)
+    enduring.run(_Service(blueprint, reload, state, on_port_moved).run(), plugins.plugins)
 
 
 def _tell_of(plugins: PluginManager) -> None:
@@ -65,16 +70,23 @@ def _tell_of(plugins: PluginManager) -> None:
         log.info("plugin_not_loaded", plugin=candidate.name, distribution=candidate.origin, version=candidate.version)
 
 
+def _warn(blueprint: Blueprint) -> None:
+    for warning in blueprint.warnings:
+        log.warning("config_warning", reason=warning)
+
+
 class _Service:
     def __init__(
         self,
         blueprint: Blueprint,
         reload: Callable[[], LoadedConfig],
         state: StateFile | None,
+        on_port_moved: Callable[[int, Listening], None] | None,
     ) -> None:
         self._nexus = Nexus(blueprint)
         self._reload = reload
         self._state = state
+        self._on_port_moved = on_port_moved
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self._is_term = False
@@ -91,6 +103,8 @@ class _Service:
             log.info("stopped")
             return
         _settle_memory()
+        if self._on_port_moved is not None and self._nexus.listening.moved_from is not None:
+            self._on_port_moved(self._nexus.blueprint.config.server.port, self._nexus.listening)
         trimming = tasks.start(memory.give_back(lambda: self._nexus.plane.in_flight == 0), name="memory")
         try:
             await self._write_state()
@@ -103,11 +117,11 @@ class _Service:
 
     async def _start(self) -> bool:
         """Start, and return whether that came to its end before a signal to stop."""
-        explicit = self._nexus.blueprint.loaded.explicitly_set
+        may_move = may_move_port(self._nexus.blueprint)
         try:
             # A reload has its turn afterwards: there is nothing yet that it could renew.
             async with self._reloading, asyncio.timeout(None) as self._starting:
-                await self._nexus.start(may_move_port="server.port" not in explicit)
+                await self._nexus.start(may_move_port=may_move)
         except TimeoutError:
             if not self._stop.is_set():
                 raise
@@ -172,6 +186,7 @@ class _Service:
             blueprint = draw(loaded, plugins)
             before = nexus.blueprint.config
             await nexus.reload(blueprint)
+            _warn(blueprint)
         except NexusError as exc:
             nexus.keep_old(str(exc))
             return

@@ -2,7 +2,7 @@
 
 import asyncio
 from importlib.util import find_spec
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -12,6 +12,9 @@ from nexus.config.urls import normalised
 from nexus.observability.tracing import Tracer
 from nexus.wire.protocols import EVERY
 
+if TYPE_CHECKING:
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
 log = structlog.get_logger("nexus.app")
 
 FLUSH_S: Final = 2.0
@@ -20,10 +23,18 @@ PATH: Final = "/v1/traces"
 
 
 def check(loaded: LoadedConfig) -> None:
-    """Raise ConfigError when tracing is wanted and what it needs is not installed."""
-    if loaded.config.otel.enabled and not _is_installed():
+    """Raise ConfigError when tracing is wanted and what it needs is not installed, or cannot be made."""
+    if not loaded.config.otel.enabled:
+        return
+    if not _is_installed():
         problem = "OpenTelemetry's SDK and its exporter for OTLP over HTTP are not installed"
         raise loaded.error(Fault(("otel", "enabled"), problem, "pip install 'nexus-proxy[otel]'"))
+    try:
+        _exporter(loaded)
+    except Exception as exc:
+        # It reads variables of its own, of which Nexus knows neither the names nor the types.
+        problem = f"OpenTelemetry's exporter cannot be made: {type(exc).__name__}: {exc}"
+        raise loaded.error(Fault(("otel", "enabled"), problem, "look at the variables OTEL_EXPORTER_OTLP_*")) from exc
 
 
 class Tracing:
@@ -31,19 +42,12 @@ class Tracing:
 
     def __init__(self, loaded: LoadedConfig) -> None:
         # Here and not above: without tracing, none of it is loaded.
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-
         from nexus.observability.span_writing import SpanWriter
         from nexus.observability.spans import SpanMaker, resource_of
 
         config = loaded.config.otel
-        exporter = OTLPSpanExporter(
-            endpoint=traces_url(config.endpoint) if config.endpoint is not None else None,
-            headers={name: secret.reveal() for name, secret in loaded.otel_headers.items()} or None,
-            timeout=config.timeout_seconds,
-        )
         endpoints = {endpoint.name: endpoint for endpoint in EVERY}
-        self._writer = SpanWriter(exporter, SpanMaker(resource_of(config.service_name), endpoints).spans_of)
+        self._writer = SpanWriter(_exporter(loaded), SpanMaker(resource_of(config.service_name), endpoints).spans_of)
         self.counts = self._writer.counts
         self.tracer = Tracer(self._writer.put, sample_ratio=config.sample_ratio)
         log.info("tracing_started", endpoint=config.endpoint, sample_ratio=config.sample_ratio)
@@ -57,6 +61,17 @@ def traces_url(endpoint: str) -> str:
     """Return where spans go when the collector is at *endpoint*."""
     url = normalised(endpoint)
     return url if url.endswith(PATH) else url + PATH
+
+
+def _exporter(loaded: LoadedConfig) -> "OTLPSpanExporter":
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    config = loaded.config.otel
+    return OTLPSpanExporter(
+        endpoint=traces_url(config.endpoint) if config.endpoint is not None else None,
+        headers={name: secret.reveal() for name, secret in loaded.otel_headers.items()} or None,
+        timeout=config.timeout_seconds,
+    )
 
 
 def _is_installed() -> bool:

@@ -1,46 +1,86 @@
 """``nexus-proxy check``: says whether a start would succeed, without starting anything."""
 
+import asyncio
+import http.client
 from collections.abc import Iterator
+from typing import Final
+from urllib.parse import urlsplit
 
 import click
 
+from nexus.app.binding import PortTaken
 from nexus.app.blueprint import Blueprint, draw, load_plugins
+from nexus.app.opening import may_move_port, try_to_open
 from nexus.cli.check_report import Report, report
 from nexus.cli.options import Chosen, configuration
 from nexus.cli.output import json_option, print_json
+from nexus.cli.reaching import VERSION_HEADER
 from nexus.errors import ConfigError, NexusError
+
+ANSWER_S: Final = 2.0
 
 
 @click.command("check")
 @configuration
 @json_option
 def command(chosen: Chosen, *, as_json: bool) -> None:
-    """Check the configuration, its secrets, plugins and policies, and start nothing.
+    """Check whether a start would succeed: the configuration, its secrets, plugins, policies, store and port.
 
-    Prints a summary, or the error and exits with 78.
+    Starts nothing and leaves nothing behind. Prints a summary, or the error and exits with 78. A port at which a Nexus
+    listens already is a warning: it may be the one that has this configuration in force.
     """
     try:
         loaded = chosen.load_quietly()
         blueprint = draw(loaded, load_plugins(loaded, chosen.plugin_files))
+        found = (*blueprint.warnings, *asyncio.run(_opened(blueprint)))
     except NexusError as exc:
         if as_json:
             print_json(Report(ok=False, error=str(exc)))
         # Whoever checks wants one answer, whoever is at fault.
         raise ConfigError(str(exc)) from exc
+    for warning in found:
+        click.echo(f"nexus-proxy: warning: {warning}", err=True)
     if as_json:
-        print_json(report(blueprint))
+        print_json(report(blueprint, (*loaded.warnings, *found)))
         return
     click.echo(f"{blueprint.file}: ok")
     for fact in _facts(blueprint):
         click.echo(f"  {fact}")
 
 
+async def _opened(blueprint: Blueprint) -> tuple[str, ...]:
+    """Open what a start would open, and return what the operator should know. :raises NexusError: it fails."""
+    try:
+        await try_to_open(blueprint)
+    except PortTaken as exc:
+        version = await asyncio.to_thread(_version_of_nexus, exc.url)
+        if version is None:
+            raise
+        return (f"a Nexus {version} listens at {exc.url} already; a second one cannot start beside it",)
+    return ()
+
+
+def _version_of_nexus(url: str) -> str | None:
+    """Return the version of the Nexus that listens at *url*, None when it is another program."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=ANSWER_S)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().headers.get(VERSION_HEADER)
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
 def _facts(blueprint: Blueprint) -> Iterator[str]:
     config = blueprint.config
     names = ", ".join(backend.name for backend in config.backends)
-    yield f"listens on {config.server.host} port {config.server.port}"
+    otherwise = ", or on another one if it is taken: nothing names one" if may_move_port(blueprint) else ""
+    yield f"listens on {config.server.host} port {config.server.port}{otherwise}"
     yield f"keys for clients: {len(blueprint.loaded.server_keys) or 'none'}"
     yield f"keys for administrators: {len(blueprint.loaded.admin_keys) or 'those for clients'}"
     yield f"backends: {names or 'none configured'}"
     yield f"stages: {', '.join(place.name for place in blueprint.places)}"
     yield f"traffic policies: {len(config.routing.policies) or 'none'}"
+    yield f"store: {config.store.kind}"

@@ -1,5 +1,7 @@
 """What ``nexus-proxy check --json`` prints."""
 
+from collections.abc import Iterable
+
 import msgspec
 
 from nexus.app.blueprint import Blueprint
@@ -27,10 +29,10 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     policies: int | msgspec.UnsetType = msgspec.UNSET
     """How many traffic policies there are."""
     warnings: list[str] | msgspec.UnsetType = msgspec.UNSET
-    """What the configuration says and may not mean."""
+    """What keeps nothing from starting, and may not be meant."""
 
 
-def report(blueprint: Blueprint) -> Report:
+def report(blueprint: Blueprint, warnings: Iterable[str]) -> Report:
     """Return what there is to say of a configuration with which a start would succeed."""
     config = blueprint.config
     return Report(
@@ -43,5 +45,5 @@ def report(blueprint: Blueprint) -> Report:
         backends=[backend.name for backend in config.backends],
         stages=[place.name for place in blueprint.places],
         policies=len(config.routing.policies),
-        warnings=[*blueprint.loaded.warnings],
+        warnings=[*warnings],
     )

@@ -46,6 +46,10 @@ class LoadedConfig(msgspec.Struct, frozen=True, kw_only=True):
     """All of them, so that the log can be told to hide them."""
     provenance: Provenance = Provenance(WITHOUT_A_FILE, {})
 
+    def names(self, key: str) -> bool:
+        """Whether file, environment or command line gave *key*, which is dotted."""
+        return key in self.explicitly_set
+
     def error(self, fault: Fault) -> ConfigError:
         """Return *fault*, found by whoever knows more than this package, with its source, line and key."""
         return self.provenance.error(fault)
@@ -109,7 +113,12 @@ def source_of(path: Path | None, environ: Mapping[str, str]) -> Path | None:
         path = Path(environ["NEXUS_CONFIG"])
     if path is not None:
         return path
-    return DEFAULT_FILE if DEFAULT_FILE.exists() else None
+    try:
+        return DEFAULT_FILE if DEFAULT_FILE.exists() else None
+    except OSError as exc:
+        # Such as in the home of another user: whether there is a file, nothing tells.
+        problem = f"cannot be looked for in the working directory: {exc.strerror}"
+        raise ConfigError(f"{DEFAULT_FILE}: {problem}; change to another, or name a file with --config") from exc
 
 
 def origin_of(source: Path | None) -> Origin:

@@ -21,9 +21,11 @@ class ServerConfig(Section, frozen=True):
     """Where Nexus listens, whom it lets in, and how much it takes."""
 
     host: str = "127.0.0.1"
-    """The address to bind. Another than loopback needs ``api_keys``, or ``--insecure``."""
+    """The address to bind, or a name, of which each address is bound that the machine has. Another than loopback needs
+    ``api_keys``, or ``--insecure``. ``0.0.0.0`` binds all addresses of IPv4, ``::`` all of IPv6."""
     port: Annotated[int, Meta(ge=1, le=65535)] = 8000
-    """The port to bind, 1 to 65535."""
+    """The port to bind, 1 to 65535. One that is in use is an error where a file, an option or a variable names it; the
+    default is then replaced by the next free one, with a warning that says where Nexus listens."""
     api_keys: tuple[str, ...] = ()
     """Keys that clients must send, as ``Authorization: Bearer`` or ``x-api-key``: each ``env:NAME``, ``file:PATH`` or
     ``sha256:HEX``. Empty: no key is asked for."""
@@ -31,8 +33,9 @@ class ServerConfig(Section, frozen=True):
     """Keys for the pages below ``/admin/`` and for what they change, given in the same ways; they open all else too.
     Empty: one of ``api_keys`` will do, and those pages show the requests of all clients to each of them."""
     allowed_hosts: tuple[str, ...] = ()
-    """Further names that a ``Host`` header may carry; loopback names and the bound address always may, and ``*`` lets
-    any name in. Not checked when ``api_keys`` is set and ``host`` is no loopback address."""
+    """Further names that a ``Host`` header may carry; ``*`` lets any name in. Every IP address is served, and so are
+    ``localhost``, the name in ``host`` and, where ``host`` is no loopback address, the name of the machine, with and
+    without ``.local``. Not checked when ``api_keys`` is set and ``host`` is no loopback address."""
     allowed_origins: tuple[str, ...] = ()
     """Web origins whose pages may send requests, such as ``http://localhost:3000``."""
     max_body_bytes: Positive = 64 * 1024 * 1024

@@ -113,6 +113,10 @@ class Contributions:
 
     def routes(self) -> tuple[tuple[Plugin, AdminRoute], ...]:
         """Return the admin pages, each with its whole path below ``/admin/<plugin>``."""
+        return self._routes
+
+    @cached_property
+    def _routes(self) -> tuple[tuple[Plugin, AdminRoute], ...]:
         routes = []
         for plugin, route in self._collect("nexus_routes"):
             if not isinstance(route, AdminRoute) or not route.path.startswith("/"):

@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final, TypeVar, assert_never
 
 from nexus.errors import StoreError
+from nexus.store.permission import ANOTHER_FILE, examine
 from nexus.store.store import (
     MAX_BATCH,
     Add,
@@ -28,6 +30,8 @@ MAX_WAITING: Final = 1000
 """Calls that may wait for the thread; one more is refused, because a disk that hangs must not fill the memory."""
 
 SCHEMA_VERSION: Final = 1
+PRIVATE: Final = 0o600
+_TABLE: Final = "entries"
 
 _T = TypeVar("_T")
 
@@ -52,6 +56,12 @@ class SqliteStore(Store):
         except BaseException:
             self._stop_thread()
             raise
+
+    async def check(self) -> None:
+        try:
+            await asyncio.to_thread(_try, self._path, self._busy_timeout_s)
+        except (sqlite3.Error, OSError) as exc:
+            raise _store_error(self._path, exc) from exc
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None
@@ -105,7 +115,7 @@ class SqliteStore(Store):
         try:
             return await future
         except (sqlite3.Error, OSError) as exc:
-            raise StoreError(f"store {self._path}: {exc}") from exc
+            raise _store_error(self._path, exc) from exc
 
     def _done(self, _future: asyncio.Future[_T]) -> None:
         self._waiting -= 1
@@ -116,15 +126,41 @@ class SqliteStore(Store):
         self._thread = None
 
 
+def _store_error(path: Path, exc: sqlite3.Error | OSError) -> StoreError:
+    # The text of an OSError repeats the path, and has a number that says nothing to an operator.
+    reason = exc.strerror or exc if isinstance(exc, OSError) else exc
+    return StoreError(f"store {path}: {reason}")
+
+
 def _open(path: Path, busy_timeout_s: float) -> tuple[sqlite3.Connection, tuple[int, int]]:
     return _connect(path, busy_timeout_s), _identity(path)
 
 
+def _try(path: Path, busy_timeout_s: float) -> None:
+    """Raise what :func:`_open` would raise; what it would create is created beside *path*, and removed again."""
+    if not path.exists():
+        examine(path)
+        # Not at *path* itself: a start that finds the file meanwhile would lose it.
+        with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
+            _connect(Path(folder) / path.name, busy_timeout_s).close()
+        return
+    examine(path)
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=busy_timeout_s)
+    try:
+        _refuse_foreign(connection)
+    finally:
+        connection.close()
+
+
 def _connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
-    _make_private(path)
+    examine(path)
+    is_new = _created(path)
     # autocommit: each transaction begins and ends where this module says so
     connection = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None)
     try:
+        _refuse_foreign(connection)
+        if not is_new:
+            path.chmod(PRIVATE)
         # WAL: readers and the one writer do not wait for each other. With it, NORMAL survives the death of the process.
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
@@ -141,22 +177,36 @@ def _identity(path: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _make_private(path: Path) -> None:
-    """Create the file readable by its owner alone, before SQLite would; its journals inherit the mode."""
+def _created(path: Path) -> bool:
+    """Create the file readable by its owner alone, before SQLite would; its journals inherit the mode.
+
+    Return False when it exists; it is not opened then: closing any descriptor of a file drops all locks of this process
+    on it (POSIX).
+    """
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, PRIVATE))
     except FileExistsError:
-        # Not opened to be changed: closing any descriptor of a file drops all locks of this process on it (POSIX).
-        path.chmod(0o600)
+        return False
+    return True
 
 
 def _migrate(connection: sqlite3.Connection) -> None:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > SCHEMA_VERSION:
-        raise sqlite3.DatabaseError(f"written by a newer release (schema {version}, this one knows {SCHEMA_VERSION})")
+    version = _refuse_foreign(connection)
     connection.execute("CREATE TABLE IF NOT EXISTS entries (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID")
     if version < SCHEMA_VERSION:
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _refuse_foreign(connection: sqlite3.Connection) -> int:
+    """Return the version of the schema; raise DatabaseError for a database that this release must not write to."""
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > SCHEMA_VERSION and (not tables or _TABLE in tables):
+        raise sqlite3.DatabaseError(f"written by a newer release (schema {version}, this one knows {SCHEMA_VERSION})")
+    columns = [row[1] for row in connection.execute(f"PRAGMA table_info({_TABLE})")]
+    if tables and columns != ["key", "value"]:
+        raise sqlite3.DatabaseError(f"it is the database of another program; {ANOTHER_FILE}")
+    return int(version)
 
 
 def _get(connection: sqlite3.Connection, key: str) -> bytes | None:

@@ -76,6 +76,15 @@ class Store(ABC):
     async def open(self) -> None:
         """Make ready for use. A store that is closed may be opened again."""
 
+    async def check(self) -> None:
+        """Raise what :meth:`open` would raise, and leave everything as it was.
+
+        ``nexus-proxy check`` calls it for a store that is not open here, and may be open in another process. A store
+        whose opening creates something overrides it.
+        """
+        await self.open()
+        await self.close()
+
     @abstractmethod
     async def close(self) -> None:
         """Finish what was asked for, then let go of everything; a second time does nothing."""

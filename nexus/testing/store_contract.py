@@ -1,6 +1,7 @@
 """What every store must pass: subclass :class:`StoreContract` as ``TestSomething`` and say how to make yours."""
 
 import asyncio
+import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -49,6 +50,16 @@ class StoreContract(ABC):
             await store.put(key, b"1")
 
             assert await store.scan("") == ((key, b"1"),)
+
+    async def test_a_check_leaves_everything_as_it_was(self, tmp_path: Path) -> None:
+        await self.make(tmp_path).check()
+        assert os.listdir(tmp_path) == []  # noqa: PTH208 - a folder of a test
+
+        async with self.opened(tmp_path) as store:
+            await store.put("a", b"1")
+            await self.make(tmp_path).check()
+
+            assert await store.get("a") == b"1"
 
     async def test_keys_that_look_alike_are_different(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:

@@ -1,14 +1,20 @@
 """Where Nexus listens, and what it says when it cannot."""
 
+import asyncio
+import errno
+import os
 import socket
 
 import pytest
 from structlog.testing import capture_logs
 
+from nexus.app import binding
+from nexus.app.binding import MAX_OTHER_PORTS, listen
 from nexus.app.blueprint import draw, load_plugins
-from nexus.app.running import OTHER_PORTS_TRIED, Nexus
+from nexus.app.running import Nexus
 from nexus.config.loading import load
-from nexus.errors import StartError
+from nexus.errors import ConfigError, StartError
+from nexus.testing.ports import free_port
 
 
 @pytest.fixture
@@ -32,12 +38,28 @@ def busy_port():
         yield sock.getsockname()[1]
 
 
+@pytest.fixture
+def resolved(monkeypatch):
+    """Let every name have the addresses given."""
+
+    def let(*addresses):
+        async def getaddrinfo(*_, **__):
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in addresses]
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+
+    return let
+
+
 async def test_a_port_in_use_that_was_asked_for_is_an_error(nexus, busy_port):
     with pytest.raises(StartError) as refused:
         await nexus("127.0.0.1", busy_port).start()
 
-    reason = "Address already in use; choose another with --port"
-    assert str(refused.value) == f"cannot listen on 127.0.0.1 port {busy_port}: {reason}"
+    # The test itself listens there, and the hint says what to do.
+    used = f"it is in use by {binding.owner_of(busy_port)}"
+    hint = "stop it, or choose another port with --port or server.port"
+    assert str(refused.value) == f"cannot listen on 127.0.0.1 port {busy_port}: {used}; {hint}"
+    assert f"(process {os.getpid()})" in str(refused.value)
 
 
 async def test_one_that_nobody_asked_for_is_replaced_by_another_near_it(nexus, busy_port):
@@ -47,9 +69,11 @@ async def test_one_that_nobody_asked_for_is_replaced_by_another_near_it(nexus, b
         await proxy.start(may_move_port=True)
 
     try:
-        assert busy_port < proxy.port <= busy_port + OTHER_PORTS_TRIED
+        assert busy_port < proxy.port <= busy_port + MAX_OTHER_PORTS
         (moved,) = [line for line in lines if line["event"] == "port_moved"]
-        assert (moved["wanted"], moved["port"]) == (busy_port, proxy.port)
+        assert (moved["log_level"], moved["wanted"], moved["port"]) == ("warning", busy_port, proxy.port)
+        assert moved["url"] == f"http://127.0.0.1:{proxy.port}"
+        assert f"(process {os.getpid()})" in moved["in_use_by"]
     finally:
         await proxy.stop()
 
@@ -59,5 +83,66 @@ async def test_an_address_of_another_machine_is_not_tried_on_other_ports(nexus, 
     with pytest.raises(StartError) as refused:
         await nexus("192.0.2.1", 8000).start(may_move_port=may_move)
 
-    reason = "Cannot assign requested address; choose another with --host"
+    reason = "Cannot assign requested address; choose another with --host or server.host"
     assert str(refused.value) == f"cannot listen on 192.0.2.1 port 8000: {reason}"
+
+
+async def test_the_second_of_two_that_start_at_once_is_told(nexus, busy_port):
+    port = free_port()
+    first, second = nexus("127.0.0.1", port), nexus("127.0.0.1", port)
+
+    ended = await asyncio.gather(first.start(), second.start(), return_exceptions=True)
+
+    try:
+        assert sorted(map(type, ended), key=str) == [type(None), binding.PortTaken]
+    finally:
+        await (first if ended[0] is None else second).stop()
+
+
+async def test_a_name_with_an_address_that_is_not_there_is_served_at_the_others(resolved):
+    resolved("192.0.2.1", "127.0.0.1")
+
+    listening_at = await listen("two.example", free_port(), may_move=False)
+
+    assert [sock.getsockname()[0] for sock in listening_at.sockets] == ["127.0.0.1"]
+    listening_at.close()
+
+
+async def test_a_port_must_be_free_at_every_address_of_a_name(resolved, busy_port):
+    resolved("127.0.0.2", "127.0.0.1")
+
+    listening_at = await listen("two.example", busy_port, may_move=True)
+
+    assert busy_port < listening_at.port
+    assert {sock.getsockname() for sock in listening_at.sockets} == {
+        ("127.0.0.1", listening_at.port),
+        ("127.0.0.2", listening_at.port),
+    }
+    listening_at.close()
+
+
+async def test_a_name_that_is_not_found_is_told():
+    with pytest.raises(StartError, match=r"^cannot listen on no\.invalid port 8000: .+; choose another with --host"):
+        await listen("no.invalid", 8000, may_move=True)
+
+
+async def test_a_port_that_only_root_may_open_is_a_fault_of_the_configuration(monkeypatch):
+    def bind(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(binding, "_socket", bind)
+
+    with pytest.raises(ConfigError) as refused:
+        await listen("127.0.0.1", 80, may_move=True)
+
+    hint = "low ports need root or CAP_NET_BIND_SERVICE; choose another with --port or server.port"
+    assert str(refused.value) == f"cannot listen on 127.0.0.1 port 80: Permission denied; {hint}"
+
+
+async def test_a_trial_takes_no_connection():
+    trial = await listen("127.0.0.1", free_port(), may_move=False, is_trial=True)
+
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", trial.port)
+
+    trial.close()

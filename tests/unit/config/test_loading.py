@@ -29,6 +29,16 @@ def test_without_any_file_the_defaults_hold(tmp_path, monkeypatch):
     assert result.config == Config()
 
 
+def test_a_working_directory_that_cannot_be_looked_into_is_told(monkeypatch):
+    def exists(_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.exists", exists)
+
+    with pytest.raises(ConfigError, match="cannot be looked for in the working directory: Permission denied; change"):
+        load(None, environ={}, overrides={})
+
+
 def test_the_default_file_is_used_when_it_is_there(loaded):
     loaded("[server]\nport = 9001")
 

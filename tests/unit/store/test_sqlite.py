@@ -1,6 +1,8 @@
 """The file of the sqlite store: whose it is, who else may use it, and what a sick disk does."""
 
 import asyncio
+import os
+import pwd
 import sqlite3
 import threading
 
@@ -52,8 +54,76 @@ async def test_a_file_that_is_no_database_is_named(tmp_path):
 
 
 async def test_a_folder_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(StoreError, match="no/nexus"):
-        await SqliteStore(tmp_path / "no" / "nexus.sqlite3").open()
+    folder = tmp_path / "no"
+
+    await fails_alike(
+        SqliteStore(folder / "nexus.sqlite3"),
+        f"there is no folder {folder}; create it, or name another file with store.path",
+    )
+
+
+async def test_what_is_no_regular_file_is_named(tmp_path):
+    await fails_alike(SqliteStore(tmp_path), "it is not a regular file; name another file with store.path")
+
+
+async def test_the_database_of_another_program_is_left_alone(tmp_path):
+    path = tmp_path / "places.sqlite"
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE bookmarks (url TEXT)")
+    other.close()
+    before = path.read_bytes()
+
+    await fails_alike(SqliteStore(path), "it is the database of another program; name another file with store.path")
+
+    assert path.read_bytes() == before
+
+
+async def test_entries_of_another_shape_are_those_of_another_program(tmp_path):
+    path = tmp_path / "blog.sqlite"
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE entries (title TEXT, body TEXT)")
+    other.close()
+
+    await fails_alike(SqliteStore(path), "it is the database of another program; name another file with store.path")
+
+
+async def test_a_folder_that_only_others_may_write_to_is_named_with_the_user(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda *_: False)
+    monkeypatch.setattr("os.geteuid", lambda: 4_000_000)
+
+    await fails_alike(
+        SqliteStore(tmp_path / "nexus.sqlite3"),
+        f"user 4000000 cannot write to the folder {tmp_path}; change its owner to user 4000000, or name another file"
+        " with store.path",
+    )
+
+
+async def test_a_file_of_another_user_is_named_with_both(store, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda *_: True)
+    monkeypatch.setattr("os.geteuid", lambda: 4_000_000)
+
+    await fails_alike(
+        SqliteStore(tmp_path / "nexus.sqlite3"),
+        f"user 4000000 cannot use it, because it belongs to user {pwd.getpwuid(os.getuid()).pw_name}; change its owner"
+        " to user 4000000, or name another file with store.path",
+    )
+
+
+async def test_a_check_beside_a_running_store_waits_for_no_lock(store, tmp_path):
+    blocker = sqlite3.connect(tmp_path / "nexus.sqlite3", isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+
+    await SqliteStore(tmp_path / "nexus.sqlite3", busy_timeout_s=0.01).check()
+
+    blocker.close()
+
+
+async def fails_alike(store, reason):
+    """Assert that *store* says *reason* when it is opened, and when it is checked."""
+    for attempt in (store.check, store.open):
+        with pytest.raises(StoreError) as refused:
+            await attempt()
+        assert str(refused.value) == f"store {store._path}: {reason}"
 
 
 async def test_a_file_of_a_newer_release_is_left_alone(tmp_path):
