@@ -1,5 +1,6 @@
 """Who may come in: HTTP version, framing, Host, web origin, key, size — in that order, before anything is read."""
 
+import ipaddress
 import re
 from collections.abc import Callable
 from typing import Final
@@ -25,7 +26,7 @@ class Door:
     :param accepts_key: whether a key that a client showed is one of the configured ones, in constant time; None when
         no key is asked for.
     :param accepts_admin_key: the same where more than a client's rights are needed.
-    :param hosts: the names that a Host header may carry, lower case; None: any.
+    :param hosts: the names that a Host header may carry, lower case; None: any. An address it may carry always.
     """
 
     def __init__(
@@ -134,7 +135,7 @@ class Door:
                 return
             raise RequestError("bad_request", "the Host header is missing or malformed", close=True)
         name = (match[1] or match[2]).decode().lower()
-        if self._hosts is not None and name not in self._hosts:
+        if self._hosts is not None and name not in self._hosts and not _is_address(name):
             raise RequestError(
                 "misdirected_request",
                 "this Host name is not served here; add it to server.allowed_hosts if it should be",
@@ -152,6 +153,17 @@ class Door:
         raise RequestError(
             "cross_origin", "requests from other web origins are refused; server.allowed_origins lists those allowed"
         )
+
+
+def _is_address(name: str) -> bool:
+    """Whether *name* is an IP address: DNS has no part in it, so none can be rebound.
+
+    ``0.0.0.0`` and ``::`` are addresses of no machine; a page that uses them means whatever listens on this one.
+    """
+    try:
+        return not ipaddress.ip_address(name).is_unspecified
+    except ValueError:
+        return False
 
 
 def _follows_link(message: RawRequestMessage) -> bool:

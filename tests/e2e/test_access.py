@@ -152,6 +152,9 @@ def test_insecure_lets_everybody_in_who_is_told_so(start_nexus, simulate):
         ("LOCALHOST", 200),
         ("[::1]:{port}", 200),
         ("gpu.example", 200),
+        ("192.168.1.5:{port}", 200),
+        ("[fd00::5]:{port}", 200),
+        ("0.0.0.0:{port}", 421),
         ("evil.example:{port}", 421),
         ("127.0.0.1.evil.example", 421),
         ("", 400),
@@ -174,6 +177,40 @@ def rebindable(tmp_path_factory):
         "[discovery]\nenabled = false\n",
     ) as nexus:
         yield nexus
+
+
+@pytest.fixture(scope="module")
+def on_all_addresses(tmp_path_factory):
+    with run_nexus(
+        tmp_path_factory.mktemp("open"),
+        '[server]\nhost = "0.0.0.0"\n[discovery]\nenabled = false\n',
+        arguments=("--insecure",),
+    ) as nexus:
+        yield nexus
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("192.168.1.5:{port}", 200),
+        ("[fd00::5]:{port}", 200),
+        ("0.0.0.0:{port}", 200),
+        ("{name}:{port}", 200),
+        ("{name}.local:{port}", 200),
+        ("localhost", 200),
+        ("evil.example:{port}", 421),
+        ("{name}.evil.example", 421),
+        ("192.168.1.5.evil.example", 421),
+    ],
+)
+def test_a_proxy_on_all_addresses_is_reached_by_any_address_and_its_own_names(on_all_addresses, host, status):
+    name = socket.gethostname().partition(".")[0]
+
+    reply = ask(
+        on_all_addresses.url, "/v1/models", headers={"Host": host.format(port=on_all_addresses.port, name=name)}
+    )
+
+    assert reply.status == status
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,11 @@ async def test_a_backend_is_asked_at_its_own_path_however_a_client_spells_it(fro
 
 
 @pytest.mark.parametrize(
-    "host", ["attacker.example", "attacker.example:8000", "localhost.attacker.example", "0.0.0.0", "10.0.0.1"]
+    "host",
+    [
+        *("attacker.example", "attacker.example:8000", "localhost.attacker.example"),
+        *("127.0.0.1.attacker.example", "10.0.0.1.", "2130706433", "0x7f.1", "0.0.0.0", "[::]"),
+    ],
 )
 async def test_a_name_that_was_bound_to_this_machine_from_outside_is_refused(front, raw, host):
     await front.refuses(raw(host=f"Host: {host}"), status=421, code="misdirected_request")
@@ -113,6 +117,13 @@ async def test_pages_do_not_answer_to_such_a_name_either(front, raw, path):
 async def test_the_names_of_this_machine_and_those_allowed_are_served(start_front, host):
     front = await start_front(server='allowed_hosts = ["llm.lan"]')
 
+    reply = await front.ask(f"GET /v1/models HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+
+    assert reply.status == 200
+
+
+@pytest.mark.parametrize("host", ["10.0.0.1", "192.168.1.5:8000", "[fd00::5]:8000", "[::ffff:10.0.0.1]"])
+async def test_an_address_is_served_because_no_name_was_looked_up_for_it(front, host):
     reply = await front.ask(f"GET /v1/models HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
 
     assert reply.status == 200

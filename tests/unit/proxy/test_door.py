@@ -4,6 +4,8 @@ import hmac
 
 import pytest
 from aiohttp.http import HttpVersion, HttpVersion10
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from nexus.errors import RequestError
 from nexus.proxy.door import LOOPBACK_NAMES, Door
@@ -132,9 +134,17 @@ def test_a_client_of_http_1_0_may_leave_the_host_out(door, make_message):
     assert knock(door, make_message(host=None, version=HttpVersion10)) is None
 
 
-@pytest.mark.parametrize("host", ["attacker.example", "localhost.attacker.example", "169.254.169.254"])
+@pytest.mark.parametrize("host", ["attacker.example", "localhost.attacker.example", "0.0.0.0", "127.1"])
 def test_a_foreign_host_is_sent_away(door, make_message, host):
     assert [knock(door, make_message(host=host)) for _ in range(2)] == ["misdirected_request"] * 2
+
+
+@given(st.ip_addresses().filter(lambda address: not address.is_unspecified), st.integers(1, 65535))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_an_address_is_never_a_rebound_name(door, make_message, address, port):
+    host = f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+
+    assert knock(door, make_message(host=host)) is None
 
 
 def test_any_host_is_served_where_it_is_not_checked(make_door, make_message):
