@@ -1,15 +1,18 @@
 """What Prometheus is told of the pipeline and its stages, and what the stages tell it themselves."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from nexus.domain.measure import Measure, check_measure
+from nexus.admin.plugin_measures import PluginMeasures
+from nexus.containment import is_interrupt
+from nexus.domain.measure import check_family
 from nexus.observability.histogram import Histogram
 from nexus.plugin_manager import Plugin
-from nexus.routing.order import BUILT_IN
+from nexus.routing.order import BUILT_IN, Place
 from nexus.routing.pipeline import Pipeline
 
 SUFFIXES: Final = ("", "_total", "_created", "_bucket", "_sum", "_count")
@@ -31,12 +34,24 @@ class StageMetrics(Collector):
         """
         self._pipeline = pipeline
         self._plugins = plugins
-        self._taken = frozenset(_names(metric for metrics in (others, self._own()) for metric in metrics))
+        own = (*self._own(), _left_out({}))
+        self._taken = frozenset(_names(metric for metrics in (others, own) for metric in metrics))
+        self._measured = PluginMeasures()
 
     def collect(self) -> Iterator[Metric]:
         """Make the metrics, for Prometheus's client library."""
         yield from self._own()
-        yield from self._of_stages()
+        families = [*self._of_stages(self._pipeline())]
+        yield _left_out(self._measured.left_out)
+        yield from families
+
+    def follow(self, before: Pipeline, after: Pipeline) -> None:
+        """Let what the stages of *after* count go on from where those of *before* have got to."""
+        self._measured.reload(
+            lambda: [*self._of_stages(before)],
+            lambda: [*self._of_stages(after)],
+            {stage.place.plugin for stage in after.stages},
+        )
 
     def _own(self) -> Iterator[Metric]:
         pipeline = self._pipeline()
@@ -102,31 +117,46 @@ class StageMetrics(Collector):
             "plugin",
         )
 
-    def _of_stages(self) -> Iterator[Metric]:
+    def _of_stages(self, pipeline: Pipeline) -> Iterator[Metric]:
         """Make what the stages tell; what cannot be told is left out, and is a failure of its stage."""
         taken = set(self._taken)
-        for stage in self._pipeline().stages:
-            if stage.place.plugin == BUILT_IN:
-                continue
-            for measure in stage.measures():
+        self._measured.begin()
+        for stage in pipeline.stages:
+            for measure in stage.measures() if stage.place.plugin != BUILT_IN else ():
                 try:
-                    family = _of_measure(measure, stage.place.plugin, taken)
-                except (ValueError, TypeError) as exc:
+                    family = self._family(measure, stage.place, taken)
+                except BaseException as exc:
+                    if is_interrupt(exc):
+                        raise
                     stage.failed("measures", exc)
                     continue
-                taken.update(_names([family]))
                 yield family
+        for carried, place in self._measured.missing():
+            with suppress(ValueError):
+                yield self._family(carried, place, taken)
+
+    def _family(self, given: object, place: Place, taken: set[str]) -> Metric:
+        measure = check_family(given, place.plugin)
+        family_type = CounterMetricFamily if measure.type == "counter" else GaugeMetricFamily
+        empty = family_type(measure.name, measure.documentation)
+        if not taken.isdisjoint(_names([empty])):
+            raise ValueError(f"there is a metric named {measure.name} already")
+        labels, values = self._measured.told(measure, place)
+        family = family_type(measure.name, measure.documentation, labels=labels)
+        for key, value in values.items():
+            family.add_metric(key, value)
+        taken.update(_names([family]))
+        return family
 
 
-def _of_measure(measure: Measure, plugin: str, taken: set[str]) -> Metric:
-    check_measure(measure, plugin)
-    family_type = CounterMetricFamily if measure.type == "counter" else GaugeMetricFamily
-    labels = list(measure.samples[0].labels) if measure.samples else []
-    family = family_type(measure.name, measure.documentation, labels=labels)
-    if not taken.isdisjoint(_names([family])):
-        raise ValueError(f"there is a metric named {measure.name} already")
-    for sample in measure.samples:
-        family.add_metric([sample.labels[label] for label in labels], float(sample.value))
+def _left_out(counts: Mapping[tuple[str, str], int]) -> Metric:
+    family = GaugeMetricFamily(
+        "nexus_plugin_series_left_out",
+        "Series of a plugin's metric that are not told by themselves, by the reason.",
+        labels=["metric", "reason"],
+    )
+    for values, count in sorted(counts.items()):
+        family.add_metric(values, count)
     return family
 
 

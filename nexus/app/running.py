@@ -112,6 +112,7 @@ class Nexus:
         services = await start_services(blueprint.contributions, self._store, self._wake)
         before = self._services
         blueprint.router.pipeline.follow(self.blueprint.router.pipeline)
+        self._telemetry.follow(self.blueprint.router.pipeline, blueprint.router.pipeline)
         self.blueprint, self._services = blueprint, services
         self._plane.settings = self._settings(blueprint)
         self._edge.write_stall_s = blueprint.config.timeouts.write_stall_seconds

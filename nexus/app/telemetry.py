@@ -26,6 +26,7 @@ from nexus.observability.metrics import ExchangeMetrics
 from nexus.observability.recent_rejections import RecentRejections
 from nexus.observability.timeline import Timeline
 from nexus.proxy.plane import DataPlane, Observer
+from nexus.routing.pipeline import Pipeline
 from nexus.wire.protocols import EVERY
 
 EMBEDDING_ENDPOINTS: Final = frozenset(e.name for e in EVERY if e.capability == "embeddings")
@@ -46,6 +47,7 @@ class Telemetry:
         self._sources: tuple[Callable[[], Iterator[Family]], ...] = ()
         self._tracing: Tracing | None = None
         self._plane: DataPlane
+        self._of_stages: StageMetrics
         self._measuring: asyncio.Task[None]
 
     def begin(
@@ -81,10 +83,15 @@ class Telemetry:
         PlatformCollector(registry=self._registry)
         own = [Metric(family.name, family.documentation, family.kind) for make in self._sources for family in make()]
         others = (*own, *self._registry.collect())
-        self._registry.register(
-            StageMetrics(lambda: blueprint().router.pipeline, lambda: blueprint().contributions.plugins, others)
+        self._of_stages = StageMetrics(
+            lambda: blueprint().router.pipeline, lambda: blueprint().contributions.plugins, others
         )
+        self._registry.register(self._of_stages)
         self._measuring = tasks.keep_running(self._loop_lag.watch, name="loop-lag")
+
+    def follow(self, before: Pipeline, after: Pipeline) -> None:
+        """Let what the stages of *after* measure go on from where those of *before* have got to."""
+        self._of_stages.follow(before, after)
 
     async def end(self) -> None:
         """Measure no more, and let go of what was measured."""

@@ -1,13 +1,18 @@
 """A figure that Prometheus is told, as whoever knows it gives it: without a registry, without state."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from math import isnan
 from typing import Final, Literal
 
 import msgspec
 
+from nexus.containment import is_interrupt, shown
+
 MOST_SAMPLES: Final = 1000
+"""Of one metric of a plugin; what is beyond is told as one."""
+MOST_READ: Final = 20_000
+"""Of the samples that a plugin gives for one metric: reading them takes time that no request has."""
 LONGEST_LABEL: Final = 200
 
 
@@ -36,7 +41,17 @@ def prefix_of(plugin: str) -> str:
 
 
 def check_measure(measure: object, plugin: str) -> None:
-    """Check what *plugin* gave. :raises ValueError: Prometheus cannot be told that; the text says why."""
+    """Check what *plugin* gave, sample by sample. :raises ValueError: Prometheus cannot be told some of it, and why."""
+    sound = check_family(measure, plugin)
+    if len(sound.samples) > MOST_SAMPLES:
+        raise ValueError(f"{sound.name} has more than {MOST_SAMPLES} samples")
+    read = read_samples(sound)
+    if read.refused:
+        raise ValueError(read.complaint)
+
+
+def check_family(measure: object, plugin: str) -> Measure:
+    """Return *measure*, what *plugin* gave, if all but its samples is right. :raises ValueError: it is not, and why."""
     if not isinstance(measure, Measure):
         raise ValueError(f"{type(measure).__name__} is no nexus.api.Measure")  # noqa: TRY004 - one kind of complaint
     name, prefix = measure.name, prefix_of(plugin)
@@ -46,37 +61,88 @@ def check_measure(measure: object, plugin: str) -> None:
         raise ValueError(f"{name} is a {measure.type!r:.80}, which is neither counter nor gauge")
     if not isinstance(measure.documentation, str) or not measure.documentation.strip():
         raise ValueError(f"{name} does not say what it measures")
-    if not isinstance(measure.samples, tuple | list) or len(measure.samples) > MOST_SAMPLES:
-        raise ValueError(f"{name} has no samples, or more than {MOST_SAMPLES}")
-    _check_samples(name, measure.samples, is_counter=measure.type == "counter")
+    if not isinstance(measure.samples, tuple | list):
+        raise ValueError(f"{name} has no samples")  # noqa: TRY004 - one kind of complaint
+    return measure
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """The samples of one measure that Prometheus can be told."""
+
+    labels: tuple[str, ...]
+    values: Mapping[tuple[str, ...], float]
+    """By the values of the labels."""
+    refused: int = 0
+    """How many it cannot be told."""
+    complaint: str = ""
+    """What is wrong with the first of these."""
+
+
+def read_samples(measure: Measure) -> Reading:
+    """Return those samples of *measure* that are right; the labels of the first of them are those of all."""
+    labels: tuple[str, ...] | None = None
+    values: dict[tuple[str, ...], float] = {}
+    refused, complaint = 0, ""
+    is_counter = measure.type == "counter"
+    for sample in measure.samples[:MOST_READ]:
+        plain = None if labels is None else _plain_key(sample, labels, is_counter=is_counter)
+        if plain is not None and plain not in values:
+            values[plain] = float(sample.value)
+            continue
+        try:
+            keys, value = _sound(measure.name, sample, is_counter=is_counter)
+            labels = _same(measure.name, labels, keys)
+            key = tuple(keys[label] for label in labels)
+            if key in values:
+                raise ValueError(f"{measure.name} has two samples of the same labels")  # noqa: TRY301 - one complaint
+            values[key] = value
+        except BaseException as exc:
+            if is_interrupt(exc):
+                raise
+            # Labels and numbers may be objects of the plugin, which do what they like.
+            refused, complaint = refused + 1, complaint or shown(exc)
+    unread = max(0, len(measure.samples) - MOST_READ)
+    if unread:
+        complaint = complaint or f"{measure.name} has {len(measure.samples)} samples; {MOST_READ} of them are read"
+    return Reading(labels or (), values, refused + unread, complaint)
 
 
 _NAME: Final = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*(?<!_created)(?<!_bucket)")
 _LABEL: Final = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
 
 
-def _check_samples(name: str, samples: Iterable[object], *, is_counter: bool) -> None:
-    keys: set[str] | None = None
-    seen: set[tuple[str, ...]] = set()
-    for sample in samples:
-        if not isinstance(sample, Sample) or not isinstance(sample.labels, Mapping):
-            raise ValueError(f"{name} has {type(sample).__name__} for a sample")  # noqa: TRY004 - as above
-        if not isinstance(sample.value, int | float) or (is_counter and (isnan(sample.value) or sample.value < 0)):
-            raise ValueError(f"{name} cannot be {sample.value!r:.80}")
-        labels = dict(sample.labels)
-        if not all(isinstance(key, str) and _LABEL.fullmatch(key) for key in labels):
-            raise ValueError(f"{name} has a label that Prometheus does not know: {sorted(map(str, labels))}")
-        if not all(
-            isinstance(value, str) and len(value) <= LONGEST_LABEL and _is_utf8(value) for value in labels.values()
-        ):
-            raise ValueError(f"{name} has a label whose value is no text, or a long one")
-        if keys is not None and keys != labels.keys():
-            raise ValueError(f"{name} has other labels in one sample than in another")
-        keys = set(labels)
-        values = tuple(labels[key] for key in sorted(labels))
-        if values in seen:
-            raise ValueError(f"{name} has two samples of the same labels")
-        seen.add(values)
+def _plain_key(sample: Sample, labels: tuple[str, ...], *, is_counter: bool) -> tuple[str, ...] | None:
+    """Return the values of the *labels* of a sample that is as nearly all are; None: it has to be looked at."""
+    if type(sample) is not Sample or type(sample.labels) is not dict or type(sample.value) not in _NUMBERS:
+        return None
+    if not (0.0 if is_counter else -_LARGE) <= sample.value <= _LARGE or tuple(sample.labels) != labels:
+        return None
+    key = tuple(sample.labels.values())
+    is_plain = all(type(value) is str and value.isascii() and len(value) <= LONGEST_LABEL for value in key)
+    return key if is_plain else None
+
+
+_LARGE: Final = 1e300
+_NUMBERS: Final = frozenset({int, float})
+
+
+def _sound(name: str, sample: object, *, is_counter: bool) -> tuple[dict[str, str], float]:
+    if not isinstance(sample, Sample) or not isinstance(sample.labels, Mapping):
+        raise ValueError(f"{name} has {type(sample).__name__} for a sample")  # noqa: TRY004 - as above
+    if not isinstance(sample.value, int | float) or (is_counter and (isnan(sample.value) or sample.value < 0)):
+        raise ValueError(f"{name} cannot be {sample.value!r:.80}")
+    labels = dict(sample.labels)
+    if not all(isinstance(key, str) and _LABEL.fullmatch(key) for key in labels):
+        raise ValueError(f"{name} has a label that Prometheus does not know: {sorted(map(str, labels))}")
+    if not all(isinstance(value, str) and len(value) <= LONGEST_LABEL and _is_utf8(value) for value in labels.values()):
+        raise ValueError(f"{name} has a label whose value is no text, or a long one")
+    return labels, float(sample.value)
+
+
+def _same(name: str, labels: tuple[str, ...] | None, keys: Mapping[str, str]) -> tuple[str, ...]:
+    if labels is not None and set(labels) != keys.keys():
+        raise ValueError(f"{name} has other labels in one sample than in another")
+    return tuple(keys) if labels is None else labels
 
 
 def _is_utf8(text: str) -> bool:

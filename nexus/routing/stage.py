@@ -1,8 +1,7 @@
 """One place of the pipeline at work: what a plugin's stage is asked, on an intent of its own, and how it is heard."""
 
 import inspect
-from collections.abc import Callable, Mapping
-from itertools import islice
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 from nexus.containment import is_interrupt
@@ -109,8 +108,17 @@ class Stage:
         )
 
     def measures(self) -> tuple[Measure, ...]:
-        """Return what it wants Prometheus told; nothing when that fails."""
-        return self._contained("measures", lambda: tuple(islice(self._asked.measures(), MOST_MEASURES)), ())
+        """Return what it wants Prometheus told; what it gave before it failed, when that fails."""
+        told: list[Measure] = []
+        # One by one: what a generator gave before it failed is told.
+        self._contained("measures", lambda: told.extend(self._few_measures()), None)
+        return tuple(told)
+
+    def _few_measures(self) -> Iterator[Measure]:
+        for count, measure in enumerate(self._asked.measures()):
+            if count == MOST_MEASURES:
+                raise StageMisbehaved(f"gave more than {MOST_MEASURES} measures; the others are left out")
+            yield measure
 
     def report(self) -> Mapping[str, Any]:
         """Return what it wants the figures to show, as JSON values; nothing when that fails."""

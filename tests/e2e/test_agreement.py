@@ -369,6 +369,7 @@ SEEN_ELSEWHERE = {
     "nexus_model_breaker_state": "a model that fails again and again",
     "nexus_observer_failures": "a plugin that breaks",
     "nexus_observer_slow": "a plugin that blocks",
+    "nexus_plugin_series_left_out": "a plugin whose metric is too large",
     "nexus_reconciler_failures": "a stage that breaks",
     "nexus_reconciler_observed": "a stage that only observes",
     "nexus_reconciler_slow": "a stage that blocks",

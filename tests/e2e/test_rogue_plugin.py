@@ -245,6 +245,31 @@ def test_a_stage_cannot_pass_its_figures_off_as_those_of_nexus(rogue):
     assert until(lambda: metric(nexus, f"nexus_requests_total{{{labels}}}") == 1)
 
 
+def hoots(nexus):
+    text = ask(nexus.url, "/metrics").body.decode()
+    return {
+        model: float(value)
+        for model, value in re.findall(r'^nexus_rogue_hoots_total{model="(.+)"} (\S+)$', text, re.MULTILINE)
+    }
+
+
+def test_a_metric_that_is_too_large_is_told_in_part_and_no_counter_falls_over_a_reload(rogue):
+    nexus = rogue("counts")
+
+    first = hoots(nexus)
+    nexus.send(signal.SIGHUP)
+    nexus.wait_for_log("config_reloaded")
+    second = hoots(nexus)
+
+    assert len(first) == 1001
+    assert second.keys() == first.keys()
+    assert [model for model, value in first.items() if second[model] < value] == []
+    assert second["other"] >= first["other"] >= 200
+    assert metric(nexus, 'nexus_plugin_series_left_out{metric="nexus_rogue_hoots",reason="too_many"}') == 200
+    assert metric(nexus, 'nexus_plugin_series_left_out{metric="nexus_rogue_hoots",reason="invalid"}') == 2
+    assert {line["reason"] for line in nexus.wait_for_log("series_left_out", 2)} == {"too_many", "invalid"}
+
+
 def test_a_stage_that_behaves_is_measured(rogue):
     assert metric(rogue("nothing"), "nexus_rogue_owls_total") == 3
 

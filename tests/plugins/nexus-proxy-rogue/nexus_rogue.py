@@ -114,6 +114,7 @@ class Rogue(Reconciler):
 
     def __init__(self, config: RogueConfig) -> None:
         self._does = config.does
+        self._counted = 0
         self.on_error = config.on_error  # type: ignore[misc]
 
     def reconcile(self, intent: RoutingIntent) -> Any:
@@ -127,6 +128,11 @@ class Rogue(Reconciler):
     def measures(self) -> Iterable[Measure]:
         name = "nexus_requests" if self._does == "misnames" else "nexus_rogue_owls"
         yield Measure(name=name, documentation="Owls.", type="counter", samples=(Sample(3),))
+        if self._does == "counts":
+            self._counted += 1
+            labelled = [Sample(self._counted, {"model": f"m{number}"}) for number in range(1200)]
+            samples = (*labelled, Sample(float("nan"), {"model": "bad"}), Sample(1, {"model": "m0"}))
+            yield Measure(name="nexus_rogue_hoots", documentation="Hoots.", type="counter", samples=samples)
 
 
 @hookimpl

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from structlog.testing import capture_logs
 
 from nexus.admin.stage_metrics import StageMetrics
-from nexus.domain.measure import Measure, Sample
+from nexus.domain.measure import MOST_SAMPLES, Measure, Sample
 from nexus.errors import StageFailed
 from nexus.plugin_manager import Plugin
 from nexus.routing.order import in_order
@@ -46,10 +46,18 @@ def pipeline_of(*stages, **operator):
     return Pipeline(in_order((), [(Plugin(s.name, s.name, "1", {}), s) for s in stages], **operator))
 
 
+def telling(pipeline, plugins=()):
+    return StageMetrics(lambda: pipeline, lambda: plugins, [GaugeMetricFamily("nexus_queue_depth", "x")])
+
+
 def told(pipeline, plugins=()):
     """Return the values of all samples by name and labels, as both formats tell them."""
+    return told_by(telling(pipeline, plugins))
+
+
+def told_by(metrics):
     registry = CollectorRegistry()
-    registry.register(StageMetrics(lambda: pipeline, lambda: plugins, [GaugeMetricFamily("nexus_queue_depth", "x")]))
+    registry.register(metrics)
     text, openmetrics = generate_latest(registry).decode(), generate_openmetrics(registry).decode()
     families = [*parse(text)]
     assert len({family.name for family in families}) == len(families)
@@ -141,8 +149,6 @@ def test_what_stages_tell_is_told():
         "nexus_night_owls",
         owls("nexus_queue_depth"),
         owls("owls"),
-        owls(value="three"),
-        owls(wood=3),
         owls("nexus_night_hoots"),
     ],
 )
@@ -157,6 +163,89 @@ def test_what_cannot_be_told_is_left_out_named_once_and_counted(bad):
     assert ("nexus_night_owls",) not in values
     assert [(line["event"], line["stage"]) for line in logs] == [("stage_not_measured", "night")]
     assert pipeline.tally.stages["night"].failures["measures"] >= 2
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        Sample("three"),
+        Sample(3, {"wood": 3}),
+        Sample(float("nan")),
+        Sample(-1),
+        "three",
+        Sample(1),
+        Sample(1, {"a": "b"}),
+    ],
+)
+def test_a_sample_that_cannot_be_told_costs_no_other_and_is_counted(bad):
+    measure = Measure(name="nexus_night_hoots", documentation="Hoots.", type="counter", samples=(Sample(5), bad))
+    metrics = telling(pipeline_of(Telling("night", measure)))
+
+    with capture_logs() as logs:
+        told_by(metrics)
+        values = told_by(metrics)
+
+    assert values["nexus_night_hoots_total",] == 5
+    assert values["nexus_plugin_series_left_out", "invalid", "nexus_night_hoots"] == 1
+    assert [(line["event"], line["stage"], line["metric"]) for line in logs] == [
+        ("series_left_out", "night", "nexus_night_hoots")
+    ]
+
+
+def of_models(count, type_="counter"):
+    samples = tuple(Sample(1, {"model": f"m{number}"}) for number in range(count))
+    return Measure(name="nexus_night_hoots", documentation="Hoots.", type=type_, samples=samples)
+
+
+def test_a_metric_that_is_too_large_is_told_as_far_as_there_is_room_and_the_rest_as_one():
+    with capture_logs() as logs:
+        values = told(pipeline_of(Telling("night", of_models(MOST_SAMPLES + 7))))
+
+    hoots = {key[1]: value for key, value in values.items() if key[0] == "nexus_night_hoots_total"}
+    assert (len(hoots), hoots["other"]) == (MOST_SAMPLES + 1, 7)
+    assert values["nexus_plugin_series_left_out", "nexus_night_hoots", "too_many"] == 7
+    assert [(line["reason"], line["count"]) for line in logs] == [("too_many", 7)]
+
+
+def test_of_a_gauge_that_is_too_large_the_rest_is_left_out():
+    with capture_logs():
+        values = told(pipeline_of(Telling("night", of_models(MOST_SAMPLES + 7, "gauge"))))
+
+    assert len([key for key in values if key[0] == "nexus_night_hoots"]) == MOST_SAMPLES
+    assert ("nexus_night_hoots", "other") not in values
+
+
+def test_what_a_generator_gave_before_it_failed_is_told():
+    with capture_logs():
+        values = told(pipeline_of(Telling("night", owls(), ValueError("no more"))))
+
+    assert values["nexus_night_owls",] == 3
+
+
+def test_a_reload_takes_nothing_back_of_what_stages_count_themselves():
+    hoots = owls("nexus_night_hoots", value=5, type_="counter")
+    before, empty = pipeline_of(Telling("night", hoots)), pipeline_of(Telling("night"))
+    pipelines = [before]
+    metrics = StageMetrics(lambda: pipelines[-1], lambda: (), ())
+    told_by(metrics)
+
+    metrics.follow(before, empty)
+    pipelines.append(empty)
+    assert told_by(metrics)["nexus_night_hoots_total",] == 5
+
+    again = pipeline_of(Telling("night", hoots))
+    metrics.follow(empty, again)
+    pipelines.append(again)
+    assert told_by(metrics)["nexus_night_hoots_total",] == 10
+
+
+def test_what_a_plugin_that_is_gone_has_counted_is_told_no_more():
+    before, after = pipeline_of(Telling("night", owls("nexus_night_hoots", type_="counter"))), pipeline_of()
+    metrics = StageMetrics(lambda: after, lambda: (), ())
+
+    metrics.follow(before, after)
+
+    assert ("nexus_night_hoots_total",) not in told_by(metrics)
 
 
 @pytest.mark.parametrize(
