@@ -52,6 +52,8 @@ EXAMPLES: Final[Mapping[str, str]] = {
     "backends.models.zone": '"open"',
     "backends.models.tier": "4",
     "discovery.enabled": "true",
+    "discovery.dns.name": '"vllm.default.svc.cluster.local"',
+    "discovery.dns.port": "8000",
     "queue.max_size": "1000",
     "queue.max_wait_seconds": "30.0",
     "otel.endpoint": '"http://127.0.0.1:4318"',

@@ -5,16 +5,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
-"""A deadline or an interval: more than nothing, a year at most."""
-SecondsOrZero = Annotated[float, Meta(ge=0, le=31_536_000)]
-"""The same where 0 means something."""
-Positive = Annotated[int, Meta(ge=1)]
-NotNegative = Annotated[int, Meta(ge=0)]
-
-
-class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of the configuration file; an unknown key is an error."""
+from nexus.config.discovery_schema import DiscoveryConfig
+from nexus.config.section import NotNegative, Positive, Seconds, SecondsOrZero, Section
 
 
 class ServerConfig(Section, frozen=True):
@@ -234,41 +226,6 @@ class HealthCheckConfig(Section, frozen=True):
     """Failures in a row that make a healthy backend unhealthy, which is then asked as a last resort only."""
     recovery_threshold: Positive = 2
     """Successes in a row that make an unhealthy one healthy."""
-
-
-ServiceType = Annotated[str, Meta(pattern=r"^_[A-Za-z0-9-]{1,15}\._(tcp|udp)(\.local)?\.?$")]
-"""As DNS-SD has it (RFC 6763, section 7): ``_ollama._tcp``."""
-
-
-class DiscoveryConfig(Section, frozen=True):
-    """How backends are found that are not configured."""
-
-    enabled: bool | None = None
-    """Whether servers are looked for, at the usual ports of this machine and by mDNS; unset: only when no backend is
-    configured."""
-    mdns: bool = True
-    """Whether that includes servers on the local network, which announce themselves by mDNS."""
-    service_types: tuple[ServiceType, ...] = (
-        "_ollama._tcp",
-        "_llm._tcp",
-        "_openai._tcp",
-        "_saturn._tcp",
-        "_vllm._tcp",
-        "_lmstudio._tcp",
-    )
-    """The service types that are looked for."""
-    interval_seconds: Seconds = 10.0
-    """Between two looks."""
-    grace_period_seconds: SecondsOrZero = 60.0
-    """How long a server that was found and is gone stays listed."""
-    trust: Literal["ask", "allow", "all"] = "ask"
-    """Which servers that announce themselves on the network are used: ``ask``, those that an administrator approves;
-    ``allow``, also those that ``allow`` lists; ``all``, every one. Servers on this machine need no approval."""
-    allow: tuple[str, ...] = ()
-    """Subnets (``192.168.1.0/24``), and names of servers or hosts (``gpu-*``), that need no approval with
-    ``trust = "allow"``. Any machine of the network can announce any name; an address is harder to take."""
-    zone: Literal["restricted", "open"] = "open"
-    """The privacy zone of servers that were found on other machines."""
 
 
 class QueueConfig(Section, frozen=True):

@@ -12,6 +12,7 @@ from nexus.fleet.discovery.announced import full_types
 from nexus.fleet.discovery.applicants import Applicant, Applicants
 from nexus.fleet.discovery.approvals import Approvals
 from nexus.fleet.discovery.discoverer import Discoverer
+from nexus.fleet.discovery.dns import DnsDiscoverer
 from nexus.fleet.discovery.local import LocalDiscoverer
 from nexus.fleet.discovery.search import Search
 from nexus.fleet.discovery.sightings import Sightings
@@ -68,6 +69,7 @@ class Fleet:
         self._roster = Roster(self.registry, self._health, self._passive, self._misconfigurations)
         self._sightings = Sightings()
         self._mdns: MdnsDiscoverer | None = None
+        self._dns: DnsDiscoverer | None = None
         self._need_approval: frozenset[str] = frozenset()
         self._search = Search(self._sightings, self._settle)
         self._approvals = Approvals(store)
@@ -195,11 +197,17 @@ class Fleet:
         self._roster.settle({**plan.members, **found}, config=plan.health_check, kinds=plan.kinds)
 
     def _finders(self) -> tuple[Discoverer, ...]:
-        finders: list[Discoverer] = [*self._discoverers]
+        finders: list[Discoverer] = [*self._discoverers, *self._dns_finder()]
         if self._plan.looks_around:
             finders += [self._local, *self._mdns_finder()]
         self._need_approval = frozenset(finder.name for finder in finders if finder.needs_approval)
         return tuple(finders)
+
+    def _dns_finder(self) -> tuple[Discoverer, ...]:
+        config = self._plan.discovery
+        if self._dns is None or (self._dns.sources, self._dns.nameservers) != (config.dns, config.nameservers):
+            self._dns = DnsDiscoverer(config.dns, config.nameservers) if config.dns else None
+        return () if self._dns is None else (self._dns,)
 
     def _mdns_finder(self) -> tuple[Discoverer, ...]:
         config = self._plan.discovery

@@ -6,8 +6,9 @@ from urllib.parse import urlsplit
 import msgspec
 import structlog
 
+from nexus.config.discovery_schema import DiscoveryConfig
 from nexus.config.faults import Fault, KeyPath
-from nexus.config.schema import BackendConfig, DiscoveryConfig, HealthCheckConfig
+from nexus.config.schema import BackendConfig, HealthCheckConfig
 from nexus.config.secrets import Credentials, Secret
 from nexus.config.suggestions import did_you_mean, shown
 from nexus.dialing.access import Access
@@ -36,8 +37,10 @@ class FleetPlan(msgspec.Struct, frozen=True):
 
     @property
     def looks_around(self) -> bool:
-        """Whether the usual ports of this machine are looked at."""
-        return not self.members if self.discovery.enabled is None else self.discovery.enabled
+        """Whether servers are looked for on this machine and its network."""
+        if self.discovery.enabled is not None:
+            return self.discovery.enabled
+        return not self.members and not self.discovery.dns
 
 
 def plan_fleet(  # noqa: PLR0913 - the parts of one configuration

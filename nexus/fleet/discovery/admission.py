@@ -48,11 +48,16 @@ def admitted(
         names.add(name)
         places.add(place_of(found.url))
         yield Member(
-            config=BackendConfig(name=name, url=found.url),
+            config=_config(name, found),
             kind=kinds.get(found.kind),
             zone=None if sighting.source == OWN_MACHINE else zone,
             source=sighting.source,
         )
+
+
+def _config(name: str, found: Discovered) -> BackendConfig:
+    config = BackendConfig(name=name, url=found.url)
+    return config if found.priority is None else msgspec.structs.replace(config, priority=found.priority)
 
 
 def _checked(found: Discovered) -> Discovered | None:

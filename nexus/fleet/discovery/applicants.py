@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from nexus import tasks
-from nexus.config.schema import DiscoveryConfig
+from nexus.config.discovery_schema import DiscoveryConfig
 from nexus.config.urls import normalised
 from nexus.errors import NexusError
 from nexus.fleet.clock import unix_now

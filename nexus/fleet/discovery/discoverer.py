@@ -18,6 +18,8 @@ class Discovered(msgspec.Struct, frozen=True):
     """The name of its kind; ``auto`` to find out by asking it."""
     host: str = ""
     """The name of the machine, as the server announces it; empty where only the URL is known."""
+    priority: int | None = None
+    """The backend's priority, lower is preferred; None: the usual one."""
 
 
 class Discoverer(ABC):
@@ -28,6 +30,10 @@ class Discoverer(ABC):
     needs_approval: ClassVar[bool] = False
     """Whether anybody on the network can make it find a server. Such a server is asked what it is, but gets no request
     before ``[discovery] trust`` or an administrator approves it."""
+
+    is_certain: ClassVar[bool] = False
+    """Whether a server that it sees no more is meant to be gone: it leaves the fleet at once, without the grace period.
+    """
 
     @abstractmethod
     def watch(self) -> AsyncGenerator[tuple[Discovered, ...], None]:

@@ -48,7 +48,7 @@ class Search:
         clock = asyncio.get_running_loop().time
         async with aclosing(discoverer.watch()) as looks:
             async for seen in looks:
-                self._sightings.look(discoverer.name, seen, now=clock())
+                self._sightings.look(discoverer.name, seen, now=clock(), is_certain=discoverer.is_certain)
                 self._on_look()
 
     async def _sweep(self) -> None:

@@ -26,14 +26,21 @@ class Sightings:
     def __init__(self) -> None:
         self._sightings: dict[tuple[str, str], Sighting] = {}
 
-    def look(self, source: str, seen: Iterable[Discovered], *, now: float) -> None:
-        """Take in all that *source* sees at *now*."""
+    def look(self, source: str, seen: Iterable[Discovered], *, now: float, is_certain: bool = False) -> None:
+        """Take in all that *source* sees at *now*.
+
+        :param is_certain: whether what is missing is forgotten at once.
+        """
         names = set()
         for found in list(seen)[:MOST_SEEN]:
             names.add(found.name)
             self._sightings[source, found.name] = Sighting(source, found)
-        for key, sighting in self._sightings.items():
-            if sighting.source == source and key[1] not in names and sighting.gone_since is None:
+        missing = [key for key in self._sightings if key[0] == source and key[1] not in names]
+        for key in missing:
+            sighting = self._sightings[key]
+            if is_certain:
+                del self._sightings[key]
+            elif sighting.gone_since is None:
                 self._sightings[key] = Sighting(source, sighting.found, now)
 
     def listed(self, *, now: float, grace_s: float) -> tuple[Sighting, ...]:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from nexus.config.schema import DiscoveryConfig
+from nexus.config.discovery_schema import DiscoveryConfig
 from nexus.fleet.discovery.discoverer import Discovered
 
 

@@ -6,7 +6,8 @@ import contextlib
 import pytest
 from aiohttp import web
 
-from nexus.config.schema import BackendConfig, DiscoveryConfig, HealthCheckConfig
+from nexus.config.discovery_schema import DiscoveryConfig
+from nexus.config.schema import BackendConfig, HealthCheckConfig
 from nexus.fleet.fleet import Fleet
 from nexus.fleet.plan import plan_fleet
 from nexus.testing.ports import free_port

@@ -6,7 +6,8 @@ import time
 import pytest
 import structlog
 
-from nexus.config.schema import DiscoveryConfig, HealthCheckConfig, ModelConfig
+from nexus.config.discovery_schema import DiscoveryConfig
+from nexus.config.schema import HealthCheckConfig, ModelConfig
 from nexus.domain.backend import Breaker, Status, set_load
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.errors import UpstreamFault

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from nexus.config.schema import DiscoveryConfig
+from nexus.config.discovery_schema import DiscoveryConfig
 from nexus.domain.backend import Status
 from nexus.fleet.discovery import applicants as module
 from nexus.fleet.discovery.applicants import MAX_PER_HOST, NotRecognised

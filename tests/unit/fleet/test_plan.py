@@ -2,8 +2,9 @@ import msgspec
 import pytest
 from structlog.testing import capture_logs
 
+from nexus.config.discovery_schema import DiscoveryConfig
 from nexus.config.faults import Fault
-from nexus.config.schema import BackendConfig, DiscoveryConfig
+from nexus.config.schema import BackendConfig
 from nexus.config.secrets import Credentials, Secret
 from nexus.domain.backend import BackendLoad, Status
 from nexus.fleet.kinds import VLLM

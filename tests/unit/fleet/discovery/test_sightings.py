@@ -52,3 +52,12 @@ def test_nobody_can_flood_the_fleet():
     sightings.look("mdns", [Discovered(f"n{n}", "http://h") for n in range(MOST_SEEN + 5)], now=0)
 
     assert len(names(sightings, 0)) == MOST_SEEN
+
+
+def test_what_a_certain_source_sees_no_more_is_gone_at_once():
+    sightings = Sightings()
+
+    sightings.look("dns", [DESK], now=0, is_certain=True)
+    sightings.look("dns", [], now=1, is_certain=True)
+
+    assert names(sightings, 1) == []

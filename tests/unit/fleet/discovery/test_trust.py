@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus.config.schema import DiscoveryConfig
+from nexus.config.discovery_schema import DiscoveryConfig
 from nexus.fleet.discovery.discoverer import Discovered
 from nexus.fleet.discovery.trust import Approval, Trust, is_listed, is_worth_a_look, trust_in
 

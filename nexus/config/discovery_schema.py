@@ -1,0 +1,61 @@
+"""The keys of ``[discovery]``."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from nexus.config.section import Seconds, SecondsOrZero, Section
+
+ServiceType = Annotated[str, Meta(pattern=r"^_[A-Za-z0-9-]{1,15}\._(tcp|udp)(\.local)?\.?$")]
+"""As DNS-SD has it (RFC 6763, section 7): ``_ollama._tcp``."""
+
+
+class DnsSourceConfig(Section, frozen=True):
+    """A DNS name whose servers join the fleet and leave it as its records change."""
+
+    name: str
+    """``_llm._tcp.gpu.example``, whose SRV records are looked up; or, with ``port``, a name of many addresses, such as
+    that of a headless service in Kubernetes."""
+    port: Annotated[int, Meta(ge=1, le=65535)] | None = None
+    """Look up addresses (A and AAAA) rather than SRV records, and connect to this port."""
+    type: str = "auto"
+    """The kind of the servers; ``auto`` finds it out by asking each."""
+    path: str = ""
+    """The base path of their API."""
+    tls: bool = False
+    """Whether they speak HTTPS."""
+
+
+class DiscoveryConfig(Section, frozen=True):
+    """How backends are found that are not configured."""
+
+    enabled: bool | None = None
+    """Whether servers are looked for, at the usual ports of this machine and by mDNS; unset: only when no backend and
+    no other source of backends is configured."""
+    mdns: bool = True
+    """Whether that includes servers on the local network, which announce themselves by mDNS."""
+    service_types: tuple[ServiceType, ...] = (
+        "_ollama._tcp",
+        "_llm._tcp",
+        "_openai._tcp",
+        "_saturn._tcp",
+        "_vllm._tcp",
+        "_lmstudio._tcp",
+    )
+    """The service types that are looked for."""
+    interval_seconds: Seconds = 10.0
+    """Between two looks."""
+    grace_period_seconds: SecondsOrZero = 60.0
+    """How long a server that was found and is gone stays listed."""
+    trust: Literal["ask", "allow", "all"] = "ask"
+    """Which servers that announce themselves on the network are used: ``ask``, those that an administrator approves;
+    ``allow``, also those that ``allow`` lists; ``all``, every one. Servers on this machine need no approval."""
+    allow: tuple[str, ...] = ()
+    """Subnets (``192.168.1.0/24``), and names of servers or hosts (``gpu-*``), that need no approval with
+    ``trust = "allow"``. Any machine of the network can announce any name; an address is harder to take."""
+    zone: Literal["restricted", "open"] = "open"
+    """The privacy zone of servers that were found on other machines."""
+    dns: tuple[DnsSourceConfig, ...] = ()
+    """Names whose servers are used; they are looked up again when their records expire, after 5 to 300 seconds."""
+    nameservers: tuple[str, ...] = ()
+    """Where these names are looked up: addresses, with a port if need be (``127.0.0.1:8600``); unset: the system's."""

@@ -1,0 +1,104 @@
+"""Follows DNS names: the targets of SRV records, and the addresses of a name that stands for many servers."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable
+from functools import partial
+from typing import Any, Final
+
+import aiodns
+import structlog
+
+from nexus import tasks
+from nexus.config.discovery_schema import DnsSourceConfig
+from nexus.fleet.discovery.discoverer import Discovered, Discoverer
+from nexus.fleet.discovery.dns_answers import LookupFailed, NameState, NoSuchName, Record, servers_of
+
+log = structlog.get_logger("nexus.fleet")
+
+QUERY_TIMEOUT_S: Final = 2.0
+TRIES: Final = 2
+_CERTAIN: Final = frozenset({aiodns.error.ARES_ENOTFOUND, aiodns.error.ARES_ENODATA})
+
+
+class DnsDiscoverer(Discoverer):
+    """Looks each name up again when its records expire, and keeps the last good answer while name servers fail."""
+
+    name = "dns"
+    is_certain = True
+
+    def __init__(self, sources: Iterable[DnsSourceConfig], nameservers: Iterable[str] = ()) -> None:
+        """:param nameservers: each ``address`` or ``address:port``; none: those of the system."""
+        self.sources = tuple(sources)
+        self.nameservers = tuple(nameservers)
+        self._states = {source: NameState() for source in self.sources}
+        self._is_changed = asyncio.Event()
+
+    async def watch(self) -> AsyncGenerator[tuple[Discovered, ...], None]:
+        resolver = aiodns.DNSResolver(nameservers=list(self.nameservers) or None, timeout=QUERY_TIMEOUT_S, tries=TRIES)
+        following = [
+            tasks.keep_running(partial(self._follow, source, resolver), name="discover-dns") for source in self.sources
+        ]
+        try:
+            while True:
+                self._is_changed.clear()
+                if any(state.is_known for state in self._states.values()):
+                    yield tuple(found for state in self._states.values() for found in state.found)
+                await self._is_changed.wait()
+        finally:
+            await tasks.stop(*following)
+            await resolver.close()
+
+    async def _follow(self, source: DnsSourceConfig, resolver: aiodns.DNSResolver) -> None:
+        while True:
+            before = self._states[source]
+            try:
+                records = await _look_up(source, resolver)
+            except NoSuchName:
+                now = before.without_records()
+            except LookupFailed as exc:
+                now = before.failed(str(exc))
+            else:
+                now = before.answered(servers_of(source, records), min((r.ttl_s for r in records), default=0))
+            self._states[source] = now
+            if now.failure and not before.failure:
+                log.warning("name_lookup_failed", host=source.name, reason=now.failure, servers=len(now.found))
+            if now.found != before.found or now.is_known != before.is_known:
+                self._is_changed.set()
+            await asyncio.sleep(now.pause_s)
+
+
+async def _look_up(source: DnsSourceConfig, resolver: aiodns.DNSResolver) -> tuple[Record, ...]:
+    """Return the records of *source*. :raises NoSuchName: there are certainly none. :raises LookupFailed: unknown."""
+    if source.port is not None:
+        return await _addresses(source.name, resolver)
+    result = await _query(resolver, source.name, "SRV")
+    known = {r.name.rstrip(".").lower(): r.data.addr for r in result.additional if hasattr(r.data, "addr")}
+    return tuple(
+        Record(target, answer.ttl, data.port, data.priority, known.get(target.lower(), ""))
+        for answer in result.answer
+        if hasattr(data := answer.data, "target") and (target := data.target.rstrip("."))
+    )
+
+
+async def _addresses(name: str, resolver: aiodns.DNSResolver) -> tuple[Record, ...]:
+    answers = await asyncio.gather(
+        *(_query(resolver, name, record_type) for record_type in ("A", "AAAA")), return_exceptions=True
+    )
+    results = [answer for answer in answers if not isinstance(answer, BaseException)]
+    # A CNAME on the way has no address.
+    found = tuple(Record(r.data.addr, r.ttl) for result in results for r in result.answer if hasattr(r.data, "addr"))
+    failures = [answer for answer in answers if isinstance(answer, BaseException)]
+    if found or not failures:
+        return found
+    # One that could not be looked up may have records; both must say no.
+    raise next((failure for failure in failures if not isinstance(failure, NoSuchName)), failures[0])
+
+
+async def _query(resolver: aiodns.DNSResolver, name: str, record_type: str) -> Any:
+    try:
+        return await resolver.query_dns(name, record_type)
+    except aiodns.error.DNSError as exc:
+        code, *text = exc.args
+        if code in _CERTAIN:
+            raise NoSuchName from exc
+        raise LookupFailed(str(text[0]) if text else str(exc)) from exc

@@ -1,0 +1,74 @@
+"""What follows from the answers of name servers."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nexus.config.discovery_schema import DnsSourceConfig
+from nexus.fleet.discovery.discoverer import Discovered
+from nexus.fleet.discovery.dns_answers import MAX_SERVERS, MAX_TTL_S, MIN_TTL_S, NameState, Record, servers_of
+
+SRV = DnsSourceConfig(name="_llm._tcp.test")
+MANY = DnsSourceConfig(name="many.test", port=8000)
+ONE = (Discovered("gpu:1", "http://gpu:1"),)
+
+
+def test_a_target_is_asked_at_its_port():
+    (found,) = servers_of(SRV, [Record("gpu-1.test", 30, 8001)])
+
+    assert (found.name, found.url) == ("gpu-1.test:8001", "http://gpu-1.test:8001")
+
+
+def test_an_address_that_came_along_saves_a_look_up_but_not_with_tls():
+    record = Record("gpu-1.test", 30, 8001, address="fd00::1")
+
+    assert servers_of(SRV, [record])[0].url == "http://[fd00::1]:8001"
+    assert servers_of(DnsSourceConfig(name="_llm._tcp.test", tls=True), [record])[0].url == "https://gpu-1.test:8001"
+
+
+def test_the_lowest_priority_comes_first_and_all_others_last():
+    records = [Record("a", 30, 1, 10), Record("b", 30, 1, 20), Record("c", 30, 1, 30)]
+
+    assert [found.priority for found in servers_of(SRV, records)] == [50, 100, 100]
+
+
+def test_every_address_of_a_name_is_a_server():
+    found = servers_of(MANY, [Record("10.0.0.2", 30), Record("10.0.0.1", 30), Record("10.0.0.1", 30)])
+
+    assert [(one.name, one.priority) for one in found] == [("10.0.0.1:8000", None), ("10.0.0.2:8000", None)]
+
+
+def test_a_service_that_is_not_offered_has_no_servers():
+    assert servers_of(SRV, [Record("", 30, 0)]) == ()
+
+
+def test_there_are_at_most_so_many():
+    assert len(servers_of(MANY, [Record(f"10.0.{n // 250}.{n % 250}", 30) for n in range(1000)])) == MAX_SERVERS
+
+
+def test_a_denied_name_is_believed_the_second_time():
+    known = NameState().answered(ONE, 30)
+    once = known.without_records()
+
+    assert (once.found, once.without_records().found) == (ONE, ())
+
+
+def test_an_answer_makes_up_for_a_denial():
+    state = NameState().answered(ONE, 30).without_records().answered(ONE, 30).without_records()
+
+    assert state.found == ONE
+
+
+@pytest.mark.parametrize(("ttl_s", "pause_s"), [(0, MIN_TTL_S), (30, 30), (86_400, MAX_TTL_S)])
+def test_a_name_is_looked_up_again_when_its_records_expire_within_bounds(ttl_s, pause_s):
+    assert NameState().answered(ONE, ttl_s).pause_s == pause_s
+
+
+@given(failures=st.lists(st.text(), max_size=20))
+def test_failures_take_no_server_away(failures):
+    state = NameState().answered(ONE, 30)
+
+    for failure in failures:
+        state = state.failed(failure)
+
+    assert state.found == ONE
