@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 
 from nexus.admin.page import json_page
+from nexus.domain.outcome import Result
 from nexus.domain.routes import Page, PageRequest
 from nexus.errors import RequestError, did_you_mean
 from nexus.routing.decision import Reserved
@@ -50,6 +51,10 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """The error code, if it ended with one."""
     ending: str | None
     """As in the access line (:doc:`logs`)."""
+    result: str | None
+    """What came of it, as in the history (:doc:`endpoints`); null while it is under way."""
+    rejected_by: str | None
+    """The stage that refused it, or ``queue``; null when no stage did."""
     duration_ms: float | None
     """From the request's first byte to the end."""
 
@@ -118,6 +123,8 @@ def _row(record: DecisionRecord) -> Row:
         status=outcome.status if outcome else None,
         code=outcome.code if outcome else None,
         ending=outcome.ending if outcome else None,
+        result=outcome.result if outcome else None,
+        rejected_by=outcome.rejected_by if outcome else None,
         duration_ms=round(outcome.duration_s * 1000, 3) if outcome else None,
     )
 
@@ -144,6 +151,12 @@ def _of_status(value: str) -> Filter:
     return lambda record: record.outcome is not None and record.outcome.status == status
 
 
+def _of_result(value: str) -> Filter:
+    if value not in set(Result):
+        raise _invalid("result", f"'result' is one of {', '.join(Result)}{did_you_mean(value[:100], Result)}")
+    return lambda record: record.outcome is not None and record.outcome.result == value
+
+
 def _of_decision(value: str) -> Filter:
     if value not in _DECISIONS:
         raise _invalid("decision", f"'decision' is one of {', '.join(_DECISIONS)}")
@@ -157,6 +170,7 @@ FILTERS: Final[Mapping[str, Callable[[str], Filter]]] = {
     "backend": _of_backend,
     "status": _of_status,
     "decision": _of_decision,
+    "result": _of_result,
     "client_request_id": lambda value: lambda record: record.request.client_request_id == value,
 }
 """By the name in the query."""

@@ -133,19 +133,18 @@ class History:
 
     def __iter__(self) -> Iterator[HistoryEntry]:
         """Iterate over them, newest first."""
-        return (entry for _, entry in _newest_first(self._recent.newest_first(), self._failed_ones()))
+        rings = (self._recent, *self._failed.values())
+        return (entry for _, entry in _newest_first(*(ring.newest_first() for ring in rings)))
 
     def after(self, number: int, most: int) -> tuple[int, list[HistoryEntry]]:
-        """Return the number of the newest, and those that follow *number*, oldest first: at most *most* of all, and as
-        many more of those that are no success.
+        """Return the number of the newest, and those that follow *number*, oldest first: at most *most* of all, and of
+        each result that is no success at most a quarter as many.
         """
         if most == 0 or number >= self._newest:
             return self._newest, []
-        found = _newest_first(islice(self._recent.newest_first(), most), islice(self._failed_ones(), most))
+        failed = (islice(ring.newest_first(), most // 4) for ring in self._failed.values())
+        found = _newest_first(islice(self._recent.newest_first(), most), *failed)
         return self._newest, [entry for other, entry in reversed(found) if other > number]
-
-    def _failed_ones(self) -> Iterator[Numbered]:
-        return iter(_newest_first(*(ring.newest_first() for ring in self._failed.values())))
 
     def __call__(self, asked: PageRequest) -> Page:
         """Answer ``/v1/history``. :raises RequestError: for a query that means nothing."""

@@ -129,6 +129,8 @@ def _of_exchange(ended: Ended, endpoint: Endpoint, operation: str) -> Told:
             "nexus.client_request_id": outcome.client_request_id,
             "nexus.endpoint": endpoint.name,
             "nexus.ending": outcome.ending.value,
+            "nexus.result": outcome.result.value,
+            "nexus.rejected_by": outcome.rejected_by,
             "nexus.termination": outcome.termination,
             "nexus.route_reason": outcome.route_reason,
             "nexus.fallback_model": outcome.fallback_model,

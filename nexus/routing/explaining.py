@@ -230,6 +230,7 @@ def _outcome(outcome: ExchangeOutcome) -> shape.OutcomeReport:
     return shape.OutcomeReport(
         status=outcome.status,
         ending=outcome.ending,
+        result=outcome.result,
         code=outcome.code,
         attempts=tuple(_attempts(outcome.attempts)),
         duration_ms=_ms(outcome.duration_s),

@@ -89,7 +89,7 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     requested: str
     """The name asked for, or that of the fallback."""
     resolved: str
-    """What an alias stands for."""
+    """What an alias stands for, or a name whose tag ``routing.loose_tags`` does not take at its word."""
     policies: tuple[int, ...]
     """The indexes of those that hold for it: that of the name asked for, and a fallback's own."""
     candidates: Mapping[str, str]
@@ -236,6 +236,8 @@ class OutcomeReport(msgspec.Struct, frozen=True, kw_only=True):
     """What the client was sent."""
     ending: str
     """As in the access line (:doc:`logs`)."""
+    result: str
+    """What came of it, as in the history (:doc:`endpoints`)."""
     code: str | None
     """The error code; null when there was no error."""
     attempts: tuple["AttemptReport", ...]

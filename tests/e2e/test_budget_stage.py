@@ -209,6 +209,9 @@ def test_at_the_hard_limit_the_cloud_is_closed_and_the_house_open(start, simulat
     assert body["context"]["budget_limit_usd"] == 0.02
     assert body["context"]["budget_next_reset_date"].endswith("-01")
     assert body["context"]["rejection_reasons"][0]["reconciler"] == "budget"
+    told = ask(nexus.url, "/admin/overview", method="GET").json()["rejections"]
+    assert [(kind["by"], kind["code"], kind["requests"]) for kind in told] == [("budget", "rejected_by_policy", 1)]
+    assert "budget" in told[0]["reason"]
     assert "x-nexus-cost-estimated" not in own.headers
     assert spending(nexus) <= 0.02
 

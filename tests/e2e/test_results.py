@@ -2,6 +2,7 @@
 
 import json
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from http.client import IncompleteRead
 
 import pytest
@@ -97,3 +98,17 @@ def test_a_policy_that_blocks_is_told_as_such(nexus):
     told = [(kind["by"], kind["code"], kind["requests"]) for kind in rejections]
     assert told == [("privacy", "rejected_by_policy", 3), (None, "model_not_found", 1)]
     assert "Restricted" in rejections[0]["reason"]
+
+
+def test_a_request_for_which_there_is_no_room_is_refused_by_the_queue(cloud, start_nexus):
+    cloud.faults.set(Stall(times=1))
+    nexus = start_nexus("[queue]\nmax_size = 0\n" + table_of(cloud, type="generic", max_in_flight=1))
+    with ThreadPoolExecutor() as pool:
+        pool.submit(stream, nexus)
+        until(lambda: ask(nexus.url, "/admin/overview", method="GET").json()["in_flight"] == 1)
+        stream(nexus)
+        cloud.faults.clear()
+
+        (entry,) = until(lambda: history(nexus, "result=rejected"))
+
+        assert (entry["rejected_by"], entry["code"], entry["backend"]) == ("queue", "queue_full", "none")

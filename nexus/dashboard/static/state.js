@@ -1,10 +1,9 @@
 // What the page knows of the proxy, brought up to date by the feed.
 
 import { byName } from "./dom.js";
-import { isFailure } from "./requests.js";
 
 const MOST_REQUESTS = 200;
-const MOST_FAILURES = 200;
+const MOST_OF_A_RESULT = 50;
 
 export class State {
   overview = null;
@@ -69,9 +68,14 @@ export class State {
   }
 }
 
-/** The newest requests, and longer than these the newest failures. */
+/** The newest requests, and longer than these the newest of each result but `finished`. */
 function kept(requests) {
-  return [...requests.slice(0, MOST_REQUESTS), ...requests.slice(MOST_REQUESTS).filter(isFailure).slice(0, MOST_FAILURES)];
+  const counts = new Map();
+  return requests.filter(({ result }, index) => {
+    const before = counts.get(result) ?? 0;
+    counts.set(result, before + 1);
+    return index < MOST_REQUESTS || (result !== "finished" && before < MOST_OF_A_RESULT);
+  });
 }
 
 /** The last steps of the hour in the place of those that they repeat. */

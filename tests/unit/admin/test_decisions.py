@@ -102,6 +102,7 @@ def test_a_row_says_what_came_of_a_request(recent, decide):
         "gpu-1",
     )
     assert (row["status"], row["ending"], row["duration_ms"], row["rounds"]) == (200, "finished", 500.0, 1)
+    assert (row["result"], row["rejected_by"]) == ("finished", None)
     assert row["received_at"] == "2026-05-03T03:09:37Z"
 
 
@@ -163,6 +164,8 @@ def test_one_under_way_has_no_outcome_yet(recent, decide):
         ("status=404", ["unknown"]),
         ("status=200&model=llama3", ["alias", "local"]),
         ("status=500", []),
+        ("result=failed", ["unknown"]),
+        ("result=stalled", []),
         ("limit=2", ["waits", "unknown"]),
         ("model=llama3&limit=1", ["alias"]),
         ("model=", []),
@@ -188,6 +191,7 @@ def test_filters_leave_out_what_is_not_meant(recent, decide, query, found):
         ("limit=" + "9" * 5000, "limit"),
         ("status=twohundred", "status"),
         ("decision=maybe", "decision"),
+        ("result=truncate", "result"),
         ("backends=gpu-1", "backends"),
         ("x" * 5000 + "=1", "x" * 100),
     ],

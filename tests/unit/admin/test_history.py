@@ -270,3 +270,13 @@ def test_failures_of_a_busy_second_are_told_beside_the_newest(history):
 
     assert (newest, len(told), told[0].request_id, told[-1].request_id) == (501, 101, "broke", "499")
     assert history.after(newest, 100) == (501, [])
+
+
+def test_refusals_of_a_busy_second_do_not_hide_a_stream_that_broke(history):
+    history.observe(make_outcome(make_attempt(ending=Ending.BACKEND_FAILED), request_id="broke"))
+    for number in range(500):
+        history.observe(make_outcome(request_id=str(number)))
+
+    _, told = history.after(0, 100)
+
+    assert (len(told), told[0].request_id) == (101, "broke")

@@ -95,6 +95,7 @@ def test_it_is_attributed_as_the_conventions_say():
         "nexus.endpoint": "openai.chat",
         "nexus.backend": "cloud-1",
         "nexus.ending": "finished",
+        "nexus.result": "finished",
         "nexus.termination": "--",
         "nexus.route_reason": "capability-match",
     }
