@@ -100,6 +100,7 @@ def draw(loaded: LoadedConfig, plugins: PluginManager) -> Blueprint:
             credentials=loaded.credentials,
             health_check=config.health_check,
             discovery=config.discovery,
+            connection_age_s=config.timeouts.upstream_max_age_seconds,
         )
         open_store = _store(config.store, contributions)
     except Fault as fault:

@@ -1,13 +1,17 @@
 """aiohttp's client on the same connections as traffic: one code looks up names, connects and shows certificates."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
+from math import inf
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
+from nexus.dialing.age import expiry
 from nexus.dialing.dial import Address, dial
 
 if TYPE_CHECKING:
@@ -30,9 +34,11 @@ def connecting_to(address: Address) -> Iterator[None]:
 class DialingConnector(aiohttp.BaseConnector):
     """Makes the connections of a session within :func:`connecting_to`; kept ones are told apart by URL and TLS."""
 
-    def __init__(self, *, connect_timeout_s: float, keepalive_s: float) -> None:
+    def __init__(self, *, connect_timeout_s: float, keepalive_s: float, max_age_s: Callable[[], float]) -> None:
+        """:param max_age_s: asked for each connection, as a reload may change it."""
         super().__init__(limit=0, keepalive_timeout=keepalive_s)
         self._connect_timeout_s: Final = connect_timeout_s
+        self._max_age_s = max_age_s
 
     async def _create_connection(
         self,
@@ -40,4 +46,18 @@ class DialingConnector(aiohttp.BaseConnector):
         traces: list["Trace"],  # noqa: ARG002 - the same
         timeout: aiohttp.ClientTimeout,  # noqa: ARG002, ASYNC109 - the same
     ) -> ResponseHandler:
-        return await dial(_address.get(), self._factory, timeout_s=self._connect_timeout_s)
+        connection = await dial(
+            _address.get(), partial(_AgingConnection, self._loop), timeout_s=self._connect_timeout_s
+        )
+        connection.expires_at = expiry(self._max_age_s())
+        return connection
+
+
+class _AgingConnection(ResponseHandler):
+    """Is closed after the answer with which its age ends; what is idle is closed soon in any case."""
+
+    expires_at = inf
+
+    @property
+    def should_close(self) -> bool:
+        return super().should_close or monotonic() >= self.expires_at

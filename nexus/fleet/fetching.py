@@ -13,6 +13,7 @@ import msgspec
 from yarl import URL
 
 from nexus.dialing.access import OPEN_ACCESS, Access
+from nexus.dialing.age import MAX_AGE_S
 from nexus.dialing.connector import DialingConnector, connecting_to
 from nexus.dialing.dial import Address, address_of
 from nexus.dialing.names import NameLookupError
@@ -70,13 +71,17 @@ class FetchRefused(FetchError):
 class Fetcher:
     """The HTTP client of the control plane; an async context manager."""
 
-    def __init__(self, *, timeout_s: float) -> None:
+    def __init__(self, *, timeout_s: float, max_age_s: float = MAX_AGE_S) -> None:
+        """:param max_age_s: how old a connection may become that is used for several questions."""
         self.timeout_s = timeout_s
+        self.max_age_s = max_age_s
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            connector=DialingConnector(connect_timeout_s=self.timeout_s, keepalive_s=_IDLE_S),
+            connector=DialingConnector(
+                connect_timeout_s=self.timeout_s, keepalive_s=_IDLE_S, max_age_s=lambda: self.max_age_s
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None, sock_read=None),
             headers={"User-Agent": "nexus-proxy", "Accept": "application/json, */*"},

@@ -54,7 +54,7 @@ class Fleet:
         self.registry = Registry()
         self._plan = plan
         self._discoverers = discoverers
-        self._fetcher = Fetcher(timeout_s=plan.health_check.timeout_seconds)
+        self._fetcher = Fetcher(timeout_s=plan.health_check.timeout_seconds, max_age_s=plan.connection_age_s)
         self._local = LocalDiscoverer(self._fetcher, interval_s=plan.discovery.interval_seconds, own_port=own_port)
         self._health = HealthChecker(self.registry, self._fetcher, chance=chance)
         self._passive = PassiveSignals(
@@ -121,6 +121,7 @@ class Fleet:
         """
         self._plan = plan
         self._fetcher.timeout_s = plan.health_check.timeout_seconds
+        self._fetcher.max_age_s = plan.connection_age_s
         self._local.interval_s = plan.discovery.interval_seconds
         self._search.follow(self._finders())
         self._settle()

@@ -12,6 +12,7 @@ from nexus.config.schema import BackendConfig, HealthCheckConfig
 from nexus.config.secrets import Credentials, Secret
 from nexus.config.suggestions import did_you_mean, shown
 from nexus.dialing.access import Access
+from nexus.dialing.age import MAX_AGE_S
 from nexus.domain.kinds import BackendKind
 from nexus.domain.model import Zone
 from nexus.fleet.accesses import access_of
@@ -34,6 +35,8 @@ class FleetPlan(msgspec.Struct, frozen=True):
     kinds: Mapping[str, BackendKind]
     health_check: HealthCheckConfig
     discovery: DiscoveryConfig
+    connection_age_s: float = MAX_AGE_S
+    """How old a connection may become by which backends are probed."""
 
     @property
     def looks_around(self) -> bool:
@@ -51,12 +54,14 @@ def plan_fleet(  # noqa: PLR0913 - the parts of one configuration
     credentials: Mapping[str, Credentials] | None = None,
     health_check: HealthCheckConfig | None = None,
     discovery: DiscoveryConfig | None = None,
+    connection_age_s: float = MAX_AGE_S,
 ) -> FleetPlan:
     """Check and complete what is configured; nothing is started.
 
     :param kinds: those that plugins add.
     :param secrets: the keys of backends, by the backend's name.
     :param credentials: what else is sent to them, likewise.
+    :param connection_age_s: how old a connection may become by which backends are probed.
     :raises Fault: when a key is wrong.
     """
     known = {**KINDS, **{kind.name: kind for kind in kinds}}
@@ -69,7 +74,9 @@ def plan_fleet(  # noqa: PLR0913 - the parts of one configuration
         member = _member(config, known, access, path)
         if members.setdefault(member.id, member) is not member:
             raise Fault(("backends", index, "name"), f"another backend is named '{shown(config.name)}' already")
-    return FleetPlan(members, known, health_check or HealthCheckConfig(), discovery or DiscoveryConfig())
+    return FleetPlan(
+        members, known, health_check or HealthCheckConfig(), discovery or DiscoveryConfig(), connection_age_s
+    )
 
 
 def _member(config: BackendConfig, kinds: Mapping[str, BackendKind], access: Access, path: KeyPath) -> Member:

@@ -3,11 +3,13 @@
 import asyncio
 from collections import deque
 from functools import partial
+from math import inf
 from time import monotonic
 from typing import Final
 
 import structlog
 
+from nexus.dialing.age import MAX_AGE_S, expiry
 from nexus.dialing.dial import Address, dial
 from nexus.proxy.outbox import Outbox
 from nexus.proxy.upstream import UpstreamConnection
@@ -36,7 +38,9 @@ class ConnectionCounts:
 
 
 class Pool:
-    """The connections to one backend: idle ones are reused for a few seconds, the newest first.
+    """The connections to one backend: idle ones are reused for a few seconds, the newest first, until they are too old.
+
+    Only a connection that opens follows a change in DNS, so none is used again beyond its age, however busy it is.
 
     A backend that sends an answer too many would have it taken for the answer to the next request on that connection,
     which is another client's. It is found out before that where possible; after the first time no connection to it is
@@ -50,6 +54,7 @@ class Pool:
         backend: str = "",
         connect_timeout_s: float,
         keepalive_s: float,
+        max_age_s: float = MAX_AGE_S,
         counts: ConnectionCounts | None = None,
         outbox: Outbox | None = None,
     ) -> None:
@@ -59,20 +64,22 @@ class Pool:
         self.counts = counts or ConnectionCounts()
         self._connect_timeout_s = connect_timeout_s
         self._keepalive_s = keepalive_s
+        self._max_age_s = max_age_s
         self._make: Final = partial(UpstreamConnection, outbox)
         self._idle: deque[UpstreamConnection] = deque()
         self._loop = asyncio.get_running_loop()
         self._sweep: asyncio.TimerHandle | None = None
+        self._sweeps_at = inf
         self._is_closed = False
 
     def take_idle(self) -> UpstreamConnection | None:
         """Return a connection that may be reused, None when a fresh one is needed."""
-        fresh_after = monotonic() - self._keepalive_s
+        now = monotonic()
         while self._idle:
             connection = self._idle.pop()
             if connection.is_closed or connection.transport.is_closing():
                 continue
-            if connection.idle_since < fresh_after:
+            if self._ends_at(connection) <= now:
                 connection.close()
                 continue
             self.counts.reused += 1
@@ -85,6 +92,7 @@ class Pool:
         :raises UpstreamError: REFUSED, CONNECT_TIMEOUT or TLS; nothing has been sent then.
         """
         connection = await dial(self.address, self._make, timeout_s=self._connect_timeout_s)
+        connection.expires_at = expiry(self._max_age_s)
         self.counts.opened += 1
         if not connection.is_closed:
             self.counts.open += 1
@@ -95,13 +103,12 @@ class Pool:
         """Keep *connection* for the next request if it can serve one, else close it."""
         now = monotonic()
         is_kept = may_reuse and not self._is_closed and len(self._idle) < MAX_IDLE and now >= self.counts.no_reuse_until
-        if not is_kept or not connection.is_reusable:
+        if not is_kept or now >= connection.expires_at or not connection.is_reusable:
             connection.close()
             return
         connection.rest(now)
         self._idle.append(connection)
-        if self._sweep is None:
-            self._sweep = self._loop.call_later(self._keepalive_s, self._close_expired)
+        self._sweep_by(self._ends_at(connection))
 
     def on_lost(self) -> None:
         self.counts.open -= 1
@@ -114,20 +121,35 @@ class Pool:
         self.counts.no_reuse_until = now + NO_REUSE_S
         self._close_idle()
 
+    def _ends_at(self, connection: UpstreamConnection) -> float:
+        """Return until when an idle connection is kept."""
+        return min(connection.idle_since + self._keepalive_s, connection.expires_at)
+
+    def _sweep_by(self, at: float) -> None:
+        if at < self._sweeps_at:
+            self._stop_sweeping()
+            # The loop's clock is the monotonic one.
+            self._sweep, self._sweeps_at = self._loop.call_at(at, self._close_expired), at
+
+    def _stop_sweeping(self) -> None:
+        if self._sweep is not None:
+            self._sweep.cancel()
+        self._sweep, self._sweeps_at = None, inf
+
     def _close_expired(self) -> None:
-        self._sweep = None
-        fresh_after = monotonic() - self._keepalive_s
-        while self._idle and self._idle[0].idle_since <= fresh_after:
-            self._idle.popleft().close()
+        self._stop_sweeping()
+        now, idle = monotonic(), self._idle
+        self._idle = deque(connection for connection in idle if self._ends_at(connection) > now)
+        for connection in idle:
+            if self._ends_at(connection) <= now:
+                connection.close()
         if self._idle:
-            self._sweep = self._loop.call_later(self._keepalive_s, self._close_expired)
+            self._sweep_by(min(map(self._ends_at, self._idle)))
 
     def close(self) -> None:
         """Close all idle connections; those in use are closed when they are given back."""
         self._is_closed = True
-        if self._sweep is not None:
-            self._sweep.cancel()
-            self._sweep = None
+        self._stop_sweeping()
         self._close_idle()
 
     def _close_idle(self) -> None:

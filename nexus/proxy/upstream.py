@@ -1,6 +1,7 @@
 """One connection to a backend: a request goes out on it, and what comes back is the answer to that request alone."""
 
 import asyncio
+from math import inf
 from time import monotonic
 from typing import Final, Protocol
 
@@ -97,6 +98,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_sink",
         "_size",
         "_socket",
+        "expires_at",
         "idle_since",
         "is_closed",
         "is_reused",
@@ -112,6 +114,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.is_closed = False
         self.is_reused = False
         self.idle_since = 0.0
+        self.expires_at = inf  # of the monotonic clock, as set by its pool
         self.owner: ConnectionOwner | None = None
         """Its pool, once it is connected."""
         self._parser = httptools.HttpResponseParser(self)

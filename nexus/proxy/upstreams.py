@@ -36,6 +36,7 @@ class Upstream:
             backend=backend.name,
             connect_timeout_s=timeouts.connect_seconds,
             keepalive_s=timeouts.upstream_keepalive_seconds,
+            max_age_s=timeouts.upstream_max_age_seconds,
             counts=counts,
             outbox=outbox,
         )

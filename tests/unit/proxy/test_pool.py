@@ -3,11 +3,13 @@
 import asyncio
 import socket
 import ssl
+from time import monotonic
 
 import pytest
 import structlog
 import trustme
 
+from nexus.dialing.age import MAX_AGE_S
 from nexus.dialing.dial import Address
 from nexus.proxy import pool as pools
 from nexus.proxy.outbox import Outbox
@@ -313,3 +315,57 @@ async def test_under_tls_a_connection_is_reused_until_an_unasked_answer_comes(co
 
     assert (answer.body, second is first) == (b"hello", is_trusted)
     assert (pool.counts.no_reuse_until == 0.0) is is_trusted
+
+
+# age
+
+
+@pytest.fixture
+def aging(idle, pool):
+    """A connection that is idle and too old from *age_s* on."""
+
+    async def make(age_s):
+        pool._max_age_s = age_s / 0.9
+        return (await idle())[0]
+
+    return make
+
+
+async def test_a_connection_ends_while_idle_when_it_is_too_old(aging, pool):
+    connection = await aging(0.1)
+    is_kept = not connection.is_closed
+
+    await eventually(lambda: pool.counts.open == 0)
+
+    assert is_kept
+    assert pool.take_idle() is None
+
+
+async def test_one_that_is_too_old_after_its_answer_is_not_kept(aging, pool):
+    connection = await aging(0.1)
+    busy = pool.take_idle()
+    await asyncio.sleep(0.15)
+    was_open = not busy.is_closed
+
+    pool.give_back(busy, may_reuse=True)
+
+    assert was_open
+    assert busy is connection
+    assert busy.is_closed
+    assert pool.take_idle() is None
+
+
+async def test_a_younger_one_is_kept_for_longer(aging, pool):
+    older, younger = await aging(0.1), await aging(60.0)
+
+    await eventually(lambda: older.is_closed)
+
+    assert pool.take_idle() is younger
+
+
+async def test_connections_do_not_end_at_once(pool, peer):
+    opened = [await pool.open() for _ in range(10)]
+    ages = [connection.expires_at - monotonic() for connection in opened]
+
+    assert len({round(age, 3) for age in ages}) > 5
+    assert 0.9 * MAX_AGE_S - 1 < min(ages) <= max(ages) <= MAX_AGE_S
