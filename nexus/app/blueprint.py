@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from nexus.app import tracing
+from nexus.app.file_limit import file_limit, too_few_files
 from nexus.app.guarding import guarded_factory, guarded_kind
 from nexus.config.checks import is_loopback
 from nexus.config.faults import Fault
@@ -117,7 +118,7 @@ def draw(loaded: LoadedConfig, plugins: PluginManager) -> Blueprint:
         access={member.config.name: member.access for member in fleet.members.values()},
         open_store=open_store,
         observers=contributions.exchange_observers(),
-        warnings=tuple(_expired_certificates(loaded, datetime.now(UTC))),
+        warnings=(*_expired_certificates(loaded, datetime.now(UTC)), *too_few_files(loaded.config, file_limit())),
     )
 
 

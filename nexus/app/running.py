@@ -10,6 +10,7 @@ import structlog
 from nexus.app.binding import BACKLOG, Listening
 from nexus.app.blueprint import Blueprint
 from nexus.app.dashboard import Dashboard
+from nexus.app.file_limit import file_limit
 from nexus.app.guarding import guarded_discoverers
 from nexus.app.listening import SETTLE_S, stop_listening
 from nexus.app.openapi import openapi_route
@@ -95,6 +96,7 @@ class Nexus:
                 keepalive_s=config.timeouts.keepalive_seconds,
                 write_stall_s=config.timeouts.write_stall_seconds,
                 outbox=outbox,
+                max_files=file_limit(),
             )
             await self._listen(may_move=may_move_port)
             await self._start_fleet(outbox)

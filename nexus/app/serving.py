@@ -3,10 +3,8 @@
 import asyncio
 import gc
 import platform
-import resource
 import signal
 from collections.abc import Callable
-from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
 from typing import Final
@@ -17,6 +15,7 @@ from nexus import __version__, tasks
 from nexus.app import enduring, memory
 from nexus.app.binding import Listening
 from nexus.app.blueprint import Blueprint, draw, file_name, load_plugins
+from nexus.app.file_limit import raise_file_limit
 from nexus.app.opening import may_move_port
 from nexus.app.running import Nexus, lame_duck_of
 from nexus.app.state_file import StateFile
@@ -53,7 +52,7 @@ def serve(
     :param on_port_moved: called with the configured port and what is listened on instead, where the two differ.
     :raises NexusError: it cannot be built, or cannot start.
     """
-    _raise_file_limit()
+    raise_file_limit()
     memory.bound_arenas()
     log.info("starting", version=__version__, python=platform.python_version(), file=file_name(loaded))
     plugins = load_plugins(loaded, plugin_files)
@@ -201,14 +200,6 @@ def _keys_that_wait(before: Config, after: Config, *, has_same_plugins: bool) ->
     """Return the keys whose new values only a restart brings into force."""
     changed = [key for key in FIXED_KEYS if attrgetter(key)(before) != attrgetter(key)(after)]
     return changed if has_same_plugins else ["plugin_loading", *changed]
-
-
-def _raise_file_limit() -> None:
-    """Ask for all the file descriptors that we may have: two go to each stream."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        with suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _settle_memory() -> None:

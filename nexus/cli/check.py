@@ -10,6 +10,7 @@ import click
 
 from nexus.app.binding import PortTaken
 from nexus.app.blueprint import Blueprint, draw, load_plugins
+from nexus.app.file_limit import raise_file_limit
 from nexus.app.opening import may_move_port, try_to_open
 from nexus.cli.check_report import Report, report
 from nexus.cli.options import Chosen, configuration
@@ -29,6 +30,8 @@ def command(chosen: Chosen, *, as_json: bool) -> None:
     Starts nothing and leaves nothing behind. Prints a summary, or the error and exits with 78. A port at which a Nexus
     listens already is a warning: it may be the one that has this configuration in force.
     """
+    # As a start does: what it may have is a thing to warn of.
+    raise_file_limit()
     try:
         loaded = chosen.load_quietly()
         blueprint = draw(loaded, load_plugins(loaded, chosen.plugin_files))

@@ -68,6 +68,10 @@ class FetchRefused(FetchError):
     """Nothing listens there: the connection was refused."""
 
 
+class FetchShortage(FetchError):
+    """The question could not be asked: this process has no file descriptor left for a connection."""
+
+
 class Fetcher:
     """The HTTP client of the control plane; an async context manager."""
 
@@ -132,7 +136,9 @@ class Fetcher:
             # With a proxy on the way, the text says which of the two was not reached.
             is_told = target.access.proxy is not None and exc.fault is UpstreamFault.REFUSED
             raise _failure(exc if is_told else exc.__cause__ or exc) from exc
-        except (aiohttp.ClientError, RequestError, OSError, ValueError) as exc:
+        except RequestError as exc:
+            raise FetchShortage(describe_failure(exc)) from exc
+        except (aiohttp.ClientError, OSError, ValueError) as exc:
             raise _failure(exc) from exc
 
     def _too_late(self) -> FetchTimeout:

@@ -34,6 +34,8 @@ class Cause(StrEnum):
     TIMEOUT = "timeout"
     LOADING = "loading"
     """It says that it is loading its model."""
+    SHORTAGE = "shortage"
+    """It was not asked: this process has no file descriptor left."""
     OTHER = "other"
 
 

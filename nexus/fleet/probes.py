@@ -10,7 +10,7 @@ from nexus.domain.kinds import BackendKind, ServerFacts
 from nexus.domain.model import ModelFacts
 from nexus.fleet.completion import Completion
 from nexus.fleet.detection import Detection, detect
-from nexus.fleet.fetching import Answer, Fetcher, FetchError, FetchRefused, FetchTimeout
+from nexus.fleet.fetching import Answer, Fetcher, FetchError, FetchRefused, FetchShortage, FetchTimeout
 from nexus.fleet.guesses import with_guesses
 from nexus.fleet.kinds import UNDETECTED
 from nexus.fleet.member import Member
@@ -39,6 +39,8 @@ class BackendProbe:
             return Failure(str(exc), Cause.REFUSED)
         except FetchTimeout as exc:
             return Failure(str(exc), Cause.TIMEOUT)
+        except FetchShortage as exc:
+            return Failure(str(exc), Cause.SHORTAGE)
         except FetchError as exc:
             return Failure(str(exc))
 

@@ -193,6 +193,8 @@ class Watch:
     def _next_state(self, result: ProbeResult, running: int) -> HealthState:
         if not isinstance(result, Failure):
             return self.state.after_success(self._config)
+        if result.cause is Cause.SHORTAGE:
+            return self.state
         if result.cause is Cause.LOADING:
             return self.state.after_loading()
         if result.cause is Cause.TIMEOUT and running:
@@ -226,7 +228,8 @@ class Watch:
     def _fields_of_failure(self, result: Failure, row: Backend, running: int) -> dict[str, Any]:
         is_busy = result.cause is Cause.TIMEOUT and running
         error = f"busy: {result.error} (requests running: {running})" if is_busy else result.error
-        fields: dict[str, Any] = {"last_error": error, "is_refusing": result.cause is Cause.REFUSED}
+        is_refusing = row.is_refusing if result.cause is Cause.SHORTAGE else result.cause is Cause.REFUSED
+        fields: dict[str, Any] = {"last_error": error, "is_refusing": is_refusing}
         if result.kind is not None and result.kind is not row.kind:
             fields |= self.member.fields(result.kind, learned=ServerFacts())
         return fields

@@ -14,6 +14,7 @@ from aiohttp.streams import StreamReader
 
 from nexus import tasks
 from nexus.errors import RequestError
+from nexus.proxy.descriptors import Room
 from nexus.proxy.half_close import HalfClosed, Next
 from nexus.proxy.heads import HeadMemory, can_stay_open
 from nexus.proxy.incoming import Incoming
@@ -22,10 +23,13 @@ from nexus.proxy.patience import Patience
 from nexus.proxy.receiving import LINGER_S, is_discarded, linger
 from nexus.proxy.reception import Pausable, Reception
 from nexus.proxy.request_reader import MAX_LINE, Request
+from nexus.proxy.turning_away import turn_away
 from nexus.proxy.write_stall import WriteStall
 
 log = structlog.get_logger("nexus.proxy")
 
+SURPLUS_S: Final = 1.0
+"""How long a connection waits for its first request when few file descriptors are left."""
 IDLE_LINGER_S: Final = 0.3
 """How long a connection on which no request came is read on after its end: as long as one on its way may take."""
 _INTERIM: Final = b"HTTP/1.1 1"
@@ -54,6 +58,7 @@ class ClientConnection(BaseProtocol):
         "body_length",
         "has_stalled",
         "heads",
+        "is_surplus",
         "task",
     )
 
@@ -84,6 +89,8 @@ class ClientConnection(BaseProtocol):
         self._receive: Callable[[bytes], None] | None = None
         self._resumed: asyncio.Event | None = None
         self.heads = HeadMemory()
+        self.is_surplus = False
+        """Whether too few file descriptors are left to carry a request that comes on it."""
         self.admission: object = None
         """What the desk wants to remember of the last request that it let in."""
         self.body_length: int | None = None
@@ -166,7 +173,8 @@ class ClientConnection(BaseProtocol):
     def may_follow(self, message: RawRequestMessage) -> bool:
         """Whether another request may follow that of *message*; the head of its answer says so."""
         # A client that has sent more already is told with the last of its answers.
-        return can_stay_open(message) and (not self._reception.is_draining or bool(self._waiting))
+        is_ending = self._reception.is_draining or self.is_surplus
+        return can_stay_open(message) and (not is_ending or bool(self._waiting))
 
     @property
     def is_handed_over(self) -> bool:
@@ -271,10 +279,15 @@ class ClientConnection(BaseProtocol):
     # what the transport says
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        sock, descriptors = transport.get_extra_info("socket"), self._reception.descriptors
+        room = Room.ENOUGH if descriptors is None else descriptors.room_for(sock.fileno())
+        if room is Room.NONE:
+            turn_away(transport)  # type: ignore[arg-type]
+            return
+        self.is_surplus = room is Room.LITTLE
         super().connection_made(transport)
         self._outlet = Outlet(transport, self._reception.outbox)  # type: ignore[arg-type]
         self._outlet.go_on()
-        sock = transport.get_extra_info("socket")
         reception = self._reception
         self._stall = WriteStall(
             self._loop, self._outlet, sock.fileno(), limit_s=lambda: reception.write_stall_s, give_up=self._give_up
@@ -283,6 +296,8 @@ class ClientConnection(BaseProtocol):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._reception.connections.add(self)
         self._patience.begin()
+        if self.is_surplus:
+            self._patience.shorten(SURPLUS_S)
         if self._reception.grace_s is not None:
             self._patience.shorten(self._reception.grace_s)
         self.task = tasks.start(self._serve(), name="client")

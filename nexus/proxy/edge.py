@@ -7,6 +7,7 @@ import aiohttp.http_parser
 from nexus import tasks
 from nexus.errors import StartError
 from nexus.proxy.client import ClientConnection
+from nexus.proxy.descriptors import Descriptors
 from nexus.proxy.outbox import Outbox
 from nexus.proxy.reception import Desk
 
@@ -15,10 +16,17 @@ class EdgeServer:
     """Makes a :class:`ClientConnection` for every client."""
 
     def __init__(
-        self, *, headers_s: float, keepalive_s: float, write_stall_s: float, outbox: Outbox | None = None
+        self,
+        *,
+        headers_s: float,
+        keepalive_s: float,
+        write_stall_s: float,
+        outbox: Outbox | None = None,
+        max_files: int | None = None,
     ) -> None:
         """:param keepalive_s: how long a connection may stay open without a request.
         :param write_stall_s: how long a client may take nothing of what was written for it.
+        :param max_files: how many file descriptors the process may have; None: as many as it likes.
         """
         refuse_slow_parser()
         self.loop = asyncio.get_running_loop()
@@ -28,6 +36,7 @@ class EdgeServer:
         """A new value holds for open connections too."""
         self.outbox = outbox
         self.connections: set[ClientConnection] = set()
+        self.descriptors = None if max_files is None else Descriptors(self.loop, max_files)
         self.is_draining = False
         self.grace_s: float | None = None
         self.desk: Desk
@@ -51,6 +60,8 @@ class EdgeServer:
 
     async def stop(self, timeout_s: float) -> None:
         """End every connection, and cut off those that are still busy after *timeout_s*."""
+        if self.descriptors is not None:
+            self.descriptors.stop()
         self.end(0.0)
         serving = {client.task for client in self.connections}
         if serving:

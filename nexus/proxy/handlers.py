@@ -93,6 +93,7 @@ class FrontDesk:
                 head.cors_lines = cors_lines = settings.door.cors_lines(head.origin)
             settings.door.check(message, head, "client" if found is not None else self._access_to(path))
             if found is not None:
+                _refuse_surplus(client)
                 known = client.admission = self._admit(message, head, found, f"{path}{mark}", query)
                 return await self._carry(known, client, payload)
             if cors_lines and cors.is_preflight(message, head):
@@ -316,6 +317,12 @@ _SERVER_PAGE: Final = PageRoute(
     respond=lambda _: Page(200, "text/plain", b"", {"Allow": "DELETE, GET, HEAD, OPTIONS, POST"}),
     access="open",
 )
+
+
+def _refuse_surplus(client: ClientConnection) -> None:
+    if client.is_surplus:
+        text = "the proxy has too few file descriptors left to carry another request"
+        raise RequestError("overloaded", text, retry_after_s=1, close=True)
 
 
 def _wrong_method(allowed: str) -> RequestError:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 from aiohttp.http import RawRequestMessage
 
 from nexus.errors import RequestError
+from nexus.proxy.descriptors import Descriptors
 from nexus.proxy.known_head import Payload
 from nexus.proxy.outbox import Outbox
 
@@ -50,6 +51,8 @@ class Reception(Protocol):
     """How long a client may take nothing of what was written for it."""
     outbox: Outbox | None
     """Where answers wait for those of the same turn."""
+    descriptors: Descriptors | None
+    """None: there is no limit to them."""
     is_draining: bool
     """Whether connections end with the next answer, so that clients send what follows elsewhere."""
     grace_s: float | None

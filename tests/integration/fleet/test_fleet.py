@@ -1,6 +1,8 @@
 """The whole fleet: started, watched, told, reloaded and stopped."""
 
 import asyncio
+import errno
+import os
 import time
 
 import pytest
@@ -8,6 +10,7 @@ import structlog
 
 from nexus.config.discovery_schema import DiscoveryConfig
 from nexus.config.schema import HealthCheckConfig, ModelConfig
+from nexus.dialing import dial
 from nexus.domain.backend import Breaker, Status, set_load
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.errors import UpstreamFault
@@ -41,6 +44,23 @@ async def test_a_backend_that_dies_is_demoted_and_comes_back(serve, plan, start,
     assert list(down.models) == ["tiny"]
     assert down.last_error.startswith("connection failed")
     assert row(fleet).last_error is None
+
+
+async def test_a_probe_that_cannot_be_made_for_want_of_a_file_descriptor_says_nothing_of_the_backend(
+    serve, plan, start, fast, eventually, monkeypatch
+):
+    async def fail(*_, **__):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    server = await serve("vllm", "tiny")
+    fleet = await start(plan(fast, gpu=server.url))
+
+    monkeypatch.setattr(dial.aiohappyeyeballs, "start_connection", fail)
+    await server.stop()
+    await eventually(lambda: row(fleet).last_error)
+
+    assert row(fleet).last_error == "connection failed: the proxy cannot open another connection"
+    assert row(fleet).status is Status.HEALTHY
 
 
 async def test_every_probe_updates_the_time_of_the_last_check(serve, plan, start, fast, eventually):
