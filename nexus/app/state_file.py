@@ -67,7 +67,7 @@ class StateFile:
             version=__version__,
         )
         try:
-            folder = _made(runtime_folders(self._environ)[0])
+            folder = _made(_folder_for_new(self._environ))
             before, self._lock = self._lock, _locked(folder / f".{self._name}", msgspec.json.encode(running))
             self._path = (folder / f".{self._name}").rename(folder / self._name)
             if before is not None:
@@ -91,19 +91,29 @@ class StateFile:
 
 def runtime_folders(environ: Mapping[str, str]) -> list[Path]:
     """Return the folders in which this user's proxies may have written, the one for a new file first."""
-    folders = []
+    folders: list[Path] = []
     if of_systemd := environ.get("RUNTIME_DIRECTORY"):
         # Of several, for which a unit may ask, the first (systemd.exec(5)).
         folders.append(Path(of_systemd.partition(":")[0]))
     if of_user := environ.get("XDG_RUNTIME_DIR"):
         folders.append(Path(of_user) / FOLDER)
-    return [*folders, Path(tempfile.gettempdir()) / f"{FOLDER}-{os.geteuid()}"]
+    # Where nothing can be written, as in some containers, there is no temporary folder.
+    with suppress(FileNotFoundError):
+        folders.append(Path(tempfile.gettempdir()) / f"{FOLDER}-{os.geteuid()}")
+    return folders
 
 
 def running_proxies(environ: Mapping[str, str]) -> tuple[Running, ...]:
     """Return the proxies that this user started and that run, the oldest first; files of others are removed."""
     found = {running.pid: running for folder in runtime_folders(environ) for running in _in(folder)}
     return tuple(sorted(found.values(), key=lambda running: (running.started_at, running.pid)))
+
+
+def _folder_for_new(environ: Mapping[str, str]) -> Path:
+    folders = runtime_folders(environ)
+    if not folders:
+        raise FileNotFoundError(errno.ENOENT, "there is no folder for it: set XDG_RUNTIME_DIR")
+    return folders[0]
 
 
 def _made(folder: Path) -> Path:

@@ -69,7 +69,8 @@ def command(  # noqa: PLR0913 - its options
     """Show what each stage would say about a request, who would be asked, and why not the others.
 
     A proxy that runs with this configuration is asked, because it knows what its backends are doing now. When there is
-    none, the backends are probed once, as at a start. The output says which of the two it was.
+    none, or when options such as --plugin or --set change the configuration, the backends are probed once, as at a
+    start. The output says which of the two it was.
     """
     wanted = {name: value for name, value in said.items() if value not in (None, False)}
     question = _question(model, file, endpoint, _hints(headers), wanted)
@@ -118,6 +119,8 @@ def _hints(headers: tuple[str, ...]) -> dict[str, str]:
 def _answer(target: Target, question: Question, *, is_offline: bool) -> tuple[Explanation, str]:
     """Return the explanation, and the sentence that says whose it is."""
     why = "as --offline says"
+    if target.is_changed and not target.is_named and not is_offline:
+        is_offline, why = True, "the options change what a proxy that runs was started with"
     if not is_offline:
         try:
             proxy = target.proxy()

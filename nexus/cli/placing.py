@@ -50,7 +50,10 @@ def placed(group: Section, ctx: click.Context, args: Sequence[str]) -> list[str]
 def left_over(command: click.Command, ctx: click.Context, args: Sequence[str]) -> list[str] | None:
     """Return *args* from the first that is no option of *command*, None when one before that is wrong."""
     # Below *ctx*, because a command keeps the names of its help option from the first time that it is asked for them.
-    parser = command.make_parser(click.Context(command, parent=ctx))
+    below = click.Context(command, parent=ctx)
+    options = [parameter for parameter in command.get_params(below) if isinstance(parameter, click.Option)]
+    # Without the arguments of *command*, which would take the first word.
+    parser = click.Command(command.name, params=[*options], add_help_option=False).make_parser(below)
     parser.allow_interspersed_args = False
     try:
         return parser.parse_args([*args])[1]

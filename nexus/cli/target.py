@@ -21,6 +21,7 @@ from nexus.errors import ConfigError
 
 T = TypeVar("T")
 
+NOT_FOR_ROUTING: Final = frozenset({"server", "logging"})
 ADDRESS_KEYS: Final = frozenset({"server.host", "server.port"})
 
 
@@ -37,6 +38,12 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         """Whether a certain proxy is asked for, rather than any that may run."""
         return self.api_key is not None or self._named_url is not None
 
+    @property
+    def is_changed(self) -> bool:
+        """Whether the command line asks for stages that a proxy with the same file may not have."""
+        sections = {key.partition(".")[0] for key in self.chosen.overrides}
+        return bool(self.chosen.plugin_files) or not sections <= NOT_FOR_ROUTING
+
     def proxy(self, *, is_admin: bool = False) -> Proxy:
         """Return it. The keys of a configuration are for the proxy with that configuration.
 
@@ -44,11 +51,11 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         :raises SeveralProxies: it is not clear which one is meant.
         :raises ConfigError: only the configuration says where it is, and that part is wrong.
         """
-        key = _key_at(self.api_key) if self.api_key is not None else None
+        key = _key_at(self.api_key, "--api-key") if self.api_key is not None else None
         url = self._named_url
         if url is not None:
             # No configuration is read: it is that of another proxy, or of this one only by chance.
-            return Proxy(_normalised(url), key or _from_variable(os.environ))
+            return Proxy(_normalised(url, "--url" if self.url else "NEXUS_URL"), key or _from_variable(os.environ))
         seen = glance(self.chosen.path, environ=os.environ, overrides=self.chosen.overrides)
         warn(seen.warnings)
         running = running_proxies(os.environ)
@@ -126,20 +133,20 @@ def _is_same_file(one: str | None, other: Path | None) -> bool:
     return os.path.realpath(one) == os.path.realpath(other)
 
 
-def _normalised(url: str) -> str:
+def _normalised(url: str, said_by: str) -> str:
     try:
         return normalised(url)
     except ValueError as exc:
-        raise click.BadParameter(str(exc), param_hint="--url") from exc
+        raise click.BadParameter(str(exc), param_hint=said_by) from exc
 
 
-def _key_at(reference: str) -> Secret:
+def _key_at(reference: str, said_by: str) -> Secret:
     try:
         return Vault(os.environ).resolve(reference, ())
     except Fault as fault:
-        raise click.BadParameter(str(fault), param_hint="--api-key") from fault
+        raise click.BadParameter(str(fault), param_hint=said_by) from fault
 
 
 def _from_variable(environ: Mapping[str, str]) -> Secret | None:
     """Return the key that ``NEXUS_API_KEY`` holds."""
-    return _key_at("env:NEXUS_API_KEY") if environ.get("NEXUS_API_KEY", "").strip() else None
+    return _key_at("env:NEXUS_API_KEY", "NEXUS_API_KEY") if environ.get("NEXUS_API_KEY", "").strip() else None

@@ -106,6 +106,21 @@ def test_the_folder_is_that_of_the_service_or_else_of_the_user(environ, first):
     assert str(runtime_folders(environ)[0]) == first
 
 
+def test_where_nothing_can_be_written_there_is_none(monkeypatch, capture_events):
+    def without_any():
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.gettempdir", without_any)
+    state = StateFile({})
+
+    state.write(config(), 81)
+    state.write(config(), 81)
+    state.remove()
+
+    assert running_proxies({}) == ()
+    assert [event["event"] for event in capture_events] == ["state_file_not_written"]
+
+
 def test_without_either_it_is_below_the_temporary_folder(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 

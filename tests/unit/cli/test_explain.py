@@ -61,6 +61,7 @@ def listener():
         server.server_close()
 
 
+NIGHT = str(Path(__file__).with_name("night.py"))
 NEXUS = {"X-Nexus-Version": "9.9"}
 
 
@@ -75,7 +76,7 @@ class TestFromHere:
         assert "why not gpu-1" in result.stdout
 
     def test_it_shows_what_a_stage_of_a_plugin_says(self, run, config):
-        result = run("explain", "--model", "llama3", "--plugin", str(Path(__file__).with_name("night.py")))
+        result = run("explain", "--model", "llama3", "--plugin", NIGHT)
 
         assert "excludes gpu-1: cloud backends rest at night" in result.stdout
         assert "reject: 503 rejected_by_policy" in result.stdout
@@ -218,3 +219,12 @@ class TestWhomItAsks:
         assert result.exit_code == 0, result.stderr
         assert f"looked at the fleet from here: what listens at http://{found}:{port} is no Nexus" in result.stdout
         assert len(asked) == 1
+
+    @pytest.mark.parametrize("words", [("--plugin", NIGHT), ("--set", "routing.strategy=random")])
+    def test_a_proxy_is_not_asked_about_stages_that_it_may_not_have(self, run, config, listener, words):
+        url, asked = listener(lambda _: (200, NEXUS, b"{}"))
+
+        result = run("explain", "-m", "llama3", "--port", url.rpartition(":")[2], *words)
+
+        assert result.stdout.startswith("looked at the fleet from here: the options change what a proxy")
+        assert asked == []
