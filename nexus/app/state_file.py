@@ -67,7 +67,7 @@ class StateFile:
             version=__version__,
         )
         try:
-            folder = _made(_folder_for_new(self._environ))
+            folder = _made(runtime_folder(self._environ))
             before, self._lock = self._lock, _locked(folder / f".{self._name}", msgspec.json.encode(running))
             self._path = (folder / f".{self._name}").rename(folder / self._name)
             if before is not None:
@@ -89,31 +89,22 @@ class StateFile:
         self._path = self._lock = None
 
 
-def runtime_folders(environ: Mapping[str, str]) -> list[Path]:
-    """Return the folders in which this user's proxies may have written, the one for a new file first."""
-    folders: list[Path] = []
-    if of_systemd := environ.get("RUNTIME_DIRECTORY"):
+def runtime_folder(environ: Mapping[str, str]) -> Path:
+    """Return the folder for the files of this user's proxies: that of the service, of the login, or a temporary one.
+
+    :raises FileNotFoundError: nothing can be written anywhere, as in some containers.
+    """
+    if of_service := environ.get("RUNTIME_DIRECTORY"):
         # Of several, for which a unit may ask, the first (systemd.exec(5)).
-        folders.append(Path(of_systemd.partition(":")[0]))
-    if of_user := environ.get("XDG_RUNTIME_DIR"):
-        folders.append(Path(of_user) / FOLDER)
-    # Where nothing can be written, as in some containers, there is no temporary folder.
-    with suppress(FileNotFoundError):
-        folders.append(Path(tempfile.gettempdir()) / f"{FOLDER}-{os.geteuid()}")
-    return folders
+        return Path(of_service.partition(":")[0])
+    if of_login := environ.get("XDG_RUNTIME_DIR"):
+        return Path(of_login) / FOLDER
+    return Path(tempfile.gettempdir()) / f"{FOLDER}-{os.geteuid()}"
 
 
 def running_proxies(environ: Mapping[str, str]) -> tuple[Running, ...]:
     """Return the proxies that this user started and that run, the oldest first; files of others are removed."""
-    found = {running.pid: running for folder in runtime_folders(environ) for running in _in(folder)}
-    return tuple(sorted(found.values(), key=lambda running: (running.started_at, running.pid)))
-
-
-def _folder_for_new(environ: Mapping[str, str]) -> Path:
-    folders = runtime_folders(environ)
-    if not folders:
-        raise FileNotFoundError(errno.ENOENT, "there is no folder for it: set XDG_RUNTIME_DIR")
-    return folders[0]
+    return tuple(sorted(_read(environ), key=lambda running: (running.started_at, running.pid)))
 
 
 def _made(folder: Path) -> Path:
@@ -142,8 +133,9 @@ def _locked(path: Path, content: bytes) -> int:
     return file
 
 
-def _in(folder: Path) -> Iterator[Running]:
+def _read(environ: Mapping[str, str]) -> Iterator[Running]:
     try:
+        folder = runtime_folder(environ)
         paths = sorted(folder.glob("proxy-*.json")) if _is_ours(folder) else []
     except OSError:
         return

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -97,8 +96,8 @@ class bare_nexus:  # noqa: N801 - it is called like a function
             stderr=subprocess.STDOUT,
         )
         until(lambda: states(self.folder), within_s=30)
-        (port,) = re.findall(r'"event":"started".*"port":(\d+)', (self.folder / "log").read_text())
-        return int(port)
+        (state,) = states(self.folder)
+        return int(state["url"].rpartition(":")[2])
 
     def __exit__(self, *_):
         self.process.send_signal(signal.SIGINT)

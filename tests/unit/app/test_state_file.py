@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nexus.app.state_file import StateFile, running_proxies, runtime_folders
+from nexus.app.state_file import StateFile, running_proxies, runtime_folder
 from nexus.config.loading import LoadedConfig
 from nexus.config.schema import Config, ServerConfig
 
@@ -103,7 +103,7 @@ def test_a_link_is_not_followed(state, environ, tmp_path):
     ],
 )
 def test_the_folder_is_that_of_the_service_or_else_of_the_user(environ, first):
-    assert str(runtime_folders(environ)[0]) == first
+    assert str(runtime_folder(environ)) == first
 
 
 def test_where_nothing_can_be_written_there_is_none(monkeypatch, capture_events):
@@ -124,4 +124,4 @@ def test_where_nothing_can_be_written_there_is_none(monkeypatch, capture_events)
 def test_without_either_it_is_below_the_temporary_folder(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
-    assert runtime_folders({}) == [tmp_path / f"nexus-proxy-{os.geteuid()}"]
+    assert runtime_folder({}) == tmp_path / f"nexus-proxy-{os.geteuid()}"
