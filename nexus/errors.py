@@ -162,6 +162,8 @@ class UpstreamFault(StrEnum):
     """The answer's body ended too early, and nothing of it had been passed on."""
     FIRST_BYTE_TIMEOUT = "first_byte_timeout"
     """Connected and sent, but no answer within its deadline."""
+    SILENT = "silent"
+    """Connected and sent, but no answer while other backends answered theirs, so one of them was asked instead."""
     STATUS = "status"
     """The backend answered with a status that another backend may do better than."""
     CREDENTIALS = "credentials"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from time import monotonic
 
 import msgspec
 
@@ -11,6 +12,7 @@ from nexus.domain.backend import Backend
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.model import ModelFacts
 from nexus.domain.routes import Page
+from nexus.domain.silence import oldest_unanswered_s
 from nexus.fleet.discovery.applicants import Applicant
 
 
@@ -73,6 +75,8 @@ class BackendView(msgspec.Struct, frozen=True, kw_only=True):
     """The names of the endpoints that it speaks natively."""
     models: tuple[ModelView, ...]
     pending_requests: int
+    oldest_unanswered_s: float
+    """For how long the oldest request has waited there without any content in answer; 0 when none waits."""
     max_in_flight: int
     slots: int | None
     """How many requests it works on at once, as far as is known."""
@@ -122,6 +126,7 @@ def view_of(backend: Backend) -> BackendView:
         endpoints=tuple(sorted(backend.endpoints)),
         models=tuple(_model_view(backend, backend.models[name]) for name in sorted(backend.models)),
         pending_requests=backend.load.in_flight,
+        oldest_unanswered_s=round(oldest_unanswered_s(backend, monotonic()), 1),
         max_in_flight=backend.max_in_flight,
         slots=backend.slots,
         total_requests=backend.load.requests_total,

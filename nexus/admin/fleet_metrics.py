@@ -3,9 +3,11 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import islice
+from time import monotonic
 
 from nexus.domain.backend import Breaker, Status
 from nexus.domain.fleet import FleetSnapshot
+from nexus.domain.silence import oldest_unanswered_s
 from nexus.fleet.probe_counts import ProbeCounts
 from nexus.observability.families import Family, counter, gauge, histogram
 from nexus.observability.metrics import MOST_MODELS
@@ -72,6 +74,12 @@ def _of_each(snapshot: FleetSnapshot) -> Iterator[Family]:
         "nexus_pending_requests",
         "Requests under way at a backend.",
         {(backend.name,): backend.load.in_flight for backend in backends},
+        "backend",
+    )
+    yield gauge(
+        "nexus_backend_oldest_unanswered_seconds",
+        "For how long the oldest request has waited at a backend without any content in answer.",
+        {(backend.name,): round(oldest_unanswered_s(backend, monotonic()), 3) for backend in backends},
         "backend",
     )
     yield gauge(

@@ -13,10 +13,24 @@ from nexus.cli.target import Target, client
 from nexus.domain.backend import Status
 
 STATUSES: Final = tuple(status.value for status in Status)
-HEADINGS: Final = ("NAME", "STATUS", "TYPE", "ZONE", "TIER", "IN FLIGHT", "LATENCY", "MODELS", "URL", "LAST ERROR")
+HEADINGS: Final = (
+    "NAME",
+    "STATUS",
+    "TYPE",
+    "ZONE",
+    "TIER",
+    "IN FLIGHT",
+    "OLDEST WAIT",
+    "LATENCY",
+    "MODELS",
+    "URL",
+    "LAST ERROR",
+)
 LAYOUT: Final = Layout(
     cut=tuple(map(HEADINGS.index, ("LAST ERROR", "URL", "NAME"))),
-    leave_out=tuple(map(HEADINGS.index, ("TIER", "ZONE", "TYPE", "LATENCY", "MODELS", "URL", "IN FLIGHT"))),
+    leave_out=tuple(
+        map(HEADINGS.index, ("TIER", "ZONE", "TYPE", "LATENCY", "MODELS", "URL", "OLDEST WAIT", "IN FLIGHT"))
+    ),
 )
 
 
@@ -75,6 +89,7 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
         row["zone"],
         str(row["tier"]),
         f"{row['pending_requests']}/{row['max_in_flight']}",
+        f"{row['oldest_unanswered_s']:.0f}s" if row["oldest_unanswered_s"] >= 1 else "",
         latency,
         str(len(row["models"])),
         row["url"],

@@ -74,6 +74,8 @@ class BackendKind(msgspec.Struct, frozen=True, kw_only=True):
     default_slots: int | None = None
     """How many of them it usually works on at once; what comes beyond waits there. A server that says it itself is
     believed. None: no number is usual. It weighs when backends are compared, and limits nothing."""
+    loads_models: bool = False
+    """Whether it loads a model when a request asks for it, which may take minutes."""
     first_byte_s: float = 300.0
     """How long a streamed answer may take to begin unless configured otherwise. Nearly every kind loads a model, queues
     without a limit, or thinks in silence; Ollama itself gives up a load that makes no progress after five minutes."""

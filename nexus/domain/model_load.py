@@ -15,6 +15,10 @@ MAX_WEIGHT: Final = 16.0
 """Measurements that count at once."""
 MAX_STEP: Final = 3.0
 """In doublings: one answer that took longer than eight times the mean counts as eight times."""
+MAX_LONGEST: Final = 4.0
+"""In doublings: an answer that took longer than sixteen times the mean does not make all others late."""
+LONGEST_HALF_LIFE_S: Final = 300.0
+"""After so long, the longest answer is half as many doublings above the mean."""
 FAILURE_HALF_LIFE_S: Final = 10.0
 LEAST_FAILURES: Final = 0.5
 """Less of them is none: a single failure is over after one half-life."""
@@ -30,6 +34,10 @@ class Pace(msgspec.Struct, eq=False):
     """The sum of their logarithms to base 2, in milliseconds."""
     measured_at: float = 0.0
     """Monotonic seconds."""
+    longest: float = 0.0
+    """The longest answer lately, as the logarithm to base 2 of milliseconds; nothing while nothing was measured."""
+    waiting: dict[object, float] = {}
+    """The requests without any content in answer, oldest first, each with the time since when it counts as waiting."""
 
     def aged(self, now: float) -> tuple[float, float]:
         """Return weight and sum as they count at *now*."""
@@ -48,7 +56,12 @@ class Pace(msgspec.Struct, eq=False):
         log_ms = log2(max(seconds * 1000, SHORTEST_MS))
         weight, log_sum = self.aged(now)
         if self.weight:
-            log_ms = min(log_ms, self.log_sum / self.weight + MAX_STEP)
+            mean = self.log_sum / self.weight
+            left = 2.0 ** ((self.measured_at - now) / LONGEST_HALF_LIFE_S)
+            self.longest = max(min(log_ms, mean + MAX_LONGEST), mean + (self.longest - mean) * left)
+            log_ms = min(log_ms, mean + MAX_STEP)
+        else:
+            self.longest = log_ms
         kept = min(1.0, (MAX_WEIGHT - 1.0) / weight) if weight else 1.0
         self.weight = weight * kept + 1.0
         self.log_sum = log_sum * kept + log_ms
@@ -72,8 +85,14 @@ class ModelLoad(msgspec.Struct, eq=False):
     """Streams that have begun and not ended."""
     progressed_at: float = 0.0
     """Monotonic seconds, when a stream began or an answer was complete last."""
+    alive_at: float = 0.0
+    """Monotonic seconds, when anything of an answer came last: a token of a stream, a document, or an error."""
     probing: bool = False
     """Whether the one request that a half-open breaker of this model admits is under way."""
+
+    def pace(self, *, is_stream: bool) -> Pace:
+        """Return what is measured of streams, or of answers that come in one piece."""
+        return self.first_token if is_stream else self.whole
 
     def recent_failures(self, now: float) -> float:
         """Return how many failures count at *now*; each half as much every ``FAILURE_HALF_LIFE_S``."""

@@ -98,6 +98,11 @@ class AttemptOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """In how many pieces a stream came: as many as tokens, where each comes by itself."""
     usage: TokenUsage | None = None
     """None when the backend did not report any."""
+    wants_stream: bool = False
+    """Whether the request asked for a stream, whatever came."""
+    silent_s: float = 0.0
+    """For how long, when it ended, the backend had given no sign of life on any request for the model, this one
+    included."""
 
 
 class ExchangeOutcome(msgspec.Struct, frozen=True, kw_only=True):

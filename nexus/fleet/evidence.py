@@ -6,6 +6,7 @@ from typing import Final
 
 from nexus.domain.kinds import BackendKind
 from nexus.domain.outcome import AttemptOutcome, Ending
+from nexus.domain.silence import LEAST_S
 from nexus.domain.statuses import StatusMeaning, meaning_of
 from nexus.errors import UpstreamFault
 
@@ -31,6 +32,7 @@ _FAULTS: Final = {
     UpstreamFault.PROTOCOL: Evidence.BAD,
     UpstreamFault.TRUNCATED: Evidence.BAD,
     UpstreamFault.FIRST_BYTE_TIMEOUT: Evidence.BAD,
+    UpstreamFault.SILENT: Evidence.BAD,
     "stream_truncated": Evidence.BAD,
     "stream_stalled": Evidence.BAD,
 }
@@ -39,17 +41,25 @@ _FAULTS: Final = {
 _OF_THE_SERVER: Final = frozenset({UpstreamFault.REFUSED, UpstreamFault.CONNECT_TIMEOUT, UpstreamFault.TLS})
 """Faults that come before any model is asked for."""
 
+_OUT_OF_PATIENCE: Final = frozenset({Ending.CLIENT_LEFT, Ending.TIMED_OUT})
+
 INTERNAL_ERROR: Final = 500
 _BUSY_STATUSES: Final = frozenset({429, 503})
 _JUDGED_BY_STATUS: Final = frozenset({UpstreamFault.STATUS, UpstreamFault.IN_STREAM_ERROR})
 
 
-def weigh(outcome: AttemptOutcome, kind: BackendKind, *, cooling_s: float | None) -> Evidence:
+def weigh(
+    outcome: AttemptOutcome, kind: BackendKind, *, cooling_s: float | None, patience_s: float = LEAST_S
+) -> Evidence:
     """Return what *outcome* says of a backend of *kind*.
 
     :param cooling_s: how long it asked to be left alone, see :func:`cooling_of`.
+    :param patience_s: after how long a silence of the backend is remarkable.
     """
     ending = outcome.ending
+    if ending in _OUT_OF_PATIENCE and outcome.is_sent and outcome.silent_s > patience_s:
+        # A backend that hangs shows it in no other way, where clients are less patient than the proxy.
+        return Evidence.BAD
     if ending is not Ending.FINISHED and ending is not Ending.BACKEND_FAILED:
         return Evidence.NONE
     if outcome.fault is not None and outcome.fault not in _JUDGED_BY_STATUS:

@@ -117,6 +117,7 @@ OLLAMA: Final = BackendKind(
     default_max_in_flight=512,
     # OLLAMA_NUM_PARALLEL, which it does not tell, is 1 to 4 by default.
     default_slots=4,
+    loads_models=True,
     default_tag="latest",
 )
 
@@ -163,6 +164,7 @@ LLAMACPP: Final = BackendKind(
     server_lookups=(ServerLookup("/props", decode_llamacpp_server), ServerLookup("/v1/models", decode_llamacpp_mode)),
     # --parallel, where /props does not say.
     default_slots=4,
+    loads_models=True,
     closes_after_stream=True,
     # It makes the answer resumable: generation then goes on after the client has left.
     dropped_headers=frozenset({"x-conversation-id"}),
@@ -179,6 +181,7 @@ LMSTUDIO: Final = BackendKind(
     lookups=(FactsLookup("/api/v0/models", decode_lmstudio_v0), FactsLookup("/api/v1/models", decode_lmstudio_v1)),
     # "Max concurrent predictions"; more wait there.
     default_slots=4,
+    loads_models=True,
 )
 
 EXO: Final = BackendKind(
@@ -187,6 +190,7 @@ EXO: Final = BackendKind(
     health_path="/node_id",
     listing=_OPENAI_LISTING,
     default_slots=4,
+    loads_models=True,
 )
 
 OPENAI: Final = BackendKind(

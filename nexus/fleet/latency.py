@@ -12,16 +12,19 @@ def moved_average(average_ms: int | None, sample_ms: int) -> int:
     return sample_ms if average_ms is None else (sample_ms + 4 * average_ms) // 5
 
 
-def observe_attempt(load: BackendLoad, outcome: AttemptOutcome, *, is_good: bool, now: float) -> bool:
+def observe_attempt(
+    load: BackendLoad, outcome: AttemptOutcome, *, is_good: bool, is_bad: bool = False, now: float
+) -> bool:
     """Take in how one attempt went and return whether it is the first of its model.
 
     :param is_good: whether the backend answered well: only that makes the average of the whole backend move.
+    :param is_bad: whether the attempt counts as a failure of the backend, however it ended.
     :param now: monotonic seconds.
     """
     if not outcome.model:
         # No model was asked: how soon a file is shown says nothing of how soon an answer begins.
         return False
-    before, has_failed = len(load.models), _has_failed(outcome)
+    before, has_failed = len(load.models), is_bad or _has_failed(outcome)
     model = load.model(outcome.model)
     model.used_at = now
     if is_good:

@@ -10,6 +10,7 @@ import structlog
 from nexus.domain.backend import Backend, Breaker
 from nexus.domain.outcome import AttemptOutcome
 from nexus.domain.read_only import ReadOnlyDict
+from nexus.domain.silence import LEAST_S, patience_s
 from nexus.fleet.breaker import BreakerState
 from nexus.fleet.evidence import Evidence, concerns_all_models, cooling_of, weigh
 from nexus.fleet.latency import observe_attempt
@@ -62,8 +63,12 @@ class PassiveSignals:
             return
         model = outcome.model
         cooling_s = cooling_of(outcome, retry_after_s) if retry_after_s is not None else None
-        evidence = weigh(outcome, backend.kind, cooling_s=cooling_s)
-        is_new = observe_attempt(backend.load, outcome, is_good=evidence is Evidence.GOOD, now=self._clock())
+        now = self._clock()
+        patience_s = self._patience_s(model, outcome, now) if outcome.silent_s > LEAST_S else LEAST_S
+        evidence = weigh(outcome, backend.kind, cooling_s=cooling_s, patience_s=patience_s)
+        is_new = observe_attempt(
+            backend.load, outcome, is_good=evidence is Evidence.GOOD, is_bad=evidence is Evidence.BAD, now=now
+        )
         if cooling_s:
             self._cool(backend, model, cooling_s)
         match evidence:
@@ -81,6 +86,13 @@ class PassiveSignals:
                 self._enter(backend, None, tracks.server, tracks.server.state.after_success())
             if is_new:
                 self._publish(backend_id)
+
+    def _patience_s(self, model: str, outcome: AttemptOutcome, now: float) -> float:
+        """Return after how long a silence is remarkable, by what all backends that list *model* took lately."""
+        offers = ((backend, backend.own_name(model)) for backend in self._registry.snapshot.by_model.get(model, ()))
+        figures = (backend.load.models.get(own_name) for backend, own_name in offers)
+        patience = patience_s((each for each in figures if each is not None), now, is_stream=outcome.wants_stream)
+        return LEAST_S if patience is None else patience
 
     def miss_model(self, backend_id: str, model: str) -> None:
         """Take a model off a backend that says it does not have it, until its next probe says otherwise."""

@@ -112,11 +112,11 @@ class Answer(msgspec.Struct, eq=False):
         """When its first content came, or of an answer that is no stream its first byte; None before that."""
         return self.content_at if self.mode is Mode.EVENTS else self.content_at or self.first_byte_at
 
-    def give_up_waiting(self) -> None:
-        """Fail: it has not begun in time."""
+    def give_up_waiting(self, error: UpstreamError | None = None) -> None:
+        """Fail: with *error*, or because it has not begun in time."""
         if not self.ready.done():
-            fault = UpstreamFault.FIRST_BYTE_TIMEOUT
-            self.ready.set_exception(UpstreamError(fault, "the answer did not begin in time"))
+            late = UpstreamError(UpstreamFault.FIRST_BYTE_TIMEOUT, "the answer did not begin in time")
+            self.ready.set_exception(error or late)
 
     def dismiss(self) -> None:
         """Expect nothing more of it."""

@@ -8,9 +8,10 @@ from typing import Final
 import msgspec
 
 from nexus.domain.backend import Backend
-from nexus.domain.model_load import ModelLoad
+from nexus.domain.model_load import ModelLoad, Pace
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import TokenUsage
+from nexus.domain.silence import silent_since
 from nexus.domain.statuses import StatusMeaning, meaning_of
 from nexus.errors import RequestError, UpstreamError
 from nexus.proxy.answer import Answer
@@ -19,6 +20,9 @@ from nexus.proxy.retry import FAULT_CODES
 from nexus.proxy.upstream import UpstreamConnection
 from nexus.proxy.upstreams import Upstream
 from nexus.routing.decision import Reserved
+
+PROMPT_TOKENS_PER_S: Final = 1000.0
+"""How fast a prompt is surely read: only after that time does a request count as one that waits."""
 
 
 class Attempt(msgspec.Struct, eq=False):
@@ -29,6 +33,8 @@ class Attempt(msgspec.Struct, eq=False):
     started_at: float
     asks_model: bool = True
     """Whether a model is asked, rather than the backend for what it keeps."""
+    prompt_tokens: int = 0
+    """About how long the prompt is."""
     listener: Callable[[str], None] | None = None
     """What is to be told the text of the answer."""
     lent: UpstreamConnection | None = None
@@ -43,6 +49,10 @@ class Attempt(msgspec.Struct, eq=False):
     fault: str | None = None
     cost_usd: float | None = None
     """What it has cost, once it is settled, as far as a stage knows."""
+    figures: ModelLoad | None = None
+    """Those of the model at this backend, once it was asked."""
+    waits_in: Pace | None = None
+    """Those figures that show it as waiting, until there is anything of an answer."""
     flowing: ModelLoad | None = None
     """The figures that count it as a stream that has begun, until it is settled."""
     outcome: AttemptOutcome | None = None
@@ -76,9 +86,40 @@ class Attempt(msgspec.Struct, eq=False):
         self.lent = connection
         self.asked_at = monotonic()
         self.asked = answer
+        if self.asks_model:
+            self._begin_waiting(answer.wants_stream)
+
+    def _begin_waiting(self, is_stream: bool) -> None:
+        self.end_waiting()
+        self.figures = self.reserved.backend.load.model(self.reserved.model)
+        self.waits_in = self.figures.pace(is_stream=is_stream)
+        self.waits_in.waiting[self] = self.waits_since
+
+    @property
+    def waits_since(self) -> float:
+        """When it began to wait for more than that its prompt is read."""
+        return self.asked_at + self.prompt_tokens / PROMPT_TOKENS_PER_S
+
+    def silent_s(self, now: float) -> float:
+        """Return for how long the backend has given no sign of life since it was asked."""
+        figures = self.figures
+        return 0.0 if figures is None else silent_since(self.reserved.backend, figures, self.waits_since, now)
+
+    def end_waiting(self) -> None:
+        """Note that it does not wait for the first of its answer any more."""
+        if self.waits_in is not None:
+            self.waits_in.waiting.pop(self, None)
+            self.waits_in = None
+
+    def begin_answer(self, now: float) -> None:
+        """Note that there is content: the backend is at work, and what waits there for its turn is not lost."""
+        self.end_waiting()
+        if self.figures is not None:
+            self.figures.alive_at = now
 
     def begin_flowing(self, now: float) -> None:
-        """Note that a stream has begun: the backend is at work, and what waits there for its turn is not lost."""
+        """Note that a stream has begun."""
+        self.begin_answer(now)
         self.flowing = figures = self.reserved.backend.load.model(self.reserved.model)
         figures.flowing += 1
         figures.progressed_at = now
@@ -105,6 +146,7 @@ class Attempt(msgspec.Struct, eq=False):
         """Give back every hold. A second call changes nothing."""
         if self.outcome is not None:
             return self.outcome
+        self.end_waiting()
         if self.flowing is not None:
             self.flowing.flowing -= 1
         answer, backend = self.asked, self.reserved.backend
@@ -125,6 +167,8 @@ class Attempt(msgspec.Struct, eq=False):
             last_content_s=None if ended_at is None or not is_stream else ended_at - self.started_at,
             content_blocks=answer.scan.data_blocks if answer is not None and is_stream else 0,
             usage=self.usage,
+            wants_stream=answer is not None and answer.wants_stream,
+            silent_s=self.silent_s(now),
         )
         for hold in self.reserved.holds:
             hold.settle(outcome)

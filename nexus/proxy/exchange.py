@@ -15,9 +15,10 @@ from nexus.proxy.admission import Admission
 from nexus.proxy.answer import Answer
 from nexus.proxy.answer_head import WITHOUT_BODY, Mode
 from nexus.proxy.attempt import Attempt
+from nexus.proxy.beginning import begin_inquiry
 from nexus.proxy.client import ClientConnection
 from nexus.proxy.headers import SANDBOX_LINE
-from nexus.proxy.inquiry import Inquiry, begin_inquiry
+from nexus.proxy.inquiry import Inquiry
 from nexus.proxy.known_head import Payload
 from nexus.proxy.outbox import MOST_HELD_BYTES
 from nexus.proxy.pieces import pieces_of
@@ -186,6 +187,7 @@ class Exchange(msgspec.Struct, eq=False):
             idle_s=timeouts.stream_idle_seconds,
             first_content_by=attempt.asked_at + first_byte_s,
             turn_until=partial(turn_until, attempt.backend, figures, first_byte_s),
+            figures=figures,
             deadline=inquiry.deadline,
             restore=answering.restorer(attempt, requirements.model),
         )

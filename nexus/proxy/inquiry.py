@@ -23,6 +23,7 @@ from nexus.proxy.plane import DataPlane
 from nexus.proxy.question import Question
 from nexus.proxy.record import Record
 from nexus.proxy.retry import Next, Retries
+from nexus.proxy.succession import look_for_successor
 from nexus.proxy.turn_at_backend import begun
 from nexus.proxy.upstream import UpstreamConnection
 from nexus.routing.decision import Reject, Reserved, Saturated
@@ -57,6 +58,8 @@ class Inquiry(msgspec.Struct, eq=False):
     """Which backend keeps what the request refers to; None: it refers to nothing, or that is not known."""
     awaited: set[str] = set()
     """The names of the backends that it waits for."""
+    successor: Reserved | None = None
+    """What is reserved to take over from a silent backend, until it is asked."""
 
     @property
     def decision(self) -> DecisionRecord:
@@ -68,7 +71,7 @@ class Inquiry(msgspec.Struct, eq=False):
 
         :raises RequestError: there is none.
         """
-        while (found := await self._route()) is not None:
+        while (found := self._take_successor() or await self._route()) is not None:
             attempt = self._begin(await self._wait_for_slot(found) if isinstance(found, Saturated) else found)
             failure = await self._try(attempt)
             if failure is None:
@@ -89,6 +92,8 @@ class Inquiry(msgspec.Struct, eq=False):
 
     def settle_all(self, ending: Ending) -> tuple[AttemptOutcome, ...]:
         """Settle what is not settled yet, as ended by *ending*, and return all that was tried."""
+        if (unasked := self._take_successor()) is not None:
+            self._give_back(unasked)
         return tuple(attempt.outcome or self.settle(attempt, ending) for attempt in self.attempts)
 
     def settle(self, attempt: Attempt, ending: Ending) -> AttemptOutcome:
@@ -122,13 +127,18 @@ class Inquiry(msgspec.Struct, eq=False):
             raise answering.rejection(found)
         return found
 
+    def _take_successor(self) -> Reserved | None:
+        successor, self.successor = self.successor, None
+        return successor
+
     def _begin(self, reserved: Reserved) -> Attempt:
         """Return an attempt that holds what was reserved."""
         self.record.reserved = reserved
         load = reserved.backend.load
         force_setattr(load, "requests_total", load.requests_total + 1)
         asks_model = self.admission.endpoint.capability != "keep"
-        attempt = Attempt(reserved, self.plane.upstreams.of(reserved.backend), monotonic(), asks_model)
+        upstream, prompt_tokens = self.plane.upstreams.of(reserved.backend), self.requirements.prompt_tokens
+        attempt = Attempt(reserved, upstream, monotonic(), asks_model, prompt_tokens)
         self.attempts.append(attempt)
         if self.record.trace is not None:
             self.record.trace.attempt(attempt.backend, attempt.started_at)
@@ -184,9 +194,8 @@ class Inquiry(msgspec.Struct, eq=False):
             try:
                 connection = None if is_fresh else pool.take_idle()
                 answer = self._send(attempt, connection or await pool.open())
-                await begun(
-                    attempt, answer, self.plane.deadlines, wait_s=self.first_byte_s(attempt), last_at=self.deadline
-                )
+                wait_s, look = self.first_byte_s(attempt), partial(look_for_successor, self, attempt, answer)
+                await begun(attempt, answer, self.plane.deadlines, wait_s=wait_s, last_at=self.deadline, look=look)
                 self._judge(attempt, answer)
             except UpstreamError as exc:
                 failure = self._as_context_error(exc, attempt)
@@ -216,8 +225,8 @@ class Inquiry(msgspec.Struct, eq=False):
         return Question(protocol, endpoint, self.requirements.is_stream, open_scan, self.admission.head.accept)
 
     def _after(self, exc: UpstreamError, attempt: Attempt) -> Next:
-        if self._is_elsewhere(exc):
-            # It says that it has done nothing, so asking the next one repeats nothing.
+        if self.successor is not None or self._is_elsewhere(exc):
+            # Another is reserved already; or it says that it has done nothing, so asking the next repeats nothing.
             return Next.ANOTHER_BACKEND
         now = monotonic()
         return self.retries.after(
@@ -365,35 +374,3 @@ class Inquiry(msgspec.Struct, eq=False):
     def _takes_clients_key(self, attempt: Attempt) -> bool:
         """Whether the key that this backend sees is the client's, if it sends one."""
         return not attempt.upstream.stamp.replaces_credentials and self._may_pass_credentials(attempt)
-
-
-def begin_inquiry(  # noqa: PLR0913 - what is known of one request
-    plane: DataPlane,
-    admission: Admission,
-    record: Record,
-    body: bytes,
-    requirements: Requirements,
-    kept: Kept | None = None,
-) -> Inquiry:
-    """Return the inquiry of one request; nobody has been asked yet."""
-    config, head = admission.settings.config, admission.head
-    server = config.server
-    limit_s = server.stream_timeout_seconds if requirements.is_stream else server.request_timeout_seconds
-    routing = admission.settings.router.begin(
-        request_id=record.request_id,
-        endpoint=admission.endpoint,
-        requirements=requirements,
-        headers=head.hints,
-        received_unix_s=record.received_unix_s,
-        client_request_id=record.client_request_id,
-        key_digest=admission.key_digest,
-        kept=kept,
-    )
-    if head.hints and routing.request.wants_explanation:
-        plane.decisions.add_with_facts(routing.record)
-        record.decision_line = b"X-Nexus-Decision-Id: %b\r\n" % record.request_id.encode()
-    else:
-        plane.decisions.add(routing.record)
-    retries = Retries(max_retries=config.routing.max_retries, budget=plane.budget)
-    deadline = record.began_at + limit_s
-    return Inquiry(plane, admission, record, body, requirements, deadline, routing, retries, kept=kept)

@@ -7,6 +7,7 @@ from enum import Enum
 from time import monotonic
 from typing import Final, Protocol
 
+from nexus.domain.model_load import ModelLoad
 from nexus.errors import UpstreamFault
 from nexus.proxy.answer import Answer
 from nexus.proxy.answer_head import Mode
@@ -73,6 +74,7 @@ class StreamRelay:
         "_client",
         "_connection",
         "_deadline",
+        "_figures",
         "_first_content_by",
         "_handed_over",
         "_idle_s",
@@ -99,6 +101,7 @@ class StreamRelay:
         idle_s: float,
         first_content_by: float,
         turn_until: Callable[[float], float],
+        figures: ModelLoad,
         deadline: float,
         restore: Callable[[bytes], bytes] | None,
     ) -> None:
@@ -110,6 +113,7 @@ class StreamRelay:
         self._idle_s = idle_s
         self._first_content_by = first_content_by
         self._turn_until = turn_until
+        self._figures = figures
         self._restore = restore
         self._deadline = deadline
         self._loop = answer.loop
@@ -157,6 +161,9 @@ class StreamRelay:
 
     def stop(self) -> None:
         """Let go of both ends; to be called exactly once, however it ended."""
+        if self._client.writing_paused:
+            # The backend was not read from, because the client did not read: that is no silence of the backend.
+            self._figures.alive_at = monotonic()
         self._client.attach_relay(None)
         # They know each other: without this, only the collector would free them, and what they hold.
         self._answer.detach()
@@ -175,7 +182,7 @@ class StreamRelay:
         self._last_data_at = now = monotonic()
         if blocks != self._seen_blocks or answer.mode is Mode.OPAQUE:
             self._seen_blocks = blocks
-            answer.last_content_at = now
+            answer.last_content_at = self._figures.alive_at = now
         if self._restore is not None:
             data = self._restore(data)
         if self._backlog or self._client.writing_paused or len(data) > PIECE_BYTES:

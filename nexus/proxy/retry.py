@@ -33,6 +33,7 @@ FAULT_CODES: Final[Mapping[UpstreamFault, str]] = {
     UpstreamFault.EVENT_TOO_LARGE: "event_too_large",
     UpstreamFault.TRUNCATED: "bad_gateway",
     UpstreamFault.FIRST_BYTE_TIMEOUT: "ttft_timeout",
+    UpstreamFault.SILENT: "ttft_timeout",
     UpstreamFault.STATUS: "bad_gateway",
     UpstreamFault.CREDENTIALS: "backend_auth",
     UpstreamFault.IN_STREAM_ERROR: "bad_gateway",
@@ -63,6 +64,10 @@ class RetryBudget:
         if self._tokens < self.MOST:
             self._tokens += self.SHARE
 
+    def has_any(self, now_s: float) -> bool:
+        """Return whether a retry can be taken now."""
+        return self._tokens >= 1.0 or now_s - self._refilled_at >= self.REFILL_S
+
     def spend(self, now_s: float) -> bool:
         """Take one retry; False when there is none left."""
         if self._tokens < 1.0 and now_s - self._refilled_at >= self.REFILL_S:
@@ -77,11 +82,12 @@ class RetryBudget:
 class Retries:
     """What one exchange may still try."""
 
-    __slots__ = ("_budget", "_has_redialed", "_has_timed_out", "_left", "_status_500_tried")
+    __slots__ = ("_budget", "_has_moved", "_has_redialed", "_has_timed_out", "_left", "_status_500_tried")
 
     def __init__(self, *, max_retries: int, budget: RetryBudget) -> None:
         self._left = max_retries
         self._budget = budget
+        self._has_moved = False
         self._has_redialed = False
         self._has_timed_out = False
         self._status_500_tried = False
@@ -104,6 +110,16 @@ class Retries:
             return Next.GIVE_UP
         self._left -= 1
         return Next.ANOTHER_BACKEND
+
+    def may_move(self, backend: Backend, now_s: float) -> bool:
+        """Return whether a request that *backend* does not answer may be given to another: once, where that is safe."""
+        return not self._has_moved and self._left > 0 and backend.retry_unsafe and self._budget.has_any(now_s)
+
+    def move(self, now_s: float) -> None:
+        """Count that it was given to another."""
+        self._has_moved = True
+        self._left -= 1
+        self._budget.spend(now_s)
 
     def _is_safe(self, error: UpstreamError, backend: Backend, *, left_s: float, wait_s: float) -> bool:
         if error.fault in _NOTHING_SENT or is_refusal(error):

@@ -12,6 +12,7 @@ import msgspec
 from nexus.domain.backend import Backend
 from nexus.domain.outcome import ExchangeOutcome
 from nexus.domain.request import Endpoint, Kept, Requirements
+from nexus.domain.silence import Offer
 from nexus.routing.aliases import Resolution
 from nexus.routing.decision import Decision, Ranked, Reject, Reserved, Saturated
 from nexus.routing.intent import RoutingIntent, Verdict
@@ -139,6 +140,16 @@ class DecisionRecord(msgspec.Struct, gc=False):
         """Who was chosen last; None when nobody was."""
         chosen = (found.decision for found in reversed(self.rounds))
         return next((decision for decision in chosen if isinstance(decision, Reserved)), None)
+
+    @property
+    def last_chosen(self) -> Considered | None:
+        """The model for which a backend was reserved in the last round; None when none was."""
+        return self.rounds[-1].chosen if self.rounds else None
+
+    def rivals_of(self, reserved: Reserved) -> list[Offer]:
+        """Return all other backends that have the model for which *reserved* was chosen last."""
+        offers = () if self.last_chosen is None else self.last_chosen.resolution.candidates.values()
+        return [offer for offer in offers if offer[0].id != reserved.backend.id]
 
     @property
     def last_reject(self) -> Reject | None:

@@ -158,6 +158,30 @@ class Routing:
         searched.decision = found
         return found
 
+    def another(self, snapshot: FleetSnapshot) -> Reserved | None:
+        """Reserve a further backend for the model that was chosen last, while the one that was reserved is still asked.
+
+        None, and nothing is written down, when none that is well has a free slot.
+        """
+        chosen = self.record.last_chosen
+        if chosen is None or not chosen.resolution.requested:
+            return None
+        considered = Considered(self._router.resolve(chosen.resolution.requested, snapshot), chosen.policies)
+        searched = Round(snapshot.backends, [considered])
+        if self._without_candidates(considered.resolution, snapshot) is not None:
+            return None
+        try:
+            intent = self._ranked(considered, snapshot)
+            is_well = any(not (best.is_avoided or best.is_last_resort) for best in considered.ranking[:1])
+            found = self._take(considered, intent, searched) if is_well else None
+        except StageFailed:
+            return None
+        if not isinstance(found, Reserved):
+            return None
+        searched.decision = found
+        self.record.rounds.append(searched)
+        return found
+
     def refused_as_too_long(self, reserved: Reserved, limit: int | None) -> None:
         """Ask only backends with a longer context from now on.
 

@@ -1,9 +1,11 @@
 """How busy and how fast each candidate is, as strategies compare them: like with like, and none by its past alone."""
 
 from collections.abc import Callable, Mapping, Sequence
+from math import log2
 from typing import Final
 
 from nexus.domain.backend import Backend
+from nexus.domain.silence import silent_s
 
 Offer = tuple[Backend, str]
 """A candidate, and the name under which it would be asked."""
@@ -46,14 +48,20 @@ def expected_doublings(offers: Sequence[Offer], now: float, *, is_stream: bool) 
 
     Streams are compared by the time to their first token, other answers by their whole length. What was measured of a
     candidate counts the more, the more and the fresher it is; the rest is the mean of all of them, so that one that is
-    new or has been idle is neither ahead nor behind. None when nothing was measured of any.
+    new or has been idle is neither ahead nor behind. One that has left a request unanswered for longer than that, and
+    shows no sign of life, is expected to take at least as long as it has been silent. None when nothing was measured
+    of any.
     """
     aged = [_UNKNOWN] * len(offers)
+    silent: list[tuple[int, float]] = []
     total = total_weight = 0.0
     for at, (backend, model) in enumerate(offers):
         figures = backend.load.models.get(model)
         if figures is not None:
-            aged[at] = weight, log_sum = (figures.first_token if is_stream else figures.whole).aged(now)
+            pace = figures.first_token if is_stream else figures.whole
+            aged[at] = weight, log_sum = pace.aged(now)
+            if pace.waiting and (silence := silent_s(backend, figures, now, is_stream=is_stream)) > 0.0:
+                silent.append((at, silence))
             total_weight += weight
             total += log_sum
     if not total_weight:
@@ -64,6 +72,8 @@ def expected_doublings(offers: Sequence[Offer], now: float, *, is_stream: bool) 
         if weight:
             deviation = min(MAX_DEVIATION, max(-MAX_DEVIATION, log_sum / weight - mean))
             expected[at] = mean + deviation * weight / (weight + PRIOR_WEIGHT)
+    for at, silence in silent:
+        expected[at] = max(expected[at], log2(silence * 1000))
     return expected
 
 

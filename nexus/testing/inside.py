@@ -34,13 +34,15 @@ async def nexus_inside(config: str, plugin_files: tuple[Path, ...] = ()) -> Asyn
 def what_is_held(nexus: Nexus) -> dict[str, int]:
     """Return every gauge of *nexus* that must be zero when nothing is under way."""
     backends = nexus.fleet.snapshot.backends
+    models = [figures for backend in backends for figures in backend.load.models.values()]
     return {
         "exchanges": nexus.plane.in_flight,
         "waiting": len(nexus.plane.line),
         "slots": sum(backend.load.in_flight for backend in backends),
         "probing": sum(backend.load.probing for backend in backends),
-        "probing a model": sum(figures.probing for backend in backends for figures in backend.load.models.values()),
-        "flowing": sum(figures.flowing for backend in backends for figures in backend.load.models.values()),
+        "probing a model": sum(figures.probing for figures in models),
+        "flowing": sum(figures.flowing for figures in models),
+        "unanswered": sum(len(figures.first_token.waiting) + len(figures.whole.waiting) for figures in models),
     }
 
 

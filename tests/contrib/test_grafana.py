@@ -14,6 +14,7 @@ LEFT_OUT = {
     "nexus_attempts": "the failed ones are shown, and requests by backend",
     "nexus_backend_misconfigured": "backends that fail are shown, and the log says why",
     "nexus_backend_latency_seconds": "of probes, which says little of requests",
+    "nexus_backend_oldest_unanswered_seconds": "the breaker that follows from it is shown",
     "nexus_backends_by_source": "all of them are shown",
     "nexus_budget_allowance_usd": "of one process, for who looks into the ledger",
     "nexus_budget_attempts": "spending is shown",

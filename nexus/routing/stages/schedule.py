@@ -12,6 +12,7 @@ from nexus.config.schema import WeightsConfig
 from nexus.domain.backend import Backend, BackendLoad, Breaker, Status
 from nexus.domain.model_load import ModelLoad
 from nexus.domain.outcome import AttemptOutcome
+from nexus.domain.silence import remarkably_silent, silent_s
 from nexus.routing.decision import Ranked
 from nexus.routing.intent import RoutingIntent, Verdict
 from nexus.routing.reconciler import Hold, Priority, Reconciler, Refusal
@@ -24,11 +25,14 @@ AT_ITS_LIMIT: Final = Refusal(
 
 BUSY_FACTOR: Final = 0.01
 """A backend that is too busy to answer its probes comes after all others, and before one that has been failing."""
+SILENT_FACTOR: Final = 0.05
+"""A backend that leaves requests unanswered while others answer theirs comes after these, and before one that is too
+busy for its probes."""
 
 
 class Schedule(Reconciler):
-    """Excludes backends that certainly cannot answer, avoids unhealthy and failing ones, ranks the rest, and takes the
-    slot.
+    """Excludes backends that certainly cannot answer, avoids unhealthy and failing ones, weighs silent ones, ranks the
+    rest, and takes the slot.
     """
 
     name = "schedule"
@@ -43,6 +47,7 @@ class Schedule(Reconciler):
     ) -> None:
         # Chance spreads load; nothing about it is secret.
         self._chance = chance or Random()  # noqa: S311 - see above
+        self._clock = clock
         self._strategy_name = strategy
         self._strategy = STRATEGIES[strategy](weights or WeightsConfig(), self._chance, clock)
 
@@ -51,11 +56,26 @@ class Schedule(Reconciler):
         return self._strategy
 
     def reconcile(self, intent: RoutingIntent) -> None:
-        for backend, model in intent.offers():
+        offers = intent.offers()
+        for backend, model in offers:
             if backend.status is not Status.HEALTHY:
                 self._leave_for_last(intent, backend)
             elif backend.is_troubled or backend.misconfigured or backend.is_busy:
                 self._avoid_the_failing(intent, backend, model)
+        if len(offers) > 1:
+            self._weigh_the_silent(intent, offers)
+
+    def _weigh_the_silent(self, intent: RoutingIntent, offers: list[tuple[Backend, str]]) -> None:
+        is_stream = intent.requirements.is_stream
+        silent = remarkably_silent(offers, self._clock(), is_stream=is_stream)
+        for backend, model in offers if silent else ():
+            if backend.name in silent and backend in intent:
+                waiting = len(backend.load.models[model].pace(is_stream=is_stream).waiting)
+                reason = (
+                    f"Backend has been silent for {silent[backend.name]:.0f} s with {_requests(waiting)} waiting,"
+                    " while others answered"
+                )
+                intent.weigh(backend, SILENT_FACTOR, stage=self.name, reason=reason)
 
     def _leave_for_last(self, intent: RoutingIntent, backend: Backend) -> None:
         """Exclude a backend that drains or where nothing listens; probes may be wrong about any other one."""
@@ -122,7 +142,8 @@ class Schedule(Reconciler):
         return ONLY_ONE if choices == 1 else self._strategy.reason(chosen.backend, chosen.score)
 
     def explain(self, intent: RoutingIntent) -> Mapping[str, Any]:
-        states = {backend.name: _state(backend, model) for backend, model in intent.offers()}
+        now, is_stream = self._clock(), intent.requirements.is_stream
+        states = {backend.name: _state(backend, model, now, is_stream=is_stream) for backend, model in intent.offers()}
         return {"strategy": self._strategy_name, "backends": states}
 
     def would_refuse(self, intent: RoutingIntent, backend: Backend) -> Refusal | None:
@@ -147,7 +168,7 @@ class Schedule(Reconciler):
         return Slot(load, probed)
 
 
-def _state(backend: Backend, model: str) -> Mapping[str, Any]:
+def _state(backend: Backend, model: str, now: float, *, is_stream: bool) -> Mapping[str, Any]:
     figures = backend.load.models.get(model)
     return {
         "status": backend.status,
@@ -162,7 +183,12 @@ def _state(backend: Backend, model: str) -> Mapping[str, Any]:
         "latency_ms": backend.load.latency_ms,
         "first_token_ms": None if figures is None else figures.first_token.mean_ms(),
         "whole_answer_ms": None if figures is None else figures.whole.mean_ms(),
+        "silent_s": 0.0 if figures is None else round(silent_s(backend, figures, now, is_stream=is_stream), 3),
     }
+
+
+def _requests(count: int) -> str:
+    return "1 request" if count == 1 else f"{count} requests"
 
 
 def _half_open(backend: Backend, model: str) -> list[BackendLoad | ModelLoad]:

@@ -24,6 +24,8 @@ NOTHING_SENT: Final = frozenset(
 )
 NOT_SEEN: Final = frozenset({Ending.CLIENT_LEFT, Ending.TIMED_OUT, Ending.SHUT_DOWN, Ending.NEXUS_FAILED})
 """Endings by which somebody stopped listening to a backend that may have been at work all the time."""
+UNANSWERED: Final = frozenset({UpstreamFault.FIRST_BYTE_TIMEOUT, "silent"})
+"""Faults of a backend that was given up without an answer, and may have been at work all the time."""
 
 
 class Estimate(msgspec.Struct, frozen=True):
@@ -78,7 +80,7 @@ def spent(outcome: AttemptOutcome, estimated: Estimate, meter: TextMeter) -> tup
         return rate.cost(estimated.prompt_tokens, meter.tokens()), meter.basis
     if outcome.is_stream or (estimated.is_streamed and not is_whole):
         return min(estimated.prompt_usd, estimated.cost_usd), "estimated"
-    is_unseen = outcome.ending in NOT_SEEN or outcome.fault == UpstreamFault.FIRST_BYTE_TIMEOUT
+    is_unseen = outcome.ending in NOT_SEEN or outcome.fault in UNANSWERED
     if is_whole or is_unseen or outcome.status is not None:
         return estimated.cost_usd, "estimated"
     return min(estimated.prompt_usd, estimated.cost_usd), "estimated"

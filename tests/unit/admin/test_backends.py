@@ -84,6 +84,7 @@ def test_a_row_says_what_is_believed(fleet, backend):
             }
         ],
         "pending_requests": 2,
+        "oldest_unanswered_s": 0.0,
         "max_in_flight": 64,
         "slots": None,
         "total_requests": 9,

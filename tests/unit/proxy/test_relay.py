@@ -5,6 +5,7 @@ from time import monotonic
 
 import pytest
 
+from nexus.domain.model_load import ModelLoad
 from nexus.errors import UpstreamFault
 from nexus.proxy.answer import Answer
 from nexus.proxy.answer_head import AnswerHead
@@ -30,7 +31,7 @@ async def make_relay(client, connection, ask):
         restore=None,
         **deadlines,
     ):
-        deadlines = {"idle_s": 60.0, "turn_until": lambda now: now} | deadlines
+        deadlines = {"idle_s": 60.0, "turn_until": lambda now: now, "figures": ModelLoad()} | deadlines
         answer = Answer(loop := asyncio.get_running_loop(), loop.create_future(), connection, ask(True))
         connection.send(b"", b"", answer)
         answer.on_head(AnswerHead(200, headers))
@@ -131,7 +132,7 @@ async def test_an_answer_that_was_over_before_is_relayed_all_the_same(client, co
     answer.on_body(b"hello\nend\n")
     answer.on_end(is_framed=True)
     deadlines = {"idle_s": 1, "first_content_by": monotonic() + 1, "deadline": monotonic() + 1}
-    deadlines["turn_until"] = lambda now: now
+    deadlines |= {"turn_until": lambda now: now, "figures": ModelLoad()}
     relay = StreamRelay(client, connection, answer, is_chunked=False, restore=None, **deadlines)
 
     relay.start()

@@ -1,0 +1,156 @@
+"""How long a backend has left requests for a model without any answer, and when that is remarkable.
+
+A backend whose probes succeed while its engine hangs gives no event: no error, no closed connection. Its silence is
+the only sign. It counts from the last sign of life, so a backend that works on other requests is never silent.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from nexus.domain.backend import Backend, Breaker, Status
+from nexus.domain.model_load import ModelLoad
+
+LEAST_S: Final = 3.0
+"""Less than this is never remarkable."""
+USUAL_TIMES: Final = 1.5
+"""Silence is remarkable beyond so many times the longest answer that any backend gave lately."""
+LEAST_S_AT_A_FAILING_ONE: Final = 1.0
+"""The same of a backend that has been failing."""
+TIMES_WHEN_ALONE: Final = 2.0
+"""A single request that waits may be an unusual one: it is given so many times as long."""
+LOADING_S: Final = 60.0
+"""What a server that loads models when they are asked for may take to load one that it has not answered for lately."""
+UNLOADED_AFTER_S: Final = 300.0
+"""Such servers unload a model that is not used for so long, as Ollama does."""
+LEAST_WEIGHT: Final = 0.5
+"""Measurements that must be left of what is compared with: a single one is good for a minute."""
+
+Offer = tuple[Backend, str]
+"""A backend, and the name under which it knows the model."""
+
+
+def alive_at(backend: Backend, figures: ModelLoad) -> float:
+    """Return when *backend* last showed, by any part of an answer, that it works on requests for that model.
+
+    A backend with few slots shares them among its models: an answer of one is why another waits.
+    """
+    if backend.slots is None:
+        return figures.alive_at
+    return max(figures.alive_at, max((other.alive_at for other in backend.load.models.values()), default=0.0))
+
+
+def silent_s(backend: Backend, figures: ModelLoad, now: float, *, is_stream: bool) -> float:
+    """Return for how long the oldest request without an answer has waited there since the last sign of life; 0 when
+    none waits.
+    """
+    waiting = figures.pace(is_stream=is_stream).waiting
+    if not waiting:
+        return 0.0
+    return silent_since(backend, figures, next(iter(waiting.values())), now)
+
+
+def oldest_unanswered_s(backend: Backend, now: float) -> float:
+    """Return how long the oldest request has waited at *backend*, for whichever model; 0 when none waits."""
+    waiting = (
+        next(iter(pace.waiting.values()))
+        for figures in backend.load.models.values()
+        for pace in (figures.first_token, figures.whole)
+        if pace.waiting
+    )
+    return max(0.0, now - min(waiting, default=now))
+
+
+def silent_since(backend: Backend, figures: ModelLoad, asked_at: float, now: float) -> float:
+    """Return for how long a request that was sent at *asked_at* has waited there since the last sign of life."""
+    silent = now - max(asked_at, figures.alive_at)
+    if silent > LEAST_S and backend.slots is not None:
+        silent = min(silent, now - alive_at(backend, figures))
+    return max(0.0, silent)
+
+
+def longest_s(figures: Iterable[ModelLoad], now: float, *, is_stream: bool) -> float | None:
+    """Return the longest time that an answer took lately; None when too little was measured lately."""
+    paces = [each.pace(is_stream=is_stream) for each in figures]
+    longest = [pace.longest for pace in paces if pace.aged(now)[0] >= LEAST_WEIGHT]
+    return 2.0 ** max(longest) / 1000 if longest else None
+
+
+def patience_s(figures: Iterable[ModelLoad], now: float, *, is_stream: bool) -> float | None:
+    """Return after how long silence is remarkable; None when too little was measured lately to say so."""
+    longest = longest_s(figures, now, is_stream=is_stream)
+    return None if longest is None else max(LEAST_S, USUAL_TIMES * longest)
+
+
+def remarkably_silent(offers: Sequence[Offer], now: float, *, is_stream: bool) -> dict[str, float]:
+    """Return the names of those of *offers* that are silent while others answer, each with the seconds of its silence.
+
+    :param offers: all backends that could answer the same requests.
+    """
+    silences: list[tuple[Backend, float]] = []
+    for backend, model in offers:
+        figures = backend.load.models.get(model)
+        # Written out: this runs for every candidate of every request, and nearly all of them are not silent.
+        if figures is not None and (waiting := (figures.first_token if is_stream else figures.whole).waiting):
+            oldest = next(iter(waiting.values()))
+            if now - oldest > LEAST_S and now - figures.alive_at > LEAST_S:
+                silences.append((backend, silent_s(backend, figures, now, is_stream=is_stream)))
+    if not silences or len(offers) == 1:
+        return {}
+    every = [figures for backend, model in offers if (figures := backend.load.models.get(model)) is not None]
+    patience = patience_s(every, now, is_stream=is_stream)
+    if patience is None:
+        return {}
+    quiet = {backend.name: silence for backend, silence in silences if silence > patience}
+    answered_at = max(
+        (
+            figures.progressed_at
+            for backend, model in offers
+            if backend.name not in quiet and (figures := backend.load.models.get(model)) is not None
+        ),
+        default=0.0,
+    )
+    return {name: silence for name, silence in quiet.items() if answered_at > now - silence}
+
+
+def overdue_at(  # noqa: PLR0913 - where it waits, since when, and what it is compared with
+    backend: Backend,
+    model: str,
+    asked_at: float,
+    rivals: Sequence[Offer],
+    now: float,
+    *,
+    is_stream: bool,
+) -> float | None:
+    """Return when a request that was sent to *backend* at *asked_at* should rather be answered by another; None when
+    nothing speaks for that now.
+
+    :param backend: as it is now.
+    :param model: its name there.
+    :param rivals: all others that could answer the same request.
+    """
+    figures = backend.load.model(model)
+    since = max(asked_at, alive_at(backend, figures))
+    known = [others for rival, name in rivals if (others := rival.load.models.get(name)) is not None]
+    longest = longest_s([figures, *known], now, is_stream=is_stream)
+    if longest is None:
+        return None
+    patience = _patience_at(backend, model, figures, longest, now, is_stream=is_stream)
+    if not any(
+        others.progressed_at > since and silent_s(rival, others, now, is_stream=is_stream) <= patience
+        for rival, name in rivals
+        if (others := rival.load.models.get(name)) is not None
+    ):
+        return None
+    due_at = since + patience
+    is_cold = figures.progressed_at < asked_at - UNLOADED_AFTER_S or not figures.progressed_at
+    return max(due_at, asked_at + LOADING_S) if is_cold and backend.kind.loads_models else due_at
+
+
+def _patience_at(  # noqa: PLR0913 - as its caller
+    backend: Backend, model: str, figures: ModelLoad, longest: float, now: float, *, is_stream: bool
+) -> float:
+    if backend.breaker_of(model) is not Breaker.CLOSED or backend.status is not Status.HEALTHY:
+        return max(LEAST_S_AT_A_FAILING_ONE, longest)
+    patience = max(LEAST_S, USUAL_TIMES * longest)
+    affected = len(figures.pace(is_stream=is_stream).waiting) + figures.recent_failures(now)
+    return patience if affected > 1 else TIMES_WHEN_ALONE * patience

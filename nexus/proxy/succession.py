@@ -1,0 +1,62 @@
+"""A request that waits at a silent backend is given to another one before its client gives up."""
+
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from nexus.domain.silence import overdue_at
+from nexus.errors import UpstreamError, UpstreamFault
+
+if TYPE_CHECKING:
+    from nexus.proxy.answer import Answer
+    from nexus.proxy.attempt import Attempt
+    from nexus.proxy.inquiry import Inquiry
+
+LOOK_S: Final = 0.5
+"""How soon to look again while nothing speaks for another backend, or none is free."""
+
+log = structlog.get_logger("nexus.proxy")
+
+
+def look_for_successor(inquiry: "Inquiry", attempt: "Attempt", answer: "Answer", now: float) -> float:
+    """Reserve another backend and end the waiting for *answer* if its backend is silent while others answer. Return
+    when to look again otherwise.
+
+    Nothing of the answer has gone to the client, the request may be repeated, and the backend is told to stop: its
+    connection is closed. A request moves once at most, and never to a backend that is avoided.
+    """
+    if not attempt.asks_model or answer.ready.done():
+        return inf
+    if not inquiry.retries.may_move(attempt.backend, now):
+        return now + LOOK_S
+    snapshot = inquiry.plane.fleet.snapshot
+    backend = snapshot.by_id.get(attempt.backend.id, attempt.backend)
+    due_at = overdue_at(
+        backend,
+        attempt.reserved.model,
+        attempt.waits_since,
+        inquiry.decision.rivals_of(attempt.reserved),
+        now,
+        is_stream=answer.wants_stream,
+    )
+    if due_at is None:
+        return now + LOOK_S
+    if due_at > now:
+        return due_at
+    successor = inquiry.routing.another(snapshot)
+    if successor is None:
+        return now + LOOK_S
+    inquiry.retries.move(now)
+    inquiry.successor = successor
+    silent_s = round(attempt.silent_s(now), 1)
+    log.info(
+        "request_moved",
+        request_id=inquiry.record.request_id,
+        backend=backend.name,
+        to=successor.backend.name,
+        silent_s=silent_s,
+    )
+    message = f"no answer for {silent_s} s, while other backends answered"
+    answer.give_up_waiting(UpstreamError(UpstreamFault.SILENT, message))
+    return inf
