@@ -20,6 +20,7 @@ from nexus.app.file_limit import raise_file_limit
 from nexus.app.opening import may_move_port
 from nexus.app.running import Nexus, lame_duck_of
 from nexus.app.state_file import StateFile
+from nexus.app.systemd import READY, STOPPING, notify
 from nexus.config.loading import LoadedConfig
 from nexus.config.schema import Config
 from nexus.errors import NexusError
@@ -113,7 +114,9 @@ class _Service:
         trimming = tasks.start(memory.give_back(lambda: self._nexus.plane.in_flight == 0), name="memory")
         try:
             await self._write_state()
+            notify(READY)
             await self._stop.wait()
+            notify(STOPPING)
             await tasks.stop(trimming)
             await self._drain()
         finally:

@@ -34,7 +34,7 @@ _OPTIONS: Final = (
         "-c",
         "--config",
         metavar="FILE",
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, readable=False),
         help="The file; else nexus.toml, if it exists.",
     ),
     click.option("-p", "--port", type=click.IntRange(1, 65535), help="The port to listen on."),

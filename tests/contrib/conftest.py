@@ -3,11 +3,14 @@
 import http.client
 import importlib.util
 import json
+import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from textwrap import dedent
 from typing import NamedTuple
 
 import pytest
@@ -32,6 +35,8 @@ def load(path):
 
 
 promql = load(HERE / "promql.py")
+machine = load(HERE / "scratch_root.py")
+service = load(HERE / "service_unit.py")
 
 CHAT = "/v1/chat/completions"
 CONFIG = """
@@ -220,3 +225,57 @@ def promtool() -> Callable[..., str]:
         return said
 
     return run
+
+
+@pytest.fixture(scope="session")
+def cannot_be_set_up():
+    """Say why no page can be followed on a machine of its own here; None when one can."""
+    return machine.why_not()
+
+
+@pytest.fixture
+def scratch(tmp_path, cannot_be_set_up):
+    """Give a machine on which nothing is set up, for one test."""
+    if cannot_be_set_up:
+        pytest.skip(cannot_be_set_up)
+    (tmp_path / "root").mkdir()
+    with machine.scratch_root(tmp_path / "root", ROOT) as root:
+        yield root
+
+
+@pytest.fixture(scope="session")
+def dockerfile():
+    """Give the module that follows a Dockerfile."""
+    return load(HERE / "dockerfile.py")
+
+
+@pytest.fixture
+def blocks_of(root):
+    """Give the literal blocks of a how-to in one language, in their order."""
+
+    def blocks(page, language):
+        text = (root / "docs/howto" / f"{page}.rst").read_text()
+        pattern = rf"^( *)\.\. code-block:: {language}\n\n((?:\1   .*\n|\n)+)"
+        return [dedent(block).strip() + "\n" for _, block in re.findall(pattern, text, re.MULTILINE)]
+
+    return blocks
+
+
+@pytest.fixture
+def unit_on(scratch):
+    """Give the unit as it is installed on the machine, to be run as systemd would."""
+    return lambda: service.Unit(scratch, "nexus-proxy")
+
+
+@pytest.fixture
+def simulated(scratch):
+    """Start a simulated server on the machine, and return its URL."""
+    with ExitStack() as running:
+
+        def start(*words, port=9000):
+            command = [sys.executable, "-m", "nexus.simulator", "--port", str(port), *words]
+            process = running.enter_context(scratch.started(command, log=f"/run/simulator-{port}.log"))
+            scratch.wait_for_port(process, port)
+            return f"http://127.0.0.1:{port}"
+
+        yield start
