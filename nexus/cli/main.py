@@ -78,11 +78,13 @@ class NexusProxy(Section):
         rest = [] if ctx.resilient_parsing else left_over(alone, ctx, args)
         if rest == []:
             return ["serve", *args]
-        word = next((word for word in args if word in COMMANDS), "serve") if rest is None else rest[0]
-        if word in COMMANDS or rest is None:
-            position = args.index(word) if word in args else len(args)
-            return [word, *args[:position], *args[position + 1 :]]
-        ctx.obj = alone.main(args[: -len(rest)], prog_name="nexus-proxy", standalone_mode=False)
+        if rest is None:
+            position = next((i for i, word in enumerate(args) if word in COMMANDS), None)
+            return ["serve", *args] if position is None else _with_in_front(args, position)
+        position = len(args) - len(rest)
+        if args[position] in COMMANDS:
+            return _with_in_front(args, position)
+        ctx.obj = alone.main(args[:position], prog_name="nexus-proxy", standalone_mode=False)
         return rest
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
@@ -118,6 +120,11 @@ class NexusProxy(Section):
                 return super().invoke(ctx)
         except NexusError as exc:
             raise Failure(exc) from exc
+
+
+def _with_in_front(args: list[str], position: int) -> list[str]:
+    """Return *args* with the word at *position* first: its command is the one that refuses an option before it."""
+    return [args[position], *args[:position], *args[position + 1 :]]
 
 
 @contextmanager

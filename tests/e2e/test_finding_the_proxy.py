@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 
@@ -79,30 +79,19 @@ def test_the_proxy_is_found_where_its_port_was_moved_to(tmp_path, command):
     assert f"at http://127.0.0.1:{port} (pid " in found.stdout, found.stderr
 
 
-class bare_nexus:  # noqa: N801 - it is called like a function
+@contextmanager
+def bare_nexus(folder, *words):
     """Start ``nexus-proxy`` as an operator does, on whatever port it finds, and give that port."""
-
-    def __init__(self, folder, *words):
-        self.folder, self.words = folder, words
-
-    def __enter__(self):
-        self.log = (self.folder / "log").open("w+")
-        environ = {name: value for name, value in os.environ.items() if not name.startswith("NEXUS_")}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "nexus", "--log-format", "json", *self.words],
-            cwd=self.folder,
-            env=environ | here(self.folder),
-            stdout=self.log,
-            stderr=subprocess.STDOUT,
-        )
-        until(lambda: states(self.folder), within_s=30)
-        (state,) = states(self.folder)
-        return int(state["url"].rpartition(":")[2])
-
-    def __exit__(self, *_):
-        self.process.send_signal(signal.SIGINT)
-        self.process.wait(15)
-        self.log.close()
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("NEXUS_")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nexus", *words], cwd=folder, env=environ | here(folder), stderr=subprocess.DEVNULL
+    )
+    try:
+        (state,) = until(lambda: states(folder), within_s=30)
+        yield int(state["url"].rpartition(":")[2])
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(15)
 
 
 @pytest.fixture(scope="module")
