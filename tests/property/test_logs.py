@@ -36,6 +36,7 @@ class Members(msgspec.Struct):
     d: list[str]
 
 
+keys = st.text(st.characters(exclude_categories=["Cs"]), min_size=4, max_size=20)
 short = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 
 
@@ -61,6 +62,28 @@ def test_members_are_encoded_as_fields_are(members, time_ns, secrets):
 
     assert line == json_line((time_ns, "info", "nexus", fields), hidden)
     assert line.count(b"\n") == 1
+
+
+@quick
+@given(
+    secrets=st.lists(
+        st.text(st.characters(exclude_categories=["Cs"]), min_size=4, max_size=20), min_size=1, max_size=12
+    ),
+    chosen=st.integers(0, 11),
+    before=short,
+    after=short,
+)
+def test_each_of_many_secrets_is_in_no_line_of_members(secrets, chosen, before, after):
+    hidden = Hidden()
+    for one in secrets:
+        hidden.add(one)
+    secret = secrets[chosen % len(secrets)]
+    members = Members(before + secret + after, 1, 0.5, [secret])
+
+    line = json_line_of(members, "e", (0, "info", "n"), hidden)
+
+    assert line == json_line((0, "info", "n", {"event": "e", **msgspec.to_builtins(members)}), hidden)
+    assert "***" in msgspec.json.decode(line)["d"][0]
 
 
 @quick
