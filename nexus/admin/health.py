@@ -36,6 +36,8 @@ class ReadyDetail(msgspec.Struct, frozen=True):
     """Why the last reload kept the old configuration; None when the newest file is in force."""
     switched_off_stages: tuple[str, ...]
     """Stages that are left out until the next reload, for their failures."""
+    store_failure: str | None = None
+    """Why the store failed when it was last used; None when it did not."""
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -59,14 +61,17 @@ def ready(
     is_draining: bool,
     rejected_reload: str | None,
     switched_off_stages: tuple[str, ...] = (),
+    store_failure: str | None = None,
 ) -> Page:
     """Answer ``/ready``: 200 only when a request could be served now, else 503 with the reason.
 
     A rejected reload is told and takes nothing away: the old configuration still serves. So is a stage that is left
-    out: it has declared that requests may go on without it.
+    out, which has declared that requests may go on without it, and a store that fails: a stage that needs it refuses.
     """
     reason = _why_not(snapshot, is_draining=is_draining)
-    body = Ready(reason is None, reason, ReadyDetail(count(snapshot), rejected_reload, switched_off_stages))
+    body = Ready(
+        reason is None, reason, ReadyDetail(count(snapshot), rejected_reload, switched_off_stages, store_failure)
+    )
     return json_page(body, status=200 if reason is None else 503)
 
 

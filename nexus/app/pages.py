@@ -27,6 +27,8 @@ class Standing(msgspec.Struct):
     is_draining: bool = False
     rejected_reload: str | None = None
     """Why the last reload was refused, None when it was not."""
+    store_failure: Callable[[], str | None] = lambda: None
+    """Tells why the store failed when it was last used, None when it did not."""
 
     @property
     def uptime_s(self) -> float:
@@ -47,6 +49,7 @@ def pages(
                 is_draining=standing.is_draining,
                 rejected_reload=standing.rejected_reload,
                 switched_off_stages=tuple(s.place.name for s in blueprint.router.pipeline.stages if s.is_off),
+                store_failure=standing.store_failure(),
             ),
         ),
         *(

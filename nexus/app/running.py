@@ -31,7 +31,7 @@ from nexus.proxy.plane import DataPlane, Settings
 from nexus.proxy.queue import WaitingLine
 from nexus.proxy.upstreams import Upstreams
 from nexus.routing.decision import Reserved
-from nexus.store.store import Store
+from nexus.store.watched import WatchedStore
 
 log = structlog.get_logger("nexus.app")
 
@@ -56,7 +56,7 @@ class Nexus:
         self._listening: Listening
         self._resources = AsyncExitStack()
         self._services: AsyncExitStack
-        self._store: Store
+        self._store: WatchedStore
         self._fleet: Fleet
         self._plane: DataPlane
         self._line: WaitingLine[Reserved] | None = None
@@ -162,7 +162,8 @@ class Nexus:
     # parts
 
     async def _open_store(self) -> None:
-        self._store = await open_store(self.blueprint)
+        self._store = WatchedStore(await open_store(self.blueprint))
+        self.standing.store_failure = lambda: self._store.failure
         log.info("store_opened", kind=self.blueprint.config.store.kind)
         self._resources.push_async_callback(self._store.close)
 
@@ -202,6 +203,7 @@ class Nexus:
             blueprint=lambda: self.blueprint,
             clients=lambda: len(self._edge.connections),
             is_reload_rejected=lambda: self.standing.rejected_reload is not None,
+            store=self._store,
         )
         self._dashboard = Dashboard(
             fleet=self._fleet,

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
@@ -16,6 +17,7 @@ from nexus.admin.proxy_metrics import ProxyMetrics
 from nexus.admin.reports import reports_of
 from nexus.admin.stage_metrics import StageMetrics
 from nexus.admin.stats import queue_facts, stats
+from nexus.admin.store_metrics import store_families
 from nexus.app.blueprint import Blueprint
 from nexus.app.tracing import Tracing
 from nexus.domain.fleet import FleetSnapshot
@@ -27,6 +29,7 @@ from nexus.observability.recent_rejections import RecentRejections
 from nexus.observability.timeline import Timeline
 from nexus.proxy.plane import DataPlane, Observer
 from nexus.routing.pipeline import Pipeline
+from nexus.store.watched import WatchedStore
 from nexus.wire.protocols import EVERY
 
 EMBEDDING_ENDPOINTS: Final = frozenset(e.name for e in EVERY if e.capability == "embeddings")
@@ -50,7 +53,7 @@ class Telemetry:
         self._of_stages: StageMetrics
         self._measuring: asyncio.Task[None]
 
-    def begin(
+    def begin(  # noqa: PLR0913 - all that it reads from
         self,
         *,
         fleet: Fleet,
@@ -58,12 +61,14 @@ class Telemetry:
         blueprint: Callable[[], Blueprint],
         clients: Callable[[], int],
         is_reload_rejected: Callable[[], bool],
+        store: WatchedStore,
     ) -> None:
         """Read from these from now on, and measure the event loop.
 
         :param blueprint: the one in force.
         :param clients: how many connections clients have open.
         :param is_reload_rejected: whether the last reload was refused.
+        :param store: the one that is open.
         """
         loaded = blueprint().loaded
         if loaded.config.otel.enabled:
@@ -78,7 +83,8 @@ class Telemetry:
             traced=None if self._tracing is None else self._tracing.counts,
         )
         self._plane = plane
-        self._sources = self.metrics.families, of_fleet.families, of_proxy.families
+        of_store = partial(store_families, store)
+        self._sources = self.metrics.families, of_fleet.families, of_proxy.families, of_store
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)
         own = [Metric(family.name, family.documentation, family.kind) for make in self._sources for family in make()]

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Final, TypeVar, assert_never
 
 from nexus.errors import StoreError
+from nexus.store.opened_file import OpenedFile
 from nexus.store.permission import ANOTHER_FILE, examine
 from nexus.store.store import (
     MAX_BATCH,
@@ -43,7 +44,7 @@ class SqliteStore(Store):
         self._path = Path(path)
         self._busy_timeout_s = busy_timeout_s
         self._connection: sqlite3.Connection | None = None
-        self._identity = 0, 0
+        self._file: OpenedFile | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._waiting = 0
 
@@ -52,7 +53,7 @@ class SqliteStore(Store):
             raise StoreError(f"store {self._path} is open already")
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="nexus-store")
         try:
-            self._connection, self._identity = await self._run(partial(_open, self._path, self._busy_timeout_s))
+            self._connection, self._file = await self._run(partial(_open, self._path, self._busy_timeout_s))
         except BaseException:
             self._stop_thread()
             raise
@@ -64,12 +65,12 @@ class SqliteStore(Store):
             raise _store_error(self._path, exc) from exc
 
     async def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is None:
+        file, self._connection, self._file = self._file, None, None
+        if file is None:
             return
         # The thread works in order: whatever was asked for before is done by then.
         try:
-            await self._do(connection.close)
+            await self._do(file.close)
         finally:
             self._stop_thread()
 
@@ -81,7 +82,8 @@ class SqliteStore(Store):
 
     async def apply(self, changes: Sequence[Change]) -> tuple[Total, ...]:
         check_batch(changes)
-        return await self._run(self._in_place(partial(_apply, self._opened(), tuple(changes))))
+        connection, file = self._opened(), self._file
+        return await self._run(self._in_place(partial(_apply, connection, file, tuple(changes))))
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -89,14 +91,15 @@ class SqliteStore(Store):
         return self._connection
 
     def _in_place(self, work: Callable[[], _T]) -> Callable[[], _T]:
-        """Return *work* for as long as the path leads to the file that was opened.
+        """Return *work* for as long as the file is the one that was opened, with the content that it had.
 
         SQLite would go on in a file that was deleted or replaced, where no other process and no restart finds it.
         """
+        file = self._file
 
         def checked() -> _T:
-            if _identity(self._path) != self._identity:
-                raise StoreError(f"store {self._path}: another file has taken its place; restart Nexus")
+            if file is not None:
+                file.check()
             return work()
 
         return checked
@@ -132,8 +135,13 @@ def _store_error(path: Path, exc: sqlite3.Error | OSError) -> StoreError:
     return StoreError(f"store {path}: {reason}")
 
 
-def _open(path: Path, busy_timeout_s: float) -> tuple[sqlite3.Connection, tuple[int, int]]:
-    return _connect(path, busy_timeout_s), _identity(path)
+def _open(path: Path, busy_timeout_s: float) -> tuple[sqlite3.Connection, OpenedFile]:
+    connection = _connect(path, busy_timeout_s)
+    try:
+        return connection, OpenedFile(path, connection)
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _try(path: Path, busy_timeout_s: float) -> None:
@@ -169,12 +177,6 @@ def _connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    """Say which file *path* leads to."""
-    found = path.stat()
-    return found.st_dev, found.st_ino
 
 
 def _created(path: Path) -> bool:
@@ -224,17 +226,21 @@ def _scan(connection: sqlite3.Connection, prefix: str, after: str, limit: int) -
     return tuple((key, bytes(value)) for key, value in rows)
 
 
-def _apply(connection: sqlite3.Connection, changes: tuple[Change, ...]) -> tuple[Total, ...]:
+def _apply(connection: sqlite3.Connection, file: OpenedFile | None, changes: tuple[Change, ...]) -> tuple[Total, ...]:
     # IMMEDIATE takes the write lock before anything is read, so no other process can add in between.
     connection.execute("BEGIN IMMEDIATE")
     try:
         totals = tuple(_write(connection, change) for change in changes)
+        if file is not None:
+            file.begin_write()
         connection.execute("COMMIT")
     except BaseException:
         # A full disk has ended the transaction already; a failed COMMIT has not.
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+    if file is not None:
+        file.end_write()
     return totals
 
 

@@ -1,10 +1,11 @@
-"""Both built-in stores keep the promises of every store."""
+"""Both built-in stores, and the one around them, keep the promises of every store."""
 
 from pathlib import Path
 
 from nexus.store.memory import MemoryStore
 from nexus.store.sqlite import SqliteStore
 from nexus.store.store import Store
+from nexus.store.watched import WatchedStore
 from nexus.testing.store_contract import StoreContract
 
 
@@ -16,3 +17,8 @@ class TestMemoryStore(StoreContract):
 class TestSqliteStore(StoreContract):
     def make(self, folder: Path) -> Store:
         return SqliteStore(folder / "nexus.sqlite3")
+
+
+class TestWatchedStore(StoreContract):
+    def make(self, folder: Path) -> Store:
+        return WatchedStore(SqliteStore(folder / "nexus.sqlite3"))

@@ -374,6 +374,8 @@ SEEN_ELSEWHERE = {
     "nexus_reconciler_observed": "a stage that only observes",
     "nexus_reconciler_slow": "a stage that blocks",
     "nexus_reconciler_switched_off": "a stage that breaks again and again",
+    "nexus_store_failed": "a store that fails",
+    "nexus_store_failures": "a store that fails",
     "nexus_traces": "traces",
 }
 """What moves only where something is wrong, or configured, that is not here; each has a test beside what it is of."""

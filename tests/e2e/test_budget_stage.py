@@ -11,7 +11,7 @@ import ollama
 import openai
 import pytest
 
-from nexus.testing.asking import ask, until
+from nexus.testing.asking import ask, chat, until
 from nexus.testing.fleets import table_of
 from nexus.testing.process import run_nexus
 
@@ -459,3 +459,31 @@ def test_a_limit_that_changes_at_a_reload_acts_at_once(start):
     nexus.wait_for_log("limit_increased")
 
     until(lambda: ask(nexus.url, "/v1/chat/completions", question(max_tokens=10)).status == 200)
+
+
+@pytest.mark.parametrize("harm", ["older copy", "emptied", "replaced", "deleted"])
+def test_a_ledger_that_is_taken_away_is_noticed_and_closes_what_is_paid(start, simulate, tmp_path, harm):
+    house = table_of(simulate(name="house"), priority=90)
+    nexus = start('monthly_limit_usd = 100.0\nhard_limit_action = "block_cloud"', backends=house)
+    ledger = tmp_path / "nexus.sqlite3"
+    older = ledger.read_bytes()
+    assert ask(nexus.url, "/v1/chat/completions", chat("paid")).status == 200
+    until(lambda: nexus.get_json("/admin/budget")["current_spending_usd"] > 0)
+    if harm == "deleted":
+        ledger.unlink()
+    elif harm == "replaced":
+        (tmp_path / "other").write_bytes(older)
+        (tmp_path / "other").replace(ledger)
+    else:
+        with ledger.open("r+b") as file:
+            file.truncate(0)
+            file.write(older if harm == "older copy" else b"")
+
+    (line,) = nexus.wait_for_log("store_failed")
+
+    assert str(ledger) in line["reason"]
+    assert nexus.get_json("/ready")["detail"]["store_failure"] == line["reason"]
+    assert b"\nnexus_store_failed 1\n" in ask(nexus.url, "/metrics").body
+    assert float(nexus.wait_for_log("ledger_unreachable")[0]["spent_usd"]) > 0
+    assert ask(nexus.url, "/v1/chat/completions", chat("paid")).status == 503
+    assert ask(nexus.url, "/v1/chat/completions", chat("llama3")).status == 200

@@ -84,7 +84,11 @@ class Budget:
                 self.figures.events["ledger_reached"] += 1
                 log.info("ledger_reached")
             else:
-                self.tell("ledger_unreachable", reason=self.reach.reason)
+                # Should the ledger be lost, the log has what it said.
+                book = self.book
+                self.tell(
+                    "ledger_unreachable", reason=self.reach.reason, month=book.month, spent_usd=str(book.total_usd)
+                )
         return is_good
 
     def flag_assumed(self, backend: str, model: str) -> None:

@@ -3,13 +3,15 @@
 import asyncio
 import os
 import pwd
+import shutil
 import sqlite3
 import threading
+from contextlib import closing
 
 import pytest
 
 from nexus.errors import StoreError
-from nexus.store import sqlite
+from nexus.store import opened_file, sqlite
 from nexus.store.sqlite import SqliteStore
 from nexus.store.store import Put
 
@@ -217,3 +219,117 @@ async def test_a_file_that_was_replaced_takes_nothing_more(store, tmp_path):
 
     with pytest.raises(StoreError, match="taken its place; restart"):
         await store.put("a", b"2")
+
+
+def overwrite(path, content):
+    """Do what ``cp`` does: the file stays the same, its content does not."""
+    with path.open("r+b") as file:
+        file.truncate(0)
+        file.write(content)
+
+
+async def test_a_file_that_an_older_copy_was_written_over_takes_nothing_more(store, tmp_path):
+    path = tmp_path / "nexus.sqlite3"
+    await store.add("spent", 1)
+    older = path.read_bytes()
+    await store.add("spent", 5)
+
+    overwrite(path, older)
+
+    for call in (store.add("spent", 1), store.get("spent"), store.scan("")):
+        with pytest.raises(StoreError, match="another content was written over it; put back what was there"):
+            await call
+    await store.close()
+    assert path.read_bytes() == older
+    await store.open()
+    assert await store.get("spent") == b"1"
+
+
+async def test_a_file_that_another_store_was_written_over_takes_nothing_more(store, tmp_path):
+    path = tmp_path / "nexus.sqlite3"
+    await store.add("spent", 6)
+    other = SqliteStore(tmp_path / "other.sqlite3")
+    await other.open()
+    await other.add("spent", 1)
+    await other.close()
+
+    overwrite(path, (tmp_path / "other.sqlite3").read_bytes())
+
+    with pytest.raises(StoreError, match="another content was written over it"):
+        await store.add("spent", 1)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database", b"SQLite format 3\0" + b"x" * 5000])
+async def test_a_file_that_was_emptied_or_spoilt_takes_nothing_more(store, tmp_path, content):
+    await store.add("spent", 6)
+
+    overwrite(tmp_path / "nexus.sqlite3", content)
+
+    with pytest.raises(StoreError, match="another content was written over it"):
+        await store.add("spent", 1)
+
+
+async def test_the_content_that_was_there_can_be_put_back(store, tmp_path):
+    path = tmp_path / "nexus.sqlite3"
+    await store.add("spent", 6)
+    whole = path.read_bytes()
+    overwrite(path, b"")
+    with pytest.raises(StoreError):
+        await store.add("spent", 1)
+
+    overwrite(path, whole)
+
+    assert await store.add("spent", 1) == 7
+
+
+async def test_a_journal_that_was_removed_takes_nothing_more(store, tmp_path):
+    await store.add("spent", 6)
+    (tmp_path / "nexus.sqlite3-wal").unlink()
+
+    with pytest.raises(StoreError, match=r"its journal nexus\.sqlite3-wal was removed"):
+        await store.add("spent", 1)
+
+
+async def test_a_folder_that_was_removed_takes_nothing_more(tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    store = SqliteStore(folder / "nexus.sqlite3")
+    await store.open()
+    shutil.rmtree(folder)
+
+    with pytest.raises(StoreError, match="No such file"):
+        await store.add("spent", 1)
+    await store.close()
+
+
+async def test_a_touched_file_is_still_the_same(store, tmp_path):
+    await store.add("spent", 6)
+    (tmp_path / "nexus.sqlite3").touch()
+    (tmp_path / "nexus.sqlite3").chmod(0o640)
+
+    assert await store.add("spent", 1) == 7
+
+
+async def test_two_that_share_a_file_take_neither_for_a_stranger(store, tmp_path):
+    other = SqliteStore(tmp_path / "nexus.sqlite3")
+    await other.open()
+
+    for _ in range(100):
+        await asyncio.gather(store.add("spent", 1), other.add("spent", 1), store.get("spent"), other.scan(""))
+
+    await other.close()
+    assert await store.add("spent", 0) == 200
+
+
+async def test_processes_that_were_killed_leave_no_more_behind_than_there_is_room_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(opened_file, "MOST_OPENINGS", 3)
+    path = tmp_path / "nexus.sqlite3"
+    for _ in range(6):
+        store = SqliteStore(path)
+        await store.open()
+        monkeypatch.setattr(store._file, "check", lambda: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            await store.close()
+
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM openings").fetchone() == (3,)

@@ -1,0 +1,60 @@
+"""The store as the running proxy uses it: what fails at it is counted, told, and remembered until it works."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+import structlog
+
+from nexus.errors import StoreError
+from nexus.store.store import MAX_BATCH, Change, Store, Total
+
+log = structlog.get_logger("nexus.store")
+
+_T = TypeVar("_T")
+
+
+class WatchedStore(Store):
+    """Another store, and how it is doing."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.survives_restart = store.survives_restart  # type: ignore[misc]
+        self.failure: str | None = None
+        """Why the last call failed; None when it did not."""
+        self.failures_total = 0
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the store has besides, for the plugin from which it comes."""
+        return getattr(self._store, name)
+
+    async def open(self) -> None:
+        await self._store.open()
+
+    async def check(self) -> None:
+        await self._store.check()
+
+    async def close(self) -> None:
+        await self._store.close()
+
+    async def get(self, key: str) -> bytes | None:
+        return await self._watched(lambda: self._store.get(key))
+
+    async def scan(self, prefix: str, *, after: str = "", limit: int = MAX_BATCH) -> tuple[tuple[str, bytes], ...]:
+        return await self._watched(lambda: self._store.scan(prefix, after=after, limit=limit))
+
+    async def apply(self, changes: Sequence[Change]) -> tuple[Total, ...]:
+        return await self._watched(lambda: self._store.apply(changes))
+
+    async def _watched(self, call: Callable[[], Awaitable[_T]]) -> _T:
+        try:
+            result = await call()
+        except StoreError as exc:
+            self.failures_total += 1
+            if self.failure is None:
+                log.error("store_failed", reason=str(exc))  # noqa: TRY400 - the reason says all, and is for operators
+            self.failure = str(exc)
+            raise
+        if self.failure is not None:
+            self.failure = None
+            log.info("store_recovered")
+        return result

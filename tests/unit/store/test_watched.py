@@ -1,0 +1,49 @@
+"""What fails at the store is told once, counted, and remembered until it works again."""
+
+import pytest
+from structlog.testing import capture_logs
+
+from nexus.errors import StoreError
+from nexus.store.memory import MemoryStore
+from nexus.store.watched import WatchedStore
+
+
+class Sick(MemoryStore):
+    is_sick = True
+
+    async def get(self, key):
+        if self.is_sick:
+            raise StoreError("the disk is gone; buy another")
+        return await super().get(key)
+
+
+async def test_a_failure_is_told_once_and_forgotten_when_it_works():
+    sick = Sick()
+    store = WatchedStore(sick)
+    await store.open()
+
+    with capture_logs() as logs:
+        for _ in range(2):
+            with pytest.raises(StoreError):
+                await store.get("a")
+        assert (store.failure, store.failures_total) == ("the disk is gone; buy another", 2)
+        sick.is_sick = False
+        await store.get("a")
+
+    assert store.failure is None
+    assert [line["event"] for line in logs] == ["store_failed", "store_recovered"]
+
+
+async def test_a_fault_of_the_caller_is_none_of_the_store():
+    store = WatchedStore(MemoryStore())
+    await store.open()
+    await store.put("name", b"gpu")
+
+    with pytest.raises(ValueError, match="name"):
+        await store.add("name", 1)
+
+    assert (store.failure, store.survives_restart) == (None, False)
+
+
+def test_what_the_store_has_besides_is_there():
+    assert WatchedStore(Sick()).is_sick
