@@ -103,8 +103,7 @@ class Answer(msgspec.Struct, eq=False):
     @property
     def body(self) -> bytes:
         """What is held back so far."""
-        if len(self.held) != 1:  # it is asked for several times
-            self.held = [b"".join(self.held)]
+        self.held = [b"".join(self.held)]  # of one part, that part itself
         return self.held[0]
 
     @property
@@ -134,8 +133,7 @@ class Answer(msgspec.Struct, eq=False):
     def attach(self, relay: Relay) -> None:
         """Hand what is held, and all that follows, to *relay*."""
         self.relay = relay
-        held, self.held = self.held, []
-        held.reverse()
+        held, self.held = self.held[::-1], []
         while held:
             relay.forward(held.pop())
         if self.failed is not None:
@@ -391,6 +389,8 @@ class Answer(msgspec.Struct, eq=False):
         self.on_failed(UpstreamFault.EVENT_TOO_LARGE, TOO_LARGE)
 
     def _be_ready(self) -> None:
+        if not self.is_ended:
+            self.connection.pause_reading()  # until it is relayed: one turn of the loop may read megabytes
         self.ready.set_result(None)
         self.connection.wakes()
 

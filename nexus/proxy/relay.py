@@ -136,8 +136,9 @@ class StreamRelay:
         self._answer.attach(self)
         if not self.done.done():
             self._watch()
-            if self._client.writing_paused:
-                self.pause()
+            # The answer has paused it when it was ready.
+            if not self._client.writing_paused:
+                self._connection.resume_reading()
 
     async def end(self) -> End:
         """Wait until the backend's part is over, and return how it ended.

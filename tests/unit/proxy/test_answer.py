@@ -10,6 +10,7 @@ from nexus.errors import UpstreamError
 from nexus.proxy import answer as answers
 from nexus.proxy.answer import Answer
 from nexus.proxy.answer_head import AnswerHead, Mode
+from nexus.proxy.answer_room import UNCOUNTED_BYTES, AnswerRoom, RoomShare
 from nexus.wire.protocols import ENDPOINTS
 
 JSON = (b"Content-Type", b"application/json")
@@ -487,3 +488,48 @@ async def test_an_answer_that_is_dismissed_leaves_nothing_behind(answer, said):
 
     assert answer.ready.done()
     assert answer.hold_timer is None or answer.hold_timer.cancelled()
+
+
+# how much is held
+
+
+async def test_no_more_of_a_stream_is_read_until_it_is_relayed(answer, transport):
+    answer.on_head(AnswerHead(200, [EVENTS]))
+    answer.on_body(b"role\n")
+    before = transport.is_reading_paused
+    answer.on_body(b"hello\n")
+
+    assert (before, transport.is_reading_paused) == (False, True)
+
+
+async def test_a_document_for_which_there_is_no_room_is_passed_on_as_it_comes(whole):
+    room = AnswerRoom(max_bytes=100_000)
+    whole.share = RoomShare(room)
+    whole.on_head(AnswerHead(200, [JSON]))
+    whole.on_body(b'{"a":"' + b"x" * (UNCOUNTED_BYTES + 99_000))
+    before = outcome_of(whole)
+    whole.on_body(b"x" * 2000)
+    used_bytes = room.used_bytes
+    whole.forget()
+
+    assert (before, outcome_of(whole), whole.mode) == ("waiting", "ready", Mode.OPAQUE)
+    assert (used_bytes, room.used_bytes) == (99_006, 0)
+
+
+async def test_an_error_is_held_whatever_room_there_is(whole):
+    whole.share = RoomShare(AnswerRoom(max_bytes=1))
+    whole.on_head(AnswerHead(400, [JSON]))
+    whole.on_body(b'{"error":"' + b"x" * UNCOUNTED_BYTES + b'"}')
+    before = outcome_of(whole)
+    whole.on_end(is_framed=True)
+
+    assert (before, outcome_of(whole), whole.mode) == ("waiting", "ready", Mode.WHOLE)
+
+
+async def test_short_documents_need_no_room(whole):
+    whole.share = RoomShare(AnswerRoom(max_bytes=1))
+    whole.on_head(AnswerHead(200, [JSON]))
+    whole.on_body(b'{"a":1}')
+    whole.on_end(is_framed=True)
+
+    assert (outcome_of(whole), whole.mode) == ("ready", Mode.WHOLE)
