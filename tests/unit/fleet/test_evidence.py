@@ -68,3 +68,14 @@ def test_a_503_that_says_when_to_come_back_is_no_failure(make_outcome):
 )
 def test_a_backend_is_left_alone_as_long_as_it_asks_within_reason(make_outcome, status, retry_after_s, cooling_s):
     assert cooling_of(make_outcome(status=status), retry_after_s) == cooling_s
+
+
+@pytest.mark.parametrize("ending", [Ending.CLIENT_LEFT, Ending.TIMED_OUT])
+@pytest.mark.parametrize(
+    ("silent_s", "is_sent", "evidence"),
+    [(12.0, True, Evidence.BAD), (8.0, True, Evidence.NONE), (12.0, False, Evidence.NONE)],
+)
+def test_giving_up_counts_only_after_a_remarkable_silence(make_outcome, ending, silent_s, is_sent, evidence):
+    outcome = make_outcome(ending=ending, silent_s=silent_s, is_sent=is_sent)
+
+    assert weigh(outcome, VLLM, cooling_s=None, patience_s=10.0) is evidence

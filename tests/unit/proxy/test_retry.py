@@ -152,3 +152,26 @@ def test_a_quiet_proxy_can_always_retry():
 
 def test_every_fault_has_a_code_for_the_client():
     assert FAULT_CODES.keys() == set(UpstreamFault)
+
+
+def test_a_request_moves_away_from_a_silent_backend_once():
+    left = retries()
+
+    before = left.may_move(OWN, 100.0)
+    left.move(100.0)
+
+    assert (before, left.may_move(OWN, 100.0)) == (True, False)
+
+
+@pytest.mark.parametrize(("backend", "max_retries"), [(PAID, 5), (OWN, 0)])
+def test_what_may_not_be_repeated_does_not_move(backend, max_retries):
+    assert not retries(max_retries).may_move(backend, 100.0)
+
+
+def test_moving_spends_from_the_budget():
+    budget = RetryBudget()
+    while budget.spend(100.0):
+        pass
+
+    assert not Retries(max_retries=5, budget=budget).may_move(OWN, 100.0)
+    assert Retries(max_retries=5, budget=budget).may_move(OWN, 100.0 + RetryBudget.REFILL_S)

@@ -111,3 +111,46 @@ async def test_a_stream_flows_from_its_first_content_on(make_reserved, make_upst
 
     assert flowing == (content_at is not None)
     assert (figures.flowing, figures.progressed_at) == (1, 5.0)
+
+
+async def test_another_backend_is_looked_for_until_the_wait_ends(monkeypatch):
+    monkeypatch.setattr("nexus.proxy.turn_at_backend.FIRST_LOOK_S", 0.01)
+    answer, looks = Answer(), []
+    answer.ready = answer.loop.create_future()
+
+    def look(now):
+        looks.append(now - answer.begun_at)
+        if len(looks) == 3:
+            answer.ready.set_result(None)
+        return now + 0.02
+
+    deadlines = Deadlines(answer.loop)
+    turn = TurnAtBackend(
+        deadlines, answer, make_backend(), MODEL, wait_s=5.0, last_at=answer.begun_at + 60.0, look=look
+    )
+    turn.begin(answer.begun_at)
+    await asyncio.sleep(0.2)
+
+    assert len(looks) == 3
+    assert looks[0] >= 0.01
+    assert (len(deadlines), answer.waited_s) == (0, None)
+
+
+async def test_looking_does_not_put_off_the_deadline(monkeypatch):
+    monkeypatch.setattr("nexus.proxy.turn_at_backend.FIRST_LOOK_S", 0.01)
+    answer = Answer()
+    answer.ready = answer.loop.create_future()
+    turn = TurnAtBackend(
+        Deadlines(answer.loop),
+        answer,
+        make_backend(),
+        MODEL,
+        wait_s=WAIT_S,
+        last_at=answer.begun_at + 60.0,
+        look=lambda now: now + 0.02,
+    )
+
+    turn.begin(answer.begun_at)
+    await asyncio.sleep(0.2)
+
+    assert answer.waited_s is not None

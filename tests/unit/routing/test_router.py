@@ -694,3 +694,34 @@ def test_a_snapshot_with_the_same_backend_in_another_state_is_believed(router, r
     )
 
     assert reject.code == "no_healthy_backend"
+
+
+def test_another_backend_is_reserved_while_the_first_is_still_asked(router, routing):
+    fleet = make_fleet(make_backend("gpu-1", priority=1), make_backend("gpu-2", priority=90))
+    search = routing(router())
+    first = search.next(fleet)
+
+    rivals = [backend.name for backend, _ in search.record.rivals_of(first)]
+    another = search.another(fleet)
+
+    assert rivals == ["gpu-2"]
+    assert (another.backend.name, another.route_reason) == ("gpu-2", "failover")
+    assert [backend.load.in_flight for backend in fleet.backends] == [1, 1]
+    assert len(search.record.rounds) == 2
+    assert search.another(fleet) is None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"breaker": Breaker.OPEN}, {"status": Status.UNHEALTHY}, {"in_flight": 1, "max_in_flight": 1}],
+    ids=["failing", "unhealthy", "full"],
+)
+def test_another_backend_that_is_not_well_or_free_is_none(router, routing, fields):
+    fleet = make_fleet(make_backend("gpu-1", priority=1), make_backend("gpu-2", priority=90, **fields))
+    search = routing(router())
+    search.next(fleet)
+    held = fleet.backends[1].load.in_flight
+
+    assert search.another(fleet) is None
+    assert fleet.backends[1].load.in_flight == held
+    assert len(search.record.rounds) == 1
