@@ -55,6 +55,7 @@ def test_a_fleet_with_one_healthy_backend_is_ready(fleet, backend):
             "backends": {"total": 2, "healthy": 1, "unhealthy": 1},
             "rejected_reload": None,
             "switched_off_stages": [],
+            "store_failure": None,
         },
     }
 
@@ -94,6 +95,13 @@ def test_a_stage_that_is_left_out_is_told_and_takes_nothing_away(fleet, backend)
 
     assert page.status == 200
     assert said(page)["detail"]["switched_off_stages"] == ["quality"]
+
+
+def test_a_store_that_fails_is_told_and_takes_nothing_away(fleet, backend):
+    page = ready(fleet(backend()), is_draining=False, rejected_reload=None, store_failure="store a: disk full")
+
+    assert page.status == 200
+    assert said(page)["detail"]["store_failure"] == "store a: disk full"
 
 
 def test_a_rejected_reload_is_told_and_takes_nothing_away(fleet, backend):
