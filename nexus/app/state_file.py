@@ -95,8 +95,8 @@ def runtime_folder(environ: Mapping[str, str]) -> Path:
     :raises FileNotFoundError: nothing can be written anywhere, as in some containers.
     """
     if of_service := environ.get("RUNTIME_DIRECTORY"):
-        # Of several, for which a unit may ask, the first (systemd.exec(5)).
-        return Path(of_service.partition(":")[0])
+        # Of several, for which a unit may ask, the first; with DynamicUser= it may be a link (systemd.exec(5)).
+        return Path(of_service.partition(":")[0]).resolve()
     if of_login := environ.get("XDG_RUNTIME_DIR"):
         return Path(of_login) / FOLDER
     return Path(tempfile.gettempdir()) / f"{FOLDER}-{os.geteuid()}"

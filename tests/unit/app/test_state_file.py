@@ -106,6 +106,19 @@ def test_the_folder_is_that_of_the_service_or_else_of_the_user(environ, first):
     assert str(runtime_folder(environ)) == first
 
 
+def test_the_folder_of_a_service_may_be_a_link(tmp_path):
+    (tmp_path / "private").mkdir(mode=0o700)
+    (tmp_path / "link").symlink_to(tmp_path / "private")
+    environ = {"RUNTIME_DIRECTORY": str(tmp_path / "link")}
+    state = StateFile(environ)
+
+    state.write(config(), 81)
+    found = running_proxies(environ)
+    state.remove()
+
+    assert [each.pid for each in found] == [os.getpid()]
+
+
 def test_where_nothing_can_be_written_there_is_none(monkeypatch, capture_events):
     def without_any():
         raise FileNotFoundError(2, "No usable temporary directory found")
