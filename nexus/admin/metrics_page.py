@@ -17,7 +17,7 @@ from nexus.observability.exposition import pieces
 from nexus.observability.families import Family
 from nexus.observability.label_values import sanitized_labels, with_sanitized_labels
 
-TURN_S: Final = 0.002
+TURN_S: Final = 0.0005
 """How long it writes before it lets others have a turn."""
 
 

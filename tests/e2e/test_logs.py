@@ -282,6 +282,29 @@ def test_a_pipe_that_nobody_reads_slows_no_request_and_holds_up_no_end(simulate,
         os.close(reading)
 
 
+def test_a_reader_that_stalls_and_reads_on_misses_nothing(simulate, tmp_path):
+    gpu, port = simulate(models=("llama3",)), free_port()
+    reading, writing = os.pipe()
+    process = started(tmp_path, table_of(gpu), port, stderr=writing)
+    os.close(writing)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(200):
+            ask(url, PATH, chat("m" * 250))
+        assert _dropped(url) == 0
+        with ThreadPoolExecutor(1) as reader:
+            content = reader.submit(lambda: b"".join(iter(lambda: os.read(reading, 65536), b"")))
+            process.terminate()
+            lines = [json.loads(line) for line in content.result(15).splitlines()]
+    finally:
+        process.kill()
+        process.wait()
+        os.close(reading)
+
+    assert sum(line["event"] == "exchange_finished" for line in lines) == 200
+    assert lines[-1]["event"] == "stopped"
+
+
 def _dropped(url):
     (line,) = [
         line
