@@ -4,7 +4,6 @@ import asyncio
 import gc
 import platform
 import signal
-import sys
 from collections.abc import Callable
 from operator import attrgetter
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Final
 import structlog
 
 from nexus import __version__, tasks
-from nexus.app import enduring, memory
+from nexus.app import enduring, interpreter, memory
 from nexus.app.binding import Listening
 from nexus.app.blueprint import Blueprint, draw, file_name, load_plugins
 from nexus.app.file_limit import raise_file_limit
@@ -35,10 +34,6 @@ FIXED_KEYS: Final = (
 )
 """What is opened or set up once, at the start; besides, plugins are loaded once."""
 
-SWITCH_S: Final = 0.0002
-"""How long another thread may keep the interpreter when the event loop asks for it, several times per request. With
-Python's 5 ms, whatever a thread computes, such as spans or a reloaded configuration, is seen in the answers."""
-
 HURRIED_DRAIN_S: Final = 5.0
 """What is left of the drain time after a second SIGTERM; after a second SIGINT, nothing is."""
 
@@ -59,7 +54,7 @@ def serve(
     :raises NexusError: it cannot be built, or cannot start.
     """
     raise_file_limit()
-    sys.setswitchinterval(SWITCH_S)
+    interpreter.suit_a_server()
     memory.bound_arenas()
     log.info("starting", version=__version__, python=platform.python_version(), file=file_name(loaded))
     plugins = load_plugins(loaded, plugin_files)
