@@ -208,6 +208,7 @@ class ClientConnection(BaseProtocol):
                 if isinstance(payload, StreamReader) and not payload.is_eof():
                     may_follow = await is_discarded(payload) and may_follow
                 self._patience.rest()
+                self._stall.watch()
                 if not may_follow or self._is_ending:
                     if not self._is_ending and can_stay_open(message):
                         # The client knows nothing of this end yet, and may be sending its next requests.

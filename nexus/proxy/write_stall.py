@@ -52,7 +52,7 @@ class WriteStall:
         self._taken_at = 0.0
 
     def watch(self) -> None:
-        """Watch the client until nothing is unsent."""
+        """Watch the client until nothing is unsent; cheap when nothing is."""
         if self._handle is None:
             # What is written in this turn of the loop may leave at its end.
             self._handle = self._loop.call_soon(self._begin)
@@ -65,8 +65,10 @@ class WriteStall:
         self._give_up = _nothing
 
     def _begin(self) -> None:
-        self._taken, self._taken_at = self._taken_now(), self._loop.time()
-        self._look()
+        self._handle = None
+        if self._outlet.unsent:
+            self._taken, self._taken_at = self._taken_now(), self._loop.time()
+            self._look()
 
     def _look(self) -> None:
         self._handle = None
