@@ -52,10 +52,11 @@ class Listening(msgspec.Struct, frozen=True):
             sock.close()
 
 
-async def listen(host: str, port: int, *, may_move: bool, is_trial: bool = False) -> Listening:
+async def listen(host: str, port: int, *, may_move: bool, may_share: bool = False, is_trial: bool = False) -> Listening:
     """Listen on *port* of every address that *host* stands for.
 
     :param may_move: whether a port that is taken may be replaced by one of the next few.
+    :param may_share: whether another process of the same user, which allows it too, may listen on the same port.
     :param is_trial: whether the sockets are only bound, so that no client is connected to what does not answer.
     :raises PortTaken: it is taken, and so are those next to it if they may be used.
     :raises ConfigError: this process may not listen there.
@@ -65,7 +66,7 @@ async def listen(host: str, port: int, *, may_move: bool, is_trial: bool = False
     moved_from: PortTaken | None = None
     for candidate in range(port, min(port + MAX_OTHER_PORTS, 65535) + 1 if may_move else port + 1):
         try:
-            sockets = _sockets(addresses, candidate, backlog=None if is_trial else BACKLOG)
+            sockets = _sockets(addresses, candidate, backlog=None if is_trial else BACKLOG, may_share=may_share)
         except OSError as exc:
             if exc.errno != errno.EADDRINUSE:
                 raise _cannot_listen(host, candidate, exc) from exc
@@ -87,7 +88,9 @@ async def _addresses(host: str, port: int) -> tuple[_Address, ...]:
     return tuple(dict.fromkeys((family, address) for family, _, _, _, address in found))
 
 
-def _sockets(addresses: Iterable[_Address], port: int, *, backlog: int | None) -> tuple[socket.socket, ...]:
+def _sockets(
+    addresses: Iterable[_Address], port: int, *, backlog: int | None, may_share: bool
+) -> tuple[socket.socket, ...]:
     """Return a socket for each of *addresses* that this machine has; raise OSError.
 
     :param backlog: None: they do not listen.
@@ -97,7 +100,7 @@ def _sockets(addresses: Iterable[_Address], port: int, *, backlog: int | None) -
     try:
         for family, address in addresses:
             try:
-                sockets.append(_socket(family, (address[0], port, *address[2:]), backlog))
+                sockets.append(_socket(family, (address[0], port, *address[2:]), backlog, may_share=may_share))
             except OSError as exc:
                 # Of `localhost`, a machine without IPv6 has one address of the two.
                 if exc.errno not in NOT_HERE:
@@ -112,11 +115,15 @@ def _sockets(addresses: Iterable[_Address], port: int, *, backlog: int | None) -
     return tuple(sockets)
 
 
-def _socket(family: socket.AddressFamily, address: tuple[object, ...], backlog: int | None) -> socket.socket:
+def _socket(
+    family: socket.AddressFamily, address: tuple[object, ...], backlog: int | None, *, may_share: bool
+) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         # Else a restart would have to wait until the kernel has forgotten the connections of the last process.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if may_share:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.setblocking(False)  # noqa: FBT003 - its only parameter

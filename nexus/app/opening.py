@@ -27,7 +27,7 @@ async def open_store(blueprint: Blueprint) -> Store:
 async def open_port(blueprint: Blueprint, *, may_move: bool, is_trial: bool = False) -> Listening:
     """Listen where *blueprint* says; see :func:`~nexus.app.binding.listen`."""
     server = blueprint.config.server
-    return await listen(server.host, server.port, may_move=may_move, is_trial=is_trial)
+    return await listen(server.host, server.port, may_move=may_move, may_share=server.reuse_port, is_trial=is_trial)
 
 
 def may_move_port(blueprint: Blueprint) -> bool:

@@ -7,6 +7,7 @@ from typing import Final
 
 import structlog
 
+from nexus import tasks
 from nexus.app.binding import BACKLOG, Listening
 from nexus.app.blueprint import Blueprint
 from nexus.app.dashboard import Dashboard
@@ -55,6 +56,7 @@ class Nexus:
         self._servers: list[asyncio.Server] = []
         self._listening: Listening
         self._resources = AsyncExitStack()
+        self._closing: asyncio.Task[None] | None = None
         self._services: AsyncExitStack
         self._store: WatchedStore
         self._fleet: Fleet
@@ -253,6 +255,12 @@ class Nexus:
         await self._services.aclose()
 
     async def _close(self) -> None:
+        # A second signal hurries what is under way; what was received is to reach the store all the same.
+        if self._closing is None:
+            self._closing = tasks.start(self._close_all(), name="close")
+        await asyncio.shield(self._closing)
+
+    async def _close_all(self) -> None:
         for server in self._servers:
             server.close()
         await self._resources.aclose()

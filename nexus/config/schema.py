@@ -18,6 +18,10 @@ class ServerConfig(Section, frozen=True):
     port: Annotated[int, Meta(ge=1, le=65535)] = 8000
     """The port to bind, 1 to 65535. One that is in use is an error where a file, an option or a variable names it; the
     default is then replaced by the next free one, with a warning that says where Nexus listens."""
+    reuse_port: bool = False
+    """Whether another Nexus of the same user, with the same key, may listen on the port at the same time, and so take
+    over before this one stops. Two that were not meant to run together then share the clients, where otherwise the
+    second does not start."""
     api_keys: tuple[str, ...] = ()
     """Keys that clients must send, as ``Authorization: Bearer`` or ``x-api-key``: each ``env:NAME``, ``file:PATH`` or
     ``sha256:HEX``. Empty: no key is asked for."""

@@ -45,7 +45,7 @@ class Clients:
         for process in self._processes.values():
             if process.poll() is None:
                 process.kill()
-                process.wait()
+                process.communicate()
 
 
 @pytest.fixture
@@ -102,6 +102,22 @@ def test_clients_that_keep_their_connections_lose_nothing(start, clients):
     lost, _ = sums_of(asking.end())
 
     assert lost == []
+
+
+@pytest.mark.timeout(60 + 15 * RESTARTS)
+def test_a_successor_that_listens_before_the_first_stops_refuses_nobody(start, clients):
+    share = "[server]\nreuse_port = true\n"
+    nexus = start(share)
+    asking = clients(nexus)
+
+    for _ in range(RESTARTS):
+        before, nexus = nexus, start(share)
+        nexus.wait_for_log("started", within_s=20)
+        assert before.stop() == 0
+        nexus.wait_for_log("exchange_finished", CLIENTS, within_s=20)
+    lost, refused = sums_of(asking.end())
+
+    assert (lost, refused) == ([], 0)
 
 
 def start_when_free(start):

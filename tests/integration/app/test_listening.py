@@ -51,6 +51,19 @@ def resolved(monkeypatch):
     return let
 
 
+async def test_two_that_both_allow_it_listen_on_one_port():
+    port = free_port()
+    first = await listen("127.0.0.1", port, may_move=False, may_share=True)
+
+    second = await listen("127.0.0.1", port, may_move=False, may_share=True)
+    with pytest.raises(StartError):
+        await listen("127.0.0.1", port, may_move=False)
+
+    assert (first.port, second.port) == (port, port)
+    first.close()
+    second.close()
+
+
 async def test_a_port_in_use_that_was_asked_for_is_an_error(nexus, busy_port):
     with pytest.raises(StartError) as refused:
         await nexus("127.0.0.1", busy_port).start()
@@ -127,7 +140,7 @@ async def test_a_name_that_is_not_found_is_told():
 
 
 async def test_a_port_that_only_root_may_open_is_a_fault_of_the_configuration(monkeypatch):
-    def bind(*_):
+    def bind(*_, **__):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(binding, "_socket", bind)

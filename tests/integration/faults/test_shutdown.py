@@ -315,6 +315,25 @@ async def test_afterwards_nobody_can_connect(start, script, stop):
         await scene.connect()
 
 
+async def test_told_twice_it_still_closes_everything_in_good_order(start, script, stop):
+    scene = await start(gpu=await script())
+    closed = asyncio.Event()
+
+    async def close_slowly():
+        await asyncio.sleep(SOON_S)
+        closed.set()
+
+    scene.nexus._resources.push_async_callback(close_slowly)
+
+    first = stop(scene)
+    await eventually(lambda: scene.nexus._closing)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    await stop(scene)
+
+    assert closed.is_set()
+
+
 async def test_told_twice_it_does_not_wait_any_longer(start, script, stop):
     gpu = await script()
     scene = await start(gpu=gpu)
