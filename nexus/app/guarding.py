@@ -76,6 +76,8 @@ class _GuardedDiscoverer(Discoverer):
     def __init__(self, plugin: Plugin, discoverer: Any) -> None:
         with contained(f"plugin {plugin.label}: a finder of it has no name"):
             self.name = str(discoverer.name)  # type: ignore[misc]
+            self.needs_approval = bool(getattr(discoverer, "needs_approval", False))  # type: ignore[misc]
+            self.is_certain = bool(getattr(discoverer, "is_certain", False))  # type: ignore[misc]
         self._plugin = plugin
         self._discoverer = discoverer
 

@@ -199,7 +199,7 @@ class Fleet:
 
     def _finders(self) -> tuple[Discoverer, ...]:
         finders: list[Discoverer] = [*self._discoverers, *self._dns_finder()]
-        if self._plan.looks_around:
+        if self._plan.looks_around(has_finders=bool(self._discoverers)):
             finders += [self._local, *self._mdns_finder()]
         self._need_approval = frozenset(finder.name for finder in finders if finder.needs_approval)
         return tuple(finders)

@@ -38,12 +38,14 @@ class FleetPlan(msgspec.Struct, frozen=True):
     connection_age_s: float = MAX_AGE_S
     """How old a connection may become by which backends are probed."""
 
-    @property
-    def looks_around(self) -> bool:
-        """Whether servers are looked for on this machine and its network."""
+    def looks_around(self, *, has_finders: bool = False) -> bool:
+        """Whether servers are looked for on this machine and its network.
+
+        :param has_finders: whether plugins contribute discoverers.
+        """
         if self.discovery.enabled is not None:
             return self.discovery.enabled
-        return not self.members and not self.discovery.dns
+        return not self.members and not self.discovery.dns and not has_finders
 
 
 def plan_fleet(  # noqa: PLR0913 - the parts of one configuration

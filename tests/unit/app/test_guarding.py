@@ -7,6 +7,7 @@ import pytest
 from nexus.app.guarding import guarded_discoverers, guarded_factory, guarded_kind
 from nexus.domain.kinds import BackendKind, FactsLookup, ModelListing, ServerLookup
 from nexus.errors import PluginError, StoreError
+from nexus.fleet.discovery.discoverer import Discoverer
 from nexus.plugin_manager import Plugin
 
 NIGHT = Plugin("night", "nexus-proxy-night", "0.2", {})
@@ -68,6 +69,22 @@ async def test_whatever_a_finder_raises_or_yields_is_its_failure(seen):
 
     with pytest.raises(PluginError, match=r"plugin 'night' .* finder 'owls' failed"):
         [_ async for _ in finder.watch()]
+
+
+@pytest.mark.parametrize("is_so", [True, False])
+def test_what_a_finder_declares_holds_for_what_it_finds(is_so):
+    declared = Finder()
+    declared.needs_approval = declared.is_certain = is_so
+
+    (finder,) = guarded_discoverers(Contributed(declared))
+
+    assert (finder.needs_approval, finder.is_certain) == (is_so, is_so)
+
+
+def test_a_finder_that_declares_nothing_finds_as_usual():
+    (finder,) = guarded_discoverers(Contributed(Finder()))
+
+    assert (finder.needs_approval, finder.is_certain) == (Discoverer.needs_approval, Discoverer.is_certain)
 
 
 def test_a_finder_without_a_name_is_refused():

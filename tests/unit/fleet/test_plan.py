@@ -122,7 +122,14 @@ def test_two_keys_for_one_header_are_refused(key, credentials, at):
 def test_ports_are_looked_at_when_nothing_is_configured_or_when_asked_for(enabled, names, looks):
     plan = plan_fleet(map(backend, names), discovery=DiscoveryConfig(enabled=enabled))
 
-    assert plan.looks_around is looks
+    assert plan.looks_around() is looks
+
+
+@pytest.mark.parametrize(("enabled", "looks"), [(None, False), (True, True)])
+def test_a_finder_of_a_plugin_is_a_source_of_backends_too(enabled, looks):
+    plan = plan_fleet([], discovery=DiscoveryConfig(enabled=enabled))
+
+    assert plan.looks_around(has_finders=True) is looks
 
 
 def warnings_of(url, **fields):
