@@ -6,9 +6,12 @@ import pytest
 import trustme
 import yaml
 
+from nexus.testing.asking import until
+
 FILE = "/etc/nexus-proxy/nexus.toml"
 ENVIRONMENT = "/etc/nexus-proxy/environment"
 KEY = "the-key-of-the-page"
+PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 CHAT = '{"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}]}'
 
 
@@ -162,3 +165,15 @@ def test_prometheus_understands_its_example(scratch, root):
         pytest.skip("promtool is not installed")
 
     scratch.sh("promtool check config contrib/prometheus/prometheus.yml", cwd=str(root))
+
+
+def test_a_reload_finds_the_proxy_by_the_name_that_its_page_gives(scratch, blocks_of, root):
+    scratch.sh(blocks_of("systemd", "sh")[0], cwd=str(root))
+    scratch.write("/srv/nexus.toml", "[server]\nport = 8000\n")
+
+    with scratch.started(["/opt/nexus-proxy/bin/nexus-proxy"], user=(65_534, 65_534), cwd="/srv") as process:
+        scratch.wait_for_port(process)
+        scratch.sh(blocks_of("reload", "sh")[0], cwd="/srv", environ={"PATH": f"/opt/nexus-proxy/bin:{PATH}"})
+        until(lambda: "config_reloaded" in process.log(), within_s=20)
+
+    assert process.returncode == 0

@@ -33,7 +33,11 @@ def test_a_script_has_its_own_name_and_not_that_of_its_interpreter(tmp_path):
 
 
 def test_a_port_of_ipv6_is_found_too():
-    with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
+    try:
+        server = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError:
+        pytest.skip("no IPv6 here")
+    with server:
         assert f"(process {os.getpid()})" in owner_of(server.getsockname()[1])
 
 
