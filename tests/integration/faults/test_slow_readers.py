@@ -139,3 +139,33 @@ async def test_a_stream_that_is_cut_before_a_deaf_client_is_closed_all_the_same(
     outcome = await scene.books.outcome()
     assert outcome.code == "deadline_exceeded"
     await eventually(lambda: not scene.nexus._edge.connections, lambda: "the client is still there")
+
+
+async def test_the_backend_is_free_for_others_while_a_client_takes_its_time(start, script):
+    backend = await script()
+    scene = await start(backend=backend, options={"backend": {"max_in_flight": 1}})
+    long_answer = whole_answer(b'{"text":"' + b"x" * 7_500_000 + b'"}')
+    steps = [Send(long_answer), ReadRequest(), Send(CHAT.good_answer)]
+    slow = await begin(scene, backend, *steps, stream=False)
+
+    reply = await scene.ask(CHAT)
+    under_way = [exchange.client.remote for exchange in scene.nexus._desk.exchanges]
+
+    assert reply.status == 200
+    assert len(under_way) == 1
+    assert len(backend.attempts) == 1, "its connection serves the next request too"
+    slow.reset()
+
+
+async def test_an_answer_that_its_client_leaves_half_taken_is_not_finished(start, script):
+    backend = await script()
+    scene = await start(backend=backend)
+    client = await begin(scene, backend, Send(whole_answer(b'{"text":"' + b"x" * 7_500_000 + b'"}')), stream=False)
+
+    await eventually(lambda: not scene.backend("backend").load.in_flight)
+    client.reset()
+    outcome = await scene.books.outcome()
+
+    assert (outcome.ending, outcome.termination, outcome.status) == ("client_left", "CD", 200)
+    assert 0 < outcome.bytes_out < 7_500_000
+    assert outcome.attempts[0].ending == "finished"
