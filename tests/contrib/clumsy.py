@@ -2,7 +2,7 @@
 
 import time
 
-from nexus.api import Reconciler, hookimpl
+from nexus.api import Measure, Reconciler, Sample, hookimpl
 
 TOO_LONG_S = 0.06
 
@@ -16,6 +16,10 @@ class Broken(Reconciler):
 
     def reconcile(self, intent):
         raise RuntimeError("clumsy")
+
+    def measures(self):
+        samples = Sample(1, {"backend": "gpu-1"}), Sample(float("nan"), {"backend": "gpu-2"})
+        yield Measure(name="nexus_clumsy_falls", documentation="Falls.", type="counter", samples=samples)
 
 
 class Slow(Reconciler):
