@@ -87,6 +87,8 @@ class ModelLoad(msgspec.Struct, eq=False):
     """Monotonic seconds, when a stream began or an answer was complete last."""
     alive_at: float = 0.0
     """Monotonic seconds, when anything of an answer came last: a token of a stream, a document, or an error."""
+    tries: int = 0
+    """Requests that tried it while it was failing and moved to another backend, since its last good answer."""
     probing: bool = False
     """Whether the one request that a half-open breaker of this model admits is under way."""
 

@@ -15,7 +15,9 @@ LEAST_S: Final = 3.0
 USUAL_TIMES: Final = 1.5
 """Silence is remarkable beyond so many times the longest answer that any backend gave lately."""
 LEAST_S_AT_A_FAILING_ONE: Final = 1.0
-"""The same of a backend that has been failing."""
+"""The same of a backend that has been failing. It doubles with each try, so that one that is slow and sound can show
+that it is."""
+MOST_DOUBLINGS: Final = 6
 TIMES_WHEN_ALONE: Final = 2.0
 """A single request that waits may be an unusual one: it is given so many times as long."""
 LOADING_S: Final = 60.0
@@ -150,7 +152,7 @@ def _patience_at(  # noqa: PLR0913 - as its caller
     backend: Backend, model: str, figures: ModelLoad, longest: float, now: float, *, is_stream: bool
 ) -> float:
     if backend.breaker_of(model) is not Breaker.CLOSED or backend.status is not Status.HEALTHY:
-        return max(LEAST_S_AT_A_FAILING_ONE, longest)
+        return max(LEAST_S_AT_A_FAILING_ONE * 2.0 ** min(figures.tries, MOST_DOUBLINGS), longest)
     patience = max(LEAST_S, USUAL_TIMES * longest)
     affected = len(figures.pace(is_stream=is_stream).waiting) + figures.recent_failures(now)
     return patience if affected > 1 else TIMES_WHEN_ALONE * patience

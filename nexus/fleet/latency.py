@@ -29,6 +29,7 @@ def observe_attempt(
     model.used_at = now
     if is_good:
         model.progressed_at = now
+        model.tries = 0
         latency_s = outcome.duration_s if outcome.first_byte_s is None else outcome.first_byte_s
         observe_request(load, round(latency_s * 1000))
     if outcome.is_stream:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from nexus.domain.backend import Breaker
 from nexus.domain.silence import overdue_at
 from nexus.errors import UpstreamError, UpstreamFault
 
@@ -48,6 +49,8 @@ def look_for_successor(inquiry: "Inquiry", attempt: "Attempt", answer: "Answer",
     if successor is None:
         return now + LOOK_S
     inquiry.retries.move(now)
+    if attempt.figures is not None and backend.breaker_of(attempt.reserved.model) is not Breaker.CLOSED:
+        attempt.figures.tries += 1
     inquiry.successor = successor
     silent_s = round(attempt.silent_s(now), 1)
     log.info(

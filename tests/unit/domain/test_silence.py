@@ -118,6 +118,14 @@ def test_the_request_that_tries_a_failing_backend_is_due_soon():
     assert due_in(hung, answered(make_backend("well"), took_s=1.5), age_s=2.0) == pytest.approx(-0.5)
 
 
+@pytest.mark.parametrize(("tries", "due_s"), [(0, 1.0), (3, 8.0), (20, 64.0)])
+def test_a_failing_backend_is_given_longer_with_each_try(tries, due_s):
+    hung = asked(make_backend("hung", model_breakers={MODEL: Breaker.HALF_OPEN}), 0.5)
+    hung.load.model(MODEL).tries = tries
+
+    assert due_in(hung, answered(make_backend("well")), age_s=0.5) == pytest.approx(due_s - 0.5)
+
+
 def test_a_request_for_a_model_that_is_being_loaded_is_given_a_minute():
     hung = asked(make_backend("hung", kind="ollama"), 10.0, 10.0)
 

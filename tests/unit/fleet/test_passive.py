@@ -331,3 +331,47 @@ def test_what_is_the_clients_fault_is_neither_fast_nor_a_failure(registry, passi
 
     figures = registry.snapshot.by_id[GPU].load.models["llama3"]
     assert (figures.first_token.mean_ms(), figures.whole.mean_ms(), figures.failures) == (None, None, 0)
+
+
+def give_up(passive, make_outcome, times=1, *, silent_s=5.0):
+    for _ in range(times):
+        passive.report(GPU, make_outcome(Ending.CLIENT_LEFT, is_sent=True, silent_s=silent_s))
+
+
+def test_three_clients_that_give_up_on_a_silent_backend_open_its_breaker(registry, passive, make_outcome):
+    give_up(passive, make_outcome, 2)
+    before = breaker(registry)
+    give_up(passive, make_outcome)
+
+    assert (before, breaker(registry)) == (Breaker.CLOSED, Breaker.OPEN)
+
+
+def test_an_answer_between_clients_that_give_up_proves_that_it_works(registry, passive, make_outcome):
+    for _ in range(4):
+        give_up(passive, make_outcome, 2)
+        passive.report(GPU, make_outcome(status=200))
+
+    assert breaker(registry) is Breaker.CLOSED
+
+
+def test_clients_that_stop_a_request_early_say_nothing(registry, passive, make_outcome):
+    give_up(passive, make_outcome, 9, silent_s=1.0)
+
+    assert breaker(registry) is Breaker.CLOSED
+
+
+def test_clients_less_patient_than_usual_answers_are_long_say_nothing(registry, passive, make_outcome):
+    registry.snapshot.by_id[GPU].load.model("llama3").whole.observe(20.0, 0.0)
+
+    give_up(passive, make_outcome, 9)
+
+    assert breaker(registry) is Breaker.CLOSED
+
+
+def test_a_good_answer_ends_the_tries_of_a_failing_backend(registry, passive, make_outcome):
+    figures = registry.snapshot.by_id[GPU].load.model("llama3")
+    figures.tries = 3
+
+    passive.report(GPU, make_outcome(status=200))
+
+    assert figures.tries == 0
