@@ -88,6 +88,17 @@ async def test_a_request_is_told_when_it_has_ended(nexus):
     assert (request["model"], request["backend"], request["status_code"]) == ("model-1", "gpu-1", 200)
 
 
+async def test_a_viewer_does_not_hold_up_the_end_and_is_told_of_it(nexus):
+    async with connect(await feed_url(nexus), max_size=None) as feed:
+        await updates(feed, "Overview")
+
+        async with asyncio.timeout(10):
+            await nexus.stop(drain_s=60.0)
+        await feed.wait_closed()
+
+    assert feed.close_code == 1001
+
+
 async def test_a_drained_backend_is_told(nexus):
     async with connect(await feed_url(nexus), max_size=None) as feed:
         await updates(feed, "Overview")
