@@ -54,7 +54,7 @@ def serve(
     :raises NexusError: it cannot be built, or cannot start.
     """
     raise_file_limit()
-    interpreter.suit_a_server()
+    interpreter.shorten_turns()
     memory.bound_arenas()
     log.info("starting", version=__version__, python=platform.python_version(), file=file_name(loaded))
     plugins = load_plugins(loaded, plugin_files)
