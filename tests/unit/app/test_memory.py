@@ -51,7 +51,9 @@ async def test_nothing_is_given_back_while_something_is_under_way(resident):
     assert await trims_after(resident, 400, is_idle=lambda: False) == 0
 
 
-@pytest.mark.parametrize("library", [object(), OSError("no such thing"), TypeError("as on Windows")], ids=str)
+@pytest.mark.parametrize(
+    "library", [object(), OSError("no such thing"), TypeError("as on Windows")], ids=("another", "missing", "Windows")
+)
 async def test_another_c_library_is_left_alone(monkeypatch, library):
     def load(_name):
         if isinstance(library, Exception):
