@@ -8,6 +8,7 @@ from typing import Final
 import structlog
 
 from nexus import tasks
+from nexus.app.announcing import announce
 from nexus.app.binding import BACKLOG, Listening
 from nexus.app.blueprint import Blueprint
 from nexus.app.dashboard import Dashboard
@@ -102,6 +103,7 @@ class Nexus:
             )
             await self._listen(may_move=may_move_port)
             await self._start_fleet(outbox)
+            await announce(config, self.port, self._resources)
         except BaseException:
             await self._close()
             raise

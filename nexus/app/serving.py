@@ -29,7 +29,7 @@ from nexus.plugin_manager import PluginManager
 log = structlog.get_logger("nexus.app")
 
 FIXED_KEYS: Final = (
-    *("server.host", "server.port", "server.reuse_port", "store", "otel"),
+    *("server.host", "server.port", "server.reuse_port", "store", "otel", "discovery.announce"),
     *("timeouts.headers_seconds", "timeouts.keepalive_seconds"),
 )
 """What is opened or set up once, at the start; besides, plugins are loaded once."""

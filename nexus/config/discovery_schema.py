@@ -43,6 +43,8 @@ class DiscoveryConfig(Section, frozen=True):
         "_lmstudio._tcp",
     )
     """The service types that are looked for."""
+    announce: bool = False
+    """Whether this proxy announces itself on the local network, as ``_llm._tcp``. Read at start only."""
     interval_seconds: Seconds = 10.0
     """Between two looks."""
     grace_period_seconds: SecondsOrZero = 60.0

@@ -12,10 +12,12 @@ from urllib.request import Request, urlopen
 
 import openai
 import pytest
+from zeroconf import Zeroconf
 
 from nexus.fleet.discovery.announcing import own_addresses
 from nexus.simulator import Settings, Simulator, in_thread
 from nexus.testing.ports import free_port
+from nexus.testing.process import run_nexus
 
 pytestmark = pytest.mark.skipif(not own_addresses(), reason="this machine has no network")
 
@@ -128,3 +130,21 @@ def test_announcing_a_port_where_nothing_listens_says_so():
 
     assert told.returncode == 1
     assert f"no server answers at http://127.0.0.1:{port}" in told.stderr
+
+
+def test_a_proxy_that_announces_itself_is_found_by_clients_and_used_by_no_proxy(start_nexus, tmp_path_factory):
+    announce = '[server]\nhost = "0.0.0.0"\n[discovery]\nannounce = true\n'
+    with (
+        run_nexus(tmp_path_factory.mktemp("announcing"), announce, arguments=("--insecure",)) as announcing,
+        Zeroconf() as network,
+    ):
+        (announced,) = announcing.wait_for_log("announced", within_s=10)
+        nexus = start_nexus(CONFIG)
+
+        service = "_llm._tcp.local."
+        info = network.get_service_info(service, f"{announced['name']}.{service}", 5000)
+        time.sleep(2)
+        pages = nexus.get_json("/admin/backends")
+
+    assert (info.port, info.decoded_properties["type"]) == (announcing.port, "nexus")
+    assert announced["name"] not in {row["name"] for row in (*pages["pending"], *pages["backends"])}
