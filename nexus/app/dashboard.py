@@ -8,6 +8,7 @@ from urllib.parse import parse_qs
 
 from nexus import tasks
 from nexus.admin import draining
+from nexus.admin.applicants import applicant_views
 from nexus.admin.backends import backends, view_of
 from nexus.admin.health import count, health_word
 from nexus.admin.page import json_page
@@ -146,6 +147,7 @@ class Dashboard:
             "queue": queue_facts(self._plane.line, is_enabled=config.queue.enabled),
             "requests": request_facts(self._telemetry.metrics.all),
             "rejections": self._telemetry.rejections.last_five_minutes(),
+            "pending": applicant_views(self._fleet.applicants),
             "budget": self._budget() or None,
         }
 

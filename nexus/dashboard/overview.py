@@ -26,8 +26,8 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
     """By the backend's id, in Unix seconds."""
     timeline: Timeline
     standing: Callable[[], Mapping[str, Any]]
-    """``status``, ``health``, ``uptime_seconds``, ``in_flight``, ``queue``, ``requests``, ``rejections`` and
-    ``budget``."""
+    """``status``, ``health``, ``uptime_seconds``, ``in_flight``, ``queue``, ``requests``, ``rejections``,
+    ``pending`` and ``budget``."""
     plugins: Callable[[], Sequence[Any]]
     requests_since: Callable[[int, int], tuple[int, Sequence[Any]]]
     """From the number of a request and how many at most: the number of the newest, and the newest after it, oldest

@@ -7,6 +7,7 @@ import { Feed } from "./feed.js";
 import { fleetCards } from "./fleet.js";
 import { modelRows } from "./models.js";
 import { charts, showBudget, showPlugins, showRejections, showTiles } from "./panels.js";
+import { pendingRows } from "./pending.js";
 import { isFailure, matches, requestRows } from "./requests.js";
 import { State } from "./state.js";
 import { span } from "./words.js";
@@ -31,6 +32,7 @@ const showRequests = requestRows(byId("request-rows"), {
   filter: (request) => matches(request, wanted("requests-find")) && !(byId("requests-failed").checked && !isFailure(request)) && ["", request.result].includes(byId("requests-result").value),
   onOpen: (request) => void openDecision(request),
 });
+const showPending = pendingRows(byId("pending-rows"), { onFailure: notice });
 const showCharts = charts();
 
 /** What changes many times a second, and what does not. */
@@ -38,6 +40,7 @@ const drawLive = oncePerFrame(() => {
   if (!state.isReady) return;
   showTiles(state.overview);
   showRejections(state.overview.rejections);
+  showPending(state.overview.pending);
   empty("no-backends", showCards(state.backends), state.backends.size, "No backends configured", "No backend matches");
   if (!isPaused) drawRequests();
 });
