@@ -1,5 +1,7 @@
 """Install what plugins/ holds beside the Nexus that this interpreter has; ``--oldest NAME``: one, on its oldest ground.
 
+What a plugin requires beside Nexus comes from the index.
+
 The oldest ground of a plugin is the lowest release of each distribution that its setup.cfg says it takes. ``--oldest``
 without a name installs all of them at once, which goes as long as they agree on their lowest releases.
 """
@@ -18,25 +20,35 @@ PLUGINS = Path(__file__).parents[1] / "plugins"
 def main(words):
     match words:
         case []:
-            install_plugins(path.parent for path in sorted(PLUGINS.glob("*/setup.cfg")))
+            folders = [path.parent for path in sorted(PLUGINS.glob("*/setup.cfg"))]
+            install_plugins(folders)
+            fetch({line for folder in folders for line in required(folder) if not line.startswith("nexus-proxy")})
         case ["--oldest", *names]:
             folders = [PLUGINS / name for name in names] or [
                 path.parent for path in sorted(PLUGINS.glob("*/setup.cfg"))
             ]
             install_plugins(folders)
-            pinned = sorted({pin for folder in folders for pin in lowest(folder)})
-            subprocess.run([sys.executable, "-m", "pip", "install", "-q", *pinned], check=True)
+            fetch({pin for folder in folders for pin in lowest(folder)})
         case _:
             sys.exit(__doc__)
     subprocess.run([sys.executable, "-m", "pip", "check"], check=True)
 
 
+def fetch(requirements):
+    """Install what the index has."""
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", *sorted(requirements)], check=True)
+
+
 def lowest(folder):
     """Return each requirement pinned to its lower bound, which it must have."""
+    return [re.sub(r"^([\w-]+)>=([\d.]+).*$", r"\1==\2", line) for line in required(folder)]
+
+
+def required(folder):
+    """Return each requirement of a plugin."""
     setup = configparser.ConfigParser()
     setup.read(folder / "setup.cfg")
-    required = [line for line in setup["options"]["install_requires"].splitlines() if line]
-    return [re.sub(r"^([\w-]+)>=([\d.]+).*$", r"\1==\2", line) for line in required]
+    return [line for line in setup["options"]["install_requires"].splitlines() if line]
 
 
 if __name__ == "__main__":

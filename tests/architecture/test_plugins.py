@@ -44,9 +44,12 @@ def test_a_plugin_has_every_file_that_one_has(plugin_folders):
     for folder in plugin_folders:
         package = f"nexus_{folder.name}"
         expected = ["pyproject.toml", "README.rst", "CHANGES.rst", "LICENSE", "tests", f"{package}/py.typed"]
-        modules = [f"{package}/{module}.py" for module in ("__init__", "plugin", "config", "reconciler")]
+        modules = [f"{package}/{module}.py" for module in ("__init__", "plugin", "config")]
+        # What it is for: a stage, or a finder of backends.
+        work = [f"{package}/{module}.py" for module in ("reconciler", "discoverer")]
 
         assert [name for name in (*expected, *modules) if not (folder / name).exists()] == []
+        assert [name for name in work if (folder / name).exists()] != []
 
 
 def test_every_readme_has_the_headings_in_which_an_operator_looks(plugin_folders):

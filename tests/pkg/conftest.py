@@ -54,6 +54,10 @@ class Environment:
         command = [self.bin / "pip", words[0], "-q", *words[1:]]
         subprocess.run(command, check=True, env={"PIP_FIND_LINKS": str(self._dist), "PIP_NO_INDEX": "1"})
 
+    def pip_from_index(self, *words):
+        """Run pip in it for what others publish."""
+        subprocess.run([self.bin / "pip", words[0], "-q", *words[1:]], check=True)
+
     def nexus_proxy(self, *words, cwd):
         """Run a command of it to its end."""
         command = [self.bin / "nexus-proxy", *words]

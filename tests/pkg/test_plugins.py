@@ -14,7 +14,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PLUGINS = sorted(path.parent.name for path in (ROOT / "plugins").glob("*/setup.cfg"))
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.parametrize("name", PLUGINS)]
+pytestmark = pytest.mark.timeout(300)
+of_each = pytest.mark.parametrize("name", PLUGINS)
 
 
 class Wheel:
@@ -40,6 +41,7 @@ def plugin_wheel(dist, name):
     return Wheel(path)
 
 
+@of_each
 def test_the_wheel_holds_the_package_whole_and_alone(plugin_wheel, name):
     package = ROOT / "plugins" / name / f"nexus_{name}"
     expected = {
@@ -54,6 +56,7 @@ def test_the_wheel_holds_the_package_whole_and_alone(plugin_wheel, name):
     assert f"nexus_{name}/py.typed" in held
 
 
+@of_each
 def test_the_wheel_says_what_it_is(plugin_wheel, name):
     told = plugin_wheel.metadata
     readme = (ROOT / "plugins" / name / "README.rst").read_text()
@@ -64,6 +67,7 @@ def test_the_wheel_says_what_it_is(plugin_wheel, name):
     assert told.get_payload().strip() == readme.strip()
 
 
+@of_each
 def test_the_wheel_has_the_entry_point_and_the_license(plugin_wheel, name):
     points = configparser.ConfigParser()
     points.read_string(plugin_wheel.text_of("entry_points.txt"))
@@ -72,6 +76,7 @@ def test_the_wheel_has_the_entry_point_and_the_license(plugin_wheel, name):
     assert plugin_wheel.text_of(".dist-info/licenses/LICENSE") == (ROOT / "LICENSE").read_text()
 
 
+@of_each
 def test_the_sdist_holds_news_and_tests(dist, name):
     (path,) = dist.glob(f"nexus_proxy_{name}-*.tar.gz")
     with tarfile.open(path) as archive:
@@ -83,6 +88,7 @@ def test_the_sdist_holds_news_and_tests(dist, name):
     assert {"CHANGES.rst", "README.rst", "LICENSE", *tests} <= held
 
 
+@of_each
 @pytest.mark.parametrize("page", ["README.rst", "CHANGES.rst"])
 def test_an_index_can_show_its_pages(name, page, tmp_path):
     command = [sys.executable, "-m", "docutils", "--halt=warning", ROOT / "plugins" / name / page, tmp_path / "page"]
@@ -117,7 +123,14 @@ SENDS_TO_THE_OTHER = {
     "quality": "[plugins.quality]\nmin_samples = 1\n",
     "tier": POLICY + "min_tier = 3\n",
 }
-"""By plugin, what makes it keep requests from the preferred backend."""
+"""By plugin that has a stage, what makes it keep requests from the preferred backend."""
+
+FINDS_BACKENDS = {"kubernetes": '[[plugins.kubernetes.services]]\nservice = "vllm"\n'}
+"""By plugin that finds backends, a table of it."""
+
+
+def test_every_plugin_is_tried():
+    assert sorted([*SENDS_TO_THE_OTHER, *FINDS_BACKENDS]) == PLUGINS
 
 
 @pytest.fixture
@@ -139,6 +152,7 @@ def second_answer_by(environment, answered_by, tmp_path):
     return ask
 
 
+@pytest.mark.parametrize("name", sorted(SENDS_TO_THE_OTHER))
 def test_it_is_installed_decides_and_is_missed(environment, second_answer_by, name, tmp_path):
     insisting = f'[plugin_loading]\nrequired = ["{name}>=0.1"]\n{SENDS_TO_THE_OTHER[name]}'
 
@@ -150,8 +164,34 @@ def test_it_is_installed_decides_and_is_missed(environment, second_answer_by, na
 
     assert (without, installed) == ("preferred", "other")
     assert re.search(rf"not preferred +.*\b{name}\b", why)
-    assert missed.returncode == 78
-    assert missed.stderr.strip().endswith(
+    assert_it_is_missed(missed, name)
+
+
+@pytest.mark.parametrize("name", sorted(FINDS_BACKENDS))
+def test_a_finder_is_installed_takes_its_table_and_is_missed(environment, name, tmp_path):
+    insisting = f'[plugin_loading]\nrequired = ["{name}>=0.1"]\n{FINDS_BACKENDS[name]}'
+    (tmp_path / "nexus.toml").write_text(insisting)
+
+    environment.pip_from_index("install", *foreign_requirements(name))
+    environment.pip("install", f"nexus-proxy-{name}")
+    checked = environment.nexus_proxy("check", cwd=tmp_path)
+    environment.pip("uninstall", "-y", f"nexus-proxy-{name}")
+    missed = environment.nexus_proxy(cwd=tmp_path)
+
+    assert checked.returncode == 0, checked.stderr
+    assert_it_is_missed(missed, name)
+
+
+def foreign_requirements(name):
+    """What a plugin requires beside Nexus."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "plugins" / name / "setup.cfg")
+    return [line for line in setup["options"]["install_requires"].split() if not line.startswith("nexus-proxy")]
+
+
+def assert_it_is_missed(ended, name):
+    assert ended.returncode == 78
+    assert ended.stderr.strip().endswith(
         f"plugin '{name}' is required by [plugin_loading] in nexus.toml but is not installed;"
         f" pip install nexus-proxy-{name}"
     )

@@ -1,0 +1,111 @@
+"""The API server of a cluster: how it is reached, and what it is asked."""
+
+import asyncio
+import importlib
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final
+
+from nexus_kubernetes.config import KubernetesConfig
+from nexus_kubernetes.slices import ApiFailure, Lines, refusal
+
+SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+"""Where a pod has its credentials: https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/"""
+WATCH_S: Final = 300
+"""After this time the API server ends a watch, and it is begun anew from where it was."""
+CONNECT_S: Final = 5
+LIST_S: Final = 30
+SILENCE_S: Final = 330
+"""A watch is given up that has been silent for so long: it should have ended before."""
+
+
+class Cluster:
+    """One connection to the API server."""
+
+    def __init__(self, client: Any, api: Any, namespace: str) -> None:
+        self._client = client
+        self._api = api
+        self.namespace = namespace
+        """Where services are whose namespace is not configured."""
+
+    async def list_slices(self, service: str, namespace: str) -> bytes:
+        """Return the list of all slices of *service*. :raises ApiFailure: it is refused."""
+        answer = await self._ask(service, namespace, _request_timeout=(CONNECT_S, LIST_S))
+        async with answer:
+            return bytes(await answer.read())
+
+    async def watch_slices(self, service: str, namespace: str, version: str) -> AsyncGenerator[bytes, None]:
+        """Yield the events since *version*, until the API server ends the watch. :raises ApiFailure: it is refused."""
+        answer = await self._ask(
+            service,
+            namespace,
+            watch=True,
+            allow_watch_bookmarks=True,
+            resource_version=version,
+            timeout_seconds=WATCH_S,
+            _request_timeout=(CONNECT_S, SILENCE_S),
+        )
+        lines = Lines()
+        async with answer:
+            async for chunk in answer.content.iter_any():
+                for line in lines.feed(chunk):
+                    yield line
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def _ask(self, service: str, namespace: str, **arguments: Any) -> Any:
+        # The models of the library refuse a slice whose endpoints are null, which a Service without pods has.
+        answer = await self._api.list_namespaced_endpoint_slice(
+            namespace, label_selector=f"kubernetes.io/service-name={service}", _preload_content=False, **arguments
+        )
+        if answer.status != HTTPStatus.OK:
+            async with answer:
+                raise ApiFailure(refusal(await answer.read(), answer.status))
+        return answer
+
+
+@asynccontextmanager
+async def connected(config: KubernetesConfig) -> AsyncIterator[Cluster]:
+    """Give a connection with the credentials of this moment.
+
+    :raises Exception: what the library raises when it finds none that it can use.
+    """
+    # It takes half a second to import, which would hold up requests on the event loop.
+    client_library = await asyncio.to_thread(importlib.import_module, "kubernetes_asyncio.client")
+    config_library = await asyncio.to_thread(importlib.import_module, "kubernetes_asyncio.config")
+    settings = client_library.Configuration()
+    namespace = await _configure(settings, config, config_library)
+    client = client_library.ApiClient(configuration=settings)
+    cluster = Cluster(client, client_library.DiscoveryV1Api(client), namespace)
+    try:
+        yield cluster
+    finally:
+        await cluster.close()
+
+
+async def _configure(settings: Any, config: KubernetesConfig, library: Any) -> str:
+    """Fill *settings*, and return the namespace that is the usual one there."""
+    not_inside = None
+    if not config.kubeconfig and not config.context:
+        try:
+            library.load_incluster_config(
+                client_configuration=settings,
+                token_filename=str(SERVICE_ACCOUNT / "token"),
+                cert_filename=str(SERVICE_ACCOUNT / "ca.crt"),
+            )
+            return (SERVICE_ACCOUNT / "namespace").read_text().strip()
+        except library.ConfigException as exc:
+            not_inside = exc
+    try:
+        loader = await library.load_kube_config(
+            config_file=config.kubeconfig, context=config.context, client_configuration=settings
+        )
+    except library.ConfigException as exc:
+        if not_inside is None:
+            raise
+        raise ApiFailure(f"neither a pod's credentials ({not_inside}) nor a kubeconfig ({exc}) can be used") from exc
+    namespace = loader.current_context["context"].get("namespace")
+    return str(namespace or "default")

@@ -1,0 +1,120 @@
+"""Follows one Service: lists its slices, watches them, and begins anew after each failure."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, aclosing
+from typing import Final
+
+import msgspec
+import structlog
+
+from nexus_kubernetes.cluster import Cluster
+from nexus_kubernetes.config import ServiceConfig
+from nexus_kubernetes.servers import Reading, read
+from nexus_kubernetes.slices import View
+
+log = structlog.get_logger("nexus.kubernetes")
+
+LONGEST_REASON: Final = 400
+
+
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """How soon it is tried again, in seconds."""
+
+    first_retry_s: float = 0.5
+    longest_retry_s: float = 30.0
+    settled_s: float = 10.0
+    """A watch that lasted so long was a good one, and what ends it is the first failure in a row."""
+    shortest_watch_s: float = 1.0
+    """At most one watch is begun in this time, also where the API server ends each at once."""
+
+
+class Follower:
+    """Keeps the servers of one Service up to date; what was found last stays while the API server fails."""
+
+    def __init__(
+        self,
+        service: ServiceConfig,
+        connect: Callable[[], AbstractAsyncContextManager[Cluster]],
+        on_change: Callable[[], None],
+        pace: Pace,
+    ) -> None:
+        self.service = service
+        self.namespace = service.namespace or ""
+        self.reading: Reading | None = None
+        """None until the first list."""
+        self._connect = connect
+        self._on_change = on_change
+        self._pace = pace
+        self._failures = 0
+        """In a row."""
+
+    async def run(self) -> None:
+        """Follow the service until this is cancelled."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            began = clock()
+            try:
+                async with self._connect() as cluster:
+                    await self._follow(cluster)
+            except Exception as exc:  # noqa: BLE001 - a background loop: whatever goes wrong, the servers stay
+                if clock() - began >= self._pace.settled_s:
+                    self._failures = 0
+                self._failed(exc)
+            await asyncio.sleep(pause_s(self._failures, self._pace, random.random()))  # noqa: S311 - no secret
+
+    async def _follow(self, cluster: Cluster) -> None:
+        clock = asyncio.get_running_loop().time
+        service = self.service.service
+        self.namespace = self.service.namespace or cluster.namespace
+        view = View.listed(await cluster.list_slices(service, self.namespace))
+        self._see(view)
+        while True:
+            began = clock()
+            async with aclosing(cluster.watch_slices(service, self.namespace, view.version)) as events:
+                async for event in events:
+                    view = view.after(event)
+                    self._see(view)
+                    self._recovered()
+            self._recovered()
+            await asyncio.sleep(began + self._pace.shortest_watch_s - clock())
+
+    def _see(self, view: View) -> None:
+        before, self.reading = self.reading, read(self.service, view.slices.values())
+        if self.reading.complaint and (before is None or self.reading.complaint != before.complaint):
+            log.warning(
+                "service_incomplete",
+                service=self.service.service,
+                namespace=self.namespace,
+                reason=self.reading.complaint,
+                servers=len(self.reading.servers),
+            )
+        if before is None or self.reading.servers != before.servers:
+            self._on_change()
+
+    def _failed(self, exc: Exception) -> None:
+        self._failures += 1
+        # Connections end, tokens and versions grow old: what the next try mends is no news.
+        if self._failures == (1 if self.reading is None else 2):
+            log.warning(
+                "service_watch_failed",
+                service=self.service.service,
+                namespace=self.namespace,
+                reason=(str(exc) or type(exc).__name__)[:LONGEST_REASON],
+                servers=len(self.reading.servers) if self.reading else 0,
+            )
+
+    def _recovered(self) -> None:
+        if self._failures > 1:
+            log.info("service_watch_resumed", service=self.service.service, namespace=self.namespace)
+        self._failures = 0
+
+
+def pause_s(failures: int, pace: Pace, chance: float) -> float:
+    """Return how long to wait after so many failures in a row.
+
+    :param chance: from 0 to 1; many proxies must not come back at the same moment.
+    """
+    longest = min(pace.longest_retry_s, pace.first_retry_s * 2.0 ** min(failures - 1, 20))
+    return longest * (0.5 + chance / 2)

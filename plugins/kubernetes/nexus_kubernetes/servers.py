@@ -1,0 +1,157 @@
+"""Which servers follow from the slices of a Service: decisions only."""
+
+import re
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Address, IPv6Address
+from itertools import chain, count
+from typing import Final
+
+import msgspec
+
+from nexus.api import Discovered
+from nexus_kubernetes.config import ServiceConfig
+from nexus_kubernetes.slices import Conditions, Endpoint, EndpointSlice
+
+FAMILIES: Final = ("IPv4", "IPv6", "FQDN")
+"""The types of address, the preferred first: a pod with several addresses is one server."""
+
+
+_PLAIN_HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?\Z")
+
+
+class Server(msgspec.Struct, frozen=True):
+    """One server of a Service."""
+
+    host: str
+    """As in a URL: an IPv6 address has its brackets."""
+    port: int
+    pod: str = ""
+    """Empty: no pod is behind it."""
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """What the slices of one Service come to."""
+
+    servers: tuple[Server, ...] = ()
+    complaint: str = ""
+    """Why there are none, or fewer than there could be; empty: there is nothing to complain about."""
+
+
+def read(service: ServiceConfig, slices: Iterable[EndpointSlice]) -> Reading:
+    """Return the servers of *service*: those that are ready, each once.
+
+    While none is ready, those that terminate and still serve are left in, as Kubernetes itself does (KEP-1669).
+    """
+    in_order = sorted(slices, key=lambda s: (_rank(s.address_type), s.metadata.name))
+    if not in_order:
+        return Reading(complaint="the API server knows no EndpointSlice of it: see its name and namespace")
+    ready: dict[str, Server] = {}
+    last: dict[str, Server] = {}
+    complaints = []
+    for each in in_order:
+        endpoints = each.endpoints or ()
+        port = port_of(each, service.port)
+        if port is None and endpoints:
+            complaints.append(_port_complaint(each, service.port))
+        for endpoint in endpoints if port is not None else ():
+            chosen = ready if is_ready(endpoint.conditions) else last if is_last_resort(endpoint.conditions) else None
+            host = _host(each.address_type, endpoint)
+            if chosen is not None and host and port is not None:
+                server = Server(host, port, _pod(endpoint))
+                chosen.setdefault(_identity(endpoint, server), server)
+    servers = tuple(sorted((ready or last).values(), key=lambda s: (s.pod, s.host, s.port)))
+    if not servers and not complaints:
+        complaints.append("none of its endpoints is ready")
+    return Reading(servers, complaints[0] if complaints else "")
+
+
+def port_of(each: EndpointSlice, wanted: int | str | None) -> int | None:
+    """Return the port at which the endpoints of a slice listen; None when *wanted* does not tell which."""
+    ports = [p for p in each.ports or () if p.protocol in {None, "TCP"}]
+    if isinstance(wanted, int):
+        # Without ports, or with one that has no number, a slice says that any port will do.
+        is_there = not each.ports or any(p.port in {None, wanted} for p in ports)
+        return wanted if is_there else None
+    named = [p.port for p in ports if wanted is None or (p.name or "") == wanted]
+    return named[0] if len(named) == 1 else None
+
+
+def is_ready(conditions: Conditions | None) -> bool:
+    """Whether an endpoint gets new requests. What is unknown counts as ready."""
+    return conditions is None or (conditions.ready is not False and not conditions.terminating)
+
+
+def is_last_resort(conditions: Conditions | None) -> bool:
+    """Whether an endpoint still serves although it is on its way out."""
+    if conditions is None or not conditions.terminating:
+        return False
+    serving = conditions.ready if conditions.serving is None else conditions.serving
+    return serving is not False
+
+
+def discovered(readings: Iterable[tuple[ServiceConfig, str, Reading]]) -> tuple[Discovered, ...]:
+    """Return all servers of all services, each with a name of its own.
+
+    :param readings: each service with the namespace that it is in.
+    """
+    listed = list(readings)
+    # By what is configured, and not by what is there now: a name must not change when another pod goes.
+    has_namespaces = len({namespace for _, namespace, _ in listed}) > 1
+    found: dict[str, Discovered] = {}
+    urls = set()
+    for service, namespace, reading in listed:
+        for server in reading.servers:
+            url = _url(service, server)
+            if url in urls:
+                continue
+            urls.add(url)
+            name = _name(server, f".{namespace}" if has_namespaces and server.pod else "", found)
+            found[name] = Discovered(name=name, url=url, kind=service.type)
+    return tuple(found.values())
+
+
+def _name(server: Server, suffix: str, taken: Mapping[str, Discovered]) -> str:
+    with_port = f"{server.pod or server.host}{suffix}:{server.port}"
+    # One pod may be behind two services, each with a port or a path of its own.
+    further = (f"{with_port}-{number}" for number in count(2))
+    wanted = chain([f"{server.pod}{suffix}"] if server.pod else [], [with_port], further)
+    return next(name for name in wanted if name not in taken)
+
+
+def _url(service: ServiceConfig, server: Server) -> str:
+    path = service.path.strip("/")
+    return f"{'https' if service.tls else 'http'}://{server.host}:{server.port}{f'/{path}' if path else ''}"
+
+
+def _rank(address_type: str) -> int:
+    return FAMILIES.index(address_type) if address_type in FAMILIES else len(FAMILIES)
+
+
+def _host(address_type: str, endpoint: Endpoint) -> str:
+    """Return the first address as in a URL; empty when it is none."""
+    address = endpoint.addresses[0] if endpoint.addresses else ""
+    try:
+        match address_type:
+            case "IPv4":
+                return str(IPv4Address(address))
+            case "IPv6":
+                return f"[{IPv6Address(address)}]"
+    except ValueError:
+        return ""
+    return address if _PLAIN_HOST.match(address) else ""
+
+
+def _identity(endpoint: Endpoint, server: Server) -> str:
+    target = endpoint.target_ref
+    return target.uid if target is not None and target.uid else f"{server.host}:{server.port}"
+
+
+def _pod(endpoint: Endpoint) -> str:
+    return "" if endpoint.target_ref is None else endpoint.target_ref.name
+
+
+def _port_complaint(each: EndpointSlice, wanted: int | str | None) -> str:
+    ports = ", ".join(f"{p.name or 'unnamed'} ({'any' if p.port is None else p.port})" for p in each.ports or ())
+    if wanted is None:
+        return f"`port` must say which port: {each.metadata.name} has {ports or 'none'}"
+    return f"{each.metadata.name} has no port {wanted!r} for TCP: it has {ports or 'none'}"

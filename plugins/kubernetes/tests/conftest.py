@@ -1,0 +1,96 @@
+"""An API server that is not there, and a discoverer that follows it."""
+
+import asyncio
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from nexus_kubernetes.config import KubernetesConfig, ServiceConfig
+from nexus_kubernetes.discoverer import KubernetesDiscoverer
+from nexus_kubernetes.following import Pace
+
+pytest_plugins = ["nexus.testing.fixtures"]
+
+QUICK = Pace(first_retry_s=0.01, longest_retry_s=0.05, settled_s=5.0, shortest_watch_s=0.01)
+
+
+@pytest.fixture(scope="session")
+def fake_api():
+    """Give the module of the fake API server."""
+    path = Path(__file__).with_name("fake_api.py")
+    spec = importlib.util.spec_from_file_location("fake_api", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+async def api(fake_api, aiohttp_server):
+    """Give a started API server with one namespace, ``llm``."""
+    api = fake_api.FakeApi()
+    server = await aiohttp_server(api.app)
+    api.url = str(server.make_url("/")).rstrip("/")
+    yield api
+    api.end_watches()
+
+
+@pytest.fixture
+def configured(api, fake_api, tmp_path):
+    """Give what makes a configuration that leads to that API server."""
+
+    def make(*services, namespace="llm", context=None):
+        path = tmp_path / "kubeconfig"
+        path.write_text(fake_api.kubeconfig(api.url, namespace))
+        chosen = services or (ServiceConfig(service="vllm"),)
+        return KubernetesConfig(services=chosen, kubeconfig=str(path), context=context)
+
+    return make
+
+
+class Looking:
+    """A discoverer at work."""
+
+    def __init__(self, discoverer):
+        self.discoverer = discoverer
+        self.looks = []
+        self._is_new = asyncio.Event()
+
+    async def run(self):
+        async for seen in self.discoverer.watch():
+            self.looks.append(seen)
+            self._is_new.set()
+
+    @property
+    def urls(self):
+        return {found.name: found.url for found in self.looks[-1]} if self.looks else None
+
+    async def until(self, claim, within_s=15.0):
+        """Wait until *claim* holds."""
+        async with asyncio.timeout(within_s):
+            while not claim():  # noqa: ASYNC110 - what it claims is of the fake server, which tells no one
+                await asyncio.sleep(0.01)
+
+    async def until_found(self, **urls):
+        """Wait until exactly these are found."""
+        wanted = {name.replace("_", "-"): url for name, url in urls.items()}
+        try:
+            await self.until(lambda: self.urls == wanted)
+        except TimeoutError:
+            raise AssertionError(f"found {self.urls} instead of {wanted}") from None
+
+
+@pytest.fixture
+async def look(configured):
+    """Give what starts a discoverer."""
+    running = []
+
+    def start(*services, **options):
+        looking = Looking(KubernetesDiscoverer(configured(*services, **options), QUICK))
+        running.append(asyncio.ensure_future(looking.run()))
+        return looking
+
+    yield start
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
