@@ -53,14 +53,28 @@ def command(chosen: Chosen, *, as_json: bool) -> None:
 
 async def _opened(blueprint: Blueprint) -> tuple[str, ...]:
     """Open what a start would open, and return what the operator should know. :raises NexusError: it fails."""
+    warnings = await _about_network(blueprint)
     try:
         await try_to_open(blueprint)
     except PortTaken as exc:
         version = await asyncio.to_thread(_version_of_nexus, exc.url)
         if version is None:
             raise
-        return (f"a Nexus {version} listens at {exc.url} already; a second one cannot start beside it",)
-    return ()
+        return (*warnings, f"a Nexus {version} listens at {exc.url} already; a second one cannot start beside it")
+    return warnings
+
+
+async def _about_network(blueprint: Blueprint) -> tuple[str, ...]:
+    """Return a warning where servers are looked for by mDNS and no announcement can reach this machine."""
+    has_finders = bool(blueprint.contributions.discoverers())
+    if not (blueprint.fleet.looks_around(has_finders=has_finders) and blueprint.fleet.discovery.mdns):
+        return ()
+    # zeroconf takes a while to load, and most configurations do not need it.
+    from nexus.fleet.discovery.multicast import why_unheard
+
+    reason = await why_unheard()
+    hint = "name them as [[backends]], or switch discovery.mdns off"
+    return () if reason is None else (f"no server on the network will be found by mDNS: {reason}; {hint}",)
 
 
 def _version_of_nexus(url: str) -> str | None:

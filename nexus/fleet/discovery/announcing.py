@@ -56,8 +56,8 @@ async def announced(announcement: Announcement) -> AsyncIterator[str]:
     """
     try:
         network = AsyncZeroconf(ip_version=IPVersion.All)
-    except OSError as exc:
-        raise StartError(f"mDNS cannot be used on this machine: {exc.strerror or exc}") from exc
+    except (OSError, RuntimeError) as exc:
+        raise StartError(f"mDNS cannot be used on this machine: {getattr(exc, 'strerror', None) or exc}") from exc
     try:
         info = await _register(network, announcement)
         refreshing = tasks.keep_running(lambda: _refresh(network, announcement, info), name="announce")

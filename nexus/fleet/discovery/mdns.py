@@ -55,8 +55,8 @@ class MdnsDiscoverer(Discoverer):
         while True:
             try:
                 network = AsyncZeroconf(ip_version=IPVersion.All)
-            except OSError as exc:
-                log.warning("mdns_unavailable", reason=exc.strerror or str(exc), retry_in_s=RETRY_S)
+            except (OSError, RuntimeError) as exc:
+                log.warning("mdns_unavailable", reason=getattr(exc, "strerror", None) or str(exc), retry_in_s=RETRY_S)
                 await asyncio.sleep(RETRY_S)
                 continue
             break

@@ -2,15 +2,18 @@
 
 import asyncio
 import contextlib
+import errno
 import uuid
 
 import pytest
 from zeroconf import IPVersion
 from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
+from nexus.fleet.discovery import multicast
 from nexus.fleet.discovery.announced import full_types
 from nexus.fleet.discovery.announcing import Announcement, announced, own_addresses
 from nexus.fleet.discovery.mdns import MAX_PER_HOST, MdnsDiscoverer
+from nexus.fleet.discovery.multicast import why_unheard
 
 pytestmark = pytest.mark.skipif(not own_addresses(), reason="this machine has no network")
 
@@ -131,6 +134,19 @@ async def test_what_announce_publishes_is_found_until_it_ends(listen, watch, ser
     await watch(lambda seen: not seen)
 
     assert (label, found.name, found.kind) == ("my mac", "my mac", "ollama")
+
+
+async def test_multicast_works_where_an_announcement_comes_back():
+    assert await why_unheard() is None
+
+
+async def test_multicast_that_cannot_be_used_is_explained(monkeypatch):
+    def refuse(**_):
+        raise OSError(errno.ENODEV, "No such device")
+
+    monkeypatch.setattr(multicast, "AsyncZeroconf", refuse)
+
+    assert await why_unheard() == "multicast cannot be used: No such device"
 
 
 async def test_a_type_without_its_ends_is_completed():
