@@ -97,6 +97,9 @@ class Connection:
     def wakes(self):
         pass
 
+    def pause_reading(self):
+        pass
+
 
 class Relay:
     def __init__(self):
