@@ -158,12 +158,12 @@ def _of_result(value: str) -> Filter:
 
 
 def _of_decision(value: str) -> Filter:
-    if value not in _DECISIONS:
-        raise _invalid("decision", f"'decision' is one of {', '.join(_DECISIONS)}")
+    if value not in DECISIONS:
+        raise _invalid("decision", f"'decision' is one of {', '.join(DECISIONS)}")
     return lambda record: decided(record.rounds[-1].decision) == value
 
 
-_DECISIONS: Final = ("route", "queue", "reject")
+DECISIONS: Final = ("route", "queue", "reject")
 
 FILTERS: Final[Mapping[str, Callable[[str], Filter]]] = {
     "model": _of_model,

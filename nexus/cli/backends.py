@@ -1,59 +1,45 @@
-"""``nexus-proxy backends``: how the backends of the proxy that runs are, and taking one out of service."""
+"""``nexus-proxy backends``: how the backends of the proxy that runs are, and changes of them."""
 
-from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
 import click
 
-from nexus.cli.columns import Layout
-from nexus.cli.output import json_option, print_json, table
+from nexus.cli.backend_tables import backend_table, pending_table
+from nexus.cli.completing import NameOf
+from nexus.cli.output import json_option, print_json
 from nexus.cli.placing import Section
 from nexus.cli.target import Target, client
 from nexus.domain.backend import Status
 
 STATUSES: Final = tuple(status.value for status in Status)
-HEADINGS: Final = (
-    "NAME",
-    "STATUS",
-    "TYPE",
-    "ZONE",
-    "TIER",
-    "IN FLIGHT",
-    "OLDEST WAIT",
-    "LATENCY",
-    "MODELS",
-    "URL",
-    "LAST ERROR",
-)
-LAYOUT: Final = Layout(
-    cut=tuple(map(HEADINGS.index, ("LAST ERROR", "URL", "NAME"))),
-    leave_out=tuple(
-        map(HEADINGS.index, ("TIER", "ZONE", "TYPE", "LATENCY", "MODELS", "URL", "OLDEST WAIT", "IN FLIGHT"))
-    ),
-)
+WITHOUT_APPROVAL: Final = frozenset({"static", "local", "dns", "api"})
+"""Sources of backends that need no approval, so that none of them can be rejected."""
+
+_status_option = click.option("-s", "--status", type=click.Choice(STATUSES), help="Only backends of this status.")
 
 
 @click.group("backends", cls=Section, invoke_without_command=True)
 @client
-@click.option("-s", "--status", type=click.Choice(STATUSES), help="Only those of this status.")
+@_status_option
 @json_option
 def command(target: Target, *, status: str | None, as_json: bool) -> None:
-    """Show the backends as the proxy that runs sees them."""
-    if click.get_current_context().invoked_subcommand is not None:
-        return
-    proxy = target.proxy(is_admin=True)
-    proxy.introduce()
-    told = proxy.tell("GET", "/admin/backends")
-    rows = [row for row in told["backends"] if status in (None, row["status"])]
-    if as_json:
-        print_json({"backends": rows})
-    else:
-        click.echo(table([HEADINGS, *map(_cells, rows)], layout=LAYOUT) if rows else "no backends")
+    """Show the backends as the proxy that runs sees them, and the servers that wait for approval."""
+    if click.get_current_context().invoked_subcommand is None:
+        _show(target, status, as_json=as_json)
+
+
+@command.command("list")
+@client
+@_status_option
+@json_option
+def list_(target: Target, *, status: str | None, as_json: bool) -> None:
+    """Show the same as without a command."""
+    _show(target, status, as_json=as_json)
 
 
 @command.command("drain")
-@click.argument("name")
+@click.argument("name", shell_complete=NameOf(lambda row: row["status"] != Status.DRAINING))
 @client
 @json_option
 def drain(target: Target, *, name: str, as_json: bool) -> None:
@@ -62,12 +48,50 @@ def drain(target: Target, *, name: str, as_json: bool) -> None:
 
 
 @command.command("undrain")
-@click.argument("name")
+@click.argument("name", shell_complete=NameOf(lambda row: row["status"] == Status.DRAINING))
 @client
 @json_option
 def undrain(target: Target, *, name: str, as_json: bool) -> None:
     """Let NAME serve again, once a probe has found it well."""
     _change(target, name, "undrain", as_json=as_json)
+
+
+@command.command("approve")
+@click.argument("name", shell_complete=NameOf(lambda _: False, pending=lambda _: True))
+@client
+@json_option
+def approve(target: Target, *, name: str, as_json: bool) -> None:
+    """Take the server NAME, which announced itself, into the fleet."""
+    _change(target, name, "approve", as_json=as_json)
+
+
+@command.command("reject")
+@click.argument(
+    "name",
+    shell_complete=NameOf(
+        lambda row: row["discovery_source"] not in WITHOUT_APPROVAL, pending=lambda row: row["trust"] == "pending"
+    ),
+)
+@client
+@json_option
+def reject(target: Target, *, name: str, as_json: bool) -> None:
+    """Keep the server NAME, which announced itself, out of the fleet; requests that it has are finished."""
+    _change(target, name, "reject", as_json=as_json)
+
+
+def _show(target: Target, status: str | None, *, as_json: bool) -> None:
+    proxy = target.proxy(is_admin=True)
+    proxy.introduce()
+    told = proxy.tell("GET", "/admin/backends")
+    rows = [row for row in told["backends"] if status in (None, row["status"])]
+    # A server that waits has no status to be chosen by.
+    pending = [] if status is not None else told.get("pending", [])
+    if as_json:
+        print_json({"backends": rows, "pending": pending})
+        return
+    click.echo(backend_table(rows))
+    if pending:
+        click.echo(f"\n{pending_table(pending)}")
 
 
 def _change(target: Target, name: str, action: str, *, as_json: bool) -> None:
@@ -77,28 +101,13 @@ def _change(target: Target, name: str, action: str, *, as_json: bool) -> None:
     if as_json:
         print_json(now)
     else:
-        click.echo(f"{now['name']} is {now['status']}, with {now['pending_requests']} requests under way")
+        click.echo(_came_of(action, now))
 
 
-def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
-    latency = "" if row["avg_latency_ms"] is None else f"{row['avg_latency_ms']}ms"
-    return (
-        row["name"],
-        _status(row),
-        row["backend_type"],
-        row["zone"],
-        str(row["tier"]),
-        f"{row['pending_requests']}/{row['max_in_flight']}",
-        f"{row['oldest_unanswered_s']:.0f}s" if row["oldest_unanswered_s"] >= 1 else "",
-        latency,
-        str(len(row["models"])),
-        row["url"],
-        row["misconfigured"] or row["last_error"] or "",
-    )
-
-
-def _status(row: Mapping[str, Any]) -> str:
-    if row["misconfigured"]:
-        return f"{row['status']}, misconfigured"
-    status = f"{row['status']}, busy" if row["is_busy"] else str(row["status"])
-    return status if row["breaker"] == "closed" else f"{status}, breaker {row['breaker']}"
+def _came_of(action: str, now: Any) -> str:
+    if action == "reject":
+        return f"{now['name']} is rejected"
+    if action == "approve" and now["status"] == "none":
+        return f"{now['name']} is approved; a backend has its name or its address already"
+    requests = f"with {now['pending_requests']} requests under way"
+    return f"{now['name']} is {'approved and ' if action == 'approve' else ''}{now['status']}, {requests}"

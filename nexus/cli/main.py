@@ -29,6 +29,8 @@ COMMANDS: Final[Mapping[str, str]] = {
     "explain": "nexus.cli.explain",
     "backends": "nexus.cli.backends",
     "models": "nexus.cli.models",
+    "queue": "nexus.cli.queue",
+    "decisions": "nexus.cli.decisions",
     "health": "nexus.cli.health",
     "config": "nexus.cli.config",
     "announce": "nexus.cli.announce",

@@ -102,19 +102,24 @@ def configuration(command: Callable[..., T]) -> Callable[..., T]:
 
     @wraps(command)
     def with_chosen(**given: Any) -> T:
-        shared = {name: given.pop(name) for name in (*KEYS, "config", "insecure", "plugin_files", "settings")}
-        return command(_chosen(**shared), **given)
+        return command(chosen(given), **given)
 
     for option in reversed(_OPTIONS):
         with_chosen = option(with_chosen)
     return with_chosen
 
 
+def chosen(given: dict[str, Any]) -> Chosen:
+    """Return what the shared options among *given* ask for, and take them out of it."""
+    shared = {name: given.pop(name) for name in (*KEYS, "config", "insecure", "plugin_files", "settings")}
+    return _chosen(**shared)
+
+
 @click.command(add_help_option=False)
 @configuration
-def alone(chosen: Chosen) -> Chosen:
+def alone(asked: Chosen) -> Chosen:
     """Return what the options ask for that precede the command of a plugin."""
-    return chosen
+    return asked
 
 
 def _chosen(

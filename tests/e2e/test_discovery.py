@@ -100,6 +100,26 @@ def test_a_server_is_found_approved_used_lost_and_found_again(start_nexus, name)
     assert again["discovery_source"] == "mdns"
 
 
+def test_the_command_shows_approves_and_rejects_a_server(start_nexus, command, name):
+    with in_thread(desk := server(name)), announcing(desk.port, name):
+        nexus = start_nexus(CONFIG)
+        eventually(lambda: (row := pending(nexus, name)) and row["backend_type"])
+
+        listed = command("backends")
+        as_json = json.loads(command("backends", "--json").stdout)
+        approved = command("backends", "approve", name)
+        eventually(lambda: backend(nexus, name))
+        rejected = command("backends", "reject", name)
+
+        assert (pending(nexus, name)["trust"], backend(nexus, name)) == ("rejected", None)
+
+    (row,) = [line.split() for line in listed.stdout.splitlines() if line.startswith(name)]
+    assert row[:3] == [name, "pending", "ollama"]
+    assert name in {row["name"] for row in as_json["pending"]}
+    assert approved.stdout.startswith(f"{name} is approved and ")
+    assert rejected.stdout == f"{name} is rejected\n"
+
+
 def test_a_server_that_is_not_approved_gets_no_prompt(start_nexus, name):
     model = f"only-{name}"
     with in_thread(rogue := server(name, model=model)):

@@ -1,0 +1,84 @@
+"""How ``nexus-proxy backends`` shows the fleet: the backends, and below them the servers that wait for approval."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from nexus.cli.columns import Layout
+from nexus.cli.output import table
+
+Row = Mapping[str, Any]
+
+HEADINGS: Final = (
+    "NAME",
+    "STATUS",
+    "TYPE",
+    "ZONE",
+    "TIER",
+    "IN FLIGHT",
+    "OLDEST WAIT",
+    "LATENCY",
+    "MODELS",
+    "URL",
+    "LAST ERROR",
+)
+LAYOUT: Final = Layout(
+    cut=tuple(map(HEADINGS.index, ("LAST ERROR", "URL", "NAME"))),
+    leave_out=tuple(
+        map(HEADINGS.index, ("TIER", "ZONE", "TYPE", "LATENCY", "MODELS", "URL", "OLDEST WAIT", "IN FLIGHT"))
+    ),
+)
+PENDING_HEADINGS: Final = ("NAME", "APPROVAL", "TYPE", "URL", "SOURCE", "HOST", "FIRST SEEN", "NOT RECOGNISED")
+PENDING_LAYOUT: Final = Layout(
+    cut=tuple(map(PENDING_HEADINGS.index, ("NOT RECOGNISED", "URL", "HOST", "NAME"))),
+    leave_out=tuple(map(PENDING_HEADINGS.index, ("FIRST SEEN", "SOURCE", "HOST", "NOT RECOGNISED"))),
+)
+
+
+def backend_table(rows: Iterable[Row]) -> str:
+    """Return *rows* of ``/admin/backends``."""
+    cells = [*map(_cells, rows)]
+    return table([HEADINGS, *cells], layout=LAYOUT) if cells else "no backends"
+
+
+def pending_table(rows: Iterable[Row]) -> str:
+    """Return the servers that are not in the fleet; there must be one at least."""
+    heading = "not in the fleet: `nexus-proxy backends approve NAME` adds one"
+    return f"{heading}\n{table([PENDING_HEADINGS, *map(_pending_cells, rows)], layout=PENDING_LAYOUT)}"
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    latency = "" if row["avg_latency_ms"] is None else f"{row['avg_latency_ms']}ms"
+    return (
+        row["name"],
+        _status(row),
+        row["backend_type"],
+        row["zone"],
+        str(row["tier"]),
+        f"{row['pending_requests']}/{row['max_in_flight']}",
+        f"{row['oldest_unanswered_s']:.0f}s" if row["oldest_unanswered_s"] >= 1 else "",
+        latency,
+        str(len(row["models"])),
+        row["url"],
+        row["misconfigured"] or row["last_error"] or "",
+    )
+
+
+def _status(row: Row) -> str:
+    if row["misconfigured"]:
+        return f"{row['status']}, misconfigured"
+    status = f"{row['status']}, busy" if row["is_busy"] else str(row["status"])
+    return status if row["breaker"] == "closed" else f"{status}, breaker {row['breaker']}"
+
+
+def _pending_cells(row: Row) -> tuple[str, ...]:
+    is_recognised = row["backend_type"] is not None
+    return (
+        row["name"],
+        row["trust"],
+        row["backend_type"] or "unknown",
+        row["url"],
+        row["discovery_source"],
+        row["host"],
+        row["first_seen"],
+        "" if is_recognised else row["last_error"] or "not asked yet",
+    )
