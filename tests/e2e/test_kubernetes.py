@@ -177,6 +177,24 @@ def test_a_stream_outlives_the_pods_place_in_the_fleet(simulate, start_nexus, cl
     assert text.rstrip().endswith(b"data: [DONE]")
 
 
+def test_a_pod_that_comes_back_elsewhere_keeps_its_name(simulate, start_nexus, cluster, config):
+    before, after = (simulate(name="vllm-0", kind="vllm", models=("llama3",)) for _ in range(2))
+    cluster.put(before)
+    nexus = start_nexus(config)
+    wait_for(lambda: healthy(nexus) == {"vllm-0"})
+
+    with Load(nexus, clients=1) as load:
+        load.wait_for("vllm-0")
+        cluster.put(after)
+        wait_for(lambda: any(record.body for record in after.requests))
+        asked = len(before.requests)
+        load.wait_for("vllm-0")
+
+    assert load.failures == []
+    assert len(before.requests) == asked
+    assert set(rows(nexus)) == {"vllm-0"}
+
+
 def test_the_last_good_set_serves_while_the_api_server_refuses(simulate, start_nexus, cluster, config):
     pod = simulate(name="vllm-0", kind="vllm", models=("llama3",))
     cluster.put(pod)

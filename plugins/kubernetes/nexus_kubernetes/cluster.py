@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -76,6 +77,8 @@ async def connected(config: KubernetesConfig) -> AsyncIterator[Cluster]:
     # It takes half a second to import, which would hold up requests on the event loop.
     client_library = await asyncio.to_thread(importlib.import_module, "kubernetes_asyncio.client")
     config_library = await asyncio.to_thread(importlib.import_module, "kubernetes_asyncio.config")
+    # It logs what it then raises, at every try anew.
+    logging.getLogger("kubernetes_asyncio.config").setLevel(logging.CRITICAL)
     settings = client_library.Configuration()
     namespace = await _configure(settings, config, config_library)
     client = client_library.ApiClient(configuration=settings)

@@ -100,7 +100,7 @@ class Follower:
             log.warning(
                 "service_watch_failed",
                 service=self.service.service,
-                namespace=self.namespace,
+                namespace=self.namespace or None,
                 reason=(str(exc) or type(exc).__name__)[:LONGEST_REASON],
                 servers=len(self.reading.servers) if self.reading else 0,
             )

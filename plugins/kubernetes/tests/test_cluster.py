@@ -1,5 +1,7 @@
 """Where the API server is: a pod's own credentials first, then a kubeconfig."""
 
+import ssl
+
 import pytest
 
 from nexus_kubernetes import cluster
@@ -42,6 +44,27 @@ async def test_in_a_pod_its_own_credentials_count(inside):
     assert settings.ssl_ca_cert == str(inside / "ca.crt")
 
 
+async def test_a_pod_reaches_the_api_server_by_its_certificate_and_its_token_of_now(
+    inside, monkeypatch, fake_api, aiohttp_server
+):
+    trustme = pytest.importorskip("trustme")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(inside / "ca.crt")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    api = fake_api.FakeApi()
+    server = await aiohttp_server(api.app, ssl=context)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.port))
+
+    for token in ("first", "second"):
+        (inside / "token").write_text(token)
+        async with cluster.connected(KubernetesConfig(services=SERVICES)) as connection:
+            await connection.list_slices("vllm", connection.namespace)
+
+    assert api.tokens == ["Bearer first", "Bearer second"]
+
+
 @pytest.mark.parametrize(("context", "namespace"), [(None, "default"), ("other", "other")])
 async def test_a_kubeconfig_that_is_named_counts_in_a_pod_too(inside, fake_api, context, namespace):
     path = inside / "kubeconfig"
@@ -55,6 +78,14 @@ async def test_a_kubeconfig_that_is_named_counts_in_a_pod_too(inside, fake_api, 
 async def test_where_there_is_neither_both_are_told(outside, tmp_path):
     with pytest.raises(cluster.ApiFailure, match=r"neither a pod's credentials \(.+\) nor a kubeconfig \(.+\)"):
         await configure(KubernetesConfig(services=SERVICES))
+
+
+async def test_what_the_library_raises_it_does_not_log_too(outside, caplog):
+    with pytest.raises(cluster.ApiFailure):
+        async with cluster.connected(KubernetesConfig(services=SERVICES)):
+            pass
+
+    assert caplog.records == []
 
 
 async def test_a_context_that_is_not_there_is_named(outside, fake_api, tmp_path):
