@@ -7,8 +7,8 @@ import msgspec
 
 T = TypeVar("T")
 
-UNREADABLE: Final = (ValueError, RecursionError, msgspec.MsgspecError)
-"""A MsgspecError is a ValueError only in later releases, and what is nested too deep is neither."""
+UNREADABLE: Final = (ValueError, RecursionError)
+"""What the decoder raises; the second, for what is nested too deep."""
 MOST_BYTES_OF_AN_EVENT: Final = 16 * 2**20
 """etcd keeps no object above 1.5 MiB; what is far beyond that is no event."""
 
