@@ -10,6 +10,7 @@ from nexus import tasks
 from nexus.admin import draining
 from nexus.admin.applicants import applicant_views
 from nexus.admin.backends import backends, view_of
+from nexus.admin.changing import FleetChanges
 from nexus.admin.health import count, health_word
 from nexus.admin.page import json_page
 from nexus.admin.reports import reports_of
@@ -32,6 +33,8 @@ from nexus.proxy.websocket import text_frame
 GREETING: Final = b"Ollama is running"
 """What Ollama's clients look for at ``/`` before they use a server."""
 POST_ONLY: Final = frozenset({"POST"})
+
+OF_ONE_BACKEND: Final = frozenset({"PATCH", "DELETE"})
 
 
 class Dashboard:
@@ -81,6 +84,7 @@ class Dashboard:
         """Return the page, what it is made of, and what it asks for."""
         fleet = self._fleet
         actions = {"drain": fleet.drain, "undrain": fleet.undrain, "approve": fleet.approve, "reject": fleet.reject}
+        changes = FleetChanges(fleet, self._only_admins_change, lambda: self._blueprint().file)
         return (
             PageRoute(path="/", respond=self._front, access="open"),
             *(
@@ -95,12 +99,18 @@ class Dashboard:
                 access="admin",
             ),
             PageRoute(
-                path="/admin/backends", respond=lambda _: backends(fleet.snapshot, fleet.applicants), access="admin"
+                path="/admin/backends",
+                methods=frozenset({"GET", "HEAD", "POST"}),
+                respond=lambda asked: (
+                    changes.add(asked) if asked.method == "POST" else backends(fleet.snapshot, fleet.applicants)
+                ),
+                access="admin",
             ),
             PageRoute(
                 path=draining.PATH,
-                methods=POST_ONLY,
-                respond=partial(draining.change, actions, lambda: fleet.snapshot),
+                methods=POST_ONLY | OF_ONE_BACKEND,
+                narrower=lambda path: POST_ONLY if "/" in path.removeprefix(draining.PATH) else OF_ONE_BACKEND,
+                respond=partial(_change, actions, changes, fleet),
                 access="admin",
             ),
             PageRoute(
@@ -151,10 +161,25 @@ class Dashboard:
             "budget": self._budget() or None,
         }
 
+    def _only_admins_change(self) -> bool:
+        """Whether those who may call the pages are administrators, rather than all clients with a key."""
+        server = self._blueprint().config.server
+        return bool(server.admin_keys) or not server.api_keys
+
     def _budget(self) -> Mapping[str, Any]:
         # The others' reports can be long, and this is asked every second.
         stages = [stage for stage in self._blueprint().router.pipeline.stages if stage.place.name == "budget"]
         return next((report.section for report in reports_of(stages).values()), {})
+
+
+def _change(
+    actions: Mapping[str, draining.Action], changes: FleetChanges, fleet: Fleet, asked: PageRequest
+) -> Awaitable[Page]:
+    if asked.method == "PATCH":
+        return changes.change(asked)
+    if asked.method == "DELETE":
+        return changes.remove(asked)
+    return draining.change(actions, lambda: fleet.snapshot, asked)
 
 
 def _asset(asset: Asset, _asked: PageRequest) -> Page:

@@ -69,9 +69,9 @@ def describe(routes: Iterable[PageRoute], sockets: Iterable[SocketRoute], *, gua
             # Where clients of two protocols come, the first one's description stands for both.
             paths.setdefault(_numbered(endpoint.path), {}).setdefault(method.lower(), schemas.carried(endpoint, method))
     for route in routes:
-        paths[_template(route.path)] = {
-            method.lower(): schemas.answered(route.path, route.access, method) for method in sorted(route.methods)
-        }
+        for method in sorted(route.methods):
+            described = schemas.answered(route.path, route.access, method)
+            paths.setdefault(_template(route.path, method), {})[method.lower()] = described
     for socket in sockets:
         paths[socket.path] = {"get": schemas.answered(socket.path, "open", "GET")}
     return {
@@ -95,8 +95,8 @@ def _numbered(path: str) -> str:
     return first + "".join(name + part for name, part in zip(names, more, strict=False))
 
 
-def _template(path: str) -> str:
-    return path + "/".join(f"{{{parameter.name}}}" for parameter in operation_at(path).below)
+def _template(path: str, method: str) -> str:
+    return path + "/".join(f"{{{parameter.name}}}" for parameter in operation_at(path, method).below)
 
 
 class _Schemas:
@@ -139,9 +139,9 @@ class _Schemas:
 
     def answered(self, path: str, access: Access, method: str) -> Document:
         """Describe *method* of a path that Nexus answers itself."""
-        said = operation_at(path)
+        said = operation_at(path, method)
         operation: Document = {
-            "operationId": f"{method.lower()}{re.sub(r'[^a-z0-9]+', '_', _template(path).lower()).rstrip('_')}",
+            "operationId": f"{method.lower()}{re.sub(r'[^a-z0-9]+', '_', _template(path, method).lower()).rstrip('_')}",
             "summary": said.summary,
             "tags": ["administration" if access == "admin" else "answered"],
             "security": self._security(access),

@@ -6,6 +6,7 @@ from typing import Any, Final, get_args
 import msgspec
 
 from nexus.admin.backends import FleetView
+from nexus.admin.changing import AddedView, Removed
 from nexus.admin.decisions import DECISIONS_PATH, Listing
 from nexus.admin.draining import PATH as BACKENDS_PATH
 from nexus.admin.draining import Drained
@@ -187,8 +188,45 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
 """By the path of the route; all files of the dashboard are one."""
 
 
-def operation_at(path: str) -> Operation:
+_TABLE: Final[Schema] = {
+    "type": "object",
+    "description": "The keys of one [[backends]] table, and persist: whether it is kept over a restart.",
+    "properties": {
+        "name": {"type": "string"},
+        "url": {"type": "string"},
+        "persist": {"type": ["boolean", "null"]},
+    },
+}
+
+OPERATIONS_OF_METHODS: Final[Mapping[tuple[str, str], Operation]] = {
+    ("POST", "/admin/backends"): Operation(
+        summary="Add a backend while the proxy runs",
+        answers=(AddedView,),
+        statuses=(201,),
+        refusals=(400, 403, 413, 503),
+        body={**_TABLE, "required": ["name", "url"]},
+    ),
+    ("PATCH", BACKENDS_PATH): Operation(
+        summary="Change keys of a backend that was added like this; null takes a key away",
+        answers=(AddedView,),
+        refusals=(400, 403, 404, 413, 503),
+        below=(Parameter("name", "The backend's."),),
+        body=_TABLE,
+    ),
+    ("DELETE", BACKENDS_PATH): Operation(
+        summary="Remove a backend that was added like this, or reject one that announced itself",
+        answers=(Removed,),
+        refusals=(400, 403, 404, 503),
+        below=(Parameter("name", "The backend's."),),
+    ),
+}
+"""Of paths at which methods differ, those that differ from what :data:`OPERATIONS` says."""
+
+
+def operation_at(path: str, method: str = "GET") -> Operation:
     """Return what is said about the route of *path*: pages of plugins are described by their plugin's name."""
+    if (method, path) in OPERATIONS_OF_METHODS:
+        return OPERATIONS_OF_METHODS[method, path]
     if path in OPERATIONS:
         return OPERATIONS[path]
     if path.startswith("/assets/"):

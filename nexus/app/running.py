@@ -1,9 +1,12 @@
 """Nexus while it runs: started in order, reloaded as one, drained before it ends."""
 
 import asyncio
+import os
 import time
+from collections import ChainMap
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -21,10 +24,13 @@ from nexus.app.pages import Standing, pages
 from nexus.app.services import start_services
 from nexus.app.telemetry import Telemetry
 from nexus.config.checks import is_loopback
+from nexus.config.one_backend import LoadedBackend, load_backend
 from nexus.config.schema import max_waiting
+from nexus.dialing.access import Access
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.routes import PageRoute
 from nexus.fleet.fleet import Fleet
+from nexus.observability import logs
 from nexus.proxy.edge import EdgeServer
 from nexus.proxy.handlers import FrontDesk
 from nexus.proxy.keepers import Keepers
@@ -130,7 +136,7 @@ class Nexus:
             max_event_bytes=limits.max_event_bytes, max_buffered_bytes=limits.max_buffered_event_bytes
         )
         self._plane.answer_room.max_bytes = limits.max_held_answer_bytes
-        self._plane.upstreams.reconfigure(blueprint.access, blueprint.config.timeouts)
+        self._plane.upstreams.reconfigure(self._access(blueprint), blueprint.config.timeouts)
         self._fleet.reconfigure(blueprint.fleet)
         self._desk.use_pages(self._pages(blueprint))
         self._dashboard.reloaded()
@@ -190,12 +196,14 @@ class Nexus:
             discoverers=guarded_discoverers(blueprint.contributions),
             own_port=self.port,
             store=self._store,
+            load=_load_backend,
         )
         line: WaitingLine[Reserved] = WaitingLine(
             max_size=max_waiting(blueprint.config), max_wait_s=blueprint.config.queue.max_wait_seconds
         )
         self._line = line
-        upstreams = Upstreams(blueprint.access, blueprint.config.timeouts, outbox)
+        upstreams = Upstreams(self._access(blueprint), blueprint.config.timeouts, outbox)
+        self._fleet.added.on_access_changed = upstreams.renew
         self._resources.callback(upstreams.close)
         keepers = Keepers(self._store)
         await keepers.open()
@@ -233,6 +241,10 @@ class Nexus:
         for server in self._servers:
             await server.start_serving()
 
+    def _access(self, blueprint: Blueprint) -> Mapping[str, Access]:
+        """Return how each backend is reached; the file comes before what was added."""
+        return ChainMap({**blueprint.access}, self._fleet.added.access)
+
     def _settings(self, blueprint: Blueprint) -> Settings:
         observers = self._telemetry.observers(blueprint)
         return Settings(blueprint.config, blueprint.router, blueprint.door, observers)
@@ -266,6 +278,13 @@ class Nexus:
         for server in self._servers:
             server.close()
         await self._resources.aclose()
+
+
+def _load_backend(table: Mapping[str, Any]) -> LoadedBackend:
+    loaded = load_backend(table, environ=os.environ)
+    for secret in loaded.secrets:
+        logs.hide(secret.reveal())
+    return loaded
 
 
 def lame_duck_of(blueprint: Blueprint) -> float:

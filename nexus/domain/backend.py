@@ -134,7 +134,8 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     """Other names for a model here, each with the own one: ``llama3`` of ``llama3:latest``. Lower case where letter
     case does not count."""
     discovery_source: str = "static"
-    """``static`` when it is configured, else the name of the discoverer that found it, such as ``local``."""
+    """``static`` when it is configured, ``api`` when it was added while the proxy runs, else the name of the discoverer
+    that found it, such as ``local``."""
     version: str | None = None
     last_check_at: float | None = None
     """Unix seconds of the last probe, None before the first."""

@@ -79,6 +79,12 @@ class PageRoute(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     respond: Callable[[PageRequest], Page | Awaitable[Page]]
     methods: frozenset[str] = frozenset({"GET", "HEAD"})
+    narrower: Callable[[str], frozenset[str]] | None = None
+    """Returns the methods of one path below it; None: all of :attr:`methods`."""
     access: Access = "client"
     takes_requests: bool = False
     """Whether its body is that of a request to a model: then it may be as long, and counts as one while it is read."""
+
+    def methods_at(self, path: str) -> frozenset[str]:
+        """Return the methods of *path*, which is this route's."""
+        return self.methods if self.narrower is None else self.narrower(path)

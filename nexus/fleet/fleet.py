@@ -3,10 +3,13 @@
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
+from nexus.config.one_backend import load_backend
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.outcome import AttemptOutcome
+from nexus.fleet.added import AddedBackends, Load
 from nexus.fleet.discovery.admission import admitted, place_of
 from nexus.fleet.discovery.announced import full_types
 from nexus.fleet.discovery.applicants import Applicant, Applicants
@@ -32,24 +35,28 @@ from nexus.store.store import Store
 if TYPE_CHECKING:
     from nexus.fleet.discovery.mdns import MdnsDiscoverer
 
+_without_environ: Load = partial(load_backend, environ={})
+
 
 class Fleet:
     """One object for all who ask about backends or have something to tell of them. Used on one event loop."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a fleet is built from, all but one optional
         self,
         plan: FleetPlan,
         *,
         discoverers: Sequence[Discoverer] = (),
         own_port: int | None = None,
         store: Store | None = None,
+        load: Load = _without_environ,
         chance: Callable[[], float] = random.random,
     ) -> None:
         """Built before the loop runs; nothing is asked of anybody until :meth:`start`.
 
         :param discoverers: those that plugins contribute.
         :param own_port: where this Nexus listens, which is not looked at.
-        :param store: where approvals of found servers are kept; None: they hold until the process ends.
+        :param store: where approvals of found servers and added backends are kept; None: until the process ends.
+        :param load: checks the table of a backend that is added.
         """
         self.registry = Registry()
         self._plan = plan
@@ -72,6 +79,8 @@ class Fleet:
         self._dns: DnsDiscoverer | None = None
         self._need_approval: frozenset[str] = frozenset()
         self._search = Search(self._sightings, self._settle)
+        self.added = AddedBackends(lambda: self._plan, load, store, self._settle)
+        """Those that were added while the fleet was at work."""
         self._approvals = Approvals(store)
         self._applicants = Applicants(self._fetcher, self._approvals, self._settle)
 
@@ -88,8 +97,9 @@ class Fleet:
     @property
     def applicants(self) -> tuple[Applicant, ...]:
         """Servers that announced themselves and are not in the fleet: those to decide about, and the rejected."""
-        configured = {place_of(member.config.url) for member in self._plan.members.values()}
-        return tuple(a for a in self._applicants.listed() if place_of(a.found.url) not in configured)
+        members = (*self._plan.members.values(), *self.added.standing(self._plan).values())
+        places = {place_of(member.config.url) for member in members}
+        return tuple(a for a in self._applicants.listed() if place_of(a.found.url) not in places)
 
     def on_change(self, callback: Callable[[FleetSnapshot], None]) -> None:
         """Call *callback* with each new snapshot."""
@@ -99,6 +109,7 @@ class Fleet:
         """Take in the configured backends, and begin to probe and to look around."""
         await self._fetcher.__aenter__()
         await self._approvals.open()
+        await self.added.open()
         self._settle()
         self._search.follow(self._finders())
 
@@ -161,6 +172,10 @@ class Fleet:
         """Let it serve again, once a probe has found it well. :raises BackendNotFound: when there is none."""
         self._watch(name).undrain()
 
+    def has_announced_itself(self, name: str) -> bool:
+        """Whether a server of that name can be approved and rejected."""
+        return self._applicants.knows(name)
+
     async def approve(self, name: str) -> None:
         """Take a server that announced itself into the fleet, now and whenever it comes back as it is.
 
@@ -192,10 +207,9 @@ class Fleet:
         joining = [sighting for sighting in sightings if sighting.source not in self._need_approval]
         announced = [sighting for sighting in sightings if sighting.source in self._need_approval]
         joining += self._applicants.admitted(announced, plan.discovery)
-        found = {
-            member.id: member for member in admitted(joining, plan.members.values(), plan.kinds, plan.discovery.zone)
-        }
-        self._roster.settle({**plan.members, **found}, config=plan.health_check, kinds=plan.kinds)
+        members = {**plan.members, **self.added.standing(plan)}
+        found = {member.id: member for member in admitted(joining, members.values(), plan.kinds, plan.discovery.zone)}
+        self._roster.settle({**members, **found}, config=plan.health_check, kinds=plan.kinds)
 
     def _finders(self) -> tuple[Discoverer, ...]:
         finders: list[Discoverer] = [*self._discoverers, *self._dns_finder()]

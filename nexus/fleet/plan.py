@@ -81,6 +81,19 @@ def plan_fleet(  # noqa: PLR0913 - the parts of one configuration
     )
 
 
+def planned(
+    config: BackendConfig,
+    kinds: Mapping[str, BackendKind],
+    key: Secret | None,
+    credentials: Credentials,
+    *,
+    source: str,
+) -> Member:
+    """Return the member that *config* alone describes. :raises Fault: when a key is wrong; its path begins there."""
+    member = _member(config, kinds, access_of(config, key, credentials, ()), ())
+    return msgspec.structs.replace(member, source=source)
+
+
 def _member(config: BackendConfig, kinds: Mapping[str, BackendKind], access: Access, path: KeyPath) -> Member:
     if config.type != AUTO and config.type not in kinds:
         hint = did_you_mean(config.type, (*kinds, AUTO)) or f"known are {AUTO}, {', '.join(sorted(kinds))}"

@@ -152,8 +152,8 @@ class FrontDesk:
             if methods := paths.methods_at(path):
                 raise _wrong_method(", ".join(sorted(methods)))
             raise RequestError("not_found", "there is nothing at this path; the reference of endpoints lists what is")
-        if message.method not in route.methods:
-            raise _wrong_method(", ".join(sorted(route.methods)))
+        if message.method not in (allowed := route.methods_at(path)):
+            raise _wrong_method(", ".join(sorted(allowed)))
         with self._counted(route, head) as longest_bytes:
             body = await receive(
                 payload,

@@ -75,6 +75,11 @@ class Upstreams:
         for gone in self._known.keys() - ids:
             self._known.pop(gone).pool.close()
 
+    def renew(self, name: str) -> None:
+        """Take the new keys and certificates of the backend of that name; what is under way keeps the old."""
+        for upstream in [upstream for upstream in self._known.values() if upstream.backend.name == name]:
+            self._known.pop(upstream.backend.id).pool.close()
+
     def reconfigure(self, access: Mapping[str, Access], timeouts: TimeoutsConfig) -> None:
         """Take new keys, certificates and deadlines; what is under way keeps the old."""
         self._access = access

@@ -17,7 +17,9 @@ EXAMPLES = "15"
 
 EXPLAIN = "/v1/route/explain"
 DRAIN = "/admin/backends/{name}/{action}"
-APART = (EXPLAIN, DRAIN, "/ws")
+ADD = "/admin/backends"
+CHANGE = "/admin/backends/{name}"
+APART = (EXPLAIN, DRAIN, ADD, CHANGE, "/ws")
 BODIES_ARE_FREE = ("--exclude-checks", "positive_data_acceptance")
 """What the body of a request to a model may be, the backend says, and for the endpoint the path."""
 
@@ -44,6 +46,8 @@ def proxy(tmp_path):
             ("--exclude-tag", "carried", *(word for path in APART for word in ("--exclude-path", path))),
             id="answered",
         ),
+        # Which keys and values a backend may have, the reference of the configuration says.
+        pytest.param(("--include-path", ADD, "--include-path", CHANGE, *BODIES_ARE_FREE), id="fleet"),
         # By itself: afterwards nobody is left to answer.
         pytest.param(("--include-path", DRAIN), id="drain"),
     ],

@@ -90,6 +90,10 @@ class Applicants:
         """Return those that are not in the fleet, the longest known first."""
         return tuple(a for a in self._applicants.values() if a.trust is not Trust.APPROVED and not a.is_nexus)
 
+    def knows(self, name: str) -> bool:
+        """Whether a server of that name has announced itself."""
+        return name in self._applicants and not self._applicants[name].is_nexus
+
     def admitted(self, sightings: Iterable[Sighting], config: DiscoveryConfig) -> Iterator[Sighting]:
         """Take in *sightings*, and yield those that may join the fleet, with their kind."""
         self._config = config

@@ -10,6 +10,7 @@ import msgspec
 
 from nexus.config.discovery_schema import DiscoveryConfig
 from nexus.fleet.discovery.discoverer import Discovered
+from nexus.fleet.metadata import is_metadata
 
 
 class Trust(StrEnum):
@@ -79,9 +80,4 @@ def is_worth_a_look(found: Discovered) -> bool:
     except ValueError:
         return not (host == "localhost" or host.endswith(".localhost"))
     mapped = getattr(address, "ipv4_mapped", None) or address
-    is_metadata = mapped in METADATA or (mapped.version == 4 and mapped.is_link_local)
-    return not (mapped.is_loopback or mapped.is_multicast or mapped.is_unspecified or is_metadata)
-
-
-METADATA = frozenset(map(ipaddress.ip_address, ("169.254.169.254", "fd00:ec2::254", "100.100.100.200")))
-"""Where clouds tell a machine its own secrets."""
+    return not (mapped.is_loopback or mapped.is_multicast or mapped.is_unspecified or is_metadata(mapped))

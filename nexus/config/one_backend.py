@@ -1,0 +1,87 @@
+"""One ``[[backends]]`` table that comes from elsewhere than the file: decoded and checked as those of the file are."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from nexus.config import checks
+from nexus.config.decoding import decoded
+from nexus.config.faults import Fault, KeyPath
+from nexus.config.schema import BackendConfig, Config
+from nexus.config.secrets import CREDENTIAL_HEADERS, Credentials, Secret, Vault
+from nexus.config.suggestions import shown_path
+
+_AT: Final = ("backends", 0)
+_HINT: Final = 'write "env:NAME" or "file:PATH"'
+
+
+class LoadedBackend(msgspec.Struct, frozen=True, kw_only=True):
+    """A backend that was checked, and what its references lead to."""
+
+    config: BackendConfig
+    key: Secret | None
+    credentials: Credentials
+    secrets: tuple[Secret, ...]
+    """All of them, so that the log can be told to hide them."""
+
+
+def load_backend(table: Mapping[str, Any], *, environ: Mapping[str, str]) -> LoadedBackend:
+    """Return what *table* describes; a secret in it is an error, and a reference to one is followed.
+
+    :raises Fault: a key is wrong; its path begins in the table.
+    """
+    vault = Vault(environ)
+    try:
+        config = decoded({"backends": [dict(table)]}, Config)
+        for fault in _secrets_in(config.backends[0]):
+            raise fault
+        config, logins = checks.without_logins(config)
+        config = checks.settled(config)
+        checks.check(config, insecure=True)
+        (backend,) = config.backends
+        key = vault.backend_keys(config).get(backend.name)
+        credentials = vault.credentials(config, logins)[backend.name]
+    except Fault as fault:
+        raise Fault(fault.path[len(_AT) :], fault.problem, fault.hint) from fault
+    return LoadedBackend(config=backend, key=key, credentials=credentials, secrets=tuple(vault.found))
+
+
+def _secrets_in(backend: BackendConfig) -> Iterator[Fault]:
+    """Yield a fault for what may stand in a file that only its owner reads, but not in a request or in the store."""
+    if _has_login(backend.url):
+        yield Fault((*_AT, "url"), "holds credentials", f"use basic_auth: {_HINT}")
+    if backend.https_proxy is not None and _has_login(backend.https_proxy):
+        yield Fault((*_AT, "https_proxy"), "holds credentials", _HINT)
+    for name, value in backend.headers.items():
+        if name.lower() in CREDENTIAL_HEADERS and not value.startswith(("env:", "file:")):
+            yield Fault((*_AT, "headers", name), "expected a reference to a secret, not the secret", _HINT)
+    for path, value in _references(backend):
+        # Reading a pipe could last for ever.
+        if value.startswith("file:") and not _is_file(value.removeprefix("file:")):
+            yield Fault((*_AT, *path), f"no such file: {shown_path(value.removeprefix('file:'))}")
+
+
+def _references(backend: BackendConfig) -> Iterator[tuple[KeyPath, str]]:
+    for key in ("api_key", "basic_auth", "https_proxy"):
+        if (value := getattr(backend, key)) is not None:
+            yield (key,), value
+    for table in ("headers", "query"):
+        for name, value in getattr(backend, table).items():
+            yield (table, name), value
+
+
+def _has_login(url: str) -> bool:
+    try:
+        return "@" in urlsplit(url).netloc
+    except ValueError:
+        return "@" in url
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):
+        return False
