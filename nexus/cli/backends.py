@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 import click
 
+from nexus.cli.backend_keys import table_of
 from nexus.cli.backend_tables import backend_table, pending_table
 from nexus.cli.completing import NameOf
 from nexus.cli.output import json_option, print_json
@@ -77,6 +78,71 @@ def approve(target: Target, *, name: str, as_json: bool) -> None:
 def reject(target: Target, *, name: str, as_json: bool) -> None:
     """Keep the server NAME, which announced itself, out of the fleet; requests that it has are finished."""
     _change(target, name, "reject", as_json=as_json)
+
+
+@command.command("add")
+@click.argument("name")
+@click.argument("backend_url", metavar="URL")
+@client
+@click.option("--type", "kind", help="The kind of server; else it is found out.")
+@click.option("--backend-key", metavar="REFERENCE", help="Its key: env:NAME or file:PATH, as the proxy sees them.")
+@click.option("--zone", type=click.Choice(["restricted", "open"]), help="Its privacy zone; else that of its kind.")
+@click.option(
+    "--with",
+    "keys",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Any other key of [[backends]], such as priority=10 or headers.X-Team=blue; may be repeated.",
+)
+@click.option("--persist", is_flag=True, help="Add it again at each start; else it lasts until the proxy ends.")
+@json_option
+def add(  # noqa: PLR0913 - its options
+    target: Target,
+    *,
+    name: str,
+    backend_url: str,
+    kind: str | None,
+    backend_key: str | None,
+    zone: str | None,
+    keys: tuple[str, ...],
+    persist: bool,
+    as_json: bool,
+) -> None:
+    """Add the server at URL as the backend NAME, while the proxy runs."""
+    given = {"name": name, "url": backend_url, "type": kind, "api_key": backend_key, "zone": zone}
+    table = table_of(keys) | {key: value for key, value in given.items() if value is not None}
+    proxy = target.proxy(is_admin=True)
+    proxy.introduce()
+    now = proxy.tell("POST", "/admin/backends", {**table, "persist": persist})
+    if as_json:
+        print_json(now)
+    else:
+        lasts = "and will be at each start" if now["persist"] else "until the proxy ends; --persist keeps it"
+        click.echo(f"{now['backend']['name']} is added, {lasts}")
+
+
+@command.command("remove")
+@click.argument(
+    "name",
+    shell_complete=NameOf(
+        lambda row: row["discovery_source"] not in WITHOUT_APPROVAL or row["discovery_source"] == "api",
+        pending=lambda row: row["trust"] == "pending",
+    ),
+)
+@client
+@json_option
+def remove(target: Target, *, name: str, as_json: bool) -> None:
+    """Take the backend NAME, which was added while the proxy runs, out of the fleet.
+
+    Requests that it has are finished. A server that announced itself is rejected.
+    """
+    proxy = target.proxy(is_admin=True)
+    proxy.introduce()
+    now = proxy.tell("DELETE", f"/admin/backends/{quote(name, safe='')}")
+    if as_json:
+        print_json(now)
+    else:
+        click.echo(f"{now['name']} is {now['outcome']}, with {now['pending_requests']} requests under way")
 
 
 def _show(target: Target, status: str | None, *, as_json: bool) -> None:

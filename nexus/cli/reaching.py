@@ -98,13 +98,16 @@ class Proxy(msgspec.Struct, frozen=True):
             raise KeyRefused(f"the proxy at {self.url} {refused}: --api-key env:NAME")
         return answer
 
-    def tell(self, method: str, path: str) -> Any:
+    def tell(self, method: str, path: str, document: Any = None) -> Any:
         """Return the JSON that it answers with.
+
+        :param document: what is sent as JSON; None: nothing.
 
         :raises NexusError: it answers with an error; the text is its own.
         """
-        answer = self.ask(method, path)
-        if answer.status != http.client.OK:
+        body = None if document is None else msgspec.json.encode(document)
+        answer = self.ask(method, path, {} if body is None else {"Content-Type": "application/json"}, body)
+        if answer.status not in (http.client.OK, http.client.CREATED):
             code, message = answer.error
             raise NexusError(f"the proxy at {self.url} refuses: {answer.status} {code}: {message}")
         return answer.document(self.url)

@@ -1,0 +1,235 @@
+"""Backends are added, changed and removed while a started proxy serves."""
+
+import json
+import signal
+import threading
+
+import openai
+import pytest
+
+from nexus.testing.asking import ask, chat, until
+from nexus.testing.fleets import backend_table, table_of
+from nexus.testing.process import run_nexus
+
+STORE = '[store]\nkind = "sqlite"\n[discovery]\nenabled = false\n'
+PATH = "/admin/backends"
+
+
+def rows(nexus):
+    return {row["name"]: row for row in nexus.get_json(PATH)["backends"]}
+
+
+def is_healthy(nexus, name):
+    return name in rows(nexus) and rows(nexus)[name]["status"] == "healthy"
+
+
+def add(nexus, simulator, **keys):
+    return ask(nexus.url, PATH, {"name": simulator.name, "url": simulator.url, "type": "vllm", **keys})
+
+
+def error(reply):
+    assert reply.headers["Content-Type"].startswith("application/json")
+    return reply.status, reply.json()["error"]["message"]
+
+
+def test_a_backend_that_is_added_answers_until_it_is_removed(start_nexus, simulate, command):
+    gpu = simulate(name="gpu-9", kind="vllm")
+    nexus = start_nexus("[discovery]\nenabled = false\n")
+
+    added = command("backends", "add", "gpu-9", gpu.url, "--type", "vllm", "--with", "priority=7")
+    until(lambda: is_healthy(nexus, "gpu-9"))
+    with openai.OpenAI(base_url=f"{nexus.url}/v1", api_key="none", max_retries=0) as client:
+        answer = client.chat.completions.create(model="llama3", messages=[{"role": "user", "content": "hi"}])
+    row = rows(nexus)["gpu-9"]
+    removed = command("backends", "remove", "gpu-9")
+    refused = ask(nexus.url, "/v1/chat/completions", chat())
+
+    assert added.stdout == "gpu-9 is added, until the proxy ends; --persist keeps it\n", added.stderr
+    assert answer.choices[0].message.content
+    assert (row["discovery_source"], row["priority"], row["backend_type"]) == ("api", 7, "vllm")
+    assert removed.stdout == "gpu-9 is removed, with 0 requests under way\n", removed.stderr
+    assert refused.status == 404
+
+
+def test_what_is_kept_is_there_after_a_restart_and_what_is_not_is_gone(start_nexus, simulate):
+    kept, lost, changed, given_up = (simulate(name=name) for name in ("kept", "lost", "changed", "given-up"))
+    first = start_nexus(STORE)
+    assert add(first, kept, persist=True).json()["persist"] is True
+    assert add(first, lost).status == 201
+    assert add(first, changed).status == 201
+    assert ask(first.url, f"{PATH}/changed", {"persist": True, "tier": 4}, method="PATCH").status == 200
+    assert add(first, given_up, persist=True).status == 201
+    assert ask(first.url, f"{PATH}/given-up", method="DELETE").status == 200
+    first.stop()
+
+    second = start_nexus(STORE)
+
+    assert rows(second).keys() == {"kept", "changed"}
+    assert (rows(second)["changed"]["tier"], rows(second)["kept"]["discovery_source"]) == (4, "api")
+
+
+def test_a_kept_backend_whose_key_is_gone_is_a_warning_at_the_start(start_nexus, simulate):
+    gpu = simulate(name="gpu-9")
+    first = start_nexus(STORE, environ={"GPU_KEY": "sesame-12345"})
+    assert add(first, gpu, persist=True, api_key="env:GPU_KEY").status == 201
+    first.stop()
+
+    second = start_nexus(STORE)
+
+    (line,) = second.log_lines("added_backend_left_out")
+    assert "the variable GPU_KEY is not set" in line["reason"]
+    assert rows(second) == {}
+
+
+def test_removing_a_backend_under_load_loses_nothing(start_nexus, simulate):
+    gone, stays = (simulate(name=name, ttft_s=0.3) for name in ("gone", "stays"))
+    nexus = start_nexus(table_of(stays, type="vllm"))
+    add(nexus, gone, priority=0)
+    until(lambda: is_healthy(nexus, "gone"))
+    replies = []
+    clients = [
+        threading.Thread(target=lambda: replies.append(ask(nexus.url, "/v1/chat/completions", chat())))
+        for _ in range(20)
+    ]
+
+    for client in clients[:10]:
+        client.start()
+    until(lambda: rows(nexus)["gone"]["pending_requests"])
+    removed = ask(nexus.url, f"{PATH}/gone", method="DELETE").json()
+    for client in clients[10:]:
+        client.start()
+    for client in clients:
+        client.join(10)
+
+    assert removed["outcome"] == "removed"
+    assert removed["pending_requests"] >= 1
+    assert [reply.status for reply in replies] == [200] * 20
+    assert {reply.headers["X-Nexus-Backend"] for reply in replies} == {"gone", "stays"}
+
+
+def test_a_key_is_sent_as_soon_as_it_is_added_and_a_new_one_as_soon_as_it_is_changed(start_nexus, simulate):
+    gpu = simulate(name="gpu-9")
+    nexus = start_nexus("", environ={"OLD_KEY": "old-sesame", "NEW_KEY": "new-sesame"})
+
+    def sent():
+        ask(nexus.url, "/v1/chat/completions", chat())
+        return gpu.requests[-1].request.header("authorization")
+
+    assert add(nexus, gpu, api_key="env:OLD_KEY").status == 201
+    until(lambda: is_healthy(nexus, "gpu-9"))
+    before = sent()
+    changed = ask(nexus.url, f"{PATH}/gpu-9", {"api_key": "env:NEW_KEY"}, method="PATCH")
+
+    assert (before, changed.status, sent()) == ("Bearer old-sesame", 200, "Bearer new-sesame")
+    assert "sesame" not in nexus.log_text() + json.dumps(rows(nexus))
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({"prioritty": 1}, "body: unknown key - at `prioritty`; did you mean 'priority'?"),
+        ({"priority": 101}, "body: expected `int` <= 100 - at `priority`"),
+        ({"type": "vlm"}, "did you mean 'vllm'?"),
+        ({"api_key": "sk-literal"}, "body: expected a reference to a secret, not the secret - at `api_key`"),
+        ({"headers": {"Authorization": "Bearer x"}}, "expected a reference to a secret, not the secret"),
+        ({"url": "http://me:pass@10.0.0.9"}, "body: holds credentials - at `url`; use basic_auth"),
+        ({"api_key": "env:NOT_SET_ANYWHERE"}, "the variable NOT_SET_ANYWHERE is not set"),
+        ({"api_key": "file:/dev/stdin"}, "no such file"),
+        ({"name": None}, "body: expected `str`, got `null` - at `name`"),
+        ({"name": "gpu-1"}, "another backend is named 'gpu-1' already"),
+        ({"url": "http://127.0.0.1:9"}, "the backend 'gpu-1' is at that address already"),
+        ({"url": "http://localhost:9/v1"}, "the backend 'gpu-1' is at that address already"),
+        ({"persist": "yes"}, "body: expected `bool` - at `persist`"),
+    ],
+)
+def test_what_is_wrong_with_a_backend_is_said_as_of_the_file(shared, keys, told):
+    status, message = error(ask(shared.url, PATH, {"name": "gpu-9", "url": "http://10.0.0.9", **keys}))
+
+    assert status == 400
+    assert told in message
+    assert rows(shared).keys() == {"gpu-1"}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://169.254.169.254",
+        "http://169.254.1.2:80/latest",
+        "http://[::ffff:169.254.169.254]",
+        "http://[64:ff9b::a9fe:a9fe]",
+        "http://[fd00:ec2::254]",
+        "http://[fe80::a9fe:a9fe]",
+        "http://100.100.100.200",
+        "http://2852039166",
+        "http://0xa9fea9fe",
+    ],
+)
+def test_no_backend_is_added_where_a_cloud_keeps_secrets(shared, url):
+    status, _ = error(ask(shared.url, PATH, {"name": "gpu-9", "url": url}))
+    by_proxy, _ = error(
+        ask(shared.url, PATH, {"name": "gpu-9", "url": "https://10.0.0.9", "https_proxy": f"{url}:3128"})
+    )
+
+    assert (status, by_proxy) == (400, 400)
+    assert rows(shared).keys() == {"gpu-1"}
+
+
+@pytest.mark.parametrize(("method", "body"), [("PATCH", {"tier": 2}), ("DELETE", None)])
+def test_a_backend_of_the_file_is_changed_in_the_file(shared, method, body):
+    status, message = error(ask(shared.url, f"{PATH}/gpu-1", body, method=method))
+    unknown, _ = error(ask(shared.url, f"{PATH}/nope", body, method=method))
+
+    assert (status, unknown) == (400, 404)
+    assert "'gpu-1' is set in" in message
+    assert "nexus.toml" in message
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'"\xff"', b"[" * 50_000, b'{"name": "\xff"}', b"null"])
+def test_a_body_that_is_no_table_is_refused(shared, body):
+    status, _ = error(ask(shared.url, PATH, body))
+
+    assert status == 400
+
+
+def test_a_client_of_many_may_not_add_a_backend(start_nexus):
+    keys = '[server]\napi_keys = ["env:CLIENT_KEY"]\n'
+    nexus = start_nexus(keys, environ={"CLIENT_KEY": "client-sesame"})
+
+    status, message = error(
+        ask(
+            nexus.url,
+            PATH,
+            {"name": "gpu-9", "url": "http://10.0.0.9"},
+            headers={"Authorization": "Bearer client-sesame"},
+        )
+    )
+
+    assert status == 403
+    assert "set server.admin_keys" in message
+
+
+def test_a_reload_keeps_what_was_added_until_the_file_has_it(start_nexus, simulate):
+    added, taken = simulate(name="added"), simulate(name="taken")
+    nexus = start_nexus(STORE)
+    assert add(nexus, added, persist=True).status == 201
+    assert add(nexus, taken, persist=True).status == 201
+
+    nexus.config_file.write_text(STORE + backend_table("mine", taken.url))
+    nexus.send(signal.SIGHUP)
+    (line,) = nexus.wait_for_log("added_backend_dropped")
+    until(lambda: is_healthy(nexus, "added"))
+    sources = {name: row["discovery_source"] for name, row in rows(nexus).items()}
+    nexus.stop()
+    again = start_nexus(STORE)
+
+    assert line["backend"] == "taken"
+    assert sources == {"added": "api", "mine": "static"}
+    assert rows(again).keys() == {"added"}
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A proxy of one backend, to which nothing is ever added."""
+    config = backend_table("gpu-1", "http://127.0.0.1:9", type="vllm")
+    with run_nexus(tmp_path_factory.mktemp("shared"), config) as nexus:
+        yield nexus
