@@ -154,9 +154,10 @@ async def test_a_shutdown_raises(start, simulate, libraries, library):
 
 async def test_killing_one_of_two_backends_loses_only_what_had_begun(start, simulate, libraries, library):
     consume, error, kind = library
-    doomed = await simulate("doomed", kind=kind, tokens_per_s=60, ttft_s=0.05)
+    # Long answers, and a preference for the one that is going to fail: however slow the machine, all get there in time.
+    doomed = await simulate("doomed", kind=kind, tokens_per_s=60, ttft_s=0.05, answer_tokens=2000)
     steady = await simulate("steady", kind=kind)
-    scene = await start(doomed=doomed, steady=steady, options={"doomed": {"max_in_flight": 64}})
+    scene = await start(doomed=doomed, steady=steady, options={"doomed": {"max_in_flight": 64, "priority": 0}})
     clients = libraries(scene)
     begun = [asyncio.ensure_future(consume(clients)) for _ in range(4)]
     await eventually(lambda: sum(exchange.relay is not None for exchange in scene.nexus._desk.exchanges) == 4)

@@ -140,13 +140,13 @@ async def test_who_waits_in_line_is_still_served_in_the_drain_time(start, script
 async def test_a_hundred_streams_that_end_and_a_hundred_that_do_not(start, script, stop):
     short, endless = await script(), await script()
     scene = await start(short=short, endless=endless, options={"short": {"max_in_flight": 100}})
-    short.play([*begun(CHAT), Wait(0.8), Send(chunks(*CHAT.events[3:]) + LAST_CHUNK)])
+    short.play([*begun(CHAT), Wait(2.0), Send(chunks(*CHAT.events[3:]) + LAST_CHUNK)])
     endless.play([*begun(CHAT), Stall()])
     scene.nexus.fleet.registry.update(scene.backend("endless").id, max_in_flight=100)
     clients = [await ask(scene, CHAT, stream=True) for _ in range(200)]
     await busy(scene, 200)
 
-    stopping = stop(scene, drain_s=1.5)
+    stopping = stop(scene, drain_s=4.0)
     replies = await asyncio.gather(*(client.reply() for client in clients))
     await stopping
 
