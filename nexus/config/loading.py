@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from nexus.config import checks, env, texts
+from nexus.config import checks, env, texts, unused
 from nexus.config.decoding import decoded
 from nexus.config.env import Setting
 from nexus.config.faults import Fault, KeyPath, Origin
@@ -75,9 +75,11 @@ def load(
     vault = Vault(environ)
     try:
         _apply(settings, tree)
+        given = frozenset(_leaves(tree))
         config, logins = checks.without_logins(decoded(tree, Config))
         config = checks.settled(config)
         checks.check(config, insecure=insecure)
+        unused.check_store(config, given)
         server_keys, admin_keys = vault.server_keys(config), vault.admin_keys(config)
         backend_keys = vault.backend_keys(config)
         credentials = vault.credentials(config, logins)
@@ -87,8 +89,12 @@ def load(
     return LoadedConfig(
         config=config,
         source=source,
-        warnings=(*warnings_of(unknown, tree), *vault.warnings),
-        explicitly_set=frozenset(_leaves(tree)),
+        warnings=(
+            *warnings_of(unknown, tree),
+            *vault.warnings,
+            *(str(provenance.error(found)) for found in unused.unused(config, given)),
+        ),
+        explicitly_set=given,
         server_keys=server_keys,
         admin_keys=admin_keys,
         backend_keys=backend_keys,

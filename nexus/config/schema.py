@@ -298,7 +298,7 @@ class StoreConfig(Section, frozen=True):
     kind: str = "memory"
     """``memory``, ``sqlite``, or one that a plugin adds."""
     path: str = "nexus.sqlite3"
-    """The file of the sqlite store; created readable by its owner alone."""
+    """The file of the sqlite store; created readable by its owner alone. An error where ``kind`` is not set too."""
 
 
 class PluginLoadingConfig(Section, frozen=True):

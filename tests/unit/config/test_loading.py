@@ -271,6 +271,7 @@ def test_every_key_can_be_set_by_a_variable_of_its_name(loaded):
         ("server", "host"),
         ("server", "api_keys"),
         ("otel", "endpoint"),
+        ("store", "path"),
     }
 
     for path, type_ in texts.all_keys().items():
