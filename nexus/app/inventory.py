@@ -6,7 +6,7 @@ import msgspec
 
 from nexus.app.blueprint import Blueprint, file_name
 from nexus.config.loading import LoadedConfig
-from nexus.errors import NexusError
+from nexus.errors import ConfigError, NexusError
 from nexus.plugin_manager import Candidate, Contributions, Plugin, PluginManager
 from nexus.routing.assembly import build_router
 from nexus.routing.stage import Stage
@@ -134,4 +134,14 @@ def _why_left_out(candidate: Candidate, loaded: LoadedConfig) -> str:
 def _why_broken(candidate: Candidate, loaded: LoadedConfig | None, error: NexusError) -> str:
     if loaded is not None and candidate.name in loaded.config.plugin_loading.disabled:
         return _why_left_out(candidate, loaded)
-    return str(error) if f"'{candidate.name}'" in str(error) else "nothing is loaded, for the error of another"
+    if _is_about(candidate, error):
+        return str(error)
+    if isinstance(error, ConfigError):
+        return "nothing is loaded, as the configuration is wrong"
+    return "nothing is loaded, for the error of another"
+
+
+def _is_about(candidate: Candidate, error: NexusError) -> bool:
+    """Whether *error* has *candidate* as its subject: a suggestion names plugins too."""
+    text = str(error).partition("; did you mean")[0]
+    return f"'{candidate.name}'" in text or f"[plugins.{candidate.name}]" in text

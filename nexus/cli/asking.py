@@ -28,7 +28,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 def ask(proxy: Proxy, question: Question) -> Explanation:
     """Return what *proxy* says.
 
-    :raises NoProxy: there is none, or it asks for another key.
+    :raises NoProxy: there is none.
+    :raises KeyRefused: it asks for another key.
     :raises CannotExplain: it does not know how to.
     :raises NexusError: it refuses the request that is to be explained.
     """

@@ -12,7 +12,7 @@ import msgspec
 from nexus.app.blueprint import Blueprint, draw, load_plugins
 from nexus.app.guarding import guarded_discoverers
 from nexus.cli.asking import CannotExplain, Question, ask
-from nexus.cli.exit_codes import NoProxy
+from nexus.cli.exit_codes import KeyRefused, NoProxy
 from nexus.cli.options import Chosen
 from nexus.cli.output import json_option, print_json
 from nexus.cli.target import Target, client
@@ -125,6 +125,9 @@ def _answer(target: Target, question: Question, *, is_offline: bool) -> tuple[Ex
         try:
             proxy = target.proxy()
             return ask(proxy, question), f"asked the proxy that runs at {proxy.place}"
+        except KeyRefused:
+            # There is one: what it would decide, a look from here does not tell.
+            raise
         except (NoProxy, CannotExplain) as exc:
             # One that is named must answer; where the configuration says that one may be, there may be none.
             if target.is_named:

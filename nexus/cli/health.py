@@ -1,6 +1,8 @@
 """``nexus-proxy health``: how the proxy that runs is, in a line, and in the exit code."""
 
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from typing import Any
 
 import click
 
@@ -32,4 +34,16 @@ def command(target: Target, *, as_json: bool) -> None:
         click.echo(f"{health['status']}: nexus-proxy {version} at {proxy.place}, up {up}")
         click.echo(f"{backends['healthy']} of {backends['total']} backends healthy, {health['models']} models")
         click.echo("ready" if ready["ready"] else f"not ready: {ready['reason']}")
+        for fact in _troubles(ready.get("detail", {})):
+            click.echo(fact)
     raise click.exceptions.Exit(ExitCode.OK if ready["ready"] else ExitCode.FAILED)
+
+
+def _troubles(detail: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong though requests are served."""
+    if reason := detail.get("rejected_reload"):
+        yield f"the last reload was refused, and the configuration before it is in force: {reason}"
+    if stages := detail.get("switched_off_stages"):
+        yield f"stages left out for their failures, until the next reload: {', '.join(stages)}"
+    if reason := detail.get("store_failure"):
+        yield f"the store fails: {reason}"

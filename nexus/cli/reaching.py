@@ -18,6 +18,7 @@ from nexus.errors import NexusError
 CONNECT_S: Final = 2.0
 ANSWER_S: Final = 30.0
 VERSION_HEADER: Final = "X-Nexus-Version"
+ADMIN_PAGES: Final = "/admin/"
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -94,8 +95,7 @@ class Proxy(msgspec.Struct, frozen=True):
         shown_key = {} if self.key is None else {"Authorization": f"Bearer {self.key.reveal()}"}
         answer = _call(self.url, method, path, {**(headers or {}), **shown_key}, body)
         if answer.status == http.client.UNAUTHORIZED and answer.error[0] == "invalid_api_key":
-            refused = "asks for a key" if self.key is None else "asks for a key, and refuses the one that was shown"
-            raise KeyRefused(f"the proxy at {self.url} {refused}: --api-key env:NAME")
+            raise KeyRefused(f"the proxy at {self.url} {self._asks_for(path)}: --api-key env:NAME")
         return answer
 
     def tell(self, method: str, path: str, document: Any = None) -> Any:
@@ -111,6 +111,20 @@ class Proxy(msgspec.Struct, frozen=True):
             code, message = answer.error
             raise NexusError(f"the proxy at {self.url} refuses: {answer.status} {code}: {message}")
         return answer.document(self.url)
+
+    def _asks_for(self, path: str) -> str:
+        """Return which key *path* wants, after it has refused the one that was shown, or the lack of one."""
+        if self.key is None:
+            return "asks for a key"
+        if path.startswith(ADMIN_PAGES) and self._takes_key():
+            return "asks for a key of an administrator (server.admin_keys), and the one that was shown is a client's"
+        return "asks for a key, and refuses the one that was shown"
+
+    def _takes_key(self) -> bool:
+        """Whether the key that is shown opens a page of clients."""
+        assert self.key is not None  # noqa: S101 - asked only then
+        shown_key = {"Authorization": f"Bearer {self.key.reveal()}"}
+        return _call(self.url, "GET", "/v1/models", shown_key).status != http.client.UNAUTHORIZED
 
     @property
     def _elsewhere(self) -> str:

@@ -1,0 +1,61 @@
+"""What a command says when something is wrong is what the operator has to change."""
+
+import json
+import signal
+
+import pytest
+
+from nexus.testing.asking import until
+from nexus.testing.fleets import backend_table, table_of
+
+GPU = backend_table("gpu-1", "http://127.0.0.1:9")
+KEYS = '[server]\napi_keys = ["env:CLIENT"]\n'
+BOTH = KEYS + 'admin_keys = ["env:ADMIN"]\n'
+
+
+@pytest.mark.parametrize("shown", [{}, {"CLIENT": "sesame-2"}])
+def test_a_proxy_that_refuses_the_key_is_not_passed_over_by_explain(start_nexus, simulate, command, shown):
+    start_nexus(KEYS + table_of(simulate()), environ={"CLIENT": "sesame-1"})
+
+    ended = command("explain", "-m", "llama3", **shown)
+
+    assert ended.returncode == 77, ended.stderr
+    assert "asks for a key" in ended.stderr
+    assert "looked at the fleet" not in ended.stdout + ended.stderr
+
+
+def test_a_clients_key_where_an_administrators_is_wanted_is_told_as_such(start_nexus, command):
+    start_nexus(BOTH + GPU, environ={"CLIENT": "sesame-1", "ADMIN": "sesame-2"})
+
+    clients, wrong = command("backends", CLIENT="sesame-1"), command("backends", CLIENT="sesame-3")
+
+    assert (clients.returncode, wrong.returncode) == (77, 77)
+    assert "asks for a key of an administrator (server.admin_keys)" in clients.stderr
+    assert "refuses the one that was shown" in wrong.stderr
+
+
+def test_health_shows_why_the_last_reload_was_refused(start_nexus, simulate, command):
+    nexus = start_nexus(table_of(simulate()))
+    until(lambda: nexus.get_json("/ready")["ready"])
+    before = command("health")
+    nexus.config_file.write_text("[servre]")
+    nexus.send(signal.SIGHUP)
+    nexus.wait_for_log("config_rejected")
+
+    text = command("health", "--url", nexus.url)
+    as_json = command("health", "--url", nexus.url, "--json")
+
+    assert "the last reload was refused" not in before.stdout
+    assert "the last reload was refused, and the configuration before it is in force: " in text.stdout
+    assert "did you mean 'server'" in text.stdout
+    assert "did you mean 'server'" in json.loads(as_json.stdout)["detail"]["rejected_reload"]
+
+
+def test_a_plugin_is_not_blamed_for_the_configuration(command, tmp_path):
+    (tmp_path / "nexus.toml").write_text(KEYS)
+    (tmp_path / "night.py").write_text("from nexus.api import *\n@hookimpl\ndef nexus_stores():\n    return {}\n")
+
+    rows = json.loads(command("plugins", "--plugin", "night.py", "--json").stdout)["plugins"]
+
+    (night,) = [row for row in rows if row["name"] == "night"]
+    assert night["reason"] == "nothing is loaded, as the configuration is wrong"
