@@ -78,7 +78,7 @@ def load_plugins(loaded: LoadedConfig, plugin_files: tuple[Path, ...] = ()) -> P
     :raises PluginError: a plugin is at fault.
     """
     config = loaded.config
-    return PluginManager.load(config.plugin_loading, config.plugins, files=plugin_files, file=file_name(loaded))
+    return PluginManager.load(config.plugin_loading, config.plugins, files=plugin_files, provenance=loaded.provenance)
 
 
 def draw(loaded: LoadedConfig, plugins: PluginManager) -> Blueprint:
@@ -118,7 +118,11 @@ def draw(loaded: LoadedConfig, plugins: PluginManager) -> Blueprint:
         access={member.config.name: member.access for member in fleet.members.values()},
         open_store=open_store,
         observers=contributions.exchange_observers(),
-        warnings=(*_expired_certificates(loaded, datetime.now(UTC)), *too_few_files(loaded.config, file_limit())),
+        warnings=(
+            *plugins.misnamed(config.plugin_loading, loaded.provenance),
+            *_expired_certificates(loaded, datetime.now(UTC)),
+            *too_few_files(loaded.config, file_limit()),
+        ),
     )
 
 

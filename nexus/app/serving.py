@@ -185,7 +185,9 @@ class _Service:
         try:
             loaded = await asyncio.to_thread(self._reload)
             plugins = nexus.blueprint.plugins
-            has_same_plugins = plugins.are_chosen(loaded.config.plugin_loading, loaded.config.plugins)
+            has_same_plugins = plugins.are_chosen(
+                loaded.config.plugin_loading, loaded.config.plugins, loaded.provenance
+            )
             blueprint = draw(loaded, plugins)
             before = nexus.blueprint.config
             await nexus.reload(blueprint)

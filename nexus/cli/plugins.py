@@ -9,7 +9,7 @@ from nexus import __version__
 from nexus.app.blueprint import load_plugins
 from nexus.app.inventory import PluginRow, StageRow, broken_inventory, inventory
 from nexus.cli.columns import Layout
-from nexus.cli.options import Chosen, configuration
+from nexus.cli.options import Chosen, configuration, warn
 from nexus.cli.output import json_option, print_json, table
 from nexus.cli.placing import Section
 from nexus.cli.plugin_check import command as check
@@ -57,7 +57,9 @@ def look(chosen: Chosen) -> tuple[Sequence[PluginRow], NexusError | None]:
     loaded: LoadedConfig | None = None
     try:
         loaded = chosen.load_quietly()
-        return inventory(loaded, load_plugins(loaded, chosen.plugin_files)), None
+        plugins = load_plugins(loaded, chosen.plugin_files)
+        warn(plugins.misnamed(loaded.config.plugin_loading, loaded.provenance))
+        return inventory(loaded, plugins), None
     except NexusError as exc:
         files = [path for path in chosen.plugin_files if path.is_file()]
         return broken_inventory(loaded, find_plugins(files), exc), exc

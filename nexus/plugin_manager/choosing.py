@@ -1,46 +1,56 @@
 """Which of the plugins found are loaded, decided before any of them is imported."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-import structlog
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from nexus import __version__
+from nexus.config.provenance import Provenance
 from nexus.config.schema import PluginLoadingConfig
+from nexus.config.suggestions import shown
 from nexus.errors import ConfigError, PluginError, did_you_mean
 from nexus.plugin_manager.finding import Candidate
 
-log = structlog.get_logger("nexus.plugins")
-
 DISTRIBUTION = "nexus-proxy"
+OF_THE_PROJECT = frozenset({"budget", "kubernetes", "privacy", "quality", "tier"})
+"""Plugins whose package is known without looking; what another one's is called, its author knows."""
 
 
 def choose(
-    found: Sequence[Candidate], loading: PluginLoadingConfig, tables: Collection[str], *, file: str
+    found: Sequence[Candidate], loading: PluginLoadingConfig, tables: Collection[str], provenance: Provenance
 ) -> tuple[Candidate, ...]:
     """Return the plugins to load.
 
     :param tables: the names for which the configuration has a ``[plugins.<name>]`` table.
-    :param file: the name of the configuration file, for error texts.
+    :param provenance: says of each key what set it, for error texts.
     :raises ConfigError: the configuration asks for what is not there.
     :raises PluginError: two plugins have one name, or one is too new for this Nexus.
     """
     names = {candidate.name for candidate in found}
-    for name in sorted(set(loading.disabled) - names):
-        log.warning("disabled_plugin_not_installed", plugin=name)
     chosen = tuple(c for c in found if c.name not in loading.disabled and _is_wanted(c, loading, tables))
     _refuse_two_of_one_name(chosen)
+    source = provenance.origin_of(("plugin_loading", "required")).label
     for position, text in enumerate(loading.required):
-        _check_required(_requirement(text, position, file), names, chosen, loading, file)
+        _check_required(_requirement(text, position, source), names, chosen, loading, source)
     # Behind what is required: of a plugin that is missing, its table says less than that.
     for name in sorted(set(tables) - names):
-        raise ConfigError(f"{file}: [plugins.{name}] belongs to no installed plugin{did_you_mean(name, names)}")
+        source = provenance.origin_of(("plugins", name)).label
+        raise ConfigError(f"{source}: [plugins.{name}] belongs to no installed plugin{did_you_mean(name, names)}")
     for candidate in chosen:
         _refuse_too_new(candidate)
     return chosen
+
+
+def misnamed(found: Sequence[Candidate], loading: PluginLoadingConfig, provenance: Provenance) -> Iterator[str]:
+    """Yield a warning for each plugin that *loading* disables and that is not there to be disabled."""
+    names = {candidate.name for candidate in found}
+    source = provenance.origin_of(("plugin_loading", "disabled")).label
+    for name in sorted(set(loading.disabled) - names):
+        text = f"{source}: [plugin_loading]: disabled names '{shown(name)}', which is no installed plugin"
+        yield f"{text}{did_you_mean(name, names)}"
 
 
 def _is_wanted(candidate: Candidate, loading: PluginLoadingConfig, tables: Collection[str]) -> bool:
@@ -55,23 +65,22 @@ def _refuse_two_of_one_name(chosen: Sequence[Candidate]) -> None:
             raise PluginError(f"two plugins are named '{one.name}': {one.label} and {other.label}; uninstall one")
 
 
-def _requirement(text: str, position: int, file: str) -> Requirement:
+def _requirement(text: str, position: int, source: str) -> Requirement:
     try:
         return Requirement(text)
     except InvalidRequirement as exc:
         raise ConfigError(
-            f"{file}: [plugin_loading] required[{position}]: '{text}' is not a plugin's name with an optional version,"
-            " such as 'privacy>=1.4'"
+            f"{source}: [plugin_loading] required[{position}]: '{text}' is not a plugin's name with an optional"
+            " version, such as 'privacy>=1.4'"
         ) from exc
 
 
 def _check_required(
-    wanted: Requirement, names: Collection[str], chosen: Sequence[Candidate], loading: PluginLoadingConfig, file: str
+    wanted: Requirement, names: Collection[str], chosen: Sequence[Candidate], loading: PluginLoadingConfig, source: str
 ) -> None:
-    complaint = f"plugin '{wanted.name}' is required by [plugin_loading] in {file} but"
-    distribution = f"nexus-proxy-{canonicalize_name(wanted.name)}"
+    complaint = f"plugin '{wanted.name}' is required by [plugin_loading] in {source} but"
     if wanted.name not in names:
-        raise ConfigError(f"{complaint} is not installed; pip install {distribution}")
+        raise ConfigError(f"{complaint} is not installed{_what_to_install(wanted.name, names)}")
     if wanted.name in loading.disabled:
         raise ConfigError(f"{complaint} is disabled; remove it from one of the two lists")
     present = next((c for c in chosen if c.name == wanted.name), None)
@@ -82,6 +91,12 @@ def _check_required(
     if wanted.specifier and not wanted.specifier.contains(present.version, prereleases=True):
         fix = f"pip install '{present.origin}{wanted.specifier}'"
         raise ConfigError(f"{complaint} {wanted.specifier} is not met by {present.label}; {fix}")
+
+
+def _what_to_install(name: str, names: Collection[str]) -> str:
+    if name in OF_THE_PROJECT:
+        return f"; pip install {DISTRIBUTION}-{name}"
+    return did_you_mean(name, {*names, *OF_THE_PROJECT}) or "; install the package that has it"
 
 
 def _refuse_too_new(candidate: Candidate) -> None:

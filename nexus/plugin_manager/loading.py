@@ -14,23 +14,29 @@ from nexus.config.provenance import Provenance
 from nexus.config.schema import PluginLoadingConfig
 from nexus.containment import contained
 from nexus.errors import ConfigError, PluginError, did_you_mean
-from nexus.plugin_manager.choosing import choose
+from nexus.plugin_manager.choosing import choose, misnamed
 from nexus.plugin_manager.contributions import Contributions
 from nexus.plugin_manager.finding import Candidate, find_plugins
 from nexus.plugin_manager.plugin import Plugin
+
+IN_THE_USUAL_FILE: Final = Provenance(Origin("nexus.toml"), {})
 
 
 class PluginManager:
     """The plugins of this process; what they contribute is made anew by each :meth:`configure`."""
 
     def __init__(
-        self, plugins: tuple[Plugin, ...], found: tuple[Candidate, ...], chosen: tuple[Candidate, ...], file: str
+        self,
+        plugins: tuple[Plugin, ...],
+        found: tuple[Candidate, ...],
+        chosen: tuple[Candidate, ...],
+        provenance: Provenance,
     ) -> None:
         self.plugins = plugins
         """Sorted by name."""
         self._found = found
         self._chosen = chosen
-        self._file = file
+        self._provenance = provenance
 
     @property
     def found(self) -> tuple[Candidate, ...]:
@@ -49,29 +55,33 @@ class PluginManager:
         tables: Collection[str] = (),
         *,
         files: Iterable[Path] = (),
-        file: str = "nexus.toml",
+        provenance: Provenance = IN_THE_USUAL_FILE,
     ) -> Self:
         """Find, choose, import and check plugins.
 
         :param tables: the names for which the configuration has a ``[plugins.<name>]`` table.
         :param files: the files that ``--plugin`` names.
-        :param file: the name of the configuration file, for error texts.
+        :param provenance: says of each key what set it, for error texts.
         :raises ConfigError: the configuration asks for what is not there.
         :raises PluginError: a plugin is at fault; the text says whose it is.
         """
         found = find_plugins(files)
-        chosen = choose(found, loading, tables, file=file)
+        chosen = choose(found, loading, tables, provenance)
         pluggy_manager = pluggy.PluginManager(hookspecs.PROJECT)
         pluggy_manager.add_hookspecs(hookspecs)
         plugins = tuple(_load(candidate, pluggy_manager) for candidate in chosen)
-        return cls(plugins, found, chosen, file)
+        return cls(plugins, found, chosen, provenance)
 
-    def are_chosen(self, loading: PluginLoadingConfig, tables: Collection[str]) -> bool:
+    def misnamed(self, loading: PluginLoadingConfig, provenance: Provenance) -> tuple[str, ...]:
+        """Return a warning for each plugin that *loading* disables and that is not there to be disabled."""
+        return tuple(misnamed(self._found, loading, provenance))
+
+    def are_chosen(self, loading: PluginLoadingConfig, tables: Collection[str], provenance: Provenance) -> bool:
         """Whether a later configuration asks for these plugins and no others, which only a restart could load.
 
         :raises ConfigError: it asks for what is not there.
         """
-        return choose(self._found, loading, tables, file=self._file) == self._chosen
+        return choose(self._found, loading, tables, provenance) == self._chosen
 
     def configure(
         self, tables: Mapping[str, Mapping[str, Any]], *, error: Callable[[Fault], ConfigError] | None = None
@@ -83,7 +93,7 @@ class PluginManager:
         :raises ConfigError: a table is wrong.
         :raises PluginError: a plugin is at fault.
         """
-        return Contributions(self.plugins, tables, error or Provenance(Origin(self._file), {}).error)
+        return Contributions(self.plugins, tables, error or self._provenance.error)
 
 
 def _load(candidate: Candidate, pluggy_manager: pluggy.PluginManager) -> Plugin:

@@ -59,3 +59,26 @@ def test_a_plugin_is_not_blamed_for_the_configuration(command, tmp_path):
 
     (night,) = [row for row in rows if row["name"] == "night"]
     assert night["reason"] == "nothing is loaded, as the configuration is wrong"
+
+
+def test_a_variable_is_named_for_what_it_set(command, tmp_path):
+    (tmp_path / "b.toml").write_text(GPU)
+
+    table = command("check", "-c", "b.toml", NEXUS_PLUGINS__BUGDET__X="1")
+    required = command("check", "-c", "b.toml", NEXUS_PLUGIN_LOADING__REQUIRED="bugdet")
+
+    assert "NEXUS_PLUGINS__BUGDET__X: [plugins.bugdet] belongs to no installed plugin" in table.stderr
+    assert "is required by [plugin_loading] in NEXUS_PLUGIN_LOADING__REQUIRED but" in required.stderr
+    assert "b.toml" not in table.stderr + required.stderr
+
+
+def test_disabling_a_plugin_that_is_not_there_is_a_warning_of_the_check(command, tmp_path):
+    (tmp_path / "nexus.toml").write_text(GPU)
+    (tmp_path / "nightshift.py").write_text("from nexus.api import *\n@hookimpl\ndef nexus_stores():\n    return {}\n")
+
+    text = command("check", "--plugin", "nightshift.py", "--disable-plugin", "nightshfit")
+    as_json = command("check", "--plugin", "nightshift.py", "--disable-plugin", "nightshfit", "--json")
+
+    told = "command line: [plugin_loading]: disabled names 'nightshfit', which is no installed plugin;"
+    assert (text.returncode, f"warning: {told} did you mean 'nightshift'?" in text.stderr) == (0, True), text.stderr
+    assert any(warning.startswith(told) for warning in json.loads(as_json.stdout)["warnings"])

@@ -97,6 +97,18 @@ def test_a_required_plugin_that_is_missing_is_named_with_the_command_that_instal
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"), [("bugdet", "did you mean 'budget'?"), ("nightshift", "install the package that has it")]
+)
+def test_no_package_is_made_up_for_a_required_plugin_that_is_unknown(install, name, hint):
+    install("budget", BUDGET)
+
+    with pytest.raises(ConfigError) as error:
+        load(required=(name,))
+
+    assert message(error).endswith(f"but is not installed; {hint}")
+
+
 def test_a_required_plugin_that_is_missing_is_named_even_when_its_table_is_there():
     with pytest.raises(ConfigError, match=r"'privacy' is required .* is not installed"):
         PluginManager.load(PluginLoadingConfig(required=("privacy",)), {"privacy"})

@@ -1,8 +1,9 @@
 """Which plugins are loaded, and in which order."""
 
 import pytest
-from structlog.testing import capture_logs
 
+from nexus.config.faults import Origin
+from nexus.config.provenance import Provenance
 from nexus.config.schema import PluginLoadingConfig
 from nexus.errors import PluginError
 from nexus.plugin_manager import PluginManager
@@ -47,11 +48,15 @@ def test_a_disabled_plugin_is_not_even_imported(install):
     assert [c.label for c in manager.not_loaded] == ["'quality' (nexus-proxy-quality 0.3)"]
 
 
-def test_disabling_what_is_not_installed_is_said():
-    with capture_logs() as logs:
-        PluginManager.load(PluginLoadingConfig(disabled=("qualty",)))
+def test_disabling_what_is_not_installed_is_said_with_a_suggestion(install):
+    install("quality", CODE)
+    loading = PluginLoadingConfig(disabled=("qualty",))
 
-    assert [(entry["event"], entry["plugin"]) for entry in logs] == [("disabled_plugin_not_installed", "qualty")]
+    said = PluginManager.load(loading).misnamed(loading, Provenance(Origin("nexus.toml"), {}))
+
+    assert said == (
+        "nexus.toml: [plugin_loading]: disabled names 'qualty', which is no installed plugin; did you mean 'quality'?",
+    )
 
 
 def test_a_file_is_a_plugin_named_after_it(tmp_path):
