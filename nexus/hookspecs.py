@@ -106,6 +106,10 @@ def nexus_services(config: Any, store: Any, state: Any, wake: Any) -> Iterable[A
     order. An exception while one is entered stops Nexus at start-up and keeps the old configuration at a reload; one
     while it is left is logged. Tasks that it starts belong to it: ``nexus.api.tasks`` names, reports and restarts them.
 
+    One that is not entered after 30 s keeps the old configuration at a reload. One that is not left after 5 s is
+    cancelled, and one that goes on all the same for a second is abandoned; the log names your plugin. Each is entered
+    and left in a task of its own. The store is open until all are left.
+
     :param config: your table, decoded.
     :param store: the opened ``nexus.api.Store``; prefix your keys with your plugin's name.
     :param state: as for :func:`nexus_reconcilers`.

@@ -7,7 +7,7 @@ contained where it is called; this is for what a plugin, or a library that it us
 import asyncio
 from collections.abc import Coroutine, Iterable, Mapping
 from traceback import walk_tb
-from typing import Any
+from typing import Any, Final
 
 import structlog
 import uvloop
@@ -16,6 +16,9 @@ from nexus.containment import is_interrupt
 from nexus.plugin_manager import Plugin
 
 log = structlog.get_logger("nexus.app")
+
+CANCELLED_S: Final = 1.0
+"""How long a task that was cancelled at the end may take before it is abandoned."""
 
 
 def run(main: Coroutine[Any, Any, None], plugins: Iterable[Plugin]) -> None:
@@ -26,14 +29,39 @@ def run(main: Coroutine[Any, Any, None], plugins: Iterable[Plugin]) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         loop = runner.get_loop()
         task = asyncio.Task(main, loop=loop)
-        while not task.done():
-            try:
-                loop.run_until_complete(task)
-            except (SystemExit, KeyboardInterrupt) as exc:
-                if is_interrupt(exc) or _has_raised(task, exc):
-                    raise
-                log.exception("exit_ignored", **blamed(exc, plugins))
+        _run_to_end(loop, task, plugins)
+        _run_to_end(loop, asyncio.Task(_end_others(), loop=loop), plugins)
         task.result()
+
+
+def _run_to_end(loop: asyncio.AbstractEventLoop, task: "asyncio.Task[None]", plugins: Iterable[Plugin]) -> None:
+    while not task.done():
+        try:
+            loop.run_until_complete(task)
+        except (SystemExit, KeyboardInterrupt) as exc:
+            if is_interrupt(exc) or _has_raised(task, exc):
+                raise
+            log.exception("exit_ignored", **blamed(exc, plugins))
+        except BaseException:
+            # What the task itself has raised is read off it.
+            if not task.done():
+                raise
+
+
+async def _end_others() -> None:
+    """Cancel what still runs, and forget what goes on all the same: the runner would wait for it without an end."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    if not others:
+        return
+    _, late = await asyncio.wait(others, timeout=CANCELLED_S)
+    if late:
+        # What asyncio finds unfinished now has been told of.
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
+    for task in late:
+        log.error("task_abandoned", task=task.get_name())
+        asyncio._unregister_task(task)  # noqa: SLF001 - documented, for those who extend asyncio
 
 
 def _has_raised(task: "asyncio.Task[None]", exc: BaseException) -> bool:

@@ -21,7 +21,7 @@ from nexus.app.listening import SETTLE_S, stop_listening
 from nexus.app.openapi import openapi_route
 from nexus.app.opening import open_port, open_store
 from nexus.app.pages import Standing, pages
-from nexus.app.services import start_services
+from nexus.app.services import ENTER_S, start_services
 from nexus.app.telemetry import Telemetry
 from nexus.config.checks import is_loopback
 from nexus.config.one_backend import LoadedBackend, load_backend
@@ -29,6 +29,7 @@ from nexus.config.schema import max_waiting
 from nexus.dialing.access import Access
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.routes import PageRoute
+from nexus.errors import NexusError
 from nexus.fleet.fleet import Fleet
 from nexus.observability import logs
 from nexus.proxy.edge import EdgeServer
@@ -65,6 +66,9 @@ class Nexus:
         self._resources = AsyncExitStack()
         self._closing: asyncio.Task[None] | None = None
         self._services: AsyncExitStack
+        self._reloading = asyncio.Lock()
+        self._entering: asyncio.Timeout | None = None
+        """While a reload starts services: it need not get to the end of that before Nexus stops."""
         self._store: WatchedStore
         self._fleet: Fleet
         self._plane: DataPlane
@@ -118,11 +122,28 @@ class Nexus:
     async def reload(self, blueprint: Blueprint) -> None:
         """Put *blueprint* in the place of the old one, at once; what is under way ends as it began.
 
-        :raises PluginError: a plugin's service does not start; the old one stays.
+        :raises NexusError: a plugin's service does not start, or Nexus stops; the old one stays.
         """
-        # The new stages live by what their services fetch, so these come first, and the old ones leave last.
-        services = await start_services(blueprint.contributions, self._store, self._wake)
-        before = self._services
+        async with self._reloading:
+            # The new stages live by what their services fetch, so these come first, and the old ones leave last.
+            services = await self._enter(blueprint)
+            before = self._services
+            self._use(blueprint, services)
+            log.info("config_reloaded", file=blueprint.file)
+            await before.aclose()
+
+    async def _enter(self, blueprint: Blueprint) -> AsyncExitStack:
+        if self.standing.is_draining:
+            raise NexusError("it is shutting down")
+        try:
+            async with asyncio.timeout(None) as self._entering:
+                return await start_services(blueprint.contributions, self._store, self._wake, enter_s=ENTER_S)
+        except TimeoutError as exc:
+            raise NexusError("it is shutting down") from exc
+        finally:
+            self._entering = None
+
+    def _use(self, blueprint: Blueprint, services: AsyncExitStack) -> None:
         blueprint.router.pipeline.follow(self.blueprint.router.pipeline)
         self._telemetry.follow(self.blueprint.router.pipeline, blueprint.router.pipeline)
         self.blueprint, self._services = blueprint, services
@@ -141,8 +162,6 @@ class Nexus:
         self._desk.use_pages(self._pages(blueprint))
         self._dashboard.reloaded()
         self.standing.rejected_reload = None
-        log.info("config_reloaded", file=blueprint.file)
-        await before.aclose()
 
     def keep_old(self, reason: str) -> None:
         """Note why a reload was refused."""
@@ -152,6 +171,8 @@ class Nexus:
     async def stop(self, *, lame_duck_s: float = 0.0, drain_s: float = 0.0) -> None:
         """Send clients elsewhere, stop listening, let answers end, cut those that do not, and close everything."""
         self.standing.is_draining = self._edge.is_draining = True
+        if self._entering is not None and not self._entering.expired():
+            self._entering.reschedule(asyncio.get_running_loop().time())
         log.info("draining", in_flight=self._plane.in_flight, lame_duck_s=lame_duck_s, drain_s=drain_s)
         if lame_duck_s:
             await asyncio.sleep(lame_duck_s)
@@ -277,7 +298,9 @@ class Nexus:
     async def _close_all(self) -> None:
         for server in self._servers:
             server.close()
-        await self._resources.aclose()
+        # Services that a reload starts or ends use what is closed here.
+        async with self._reloading:
+            await self._resources.aclose()
 
 
 def _load_backend(table: Mapping[str, Any]) -> LoadedBackend:

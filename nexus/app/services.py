@@ -1,8 +1,9 @@
 """What plugins do in the background: begun as one, ended in reverse, and a failure named with its plugin."""
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Any
+import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any, Final
 
 import structlog
 
@@ -14,37 +15,101 @@ from nexus.store.store import Store
 
 log = structlog.get_logger("nexus.app")
 
+ENTER_S: Final = 30.0
+"""How long a service may take to be entered at a reload; a start waits for as long as it takes, or for a signal."""
+LEAVE_S: Final = 5.0
+"""How long a service may take to be left."""
+CANCELLED_S: Final = 1.0
+"""How long a service that was cancelled may take to end before it is abandoned."""
 
-async def start_services(contributions: Contributions, store: Store, wake: Callable[[], None]) -> AsyncExitStack:
+
+async def start_services(
+    contributions: Contributions, store: Store, wake: Callable[[], None], *, enter_s: float | None = None
+) -> AsyncExitStack:
     """Start all services of *contributions*, or none; what is returned ends them, and never raises.
 
     :param wake: lets requests that wait try again.
+    :param enter_s: how long each may take to start; None: as long as it likes.
     :raises PluginError: one does not start.
     """
     async with AsyncExitStack() as services:
         for plugin, service in contributions.services(store, wake):
-            await services.enter_async_context(_blamed(plugin, service))
+            running = _Service(plugin, service)
+            await running.enter(enter_s)
+            services.push_async_callback(running.leave)
         return services.pop_all()
 
 
-@asynccontextmanager
-async def _blamed(plugin: Plugin, service: AbstractAsyncContextManager[Any]) -> AsyncGenerator[None]:
-    owner = tasks.OWNER.set({"plugin": plugin.name, "distribution": plugin.distribution})
-    try:
-        await service.__aenter__()
-    except BaseException as exc:
-        if tasks.is_from_outside(exc):
-            raise
-        raise PluginError(f"plugin {plugin.label}: its service does not start: {told(exc)}") from exc
-    finally:
-        tasks.OWNER.reset(owner)
-    try:
-        yield
-    finally:
+class _Service:
+    """A service, entered and left by one task of its own: a task group, for one, must be left by the task in it."""
+
+    def __init__(self, plugin: Plugin, service: AbstractAsyncContextManager[Any]) -> None:
+        self._plugin = plugin
+        self._service = service
+        self._entered: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+        """Done when it was entered, with what it raised instead; None when it runs."""
+        self._leave = asyncio.Event()
+        self._task: asyncio.Task[None]
+
+    async def enter(self, within_s: float | None) -> None:
+        """:raises PluginError: it does not start, or not in time."""
+        owner = tasks.OWNER.set({"plugin": self._plugin.name, "distribution": self._plugin.distribution})
         try:
-            await service.__aexit__(None, None, None)
+            self._task = tasks.start(self._run(), name=f"service of {self._plugin.name}")
+        finally:
+            tasks.OWNER.reset(owner)
+        try:
+            async with asyncio.timeout(within_s):
+                failure = await self._entered
+        except TimeoutError:
+            await self._cancel()
+            raise PluginError(
+                f"plugin {self._plugin.label}: its service does not start: it is not ready after {within_s:g} s"
+            ) from None
+        except asyncio.CancelledError:
+            await self._cancel()
+            raise
+        if failure is not None:
+            raise PluginError(f"plugin {self._plugin.label}: its service does not start: {told(failure)}") from failure
+
+    async def leave(self) -> None:
+        """Let it end in its own way for a while; then cancel it, and go on without it."""
+        self._leave.set()
+        _, late = await asyncio.wait({self._task}, timeout=LEAVE_S)
+        if late:
+            self._log_late(f"it has not ended after {LEAVE_S:g} s, and is cancelled")
+            await self._cancel()
+
+    async def _cancel(self) -> None:
+        self._leave.set()
+        self._task.cancel()
+        _, late = await asyncio.wait({self._task}, timeout=CANCELLED_S)
+        if late:
+            self._log_late("it goes on although it was cancelled, and is abandoned")
+
+    def _log_late(self, reason: str) -> None:
+        log.error(
+            "service_not_stopped", plugin=self._plugin.name, distribution=self._plugin.distribution, reason=reason
+        )
+
+    async def _run(self) -> None:
+        try:
+            async with self._service:
+                self._note_entered(None)
+                await self._leave.wait()
         except BaseException as exc:
             if tasks.is_from_outside(exc):
                 raise
-            # The others must end too, and a reload that has succeeded is not undone by what it replaced.
-            log.exception("service_not_stopped", plugin=plugin.name, distribution=plugin.distribution)
+            if not self._entered.done():
+                self._note_entered(exc)
+            elif self._leave.is_set():
+                # The others must end too, and a reload that has succeeded is not undone by what it replaced.
+                plugin = self._plugin
+                log.exception("service_not_stopped", plugin=plugin.name, distribution=plugin.distribution)
+            else:
+                raise
+
+    def _note_entered(self, failure: BaseException | None) -> None:
+        # Its entering was given up, where this is done already.
+        if not self._entered.done():
+            self._entered.set_result(failure)

@@ -92,6 +92,8 @@ class _Service:
         self._hurry = asyncio.Event()
         self._is_term = False
         self._reloading = asyncio.Lock()
+        self._is_reload_waiting = False
+        self._reloads: set[asyncio.Task[None]] = set()
         self._starting: asyncio.Timeout | None = None
         """While it starts: it need not get to the end of that before it stops."""
 
@@ -115,6 +117,8 @@ class _Service:
             await tasks.stop(trimming)
             await self._drain()
         finally:
+            # A reload under way may be about to write the file.
+            await asyncio.gather(*self._reloads, return_exceptions=True)
             if self._state is not None:
                 self._state.remove()
 
@@ -173,11 +177,20 @@ class _Service:
         if self._stop.is_set():
             log.warning("reload_ignored", reason="shutting down")
             return
-        tasks.start(self._reload_in_turn(), name="reload")
+        if self._reloading.locked():
+            log.info("reload_waiting")
+        if self._is_reload_waiting:
+            # That one will read what is written now.
+            return
+        self._is_reload_waiting = True
+        reload = tasks.start(self._reload_in_turn(), name="reload")
+        self._reloads.add(reload)
+        reload.add_done_callback(self._reloads.discard)
 
     async def _reload_in_turn(self) -> None:
         # Two signals in a row must not overtake each other: what was written last is to be in force.
         async with self._reloading:
+            self._is_reload_waiting = False
             await self._reload_once()
 
     async def _reload_once(self) -> None:
@@ -193,7 +206,10 @@ class _Service:
             await nexus.reload(blueprint)
             _warn(blueprint)
         except NexusError as exc:
-            nexus.keep_old(str(exc))
+            if self._stop.is_set():
+                log.warning("reload_ignored", reason="shutting down")
+            else:
+                nexus.keep_old(str(exc))
             return
         logs.configure(loaded.config.logging)
         # Whatever clears temporary folders may have removed the old one.

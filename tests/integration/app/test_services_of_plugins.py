@@ -6,15 +6,17 @@ from contextlib import asynccontextmanager
 import pytest
 from structlog.testing import capture_logs
 
+from nexus.app import running
 from nexus.app.blueprint import draw, load_plugins
 from nexus.app.running import Nexus
 from nexus.config.loading import load
-from nexus.errors import PluginError
+from nexus.errors import NexusError, PluginError
 from nexus.testing.ports import free_port
 
 PLUGIN = '''
 """Counts the services that run."""
 
+import asyncio
 from contextlib import asynccontextmanager
 
 from nexus.api import PluginConfig, hookimpl
@@ -27,6 +29,8 @@ class Config(PluginConfig):
     name: str = "first"
     breaks: bool = False
     breaks_at_the_end: bool = False
+    hangs: bool = False
+    ends_slowly: bool = False
 
 
 @hookimpl
@@ -42,13 +46,39 @@ def nexus_services(config, store, wake):
     async def service():
         if config.breaks:
             raise OSError("no network")
+        if config.hangs:
+            await asyncio.sleep(60)
         running.append(config.name)
         try:
             yield
         finally:
+            if config.ends_slowly:
+                await asyncio.sleep(0.3)
+                await store.put("counting/last", config.name.encode())
             running.remove(config.name)
             if config.breaks_at_the_end:
                 raise OSError("disk full")
+
+    return [service()]
+'''
+
+GROUPED = '''
+"""Runs a task beside the proxy for as long as that runs."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+from nexus.api import hookimpl
+
+
+@hookimpl
+def nexus_services(config, store):
+    @asynccontextmanager
+    async def service():
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(asyncio.sleep(60))
+            yield
+            task.cancel()
 
     return [service()]
 '''
@@ -67,7 +97,7 @@ async def start(tmp_path):
         return draw(loaded, plugins or load_plugins(loaded, (file,)))
 
     @asynccontextmanager
-    async def running(toml=""):
+    async def started(toml=""):
         nexus = Nexus(blueprint(toml))
         await nexus.start()
         try:
@@ -75,7 +105,7 @@ async def start(tmp_path):
         finally:
             await nexus.stop()
 
-    return running
+    return started
 
 
 def services(nexus):
@@ -106,6 +136,48 @@ async def test_a_service_that_does_not_start_keeps_the_old_configuration(start):
             await nexus.reload(blueprint("[plugins.counting]\nbreaks = true"))
 
         assert (before, ["first"]) == (nexus.blueprint, services(nexus))
+
+
+async def test_a_service_that_hangs_at_its_start_keeps_the_old_configuration(start, monkeypatch):
+    monkeypatch.setattr(running, "ENTER_S", 0.1)
+    async with start() as (nexus, blueprint):
+        with pytest.raises(PluginError, match=r"counting.*its service does not start: it is not ready after 0.1 s"):
+            await nexus.reload(blueprint("[plugins.counting]\nhangs = true"))
+
+        await nexus.reload(blueprint('[plugins.counting]\nname = "second"'))
+
+        assert services(nexus) == ["second"]
+
+
+async def test_what_a_reload_replaces_ends_before_the_store_closes(start):
+    with capture_logs() as lines:
+        async with start("[plugins.counting]\nends_slowly = true") as (nexus, blueprint):
+            reload = asyncio.ensure_future(nexus.reload(blueprint('[plugins.counting]\nname = "second"')))
+            await asyncio.sleep(0.05)
+        is_done = reload.done()
+        await reload
+
+    assert (is_done, services(nexus)) == (True, [])
+    assert not [line for line in lines if line["log_level"] in ("warning", "error")]
+
+
+async def test_no_service_is_started_once_it_stops(start):
+    async with start() as (nexus, blueprint):
+        late = blueprint('[plugins.counting]\nname = "second"')
+
+    with pytest.raises(NexusError, match="shutting down"):
+        await nexus.reload(late)
+    assert services(nexus) == []
+
+
+async def test_a_service_may_hold_a_task_group(start, tmp_path):
+    grouped = tmp_path / "counting.py"
+    grouped.write_text(GROUPED)
+    with capture_logs() as lines:
+        async with start() as (nexus, blueprint):
+            await nexus.reload(blueprint(""))
+
+    assert not [line for line in lines if line["log_level"] in ("warning", "error")]
 
 
 async def test_a_service_that_does_not_end_well_is_named_and_keeps_nobody_up(start):

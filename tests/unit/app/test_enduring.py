@@ -41,3 +41,22 @@ def test_what_it_serves_may_fail():
 def test_what_it_serves_may_end_the_process():
     with pytest.raises(SystemExit):
         run(ends_the_process(), ())
+
+
+def test_a_task_that_goes_on_when_it_is_cancelled_does_not_hold_the_end():
+    async def never_ends():
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                continue
+
+    async def leaves_one_behind():
+        keep.append(asyncio.get_running_loop().create_task(never_ends(), name="stubborn"))
+        await asyncio.sleep(0.01)
+
+    keep = []
+    with capture_logs() as logs:
+        run(leaves_one_behind(), ())
+
+    assert [(line["event"], line["task"]) for line in logs] == [("task_abandoned", "stubborn")]
