@@ -11,6 +11,7 @@ from nexus.admin import draining
 from nexus.admin.applicants import applicant_views
 from nexus.admin.backends import backends, view_of
 from nexus.admin.changing import FleetChanges
+from nexus.admin.configuration import CONFIG_PATH, configuration_page
 from nexus.admin.health import count, health_word
 from nexus.admin.page import json_page
 from nexus.admin.reports import reports_of
@@ -96,6 +97,11 @@ class Dashboard:
             PageRoute(
                 path="/admin/plugins",
                 respond=lambda _: json_page({"plugins": running_inventory(self._blueprint())}),
+                access="admin",
+            ),
+            PageRoute(
+                path=CONFIG_PATH,
+                respond=lambda _: configuration_page(self._blueprint().loaded, fleet),
                 access="admin",
             ),
             PageRoute(

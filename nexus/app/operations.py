@@ -7,6 +7,7 @@ import msgspec
 
 from nexus.admin.backends import FleetView
 from nexus.admin.changing import AddedView, Removed
+from nexus.admin.configuration import CONFIG_PATH, ConfigView
 from nexus.admin.decisions import DECISIONS_PATH, Listing
 from nexus.admin.draining import PATH as BACKENDS_PATH
 from nexus.admin.draining import Drained
@@ -170,6 +171,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "/api/version": Operation(summary="Which version of Ollama's API is spoken", answers=(OllamaVersion,)),
     "/admin/overview": Operation(summary="All that the dashboard shows", answers=(dict[str, Any],)),
     "/admin/plugins": Operation(summary="Every plugin, and what it contributes", answers=(dict[str, Any],)),
+    CONFIG_PATH: Operation(summary="Every key that is in force, and what set it; no secret", answers=(ConfigView,)),
     "/admin/backends": Operation(summary="All that routing believes of each backend", answers=(FleetView,)),
     BACKENDS_PATH: Operation(
         summary="Drain a backend or put it back into service; approve or reject one that announced itself",

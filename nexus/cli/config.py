@@ -1,9 +1,10 @@
-"""``nexus-proxy config init``: writes a file in which every key is explained."""
+"""``nexus-proxy config``: writes a file in which every key is explained, and shows what is in force."""
 
 from pathlib import Path
 
 import click
 
+from nexus.cli import config_show
 from nexus.cli.placing import Section
 from nexus.config import reference
 from nexus.config.loading import DEFAULT_FILE
@@ -39,3 +40,6 @@ def init(output: Path, *, force: bool) -> None:
     except OSError as exc:
         raise StartError(f"{output} cannot be written: {exc.strerror}") from exc
     click.echo(f"{output} written; `nexus-proxy check` says whether it is valid")
+
+
+command.add_command(config_show.command)

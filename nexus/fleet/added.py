@@ -10,6 +10,7 @@ import structlog
 from nexus import tasks
 from nexus.config.faults import Fault
 from nexus.config.one_backend import LoadedBackend
+from nexus.config.schema import BackendConfig
 from nexus.dialing.access import Access
 from nexus.errors import NexusError, StoreError
 from nexus.fleet.discovery.admission import place_of
@@ -76,6 +77,10 @@ class AddedBackends:
     def is_persistent(self, name: str) -> bool:
         """Whether the backend of that name is added again at the next start."""
         return name in self._added and self._added[name].is_persistent
+
+    def configs(self) -> tuple[BackendConfig, ...]:
+        """Return what each is configured with."""
+        return tuple(added.member.config for added in self._added.values())
 
     async def open(self) -> None:
         """Take in what the store has; one that is wrong by now is left out, with a warning."""

@@ -1,0 +1,52 @@
+"""What is in force, and what set it (``/admin/config``)."""
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from nexus.admin.page import json_page
+from nexus.config.loading import LoadedConfig
+from nexus.config.showing import ShownBackend, ShownKey, keys_of, shown_backends, shown_keys
+from nexus.domain.backend import Backend
+from nexus.domain.routes import Page
+from nexus.fleet.added import SOURCE
+from nexus.fleet.fleet import Fleet
+
+CONFIG_PATH: Final = "/admin/config"
+
+
+class ConfigView(msgspec.Struct, frozen=True):
+    """The body of ``/admin/config``."""
+
+    settings: tuple[ShownKey, ...]
+    backends: tuple[ShownBackend, ...]
+
+
+def configuration(loaded: LoadedConfig, fleet: Fleet | None = None) -> ConfigView:
+    """Return what *loaded* says, and the backends that *fleet* has besides."""
+    more = () if fleet is None else _found_and_added(fleet)
+    return ConfigView(tuple(shown_keys(loaded)), (*shown_backends(loaded), *more))
+
+
+def configuration_page(loaded: LoadedConfig, fleet: Fleet) -> Page:
+    """Answer ``/admin/config``."""
+    return json_page(configuration(loaded, fleet))
+
+
+def _found_and_added(fleet: Fleet) -> Iterator[ShownBackend]:
+    for config in fleet.added.configs():
+        yield ShownBackend(keys_of(config), SOURCE)
+    for backend in fleet.snapshot.backends:
+        if backend.discovery_source not in {"static", SOURCE}:
+            yield ShownBackend(_found(backend), f"discovery ({backend.discovery_source})")
+
+
+def _found(backend: Backend) -> dict[str, object]:
+    return {
+        "name": backend.name,
+        "url": backend.url,
+        "type": backend.kind.name,
+        "zone": backend.zone,
+        "priority": backend.priority,
+    }

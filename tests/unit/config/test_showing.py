@@ -1,0 +1,37 @@
+"""What may be shown of a configuration."""
+
+import pytest
+
+from nexus.config.showing import HIDDEN, without_secrets
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("server", "api_keys"), ["sha256:abc"]),
+        (("backends", "headers"), {"X-Team": "blue"}),
+        (("backends", "query"), {"key": "sk"}),
+        (("plugins", "greeter", "token"), "sk"),
+        (("otel", "headers", "Authorization"), "Bearer sk"),
+        (("api_key",), "sk"),
+    ],
+)
+def test_what_can_be_a_secret_is_hidden(path, value):
+    shown = without_secrets(value, path)
+
+    (text,) = shown.values() if isinstance(shown, dict) else shown if isinstance(shown, list) else [shown]
+    assert text == HIDDEN
+
+
+@pytest.mark.parametrize("reference", ["env:KEY", "file:/run/key"])
+@pytest.mark.parametrize("path", [("api_key",), ("plugins", "greeter", "token"), ("headers", "Authorization")])
+def test_a_reference_is_shown(path, reference):
+    assert without_secrets(reference, path) == reference
+
+
+def test_a_login_in_a_url_is_hidden_wherever_it_stands():
+    assert without_secrets("postgres://me:p@ss/word@db/nexus", ("store", "path")) == f"postgres://{HIDDEN}@db/nexus"
+
+
+def test_everything_else_is_shown():
+    assert without_secrets({"a": [1, None, "x"]}, ("routing",)) == {"a": [1, None, "x"]}
