@@ -24,7 +24,9 @@ DEAD_AFTER_S: Final = 30.0
 """A process whose entry has not changed for so long is gone, or sleeps very deeply."""
 LOOK_AROUND_S: Final = 5.0
 LONGEST_ROUND_S: Final = 10.0
-"""A store that hangs keeps neither the start nor the end waiting for longer."""
+"""A store that hangs keeps the start waiting for no longer."""
+LAST_ROUND_S: Final = 2.0
+"""The same for each step of the end: Nexus cancels a service that takes 5 s to be left."""
 
 
 def refuse_forgetful(limit_usd: Decimal | None, store: Store) -> None:
@@ -61,9 +63,14 @@ class Bookkeeping:
         if self._budget.tokenizer is None:
             self._budget.tokenizer = await asyncio.to_thread(installed_tokenizer)
         self._budget.adopt(self._terms)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LONGEST_ROUND_S):
-                await self._round()
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LONGEST_ROUND_S):
+                    await self._round()
+        except BaseException:
+            # What is not entered is not left either: a stop in the middle of a reload, for one.
+            await self._give_up()
+            raise
         self._task = tasks.keep_running(self._run, name="budget-bookkeeping")
 
     async def __aexit__(
@@ -73,8 +80,11 @@ class Bookkeeping:
         self._budget.hurry.set()
         if self._task is not None:
             # It is not interrupted in the middle of an entry, unless the store hangs.
-            await asyncio.wait({self._task}, timeout=LONGEST_ROUND_S)
+            await asyncio.wait({self._task}, timeout=LAST_ROUND_S)
             await tasks.stop(self._task)
+        await self._give_up()
+
+    async def _give_up(self) -> None:
         if self._budget.abandon(self._terms):
             await self._close_all()
 
@@ -158,7 +168,7 @@ class Bookkeeping:
         """Leave nothing drawn behind. What cannot be entered any more stays drawn, and others count it as spent."""
         account = self._budget.account
         try:
-            async with asyncio.timeout(LONGEST_ROUND_S), self._budget.turn:
+            async with asyncio.timeout(LAST_ROUND_S), self._budget.turn:
                 for book in list(account.books.values()):
                     if book.reserved_usd:
                         await self._ledger.enter(book, -book.excess_usd, None)

@@ -5,12 +5,13 @@ from decimal import Decimal
 
 import pytest
 
-from nexus.api import ConfigError
+from nexus.api import ConfigError, tasks
 from nexus.testing.bookkeeping import eventually as until
 from nexus_budget import bookkeeping
 from nexus_budget.account import Lack, Reservation
 from nexus_budget.budget import Budget
 from nexus_budget.months import bounds
+from nexus_budget.tokens import installed_tokenizer
 
 MAY, JUNE = "2026-05", "2026-06"
 NOON = 1_777_636_800.0
@@ -179,6 +180,33 @@ async def test_at_a_reload_new_limits_act_at_once(serve, budget, store):
     assert store.number("spent") == store.number("committed") == 10
 
 
+async def stopped_after(steps, service):
+    entering = asyncio.ensure_future(service.__aenter__())
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    await tasks.stop(entering)
+    if not entering.cancelled():
+        await service.__aexit__(None, None, None)
+
+
+@pytest.mark.parametrize("steps", range(12))
+async def test_a_reload_that_is_stopped_at_any_step_leaves_nothing_drawn(serve, budget, store, steps):
+    async with serve(budget, interval_s=60, **BLOCK):
+        budget.account.spend(Decimal("0.7"), NOON)
+        await stopped_after(steps, serve(budget, interval_s=60, **BLOCK))
+
+    assert store.number("spent") == store.number("committed") == Decimal("0.7")
+
+
+@pytest.mark.parametrize("steps", range(12))
+async def test_a_start_that_is_stopped_at_any_step_leaves_nothing_drawn(serve, budget, store, steps):
+    budget.tokenizer = installed_tokenizer()
+
+    await stopped_after(steps, serve(budget, **BLOCK))
+
+    assert store.number("committed") == 0
+
+
 async def test_limits_that_are_reached_are_told_once(serve, budget):
     async with serve(budget, **BLOCK):
         budget.account.spend(Decimal(8), NOON)
@@ -201,6 +229,7 @@ async def test_a_stage_that_observes_draws_nothing(serve, budget, store):
 
 async def test_a_store_that_hangs_keeps_neither_the_start_nor_the_end_waiting(serve, budget, store, monkeypatch):
     monkeypatch.setattr(bookkeeping, "LONGEST_ROUND_S", 0.02)
+    monkeypatch.setattr(bookkeeping, "LAST_ROUND_S", 0.02)
     store.hanging = asyncio.Event()
 
     async with asyncio.timeout(2), serve(budget, **BLOCK):
