@@ -8,6 +8,8 @@ from nexus.proxy.socket_state import unacknowledged_bytes
 
 LOOKS: Final = 4
 """How often a client is looked at within the limit."""
+LONGEST_PAUSE_S: Final = 1.0
+"""How long until the next look at most: the limit may have been lowered meanwhile."""
 
 
 class Written(Protocol):
@@ -78,7 +80,7 @@ class WriteStall:
         if taken > self._taken:
             self._taken, self._taken_at = taken, now
         if now - self._taken_at < limit_s:
-            self._handle = self._loop.call_later(limit_s / LOOKS, self._look)
+            self._handle = self._loop.call_later(min(limit_s / LOOKS, LONGEST_PAUSE_S), self._look)
         else:
             self._give_up()
 

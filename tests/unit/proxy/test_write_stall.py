@@ -72,6 +72,21 @@ async def test_a_client_that_has_taken_all_is_left_alone_until_something_is_unse
     assert (before, given_up) == ([], [1])
 
 
+async def test_a_limit_that_is_lowered_counts_for_a_client_that_is_watched_already(given_up, written, monkeypatch):
+    monkeypatch.setattr(write_stall, "LONGEST_PAUSE_S", LIMIT_S / 4)
+    limits = [60.0]
+    loop = asyncio.get_running_loop()
+    stall = WriteStall(loop, written, -1, limit_s=lambda: limits[-1], give_up=lambda: given_up.append(1))
+    stall.watch()
+    await asyncio.sleep(0.01)
+    limits.append(LIMIT_S)
+    before = list(given_up)
+    await asyncio.sleep(2 * LIMIT_S)
+    stall.stop()
+
+    assert (before, given_up) == ([], [1])
+
+
 async def test_what_leaves_the_kernel_was_taken_too(given_up, stall, monkeypatch):
     in_kernel = [5000]
     monkeypatch.setattr(write_stall, "unacknowledged_bytes", lambda _descriptor: in_kernel[0])
