@@ -1,6 +1,7 @@
 """Deadlines that seldom pass: one timer of the event loop for all of them, as one for each costs every request."""
 
 import asyncio
+from operator import itemgetter
 from typing import Protocol
 
 
@@ -43,8 +44,11 @@ class Deadlines:
     def _wake(self) -> None:
         self._timer, self._wakes_at = None, float("inf")
         now = self._loop.time()
-        for late in [late for late, at in self._due.items() if at <= now]:
-            del self._due[late]
-            late.give_up_waiting()
+        # A loop that was busy finds several at once, and the longest overdue comes first.
+        due = sorted(((at, late) for late, at in self._due.items() if at <= now), key=itemgetter(0))
+        for _, late in due:
+            # One that gives up may end others.
+            if self._due.pop(late, None) is not None:
+                late.give_up_waiting()
         if self._due:
             self._wake_at(min(self._due.values()))
