@@ -163,7 +163,7 @@ class UpstreamFault(StrEnum):
     FIRST_BYTE_TIMEOUT = "first_byte_timeout"
     """Connected and sent, but no answer within its deadline."""
     SILENT = "silent"
-    """Connected and sent, but no answer while other backends answered theirs, so one of them was asked instead."""
+    """Connected and sent, but no answer for longer than answers take, so another backend was asked instead."""
     STATUS = "status"
     """The backend answered with a status that another backend may do better than."""
     CREDENTIALS = "credentials"

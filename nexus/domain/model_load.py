@@ -38,6 +38,9 @@ class Pace(msgspec.Struct, eq=False):
     """The longest answer lately, as the logarithm to base 2 of milliseconds; nothing while nothing was measured."""
     waiting: dict[object, float] = {}
     """The requests without any content in answer, oldest first, each with the time since when it counts as waiting."""
+    moved_from: float = 0.0
+    """Since when the request had waited that moved to another backend for want of an answer; of several in one silence,
+    the oldest."""
 
     def aged(self, now: float) -> tuple[float, float]:
         """Return weight and sum as they count at *now*."""
@@ -95,6 +98,11 @@ class ModelLoad(msgspec.Struct, eq=False):
     def pace(self, *, is_stream: bool) -> Pace:
         """Return what is measured of streams, or of answers that come in one piece."""
         return self.first_token if is_stream else self.whole
+
+    def move(self, waits_since: float, *, is_stream: bool) -> None:
+        """Note that a request which had waited since then moved to another backend: the silence goes on without it."""
+        pace = self.pace(is_stream=is_stream)
+        pace.moved_from = min(pace.moved_from, waits_since) if pace.moved_from > self.alive_at else waits_since
 
     def recent_failures(self, now: float) -> float:
         """Return how many failures count at *now*; each half as much every ``FAILURE_HALF_LIFE_S``."""

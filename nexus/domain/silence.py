@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from nexus.domain.backend import Backend, Breaker, Status
-from nexus.domain.model_load import ModelLoad
+from nexus.domain.model_load import ModelLoad, Pace
 
 LEAST_S: Final = 3.0
 """Less than this is never remarkable."""
@@ -20,6 +20,11 @@ that it is."""
 MOST_DOUBLINGS: Final = 6
 TIMES_WHEN_ALONE: Final = 2.0
 """A single request that waits may be an unusual one: it is given so many times as long."""
+LEAST_S_BESIDE_AN_IDLE_ONE: Final = 10.0
+"""A request moves to a backend that has not answered since, because it was asked nothing, only after so long: that the
+other one works is likely, and not shown."""
+TIMES_BESIDE_AN_IDLE_ONE: Final = 4.0
+"""The same in times of the longest answer."""
 LOADING_S: Final = 60.0
 """What a server that loads models when they are asked for may take to load one that it has not answered for lately."""
 UNLOADED_AFTER_S: Final = 300.0
@@ -43,12 +48,17 @@ def alive_at(backend: Backend, figures: ModelLoad) -> float:
 
 def silent_s(backend: Backend, figures: ModelLoad, now: float, *, is_stream: bool) -> float:
     """Return for how long the oldest request without an answer has waited there since the last sign of life; 0 when
-    none waits.
+    none waits. One that has moved to another backend counts as long as others wait.
     """
-    waiting = figures.pace(is_stream=is_stream).waiting
-    if not waiting:
+    pace = figures.pace(is_stream=is_stream)
+    if not pace.waiting:
         return 0.0
-    return silent_since(backend, figures, next(iter(waiting.values())), now)
+    return silent_since(backend, figures, _waiting_since(pace, figures), now)
+
+
+def _waiting_since(pace: Pace, figures: ModelLoad) -> float:
+    oldest = next(iter(pace.waiting.values()))
+    return min(oldest, pace.moved_from) if pace.moved_from > figures.alive_at else oldest
 
 
 def oldest_unanswered_s(backend: Backend, now: float) -> float:
@@ -84,25 +94,26 @@ def patience_s(figures: Iterable[ModelLoad], now: float, *, is_stream: bool) -> 
 
 
 def remarkably_silent(offers: Sequence[Offer], now: float, *, is_stream: bool) -> dict[str, float]:
-    """Return the names of those of *offers* that are silent while others answer, each with the seconds of its silence.
+    """Return the names of those of *offers* that are silent for longer than answers take, each with the seconds of its
+    silence; none when all are. While no other has answered since, one that may be loading the model is given a minute,
+    and one with a single request twice as long.
 
     :param offers: all backends that could answer the same requests.
     """
-    silences: list[tuple[Backend, float]] = []
+    silences: list[tuple[Backend, ModelLoad, float]] = []
     for backend, model in offers:
         figures = backend.load.models.get(model)
-        # Written out: this runs for every candidate of every request, and nearly all of them are not silent.
-        if figures is not None and (waiting := (figures.first_token if is_stream else figures.whole).waiting):
-            oldest = next(iter(waiting.values()))
-            if now - oldest > LEAST_S and now - figures.alive_at > LEAST_S:
-                silences.append((backend, silent_s(backend, figures, now, is_stream=is_stream)))
+        if figures is not None and figures.pace(is_stream=is_stream).waiting:
+            silence = silent_s(backend, figures, now, is_stream=is_stream)
+            if silence > LEAST_S:
+                silences.append((backend, figures, silence))
     if not silences or len(offers) == 1:
         return {}
     every = [figures for backend, model in offers if (figures := backend.load.models.get(model)) is not None]
     patience = patience_s(every, now, is_stream=is_stream)
     if patience is None:
         return {}
-    quiet = {backend.name: silence for backend, silence in silences if silence > patience}
+    quiet = {backend.name for backend, _, silence in silences if silence > patience}
     answered_at = max(
         (
             figures.progressed_at
@@ -111,7 +122,29 @@ def remarkably_silent(offers: Sequence[Offer], now: float, *, is_stream: bool) -
         ),
         default=0.0,
     )
-    return {name: silence for name, silence in quiet.items() if answered_at > now - silence}
+    remarkable = {
+        backend.name: silence
+        for backend, figures, silence in silences
+        if backend.name in quiet
+        and (
+            answered_at > now - silence or silence > _patience_unproven(backend, figures, patience, is_stream=is_stream)
+        )
+    }
+    return {} if len(remarkable) == len(offers) else remarkable
+
+
+def _patience_unproven(backend: Backend, figures: ModelLoad, patience: float, *, is_stream: bool) -> float:
+    """Return after how long silence is remarkable while no other backend has answered since."""
+    waiting = figures.pace(is_stream=is_stream).waiting
+    if may_be_loading(backend, figures, next(iter(waiting.values()))):
+        return max(patience, LOADING_S)
+    return patience if len(waiting) > 1 else TIMES_WHEN_ALONE * patience
+
+
+def may_be_loading(backend: Backend, figures: ModelLoad, asked_at: float) -> bool:
+    """Return whether *backend* may have had to load the model for a request that was sent at *asked_at*."""
+    is_cold = figures.progressed_at < asked_at - UNLOADED_AFTER_S or not figures.progressed_at
+    return is_cold and backend.kind.loads_models
 
 
 def overdue_at(  # noqa: PLR0913 - where it waits, since when, and what it is compared with
@@ -142,10 +175,21 @@ def overdue_at(  # noqa: PLR0913 - where it waits, since when, and what it is co
         for rival, name in rivals
         if (others := rival.load.models.get(name)) is not None
     ):
-        return None
+        if not any(_is_idle(rival, name) for rival, name in rivals):
+            return None
+        patience = max(patience, LEAST_S_BESIDE_AN_IDLE_ONE, TIMES_BESIDE_AN_IDLE_ONE * longest)
     due_at = since + patience
-    is_cold = figures.progressed_at < asked_at - UNLOADED_AFTER_S or not figures.progressed_at
-    return max(due_at, asked_at + LOADING_S) if is_cold and backend.kind.loads_models else due_at
+    return max(due_at, asked_at + LOADING_S) if may_be_loading(backend, figures, asked_at) else due_at
+
+
+def _is_idle(backend: Backend, model: str) -> bool:
+    """Return whether nothing speaks against *backend*, and no request for *model* waits there for an answer."""
+    if backend.status is not Status.HEALTHY or backend.breaker_of(model) is not Breaker.CLOSED:
+        return False
+    if backend.is_busy or backend.is_cooling_for(model):
+        return False
+    figures = backend.load.models.get(model)
+    return figures is None or not (figures.first_token.waiting or figures.whole.waiting)
 
 
 def _patience_at(  # noqa: PLR0913 - as its caller

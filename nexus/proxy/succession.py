@@ -21,8 +21,8 @@ log = structlog.get_logger("nexus.proxy")
 
 
 def look_for_successor(inquiry: "Inquiry", attempt: "Attempt", answer: "Answer", now: float) -> float:
-    """Reserve another backend and end the waiting for *answer* if its backend is silent while others answer. Return
-    when to look again otherwise.
+    """Reserve another backend and end the waiting for *answer* if its backend is silent and another can answer.
+    Return when to look again otherwise.
 
     Nothing of the answer has gone to the client, the request may be repeated, and the backend is told to stop: its
     connection is closed. A request moves once at most, and never to a backend that is avoided.
@@ -44,13 +44,16 @@ def look_for_successor(inquiry: "Inquiry", attempt: "Attempt", answer: "Answer",
     if due_at is None:
         return now + LOOK_S
     if due_at > now:
-        return due_at
+        # What others answer meanwhile may make it due sooner.
+        return min(due_at, now + LOOK_S)
     successor = inquiry.routing.another(snapshot)
     if successor is None:
         return now + LOOK_S
     inquiry.retries.move(now)
-    if attempt.figures is not None and backend.breaker_of(attempt.reserved.model) is not Breaker.CLOSED:
-        attempt.figures.tries += 1
+    if attempt.figures is not None:
+        attempt.figures.move(attempt.waits_since, is_stream=answer.wants_stream)
+        if backend.breaker_of(attempt.reserved.model) is not Breaker.CLOSED:
+            attempt.figures.tries += 1
     inquiry.successor = successor
     silent_s = round(attempt.silent_s(now), 1)
     log.info(
@@ -60,6 +63,6 @@ def look_for_successor(inquiry: "Inquiry", attempt: "Attempt", answer: "Answer",
         to=successor.backend.name,
         silent_s=silent_s,
     )
-    message = f"no answer for {silent_s} s, while other backends answered"
+    message = f"no answer for {silent_s} s, and another backend was free"
     answer.give_up_waiting(UpstreamError(UpstreamFault.SILENT, message))
     return inf

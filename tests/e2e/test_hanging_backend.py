@@ -106,7 +106,7 @@ def test_a_silent_backend_is_told_everywhere(simulate, start_nexus):
 
     assert Counter(found) == {"gave up": 2, 1: 2}
     assert told["decision"]["backend"] == "well"
-    assert "Backend has been silent for 3 s with 2 requests waiting, while others answered" in str(told["rounds"])
+    assert "Backend has been silent for 3 s with 2 requests waiting, longer than answers take" in str(told["rounds"])
     samples = re.findall(r"^nexus_backend_oldest_unanswered_seconds\{.*hung.*\} (.+)$", metrics, re.MULTILINE)
     assert [float(sample) > 3 for sample in samples] == [True]
     hung.faults.clear()
@@ -142,3 +142,42 @@ def test_a_sole_backend_that_is_slow_once_keeps_its_request(simulate, start_nexu
     assert given_up == ["gave up"] * 3
     assert ask(nexus.url, CHAT, chat()).status == 200
     assert nexus.log_lines("request_moved") == []
+
+
+def test_an_idle_standby_takes_over_from_a_server_that_hangs(simulate, start_nexus):
+    primary, standby = simulate(name="primary", ttft_s=0.1), simulate(name="standby", ttft_s=0.1)
+    nexus = start_nexus(table_of(primary, priority=1) + table_of(standby, priority=99))
+    for _ in range(5):
+        ask(nexus.url, CHAT, chat(stream=True))
+    primary.faults.set(Stall())
+
+    found = asyncio.run(arrivals(nexus.url, 9, every_s=0.8))
+
+    # What came before the silence was remarkable moved; what came after it was never sent to the primary.
+    assert set(found) == {1, 2}
+    assert found[1] >= 3
+    assert standby.received(CHAT)
+    primary.faults.clear()
+
+
+async def arrivals(url, times, *, every_s):
+    """Ask so many streams, one after the other whether or not those before are answered, and count what came of it."""
+    async with aiohttp.ClientSession() as session:
+        asked = []
+        for _ in range(times):
+            asked.append(asyncio.ensure_future(ask_once(session, url, is_stream=True, patience_s=9.0)))
+            await asyncio.sleep(every_s)
+        return Counter(await asyncio.gather(*asked))
+
+
+def test_a_single_request_at_a_server_that_hangs_moves_to_an_idle_one(simulate, start_nexus):
+    hung, idle = simulate(name="hung", ttft_s=0.1), simulate(name="idle", ttft_s=0.1)
+    nexus = start_nexus(table_of(hung, priority=1) + table_of(idle, priority=99))
+    ask(nexus.url, CHAT, chat(stream=True))
+    hung.faults.set(Stall())
+
+    found = give_up(nexus.url, 1, is_stream=True, after_s=14.0)
+
+    assert found == [2]
+    assert [(line["backend"], line["to"]) for line in nexus.log_lines("request_moved")] == [("hung", "idle")]
+    hung.faults.clear()

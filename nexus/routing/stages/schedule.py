@@ -26,8 +26,8 @@ AT_ITS_LIMIT: Final = Refusal(
 BUSY_FACTOR: Final = 0.01
 """A backend that is too busy to answer its probes comes after all others, and before one that has been failing."""
 SILENT_FACTOR: Final = 0.05
-"""A backend that leaves requests unanswered while others answer theirs comes after these, and before one that is too
-busy for its probes."""
+"""A backend that leaves requests unanswered for longer than answers take comes after the others, and before one that is
+too busy for its probes."""
 
 
 class Schedule(Reconciler):
@@ -73,7 +73,7 @@ class Schedule(Reconciler):
                 waiting = len(backend.load.models[model].pace(is_stream=is_stream).waiting)
                 reason = (
                     f"Backend has been silent for {silent[backend.name]:.0f} s with {_requests(waiting)} waiting,"
-                    " while others answered"
+                    " longer than answers take"
                 )
                 intent.weigh(backend, SILENT_FACTOR, stage=self.name, reason=reason)
 

@@ -2,10 +2,12 @@
 
 import pytest
 
-from nexus.domain.backend import Breaker
+from nexus.domain.backend import Breaker, Status
 from nexus.domain.silence import (
     LEAST_S,
+    LEAST_S_BESIDE_AN_IDLE_ONE,
     LOADING_S,
+    TIMES_BESIDE_AN_IDLE_ONE,
     TIMES_WHEN_ALONE,
     USUAL_TIMES,
     oldest_unanswered_s,
@@ -60,6 +62,19 @@ def test_silence_counts_from_the_last_sign_of_life():
     assert oldest_unanswered_s(backend, NOW) == pytest.approx(20.0)
 
 
+def test_a_silence_goes_on_when_its_oldest_request_has_moved():
+    backend = asked(make_backend(), 2.0)
+    figures = backend.load.model(MODEL)
+    figures.move(NOW - 9.0, is_stream=True)
+    figures.move(NOW - 5.0, is_stream=True)
+
+    before = silent_s(backend, figures, NOW, is_stream=True)
+    figures.alive_at = NOW - 8.0
+    after = silent_s(backend, figures, NOW, is_stream=True)
+
+    assert (before, after) == (pytest.approx(9.0), pytest.approx(2.0))
+
+
 @pytest.mark.parametrize(("slots", "silence_s"), [(None, 20.0), (4, 1.0)])
 def test_models_that_share_few_slots_wait_for_each_other(slots, silence_s):
     backend = asked(make_backend(slots=slots), 20.0)
@@ -76,13 +91,39 @@ def test_a_backend_that_does_not_answer_while_another_does_is_remarkable():
     ("age_s", "rival"),
     [
         (12.0, {"took_s": 30.0}),
-        (12.0, {"ago_s": 13.0}),
         (LEAST_S - 0.1, {}),
     ],
-    ids=["others take longer", "none has answered since", "too short"],
+    ids=["others take longer", "too short"],
 )
 def test_a_silence_that_has_another_explanation_is_not(age_s, rival):
     assert silent(asked(make_backend("hung"), age_s), answered(make_backend("well"), **rival)) == {}
+
+
+@pytest.mark.parametrize(
+    ("ages_s", "is_remarkable"),
+    [((12.0,), True), ((5.0,), False), ((5.0, 5.0), True), ((2.9, 2.9), False)],
+    ids=["long", "a single one is given longer", "several", "too short"],
+)
+def test_a_silence_is_remarkable_beside_an_idle_backend_that_has_answered_nothing_since(ages_s, is_remarkable):
+    hung = asked(answered(make_backend("hung"), ago_s=20.0), *ages_s)
+
+    assert ("hung" in silent(hung, make_backend("standby"))) is is_remarkable
+
+
+@pytest.mark.parametrize(("age_s", "is_remarkable"), [(LOADING_S - 1.0, False), (LOADING_S + 1.0, True)])
+def test_a_load_is_not_remarkable_while_no_other_has_answered_since(age_s, is_remarkable):
+    loading, other = asked(make_backend("loading", kind="ollama"), age_s, age_s), answered(make_backend(), ago_s=62.0)
+    other.load.model(MODEL).first_token.observe(0.2, NOW - 62.0)
+
+    assert ("loading" in silent(loading, other)) is is_remarkable
+
+
+def test_when_all_are_silent_none_is_remarkable():
+    one, two = (asked(answered(make_backend(name), ago_s=50.0), 20.0, 20.0) for name in ("one", "two"))
+    for backend in (one, two):
+        answered(backend, ago_s=50.0)
+
+    assert silent(one, two) == {}
 
 
 def test_a_backend_without_company_is_never_remarkable():
@@ -138,12 +179,39 @@ def test_a_loaded_model_needs_no_loading():
     assert due_in(hung, answered(make_backend("well", kind="ollama")), age_s=10.0) < 0
 
 
-@pytest.mark.parametrize("rival", [{"ago_s": 11.0}, None], ids=["it has answered nothing since", "there is none"])
-def test_nothing_is_due_when_no_other_would_answer(rival):
-    hung = asked(answered(make_backend("hung"), ago_s=20.0), 10.0, 10.0)
-    rivals = [] if rival is None else [answered(make_backend("other"), **rival)]
+def test_nothing_is_due_when_there_is_no_other():
+    assert due_in(asked(answered(make_backend("hung"), ago_s=20.0), 10.0, 10.0), age_s=10.0) is None
 
-    assert due_in(hung, *rivals, age_s=10.0) is None
+
+@pytest.mark.parametrize("took_s", [0.2, 5.0])
+def test_a_request_beside_an_idle_backend_is_due_later(took_s):
+    hung = asked(answered(make_backend("hung"), took_s, ago_s=20.0), 10.0)
+
+    due_s = max(LEAST_S_BESIDE_AN_IDLE_ONE, TIMES_BESIDE_AN_IDLE_ONE * took_s)
+    assert due_in(hung, make_backend("idle"), age_s=10.0) == pytest.approx(due_s - 10.0)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"status": Status.UNHEALTHY},
+        {"model_breakers": {MODEL: Breaker.OPEN}},
+        {"is_busy": True},
+        {"cooling_models": frozenset({MODEL})},
+    ],
+    ids=["unhealthy", "failing", "busy", "cooling"],
+)
+def test_a_backend_in_trouble_is_no_idle_one(fields):
+    hung = asked(answered(make_backend("hung"), ago_s=60.0), 50.0, 50.0)
+    answered(hung, ago_s=60.0)
+
+    assert due_in(hung, make_backend("other", **fields), age_s=50.0) is None
+
+
+def test_a_backend_that_has_an_unanswered_request_itself_is_no_idle_one():
+    hung = asked(answered(make_backend("hung"), ago_s=20.0), 12.0, 12.0)
+
+    assert due_in(hung, asked(make_backend("other"), 1.0), age_s=12.0) is None
 
 
 def test_a_rival_that_is_silent_itself_is_none():
