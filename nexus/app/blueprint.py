@@ -14,6 +14,7 @@ import msgspec
 from nexus.app import tracing
 from nexus.app.file_limit import file_limit, too_few_files
 from nexus.app.guarding import guarded_factory, guarded_kind
+from nexus.app.own_address import warnings_of_circles
 from nexus.config.checks import is_loopback
 from nexus.config.faults import Fault
 from nexus.config.loading import LoadedConfig, check_kinds
@@ -119,6 +120,8 @@ def draw(loaded: LoadedConfig, plugins: PluginManager) -> Blueprint:
         open_store=open_store,
         observers=contributions.exchange_observers(),
         warnings=(
+            # A port that nothing names may become another one: what it is, a start knows.
+            *(warnings_of_circles(config, config.server.port) if loaded.names("server.port") else ()),
             *plugins.misnamed(config.plugin_loading, loaded.provenance),
             *_expired_certificates(loaded, datetime.now(UTC)),
             *too_few_files(loaded.config, file_limit()),
@@ -170,10 +173,10 @@ def _hosts(host: str, allowed: tuple[str, ...], *, has_keys: bool) -> frozenset[
     """
     if "*" in allowed or (has_keys and not is_loopback(host)):
         return None
-    bound = host.strip("[]").lower()
+    bound = host.strip("[]").removesuffix(".").lower()
     # Other machines can lie about the name of this one, and so reach what only this one is to reach.
     own = frozenset[str]() if is_loopback(host) else own_names(socket.gethostname())
-    return LOOPBACK_NAMES | own | {bound} | frozenset(name.strip("[]").lower() for name in allowed)
+    return LOOPBACK_NAMES | own | {bound} | frozenset(name.strip("[]").removesuffix(".").lower() for name in allowed)
 
 
 def own_names(hostname: str) -> frozenset[str]:

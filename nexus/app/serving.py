@@ -17,6 +17,7 @@ from nexus.app.binding import Listening
 from nexus.app.blueprint import Blueprint, draw, file_name, load_plugins
 from nexus.app.file_limit import raise_file_limit
 from nexus.app.opening import may_move_port
+from nexus.app.own_address import warnings_of_circles
 from nexus.app.running import Nexus, lame_duck_of
 from nexus.app.state_file import StateFile
 from nexus.app.systemd import READY, STOPPING, notify
@@ -106,6 +107,9 @@ class _Service:
             log.info("stopped")
             return
         _settle_memory()
+        if may_move_port(self._nexus.blueprint):
+            for warning in warnings_of_circles(self._nexus.blueprint.config, self._nexus.port):
+                log.warning("config_warning", reason=warning)
         if self._on_port_moved is not None and self._nexus.listening.moved_from is not None:
             self._on_port_moved(self._nexus.blueprint.config.server.port, self._nexus.listening)
         trimming = tasks.start(memory.give_back(lambda: self._nexus.plane.in_flight == 0), name="memory")
