@@ -104,7 +104,8 @@ def test_a_plugin_is_installed_on_top_of_the_image(image, scratch, blocks_of, do
         if name == "RUN":
             scratch.sh(rest)
 
-    assert scratch.asked()[-1].endswith("install --no-cache-dir nexus-proxy-privacy")
+    assert ("COPY", ". /source") in dockerfile.instructions(text)
+    assert scratch.asked()[-1].endswith("install --no-cache-dir /source")
     assert dockerfile.instructions(text)[-1] == ("USER", f"{user[0]}:{user[1]}")
 
 

@@ -117,8 +117,8 @@ def test_image_and_secret_are_made_as_the_page_says(pod, page, root):
     secret = variable["valueFrom"]["secretKeyRef"]
     dockerfile = (root / "contrib/kubernetes/Dockerfile").read_text()
 
-    assert f"docker build -t {container['image']} contrib/kubernetes" in page
-    assert f"docker build -t {container['image']} contrib/kubernetes" in dockerfile
+    assert f"docker build -f contrib/kubernetes/Dockerfile -t {container['image']} plugins/kubernetes" in page
+    assert f"docker build -f contrib/kubernetes/Dockerfile -t {container['image']} plugins/kubernetes" in dockerfile
     assert f"create secret generic {secret['name']} --from-literal={secret['key']}=" in page
     assert dockerfile.rstrip().endswith("USER 10001:10001")
 

@@ -11,6 +11,7 @@ from nexus.testing.asking import until
 FILE = "/etc/nexus-proxy/nexus.toml"
 ENVIRONMENT = "/etc/nexus-proxy/environment"
 KEY = "the-key-of-the-page"
+PAGES_WITH_PLUGINS = ("budget", "privacy", "failing-backends")
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 CHAT = '{"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}]}'
 
@@ -64,6 +65,14 @@ def test_the_budget_of_the_page_is_spent_and_then_kept(installed, scratch, block
     for more in (observed, prices, policy):
         scratch.write(FILE, f"[server]\nport = 8000\n{paid}{budget}{more}")
         scratch.sh(f"/opt/nexus-proxy/bin/nexus-proxy check --config {FILE}")
+
+
+@pytest.mark.parametrize("page", PAGES_WITH_PLUGINS)
+def test_a_plugin_is_installed_from_where_the_repository_has_it(blocks_of, root, page):
+    install = blocks_of(page, "sh")[0]
+
+    source = install.partition("pip install ")[2].strip()
+    assert (root / source / "pyproject.toml").is_file(), install
 
 
 def test_without_the_plugin_the_configuration_of_the_page_does_not_start(installed, scratch, blocks_of):
