@@ -20,6 +20,13 @@ WITHOUT_APPROVAL: Final = frozenset({"static", "local", "dns", "api"})
 _status_option = click.option("-s", "--status", type=click.Choice(STATUSES), help="Only backends of this status.")
 
 
+def _named(ctx: click.Context, param: click.Parameter, name: str) -> str:
+    """Return *name*, which is not empty: a path without it leads elsewhere."""
+    if not name.strip():
+        raise click.BadParameter("expected the name of a backend, got an empty one", ctx, param)
+    return name
+
+
 @click.group("backends", cls=Section, invoke_without_command=True)
 @client
 @_status_option
@@ -40,7 +47,7 @@ def list_(target: Target, *, status: str | None, as_json: bool) -> None:
 
 
 @command.command("drain")
-@click.argument("name", shell_complete=NameOf(lambda row: row["status"] != Status.DRAINING))
+@click.argument("name", callback=_named, shell_complete=NameOf(lambda row: row["status"] != Status.DRAINING))
 @client
 @json_option
 def drain(target: Target, *, name: str, as_json: bool) -> None:
@@ -49,7 +56,7 @@ def drain(target: Target, *, name: str, as_json: bool) -> None:
 
 
 @command.command("undrain")
-@click.argument("name", shell_complete=NameOf(lambda row: row["status"] == Status.DRAINING))
+@click.argument("name", callback=_named, shell_complete=NameOf(lambda row: row["status"] == Status.DRAINING))
 @client
 @json_option
 def undrain(target: Target, *, name: str, as_json: bool) -> None:
@@ -58,7 +65,7 @@ def undrain(target: Target, *, name: str, as_json: bool) -> None:
 
 
 @command.command("approve")
-@click.argument("name", shell_complete=NameOf(lambda _: False, pending=lambda _: True))
+@click.argument("name", callback=_named, shell_complete=NameOf(lambda _: False, pending=lambda _: True))
 @client
 @json_option
 def approve(target: Target, *, name: str, as_json: bool) -> None:
@@ -69,6 +76,7 @@ def approve(target: Target, *, name: str, as_json: bool) -> None:
 @command.command("reject")
 @click.argument(
     "name",
+    callback=_named,
     shell_complete=NameOf(
         lambda row: row["discovery_source"] not in WITHOUT_APPROVAL, pending=lambda row: row["trust"] == "pending"
     ),
@@ -81,7 +89,7 @@ def reject(target: Target, *, name: str, as_json: bool) -> None:
 
 
 @command.command("add")
-@click.argument("name")
+@click.argument("name", callback=_named)
 @click.argument("backend_url", metavar="URL")
 @client
 @click.option("--type", "kind", help="The kind of server; else it is found out.")
@@ -124,6 +132,7 @@ def add(  # noqa: PLR0913 - its options
 @command.command("remove")
 @click.argument(
     "name",
+    callback=_named,
     shell_complete=NameOf(
         lambda row: row["discovery_source"] not in WITHOUT_APPROVAL or row["discovery_source"] == "api",
         pending=lambda row: row["trust"] == "pending",

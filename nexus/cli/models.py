@@ -1,6 +1,6 @@
 """``nexus-proxy models``: which models the proxy that runs can route to, and who has each."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import click
@@ -9,6 +9,8 @@ import msgspec
 from nexus.cli.columns import Layout
 from nexus.cli.output import json_option, print_json, table
 from nexus.cli.target import Target, client
+from nexus.config.suggestions import did_you_mean, shown
+from nexus.errors import NexusError
 
 HEADINGS: Final = ("MODEL", "BACKENDS", "CONTEXT", "CAN")
 LAYOUT: Final = Layout(cut=(0, 1, 3), leave_out=(3, 2))
@@ -34,11 +36,19 @@ def command(target: Target, *, backend: str | None, as_json: bool) -> None:
     proxy = target.proxy(is_admin=True)
     proxy.introduce()
     told = proxy.tell("GET", "/admin/backends")
+    _check_backend(backend, [row["name"] for row in told["backends"]])
     rows = [row for row in _rows(told["backends"]) if backend is None or backend in row.backends]
     if as_json:
         print_json({"models": rows})
     else:
         click.echo(table([HEADINGS, *map(_cells, rows)], layout=LAYOUT) if rows else "no models")
+
+
+def _check_backend(name: str | None, names: Sequence[str]) -> None:
+    """Raise NexusError when there is no backend of that *name*: what it has is then no empty list, but unknown."""
+    if name is not None and name not in names:
+        hint = did_you_mean(name, names) or f"there are {', '.join(names) or 'none'}"
+        raise NexusError(f"there is no backend '{shown(name)}'; {hint}")
 
 
 def _rows(backends: Iterable[Mapping[str, Any]]) -> list[ModelRow]:

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 
 import click
 import msgspec
+from click.core import ParameterSource
 
 from nexus.config.loading import LoadedConfig, load
 from nexus.config.schema import LoggingConfig
@@ -29,6 +30,20 @@ KEYS: Final[Mapping[str, str]] = {
 }
 """The key that each option sets; when it is not given, it sets nothing."""
 
+
+class OrVariable(click.Option):
+    """A flag that a variable may set too; of a value that is none, the variable is blamed and not the option."""
+
+    def consume_value(self, ctx: click.Context, opts: Mapping[str, Any]) -> tuple[Any, ParameterSource]:
+        value, source = super().consume_value(ctx, opts)
+        if source is ParameterSource.ENVIRONMENT:
+            try:
+                value = click.BOOL.convert(value, None, None)
+            except click.BadParameter as exc:
+                raise click.BadParameter(exc.message, ctx, self, param_hint=str(self.envvar)) from exc
+        return value, source
+
+
 _OPTIONS: Final = (
     click.option(
         "-c",
@@ -41,7 +56,13 @@ _OPTIONS: Final = (
     click.option("-H", "--host", help="The address to listen on."),
     click.option("-l", "--log-level", type=LEVELS, help="The least level that is logged."),
     click.option("--log-format", type=FORMATS, help="How log lines look."),
-    click.option("--insecure", is_flag=True, envvar="NEXUS_INSECURE", help="Let other machines in without any key."),
+    click.option(
+        "--insecure",
+        cls=OrVariable,
+        is_flag=True,
+        envvar="NEXUS_INSECURE",
+        help="Let other machines in without any key.",
+    ),
     click.option("--no-discovery", "discovery", flag_value=False, default=None, help="Look for no servers."),
     click.option("--no-health-check", "health_check", flag_value=False, default=None, help="Probe no backends."),
     click.option(

@@ -266,17 +266,20 @@ def _backend_files(config: Config) -> Iterator[Fault]:
     for index, backend in enumerate(config.backends):
         for key in ("tls_ca_file", "tls_cert_file", "tls_key_file"):
             name = getattr(backend, key)
-            if name is not None and not _is_file(name):
-                yield Fault(("backends", index, key), f"no such file: {shown_path(name)}")
+            if name is not None and (problem := _why_no_file(name)):
+                yield Fault(("backends", index, key), f"{problem}: {shown_path(name)}")
         if backend.tls_key_file is not None and backend.tls_cert_file is None:
             yield Fault(("backends", index, "tls_key_file"), "is the key of no certificate", "set tls_cert_file too")
 
 
-def _is_file(name: str) -> bool:
+def _why_no_file(name: str) -> str | None:
+    """Return why there is no file of that *name*, None when there is one."""
     try:
-        return Path(name).is_file()
+        if Path(name).is_file():
+            return None
+        return "expected a file, got a folder" if Path(name).is_dir() else "no such file"
     except ValueError:  # a NUL, before Python 3.13
-        return False
+        return "no such file"
 
 
 def _otel(config: Config) -> Iterator[Fault]:

@@ -78,12 +78,16 @@ def _struct_faults(value: Any, type_: type[msgspec.Struct], path: KeyPath) -> It
     fields = {field.encode_name: field for field in msgspec.structs.fields(type_)}
     for key, item in value.items():
         if key not in fields and key != type_.__struct_config__.tag_field:
-            yield unknown_key((*path, key), fields) if path or isinstance(item, dict) else _stray_key(key, fields)
+            yield unknown_key((*path, key), fields) if path or _is_of_tables(item) else _stray_key(key, fields)
     for name, field in fields.items():
         if name in value:
             yield from _faults(value[name], field.type, (*path, name))
         elif field.required:
             yield Fault((*path, name), "required, and missing")
+
+
+def _is_of_tables(item: Any) -> bool:
+    return isinstance(item, dict) or (isinstance(item, list) and any(isinstance(part, dict) for part in item))
 
 
 def _stray_key(key: str, fields: Mapping[str, msgspec.structs.FieldInfo]) -> Fault:
@@ -129,7 +133,8 @@ _STEP: Final = re.compile(r"\.([^.\[\]`]+)|\[(\d+)\]")
 
 def _reworded(text: str) -> str:
     """Return msgspec's *text* in the words of TOML and of our errors."""
-    text = text.replace("`object`", "`table`")
+    # A key is set or left out: there is no null in TOML.
+    text = text.replace("`object`", "`table`").replace(" | null`", "`")
     return text[:1].lower() + text[1:]
 
 

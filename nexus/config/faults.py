@@ -77,8 +77,11 @@ def _line_of(path: KeyPath, toml: str) -> int | None:
     best: tuple[int, int] | None = None
     for number, found in _paths(toml):
         is_on_the_way = found == path[: len(found)]
-        if is_on_the_way and (best is None or len(found) > best[0]):
-            best = len(found), number
+        # An array of tables, or a table that no line opens, begins with what is first in it.
+        is_in_it = bool(path) and found[: len(path)] == path
+        depth = min(len(found), len(path))
+        if (is_on_the_way or is_in_it) and (best is None or depth > best[0]):
+            best = depth, number
     return best[1] if best else None
 
 

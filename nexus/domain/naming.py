@@ -65,13 +65,16 @@ class Naming(msgspec.Struct, frozen=True):
 
         Names that no listing shows are in no hint either.
         """
-        ambiguous = self.meaning(name, snapshot).ambiguous
+        meaning = self.meaning(name, snapshot)
+        ambiguous = meaning.ambiguous
         names = [other for other in ambiguous or self._near(name, snapshot) if self.is_listed(other, snapshot)]
         shown = distinct(names, snapshot)[:MOST_SUGGESTED]
         if not shown:
             return None
         if ambiguous:
-            return Hint(shown, f"{len(ambiguous)} models differ from it in their tag alone: name {_choice(shown)}.")
+            # An alias leads to a name whose tag is left out; nothing differs from the alias itself.
+            base = "it" if name in meaning.models else _choice(meaning.models)
+            return Hint(shown, f"{len(ambiguous)} models differ from {base} in their tag alone: name {_choice(shown)}.")
         return Hint(shown, f"Did you mean {_choice(shown)}?")
 
     def _near(self, name: str, snapshot: FleetSnapshot) -> Iterator[str]:

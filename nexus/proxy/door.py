@@ -135,7 +135,8 @@ class Door:
                 return
             raise RequestError("bad_request", "the Host header is missing or malformed", close=True)
         name = (match[1] or match[2]).decode().lower()
-        if self._hosts is not None and name not in self._hosts and not _is_address(name):
+        # The final dot of a whole domain name makes no other name of it (RFC 1034, 3.1).
+        if self._hosts is not None and name.removesuffix(".") not in self._hosts and not _is_address(name):
             raise RequestError(
                 "misdirected_request",
                 "this Host name is not served here; add it to server.allowed_hosts if it should be",

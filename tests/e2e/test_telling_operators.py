@@ -7,6 +7,7 @@ import pytest
 
 from nexus.testing.asking import until
 from nexus.testing.fleets import backend_table, table_of
+from nexus.testing.ports import free_port
 
 GPU = backend_table("gpu-1", "http://127.0.0.1:9")
 KEYS = '[server]\napi_keys = ["env:CLIENT"]\n'
@@ -82,3 +83,46 @@ def test_disabling_a_plugin_that_is_not_there_is_a_warning_of_the_check(command,
     told = "command line: [plugin_loading]: disabled names 'nightshfit', which is no installed plugin;"
     assert (text.returncode, f"warning: {told} did you mean 'nightshift'?" in text.stderr) == (0, True), text.stderr
     assert any(warning.startswith(told) for warning in json.loads(as_json.stdout)["warnings"])
+
+
+def test_a_backend_that_is_the_proxy_itself_is_told_at_a_start_and_by_check(start_nexus, command):
+    port = free_port()
+    nexus = start_nexus(backend_table("gpu-1", f"http://127.0.0.1:{port}"), port=port)
+
+    checked = command("check", "--port", str(port))
+
+    told = f"backend 'gpu-1': http://127.0.0.1:{port} is where this proxy itself listens"
+    assert any(line["reason"].startswith(told) for line in nexus.log_lines("config_warning"))
+    assert told in checked.stderr
+
+
+def test_a_backend_that_is_not_there_is_told_and_not_shown_as_one_without_models(start_nexus, simulate, command):
+    nexus = start_nexus(table_of(simulate()))
+
+    near = command("models", "-b", "gpuu-1", "--url", nexus.url)
+    nameless = command("backends", "drain", "", "--url", nexus.url)
+
+    assert (near.returncode, nameless.returncode) == (1, 2)
+    assert "there is no backend 'gpuu-1'; did you mean 'gpu-1'?" in near.stderr
+    assert "expected the name of a backend, got an empty one" in nameless.stderr
+
+
+def test_the_variable_that_stands_for_an_option_is_named(command):
+    wrong, right = command("check", NEXUS_INSECURE="banana"), command("check", NEXUS_INSECURE="yes")
+
+    assert wrong.returncode == 2
+    assert "Invalid value for NEXUS_INSECURE: 'banana'" in wrong.stderr
+    assert right.returncode == 0, right.stderr
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        (GPU.replace("backends", "backend"), "unknown table - at `backend` (line 2); did you mean 'backends'?"),
+        ("[queue]\nmax_size = 'many'", "expected `int`, got `str` - at `max_size` (line 2)"),
+    ],
+)
+def test_a_wrong_key_is_told_in_the_words_of_the_file_and_with_its_line(command, tmp_path, config, told):
+    (tmp_path / "nexus.toml").write_text(config)
+
+    assert told in command("check").stderr

@@ -156,7 +156,7 @@ def test_when_it_only_observes_the_preferred_one_answers_and_the_metrics_tell(st
     ("config", "expected"),
     [
         (policy(min_tier=6), "expected `int` <= 5 - at `min_tier`"),
-        (policy(min_tier="high"), "expected `int | null`, got `str`"),
+        (policy(min_tier="high"), "expected `int`, got `str`"),
         (policy(min_tire=3), "no installed plugin understands 'min_tire'; did you mean 'min_tier'?"),
         ("[plugins.tier]\nmin_tier = 0\n", "expected `int` >= 1 - at `min_tier` (line 2)"),
     ],

@@ -44,6 +44,7 @@ def backend(name: str, url: str, more: str = "") -> str:
         (backend("a", "http://a", 'protocols = ["olama"]'), r"did you mean 'ollama'\?"),
         (backend("a", "http://a", "protocols = []"), "expected one at least - at `protocols`"),
         (backend("a", "http://a", 'tls_ca_file = "gone.pem"'), "no such file: gone.pem"),
+        (backend("a", "https://a", 'tls_cert_file = "."'), "expected a file, got a folder: ."),
         (backend("a", "http://a", 'tls_ca_file = "\\u0000"'), "no such file"),
         ('[routing.aliases]\na = "a"', "Circular alias detected: 'a' eventually points back to 'a'"),
         ('[routing.aliases]\na = "b"\nb = "c"\nc = "b"', "Circular alias detected: 'a' eventually points back to 'b'"),

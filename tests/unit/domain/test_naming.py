@@ -98,6 +98,14 @@ def test_an_ambiguous_name_names_the_models_that_it_could_mean():
     assert hint.context == {"did_you_mean": ("llama3.2:1b", "llama3.2:3b")}
 
 
+def test_models_that_an_alias_could_mean_differ_from_what_it_leads_to():
+    naming = Naming({"big": ("qwen3",)}, loose_tags=True)
+
+    hint = naming.hint("big", make_fleet(ollama("qwen3:4b", "qwen3:8b")))
+
+    assert hint.text == "2 models differ from 'qwen3' in their tag alone: name 'qwen3:4b' or 'qwen3:8b'."
+
+
 def test_one_model_under_two_names_is_named_once():
     fleet = make_fleet(make_backend("gpu-1", models=["mistral"]), with_spellings("mistral:latest"))
 

@@ -125,7 +125,9 @@ def test_a_malformed_host_is_refused(door, make_message, host):
     assert knock(door, make_message(host=host)) == "bad_request"
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1:1", "[::1]:8000"])
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:8000", "localhost.", "localhost.:8000", "127.0.0.1:1", "[::1]:8000"]
+)
 def test_loopback_names_are_served(door, make_message, host):
     assert [knock(door, make_message(host=host)) for _ in range(2)] == [None, None]
 
@@ -134,7 +136,9 @@ def test_a_client_of_http_1_0_may_leave_the_host_out(door, make_message):
     assert knock(door, make_message(host=None, version=HttpVersion10)) is None
 
 
-@pytest.mark.parametrize("host", ["attacker.example", "localhost.attacker.example", "0.0.0.0", "127.1"])
+@pytest.mark.parametrize(
+    "host", ["attacker.example", "attacker.example.", "localhost..", "localhost.attacker.example", "0.0.0.0", "127.1"]
+)
 def test_a_foreign_host_is_sent_away(door, make_message, host):
     assert [knock(door, make_message(host=host)) for _ in range(2)] == ["misdirected_request"] * 2
 
