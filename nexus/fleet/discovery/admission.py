@@ -39,7 +39,7 @@ def admitted(
     names = {member.config.name for member in members}
     places = {place_of(member.config.url) for member in members}
     for sighting in sightings:
-        found = _checked(sighting.found)
+        found = checked(sighting.found)
         if found is None or place_of(found.url) in places:
             continue
         name = found.name if found.name not in names else f"{found.name}-{_port(found.url)}"
@@ -60,8 +60,8 @@ def _config(name: str, found: Discovered) -> BackendConfig:
     return config if found.priority is None else msgspec.structs.replace(config, priority=found.priority)
 
 
-def _checked(found: Discovered) -> Discovered | None:
-    """Return *found* with its URL normalised, None when it cannot be believed."""
+def checked(found: Discovered) -> Discovered | None:
+    """Return *found* with its URL normalised, None when it has no acceptable URL or name."""
     try:
         url = normalised(found.url)
     except ValueError as exc:

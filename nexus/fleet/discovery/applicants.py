@@ -12,17 +12,16 @@ import structlog
 
 from nexus import tasks
 from nexus.config.discovery_schema import DiscoveryConfig
-from nexus.config.urls import normalised
 from nexus.errors import NexusError
 from nexus.fleet.clock import unix_now
 from nexus.fleet.detection import detect
+from nexus.fleet.discovery.admission import checked
 from nexus.fleet.discovery.approvals import Approvals
 from nexus.fleet.discovery.discoverer import Discovered
 from nexus.fleet.discovery.sightings import Sighting
 from nexus.fleet.discovery.trust import Trust, is_worth_a_look, trust_in
 from nexus.fleet.fetching import Fetcher, FetchError, Target
 from nexus.fleet.registry import BackendNotFound
-from nexus.fleet.untrusted import is_plain_name
 
 log = structlog.get_logger("nexus.fleet")
 
@@ -144,21 +143,21 @@ class Applicants:
 
     def _acceptable(self, sightings: Iterable[Sighting]) -> Iterator[tuple[str, Sighting]]:
         """Yield what may be looked at: those that are known already first, so that a flood displaces none of them."""
-        checked: dict[str, Sighting] = {}
+        acceptable: dict[str, Sighting] = {}
         for sighting in sightings:
-            found = _checked(sighting.found)
-            if found is not None:
-                checked.setdefault(found.name, Sighting(sighting.source, found, sighting.gone_since))
+            found = checked(sighting.found)
+            if found is not None and is_worth_a_look(found):
+                acceptable.setdefault(found.name, Sighting(sighting.source, found, sighting.gone_since))
         per_host: Counter[str] = Counter()
-        known_first = sorted(checked, key=lambda name: name not in self._applicants)
+        known_first = sorted(acceptable, key=lambda name: name not in self._applicants)
         taken = 0
         for name in known_first:
-            host = urlsplit(checked[name].found.url).hostname or ""
+            host = urlsplit(acceptable[name].found.url).hostname or ""
             if per_host[host] < MAX_PER_HOST and taken < MAX_APPLICANTS:
                 per_host[host] += 1
                 taken += 1
-                yield name, checked[name]
-        self.passed_over = len(checked) - taken
+                yield name, acceptable[name]
+        self.passed_over = len(acceptable) - taken
 
     def _decide(self, applicant: Applicant) -> None:
         before = applicant.trust
@@ -211,14 +210,3 @@ class Applicants:
         self._told.append(now)
         found = applicant.found
         log.info(event, backend=found.name, url=found.url, source=applicant.source, type=applicant.kind)
-
-
-def _checked(found: Discovered) -> Discovered | None:
-    """Return *found* with its URL normalised, None when it cannot be a server of another machine."""
-    try:
-        url = normalised(found.url)
-    except ValueError as exc:
-        log.debug("discovered_url_refused", reason=str(exc))
-        return None
-    found = msgspec.structs.replace(found, url=url)
-    return found if is_plain_name(found.name) and is_worth_a_look(found) else None
