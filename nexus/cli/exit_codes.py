@@ -15,6 +15,7 @@ class ExitCode(IntEnum):
     USAGE = 2
     AMBIGUOUS = os.EX_USAGE
     UNAVAILABLE = os.EX_UNAVAILABLE
+    OUTPUT_LOST = os.EX_IOERR
     NO_PERMISSION = os.EX_NOPERM
     CONFIG = os.EX_CONFIG
     CLOSED_PIPE = 128 + signal.SIGPIPE

@@ -1,9 +1,7 @@
 """``nexus-proxy``: finds the command, loads its module alone, and turns errors into exit codes."""
 
-import os
 import platform
 import signal
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -15,6 +13,7 @@ from click.shell_completion import CompletionItem
 from nexus import __version__
 from nexus.cli.exit_codes import ExitCode, exit_code_of
 from nexus.cli.placing import Section, left_over, placed
+from nexus.cli.standard_streams import drop_output, forgive_closed_output, open_closed_streams, output_failure
 from nexus.containment import interrupts_noted
 from nexus.errors import NexusError, did_you_mean
 
@@ -56,6 +55,10 @@ class Failure(click.ClickException):
 
 class NexusProxy(Section):
     """The group of all commands, those of plugins among them; without a command, ``serve``."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        open_closed_streams()
+        return super().main(*args, **extra)
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         with _quiet_end():
@@ -114,6 +117,7 @@ class NexusProxy(Section):
         if args[0] == "serve":
             # Its module takes a while to load; a reload asked for meanwhile has nothing to do, and must not end it.
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            forgive_closed_output()
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -131,13 +135,20 @@ def _with_in_front(args: list[str], position: int) -> list[str]:
 
 @contextmanager
 def _quiet_end() -> Iterator[None]:
-    """End quietly when the reader of the output has what it wanted, as ``head`` has."""
+    """End quietly when the reader of the output has what it wanted, as ``head`` has, and in a line when it is lost."""
     try:
         yield
+        if (failure := output_failure()) is not None:
+            raise failure
     except BrokenPipeError as exc:
-        # What waits to be written must not fail once more when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
         raise click.exceptions.Exit(ExitCode.CLOSED_PIPE) from exc
+    except (OSError, NexusError) as exc:
+        if (failure := output_failure(exc)) is None:
+            raise
+        drop_output()
+        click.echo(f"nexus-proxy: standard output cannot be written: {failure.strerror}", err=True)
+        raise click.exceptions.Exit(ExitCode.OUTPUT_LOST) from exc
 
 
 def _of_a_plugin(name: str, chosen: "Chosen | None") -> click.Command | None:
