@@ -8,9 +8,9 @@ from typing import Any, Final
 import structlog
 
 from nexus.domain.backend import Backend, Breaker
-from nexus.domain.outcome import AttemptOutcome
+from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.read_only import ReadOnlyDict
-from nexus.domain.silence import LEAST_S, patience_s
+from nexus.domain.silence import LEAST_S, LOADING_S, may_be_loading, patience_s
 from nexus.fleet.breaker import BreakerState
 from nexus.fleet.evidence import Evidence, concerns_all_models, cooling_of, weigh
 from nexus.fleet.latency import observe_attempt
@@ -64,7 +64,7 @@ class PassiveSignals:
         model = outcome.model
         cooling_s = cooling_of(outcome, retry_after_s) if retry_after_s is not None else None
         now = self._clock()
-        patience_s = self._patience_s(model, outcome, now) if outcome.silent_s > LEAST_S else LEAST_S
+        patience_s = self._patience_s(backend, outcome, now) if outcome.silent_s > LEAST_S else LEAST_S
         evidence = weigh(outcome, backend.kind, cooling_s=cooling_s, patience_s=patience_s)
         is_new = observe_attempt(
             backend.load, outcome, is_good=evidence is Evidence.GOOD, is_bad=evidence is Evidence.BAD, now=now
@@ -87,11 +87,18 @@ class PassiveSignals:
             if is_new:
                 self._publish(backend_id)
 
-    def _patience_s(self, model: str, outcome: AttemptOutcome, now: float) -> float:
-        """Return after how long a silence is remarkable, by what all backends that list *model* took lately."""
-        offers = ((backend, backend.own_name(model)) for backend in self._registry.snapshot.by_model.get(model, ()))
-        figures = (backend.load.models.get(own_name) for backend, own_name in offers)
+    def _patience_s(self, backend: Backend, outcome: AttemptOutcome, now: float) -> float:
+        """Return after how long a silence is remarkable, by what all backends that list the model took lately. Where
+        nothing like it was measured, or *backend* may have been loading the model, that clients leave says nothing
+        before a load is surely over.
+        """
+        model = outcome.model
+        offers = ((other, other.own_name(model)) for other in self._registry.snapshot.by_model.get(model, ()))
+        figures = (other.load.models.get(own_name) for other, own_name in offers)
         patience = patience_s((each for each in figures if each is not None), now, is_stream=outcome.wants_stream)
+        is_patient = patience is None or may_be_loading(backend, backend.load.model(model), now - outcome.duration_s)
+        if is_patient and outcome.ending is Ending.CLIENT_LEFT:
+            return max(LOADING_S, patience or 0.0)
         return LEAST_S if patience is None else patience
 
     def miss_model(self, backend_id: str, model: str) -> None:

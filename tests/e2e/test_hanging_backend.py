@@ -116,6 +116,7 @@ def test_a_silent_backend_is_told_everywhere(simulate, start_nexus):
 def test_clients_that_give_up_on_a_silent_backend_open_its_breaker(simulate, start_nexus, fault):
     hung, well = simulate(name="hung"), simulate(name="well")
     nexus = start_nexus(table_of(hung, priority=1) + table_of(well, priority=99))
+    ask(nexus.url, CHAT, chat(stream=True))
     hung.faults.set(fault)
 
     few = give_up(nexus.url, 4, is_stream=True, after_s=1.0)

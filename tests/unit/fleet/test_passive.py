@@ -5,6 +5,7 @@ from nexus.domain.model_load import MAX_TRACKED_MODELS
 from nexus.domain.outcome import Ending
 from nexus.errors import UpstreamFault
 from nexus.fleet.identity import backend_id
+from nexus.fleet.kinds import OLLAMA
 from nexus.fleet.passive import MAX_UNSUPPORTED, PassiveSignals
 from nexus.fleet.registry import Registry
 
@@ -339,6 +340,7 @@ def give_up(passive, make_outcome, times=1, *, silent_s=5.0):
 
 
 def test_three_clients_that_give_up_on_a_silent_backend_open_its_breaker(registry, passive, make_outcome):
+    passive.report(GPU, make_outcome(status=200, duration_s=0.5))
     give_up(passive, make_outcome, 2)
     before = breaker(registry)
     give_up(passive, make_outcome)
@@ -358,6 +360,31 @@ def test_clients_that_stop_a_request_early_say_nothing(registry, passive, make_o
     give_up(passive, make_outcome, 9, silent_s=1.0)
 
     assert breaker(registry) is Breaker.CLOSED
+
+
+@pytest.mark.parametrize(("silent_s", "state"), [(8.0, Breaker.CLOSED), (61.0, Breaker.OPEN)])
+def test_clients_that_leave_while_nothing_was_measured_count_after_a_minute(
+    registry, passive, make_outcome, silent_s, state
+):
+    give_up(passive, make_outcome, 3, silent_s=silent_s)
+
+    assert breaker(registry) is state
+
+
+def test_clients_that_leave_while_a_model_may_be_loading_say_nothing(registry, passive, make_outcome):
+    registry.update(GPU, kind=OLLAMA)
+    registry.snapshot.by_id[GPU].load.model("llama3").whole.observe(0.5, 0.0)
+
+    give_up(passive, make_outcome, 9)
+
+    assert breaker(registry) is Breaker.CLOSED
+
+
+def test_a_deadline_of_the_operator_counts_while_nothing_was_measured(registry, passive, make_outcome):
+    for _ in range(3):
+        passive.report(GPU, make_outcome(Ending.TIMED_OUT, is_sent=True, silent_s=8.0))
+
+    assert breaker(registry) is Breaker.OPEN
 
 
 def test_clients_less_patient_than_usual_answers_are_long_say_nothing(registry, passive, make_outcome):
