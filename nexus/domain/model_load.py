@@ -36,6 +36,8 @@ class Pace(msgspec.Struct, eq=False):
     """Monotonic seconds."""
     longest: float = 0.0
     """The longest answer lately, as the logarithm to base 2 of milliseconds; nothing while nothing was measured."""
+    longest_limit: int | None = None
+    """The ``max_tokens`` of the request that had the longest answer; None when it had none."""
     waiting: dict[object, float] = {}
     """The requests without any content in answer, oldest first, each with the time since when it counts as waiting."""
     moved_from: float = 0.0
@@ -54,17 +56,21 @@ class Pace(msgspec.Struct, eq=False):
         """Return the mean in milliseconds, None when nothing was measured."""
         return round(2.0 ** (self.log_sum / self.weight)) if self.weight else None
 
-    def observe(self, seconds: float, now: float) -> None:
-        """Take in one measurement."""
+    def observe(self, seconds: float, now: float, max_tokens: int | None = None) -> None:
+        """Take in one measurement, of a request for at most so many tokens."""
         log_ms = log2(max(seconds * 1000, SHORTEST_MS))
         weight, log_sum = self.aged(now)
         if self.weight:
             mean = self.log_sum / self.weight
             left = 2.0 ** ((self.measured_at - now) / LONGEST_HALF_LIFE_S)
-            self.longest = max(min(log_ms, mean + MAX_LONGEST), mean + (self.longest - mean) * left)
+            aged, self.longest = mean + (self.longest - mean) * left, min(log_ms, mean + MAX_LONGEST)
+            if self.longest >= aged:
+                self.longest_limit = max_tokens
+            else:
+                self.longest = aged
             log_ms = min(log_ms, mean + MAX_STEP)
         else:
-            self.longest = log_ms
+            self.longest, self.longest_limit = log_ms, max_tokens
         kept = min(1.0, (MAX_WEIGHT - 1.0) / weight) if weight else 1.0
         self.weight = weight * kept + 1.0
         self.log_sum = log_sum * kept + log_ms

@@ -100,6 +100,8 @@ class AttemptOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """None when the backend did not report any."""
     wants_stream: bool = False
     """Whether the request asked for a stream, whatever came."""
+    max_tokens: int | None = None
+    """The longest answer that the request accepts; None when it did not say."""
     silent_s: float = 0.0
     """For how long, when it ended, the backend had given no sign of life on any request for the model, this one
     included."""

@@ -25,6 +25,8 @@ LEAST_S_BESIDE_AN_IDLE_ONE: Final = 10.0
 other one works is likely, and not shown."""
 TIMES_BESIDE_AN_IDLE_ONE: Final = 4.0
 """The same in times of the longest answer."""
+MOST_LENGTHS: Final = 64.0
+"""An answer that may be longer than the longest one lately is given as many times as long, and not more than this."""
 LOADING_S: Final = 60.0
 """What a server that loads models when they are asked for may take to load one that it has not answered for lately."""
 UNLOADED_AFTER_S: Final = 300.0
@@ -80,16 +82,29 @@ def silent_since(backend: Backend, figures: ModelLoad, asked_at: float, now: flo
     return max(0.0, silent)
 
 
-def longest_s(figures: Iterable[ModelLoad], now: float, *, is_stream: bool) -> float | None:
-    """Return the longest time that an answer took lately; None when too little was measured lately."""
-    paces = [each.pace(is_stream=is_stream) for each in figures]
-    longest = [pace.longest for pace in paces if pace.aged(now)[0] >= LEAST_WEIGHT]
-    return 2.0 ** max(longest) / 1000 if longest else None
+def longest_s(
+    figures: Iterable[ModelLoad], now: float, *, is_stream: bool, max_tokens: int | None = None
+) -> float | None:
+    """Return the longest time that an answer took lately; None when too little was measured lately.
+
+    :param max_tokens: of the request that waits. A whole answer takes as many times as long as it may be longer.
+    """
+    longest: float | None = None
+    for each in figures:
+        pace = each.pace(is_stream=is_stream)
+        if pace.aged(now)[0] >= LEAST_WEIGHT:
+            took_s = 2.0**pace.longest / 1000
+            if max_tokens and pace.longest_limit and not is_stream:
+                took_s *= min(MOST_LENGTHS, max(1.0, max_tokens / pace.longest_limit))
+            longest = max(longest or 0.0, took_s)
+    return longest
 
 
-def patience_s(figures: Iterable[ModelLoad], now: float, *, is_stream: bool) -> float | None:
+def patience_s(
+    figures: Iterable[ModelLoad], now: float, *, is_stream: bool, max_tokens: int | None = None
+) -> float | None:
     """Return after how long silence is remarkable; None when too little was measured lately to say so."""
-    longest = longest_s(figures, now, is_stream=is_stream)
+    longest = longest_s(figures, now, is_stream=is_stream, max_tokens=max_tokens)
     return None if longest is None else max(LEAST_S, USUAL_TIMES * longest)
 
 
@@ -155,6 +170,7 @@ def overdue_at(  # noqa: PLR0913 - where it waits, since when, and what it is co
     now: float,
     *,
     is_stream: bool,
+    max_tokens: int | None = None,
 ) -> float | None:
     """Return when a request that was sent to *backend* at *asked_at* should rather be answered by another; None when
     nothing speaks for that now.
@@ -162,11 +178,12 @@ def overdue_at(  # noqa: PLR0913 - where it waits, since when, and what it is co
     :param backend: as it is now.
     :param model: its name there.
     :param rivals: all others that could answer the same request.
+    :param max_tokens: the longest answer that it accepts.
     """
     figures = backend.load.model(model)
     since = max(asked_at, alive_at(backend, figures))
     known = [others for rival, name in rivals if (others := rival.load.models.get(name)) is not None]
-    longest = longest_s([figures, *known], now, is_stream=is_stream)
+    longest = longest_s([figures, *known], now, is_stream=is_stream, max_tokens=max_tokens)
     if longest is None:
         return None
     patience = _patience_at(backend, model, figures, longest, now, is_stream=is_stream)

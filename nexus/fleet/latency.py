@@ -38,7 +38,7 @@ def observe_attempt(
             # However the stream ended for the client, its first token came so soon.
             model.first_token.observe(outcome.first_byte_s, now)
     elif is_good:
-        model.whole.observe(outcome.duration_s, now)
+        model.whole.observe(outcome.duration_s, now, outcome.max_tokens)
     if has_failed:
         model.fail(now)
     return len(load.models) > before

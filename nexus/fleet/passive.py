@@ -95,7 +95,8 @@ class PassiveSignals:
         model = outcome.model
         offers = ((other, other.own_name(model)) for other in self._registry.snapshot.by_model.get(model, ()))
         figures = (other.load.models.get(own_name) for other, own_name in offers)
-        patience = patience_s((each for each in figures if each is not None), now, is_stream=outcome.wants_stream)
+        known = [each for each in figures if each is not None]
+        patience = patience_s(known, now, is_stream=outcome.wants_stream, max_tokens=outcome.max_tokens)
         is_patient = patience is None or may_be_loading(backend, backend.load.model(model), now - outcome.duration_s)
         if is_patient and outcome.ending is Ending.CLIENT_LEFT:
             return max(LOADING_S, patience or 0.0)

@@ -21,8 +21,9 @@ from nexus.proxy.upstream import UpstreamConnection
 from nexus.proxy.upstreams import Upstream
 from nexus.routing.decision import Reserved
 
-PROMPT_TOKENS_PER_S: Final = 1000.0
-"""How fast a prompt is surely read: only after that time does a request count as one that waits."""
+PROMPT_TOKENS_PER_S: Final = 200.0
+"""How fast a prompt is surely read, by a machine at home too: only after that time does a request count as one that
+waits."""
 
 
 class Attempt(msgspec.Struct, eq=False):
@@ -35,6 +36,8 @@ class Attempt(msgspec.Struct, eq=False):
     """Whether a model is asked, rather than the backend for what it keeps."""
     prompt_tokens: int = 0
     """About how long the prompt is."""
+    max_tokens: int | None = None
+    """The longest answer that the request accepts; None when it did not say."""
     listener: Callable[[str], None] | None = None
     """What is to be told the text of the answer."""
     lent: UpstreamConnection | None = None
@@ -168,6 +171,7 @@ class Attempt(msgspec.Struct, eq=False):
             content_blocks=answer.scan.data_blocks if answer is not None and is_stream else 0,
             usage=self.usage,
             wants_stream=answer is not None and answer.wants_stream,
+            max_tokens=self.max_tokens,
             silent_s=self.silent_s(now),
         )
         for hold in self.reserved.holds:

@@ -23,7 +23,7 @@ from nexus.proxy.plane import DataPlane
 from nexus.proxy.question import Question
 from nexus.proxy.record import Record
 from nexus.proxy.retry import Next, Retries
-from nexus.proxy.succession import look_for_successor
+from nexus.proxy.succession import is_open, look_for_successor
 from nexus.proxy.turn_at_backend import begun
 from nexus.proxy.upstream import UpstreamConnection
 from nexus.routing.decision import Reject, Reserved, Saturated
@@ -60,6 +60,8 @@ class Inquiry(msgspec.Struct, eq=False):
     """The names of the backends that it waits for."""
     successor: Reserved | None = None
     """What is reserved to take over from a silent backend, until it is asked."""
+    moved: Attempt | None = None
+    """The attempt at a silent backend of which it is open whether it counts as a failure."""
 
     @property
     def decision(self) -> DecisionRecord:
@@ -106,7 +108,8 @@ class Inquiry(msgspec.Struct, eq=False):
         """Give back what *attempt* holds and tell the fleet what it came to."""
         outcome = attempt.settle(monotonic())
         self.record.cost(attempt.cost_usd)
-        self.plane.fleet.report(attempt.backend.id, outcome, retry_after_s=answering.retry_after_of(attempt))
+        if not is_open(self, attempt, outcome):
+            self.plane.fleet.report(attempt.backend.id, outcome, retry_after_s=answering.retry_after_of(attempt))
         self.plane.line.slot_freed(attempt.backend.name)
         return outcome
 
@@ -137,8 +140,8 @@ class Inquiry(msgspec.Struct, eq=False):
         load = reserved.backend.load
         force_setattr(load, "requests_total", load.requests_total + 1)
         asks_model = self.admission.endpoint.capability != "keep"
-        upstream, prompt_tokens = self.plane.upstreams.of(reserved.backend), self.requirements.prompt_tokens
-        attempt = Attempt(reserved, upstream, monotonic(), asks_model, prompt_tokens)
+        upstream, wanted = self.plane.upstreams.of(reserved.backend), self.requirements
+        attempt = Attempt(reserved, upstream, monotonic(), asks_model, wanted.prompt_tokens, wanted.max_tokens)
         self.attempts.append(attempt)
         if self.record.trace is not None:
             self.record.trace.attempt(attempt.backend, attempt.started_at)

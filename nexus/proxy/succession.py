@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from nexus.domain.backend import Breaker
+from nexus.domain.outcome import FIRST_ERROR, AttemptOutcome, Ending
 from nexus.domain.silence import overdue_at
 from nexus.errors import UpstreamError, UpstreamFault
 
@@ -40,6 +41,7 @@ def look_for_successor(inquiry: "Inquiry", attempt: "Attempt", answer: "Answer",
         inquiry.decision.rivals_of(attempt.reserved),
         now,
         is_stream=answer.wants_stream,
+        max_tokens=attempt.max_tokens,
     )
     if due_at is None:
         return now + LOOK_S
@@ -66,3 +68,24 @@ def look_for_successor(inquiry: "Inquiry", attempt: "Attempt", answer: "Answer",
     message = f"no answer for {silent_s} s, and another backend was free"
     answer.give_up_waiting(UpstreamError(UpstreamFault.SILENT, message))
     return inf
+
+
+def is_open(inquiry: "Inquiry", attempt: "Attempt", outcome: AttemptOutcome) -> bool:
+    """Return whether it is not known yet if *attempt*, which has ended with *outcome*, is a failure of its backend.
+
+    A whole answer that does not come may only be a long one. The silent backend has failed if the next one then gives
+    the answer sooner than that, and nothing came from the silent one meanwhile: it is reported here.
+    """
+    if outcome.fault == UpstreamFault.SILENT and not outcome.wants_stream:
+        inquiry.moved = attempt
+        return True
+    moved, inquiry.moved = inquiry.moved, None
+    if moved is not None and moved.outcome is not None and _is_outrun(moved, moved.outcome, outcome):
+        inquiry.plane.fleet.report(moved.backend.id, moved.outcome, retry_after_s=None)
+    return False
+
+
+def _is_outrun(moved: "Attempt", silence: AttemptOutcome, answer: AttemptOutcome) -> bool:
+    is_good = answer.ending is Ending.FINISHED and (answer.status or FIRST_ERROR) < FIRST_ERROR
+    has_shown_life = moved.figures is not None and moved.figures.alive_at > moved.started_at + silence.duration_s
+    return is_good and answer.duration_s < silence.silent_s and not has_shown_life

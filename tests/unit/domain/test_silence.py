@@ -3,6 +3,7 @@
 import pytest
 
 from nexus.domain.backend import Breaker, Status
+from nexus.domain.model_load import ModelLoad
 from nexus.domain.silence import (
     LEAST_S,
     LEAST_S_BESIDE_AN_IDLE_ONE,
@@ -151,6 +152,28 @@ def test_a_single_request_is_given_longer():
     hung, well = asked(make_backend("hung"), 2.0), answered(make_backend("well"))
 
     assert due_in(hung, well, age_s=2.0) == pytest.approx(TIMES_WHEN_ALONE * LEAST_S - 2.0)
+
+
+@pytest.mark.parametrize(
+    ("limit", "max_tokens", "patience_s"),
+    [(8, 200, 15.0), (200, 8, 3.0), (8, None, 3.0), (None, 200, 3.0), (8, 100_000, 38.4)],
+    ids=["longer", "shorter", "no limit", "none before", "at most 64 times"],
+)
+def test_an_answer_that_may_be_longer_is_given_longer(limit, max_tokens, patience_s):
+    hung, well = asked(make_backend("hung"), 2.0, 2.0, is_stream=False), answered(make_backend("well"), is_stream=False)
+    well.load.model(MODEL).whole.observe(0.4, NOW, limit)
+    rivals = offers(well)
+
+    due_at = overdue_at(hung, MODEL, NOW - 2.0, rivals, NOW, is_stream=False, max_tokens=max_tokens)
+
+    assert due_at == pytest.approx(NOW - 2.0 + patience_s)
+
+
+def test_how_long_a_stream_may_be_says_nothing_of_its_first_token():
+    figures = ModelLoad()
+    figures.first_token.observe(10.0, NOW, 8)
+
+    assert patience_s([figures], NOW, is_stream=True, max_tokens=200) == pytest.approx(10.0 * USUAL_TIMES)
 
 
 def test_the_request_that_tries_a_failing_backend_is_due_soon():
