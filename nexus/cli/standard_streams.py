@@ -44,17 +44,21 @@ def output_failure(exc: BaseException | None = None) -> OSError | None:
 
     :param exc: what has ended the command.
     """
-    if (
-        isinstance(exc, OSError)
-        and [frame.f_code for frame, _ in walk_tb(exc.__traceback__)][-1] is click.echo.__code__
-    ):
-        return exc
+    # What the command of a plugin raises is the cause of what is told of it.
+    raised = exc if exc is None or isinstance(exc, OSError) else exc.__cause__
+    if isinstance(raised, OSError) and _is_of_echo(raised):
+        return raised
     try:
         # What a buffer holds that could not be written fails again.
         sys.stdout.flush()
     except OSError as failure:
         return failure
     return None
+
+
+def _is_of_echo(exc: OSError) -> bool:
+    codes = [frame.f_code for frame, _ in walk_tb(exc.__traceback__)]
+    return bool(codes) and codes[-1] is click.echo.__code__
 
 
 def _open_null(number: int, flags: int) -> None:

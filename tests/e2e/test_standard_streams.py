@@ -69,3 +69,27 @@ def test_output_that_cannot_be_written_is_said_in_a_line(shell, words, output, b
     assert process.returncode == 74
     assert last.startswith("nexus-proxy: standard output cannot be written: ")
     assert "Traceback" not in said
+
+
+TALKER = """
+import click
+
+from nexus.api import hookimpl
+
+
+@hookimpl
+def nexus_commands(config):
+    return [click.Command("talk", callback=lambda: click.echo("hello"))]
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is there")
+def test_the_command_of_a_plugin_is_not_to_blame_for_a_full_disk(shell, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")
+    (tmp_path / "talker.py").write_text(f'"""Talks."""\n{TALKER}')
+
+    process = shell("--plugin talker.py talk >/dev/full")
+
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 74
+    assert said.splitlines()[-1] == "nexus-proxy: standard output cannot be written: No space left on device"
