@@ -17,9 +17,12 @@ KUBERNETES = {
     "NEXUS_PROXY_SERVICE_PORT_HTTP": "80",
 }
 
+FEW = {"NEXUS_SERVER__MAX_CONCURRENT_REQUESTS": "100"}
+"""A machine that has fewer file descriptors than the default takes is warned of that, too."""
+
 
 def test_an_unknown_variable_is_a_warning_in_the_log_of_a_start(start_nexus):
-    nexus = start_nexus("", environ={"NEXUS_PROT": "81", "NEXUS_IMAGE_TAG": "1.2"})
+    nexus = start_nexus("", environ={"NEXUS_PROT": "81", "NEXUS_IMAGE_TAG": "1.2"} | FEW)
 
     reasons = [line["reason"] for line in nexus.wait_for_log("config_warning", 2)]
     assert reasons == [
@@ -36,7 +39,7 @@ def test_an_unknown_variable_is_a_warning_of_a_command(command):
 
 
 def test_what_kubernetes_sets_for_a_service_is_ignored_silently(start_nexus, command):
-    nexus, checked = start_nexus("", environ=KUBERNETES), command("check", **KUBERNETES)
+    nexus, checked = start_nexus("", environ=KUBERNETES | FEW), command("check", **KUBERNETES, **FEW)
 
     assert nexus.log_lines("config_warning") == []
     assert (checked.returncode, checked.stderr) == (0, "")
@@ -54,6 +57,6 @@ def test_a_key_with_a_value_that_does_not_fit_is_an_error(command, name, value):
 def test_a_variable_that_holds_a_secret_of_the_configuration_is_no_unknown_one(command, tmp_path):
     (tmp_path / "nexus.toml").write_text('[server]\nadmin_keys = ["env:NEXUS_ADMIN_KEY"]\n')
 
-    ended = command("check", NEXUS_ADMIN_KEY="sesame")
+    ended = command("check", NEXUS_ADMIN_KEY="sesame", **FEW)
 
     assert (ended.returncode, ended.stderr) == (0, "")

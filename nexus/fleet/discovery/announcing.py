@@ -9,11 +9,12 @@ from typing import Final
 import ifaddr
 import msgspec
 import structlog
-from zeroconf import IPVersion, NonUniqueNameException
+from zeroconf import NonUniqueNameException
 from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
 from nexus import tasks
 from nexus.errors import StartError
+from nexus.fleet.discovery.network import MulticastUnavailable, join_network
 
 log = structlog.get_logger("nexus.fleet")
 
@@ -55,9 +56,9 @@ async def announced(announcement: Announcement) -> AsyncIterator[str]:
     :raises StartError: multicast cannot be used here.
     """
     try:
-        network = AsyncZeroconf(ip_version=IPVersion.All)
-    except (OSError, RuntimeError) as exc:
-        raise StartError(f"mDNS cannot be used on this machine: {getattr(exc, 'strerror', None) or exc}") from exc
+        network = join_network()
+    except MulticastUnavailable as exc:
+        raise StartError(f"mDNS cannot be used on this machine: {exc}") from exc
     try:
         info = await _register(network, announcement)
         refreshing = tasks.keep_running(lambda: _refresh(network, announcement, info), name="announce")

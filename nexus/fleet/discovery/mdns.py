@@ -5,11 +5,12 @@ from collections.abc import AsyncGenerator, Iterable
 from typing import Final
 
 import structlog
-from zeroconf import IPVersion, ServiceStateChange, Zeroconf
+from zeroconf import ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from nexus.fleet.discovery.announced import Announced, announced, is_same_instance
 from nexus.fleet.discovery.discoverer import Discovered, Discoverer
+from nexus.fleet.discovery.network import MulticastUnavailable, join_network
 from nexus.fleet.discovery.reaching import Reach, answers
 from nexus.observability.repeats import Repeats
 
@@ -54,9 +55,9 @@ class MdnsDiscoverer(Discoverer):
     async def watch(self) -> AsyncGenerator[tuple[Discovered, ...], None]:
         while True:
             try:
-                network = AsyncZeroconf(ip_version=IPVersion.All)
-            except (OSError, RuntimeError) as exc:
-                log.warning("mdns_unavailable", reason=getattr(exc, "strerror", None) or str(exc), retry_in_s=RETRY_S)
+                network = join_network()
+            except MulticastUnavailable as exc:
+                log.warning("mdns_unavailable", reason=str(exc), retry_in_s=RETRY_S)
                 await asyncio.sleep(RETRY_S)
                 continue
             break

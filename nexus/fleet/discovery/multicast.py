@@ -4,8 +4,10 @@ import asyncio
 import uuid
 from typing import Final
 
-from zeroconf import IPVersion, ServiceStateChange, Zeroconf
-from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
+from zeroconf import ServiceStateChange, Zeroconf
+from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo
+
+from nexus.fleet.discovery.network import MulticastUnavailable, join_network
 
 HEARD_WITHIN_S: Final = 3.0
 DISCARD_PORT: Final = 9
@@ -15,9 +17,9 @@ DISCARD_PORT: Final = 9
 async def why_unheard(within_s: float = HEARD_WITHIN_S) -> str | None:
     """Return why servers on the network cannot be found here; None when an announcement of our own comes back."""
     try:
-        speaking, listening = AsyncZeroconf(ip_version=IPVersion.All), AsyncZeroconf(ip_version=IPVersion.All)
-    except (OSError, RuntimeError) as exc:
-        return f"multicast cannot be used: {getattr(exc, 'strerror', None) or exc}"
+        speaking, listening = join_network(), join_network()
+    except MulticastUnavailable as exc:
+        return f"multicast cannot be used: {exc}"
     is_heard = asyncio.Event()
 
     def note(zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:

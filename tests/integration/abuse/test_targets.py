@@ -229,7 +229,7 @@ async def test_only_paths_of_endpoints_reach_a_backend(front, raw, check_refusal
 
 
 @pytest.mark.parametrize("method", ["DELETE", "PUT", "PATCH", "POST"])
-@pytest.mark.parametrize("path", ["/api/delete", "/api/tags", "/health", "/metrics", "/admin/backends"])
+@pytest.mark.parametrize("path", ["/api/delete", "/api/tags", "/health", "/metrics", "/admin/overview"])
 async def test_nothing_can_be_changed_or_deleted(front, raw, method, path):
     reply = await front.ask(raw("Content-Length: 2", target=path, method=method, body=b"{}"))
 

@@ -9,7 +9,7 @@ import pytest
 from zeroconf import IPVersion
 from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
-from nexus.fleet.discovery import multicast
+from nexus.fleet.discovery import network as network_module
 from nexus.fleet.discovery.announced import full_types
 from nexus.fleet.discovery.announcing import Announcement, announced, own_addresses
 from nexus.fleet.discovery.mdns import MAX_PER_HOST, MdnsDiscoverer
@@ -144,7 +144,7 @@ async def test_multicast_that_cannot_be_used_is_explained(monkeypatch):
     def refuse(**_):
         raise OSError(errno.ENODEV, "No such device")
 
-    monkeypatch.setattr(multicast, "AsyncZeroconf", refuse)
+    monkeypatch.setattr(network_module, "AsyncZeroconf", refuse)
 
     assert await why_unheard() == "multicast cannot be used: No such device"
 
