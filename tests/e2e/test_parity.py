@@ -1,5 +1,6 @@
 """Client libraries raise through the proxy what they raise when they ask the server directly."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -114,6 +115,8 @@ def _raised(library: str, url: str, model: str, *, stream: bool) -> Raised:
 
 @pytest.fixture(scope="module")
 def litellm_process() -> Iterator[subprocess.Popen[str]]:
+    if importlib.util.find_spec("litellm") is None:
+        pytest.skip("litellm is not installed: pip install litellm")
     command = [sys.executable, "-W", "ignore", str(Path(__file__).with_name("ask_with_litellm.py"))]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command, text=True, env=os.environ | {"NO_PROXY": "*"}, **pipes) as process:

@@ -408,5 +408,6 @@ def test_a_call_costs_the_caller_little(written):
             log.info("exchange_finished", **fields)
         costs.append((time.thread_time_ns() - began) / 100)
 
-    # 2 us on the machine that this was written on; five times that is still a sign that something crept in.
-    assert min(costs) < 10_000
+    # The line is encoded in the caller's thread: 6 to 11 us for so many fields. Three times that would be a sign that
+    # something crept in.
+    assert min(costs) < 30_000
