@@ -11,6 +11,6 @@ settings.register_profile(
 )
 # Where another interpreter has seen all examples already.
 settings.register_profile("brief", settings.get_profile("nexus"), max_examples=20)
-settings.load_profile(os.environ.get("NEXUS_TEST_PROFILE", "nexus"))
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "nexus"))
 
 pytest_plugins = ["nexus.testing.fixtures"]
