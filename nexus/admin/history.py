@@ -97,7 +97,7 @@ Numbered = tuple[int, HistoryEntry]
 
 
 class _Ring:
-    """The newest of some exchanges; entries are made of them when somebody looks, as most never are looked at."""
+    """The newest of some exchanges; entries are made of them on request, as most are never shown."""
 
     def __init__(self, most: int) -> None:
         self._entries: deque[Numbered] = deque(maxlen=most)

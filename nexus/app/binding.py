@@ -34,7 +34,7 @@ class PortTaken(StartError):
 
 
 class Listening(msgspec.Struct, frozen=True):
-    """Sockets that hold a port: connections wait in their backlog until somebody accepts them."""
+    """Sockets that hold a port: connections wait in their backlog until they are accepted."""
 
     sockets: tuple[socket.socket, ...]
     url: str

@@ -38,7 +38,7 @@ def may_move_port(blueprint: Blueprint) -> bool:
 async def try_to_open(blueprint: Blueprint) -> None:
     """Raise what a start would raise that opens the store, looks for backends and listens; leave nothing behind.
 
-    The port comes last: who is told that it is taken knows that all else is well.
+    The port comes last: when the error is that it is taken, all else is well.
 
     :raises NexusError: something cannot be opened.
     """

@@ -17,7 +17,7 @@ TAIL_STEPS: Final = 2
 
 
 class Sources(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the facts come from; each is asked at the moment in which somebody looks."""
+    """Where the facts come from; each is asked at the moment of a request."""
 
     snapshot: Callable[[], FleetSnapshot]
     view: Callable[[Backend], Any]

@@ -1,4 +1,4 @@
-"""Addresses at which a cloud tells a machine its own secrets: no request goes there because somebody asked for it."""
+"""Addresses at which a cloud tells a machine its own secrets: no backend that is added or found may be at one."""
 
 import asyncio
 import ipaddress

@@ -16,7 +16,7 @@ def begin_inquiry(  # noqa: PLR0913 - what is known of one request
     requirements: Requirements,
     kept: Kept | None = None,
 ) -> Inquiry:
-    """Return the inquiry of one request; nobody has been asked yet."""
+    """Return the inquiry of one request, before any backend is asked."""
     config, head = admission.settings.config, admission.head
     server = config.server
     limit_s = server.stream_timeout_seconds if requirements.is_stream else server.request_timeout_seconds

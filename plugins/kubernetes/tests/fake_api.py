@@ -60,7 +60,7 @@ class FakeApi:
         self._change("DELETED", self.slices.pop(name))
 
     def put_unseen(self, each):
-        """Change a slice, and forget that: whoever watches from before is told 410."""
+        """Change a slice, and forget that: a watch from before it is answered with 410."""
         self.version += 1
         self._oldest = self.version
         each["metadata"]["resourceVersion"] = str(self.version)
