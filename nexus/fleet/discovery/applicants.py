@@ -82,8 +82,6 @@ class Applicants:
         self._is_due = asyncio.Event()
         self._config = DiscoveryConfig()
         self._told: deque[float] = deque(maxlen=MAX_TOLD)
-        self.passed_over = 0
-        """Announcements that were not taken in, because there were too many or their address is not acceptable."""
 
     def listed(self) -> tuple[Applicant, ...]:
         """Return those that are not in the fleet, the longest known first."""
@@ -157,7 +155,6 @@ class Applicants:
                 per_host[host] += 1
                 taken += 1
                 yield name, acceptable[name]
-        self.passed_over = len(acceptable) - taken
 
     def _decide(self, applicant: Applicant) -> None:
         before = applicant.trust
@@ -170,11 +167,12 @@ class Applicants:
         clock = asyncio.get_running_loop().time
         while True:
             self._is_due.clear()
-            due = [a for a in self._applicants.values() if a.due_s <= clock() and a.trust is not Trust.REJECTED]
+            asked = [a for a in self._applicants.values() if a.trust is not Trust.REJECTED]
+            due = [a for a in asked if a.due_s <= clock()]
             await asyncio.gather(*map(self._look, islice(due, QUESTIONS_AT_ONCE)))
             if due:
                 continue
-            next_s = min((a.due_s for a in self._applicants.values()), default=clock() + RECHECK_S)
+            next_s = min((a.due_s for a in asked), default=clock() + RECHECK_S)
             try:
                 async with asyncio.timeout_at(max(next_s, clock() + 1.0)):
                     await self._is_due.wait()
