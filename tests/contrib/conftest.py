@@ -3,6 +3,7 @@
 import http.client
 import importlib.util
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -234,14 +235,24 @@ def cannot_be_set_up():
     return machine.why_not()
 
 
-@pytest.fixture
-def scratch(tmp_path, cannot_be_set_up):
-    """Give a machine on which nothing is set up, for one test."""
+@pytest.fixture(scope="session")
+def packages(tmp_path_factory, cannot_be_set_up):
+    """Give what pip would install, in a folder that any user can read."""
     if cannot_be_set_up:
         pytest.skip(cannot_be_set_up)
+    folder = tmp_path_factory.mktemp("installed") / "packages"
+    machine.copy_packages(folder)
+    return folder
+
+
+@pytest.fixture
+def scratch(tmp_path, packages):
+    """Give a machine on which nothing is set up, for one test."""
+    before = os.umask(0o022)
     (tmp_path / "root").mkdir()
-    with machine.scratch_root(tmp_path / "root", ROOT) as root:
+    with machine.scratch_root(tmp_path / "root", ROOT, packages) as root:
         yield root
+    os.umask(before)
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,11 @@
 """A machine to set up: its own /etc, /opt, /var and network, on which a page is followed word by word.
 
 Linux namespaces make it, so only root can; the programs of this machine and the interpreter of the tests are there
-under their own paths, and any user can run them. What an installer would fetch, the tests bring along.
+under their own paths, and any user can run them. What an installer would fetch is copied from the packages of the
+tests, whose own folder may be closed to other users.
 """
 
+import json
 import os
 import shlex
 import shutil
@@ -12,10 +14,15 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from importlib import metadata, util
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64")
 OF_ETC = ("alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime", "login.defs", "ssl", "services")
+PACKAGES = "/stand-ins/packages"
 PROBE = "import http.client as h; h.HTTPConnection('127.0.0.1', {port}, timeout=1).connect()"
 
 PIP = """#!/bin/sh
@@ -138,18 +145,58 @@ class ScratchRoot:
         return self.path("/stand-ins/log").read_text().splitlines()
 
 
+def copy_packages(folder):
+    """Copy what pip would install for Nexus and its plugins into *folder*, for any user to read."""
+    folder.mkdir(parents=True)
+    installed = {canonicalize_name(found.name): found for found in metadata.distributions()}
+    wanted = [name for name in installed if name.startswith("nexus-proxy")]
+    for name in wanted:
+        distribution = installed[name]
+        for source, place in _files(distribution):
+            target = folder / place
+            if Path(source).is_file():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target)
+        needed = [Requirement(line) for line in distribution.requires or ()]
+        names = [canonicalize_name(each.name) for each in needed if not each.marker or each.marker.evaluate()]
+        wanted += [each for each in names if each not in wanted]
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def _files(distribution):
+    """Yield each file of a distribution, with its place below ``site-packages``."""
+    origin = json.loads(distribution.read_text("direct_url.json") or "{}")
+    editable = origin.get("dir_info", {}).get("editable", False)
+    for each in distribution.files or ():
+        # An installation in place has nothing here but its metadata; commands lie outside.
+        if ".." not in each.parts and (not editable or each.parts[0].endswith(".dist-info")):
+            yield each.locate(), each
+    if editable:
+        for name in (distribution.read_text("top_level.txt") or "").split():
+            package = Path(util.find_spec(name).origin).parent
+            for path in package.rglob("*"):
+                if path.is_file() and "__pycache__" not in path.parts:
+                    yield path, path.relative_to(package.parent)
+
+
 @contextmanager
-def scratch_root(folder, repository):
-    """Give a machine in *folder*, which is empty; the source tree *repository* is on it, to be read."""
+def scratch_root(folder, repository, packages):
+    """Give a machine in *folder*, which is empty.
+
+    :param repository: the source tree, which root can read there.
+    :param packages: what :func:`copy_packages` has filled.
+    """
     folder.chmod(0o755)
     _furnish(folder)
-    mounted = [name for name in _packages(repository) if not name.startswith("/usr/")]
-    for name in mounted:
-        (folder / name.lstrip("/")).mkdir(parents=True, exist_ok=True)
+    places = {str(packages): PACKAGES, str(repository): str(repository)}
+    places |= {name: name for name in _interpreter(repository)}
     binds = f"mount --rbind /dev {shlex.quote(str(folder))}/dev\n"
-    for name in (*mounted, "/usr"):
-        source, target = shlex.quote(name), shlex.quote(str(folder) + name)
-        binds += f"mount --bind {source} {target} && mount -o remount,ro,bind {target}\n"
+    for name, place in (*places.items(), ("/usr", "/usr")):
+        if name == "/usr" or not name.startswith("/usr/"):
+            (folder / place.lstrip("/")).mkdir(parents=True, exist_ok=True)
+            source, target = shlex.quote(name), shlex.quote(str(folder) + place)
+            binds += f"mount --bind {source} {target} && mount -o remount,ro,bind {target}\n"
     script = (
         f"set -e; mount --make-rprivate /; mount --bind {folder} {folder}\n{binds}"
         f"mount -t proc proc {folder}/proc; ip link set lo up\n"
@@ -165,14 +212,14 @@ def scratch_root(folder, repository):
             holder.kill()
 
 
-def _packages(repository):
-    """Return the folders that the interpreter of the tests imports from, and the source tree."""
-    wanted = [sys.base_prefix, sys.prefix, str(repository), *(path for path in sys.path if Path(path).is_dir())]
-    outer = []
-    for name in sorted(dict.fromkeys(str(Path(each).resolve()) for each in wanted)):
+def _interpreter(repository):
+    """Return the folders of the interpreter of the tests, each but those that lie in another."""
+    wanted = {str(Path(name).resolve()) for name in (sys.base_prefix, sys.prefix, *sys.path) if Path(name).is_dir()}
+    outer = [str(repository)]
+    for name in sorted(wanted):
         if not any(name == other or name.startswith(f"{other}/") for other in outer):
             outer.append(name)
-    return outer
+    return outer[1:]
 
 
 def _furnish(folder):
@@ -197,8 +244,7 @@ def _furnish(folder):
     stand_ins = folder / "stand-ins"
     (stand_ins / "log").touch()
     (stand_ins / "log").chmod(0o666)
-    sites = [path for path in sys.path if Path(path).is_dir() and not path.startswith(sys.base_prefix)]
-    (stand_ins / "site.pth").write_text("".join(f"import site; site.addsitedir({path!r})\n" for path in sites))
+    (stand_ins / "site.pth").write_text(f"{PACKAGES}\n")
     python = Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}"
     _program(stand_ins / "pip", PIP)
     for name in ("python", "python3"):
