@@ -54,6 +54,8 @@ class BackendView(msgspec.Struct, frozen=True, kw_only=True):
     zone: str
     tier: int
     priority: int
+    share: float
+    """How much of the work it gets, in proportion to others that could do it as well."""
     status: str
     status_since: datetime | None
     breaker: str
@@ -113,6 +115,7 @@ def view_of(backend: Backend) -> BackendView:
         zone=backend.zone,
         tier=backend.tier,
         priority=backend.priority,
+        share=backend.share,
         status=backend.status,
         status_since=_instant(backend.status_since),
         breaker=backend.breaker,

@@ -49,4 +49,5 @@ def _found(backend: Backend) -> dict[str, object]:
         "type": backend.kind.name,
         "zone": backend.zone,
         "priority": backend.priority,
+        "share": backend.share,
     }

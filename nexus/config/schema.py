@@ -102,7 +102,7 @@ class WeightsConfig(Section, frozen=True):
     priority: NotNegative = 50
     """The backend's configured priority."""
     load: NotNegative = 30
-    """The share of its limit, or of its slots, that is in use."""
+    """The part of its limit, or of its slots, that is in use."""
     latency: NotNegative = 20
     """Its recent latency."""
 
@@ -176,6 +176,9 @@ class BackendConfig(Section, frozen=True):
     adds, or ``auto`` to find out by asking it."""
     priority: Annotated[int, Meta(ge=0, le=100)] = 50
     """Lower is preferred, 0 to 100."""
+    share: Annotated[float, Meta(gt=0, le=65_535)] = 1.0
+    """How much of the work it gets, in proportion to others that could do it as well: with 2, twice as many requests as
+    an equal one with 1. Above 0, 65535 at most; a very small one is hardly ever asked while others are there."""
     api_key: str | None = None
     """Its key: ``env:NAME`` or ``file:PATH``."""
     api_key_env: str | None = None

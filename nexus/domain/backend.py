@@ -95,6 +95,8 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     tier: int = 1
     priority: int = 50
     """Lower is preferred."""
+    share: float = 1.0
+    """How much of the work it gets, in proportion to others that could do it as well; more than 0."""
     endpoints: frozenset[str] = frozenset()
     """Names of the endpoints that it speaks natively."""
     max_in_flight: int = 64

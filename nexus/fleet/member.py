@@ -55,6 +55,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
             "zone": self.zone or kind.default_zone,
             "tier": config.tier,
             "priority": config.priority,
+            "share": config.share,
             "endpoints": _endpoints(kind, config.protocols),
             "max_in_flight": config.max_in_flight or kind.default_max_in_flight,
             # A limit that the operator sets says more of the server than what is usual for its kind.

@@ -175,6 +175,7 @@ def _choices(found: Findings) -> Iterator[shape.Choice]:
             backend=name,
             model=ranked.model,
             score=ranked.score,
+            share=ranked.backend.share,
             is_avoided=ranked.is_avoided,
             is_full=name in found.full,
             parts=tuple(

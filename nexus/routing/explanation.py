@@ -152,6 +152,8 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     """The name under which it is asked."""
     score: float
     """The sum of what the parts add, times the factors; ``smart`` rounds the sum down."""
+    share: float
+    """Its share of the work; where these differ, its load counts by it, and what is equally good is divided by it."""
     is_avoided: bool
     """It comes after all that no stage wants avoided."""
     is_full: bool

@@ -58,7 +58,8 @@ def _round(found: RoundReport) -> Iterator[str]:
 def _model(model: ModelReport) -> Iterator[str]:
     for stage in model.stages:
         yield from _stage(stage)
-    yield from (_choice(choice) for choice in model.ranking)
+    tells_shares = len({choice.share for choice in model.ranking}) > 1
+    yield from (_choice(choice, tells_share=tells_shares) for choice in model.ranking)
 
 
 def _stage(stage: StageReport) -> Iterator[str]:
@@ -75,11 +76,13 @@ def _stage(stage: StageReport) -> Iterator[str]:
     yield from (f"         {line}" for line in (*said, *facts))
 
 
-def _choice(choice: Choice) -> str:
+def _choice(choice: Choice, *, tells_share: bool) -> str:
     parts = " + ".join(f"{part.name} {part.adds:g}" for part in choice.parts)
     factors = "".join(f" * {factor.factor:g} ({factor.stage})" for factor in choice.factors)
     state = "  at its limit" if choice.is_full else "  only if nobody else is left" if choice.is_avoided else ""
-    return f"  {choice.rank}. {choice.backend} as {choice.model}  score {choice.score:.2f} = {parts}{factors}{state}"
+    share = f"  share {choice.share:g}" if tells_share else ""
+    score = f"score {choice.score:.2f} = {parts}{factors}"
+    return f"  {choice.rank}. {choice.backend} as {choice.model}  {score}{share}{state}"
 
 
 def _decision(decision: DecisionReport) -> str:

@@ -6,9 +6,8 @@ from typing import Final
 
 from nexus.domain.backend import Backend
 from nexus.domain.silence import silent_s
-
-Offer = tuple[Backend, str]
-"""A candidate, and the name under which it would be asked."""
+from nexus.routing import shares
+from nexus.routing.shares import Offer
 
 MAX_REMEMBERED_MODELS: Final = 1024
 MAX_REMEMBERED_TURNS: Final = 64
@@ -25,13 +24,15 @@ FREE_DOUBLINGS: Final = 2.0
 POINTS_PER_DOUBLING: Final = 25.0
 
 
-def load_points(backend: Backend, model: str, now: float) -> float:
-    """Return what is left of 100: by the share of its limit in use, and of its slots where these are known.
+def load_points(backend: Backend, model: str, now: float, in_flight: float | None = None) -> float:
+    """Return what is left of 100: by the part of its limit in use, and of its slots where these are known.
 
     A recent failure counts as a request in flight: one that fails at once is never busy, and would get them all.
+
+    :param in_flight: how many requests it counts as having, where shares differ; None: those that it has.
     """
     load, limit, slots = backend.load, backend.max_in_flight, backend.slots
-    busy: float = load.in_flight
+    busy: float = load.in_flight if in_flight is None else in_flight
     if load.models and (figures := load.models.get(model)) is not None and figures.failures:
         busy += figures.recent_failures(now)
     if not busy:
@@ -86,8 +87,16 @@ def latency_points(doublings: float, fastest: float) -> float:
     return max(0.0, 100.0 - POINTS_PER_DOUBLING * excess) if excess > 0 else 100.0
 
 
+def all_load_points(offers: Sequence[Offer], now: float) -> list[float]:
+    """Return what load leaves of 100 of each of *offers*, by their shares where these differ."""
+    if not shares.differ(offers):
+        return [load_points(backend, model, now) for backend, model in offers]
+    counted = shares.counted_in_flight(offers)
+    return [load_points(backend, model, now, counted[at]) for at, (backend, model) in enumerate(offers)]
+
+
 class Turns:
-    """Shares out what is equally good by speed: one that is twice as slow has its turn half as often."""
+    """Divides what is equally good by share and speed: one that is twice as slow has its turn half as often."""
 
     def __init__(self, draw: Callable[[], float]) -> None:
         self._draw = draw
@@ -95,19 +104,24 @@ class Turns:
         """By model, the time that the last one was given at, and when each backend would be through with its work, in
         work done."""
         self._costs: dict[str, float] = {}
-        """By backend, what one request costs those that were ranked last."""
+        """By backend, what one request costs those that were ranked last, for their share."""
 
     def ties(self, offers: Sequence[Offer], model: str, doublings: Sequence[float] | None) -> list[float]:
         """Return whose turn it is, the lowest first; chance decides between equals."""
         now, through = self._models.get(model, _NO_TURNS)
         costs, draw = self._costs, self._draw
         costs.clear()
+        # One without a turn so far would have the next one at once, however small its share: it waits for a part of it.
+        first_wait = 1.0 if shares.differ(offers) else 1e-6
         ties: list[float] = []
         for at, (backend, _) in enumerate(offers):
             name = backend.name
-            costs[name] = cost = 1.0 if doublings is None else 2.0 ** doublings[at]
-            begins = through.get(name, now)
-            ties.append((max(now, begins)) + draw() * cost * 1e-6)
+            costs[name] = cost = (1.0 if doublings is None else 2.0 ** doublings[at]) / backend.share
+            begins = through.get(name)
+            if begins is None:
+                ties.append(now + draw() * cost * first_wait)
+            else:
+                ties.append(max(now, begins) + draw() * cost * 1e-6)
         return ties
 
     def took(self, backend: str, model: str) -> None:

@@ -1,5 +1,6 @@
 """How survivors are ranked: each strategy is a score, a way to tell equal scores apart, and a reason to show."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
@@ -10,11 +11,13 @@ import msgspec
 
 from nexus.config.schema import WeightsConfig
 from nexus.domain.backend import Backend
+from nexus.routing import shares
 from nexus.routing.decision import Ranked
+from nexus.routing.shares import Offer
 from nexus.routing.standing import (
     MAX_REMEMBERED_MODELS,
-    Offer,
     Turns,
+    all_load_points,
     expected_doublings,
     latency_points,
     load_points,
@@ -96,14 +99,16 @@ class Plain(Strategy):
         """Return how much speaks for *backend*."""
 
     def ties(self, backends: Sequence[Backend], model: str) -> list[float]:
-        """Return what tells equal scores apart, the lowest first: chance, so that no backend is always the first."""
+        """Return what tells equal scores apart, the lowest first: chance, by which the first is each as often as its
+        share says.
+        """
         del model
         draw = self._random
-        return [draw() for _ in backends]
+        return [shares.drawn_tie(backend.share, draw()) for backend in backends]
 
 
 class Smart(Strategy):
-    """Priority, load and latency, weighted in percent; what is equally good has its turn by its speed."""
+    """Priority, load and latency, weighted in percent; what is equally good has its turn by its share and its speed."""
 
     takes_turns = True
 
@@ -118,24 +123,25 @@ class Smart(Strategy):
             # No other candidate to compare with: the commonest case in a small fleet, and after the other stages.
             ((backend, own_name),) = offers
             self._turns.forget_rivals()
-            return [self._ranked(backend, own_name, 0.0, now, None, 100.0)]
+            return [self._ranked(backend, own_name, 0.0, load_points(backend, own_name, now), None, 100.0)]
+        loads = all_load_points(offers, now)
         doublings = expected_doublings(offers, now, is_stream=is_stream)
         ties = self._turns.ties(offers, model, doublings)
         if doublings is None:
             return [
-                self._ranked(backend, own_name, ties[at], now, None, 100.0)
+                self._ranked(backend, own_name, ties[at], loads[at], None, 100.0)
                 for at, (backend, own_name) in enumerate(offers)
             ]
         fastest = min(doublings, default=0.0)
         return [
-            self._ranked(backend, own_name, ties[at], now, doublings[at], latency_points(doublings[at], fastest))
+            self._ranked(backend, own_name, ties[at], loads[at], doublings[at], latency_points(doublings[at], fastest))
             for at, (backend, own_name) in enumerate(offers)
         ]
 
     def _ranked(  # noqa: PLR0913 - all that is shown of one candidate
-        self, backend: Backend, own_name: str, tie: float, now: float, doublings: float | None, latency: float
+        self, backend: Backend, own_name: str, tie: float, load: float, doublings: float | None, latency: float
     ) -> Ranked:
-        load, priority = load_points(backend, own_name, now), backend.priority
+        priority = backend.priority
         points = load * self._load + latency * self._latency
         if priority < 100:
             points += (100 - priority) * self._priority
@@ -159,7 +165,7 @@ class Smart(Strategy):
 
 
 class RoundRobin(Plain):
-    """One after the other, for each model by itself, in the order of their names."""
+    """One after the other, for each model by itself, in the order of their names; where shares differ, by these."""
 
     takes_turns = True
 
@@ -167,6 +173,7 @@ class RoundRobin(Plain):
         super().__init__(weights, chance, clock)
         self._last: dict[str, str] = {}
         self._index: dict[str, int] = {}
+        self._turns = Turns(chance.random)
 
     def score(self, backend: Backend) -> float:
         del backend
@@ -185,29 +192,37 @@ class RoundRobin(Plain):
         # The turn is kept by name, not by number: it survives that backends come and go, and ranking twice.
         last = self._last.get(model, "")
         turn = next((index for index, name in enumerate(names) if name > last), 0)
-        return [(self._index[backend.name] - turn) % len(names) for backend in backends]
+        places: list[float] = [(self._index[backend.name] - turn) % len(names) for backend in backends]
+        offers = [(backend, model) for backend in backends]
+        if not shares.differ(offers):
+            self._turns.forget_rivals()
+            return places
+        due = self._turns.ties(offers, model, None)
+        order = sorted(range(len(backends)), key=due.__getitem__)
+        return [order.index(at) for at in range(len(backends))]
 
     def chosen(self, backend: Backend, model: str) -> None:
         if len(self._last) >= MAX_REMEMBERED_MODELS:
             self._last.clear()
         self._last[model] = backend.name
+        self._turns.took(backend.name, model)
 
 
 class LeastLoaded(Strategy):
-    """The smallest part of its slots, or of its limit, in use."""
+    """The smallest part of its slots, or of its limit, in use; by its share, where shares differ."""
 
     def rank(self, offers: Sequence[Offer], model: str, *, is_stream: bool) -> list[Ranked]:
         del model, is_stream
-        now, draw = self._clock(), self._random
+        draw = self._random
         return [
             Ranked(
                 backend,
                 own_name,
-                load_points(backend, own_name, now) / 100,
-                tie=draw(),
+                points / 100,
+                tie=shares.drawn_tie(backend.share, draw()),
                 in_flight=backend.load.in_flight,
             )
-            for backend, own_name in offers
+            for (backend, own_name), points in zip(offers, all_load_points(offers, self._clock()), strict=True)
         ]
 
     def reason(self, backend: Backend, score: float) -> str:
@@ -234,11 +249,11 @@ class PriorityOnly(Plain):
 
 
 class AtRandom(Plain):
-    """Chance alone."""
+    """Chance alone; the first is each as often as its share says."""
 
     def score(self, backend: Backend) -> float:
-        del backend
-        return self._random()
+        # The highest of such powers is each with the probability of its share (Efraimidis and Spirakis, 2006).
+        return math.pow(self._random(), 1.0 / backend.share)
 
     def reason(self, backend: Backend, score: float) -> str:
         del score

@@ -13,6 +13,8 @@ from nexus.routing.strategies import Strategy
 
 NOTICEABLE: Final = 0.005
 """Scores that differ by less look equal with two decimals."""
+BY_SHARE: Final = (" load", " turn", " chance")
+"""The parts of a score to which the share of a backend belongs."""
 
 
 def why_not(record: DecisionRecord) -> tuple[WhyNot, ...]:
@@ -89,9 +91,16 @@ def _compared(rank: int, ranked: Ranked, found: Findings, strategy: Strategy) ->
     place = f"it ranks {rank} of {len(found.ranks)}"
     if best.score - ranked.score < NOTICEABLE:
         preferred = "has its turn before" if strategy.takes_turns else "chance preferred"
-        return f"{place}: as good as {best.backend.name} (score {ranked.score:.2f}), which {preferred}"
+        as_good = f"{place}: as good as {best.backend.name} (score {ranked.score:.2f})"
+        return f"{as_good}, which {preferred}{_shares(ranked, best)}"
     against = f"{place}: score {ranked.score:.2f} against {best.score:.2f} of {best.backend.name}"
-    return f"{against}, {_most_lost(ranked, best, found)}"
+    most = _most_lost(ranked, best, found)
+    return f"{against}, {most}{_shares(ranked, best) if most.endswith(BY_SHARE) else ''}"
+
+
+def _shares(ranked: Ranked, best: Ranked) -> str:
+    own, other = ranked.backend.share, best.backend.share
+    return "" if own == other else f" (its share is {own:g}, that of {best.backend.name} {other:g})"
 
 
 def _most_lost(ranked: Ranked, best: Ranked, found: Findings) -> str:

@@ -1,6 +1,7 @@
 """Which of the servers that were found join the fleet: configured ones come first, and nobody is in it twice."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from math import inf
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -56,7 +57,9 @@ def admitted(
 
 
 def _config(name: str, found: Discovered) -> BackendConfig:
-    config = BackendConfig(name=name, url=found.url)
+    # Plugins find servers too, and a share of nothing would divide by zero.
+    share = found.share if 0.0 < found.share < inf else 1.0
+    config = BackendConfig(name=name, url=found.url, share=share)
     return config if found.priority is None else msgspec.structs.replace(config, priority=found.priority)
 
 

@@ -20,6 +20,8 @@ class Discovered(msgspec.Struct, frozen=True):
     """The name of the machine, as the server announces it; empty where only the URL is known."""
     priority: int | None = None
     """The backend's priority, lower is preferred; None: the usual one."""
+    share: float = 1.0
+    """How much of the work it gets, in proportion to others that could do it as well; more than 0."""
 
 
 class Discoverer(ABC):

@@ -74,7 +74,7 @@ async def _look_up(source: DnsSourceConfig, resolver: aiodns.DNSResolver) -> tup
     result = await _query(resolver, source.name, "SRV")
     known = {r.name.rstrip(".").lower(): r.data.addr for r in result.additional if hasattr(r.data, "addr")}
     return tuple(
-        Record(target, answer.ttl, data.port, data.priority, known.get(target.lower(), ""))
+        Record(target, answer.ttl, data.port, data.priority, data.weight, known.get(target.lower(), ""))
         for answer in result.answer
         if hasattr(data := answer.data, "target") and (target := data.target.rstrip("."))
     )

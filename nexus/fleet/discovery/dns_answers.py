@@ -21,6 +21,8 @@ MAX_SERVERS: Final = 256
 FIRST_PRIORITY: Final = 50
 NEXT_PRIORITY: Final = 100
 """A backend's priority, by that of its SRV record: the lowest of the records counts as usual, every other as last."""
+WEIGHTLESS: Final = 0.01
+"""What the weight 0 of an SRV record counts as: such a server is hardly ever asked while others are (RFC 2782)."""
 
 
 class NoSuchName(NexusError):
@@ -39,6 +41,8 @@ class Record(msgspec.Struct, frozen=True):
     ttl_s: int
     port: int | None = None
     priority: int = 0
+    weight: int = 0
+    """Of an SRV record: its part of the work of those with the same priority."""
     address: str = ""
     """That of the target, where it is known; empty: its name is looked up when a connection is made."""
 
@@ -74,6 +78,9 @@ def servers_of(source: DnsSourceConfig, records: Iterable[Record]) -> tuple[Disc
     """Return the servers that *records* of *source* lead to, each once."""
     usable = [record for record in records if record.host and is_plain_name(record.host)][:MAX_SERVERS]
     lowest = min((record.priority for record in usable), default=0)
+    heaviest: dict[int, int] = {}
+    for record in usable:
+        heaviest[record.priority] = max(record.weight, heaviest.get(record.priority, 0))
     found: dict[str, Discovered] = {}
     for record in sorted(usable, key=lambda r: (r.priority, r.host, r.port or 0)):
         port = record.port or source.port
@@ -88,6 +95,12 @@ def servers_of(source: DnsSourceConfig, records: Iterable[Record]) -> tuple[Disc
             url=f"{'https' if source.tls else 'http'}://{host}:{port}{source.path.rstrip('/')}",
             kind=source.type,
             priority=priority,
+            share=_share(record.weight, heaviest[record.priority]),
         )
         found.setdefault(server.name, server)
     return tuple(found.values())
+
+
+def _share(weight: int, heaviest: int) -> float:
+    """Return the share of a server by its weight: 1 for the heaviest of its priority, and for all when none has any."""
+    return max(weight, WEIGHTLESS) / heaviest if heaviest else 1.0

@@ -52,6 +52,7 @@ def test_a_row_says_what_is_believed(fleet, backend):
         "zone": "restricted",
         "tier": 1,
         "priority": 50,
+        "share": 1.0,
         "status": "unhealthy",
         "status_since": "1970-01-02T00:00:00Z",
         "breaker": "open",

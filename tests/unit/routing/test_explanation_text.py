@@ -52,6 +52,14 @@ def test_it_reads_from_the_request_to_the_decision_and_why_not_the_others(router
     ]
 
 
+def test_shares_are_told_where_they_differ(router):
+    text = text_of(router(), make_backend("gpu-1", priority=0, share=2.5), make_backend("gpu-2"))
+
+    assert "  2. gpu-2 as llama3  score 75.00 = priority 25 + load 30 + latency 20  share 1" in text
+    assert "latency 20  share 2.5" in text
+    assert "share" not in text_of(router(), make_backend("gpu-1"), make_backend("gpu-2"))
+
+
 def test_a_rejection_says_what_would_help(router):
     text = text_of(router(), make_backend("gpu-1", status=Status.DRAINING))
 

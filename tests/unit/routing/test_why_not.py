@@ -108,6 +108,17 @@ def test_whose_turn_comes_later(router):
     assert why == {"gpu-2": "it ranks 2 of 2: as good as gpu-1 (score 1.00), which has its turn before"}
 
 
+def test_whose_share_is_smaller(router):
+    big, small = make_backend("gpu-1", share=3.0), make_backend("gpu-2", share=0.001)
+    busy = make_backend("gpu-3", share=0.5, in_flight=9)
+
+    why = sentences(router(strategy="round_robin"), big, small)
+    of_load = sentences(router(), big, busy)
+
+    assert why["gpu-2"].endswith("which has its turn before (its share is 0.001, that of gpu-1 3)")
+    assert of_load["gpu-3"].endswith("of gpu-1, by its load (its share is 0.5, that of gpu-1 3)")
+
+
 def test_who_is_full(router):
     full = make_backend("gpu-1", priority=0, max_in_flight=0)
 

@@ -32,6 +32,28 @@ def test_the_lowest_priority_comes_first_and_all_others_last():
     assert [found.priority for found in servers_of(SRV, records)] == [50, 100, 100]
 
 
+@pytest.mark.parametrize(
+    ("weights", "shares"),
+    [
+        ((60, 20), [1, 1 / 3]),
+        ((5, 5, 5), [1, 1, 1]),
+        ((0, 0), [1, 1]),
+        ((1, 0), [1, 0.01]),
+        ((65_535, 1), [1, 1 / 65_535]),
+    ],
+)
+def test_weights_are_shares_of_the_heaviest(weights, shares):
+    records = [Record(f"gpu-{number}", 30, 1, 0, weight) for number, weight in enumerate(weights)]
+
+    assert [found.share for found in servers_of(SRV, records)] == shares
+
+
+def test_weights_are_compared_within_one_priority():
+    records = [Record("a", 30, 1, 10, 3), Record("b", 30, 1, 20, 60), Record("c", 30, 1, 20, 20)]
+
+    assert [found.share for found in servers_of(SRV, records)] == [1, 1, 1 / 3]
+
+
 def test_every_address_of_a_name_is_a_server():
     found = servers_of(MANY, [Record("10.0.0.2", 30), Record("10.0.0.1", 30), Record("10.0.0.1", 30)])
 
