@@ -41,7 +41,7 @@ class FakeApi:
         """Each ``list`` and ``watch``, with its query."""
         self.tokens = []
         self.refused = {}
-        """Status codes, by verb: ``list`` or ``watch``."""
+        """Status codes, by verb, ``list`` or ``watch``, or by the name of a service."""
         self.version = 100
         self._oldest = 100
         self._history = deque(maxlen=1000)
@@ -111,11 +111,11 @@ class FakeApi:
         verb = "watch" if request.query.get("watch") else "list"
         self.asked.append((verb, dict(request.query)))
         self.tokens.append(request.headers.get("Authorization"))
-        if code := self.refused.get(verb):
+        _, _, service = request.query["labelSelector"].partition("=")
+        if code := self.refused.get(verb) or self.refused.get(service):
             return refusal(code, FORBIDDEN.format(verb=verb))
         if request.match_info["namespace"] != self.namespace:
             return web.json_response({"metadata": {"resourceVersion": str(self.version)}, "items": []})
-        _, _, service = request.query["labelSelector"].partition("=")
         if verb == "watch":
             return await self._watch(request, service, int(request.query["resourceVersion"]))
         items = [s for s in self.slices.values() if s["metadata"]["labels"][LABEL] == service]

@@ -1,0 +1,409 @@
+"""A started proxy whose whole fleet is found: by DNS, by mDNS, and in Kubernetes, while each of these misbehaves."""
+
+import contextlib
+import importlib.util
+import itertools
+import re
+import threading
+import uuid
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from dnslib import QTYPE, RCODE, RR, SRV, A
+from dnslib.server import BaseResolver, DNSLogger, DNSServer
+from zeroconf import IPVersion, ServiceInfo, Zeroconf
+
+from nexus.fleet.discovery.announcing import own_addresses
+from nexus.simulator import Settings, Simulator, in_thread
+from nexus.testing.asking import ask, until
+from nexus.testing.bookkeeping import DEFECTS
+from nexus.testing.ports import free_port
+from nexus.testing.process import run_nexus
+
+FAKE_API = Path(__file__).parents[3] / "plugins/kubernetes/tests/fake_api.py"
+HAS_NETWORK = bool(own_addresses())
+SPARE_FILES = 12
+"""Connections that are kept, and a resolver that is first used during the tests."""
+SHARED, LONELY = "llama3", "lonely"
+"""A model that a well server has too, and one that the faulty server alone has."""
+
+if not all(map(importlib.util.find_spec, ("nexus_kubernetes", "kubernetes_asyncio"))):
+    collect_ignore_glob = ["test_*.py"]
+
+CONFIG = """
+[server]
+request_timeout_seconds = 10
+stream_timeout_seconds = 10
+max_body_bytes = 25_000_000
+[timeouts]
+connect_seconds = 0.5
+first_byte_seconds = 0.4
+whole_answer_seconds = 0.5
+stream_idle_seconds = 0.5
+write_stall_seconds = 0.5
+body_seconds = 2
+[limits]
+max_event_bytes = 1_000_000
+[health_check]
+interval_seconds = 0.5
+timeout_seconds = 1
+[queue]
+max_wait_seconds = 2
+[routing]
+strategy = "priority_only"
+[discovery]
+enabled = true
+interval_seconds = 0.2
+grace_period_seconds = 0.5
+trust = "allow"
+allow = ["{friends}-*"]
+nameservers = ["127.0.0.1:{name_server}"]
+[[discovery.dns]]
+name = "_llm._tcp.well.test"
+type = "vllm"
+[[discovery.dns]]
+name = "_llm._tcp.broken.test"
+[[discovery.dns]]
+name = "flapping.test"
+port = {closed}
+"""
+KUBERNETES = """
+[plugins.kubernetes]
+kubeconfig = "{kubeconfig}"
+[[plugins.kubernetes.services]]
+service = "vllm"
+type = "vllm"
+[[plugins.kubernetes.services]]
+service = "tls"
+type = "vllm"
+tls = true
+[[plugins.kubernetes.services]]
+service = "forbidden"
+"""
+MISBEHAVING = """
+import asyncio, time
+from pathlib import Path
+from nexus.api import Discovered, Discoverer, hookimpl
+
+class Raises(Discoverer):
+    name = "raises"
+    async def watch(self):
+        yield (Discovered("raised", "http://127.0.0.1:{closed}"),)
+        await asyncio.sleep(0.05)
+        raise ValueError("out of order")
+
+class Hangs(Discoverer):
+    name = "hangs"
+    async def watch(self):
+        await asyncio.Event().wait()
+        yield ()
+
+class Lies(Discoverer):
+    name = "lies"
+    async def watch(self):
+        yield ("no server",)
+
+class Cancels(Discoverer):
+    name = "cancels"
+    async def watch(self):
+        yield ()
+        raise asyncio.CancelledError
+
+class Blocks(Discoverer):
+    name = "blocks"
+    async def watch(self):
+        while True:
+            yield ()
+            await asyncio.sleep(0.02)
+            if Path("block").exists():
+                Path("block").unlink()
+                time.sleep(0.2)
+
+@hookimpl
+def nexus_discoverers(config):
+    return [Raises(), Hangs(), Lies(), Cancels(), Blocks()]
+"""
+MISBEHAVING_TASKS = {"discover-raises", "discover-lies", "discover-cancels"}
+
+
+class Zone(BaseResolver):
+    """Answers by name: with a function that gives records, or with a code."""
+
+    def __init__(self):
+        self.answers = {}
+        self.code = RCODE.NOERROR
+
+    def resolve(self, request, handler):
+        del handler
+        reply = request.reply()
+        answer = self.answers.get(str(request.q.qname).rstrip("."), RCODE.NXDOMAIN)
+        if self.code != RCODE.NOERROR or isinstance(answer, int):
+            reply.header.rcode = self.code or answer
+            return reply
+        for record in answer(request.q):
+            (reply.add_ar if record.rtype != request.q.qtype else reply.add_answer)(record)
+        return reply
+
+    def serve(self, name, *ports, ttl=1):
+        """Answer with SRV records of these ports of this machine, each behind the one before."""
+
+        def records(question):
+            for priority, port in enumerate(ports) if question.qtype == QTYPE.SRV else ():
+                target = f"gpu-{port}.test."
+                yield RR(question.qname, QTYPE.SRV, rdata=SRV(priority, 1, port, target), ttl=ttl)
+                yield RR(target, QTYPE.A, rdata=A("127.0.0.1"), ttl=ttl)
+
+        self.answers[name] = records
+
+    def flap(self, name):
+        """Answer with another address each time."""
+        addresses = itertools.cycle(("127.0.0.2", "127.0.0.3"))
+        self.answers[name] = lambda question: (
+            [RR(question.qname, QTYPE.A, rdata=A(next(addresses)), ttl=1)] if question.qtype == QTYPE.A else []
+        )
+
+
+class Cluster:
+    """Pods on this machine, each in a slice of its own."""
+
+    def __init__(self, fake_api, api, call):
+        self._fake_api = fake_api
+        self.api = api
+        self.call = call
+
+    def put(self, name, port, *, address="127.0.0.1", service="vllm", address_type="IPv4", **conditions):
+        pod = self._fake_api.pod(name, address, **conditions)
+        each = self._fake_api.slice_of(
+            f"s-{name}", pod, service=service, ports=[("http", port)], address_type=address_type
+        )
+        self.call(self.api.put, each)
+
+    def delete(self, name):
+        self.call(self.api.delete, f"s-{name}")
+
+
+class Announcer:
+    """Announces servers of this machine by mDNS."""
+
+    def __init__(self, network):
+        self._network = network
+        self._announced = {}
+
+    def put(self, name, port, service_type="_llm._tcp.local."):
+        info = ServiceInfo(
+            service_type,
+            f"{name}.{service_type}",
+            port=port,
+            parsed_addresses=own_addresses()[:1],
+            server=f"{name}.local.",
+        )
+        self._network.register_service(info, cooperating_responders=True)
+        self._announced[name] = info
+
+    def delete(self, name):
+        self._network.unregister_service(self._announced.pop(name))
+
+
+class Found:
+    """The proxy and what it finds."""
+
+    def __init__(self, nexus, zone, cluster, announcer, servers, friends):
+        self.nexus = nexus
+        self.zone = zone
+        self.cluster = cluster
+        self.announcer = announcer
+        self.well, self.faulty, self.desk, self.rogue = servers
+        self.friends = friends
+        self._numbers = itertools.count()
+
+    @property
+    def well_name(self):
+        return f"gpu-{self.well.port}.test:{self.well.port}"
+
+    @property
+    def desk_name(self):
+        return f"{self.friends}-desk"
+
+    @property
+    def rogue_name(self):
+        return f"rogue-{self.friends}"
+
+    def pending(self):
+        return self.nexus.get_json("/admin/backends")["pending"]
+
+    def rows(self):
+        return {row["name"]: row for row in self.nexus.get_json("/admin/backends")["backends"]}
+
+    def is_healthy(self, name):
+        return self.rows().get(name, {}).get("status") == "healthy"
+
+    @contextlib.contextmanager
+    def pod(self):
+        """Let the faulty server be found under a name that it has never had, so that nothing is held against it."""
+        name = f"pod-{next(self._numbers)}"
+        self.cluster.put(name, self.faulty.port)
+        try:
+            until(lambda: self.is_healthy(name), within_s=10)
+            yield name
+        finally:
+            self.faulty.faults.clear()
+            self.cluster.delete(name)
+
+    def held(self):
+        """Return which gauges show that something is under way."""
+        backends = {name: row["pending_requests"] for name, row in self.rows().items() if row["pending_requests"]}
+        gauges = re.findall(
+            r"^(nexus_requests_in_flight|nexus_queue_depth)\S* ([1-9]\S*)$", self.metrics(), re.MULTILINE
+        )
+        return backends | dict(gauges)
+
+    def metrics(self):
+        return ask(self.nexus.url, "/metrics").body.decode()
+
+    def defects(self):
+        """Return the log lines that tell of a mistake, but for those of the finders that are meant to go wrong."""
+        lines = self.nexus.log_lines()
+        told = Counter(line["request_id"] for line in lines if line["event"] == "exchange_finished")
+        return [
+            *(line for line in lines if line["event"] in DEFECTS and line.get("task") not in MISBEHAVING_TASKS),
+            *(line for line in self.nexus.log_text().splitlines() if not line.startswith("{")),
+            *(f"{request_id} has {times} access lines" for request_id, times in told.items() if times > 1),
+        ]
+
+    def open_files(self):
+        return sum(1 for _ in Path(f"/proc/{self.nexus.process.pid}/fd").iterdir())
+
+
+class Churn(threading.Thread):
+    """Until it is stopped, all that discovery relies on comes and goes."""
+
+    def __init__(self, found, closed):
+        super().__init__(name="churn")
+        self._found = found
+        self._closed = closed
+        self._is_over = threading.Event()
+        self.failures = []
+
+    def run(self):
+        try:
+            for number in itertools.count():
+                if self._is_over.wait(0.1):
+                    return
+                self._change(number)
+        except Exception as exc:  # noqa: BLE001 - told by the test
+            self.failures.append(exc)
+
+    def stop(self):
+        self._is_over.set()
+        self.join()
+
+    def _change(self, number):
+        found = self._found
+        found.zone.code = RCODE.SERVFAIL if number % 4 == 3 else RCODE.NOERROR
+        for service in ("vllm", "tls"):
+            if number % 2:
+                found.cluster.delete(f"dead-{service}")
+            else:
+                found.cluster.put(f"dead-{service}", self._closed, service=service)
+        if number % 16 == 9:
+            found.cluster.call(found.cluster.api.drop_watches)
+        if number % 16 == 1:
+            found.cluster.call(found.cluster.api.expire)
+        if HAS_NETWORK and number % 8 == 4:
+            port = self._closed if number % 16 == 4 else found.desk.port
+            found.announcer.put(f"{found.friends}-churn", port)
+        if HAS_NETWORK and number % 8 == 0 and number:
+            found.announcer.delete(f"{found.friends}-churn")
+
+
+@pytest.fixture(scope="session")
+def fake_api():
+    spec = importlib.util.spec_from_file_location("fake_api_server", FAKE_API)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@contextlib.contextmanager
+def name_server():
+    zone = Zone()
+    zone.port = free_port()
+    server = DNSServer(zone, port=zone.port, address="127.0.0.1", logger=DNSLogger("-request,-reply,-truncated,-error"))
+    server.start_thread()
+    try:
+        yield zone
+    finally:
+        server.stop()
+        server.server.server_close()
+
+
+@contextlib.contextmanager
+def servers():
+    """Give a well server, a faulty one, and two that announce themselves."""
+    here = Settings(name="well", kind="vllm", models=(SHARED,))
+    models = (SHARED, LONELY)
+    simulators = (
+        Simulator(here),
+        Simulator(Settings(name="faulty", kind="vllm", models=models)),
+        Simulator(Settings(name="desk", kind="vllm", models=("desk",), host="0.0.0.0")),
+        Simulator(Settings(name="rogue", kind="vllm", models=(SHARED, "rogue"), host="0.0.0.0")),
+    )
+    with in_thread(*simulators):
+        yield simulators
+
+
+@contextlib.contextmanager
+def network():
+    if not HAS_NETWORK:
+        yield None
+        return
+    with Zeroconf(ip_version=IPVersion.V4Only) as zeroconf:
+        yield Announcer(zeroconf)
+
+
+@contextlib.contextmanager
+def found_fleet(folder, fake_api, config=""):
+    """Start a proxy with all discoverers on, and wait until it has found what is well."""
+    closed, friends = free_port(), f"t{uuid.uuid4().hex[:6]}"
+    with (
+        servers() as simulators,
+        name_server() as zone,
+        fake_api.in_thread() as (api, url, call),
+        network() as announcer,
+    ):
+        well, _, desk, rogue = simulators
+        zone.serve("_llm._tcp.well.test", closed, well.port)
+        zone.answers["_llm._tcp.broken.test"] = RCODE.SERVFAIL
+        zone.flap("flapping.test")
+        api.refused["forbidden"] = 403
+        (folder / "kubeconfig").write_text(fake_api.kubeconfig(url, "llm"))
+        (folder / "misbehaving.py").write_text(MISBEHAVING.format(closed=closed))
+        text = CONFIG.format(friends=friends, name_server=zone.port, closed=closed) + config
+        text += KUBERNETES.format(kubeconfig=folder / "kubeconfig")
+        with run_nexus(folder, text, arguments=("--plugin", str(folder / "misbehaving.py"))) as nexus:
+            found = Found(nexus, zone, Cluster(fake_api, api, call), announcer, simulators, friends)
+            found.closed = closed
+            if HAS_NETWORK:
+                announcer.put(found.desk_name, desk.port)
+                announcer.put(found.rogue_name, rogue.port)
+            wanted = {found.well_name, *([found.desk_name] if HAS_NETWORK else [])}
+            until(lambda: all(map(found.is_healthy, wanted)), within_s=15)
+            yield found
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory, fake_api):
+    """Give a found fleet of which something comes or goes all the time; the tests of a module share it."""
+    with found_fleet(tmp_path_factory.mktemp("found"), fake_api) as found:
+        files_at_rest = found.open_files()
+        churn = Churn(found, found.closed)
+        churn.start()
+        try:
+            yield found
+        finally:
+            churn.stop()
+        assert churn.failures == []
+        assert found.defects() == []
+        assert {record.request.method for record in found.rogue.requests} <= {"GET"}
+        until(lambda: found.open_files() <= files_at_rest + SPARE_FILES)
