@@ -1,12 +1,13 @@
 """What is believed about each backend (``/admin/backends``): exactly what routing believes."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from time import monotonic
 
 import msgspec
 
 from nexus.admin.applicants import ApplicantView, applicant_views
+from nexus.admin.files import FileView, instant
 from nexus.admin.page import json_page
 from nexus.domain.backend import Backend
 from nexus.domain.fleet import FleetSnapshot
@@ -97,12 +98,14 @@ class FleetView(msgspec.Struct, frozen=True):
     backends: tuple[BackendView, ...]
     pending: tuple[ApplicantView, ...]
     """Servers that announced themselves and are not in the fleet; see ``[discovery] trust``."""
+    files: tuple[FileView, ...] = ()
+    """The watched files of ``[[discovery.file]]``."""
 
 
-def backends(snapshot: FleetSnapshot, applicants: Iterable[Applicant] = ()) -> Page:
+def backends(snapshot: FleetSnapshot, applicants: Iterable[Applicant] = (), files: tuple[FileView, ...] = ()) -> Page:
     """Answer ``/admin/backends``."""
     rows = tuple(view_of(backend) for backend in snapshot.backends)
-    return json_page(FleetView(snapshot.version, rows, applicant_views(applicants)))
+    return json_page(FleetView(snapshot.version, rows, applicant_views(applicants), files))
 
 
 def view_of(backend: Backend) -> BackendView:
@@ -117,13 +120,13 @@ def view_of(backend: Backend) -> BackendView:
         priority=backend.priority,
         share=backend.share,
         status=backend.status,
-        status_since=_instant(backend.status_since),
+        status_since=instant(backend.status_since),
         breaker=backend.breaker,
         is_cooling=backend.is_cooling,
         misconfigured=backend.misconfigured,
         is_busy=backend.is_busy,
         is_refusing=backend.is_refusing,
-        last_health_check=_instant(backend.last_check_at),
+        last_health_check=instant(backend.last_check_at),
         last_error=backend.last_error,
         any_model=backend.any_model,
         endpoints=tuple(sorted(backend.endpoints)),
@@ -160,7 +163,3 @@ def _model_view(backend: Backend, facts: ModelFacts) -> ModelView:
         first_token_ms=None if figures is None else figures.first_token.mean_ms(),
         whole_answer_ms=None if figures is None else figures.whole.mean_ms(),
     )
-
-
-def _instant(unix_s: float | None) -> datetime | None:
-    return None if unix_s is None else datetime.fromtimestamp(int(unix_s), UTC)

@@ -15,6 +15,7 @@ from nexus.config.faults import Fault, Origin, described
 from nexus.domain.routes import Page, PageRequest
 from nexus.errors import RequestError, StoreError
 from nexus.fleet.added import SOURCE, BackendRefused
+from nexus.fleet.discovery.watched_file import SOURCE as FILE
 from nexus.fleet.fleet import Fleet
 from nexus.fleet.member import Member
 from nexus.fleet.registry import BackendNotFound
@@ -101,9 +102,19 @@ class FleetChanges:
             return
         if row.discovery_source == "static":
             hint = f"is set in {self._file()}; {action} it there and reload, or drain it"
+        elif row.discovery_source == FILE:
+            hint = f"is listed in {self._file_that_lists(name)}; {action} it there, or drain it"
         else:
             hint = f"was found by discovery ({row.discovery_source}), which would find it again; drain it"
         raise RequestError("bad_request", f"the backend '{name}' {hint}")
+
+    def _file_that_lists(self, name: str) -> str:
+        listing = (
+            path
+            for path, state in self._fleet.files.items()
+            if any(entry.member.config.name == name for entry in state.entries)
+        )
+        return next(listing, "a watched file")
 
     def _shown(self, member: Member, *, status: int = 200) -> Page:
         row = self._fleet.snapshot.by_id.get(member.id)

@@ -5,12 +5,14 @@ from typing import Final
 
 import msgspec
 
+from nexus.admin.files import instant
 from nexus.admin.page import json_page
 from nexus.config.loading import LoadedConfig
 from nexus.config.showing import ShownBackend, ShownKey, keys_of, shown_backends, shown_keys
 from nexus.domain.backend import Backend
 from nexus.domain.routes import Page
 from nexus.fleet.added import SOURCE
+from nexus.fleet.discovery.watched_file import SOURCE as FILE
 from nexus.fleet.fleet import Fleet
 
 CONFIG_PATH: Final = "/admin/config"
@@ -37,8 +39,13 @@ def configuration_page(loaded: LoadedConfig, fleet: Fleet) -> Page:
 def _found_and_added(fleet: Fleet) -> Iterator[ShownBackend]:
     for config in fleet.added.configs():
         yield ShownBackend(keys_of(config), SOURCE)
+    ignored = {(clash.file, clash.name) for clash in fleet.clashes}
+    for path, state in fleet.files.items():
+        for config in (entry.member.config for entry in state.entries):
+            if (path, config.name) not in ignored:
+                yield ShownBackend(keys_of(config), f"{path}, as of {instant(state.taken_unix_s):%Y-%m-%dT%H:%M:%SZ}")
     for backend in fleet.snapshot.backends:
-        if backend.discovery_source not in {"static", SOURCE}:
+        if backend.discovery_source not in {"static", SOURCE, FILE}:
             yield ShownBackend(_found(backend), f"discovery ({backend.discovery_source})")
 
 

@@ -12,6 +12,7 @@ from nexus.admin.applicants import applicant_views
 from nexus.admin.backends import backends, view_of
 from nexus.admin.changing import FleetChanges
 from nexus.admin.configuration import CONFIG_PATH, configuration_page
+from nexus.admin.files import file_views
 from nexus.admin.health import count, health_word
 from nexus.admin.page import json_page
 from nexus.admin.reports import reports_of
@@ -108,7 +109,9 @@ class Dashboard:
                 path="/admin/backends",
                 methods=frozenset({"GET", "HEAD", "POST"}),
                 respond=lambda asked: (
-                    changes.add(asked) if asked.method == "POST" else backends(fleet.snapshot, fleet.applicants)
+                    changes.add(asked)
+                    if asked.method == "POST"
+                    else backends(fleet.snapshot, fleet.applicants, file_views(fleet.files, fleet.clashes))
                 ),
                 access="admin",
             ),

@@ -1,12 +1,11 @@
 """Nexus while it runs: started in order, reloaded as one, drained before it ends."""
 
 import asyncio
-import os
 import time
 from collections import ChainMap
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
@@ -18,20 +17,19 @@ from nexus.app.dashboard import Dashboard
 from nexus.app.file_limit import file_limit
 from nexus.app.guarding import guarded_discoverers
 from nexus.app.listening import SETTLE_S, stop_listening
+from nexus.app.loading import load_backend_here
 from nexus.app.openapi import openapi_route
 from nexus.app.opening import open_port, open_store
 from nexus.app.pages import Standing, pages
 from nexus.app.services import ENTER_S, start_services
 from nexus.app.telemetry import Telemetry
 from nexus.config.checks import is_loopback
-from nexus.config.one_backend import LoadedBackend, load_backend
 from nexus.config.schema import max_waiting
 from nexus.dialing.access import Access
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.routes import PageRoute
 from nexus.errors import NexusError
 from nexus.fleet.fleet import Fleet
-from nexus.observability import logs
 from nexus.proxy.edge import EdgeServer
 from nexus.proxy.handlers import FrontDesk
 from nexus.proxy.keepers import Keepers
@@ -217,14 +215,14 @@ class Nexus:
             discoverers=guarded_discoverers(blueprint.contributions),
             own_port=self.port,
             store=self._store,
-            load=_load_backend,
+            load=load_backend_here,
         )
         line: WaitingLine[Reserved] = WaitingLine(
             max_size=max_waiting(blueprint.config), max_wait_s=blueprint.config.queue.max_wait_seconds
         )
         self._line = line
         upstreams = Upstreams(self._access(blueprint), blueprint.config.timeouts, outbox)
-        self._fleet.added.on_access_changed = upstreams.renew
+        self._fleet.on_access_changed = upstreams.renew
         self._resources.callback(upstreams.close)
         keepers = Keepers(self._store)
         await keepers.open()
@@ -263,8 +261,8 @@ class Nexus:
             await server.start_serving()
 
     def _access(self, blueprint: Blueprint) -> Mapping[str, Access]:
-        """Return how each backend is reached; the file comes before what was added."""
-        return ChainMap({**blueprint.access}, self._fleet.added.access)
+        """Return how each backend is reached; the configuration comes before what was added and found."""
+        return ChainMap({**blueprint.access}, self._fleet.access)
 
     def _settings(self, blueprint: Blueprint) -> Settings:
         observers = self._telemetry.observers(blueprint)
@@ -301,13 +299,6 @@ class Nexus:
         # Services that a reload starts or ends use what is closed here.
         async with self._reloading:
             await self._resources.aclose()
-
-
-def _load_backend(table: Mapping[str, Any]) -> LoadedBackend:
-    loaded = load_backend(table, environ=os.environ)
-    for secret in loaded.secrets:
-        logs.hide(secret.reveal())
-    return loaded
 
 
 def lame_duck_of(blueprint: Blueprint) -> float:

@@ -8,13 +8,14 @@ import click
 from nexus.cli.backend_keys import table_of
 from nexus.cli.backend_tables import backend_table, pending_table
 from nexus.cli.completing import NameOf
+from nexus.cli.file_lines import file_lines
 from nexus.cli.output import json_option, print_json
 from nexus.cli.placing import Section
 from nexus.cli.target import Target, client
 from nexus.domain.backend import Status
 
 STATUSES: Final = tuple(status.value for status in Status)
-WITHOUT_APPROVAL: Final = frozenset({"static", "local", "dns", "api"})
+WITHOUT_APPROVAL: Final = frozenset({"static", "local", "dns", "file", "hosts", "api"})
 """Sources of backends that need no approval, so that none of them can be rejected."""
 
 _status_option = click.option("-s", "--status", type=click.Choice(STATUSES), help="Only backends of this status.")
@@ -162,11 +163,13 @@ def _show(target: Target, status: str | None, *, as_json: bool) -> None:
     # A server that waits has no status to be chosen by.
     pending = [] if status is not None else told.get("pending", [])
     if as_json:
-        print_json({"backends": rows, "pending": pending})
+        print_json({"backends": rows, "pending": pending, "files": told.get("files", [])})
         return
     click.echo(backend_table(rows))
     if pending:
         click.echo(f"\n{pending_table(pending)}")
+    if status is None and (files := told.get("files")):
+        click.echo(f"\n{file_lines(files)}")
 
 
 def _change(target: Target, name: str, action: str, *, as_json: bool) -> None:

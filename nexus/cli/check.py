@@ -12,6 +12,7 @@ from nexus.app.binding import PortTaken
 from nexus.app.blueprint import Blueprint, draw, load_plugins
 from nexus.app.file_limit import raise_file_limit
 from nexus.app.opening import may_move_port, try_to_open
+from nexus.app.watched_files import watched_file_warnings
 from nexus.cli.check_report import Report, report
 from nexus.cli.options import Chosen, configuration
 from nexus.cli.output import json_option, print_json
@@ -53,7 +54,7 @@ def command(chosen: Chosen, *, as_json: bool) -> None:
 
 async def _opened(blueprint: Blueprint) -> tuple[str, ...]:
     """Open what a start would open, and return what the operator should know. :raises NexusError: it fails."""
-    warnings = await _about_network(blueprint)
+    warnings = (*await _about_network(blueprint), *await watched_file_warnings(blueprint))
     try:
         await try_to_open(blueprint)
     except PortTaken as exc:

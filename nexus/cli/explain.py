@@ -11,6 +11,7 @@ import msgspec
 
 from nexus.app.blueprint import Blueprint, draw, load_plugins
 from nexus.app.guarding import guarded_discoverers
+from nexus.app.loading import load_backend_here
 from nexus.cli.asking import CannotExplain, Question, ask
 from nexus.cli.exit_codes import KeyRefused, NoProxy
 from nexus.cli.options import Chosen
@@ -161,7 +162,8 @@ def _understood(question: Question) -> Requirements:
 
 async def _look(blueprint: Blueprint) -> FleetSnapshot:
     """Return the fleet as one round of probes finds it."""
-    fleet = Fleet(blueprint.fleet, discoverers=guarded_discoverers(blueprint.contributions))
+    discoverers = guarded_discoverers(blueprint.contributions)
+    fleet = Fleet(blueprint.fleet, discoverers=discoverers, load=load_backend_here)
     await fleet.start()
     try:
         await fleet.wait_first_probes(blueprint.config.health_check.timeout_seconds)

@@ -282,6 +282,21 @@ def _why_no_file(name: str) -> str | None:
         return "no such file"
 
 
+def _watched_files(config: Config) -> Iterator[Fault]:
+    paths: list[str] = []
+    for index, source in enumerate(config.discovery.file):
+        at = ("discovery", "file", index)
+        if not source.path.strip():
+            yield Fault((*at, "path"), "expected the name of a file, got an empty one")
+        if source.path in paths:
+            yield Fault((*at, "path"), f"two entries watch {shown_path(source.path)}", "one is enough")
+        paths.append(source.path)
+        for place, pattern in enumerate(source.references):
+            if not pattern.startswith(("env:", "file:")):
+                hint = "env:NAME and file:PATH are references, and * in them stands for anything"
+                yield Fault((*at, "references", place), f"'{shown(pattern)}' allows no reference", hint)
+
+
 def _otel(config: Config) -> Iterator[Fault]:
     if config.otel.endpoint is not None:
         try:
@@ -304,5 +319,6 @@ RULES: Final[tuple[Callable[[Config], Iterator[Fault]], ...]] = (
     _backend_words,
     _backend_headers,
     _backend_files,
+    _watched_files,
     _otel,
 )

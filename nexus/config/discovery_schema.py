@@ -26,6 +26,17 @@ class DnsSourceConfig(Section, frozen=True):
     """Whether they speak HTTPS."""
 
 
+class FileSourceConfig(Section, frozen=True):
+    """A file that another program writes, whose backends join the fleet and leave it as it changes."""
+
+    path: str
+    """The file: ``[[backends]]`` tables in TOML or, where the name ends in ``.json``, the same as JSON. It may be
+    missing at the start. A file that is wrong, incomplete or gone changes nothing: what it listed last stays."""
+    references: tuple[str, ...] = ()
+    """The secrets that its entries may name, as patterns: ``env:GPU_*``, ``file:/run/secrets/*``. An entry sends a
+    secret to the address that it names, so without this whoever writes the file could read any secret of the proxy."""
+
+
 class DiscoveryConfig(Section, frozen=True):
     """How backends are found that are not configured."""
 
@@ -59,5 +70,13 @@ class DiscoveryConfig(Section, frozen=True):
     """The privacy zone of servers that were found on other machines."""
     dns: tuple[DnsSourceConfig, ...] = ()
     """Names whose servers are used; they are looked up again when their records expire, after 5 to 300 seconds."""
+    file: tuple[FileSourceConfig, ...] = ()
+    """Files of backends that other programs write; each is looked at twice a second."""
     nameservers: tuple[str, ...] = ()
-    """Where these names are looked up: addresses, with a port if need be (``127.0.0.1:8600``); unset: the system's."""
+    """Where the names of ``dns`` are looked up: addresses, with a port if need be (``127.0.0.1:8600``); unset: the
+    system's."""
+
+    @property
+    def has_sources(self) -> bool:
+        """Whether it names where backends come from, so that none need be looked for elsewhere."""
+        return bool(self.dns or self.file)

@@ -58,13 +58,16 @@ def _secrets_in(backend: BackendConfig) -> Iterator[Fault]:
     for name, value in backend.headers.items():
         if name.lower() in CREDENTIAL_HEADERS and not value.startswith(("env:", "file:")):
             yield Fault((*_AT, "headers", name), "expected a reference to a secret, not the secret", _HINT)
-    for path, value in _references(backend):
+    for path, value in references_in(backend):
         # Reading a pipe could last for ever.
         if value.startswith("file:") and not _is_file(value.removeprefix("file:")):
             yield Fault((*_AT, *path), f"no such file: {shown_path(value.removeprefix('file:'))}")
 
 
-def _references(backend: BackendConfig) -> Iterator[tuple[KeyPath, str]]:
+def references_in(backend: BackendConfig) -> Iterator[tuple[KeyPath, str]]:
+    """Yield each value of *backend* that may be a reference to a secret, with its path."""
+    if backend.api_key_env is not None:
+        yield ("api_key_env",), f"env:{backend.api_key_env}"
     for key in ("api_key", "basic_auth", "https_proxy"):
         if (value := getattr(backend, key)) is not None:
             yield (key,), value

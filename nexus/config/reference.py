@@ -54,6 +54,8 @@ EXAMPLES: Final[Mapping[str, str]] = {
     "discovery.enabled": "true",
     "discovery.dns.name": '"vllm.default.svc.cluster.local"',
     "discovery.dns.port": "8000",
+    "discovery.file.path": '"/etc/nexus/fleet.toml"',
+    "discovery.file.references": '["env:GPU_*"]',
     "queue.max_size": "1000",
     "queue.max_wait_seconds": "30.0",
     "otel.endpoint": '"http://127.0.0.1:4318"',

@@ -36,7 +36,8 @@ class ShownBackend(msgspec.Struct, frozen=True):
     keys: Mapping[str, Any]
     """As in ``[[backends]]``, without those that have their default."""
     origin: str
-    """The file, ``api``, or ``discovery`` with the name of the discoverer."""
+    """The file, with the time of its reading where it is a watched one, ``api``, or ``discovery`` with the name of the
+    discoverer."""
 
 
 def shown_keys(loaded: LoadedConfig) -> Iterator[ShownKey]:

@@ -53,7 +53,7 @@ def _discovery(config: Config, given: Given) -> Iterator[Fault]:
     if "discovery.allow" in given and discovery.trust != "allow":
         problem = f"has no effect with trust = '{discovery.trust}'"
         yield Fault(("discovery", "allow"), problem, 'set trust = "allow" in [discovery]')
-    has_others = bool(config.backends or discovery.dns)
+    has_others = bool(config.backends) or discovery.has_sources
     is_off = discovery.enabled is None and has_others
     for key in ("mdns", "service_types"):
         if is_off and f"discovery.{key}" in given and getattr(discovery, key):

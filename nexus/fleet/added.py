@@ -61,9 +61,6 @@ class AddedBackends:
         """:param plan: the configured fleet that is in force.
         :param settle: called when the members have changed.
         """
-        self.access: dict[str, Access] = {}
-        """How each is reached, by its name: it is up to date before the fleet tells of a change."""
-        self.on_access_changed: Callable[[str], None] = lambda _: None
         self._plan = plan
         self._load = load
         self._store = store
@@ -131,7 +128,6 @@ class AddedBackends:
                 await self._write(Delete(_key(name)))
             self._added.pop(name, None)
             self._settle()
-            self.access.pop(name, None)
 
     def standing(self, plan: FleetPlan) -> dict[str, Member]:
         """Return those that *plan* leaves room for, by id; what has its name or its place in the file is dropped."""
@@ -140,7 +136,6 @@ class AddedBackends:
         for name, added in [*self._added.items()]:
             if name in names or place_of(added.member.config.url) in places:
                 del self._added[name]
-                self.access.pop(name, None)
                 log.warning("added_backend_dropped", backend=name, reason="the file has its name or its address")
                 if added.is_persistent:
                     tasks.start(self._write(Delete(_key(name))), name="forget-added-backend")
@@ -161,9 +156,7 @@ class AddedBackends:
         elif instead_of is not None and instead_of.is_persistent:
             await self._write(Delete(_key(name)))
         self._added[name] = Added(table=table, member=member, is_persistent=is_persistent)
-        self.access[name] = member.access
         self._settle()
-        self.on_access_changed(name)
         return member
 
     async def _checked(self, table: Table) -> Member:
@@ -202,7 +195,6 @@ class AddedBackends:
             log.warning("added_backend_left_out", key=key, reason=str(exc))
             return
         self._added[member.config.name] = Added(table=table, member=member, is_persistent=True)
-        self.access[member.config.name] = member.access
 
     async def _write(self, change: Put | Delete) -> None:
         if self._store is not None:

@@ -2,11 +2,14 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+import structlog
+
 from nexus.config.one_backend import load_backend
+from nexus.dialing.access import OPEN_ACCESS, Access
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.outcome import AttemptOutcome
 from nexus.fleet.added import AddedBackends, Load
@@ -14,15 +17,19 @@ from nexus.fleet.discovery.admission import admitted, place_of
 from nexus.fleet.discovery.announced import full_types
 from nexus.fleet.discovery.applicants import Applicant, Applicants
 from nexus.fleet.discovery.approvals import Approvals
+from nexus.fleet.discovery.declared import Clash, Declared, joining
 from nexus.fleet.discovery.discoverer import Discoverer
 from nexus.fleet.discovery.dns import DnsDiscoverer
+from nexus.fleet.discovery.file import FileDiscoverer
 from nexus.fleet.discovery.local import LocalDiscoverer
 from nexus.fleet.discovery.search import Search
-from nexus.fleet.discovery.sightings import Sightings
+from nexus.fleet.discovery.sightings import Sighting, Sightings
 from nexus.fleet.discovery.trust import Trust
+from nexus.fleet.discovery.watched_file import FileState
 from nexus.fleet.fetching import Fetcher
 from nexus.fleet.health import HealthChecker
 from nexus.fleet.identity import backend_id
+from nexus.fleet.member import Member
 from nexus.fleet.misconfiguration import Misconfigurations
 from nexus.fleet.passive import PassiveSignals
 from nexus.fleet.plan import FleetPlan
@@ -34,6 +41,8 @@ from nexus.store.store import Store
 
 if TYPE_CHECKING:
     from nexus.fleet.discovery.mdns import MdnsDiscoverer
+
+log = structlog.get_logger("nexus.fleet")
 
 _without_environ: Load = partial(load_backend, environ={})
 
@@ -56,7 +65,7 @@ class Fleet:
         :param discoverers: those that plugins contribute.
         :param own_port: where this Nexus listens, which is not looked at.
         :param store: where approvals of found servers and added backends are kept; None: until the process ends.
-        :param load: checks the table of a backend that is added.
+        :param load: checks the table of a backend that is added, or that a watched file lists.
         """
         self.registry = Registry()
         self._plan = plan
@@ -77,6 +86,15 @@ class Fleet:
         self._sightings = Sightings()
         self._mdns: MdnsDiscoverer | None = None
         self._dns: DnsDiscoverer | None = None
+        self._files: FileDiscoverer | None = None
+        self._load = load
+        self._clashes: frozenset[Clash] = frozenset()
+        self._named: Mapping[str, Member] = {}
+        """By id, the members that somebody has named: in the configuration, by the API, in a watched file."""
+        self.access: dict[str, Access] = {}
+        """How each backend is reached that is not configured, by its name: it is up to date before the fleet tells of a
+        change."""
+        self.on_access_changed: Callable[[str], None] = lambda _: None
         self._need_approval: frozenset[str] = frozenset()
         self._search = Search(self._sightings, self._settle)
         self.added = AddedBackends(lambda: self._plan, load, store, self._settle)
@@ -97,9 +115,18 @@ class Fleet:
     @property
     def applicants(self) -> tuple[Applicant, ...]:
         """Servers that announced themselves and are not in the fleet: those to decide about, and the rejected."""
-        members = (*self._plan.members.values(), *self.added.standing(self._plan).values())
-        places = {place_of(member.config.url) for member in members}
+        places = {place_of(member.config.url) for member in self._named.values()}
         return tuple(a for a in self._applicants.listed() if place_of(a.found.url) not in places)
+
+    @property
+    def files(self) -> Mapping[str, FileState]:
+        """What is known of each watched file, by its path."""
+        return {} if self._files is None else self._files.states
+
+    @property
+    def clashes(self) -> frozenset[Clash]:
+        """What watched files list and the fleet has no place for."""
+        return self._clashes
 
     def on_change(self, callback: Callable[[FleetSnapshot], None]) -> None:
         """Call *callback* with each new snapshot."""
@@ -110,8 +137,13 @@ class Fleet:
         await self._fetcher.__aenter__()
         await self._approvals.open()
         await self.added.open()
+        finders = self._finders()
+        if self._files is not None:
+            await self._files.open()
+            now = asyncio.get_running_loop().time()
+            self._sightings.look(self._files.name, self._files.found(), now=now, is_certain=True)
         self._settle()
-        self._search.follow(self._finders())
+        self._search.follow(finders)
 
     async def stop(self) -> None:
         """End everything that runs in the background; the last snapshot stays readable."""
@@ -204,15 +236,38 @@ class Fleet:
         sightings = self._sightings.listed(
             now=asyncio.get_running_loop().time(), grace_s=plan.discovery.grace_period_seconds
         )
-        joining = [sighting for sighting in sightings if sighting.source not in self._need_approval]
-        announced = [sighting for sighting in sightings if sighting.source in self._need_approval]
-        joining += self._applicants.admitted(announced, plan.discovery)
+        self._named = self._those_named(plan, sightings)
+        found = [sighting for sighting in sightings if not isinstance(sighting.found, Declared)]
+        trusted = [sighting for sighting in found if sighting.source not in self._need_approval]
+        announced = [sighting for sighting in found if sighting.source in self._need_approval]
+        trusted += self._applicants.admitted(announced, plan.discovery)
+        unnamed = admitted(trusted, self._named.values(), plan.kinds, plan.discovery.zone)
+        members = {**self._named, **{member.id: member for member in unnamed}}
+        renewed = self._take_access(member for member in members.values() if member.id not in plan.members)
+        self._roster.settle(members, config=plan.health_check, kinds=plan.kinds)
+        for name in renewed:
+            self.on_access_changed(name)
+
+    def _those_named(self, plan: FleetPlan, sightings: Iterable[Sighting]) -> dict[str, Member]:
         members = {**plan.members, **self.added.standing(plan)}
-        found = {member.id: member for member in admitted(joining, members.values(), plan.kinds, plan.discovery.zone)}
-        self._roster.settle({**members, **found}, config=plan.health_check, kinds=plan.kinds)
+        declared, clashes = joining(sightings, members.values(), plan.kinds)
+        for clash in sorted(clashes - self._clashes, key=lambda each: (each.file, each.name)):
+            log.warning(
+                "fleet_file_entry_ignored", backend=clash.name, file=clash.file, taken_by=clash.by, source=clash.source
+            )
+        self._clashes = clashes
+        return {**members, **{member.id: member for member in declared}}
+
+    def _take_access(self, members: Iterable[Member]) -> list[str]:
+        """Take in how *members* are reached, and return the names for which that has changed."""
+        now = {member.config.name: member.access for member in members if member.access != OPEN_ACCESS}
+        before = self.access.copy()
+        self.access.clear()
+        self.access.update(now)
+        return [name for name in before.keys() | now.keys() if before.get(name) != now.get(name)]
 
     def _finders(self) -> tuple[Discoverer, ...]:
-        finders: list[Discoverer] = [*self._discoverers, *self._dns_finder()]
+        finders: list[Discoverer] = [*self._discoverers, *self._dns_finder(), *self._file_finder()]
         if self._plan.looks_around(has_finders=bool(self._discoverers)):
             finders += [self._local, *self._mdns_finder()]
         self._need_approval = frozenset(finder.name for finder in finders if finder.needs_approval)
@@ -223,6 +278,13 @@ class Fleet:
         if self._dns is None or (self._dns.sources, self._dns.nameservers) != (config.dns, config.nameservers):
             self._dns = DnsDiscoverer(config.dns, config.nameservers) if config.dns else None
         return () if self._dns is None else (self._dns,)
+
+    def _file_finder(self) -> tuple[Discoverer, ...]:
+        sources = self._plan.discovery.file
+        if (self._files.sources if self._files is not None else ()) != sources:
+            files = FileDiscoverer(sources, self._load, lambda: self._plan.kinds, before=self._files)
+            self._files = files if sources else None
+        return () if self._files is None else (self._files,)
 
     def _mdns_finder(self) -> tuple[Discoverer, ...]:
         config = self._plan.discovery

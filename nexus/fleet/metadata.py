@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import socket
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -19,6 +20,16 @@ def is_metadata(address: IPAddress) -> bool:
     """Whether *address* is one of those, or another link-local one of IPv4, in any of its forms."""
     within = _ipv4_in(address)
     return within in METADATA or (within.version == 4 and within.is_link_local)
+
+
+def names_metadata(url: str) -> bool:
+    """Whether the host of *url* is such an address in any spelling; no name is looked up."""
+    host = (urlsplit(url).hostname or "").partition("%")[0]
+    try:
+        found = socket.getaddrinfo(host, None, flags=socket.AI_NUMERICHOST)
+    except (OSError, UnicodeError):
+        return False
+    return any(is_metadata(ipaddress.ip_address(str(each[4][0]).partition("%")[0])) for each in found)
 
 
 async def leads_to_metadata(url: str) -> bool:

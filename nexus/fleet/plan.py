@@ -45,7 +45,7 @@ class FleetPlan(msgspec.Struct, frozen=True):
         """
         if self.discovery.enabled is not None:
             return self.discovery.enabled
-        return not self.members and not self.discovery.dns and not has_finders
+        return not self.members and not self.discovery.has_sources and not has_finders
 
 
 def plan_fleet(  # noqa: PLR0913 - the parts of one configuration

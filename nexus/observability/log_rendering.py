@@ -1,6 +1,7 @@
 """One log entry as one line of JSON or of readable text, short, without secrets, and harmless to a terminal."""
 
 import re
+import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache, partial
@@ -39,6 +40,8 @@ class Hidden:
 
     def __init__(self) -> None:
         self._secrets: set[str] = set()
+        self._adding = threading.Lock()
+        """Secrets of several files are found by as many threads."""
         self._pattern: re.Pattern[str] | None = None
         self._in_bytes: re.Pattern[bytes] | None = None
         self._parts: re.Pattern[bytes] | None = None
@@ -48,7 +51,11 @@ class Hidden:
 
     def add(self, secret: str) -> None:
         """Hide *secret* from now on. One of fewer than four characters is none: hiding it would spoil every line."""
-        if len(secret) >= SHORTEST_SECRET:
+        if len(secret) < SHORTEST_SECRET:
+            return
+        with self._adding:
+            if secret in self._secrets:
+                return
             escaped = msgspec.json.encode(secret).decode()[1:-1]
             self._secrets |= {secret, escaped}
             # Longest first: of two keys, one may begin with the other.

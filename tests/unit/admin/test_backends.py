@@ -26,7 +26,7 @@ def test_every_field_of_a_backend_is_shown():
 
 
 def test_the_version_of_the_snapshot_is_told(fleet):
-    assert msgspec.json.decode(backends(fleet()).body) == {"version": 7, "backends": [], "pending": []}
+    assert msgspec.json.decode(backends(fleet()).body) == {"version": 7, "backends": [], "pending": [], "files": []}
 
 
 def test_a_row_says_what_is_believed(fleet, backend):

@@ -47,7 +47,8 @@ def test_every_table_and_key_has_a_sentence():
 def test_a_default_in_the_example_is_the_default(loaded):
     commented = [line for line in reference.example().splitlines() if line.startswith("# Default: ")]
 
-    assert len(commented) == len({*reference.EXAMPLES} - {"backends.name", "backends.url", "discovery.dns.name"})
+    required = {"backends.name", "backends.url", "discovery.dns.name", "discovery.file.path"}
+    assert len(commented) == len({*reference.EXAMPLES} - required)
 
 
 def test_every_example_belongs_to_a_key():

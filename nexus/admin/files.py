@@ -1,0 +1,48 @@
+"""Watched files, as ``/admin/backends`` shows them: what each lists, since when, and what is wrong with it."""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+
+import msgspec
+
+from nexus.fleet.discovery.declared import Clash
+from nexus.fleet.discovery.watched_file import FileState
+
+
+class FileView(msgspec.Struct, frozen=True, kw_only=True):
+    """One file of ``[[discovery.file]]``."""
+
+    path: str
+    backends: tuple[str, ...]
+    """The names that it listed when it was last in order."""
+    ignored: tuple[str, ...]
+    """Those of them that are not in the fleet: a backend that comes first has their name or their address."""
+    read_at: datetime | None
+    """When it was last in order; null: never."""
+    failure: str | None
+    """Why the file as it is now is not used."""
+    failed_at: datetime | None
+    """Since when it has not been used."""
+
+
+def file_views(files: Mapping[str, FileState], clashes: Iterable[Clash]) -> tuple[FileView, ...]:
+    """Return what is shown of *files*."""
+    ignored = {(clash.file, clash.name) for clash in clashes}
+    return tuple(_view_of(path, state, ignored) for path, state in files.items())
+
+
+def instant(unix_s: float | None) -> datetime | None:
+    """Return *unix_s* as the pages show it."""
+    return None if unix_s is None else datetime.fromtimestamp(int(unix_s), UTC)
+
+
+def _view_of(path: str, state: FileState, ignored: set[tuple[str, str]]) -> FileView:
+    names = tuple(entry.member.config.name for entry in state.entries)
+    return FileView(
+        path=path,
+        backends=names,
+        ignored=tuple(name for name in names if (path, name) in ignored),
+        read_at=instant(state.taken_unix_s),
+        failure=state.failure,
+        failed_at=instant(state.failed_unix_s),
+    )

@@ -1,0 +1,56 @@
+"""Servers that a watched file names: complete backends with their keys, which keep their names or stay out."""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from nexus.domain.kinds import BackendKind
+from nexus.fleet.discovery.admission import place_of
+from nexus.fleet.discovery.discoverer import Discovered
+from nexus.fleet.discovery.sightings import Sighting
+from nexus.fleet.member import Member
+
+
+class Declared(Discovered, frozen=True, kw_only=True):
+    """One of them. No setting of discovery adds to it."""
+
+    member: Member
+    file: str
+    """The path of the file."""
+    rank: int = 0
+    """The place of the file among all: a name or an address that two of them have is the first one's."""
+
+
+class Clash(msgspec.Struct, frozen=True):
+    """Why one of them is not in the fleet: another backend has its name or its address."""
+
+    name: str
+    file: str
+    by: str
+    """The name of the other backend."""
+    source: str
+    """That of the other backend: ``static`` for the configuration."""
+
+
+def joining(
+    sightings: Iterable[Sighting], members: Iterable[Member], kinds: Mapping[str, BackendKind]
+) -> tuple[tuple[Member, ...], frozenset[Clash]]:
+    """Return which of those in *sightings* join the fleet besides *members*, and which do not.
+
+    What is configured comes first, then what an administrator has added, then the files in their order.
+    """
+    others = [*members]
+    names = {member.config.name: member for member in others}
+    places = {place_of(member.config.url): member for member in others}
+    joined: list[Member] = []
+    clashes: set[Clash] = set()
+    listed = [sighting.found for sighting in sightings if isinstance(sighting.found, Declared)]
+    for found in sorted(listed, key=lambda each: each.rank):
+        member = msgspec.structs.replace(found.member, kind=kinds.get(found.member.config.type))
+        name, place = member.config.name, place_of(member.config.url)
+        if (other := names.get(name) or places.get(place)) is not None:
+            clashes.add(Clash(name, found.file, other.config.name, other.source))
+            continue
+        names[name] = places[place] = member
+        joined.append(member)
+    return tuple(joined), frozenset(clashes)
