@@ -31,7 +31,7 @@ def applicant_views(applicants: Iterable[Applicant]) -> tuple[ApplicantView, ...
 
 def _view_of(applicant: Applicant) -> ApplicantView:
     return ApplicantView(
-        name=applicant.found.name,
+        name=applicant.name,
         url=applicant.found.url,
         host=applicant.found.host,
         backend_type=applicant.kind,

@@ -1,6 +1,6 @@
 """What is believed about each backend (``/admin/backends``): exactly what routing believes."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from time import monotonic
 
@@ -15,6 +15,7 @@ from nexus.domain.model import ModelFacts
 from nexus.domain.routes import Page
 from nexus.domain.silence import oldest_unanswered_s
 from nexus.fleet.discovery.applicants import Applicant
+from nexus.fleet.origins import Origin
 
 
 class ModelView(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,6 +88,15 @@ class BackendView(msgspec.Struct, frozen=True, kw_only=True):
     avg_latency_ms: int | None
     retry_unsafe: bool
     discovery_source: str
+    also_found_by: tuple[str, ...]
+    """Other discoverers that see a server at its address."""
+    joined_at: datetime | None
+    """Since when it is in the fleet, without a break."""
+    last_seen: datetime | None
+    """When its discoverer saw it last; null: it is configured, or was added."""
+    is_stale: bool
+    """Whether its discoverer missed it at the last look, or cannot look: it stays for the grace period, or until that
+    can look again."""
     version: str | None
 
 
@@ -102,14 +112,22 @@ class FleetView(msgspec.Struct, frozen=True):
     """The watched files of ``[[discovery.file]]``."""
 
 
-def backends(snapshot: FleetSnapshot, applicants: Iterable[Applicant] = (), files: tuple[FileView, ...] = ()) -> Page:
-    """Answer ``/admin/backends``."""
-    rows = tuple(view_of(backend) for backend in snapshot.backends)
+def backends(
+    snapshot: FleetSnapshot,
+    origin_of: Callable[[str], Origin],
+    applicants: Iterable[Applicant] = (),
+    files: tuple[FileView, ...] = (),
+) -> Page:
+    """Answer ``/admin/backends``.
+
+    :param origin_of: says where the backend of an id comes from.
+    """
+    rows = tuple(view_of(backend, origin_of(backend.id)) for backend in snapshot.backends)
     return json_page(FleetView(snapshot.version, rows, applicant_views(applicants), files))
 
 
-def view_of(backend: Backend) -> BackendView:
-    """Return what may be shown of *backend*."""
+def view_of(backend: Backend, origin: Origin) -> BackendView:
+    """Return what may be shown of *backend*, which is in the fleet as *origin* says."""
     return BackendView(
         id=backend.id,
         name=backend.name,
@@ -139,8 +157,21 @@ def view_of(backend: Backend) -> BackendView:
         avg_latency_ms=backend.load.latency_ms,
         retry_unsafe=backend.retry_unsafe,
         discovery_source=backend.discovery_source,
+        also_found_by=origin.also_found_by,
+        joined_at=instant(origin.joined_unix_s),
+        last_seen=instant(origin.last_seen_unix_s),
+        is_stale=origin.is_stale,
         version=backend.version,
     )
+
+
+def last_seen_of(origin: Origin) -> dict[str, object]:
+    """Return what changes with every look of a discoverer, while nothing else does."""
+    return {
+        "last_seen": instant(origin.last_seen_unix_s),
+        "is_stale": origin.is_stale,
+        "also_found_by": origin.also_found_by,
+    }
 
 
 def _model_view(backend: Backend, facts: ModelFacts) -> ModelView:

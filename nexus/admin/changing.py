@@ -120,7 +120,8 @@ class FleetChanges:
         row = self._fleet.snapshot.by_id.get(member.id)
         if row is None:
             raise RequestError("bad_request", "a reload has given its name or its address to a backend of the file")
-        return json_page(AddedView(view_of(row), self._fleet.added.is_persistent(member.config.name)), status=status)
+        view = view_of(row, self._fleet.origin_of(row.id))
+        return json_page(AddedView(view, self._fleet.added.is_persistent(member.config.name)), status=status)
 
 
 def _name_in(path: str) -> str:

@@ -1,7 +1,7 @@
 """What Prometheus is told of the fleet, read at the moment in which it asks."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from time import monotonic
 
@@ -16,9 +16,16 @@ from nexus.observability.metrics import MOST_MODELS
 class FleetMetrics:
     """Reads the snapshot: there is nothing to keep up to date between two scrapes."""
 
-    def __init__(self, snapshot: Callable[[], FleetSnapshot], probes: ProbeCounts) -> None:
+    def __init__(
+        self,
+        snapshot: Callable[[], FleetSnapshot],
+        probes: ProbeCounts,
+        found: Callable[[], Mapping[tuple[str, str], int]] = dict,
+    ) -> None:
+        """:param found: how many servers announced themselves, by source and by what was decided about them."""
         self._snapshot = snapshot
         self._probes = probes
+        self._found = found
 
     def families(self) -> Iterator[Family]:
         """Make the families, one after the other."""
@@ -26,6 +33,12 @@ class FleetMetrics:
         yield from _of_all(snapshot)
         yield from _of_each(snapshot)
         yield from self._of_probes()
+        yield gauge(
+            "nexus_discovered_servers",
+            "Servers that announced themselves, by what was decided about them: pending, approved or rejected.",
+            {(source, state): count for (source, state), count in sorted(self._found().items())},
+            *("source", "state"),
+        )
 
     def _of_probes(self) -> Iterator[Family]:
         yield histogram(

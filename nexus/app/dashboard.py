@@ -9,7 +9,7 @@ from urllib.parse import parse_qs
 from nexus import tasks
 from nexus.admin import draining
 from nexus.admin.applicants import applicant_views
-from nexus.admin.backends import backends, view_of
+from nexus.admin.backends import backends, last_seen_of, view_of
 from nexus.admin.changing import FleetChanges
 from nexus.admin.configuration import CONFIG_PATH, configuration_page
 from nexus.admin.files import file_views
@@ -63,7 +63,8 @@ class Dashboard:
         self._overview = Overview(
             Sources(
                 snapshot=lambda: fleet.snapshot,
-                view=view_of,
+                view=lambda backend: view_of(backend, fleet.origin_of(backend.id)),
+                last_seen=lambda backend: last_seen_of(fleet.origin_of(backend.id)),
                 next_probe_at=fleet.next_probe_at,
                 timeline=telemetry.timeline,
                 standing=self._standing,
@@ -111,7 +112,9 @@ class Dashboard:
                 respond=lambda asked: (
                     changes.add(asked)
                     if asked.method == "POST"
-                    else backends(fleet.snapshot, fleet.applicants, file_views(fleet.files, fleet.clashes))
+                    else backends(
+                        fleet.snapshot, fleet.origin_of, fleet.applicants, file_views(fleet.files, fleet.clashes)
+                    )
                 ),
                 access="admin",
             ),

@@ -22,6 +22,8 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
     snapshot: Callable[[], FleetSnapshot]
     view: Callable[[Backend], Any]
     """A backend as ``/admin/backends`` shows it; its ``models`` are a sequence."""
+    last_seen: Callable[[Backend], Mapping[str, Any]]
+    """What is shown of it that changes with every look of a discoverer."""
     next_probe_at: Callable[[str], float | None]
     """By the backend's id, in Unix seconds."""
     timeline: Timeline
@@ -69,6 +71,7 @@ class Overview:
                     "total_requests": b.load.requests_total,
                     "avg_latency_ms": b.load.latency_ms,
                     "figures": figures(b.name),
+                    **self._sources.last_seen(b),
                 }
                 for b in self.backends()
             },

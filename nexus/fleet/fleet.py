@@ -13,14 +13,14 @@ from nexus.dialing.access import OPEN_ACCESS, Access
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.outcome import AttemptOutcome
 from nexus.fleet.added import AddedBackends, Load
-from nexus.fleet.discovery.admission import admitted, place_of
 from nexus.fleet.discovery.announced import full_types
 from nexus.fleet.discovery.applicants import Applicant, Applicants
 from nexus.fleet.discovery.approvals import Approvals
-from nexus.fleet.discovery.declared import Clash, Declared, joining
+from nexus.fleet.discovery.declared import Clash, joining
 from nexus.fleet.discovery.discoverer import Discoverer
 from nexus.fleet.discovery.dns import DnsDiscoverer
 from nexus.fleet.discovery.file import FileDiscoverer
+from nexus.fleet.discovery.found import FoundServers
 from nexus.fleet.discovery.local import LocalDiscoverer
 from nexus.fleet.discovery.search import Search
 from nexus.fleet.discovery.sightings import Sighting, Sightings
@@ -31,6 +31,7 @@ from nexus.fleet.health import HealthChecker
 from nexus.fleet.identity import backend_id
 from nexus.fleet.member import Member
 from nexus.fleet.misconfiguration import Misconfigurations
+from nexus.fleet.origins import Origin, Origins
 from nexus.fleet.passive import PassiveSignals
 from nexus.fleet.plan import FleetPlan
 from nexus.fleet.probe_counts import ProbeCounts
@@ -89,8 +90,6 @@ class Fleet:
         self._files: FileDiscoverer | None = None
         self._load = load
         self._clashes: frozenset[Clash] = frozenset()
-        self._named: Mapping[str, Member] = {}
-        """By id, the members that somebody has named: in the configuration, by the API, in a watched file."""
         self.access: dict[str, Access] = {}
         """How each backend is reached that is not configured, by its name: it is up to date before the fleet tells of a
         change."""
@@ -101,6 +100,8 @@ class Fleet:
         """Those that were added while the fleet was at work."""
         self._approvals = Approvals(store)
         self._applicants = Applicants(self._fetcher, self._approvals, self._settle)
+        self._found = FoundServers(self._applicants)
+        self._origins = Origins()
 
     @property
     def snapshot(self) -> FleetSnapshot:
@@ -115,8 +116,13 @@ class Fleet:
     @property
     def applicants(self) -> tuple[Applicant, ...]:
         """Servers that announced themselves and are not in the fleet: those to decide about, and the rejected."""
-        places = {place_of(member.config.url) for member in self._named.values()}
-        return tuple(a for a in self._applicants.listed() if place_of(a.found.url) not in places)
+        return self._found.waiting()
+
+    @property
+    def found_counts(self) -> Mapping[tuple[str, str], int]:
+        """How many servers announced themselves, by their source and by what was decided about them."""
+        nothing = {(source, trust.value): 0 for source in self._need_approval for trust in Trust}
+        return {**nothing, **self._applicants.counts()}
 
     @property
     def files(self) -> Mapping[str, FileState]:
@@ -191,6 +197,10 @@ class Fleet:
         """
         return await self._health.look(is_found)
 
+    def origin_of(self, backend_id: str) -> Origin:
+        """Return where a backend comes from, since when it is in the fleet, and when its discoverer saw it last."""
+        return self._origins.of(backend_id, now=asyncio.get_running_loop().time())
+
     def next_probe_at(self, backend_id: str) -> float | None:
         """Return when a backend will be probed next, in Unix seconds; None when that is now, or never."""
         watch = self._health.get(backend_id)
@@ -233,17 +243,12 @@ class Fleet:
 
     def _settle(self) -> None:
         plan = self._plan
-        sightings = self._sightings.listed(
-            now=asyncio.get_running_loop().time(), grace_s=plan.discovery.grace_period_seconds
-        )
-        self._named = self._those_named(plan, sightings)
-        found = [sighting for sighting in sightings if not isinstance(sighting.found, Declared)]
-        trusted = [sighting for sighting in found if sighting.source not in self._need_approval]
-        announced = [sighting for sighting in found if sighting.source in self._need_approval]
-        trusted += self._applicants.admitted(announced, plan.discovery)
-        unnamed = admitted(trusted, self._named.values(), plan.kinds, plan.discovery.zone)
-        members = {**self._named, **{member.id: member for member in unnamed}}
+        now = asyncio.get_running_loop().time()
+        sightings = self._sightings.listed(now=now, grace_s=plan.discovery.grace_period_seconds)
+        named = self._those_named(plan, sightings)
+        members = {**named, **self._found.joining(sightings, named.values(), plan, self._need_approval)}
         renewed = self._take_access(member for member in members.values() if member.id not in plan.members)
+        self._origins.note(members, sightings)
         self._roster.settle(members, config=plan.health_check, kinds=plan.kinds)
         for name in renewed:
             self.on_access_changed(name)

@@ -25,6 +25,9 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     """None: what is usual for its kind."""
     access: Access = OPEN_ACCESS
     source: str = "static"
+    found_as: str = ""
+    """The name that its discoverer gave it, which another server may have had already; empty of one that nothing found.
+    """
 
     @property
     def id(self) -> str:

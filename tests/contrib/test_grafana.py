@@ -21,6 +21,7 @@ LEFT_OUT = {
     "nexus_budget_events": "the status is shown",
     "nexus_budget_status": "utilisation is shown",
     "nexus_budget_store_failures": "whether the ledger is reached is shown",
+    "nexus_discovered_servers": "the dashboard of Nexus lists them, where they are approved",
     "nexus_embeddings_requests": "among the endpoints",
     "nexus_embeddings_tokens": "among the tokens",
     "nexus_model_breaker_state": "the breaker of the whole backend is shown",

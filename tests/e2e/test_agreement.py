@@ -365,6 +365,7 @@ def test_examples_of_durations_are_requests_of_the_log(told):
 SEEN_ELSEWHERE = {
     "nexus_backend_misconfigured": "a backend that refuses its key",
     "nexus_config_reload_rejected": "a reload that is refused",
+    "nexus_discovered_servers": "a server that announces itself",
     "nexus_log_lines_dropped": "a log that cannot keep up",
     "nexus_model_breaker_state": "a model that fails again and again",
     "nexus_observer_failures": "a plugin that breaks",

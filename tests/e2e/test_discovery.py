@@ -16,6 +16,7 @@ from zeroconf import Zeroconf
 
 from nexus.fleet.discovery.announcing import own_addresses
 from nexus.simulator import Settings, Simulator, in_thread
+from nexus.testing.asking import ask
 from nexus.testing.ports import free_port
 from nexus.testing.process import run_nexus
 
@@ -69,6 +70,12 @@ def backend(nexus, name):
     return next((row for row in nexus.get_json("/admin/backends")["backends"] if row["name"] == name), None)
 
 
+def counted(nexus, state):
+    page = ask(nexus.url, "/metrics").body.decode()
+    start = f'nexus_discovered_servers{{source="mdns",state="{state}"}} '
+    return next(float(line.removeprefix(start)) for line in page.splitlines() if line.startswith(start))
+
+
 def post(nexus, path):
     with urlopen(Request(nexus.url + path, method="POST"), timeout=5) as answer:
         return json.loads(answer.read())
@@ -109,6 +116,7 @@ def test_the_command_shows_approves_and_rejects_a_server(start_nexus, command, n
         as_json = json.loads(command("backends", "--json").stdout)
         approved = command("backends", "approve", name)
         eventually(lambda: backend(nexus, name))
+        metrics = {state: counted(nexus, state) for state in ("pending", "approved", "rejected")}
         rejected = command("backends", "reject", name)
 
         assert (pending(nexus, name)["trust"], backend(nexus, name)) == ("rejected", None)
@@ -118,6 +126,8 @@ def test_the_command_shows_approves_and_rejects_a_server(start_nexus, command, n
     assert name in {row["name"] for row in as_json["pending"]}
     assert approved.stdout.startswith(f"{name} is approved and ")
     assert rejected.stdout == f"{name} is rejected\n"
+    assert metrics["approved"] == 1.0
+    assert metrics["rejected"] == 0.0
 
 
 def test_a_server_that_is_not_approved_gets_no_prompt(start_nexus, name):

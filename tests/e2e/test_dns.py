@@ -92,9 +92,11 @@ def test_traffic_follows_the_records_and_no_request_fails(simulate, start_nexus,
         nexus.wait_for_log("name_lookup_failed", within_s=MIN_TTL_S + 5)
         before = len(answered)
         wait_for(lambda: len(answered) > before + 10, 5)
+        (row,) = nexus.get_json("/admin/backends")["backends"]
     finally:
         is_over.set()
         loading.join()
 
     assert failed == []
     assert names(nexus) == [f"gpu-{two.port}.test:{two.port}"]
+    assert (row["is_stale"], row["discovery_source"]) == (True, "dns")

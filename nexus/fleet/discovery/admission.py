@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from math import inf
+from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -13,7 +14,8 @@ from nexus.config.urls import normalised
 from nexus.domain.kinds import BackendKind
 from nexus.domain.model import Zone
 from nexus.fleet.discovery.discoverer import Discovered
-from nexus.fleet.discovery.sightings import Sighting
+from nexus.fleet.discovery.names import named, port_of
+from nexus.fleet.discovery.sightings import Key, Sighting
 from nexus.fleet.member import Member
 from nexus.fleet.untrusted import is_plain_name
 
@@ -22,6 +24,7 @@ log = structlog.get_logger("nexus.fleet")
 _LOOPBACK: Final = {"localhost": "127.0.0.1", "::1": "127.0.0.1"}
 
 
+NO_NAMES: Final[Mapping[Key, str]] = MappingProxyType({})
 OWN_MACHINE: Final = "local"
 """The discoverer that looks at this machine alone."""
 
@@ -31,28 +34,31 @@ def admitted(
     configured: Iterable[Member],
     kinds: Mapping[str, BackendKind],
     zone: Zone = "open",
+    before: Mapping[Key, str] = NO_NAMES,
 ) -> Iterator[Member]:
     """Return the members that *sightings* add to those that are configured.
 
+    Of two sightings of one place, the one that is in the fleet already stays there.
+
     :param zone: that of servers on other machines; those on this one are in the zone of their kind.
+    :param before: the names of those that *sightings* have added so far.
     """
     members = tuple(configured)
-    names = {member.config.name for member in members}
     places = {place_of(member.config.url) for member in members}
-    for sighting in sightings:
+    joining: list[Sighting] = []
+    for sighting in sorted(sightings, key=lambda s: (s.is_gone, s.key not in before)):
         found = checked(sighting.found)
-        if found is None or place_of(found.url) in places:
-            continue
-        name = found.name if found.name not in names else f"{found.name}-{_port(found.url)}"
-        if name in names:
-            continue
-        names.add(name)
-        places.add(place_of(found.url))
+        if found is not None and place_of(found.url) not in places:
+            places.add(place_of(found.url))
+            joining.append(msgspec.structs.replace(sighting, found=found))
+    names = named(joining, taken=(member.config.name for member in members), before=before)
+    for sighting in joining:
         yield Member(
-            config=_config(name, found),
-            kind=kinds.get(found.kind),
+            config=_config(names[sighting.key], sighting.found),
+            kind=kinds.get(sighting.found.kind),
             zone=None if sighting.source == OWN_MACHINE else zone,
             source=sighting.source,
+            found_as=sighting.found.name,
         )
 
 
@@ -77,9 +83,4 @@ def place_of(url: str) -> tuple[str, str, int, str]:
     """Return what two URLs of one server have in common: a loopback address has several names."""
     parts = urlsplit(url)
     host = parts.hostname or ""
-    return parts.scheme, _LOOPBACK.get(host, host), _port(url), parts.path
-
-
-def _port(url: str) -> int:
-    parts = urlsplit(url)
-    return parts.port or (443 if parts.scheme == "https" else 80)
+    return parts.scheme, _LOOPBACK.get(host, host), port_of(url), parts.path

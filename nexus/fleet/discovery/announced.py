@@ -1,7 +1,8 @@
 """What one mDNS service says of itself. None of it is trusted: names are cut, addresses checked, hints only hints."""
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from itertools import chain, count
 from typing import Final, Protocol
 
 import msgspec
@@ -83,6 +84,12 @@ def announced(info: Resolved) -> Announced | None:
 def is_same_instance(one: Announced, other: Announced) -> bool:
     """Whether both are one service: its name is the same, and so are host and port; addresses may change."""
     return (one.host, one.port) == (other.host, other.port)
+
+
+def free_name(label: str, found: Announced, taken: Collection[str]) -> str:
+    """Return *label*, or with the port, the host or a number besides, so that no other service has the name."""
+    distinct = (label, f"{label}-{found.port}", f"{label}-{found.host}")
+    return next(name for name in chain(distinct, (f"{label}-{n}" for n in count(2))) if name not in taken)
 
 
 def full_types(types: Iterable[str]) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -18,9 +18,11 @@ from nexus.fleet.detection import detect
 from nexus.fleet.discovery.admission import checked
 from nexus.fleet.discovery.approvals import Approvals
 from nexus.fleet.discovery.discoverer import Discovered
-from nexus.fleet.discovery.sightings import Sighting
+from nexus.fleet.discovery.names import named
+from nexus.fleet.discovery.sightings import Key, Sighting
 from nexus.fleet.discovery.trust import Trust, is_worth_a_look, trust_in
 from nexus.fleet.fetching import Fetcher, FetchError, Target
+from nexus.fleet.member import Member
 from nexus.fleet.registry import BackendNotFound
 
 log = structlog.get_logger("nexus.fleet")
@@ -48,15 +50,17 @@ class NotRecognised(NexusError):
     """A server cannot be approved as long as its answers do not show what it is."""
 
     def __init__(self, applicant: "Applicant") -> None:
-        name, url, reason = applicant.found.name, applicant.found.url, applicant.last_error
+        name, url, reason = applicant.name, applicant.found.url, applicant.last_error
         super().__init__(f"'{name}' at {url} is not recognised as a server of a known kind: {reason}")
 
 
 class Applicant(msgspec.Struct, kw_only=True):
     """One server that announced itself."""
 
-    found: Discovered
-    source: str
+    sighting: Sighting
+    """The last one."""
+    name: str
+    """The one that it has here: another server may have the name that it gives itself."""
     first_seen_unix_s: float
     kind: str | None = None
     """What its answers show; None: it has not been recognised yet."""
@@ -68,16 +72,24 @@ class Applicant(msgspec.Struct, kw_only=True):
     """When it is looked at next, by the clock of the loop."""
     pause_s: float = FIRST_PAUSE_S
 
+    @property
+    def found(self) -> Discovered:
+        return self.sighting.found
+
+    @property
+    def source(self) -> str:
+        return self.sighting.source
+
 
 class Applicants:
-    """At most :data:`MAX_APPLICANTS`, by name; each is asked what it is, without any credentials."""
+    """At most :data:`MAX_APPLICANTS`; each is asked what it is, without any credentials."""
 
     def __init__(self, fetcher: Fetcher, approvals: Approvals, on_change: Callable[[], None]) -> None:
         """:param on_change: called when one that was seen may now join the fleet, or may not any more."""
         self._fetcher = fetcher
         self._approvals = approvals
         self._on_change = on_change
-        self._applicants: dict[str, Applicant] = {}
+        self._applicants: dict[Key, Applicant] = {}
         self._looking: asyncio.Task[Any] | None = None
         self._is_due = asyncio.Event()
         self._config = DiscoveryConfig()
@@ -89,7 +101,11 @@ class Applicants:
 
     def knows(self, name: str) -> bool:
         """Whether a server of that name has announced itself."""
-        return name in self._applicants and not self._applicants[name].is_nexus
+        return self._named(name) is not None
+
+    def counts(self) -> Mapping[tuple[str, str], int]:
+        """Return how many there are, by the discoverer that has found them and by what was decided about them."""
+        return Counter((a.source, a.trust.value) for a in self._applicants.values() if not a.is_nexus)
 
     def admitted(self, sightings: Iterable[Sighting], config: DiscoveryConfig) -> Iterator[Sighting]:
         """Take in *sightings*, and yield those that may join the fleet, with their kind."""
@@ -99,7 +115,17 @@ class Applicants:
             self._decide(applicant)
             if applicant.trust is Trust.APPROVED and not applicant.is_nexus:
                 found = msgspec.structs.replace(applicant.found, kind=applicant.kind or applicant.found.kind)
-                yield Sighting(applicant.source, found)
+                yield msgspec.structs.replace(applicant.sighting, found=found)
+
+    def name(self, members: Iterable[Member]) -> None:
+        """Give each a name of its own: of those in the fleet the same as there, of the others none of *members*'."""
+        members = tuple(members)
+        there = {(member.source, member.found_as): member.config.name for member in members}
+        before = {key: applicant.name for key, applicant in self._applicants.items()}
+        waiting = (applicant.sighting for key, applicant in self._applicants.items() if key not in there)
+        names = there | named(waiting, taken=(member.config.name for member in members), before=before)
+        for key, applicant in self._applicants.items():
+            applicant.name = names[key]
 
     async def decide(self, name: str, trust: Trust) -> Applicant:
         """Approve or reject the server of that name.
@@ -108,14 +134,15 @@ class Applicants:
         :raises NotRecognised: it is to be approved, and nothing shows what it is.
         :raises StoreError: the decision could not be stored.
         """
-        applicant = self._applicants.get(name)
-        if applicant is None or applicant.is_nexus:
+        applicant = self._named(name)
+        if applicant is None:
             raise BackendNotFound(name)
         if applicant.kind is None and trust is Trust.APPROVED:
             await self._look(applicant)
         if applicant.kind is None and trust is Trust.APPROVED:
             raise NotRecognised(applicant)
-        await self._approvals.decide(applicant.found, applicant.kind or applicant.found.kind, trust)
+        kind = applicant.kind or applicant.found.kind
+        await self._approvals.decide(applicant.source, applicant.found, kind, trust)
         self._on_change()
         return applicant
 
@@ -125,40 +152,44 @@ class Applicants:
         if looking is not None:
             await tasks.stop(looking)
 
+    def _named(self, name: str) -> Applicant | None:
+        return next((a for a in self._applicants.values() if a.name == name and not a.is_nexus), None)
+
     def _take_in(self, sightings: Iterable[Sighting]) -> None:
         seen = dict(self._acceptable(sightings))
-        for name in self._applicants.keys() - seen.keys():
-            del self._applicants[name]
-        for name, sighting in seen.items():
-            known = self._applicants.get(name)
-            if known is None or known.found != sighting.found:
-                self._applicants[name] = Applicant(
-                    found=sighting.found, source=sighting.source, first_seen_unix_s=unix_now()
-                )
-                self._is_due.set()
+        for key in self._applicants.keys() - seen.keys():
+            del self._applicants[key]
+        for key, sighting in seen.items():
+            known = self._applicants.get(key)
+            if known is not None and known.found == sighting.found:
+                known.sighting = sighting
+                continue
+            name = sighting.found.name if known is None else known.name
+            self._applicants[key] = Applicant(sighting=sighting, name=name, first_seen_unix_s=unix_now())
+            self._is_due.set()
         if self._applicants and self._looking is None:
             self._looking = tasks.keep_running(self._look_at_all, name="discover-applicants")
 
-    def _acceptable(self, sightings: Iterable[Sighting]) -> Iterator[tuple[str, Sighting]]:
+    def _acceptable(self, sightings: Iterable[Sighting]) -> Iterator[tuple[Key, Sighting]]:
         """Yield what may be looked at: those that are known already first, so that a flood displaces none of them."""
-        acceptable: dict[str, Sighting] = {}
+        acceptable: dict[Key, Sighting] = {}
         for sighting in sightings:
             found = checked(sighting.found)
             if found is not None and is_worth_a_look(found):
-                acceptable.setdefault(found.name, Sighting(sighting.source, found, sighting.gone_since))
+                acceptable[sighting.key] = msgspec.structs.replace(sighting, found=found)
         per_host: Counter[str] = Counter()
-        known_first = sorted(acceptable, key=lambda name: name not in self._applicants)
+        known_first = sorted(acceptable, key=lambda key: key not in self._applicants)
         taken = 0
-        for name in known_first:
-            host = urlsplit(acceptable[name].found.url).hostname or ""
+        for key in known_first:
+            host = urlsplit(acceptable[key].found.url).hostname or ""
             if per_host[host] < MAX_PER_HOST and taken < MAX_APPLICANTS:
                 per_host[host] += 1
                 taken += 1
-                yield name, acceptable[name]
+                yield key, acceptable[key]
 
     def _decide(self, applicant: Applicant) -> None:
         before = applicant.trust
-        approval = self._approvals.get(applicant.found.name)
+        approval = self._approvals.get(applicant.sighting.key)
         applicant.trust = trust_in(applicant.found, applicant.kind, approval, self._config)
         if applicant.trust is not before:
             self._tell(_EVENTS[applicant.trust], applicant)
@@ -206,5 +237,5 @@ class Applicants:
         if len(self._told) == MAX_TOLD and now - self._told[0] < TOLD_WITHIN_S:
             return
         self._told.append(now)
-        found = applicant.found
-        log.info(event, backend=found.name, url=found.url, source=applicant.source, type=applicant.kind)
+        place, source = applicant.found.url, applicant.source
+        log.info(event, backend=applicant.name, url=place, source=source, type=applicant.kind)

@@ -8,6 +8,7 @@ import structlog
 from nexus.errors import StoreError
 from nexus.fleet.clock import unix_now
 from nexus.fleet.discovery.discoverer import Discovered
+from nexus.fleet.discovery.sightings import Key
 from nexus.fleet.discovery.trust import Approval, Trust
 from nexus.fleet.identity import backend_id
 from nexus.store.store import Delete, Put, Store
@@ -20,12 +21,12 @@ MAX_APPROVALS: Final = 10_000
 
 
 class Approvals:
-    """The last decision about each name."""
+    """The last decision about each name that a discoverer has given."""
 
     def __init__(self, store: Store | None = None) -> None:
         """:param store: None: decisions hold until the process ends."""
         self._store = store
-        self._approvals: dict[str, Approval] = {}
+        self._approvals: dict[Key, Approval] = {}
 
     async def open(self) -> None:
         """Read what the store has; without it, every server is asked about again."""
@@ -39,28 +40,33 @@ class Approvals:
                 read += filter(None, (_decoded(value) for _, value in page))
         except StoreError as exc:
             log.warning("approvals_unreadable", reason=str(exc))
-        self._approvals |= {approval.name: approval for approval in sorted(read, key=lambda a: a.decided_unix_s)}
+        self._approvals |= {(each.source, each.name): each for each in sorted(read, key=lambda a: a.decided_unix_s)}
 
-    def get(self, name: str) -> Approval | None:
-        """Return the last decision about the server of that name."""
-        return self._approvals.get(name)
+    def get(self, key: Key) -> Approval | None:
+        """Return the last decision about the server that was seen under *key*."""
+        return self._approvals.get(key)
 
-    async def decide(self, found: Discovered, kind: str, trust: Trust) -> None:
-        """Remember *trust* about *found*, whose answers show *kind*. :raises StoreError: it was not stored."""
-        approval = Approval(name=found.name, url=found.url, kind=kind, trust=trust, decided_unix_s=int(unix_now()))
-        self._approvals.pop(found.name, None)
+    async def decide(self, source: str, found: Discovered, kind: str, trust: Trust) -> None:
+        """Remember *trust* about *found*, whose answers show *kind*. :raises StoreError: it was not stored.
+
+        :param source: the discoverer that has found it.
+        """
+        key = source, found.name
+        now = int(unix_now())
+        approval = Approval(source=source, name=found.name, url=found.url, kind=kind, trust=trust, decided_unix_s=now)
+        self._approvals.pop(key, None)
         forgotten = [next(iter(self._approvals))] if len(self._approvals) >= MAX_APPROVALS else []
         if self._store is not None:
-            put = Put(_key(found.name), msgspec.json.encode(approval))
-            await self._store.apply((put, *(Delete(_key(name)) for name in forgotten)))
-        for name in forgotten:
-            self._approvals.pop(name, None)
-        self._approvals[found.name] = approval
+            put = Put(_stored_as(key), msgspec.json.encode(approval))
+            await self._store.apply((put, *map(Delete, map(_stored_as, forgotten))))
+        for other in forgotten:
+            self._approvals.pop(other, None)
+        self._approvals[key] = approval
 
 
-def _key(name: str) -> str:
-    # A name may be longer than a key.
-    return PREFIX + backend_id(name)
+def _stored_as(key: Key) -> str:
+    # A name may be longer than a key of the store; it has no line break.
+    return PREFIX + backend_id("\n".join(key))
 
 
 def _decoded(value: bytes) -> Approval | None:

@@ -22,6 +22,9 @@ class Discovered(msgspec.Struct, frozen=True):
     """The backend's priority, lower is preferred; None: the usual one."""
     share: float = 1.0
     """How much of the work it gets, in proportion to others that could do it as well; more than 0."""
+    is_stale: bool = False
+    """Whether it is known from an earlier look, because its discoverer cannot look now; it stays in the fleet, and the
+    list of backends says so."""
 
 
 class Discoverer(ABC):

@@ -42,7 +42,7 @@ class DnsDiscoverer(Discoverer):
             while True:
                 self._is_changed.clear()
                 if any(state.is_known for state in self._states.values()):
-                    yield tuple(found for state in self._states.values() for found in state.found)
+                    yield tuple(found for state in self._states.values() for found in state.servers)
                 await self._is_changed.wait()
         finally:
             await tasks.stop(*following)
@@ -62,7 +62,7 @@ class DnsDiscoverer(Discoverer):
             self._states[source] = now
             if now.failure and not before.failure:
                 log.warning("name_lookup_failed", host=source.name, reason=now.failure, servers=len(now.found))
-            if now.found != before.found or now.is_known != before.is_known:
+            if now.servers != before.servers or now.is_known != before.is_known:
                 self._is_changed.set()
             await asyncio.sleep(now.pause_s)
 

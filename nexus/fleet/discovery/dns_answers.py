@@ -59,6 +59,13 @@ class NameState(msgspec.Struct, frozen=True):
     pause_s: float = RETRY_S
     """Until it is looked up again."""
 
+    @property
+    def servers(self) -> tuple[Discovered, ...]:
+        """What the fleet is told: what is found, and whether it may be out of date."""
+        if self.failure is None:
+            return self.found
+        return tuple(msgspec.structs.replace(found, is_stale=True) for found in self.found)
+
     def answered(self, found: tuple[Discovered, ...], ttl_s: float) -> "NameState":
         """Return what follows from an answer."""
         return NameState(found, is_known=True, pause_s=min(MAX_TTL_S, max(MIN_TTL_S, ttl_s)))

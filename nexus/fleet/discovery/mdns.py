@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterable
 from typing import Final
 
+import msgspec
 import structlog
 from zeroconf import ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
-from nexus.fleet.discovery.announced import Announced, announced, is_same_instance
+from nexus.fleet.discovery.announced import Announced, announced, free_name, is_same_instance
 from nexus.fleet.discovery.discoverer import Discovered, Discoverer
 from nexus.fleet.discovery.network import MulticastUnavailable, join_network
 from nexus.fleet.discovery.reaching import Reach, answers
@@ -111,7 +112,10 @@ class MdnsDiscoverer(Discoverer):
             return
         if known is not None and is_same_instance(known, found):
             found = found.preferring(known.address)
-        self._instances[name] = found
+        # An approval is bound to the name: a server keeps it, whatever another one announces.
+        others = {other.name for each, other in self._instances.items() if each != name}
+        label = found.name if known is None else known.name
+        self._instances[name] = msgspec.structs.replace(found, name=free_name(label, found, others))
 
     def _has_room(self, found: Announced) -> bool:
         at_host = sum(found.host == other.host for other in self._instances.values())
@@ -130,7 +134,7 @@ class MdnsDiscoverer(Discoverer):
         for name, found in zip(names, reached, strict=True):
             if found is not None:
                 self._instances[name] = found
-        return unique(found.discovered() for found in reached if found is not None)
+        return tuple(found.discovered() for found in reached if found is not None)
 
     async def _reached(self, instance: Announced) -> Announced | None:
         for address in instance.addresses:
@@ -138,14 +142,3 @@ class MdnsDiscoverer(Discoverer):
                 if await self._reach(address, instance.port):
                     return instance.preferring(address)
         return None
-
-
-def unique(found: Iterable[Discovered]) -> tuple[Discovered, ...]:
-    """Return *found* with each name once: a name that two servers announce gets the port, or the host too."""
-    taken: dict[str, Discovered] = {}
-    for one in sorted(found, key=lambda f: (f.name, f.url)):
-        for name in (one.name, f"{one.name}-{one.url.rpartition(':')[2]}", f"{one.name}-{one.host}"):
-            if name not in taken:
-                taken[name] = one if name == one.name else Discovered(name, one.url, one.kind, one.host)
-                break
-    return tuple(taken.values())

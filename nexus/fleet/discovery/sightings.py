@@ -1,6 +1,6 @@
 """Who was seen, and for how long the others have been gone."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -10,6 +10,9 @@ from nexus.fleet.discovery.discoverer import Discovered
 MOST_SEEN: Final = 1_000
 """By one discoverer: what comes from the network is bounded."""
 
+Key = tuple[str, str]
+"""The name of a discoverer, and the name that it gave a server: two discoverers may give two servers one name."""
+
 
 class Sighting(msgspec.Struct, frozen=True):
     """One server, as it was seen last."""
@@ -18,13 +21,35 @@ class Sighting(msgspec.Struct, frozen=True):
     """The name of the discoverer."""
     found: Discovered
     gone_since: float | None = None
+    seen_at: float = 0.0
+    """When it was certainly there last."""
+    is_stale: bool = False
+    """Whether its discoverer cannot look now."""
+    is_followed: bool = False
+    """Whether its discoverer says at once when it is gone: until then, it counts as seen."""
+
+    @property
+    def key(self) -> Key:
+        return self.source, self.found.name
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it was missing when it was looked for last."""
+        return self.gone_since is not None
+
+    def last_seen(self, *, now: float) -> float:
+        """Return when it was seen last."""
+        return now if self.is_followed and not self.is_stale else self.seen_at
 
 
 class Sightings:
     """Of all discoverers, by the names that they gave."""
 
     def __init__(self) -> None:
-        self._sightings: dict[tuple[str, str], Sighting] = {}
+        self._sightings: dict[Key, Sighting] = {}
+
+    def __iter__(self) -> Iterator[Sighting]:
+        return iter(self._sightings.values())
 
     def look(self, source: str, seen: Iterable[Discovered], *, now: float, is_certain: bool = False) -> None:
         """Take in all that *source* sees at *now*.
@@ -34,14 +59,21 @@ class Sightings:
         names = set()
         for found in list(seen)[:MOST_SEEN]:
             names.add(found.name)
-            self._sightings[source, found.name] = Sighting(source, found)
+            before = self._sightings.get((source, found.name))
+            self._sightings[source, found.name] = Sighting(
+                source,
+                msgspec.structs.replace(found, is_stale=False),
+                seen_at=before.seen_at if found.is_stale and before is not None and before.is_stale else now,
+                is_stale=found.is_stale,
+                is_followed=is_certain,
+            )
         missing = [key for key in self._sightings if key[0] == source and key[1] not in names]
         for key in missing:
             sighting = self._sightings[key]
             if is_certain:
                 del self._sightings[key]
             elif sighting.gone_since is None:
-                self._sightings[key] = Sighting(source, sighting.found, now)
+                self._sightings[key] = msgspec.structs.replace(sighting, gone_since=now)
 
     def listed(self, *, now: float, grace_s: float) -> tuple[Sighting, ...]:
         """Return what belongs into the fleet, what is seen now before what is missing; forget what is gone for good."""

@@ -25,7 +25,10 @@ class Trust(StrEnum):
 class Approval(msgspec.Struct, frozen=True, kw_only=True):
     """An administrator's decision. It holds for one server: with another address or kind, it is asked about again."""
 
+    source: str
+    """The discoverer that has found it: another one may give its name to another server."""
     name: str
+    """The one that the discoverer gave it."""
     url: str
     kind: str
     """As its answers showed when it was decided."""

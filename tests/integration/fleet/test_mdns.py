@@ -125,6 +125,20 @@ async def test_one_host_announces_at_most_so_many(listen, network, service_type,
     assert len(seen) == MAX_PER_HOST
 
 
+async def test_a_server_keeps_its_name_when_another_one_announces_it(listen, network, service_type):
+    other_type = f"_a{service_type[2:]}"
+    finder = MdnsDiscoverer((service_type, other_type), interval_s=0.1)
+    (_, first), (_, other) = sorted([await listen(), await listen()], key=lambda pair: -pair[1])
+    async with contextlib.aclosing(finder.watch()) as watching, asyncio.timeout(10):
+        await announce(network, service_type, first)
+        before = await anext(seen async for seen in watching if seen)
+        await announce(network, other_type, other)
+        both = await anext(seen async for seen in watching if len(seen) == 2)
+
+    assert [found.name for found in before] == ["desk"]
+    assert {found.name: int(found.url.rpartition(":")[2]) for found in both} == {"desk": first, f"desk-{other}": other}
+
+
 async def test_what_announce_publishes_is_found_until_it_ends(listen, watch, service_type, monkeypatch):
     monkeypatch.setattr(Announcement, "service_type", property(lambda _: service_type))
     _, port = await listen()

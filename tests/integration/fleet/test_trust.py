@@ -21,7 +21,8 @@ class Network(Discoverer):
     name = "network"
     needs_approval = True
 
-    def __init__(self):
+    def __init__(self, name="network"):
+        self.name = name
         self.looks = asyncio.Queue(100)
 
     def announce(self, *found):
@@ -43,7 +44,7 @@ def network():
 
 
 def pending(fleet):
-    return {applicant.found.name: applicant.kind for applicant in fleet.applicants}
+    return {applicant.name: applicant.kind for applicant in fleet.applicants}
 
 
 async def test_a_server_gets_into_the_fleet_when_it_is_approved(serve, plan, start, eventually, network):
@@ -159,3 +160,82 @@ async def test_a_flood_displaces_no_server_that_is_known(serve, plan, start, eve
     await eventually(lambda: len(fleet.applicants) == MAX_PER_HOST - 1)
 
     assert [backend.name for backend in fleet.snapshot.backends] == ["zzz"]
+
+
+async def test_two_sources_with_one_name_are_two_servers(serve, plan, start, eventually, network):
+    first, second = await serve("vllm", "tiny"), await serve("ollama", "other")
+    beside = Network("beside")
+    fleet = await start(plan(discovery=LOOKS), discoverers=[network, beside])
+    network.announce(Discovered("desk", first.url))
+    await eventually(lambda: pending(fleet) == {"desk": "vllm"})
+    beside.announce(Discovered("desk", second.url))
+    port = second.url.rpartition(":")[2]
+    await eventually(lambda: pending(fleet) == {"desk": "vllm", f"desk-{port}": "ollama"})
+
+    await fleet.approve("desk")
+    await eventually(lambda: fleet.snapshot.having("tiny"))
+
+    assert [(backend.name, backend.url) for backend in fleet.snapshot.backends] == [("desk", first.url)]
+    assert pending(fleet) == {f"desk-{port}": "ollama"}
+    assert fleet.found_counts == {
+        ("network", "approved"): 1,
+        ("network", "pending"): 0,
+        ("network", "rejected"): 0,
+        ("beside", "approved"): 0,
+        ("beside", "pending"): 1,
+        ("beside", "rejected"): 0,
+    }
+
+
+async def test_a_server_that_two_sources_see_is_one_backend_and_says_both(serve, plan, start, eventually, network):
+    server = await serve("vllm", "tiny")
+    trusted = Network("trusted")
+    trusted.needs_approval = False
+    fleet = await start(plan(discovery=LOOKS), discoverers=[network, trusted])
+    network.announce(Discovered("desk", server.url))
+    await eventually(lambda: pending(fleet) == {"desk": "vllm"})
+    await fleet.approve("desk")
+    await eventually(lambda: fleet.snapshot.having("tiny"))
+    trusted.announce(Discovered("gpu-7", server.url))
+    (backend,) = fleet.snapshot.backends
+    await eventually(lambda: fleet.origin_of(backend.id).also_found_by)
+
+    origin = fleet.origin_of(backend.id)
+    (after,) = fleet.snapshot.backends
+
+    assert (after.name, after.discovery_source, origin.also_found_by) == ("desk", "network", ("trusted",))
+    assert (pending(fleet), origin.is_stale, after.load is backend.load) == ({}, False, True)
+
+
+async def test_a_server_in_its_grace_period_is_stale(serve, plan, start, eventually, network):
+    server = await serve("vllm", "tiny")
+    network.needs_approval = False
+    discovery = DiscoveryConfig(enabled=False, grace_period_seconds=60)
+    fleet = await start(plan(discovery=discovery), discoverers=[network])
+    network.announce(Discovered("desk", server.url))
+    await eventually(lambda: fleet.snapshot.having("tiny"))
+    (backend,) = fleet.snapshot.backends
+    seen = fleet.origin_of(backend.id)
+
+    network.announce()
+    await eventually(lambda: fleet.origin_of(backend.id).is_stale)
+    missed = fleet.origin_of(backend.id)
+
+    assert (seen.is_stale, missed.joined_unix_s) == (False, seen.joined_unix_s)
+    assert abs(missed.last_seen_unix_s - seen.last_seen_unix_s) < 1.0
+
+
+async def test_a_name_that_the_file_takes_is_no_longer_that_of_a_found_server(
+    serve, plan, start, eventually, network, free_port
+):
+    server = await serve("vllm", "tiny")
+    fleet = await start(plan(discovery=LOOKS), discoverers=[network])
+    network.announce(Discovered("desk", server.url))
+    await eventually(lambda: pending(fleet) == {"desk": "vllm"})
+
+    fleet.reconfigure(plan(discovery=LOOKS, desk=f"http://127.0.0.1:{free_port}"))
+
+    port = server.url.rpartition(":")[2]
+    assert pending(fleet) == {f"desk-{port}": "vllm"}
+    with pytest.raises(BackendNotFound):
+        await fleet.approve("desk")

@@ -5,6 +5,7 @@ import msgspec
 from nexus.admin.backends import BackendView, backends
 from nexus.domain.backend import Backend, Breaker, Status, set_load
 from nexus.domain.model import ModelFacts
+from nexus.fleet.origins import Origin
 
 RENAMED = {
     "kind": "backend_type",
@@ -15,8 +16,12 @@ LEFT_OUT = {"spellings", "server_breaker", "model_breakers", "cooling_models", "
 """All but the first are shown with each model."""
 
 
+def origin_of(_):
+    return Origin(joined_unix_s=86400.0, last_seen_unix_s=86401.9, is_stale=True, also_found_by=("dns",))
+
+
 def rows(snapshot):
-    return msgspec.json.decode(backends(snapshot).body)["backends"]
+    return msgspec.json.decode(backends(snapshot, origin_of).body)["backends"]
 
 
 def test_every_field_of_a_backend_is_shown():
@@ -26,7 +31,12 @@ def test_every_field_of_a_backend_is_shown():
 
 
 def test_the_version_of_the_snapshot_is_told(fleet):
-    assert msgspec.json.decode(backends(fleet()).body) == {"version": 7, "backends": [], "pending": [], "files": []}
+    assert msgspec.json.decode(backends(fleet(), origin_of).body) == {
+        "version": 7,
+        "backends": [],
+        "pending": [],
+        "files": [],
+    }
 
 
 def test_a_row_says_what_is_believed(fleet, backend):
@@ -92,6 +102,10 @@ def test_a_row_says_what_is_believed(fleet, backend):
         "avg_latency_ms": 0,
         "retry_unsafe": True,
         "discovery_source": "static",
+        "also_found_by": ["dns"],
+        "joined_at": "1970-01-02T00:00:00Z",
+        "last_seen": "1970-01-02T00:00:01Z",
+        "is_stale": True,
         "version": None,
     }
 

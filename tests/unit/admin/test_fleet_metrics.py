@@ -70,3 +70,11 @@ def test_probes_are_counted_and_timed(probes):
 
 def test_gauges_of_a_backend_that_left_are_gone(probes):
     assert told(make_fleet(), probes, "nexus_pending_requests") == {}
+
+
+def test_servers_that_announced_themselves_are_told_by_source_and_state(probes):
+    counts = {("mdns", "pending"): 2, ("mdns", "rejected"): 0}
+
+    families = {family.name: family for family in FleetMetrics(make_fleet, probes, lambda: counts).families()}
+
+    assert dict(families["nexus_discovered_servers"].rows) == counts

@@ -66,6 +66,7 @@ async def feed(world):
     sources = Sources(
         snapshot=lambda: world.fleet,
         view=view,
+        last_seen=lambda _: {"last_seen": None},
         next_probe_at=lambda _: 1000.0,
         timeline=Timeline(),
         standing=lambda: {"status": "healthy"},

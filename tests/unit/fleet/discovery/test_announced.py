@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus.config.urls import normalised
-from nexus.fleet.discovery.announced import announced, full_types, is_same_instance
+from nexus.fleet.discovery.announced import announced, free_name, full_types, is_same_instance
 from nexus.fleet.discovery.discoverer import Discovered
-from nexus.fleet.discovery.mdns import unique
 
 TYPE = "_llm._tcp.local."
 
@@ -97,14 +96,13 @@ def test_service_types_are_completed():
     assert full_types(given_types) == ("_ollama._tcp.local.", "_llm._tcp.local.", "_a._udp.local.", "_b._tcp.local.")
 
 
-def test_one_name_for_two_servers_gets_the_port_or_the_host():
-    same = [
-        Discovered("desk", "http://192.168.1.5:1", host="a.local"),
-        Discovered("desk", "http://192.168.1.6:1", host="b.local"),
-        Discovered("desk", "http://192.168.1.7:1", host="c.local"),
-    ]
+def test_one_name_for_several_servers_gets_the_port_the_host_or_a_number():
+    names = []
+    for host in ("a.local.", "b.local.", "c.local.", "c.local."):
+        found = announced(info(port=1, server=host))
+        names.append(free_name("desk", found, names))
 
-    assert [found.name for found in unique(same)] == ["desk", "desk-1", "desk-c.local"]
+    assert names == ["desk", "desk-1", "desk-c.local", "desk-2"]
 
 
 @given(

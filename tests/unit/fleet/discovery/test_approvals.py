@@ -19,37 +19,37 @@ async def store():
 
 
 async def test_a_decision_outlasts_the_process(store):
-    await Approvals(store).decide(DESK, "ollama", Trust.APPROVED)
+    await Approvals(store).decide("mdns", DESK, "ollama", Trust.APPROVED)
 
     after = Approvals(store)
     await after.open()
 
-    assert after.get("desk").holds_for(DESK, "ollama")
+    assert after.get(("mdns", "desk")).holds_for(DESK, "ollama")
 
 
 async def test_the_last_decision_counts(store):
     approvals = Approvals(store)
-    await approvals.decide(DESK, "ollama", Trust.APPROVED)
-    await approvals.decide(DESK, "ollama", Trust.REJECTED)
+    await approvals.decide("mdns", DESK, "ollama", Trust.APPROVED)
+    await approvals.decide("mdns", DESK, "ollama", Trust.REJECTED)
     await approvals.open()
 
-    assert approvals.get("desk").trust is Trust.REJECTED
+    assert approvals.get(("mdns", "desk")).trust is Trust.REJECTED
 
 
 async def test_a_name_as_long_as_names_may_be_is_stored(store):
-    await Approvals(store).decide(Discovered("ä" * 256, DESK.url), "ollama", Trust.APPROVED)
+    await Approvals(store).decide("mdns", Discovered("ä" * 256, DESK.url), "ollama", Trust.APPROVED)
 
 
 async def test_the_oldest_decision_makes_room(store, monkeypatch):
     monkeypatch.setattr(module, "MAX_APPROVALS", 2)
     approvals = Approvals(store)
     for name in ("a", "b", "c"):
-        await approvals.decide(Discovered(name, DESK.url), "ollama", Trust.APPROVED)
+        await approvals.decide("mdns", Discovered(name, DESK.url), "ollama", Trust.APPROVED)
 
     after = Approvals(store)
     await after.open()
 
-    assert [bool(after.get(name)) for name in ("a", "b", "c")] == [False, True, True]
+    assert [bool(after.get(("mdns", name))) for name in ("a", "b", "c")] == [False, True, True]
 
 
 async def test_a_decision_that_is_not_stored_does_not_hold(store, monkeypatch):
@@ -60,6 +60,6 @@ async def test_a_decision_that_is_not_stored_does_not_hold(store, monkeypatch):
     approvals = Approvals(store)
 
     with pytest.raises(StoreError):
-        await approvals.decide(DESK, "ollama", Trust.APPROVED)
+        await approvals.decide("mdns", DESK, "ollama", Trust.APPROVED)
 
-    assert approvals.get("desk") is None
+    assert approvals.get(("mdns", "desk")) is None

@@ -94,3 +94,11 @@ def test_failures_take_no_server_away(failures):
         state = state.failed(failure)
 
     assert state.found == ONE
+
+
+def test_the_last_good_answer_is_told_as_stale_while_name_servers_fail():
+    good = NameState().answered(ONE, 30)
+    failing = good.failed("SERVFAIL")
+
+    assert (good.servers, failing.answered(ONE, 30).servers) == (ONE, ONE)
+    assert [(found.name, found.is_stale) for found in failing.servers] == [("gpu:1", True)]

@@ -1,3 +1,5 @@
+import msgspec
+
 from nexus.fleet.discovery.discoverer import Discovered
 from nexus.fleet.discovery.sightings import MOST_SEEN, Sightings
 
@@ -61,3 +63,32 @@ def test_what_a_certain_source_sees_no_more_is_gone_at_once():
     sightings.look("dns", [], now=1, is_certain=True)
 
     assert names(sightings, 1) == []
+
+
+def seen_at(sightings, now):
+    (sighting,) = sightings
+    return sighting.last_seen(now=now), sighting.is_stale
+
+
+def test_what_is_looked_for_was_seen_at_the_last_look():
+    sightings = Sightings()
+
+    sightings.look("mdns", [DESK], now=10)
+    sightings.look("mdns", [], now=20)
+
+    assert seen_at(sightings, 30) == (10, False)
+
+
+def test_what_is_followed_is_seen_until_its_discoverer_cannot_look():
+    sightings = Sightings()
+    stale = msgspec.structs.replace(DESK, is_stale=True)
+
+    sightings.look("dns", [DESK], now=10, is_certain=True)
+    followed = seen_at(sightings, 500)
+    for now in (600, 700):
+        sightings.look("dns", [stale], now=now, is_certain=True)
+    lost = seen_at(sightings, 800)
+    sightings.look("dns", [DESK], now=900, is_certain=True)
+
+    assert (followed, lost, seen_at(sightings, 999)) == ((500, False), (600, True), (999, False))
+    assert [sighting.found for sighting in sightings] == [DESK]

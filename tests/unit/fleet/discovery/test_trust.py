@@ -11,7 +11,7 @@ ASK = DiscoveryConfig()
 
 
 def decided(trust=Trust.APPROVED, found=DESK, kind="ollama"):
-    return Approval(name=found.name, url=found.url, kind=kind, trust=trust, decided_unix_s=1)
+    return Approval(source="mdns", name=found.name, url=found.url, kind=kind, trust=trust, decided_unix_s=1)
 
 
 @pytest.mark.parametrize("kind", [None, "ollama"])

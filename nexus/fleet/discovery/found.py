@@ -1,0 +1,41 @@
+"""Found servers: which of them are in the fleet, and under which name."""
+
+from collections.abc import Collection, Iterable, Mapping
+
+from nexus.fleet.discovery.admission import admitted, place_of
+from nexus.fleet.discovery.applicants import Applicant, Applicants
+from nexus.fleet.discovery.declared import Declared
+from nexus.fleet.discovery.sightings import Key, Sighting
+from nexus.fleet.member import Member
+from nexus.fleet.plan import FleetPlan
+
+
+class FoundServers:
+    """What is configured or added comes first; of the found servers, what is in the fleet already does."""
+
+    def __init__(self, applicants: Applicants) -> None:
+        self._applicants = applicants
+        self._names: Mapping[Key, str] = {}
+        self._places: frozenset[object] = frozenset()
+
+    def joining(
+        self, sightings: Iterable[Sighting], fixed: Collection[Member], plan: FleetPlan, need_approval: Collection[str]
+    ) -> Mapping[str, Member]:
+        """Return those that are in the fleet besides *fixed*, by id.
+
+        :param need_approval: the discoverers whose servers wait to be approved.
+        """
+        found = [sighting for sighting in sightings if not isinstance(sighting.found, Declared)]
+        trusted = [sighting for sighting in found if sighting.source not in need_approval]
+        announced = [sighting for sighting in found if sighting.source in need_approval]
+        approved = self._applicants.admitted(announced, plan.discovery)
+        candidates = (*trusted, *approved)
+        members = [*admitted(candidates, fixed, plan.kinds, plan.discovery.zone, before=self._names)]
+        self._names = {(member.source, member.found_as): member.config.name for member in members}
+        self._places = frozenset(place_of(member.config.url) for member in (*fixed, *members))
+        self._applicants.name((*fixed, *members))
+        return {member.id: member for member in members}
+
+    def waiting(self) -> tuple[Applicant, ...]:
+        """Return the servers that announced themselves and are not in the fleet, under any name."""
+        return tuple(a for a in self._applicants.listed() if place_of(a.found.url) not in self._places)

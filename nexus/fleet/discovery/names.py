@@ -1,0 +1,49 @@
+"""The name of each found server: no other has it, and it stays as long as the server is seen."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import count
+from urllib.parse import urlsplit
+
+from nexus.fleet.discovery.sightings import Key, Sighting
+from nexus.fleet.untrusted import LONGEST_NAME
+
+
+def named(sightings: Iterable[Sighting], *, taken: Iterable[str], before: Mapping[Key, str]) -> dict[Key, str]:
+    """Return the name of each of *sightings*: that of before, or else the one that its discoverer gave it.
+
+    :param sightings: of two that want one name, the earlier one gets it; the other gets its port or its source too.
+    :param taken: the names that are not to be had.
+    :param before: the names that they have had so far.
+    """
+    wanted = {sighting.key: sighting for sighting in sightings}
+    used = set(taken)
+    names: dict[Key, str] = {}
+    for key in wanted:
+        if (name := before.get(key)) is not None and name not in used:
+            names[key] = name
+            used.add(name)
+    for key, sighting in wanted.items():
+        if key not in names:
+            names[key] = next(name for name in _candidates(sighting) if name not in used)
+            used.add(names[key])
+    return names
+
+
+def _candidates(sighting: Sighting) -> Iterator[str]:
+    name = sighting.found.name
+    yield name
+    for distinction in (port_of(sighting.found.url), sighting.source):
+        yield _joined(name, distinction)
+    for number in count(2):
+        yield _joined(name, number)
+
+
+def _joined(name: str, distinction: object) -> str:
+    end = f"-{distinction}"
+    return name[: LONGEST_NAME - len(end)] + end
+
+
+def port_of(url: str) -> int:
+    """Return the port to which *url* leads."""
+    parts = urlsplit(url)
+    return parts.port or (443 if parts.scheme == "https" else 80)
