@@ -21,9 +21,9 @@ def differ(offers: Sequence[Offer]) -> bool:
 def counted_in_flight(offers: Sequence[Offer]) -> list[float]:
     """Return how many requests in flight each candidate counts as having, where shares differ.
 
-    Candidates of one priority are compared. One that has fewer than its share of all that these have, and of the new
-    one, counts as having the mean: two of the shares 3 and 1 are equally busy until the first has three, so that turns
-    divide single requests as well. Of any other, the requests are divided by its share.
+    Candidates of one priority are compared. One that has no more than its share of all that these have, and of the
+    new one, counts as having the mean: of the shares 3 and 1, the first is as idle with two requests as the other with
+    none, so that turns divide single requests as well. Of any other, the requests are divided by its share.
     """
     groups: dict[int, _Group] = {}
     for backend, _ in offers:
@@ -48,7 +48,7 @@ class _Group:
 
     def counted(self, backend: Backend) -> float:
         in_flight, part = backend.load.in_flight, backend.share / self._share
-        if in_flight < (self._in_flight + 1) * part:
+        if in_flight <= (self._in_flight + 1) * part:
             return self._in_flight / self._members
         return in_flight / (part * self._members)
 

@@ -22,6 +22,8 @@ MAX_DEVIATION: Final = 3.0
 FREE_DOUBLINGS: Final = 2.0
 """Up to four times as long as the fastest costs nothing: requests in flight share the work by speed as it is."""
 POINTS_PER_DOUBLING: Final = 25.0
+CREDITED_TURNS: Final = 3.0
+"""How many turns one may make up for, where shares differ."""
 
 
 def load_points(backend: Backend, model: str, now: float, in_flight: float | None = None) -> float:
@@ -100,6 +102,8 @@ class Turns:
 
     def __init__(self, draw: Callable[[], float]) -> None:
         self._draw = draw
+        self._credit = 0.0
+        """In turns, of the last ranking."""
         self._models: dict[str, tuple[float, dict[str, float]]] = {}
         """By model, the time that the last one was given at, and when each backend would be through with its work, in
         work done."""
@@ -111,8 +115,9 @@ class Turns:
         now, through = self._models.get(model, _NO_TURNS)
         costs, draw = self._costs, self._draw
         costs.clear()
-        # One without a turn so far would have the next one at once, however small its share: it waits for a part of it.
-        first_wait = 1.0 if shares.differ(offers) else 1e-6
+        # Where shares differ, one that was too busy at its turn has it later. One without a turn so far would have one
+        # at once, however small its share: it waits for a part of it.
+        self._credit, first_wait = (CREDITED_TURNS, 1.0) if shares.differ(offers) else (0.0, 1e-6)
         ties: list[float] = []
         for at, (backend, _) in enumerate(offers):
             name = backend.name
@@ -121,7 +126,7 @@ class Turns:
             if begins is None:
                 ties.append(now + draw() * cost * first_wait)
             else:
-                ties.append(max(now, begins) + draw() * cost * 1e-6)
+                ties.append(max(now - self._credit * cost, begins) + draw() * cost * 1e-6)
         return ties
 
     def took(self, backend: str, model: str) -> None:
@@ -135,10 +140,11 @@ class Turns:
                 self._models.clear()
             found = 0.0, {}
         now, through = found
-        now = max(now, through.get(backend, now))
+        begins = max(now - self._credit * cost, through.get(backend, now))
+        now = max(now, begins)
         if len(through) >= MAX_REMEMBERED_TURNS:
             through = {name: at for name, at in through.items() if at > now}
-        through[backend] = now + cost
+        through[backend] = begins + cost
         self._models[model] = now, through
 
     def forget_rivals(self) -> None:

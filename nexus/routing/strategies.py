@@ -54,6 +54,8 @@ class Strategy(ABC):
 
     takes_turns: ClassVar[bool] = False
     """Whether equal scores are told apart by whose turn it is, and not by chance."""
+    divides_by_turns: ClassVar[bool] = False
+    """Whether they are where shares differ."""
 
     def __init__(self, weights: WeightsConfig, chance: Random, clock: Callable[[], float] = monotonic) -> None:
         self._weights = weights
@@ -211,19 +213,30 @@ class RoundRobin(Plain):
 class LeastLoaded(Strategy):
     """The smallest part of its slots, or of its limit, in use; by its share, where shares differ."""
 
+    divides_by_turns = True
+
+    def __init__(self, weights: WeightsConfig, chance: Random, clock: Callable[[], float] = monotonic) -> None:
+        super().__init__(weights, chance, clock)
+        self._turns = Turns(chance.random)
+
     def rank(self, offers: Sequence[Offer], model: str, *, is_stream: bool) -> list[Ranked]:
-        del model, is_stream
-        draw = self._random
+        del is_stream
+        loads, ties = all_load_points(offers, self._clock()), self._ties(offers, model)
         return [
-            Ranked(
-                backend,
-                own_name,
-                points / 100,
-                tie=shares.drawn_tie(backend.share, draw()),
-                in_flight=backend.load.in_flight,
-            )
-            for (backend, own_name), points in zip(offers, all_load_points(offers, self._clock()), strict=True)
+            Ranked(backend, own_name, loads[at] / 100, tie=ties[at], in_flight=backend.load.in_flight)
+            for at, (backend, own_name) in enumerate(offers)
         ]
+
+    def _ties(self, offers: Sequence[Offer], model: str) -> list[float]:
+        """Return chance, or turns where shares differ: chance would not make up for those that were busy before."""
+        if shares.differ(offers):
+            return self._turns.ties(offers, model, None)
+        self._turns.forget_rivals()
+        draw = self._random
+        return [draw() for _ in offers]
+
+    def chosen(self, backend: Backend, model: str) -> None:
+        self._turns.took(backend.name, model)
 
     def reason(self, backend: Backend, score: float) -> str:
         del score

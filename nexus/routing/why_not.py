@@ -90,7 +90,8 @@ def _compared(rank: int, ranked: Ranked, found: Findings, strategy: Strategy) ->
     best = found.best
     place = f"it ranks {rank} of {len(found.ranks)}"
     if best.score - ranked.score < NOTICEABLE:
-        preferred = "has its turn before" if strategy.takes_turns else "chance preferred"
+        is_by_share = ranked.backend.share != best.backend.share and strategy.divides_by_turns
+        preferred = "has its turn before" if strategy.takes_turns or is_by_share else "chance preferred"
         as_good = f"{place}: as good as {best.backend.name} (score {ranked.score:.2f})"
         return f"{as_good}, which {preferred}{_shares(ranked, best)}"
     against = f"{place}: score {ranked.score:.2f} against {best.score:.2f} of {best.backend.name}"

@@ -15,8 +15,8 @@ REQUESTS = 400
 SHARES = st.lists(st.sampled_from([0.5, 1.0, 2.0, 3.0, 10.0]), min_size=2, max_size=4)
 DIVIDING = ("smart", "round_robin", "least_loaded", "random", "priority_only")
 BY_CHANCE = 0.1
-"""How far chance may lead from a share of all requests: four standard deviations."""
-IN_TURN = 0.03
+"""How far chance may lead from a share of all requests: four standard deviations at least."""
+IN_TURN = 0.04
 BY_SLOTS = 0.06
 """Requests in flight are whole: of 16 of them, one that has a part of 0.04 has none or one."""
 
@@ -77,7 +77,7 @@ def test_one_at_its_limit_leaves_its_share_to_others():
     loads=st.lists(st.integers(0, 50), min_size=1, max_size=5),
     shares=st.lists(st.floats(0.001, 65_535), min_size=5, max_size=5),
 )
-def test_there_is_always_one_that_has_less_than_its_share(loads, shares):
+def test_there_is_always_one_that_has_no_more_than_its_share(loads, shares):
     offers = [(make_backend(f"gpu-{n}", in_flight=load, share=shares[n]), "llama3") for n, load in enumerate(loads)]
 
     counted = counted_in_flight(offers)
