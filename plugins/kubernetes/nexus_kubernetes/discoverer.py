@@ -20,8 +20,9 @@ class KubernetesDiscoverer(Discoverer):
 
     def __init__(self, config: KubernetesConfig, pace: Pace | None = None) -> None:
         self._is_changed = asyncio.Event()
+        self._pace = pace or Pace()
         self._followers = tuple(
-            Follower(service, partial(connected, config), self._is_changed.set, pace or Pace())
+            Follower(service, partial(connected, config), self._is_changed.set, self._pace)
             for service in config.services
         )
 
@@ -32,10 +33,21 @@ class KubernetesDiscoverer(Discoverer):
         ]
         try:
             while True:
-                self._is_changed.clear()
-                known = [(f.service, f.namespace, f.reading) for f in self._followers if f.reading is not None]
-                if known:
+                await self._wait()
+                # Each is asked: what one has read is not to wait for the next change of another.
+                if sum(follower.look() for follower in self._followers):
+                    known = [(f.service, f.namespace, f.reading) for f in self._followers if f.reading is not None]
                     yield discovered(known)
-                await self._is_changed.wait()
         finally:
             await tasks.stop(*following)
+
+    async def _wait(self) -> None:
+        """Wait for changes, or until a server that has vanished is gone for good."""
+        due = [f.look_again_at for f in self._followers if f.look_again_at is not None]
+        try:
+            async with asyncio.timeout_at(min(due, default=None)):
+                await self._is_changed.wait()
+                await asyncio.sleep(self._pace.gather_s)
+        except TimeoutError:
+            return
+        self._is_changed.clear()

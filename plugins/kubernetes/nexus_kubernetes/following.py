@@ -11,7 +11,7 @@ import structlog
 
 from nexus_kubernetes.cluster import Cluster
 from nexus_kubernetes.config import ServiceConfig
-from nexus_kubernetes.servers import Reading, read
+from nexus_kubernetes.servers import Reading, read, with_vanished
 from nexus_kubernetes.slices import View
 
 log = structlog.get_logger("nexus.kubernetes")
@@ -28,6 +28,11 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
     """A watch that lasted so long was a good one, and what ends it is the first failure in a row."""
     shortest_watch_s: float = 1.0
     """At most one watch is begun in this time, also where the API server ends each at once."""
+    gather_s: float = 0.1
+    """After a change, further ones are waited for: thousands of endpoints are not read anew for each of many."""
+    vanished_s: float = 2.0
+    """How long a server stays that is in no slice any more without having been unready before: slices are deleted and
+    created anew, and endpoints move from one to another."""
 
 
 class Follower:
@@ -44,6 +49,11 @@ class Follower:
         self.namespace = service.namespace or ""
         self.reading: Reading | None = None
         """None until the first list."""
+        self.look_again_at: float | None = None
+        """When a server that has vanished will have been gone for long enough, by the clock of the loop."""
+        self._view: View | None = None
+        self._is_read = True
+        """Whether the reading is that of the view."""
         self._connect = connect
         self._on_change = on_change
         self._pace = pace
@@ -64,6 +74,26 @@ class Follower:
                 self._failed(exc)
             await asyncio.sleep(pause_s(self._failures, self._pace, random.random()))  # noqa: S311 - no secret
 
+    def look(self) -> bool:
+        """Read what has changed; return whether other servers follow from it than before."""
+        now = asyncio.get_running_loop().time()
+        is_due = self.look_again_at is not None and self.look_again_at <= now
+        if self._view is None or (self._is_read and not is_due):
+            return False
+        self._is_read = True
+        before = self.reading
+        reading = read(self.service, self._view.slices.values())
+        self.reading, self.look_again_at = with_vanished(reading, before, now=now, hold_s=self._pace.vanished_s)
+        if self.reading.complaint and (before is None or self.reading.complaint != before.complaint):
+            log.warning(
+                "service_incomplete",
+                service=self.service.service,
+                namespace=self.namespace,
+                reason=self.reading.complaint,
+                servers=len(self.reading.servers),
+            )
+        return before is None or self.reading.servers != before.servers
+
     async def _follow(self, cluster: Cluster) -> None:
         clock = asyncio.get_running_loop().time
         service = self.service.service
@@ -81,17 +111,10 @@ class Follower:
             await asyncio.sleep(began + self._pace.shortest_watch_s - clock())
 
     def _see(self, view: View) -> None:
-        before, self.reading = self.reading, read(self.service, view.slices.values())
-        if self.reading.complaint and (before is None or self.reading.complaint != before.complaint):
-            log.warning(
-                "service_incomplete",
-                service=self.service.service,
-                namespace=self.namespace,
-                reason=self.reading.complaint,
-                servers=len(self.reading.servers),
-            )
-        if before is None or self.reading.servers != before.servers:
+        if self._view is None or view.slices is not self._view.slices:
+            self._is_read = False
             self._on_change()
+        self._view = view
 
     def _failed(self, exc: Exception) -> None:
         self._failures += 1

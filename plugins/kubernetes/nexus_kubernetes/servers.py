@@ -28,6 +28,11 @@ class Server(msgspec.Struct, frozen=True):
     pod: str = ""
     """Empty: no pod is behind it."""
 
+    @property
+    def identity(self) -> str:
+        """What it keeps when its conditions change, or when it is in another slice."""
+        return self.pod or f"{self.host}:{self.port}"
+
 
 class Reading(msgspec.Struct, frozen=True):
     """What the slices of one Service come to."""
@@ -35,6 +40,10 @@ class Reading(msgspec.Struct, frozen=True):
     servers: tuple[Server, ...] = ()
     complaint: str = ""
     """Why there are none, or fewer than there could be; empty: there is nothing to complain about."""
+    mentioned: frozenset[str] = frozenset()
+    """The identities of all endpoints, whatever their conditions."""
+    vanished: Mapping[Server, float] = {}
+    """Servers that are in no slice any more and stay for a while, each with the time since when."""
 
 
 def read(service: ServiceConfig, slices: Iterable[EndpointSlice]) -> Reading:
@@ -48,6 +57,7 @@ def read(service: ServiceConfig, slices: Iterable[EndpointSlice]) -> Reading:
     ready: dict[str, Server] = {}
     last: dict[str, Server] = {}
     complaints = []
+    mentioned = set()
     for each in in_order:
         endpoints = each.endpoints or ()
         port = port_of(each, service.port)
@@ -56,13 +66,44 @@ def read(service: ServiceConfig, slices: Iterable[EndpointSlice]) -> Reading:
         for endpoint in endpoints if port is not None else ():
             chosen = ready if is_ready(endpoint.conditions) else last if is_last_resort(endpoint.conditions) else None
             host = _host(each.address_type, endpoint)
-            if chosen is not None and host and port is not None:
-                server = Server(host, port, _pod(endpoint))
+            if not host or port is None:
+                continue
+            server = Server(host, port, _pod(endpoint))
+            mentioned.add(server.identity)
+            if chosen is not None:
                 chosen.setdefault(_identity(endpoint, server), server)
-    servers = tuple(sorted((ready or last).values(), key=lambda s: (s.pod, s.host, s.port)))
+    servers = _in_order((ready or last).values())
     if not servers and not complaints:
         complaints.append("none of its endpoints is ready")
-    return Reading(servers, complaints[0] if complaints else "")
+    return Reading(servers, complaints[0] if complaints else "", frozenset(mentioned))
+
+
+def with_vanished(
+    reading: Reading, before: Reading | None, *, now: float, hold_s: float
+) -> tuple[Reading, float | None]:
+    """Return *reading* with the servers of *before* that are mentioned no more, unless that was too long ago.
+
+    A server that leaves its Service becomes unready first, or terminates. One that is in no slice at all is usually
+    back a moment later, in another slice or in the same one, which was deleted and created anew.
+
+    :returns: also the time at which the first of them will have been gone for *hold_s*.
+    """
+    if before is None:
+        return reading, None
+    taken = {(server.host, server.port) for server in reading.servers}
+    gone = (s for s in before.servers if s.identity not in reading.mentioned and (s.host, s.port) not in taken)
+    since = {server: before.vanished.get(server, now) for server in gone}
+    vanished = {server: when for server, when in since.items() if now - when < hold_s}
+    if not vanished:
+        return reading, None
+    # What is missing is complained about when it is gone for good.
+    servers = _in_order((*reading.servers, *vanished))
+    held = msgspec.structs.replace(reading, servers=servers, complaint=before.complaint, vanished=vanished)
+    return held, min(vanished.values()) + hold_s
+
+
+def _in_order(servers: Iterable[Server]) -> tuple[Server, ...]:
+    return tuple(sorted(servers, key=lambda s: (s.pod, s.host, s.port)))
 
 
 def port_of(each: EndpointSlice, wanted: int | str | None) -> int | None:

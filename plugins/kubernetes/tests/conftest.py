@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ from nexus_kubernetes.following import Pace
 
 pytest_plugins = ["nexus.testing.fixtures"]
 
-QUICK = Pace(first_retry_s=0.01, longest_retry_s=0.05, settled_s=5.0, shortest_watch_s=0.01)
+QUICK = Pace(
+    first_retry_s=0.01, longest_retry_s=0.05, settled_s=5.0, shortest_watch_s=0.01, gather_s=0.01, vanished_s=0.3
+)
 
 
 @pytest.fixture(scope="session")
@@ -54,12 +57,18 @@ class Looking:
     def __init__(self, discoverer):
         self.discoverer = discoverer
         self.looks = []
-        self._is_new = asyncio.Event()
+
+    def start(self):
+        self._task = asyncio.ensure_future(self.run())
+
+    async def stop(self):
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
 
     async def run(self):
-        async for seen in self.discoverer.watch():
-            self.looks.append(seen)
-            self._is_new.set()
+        async with aclosing(self.discoverer.watch()) as looks:
+            async for seen in looks:
+                self.looks.append(seen)
 
     @property
     def urls(self):
@@ -87,10 +96,10 @@ async def look(configured):
 
     def start(*services, **options):
         looking = Looking(KubernetesDiscoverer(configured(*services, **options), QUICK))
-        running.append(asyncio.ensure_future(looking.run()))
+        looking.start()
+        running.append(looking)
         return looking
 
     yield start
-    for task in running:
-        task.cancel()
-    await asyncio.gather(*running, return_exceptions=True)
+    for looking in running:
+        await looking.stop()

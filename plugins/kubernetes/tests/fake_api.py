@@ -42,10 +42,13 @@ class FakeApi:
         self.tokens = []
         self.refused = {}
         """Status codes, by verb, ``list`` or ``watch``, or by the name of a service."""
+        self.is_hanging = False
+        """Whether it accepts requests and answers none, until :meth:`end_watches`."""
         self.version = 100
         self._oldest = 100
         self._history = deque(maxlen=1000)
         self._watchers = {}
+        self._is_over = asyncio.Event()
         self.app = web.Application()
         self.app.router.add_get("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices", self._serve)
 
@@ -85,6 +88,7 @@ class FakeApi:
 
     def end_watches(self):
         """End all watches in good order, as after ``timeout_seconds``."""
+        self._is_over.set()
         self.say(None)
 
     def drop_watches(self):
@@ -111,6 +115,8 @@ class FakeApi:
         verb = "watch" if request.query.get("watch") else "list"
         self.asked.append((verb, dict(request.query)))
         self.tokens.append(request.headers.get("Authorization"))
+        if self.is_hanging:
+            await self._is_over.wait()
         _, _, service = request.query["labelSelector"].partition("=")
         if code := self.refused.get(verb) or self.refused.get(service):
             return refusal(code, FORBIDDEN.format(verb=verb))

@@ -1,5 +1,6 @@
 """Against an API server over real HTTP: servers follow the slices, whatever becomes of the connection."""
 
+import asyncio
 import json
 
 import pytest
@@ -7,6 +8,8 @@ import pytest
 from nexus_kubernetes.config import ServiceConfig
 from nexus_kubernetes.following import Pace, pause_s
 
+QUICK_HOLD_S = 0.3
+"""How long the discoverers of these tests keep a server that has vanished."""
 ONE = "http://10.0.0.1:8000"
 TWO = "http://10.0.0.2:8000"
 
@@ -125,6 +128,69 @@ async def test_an_event_that_cannot_be_read_leads_to_a_new_list(api, following, 
     await following.until_found(vllm_0=ONE, vllm_1=TWO)
 
 
+@pytest.mark.parametrize("end", ["cut", "in good order"])
+async def test_half_an_event_is_none(api, following, two_pods, end):
+    api.say(b'{"type": "DELETED", "object": {"metadata": {"name": "vllm-x"')
+    (api.drop_watches if end == "cut" else api.end_watches)()
+    api.put(two_pods)
+
+    await following.until_found(vllm_0=ONE, vllm_1=TWO)
+    assert {len(seen) for seen in following.looks} == {1, 2}
+
+
+@pytest.mark.parametrize("way", ["deleted and created anew", "in another slice", "seen in two lists"])
+async def test_an_endpoint_that_moves_is_never_missing(api, fake_api, following, way):
+    pod = fake_api.pod("vllm-0", "10.0.0.1")
+    api.put(fake_api.slice_of("vllm-w", fake_api.pod("vllm-2", "10.0.0.3")))
+    three = "http://10.0.0.3:8000"
+    await following.until_found(vllm_0=ONE, vllm_2=three)
+
+    if way == "seen in two lists":
+        gone = api.slices.pop("vllm-x")
+        api.expire()
+        await following.until(lambda: verbs(api).count("list") == 2 and api.watches == 1)
+        api.put(gone)
+    else:
+        api.delete("vllm-x")
+        await asyncio.sleep(0.05)
+        api.put(fake_api.slice_of("vllm-x" if way == "deleted and created anew" else "vllm-y", pod))
+    await asyncio.sleep(QUICK_HOLD_S)
+    api.put(fake_api.slice_of("vllm-w"))
+
+    await following.until_found(vllm_0=ONE)
+    assert all("vllm-0" in {found.name for found in seen} for seen in following.looks)
+
+
+async def test_a_service_that_is_deleted_is_empty_after_a_while(api, capture_events, following):
+    api.delete("vllm-x")
+
+    await following.until_found()
+    assert "knows no EndpointSlice" in capture_events.named("service_incomplete")[0]["reason"]
+
+
+async def test_an_api_server_that_hangs_does_not_hold_up_the_end(api, look):
+    api.is_hanging = True
+    looking = look()
+    await looking.until(lambda: api.asked)
+
+    began = asyncio.get_running_loop().time()
+    await looking.stop()
+
+    assert asyncio.get_running_loop().time() - began < 1.0
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("discover-")]
+
+
+async def test_a_burst_of_changes_is_read_at_once(api, fake_api, following):
+    """The event loop belongs to the requests: 5000 endpoints are not read anew for each of 50 changes."""
+    for number in range(50):
+        pods = [fake_api.pod(f"p-{number}-{n}", f"10.1.{number}.{n + 1}") for n in range(100)]
+        api.put(fake_api.slice_of(f"s-{number}", *pods))
+
+    await following.until(lambda: len(following.looks[-1]) == 5001)
+
+    assert len(following.looks) < 10
+
+
 async def test_empty_lines_are_no_events(api, following, two_pods):
     api.say(b"\n\r\n")
     api.put(two_pods)
@@ -133,7 +199,9 @@ async def test_empty_lines_are_no_events(api, following, two_pods):
     assert verbs(api) == ["list", "watch"]
 
 
-@pytest.mark.parametrize(("verb", "code"), [("list", 403), ("list", 500), ("watch", 403), ("watch", 410)])
+@pytest.mark.parametrize(
+    ("verb", "code"), [("list", 401), ("list", 429), ("list", 500), ("watch", 403), ("watch", 410)]
+)
 async def test_while_it_is_refused_the_last_good_set_stays_with_one_warning(
     api, capture_events, following, two_pods, verb, code
 ):

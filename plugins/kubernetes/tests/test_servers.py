@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus_kubernetes.config import ServiceConfig
-from nexus_kubernetes.servers import Reading, Server, discovered, is_last_resort, is_ready, read
+from nexus_kubernetes.servers import Reading, Server, discovered, is_last_resort, is_ready, read, with_vanished
 from nexus_kubernetes.slices import Conditions, Endpoint, EndpointSlice, Metadata, Port, TargetRef
 
 VLLM = ServiceConfig(service="vllm", namespace="llm")
@@ -40,7 +40,7 @@ class TestReadiness:
     def test_what_is_not_ready_is_not(self):
         reading = read(VLLM, [slice_(endpoint("10.0.0.1", "a", NOT_READY))])
 
-        assert reading == Reading(complaint="none of its endpoints is ready")
+        assert (reading.servers, reading.complaint) == ((), "none of its endpoints is ready")
 
     def test_what_terminates_gets_nothing_while_another_is_ready(self):
         assert set(found(slice_(endpoint("10.0.0.1", "a", DRAINING), endpoint("10.0.0.2", "b")))) == {"b"}
@@ -62,6 +62,46 @@ class TestReadiness:
     @given(st.builds(Conditions, *3 * [st.sampled_from([None, True, False])]))
     def test_nothing_is_both_ready_and_a_last_resort(self, conditions):
         assert not (is_ready(conditions) and is_last_resort(conditions))
+
+
+class TestVanishing:
+    BEFORE = read(VLLM, [slice_(endpoint("10.0.0.1", "a"), endpoint("10.0.0.2", "b"))])
+
+    def after(self, *slices, before=BEFORE, now=100.0):
+        reading, again_at = with_vanished(read(VLLM, slices), before, now=now, hold_s=2.0)
+        return [server.pod for server in reading.servers], again_at, reading
+
+    def test_what_is_in_no_slice_any_more_stays_for_a_while(self):
+        names, again_at, held = self.after(slice_(endpoint("10.0.0.2", "b")))
+        later, never, _ = self.after(slice_(endpoint("10.0.0.2", "b")), before=held, now=102.0)
+
+        assert (names, again_at) == (["a", "b"], 102.0)
+        assert (later, never) == (["b"], None)
+
+    @pytest.mark.parametrize("conditions", [NOT_READY, DRAINING, GONE])
+    def test_what_is_on_its_way_out_goes_at_once(self, conditions):
+        names, again_at, _ = self.after(slice_(endpoint("10.0.0.1", "a", conditions), endpoint("10.0.0.2", "b")))
+
+        assert (names, again_at) == (["b"], None)
+
+    def test_a_pod_that_is_elsewhere_now_is_not_at_its_old_place_too(self):
+        names, again_at, reading = self.after(slice_(endpoint("10.0.0.9", "a", uid="new"), endpoint("10.0.0.2", "b")))
+
+        assert (names, again_at) == (["a", "b"], None)
+        assert reading.servers[0].host == "10.0.0.9"
+
+    def test_a_pod_whose_address_another_has_now_is_gone(self):
+        names, again_at, _ = self.after(slice_(endpoint("10.0.0.1", "new"), endpoint("10.0.0.2", "b")))
+
+        assert (names, again_at) == (["b", "new"], None)
+
+    def test_a_service_without_slices_is_complained_about_when_its_servers_are_gone(self):
+        names, _, held = self.after()
+        later, _, reading = self.after(before=held, now=103.0)
+
+        assert (names, held.complaint) == (["a", "b"], "")
+        assert later == []
+        assert "no EndpointSlice" in reading.complaint
 
 
 class TestPorts:
@@ -111,7 +151,9 @@ class TestPorts:
     def test_a_slice_without_endpoints_has_no_wrong_port(self):
         slices = slice_(ports=None, name="empty"), slice_(endpoint("10.0.0.1", "a"))
 
-        assert read(VLLM, slices) == Reading((Server("10.0.0.1", 8000, "a"),))
+        reading = read(VLLM, slices)
+
+        assert (reading.servers, reading.complaint) == ((Server("10.0.0.1", 8000, "a"),), "")
 
 
 class TestAddresses:

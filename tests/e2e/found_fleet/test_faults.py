@@ -152,6 +152,7 @@ async def test_what_is_odd_and_complete_passes(found, fault):
 async def test_servers_that_cannot_be_reached_are_asked_for_nothing(found):
     """Rows 2, 3 and 4: packets that are lost, a name without an address, and no TLS where it is expected."""
     names = {"blackhole", "plain", "nameless"}
+    until(lambda: not any(name.startswith("pod-") for name in found.rows()))
     found.cluster.put("blackhole", 8000, address="10.255.255.1")
     found.cluster.put("plain", found.faulty.port, service="tls")
     found.cluster.put("nameless", 8000, address="nameless.invalid", address_type="FQDN")
