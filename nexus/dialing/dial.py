@@ -54,7 +54,9 @@ def address_of(url: str, access: Access) -> Address:
     is_tls = parts.scheme == "https"
     port = parts.port or (443 if is_tls else 80)
     tls = access.tls or verifying_context() if is_tls else None
-    return Address(parts.hostname or "", port, tls, access.proxy)
+    host = parts.hostname or ""
+    # In a URL, the % before the interface of a link-local address is written %25 (RFC 6874, section 2).
+    return Address(host.replace("%25", "%", 1) if ":" in host else host, port, tls, access.proxy)
 
 
 async def dial(address: Address, factory: Callable[[], ProtocolT], *, timeout_s: float) -> ProtocolT:

@@ -93,7 +93,8 @@ def _literal(host: str, port: int) -> AddressInfo | None:
         return socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port)
     scope = host.partition("%")[2]
     scope_id = socket.if_nametoindex(scope) if scope and not scope.isdigit() else int(scope or 0)
-    return socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (str(ip), port, 0, scope_id)
+    # uvloop reads the interface in the host alone.
+    return socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port, 0, scope_id)
 
 
 async def _look_up(host: str, port: int) -> list[AddressInfo]:

@@ -112,7 +112,9 @@ def name_servers(monkeypatch):
         ("https://api.example/v", "api.example", 443, "api.example", "/v"),
         ("https://api.example:8443", "api.example", 8443, "api.example:8443", ""),
         ("http://[::1]:11434", "::1", 11434, "[::1]:11434", ""),
-        ("http://[fe80::1%25]", "fe80::1%25", 80, "[fe80::1]", ""),
+        ("http://[fe80::1%25eth0]", "fe80::1%eth0", 80, "[fe80::1]", ""),
+        ("http://[fe80::1%eth0]", "fe80::1%eth0", 80, "[fe80::1]", ""),
+        ("http://[fe80::1%2]", "fe80::1%2", 80, "[fe80::1]", ""),
     ],
 )
 def test_a_url_says_where_a_backend_is_and_what_it_calls_itself(url, host, port, authority, path):
