@@ -10,6 +10,7 @@ import structlog
 
 from nexus.config.one_backend import load_backend
 from nexus.dialing.access import OPEN_ACCESS, Access
+from nexus.domain.backend import Status
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.outcome import AttemptOutcome
 from nexus.fleet.added import AddedBackends, Load
@@ -246,7 +247,8 @@ class Fleet:
         now = asyncio.get_running_loop().time()
         sightings = self._sightings.listed(now=now, grace_s=plan.discovery.grace_period_seconds)
         named = self._those_named(plan, sightings)
-        members = {**named, **self._found.joining(sightings, named.values(), plan, self._need_approval)}
+        unwell = {row.name for row in self.snapshot.backends if row.status is Status.UNHEALTHY}
+        members = {**named, **self._found.joining(sightings, named.values(), plan, self._need_approval, unwell)}
         renewed = self._take_access(member for member in members.values() if member.id not in plan.members)
         self._origins.note(members, sightings)
         self._roster.settle(members, config=plan.health_check, kinds=plan.kinds)
@@ -300,6 +302,10 @@ class Fleet:
 
         types = full_types(config.service_types)
         if self._mdns is None or self._mdns.service_types != types:
-            self._mdns = MdnsDiscoverer(types, interval_s=config.interval_seconds)
+            self._mdns = MdnsDiscoverer(
+                types,
+                interval_s=config.interval_seconds,
+                approved_url=lambda name: self._approvals.approved_url((MdnsDiscoverer.name, name)),
+            )
         self._mdns.interval_s = config.interval_seconds
         return (self._mdns,)

@@ -25,6 +25,8 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     """None: what is usual for its kind."""
     access: Access = OPEN_ACCESS
     source: str = "static"
+    is_announced: bool = False
+    """Whether it announced itself and was approved as what it is: each probe asks whether it still is."""
     found_as: str = ""
     """The name that its discoverer gave it, which another server may have had already; empty of one that nothing found.
     """

@@ -34,6 +34,8 @@ class BackendProbe:
         """Probe once; nothing that a backend does makes it raise."""
         try:
             kind = self._kind = self._kind or await self._detected()
+            if self._member.is_announced and (other := await self._other_kind(kind)) is not None:
+                return Failure(f"another server has taken its place: of the kind '{other}', not '{kind.name}'")
             return await self._probed(kind, Questions(self._fetcher, self._member.target(kind)))
         except FetchRefused as exc:
             return Failure(str(exc), Cause.REFUSED)
@@ -44,13 +46,23 @@ class BackendProbe:
         except FetchError as exc:
             return Failure(str(exc))
 
-    async def _detected(self) -> BackendKind:
+    async def _other_kind(self, kind: BackendKind) -> str | None:
+        """Return what its answers show when that is not *kind*; None also when they show nothing."""
+        found = await self._shown()
+        if found.is_nexus:
+            return "nexus"
+        return found.kind if found.kind != kind.name else None
+
+    async def _shown(self) -> Detection:
         timeout_s = self._fetcher.timeout_s
         try:
             async with asyncio.timeout(timeout_s):
-                found = await detect(self._fetcher, self._member.target(UNDETECTED))
+                return await detect(self._fetcher, self._member.target(UNDETECTED))
         except TimeoutError:
             raise FetchTimeout(f"request timeout after {math.ceil(timeout_s)}s") from None
+
+    async def _detected(self) -> BackendKind:
+        found = await self._shown()
         if found.kind is None or found.kind not in self._kinds:
             raise FetchError(_why_unknown(found))
         return self._kinds[found.kind]

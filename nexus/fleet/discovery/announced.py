@@ -1,13 +1,14 @@
 """What one mDNS service says of itself. None of it is trusted: names are cut, addresses checked, hints only hints."""
 
 import ipaddress
-from collections.abc import Collection, Iterable, Mapping
-from itertools import chain, count
+from collections.abc import Iterable, Mapping
 from typing import Final, Protocol
 
 import msgspec
 
+from nexus.config.urls import normalised
 from nexus.fleet.discovery.discoverer import Discovered
+from nexus.fleet.discovery.network import with_interface_name
 from nexus.fleet.discovery.trust import is_worth_a_look
 from nexus.fleet.kinds import KINDS
 from nexus.fleet.untrusted import LONGEST_NAME
@@ -57,19 +58,34 @@ class Announced(msgspec.Struct, frozen=True, kw_only=True):
         rest = tuple(other for other in self.addresses if other != address)
         return msgspec.structs.replace(self, addresses=(address, *rest))
 
-    def discovered(self) -> Discovered:
-        """Return what the fleet is told."""
-        return Discovered(self.name, _url(self, self.address), self.kind, self.host)
+    def keeping(self, addresses: Iterable[str]) -> "Announced":
+        """Return it with *addresses* before its own."""
+        return msgspec.structs.replace(self, addresses=tuple(dict.fromkeys((*addresses, *self.addresses))))
+
+    def url_at(self, address: str) -> str:
+        """Return the URL of the server at *address*."""
+        host = f"[{address.replace('%', '%25')}]" if ":" in address else address
+        url = f"{'https' if self.is_tls else 'http'}://{host}:{self.port}{self.path}"
+        try:
+            return normalised(url)
+        except ValueError:
+            # Refused where it would be used.
+            return url
+
+    def discovered(self, name: str | None = None) -> Discovered:
+        """Return what the fleet is told of it, under *name* or its own."""
+        return Discovered(name or self.name, self.url_at(self.address), self.kind, self.host)
 
 
 def announced(info: Resolved) -> Announced | None:
     """Return what *info* says, None when it names no port or no acceptable address."""
     if not info.port or not 0 < info.port < 65536:
         return None
-    addresses = sorted(dict.fromkeys(info.parsed_scoped_addresses()[:MAX_ADDRESSES]), key=_last_resort)
+    told = map(with_interface_name, info.parsed_scoped_addresses()[:MAX_ADDRESSES])
+    addresses = sorted(dict.fromkeys(told), key=_last_resort)
     hints = {key.lower(): value or "" for key, value in info.decoded_properties.items()}
     found = Announced(
-        name=_plain(info.name.removesuffix(f".{info.type}")) or "unnamed",
+        name=label_of(info.name, info.type),
         host=_plain((info.server or "").rstrip(".")),
         port=info.port,
         addresses=tuple(addresses),
@@ -77,19 +93,13 @@ def announced(info: Resolved) -> Announced | None:
         path=_path(hints.get("path", "")),
         is_tls=hints.get("tls", "").lower() in {"1", "true", "yes"},
     )
-    acceptable = tuple(a for a in found.addresses if is_worth_a_look(Discovered(found.name, _url(found, a))))
+    acceptable = tuple(a for a in found.addresses if is_worth_a_look(Discovered(found.name, found.url_at(a))))
     return msgspec.structs.replace(found, addresses=acceptable) if acceptable else None
 
 
-def is_same_instance(one: Announced, other: Announced) -> bool:
-    """Whether both are one service: its name is the same, and so are host and port; addresses may change."""
-    return (one.host, one.port) == (other.host, other.port)
-
-
-def free_name(label: str, found: Announced, taken: Collection[str]) -> str:
-    """Return *label*, or with the port, the host or a number besides, so that no other service has the name."""
-    distinct = (label, f"{label}-{found.port}", f"{label}-{found.host}")
-    return next(name for name in chain(distinct, (f"{label}-{n}" for n in count(2))) if name not in taken)
+def label_of(name: str, service_type: str) -> str:
+    """Return what the service of the full name *name* is called, in printable characters."""
+    return _plain(name.removesuffix(f".{service_type}")) or "unnamed"
 
 
 def full_types(types: Iterable[str]) -> tuple[str, ...]:
@@ -106,11 +116,6 @@ def _kind(service_type: str, hints: Mapping[str, str]) -> str:
 def _path(hint: str) -> str:
     is_plain = hint.startswith("/") and len(hint) <= LONGEST_NAME and hint.isascii() and hint.isprintable()
     return hint.rstrip("/") if is_plain and not set(hint) & set(' ?#\\"<>') and ".." not in hint else ""
-
-
-def _url(found: Announced, address: str) -> str:
-    host = f"[{address.replace('%', '%25')}]" if ":" in address else address
-    return f"{'https' if found.is_tls else 'http'}://{host}:{found.port}{found.path}"
 
 
 def _plain(text: str) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -107,10 +107,15 @@ class Applicants:
         """Return how many there are, by the discoverer that has found them and by what was decided about them."""
         return Counter((a.source, a.trust.value) for a in self._applicants.values() if not a.is_nexus)
 
-    def admitted(self, sightings: Iterable[Sighting], config: DiscoveryConfig) -> Iterator[Sighting]:
-        """Take in *sightings*, and yield those that may join the fleet, with their kind."""
+    def admitted(
+        self, sightings: Iterable[Sighting], config: DiscoveryConfig, unwell: Container[str] = ()
+    ) -> Iterator[Sighting]:
+        """Take in *sightings*, and yield those that may join the fleet, with their kind.
+
+        :param unwell: the names of those that are in the fleet and down: another server may be in their place soon.
+        """
         self._config = config
-        self._take_in(sightings)
+        self._take_in(sightings, unwell)
         for applicant in self._applicants.values():
             self._decide(applicant)
             if applicant.trust is Trust.APPROVED and not applicant.is_nexus:
@@ -155,14 +160,18 @@ class Applicants:
     def _named(self, name: str) -> Applicant | None:
         return next((a for a in self._applicants.values() if a.name == name and not a.is_nexus), None)
 
-    def _take_in(self, sightings: Iterable[Sighting]) -> None:
+    def _take_in(self, sightings: Iterable[Sighting], unwell: Container[str]) -> None:
         seen = dict(self._acceptable(sightings))
+        soon = asyncio.get_running_loop().time() + FIRST_PAUSE_S
         for key in self._applicants.keys() - seen.keys():
             del self._applicants[key]
         for key, sighting in seen.items():
             known = self._applicants.get(key)
             if known is not None and known.found == sighting.found:
                 known.sighting = sighting
+                if known.kind is not None and known.name in unwell and known.due_s > soon:
+                    known.due_s = soon
+                    self._is_due.set()
                 continue
             name = sighting.found.name if known is None else known.name
             self._applicants[key] = Applicant(sighting=sighting, name=name, first_seen_unix_s=unix_now())
@@ -171,14 +180,14 @@ class Applicants:
             self._looking = tasks.keep_running(self._look_at_all, name="discover-applicants")
 
     def _acceptable(self, sightings: Iterable[Sighting]) -> Iterator[tuple[Key, Sighting]]:
-        """Yield what may be looked at: those that are known already first, so that a flood displaces none of them."""
+        """Yield what may be looked at: those first that are approved or known, so that a flood displaces none."""
         acceptable: dict[Key, Sighting] = {}
         for sighting in sightings:
             found = checked(sighting.found)
             if found is not None and is_worth_a_look(found):
                 acceptable[sighting.key] = msgspec.structs.replace(sighting, found=found)
         per_host: Counter[str] = Counter()
-        known_first = sorted(acceptable, key=lambda key: key not in self._applicants)
+        known_first = sorted(acceptable, key=lambda key: (self._rank(acceptable[key]), key not in self._applicants))
         taken = 0
         for key in known_first:
             host = urlsplit(acceptable[key].found.url).hostname or ""
@@ -186,6 +195,10 @@ class Applicants:
                 per_host[host] += 1
                 taken += 1
                 yield key, acceptable[key]
+
+    def _rank(self, sighting: Sighting) -> int:
+        """Return 0 for a server that was approved as it is, 1 for any other."""
+        return int(self._approvals.approved_url(sighting.key) != sighting.found.url)
 
     def _decide(self, applicant: Applicant) -> None:
         before = applicant.trust
@@ -199,7 +212,8 @@ class Applicants:
         while True:
             self._is_due.clear()
             asked = [a for a in self._applicants.values() if a.trust is not Trust.REJECTED]
-            due = [a for a in asked if a.due_s <= clock()]
+            # Servers that do not answer take long: one that is approved and has come back is not behind them.
+            due = sorted((a for a in asked if a.due_s <= clock()), key=lambda a: (self._rank(a.sighting), a.pause_s))
             await asyncio.gather(*map(self._look, islice(due, QUESTIONS_AT_ONCE)))
             if due:
                 continue

@@ -46,6 +46,11 @@ class Approvals:
         """Return the last decision about the server that was seen under *key*."""
         return self._approvals.get(key)
 
+    def approved_url(self, key: Key) -> str | None:
+        """Return the URL of the server that is approved under *key*, None when none is."""
+        approval = self._approvals.get(key)
+        return approval.url if approval is not None and approval.trust is Trust.APPROVED else None
+
     async def decide(self, source: str, found: Discovered, kind: str, trust: Trust) -> None:
         """Remember *trust* about *found*, whose answers show *kind*. :raises StoreError: it was not stored.
 

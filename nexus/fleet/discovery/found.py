@@ -2,6 +2,8 @@
 
 from collections.abc import Collection, Iterable, Mapping
 
+from msgspec.structs import replace
+
 from nexus.fleet.discovery.admission import admitted, place_of
 from nexus.fleet.discovery.applicants import Applicant, Applicants
 from nexus.fleet.discovery.declared import Declared
@@ -19,18 +21,25 @@ class FoundServers:
         self._places: frozenset[object] = frozenset()
 
     def joining(
-        self, sightings: Iterable[Sighting], fixed: Collection[Member], plan: FleetPlan, need_approval: Collection[str]
+        self,
+        sightings: Iterable[Sighting],
+        fixed: Collection[Member],
+        plan: FleetPlan,
+        need_approval: Collection[str],
+        unwell: Collection[str] = (),
     ) -> Mapping[str, Member]:
         """Return those that are in the fleet besides *fixed*, by id.
 
         :param need_approval: the discoverers whose servers wait to be approved.
+        :param unwell: the names of backends that are down.
         """
         found = [sighting for sighting in sightings if not isinstance(sighting.found, Declared)]
         trusted = [sighting for sighting in found if sighting.source not in need_approval]
         announced = [sighting for sighting in found if sighting.source in need_approval]
-        approved = self._applicants.admitted(announced, plan.discovery)
+        approved = self._applicants.admitted(announced, plan.discovery, unwell)
         candidates = (*trusted, *approved)
-        members = [*admitted(candidates, fixed, plan.kinds, plan.discovery.zone, before=self._names)]
+        joined = admitted(candidates, fixed, plan.kinds, plan.discovery.zone, before=self._names)
+        members = [replace(member, is_announced=member.source in need_approval) for member in joined]
         self._names = {(member.source, member.found_as): member.config.name for member in members}
         self._places = frozenset(place_of(member.config.url) for member in (*fixed, *members))
         self._applicants.name((*fixed, *members))

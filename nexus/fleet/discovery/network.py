@@ -1,7 +1,9 @@
 """The local network as zeroconf reaches it."""
 
 import logging
+import socket
 
+import ifaddr
 from zeroconf import IPVersion
 from zeroconf.asyncio import AsyncZeroconf
 
@@ -21,3 +23,19 @@ def join_network() -> AsyncZeroconf:
     except (OSError, RuntimeError) as exc:
         # A RuntimeError where there is no interface at all.
         raise MulticastUnavailable(getattr(exc, "strerror", None) or str(exc)) from exc
+
+
+def interfaces() -> frozenset[tuple[str, str]]:
+    """Return the interfaces of this machine as they are now, each with every address that it has."""
+    return frozenset((adapter.name, str(ip.ip)) for adapter in ifaddr.get_adapters() for ip in adapter.ips)
+
+
+def with_interface_name(address: str) -> str:
+    """Return a link-local *address* with its interface by name: the number changes when it is plugged in again."""
+    host, percent, scope = address.partition("%")
+    if not scope.isdigit():
+        return address
+    try:
+        return f"{host}{percent}{socket.if_indextoname(int(scope))}"
+    except (OSError, OverflowError):
+        return address

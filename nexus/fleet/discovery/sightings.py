@@ -8,7 +8,8 @@ import msgspec
 from nexus.fleet.discovery.discoverer import Discovered
 
 MOST_SEEN: Final = 1_000
-"""By one discoverer: what comes from the network is bounded."""
+"""By one discoverer at one look, and as many again that are gone: what comes from the network is bounded. Those that
+have been known longest stay."""
 
 Key = tuple[str, str]
 """The name of a discoverer, and the name that it gave a server: two discoverers may give two servers one name."""
@@ -74,6 +75,9 @@ class Sightings:
                 del self._sightings[key]
             elif sighting.gone_since is None:
                 self._sightings[key] = msgspec.structs.replace(sighting, gone_since=now)
+        # Under other names at each look, as many more would be remembered until the grace period is over.
+        for key in missing[MOST_SEEN:]:
+            self._sightings.pop(key, None)
 
     def listed(self, *, now: float, grace_s: float) -> tuple[Sighting, ...]:
         """Return what belongs into the fleet, what is seen now before what is missing; forget what is gone for good."""

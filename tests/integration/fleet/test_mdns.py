@@ -12,7 +12,8 @@ from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 from nexus.fleet.discovery import network as network_module
 from nexus.fleet.discovery.announced import full_types
 from nexus.fleet.discovery.announcing import Announcement, announced, own_addresses
-from nexus.fleet.discovery.mdns import MAX_PER_HOST, MdnsDiscoverer
+from nexus.fleet.discovery.instances import MAX_PER_HOST
+from nexus.fleet.discovery.mdns import MdnsDiscoverer
 from nexus.fleet.discovery.multicast import why_unheard
 
 pytestmark = pytest.mark.skipif(not own_addresses(), reason="this machine has no network")
@@ -109,8 +110,8 @@ async def test_of_several_addresses_the_one_that_answers_is_taken(listen, networ
 
 
 async def test_one_host_announces_at_most_so_many(listen, network, service_type, watch):
-    _, port = await listen()
     for number in range(MAX_PER_HOST + 3):
+        _, port = await listen()
         info = AsyncServiceInfo(
             service_type,
             f"desk-{number}.{service_type}",

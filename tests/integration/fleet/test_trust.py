@@ -103,6 +103,28 @@ async def test_a_server_of_another_kind_under_an_approved_name_waits(serve, plan
     assert not fleet.snapshot.backends
 
 
+async def test_another_kind_at_an_approved_address_is_not_well_and_then_waits(
+    serve, plan, start, eventually, network, monkeypatch, fast
+):
+    monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.0)
+    server, other = await serve("generic", "tiny"), await serve("vllm", "tiny")
+    fleet = await start(plan(fast, LOOKS), discoverers=[network])
+    network.announce(Discovered("found", server.url))
+    await eventually(lambda: pending(fleet) == {"found": "generic"})
+    await fleet.approve("found")
+    await eventually(lambda: fleet.snapshot.having("tiny"))
+
+    # It answers all the questions that are asked of a generic one.
+    server.answers = other.answers
+    await eventually(lambda: fleet.snapshot.backends[0].status is Status.UNHEALTHY)
+    (row,) = fleet.snapshot.backends
+    network.announce(Discovered("found", server.url))
+
+    await eventually(lambda: not fleet.snapshot.backends or network.announce(Discovered("found", server.url)))
+    assert pending(fleet) == {"found": "vllm"}
+    assert row.last_error == "another server has taken its place: of the kind 'vllm', not 'generic'"
+
+
 async def test_a_rejected_server_leaves_the_fleet_and_stays_listed(serve, plan, start, eventually, network):
     server = await serve("vllm", "tiny")
     fleet = await start(

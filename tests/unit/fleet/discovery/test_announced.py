@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus.config.urls import normalised
-from nexus.fleet.discovery.announced import announced, free_name, full_types, is_same_instance
+from nexus.fleet.discovery.announced import announced, full_types
 from nexus.fleet.discovery.discoverer import Discovered
 
 TYPE = "_llm._tcp.local."
@@ -82,27 +82,16 @@ def test_the_address_that_answered_stays_first():
     assert (two.address, two.addresses) == ("192.168.1.6", ("192.168.1.6", "192.168.1.5"))
 
 
-def test_another_host_or_port_is_another_instance():
-    one = announced(info())
-
-    assert is_same_instance(one, announced(info(addresses=("192.168.1.9",))))
-    assert not is_same_instance(one, announced(info(port=1)))
-    assert not is_same_instance(one, announced(info(server="other.local.")))
-
-
 def test_service_types_are_completed():
     given_types = ["_ollama._tcp", "_llm._tcp.", "_a._udp.local", "_b._tcp.local.", "_ollama._tcp."]
 
     assert full_types(given_types) == ("_ollama._tcp.local.", "_llm._tcp.local.", "_a._udp.local.", "_b._tcp.local.")
 
 
-def test_one_name_for_several_servers_gets_the_port_the_host_or_a_number():
-    names = []
-    for host in ("a.local.", "b.local.", "c.local.", "c.local."):
-        found = announced(info(port=1, server=host))
-        names.append(free_name("desk", found, names))
+def test_addresses_that_are_kept_come_first():
+    kept = announced(info(addresses=("192.168.1.5", "192.168.1.6"))).keeping(("192.168.1.9", "192.168.1.6"))
 
-    assert names == ["desk", "desk-1", "desk-c.local", "desk-2"]
+    assert kept.addresses == ("192.168.1.9", "192.168.1.6", "192.168.1.5")
 
 
 @given(

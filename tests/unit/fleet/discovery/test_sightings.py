@@ -92,3 +92,15 @@ def test_what_is_followed_is_seen_until_its_discoverer_cannot_look():
 
     assert (followed, lost, seen_at(sightings, 999)) == ((500, False), (600, True), (999, False))
     assert [sighting.found for sighting in sightings] == [DESK]
+
+
+def test_those_that_come_and_go_under_ever_new_names_are_bounded():
+    sightings = Sightings()
+    sightings.look("mdns", [DESK], now=0)
+
+    for now in range(1, 6):
+        sightings.look("mdns", [Discovered(f"{now}-{n}", "http://10.0.0.1") for n in range(MOST_SEEN)], now=now)
+
+    listed = names(sightings, 6)
+    assert "desk" in listed
+    assert len(listed) == 2 * MOST_SEEN

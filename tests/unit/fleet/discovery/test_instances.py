@@ -1,0 +1,197 @@
+"""Which instances of services are known, and under which names."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nexus.fleet.discovery.announced import Announced
+from nexus.fleet.discovery.instances import MAX_INSTANCES, MAX_PER_HOST, Instances
+
+DESK = "desk._ollama._tcp.local."
+DESK_URL = "http://192.168.1.5:11434"
+
+
+def found(name="desk", host="desk.local", port=11434, addresses=("192.168.1.5",)):
+    return Announced(name=name, host=host, port=port, addresses=tuple(addresses))
+
+
+def answers_at(instances, *addresses):
+    """Let those instances answer that have one of *addresses*, and all others not."""
+    for instance in instances:
+        reached = [address for address in instances.addresses_of(instance) if address in addresses]
+        instance.is_answering, instance.checked_at = bool(reached), 1.0
+        if reached:
+            instance.found = instance.found.preferring(reached[0])
+
+
+def told(instances):
+    return {each.name: each.url for each in instances.answering()}
+
+
+@pytest.fixture
+def approving():
+    """Give instances of which the servers at some URLs are approved."""
+
+    def approving(**urls):
+        return Instances(urls.get)
+
+    return approving
+
+
+def test_only_what_answers_is_told():
+    instances = Instances()
+    instances.add(DESK, found())
+    instances.add("gpu._vllm._tcp.local.", found("gpu", "gpu.local", 8000, ["192.168.1.6"]))
+
+    answers_at(instances, "192.168.1.5")
+
+    assert told(instances) == {"desk": DESK_URL}
+
+
+def test_servers_of_one_name_have_different_names_and_keep_them():
+    instances = Instances()
+    hosts = {"a.local": "192.168.1.1", "b.local": "192.168.1.2", "c.local": "192.168.1.3"}
+    for host, address in hosts.items():
+        instances.add(DESK, found(host=host, port=1, addresses=[address]))
+    instances.add(DESK.replace("ollama", "llm"), found(host="c.local", port=1, addresses=["192.168.1.4"]))
+
+    answers_at(instances, *hosts.values(), "192.168.1.4")
+    all_names = list(told(instances))
+    answers_at(instances, "192.168.1.2")
+    second = list(told(instances))
+
+    assert (all_names, second) == (["desk", "desk-1", "desk-c.local", "desk-2"], ["desk-1"])
+
+
+@pytest.mark.parametrize("is_approved_first", [True, False])
+def test_an_approved_server_keeps_its_name(approving, is_approved_first):
+    instances = approving(desk=DESK_URL)
+    real, rogue = found(), found(host="rogue.local", addresses=["192.168.1.1"])
+    for each in (real, rogue) if is_approved_first else (rogue, real):
+        instances.add(DESK, each)
+
+    answers_at(instances, "192.168.1.5", "192.168.1.1")
+
+    assert told(instances) == {"desk": DESK_URL, "desk-11434": "http://192.168.1.1:11434"}
+
+
+def test_the_name_of_an_approved_server_that_is_down_goes_to_no_other(approving):
+    instances = approving(desk=DESK_URL)
+    instances.add(DESK, found())
+    instances.add(DESK, found(host="rogue.local", addresses=["192.168.1.1"]))
+
+    answers_at(instances, "192.168.1.1")
+
+    assert told(instances) == {"desk-11434": "http://192.168.1.1:11434"}
+
+
+@pytest.mark.parametrize("label", ["desk-2", "desk #2", "desk (2)"])
+def test_an_approved_server_keeps_its_name_when_another_has_taken_its_label(approving, label):
+    instances = approving(desk=DESK_URL)
+    instances.add(DESK, found(host="rogue.local", addresses=["192.168.1.1"]))
+    instances.add(f"{label}._ollama._tcp.local.", found(label))
+
+    answers_at(instances, "192.168.1.5", "192.168.1.1")
+
+    assert told(instances) == {"desk": DESK_URL, "desk-11434": "http://192.168.1.1:11434"}
+
+
+def test_a_server_that_is_announced_twice_is_told_once():
+    instances = Instances()
+    instances.add(DESK, found())
+    instances.add("desk._llm._tcp.local.", found())
+
+    answers_at(instances, "192.168.1.5")
+
+    assert told(instances) == {"desk": DESK_URL}
+
+
+def test_an_address_that_answers_is_not_taken_by_an_announcement():
+    instances = Instances()
+    instances.add(DESK, found())
+    answers_at(instances, "192.168.1.5", "192.168.1.1")
+
+    instances.add(DESK, found(addresses=["192.168.1.1"]))
+    answers_at(instances, "192.168.1.5", "192.168.1.1")
+
+    assert told(instances) == {"desk": DESK_URL}
+
+
+def test_a_server_that_has_moved_is_told_at_its_new_address():
+    instances = Instances()
+    instances.add(DESK, found())
+    answers_at(instances, "192.168.1.5")
+
+    instances.add(DESK, found(addresses=["192.168.1.7"]))
+    answers_at(instances, "192.168.1.7")
+
+    assert told(instances) == {"desk": "http://192.168.1.7:11434"}
+
+
+def test_an_approved_address_comes_back_however_often_others_are_announced(approving):
+    instances = approving(desk=DESK_URL)
+    instances.add(DESK, found())
+    for number in range(100):
+        instances.add(DESK, found(addresses=[f"192.168.2.{number}"]))
+        answers_at(instances, f"192.168.2.{number}")
+
+    answers_at(instances, "192.168.1.5", "192.168.2.99")
+
+    assert told(instances) == {"desk": DESK_URL}
+    assert max(len(instance.found.addresses) for instance in instances) <= 3
+
+
+def test_where_there_is_no_room_what_does_not_answer_makes_way():
+    instances = Instances()
+    for number in range(MAX_INSTANCES):
+        instances.add(f"{number}.", found(host=f"{number}.local", addresses=[f"10.0.0.{number}"]))
+    is_untried_displaced = instances.add("new.", found(host="new.local"))
+    answers_at(instances, "10.0.0.0")
+
+    assert not is_untried_displaced
+    assert instances.add("new.", found(host="new.local"))
+    assert (len(instances), instances.knows("0."), instances.knows("1.")) == (MAX_INSTANCES, True, False)
+
+
+def test_an_approved_server_finds_room_among_servers_that_answer(approving):
+    instances = approving(desk=DESK_URL)
+    addresses = [f"10.0.0.{number}" for number in range(MAX_INSTANCES)]
+    for address in addresses:
+        instances.add(f"{address}.", found(address, f"{address}.local", addresses=[address]))
+    answers_at(instances, *addresses)
+
+    assert instances.add(DESK, found())
+    assert not instances.add("other.", found("other", "other.local"))
+    answers_at(instances, *addresses, "192.168.1.5")
+    assert (len(instances), told(instances)["desk"]) == (MAX_INSTANCES, DESK_URL)
+
+
+def test_a_service_that_is_gone_is_forgotten_whatever_its_spelling():
+    instances = Instances()
+    instances.add(DESK, found())
+
+    instances.forget(DESK.upper())
+
+    assert len(instances) == 0
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abc"), st.sampled_from(["desk.local", "x.local", "y.local"]), st.integers(1, 60)),
+        max_size=200,
+    ),
+    st.data(),
+)
+def test_an_approved_server_stays_whatever_is_announced(announcements, data):
+    instances = Instances({"desk": DESK_URL}.get)
+    instances.add(DESK, found())
+    for label, host, port in announcements:
+        instances.add(f"{label}._ollama._tcp.local.", found(label, host, port, [f"10.0.0.{port}"]))
+        if data.draw(st.booleans()):
+            answers_at(instances, "192.168.1.5")
+
+    answers_at(instances, "192.168.1.5")
+
+    assert told(instances) == {"desk": DESK_URL}
+    hosts = [instance.found.host for instance in instances]
+    assert max(map(hosts.count, hosts)) <= MAX_PER_HOST
