@@ -13,6 +13,7 @@ from nexus.fleet.fetching import Fetcher, FetchError, Target
 from nexus.fleet.kinds import KINDS
 
 DETECTION_S = 5.0
+LOOPBACK = ("127.0.0.1", "::1")
 
 
 @click.command("announce")
@@ -31,7 +32,7 @@ def command(*, port: int, kind: str | None, name: str | None, path: str, is_tls:
 
 
 async def _announce(port: int, kind: str | None, name: str, *, path: str, is_tls: bool) -> None:
-    known = kind or await _asked(f"{'https' if is_tls else 'http'}://127.0.0.1:{port}{path}")
+    known = kind or await _asked(await _url_of(port, path, is_tls=is_tls))
     announcement = Announcement(name=name, port=port, kind=known, path=path, is_tls=is_tls)
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -41,6 +42,14 @@ async def _announce(port: int, kind: str | None, name: str, *, path: str, is_tls
         await _warn_of_loopback(port)
         await stop.wait()
     click.echo(f"'{label}' withdrawn")
+
+
+async def _url_of(port: int, path: str, *, is_tls: bool) -> str:
+    """Return where the server on *port* is asked: at an address of this machine that accepts connections."""
+    accepting = [host for host in (*LOOPBACK, *own_addresses()) if await answers(host, port)]
+    host = accepting[0] if accepting else LOOPBACK[0]
+    authority = f"[{host.replace('%', '%25')}]" if ":" in host else host
+    return f"{'https' if is_tls else 'http'}://{authority}:{port}{path}"
 
 
 async def _asked(url: str) -> str:
@@ -60,9 +69,11 @@ async def _warn_of_loopback(port: int) -> None:
     addresses = own_addresses()
     if not addresses:
         click.echo("nexus-proxy: warning: this machine has no address that others can reach", err=True)
-    elif not any([await answers(address, port) for address in addresses]) and await answers("127.0.0.1", port):
+    elif not any([await answers(address, port) for address in addresses]) and any(
+        [await answers(address, port) for address in LOOPBACK]
+    ):
         click.echo(
-            f"nexus-proxy: warning: the server accepts connections at 127.0.0.1 only, not at {', '.join(addresses)};"
+            f"nexus-proxy: warning: the server accepts connections of this machine only, not at {', '.join(addresses)};"
             " start it with OLLAMA_HOST=0.0.0.0, --host 0.0.0.0 or the like",
             err=True,
         )

@@ -1,6 +1,7 @@
 """Announces a server of this machine on the local network: mDNS, with DNS-SD."""
 
 import asyncio
+import ipaddress
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -22,7 +23,7 @@ SERVICE_TYPES: Final[Mapping[str, str]] = {"ollama": "_ollama._tcp", "vllm": "_v
 """By kind; every other kind is announced as :data:`ANY_TYPE`."""
 ANY_TYPE: Final = "_llm._tcp"
 LONGEST_LABEL_BYTES: Final = 63
-REFRESH_S: Final = 30.0
+REFRESH_S: Final = 5.0
 """How often interfaces and addresses that have changed are announced."""
 
 
@@ -72,9 +73,20 @@ async def announced(announcement: Announcement) -> AsyncIterator[str]:
 
 
 def own_addresses() -> list[str]:
-    """Return the addresses at which other machines may reach this one, without loopback and link-local ones."""
-    found = (ip.ip if isinstance(ip.ip, str) else ip.ip[0] for adapter in ifaddr.get_adapters() for ip in adapter.ips)
-    return sorted({address for address in found if not address.startswith(("127.", "::1", "fe80:", "169.254."))})
+    """Return the addresses at which other machines may reach this one, those first that more of them can use.
+
+    Of an interface without any other, its link-local ones of IPv6, each with the interface behind a ``%``: in a network
+    that nobody has set up there are no others. Those of IPv4 are refused by every proxy (:mod:`nexus.fleet.metadata`).
+    """
+    routed: set[str] = set()
+    link_local: set[str] = set()
+    for adapter in ifaddr.get_adapters():
+        addresses = [ipaddress.ip_address(ip.ip if isinstance(ip.ip, str) else ip.ip[0]) for ip in adapter.ips]
+        of_adapter = {str(each) for each in addresses if not (each.is_loopback or each.is_link_local)}
+        routed |= of_adapter
+        if not of_adapter:
+            link_local |= {f"{each}%{adapter.name}" for each in addresses if each.is_link_local and each.version == 6}
+    return [*sorted(routed), *sorted(link_local)]
 
 
 def host_name() -> str:
@@ -107,7 +119,8 @@ def _service(announcement: Announcement, label: str) -> AsyncServiceInfo:
         announcement.service_type,
         f"{label}.{announcement.service_type}",
         port=announcement.port,
-        parsed_addresses=own_addresses(),
+        # The interface means something on this machine only.
+        parsed_addresses=[address.partition("%")[0] for address in own_addresses()],
         server=f"{host_name()}.local.",
         properties=announcement.hints,
     )
