@@ -283,7 +283,8 @@ class Fleet:
     def _dns_finder(self) -> tuple[Discoverer, ...]:
         config = self._plan.discovery
         if self._dns is None or (self._dns.sources, self._dns.nameservers) != (config.dns, config.nameservers):
-            self._dns = DnsDiscoverer(config.dns, config.nameservers) if config.dns else None
+            dns = DnsDiscoverer(config.dns, config.nameservers, before=self._dns)
+            self._dns = dns if config.dns else None
         return () if self._dns is None else (self._dns,)
 
     def _file_finder(self) -> tuple[Discoverer, ...]:

@@ -1,7 +1,7 @@
 """Follows DNS names: the targets of SRV records, and the addresses of a name that stands for many servers."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -26,11 +26,23 @@ class DnsDiscoverer(Discoverer):
     name = "dns"
     is_certain = True
 
-    def __init__(self, sources: Iterable[DnsSourceConfig], nameservers: Iterable[str] = ()) -> None:
-        """:param nameservers: each ``address`` or ``address:port``; none: those of the system."""
+    def __init__(
+        self,
+        sources: Iterable[DnsSourceConfig],
+        nameservers: Iterable[str] = (),
+        *,
+        before: "DnsDiscoverer | None" = None,
+    ) -> None:
+        """:param nameservers: each ``address`` or ``address:port``; none: those of the system.
+        :param before: the one that it replaces at a reload: of a name that is still followed, its servers stay.
+        """
         self.sources = tuple(sources)
         self.nameservers = tuple(nameservers)
-        self._states = {source: NameState() for source in self.sources}
+        old: Mapping[DnsSourceConfig, NameState] = {} if before is None else before.states
+        self.states: dict[DnsSourceConfig, NameState] = {
+            source: old.get(source, NameState()) for source in self.sources
+        }
+        self._is_replacement = before is not None
         self._is_changed = asyncio.Event()
 
     async def watch(self) -> AsyncGenerator[tuple[Discovered, ...], None]:
@@ -41,8 +53,9 @@ class DnsDiscoverer(Discoverer):
         try:
             while True:
                 self._is_changed.clear()
-                if any(state.is_known for state in self._states.values()):
-                    yield tuple(found for state in self._states.values() for found in state.servers)
+                # What is said first replaces what was found before a reload, also where no name is known yet.
+                if self._is_replacement or any(state.is_known for state in self.states.values()):
+                    yield tuple(found for state in self.states.values() for found in state.servers)
                 await self._is_changed.wait()
         finally:
             await tasks.stop(*following)
@@ -50,7 +63,7 @@ class DnsDiscoverer(Discoverer):
 
     async def _follow(self, source: DnsSourceConfig, resolver: aiodns.DNSResolver) -> None:
         while True:
-            before = self._states[source]
+            before = self.states[source]
             try:
                 records = await _look_up(source, resolver)
             except NoSuchName:
@@ -59,7 +72,7 @@ class DnsDiscoverer(Discoverer):
                 now = before.failed(str(exc))
             else:
                 now = before.answered(servers_of(source, records), min((r.ttl_s for r in records), default=0))
-            self._states[source] = now
+            self.states[source] = now
             if now.failure and not before.failure:
                 log.warning("name_lookup_failed", host=source.name, reason=now.failure, servers=len(now.found))
             if now.servers != before.servers or now.is_known != before.is_known:

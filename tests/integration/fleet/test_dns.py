@@ -1,0 +1,115 @@
+"""DNS names that are followed while the configuration changes, against a real name server."""
+
+import threading
+
+import pytest
+from dnslib import QTYPE, RCODE, RR, SRV, A
+from dnslib.server import BaseResolver, DNSLogger, DNSServer
+
+from nexus.config.discovery_schema import DiscoveryConfig, DnsSourceConfig
+from nexus.testing.ports import free_port
+
+ONE, TWO = DnsSourceConfig(name="_llm._tcp.one.test", type="vllm"), DnsSourceConfig(name="_llm._tcp.two.test")
+
+
+class Zone(BaseResolver):
+    """Answers SRV queries with the port that the test sets for a name, and delays those that it is told to."""
+
+    def __init__(self):
+        self.ports = {}
+        self.failing = set()
+        self.delayed = {}
+        """By name, what an answer waits for."""
+
+    def resolve(self, request, handler):
+        del handler
+        name = str(request.q.qname).rstrip(".")
+        if name in self.delayed:
+            self.delayed[name].wait(5)
+        reply = request.reply()
+        if name in self.failing:
+            reply.header.rcode = RCODE.SERVFAIL
+        elif name not in self.ports:
+            reply.header.rcode = RCODE.NXDOMAIN
+        elif request.q.qtype == QTYPE.SRV:
+            reply.add_answer(RR(request.q.qname, QTYPE.SRV, rdata=SRV(0, 1, self.ports[name], f"gpu.{name}."), ttl=1))
+            reply.add_ar(RR(f"gpu.{name}.", QTYPE.A, rdata=A("127.0.0.1"), ttl=1))
+        return reply
+
+
+@pytest.fixture
+def zone():
+    zone, port = Zone(), free_port()
+    zone.nameservers = (f"127.0.0.1:{port}",)
+    server = DNSServer(zone, port=port, address="127.0.0.1", logger=DNSLogger("-request,-reply,-truncated,-error"))
+    server.start_thread()
+    yield zone
+    for event in zone.delayed.values():
+        event.set()
+    server.stop()
+    server.server.server_close()
+
+
+@pytest.fixture
+def of(zone, plan):
+    """Plan a fleet that follows these names."""
+    return lambda *names: plan(discovery=DiscoveryConfig(enabled=False, dns=names, nameservers=zone.nameservers))
+
+
+@pytest.fixture
+async def fleet(zone, of, serve, start, eventually):
+    """Give a fleet that has found the server of the first name."""
+    server = await serve("vllm", "tiny")
+    zone.ports = {ONE.name: server.port}
+    fleet = await start(of(ONE))
+    await eventually(lambda: fleet.snapshot.having("tiny"))
+    return fleet
+
+
+@pytest.fixture
+def changes(fleet):
+    """Give the names of the fleet's backends at each change from now on."""
+    seen = []
+    fleet.on_change(lambda snapshot: seen.append({backend.name for backend in snapshot.backends}))
+    return seen
+
+
+async def test_a_name_that_is_added_disturbs_no_server_of_another(zone, of, fleet, changes, serve, eventually):
+    (before,) = fleet.snapshot.backends
+    other = await serve("vllm", "big")
+    zone.ports[TWO.name] = other.port
+    zone.delayed[ONE.name] = threading.Event()
+
+    fleet.reconfigure(of(ONE, TWO))
+    await eventually(lambda: fleet.snapshot.having("big"))
+
+    assert all(before.name in names for names in changes)
+    assert fleet.snapshot.by_id[before.id].load is before.load
+
+
+async def test_the_servers_of_a_name_that_is_not_followed_any_more_leave(zone, of, fleet, eventually):
+    zone.failing = {TWO.name}
+
+    fleet.reconfigure(of(TWO))
+
+    await eventually(lambda: not fleet.snapshot.backends)
+
+
+async def test_name_servers_that_fail_after_a_reload_change_nothing(zone, fleet, changes, plan, eventually):
+    zone.failing = {ONE.name}
+    (before,) = fleet.snapshot.backends
+
+    config = DiscoveryConfig(enabled=False, dns=(ONE,), nameservers=(*zone.nameservers, "127.0.0.9"))
+    fleet.reconfigure(plan(discovery=config))
+    await eventually(lambda: fleet._dns.states[ONE].failure)
+
+    assert all(before.name in names for names in changes)
+
+
+async def test_a_name_that_is_followed_again_is_found_again(zone, of, fleet, eventually):
+    fleet.reconfigure(of())
+    await eventually(lambda: not fleet.snapshot.backends)
+
+    fleet.reconfigure(of(ONE))
+
+    await eventually(lambda: fleet.snapshot.having("tiny"))
