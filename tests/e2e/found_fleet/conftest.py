@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import itertools
+import json
 import re
 import threading
 import uuid
@@ -67,6 +68,8 @@ name = "_llm._tcp.broken.test"
 [[discovery.dns]]
 name = "flapping.test"
 port = {closed}
+[[discovery.file]]
+path = "{fleet_file}"
 """
 KUBERNETES = """
 [plugins.kubernetes]
@@ -213,7 +216,7 @@ class Found:
         self.zone = zone
         self.cluster = cluster
         self.announcer = announcer
-        self.well, self.faulty, self.desk, self.rogue = servers
+        self.well, self.faulty, self.desk, self.rogue, self.listed = servers
         self.friends = friends
         self._numbers = itertools.count()
 
@@ -306,6 +309,12 @@ class Churn(threading.Thread):
                 found.cluster.delete(f"dead-{service}")
             else:
                 found.cluster.put(f"dead-{service}", self._closed, service=service)
+        entries = [
+            {"name": "listed", "url": found.listed.url},
+            {"name": "dead", "url": f"http://127.0.0.1:{self._closed}"},
+        ]
+        text = json.dumps(entries[: 1 + number % 2])
+        found.fleet_file.write_text(text if number % 5 else text[:-9])
         if number % 16 == 9:
             found.cluster.call(found.cluster.api.drop_watches)
         if number % 16 == 1:
@@ -339,15 +348,18 @@ def name_server():
 
 
 @contextlib.contextmanager
-def servers():
-    """Give a well server, a faulty one, and two that announce themselves."""
-    here = Settings(name="well", kind="vllm", models=(SHARED,))
-    models = (SHARED, LONELY)
+def servers(**settings):
+    """Give a well server, a faulty one, two that announce themselves, and one that a file lists."""
+
+    def simulator(name, *models, **more):
+        return Simulator(Settings(name=name, kind="vllm", models=models, **more, **settings))
+
     simulators = (
-        Simulator(here),
-        Simulator(Settings(name="faulty", kind="vllm", models=models)),
-        Simulator(Settings(name="desk", kind="vllm", models=("desk",), host="0.0.0.0")),
-        Simulator(Settings(name="rogue", kind="vllm", models=(SHARED, "rogue"), host="0.0.0.0")),
+        simulator("well", SHARED),
+        simulator("faulty", SHARED, LONELY),
+        simulator("desk", "desk", host="0.0.0.0"),
+        simulator("rogue", SHARED, "rogue", host="0.0.0.0"),
+        simulator("listed", "listed"),
     )
     with in_thread(*simulators):
         yield simulators
@@ -363,33 +375,47 @@ def network():
 
 
 @contextlib.contextmanager
-def found_fleet(folder, fake_api, config=""):
-    """Start a proxy with all discoverers on, and wait until it has found what is well."""
+def found_fleet(folder, fake_api, change=lambda text: text, arguments=(), **settings):
+    """Start a proxy with all discoverers on, and wait until it has found what is well.
+
+    :param change: of the text of the configuration.
+    :param settings: those of the simulators.
+    """
     closed, friends = free_port(), f"t{uuid.uuid4().hex[:6]}"
     with (
-        servers() as simulators,
+        servers(**settings) as simulators,
         name_server() as zone,
         fake_api.in_thread() as (api, url, call),
         network() as announcer,
     ):
-        well, _, desk, rogue = simulators
+        well, _, desk, rogue, listed = simulators
         zone.serve("_llm._tcp.well.test", closed, well.port)
         zone.answers["_llm._tcp.broken.test"] = RCODE.SERVFAIL
         zone.flap("flapping.test")
         api.refused["forbidden"] = 403
         (folder / "kubeconfig").write_text(fake_api.kubeconfig(url, "llm"))
         (folder / "misbehaving.py").write_text(MISBEHAVING.format(closed=closed))
-        text = CONFIG.format(friends=friends, name_server=zone.port, closed=closed) + config
-        text += KUBERNETES.format(kubeconfig=folder / "kubeconfig")
-        with run_nexus(folder, text, arguments=("--plugin", str(folder / "misbehaving.py"))) as nexus:
+        fleet_file = folder / "fleet.json"
+        fleet_file.write_text(json.dumps([{"name": listed.name, "url": listed.url}]))
+        text = CONFIG.format(friends=friends, name_server=zone.port, closed=closed, fleet_file=fleet_file)
+        text = change(text + KUBERNETES.format(kubeconfig=folder / "kubeconfig"))
+        arguments = ("--plugin", str(folder / "misbehaving.py"), *arguments)
+        with run_nexus(folder, text, arguments=arguments) as nexus:
             found = Found(nexus, zone, Cluster(fake_api, api, call), announcer, simulators, friends)
-            found.closed = closed
+            found.closed, found.fleet_file = closed, fleet_file
             if HAS_NETWORK:
                 announcer.put(found.desk_name, desk.port)
                 announcer.put(found.rogue_name, rogue.port)
-            wanted = {found.well_name, *([found.desk_name] if HAS_NETWORK else [])}
+            wanted = {found.well_name, listed.name, *([found.desk_name] if HAS_NETWORK else [])}
             until(lambda: all(map(found.is_healthy, wanted)), within_s=15)
             yield found
+
+
+@pytest.fixture
+def start_found(tmp_path, fake_api):
+    """Start a fleet of one test, of which nothing comes or goes by itself."""
+    with contextlib.ExitStack() as running:
+        yield lambda **options: running.enter_context(found_fleet(tmp_path, fake_api, **options))
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from nexus.testing.bookkeeping import eventually
 from nexus.testing.dialects import CHAT
 from nexus.testing.raw_client import RawClient
 
-HAS_NETWORK = bool(own_addresses())
+NETWORK = pytest.mark.skipif(not own_addresses(), reason="this machine has no network")
 SHARED, LONELY = "llama3", "lonely"
 """A model that a well server has too, and one that the faulty server alone has."""
 ENOUGH_FOR_A_RETRY = 6
@@ -282,21 +282,21 @@ async def test_a_stream_goes_on_after_a_finder_has_held_up_the_event_loop(found)
     assert reply.looks_finished(CHAT)
 
 
-@pytest.mark.skipif(not HAS_NETWORK, reason="this machine has no network")
-async def test_a_server_that_announced_itself_fails_as_any_other(found):
-    desk = found.desk
+@pytest.mark.parametrize("source", ["a file", pytest.param("mDNS", marks=NETWORK)])
+async def test_a_server_of_another_source_fails_as_any_other(found, source):
+    server, name = (found.desk, found.desk_name) if source == "mDNS" else (found.listed, "listed")
     told = []
     for fault, stream in ((faults.HangUp(), False), (faults.Garbage(), True), (faults.Cut(after_events=3), True)):
-        desk.faults.set(fault)
-        told.append(await asked(found, "desk", stream=stream))
-        desk.faults.clear()
-        assert (await asked(found, "desk")).headers["x-nexus-backend"] == found.desk_name
+        server.faults.set(fault)
+        told.append(await asked(found, server.name, stream=stream))
+        server.faults.clear()
+        assert (await asked(found, server.name)).headers["x-nexus-backend"] == name
 
     assert [(reply.status, reply.is_whole) for reply in told] == [(502, True), (502, True), (200, False)]
     assert b"stream_truncated" in told[-1].body
 
 
-@pytest.mark.skipif(not HAS_NETWORK, reason="this machine has no network")
+@NETWORK
 async def test_a_server_that_is_not_approved_gets_no_prompt(found):
     waiting = until(lambda: [row for row in found.pending() if row["name"] == found.rogue_name])
 
