@@ -11,6 +11,7 @@ import click
 from nexus.app.binding import PortTaken
 from nexus.app.blueprint import Blueprint, draw, load_plugins
 from nexus.app.file_limit import raise_file_limit
+from nexus.app.named_hosts import named_host_warnings
 from nexus.app.opening import may_move_port, try_to_open
 from nexus.app.watched_files import watched_file_warnings
 from nexus.cli.check_report import Report, report
@@ -54,7 +55,11 @@ def command(chosen: Chosen, *, as_json: bool) -> None:
 
 async def _opened(blueprint: Blueprint) -> tuple[str, ...]:
     """Open what a start would open, and return what the operator should know. :raises NexusError: it fails."""
-    warnings = (*await _about_network(blueprint), *await watched_file_warnings(blueprint))
+    warnings = (
+        *await _about_network(blueprint),
+        *await watched_file_warnings(blueprint),
+        *await named_host_warnings(blueprint),
+    )
     try:
         await try_to_open(blueprint)
     except PortTaken as exc:

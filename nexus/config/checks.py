@@ -10,6 +10,7 @@ import msgspec
 
 from nexus.config import urls
 from nexus.config.faults import Fault
+from nexus.config.scan_places import faults_of
 from nexus.config.schema import BackendConfig, Config
 from nexus.config.suggestions import did_you_mean, shown, shown_path
 
@@ -297,6 +298,10 @@ def _watched_files(config: Config) -> Iterator[Fault]:
                 yield Fault((*at, "references", place), f"'{shown(pattern)}' allows no reference", hint)
 
 
+def _scanned_hosts(config: Config) -> Iterator[Fault]:
+    yield from faults_of(config.discovery.hosts)
+
+
 def _otel(config: Config) -> Iterator[Fault]:
     if config.otel.endpoint is not None:
         try:
@@ -320,5 +325,6 @@ RULES: Final[tuple[Callable[[Config], Iterator[Fault]], ...]] = (
     _backend_headers,
     _backend_files,
     _watched_files,
+    _scanned_hosts,
     _otel,
 )

@@ -6,6 +6,7 @@ from msgspec import Meta
 
 from nexus.config.section import Seconds, SecondsOrZero, Section
 
+Port = Annotated[int, Meta(ge=1, le=65535)]
 ServiceType = Annotated[str, Meta(pattern=r"^_[A-Za-z0-9-]{1,15}\._(tcp|udp)(\.local)?\.?$")]
 """As DNS-SD has it (RFC 6763, section 7): ``_ollama._tcp``."""
 
@@ -16,7 +17,7 @@ class DnsSourceConfig(Section, frozen=True):
     name: str
     """``_llm._tcp.gpu.example``, whose SRV records are looked up; or, with ``port``, a name of many addresses, such as
     that of a headless service in Kubernetes."""
-    port: Annotated[int, Meta(ge=1, le=65535)] | None = None
+    port: Port | None = None
     """Look up addresses (A and AAAA) rather than SRV records, and connect to this port."""
     type: str = "auto"
     """The kind of the servers; ``auto`` finds it out by asking each."""
@@ -35,6 +36,22 @@ class FileSourceConfig(Section, frozen=True):
     references: tuple[str, ...] = ()
     """The secrets that its entries may name, as patterns: ``env:GPU_*``, ``file:/run/secrets/*``. An entry sends a
     secret to the address that it names, so without this whoever writes the file could read any secret of the proxy."""
+
+
+class HostsSourceConfig(Section, frozen=True):
+    """Hosts and small subnets where every server that answers like an LLM server joins the fleet."""
+
+    hosts: tuple[str, ...]
+    """Names, addresses and subnets, each with ports of its own if need be: ``mac-studio.local``,
+    ``10.0.0.7:8000-8003``, ``[fd00::7]:8000``, ``192.168.1.0/28``. A subnet has 256 addresses at most, and all entries
+    together 1024. Servers at a host or an address need no approval; those in a subnet are trusted as
+    ``discovery.trust`` says."""
+    ports: tuple[Port, ...] = (11434, 1234, 8000, 8080, 30000, 52415)
+    """The ports that are tried where an entry names none; the default are the usual ones of Ollama, LM Studio, vLLM,
+    llama.cpp, SGLang and exo."""
+    rescan_seconds: Seconds = 60.0
+    """Between two scans of its subnets. Hosts, and servers that were found, are looked at every ``interval_seconds``
+    of ``[discovery]``."""
 
 
 class DiscoveryConfig(Section, frozen=True):
@@ -72,6 +89,8 @@ class DiscoveryConfig(Section, frozen=True):
     """Names whose servers are used; they are looked up again when their records expire, after 5 to 300 seconds."""
     file: tuple[FileSourceConfig, ...] = ()
     """Files of backends that other programs write; each is looked at twice a second."""
+    hosts: tuple[HostsSourceConfig, ...] = ()
+    """Hosts and small subnets whose ports are tried."""
     nameservers: tuple[str, ...] = ()
     """Where the names of ``dns`` are looked up: addresses, with a port if need be (``127.0.0.1:8600``); unset: the
     system's."""
@@ -79,4 +98,4 @@ class DiscoveryConfig(Section, frozen=True):
     @property
     def has_sources(self) -> bool:
         """Whether it names where backends come from, so that none need be looked for elsewhere."""
-        return bool(self.dns or self.file)
+        return bool(self.dns or self.file or self.hosts)

@@ -66,6 +66,13 @@ async def resolve(host: str, port: int) -> list[AddressInfo]:
     return infos
 
 
+async def addresses_of(host: str) -> tuple[str, ...]:
+    """Look *host* up now, whatever is known of it, and return its addresses. :raises OSError: there are none."""
+    if _literal(host, 0):
+        return (host,)
+    return tuple(dict.fromkeys(str(info[4][0]) for info in await _look_up(host, 0)))
+
+
 def doubt(host: str, port: int) -> None:
     """Look *host* up again for the next connection; unless no name server answers then, its addresses are replaced."""
     if (known := _names.get((host, port))) is not None and not known.is_failing:

@@ -2,12 +2,13 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
+from nexus.config.discovery_schema import HostsSourceConfig
 from nexus.config.one_backend import load_backend
 from nexus.dialing.access import OPEN_ACCESS, Access
 from nexus.domain.backend import Status
@@ -22,6 +23,7 @@ from nexus.fleet.discovery.discoverer import Discoverer
 from nexus.fleet.discovery.dns import DnsDiscoverer
 from nexus.fleet.discovery.file import FileDiscoverer
 from nexus.fleet.discovery.found import FoundServers
+from nexus.fleet.discovery.hosts import HostsDiscoverer, SubnetsDiscoverer
 from nexus.fleet.discovery.local import LocalDiscoverer
 from nexus.fleet.discovery.search import Search
 from nexus.fleet.discovery.sightings import Sighting, Sightings
@@ -89,6 +91,10 @@ class Fleet:
         self._mdns: MdnsDiscoverer | None = None
         self._dns: DnsDiscoverer | None = None
         self._files: FileDiscoverer | None = None
+        self._hosts: HostsDiscoverer | None = None
+        self._subnets: SubnetsDiscoverer | None = None
+        self._host_sources: tuple[HostsSourceConfig, ...] = ()
+        self._own_port = own_port
         self._load = load
         self._clashes: frozenset[Clash] = frozenset()
         self.access: dict[str, Access] = {}
@@ -274,7 +280,12 @@ class Fleet:
         return [name for name in before.keys() | now.keys() if before.get(name) != now.get(name)]
 
     def _finders(self) -> tuple[Discoverer, ...]:
-        finders: list[Discoverer] = [*self._discoverers, *self._dns_finder(), *self._file_finder()]
+        finders: list[Discoverer] = [
+            *self._discoverers,
+            *self._dns_finder(),
+            *self._file_finder(),
+            *self._host_finders(),
+        ]
         if self._plan.looks_around(has_finders=bool(self._discoverers)):
             finders += [self._local, *self._mdns_finder()]
         self._need_approval = frozenset(finder.name for finder in finders if finder.needs_approval)
@@ -293,6 +304,21 @@ class Fleet:
             files = FileDiscoverer(sources, self._load, lambda: self._plan.kinds, before=self._files)
             self._files = files if sources else None
         return () if self._files is None else (self._files,)
+
+    def _host_finders(self) -> Iterator[Discoverer]:
+        sources, interval_s = self._plan.discovery.hosts, self._plan.discovery.interval_seconds
+        if sources != self._host_sources:
+            self._host_sources = sources
+            known = {} if self._hosts is None else self._hosts.ports
+            self._hosts = HostsDiscoverer(
+                sources, self._fetcher, interval_s=interval_s, own_port=self._own_port, known=known
+            )
+            known = {} if self._subnets is None else self._subnets.ports
+            self._subnets = SubnetsDiscoverer(sources, self._fetcher, interval_s=interval_s, known=known)
+        for finder in (self._hosts, self._subnets):
+            if finder is not None and finder.ports:
+                finder.interval_s = interval_s
+                yield finder
 
     def _mdns_finder(self) -> tuple[Discoverer, ...]:
         config = self._plan.discovery

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 import structlog
 
+from nexus.config.checks import is_loopback
 from nexus.config.schema import BackendConfig
 from nexus.config.urls import normalised
 from nexus.domain.kinds import BackendKind
@@ -27,6 +28,8 @@ _LOOPBACK: Final = {"localhost": "127.0.0.1", "::1": "127.0.0.1"}
 NO_NAMES: Final[Mapping[Key, str]] = MappingProxyType({})
 OWN_MACHINE: Final = "local"
 """The discoverer that looks at this machine alone."""
+NAMED_HOSTS: Final = "hosts"
+"""The one that looks at hosts that the operator names, of which this machine can be one."""
 
 
 def admitted(
@@ -54,12 +57,17 @@ def admitted(
     names = named(joining, taken=(member.config.name for member in members), before=before)
     for sighting in joining:
         yield Member(
-            config=_config(names[sighting.key], sighting.found),
+config=_config(names[sighting.key], sighting.found),
             kind=kinds.get(sighting.found.kind),
-            zone=None if sighting.source == OWN_MACHINE else zone,
+            zone=None if _is_here(sighting) else zone,
             source=sighting.source,
             found_as=sighting.found.name,
         )
+
+
+def _is_here(sighting: Sighting) -> bool:
+    is_loopback_url = is_loopback(urlsplit(sighting.found.url).hostname or "")
+    return sighting.source == OWN_MACHINE or (sighting.source == NAMED_HOSTS and is_loopback_url)
 
 
 def _config(name: str, found: Discovered) -> BackendConfig:

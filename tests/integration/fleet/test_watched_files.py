@@ -45,7 +45,7 @@ def reader(path, load):
 def watching(plan):
     def watching(*paths, **backends):
         files = tuple(FileSourceConfig(path=str(path)) for path in paths)
-        return plan(discovery=DiscoveryConfig(file=files), **backends)
+        return plan(discovery=DiscoveryConfig(enabled=False, file=files), **backends)
 
     return watching
 

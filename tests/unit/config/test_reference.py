@@ -47,7 +47,7 @@ def test_every_table_and_key_has_a_sentence():
 def test_a_default_in_the_example_is_the_default(loaded):
     commented = [line for line in reference.example().splitlines() if line.startswith("# Default: ")]
 
-    required = {"backends.name", "backends.url", "discovery.dns.name", "discovery.file.path"}
+    required = {"backends.name", "backends.url", "discovery.dns.name", "discovery.file.path", "discovery.hosts.hosts"}
     assert len(commented) == len({*reference.EXAMPLES} - required)
 
 

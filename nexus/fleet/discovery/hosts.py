@@ -1,0 +1,173 @@
+"""Tries the ports of hosts and small subnets that the operator names, and asks whoever listens what it is."""
+
+import asyncio
+import ipaddress
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from typing import Final, TypeVar
+
+import structlog
+
+from nexus.config.discovery_schema import HostsSourceConfig
+from nexus.config.scan_places import is_address, place_in
+from nexus.dialing.names import addresses_of
+from nexus.fleet.discovery.discoverer import Discovered, Discoverer
+from nexus.fleet.discovery.open_port import OpenPort
+from nexus.fleet.fetching import Fetcher
+from nexus.fleet.metadata import is_metadata
+
+log = structlog.get_logger("nexus.fleet")
+
+PORTS_AT_ONCE: Final = 64
+"""Ports that are tried at the same time. Each is given up after a second, so a subnet is not flooded."""
+NAMES_AT_ONCE: Final = 4
+"""Names that are looked up at the same time: some take a thread each, of which there are few."""
+THIS_MACHINE: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+
+T = TypeVar("T")
+Ports = dict[tuple[str, int], OpenPort]
+
+
+class HostsDiscoverer(Discoverer):
+    """Looks at single hosts. The operator has named each, as in a backend's URL, so their servers need no approval."""
+
+    name = "hosts"
+
+    def __init__(
+        self,
+        sources: Iterable[HostsSourceConfig],
+        fetcher: Fetcher,
+        *,
+        interval_s: float,
+        own_port: int | None = None,
+        known: Mapping[tuple[str, int], OpenPort] | None = None,
+    ) -> None:
+        """:param own_port: where this Nexus listens, which is not looked at on this machine.
+        :param known: what another one has found, whose place it takes at a reload.
+        """
+        self.interval_s = interval_s
+        places = [place for source in sources for place in named_ports(source, are_subnets=False)]
+        self.ports = _ports(places, fetcher, own_port, known or {})
+        self._names = sorted({port.host for port in self.ports.values() if not is_address(port.host)})
+        self._addresses: dict[str, tuple[str, ...]] = {}
+        """Of each name, as it was looked up last; none: it leads nowhere, or where it must not lead."""
+        self._refused: set[str] = set()
+
+    async def watch(self) -> AsyncGenerator[tuple[Discovered, ...], None]:
+        while True:
+            for names in _batches(self._names, NAMES_AT_ONCE):
+                await asyncio.gather(*map(self._look_up, names))
+            for ports in _batches([*self.ports.values()], PORTS_AT_ONCE):
+                await asyncio.gather(*map(self._look, ports))
+            yield found_at(self.ports)
+            await asyncio.sleep(self.interval_s)
+
+    async def _look_up(self, name: str) -> None:
+        try:
+            addresses = await addresses_of(name)
+        except OSError:
+            addresses = ()
+        is_refused = any(is_metadata(ipaddress.ip_address(each.partition("%")[0])) for each in addresses)
+        if is_refused and name not in self._refused:
+            log.warning("host_refused", host=name, reason="leads to a link-local address; write the address if it may")
+        (self._refused.add if is_refused else self._refused.discard)(name)
+        self._addresses[name] = () if is_refused else addresses
+
+    async def _look(self, port: OpenPort) -> None:
+        addresses = self._addresses.get(port.host, (port.host,))
+        if not addresses:
+            port.close()
+            return
+        was_open, kind = port.is_open, port.kind
+        await port.look(addresses)
+        if port.is_open and port.kind is None and (kind is not None or not was_open):
+            log.info("listener_not_recognised", host=port.host, port=port.port)
+
+
+class SubnetsDiscoverer(Discoverer):
+    """Scans subnets. Any machine can take an address of one: what is found is trusted as ``discovery.trust`` says."""
+
+    name = "subnets"
+    needs_approval = True
+
+    def __init__(
+        self,
+        sources: Iterable[HostsSourceConfig],
+        fetcher: Fetcher,
+        *,
+        interval_s: float,
+        known: Mapping[tuple[str, int], OpenPort] | None = None,
+    ) -> None:
+        """:param known: what another one has found, whose place it takes at a reload."""
+        self.interval_s = interval_s
+        tables = tuple(sources)
+        single = {place for source in tables for place in named_ports(source, are_subnets=False)}
+        self._scans: list[_Scan] = []
+        self.ports: Ports = {}
+        for source in tables:
+            places = [each for each in named_ports(source, are_subnets=True) if each not in single | self.ports.keys()]
+            ports = _ports(places, fetcher, None, known or {})
+            self.ports |= ports
+            self._scans.append(_Scan(tuple(ports.values()), source.rescan_seconds))
+
+    async def watch(self) -> AsyncGenerator[tuple[Discovered, ...], None]:
+        clock = asyncio.get_running_loop().time
+        told: tuple[Discovered, ...] = ()
+        while True:
+            due = [scan for scan in self._scans if scan.due_s <= clock()]
+            scanned = {port for scan in due for port in scan.ports}
+            known = [port for port in self.ports.values() if port.kind is not None and port not in scanned]
+            for batch in _batches([*known, *(port for scan in due for port in scan.ports)], PORTS_AT_ONCE):
+                await asyncio.gather(*(port.look() for port in batch))
+                # A scan may take a minute: what it has found so far can be approved meanwhile.
+                if (now := found_at(self.ports)) != told:
+                    yield (told := now)
+            for scan in due:
+                scan.due_s = clock() + scan.rescan_s
+            yield (told := found_at(self.ports))
+            await asyncio.sleep(self.interval_s)
+
+
+class _Scan:
+    """The ports of one table, and when they are tried next."""
+
+    def __init__(self, ports: tuple[OpenPort, ...], rescan_s: float) -> None:
+        self.ports = ports
+        self.rescan_s = rescan_s
+        self.due_s = 0.0
+
+
+def named_ports(source: HostsSourceConfig, *, are_subnets: bool) -> Iterator[tuple[str, int]]:
+    """Yield each host and port that *source* names, either those of its subnets or all others."""
+    for place in map(place_in, source.hosts):
+        if place.is_subnet == are_subnets:
+            for host in place.hosts:
+                for port in place.ports or source.ports:
+                    if not (are_subnets and is_metadata(ipaddress.ip_address(host))):
+                        yield host, port
+
+
+def found_at(ports: Ports) -> tuple[Discovered, ...]:
+    """Return the servers of known kinds at *ports*; each is called by where it is, so that it keeps its name."""
+    return tuple(
+        Discovered(port.place, port.url, port.kind, "" if is_address(port.host) else port.host)
+        for port in ports.values()
+        if port.kind is not None
+    )
+
+
+def _ports(
+    places: Iterable[tuple[str, int]],
+    fetcher: Fetcher,
+    own_port: int | None,
+    known: Mapping[tuple[str, int], OpenPort],
+) -> Ports:
+    return {
+        (host, port): known.get((host, port)) or OpenPort(fetcher, host, port)
+        for host, port in places
+        if not (port == own_port and host in THIS_MACHINE)
+    }
+
+
+def _batches(all_: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(all_), size):
+        yield all_[start : start + size]

@@ -1,0 +1,176 @@
+"""Trying the ports of hosts and subnets."""
+
+import socket
+from contextlib import aclosing
+
+import pytest
+from structlog.testing import capture_logs
+
+from nexus.config.discovery_schema import DiscoveryConfig, HostsSourceConfig
+from nexus.fleet.discovery import hosts as scanning
+from nexus.fleet.discovery.discoverer import Discovered
+from nexus.fleet.discovery.hosts import HostsDiscoverer, SubnetsDiscoverer, named_ports
+from nexus.fleet.discovery.local import USUAL_PORTS
+from nexus.fleet.fetching import Fetcher
+
+
+@pytest.fixture
+async def fetcher():
+    async with Fetcher(timeout_s=1.0) as fetcher:
+        yield fetcher
+
+
+@pytest.fixture
+def look(fetcher):
+    """Look once, or as often as the test wants, with a discoverer of hosts or of subnets."""
+
+    async def look(*entries, by=HostsDiscoverer, times=1, **options):
+        discoverer = by([HostsSourceConfig(hosts=entries)], fetcher, interval_s=0.001, **options)
+        looks = []
+        async with aclosing(discoverer.watch()) as watching:
+            async for seen in watching:
+                looks.append(seen)
+                if len(looks) == times:
+                    break
+        return looks[-1]
+
+    return look
+
+
+@pytest.fixture
+def leads_to(monkeypatch):
+    """Let names lead where the test wants."""
+
+    def leads_to(**addresses):
+        async def addresses_of(name):
+            if name not in addresses:
+                raise OSError(socket.EAI_NONAME, "no such name")
+            return addresses[name]
+
+        monkeypatch.setattr(scanning, "addresses_of", addresses_of)
+
+    return leads_to
+
+
+def test_the_usual_ports_are_those_of_this_machine():
+    assert HostsSourceConfig(hosts=("gpu",)).ports == tuple(USUAL_PORTS)
+
+
+async def test_a_server_is_called_by_where_it_is(serve, look, leads_to):
+    server = await serve("vllm", "llama3")
+    leads_to(gpu=("127.0.0.1",))
+
+    seen = await look(f"127.0.0.1:{server.port}", f"localhost:{server.port}", f"gpu:{server.port}")
+
+    assert seen == (Discovered(f"127.0.0.1:{server.port}", f"http://127.0.0.1:{server.port}", "vllm"),)
+
+
+async def test_a_name_is_looked_up_and_every_address_of_it_is_tried(serve, look, leads_to):
+    server = await serve("vllm", "llama3")
+    leads_to(localhost=("127.0.0.9", "127.0.0.1"))
+
+    (seen,) = await look(f"localhost:{server.port}", f"gone:{server.port}")
+
+    assert (seen.name, seen.host) == (f"localhost:{server.port}", "localhost")
+
+
+async def test_a_name_that_leads_to_the_secrets_of_a_cloud_is_not_looked_at(serve, look, leads_to):
+    server = await serve("vllm", "llama3")
+    leads_to(localhost=("127.0.0.1", "169.254.169.254"))
+
+    with capture_logs() as logs:
+        assert await look(f"localhost:{server.port}", times=3) == ()
+
+    assert [line["host"] for line in logs if line["event"] == "host_refused"] == ["localhost"]
+    assert server.asked == []
+
+
+def test_the_secrets_of_a_cloud_are_not_in_a_subnet_and_can_be_named():
+    source = HostsSourceConfig(hosts=("100.100.100.192/28:80", "169.254.169.254:80", "[fd00:ec2::200/121]:80"))
+
+    scanned = {host for host, _ in named_ports(source, are_subnets=True)}
+
+    assert {"100.100.100.200", "fd00:ec2::254"}.isdisjoint(scanned)
+    assert {"100.100.100.201", "fd00:ec2::253"} <= scanned
+    assert list(named_ports(source, are_subnets=False)) == [("169.254.169.254", 80)]
+
+
+async def test_the_proxy_itself_and_another_one_are_left_alone(serve, look):
+    other = await serve("ollama", "llama3", headers={"X-Nexus-Version": "0.5.0"})
+    own = await serve("ollama", "llama3")
+
+    assert await look(f"127.0.0.1:{other.port}", f"127.0.0.1:{own.port}", own_port=own.port) == ()
+    assert own.asked == []
+
+
+async def test_what_is_no_language_model_is_told_once(serve, look):
+    page = await serve(answers={"/v1/models": b"<!doctype html>"})
+
+    with capture_logs() as logs:
+        assert await look(f"127.0.0.1:{page.port}", times=3) == ()
+
+    assert [line["port"] for line in logs if line["event"] == "listener_not_recognised"] == [page.port]
+
+
+async def test_a_subnet_is_scanned_and_what_was_named_singly_is_not_in_it(serve, look):
+    server = await serve("vllm", "llama3")
+    subnet = f"127.0.0.0/29:{server.port}"
+
+    seen = await look(subnet, by=SubnetsDiscoverer)
+    named = await look(subnet, f"127.0.0.1:{server.port}", by=SubnetsDiscoverer)
+
+    assert [found.url for found in seen] == [server.url]
+    assert named == ()
+
+
+async def test_between_two_scans_only_what_was_found_is_tried(serve, look, monkeypatch):
+    server = await serve("vllm", "llama3")
+    tried = []
+
+    async def answers(host, port):
+        tried.append(host)
+        return (host, port) == ("127.0.0.1", server.port)
+
+    monkeypatch.setattr("nexus.fleet.discovery.open_port.answers", answers)
+
+    # What the scan finds, its end, and two more looks.
+    await look(f"127.0.0.0/29:{server.port}", by=SubnetsDiscoverer, times=4)
+
+    assert sorted(tried[:6]) == [f"127.0.0.{last}" for last in range(1, 7)]
+    assert tried[6:] == ["127.0.0.1", "127.0.0.1"]
+
+
+async def test_no_more_than_so_many_ports_are_tried_at_once(look, monkeypatch):
+    trying, most = 0, 0
+
+    async def count(_):
+        nonlocal trying, most
+        trying += 1
+        most = max(most, trying)
+        await scanning.asyncio.sleep(0)
+        trying -= 1
+
+    monkeypatch.setattr(scanning.OpenPort, "look", count)
+
+    await look("10.0.0.0/24:1-4", by=SubnetsDiscoverer)
+
+    assert most == scanning.PORTS_AT_ONCE
+
+
+async def test_a_reload_keeps_what_was_found_and_follows_the_new_hosts(serve, plan, start, eventually):
+    one, two = await serve("vllm", "llama3"), await serve("vllm", "llama3")
+
+    def with_hosts(*servers):
+        hosts = tuple(f"127.0.0.1:{server.port}" for server in servers)
+        sources = (HostsSourceConfig(hosts=hosts),) if hosts else ()
+        return plan(
+            discovery=DiscoveryConfig(enabled=False, hosts=sources, interval_seconds=0.05, grace_period_seconds=0)
+        )
+
+    fleet = await start(with_hosts(one))
+    await eventually(lambda: [backend.url for backend in fleet.snapshot.backends] == [one.url])
+    fleet.reconfigure(with_hosts(one, two))
+    await eventually(lambda: {backend.url for backend in fleet.snapshot.backends} == {one.url, two.url})
+    fleet.reconfigure(with_hosts())
+
+    assert fleet.snapshot.backends == ()
