@@ -57,7 +57,7 @@ def admitted(
     names = named(joining, taken=(member.config.name for member in members), before=before)
     for sighting in joining:
         yield Member(
-config=_config(names[sighting.key], sighting.found),
+            config=_config(names[sighting.key], sighting.found),
             kind=kinds.get(sighting.found.kind),
             zone=None if _is_here(sighting) else zone,
             source=sighting.source,

@@ -46,7 +46,8 @@ def joining(
     clashes: set[Clash] = set()
     listed = [sighting.found for sighting in sightings if isinstance(sighting.found, Declared)]
     for found in sorted(listed, key=lambda each: each.rank):
-        member = msgspec.structs.replace(found.member, kind=kinds.get(found.member.config.type))
+        kind = kinds.get(found.member.config.type)
+        member = msgspec.structs.replace(found.member, kind=kind, found_as=found.name)
         name, place = member.config.name, place_of(member.config.url)
         if (other := names.get(name) or places.get(place)) is not None:
             clashes.add(Clash(name, found.file, other.config.name, other.source))

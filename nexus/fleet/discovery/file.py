@@ -55,7 +55,14 @@ class FileDiscoverer(Discoverer):
     def found(self) -> tuple[Declared, ...]:
         """Return what the files list; two of them may list the same name."""
         return tuple(
-            Declared(f"{path}: {member.config.name}", member.config.url, member=member, file=path, rank=rank)
+            Declared(
+                f"{path}: {member.config.name}",
+                member.config.url,
+                is_stale=state.failure is not None,
+                member=member,
+                file=path,
+                rank=rank,
+            )
             for rank, (path, state) in enumerate(self.states.items())
             for member in (entry.member for entry in state.entries)
         )
@@ -96,7 +103,8 @@ class FileDiscoverer(Discoverer):
             log.warning("fleet_file_failed", reason=now.failure, backends=len(now.entries))
         elif now.taken_unix_s != before.taken_unix_s and (now.entries != before.entries or before.failure is not None):
             log.info("fleet_file_read", file=path, backends=len(now.entries))
-        if now.entries != before.entries or before.seen is None:
+        is_other = now.entries != before.entries or (now.failure is None) != (before.failure is None)
+        if is_other or before.seen is None:
             self._is_changed.set()
 
     def _room_beside(self, path: str) -> int:
