@@ -1,6 +1,6 @@
 """What is believed about each backend (``/admin/backends``): exactly what routing believes."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from time import monotonic
 
@@ -8,6 +8,7 @@ import msgspec
 
 from nexus.admin.applicants import ApplicantView, applicant_views
 from nexus.admin.files import FileView, instant
+from nexus.admin.last_holders import last_holders
 from nexus.admin.page import json_page
 from nexus.domain.backend import Backend
 from nexus.domain.fleet import FleetSnapshot
@@ -108,6 +109,9 @@ class FleetView(msgspec.Struct, frozen=True):
     backends: tuple[BackendView, ...]
     pending: tuple[ApplicantView, ...]
     """Servers that announced themselves and are not in the fleet; see ``[discovery] trust``."""
+    last_with: Mapping[str, tuple[str, ...]]
+    """The backends that are the last healthy one with a model, each with these models: what drains one leaves them
+    without any."""
     files: tuple[FileView, ...] = ()
     """The watched files of ``[[discovery.file]]``."""
 
@@ -123,7 +127,7 @@ def backends(
     :param origin_of: says where the backend of an id comes from.
     """
     rows = tuple(view_of(backend, origin_of(backend.id)) for backend in snapshot.backends)
-    return json_page(FleetView(snapshot.version, rows, applicant_views(applicants), files))
+    return json_page(FleetView(snapshot.version, rows, applicant_views(applicants), last_holders(snapshot), files))
 
 
 def view_of(backend: Backend, origin: Origin) -> BackendView:

@@ -10,6 +10,7 @@ import structlog
 
 from nexus.admin.backends import BackendView, view_of
 from nexus.admin.draining import PATH
+from nexus.admin.last_holders import only_at
 from nexus.admin.page import json_page
 from nexus.config.faults import Fault, Origin, described
 from nexus.domain.routes import Page, PageRequest
@@ -41,6 +42,8 @@ class Removed(msgspec.Struct, frozen=True):
     """``rejected``: it announced itself, and stays out until it is approved."""
     pending_requests: int
     """Those that it is still busy with; they are finished."""
+    last_with: tuple[str, ...] = ()
+    """The models that no other healthy backend had."""
 
 
 class FleetChanges:
@@ -80,6 +83,7 @@ class FleetChanges:
         name = _name_in(asked.path)
         row = next((backend for backend in self._fleet.snapshot.backends if backend.name == name), None)
         pending = 0 if row is None else row.load.in_flight
+        models = only_at(self._fleet.snapshot, name)
         is_announced = name not in self._fleet.added and self._fleet.has_announced_itself(name)
         with refusals():
             if is_announced:
@@ -88,7 +92,7 @@ class FleetChanges:
                 self._refuse_others(name, "remove")
                 await self._fleet.added.remove(name)
         log.info("backend_removed", backend=name, is_rejected=is_announced)
-        return json_page(Removed(name, "rejected" if is_announced else "removed", pending))
+        return json_page(Removed(name, "rejected" if is_announced else "removed", pending, models))
 
     def _refuse_clients(self) -> None:
         if not self._only_admins():

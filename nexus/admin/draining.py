@@ -8,6 +8,7 @@ from urllib.parse import unquote
 import msgspec
 import structlog
 
+from nexus.admin.last_holders import only_at
 from nexus.admin.page import json_page
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.routes import Page, PageRequest
@@ -21,6 +22,8 @@ PATH: Final = "/admin/backends/"
 
 
 NOT_IN_THE_FLEET: Final = "none"
+ENDING: Final = frozenset({"drain", "reject"})
+"""What takes a backend's models away with it."""
 
 Action = Callable[[str], Awaitable[None] | None]
 """Changes the backend of a name; raises BackendNotFound."""
@@ -34,6 +37,8 @@ class Drained(msgspec.Struct, frozen=True):
     """The backend's; ``none`` of one that is not in the fleet."""
     pending_requests: int
     """Those that it is still busy with; they end as they would have."""
+    last_with: tuple[str, ...] = ()
+    """The models that no other healthy backend had when it was drained or rejected."""
 
 
 async def change(
@@ -49,6 +54,7 @@ async def change(
     name = unquote(name)
     if word not in actions:
         raise RequestError("not_found", f"a backend can be asked to {' or '.join(actions)}, with POST")
+    models = only_at(snapshot(), name) if word in ENDING else ()
     try:
         done = actions[word](name)
         if isawaitable(done):
@@ -62,5 +68,5 @@ async def change(
     log.info("drain_requested" if word.endswith("drain") else "approval_requested", backend=name, action=word)
     backend = next((backend for backend in snapshot().backends if backend.name == name), None)
     if backend is None:
-        return json_page(Drained(name, NOT_IN_THE_FLEET, 0))
-    return json_page(Drained(name, backend.status, backend.load.in_flight))
+        return json_page(Drained(name, NOT_IN_THE_FLEET, 0, models))
+    return json_page(Drained(name, backend.status, backend.load.in_flight, models))

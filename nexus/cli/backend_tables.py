@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from nexus.cli.ages import age
 from nexus.cli.columns import Layout
 from nexus.cli.output import table
 
@@ -18,14 +19,30 @@ HEADINGS: Final = (
     "OLDEST WAIT",
     "LATENCY",
     "MODELS",
+    "SOURCE",
+    "AGE",
+    "SEEN",
     "URL",
     "LAST ERROR",
 )
+SOURCES: Final[Mapping[str, str]] = {"static": "config"}
+"""What a source is called here, where that is not its own name."""
+LEAST_FIRST: Final = (
+    "TIER",
+    "ZONE",
+    "TYPE",
+    "LATENCY",
+    "AGE",
+    "MODELS",
+    "URL",
+    "SEEN",
+    "OLDEST WAIT",
+    "SOURCE",
+    "IN FLIGHT",
+)
 LAYOUT: Final = Layout(
     cut=tuple(map(HEADINGS.index, ("LAST ERROR", "URL", "NAME"))),
-    leave_out=tuple(
-        map(HEADINGS.index, ("TIER", "ZONE", "TYPE", "LATENCY", "MODELS", "URL", "OLDEST WAIT", "IN FLIGHT"))
-    ),
+    leave_out=tuple(map(HEADINGS.index, LEAST_FIRST)),
 )
 PENDING_HEADINGS: Final = ("NAME", "APPROVAL", "TYPE", "URL", "SOURCE", "HOST", "FIRST SEEN", "NOT RECOGNISED")
 PENDING_LAYOUT: Final = Layout(
@@ -58,9 +75,23 @@ def _cells(row: Row) -> tuple[str, ...]:
         f"{row['oldest_unanswered_s']:.0f}s" if row["oldest_unanswered_s"] >= 1 else "",
         latency,
         str(len(row["models"])),
+        ", ".join(SOURCES.get(source, source) for source in (row["discovery_source"], *row.get("also_found_by", ()))),
+        _age(row.get("joined_at")),
+        _seen(row),
         row["url"],
         row["misconfigured"] or row["last_error"] or "",
     )
+
+
+def _seen(row: Row) -> str:
+    """Return how long ago its discoverer saw it; nothing of a backend that is in the fleet without one."""
+    if row.get("last_seen") is None:
+        return ""
+    return f"{_age(row['last_seen'])} ago{', stale' if row['is_stale'] else ''}"
+
+
+def _age(instant: str | None) -> str:
+    return "" if instant is None else age(instant)
 
 
 def _status(row: Row) -> str:
@@ -79,6 +110,6 @@ def _pending_cells(row: Row) -> tuple[str, ...]:
         row["url"],
         row["discovery_source"],
         row["host"],
-        row["first_seen"],
+        f"{age(row['first_seen'])} ago",
         "" if is_recognised else row["last_error"] or "not asked yet",
     )

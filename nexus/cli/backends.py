@@ -11,12 +11,15 @@ from nexus.cli.completing import NameOf
 from nexus.cli.file_lines import file_lines
 from nexus.cli.output import json_option, print_json
 from nexus.cli.placing import Section
+from nexus.cli.taking_out import confirm, yes_option
 from nexus.cli.target import Target, client
 from nexus.domain.backend import Status
 
 STATUSES: Final = tuple(status.value for status in Status)
 WITHOUT_APPROVAL: Final = frozenset({"static", "local", "dns", "file", "hosts", "api"})
 """Sources of backends that need no approval, so that none of them can be rejected."""
+
+TAKING_OUT: Final = frozenset({"drain", "reject"})
 
 _status_option = click.option("-s", "--status", type=click.Choice(STATUSES), help="Only backends of this status.")
 
@@ -50,10 +53,14 @@ def list_(target: Target, *, status: str | None, as_json: bool) -> None:
 @command.command("drain")
 @click.argument("name", callback=_named, shell_complete=NameOf(lambda row: row["status"] != Status.DRAINING))
 @client
+@yes_option
 @json_option
-def drain(target: Target, *, name: str, as_json: bool) -> None:
-    """Give NAME no more requests; those that it has are finished."""
-    _change(target, name, "drain", as_json=as_json)
+def drain(target: Target, *, name: str, yes: bool, as_json: bool) -> None:
+    """Give NAME no more requests; those that it has are finished.
+
+    Where it is the last healthy backend with a model, that is said, and at a terminal you are asked.
+    """
+    _change(target, name, "drain", as_json=as_json, is_sure=yes)
 
 
 @command.command("undrain")
@@ -83,10 +90,11 @@ def approve(target: Target, *, name: str, as_json: bool) -> None:
     ),
 )
 @client
+@yes_option
 @json_option
-def reject(target: Target, *, name: str, as_json: bool) -> None:
+def reject(target: Target, *, name: str, yes: bool, as_json: bool) -> None:
     """Keep the server NAME, which announced itself, out of the fleet; requests that it has are finished."""
-    _change(target, name, "reject", as_json=as_json)
+    _change(target, name, "reject", as_json=as_json, is_sure=yes)
 
 
 @command.command("add")
@@ -140,14 +148,16 @@ def add(  # noqa: PLR0913 - its options
     ),
 )
 @client
+@yes_option
 @json_option
-def remove(target: Target, *, name: str, as_json: bool) -> None:
+def remove(target: Target, *, name: str, yes: bool, as_json: bool) -> None:
     """Take the backend NAME, which was added while the proxy runs, out of the fleet.
 
     Requests that it has are finished. A server that announced itself is rejected.
     """
     proxy = target.proxy(is_admin=True)
     proxy.introduce()
+    confirm(proxy, name, "remove", is_sure=yes)
     now = proxy.tell("DELETE", f"/admin/backends/{quote(name, safe='')}")
     if as_json:
         print_json(now)
@@ -172,9 +182,11 @@ def _show(target: Target, status: str | None, *, as_json: bool) -> None:
         click.echo(f"\n{file_lines(files)}")
 
 
-def _change(target: Target, name: str, action: str, *, as_json: bool) -> None:
+def _change(target: Target, name: str, action: str, *, as_json: bool, is_sure: bool = True) -> None:
     proxy = target.proxy(is_admin=True)
     proxy.introduce()
+    if action in TAKING_OUT:
+        confirm(proxy, name, action, is_sure=is_sure)
     now = proxy.tell("POST", f"/admin/backends/{quote(name, safe='')}/{action}")
     if as_json:
         print_json(now)

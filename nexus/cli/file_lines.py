@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from nexus.cli.ages import age
+
 Row = Mapping[str, Any]
 
 
@@ -15,20 +17,12 @@ def file_lines(rows: Iterable[Row], now: datetime | None = None) -> str:
 
 def _lines(row: Row, now: datetime) -> list[str]:
     names = ", ".join(row["backends"]) or "no backends"
-    read = f" (read {_age(row['read_at'], now)} ago)" if row["read_at"] else ""
+    read = f" (read {age(row['read_at'], now)} ago)" if row["read_at"] else ""
     lines = [f"{row['path']}: {names}{read}"]
     if row["ignored"]:
         lines.append(
             f"  not in the fleet, for another backend has the name or the address: {', '.join(row['ignored'])}"
         )
     if row["failure"]:
-        lines.append(f"  not used as it is now, since {_age(row['failed_at'], now)}: {row['failure']}")
+        lines.append(f"  not used as it is now, since {age(row['failed_at'], now)}: {row['failure']}")
     return lines
-
-
-def _age(instant: str, now: datetime) -> str:
-    seconds = max(0, int((now - datetime.fromisoformat(instant)).total_seconds()))
-    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds // length} {unit}"
-    return f"{seconds} s"

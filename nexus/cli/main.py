@@ -8,9 +8,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 import click
-from click.shell_completion import CompletionItem
+from click.shell_completion import CompletionItem, add_completion_class
 
 from nexus import __version__
+from nexus.cli.bash_completion import BashCompletion
 from nexus.cli.exit_codes import ExitCode, exit_code_of
 from nexus.cli.placing import Section, left_over, placed
 from nexus.cli.standard_streams import drop_output, forgive_closed_output, open_closed_streams, output_failure
@@ -19,6 +20,8 @@ from nexus.errors import NexusError, did_you_mean
 
 if TYPE_CHECKING:
     from nexus.cli.options import Chosen
+
+add_completion_class(BashCompletion)
 
 COMMANDS: Final[Mapping[str, str]] = {
     "serve": "nexus.cli.serve",

@@ -35,6 +35,7 @@ def test_the_version_of_the_snapshot_is_told(fleet):
         "version": 7,
         "backends": [],
         "pending": [],
+        "last_with": {},
         "files": [],
     }
 

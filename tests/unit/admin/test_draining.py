@@ -35,7 +35,7 @@ async def test_the_backend_that_the_path_names_is_drained(ask):
     told, done = await ask("/admin/backends/a%2Fb/drain")
 
     assert done == ["a/b"]
-    assert told == {"name": "a/b", "status": "draining", "pending_requests": 1}
+    assert told == {"name": "a/b", "status": "draining", "pending_requests": 1, "last_with": []}
 
 
 @pytest.mark.parametrize(
