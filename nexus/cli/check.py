@@ -104,6 +104,11 @@ def _facts(blueprint: Blueprint) -> Iterator[str]:
     yield f"keys for clients: {len(blueprint.loaded.server_keys) or 'none'}"
     yield f"keys for administrators: {len(blueprint.loaded.admin_keys) or 'those for clients'}"
     yield f"backends: {names or 'none configured'}"
+    if config.discovery.file:
+        yield f"watched files: {', '.join(source.path for source in config.discovery.file)}"
+    if config.discovery.hosts:
+        hosts = ", ".join(host for source in config.discovery.hosts for host in source.hosts)
+        yield f"hosts whose ports are tried: {hosts}"
     yield f"stages: {', '.join(place.name for place in blueprint.places)}"
     yield f"traffic policies: {len(config.routing.policies) or 'none'}"
     yield f"store: {config.store.kind}"

@@ -300,9 +300,9 @@ class Fleet:
 
     def _file_finder(self) -> tuple[Discoverer, ...]:
         sources = self._plan.discovery.file
-        if (self._files.sources if self._files is not None else ()) != sources:
-            files = FileDiscoverer(sources, self._load, lambda: self._plan.kinds, before=self._files)
-            self._files = files if sources else None
+        # A new one at each reload: files are read again, and with them the secrets that they name.
+        files = FileDiscoverer(sources, self._load, lambda: self._plan.kinds, before=self._files)
+        self._files = files if sources else None
         return () if self._files is None else (self._files,)
 
     def _host_finders(self) -> Iterator[Discoverer]:
@@ -314,7 +314,9 @@ class Fleet:
                 sources, self._fetcher, interval_s=interval_s, own_port=self._own_port, known=known
             )
             known = {} if self._subnets is None else self._subnets.ports
-            self._subnets = SubnetsDiscoverer(sources, self._fetcher, interval_s=interval_s, known=known)
+            self._subnets = SubnetsDiscoverer(
+                sources, self._fetcher, interval_s=interval_s, known=known, elsewhere=self._hosts.places
+            )
         for finder in (self._hosts, self._subnets):
             if finder is not None and finder.ports:
                 finder.interval_s = interval_s

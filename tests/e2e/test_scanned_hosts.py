@@ -142,3 +142,18 @@ def test_servers_of_a_subnet_wait_for_approval(start_nexus, simulate, own_addres
     assert approved.returncode == 0, approved.stderr
     assert answered.headers["X-Nexus-Backend"] == name
     assert rows(nexus)[name]["discovery_source"] == "subnets"
+
+
+def test_check_says_which_names_lead_nowhere_and_which_entries_are_wrong(command, tmp_path):
+    (tmp_path / "nexus.toml").write_text(hosts("localhost:8000", "gone.invalid:8000"))
+    checked = command("check")
+    (tmp_path / "nexus.toml").write_text(hosts("localhost", "10.0.0.0/8"))
+    refused = command("check")
+
+    assert checked.returncode == 0
+    assert "[[discovery.hosts]]: the host 'gone.invalid' is not found" in checked.stderr
+    assert "localhost" not in checked.stderr
+    assert "  hosts whose ports are tried: localhost:8000, gone.invalid:8000\n" in checked.stdout
+    assert refused.returncode == 78
+    assert "discovery.hosts[0]: '10.0.0.0/8': has 16777216 addresses" in refused.stderr
+    assert "- at `hosts[1]` (line 7)" in refused.stderr

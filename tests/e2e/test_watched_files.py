@@ -145,5 +145,6 @@ def test_check_reads_the_file_as_a_start_would(command, tmp_path):
     checked = command("check")
 
     assert checked.returncode == 0
+    assert f"  watched files: {path}\n" in checked.stdout
     assert f"nexus-proxy: warning: {path}: backends[0]: 'gpu-1': unknown key - at `teir` (line 5)" in checked.stderr
     assert "did you mean 'tier'?; a start goes on without its backends" in checked.stderr

@@ -2,7 +2,7 @@
 
 import asyncio
 import ipaddress
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final, TypeVar
 
 import structlog
@@ -58,8 +58,28 @@ class HostsDiscoverer(Discoverer):
                 await asyncio.gather(*map(self._look_up, names))
             for ports in _batches([*self.ports.values()], PORTS_AT_ONCE):
                 await asyncio.gather(*map(self._look, ports))
-            yield found_at(self.ports)
+            yield found_at(self._distinct())
             await asyncio.sleep(self.interval_s)
+
+    def _distinct(self) -> Ports:
+        """Return the ports without those of a server that an earlier entry names in another way."""
+        taken: set[tuple[str, int]] = set()
+        distinct: Ports = {}
+        for place, port in self.ports.items():
+            at = {(address, port.port) for address in self._addresses.get(port.host, (port.host,))}
+            if port.kind is None or taken.isdisjoint(at):
+                distinct[place] = port
+                taken |= at if port.kind is not None else set()
+        return distinct
+
+    def places(self) -> set[tuple[str, int]]:
+        """Return the addresses and ports of the servers that were found: a name leads to one of them at least."""
+        return {
+            (address, port.port)
+            for port in self.ports.values()
+            if port.kind is not None
+            for address in self._addresses.get(port.host, (port.host,))
+        }
 
     async def _look_up(self, name: str) -> None:
         try:
@@ -96,9 +116,13 @@ class SubnetsDiscoverer(Discoverer):
         *,
         interval_s: float,
         known: Mapping[tuple[str, int], OpenPort] | None = None,
+        elsewhere: Callable[[], Collection[tuple[str, int]]] = tuple,
     ) -> None:
-        """:param known: what another one has found, whose place it takes at a reload."""
+        """:param known: what another one has found, whose place it takes at a reload.
+        :param elsewhere: returns the addresses and ports of servers that were found under a name, and are left to it.
+        """
         self.interval_s = interval_s
+        self._elsewhere = elsewhere
         tables = tuple(sources)
         single = {place for source in tables for place in named_ports(source, are_subnets=False)}
         self._scans: list[_Scan] = []
@@ -119,12 +143,16 @@ class SubnetsDiscoverer(Discoverer):
             for batch in _batches([*known, *(port for scan in due for port in scan.ports)], PORTS_AT_ONCE):
                 await asyncio.gather(*(port.look() for port in batch))
                 # A scan may take a minute: what it has found so far can be approved meanwhile.
-                if (now := found_at(self.ports)) != told:
+                if (now := self._found()) != told:
                     yield (told := now)
             for scan in due:
                 scan.due_s = clock() + scan.rescan_s
-            yield (told := found_at(self.ports))
+            yield (told := self._found())
             await asyncio.sleep(self.interval_s)
+
+    def _found(self) -> tuple[Discovered, ...]:
+        elsewhere = self._elsewhere()
+        return found_at({place: port for place, port in self.ports.items() if place not in elsewhere})
 
 
 class _Scan:

@@ -25,6 +25,7 @@ class OpenPort:
         self.kind: str | None = None
         """Of the server that listens there; None: none of a known kind does, or it is a Nexus."""
         self._fetcher = fetcher
+        self._last_kind: str | None = None
         self._looks_until_asked = 0
 
     async def look(self, addresses: Iterable[str] = ()) -> None:
@@ -52,6 +53,8 @@ class OpenPort:
         try:
             answer = await detect(self._fetcher, Target(self.url))
         except FetchError:
-            # It listens and is too busy to answer: whether it is well is for its probes to say.
+            # It listens and is too busy to answer, as it may have been too busy to take a connection at the last look:
+            # whether it is well is for its probes to say.
+            self.kind = self._last_kind
             return
-        self.kind = None if answer.is_nexus else answer.kind
+        self.kind = self._last_kind = None if answer.is_nexus else answer.kind

@@ -16,11 +16,12 @@ from nexus.testing.ports import free_port
 class FakeServer:
     """Answers each path with what the test put there, and remembers what it was asked."""
 
-    def __init__(self, answers, *, port=0, headers=None, ssl=None):
+    def __init__(self, answers, *, host="127.0.0.1", port=0, headers=None, ssl=None):
         self.answers = dict(answers)
         self.headers = headers or {}
         self.asked = []
         self.requests = []
+        self._host = host
         self._port = port
         self._ssl = ssl
         self._runner = None
@@ -30,7 +31,7 @@ class FakeServer:
         app.router.add_route("*", "/{path:.*}", self._answer)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self._port, ssl_context=self._ssl, reuse_address=True)
+        site = web.TCPSite(self._runner, self._host, self._port, ssl_context=self._ssl, reuse_address=True)
         await site.start()
         self._port = site._server.sockets[0].getsockname()[1]
 

@@ -7,11 +7,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from nexus.config.discovery_schema import DiscoveryConfig, HostsSourceConfig
+from nexus.fleet.detection import Detection
 from nexus.fleet.discovery import hosts as scanning
 from nexus.fleet.discovery.discoverer import Discovered
 from nexus.fleet.discovery.hosts import HostsDiscoverer, SubnetsDiscoverer, named_ports
 from nexus.fleet.discovery.local import USUAL_PORTS
-from nexus.fleet.fetching import Fetcher
+from nexus.fleet.discovery.open_port import OpenPort
+from nexus.fleet.fetching import Fetcher, FetchError
 
 
 @pytest.fixture
@@ -56,11 +58,10 @@ def test_the_usual_ports_are_those_of_this_machine():
     assert HostsSourceConfig(hosts=("gpu",)).ports == tuple(USUAL_PORTS)
 
 
-async def test_a_server_is_called_by_where_it_is(serve, look, leads_to):
+async def test_a_server_is_called_by_where_it_is(serve, look):
     server = await serve("vllm", "llama3")
-    leads_to(gpu=("127.0.0.1",))
 
-    seen = await look(f"127.0.0.1:{server.port}", f"localhost:{server.port}", f"gpu:{server.port}")
+    seen = await look(f"127.0.0.1:{server.port}")
 
     assert seen == (Discovered(f"127.0.0.1:{server.port}", f"http://127.0.0.1:{server.port}", "vllm"),)
 
@@ -121,6 +122,66 @@ async def test_a_subnet_is_scanned_and_what_was_named_singly_is_not_in_it(serve,
 
     assert [found.url for found in seen] == [server.url]
     assert named == ()
+
+
+async def test_one_server_under_two_names_is_there_once_as_the_first_one(serve, look, leads_to):
+    server = await serve("vllm", "llama3")
+    leads_to(localhost=("::1", "127.0.0.1"))
+
+    seen = await look(f"localhost:{server.port}", f"127.0.0.1:{server.port}")
+
+    assert [found.name for found in seen] == [f"localhost:{server.port}"]
+
+
+async def test_a_server_of_a_subnet_that_has_a_name_is_left_to_that(serve, look):
+    server = await serve("vllm", "llama3")
+
+    seen = await look(
+        f"127.0.0.0/29:{server.port}", by=SubnetsDiscoverer, elsewhere=lambda: {("127.0.0.1", server.port)}
+    )
+
+    assert seen == ()
+
+
+def has_ipv6():
+    with socket.socket(socket.AF_INET6) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            return False
+        return True
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+async def test_a_server_at_an_ipv6_address_is_found(serve, look):
+    server = await serve("vllm", "llama3", host="::1")
+
+    (found,) = await look(f"[::1]:{server.port}")
+
+    assert (found.name, found.url) == (f"[::1]:{server.port}", f"http://[::1]:{server.port}")
+
+
+async def test_a_server_that_is_too_busy_for_a_while_stays_what_it_was(fetcher, monkeypatch):
+    port = OpenPort(fetcher, "127.0.0.1", 9)
+    answering = iter([True, False, True])
+    told = iter([Detection("vllm", 200), FetchError("request timeout after 1s")])
+
+    async def answers(*_):
+        return next(answering)
+
+    async def detect(*_):
+        if isinstance(now := next(told), FetchError):
+            raise now
+        return now
+
+    monkeypatch.setattr("nexus.fleet.discovery.open_port.answers", answers)
+    monkeypatch.setattr("nexus.fleet.discovery.open_port.detect", detect)
+    kinds = []
+    for _ in range(3):
+        await port.look()
+        kinds.append(port.kind)
+
+    assert kinds == ["vllm", None, "vllm"]
 
 
 async def test_between_two_scans_only_what_was_found_is_tried(serve, look, monkeypatch):

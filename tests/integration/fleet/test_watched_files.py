@@ -124,6 +124,22 @@ async def test_a_reload_keeps_what_a_file_listed_that_is_wrong_by_now(watching, 
     assert fleet.snapshot.backends == ()
 
 
+async def test_a_reload_reads_the_secrets_again(plan, start, path, load, eventually):
+    path.write_text(ONE + 'api_key = "env:KEY"\n')
+    sources = (FileSourceConfig(path=str(path), references=("env:KEY",)),)
+    same = plan(discovery=DiscoveryConfig(enabled=False, file=sources))
+    load.environ["KEY"] = "old"
+    fleet = await start(same, load=load)
+    renewed = []
+    fleet.on_access_changed = renewed.append
+
+    load.environ["KEY"] = "new"
+    fleet.reconfigure(same)
+    await eventually(lambda: renewed)
+
+    assert (renewed, fleet.access["one"].key) == (["one"], "new")
+
+
 async def test_a_clash_is_told_once_and_ends_when_the_other_one_goes(watching, start, path):
     path.write_text(ONE + 'headers = { X-Team = "blue" }\n')
     with capture_logs() as logs:
