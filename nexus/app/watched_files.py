@@ -1,17 +1,25 @@
 """What ``check`` finds out of watched files: the same that a start would log, which goes on without them."""
 
+import asyncio
+import contextlib
+
 from nexus.app.blueprint import Blueprint
 from nexus.app.loading import load_backend_here
 from nexus.fleet.discovery.declared import joining
-from nexus.fleet.discovery.file import FileDiscoverer
+from nexus.fleet.discovery.file import FIRST_LOOK_S, FileDiscoverer
 from nexus.fleet.discovery.sightings import Sighting
+from nexus.fleet.discovery.watched_file import FileState
 
 
 async def watched_file_warnings(blueprint: Blueprint) -> tuple[str, ...]:
     """Look at each watched file once, and return what the operator should know."""
     plan = blueprint.fleet
     files = FileDiscoverer(plan.discovery.file, load_backend_here, lambda: plan.kinds)
-    await files.open()
+    # Without the lines that a start would log: what they say is returned.
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(FIRST_LOOK_S):
+            for reader in files.readers:
+                files.states[reader.source.path] = await asyncio.to_thread(reader.look, FileState())
     failures = [
         f"{state.failure or f'{path}: cannot be read in time'}; a start goes on without its backends"
         for path, state in files.states.items()

@@ -3,6 +3,7 @@
 import itertools
 import json
 import threading
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -145,6 +146,25 @@ def test_check_reads_the_file_as_a_start_would(command, tmp_path):
     checked = command("check")
 
     assert checked.returncode == 0
+    assert "fleet_file_failed" not in checked.stderr
     assert f"  watched files: {path}\n" in checked.stdout
     assert f"nexus-proxy: warning: {path}: backends[0]: 'gpu-1': unknown key - at `teir` (line 5)" in checked.stderr
     assert "did you mean 'tier'?; a start goes on without its backends" in checked.stderr
+
+
+def test_an_answer_under_way_is_finished_by_a_backend_that_the_file_lists_no_more(start_nexus, simulate, tmp_path):
+    server = simulate(name="one", kind="vllm", models=("llama3",), tokens_per_s=10.0, answer_tokens=30)
+    path = tmp_path / "fleet.toml"
+    path.write_text(table_of(server))
+    nexus = start_nexus(CONFIG.format(path=path, more=""))
+    until(lambda: nexus.get_json("/admin/backends")["backends"][0]["status"] == "healthy")
+
+    body = json.dumps(chat(stream=True)).encode()
+    request = Request(nexus.url + "/v1/chat/completions", body, {"Content-Type": "application/json"})
+    with urlopen(request, timeout=10) as answer:
+        answer.readline()
+        replace(path, "backends = []")
+        until(lambda: not nexus.get_json("/admin/backends")["backends"])
+        rest = answer.read()
+
+    assert rest.rstrip().endswith(b"data: [DONE]")

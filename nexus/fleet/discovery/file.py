@@ -42,7 +42,7 @@ class FileDiscoverer(Discoverer):
         """:param before: the one whose place it takes at a reload: a file that is wrong now keeps what it listed."""
         self.sources = tuple(sources)
         self._look_s = look_s
-        self._readers = tuple(FileReader(source, load, kinds) for source in self.sources)
+        self.readers = tuple(FileReader(source, load, kinds) for source in self.sources)
         old: Mapping[str, FileState] = {} if before is None else before.states
         self.states: dict[str, FileState] = {
             # It is read anew all the same: other secrets may be allowed.
@@ -71,12 +71,10 @@ class FileDiscoverer(Discoverer):
         """Look at each file once, so that a start knows what they list."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FIRST_LOOK_S):
-                await asyncio.gather(*map(self._look, self._readers), return_exceptions=True)
+                await asyncio.gather(*map(self._look, self.readers), return_exceptions=True)
 
     async def watch(self) -> AsyncGenerator[tuple[Declared, ...], None]:
-        following = [
-            tasks.keep_running(partial(self._follow, reader), name="discover-file") for reader in self._readers
-        ]
+        following = [tasks.keep_running(partial(self._follow, reader), name="discover-file") for reader in self.readers]
         try:
             while True:
                 self._is_changed.clear()
@@ -100,7 +98,7 @@ class FileDiscoverer(Discoverer):
             now = await asyncio.to_thread(reader.look, before, room=room)
         self.states[path] = now
         if now.failure is not None and now.failure != before.failure:
-            log.warning("fleet_file_failed", reason=now.failure, backends=len(now.entries))
+            log.warning("fleet_file_failed", file=path, reason=now.failure, backends=len(now.entries))
         elif now.taken_unix_s != before.taken_unix_s and (now.entries != before.entries or before.failure is not None):
             log.info("fleet_file_read", file=path, backends=len(now.entries))
         is_other = now.entries != before.entries or (now.failure is None) != (before.failure is None)

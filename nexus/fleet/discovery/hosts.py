@@ -9,7 +9,7 @@ import structlog
 
 from nexus.config.discovery_schema import HostsSourceConfig
 from nexus.config.scan_places import is_address, place_in
-from nexus.dialing.names import addresses_of
+from nexus.dialing.names import NO_SUCH_NAME, addresses_of
 from nexus.fleet.discovery.discoverer import Discovered, Discoverer
 from nexus.fleet.discovery.open_port import OpenPort
 from nexus.fleet.fetching import Fetcher
@@ -84,8 +84,9 @@ class HostsDiscoverer(Discoverer):
     async def _look_up(self, name: str) -> None:
         try:
             addresses = await addresses_of(name)
-        except OSError:
-            addresses = ()
+        except OSError as exc:
+            # A name server that fails takes no server away; one that denies the name does.
+            addresses = () if exc.errno in NO_SUCH_NAME else self._addresses.get(name, ())
         is_refused = any(is_metadata(ipaddress.ip_address(each.partition("%")[0])) for each in addresses)
         if is_refused and name not in self._refused:
             log.warning("host_refused", host=name, reason="leads to a link-local address; write the address if it may")

@@ -75,6 +75,29 @@ async def test_a_name_is_looked_up_and_every_address_of_it_is_tried(serve, look,
     assert (seen.name, seen.host) == (f"localhost:{server.port}", "localhost")
 
 
+async def test_a_name_server_that_fails_takes_no_server_away_and_one_that_denies_the_name_does(
+    serve, fetcher, monkeypatch
+):
+    server = await serve("vllm", "llama3")
+    answers = iter([("127.0.0.1",), OSError(socket.EAI_AGAIN, "try again"), OSError(socket.EAI_NONAME, "gone")])
+
+    async def addresses_of(_):
+        if isinstance(now := next(answers), OSError):
+            raise now
+        return now
+
+    monkeypatch.setattr(scanning, "addresses_of", addresses_of)
+    source = HostsSourceConfig(hosts=(f"localhost:{server.port}",))
+    looks = []
+    async with aclosing(HostsDiscoverer([source], fetcher, interval_s=0.001).watch()) as watching:
+        async for seen in watching:
+            looks.append(len(seen))
+            if len(looks) == 3:
+                break
+
+    assert looks == [1, 1, 0]
+
+
 async def test_a_name_that_leads_to_the_secrets_of_a_cloud_is_not_looked_at(serve, look, leads_to):
     server = await serve("vllm", "llama3")
     leads_to(localhost=("127.0.0.1", "169.254.169.254"))
