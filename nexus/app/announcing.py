@@ -1,9 +1,11 @@
 """The proxy on the local network: announced by mDNS where the configuration asks for it."""
 
+import asyncio
 from contextlib import AsyncExitStack
 
 import structlog
 
+from nexus import tasks
 from nexus.config.checks import is_loopback
 from nexus.config.schema import Config
 from nexus.errors import StartError
@@ -14,8 +16,8 @@ KIND = "nexus"
 """What the TXT record calls this kind of server; another Nexus leaves it alone."""
 
 
-async def announce(config: Config, port: int, resources: AsyncExitStack) -> None:
-    """Announce the proxy until *resources* are closed; a network without multicast keeps no proxy from starting."""
+def announce(config: Config, port: int, resources: AsyncExitStack) -> None:
+    """Announce the proxy until *resources* are closed. A start does not wait for that, and no network makes it fail."""
     if not config.discovery.announce:
         return
     if is_loopback(config.server.host):
@@ -23,14 +25,16 @@ async def announce(config: Config, port: int, resources: AsyncExitStack) -> None
             "announcement_not_made", reason=f"server.host is {config.server.host}: other machines cannot connect"
         )
         return
+    resources.push_async_callback(tasks.stop, tasks.start(_announce(port), name="announce"))
+
+
+async def _announce(port: int) -> None:
     # zeroconf takes a while to load, and few proxies need it for this.
     from nexus.fleet.discovery.announcing import Announcement, announced, host_name
 
     try:
-        name = await resources.enter_async_context(
-            announced(Announcement(name=f"nexus on {host_name()}", port=port, kind=KIND))
-        )
+        async with announced(Announcement(name=f"nexus on {host_name()}", port=port, kind=KIND)) as name:
+            log.info("announced", name=name, port=port)
+            await asyncio.Event().wait()
     except StartError as exc:
         log.warning("announcement_not_made", reason=str(exc))
-    else:
-        log.info("announced", name=name, port=port)

@@ -111,7 +111,7 @@ class Nexus:
             )
             await self._listen(may_move=may_move_port)
             await self._start_fleet(outbox)
-            await announce(config, self.port, self._resources)
+            announce(config, self.port, self._resources)
         except BaseException:
             await self._close()
             raise
