@@ -335,6 +335,7 @@ class Fleet:
                 types,
                 interval_s=config.interval_seconds,
                 approved_url=lambda name: self._approvals.approved_url((MdnsDiscoverer.name, name)),
+                before=self._mdns,
             )
         self._mdns.interval_s = config.interval_seconds
         return (self._mdns,)

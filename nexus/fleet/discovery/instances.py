@@ -26,6 +26,8 @@ class Instance(msgspec.Struct, kw_only=True):
 
     service: str
     """The full name of the service, in lower case."""
+    full_name: str
+    """The same as it was announced."""
     found: Announced
     name: str = ""
     """Under which it was told, and is again; empty of one that never was."""
@@ -43,9 +45,12 @@ class Instances:
     is no room, one that does not answer makes way.
     """
 
-    def __init__(self, approved_url: ApprovedUrl = lambda _: None) -> None:
+    def __init__(self, approved_url: ApprovedUrl = lambda _: None, before: Iterable[Instance] = ()) -> None:
+        """:param before: those that are known already."""
         self._approved_url = approved_url
-        self._instances: dict[tuple[str, str, int], Instance] = {}
+        self._instances: dict[tuple[str, str, int], Instance] = {
+            (each.service, each.found.host, each.found.port): each for each in before
+        }
 
     def __iter__(self) -> Iterator[Instance]:
         return iter(tuple(self._instances.values()))
@@ -64,7 +69,7 @@ class Instances:
         if known is not None:
             known.found = found.keeping(self._kept(known))
             return True
-        newcomer = Instance(service=key[0], found=found)
+        newcomer = Instance(service=key[0], full_name=service, found=found)
         if not self._make_room(newcomer):
             return False
         self._instances[key] = newcomer

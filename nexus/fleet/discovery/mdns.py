@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import AsyncExitStack
 from functools import partial
 from itertools import islice
@@ -49,15 +49,17 @@ class MdnsDiscoverer(Discoverer):
         interval_s: float,
         reach: Reach = answers,
         approved_url: ApprovedUrl = lambda _: None,
+        before: "MdnsDiscoverer | None" = None,
     ) -> None:
         """:param service_types: such as ``_ollama._tcp.local.``.
         :param approved_url: tells the servers that others must not displace.
+        :param before: the one that it replaces at a reload: of a type that is still followed, its instances stay.
         """
         self.interval_s = interval_s
         self.service_types = tuple(service_types)
         self._reach = reach
         self._approved_url = approved_url
-        self._instances = Instances(approved_url)
+        self._instances = Instances(approved_url, before=() if before is None else before.instances_of(service_types))
         self._changed: dict[str, str] = {}
         """Services to resolve, each with its type."""
         self._is_overflowing = False
@@ -67,10 +69,16 @@ class MdnsDiscoverer(Discoverer):
         self._has_news = asyncio.Event()
         self._repeats = Repeats(REPEAT_S)
 
+    def instances_of(self, service_types: Iterable[str]) -> Iterator[Instance]:
+        """Yield the instances that are of these types."""
+        ends = tuple(f".{service_type}".lower() for service_type in service_types)
+        return (instance for instance in self._instances if instance.service.endswith(ends))
+
     async def watch(self) -> AsyncGenerator[tuple[Discovered, ...], None]:
         async with AsyncExitStack() as resources:
             network = await self._join()
             resources.push_async_callback(network.async_close)
+            self._note_those_of_before()
             for name, work in (("browse", self._browse), ("resolve", self._resolve_all), ("try", self._try_silent)):
                 task = tasks.keep_running(partial(work, network), name=f"mdns-{name}")
                 resources.push_async_callback(tasks.stop, task)
@@ -100,6 +108,12 @@ class MdnsDiscoverer(Discoverer):
             finally:
                 await browser.async_cancel()
             await network.async_update_interfaces()
+
+    def _note_those_of_before(self) -> None:
+        """Resolve what was known when another watch ended: of those that left meanwhile, nothing tells."""
+        for service_type in self.service_types:
+            self._changed |= {each.full_name: service_type for each in self.instances_of([service_type])}
+        self._has_changed.set()
 
     def _note(self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
         """Look again at the service of that name; events may come late or in the wrong order, so none is believed."""

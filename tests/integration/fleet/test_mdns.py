@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import uuid
+from contextlib import aclosing
 
 import pytest
 from zeroconf import IPVersion
@@ -98,6 +99,24 @@ async def test_a_goodbye_takes_a_server_out_while_it_still_answers(listen, netwo
     await (await network.async_unregister_service(info))
 
     await watch(lambda seen: not seen)
+
+
+async def test_one_that_follows_after_another_knows_what_that_found(listen, network, service_type):
+    _, port = await listen()
+    info = await announce(network, service_type, port, label="My Desk")
+    first = MdnsDiscoverer((service_type,), interval_s=0.1)
+    async with aclosing(first.watch()) as looks:
+        (found,) = await anext(seen async for seen in looks if seen)
+
+    after = MdnsDiscoverer((service_type, "_other._tcp.local."), interval_s=0.1, before=first)
+    async with aclosing(after.watch()) as looks:
+        assert await anext(looks) == (found,)
+    await (await network.async_unregister_service(info))
+    without = MdnsDiscoverer(("_other._tcp.local.",), interval_s=0.1, before=after)
+    async with aclosing(without.watch()) as looks:
+        assert await anext(looks) == ()
+    async with aclosing(first.watch()) as looks, asyncio.timeout(10):
+        assert await anext(seen async for seen in looks if not seen) == ()
 
 
 async def test_of_several_addresses_the_one_that_answers_is_taken(listen, network, service_type, watch):
