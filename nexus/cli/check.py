@@ -14,7 +14,7 @@ from nexus.app.file_limit import raise_file_limit
 from nexus.app.named_hosts import named_host_warnings
 from nexus.app.opening import may_move_port, try_to_open
 from nexus.app.watched_files import watched_file_warnings
-from nexus.cli.check_report import Report, report
+from nexus.cli.check_report import Report, discoverers_of, report
 from nexus.cli.options import Chosen, configuration
 from nexus.cli.output import json_option, print_json
 from nexus.cli.reaching import VERSION_HEADER
@@ -104,6 +104,7 @@ def _facts(blueprint: Blueprint) -> Iterator[str]:
     yield f"keys for clients: {len(blueprint.loaded.server_keys) or 'none'}"
     yield f"keys for administrators: {len(blueprint.loaded.admin_keys) or 'those for clients'}"
     yield f"backends: {names or 'none configured'}"
+    yield f"discovery: {', '.join(discoverers_of(blueprint)) or 'off'}"
     if config.discovery.file:
         yield f"watched files: {', '.join(source.path for source in config.discovery.file)}"
     if config.discovery.hosts:

@@ -24,6 +24,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """How many keys administrators may show; 0: those of clients."""
     backends: list[str] | msgspec.UnsetType = msgspec.UNSET
     """The configured ones, by name."""
+    discoverers: list[str] | msgspec.UnsetType = msgspec.UNSET
+    """What looks for further ones, by the source that these will have."""
     stages: list[str] | msgspec.UnsetType = msgspec.UNSET
     """In their order."""
     policies: int | msgspec.UnsetType = msgspec.UNSET
@@ -43,7 +45,21 @@ def report(blueprint: Blueprint, warnings: Iterable[str]) -> Report:
         api_keys=len(blueprint.loaded.server_keys),
         admin_keys=len(blueprint.loaded.admin_keys),
         backends=[backend.name for backend in config.backends],
+        discoverers=discoverers_of(blueprint),
         stages=[place.name for place in blueprint.places],
         policies=len(config.routing.policies),
         warnings=[*warnings],
     )
+
+
+def discoverers_of(blueprint: Blueprint) -> list[str]:
+    """Return what looks for backends, by the names that a backend's source has."""
+    plan = blueprint.fleet
+    of_plugins = [str(discoverer.name) for _, discoverer in blueprint.contributions.discoverers()]
+    configured = {"dns": plan.discovery.dns, "file": plan.discovery.file, "hosts": plan.discovery.hosts}
+    around = ("local", "mdns") if plan.discovery.mdns else ("local",)
+    return [
+        *of_plugins,
+        *(name for name, sources in configured.items() if sources),
+        *(around if plan.looks_around(has_finders=bool(of_plugins)) else ()),
+    ]
