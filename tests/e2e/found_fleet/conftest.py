@@ -5,6 +5,8 @@ import importlib.util
 import itertools
 import json
 import re
+import subprocess
+import sys
 import threading
 import uuid
 from collections import Counter
@@ -136,9 +138,14 @@ class Zone(BaseResolver):
     def __init__(self):
         self.answers = {}
         self.code = RCODE.NOERROR
+        self.is_silent = False
+        """Whether it gives no answer until the end of the test."""
+        self.is_over = threading.Event()
 
     def resolve(self, request, handler):
         del handler
+        if self.is_silent:
+            self.is_over.wait(20)
         reply = request.reply()
         answer = self.answers.get(str(request.q.qname).rstrip("."), RCODE.NXDOMAIN)
         if self.code != RCODE.NOERROR or isinstance(answer, int):
@@ -274,6 +281,14 @@ class Found:
             *(f"{request_id} has {times} access lines" for request_id, times in told.items() if times > 1),
         ]
 
+    def check(self):
+        """Run ``nexus-proxy check`` with the configuration of the proxy."""
+        file = self.nexus.config_file
+        plugin = str(file.with_name("misbehaving.py"))
+        words = ("check", "--config", str(file), "--plugin", plugin)
+        command = [sys.executable, "-m", "nexus", *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=40, check=False, cwd=file.parent)
+
     def open_files(self):
         return sum(1 for _ in Path(f"/proc/{self.nexus.process.pid}/fd").iterdir())
 
@@ -343,6 +358,7 @@ def name_server():
     try:
         yield zone
     finally:
+        zone.is_over.set()
         server.stop()
         server.server.server_close()
 
@@ -375,10 +391,11 @@ def network():
 
 
 @contextlib.contextmanager
-def found_fleet(folder, fake_api, change=lambda text: text, arguments=(), **settings):
+def found_fleet(folder, fake_api, *, change=lambda text: text, arguments=(), is_reachable=True, **settings):
     """Start a proxy with all discoverers on, and wait until it has found what is well.
 
     :param change: of the text of the configuration.
+    :param is_reachable: whether name servers and the API server answer.
     :param settings: those of the simulators.
     """
     closed, friends = free_port(), f"t{uuid.uuid4().hex[:6]}"
@@ -393,6 +410,7 @@ def found_fleet(folder, fake_api, change=lambda text: text, arguments=(), **sett
         zone.answers["_llm._tcp.broken.test"] = RCODE.SERVFAIL
         zone.flap("flapping.test")
         api.refused["forbidden"] = 403
+        zone.is_silent, api.is_hanging = not is_reachable, not is_reachable
         (folder / "kubeconfig").write_text(fake_api.kubeconfig(url, "llm"))
         (folder / "misbehaving.py").write_text(MISBEHAVING.format(closed=closed))
         fleet_file = folder / "fleet.json"
@@ -406,7 +424,11 @@ def found_fleet(folder, fake_api, change=lambda text: text, arguments=(), **sett
             if HAS_NETWORK:
                 announcer.put(found.desk_name, desk.port)
                 announcer.put(found.rogue_name, rogue.port)
-            wanted = {found.well_name, listed.name, *([found.desk_name] if HAS_NETWORK else [])}
+            wanted = {
+                listed.name,
+                *([found.well_name] if is_reachable else []),
+                *([found.desk_name] if HAS_NETWORK else []),
+            }
             until(lambda: all(map(found.is_healthy, wanted)), within_s=15)
             yield found
 
