@@ -13,7 +13,7 @@ from nexus.admin.page import json_page
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.routes import Page, PageRequest
 from nexus.errors import RequestError, StoreError
-from nexus.fleet.discovery.applicants import NotRecognised
+from nexus.fleet.discovery.applicants import AnotherServer, NotRecognised
 from nexus.fleet.registry import BackendNotFound
 
 log = structlog.get_logger("nexus.admin")
@@ -25,8 +25,17 @@ NOT_IN_THE_FLEET: Final = "none"
 ENDING: Final = frozenset({"drain", "reject"})
 """What takes a backend's models away with it."""
 
-Action = Callable[[str], Awaitable[None] | None]
-"""Changes the backend of a name; raises BackendNotFound."""
+DECIDING: Final = frozenset({"approve", "reject"})
+
+Action = Callable[..., Awaitable[None] | None]
+"""Changes the backend of a name; raises BackendNotFound. What decides takes a URL too."""
+
+
+class Decided(msgspec.Struct, frozen=True):
+    """The body of a decision, which may be empty."""
+
+    url: str | None = None
+    """Where the server was that was decided about: is it elsewhere by now, the decision is refused."""
 
 
 class Drained(msgspec.Struct, frozen=True):
@@ -56,12 +65,12 @@ async def change(
         raise RequestError("not_found", f"a backend can be asked to {' or '.join(actions)}, with POST")
     models = only_at(snapshot(), name) if word in ENDING else ()
     try:
-        done = actions[word](name)
+        done = actions[word](name, _decided(asked.body).url) if word in DECIDING else actions[word](name)
         if isawaitable(done):
             await done
     except BackendNotFound as exc:
         raise RequestError("not_found", f"{exc}; /admin/backends lists them") from exc
-    except NotRecognised as exc:
+    except (NotRecognised, AnotherServer) as exc:
         raise RequestError("bad_request", str(exc)) from exc
     except StoreError as exc:
         raise RequestError("overloaded", f"the decision could not be stored: {exc}") from exc
@@ -70,3 +79,10 @@ async def change(
     if backend is None:
         return json_page(Drained(name, NOT_IN_THE_FLEET, 0, models))
     return json_page(Drained(name, backend.status, backend.load.in_flight, models))
+
+
+def _decided(body: bytes) -> Decided:
+    try:
+        return msgspec.json.decode(body, type=Decided) if body else Decided()
+    except (msgspec.DecodeError, RecursionError) as exc:
+        raise RequestError("invalid_value", "body: expected nothing, or an object with the server's `url`") from exc

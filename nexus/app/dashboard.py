@@ -70,6 +70,7 @@ class Dashboard:
                 standing=self._standing,
                 plugins=lambda: running_inventory(blueprint()),
                 requests_since=telemetry.history.after,
+                kinds=lambda: fleet.kinds,
             )
         )
         self._feed = Feed(self._overview, text_frame)
@@ -86,7 +87,12 @@ class Dashboard:
     def pages(self) -> tuple[PageRoute, ...]:
         """Return the page, what it is made of, and what it asks for."""
         fleet = self._fleet
-        actions = {"drain": fleet.drain, "undrain": fleet.undrain, "approve": fleet.approve, "reject": fleet.reject}
+        actions: dict[str, draining.Action] = {
+            "drain": fleet.drain,
+            "undrain": fleet.undrain,
+            "approve": fleet.approve,
+            "reject": fleet.reject,
+        }
         changes = FleetChanges(fleet, self._only_admins_change, lambda: self._blueprint().file)
         return (
             PageRoute(path="/", respond=self._front, access="open"),

@@ -34,6 +34,8 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
     requests_since: Callable[[int, int], tuple[int, Sequence[Any]]]
     """From the number of a request and how many at most: the number of the newest, and the newest after it, oldest
     first."""
+    kinds: Callable[[], Sequence[str]]
+    """The kinds that a backend can have."""
 
 
 class Overview:
@@ -58,6 +60,7 @@ class Overview:
             "hour": self._sources.timeline.hour(_unix_now()),
             "history": list(reversed(history)),
             "plugins": list(self._sources.plugins()),
+            "kinds": list(self._sources.kinds()),
         }
 
     def figures(self) -> dict[str, Any]:

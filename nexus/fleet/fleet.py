@@ -116,6 +116,11 @@ class Fleet:
         return self.registry.snapshot
 
     @property
+    def kinds(self) -> tuple[str, ...]:
+        """The names of the kinds of servers that are known."""
+        return tuple(sorted(self._plan.kinds))
+
+    @property
     def probe_counts(self) -> ProbeCounts:
         """What has come of the probes so far."""
         return self._health.counts
@@ -225,22 +230,26 @@ class Fleet:
         """Whether a server of that name can be approved and rejected."""
         return self._applicants.knows(name)
 
-    async def approve(self, name: str) -> None:
+    async def approve(self, name: str, url: str | None = None) -> None:
         """Take a server that announced itself into the fleet, now and whenever it comes back as it is.
 
+        :param url: where it was when that was decided; None: wherever it is.
+        :raises AnotherServer: it is not there any more.
         :raises BackendNotFound: none of that name has announced itself.
         :raises NotRecognised: its answers do not show what it is.
         :raises StoreError: the decision could not be stored.
         """
-        await self._applicants.decide(name, Trust.APPROVED)
+        await self._applicants.decide(name, Trust.APPROVED, url)
 
-    async def reject(self, name: str) -> None:
+    async def reject(self, name: str, url: str | None = None) -> None:
         """Keep a server that announced itself out of the fleet; requests that it is busy with end as they would have.
 
+        :param url: as of :meth:`approve`.
+        :raises AnotherServer: it is not there any more.
         :raises BackendNotFound: none of that name has announced itself.
         :raises StoreError: the decision could not be stored.
         """
-        await self._applicants.decide(name, Trust.REJECTED)
+        await self._applicants.decide(name, Trust.REJECTED, url)
 
     def _watch(self, name: str) -> Watch:
         watch = self._health.get(backend_id(name))

@@ -113,6 +113,11 @@ def test_a_backend_is_drained_and_put_back_from_its_card(nexus, open_page):
     expect(laptop).to_contain_text("healthy", timeout=SECONDS)
 
     laptop.get_by_role("button", name="Drain laptop").click()
+    asked = page.get_by_role("dialog")
+    expect(asked).to_contain_text(
+        "laptop is the last healthy backend with gemma:latest, nomic-embed-text:latest", timeout=SECONDS
+    )
+    asked.get_by_role("button", name="Drain").click()
     expect(laptop).to_contain_text("draining", timeout=SECONDS)
     laptop.get_by_role("button", name="Put back laptop").click()
 

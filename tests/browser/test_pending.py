@@ -1,5 +1,6 @@
 """Servers that announced themselves, as the dashboard shows them."""
 
+import re
 import subprocess
 import sys
 import uuid
@@ -48,3 +49,5 @@ def test_a_found_server_waits_is_rejected_and_approved(announced, looking, open_
     card = page.locator("#cards .card").filter(has_text=announced)
     expect(card.locator(".status")).to_have_text("healthy", timeout=SECONDS)
     expect(row).to_have_count(0, timeout=SECONDS)
+    expect(card.locator("[data-fact=source]")).to_have_text("mDNS")
+    expect(card.locator("[data-fact=seen]")).to_have_text(re.compile(r"^\d+ s ago$"))

@@ -4,9 +4,11 @@ const KEPT_AS = "nexus-key";
 
 /** What the proxy answered instead of what was asked for. */
 export class Refused extends Error {
-  constructor(status, message) {
+  constructor(status, message, param = null) {
     super(message);
     this.status = status;
+    /** The member of the body at fault, if it is one. */
+    this.param = param;
   }
 }
 
@@ -30,15 +32,18 @@ export async function ask(path, { method = "GET", body, headers = {} } = {}) {
     signal: AbortSignal.timeout(10_000),
   });
   const text = await answer.text();
-  if (!answer.ok) throw new Refused(answer.status, messageOf(text) ?? `${method} ${path}: ${answer.status}`);
+  if (!answer.ok) {
+    const { message, param } = errorIn(text);
+    throw new Refused(answer.status, message ?? `${method} ${path}: ${answer.status}`, param);
+  }
   return text === "" ? null : JSON.parse(text);
 }
 
-function messageOf(text) {
+function errorIn(text) {
   try {
     const { error } = JSON.parse(text);
-    return typeof error === "string" ? error : (error?.message ?? null);
+    return typeof error === "string" ? { message: error, param: null } : { message: error?.message ?? null, param: error?.param ?? null };
   } catch {
-    return null;
+    return { message: null, param: null };
   }
 }

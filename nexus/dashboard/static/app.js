@@ -1,5 +1,6 @@
 // The page: the feed brings the state up to date, and each frame shows what has changed.
 
+import { addingForm } from "./adding.js";
 import { ask, keep } from "./api.js";
 import { openDecision, openExplanation } from "./decision.js";
 import { byId, make, oncePerFrame, reconcile, setText } from "./dom.js";
@@ -34,6 +35,7 @@ const showRequests = requestRows(byId("request-rows"), {
 });
 const showPending = pendingRows(byId("pending-rows"), { onFailure: notice });
 const showCharts = charts();
+addingForm({ kinds: () => state.overview?.kinds ?? [] });
 
 /** What changes many times a second, and what does not. */
 const drawLive = oncePerFrame(() => {

@@ -2,6 +2,7 @@
 
 import { ask } from "./api.js";
 import { byName, make, reconcile, setText } from "./dom.js";
+import { drain, remove } from "./taking_out.js";
 import { ago, count, NONE, percent, rate, seconds, soon } from "./words.js";
 
 const WORST_FIRST = ["unhealthy", "loading", "unknown", "draining", "healthy"];
@@ -23,7 +24,8 @@ const PARTS = new WeakMap();
 function card(backend, onFailure) {
   const facts = make("dl", { class: "facts" });
   for (const [name, label] of FACTS) facts.append(make("div", {}, make("dt", {}, label), make("dd", { "data-fact": name })));
-  const button = make("button", { type: "button", click: () => void toggleDraining(made, onFailure) });
+  const button = make("button", { type: "button", click: () => void change(made, button, isDraining(made) ? undrain : drain, onFailure) });
+  const removal = make("button", { type: "button", click: () => void change(made, removal, remove, onFailure) }, "Remove");
   const made = make(
     "li",
     { class: "card" },
@@ -32,7 +34,7 @@ function card(backend, onFailure) {
     make("p", { class: "why" }),
     make("div", { class: "load", role: "meter", "aria-label": "Requests in flight", "aria-valuemin": 0 }, make("div", {})),
     facts,
-    make("p", { class: "actions" }, button),
+    make("p", { class: "actions" }, button, removal),
   );
   const find = (selector) => made.querySelector(selector);
   PARTS.set(made, {
@@ -42,6 +44,7 @@ function card(backend, onFailure) {
     why: find(".why"),
     load: find(".load"),
     button,
+    removal,
     facts: new Map(FACTS.map(([name]) => [name, find(`[data-fact=${name}]`)])),
   });
   return made;
@@ -56,8 +59,22 @@ const FACTS = [
   ["errors", "Errors, 5 min"],
   ["breaker", "Breaker"],
   ["checked", "Checked, next"],
+  ["source", "Source"],
+  ["age", "In the fleet for"],
+  ["seen", "Seen"],
   ["models", "Models"],
 ];
+
+const SOURCES = {
+  api: "API",
+  dns: "DNS",
+  file: "watched file",
+  hosts: "known ports",
+  kubernetes: "Kubernetes",
+  local: "this machine",
+  mdns: "mDNS",
+  static: "configuration",
+};
 
 function fill(card, backend) {
   const { figures } = backend;
@@ -82,11 +99,20 @@ function fill(card, backend) {
     breaker: backend.breaker.replace("_", " "),
     checked: `${ago(backend.last_health_check)}${backend.next_check ? `, ${soon(backend.next_check)}` : ""}`,
     models: count((backend.models ?? []).length),
+    source: [backend.discovery_source, ...backend.also_found_by].map((source) => SOURCES[source] ?? source).join(", "),
+    age: ago(backend.joined_at).replace(" ago", ""),
+    seen: backend.last_seen === null ? NONE : `${ago(backend.last_seen)}${backend.is_stale ? ", stale" : ""}`,
   };
   for (const [name, text] of Object.entries(facts)) setText(parts.facts.get(name), text);
   setText(parts.button, backend.status === "draining" ? "Put back" : "Drain");
   const label = `${parts.button.textContent} ${backend.name}`;
   if (parts.button.getAttribute("aria-label") !== label) parts.button.setAttribute("aria-label", label);
+  // What the file has, or a discoverer would find again, is drained instead.
+  parts.removal.hidden = backend.discovery_source !== "api";
+  parts.removal.setAttribute("aria-label", `Remove ${backend.name}`);
+  const seen = parts.facts.get("seen");
+  seen.classList.toggle("is-stale", backend.is_stale);
+  seen.parentElement.hidden = backend.last_seen === null;
 }
 
 function wordFor({ status, misconfigured, is_cooling: isCooling, is_busy: isBusy }) {
@@ -104,13 +130,20 @@ function showLoad(meter, { pending_requests: pending, max_in_flight: most }) {
   meter.firstElementChild.style.width = `${Math.min(1, pending / most) * 100}%`;
 }
 
-async function toggleDraining(card, onFailure) {
+function isDraining(card) {
+  return card.classList.contains("is-draining");
+}
+
+function undrain(name) {
+  return ask(`admin/backends/${encodeURIComponent(name)}/undrain`, { method: "POST" });
+}
+
+async function change(card, button, work, onFailure) {
   const name = card.dataset.key;
-  const isDraining = card.classList.contains("is-draining");
-  const button = card.querySelector("button");
   button.disabled = true;
   try {
-    await ask(`admin/backends/${encodeURIComponent(name)}/${isDraining ? "undrain" : "drain"}`, { method: "POST" });
+    await work(name);
+    onFailure(null);
   } catch (error) {
     onFailure(`${name}: ${error.message}`);
   } finally {

@@ -32,16 +32,19 @@ function fill(made, server) {
   for (const [name, text] of Object.entries(facts)) setText(made.querySelector(`[data-fact=${name}]`), text);
   const isRejected = server.trust === "rejected";
   made.className = isRejected ? "is-rejected" : "";
+  made.dataset.url = server.url;
   made.querySelector("[data-action=approve]").disabled = server.backend_type === null;
   made.querySelector("[data-action=reject]").hidden = isRejected;
 }
 
 async function decide(made, action, onFailure) {
   const name = made.dataset.key;
+  // What is decided about is the server that is shown, not another one that has its name by then.
+  const body = JSON.stringify({ url: made.dataset.url });
   const buttons = Array.from(made.querySelectorAll("button"));
   for (const button of buttons) button.disabled = true;
   try {
-    await ask(`admin/backends/${encodeURIComponent(name)}/${action}`, { method: "POST" });
+    await ask(`admin/backends/${encodeURIComponent(name)}/${action}`, { method: "POST", body });
     onFailure(null);
   } catch (error) {
     onFailure(`${name}: ${error.message}`);

@@ -54,6 +54,13 @@ class NotRecognised(NexusError):
         super().__init__(f"'{name}' at {url} is not recognised as a server of a known kind: {reason}")
 
 
+class AnotherServer(NexusError):
+    """The server of that name is not at the address that was decided about."""
+
+    def __init__(self, applicant: "Applicant") -> None:
+        super().__init__(f"'{applicant.name}' is at {applicant.found.url} now; look at it again, and then decide")
+
+
 class Applicant(msgspec.Struct, kw_only=True):
     """One server that announced itself."""
 
@@ -132,9 +139,11 @@ class Applicants:
         for key, applicant in self._applicants.items():
             applicant.name = names[key]
 
-    async def decide(self, name: str, trust: Trust) -> Applicant:
+    async def decide(self, name: str, trust: Trust, url: str | None = None) -> Applicant:
         """Approve or reject the server of that name.
 
+        :param url: where it was when that was decided; None: wherever it is.
+        :raises AnotherServer: it is not there any more.
         :raises BackendNotFound: none of that name has announced itself.
         :raises NotRecognised: it is to be approved, and nothing shows what it is.
         :raises StoreError: the decision could not be stored.
@@ -142,6 +151,8 @@ class Applicants:
         applicant = self._named(name)
         if applicant is None:
             raise BackendNotFound(name)
+        if url is not None and url != applicant.found.url:
+            raise AnotherServer(applicant)
         if applicant.kind is None and trust is Trust.APPROVED:
             await self._look(applicant)
         if applicant.kind is None and trust is Trust.APPROVED:

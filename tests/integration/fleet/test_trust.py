@@ -7,7 +7,7 @@ import pytest
 from nexus.config.discovery_schema import DiscoveryConfig
 from nexus.domain.backend import Status
 from nexus.fleet.discovery import applicants as module
-from nexus.fleet.discovery.applicants import MAX_PER_HOST, NotRecognised
+from nexus.fleet.discovery.applicants import MAX_PER_HOST, AnotherServer, NotRecognised
 from nexus.fleet.discovery.discoverer import Discovered, Discoverer
 from nexus.fleet.registry import BackendNotFound
 from nexus.store.memory import MemoryStore
@@ -148,6 +148,21 @@ async def test_a_server_that_does_not_answer_cannot_be_approved(plan, start, eve
         await fleet.approve("found")
     with pytest.raises(BackendNotFound):
         await fleet.approve("unknown")
+
+
+async def test_a_decision_about_another_address_is_refused(serve, plan, start, eventually, network):
+    server = await serve("vllm", "tiny")
+    fleet = await start(plan(discovery=LOOKS), discoverers=[network])
+    network.announce(Discovered("found", server.url))
+    await eventually(lambda: pending(fleet) == {"found": "vllm"})
+
+    for decide in (fleet.approve, fleet.reject):
+        with pytest.raises(AnotherServer, match="look at it again"):
+            await decide("found", url="http://10.0.0.9:8000")
+    assert [applicant.trust for applicant in fleet.applicants] == ["pending"]
+
+    await fleet.approve("found", url=server.url)
+    await eventually(lambda: fleet.snapshot.having("tiny"))
 
 
 async def test_another_nexus_is_never_listed(serve, plan, start, eventually, network):

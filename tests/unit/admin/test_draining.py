@@ -46,3 +46,26 @@ async def test_what_is_not_there_is_not_found(ask, path):
         await ask(path)
 
     assert refusal.value.code == "not_found"
+
+
+@pytest.mark.parametrize(("body", "url"), [(b"", None), (b"{}", None), (b'{"url": "http://a:1"}', "http://a:1")])
+async def test_a_decision_may_say_where_the_server_was(fleet, body, url):
+    decided = []
+
+    def approve(name, at):
+        decided.append((name, at))
+
+    asked = PageRequest(method="POST", path="/admin/backends/desk/approve", body=body)
+    await change({"approve": approve}, fleet, asked)
+
+    assert decided == [("desk", url)]
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b'{"url": 1}', b"[" * 50_000, b"\xff"])
+async def test_a_decision_with_another_body_is_refused(fleet, body):
+    asked = PageRequest(method="POST", path="/admin/backends/desk/approve", body=body)
+
+    with pytest.raises(RequestError) as refusal:
+        await change({"approve": lambda *_: None}, fleet, asked)
+
+    assert refusal.value.code == "invalid_value"

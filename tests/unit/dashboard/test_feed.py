@@ -72,6 +72,7 @@ async def feed(world):
         standing=lambda: {"status": "healthy"},
         plugins=lambda: [{"name": "night"}],
         requests_since=requests_since,
+        kinds=lambda: ["vllm"],
     )
     feed = Feed(Overview(sources), lambda text: text.encode() + b"\n", tick_s=0.01)
     yield feed

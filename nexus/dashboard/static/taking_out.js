@@ -1,0 +1,28 @@
+// Takes a backend out of service, or out of the fleet; the last one with a model only after a question.
+
+import { ask } from "./api.js";
+import { confirmed } from "./confirm.js";
+
+const MOST_NAMED = 10;
+
+/** Drain the backend, unless the answer to the question is no. */
+export async function drain(name) {
+  const models = await lastWith(name);
+  if (models !== "" && !(await confirmed(`${name} is the last healthy backend with ${models}. Drain it?`, "Drain"))) return;
+  await ask(`admin/backends/${encodeURIComponent(name)}/drain`, { method: "POST" });
+}
+
+/** Remove a backend that was added, unless the answer to the question is no. */
+export async function remove(name) {
+  const models = await lastWith(name);
+  const warning = models === "" ? "" : ` It is the last healthy backend with ${models}.`;
+  if (!(await confirmed(`Remove ${name} from the fleet?${warning} Requests that it has are finished.`, "Remove"))) return;
+  await ask(`admin/backends/${encodeURIComponent(name)}`, { method: "DELETE" });
+}
+
+async function lastWith(name) {
+  const { last_with: last } = await ask("admin/backends");
+  const models = (Object.hasOwn(last, name) && last[name]) || [];
+  const more = models.length - MOST_NAMED;
+  return models.slice(0, MOST_NAMED).join(", ") + (more > 0 ? ` and ${more} more` : "");
+}
