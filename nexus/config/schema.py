@@ -77,8 +77,7 @@ class TimeoutsConfig(Section, frozen=True):
     """How long an idle backend connection is kept; most engines close theirs after 5."""
     upstream_max_age_seconds: Seconds = 300.0
     """How old a backend connection may become that is used again and again; one is never closed in the middle of an
-    answer. Only new connections go where a name leads now, so a change in DNS is followed within this time and the 30 s
-    for which the addresses of a name are kept. Each ends up to a tenth earlier, so that not all end at once."""
+    answer. Each ends up to a tenth earlier, so that not all end at once."""
 
 
 class LimitsConfig(Section, frozen=True):

@@ -31,6 +31,9 @@ class Access(msgspec.Struct, frozen=True):
     """None: the system's authorities are trusted."""
     proxy: Proxy | None = None
     """The proxy on the way; None: it is connected to directly."""
+    is_from_file: bool = False
+    """Whether the configuration file names the server: only then may it be at a link-local address, where clouds keep a
+    machine's secrets."""
 
     def __repr__(self) -> str:
         # Most of it is secret.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
+from nexus.dialing import names
 from nexus.dialing.age import expiry
 from nexus.dialing.dial import Address, dial
 
@@ -46,18 +47,29 @@ class DialingConnector(aiohttp.BaseConnector):
         traces: list["Trace"],  # noqa: ARG002 - the same
         timeout: aiohttp.ClientTimeout,  # noqa: ARG002, ASYNC109 - the same
     ) -> ResponseHandler:
-        connection = await dial(
-            _address.get(), partial(_AgingConnection, self._loop), timeout_s=self._connect_timeout_s
-        )
+        address = _address.get()
+        connection = await dial(address, partial(_AgingConnection, self._loop), timeout_s=self._connect_timeout_s)
+        if names.is_name(address.next_hop[0]):
+            connection.name = address.next_hop
         connection.expires_at = expiry(self._max_age_s())
         return connection
 
 
 class _AgingConnection(ResponseHandler):
-    """Is closed after the answer with which its age ends; what is idle is closed soon in any case."""
+    """Is closed after the answer with which its age ends, or when the name of the server leads elsewhere; what is idle
+    is closed soon in any case.
+    """
 
     expires_at = inf
+    name: names.Place | None = None
 
     @property
     def should_close(self) -> bool:
-        return super().should_close or monotonic() >= self.expires_at
+        return super().should_close or monotonic() >= self.expires_at or self._has_moved
+
+    @property
+    def _has_moved(self) -> bool:
+        if self.name is None or self.transport is None or (known := names.in_use(self.name)) is None:
+            return False
+        place = self.transport.get_extra_info("peername")
+        return bool(place) and names.packed(place[0]) not in known.hosts

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import ipaddress
 import os
 import socket
 import ssl
@@ -14,6 +15,8 @@ import msgspec
 
 from nexus.dialing import names
 from nexus.dialing.access import Access
+from nexus.dialing.lookups import AddressInfo
+from nexus.dialing.metadata import MetadataAddressError, is_metadata
 from nexus.dialing.tls import verifying_context
 from nexus.dialing.tunnel import Proxy, open_tunnel
 from nexus.errors import RequestError, UpstreamError, UpstreamFault
@@ -34,6 +37,8 @@ class Address(msgspec.Struct, frozen=True):
     tls: ssl.SSLContext | None = None
     proxy: Proxy | None = None
     """On the way to it."""
+    may_be_metadata: bool = False
+    """Whether it may be at an address where clouds keep a machine's secrets."""
 
     @property
     def next_hop(self) -> tuple[str, int]:
@@ -56,22 +61,31 @@ def address_of(url: str, access: Access) -> Address:
     tls = access.tls or verifying_context() if is_tls else None
     host = parts.hostname or ""
     # In a URL, the % before the interface of a link-local address is written %25 (RFC 6874, section 2).
-    return Address(host.replace("%25", "%", 1) if ":" in host else host, port, tls, access.proxy)
+    return Address(host.replace("%25", "%", 1) if ":" in host else host, port, tls, access.proxy, access.is_from_file)
 
 
-async def dial(address: Address, factory: Callable[[], ProtocolT], *, timeout_s: float) -> ProtocolT:
+async def dial(
+    address: Address, factory: Callable[[], ProtocolT], *, timeout_s: float, first: bytes | None = None
+) -> ProtocolT:
     """Connect to *address*.
 
+    :param first: of several addresses behind its name, the one to try before the others, packed.
     :raises UpstreamError: REFUSED, CONNECT_TIMEOUT or TLS.
     :raises RequestError: ``overloaded``, when it is not the backend's doing.
     """
     try:
         async with asyncio.timeout(timeout_s):
-            return await _connect(address, factory)
+            return await _connect(address, factory, first)
     except TimeoutError as exc:
         raise UpstreamError(UpstreamFault.CONNECT_TIMEOUT, f"no connection within {timeout_s:g} s") from exc
     except names.NameLookupError as exc:
         raise UpstreamError(UpstreamFault.REFUSED, "cannot connect: its host name cannot be looked up") from exc
+    except MetadataAddressError as exc:
+        # Without the address, which is no affair of the client's.
+        raise UpstreamError(
+            UpstreamFault.REFUSED,
+            "cannot connect: it leads to a link-local address, and only the configuration file may name one",
+        ) from exc
     except OSError as exc:
         if exc.errno in OUR_SHORTAGES:
             raise RequestError("overloaded", "the proxy cannot open another connection", retry_after_s=1) from exc
@@ -84,8 +98,8 @@ async def dial(address: Address, factory: Callable[[], ProtocolT], *, timeout_s:
         raise UpstreamError(UpstreamFault.REFUSED, "cannot connect: not a host name") from exc
 
 
-async def _connect(address: Address, factory: Callable[[], ProtocolT]) -> ProtocolT:
-    sock = await _reach(address)
+async def _connect(address: Address, factory: Callable[[], ProtocolT], first: bytes | None) -> ProtocolT:
+    sock = await _reach(address, first)
     try:
         _, connection = await asyncio.get_running_loop().create_connection(
             factory, sock=sock, ssl=address.tls, server_hostname=address.host if address.tls else None
@@ -103,10 +117,14 @@ async def _connect(address: Address, factory: Callable[[], ProtocolT]) -> Protoc
     return connection
 
 
-async def _reach(address: Address) -> socket.socket:
+async def _reach(address: Address, first: bytes | None) -> socket.socket:
     """Return a socket whose other end is the backend, whatever lies between."""
     host, port = address.next_hop
     infos = await names.resolve(host, port)
+    if not address.may_be_metadata:
+        infos = _without_metadata(host, infos)
+    if first is not None:
+        infos.sort(key=lambda info: names.packed(str(info[4][0])) != first)
     try:
         sock = await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY_S)
     except BaseException:
@@ -123,3 +141,14 @@ async def _reach(address: Address) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def _without_metadata(host: str, infos: list[AddressInfo]) -> list[AddressInfo]:
+    """Return the addresses of *infos* that may be connected to. A name may lead elsewhere than when it was checked.
+
+    :raises MetadataAddressError: none is left.
+    """
+    allowed = [info for info in infos if not is_metadata(ipaddress.ip_address(str(info[4][0]).partition("%")[0]))]
+    if not allowed:
+        raise MetadataAddressError(host, str(infos[0][4][0]))
+    return allowed

@@ -1,94 +1,214 @@
-"""The addresses behind host names: kept for a while, and beyond that for as long as no name server can tell."""
+"""The addresses behind host names: for as long as the answers hold, and beyond that while no name server can tell."""
 
 import asyncio
 import ipaddress
 import socket
+import time
 from typing import Final
 
-import msgspec
 import structlog
-from aiohttp.resolver import AsyncResolver, ThreadedResolver
 
-NAME_TTL_S: Final = 30.0
+from nexus import tasks
+from nexus.dialing.lookups import NO_SUCH_NAME, AddressInfo, Answer, look_up
+
+MIN_TTL_S: Final = 5.0
+MAX_TTL_S: Final = 300.0
 RETRY_S: Final = 5.0
 """How long the last good addresses serve before a name that could not be looked up is looked up again."""
 SECOND_LOOK_S: Final = 1.0
 """How long a look-up may take when there are addresses to fall back on: within this, connecting is still in time."""
-MAX_NAMES: Final = 256
-NO_SUCH_NAME: Final = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
-"""Answers of the system's resolver that are certain: the name has no address any more."""
+DENIALS_TO_BELIEVE: Final = 2
+"""In a row, before a name that had addresses counts as one without: a single one may be a mistake of a moment."""
+MAX_NAMES: Final = 2_048
 
-AddressInfo = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int]]
+Place = tuple[str, int]
+"""A host and a port."""
 
 log = structlog.get_logger("nexus.dialing")
-
-
-class _Known(msgspec.Struct):
-    """The addresses of one name."""
-
-    infos: list[AddressInfo]
-    fresh_until: float
-    """Of the loop's clock."""
-    is_failing: bool = False
-    """Whether the last look-up failed."""
-
-
-_names: dict[tuple[str, int], _Known] = {}
 
 
 class NameLookupError(OSError):
     """A host name has no address, or no name server says which."""
 
 
+class Name:
+    """What is known of one name that is connected to."""
+
+    __slots__ = (
+        "_denials",
+        "_infos",
+        "_is_of_system",
+        "_place",
+        "_reason",
+        "_turn",
+        "fresh_until",
+        "hosts",
+        "is_used",
+        "stale_since",
+        "timer",
+    )
+
+    def __init__(self, place: Place, answer: Answer, now: float) -> None:
+        self._place = place
+        self._turn = 0
+        self.is_used = True
+        """Since it was looked up last: only such a name is looked up again as soon as its answer does not hold."""
+        self.timer: asyncio.TimerHandle | None = None
+        self.stale_since: float | None = None
+        """Unix seconds since when look-ups fail; None: the addresses are those of the last one."""
+        self._take(answer, now)
+
+    def _take(self, answer: Answer, now: float) -> None:
+        self._denials, self._reason = 0, ""
+        self._infos = answer.infos
+        self._is_of_system = answer.is_of_system
+        self.hosts = frozenset(packed(str(info[4][0])) for info in answer.infos)
+        """The addresses, as :func:`packed` returns them."""
+        self.fresh_until = now + min(MAX_TTL_S, max(MIN_TTL_S, answer.ttl_s))
+
+    def next_infos(self) -> list[AddressInfo]:
+        """Return the addresses, each the first of its family in turn, so that connections spread over all of them.
+
+        :raises NameLookupError: there are none any more.
+        """
+        infos = self._infos
+        if len(infos) == 1:
+            return [infos[0]]
+        if not infos:
+            raise NameLookupError(socket.EAI_NONAME, self._reason)
+        self._turn += 1
+        families: dict[int, list[AddressInfo]] = {}
+        for info in infos:
+            families.setdefault(info[0], []).append(info)
+        return [each[(self._turn + at) % len(each)] for each in families.values() for at in range(len(each))]
+
+    async def look_again(self, now: float, within_s: float) -> None:
+        """Look it up; whatever comes of that, there is no error."""
+        # Connections made in the meantime use what is known, without a look-up of their own.
+        self.fresh_until = now + RETRY_S
+        is_of_system = self._is_of_system
+        try:
+            async with asyncio.timeout(within_s):
+                answer = await look_up(*self._place, asks_system=is_of_system)
+        except OSError as exc:  # a TimeoutError is one
+            self._fail(exc)
+            return
+        if self.stale_since is not None:
+            log.info("name_lookup_recovered", host=self._place[0])
+        self.stale_since = None
+        self._take(answer, asyncio.get_running_loop().time())
+
+    def _fail(self, failure: OSError) -> None:
+        self._reason = "no answer in time" if isinstance(failure, TimeoutError) else failure.strerror or str(failure)
+        self._denials = self._denials + 1 if failure.errno in NO_SUCH_NAME else 0
+        if self.stale_since is None:
+            self.stale_since = time.time()  # noqa: TID251 - an instant to show
+            log.warning("name_lookup_failed", host=self._place[0], reason=self._reason)
+        if self._denials >= DENIALS_TO_BELIEVE:
+            self._infos, self.hosts = (), frozenset()
+
+
+_names: dict[Place, Name] = {}
+
+
 async def resolve(host: str, port: int) -> list[AddressInfo]:
-    """Return where *host* listens; the last good addresses when it cannot be looked up now.
+    """Return where *host* listens, in the order to try; the last good addresses when it cannot be looked up now.
 
     :raises NameLookupError: there are none.
     """
     if literal := _literal(host, port):
         return [literal]
+    name = _names.get((host, port))
     clock = asyncio.get_running_loop().time
-    known = _names.get((host, port))
-    if known is not None and known.fresh_until > clock():
-        return known.infos
-    if known is not None:
-        # Connections made in the meantime use what is known, without a look-up of their own.
-        known.fresh_until = clock() + RETRY_S
-    try:
-        async with asyncio.timeout(None if known is None else SECOND_LOOK_S):
-            infos = await _look_up(host, port)
-    except OSError as exc:  # a TimeoutError is one
-        return _last_good(host, port, exc)
-    _names.pop((host, port), None)
-    if len(_names) >= MAX_NAMES:
-        del _names[next(iter(_names))]
-    _names[host, port] = _Known(infos, clock() + NAME_TTL_S)
-    return infos
+    if name is None or not name.hosts:
+        name = await _first_look(host, port)
+    elif name.fresh_until <= clock():
+        await name.look_again(clock(), SECOND_LOOK_S)
+        _look_when_due(name, host, port)
+    name.is_used = True
+    return name.next_infos()
 
 
 async def addresses_of(host: str) -> tuple[str, ...]:
     """Look *host* up now, whatever is known of it, and return its addresses. :raises OSError: there are none."""
     if _literal(host, 0):
         return (host,)
-    return tuple(dict.fromkeys(str(info[4][0]) for info in await _look_up(host, 0)))
+    return tuple(dict.fromkeys(str(info[4][0]) for info in (await look_up(host, 0)).infos))
 
 
 def doubt(host: str, port: int) -> None:
     """Look *host* up again for the next connection; unless no name server answers then, its addresses are replaced."""
-    if (known := _names.get((host, port))) is not None and not known.is_failing:
-        known.fresh_until = 0.0
+    if (name := _names.get((host, port))) is not None and name.stale_since is None:
+        name.fresh_until = 0.0
 
 
-def _last_good(host: str, port: int, failure: OSError) -> list[AddressInfo]:
-    known = _names.get((host, port))
-    reason = "no answer in time" if isinstance(failure, TimeoutError) else failure.strerror or str(failure)
-    if known is None or failure.errno in NO_SUCH_NAME:
-        _names.pop((host, port), None)
-        raise NameLookupError(failure.errno, reason) from failure
-    if not known.is_failing:
-        log.warning("name_lookup_failed", host=host, reason=reason)
-    known.is_failing = True
-    return known.infos
+def in_use(place: Place) -> Name | None:
+    """Return what is known of the name that connections go to, and see that it is looked up when that is due."""
+    name = _names.get(place)
+    if name is not None:
+        name.is_used = True
+        if name.timer is None:
+            _look_when_due(name, *place)
+    return name
+
+
+def stale_since(host: str, port: int) -> float | None:
+    """Return since when, in Unix seconds, the addresses of *host* are kept because it cannot be looked up."""
+    name = _names.get((host, port))
+    return None if name is None else name.stale_since
+
+
+def is_name(host: str) -> bool:
+    """Whether *host* has to be looked up."""
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return True
+    return False
+
+
+def packed(host: str) -> bytes:
+    """Return the address in *host*, in whatever form it is written there."""
+    return ipaddress.ip_address(host.partition("%")[0]).packed
+
+
+async def _first_look(host: str, port: int) -> Name:
+    try:
+        answer = await look_up(host, port)
+    except OSError as exc:
+        raise NameLookupError(exc.errno, exc.strerror or str(exc)) from exc
+    if (known := _names.pop((host, port), None)) is not None:
+        _cancel(known)
+        log.info("name_lookup_recovered", host=host)
+    if len(_names) >= MAX_NAMES:
+        _cancel(_names.pop(next(iter(_names))))
+    name = _names[host, port] = Name((host, port), answer, asyncio.get_running_loop().time())
+    _look_when_due(name, host, port)
+    return name
+
+
+def _look_when_due(name: Name, host: str, port: int) -> None:
+    _cancel(name)
+    name.timer = asyncio.get_running_loop().call_at(name.fresh_until, _due, name, host, port)
+
+
+def _due(name: Name, host: str, port: int) -> None:
+    name.timer = None
+    # One that no connection goes to is looked up when the next one is made.
+    if name.is_used:
+        tasks.start(_look_in_background(name, host, port), name="look-up-name")
+
+
+async def _look_in_background(name: Name, host: str, port: int) -> None:
+    name.is_used = False
+    await name.look_again(asyncio.get_running_loop().time(), RETRY_S)
+    _look_when_due(name, host, port)
+
+
+def _cancel(name: Name) -> None:
+    if name.timer is not None:
+        name.timer.cancel()
+        name.timer = None
 
 
 def _literal(host: str, port: int) -> AddressInfo | None:
@@ -100,22 +220,4 @@ def _literal(host: str, port: int) -> AddressInfo | None:
         return socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port)
     scope = host.partition("%")[2]
     scope_id = socket.if_nametoindex(scope) if scope and not scope.isdigit() else int(scope or 0)
-    # uvloop reads the interface in the host alone.
     return socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (host, port, 0, scope_id)
-
-
-async def _look_up(host: str, port: int) -> list[AddressInfo]:
-    # Names under .local are answered by mDNS, which only the system's resolver speaks.
-    order = (ThreadedResolver,) if host.endswith(".local") else (AsyncResolver, ThreadedResolver)
-    failure: OSError | None = None
-    for kind in order:
-        resolver = kind()
-        try:
-            found = await resolver.resolve(host, port, socket.AF_UNSPEC)
-        except OSError as exc:
-            failure = exc
-        else:
-            return [(f["family"], socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (f["host"], f["port"])) for f in found]
-        finally:
-            await resolver.close()
-    raise failure or OSError(f"{host} has no address")

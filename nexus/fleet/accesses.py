@@ -18,7 +18,10 @@ READABLE: Final = "let the user that Nexus runs as read it"
 
 
 def access_of(config: BackendConfig, key: Secret | None, credentials: Credentials, path: KeyPath) -> Access:
-    """Return how the backend of *config*, the table at *path*, is reached. :raises Fault: when a key is wrong."""
+    """Return how the backend of *config*, the table at *path*, is reached. :raises Fault: when a key is wrong.
+
+    An empty *path* is that of a table which does not stand in the configuration file.
+    """
     headers = {name: value.reveal() for name, value in credentials.headers.items()}
     secrets = [secret.reveal() for secret in credentials.secrets]
     # Of a query, a backend may repeat what it got.
@@ -37,6 +40,7 @@ def access_of(config: BackendConfig, key: Secret | None, credentials: Credential
         path_is_complete=config.path_is_complete,
         tls=_tls(config, path),
         proxy=_proxy(credentials),
+        is_from_file=bool(path),
     )
 
 

@@ -16,6 +16,7 @@ from nexus.dialing.access import OPEN_ACCESS, Access
 from nexus.dialing.age import MAX_AGE_S
 from nexus.dialing.connector import DialingConnector, connecting_to
 from nexus.dialing.dial import Address, address_of
+from nexus.dialing.metadata import MetadataAddressError
 from nexus.dialing.names import NameLookupError
 from nexus.errors import NexusError, RequestError, UpstreamError, UpstreamFault
 
@@ -162,6 +163,8 @@ async def _bounded_body(response: aiohttp.ClientResponse) -> bytes:
 def describe_failure(exc: BaseException) -> str:
     """Say in one line why there was no answer, without any byte that came from the other side."""
     match exc:
+        case MetadataAddressError():
+            return f"connection refused: {exc}"
         case NameLookupError():
             return f"DNS resolution failed: {_reason(exc)}"
         case ssl.SSLCertVerificationError():

@@ -1,4 +1,4 @@
-"""Addresses at which a cloud tells a machine its own secrets: no backend that is added or found may be at one."""
+"""Whether a URL leads to where a cloud tells a machine its own secrets, before a backend is added there."""
 
 import asyncio
 import ipaddress
@@ -6,20 +6,9 @@ import socket
 from typing import Final
 from urllib.parse import urlsplit
 
-METADATA: Final = frozenset(
-    map(ipaddress.ip_address, ("169.254.169.254", "fd00:ec2::254", "fe80::a9fe:a9fe", "100.100.100.200"))
-)
+from nexus.dialing.metadata import is_metadata
+
 RESOLVE_S: Final = 2.0
-
-IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
-
-
-def is_metadata(address: IPAddress) -> bool:
-    """Whether *address* is one of those, or another link-local one of IPv4, in any of its forms."""
-    within = _ipv4_in(address)
-    return within in METADATA or (within.version == 4 and within.is_link_local)
 
 
 def names_metadata(url: str) -> bool:
@@ -33,7 +22,10 @@ def names_metadata(url: str) -> bool:
 
 
 async def leads_to_metadata(url: str) -> bool:
-    """Whether the host of *url* is such an address or, as far as names can be looked up now, leads to one."""
+    """Whether the host of *url* is such an address or, as far as names can be looked up now, leads to one.
+
+    A name may lead elsewhere later: each connection looks at the address that it goes to.
+    """
     host = (urlsplit(url).hostname or "").partition("%")[0]
     try:
         return is_metadata(ipaddress.ip_address(host))
@@ -45,11 +37,3 @@ async def leads_to_metadata(url: str) -> bool:
     except (OSError, UnicodeError, TimeoutError):
         return False
     return any(is_metadata(ipaddress.ip_address(str(each[4][0]).partition("%")[0])) for each in found)
-
-
-def _ipv4_in(address: IPAddress) -> IPAddress:
-    if isinstance(address, ipaddress.IPv4Address):
-        return address
-    if address in _NAT64:
-        return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
-    return address.ipv4_mapped or address.sixtofour or address

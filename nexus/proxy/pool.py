@@ -9,9 +9,11 @@ from typing import Final
 
 import structlog
 
+from nexus.dialing import names
 from nexus.dialing.age import MAX_AGE_S, expiry
 from nexus.dialing.dial import Address, dial
 from nexus.proxy.outbox import Outbox
+from nexus.proxy.spreading import Spread
 from nexus.proxy.upstream import UpstreamConnection
 
 MAX_IDLE: Final = 256
@@ -40,7 +42,8 @@ class ConnectionCounts:
 class Pool:
     """The connections to one backend: idle ones are reused for a few seconds, the newest first, until they are too old.
 
-    Only a connection that opens follows a change in DNS, so none is used again beyond its age, however busy it is.
+    Only a connection that opens follows a change in DNS: none is used again that goes to an address to which the name
+    of the backend does not lead any more, and none beyond its age, however busy it is.
 
     A backend that sends an answer too many would have it taken for the answer to the next request on that connection,
     which is another client's. It is found out before that where possible; after the first time no connection to it is
@@ -61,6 +64,12 @@ class Pool:
         """:param backend: its name, for the log."""
         self.address = address
         self._backend = backend
+        hop = address.next_hop
+        self._name: Final = hop if names.is_name(hop[0]) else None
+        """What is looked up, and the port; None: an address."""
+        self._spread = Spread()
+        self._wanted: bytes | None = None
+        """The address whose turn it is; None: any."""
         self.counts = counts or ConnectionCounts()
         self._connect_timeout_s = connect_timeout_s
         self._keepalive_s = keepalive_s
@@ -75,15 +84,28 @@ class Pool:
     def take_idle(self) -> UpstreamConnection | None:
         """Return a connection that may be reused, None when a fresh one is needed."""
         now = monotonic()
+        name = None if self._name is None else names.in_use(self._name)
+        if name is not None:
+            self._wanted = self._spread.next(name.hosts) if len(name.hosts) > 1 else None
         while self._idle:
-            connection = self._idle.pop()
+            connection = self._idle.pop() if self._wanted is None else self._pop_wanted()
+            if connection is None:
+                return None
             if connection.is_closed or connection.transport.is_closing():
                 continue
-            if self._ends_at(connection) <= now:
+            if self._ends_at(connection) <= now or (name is not None and connection.peer not in name.hosts):
                 connection.close()
                 continue
             self.counts.reused += 1
             return connection
+        return None
+
+    def _pop_wanted(self) -> UpstreamConnection | None:
+        """Return the newest idle connection to the address whose turn it is, None when one is to be opened."""
+        for connection in reversed(self._idle):
+            if connection.peer == self._wanted:
+                self._idle.remove(connection)
+                return connection
         return None
 
     async def open(self) -> UpstreamConnection:
@@ -91,8 +113,12 @@ class Pool:
 
         :raises UpstreamError: REFUSED, CONNECT_TIMEOUT or TLS; nothing has been sent then.
         """
-        connection = await dial(self.address, self._make, timeout_s=self._connect_timeout_s)
+        wanted = self._wanted
+        connection = await dial(self.address, self._make, timeout_s=self._connect_timeout_s, first=wanted)
         connection.expires_at = expiry(self._max_age_s)
+        if self._name is not None and (place := connection.transport.get_extra_info("peername")):
+            connection.peer = names.packed(place[0])
+            self._spread.reached(wanted, connection.peer)
         self.counts.opened += 1
         if not connection.is_closed:
             self.counts.open += 1

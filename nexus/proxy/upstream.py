@@ -103,6 +103,7 @@ class UpstreamConnection(asyncio.Protocol):
         "is_closed",
         "is_reused",
         "owner",
+        "peer",
         "transport",
     )
 
@@ -115,6 +116,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.is_reused = False
         self.idle_since = 0.0
         self.expires_at = inf  # of the monotonic clock, as set by its pool
+        self.peer = b""  # the address where a name led to, set likewise
         self.owner: ConnectionOwner | None = None
         """Its pool, once it is connected."""
         self._parser = httptools.HttpResponseParser(self)

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from nexus.config.discovery_schema import DiscoveryConfig
+from nexus.dialing.metadata import is_metadata
 from nexus.fleet.discovery.discoverer import Discovered
-from nexus.fleet.metadata import is_metadata
 
 
 class Trust(StrEnum):

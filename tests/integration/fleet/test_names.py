@@ -6,6 +6,7 @@ import socket
 import pytest
 
 from nexus.dialing import names
+from nexus.dialing.lookups import Answer
 from nexus.fleet import fetching
 from nexus.simulator import Settings, Simulator
 from nexus.testing.asking import ask, chat
@@ -31,18 +32,19 @@ class NameServer:
         self.failures = 0
         self.is_down = False
 
-    async def look_up(self, host, port):
+    async def look_up(self, host, port, *, asks_system=True):
+        del asks_system
         if self.is_down:
             self.failures += 1
             raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
-        return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", port))]
+        return Answer(((socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", port)),), 0.0)
 
 
 @pytest.fixture
 def name_server(monkeypatch):
     server = NameServer()
-    monkeypatch.setattr(names, "_look_up", server.look_up)
-    monkeypatch.setattr(names, "NAME_TTL_S", 0.0)
+    monkeypatch.setattr(names, "look_up", server.look_up)
+    monkeypatch.setattr(names, "MIN_TTL_S", 0.0)
     monkeypatch.setattr(names, "RETRY_S", 0.0)
     # Each probe connects anew.
     monkeypatch.setattr(fetching, "_IDLE_S", 0.001)

@@ -12,13 +12,15 @@ import structlog
 import trustme
 
 from nexus.dialing import dial as dialing
-from nexus.dialing import names
+from nexus.dialing import lookups, names
 from nexus.dialing.access import OPEN_ACCESS, Access
 from nexus.dialing.dial import Address, address_of, dial
+from nexus.dialing.lookups import Answer
 from nexus.dialing.tls import trusting_context
 from nexus.errors import RequestError, UpstreamError
 from nexus.proxy.upstream import UpstreamConnection
 from nexus.tasks import start
+from nexus.testing.bookkeeping import eventually
 from nexus.testing.scripted import ScriptedBackend, Stall
 
 
@@ -70,24 +72,23 @@ async def fault_of(address, timeout_s=2.0):
 
 
 class Resolver:
-    """Knows the names that it is given, and counts how often it is asked."""
+    """Knows the addresses of the names that it is given, and counts how often it is asked."""
 
     def __init__(self, **known):
         self.known = known
         self.asked = []
         self.failure = OSError(None, "not known")
+        self.ttl_s = 30.0
 
-    def __call__(self):
-        return self
-
-    async def resolve(self, host, port, family):
+    async def __call__(self, host, port):
         self.asked.append(host)
         if (answer := self.known.get(host.partition(".")[0])) is None:
             raise self.failure
-        return [{"family": socket.AF_INET, "host": answer, "port": port}]
-
-    async def close(self):
-        pass
+        infos = [
+            (socket.AF_INET6 if ":" in one else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (one, port))
+            for one in answer.split()
+        ]
+        return Answer(tuple(infos), self.ttl_s)
 
 
 @pytest.fixture
@@ -95,8 +96,8 @@ def name_servers(monkeypatch):
     """Play both resolvers: the one of our own, and the system's."""
 
     def play(ours, systems):
-        monkeypatch.setattr(names, "AsyncResolver", ours)
-        monkeypatch.setattr(names, "ThreadedResolver", systems)
+        monkeypatch.setattr(lookups, "ask_name_servers", ours)
+        monkeypatch.setattr(lookups, "ask_system", systems)
 
     return play
 
@@ -191,7 +192,7 @@ async def test_a_name_whose_backend_is_gone_is_looked_up_again(name_servers):
 
 
 async def test_a_name_that_cannot_be_looked_up_any_more_keeps_its_last_good_addresses(name_servers, monkeypatch):
-    monkeypatch.setattr(names, "NAME_TTL_S", 0.0)
+    monkeypatch.setattr(names, "MAX_TTL_S", 0.0)
     monkeypatch.setattr(names, "RETRY_S", 0.0)
     resolver = Resolver(gpu="127.0.0.1")
     name_servers(resolver, Resolver())
@@ -204,30 +205,33 @@ async def test_a_name_that_cannot_be_looked_up_any_more_keeps_its_last_good_addr
             for _ in range(3):
                 await dial_and_close(address)
         resolver.known["gpu"] = "127.0.0.1"
-        await dial_and_close(address)
+        with structlog.testing.capture_logs() as told:
+            await dial_and_close(address)
 
     assert log == [
         {"event": "name_lookup_failed", "host": "gpu.test", "reason": "not known", "log_level": "warning"},
     ]
-    assert not names._names["gpu.test", address.port].is_failing
+    assert told == [{"event": "name_lookup_recovered", "host": "gpu.test", "log_level": "info"}]
+    assert names.stale_since("gpu.test", address.port) is None
 
 
 async def test_a_name_server_that_does_not_answer_does_not_use_up_the_deadline(name_servers, monkeypatch):
-    monkeypatch.setattr(names, "NAME_TTL_S", 0.0)
+    monkeypatch.setattr(names, "MAX_TTL_S", 0.0)
     monkeypatch.setattr(names, "SECOND_LOOK_S", 0.05)
     name_servers(Resolver(gpu="127.0.0.1"), Resolver())
     async with ScriptedBackend([Stall()]) as backend:
         address = Address("gpu.test", backend.port)
         await dial_and_close(address)
 
-        monkeypatch.setattr(names, "_look_up", lambda host, port: asyncio.sleep(60))
+        monkeypatch.setattr(names, "look_up", lambda host, port, asks_system: asyncio.sleep(60))
         connections = await asyncio.gather(*(dial_and_close(address, timeout_s=1.0) for _ in range(5)))
 
     assert len(connections) == 5
 
 
-async def test_a_name_that_exists_no_more_is_not_connected_to(name_servers, monkeypatch):
-    monkeypatch.setattr(names, "NAME_TTL_S", 0.0)
+async def test_a_name_that_exists_no_more_is_not_connected_to_once_that_is_said_twice(name_servers, monkeypatch):
+    monkeypatch.setattr(names, "MAX_TTL_S", 0.0)
+    monkeypatch.setattr(names, "RETRY_S", 0.0)
     resolver = Resolver(gpu="127.0.0.1")
     systems = Resolver()
     name_servers(resolver, systems)
@@ -236,9 +240,12 @@ async def test_a_name_that_exists_no_more_is_not_connected_to(name_servers, monk
         await dial_and_close(address)
 
         resolver.known.clear()
-        systems.failure = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        resolver.failure = systems.failure = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
+        await dial_and_close(address)
         assert await fault_of(address) == "refused"
+        resolver.known["gpu"] = "127.0.0.1"
+        await dial_and_close(address)
 
 
 async def test_a_name_that_only_the_system_knows_is_found(name_servers):
@@ -260,6 +267,85 @@ async def test_only_so_many_names_are_remembered(name_servers, monkeypatch):
             await dial_and_close(Address(f"gpu-{number}.test", backend.port))
 
     assert len(names._names) <= 2
+
+
+@pytest.mark.parametrize("addresses", ["127.0.0.2 127.0.0.1", "127.0.0.1 127.0.0.2"])
+async def test_of_several_addresses_the_next_one_is_tried_when_one_refuses(name_servers, addresses):
+    name_servers(Resolver(gpu=addresses), Resolver())
+    async with ScriptedBackend([Stall(), Stall(), Stall(), Stall()]) as backend:
+        for _ in range(4):
+            await dial_and_close(Address("gpu.test", backend.port))
+
+
+async def test_connections_are_spread_over_the_addresses_of_each_family(name_servers):
+    name_servers(Resolver(gpu="::1 127.0.0.1 ::2 127.0.0.2"), Resolver())
+
+    orders = [[info[4][0] for info in await names.resolve("gpu.test", 80)] for _ in range(4)]
+
+    assert {tuple(order) for order in orders} == {
+        ("::1", "::2", "127.0.0.1", "127.0.0.2"),
+        ("::2", "::1", "127.0.0.2", "127.0.0.1"),
+    }
+    assert orders[0] != orders[1]
+
+
+@pytest.mark.parametrize(("ttl_s", "holds_s"), [(0, 5), (12, 12), (86_400, 300)])
+async def test_addresses_hold_for_the_time_of_their_records_within_bounds(name_servers, ttl_s, holds_s):
+    resolver = Resolver(gpu="127.0.0.1")
+    resolver.ttl_s = float(ttl_s)
+    name_servers(resolver, Resolver())
+    before = asyncio.get_running_loop().time()
+
+    await names.resolve("gpu.test", 80)
+
+    assert names.in_use(("gpu.test", 80)).fresh_until - before == pytest.approx(holds_s, abs=0.5)
+
+
+async def test_a_name_in_use_is_looked_up_in_the_background_and_one_out_of_use_is_not(name_servers, monkeypatch):
+    monkeypatch.setattr(names, "MIN_TTL_S", 0.01)
+    monkeypatch.setattr(names, "MAX_TTL_S", 0.01)
+    resolver = Resolver(gpu="127.0.0.1")
+    name_servers(resolver, Resolver())
+    await names.resolve("gpu.test", 80)
+    resolver.known["gpu"] = "127.0.0.2"
+
+    await eventually(lambda: names.in_use(("gpu.test", 80)).hosts == {names.packed("127.0.0.2")})
+    await eventually(lambda: not names._names["gpu.test", 80].is_used)
+    await asyncio.sleep(0.05)
+    asked = len(resolver.asked)
+    await asyncio.sleep(0.05)
+
+    assert len(resolver.asked) == asked
+
+
+METADATA = ["169.254.169.254", "fd00:ec2::254", "::ffff:169.254.1.2", "100.100.100.200"]
+
+
+@pytest.mark.parametrize("address", METADATA)
+async def test_a_name_that_leads_to_the_secrets_of_a_cloud_is_not_connected_to(name_servers, monkeypatch, address):
+    name_servers(Resolver(gpu=address), Resolver())
+    monkeypatch.setattr(dialing.aiohappyeyeballs, "start_connection", None)
+
+    with pytest.raises(UpstreamError) as failed:
+        await dial_and_close(Address("gpu.test", 80))
+
+    assert failed.value.fault.value == "refused"
+    assert "link-local address, and only the configuration file may name one" in str(failed.value)
+    assert address in str(failed.value.__cause__)
+
+
+async def test_of_a_name_that_leads_there_as_well_the_other_address_is_used(name_servers):
+    name_servers(Resolver(gpu="169.254.169.254 127.0.0.1"), Resolver())
+    async with ScriptedBackend([Stall(), Stall()]) as backend:
+        for _ in range(2):
+            connection = await dial(Address("gpu.test", backend.port), UpstreamConnection, timeout_s=2.0)
+            assert connection.transport.get_extra_info("peername")[0] == "127.0.0.1"
+            connection.abandon()
+
+
+def test_only_what_the_file_names_may_be_there():
+    assert address_of("http://gpu", Access(is_from_file=True)).may_be_metadata
+    assert not address_of("http://gpu", OPEN_ACCESS).may_be_metadata
 
 
 # not reaching it
@@ -298,7 +384,7 @@ async def test_a_backend_is_not_blamed_for_files_that_we_lack(monkeypatch, numbe
 
 async def test_a_lookup_that_hangs_is_given_up(name_servers):
     class Hanging(Resolver):
-        async def resolve(self, host, port, family):
+        async def __call__(self, host, port):
             await asyncio.sleep(60)
 
     name_servers(Hanging(), Resolver())

@@ -4,7 +4,8 @@ import ipaddress
 
 import pytest
 
-from nexus.fleet.metadata import is_metadata, leads_to_metadata
+from nexus.dialing.metadata import is_metadata
+from nexus.fleet.metadata import leads_to_metadata
 
 
 @pytest.mark.parametrize(

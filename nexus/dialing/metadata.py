@@ -1,0 +1,37 @@
+"""Addresses at which a cloud tells a machine its own secrets: no backend that is added or found may be at one."""
+
+import ipaddress
+from typing import Final
+
+METADATA: Final = frozenset(
+    map(ipaddress.ip_address, ("169.254.169.254", "fd00:ec2::254", "fe80::a9fe:a9fe", "100.100.100.200"))
+)
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+
+
+class MetadataAddressError(OSError):
+    """All that a host leads to are such addresses."""
+
+    def __init__(self, host: str, address: str) -> None:
+        place = host if host == address else f"{host} leads to {address}"
+        super().__init__(
+            f"{place}, a link-local address, where clouds keep a machine's secrets; only the configuration file may"
+            " name one"
+        )
+
+
+def is_metadata(address: IPAddress) -> bool:
+    """Whether *address* is one of those, or another link-local one of IPv4, in any of its forms."""
+    within = _ipv4_in(address)
+    return within in METADATA or (within.version == 4 and within.is_link_local)
+
+
+def _ipv4_in(address: IPAddress) -> IPAddress:
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+    return address.ipv4_mapped or address.sixtofour or address

@@ -1,0 +1,152 @@
+"""A configured backend follows its name under load; a name that leads to a cloud's secrets is not connected to."""
+
+import sys
+import threading
+import time
+
+import pytest
+from dnslib import RCODE
+
+from nexus.testing.asking import ask, chat, until
+from nexus.testing.fleets import backend_table
+from nexus.testing.name_server import PLUGIN, NameServer
+
+TTL_S = 0.5
+CONFIG = """
+[health_check]
+interval_seconds = 0.5
+[timeouts]
+upstream_keepalive_seconds = 30
+"""
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems have one loopback address")
+
+
+@pytest.fixture
+def zone():
+    with NameServer() as zone:
+        yield zone
+
+
+@pytest.fixture
+def start(start_nexus, zone, tmp_path):
+    """Start a proxy that looks the names of backends up in the zone."""
+    plugin = tmp_path / "name_server.py"
+    plugin.write_text(PLUGIN.format(port=zone.port, min_ttl_s=TTL_S))
+
+    def start(config):
+        return start_nexus(CONFIG + config, arguments=("--plugin", str(plugin)))
+
+    return start
+
+
+@pytest.fixture
+def two_places(simulate):
+    """Give two servers that differ in their address alone."""
+    first = simulate(name="first", kind="vllm", host="127.0.0.1", ttft_s=0.02)
+    return first, simulate(name="second", kind="vllm", host="127.0.0.2", port=first.port, ttft_s=0.02)
+
+
+class Load:
+    """Clients that ask again and again, streamed and not; used as a context."""
+
+    def __init__(self, nexus, clients=4):
+        self._nexus, self._is_over = nexus, threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(number % 2 == 0,)) for number in range(clients)]
+        self.answers = []
+        """What each answer says, and when it was there."""
+        self.failures = []
+
+    def _run(self, is_stream):
+        while not self._is_over.is_set():
+            try:
+                reply = ask(self._nexus.url, "/v1/chat/completions", chat(stream=is_stream, max_tokens=2))
+            except OSError as exc:
+                self.failures.append(exc)
+                continue
+            is_whole = not is_stream or reply.body.endswith(b"data: [DONE]\n\n")
+            if reply.status == 200 and is_whole:
+                self.answers.append("first" if b"first" in reply.body else "second")
+            else:
+                self.failures.append((reply.status, reply.body))
+
+    def goes_to(self, *names, of_last=30):
+        since = len(self.answers)
+        until(lambda: len(self.answers) >= since + of_last)
+        return set(self.answers[since:]) == set(names)
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *failure):
+        self._is_over.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def rows(nexus):
+    return nexus.get_json("/admin/backends")["backends"]
+
+
+@pytest.mark.timeout(60)
+def test_a_configured_backend_follows_its_name_under_load(start, zone, two_places):
+    zone.addresses("gpu.test", "127.0.0.1")
+    nexus = start(backend_table("gpu", f"http://gpu.test:{two_places[0].port}", type="vllm"))
+    with Load(nexus) as load:
+        assert load.goes_to("first")
+
+        zone.addresses("gpu.test", "127.0.0.2")
+        moved_at = time.monotonic()
+        until(lambda: load.goes_to("second"), within_s=TTL_S + 4)
+        assert time.monotonic() - moved_at < TTL_S + 2
+
+        # Two addresses: both are used, and one that refuses costs nothing.
+        zone.addresses("gpu.test", "127.0.0.1", "127.0.0.2", "127.0.0.3")
+        until(lambda: load.goes_to("first", "second"))
+
+        zone.addresses("gpu.test", "127.0.0.1")
+        until(lambda: load.goes_to("first"))
+        zone.code = RCODE.SERVFAIL
+        nexus.wait_for_log("name_lookup_failed")
+        assert load.goes_to("first")
+        zone.code = RCODE.NOERROR
+        zone.addresses("gpu.test", "127.0.0.2")
+        until(lambda: load.goes_to("second"))
+
+    assert load.failures == []
+    assert len(nexus.log_lines("name_lookup_failed")) == len(nexus.log_lines("name_lookup_recovered")) == 1
+
+
+def test_a_name_that_moves_to_the_secrets_of_a_cloud_is_not_connected_to(start, zone, two_places):
+    zone.addresses("gpu.test", "127.0.0.1")
+    nexus = start("")
+    added = ask(
+        nexus.url, "/admin/backends", {"name": "gpu", "url": f"http://gpu.test:{two_places[0].port}", "type": "vllm"}
+    )
+    assert added.status == 201
+    until(lambda: ask(nexus.url, "/v1/chat/completions", chat()).status == 200)
+
+    zone.addresses("gpu.test", "169.254.169.254")
+    until(lambda: ask(nexus.url, "/v1/chat/completions", chat()).status != 200)
+    (row,) = until(lambda: [r for r in rows(nexus) if "leads to" in (r["last_error"] or "")])
+
+    assert row["last_error"] == (
+        "connection refused: gpu.test leads to 169.254.169.254, a link-local address, where clouds keep a machine's"
+        " secrets; only the configuration file may name one"
+    )
+    reply = ask(nexus.url, "/v1/chat/completions", chat())
+    assert reply.status in (502, 503)
+    assert b"169.254" not in reply.body
+
+
+def test_a_server_that_dns_finds_there_is_not_connected_to(start, zone):
+    zone.addresses("many.test", "169.254.169.254")
+    nexus = start(
+        f'[discovery]\nnameservers = ["127.0.0.1:{zone.port}"]\n[[discovery.dns]]\nname = "many.test"\nport = 8000'
+    )
+
+    (row,) = until(lambda: [r for r in rows(nexus) if r["last_error"]])
+
+    assert row["last_error"].startswith("connection refused: 169.254.169.254, a link-local address")
