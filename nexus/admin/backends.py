@@ -98,6 +98,9 @@ class BackendView(msgspec.Struct, frozen=True, kw_only=True):
     is_stale: bool
     """Whether its discoverer missed it at the last look, or cannot look: it stays for the grace period, or until that
     can look again."""
+    address_stale_since: datetime | None
+    """Since when its host name, or that of the proxy before it, cannot be looked up: connections go to the last good
+    addresses. Null: they are those of the last answer, or no connection was made."""
     version: str | None
 
 
@@ -165,6 +168,7 @@ def view_of(backend: Backend, origin: Origin) -> BackendView:
         joined_at=instant(origin.joined_unix_s),
         last_seen=instant(origin.last_seen_unix_s),
         is_stale=origin.is_stale,
+        address_stale_since=instant(origin.address_stale_unix_s),
         version=backend.version,
     )
 

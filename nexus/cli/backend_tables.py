@@ -79,7 +79,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         _age(row.get("joined_at")),
         _seen(row),
         row["url"],
-        row["misconfigured"] or row["last_error"] or "",
+        row["misconfigured"] or row["last_error"] or _staleness(row),
     )
 
 
@@ -92,6 +92,12 @@ def _seen(row: Row) -> str:
 
 def _age(instant: str | None) -> str:
     return "" if instant is None else age(instant)
+
+
+def _staleness(row: Row) -> str:
+    """Return why the address of a backend may be out of date, empty when it is not."""
+    since = row.get("address_stale_since")
+    return f"its name has not been looked up for {_age(since)}: last good addresses in use" if since else ""
 
 
 def _status(row: Row) -> str:

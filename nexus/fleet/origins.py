@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
+from nexus.dialing import names
 from nexus.fleet.clock import unix_now
 from nexus.fleet.discovery.admission import checked, place_of
 from nexus.fleet.discovery.sightings import Sighting
@@ -20,6 +21,8 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it is in the fleet though it was missing at the last look, or though its discoverer cannot look."""
     also_found_by: tuple[str, ...] = ()
     """Other discoverers that see a server at its address."""
+    address_stale_unix_s: float | None = None
+    """Since when the host name that is connected to cannot be looked up: its last good addresses are used."""
 
 
 class Origins:
@@ -59,4 +62,13 @@ class Origins:
             last_seen_unix_s=None if sighting is None else now_unix_s - (now - sighting.last_seen(now=now)),
             is_stale=sighting is not None and (sighting.is_gone or sighting.is_stale),
             also_found_by=tuple(sorted({*finders} - {member.source})),
+            address_stale_unix_s=_address_stale_since(member),
         )
+
+
+def _address_stale_since(member: Member) -> float | None:
+    proxy = member.access.proxy
+    if proxy is not None:
+        return names.stale_since(proxy.host, proxy.port)
+    _, host, port, _ = place_of(member.config.url)
+    return names.stale_since(host, port)

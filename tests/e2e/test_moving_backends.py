@@ -111,9 +111,11 @@ def test_a_configured_backend_follows_its_name_under_load(start, zone, two_place
         zone.code = RCODE.SERVFAIL
         nexus.wait_for_log("name_lookup_failed")
         assert load.goes_to("first")
+        assert rows(nexus)[0]["address_stale_since"] is not None
         zone.code = RCODE.NOERROR
         zone.addresses("gpu.test", "127.0.0.2")
         until(lambda: load.goes_to("second"))
+        assert rows(nexus)[0]["address_stale_since"] is None
 
     assert load.failures == []
     assert len(nexus.log_lines("name_lookup_failed")) == len(nexus.log_lines("name_lookup_recovered")) == 1
@@ -150,3 +152,22 @@ def test_a_server_that_dns_finds_there_is_not_connected_to(start, zone):
     (row,) = until(lambda: [r for r in rows(nexus) if r["last_error"]])
 
     assert row["last_error"].startswith("connection refused: 169.254.169.254, a link-local address")
+
+
+def test_check_says_which_names_lead_nowhere(command, zone, tmp_path):
+    zone.servers("_llm._tcp.known.test", ("127.0.0.1.", 8000))
+    (tmp_path / "nexus.toml").write_text(
+        backend_table("gpu", "http://gpu.invalid:8000")
+        + backend_table("here", "http://localhost:8000")
+        + f'[discovery]\nnameservers = ["127.0.0.1:{zone.port}"]\n'
+        + "".join(f'[[discovery.dns]]\nname = "_llm._tcp.{name}.test"\n' for name in ("known", "unknown"))
+    )
+
+    done = command("check")
+
+    warnings = [line for line in done.stderr.splitlines() if " cannot be reached" in line or " finds no server" in line]
+    assert done.returncode == 0
+    assert [warning.partition(" (")[0] for warning in warnings] == [
+        "nexus-proxy: warning: backend 'gpu' cannot be reached now: its host name 'gpu.invalid' cannot be looked up",
+        "nexus-proxy: warning: discovery.dns finds no server now: '_llm._tcp.unknown.test' has no SRV records",
+    ]

@@ -46,10 +46,7 @@ class DnsDiscoverer(Discoverer):
         self._is_changed = asyncio.Event()
 
     async def watch(self) -> AsyncGenerator[tuple[Discovered, ...], None]:
-        resolver = aiodns.DNSResolver(nameservers=list(self.nameservers) or None, timeout=QUERY_TIMEOUT_S, tries=TRIES)
-        following = [
-            tasks.keep_running(partial(self._follow, source, resolver), name="discover-dns") for source in self.sources
-        ]
+        following = [tasks.keep_running(partial(self._follow, source), name="discover-dns") for source in self.sources]
         try:
             while True:
                 self._is_changed.clear()
@@ -59,13 +56,12 @@ class DnsDiscoverer(Discoverer):
                 await self._is_changed.wait()
         finally:
             await tasks.stop(*following)
-            await resolver.close()
 
-    async def _follow(self, source: DnsSourceConfig, resolver: aiodns.DNSResolver) -> None:
+    async def _follow(self, source: DnsSourceConfig) -> None:
         while True:
             before = self.states[source]
             try:
-                records = await _look_up(source, resolver)
+                records = await _look_up(source, self.nameservers)
             except NoSuchName:
                 now = before.without_records()
             except LookupFailed as exc:
@@ -75,22 +71,47 @@ class DnsDiscoverer(Discoverer):
             self.states[source] = now
             if now.failure and not before.failure:
                 log.warning("name_lookup_failed", host=source.name, reason=now.failure, servers=len(now.found))
+            elif before.failure and not now.failure:
+                log.info("name_lookup_recovered", host=source.name, servers=len(now.found))
             if now.servers != before.servers or now.is_known != before.is_known:
                 self._is_changed.set()
             await asyncio.sleep(now.pause_s)
 
 
-async def _look_up(source: DnsSourceConfig, resolver: aiodns.DNSResolver) -> tuple[Record, ...]:
+async def why_unknown(source: DnsSourceConfig, nameservers: Iterable[str]) -> str | None:
+    """Look *source* up once, and return why it has no servers; None when it has some."""
+    try:
+        found = servers_of(source, await _look_up(source, nameservers))
+    except NoSuchName:
+        return "the name servers say that there are none"
+    except LookupFailed as exc:
+        return str(exc)
+    return None if found else "its records lead to no server"
+
+
+async def _look_up(source: DnsSourceConfig, nameservers: Iterable[str]) -> tuple[Record, ...]:
     """Return the records of *source*. :raises NoSuchName: there are certainly none. :raises LookupFailed: unknown."""
-    if source.port is not None:
-        return await _addresses(source.name, resolver)
-    result = await _query(resolver, source.name, "SRV")
-    known = {r.name.rstrip(".").lower(): r.data.addr for r in result.additional if hasattr(r.data, "addr")}
-    return tuple(
-        Record(target, answer.ttl, data.port, data.priority, data.weight, known.get(target.lower(), ""))
-        for answer in result.answer
-        if hasattr(data := answer.data, "target") and (target := data.target.rstrip("."))
-    )
+    # One for each look-up: it would keep a denial for as long as the zone says, and the second one, which is believed,
+    # would be the first again.
+    resolver = aiodns.DNSResolver(nameservers=list(nameservers) or None, timeout=QUERY_TIMEOUT_S, tries=TRIES)
+    try:
+        if source.port is not None:
+            return await _addresses(source.name, resolver)
+        result = await _query(resolver, source.name, "SRV")
+    finally:
+        await resolver.close()
+    targets = [answer for answer in result.answer if hasattr(answer.data, "target") and answer.data.target.rstrip(".")]
+    return tuple(_server(answer, result.additional) for answer in targets)
+
+
+def _server(answer: Any, additional: Iterable[Any]) -> Record:
+    """Return what an SRV record says, with an address of its target if one came along."""
+    data, target = answer.data, answer.data.target.rstrip(".")
+    came = [r for r in additional if hasattr(r.data, "addr") and r.name.rstrip(".").lower() == target.lower()]
+    # Of several always the same one: name servers change their order, and another address is another server.
+    of_target = min(came, key=lambda r: (":" in r.data.addr, r.data.addr), default=None)
+    address, ttl_s = ("", answer.ttl) if of_target is None else (of_target.data.addr, min(answer.ttl, of_target.ttl))
+    return Record(target, ttl_s, data.port, data.priority, data.weight, address)
 
 
 async def _addresses(name: str, resolver: aiodns.DNSResolver) -> tuple[Record, ...]:

@@ -9,11 +9,12 @@ import structlog
 
 from nexus.config.discovery_schema import HostsSourceConfig
 from nexus.config.scan_places import is_address, place_in
-from nexus.dialing.names import NO_SUCH_NAME, addresses_of
+from nexus.dialing.lookups import NO_SUCH_NAME
+from nexus.dialing.metadata import is_metadata
+from nexus.dialing.names import addresses_of
 from nexus.fleet.discovery.discoverer import Discovered, Discoverer
 from nexus.fleet.discovery.open_port import OpenPort
 from nexus.fleet.fetching import Fetcher
-from nexus.fleet.metadata import is_metadata
 
 log = structlog.get_logger("nexus.fleet")
 

@@ -17,7 +17,13 @@ LEFT_OUT = {"spellings", "server_breaker", "model_breakers", "cooling_models", "
 
 
 def origin_of(_):
-    return Origin(joined_unix_s=86400.0, last_seen_unix_s=86401.9, is_stale=True, also_found_by=("dns",))
+    return Origin(
+        joined_unix_s=86400.0,
+        last_seen_unix_s=86401.9,
+        is_stale=True,
+        also_found_by=("dns",),
+        address_stale_unix_s=86403.0,
+    )
 
 
 def rows(snapshot):
@@ -107,6 +113,7 @@ def test_a_row_says_what_is_believed(fleet, backend):
         "joined_at": "1970-01-02T00:00:00Z",
         "last_seen": "1970-01-02T00:00:01Z",
         "is_stale": True,
+        "address_stale_since": "1970-01-02T00:00:03Z",
         "version": None,
     }
 
