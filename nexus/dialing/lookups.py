@@ -63,7 +63,7 @@ async def ask_name_servers(host: str, port: int, nameservers: Iterable[str] = ()
         raise OSError(socket.EAI_NONAME if code in _CERTAIN else socket.EAI_AGAIN, reason) from exc
     finally:
         await resolver.close()
-    infos = tuple(_info(node, port) for node in found.nodes)
+    infos = tuple(_place_of(node, port) for node in found.nodes)
     if not infos:
         raise OSError(socket.EAI_NONAME, "it has no address")
     return Answer(infos, float(min(node.ttl for node in found.nodes)))
@@ -81,7 +81,7 @@ async def ask_system(host: str, port: int) -> Answer:
     return Answer(tuple(infos), SYSTEM_TTL_S, is_of_system=True)
 
 
-def _info(node: Any, port: int) -> AddressInfo:
+def _place_of(node: Any, port: int) -> AddressInfo:
     host, _, *more = node.addr
     text = host.decode("ascii")
     place = (text, port, *more) if more else (text, port)
