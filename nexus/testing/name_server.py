@@ -1,9 +1,9 @@
 """A DNS server of tests: it answers what it is told to, by UDP and TCP, and fails in the ways of real ones."""
 
-import time
+from collections.abc import Callable
 from typing import Any, Final, Self
 
-from dnslib import QTYPE, RCODE, RR, SOA, SRV, A, DNSRecord
+from dnslib import QTYPE, RCODE, RR, SOA, SRV, A, DNSError, DNSRecord
 from dnslib.server import BaseResolver, DNSHandler, DNSLogger, DNSServer
 
 from nexus.testing.ports import free_port
@@ -13,6 +13,7 @@ from functools import partial
 
 from nexus.api import hookimpl
 from nexus.dialing import lookups, names
+from nexus.fleet.discovery import dns, dns_answers
 
 
 @hookimpl
@@ -21,15 +22,28 @@ def nexus_reconcilers():
 
 
 lookups.ask_name_servers = partial(lookups.ask_name_servers, nameservers=["127.0.0.1:{port}"])
-names.MIN_TTL_S = names.RETRY_S = {min_ttl_s}
+names.MIN_TTL_S = names.RETRY_S = dns_answers.MIN_TTL_S = dns_answers.RETRY_S = {min_ttl_s}
+dns.QUERY_TIMEOUT_S, dns.TRIES = 0.3, 1
 """
-"""A plugin by which the names of backends are looked up at a server of tests, and not only those of discovery."""
+"""A plugin by which the names of backends are looked up at a server of tests, and not only those of discovery; and all
+of them more often than usual, so that a test need not wait."""
+
+
+MOST_BY_UDP: Final = 512
 
 
 class Handler(DNSHandler):  # type: ignore[misc]
     """Cuts what is too long for a datagram, as servers did before EDNS: the client has to ask again by TCP."""
 
-    udplen = 512
+    def get_reply(self, data: bytes) -> bytes:
+        """Return the answer to *data*."""
+        reply: bytes = super().get_reply(data)
+        if self.protocol == "tcp" or len(reply) <= MOST_BY_UDP:
+            return reply
+        # DNSRecord.truncate() leaves the question out, which no real server does.
+        cut = DNSRecord.parse(data).reply()
+        cut.header.tc = 1
+        return bytes(cut.pack())
 
 
 class NameServer(BaseResolver):  # type: ignore[misc]
@@ -39,7 +53,9 @@ class NameServer(BaseResolver):  # type: ignore[misc]
         self.port = free_port()
         self.code = RCODE.NOERROR
         self.is_silent = False
-        """It does not answer before the client gives up."""
+        """It does not answer."""
+        self.on_denial: Callable[[], object] = lambda: None
+        """Called before it answers with an error."""
         self.asked: list[tuple[str, str]] = []
         self.asked_by_tcp = 0
         self._records: dict[tuple[str, int], list[RR]] = {}
@@ -61,9 +77,10 @@ class NameServer(BaseResolver):  # type: ignore[misc]
         self.asked_by_tcp += handler.protocol == "tcp"
         reply = request.reply()
         if self.is_silent:
-            time.sleep(3)
+            raise DNSError("no answer")
         reply.header.rcode = self.code
         if self.code != RCODE.NOERROR:
+            self.on_denial()
             # As name servers do: for how long the denial may be kept.
             reply.add_auth(RR("test", QTYPE.SOA, rdata=SOA("ns.test", "root.test", (1, 60, 60, 60, 60)), ttl=60))
             return reply

@@ -1,18 +1,17 @@
 """A real DNS server changes its answers under load: no request fails, and traffic follows."""
 
-import itertools
-import json
-import threading
-import time
-from urllib.request import Request, urlopen
+from collections import Counter
 
 import pytest
-from dnslib import QTYPE, RCODE, RR, SRV, A
-from dnslib.server import BaseResolver, DNSLogger, DNSServer
+from dnslib import RCODE
 
 from nexus.fleet.discovery.dns_answers import MIN_TTL_S
-from nexus.testing.ports import free_port
+from nexus.testing.asking import until
+from nexus.testing.name_server import PLUGIN, NameServer
+from nexus.testing.steady_load import SteadyLoad, simulator_of
 
+NAME = "_llm._tcp.gpu.test"
+TTL_S = 0.3
 CONFIG = """
 [discovery]
 nameservers = ["127.0.0.1:{port}"]
@@ -22,81 +21,149 @@ name = "_llm._tcp.gpu.test"
 """
 
 
-class Zone(BaseResolver):
-    """Answers with the ports that the test sets; each is a server on this machine."""
-
-    def __init__(self):
-        self.ports = ()
-        self.code = RCODE.NOERROR
-
-    def resolve(self, request, handler):
-        del handler
-        reply = request.reply()
-        reply.header.rcode = self.code
-        for port in self.ports if self.code == RCODE.NOERROR and request.q.qtype == QTYPE.SRV else ():
-            target = f"gpu-{port}.test."
-            reply.add_answer(RR(request.q.qname, QTYPE.SRV, rdata=SRV(0, 1, port, target), ttl=1))
-            reply.add_ar(RR(target, QTYPE.A, rdata=A("127.0.0.1"), ttl=1))
-        return reply
+@pytest.fixture
+def zone():
+    with NameServer() as zone:
+        yield zone
 
 
 @pytest.fixture
-def zone():
-    zone = Zone()
-    zone.port = free_port()
-    server = DNSServer(zone, port=zone.port, address="127.0.0.1", logger=DNSLogger("-request,-reply,-truncated,-error"))
-    server.start_thread()
-    yield zone
-    server.stop()
-    server.server.server_close()
+def start(start_nexus, zone, tmp_path):
+    """Start a proxy that asks the zone; often, if need be."""
+    plugin = tmp_path / "name_server.py"
+    plugin.write_text(PLUGIN.format(port=zone.port, min_ttl_s=TTL_S))
+
+    def start(*, is_quick=True, config=CONFIG):
+        arguments = ("--plugin", str(plugin)) if is_quick else ()
+        return start_nexus(config.format(port=zone.port), arguments=arguments)
+
+    return start
 
 
-def ask(nexus):
-    body = json.dumps({"model": "llama3", "messages": [{"role": "user", "content": "hi"}]}).encode()
-    request = Request(nexus.url + "/v1/chat/completions", body, {"Content-Type": "application/json"})
-    with urlopen(request, timeout=10) as answer:
-        return answer.headers["X-Nexus-Backend"]
+@pytest.fixture
+def serve(simulate, zone):
+    """Start a server with an address in the zone."""
+
+    def serve(name, address="127.0.0.1", **settings):
+        zone.addresses(f"{name}.test", address)
+        return simulate(name=name, kind="vllm", models=("llama3",), host=address, ttft_s=0.02, **settings)
+
+    return serve
 
 
-def wait_for(claim, within_s):
-    deadline = time.monotonic() + within_s
-    while not claim():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
+def rows(nexus):
+    return nexus.get_json("/admin/backends")["backends"]
 
 
-def names(nexus):
-    return [row["name"] for row in nexus.get_json("/admin/backends")["backends"] if row["status"] == "healthy"]
+def healthy(nexus):
+    return [row["name"] for row in rows(nexus) if row["status"] == "healthy"]
 
 
-def test_traffic_follows_the_records_and_no_request_fails(simulate, start_nexus, zone):
-    one, two = (simulate(name=name, kind="vllm", models=("llama3",)) for name in ("one", "two"))
-    zone.ports = (one.port,)
-    nexus = start_nexus(CONFIG.format(port=zone.port))
-    wait_for(lambda: names(nexus) == [f"gpu-{one.port}.test:{one.port}"], 5)
-    answered, failed, is_over = [], [], threading.Event()
+def target(simulator, *more):
+    return f"{simulator.name}.test.", simulator.port, *more
 
-    def load():
-        for _ in itertools.takewhile(lambda _: not is_over.is_set(), itertools.count()):
-            try:
-                answered.append(ask(nexus))
-            except OSError as exc:
-                failed.append(exc)
 
-    loading = threading.Thread(target=load)
-    loading.start()
-    try:
-        zone.ports = (two.port,)
-        wait_for(lambda: answered and answered[-1] == f"gpu-{two.port}.test:{two.port}", MIN_TTL_S + 5)
+def name_of(simulator):
+    return f"{simulator.name}.test:{simulator.port}"
+
+
+@pytest.mark.timeout(60)
+def test_traffic_follows_the_records_within_their_ttl_and_no_request_fails(serve, start, zone):
+    one, two = serve("one"), serve("two")
+    zone.servers(NAME, target(one))
+    nexus = start(is_quick=False)
+    until(lambda: healthy(nexus) == [name_of(one)])
+    with SteadyLoad(nexus.url) as load:
+        assert load.goes_to(name_of(one))
+
+        zone.servers(NAME, target(two))
+        until(lambda: load.goes_to(name_of(two)), within_s=MIN_TTL_S + 3)
+
         zone.code = RCODE.SERVFAIL
         nexus.wait_for_log("name_lookup_failed", within_s=MIN_TTL_S + 5)
-        before = len(answered)
-        wait_for(lambda: len(answered) > before + 10, 5)
-        (row,) = nexus.get_json("/admin/backends")["backends"]
-    finally:
-        is_over.set()
-        loading.join()
+        assert load.goes_to(name_of(two))
 
-    assert failed == []
-    assert names(nexus) == [f"gpu-{two.port}.test:{two.port}"]
-    assert (row["is_stale"], row["discovery_source"]) == (True, "dns")
+    assert load.failures == []
+    assert healthy(nexus) == [name_of(two)]
+
+
+@pytest.mark.timeout(60)
+def test_whatever_name_servers_say_or_fail_to_say_no_request_fails(serve, start, zone):
+    one, two = serve("one"), serve("two")
+    serve("elsewhere", "127.0.0.2", port=one.port)
+    zone.servers(NAME, target(one))
+    nexus = start()
+    until(lambda: healthy(nexus) == [name_of(one)])
+    with SteadyLoad(nexus.url, who=simulator_of) as load:
+        assert load.goes_to("one")
+
+        # The address of a target changes, and its SRV record does not.
+        zone.addresses("one.test", "127.0.0.2")
+        until(lambda: load.goes_to("elsewhere"))
+
+        zone.servers(NAME, target(one), target(two))
+        until(lambda: load.goes_to("elsewhere", "two"))
+
+        for failure in ({"code": RCODE.SERVFAIL}, {"is_silent": True}):
+            failed_before, asked_before = len(nexus.log_lines("name_lookup_failed")), len(zone.asked)
+            for key, value in failure.items():
+                setattr(zone, key, value)
+            nexus.wait_for_log("name_lookup_failed", failed_before + 1)
+            until(lambda: all(row["is_stale"] for row in rows(nexus)))
+            assert load.goes_to("elsewhere", "two")
+            until(lambda before=asked_before: len(zone.asked) >= before + 2)
+            zone.code, zone.is_silent = RCODE.NOERROR, False
+            nexus.wait_for_log("name_lookup_recovered", failed_before + 1)
+            until(lambda: not any(row["is_stale"] for row in rows(nexus)))
+
+        zone.servers(NAME, target(two))
+        until(lambda: load.goes_to("two"))
+
+    assert load.failures == []
+    assert len(nexus.log_lines("name_lookup_failed")) == len(nexus.log_lines("name_lookup_recovered")) == 2
+
+
+def test_a_denial_is_believed_the_second_time(serve, start, zone):
+    one = serve("one")
+    zone.servers(NAME, target(one))
+    nexus = start()
+    until(lambda: healthy(nexus) == [name_of(one)])
+
+    asked = []
+    zone.on_denial = lambda: asked.append(len(rows(nexus)))
+    zone.code = RCODE.NXDOMAIN
+    until(lambda: not rows(nexus))
+    zone.code = RCODE.NOERROR
+    until(lambda: healthy(nexus) == [name_of(one)])
+
+    # When the second denial was asked for, the first one had taken nothing away.
+    assert asked[:2] == [1, 1]
+
+
+def test_an_answer_that_is_too_long_for_a_datagram_is_asked_for_by_tcp(serve, start, zone):
+    servers = [serve(f"a-machine-with-a-rather-long-name-{number}") for number in range(8)]
+    zone.servers(NAME, *map(target, servers))
+    nexus = start()
+
+    until(lambda: sorted(healthy(nexus)) == sorted(map(name_of, servers)), within_s=10)
+
+    assert zone.asked_by_tcp
+
+
+def test_priorities_and_weights_divide_the_requests(serve, start, zone):
+    big, small, spare = serve("big"), serve("small"), serve("spare")
+    zone.servers(NAME, target(big, 10, 60), target(small, 10, 20), target(spare, 20, 60))
+    nexus = start()
+    until(lambda: len(healthy(nexus)) == 3)
+    with SteadyLoad(nexus.url) as load:
+        until(lambda: len(load.answers) >= 200, within_s=20)
+
+    counts = Counter(load.answers)
+    assert {row["name"]: (row["priority"], round(row["share"], 2)) for row in rows(nexus)} == {
+        name_of(big): (50, 1.0),
+        name_of(small): (50, 0.33),
+        name_of(spare): (100, 1.0),
+    }
+    assert counts.keys() == {name_of(big), name_of(small)}
+    assert 0.65 < counts[name_of(big)] / len(load.answers) < 0.85
+    assert load.failures == []

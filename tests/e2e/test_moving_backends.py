@@ -1,7 +1,6 @@
 """A configured backend follows its name under load; a name that leads to a cloud's secrets is not connected to."""
 
 import sys
-import threading
 import time
 
 import pytest
@@ -10,6 +9,7 @@ from dnslib import RCODE
 from nexus.testing.asking import ask, chat, until
 from nexus.testing.fleets import backend_table
 from nexus.testing.name_server import PLUGIN, NameServer
+from nexus.testing.steady_load import SteadyLoad, simulator_of
 
 TTL_S = 0.5
 CONFIG = """
@@ -47,45 +47,6 @@ def two_places(simulate):
     return first, simulate(name="second", kind="vllm", host="127.0.0.2", port=first.port, ttft_s=0.02)
 
 
-class Load:
-    """Clients that ask again and again, streamed and not; used as a context."""
-
-    def __init__(self, nexus, clients=4):
-        self._nexus, self._is_over = nexus, threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(number % 2 == 0,)) for number in range(clients)]
-        self.answers = []
-        """What each answer says, and when it was there."""
-        self.failures = []
-
-    def _run(self, is_stream):
-        while not self._is_over.is_set():
-            try:
-                reply = ask(self._nexus.url, "/v1/chat/completions", chat(stream=is_stream, max_tokens=2))
-            except OSError as exc:
-                self.failures.append(exc)
-                continue
-            is_whole = not is_stream or reply.body.endswith(b"data: [DONE]\n\n")
-            if reply.status == 200 and is_whole:
-                self.answers.append("first" if b"first" in reply.body else "second")
-            else:
-                self.failures.append((reply.status, reply.body))
-
-    def goes_to(self, *names, of_last=30):
-        since = len(self.answers)
-        until(lambda: len(self.answers) >= since + of_last)
-        return set(self.answers[since:]) == set(names)
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *failure):
-        self._is_over.set()
-        for thread in self._threads:
-            thread.join()
-
-
 def rows(nexus):
     return nexus.get_json("/admin/backends")["backends"]
 
@@ -94,7 +55,7 @@ def rows(nexus):
 def test_a_configured_backend_follows_its_name_under_load(start, zone, two_places):
     zone.addresses("gpu.test", "127.0.0.1")
     nexus = start(backend_table("gpu", f"http://gpu.test:{two_places[0].port}", type="vllm"))
-    with Load(nexus) as load:
+    with SteadyLoad(nexus.url, who=simulator_of) as load:
         assert load.goes_to("first")
 
         zone.addresses("gpu.test", "127.0.0.2")

@@ -1,0 +1,61 @@
+"""Clients that ask a proxy again and again while a test changes something, and note all that comes."""
+
+import threading
+from collections.abc import Callable
+from typing import Any, Self
+
+from nexus.testing.asking import Reply, ask, chat, until
+
+
+def backend_of(reply: Reply) -> str:
+    """Return the backend that answered, by the header."""
+    return str(reply.headers["X-Nexus-Backend"])
+
+
+def simulator_of(reply: Reply) -> str:
+    """Return the name of the simulated server that answered: its answers begin with it."""
+    if reply.body.startswith(b"data:"):
+        first = next(line for line in reply.body.split(b"\n") if b'"content":"' in line and b'"content":""' not in line)
+        return first.partition(b'"content":"')[2].split(b'"')[0].split()[0].strip(b":,.").decode()
+    text: str = reply.json()["choices"][0]["message"]["content"]
+    return text.split(maxsplit=1)[0].strip(":,.")
+
+
+class SteadyLoad:
+    """Every other client streams; a context manager, at the end of which all answers are there."""
+
+    def __init__(self, url: str, clients: int = 4, who: Callable[[Reply], str] = backend_of) -> None:
+        """:param who: says of an answer which server gave it."""
+        self._url, self._who, self._is_over = url, who, threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(number % 2 == 0,)) for number in range(clients)]
+        self.answers: list[str] = []
+        """Which server gave each good answer, in their order."""
+        self.failures: list[Any] = []
+
+    def goes_to(self, *servers: str, of_next: int = 30) -> bool:
+        """Wait for so many further answers, and return whether these servers, and no others, have given them."""
+        since = len(self.answers)
+        until(lambda: len(self.answers) >= since + of_next or self.failures, within_s=15)
+        return set(self.answers[since:]) == set(servers)
+
+    def _run(self, is_stream: bool) -> None:
+        while not self._is_over.is_set():
+            try:
+                reply = ask(self._url, "/v1/chat/completions", chat(stream=is_stream, max_tokens=4))
+            except OSError as exc:
+                self.failures.append(exc)
+                continue
+            if reply.status == 200 and (not is_stream or reply.body.endswith(b"data: [DONE]\n\n")):
+                self.answers.append(self._who(reply))
+            else:
+                self.failures.append((reply.status, reply.body))
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._is_over.set()
+        for thread in self._threads:
+            thread.join()
