@@ -1,7 +1,8 @@
 """The instances of mDNS services that are known: so many at most, and one that is used is displaced by no other."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import chain, count
 from math import inf
 from typing import Final
@@ -51,6 +52,8 @@ class Instances:
         self._instances: dict[tuple[str, str, int], Instance] = {
             (each.service, each.found.host, each.found.port): each for each in before
         }
+        self._services = Counter(key[0] for key in self._instances)
+        """How many instances each service name has."""
 
     def __iter__(self) -> Iterator[Instance]:
         return iter(tuple(self._instances.values()))
@@ -60,7 +63,7 @@ class Instances:
 
     def knows(self, service: str) -> bool:
         """Whether there is an instance of that service name."""
-        return any(key[0] == service.lower() for key in self._instances)
+        return service.lower() in self._services
 
     def add(self, service: str, found: Announced) -> bool:
         """Take in what *service* announces now; return whether there is room for it."""
@@ -73,12 +76,18 @@ class Instances:
         if not self._make_room(newcomer):
             return False
         self._instances[key] = newcomer
+        self._services[key[0]] += 1
         return True
 
-    def forget(self, service: str) -> None:
-        """Drop all instances of that service name."""
-        for key in [key for key in self._instances if key[0] == service.lower()]:
-            del self._instances[key]
+    def withdraw(self, service: str) -> None:
+        """Drop the instances of that service name, which is announced no more.
+
+        An approved one that does not accept connections either stays: its machine is down, and did not withdraw it.
+        """
+        for key, instance in tuple(self._instances.items()):
+            is_down = not instance.is_answering and self._approved_name(instance.found) is not None
+            if key[0] == service.lower() and not is_down:
+                self._drop(instance)
 
     def is_used(self, instance: Instance) -> bool:
         """Whether it answers, or is approved and may answer again."""
@@ -139,16 +148,22 @@ class Instances:
             return True
         if leaving is None:
             return False
-        del self._instances[leaving.service, leaving.found.host, leaving.found.port]
+        self._drop(leaving)
         return True
 
-    def _least_wanted(self, crowd: Iterable[Instance], newcomer: Instance) -> Instance | None:
+    def _drop(self, instance: Instance) -> None:
+        del self._instances[instance.service, instance.found.host, instance.found.port]
+        self._services[instance.service] -= 1
+        if not self._services[instance.service]:
+            del self._services[instance.service]
+
+    def _least_wanted(self, crowd: Collection[Instance], newcomer: Instance) -> Instance | None:
         """Return one that was tried in vain or, for a newcomer that is approved, any that is not."""
-        others = [each for each in crowd if self._approved_name(each.found) is None]
-        silent = next((each for each in others if not each.is_answering and each.checked_at > -inf), None)
-        if silent is None and others and self._approved_name(newcomer.found) is not None:
-            return others[-1]
-        return silent
+        silent = (each for each in crowd if not each.is_answering and each.checked_at > -inf)
+        leaving = next((each for each in silent if self._approved_name(each.found) is None), None)
+        if leaving is None and self._approved_name(newcomer.found) is not None:
+            leaving = next((each for each in crowd if self._approved_name(each.found) is None), None)
+        return leaving
 
 
 def names_of(found: Announced) -> tuple[str, str, str]:

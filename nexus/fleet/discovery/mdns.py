@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Final
 
 import structlog
-from zeroconf import ServiceStateChange, Zeroconf
+from zeroconf import BadTypeInNameException, ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from nexus import tasks
@@ -24,9 +24,13 @@ log = structlog.get_logger("nexus.fleet")
 
 RESOLVE_MS: Final = 3000
 AT_ONCE: Final = 16
-"""Instances that are resolved, or connected to, at the same time."""
+"""Instances that are resolved at the same time, or connected to among those that are used."""
+SILENT_AT_ONCE: Final = 64
+"""The same of those that have not answered: most of these connections take until they time out."""
 GATHER_S: Final = 0.2
 """After the first event, how long more are waited for: a machine that wakes up announces several services."""
+ASK_S: Final = 300.0
+"""Between two questions for all services: an announcement may have been lost."""
 REPEAT_S: Final = 60.0
 """Between two lines of the log about the same."""
 
@@ -60,8 +64,9 @@ class MdnsDiscoverer(Discoverer):
         self._reach = reach
         self._approved_url = approved_url
         self._instances = Instances(approved_url, before=() if before is None else before.instances_of(service_types))
+        self._urgent: dict[str, str] = {}
         self._changed: dict[str, str] = {}
-        """Services to resolve, each with its type."""
+        """Services to resolve, each with its type; those that are known are urgent."""
         self._is_overflowing = False
         """Whether there were more of them than can be noted."""
         self._has_changed = asyncio.Event()
@@ -83,10 +88,11 @@ class MdnsDiscoverer(Discoverer):
                 task = tasks.keep_running(partial(work, network), name=f"mdns-{name}")
                 resources.push_async_callback(tasks.stop, task)
             while True:
+                await self._check(each for each in self._due() if self._instances.is_used(each))
                 self._has_news.clear()
-                await self._check(each for each in self._instances if self._instances.is_used(each))
                 yield self._instances.answering()
                 await _wait(self._has_news, self.interval_s)
+                await asyncio.sleep(min(GATHER_S, self.interval_s))
 
     async def _join(self) -> AsyncZeroconf:
         while True:
@@ -97,12 +103,13 @@ class MdnsDiscoverer(Discoverer):
             await asyncio.sleep(self.interval_s)
 
     async def _browse(self, network: AsyncZeroconf) -> None:
-        """Ask for services, and ask anew when interfaces have changed: only what is asked anew reaches new ones."""
+        """Ask for services; anew now and then, and when interfaces have changed: on new ones, none was asked for."""
+        clock = asyncio.get_running_loop().time
         while True:
-            joined = interfaces()
+            joined, asked_at = interfaces(), clock()
             browser = AsyncServiceBrowser(network.zeroconf, list(self.service_types), handlers=[self._note])
             try:
-                while joined == interfaces():
+                while joined == interfaces() and clock() - asked_at < ASK_S:
                     await asyncio.sleep(self.interval_s)
                     self._look_up_missed(network.zeroconf)
             finally:
@@ -112,20 +119,24 @@ class MdnsDiscoverer(Discoverer):
     def _note_those_of_before(self) -> None:
         """Resolve what was known when another watch ended: of those that left meanwhile, nothing tells."""
         for service_type in self.service_types:
-            self._changed |= {each.full_name: service_type for each in self.instances_of([service_type])}
+            self._urgent |= {each.full_name: service_type for each in self.instances_of([service_type])}
         self._has_changed.set()
 
     def _note(self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
         """Look again at the service of that name; events may come late or in the wrong order, so none is believed."""
         del zeroconf, state_change
-        if len(self._changed) < MAX_INSTANCES or self._is_known(name, service_type):
-            self._changed[name] = service_type
-        elif name not in self._changed:
-            self._is_overflowing = True
         self._has_changed.set()
+        if self._is_known(name, service_type) and len(self._urgent) < MAX_INSTANCES:
+            self._urgent[name] = service_type
+            return
+        if name not in self._changed and len(self._changed) >= MAX_INSTANCES:
+            # Those that cannot be resolved stay longest: the oldest makes way.
+            self._is_overflowing = True
+            del self._changed[next(iter(self._changed))]
+        self._changed[name] = service_type
 
     def _look_up_missed(self, zeroconf: Zeroconf) -> None:
-        """Note some of the services that zeroconf knows and that could not be noted when it told of them."""
+        """Note some of the services that zeroconf knows and for which there was no room when it told of them."""
         if not self._is_overflowing or self._changed:
             return
         known = {instance.service for instance in self._instances}
@@ -135,8 +146,11 @@ class MdnsDiscoverer(Discoverer):
             for pointer in zeroconf.cache.async_entries_with_name(service_type)
             if hasattr(pointer, "alias") and pointer.alias.lower() not in known
         ]
-        self._is_overflowing = len(missed) > MAX_INSTANCES
-        self._changed |= dict(random.sample(missed, min(len(missed), MAX_INSTANCES)))
+        # Of the others nothing is known but their names, and to ask for each takes seconds.
+        described = [item for item in missed if zeroconf.cache.async_entries_with_name(item[0])]
+        self._is_overflowing = bool(missed)
+        for some, most in ((described, MAX_INSTANCES - AT_ONCE), (missed, AT_ONCE)):
+            self._changed |= dict(random.sample(some, min(len(some), most)))
         self._has_changed.set()
 
     def _is_known(self, name: str, service_type: str) -> bool:
@@ -147,50 +161,61 @@ class MdnsDiscoverer(Discoverer):
             await self._has_changed.wait()
             self._has_changed.clear()
             await asyncio.sleep(GATHER_S)
-            while self._changed:
-                known_first = sorted(self._changed.items(), key=lambda item: not self._is_known(*item))
-                unresolved: list[AsyncServiceInfo] = []
-                for name, service_type in known_first:
-                    info = AsyncServiceInfo(service_type, name)
-                    if info.load_from_cache(network.zeroconf):
-                        self._take_in(info)
-                    elif len(unresolved) < AT_ONCE:
-                        unresolved.append(info)
-                    else:
-                        continue
-                    del self._changed[name]
-                    await asyncio.sleep(0)
+            while self._urgent or self._changed:
+                unresolved = await self._resolve_described(network.zeroconf)
                 self._has_silent.set()
                 await asyncio.gather(*(self._resolve(network.zeroconf, info) for info in unresolved))
+
+    async def _resolve_described(self, zeroconf: Zeroconf) -> list[AsyncServiceInfo]:
+        """Take in those changed services that zeroconf has all of, and return some of the others."""
+        unresolved: list[AsyncServiceInfo] = []
+        for name, service_type in (*self._urgent.items(), *self._changed.items()):
+            info = _info(service_type, name)
+            if info is not None and info.load_from_cache(zeroconf):
+                self._take_in(info)
+            elif info is not None and len(unresolved) < AT_ONCE:
+                unresolved.append(info)
+            elif info is not None:
+                continue
+            self._urgent.pop(name, None)
+            self._changed.pop(name, None)
+            # Of an endless stream of packets, each is looked at in between.
+            await asyncio.sleep(0)
+        return unresolved
 
     async def _resolve(self, zeroconf: Zeroconf, info: AsyncServiceInfo) -> None:
         if await info.async_request(zeroconf, RESOLVE_MS):
             self._take_in(info)
             self._has_silent.set()
         else:
-            self._instances.forget(info.name)
+            await self._check(each for each in self._instances if each.service == info.name.lower())
+            self._instances.withdraw(info.name)
             self._has_news.set()
 
     def _take_in(self, info: AsyncServiceInfo) -> None:
         found = announced(info)
         if found is not None and not self._instances.add(info.name, found):
+            self._is_overflowing = True
             limits = {"most": MAX_INSTANCES, "most_per_host": MAX_PER_HOST}
             self._warn("mdns_instance_ignored", host=found.host, **limits)
 
     async def _try_silent(self, network: AsyncZeroconf) -> None:
         """Connect to those that do not answer, each as often as to the others if time permits."""
         del network
-        clock = asyncio.get_running_loop().time
         while True:
             self._has_silent.clear()
-            silent = [each for each in self._instances if not self._instances.is_used(each)]
-            due = sorted((e for e in silent if clock() - e.checked_at >= self.interval_s), key=lambda e: e.checked_at)
-            await self._check(islice(due, AT_ONCE))
-            if len(due) <= AT_ONCE:
+            silent = [each for each in self._due() if not self._instances.is_used(each)]
+            await self._check(islice(silent, SILENT_AT_ONCE), SILENT_AT_ONCE)
+            if len(silent) <= SILENT_AT_ONCE:
                 await _wait(self._has_silent, self.interval_s)
 
-    async def _check(self, instances: Iterable[Instance]) -> None:
-        limit = asyncio.Semaphore(AT_ONCE)
+    def _due(self) -> list[Instance]:
+        """Return the instances that were not connected to lately, that before the others which waits longest."""
+        before = asyncio.get_running_loop().time() - self.interval_s
+        return sorted((e for e in self._instances if e.checked_at <= before), key=lambda e: e.checked_at)
+
+    async def _check(self, instances: Iterable[Instance], at_once: int = AT_ONCE) -> None:
+        limit = asyncio.Semaphore(at_once)
         await asyncio.gather(*(self._connect_to(instance, limit) for instance in instances))
 
     async def _connect_to(self, instance: Instance, limit: asyncio.Semaphore) -> None:
@@ -212,6 +237,14 @@ class MdnsDiscoverer(Discoverer):
     def _warn(self, event: str, **facts: object) -> None:
         if (unsaid := self._repeats.unsaid(event, asyncio.get_running_loop().time())) is not None:
             log.warning(event, **facts, unsaid=unsaid)
+
+
+def _info(service_type: str, name: str) -> AsyncServiceInfo | None:
+    """Return what the service of that name is resolved into, None when zeroconf takes it for no name."""
+    try:
+        return AsyncServiceInfo(service_type, name)
+    except BadTypeInNameException:
+        return None
 
 
 async def _wait(event: asyncio.Event, within_s: float) -> None:

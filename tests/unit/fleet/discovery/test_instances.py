@@ -166,13 +166,19 @@ def test_an_approved_server_finds_room_among_servers_that_answer(approving):
     assert (len(instances), told(instances)["desk"]) == (MAX_INSTANCES, DESK_URL)
 
 
-def test_a_service_that_is_gone_is_forgotten_whatever_its_spelling():
-    instances = Instances()
+@pytest.mark.parametrize(
+    ("is_approved", "is_up", "stays"), [(False, False, 0), (False, True, 0), (True, True, 0), (True, False, 1)]
+)
+def test_a_service_that_is_announced_no_more_is_dropped_unless_its_machine_is_down(
+    approving, is_approved, is_up, stays
+):
+    instances = approving(**({"desk": DESK_URL} if is_approved else {}))
     instances.add(DESK, found())
+    answers_at(instances, *(["192.168.1.5"] if is_up else []))
 
-    instances.forget(DESK.upper())
+    instances.withdraw(DESK.upper())
 
-    assert len(instances) == 0
+    assert len(instances) == stays
 
 
 @given(
