@@ -14,6 +14,8 @@ from nexus.fleet.discovery.discoverer import Discovered
 
 MAX_INSTANCES: Final = 256
 MAX_PER_HOST: Final = 32
+SILENT_S: Final = 60.0
+"""One that has answered keeps its place for so long when it does not: a busy machine misses a connection."""
 
 CONFLICT: Final = re.compile(r"(-| #)\d+$| \(\d+\)$")
 """What an announcing machine adds to a label that another one announces: zeroconf, Avahi and Bonjour."""
@@ -36,6 +38,13 @@ class Instance(msgspec.Struct, kw_only=True):
     """Whether it accepted the last connection."""
     checked_at: float = -inf
     """When it was last connected to, by the clock of the loop."""
+    answered_at: float = -inf
+    """When that last succeeded."""
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it has not answered for so long, or never did, that another may have its place."""
+        return self.checked_at - self.answered_at > SILENT_S if self.checked_at > -inf else False
 
 
 class Instances:
@@ -159,7 +168,7 @@ class Instances:
 
     def _least_wanted(self, crowd: Collection[Instance], newcomer: Instance) -> Instance | None:
         """Return one that was tried in vain or, for a newcomer that is approved, any that is not."""
-        silent = (each for each in crowd if not each.is_answering and each.checked_at > -inf)
+        silent = (each for each in crowd if each.is_silent)
         leaving = next((each for each in silent if self._approved_name(each.found) is None), None)
         if leaving is None and self._approved_name(newcomer.found) is not None:
             leaving = next((each for each in crowd if self._approved_name(each.found) is None), None)

@@ -170,7 +170,7 @@ class MdnsDiscoverer(Discoverer):
         """Take in those changed services that zeroconf has all of, and return some of the others."""
         unresolved: list[AsyncServiceInfo] = []
         for name, service_type in (*self._urgent.items(), *self._changed.items()):
-            info = _info(service_type, name)
+            info = _service(service_type, name)
             if info is not None and info.load_from_cache(zeroconf):
                 self._take_in(info)
             elif info is not None and len(unresolved) < AT_ONCE:
@@ -230,6 +230,7 @@ class MdnsDiscoverer(Discoverer):
         instance.checked_at = asyncio.get_running_loop().time()
         instance.is_answering = bool(reached)
         if reached:
+            instance.answered_at = instance.checked_at
             instance.found = instance.found.preferring(reached[0])
         if instance.is_answering != was_answering:
             self._has_news.set()
@@ -239,7 +240,7 @@ class MdnsDiscoverer(Discoverer):
             log.warning(event, **facts, unsaid=unsaid)
 
 
-def _info(service_type: str, name: str) -> AsyncServiceInfo | None:
+def _service(service_type: str, name: str) -> AsyncServiceInfo | None:
     """Return what the service of that name is resolved into, None when zeroconf takes it for no name."""
     try:
         return AsyncServiceInfo(service_type, name)

@@ -15,12 +15,13 @@ def found(name="desk", host="desk.local", port=11434, addresses=("192.168.1.5",)
     return Announced(name=name, host=host, port=port, addresses=tuple(addresses))
 
 
-def answers_at(instances, *addresses):
+def answers_at(instances, *addresses, now=1.0):
     """Let those instances answer that have one of *addresses*, and all others not."""
     for instance in instances:
         reached = [address for address in instances.addresses_of(instance) if address in addresses]
-        instance.is_answering, instance.checked_at = bool(reached), 1.0
+        instance.is_answering, instance.checked_at = bool(reached), now
         if reached:
+            instance.answered_at = now
             instance.found = instance.found.preferring(reached[0])
 
 
@@ -151,6 +152,19 @@ def test_where_there_is_no_room_what_does_not_answer_makes_way():
     assert not is_untried_displaced
     assert instances.add("new.", found(host="new.local"))
     assert (len(instances), instances.knows("0."), instances.knows("1.")) == (MAX_INSTANCES, True, False)
+
+
+@pytest.mark.parametrize(("later_s", "makes_way"), [(59, False), (61, True)])
+def test_what_has_answered_keeps_its_place_for_a_while(later_s, makes_way):
+    instances = Instances()
+    addresses = [f"10.0.0.{number}" for number in range(MAX_INSTANCES)]
+    for address in addresses:
+        instances.add(f"{address}.", found(address, f"{address}.local", addresses=[address]))
+    answers_at(instances, *addresses, now=100.0)
+    answers_at(instances, *addresses[1:], now=100.0 + later_s)
+
+    assert instances.add("new.", found(host="new.local")) == makes_way
+    assert instances.knows("10.0.0.0.") != makes_way
 
 
 def test_an_approved_server_finds_room_among_servers_that_answer(approving):
