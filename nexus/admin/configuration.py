@@ -11,7 +11,7 @@ from nexus.config.loading import LoadedConfig
 from nexus.config.showing import ShownBackend, ShownKey, keys_of, shown_backends, shown_keys
 from nexus.domain.backend import Backend
 from nexus.domain.routes import Page
-from nexus.fleet.added import SOURCE
+from nexus.fleet.added import SOURCE, Dropped
 from nexus.fleet.discovery.watched_file import SOURCE as FILE
 from nexus.fleet.fleet import Fleet
 
@@ -23,12 +23,15 @@ class ConfigView(msgspec.Struct, frozen=True):
 
     settings: tuple[ShownKey, ...]
     backends: tuple[ShownBackend, ...]
+    dropped: tuple[Dropped, ...] = ()
+    """Backends that were added and have given way to one of the file."""
 
 
 def configuration(loaded: LoadedConfig, fleet: Fleet | None = None) -> ConfigView:
     """Return what *loaded* says, and the backends that *fleet* has besides."""
     more = () if fleet is None else _found_and_added(fleet)
-    return ConfigView(tuple(shown_keys(loaded)), (*shown_backends(loaded), *more))
+    dropped = () if fleet is None else fleet.added.dropped
+    return ConfigView(tuple(shown_keys(loaded)), (*shown_backends(loaded), *more), dropped)
 
 
 def configuration_page(loaded: LoadedConfig, fleet: Fleet) -> Page:

@@ -65,6 +65,10 @@ def _lines(told: Mapping[str, Any]) -> Iterator[str]:
         yield f"[{section}]"
         yield in_columns(rows)
         yield ""
+    for dropped in told.get("dropped", ()):
+        name, url, other = (in_columns([(dropped[key],)]) for key in ("name", "url", "taken_by"))
+        yield f"# not in force: {name} at {url} was added (api); the file's {other} has its name or its address"
+        yield ""
     for backend in told["backends"]:
         yield in_columns([("[[backends]]", f"# {backend['origin']}")])
         yield from (in_columns([(f"{_key(key)} = {_toml(value)}",)]) for key, value in backend["keys"].items())

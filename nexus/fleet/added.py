@@ -52,6 +52,15 @@ class Added(msgspec.Struct, frozen=True, kw_only=True):
     is_persistent: bool
 
 
+class Dropped(msgspec.Struct, frozen=True, kw_only=True):
+    """One that is not in the fleet any more, because the file has its name or its address."""
+
+    name: str
+    url: str
+    taken_by: str
+    """The name of the backend in the file, which is in force."""
+
+
 class AddedBackends:
     """By name; each change is made whole before the next one begins."""
 
@@ -66,6 +75,7 @@ class AddedBackends:
         self._store = store
         self._settle = settle
         self._added: dict[str, Added] = {}
+        self._dropped: dict[str, Dropped] = {}
         self._changing = asyncio.Lock()
 
     def __contains__(self, name: str) -> bool:
@@ -74,6 +84,11 @@ class AddedBackends:
     def is_persistent(self, name: str) -> bool:
         """Whether the backend of that name is added again at the next start."""
         return name in self._added and self._added[name].is_persistent
+
+    @property
+    def dropped(self) -> tuple[Dropped, ...]:
+        """Those that have given way to a backend of the file which is still there."""
+        return tuple(self._dropped.values())
 
     def configs(self) -> tuple[BackendConfig, ...]:
         """Return what each is configured with."""
@@ -131,16 +146,24 @@ class AddedBackends:
 
     def standing(self, plan: FleetPlan) -> dict[str, Member]:
         """Return those that *plan* leaves room for, by id; what has its name or its place in the file is dropped."""
-        names = {member.config.name for member in plan.members.values()}
-        places = {place_of(member.config.url) for member in plan.members.values()}
+        configured = {member.config.name for member in plan.members.values()}
+        self._dropped = {name: each for name, each in self._dropped.items() if each.taken_by in configured}
+        others = _Occupied(plan)
         for name, added in [*self._added.items()]:
-            if name in names or place_of(added.member.config.url) in places:
+            if (other := others.by(added.member)) is not None:
                 del self._added[name]
-                log.warning("added_backend_dropped", backend=name, reason="the file has its name or its address")
+                self._drop(added.member, other)
                 if added.is_persistent:
                     tasks.start(self._write(Delete(_key(name))), name="forget-added-backend")
         members = (added.member for added in self._added.values())
         return {each.id: msgspec.structs.replace(each, kind=plan.kinds.get(each.config.type)) for each in members}
+
+    def _drop(self, member: Member, other: Member) -> None:
+        name, url, taken_by = member.config.name, member.config.url, other.config.name
+        if len(self._dropped) < MAX_ADDED:
+            self._dropped[name] = Dropped(name=name, url=url, taken_by=taken_by)
+        reason = "the file has its name or its address"
+        log.warning("added_backend_dropped", backend=name, url=url, taken_by=taken_by, reason=reason)
 
     def _known(self, name: str) -> Added:
         if name not in self._added:
@@ -190,6 +213,11 @@ class AddedBackends:
         try:
             table = msgspec.json.decode(value, type=dict[str, Any])
             member = await self._checked(table)
+            if (other := _Occupied(self._plan()).by(member)) is not None:
+                # As at a reload: it must not come back when the file is changed again.
+                self._drop(member, other)
+                await self._write(Delete(key))
+                return
             self._refuse_clash(member, None)
         except (Fault, BackendRefused, msgspec.DecodeError) as exc:
             log.warning("added_backend_left_out", key=key, reason=str(exc))
@@ -199,6 +227,18 @@ class AddedBackends:
     async def _write(self, change: Put | Delete) -> None:
         if self._store is not None:
             await self._store.apply((change,))
+
+
+class _Occupied:
+    """The names and the addresses that the file has."""
+
+    def __init__(self, plan: FleetPlan) -> None:
+        self._names = {member.config.name: member for member in plan.members.values()}
+        self._places = {place_of(member.config.url): member for member in plan.members.values()}
+
+    def by(self, member: Member) -> Member | None:
+        """Return the one that has the name or the address of *member*."""
+        return self._names.get(member.config.name) or self._places.get(place_of(member.config.url))
 
 
 def _proxy_url(access: Access) -> str | None:

@@ -13,7 +13,7 @@ RESOLVE_S: Final = 2.0
 
 def names_metadata(url: str) -> bool:
     """Whether the host of *url* is such an address in any spelling; no name is looked up."""
-    host = (urlsplit(url).hostname or "").partition("%")[0]
+    host = _host_of(url)
     try:
         found = socket.getaddrinfo(host, None, flags=socket.AI_NUMERICHOST)
     except (OSError, UnicodeError):
@@ -26,7 +26,7 @@ async def leads_to_metadata(url: str) -> bool:
 
     A name may lead elsewhere later: each connection looks at the address that it goes to.
     """
-    host = (urlsplit(url).hostname or "").partition("%")[0]
+    host = _host_of(url)
     try:
         return is_metadata(ipaddress.ip_address(host))
     except ValueError:
@@ -37,3 +37,8 @@ async def leads_to_metadata(url: str) -> bool:
     except (OSError, UnicodeError, TimeoutError):
         return False
     return any(is_metadata(ipaddress.ip_address(str(each[4][0]).partition("%")[0])) for each in found)
+
+
+def _host_of(url: str) -> str:
+    # With a dot at its end, an address is read as a name by some, and as an address by others.
+    return (urlsplit(url).hostname or "").partition("%")[0].rstrip(".")

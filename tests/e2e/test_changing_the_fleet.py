@@ -3,6 +3,7 @@
 import json
 import signal
 import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import openai
 import pytest
@@ -76,7 +77,7 @@ def test_a_kept_backend_whose_key_is_gone_is_a_warning_at_the_start(start_nexus,
 
     second = start_nexus(STORE)
 
-    (line,) = second.log_lines("added_backend_left_out")
+    (line,) = second.wait_for_log("added_backend_left_out")
     assert "the variable GPU_KEY is not set" in line["reason"]
     assert rows(second) == {}
 
@@ -160,8 +161,17 @@ def test_what_is_wrong_with_a_backend_is_said_as_of_the_file(shared, keys, told)
         "http://[fd00:ec2::254]",
         "http://[fe80::a9fe:a9fe]",
         "http://100.100.100.200",
+        "http://[2002:a9fe:a9fe::1]",
+        "http://169.254.169.254.",
+        "http://169.254.43518",
+        "http://0251.0376.0251.0376",
+        "http://025177524776",
+        "http://0xa9.0xfe.0xa9.0xfe",
         "http://2852039166",
         "http://0xa9fea9fe",
+        "http://%31%36%39.254.169.254",
+        "http://127.0.0.1@169.254.169.254",
+        "http://\uff11\uff16\uff19.254.169.254",
     ],
 )
 def test_no_backend_is_added_where_a_cloud_keeps_secrets(shared, url):
@@ -172,6 +182,60 @@ def test_no_backend_is_added_where_a_cloud_keeps_secrets(shared, url):
 
     assert (status, by_proxy) == (400, 400)
     assert rows(shared).keys() == {"gpu-1"}
+
+
+def test_no_backend_is_changed_to_where_a_cloud_keeps_secrets_and_the_file_may_name_it(start_nexus, simulate):
+    gpu = simulate(name="gpu-9")
+    nexus = start_nexus(backend_table("by-the-file", "http://169.254.169.254", type="vllm"))
+    add(nexus, gpu)
+
+    status, message = error(ask(nexus.url, f"{PATH}/gpu-9", {"url": "http://169.254.169.254:80"}, method="PATCH"))
+
+    assert (status, "leads to a link-local address" in message) == (400, True)
+    assert {name: row["url"] for name, row in rows(nexus).items()} == {
+        "by-the-file": "http://169.254.169.254",
+        "gpu-9": gpu.url,
+    }
+
+
+def test_no_redirect_of_a_backend_is_followed(start_nexus):
+    """An address that is refused would be reached by it."""
+    reached = []
+
+    class Redirecting(BaseHTTPRequestHandler):
+        def do_GET(self):
+            reached.append((self.server.server_port, self.path))
+            self.send_response(307)
+            self.send_header("Location", f"http://127.0.0.1:{other.server_port}/latest/meta-data")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def do_POST(self):
+            self.do_GET()
+
+        def log_message(self, *_):
+            """Stay silent."""
+
+    with (
+        ThreadingHTTPServer(("127.0.0.1", 0), Redirecting) as one,
+        ThreadingHTTPServer(("127.0.0.1", 0), Redirecting) as other,
+    ):
+        serving = [threading.Thread(target=server.serve_forever) for server in (one, other)]
+        for thread in serving:
+            thread.start()
+        url = f"http://127.0.0.1:{one.server_port}"
+        nexus = start_nexus("[discovery]\nenabled = false\n")
+        added = ask(nexus.url, PATH, {"name": "bad", "url": url, "accepts_any_model": True})
+        until(lambda: rows(nexus)["bad"]["last_health_check"])
+        reply = ask(nexus.url, "/v1/chat/completions", chat())
+        for server in (one, other):
+            server.shutdown()
+        for thread in serving:
+            thread.join()
+
+    assert added.status == 201
+    assert reply.status != 200
+    assert {port for port, _ in reached} == {one.server_port}
 
 
 @pytest.mark.parametrize(("method", "body"), [("PATCH", {"tier": 2}), ("DELETE", None)])
@@ -222,9 +286,50 @@ def test_a_reload_keeps_what_was_added_until_the_file_has_it(start_nexus, simula
     nexus.stop()
     again = start_nexus(STORE)
 
-    assert line["backend"] == "taken"
+    assert (line["backend"], line["taken_by"]) == ("taken", "mine")
     assert sources == {"added": "api", "mine": "static"}
     assert rows(again).keys() == {"added"}
+
+
+@pytest.mark.parametrize("persist", [True, False])
+def test_what_the_file_adds_changes_and_removes_leaves_added_backends_as_they_are(start_nexus, simulate, persist):
+    gpu, one, two = (simulate(name=name) for name in ("gpu-9", "one", "two"))
+    nexus = start_nexus(STORE + table_of(one))
+    assert add(nexus, gpu, persist=persist, priority=7).status == 201
+    until(lambda: is_healthy(nexus, "gpu-9"))
+    assert ask(nexus.url, f"{PATH}/gpu-9", {"tier": 4}, method="PATCH").status == 200
+    before = rows(nexus)["gpu-9"]
+
+    for number, backends in enumerate((table_of(one) + table_of(two), table_of(two, priority=3), ""), start=1):
+        nexus.config_file.write_text(STORE + backends)
+        nexus.send(signal.SIGHUP)
+        nexus.wait_for_log("config_reloaded", number)
+        row = rows(nexus)["gpu-9"]
+        assert (row["joined_at"], row["status"], row["tier"], row["priority"]) == (before["joined_at"], "healthy", 4, 7)
+    assert rows(nexus).keys() == {"gpu-9"}
+    nexus.stop()
+    again = start_nexus(STORE)
+
+    assert {name: row["tier"] for name, row in rows(again).items()} == ({"gpu-9": 4} if persist else {})
+
+
+def test_what_gave_way_to_the_file_at_a_start_does_not_come_back(start_nexus, simulate, command):
+    gpu, other = simulate(name="gpu-9"), simulate(name="other")
+    first = start_nexus(STORE)
+    assert add(first, gpu, persist=True).status == 201
+    first.stop()
+
+    second = start_nexus(STORE + backend_table("gpu-9", other.url))
+    (line,) = second.wait_for_log("added_backend_dropped")
+    shown = command("config", "show", "--url", second.url)
+    urls = {name: row["url"] for name, row in rows(second).items()}
+    second.stop()
+    third = start_nexus(STORE)
+
+    assert (line["backend"], line["url"], line["taken_by"]) == ("gpu-9", gpu.url, "gpu-9")
+    assert f"# not in force: gpu-9 at {gpu.url} was added (api); the file's gpu-9 has its name" in shown.stdout
+    assert urls == {"gpu-9": other.url}
+    assert rows(third) == {}
 
 
 @pytest.fixture(scope="module")
