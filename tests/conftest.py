@@ -14,3 +14,12 @@ settings.register_profile("brief", settings.get_profile("nexus"), max_examples=2
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "nexus"))
 
 pytest_plugins = ["nexus.testing.fixtures"]
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the modules that may take longest: on several cores, none of them is left for the end."""
+    limits = {}
+    for item in items:
+        marker = item.get_closest_marker("timeout")
+        limits[item.path] = max(limits.get(item.path, 0), marker.args[0] if marker else 0)
+    items.sort(key=lambda item: -limits[item.path])

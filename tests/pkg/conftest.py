@@ -25,14 +25,19 @@ def dist(tmp_path_factory):
     """Give the folder that holds the sdist and the wheel of each distribution."""
     folder = tmp_path_factory.mktemp("dist")
     # sdist first and the wheel from it: what the sdist lacks, the wheel lacks too.
-    subprocess.run([sys.executable, "-m", "build", "--outdir", folder, ROOT], check=True, capture_output=True)
+    build("--outdir", folder, ROOT)
     for name in PLUGINS:
         source = tmp_path_factory.mktemp("source") / name
         shutil.copytree(ROOT / "plugins" / name, source, ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
         # That setuptools of the registry builds what is here, the core has shown.
-        command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, source]
-        subprocess.run(command, check=True, capture_output=True)
+        build("--no-isolation", "--outdir", folder, source)
     return folder
+
+
+def build(*words):
+    """Run ``build``; what it says is shown when it fails."""
+    ended = subprocess.run([sys.executable, "-m", "build", *words], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
 @pytest.fixture(scope="session")
