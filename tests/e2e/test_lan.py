@@ -1,20 +1,25 @@
 """Machines in a network of their own: servers that are announced there are found, approved, used, lost, found again."""
 
 import json
+import os
+import re
 import signal
 import subprocess
 import sys
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from textwrap import dedent
 
 import openai
 import pytest
 from zeroconf import IPVersion, ServiceInfo, Zeroconf
 
-from nexus.simulator import Settings, Simulator, in_thread
+from nexus.simulator import Settings, SimulatedModel, Simulator, in_thread
 from nexus.testing.asking import ask, chat, until
 from nexus.testing.lan import lan, why_no_lan
 from nexus.testing.process import run_nexus
 
+DOCS = Path(__file__).parents[2] / "docs"
 PORT = 11434
 CHAT = "/v1/chat/completions"
 CONFIG = """
@@ -110,6 +115,12 @@ def forging(machine, *announced):
         yield
     finally:
         network.close()
+
+
+def commands_of(page, section):
+    """Return the commands that a section of *page* shows, a text for each block."""
+    text = (DOCS / page).read_text().partition(f"\n{section}\n----")[2]
+    return [dedent(block).strip() for block in re.findall(r"code-block:: sh\n\n((?:   .*\n|\n)+)", text)]
 
 
 def look(machine, nexus):
@@ -260,3 +271,41 @@ def test_two_proxies_that_announce_themselves_do_not_use_each_other(network, sta
     assert [(list(fleet), list(pending)) for fleet, pending in seen] == [([], ["desk"])] * 2
     assert answer.status == 508
     assert json.loads(answer.body)["error"]["code"] == "loop_detected"
+
+
+def test_the_commands_of_the_tutorial_find_approve_and_use_a_server(network, running, tmp_path):
+    desk, ours = network.machine("desk"), network.machine("ours")
+    announce, serve, curl, listing = commands_of("tutorial/first-proxy.rst", "Without a configuration")
+    show, approve = listing.splitlines()
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("NEXUS_")}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environ = inherited | {"PATH": path, "XDG_RUNTIME_DIR": str(tmp_path), "TMPDIR": str(tmp_path)}
+
+    def start(machine, command):
+        with machine.entered():
+            words = ["sh", "-euc", f"exec {command}"]
+            process = subprocess.Popen(words, cwd=tmp_path, env=environ, stdout=subprocess.DEVNULL, stderr=-2)
+        running.enter_context(process)
+        running.callback(process.terminate)
+
+    def ran(command):
+        with ours.entered():
+            words = ["sh", "-euc", command]
+            return subprocess.run(words, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False).stdout
+
+    with desk.entered():
+        model = SimulatedModel("llama3.2")
+        server = Simulator(Settings(name="desk", kind="ollama", models=(model,), host="0.0.0.0", port=PORT))
+        running.enter_context(in_thread(server))
+    start(desk, announce)
+    start(ours, serve)
+
+    until(lambda: re.search(r"^desk +pending +ollama", ran(show), re.MULTILINE), within_s=30)
+    before = json.loads(ran(curl))
+    approved = ran(approve)
+    answer = until(lambda: "choices" in (told := json.loads(ran(curl))) and told, within_s=10)
+
+    assert before["error"]["code"] == "model_not_found"
+    assert approved.startswith("desk is approved")
+    assert answer["choices"][0]["message"]["content"].startswith("desk: ")
+    assert [path for path in prompts(server) if path != "/api/show"] == [CHAT]
