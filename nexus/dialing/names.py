@@ -44,6 +44,7 @@ class Name:
         "fresh_until",
         "hosts",
         "is_used",
+        "several",
         "stale_since",
         "timer",
     )
@@ -64,6 +65,9 @@ class Name:
         self._is_of_system = answer.is_of_system
         self.hosts = frozenset(packed(str(info[4][0])) for info in answer.infos)
         """The addresses, as :func:`packed` returns them."""
+        preferred = [packed(str(info[4][0])) for info in answer.infos if info[0] == answer.infos[0][0]]
+        self.several = tuple(sorted(preferred)) if len(preferred) > 1 else ()
+        """Those of the preferred family, where there are several. One address of each family is mostly one server."""
         self.fresh_until = now + min(MAX_TTL_S, max(MIN_TTL_S, answer.ttl_s))
 
     def next_infos(self) -> list[AddressInfo]:
@@ -105,7 +109,7 @@ class Name:
             self.stale_since = time.time()  # noqa: TID251 - an instant to show
             log.warning("name_lookup_failed", host=self._place[0], reason=self._reason)
         if self._denials >= DENIALS_TO_BELIEVE:
-            self._infos, self.hosts = (), frozenset()
+            self._infos, self.hosts, self.several = (), frozenset(), ()
 
 
 _names: dict[Place, Name] = {}

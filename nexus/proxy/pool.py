@@ -85,8 +85,7 @@ class Pool:
         """Return a connection that may be reused, None when a fresh one is needed."""
         now = monotonic()
         name = None if self._name is None else names.in_use(self._name)
-        if name is not None:
-            self._wanted = self._spread.next(name.hosts) if len(name.hosts) > 1 else None
+        self._wanted = self._spread.next(name.several) if name is not None and name.several else None
         while self._idle:
             connection = self._idle.pop() if self._wanted is None else self._pop_wanted()
             if connection is None:

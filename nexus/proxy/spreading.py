@@ -1,6 +1,6 @@
 """Which of several addresses of one backend the next request goes to."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from time import monotonic
 from typing import Final
 
@@ -17,14 +17,14 @@ class Spread:
         self._turn = 0
         self._shunned: dict[bytes, float] = {}
 
-    def next(self, hosts: Iterable[bytes]) -> bytes | None:
+    def next(self, hosts: Sequence[bytes]) -> bytes | None:
         """Return the address whose turn it is; None when none of them could be connected to just now."""
         if self._shunned:
             now = monotonic()
             self._shunned = {host: until for host, until in self._shunned.items() if until > now}
-        usable = sorted(host for host in hosts if host not in self._shunned)
+            hosts = [host for host in hosts if host not in self._shunned]
         self._turn += 1
-        return usable[self._turn % len(usable)] if usable else None
+        return hosts[self._turn % len(hosts)] if hosts else None
 
     def reached(self, wanted: bytes | None, host: bytes) -> None:
         """Note that a connection which was to go to *wanted* goes to *host*."""

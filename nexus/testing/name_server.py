@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Final, Self
 
-from dnslib import QTYPE, RCODE, RR, SOA, SRV, A, DNSError, DNSRecord
+from dnslib import AAAA, QTYPE, RCODE, RR, SOA, SRV, A, DNSError, DNSRecord
 from dnslib.server import BaseResolver, DNSHandler, DNSLogger, DNSServer
 
 from nexus.testing.ports import free_port
@@ -54,6 +54,10 @@ class NameServer(BaseResolver):  # type: ignore[misc]
         self.code = RCODE.NOERROR
         self.is_silent = False
         """It does not answer."""
+        self.failing_kinds: set[str] = set()
+        """``A``, ``AAAA`` or ``SRV``: those to which it answers SERVFAIL."""
+        self.adds_addresses = True
+        """Whether the addresses of targets come along with SRV records."""
         self.on_denial: Callable[[], object] = lambda: None
         """Called before it answers with an error."""
         self.asked: list[tuple[str, str]] = []
@@ -62,7 +66,10 @@ class NameServer(BaseResolver):  # type: ignore[misc]
 
     def addresses(self, name: str, *addresses: str, ttl: int = 1) -> None:
         """Let *name* have these addresses, and no others."""
-        self._records[name, QTYPE.A] = [RR(name, QTYPE.A, rdata=A(each), ttl=ttl) for each in addresses]
+        self._records[name, QTYPE.A] = [RR(name, QTYPE.A, rdata=A(each), ttl=ttl) for each in addresses if "." in each]
+        self._records[name, QTYPE.AAAA] = [
+            RR(name, QTYPE.AAAA, rdata=AAAA(each), ttl=ttl) for each in addresses if ":" in each
+        ]
 
     def servers(self, name: str, *targets: tuple[Any, ...], ttl: int = 1) -> None:
         """Let *name* have SRV records: each a target, its port, and priority and weight if need be."""
@@ -78,14 +85,14 @@ class NameServer(BaseResolver):  # type: ignore[misc]
         reply = request.reply()
         if self.is_silent:
             raise DNSError("no answer")
-        reply.header.rcode = self.code
-        if self.code != RCODE.NOERROR:
+        reply.header.rcode = RCODE.SERVFAIL if QTYPE[kind] in self.failing_kinds else self.code
+        if reply.header.rcode != RCODE.NOERROR:
             self.on_denial()
             # As name servers do: for how long the denial may be kept.
             reply.add_auth(RR("test", QTYPE.SOA, rdata=SOA("ns.test", "root.test", (1, 60, 60, 60, 60)), ttl=60))
             return reply
         reply.add_answer(*self._records.get((name, kind), ()))
-        if kind == QTYPE.SRV:
+        if kind == QTYPE.SRV and self.adds_addresses:
             for record in self._records.get((name, kind), ()):
                 reply.add_ar(*self._records.get((str(record.rdata.target).rstrip("."), QTYPE.A), ()))
         return reply

@@ -35,7 +35,9 @@ class NexusProcess:
 
     def log_lines(self, event: str | None = None) -> list[dict[str, Any]]:
         """Return its log lines, or those of one event."""
-        lines = [json.loads(line) for line in self.log_text().splitlines() if line.startswith("{")]
+        # The last line may be half written.
+        whole = self.log_text().rpartition("\n")[0]
+        lines = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
         return [line for line in lines if event is None or line.get("event") == event]
 
     def wait_for_log(self, event: str, count: int = 1, within_s: float = 5.0) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import structlog
 from nexus import tasks
 from nexus.config.discovery_schema import DnsSourceConfig
 from nexus.fleet.discovery.discoverer import Discovered, Discoverer
-from nexus.fleet.discovery.dns_answers import LookupFailed, NameState, NoSuchName, Record, servers_of
+from nexus.fleet.discovery.dns_answers import MAX_SERVERS, LookupFailed, NameState, NoSuchName, Record, servers_of
 
 log = structlog.get_logger("nexus.fleet")
 
@@ -61,7 +61,7 @@ class DnsDiscoverer(Discoverer):
         while True:
             before = self.states[source]
             try:
-                records = await _look_up(source, self.nameservers)
+                records = await _look_up(source, self.nameservers, before.found)
             except NoSuchName:
                 now = before.without_records()
             except LookupFailed as exc:
@@ -89,32 +89,53 @@ async def why_unknown(source: DnsSourceConfig, nameservers: Iterable[str]) -> st
     return None if found else "its records lead to no server"
 
 
-async def _look_up(source: DnsSourceConfig, nameservers: Iterable[str]) -> tuple[Record, ...]:
-    """Return the records of *source*. :raises NoSuchName: there are certainly none. :raises LookupFailed: unknown."""
+async def _look_up(
+    source: DnsSourceConfig, nameservers: Iterable[str], before: Iterable[Discovered] = ()
+) -> tuple[Record, ...]:
+    """Return the records of *source*. :raises NoSuchName: there are certainly none. :raises LookupFailed: unknown.
+
+    :param before: its servers so far.
+    """
     # One for each look-up: it would keep a denial for as long as the zone says, and the second one, which is believed,
     # would be the first again.
     resolver = aiodns.DNSResolver(nameservers=list(nameservers) or None, timeout=QUERY_TIMEOUT_S, tries=TRIES)
     try:
         if source.port is not None:
-            return await _addresses(source.name, resolver)
+            return await _addresses(source.name, resolver, before)
         result = await _query(resolver, source.name, "SRV")
+        servers = [r for r in result.answer if hasattr(r.data, "target") and r.data.target.rstrip(".")][:MAX_SERVERS]
+        came = {target: _came_along(target, result.additional) for target in map(_target, servers)}
+        if nameservers:
+            # Only those that have the SRV records are known to have the names in them.
+            missing = [target for target, addresses in came.items() if not addresses]
+            found = await asyncio.gather(*(_addresses(target, resolver) for target in missing), return_exceptions=True)
+            came |= {t: a for t, a in zip(missing, found, strict=True) if not isinstance(a, BaseException)}
     finally:
         await resolver.close()
-    targets = [answer for answer in result.answer if hasattr(answer.data, "target") and answer.data.target.rstrip(".")]
-    return tuple(_server(answer, result.additional) for answer in targets)
+    return tuple(_server(answer, came[_target(answer)]) for answer in servers)
 
 
-def _server(answer: Any, additional: Iterable[Any]) -> Record:
-    """Return what an SRV record says, with an address of its target if one came along."""
-    data, target = answer.data, answer.data.target.rstrip(".")
-    came = [r for r in additional if hasattr(r.data, "addr") and r.name.rstrip(".").lower() == target.lower()]
+def _target(answer: Any) -> str:
+    target: str = answer.data.target
+    return target.rstrip(".")
+
+
+def _came_along(target: str, additional: Iterable[Any]) -> tuple[Record, ...]:
+    """Return the addresses of *target* that came along with the SRV record."""
+    of_target = (r for r in additional if r.name.rstrip(".").lower() == target.lower())
+    return tuple(Record(r.data.addr, r.ttl) for r in of_target if hasattr(r.data, "addr"))
+
+
+def _server(answer: Any, addresses: Iterable[Record]) -> Record:
+    """Return what an SRV record says, with an address of its target if one is known."""
+    data = answer.data
     # Of several always the same one: name servers change their order, and another address is another server.
-    of_target = min(came, key=lambda r: (":" in r.data.addr, r.data.addr), default=None)
-    address, ttl_s = ("", answer.ttl) if of_target is None else (of_target.data.addr, min(answer.ttl, of_target.ttl))
-    return Record(target, ttl_s, data.port, data.priority, data.weight, address)
+    of_target = min(addresses, key=lambda r: (":" in r.host, r.host), default=None)
+    address, ttl_s = ("", answer.ttl) if of_target is None else (of_target.host, min(answer.ttl, of_target.ttl_s))
+    return Record(_target(answer), ttl_s, data.port, data.priority, data.weight, address)
 
 
-async def _addresses(name: str, resolver: aiodns.DNSResolver) -> tuple[Record, ...]:
+async def _addresses(name: str, resolver: aiodns.DNSResolver, before: Iterable[Discovered] = ()) -> tuple[Record, ...]:
     answers = await asyncio.gather(
         *(_query(resolver, name, record_type) for record_type in ("A", "AAAA")), return_exceptions=True
     )
@@ -123,9 +144,15 @@ async def _addresses(name: str, resolver: aiodns.DNSResolver) -> tuple[Record, .
     found = tuple(Record(r.data.addr, r.ttl) for result in results for r in result.answer if hasattr(r.data, "addr"))
     failures = [answer for answer in answers if isinstance(answer, BaseException)]
     if found or not failures:
-        return found
+        # What one family has is no news of the other, when that could not be looked up.
+        failed = [at for at, answer in enumerate(answers) if isinstance(answer, LookupFailed)]
+        return found + tuple(Record(host, 0) for host in map(_host, before) if (":" in host) in map(bool, failed))
     # One that could not be looked up may have records; both must say no.
     raise next((failure for failure in failures if not isinstance(failure, NoSuchName)), failures[0])
+
+
+def _host(found: Discovered) -> str:
+    return found.name.rpartition(":")[0]
 
 
 async def _query(resolver: aiodns.DNSResolver, name: str, record_type: str) -> Any:

@@ -9,8 +9,10 @@ import pytest
 import structlog
 import trustme
 
+from nexus.dialing import names
 from nexus.dialing.age import MAX_AGE_S
 from nexus.dialing.dial import Address
+from nexus.dialing.lookups import Answer
 from nexus.proxy import pool as pools
 from nexus.proxy.outbox import Outbox
 from nexus.proxy.pool import NO_REUSE_S, Pool
@@ -100,6 +102,34 @@ async def test_bytes_that_the_loop_has_not_read_yet_are_not_the_answer_to_the_ne
 
     assert (sink.calls, sink.end) == (["failed"], "stale")
     assert end.recv(1000) == b""
+
+
+@pytest.mark.parametrize("leads_to", ["127.0.0.1", "127.0.0.2"])
+async def test_a_connection_is_used_again_while_the_name_leads_to_where_it_goes(peer, make_sink, monkeypatch, leads_to):
+    addresses = ["127.0.0.1"]
+
+    async def look_up(host, port, *, asks_system=True):
+        infos = ((socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (each, port)) for each in addresses)
+        return Answer(tuple(infos), 0.0)
+
+    monkeypatch.setattr(names, "look_up", look_up)
+    monkeypatch.setattr(names, "MIN_TTL_S", 0.02)
+    pool = Pool(Address("gpu.test", peer.port), connect_timeout_s=1.0, keepalive_s=60.0)
+    connection, sink = await pool.open(), make_sink()
+    end = peer.accept()
+    connection.send(REQUEST, b"{}", sink)
+    end.sendall(HELLO)
+    await eventually(lambda: sink.end is not None)
+    pool.give_back(connection, may_reuse=True)
+
+    addresses[:] = [leads_to]
+    await eventually(lambda: names.in_use(("gpu.test", peer.port)).hosts == {names.packed(leads_to)})
+    taken = pool.take_idle()
+    names._names.clear()
+
+    assert taken is (connection if leads_to == "127.0.0.1" else None)
+    assert connection.is_closed is (taken is None)
+    connection.abandon()
 
 
 async def test_nor_are_those_that_come_while_the_request_waits_for_others(idle, pool, outbox, make_sink):
