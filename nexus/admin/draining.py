@@ -69,6 +69,9 @@ async def change(
         if isawaitable(done):
             await done
     except BackendNotFound as exc:
+        if any(backend.name == name for backend in snapshot().backends):
+            text = f"the backend '{name}' did not announce itself, and needs no approval; it can be drained"
+            raise RequestError("bad_request", text) from exc
         raise RequestError("not_found", f"{exc}; /admin/backends lists them") from exc
     except (NotRecognised, AnotherServer) as exc:
         raise RequestError("bad_request", str(exc)) from exc

@@ -117,6 +117,7 @@ class AddedBackends:
         async with self._changing:
             if len(self._added) >= MAX_ADDED:
                 raise BackendRefused(f"{MAX_ADDED} backends have been added; remove one, or configure it in the file")
+            self._refuse_to_forget(is_persistent=persist)
             return await self._take(table, is_persistent=persist, instead_of=None)
 
     async def change(self, name: str, changes: Table, *, persist: bool | None) -> Member:
@@ -131,6 +132,7 @@ class AddedBackends:
                 raise BackendRefused("a backend keeps its name; remove it, and add another", key="name")
             table = {key: value for key, value in {**before.table, **changes}.items() if value is not None}
             is_persistent = before.is_persistent if persist is None else persist
+            self._refuse_to_forget(is_persistent=is_persistent)
             return await self._take(table, is_persistent=is_persistent, instead_of=before)
 
     async def remove(self, name: str) -> None:
@@ -157,6 +159,11 @@ class AddedBackends:
                     tasks.start(self._write(Delete(_key(name))), name="forget-added-backend")
         members = (added.member for added in self._added.values())
         return {each.id: msgspec.structs.replace(each, kind=plan.kinds.get(each.config.type)) for each in members}
+
+    def _refuse_to_forget(self, *, is_persistent: bool) -> None:
+        if is_persistent and (self._store is None or not self._store.survives_restart):
+            text = "nothing would be kept: the store ends with the proxy; set store.kind to sqlite, or do not persist"
+            raise BackendRefused(text, key="persist")
 
     def _drop(self, member: Member, other: Member) -> None:
         name, url, taken_by = member.config.name, member.config.url, other.config.name
