@@ -5,6 +5,8 @@ import contextlib
 
 import pytest
 from aiohttp import web
+from dnslib import QTYPE, RCODE, RR, SRV, A
+from dnslib.server import BaseResolver, DNSLogger, DNSServer
 
 from nexus.config.discovery_schema import DiscoveryConfig
 from nexus.config.schema import BackendConfig, HealthCheckConfig
@@ -21,6 +23,7 @@ class FakeServer:
         self.headers = headers or {}
         self.asked = []
         self.requests = []
+        self._host = host
         self._host = host
         self._port = port
         self._ssl = ssl
@@ -197,3 +200,41 @@ def fast():
 @pytest.fixture
 def still():
     return STILL
+
+
+class Zone(BaseResolver):
+    """Answers SRV queries with the port that the test sets for a name, and delays those that it is told to."""
+
+    def __init__(self):
+        self.ports = {}
+        self.failing = set()
+        self.delayed = {}
+        """By name, what an answer waits for."""
+
+    def resolve(self, request, handler):
+        del handler
+        name = str(request.q.qname).rstrip(".")
+        if name in self.delayed:
+            self.delayed[name].wait(5)
+        reply = request.reply()
+        if name in self.failing:
+            reply.header.rcode = RCODE.SERVFAIL
+        elif name not in self.ports:
+            reply.header.rcode = RCODE.NXDOMAIN
+        elif request.q.qtype == QTYPE.SRV:
+            reply.add_answer(RR(request.q.qname, QTYPE.SRV, rdata=SRV(0, 1, self.ports[name], f"gpu.{name}."), ttl=0))
+            reply.add_ar(RR(f"gpu.{name}.", QTYPE.A, rdata=A("127.0.0.1"), ttl=0))
+        return reply
+
+
+@pytest.fixture
+def zone():
+    zone, port = Zone(), free_port()
+    zone.nameservers = (f"127.0.0.1:{port}",)
+    server = DNSServer(zone, port=port, address="127.0.0.1", logger=DNSLogger("-request,-reply,-truncated,-error"))
+    server.start_thread()
+    yield zone
+    for event in zone.delayed.values():
+        event.set()
+    server.stop()
+    server.server.server_close()
