@@ -92,8 +92,8 @@ class DiscoveryConfig(Section, frozen=True):
     hosts: tuple[HostsSourceConfig, ...] = ()
     """Hosts and small subnets whose ports are tried."""
     nameservers: tuple[str, ...] = ()
-    """Where the names of ``dns`` are looked up: addresses, with a port if need be (``127.0.0.1:8600``); unset: the
-    system's."""
+    """Where the names of ``dns``, and the targets of their SRV records, are looked up: addresses, with a port if need
+    be (``127.0.0.1:8600``); unset: the system's."""
 
     @property
     def has_sources(self) -> bool:

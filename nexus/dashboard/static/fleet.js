@@ -85,7 +85,7 @@ function fill(card, backend) {
   if (parts.title.title !== backend.url) parts.title.title = backend.url;
   setText(parts.status, word);
   setText(parts.since, backend.status_since ? ` for ${ago(backend.status_since).replace(" ago", "")}` : "");
-  const stale = backend.address_stale_since && `its name has not been looked up since ${ago(backend.address_stale_since)}`;
+  const stale = backend.address_stale_since && `its name has not been looked up for ${ago(backend.address_stale_since).replace(" ago", "")}`;
   const why = backend.misconfigured ?? backend.last_error ?? stale;
   setText(parts.why, why ?? "");
   parts.why.hidden = !why;
