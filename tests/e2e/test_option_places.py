@@ -62,7 +62,7 @@ def test_a_command_s_own_options_may_precede_it(two, command, words):
     ended = command(*(two[0].url if word == "URL" else word for word in words))
 
     assert ended.returncode == 0, ended.stderr
-    assert json.loads(ended.stdout) == {"backends": [], "pending": []}
+    assert json.loads(ended.stdout) == {"backends": [], "pending": [], "files": []}
 
 
 @pytest.mark.parametrize(
