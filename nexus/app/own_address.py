@@ -1,5 +1,6 @@
 """Backends that are this proxy itself: each request to one comes back, until it has passed too many proxies."""
 
+import ipaddress
 import socket
 from collections.abc import Iterator
 from typing import Final
@@ -24,15 +25,34 @@ def warnings_of_circles(config: Config, port: int) -> Iterator[str]:
 
     :param port: the port that it listens on, which need not be the configured one.
     """
-    bound = config.server.host.strip("[]").removesuffix(".").lower()
-    own = {bound} | _REACHED_BY.get(bound, frozenset())
-    if bound in _ALL_ADDRESSES:
-        own.add(socket.gethostname().strip(".").lower())
     for backend in config.backends:
-        url = urlsplit(backend.url)
-        is_own = url.scheme == "http" and (url.port or 80) == port and (url.hostname or "").removesuffix(".") in own
-        if is_own and backend.https_proxy is None:
+        if leads_here(backend.url, config.server.host, port) and backend.https_proxy is None:
             yield (
                 f"backend '{backend.name}': {backend.url} is where this proxy itself listens, so its requests come"
                 " back; write the address of the server, or listen on another port"
             )
+
+
+def leads_here(url: str, host: str, port: int) -> bool:
+    """Whether *url* leads to a proxy of this machine that listens on *host* and *port*."""
+    parts = urlsplit(url)
+    if parts.scheme != "http" or (parts.port or 80) != port:
+        return False
+    bound = host.strip("[]").removesuffix(".").lower()
+    own = {bound} | _REACHED_BY.get(bound, frozenset())
+    if bound in _ALL_ADDRESSES:
+        own.add(socket.gethostname().strip(".").lower())
+    name = (parts.hostname or "").removesuffix(".")
+    return name in own or (bound in _ALL_ADDRESSES and _is_of_this_machine(name))
+
+
+def _is_of_this_machine(host: str) -> bool:
+    """Whether *host* is an address of this machine: only such a one can be bound."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        ipaddress.ip_address(host)
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((host, 0))
+    except (OSError, ValueError):
+        return False
+    return True

@@ -20,6 +20,7 @@ from nexus.app.listening import SETTLE_S, stop_listening
 from nexus.app.loading import load_backend_here
 from nexus.app.openapi import openapi_route
 from nexus.app.opening import open_port, open_store
+from nexus.app.own_address import leads_here
 from nexus.app.pages import Standing, pages
 from nexus.app.services import ENTER_S, start_services
 from nexus.app.telemetry import Telemetry
@@ -214,6 +215,7 @@ class Nexus:
             blueprint.fleet,
             discoverers=guarded_discoverers(blueprint.contributions),
             own_port=self.port,
+            is_own=lambda url: leads_here(url, blueprint.config.server.host, self.port),
             store=self._store,
             load=load_backend_here,
         )

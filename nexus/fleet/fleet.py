@@ -60,6 +60,7 @@ class Fleet:
         *,
         discoverers: Sequence[Discoverer] = (),
         own_port: int | None = None,
+        is_own: Callable[[str], bool] = lambda _: False,
         store: Store | None = None,
         load: Load = _without_environ,
         chance: Callable[[], float] = random.random,
@@ -68,6 +69,7 @@ class Fleet:
 
         :param discoverers: those that plugins contribute.
         :param own_port: where this Nexus listens, which is not looked at.
+        :param is_own: whether a URL leads to this Nexus, which is no backend of its own wherever it was found.
         :param store: where approvals of found servers and added backends are kept; None: until the process ends.
         :param load: checks the table of a backend that is added, or that a watched file lists.
         """
@@ -107,7 +109,7 @@ class Fleet:
         """Those that were added while the fleet was at work."""
         self._approvals = Approvals(store)
         self._applicants = Applicants(self._fetcher, self._approvals, self._settle)
-        self._found = FoundServers(self._applicants)
+        self._found = FoundServers(self._applicants, is_own)
         self._origins = Origins()
 
     @property

@@ -1,6 +1,6 @@
 """Found servers: which of them are in the fleet, and under which name."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from msgspec.structs import replace
 
@@ -15,8 +15,10 @@ from nexus.fleet.plan import FleetPlan
 class FoundServers:
     """What is configured or added comes first; of the found servers, what is in the fleet already does."""
 
-    def __init__(self, applicants: Applicants) -> None:
+    def __init__(self, applicants: Applicants, is_own: Callable[[str], bool] = lambda _: False) -> None:
+        """:param is_own: whether a URL leads to this proxy, whose requests would come back to it."""
         self._applicants = applicants
+        self._is_own = is_own
         self._names: Mapping[Key, str] = {}
         self._places: frozenset[object] = frozenset()
 
@@ -33,7 +35,7 @@ class FoundServers:
         :param need_approval: the discoverers whose servers wait to be approved.
         :param unwell: the names of backends that are down.
         """
-        found = [sighting for sighting in sightings if not isinstance(sighting.found, Declared)]
+        found = [s for s in sightings if not isinstance(s.found, Declared) and not self._is_own(s.found.url)]
         trusted = [sighting for sighting in found if sighting.source not in need_approval]
         announced = [sighting for sighting in found if sighting.source in need_approval]
         approved = self._applicants.admitted(announced, plan.discovery, unwell)

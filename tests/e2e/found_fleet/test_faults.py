@@ -304,3 +304,14 @@ async def test_a_server_that_is_not_approved_gets_no_prompt(found):
 
     assert (waiting[0]["trust"], refused.status) == ("pending", 404)
     assert {record.request.method for record in found.rogue.requests} <= {"GET"}
+
+
+async def test_a_service_that_leads_back_to_the_proxy_is_no_backend_of_it(found):
+    found.cluster.put("circle", found.nexus.port)
+    found.cluster.put("beside", 9, address="127.0.0.4")
+    try:
+        until(lambda: "beside" in found.rows())
+        assert "circle" not in found.rows()
+    finally:
+        found.cluster.delete("circle")
+        found.cluster.delete("beside")

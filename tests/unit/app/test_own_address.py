@@ -2,8 +2,9 @@
 
 import pytest
 
-from nexus.app.own_address import warnings_of_circles
+from nexus.app.own_address import leads_here, warnings_of_circles
 from nexus.config.schema import BackendConfig, Config, ServerConfig
+from nexus.fleet.discovery.announcing import own_addresses
 
 
 def warned(host: str, url: str, port: int = 8000, **keys) -> bool:
@@ -38,3 +39,11 @@ def test_a_backend_at_the_proxys_own_address_is_told(host, url):
 )
 def test_another_address_is_another_server(host, url, keys):
     assert not warned(host, url, **keys)
+
+
+def test_every_address_of_the_machine_leads_to_a_proxy_that_listens_on_all():
+    (own, *_) = own_addresses() or ["127.0.0.1"]
+
+    assert leads_here(f"http://{own}:8000", "0.0.0.0", 8000)
+    assert not leads_here("http://203.0.113.9:8000", "0.0.0.0", 8000)
+    assert not leads_here("http://203.0.113.7:8000", "127.0.0.1", 8000)
