@@ -3,6 +3,7 @@
 import json
 import signal
 import threading
+from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import openai
@@ -50,6 +51,27 @@ def test_a_backend_that_is_added_answers_until_it_is_removed(start_nexus, simula
     assert (row["discovery_source"], row["priority"], row["backend_type"]) == ("api", 7, "vllm")
     assert removed.stdout == "gpu-9 is removed, with 0 requests under way\n", removed.stderr
     assert refused.status == 404
+
+
+def test_requests_are_divided_by_the_shares_of_the_file_and_of_the_api(start_nexus, simulate):
+    fixed, added = simulate(name="fixed", kind="vllm"), simulate(name="added", kind="vllm")
+    nexus = start_nexus(table_of(fixed, type="vllm", share=3))
+    assert add(nexus, added).status == 201
+    until(lambda: is_healthy(nexus, "added") and is_healthy(nexus, "fixed"))
+
+    def divided():
+        replies = [ask(nexus.url, "/v1/chat/completions", chat(max_tokens=1)) for _ in range(80)]
+        return Counter(reply.headers["X-Nexus-Backend"] for reply in replies)["fixed"]
+
+    first = divided()
+    changed = ask(nexus.url, f"{PATH}/added", {"share": 27}, method="PATCH")
+    second = divided()
+    refused = ask(nexus.url, f"{PATH}/added", {"share": 0}, method="PATCH")
+
+    assert 48 <= first <= 72
+    assert (changed.status, rows(nexus)["added"]["share"], rows(nexus)["fixed"]["share"]) == (200, 27.0, 3.0)
+    assert 1 <= second <= 24
+    assert refused.status == 400
 
 
 def test_what_is_kept_is_there_after_a_restart_and_what_is_not_is_gone(start_nexus, simulate):
