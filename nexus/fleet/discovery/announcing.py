@@ -15,7 +15,7 @@ from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
 from nexus import tasks
 from nexus.errors import StartError
-from nexus.fleet.discovery.network import MulticastUnavailable, join_network
+from nexus.fleet.discovery.network import MulticastUnavailable, join_network, leave_network
 
 log = structlog.get_logger("nexus.fleet")
 
@@ -69,7 +69,7 @@ async def announced(announcement: Announcement) -> AsyncIterator[str]:
             await tasks.stop(refreshing)
             await network.async_unregister_all_services()
     finally:
-        await network.async_close()
+        await leave_network(network)
 
 
 def own_addresses() -> list[str]:

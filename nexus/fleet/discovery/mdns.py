@@ -16,7 +16,7 @@ from nexus import tasks
 from nexus.fleet.discovery.announced import announced, label_of
 from nexus.fleet.discovery.discoverer import Discovered, Discoverer
 from nexus.fleet.discovery.instances import MAX_INSTANCES, MAX_PER_HOST, ApprovedUrl, Instance, Instances
-from nexus.fleet.discovery.network import MulticastUnavailable, interfaces, join_network
+from nexus.fleet.discovery.network import MulticastUnavailable, interfaces, join_network, leave_network
 from nexus.fleet.discovery.reaching import Reach, answers
 from nexus.observability.repeats import Repeats
 
@@ -82,7 +82,7 @@ class MdnsDiscoverer(Discoverer):
     async def watch(self) -> AsyncGenerator[tuple[Discovered, ...], None]:
         async with AsyncExitStack() as resources:
             network = await self._join()
-            resources.push_async_callback(network.async_close)
+            resources.push_async_callback(leave_network, network)
             self._note_those_of_before()
             for name, work in (("browse", self._browse), ("resolve", self._resolve_all), ("try", self._try_silent)):
                 task = tasks.keep_running(partial(work, network), name=f"mdns-{name}")

@@ -7,7 +7,7 @@ from typing import Final
 from zeroconf import ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo
 
-from nexus.fleet.discovery.network import MulticastUnavailable, join_network
+from nexus.fleet.discovery.network import MulticastUnavailable, join_network, leave_network
 
 HEARD_WITHIN_S: Final = 3.0
 DISCARD_PORT: Final = 9
@@ -38,5 +38,5 @@ async def why_unheard(within_s: float = HEARD_WITHIN_S) -> str | None:
     finally:
         await browser.async_cancel()
         await speaking.async_unregister_all_services()
-        await asyncio.gather(speaking.async_close(), listening.async_close())
+        await asyncio.gather(leave_network(speaking), leave_network(listening))
     return None

@@ -1,5 +1,6 @@
 """The local network as zeroconf reaches it."""
 
+import asyncio
 import logging
 import socket
 
@@ -7,6 +8,7 @@ import ifaddr
 from zeroconf import IPVersion
 from zeroconf.asyncio import AsyncZeroconf
 
+from nexus import tasks
 from nexus.errors import NexusError
 
 
@@ -23,6 +25,16 @@ def join_network() -> AsyncZeroconf:
     except (OSError, RuntimeError) as exc:
         # A RuntimeError where there is no interface at all.
         raise MulticastUnavailable(getattr(exc, "strerror", None) or str(exc)) from exc
+
+
+async def leave_network(network: AsyncZeroconf) -> None:
+    """Say goodbye and close the sockets, also where the caller is cancelled meanwhile: it ends after that."""
+    closing = tasks.start(network.async_close(), name="mdns-close")
+    try:
+        await asyncio.shield(closing)
+    except asyncio.CancelledError:
+        await asyncio.wait([closing])
+        raise
 
 
 def interfaces() -> frozenset[tuple[str, str]]:

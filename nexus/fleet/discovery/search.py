@@ -22,13 +22,18 @@ class Search:
         self._sightings = sightings
         self._on_look = on_look
         self._following: dict[Discoverer, asyncio.Task[Any]] = {}
+        self._closing: set[asyncio.Task[Any]] = set()
+        """Those of discoverers that are not followed any more."""
         self._sweeping: asyncio.Task[Any] | None = None
 
     def follow(self, discoverers: Iterable[Discoverer]) -> None:
         """Follow exactly *discoverers* from now on; one that is followed already is not disturbed."""
         wanted = tuple(discoverers)
         for gone in self._following.keys() - set(wanted):
-            self._following.pop(gone).cancel()
+            task = self._following.pop(gone)
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+            task.cancel()
         self._sightings.keep_sources(discoverer.name for discoverer in wanted)
         for discoverer in wanted:
             if discoverer not in self._following:
@@ -42,7 +47,7 @@ class Search:
         running = [*self._following.values(), *([self._sweeping] if self._sweeping else [])]
         self._following.clear()
         self._sweeping = None
-        await tasks.stop(*running)
+        await asyncio.gather(tasks.stop(*running), *self._closing, return_exceptions=True)
 
     async def _follow(self, discoverer: Discoverer) -> None:
         clock = asyncio.get_running_loop().time
