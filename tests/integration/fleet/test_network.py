@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-import os
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +12,7 @@ from nexus.fleet.discovery.sightings import Sightings
 
 
 def open_files():
-    return len(os.listdir("/proc/self/fd"))
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 async def search_until_cancelled():

@@ -16,6 +16,8 @@ from nexus.fleet.metadata import leads_to_metadata
         "169.254.0.1",
         "::ffff:169.254.169.254",
         "64:ff9b::a9fe:a9fe",
+        "64:ff9b:1::a9fe:a9fe",
+        "::a9fe:a9fe",
         "2002:a9fe:a9fe::",
     ],
 )
