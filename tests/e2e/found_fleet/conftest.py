@@ -72,6 +72,9 @@ name = "flapping.test"
 port = {closed}
 [[discovery.file]]
 path = "{fleet_file}"
+[[discovery.hosts]]
+hosts = ["127.0.0.1"]
+ports = [{at_a_port}, {closed}]
 """
 KUBERNETES = """
 [plugins.kubernetes]
@@ -223,7 +226,7 @@ class Found:
         self.zone = zone
         self.cluster = cluster
         self.announcer = announcer
-        self.well, self.faulty, self.desk, self.rogue, self.listed = servers
+        self.well, self.faulty, self.desk, self.rogue, self.listed, self.at_a_port = servers
         self.friends = friends
         self._numbers = itertools.count()
 
@@ -365,7 +368,7 @@ def name_server():
 
 @contextlib.contextmanager
 def servers(**settings):
-    """Give a well server, a faulty one, two that announce themselves, and one that a file lists."""
+    """Give a well server, a faulty one, two that announce themselves, one that a file lists, and one at a port."""
 
     def simulator(name, *models, **more):
         return Simulator(Settings(name=name, kind="vllm", models=models, **more, **settings))
@@ -376,6 +379,7 @@ def servers(**settings):
         simulator("desk", "desk", host="0.0.0.0"),
         simulator("rogue", SHARED, "rogue", host="0.0.0.0"),
         simulator("listed", "listed"),
+        simulator("at-a-port", "at-a-port"),
     )
     with in_thread(*simulators):
         yield simulators
@@ -405,7 +409,7 @@ def found_fleet(folder, fake_api, *, change=lambda text: text, arguments=(), is_
         fake_api.in_thread() as (api, url, call),
         network() as announcer,
     ):
-        well, _, desk, rogue, listed = simulators
+        well, _, desk, rogue, listed, at_a_port = simulators
         zone.serve("_llm._tcp.well.test", closed, well.port)
         zone.answers["_llm._tcp.broken.test"] = RCODE.SERVFAIL
         zone.flap("flapping.test")
@@ -415,7 +419,9 @@ def found_fleet(folder, fake_api, *, change=lambda text: text, arguments=(), is_
         (folder / "misbehaving.py").write_text(MISBEHAVING.format(closed=closed))
         fleet_file = folder / "fleet.json"
         fleet_file.write_text(json.dumps([{"name": listed.name, "url": listed.url}]))
-        text = CONFIG.format(friends=friends, name_server=zone.port, closed=closed, fleet_file=fleet_file)
+        text = CONFIG.format(
+            friends=friends, name_server=zone.port, closed=closed, fleet_file=fleet_file, at_a_port=at_a_port.port
+        )
         text = change(text + KUBERNETES.format(kubeconfig=folder / "kubeconfig"))
         arguments = ("--plugin", str(folder / "misbehaving.py"), *arguments)
         with run_nexus(folder, text, arguments=arguments) as nexus:

@@ -282,9 +282,14 @@ async def test_a_stream_goes_on_after_a_finder_has_held_up_the_event_loop(found)
     assert reply.looks_finished(CHAT)
 
 
-@pytest.mark.parametrize("source", ["a file", pytest.param("mDNS", marks=NETWORK)])
+@pytest.mark.parametrize("source", ["file", "hosts", pytest.param("mdns", marks=NETWORK)])
 async def test_a_server_of_another_source_fails_as_any_other(found, source):
-    server, name = (found.desk, found.desk_name) if source == "mDNS" else (found.listed, "listed")
+    server = {"file": found.listed, "hosts": found.at_a_port, "mdns": found.desk}[source]
+    place = f":{server.port}"
+    name = until(
+        lambda: next((n for n, row in found.rows().items() if row["url"].endswith(place) and row["models"]), "")
+    )
+    assert found.rows()[name]["discovery_source"] == source
     told = []
     for fault, stream in ((faults.HangUp(), False), (faults.Garbage(), True), (faults.Cut(after_events=3), True)):
         server.faults.set(fault)

@@ -205,7 +205,7 @@ def test_check_looks_at_all_discoverers(start_found):
     told = found.check()
 
     assert told.returncode == 0, told.stdout + told.stderr
-    names = "raises, hangs, lies, cancels, blocks, kubernetes, dns, file, local, mdns"
+    names = "raises, hangs, lies, cancels, blocks, kubernetes, dns, file, hosts, local, mdns"
     discovery = next(line.strip() for line in told.stdout.splitlines() if "discovery" in line)
     assert set(discovery.removeprefix("discovery: ").split(", ")) == set(names.split(", "))
     assert "no server on the network" not in told.stderr
