@@ -19,8 +19,8 @@ DENIALS_TO_BELIEVE: Final = 2
 MAX_SERVERS: Final = 256
 """Of one name."""
 FIRST_PRIORITY: Final = 50
-NEXT_PRIORITY: Final = 100
-"""A backend's priority, by that of its SRV record: the lowest of the records counts as usual, every other as last."""
+LAST_PRIORITY: Final = 100
+"""A backend's priority where its SRV record has the lowest priority of all, and the highest of several."""
 WEIGHTLESS: Final = 0.01
 """What the weight 0 of an SRV record counts as: such a server is hardly ever asked while others are (RFC 2782)."""
 
@@ -84,7 +84,7 @@ class NameState(msgspec.Struct, frozen=True):
 def servers_of(source: DnsSourceConfig, records: Iterable[Record]) -> tuple[Discovered, ...]:
     """Return the servers that *records* of *source* lead to, each once."""
     usable = [record for record in records if record.host and is_plain_name(record.host)][:MAX_SERVERS]
-    lowest = min((record.priority for record in usable), default=0)
+    priorities = _backend_priorities(record.priority for record in usable)
     heaviest: dict[int, int] = {}
     for record in usable:
         heaviest[record.priority] = max(record.weight, heaviest.get(record.priority, 0))
@@ -94,18 +94,25 @@ def servers_of(source: DnsSourceConfig, records: Iterable[Record]) -> tuple[Disc
         # A certificate is for the name; an address saves a look-up at servers that may not know the name.
         place = record.host if source.tls else record.address or record.host
         host = f"[{place}]" if ":" in place else place
-        priority = None
-        if record.port is not None:
-            priority = FIRST_PRIORITY if record.priority == lowest else NEXT_PRIORITY
         server = Discovered(
             name=f"{record.host}:{port}",
             url=f"{'https' if source.tls else 'http'}://{host}:{port}{source.path.rstrip('/')}",
             kind=source.type,
-            priority=priority,
+            priority=None if record.port is None else priorities[record.priority],
             share=_share(record.weight, heaviest[record.priority]),
         )
         found.setdefault(server.name, server)
     return tuple(found.values())
+
+
+def _backend_priorities(of_records: Iterable[int]) -> dict[int, int]:
+    """Return the priority of a backend by that of its SRV record.
+
+    The lowest counts as usual; the others keep their order, and are as far behind it as there is room.
+    """
+    first, *others = sorted(set(of_records)) or [0]
+    behind = {each: max(FIRST_PRIORITY + 1, LAST_PRIORITY - at) for at, each in enumerate(reversed(others))}
+    return {first: FIRST_PRIORITY, **behind}
 
 
 def _share(weight: int, heaviest: int) -> float:

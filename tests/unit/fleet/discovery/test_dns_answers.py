@@ -26,10 +26,26 @@ def test_an_address_that_came_along_saves_a_look_up_but_not_with_tls():
     assert servers_of(DnsSourceConfig(name="_llm._tcp.test", tls=True), [record])[0].url == "https://gpu-1.test:8001"
 
 
-def test_the_lowest_priority_comes_first_and_all_others_last():
-    records = [Record("a", 30, 1, 10), Record("b", 30, 1, 20), Record("c", 30, 1, 30)]
+def test_the_lowest_priority_comes_first_and_the_others_far_behind_it_in_their_order():
+    records = [Record("a", 30, 1, 10), Record("b", 30, 1, 20), Record("c", 30, 1, 30), Record("d", 30, 1, 10)]
 
-    assert [found.priority for found in servers_of(SRV, records)] == [50, 100, 100]
+    assert {found.name: found.priority for found in servers_of(SRV, records)} == {
+        "a:1": 50,
+        "b:1": 99,
+        "c:1": 100,
+        "d:1": 50,
+    }
+
+
+@given(st.lists(st.integers(0, 65_535), min_size=1, max_size=MAX_SERVERS, unique=True))
+def test_every_priority_is_one_that_a_backend_may_have(priorities):
+    records = [Record(f"gpu-{number}", 30, 1, priority) for number, priority in enumerate(priorities)]
+
+    found = [server.priority for server in servers_of(SRV, records)]
+
+    assert found == sorted(found)
+    assert found.count(50) == 1
+    assert all(50 <= priority <= 100 for priority in found)
 
 
 @pytest.mark.parametrize(
