@@ -82,7 +82,8 @@ class DiscoveryConfig(Section, frozen=True):
     ``allow``, also those that ``allow`` lists; ``all``, every one. Servers on this machine need no approval."""
     allow: tuple[str, ...] = ()
     """Subnets (``192.168.1.0/24``), and names of servers or hosts (``gpu-*``), that need no approval with
-    ``trust = "allow"``. Any machine of the network can announce any name; an address is harder to take."""
+    ``trust = "allow"``. Any machine of the network can announce any name; an address is harder to take. An entry that
+    reads like an address (``10.0.0.*``) is compared with addresses alone."""
     zone: Literal["restricted", "open"] = "open"
     """The privacy zone of servers that were found on other machines."""
     dns: tuple[DnsSourceConfig, ...] = ()

@@ -178,7 +178,8 @@ class Applicants:
             del self._applicants[key]
         for key, sighting in seen.items():
             known = self._applicants.get(key)
-            if known is not None and known.found == sighting.found:
+            if known is not None and known.found.url == sighting.found.url:
+                # What it was recognised by are its answers, whatever else its announcement says now.
                 known.sighting = sighting
                 if known.kind is not None and known.name in unwell and known.due_s > soon:
                     known.due_s = soon
@@ -214,7 +215,10 @@ class Applicants:
     def _decide(self, applicant: Applicant) -> None:
         before = applicant.trust
         approval = self._approvals.get(applicant.sighting.key)
-        applicant.trust = trust_in(applicant.found, applicant.kind, approval, self._config)
+        is_place_rejected = self._approvals.is_rejected_at(applicant.found.url)
+        applicant.trust = trust_in(
+            applicant.found, applicant.kind, approval, self._config, is_place_rejected=is_place_rejected
+        )
         if applicant.trust is not before:
             self._tell(_EVENTS[applicant.trust], applicant)
 

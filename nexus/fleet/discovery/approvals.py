@@ -1,6 +1,7 @@
 """Decisions of administrators about found servers: kept in the store, so that they outlast a restart."""
 
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 import structlog
@@ -8,6 +9,7 @@ import structlog
 from nexus.errors import StoreError
 from nexus.fleet.clock import unix_now
 from nexus.fleet.discovery.discoverer import Discovered
+from nexus.fleet.discovery.names import port_of
 from nexus.fleet.discovery.sightings import Key
 from nexus.fleet.discovery.trust import Approval, Trust
 from nexus.fleet.identity import backend_id
@@ -20,6 +22,10 @@ MAX_APPROVALS: Final = 10_000
 """Beyond, the oldest decision is forgotten: its server is asked about again."""
 
 
+Place = tuple[str | None, int]
+"""A host and a port."""
+
+
 class Approvals:
     """The last decision about each name that a discoverer has given."""
 
@@ -27,6 +33,8 @@ class Approvals:
         """:param store: None: decisions hold until the process ends."""
         self._store = store
         self._approvals: dict[Key, Approval] = {}
+        self._last_at: dict[Place, Approval] = {}
+        """The last decision about each address and port, whatever the name was."""
 
     async def open(self) -> None:
         """Read what the store has; without it, every server is asked about again."""
@@ -40,7 +48,10 @@ class Approvals:
                 read += filter(None, (_decoded(value) for _, value in page))
         except StoreError as exc:
             log.warning("approvals_unreadable", reason=str(exc))
-        self._approvals |= {(each.source, each.name): each for each in sorted(read, key=lambda a: a.decided_unix_s)}
+        # Of two in one second, the rejection counts as the later one.
+        for each in sorted(read, key=lambda a: (a.decided_unix_s, a.trust is Trust.REJECTED)):
+            self._approvals[each.source, each.name] = each
+        self._index()
 
     def get(self, key: Key) -> Approval | None:
         """Return the last decision about the server that was seen under *key*."""
@@ -51,6 +62,11 @@ class Approvals:
         approval = self._approvals.get(key)
         return approval.url if approval is not None and approval.trust is Trust.APPROVED else None
 
+    def is_rejected_at(self, url: str) -> bool:
+        """Whether the last decision about the server at *url* was to reject it, whatever its name and path were."""
+        last = self._last_at.get(_place(url))
+        return last is not None and last.trust is Trust.REJECTED
+
     async def decide(self, source: str, found: Discovered, kind: str, trust: Trust) -> None:
         """Remember *trust* about *found*, whose answers show *kind*. :raises StoreError: it was not stored.
 
@@ -59,14 +75,23 @@ class Approvals:
         key = source, found.name
         now = int(unix_now())
         approval = Approval(source=source, name=found.name, url=found.url, kind=kind, trust=trust, decided_unix_s=now)
-        self._approvals.pop(key, None)
-        forgotten = [next(iter(self._approvals))] if len(self._approvals) >= MAX_APPROVALS else []
+        # Until it is stored, the decision before holds.
+        is_full = key not in self._approvals and len(self._approvals) >= MAX_APPROVALS
+        forgotten = [next(iter(self._approvals))] if is_full else []
         if self._store is not None:
             put = Put(_stored_as(key), msgspec.json.encode(approval))
             await self._store.apply((put, *map(Delete, map(_stored_as, forgotten))))
-        for other in forgotten:
+        for other in (key, *forgotten):
             self._approvals.pop(other, None)
         self._approvals[key] = approval
+        self._index()
+
+    def _index(self) -> None:
+        self._last_at = {_place(approval.url): approval for approval in self._approvals.values()}
+
+
+def _place(url: str) -> Place:
+    return urlsplit(url).hostname, port_of(url)
 
 
 def _stored_as(key: Key) -> str:

@@ -1,9 +1,11 @@
 """Whether a server that announced itself may be given requests: decisions only."""
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -11,6 +13,9 @@ import msgspec
 from nexus.config.discovery_schema import DiscoveryConfig
 from nexus.dialing.metadata import is_metadata
 from nexus.fleet.discovery.discoverer import Discovered
+
+_ADDRESS: Final = re.compile(r"(?=.*\d)([\d.*?]*\.[\d.*?]*(:[\d*?]+)?|[\da-f.*?\[\]%]*:[\da-f:.*?\[\]%]*)(/.*)?")
+"""An address, with its port if need be, a subnet, or a pattern of addresses such as ``192.168.1.*``."""
 
 
 class Trust(StrEnum):
@@ -44,31 +49,60 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
         return self.name == found.name and self.url == found.url and is_same_kind
 
 
-def trust_in(found: Discovered, kind: str | None, approval: Approval | None, config: DiscoveryConfig) -> Trust:
+def trust_in(
+    found: Discovered,
+    kind: str | None,
+    approval: Approval | None,
+    config: DiscoveryConfig,
+    *,
+    is_place_rejected: bool = False,
+) -> Trust:
     """Decide about *found*: an administrator's decision comes first, then ``discovery.trust``.
 
     :param kind: what its answers show; None when it has not been recognised, and then nothing approves it.
+    :param approval: the last decision about its name.
+    :param is_place_rejected: whether the last decision about a server at its address, under any name, was to reject it.
     """
-    if approval is not None and approval.holds_for(found, kind):
+    was_rejected = approval is not None and approval.trust is Trust.REJECTED
+    is_decided = approval is not None and approval.holds_for(found, kind)
+    if approval is not None and is_decided and (was_rejected or not is_place_rejected):
         return approval.trust
-    if kind is None:
+    if kind is None or was_rejected or is_place_rejected:
+        # A rejected server gets another name or address by itself: only an administrator approves it then.
         return Trust.PENDING
     is_trusted = config.trust == "all" or (config.trust == "allow" and is_listed(found, config.allow))
     return Trust.APPROVED if is_trusted else Trust.PENDING
 
 
 def is_listed(found: Discovered, allow: Iterable[str]) -> bool:
-    """Whether an entry of *allow* is a subnet of the server's address, or a pattern of its name or its host."""
+    """Whether an entry of *allow* is a subnet of the server's address, or a pattern of its name or its host.
+
+    An entry that reads like an address is compared with the address alone: a server can give itself any name, also
+    that of a subnet.
+    """
     host = (urlsplit(found.url).hostname or "").partition("%")[0]
     names = {name.lower().rstrip(".") for name in (found.name, found.host, host) if name}
-    return any(_is_in(host, entry) or any(fnmatchcase(name, entry.lower()) for name in names) for entry in allow)
+    return any(_matches(entry.lower(), found, names) for entry in allow)
 
 
-def _is_in(host: str, entry: str) -> bool:
+def _matches(entry: str, found: Discovered, names: Iterable[str]) -> bool:
+    parts = urlsplit(found.url)
+    host = (parts.hostname or "").partition("%")[0]
     try:
         return ipaddress.ip_address(host) in ipaddress.ip_network(entry, strict=False)
     except ValueError:
+        pass
+    if _ADDRESS.fullmatch(entry):
+        names = {host, parts.netloc.lower()} if _is_address(host) else ()
+    return entry in names or any(fnmatchcase(name, entry) for name in names)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
         return False
+    return True
 
 
 def is_worth_a_look(found: Discovered) -> bool:

@@ -276,3 +276,38 @@ async def test_a_name_that_the_file_takes_is_no_longer_that_of_a_found_server(
     assert pending(fleet) == {f"desk-{port}": "vllm"}
     with pytest.raises(BackendNotFound):
         await fleet.approve("desk")
+
+
+async def test_a_rejected_server_does_not_come_back_under_another_name(serve, plan, start, eventually, network):
+    server, others = await serve("vllm", "tiny"), Network("others")
+    config = DiscoveryConfig(enabled=False, trust="all")
+    fleet = await start(plan(discovery=config), discoverers=[network, others])
+    network.announce(Discovered("found", server.url))
+    others.announce(Discovered("seen", server.url))
+    await eventually(lambda: fleet.snapshot.having("tiny"))
+    (backend,) = fleet.snapshot.backends
+
+    await fleet.reject(backend.name)
+    network.announce(Discovered("renamed", server.url))
+
+    await eventually(lambda: "renamed" in pending(fleet) and pending(fleet)["renamed"])
+    assert not fleet.snapshot.backends
+
+    await fleet.approve("renamed")
+    await eventually(lambda: fleet.snapshot.having("tiny"))
+
+
+async def test_an_approved_server_stays_whatever_else_it_announces(serve, plan, start, eventually, network):
+    server = await serve("vllm", "tiny")
+    fleet = await start(plan(discovery=LOOKS), discoverers=[network])
+    network.announce(Discovered("found", server.url))
+    await eventually(lambda: pending(fleet) == {"found": "vllm"})
+    await fleet.approve("found")
+    seen = []
+    fleet.on_change(lambda snapshot: seen.append(len(snapshot.backends)))
+
+    network.announce(Discovered("found", server.url, "ollama", "desk.local"), Discovered("later", "http://127.0.0.1:1"))
+    await eventually(lambda: "later" in pending(fleet))
+
+    assert set(seen) <= {1}
+    assert len(fleet.snapshot.backends) == 1

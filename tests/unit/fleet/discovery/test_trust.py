@@ -52,6 +52,50 @@ def test_a_subnet_a_name_and_a_host_can_be_listed(entry):
     assert trust_in(DESK, "ollama", None, config) is Trust.APPROVED
 
 
+@pytest.mark.parametrize(
+    "entry",
+    ["192.168.1.0/24", "192.168.1.5", "192.168.1.*", "192.168.1.5:11434", "fd00::/8", "fd00:*", "10.*", "fd00::5"],
+)
+def test_no_name_stands_for_an_address(entry):
+    """Any machine can announce any name, also one that reads like what the operator has listed."""
+    elsewhere = "http://203.0.113.9:11434"
+
+    assert not is_listed(Discovered(entry, elsewhere), [entry])
+    assert not is_listed(Discovered("x", elsewhere, host=entry), [entry])
+    assert not is_listed(Discovered("x", "http://10.evil.example:11434"), ["10.*"])
+
+
+@pytest.mark.parametrize(
+    ("entry", "url"),
+    [
+        ("192.168.1.*", DESK.url),
+        ("192.168.1.5:11434", DESK.url),
+        ("fd00::/8", "http://[fd00::5]:8000"),
+        ("FD00::*", "http://[fd00::5]:8000"),
+        ("[fd00::5]:8000", "http://[fd00::5]:8000"),
+        ("*.*", "http://gpu.lan:8000"),
+    ],
+)
+def test_an_address_can_be_listed_as_a_pattern_and_with_its_port(entry, url):
+    assert is_listed(Discovered("x", url), [entry])
+
+
+@pytest.mark.parametrize("trust", ["ask", "allow", "all"])
+def test_a_rejected_server_that_is_somewhere_else_waits(trust):
+    config = DiscoveryConfig(trust=trust, allow=("*",))
+    moved = Discovered("desk", "http://192.168.1.6:11434")
+
+    assert trust_in(moved, "ollama", decided(Trust.REJECTED), config) is Trust.PENDING
+
+
+@pytest.mark.parametrize("approval", [None, decided()])
+@pytest.mark.parametrize("trust", ["ask", "allow", "all"])
+def test_a_server_that_was_rejected_under_another_name_waits(trust, approval):
+    config = DiscoveryConfig(trust=trust, allow=("*",))
+
+    assert trust_in(DESK, "ollama", approval, config, is_place_rejected=True) is Trust.PENDING
+
+
 @pytest.mark.parametrize("entry", ["192.168.2.0/24", "des", "esk", "", "fe80::/10", "192.168.1.0/33"])
 def test_a_server_that_no_entry_matches_is_not_listed(entry):
     assert not is_listed(DESK, [entry])
