@@ -35,6 +35,16 @@ def test_every_configuration_on_the_page_is_accepted(shown, tmp_path):
     assert len(core) > 4
 
 
+def test_the_overview_has_every_source_and_leads_to_its_section(root):
+    text = (root / "docs/howto/find-servers.rst").read_text()
+    overview, _, sections = text.partition("\n.. code-block::")
+
+    sources = re.findall(r"^(.+)\n-+$", sections, re.MULTILINE)
+    named = set(re.findall(r"`([^`<]+)`_", overview))
+
+    assert named == set(sources) - {"Where multicast does not reach"}
+
+
 @pytest.mark.parametrize(
     ("hosts", "names"), [({"gpu-1": {}, "gpu-2": {"ansible_host": "10.0.0.2"}}, ["gpu-1", "gpu-2"]), ({}, [])]
 )
