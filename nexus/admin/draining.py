@@ -48,15 +48,20 @@ class Drained(msgspec.Struct, frozen=True):
     """Those that it is still busy with; they end as they would have."""
     last_with: tuple[str, ...] = ()
     """The models that no other healthy backend had when it was drained or rejected."""
+    until_restart: bool = False
+    """Whether what was decided about a found server holds only until the proxy ends, as its store does."""
 
 
 async def change(
     actions: Mapping[str, Action],
     snapshot: Callable[[], FleetSnapshot],
     asked: PageRequest,
+    *,
+    are_decisions_kept: bool = True,
 ) -> Page:
     """Answer the request for one of *actions*, by its word, on the backend that the path names.
 
+    :param are_decisions_kept: whether an approval or rejection survives a restart.
     :raises RequestError: there is no such backend, or no such action.
     """
     name, _, word = asked.path.removeprefix(PATH).rpartition("/")
@@ -78,10 +83,11 @@ async def change(
     except StoreError as exc:
         raise RequestError("overloaded", f"the decision could not be stored: {exc}") from exc
     log.info("drain_requested" if word.endswith("drain") else "approval_requested", backend=name, action=word)
+    until_restart = word in DECIDING and not are_decisions_kept
     backend = next((backend for backend in snapshot().backends if backend.name == name), None)
     if backend is None:
-        return json_page(Drained(name, NOT_IN_THE_FLEET, 0, models))
-    return json_page(Drained(name, backend.status, backend.load.in_flight, models))
+        return json_page(Drained(name, NOT_IN_THE_FLEET, 0, models, until_restart))
+    return json_page(Drained(name, backend.status, backend.load.in_flight, models, until_restart))
 
 
 def _decided(body: bytes) -> Decided:

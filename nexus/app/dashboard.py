@@ -197,7 +197,7 @@ def _change(
         return changes.change(asked)
     if asked.method == "DELETE":
         return changes.remove(asked)
-    return draining.change(actions, lambda: fleet.snapshot, asked)
+    return draining.change(actions, lambda: fleet.snapshot, asked, are_decisions_kept=fleet.are_decisions_kept)
 
 
 def _asset(asset: Asset, _asked: PageRequest) -> Page:

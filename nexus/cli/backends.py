@@ -194,7 +194,14 @@ def _change(target: Target, name: str, action: str, *, as_json: bool, is_sure: b
         click.echo(_came_of(action, now))
 
 
+UNTIL_RESTART: Final = "; until the proxy ends, as its store keeps nothing: see [store] in the configuration"
+
+
 def _came_of(action: str, now: Any) -> str:
+    return f"{_outcome(action, now)}{UNTIL_RESTART if now.get('until_restart') else ''}"
+
+
+def _outcome(action: str, now: Any) -> str:
     if action == "reject":
         return f"{now['name']} is rejected"
     if action == "approve" and now["status"] == "none":

@@ -228,6 +228,11 @@ class Fleet:
         """Let it serve again, once a probe has found it well. :raises BackendNotFound: when there is none."""
         self._watch(name).undrain()
 
+    @property
+    def are_decisions_kept(self) -> bool:
+        """Whether approvals and rejections survive a restart."""
+        return self._approvals.are_kept
+
     def has_announced_itself(self, name: str) -> bool:
         """Whether a server of that name can be approved and rejected."""
         return self._applicants.knows(name)

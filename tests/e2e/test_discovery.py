@@ -125,7 +125,8 @@ def test_the_command_shows_approves_and_rejects_a_server(start_nexus, command, n
     assert row[:3] == [name, "pending", "ollama"]
     assert name in {row["name"] for row in as_json["pending"]}
     assert approved.stdout.startswith(f"{name} is approved and ")
-    assert rejected.stdout == f"{name} is rejected\n"
+    told = "until the proxy ends, as its store keeps nothing: see [store] in the configuration"
+    assert rejected.stdout == f"{name} is rejected; {told}\n"
     assert metrics["approved"] == 1.0
     assert metrics["rejected"] == 0.0
 

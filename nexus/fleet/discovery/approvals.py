@@ -36,6 +36,11 @@ class Approvals:
         self._last_at: dict[Place, Approval] = {}
         """The last decision about each address and port, whatever the name was."""
 
+    @property
+    def are_kept(self) -> bool:
+        """Whether decisions survive a restart."""
+        return self._store is not None and self._store.survives_restart
+
     async def open(self) -> None:
         """Read what the store has; without it, every server is asked about again."""
         if self._store is None:

@@ -35,7 +35,7 @@ async def test_the_backend_that_the_path_names_is_drained(ask):
     told, done = await ask("/admin/backends/a%2Fb/drain")
 
     assert done == ["a/b"]
-    assert told == {"name": "a/b", "status": "draining", "pending_requests": 1, "last_with": []}
+    assert told == {"name": "a/b", "status": "draining", "pending_requests": 1, "last_with": [], "until_restart": False}
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,18 @@ async def test_a_decision_may_say_where_the_server_was(fleet, body, url):
     await change({"approve": approve}, fleet, asked)
 
     assert decided == [("desk", url)]
+
+
+@pytest.mark.parametrize(
+    ("word", "are_kept", "is_forgotten"),
+    [("approve", True, False), ("approve", False, True), ("reject", False, True), ("drain", False, False)],
+)
+async def test_a_decision_that_the_store_does_not_keep_says_so(fleet, word, are_kept, is_forgotten):
+    asked = PageRequest(method="POST", path=f"/admin/backends/desk/{word}")
+
+    page = await change({word: lambda *_: None}, fleet, asked, are_decisions_kept=are_kept)
+
+    assert json.loads(page.body)["until_restart"] is is_forgotten
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b'{"url": 1}', b"[" * 50_000, b"\xff"])
