@@ -35,7 +35,7 @@ class Origins:
         self._sightings: Mapping[tuple[str, str], Sighting] = {}
 
     def note(self, members: Mapping[str, Member], sightings: Iterable[Sighting]) -> None:
-        """Take in who is in the fleet now, and all that is seen."""
+        """Take in which backends are in the fleet now, and all that is seen."""
         now_unix_s = unix_now()
         self._joined = {backend_id: self._joined.get(backend_id, now_unix_s) for backend_id in members}
         self._members = members

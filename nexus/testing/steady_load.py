@@ -24,9 +24,9 @@ def simulator_of(reply: Reply) -> str:
 class SteadyLoad:
     """Every other client streams; a context manager, at the end of which all answers are there."""
 
-    def __init__(self, url: str, clients: int = 4, who: Callable[[Reply], str] = backend_of) -> None:
-        """:param who: says of an answer which server gave it."""
-        self._url, self._who, self._is_over = url, who, threading.Event()
+    def __init__(self, url: str, clients: int = 4, server_of: Callable[[Reply], str] = backend_of) -> None:
+        """:param server_of: says of an answer which server gave it."""
+        self._url, self._server_of, self._is_over = url, server_of, threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(number % 2 == 0,)) for number in range(clients)]
         self.answers: list[str] = []
         """Which server gave each good answer, in their order."""
@@ -46,7 +46,7 @@ class SteadyLoad:
                 self.failures.append(exc)
                 continue
             if reply.status == 200 and (not is_stream or reply.body.endswith(b"data: [DONE]\n\n")):
-                self.answers.append(self._who(reply))
+                self.answers.append(self._server_of(reply))
             else:
                 self.failures.append((reply.status, reply.body))
 

@@ -94,7 +94,7 @@ def test_whatever_name_servers_say_or_fail_to_say_no_request_fails(serve, start,
     zone.servers(NAME, target(one))
     nexus = start()
     until(lambda: healthy(nexus) == [name_of(one)])
-    with SteadyLoad(nexus.url, who=simulator_of) as load:
+    with SteadyLoad(nexus.url, server_of=simulator_of) as load:
         assert load.goes_to("one")
 
         # The address of a target changes, and its SRV record does not.

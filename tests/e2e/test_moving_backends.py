@@ -55,7 +55,7 @@ def rows(nexus):
 def test_a_configured_backend_follows_its_name_under_load(start, zone, two_places):
     zone.addresses("gpu.test", "127.0.0.1")
     nexus = start(backend_table("gpu", f"http://gpu.test:{two_places[0].port}", type="vllm"))
-    with SteadyLoad(nexus.url, who=simulator_of) as load:
+    with SteadyLoad(nexus.url, server_of=simulator_of) as load:
         assert load.goes_to("first")
 
         zone.addresses("gpu.test", "127.0.0.2")

@@ -8,11 +8,11 @@ from nexus.fleet.discovery.reaching import answers
 from nexus.fleet.fetching import Fetcher, FetchError, Target
 
 LOOKS_PER_QUESTION: Final = 6
-"""Whoever listens is asked what it is only once in so many looks: it may be nobody's language model at all."""
+"""A listener is asked what it is once in so many looks: it may have nothing to do with language models."""
 
 
 class OpenPort:
-    """What is known of whoever listens at one port."""
+    """What is known of the listener at one port."""
 
     def __init__(self, fetcher: Fetcher, host: str, port: int) -> None:
         """:param host: a name, or an address without brackets."""
