@@ -24,6 +24,9 @@ ApprovedUrl = Callable[[str], str | None]
 """Given a name, returns the URL of the server that is approved under it, None when none is."""
 
 
+Key = tuple[str, str, int, bool, str]
+
+
 class Instance(msgspec.Struct, kw_only=True):
     """One server: a service name, a host and a port. Another host that announces the name is another instance."""
 
@@ -42,13 +45,18 @@ class Instance(msgspec.Struct, kw_only=True):
     """When that last succeeded."""
 
     @property
+    def key(self) -> Key:
+        """What tells it from all others."""
+        return _key(self.service, self.found)
+
+    @property
     def is_silent(self) -> bool:
         """Whether it has not answered for so long, or never did, that another may have its place."""
         return self.checked_at - self.answered_at > SILENT_S if self.checked_at > -inf else False
 
 
 class Instances:
-    """By service name, host and port.
+    """By service name, host and port, and what else tells two servers apart that are there.
 
     Anyone on the network can announce a name that is taken, or other addresses of a host that is known. So an instance
     stays where it answers, an approved one is tried at the approved address first and keeps its name, and where there
@@ -58,9 +66,7 @@ class Instances:
     def __init__(self, approved_url: ApprovedUrl = lambda _: None, before: Iterable[Instance] = ()) -> None:
         """:param before: those that are known already."""
         self._approved_url = approved_url
-        self._instances: dict[tuple[str, str, int], Instance] = {
-            (each.service, each.found.host, each.found.port): each for each in before
-        }
+        self._instances: dict[Key, Instance] = {each.key: each for each in before}
         self._services = Counter(key[0] for key in self._instances)
         """How many instances each service name has."""
 
@@ -76,17 +82,25 @@ class Instances:
 
     def add(self, service: str, found: Announced) -> bool:
         """Take in what *service* announces now; return whether there is room for it."""
-        key = (service.lower(), found.host, found.port)
-        known = self._instances.get(key)
+        newcomer = Instance(service=service.lower(), full_name=service, found=found)
+        known = self._instances.get(newcomer.key) or self._before(newcomer)
         if known is not None:
+            before = known.key
             known.found = found.keeping(self._kept(known))
+            if known.key != before:
+                self._instances[known.key] = self._instances.pop(before)
             return True
-        newcomer = Instance(service=key[0], full_name=service, found=found)
         if not self._make_room(newcomer):
             return False
-        self._instances[key] = newcomer
-        self._services[key[0]] += 1
+        self._instances[newcomer.key] = newcomer
+        self._services[newcomer.service] += 1
         return True
+
+    def _before(self, newcomer: Instance) -> Instance | None:
+        """Return what *newcomer* was until its path or its TLS changed; those of an approved one do not change."""
+        *place, _, _ = newcomer.key
+        same = (each for key, each in self._instances.items() if [*key[:3]] == place)
+        return next((each for each in same if self._approved_name(each.found) is None), None)
 
     def withdraw(self, service: str) -> None:
         """Drop the instances of that service name, which is announced no more.
@@ -161,7 +175,7 @@ class Instances:
         return True
 
     def _drop(self, instance: Instance) -> None:
-        del self._instances[instance.service, instance.found.host, instance.found.port]
+        del self._instances[instance.key]
         self._services[instance.service] -= 1
         if not self._services[instance.service]:
             del self._services[instance.service]
@@ -173,6 +187,10 @@ class Instances:
         if leaving is None and self._approved_name(newcomer.found) is not None:
             leaving = next((each for each in crowd if self._approved_name(each.found) is None), None)
         return leaving
+
+
+def _key(service: str, found: Announced) -> Key:
+    return service, found.host, found.port, found.is_tls, found.path
 
 
 def names_of(found: Announced) -> tuple[str, str, str]:

@@ -11,8 +11,8 @@ DESK = "desk._ollama._tcp.local."
 DESK_URL = "http://192.168.1.5:11434"
 
 
-def found(name="desk", host="desk.local", port=11434, addresses=("192.168.1.5",)):
-    return Announced(name=name, host=host, port=port, addresses=tuple(addresses))
+def found(name="desk", host="desk.local", port=11434, addresses=("192.168.1.5",), **hints):
+    return Announced(name=name, host=host, port=port, addresses=tuple(addresses), **hints)
 
 
 def answers_at(instances, *addresses, now=1.0):
@@ -215,3 +215,40 @@ def test_an_approved_server_stays_whatever_is_announced(announcements, data):
     assert told(instances) == {"desk": DESK_URL}
     hosts = [instance.found.host for instance in instances]
     assert max(map(hosts.count, hosts)) <= MAX_PER_HOST
+
+
+@pytest.mark.parametrize(
+    ("hints", "url"), [({"is_tls": True}, "https://192.168.1.5:11434"), ({"path": "/x"}, f"{DESK_URL}/x")]
+)
+def test_what_announces_another_url_does_not_displace_an_approved_server(approving, hints, url):
+    instances = approving(desk=DESK_URL)
+    for hint in ({}, hints, {}, {"path": "/y"}, hints):
+        instances.add(DESK, found(**hint))
+        answers_at(instances, "192.168.1.5")
+        assert told(instances)["desk"] == DESK_URL
+
+    assert told(instances) == {"desk": DESK_URL, "desk-11434": url}
+
+    instances.withdraw(DESK)
+
+    assert told(instances) == {}
+
+
+def test_a_server_that_is_not_approved_is_where_it_announced_itself_last():
+    instances = Instances()
+    for hints in ({}, {"is_tls": True}, {"path": "/llm"}):
+        instances.add(DESK, found(**hints))
+        answers_at(instances, "192.168.1.5")
+
+    assert told(instances) == {"desk": f"{DESK_URL}/llm"}
+    assert len(instances) == 1
+
+
+def test_an_announcement_that_is_repeated_changes_nothing():
+    instances = Instances()
+    services = (DESK, DESK.replace("ollama", "llm"))
+    for service in (*services, *services[:1]):
+        instances.add(service, found())
+        answers_at(instances, "192.168.1.5")
+
+    assert [instance.service for instance in instances] == [*services]
