@@ -37,17 +37,22 @@ LEAST_FIRST: Final = (
     "URL",
     "SEEN",
     "OLDEST WAIT",
-    "SOURCE",
     "IN FLIGHT",
+    "SOURCE",
 )
+NAME_WIDTH: Final = 21
+"""``192.168.100.100:11434``: names that are cut further cannot be told apart."""
 LAYOUT: Final = Layout(
-    cut=tuple(map(HEADINGS.index, ("LAST ERROR", "URL", "NAME"))),
+    cut=tuple(map(HEADINGS.index, ("NAME", "LAST ERROR", "URL"))),
     leave_out=tuple(map(HEADINGS.index, LEAST_FIRST)),
+    least={HEADINGS.index("NAME"): NAME_WIDTH},
 )
 PENDING_HEADINGS: Final = ("NAME", "APPROVAL", "TYPE", "URL", "SOURCE", "HOST", "FIRST SEEN", "NOT RECOGNISED")
 PENDING_LAYOUT: Final = Layout(
-    cut=tuple(map(PENDING_HEADINGS.index, ("NOT RECOGNISED", "URL", "HOST", "NAME"))),
+    # Never the URL: whether a server is trusted depends on its address and port.
+    cut=tuple(map(PENDING_HEADINGS.index, ("NAME", "NOT RECOGNISED", "HOST"))),
     leave_out=tuple(map(PENDING_HEADINGS.index, ("FIRST SEEN", "SOURCE", "HOST", "NOT RECOGNISED"))),
+    least={PENDING_HEADINGS.index("NAME"): NAME_WIDTH},
 )
 
 
@@ -108,7 +113,8 @@ def _status(row: Row) -> str:
 
 
 def _pending_cells(row: Row) -> tuple[str, ...]:
-    is_recognised = row["backend_type"] is not None
+    # A rejected server is not asked what it is.
+    is_explained = row["backend_type"] is None and row["trust"] != "rejected"
     return (
         row["name"],
         row["trust"],
@@ -117,5 +123,5 @@ def _pending_cells(row: Row) -> tuple[str, ...]:
         row["discovery_source"],
         row["host"],
         f"{age(row['first_seen'])} ago",
-        "" if is_recognised else row["last_error"] or "not asked yet",
+        (row["last_error"] or "not asked yet") if is_explained else "",
     )

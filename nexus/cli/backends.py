@@ -206,5 +206,7 @@ def _outcome(action: str, now: Any) -> str:
         return f"{now['name']} is rejected"
     if action == "approve" and now["status"] == "none":
         return f"{now['name']} is approved; a backend has its name or its address already"
-    requests = f"with {now['pending_requests']} requests under way"
-    return f"{now['name']} is {'approved and ' if action == 'approve' else ''}{now['status']}, {requests}"
+    said = "approved and " if action == "approve" else ""
+    if now["status"] == Status.UNKNOWN:
+        return f"{now['name']} is {said}in the fleet, and gets requests once a probe has found it healthy"
+    return f"{now['name']} is {said}{now['status']}, with {now['pending_requests']} requests under way"

@@ -1,7 +1,7 @@
 """Rows of text in columns, whole for a pipe, and as wide as the terminal for a person."""
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -18,6 +18,8 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     """Columns whose texts may be cut, the one that is given room first in front."""
     leave_out: tuple[int, ...] = ()
     """Columns that may be left out, the least important one first."""
+    least: Mapping[int, int] = {}
+    """How far columns are cut, where that is not :data:`LEAST_WIDTH`."""
 
 
 WHOLE: Final = Layout()
@@ -28,20 +30,26 @@ def in_columns(
 ) -> str:
     """Return *rows* with each column as wide as its longest text; the rows may differ in length.
 
-    :param width: that of the terminal; None: nothing is cut or left out.
+    :param width: that of the terminal; None: nothing is cut or left out. Where the rows do not fit, columns that are
+        empty below the first row, the heading, are left out before anything is cut.
     """
     safe = [[_printable(text) for text in row] for row in rows]
     natural = [max(_width(row[i]) for row in safe if i < len(row)) for i in range(max(map(len, safe), default=0))]
     room = None if width is None else width - len(indent)
-    widths = dict(enumerate(natural)) if room is None else fitting(natural, layout, room)
+    widths = dict(enumerate(natural)) if room is None else fitting(natural, layout, room, empty=_empty(layout, safe))
     lines = (GAP.join(_padded(row[i], most) for i, most in widths.items() if i < len(row)).rstrip() for row in safe)
     return "\n".join(f"{indent}{line if room is None else _cut(line, room)}".rstrip() for line in lines)
 
 
-def fitting(natural: Sequence[int], layout: Layout, room: int) -> Mapping[int, int]:
+def fitting(natural: Sequence[int], layout: Layout, room: int, *, empty: Iterable[int] = ()) -> Mapping[int, int]:
     """Return the columns that are shown, and how wide each is, so that they take up *room* at most where possible."""
     shown = dict(enumerate(natural))
-    least = {i: min(width, LEAST_WIDTH) if i in layout.cut else width for i, width in shown.items()}
+    for i in empty:
+        if _total(shown) <= room:
+            break
+        del shown[i]
+    cut_to = {i: layout.least.get(i, LEAST_WIDTH) for i in layout.cut}
+    least = {i: min(width, cut_to.get(i, width)) for i, width in shown.items()}
     for i in layout.leave_out:
         if _total(least) <= room:
             break
@@ -53,6 +61,13 @@ def fitting(natural: Sequence[int], layout: Layout, room: int) -> Mapping[int, i
             least[i] += more
             spare -= more
     return least
+
+
+def _empty(layout: Layout, rows: Sequence[Sequence[str]]) -> tuple[int, ...]:
+    """Return the columns that may give way and are empty below their heading, the least important one first."""
+    below = rows[1:]
+    may_give_way = dict.fromkeys((*layout.leave_out, *reversed(layout.cut)))
+    return tuple(i for i in may_give_way if below and not any(row[i] for row in below if i < len(row)))
 
 
 def _total(widths: Mapping[int, int]) -> int:

@@ -69,7 +69,11 @@ def command(target: Target, *, request_id: str | None, limit: int, as_json: bool
         print_json(told)
     else:
         rows = [*map(_cells, told["decisions"])]
-        click.echo(table([HEADINGS, *rows], layout=LAYOUT) if rows else f"no decisions of the {told['kept']} kept")
+        click.echo(table([HEADINGS, *rows], layout=LAYOUT) if rows else _none_of(told["kept"]))
+
+
+def _none_of(kept: int) -> str:
+    return f"none of the {kept} decisions that are kept" if kept else "no decision is kept yet"
 
 
 def _show_one(proxy: Proxy, request_id: str, *, as_json: bool) -> None:

@@ -49,6 +49,17 @@ def test_the_least_important_column_is_left_out_first():
     assert narrowest.split() == ["NAME", "LAST", "ERROR"]
 
 
+def test_a_column_without_a_text_is_left_out_before_any_other():
+    heading, row = in_columns([HEADING, (*ROW[:3], "")], layout=LAYOUT, width=44).split("\n")
+
+    assert heading.split() == ["NAME", "TIER", "URL"]
+    assert row.split() == ["gpu-1", "1", "http://gpu-1.example.org:8000"]
+
+
+def test_a_heading_without_rows_keeps_its_columns():
+    assert in_columns([HEADING], layout=LAYOUT, width=44).split() == ["NAME", "TIER", "URL", "LAST", "ERROR"]
+
+
 def test_wide_characters_take_two_places():
     first, second = in_columns([("模型", "a"), ("model", "b")], width=80).split("\n")
 
