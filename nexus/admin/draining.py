@@ -58,10 +58,12 @@ async def change(
     asked: PageRequest,
     *,
     are_decisions_kept: bool = True,
+    has_announced_itself: Callable[[str], bool] = lambda _: False,
 ) -> Page:
     """Answer the request for one of *actions*, by its word, on the backend that the path names.
 
     :param are_decisions_kept: whether an approval or rejection survives a restart.
+    :param has_announced_itself: whether a server of that name can be approved and rejected.
     :raises RequestError: there is no such backend, or no such action.
     """
     name, _, word = asked.path.removeprefix(PATH).rpartition("/")
@@ -76,6 +78,9 @@ async def change(
     except BackendNotFound as exc:
         if any(backend.name == name for backend in snapshot().backends):
             text = f"the backend '{name}' did not announce itself, and needs no approval; it can be drained"
+            raise RequestError("bad_request", text) from exc
+        if has_announced_itself(name):
+            text = f"the server '{name}' is not in the fleet: approve it first, or reject it"
             raise RequestError("bad_request", text) from exc
         raise RequestError("not_found", f"{exc}; /admin/backends lists them") from exc
     except (NotRecognised, AnotherServer) as exc:

@@ -55,20 +55,23 @@ def health(snapshot: FleetSnapshot, *, uptime_s: float) -> Page:
     return json_page(Health(health_word(counts), int(uptime_s), counts, len(snapshot.models)))
 
 
-def ready(
+def ready(  # noqa: PLR0913 - one for each that can be told
     snapshot: FleetSnapshot,
     *,
     is_draining: bool,
     rejected_reload: str | None,
     switched_off_stages: tuple[str, ...] = (),
     store_failure: str | None = None,
+    waiting: int = 0,
 ) -> Page:
     """Answer ``/ready``: 200 only when a request could be served now, else 503 with the reason.
 
     A rejected reload is told and takes nothing away: the old configuration still serves. So is a stage that is left
     out, which has declared that requests may go on without it, and a store that fails: a stage that needs it refuses.
+
+    :param waiting: how many servers wait for an approval.
     """
-    reason = _why_not(snapshot, is_draining=is_draining)
+    reason = _why_not(snapshot, is_draining=is_draining, waiting=waiting)
     body = Ready(
         reason is None, reason, ReadyDetail(count(snapshot), rejected_reload, switched_off_stages, store_failure)
     )
@@ -89,9 +92,12 @@ def health_word(counts: BackendCounts) -> str:
     return "healthy" if counts.healthy == counts.total else "degraded"
 
 
-def _why_not(snapshot: FleetSnapshot, *, is_draining: bool) -> str | None:
+def _why_not(snapshot: FleetSnapshot, *, is_draining: bool, waiting: int) -> str | None:
     if is_draining:
         return "shutting down: no new requests"
+    if not snapshot.backends and waiting:
+        servers = "1 server that was found waits" if waiting == 1 else f"{waiting} servers that were found wait"
+        return f"no backend is in the fleet, and {servers} for approval: `nexus-proxy backends` lists what is to decide"
     if not snapshot.backends:
         return "no backend is known: configure one, or start a server that discovery finds"
     healthy = [backend for backend in snapshot.backends if backend.status is Status.HEALTHY]

@@ -197,7 +197,13 @@ def _change(
         return changes.change(asked)
     if asked.method == "DELETE":
         return changes.remove(asked)
-    return draining.change(actions, lambda: fleet.snapshot, asked, are_decisions_kept=fleet.are_decisions_kept)
+    return draining.change(
+        actions,
+        lambda: fleet.snapshot,
+        asked,
+        are_decisions_kept=fleet.are_decisions_kept,
+        has_announced_itself=fleet.has_announced_itself,
+    )
 
 
 def _asset(asset: Asset, _asked: PageRequest) -> Page:

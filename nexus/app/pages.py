@@ -29,6 +29,8 @@ class Standing(msgspec.Struct):
     """Why the last reload was refused, None when it was not."""
     store_failure: Callable[[], str | None] = lambda: None
     """Tells why the store failed when it was last used, None when it did not."""
+    waiting: Callable[[], int] = lambda: 0
+    """Tells how many servers wait for an approval."""
 
     @property
     def uptime_s(self) -> float:
@@ -50,6 +52,7 @@ def pages(
                 rejected_reload=standing.rejected_reload,
                 switched_off_stages=tuple(s.place.name for s in blueprint.router.pipeline.stages if s.is_off),
                 store_failure=standing.store_failure(),
+                waiting=standing.waiting(),
             ),
         ),
         *(

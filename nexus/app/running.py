@@ -194,6 +194,7 @@ class Nexus:
     async def _open_store(self) -> None:
         self._store = WatchedStore(await open_store(self.blueprint))
         self.standing.store_failure = lambda: self._store.failure
+        self.standing.waiting = lambda: self._fleet.waiting_count
         log.info("store_opened", kind=self.blueprint.config.store.kind)
         self._resources.push_async_callback(self._store.close)
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from nexus.config.schema import Config
+
 
 def table_of(settings: Iterable[str]) -> dict[str, Any]:
     """Return what *settings* say; a value is TOML or, where it is none, a text.
@@ -20,6 +22,17 @@ def table_of(settings: Iterable[str]) -> dict[str, Any]:
             raise click.BadParameter(f"'{setting}' has no value; write KEY=VALUE", param_hint="--with")
         _merge(_parsed(key, value), table)
     return table
+
+
+def refuse_keys_of_a_backend(overrides: Iterable[str]) -> None:
+    """Refuse keys that were given with ``--set``, which is for those of the configuration here.
+
+    :raises click.BadParameter: the first part of one is no section, so it is meant for the backend.
+    """
+    for key in overrides:
+        if key.partition(".")[0] not in Config.__struct_fields__:
+            text = f"'{key}' is no key of the configuration; --with sets one of the backend"
+            raise click.BadParameter(text, param_hint="--set")
 
 
 def _parsed(key: str, value: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 import click
 
-from nexus.cli.backend_keys import table_of
+from nexus.cli.backend_keys import refuse_keys_of_a_backend, table_of
 from nexus.cli.backend_tables import backend_table, pending_table
 from nexus.cli.completing import NameOf
 from nexus.cli.file_lines import file_lines
@@ -127,6 +127,7 @@ def add(  # noqa: PLR0913 - its options
 ) -> None:
     """Add the server at URL as the backend NAME, while the proxy runs."""
     given = {"name": name, "url": backend_url, "type": kind, "api_key": backend_key, "zone": zone}
+    refuse_keys_of_a_backend(target.chosen.overrides)
     table = table_of(keys) | {key: value for key, value in given.items() if value is not None}
     proxy = target.proxy(is_admin=True)
     proxy.introduce()

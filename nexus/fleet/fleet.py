@@ -133,6 +133,11 @@ class Fleet:
         return self._found.waiting()
 
     @property
+    def waiting_count(self) -> int:
+        """How many of them are to be decided about."""
+        return sum(applicant.trust is Trust.PENDING for applicant in self.applicants)
+
+    @property
     def found_counts(self) -> Mapping[tuple[str, str], int]:
         """How many servers announced themselves, by their source and by what was decided about them."""
         nothing = {(source, trust.value): 0 for source in self._need_approval for trust in Trust}

@@ -301,10 +301,12 @@ def test_the_commands_of_the_tutorial_find_approve_and_use_a_server(network, run
     start(ours, serve)
 
     until(lambda: re.search(r"^desk +pending +ollama", ran(show), re.MULTILINE), within_s=30)
+    waits = ran("nexus-proxy health")
     before = json.loads(ran(curl))
     approved = ran(approve)
     answer = until(lambda: "choices" in (told := json.loads(ran(curl))) and told, within_s=10)
 
+    assert "1 server that was found waits for approval" in waits
     assert before["error"]["code"] == "model_not_found"
     assert approved.startswith("desk is approved")
     assert answer["choices"][0]["message"]["content"].startswith("desk: ")

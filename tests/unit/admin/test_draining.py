@@ -48,6 +48,19 @@ async def test_what_is_not_there_is_not_found(ask, path):
     assert refusal.value.code == "not_found"
 
 
+@pytest.mark.parametrize("word", ["drain", "undrain"])
+async def test_a_server_that_waits_for_approval_is_to_be_decided_about_first(fleet, word):
+    def missing(name):
+        raise BackendNotFound(name)
+
+    asked = PageRequest(method="POST", path=f"/admin/backends/desk/{word}")
+
+    with pytest.raises(RequestError, match="'desk' is not in the fleet: approve it first, or reject it") as refusal:
+        await change({word: missing}, fleet, asked, has_announced_itself=lambda name: name == "desk")
+
+    assert refusal.value.code == "bad_request"
+
+
 @pytest.mark.parametrize(("body", "url"), [(b"", None), (b"{}", None), (b'{"url": "http://a:1"}', "http://a:1")])
 async def test_a_decision_may_say_where_the_server_was(fleet, body, url):
     decided = []

@@ -76,6 +76,16 @@ def test_a_fleet_that_cannot_serve_says_why(fleet, backend, states, reason):
     assert said(page)["reason"].startswith(reason)
 
 
+@pytest.mark.parametrize(
+    ("waiting", "told"), [(1, "1 server that was found waits"), (3, "3 servers that were found wait")]
+)
+def test_an_empty_fleet_says_that_servers_wait_for_approval(fleet, waiting, told):
+    page = ready(fleet(), is_draining=False, rejected_reload=None, waiting=waiting)
+
+    assert page.status == 503
+    assert f"{told} for approval" in said(page)["reason"]
+
+
 def test_a_fleet_without_a_model_has_nothing_to_serve(fleet, backend):
     page = is_ready(fleet(backend("a", models=()), backend("b", status=Status.UNHEALTHY)))
 

@@ -3,7 +3,7 @@
 import click
 import pytest
 
-from nexus.cli.backend_keys import table_of
+from nexus.cli.backend_keys import refuse_keys_of_a_backend, table_of
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,9 @@ def test_what_is_no_key_with_a_value_is_wrong_usage(setting):
         return
     # A line break is a part of the text, and brings no second key.
     assert found == {"priority": "1\nname=2"}
+
+
+@pytest.mark.parametrize("key", ["priority", "weigth", "headers.X-Team"])
+def test_a_key_of_the_backend_does_not_get_lost_among_those_of_the_configuration(key):
+    with pytest.raises(click.BadParameter, match=f"'{key}' is no key of the configuration; --with sets one of the"):
+        refuse_keys_of_a_backend(["server.port", key])
