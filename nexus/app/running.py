@@ -216,7 +216,7 @@ class Nexus:
             blueprint.fleet,
             discoverers=guarded_discoverers(blueprint.contributions),
             own_port=self.port,
-            is_own=lambda url: leads_here(url, blueprint.config.server.host, self.port),
+            is_own=lambda url: leads_here(url, self.blueprint.config.server.host, self.port),
             store=self._store,
             load=load_backend_here,
         )

@@ -285,7 +285,7 @@ async def test_a_name_that_nobody_knows(ask_at, monkeypatch):
     async def nobody_knows(host, port):
         raise OSError("NXDOMAIN")
 
-    monkeypatch.setattr(names, "_look_up", nobody_knows)
+    monkeypatch.setattr(names, "look_up", nobody_knows)
 
     await ask_at("http://gpu-9.localhost:9", 503, "no_healthy_backend")
 
@@ -294,7 +294,7 @@ async def test_a_name_that_is_looked_up_for_ever(ask_at, monkeypatch):
     async def look_for_ever(host, port):
         await asyncio.sleep(30)
 
-    monkeypatch.setattr(names, "_look_up", look_for_ever)
+    monkeypatch.setattr(names, "look_up", look_for_ever)
 
     await ask_at("http://gpu-8.localhost:9", 504, "connect_timeout")
 

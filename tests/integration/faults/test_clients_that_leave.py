@@ -68,7 +68,7 @@ async def test_while_connecting_nothing_is_sent(start, script, go, monkeypatch):
     async def never(host, port):
         await asyncio.sleep(30)
 
-    monkeypatch.setattr(names, "_look_up", never)
+    monkeypatch.setattr(names, "look_up", never)
     backend = await script()
     scene = await start(backend=backend, options={"backend": {"url": "http://gpu-7.localhost:9"}})
     client = await scene.connect()
