@@ -107,6 +107,9 @@ def _facts(blueprint: Blueprint) -> Iterator[str]:
     yield f"keys for administrators: {len(blueprint.loaded.admin_keys) or 'those for clients'}"
     yield f"backends: {names or 'none configured'}"
     yield f"discovery: {', '.join(discoverers_of(blueprint)) or 'off'}"
+    if config.discovery.dns:
+        looked_up = (f"{dns.name}:{dns.port}" if dns.port else dns.name for dns in config.discovery.dns)
+        yield f"names whose servers are used: {', '.join(looked_up)}"
     if config.discovery.file:
         yield f"watched files: {', '.join(source.path for source in config.discovery.file)}"
     if config.discovery.hosts:

@@ -128,6 +128,7 @@ def test_check_says_which_names_lead_nowhere(command, zone, tmp_path):
 
     warnings = [line for line in done.stderr.splitlines() if " cannot be reached" in line or " finds no server" in line]
     assert done.returncode == 0
+    assert "  names whose servers are used: _llm._tcp.known.test, _llm._tcp.unknown.test\n" in done.stdout
     assert [warning.partition(" (")[0] for warning in warnings] == [
         "nexus-proxy: warning: backend 'gpu' cannot be reached now: its host name 'gpu.invalid' cannot be looked up",
         "nexus-proxy: warning: discovery.dns finds no server now: '_llm._tcp.unknown.test' has no SRV records",

@@ -129,11 +129,14 @@ class Applicants:
                 found = msgspec.structs.replace(applicant.found, kind=applicant.kind or applicant.found.kind)
                 yield msgspec.structs.replace(applicant.sighting, found=found)
 
-    def name(self, members: Iterable[Member]) -> None:
-        """Give each a name of its own: of those in the fleet the same as there, of the others none of *members*'."""
+    def name(self, members: Iterable[Member], *, displaced: Container[Key] = ()) -> None:
+        """Give each a name of its own: of those in the fleet the same as there, of the others none of *members*'.
+
+        :param displaced: those whose place another backend had, so that the names that they had then count for nothing.
+        """
         members = tuple(members)
         there = {(member.source, member.found_as): member.config.name for member in members}
-        before = {key: applicant.name for key, applicant in self._applicants.items()}
+        before = {key: applicant.name for key, applicant in self._applicants.items() if key not in displaced}
         waiting = (applicant.sighting for key, applicant in self._applicants.items() if key not in there)
         names = there | named(waiting, taken=(member.config.name for member in members), before=before)
         for key, applicant in self._applicants.items():

@@ -21,6 +21,8 @@ class FoundServers:
         self._is_own = is_own
         self._names: Mapping[Key, str] = {}
         self._places: frozenset[object] = frozenset()
+        self._displaced: frozenset[Key] = frozenset()
+        """Those that wait at a place which is one of a backend's; the names that they have meanwhile are not shown."""
 
     def joining(
         self,
@@ -44,7 +46,9 @@ class FoundServers:
         members = [replace(member, is_announced=member.source in need_approval) for member in joined]
         self._names = {(member.source, member.found_as): member.config.name for member in members}
         self._places = frozenset(place_of(member.config.url) for member in (*fixed, *members))
-        self._applicants.name((*fixed, *members))
+        self._applicants.name((*fixed, *members), displaced=self._displaced)
+        listed = self._applicants.listed()
+        self._displaced = frozenset(a.sighting.key for a in listed if place_of(a.found.url) in self._places)
         return {member.id: member for member in members}
 
     def waiting(self) -> tuple[Applicant, ...]:

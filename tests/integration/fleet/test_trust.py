@@ -244,6 +244,20 @@ async def test_a_server_that_two_sources_see_is_one_backend_and_says_both(serve,
     assert (pending(fleet), origin.is_stale, after.load is backend.load) == ({}, False, True)
 
 
+async def test_a_server_has_its_name_again_after_a_backend_at_its_address(serve, plan, start, eventually, network):
+    server = await serve("vllm", "tiny")
+    fleet = await start(plan(discovery=LOOKS), discoverers=[network])
+    network.announce(Discovered("desk", server.url))
+    await eventually(lambda: pending(fleet) == {"desk": "vllm"})
+
+    await fleet.added.add({"name": "desk", "url": server.url}, persist=False)
+    while_added = pending(fleet)
+    await fleet.added.remove("desk")
+
+    assert while_added == {}
+    assert pending(fleet) == {"desk": "vllm"}
+
+
 async def test_a_server_in_its_grace_period_is_stale(serve, plan, start, eventually, network):
     server = await serve("vllm", "tiny")
     network.needs_approval = False
