@@ -71,6 +71,7 @@ class BackendView(msgspec.Struct, frozen=True, kw_only=True):
     is_busy: bool
     """Whether it left the last probe unanswered while requests were running there; ``last_error`` says how many."""
     is_refusing: bool
+    is_replaced: bool
     """Whether nothing was listening there when it was last tried."""
     last_health_check: datetime | None
     last_error: str | None
@@ -151,6 +152,7 @@ def view_of(backend: Backend, origin: Origin) -> BackendView:
         misconfigured=backend.misconfigured,
         is_busy=backend.is_busy,
         is_refusing=backend.is_refusing,
+        is_replaced=backend.is_replaced,
         last_health_check=instant(backend.last_check_at),
         last_error=backend.last_error,
         any_model=backend.any_model,

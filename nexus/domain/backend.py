@@ -125,6 +125,8 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it left the last probe unanswered while requests were running there."""
     is_refusing: bool = False
     """Whether nothing was listening there when it was last tried."""
+    is_replaced: bool = False
+    """Whether it announced itself, and its answers are now those of another kind of server than was approved."""
     unsupported: frozenset[tuple[str, str]] = frozenset()
     """Endpoints, each with a model by its own name here, that it has refused as not supported (501)."""
     models: Mapping[str, ModelFacts] = {}
@@ -164,8 +166,11 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def may_be_asked(self) -> bool:
-        """Whether requests can be sent to it, if only as a last resort: unless it drains, or nothing listens there."""
-        return self.status is Status.HEALTHY or not (self.status is Status.DRAINING or self.is_refusing)
+        """Whether requests can be sent to it, if only as a last resort: unless it drains, nothing listens there, or
+        another server does.
+        """
+        is_out = self.status is Status.DRAINING or self.is_refusing or self.is_replaced
+        return self.status is Status.HEALTHY or not is_out
 
     @property
     def own_breaker(self) -> Breaker:

@@ -1,6 +1,7 @@
 """Finding out of which kind a server is, by harmless questions in the one order that tells look-alikes apart."""
 
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -11,6 +12,10 @@ from nexus.fleet.reading import first_text, json_object
 
 NEXUS_HEADER: Final = "X-Nexus-Version"
 """Each answer of a Nexus has it; one that looks for servers leaves others of its kind alone."""
+
+
+_OVERLOADED: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, *range(HTTPStatus.INTERNAL_SERVER_ERROR, 600)})
+"""What a server may answer at one moment to a question that it answers at another."""
 
 
 class Clue(msgspec.Struct, frozen=True):
@@ -28,6 +33,8 @@ class Detection(msgspec.Struct, frozen=True):
     status: int
     """Of the last answer."""
     is_nexus: bool = False
+    is_certain: bool = True
+    """False when it was overloaded at an earlier question, whose answer might have shown another kind."""
 
 
 async def detect(fetcher: Fetcher, target: Target) -> Detection:
@@ -35,13 +42,15 @@ async def detect(fetcher: Fetcher, target: Target) -> Detection:
     if kind := CLOUD_HOSTS.get(urlsplit(target.url).hostname or ""):
         return Detection(kind, 0)
     status = 0
+    is_certain = True
     for clue in CLUES:
         answer = await fetcher.get(target, clue.path)
         if NEXUS_HEADER in answer.headers:
             return Detection("generic", answer.status, is_nexus=True)
         if kind := clue.kind_of(answer):
-            return Detection(kind, answer.status)
+            return Detection(kind, answer.status, is_certain=is_certain)
         status = answer.status
+        is_certain = is_certain and status not in _OVERLOADED
     return Detection(None, status)
 
 
@@ -101,7 +110,8 @@ CLUES: Final = (
     Clue("/api/v1/models", _lmstudio),
     Clue("/api/v0/models", _old_lmstudio),
     Clue("/node_id", _exo),
-    Clue("/v1/models", _generic),
+    # At the first time it may have been overloaded.
+    Clue("/v1/models", lambda answer: _by_owner(answer) or _generic(answer)),
 )
 
 CLOUD_HOSTS: Final[Mapping[str, str]] = {"api.openai.com": "openai", "api.anthropic.com": "anthropic"}

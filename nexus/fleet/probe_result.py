@@ -36,6 +36,10 @@ class Cause(StrEnum):
     """It says that it is loading its model."""
     SHORTAGE = "shortage"
     """It was not asked: this process has no file descriptor left."""
+    REPLACED = "replaced"
+    """It announced itself, and its answers are those of another kind of server than was approved."""
+    PERHAPS_REPLACED = "perhaps_replaced"
+    """The same, when it was overloaded while it was asked."""
     OTHER = "other"
 
 

@@ -34,8 +34,8 @@ class BackendProbe:
         """Probe once; nothing that a backend does makes it raise."""
         try:
             kind = self._kind = self._kind or await self._detected()
-            if self._member.is_announced and (other := await self._other_kind(kind)) is not None:
-                return Failure(f"another server has taken its place: of the kind '{other}', not '{kind.name}'")
+            if self._member.is_announced and (failure := await self._replaced(kind)) is not None:
+                return failure
             return await self._probed(kind, Questions(self._fetcher, self._member.target(kind)))
         except FetchRefused as exc:
             return Failure(str(exc), Cause.REFUSED)
@@ -46,12 +46,14 @@ class BackendProbe:
         except FetchError as exc:
             return Failure(str(exc))
 
-    async def _other_kind(self, kind: BackendKind) -> str | None:
-        """Return what its answers show when that is not *kind*; None also when they show nothing."""
+    async def _replaced(self, kind: BackendKind) -> Failure | None:
+        """Return a failure when its answers show another kind than *kind*; None also when they show nothing."""
         found = await self._shown()
-        if found.is_nexus:
-            return "nexus"
-        return found.kind if found.kind != kind.name else None
+        other = "nexus" if found.is_nexus else found.kind
+        if other is None or other == kind.name:
+            return None
+        text = f"another server has taken its place: of the kind '{other}', not '{kind.name}'"
+        return Failure(text, Cause.REPLACED if found.is_certain else Cause.PERHAPS_REPLACED)
 
     async def _shown(self) -> Detection:
         timeout_s = self._fetcher.timeout_s

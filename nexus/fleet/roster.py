@@ -102,7 +102,7 @@ class Roster:
             state = first_state(config)
         fields = {"models": models, **after.fields(kind, learned=learned)}
         if not is_believed:
-            fields |= {"is_busy": False, "is_refusing": False, "unsupported": frozenset()}
+            fields |= {"is_busy": False, "is_refusing": False, "is_replaced": False, "unsupported": frozenset()}
         if state.status is not row.status:
             fields |= {"status": state.status, "status_since": unix_now()}
         self._registry.update(row.id, **fields)

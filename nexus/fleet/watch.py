@@ -195,6 +195,9 @@ class Watch:
             return self.state.after_success(self._config)
         if result.cause is Cause.SHORTAGE:
             return self.state
+        if result.cause is Cause.REPLACED:
+            # As certain as a refused connection: its prompts are not meant for this server.
+            return self.state.after_refusal()
         if result.cause is Cause.LOADING:
             return self.state.after_loading()
         if result.cause is Cause.TIMEOUT and running:
@@ -209,6 +212,7 @@ class Watch:
         self._learn(result, row)
         fields = {
             "is_refusing": False,
+            "is_replaced": False,
             "version": self.learned.version,
             **self.member.fields(result.kind, learned=self.learned),
         }
@@ -229,7 +233,8 @@ class Watch:
         is_busy = result.cause is Cause.TIMEOUT and running
         error = f"busy: {result.error} (requests running: {running})" if is_busy else result.error
         is_refusing = row.is_refusing if result.cause is Cause.SHORTAGE else result.cause is Cause.REFUSED
-        fields: dict[str, Any] = {"last_error": error, "is_refusing": is_refusing}
+        is_replaced = row.is_replaced or result.cause in {Cause.REPLACED, Cause.PERHAPS_REPLACED}
+        fields: dict[str, Any] = {"last_error": error, "is_refusing": is_refusing, "is_replaced": is_replaced}
         if result.kind is not None and result.kind is not row.kind:
             fields |= self.member.fields(result.kind, learned=ServerFacts())
         return fields

@@ -37,6 +37,7 @@ def backends(draw: st.DrawFn, name: str = "gpu-1") -> Backend:
         "is_cooling": draw(st.booleans()),
         "is_busy": draw(st.booleans()),
         "is_refusing": draw(st.booleans()),
+        "is_replaced": draw(st.booleans()),
         "priority": draw(st.integers(0, 100)),
         "tier": draw(st.integers(1, 5)),
         "max_in_flight": draw(st.integers(1, 4)),

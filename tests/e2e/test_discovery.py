@@ -16,7 +16,8 @@ from zeroconf import Zeroconf
 
 from nexus.fleet.discovery.announcing import own_addresses
 from nexus.simulator import Settings, Simulator, in_thread
-from nexus.testing.asking import ask
+from nexus.testing.asking import ask, chat
+from nexus.testing.fleets import simulator_process
 from nexus.testing.ports import free_port
 from nexus.testing.process import run_nexus
 
@@ -179,3 +180,22 @@ def test_a_proxy_that_announces_itself_is_found_by_clients_and_used_by_no_proxy(
 
     assert (info.port, info.decoded_properties["type"]) == (announcing.port, "nexus")
     assert announced["name"] not in {row["name"] for row in (*pages["pending"], *pages["backends"])}
+
+
+def test_no_prompt_goes_to_another_kind_of_server_at_an_approved_address(start_nexus):
+    address, port = own_addresses()[0], free_port()
+    scan = f'[[discovery.hosts]]\nhosts = ["{address}/32:{port}"]\nrescan_seconds = 0.2\n'
+    nexus = start_nexus(CONFIG.replace("enabled = true", "enabled = false") + scan)
+    place = f"{address}:{port}"
+    words = ("--host", "0.0.0.0", "--port", str(port), "--kind")
+    with simulator_process(*words, "vllm"):
+        eventually(lambda: (pending(nexus, place) or {}).get("backend_type") == "vllm")
+        post(nexus, f"/admin/backends/{place}/approve")
+        eventually(lambda: (backend(nexus, place) or {}).get("status") == "healthy")
+
+    with simulator_process(*words, "ollama"):
+        (change,) = eventually(lambda: [e for e in nexus.log_lines("backend_status_changed") if "place" in str(e)])
+        refused = ask(nexus.url, "/v1/chat/completions", chat())
+
+    assert change["error"] == "another server has taken its place: of the kind 'ollama', not 'vllm'"
+    assert refused.status in {404, 503}

@@ -1,7 +1,6 @@
 """Whatever several discoverers see, under whatever names, in whatever order: no decision holds for another server."""
 
 import asyncio
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import example, given, settings
@@ -9,6 +8,7 @@ from hypothesis import strategies as st
 
 from nexus.config.discovery_schema import DiscoveryConfig
 from nexus.config.schema import BackendConfig
+from nexus.fleet.detection import Detection
 from nexus.fleet.discovery import applicants as module
 from nexus.fleet.discovery.admission import place_of
 from nexus.fleet.discovery.applicants import Applicants
@@ -51,7 +51,7 @@ class House:
         self.now = 0.0
 
     async def detect(self, _, target):
-        return SimpleNamespace(kind=self.kinds[target.url], is_nexus=False, status=200)
+        return Detection(self.kinds[target.url], 200)
 
     def settle(self):
         before = self.members

@@ -31,6 +31,7 @@ MAX_APPLICANTS: Final = 256
 MAX_PER_HOST: Final = 32
 """Of them at one address: a single machine can announce as many as it likes."""
 QUESTIONS_AT_ONCE: Final = 4
+SHORTEST_PAUSE_S: Final = 1.0
 FIRST_PAUSE_S: Final = 5.0
 LONGEST_PAUSE_S: Final = 300.0
 """Between two looks at a server that has not been recognised: the pause doubles."""
@@ -73,6 +74,8 @@ class Applicant(msgspec.Struct, kw_only=True):
     """What its answers show; None: it has not been recognised yet."""
     is_nexus: bool = False
     """Whether it is another proxy of this kind, which is left alone."""
+    doubt: str | None = None
+    """The other kind that its answers showed last, when that was not certain."""
     last_error: str | None = None
     trust: Trust = Trust.PENDING
     due_s: float = 0.0
@@ -237,7 +240,7 @@ class Applicants:
                 continue
             next_s = min((a.due_s for a in asked), default=clock() + RECHECK_S)
             try:
-                async with asyncio.timeout_at(max(next_s, clock() + 1.0)):
+                async with asyncio.timeout_at(max(next_s, clock() + SHORTEST_PAUSE_S)):
                     await self._is_due.wait()
             except TimeoutError:
                 continue
@@ -251,6 +254,12 @@ class Applicants:
             applicant.last_error = str(exc)
         else:
             # An error while it is overloaded does not make it another server; the answers of another kind do.
+            is_doubtful = not shown.is_certain and applicant.kind not in {None, shown.kind}
+            if is_doubtful and applicant.doubt != shown.kind:
+                applicant.doubt = shown.kind
+                applicant.due_s = asyncio.get_running_loop().time() + FIRST_PAUSE_S
+                return
+            applicant.doubt = None
             applicant.kind, applicant.is_nexus = shown.kind or applicant.kind, shown.is_nexus
             applicant.last_error = None if shown.kind else f"no kind answers like this (HTTP {shown.status})"
         if applicant.kind is None:

@@ -78,13 +78,16 @@ class Schedule(Reconciler):
                 intent.weigh(backend, SILENT_FACTOR, stage=self.name, reason=reason)
 
     def _leave_for_last(self, intent: RoutingIntent, backend: Backend) -> None:
-        """Exclude a backend that drains or where nothing listens; probes may be wrong about any other one."""
+        """Exclude one that drains, or where nothing or another server listens; of others, probes may be wrong."""
         status = f"Backend unhealthy: {backend.status.capitalize()}"
         if backend.status is Status.DRAINING:
             self._exclude(intent, backend, status, "Wait for it to be put back into service, or use another model")
         elif backend.is_refusing:
             action = "Start it: it is used again as soon as it listens"
             self._exclude(intent, backend, f"{status}, nothing listens at its address", action)
+        elif backend.is_replaced:
+            action = "See what is at its address now: until that is approved, it gets no request"
+            self._exclude(intent, backend, f"{status}, another server is at its address", action)
         else:
             action = "Wait for it to recover, or look at its last error"
             intent.avoid(backend, stage=self.name, reason=f"{status}, it is a last resort", action=action)
@@ -175,6 +178,7 @@ def _state(backend: Backend, model: str, now: float, *, is_stream: bool) -> Mapp
         "misconfigured": backend.misconfigured,
         "is_busy": backend.is_busy,
         "is_refusing": backend.is_refusing,
+        "is_replaced": backend.is_replaced,
         "breaker": backend.breaker_of(model),
         "is_cooling": backend.is_cooling_for(model),
         "in_flight": backend.load.in_flight,

@@ -5,7 +5,9 @@ import asyncio
 import pytest
 
 from nexus.config.discovery_schema import DiscoveryConfig
+from nexus.config.schema import HealthCheckConfig
 from nexus.domain.backend import Status
+from nexus.fleet.detection import Detection
 from nexus.fleet.discovery import applicants as module
 from nexus.fleet.discovery.applicants import MAX_PER_HOST, AnotherServer, NotRecognised
 from nexus.fleet.discovery.discoverer import Discovered, Discoverer
@@ -325,3 +327,52 @@ async def test_an_approved_server_stays_whatever_else_it_announces(serve, plan, 
 
     assert set(seen) <= {1}
     assert len(fleet.snapshot.backends) == 1
+
+
+async def test_another_kind_at_an_approved_address_gets_no_request_after_its_first_answer(
+    serve, plan, start, eventually, network
+):
+    # However many failures it takes else.
+    health_check = HealthCheckConfig(interval_seconds=0.05, timeout_seconds=1.0, failure_threshold=1000)
+    server, other = await serve("generic", "tiny"), await serve("vllm", "tiny")
+    fleet = await start(plan(health_check, LOOKS), discoverers=[network])
+    network.announce(Discovered("found", server.url))
+    await eventually(lambda: pending(fleet) == {"found": "generic"})
+    await fleet.approve("found")
+    await eventually(lambda: fleet.snapshot.having("tiny"))
+
+    server.answers = other.answers
+
+    await eventually(lambda: [row.status for row in fleet.snapshot.backends] == [Status.UNHEALTHY])
+    assert [row.may_be_asked for row in fleet.snapshot.backends] == [False]
+
+
+async def test_an_error_of_overload_makes_no_other_server_of_one_that_is_approved(
+    serve, plan, start, eventually, network, monkeypatch
+):
+    monkeypatch.setattr(module, "RECHECK_S", 0.02)
+    monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr(module, "SHORTEST_PAUSE_S", 0.02)
+    shown = iter([Detection("ollama", 200), Detection("generic", 200, is_certain=False)])
+    later = Detection("ollama", 200)
+    looks = []
+
+    async def detect(*_):
+        looks.append(next(shown, later))
+        return looks[-1]
+
+    monkeypatch.setattr(module, "detect", detect)
+    server = await serve("ollama", "tiny")
+    fleet = await start(plan(discovery=LOOKS), discoverers=[network])
+    network.announce(Discovered("found", server.url))
+    await eventually(lambda: pending(fleet) == {"found": "ollama"})
+    joined = []
+    fleet.on_change(lambda snapshot: joined.append(len(snapshot.backends)))
+    await fleet.approve("found")
+
+    await eventually(lambda: len(looks) > 3)
+    assert set(joined) == {1}
+
+    later = Detection("generic", 200, is_certain=False)
+    await eventually(lambda: not fleet.snapshot.backends)
+    assert pending(fleet) == {"found": "generic"}

@@ -77,6 +77,7 @@ def test_a_row_says_what_is_believed(fleet, backend):
         "misconfigured": None,
         "is_busy": False,
         "is_refusing": False,
+        "is_replaced": False,
         "last_health_check": "1970-01-01T00:00:00Z",
         "last_error": "connection refused",
         "any_model": "never",

@@ -43,7 +43,14 @@ def names(ranking):
 
 
 class TestHealth:
-    @pytest.mark.parametrize("state", [{"status": Status.DRAINING}, {"status": Status.UNHEALTHY, "is_refusing": True}])
+    @pytest.mark.parametrize(
+        "state",
+        [
+            {"status": Status.DRAINING},
+            {"status": Status.UNHEALTHY, "is_refusing": True},
+            {"status": Status.UNHEALTHY, "is_replaced": True},
+        ],
+    )
     def test_a_backend_that_certainly_cannot_answer_is_out(self, state):
         assert ranked(Schedule(), make_backend(**state)) == []
 
