@@ -4,8 +4,11 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
+import structlog
 
 from nexus.fleet.discovery.discoverer import Discovered
+
+log = structlog.get_logger("nexus.fleet")
 
 MOST_SEEN: Final = 1_000
 """By one discoverer at one look, and as many again that are gone: what comes from the network is bounded. Those that
@@ -48,6 +51,8 @@ class Sightings:
 
     def __init__(self) -> None:
         self._sightings: dict[Key, Sighting] = {}
+        self._full: set[str] = set()
+        """The discoverers that saw too many servers at their last look."""
 
     def __iter__(self) -> Iterator[Sighting]:
         return iter(self._sightings.values())
@@ -58,7 +63,7 @@ class Sightings:
         :param is_certain: whether what is missing is forgotten at once.
         """
         names = set()
-        for found in list(seen)[:MOST_SEEN]:
+        for found in self._bounded(source, list(seen)):
             names.add(found.name)
             before = self._sightings.get((source, found.name))
             self._sightings[source, found.name] = Sighting(
@@ -78,6 +83,16 @@ class Sightings:
         # Under other names at each look, as many more would be remembered until the grace period is over.
         for key in missing[MOST_SEEN:]:
             self._sightings.pop(key, None)
+
+    def _bounded(self, source: str, seen: list[Discovered]) -> list[Discovered]:
+        """Return as many of *seen* as may be, those first that are known."""
+        is_full = len(seen) > MOST_SEEN
+        if is_full and source not in self._full:
+            log.warning("servers_left_out", source=source, seen=len(seen), most=MOST_SEEN)
+        (self._full.add if is_full else self._full.discard)(source)
+        if not is_full:
+            return seen
+        return sorted(seen, key=lambda found: (source, found.name) not in self._sightings)[:MOST_SEEN]
 
     def listed(self, *, now: float, grace_s: float) -> tuple[Sighting, ...]:
         """Return what belongs into the fleet, what is seen now before what is missing; forget what is gone for good."""

@@ -1,4 +1,5 @@
 import msgspec
+from structlog.testing import capture_logs
 
 from nexus.fleet.discovery.discoverer import Discovered
 from nexus.fleet.discovery.sightings import MOST_SEEN, Sightings
@@ -104,3 +105,25 @@ def test_those_that_come_and_go_under_ever_new_names_are_bounded():
     listed = names(sightings, 6)
     assert "desk" in listed
     assert len(listed) == 2 * MOST_SEEN
+
+
+def test_a_server_that_is_known_is_left_out_for_none_that_is_new():
+    sightings = Sightings()
+    known = [Discovered(f"n{n}", "http://h") for n in range(MOST_SEEN)]
+    sightings.look("kubernetes", known, now=0, is_certain=True)
+
+    sightings.look("kubernetes", [Discovered("a", "http://h"), *known], now=1, is_certain=True)
+
+    assert set(names(sightings, 1)) == {found.name for found in known}
+
+
+def test_what_is_left_out_is_told_once():
+    sightings = Sightings()
+    many = [Discovered(f"n{n}", "http://h") for n in range(MOST_SEEN + 5)]
+
+    with capture_logs() as events:
+        for seen in (many, many, many[:3], many):
+            sightings.look("kubernetes", seen, now=0)
+
+    told = {"event": "servers_left_out", "source": "kubernetes", "seen": 1005, "most": 1000, "log_level": "warning"}
+    assert events == [told, told]
