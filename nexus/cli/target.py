@@ -22,6 +22,7 @@ from nexus.errors import ConfigError
 T = TypeVar("T")
 
 NOT_FOR_ROUTING: Final = frozenset({"server", "logging"})
+REFERENCES: Final = ("env:", "file:")
 ADDRESS_KEYS: Final = frozenset({"server.host", "server.port"})
 
 
@@ -144,7 +145,8 @@ def _key_at(reference: str, said_by: str) -> Secret:
     try:
         return Vault(os.environ).resolve(reference, ())
     except Fault as fault:
-        raise click.BadParameter(str(fault), param_hint=said_by) from fault
+        forms = "" if reference.startswith(REFERENCES) else ": write env:NAME or file:PATH"
+        raise click.BadParameter(f"{fault}{forms}", param_hint=said_by) from fault
 
 
 def _from_variable(environ: Mapping[str, str]) -> Secret | None:

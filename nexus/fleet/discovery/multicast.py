@@ -7,7 +7,7 @@ from typing import Final
 from zeroconf import ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo
 
-from nexus.fleet.discovery.network import MulticastUnavailable, join_network, leave_network
+from nexus.fleet.discovery.network import MulticastUnavailable, has_network, join_network, leave_network
 
 HEARD_WITHIN_S: Final = 3.0
 DISCARD_PORT: Final = 9
@@ -16,6 +16,9 @@ DISCARD_PORT: Final = 9
 
 async def why_unheard(within_s: float = HEARD_WITHIN_S) -> str | None:
     """Return why servers on the network cannot be found here; None when an announcement of our own comes back."""
+    # It would come back through loopback.
+    if not has_network():
+        return "this machine is connected to no network"
     try:
         speaking, listening = join_network(), join_network()
     except MulticastUnavailable as exc:

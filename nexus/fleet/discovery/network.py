@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+from ipaddress import ip_address
 
 import ifaddr
 from zeroconf import IPVersion
@@ -40,6 +41,12 @@ async def leave_network(network: AsyncZeroconf) -> None:
 def interfaces() -> frozenset[tuple[str, str]]:
     """Return the interfaces of this machine as they are now, each with every address that it has."""
     return frozenset((adapter.name, str(ip.ip)) for adapter in ifaddr.get_adapters() for ip in adapter.ips)
+
+
+def has_network() -> bool:
+    """Whether this machine has any address besides those of loopback."""
+    texts = (ip.ip if isinstance(ip.ip, str) else ip.ip[0] for adapter in ifaddr.get_adapters() for ip in adapter.ips)
+    return not all(ip_address(text).is_loopback for text in texts)
 
 
 def with_interface_name(address: str) -> str:

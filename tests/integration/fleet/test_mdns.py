@@ -5,17 +5,21 @@ import contextlib
 import errno
 import uuid
 from contextlib import aclosing
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from zeroconf import IPVersion
 from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
+from nexus.fleet.discovery import multicast as multicast_module
 from nexus.fleet.discovery import network as network_module
 from nexus.fleet.discovery.announced import full_types
 from nexus.fleet.discovery.announcing import Announcement, announced, own_addresses
 from nexus.fleet.discovery.instances import MAX_PER_HOST
 from nexus.fleet.discovery.mdns import MdnsDiscoverer
 from nexus.fleet.discovery.multicast import why_unheard
+from nexus.fleet.discovery.network import MulticastUnavailable
 
 pytestmark = pytest.mark.skipif(not own_addresses(), reason="this machine has no network")
 
@@ -172,6 +176,23 @@ async def test_what_announce_publishes_is_found_until_it_ends(listen, watch, ser
 
 async def test_multicast_works_where_an_announcement_comes_back():
     assert await why_unheard() is None
+
+
+@pytest.mark.parametrize(
+    ("ips", "reason"),
+    [
+        (["127.0.0.1", ("::1", 0, 0)], "this machine is connected to no network"),
+        (["127.0.0.1", ("fe80::1", 0, 2)], None),
+        (["127.0.0.1", "192.168.1.2"], None),
+    ],
+)
+async def test_a_machine_with_loopback_alone_is_on_no_network(monkeypatch, ips, reason):
+    addresses = [SimpleNamespace(ip=ip) for ip in ips]
+    monkeypatch.setattr(network_module.ifaddr, "get_adapters", lambda: [SimpleNamespace(ips=addresses)])
+    refusal = MulticastUnavailable("not to be tried here")
+    monkeypatch.setattr(multicast_module, "join_network", Mock(side_effect=refusal))
+
+    assert await why_unheard() == (reason or "multicast cannot be used: not to be tried here")
 
 
 async def test_multicast_that_cannot_be_used_is_explained(monkeypatch):

@@ -147,7 +147,8 @@ class TestFromHere:
             (("-m", "x", "--header", "X-Nexus-Strict"), "is no hint"),
             (("-m", "x", "--offline", "--url", "http://x"), "--offline asks no proxy"),
             (("-m", "x", "--url", "ftp://x"), "expected it to begin with http"),
-            (("-m", "x", "--api-key", "sesame"), "expected a reference to a secret"),
+            (("-m", "x", "--api-key", "sesame"), "the secret: write env:NAME or file:PATH"),
+            (("-m", "x", "--api-key", "env:NEXUS_TEST_GONE"), "the variable NEXUS_TEST_GONE is not set\n"),
         ],
     )
     def test_wrong_words_are_a_wrong_usage(self, run, config, words, told):
