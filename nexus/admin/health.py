@@ -97,7 +97,7 @@ def _why_not(snapshot: FleetSnapshot, *, is_draining: bool, waiting: int) -> str
         return "shutting down: no new requests"
     if not snapshot.backends and waiting:
         servers = "1 server that was found waits" if waiting == 1 else f"{waiting} servers that were found wait"
-        return f"no backend is in the fleet, and {servers} for approval: `nexus-proxy backends` lists what is to decide"
+        return f"no backend is in the fleet, and {servers} for approval: see `nexus-proxy backends`"
     if not snapshot.backends:
         return "no backend is known: configure one, or start a server that discovery finds"
     healthy = [backend for backend in snapshot.backends if backend.status is Status.HEALTHY]
