@@ -136,7 +136,7 @@ class Inquiry(msgspec.Struct, eq=False):
 
     def _begin(self, reserved: Reserved) -> Attempt:
         """Return an attempt that holds what was reserved."""
-        self.record.reserved = reserved
+        reserved = self.record.reserved = self._where_it_is_now(reserved)
         load = reserved.backend.load
         force_setattr(load, "requests_total", load.requests_total + 1)
         asks_model = self.admission.endpoint.capability != "keep"
@@ -146,6 +146,20 @@ class Inquiry(msgspec.Struct, eq=False):
         if self.record.trace is not None:
             self.record.trace.attempt(attempt.backend, attempt.started_at)
         return attempt
+
+    def _where_it_is_now(self, reserved: Reserved) -> Reserved:
+        """Return *reserved* at the present address of its backend: the keys that are kept by its name are for that one.
+
+        :raises RequestError: that is in another privacy zone, or it is not known yet in which its models are.
+        """
+        backend = self.plane.fleet.snapshot.by_id.get(reserved.backend.id, reserved.backend)
+        if backend.url == reserved.backend.url:
+            return reserved
+        if backend.zone_of(reserved.model) != reserved.backend.zone_of(reserved.model):
+            self._give_back(reserved)
+            problem = f"the backend '{backend.name}' was moved to another address just now"
+            raise RequestError("overloaded", problem, retry_after_s=1)
+        return replace(reserved, backend=backend)
 
     async def _wait_for_slot(self, saturated: Saturated) -> Reserved:
         try:

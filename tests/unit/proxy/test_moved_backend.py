@@ -1,0 +1,53 @@
+"""A backend may be given another address between its reservation and the request: its key is for the new one."""
+
+from types import SimpleNamespace
+
+import msgspec
+import pytest
+
+from nexus.domain.fleet import FleetSnapshot
+from nexus.errors import RequestError
+from nexus.proxy.inquiry import Inquiry
+from nexus.testing.builders import make_backend
+
+GPU = make_backend("gpu-1", models=["llama3"])
+
+
+@pytest.fixture
+def given_back():
+    return []
+
+
+@pytest.fixture
+def begin(make_reserved, given_back):
+    """Return the backend that is asked of what was reserved at GPU, when the fleet is what a test says."""
+
+    def begin(*rows):
+        fleet = SimpleNamespace(snapshot=FleetSnapshot(backends=rows, by_id={row.id: row for row in rows}))
+        inquiry = SimpleNamespace(plane=SimpleNamespace(fleet=fleet), _give_back=given_back.append)
+        return Inquiry._where_it_is_now(inquiry, make_reserved(GPU)).backend
+
+    return begin
+
+
+def test_a_backend_is_asked_where_it_is_now(begin):
+    moved = msgspec.structs.replace(GPU, url="http://elsewhere:8000")
+
+    assert begin(moved) is moved
+
+
+def test_what_else_changes_is_no_matter(begin):
+    assert begin(msgspec.structs.replace(GPU, is_cooling=True)) is GPU
+
+
+def test_a_backend_that_has_left_finishes_what_was_given_to_it(begin):
+    assert begin() is GPU
+
+
+def test_nothing_follows_a_backend_into_another_zone(begin, given_back):
+    other = "open" if GPU.zone == "restricted" else "restricted"
+
+    with pytest.raises(RequestError, match="moved to another address"):
+        begin(msgspec.structs.replace(GPU, url="http://elsewhere:8000", zone=other))
+
+    assert [reserved.backend for reserved in given_back] == [GPU]
