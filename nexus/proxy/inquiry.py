@@ -74,7 +74,10 @@ class Inquiry(msgspec.Struct, eq=False):
         :raises RequestError: there is none.
         """
         while (found := self._take_successor() or await self._route()) is not None:
-            attempt = self._begin(await self._wait_for_slot(found) if isinstance(found, Saturated) else found)
+            waited = await self._wait_for_slot(found) if isinstance(found, Saturated) else found
+            if (reserved := self._as_it_is_now(waited)) is None:
+                continue
+            attempt = self._begin(reserved)
             failure = await self._try(attempt)
             if failure is None:
                 return attempt
@@ -136,7 +139,7 @@ class Inquiry(msgspec.Struct, eq=False):
 
     def _begin(self, reserved: Reserved) -> Attempt:
         """Return an attempt that holds what was reserved."""
-        reserved = self.record.reserved = self._where_it_is_now(reserved)
+        self.record.reserved = reserved
         load = reserved.backend.load
         force_setattr(load, "requests_total", load.requests_total + 1)
         asks_model = self.admission.endpoint.capability != "keep"
@@ -147,19 +150,17 @@ class Inquiry(msgspec.Struct, eq=False):
             self.record.trace.attempt(attempt.backend, attempt.started_at)
         return attempt
 
-    def _where_it_is_now(self, reserved: Reserved) -> Reserved:
+    def _as_it_is_now(self, reserved: Reserved) -> Reserved | None:
         """Return *reserved* at the present address of its backend: the keys that are kept by its name are for that one.
 
-        :raises RequestError: that is in another privacy zone, or it is not known yet in which its models are.
+        None, and it is given back, when the backend left the fleet after it was reserved, or moved to an address in
+        another privacy zone: its keys are gone, or its zone was not checked.
         """
-        backend = self.plane.fleet.snapshot.by_id.get(reserved.backend.id, reserved.backend)
-        if backend.url == reserved.backend.url:
-            return reserved
-        if backend.zone_of(reserved.model) != reserved.backend.zone_of(reserved.model):
+        backend = self.plane.fleet.snapshot.by_id.get(reserved.backend.id)
+        if backend is None or backend.zone_of(reserved.model) != reserved.backend.zone_of(reserved.model):
             self._give_back(reserved)
-            problem = f"the backend '{backend.name}' was moved to another address just now"
-            raise RequestError("overloaded", problem, retry_after_s=1)
-        return replace(reserved, backend=backend)
+            return None
+        return reserved if backend.url == reserved.backend.url else replace(reserved, backend=backend)
 
     async def _wait_for_slot(self, saturated: Saturated) -> Reserved:
         try:

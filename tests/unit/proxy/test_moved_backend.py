@@ -6,7 +6,6 @@ import msgspec
 import pytest
 
 from nexus.domain.fleet import FleetSnapshot
-from nexus.errors import RequestError
 from nexus.proxy.inquiry import Inquiry
 from nexus.testing.builders import make_backend
 
@@ -25,7 +24,8 @@ def begin(make_reserved, given_back):
     def begin(*rows):
         fleet = SimpleNamespace(snapshot=FleetSnapshot(backends=rows, by_id={row.id: row for row in rows}))
         inquiry = SimpleNamespace(plane=SimpleNamespace(fleet=fleet), _give_back=given_back.append)
-        return Inquiry._where_it_is_now(inquiry, make_reserved(GPU)).backend
+        reserved = Inquiry._as_it_is_now(inquiry, make_reserved(GPU))
+        return reserved and reserved.backend
 
     return begin
 
@@ -40,14 +40,13 @@ def test_what_else_changes_is_no_matter(begin):
     assert begin(msgspec.structs.replace(GPU, is_cooling=True)) is GPU
 
 
-def test_a_backend_that_has_left_finishes_what_was_given_to_it(begin):
-    assert begin() is GPU
+def test_nothing_is_sent_to_a_backend_that_has_left(begin, given_back):
+    assert begin() is None
+    assert [reserved.backend for reserved in given_back] == [GPU]
 
 
 def test_nothing_follows_a_backend_into_another_zone(begin, given_back):
     other = "open" if GPU.zone == "restricted" else "restricted"
 
-    with pytest.raises(RequestError, match="moved to another address"):
-        begin(msgspec.structs.replace(GPU, url="http://elsewhere:8000", zone=other))
-
+    assert begin(msgspec.structs.replace(GPU, url="http://elsewhere:8000", zone=other)) is None
     assert [reserved.backend for reserved in given_back] == [GPU]
