@@ -1,8 +1,9 @@
 """A plugin that fails and dawdles wherever it is asked, so that what is counted of that can be seen."""
 
+import asyncio
 import time
 
-from nexus.api import Measure, Reconciler, Sample, hookimpl
+from nexus.api import Discovered, Discoverer, Measure, Reconciler, Sample, hookimpl
 
 TOO_LONG_S = 0.06
 
@@ -33,6 +34,22 @@ class Slow(Reconciler):
         time.sleep(TOO_LONG_S)
         for backend in intent:
             intent.avoid(backend, stage=self.name, reason="It is only seen, never done")
+
+
+class Gullible(Discoverer):
+    """Believes in a server that is not there."""
+
+    name = "clumsy"
+    needs_approval = True
+
+    async def watch(self):
+        yield (Discovered("desk", "http://127.0.0.1:9"),)
+        await asyncio.Event().wait()
+
+
+@hookimpl
+def nexus_discoverers():
+    return [Gullible()]
 
 
 @hookimpl

@@ -100,6 +100,8 @@ def test_a_reload_asked_for_while_another_hangs_follows_it(start):
     reload("")
     nexus.wait_for_log("config_reloaded", 1)
     reload("")
+    # A signal that comes while another of its kind is not delivered yet is one with it.
+    nexus.wait_for_log("reload_waiting", 1)
     reload("")
     nexus.wait_for_log("reload_waiting", 2)
     nexus.wait_for_log("config_reloaded", 2, within_s=LEFT_S + 3)

@@ -42,7 +42,7 @@ def test_scripts_get_json_and_may_ask_for_one_status(nexus, command):
     sick = json.loads(command("backends", "--url", nexus.url, "--json", "--status", "unhealthy").stdout)
 
     assert [row["name"] for row in healthy["backends"]] == ["gpu-1", "gpu-2"]
-    assert sick == {"backends": [], "pending": []}
+    assert sick == {"backends": [], "pending": [], "files": []}
 
 
 def test_a_drained_backend_gets_nothing_until_it_is_put_back(nexus, gpus, command):
