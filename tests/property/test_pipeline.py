@@ -213,7 +213,7 @@ def test_only_what_is_certain_refuses_and_the_healthy_are_asked_first(backends, 
         certain = {
             b.name
             for b in backends
-            if b.status is Status.DRAINING or (b.status is not Status.HEALTHY and b.is_refusing)
+            if b.status is Status.DRAINING or (b.status is not Status.HEALTHY and (b.is_refusing or b.is_replaced))
         }
         assert out <= certain
 
