@@ -127,7 +127,7 @@ async def test_by_mdns(flap, serve):
         f"desk.{service_type}",
         port=server.port,
         parsed_addresses=own_addresses()[:1],
-        server="desk.local.",
+        server=f"desk-{uuid.uuid4().hex[:10]}.local.",
     )
     network = AsyncZeroconf(ip_version=IPVersion.V4Only)
     try:

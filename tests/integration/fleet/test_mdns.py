@@ -57,7 +57,7 @@ async def announce(network, service_type, port, label="desk", addresses=None):
         f"{label}.{service_type}",
         port=port,
         parsed_addresses=own_addresses()[:1] if addresses is None else addresses,
-        server="desk.local.",
+        server=f"desk-{uuid.uuid4().hex[:10]}.local.",
     )
     await (await network.async_register_service(info))
     return info
@@ -140,7 +140,7 @@ async def test_one_host_announces_at_most_so_many(listen, network, service_type,
             f"desk-{number}.{service_type}",
             port=port,
             parsed_addresses=own_addresses()[:1],
-            server="desk.local.",
+            server=f"desk-{uuid.uuid4().hex[:10]}.local.",
         )
         await network.async_register_service(info, cooperating_responders=True)
 
