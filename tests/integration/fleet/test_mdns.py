@@ -51,6 +51,12 @@ async def network():
     await network.async_close()
 
 
+@pytest.fixture
+def host():
+    """Give a host name of the test's own: others run on the same network."""
+    return f"desk-{uuid.uuid4().hex[:10]}.local."
+
+
 async def announce(network, service_type, port, label="desk", addresses=None):
     info = AsyncServiceInfo(
         service_type,
@@ -82,7 +88,7 @@ async def watch(service_type):
 
 async def test_a_server_is_found_lost_without_a_goodbye_and_found_again(listen, network, service_type, watch):
     server, port = await listen()
-    await announce(network, service_type, port)
+    info = await announce(network, service_type, port)
 
     (found,) = await watch(bool)
     server.close()
@@ -91,7 +97,7 @@ async def test_a_server_is_found_lost_without_a_goodbye_and_found_again(listen, 
     await listen(port)
     (again,) = await watch(bool)
 
-    assert (found.name, found.host, found.url.rpartition(":")[2]) == ("desk", "desk.local", str(port))
+    assert (found.name, found.host, found.url.rpartition(":")[2]) == ("desk", info.server.rstrip("."), str(port))
     assert again == found
 
 
@@ -132,7 +138,7 @@ async def test_of_several_addresses_the_one_that_answers_is_taken(listen, networ
     assert "10.255.255.1" not in found.url
 
 
-async def test_one_host_announces_at_most_so_many(listen, network, service_type, watch):
+async def test_one_host_announces_at_most_so_many(listen, network, service_type, watch, host):
     for number in range(MAX_PER_HOST + 3):
         _, port = await listen()
         info = AsyncServiceInfo(
@@ -140,7 +146,7 @@ async def test_one_host_announces_at_most_so_many(listen, network, service_type,
             f"desk-{number}.{service_type}",
             port=port,
             parsed_addresses=own_addresses()[:1],
-            server=f"desk-{uuid.uuid4().hex[:10]}.local.",
+            server=host,
         )
         await network.async_register_service(info, cooperating_responders=True)
 
