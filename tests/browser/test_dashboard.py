@@ -39,7 +39,9 @@ def test_charts_are_painted_with_axes_units_and_words(nexus, load, open_page, pi
 
     expect(chart.locator("path.first")).to_have_attribute("d", re.compile(r"^M\d"), timeout=SECONDS)
     expect(chart).to_have_attribute("aria-label", re.compile("Requests per second: now .*; highest in the last hour"))
-    assert chart.locator("text.axis").count() > 4
+    # As many as the figures and the hour need: in a narrow chart, only half hours are written.
+    assert chart.locator("text.axis[text-anchor=end]").count() >= 2
+    assert chart.locator("text.axis[text-anchor=middle]").count() >= 1
     picture(page, "charts")
 
 
