@@ -33,8 +33,8 @@ retired = ["llama3"]
 
 
 def pytest_xdist_auto_num_workers():
-    """Ask for more workers than cores: these tests wait for processes and clocks half of their time."""
-    return max(1, (os.cpu_count() or 1) * 3 // 2)
+    """Ask for more workers than cores: these tests wait for processes and clocks most of their time."""
+    return 2 * (os.cpu_count() or 1)
 
 
 class Fleet(NamedTuple):
