@@ -9,10 +9,13 @@ import msgspec
 
 from nexus.app.blueprint import Blueprint
 from nexus.config.discovery_schema import DnsSourceConfig
+from nexus.config.scan_places import names_in
 from nexus.dialing import names
 from nexus.fleet.discovery.dns import why_unknown
 
 LOOK_UP_S: Final = 2.0
+MAX_SCANNED_NAMES: Final = 32
+"""Of ``[[discovery.hosts]]``, whose names may be many."""
 
 
 class _Asked(msgspec.Struct, frozen=True):
@@ -23,11 +26,12 @@ class _Asked(msgspec.Struct, frozen=True):
 
 
 async def name_warnings(blueprint: Blueprint) -> tuple[str, ...]:
-    """Return a warning for each name of a backend, of the proxy before one, or of DNS discovery that has no address."""
-    of_hosts = [_about_host(asked) for asked in _hosts(blueprint)]
+    """Return a warning for each name that has no address: of a backend, of the proxy before one, or of discovery."""
     config = blueprint.fleet.discovery
+    of_hosts = [_about_host(asked) for asked in _hosts(blueprint)]
+    of_scans = [_about_scanned(host) for host in names_in(config.hosts)[:MAX_SCANNED_NAMES]]
     of_sources = [_about_source(source, config.nameservers) for source in config.dns]
-    warnings = await asyncio.gather(*of_hosts, *of_sources)
+    warnings = await asyncio.gather(*of_scans, *of_hosts, *of_sources)
     return tuple(warning for warning in warnings if warning)
 
 
@@ -41,15 +45,27 @@ def _hosts(blueprint: Blueprint) -> Iterable[_Asked]:
             yield _Asked(host, f"backend '{name}'")
 
 
-async def _about_host(asked: _Asked) -> str | None:
+async def _why_unknown(host: str) -> str | None:
     try:
         async with asyncio.timeout(LOOK_UP_S):
-            await names.addresses_of(asked.host)
+            await names.addresses_of(host)
     except TimeoutError:
-        reason = "no name server answers in time"
+        return "no name server answers in time"
     except OSError as exc:
-        reason = exc.strerror or str(exc)
-    else:
+        return exc.strerror or str(exc)
+    return None
+
+
+async def _about_scanned(host: str) -> str | None:
+    reason = await _why_unknown(host)
+    if reason is None:
+        return None
+    return f"[[discovery.hosts]]: the host '{host}' is not found: {reason}; it is looked up again and again"
+
+
+async def _about_host(asked: _Asked) -> str | None:
+    reason = await _why_unknown(asked.host)
+    if reason is None:
         return None
     return f"{asked.whose} cannot be reached now: its host name '{asked.host}' cannot be looked up ({reason})"
 

@@ -11,7 +11,6 @@ import click
 from nexus.app.binding import PortTaken
 from nexus.app.blueprint import Blueprint, draw, load_plugins
 from nexus.app.file_limit import raise_file_limit
-from nexus.app.named_hosts import named_host_warnings
 from nexus.app.opening import may_move_port, try_to_open
 from nexus.app.unknown_names import name_warnings
 from nexus.app.watched_files import watched_file_warnings
@@ -59,7 +58,6 @@ async def _opened(blueprint: Blueprint) -> tuple[str, ...]:
     warnings = (
         *await _about_network(blueprint),
         *await watched_file_warnings(blueprint),
-        *await named_host_warnings(blueprint),
         *await name_warnings(blueprint),
     )
     try:
