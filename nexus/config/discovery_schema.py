@@ -35,7 +35,8 @@ class FileSourceConfig(Section, frozen=True):
     missing at the start. A file that is wrong, incomplete or gone changes nothing: what it listed last stays."""
     references: tuple[str, ...] = ()
     """The secrets that its entries may name, as patterns: ``env:GPU_*``, ``file:/run/secrets/*``. An entry sends a
-    secret to the address that it names, so without this whoever writes the file could read any secret of the proxy."""
+    secret to the address that it names: without this, the program that writes the file could read all that the proxy
+    has."""
 
 
 class HostsSourceConfig(Section, frozen=True):

@@ -38,6 +38,10 @@ class SteadyLoad:
         until(lambda: len(self.answers) >= since + of_next or self.failures, within_s=15)
         return set(self.answers[since:]) == set(servers)
 
+    def wait_until_only(self, *servers: str, within_s: float = 8.0) -> None:
+        """Wait until the last twenty answers came from these servers, from each at least one, and from no other."""
+        until(lambda: len(self.answers) > 20 and set(self.answers[-20:]) == set(servers), within_s)
+
     def _run(self, is_stream: bool) -> None:
         while not self._is_over.is_set():
             try:

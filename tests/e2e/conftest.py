@@ -14,6 +14,7 @@ import pytest
 
 from nexus.simulator import Settings, SimulatedModel, Simulator, in_thread
 from nexus.testing.fleets import table_of
+from nexus.testing.name_server import PLUGIN, NameServer
 from nexus.testing.process import NexusProcess, run_nexus
 
 GEMMA = SimulatedModel("gemma", 8192, ("completion", "tools"))
@@ -120,6 +121,25 @@ def start_nexus(tmp_path) -> Iterator[Callable[..., NexusProcess]]:
             return running.enter_context(run_nexus(tmp_path, config, **options))
 
         yield start
+
+
+@pytest.fixture
+def zone() -> Iterator[NameServer]:
+    """Give a name server, which knows what a test tells it."""
+    with NameServer() as zone:
+        yield zone
+
+
+@pytest.fixture
+def asking_zone(zone, tmp_path) -> Callable[[float], tuple[str, ...]]:
+    """Give the arguments for a proxy that looks up all names in the zone, as often as a lowest TTL of a test says."""
+    plugin = tmp_path / "name_server.py"
+
+    def arguments(min_ttl_s):
+        plugin.write_text(PLUGIN.format(port=zone.port, min_ttl_s=min_ttl_s))
+        return ("--plugin", str(plugin))
+
+    return arguments
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from dnslib import RCODE
 
 from nexus.fleet.discovery.dns_answers import MIN_TTL_S
 from nexus.testing.asking import until
-from nexus.testing.name_server import PLUGIN, NameServer
 from nexus.testing.steady_load import SteadyLoad, simulator_of
 
 NAME = "_llm._tcp.gpu.test"
@@ -22,19 +21,11 @@ name = "_llm._tcp.gpu.test"
 
 
 @pytest.fixture
-def zone():
-    with NameServer() as zone:
-        yield zone
-
-
-@pytest.fixture
-def start(start_nexus, zone, tmp_path):
+def start(start_nexus, zone, asking_zone):
     """Start a proxy that asks the zone; often, if need be."""
-    plugin = tmp_path / "name_server.py"
-    plugin.write_text(PLUGIN.format(port=zone.port, min_ttl_s=TTL_S))
 
     def start(*, is_quick=True, config=CONFIG):
-        arguments = ("--plugin", str(plugin)) if is_quick else ()
+        arguments = asking_zone(TTL_S) if is_quick else ()
         return start_nexus(config.format(port=zone.port), arguments=arguments)
 
     return start

@@ -8,7 +8,6 @@ from dnslib import RCODE
 
 from nexus.testing.asking import ask, chat, until
 from nexus.testing.fleets import backend_table
-from nexus.testing.name_server import PLUGIN, NameServer
 from nexus.testing.steady_load import SteadyLoad, simulator_of
 
 TTL_S = 0.5
@@ -23,19 +22,11 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems h
 
 
 @pytest.fixture
-def zone():
-    with NameServer() as zone:
-        yield zone
-
-
-@pytest.fixture
-def start(start_nexus, zone, tmp_path):
+def start(start_nexus, asking_zone):
     """Start a proxy that looks the names of backends up in the zone."""
-    plugin = tmp_path / "name_server.py"
-    plugin.write_text(PLUGIN.format(port=zone.port, min_ttl_s=TTL_S))
 
     def start(config):
-        return start_nexus(CONFIG + config, arguments=("--plugin", str(plugin)))
+        return start_nexus(CONFIG + config, arguments=asking_zone(TTL_S))
 
     return start
 

@@ -2,13 +2,14 @@
 
 import socket
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Event, Thread
+from threading import Thread
 
 import pytest
 
 from nexus.simulator import Settings, Simulator, in_thread
 from nexus.testing.asking import ask, chat, until
 from nexus.testing.ports import free_port
+from nexus.testing.steady_load import SteadyLoad
 
 CONFIG = """
 [discovery]
@@ -18,32 +19,6 @@ grace_period_seconds = 1
 [[discovery.hosts]]
 hosts = [{hosts}]
 """
-
-
-class Load:
-    """Requests one after the other, until it is over; which backend answered each."""
-
-    def __init__(self, url):
-        self._url = url
-        self._is_over = Event()
-        self._thread = Thread(target=self._run)
-        self.answered, self.failed = [], []
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._is_over.set()
-        self._thread.join()
-
-    def _run(self):
-        while not self._is_over.is_set():
-            answer = ask(self._url, "/v1/chat/completions", chat())
-            if answer.status == 200:
-                self.answered.append(answer.headers["X-Nexus-Backend"])
-            else:
-                self.failed.append(answer)
 
 
 class Website(BaseHTTPRequestHandler):
@@ -106,14 +81,14 @@ def test_a_server_that_vanishes_leaves_after_the_grace_period_and_comes_back_und
     nexus = start_nexus(hosts(f"127.0.0.1:{steady.port}", name))
     until(lambda: any(row["status"] == "healthy" for row in rows(nexus).values()))
 
-    with Load(nexus.url) as load:
+    with SteadyLoad(nexus.url, clients=2) as load:
         for _ in range(2):
             with in_thread(Simulator(Settings(name="guest", kind="vllm", models=("llama3",), port=port))):
-                until(lambda: name in load.answered[-20:])
+                until(lambda: name in load.answers[-20:])
             until(lambda: name not in rows(nexus))
-            load.answered.clear()
+            load.answers.clear()
 
-    assert load.failed == []
+    assert load.failures == []
     assert [line["backend"] for line in nexus.log_lines("backend_joined")].count(name) == 2
 
 

@@ -1,14 +1,13 @@
 """Another program writes a list of backends, in every way that programs do, and no request fails."""
 
-import itertools
 import json
-import threading
 from urllib.request import Request, urlopen
 
 import pytest
 
 from nexus.testing.asking import ask, chat, until
 from nexus.testing.fleets import backend_table, table_of
+from nexus.testing.steady_load import SteadyLoad
 
 CONFIG = """
 [discovery]
@@ -19,36 +18,6 @@ path = "{path}"
 references = ["env:GPU_*"]
 """
 ENVIRON = {"GPU_KEY": "gpu-canary", "OTHER_KEY": "other-canary"}
-
-
-class Load:
-    """Requests one after the other, until it is over; which backend answered each."""
-
-    def __init__(self, nexus):
-        self._nexus = nexus
-        self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._run)
-        self.answered, self.failed = [], []
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._is_over.set()
-        self._thread.join()
-
-    def _run(self):
-        for _ in itertools.takewhile(lambda _: not self._is_over.is_set(), itertools.count()):
-            answer = ask(self._nexus.url, "/v1/chat/completions", chat())
-            if answer.status == 200:
-                self.answered.append(answer.headers["X-Nexus-Backend"])
-            else:
-                self.failed.append(answer)
-
-    def wait_until_only(self, *names, within_s=8):
-        """Wait until the last requests were all answered by *names*, each of them at least once."""
-        until(lambda: len(self.answered) > 20 and set(self.answered[-20:]) == set(names), within_s)
 
 
 def replace(path, text):
@@ -68,7 +37,7 @@ def test_traffic_follows_the_file_however_it_is_written_and_no_request_fails(sta
     path.write_text(one)
     nexus = start_nexus(CONFIG.format(path=path, more=""))
 
-    with Load(nexus) as load:
+    with SteadyLoad(nexus.url, clients=2) as load:
         load.wait_until_only("one")
         # A program that overwrites it in place: what is there for a moment is valid TOML, with a backend missing.
         path.write_text("")
@@ -83,7 +52,7 @@ def test_traffic_follows_the_file_however_it_is_written_and_no_request_fails(sta
         replace(path, three)
         load.wait_until_only("three")
 
-    assert load.failed == []
+    assert load.failures == []
     assert [line["backends"] for line in nexus.log_lines("fleet_file_failed")] == [1, 2]
     assert len(nexus.log_lines("backend_joined")) == len(servers)
 
@@ -97,13 +66,13 @@ def test_a_symlink_swap_is_followed_as_kubernetes_mounts_a_config_map(start_nexu
     (tmp_path / "fleet.json").symlink_to("..data/fleet.json")
     nexus = start_nexus(CONFIG.format(path=tmp_path / "fleet.json", more=""))
 
-    with Load(nexus) as load:
+    with SteadyLoad(nexus.url, clients=2) as load:
         load.wait_until_only("one")
         (tmp_path / "..data_tmp").symlink_to("2")
         (tmp_path / "..data_tmp").replace(tmp_path / "..data")
         load.wait_until_only("two")
 
-    assert load.failed == []
+    assert load.failures == []
 
 
 def test_a_file_that_comes_later_brings_keys_and_zones_that_are_shown_and_never_told(

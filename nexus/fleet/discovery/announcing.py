@@ -75,8 +75,8 @@ async def announced(announcement: Announcement) -> AsyncIterator[str]:
 def own_addresses() -> list[str]:
     """Return the addresses at which other machines may reach this one, those first that more of them can use.
 
-    Of an interface without any other, its link-local ones of IPv6, each with the interface behind a ``%``: in a network
-    that nobody has set up there are no others. Those of IPv4 are refused by every proxy (:mod:`nexus.fleet.metadata`).
+    Of an interface without any other, its link-local ones of IPv6, each with the interface behind a ``%``: a network
+    without configured addresses has no others. Every proxy refuses those of IPv4 (:mod:`nexus.dialing.metadata`).
     """
     routed: set[str] = set()
     link_local: set[str] = set()

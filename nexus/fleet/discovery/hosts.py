@@ -1,4 +1,4 @@
-"""Tries the ports of hosts and small subnets that the operator names, and asks whoever listens what it is."""
+"""Tries the ports of hosts and small subnets that the operator names, and asks each listener what it is."""
 
 import asyncio
 import ipaddress
