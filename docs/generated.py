@@ -17,8 +17,8 @@ from nexus.cli.main import main
 from nexus.config import reference
 from nexus.domain.statuses import CERTAIN, StatusMeaning
 from nexus.fleet.kinds import KINDS
-from nexus.proxy import header_rules
-from nexus.routing import explanation
+from nexus.proxy.headers import rules as header_rules
+from nexus.routing.explain import model as explanation
 from nexus.testing.reconciler_contract import ReconcilerContract
 from nexus.wire.protocols import EVERY
 

@@ -14,7 +14,7 @@ from nexus.errors import ConfigError, StoreError, UpstreamFault
 from nexus.fleet.discovery.discoverer import Discovered, Discoverer
 from nexus.hookspecs import hookimpl
 from nexus.routing.intent import RoutingIntent, Verdict
-from nexus.routing.reconciler import Hold, Priority, Reconciler, Refusal
+from nexus.routing.stage.api import Hold, Priority, Reconciler, Refusal
 from nexus.store.store import Add, Delete, Put, Store
 
 __all__ = [

@@ -175,7 +175,7 @@ class UpstreamFault(StrEnum):
 
 
 class UpstreamError(NexusError):
-    """One attempt at a backend failed; :mod:`nexus.proxy.retry` decides what happens next.
+    """One attempt at a backend failed; :mod:`nexus.proxy.exchange.retry` decides what happens next.
 
     :param is_refusal: whether the backend declined before it began to work.
     """

@@ -16,7 +16,7 @@ from nexus.domain.model import ModelFacts
 from nexus.domain.routes import Page
 from nexus.domain.silence import oldest_unanswered_s
 from nexus.fleet.discovery.applicants import Applicant
-from nexus.fleet.origins import Origin
+from nexus.fleet.discovery.origins import Origin
 
 
 class ModelView(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,8 +13,8 @@ from nexus.domain.outcome import Result
 from nexus.domain.routes import Page, PageRequest
 from nexus.errors import RequestError, did_you_mean
 from nexus.routing.decision import Reserved
-from nexus.routing.explaining import as_explanation, decided
-from nexus.routing.recording import MOST_RECORDS, DecisionRecord, RecentDecisions
+from nexus.routing.decision_record import MOST_RECORDS, DecisionRecord, RecentDecisions
+from nexus.routing.explain.build import as_explanation, decided
 
 DECISIONS_PATH: Final = "/v1/route/decisions"
 USUAL_LIMIT: Final = 50

@@ -14,7 +14,7 @@ from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.routes import Page, PageRequest
 from nexus.errors import RequestError, StoreError
 from nexus.fleet.discovery.applicants import AnotherServer, NotRecognised
-from nexus.fleet.registry import BackendNotFound
+from nexus.fleet.membership.registry import BackendNotFound
 
 log = structlog.get_logger("nexus.admin")
 

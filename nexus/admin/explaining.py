@@ -9,12 +9,12 @@ from nexus.admin.page import json_page
 from nexus.config.schema import QueueConfig
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.routes import Page, PageRequest
-from nexus.proxy.answering import rejection
-from nexus.proxy.explained import explained_endpoint
-from nexus.proxy.understanding import understand
+from nexus.proxy.client.requirements import understand
+from nexus.proxy.dispatch.explained_path import explained_endpoint
+from nexus.proxy.exchange.answering import rejection
 from nexus.routing.decision import Reject
-from nexus.routing.explaining import explain
-from nexus.routing.recording import Request
+from nexus.routing.decision_record import Request
+from nexus.routing.explain.build import explain
 from nexus.routing.rejections import no_model_named
 from nexus.routing.router import Router
 from nexus.wire.protocols import PROTOCOLS

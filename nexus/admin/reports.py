@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from nexus.routing.stage import Stage
+from nexus.routing.stage.runner import Stage
 
 Facts = Mapping[str, Any]
 

@@ -12,10 +12,10 @@ from nexus.domain.backend import Backend
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.outcome import Result
 from nexus.domain.routes import Page
-from nexus.observability.figures import BackendFigures, ModelFigures, Tally
-from nexus.observability.histogram import Histogram
-from nexus.observability.metrics import ExchangeMetrics
-from nexus.proxy.queue import WaitingLine
+from nexus.observability.metrics.exchanges import ExchangeMetrics
+from nexus.observability.metrics.figures import BackendFigures, ModelFigures, Tally
+from nexus.observability.metrics.histogram import Histogram
+from nexus.proxy.exchange.queue import WaitingLine
 
 
 class QueueFacts(msgspec.Struct, frozen=True):

@@ -12,9 +12,9 @@ from pathlib import Path
 import msgspec
 
 from nexus.app import tracing
-from nexus.app.file_limit import file_limit, too_few_files
 from nexus.app.guarding import guarded_factory, guarded_kind
 from nexus.app.own_address import warnings_of_circles
+from nexus.app.process.file_limit import file_limit, too_few_files
 from nexus.config.checks import is_loopback
 from nexus.config.faults import Fault
 from nexus.config.loading import LoadedConfig, check_kinds
@@ -28,10 +28,10 @@ from nexus.errors import PluginError
 from nexus.fleet.kinds import KINDS
 from nexus.fleet.plan import FleetPlan, plan_fleet
 from nexus.plugin_manager import Contributions, PluginManager
-from nexus.proxy.door import LOOPBACK_NAMES, Door
+from nexus.proxy.client.access import LOOPBACK_NAMES, Door
 from nexus.routing.assembly import build_router
-from nexus.routing.order import Place
 from nexus.routing.router import Router
+from nexus.routing.stage.order import Place
 from nexus.store.kinds import BUILT_IN_STORES
 from nexus.store.store import Store
 

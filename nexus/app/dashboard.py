@@ -29,8 +29,8 @@ from nexus.dashboard.tickets import Tickets
 from nexus.domain.routes import Page, PageRequest, PageRoute, SocketRoute
 from nexus.errors import RequestError
 from nexus.fleet.fleet import Fleet
-from nexus.proxy.plane import DataPlane
-from nexus.proxy.websocket import text_frame
+from nexus.proxy.dispatch.websocket import text_frame
+from nexus.proxy.exchange.context import DataPlane
 
 GREETING: Final = b"Ollama is running"
 """What Ollama's clients look for at ``/`` before they use a server."""

@@ -9,7 +9,7 @@ from nexus.config.loading import LoadedConfig
 from nexus.errors import ConfigError, NexusError
 from nexus.plugin_manager import Candidate, Contributions, Plugin, PluginManager
 from nexus.routing.assembly import build_router
-from nexus.routing.stage import Stage
+from nexus.routing.stage.runner import Stage
 
 
 class StageRow(msgspec.Struct, frozen=True, kw_only=True):

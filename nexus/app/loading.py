@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nexus.config.one_backend import LoadedBackend, load_backend
-from nexus.observability import logs
+from nexus.observability.logging import logs
 
 
 def load_backend_here(table: Mapping[str, Any]) -> LoadedBackend:

@@ -14,7 +14,7 @@ from nexus.app.operations import JSON, MAYBE_NAMED_MODEL, OPENAPI_PATH, Operatio
 from nexus.config.schema import ServerConfig
 from nexus.domain.request import Endpoint
 from nexus.domain.routes import Access, Page, PageRequest, PageRoute, SocketRoute
-from nexus.proxy.explained import EXPLAIN_PATH
+from nexus.proxy.dispatch.explained_path import EXPLAIN_PATH
 from nexus.wire.anthropic.errors import AnthropicError
 from nexus.wire.ollama.errors import OllamaError
 from nexus.wire.openai.errors import OpenAIError

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from nexus import tasks
-from nexus.app.binding import Listening, listen
 from nexus.app.blueprint import Blueprint
 from nexus.app.guarding import guarded_discoverers
+from nexus.app.process.binding import Listening, listen
 from nexus.containment import told
 from nexus.errors import NexusError, StartError
 from nexus.store.store import Store
@@ -25,7 +25,7 @@ async def open_store(blueprint: Blueprint) -> Store:
 
 
 async def open_port(blueprint: Blueprint, *, may_move: bool, is_trial: bool = False) -> Listening:
-    """Listen where *blueprint* says; see :func:`~nexus.app.binding.listen`."""
+    """Listen where *blueprint* says; see :func:`~nexus.app.process.binding.listen`."""
     server = blueprint.config.server
     return await listen(server.host, server.port, may_move=may_move, may_share=server.reuse_port, is_trial=is_trial)
 

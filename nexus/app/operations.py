@@ -14,9 +14,9 @@ from nexus.admin.draining import Drained
 from nexus.admin.health import Health, Ready
 from nexus.admin.history import MOST_ENTRIES, HistoryEntry
 from nexus.admin.stats import Stats
-from nexus.proxy.explained import EXPLAIN_PATH
-from nexus.routing.explanation import DecisionReport, Explanation
-from nexus.routing.recording import MOST_RECORDS
+from nexus.proxy.dispatch.explained_path import EXPLAIN_PATH
+from nexus.routing.decision_record import MOST_RECORDS
+from nexus.routing.explain.model import DecisionReport, Explanation
 from nexus.wire.anthropic.models import AnthropicModel, AnthropicModels
 from nexus.wire.ollama.models import OllamaRunningModels, OllamaShown, OllamaTags, OllamaVersion
 from nexus.wire.openai.models import OpenAIModel, OpenAIModels

@@ -14,8 +14,8 @@ from nexus.app.plugin_page import plugin_page
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.naming import Naming
 from nexus.domain.routes import Page, PageRequest, PageRoute
-from nexus.proxy.explained import EXPLAIN_PATH
-from nexus.proxy.plane import DataPlane
+from nexus.proxy.dispatch.explained_path import EXPLAIN_PATH
+from nexus.proxy.exchange.context import DataPlane
 from nexus.wire.listings import LISTINGS
 
 

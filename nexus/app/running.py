@@ -11,17 +11,17 @@ import structlog
 
 from nexus import tasks
 from nexus.app.announcing import announce
-from nexus.app.binding import BACKLOG, Listening
 from nexus.app.blueprint import Blueprint
 from nexus.app.dashboard import Dashboard
-from nexus.app.file_limit import file_limit
 from nexus.app.guarding import guarded_discoverers
-from nexus.app.listening import SETTLE_S, stop_listening
 from nexus.app.loading import load_backend_here
 from nexus.app.openapi import openapi_route
 from nexus.app.opening import open_port, open_store
 from nexus.app.own_address import leads_here
 from nexus.app.pages import Standing, pages
+from nexus.app.process.binding import BACKLOG, Listening
+from nexus.app.process.file_limit import file_limit
+from nexus.app.process.listening import SETTLE_S, stop_listening
 from nexus.app.services import ENTER_S, start_services
 from nexus.app.telemetry import Telemetry
 from nexus.config.checks import is_loopback
@@ -31,13 +31,13 @@ from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.routes import PageRoute
 from nexus.errors import NexusError
 from nexus.fleet.fleet import Fleet
-from nexus.proxy.edge import EdgeServer
-from nexus.proxy.handlers import FrontDesk
-from nexus.proxy.keepers import Keepers
-from nexus.proxy.outbox import Outbox
-from nexus.proxy.plane import DataPlane, Settings
-from nexus.proxy.queue import WaitingLine
-from nexus.proxy.upstreams import Upstreams
+from nexus.proxy.client.server import EdgeServer
+from nexus.proxy.dispatch.handler import FrontDesk
+from nexus.proxy.exchange.context import DataPlane, Settings
+from nexus.proxy.exchange.queue import WaitingLine
+from nexus.proxy.exchange.resource_owners import Keepers
+from nexus.proxy.upstream.backends import Upstreams
+from nexus.proxy.write_batch import Outbox
 from nexus.routing.decision import Reserved
 from nexus.store.watched import WatchedStore
 

@@ -9,25 +9,25 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 from prometheus_client.core import Metric
 
 from nexus import tasks
-from nexus.admin.fleet_metrics import FleetMetrics
 from nexus.admin.history import History
-from nexus.admin.loop_lag import LoopLag
-from nexus.admin.metrics_page import MetricsPage
-from nexus.admin.proxy_metrics import ProxyMetrics
+from nexus.admin.metrics.fleet import FleetMetrics
+from nexus.admin.metrics.loop_lag import LoopLag
+from nexus.admin.metrics.page import MetricsPage
+from nexus.admin.metrics.proxy import ProxyMetrics
+from nexus.admin.metrics.stages import StageMetrics
+from nexus.admin.metrics.store import store_families
 from nexus.admin.reports import reports_of
-from nexus.admin.stage_metrics import StageMetrics
 from nexus.admin.stats import queue_facts, stats
-from nexus.admin.store_metrics import store_families
 from nexus.app.blueprint import Blueprint
 from nexus.app.tracing import Tracing
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.routes import Page, PageRequest, PageRoute
 from nexus.fleet.fleet import Fleet
-from nexus.observability.families import Family
-from nexus.observability.metrics import ExchangeMetrics
-from nexus.observability.recent_rejections import RecentRejections
-from nexus.observability.timeline import Timeline
-from nexus.proxy.plane import DataPlane, Observer
+from nexus.observability.metrics.exchanges import ExchangeMetrics
+from nexus.observability.metrics.families import Family
+from nexus.observability.metrics.recent_rejections import RecentRejections
+from nexus.observability.metrics.timeline import Timeline
+from nexus.proxy.exchange.context import DataPlane, Observer
 from nexus.routing.pipeline import Pipeline
 from nexus.store.watched import WatchedStore
 from nexus.wire.protocols import EVERY

@@ -9,7 +9,7 @@ import structlog
 from nexus.config.faults import Fault
 from nexus.config.loading import LoadedConfig
 from nexus.config.urls import normalised
-from nexus.observability.tracing import Tracer
+from nexus.observability.tracing.trace import Tracer
 from nexus.wire.protocols import EVERY
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ class Tracing:
 
     def __init__(self, loaded: LoadedConfig) -> None:
         # Here and not above: without tracing, none of it is loaded.
-        from nexus.observability.span_writing import SpanWriter
-        from nexus.observability.spans import SpanMaker, resource_of
+        from nexus.observability.tracing.spans import SpanMaker, resource_of
+        from nexus.observability.tracing.writing import SpanWriter
 
         config = loaded.config.otel
         endpoints = {endpoint.name: endpoint for endpoint in EVERY}

@@ -6,11 +6,11 @@ import signal
 import click
 
 from nexus.errors import StartError
-from nexus.fleet.detection import detect
 from nexus.fleet.discovery.announcing import Announcement, announced, host_name, own_addresses
 from nexus.fleet.discovery.reaching import answers
 from nexus.fleet.fetching import Fetcher, FetchError, Target
 from nexus.fleet.kinds import KINDS
+from nexus.fleet.probing.detection import detect
 
 DETECTION_S = 5.0
 LOOPBACK = ("127.0.0.1", "::1")

@@ -9,7 +9,7 @@ import msgspec
 from nexus.cli.reaching import Proxy
 from nexus.domain.request import Endpoint
 from nexus.errors import NexusError
-from nexus.routing.explanation import Explanation
+from nexus.routing.explain.model import Explanation
 
 
 class CannotExplain(NexusError):

@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 
 import click
 
-from nexus.app.binding import PortTaken
 from nexus.app.blueprint import Blueprint, draw, load_plugins
-from nexus.app.file_limit import raise_file_limit
 from nexus.app.opening import may_move_port, try_to_open
+from nexus.app.process.binding import PortTaken
+from nexus.app.process.file_limit import raise_file_limit
 from nexus.app.unknown_names import name_warnings
 from nexus.app.watched_files import watched_file_warnings
 from nexus.cli.check_report import Report, discoverers_of, report

@@ -14,9 +14,9 @@ from nexus.cli.reaching import Proxy
 from nexus.cli.target import Target, client
 from nexus.domain.outcome import Result
 from nexus.errors import NexusError
-from nexus.routing.explanation import Explanation
-from nexus.routing.explanation_text import as_text
-from nexus.routing.recording import MOST_RECORDS
+from nexus.routing.decision_record import MOST_RECORDS
+from nexus.routing.explain.model import Explanation
+from nexus.routing.explain.text import as_text
 
 HEADINGS: Final = (
     "RECEIVED",

@@ -12,12 +12,12 @@ import click
 import msgspec
 
 from nexus.app.blueprint import draw, load_plugins
+from nexus.app.process.state_file import StateFile
 from nexus.app.running import Nexus
-from nexus.app.state_file import StateFile
 from nexus.config.loading import LoadedConfig
 from nexus.config.schema import BackendConfig, Config, LoggingConfig, ServerConfig
 from nexus.errors import StartError
-from nexus.observability import logs
+from nexus.observability.logging import logs
 from nexus.simulator import Simulator, demo_fleet
 
 DEFAULT_PORT: Final = 8000

@@ -21,11 +21,11 @@ from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.request import Requirements
 from nexus.errors import RequestError
 from nexus.fleet.fleet import Fleet
-from nexus.proxy.heads import HINTS
-from nexus.routing.explaining import explain
-from nexus.routing.explanation import Explanation
-from nexus.routing.explanation_text import as_text
-from nexus.routing.recording import Request
+from nexus.proxy.headers.from_client import HINTS
+from nexus.routing.decision_record import Request
+from nexus.routing.explain.build import explain
+from nexus.routing.explain.model import Explanation
+from nexus.routing.explain.text import as_text
 from nexus.wire import multipart
 from nexus.wire.composing import JSON, Wanted, compose, form_type, with_model
 from nexus.wire.protocols import ENDPOINTS, PROTOCOLS

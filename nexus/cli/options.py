@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from nexus.config.loading import LoadedConfig, load
 from nexus.config.schema import LoggingConfig
-from nexus.observability import logs
+from nexus.observability.logging import logs
 
 T = TypeVar("T")
 

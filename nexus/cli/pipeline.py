@@ -9,7 +9,7 @@ from nexus.app.blueprint import draw, load_plugins
 from nexus.cli.columns import Layout
 from nexus.cli.options import Chosen, configuration
 from nexus.cli.output import json_option, print_json, table
-from nexus.routing.order import BUILT_IN, Place
+from nexus.routing.stage.order import BUILT_IN, Place
 
 
 @click.command("pipeline")

@@ -12,7 +12,7 @@ from nexus.cli.options import Chosen, configuration
 from nexus.cli.output import json_option, print_json
 from nexus.config.schema import LoggingConfig
 from nexus.errors import StartError
-from nexus.observability import logs
+from nexus.observability.logging import logs
 
 
 @click.command("check")

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import click
 import msgspec
 
-from nexus.app.state_file import Running
+from nexus.app.process.state_file import Running
 from nexus.cli.exit_codes import KeyRefused, NoProxy
 from nexus.config.secrets import Secret
 from nexus.config.suggestions import shown

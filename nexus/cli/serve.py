@@ -5,11 +5,11 @@ import os
 import click
 import structlog
 
-from nexus.app.binding import Listening
+from nexus.app.process.binding import Listening
+from nexus.app.process.state_file import StateFile
 from nexus.app.serving import serve
-from nexus.app.state_file import StateFile
 from nexus.cli.options import Chosen, configuration
-from nexus.observability import logs
+from nexus.observability.logging import logs
 
 log = structlog.get_logger("nexus.cli")
 

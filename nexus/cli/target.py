@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 import click
 import msgspec
 
-from nexus.app.state_file import Running, running_proxies
+from nexus.app.process.state_file import Running, running_proxies
 from nexus.cli.exit_codes import SeveralProxies
 from nexus.cli.options import Chosen, configuration, warn
 from nexus.cli.reaching import Proxy, listing

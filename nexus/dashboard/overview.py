@@ -9,7 +9,7 @@ import msgspec
 
 from nexus.domain.backend import Backend
 from nexus.domain.fleet import FleetSnapshot
-from nexus.observability.timeline import Timeline
+from nexus.observability.metrics.timeline import Timeline
 
 MOST_HISTORY: Final = 100
 TAIL_STEPS: Final = 2

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
-from nexus.observability.timeline import STEP_S, Timeline
+from nexus.observability.metrics.timeline import STEP_S, Timeline
 
 LOOK_S: Final = STEP_S / 2
 

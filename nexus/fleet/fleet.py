@@ -14,7 +14,7 @@ from nexus.dialing.access import OPEN_ACCESS, Access
 from nexus.domain.backend import Status
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.outcome import AttemptOutcome
-from nexus.fleet.added import AddedBackends, Load
+from nexus.fleet.discovery.added import AddedBackends, Load
 from nexus.fleet.discovery.announced import full_types
 from nexus.fleet.discovery.applicants import Applicant, Applicants
 from nexus.fleet.discovery.approvals import Approvals
@@ -25,22 +25,22 @@ from nexus.fleet.discovery.file import FileDiscoverer
 from nexus.fleet.discovery.found import FoundServers
 from nexus.fleet.discovery.hosts import HostsDiscoverer, SubnetsDiscoverer
 from nexus.fleet.discovery.local import LocalDiscoverer
+from nexus.fleet.discovery.origins import Origin, Origins
 from nexus.fleet.discovery.search import Search
 from nexus.fleet.discovery.sightings import Sighting, Sightings
 from nexus.fleet.discovery.trust import Trust
 from nexus.fleet.discovery.watched_file import FileState
 from nexus.fleet.fetching import Fetcher
-from nexus.fleet.health import HealthChecker
-from nexus.fleet.identity import backend_id
-from nexus.fleet.member import Member
-from nexus.fleet.misconfiguration import Misconfigurations
-from nexus.fleet.origins import Origin, Origins
-from nexus.fleet.passive import PassiveSignals
+from nexus.fleet.health.misconfiguration import Misconfigurations
+from nexus.fleet.health.passive import PassiveSignals
+from nexus.fleet.health.watch import Watch
+from nexus.fleet.health.watches import HealthChecker
+from nexus.fleet.membership.identity import backend_id
+from nexus.fleet.membership.member import Member
+from nexus.fleet.membership.registry import BackendNotFound, Registry
 from nexus.fleet.plan import FleetPlan
-from nexus.fleet.probe_counts import ProbeCounts
-from nexus.fleet.registry import BackendNotFound, Registry
+from nexus.fleet.probing.counts import ProbeCounts
 from nexus.fleet.roster import Roster
-from nexus.fleet.watch import Watch
 from nexus.store.store import Store
 
 if TYPE_CHECKING:

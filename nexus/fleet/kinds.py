@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from nexus.domain.kinds import BackendKind, FactsLookup, ModelListing, ServerLookup
-from nexus.fleet.listings import decode_llamacpp_mode, decode_ollama_tags, decode_openai_models
-from nexus.fleet.lookups import (
+from nexus.fleet.models.listings import decode_llamacpp_mode, decode_ollama_tags, decode_openai_models
+from nexus.fleet.models.lookups import (
     ask_ollama_show,
     decode_llamacpp_props,
     decode_llamacpp_server,

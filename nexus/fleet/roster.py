@@ -8,14 +8,14 @@ from nexus.config.schema import HealthCheckConfig
 from nexus.domain.backend import BackendLoad, Status
 from nexus.domain.kinds import BackendKind, ServerFacts
 from nexus.fleet.clock import unix_now
-from nexus.fleet.health import HealthChecker, first_state
+from nexus.fleet.health.misconfiguration import Misconfigurations
+from nexus.fleet.health.passive import UNTROUBLED, PassiveSignals
+from nexus.fleet.health.state import HealthState
+from nexus.fleet.health.watches import HealthChecker, first_state
 from nexus.fleet.kinds import UNDETECTED
-from nexus.fleet.member import Member
-from nexus.fleet.misconfiguration import Misconfigurations
-from nexus.fleet.overrides import reconsidered, unconfirmed
-from nexus.fleet.passive import UNTROUBLED, PassiveSignals
-from nexus.fleet.registry import Registry
-from nexus.fleet.state import HealthState
+from nexus.fleet.membership.member import Member
+from nexus.fleet.membership.registry import Registry
+from nexus.fleet.models.overrides import reconsidered, unconfirmed
 
 log = structlog.get_logger("nexus.fleet")
 

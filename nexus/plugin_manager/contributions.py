@@ -58,7 +58,7 @@ class Contributions:
         return {name: type_ for name, type_ in keys.items() if type_ is not None}
 
     def reconcilers(self) -> tuple[tuple[Plugin, object], ...]:
-        """Return the stages; :mod:`nexus.routing.order` checks that they are some."""
+        """Return the stages; :mod:`nexus.routing.stage.order` checks that they are some."""
         return self._reconcilers
 
     def stages_of(self, plugin: str) -> tuple[str, ...]:

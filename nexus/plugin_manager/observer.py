@@ -12,7 +12,7 @@ import structlog
 from nexus.containment import is_interrupt
 from nexus.domain.outcome import ExchangeOutcome
 from nexus.errors import PluginError
-from nexus.observability.repeats import Repeats
+from nexus.observability.logging.repeats import Repeats
 from nexus.plugin_manager.plugin import Plugin
 
 log = structlog.get_logger("nexus.plugins")

@@ -1,1 +1,1 @@
-"""Carries bytes between clients and backends; :mod:`nexus.proxy.exchange` reads as the life of a request."""
+"""Carries bytes between clients and backends; :mod:`nexus.proxy.exchange.exchange` reads as the life of a request."""

@@ -4,13 +4,13 @@ from random import Random
 
 from nexus.config.schema import RoutingConfig
 from nexus.plugin_manager import Contributions
-from nexus.routing.aliases import Aliases
-from nexus.routing.order import in_order
+from nexus.routing.core_stages.analyze import Analyze
+from nexus.routing.core_stages.schedule import Schedule
+from nexus.routing.model_names.aliases import Aliases
 from nexus.routing.pipeline import Pipeline
 from nexus.routing.policies import decode_policies
 from nexus.routing.router import Router
-from nexus.routing.stages.analyze import Analyze
-from nexus.routing.stages.schedule import Schedule
+from nexus.routing.stage.order import in_order
 
 
 def build_router(

@@ -7,7 +7,7 @@ import msgspec
 
 from nexus.domain.backend import Backend, Status
 from nexus.routing.intent import Verdict
-from nexus.routing.reconciler import Hold
+from nexus.routing.stage.api import Hold
 
 
 class Ranked(msgspec.Struct, frozen=True, gc=False):

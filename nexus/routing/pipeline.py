@@ -11,12 +11,12 @@ from nexus.domain.backend import Backend
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import TokenUsage
 from nexus.errors import StageFailed
-from nexus.routing.conduct import SLOW_S
 from nexus.routing.intent import RoutingIntent, Verdict
-from nexus.routing.order import BUILT_IN, Place
-from nexus.routing.reconciler import NO_HEADERS, Hold, Refusal
-from nexus.routing.stage import Stage
-from nexus.routing.tally import PipelineTally
+from nexus.routing.stage.api import NO_HEADERS, Hold, Refusal
+from nexus.routing.stage.counters import PipelineTally
+from nexus.routing.stage.health import SLOW_S
+from nexus.routing.stage.order import BUILT_IN, Place
+from nexus.routing.stage.runner import Stage
 
 
 class Pipeline:

@@ -10,10 +10,10 @@ from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.naming import Hint, served
 from nexus.domain.request import Endpoint, Kept
 from nexus.errors import StageFailed
-from nexus.routing.aliases import Resolution
+from nexus.routing.core_stages.schedule import Schedule
 from nexus.routing.decision import Reject, Saturated
 from nexus.routing.intent import RoutingIntent, Verdict
-from nexus.routing.stages.schedule import Schedule
+from nexus.routing.model_names.aliases import Resolution
 
 T = TypeVar("T")
 

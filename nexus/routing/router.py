@@ -11,14 +11,14 @@ from nexus.domain.naming import served
 from nexus.domain.request import Endpoint, Kept, Requirements
 from nexus.errors import StageFailed
 from nexus.routing import rejections
-from nexus.routing.aliases import Aliases, Resolution
+from nexus.routing.core_stages.schedule import Schedule
 from nexus.routing.decision import Decision, Ranked, Reject, Reserved, Saturated
+from nexus.routing.decision_record import Considered, DecisionRecord, Label, Request, Round, Rules
 from nexus.routing.intent import RoutingIntent, Verdict
-from nexus.routing.nameless import at_its_keeper, keeper_of, only_model, without_model
+from nexus.routing.model_names.aliases import Aliases, Resolution
+from nexus.routing.model_names.nameless import at_its_keeper, keeper_of, only_model, without_model
 from nexus.routing.pipeline import Pipeline, Refused, Reservation
 from nexus.routing.policies import Policies, Policy
-from nexus.routing.recording import Considered, DecisionRecord, Label, Request, Round, Rules
-from nexus.routing.stages.schedule import Schedule
 
 PROMISES: Final[Mapping[str, str]] = {"x-nexus-privacy": "privacy"}
 """Hints that must not go unheard, each with the stage that hears it: a client that asks for privacy where nobody can

@@ -15,9 +15,9 @@ from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome
 from nexus.domain.read_only import ReadOnlyDict
 from nexus.domain.request import Endpoint, Requirements
 from nexus.fleet.kinds import KINDS
-from nexus.fleet.registry import Registry
-from nexus.routing.aliases import Aliases
+from nexus.fleet.membership.registry import Registry
 from nexus.routing.intent import RoutingIntent
+from nexus.routing.model_names.aliases import Aliases
 
 MODEL: Final = "llama3"
 """The model that everybody has and every request asks for, unless a test says otherwise."""

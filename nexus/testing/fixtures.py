@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from nexus.config.schema import LoggingConfig
-from nexus.observability import logs
+from nexus.observability.logging import logs
 from nexus.routing.intent import RoutingIntent
 from nexus.simulator import Settings, Simulator, in_thread
 from nexus.testing.beside import FakeBackend, RunningNexus, nexus_beside

@@ -14,9 +14,9 @@ from nexus.config.schema import PluginLoadingConfig, PolicyKeys
 from nexus.containment import contained, is_interrupt, shown
 from nexus.errors import NexusError, PluginError, did_you_mean
 from nexus.plugin_manager import Candidate, Plugin, PluginManager, find_plugins
-from nexus.routing.order import in_order
 from nexus.routing.pipeline import Pipeline
-from nexus.routing.reconciler import Reconciler
+from nexus.routing.stage.api import Reconciler
+from nexus.routing.stage.order import in_order
 from nexus.testing.builders import make_backend, make_intent
 from nexus.testing.imports import assert_only_uses_api
 from nexus.testing.policy_keys import samples_of

@@ -12,7 +12,7 @@ import msgspec
 from msgspec.structs import FieldInfo
 
 from nexus.config.schema import PluginConfig, PolicyKeys
-from nexus.routing.reconciler import Reconciler
+from nexus.routing.stage.api import Reconciler
 from nexus.testing.builders import make_intent
 
 HEADINGS: Final = (

@@ -19,11 +19,11 @@ from nexus.domain.measure import check_measure
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import TokenUsage
 from nexus.plugin_manager import Plugin
-from nexus.routing.hearing import sound_cost, sound_facts, sound_headers, sound_refusal
 from nexus.routing.intent import RoutingIntent, Verdict
-from nexus.routing.order import in_order
 from nexus.routing.pipeline import Pipeline, Reservation
-from nexus.routing.reconciler import Hold, Reconciler, Refusal
+from nexus.routing.stage.api import Hold, Reconciler, Refusal
+from nexus.routing.stage.order import in_order
+from nexus.routing.stage.validate import sound_cost, sound_facts, sound_headers, sound_refusal
 from nexus.testing.builders import make_backend, make_intent
 from nexus.testing.strategies import fleets, requirements
 

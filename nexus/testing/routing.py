@@ -9,15 +9,15 @@ from nexus.config.schema import PolicyKeys
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import Endpoint, Requirements
 from nexus.plugin_manager import Plugin
-from nexus.routing.aliases import Aliases
+from nexus.routing.core_stages.analyze import Analyze
+from nexus.routing.core_stages.schedule import Schedule
 from nexus.routing.decision import Decision, Reject, Reserved, Saturated
-from nexus.routing.order import in_order
+from nexus.routing.model_names.aliases import Aliases
 from nexus.routing.pipeline import Pipeline
 from nexus.routing.policies import decode_policies
-from nexus.routing.reconciler import Reconciler
 from nexus.routing.router import Router, Routing
-from nexus.routing.stages.analyze import Analyze
-from nexus.routing.stages.schedule import Schedule
+from nexus.routing.stage.api import Reconciler
+from nexus.routing.stage.order import in_order
 from nexus.testing.builders import CHAT, MODEL
 
 __all__ = ["Decision", "Reject", "Reserved", "Router", "Routing", "Saturated", "begin", "give_back", "make_router"]

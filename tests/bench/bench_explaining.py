@@ -13,13 +13,13 @@ from nexus.config.schema import RoutingConfig
 from nexus.domain.backend import Backend
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import Requirements
-from nexus.fleet.registry import Registry
-from nexus.routing.aliases import Resolution
+from nexus.fleet.membership.registry import Registry
 from nexus.routing.assembly import build_router
 from nexus.routing.decision import Ranked, Reserved
-from nexus.routing.explaining import as_explanation
+from nexus.routing.decision_record import MOST_RECORDS, Considered, DecisionRecord, RecentDecisions, Request, Rules
+from nexus.routing.explain.build import as_explanation
 from nexus.routing.intent import RoutingIntent
-from nexus.routing.recording import MOST_RECORDS, Considered, DecisionRecord, RecentDecisions, Request, Rules
+from nexus.routing.model_names.aliases import Resolution
 from nexus.routing.router import Router, Routing
 from nexus.testing.builders import CHAT, make_backend, make_intent
 

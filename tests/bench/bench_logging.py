@@ -11,8 +11,8 @@ import msgspec
 from nexus.config.schema import LoggingConfig, RoutingConfig
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import Requirements, TokenUsage
-from nexus.observability import logs
-from nexus.proxy.record import begin_record
+from nexus.observability.logging import logs
+from nexus.proxy.exchange.record import begin_record
 from nexus.routing.assembly import build_router
 from nexus.routing.decision import Reserved
 from nexus.testing.builders import CHAT, MODEL, make_backend, make_fleet

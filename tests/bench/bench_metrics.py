@@ -8,16 +8,16 @@ from time import perf_counter
 
 from prometheus_client import CollectorRegistry
 
-from nexus.admin.fleet_metrics import FleetMetrics
 from nexus.admin.history import MOST_ENTRIES, History
-from nexus.admin.metrics_page import MetricsPage
+from nexus.admin.metrics.fleet import FleetMetrics
+from nexus.admin.metrics.page import MetricsPage
 from nexus.admin.stats import QueueFacts, stats
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome
 from nexus.domain.request import TokenUsage
 from nexus.domain.routes import Page, PageRequest
-from nexus.fleet.probe_counts import ProbeCounts
-from nexus.observability.metrics import ExchangeMetrics
+from nexus.fleet.probing.counts import ProbeCounts
+from nexus.observability.metrics.exchanges import ExchangeMetrics
 from nexus.testing.builders import CHAT, make_backend, make_fleet
 
 EXCHANGES = 20_000

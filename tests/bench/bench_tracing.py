@@ -8,8 +8,8 @@ from typing import TypeVar
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
 from nexus.domain.outcome import Phase
-from nexus.observability.spans import SpanMaker, resource_of
-from nexus.observability.tracing import Ended, Tracer
+from nexus.observability.tracing.spans import SpanMaker, resource_of
+from nexus.observability.tracing.trace import Ended, Tracer
 from nexus.testing.builders import make_attempt, make_backend, make_outcome
 from nexus.wire.protocols import ENDPOINTS
 

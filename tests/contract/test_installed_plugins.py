@@ -4,8 +4,8 @@ import pytest
 
 from nexus.config.schema import PluginLoadingConfig
 from nexus.plugin_manager import PluginManager, find_plugins
-from nexus.routing.order import in_order
-from nexus.routing.reconciler import Reconciler
+from nexus.routing.stage.api import Reconciler
+from nexus.routing.stage.order import in_order
 from nexus.testing.plugin_check import check_package, cope_with_policies
 from nexus.testing.reconciler_contract import ReconcilerContract
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from nexus.fleet.detection import detect
 from nexus.fleet.fetching import Fetcher, Target
 from nexus.fleet.kinds import KINDS
+from nexus.fleet.probing.detection import detect
 from nexus.simulator import Settings, Simulator
 from nexus.simulator.kinds import KINDS as SIMULATED_KINDS
 

@@ -1,8 +1,8 @@
 """The built-in stages keep the promises of every stage."""
 
-from nexus.routing.reconciler import Reconciler
-from nexus.routing.stages.analyze import Analyze
-from nexus.routing.stages.schedule import Schedule
+from nexus.routing.core_stages.analyze import Analyze
+from nexus.routing.core_stages.schedule import Schedule
+from nexus.routing.stage.api import Reconciler
 from nexus.testing.reconciler_contract import ReconcilerContract
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nexus.config.schema import LoggingConfig
-from nexus.observability import logs
+from nexus.observability.logging import logs
 
 ROOT = Path(__file__).parents[2]
 

@@ -21,8 +21,9 @@ from nexus.config.schema import Config
 from nexus.domain.outcome import Ending, Phase
 from nexus.errors import IN_STREAM_CODES, STATUS_OF_CODE
 from nexus.fleet.kinds import KINDS
-from nexus.proxy import access_line, header_rules, record
-from nexus.routing import explanation
+from nexus.proxy.exchange import access_line, record
+from nexus.proxy.headers import rules as header_rules
+from nexus.routing.explain import model as explanation
 from nexus.wire.protocols import EVERY
 
 
@@ -173,7 +174,7 @@ def test_every_metric_is_documented(page, root):
 def metrics(root):
     """The names of all metrics: what modules that make metrics give to a call as its first argument."""
     modules = [
-        text for path in sources(root) if re.search("MetricFamily|observability.families", text := path.read_text())
+        text for path in sources(root) if re.search("MetricFamily|observability.metrics.families", text := path.read_text())
     ]
     calls = [node for text in modules for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call) and node.args]
     names = {arg.value for arg in (call.args[0] for call in calls) if isinstance(arg, ast.Constant)}

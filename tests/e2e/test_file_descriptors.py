@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nexus.proxy import turning_away
+from nexus.proxy.client import turn_away as turning_away
 from nexus.testing.asking import ask, chat, until
 from nexus.testing.fleets import table_of
 

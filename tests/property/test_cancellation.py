@@ -12,8 +12,8 @@ import structlog
 
 from nexus.config.schema import LoggingConfig
 from nexus.domain.backend import set_load
-from nexus.observability import logs
-from nexus.routing.stages import schedule
+from nexus.observability.logging import logs
+from nexus.routing.core_stages import schedule
 from nexus.testing.bookkeeping import Books, eventually
 from nexus.testing.dialects import CHAT, LAST_CHUNK, MODEL, chunks, whole_answer
 from nexus.testing.inside import nexus_inside, what_is_held
@@ -227,8 +227,8 @@ class World:
 async def world(monkeypatch):
     monkeypatch.setattr(schedule, "Slot", CountedSlot)
     # What one exchange does to a breaker must not decide what the next one meets.
-    monkeypatch.setattr("nexus.fleet.breaker.FAILURES_TO_OPEN", 10**9)
-    monkeypatch.setattr("nexus.proxy.retry.RetryBudget.spend", lambda self, now_s: True)
+    monkeypatch.setattr("nexus.fleet.health.breaker.FAILURES_TO_OPEN", 10**9)
+    monkeypatch.setattr("nexus.proxy.exchange.retry.RetryBudget.spend", lambda self, now_s: True)
     SETTLED.clear()
     logs.configure(LoggingConfig(), stream=io.StringIO())
     async with AsyncExitStack() as running:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nexus.domain.model import ModelFacts
 from nexus.domain.request import Requirements
 from nexus.fleet.kinds import KINDS
-from nexus.routing.stages.analyze import Analyze
+from nexus.routing.core_stages.analyze import Analyze
 from nexus.testing.builders import CHAT, make_backend, make_intent
 from nexus.testing.strategies import fleets, requirements
 from nexus.wire.context_errors import STATUSES, ContextExceeded, context_exceeded

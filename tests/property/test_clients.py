@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nexus.errors import RequestError
-from nexus.proxy.client import ClientConnection
-from nexus.proxy.edge import EdgeServer
-from nexus.proxy.heads import can_stay_open, read_head
-from nexus.proxy.known_head import HeadBytes
-from nexus.proxy.receiving import receive
-from nexus.proxy.request_reader import RequestReader
+from nexus.proxy.client.body import receive
+from nexus.proxy.client.connection import ClientConnection
+from nexus.proxy.client.known_head import HeadBytes
+from nexus.proxy.client.request_reader import RequestReader
+from nexus.proxy.client.server import EdgeServer
+from nexus.proxy.headers.from_client import can_stay_open, read_head
 
 thoroughly = settings(max_examples=300, deadline=None)
 

@@ -11,14 +11,14 @@ from structlog.testing import capture_logs
 
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.plugin_manager import Plugin
+from nexus.routing.core_stages.analyze import Analyze
+from nexus.routing.core_stages.schedule import Schedule
 from nexus.routing.decision import Reject, Reserved
 from nexus.routing.intent import Verdict
-from nexus.routing.order import in_order
 from nexus.routing.pipeline import Pipeline
-from nexus.routing.reconciler import Hold, Reconciler, Refusal
 from nexus.routing.router import Router
-from nexus.routing.stages.analyze import Analyze
-from nexus.routing.stages.schedule import Schedule
+from nexus.routing.stage.api import Hold, Reconciler, Refusal
+from nexus.routing.stage.order import in_order
 from nexus.testing.builders import CHAT, make_backend, make_fleet, make_intent
 from nexus.testing.strategies import fleets, requirements
 

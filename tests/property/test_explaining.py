@@ -9,19 +9,19 @@ from hypothesis import strategies as st
 from nexus.domain.backend import set_load
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.plugin_manager import Plugin
-from nexus.routing.aliases import Aliases
+from nexus.routing.core_stages.analyze import Analyze
+from nexus.routing.core_stages.schedule import Schedule
 from nexus.routing.decision import Reserved
-from nexus.routing.explaining import as_explanation, decided, explain
-from nexus.routing.explanation import Explanation
-from nexus.routing.explanation_text import as_text
-from nexus.routing.order import in_order
+from nexus.routing.decision_record import Request
+from nexus.routing.explain.build import as_explanation, decided, explain
+from nexus.routing.explain.model import Explanation
+from nexus.routing.explain.text import as_text
+from nexus.routing.model_names.aliases import Aliases
 from nexus.routing.pipeline import Pipeline
-from nexus.routing.reconciler import Hold, Reconciler, Refusal
-from nexus.routing.recording import Request
+from nexus.routing.ranking.strategies import STRATEGIES
 from nexus.routing.router import Router
-from nexus.routing.stages.analyze import Analyze
-from nexus.routing.stages.schedule import Schedule
-from nexus.routing.strategies import STRATEGIES
+from nexus.routing.stage.api import Hold, Reconciler, Refusal
+from nexus.routing.stage.order import in_order
 from nexus.testing.builders import CHAT, make_fleet
 from nexus.testing.strategies import MODELS, fleets, requirements
 

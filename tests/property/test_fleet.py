@@ -11,14 +11,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from nexus.config.schema import HealthCheckConfig
 from nexus.domain.backend import Backend, BackendLoad, Breaker, Status
 from nexus.domain.model import ModelFacts
-from nexus.fleet import listings, lookups
-from nexus.fleet.breaker import FAILURES_TO_OPEN, JITTER, LONGEST_PAUSE_S, BreakerState
-from nexus.fleet.guesses import with_guesses
-from nexus.fleet.identity import backend_id
+from nexus.fleet.health.breaker import FAILURES_TO_OPEN, JITTER, LONGEST_PAUSE_S, BreakerState
+from nexus.fleet.health.latency import moved_average
+from nexus.fleet.health.state import HealthState
 from nexus.fleet.kinds import KINDS
-from nexus.fleet.latency import moved_average
-from nexus.fleet.registry import BackendNotFound, DuplicateBackend, Registry
-from nexus.fleet.state import HealthState
+from nexus.fleet.membership.identity import backend_id
+from nexus.fleet.membership.registry import BackendNotFound, DuplicateBackend, Registry
+from nexus.fleet.models import listings, lookups
+from nexus.fleet.models.guesses import with_guesses
 from nexus.fleet.untrusted import accepted_models, is_plain_name
 
 DECODERS = [kind.listing.decode for kind in KINDS.values()] + [

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from nexus.config.discovery_schema import DiscoveryConfig
 from nexus.config.schema import BackendConfig
-from nexus.fleet.detection import Detection
 from nexus.fleet.discovery import applicants as module
 from nexus.fleet.discovery.admission import place_of
 from nexus.fleet.discovery.applicants import Applicants
@@ -18,6 +17,7 @@ from nexus.fleet.discovery.found import FoundServers
 from nexus.fleet.discovery.sightings import Sightings
 from nexus.fleet.discovery.trust import Trust
 from nexus.fleet.plan import plan_fleet
+from nexus.fleet.probing.detection import Detection
 
 NAMES = ("desk", "desk-8000")
 URLS = tuple(f"http://10.0.0.{number}:{port}" for number in (1, 2) for port in (8000,))

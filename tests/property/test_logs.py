@@ -4,7 +4,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nexus.observability.log_rendering import Hidden, json_line, json_line_of, pretty_line
+from nexus.observability.logging.rendering import Hidden, json_line, json_line_of, pretty_line
 
 quick = settings(max_examples=100, deadline=None)
 

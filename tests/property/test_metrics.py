@@ -10,14 +10,14 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_of
 from prometheus_client.parser import text_string_to_metric_families as metrics_of
 
-from nexus.admin.fleet_metrics import FleetMetrics
-from nexus.admin.metrics_page import MetricsPage
+from nexus.admin.metrics.fleet import FleetMetrics
+from nexus.admin.metrics.page import MetricsPage
 from nexus.domain.outcome import Ending
 from nexus.domain.request import TokenUsage
 from nexus.domain.routes import PageRequest
-from nexus.fleet.probe_counts import ProbeCounts
-from nexus.observability.label_values import sanitized
-from nexus.observability.metrics import ExchangeMetrics
+from nexus.fleet.probing.counts import ProbeCounts
+from nexus.observability.metrics.exchanges import ExchangeMetrics
+from nexus.observability.metrics.label_values import sanitized
 from nexus.testing.builders import make_attempt, make_backend, make_fleet, make_outcome
 
 # No backend may be called none: it stands for nobody.

@@ -9,9 +9,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nexus.errors import UpstreamError
-from nexus.proxy.answer import Answer
-from nexus.proxy.answer_head import AnswerHead
-from nexus.proxy.question import Question
+from nexus.proxy.exchange.expected_response import Question
+from nexus.proxy.exchange.response import Answer
+from nexus.proxy.upstream.response_head import AnswerHead
 from nexus.testing.dialects import DIALECTS
 from nexus.wire.event import Event
 from nexus.wire.nature import Asked, Label, error_in, nature_of

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus.domain.routes import Page, PageRoute
-from nexus.proxy.handlers import FrontDesk
+from nexus.proxy.dispatch.handler import FrontDesk
 from nexus.wire.paths import find, methods_at, spellings
 from nexus.wire.protocols import EVERY
 

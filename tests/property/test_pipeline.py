@@ -8,15 +8,15 @@ from hypothesis import strategies as st
 from nexus.domain.backend import Status
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.plugin_manager import Plugin
-from nexus.routing.aliases import Aliases
+from nexus.routing.core_stages.analyze import Analyze
+from nexus.routing.core_stages.schedule import Schedule
 from nexus.routing.decision import Reject, Reserved, Saturated
-from nexus.routing.order import in_order
+from nexus.routing.model_names.aliases import Aliases
 from nexus.routing.pipeline import Pipeline
-from nexus.routing.reconciler import Hold, Reconciler, Refusal
+from nexus.routing.ranking.strategies import STRATEGIES
 from nexus.routing.router import Router
-from nexus.routing.stages.analyze import Analyze
-from nexus.routing.stages.schedule import Schedule
-from nexus.routing.strategies import STRATEGIES
+from nexus.routing.stage.api import Hold, Reconciler, Refusal
+from nexus.routing.stage.order import in_order
 from nexus.testing.builders import CHAT, make_fleet, make_intent
 from nexus.testing.strategies import MODELS, fleets, requirements
 

@@ -13,14 +13,14 @@ from nexus.dialing.access import Access
 from nexus.domain.kinds import BackendKind
 from nexus.errors import RequestError, UpstreamError, UpstreamFault
 from nexus.fleet.kinds import KINDS
-from nexus.proxy.header_rules import NOT_FOR_CLIENTS, NOT_FOR_CLIENTS_PREFIXES
-from nexus.proxy.headers import passed_lines, request_head, retry_after_s, stamp_of
-from nexus.proxy.heads import HeadMemory, read_head
-from nexus.proxy.outbox import MOST_HELD_BYTES, Outbox, Outlet
-from nexus.proxy.own_keys import OwnKeys
-from nexus.proxy.queue import WaitingLine
-from nexus.proxy.retry import Next, Retries, RetryBudget
-from nexus.proxy.upstream import UpstreamConnection
+from nexus.proxy.client.own_keys import OwnKeys
+from nexus.proxy.exchange.queue import WaitingLine
+from nexus.proxy.exchange.retry import Next, Retries, RetryBudget
+from nexus.proxy.headers.from_client import HeadMemory, read_head
+from nexus.proxy.headers.rules import NOT_FOR_CLIENTS, NOT_FOR_CLIENTS_PREFIXES
+from nexus.proxy.headers.to_client import passed_lines, request_head, retry_after_s, stamp_of
+from nexus.proxy.upstream.connection import UpstreamConnection
+from nexus.proxy.write_batch import MOST_HELD_BYTES, Outbox, Outlet
 from nexus.tasks import start
 from nexus.testing.builders import make_backend
 

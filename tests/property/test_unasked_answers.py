@@ -13,7 +13,7 @@ import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nexus.proxy import pool
+from nexus.proxy.upstream import pool
 from nexus.testing.dialects import CHAT, MODEL
 from nexus.testing.inside import nexus_inside
 from nexus.testing.raw_client import RawClient

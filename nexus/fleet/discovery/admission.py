@@ -17,7 +17,7 @@ from nexus.domain.model import Zone
 from nexus.fleet.discovery.discoverer import Discovered
 from nexus.fleet.discovery.names import named, port_of
 from nexus.fleet.discovery.sightings import Key, Sighting
-from nexus.fleet.member import Member
+from nexus.fleet.membership.member import Member
 from nexus.fleet.untrusted import is_plain_name
 
 log = structlog.get_logger("nexus.fleet")

@@ -14,7 +14,6 @@ from nexus import tasks
 from nexus.config.discovery_schema import DiscoveryConfig
 from nexus.errors import NexusError
 from nexus.fleet.clock import unix_now
-from nexus.fleet.detection import detect
 from nexus.fleet.discovery.admission import checked
 from nexus.fleet.discovery.approvals import Approvals
 from nexus.fleet.discovery.discoverer import Discovered
@@ -22,8 +21,9 @@ from nexus.fleet.discovery.names import named
 from nexus.fleet.discovery.sightings import Key, Sighting
 from nexus.fleet.discovery.trust import Trust, is_worth_a_look, trust_in
 from nexus.fleet.fetching import Fetcher, FetchError, Target
-from nexus.fleet.member import Member
-from nexus.fleet.registry import BackendNotFound
+from nexus.fleet.membership.member import Member
+from nexus.fleet.membership.registry import BackendNotFound
+from nexus.fleet.probing.detection import detect
 
 log = structlog.get_logger("nexus.fleet")
 

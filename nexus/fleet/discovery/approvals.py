@@ -12,7 +12,7 @@ from nexus.fleet.discovery.discoverer import Discovered
 from nexus.fleet.discovery.names import port_of
 from nexus.fleet.discovery.sightings import Key
 from nexus.fleet.discovery.trust import Approval, Trust
-from nexus.fleet.identity import backend_id
+from nexus.fleet.membership.identity import backend_id
 from nexus.store.store import Delete, Put, Store
 
 log = structlog.get_logger("nexus.fleet")

@@ -8,7 +8,7 @@ from nexus.domain.kinds import BackendKind
 from nexus.fleet.discovery.admission import place_of
 from nexus.fleet.discovery.discoverer import Discovered
 from nexus.fleet.discovery.sightings import Sighting
-from nexus.fleet.member import Member
+from nexus.fleet.membership.member import Member
 
 
 class Declared(Discovered, frozen=True, kw_only=True):

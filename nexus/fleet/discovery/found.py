@@ -8,7 +8,7 @@ from nexus.fleet.discovery.admission import admitted, place_of
 from nexus.fleet.discovery.applicants import Applicant, Applicants
 from nexus.fleet.discovery.declared import Declared
 from nexus.fleet.discovery.sightings import Key, Sighting
-from nexus.fleet.member import Member
+from nexus.fleet.membership.member import Member
 from nexus.fleet.plan import FleetPlan
 
 

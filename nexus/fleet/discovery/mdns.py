@@ -18,7 +18,7 @@ from nexus.fleet.discovery.discoverer import Discovered, Discoverer
 from nexus.fleet.discovery.instances import MAX_INSTANCES, MAX_PER_HOST, ApprovedUrl, Instance, Instances
 from nexus.fleet.discovery.network import MulticastUnavailable, interfaces, join_network, leave_network
 from nexus.fleet.discovery.reaching import Reach, answers
-from nexus.observability.repeats import Repeats
+from nexus.observability.logging.repeats import Repeats
 
 log = structlog.get_logger("nexus.fleet")
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from typing import Final
 
-from nexus.fleet.detection import detect
 from nexus.fleet.discovery.reaching import answers
 from nexus.fleet.fetching import Fetcher, FetchError, Target
+from nexus.fleet.probing.detection import detect
 
 LOOKS_PER_QUESTION: Final = 6
 """A listener is asked what it is once in so many looks: it may have nothing to do with language models."""

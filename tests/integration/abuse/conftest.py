@@ -10,7 +10,7 @@ import pytest
 import structlog
 import uvloop
 
-from nexus.proxy import receiving
+from nexus.proxy.client import body as receiving
 from nexus.simulator import Settings, Simulator
 from nexus.testing.bookkeeping import DEFECTS, eventually
 from nexus.testing.dialects import CHAT, MODEL

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import pytest
 
 from nexus.config.schema import LoggingConfig
-from nexus.observability import logs
-from nexus.proxy import answering
+from nexus.observability.logging import logs
+from nexus.proxy.exchange import answering
 from nexus.simulator import ErrorEvent, Settings, Simulator, Status, in_thread
 from nexus.testing.asking import until
 from nexus.testing.collector import collector

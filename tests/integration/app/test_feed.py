@@ -11,7 +11,7 @@ from websockets.exceptions import InvalidStatus
 
 from nexus.app.blueprint import draw
 from nexus.config.loading import load
-from nexus.proxy.websocket import MOST_UNSENT_BYTES
+from nexus.proxy.dispatch.websocket import MOST_UNSENT_BYTES
 from nexus.simulator import Settings, Simulator
 from nexus.testing.asking import chat
 from nexus.testing.bookkeeping import eventually

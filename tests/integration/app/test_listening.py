@@ -8,9 +8,9 @@ import socket
 import pytest
 from structlog.testing import capture_logs
 
-from nexus.app import binding
-from nexus.app.binding import MAX_OTHER_PORTS, listen
 from nexus.app.blueprint import draw, load_plugins
+from nexus.app.process import binding
+from nexus.app.process.binding import MAX_OTHER_PORTS, listen
 from nexus.app.running import Nexus
 from nexus.config.loading import load
 from nexus.errors import ConfigError, StartError

@@ -10,7 +10,7 @@ import structlog
 import uvloop
 
 from nexus.config.schema import LoggingConfig
-from nexus.observability import logs
+from nexus.observability.logging import logs
 from nexus.simulator import Settings, Simulator
 from nexus.testing.bookkeeping import Books
 from nexus.testing.dialects import DIALECTS, MODEL

@@ -6,7 +6,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from nexus.fleet import breaker
+from nexus.fleet.health import breaker
 from nexus.testing.bookkeeping import eventually
 from nexus.testing.dialects import CHAT, chunks, whole_answer
 from nexus.testing.scripted import Close, ReadRequest, Send, Stall, Wait

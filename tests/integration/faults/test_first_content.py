@@ -2,7 +2,7 @@
 
 import pytest
 
-from nexus.proxy import answer
+from nexus.proxy.exchange import response as answer
 from nexus.testing.bookkeeping import eventually
 from nexus.testing.dialects import ANTHROPIC, CHAT, LAST_CHUNK, OLLAMA, RESPONSES, chunks
 from nexus.testing.scripted import ReadRequest, Send, Wait

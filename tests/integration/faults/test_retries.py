@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from nexus.proxy.retry import RetryBudget
+from nexus.proxy.exchange.retry import RetryBudget
 from nexus.testing.dialects import CHAT, DIALECTS, MODEL, chunks, whole_answer
 from nexus.testing.ports import free_port
 from nexus.testing.scripted import Close, ReadRequest, Send, Stall

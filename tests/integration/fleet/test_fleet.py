@@ -15,7 +15,7 @@ from nexus.domain.backend import Breaker, Status, set_load
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.errors import UpstreamFault
 from nexus.fleet.discovery.discoverer import Discovered, Discoverer
-from nexus.fleet.registry import BackendNotFound
+from nexus.fleet.membership.registry import BackendNotFound
 
 
 def row(fleet, name="gpu"):
@@ -127,7 +127,7 @@ async def test_a_look_waits_a_second_at_most(serve, plan, start, monkeypatch):
     async def hang(_):
         await asyncio.sleep(5)
 
-    monkeypatch.setattr("nexus.fleet.health.MAX_LOOK_S", 0.1)
+    monkeypatch.setattr("nexus.fleet.health.watches.MAX_LOOK_S", 0.1)
     server = await serve("generic", "a")
     fleet = await start(plan(gpu=server.url))
     server.answers["/v1/models"] = hang

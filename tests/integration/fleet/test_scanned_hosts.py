@@ -7,13 +7,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from nexus.config.discovery_schema import DiscoveryConfig, HostsSourceConfig
-from nexus.fleet.detection import Detection
 from nexus.fleet.discovery import hosts as scanning
 from nexus.fleet.discovery.discoverer import Discovered
 from nexus.fleet.discovery.hosts import HostsDiscoverer, SubnetsDiscoverer, named_ports
 from nexus.fleet.discovery.local import USUAL_PORTS
 from nexus.fleet.discovery.open_port import OpenPort
 from nexus.fleet.fetching import Fetcher, FetchError
+from nexus.fleet.probing.detection import Detection
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import msgspec
 from nexus.admin.backends import BackendView, backends
 from nexus.domain.backend import Backend, Breaker, Status, set_load
 from nexus.domain.model import ModelFacts
-from nexus.fleet.origins import Origin
+from nexus.fleet.discovery.origins import Origin
 
 RENAMED = {
     "kind": "backend_type",

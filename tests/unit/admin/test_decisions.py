@@ -10,7 +10,7 @@ from nexus.domain.request import Requirements
 from nexus.domain.routes import PageRequest
 from nexus.errors import RequestError
 from nexus.routing.assembly import build_router
-from nexus.routing.recording import RecentDecisions
+from nexus.routing.decision_record import RecentDecisions
 from nexus.testing.builders import CHAT, make_backend, make_fleet
 
 FLEET = make_fleet(

@@ -8,7 +8,7 @@ from nexus.admin.draining import change
 from nexus.domain.backend import Status, set_load
 from nexus.domain.routes import PageRequest
 from nexus.errors import RequestError
-from nexus.fleet.registry import BackendNotFound
+from nexus.fleet.membership.registry import BackendNotFound
 
 
 @pytest.fixture

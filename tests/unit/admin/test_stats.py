@@ -8,11 +8,11 @@ from nexus.admin.stats import QueueFacts, queue_facts, stats
 from nexus.domain.backend import Status
 from nexus.domain.outcome import Ending, Result
 from nexus.domain.request import TokenUsage
-from nexus.observability.metrics import ExchangeMetrics
-from nexus.proxy.queue import WaitingLine
-from nexus.routing.order import Place
-from nexus.routing.reconciler import Reconciler
-from nexus.routing.stage import Stage
+from nexus.observability.metrics.exchanges import ExchangeMetrics
+from nexus.proxy.exchange.queue import WaitingLine
+from nexus.routing.stage.api import Reconciler
+from nexus.routing.stage.order import Place
+from nexus.routing.stage.runner import Stage
 from nexus.testing.builders import MODEL, make_attempt, make_backend, make_fleet, make_outcome
 
 FLEET = make_fleet(

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from nexus.app.blueprint import draw, load_plugins, own_names
 from nexus.config.loading import load
 from nexus.errors import ConfigError
-from nexus.proxy.door import LOOPBACK_NAMES
+from nexus.proxy.client.access import LOOPBACK_NAMES
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from nexus.cli.main import main
 from nexus.config.schema import LoggingConfig
-from nexus.observability import logs
+from nexus.observability.logging import logs
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nexus.app.state_file import Running
+from nexus.app.process.state_file import Running
 from nexus.cli.exit_codes import SeveralProxies
 from nexus.cli.target import choose
 from nexus.config.glance import Glance

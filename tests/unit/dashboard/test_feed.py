@@ -11,7 +11,7 @@ import pytest
 from nexus.dashboard.feed import Feed
 from nexus.dashboard.overview import Overview, Sources
 from nexus.domain.fleet import FleetSnapshot
-from nexus.observability.timeline import Timeline
+from nexus.observability.metrics.timeline import Timeline
 from nexus.testing.builders import make_backend, make_fleet
 
 

@@ -18,7 +18,7 @@ from nexus.dialing.dial import Address, address_of, dial
 from nexus.dialing.lookups import Answer
 from nexus.dialing.tls import trusting_context
 from nexus.errors import RequestError, UpstreamError
-from nexus.proxy.upstream import UpstreamConnection
+from nexus.proxy.upstream.connection import UpstreamConnection
 from nexus.tasks import start
 from nexus.testing.bookkeeping import eventually
 from nexus.testing.scripted import ScriptedBackend, Stall

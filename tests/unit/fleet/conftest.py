@@ -5,8 +5,8 @@ import pytest
 from nexus.domain.backend import Backend, BackendLoad, Status
 from nexus.domain.model import ModelFacts
 from nexus.domain.outcome import AttemptOutcome, Ending
-from nexus.fleet.identity import backend_id
 from nexus.fleet.kinds import KINDS
+from nexus.fleet.membership.identity import backend_id
 
 
 @pytest.fixture(scope="session")

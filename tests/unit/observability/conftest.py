@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from nexus.config.schema import LoggingConfig
-from nexus.observability import logs
+from nexus.observability.logging import logs
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ from yarl import URL
 
 from nexus.config.schema import TimeoutsConfig
 from nexus.dialing.access import OPEN_ACCESS
-from nexus.proxy.explained import CHAT
-from nexus.proxy.question import Question
-from nexus.proxy.upstream import UpstreamConnection
-from nexus.proxy.upstreams import Upstream
+from nexus.proxy.dispatch.explained_path import CHAT
+from nexus.proxy.exchange.expected_response import Question
+from nexus.proxy.upstream.backends import Upstream
+from nexus.proxy.upstream.connection import UpstreamConnection
 from nexus.routing.decision import Reserved
 from nexus.testing.builders import make_backend
 from nexus.wire.event import Event

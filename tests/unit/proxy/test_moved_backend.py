@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from nexus.domain.fleet import FleetSnapshot
-from nexus.proxy.inquiry import Inquiry
+from nexus.proxy.exchange.failover import Inquiry
 from nexus.testing.builders import make_backend
 
 GPU = make_backend("gpu-1", models=["llama3"])

@@ -8,15 +8,15 @@ from nexus.config.schema import RoutingConfig
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import Requirements
 from nexus.plugin_manager import Plugin
-from nexus.routing.aliases import Aliases
 from nexus.routing.assembly import build_router
-from nexus.routing.order import in_order
+from nexus.routing.core_stages.analyze import Analyze
+from nexus.routing.core_stages.schedule import Schedule
+from nexus.routing.model_names.aliases import Aliases
 from nexus.routing.pipeline import Pipeline
 from nexus.routing.policies import Policies
-from nexus.routing.reconciler import Reconciler
 from nexus.routing.router import Router
-from nexus.routing.stages.analyze import Analyze
-from nexus.routing.stages.schedule import Schedule
+from nexus.routing.stage.api import Reconciler
+from nexus.routing.stage.order import in_order
 from nexus.testing.builders import CHAT, MODEL
 
 

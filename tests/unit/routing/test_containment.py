@@ -12,9 +12,9 @@ from structlog.testing import capture_logs
 from nexus.containment import interrupts_noted
 from nexus.errors import StageFailed
 from nexus.routing.intent import Verdict
-from nexus.routing.order import in_order
 from nexus.routing.pipeline import Pipeline, Refused
-from nexus.routing.reconciler import Hold, Refusal
+from nexus.routing.stage.api import Hold, Refusal
+from nexus.routing.stage.order import in_order
 from nexus.testing.builders import make_backend, make_fleet, make_intent
 
 

@@ -3,7 +3,7 @@
 from structlog.testing import capture_logs
 
 from nexus.routing.decision import Reject
-from nexus.routing.reconciler import Hold, Reconciler, Refusal
+from nexus.routing.stage.api import Hold, Reconciler, Refusal
 from nexus.testing.builders import make_backend, make_fleet
 
 

@@ -10,8 +10,8 @@ from nexus.domain.request import Endpoint
 from nexus.fleet.kinds import KINDS
 from nexus.routing.decision import Reject, Reserved, Saturated
 from nexus.routing.policies import Policies, Policy
-from nexus.routing.reconciler import Refusal
 from nexus.routing.rejections import overload, saturation, what_would_help
+from nexus.routing.stage.api import Refusal
 from nexus.testing.builders import make_backend, make_fleet
 
 

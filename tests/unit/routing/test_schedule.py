@@ -9,8 +9,8 @@ from nexus.config.schema import WeightsConfig
 from nexus.domain.backend import BackendLoad, Breaker, Status
 from nexus.domain.model_load import HALF_LIFE_S
 from nexus.domain.request import Requirements
-from nexus.routing.reconciler import Refusal
-from nexus.routing.stages.schedule import Schedule
+from nexus.routing.core_stages.schedule import Schedule
+from nexus.routing.stage.api import Refusal
 from nexus.testing.builders import MODEL, make_backend, make_intent
 
 

@@ -29,7 +29,7 @@ def test_the_api_may_be_used(tmp_path, line):
         ("import nexus", "nexus"),
         ("import nexus.api_of_mine", "nexus.api_of_mine"),
         ("from nexus import errors", "nexus.errors"),
-        ("def f():\n    import nexus.fleet.registry", "nexus.fleet.registry"),
+        ("def f():\n    import nexus.fleet.membership.registry", "nexus.fleet.membership.registry"),
     ],
 )
 def test_nothing_else_may(tmp_path, line, named):

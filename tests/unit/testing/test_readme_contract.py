@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from nexus.config.schema import PluginConfig, PolicyKeys
 from nexus.domain.measure import Measure, Sample
-from nexus.routing.reconciler import Reconciler
+from nexus.routing.stage.api import Reconciler
 from nexus.testing.readme_contract import ReadmeContract
 
 README = """nexus-proxy-night

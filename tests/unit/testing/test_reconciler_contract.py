@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from nexus.domain.measure import Measure
 from nexus.domain.outcome import Ending
 from nexus.errors import NexusError
-from nexus.routing.reconciler import Hold, Reconciler, Refusal
+from nexus.routing.stage.api import Hold, Reconciler, Refusal
 from nexus.testing.builders import make_intent
 from nexus.testing.reconciler_contract import ReconcilerContract
 

@@ -3,7 +3,7 @@ from nexus.fleet.discovery.admission import admitted
 from nexus.fleet.discovery.discoverer import Discovered
 from nexus.fleet.discovery.sightings import Sighting
 from nexus.fleet.kinds import KINDS
-from nexus.fleet.member import Member
+from nexus.fleet.membership.member import Member
 
 
 def configured(name, url):

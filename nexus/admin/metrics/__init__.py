@@ -1,0 +1,1 @@
+"""The page for Prometheus, ``/metrics``, and what each part of Nexus contributes to it."""

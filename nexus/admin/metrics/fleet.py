@@ -1,0 +1,132 @@
+"""What Prometheus is told of the fleet, read at the moment in which it asks."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from time import monotonic
+
+from nexus.domain.backend import Breaker, Status
+from nexus.domain.fleet import FleetSnapshot
+from nexus.domain.silence import oldest_unanswered_s
+from nexus.fleet.probing.counts import ProbeCounts
+from nexus.observability.metrics.exchanges import MOST_MODELS
+from nexus.observability.metrics.families import Family, counter, gauge, histogram
+
+
+class FleetMetrics:
+    """Reads the snapshot: there is nothing to keep up to date between two scrapes."""
+
+    def __init__(
+        self,
+        snapshot: Callable[[], FleetSnapshot],
+        probes: ProbeCounts,
+        found: Callable[[], Mapping[tuple[str, str], int]] = dict,
+    ) -> None:
+        """:param found: how many servers announced themselves, by source and by what was decided about them."""
+        self._snapshot = snapshot
+        self._probes = probes
+        self._found = found
+
+    def families(self) -> Iterator[Family]:
+        """Make the families, one after the other."""
+        snapshot = self._snapshot()
+        yield from _of_all(snapshot)
+        yield from _of_each(snapshot)
+        yield from self._of_probes()
+        yield gauge(
+            "nexus_discovered_servers",
+            "Servers that announced themselves, by what was decided about them: pending, approved or rejected.",
+            {(source, state): count for (source, state), count in sorted(self._found().items())},
+            *("source", "state"),
+        )
+
+    def _of_probes(self) -> Iterator[Family]:
+        yield histogram(
+            "nexus_backend_latency_seconds",
+            "How long probes took that were answered well.",
+            {(name,): latency for name, latency in self._probes.latencies.items()},
+            "backend",
+        )
+        yield counter(
+            "nexus_probes",
+            "Probes by how they ended: success, unreadable (well, but its list of models is not) or failure.",
+            {(name, end): count for name, ends in self._probes.results.items() for end, count in ends.items()},
+            *("backend", "result"),
+        )
+
+
+def _of_all(snapshot: FleetSnapshot) -> Iterator[Family]:
+    healthy = [backend for backend in snapshot.backends if backend.status is Status.HEALTHY]
+    sources = Counter(backend.discovery_source for backend in snapshot.backends)
+    yield gauge("nexus_backends_total", "Backends in the fleet.", len(snapshot.backends))
+    yield gauge("nexus_backends_healthy", "Backends that may be given requests.", len(healthy))
+    yield gauge(
+        "nexus_backends_by_source",
+        "Backends in the fleet by who named them: static is the configuration, all else a discoverer.",
+        {(source,): count for source, count in sorted(sources.items())},
+        "source",
+    )
+    yield gauge(
+        "nexus_models_available",
+        "Models that a healthy backend has.",
+        len({model for backend in healthy for model in backend.models}),
+    )
+    having = Counter(model for backend in healthy for model in backend.models)
+    yield gauge(
+        "nexus_model_backends_healthy",
+        "Backends that have a model and may be given requests.",
+        # Those that are not healthy are believed to have their models still: what nobody can serve now is a 0.
+        {(model,): having[model] for model in islice(snapshot.models, MOST_MODELS)},
+        "model",
+    )
+
+
+def _of_each(snapshot: FleetSnapshot) -> Iterator[Family]:
+    backends = snapshot.backends
+    yield gauge(
+        "nexus_pending_requests",
+        "Requests under way at a backend.",
+        {(backend.name,): backend.load.in_flight for backend in backends},
+        "backend",
+    )
+    yield gauge(
+        "nexus_backend_oldest_unanswered_seconds",
+        "For how long the oldest request has waited at a backend without any content in answer.",
+        {(backend.name,): round(oldest_unanswered_s(backend, monotonic()), 3) for backend in backends},
+        "backend",
+    )
+    yield gauge(
+        "nexus_backend_max_in_flight",
+        "Requests that a backend is given at once.",
+        {(backend.name,): backend.max_in_flight for backend in backends},
+        "backend",
+    )
+    yield gauge(
+        "nexus_backend_status",
+        "1 for the status that a backend has, 0 for the others.",
+        {(backend.name, status): int(backend.status is status) for backend in backends for status in Status},
+        *("backend", "status"),
+    )
+    yield gauge(
+        "nexus_backend_misconfigured",
+        "1 for a backend that refuses its configured key, or whose account cannot pay; 0 for any other.",
+        {(backend.name,): int(backend.misconfigured is not None) for backend in backends},
+        "backend",
+    )
+    yield gauge(
+        "nexus_breaker_state",
+        "1 for the state that a backend's breaker is in, 0 for the others.",
+        {(backend.name, state): int(backend.breaker is state) for backend in backends for state in Breaker},
+        *("backend", "state"),
+    )
+    yield gauge(
+        "nexus_model_breaker_state",
+        "1 for the state that the breaker of a model on a backend is in; of models whose breaker is not closed only.",
+        {
+            (backend.name, model, state): int(breaker is state)
+            for backend in backends
+            for model, breaker in backend.model_breakers.items()
+            for state in Breaker
+        },
+        *("backend", "model", "state"),
+    )

@@ -1,0 +1,158 @@
+"""The begin of listening: the sockets, which a start opens and ``check`` only tries to open."""
+
+import asyncio
+import errno
+import os
+import socket
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from nexus.app.process.port_owner import owner_of
+from nexus.config.glance import address_of
+from nexus.errors import ConfigError, StartError
+
+BACKLOG: Final = 1024
+MAX_OTHER_PORTS: Final = 10
+NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+"""What binding says of an address that the machine does not have, such as ``::1`` where there is no IPv6."""
+
+_Address = tuple[socket.AddressFamily, tuple[object, ...]]
+
+
+class PortTaken(StartError):
+    """Another process listens on the port.
+
+    :param url: where it is reached.
+    """
+
+    def __init__(self, text: str, *, url: str, owner: str) -> None:
+        super().__init__(text)
+        self.url = url
+        self.owner = owner
+
+
+class Listening(msgspec.Struct, frozen=True):
+    """Sockets that hold a port: connections wait in their backlog until they are accepted."""
+
+    sockets: tuple[socket.socket, ...]
+    url: str
+    """Where clients on this machine reach it."""
+    moved_from: PortTaken | None = None
+    """Why it is another port than the configured one, None when it is that."""
+
+    @property
+    def port(self) -> int:
+        port: int = self.sockets[0].getsockname()[1]
+        return port
+
+    def close(self) -> None:
+        for sock in self.sockets:
+            sock.close()
+
+
+async def listen(host: str, port: int, *, may_move: bool, may_share: bool = False, is_trial: bool = False) -> Listening:
+    """Listen on *port* of every address that *host* stands for.
+
+    :param may_move: whether a port that is taken may be replaced by one of the next few.
+    :param may_share: whether another process of the same user, which allows it too, may listen on the same port.
+    :param is_trial: whether the sockets are only bound, so that no client is connected to what does not answer.
+    :raises PortTaken: it is taken, and so are those next to it if they may be used.
+    :raises ConfigError: this process may not listen there.
+    :raises StartError: it cannot listen there for another reason.
+    """
+    addresses = await _addresses(host, port)
+    moved_from: PortTaken | None = None
+    for candidate in range(port, min(port + MAX_OTHER_PORTS, 65535) + 1 if may_move else port + 1):
+        try:
+            sockets = _sockets(addresses, candidate, backlog=None if is_trial else BACKLOG, may_share=may_share)
+        except OSError as exc:
+            if exc.errno != errno.EADDRINUSE:
+                raise _cannot_listen(host, candidate, exc) from exc
+            # What is said of several taken ports is the reason why the first could not be had.
+            moved_from = moved_from or _taken(host, candidate, tries_others=may_move)
+            continue
+        return Listening(sockets, address_of(host, candidate), moved_from)
+    assert moved_from is not None  # noqa: S101 - one port at least was tried
+    raise moved_from
+
+
+async def _addresses(host: str, port: int) -> tuple[_Address, ...]:
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host.strip("[]"), 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as exc:
+        raise _cannot_listen(host, port, exc) from exc
+    # A name may be in the hosts file twice.
+    return tuple(dict.fromkeys((family, address) for family, _, _, _, address in found))
+
+
+def _sockets(
+    addresses: Iterable[_Address], port: int, *, backlog: int | None, may_share: bool
+) -> tuple[socket.socket, ...]:
+    """Return a socket for each of *addresses* that this machine has; raise OSError.
+
+    :param backlog: None: they do not listen.
+    """
+    sockets: list[socket.socket] = []
+    absent: OSError | None = None
+    try:
+        for family, address in addresses:
+            try:
+                sockets.append(_socket(family, (address[0], port, *address[2:]), backlog, may_share=may_share))
+            except OSError as exc:
+                # Of `localhost`, a machine without IPv6 has one address of the two.
+                if exc.errno not in NOT_HERE:
+                    raise
+                absent = exc
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    if not sockets and absent is not None:
+        raise absent
+    return tuple(sockets)
+
+
+def _socket(
+    family: socket.AddressFamily, address: tuple[object, ...], backlog: int | None, *, may_share: bool
+) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        # Else a restart would have to wait until the kernel has forgotten the connections of the last process.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if may_share:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setblocking(False)  # noqa: FBT003 - its only parameter
+        sock.bind(address)
+        if backlog is not None:
+            # Two processes may bind the same port; only one of them may listen on it.
+            sock.listen(backlog)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _taken(host: str, port: int, *, tries_others: bool) -> PortTaken:
+    owner = owner_of(port)
+    hint = "stop it, or choose another port with --port or server.port"
+    ports = f"ports {port} to {min(port + MAX_OTHER_PORTS, 65535)}" if tries_others else f"port {port}"
+    used = f"the first is in use by {owner}" if tries_others else f"it is in use by {owner}"
+    return PortTaken(f"cannot listen on {host} {ports}: {used}; {hint}", url=address_of(host, port), owner=owner)
+
+
+def _cannot_listen(host: str, port: int, exc: OSError | UnicodeError) -> StartError | ConfigError:
+    place = f"{host} port {port}"
+    if isinstance(exc, UnicodeError):
+        return StartError(f"cannot listen on {place}: this is no host name; choose another with --host")
+    # A name that is not found has numbers of its own.
+    reason = exc.strerror if isinstance(exc, socket.gaierror) or not exc.errno else os.strerror(exc.errno)
+    if exc.errno in {errno.EACCES, errno.EPERM} and not isinstance(exc, socket.gaierror):
+        # Another try would end in the same way.
+        hint = "low ports need root or CAP_NET_BIND_SERVICE; choose another with --port or server.port"
+        return ConfigError(f"cannot listen on {place}: {reason}; {hint}")
+    return StartError(f"cannot listen on {place}: {reason or exc}; choose another with --host or server.host")

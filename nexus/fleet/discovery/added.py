@@ -1,0 +1,260 @@
+"""Backends that were added while the proxy runs: checked like those of the file, and kept in the store if asked to."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from nexus import tasks
+from nexus.config.faults import Fault
+from nexus.config.one_backend import LoadedBackend
+from nexus.config.schema import BackendConfig
+from nexus.dialing.access import Access
+from nexus.errors import NexusError, StoreError
+from nexus.fleet.discovery.admission import place_of
+from nexus.fleet.membership.identity import backend_id
+from nexus.fleet.membership.member import Member
+from nexus.fleet.membership.metadata_urls import leads_to_metadata
+from nexus.fleet.membership.registry import BackendNotFound
+from nexus.fleet.plan import FleetPlan, planned
+from nexus.store.store import Delete, Put, Store
+
+log = structlog.get_logger("nexus.fleet")
+
+PREFIX: Final = "core/backends/"
+SOURCE: Final = "api"
+MAX_ADDED: Final = 1_000
+
+Table = Mapping[str, Any]
+"""The keys of one ``[[backends]]``, as they were given."""
+Load = Callable[[Table], LoadedBackend]
+"""Checks a table and follows its references; it may read files."""
+
+
+class BackendRefused(NexusError):
+    """A backend cannot be added, changed or removed like this.
+
+    :param key: the key at fault, empty when it is none in particular.
+    """
+
+    def __init__(self, text: str, *, key: str = "") -> None:
+        super().__init__(text)
+        self.key = key
+
+
+class Added(msgspec.Struct, frozen=True, kw_only=True):
+    """One of them."""
+
+    table: Table
+    member: Member
+    is_persistent: bool
+
+
+class Dropped(msgspec.Struct, frozen=True, kw_only=True):
+    """One that is not in the fleet any more, because the file has its name or its address."""
+
+    name: str
+    url: str
+    taken_by: str
+    """The name of the backend in the file, which is in force."""
+
+
+class AddedBackends:
+    """By name; each change is made whole before the next one begins."""
+
+    def __init__(
+        self, plan: Callable[[], FleetPlan], load: Load, store: Store | None, settle: Callable[[], None]
+    ) -> None:
+        """:param plan: the configured fleet that is in force.
+        :param settle: called when the members have changed.
+        """
+        self._plan = plan
+        self._load = load
+        self._store = store
+        self._settle = settle
+        self._added: dict[str, Added] = {}
+        self._dropped: dict[str, Dropped] = {}
+        self._changing = asyncio.Lock()
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._added
+
+    def is_persistent(self, name: str) -> bool:
+        """Whether the backend of that name is added again at the next start."""
+        return name in self._added and self._added[name].is_persistent
+
+    @property
+    def dropped(self) -> tuple[Dropped, ...]:
+        """Those that have given way to a backend of the file which is still there."""
+        return tuple(self._dropped.values())
+
+    def configs(self) -> tuple[BackendConfig, ...]:
+        """Return what each is configured with."""
+        return tuple(added.member.config for added in self._added.values())
+
+    async def open(self) -> None:
+        """Take in what the store has; one that is wrong by now is left out, with a warning."""
+        if self._store is None:
+            return
+        after = ""
+        try:
+            while page := await self._store.scan(PREFIX, after=after):
+                after = page[-1][0]
+                for key, value in page:
+                    await self._restore(key, value)
+        except StoreError as exc:
+            log.warning("added_backends_unreadable", reason=str(exc))
+
+    async def add(self, table: Table, *, persist: bool) -> Member:
+        """Add the backend that *table* describes.
+
+        :raises Fault: a key is wrong.
+        :raises BackendRefused: it clashes with another one, or must not be asked.
+        :raises StoreError: it could not be stored; nothing has changed.
+        """
+        async with self._changing:
+            if len(self._added) >= MAX_ADDED:
+                raise BackendRefused(f"{MAX_ADDED} backends have been added; remove one, or configure it in the file")
+            self._refuse_to_forget(is_persistent=persist)
+            return await self._take(table, is_persistent=persist, instead_of=None)
+
+    async def change(self, name: str, changes: Table, *, persist: bool | None) -> Member:
+        """Give the keys in *changes* their new values; None takes a key away. What is under way keeps the old.
+
+        :param persist: None: as before.
+        :raises BackendNotFound: none of that name was added.
+        """
+        async with self._changing:
+            before = self._known(name)
+            if changes.get("name", name) != name:
+                raise BackendRefused("a backend keeps its name; remove it, and add another", key="name")
+            table = {key: value for key, value in {**before.table, **changes}.items() if value is not None}
+            is_persistent = before.is_persistent if persist is None else persist
+            self._refuse_to_forget(is_persistent=is_persistent)
+            return await self._take(table, is_persistent=is_persistent, instead_of=before)
+
+    async def remove(self, name: str) -> None:
+        """Take one out of the fleet; its requests under way are finished.
+
+        :raises BackendNotFound: none of that name was added.
+        """
+        async with self._changing:
+            if self._known(name).is_persistent:
+                await self._write(Delete(_key(name)))
+            self._added.pop(name, None)
+            self._settle()
+
+    def standing(self, plan: FleetPlan) -> dict[str, Member]:
+        """Return those that *plan* leaves room for, by id; what has its name or its place in the file is dropped."""
+        configured = {member.config.name for member in plan.members.values()}
+        self._dropped = {name: each for name, each in self._dropped.items() if each.taken_by in configured}
+        others = _Occupied(plan)
+        for name, added in [*self._added.items()]:
+            if (other := others.by(added.member)) is not None:
+                del self._added[name]
+                self._drop(added.member, other)
+                if added.is_persistent:
+                    tasks.start(self._write(Delete(_key(name))), name="forget-added-backend")
+        members = (added.member for added in self._added.values())
+        return {each.id: msgspec.structs.replace(each, kind=plan.kinds.get(each.config.type)) for each in members}
+
+    def _refuse_to_forget(self, *, is_persistent: bool) -> None:
+        if is_persistent and (self._store is None or not self._store.survives_restart):
+            text = "nothing would be kept: the store ends with the proxy; set store.kind to sqlite, or do not persist"
+            raise BackendRefused(text, key="persist")
+
+    def _drop(self, member: Member, other: Member) -> None:
+        name, url, taken_by = member.config.name, member.config.url, other.config.name
+        if len(self._dropped) < MAX_ADDED:
+            self._dropped[name] = Dropped(name=name, url=url, taken_by=taken_by)
+        reason = "the file has its name or its address"
+        log.warning("added_backend_dropped", backend=name, url=url, taken_by=taken_by, reason=reason)
+
+    def _known(self, name: str) -> Added:
+        if name not in self._added:
+            raise BackendNotFound(name)
+        return self._added[name]
+
+    async def _take(self, table: Table, *, is_persistent: bool, instead_of: Added | None) -> Member:
+        member = await self._checked(table)
+        name = member.config.name
+        self._refuse_clash(member, instead_of)
+        if is_persistent:
+            await self._write(Put(_key(name), msgspec.json.encode(table)))
+        elif instead_of is not None and instead_of.is_persistent:
+            await self._write(Delete(_key(name)))
+        self._added[name] = Added(table=table, member=member, is_persistent=is_persistent)
+        self._settle()
+        return member
+
+    async def _checked(self, table: Table) -> Member:
+        # Keys and certificates are read from files.
+        member = await asyncio.to_thread(self._member, table)
+        places = {"url": member.config.url, "https_proxy": _proxy_url(member.access)}
+        for key, url in places.items():
+            if url and await leads_to_metadata(url):
+                raise BackendRefused(
+                    "leads to a link-local address, where clouds keep a machine's secrets; only the file may name one",
+                    key=key,
+                )
+        return member
+
+    def _member(self, table: Table) -> Member:
+        loaded = self._load(table)
+        return planned(loaded.config, self._plan().kinds, loaded.key, loaded.credentials, source=SOURCE)
+
+    def _refuse_clash(self, member: Member, instead_of: Added | None) -> None:
+        others = [*self._plan().members.values(), *(each.member for each in self._added.values() if each != instead_of)]
+        for other in others:
+            if other.config.name == member.config.name:
+                raise BackendRefused(f"another backend is named '{other.config.name}' already", key="name")
+            if place_of(other.config.url) == place_of(member.config.url):
+                raise BackendRefused(
+                    f"the backend '{other.config.name}' is at that address already; one server is one backend",
+                    key="url",
+                )
+
+    async def _restore(self, key: str, value: bytes) -> None:
+        try:
+            table = msgspec.json.decode(value, type=dict[str, Any])
+            member = await self._checked(table)
+            if (other := _Occupied(self._plan()).by(member)) is not None:
+                # As at a reload: it must not come back when the file is changed again.
+                self._drop(member, other)
+                await self._write(Delete(key))
+                return
+            self._refuse_clash(member, None)
+        except (Fault, BackendRefused, msgspec.DecodeError) as exc:
+            log.warning("added_backend_left_out", key=key, reason=str(exc))
+            return
+        self._added[member.config.name] = Added(table=table, member=member, is_persistent=True)
+
+    async def _write(self, change: Put | Delete) -> None:
+        if self._store is not None:
+            await self._store.apply((change,))
+
+
+class _Occupied:
+    """The names and the addresses that the file has."""
+
+    def __init__(self, plan: FleetPlan) -> None:
+        self._names = {member.config.name: member for member in plan.members.values()}
+        self._places = {place_of(member.config.url): member for member in plan.members.values()}
+
+    def by(self, member: Member) -> Member | None:
+        """Return the one that has the name or the address of *member*."""
+        return self._names.get(member.config.name) or self._places.get(place_of(member.config.url))
+
+
+def _proxy_url(access: Access) -> str | None:
+    if access.proxy is None:
+        return None
+    host = access.proxy.host
+    return f"http://{f'[{host}]' if ':' in host else host}"
+
+
+def _key(name: str) -> str:
+    # A name may be longer than a key.
+    return PREFIX + backend_id(name)

@@ -1,0 +1,74 @@
+"""Where each backend comes from: since when it is in the fleet, which discoverers see it, and when one did last."""
+
+from collections.abc import Collection, Iterable, Mapping
+
+import msgspec
+
+from nexus.dialing import names
+from nexus.fleet.clock import unix_now
+from nexus.fleet.discovery.admission import checked, place_of
+from nexus.fleet.discovery.sightings import Sighting
+from nexus.fleet.membership.member import Member
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of one backend."""
+
+    joined_unix_s: float
+    last_seen_unix_s: float | None = None
+    """When its discoverer saw it last; None of one that is configured or was added."""
+    is_stale: bool = False
+    """Whether it is in the fleet though it was missing at the last look, or though its discoverer cannot look."""
+    also_found_by: tuple[str, ...] = ()
+    """Other discoverers that see a server at its address."""
+    address_stale_unix_s: float | None = None
+    """Since when the host name that is connected to cannot be looked up: its last good addresses are used."""
+
+
+class Origins:
+    """Of all members, by id; a member that leaves is forgotten."""
+
+    def __init__(self) -> None:
+        self._joined: dict[str, float] = {}
+        self._members: Mapping[str, Member] = {}
+        self._finders: Mapping[object, Collection[str]] = {}
+        self._sightings: Mapping[tuple[str, str], Sighting] = {}
+
+    def note(self, members: Mapping[str, Member], sightings: Iterable[Sighting]) -> None:
+        """Take in which backends are in the fleet now, and all that is seen."""
+        now_unix_s = unix_now()
+        self._joined = {backend_id: self._joined.get(backend_id, now_unix_s) for backend_id in members}
+        self._members = members
+        self._sightings = {sighting.key: sighting for sighting in sightings}
+        finders: dict[object, set[str]] = {}
+        for sighting in self._sightings.values():
+            if not sighting.is_gone and (found := checked(sighting.found)) is not None:
+                finders.setdefault(place_of(found.url), set()).add(sighting.source)
+        self._finders = finders
+
+    def of(self, backend_id: str, *, now: float) -> Origin:
+        """Return what is known of the member of that id.
+
+        :param now: by the clock that sightings have.
+        """
+        member = self._members.get(backend_id)
+        now_unix_s = unix_now()
+        if member is None:
+            return Origin(joined_unix_s=now_unix_s)
+        finders = self._finders.get(place_of(member.config.url), ())
+        sighting = self._sightings.get((member.source, member.found_as or member.config.name))
+        return Origin(
+            joined_unix_s=self._joined[backend_id],
+            last_seen_unix_s=None if sighting is None else now_unix_s - (now - sighting.last_seen(now=now)),
+            is_stale=sighting is not None and (sighting.is_gone or sighting.is_stale),
+            also_found_by=tuple(sorted({*finders} - {member.source})),
+            address_stale_unix_s=_address_stale_since(member),
+        )
+
+
+def _address_stale_since(member: Member) -> float | None:
+    proxy = member.access.proxy
+    if proxy is not None:
+        return names.stale_since(proxy.host, proxy.port)
+    _, host, port, _ = place_of(member.config.url)
+    return names.stale_since(host, port)

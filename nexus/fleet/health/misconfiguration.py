@@ -1,0 +1,84 @@
+"""Backends that refuse what the operator has configured for them: shown as such, and avoided for a while."""
+
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+import structlog
+
+from nexus.domain.outcome import AttemptOutcome, Ending
+from nexus.errors import UpstreamFault
+from nexus.fleet.membership.registry import Registry
+
+log = structlog.get_logger("nexus.fleet")
+
+PAUSE_S: Final = 60.0
+"""After which one more request may show whether the key works again: a refusal costs next to nothing."""
+
+FORBIDDEN: Final = 403
+MAX_FORBIDDEN_IN_A_ROW: Final = 3
+"""A single 403 may be about one request; so many in a row are about the key."""
+
+REASONS: Final[Mapping[int, str]] = {
+    401: "it refused the configured key, or asks for one (HTTP 401)",
+    402: "the account behind its key cannot pay (HTTP 402)",
+    403: "its key may not do what is asked for (HTTP 403)",
+    407: "a proxy before it asks for credentials (HTTP 407)",
+}
+OTHER_REASON: Final = "it refused the configured credentials"
+
+
+class Timer(Protocol):
+    """A call that is due later."""
+
+    def cancel(self) -> None: ...
+
+
+class Misconfigurations:
+    """Marks a backend when its key is refused, until an answer succeeds, the configuration changes or a pause ends."""
+
+    def __init__(self, registry: Registry, *, later: Callable[[float, Callable[[], None]], Timer]) -> None:
+        self._registry = registry
+        self._later = later
+        self._pauses: dict[str, Timer] = {}
+        """By id, of each backend that is marked."""
+        self._forbidden: dict[str, int] = {}
+        """By id, how many times in a row a backend has answered 403."""
+
+    def report(self, backend_id: str, outcome: AttemptOutcome) -> None:
+        """Learn from one attempt."""
+        if outcome.fault == UpstreamFault.CREDENTIALS:
+            if self._registry.get(backend_id) is not None and self._is_certain(backend_id, outcome.status):
+                self._mark(backend_id, REASONS.get(outcome.status or 0, OTHER_REASON))
+        elif (self._pauses or self._forbidden) and outcome.ending is Ending.FINISHED:
+            self.forget(backend_id)
+
+    def forget(self, backend_id: str) -> None:
+        """Take the mark off a backend: its key works, its configuration has changed, or it has left."""
+        self._forbidden.pop(backend_id, None)
+        if pause := self._pauses.pop(backend_id, None):
+            pause.cancel()
+            self._unmark(backend_id)
+
+    def stop(self) -> None:
+        """Cancel all pauses."""
+        for pause in self._pauses.values():
+            pause.cancel()
+        self._pauses.clear()
+
+    def _is_certain(self, backend_id: str, status: int | None) -> bool:
+        if status != FORBIDDEN:
+            return True
+        self._forbidden[backend_id] = in_a_row = self._forbidden.get(backend_id, 0) + 1
+        return in_a_row >= MAX_FORBIDDEN_IN_A_ROW
+
+    def _mark(self, backend_id: str, reason: str) -> None:
+        if pause := self._pauses.pop(backend_id, None):
+            pause.cancel()
+        else:
+            log.warning("backend_misconfigured", backend=self._registry.row(backend_id).name, reason=reason)
+        self._pauses[backend_id] = self._later(PAUSE_S, lambda: self.forget(backend_id))
+        self._registry.update(backend_id, misconfigured=reason)
+
+    def _unmark(self, backend_id: str) -> None:
+        if self._registry.get(backend_id) is not None:
+            self._registry.update(backend_id, misconfigured=None)

@@ -1,0 +1,199 @@
+"""What traffic itself tells of backends: sooner than any probe, and of the path that requests take."""
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import structlog
+
+from nexus.domain.backend import Backend, Breaker
+from nexus.domain.outcome import AttemptOutcome, Ending
+from nexus.domain.read_only import ReadOnlyDict
+from nexus.domain.silence import LEAST_S, LOADING_S, may_be_loading, patience_s
+from nexus.fleet.health.breaker import BreakerState
+from nexus.fleet.health.evidence import Evidence, concerns_all_models, cooling_of, weigh
+from nexus.fleet.health.latency import observe_attempt
+from nexus.fleet.health.tracks import BackendTracks, Later, Track
+from nexus.fleet.membership.registry import Registry
+
+log = structlog.get_logger("nexus.fleet")
+
+UNTROUBLED: Final[Mapping[str, Any]] = {
+    "breaker": Breaker.CLOSED,
+    "server_breaker": Breaker.CLOSED,
+    "model_breakers": {},
+    "is_cooling": False,
+    "cooling_models": frozenset(),
+}
+"""The fields of a row that follow from traffic, while nothing is wrong."""
+
+
+MAX_UNSUPPORTED: Final = 256
+"""Refused endpoints that are remembered of one backend."""
+
+
+class PassiveSignals:
+    """Turns the outcomes of attempts into breakers, cooling and latency, each of one model on one backend, and
+    publishes each change. What is certainly the fault of the server, such as a refused connection, counts for all of
+    its models.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        later: Later,
+        on_refused: Callable[[str], bool],
+        chance: Callable[[], float] = random.random,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """:param on_refused: is told the id of a backend that refused a connection; whether that has settled it."""
+        self._registry = registry
+        self._later = later
+        self._on_refused = on_refused
+        self._chance = chance
+        self._clock = clock
+        self._tracks: dict[str, BackendTracks] = {}
+
+    def report(self, backend_id: str, outcome: AttemptOutcome, *, retry_after_s: float | None = None) -> None:
+        """Learn from one attempt; of a backend that is gone there is nothing to learn."""
+        backend = self._registry.get(backend_id)
+        if backend is None:
+            return
+        model = outcome.model
+        cooling_s = cooling_of(outcome, retry_after_s) if retry_after_s is not None else None
+        now = self._clock()
+        patience_s = self._patience_s(backend, outcome, now) if outcome.silent_s > LEAST_S else LEAST_S
+        evidence = weigh(outcome, backend.kind, cooling_s=cooling_s, patience_s=patience_s)
+        is_new = observe_attempt(
+            backend.load, outcome, is_good=evidence is Evidence.GOOD, is_bad=evidence is Evidence.BAD, now=now
+        )
+        if cooling_s:
+            self._cool(backend, model, cooling_s)
+        match evidence:
+            case Evidence.REFUSED if not self._on_refused(backend_id):
+                server = self._tracks_of(backend).server
+                self._enter(backend, None, server, server.state.opened())
+            case Evidence.BAD:
+                self._fail(backend, None if concerns_all_models(outcome.fault) else model)
+            case Evidence.GOOD if backend_id in self._tracks:
+                # A backend without tracks has never failed: there is nothing to take back.
+                self._succeed(backend, model)
+        if tracks := self._tracks.get(backend_id):
+            if outcome.status is not None:
+                # Whatever it answered, its connections work.
+                self._enter(backend, None, tracks.server, tracks.server.state.after_success())
+            if is_new:
+                self._publish(backend_id)
+
+    def _patience_s(self, backend: Backend, outcome: AttemptOutcome, now: float) -> float:
+        """Return after how long a silence is remarkable, by what all backends that list the model took lately. Where
+        nothing like it was measured, or *backend* may have been loading the model, that clients leave says nothing
+        before a load is surely over.
+        """
+        model = outcome.model
+        offers = ((other, other.own_name(model)) for other in self._registry.snapshot.by_model.get(model, ()))
+        figures = (other.load.models.get(own_name) for other, own_name in offers)
+        known = [each for each in figures if each is not None]
+        patience = patience_s(known, now, is_stream=outcome.wants_stream, max_tokens=outcome.max_tokens)
+        is_patient = patience is None or may_be_loading(backend, backend.load.model(model), now - outcome.duration_s)
+        if is_patient and outcome.ending is Ending.CLIENT_LEFT:
+            return max(LOADING_S, patience or 0.0)
+        return LEAST_S if patience is None else patience
+
+    def miss_model(self, backend_id: str, model: str) -> None:
+        """Take a model off a backend that says it does not have it, until its next probe says otherwise."""
+        backend = self._registry.get(backend_id)
+        if backend is None or backend.facts(model) is None:
+            return
+        own_name = backend.own_name(model)
+        log.warning("model_missing", backend=backend.name, model=own_name)
+        self._registry.update_models(backend_id, {n: facts for n, facts in backend.models.items() if n != own_name})
+
+    def note_unsupported(self, backend_id: str, endpoint: str, model: str) -> None:
+        """Remember what a backend says that it cannot do: a server for embeddings tells it nowhere else."""
+        backend = self._registry.get(backend_id)
+        if backend is None or len(backend.unsupported) >= MAX_UNSUPPORTED or (endpoint, model) in backend.unsupported:
+            return
+        log.info("endpoint_unsupported", backend=backend.name, endpoint=endpoint, model=model)
+        self._registry.update(backend_id, unsupported=backend.unsupported | {(endpoint, model)})
+
+    def forget(self, backend_id: str) -> None:
+        """Drop what is remembered of a backend that is gone or has become another."""
+        if tracks := self._tracks.pop(backend_id, None):
+            tracks.cancel_timers()
+
+    def stop(self) -> None:
+        """Cancel all timers."""
+        for backend_id in tuple(self._tracks):
+            self.forget(backend_id)
+
+    def _tracks_of(self, backend: Backend) -> BackendTracks:
+        return self._tracks.setdefault(backend.id, BackendTracks())
+
+    def _fail(self, backend: Backend, model: str | None) -> None:
+        track = self._tracks_of(backend).track(model)
+        self._enter(backend, model, track, track.state.after_failure())
+
+    def _succeed(self, backend: Backend, model: str) -> None:
+        tracks = self._tracks_of(backend)
+        if track := tracks.models.get(model):
+            self._enter(backend, model, track, track.state.after_success())
+            tracks.drop_if_idle(model)
+
+    def _enter(self, backend: Backend, model: str | None, track: Track, state: BreakerState) -> None:
+        """Put the breaker of *model*, or for None of the whole server, into *state*."""
+        before, track.state = track.state, state
+        if state.breaker is before.breaker:
+            return
+        track.cancel_reopening()
+        pause_s = None
+        if state.breaker is Breaker.OPEN:
+            pause_s = state.pause_s(self._chance())
+            track.reopening = self._later(pause_s, lambda: self._half_open(backend.id, model))
+        log.warning(
+            "backend_breaker_changed",
+            backend=backend.name,
+            model=model,
+            old=before.breaker,
+            new=state.breaker,
+            pause_s=pause_s,
+        )
+        self._publish(backend.id)
+
+    def _half_open(self, backend_id: str, model: str | None) -> None:
+        backend, tracks = self._registry.get(backend_id), self._tracks.get(backend_id)
+        if backend is not None and tracks is not None and (track := tracks.get(model)) is not None:
+            self._enter(backend, model, track, track.state.after_pause())
+
+    def _cool(self, backend: Backend, model: str, cooling_s: float) -> None:
+        track = self._tracks_of(backend).track(model)
+        was_cooling = track.cooling is not None
+        track.cancel_cooling()
+        track.cooling = self._later(cooling_s, lambda: self._warm(backend.id, model))
+        if not was_cooling:
+            log.info("backend_cooling", backend=backend.name, model=model, for_s=cooling_s)
+            self._publish(backend.id)
+
+    def _warm(self, backend_id: str, model: str) -> None:
+        tracks = self._tracks.get(backend_id)
+        if tracks is not None and (track := tracks.get(model)) is not None:
+            track.cooling = None
+            tracks.drop_if_idle(model)
+            self._publish(backend_id)
+
+    def _publish(self, backend_id: str) -> None:
+        backend, tracks = self._registry.get(backend_id), self._tracks.get(backend_id)
+        if backend is None or tracks is None:
+            return
+        asked = backend.load.models.keys() | tracks.models.keys()
+        cooling = tracks.cooling_models()
+        self._registry.update(
+            backend_id,
+            breaker=tracks.at_a_glance(asked),
+            server_breaker=tracks.server.state.breaker,
+            model_breakers=ReadOnlyDict(tracks.model_breakers()),
+            is_cooling=bool(cooling) and asked <= cooling,
+            cooling_models=cooling,
+        )

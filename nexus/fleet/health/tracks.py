@@ -1,0 +1,94 @@
+"""What is remembered of one backend between the outcomes of its requests: of the server, and of each failing model."""
+
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
+from typing import Protocol
+
+import msgspec
+
+from nexus.domain.backend import SEVERITY, Breaker
+from nexus.domain.model_load import MAX_TRACKED_MODELS
+from nexus.fleet.health.breaker import BreakerState
+
+
+class Timer(Protocol):
+    """What a call that comes later can be cancelled with."""
+
+    def cancel(self) -> None: ...
+
+
+Later = Callable[[float, Callable[[], None]], Timer]
+"""Call a function after so many seconds, as ``loop.call_later`` does."""
+
+_UNTROUBLED = BreakerState()
+
+
+class Track(msgspec.Struct, eq=False):
+    """A breaker and what it waits for."""
+
+    state: BreakerState = _UNTROUBLED
+    reopening: Timer | None = None
+    cooling: Timer | None = None
+
+    def cancel_reopening(self) -> None:
+        if self.reopening is not None:
+            self.reopening.cancel()
+        self.reopening = None
+
+    def cancel_cooling(self) -> None:
+        if self.cooling is not None:
+            self.cooling.cancel()
+        self.cooling = None
+
+
+class BackendTracks(msgspec.Struct, eq=False):
+    """The track of the server, and those of the models that have failed or cool down."""
+
+    server: Track = msgspec.field(default_factory=Track)
+    models: dict[str, Track] = {}
+    """By the name that the backend uses, in the order of first failure; at most ``MAX_TRACKED_MODELS``."""
+
+    def get(self, model: str | None) -> Track | None:
+        """Return the track of *model*, that of the server for None; None when nothing is remembered."""
+        return self.server if model is None else self.models.get(model)
+
+    def track(self, model: str | None) -> Track:
+        """Return the track of *model*, a new one if need be; that of the server for None."""
+        found = self.get(model)
+        if found is not None or model is None:
+            return found or self.server
+        if len(self.models) >= MAX_TRACKED_MODELS:
+            _cancel(self.models.pop(next(iter(self.models))))
+        self.models[model] = track = Track()
+        return track
+
+    def drop_if_idle(self, model: str) -> None:
+        """Forget *model* when there is nothing left to remember of it."""
+        track = self.models.get(model)
+        if track is not None and track.cooling is None and track.state == _UNTROUBLED:
+            del self.models[model]
+
+    def cancel_timers(self) -> None:
+        for track in (self.server, *self.models.values()):
+            _cancel(track)
+
+    def model_breakers(self) -> Mapping[str, Breaker]:
+        """Return the breakers that are not closed, by model."""
+        breakers = {model: track.state.breaker for model, track in self.models.items()}
+        return {model: breaker for model, breaker in breakers.items() if breaker is not Breaker.CLOSED}
+
+    def cooling_models(self) -> frozenset[str]:
+        return frozenset(model for model, track in self.models.items() if track.cooling is not None)
+
+    def at_a_glance(self, asked: AbstractSet[str]) -> Breaker:
+        """Return the breaker of the server, or the best one of the models when every one of *asked* fails."""
+        failing = self.model_breakers()
+        own = self.server.state.breaker
+        if own is not Breaker.CLOSED or not failing or not asked <= failing.keys():
+            return own
+        return min(failing.values(), key=SEVERITY.__getitem__)
+
+
+def _cancel(track: Track) -> None:
+    track.cancel_reopening()
+    track.cancel_cooling()

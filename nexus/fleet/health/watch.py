@@ -1,0 +1,274 @@
+"""The watch over one backend: probe, believe, wait, for as long as it belongs to the fleet."""
+
+import asyncio
+import math
+import random
+from collections.abc import Callable
+from time import monotonic
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from nexus.config.schema import HealthCheckConfig
+from nexus.domain.backend import Backend, Status
+from nexus.domain.kinds import ServerFacts
+from nexus.domain.model import ModelFacts
+from nexus.fleet.clock import unix_now
+from nexus.fleet.health.latency import observe_probe
+from nexus.fleet.health.state import RECOVERY_INTERVAL_S, HealthState
+from nexus.fleet.membership.member import Member
+from nexus.fleet.membership.registry import Registry
+from nexus.fleet.probing.counts import ProbeCounts
+from nexus.fleet.probing.probe import BackendProbe
+from nexus.fleet.probing.result import Cause, Failure, ProbeResult, Success, SuccessWithParseError
+
+JITTER: Final = 0.1
+"""Of an interval, to either side, so that a fleet is not probed in one burst."""
+MAX_LOOK_S: Final = 1.0
+"""How long a request waits for a probe that it has asked for."""
+LOOKS_PER_PAUSE: Final = {Status.UNHEALTHY: 4, Status.UNKNOWN: 4, Status.LOADING: 4}
+"""How often a backend that cannot be used is probed for requests while a healthy one is probed once."""
+LOOKS_PER_REFUSAL: Final = 20
+"""The same where nothing listens: a refused connection costs next to nothing, and a server may start at any moment."""
+EMPTY_LISTS_TO_BELIEVE: Final = 3
+"""In a row, before a backend that had models counts as one that has none."""
+
+log = structlog.get_logger("nexus.fleet")
+
+
+class Watch:
+    """Of one backend; the one place that decides its status."""
+
+    def __init__(  # noqa: PLR0913 - what it watches, by which means, and what tests put in place of chance and clock
+        self,
+        member: Member,
+        *,
+        state: HealthState,
+        learned: ServerFacts,
+        probe: BackendProbe,
+        gate: asyncio.Semaphore,
+        registry: Registry,
+        counts: ProbeCounts,
+        config: HealthCheckConfig,
+        on_probed: Callable[[], None] = lambda: None,
+        chance: Callable[[], float] = random.random,
+        now: Callable[[], float] = unix_now,
+    ) -> None:
+        """:param gate: bounds how many backends are probed at once.
+        :param on_probed: is called after each probe, when its result has been published.
+        """
+        self.member = member
+        self.state = state
+        self.learned = learned
+        """What the server has said of itself: a lookup that fails once does not make it smaller."""
+        self.has_probed = asyncio.Event()
+        self.next_probe_at: float | None = None
+        """Unix seconds; None while one is under way, and when there will be none."""
+        self._probe = probe
+        self._gate = gate
+        self._registry = registry
+        self._counts = counts
+        self._config = config
+        self._on_probed = on_probed
+        self._chance = chance
+        self._now = now
+        self._hurry = asyncio.Event()
+        self._began_at = -math.inf
+        """When the last probe began, on the monotonic clock."""
+        self._took_s = 0.0
+        """How long the last probe took."""
+        self._looked_at = -math.inf
+        """When a request last had it probed."""
+        self._is_probing = False
+        self._last: Cause | None = None
+        """Why the last probe failed; None when it succeeded."""
+        self._empty_lists = 0
+        """Lists without a model, in a row, from a backend that had models before."""
+
+    async def run(self) -> None:
+        """Probe at once and then again and again; without health checks, on demand once the models are listed."""
+        while True:
+            self._hurry.clear()
+            self.next_probe_at = None
+            result = await self._probe_once()
+            self.has_probed.set()
+            self._on_probed()
+            if not self._config.enabled and isinstance(result, Success):
+                await self._hurry.wait()
+            else:
+                await self._rest()
+
+    def probe_soon(self) -> None:
+        """Do not wait for the next turn."""
+        self._hurry.set()
+
+    def look(self, *, pause_s: float) -> bool:
+        """Probe now, at most once per *pause_s* (see :data:`LOOKS_PER_PAUSE`). Return whether there is a result that is
+        worth a wait.
+
+        That of a backend whose last probe took too long is not. One that left it unanswered is probed again soon in
+        any case, and may be busy.
+        """
+        now = monotonic()
+        if self.state.status is Status.DRAINING or self._last is Cause.TIMEOUT:
+            return False
+        if self._is_probing:
+            return max(self._took_s, now - self._began_at) <= MAX_LOOK_S
+        looks = LOOKS_PER_REFUSAL if self._last is Cause.REFUSED else LOOKS_PER_PAUSE.get(self.state.status, 1)
+        if now - self._looked_at > pause_s / looks:
+            self._looked_at = now
+            self._hurry.set()
+        return self._hurry.is_set() and self._took_s <= MAX_LOOK_S
+
+    @property
+    def is_looking(self) -> bool:
+        """Whether a probe is under way or about to begin."""
+        return self._is_probing or self._hurry.is_set()
+
+    def refuse(self) -> bool:
+        """Learn that a request was refused a connection. Return whether the status tells it now: without health checks
+        there are no probes that would bring the backend back, so its status stays.
+        """
+        if not self._config.enabled:
+            return False
+        row = self._registry.get(self.member.id)
+        if row is not None and not (row.is_refusing and row.status is Status.UNHEALTHY):
+            told = {"last_error": "connection failed: refused to a request", "is_refusing": True}
+            self._enter(self.state.after_refusal(), told)
+            self.probe_soon()
+        return True
+
+    def drain(self) -> None:
+        """Take it out of service; nothing but :meth:`undrain` brings it back."""
+        self._enter(HealthState(Status.DRAINING), {})
+
+    def undrain(self) -> None:
+        """Let it serve again, once a probe has found it well."""
+        if self.state.status is Status.DRAINING:
+            self._enter(HealthState() if self._config.enabled else HealthState(Status.HEALTHY), {})
+            self.probe_soon()
+
+    async def _probe_once(self) -> ProbeResult:
+        self._is_probing, self._began_at = True, monotonic()
+        running = self._in_flight()
+        try:
+            async with self._gate:
+                result = await self._probe.run()
+        finally:
+            self._is_probing = False
+        self._took_s = monotonic() - self._began_at
+        self._last = result.cause if isinstance(result, Failure) else None
+        self._believe(result, running=max(running, self._in_flight()))
+        return result
+
+    def _in_flight(self) -> int:
+        row = self._registry.get(self.member.id)
+        return 0 if row is None else row.load.in_flight
+
+    async def _rest(self) -> None:
+        interval_s = self.state.next_probe_in_s(self._config)
+        if self._empty_lists:
+            interval_s = min(interval_s, RECOVERY_INTERVAL_S)
+        interval_s *= 1 - JITTER + 2 * JITTER * self._chance()
+        self.next_probe_at = self._now() + interval_s
+        try:
+            async with asyncio.timeout(interval_s):
+                await self._hurry.wait()
+        except TimeoutError:
+            return
+
+    def _believe(self, result: ProbeResult, *, running: int) -> None:
+        """Publish what *result* tells. :param running: requests that the backend had during the probe."""
+        row = self._registry.get(self.member.id)
+        if row is None:
+            return
+        self._counts.note(self.member.config.name, result)
+        found = {"last_check_at": self._now(), **self._fields(result, row, running)}
+        if not self._config.enabled:
+            self._registry.update(row.id, **found)
+        else:
+            self._enter(self._next_state(result, running), found)
+
+    def _next_state(self, result: ProbeResult, running: int) -> HealthState:
+        if not isinstance(result, Failure):
+            return self.state.after_success(self._config)
+        if result.cause is Cause.SHORTAGE:
+            return self.state
+        if result.cause is Cause.REPLACED:
+            # As certain as a refused connection: its prompts are not meant for this server.
+            return self.state.after_refusal()
+        if result.cause is Cause.LOADING:
+            return self.state.after_loading()
+        if result.cause is Cause.TIMEOUT and running:
+            return self.state.after_busy()
+        return self.state.after_failure(self._config)
+
+    def _fields(self, result: ProbeResult, row: Backend, running: int) -> dict[str, Any]:
+        """Return those fields of the row that *result* tells; a backend that is down keeps its models."""
+        if isinstance(result, Failure):
+            return self._fields_of_failure(result, row, running)
+        observe_probe(row.load, result.latency_ms)
+        self._learn(result, row)
+        fields = {
+            "is_refusing": False,
+            "is_replaced": False,
+            "version": self.learned.version,
+            **self.member.fields(result.kind, learned=self.learned),
+        }
+        if isinstance(result, SuccessWithParseError):
+            return {"last_error": result.error, **fields}
+        if self._is_doubtful(result, row):
+            return {"last_error": f"invalid response: no models; {len(row.models)} were listed before", **fields}
+        models = {name: _first_dated(facts, row) for name, facts in result.models.items()}
+        if models.keys() != row.models.keys() or self.learned.version != row.version:
+            # Another server, or one that was started in another way.
+            fields["unsupported"] = frozenset()
+        if models.keys() != row.models.keys():
+            found, gone = sorted(models.keys() - row.models.keys()), sorted(row.models.keys() - models.keys())
+            log.info("backend_models_changed", backend=row.name, found=found, gone=gone)
+        return {"last_error": None, "models": models, **fields}
+
+    def _fields_of_failure(self, result: Failure, row: Backend, running: int) -> dict[str, Any]:
+        is_busy = result.cause is Cause.TIMEOUT and running
+        error = f"busy: {result.error} (requests running: {running})" if is_busy else result.error
+        is_refusing = row.is_refusing if result.cause is Cause.SHORTAGE else result.cause is Cause.REFUSED
+        is_replaced = row.is_replaced or result.cause in {Cause.REPLACED, Cause.PERHAPS_REPLACED}
+        fields: dict[str, Any] = {"last_error": error, "is_refusing": is_refusing, "is_replaced": is_replaced}
+        if result.kind is not None and result.kind is not row.kind:
+            fields |= self.member.fields(result.kind, learned=ServerFacts())
+        return fields
+
+    def _is_doubtful(self, result: Success, row: Backend) -> bool:
+        """Whether a list without models is not believed yet: a server that starts may list them a moment later."""
+        self._empty_lists = 0 if result.models or not row.models else self._empty_lists + 1
+        if self._empty_lists < EMPTY_LISTS_TO_BELIEVE:
+            return self._empty_lists > 0
+        self._empty_lists = 0
+        return False
+
+    def _learn(self, result: Success | SuccessWithParseError, row: Backend) -> None:
+        before = self.learned if result.kind is row.kind else ServerFacts()
+        told = result.server if isinstance(result, Success) else ServerFacts()
+        self.learned = told.completed_by(before)
+
+    def _enter(self, state: HealthState, fields: dict[str, Any]) -> None:
+        before, self.state = self.state.status, state
+        fields = {**fields, "is_busy": state.is_busy}
+        if state.status is not before:
+            fields |= {"status": state.status, "status_since": self._now(), "unsupported": frozenset()}
+            log.info(
+                "backend_status_changed",
+                backend=self.member.config.name,
+                old=before,
+                new=state.status,
+                error=fields.get("last_error"),
+            )
+        self._registry.update(self.member.id, **fields)
+
+
+def _first_dated(facts: ModelFacts, row: Backend) -> ModelFacts:
+    """Keep the date that was reported first: some servers say "created now" each time."""
+    known = row.models.get(facts.name)
+    created = known.created if known is not None and known.created else facts.created
+    return msgspec.structs.replace(facts, created=created)

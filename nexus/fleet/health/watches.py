@@ -1,0 +1,127 @@
+"""The watches over all backends: started, stopped, hurried, and waited for."""
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from nexus import tasks
+from nexus.config.schema import HealthCheckConfig
+from nexus.domain.backend import Status
+from nexus.domain.kinds import BackendKind, ServerFacts
+from nexus.fleet.fetching import Fetcher
+from nexus.fleet.health.state import HealthState
+from nexus.fleet.health.watch import MAX_LOOK_S, Watch
+from nexus.fleet.membership.member import Member
+from nexus.fleet.membership.registry import Registry
+from nexus.fleet.probing.counts import ProbeCounts
+from nexus.fleet.probing.probe import BackendProbe
+
+PROBES_AT_ONCE: Final = 64
+LISTING_PAUSE_S: Final = 1.0
+"""Between two probes of a healthy backend that requests for unknown models cause."""
+MAX_LOOKS_PER_S: Final = 50
+"""Probes of healthy backends that requests can cause in the whole fleet."""
+
+
+class HealthChecker:
+    """Watches each backend on a schedule of its own; a slow one delays nobody."""
+
+    def __init__(self, registry: Registry, fetcher: Fetcher, *, chance: Callable[[], float] = random.random) -> None:
+        self._registry = registry
+        self._fetcher = fetcher
+        self._chance = chance
+        self.counts = ProbeCounts()
+        self._gate = asyncio.Semaphore(PROBES_AT_ONCE)
+        self._watches: dict[str, tuple[Watch, asyncio.Task[None]]] = {}
+        self._next_result = asyncio.Event()
+        """Set, and replaced, when a probe has ended."""
+
+    def watch(
+        self, member: Member, kinds: Mapping[str, BackendKind], config: HealthCheckConfig, state: HealthState
+    ) -> None:
+        """Watch *member*, beginning with a probe at once, instead of whatever had its id."""
+        learned = self.learned_of(member.id)
+        self.unwatch(member.id)
+        watch = Watch(
+            member,
+            state=state,
+            learned=learned,
+            probe=BackendProbe(member, self._fetcher, kinds),
+            gate=self._gate,
+            registry=self._registry,
+            counts=self.counts,
+            config=config,
+            on_probed=self._probed,
+            chance=self._chance,
+        )
+        self._watches[member.id] = (watch, tasks.keep_running(watch.run, name=f"watch-{member.config.name}"))
+
+    def unwatch(self, backend_id: str) -> None:
+        """Stop watching a backend; a probe that is under way has no effect any more."""
+        if watched := self._watches.pop(backend_id, None):
+            watched[1].cancel()
+
+    def get(self, backend_id: str) -> Watch | None:
+        """Return the watch over the backend of that id."""
+        watched = self._watches.get(backend_id)
+        return None if watched is None else watched[0]
+
+    def state_of(self, backend_id: str) -> HealthState | None:
+        """Return what is believed of a backend, None of one that is not watched."""
+        watch = self.get(backend_id)
+        return None if watch is None else watch.state
+
+    def learned_of(self, backend_id: str) -> ServerFacts:
+        """Return what a backend has said of itself."""
+        watch = self.get(backend_id)
+        return ServerFacts() if watch is None else watch.learned
+
+    def refuse(self, backend_id: str) -> bool:
+        """Learn that a backend refused a connection; return whether its status tells it now."""
+        watch = self.get(backend_id)
+        return watch is not None and watch.refuse()
+
+    async def look(self, is_found: Callable[[], bool]) -> bool:
+        """Probe the backends whose state or list of models may be out of date, until *is_found* or for
+        :data:`MAX_LOOK_S`. Return whether any was probed.
+
+        All callers share the probes: a healthy backend is probed for them at most once per second, and less often in
+        a fleet where that would be more than :data:`MAX_LOOKS_PER_S`. Between two such probes a caller does not wait.
+        """
+        pause_s = max(LISTING_PAUSE_S, len(self._watches) / MAX_LOOKS_PER_S)
+        looking = [watch for watch, _ in self._watches.values() if watch.look(pause_s=pause_s)]
+        if not looking:
+            return False
+        try:
+            async with asyncio.timeout(MAX_LOOK_S):
+                while not is_found() and any(watch.is_looking for watch in looking):
+                    await self._next_result.wait()
+        except TimeoutError:
+            pass
+        return True
+
+    def _probed(self) -> None:
+        self._next_result.set()
+        self._next_result = asyncio.Event()
+
+    async def wait_first_probes(self, timeout_s: float) -> bool:
+        """Wait until each backend that is watched now has been probed once; return whether that was in time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                for watch, _ in tuple(self._watches.values()):
+                    await watch.has_probed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def stop(self) -> None:
+        """Stop all watches and wait until they have ended."""
+        watched = [task for _, task in self._watches.values()]
+        self._watches.clear()
+        await tasks.stop(*watched)
+
+
+def first_state(config: HealthCheckConfig) -> HealthState:
+    """Return what is believed of a backend that nobody has probed yet."""
+    return HealthState() if config.enabled else HealthState(Status.HEALTHY)

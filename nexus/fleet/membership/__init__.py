@@ -1,0 +1,1 @@
+"""Which backends belong to the fleet: the registry, and what is configured for each member."""

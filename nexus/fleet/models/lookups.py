@@ -1,0 +1,129 @@
+"""How the answers read that complete what a list of models left open."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from nexus.domain.kinds import ServerFacts
+from nexus.domain.model import ModelFacts
+from nexus.fleet.models.listings import ollama_zone, with_ollama_capabilities
+from nexus.fleet.models.reading import count, first_count, first_text, flag, json_object, mapping, named_rows
+
+Models = tuple[ModelFacts, ...]
+
+
+def ask_ollama_show(model: str) -> bytes:
+    """Make the body of ``POST /api/show``; older servers know ``name``, newer ones ``model``."""
+    return msgspec.json.encode({"model": model, "name": model})
+
+
+def decode_ollama_show(answer: bytes, models: Models) -> Models:
+    """Read the capabilities, where the model runs, and the trained context, which has the architecture's name."""
+    shown = json_object(answer)
+    facts = mapping(shown.get("model_info"))
+    architecture = first_text(facts, "general.architecture")
+    context = count(facts.get(f"{architecture}.context_length")) or _any_context(facts)
+    return tuple(
+        msgspec.structs.replace(
+            with_ollama_capabilities(model, shown.get("capabilities")),
+            context_length=context or model.context_length,
+            zone=ollama_zone(shown) or model.zone,
+        )
+        for model in models
+    )
+
+
+def _any_context(facts: Mapping[str, Any]) -> int | None:
+    return next((n for key, value in facts.items() if key.endswith(".context_length") and (n := count(value))), None)
+
+
+def decode_llamacpp_props(answer: bytes, models: Models) -> Models:
+    """Read the context of one slot, which is what a request can have, the modalities and the aliases; in router mode,
+    which speaks of no model, none of them.
+    """
+    props = json_object(answer)
+    if len(models) != 1 or props.get("role") == "router":
+        return models
+    context = first_count(mapping(props.get("default_generation_settings")), "n_ctx")
+    vision = flag(mapping(props.get("modalities")).get("vision"))
+    tools = flag(mapping(props.get("chat_template_caps")).get("supports_tools"))
+    named = (name.strip() for name in (first_text(props, "model_alias") or "").split(","))
+    aliases = tuple(dict.fromkeys((*models[0].aliases, *(name for name in named if name and name != models[0].name))))
+    model = msgspec.structs.replace(models[0], aliases=aliases)
+    return (_completed(model, context_length=context, vision=vision, tools=tools or None),)
+
+
+def decode_llamacpp_server(answer: bytes) -> ServerFacts:
+    """Read the number of slots and the build."""
+    props = json_object(answer)
+    return ServerFacts(version=first_text(props, "build_info"), max_in_flight=first_count(props, "total_slots"))
+
+
+def decode_sglang_model(answer: bytes, models: Models) -> Models:
+    """Read ``GET /model_info``, which speaks of the one model that the server has."""
+    shown = json_object(answer)
+    vision = flag(shown.get("has_image_understanding"))
+    embeddings = True if shown.get("is_generation") is False else None
+    return tuple(_completed(model, vision=vision, embeddings=embeddings) for model in models)
+
+
+def decode_lmstudio_v1(answer: bytes, models: Models) -> Models:
+    """Read LM Studio's ``GET /api/v1/models``."""
+    rows = dict(named_rows(answer, "models", "key"))
+    # A further instance of a model is listed by an id of its own, and has a context of its own.
+    described: dict[str, Mapping[str, Any]] = {
+        name: {**row, "loaded_instances": [instance]}
+        for row in rows.values()
+        for instance in _instances(row)
+        if (name := first_text(instance, "id"))
+    }
+    described |= rows
+    return tuple(_lmstudio_v1(model, described[model.name]) if model.name in described else model for model in models)
+
+
+def _lmstudio_v1(model: ModelFacts, row: Mapping[str, Any]) -> ModelFacts:
+    claims = mapping(row.get("capabilities"))
+    return _completed(
+        model,
+        context_length=_loaded_context(row) or first_count(row, "max_context_length"),
+        vision=flag(claims.get("vision")),
+        tools=flag(claims.get("trained_for_tool_use")) or None,
+        embeddings=row.get("type") == "embedding" or None,
+    )
+
+
+def _instances(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    loaded = row.get("loaded_instances")
+    return [mapping(instance) for instance in loaded] if isinstance(loaded, list) else []
+
+
+def _loaded_context(row: Mapping[str, Any]) -> int | None:
+    """Return what is really allocated; the model's own limit counts only while it is not loaded."""
+    sizes = [first_count(mapping(instance.get("config")), "context_length") for instance in _instances(row)]
+    return min((size for size in sizes if size), default=None)
+
+
+def decode_lmstudio_v0(answer: bytes, models: Models) -> Models:
+    """Read the older ``GET /api/v0/models``."""
+    rows = dict(named_rows(answer, "data", "id"))
+    return tuple(_lmstudio_v0(model, rows[model.name]) if model.name in rows else model for model in models)
+
+
+def _lmstudio_v0(model: ModelFacts, row: Mapping[str, Any]) -> ModelFacts:
+    return _completed(
+        model,
+        context_length=first_count(row, "loaded_context_length", "max_context_length"),
+        vision=row.get("type") == "vlm" or None,
+        embeddings=row.get("type") == "embeddings" or None,
+    )
+
+
+def decode_version(answer: bytes) -> ServerFacts:
+    """Read ``{"version": …}``."""
+    return ServerFacts(version=first_text(json_object(answer), "version"))
+
+
+def _completed(model: ModelFacts, **facts: int | bool | None) -> ModelFacts:
+    """Fill in what is now known; what was known stays where this answer says nothing."""
+    return msgspec.structs.replace(model, **{name: value for name, value in facts.items() if value is not None})

@@ -1,0 +1,38 @@
+"""What has come of the probes of each backend, and how long they took."""
+
+from collections import defaultdict
+from typing import Final
+
+from nexus.fleet.probing.result import Failure, ProbeResult, SuccessWithParseError
+from nexus.observability.metrics.histogram import DURATION_BUCKETS_S, Histogram
+
+MOST_COUNTED: Final = 1_000
+"""Backends whose probes are remembered; beyond that, who was new first is forgotten first."""
+
+
+class ProbeCounts:
+    """By the backend's name; they go on where a backend comes back."""
+
+    def __init__(self) -> None:
+        self.latencies: dict[str, Histogram] = {}
+        """Of those that were answered well, in seconds."""
+        self.results: dict[str, dict[str, int]] = {}
+        """How many ended as ``success``, ``unreadable`` or ``failure``."""
+
+    def note(self, backend: str, result: ProbeResult) -> None:
+        """Count one probe."""
+        results = self.results.get(backend)
+        if results is None:
+            if len(self.results) >= MOST_COUNTED:
+                first = next(iter(self.results))
+                del self.results[first]
+                self.latencies.pop(first, None)
+            results = self.results[backend] = defaultdict(int)
+        if isinstance(result, Failure):
+            results["failure"] += 1
+            return
+        results["unreadable" if isinstance(result, SuccessWithParseError) else "success"] += 1
+        latency = self.latencies.get(backend)
+        if latency is None:
+            latency = self.latencies[backend] = Histogram(DURATION_BUCKETS_S)
+        latency.observe(result.latency_ms / 1000)

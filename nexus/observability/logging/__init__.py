@@ -1,0 +1,1 @@
+"""Structured logs: a call is a level check, rendering and writing happen in a thread."""

@@ -1,0 +1,296 @@
+"""Structured logs: a call is a level check, and above it an encoded line in a queue, which a thread writes."""
+
+import atexit
+import logging
+import os
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from traceback import TracebackException, walk_tb
+from typing import Any, Final, Literal, TextIO
+
+import msgspec
+import structlog
+
+from nexus.config.colour import wants_colour
+from nexus.config.schema import LoggingConfig
+from nexus.observability.logging.rendering import Entry, Head, Hidden, json_line, json_line_of, pretty_line, timestamp
+from nexus.observability.logging.writing import LogWriter, Loss, writer_to
+
+Level = Literal["debug", "info", "warning", "error", "critical"]
+
+LEVELS: Final[Mapping[str, int]] = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "critical": logging.CRITICAL,
+}
+STOP_TIMEOUT_S: Final = 2.0
+MOST_FRAMES: Final = 20
+
+_hidden = Hidden()
+
+
+def configure(config: LoggingConfig, *, stream: TextIO | None = None) -> None:
+    """Write logs to *stream*, standard error by default, as *config* says; call it again at each reload."""
+    stream = stream or sys.stderr
+    is_content_news = config.enable_content_logging and not _thresholds.config.enable_content_logging
+    _thresholds.use(config)
+    _sink.open(stream, as_json=config.format == "json" or (config.format == "auto" and not stream.isatty()))
+    structlog.configure(
+        processors=_processors,
+        wrapper_class=Logger,
+        logger_factory=_thresholds.channel,
+        cache_logger_on_first_use=True,
+    )
+    _from_libraries.install()
+    if is_content_news:
+        # Past every level: whoever reads this log is to know what may be in it.
+        fields = {"event": "content_logging_enabled", "key": "logging.enable_content_logging"}
+        _sink.put((time.time_ns(), "warning", "nexus.observability", fields))
+
+
+def shutdown() -> None:
+    """Write what waits, within two seconds, and log nothing more."""
+    _from_libraries.uninstall()
+    _sink.close()
+
+
+def dropped() -> int:
+    """Return how many entries were never written, because the log could not keep up or could not be written to."""
+    return _sink.dropped
+
+
+def hide(secret: str) -> None:
+    """Replace *secret* by ``***`` wherever a log line would hold it."""
+    _hidden.add(secret)
+
+
+def without_secrets(text: str) -> str:
+    """Return *text* with each secret that is hidden replaced."""
+    return _hidden.out_of(text)
+
+
+class Channel:
+    """The place of one logger's level, shared by all that have its name."""
+
+    __slots__ = ("component", "name", "threshold")
+
+    def __init__(self, name: str, threshold: int) -> None:
+        self.name = name
+        self.component = component_of(name)
+        self.threshold = threshold
+
+
+def channel(name: str) -> Channel:
+    """Return the place of the level of the logger *name*, always the same one."""
+    return _thresholds.channel(name)
+
+
+def component_of(logger: str) -> str:
+    """Return what ``component_levels`` calls *logger*: ``routing`` for ``nexus.routing.pipeline``, ``night`` for
+    ``nexus_night.reconciler``, ``aiohttp`` for ``aiohttp.server``.
+    """
+    first, _, rest = logger.partition(".")
+    return rest.partition(".")[0] if first == "nexus" and rest else first.removeprefix("nexus_")
+
+
+class Logger(structlog.BoundLoggerBase):
+    """What ``structlog.get_logger`` gives: below its level, a call costs one comparison."""
+
+    _logger: Channel
+
+    def debug(self, event: str, **fields: Any) -> None:
+        if self._logger.threshold <= logging.DEBUG:
+            self._write("debug", event, fields)
+
+    def info(self, event: str, **fields: Any) -> None:
+        if self._logger.threshold <= logging.INFO:
+            self._write("info", event, fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        if self._logger.threshold <= logging.WARNING:
+            self._write("warning", event, fields)
+
+    def error(self, event: str, **fields: Any) -> None:
+        if self._logger.threshold <= logging.ERROR:
+            self._write("error", event, fields)
+
+    def critical(self, event: str, **fields: Any) -> None:
+        self._write("critical", event, fields)
+
+    def exception(self, event: str, **fields: Any) -> None:
+        """Log an error with the exception that is being handled."""
+        self.error(event, **{"exc_info": True, **fields})
+
+    def _write(self, level: str, event: str, fields: dict[str, Any]) -> None:
+        fields["event"] = event
+        if self._context:
+            fields = {**self._context, **fields}
+        try:
+            for processor in self._processors:
+                # One in service; structlog.testing.capture_logs puts its own in place of it.
+                processor(self._logger, level, fields)
+        except structlog.DropEvent:
+            return
+
+
+def write_line(logger: str, level: Level, event: str, members: msgspec.Struct) -> None:
+    """Log *members*, texts as short as they are to appear, in a few microseconds: for what every request writes.
+
+    Whether the level is wanted, the caller has asked before.
+    """
+    if _sink.writer is None or _processors[0] is not _leave_to_the_writer:
+        getattr(structlog.get_logger(logger), level)(event, **msgspec.to_builtins(members))
+    else:
+        _sink.put_members((time.time_ns(), level, logger), event, members)
+
+
+def _leave_to_the_writer(channel: Channel, level: str, fields: Any) -> Any:
+    if "exc_info" in fields:
+        fields.update(_told(fields.pop("exc_info")))
+    _sink.put((time.time_ns(), level, channel.name, fields))
+    return fields
+
+
+def _told(exc_info: Any) -> dict[str, Any]:
+    """Return an exception as fields: type, message, where, and what it came from; never the values of its frames."""
+    exc = sys.exc_info()[1] if exc_info is True else exc_info[1] if isinstance(exc_info, tuple) else exc_info
+    if not isinstance(exc, BaseException):
+        return {}
+    told: dict[str, Any] = {"error_type": type(exc).__qualname__, "error": _message(exc), "traceback": _frames(exc)}
+    if cause := exc.__cause__ or exc.__context__:
+        told["caused_by"] = f"{type(cause).__qualname__}: {_message(cause)}"
+    return told
+
+
+def _message(exc: BaseException) -> str:
+    # Unlike str(), this survives an exception whose own __str__ fails.
+    return str(TracebackException(type(exc), exc, None, lookup_lines=False, compact=True))
+
+
+def _frames(exc: BaseException) -> list[str]:
+    frames = [(frame.f_code.co_filename, line, frame.f_code.co_name) for frame, line in walk_tb(exc.__traceback__)]
+    return [f"{'/'.join(file.split('/')[-3:])}:{line} {name}" for file, line, name in frames[-MOST_FRAMES:]]
+
+
+class _Thresholds:
+    """The level of each logger that was ever asked for."""
+
+    def __init__(self) -> None:
+        self.config = LoggingConfig()
+        self._channels: dict[str, Channel] = {}
+
+    def channel(self, name: str = "nexus", *_: Any) -> Channel:
+        if name not in self._channels:
+            self._channels[name] = Channel(name, self._level_of(component_of(name)))
+        return self._channels[name]
+
+    def use(self, config: LoggingConfig) -> None:
+        self.config = config
+        for channel in self._channels.values():
+            channel.threshold = self._level_of(channel.component)
+
+    def _level_of(self, component: str) -> int:
+        return LEVELS[self.config.component_levels.get(component, self.config.level)]
+
+
+class _Sink:
+    """Encodes entries at once, as they are now, for the writer; while there is none, drops and counts them."""
+
+    def __init__(self) -> None:
+        self.writer: LogWriter | None = None
+        self._stream: TextIO | None = None
+        self._as_json = True
+        self._in_colour = False
+        self._dropped_before = 0
+
+    @property
+    def dropped(self) -> int:
+        return self._dropped_before + (self.writer.dropped if self.writer else 0)
+
+    def open(self, stream: TextIO, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._in_colour = wants_colour(os.environ, is_terminal=stream.isatty())
+        if self.writer is None or self._stream is not stream:
+            self.close()
+            self._stream, self.writer = stream, LogWriter(writer_to(stream), self._report)
+
+    def put(self, entry: Entry) -> None:
+        if self.writer is not None:
+            self.writer.put(self._line(entry))
+        else:
+            self._dropped_before += 1
+
+    def put_members(self, head: Head, event: str, members: msgspec.Struct) -> None:
+        if self.writer is not None and self._as_json:
+            with suppress(UnicodeEncodeError):
+                self.writer.put(json_line_of(members, event, head, _hidden))
+                return
+        # Half of a surrogate pair, from a header or a model's name, has no UTF-8: the other way escapes it.
+        self.put((*head, {"event": event, **msgspec.to_builtins(members)}))
+
+    def _line(self, entry: Entry) -> bytes:
+        try:
+            return self._rendered(entry)
+        except Exception as exc:  # noqa: BLE001 - a value of any class may come here, and must not fail the request that logs it
+            time_ns, level, logger, fields = entry
+            named = {"event": fields.get("event"), "fields_not_shown": type(exc).__qualname__}
+            return self._rendered((time_ns, level, logger, named))
+
+    def _rendered(self, entry: Entry) -> bytes:
+        if self._as_json:
+            return json_line(entry, _hidden)
+        return pretty_line(entry, _hidden, in_colour=self._in_colour)
+
+    def _report(self, loss: Loss) -> bytes:
+        fields = {
+            "event": "log_lines_dropped",
+            "count": loss.queue_full + loss.write_failed,
+            "since": timestamp(loss.since_ns),
+            "queue_full": loss.queue_full,
+            "write_failed": loss.write_failed,
+            "error": loss.error,
+        }
+        return self._line((time.time_ns(), "warning", "nexus.observability", fields))
+
+    def close(self) -> None:
+        if self.writer is not None:
+            self.writer.stop(STOP_TIMEOUT_S)
+            self._dropped_before += self.writer.dropped
+            self.writer = self._stream = None
+
+
+class _FromLibraries(logging.Handler):
+    """Takes what libraries log through the standard library, from warnings on, to the same writer."""
+
+    def install(self) -> None:
+        root = logging.getLogger()
+        if self not in root.handlers:
+            root.addHandler(self)
+        root.setLevel(logging.WARNING)
+        logging.captureWarnings(capture=True)
+
+    def uninstall(self) -> None:
+        logging.captureWarnings(capture=False)
+        logging.getLogger().removeHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        channel = _thresholds.channel(record.name)
+        if record.levelno < channel.threshold:
+            return
+        fields = {"event": "library_message", "message": record.getMessage()}
+        if record.exc_info:
+            fields |= _told(record.exc_info)
+        level = record.levelname.lower()
+        _sink.put((time.time_ns(), level if level in LEVELS else "warning", record.name, fields))
+
+
+_thresholds = _Thresholds()
+_processors = [_leave_to_the_writer]
+"""One list for ever: loggers keep it from their first call on, and structlog's testing tools change it in place."""
+_sink = _Sink()
+_from_libraries = _FromLibraries()
+atexit.register(shutdown)

@@ -1,0 +1,279 @@
+"""What Prometheus is told of the exchanges: recorded in plain numbers, made into families only when it asks."""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator
+from typing import Final
+
+from nexus.domain.fleet import FleetSnapshot
+from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome
+from nexus.observability.metrics.families import Family, counter, histogram
+from nexus.observability.metrics.figures import OTHER_MODEL, BackendFigures, Cell, ModelFigures, Tally, total
+from nexus.observability.metrics.histogram import Histogram
+
+NO_BACKEND: Final = "none"
+MOST_MODELS: Final = 2_000
+"""Names of models that are told apart, for the life of the process; any further one is ``other``."""
+MOST_BACKENDS: Final = 1_000
+"""Backends that are remembered; beyond that, those that have left the fleet are forgotten with all their series."""
+
+
+class ExchangeMetrics:
+    """Observes every exchange; its label values come from the fleet and the configuration, never from a client."""
+
+    def __init__(
+        self, snapshot: Callable[[], FleetSnapshot], *, embedding_endpoints: frozenset[str] = frozenset()
+    ) -> None:
+        """:param embedding_endpoints: the names of the endpoints that make embeddings."""
+        self.configured_models: Collection[str] = frozenset()
+        """Names that may be told apart beside those of the fleet: aliases and fallbacks."""
+        self._snapshot = snapshot
+        self._embeddings = embedding_endpoints
+        self.backends: dict[str, BackendFigures] = {}
+        """By name; :data:`NO_BACKEND` has the requests for which nobody was asked."""
+        self.models: dict[str, ModelFigures] = {OTHER_MODEL: ModelFigures(OTHER_MODEL)}
+        self._by_endpoint: dict[tuple[str, bool], int] = defaultdict(int)
+        self._errors: dict[tuple[str, ...], float] = defaultdict(int)
+        self._fallbacks: dict[tuple[str, ...], float] = defaultdict(int)
+        self._disconnects: dict[tuple[str, ...], float] = defaultdict(int)
+        self._retries: dict[tuple[str, ...], float] = defaultdict(int)
+        self._failovers: dict[tuple[str, ...], float] = defaultdict(int)
+        self._refusals: dict[tuple[str, ...], float] = defaultdict(int)
+
+    @property
+    def all(self) -> Tally:
+        """Of all requests that were let in."""
+        return total(figures.tally for figures in self.models.values())
+
+    def refused(self, code: str) -> None:
+        """Count a request that was turned away at the door."""
+        self._refusals[code,] += 1
+
+    def observe(self, outcome: ExchangeOutcome) -> None:
+        """Count one exchange."""
+        last = outcome.attempts[-1] if outcome.attempts else None
+        if last is not None:
+            model = self.models.get(last.model) or self._admitted(last.model)
+            backend = self.backends.get(last.backend) or self._added(last.backend)
+        else:
+            model = self._known(outcome.model)
+            backend = self.backends.get(NO_BACKEND) or self._added(NO_BACKEND)
+        cell = backend.cells.get(model.name)
+        if cell is None:
+            cell = backend.cells[model.name] = model.new_cell()
+        cell.observe(outcome)
+        self._by_endpoint[outcome.endpoint, outcome.is_stream] += 1
+        if outcome.usage is not None:
+            model.observe_tokens(outcome.usage)
+        if outcome.endpoint in self._embeddings:
+            model.observe_embeddings(outcome)
+        if last is not None:
+            backend.attempts += 1
+            if last.is_stream and last.last_content_s is not None:
+                cell.observe_pace(last, backend)
+        # A backend's own error, passed on, ends well for the exchange and not for the attempt.
+        is_plain = outcome.ending is Ending.FINISHED and (last is None or last.fault is None)
+        if not is_plain or len(outcome.attempts) > 1 or outcome.fallback_model is not None:
+            self._observe_trouble(outcome, model.name)
+
+    def _observe_trouble(self, outcome: ExchangeOutcome, model: str) -> None:
+        if outcome.code is not None:
+            self._errors[outcome.code, model] += 1
+        if outcome.ending is Ending.CLIENT_LEFT:
+            self._disconnects[outcome.phase,] += 1
+        if outcome.fallback_model is not None:
+            self._fallbacks[self._known(outcome.model).name, model] += 1
+        for attempt in outcome.attempts[:-1]:
+            self._of(attempt).attempts += 1
+            self._retries[_reason(attempt),] += 1
+        for attempt in outcome.attempts:
+            if attempt.fault is not None:
+                self._of(attempt).failures[_reason(attempt)] += 1
+        if len(outcome.attempts) > 1 and outcome.status < 400:
+            self._failovers[_reason(outcome.attempts[0]),] += 1
+
+    # names
+
+    def _of(self, attempt: AttemptOutcome) -> BackendFigures:
+        return self.backends.get(attempt.backend) or self._added(attempt.backend)
+
+    def _added(self, backend: str) -> BackendFigures:
+        if len(self.backends) >= MOST_BACKENDS:
+            present = {NO_BACKEND, *(member.name for member in self._snapshot().backends)}
+            for gone in self.backends.keys() - present:
+                for model, cell in self.backends.pop(gone).cells.items():
+                    self.models[model].forget(cell)
+        added = self.backends[backend] = BackendFigures()
+        return added
+
+    def _known(self, model: str | None) -> ModelFigures:
+        """Return the figures of a name that a client sent, if anybody but clients knows it."""
+        if model is not None and (model in self._snapshot().by_model or model in self.configured_models):
+            return self.models.get(model) or self._admitted(model)
+        return self.models[OTHER_MODEL]
+
+    def _admitted(self, model: str) -> ModelFigures:
+        if not model or len(self.models) >= MOST_MODELS:
+            return self.models[OTHER_MODEL]
+        admitted = self.models[model] = ModelFigures(model)
+        return admitted
+
+    # what is told
+
+    def families(self) -> Iterator[Family]:
+        """Make the families, one after the other."""
+        yield from self._of_cells()
+        yield from self._of_backends()
+        yield from self._of_models()
+        yield counter(
+            "nexus_endpoint_requests",
+            "Requests by the endpoint that was called, and by whether a stream was asked for.",
+            {(name, str(is_stream).lower()): count for (name, is_stream), count in self._by_endpoint.items()},
+            *("endpoint", "stream"),
+        )
+        yield counter(
+            "nexus_errors", "Errors by the code that the client was given.", self._errors, "error_type", "model"
+        )
+        yield counter(
+            "nexus_fallbacks",
+            "Requests that a fallback was asked for instead of the model wanted.",
+            self._fallbacks,
+            *("from_model", "to_model"),
+        )
+        yield counter(
+            "nexus_retries",
+            "Further attempts at other backends, by how the one before failed.",
+            self._retries,
+            "reason",
+        )
+        yield counter(
+            "nexus_failovers",
+            "Requests that another backend answered well, by why the first one failed.",
+            self._failovers,
+            "reason",
+        )
+        yield counter(
+            "nexus_client_disconnects",
+            "Clients that left before their answer was whole, by phase.",
+            self._disconnects,
+            "phase",
+        )
+        yield counter("nexus_rejected", "Requests that were turned away at the door.", self._refusals, "reason")
+
+    def _of_cells(self) -> Iterator[Family]:
+        cells = [
+            ((model, backend), cell)
+            for backend, figures in self.backends.items()
+            for model, cell in figures.cells.items()
+        ]
+        labels = "model", "backend"
+        yield counter(
+            "nexus_requests",
+            "Requests by the model and backend that answered, by status and by what came of them; backend 'none' when"
+            " none was asked.",
+            {
+                (*key, str(status), result.value): count
+                for key, cell in cells
+                for (status, result), count in cell.statuses.items()
+            },
+            *(*labels, "status", "result"),
+        )
+        yield histogram(
+            "nexus_request_duration_seconds",
+            "From a request's first byte to the last of its answer.",
+            {key: cell.durations for key, cell in cells},
+            *labels,
+        )
+        yield histogram(
+            "nexus_time_to_first_token_seconds",
+            "From a request's first byte to the first content of its stream.",
+            _known_ones((key, cell.first_contents) for key, cell in cells),
+            *labels,
+        )
+        yield histogram(
+            "nexus_time_between_tokens_seconds",
+            "The mean time between two tokens of a stream, of two pieces of it where the backend counts no tokens.",
+            _known_ones((key, cell.token_gaps) for key, cell in cells),
+            *labels,
+        )
+        yield counter(
+            "nexus_tokens",
+            "Tokens, prompt and completion apart, as the backends reported them, or estimated where they did not.",
+            {(*key, *told): count for key, cell in cells for told, count in _tokens(cell)},
+            *(*labels, "type", "counted"),
+        )
+        yield counter(
+            "nexus_request_bytes", "Bytes of the bodies of requests.", {k: cell.bytes_in for k, cell in cells}, *labels
+        )
+        yield counter(
+            "nexus_response_bytes", "Bytes of the bodies of answers.", {k: cell.bytes_out for k, cell in cells}, *labels
+        )
+
+    def _of_backends(self) -> Iterator[Family]:
+        backends = [((name,), figures) for name, figures in self.backends.items() if name != NO_BACKEND]
+        yield counter(
+            "nexus_attempts",
+            "Times that a backend was asked, retries included.",
+            {key: figures.attempts for key, figures in backends},
+            "backend",
+        )
+        yield counter(
+            "nexus_attempt_failures",
+            "Attempts at a backend that failed, by how they did.",
+            {(*key, fault): count for key, figures in backends for fault, count in figures.failures.items()},
+            *("backend", "fault"),
+        )
+        yield histogram(
+            "nexus_tokens_per_second",
+            "Tokens a second of one stream, from its first to its last, where the backend counts them.",
+            _known_ones((key, figures.token_rates) for key, figures in backends),
+            "backend",
+        )
+
+    def _of_models(self) -> Iterator[Family]:
+        models = list(self.models.items())
+        yield histogram(
+            "nexus_request_tokens",
+            "Tokens of one request, prompt and completion apart.",
+            _known_ones(
+                ((name, kind), sizes)
+                for name, figures in models
+                for kind, sizes in (("prompt", figures.prompts), ("completion", figures.completions))
+            ),
+            *("model", "type"),
+        )
+        embedders = [((name,), figures) for name, figures in models if figures.embeddings]
+        yield counter(
+            "nexus_embeddings_requests",
+            "Requests for embeddings.",
+            {key: figures.embeddings for key, figures in embedders},
+            "model",
+        )
+        yield counter(
+            "nexus_embeddings_tokens",
+            "Tokens that were embedded.",
+            {key: figures.embedded_tokens for key, figures in embedders},
+            "model",
+        )
+
+
+def _known_ones(
+    rows: "Iterator[tuple[tuple[str, ...], Histogram | None]]",
+) -> dict[tuple[str, ...], Histogram]:
+    return {key: counted for key, counted in rows if counted is not None}
+
+
+def _tokens(cell: Cell) -> Iterator[tuple[tuple[str, str], int]]:
+    """Yield the tokens of *cell* by type and by how they were counted."""
+    if cell.has_usage:
+        yield ("prompt", "reported"), cell.prompt_tokens
+        yield ("completion", "reported"), cell.completion_tokens
+    if cell.has_estimate:
+        yield ("prompt", "estimated"), cell.estimated_prompt_tokens
+        yield ("completion", "estimated"), cell.estimated_completion_tokens
+
+
+def _reason(attempt: AttemptOutcome) -> str:
+    """Return why an attempt failed, a status with its number."""
+    if attempt.fault == "status":
+        return f"status_{attempt.status}"
+    return attempt.fault or attempt.ending

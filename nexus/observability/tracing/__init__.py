@@ -1,0 +1,1 @@
+"""Traces: the spans of each exchange, exported to an OpenTelemetry collector."""

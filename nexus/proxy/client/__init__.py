@@ -1,0 +1,1 @@
+"""The client's side: accepts connections, reads requests, checks access, and writes replies."""

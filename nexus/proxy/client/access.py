@@ -1,0 +1,196 @@
+"""Who may come in: HTTP version, framing, Host, web origin, key, size — in that order, before anything is read."""
+
+import ipaddress
+import re
+from collections.abc import Callable
+from typing import Final
+
+from aiohttp.http import HttpVersion, HttpVersion10, HttpVersion11, RawRequestMessage
+
+from nexus.domain.routes import Access
+from nexus.errors import RequestError
+from nexus.proxy.client import cors
+from nexus.proxy.client.own_keys import OwnKeys, digest_of
+from nexus.proxy.headers.from_client import MAX_HOPS, Head
+
+LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+AUTHORITY: Final = re.compile(r"\Ahttps?://([^/?#]*)", re.IGNORECASE)
+"""What stands before the path in a target of absolute form."""
+_HOST: Final = re.compile(rb"(?:\[([0-9A-Fa-f:.%]+)\]|([A-Za-z0-9._-]+))(?::([0-9]{1,5}))?\Z")
+
+
+class Door:
+    """Refuses what may not come in; knows the operator's rules and nothing of what is inside.
+
+    :param accepts_key: whether a key that a client showed is one of the configured ones, in constant time; None when
+        no key is asked for.
+    :param accepts_admin_key: the same where more than a client's rights are needed.
+    :param hosts: the names that a Host header may carry, lower case; None: any. An address it may carry always.
+    """
+
+    def __init__(
+        self,
+        *,
+        accepts_key: Callable[[bytes], bool] | None,
+        accepts_admin_key: Callable[[bytes], bool] | None = None,
+        hosts: frozenset[str] | None,
+        origins: frozenset[bytes],
+        max_body_bytes: int,
+    ) -> None:
+        self._accepts: dict[Access, Callable[[bytes], bool] | None] = {
+            "client": accepts_key,
+            "admin": accepts_admin_key or accepts_key,
+            "open": None,
+        }
+        self._admin_ring = accepts_admin_key
+        rings = [ring for ring in (accepts_key, accepts_admin_key) if ring is not None]
+        self._has_keys = bool(rings)
+        self.own_keys = OwnKeys(*rings)
+        self._hosts = hosts
+        self._origins = origins
+        self._max_body_bytes = max_body_bytes
+        self._good_hosts: set[bytes] = set()
+
+    def check(self, message: RawRequestMessage, head: Head, access: Access = "client") -> None:
+        """Raise RequestError unless the request may be read.
+
+        :param access: whose key is needed for what is asked.
+        """
+        self._check_framing(message, head)
+        if head.host not in self._good_hosts:
+            self._check_host(message, head.host)
+        if head.origin or head.fetch_site:
+            self._check_origin(message, head)
+        accepts_key = self._accepts[access]
+        if accepts_key is not None and not cors.is_preflight(message, head):
+            _check_key(head, accepts_key)
+        if head.hops >= MAX_HOPS:
+            raise RequestError("loop_detected", "the request has passed too many proxies; do they point at each other?")
+
+    def knows(self, head: Head, access: Access = "client") -> bool:
+        """Whether the request shows a key for *access*, or none is needed."""
+        accepts_key = self._accepts[access]
+        return accepts_key is None or _shows_key(head, accepts_key)
+
+    def client_of(self, head: Head) -> bytes:
+        """Return what tells clients apart by their keys; empty when none is configured, or none shown."""
+        if not self._has_keys:
+            return b""
+        shown = [_bearer(head) or head.authorization, head.api_key]
+        accepts_key = self._accepts["client"]
+        if accepts_key is not None:
+            # What else it shows says nothing of it: libraries send made-up keys that many clients share.
+            shown = [key for key in shown if accepts_key(key)][:1]
+        return digest_of(b"\n".join(shown)) if any(shown) else b""
+
+    def sees_all(self, head: Head) -> bool:
+        """Whether the request may be shown what belongs to other clients: by an administrator's key, or without keys.
+
+        A key of ``api_keys`` is not enough even where it opens the pages of administrators: it is one client's.
+        """
+        return not self._has_keys or (self._admin_ring is not None and _shows_key(head, self._admin_ring))
+
+    def cors_lines(self, origin: bytes) -> bytes:
+        """Return what lets a page of *origin* read an answer; nothing unless the operator has listed it."""
+        return cors.answer_lines(origin) if origin in self._origins else b""
+
+    def check_size(self, head: Head) -> None:
+        """Raise RequestError when the body is announced longer than the limit, or compressed."""
+        if head.content_length is not None and head.content_length > self._max_body_bytes:
+            raise RequestError(
+                "too_large", f"the body may have {self._max_body_bytes} bytes (server.max_body_bytes)", close=True
+            )
+        if head.content_encoding and head.content_encoding.lower() != b"identity":
+            raise RequestError("unsupported_content_encoding", "send the body without Content-Encoding", close=True)
+
+    def _check_framing(self, message: RawRequestMessage, head: Head) -> None:
+        version = message.version
+        if version not in _VERSIONS:
+            raise RequestError("http_version", "speak HTTP/1.1", close=True)
+        if not message.path.startswith("/"):
+            self._check_absolute_form(message, head)
+        if len(message.path) > _MAX_TARGET:
+            raise RequestError("uri_too_long", f"the request target may have {_MAX_TARGET} bytes", close=True)
+        if not head.is_chunked:
+            return
+        codings = message.headers.getall("Transfer-Encoding", [])
+        if version == HttpVersion10:
+            raise RequestError("bad_request", "HTTP/1.0 has no Transfer-Encoding", close=True)
+        if [c.strip().lower() for c in codings] != ["chunked"]:
+            raise RequestError("transfer_coding", "the only transfer coding understood is chunked", close=True)
+
+    def _check_absolute_form(self, message: RawRequestMessage, head: Head) -> None:
+        if message.path == "*" and message.method == "OPTIONS":
+            return
+        authority = AUTHORITY.match(message.path)
+        # Neither the scheme nor the name has a case (RFC 9110, 4.2.3).
+        if authority is None or authority[1].encode().lower() != head.host.lower():
+            raise RequestError("bad_request", "send the request target as a path", close=True)
+
+    def _check_host(self, message: RawRequestMessage, host: bytes) -> None:
+        match = _HOST.match(host)
+        if match is None or (match[3] and not 0 < int(match[3]) < 65536):
+            if not host and message.version == HttpVersion10 and "Host" not in message.headers:
+                return
+            raise RequestError("bad_request", "the Host header is missing or malformed", close=True)
+        name = (match[1] or match[2]).decode().lower()
+        # The final dot of a whole domain name makes no other name of it (RFC 1034, 3.1).
+        if self._hosts is not None and name.removesuffix(".") not in self._hosts and not _is_address(name):
+            raise RequestError(
+                "misdirected_request",
+                "this Host name is not served here; add it to server.allowed_hosts if it should be",
+                close=True,
+            )
+        if len(self._good_hosts) < _MAX_REMEMBERED_HOSTS:
+            self._good_hosts.add(host)
+
+    def _check_origin(self, message: RawRequestMessage, head: Head) -> None:
+        if head.origin:
+            if head.origin in self._origins or (head.host and head.origin.partition(b"://")[2] == head.host):
+                return
+        elif head.fetch_site != b"cross-site" or _follows_link(message):
+            return
+        raise RequestError(
+            "cross_origin", "requests from other web origins are refused; server.allowed_origins lists those allowed"
+        )
+
+
+def _is_address(name: str) -> bool:
+    """Whether *name* is an IP address: DNS has no part in it, so none can be rebound.
+
+    ``0.0.0.0`` and ``::`` are addresses of no machine; a page that uses them means whatever listens on this one.
+    """
+    try:
+        return not ipaddress.ip_address(name).is_unspecified
+    except ValueError:
+        return False
+
+
+def _follows_link(message: RawRequestMessage) -> bool:
+    """Whether somebody comes by a link: its page sees nothing of the answer, and a GET changes nothing."""
+    return message.method == "GET" and message.headers.get("Sec-Fetch-Mode") == "navigate"
+
+
+def _check_key(head: Head, accepts_key: Callable[[bytes], bool]) -> None:
+    if not _shows_key(head, accepts_key):
+        raise RequestError(
+            "invalid_api_key",
+            "a valid key is needed, as 'Authorization: Bearer KEY' or 'x-api-key: KEY'",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+
+
+def _shows_key(head: Head, accepts_key: Callable[[bytes], bool]) -> bool:
+    # Both are compared, always: the time taken says nothing about which of them was wrong.
+    return accepts_key(_bearer(head)) | accepts_key(head.api_key)
+
+
+def _bearer(head: Head) -> bytes:
+    scheme, _, token = head.authorization.partition(b" ")
+    return token.strip() if scheme.lower() == b"bearer" else b""
+
+
+_VERSIONS: Final[frozenset[HttpVersion]] = frozenset({HttpVersion10, HttpVersion11})
+_MAX_TARGET: Final = 8190
+_MAX_REMEMBERED_HOSTS: Final = 64

@@ -1,0 +1,79 @@
+"""Answers of Nexus's own: an error in the client's protocol, or a page, as bytes ready to be written."""
+
+from typing import Final
+
+from nexus import __version__
+from nexus.errors import RequestError
+from nexus.proxy.client.request_ids import id_lines
+from nexus.proxy.headers.date import date_line
+from nexus.proxy.headers.to_client import NO_BACKEND_LINES, status_line
+from nexus.wire.protocol import WireProtocol
+
+SAFETY_LINES: Final = b"X-Content-Type-Options: nosniff\r\n"
+VERSION_LINE: Final = f"X-Nexus-Version: {__version__}\r\n".encode()
+"""By which another Nexus recognises one of its kind, and leaves it alone."""
+
+JSON: Final = b"application/json"
+
+FINAL_CODES: Final = frozenset({"rejected_by_policy"})
+"""Errors that another try meets again; client libraries would wait for it as long as ``Retry-After`` says, twice."""
+
+
+def page(  # noqa: PLR0913 - the parts of one answer
+    status: int,
+    content_type: bytes,
+    body: bytes,
+    *,
+    request_id: str,
+    client_request_id: str = "",
+    lines: bytes = b"",
+    is_head: bool = False,
+    close: bool = False,
+) -> bytes:
+    """Make a whole answer.
+
+    :param client_request_id: the client's own, empty when it sent none.
+    :param lines: further header lines, each with its CRLF.
+    :param is_head: whether the request was a HEAD: the length is told, the body is not sent.
+    """
+    head = b"%bContent-Type: %b\r\nContent-Length: %d\r\n%b%b%b%b%b%b\r\n" % (
+        status_line(status),
+        content_type,
+        len(body),
+        date_line(),
+        id_lines(request_id, client_request_id),
+        VERSION_LINE,
+        SAFETY_LINES,
+        lines,
+        b"Connection: close\r\n" if close else b"",
+    )
+    return head if is_head else head + body
+
+
+def error(  # noqa: PLR0913 - the parts of one answer
+    protocol: WireProtocol,
+    exc: RequestError,
+    *,
+    request_id: str,
+    client_request_id: str = "",
+    lines: bytes = b"",
+    is_head: bool = False,
+) -> bytes:
+    """Make the answer that tells a client, in its own protocol, why there is no other."""
+    extra = lines + NO_BACKEND_LINES
+    if exc.retry_after_s is not None:
+        extra += b"Retry-After: %d\r\n" % exc.retry_after_s
+    if exc.code in FINAL_CODES and b"x-should-retry" not in lines:
+        extra += b"x-should-retry: false\r\n"
+    for name, value in (exc.headers or {}).items():
+        extra += f"{name}: {value}\r\n".encode()
+    return page(
+        exc.status,
+        JSON,
+        protocol.encode_error(exc, client_request_id or request_id),
+        request_id=request_id,
+        client_request_id=client_request_id,
+        lines=extra,
+        is_head=is_head,
+        close=exc.close,
+    )

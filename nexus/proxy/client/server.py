@@ -1,0 +1,78 @@
+"""The server that clients connect to: one :class:`~nexus.proxy.client.connection.ClientConnection` for each of them."""
+
+import asyncio
+
+import aiohttp.http_parser
+
+from nexus import tasks
+from nexus.errors import StartError
+from nexus.proxy.client.connection import ClientConnection
+from nexus.proxy.client.descriptors import Descriptors
+from nexus.proxy.client.reception import Desk
+from nexus.proxy.write_batch import Outbox
+
+
+class EdgeServer:
+    """Makes a :class:`ClientConnection` for every client."""
+
+    def __init__(
+        self,
+        *,
+        headers_s: float,
+        keepalive_s: float,
+        write_stall_s: float,
+        outbox: Outbox | None = None,
+        max_files: int | None = None,
+    ) -> None:
+        """:param keepalive_s: how long a connection may stay open without a request.
+        :param write_stall_s: how long a client may take nothing of what was written for it.
+        :param max_files: how many file descriptors the process may have; None: as many as it likes.
+        """
+        refuse_slow_parser()
+        self.loop = asyncio.get_running_loop()
+        self.headers_s = headers_s
+        self.keepalive_s = keepalive_s
+        self.write_stall_s = write_stall_s
+        """A new value holds for open connections too."""
+        self.outbox = outbox
+        self.connections: set[ClientConnection] = set()
+        self.descriptors = None if max_files is None else Descriptors(self.loop, max_files)
+        self.is_draining = False
+        self.grace_s: float | None = None
+        self.desk: Desk
+        """To be given before the first client comes."""
+
+    def __call__(self) -> ClientConnection:
+        return ClientConnection(self)
+
+    def end(self, grace_s: float) -> None:
+        """Let every connection end after what it is busy with, and after *grace_s* without a request."""
+        self.is_draining = True
+        self.grace_s = grace_s
+        for client in self.connections:
+            client.end(grace_s)
+
+    async def ended(self, timeout_s: float) -> None:
+        """Wait for the end of all connections but those that were handed over, at most *timeout_s*."""
+        serving = {client.task for client in self.connections if not client.is_handed_over}
+        if serving:
+            await asyncio.wait(serving, timeout=timeout_s)
+
+    async def stop(self, timeout_s: float) -> None:
+        """End every connection, and cut off those that are still busy after *timeout_s*."""
+        if self.descriptors is not None:
+            self.descriptors.stop()
+        self.end(0.0)
+        serving = {client.task for client in self.connections}
+        if serving:
+            _, late = await asyncio.wait(serving, timeout=timeout_s)
+            await tasks.stop(*late)
+
+
+def refuse_slow_parser() -> None:
+    """Raise StartError without aiohttp's C parser: most request smuggling holes were in the other one."""
+    module = aiohttp.http_parser.HttpRequestParser.__module__
+    if module != "aiohttp._http_parser":
+        raise StartError(
+            "aiohttp runs without its C parser (AIOHTTP_NO_EXTENSIONS?); install a wheel of it that has one"
+        )

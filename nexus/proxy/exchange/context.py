@@ -1,0 +1,111 @@
+"""What every exchange shares: the parts of the data plane, and the settings that a reload replaces as one."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from nexus.config.schema import Config
+from nexus.domain.fleet import FleetSnapshot
+from nexus.domain.outcome import AttemptOutcome, ExchangeOutcome
+from nexus.observability.tracing.trace import Tracer
+from nexus.proxy.client.access import Door
+from nexus.proxy.deadlines import Deadlines
+from nexus.proxy.exchange.queue import WaitingLine
+from nexus.proxy.exchange.resource_owners import Keepers
+from nexus.proxy.exchange.response_memory import AnswerRoom
+from nexus.proxy.exchange.retry import RetryBudget
+from nexus.proxy.upstream.backends import Upstreams
+from nexus.routing.decision import Reserved
+from nexus.routing.decision_record import RecentDecisions
+from nexus.routing.router import Router
+from nexus.wire.event_buffer import EventRoom
+
+Observer = Callable[[ExchangeOutcome], None]
+"""Is told of each exchange once, when it is over; must be quick, and never raise."""
+
+
+class FleetView(Protocol):
+    """What the data plane needs of the control plane."""
+
+    @property
+    def snapshot(self) -> FleetSnapshot: ...
+
+    def report(self, backend_id: str, outcome: AttemptOutcome, *, retry_after_s: float | None) -> None:
+        """Hear how one attempt ended."""
+
+    def report_unsupported(self, backend_id: str, endpoint: str, model: str) -> None:
+        """Learn that a backend does not support an endpoint with one of its models."""
+
+    def report_missing_model(self, backend_id: str, model: str) -> None:
+        """Hear that a backend does not have a model which it lists."""
+
+    async def look(self, is_found: Callable[[], bool]) -> bool:
+        """Probe backends that may have changed until *is_found*, at most for a second. Return whether any was."""
+
+
+class Settings:
+    """What is configured, made ready: an exchange keeps the one it began with."""
+
+    __slots__ = ("config", "door", "observers", "router")
+
+    def __init__(
+        self,
+        config: Config,
+        router: Router,
+        door: Door,
+        observers: tuple[Observer, ...],
+    ) -> None:
+        self.config = config
+        self.router = router
+        self.door = door
+        self.observers = observers
+
+
+class DataPlane:
+    """The one object that exchanges hold; made on the loop that they run on."""
+
+    __slots__ = (
+        "answer_room",
+        "budget",
+        "deadlines",
+        "decisions",
+        "event_room",
+        "fleet",
+        "in_flight",
+        "keepers",
+        "line",
+        "loop",
+        "settings",
+        "tracer",
+        "upstreams",
+    )
+
+    def __init__(
+        self,
+        settings: Settings,
+        fleet: FleetView,
+        upstreams: Upstreams,
+        line: "WaitingLine[Reserved]",
+        keepers: Keepers | None = None,
+    ) -> None:
+        self.settings = settings
+        self.fleet = fleet
+        self.upstreams = upstreams
+        self.line = line
+        self.keepers = keepers or Keepers()
+        self.budget = RetryBudget()
+        self.decisions = RecentDecisions()
+        # Asking asyncio for it costs a system call, which every request would make several times.
+        self.loop = asyncio.get_running_loop()
+        self.deadlines = Deadlines(self.loop)
+        """Of the answers that have not begun."""
+        limits = settings.config.limits
+        self.event_room = EventRoom(
+            max_event_bytes=limits.max_event_bytes, max_buffered_bytes=limits.max_buffered_event_bytes
+        )
+        """For the events of all streams that are only partly here."""
+        self.answer_room = AnswerRoom(limits.max_held_answer_bytes)
+        """For all answers that are not streamed."""
+        self.in_flight = 0
+        self.tracer: Tracer | None = None
+        """None unless exchanges are traced."""

@@ -1,0 +1,304 @@
+"""One request and its answer, from the client's first byte to the last byte sent back."""
+
+import asyncio
+from functools import partial
+from time import monotonic
+
+import msgspec
+from aiohttp.http import HttpVersion11
+
+from nexus.domain.outcome import AttemptOutcome, Ending
+from nexus.domain.request import Requirements
+from nexus.errors import RequestError, StageFailed
+from nexus.proxy.client import replies
+from nexus.proxy.client.body import receive
+from nexus.proxy.client.connection import ClientConnection
+from nexus.proxy.client.incoming import Admission
+from nexus.proxy.client.known_head import Payload
+from nexus.proxy.client.requirements import preview, understand
+from nexus.proxy.exchange import answering
+from nexus.proxy.exchange import resources as keeping
+from nexus.proxy.exchange.attempt import Attempt
+from nexus.proxy.exchange.beginning import begin_inquiry
+from nexus.proxy.exchange.context import DataPlane
+from nexus.proxy.exchange.failover import Inquiry
+from nexus.proxy.exchange.first_byte import turn_until
+from nexus.proxy.exchange.pieces import pieces_of
+from nexus.proxy.exchange.record import Record
+from nexus.proxy.exchange.relay import MESSAGES, End, StreamRelay
+from nexus.proxy.exchange.response import Answer
+from nexus.proxy.headers.to_client import SANDBOX_LINE
+from nexus.proxy.upstream.response_head import WITHOUT_BODY, Mode
+from nexus.proxy.write_batch import MOST_HELD_BYTES
+from nexus.wire.estimated_usage import estimated_usage, is_uncounted, tokens_of
+
+
+class Exchange(msgspec.Struct, eq=False):
+    """Carries one request; :meth:`run` reads as its life.
+
+    Whatever happens, at whatever await, :meth:`_settle` runs once: it gives back slot and connection and tells the
+    observers how it ended.
+    """
+
+    plane: DataPlane
+    client: ClientConnection
+    payload: Payload
+    admission: Admission
+    record: Record
+    inquiry: Inquiry | None = None
+    relay: StreamRelay | None = None
+    is_shut_down: bool = False
+
+    async def run(self) -> bool:
+        """Carry the request to its end and say whether the client's connection may be used again."""
+        plane, record, admission = self.plane, self.record, self.admission
+        plane.in_flight += 1
+        try:
+            if plane.tracer is not None:
+                record.trace = plane.tracer.begin(admission.head.forward)
+            inquiry = self.inquiry = await self._understand(await self._receive())
+            attempt = await inquiry.find_answer()
+            # It is not sent again, and the client may take its time with the answer.
+            inquiry.body = b""
+            record.enter("relay")
+            answer = attempt.answer
+            if answer.mode is not Mode.WHOLE:
+                return await self._reply_stream(inquiry, attempt, answer)
+            return await self._reply_whole(inquiry, attempt, answer)
+        except RequestError as exc:
+            return self._refuse(exc)
+        except StageFailed as exc:
+            words = f"stage '{exc.stage}' cannot decide now"
+            return self._refuse(RequestError("policy_unavailable", words, retry_after_s=5, stage=exc.stage))
+        except asyncio.CancelledError:
+            if not self.is_shut_down or record.has_answered:
+                self._broken_off()
+                raise
+            return self._refuse(RequestError("draining", "the proxy is shutting down", retry_after_s=5, close=True))
+        except Exception as exc:  # noqa: BLE001 - a defect of ours: the client gets an answer, the log the cause
+            return self._fail(exc)
+        finally:
+            plane.in_flight -= 1
+            self._settle()
+
+    def shut_down(self) -> None:
+        """End it now: a stream with an error event, anything else with an error."""
+        self.is_shut_down = True
+        if self.relay is not None:
+            self.relay.cut("server_shutdown")
+        elif not self.record.has_answered:
+            self.client.task.cancel()
+
+    # receive
+
+    async def _receive(self) -> bytes:
+        admission, config = self.admission, self.admission.settings.config
+        server = config.server
+        if self.plane.in_flight > server.max_concurrent_requests:
+            raise RequestError("overloaded", "too many requests are under way", retry_after_s=1, close=True)
+        admission.settings.door.check_size(admission.head)
+        body = await receive(
+            self.payload,
+            admission.head,
+            self.client,
+            limit=server.max_body_bytes,
+            deadline_s=config.timeouts.body_seconds,
+        )
+        self.record.bytes_in = len(body)
+        return body
+
+    async def _understand(self, body: bytes) -> Inquiry:
+        plane, record, admission = self.plane, self.record, self.admission
+        record.enter("understand")
+        requirements = await understand(admission.protocol, admission.endpoint, admission.head, body)
+        if admission.ids or admission.method != b"POST":
+            record.method = admission.method.decode()
+            requirements = keeping.with_place(requirements, admission)
+        record.understood(requirements)
+        kept = await plane.keepers.find(requirements.references) if requirements.references else None
+        if admission.settings.config.logging.enable_content_logging and admission.endpoint.model != "none":
+            record.prompt_preview = await preview(admission.endpoint, admission.head, body)
+        return begin_inquiry(plane, admission, record, body, requirements, kept)
+
+    # relay
+
+    async def _reply_whole(self, inquiry: Inquiry, attempt: Attempt, answer: Answer) -> bool:
+        keep_alive = self._may_keep_alive()
+        head, body = self._whole(attempt, answer, inquiry.requirements, keep_alive=keep_alive)
+        attempt.let_go(may_reuse=True)
+        self.record.answered(answer.status, answer.first_byte_at)
+        if len(body) <= MOST_HELD_BYTES:
+            self.client.write(head + body)
+            self.record.bytes_out = len(body)
+        else:
+            # Its backend is free for others while the client takes it.
+            inquiry.settle(attempt, Ending.FINISHED)
+            pieces, size = pieces_of(body), len(body)
+            answer.held, body = [], b""
+            self.client.write(head)
+            try:
+                await self.client.deliver(pieces)
+            finally:
+                self.record.bytes_out = size - sum(map(len, pieces))
+        self.record.ended(Ending.FINISHED, answer.status)
+        return keep_alive
+
+    def _whole(
+        self, attempt: Attempt, answer: Answer, requirements: Requirements, *, keep_alive: bool
+    ) -> tuple[bytes, bytes]:
+        """Return head and body of a whole answer, from which is learnt what it says."""
+        body = answering.restored(answer.body, attempt, requirements.model)
+        if answer.status >= 400:
+            body = answering.redacted(body, attempt.upstream.secrets)
+        elif self.admission.endpoint.capability != "keep":
+            attempt.usage = self.admission.protocol.usage_of(body)
+            if is_uncounted(attempt.usage, requirements):
+                text = self.admission.protocol.text_of(body)
+                self.record.estimated = estimated_usage(self.admission.endpoint, requirements, tokens_of(text))
+                if attempt.usage is None and attempt.listener is not None and answer.collector is None:
+                    attempt.listener(text)
+        keeping.note_whole(self.plane.keepers, self.admission, attempt, requirements)
+        head = answering.head_lines(self.record, attempt, self._attempt_count())
+        last_lines = self._last_lines(keep_alive=keep_alive)
+        if answer.status in WITHOUT_BODY:
+            # RFC 9110, 8.6: a 204 must not say a length, and a 304 only that of what it stands for.
+            return b"%b%b\r\n" % (head, last_lines), b""
+        return b"%bContent-Length: %d\r\n%b\r\n" % (head, len(body), last_lines), body
+
+    async def _reply_stream(self, inquiry: Inquiry, attempt: Attempt, answer: Answer) -> bool:
+        requirements = inquiry.requirements
+        is_chunked = self.admission.message.version == HttpVersion11
+        keep_alive = self._may_keep_alive() and is_chunked
+        self.client.write(
+            b"%b%b%b\r\n"
+            % (
+                answering.head_lines(self.record, attempt, self._attempt_count()),
+                b"Transfer-Encoding: chunked\r\n" if is_chunked else b"",
+                self._last_lines(keep_alive=keep_alive),
+            )
+        )
+        self.record.answered(answer.status, answer.begun_at)
+        keeping.note_stream(self.plane.keepers, self.admission, attempt, requirements)
+        timeouts = self.admission.settings.config.timeouts
+        first_byte_s, figures = inquiry.first_byte_s(attempt), attempt.backend.load.model(attempt.reserved.model)
+        relay = self.relay = StreamRelay(
+            self.client,
+            attempt.connection,
+            answer,
+            is_chunked=is_chunked,
+            idle_s=timeouts.stream_idle_seconds,
+            first_content_by=attempt.asked_at + first_byte_s,
+            turn_until=partial(turn_until, attempt.backend, figures, first_byte_s),
+            figures=figures,
+            deadline=inquiry.deadline,
+            restore=answering.restorer(attempt, requirements.model),
+        )
+        relay.start()
+        try:
+            try:
+                how = await relay.end()
+            finally:
+                self._note_stream(attempt, answer, requirements)
+            self._end_stream(attempt, answer, relay, how)
+            # Its backend is free for others while the client takes what is left.
+            inquiry.settle(attempt, self.record.ending)
+            await relay.taken()
+        finally:
+            relay.stop()
+            self.record.bytes_out = relay.bytes_out
+        return keep_alive and how is End.COMPLETE
+
+    def _note_stream(self, attempt: Attempt, answer: Answer, requirements: Requirements) -> None:
+        """Note what a stream said that is over, or broken off."""
+        self.record.begun(answer.begun_at)
+        attempt.usage = answer.scan.usage() if self.admission.endpoint.capability != "keep" else None
+        if answer.mode is Mode.EVENTS and is_uncounted(attempt.usage, requirements):
+            tokens = answer.scan.estimated_tokens()
+            self.record.estimated = estimated_usage(self.admission.endpoint, requirements, tokens)
+
+    def _end_stream(self, attempt: Attempt, answer: Answer, relay: StreamRelay, how: End) -> None:
+        if how is End.COMPLETE and not answer.scan.has_error:
+            attempt.let_go(may_reuse=True)
+            self.record.ended(Ending.FINISHED, answer.status)
+            return
+        attempt.let_go(may_reuse=False)
+        code = relay.code or "upstream_error"
+        ending = answering.ENDING_OF_CODE.get(code, Ending.BACKEND_FAILED)
+        attempt.fault = code if ending is Ending.BACKEND_FAILED else None
+        self.record.ended(ending, answer.status, code, MESSAGES.get(code))
+
+    # settle
+
+    def _broken_off(self) -> None:
+        """Note why the client has not taken all of its answer, unless that was cut before."""
+        if self.record.code is None:
+            if self.is_shut_down:
+                ending = Ending.SHUT_DOWN
+            else:
+                ending = Ending.CLIENT_STALLED if self.client.has_stalled else Ending.CLIENT_LEFT
+            self.record.ended(ending, 499)
+
+    def _refuse(self, exc: RequestError) -> bool:
+        keep_alive = self._may_keep_alive() and not exc.close
+        lines = self.record.decision_line + self._last_lines(keep_alive=keep_alive or exc.close)
+        attempts = self._attempt_count()
+        if attempts > 1:
+            # The client's library would try again what has just been tried everywhere.
+            lines += b"X-Nexus-Attempts: %d\r\nx-should-retry: false\r\n" % attempts
+        self._write_error(exc, lines)
+        self.record.ended(answering.ending_of(exc), exc.status, exc.code, exc.message)
+        if (stage := answering.rejecting_stage(exc, self.record.phase)) is not None:
+            self.record.rejected_by, self.record.rejected_because = stage, exc.reason or exc.message
+        return keep_alive
+
+    def _fail(self, exc: Exception) -> bool:
+        self.record.crashed(exc)
+        if self.record.has_answered:
+            self.client.abort()
+        else:
+            error = RequestError("internal_error", "a defect of the proxy; its log says more", close=True)
+            lines = self.record.decision_line + self.admission.head.cors_lines
+            self._write_error(error, lines)
+        self.record.ended(Ending.NEXUS_FAILED, 500, "internal_error", "a defect of the proxy; its log says more")
+        return False
+
+    def _write_error(self, exc: RequestError, lines: bytes) -> None:
+        record = self.record
+        self.client.write(
+            replies.error(
+                self.admission.protocol,
+                exc,
+                request_id=record.request_id,
+                client_request_id=record.client_request_id,
+                lines=lines,
+            )
+        )
+
+    def _settle(self) -> None:
+        outcomes: tuple[AttemptOutcome, ...] = ()
+        trace = self.record.trace
+        settling_since = monotonic() if trace is not None else 0.0
+        if self.inquiry is not None:
+            outcomes = self.inquiry.settle_all(self.record.ending)
+            for attempt in self.inquiry.attempts:
+                attempt.forget()
+        outcome = self.record.finish(outcomes)
+        if self.inquiry is not None:
+            self.inquiry.decision.outcome = outcome
+        for observe in self.admission.settings.observers:
+            observe(outcome)
+        if trace is not None:
+            trace.end(outcome, self.record.phases, settling_since)
+
+    def _attempt_count(self) -> int:
+        return len(self.inquiry.attempts) if self.inquiry is not None else 0
+
+    def _may_keep_alive(self) -> bool:
+        return self.client.may_follow(self.admission.message)
+
+    def _last_lines(self, *, keep_alive: bool) -> bytes:
+        lines = self.admission.head.cors_lines
+        if self.admission.method == b"GET":
+            # By a link, a browser opens what a backend keeps, of whatever type, on the origin of the dashboard.
+            lines += SANDBOX_LINE
+        return lines if keep_alive else lines + b"Connection: close\r\n"

@@ -1,0 +1,254 @@
+"""What is written down of one exchange while it runs, and its one line in the access log."""
+
+import logging
+import time
+from collections.abc import Mapping
+from itertools import pairwise
+from time import monotonic
+from typing import Final
+
+import msgspec
+import structlog
+
+from nexus.domain.outcome import FIRST_SERVER_ERROR, AttemptOutcome, Ending, ExchangeOutcome, Phase
+from nexus.domain.request import Endpoint, Requirements, TokenUsage
+from nexus.observability.logging.logs import LEVELS, Level, channel, write_line
+from nexus.observability.tracing.trace import Trace
+from nexus.proxy.client.request_ids import id_lines
+from nexus.proxy.exchange.access_line import access_line
+from nexus.routing.decision import Reserved
+
+LOGGER: Final = "nexus.proxy"
+
+log = structlog.get_logger(LOGGER)
+_channel = channel(LOGGER)
+
+_FINISHED: Final = Ending.FINISHED
+"""Kept here: up to Python 3.11, each look at a member through its class takes as long as a call."""
+
+_WHO: Final = {
+    Ending.FINISHED: "-",
+    Ending.CLIENT_LEFT: "C",
+    Ending.CLIENT_STALLED: "c",
+    Ending.BAD_REQUEST: "C",
+    Ending.REJECTED: "P",
+    Ending.BACKEND_FAILED: "S",
+    Ending.TIMED_OUT: "s",
+    Ending.SHUT_DOWN: "K",
+    Ending.NEXUS_FAILED: "I",
+}
+"""First letter of the termination code: who ended it. C and c the client, S and s the backend, P the proxy by its
+rules, K the proxy by its shutdown, I the proxy by a defect, - nobody before its time."""
+
+_WHERE: Final[dict[Phase, str]] = {
+    "receive": "R",
+    "understand": "R",
+    "route": "Q",
+    "queue": "Q",
+    "send": "C",
+    "await_first_byte": "H",
+    "relay": "D",
+    "settle": "L",
+}
+"""Second letter: the phase. R request, Q queue, C connect, H headers and first content, D data, L last byte, - none."""
+
+_LEVEL: Final[Mapping[Ending, Level]] = {
+    Ending.FINISHED: "info",
+    Ending.CLIENT_LEFT: "info",
+    Ending.CLIENT_STALLED: "info",
+    Ending.BAD_REQUEST: "info",
+    Ending.REJECTED: "warning",
+    Ending.TIMED_OUT: "warning",
+    Ending.SHUT_DOWN: "warning",
+    Ending.BACKEND_FAILED: "error",
+    Ending.NEXUS_FAILED: "error",
+}
+"""How loud the access line is: what a client does to itself is no warning, and an error is what nobody could answer."""
+
+
+class Record(msgspec.Struct, eq=False):
+    """The facts of one exchange, gathered as it goes."""
+
+    request_id: str
+    client_request_id: str
+    """Empty when the client sent none."""
+    endpoint: Endpoint
+    began_at: float
+    """By the monotonic clock."""
+    received_unix_s: float
+    phases: list[tuple[Phase, float]]
+    """Each visit to a phase, and when it began, by the monotonic clock."""
+    method: str = "POST"
+    requirements: Requirements | None = None
+    reserved: Reserved | None = None
+    """What routing chose last."""
+    bytes_in: int = 0
+    bytes_out: int = 0
+    decision_line: bytes = b""
+    """The line for the answer's head that says where the decision can be read; empty unless the client wants it."""
+    has_queued: bool = False
+    has_answered: bool = False
+    first_byte_s: float | None = None
+    """From its beginning to the first content."""
+    ending: Ending = Ending.NEXUS_FAILED
+    status: int = 0
+    code: str | None = None
+    error_message: str | None = None
+    rejected_by: str | None = None
+    """The stage that refused it, or ``queue``; None: no stage did."""
+    rejected_because: str | None = None
+    cost_usd: float | None = None
+    estimated: TokenUsage | None = None
+    """What stands in for the usage that the backend did not report."""
+    prompt_preview: str | None = None
+    """How the prompt begins; None unless the operator wants it in the log."""
+    trace: Trace | None = None
+    """None unless exchanges are traced."""
+
+    @property
+    def shown_id(self) -> str:
+        """The id that client and backend see: the client's own, if it sent one; it may have sent it before."""
+        return self.client_request_id or self.request_id
+
+    @property
+    def id_lines(self) -> bytes:
+        """The lines of the answer's head that name the request."""
+        return id_lines(self.request_id, self.client_request_id)
+
+    @property
+    def route_reason(self) -> str:
+        return self.reserved.route_reason if self.reserved is not None else "none"
+
+    @property
+    def fallback_model(self) -> str | None:
+        return self.reserved.fallback_model if self.reserved is not None else None
+
+    @property
+    def phase(self) -> Phase:
+        return self.phases[-1][0]
+
+    def enter(self, phase: Phase) -> None:
+        self.phases.append((phase, monotonic()))
+
+    def enter_queue(self) -> None:
+        self.has_queued = True
+        self.enter("queue")
+
+    def understood(self, requirements: Requirements) -> None:
+        self.requirements = requirements
+        if _channel.threshold <= logging.DEBUG:
+            # Asked first: to collect what is said costs every request more than to see that nobody hears.
+            log.debug(
+                "exchange_begun",
+                request_id=self.request_id,
+                endpoint=self.endpoint.name,
+                model=requirements.model,
+                stream=requirements.is_stream,
+            )
+
+    def answered(self, status: int, begun_at: float | None) -> None:
+        """Note that the answer has begun to go out."""
+        self.has_answered = True
+        self.status = status
+        self.begun(begun_at)
+
+    def begun(self, at: float | None) -> None:
+        """Note when its first content came; None: it has not come yet, though what announces it may have gone out."""
+        self.first_byte_s = None if at is None else at - self.began_at
+
+    def ended(self, ending: Ending, status: int, code: str | None = None, message: str | None = None) -> None:
+        """Note how it ended; *status* counts unless another has been sent before.
+
+        :param message: what the client is told with *code*.
+        """
+        self.ending = ending
+        self.code = code
+        self.error_message = message
+        if not self.has_answered:
+            self.status = status
+
+    def cost(self, usd: float | None) -> None:
+        """Add what one attempt has cost; None: nobody knows."""
+        if usd is not None:
+            self.cost_usd = usd + (self.cost_usd or 0.0)
+
+    def crashed(self, exc: Exception) -> None:
+        """Write down a defect of ours."""
+        log.error("exchange_crashed", request_id=self.request_id, endpoint=self.endpoint.name, exc_info=exc)
+
+    def finish(self, attempts: tuple[AttemptOutcome, ...]) -> ExchangeOutcome:
+        """Return the outcome, and write the access line."""
+        now = monotonic()
+        phase = self.phase
+        requirements, reserved, endpoint = self.requirements, self.reserved, self.endpoint
+        last = attempts[-1] if attempts else None
+        is_whole = self.ending is _FINISHED
+        outcome = ExchangeOutcome(
+            request_id=self.request_id,
+            client_request_id=self.client_request_id or None,
+            endpoint=endpoint.name,
+            protocol=endpoint.protocol,
+            method=self.method,
+            model=(requirements.model or None) if requirements is not None else None,
+            resolved_model=reserved.resolved_model if reserved is not None else None,
+            is_stream=requirements is not None and requirements.is_stream,
+            ending=self.ending,
+            status=self.status,
+            code=self.code,
+            error_message=self.error_message,
+            rejected_by=self.rejected_by,
+            rejected_because=self.rejected_because,
+            phase=phase,
+            termination="--" if is_whole else _WHO[self.ending] + _WHERE[phase],
+            route_reason=reserved.route_reason if reserved is not None else None,
+            fallback_model=reserved.fallback_model if reserved is not None else None,
+            attempts=attempts,
+            received_at=self.received_unix_s,
+            duration_s=now - self.began_at,
+            queued_s=self._queued_s(now) if self.has_queued else 0.0,
+            first_byte_s=self.first_byte_s,
+            usage=self.estimated or (last.usage if last is not None else None),
+            bytes_in=self.bytes_in,
+            bytes_out=self.bytes_out,
+            cost_usd=self.cost_usd,
+        )
+        self._write_line(outcome, now)
+        return outcome
+
+    def _queued_s(self, now: float) -> float:
+        visits = pairwise((*self.phases, ("settle", now)))
+        return sum(until - since for (phase, since), (_, until) in visits if phase == "queue")
+
+    def _backend_type(self) -> str:
+        if self.reserved is None:
+            return "unknown"
+        return "local" if self.reserved.backend.kind.is_local else "cloud"
+
+    def _write_line(self, outcome: ExchangeOutcome, now: float) -> None:
+        level = _level_of(outcome)
+        if _channel.threshold <= LEVELS[level]:
+            line = access_line(
+                outcome,
+                phases=(*self.phases, ("settle", now)),
+                backend_type=self._backend_type(),
+                prompt_preview=self.prompt_preview,
+                trace_id=None if self.trace is None else self.trace.trace_id,
+            )
+            write_line(LOGGER, level, "exchange_finished", line)
+
+
+def begin_record(request_id: str, endpoint: Endpoint, client_request_id: str = "") -> Record:
+    """Return the record of an exchange that begins now."""
+    now = monotonic()
+    received_unix_s = time.time()  # noqa: TID251 - an instant for people and policies, not a duration
+    return Record(request_id, client_request_id, endpoint, now, received_unix_s, [("receive", now)])
+
+
+def _level_of(outcome: ExchangeOutcome) -> Level:
+    level = _LEVEL[outcome.ending]
+    if level != "info":
+        return level
+    if outcome.ending is _FINISHED and outcome.status >= FIRST_SERVER_ERROR:
+        # A backend's own words, passed on because nobody had better ones.
+        return "error"
+    return "warning" if len(outcome.attempts) > 1 or outcome.fallback_model is not None else "info"

@@ -1,0 +1,283 @@
+"""The streaming part of an exchange: events go to the client as they come, with back-pressure and deadlines."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+from time import monotonic
+from typing import Final, Protocol
+
+from nexus.domain.model_load import ModelLoad
+from nexus.errors import UpstreamFault
+from nexus.proxy.exchange.pieces import PIECE_BYTES, pieces_of
+from nexus.proxy.exchange.response import Answer
+from nexus.proxy.upstream.connection import UpstreamConnection
+from nexus.proxy.upstream.response_head import Mode
+
+_FAULT_CODES: Final = {
+    UpstreamFault.TRUNCATED: "stream_truncated",
+    UpstreamFault.RESET: "stream_truncated",
+    UpstreamFault.PROTOCOL: "upstream_error",
+    UpstreamFault.EVENT_TOO_LARGE: "event_too_large",
+}
+MESSAGES: Final = {
+    "stream_truncated": "the backend ended the stream before the answer was complete",
+    "stream_stalled": "the backend sent nothing more for too long",
+    "event_too_large": "the backend sent an event that is longer than the proxy's limits",
+    "upstream_error": "the backend broke the stream",
+    "deadline_exceeded": "the answer took longer than it may",
+    "server_shutdown": "the proxy is shutting down",
+}
+"""What a client is told with each code that ends an answer which has begun."""
+LAST_CHUNK: Final = b"0\r\n\r\n"
+
+
+class Client(Protocol):
+    """The connection to the client, as far as a relay needs it."""
+
+    @property
+    def writing_paused(self) -> bool: ...
+
+    @property
+    def connected(self) -> bool: ...
+
+    def write_now(self, data: bytes) -> None: ...
+
+    def write_last(self, data: bytes) -> None: ...
+
+    async def drained(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def attach_relay(self, relay: "StreamRelay | None") -> None: ...
+
+
+class End(Enum):
+    """How an answer ended, as far as its backend goes."""
+
+    COMPLETE = "complete"
+    """As the backend meant it, an error that it reported itself included."""
+    CUT = "cut"
+    """With an error event of ours; see :attr:`StreamRelay.code`."""
+
+
+class StreamRelay:
+    """Passes one begun answer on to the client, until ``done``, and then what the client has not taken yet.
+
+    What the client does not take is kept here, in pieces, and meanwhile nothing more is read from the backend. A client
+    that takes nothing for too long is cut off by its connection.
+    """
+
+    __slots__ = (
+        "_answer",
+        "_backlog",
+        "_client",
+        "_connection",
+        "_deadline",
+        "_figures",
+        "_first_content_by",
+        "_handed_over",
+        "_idle_s",
+        "_last_data_at",
+        "_loop",
+        "_restore",
+        "_scan",
+        "_seen_blocks",
+        "_timer",
+        "_turn_until",
+        "bytes_out",
+        "code",
+        "done",
+        "is_chunked",
+    )
+
+    def __init__(  # noqa: PLR0913 - both ends, and two deadlines
+        self,
+        client: Client,
+        connection: UpstreamConnection,
+        answer: Answer,
+        *,
+        is_chunked: bool,
+        idle_s: float,
+        first_content_by: float,
+        turn_until: Callable[[float], float],
+        figures: ModelLoad,
+        deadline: float,
+        restore: Callable[[bytes], bytes] | None,
+    ) -> None:
+        self._client = client
+        self._connection = connection
+        self._answer = answer
+        self._scan = answer.scan
+        self.is_chunked = is_chunked
+        self._idle_s = idle_s
+        self._first_content_by = first_content_by
+        self._turn_until = turn_until
+        self._figures = figures
+        self._restore = restore
+        self._deadline = deadline
+        self._loop = answer.loop
+        self._last_data_at = monotonic()
+        self._seen_blocks = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._backlog: deque[bytes] = deque()
+        """What waits for the client to take what was written before."""
+        self._handed_over = asyncio.Event()
+        """Whether the last of it was written."""
+        self.done: asyncio.Future[End] = self._loop.create_future()
+        self.code: str | None = None
+        """The in-stream error code, once it has been cut."""
+        self.bytes_out = 0
+        """Written to the client."""
+
+    def start(self) -> None:
+        """Take the answer over."""
+        self._client.attach_relay(self)
+        self._answer.attach(self)
+        if not self.done.done():
+            self._watch()
+            # The answer has paused it when it was ready.
+            if not self._client.writing_paused:
+                self._connection.resume_reading()
+
+    async def end(self) -> End:
+        """Wait until the backend's part is over, and return how it ended.
+
+        Closing the client's connection cancels whoever waits here: then what closed it counts, not what followed.
+        """
+        try:
+            return await self.done
+        except asyncio.CancelledError:
+            is_over = self.done.done() and not self.done.cancelled()
+            if not is_over or (self._backlog and self.code is None):
+                raise
+            return self.done.result()
+
+    async def taken(self) -> None:
+        """Wait, after the end, until the client has taken everything; when it leaves before, that cancels the wait."""
+        if self._client.connected:
+            await self._handed_over.wait()
+            if self.code is None:
+                await self._client.drained()
+
+    def stop(self) -> None:
+        """Let go of both ends; to be called exactly once, however it ended."""
+        if self._client.writing_paused:
+            # The backend was not read from, because the client did not read: that is no silence of the backend.
+            self._figures.alive_at = monotonic()
+        self._client.attach_relay(None)
+        # They know each other: without this, only the collector would free them, and what they hold.
+        self._answer.detach()
+        self._stop_watching()
+        self._backlog.clear()
+
+    # what the answer says
+
+    def forward(self, data: bytes) -> None:
+        # No data would be written as a chunk without length: the mark of a finished answer.
+        if self.done.done() or not data:
+            return
+        answer = self._answer
+        blocks = self._scan.data_blocks
+        # A comment is no part of the answer, but proves that the backend is at work.
+        self._last_data_at = now = monotonic()
+        if blocks != self._seen_blocks or answer.mode is Mode.OPAQUE:
+            self._seen_blocks = blocks
+            answer.last_content_at = self._figures.alive_at = now
+        if self._restore is not None:
+            data = self._restore(data)
+        if self._backlog or self._client.writing_paused or len(data) > PIECE_BYTES:
+            self._backlog.extend(pieces_of(data))
+            self._write_backlog()
+        else:
+            self._write(data)
+
+    def finish(self) -> None:
+        answer = self._answer
+        if answer.mode is Mode.EVENTS:
+            if not (self._scan.is_finished() or self._scan.has_error):
+                self.cut("stream_truncated")
+                return
+            if closing := self._scan.closing():
+                self.forward(closing)
+        self._end(End.COMPLETE)
+
+    def break_off(self, fault: UpstreamFault, _message: str) -> None:
+        # What a backend breaks after its terminal event is not missed by anybody.
+        if self._answer.mode is Mode.EVENTS and self._scan.is_finished() and not self._scan.closing():
+            self.finish()
+        else:
+            self.cut(_FAULT_CODES.get(fault, "upstream_error"))
+
+    # what the exchange says
+
+    def cut(self, code: str) -> None:
+        """End the answer with an error event in the client's protocol, and in a way that never looks finished."""
+        if self.done.done():
+            return
+        self.code = code
+        self._connection.abandon()
+        if self._answer.mode is Mode.EVENTS:
+            self.forward(self._scan.failure(code, MESSAGES[code]))
+        self._end(End.CUT)
+
+    # what the client's connection says
+
+    def pause(self) -> None:
+        """The client does not take any more for now."""
+        if not self.done.done():
+            self._connection.pause_reading()
+
+    def resume(self) -> None:
+        self._write_backlog()
+        if not (self._client.writing_paused or self.done.done()):
+            self._last_data_at = monotonic()
+            self._connection.resume_reading()
+
+    # what goes out
+
+    def _write(self, data: bytes) -> None:
+        self.bytes_out += len(data)
+        self._client.write_now(b"%x\r\n%b\r\n" % (len(data), data) if self.is_chunked else data)
+
+    def _write_backlog(self) -> None:
+        backlog = self._backlog
+        while backlog and not self._client.writing_paused:
+            self._write(backlog.popleft())
+        if self.done.done() and not backlog and not self._handed_over.is_set():
+            self._write_end()
+
+    def _write_end(self) -> None:
+        self._handed_over.set()
+        if self.code is None:
+            self._client.write_last(LAST_CHUNK if self.is_chunked else b"")
+        else:
+            # Without the last chunk, and closed: a client that knows no error events still sees a cut answer.
+            self._client.close()
+
+    # deadlines
+
+    def _watch(self) -> None:
+        now = monotonic()
+        # While the client does not read, the backend is not to blame for its silence.
+        idle_at = (now if self._client.writing_paused else self._last_data_at) + self._idle_s
+        if not (self._scan.has_content or self._answer.mode is Mode.OPAQUE):
+            # Comments alone are no answer: without this limit, they would hold the client until the whole deadline.
+            idle_at = self._first_content_by if now < self._first_content_by else self._turn_until(now)
+        if now >= self._deadline:
+            self.cut("deadline_exceeded")
+        elif now >= idle_at:
+            self.cut("stream_stalled")
+        else:
+            # Content may come meanwhile, and with it the shorter deadline.
+            self._timer = self._loop.call_at(min(idle_at, now + self._idle_s, self._deadline), self._watch)
+
+    def _end(self, how: End) -> None:
+        if not self.done.done():
+            self.done.set_result(how)
+            self._stop_watching()
+            self._write_backlog()
+
+    def _stop_watching(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()

@@ -1,0 +1,400 @@
+"""What one backend answers to one attempt, up to the moment when its first byte may go to the client."""
+
+import asyncio
+from collections.abc import Callable
+from time import monotonic
+from typing import Final, Protocol
+
+import msgspec
+
+from nexus.domain.statuses import FIRST_ERROR
+from nexus.errors import UpstreamError, UpstreamFault
+from nexus.proxy.exchange.expected_response import DOCUMENT_TYPE, Question
+from nexus.proxy.exchange.response_memory import MAX_HELD_BYTES, RoomShare
+from nexus.proxy.upstream.connection import UpstreamConnection
+from nexus.proxy.upstream.response_head import WITHOUT_BODY, AnswerHead, HeaderList, Mode
+from nexus.wire.event_buffer import EventTooLargeError
+from nexus.wire.nature import Label, Nature, error_in
+from nexus.wire.protocol import Collector, StreamScan
+
+COMMIT_HOLD_S: Final = 0.5
+"""How long events and comments that carry no content are held back: until one does, another backend can be tried."""
+
+TOO_LARGE: Final = (
+    "an event of its stream is longer than limits.max_event_bytes,"
+    " or than what limits.max_buffered_event_bytes has left"
+)
+
+_NO_HEAD: Final = AnswerHead(0, [])
+_STREAM_LABELS: Final = frozenset({Label.EVENTS, Label.LINES})
+_CONTRADICTED: Final = _STREAM_LABELS | {Label.PAGE}
+"""What a document is not: client libraries would not read it under such a label."""
+_EMPTY_STATUS: Final = WITHOUT_BODY | {205}
+
+
+class Relay(Protocol):
+    """Who takes over once the answer has begun."""
+
+    def forward(self, data: bytes) -> None:
+        """Pass on *data*: whole events if the answer is made of events."""
+
+    def finish(self) -> None: ...
+
+    def break_off(self, fault: UpstreamFault, message: str) -> None: ...
+
+
+class Answer(msgspec.Struct, eq=False):
+    """The sink of one upstream connection.
+
+    ``ready`` is resolved once: with None when the answer may go to the client, with an
+    :class:`~nexus.errors.UpstreamError` when nothing of it may, so that another backend can still be tried.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    ready: asyncio.Future[None]
+    connection: UpstreamConnection
+    question: Question
+    mode: Mode = Mode.WAITING
+    status: int = 0
+    head: AnswerHead = _NO_HEAD
+    held: list[bytes] = []
+    first_byte_at: float | None = None
+    content_at: float | None = None
+    last_content_at: float | None = None
+    """Of what was relayed; with the events that end it."""
+    is_ended: bool = False
+    is_framed: bool = True
+    """Whether the end of the answer was marked, or only the connection closed."""
+    nature: Nature | None = None
+    """None until enough of it has come to tell."""
+    undecided: bytearray = msgspec.field(default_factory=bytearray)
+    """What has come before that."""
+    opened_scan: StreamScan | None = None
+    collector: Collector | None = None
+    """Of a stream that was not asked for: makes a document of it."""
+    held_bytes: int = 0
+    share: RoomShare = msgspec.field(default_factory=RoomShare)
+    hold_timer: asyncio.TimerHandle | None = None
+    failed: tuple[UpstreamFault, str] | None = None
+    relay: Relay | None = None
+    on_content: Callable[[float], None] | None = None
+    """Told the time of the first content, when the answer has begun before it."""
+
+    @property
+    def wants_stream(self) -> bool:
+        return self.question.is_stream
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether the backend sends it as a stream, or was to."""
+        return self.wants_stream or self.nature in (Nature.EVENTS, Nature.LINES)
+
+    @property
+    def headers(self) -> HeaderList:
+        return self.head.headers
+
+    @property
+    def scan(self) -> StreamScan:
+        """What watches it; only of an answer that is not held back whole."""
+        if self.opened_scan is None:
+            raise LookupError("a whole answer is not watched")
+        return self.opened_scan
+
+    @property
+    def body(self) -> bytes:
+        """What is held back so far."""
+        self.held = [b"".join(self.held)]  # of one part, that part itself
+        return self.held[0]
+
+    @property
+    def begun_at(self) -> float | None:
+        """When its first content came, or of an answer that is no stream its first byte; None before that."""
+        return self.content_at if self.mode is Mode.EVENTS else self.content_at or self.first_byte_at
+
+    def give_up_waiting(self, error: UpstreamError | None = None) -> None:
+        """Fail: with *error*, or because it has not begun in time."""
+        if not self.ready.done():
+            late = UpstreamError(UpstreamFault.FIRST_BYTE_TIMEOUT, "the answer did not begin in time")
+            self.ready.set_exception(error or late)
+
+    def dismiss(self) -> None:
+        """Expect nothing more of it."""
+        self.on_content = None
+        if self.hold_timer is not None:
+            self.hold_timer.cancel()
+        if self.opened_scan is not None:
+            self.opened_scan.release()
+        if not self.ready.done():
+            self.ready.cancel()
+        elif not self.ready.cancelled():
+            # A failure that nobody will read any more must not be reported as one that was overlooked.
+            self.ready.exception()
+
+    def attach(self, relay: Relay) -> None:
+        """Hand what is held, and all that follows, to *relay*."""
+        self.relay = relay
+        held, self.held = self.held[::-1], []
+        while held:
+            relay.forward(held.pop())
+        if self.failed is not None:
+            relay.break_off(*self.failed)
+        elif self.is_ended:
+            relay.finish()
+
+    def detach(self) -> None:
+        """Forget the relay that took over."""
+        self.relay = None
+
+    def forget(self) -> None:
+        """Forget what is held, and give back the room that it took."""
+        self.held = []
+        self.share.give_back()
+
+    # AnswerSink
+
+    def on_head(self, head: AnswerHead) -> None:
+        self.head = head
+        self.status = head.status
+        self.first_byte_at = monotonic()
+        try:
+            label = head.label
+        except UpstreamError as exc:
+            self._refuse(exc)
+            return
+        if head.status >= FIRST_ERROR or head.status in WITHOUT_BODY:
+            self.nature, self.mode = Nature.DOCUMENT, Mode.WHOLE
+        elif label is Label.OPAQUE or self.question.endpoint.answers_bytes:
+            self._become(Nature.OPAQUE)
+        elif label in _STREAM_LABELS and self.wants_stream:
+            # Most likely: what comes will tell.
+            self._watch()
+        else:
+            self.mode = Mode.WHOLE
+
+    def on_body(self, data: bytes) -> None:
+        if self.nature is None:
+            data = self._decide(data)
+            if not data:
+                return
+        if self.collector is not None:
+            self._collect(data)
+            return
+        scan = self.opened_scan
+        if scan is not None and self.mode is Mode.EVENTS:
+            try:
+                data = scan.feed(data)
+            except EventTooLargeError:
+                self._fail_too_large()
+                return
+            if not data:
+                return
+            if self.content_at is None and scan.has_content:
+                self.content_at = monotonic()
+                if self.on_content is not None:
+                    self.on_content(self.content_at)
+        if self.relay is not None:
+            self.relay.forward(data)
+        else:
+            self._hold(data)
+
+    def on_end(self, *, is_framed: bool) -> None:
+        self.is_ended = True
+        self.is_framed = is_framed
+        if self.nature is None and (left := self._decide(b"", is_all=True)):
+            self.on_body(left)
+        if self.relay is not None:
+            self.relay.finish()
+        elif self.ready.done():
+            return
+        elif self.collector is not None:
+            self._end_collecting(self.collector)
+        elif self.mode is not Mode.EVENTS:
+            self._judge_document()
+        elif self.held and self.scan.is_finished():
+            self._be_ready()
+        elif error := self.scan.error_in_rest():
+            self._become_error(*error)
+        else:
+            self._refuse(UpstreamError(UpstreamFault.TRUNCATED, "the stream ended before it said anything"))
+
+    def on_failed(self, fault: UpstreamFault, message: str) -> None:
+        if self.relay is not None:
+            self.relay.break_off(fault, message)
+        elif self.ready.done():
+            self.failed = fault, message
+        else:
+            self.ready.set_exception(UpstreamError(fault, message))
+
+    # what it is
+
+    def _decide(self, data: bytes, *, is_all: bool = False) -> bytes:
+        """Decide what it is, and return all that has come of it; nothing while it is not decided."""
+        undecided = self.undecided
+        if undecided or not data:
+            undecided += data
+            data = bytes(undecided)
+        nature = self.question.nature_of(self.head.label, data, is_all=is_all)
+        if nature is None:
+            if not undecided:
+                undecided += data
+            if len(undecided) <= MAX_HELD_BYTES:
+                return b""
+            nature = Nature.DOCUMENT
+        undecided.clear()
+        self._become(nature)
+        return data if self.nature is not None and not self.ready.done() else b""
+
+    def _become(self, nature: Nature) -> None:
+        question = self.question
+        self.nature = nature
+        if nature is Nature.DOCUMENT:
+            self.mode = Mode.WHOLE
+            if self.head.label in _CONTRADICTED:
+                self.head = self.head.typed(DOCUMENT_TYPE)
+        elif nature is Nature.OPAQUE:
+            self.mode = Mode.OPAQUE
+            self.opened_scan = question.open_scan()
+        elif nature is Nature.PAGE:
+            self._refuse(UpstreamError(UpstreamFault.PROTOCOL, "answered with a web page"))
+        elif nature is not question.expected_stream:
+            self._refuse(UpstreamError(UpstreamFault.PROTOCOL, "answered with a stream of another protocol"))
+        elif question.reads_stream:
+            self._watch()
+            if self.head.label not in _STREAM_LABELS:
+                self.head = self.head.typed(question.stream_type)
+        else:
+            self._begin_collecting()
+
+    def _watch(self) -> None:
+        self.mode = Mode.EVENTS
+        if self.opened_scan is None:
+            self.opened_scan = self.question.open_scan()
+
+    def _judge_document(self) -> None:
+        """Let a whole document go, unless it is an error that calls itself a success."""
+        question, body = self.question, self.body
+        if self.status >= FIRST_ERROR or self.mode is not Mode.WHOLE:
+            self._be_ready()
+        elif (status := error_in(body, is_kept=question.endpoint.capability == "keep")) is not None:
+            self._become_error(status, body)
+        elif self.wants_stream and not body and self.status not in _EMPTY_STATUS:
+            self._refuse(UpstreamError(UpstreamFault.TRUNCATED, "the stream ended before it said anything"))
+        else:
+            if self.wants_stream and (events := question.protocol.as_stream(question.endpoint, body)):
+                self._become_stream(events)
+            self._be_ready()
+
+    def _become_stream(self, events: bytes) -> None:
+        scan = self.question.open_scan()
+        try:
+            events = scan.feed(events)
+        except EventTooLargeError:
+            # The document is still an answer.
+            return
+        self.opened_scan, self.mode, self.nature = scan, Mode.EVENTS, self.question.expected_stream
+        self.head = self.head.typed(self.question.stream_type)
+        self.held = [events]
+        self.content_at = monotonic()
+
+    # a stream that was not asked for
+
+    def _begin_collecting(self) -> None:
+        question = self.question
+        self.mode = Mode.WHOLE
+        self.collector = question.protocol.collector(question.endpoint)
+        if self.collector is None:
+            self._refuse(UpstreamError(UpstreamFault.PROTOCOL, "answered with a stream that was not asked for"))
+            return
+        self.opened_scan = question.open_scan()
+        self.opened_scan.show(self.collector.add)
+
+    def _collect(self, data: bytes) -> None:
+        self.held_bytes += len(data)
+        try:
+            self.scan.feed(data)
+        except EventTooLargeError:
+            self._fail_too_large()
+            return
+        if error := self.scan.first_error():
+            self._become_error(*error)
+        elif self.held_bytes > MAX_HELD_BYTES:
+            self._refuse(UpstreamError(UpstreamFault.PROTOCOL, "answered with a long stream that was not asked for"))
+
+    def _end_collecting(self, collector: Collector) -> None:
+        scan = self.scan
+        if error := scan.error_in_rest():
+            self._become_error(*error)
+            return
+        # Some servers end without the line ends that would complete their last event.
+        scan.feed(b"\n\n")
+        document = collector.document() if scan.is_finished() else None
+        if document is None:
+            fault = UpstreamFault.IN_STREAM_ERROR if scan.has_error else UpstreamFault.TRUNCATED
+            status = 502 if scan.has_error else None
+            self._refuse(UpstreamError(fault, "a stream that was not asked for did not end well", status=status))
+            return
+        self.head = self.head.typed(DOCUMENT_TYPE)
+        self.held = [document]
+        self.is_framed = True
+        self._judge_document()
+
+    # what may go
+
+    def _hold(self, data: bytes) -> None:
+        self.held.append(data)
+        self.held_bytes += len(data)
+        if self.ready.done():
+            return
+        if self.mode is Mode.EVENTS:
+            self._judge_events(data)
+            return
+        if self.mode is Mode.WHOLE and not self._may_hold():
+            self._become(Nature.OPAQUE)
+        if self.mode is Mode.OPAQUE:
+            self.content_at = monotonic()
+            self._be_ready()
+
+    def _may_hold(self) -> bool:
+        # What an error says is read before a client may see it, whatever room there is.
+        has_room = self.share.grows_to(self.held_bytes) or self.status >= FIRST_ERROR
+        return has_room and self.held_bytes <= MAX_HELD_BYTES
+
+    def _judge_events(self, data: bytes) -> None:
+        if error := self.scan.first_error():
+            self._become_error(*error)
+        elif self.scan.has_content:
+            self._be_ready()
+        elif self.hold_timer is None and data.strip():
+            # Comments go too, in the end: they tell a client with a short patience that its answer is being made.
+            self.hold_timer = self.loop.call_later(COMMIT_HOLD_S, self._release_hold)
+        elif self.held_bytes > MAX_HELD_BYTES:
+            self._refuse(UpstreamError(UpstreamFault.PROTOCOL, "the stream says much and answers nothing"))
+
+    def _become_error(self, status: int, body: bytes) -> None:
+        """Be the answer with an error's status that this should have been: nothing of it has gone to the client yet."""
+        self.status = status
+        self.mode = Mode.WHOLE
+        self.head = AnswerHead(status, self.head.typed(DOCUMENT_TYPE).headers)
+        self.held = [body]
+        self.is_ended = True
+        self._refuse(UpstreamError(UpstreamFault.IN_STREAM_ERROR, "it answered with an error instead", status=status))
+
+    def _release_hold(self) -> None:
+        # Lifecycle events have waited long enough for the content that they announce.
+        if not self.ready.done():
+            self._be_ready()
+
+    def _fail_too_large(self) -> None:
+        self.connection.abandon()
+        self.on_failed(UpstreamFault.EVENT_TOO_LARGE, TOO_LARGE)
+
+    def _be_ready(self) -> None:
+        if not self.is_ended:
+            self.connection.pause_reading()  # until it is relayed: one turn of the loop may read megabytes
+        self.ready.set_result(None)
+        self.connection.wakes()
+
+    def _refuse(self, error: UpstreamError) -> None:
+        self.connection.abandon()
+        if not self.ready.done():
+            self.ready.set_exception(error)

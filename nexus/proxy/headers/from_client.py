@@ -1,0 +1,227 @@
+"""The head of a client's request, read once: what Nexus needs of it, what goes on to the backend, what is refused."""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+from aiohttp.http import HttpVersion10, HttpVersion11, RawRequestMessage
+
+from nexus.domain.read_only import ReadOnlyDict
+from nexus.errors import RequestError
+from nexus.proxy.headers.rules import CREDENTIALS, NOT_FOR_BACKENDS, NOT_FOR_BACKENDS_PREFIXES
+
+HINTS: Final = frozenset(
+    {
+        b"x-nexus-explain",
+        b"x-nexus-strict",
+        b"x-nexus-flexible",
+        b"x-nexus-priority",
+        b"x-nexus-privacy",
+    }
+)
+"""The request headers by which clients may speak to stages; any other ``x-nexus-*`` of theirs is dropped."""
+
+_SINGLE: Final = frozenset(
+    {
+        b"authorization",
+        b"x-api-key",
+        b"host",
+        b"content-type",
+        b"content-length",
+        b"transfer-encoding",
+        b"content-encoding",
+        b"x-request-id",
+        b"idempotency-key",
+        b"expect",
+        b"origin",
+        *HINTS,
+    }
+)
+"""Headers of which two are an attempt to be understood in two ways."""
+
+_READ: Final = _SINGLE - {b"idempotency-key"}
+"""Headers that Nexus goes by, and that must therefore be read alike by everybody: visible ASCII."""
+
+_KNOWN: Final = frozenset({*NOT_FOR_BACKENDS, *_SINGLE, b"accept", b"sec-fetch-site"})
+"""Names that Nexus reads, withholds or sets itself."""
+_PREFIXES: Final = tuple(NOT_FOR_BACKENDS_PREFIXES)
+
+_PROTECTED: Final = re.compile(
+    rb"x-nexus-|authorization|content-|host$|cookie|x-forwarded-|x-api-key|transfer-encoding"
+)
+_VISIBLE: Final = re.compile(rb"[\t\x20-\x7e]*\Z")
+_TEXT: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*\Z")
+_REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}\Z")
+_NO_HINTS: Final[Mapping[str, str]] = ReadOnlyDict()
+MAX_HOPS: Final = 3
+MAX_HEADERS: Final = 100
+LONGEST_HINT: Final = 200
+"""A longer one means nothing to any stage, and would be kept with the decision that it belongs to."""
+
+
+class Head(msgspec.Struct, kw_only=True):
+    """What is known of a request before its body."""
+
+    host: bytes = b""
+    content_type: bytes = b""
+    content_length: int | None = None
+    """None when the body is chunked, or there is none."""
+    is_chunked: bool = False
+    authorization: bytes = b""
+    api_key: bytes = b""
+    request_id: str = ""
+    """The client's own, empty when it sent none that can be used."""
+    accept: bytes = b""
+    origin: bytes = b""
+    fetch_site: bytes = b""
+    expect: bytes = b""
+    content_encoding: bytes = b""
+    hops: int = 0
+    """How many proxies of our kind the request has passed."""
+    forward: list[tuple[bytes, bytes]]
+    """Lower-case name and the whole header line, CRLF included, for the headers that go on to the backend."""
+    credentials: list[tuple[bytes, bytes]] = []
+    """The same for the client's own keys, which go on to some backends only."""
+    hints: Mapping[str, str] = {}
+    made: dict[int, tuple[object, bytes, bool, bytes]] = {}
+    """What ``to_client.request_head`` has made of it, by the identity of the backend's stamp."""
+    cors_lines: bytes = b""
+    """Lines for the head of the answer by which a page of another origin may read it; empty when none may."""
+
+
+def read_head(message: RawRequestMessage) -> Head:
+    """Read and check the headers of *message*.
+
+    :raises RequestError: ``bad_request``, ``duplicate_header`` or ``headers_too_large``.
+    """
+    _check_all(message.raw_headers)
+    fields: dict[bytes, bytes] = {}
+    forward: list[tuple[bytes, bytes]] = []
+    for raw_name, value in message.raw_headers:
+        name = raw_name.lower()
+        if name in _SINGLE and name in fields:
+            raise RequestError("duplicate_header", f"the header '{name.decode()}' may be sent only once", close=True)
+        if name in NOT_FOR_BACKENDS:
+            # What one header lists may be spread over several: Connection is such a one.
+            fields[name] = fields[name] + b"," + value if name in fields else value
+        elif name in HINTS or name == b"x-nexus-hops":
+            fields[name] = value
+        elif not (name.startswith(_PREFIXES) or (b"_" in name and _is_look_alike(name))):
+            fields[name] = value
+            forward.append((name, b"%b: %b\r\n" % (raw_name, value)))
+    if b"connection" in fields:
+        forward = _without_named(fields[b"connection"], forward)
+    if b"expect" in fields and message.version == HttpVersion10:
+        # RFC 9110, 10.1.1: its clients cannot have meant it, and would take the interim answer for the final one.
+        del fields[b"expect"]
+    head = _head(fields, forward)
+    if not CREDENTIALS.isdisjoint(fields):
+        head.credentials = _credentials(message)
+    return head
+
+
+def _credentials(message: RawRequestMessage) -> list[tuple[bytes, bytes]]:
+    lines = ((name.lower(), b"%b: %b\r\n" % (name, value)) for name, value in message.raw_headers)
+    return [(name, line) for name, line in lines if name in CREDENTIALS]
+
+
+def _is_look_alike(name: bytes) -> bool:
+    """Whether *name*, which has an underscore, could be taken for one of those that Nexus goes by.
+
+    Servers that hand headers to programs as variables (CGI, WSGI) read ``X_Api_Key`` as ``X-Api-Key``.
+    """
+    folded = name.replace(b"_", b"-")
+    return folded in _KNOWN or folded.startswith(_PREFIXES)
+
+
+class HeadMemory:
+    """The last head of one connection: a client's library says the same, but for a length, on each of its requests."""
+
+    __slots__ = ("_head", "_length", "_length_at", "_raw", "_version")
+
+    def __init__(self) -> None:
+        self._raw: tuple[tuple[bytes, bytes], ...] = ()
+        self._version = HttpVersion10
+        self._length_at = -1
+        self._length: int | None = None
+        self._head: Head | None = None
+
+    def read(self, message: RawRequestMessage) -> Head:
+        """Return what :func:`read_head` would; the head of the request before must not be in use any more."""
+        raw, known, at = message.raw_headers, self._raw, self._length_at
+        if self._head is not None and message.version == self._version and len(raw) == len(known):
+            if raw == known:
+                # It may be another than this one's since then; see ClientConnection.body_length.
+                self._head.content_length = self._length
+                return self._head
+            if at >= 0 and raw[at][0] == known[at][0] and raw[:at] == known[:at] and raw[at + 1 :] == known[at + 1 :]:
+                # The parser has let only digits through.
+                self._head.content_length = self._length = int(raw[at][1])
+                self._raw = raw
+                return self._head
+        self._head = None
+        head = read_head(message)
+        self._length_at = next((i for i, (name, _) in enumerate(raw) if name.lower() == b"content-length"), -1)
+        self._raw, self._version, self._head, self._length = raw, message.version, head, head.content_length
+        return head
+
+
+def _check_all(raw_headers: tuple[tuple[bytes, bytes], ...]) -> None:
+    if len(raw_headers) > MAX_HEADERS:
+        raise RequestError("headers_too_large", f"a request may have {MAX_HEADERS} headers", close=True)
+    if _VISIBLE.match(b"".join([value for _, value in raw_headers])):
+        return
+    for name, value in raw_headers:
+        if not _TEXT.match(value):
+            raise RequestError("bad_request", "a header value holds characters other than visible ASCII", close=True)
+        if name.lower() in _READ and not _VISIBLE.match(value):
+            text = f"the header '{name.decode().lower()}' holds characters other than visible ASCII"
+            raise RequestError("bad_request", text, close=True)
+
+
+def _head(fields: Mapping[bytes, bytes], forward: list[tuple[bytes, bytes]]) -> Head:
+    get = fields.get
+    length = get(b"content-length")
+    request_id = get(b"x-request-id", b"")
+    hops = get(b"x-nexus-hops", b"")
+    return Head(
+        host=get(b"host", b""),
+        content_type=get(b"content-type", b""),
+        content_length=int(length) if length is not None else None,
+        is_chunked=b"transfer-encoding" in fields,
+        authorization=get(b"authorization", b""),
+        api_key=get(b"x-api-key", b""),
+        request_id=request_id.decode() if _REQUEST_ID.match(request_id) else "",
+        accept=get(b"accept", b""),
+        origin=get(b"origin", b""),
+        fetch_site=get(b"sec-fetch-site", b""),
+        expect=get(b"expect", b""),
+        content_encoding=get(b"content-encoding", b""),
+        hops=int(hops) if hops.isdigit() and len(hops) < 4 else 0,
+        forward=forward,
+        hints=_NO_HINTS if HINTS.isdisjoint(fields) else _hints(fields),
+    )
+
+
+def _hints(fields: Mapping[bytes, bytes]) -> Mapping[str, str]:
+    found = {name: fields[name] for name in HINTS if name in fields}
+    return ReadOnlyDict({name.decode(): value[:LONGEST_HINT].decode() for name, value in found.items()})
+
+
+def _without_named(connection: bytes, forward: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    named = {token.strip().lower() for token in connection.split(b",")}
+    if any(_PROTECTED.match(token) for token in named):
+        raise RequestError(
+            "bad_request", "the header 'connection' names one that a client may not have removed", close=True
+        )
+    return [(name, line) for name, line in forward if name not in named]
+
+
+def can_stay_open(message: RawRequestMessage) -> bool:
+    """Whether another request may follow on the connection that *message* came by.
+
+    Not with HTTP/1.0, whose clients wait for the end unless they are told otherwise in words of their own; not after an
+    offer to upgrade, which Nexus never takes up: the parser loses what was sent together with it.
+    """
+    return not (message.should_close or message.upgrade) and message.version == HttpVersion11

@@ -1,0 +1,143 @@
+"""Which backends can answer at all: speak the endpoint, have the capabilities, take that much context."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from nexus.domain.backend import Backend
+from nexus.domain.request import Requirements
+from nexus.routing.intent import RoutingIntent
+from nexus.routing.stage.api import Priority, Reconciler
+
+MAY_BE_TOO_LONG: Final = 0.1
+"""The factor of a backend whose context an estimate exceeds: another with a longer one comes first, however busy."""
+
+
+class Analyze(Reconciler):
+    """Excludes backends that surely cannot answer; what is unknown about a model, or estimated, never excludes it."""
+
+    name = "analyze"
+    priority = Priority.ANALYZE
+
+    def reconcile(self, intent: RoutingIntent) -> None:
+        endpoint = intent.endpoint.name
+        requirements = intent.requirements
+        needed = needed_capabilities(requirements)
+        for backend, model in intent.offers():
+            if endpoint not in backend.endpoints:
+                exclude = self._exclude_silent if backend.endpoints else self._exclude_unheard
+                exclude(intent, backend)
+            if backend.unsupported and (endpoint, model) in backend.unsupported:
+                said = f"Backend has said that it does not support {endpoint} with this model (HTTP 501)"
+                intent.avoid(backend, stage=self.name, reason=said)
+            facts = backend.models.get(model)
+            if requirements.refused_context or requirements.is_refused_unknown:
+                self._exclude_no_longer(intent, backend, None if facts is None else facts.context_length)
+            if facts is None:
+                continue
+            if needed and (missing := [name for name in needed if getattr(facts, name) is False]):
+                self._judge_capabilities(intent, backend, model, missing)
+            context_length = facts.context_length
+            if context_length is not None and requirements.context_tokens > context_length:
+                self._judge_length(intent, backend, context_length)
+
+    def explain(self, intent: RoutingIntent) -> Mapping[str, Any]:
+        return {
+            "needed_tokens": intent.requirements.context_tokens,
+            "certain_tokens": intent.requirements.certain_tokens,
+            "context_lengths": {
+                backend.name: facts.context_length if (facts := backend.models.get(model)) else None
+                for backend, model in intent.offers()
+            },
+        }
+
+    def _exclude_silent(self, intent: RoutingIntent, backend: Backend) -> None:
+        intent.exclude(
+            backend,
+            stage=self.name,
+            reason=f"Backend does not serve {intent.endpoint.name}",
+            action="Call an endpoint that it serves, or use another model",
+            code="protocol_not_supported",
+        )
+
+    def _exclude_unheard(self, intent: RoutingIntent, backend: Backend) -> None:
+        """Leave out who has never answered: that is a matter of health, and what it serves will show."""
+        intent.exclude(
+            backend,
+            stage=self.name,
+            reason="Backend has not answered yet: what it serves is not known",
+            action="Wait for it to answer, or give its type in the configuration",
+            code="no_healthy_backend",
+        )
+
+    def _judge_capabilities(self, intent: RoutingIntent, backend: Backend, model: str, missing: list[str]) -> None:
+        """Exclude what the operator says that a model cannot do; prefer others where only its server says so.
+
+        Whether a server refuses such a request, or answers it all the same, is for that server to show.
+        """
+        reason = f"Model '{model}' lacks {', '.join(missing)}"
+        denied = [name for name in missing if name in backend.models[model].denied]
+        if not denied:
+            intent.avoid(backend, stage=self.name, reason=f"{reason}, its server says")
+            return
+        intent.exclude(
+            backend,
+            stage=self.name,
+            reason=reason,
+            action="Use a model that has it, or say in the configuration that this one does",
+            code="capability_mismatch",
+            context={"missing_capabilities": missing},
+        )
+
+    def _exclude_no_longer(self, intent: RoutingIntent, backend: Backend, context_length: int | None) -> None:
+        """Leave out a backend whose context is no longer than one that has turned out to be too short."""
+        refused = intent.requirements.refused_context
+        if context_length is None:
+            if not intent.requirements.is_refused_unknown:
+                return
+            reason = "Another backend whose context is not known has refused the prompt as too long"
+        elif context_length <= refused:
+            reason = f"Its context of {context_length} is no longer than the {refused} that were too short"
+        else:
+            return
+        intent.exclude(
+            backend,
+            stage=self.name,
+            reason=reason,
+            action="Shorten the prompt, or use a model with a longer context",
+            code="context_length_exceeded",
+            context=None if context_length is None else {"context_length": context_length},
+        )
+
+    def _judge_length(self, intent: RoutingIntent, backend: Backend, context_length: int) -> None:
+        """Exclude a backend that is certain to refuse the request as too long, and prefer others to one that may."""
+        requirements = intent.requirements
+        is_strict = intent.endpoint.name in backend.kind.refuses_beyond_context
+        if is_strict and (tokens := requirements.certain_tokens) > context_length:
+            intent.exclude(
+                backend,
+                stage=self.name,
+                reason=f"At least {tokens} tokens exceed the context of {context_length}",
+                action="Shorten the prompt, lower max_tokens, or use a model with a longer context",
+                code="context_length_exceeded",
+                context={"context_length": context_length},
+            )
+            return
+        tokens = requirements.context_tokens if is_strict else requirements.prompt_tokens
+        if tokens > context_length:
+            reason = f"About {tokens} tokens may exceed the context of {context_length}"
+            intent.weigh(backend, MAY_BE_TOO_LONG, stage=self.name, reason=reason)
+
+
+def needed_capabilities(requirements: Requirements) -> list[str]:
+    """Return the capabilities that the model must have, by the names of the facts that tell of them."""
+    needed: list[str] = []
+    # Written out, because every request comes by here and most need none of them.
+    if requirements.needs_vision:
+        needed.append("vision")
+    if requirements.needs_tools:
+        needed.append("tools")
+    if requirements.needs_json:
+        needed.append("json_mode")
+    if requirements.needs_embeddings:
+        needed.append("embeddings")
+    return needed

@@ -1,0 +1,236 @@
+"""Which of the survivors gets the request: health, then the strategy's ranking, then a slot."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from random import Random
+from time import monotonic
+from typing import Any, Final
+
+from msgspec.structs import force_setattr, replace
+
+from nexus.config.schema import WeightsConfig
+from nexus.domain.backend import Backend, BackendLoad, Breaker, Status
+from nexus.domain.model_load import ModelLoad
+from nexus.domain.outcome import AttemptOutcome
+from nexus.domain.silence import remarkably_silent, silent_s
+from nexus.routing.decision import Ranked
+from nexus.routing.intent import RoutingIntent, Verdict
+from nexus.routing.ranking.strategies import ONLY_ONE, STRATEGIES, Strategy
+from nexus.routing.stage.api import Hold, Priority, Reconciler, Refusal
+
+AT_ITS_LIMIT: Final = Refusal(
+    "Backend is at its limit", is_saturation=True, action="Try again later, or raise its max_in_flight"
+)
+
+
+BUSY_FACTOR: Final = 0.01
+"""A backend that is too busy to answer its probes comes after all others, and before one that has been failing."""
+SILENT_FACTOR: Final = 0.05
+"""A backend that leaves requests unanswered for longer than answers take comes after the others, and before one that is
+too busy for its probes."""
+
+
+class Schedule(Reconciler):
+    """Excludes backends that certainly cannot answer, avoids unhealthy and failing ones, weighs silent ones, ranks the
+    rest, and takes the slot.
+    """
+
+    name = "schedule"
+    priority = Priority.SCHEDULE
+
+    def __init__(
+        self,
+        strategy: str = "smart",
+        weights: WeightsConfig | None = None,
+        chance: Random | None = None,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        # Chance spreads load; nothing about it is secret.
+        self._chance = chance or Random()  # noqa: S311 - see above
+        self._clock = clock
+        self._strategy_name = strategy
+        self._strategy = STRATEGIES[strategy](weights or WeightsConfig(), self._chance, clock)
+
+    @property
+    def strategy(self) -> Strategy:
+        return self._strategy
+
+    def reconcile(self, intent: RoutingIntent) -> None:
+        offers = intent.offers()
+        for backend, model in offers:
+            if backend.status is not Status.HEALTHY:
+                self._leave_for_last(intent, backend)
+            elif backend.is_troubled or backend.misconfigured or backend.is_busy:
+                self._avoid_the_failing(intent, backend, model)
+        if len(offers) > 1:
+            self._weigh_the_silent(intent, offers)
+
+    def _weigh_the_silent(self, intent: RoutingIntent, offers: list[tuple[Backend, str]]) -> None:
+        is_stream = intent.requirements.is_stream
+        silent = remarkably_silent(offers, self._clock(), is_stream=is_stream)
+        for backend, model in offers if silent else ():
+            if backend.name in silent and backend in intent:
+                waiting = len(backend.load.models[model].pace(is_stream=is_stream).waiting)
+                reason = (
+                    f"Backend has been silent for {silent[backend.name]:.0f} s with {_requests(waiting)} waiting,"
+                    " longer than answers take"
+                )
+                intent.weigh(backend, SILENT_FACTOR, stage=self.name, reason=reason)
+
+    def _leave_for_last(self, intent: RoutingIntent, backend: Backend) -> None:
+        """Exclude one that drains, or where nothing or another server listens; of others, probes may be wrong."""
+        status = f"Backend unhealthy: {backend.status.capitalize()}"
+        if backend.status is Status.DRAINING:
+            self._exclude(intent, backend, status, "Wait for it to be put back into service, or use another model")
+        elif backend.is_refusing:
+            action = "Start it: it is used again as soon as it listens"
+            self._exclude(intent, backend, f"{status}, nothing listens at its address", action)
+        elif backend.is_replaced:
+            action = "See what is at its address now: until that is approved, it gets no request"
+            self._exclude(intent, backend, f"{status}, another server is at its address", action)
+        else:
+            action = "Wait for it to recover, or look at its last error"
+            intent.avoid(backend, stage=self.name, reason=f"{status}, it is a last resort", action=action)
+
+    def _exclude(self, intent: RoutingIntent, backend: Backend, reason: str, action: str) -> None:
+        intent.exclude(backend, stage=self.name, reason=reason, action=action, code="no_healthy_backend")
+
+    def _avoid_the_failing(self, intent: RoutingIntent, backend: Backend, model: str) -> None:
+        if backend.is_busy:
+            reason = "Backend is busy: it left a probe unanswered while requests were running"
+            intent.weigh(backend, BUSY_FACTOR, stage=self.name, reason=reason)
+        if backend.is_cooling_for(model):
+            intent.avoid(backend, stage=self.name, reason="Backend asked to be left alone (Retry-After)")
+        if backend.misconfigured:
+            intent.avoid(backend, stage=self.name, reason=f"Backend is misconfigured: {backend.misconfigured}")
+        breaker = backend.breaker_of(model)
+        if breaker is Breaker.OPEN:
+            intent.avoid(backend, stage=self.name, reason="Backend has been failing: its breaker is open")
+        elif breaker is Breaker.HALF_OPEN and any(load.probing for load in _half_open(backend, model)):
+            intent.avoid(backend, stage=self.name, reason="Backend has been failing: one request is trying it")
+
+    def rank(self, intent: RoutingIntent) -> list[Ranked]:
+        """Return the candidates, best first; those that a stage wants avoided come after all others, and those that
+        are not healthy last of all.
+        """
+        ranking = self._strategy.rank(intent.offers(), intent.resolved_model, is_stream=intent.requirements.is_stream)
+        if intent.weights or intent.avoided:
+            factors = _factors(intent.weights)
+            avoided = {verdict.backend for verdict in intent.avoided}
+            ranking = [
+                replace(
+                    ranked,
+                    score=ranked.score * factors.get(ranked.backend.name, 1.0),
+                    is_avoided=ranked.backend.name in avoided,
+                )
+                for ranked in ranking
+            ]
+        if len(ranking) > 1:
+            ranking.sort(key=_best_first)
+        return ranking
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Rank inside as the next request would be ranked; afterwards chance goes on as if nobody had asked."""
+        state = self._chance.getstate()
+        try:
+            yield
+        finally:
+            self._chance.setstate(state)
+
+    def reason(self, chosen: Ranked, choices: int) -> str:
+        """Return why *chosen* is the best of so many *choices*."""
+        if chosen.is_last_resort:
+            return f"last_resort:{chosen.backend.name}:{chosen.backend.status}"
+        return ONLY_ONE if choices == 1 else self._strategy.reason(chosen.backend, chosen.score)
+
+    def explain(self, intent: RoutingIntent) -> Mapping[str, Any]:
+        now, is_stream = self._clock(), intent.requirements.is_stream
+        states = {backend.name: _state(backend, model, now, is_stream=is_stream) for backend, model in intent.offers()}
+        return {"strategy": self._strategy_name, "backends": states}
+
+    def would_refuse(self, intent: RoutingIntent, backend: Backend) -> Refusal | None:
+        del intent
+        return AT_ITS_LIMIT if backend.load.in_flight >= backend.max_in_flight else None
+
+    def reserve(self, intent: RoutingIntent, backend: Backend) -> Hold | Refusal | None:
+        load = backend.load
+        if load.in_flight >= backend.max_in_flight:
+            return AT_ITS_LIMIT
+        force_setattr(load, "in_flight", load.in_flight + 1)
+        probed: tuple[BackendLoad | ModelLoad, ...] = ()
+        if backend.is_troubled:
+            # A half-open breaker admits one request. Another one that comes here meanwhile has no other candidate.
+            tried_now = _half_open(backend, intent.model_on(backend))
+            if tried_now and backend.breaker is Breaker.HALF_OPEN and backend.load not in tried_now:
+                tried_now.append(backend.load)
+            probed = tuple(tried for tried in tried_now if not tried.probing)
+            for tried in probed:
+                force_setattr(tried, "probing", True)  # noqa: FBT003 - the value itself
+        self._strategy.chosen(backend, intent.resolved_model)
+        return Slot(load, probed)
+
+
+def _state(backend: Backend, model: str, now: float, *, is_stream: bool) -> Mapping[str, Any]:
+    figures = backend.load.models.get(model)
+    return {
+        "status": backend.status,
+        "misconfigured": backend.misconfigured,
+        "is_busy": backend.is_busy,
+        "is_refusing": backend.is_refusing,
+        "is_replaced": backend.is_replaced,
+        "breaker": backend.breaker_of(model),
+        "is_cooling": backend.is_cooling_for(model),
+        "in_flight": backend.load.in_flight,
+        "slots": backend.slots,
+        "max_in_flight": backend.max_in_flight,
+        "latency_ms": backend.load.latency_ms,
+        "first_token_ms": None if figures is None else figures.first_token.mean_ms(),
+        "whole_answer_ms": None if figures is None else figures.whole.mean_ms(),
+        "silent_s": 0.0 if figures is None else round(silent_s(backend, figures, now, is_stream=is_stream), 3),
+    }
+
+
+def _requests(count: int) -> str:
+    return "1 request" if count == 1 else f"{count} requests"
+
+
+def _half_open(backend: Backend, model: str) -> list[BackendLoad | ModelLoad]:
+    """Return the figures of all that has to be tried: the server, the model there, or both."""
+    found: list[BackendLoad | ModelLoad] = []
+    if backend.own_breaker is Breaker.HALF_OPEN:
+        found.append(backend.load)
+    if backend.model_breakers.get(model) is Breaker.HALF_OPEN:
+        found.append(backend.load.model(model))
+    return found
+
+
+def _best_first(ranked: Ranked) -> tuple[bool, bool, float, float]:
+    return ranked.is_last_resort, ranked.is_avoided, -ranked.score, ranked.tie
+
+
+class Slot(Hold):
+    """One of a backend's slots, given back exactly once."""
+
+    __slots__ = ("_load", "_probed")
+
+    def __init__(self, load: BackendLoad, probed: tuple[BackendLoad | ModelLoad, ...] = ()) -> None:
+        """:param probed: the figures of all that this request tries, alone."""
+        self._load: BackendLoad | None = load
+        self._probed = probed
+
+    def settle(self, outcome: AttemptOutcome) -> None:
+        del outcome
+        load, self._load = self._load, None
+        if load is None:
+            return
+        force_setattr(load, "in_flight", load.in_flight - 1)
+        for tried in self._probed:
+            force_setattr(tried, "probing", False)  # noqa: FBT003 - the value itself
+
+
+def _factors(weights: list[Verdict]) -> dict[str, float]:
+    factors: dict[str, float] = {}
+    for verdict in weights:
+        factors[verdict.backend] = factors.get(verdict.backend, 1.0) * verdict.factor
+    return factors

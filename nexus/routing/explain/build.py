@@ -1,0 +1,257 @@
+"""Explains decisions: what would be decided about a request, without touching anything, and what was about one."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+import msgspec
+
+from nexus.domain.backend import Backend
+from nexus.domain.fleet import FleetSnapshot
+from nexus.domain.outcome import AttemptOutcome, ExchangeOutcome
+from nexus.errors import STATUS_OF_CODE
+from nexus.routing.core_stages.analyze import needed_capabilities
+from nexus.routing.decision import Decision, Reject, Reserved, Saturated
+from nexus.routing.decision_record import Considered, DecisionRecord, Label, Request, Round
+from nexus.routing.explain import model as shape
+from nexus.routing.explain.findings import Findings
+from nexus.routing.explain.why_not import why_not
+from nexus.routing.intent import RoutingIntent, Verdict
+from nexus.routing.pipeline import Refused, Reservation
+from nexus.routing.policies import Policy
+from nexus.routing.router import Router, Routing
+
+Source = Literal["request", "proxy", "probes"]
+
+
+class Rehearsal(Routing):
+    """A search that holds nothing: whatever it finds can be thrown away."""
+
+    __slots__ = ()
+
+    def __init__(self, router: Router, request: Request) -> None:
+        super().__init__(router, request)
+        self._wants_facts = True
+
+    def _hold(self, intent: RoutingIntent, backend: Backend) -> Reservation | Refused:
+        for stage in reversed(self._router.pipeline.stages):
+            is_asked = stage.holds_something and not stage.is_off
+            if is_asked and (refusal := stage.would_refuse(intent, backend)) is not None:
+                return Refused(stage.place.name, refusal)
+        return Reservation()
+
+
+def explain(
+    router: Router,
+    request: Request,
+    snapshot: FleetSnapshot,
+    *,
+    source: Source = "proxy",
+    instead_of_waiting: Reject | None = None,
+) -> shape.Explanation:
+    """Return what *router* would decide now: no slot is taken, no turn used up, and chance goes on as before.
+
+    :param instead_of_waiting: what is answered when all are at their limit; None when the request may wait.
+    """
+    rehearsal = Rehearsal(router, request)
+    with router.schedule.undisturbed():
+        rehearsal.next(snapshot)
+    return as_explanation(rehearsal.record, source=source, instead_of_waiting=instead_of_waiting)
+
+
+def as_explanation(
+    record: DecisionRecord, *, source: Source = "request", instead_of_waiting: Reject | None = None
+) -> shape.Explanation:
+    """Return all that was kept in *record*, which has one round at least."""
+    request = record.request
+    rounds = tuple(_round(found, record, instead_of_waiting) for found in record.rounds)
+    policies = {p.index: p for found in record.rounds for model in found.models for p in model.policies if p.is_written}
+    return shape.Explanation(
+        id=request.id,
+        client_request_id=request.client_request_id or None,
+        source=source,
+        received_at=datetime.fromtimestamp(request.received_unix_s, UTC),
+        request=_request(request),
+        policies=tuple(_policy(policies[index]) for index in sorted(policies)),
+        rounds=rounds,
+        decision=rounds[-1].decision,
+        why_not=why_not(record),
+        outcome=_outcome(record.outcome) if record.outcome is not None else None,
+    )
+
+
+def decided(decision: Decision | None) -> Literal["route", "queue", "reject"]:
+    """Return the one word for *decision*; a search that a defect of ours ended has found nobody."""
+    return _WORDS.get(type(decision), "reject")
+
+
+_WORDS: Final[Mapping[type, Literal["route", "queue"]]] = {Reserved: "route", Saturated: "queue"}
+
+
+def _request(request: Request) -> shape.RequestReport:
+    wanted, endpoint = request.requirements, request.endpoint
+    return shape.RequestReport(
+        model=wanted.model,
+        endpoint=endpoint.name,
+        protocol=endpoint.protocol,
+        path=endpoint.path,
+        is_stream=wanted.is_stream,
+        prompt_tokens=wanted.prompt_tokens,
+        max_tokens=wanted.max_tokens,
+        needs=tuple(needed_capabilities(wanted)),
+        hints=dict(request.headers),
+    )
+
+
+def _policy(policy: Policy) -> shape.PolicyReport:
+    return shape.PolicyReport(
+        index=policy.index,
+        model_pattern=policy.model_pattern,
+        fallback_allowed=policy.fallback_allowed,
+        keys={plugin: msgspec.to_builtins(keys) for plugin, keys in policy.keys.items()},
+    )
+
+
+def _round(found: Round, record: DecisionRecord, instead_of_waiting: Reject | None) -> shape.RoundReport:
+    decision = found.decision
+    if isinstance(decision, Saturated) and instead_of_waiting is not None:
+        decision = instead_of_waiting
+    return shape.RoundReport(
+        tries=found.tries,
+        models=tuple(_model(model, record) for model in found.models),
+        decision=_decision(decision, found),
+    )
+
+
+def _model(model: Considered, record: DecisionRecord) -> shape.ModelReport:
+    rules = record.rules
+    # Where nobody has the model, no stage is asked.
+    stages = rules.stages if model.resolution.candidates else ()
+    return shape.ModelReport(
+        requested=model.resolution.requested,
+        resolved=model.resolution.model,
+        policies=tuple(policy.index for policy in model.policies if policy.is_written),
+        candidates={backend: own_name for backend, (_, own_name) in model.resolution.candidates.items()},
+        stages=tuple(_stage(label, position, model) for position, label in enumerate(stages)),
+        ranking=tuple(_choices(Findings(model, rules.strategy))),
+    )
+
+
+def _stage(label: Label, position: int, model: Considered) -> shape.StageReport:
+    return shape.StageReport(
+        stage=label.name,
+        plugin=label.plugin,
+        priority=label.priority,
+        observes=label.observes,
+        microseconds=round(model.spent_s[position] * 1e6, 1) if position < len(model.spent_s) else None,
+        excluded=_remarks(label, model.excluded, is_excluded=True),
+        avoided=_remarks(label, model.avoided),
+        weighed=_remarks(label, model.weights, is_weighed=True),
+        would_have=_remarks(label, model.observed),
+        facts=model.facts[position] if model.facts is not None else None,
+    )
+
+
+def _remarks(
+    label: Label, verdicts: Sequence[Verdict], *, is_excluded: bool = False, is_weighed: bool = False
+) -> tuple[shape.Remark, ...]:
+    return tuple(
+        shape.Remark(
+            backend=verdict.backend,
+            reason=verdict.reason,
+            suggested_action=verdict.action,
+            factor=verdict.factor if is_weighed else None,
+            code=verdict.code if is_excluded else None,
+        )
+        for verdict in verdicts
+        if verdict.stage == label.name
+    )
+
+
+def _choices(found: Findings) -> Iterator[shape.Choice]:
+    for name, (rank, ranked) in found.ranks.items():
+        yield shape.Choice(
+            rank=rank,
+            backend=name,
+            model=ranked.model,
+            score=ranked.score,
+            share=ranked.backend.share,
+            is_avoided=ranked.is_avoided,
+            is_full=name in found.full,
+            parts=tuple(
+                shape.PartReport(
+                    name=part.name, value=part.value, points=part.points, weight=part.weight, adds=part.adds
+                )
+                for part in found.parts(ranked)
+            ),
+            factors=tuple(
+                shape.Factor(stage=verdict.stage, factor=verdict.factor, reason=verdict.reason)
+                for verdict in found.weights.get(name, ())
+            ),
+        )
+
+
+def _decision(decision: Decision | None, found: Round) -> shape.DecisionReport:
+    full = tuple(dict.fromkeys(verdict.backend for model in found.models for verdict in model.full))
+    match decision:
+        case Reserved():
+            return shape.DecisionReport(
+                decision="route",
+                backend=decision.backend.name,
+                model=decision.model,
+                fallback_model=decision.fallback_model,
+                route_reason=decision.route_reason,
+                reason=decision.reason,
+                full=full,
+            )
+        case Reject():
+            return shape.DecisionReport(
+                decision="reject",
+                full=full,
+                code=decision.code,
+                status=STATUS_OF_CODE.get(decision.code),
+                message=decision.message,
+                helps=tuple(dict.fromkeys(verdict.action for verdict in decision.reasons if verdict.action)),
+                retry_after_s=decision.retry_after_s,
+                context=_json(decision.context),
+            )
+        case Saturated():
+            return shape.DecisionReport(decision="queue", full=full)
+        case None:
+            # A defect of ours ended the search: the log has it.
+            return shape.DecisionReport(decision="reject", code="internal_error", status=500)
+
+
+def _json(context: Any) -> Any:
+    """Return *context*, which plugins add to, as JSON knows it."""
+    return msgspec.to_builtins(context, enc_hook=str, str_keys=True)
+
+
+def _outcome(outcome: ExchangeOutcome) -> shape.OutcomeReport:
+    return shape.OutcomeReport(
+        status=outcome.status,
+        ending=outcome.ending,
+        result=outcome.result,
+        code=outcome.code,
+        attempts=tuple(_attempts(outcome.attempts)),
+        duration_ms=_ms(outcome.duration_s),
+        queued_ms=_ms(outcome.queued_s),
+        first_byte_ms=None if outcome.first_byte_s is None else _ms(outcome.first_byte_s),
+    )
+
+
+def _attempts(attempts: Sequence[AttemptOutcome]) -> Iterator[shape.AttemptReport]:
+    for attempt in attempts:
+        yield shape.AttemptReport(
+            backend=attempt.backend,
+            model=attempt.model,
+            ending=attempt.ending,
+            fault=attempt.fault,
+            status=attempt.status,
+            duration_ms=_ms(attempt.duration_s),
+            first_byte_ms=None if attempt.first_byte_s is None else _ms(attempt.first_byte_s),
+        )
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)

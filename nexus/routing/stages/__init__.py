@@ -1,1 +1,0 @@
-"""The two stages that the pipeline cannot do without."""

@@ -1,0 +1,80 @@
+"""Prometheus is told what routing believes of the fleet, and what probes have found."""
+
+import pytest
+
+from nexus.admin.metrics.fleet import FleetMetrics
+from nexus.domain.backend import BackendLoad, Breaker, Status
+from nexus.fleet.kinds import KINDS
+from nexus.fleet.probing.counts import ProbeCounts
+from nexus.fleet.probing.result import Failure, Success
+from nexus.testing.builders import make_backend, make_fleet
+
+
+@pytest.fixture
+def probes():
+    return ProbeCounts()
+
+
+def told(fleet, probes, name):
+    (family,) = [family for family in FleetMetrics(lambda: fleet, probes).families() if family.name == name]
+    return dict(family.rows)
+
+
+def test_the_fleet_is_counted(probes):
+    fleet = make_fleet(
+        make_backend("a", models=("x", "y")),
+        make_backend("b", models=("y",), discovery_source="local"),
+        make_backend("c", models=("z",), status=Status.UNHEALTHY),
+    )
+
+    assert told(fleet, probes, "nexus_backends_total") == {(): 3}
+    assert told(fleet, probes, "nexus_backends_healthy") == {(): 2}
+    assert told(fleet, probes, "nexus_models_available") == {(): 2}
+    assert told(fleet, probes, "nexus_backends_by_source") == {("local",): 1, ("static",): 2}
+
+
+def test_a_model_that_nobody_can_serve_now_is_told_as_none(probes):
+    fleet = make_fleet(
+        make_backend("a", models=("x", "y")),
+        make_backend("b", models=("y",)),
+        make_backend("c", models=("z",), status=Status.UNHEALTHY),
+    )
+
+    assert told(fleet, probes, "nexus_model_backends_healthy") == {("x",): 1, ("y",): 2, ("z",): 0}
+
+
+def test_a_backend_is_in_one_state_at_a_time(probes):
+    fleet = make_fleet(make_backend("a", status=Status.DRAINING, breaker=Breaker.HALF_OPEN))
+
+    statuses = told(fleet, probes, "nexus_backend_status")
+    states = told(fleet, probes, "nexus_breaker_state")
+
+    assert statuses == {("a", status): int(status == "draining") for status in Status}
+    assert states == {("a", state): int(state == "half_open") for state in Breaker}
+
+
+def test_what_is_under_way_is_told_beside_the_limit(probes):
+    fleet = make_fleet(make_backend("a", max_in_flight=8, load=BackendLoad(in_flight=3)))
+
+    assert told(fleet, probes, "nexus_pending_requests") == {("a",): 3}
+    assert told(fleet, probes, "nexus_backend_max_in_flight") == {("a",): 8}
+
+
+def test_probes_are_counted_and_timed(probes):
+    probes.note("a", Success(kind=KINDS["vllm"], latency_ms=20, models={}))
+    probes.note("a", Failure("refused"))
+
+    assert told(make_fleet(), probes, "nexus_probes") == {("a", "success"): 1, ("a", "failure"): 1}
+    assert told(make_fleet(), probes, "nexus_backend_latency_seconds")["a",].sum == 0.02
+
+
+def test_gauges_of_a_backend_that_left_are_gone(probes):
+    assert told(make_fleet(), probes, "nexus_pending_requests") == {}
+
+
+def test_servers_that_announced_themselves_are_told_by_source_and_state(probes):
+    counts = {("mdns", "pending"): 2, ("mdns", "rejected"): 0}
+
+    families = {family.name: family for family in FleetMetrics(make_fleet, probes, lambda: counts).families()}
+
+    assert dict(families["nexus_discovered_servers"].rows) == counts

@@ -1,0 +1,62 @@
+"""The event loop of the proxy runs to the end of what it serves, whatever is put on it."""
+
+import asyncio
+
+import pytest
+from structlog.testing import capture_logs
+
+from nexus.app.process.enduring import run
+from nexus.errors import StartError
+
+
+async def ends_the_process():
+    raise SystemExit(3)
+
+
+async def goes_on(reached):
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(ends_the_process())
+    await asyncio.sleep(0.01)
+    reached.append(type(task.exception()))
+
+
+def test_a_task_that_would_end_the_process_is_told_of_and_ends_alone():
+    reached = []
+
+    with capture_logs() as logs:
+        run(goes_on(reached), ())
+
+    assert reached == [SystemExit]
+    assert [line["event"] for line in logs] == ["exit_ignored"]
+
+
+def test_what_it_serves_may_fail():
+    async def fails():
+        raise StartError("no port")
+
+    with pytest.raises(StartError):
+        run(fails(), ())
+
+
+def test_what_it_serves_may_end_the_process():
+    with pytest.raises(SystemExit):
+        run(ends_the_process(), ())
+
+
+def test_a_task_that_goes_on_when_it_is_cancelled_does_not_hold_the_end():
+    async def never_ends():
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                continue
+
+    async def leaves_one_behind():
+        keep.append(asyncio.get_running_loop().create_task(never_ends(), name="stubborn"))
+        await asyncio.sleep(0.01)
+
+    keep = []
+    with capture_logs() as logs:
+        run(leaves_one_behind(), ())
+
+    assert [(line["event"], line["task"]) for line in logs] == [("task_abandoned", "stubborn")]

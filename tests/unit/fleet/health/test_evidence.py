@@ -1,0 +1,81 @@
+import math
+
+import pytest
+
+from nexus.domain.outcome import Ending
+from nexus.errors import UpstreamFault
+from nexus.fleet.health.evidence import Evidence, cooling_of, weigh
+from nexus.fleet.kinds import LLAMACPP, VLLM
+
+
+@pytest.mark.parametrize(
+    ("fields", "evidence"),
+    [
+        ({"status": 200}, Evidence.GOOD),
+        ({"status": 400}, Evidence.NONE),
+        ({"status": 401}, Evidence.NONE),
+        ({"status": 404}, Evidence.NONE),
+        ({"status": 429}, Evidence.NONE),
+        ({"status": 500}, Evidence.BAD),
+        ({"status": 501}, Evidence.NONE),
+        ({"status": 502}, Evidence.BAD),
+        ({"status": 503}, Evidence.BAD),
+        ({"status": 504}, Evidence.BAD),
+        ({"ending": Ending.CLIENT_LEFT, "status": 200}, Evidence.NONE),
+        ({"ending": Ending.CLIENT_STALLED, "status": 200}, Evidence.NONE),
+        ({"ending": Ending.SHUT_DOWN}, Evidence.NONE),
+        ({"ending": Ending.BACKEND_FAILED, "fault": UpstreamFault.STATUS, "status": 502}, Evidence.BAD),
+        ({"ending": Ending.BACKEND_FAILED, "fault": UpstreamFault.REFUSED}, Evidence.REFUSED),
+        ({"ending": Ending.BACKEND_FAILED, "fault": UpstreamFault.CONNECT_TIMEOUT}, Evidence.BAD),
+        ({"ending": Ending.BACKEND_FAILED, "fault": UpstreamFault.TLS}, Evidence.BAD),
+        ({"ending": Ending.BACKEND_FAILED, "fault": UpstreamFault.RESET}, Evidence.BAD),
+        ({"ending": Ending.BACKEND_FAILED, "fault": UpstreamFault.PROTOCOL}, Evidence.BAD),
+        ({"ending": Ending.BACKEND_FAILED, "fault": UpstreamFault.TRUNCATED, "status": 200}, Evidence.BAD),
+        ({"ending": Ending.BACKEND_FAILED, "fault": UpstreamFault.FIRST_BYTE_TIMEOUT}, Evidence.BAD),
+        ({"ending": Ending.BACKEND_FAILED, "fault": UpstreamFault.STALE}, Evidence.NONE),
+        ({"ending": Ending.BACKEND_FAILED, "fault": UpstreamFault.IN_STREAM_ERROR, "status": 200}, Evidence.NONE),
+        ({"ending": Ending.BACKEND_FAILED, "fault": "stream_truncated", "status": 200}, Evidence.BAD),
+        ({"ending": Ending.BACKEND_FAILED, "fault": "stream_stalled", "status": 200}, Evidence.BAD),
+        ({"ending": Ending.BACKEND_FAILED, "fault": "event_too_large", "status": 200}, Evidence.NONE),
+    ],
+)
+def test_an_attempt_bears_on_its_backend(make_outcome, fields, evidence):
+    assert weigh(make_outcome(**fields), VLLM, cooling_s=None) is evidence
+
+
+def test_a_500_of_a_kind_that_says_it_lightly_does_not_count(make_outcome):
+    assert weigh(make_outcome(status=500), LLAMACPP, cooling_s=None) is Evidence.NONE
+
+
+def test_a_503_that_says_when_to_come_back_is_no_failure(make_outcome):
+    assert weigh(make_outcome(status=503), VLLM, cooling_s=2.0) is Evidence.NONE
+
+
+@pytest.mark.parametrize(
+    ("status", "retry_after_s", "cooling_s"),
+    [
+        (429, 5.0, 5.0),
+        (503, 5.0, 5.0),
+        (503, 0.0, 0.0),
+        (429, 4000.0, 300.0),
+        (429, None, None),
+        (429, -1.0, None),
+        (429, math.nan, None),
+        (429, math.inf, None),
+        (200, 5.0, None),
+        (500, 5.0, None),
+    ],
+)
+def test_a_backend_is_left_alone_as_long_as_it_asks_within_reason(make_outcome, status, retry_after_s, cooling_s):
+    assert cooling_of(make_outcome(status=status), retry_after_s) == cooling_s
+
+
+@pytest.mark.parametrize("ending", [Ending.CLIENT_LEFT, Ending.TIMED_OUT])
+@pytest.mark.parametrize(
+    ("silent_s", "is_sent", "evidence"),
+    [(12.0, True, Evidence.BAD), (8.0, True, Evidence.NONE), (12.0, False, Evidence.NONE)],
+)
+def test_giving_up_counts_only_after_a_remarkable_silence(make_outcome, ending, silent_s, is_sent, evidence):
+    outcome = make_outcome(ending=ending, silent_s=silent_s, is_sent=is_sent)
+
+    assert weigh(outcome, VLLM, cooling_s=None, patience_s=10.0) is evidence

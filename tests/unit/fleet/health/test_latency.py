@@ -1,0 +1,29 @@
+from nexus.domain.backend import BackendLoad
+from nexus.fleet.health.latency import moved_average, observe_probe, observe_request
+
+
+def test_the_first_sample_sets_the_average_and_zero_is_as_good_as_any():
+    assert moved_average(None, 0) == 0
+    assert moved_average(0, 100) == 20
+
+
+def test_the_average_moves_by_a_fifth_in_whole_milliseconds():
+    average = None
+    averages = []
+
+    for sample in (100, 200, 50, 50):
+        average = moved_average(average, sample)
+        averages.append(average)
+
+    assert averages == [100, 120, 106, 94]
+
+
+def test_probes_count_until_there_is_a_real_request():
+    load = BackendLoad()
+
+    observe_probe(load, 5)
+    observe_request(load, 900)
+    observe_probe(load, 5)
+    observe_request(load, 400)
+
+    assert load.latency_ms == 800

@@ -1,0 +1,138 @@
+"""A body is read whole, within its limits, or refused."""
+
+import asyncio
+
+import pytest
+from aiohttp import web
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+
+from nexus.errors import RequestError
+from nexus.proxy.client.body import LEAST_RATE, receive
+from nexus.proxy.headers.from_client import read_head
+from nexus.tasks import start
+
+
+class Client:
+    def __init__(self):
+        self.written = b""
+
+    def write(self, data):
+        self.written += data
+
+
+@pytest.fixture
+def client():
+    return Client()
+
+
+@pytest.fixture
+async def payload(transport):
+    loop = asyncio.get_running_loop()
+    protocol = BaseProtocol(loop)
+    protocol.connection_made(transport)
+    return StreamReader(protocol, 2**16, loop=loop)
+
+
+@pytest.fixture
+def read(client, make_message):
+    async def read(payload, *headers, limit=100, deadline_s=5.0):
+        return await receive(payload, read_head(make_message(*headers)), client, limit=limit, deadline_s=deadline_s)
+
+    return read
+
+
+async def test_a_body_that_is_there_is_read_at_once(read, payload):
+    payload.feed_data(b"hello ")
+    payload.feed_data(b"world")
+    payload.feed_eof()
+
+    assert await read(payload) == b"hello world"
+
+
+async def test_no_body_is_an_empty_one(read):
+    assert await read(EMPTY_PAYLOAD) == b""
+
+
+async def test_a_body_that_comes_in_parts_is_waited_for(read, payload):
+    reading = start(read(payload), name="reading")
+
+    for part in (b"hel", b"lo"):
+        await asyncio.sleep(0)
+        payload.feed_data(part)
+    await asyncio.sleep(0)
+    payload.feed_eof()
+
+    assert await reading == b"hello"
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+async def test_a_body_that_grows_too_long_is_refused(read, payload, is_whole):
+    payload.feed_data(b"x" * 101)
+    if is_whole:
+        payload.feed_eof()
+
+    with pytest.raises(RequestError) as refused:
+        await read(payload)
+
+    assert (refused.value.code, refused.value.close) == ("too_large", True)
+
+
+async def test_a_body_that_does_not_come_is_given_up(read, payload):
+    with pytest.raises(RequestError) as refused:
+        await read(payload, deadline_s=0.01)
+
+    assert (refused.value.code, refused.value.close) == ("request_timeout", True)
+
+
+async def test_a_drip_does_not_move_the_deadline(read, payload):
+    async def drip():
+        while True:
+            payload.feed_data(b"x")
+            await asyncio.sleep(0.005)
+
+    dripping = start(drip(), name="drip")
+
+    with pytest.raises(RequestError, match="in time"):
+        await asyncio.wait_for(read(payload, deadline_s=0.05), 2)
+
+    dripping.cancel()
+
+
+async def test_a_large_body_has_the_time_that_its_size_takes(read, payload):
+    payload.feed_data(b"x" * LEAST_RATE)
+    reading = start(read(payload, limit=LEAST_RATE * 2, deadline_s=0.01), name="reading")
+
+    await asyncio.sleep(0.05)
+    payload.feed_eof()
+
+    assert len(await reading) == LEAST_RATE
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+async def test_a_body_that_breaks_its_framing_is_refused(read, payload, when):
+    broken = web.RequestPayloadError("bad chunk")
+    if when == "before":
+        payload.set_exception(broken)
+    else:
+        asyncio.get_running_loop().call_soon(payload.set_exception, broken)
+
+    with pytest.raises(RequestError) as refused:
+        await read(payload)
+
+    assert (refused.value.code, refused.value.close) == ("bad_request", True)
+
+
+async def test_who_asks_first_is_told_to_go_on(read, payload, client):
+    payload.feed_eof()
+
+    await read(payload, ("Expect", "100-Continue"))
+
+    assert client.written == b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+async def test_nothing_else_can_be_expected(read, payload, client):
+    with pytest.raises(RequestError) as refused:
+        await read(payload, ("Expect", "miracles"))
+
+    assert (refused.value.code, client.written) == ("expectation_failed", b"")

@@ -1,0 +1,121 @@
+"""A connection is cut when its client takes nothing of what is unsent, whatever it is doing; else it is not."""
+
+import asyncio
+import socket
+
+import pytest
+
+from nexus.proxy.client.connection import ClientConnection
+from nexus.proxy.client.server import EdgeServer
+
+STALL_S = 0.2
+GET = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+class Desk:
+    """Answers each request at once, and says whether another may follow."""
+
+    def __init__(self):
+        self.may_follow = True
+        self.answered = 0
+
+    async def __call__(self, client, message, payload):
+        client.write(b"answer")
+        self.answered += 1
+        return self.may_follow
+
+
+@pytest.fixture
+async def desk():
+    return Desk()
+
+
+@pytest.fixture
+def transport(make_transport):
+    """A transport of whose bytes the client takes as many as the test says."""
+    ours, theirs = socket.socketpair()
+
+    class Transport(make_transport):
+        def get_extra_info(self, name, default=None):
+            return ours if name == "socket" else default
+
+        def set_write_buffer_limits(self, high=None, low=None):
+            pass
+
+        def write_eof(self):
+            pass
+
+    yield Transport()
+    ours.close()
+    theirs.close()
+
+
+@pytest.fixture
+async def client(desk, transport):
+    edge = EdgeServer(headers_s=5, keepalive_s=60, write_stall_s=STALL_S)
+    edge.desk = desk
+    client = ClientConnection(edge)
+    client.connection_made(transport)
+    yield client
+    client.connection_lost(None)
+    await asyncio.gather(client.task, return_exceptions=True)
+
+
+async def answer(client, transport, desk, *, unsent):
+    transport.unsent = unsent
+    client.data_received(GET)
+    await asyncio.sleep(0.02)
+    assert desk.answered == 1
+
+
+async def test_an_idle_connection_whose_client_takes_nothing_is_cut(client, transport, desk):
+    await answer(client, transport, desk, unsent=10)
+    before = transport.is_aborted
+    await asyncio.sleep(1.5 * STALL_S)
+
+    assert (before, transport.is_aborted, client.has_stalled) == (False, True, True)
+
+
+async def test_an_idle_connection_whose_client_has_taken_all_is_not(client, transport, desk):
+    await answer(client, transport, desk, unsent=0)
+    await asyncio.sleep(1.5 * STALL_S)
+
+    assert not transport.is_closed
+
+
+async def test_a_closed_connection_whose_client_takes_nothing_is_cut(client, transport, desk):
+    client.close()
+    transport.unsent = 10
+    before = transport.is_closed, transport.is_aborted
+    await asyncio.sleep(1.5 * STALL_S)
+
+    assert (before, transport.is_aborted) == ((True, False), True)
+
+
+async def test_one_whose_client_takes_some_of_it_is_not(client, transport, desk):
+    transport.unsent = 1000
+    client.write_now(b"x" * 1000)
+    client.close()
+    for _ in range(8):
+        await asyncio.sleep(STALL_S / 2)
+        transport.unsent -= 1
+
+    assert not transport.is_aborted
+
+
+async def test_a_paused_connection_whose_client_takes_nothing_is_cut_while_it_is_answered(client, transport, desk):
+    transport.unsent = 10
+    client.pause_writing()
+    client.data_received(GET)
+    await asyncio.sleep(1.5 * STALL_S)
+
+    assert transport.is_aborted
+    assert client.has_stalled
+
+
+async def test_a_longer_limit_holds_for_open_connections_too(client, transport, desk):
+    client._reception.write_stall_s = 60.0
+    await answer(client, transport, desk, unsent=10)
+    await asyncio.sleep(1.5 * STALL_S)
+
+    assert not transport.is_aborted

@@ -1,0 +1,105 @@
+"""The last file descriptors are kept from new clients, and the log tells of it twice."""
+
+import os
+import resource
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+from nexus.proxy.client.descriptors import CALM_S, LOOK_S, Descriptors, Room
+
+LIMIT = 800
+
+
+class Loop:
+    """A loop whose time passes when it is told to."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.timer = None
+
+    def time(self):
+        return self.now
+
+    def call_later(self, delay_s, callback):
+        self.timer = self.now + delay_s, callback
+        return self
+
+    def cancel(self):
+        self.timer = None
+
+    def pass_time(self, seconds):
+        until = self.now + seconds
+        while self.timer is not None and self.timer[0] <= until:
+            (self.now, callback), self.timer = self.timer, None
+            callback()
+        self.now = until
+
+
+@pytest.fixture
+def loop():
+    return Loop()
+
+
+@pytest.fixture
+def descriptors(loop):
+    return Descriptors(loop, LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("descriptor", "room"),
+    [(3, Room.ENOUGH), (699, Room.ENOUGH), (700, Room.LITTLE), (749, Room.LITTLE), (750, Room.NONE), (799, Room.NONE)],
+)
+def test_the_number_of_a_connection_tells_what_it_can_be_given(descriptors, descriptor, room):
+    assert descriptors.room_for(descriptor) is room
+
+
+@given(st.integers(64, 2**20), st.integers(0, 2**20))
+def test_room_never_grows_with_the_number(limit, descriptor):
+    order = [Room.ENOUGH, Room.LITTLE, Room.NONE]
+    descriptors = Descriptors(Loop(), limit)
+
+    rooms = [order.index(descriptors.room_for(number)) for number in (3, descriptor, descriptor + 1)]
+
+    assert rooms == sorted(rooms)
+    assert rooms[0] == 0
+
+
+def test_a_flood_is_told_once_and_its_end_once(descriptors, loop):
+    with capture_logs() as lines:
+        for _ in range(1000):
+            descriptors.room_for(700)
+            loop.pass_time(0.01)
+        loop.pass_time(CALM_S + 2 * LOOK_S)
+
+    assert [(line["event"], line.get("refused")) for line in lines] == [
+        ("file_descriptors_short", None),
+        ("file_descriptors_enough", 1000),
+    ]
+    assert loop.timer is None
+
+
+def test_it_is_not_over_while_they_are_in_use(loop):
+    open_now = len(list(Path("/dev/fd").iterdir()))
+    descriptors = Descriptors(loop, open_now)
+
+    with capture_logs() as lines:
+        descriptors.room_for(open_now)
+        loop.pass_time(10 * CALM_S)
+
+    assert [line["event"] for line in lines] == ["file_descriptors_short"]
+
+
+def test_the_kernel_gives_out_the_lowest_number():
+    first = os.open(os.devnull, os.O_RDONLY)
+    second = os.open(os.devnull, os.O_RDONLY)
+    os.close(first)
+
+    again = os.open(os.devnull, os.O_RDONLY)
+
+    assert again == first < second < resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    os.close(again)
+    os.close(second)

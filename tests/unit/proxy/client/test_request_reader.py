@@ -1,0 +1,96 @@
+"""Each request in a client's bytes is found where it begins and ends, and takes nothing from the one before."""
+
+import asyncio
+from inspect import iscoroutine
+
+import pytest
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http_exceptions import HttpProcessingError
+
+from nexus.proxy.client.request_reader import RequestReader
+
+CHUNKED = b"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n"
+SIZED = b"POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nok"
+PLAIN = b"GET /c HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.fixture
+async def reader():
+    loop = asyncio.get_running_loop()
+    return RequestReader(BaseProtocol(loop), loop)
+
+
+async def found_in(reader, *pieces):
+    """Feed *pieces*, and return path, headers and body of each request."""
+    requests = []
+    for piece in pieces:
+        rest = piece
+        while rest:
+            request, rest = reader.feed(rest)
+            requests += [request] if request is not None else []
+    return [(message.path, message.raw_headers, await read(payload)) for message, payload, _ in requests]
+
+
+async def read(payload):
+    if not payload.is_eof():
+        return None
+    body = payload.read_nowait()
+    return await body if iscoroutine(body) else body
+
+
+@pytest.mark.parametrize(
+    "trailer", [b"Authorization: Bearer x", b"Host: b", b"Content-Encoding: gzip", b"X-Nexus-Hops: 9", b"A: 1\r\nB: 2"]
+)
+@pytest.mark.parametrize("following", [SIZED, PLAIN, CHUNKED + b"\r\n"], ids=["sized", "plain", "chunked"])
+@pytest.mark.parametrize("step", [1, 10, 1000])
+async def test_a_trailer_is_no_header_of_the_next_request(reader, trailer, following, step):
+    whole = CHUNKED + trailer + b"\r\n\r\n" + following
+    alone = await found_in(RequestReader(reader._protocol, reader._loop), following)
+
+    requests = await found_in(reader, *(whole[start : start + step] for start in range(0, len(whole), step)))
+
+    assert requests[1:] == alone
+    assert (reader.unfinished, reader._parser) == (None, None)
+
+
+async def test_requests_of_any_framing_follow_one_another(reader):
+    requests = await found_in(reader, SIZED + CHUNKED + b"\r\n" + SIZED + PLAIN + b"\r\n" + SIZED)
+
+    assert [(path, body) for path, _, body in requests] == [
+        ("/b", b"ok"),
+        ("/a", b"ok"),
+        ("/b", b"ok"),
+        ("/c", b""),
+        ("/b", b"ok"),
+    ]
+
+
+async def test_an_offer_to_upgrade_that_is_not_taken_leaves_nothing(reader):
+    offer = PLAIN[:-2] + b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+
+    requests = await found_in(reader, offer + SIZED)
+
+    assert [path for path, _, _ in requests] == ["/c", "/b"]
+
+
+@pytest.mark.parametrize("wire", [b"HEAD /\x01 HTTP/1.1\r\n", b"\r\nHEAD / HTTP/9\r\n\r\n"])
+@pytest.mark.parametrize("step", [1, 1000])
+async def test_a_malformed_head_request_is_seen_to_be_one(reader, wire, step):
+    with pytest.raises(HttpProcessingError):
+        await found_in(reader, SIZED, *(wire[start : start + step] for start in range(0, len(wire), step)))
+
+    assert reader.is_head_method
+
+
+async def test_another_malformed_request_is_not(reader):
+    with pytest.raises(HttpProcessingError):
+        await found_in(reader, PLAIN.replace(b"GET", b"HEAD"), b"GET /\x01 HTTP/1.1\r\n")
+
+    assert not reader.is_head_method
+
+
+@pytest.mark.parametrize("empty", [b"\r\n", b"\r\n\r\n", b"\n", b"\r\n" * 200_000])
+async def test_empty_lines_before_a_request_are_skipped(reader, empty):
+    requests = await found_in(reader, empty + SIZED, empty, PLAIN[:20], PLAIN[20:])
+
+    assert [path for path, _, _ in requests] == ["/b", "/c"]

@@ -1,0 +1,81 @@
+"""A flood of refused requests is counted, not written down."""
+
+import pytest
+from structlog.testing import capture_logs
+
+from nexus.proxy.dispatch import refusal_log as refusals
+from nexus.proxy.dispatch.refusal_log import RefusalLog
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    class Clock:
+        now = 1000.0
+
+        def monotonic(self):
+            return self.now
+
+    clock = Clock()
+    monkeypatch.setattr(refusals, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def counted():
+    return []
+
+
+@pytest.fixture
+def refusal_log(clock, counted):
+    return RefusalLog(counted.append)
+
+
+def test_each_is_counted_and_one_is_written_down(refusal_log, counted):
+    with capture_logs() as lines:
+        for number in range(1000):
+            refusal_log.note("10.0.0.1", "bad_request", f"req-{number}")
+
+    assert len(counted) == 1000
+    assert lines == [
+        {
+            "event": "request_refused",
+            "log_level": "info",
+            "remote": "10.0.0.1",
+            "code": "bad_request",
+            "request_id": "req-0",
+            "unsaid_before": 0,
+        }
+    ]
+
+
+def test_what_a_client_calls_its_request_is_written_down_too(refusal_log):
+    with capture_logs() as lines:
+        refusal_log.note("10.0.0.1", "bad_request", "req-1", "mine")
+
+    assert [(line["request_id"], line["client_request_id"]) for line in lines] == [("req-1", "mine")]
+
+
+def test_after_a_while_it_is_said_how_many_there_were(refusal_log, clock):
+    with capture_logs() as lines:
+        for _ in range(5):
+            refusal_log.note("10.0.0.1", "bad_request", "req-1")
+        clock.now += refusals.WINDOW_S
+        refusal_log.note("10.0.0.1", "bad_request", "req-2")
+
+    assert [line["unsaid_before"] for line in lines] == [0, 4]
+
+
+def test_clients_do_not_hide_each_other(refusal_log):
+    with capture_logs() as lines:
+        for remote in ("10.0.0.1", "10.0.0.2"):
+            refusal_log.note(remote, "bad_request", "req-1")
+
+    assert [line["remote"] for line in lines] == ["10.0.0.1", "10.0.0.2"]
+
+
+def test_only_so_many_clients_are_remembered(refusal_log):
+    with capture_logs():
+        for number in range(refusals.MAX_CLIENTS * 3):
+            refusal_log.note(f"client-{number}", "bad_request", "req-1")
+
+    assert len(refusal_log._clients) <= refusals.MAX_CLIENTS

@@ -1,0 +1,149 @@
+"""When what is written leaves: with what others write, and never later than the next turn of the event loop."""
+
+import asyncio
+
+import pytest
+
+from nexus.proxy.write_batch import MOST_HELD, MOST_HELD_BYTES, Outbox, Outlet
+
+
+@pytest.fixture
+async def outbox():
+    return Outbox(asyncio.get_running_loop())
+
+
+@pytest.fixture
+def outlets(outbox, make_transport):
+    return [Outlet(make_transport(), outbox) for _ in range(3)]
+
+
+def sent(outlets):
+    return [outlet._transport.written for outlet in outlets]
+
+
+async def test_who_writes_alone_does_not_wait(outbox, outlets):
+    outbox.expect()
+
+    outlets[0].write(b"a")
+
+    assert sent(outlets) == [b"a", b"", b""]
+
+
+async def test_who_was_not_expected_does_not_wait(outlets):
+    outlets[0].write(b"a")
+
+    assert sent(outlets) == [b"a", b"", b""]
+
+
+async def test_the_last_of_those_expected_sends_for_all(outbox, outlets):
+    for _ in range(3):
+        outbox.expect()
+
+    outlets[0].write(b"a")
+    outlets[1].write(b"b")
+    before = sent(outlets)
+    outlets[2].write(b"c")
+
+    assert (before, sent(outlets)) == ([b"", b"", b""], [b"a", b"b", b"c"])
+
+
+async def test_who_does_not_write_keeps_nobody_waiting_for_more_than_a_turn(outbox, outlets):
+    for _ in range(3):
+        outbox.expect()
+    outlets[0].write(b"a")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    left = sent(outlets)
+
+    # Nobody knows who is still to come: the next one does not wait for them.
+    outlets[1].write(b"b")
+
+    assert (left, sent(outlets)) == ([b"a", b"", b""], [b"a", b"b", b""])
+
+
+async def test_the_first_does_not_wait_for_very_many(outbox, make_transport):
+    outlets = [Outlet(make_transport(), outbox) for _ in range(MOST_HELD)]
+    for _ in range(MOST_HELD + 5):
+        outbox.expect()
+
+    for outlet in outlets[:-1]:
+        outlet.write(b"a")
+    before = sent(outlets)
+    outlets[-1].write(b"a")
+
+    assert (b"a" in before, sent(outlets)) == (False, [b"a"] * MOST_HELD)
+
+
+@pytest.fixture
+def hold(outbox, outlets):
+    """Return an outlet that holds something, until the next turn."""
+
+    def hold_a():
+        for _ in range(3):
+            outbox.expect()
+        outlets[0].write(b"a")
+        return outlets[0]
+
+    return hold_a
+
+
+async def test_what_is_held_counts_as_unsent(hold):
+    held = hold()
+
+    held._transport.unsent = 10
+
+    assert held.unsent == 11
+
+
+@pytest.mark.parametrize("how", ["write", "write_now"])
+async def test_what_follows_does_not_overtake(hold, how):
+    held = hold()
+
+    getattr(held, how)(b"b")
+
+    assert held._transport.written == b"ab"
+
+
+async def test_it_is_sent_before_the_connection_is_closed(hold):
+    held = hold()
+
+    held.close()
+
+    assert (held._transport.written, held._transport.is_closed) == (b"a", True)
+
+
+async def test_it_is_not_sent_on_a_connection_that_is_cut(hold):
+    held = hold()
+
+    held.abort()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+    assert (held._transport.written, held.unsent, held._transport.is_aborted) == (b"", 0, True)
+
+
+async def test_it_is_not_sent_on_a_connection_that_was_lost(hold):
+    held = hold()
+
+    held._transport.is_closed = True
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+    assert held._transport.written == b""
+
+
+async def test_much_is_sent_at_once(outbox, outlets):
+    for _ in range(3):
+        outbox.expect()
+
+    outlets[0].write(b"a" * (MOST_HELD_BYTES + 1))
+
+    assert len(outlets[0]._transport.written) == MOST_HELD_BYTES + 1
+
+
+async def test_without_an_outbox_everything_is_sent_at_once(make_transport):
+    outlet = Outlet(make_transport())
+
+    outlet.write(b"a")
+
+    assert outlet._transport.written == b"a"

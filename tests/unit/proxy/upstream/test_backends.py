@@ -1,0 +1,91 @@
+"""Each backend has one pool, as long as it is the same backend."""
+
+import msgspec
+import pytest
+
+from nexus.config.schema import TimeoutsConfig
+from nexus.dialing.access import Access
+from nexus.proxy.upstream import backends as upstreams_module
+from nexus.proxy.upstream.backends import Upstreams
+from nexus.testing.builders import make_backend
+
+GPU = make_backend("gpu-1")
+
+
+@pytest.fixture
+async def upstreams():
+    upstreams = Upstreams({"gpu-1": Access(key="secret")}, TimeoutsConfig())
+    yield upstreams
+    upstreams.close()
+
+
+async def test_a_backend_is_made_ready_once(upstreams):
+    first = upstreams.of(GPU)
+
+    assert upstreams.of(GPU) is first
+    assert (first.stamp.own_lines, first.stamp.host_line) == (
+        b"authorization: Bearer secret\r\n",
+        b"Host: gpu-1:8000\r\n",
+    )
+
+
+async def test_a_change_of_health_leaves_it_as_it_is(upstreams):
+    first = upstreams.of(GPU)
+
+    assert upstreams.of(msgspec.structs.replace(GPU, is_cooling=True, last_error="x")) is first
+
+
+@pytest.mark.parametrize("change", [{"url": "http://other:1"}, {"kind": make_backend(kind="vllm").kind}])
+async def test_a_change_of_what_it_is_makes_it_anew(upstreams, change):
+    first = upstreams.of(GPU)
+
+    second = upstreams.of(msgspec.structs.replace(GPU, **change))
+
+    assert second is not first
+    assert first.pool._is_closed
+    assert upstreams.of(msgspec.structs.replace(GPU, **change)) is second
+
+
+async def test_a_backend_that_nobody_configured_has_no_key(upstreams):
+    assert upstreams.of(make_backend("found")).stamp.own_lines == b""
+
+
+async def test_what_has_left_the_fleet_is_closed(upstreams):
+    gone, kept = upstreams.of(make_backend("gone")), upstreams.of(GPU)
+
+    upstreams.keep_only(frozenset({GPU.id}))
+
+    assert (gone.pool._is_closed, kept.pool._is_closed) == (True, False)
+    assert upstreams.counts.keys() == {"gone", "gpu-1"}
+
+
+async def test_new_keys_are_for_requests_to_come(upstreams):
+    before = upstreams.of(GPU)
+
+    upstreams.reconfigure({"gpu-1": Access(key="newer")}, TimeoutsConfig())
+
+    assert before.stamp.own_lines == b"authorization: Bearer secret\r\n"
+    assert upstreams.of(GPU).stamp.own_lines == b"authorization: Bearer newer\r\n"
+
+
+async def test_connections_are_counted_on_whatever_is_configured_anew(upstreams):
+    before = upstreams.of(GPU)
+    before.pool.counts.opened = 3
+
+    upstreams.reconfigure({}, TimeoutsConfig())
+    after = upstreams.of(GPU)
+
+    assert after is not before
+    assert after.pool.counts.opened == 3
+
+
+async def test_counts_of_backends_that_are_gone_are_bounded(upstreams, monkeypatch):
+    monkeypatch.setattr(upstreams_module, "MOST_COUNTED", 3)
+    upstreams.of(GPU)
+    upstreams.of(make_backend("busy")).pool.counts.open = 1
+    upstreams.of(make_backend("gone"))
+    upstreams.keep_only(frozenset({GPU.id}))
+
+    upstreams.of(make_backend("new"))
+
+    assert upstreams.counts.keys() == {"gpu-1", "busy", "new"}

@@ -1,0 +1,528 @@
+"""One connection carries one answer at a time, and only a clean one carries another."""
+
+import asyncio
+import time
+
+import pytest
+
+from nexus.dialing.dial import Address
+from nexus.errors import UpstreamError
+from nexus.proxy.upstream import connection as upstream
+from nexus.proxy.upstream import pool as pools
+from nexus.proxy.upstream.pool import Pool
+from nexus.testing.bookkeeping import eventually
+from nexus.testing.scripted import Close, ReadHead, ReadRequest, Reset, ScriptedBackend, Send, Stall
+
+OK = b"HTTP/1.1 200 OK\r\n"
+HELLO = OK + b"Content-Length: 5\r\n\r\nhello"
+REQUEST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n"
+
+
+@pytest.fixture
+def asked(connection, sink):
+    """The connection, with a request under way."""
+    connection.send(REQUEST, b"{}", sink)
+    return connection
+
+
+def receive(connection, *chunks, then=None):
+    for chunk in chunks:
+        if not connection.is_closed:
+            connection.data_received(chunk)
+    if then == "eof" and not connection.is_closed:
+        connection.connection_lost(None)
+    if then == "reset" and not connection.is_closed:
+        connection.connection_lost(ConnectionResetError())
+
+
+def reuse(connection, sink):
+    connection.rest(0.0)
+    connection.send(REQUEST, b"{}", sink)
+
+
+# what is sent
+
+
+@pytest.mark.parametrize("size", [2, 100_000])
+def test_a_request_goes_out_as_it_is(connection, transport, sink, size):
+    connection.send(REQUEST, b"x" * size, sink)
+
+    assert transport.written == REQUEST + b"x" * size
+
+
+# what comes back
+
+
+def test_an_answer_is_told_in_order(asked, sink):
+    receive(asked, HELLO)
+
+    assert sink.calls == ["head", "body", "end"]
+    assert (sink.status, sink.headers, sink.body, sink.end) == (200, [(b"Content-Length", b"5")], b"hello", "framed")
+
+
+def test_many_small_chunks_in_one_read_are_one_hand_over(asked, sink):
+    receive(asked, OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * 100 + b"0\r\n\r\n")
+
+    assert (sink.calls, sink.body) == (["head", "body", "end"], b"a" * 100)
+
+
+def test_an_answer_without_length_ends_with_its_connection(asked, sink):
+    receive(asked, OK + b"\r\nhello", then="eof")
+
+    assert (sink.body, sink.end) == (b"hello", "unframed")
+
+
+def test_an_answer_without_length_does_not_end_with_a_reset(asked, sink):
+    receive(asked, OK + b"\r\nhello", then="reset")
+
+    assert sink.end == "truncated"
+
+
+def test_informational_answers_are_passed_over(asked, sink):
+    receive(asked, b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", HELLO)
+
+    assert (sink.status, sink.headers, sink.end) == (200, [(b"Content-Length", b"5")], "framed")
+
+
+def test_trailers_are_not_headers(asked, sink):
+    receive(asked, OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX-Secret: 1\r\n\r\n")
+
+    assert (sink.headers, sink.end) == ([(b"Transfer-Encoding", b"chunked")], "framed")
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        pytest.param(b"SSH-2.0-OpenSSH_9\r\n", id="another protocol"),
+        pytest.param(b"\x15\x03\x01\x00\x02\x02\x46", id="tls"),
+        pytest.param(OK + b"X: a\x01b\r\n\r\n", id="control character"),
+        pytest.param(OK + b"X y: z\r\n\r\n", id="space in a name"),
+        pytest.param(OK + b"X: a\r\n folded\r\n\r\n", id="folded header"),
+        pytest.param(OK + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n", id="two lengths"),
+        pytest.param(OK + b"Content-Length: 2\r\nContent-Length: 2\r\n\r\n", id="length twice"),
+        pytest.param(OK + b"Content-Length: -1\r\n\r\n", id="negative length"),
+        pytest.param(OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", id="bad chunk"),
+        pytest.param(b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", id="upgrade"),
+        pytest.param(b"HTTP/1.1 102 Processing\r\n\r\n" * 17, id="informational flood"),
+        pytest.param(OK + b"X: y\r\n" * 200 + b"\r\n", id="too many headers"),
+        pytest.param(OK + b"X: " + b"y" * 9000 + b"\r\n\r\n", id="too long header"),
+        pytest.param(OK + (b"X: " + b"y" * 8000 + b"\r\n") * 9 + b"\r\n", id="too long headers"),
+    ],
+)
+def test_what_is_no_answer_is_a_broken_protocol(asked, transport, sink, wire):
+    receive(asked, wire, then="eof")
+
+    assert sink.end == "protocol"
+    assert transport.is_aborted
+
+
+@pytest.mark.parametrize(
+    ("wire", "why"),
+    [
+        (b"SSH-2.0-OpenSSH_9\r\n", "not an HTTP/1.1 answer"),
+        (b"HTTP/1.1 102 Processing\r\n\r\n" * 17, "informational"),
+        (OK + b"X: " + b"y" * 9000 + b"\r\n\r\n", "too long headers"),
+    ],
+)
+def test_what_is_no_answer_is_told_in_words(asked, sink, wire, why):
+    receive(asked, wire)
+
+    assert why in sink.why
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        pytest.param(OK + b"X: ", id="header"),
+        pytest.param(b"HTTP/1.1 200 ", id="reason"),
+        pytest.param(OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX: ", id="trailer"),
+        pytest.param(OK + b"Transfer-Encoding: chunked\r\n\r\n1;x=", id="chunk extension"),
+    ],
+)
+def test_nothing_without_end_is_collected(asked, sink, begin):
+    receive(asked, begin, *[b"y" * 10_000] * 20)
+
+    assert sink.end == "protocol"
+
+
+def test_a_long_answer_in_small_packets_is_no_flood(asked, sink):
+    receive(asked, OK + b"Transfer-Encoding: chunked\r\n\r\n", *[b"1\r\n", b"a", b"\r\n"] * 50_000, b"0\r\n\r\n")
+
+    assert (sink.end, len(sink.body)) == ("framed", 50_000)
+
+
+def test_a_status_below_100_does_not_slip_its_body_into_the_next_answer(asked, sink):
+    receive(asked, b"HTTP/1.1 050 X\r\nContent-Length: 4\r\n\r\nevil" + HELLO)
+
+    assert (sink.status, sink.body) == (50, b"evil")
+
+
+@pytest.mark.parametrize(
+    ("wire", "then", "fault"),
+    [
+        (b"", "eof", "reset"),
+        (b"", "reset", "reset"),
+        (b"HTTP/1.1 200", "eof", "reset"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n", "eof", "reset"),
+        (OK + b"Content-Length: 5\r\n\r\nhel", "eof", "truncated"),
+        (OK + b"Transfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n", "reset", "truncated"),
+    ],
+)
+def test_an_answer_that_is_cut_says_how_far_it_came(asked, sink, wire, then, fault):
+    receive(asked, wire, then=then) if wire else receive(asked, then=then)
+
+    assert sink.end == fault
+    assert sink.calls.count("failed") == 1
+
+
+def test_a_reused_connection_that_says_nothing_was_stale(asked, sink, make_sink):
+    receive(asked, HELLO)
+    second = make_sink()
+    reuse(asked, second)
+
+    receive(asked, then="reset")
+
+    assert (sink.end, second.end) == ("framed", "stale")
+
+
+def test_a_reused_connection_that_worked_for_a_while_was_not(asked, make_sink, monkeypatch):
+    receive(asked, HELLO)
+    second = make_sink()
+    reuse(asked, second)
+
+    monkeypatch.setattr(upstream, "monotonic", lambda: time.monotonic() + 2.0)
+    receive(asked, then="eof")
+
+    assert second.end == "reset"
+
+
+def test_a_reused_connection_that_began_to_answer_was_not(asked, make_sink):
+    receive(asked, HELLO)
+    second = make_sink()
+    reuse(asked, second)
+
+    receive(asked, b"HTTP", then="eof")
+
+    assert second.end == "reset"
+
+
+# who is told
+
+
+def test_who_has_given_up_is_told_nothing_more(asked, transport, sink):
+    receive(asked, OK + b"Content-Length: 5\r\n\r\nhe")
+
+    asked.abandon()
+    asked.connection_lost(None)
+
+    assert transport.is_aborted
+    assert sink.calls == ["head", "body"]
+
+
+def test_who_gives_up_at_the_head_is_not_told_the_rest(asked, sink):
+    sink.on_head = lambda *_: asked.abandon()
+
+    receive(asked, HELLO)
+
+    assert sink.calls == []
+
+
+def test_the_loss_of_a_connection_after_the_answer_is_no_failure(asked, sink):
+    receive(asked, HELLO)
+
+    asked.connection_lost(ConnectionResetError())
+
+    assert sink.end == "framed"
+
+
+# reuse
+
+
+def test_a_clean_answer_leaves_the_connection_reusable(asked, sink, make_sink):
+    receive(asked, HELLO)
+    is_reusable = asked.is_reusable
+    second = make_sink()
+    reuse(asked, second)
+    receive(asked, HELLO)
+
+    assert is_reusable
+    assert (sink.body, second.body, second.end) == (b"hello", b"hello", "framed")
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        pytest.param(OK + b"Connection: close\r\nContent-Length: 5\r\n\r\nhello", id="close"),
+        pytest.param(b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello", id="http 1.0"),
+        pytest.param(b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", id="http 1.0 with chunks"),
+        pytest.param(HELLO + b"and more", id="surplus"),
+        pytest.param(HELLO + HELLO, id="second answer"),
+        pytest.param(b"HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\nhello", id="204 with a body"),
+        pytest.param(OK + b"Content-Length: 9\r\n\r\nhello", id="unfinished"),
+    ],
+)
+def test_any_other_does_not(asked, wire):
+    receive(asked, wire)
+
+    assert not asked.is_reusable
+
+
+def test_nor_does_one_that_came_before_the_request_was_read(asked, transport):
+    receive(asked, HELLO)
+    transport.unsent = 1
+
+    assert not asked.is_reusable
+
+
+@pytest.mark.parametrize("is_resting", [True, False])
+def test_what_comes_unasked_ends_the_connection(asked, transport, sink, is_resting):
+    receive(asked, HELLO)
+    if is_resting:
+        asked.rest(0.0)
+
+    asked.data_received(b"HTTP/1.1 408 Too Slow\r\n\r\n")
+
+    assert transport.is_closed
+    assert not asked.is_reusable
+    assert sink.body == b"hello"
+
+
+def test_a_connection_whose_client_had_stopped_reading_reads_again(asked, transport):
+    asked.pause_reading()
+    receive(asked, HELLO)
+
+    asked.rest(0.0)
+
+    assert not transport.is_reading_paused
+
+
+def test_a_closing_connection_is_neither_paused_nor_resumed(asked, transport):
+    transport.close()
+
+    asked.pause_reading()
+    is_paused = transport.is_reading_paused
+    transport.is_reading_paused = True
+    asked.resume_reading()
+
+    assert (is_paused, transport.is_reading_paused) == (False, True)
+
+
+@pytest.mark.parametrize(("unsent", "is_aborted"), [(0, False), (1, True)])
+def test_a_request_that_is_answered_early_is_not_sent_to_its_end(asked, transport, unsent, is_aborted):
+    transport.unsent = unsent
+
+    asked.close()
+
+    assert (transport.is_closed, transport.is_aborted) == (True, is_aborted)
+
+
+# the pool, against servers
+
+
+class Waiter:
+    """Asks once over a connection and waits for the end."""
+
+    def __init__(self, make_sink):
+        self.make_sink = make_sink
+
+    async def ask(self, connection, body=b"{}"):
+        sink = self.make_sink()
+        ended = asyncio.get_running_loop().create_future()
+        on_end, on_failed = sink.on_end, sink.on_failed
+        sink.on_end = lambda *, is_framed: (on_end(is_framed=is_framed), ended.set_result(None))
+        sink.on_failed = lambda fault, message: (on_failed(fault, message), ended.set_result(None))
+        head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+        connection.send(head, body, sink)
+        await asyncio.wait_for(ended, 5)
+        return sink
+
+
+@pytest.fixture
+def ask(make_sink):
+    return Waiter(make_sink).ask
+
+
+@pytest.fixture
+async def pool_of():
+    pools = []
+
+    def make(backend, keepalive_s=5.0):
+        pool = Pool(Address("127.0.0.1", backend.port), connect_timeout_s=1.0, keepalive_s=keepalive_s)
+        pools.append(pool)
+        return pool
+
+    yield make
+    for pool in pools:
+        pool.close()
+
+
+TWICE = [ReadRequest(), Send(HELLO), ReadRequest(), Send(HELLO)]
+
+
+async def test_a_connection_is_kept_for_the_next_request(pool_of, ask):
+    async with ScriptedBackend(TWICE) as backend:
+        pool = pool_of(backend)
+        first = await pool.open()
+        await ask(first)
+        pool.give_back(first, may_reuse=True)
+        second = pool.take_idle()
+        answer = await ask(second)
+
+    assert second is first
+    assert (answer.body, pool.counts.opened, pool.counts.reused) == (b"hello", 1, 1)
+    assert pool.take_idle() is None
+
+
+async def test_the_newest_is_reused_first(pool_of, ask):
+    async with ScriptedBackend(TWICE) as backend:
+        pool = pool_of(backend)
+        connections = [await pool.open() for _ in range(2)]
+        for connection in connections:
+            await ask(connection)
+            pool.give_back(connection, may_reuse=True)
+
+        assert [pool.take_idle(), pool.take_idle()] == connections[::-1]
+
+
+async def test_one_that_the_backend_has_closed_is_not_reused(pool_of, ask):
+    async with ScriptedBackend([ReadRequest(), Send(HELLO), Close()]) as backend:
+        pool = pool_of(backend)
+        connection = await pool.open()
+        await ask(connection)
+        pool.give_back(connection, may_reuse=True)
+        await backend.ended()
+        await asyncio.sleep(0.02)
+
+        assert pool.take_idle() is None
+
+
+async def test_one_that_has_rested_too_long_is_closed(pool_of, ask):
+    async with ScriptedBackend(TWICE) as backend:
+        pool = pool_of(backend, keepalive_s=0.02)
+        connection = await pool.open()
+        await ask(connection)
+        pool.give_back(connection, may_reuse=True)
+        await asyncio.sleep(0.06)
+        await backend.ended()
+
+        assert connection.is_closed
+        assert pool.take_idle() is None
+
+
+async def test_one_that_has_rested_too_long_is_not_taken_even_before_it_is_closed(pool_of, ask):
+    async with ScriptedBackend(TWICE) as backend:
+        pool = pool_of(backend)
+        connection = await pool.open()
+        await ask(connection)
+        pool.give_back(connection, may_reuse=True)
+        connection.idle_since -= 6
+
+        assert pool.take_idle() is None
+        assert connection.is_closed
+
+
+async def test_one_that_may_not_be_reused_is_closed(pool_of, ask):
+    async with ScriptedBackend(TWICE) as backend:
+        pool = pool_of(backend)
+        connection = await pool.open()
+        await ask(connection)
+
+        pool.give_back(connection, may_reuse=False)
+        await backend.ended()
+
+        assert pool.take_idle() is None
+        assert backend.attempts[0].cause == "client_left"
+
+
+async def test_only_so_many_are_kept(pool_of, ask, monkeypatch):
+    monkeypatch.setattr(pools, "MAX_IDLE", 1)
+    async with ScriptedBackend(TWICE) as backend:
+        pool = pool_of(backend)
+        connections = [await pool.open() for _ in range(2)]
+        for connection in connections:
+            await ask(connection)
+            pool.give_back(connection, may_reuse=True)
+
+        assert [connection.is_closed for connection in connections] == [False, True]
+
+
+async def test_a_closed_pool_keeps_nothing_that_comes_back(pool_of, ask):
+    async with ScriptedBackend(TWICE) as backend:
+        pool = pool_of(backend)
+        connection = await pool.open()
+        await ask(connection)
+
+        pool.close()
+        pool.give_back(connection, may_reuse=True)
+        await backend.ended()
+
+        assert connection.is_closed
+
+
+async def test_a_reused_connection_whose_client_had_paused_it_still_answers(pool_of, ask):
+    async with ScriptedBackend(TWICE) as backend:
+        pool = pool_of(backend)
+        connection = await pool.open()
+        await ask(connection)
+        connection.pause_reading()
+        pool.give_back(connection, may_reuse=True)
+
+        answer = await ask(pool.take_idle())
+
+    assert answer.body == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("script", "fault"),
+    [
+        ([ReadRequest(), Close()], "reset"),
+        ([ReadRequest(), Reset()], "reset"),
+        ([ReadRequest(), Send(b"\x00garbage"), Stall()], "protocol"),
+        ([ReadRequest(), Send(OK + b"Content-Length: 9\r\n\r\nhe"), Reset()], "truncated"),
+    ],
+)
+async def test_a_backend_that_breaks_off_is_told_apart(pool_of, ask, script, fault):
+    async with ScriptedBackend(script) as backend:
+        answer = await ask(await pool_of(backend).open())
+
+    assert answer.end == fault
+
+
+async def test_an_early_answer_stops_the_upload(pool_of, ask):
+    size = 20_000_000
+    refusal = b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n"
+    async with ScriptedBackend([ReadHead(), Send(refusal), Stall()]) as backend:
+        pool = pool_of(backend)
+        connection = await pool.open()
+        answer = await ask(connection, b"x" * size)
+        pool.give_back(connection, may_reuse=True)
+        await backend.ended()
+
+    assert answer.status == 413
+    assert len(backend.attempts[0].received) < size
+
+
+async def test_a_pool_says_why_nobody_answers(pool_of):
+    async with ScriptedBackend([]) as backend:
+        port = backend.port
+    pool = Pool(Address("127.0.0.1", port), connect_timeout_s=1.0, keepalive_s=1.0)
+
+    with pytest.raises(UpstreamError) as failed:
+        await pool.open()
+
+    assert (failed.value.fault.value, pool.counts.opened, pool.counts.open) == ("refused", 0, 0)
+
+
+async def test_open_connections_are_counted_until_they_are_closed(pool_of, ask):
+    async with ScriptedBackend(TWICE) as backend:
+        pool = pool_of(backend)
+        busy, kept = await pool.open(), await pool.open()
+        await ask(kept)
+        pool.give_back(kept, may_reuse=True)
+        assert (pool.counts.opened, pool.counts.open) == (2, 2)
+
+        busy.abandon()
+        pool.close()
+
+        await eventually(lambda: pool.counts.open == 0)
+        assert pool.counts.opened == 2
