@@ -174,7 +174,9 @@ def test_every_metric_is_documented(page, root):
 def metrics(root):
     """The names of all metrics: what modules that make metrics give to a call as its first argument."""
     modules = [
-        text for path in sources(root) if re.search("MetricFamily|observability.metrics.families", text := path.read_text())
+        text
+        for path in sources(root)
+        if re.search("MetricFamily|observability.metrics.families", text := path.read_text())
     ]
     calls = [node for text in modules for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call) and node.args]
     names = {arg.value for arg in (call.args[0] for call in calls) if isinstance(arg, ast.Constant)}
