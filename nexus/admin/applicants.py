@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from nexus.fleet.discovery.applicants import Applicant
+from nexus.fleet.discovery.approval.applicants import Applicant
 
 
 class ApplicantView(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.model import ModelFacts
 from nexus.domain.routes import Page
 from nexus.domain.silence import oldest_unanswered_s
-from nexus.fleet.discovery.applicants import Applicant
+from nexus.fleet.discovery.approval.applicants import Applicant
 from nexus.fleet.discovery.origins import Origin
 
 

@@ -15,8 +15,8 @@ from nexus.admin.page import json_page
 from nexus.config.faults import Fault, Origin, described
 from nexus.domain.routes import Page, PageRequest
 from nexus.errors import RequestError, StoreError
-from nexus.fleet.discovery.added import SOURCE, BackendRefused
-from nexus.fleet.discovery.watched_file import SOURCE as FILE
+from nexus.fleet.added import SOURCE, BackendRefused
+from nexus.fleet.discovery.files.watched_file import SOURCE as FILE
 from nexus.fleet.fleet import Fleet
 from nexus.fleet.membership.member import Member
 from nexus.fleet.membership.registry import BackendNotFound

@@ -11,8 +11,8 @@ from nexus.config.loading import LoadedConfig
 from nexus.config.showing import ShownBackend, ShownKey, keys_of, shown_backends, shown_keys
 from nexus.domain.backend import Backend
 from nexus.domain.routes import Page
-from nexus.fleet.discovery.added import SOURCE, Dropped
-from nexus.fleet.discovery.watched_file import SOURCE as FILE
+from nexus.fleet.added import SOURCE, Dropped
+from nexus.fleet.discovery.files.watched_file import SOURCE as FILE
 from nexus.fleet.fleet import Fleet
 
 CONFIG_PATH: Final = "/admin/config"

@@ -13,7 +13,7 @@ from nexus.admin.page import json_page
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.routes import Page, PageRequest
 from nexus.errors import RequestError, StoreError
-from nexus.fleet.discovery.applicants import AnotherServer, NotRecognised
+from nexus.fleet.discovery.approval.applicants import AnotherServer, NotRecognised
 from nexus.fleet.membership.registry import BackendNotFound
 
 log = structlog.get_logger("nexus.admin")

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from nexus.fleet.discovery.declared import Clash
-from nexus.fleet.discovery.watched_file import FileState
+from nexus.fleet.discovery.files.declared import Clash
+from nexus.fleet.discovery.files.watched_file import FileState
 
 
 class FileView(msgspec.Struct, frozen=True, kw_only=True):

@@ -30,7 +30,7 @@ def announce(config: Config, port: int, resources: AsyncExitStack) -> None:
 
 async def _announce(port: int) -> None:
     # zeroconf takes a while to load, and few proxies need it for this.
-    from nexus.fleet.discovery.announcing import Announcement, announced, host_name
+    from nexus.fleet.discovery.mdns.announcer import Announcement, announced, host_name
 
     try:
         async with announced(Announcement(name=f"nexus on {host_name()}", port=port, kind=KIND)) as name:

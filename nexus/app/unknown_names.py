@@ -11,7 +11,7 @@ from nexus.app.blueprint import Blueprint
 from nexus.config.discovery_schema import DnsSourceConfig
 from nexus.config.scan_places import names_in
 from nexus.dialing import names
-from nexus.fleet.discovery.dns import why_unknown
+from nexus.fleet.discovery.dns.discoverer import why_unknown
 
 LOOK_UP_S: Final = 2.0
 MAX_SCANNED_NAMES: Final = 32

@@ -5,10 +5,10 @@ import contextlib
 
 from nexus.app.blueprint import Blueprint
 from nexus.app.loading import load_backend_here
-from nexus.fleet.discovery.declared import joining
-from nexus.fleet.discovery.file import FIRST_LOOK_S, FileDiscoverer
+from nexus.fleet.discovery.files.declared import joining
+from nexus.fleet.discovery.files.discoverer import FIRST_LOOK_S, FileDiscoverer
+from nexus.fleet.discovery.files.watched_file import FileState
 from nexus.fleet.discovery.sightings import Sighting
-from nexus.fleet.discovery.watched_file import FileState
 
 
 async def watched_file_warnings(blueprint: Blueprint) -> tuple[str, ...]:

@@ -6,8 +6,8 @@ import signal
 import click
 
 from nexus.errors import StartError
-from nexus.fleet.discovery.announcing import Announcement, announced, host_name, own_addresses
-from nexus.fleet.discovery.reaching import answers
+from nexus.fleet.discovery.mdns.announcer import Announcement, announced, host_name, own_addresses
+from nexus.fleet.discovery.tcp_check import answers
 from nexus.fleet.fetching import Fetcher, FetchError, Target
 from nexus.fleet.kinds import KINDS
 from nexus.fleet.probing.detection import detect

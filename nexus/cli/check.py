@@ -76,7 +76,7 @@ async def _about_network(blueprint: Blueprint) -> tuple[str, ...]:
     if not (blueprint.fleet.looks_around(has_finders=has_finders) and blueprint.fleet.discovery.mdns):
         return ()
     # zeroconf takes a while to load, and most configurations do not need it.
-    from nexus.fleet.discovery.multicast import why_unheard
+    from nexus.fleet.discovery.mdns.multicast_check import why_unheard
 
     reason = await why_unheard()
     hint = "name them as [[backends]], or switch discovery.mdns off"

@@ -14,22 +14,22 @@ from nexus.dialing.access import OPEN_ACCESS, Access
 from nexus.domain.backend import Status
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.outcome import AttemptOutcome
-from nexus.fleet.discovery.added import AddedBackends, Load
-from nexus.fleet.discovery.announced import full_types
-from nexus.fleet.discovery.applicants import Applicant, Applicants
-from nexus.fleet.discovery.approvals import Approvals
-from nexus.fleet.discovery.declared import Clash, joining
+from nexus.fleet.added import AddedBackends, Load
+from nexus.fleet.discovery.approval.applicants import Applicant, Applicants
+from nexus.fleet.discovery.approval.approvals import Approvals
+from nexus.fleet.discovery.approval.trust import Trust
 from nexus.fleet.discovery.discoverer import Discoverer
-from nexus.fleet.discovery.dns import DnsDiscoverer
-from nexus.fleet.discovery.file import FileDiscoverer
+from nexus.fleet.discovery.dns.discoverer import DnsDiscoverer
+from nexus.fleet.discovery.files.declared import Clash, joining
+from nexus.fleet.discovery.files.discoverer import FileDiscoverer
+from nexus.fleet.discovery.files.watched_file import FileState
 from nexus.fleet.discovery.found import FoundServers
-from nexus.fleet.discovery.hosts import HostsDiscoverer, SubnetsDiscoverer
-from nexus.fleet.discovery.local import LocalDiscoverer
+from nexus.fleet.discovery.mdns.service import full_types
 from nexus.fleet.discovery.origins import Origin, Origins
+from nexus.fleet.discovery.ports.hosts import HostsDiscoverer, SubnetsDiscoverer
+from nexus.fleet.discovery.ports.local import LocalDiscoverer
 from nexus.fleet.discovery.search import Search
 from nexus.fleet.discovery.sightings import Sighting, Sightings
-from nexus.fleet.discovery.trust import Trust
-from nexus.fleet.discovery.watched_file import FileState
 from nexus.fleet.fetching import Fetcher
 from nexus.fleet.health.misconfiguration import Misconfigurations
 from nexus.fleet.health.passive import PassiveSignals
@@ -44,7 +44,7 @@ from nexus.fleet.roster import Roster
 from nexus.store.store import Store
 
 if TYPE_CHECKING:
-    from nexus.fleet.discovery.mdns import MdnsDiscoverer
+    from nexus.fleet.discovery.mdns.discoverer import MdnsDiscoverer
 
 log = structlog.get_logger("nexus.fleet")
 
@@ -348,7 +348,7 @@ class Fleet:
         if not config.mdns:
             return ()
         # zeroconf takes a while to load, and many fleets do not need it.
-        from nexus.fleet.discovery.mdns import MdnsDiscoverer
+        from nexus.fleet.discovery.mdns.discoverer import MdnsDiscoverer
 
         types = full_types(config.service_types)
         if self._mdns is None or self._mdns.service_types != types:

@@ -16,9 +16,9 @@ from nexus.dialing.age import MAX_AGE_S
 from nexus.domain.kinds import BackendKind
 from nexus.domain.model import Zone
 from nexus.fleet.kinds import KINDS
-from nexus.fleet.membership.accesses import access_of
 from nexus.fleet.membership.locations import is_public
 from nexus.fleet.membership.member import Member
+from nexus.fleet.membership.upstream_settings import access_of
 from nexus.fleet.probing.detection import CLOUD_HOSTS
 
 ZONES: Mapping[str, Zone] = {"restricted": "restricted", "open": "open"}

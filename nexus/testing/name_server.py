@@ -13,7 +13,8 @@ from functools import partial
 
 from nexus.api import hookimpl
 from nexus.dialing import lookups, names
-from nexus.fleet.discovery import dns, dns_answers
+from nexus.fleet.discovery.dns import discoverer as dns
+from nexus.fleet.discovery.dns import answers as dns_answers
 
 
 @hookimpl

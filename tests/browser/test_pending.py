@@ -8,7 +8,7 @@ import uuid
 import pytest
 from playwright.sync_api import expect
 
-from nexus.fleet.discovery.announcing import own_addresses
+from nexus.fleet.discovery.mdns.announcer import own_addresses
 from nexus.simulator import Settings, Simulator, in_thread
 
 pytestmark = pytest.mark.skipif(not own_addresses(), reason="this machine has no network")

@@ -8,8 +8,8 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from nexus.config.discovery_schema import DiscoveryConfig
-from nexus.fleet.discovery.announcing import ANY_TYPE, SERVICE_TYPES
-from nexus.fleet.discovery.local import USUAL_PORTS
+from nexus.fleet.discovery.mdns.announcer import ANY_TYPE, SERVICE_TYPES
+from nexus.fleet.discovery.ports.local import USUAL_PORTS
 from nexus.simulator import Settings, Simulator, in_thread
 from nexus.testing.asking import until
 from nexus.testing.lan import lan, why_no_lan

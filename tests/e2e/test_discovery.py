@@ -14,7 +14,7 @@ import openai
 import pytest
 from zeroconf import Zeroconf
 
-from nexus.fleet.discovery.announcing import own_addresses
+from nexus.fleet.discovery.mdns.announcer import own_addresses
 from nexus.simulator import Settings, Simulator, in_thread
 from nexus.testing.asking import ask, chat
 from nexus.testing.fleets import simulator_process

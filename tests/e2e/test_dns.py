@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from dnslib import RCODE
 
-from nexus.fleet.discovery.dns_answers import MIN_TTL_S
+from nexus.fleet.discovery.dns.answers import MIN_TTL_S
 from nexus.testing.asking import until
 from nexus.testing.steady_load import SteadyLoad, simulator_of
 

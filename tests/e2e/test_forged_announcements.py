@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from zeroconf import IPVersion, ServiceInfo, Zeroconf
 
-from nexus.fleet.discovery.applicants import MAX_APPLICANTS, MAX_PER_HOST
+from nexus.fleet.discovery.approval.applicants import MAX_APPLICANTS, MAX_PER_HOST
 from nexus.simulator import Settings, Simulator, in_thread
 from nexus.testing.asking import ask, chat, until
 from nexus.testing.lan import lan, why_no_lan

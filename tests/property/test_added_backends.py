@@ -11,8 +11,8 @@ from nexus.admin.changing import refusals, table_of
 from nexus.config.one_backend import load_backend
 from nexus.config.schema import BackendConfig
 from nexus.errors import RequestError
-from nexus.fleet.discovery import added as adding
-from nexus.fleet.discovery.added import AddedBackends
+from nexus.fleet import added as adding
+from nexus.fleet.added import AddedBackends
 from nexus.fleet.plan import plan_fleet
 
 TEXTS = st.one_of(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from nexus.config.discovery_schema import FileSourceConfig
 from nexus.config.one_backend import load_backend
-from nexus.fleet.discovery.watched_file import FileReader, FileState
+from nexus.fleet.discovery.files.watched_file import FileReader, FileState
 from nexus.fleet.kinds import KINDS
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from msgspec.structs import replace
 
 from nexus.fleet.discovery.admission import admitted, place_of
-from nexus.fleet.discovery.applicants import Applicant, Applicants
-from nexus.fleet.discovery.declared import Declared
+from nexus.fleet.discovery.approval.applicants import Applicant, Applicants
+from nexus.fleet.discovery.files.declared import Declared
 from nexus.fleet.discovery.sightings import Key, Sighting
 from nexus.fleet.membership.member import Member
 from nexus.fleet.plan import FleetPlan

@@ -10,7 +10,7 @@ import structlog
 from nexus.domain.kinds import FactsLookup
 from nexus.domain.model import ModelFacts
 from nexus.fleet.fetching import FetchError
-from nexus.fleet.probing.questions import Questions
+from nexus.fleet.probing.session import Questions
 
 LOOKUPS_AT_ONCE: Final = 4
 """Of one backend: it has better things to do than to describe itself."""

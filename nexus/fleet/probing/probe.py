@@ -15,8 +15,8 @@ from nexus.fleet.models.guesses import with_guesses
 from nexus.fleet.models.overrides import with_overrides
 from nexus.fleet.probing.completion import Completion
 from nexus.fleet.probing.detection import Detection, detect
-from nexus.fleet.probing.questions import Questions
 from nexus.fleet.probing.result import Cause, Failure, ProbeResult, Success, SuccessWithParseError
+from nexus.fleet.probing.session import Questions
 from nexus.fleet.untrusted import accepted_models, with_plain_aliases
 
 

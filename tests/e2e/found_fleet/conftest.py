@@ -17,7 +17,7 @@ from dnslib import QTYPE, RCODE, RR, SRV, A
 from dnslib.server import BaseResolver, DNSLogger, DNSServer
 from zeroconf import IPVersion, ServiceInfo, Zeroconf
 
-from nexus.fleet.discovery.announcing import own_addresses
+from nexus.fleet.discovery.mdns.announcer import own_addresses
 from nexus.simulator import Settings, Simulator, in_thread
 from nexus.testing.asking import ask, until
 from nexus.testing.bookkeeping import DEFECTS

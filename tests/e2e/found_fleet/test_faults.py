@@ -6,7 +6,7 @@ import json
 import msgspec
 import pytest
 
-from nexus.fleet.discovery.announcing import own_addresses
+from nexus.fleet.discovery.mdns.announcer import own_addresses
 from nexus.simulator import faults
 from nexus.testing.asking import until
 from nexus.testing.bookkeeping import eventually

@@ -10,7 +10,7 @@ from urllib.request import Request, urlopen
 import pytest
 from zeroconf import ServiceBrowser, Zeroconf
 
-from nexus.fleet.discovery.announcing import own_addresses
+from nexus.fleet.discovery.mdns.announcer import own_addresses
 from nexus.testing.asking import ask, chat, until
 from nexus.testing.fleets import table_of
 

@@ -4,9 +4,9 @@ import pytest
 from dnslib import RCODE
 
 from nexus.config.discovery_schema import DnsSourceConfig
-from nexus.fleet.discovery import dns
-from nexus.fleet.discovery.dns import NoSuchName
-from nexus.fleet.discovery.dns_answers import LookupFailed, servers_of
+from nexus.fleet.discovery.dns import discoverer as dns
+from nexus.fleet.discovery.dns.answers import LookupFailed, servers_of
+from nexus.fleet.discovery.dns.discoverer import NoSuchName
 from nexus.testing.name_server import NameServer
 
 MANY = DnsSourceConfig(name="many.test", port=8000)

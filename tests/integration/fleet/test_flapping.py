@@ -14,11 +14,11 @@ from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
 from nexus.config.discovery_schema import DiscoveryConfig, DnsSourceConfig, FileSourceConfig
 from nexus.config.one_backend import load_backend
-from nexus.fleet.discovery import dns_answers
-from nexus.fleet.discovery.announcing import own_addresses
-from nexus.fleet.discovery.dns import DnsDiscoverer
-from nexus.fleet.discovery.file import FileDiscoverer
-from nexus.fleet.discovery.mdns import MdnsDiscoverer
+from nexus.fleet.discovery.dns import answers as dns_answers
+from nexus.fleet.discovery.dns.discoverer import DnsDiscoverer
+from nexus.fleet.discovery.files.discoverer import FileDiscoverer
+from nexus.fleet.discovery.mdns.announcer import own_addresses
+from nexus.fleet.discovery.mdns.discoverer import MdnsDiscoverer
 from nexus.fleet.kinds import KINDS
 
 FLAPS, WARM_UP = 200, 30

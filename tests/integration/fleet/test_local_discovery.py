@@ -5,8 +5,8 @@ from contextlib import aclosing
 import pytest
 
 from nexus.fleet.discovery.discoverer import Discovered
-from nexus.fleet.discovery.local import LocalDiscoverer
-from nexus.fleet.discovery.open_port import LOOKS_PER_QUESTION
+from nexus.fleet.discovery.ports.local import LocalDiscoverer
+from nexus.fleet.discovery.ports.open_port import LOOKS_PER_QUESTION
 from nexus.fleet.fetching import Fetcher
 
 

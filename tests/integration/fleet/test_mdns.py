@@ -12,14 +12,14 @@ import pytest
 from zeroconf import IPVersion
 from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
-from nexus.fleet.discovery import multicast as multicast_module
-from nexus.fleet.discovery import network as network_module
-from nexus.fleet.discovery.announced import full_types
-from nexus.fleet.discovery.announcing import Announcement, announced, own_addresses
-from nexus.fleet.discovery.instances import MAX_PER_HOST
-from nexus.fleet.discovery.mdns import MdnsDiscoverer
-from nexus.fleet.discovery.multicast import why_unheard
-from nexus.fleet.discovery.network import MulticastUnavailable
+from nexus.fleet.discovery.mdns import multicast_check as multicast_module
+from nexus.fleet.discovery.mdns import network as network_module
+from nexus.fleet.discovery.mdns.announcer import Announcement, announced, own_addresses
+from nexus.fleet.discovery.mdns.discoverer import MdnsDiscoverer
+from nexus.fleet.discovery.mdns.instances import MAX_PER_HOST
+from nexus.fleet.discovery.mdns.multicast_check import why_unheard
+from nexus.fleet.discovery.mdns.network import MulticastUnavailable
+from nexus.fleet.discovery.mdns.service import full_types
 
 pytestmark = pytest.mark.skipif(not own_addresses(), reason="this machine has no network")
 

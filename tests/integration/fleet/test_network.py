@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nexus.fleet.discovery.network import join_network, leave_network
+from nexus.fleet.discovery.mdns.network import join_network, leave_network
 from nexus.fleet.discovery.search import Search
 from nexus.fleet.discovery.sightings import Sightings
 

@@ -7,11 +7,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from nexus.config.discovery_schema import DiscoveryConfig, HostsSourceConfig
-from nexus.fleet.discovery import hosts as scanning
 from nexus.fleet.discovery.discoverer import Discovered
-from nexus.fleet.discovery.hosts import HostsDiscoverer, SubnetsDiscoverer, named_ports
-from nexus.fleet.discovery.local import USUAL_PORTS
-from nexus.fleet.discovery.open_port import OpenPort
+from nexus.fleet.discovery.ports import hosts as scanning
+from nexus.fleet.discovery.ports.hosts import HostsDiscoverer, SubnetsDiscoverer, named_ports
+from nexus.fleet.discovery.ports.local import USUAL_PORTS
+from nexus.fleet.discovery.ports.open_port import OpenPort
 from nexus.fleet.fetching import Fetcher, FetchError
 from nexus.fleet.probing.detection import Detection
 
@@ -197,8 +197,8 @@ async def test_a_server_that_is_too_busy_for_a_while_stays_what_it_was(fetcher, 
             raise now
         return now
 
-    monkeypatch.setattr("nexus.fleet.discovery.open_port.answers", answers)
-    monkeypatch.setattr("nexus.fleet.discovery.open_port.detect", detect)
+    monkeypatch.setattr("nexus.fleet.discovery.ports.open_port.answers", answers)
+    monkeypatch.setattr("nexus.fleet.discovery.ports.open_port.detect", detect)
     kinds = []
     for _ in range(3):
         await port.look()
@@ -215,7 +215,7 @@ async def test_between_two_scans_only_what_was_found_is_tried(serve, look, monke
         tried.append(host)
         return (host, port) == ("127.0.0.1", server.port)
 
-    monkeypatch.setattr("nexus.fleet.discovery.open_port.answers", answers)
+    monkeypatch.setattr("nexus.fleet.discovery.ports.open_port.answers", answers)
 
     # What the scan finds, its end, and two more looks.
     await look(f"127.0.0.0/29:{server.port}", by=SubnetsDiscoverer, times=4)

@@ -7,8 +7,8 @@ import pytest
 from nexus.config.discovery_schema import DiscoveryConfig
 from nexus.config.schema import HealthCheckConfig
 from nexus.domain.backend import Status
-from nexus.fleet.discovery import applicants as module
-from nexus.fleet.discovery.applicants import MAX_PER_HOST, AnotherServer, NotRecognised
+from nexus.fleet.discovery.approval import applicants as module
+from nexus.fleet.discovery.approval.applicants import MAX_PER_HOST, AnotherServer, NotRecognised
 from nexus.fleet.discovery.discoverer import Discovered, Discoverer
 from nexus.fleet.membership.registry import BackendNotFound
 from nexus.fleet.probing.detection import Detection

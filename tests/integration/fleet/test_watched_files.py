@@ -7,9 +7,9 @@ from structlog.testing import capture_logs
 
 from nexus.config.discovery_schema import DiscoveryConfig, FileSourceConfig
 from nexus.dialing.access import OPEN_ACCESS
-from nexus.fleet.discovery import watched_file
-from nexus.fleet.discovery.file import FileDiscoverer
-from nexus.fleet.discovery.watched_file import LOOKS_PER_RETRY, FileReader, FileState
+from nexus.fleet.discovery.files import watched_file
+from nexus.fleet.discovery.files.discoverer import FileDiscoverer
+from nexus.fleet.discovery.files.watched_file import LOOKS_PER_RETRY, FileReader, FileState
 from nexus.fleet.kinds import KINDS
 from nexus.testing.fleets import backend_table
 
@@ -171,7 +171,7 @@ async def test_a_backend_that_is_added_comes_before_one_of_a_file_and_gives_the_
 
 
 async def test_all_files_together_have_a_limit(tmp_path, load, monkeypatch):
-    monkeypatch.setattr("nexus.fleet.discovery.file.MAX_BACKENDS", 1)
+    monkeypatch.setattr("nexus.fleet.discovery.files.discoverer.MAX_BACKENDS", 1)
     assert watched_file.MAX_BACKENDS > 1
     sources = [FileSourceConfig(path=str(tmp_path / name)) for name in ("a.toml", "b.toml")]
     for source, text in zip(sources, (ONE, TWO), strict=True):

@@ -4,7 +4,7 @@ import pytest
 
 from nexus.app.own_address import leads_here, warnings_of_circles
 from nexus.config.schema import BackendConfig, Config, ServerConfig
-from nexus.fleet.discovery.announcing import own_addresses
+from nexus.fleet.discovery.mdns.announcer import own_addresses
 
 
 def warned(host: str, url: str, port: int = 8000, **keys) -> bool:

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import ifaddr
 import pytest
 
-from nexus.fleet.discovery.announcing import Announcement, own_addresses
-from nexus.fleet.discovery.announcing import _service as service_of
+from nexus.fleet.discovery.mdns.announcer import Announcement, own_addresses
+from nexus.fleet.discovery.mdns.announcer import _service as service_of
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from nexus.dialing.lookups import NO_SUCH_NAME
 from nexus.dialing.metadata import is_metadata
 from nexus.dialing.names import addresses_of
 from nexus.fleet.discovery.discoverer import Discovered, Discoverer
-from nexus.fleet.discovery.open_port import OpenPort
+from nexus.fleet.discovery.ports.open_port import OpenPort
 from nexus.fleet.fetching import Fetcher
 
 log = structlog.get_logger("nexus.fleet")

@@ -1,6 +1,6 @@
 from nexus.config.schema import BackendConfig
-from nexus.fleet.discovery.declared import Clash, Declared, joining
 from nexus.fleet.discovery.discoverer import Discovered
+from nexus.fleet.discovery.files.declared import Clash, Declared, joining
 from nexus.fleet.discovery.sightings import Sighting
 from nexus.fleet.kinds import KINDS
 from nexus.fleet.membership.member import Member

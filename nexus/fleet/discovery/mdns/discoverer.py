@@ -13,11 +13,11 @@ from zeroconf import BadTypeInNameException, ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from nexus import tasks
-from nexus.fleet.discovery.announced import announced, label_of
 from nexus.fleet.discovery.discoverer import Discovered, Discoverer
-from nexus.fleet.discovery.instances import MAX_INSTANCES, MAX_PER_HOST, ApprovedUrl, Instance, Instances
-from nexus.fleet.discovery.network import MulticastUnavailable, interfaces, join_network, leave_network
-from nexus.fleet.discovery.reaching import Reach, answers
+from nexus.fleet.discovery.mdns.instances import MAX_INSTANCES, MAX_PER_HOST, ApprovedUrl, Instance, Instances
+from nexus.fleet.discovery.mdns.network import MulticastUnavailable, interfaces, join_network, leave_network
+from nexus.fleet.discovery.mdns.service import announced, label_of
+from nexus.fleet.discovery.tcp_check import Reach, answers
 from nexus.observability.logging.repeats import Repeats
 
 log = structlog.get_logger("nexus.fleet")

@@ -15,7 +15,7 @@ from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
 from nexus import tasks
 from nexus.errors import StartError
-from nexus.fleet.discovery.network import MulticastUnavailable, join_network, leave_network
+from nexus.fleet.discovery.mdns.network import MulticastUnavailable, join_network, leave_network
 
 log = structlog.get_logger("nexus.fleet")
 

@@ -7,7 +7,7 @@ from typing import Final
 from zeroconf import ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo
 
-from nexus.fleet.discovery.network import MulticastUnavailable, has_network, join_network, leave_network
+from nexus.fleet.discovery.mdns.network import MulticastUnavailable, has_network, join_network, leave_network
 
 HEARD_WITHIN_S: Final = 3.0
 DISCARD_PORT: Final = 9

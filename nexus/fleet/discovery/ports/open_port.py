@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Final
 
-from nexus.fleet.discovery.reaching import answers
+from nexus.fleet.discovery.tcp_check import answers
 from nexus.fleet.fetching import Fetcher, FetchError, Target
 from nexus.fleet.probing.detection import detect
 

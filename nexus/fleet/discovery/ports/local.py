@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Final
 
 from nexus.fleet.discovery.discoverer import Discovered, Discoverer
-from nexus.fleet.discovery.open_port import OpenPort
+from nexus.fleet.discovery.ports.open_port import OpenPort
 from nexus.fleet.fetching import Fetcher
 
 USUAL_PORTS: Final[Mapping[int, str]] = {

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus.config.urls import normalised
-from nexus.fleet.discovery.announced import announced, full_types
 from nexus.fleet.discovery.discoverer import Discovered
+from nexus.fleet.discovery.mdns.service import announced, full_types
 
 TYPE = "_llm._tcp.local."
 

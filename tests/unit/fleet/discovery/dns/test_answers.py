@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from nexus.config.discovery_schema import DnsSourceConfig
 from nexus.fleet.discovery.discoverer import Discovered
-from nexus.fleet.discovery.dns_answers import MAX_SERVERS, MAX_TTL_S, MIN_TTL_S, NameState, Record, servers_of
+from nexus.fleet.discovery.dns.answers import MAX_SERVERS, MAX_TTL_S, MIN_TTL_S, NameState, Record, servers_of
 
 SRV = DnsSourceConfig(name="_llm._tcp.test")
 MANY = DnsSourceConfig(name="many.test", port=8000)

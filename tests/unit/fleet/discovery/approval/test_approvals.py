@@ -1,10 +1,10 @@
 import pytest
 
 from nexus.errors import StoreError
-from nexus.fleet.discovery import approvals as module
-from nexus.fleet.discovery.approvals import Approvals
+from nexus.fleet.discovery.approval import approvals as module
+from nexus.fleet.discovery.approval.approvals import Approvals
+from nexus.fleet.discovery.approval.trust import Trust
 from nexus.fleet.discovery.discoverer import Discovered
-from nexus.fleet.discovery.trust import Trust
 from nexus.store.memory import MemoryStore
 
 DESK = Discovered("desk", "http://192.168.1.5:11434")

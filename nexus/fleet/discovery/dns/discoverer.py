@@ -11,7 +11,7 @@ import structlog
 from nexus import tasks
 from nexus.config.discovery_schema import DnsSourceConfig
 from nexus.fleet.discovery.discoverer import Discovered, Discoverer
-from nexus.fleet.discovery.dns_answers import MAX_SERVERS, LookupFailed, NameState, NoSuchName, Record, servers_of
+from nexus.fleet.discovery.dns.answers import MAX_SERVERS, LookupFailed, NameState, NoSuchName, Record, servers_of
 
 log = structlog.get_logger("nexus.fleet")
 

@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus.config.discovery_schema import DiscoveryConfig
+from nexus.fleet.discovery.approval.trust import Approval, Trust, is_listed, is_worth_a_look, trust_in
 from nexus.fleet.discovery.discoverer import Discovered
-from nexus.fleet.discovery.trust import Approval, Trust, is_listed, is_worth_a_look, trust_in
 
 DESK = Discovered("desk", "http://192.168.1.5:11434", "ollama", host="desk.local.")
 ASK = DiscoveryConfig()

@@ -15,11 +15,11 @@ from nexus.config.discovery_schema import DiscoveryConfig
 from nexus.errors import NexusError
 from nexus.fleet.clock import unix_now
 from nexus.fleet.discovery.admission import checked
-from nexus.fleet.discovery.approvals import Approvals
+from nexus.fleet.discovery.approval.approvals import Approvals
+from nexus.fleet.discovery.approval.trust import Trust, is_worth_a_look, trust_in
 from nexus.fleet.discovery.discoverer import Discovered
 from nexus.fleet.discovery.names import named
 from nexus.fleet.discovery.sightings import Key, Sighting
-from nexus.fleet.discovery.trust import Trust, is_worth_a_look, trust_in
 from nexus.fleet.fetching import Fetcher, FetchError, Target
 from nexus.fleet.membership.member import Member
 from nexus.fleet.membership.registry import BackendNotFound

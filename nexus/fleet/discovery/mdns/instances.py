@@ -9,8 +9,8 @@ from typing import Final
 
 import msgspec
 
-from nexus.fleet.discovery.announced import Announced
 from nexus.fleet.discovery.discoverer import Discovered
+from nexus.fleet.discovery.mdns.service import Announced
 
 MAX_INSTANCES: Final = 256
 MAX_PER_HOST: Final = 32

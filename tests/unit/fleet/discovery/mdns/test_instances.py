@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus.fleet.discovery.announced import Announced
-from nexus.fleet.discovery.instances import MAX_INSTANCES, MAX_PER_HOST, Instances
+from nexus.fleet.discovery.mdns.instances import MAX_INSTANCES, MAX_PER_HOST, Instances
+from nexus.fleet.discovery.mdns.service import Announced
 
 DESK = "desk._ollama._tcp.local."
 DESK_URL = "http://192.168.1.5:11434"

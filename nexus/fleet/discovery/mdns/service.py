@@ -7,9 +7,9 @@ from typing import Final, Protocol
 import msgspec
 
 from nexus.config.urls import normalised
+from nexus.fleet.discovery.approval.trust import is_worth_a_look
 from nexus.fleet.discovery.discoverer import Discovered
-from nexus.fleet.discovery.network import with_interface_name
-from nexus.fleet.discovery.trust import is_worth_a_look
+from nexus.fleet.discovery.mdns.network import with_interface_name
 from nexus.fleet.kinds import KINDS
 from nexus.fleet.untrusted import LONGEST_NAME
 

@@ -12,9 +12,9 @@ import structlog
 from nexus import tasks
 from nexus.config.discovery_schema import FileSourceConfig
 from nexus.config.fleet_file import Load
-from nexus.fleet.discovery.declared import Declared
 from nexus.fleet.discovery.discoverer import Discoverer
-from nexus.fleet.discovery.watched_file import MAX_BACKENDS, SOURCE, FileReader, FileState, Kinds
+from nexus.fleet.discovery.files.declared import Declared
+from nexus.fleet.discovery.files.watched_file import MAX_BACKENDS, SOURCE, FileReader, FileState, Kinds
 
 log = structlog.get_logger("nexus.fleet")
 

@@ -1,0 +1,1 @@
+"""Which servers that announced themselves may join the fleet."""

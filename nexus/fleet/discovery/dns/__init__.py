@@ -1,0 +1,1 @@
+"""Servers that DNS names lead to."""

@@ -1,0 +1,1 @@
+"""Backends that watched files list."""

@@ -1,0 +1,1 @@
+"""Servers that announce themselves by mDNS."""

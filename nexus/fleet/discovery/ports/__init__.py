@@ -1,0 +1,1 @@
+"""Servers at the ports of this machine, of hosts and of subnets."""
