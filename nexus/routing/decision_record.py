@@ -15,7 +15,7 @@ from nexus.domain.request import Endpoint, Kept, Requirements
 from nexus.domain.silence import Offer
 from nexus.routing.decision import Decision, Ranked, Reject, Reserved, Saturated
 from nexus.routing.intent import RoutingIntent, Verdict
-from nexus.routing.model_names.aliases import Resolution
+from nexus.routing.model_names.resolution import Resolution
 from nexus.routing.policies import Policy
 from nexus.routing.ranking.strategies import Strategy
 

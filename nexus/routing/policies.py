@@ -15,8 +15,8 @@ from nexus.config.schema import PolicyKeys
 from nexus.containment import contained
 from nexus.domain.read_only import ReadOnlyDict
 from nexus.errors import ConfigError, PluginError, did_you_mean
-from nexus.routing.model_names.aliases import Resolution
 from nexus.routing.model_names.globs import compile_glob, covers
+from nexus.routing.model_names.resolution import Resolution
 
 log = structlog.get_logger("nexus.routing")
 

@@ -13,7 +13,7 @@ from nexus.errors import StageFailed
 from nexus.routing.core_stages.schedule import Schedule
 from nexus.routing.decision import Reject, Saturated
 from nexus.routing.intent import RoutingIntent, Verdict
-from nexus.routing.model_names.aliases import Resolution
+from nexus.routing.model_names.resolution import Resolution
 
 T = TypeVar("T")
 

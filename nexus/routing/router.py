@@ -15,8 +15,8 @@ from nexus.routing.core_stages.schedule import Schedule
 from nexus.routing.decision import Decision, Ranked, Reject, Reserved, Saturated
 from nexus.routing.decision_record import Considered, DecisionRecord, Label, Request, Round, Rules
 from nexus.routing.intent import RoutingIntent, Verdict
-from nexus.routing.model_names.aliases import Aliases, Resolution
 from nexus.routing.model_names.nameless import at_its_keeper, keeper_of, only_model, without_model
+from nexus.routing.model_names.resolution import Aliases, Resolution
 from nexus.routing.pipeline import Pipeline, Refused, Reservation
 from nexus.routing.policies import Policies, Policy
 

@@ -17,7 +17,7 @@ from nexus.domain.request import Endpoint, Requirements
 from nexus.fleet.kinds import KINDS
 from nexus.fleet.membership.registry import Registry
 from nexus.routing.intent import RoutingIntent
-from nexus.routing.model_names.aliases import Aliases
+from nexus.routing.model_names.resolution import Aliases
 
 MODEL: Final = "llama3"
 """The model that everybody has and every request asks for, unless a test says otherwise."""

@@ -12,7 +12,7 @@ from nexus.plugin_manager import Plugin
 from nexus.routing.core_stages.analyze import Analyze
 from nexus.routing.core_stages.schedule import Schedule
 from nexus.routing.decision import Decision, Reject, Reserved, Saturated
-from nexus.routing.model_names.aliases import Aliases
+from nexus.routing.model_names.resolution import Aliases
 from nexus.routing.pipeline import Pipeline
 from nexus.routing.policies import decode_policies
 from nexus.routing.router import Router, Routing

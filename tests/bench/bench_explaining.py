@@ -19,7 +19,7 @@ from nexus.routing.decision import Ranked, Reserved
 from nexus.routing.decision_record import MOST_RECORDS, Considered, DecisionRecord, RecentDecisions, Request, Rules
 from nexus.routing.explain.build import as_explanation
 from nexus.routing.intent import RoutingIntent
-from nexus.routing.model_names.aliases import Resolution
+from nexus.routing.model_names.resolution import Resolution
 from nexus.routing.router import Router, Routing
 from nexus.testing.builders import CHAT, make_backend, make_intent
 

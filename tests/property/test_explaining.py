@@ -16,7 +16,7 @@ from nexus.routing.decision_record import Request
 from nexus.routing.explain.build import as_explanation, decided, explain
 from nexus.routing.explain.model import Explanation
 from nexus.routing.explain.text import as_text
-from nexus.routing.model_names.aliases import Aliases
+from nexus.routing.model_names.resolution import Aliases
 from nexus.routing.pipeline import Pipeline
 from nexus.routing.ranking.strategies import STRATEGIES
 from nexus.routing.router import Router

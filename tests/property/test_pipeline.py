@@ -11,7 +11,7 @@ from nexus.plugin_manager import Plugin
 from nexus.routing.core_stages.analyze import Analyze
 from nexus.routing.core_stages.schedule import Schedule
 from nexus.routing.decision import Reject, Reserved, Saturated
-from nexus.routing.model_names.aliases import Aliases
+from nexus.routing.model_names.resolution import Aliases
 from nexus.routing.pipeline import Pipeline
 from nexus.routing.ranking.strategies import STRATEGIES
 from nexus.routing.router import Router

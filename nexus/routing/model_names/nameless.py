@@ -5,7 +5,7 @@ from msgspec.structs import replace
 from nexus.domain.backend import Backend
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.request import Endpoint, Kept
-from nexus.routing.model_names.aliases import Resolution
+from nexus.routing.model_names.resolution import Resolution
 
 
 def without_model(endpoint: Endpoint, snapshot: FleetSnapshot) -> Resolution:

@@ -13,8 +13,7 @@ from nexus.config.schema import WeightsConfig
 from nexus.domain.backend import Backend
 from nexus.routing.decision import Ranked
 from nexus.routing.ranking import shares
-from nexus.routing.ranking.shares import Offer
-from nexus.routing.ranking.standing import (
+from nexus.routing.ranking.scoring import (
     MAX_REMEMBERED_MODELS,
     Turns,
     all_load_points,
@@ -22,6 +21,7 @@ from nexus.routing.ranking.standing import (
     latency_points,
     load_points,
 )
+from nexus.routing.ranking.shares import Offer
 
 ALONE: Final = 100
 """The weight, in percent, of what counts alone."""

@@ -11,7 +11,7 @@ from nexus.plugin_manager import Plugin
 from nexus.routing.assembly import build_router
 from nexus.routing.core_stages.analyze import Analyze
 from nexus.routing.core_stages.schedule import Schedule
-from nexus.routing.model_names.aliases import Aliases
+from nexus.routing.model_names.resolution import Aliases
 from nexus.routing.pipeline import Pipeline
 from nexus.routing.policies import Policies
 from nexus.routing.router import Router

@@ -5,7 +5,7 @@ from structlog.testing import capture_logs
 
 from nexus.api import PolicyKeys
 from nexus.errors import ConfigError, PluginError
-from nexus.routing.model_names.aliases import Aliases
+from nexus.routing.model_names.resolution import Aliases
 from nexus.routing.policies import decode_policies
 from nexus.testing.builders import make_backend, make_fleet
 

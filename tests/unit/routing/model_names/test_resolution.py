@@ -2,7 +2,7 @@
 
 import pytest
 
-from nexus.routing.model_names.aliases import Aliases
+from nexus.routing.model_names.resolution import Aliases
 from nexus.testing.builders import make_backend, make_fleet
 
 FLEET = make_fleet(make_backend("gpu-1", models=["llama3"]), make_backend("gpu-2", models=["qwen3"]))
