@@ -13,10 +13,9 @@ from nexus.config.one_backend import LoadedBackend
 from nexus.config.schema import BackendConfig
 from nexus.dialing.access import Access
 from nexus.errors import NexusError, StoreError
-from nexus.fleet.discovery.admission import place_of
 from nexus.fleet.membership.identity import backend_id
+from nexus.fleet.membership.locations import leads_to_metadata, place_of
 from nexus.fleet.membership.member import Member
-from nexus.fleet.membership.metadata_urls import leads_to_metadata
 from nexus.fleet.membership.registry import BackendNotFound
 from nexus.fleet.plan import FleetPlan, planned
 from nexus.store.store import Delete, Put, Store

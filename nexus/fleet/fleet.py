@@ -79,15 +79,8 @@ class Fleet:
         self._fetcher = Fetcher(timeout_s=plan.health_check.timeout_seconds, max_age_s=plan.connection_age_s)
         self._local = LocalDiscoverer(self._fetcher, interval_s=plan.discovery.interval_seconds, own_port=own_port)
         self._health = HealthChecker(self.registry, self._fetcher, chance=chance)
-        self._passive = PassiveSignals(
-            self.registry,
-            later=lambda delay_s, call: asyncio.get_running_loop().call_later(delay_s, call),
-            on_refused=self._health.refuse,
-            chance=chance,
-        )
-        self._misconfigurations = Misconfigurations(
-            self.registry, later=lambda delay_s, call: asyncio.get_running_loop().call_later(delay_s, call)
-        )
+        self._passive = PassiveSignals(self.registry, on_refused=self._health.refuse, chance=chance)
+        self._misconfigurations = Misconfigurations(self.registry)
         self._roster = Roster(self.registry, self._health, self._passive, self._misconfigurations)
         self._sightings = Sightings()
         self._mdns: MdnsDiscoverer | None = None

@@ -211,7 +211,7 @@ class Fleet(RuleBasedStateMachine):
     @rule(name=NAMES, models=MODELS)
     def list_models(self, name, models):
         if name in self.rows:
-            self.registry.update_models(backend_id(name), {model: ModelFacts(name=model) for model in models})
+            self.registry.update(backend_id(name), models={model: ModelFacts(name=model) for model in models})
             self.rows[name] = (self.rows[name][0], frozenset(models), self.rows[name][2])
 
     @rule(status=st.sampled_from(list(Status)), names=st.sets(NAMES))
@@ -219,7 +219,7 @@ class Fleet(RuleBasedStateMachine):
         before = self.registry.snapshot.version
         with self.registry.batch():
             for name in names & self.rows.keys():
-                self.registry.update_status(backend_id(name), status, at=1.0)
+                self.registry.update(backend_id(name), status=status)
                 self.rows[name] = (*self.rows[name][:2], status)
         assert self.registry.snapshot.version <= before + 1
 
@@ -232,7 +232,7 @@ class Fleet(RuleBasedStateMachine):
         assert snapshot.models == tuple(sorted({m for _, models, _ in self.rows.values() for m in models}))
 
     @invariant()
-    def finds_each_model_on_exactly_those_who_have_it(self):
+    def finds_each_model_on_exactly_the_backends_that_have_it(self):
         snapshot = self.registry.snapshot
         expected = {}
         for backend in snapshot.backends:

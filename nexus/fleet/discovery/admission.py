@@ -15,15 +15,13 @@ from nexus.config.urls import normalised
 from nexus.domain.kinds import BackendKind
 from nexus.domain.model import Zone
 from nexus.fleet.discovery.discoverer import Discovered
-from nexus.fleet.discovery.names import named, port_of
+from nexus.fleet.discovery.names import named
 from nexus.fleet.discovery.sightings import Key, Sighting
+from nexus.fleet.membership.locations import place_of
 from nexus.fleet.membership.member import Member
 from nexus.fleet.untrusted import is_plain_name
 
 log = structlog.get_logger("nexus.fleet")
-
-_LOOPBACK: Final = {"localhost": "127.0.0.1", "::1": "127.0.0.1"}
-
 
 NO_NAMES: Final[Mapping[Key, str]] = MappingProxyType({})
 OWN_MACHINE: Final = "local"
@@ -85,10 +83,3 @@ def checked(found: Discovered) -> Discovered | None:
         log.debug("discovered_url_refused", reason=str(exc))
         return None
     return msgspec.structs.replace(found, url=url) if is_plain_name(found.name) else None
-
-
-def place_of(url: str) -> tuple[str, str, int, str]:
-    """Return what two URLs of one server have in common: a loopback address has several names."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    return parts.scheme, _LOOPBACK.get(host, host), port_of(url), parts.path

@@ -4,10 +4,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 
 from msgspec.structs import replace
 
-from nexus.fleet.discovery.admission import admitted, place_of
+from nexus.fleet.discovery.admission import admitted
 from nexus.fleet.discovery.approval.applicants import Applicant, Applicants
 from nexus.fleet.discovery.files.declared import Declared
 from nexus.fleet.discovery.sightings import Key, Sighting
+from nexus.fleet.membership.locations import place_of
 from nexus.fleet.membership.member import Member
 from nexus.fleet.plan import FleetPlan
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import count
-from urllib.parse import urlsplit
 
 from nexus.fleet.discovery.sightings import Key, Sighting
+from nexus.fleet.membership.locations import port_of
 from nexus.fleet.untrusted import LONGEST_NAME
 
 
@@ -41,9 +41,3 @@ def _candidates(sighting: Sighting) -> Iterator[str]:
 def _joined(name: str, distinction: object) -> str:
     end = f"-{distinction}"
     return name[: LONGEST_NAME - len(end)] + end
-
-
-def port_of(url: str) -> int:
-    """Return the port to which *url* leads."""
-    parts = urlsplit(url)
-    return parts.port or (443 if parts.scheme == "https" else 80)

@@ -1,12 +1,13 @@
 """Backends that refuse what the operator has configured for them: shown as such, and avoided for a while."""
 
-from collections.abc import Callable, Mapping
-from typing import Final, Protocol
+from collections.abc import Mapping
+from typing import Final
 
 import structlog
 
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.errors import UpstreamFault
+from nexus.fleet.clock import Later, Timer, call_later
 from nexus.fleet.membership.registry import Registry
 
 log = structlog.get_logger("nexus.fleet")
@@ -27,16 +28,10 @@ REASONS: Final[Mapping[int, str]] = {
 OTHER_REASON: Final = "it refused the configured credentials"
 
 
-class Timer(Protocol):
-    """A call that is due later."""
-
-    def cancel(self) -> None: ...
-
-
 class Misconfigurations:
     """Marks a backend when its key is refused, until an answer succeeds, the configuration changes or a pause ends."""
 
-    def __init__(self, registry: Registry, *, later: Callable[[float, Callable[[], None]], Timer]) -> None:
+    def __init__(self, registry: Registry, *, later: Later = call_later) -> None:
         self._registry = registry
         self._later = later
         self._pauses: dict[str, Timer] = {}

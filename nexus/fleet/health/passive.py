@@ -11,10 +11,11 @@ from nexus.domain.backend import Backend, Breaker
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.read_only import ReadOnlyDict
 from nexus.domain.silence import LEAST_S, LOADING_S, may_be_loading, patience_s
+from nexus.fleet.clock import Later, call_later
 from nexus.fleet.health.breaker import BreakerState
 from nexus.fleet.health.evidence import Evidence, concerns_all_models, cooling_of, weigh
 from nexus.fleet.health.latency import observe_attempt
-from nexus.fleet.health.tracks import BackendTracks, Later, Track
+from nexus.fleet.health.tracks import BackendTracks, Track
 from nexus.fleet.membership.registry import Registry
 
 log = structlog.get_logger("nexus.fleet")
@@ -43,8 +44,8 @@ class PassiveSignals:
         self,
         registry: Registry,
         *,
-        later: Later,
         on_refused: Callable[[str], bool],
+        later: Later = call_later,
         chance: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -109,7 +110,8 @@ class PassiveSignals:
             return
         own_name = backend.own_name(model)
         log.warning("model_missing", backend=backend.name, model=own_name)
-        self._registry.update_models(backend_id, {n: facts for n, facts in backend.models.items() if n != own_name})
+        kept = {name: facts for name, facts in backend.models.items() if name != own_name}
+        self._registry.update(backend_id, models=kept)
 
     def note_unsupported(self, backend_id: str, endpoint: str, model: str) -> None:
         """Remember what a backend says that it cannot do: a server for embeddings tells it nowhere else."""

@@ -1,24 +1,14 @@
 """What is remembered of one backend between the outcomes of its requests: of the server, and of each failing model."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from typing import Protocol
 
 import msgspec
 
 from nexus.domain.backend import SEVERITY, Breaker
 from nexus.domain.model_load import MAX_TRACKED_MODELS
+from nexus.fleet.clock import Timer
 from nexus.fleet.health.breaker import BreakerState
-
-
-class Timer(Protocol):
-    """What a call that comes later can be cancelled with."""
-
-    def cancel(self) -> None: ...
-
-
-Later = Callable[[float, Callable[[], None]], Timer]
-"""Call a function after so many seconds, as ``loop.call_later`` does."""
 
 _UNTROUBLED = BreakerState()
 

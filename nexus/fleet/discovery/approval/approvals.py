@@ -10,9 +10,9 @@ from nexus.errors import StoreError
 from nexus.fleet.clock import unix_now
 from nexus.fleet.discovery.approval.trust import Approval, Trust
 from nexus.fleet.discovery.discoverer import Discovered
-from nexus.fleet.discovery.names import port_of
 from nexus.fleet.discovery.sightings import Key
 from nexus.fleet.membership.identity import backend_id
+from nexus.fleet.membership.locations import port_of
 from nexus.store.store import Delete, Put, Store
 
 log = structlog.get_logger("nexus.fleet")

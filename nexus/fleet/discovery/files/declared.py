@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from nexus.domain.kinds import BackendKind
-from nexus.fleet.discovery.admission import place_of
 from nexus.fleet.discovery.discoverer import Discovered
 from nexus.fleet.discovery.sightings import Sighting
+from nexus.fleet.membership.locations import place_of
 from nexus.fleet.membership.member import Member
 
 

@@ -15,8 +15,8 @@ from nexus.config.one_backend import LoadedBackend
 from nexus.domain.kinds import BackendKind
 from nexus.errors import ConfigError
 from nexus.fleet.clock import unix_now
+from nexus.fleet.membership.locations import names_metadata
 from nexus.fleet.membership.member import Member
-from nexus.fleet.membership.metadata_urls import names_metadata
 from nexus.fleet.plan import planned
 
 SOURCE: Final = "file"

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import socket
 from ipaddress import ip_address
 
 import ifaddr
@@ -47,14 +46,3 @@ def has_network() -> bool:
     """Whether this machine has any address besides those of loopback."""
     texts = (ip.ip if isinstance(ip.ip, str) else ip.ip[0] for adapter in ifaddr.get_adapters() for ip in adapter.ips)
     return not all(ip_address(text).is_loopback for text in texts)
-
-
-def with_interface_name(address: str) -> str:
-    """Return a link-local *address* with its interface by name: the number changes when it is plugged in again."""
-    host, percent, scope = address.partition("%")
-    if not scope.isdigit():
-        return address
-    try:
-        return f"{host}{percent}{socket.if_indextoname(int(scope))}"
-    except (OSError, OverflowError):
-        return address

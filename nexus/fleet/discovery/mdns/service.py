@@ -1,6 +1,7 @@
 """What one mDNS service says of itself. None of it is trusted: names are cut, addresses checked, hints only hints."""
 
 import ipaddress
+import socket
 from collections.abc import Iterable, Mapping
 from typing import Final, Protocol
 
@@ -9,7 +10,6 @@ import msgspec
 from nexus.config.urls import normalised
 from nexus.fleet.discovery.approval.trust import is_worth_a_look
 from nexus.fleet.discovery.discoverer import Discovered
-from nexus.fleet.discovery.mdns.network import with_interface_name
 from nexus.fleet.kinds import KINDS
 from nexus.fleet.untrusted import LONGEST_NAME
 
@@ -81,7 +81,7 @@ def announced(info: Resolved) -> Announced | None:
     """Return what *info* says, None when it names no port or no acceptable address."""
     if not info.port or not 0 < info.port < 65536:
         return None
-    told = map(with_interface_name, info.parsed_scoped_addresses()[:MAX_ADDRESSES])
+    told = map(_with_interface_name, info.parsed_scoped_addresses()[:MAX_ADDRESSES])
     addresses = sorted(dict.fromkeys(told), key=_last_resort)
     hints = {key.lower(): value or "" for key, value in info.decoded_properties.items()}
     found = Announced(
@@ -120,6 +120,17 @@ def _path(hint: str) -> str:
 
 def _plain(text: str) -> str:
     return "".join(character for character in text if character.isprintable())[:63]
+
+
+def _with_interface_name(address: str) -> str:
+    """Return a link-local *address* with the name of its interface; the number changes when it is replugged."""
+    host, percent, scope = address.partition("%")
+    if not scope.isdigit():
+        return address
+    try:
+        return f"{host}{percent}{socket.if_indextoname(int(scope))}"
+    except (OSError, OverflowError):
+        return address
 
 
 def _last_resort(address: str) -> tuple[bool, bool, str]:
