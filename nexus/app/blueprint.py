@@ -20,8 +20,8 @@ from nexus.config.faults import Fault
 from nexus.config.loading import LoadedConfig, check_kinds
 from nexus.config.schema import Config, StoreConfig
 from nexus.config.suggestions import shown_path
-from nexus.dialing.access import Access
 from nexus.dialing.certificates import expired_authorities, expired_certificate
+from nexus.dialing.upstream_settings import UpstreamSettings
 from nexus.domain.kinds import BackendKind
 from nexus.domain.outcome import ExchangeOutcome
 from nexus.errors import PluginError
@@ -45,7 +45,7 @@ class Blueprint(msgspec.Struct, frozen=True, kw_only=True):
     router: Router
     fleet: FleetPlan
     door: Door
-    access: Mapping[str, Access]
+    upstream_settings: Mapping[str, UpstreamSettings]
     """By the backend's name."""
     open_store: Callable[[StoreConfig], Store]
     observers: tuple[Callable[[ExchangeOutcome], None], ...]
@@ -116,7 +116,7 @@ def draw(loaded: LoadedConfig, plugins: PluginManager) -> Blueprint:
         router=router,
         fleet=fleet,
         door=_door(loaded),
-        access={member.config.name: member.access for member in fleet.members.values()},
+        upstream_settings={member.config.name: member.settings for member in fleet.members.values()},
         open_store=open_store,
         observers=contributions.exchange_observers(),
         warnings=(

@@ -26,7 +26,7 @@ from nexus.app.services import ENTER_S, start_services
 from nexus.app.telemetry import Telemetry
 from nexus.config.checks import is_loopback
 from nexus.config.schema import max_waiting
-from nexus.dialing.access import Access
+from nexus.dialing.upstream_settings import UpstreamSettings
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.routes import PageRoute
 from nexus.errors import NexusError
@@ -156,7 +156,7 @@ class Nexus:
             max_event_bytes=limits.max_event_bytes, max_buffered_bytes=limits.max_buffered_event_bytes
         )
         self._plane.answer_room.max_bytes = limits.max_held_answer_bytes
-        self._plane.upstreams.reconfigure(self._access(blueprint), blueprint.config.timeouts)
+        self._plane.upstreams.reconfigure(self._upstream_settings(blueprint), blueprint.config.timeouts)
         self._fleet.reconfigure(blueprint.fleet)
         self._desk.use_pages(self._pages(blueprint))
         self._dashboard.reloaded()
@@ -224,8 +224,8 @@ class Nexus:
             max_size=max_waiting(blueprint.config), max_wait_s=blueprint.config.queue.max_wait_seconds
         )
         self._line = line
-        upstreams = Upstreams(self._access(blueprint), blueprint.config.timeouts, outbox)
-        self._fleet.on_access_changed = upstreams.renew
+        upstreams = Upstreams(self._upstream_settings(blueprint), blueprint.config.timeouts, outbox)
+        self._fleet.on_settings_changed = upstreams.renew
         self._resources.callback(upstreams.close)
         keepers = Keepers(self._store)
         await keepers.open()
@@ -263,9 +263,9 @@ class Nexus:
         for server in self._servers:
             await server.start_serving()
 
-    def _access(self, blueprint: Blueprint) -> Mapping[str, Access]:
+    def _upstream_settings(self, blueprint: Blueprint) -> Mapping[str, UpstreamSettings]:
         """Return how each backend is reached; the configuration comes before what was added and found."""
-        return ChainMap({**blueprint.access}, self._fleet.access)
+        return ChainMap({**blueprint.upstream_settings}, self._fleet.upstream_settings)
 
     def _settings(self, blueprint: Blueprint) -> Settings:
         observers = self._telemetry.observers(blueprint)

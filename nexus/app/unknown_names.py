@@ -37,7 +37,7 @@ async def name_warnings(blueprint: Blueprint) -> tuple[str, ...]:
 
 def _hosts(blueprint: Blueprint) -> Iterable[_Asked]:
     for member in blueprint.fleet.members.values():
-        name, proxy = member.config.name, member.access.proxy
+        name, proxy = member.config.name, member.settings.proxy
         if proxy is not None:
             # The name of the backend is looked up by the proxy.
             yield _Asked(proxy.host, f"the https_proxy of backend '{name}'")

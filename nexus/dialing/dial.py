@@ -14,11 +14,11 @@ import aiohappyeyeballs
 import msgspec
 
 from nexus.dialing import names
-from nexus.dialing.access import Access
 from nexus.dialing.lookups import AddressInfo
 from nexus.dialing.metadata import MetadataAddressError, is_metadata
 from nexus.dialing.tls import verifying_context
 from nexus.dialing.tunnel import Proxy, open_tunnel
+from nexus.dialing.upstream_settings import UpstreamSettings
 from nexus.errors import RequestError, UpstreamError, UpstreamFault
 
 HAPPY_EYEBALLS_DELAY_S: Final = 0.25
@@ -53,15 +53,17 @@ class Address(msgspec.Struct, frozen=True):
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
 
-def address_of(url: str, access: Access) -> Address:
-    """Return the address in a normalised backend URL, and how *access* says that it is reached."""
+def address_of(url: str, settings: UpstreamSettings) -> Address:
+    """Return the address in a normalised backend URL, and how *settings* says that it is reached."""
     parts = urlsplit(url)
     is_tls = parts.scheme == "https"
     port = parts.port or (443 if is_tls else 80)
-    tls = access.tls or verifying_context() if is_tls else None
+    tls = settings.tls or verifying_context() if is_tls else None
     host = parts.hostname or ""
     # In a URL, the % before the interface of a link-local address is written %25 (RFC 6874, section 2).
-    return Address(host.replace("%25", "%", 1) if ":" in host else host, port, tls, access.proxy, access.is_from_file)
+    return Address(
+        host.replace("%25", "%", 1) if ":" in host else host, port, tls, settings.proxy, settings.is_from_file
+    )
 
 
 async def dial(

@@ -11,7 +11,7 @@ from nexus import tasks
 from nexus.config.faults import Fault
 from nexus.config.one_backend import LoadedBackend
 from nexus.config.schema import BackendConfig
-from nexus.dialing.access import Access
+from nexus.dialing.upstream_settings import UpstreamSettings
 from nexus.errors import NexusError, StoreError
 from nexus.fleet.membership.identity import backend_id
 from nexus.fleet.membership.locations import leads_to_metadata, place_of
@@ -191,7 +191,7 @@ class AddedBackends:
     async def _checked(self, table: Table) -> Member:
         # Keys and certificates are read from files.
         member = await asyncio.to_thread(self._member, table)
-        places = {"url": member.config.url, "https_proxy": _proxy_url(member.access)}
+        places = {"url": member.config.url, "https_proxy": _proxy_url(member.settings)}
         for key, url in places.items():
             if url and await leads_to_metadata(url):
                 raise BackendRefused(
@@ -247,10 +247,10 @@ class _Occupied:
         return self._names.get(member.config.name) or self._places.get(place_of(member.config.url))
 
 
-def _proxy_url(access: Access) -> str | None:
-    if access.proxy is None:
+def _proxy_url(settings: UpstreamSettings) -> str | None:
+    if settings.proxy is None:
         return None
-    host = access.proxy.host
+    host = settings.proxy.host
     return f"http://{f'[{host}]' if ':' in host else host}"
 
 

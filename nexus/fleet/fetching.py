@@ -12,12 +12,12 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from nexus.dialing.access import OPEN_ACCESS, Access
 from nexus.dialing.age import MAX_AGE_S
 from nexus.dialing.connector import DialingConnector, connecting_to
 from nexus.dialing.dial import Address, address_of
 from nexus.dialing.metadata import MetadataAddressError
 from nexus.dialing.names import NameLookupError
+from nexus.dialing.upstream_settings import DEFAULT_SETTINGS, UpstreamSettings
 from nexus.errors import NexusError, RequestError, UpstreamError, UpstreamFault
 
 LARGEST_ANSWER_BYTES: Final = 4 * 1024 * 1024
@@ -32,17 +32,17 @@ class Target(msgspec.Struct, frozen=True):
     url: str
     """Normalised, without a trailing slash."""
     headers: Mapping[str, str] = {}
-    access: Access = OPEN_ACCESS
+    settings: UpstreamSettings = DEFAULT_SETTINGS
 
     @property
     def address(self) -> Address:
         """Where the server listens."""
-        return address_of(self.url, self.access)
+        return address_of(self.url, self.settings)
 
     def at(self, path: str) -> URL:
         """Return the URL at which the server answers to *path*, which may have a query."""
         parts = urlsplit(self.url)
-        return URL(f"{parts.scheme}://{parts.netloc}{self.access.path_of(self.url).of(path)}", encoded=True)
+        return URL(f"{parts.scheme}://{parts.netloc}{self.settings.path_of(self.url).of(path)}", encoded=True)
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -124,7 +124,7 @@ class Fetcher:
                         data=body,
                         headers=headers,
                         # For the connector it tells kept connections apart; a new one is made as the target says.
-                        ssl=target.access.tls or True,
+                        ssl=target.settings.tls or True,
                         allow_redirects=False,
                     ) as response,
                 ):
@@ -135,7 +135,7 @@ class Fetcher:
             if exc.fault is UpstreamFault.CONNECT_TIMEOUT:
                 raise self._too_late() from None
             # With a proxy on the way, the text says which of the two was not reached.
-            is_told = target.access.proxy is not None and exc.fault is UpstreamFault.REFUSED
+            is_told = target.settings.proxy is not None and exc.fault is UpstreamFault.REFUSED
             raise _failure(exc if is_told else exc.__cause__ or exc) from exc
         except RequestError as exc:
             raise FetchShortage(describe_failure(exc)) from exc

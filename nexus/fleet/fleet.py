@@ -10,7 +10,7 @@ import structlog
 
 from nexus.config.discovery_schema import HostsSourceConfig
 from nexus.config.one_backend import load_backend
-from nexus.dialing.access import OPEN_ACCESS, Access
+from nexus.dialing.upstream_settings import DEFAULT_SETTINGS, UpstreamSettings
 from nexus.domain.backend import Status
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.outcome import AttemptOutcome
@@ -92,10 +92,10 @@ class Fleet:
         self._own_port = own_port
         self._load = load
         self._clashes: frozenset[Clash] = frozenset()
-        self.access: dict[str, Access] = {}
+        self.upstream_settings: dict[str, UpstreamSettings] = {}
         """How each backend is reached that is not configured, by its name: it is up to date before the fleet tells of a
         change."""
-        self.on_access_changed: Callable[[str], None] = lambda _: None
+        self.on_settings_changed: Callable[[str], None] = lambda _: None
         self._need_approval: frozenset[str] = frozenset()
         self._search = Search(self._sightings, self._settle)
         self.added = AddedBackends(lambda: self._plan, load, store, self._settle)
@@ -269,11 +269,11 @@ class Fleet:
         named = self._those_named(plan, sightings)
         unwell = {row.name for row in self.snapshot.backends if row.status is Status.UNHEALTHY}
         members = {**named, **self._found.joining(sightings, named.values(), plan, self._need_approval, unwell)}
-        renewed = self._take_access(member for member in members.values() if member.id not in plan.members)
+        renewed = self._take_settings(member for member in members.values() if member.id not in plan.members)
         self._origins.note(members, sightings)
         self._roster.settle(members, config=plan.health_check, kinds=plan.kinds)
         for name in renewed:
-            self.on_access_changed(name)
+            self.on_settings_changed(name)
 
     def _those_named(self, plan: FleetPlan, sightings: Iterable[Sighting]) -> dict[str, Member]:
         members = {**plan.members, **self.added.standing(plan)}
@@ -285,12 +285,12 @@ class Fleet:
         self._clashes = clashes
         return {**members, **{member.id: member for member in declared}}
 
-    def _take_access(self, members: Iterable[Member]) -> list[str]:
+    def _take_settings(self, members: Iterable[Member]) -> list[str]:
         """Take in how *members* are reached, and return the names for which that has changed."""
-        now = {member.config.name: member.access for member in members if member.access != OPEN_ACCESS}
-        before = self.access.copy()
-        self.access.clear()
-        self.access.update(now)
+        now = {member.config.name: member.settings for member in members if member.settings != DEFAULT_SETTINGS}
+        before = self.upstream_settings.copy()
+        self.upstream_settings.clear()
+        self.upstream_settings.update(now)
         return [name for name in before.keys() | now.keys() if before.get(name) != now.get(name)]
 
     def _finders(self) -> tuple[Discoverer, ...]:

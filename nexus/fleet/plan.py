@@ -11,14 +11,14 @@ from nexus.config.faults import Fault, KeyPath
 from nexus.config.schema import BackendConfig, HealthCheckConfig
 from nexus.config.secrets import Credentials, Secret
 from nexus.config.suggestions import did_you_mean, shown
-from nexus.dialing.access import Access
 from nexus.dialing.age import MAX_AGE_S
+from nexus.dialing.upstream_settings import UpstreamSettings
 from nexus.domain.kinds import BackendKind
 from nexus.domain.model import Zone
 from nexus.fleet.kinds import KINDS
 from nexus.fleet.membership.locations import is_public
 from nexus.fleet.membership.member import Member
-from nexus.fleet.membership.upstream_settings import access_of
+from nexus.fleet.membership.settings import settings_of
 from nexus.fleet.probing.detection import CLOUD_HOSTS
 
 ZONES: Mapping[str, Zone] = {"restricted": "restricted", "open": "open"}
@@ -70,10 +70,10 @@ def plan_fleet(  # noqa: PLR0913 - the parts of one configuration
     members: dict[str, Member] = {}
     for index, config in enumerate(backends):
         path = ("backends", index)
-        access = access_of(
+        settings = settings_of(
             config, (secrets or {}).get(config.name), (credentials or {}).get(config.name, Credentials()), path
         )
-        member = _member(config, known, access, path)
+        member = _member(config, known, settings, path)
         if members.setdefault(member.id, member) is not member:
             raise Fault(("backends", index, "name"), f"another backend is named '{shown(config.name)}' already")
     return FleetPlan(
@@ -90,31 +90,33 @@ def planned(
     source: str,
 ) -> Member:
     """Return the member that *config* alone describes. :raises Fault: when a key is wrong; its path begins there."""
-    member = _member(config, kinds, access_of(config, key, credentials, ()), ())
+    member = _member(config, kinds, settings_of(config, key, credentials, ()), ())
     return msgspec.structs.replace(member, source=source)
 
 
-def _member(config: BackendConfig, kinds: Mapping[str, BackendKind], access: Access, path: KeyPath) -> Member:
+def _member(
+    config: BackendConfig, kinds: Mapping[str, BackendKind], settings: UpstreamSettings, path: KeyPath
+) -> Member:
     if config.type != AUTO and config.type not in kinds:
         hint = did_you_mean(config.type, (*kinds, AUTO)) or f"known are {AUTO}, {', '.join(sorted(kinds))}"
         raise Fault((*path, "type"), f"no kind of backend is named '{shown(config.type)}'", hint)
     if config.zone is not None and config.zone.lower() not in ZONES:
         raise Fault((*path, "zone"), f"expected 'restricted' or 'open', got '{shown(config.zone)}'")
     kind = kinds.get(config.type)
-    _refuse_two_keys(kind, access, path)
+    _refuse_two_keys(kind, settings, path)
     _tell_what_is_assumed(config, kind)
     return Member(
         config=config,
         kind=kind,
         zone=None if config.zone is None else ZONES[config.zone.lower()],
-        access=access,
+        settings=settings,
     )
 
 
-def _refuse_two_keys(kind: BackendKind | None, access: Access, path: KeyPath) -> None:
+def _refuse_two_keys(kind: BackendKind | None, settings: UpstreamSettings, path: KeyPath) -> None:
     """Raise Fault when a configured header is the one that the key of the backend goes into."""
     name = "authorization" if kind is None else kind.key_header
-    if access.key is not None and name in map(str.lower, access.headers):
+    if settings.key is not None and name in map(str.lower, settings.headers):
         raise Fault((*path, "api_key"), f"the header '{name}' is set by another key too", "keep one of them")
 
 

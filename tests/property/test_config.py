@@ -13,7 +13,7 @@ from nexus.config import urls
 from nexus.config.loading import LoadedConfig, load
 from nexus.config.schema import Config
 from nexus.config.suggestions import shown
-from nexus.dialing.access import OPEN_ACCESS
+from nexus.dialing.upstream_settings import DEFAULT_SETTINGS
 from nexus.errors import ConfigError
 
 VALID = """
@@ -166,7 +166,7 @@ def test_a_normal_url_is_its_own_normal_form(url):
 def test_a_base_path_with_or_without_v1_leads_to_the_same_place(path):
     """Whether or not the ``/v1`` is normalised away, a client's path is appended to what stands before it."""
     url = urls.normalised(f"https://h{path}")
-    target = OPEN_ACCESS.path_of(url).of("/v1/chat/completions")
+    target = DEFAULT_SETTINGS.path_of(url).of("/v1/chat/completions")
 
     bare = path.rstrip("/")
     is_versioned = urls.VERSION_SEGMENT.search(bare) is not None

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from nexus.dialing.access import Access
+from nexus.dialing.upstream_settings import UpstreamSettings
 from nexus.domain.kinds import BackendKind
 from nexus.errors import RequestError, UpstreamError, UpstreamFault
 from nexus.fleet.kinds import KINDS
@@ -494,7 +494,7 @@ def test_no_request_header_passes_that_must_not(pairs, kind):
     except RequestError as exc:
         assert exc.code == "duplicate_header"  # noqa: PT017 - nothing else is wrong with these
         return
-    stamp = stamp_of(kind, "http://gpu:8000", "gpu:8000", Access(key="our-own"))
+    stamp = stamp_of(kind, "http://gpu:8000", "gpu:8000", UpstreamSettings(key="our-own"))
 
     sent = request_head(stamp, head, b"/x", body_length=0, request_id="req", may_pass_credentials=True)
 
@@ -523,7 +523,7 @@ def test_no_key_of_ours_passes_and_nothing_else_is_held_back(shown, kind):
     pairs = [(name, shape.format(OUR_KEY.decode())) for name, shape in shown]
     head = read_head(message_of([*pairs, ("X-Other", "kept")]))
     OwnKeys(lambda key: key == OUR_KEY).withhold(head)
-    stamp = stamp_of(kind, "http://gpu:8000", "gpu:8000", Access(key=None))
+    stamp = stamp_of(kind, "http://gpu:8000", "gpu:8000", UpstreamSettings(key=None))
 
     sent = request_head(stamp, head, b"/x", body_length=0, request_id="req", may_pass_credentials=True)
 

@@ -68,7 +68,7 @@ class Origins:
 
 
 def _address_stale_since(member: Member) -> float | None:
-    proxy = member.access.proxy
+    proxy = member.settings.proxy
     if proxy is not None:
         return names.stale_since(proxy.host, proxy.port)
     _, host, port, _ = place_of(member.config.url)

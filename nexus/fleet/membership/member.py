@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from nexus.config.schema import BackendConfig
-from nexus.dialing.access import OPEN_ACCESS, Access
+from nexus.dialing.upstream_settings import DEFAULT_SETTINGS, UpstreamSettings
 from nexus.domain.backend import AnyModel, Backend, BackendLoad, Status
 from nexus.domain.kinds import BackendKind, ServerFacts
 from nexus.domain.model import Zone
@@ -23,7 +23,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     """None: to be found out by asking."""
     zone: Zone | None = None
     """None: what is usual for its kind."""
-    access: Access = OPEN_ACCESS
+    settings: UpstreamSettings = DEFAULT_SETTINGS
     source: str = "static"
     is_announced: bool = False
     """Whether it announced itself and was approved as what it is: each probe asks whether it still is."""
@@ -37,7 +37,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
 
     def target(self, kind: BackendKind) -> Target:
         """Return which backend to ask, and how; its credentials go to this backend alone."""
-        return Target(self.config.url, {**kind.probe_headers, **self.access.headers_for(kind)}, self.access)
+        return Target(self.config.url, {**kind.probe_headers, **self.settings.headers_for(kind)}, self.settings)
 
     def row(self, load: BackendLoad, status: Status) -> Backend:
         """Return the row with which it enters the registry."""

@@ -9,7 +9,7 @@ from typing import Final, get_args
 
 import msgspec
 
-from nexus.dialing.access import Access, PathMap
+from nexus.dialing.upstream_settings import PathMap, UpstreamSettings
 from nexus.domain.backend import Backend
 from nexus.domain.kinds import BackendKind
 from nexus.domain.model import Zone
@@ -36,7 +36,7 @@ class RequestStamp(msgspec.Struct, frozen=True):
     """What a client may not send there, or what the configuration says in its place."""
 
 
-def stamp_of(kind: BackendKind, url: str, authority: str, access: Access) -> RequestStamp:
+def stamp_of(kind: BackendKind, url: str, authority: str, access: UpstreamSettings) -> RequestStamp:
     """Prepare what all requests to the backend at *url* have in common."""
     own = access.headers_for(kind)
     return RequestStamp(

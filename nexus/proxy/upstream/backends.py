@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from nexus.config.schema import TimeoutsConfig
-from nexus.dialing.access import OPEN_ACCESS, Access
 from nexus.dialing.dial import address_of
+from nexus.dialing.upstream_settings import DEFAULT_SETTINGS, UpstreamSettings
 from nexus.domain.backend import Backend
 from nexus.proxy.headers.to_client import RequestStamp, backend_lines, stamp_of
 from nexus.proxy.upstream.pool import ConnectionCounts, Pool
@@ -23,7 +23,7 @@ class Upstream:
     def __init__(
         self,
         backend: Backend,
-        access: Access,
+        access: UpstreamSettings,
         timeouts: TimeoutsConfig,
         counts: ConnectionCounts | None = None,
         outbox: Outbox | None = None,
@@ -49,7 +49,9 @@ class Upstream:
 class Upstreams:
     """All of them, made when first needed and remade when what they were made of changes."""
 
-    def __init__(self, access: Mapping[str, Access], timeouts: TimeoutsConfig, outbox: Outbox | None = None) -> None:
+    def __init__(
+        self, access: Mapping[str, UpstreamSettings], timeouts: TimeoutsConfig, outbox: Outbox | None = None
+    ) -> None:
         """:param outbox: where requests wait for those of the same turn; None: nowhere."""
         self._outbox = outbox
         self._access = access
@@ -65,7 +67,7 @@ class Upstreams:
             return known
         if known is not None:
             known.pool.close()
-        access = self._access.get(backend.name, OPEN_ACCESS)
+        access = self._access.get(backend.name, DEFAULT_SETTINGS)
         upstream = Upstream(backend, access, self._timeouts, self._counts_of(backend.name), self._outbox)
         self._known[backend.id] = upstream
         return upstream
@@ -80,7 +82,7 @@ class Upstreams:
         for upstream in [upstream for upstream in self._known.values() if upstream.backend.name == name]:
             self._known.pop(upstream.backend.id).pool.close()
 
-    def reconfigure(self, access: Mapping[str, Access], timeouts: TimeoutsConfig) -> None:
+    def reconfigure(self, access: Mapping[str, UpstreamSettings], timeouts: TimeoutsConfig) -> None:
         """Take new keys, certificates and deadlines; what is under way keeps the old."""
         self._access = access
         self._timeouts = timeouts

@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from nexus.config.discovery_schema import DiscoveryConfig, FileSourceConfig
-from nexus.dialing.access import OPEN_ACCESS
+from nexus.dialing.upstream_settings import DEFAULT_SETTINGS
 from nexus.fleet.discovery.files import watched_file
 from nexus.fleet.discovery.files.discoverer import FileDiscoverer
 from nexus.fleet.discovery.files.watched_file import LOOKS_PER_RETRY, FileReader, FileState
@@ -87,7 +87,7 @@ def test_a_key_that_changes_is_read_when_the_file_is_written_again(reader, path,
     path.write_text(path.read_text())
     after = reader.look(reader.look(before))
 
-    assert (before.entries[0].member.access.key, after.entries[0].member.access.key) == ("old", "new")
+    assert (before.entries[0].member.settings.key, after.entries[0].member.settings.key) == ("old", "new")
 
 
 def test_a_pipe_is_no_file_and_holds_up_nothing(reader, path):
@@ -131,13 +131,13 @@ async def test_a_reload_reads_the_secrets_again(plan, start, path, load, eventua
     load.environ["KEY"] = "old"
     fleet = await start(same, load=load)
     renewed = []
-    fleet.on_access_changed = renewed.append
+    fleet.on_settings_changed = renewed.append
 
     load.environ["KEY"] = "new"
     fleet.reconfigure(same)
     await eventually(lambda: renewed)
 
-    assert (renewed, fleet.access["one"].key) == (["one"], "new")
+    assert (renewed, fleet.upstream_settings["one"].key) == (["one"], "new")
 
 
 async def test_a_clash_is_told_once_and_ends_when_the_other_one_goes(watching, start, path):
@@ -146,14 +146,14 @@ async def test_a_clash_is_told_once_and_ends_when_the_other_one_goes(watching, s
         fleet = await start(watching(path, one="http://127.0.0.1:5"))
         fleet.reconfigure(watching(path, one="http://127.0.0.1:5"))
     assert [line["taken_by"] for line in logs if line["event"] == "fleet_file_entry_ignored"] == ["one"]
-    assert "one" not in fleet.access
+    assert "one" not in fleet.upstream_settings
 
     renewed = []
-    fleet.on_access_changed = renewed.append
+    fleet.on_settings_changed = renewed.append
     fleet.reconfigure(watching(path))
 
     assert [backend.discovery_source for backend in fleet.snapshot.backends] == ["file"]
-    assert fleet.access["one"].headers == {"X-Team": "blue"}
+    assert fleet.upstream_settings["one"].headers == {"X-Team": "blue"}
     assert renewed == ["one"]
 
 
@@ -162,12 +162,12 @@ async def test_a_backend_that_is_added_comes_before_one_of_a_file_and_gives_the_
     fleet = await start(watching(path))
 
     await fleet.added.add({"name": "one", "url": "http://127.0.0.1:5"}, persist=False)
-    added = fleet.snapshot.backends[0].discovery_source, fleet.access.get("one", OPEN_ACCESS)
+    added = fleet.snapshot.backends[0].discovery_source, fleet.upstream_settings.get("one", DEFAULT_SETTINGS)
     await fleet.added.remove("one")
 
-    assert added == ("api", OPEN_ACCESS)
+    assert added == ("api", DEFAULT_SETTINGS)
     assert fleet.snapshot.backends[0].discovery_source == "file"
-    assert fleet.access["one"].headers == {"X-Team": "blue"}
+    assert fleet.upstream_settings["one"].headers == {"X-Team": "blue"}
 
 
 async def test_all_files_together_have_a_limit(tmp_path, load, monkeypatch):

@@ -13,10 +13,10 @@ import trustme
 
 from nexus.dialing import dial as dialing
 from nexus.dialing import lookups, names
-from nexus.dialing.access import OPEN_ACCESS, Access
 from nexus.dialing.dial import Address, address_of, dial
 from nexus.dialing.lookups import Answer
 from nexus.dialing.tls import trusting_context
+from nexus.dialing.upstream_settings import DEFAULT_SETTINGS, UpstreamSettings
 from nexus.errors import RequestError, UpstreamError
 from nexus.proxy.upstream.connection import UpstreamConnection
 from nexus.tasks import start
@@ -119,9 +119,9 @@ def name_servers(monkeypatch):
     ],
 )
 def test_a_url_says_where_a_backend_is_and_what_it_calls_itself(url, host, port, authority, path):
-    address = address_of(url, OPEN_ACCESS)
+    address = address_of(url, DEFAULT_SETTINGS)
 
-    assert (address.host, address.port, address.authority, OPEN_ACCESS.path_of(url).base) == (
+    assert (address.host, address.port, address.authority, DEFAULT_SETTINGS.path_of(url).base) == (
         host,
         port,
         authority,
@@ -133,8 +133,8 @@ def test_a_url_says_where_a_backend_is_and_what_it_calls_itself(url, host, port,
 def test_a_context_of_ones_own_is_used_for_tls_alone():
     own = ssl.create_default_context()
 
-    assert address_of("https://gpu", Access(tls=own)).tls is own
-    assert address_of("http://gpu", Access(tls=own)).tls is None
+    assert address_of("https://gpu", UpstreamSettings(tls=own)).tls is own
+    assert address_of("http://gpu", UpstreamSettings(tls=own)).tls is None
 
 
 # reaching it
@@ -344,8 +344,8 @@ async def test_of_a_name_that_leads_there_as_well_the_other_address_is_used(name
 
 
 def test_only_what_the_file_names_may_be_there():
-    assert address_of("http://gpu", Access(is_from_file=True)).may_be_metadata
-    assert not address_of("http://gpu", OPEN_ACCESS).may_be_metadata
+    assert address_of("http://gpu", UpstreamSettings(is_from_file=True)).may_be_metadata
+    assert not address_of("http://gpu", DEFAULT_SETTINGS).may_be_metadata
 
 
 # not reaching it
@@ -410,14 +410,14 @@ async def test_a_certificate_of_somebody_else_is_not(server_tls, client_tls, nam
 
 async def test_a_certificate_that_nobody_vouches_for_is_not(server_tls):
     async with ScriptedBackend([Stall()], tls=server_tls("127.0.0.1")) as backend:
-        address = address_of(backend.url, OPEN_ACCESS)
+        address = address_of(backend.url, DEFAULT_SETTINGS)
 
         assert await fault_of(address) == "tls"
 
 
 async def test_the_operator_may_trust_it_all_the_same(server_tls):
     async with ScriptedBackend([Stall()], tls=server_tls("other.example")) as backend:
-        address = address_of(backend.url, Access(tls=trusting_context()))
+        address = address_of(backend.url, UpstreamSettings(tls=trusting_context()))
 
         assert (await dial_and_close(address)).is_closed
 

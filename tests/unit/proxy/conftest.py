@@ -8,7 +8,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from nexus.config.schema import TimeoutsConfig
-from nexus.dialing.access import OPEN_ACCESS
+from nexus.dialing.upstream_settings import DEFAULT_SETTINGS
 from nexus.proxy.dispatch.explained_path import CHAT
 from nexus.proxy.exchange.expected_response import Question
 from nexus.proxy.upstream.backends import Upstream
@@ -292,7 +292,7 @@ async def make_upstream():
     """A backend as the data plane sees it, with short deadlines."""
     made = []
 
-    def make(backend=None, access=OPEN_ACCESS, **timeouts):
+    def make(backend=None, access=DEFAULT_SETTINGS, **timeouts):
         upstream = Upstream(backend or make_backend("gpu-1"), access, TimeoutsConfig(**timeouts))
         made.append(upstream)
         return upstream

@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 import msgspec
 import pytest
 
-from nexus.dialing.access import Access
+from nexus.dialing.upstream_settings import UpstreamSettings
 from nexus.domain.model import ModelFacts
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.errors import STATUS_OF_CODE, RequestError, UpstreamError, UpstreamFault
@@ -43,7 +43,9 @@ async def answered(connection, ask, make_reserved, make_upstream):
         key=None,
         backend=GPU,
     ):
-        attempt = Attempt(make_reserved(backend, model=model), make_upstream(backend, Access(key=key)), started_at=0.0)
+        attempt = Attempt(
+            make_reserved(backend, model=model), make_upstream(backend, UpstreamSettings(key=key)), started_at=0.0
+        )
         answer = Answer(loop := asyncio.get_running_loop(), loop.create_future(), connection, ask(wants_stream))
         attempt.begin(connection, answer)
         answer.on_head(AnswerHead(status, list(headers)))

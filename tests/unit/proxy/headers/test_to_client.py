@@ -5,7 +5,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from nexus.dialing.access import Access
+from nexus.dialing.upstream_settings import UpstreamSettings
 from nexus.errors import UpstreamError, UpstreamFault
 from nexus.fleet.kinds import KINDS
 from nexus.proxy.headers.from_client import read_head
@@ -24,7 +24,7 @@ CLIENTS_KEYS = (("Authorization", "Bearer client"), ("x-api-key", "client-2"))
 
 
 def sent(message, *, kind="vllm", key=None, may_pass_credentials=True, base_path="", authority="gpu:8000", **access):
-    stamp = stamp_of(KINDS[kind], f"http://{authority}{base_path}", authority, Access(key=key, **access))
+    stamp = stamp_of(KINDS[kind], f"http://{authority}{base_path}", authority, UpstreamSettings(key=key, **access))
     return request_head(
         stamp,
         read_head(message),

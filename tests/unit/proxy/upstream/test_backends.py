@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from nexus.config.schema import TimeoutsConfig
-from nexus.dialing.access import Access
+from nexus.dialing.upstream_settings import UpstreamSettings
 from nexus.proxy.upstream import backends as upstreams_module
 from nexus.proxy.upstream.backends import Upstreams
 from nexus.testing.builders import make_backend
@@ -14,7 +14,7 @@ GPU = make_backend("gpu-1")
 
 @pytest.fixture
 async def upstreams():
-    upstreams = Upstreams({"gpu-1": Access(key="secret")}, TimeoutsConfig())
+    upstreams = Upstreams({"gpu-1": UpstreamSettings(key="secret")}, TimeoutsConfig())
     yield upstreams
     upstreams.close()
 
@@ -62,7 +62,7 @@ async def test_what_has_left_the_fleet_is_closed(upstreams):
 async def test_new_keys_are_for_requests_to_come(upstreams):
     before = upstreams.of(GPU)
 
-    upstreams.reconfigure({"gpu-1": Access(key="newer")}, TimeoutsConfig())
+    upstreams.reconfigure({"gpu-1": UpstreamSettings(key="newer")}, TimeoutsConfig())
 
     assert before.stamp.own_lines == b"authorization: Bearer secret\r\n"
     assert upstreams.of(GPU).stamp.own_lines == b"authorization: Bearer newer\r\n"

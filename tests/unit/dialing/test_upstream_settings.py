@@ -3,13 +3,17 @@
 import pytest
 
 from nexus.config.urls import normalised
-from nexus.dialing.access import Access
+from nexus.dialing.upstream_settings import UpstreamSettings
 
 CHAT = "/v1/chat/completions"
 
 
-def target(url, path=CHAT, **access):
-    return Access(**access).path_of(normalised(url, path_is_complete=access.get("path_is_complete"))).of(path)
+def target(url, path=CHAT, **settings):
+    return (
+        UpstreamSettings(**settings)
+        .path_of(normalised(url, path_is_complete=settings.get("path_is_complete")))
+        .of(path)
+    )
 
 
 @pytest.mark.parametrize(

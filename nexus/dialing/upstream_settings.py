@@ -14,7 +14,7 @@ from nexus.domain.kinds import BackendKind
 _V1: Final = "/v1"
 
 
-class Access(msgspec.Struct, frozen=True):
+class UpstreamSettings(msgspec.Struct, frozen=True):
     """What is sent to one backend and no other, and what its certificate must be."""
 
     key: str | None = None
@@ -37,7 +37,7 @@ class Access(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         # Most of it is secret.
-        return "Access(***)"
+        return "UpstreamSettings(***)"
 
     @property
     def replaces_credentials(self) -> bool:
@@ -58,7 +58,7 @@ class Access(msgspec.Struct, frozen=True):
         return PathMap(base, is_complete if self.path_is_complete is None else self.path_is_complete, self.query)
 
 
-OPEN_ACCESS: Final = Access()
+DEFAULT_SETTINGS: Final = UpstreamSettings()
 """Of a backend that is not configured but discovered."""
 
 

@@ -9,15 +9,15 @@ from nexus.config.faults import Fault, KeyPath
 from nexus.config.schema import BackendConfig
 from nexus.config.secrets import Credentials, Secret
 from nexus.config.suggestions import shown_path
-from nexus.dialing.access import Access
 from nexus.dialing.tls import trusting_context, unchecked_context
 from nexus.dialing.tunnel import Proxy
+from nexus.dialing.upstream_settings import UpstreamSettings
 
 AUTHORIZATION: Final = "authorization"
 READABLE: Final = "let the user that Nexus runs as read it"
 
 
-def access_of(config: BackendConfig, key: Secret | None, credentials: Credentials, path: KeyPath) -> Access:
+def settings_of(config: BackendConfig, key: Secret | None, credentials: Credentials, path: KeyPath) -> UpstreamSettings:
     """Return how the backend of *config*, the table at *path*, is reached. :raises Fault: when a key is wrong.
 
     An empty *path* is that of a table which does not stand in the configuration file.
@@ -32,7 +32,7 @@ def access_of(config: BackendConfig, key: Secret | None, credentials: Credential
         encoded = b64encode(login.reveal().encode()).decode()
         headers["Authorization"] = f"Basic {encoded}"
         secrets += [encoded, login.reveal().partition(":")[2]]
-    return Access(
+    return UpstreamSettings(
         key=None if key is None else key.reveal(),
         headers=headers,
         query={name: value.reveal() for name, value in credentials.query.items()},
