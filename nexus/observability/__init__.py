@@ -1,1 +1,1 @@
-"""What Nexus tells about itself: logs, metrics, the phases of a request."""
+"""What Nexus tells about itself: ``logging``, ``metrics`` and ``tracing``."""

@@ -1,1 +1,14 @@
-"""Whether a backend can be trusted with a request: watches that probe it, and evidence from traffic."""
+"""Whether a backend can be given a request: probes that are scheduled, and failures of real traffic.
+
+====================  ==================================================================
+``watches``           starts and stops the watch of each backend
+``watch``             schedules the probes of one backend and applies every result
+``state``             the status after each probe: a state machine
+``passive``           applies the outcome of each attempt
+``evidence``          what an attempt proves about its backend
+``breaker``           the circuit breaker: a state machine
+``tracks``            what is remembered between outcomes
+``latency``           measurements of speed
+``misconfiguration``  backends that refuse their configured key
+====================  ==================================================================
+"""

@@ -1,1 +1,1 @@
-"""What is known of models: read from the answers of servers, guessed from names, overridden by the operator."""
+"""The facts about models: ``listings`` and ``lookups`` of servers, ``guesses`` from names, operators' ``overrides``."""

@@ -1,1 +1,1 @@
-"""The two stages that the pipeline cannot do without: which backends can answer, and which of them gets the request."""
+"""The two built-in stages: ``analyze`` excludes backends that cannot answer, ``schedule`` ranks the rest."""

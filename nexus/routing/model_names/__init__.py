@@ -1,1 +1,1 @@
-"""From the name in a request to models: aliases, patterns, and requests that name no model."""
+"""From the name in a request to models: ``resolution`` of aliases, ``globs`` as patterns, ``nameless`` requests."""

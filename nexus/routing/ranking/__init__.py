@@ -1,1 +1,1 @@
-"""How backends that could all answer are ordered: strategies, how busy and fast each backend is, and shares."""
+"""How candidates are ordered: ``strategies`` score and rank them, by load and latency (``scoring``) and ``shares``."""
