@@ -5,9 +5,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final
 
-from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
-from prometheus_client.core import Metric
-
 from nexus import tasks
 from nexus.admin.history import History
 from nexus.admin.metrics.fleet import FleetMetrics
@@ -25,6 +22,7 @@ from nexus.domain.routes import Page, PageRequest, PageRoute
 from nexus.fleet.fleet import Fleet
 from nexus.observability.metrics.exchanges import ExchangeMetrics
 from nexus.observability.metrics.families import Family
+from nexus.observability.metrics.process import process_families
 from nexus.observability.metrics.recent_rejections import RecentRejections
 from nexus.observability.metrics.timeline import Timeline
 from nexus.proxy.exchange.context import DataPlane, Observer
@@ -45,8 +43,6 @@ class Telemetry:
         self.rejections = RecentRejections()
         self._snapshot = snapshot
         self._loop_lag = LoopLag()
-        self._registry = CollectorRegistry()
-        """For what the client library collects, and for what stages tell: a few series."""
         self._sources: tuple[Callable[[], Iterator[Family]], ...] = ()
         self._tracing: Tracing | None = None
         self._plane: DataPlane
@@ -84,15 +80,13 @@ class Telemetry:
         )
         self._plane = plane
         of_store = partial(store_families, store)
-        self._sources = self.metrics.families, of_fleet.families, of_proxy.families, of_store
-        ProcessCollector(registry=self._registry)
-        PlatformCollector(registry=self._registry)
-        own = [Metric(family.name, family.documentation, family.kind) for make in self._sources for family in make()]
-        others = (*own, *self._registry.collect())
+        own = self.metrics.families, of_fleet.families, of_proxy.families, of_store, process_families
         self._of_stages = StageMetrics(
-            lambda: blueprint().router.pipeline, lambda: blueprint().contributions.plugins, others
+            lambda: blueprint().router.pipeline,
+            lambda: blueprint().contributions.plugins,
+            (family for make in own for family in make()),
         )
-        self._registry.register(self._of_stages)
+        self._sources = (*own, self._of_stages.families)
         self._measuring = tasks.keep_running(self._loop_lag.watch, name="loop-lag")
 
     def follow(self, before: Pipeline, after: Pipeline) -> None:
@@ -113,9 +107,7 @@ class Telemetry:
 
     def pages(self, blueprint: Blueprint, *, uptime_s: Callable[[], float]) -> tuple[PageRoute, ...]:
         """Return the pages under *blueprint*."""
-        metrics_page = MetricsPage(
-            self._sources, self._registry, sanitizes_labels=blueprint.config.metrics.sanitize_labels
-        )
+        metrics_page = MetricsPage(self._sources, sanitizes_labels=blueprint.config.metrics.sanitize_labels)
 
         def stats_page(_: PageRequest) -> Page:
             queue = queue_facts(self._plane.line, is_enabled=blueprint.config.queue.enabled)

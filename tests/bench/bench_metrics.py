@@ -6,8 +6,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import pairwise
 from time import perf_counter
 
-from prometheus_client import CollectorRegistry
-
 from nexus.admin.history import MOST_ENTRIES, History
 from nexus.admin.metrics.fleet import FleetMetrics
 from nexus.admin.metrics.page import MetricsPage
@@ -49,7 +47,7 @@ def seconds(observe: Callable[[ExchangeOutcome], None], outcomes: Sequence[Excha
 
 async def measure_pages(fleet: FleetSnapshot, metrics: ExchangeMetrics, history: History) -> None:
     sources = metrics.families, FleetMetrics(lambda: fleet, ProbeCounts()).families
-    plain, sanitized = (MetricsPage(sources, CollectorRegistry(), sanitizes_labels=it) for it in (False, True))
+    plain, sanitized = (MetricsPage(sources, sanitizes_labels=it) for it in (False, True))
     queue = QueueFacts(enabled=True, depth=0, max_size=100, enqueued=0, drained=0, timed_out=0)
     await measure("/metrics", plain)
     await measure("/metrics, OpenMetrics", plain, PageRequest(method="GET", path="/metrics", accept=OPENMETRICS))

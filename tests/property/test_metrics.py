@@ -6,7 +6,6 @@ from collections import Counter
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_of
 from prometheus_client.parser import text_string_to_metric_families as metrics_of
 
@@ -41,7 +40,7 @@ def test_an_identifier_is_left_as_it_is(name):
 def page(metrics, fleet, accept="", *, sanitizes_labels=False):
     """The page, read back: the value of each sample, by name and labels."""
     sources = metrics.families, FleetMetrics(lambda: fleet, ProbeCounts()).families
-    respond = MetricsPage(sources, CollectorRegistry(), sanitizes_labels=sanitizes_labels)
+    respond = MetricsPage(sources, sanitizes_labels=sanitizes_labels)
     text = asyncio.run(respond(PageRequest(method="GET", path="/metrics", accept=accept))).body.decode()
     parse = openmetrics_of if accept else metrics_of
     return [(s.name, tuple(sorted(s.labels.items())), s.value) for family in parse(text) for s in family.samples]

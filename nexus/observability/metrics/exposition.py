@@ -1,7 +1,7 @@
-"""Writes families as text for Prometheus, in its own format or in OpenMetrics: thousands of series in milliseconds.
+"""Writes metric families as text, in Prometheus's own format or in OpenMetrics.
 
-The encoders of Prometheus's client library look at each character of each name by itself, which a fleet of a hundred
-backends with twenty models each would notice.
+The encoders of ``prometheus_client`` write the whole page in one call and scan each character of each name. With a
+hundred backends of twenty models each, that would block the event loop, so this module yields the page in pieces.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,17 +14,17 @@ from nexus.observability.metrics.histogram import Exemplar, Histogram, TracedHis
 
 ROWS_AT_ONCE: Final = 50
 MOST_EXEMPLAR_CHARACTERS: Final = 128
-"""Of all names and values of an exemplar together, as OpenMetrics wants it."""
+"""OpenMetrics's limit for the names and values of an exemplar together."""
 
 
 def pieces(families: Iterable[Family], *, is_openmetrics: bool) -> Iterator[bytes]:
-    """Yield the text of *families*, without the mark of the end, in pieces of a fraction of a millisecond each."""
+    """Yield the text of *families* in pieces, each of which takes a fraction of a millisecond."""
     for family in families:
         writer = _Writer(family, is_openmetrics=is_openmetrics)
-        yield writer.head().encode()
+        # Names and descriptions come from servers and plugins, and may hold surrogates, which UTF-8 cannot encode.
+        yield writer.head().encode(errors="replace")
         for start in range(0, len(family.rows), ROWS_AT_ONCE):
             lines = [writer.lines(*row) for row in family.rows[start : start + ROWS_AT_ONCE]]
-            # Names come from servers that nobody checked.
             yield "".join(lines).encode(errors="replace")
 
 
@@ -40,13 +40,18 @@ class _Writer:
     def head(self) -> str:
         family = self._family
         name = family.name if self._is_openmetrics else self._sample
-        return f"# HELP {name} {family.documentation}\n# TYPE {name} {family.kind}\n"
+        documentation = family.documentation.replace("\\", "\\\\").replace("\n", "\\n")
+        if self._is_openmetrics:
+            documentation = documentation.replace('"', '\\"')
+        return f"# HELP {name} {documentation}\n# TYPE {name} {family.kind}\n"
 
     def lines(self, values: tuple[str, ...], counted: float | Histogram) -> str:
         labels = _label_text(self._labels, values)
         if isinstance(counted, Histogram):
             return self._of_histogram(labels, counted)
-        return f"{self._sample}{{{labels}}} {counted}\n" if labels else f"{self._sample} {counted}\n"
+        number = str(counted)
+        number = _NOT_FINITE.get(number, number)
+        return f"{self._sample}{{{labels}}} {number}\n" if labels else f"{self._sample} {number}\n"
 
     def _of_histogram(self, labels: str, counted: Histogram) -> str:
         template = _template(self._sample, tuple(counted.bounds), has_labels=bool(labels))
@@ -61,8 +66,9 @@ class _Writer:
         return "\n".join(lines)
 
 
+_NOT_FINITE: Final = {"nan": "NaN", "inf": "+Inf", "-inf": "-Inf"}
 _LABELS: Final = "\0"
-"""Stands in a template where the labels of a row belong; in no name."""
+"""Marks the place of a row's labels in a template; no name holds it."""
 
 
 @lru_cache(maxsize=64)
@@ -79,7 +85,7 @@ def _label_text(template: str, values: tuple[str, ...]) -> str:
 
 def _exemplar(exemplar: Exemplar) -> str:
     request_id, value, at_unix_s = exemplar
-    # Clients may choose the id, and not every parser understands an escape in an exemplar.
+    # Clients may choose the id, and not every parser supports escapes in an exemplar.
     if len("request_id") + len(request_id) > MOST_EXEMPLAR_CHARACTERS or _escaped(request_id) != request_id:
         return ""
     return f' # {{request_id="{request_id}"}} {value} {at_unix_s:.3f}'

@@ -2,7 +2,6 @@
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Final
 
 DURATION_BUCKETS_S: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
@@ -33,11 +32,6 @@ class Histogram:
         # Where most values are in the first bucket, that is most of the cost.
         self.counts[0 if value <= self._first else bisect_left(self.bounds, value)] += 1
         self.sum += value
-
-    def buckets(self) -> list[tuple[str, float]]:
-        """Return the cumulative counts, each with its upper bound, as families of the client library want them."""
-        bounds = (*map(str, self.bounds), "+Inf")
-        return list(zip(bounds, map(float, accumulate(self.counts)), strict=True))
 
     def __add__(self, other: "Histogram") -> "Histogram":
         """Return what both have counted; of the same bounds."""

@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_of
 from prometheus_client.parser import text_string_to_metric_families as metrics_of
 
@@ -14,34 +13,24 @@ from nexus.observability.metrics.families import counter, gauge, histogram
 from nexus.observability.metrics.histogram import TracedHistogram
 
 
-@pytest.fixture
-def registry():
-    registry = CollectorRegistry()
-    spent = Gauge("nexus_budget_spent_usd", "Spent.", ["model"], registry=registry)
-    spent.labels("llama3:8b").set(1)
-    spent.labels("llama3-8b").set(2)
-    return registry
-
-
 def families():
     counted = TracedHistogram((1.0,))
     counted.trace(("r-1", 0.5, 1.0))
     yield counter("nexus_requests", "Requests.", {("llama3:8b", "200"): 1, ("llama3-8b", "200"): 2}, "model", "status")
     yield histogram("nexus_it_seconds", "It.", {("llama3:8b",): counted, ("llama3-8b",): counted}, "model")
     yield gauge("nexus_queue_depth", "Waiting.", 3)
+    yield gauge("nexus_budget_spent_usd", "Spent.", {("llama3:8b",): 1, ("llama3-8b",): 2}, "model")
 
 
-async def read(registry, accept="", parse=metrics_of, **options):
-    page = await MetricsPage((families,), registry, **options)(
-        PageRequest(method="GET", path="/metrics", accept=accept)
-    )
+async def read(accept="", parse=metrics_of, **options):
+    page = await MetricsPage((families,), **options)(PageRequest(method="GET", path="/metrics", accept=accept))
     samples = [sample for family in parse(page.body.decode()) for sample in family.samples]
     return page, {(s.name, *s.labels.values()): s.value for s in samples}, samples
 
 
 @pytest.mark.parametrize("accept", ["", "application/openmetrics-text;version=x", "text/plain;version=x"])
-async def test_without_a_wish_that_can_be_met_it_is_the_text_format(registry, accept):
-    page, values, _ = await read(registry, accept)
+async def test_without_a_wish_that_can_be_met_it_is_the_text_format(accept):
+    page, values, _ = await read(accept)
 
     assert (page.status, page.content_type) == (200, "text/plain; version=0.0.4; charset=utf-8")
     assert values["nexus_requests_total", "llama3:8b", "200"] == 1
@@ -56,8 +45,8 @@ async def test_without_a_wish_that_can_be_met_it_is_the_text_format(registry, ac
         "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;q=0.5",
     ],
 )
-async def test_openmetrics_is_given_to_whoever_asks_for_it(registry, accept):
-    page, values, samples = await read(registry, accept, openmetrics_of)
+async def test_openmetrics_is_given_to_whoever_asks_for_it(accept):
+    page, values, samples = await read(accept, openmetrics_of)
 
     assert page.content_type.startswith("application/openmetrics-text; version=1.0.0")
     assert page.body.endswith(b"# EOF\n")
@@ -66,8 +55,8 @@ async def test_openmetrics_is_given_to_whoever_asks_for_it(registry, accept):
 
 
 @pytest.mark.parametrize(("accept", "parse"), [("", metrics_of), ("application/openmetrics-text", openmetrics_of)])
-async def test_names_that_become_one_are_added_up(registry, accept, parse):
-    _, values, _ = await read(registry, accept, parse, sanitizes_labels=True)
+async def test_names_that_become_one_are_added_up(accept, parse):
+    _, values, _ = await read(accept, parse, sanitizes_labels=True)
 
     assert values["nexus_requests_total", "llama3_8b", "200"] == 3
     assert values["nexus_it_seconds_count", "llama3_8b"] == 2
@@ -75,7 +64,7 @@ async def test_names_that_become_one_are_added_up(registry, accept, parse):
     assert {name for name in values if "llama3:8b" in name} == set()
 
 
-async def test_others_have_a_turn_while_it_is_written(registry, monkeypatch):
+async def test_others_have_a_turn_while_it_is_written(monkeypatch):
     monkeypatch.setattr(metrics_page, "TURN_S", 0.0)
     turns = 0
 
@@ -86,7 +75,7 @@ async def test_others_have_a_turn_while_it_is_written(registry, monkeypatch):
             await asyncio.sleep(0)
 
     looking = asyncio.ensure_future(look_on())
-    await read(registry)
+    await read()
     looking.cancel()
 
     assert turns >= 3

@@ -1,10 +1,6 @@
 """What Prometheus is told of stages, whatever the stages do."""
 
 import pytest
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.exposition import generate_latest
-from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 from structlog.testing import capture_logs
@@ -12,6 +8,8 @@ from structlog.testing import capture_logs
 from nexus.admin.metrics.stages import StageMetrics
 from nexus.domain.measure import MOST_SAMPLES, Measure, Sample
 from nexus.errors import StageFailed
+from nexus.observability.metrics.exposition import pieces
+from nexus.observability.metrics.families import gauge
 from nexus.plugin_manager import Plugin
 from nexus.routing.pipeline import Pipeline
 from nexus.routing.stage.api import Reconciler
@@ -47,7 +45,7 @@ def pipeline_of(*stages, **operator):
 
 
 def telling(pipeline, plugins=()):
-    return StageMetrics(lambda: pipeline, lambda: plugins, [GaugeMetricFamily("nexus_queue_depth", "x")])
+    return StageMetrics(lambda: pipeline, lambda: plugins, [gauge("nexus_queue_depth", "x", 0)])
 
 
 def told(pipeline, plugins=()):
@@ -56,12 +54,10 @@ def told(pipeline, plugins=()):
 
 
 def told_by(metrics):
-    registry = CollectorRegistry()
-    registry.register(metrics)
-    text, openmetrics = generate_latest(registry).decode(), generate_openmetrics(registry).decode()
+    text, openmetrics = (b"".join(pieces(metrics.families(), is_openmetrics=it)).decode() for it in (False, True))
     families = [*parse(text)]
     assert len({family.name for family in families}) == len(families)
-    assert list(parse_openmetrics(openmetrics))
+    assert list(parse_openmetrics(f"{openmetrics}# EOF\n"))
     return {(s.name, *sorted(s.labels.values())): s.value for family in families for s in family.samples}
 
 

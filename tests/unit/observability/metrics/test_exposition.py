@@ -45,6 +45,25 @@ def test_a_name_that_is_no_unicode_breaks_nothing():
     assert 'model="?"' in written(gauge("nexus_it", "It.", {("\udcff",): 1}, "model"))
 
 
+@pytest.mark.parametrize("parse", [metrics_of, lambda text: openmetrics_of(f"{text}# EOF\n")])
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), 1e300, 0.1])
+def test_any_number_comes_back(parse, value):
+    text = written(gauge("nexus_it", "It.", value), is_openmetrics=parse is not metrics_of)
+
+    (family,) = parse(text)
+    assert (family.documentation, [sample.value for sample in family.samples]) == ("It.", [value])
+    assert "inf" not in text
+
+
+@pytest.mark.parametrize("documentation", ["It\\s.", "It\nis.", 'It "is".', "It\udcff."])
+def test_a_description_cannot_break_the_page(documentation):
+    for is_openmetrics, parse in ((False, metrics_of), (True, openmetrics_of)):
+        text = written(gauge("nexus_it", documentation, 1), is_openmetrics=is_openmetrics)
+
+        (family,) = parse(f"{text}# EOF\n")
+        assert family.documentation == documentation.replace("\udcff", "?")
+
+
 @pytest.mark.parametrize("labels", [(), ("model",)])
 def test_a_histogram_comes_back_with_its_counts(labels):
     counted = Histogram((0.1, 1.0))

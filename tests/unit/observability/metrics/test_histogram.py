@@ -21,14 +21,6 @@ def test_an_upper_bound_is_part_of_its_bucket(kind, put, value, counts):
     assert (histogram.counts, histogram.sum) == (counts, value)
 
 
-def test_buckets_are_cumulative():
-    histogram = Histogram((1.0, 2.0))
-    for value in (0.5, 1.5, 1.6, 9.0):
-        histogram.observe(value)
-
-    assert histogram.buckets() == [("1.0", 1.0), ("2.0", 3.0), ("+Inf", 4.0)]
-
-
 def test_two_are_added_up():
     one, other = Histogram((1.0,)), TracedHistogram((1.0,))
     one.observe(0.5)
