@@ -1,11 +1,11 @@
-"""Structured logs: a call is a level check, and above it an encoded line in a queue, which a thread writes."""
+"""Configures structlog: levels per component, lines encoded at the call and written by a thread."""
 
 import atexit
 import logging
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from traceback import TracebackException, walk_tb
 from typing import Any, Final, Literal, TextIO
@@ -28,53 +28,54 @@ LEVELS: Final[Mapping[str, int]] = {
     "critical": logging.CRITICAL,
 }
 STOP_TIMEOUT_S: Final = 2.0
-MOST_FRAMES: Final = 20
+MAX_FRAMES: Final = 20
 
 _hidden = Hidden()
 
 
 def configure(config: LoggingConfig, *, stream: TextIO | None = None) -> None:
-    """Write logs to *stream*, standard error by default, as *config* says; call it again at each reload."""
+    """Write logs to *stream*, standard error by default, as *config* says; called again at each reload."""
     stream = stream or sys.stderr
-    is_content_news = config.enable_content_logging and not _thresholds.config.enable_content_logging
+    shows_content_from_now_on = config.enable_content_logging and not _thresholds.config.enable_content_logging
     _thresholds.use(config)
     _sink.open(stream, as_json=config.format == "json" or (config.format == "auto" and not stream.isatty()))
     structlog.configure(
         processors=_processors,
-        wrapper_class=Logger,
+        wrapper_class=_bound_logger,  # type: ignore[arg-type]  # structlog only calls it
         logger_factory=_thresholds.channel,
-        cache_logger_on_first_use=True,
+        # Levels change at a reload. What every request logs goes through `write_line`, which needs no bound logger.
+        cache_logger_on_first_use=False,
     )
     _from_libraries.install()
-    if is_content_news:
-        # Past every level: whoever reads this log is to know what may be in it.
+    if shows_content_from_now_on:
+        # Whatever the level: readers of this log should know that it may hold prompts.
         fields = {"event": "content_logging_enabled", "key": "logging.enable_content_logging"}
         _sink.put((time.time_ns(), "warning", "nexus.observability", fields))
 
 
 def shutdown() -> None:
-    """Write what waits, within two seconds, and log nothing more."""
+    """Write the queued lines, within two seconds, and stop logging."""
     _from_libraries.uninstall()
     _sink.close()
 
 
 def dropped() -> int:
-    """Return how many entries were never written, because the log could not keep up or could not be written to."""
+    """Return how many entries were dropped, because the log could not keep up or could not be written."""
     return _sink.dropped
 
 
 def hide(secret: str) -> None:
-    """Replace *secret* by ``***`` wherever a log line would hold it."""
+    """Replace *secret* by ``***`` in every log line."""
     _hidden.add(secret)
 
 
 def without_secrets(text: str) -> str:
-    """Return *text* with each secret that is hidden replaced."""
+    """Return *text* with each hidden secret replaced."""
     return _hidden.out_of(text)
 
 
 class Channel:
-    """The place of one logger's level, shared by all that have its name."""
+    """Name and level of a logger; all loggers of one name share it."""
 
     __slots__ = ("component", "name", "threshold")
 
@@ -83,87 +84,62 @@ class Channel:
         self.component = component_of(name)
         self.threshold = threshold
 
+    def write(self, level: str, fields: dict[str, Any]) -> None:
+        _sink.put((time.time_ns(), level, self.name, fields))
+
+    # structlog calls the method that is named like the level.
+    debug = info = warning = error = critical = write
+
 
 def channel(name: str) -> Channel:
-    """Return the place of the level of the logger *name*, always the same one."""
+    """Return the channel of the logger *name*."""
     return _thresholds.channel(name)
 
 
 def component_of(logger: str) -> str:
-    """Return what ``component_levels`` calls *logger*: ``routing`` for ``nexus.routing.pipeline``, ``night`` for
+    """Return the name of *logger* in ``component_levels``: ``routing`` for ``nexus.routing.pipeline``, ``night`` for
     ``nexus_night.reconciler``, ``aiohttp`` for ``aiohttp.server``.
     """
     first, _, rest = logger.partition(".")
     return rest.partition(".")[0] if first == "nexus" and rest else first.removeprefix("nexus_")
 
 
-class Logger(structlog.BoundLoggerBase):
-    """What ``structlog.get_logger`` gives: below its level, a call costs one comparison."""
-
-    _logger: Channel
-
-    def debug(self, event: str, **fields: Any) -> None:
-        if self._logger.threshold <= logging.DEBUG:
-            self._write("debug", event, fields)
-
-    def info(self, event: str, **fields: Any) -> None:
-        if self._logger.threshold <= logging.INFO:
-            self._write("info", event, fields)
-
-    def warning(self, event: str, **fields: Any) -> None:
-        if self._logger.threshold <= logging.WARNING:
-            self._write("warning", event, fields)
-
-    def error(self, event: str, **fields: Any) -> None:
-        if self._logger.threshold <= logging.ERROR:
-            self._write("error", event, fields)
-
-    def critical(self, event: str, **fields: Any) -> None:
-        self._write("critical", event, fields)
-
-    def exception(self, event: str, **fields: Any) -> None:
-        """Log an error with the exception that is being handled."""
-        self.error(event, **{"exc_info": True, **fields})
-
-    def _write(self, level: str, event: str, fields: dict[str, Any]) -> None:
-        fields["event"] = event
-        if self._context:
-            fields = {**self._context, **fields}
-        try:
-            for processor in self._processors:
-                # One in service; structlog.testing.capture_logs puts its own in place of it.
-                processor(self._logger, level, fields)
-        except structlog.DropEvent:
-            return
-
-
 def write_line(logger: str, level: Level, event: str, members: msgspec.Struct) -> None:
-    """Log *members*, texts as short as they are to appear, in a few microseconds: for what every request writes.
+    """Log *members* in a few microseconds; for the lines that every request writes.
 
-    Whether the level is wanted, the caller has asked before.
+    The caller has checked the level and cut long texts.
     """
-    if _sink.writer is None or _processors[0] is not _leave_to_the_writer:
+    if _sink.writer is None or _processors[0] is not _to_channel:
         getattr(structlog.get_logger(logger), level)(event, **msgspec.to_builtins(members))
     else:
         _sink.put_members((time.time_ns(), level, logger), event, members)
 
 
-def _leave_to_the_writer(channel: Channel, level: str, fields: Any) -> Any:
+_LOGGERS: Final[Mapping[int, Callable[..., structlog.typing.FilteringBoundLogger]]] = {
+    level: structlog.make_filtering_bound_logger(level) for level in LEVELS.values()
+}
+
+
+def _bound_logger(channel: Channel, **parts: Any) -> structlog.typing.FilteringBoundLogger:
+    return _LOGGERS[channel.threshold](channel, **parts)
+
+
+def _to_channel(_: Channel, level: str, fields: Any) -> Any:
+    """Expand the exception among *fields* and return the arguments of :meth:`Channel.write`."""
     if "exc_info" in fields:
-        fields.update(_told(fields.pop("exc_info")))
-    _sink.put((time.time_ns(), level, channel.name, fields))
-    return fields
+        fields.update(_exception_fields(fields.pop("exc_info")))
+    return (level, fields), {}
 
 
-def _told(exc_info: Any) -> dict[str, Any]:
-    """Return an exception as fields: type, message, where, and what it came from; never the values of its frames."""
+def _exception_fields(exc_info: Any) -> dict[str, Any]:
+    """Return type, message, traceback and cause of an exception; never the values of local variables."""
     exc = sys.exc_info()[1] if exc_info is True else exc_info[1] if isinstance(exc_info, tuple) else exc_info
     if not isinstance(exc, BaseException):
         return {}
-    told: dict[str, Any] = {"error_type": type(exc).__qualname__, "error": _message(exc), "traceback": _frames(exc)}
+    fields: dict[str, Any] = {"error_type": type(exc).__qualname__, "error": _message(exc), "traceback": _frames(exc)}
     if cause := exc.__cause__ or exc.__context__:
-        told["caused_by"] = f"{type(cause).__qualname__}: {_message(cause)}"
-    return told
+        fields["caused_by"] = f"{type(cause).__qualname__}: {_message(cause)}"
+    return fields
 
 
 def _message(exc: BaseException) -> str:
@@ -173,11 +149,11 @@ def _message(exc: BaseException) -> str:
 
 def _frames(exc: BaseException) -> list[str]:
     frames = [(frame.f_code.co_filename, line, frame.f_code.co_name) for frame, line in walk_tb(exc.__traceback__)]
-    return [f"{'/'.join(file.split('/')[-3:])}:{line} {name}" for file, line, name in frames[-MOST_FRAMES:]]
+    return [f"{'/'.join(file.split('/')[-3:])}:{line} {name}" for file, line, name in frames[-MAX_FRAMES:]]
 
 
 class _Thresholds:
-    """The level of each logger that was ever asked for."""
+    """The level of each logger in use."""
 
     def __init__(self) -> None:
         self.config = LoggingConfig()
@@ -198,7 +174,10 @@ class _Thresholds:
 
 
 class _Sink:
-    """Encodes entries at once, as they are now, for the writer; while there is none, drops and counts them."""
+    """Encodes entries for the writer when they are logged, because their values may change later.
+
+    Without a writer, entries are dropped and counted.
+    """
 
     def __init__(self) -> None:
         self.writer: LogWriter | None = None
@@ -229,16 +208,16 @@ class _Sink:
             with suppress(UnicodeEncodeError):
                 self.writer.put(json_line_of(members, event, head, _hidden))
                 return
-        # Half of a surrogate pair, from a header or a model's name, has no UTF-8: the other way escapes it.
+        # A lone surrogate, from a header or a model's name, cannot be encoded in UTF-8: `put` escapes it.
         self.put((*head, {"event": event, **msgspec.to_builtins(members)}))
 
     def _line(self, entry: Entry) -> bytes:
         try:
             return self._rendered(entry)
-        except Exception as exc:  # noqa: BLE001 - a value of any class may come here, and must not fail the request that logs it
+        except Exception as exc:  # noqa: BLE001 - a value of any class may be logged, and must not fail the request
             time_ns, level, logger, fields = entry
-            named = {"event": fields.get("event"), "fields_not_shown": type(exc).__qualname__}
-            return self._rendered((time_ns, level, logger, named))
+            shown = {"event": fields.get("event"), "fields_not_shown": type(exc).__qualname__}
+            return self._rendered((time_ns, level, logger, shown))
 
     def _rendered(self, entry: Entry) -> bytes:
         if self._as_json:
@@ -264,7 +243,7 @@ class _Sink:
 
 
 class _FromLibraries(logging.Handler):
-    """Takes what libraries log through the standard library, from warnings on, to the same writer."""
+    """Passes what libraries log through the standard library, from warnings on, to the same writer."""
 
     def install(self) -> None:
         root = logging.getLogger()
@@ -283,14 +262,14 @@ class _FromLibraries(logging.Handler):
             return
         fields = {"event": "library_message", "message": record.getMessage()}
         if record.exc_info:
-            fields |= _told(record.exc_info)
+            fields |= _exception_fields(record.exc_info)
         level = record.levelname.lower()
         _sink.put((time.time_ns(), level if level in LEVELS else "warning", record.name, fields))
 
 
 _thresholds = _Thresholds()
-_processors = [_leave_to_the_writer]
-"""One list for ever: loggers keep it from their first call on, and structlog's testing tools change it in place."""
+_processors = [_to_channel]
+"""Always the same list, because structlog's testing tools change it in place."""
 _sink = _Sink()
 _from_libraries = _FromLibraries()
 atexit.register(shutdown)
