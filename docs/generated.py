@@ -12,7 +12,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 import nexus.api
-from nexus.admin import decisions
+from nexus.admin.routing import decisions
 from nexus.cli.main import main
 from nexus.config import reference
 from nexus.domain.statuses import CERTAIN, StatusMeaning

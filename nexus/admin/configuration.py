@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from nexus.admin.files import instant
+from nexus.admin.backends.files import instant
 from nexus.admin.page import json_page
 from nexus.config.loading import LoadedConfig
 from nexus.config.showing import ShownBackend, ShownKey, keys_of, shown_backends, shown_keys

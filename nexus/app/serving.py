@@ -12,15 +12,15 @@ from typing import Final
 import structlog
 
 from nexus import __version__, tasks
-from nexus.app.blueprint import Blueprint, draw, file_name, load_plugins
-from nexus.app.opening import may_move_port
-from nexus.app.own_address import warnings_of_circles
+from nexus.app.composition.blueprint import Blueprint, draw, file_name, load_plugins
+from nexus.app.composition.own_address import warnings_of_circles
 from nexus.app.process import enduring, interpreter, memory
 from nexus.app.process.binding import Listening
 from nexus.app.process.file_limit import raise_file_limit
 from nexus.app.process.state_file import StateFile
 from nexus.app.process.systemd import READY, STOPPING, notify
-from nexus.app.running import Nexus, lame_duck_of
+from nexus.app.running.nexus import Nexus, lame_duck_of
+from nexus.app.running.opening import may_move_port
 from nexus.config.loading import LoadedConfig
 from nexus.config.schema import Config
 from nexus.errors import NexusError

@@ -8,12 +8,12 @@ from urllib.parse import urlsplit
 
 import click
 
-from nexus.app.blueprint import Blueprint, draw, load_plugins
-from nexus.app.opening import may_move_port, try_to_open
+from nexus.app.checks.host_names import name_warnings
+from nexus.app.checks.watched_files import watched_file_warnings
+from nexus.app.composition.blueprint import Blueprint, draw, load_plugins
 from nexus.app.process.binding import PortTaken
 from nexus.app.process.file_limit import raise_file_limit
-from nexus.app.unknown_names import name_warnings
-from nexus.app.watched_files import watched_file_warnings
+from nexus.app.running.opening import may_move_port, try_to_open
 from nexus.cli.check_report import Report, discoverers_of, report
 from nexus.cli.options import Chosen, configuration
 from nexus.cli.output import json_option, print_json

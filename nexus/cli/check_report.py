@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from nexus.app.blueprint import Blueprint
+from nexus.app.composition.blueprint import Blueprint
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from urllib.parse import quote, urlencode
 import click
 import msgspec
 
-from nexus.admin.decisions import DECISIONS, DECISIONS_PATH, USUAL_LIMIT
+from nexus.admin.routing.decisions import DECISIONS, DECISIONS_PATH, USUAL_LIMIT
 from nexus.cli.columns import Layout
 from nexus.cli.output import json_option, print_json, table
 from nexus.cli.reaching import Proxy

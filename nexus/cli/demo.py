@@ -11,9 +11,9 @@ import aiohttp
 import click
 import msgspec
 
-from nexus.app.blueprint import draw, load_plugins
+from nexus.app.composition.blueprint import draw, load_plugins
 from nexus.app.process.state_file import StateFile
-from nexus.app.running import Nexus
+from nexus.app.running.nexus import Nexus
 from nexus.config.loading import LoadedConfig
 from nexus.config.schema import BackendConfig, Config, LoggingConfig, ServerConfig
 from nexus.errors import StartError

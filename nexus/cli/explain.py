@@ -9,9 +9,9 @@ from typing import BinaryIO, Final
 import click
 import msgspec
 
-from nexus.app.blueprint import Blueprint, draw, load_plugins
-from nexus.app.guarding import guarded_discoverers
-from nexus.app.loading import load_backend_here
+from nexus.app.composition.blueprint import Blueprint, draw, load_plugins
+from nexus.app.composition.guards import guarded_discoverers
+from nexus.app.composition.loading import load_backend_here
 from nexus.cli.asking import CannotExplain, Question, ask
 from nexus.cli.exit_codes import KeyRefused, NoProxy
 from nexus.cli.options import Chosen

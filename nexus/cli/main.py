@@ -159,7 +159,7 @@ def _of_a_plugin(name: str, chosen: "Chosen | None") -> click.Command | None:
 
     :raises NexusError: it cannot be known, because the configuration or a plugin is at fault.
     """
-    from nexus.app.blueprint import load_plugins
+    from nexus.app.composition.blueprint import load_plugins
     from nexus.cli.guarding import guarded_command
     from nexus.cli.options import Chosen
 

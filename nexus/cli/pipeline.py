@@ -5,7 +5,7 @@ from typing import Self
 import click
 import msgspec
 
-from nexus.app.blueprint import draw, load_plugins
+from nexus.app.composition.blueprint import draw, load_plugins
 from nexus.cli.columns import Layout
 from nexus.cli.options import Chosen, configuration
 from nexus.cli.output import json_option, print_json, table

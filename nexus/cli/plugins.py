@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 import click
 
 from nexus import __version__
-from nexus.app.blueprint import load_plugins
-from nexus.app.inventory import PluginRow, StageRow, broken_inventory, inventory
+from nexus.admin.plugins.inventory import PluginRow, StageRow, broken_inventory, inventory
+from nexus.app.composition.blueprint import load_plugins
 from nexus.cli.columns import Layout
 from nexus.cli.options import Chosen, configuration, warn
 from nexus.cli.output import json_option, print_json, table

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nexus.app.running import Nexus
+from nexus.app.running.nexus import Nexus
 from nexus.simulator import Simulator
 from nexus.testing.asking import Reply, ask, chat
 from nexus.testing.fleets import table_of

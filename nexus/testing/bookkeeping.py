@@ -8,7 +8,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Final
 
-from nexus.app.running import Nexus
+from nexus.app.running.nexus import Nexus
 from nexus.domain.outcome import AttemptOutcome, ExchangeOutcome
 from nexus.testing.inside import wait_until_nothing_is_held
 from nexus.testing.raw_client import RawClient

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from time import monotonic
 
-from nexus.app.blueprint import draw, load_plugins
-from nexus.app.running import Nexus
+from nexus.app.composition.blueprint import draw, load_plugins
+from nexus.app.running.nexus import Nexus
 from nexus.config.loading import load
 from nexus.testing.ports import free_port
 

@@ -11,8 +11,8 @@ import pytest
 
 import nexus.api
 import nexus.hookspecs
-from nexus.admin import decisions
-from nexus.app.operations import OPERATIONS
+from nexus.admin.openapi.operation import OPERATIONS
+from nexus.admin.routing import decisions
 from nexus.cli.exit_codes import ExitCode
 from nexus.cli.main import main
 from nexus.config import env

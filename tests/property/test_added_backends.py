@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nexus.admin.changing import refusals, table_of
+from nexus.admin.backends.changes import refusals, table_of
 from nexus.config.one_backend import load_backend
 from nexus.config.schema import BackendConfig
 from nexus.errors import RequestError

@@ -9,7 +9,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from nexus.app.blueprint import draw
+from nexus.app.composition.blueprint import draw
 from nexus.config.loading import load
 from nexus.proxy.dispatch.websocket import MOST_UNSENT_BYTES
 from nexus.simulator import Settings, Simulator

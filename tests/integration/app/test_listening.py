@@ -8,10 +8,10 @@ import socket
 import pytest
 from structlog.testing import capture_logs
 
-from nexus.app.blueprint import draw, load_plugins
+from nexus.app.composition.blueprint import draw, load_plugins
 from nexus.app.process import binding
 from nexus.app.process.binding import MAX_OTHER_PORTS, listen
-from nexus.app.running import Nexus
+from nexus.app.running.nexus import Nexus
 from nexus.config.loading import load
 from nexus.errors import ConfigError, StartError
 from nexus.testing.ports import free_port

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from nexus.app.operations import OPENAPI_PATH, OPERATIONS, operation_at
+from nexus.admin.openapi.operation import OPENAPI_PATH, OPERATIONS, operation_at
 from nexus.testing.inside import nexus_inside
 from nexus.testing.raw_client import RawClient
 from nexus.wire.protocols import EVERY

@@ -3,7 +3,7 @@
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as metrics_of
 
-from nexus.app.blueprint import draw
+from nexus.app.composition.blueprint import draw
 from nexus.config.loading import load
 from nexus.simulator import Settings, Simulator
 from nexus.testing.fleets import table_of

@@ -6,7 +6,7 @@ import weakref
 
 import pytest
 
-from nexus.app.blueprint import draw
+from nexus.app.composition.blueprint import draw
 from nexus.config.loading import load
 from nexus.errors import NexusError
 from nexus.testing.bookkeeping import eventually

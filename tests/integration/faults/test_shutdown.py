@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from nexus.app import running
+from nexus.app.running import nexus as running
 from nexus.testing.bookkeeping import eventually
 from nexus.testing.dialects import CHAT, LAST_CHUNK, OLLAMA, chunks
 from nexus.testing.inside import what_is_held

@@ -379,7 +379,7 @@ def brings(monkeypatch):
             def configure(self, tables, *, error):
                 return Brought()
 
-        monkeypatch.setattr("nexus.app.blueprint.load_plugins", lambda loaded, files=(): Loaded())
+        monkeypatch.setattr("nexus.app.composition.blueprint.load_plugins", lambda loaded, files=(): Loaded())
 
     return bring
 

@@ -1,0 +1,147 @@
+"""Every plugin that is installed, and what each contributes under one configuration, or why it does not."""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from nexus.app.composition.blueprint import Blueprint, file_name
+from nexus.config.loading import LoadedConfig
+from nexus.errors import ConfigError, NexusError
+from nexus.plugin_manager import Candidate, Contributions, Plugin, PluginManager
+from nexus.routing.assembly import build_router
+from nexus.routing.stage.runner import Stage
+
+
+class StageRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A stage of a plugin."""
+
+    name: str
+    priority: int
+    """Its place; the operator's number, when there is one."""
+    declared_priority: int
+    on_error: str
+    observes_only: bool
+    switched_off: bool
+    """Whether it is left out for its failures."""
+
+
+class PluginRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A plugin."""
+
+    name: str
+    distribution: str
+    """What was installed, or the path of its file."""
+    version: str
+    stability: str
+    """Its Development Status, such as ``4 - Beta``; empty when it states none."""
+    enabled: bool
+    reason: str = ""
+    """Why it is not."""
+    stages: tuple[StageRow, ...] = ()
+    hooks: tuple[str, ...] = ()
+    config_table: str | None = None
+    """None when it takes none."""
+    policy_keys: tuple[str, ...] = ()
+    """The keys that it adds to ``[[routing.policies]]``."""
+
+
+def inventory(loaded: LoadedConfig, manager: PluginManager) -> tuple[PluginRow, ...]:
+    """Return every plugin, sorted by name, as *loaded* would have it; nothing is started.
+
+    :raises NexusError: a plugin or the configuration is at fault.
+    """
+    config = loaded.config
+    contributions = manager.configure(config.plugins, error=loaded.error)
+    router = build_router(config.routing, contributions, file=file_name(loaded))
+    return _rows(loaded, manager, contributions, router.pipeline.stages)
+
+
+def running_inventory(blueprint: Blueprint) -> tuple[PluginRow, ...]:
+    """Return every plugin, as it is at work now."""
+    return _rows(blueprint.loaded, blueprint.plugins, blueprint.contributions, blueprint.router.pipeline.stages)
+
+
+def broken_inventory(
+    loaded: LoadedConfig | None, found: Iterable[Candidate], error: NexusError
+) -> tuple[PluginRow, ...]:
+    """Return what is installed where *error* keeps all of it from being loaded."""
+    return tuple(_not_loaded(candidate, _why_broken(candidate, loaded, error)) for candidate in found)
+
+
+def _rows(
+    loaded: LoadedConfig, manager: PluginManager, contributions: Contributions, stages: Iterable[Stage]
+) -> tuple[PluginRow, ...]:
+    found = {(candidate.name, candidate.origin): candidate for candidate in manager.found}
+    stages_of: dict[str, list[StageRow]] = {}
+    for stage in stages:
+        stages_of.setdefault(stage.place.plugin, []).append(_stage(stage))
+    rows = [
+        *(
+            _loaded(plugin, found[plugin.name, plugin.distribution], contributions, stages_of)
+            for plugin in manager.plugins
+        ),
+        *(_not_loaded(candidate, _why_left_out(candidate, loaded)) for candidate in manager.not_loaded),
+    ]
+    return tuple(sorted(rows, key=lambda row: (row.name, row.distribution)))
+
+
+def _loaded(
+    plugin: Plugin, candidate: Candidate, contributions: Contributions, stages: Mapping[str, list[StageRow]]
+) -> PluginRow:
+    keys = contributions.policy_keys().get(plugin.name)
+    return PluginRow(
+        name=plugin.name,
+        distribution=plugin.distribution,
+        version=plugin.version,
+        stability=candidate.stability,
+        enabled=True,
+        stages=tuple(stages.get(plugin.name, ())),
+        hooks=tuple(sorted(plugin.hooks)),
+        config_table=f"[plugins.{plugin.name}]" if contributions.takes_table(plugin.name) else None,
+        policy_keys=tuple(field.encode_name for field in msgspec.structs.fields(keys)) if keys is not None else (),
+    )
+
+
+def _stage(stage: Stage) -> StageRow:
+    place = stage.place
+    return StageRow(
+        name=place.name,
+        priority=int(place.priority),
+        declared_priority=place.declared_priority,
+        on_error=place.on_error,
+        observes_only=place.observes,
+        switched_off=stage.is_off,
+    )
+
+
+def _not_loaded(candidate: Candidate, reason: str) -> PluginRow:
+    return PluginRow(
+        name=candidate.name,
+        distribution=candidate.origin,
+        version=candidate.version,
+        stability=candidate.stability,
+        enabled=False,
+        reason=reason,
+    )
+
+
+def _why_left_out(candidate: Candidate, loaded: LoadedConfig) -> str:
+    if candidate.name in loaded.config.plugin_loading.disabled:
+        return f"disabled by {loaded.provenance.origin_of(('plugin_loading', 'disabled')).label}"
+    return "no table, and autoload is off"
+
+
+def _why_broken(candidate: Candidate, loaded: LoadedConfig | None, error: NexusError) -> str:
+    if loaded is not None and candidate.name in loaded.config.plugin_loading.disabled:
+        return _why_left_out(candidate, loaded)
+    if _is_about(candidate, error):
+        return str(error)
+    if isinstance(error, ConfigError):
+        return "nothing is loaded, as the configuration is wrong"
+    return "nothing is loaded, for the error of another"
+
+
+def _is_about(candidate: Candidate, error: NexusError) -> bool:
+    """Whether *error* has *candidate* as its subject: a suggestion names plugins too."""
+    text = str(error).partition("; did you mean")[0]
+    return f"'{candidate.name}'" in text or f"[plugins.{candidate.name}]" in text

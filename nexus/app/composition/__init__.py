@@ -1,0 +1,1 @@
+"""What is composed from a configuration before anything starts."""

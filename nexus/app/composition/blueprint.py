@@ -1,0 +1,186 @@
+"""Everything that can be built from a configuration without starting anything, and so everything that can be wrong.
+
+``check`` builds one and throws it away; a start builds one and runs it; a reload builds one and, if that went well,
+puts it in the place of the old one.
+"""
+
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from nexus.app.composition import tracing
+from nexus.app.composition.guards import guarded_factory, guarded_kind
+from nexus.app.composition.own_address import warnings_of_circles
+from nexus.app.process.file_limit import file_limit, too_few_files
+from nexus.config.checks import is_loopback
+from nexus.config.faults import Fault
+from nexus.config.loading import LoadedConfig, check_kinds
+from nexus.config.schema import Config, StoreConfig
+from nexus.config.suggestions import shown_path
+from nexus.dialing.certificates import expired_authorities, expired_certificate
+from nexus.dialing.upstream_settings import UpstreamSettings
+from nexus.domain.kinds import BackendKind
+from nexus.domain.outcome import ExchangeOutcome
+from nexus.errors import PluginError
+from nexus.fleet.kinds import KINDS
+from nexus.fleet.plan import FleetPlan, plan_fleet
+from nexus.plugin_manager import Contributions, PluginManager
+from nexus.proxy.client.access import LOOPBACK_NAMES, Door
+from nexus.routing.assembly import build_router
+from nexus.routing.router import Router
+from nexus.routing.stage.order import Place
+from nexus.store.kinds import BUILT_IN_STORES
+from nexus.store.store import Store
+
+
+class Blueprint(msgspec.Struct, frozen=True, kw_only=True):
+    """One configuration, checked and made ready."""
+
+    loaded: LoadedConfig
+    plugins: PluginManager
+    contributions: Contributions
+    router: Router
+    fleet: FleetPlan
+    door: Door
+    upstream_settings: Mapping[str, UpstreamSettings]
+    """By the backend's name."""
+    open_store: Callable[[StoreConfig], Store]
+    observers: tuple[Callable[[ExchangeOutcome], None], ...]
+    warnings: tuple[str, ...] = ()
+    """What the operator should know besides what loading has found."""
+
+    @property
+    def config(self) -> Config:
+        return self.loaded.config
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """The stages in their order, with the reasons for it."""
+        return tuple(stage.place for stage in self.router.pipeline.stages)
+
+    @property
+    def file(self) -> str:
+        """The name of the configuration file, for texts."""
+        return file_name(self.loaded)
+
+
+def file_name(loaded: LoadedConfig) -> str:
+    """Return how texts name the file of *loaded*."""
+    return str(loaded.source) if loaded.source is not None else "configuration"
+
+
+def load_plugins(loaded: LoadedConfig, plugin_files: tuple[Path, ...] = ()) -> PluginManager:
+    """Import the plugins that *loaded* asks for.
+
+    :raises ConfigError: it asks for what is not there.
+    :raises PluginError: a plugin is at fault.
+    """
+    config = loaded.config
+    return PluginManager.load(config.plugin_loading, config.plugins, files=plugin_files, provenance=loaded.provenance)
+
+
+def draw(loaded: LoadedConfig, plugins: PluginManager) -> Blueprint:
+    """Build everything that *loaded* describes; nothing is started, and nothing that runs is touched.
+
+    :raises ConfigError: the configuration is wrong.
+    :raises PluginError: a plugin is at fault.
+    """
+    config, file = loaded.config, file_name(loaded)
+    tracing.check(loaded)
+    contributions = plugins.configure(config.plugins, error=loaded.error)
+    kinds = _kinds(contributions)
+    check_kinds(loaded, (*KINDS, *(kind.name for kind in kinds)))
+    router = build_router(config.routing, contributions, file=file)
+    try:
+        fleet = plan_fleet(
+            config.backends,
+            kinds=kinds,
+            secrets=loaded.backend_keys,
+            credentials=loaded.credentials,
+            health_check=config.health_check,
+            discovery=config.discovery,
+            connection_age_s=config.timeouts.upstream_max_age_seconds,
+        )
+        open_store = _store(config.store, contributions)
+    except Fault as fault:
+        raise loaded.error(fault) from fault
+    contributions.check(open_store(config.store))
+    contributions.routes()
+    return Blueprint(
+        loaded=loaded,
+        plugins=plugins,
+        contributions=contributions,
+        router=router,
+        fleet=fleet,
+        door=_door(loaded),
+        upstream_settings={member.config.name: member.settings for member in fleet.members.values()},
+        open_store=open_store,
+        observers=contributions.exchange_observers(),
+        warnings=(
+            # A port that nothing names may become another one: what it is, a start knows.
+            *(warnings_of_circles(config, config.server.port) if loaded.names("server.port") else ()),
+            *plugins.misnamed(config.plugin_loading, loaded.provenance),
+            *_expired_certificates(loaded, datetime.now(UTC)),
+            *too_few_files(loaded.config, file_limit()),
+        ),
+    )
+
+
+def _expired_certificates(loaded: LoadedConfig, now: datetime) -> Iterator[str]:
+    for backend in loaded.config.backends:
+        for key, look in (("tls_ca_file", expired_authorities), ("tls_cert_file", expired_certificate)):
+            file = getattr(backend, key)
+            problem = look(file, now) if file is not None else None
+            if problem is not None:
+                yield f"backend '{backend.name}': {key} {shown_path(file)} {problem}"
+
+
+def _kinds(contributions: Contributions) -> tuple[BackendKind, ...]:
+    added = contributions.backend_kinds()
+    for plugin, kind in added:
+        if kind.name in KINDS:
+            raise PluginError(f"plugin {plugin.label} adds a backend kind '{kind.name}', which is built in")
+    return tuple(guarded_kind(plugin, kind) for plugin, kind in added)
+
+
+def _store(config: StoreConfig, contributions: Contributions) -> Callable[[StoreConfig], Store]:
+    added = {name: guarded_factory(plugin, name, factory) for plugin, name, factory in contributions.stores()}
+    known = {**added, **BUILT_IN_STORES}
+    if config.kind not in known:
+        raise Fault(("store", "kind"), f"no store is named '{config.kind}'", f"known are {', '.join(sorted(known))}")
+    return known[config.kind]
+
+
+def _door(loaded: LoadedConfig) -> Door:
+    server, keys, admin_keys = loaded.config.server, loaded.server_keys, loaded.admin_keys
+    return Door(
+        accepts_key=(lambda key: keys.accepts(key) | admin_keys.accepts(key)) if len(keys) else None,
+        accepts_admin_key=admin_keys.accepts if len(admin_keys) else None,
+        hosts=_hosts(server.host, server.allowed_hosts, has_keys=bool(len(keys))),
+        origins=frozenset(origin.encode() for origin in server.allowed_origins),
+        max_body_bytes=server.max_body_bytes,
+    )
+
+
+def _hosts(host: str, allowed: tuple[str, ...], *, has_keys: bool) -> frozenset[str] | None:
+    """Return the names that a Host header may carry besides addresses; None when any may.
+
+    A key is what a rebound name cannot bring along: behind one, and on an address that others reach under names that
+    we cannot know, every name is let in.
+    """
+    if "*" in allowed or (has_keys and not is_loopback(host)):
+        return None
+    bound = host.strip("[]").removesuffix(".").lower()
+    # Other machines can lie about the name of this one, and so reach what only this one is to reach.
+    own = frozenset[str]() if is_loopback(host) else own_names(socket.gethostname())
+    return LOOPBACK_NAMES | own | {bound} | frozenset(name.strip("[]").removesuffix(".").lower() for name in allowed)
+
+
+def own_names(hostname: str) -> frozenset[str]:
+    """Return the names under which others on its network reach the machine called *hostname*."""
+    name = hostname.strip(".").lower()
+    short = name.partition(".")[0]
+    return frozenset({name, short, f"{short}.local"}) if short else frozenset()

@@ -1,0 +1,61 @@
+"""What a start opens besides its plugins' services: the store and the port; ``check`` tries both in the same way."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from nexus import tasks
+from nexus.app.composition.blueprint import Blueprint
+from nexus.app.composition.guards import guarded_discoverers
+from nexus.app.process.binding import Listening, listen
+from nexus.containment import told
+from nexus.errors import NexusError, StartError
+from nexus.store.store import Store
+
+
+async def open_store(blueprint: Blueprint) -> Store:
+    """Return the store of *blueprint*, opened.
+
+    :raises StoreError: it cannot be opened.
+    :raises StartError: it comes from a plugin, and failed in a way of its own.
+    """
+    with _failures_of_store(blueprint):
+        store = blueprint.open_store(blueprint.config.store)
+        await store.open()
+        return store
+
+
+async def open_port(blueprint: Blueprint, *, may_move: bool, is_trial: bool = False) -> Listening:
+    """Listen where *blueprint* says; see :func:`~nexus.app.process.binding.listen`."""
+    server = blueprint.config.server
+    return await listen(server.host, server.port, may_move=may_move, may_share=server.reuse_port, is_trial=is_trial)
+
+
+def may_move_port(blueprint: Blueprint) -> bool:
+    """Whether any port will do, because no file, option or variable has named one."""
+    return not blueprint.loaded.names("server.port")
+
+
+async def try_to_open(blueprint: Blueprint) -> None:
+    """Raise what a start would raise that opens the store, looks for backends and listens; leave nothing behind.
+
+    The port comes last: when the error is that it is taken, all else is well.
+
+    :raises NexusError: something cannot be opened.
+    """
+    with _failures_of_store(blueprint):
+        await blueprint.open_store(blueprint.config.store).check()
+    guarded_discoverers(blueprint.contributions)
+    (await open_port(blueprint, may_move=may_move_port(blueprint), is_trial=True)).close()
+
+
+@contextmanager
+def _failures_of_store(blueprint: Blueprint) -> Iterator[None]:
+    try:
+        yield
+    except NexusError:
+        raise
+    except BaseException as exc:
+        if tasks.is_from_outside(exc):
+            raise
+        kind = blueprint.config.store.kind
+        raise StartError(f"the store '{kind}' of [store] cannot be opened: {told(exc)}") from exc

@@ -1,0 +1,128 @@
+"""Everything that watches exchanges go by, and the pages that show what it has seen."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Final
+
+from nexus import tasks
+from nexus.admin.history import History
+from nexus.admin.metrics.fleet import FleetMetrics
+from nexus.admin.metrics.loop_lag import LoopLag
+from nexus.admin.metrics.page import MetricsPage
+from nexus.admin.metrics.proxy import ProxyMetrics
+from nexus.admin.metrics.stages import StageMetrics
+from nexus.admin.metrics.store import store_families
+from nexus.admin.reports import reports_of
+from nexus.admin.stats import queue_facts, stats
+from nexus.app.composition.blueprint import Blueprint
+from nexus.app.composition.tracing import Tracing
+from nexus.domain.fleet import FleetSnapshot
+from nexus.domain.routes import Page, PageRequest, PageRoute
+from nexus.fleet.fleet import Fleet
+from nexus.observability.metrics.exchanges import ExchangeMetrics
+from nexus.observability.metrics.families import Family
+from nexus.observability.metrics.process import process_families
+from nexus.observability.metrics.recent_rejections import RecentRejections
+from nexus.observability.metrics.timeline import Timeline
+from nexus.proxy.exchange.context import DataPlane, Observer
+from nexus.routing.pipeline import Pipeline
+from nexus.store.watched import WatchedStore
+from nexus.wire.protocols import EVERY
+
+EMBEDDING_ENDPOINTS: Final = frozenset(e.name for e in EVERY if e.capability == "embeddings")
+
+
+class Telemetry:
+    """It outlives every reload: what was counted goes on."""
+
+    def __init__(self, snapshot: Callable[[], FleetSnapshot]) -> None:
+        self.metrics = ExchangeMetrics(snapshot, embedding_endpoints=EMBEDDING_ENDPOINTS)
+        self.history = History()
+        self.timeline = Timeline()
+        self.rejections = RecentRejections()
+        self._snapshot = snapshot
+        self._loop_lag = LoopLag()
+        self._sources: tuple[Callable[[], Iterator[Family]], ...] = ()
+        self._tracing: Tracing | None = None
+        self._plane: DataPlane
+        self._of_stages: StageMetrics
+        self._measuring: asyncio.Task[None]
+
+    def begin(  # noqa: PLR0913 - all that it reads from
+        self,
+        *,
+        fleet: Fleet,
+        plane: DataPlane,
+        blueprint: Callable[[], Blueprint],
+        clients: Callable[[], int],
+        is_reload_rejected: Callable[[], bool],
+        store: WatchedStore,
+    ) -> None:
+        """Read from these from now on, and measure the event loop.
+
+        :param blueprint: the one in force.
+        :param clients: how many connections clients have open.
+        :param is_reload_rejected: whether the last reload was refused.
+        :param store: the one that is open.
+        """
+        loaded = blueprint().loaded
+        if loaded.config.otel.enabled:
+            self._tracing = Tracing(loaded)
+            plane.tracer = self._tracing.tracer
+        of_fleet = FleetMetrics(self._snapshot, fleet.probe_counts, lambda: fleet.found_counts)
+        of_proxy = ProxyMetrics(
+            plane,
+            clients=clients,
+            is_reload_rejected=is_reload_rejected,
+            loop_lags=self._loop_lag.lags,
+            traced=None if self._tracing is None else self._tracing.counts,
+        )
+        self._plane = plane
+        of_store = partial(store_families, store)
+        own = self.metrics.families, of_fleet.families, of_proxy.families, of_store, process_families
+        self._of_stages = StageMetrics(
+            lambda: blueprint().router.pipeline,
+            lambda: blueprint().contributions.plugins,
+            (family for make in own for family in make()),
+        )
+        self._sources = (*own, self._of_stages.families)
+        self._measuring = tasks.keep_running(self._loop_lag.watch, name="loop-lag")
+
+    def follow(self, before: Pipeline, after: Pipeline) -> None:
+        """Let what the stages of *after* measure go on from where those of *before* have got to."""
+        self._of_stages.follow(before, after)
+
+    async def end(self) -> None:
+        """Measure no more, and let go of what was measured."""
+        await tasks.stop(self._measuring)
+        if self._tracing is not None:
+            await self._tracing.close()
+
+    def observers(self, blueprint: Blueprint) -> tuple[Observer, ...]:
+        """Return who is told of each exchange under *blueprint*, plugins last."""
+        self.metrics.configured_models = configured_models(blueprint)
+        own = (self.metrics, self.history, self.timeline, self.rejections)
+        return (*(observer.observe for observer in own), *blueprint.observers)
+
+    def pages(self, blueprint: Blueprint, *, uptime_s: Callable[[], float]) -> tuple[PageRoute, ...]:
+        """Return the pages under *blueprint*."""
+        metrics_page = MetricsPage(self._sources, sanitizes_labels=blueprint.config.metrics.sanitize_labels)
+
+        def stats_page(_: PageRequest) -> Page:
+            queue = queue_facts(self._plane.line, is_enabled=blueprint.config.queue.enabled)
+            reports = reports_of(blueprint.router.pipeline.stages)
+            return stats(self._snapshot(), self.metrics, queue, reports, uptime_s=uptime_s())
+
+        return (
+            PageRoute(path="/metrics", respond=metrics_page),
+            PageRoute(path="/v1/stats", respond=stats_page),
+            PageRoute(path="/v1/history", respond=self.history, access="admin"),
+        )
+
+
+def configured_models(blueprint: Blueprint) -> frozenset[str]:
+    """Return every name of a model that the configuration has: aliases, fallbacks, and what they stand for."""
+    routing = blueprint.config.routing
+    targets = ((text,) if isinstance(text, str) else text for text in routing.aliases.values())
+    return frozenset(routing.aliases).union(*targets, routing.fallbacks, *routing.fallbacks.values())

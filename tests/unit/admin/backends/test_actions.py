@@ -1,0 +1,96 @@
+"""An operator takes a backend out of service by its name."""
+
+import json
+
+import pytest
+
+from nexus.admin.backends.actions import change
+from nexus.domain.backend import Status, set_load
+from nexus.domain.routes import PageRequest
+from nexus.errors import RequestError
+from nexus.fleet.membership.registry import BackendNotFound
+
+
+@pytest.fixture
+def ask(fleet, backend):
+    """Give what asks for a path, of a fleet of one backend, ``a/b``, that has a request under way."""
+
+    def drain(name):
+        if name != "a/b":
+            raise BackendNotFound(name)
+        done.append(name)
+
+    done = []
+    drained = backend("a/b", status=Status.DRAINING)
+    set_load(drained.load, in_flight=1)
+
+    async def post(path):
+        page = await change({"drain": drain}, lambda: fleet(drained), PageRequest(method="POST", path=path))
+        return json.loads(page.body), done
+
+    return post
+
+
+async def test_the_backend_that_the_path_names_is_drained(ask):
+    told, done = await ask("/admin/backends/a%2Fb/drain")
+
+    assert done == ["a/b"]
+    assert told == {"name": "a/b", "status": "draining", "pending_requests": 1, "last_with": [], "until_restart": False}
+
+
+@pytest.mark.parametrize(
+    "path", ["/admin/backends/nobody/drain", "/admin/backends/a%2Fb/stop", "/admin/backends/drain"]
+)
+async def test_what_is_not_there_is_not_found(ask, path):
+    with pytest.raises(RequestError) as refusal:
+        await ask(path)
+
+    assert refusal.value.code == "not_found"
+
+
+@pytest.mark.parametrize("word", ["drain", "undrain"])
+async def test_a_server_that_waits_for_approval_is_to_be_decided_about_first(fleet, word):
+    def missing(name):
+        raise BackendNotFound(name)
+
+    asked = PageRequest(method="POST", path=f"/admin/backends/desk/{word}")
+
+    with pytest.raises(RequestError, match="'desk' is not in the fleet: approve it first, or reject it") as refusal:
+        await change({word: missing}, fleet, asked, has_announced_itself=lambda name: name == "desk")
+
+    assert refusal.value.code == "bad_request"
+
+
+@pytest.mark.parametrize(("body", "url"), [(b"", None), (b"{}", None), (b'{"url": "http://a:1"}', "http://a:1")])
+async def test_a_decision_may_say_where_the_server_was(fleet, body, url):
+    decided = []
+
+    def approve(name, at):
+        decided.append((name, at))
+
+    asked = PageRequest(method="POST", path="/admin/backends/desk/approve", body=body)
+    await change({"approve": approve}, fleet, asked)
+
+    assert decided == [("desk", url)]
+
+
+@pytest.mark.parametrize(
+    ("word", "are_kept", "is_forgotten"),
+    [("approve", True, False), ("approve", False, True), ("reject", False, True), ("drain", False, False)],
+)
+async def test_a_decision_that_the_store_does_not_keep_says_so(fleet, word, are_kept, is_forgotten):
+    asked = PageRequest(method="POST", path=f"/admin/backends/desk/{word}")
+
+    page = await change({word: lambda *_: None}, fleet, asked, are_decisions_kept=are_kept)
+
+    assert json.loads(page.body)["until_restart"] is is_forgotten
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b'{"url": 1}', b"[" * 50_000, b"\xff"])
+async def test_a_decision_with_another_body_is_refused(fleet, body):
+    asked = PageRequest(method="POST", path="/admin/backends/desk/approve", body=body)
+
+    with pytest.raises(RequestError) as refusal:
+        await change({"approve": lambda *_: None}, fleet, asked)
+
+    assert refusal.value.code == "invalid_value"

@@ -1,0 +1,100 @@
+"""What a page answers that explains: the request is understood as it would be, and goes nowhere."""
+
+import msgspec
+import pytest
+
+from nexus.admin.routing.explain import Explainer
+from nexus.config.schema import QueueConfig, RoutingConfig
+from nexus.domain.routes import PageRequest
+from nexus.errors import RequestError
+from nexus.routing.assembly import build_router
+from nexus.testing.builders import make_backend, make_fleet
+
+JSON = b"application/json"
+BODY = b'{"model": "llama3", "messages": [{"role": "user", "content": "a secret"}], "max_tokens": 9}'
+
+
+@pytest.fixture
+def explain():
+    async def run(body=BODY, *, fleet=None, queue=None, waiting=0, **asked):
+        fleet = fleet or make_fleet(make_backend())
+        explainer = Explainer(
+            build_router(RoutingConfig()), lambda: fleet, queue or QueueConfig(), waiting=lambda: waiting
+        )
+        request = PageRequest(method="POST", path="/v1/route/explain", body=body, **{"content_type": JSON, **asked})
+        return msgspec.json.decode((await explainer.respond(request)).body)
+
+    return run
+
+
+async def test_it_tells_of_the_request_what_routing_knows(explain):
+    told = await explain(request_id="r-7", hints={"x-nexus-strict": "true"})
+
+    assert (told["id"], told["source"], told["outcome"]) == ("r-7", "proxy", None)
+    assert told["request"]["max_tokens"] == 9
+    assert told["request"]["hints"] == {"x-nexus-strict": "true"}
+    assert told["decision"]["backend"] == "gpu-1"
+    assert "secret" not in str(told)
+
+
+@pytest.mark.parametrize(
+    ("query", "is_anthropic", "endpoint"),
+    [
+        ("", False, "openai.chat"),
+        ("", True, "anthropic.messages"),
+        ("endpoint=/api/chat", False, "ollama.chat"),
+        ("endpoint=openai.embeddings", False, "openai.embeddings"),
+    ],
+)
+async def test_it_is_for_the_endpoint_that_is_meant(explain, query, is_anthropic, endpoint):
+    told = await explain(query=query, is_anthropic=is_anthropic)
+
+    assert told["request"]["endpoint"] == endpoint
+
+
+async def test_a_form_is_understood_too(explain):
+    body = b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper\r\n--x--\r\n'
+
+    told = await explain(
+        body, query="endpoint=/v1/audio/transcriptions", content_type=b"multipart/form-data; boundary=x"
+    )
+
+    assert told["request"]["model"] == "whisper"
+
+
+@pytest.mark.parametrize(
+    ("body", "asked", "code"),
+    [
+        (b"{", {}, "invalid_json"),
+        (b'{"model": 5}', {}, "invalid_value"),
+        (BODY, {"content_type": b"text/plain"}, "unsupported_media_type"),
+        (BODY, {"query": "endpoint=/api/nothing"}, "invalid_value"),
+        (BODY, {"query": "endpoint=/api/chat", "content_type": b"", "origin": b"http://x"}, "unsupported_media_type"),
+    ],
+)
+async def test_what_is_wrong_with_the_request_is_wrong_here(explain, body, asked, code):
+    with pytest.raises(RequestError) as refused:
+        await explain(body, **asked)
+
+    assert refused.value.code == code
+
+
+async def test_ollamas_clients_need_not_say_what_they_send(explain):
+    told = await explain(query="endpoint=/api/chat", content_type=b"application/x-www-form-urlencoded")
+
+    assert told["request"]["is_stream"] is True
+
+
+@pytest.mark.parametrize(
+    ("queue", "waiting", "decision", "code"),
+    [
+        (QueueConfig(), 0, "queue", None),
+        (QueueConfig(max_size=3), 3, "reject", "queue_full"),
+        (QueueConfig(enabled=False), 0, "reject", "overloaded"),
+    ],
+)
+async def test_it_knows_whether_a_request_may_wait(explain, queue, waiting, decision, code):
+    told = await explain(fleet=make_fleet(make_backend(max_in_flight=0)), queue=queue, waiting=waiting)
+
+    assert (told["decision"]["decision"], told["decision"]["code"]) == (decision, code)
+    assert told["decision"]["full"] == ["gpu-1"]
