@@ -6,11 +6,11 @@ from typing import Final
 import msgspec
 
 from nexus.admin.backends.files import instant
+from nexus.admin.openapi.operation import DescribedRoute, Operation
 from nexus.admin.page import json_page
 from nexus.config.loading import LoadedConfig
 from nexus.config.showing import ShownBackend, ShownKey, keys_of, shown_backends, shown_keys
 from nexus.domain.backend import Backend
-from nexus.domain.routes import Page
 from nexus.fleet.added import SOURCE, Dropped
 from nexus.fleet.discovery.files.watched_file import SOURCE as FILE
 from nexus.fleet.fleet import Fleet
@@ -34,9 +34,14 @@ def configuration(loaded: LoadedConfig, fleet: Fleet | None = None) -> ConfigVie
     return ConfigView(tuple(shown_keys(loaded)), (*shown_backends(loaded), *more), dropped)
 
 
-def configuration_page(loaded: LoadedConfig, fleet: Fleet) -> Page:
-    """Answer ``/admin/config``."""
-    return json_page(configuration(loaded, fleet))
+def route(loaded: LoadedConfig, fleet: Fleet) -> DescribedRoute:
+    """Return ``/admin/config``."""
+    return DescribedRoute(
+        path=CONFIG_PATH,
+        respond=lambda _: json_page(configuration(loaded, fleet)),
+        access="admin",
+        operation=Operation(summary="Every key that is in force, and what set it; no secret", answers=(ConfigView,)),
+    )
 
 
 def _found_and_added(fleet: Fleet) -> Iterator[ShownBackend]:

@@ -1,11 +1,16 @@
 """Whether the proxy is alive (``/health``) and whether it can serve (``/ready``)."""
 
+import time
+from collections.abc import Callable
+
 import msgspec
 
+from nexus.admin.openapi.operation import DescribedRoute, Operation
 from nexus.admin.page import json_page
 from nexus.domain.backend import Status
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.routes import Page
+from nexus.routing.pipeline import Pipeline
 
 
 class BackendCounts(msgspec.Struct, frozen=True):
@@ -47,6 +52,51 @@ class Ready(msgspec.Struct, frozen=True):
     reason: str | None
     """Why not; None when it is ready."""
     detail: ReadyDetail
+
+
+class ProxyState(msgspec.Struct):
+    """The state of the process; it changes while the proxy runs."""
+
+    started_at: float
+    """Of the monotonic clock."""
+    is_draining: bool = False
+    rejected_reload: str | None = None
+    """Why the last reload was refused; None when it was not."""
+    store_failure: Callable[[], str | None] = lambda: None
+    """Returns why the store failed when it was last used; None when it did not."""
+    waiting: Callable[[], int] = lambda: 0
+    """Returns how many servers wait for an approval."""
+
+    @property
+    def uptime_s(self) -> float:
+        return time.monotonic() - self.started_at
+
+
+def routes(
+    snapshot: Callable[[], FleetSnapshot], state: ProxyState, pipeline: Pipeline
+) -> tuple[DescribedRoute, DescribedRoute]:
+    """Return ``/health`` and ``/ready``."""
+    return (
+        DescribedRoute(
+            path="/health",
+            respond=lambda _: health(snapshot(), uptime_s=state.uptime_s),
+            operation=Operation(summary="Whether the process is alive: always 200", answers=(Health,)),
+        ),
+        DescribedRoute(
+            path="/ready",
+            respond=lambda _: ready(
+                snapshot(),
+                is_draining=state.is_draining,
+                rejected_reload=state.rejected_reload,
+                switched_off_stages=tuple(stage.place.name for stage in pipeline.stages if stage.is_off),
+                store_failure=state.store_failure(),
+                waiting=state.waiting(),
+            ),
+            operation=Operation(
+                summary="Whether a request could be served now, and why not", answers=(Ready,), statuses=(200, 503)
+            ),
+        ),
+    )
 
 
 def health(snapshot: FleetSnapshot, *, uptime_s: float) -> Page:

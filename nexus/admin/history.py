@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from nexus.admin.openapi.operation import MODEL_FILTER, DescribedRoute, Operation, Parameter, limit
 from nexus.admin.page import json_page
 from nexus.domain.outcome import FIRST_ERROR, AttemptOutcome, Ending, ExchangeOutcome, Result
 from nexus.domain.routes import Page, PageRequest
@@ -151,6 +152,31 @@ class History:
         wanted = _wanted(dict(parse_qsl(asked.query, keep_blank_values=True)))
         found = (entry for entry in self if all(is_wanted(entry) for is_wanted in wanted.claims))
         return json_page(list(islice(found, wanted.limit)))
+
+
+_INSTANT: Final = {"anyOf": [{"type": "number"}, {"type": "string", "format": "date-time"}]}
+
+
+def route(history: History) -> DescribedRoute:
+    """Return ``/v1/history``."""
+    operation = Operation(
+        summary="The last exchanges, newest first",
+        answers=(tuple[HistoryEntry, ...],),
+        refusals=(400,),
+        query=(
+            MODEL_FILTER,
+            Parameter("backend", "Name or id of the one asked last; none for those that nobody was asked for."),
+            Parameter(
+                "status",
+                "success, error, 2xx, 3xx, 4xx, 5xx, or a number.",
+                {"type": "string", "pattern": "^(success|error|[2345]xx|[0-9]{3})$"},
+            ),
+            Parameter("since", "Unix seconds or RFC 3339.", _INSTANT),
+            Parameter("until", "Unix seconds or RFC 3339.", _INSTANT),
+            limit(MOST_ENTRIES),
+        ),
+    )
+    return DescribedRoute(path="/v1/history", respond=history, access="admin", operation=operation)
 
 
 def _newest_first(*rings: Iterable[Numbered]) -> list[Numbered]:

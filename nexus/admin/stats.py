@@ -1,20 +1,22 @@
 """The figures at a glance (``/v1/stats``): what each backend and each model has done since the start of the process."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from operator import itemgetter
 from typing import Any, NotRequired, TypedDict, cast
 
 import msgspec
 
+from nexus.admin.openapi.operation import DescribedRoute, Operation
 from nexus.admin.page import json_page
-from nexus.admin.reports import Report
+from nexus.admin.reports import Report, reports_of
 from nexus.domain.backend import Backend
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.outcome import Result
-from nexus.domain.routes import Page
+from nexus.domain.routes import Page, PageRequest
 from nexus.observability.metrics.exchanges import ExchangeMetrics
 from nexus.observability.metrics.figures import BackendFigures, ModelFigures, Tally
 from nexus.observability.metrics.histogram import Histogram
+from nexus.proxy.exchange.context import DataPlane
 from nexus.proxy.exchange.queue import WaitingLine
 
 
@@ -89,6 +91,23 @@ class Stats(TypedDict):
     backends: list[BackendFacts]
     models: list[ModelFacts]
     queue: QueueFacts
+
+
+def route(
+    snapshot: Callable[[], FleetSnapshot], metrics: ExchangeMetrics, plane: DataPlane, uptime_s: Callable[[], float]
+) -> DescribedRoute:
+    """Return ``/v1/stats``."""
+
+    def respond(_: PageRequest) -> Page:
+        settings = plane.settings
+        queue = queue_facts(plane.line, is_enabled=settings.config.queue.enabled)
+        return stats(snapshot(), metrics, queue, reports_of(settings.router.pipeline.stages), uptime_s=uptime_s())
+
+    return DescribedRoute(
+        path="/v1/stats",
+        respond=respond,
+        operation=Operation(summary="What each backend and each model has done since the start", answers=(Stats,)),
+    )
 
 
 def queue_facts(line: "WaitingLine[Any]", *, is_enabled: bool) -> QueueFacts:

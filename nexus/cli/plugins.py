@@ -7,7 +7,7 @@ import click
 
 from nexus import __version__
 from nexus.admin.plugins.inventory import PluginRow, StageRow, broken_inventory, inventory
-from nexus.app.composition.blueprint import load_plugins
+from nexus.app.composition.blueprint import file_name, load_plugins
 from nexus.cli.columns import Layout
 from nexus.cli.options import Chosen, configuration, warn
 from nexus.cli.output import json_option, print_json, table
@@ -16,6 +16,7 @@ from nexus.cli.plugin_check import command as check
 from nexus.config.loading import LoadedConfig
 from nexus.errors import NexusError
 from nexus.plugin_manager import find_plugins
+from nexus.routing.assembly import build_router
 
 
 @click.group("plugins", cls=Section, invoke_without_command=True)
@@ -59,7 +60,9 @@ def look(chosen: Chosen) -> tuple[Sequence[PluginRow], NexusError | None]:
         loaded = chosen.load_quietly()
         plugins = load_plugins(loaded, chosen.plugin_files)
         warn(plugins.misnamed(loaded.config.plugin_loading, loaded.provenance))
-        return inventory(loaded, plugins), None
+        contributions = plugins.configure(loaded.config.plugins, error=loaded.error)
+        router = build_router(loaded.config.routing, contributions, file=file_name(loaded))
+        return inventory(loaded, plugins, contributions, router.pipeline.stages), None
     except NexusError as exc:
         files = [path for path in chosen.plugin_files if path.is_file()]
         return broken_inventory(loaded, find_plugins(files), exc), exc

@@ -1,61 +1,65 @@
-"""The dashboard put together: what it shows, where that comes from, and who may look on."""
+"""The dashboard: its page and files, the figures behind it, and the live feed."""
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 from urllib.parse import parse_qs
 
 from nexus import tasks
 from nexus.admin.backends.applicants import applicant_views
-from nexus.admin.backends.changes import FleetChanges
-from nexus.admin.backends.files import file_views
-from nexus.admin.backends import actions as draining
-from nexus.admin.backends.view import backends, last_seen_of, view_of
-from nexus.admin.configuration import CONFIG_PATH, configuration_page
+from nexus.admin.backends.view import last_seen_of, view_of
 from nexus.admin.health import count, health_word
+from nexus.admin.history import History
+from nexus.admin.openapi.operation import DescribedRoute, DescribedSocket, Operation, Parameter
 from nexus.admin.page import json_page
-from nexus.admin.plugins.inventory import running_inventory
+from nexus.admin.plugins.inventory import PluginRow
 from nexus.admin.reports import reports_of
 from nexus.admin.stats import queue_facts, request_facts
-from nexus.app.composition.blueprint import Blueprint
-from nexus.app.running.telemetry import Telemetry
 from nexus.dashboard.assets import Asset, load_assets
 from nexus.dashboard.feed import Feed, Viewer
 from nexus.dashboard.front_page import locked_page, status_page
 from nexus.dashboard.overview import Overview, Sources
 from nexus.dashboard.spend import follow_spend
 from nexus.dashboard.tickets import Tickets
-from nexus.domain.routes import Page, PageRequest, PageRoute, SocketRoute
+from nexus.domain.routes import Page, PageRequest
 from nexus.errors import RequestError
 from nexus.fleet.fleet import Fleet
+from nexus.observability.metrics.exchanges import ExchangeMetrics
+from nexus.observability.metrics.recent_rejections import RecentRejections
+from nexus.observability.metrics.timeline import Timeline
 from nexus.proxy.dispatch.websocket import text_frame
 from nexus.proxy.exchange.context import DataPlane
 
 GREETING: Final = b"Ollama is running"
 """What Ollama's clients look for at ``/`` before they use a server."""
-POST_ONLY: Final = frozenset({"POST"})
 
-OF_ONE_BACKEND: Final = frozenset({"PATCH", "DELETE"})
+_ASSET_HEADERS: Final = {"Cache-Control": "no-cache"}
+"""Browsers keep the files and revalidate them: a newer proxy has newer files under the same names."""
+_ASSET: Final = Operation(
+    summary="A file of the dashboard", content_types=("text/css", "text/javascript", "image/svg+xml")
+)
 
 
 class Dashboard:
-    """Lives as long as the proxy; each configuration has pages of its own."""
+    """Lives as long as the proxy; reloads do not interrupt it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that it shows
         self,
         *,
         fleet: Fleet,
         plane: DataPlane,
-        telemetry: Telemetry,
-        blueprint: Callable[[], Blueprint],
+        metrics: ExchangeMetrics,
+        history: History,
+        timeline: Timeline,
+        rejections: RecentRejections,
+        plugins: Callable[[], Sequence[PluginRow]],
         uptime_s: Callable[[], float],
     ) -> None:
-        """:param blueprint: the one in force."""
         self._fleet = fleet
         self._plane = plane
-        self._telemetry = telemetry
-        self._blueprint = blueprint
+        self._metrics = metrics
+        self._rejections = rejections
         self._uptime_s = uptime_s
         self._tickets = Tickets()
         self._assets = load_assets()
@@ -66,85 +70,73 @@ class Dashboard:
                 view=lambda backend: view_of(backend, fleet.origin_of(backend.id)),
                 last_seen=lambda backend: last_seen_of(fleet.origin_of(backend.id)),
                 next_probe_at=fleet.next_probe_at,
-                timeline=telemetry.timeline,
-                standing=self._standing,
-                plugins=lambda: running_inventory(blueprint()),
-                requests_since=telemetry.history.after,
+                timeline=timeline,
+                status=self._status,
+                plugins=plugins,
+                requests_since=history.after,
                 kinds=lambda: fleet.kinds,
             )
         )
         self._feed = Feed(self._overview, text_frame)
         self._following = tasks.keep_running(
-            partial(follow_spend, telemetry.timeline, lambda: self._budget().get("current_spending_usd")),
+            partial(follow_spend, timeline, lambda: self._budget().get("current_spending_usd")),
             name="dashboard-spend",
         )
 
     async def stop(self) -> None:
-        """Send all viewers away."""
+        """Disconnect all viewers."""
         await tasks.stop(self._following)
         await self._feed.stop()
 
-    def pages(self) -> tuple[PageRoute, ...]:
-        """Return the page, what it is made of, and what it asks for."""
-        fleet = self._fleet
-        actions: dict[str, draining.Action] = {
-            "drain": fleet.drain,
-            "undrain": fleet.undrain,
-            "approve": fleet.approve,
-            "reject": fleet.reject,
-        }
-        changes = FleetChanges(fleet, self._only_admins_change, lambda: self._blueprint().file)
+    def routes(self) -> tuple[DescribedRoute, ...]:
+        """Return the page, its files, and what its script requests."""
         return (
-            PageRoute(path="/", respond=self._front, access="open"),
+            DescribedRoute(
+                path="/",
+                respond=self._front,
+                access="open",
+                operation=Operation(
+                    summary="The dashboard for browsers; for anybody else, what Ollama's clients look for",
+                    content_types=("text/html", "text/plain"),
+                    refusals=(401,),
+                ),
+            ),
             *(
-                PageRoute(path=f"/assets/{name}", respond=partial(_asset, asset), access="open")
+                DescribedRoute(path=f"/assets/{name}", respond=partial(_asset, asset), access="open", operation=_ASSET)
                 for name, asset in self._assets.items()
                 if name != "index.html"
             ),
-            PageRoute(path="/admin/overview", respond=lambda _: json_page(self._overview.whole()), access="admin"),
-            PageRoute(
-                path="/admin/plugins",
-                respond=lambda _: json_page({"plugins": running_inventory(self._blueprint())}),
+            DescribedRoute(
+                path="/admin/overview",
+                respond=lambda _: json_page(self._overview.whole()),
                 access="admin",
+                operation=Operation(summary="All that the dashboard shows", answers=(dict[str, Any],)),
             ),
-            PageRoute(
-                path=CONFIG_PATH,
-                respond=lambda _: configuration_page(self._blueprint().loaded, fleet),
-                access="admin",
-            ),
-            PageRoute(
-                path="/admin/backends",
-                methods=frozenset({"GET", "HEAD", "POST"}),
-                respond=lambda asked: (
-                    changes.add(asked)
-                    if asked.method == "POST"
-                    else backends(
-                        fleet.snapshot, fleet.origin_of, fleet.applicants, file_views(fleet.files, fleet.clashes)
-                    )
-                ),
-                access="admin",
-            ),
-            PageRoute(
-                path=draining.PATH,
-                methods=POST_ONLY | OF_ONE_BACKEND,
-                narrower=lambda path: POST_ONLY if "/" in path.removeprefix(draining.PATH) else OF_ONE_BACKEND,
-                respond=partial(_change, actions, changes, fleet),
-                access="admin",
-            ),
-            PageRoute(
+            DescribedRoute(
                 path="/admin/feed-ticket",
-                methods=POST_ONLY,
+                methods=frozenset({"POST"}),
                 respond=lambda asked: json_page({"ticket": self._tickets.issue(asked.is_still_admin)}),
                 access="admin",
+                operation=Operation(
+                    summary="A ticket for the live feed, good for half a minute", answers=(dict[str, str],)
+                ),
             ),
         )
 
-    def sockets(self) -> tuple[SocketRoute, ...]:
+    def sockets(self) -> tuple[DescribedSocket, ...]:
         """Return the live feed."""
-        return (SocketRoute("/ws", self._admit),)
+        operation = Operation(
+            summary="The dashboard's live feed, a WebSocket",
+            statuses=(101,),
+            refusals=(400, 401, 426),
+            query=(
+                Parameter("ticket", "From POST /admin/feed-ticket; each lets one viewer in, once.", is_required=True),
+            ),
+        )
+        return (DescribedSocket("/ws", self._admit, operation=operation),)
 
     def reloaded(self) -> None:
-        """Send those viewers away whose key is not accepted any more."""
+        """Disconnect the viewers whose key is no longer accepted."""
         self._feed.close_expired()
 
     def _admit(self, asked: PageRequest) -> Callable[[Viewer], Awaitable[None]]:
@@ -164,51 +156,25 @@ class Dashboard:
             raise RequestError("invalid_api_key", "a valid key is needed", headers={"WWW-Authenticate": "Bearer"})
         return Page(200, "text/plain; charset=utf-8", GREETING)
 
-    def _standing(self) -> Mapping[str, Any]:
+    def _status(self) -> Mapping[str, Any]:
         counts = count(self._fleet.snapshot)
-        config = self._blueprint().config
         return {
             "status": health_word(counts),
             "health": counts,
             "uptime_seconds": int(self._uptime_s()),
             "in_flight": self._plane.in_flight,
-            "queue": queue_facts(self._plane.line, is_enabled=config.queue.enabled),
-            "requests": request_facts(self._telemetry.metrics.all),
-            "rejections": self._telemetry.rejections.last_five_minutes(),
+            "queue": queue_facts(self._plane.line, is_enabled=self._plane.settings.config.queue.enabled),
+            "requests": request_facts(self._metrics.all),
+            "rejections": self._rejections.last_five_minutes(),
             "pending": applicant_views(self._fleet.applicants),
             "budget": self._budget() or None,
         }
 
-    def _only_admins_change(self) -> bool:
-        """Whether those who may call the pages are administrators, rather than all clients with a key."""
-        server = self._blueprint().config.server
-        return bool(server.admin_keys) or not server.api_keys
-
     def _budget(self) -> Mapping[str, Any]:
-        # The others' reports can be long, and this is asked every second.
-        stages = [stage for stage in self._blueprint().router.pipeline.stages if stage.place.name == "budget"]
+        # Only this stage reports: the reports of others can be long, and this runs every second.
+        stages = [stage for stage in self._plane.settings.router.pipeline.stages if stage.place.name == "budget"]
         return next((report.section for report in reports_of(stages).values()), {})
-
-
-def _change(
-    actions: Mapping[str, draining.Action], changes: FleetChanges, fleet: Fleet, asked: PageRequest
-) -> Awaitable[Page]:
-    if asked.method == "PATCH":
-        return changes.change(asked)
-    if asked.method == "DELETE":
-        return changes.remove(asked)
-    return draining.change(
-        actions,
-        lambda: fleet.snapshot,
-        asked,
-        are_decisions_kept=fleet.are_decisions_kept,
-        has_announced_itself=fleet.has_announced_itself,
-    )
 
 
 def _asset(asset: Asset, _asked: PageRequest) -> Page:
     return Page(200, asset.content_type, asset.body, _ASSET_HEADERS)
-
-
-_ASSET_HEADERS: Final = {"Cache-Control": "no-cache"}
-"""Kept by browsers, and asked for each time: a newer proxy has newer files under the same names."""

@@ -27,7 +27,7 @@ class Sources(msgspec.Struct, frozen=True, kw_only=True):
     next_probe_at: Callable[[str], float | None]
     """By the backend's id, in Unix seconds."""
     timeline: Timeline
-    standing: Callable[[], Mapping[str, Any]]
+    status: Callable[[], Mapping[str, Any]]
     """``status``, ``health``, ``uptime_seconds``, ``in_flight``, ``queue``, ``requests``, ``rejections``,
     ``pending`` and ``budget``."""
     plugins: Callable[[], Sequence[Any]]
@@ -55,7 +55,7 @@ class Overview:
         """Return everything."""
         _, history = self._sources.requests_since(0, MOST_HISTORY)
         return {
-            **self._sources.standing(),
+            **self._sources.status(),
             "backends": [self._with_models(b) for b in self.backends()],
             "hour": self._sources.timeline.hour(_unix_now()),
             "history": list(reversed(history)),
@@ -67,7 +67,7 @@ class Overview:
         """Return what moves all the time."""
         figures = self._sources.timeline.figures
         return {
-            **self._sources.standing(),
+            **self._sources.status(),
             "backends": {
                 b.name: {
                     "pending_requests": b.load.in_flight,

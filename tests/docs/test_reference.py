@@ -11,7 +11,6 @@ import pytest
 
 import nexus.api
 import nexus.hookspecs
-from nexus.admin.openapi.operation import OPERATIONS
 from nexus.admin.routing import decisions
 from nexus.cli.exit_codes import ExitCode
 from nexus.cli.main import main
@@ -24,6 +23,7 @@ from nexus.fleet.kinds import KINDS
 from nexus.proxy.exchange import access_line, record
 from nexus.proxy.headers import rules as header_rules
 from nexus.routing.explain import model as explanation
+from nexus.testing.inside import nexus_inside
 from nexus.wire.protocols import EVERY
 
 
@@ -217,12 +217,15 @@ def test_every_endpoint_is_documented(page):
     assert [e.name for e in EVERY if f"``{e.name}``" not in text or e.path not in text] == []
 
 
-def test_every_path_that_is_answered_is_documented(page):
+async def test_every_path_that_is_answered_is_documented(page):
     _, _, answered = page("reference/endpoints").partition("Answered by Nexus")
     documented = {re.split(r"[{<?…]", path)[0] for path in re.findall(r"``(?:GET|POST) (/[^`]*)``", answered)}
 
-    # Below /admin/ are pages of plugins, whose READMEs have them.
-    assert documented == OPERATIONS.keys() | {"/admin/"}
+    # The READMEs of plugins document their pages.
+    async with nexus_inside("[plugin_loading]\nautoload = false\n") as nexus:
+        paths = {route.path for route in (*nexus._pages(nexus.blueprint), *nexus._dashboard.sockets())}
+
+    assert documented == {re.sub("^/assets/.+", "/assets/", path) for path in paths} | {"/admin/"}
 
 
 def test_every_key_of_an_explained_decision_has_its_sentence():

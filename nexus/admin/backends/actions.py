@@ -9,6 +9,7 @@ import msgspec
 import structlog
 
 from nexus.admin.backends.last_holders import only_at
+from nexus.admin.openapi.operation import Operation, Parameter
 from nexus.admin.page import json_page
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.routes import Page, PageRequest
@@ -50,6 +51,17 @@ class Drained(msgspec.Struct, frozen=True):
     """The models that no other healthy backend had when it was drained or rejected."""
     until_restart: bool = False
     """Whether what was decided about a found server holds only until the proxy ends, as its store does."""
+
+
+ACT: Final = Operation(
+    summary="Drain a backend or put it back into service; approve or reject one that announced itself",
+    answers=(Drained,),
+    refusals=(400, 404, 503),
+    below=(
+        Parameter("name", "The backend's."),
+        Parameter("action", "What to do.", {"enum": ["drain", "undrain", "approve", "reject"]}),
+    ),
+)
 
 
 async def change(

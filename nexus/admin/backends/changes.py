@@ -1,6 +1,6 @@
 """Backends that are added, changed and removed while the proxy runs, at ``/admin/backends``."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Literal
 from urllib.parse import unquote
@@ -11,6 +11,7 @@ import structlog
 from nexus.admin.backends.actions import PATH
 from nexus.admin.backends.last_holders import only_at
 from nexus.admin.backends.view import BackendView, view_of
+from nexus.admin.openapi.operation import Operation, Parameter, Schema
 from nexus.admin.page import json_page
 from nexus.config.faults import Fault, Origin, described
 from nexus.domain.routes import Page, PageRequest
@@ -46,11 +47,44 @@ class Removed(msgspec.Struct, frozen=True):
     """The models that no other healthy backend had."""
 
 
+_TABLE: Final[Schema] = {
+    "type": "object",
+    "description": "The keys of one [[backends]] table, and persist: whether it is kept over a restart.",
+    "properties": {
+        "name": {"type": "string"},
+        "url": {"type": "string"},
+        "persist": {"type": ["boolean", "null"]},
+    },
+}
+_NAME: Final = Parameter("name", "The backend's.")
+
+ADD: Final = Operation(
+    summary="Add a backend while the proxy runs",
+    answers=(AddedView,),
+    statuses=(201,),
+    refusals=(400, 403, 413, 503),
+    body={**_TABLE, "required": ["name", "url"]},
+)
+CHANGE: Final = Operation(
+    summary="Change keys of a backend that was added like this; null takes a key away",
+    answers=(AddedView,),
+    refusals=(400, 403, 404, 413, 503),
+    below=(_NAME,),
+    body=_TABLE,
+)
+REMOVE: Final = Operation(
+    summary="Remove a backend that was added like this, or reject one that announced itself",
+    answers=(Removed,),
+    refusals=(400, 403, 404, 503),
+    below=(_NAME,),
+)
+
+
 class FleetChanges:
     """Answers what changes the fleet; every refusal is a RequestError."""
 
-    def __init__(self, fleet: Fleet, only_admins: Callable[[], bool], file: Callable[[], str]) -> None:
-        """:param only_admins: whether those who may call this are administrators, and not every client.
+    def __init__(self, fleet: Fleet, *, only_admins: bool, file: str) -> None:
+        """:param only_admins: whether only administrators may call this, and not every client.
         :param file: the name of the configuration file.
         """
         self._fleet = fleet
@@ -95,7 +129,7 @@ class FleetChanges:
         return json_page(Removed(name, "rejected" if is_announced else "removed", pending, models))
 
     def _refuse_clients(self) -> None:
-        if not self._only_admins():
+        if not self._only_admins:
             # Who adds a backend is sent the prompts of all clients.
             raise RequestError("forbidden", "every client has a key for this page; set server.admin_keys to change it")
 
@@ -105,7 +139,7 @@ class FleetChanges:
         if name in self._fleet.added or row is None or row.discovery_source == SOURCE:
             return
         if row.discovery_source == "static":
-            hint = f"is set in {self._file()}; {action} it there and reload, or drain it"
+            hint = f"is set in {self._file}; {action} it there and reload, or drain it"
         elif row.discovery_source == FILE:
             hint = f"is listed in {self._file_that_lists(name)}; {action} it there, or drain it"
         else:

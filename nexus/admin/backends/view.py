@@ -3,12 +3,14 @@
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from time import monotonic
+from typing import Final
 
 import msgspec
 
 from nexus.admin.backends.applicants import ApplicantView, applicant_views
 from nexus.admin.backends.files import FileView, instant
 from nexus.admin.backends.last_holders import last_holders
+from nexus.admin.openapi.operation import Operation
 from nexus.admin.page import json_page
 from nexus.domain.backend import Backend
 from nexus.domain.fleet import FleetSnapshot
@@ -118,6 +120,9 @@ class FleetView(msgspec.Struct, frozen=True):
     without any."""
     files: tuple[FileView, ...] = ()
     """The watched files of ``[[discovery.file]]``."""
+
+
+LIST: Final = Operation(summary="All that routing believes of each backend", answers=(FleetView,))
 
 
 def backends(

@@ -6,6 +6,7 @@ from time import perf_counter
 from typing import Final
 
 from nexus.admin.metrics.format import OPENMETRICS, TEXT, wants_openmetrics
+from nexus.admin.openapi.operation import DescribedRoute, Operation
 from nexus.domain.routes import Page, PageRequest
 from nexus.observability.metrics.exposition import pieces
 from nexus.observability.metrics.families import Family
@@ -35,6 +36,13 @@ class MetricsPage:
         if is_openmetrics:
             written.append(b"# EOF\n")
         return Page(200, f"{content_type}; charset=utf-8", b"".join(written))
+
+    def route(self) -> DescribedRoute:
+        """Return ``/metrics``."""
+        operation = Operation(
+            summary="Metrics for Prometheus, in OpenMetrics when Accept asks for it", content_types=(TEXT, OPENMETRICS)
+        )
+        return DescribedRoute(path="/metrics", respond=self, operation=operation)
 
     def _families(self) -> Iterator[Family]:
         for source in self._sources:

@@ -9,11 +9,11 @@ from typing import Any, Final
 import msgspec
 
 from nexus import __version__
-from nexus.admin.openapi.operation import JSON, MAYBE_NAMED_MODEL, OPENAPI_PATH, Operation, Parameter, operation_at
+from nexus.admin.openapi.operation import JSON, OPTIONAL_MODEL, DescribedRoute, DescribedSocket, Operation, Parameter
 from nexus.admin.page import json_page
 from nexus.config.schema import ServerConfig
 from nexus.domain.request import Endpoint
-from nexus.domain.routes import Access, Page, PageRequest, PageRoute, SocketRoute
+from nexus.domain.routes import Access, Page, PageRequest
 from nexus.proxy.dispatch.explained_path import EXPLAIN_PATH
 from nexus.wire.anthropic.errors import AnthropicError
 from nexus.wire.ollama.errors import OllamaError
@@ -21,6 +21,8 @@ from nexus.wire.openai.errors import OpenAIError
 from nexus.wire.protocols import EVERY, PROTOCOLS
 
 Document = dict[str, Any]
+
+OPENAPI_PATH: Final = "/openapi.json"
 
 TAGS: Final[Mapping[str, str]] = {
     "carried": "Carried to a backend that speaks the protocol natively; bodies pass byte for byte, both ways, and are"
@@ -37,8 +39,10 @@ SHARED: Final = (OpenAIError, AnthropicError)
 """Where clients of two protocols come, each is told in its own."""
 
 
-def openapi_route(routes: tuple[PageRoute, ...], sockets: tuple[SocketRoute, ...], server: ServerConfig) -> PageRoute:
-    """Return the page that describes *routes*, *sockets*, what is carried, and itself."""
+def openapi_route(
+    routes: tuple[DescribedRoute, ...], sockets: tuple[DescribedSocket, ...], server: ServerConfig
+) -> DescribedRoute:
+    """Return the page that describes *routes*, *sockets*, the endpoints of backends, and itself."""
 
     @cache
     def document() -> Page:
@@ -47,7 +51,11 @@ def openapi_route(routes: tuple[PageRoute, ...], sockets: tuple[SocketRoute, ...
     def respond(_: PageRequest) -> Page:
         return document()
 
-    route = PageRoute(path=OPENAPI_PATH, respond=respond)
+    route = DescribedRoute(
+        path=OPENAPI_PATH,
+        respond=respond,
+        operation=Operation(summary="This description", answers=(dict[str, Any],)),
+    )
     return route
 
 
@@ -57,7 +65,9 @@ def _guarded(server: ServerConfig) -> frozenset[Access]:
     return frozenset({"admin"} if server.admin_keys else ())
 
 
-def describe(routes: Iterable[PageRoute], sockets: Iterable[SocketRoute], *, guarded: frozenset[Access]) -> Document:
+def describe(
+    routes: Iterable[DescribedRoute], sockets: Iterable[DescribedSocket], *, guarded: frozenset[Access]
+) -> Document:
     """Return the whole description.
 
     :param guarded: whose paths ask for a key.
@@ -70,10 +80,11 @@ def describe(routes: Iterable[PageRoute], sockets: Iterable[SocketRoute], *, gua
             paths.setdefault(_numbered(endpoint.path), {}).setdefault(method.lower(), schemas.carried(endpoint, method))
     for route in routes:
         for method in sorted(route.methods):
-            described = schemas.answered(route.path, route.access, method)
-            paths.setdefault(_template(route.path, method), {})[method.lower()] = described
+            operation = route.operation_of(method)
+            described = schemas.answered(route.path, operation, route.access, method)
+            paths.setdefault(_template(route.path, operation), {})[method.lower()] = described
     for socket in sockets:
-        paths[socket.path] = {"get": schemas.answered(socket.path, "open", "GET")}
+        paths[socket.path] = {"get": schemas.answered(socket.path, socket.operation, "open", "GET")}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -95,8 +106,8 @@ def _numbered(path: str) -> str:
     return first + "".join(name + part for name, part in zip(names, more, strict=False))
 
 
-def _template(path: str, method: str) -> str:
-    return path + "/".join(f"{{{parameter.name}}}" for parameter in operation_at(path, method).below)
+def _template(path: str, operation: Operation) -> str:
+    return path + "/".join(f"{{{parameter.name}}}" for parameter in operation.below)
 
 
 class _Schemas:
@@ -114,7 +125,7 @@ class _Schemas:
     def carried(self, endpoint: Endpoint, method: str) -> Document:
         """Describe *method* of a path that goes to a backend."""
         body_type = JSON if endpoint.body == "json" else "multipart/form-data"
-        schema = MAYBE_NAMED_MODEL if endpoint.model != "none" else {"type": "object"}
+        schema = OPTIONAL_MODEL if endpoint.model != "none" else {"type": "object"}
         stream_type = PROTOCOLS[endpoint.protocol].stream_type(endpoint)
         error = ERRORS[endpoint.protocol].__name__
         operation: Document = {
@@ -137,11 +148,10 @@ class _Schemas:
             operation["requestBody"] = {"required": is_asked, "content": {body_type: {"schema": schema}}}
         return operation
 
-    def answered(self, path: str, access: Access, method: str) -> Document:
+    def answered(self, path: str, said: Operation, access: Access, method: str) -> Document:
         """Describe *method* of a path that Nexus answers itself."""
-        said = operation_at(path, method)
         operation: Document = {
-            "operationId": f"{method.lower()}{re.sub(r'[^a-z0-9]+', '_', _template(path, method).lower()).rstrip('_')}",
+            "operationId": f"{method.lower()}{re.sub(r'[^a-z0-9]+', '_', _template(path, said).lower()).rstrip('_')}",
             "summary": said.summary,
             "tags": ["administration" if access == "admin" else "answered"],
             "security": self._security(access),

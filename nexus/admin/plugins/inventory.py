@@ -1,14 +1,15 @@
 """Every plugin that is installed, and what each contributes under one configuration, or why it does not."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import msgspec
 
-from nexus.app.composition.blueprint import Blueprint, file_name
+from nexus.admin.openapi.operation import DescribedRoute, Operation
+from nexus.admin.page import json_page
 from nexus.config.loading import LoadedConfig
 from nexus.errors import ConfigError, NexusError
 from nexus.plugin_manager import Candidate, Contributions, Plugin, PluginManager
-from nexus.routing.assembly import build_router
 from nexus.routing.stage.runner import Stage
 
 
@@ -45,32 +46,20 @@ class PluginRow(msgspec.Struct, frozen=True, kw_only=True):
     """The keys that it adds to ``[[routing.policies]]``."""
 
 
-def inventory(loaded: LoadedConfig, manager: PluginManager) -> tuple[PluginRow, ...]:
-    """Return every plugin, sorted by name, as *loaded* would have it; nothing is started.
-
-    :raises NexusError: a plugin or the configuration is at fault.
-    """
-    config = loaded.config
-    contributions = manager.configure(config.plugins, error=loaded.error)
-    router = build_router(config.routing, contributions, file=file_name(loaded))
-    return _rows(loaded, manager, contributions, router.pipeline.stages)
-
-
-def running_inventory(blueprint: Blueprint) -> tuple[PluginRow, ...]:
-    """Return every plugin, as it is at work now."""
-    return _rows(blueprint.loaded, blueprint.plugins, blueprint.contributions, blueprint.router.pipeline.stages)
+def route(rows: Callable[[], tuple[PluginRow, ...]]) -> DescribedRoute:
+    """Return ``/admin/plugins``."""
+    return DescribedRoute(
+        path="/admin/plugins",
+        respond=lambda _: json_page({"plugins": rows()}),
+        access="admin",
+        operation=Operation(summary="Every plugin, and what it contributes", answers=(dict[str, Any],)),
+    )
 
 
-def broken_inventory(
-    loaded: LoadedConfig | None, found: Iterable[Candidate], error: NexusError
-) -> tuple[PluginRow, ...]:
-    """Return what is installed where *error* keeps all of it from being loaded."""
-    return tuple(_not_loaded(candidate, _why_broken(candidate, loaded, error)) for candidate in found)
-
-
-def _rows(
+def inventory(
     loaded: LoadedConfig, manager: PluginManager, contributions: Contributions, stages: Iterable[Stage]
 ) -> tuple[PluginRow, ...]:
+    """Return every plugin, sorted by name, with what it contributes to *stages* and *contributions*."""
     found = {(candidate.name, candidate.origin): candidate for candidate in manager.found}
     stages_of: dict[str, list[StageRow]] = {}
     for stage in stages:
@@ -83,6 +72,13 @@ def _rows(
         *(_not_loaded(candidate, _why_left_out(candidate, loaded)) for candidate in manager.not_loaded),
     ]
     return tuple(sorted(rows, key=lambda row: (row.name, row.distribution)))
+
+
+def broken_inventory(
+    loaded: LoadedConfig | None, found: Iterable[Candidate], error: NexusError
+) -> tuple[PluginRow, ...]:
+    """Return what is installed where *error* keeps all of it from being loaded."""
+    return tuple(_not_loaded(candidate, _why_broken(candidate, loaded, error)) for candidate in found)
 
 
 def _loaded(

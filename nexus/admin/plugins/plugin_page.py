@@ -1,17 +1,33 @@
 """An admin page of a plugin: whatever fails at making it is told as that plugin's failure."""
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from urllib.parse import parse_qsl
 
 import structlog
 
 from nexus import tasks
+from nexus.admin.openapi.operation import DescribedRoute, Operation
 from nexus.admin.page import json_page
 from nexus.domain.routes import AdminRoute, Page, PageRequest
 from nexus.plugin_manager import Plugin
 
 log = structlog.get_logger("nexus.plugins")
+
+
+def routes(added: Iterable[tuple[Plugin, AdminRoute]]) -> tuple[DescribedRoute, ...]:
+    """Return the pages that plugins have *added*."""
+    return tuple(
+        DescribedRoute(
+            path=route.path,
+            respond=plugin_page(plugin, route),
+            access="admin",
+            operation=Operation(
+                summary=f"A page of the plugin {plugin.name}", content_types=("*/*",), statuses=(200, 500)
+            ),
+        )
+        for plugin, route in added
+    )
 
 
 def plugin_page(plugin: Plugin, route: AdminRoute) -> Callable[[PageRequest], Awaitable[Page]]:

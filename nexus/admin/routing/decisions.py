@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from typing import Final, Literal
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
+from nexus.admin.openapi.operation import MODEL_FILTER, DescribedRoute, Operation, Parameter, limit
 from nexus.admin.page import json_page
 from nexus.domain.outcome import Result
 from nexus.domain.routes import Page, PageRequest
@@ -15,9 +17,11 @@ from nexus.errors import RequestError, did_you_mean
 from nexus.routing.decision import Reserved
 from nexus.routing.decision_record import MOST_RECORDS, DecisionRecord, RecentDecisions
 from nexus.routing.explain.build import as_explanation, decided
+from nexus.routing.explain.model import Explanation
 
 DECISIONS_PATH: Final = "/v1/route/decisions"
 USUAL_LIMIT: Final = 50
+DECISIONS: Final = ("route", "queue", "reject")
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +70,45 @@ class Listing(msgspec.Struct, frozen=True):
     """Newest first."""
     kept: int
     """How many are kept of those that this client may see, whatever the filters: of the thousand newest of all."""
+
+
+def routes(recent: RecentDecisions) -> tuple[DescribedRoute, DescribedRoute]:
+    """Return the list of decisions, and the page of one."""
+    return (
+        DescribedRoute(
+            path=DECISIONS_PATH,
+            respond=partial(list_decisions, recent),
+            operation=Operation(
+                summary="What was decided about the last requests, newest first",
+                answers=(Listing,),
+                refusals=(400,),
+                query=(
+                    MODEL_FILTER,
+                    Parameter("backend", "The name of the one asked last."),
+                    Parameter(
+                        "status", "What the client was sent.", {"type": "integer", "minimum": 100, "maximum": 599}
+                    ),
+                    Parameter("decision", "What was decided last.", {"enum": list(DECISIONS)}),
+                    limit(MOST_RECORDS),
+                ),
+            ),
+        ),
+        DescribedRoute(
+            path=f"{DECISIONS_PATH}/",
+            respond=partial(show_decision, recent),
+            operation=Operation(
+                summary="All about one decision",
+                answers=(Explanation,),
+                refusals=(404,),
+                below=(
+                    Parameter(
+                        "id",
+                        "The id that Nexus gave the request: request_id in the log, X-Nexus-Decision-Id of the answer.",
+                    ),
+                ),
+            ),
+        ),
+    )
 
 
 def list_decisions(recent: RecentDecisions, asked: PageRequest) -> Page:
@@ -162,8 +205,6 @@ def _of_decision(value: str) -> Filter:
         raise _invalid("decision", f"'decision' is one of {', '.join(DECISIONS)}")
     return lambda record: decided(record.rounds[-1].decision) == value
 
-
-DECISIONS: Final = ("route", "queue", "reject")
 
 FILTERS: Final[Mapping[str, Callable[[str], Filter]]] = {
     "model": _of_model,

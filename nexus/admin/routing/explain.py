@@ -5,19 +5,21 @@ from collections.abc import Callable
 
 import msgspec
 
+from nexus.admin.openapi.operation import OPTIONAL_MODEL, DescribedRoute, Operation, Parameter
 from nexus.admin.page import json_page
 from nexus.config.schema import QueueConfig
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.routes import Page, PageRequest
 from nexus.proxy.client.requirements import understand
-from nexus.proxy.dispatch.explained_path import explained_endpoint
+from nexus.proxy.dispatch.explained_path import EXPLAIN_PATH, explained_endpoint
 from nexus.proxy.exchange.answering import rejection
 from nexus.routing.decision import Reject
 from nexus.routing.decision_record import Request
 from nexus.routing.explain.build import explain
+from nexus.routing.explain.model import Explanation
 from nexus.routing.rejections import no_model_named
 from nexus.routing.router import Router
-from nexus.wire.protocols import PROTOCOLS
+from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
 
 
 class Explainer(msgspec.Struct, frozen=True):
@@ -28,6 +30,28 @@ class Explainer(msgspec.Struct, frozen=True):
     queue: QueueConfig
     waiting: Callable[[], int]
     """How many requests wait for a slot."""
+
+    def route(self) -> DescribedRoute:
+        """Return ``/v1/route/explain``."""
+        return DescribedRoute(
+            path=EXPLAIN_PATH,
+            methods=frozenset({"POST"}),
+            respond=self.respond,
+            takes_requests=True,
+            operation=Operation(
+                summary="What would be decided about a request, and why; its body is the request's",
+                answers=(Explanation,),
+                refusals=(400, 413, 415),
+                query=(
+                    Parameter(
+                        "endpoint",
+                        "For which endpoint, by its path or its name; else the chat of the client's protocol.",
+                        {"enum": sorted([*ENDPOINTS, *(endpoint.name for endpoint in ENDPOINTS.values())])},
+                    ),
+                ),
+                body=OPTIONAL_MODEL,
+            ),
+        )
 
     async def respond(self, asked: PageRequest) -> Page:
         """Explain the request that *asked* has as its body.

@@ -10,7 +10,8 @@ from typing import Final
 import structlog
 
 from nexus import tasks
-from nexus.admin.openapi.document import openapi_route
+from nexus.admin.health import ProxyState
+from nexus.admin.openapi.operation import DescribedRoute
 from nexus.app.composition.blueprint import Blueprint
 from nexus.app.composition.guards import guarded_discoverers
 from nexus.app.composition.loading import load_backend_here
@@ -20,7 +21,7 @@ from nexus.app.process.file_limit import file_limit
 from nexus.app.process.listening import SETTLE_S, stop_listening
 from nexus.app.running.announcing import announce
 from nexus.app.running.opening import open_port, open_store
-from nexus.app.running.pages import Standing, pages
+from nexus.app.running.pages import pages, plugin_rows
 from nexus.app.running.services import ENTER_S, start_services
 from nexus.app.running.telemetry import Telemetry
 from nexus.config.checks import is_loopback
@@ -28,7 +29,6 @@ from nexus.config.schema import max_waiting
 from nexus.dashboard.dashboard import Dashboard
 from nexus.dialing.upstream_settings import UpstreamSettings
 from nexus.domain.fleet import FleetSnapshot
-from nexus.domain.routes import PageRoute
 from nexus.errors import NexusError
 from nexus.fleet.fleet import Fleet
 from nexus.proxy.client.server import EdgeServer
@@ -57,7 +57,7 @@ class Nexus:
 
     def __init__(self, blueprint: Blueprint) -> None:
         self.blueprint = blueprint
-        self.standing = Standing(started_at=time.monotonic())
+        self.state = ProxyState(started_at=time.monotonic())
         self.port = 0
         self._telemetry = Telemetry(lambda: self._fleet.snapshot)
         self._servers: list[asyncio.Server] = []
@@ -132,7 +132,7 @@ class Nexus:
             await before.aclose()
 
     async def _enter(self, blueprint: Blueprint) -> AsyncExitStack:
-        if self.standing.is_draining:
+        if self.state.is_draining:
             raise NexusError("it is shutting down")
         try:
             async with asyncio.timeout(None) as self._entering:
@@ -160,16 +160,16 @@ class Nexus:
         self._fleet.reconfigure(blueprint.fleet)
         self._desk.use_pages(self._pages(blueprint))
         self._dashboard.reloaded()
-        self.standing.rejected_reload = None
+        self.state.rejected_reload = None
 
     def keep_old(self, reason: str) -> None:
         """Note why a reload was refused."""
-        self.standing.rejected_reload = reason
+        self.state.rejected_reload = reason
         log.error("config_rejected", reason=reason)
 
     async def stop(self, *, lame_duck_s: float = 0.0, drain_s: float = 0.0) -> None:
         """Send clients elsewhere, stop listening, let answers end, cut those that do not, and close everything."""
-        self.standing.is_draining = self._edge.is_draining = True
+        self.state.is_draining = self._edge.is_draining = True
         if self._entering is not None and not self._entering.expired():
             self._entering.reschedule(asyncio.get_running_loop().time())
         log.info("draining", in_flight=self._plane.in_flight, lame_duck_s=lame_duck_s, drain_s=drain_s)
@@ -193,8 +193,8 @@ class Nexus:
 
     async def _open_store(self) -> None:
         self._store = WatchedStore(await open_store(self.blueprint))
-        self.standing.store_failure = lambda: self._store.failure
-        self.standing.waiting = lambda: self._fleet.waiting_count
+        self.state.store_failure = lambda: self._store.failure
+        self.state.waiting = lambda: self._fleet.waiting_count
         log.info("store_opened", kind=self.blueprint.config.store.kind)
         self._resources.push_async_callback(self._store.close)
 
@@ -236,15 +236,18 @@ class Nexus:
             plane=self._plane,
             blueprint=lambda: self.blueprint,
             clients=lambda: len(self._edge.connections),
-            is_reload_rejected=lambda: self.standing.rejected_reload is not None,
+            is_reload_rejected=lambda: self.state.rejected_reload is not None,
             store=self._store,
         )
         self._dashboard = Dashboard(
             fleet=self._fleet,
             plane=self._plane,
-            telemetry=self._telemetry,
-            blueprint=lambda: self.blueprint,
-            uptime_s=lambda: self.standing.uptime_s,
+            metrics=self._telemetry.metrics,
+            history=self._telemetry.history,
+            timeline=self._telemetry.timeline,
+            rejections=self._telemetry.rejections,
+            plugins=lambda: plugin_rows(self.blueprint),
+            uptime_s=lambda: self.state.uptime_s,
         )
         self._resources.push_async_callback(self._dashboard.stop)
         self._desk = FrontDesk(
@@ -271,11 +274,8 @@ class Nexus:
         observers = self._telemetry.observers(blueprint)
         return Settings(blueprint.config, blueprint.router, blueprint.door, observers)
 
-    def _pages(self, blueprint: Blueprint) -> tuple[PageRoute, ...]:
-        telling = self._telemetry.pages(blueprint, uptime_s=lambda: self.standing.uptime_s)
-        ours = pages(blueprint, lambda: self._fleet.snapshot, self.standing, self._plane)
-        routes = (*ours, *self._dashboard.pages(), *telling)
-        return (*routes, openapi_route(routes, self._dashboard.sockets(), blueprint.config.server))
+    def _pages(self, blueprint: Blueprint) -> tuple[DescribedRoute, ...]:
+        return pages(blueprint, self.state, self._fleet, self._plane, self._telemetry, self._dashboard)
 
     def _fleet_changed(self, snapshot: FleetSnapshot) -> None:
         self._plane.upstreams.keep_only(frozenset(snapshot.by_id))

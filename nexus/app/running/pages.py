@@ -1,92 +1,55 @@
-"""Which paths Nexus answers itself, besides the dashboard: listings, health, decisions, and the pages of plugins."""
+"""Collects the pages of one configuration: those of admin, of the dashboard and of plugins."""
 
-import time
-from collections.abc import Callable
-from functools import partial
-
-import msgspec
-
-from nexus.admin.health import health, ready
-from nexus.admin.plugins.plugin_page import plugin_page
-from nexus.admin.routing.decisions import DECISIONS_PATH, list_decisions, show_decision
+from nexus.admin import configuration, health, history, models, stats
+from nexus.admin.backends import pages as backends
+from nexus.admin.openapi.document import openapi_route
+from nexus.admin.openapi.operation import DescribedRoute
+from nexus.admin.plugins import inventory, plugin_page
+from nexus.admin.routing import decisions
 from nexus.admin.routing.explain import Explainer
 from nexus.app.composition.blueprint import Blueprint
+from nexus.app.running.telemetry import Telemetry
+from nexus.dashboard.dashboard import Dashboard
 from nexus.domain.fleet import FleetSnapshot
-from nexus.domain.naming import Naming
-from nexus.domain.routes import Page, PageRequest, PageRoute
-from nexus.proxy.dispatch.explained_path import EXPLAIN_PATH
+from nexus.fleet.fleet import Fleet
 from nexus.proxy.exchange.context import DataPlane
-from nexus.wire.listings import LISTINGS
 
 
-class Standing(msgspec.Struct):
-    """What the pages show of Nexus itself; it moves."""
+def pages(  # noqa: PLR0913 - all that pages show
+    blueprint: Blueprint,
+    state: health.ProxyState,
+    fleet: Fleet,
+    plane: DataPlane,
+    telemetry: Telemetry,
+    dashboard: Dashboard,
+) -> tuple[DescribedRoute, ...]:
+    """Return every page under *blueprint*, and the page that describes them."""
 
-    started_at: float
-    """Of the monotonic clock."""
-    is_draining: bool = False
-    rejected_reload: str | None = None
-    """Why the last reload was refused, None when it was not."""
-    store_failure: Callable[[], str | None] = lambda: None
-    """Tells why the store failed when it was last used, None when it did not."""
-    waiting: Callable[[], int] = lambda: 0
-    """Tells how many servers wait for an approval."""
+    def snapshot() -> FleetSnapshot:
+        return fleet.snapshot
 
-    @property
-    def uptime_s(self) -> float:
-        return time.monotonic() - self.started_at
+    def uptime_s() -> float:
+        return state.uptime_s
 
-
-def pages(
-    blueprint: Blueprint, snapshot: Callable[[], FleetSnapshot], standing: Standing, plane: DataPlane
-) -> tuple[PageRoute, ...]:
-    """Return the pages of *blueprint*, but for those of telemetry and of the dashboard."""
-    naming = blueprint.router.aliases.naming
-    return (
-        PageRoute(path="/health", respond=lambda _: health(snapshot(), uptime_s=standing.uptime_s)),
-        PageRoute(
-            path="/ready",
-            respond=lambda _: ready(
-                snapshot(),
-                is_draining=standing.is_draining,
-                rejected_reload=standing.rejected_reload,
-                switched_off_stages=tuple(s.place.name for s in blueprint.router.pipeline.stages if s.is_off),
-                store_failure=standing.store_failure(),
-                waiting=standing.waiting(),
-            ),
-        ),
-        *(
-            PageRoute(
-                path=listing.path,
-                methods=frozenset(listing.methods),
-                respond=partial(_listed, listing.respond, snapshot, naming),
-            )
-            for listing in LISTINGS
-        ),
-        *_routing_pages(blueprint, snapshot, plane),
-        *(
-            PageRoute(path=route.path, respond=plugin_page(plugin, route), access="admin")
-            for plugin, route in blueprint.contributions.routes()
-        ),
+    server, router = blueprint.config.server, blueprint.router
+    routes = (
+        *health.routes(snapshot, state, router.pipeline),
+        *models.routes(snapshot, router.aliases.naming),
+        Explainer(router, snapshot, blueprint.config.queue, lambda: len(plane.line)).route(),
+        *decisions.routes(plane.decisions),
+        *plugin_page.routes(blueprint.contributions.routes()),
+        *dashboard.routes(),
+        inventory.route(lambda: plugin_rows(blueprint)),
+        configuration.route(blueprint.loaded, fleet),
+        *backends.routes(fleet, only_admins=bool(server.admin_keys) or not server.api_keys, file=blueprint.file),
+        telemetry.metrics_page(blueprint.config.metrics).route(),
+        stats.route(snapshot, telemetry.metrics, plane, uptime_s),
+        history.route(telemetry.history),
     )
+    return (*routes, openapi_route(routes, dashboard.sockets(), server))
 
 
-def _routing_pages(
-    blueprint: Blueprint, snapshot: Callable[[], FleetSnapshot], plane: DataPlane
-) -> tuple[PageRoute, ...]:
-    """Return the pages that tell what is decided about requests, and why."""
-    explainer = Explainer(blueprint.router, snapshot, blueprint.config.queue, lambda: len(plane.line))
-    return (
-        PageRoute(path=EXPLAIN_PATH, methods=frozenset({"POST"}), respond=explainer.respond, takes_requests=True),
-        PageRoute(path=DECISIONS_PATH, respond=partial(list_decisions, plane.decisions)),
-        PageRoute(path=f"{DECISIONS_PATH}/", respond=partial(show_decision, plane.decisions)),
-    )
-
-
-def _listed(
-    respond: Callable[[PageRequest, FleetSnapshot, Naming], Page],
-    snapshot: Callable[[], FleetSnapshot],
-    naming: Naming,
-    asked: PageRequest,
-) -> Page:
-    return respond(asked, snapshot(), naming)
+def plugin_rows(blueprint: Blueprint) -> tuple[inventory.PluginRow, ...]:
+    """Return the plugins of *blueprint* as they are now."""
+    stages = blueprint.router.pipeline.stages
+    return inventory.inventory(blueprint.loaded, blueprint.plugins, blueprint.contributions, stages)

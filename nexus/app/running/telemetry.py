@@ -13,12 +13,10 @@ from nexus.admin.metrics.page import MetricsPage
 from nexus.admin.metrics.proxy import ProxyMetrics
 from nexus.admin.metrics.stages import StageMetrics
 from nexus.admin.metrics.store import store_families
-from nexus.admin.reports import reports_of
-from nexus.admin.stats import queue_facts, stats
 from nexus.app.composition.blueprint import Blueprint
 from nexus.app.composition.tracing import Tracing
+from nexus.config.schema import MetricsConfig
 from nexus.domain.fleet import FleetSnapshot
-from nexus.domain.routes import Page, PageRequest, PageRoute
 from nexus.fleet.fleet import Fleet
 from nexus.observability.metrics.exchanges import ExchangeMetrics
 from nexus.observability.metrics.families import Family
@@ -45,7 +43,6 @@ class Telemetry:
         self._loop_lag = LoopLag()
         self._sources: tuple[Callable[[], Iterator[Family]], ...] = ()
         self._tracing: Tracing | None = None
-        self._plane: DataPlane
         self._of_stages: StageMetrics
         self._measuring: asyncio.Task[None]
 
@@ -78,7 +75,6 @@ class Telemetry:
             loop_lags=self._loop_lag.lags,
             traced=None if self._tracing is None else self._tracing.counts,
         )
-        self._plane = plane
         of_store = partial(store_families, store)
         own = self.metrics.families, of_fleet.families, of_proxy.families, of_store, process_families
         self._of_stages = StageMetrics(
@@ -105,20 +101,9 @@ class Telemetry:
         own = (self.metrics, self.history, self.timeline, self.rejections)
         return (*(observer.observe for observer in own), *blueprint.observers)
 
-    def pages(self, blueprint: Blueprint, *, uptime_s: Callable[[], float]) -> tuple[PageRoute, ...]:
-        """Return the pages under *blueprint*."""
-        metrics_page = MetricsPage(self._sources, sanitizes_labels=blueprint.config.metrics.sanitize_labels)
-
-        def stats_page(_: PageRequest) -> Page:
-            queue = queue_facts(self._plane.line, is_enabled=blueprint.config.queue.enabled)
-            reports = reports_of(blueprint.router.pipeline.stages)
-            return stats(self._snapshot(), self.metrics, queue, reports, uptime_s=uptime_s())
-
-        return (
-            PageRoute(path="/metrics", respond=metrics_page),
-            PageRoute(path="/v1/stats", respond=stats_page),
-            PageRoute(path="/v1/history", respond=self.history, access="admin"),
-        )
+    def metrics_page(self, config: MetricsConfig) -> MetricsPage:
+        """Return the page of all metrics."""
+        return MetricsPage(self._sources, sanitizes_labels=config.sanitize_labels)
 
 
 def configured_models(blueprint: Blueprint) -> frozenset[str]:

@@ -7,8 +7,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from nexus.app.composition.blueprint import draw, load_plugins
-from nexus.app.running.nexus import Nexus
 from nexus.app.running import nexus as running
+from nexus.app.running.nexus import Nexus
 from nexus.config.loading import load
 from nexus.errors import NexusError, PluginError
 from nexus.testing.ports import free_port

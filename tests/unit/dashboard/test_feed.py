@@ -69,7 +69,7 @@ async def feed(world):
         last_seen=lambda _: {"last_seen": None},
         next_probe_at=lambda _: 1000.0,
         timeline=Timeline(),
-        standing=lambda: {"status": "healthy"},
+        status=lambda: {"status": "healthy"},
         plugins=lambda: [{"name": "night"}],
         requests_since=requests_since,
         kinds=lambda: ["vllm"],
