@@ -1,1 +1,12 @@
-"""The page that people look at."""
+"""The dashboard for people; its script and styles are in ``static``.
+
+==============  ==================================================================
+``dashboard``   the routes, and where the figures come from
+``front_page``  ``/`` in a browser: a table that needs no script
+``overview``    everything that the page shows, as JSON
+``feed``        sends changes to all viewers once a second
+``tickets``     lets a browser open the feed without sending a key
+``spend``       records this month's cost for the chart
+``assets``      loads the files in ``static``
+==============  ==================================================================
+"""

@@ -1,1 +1,10 @@
-"""What is composed from a configuration before anything starts."""
+"""Builds everything from a configuration, and starts nothing.
+
+===============  ==================================================================
+``blueprint``    the result: plugins, router, fleet, access rules, store
+``guards``       attributes failures of plugin code to the plugin
+``own_address``  finds backends that are this proxy itself
+``tracing``      checks and opens the export of traces
+``loading``      loads one backend with the secrets of this process
+===============  ==================================================================
+"""

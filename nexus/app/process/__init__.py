@@ -1,1 +1,13 @@
-"""The process that Nexus runs in: sockets, file descriptors, memory, signals of the system, systemd."""
+"""The process that Nexus runs in.
+
+===============  ==================================================================
+``binding``      binds and opens the listening sockets; ``port_owner`` names the owner of a taken port
+``listening``    stops listening without resetting new connections
+``enduring``     runs the event loop until the proxy has stopped
+``file_limit``   the limit of file descriptors
+``memory``       returns memory to the system after a burst
+``interpreter``  how long a thread may hold the interpreter
+``state_file``   the file that tells commands where the proxy listens
+``systemd``      notifies systemd
+===============  ==================================================================
+"""
