@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final, Literal
+from operator import attrgetter
+from typing import Any, Final, Literal
 
 import msgspec
-from msgspec.structs import force_setattr
 
 from nexus.domain.kinds import BackendKind
 from nexus.domain.model import ModelFacts, Zone
@@ -37,46 +37,90 @@ SEVERITY: Final = {Breaker.CLOSED: 0, Breaker.HALF_OPEN: 1, Breaker.OPEN: 2}
 """The worse, the higher."""
 
 
-class BackendLoad(msgspec.Struct, frozen=True, eq=False):
-    """The live counters of one backend, the one thing in a snapshot that moves.
+def _read_only(name: str) -> Any:
+    return property(attrgetter(f"_{name}"))
 
-    They outlive snapshots and reloads: whoever holds any snapshot of a backend sees the same numbers. Everybody reads
-    them, plugins too; only who keeps them writes, by :func:`set_load`.
+
+class BackendLoad:
+    """The live counters of one backend, the only part of a snapshot that changes.
+
+    All snapshots of a backend share one instance, which survives reloads. Its attributes are read-only, so that a
+    stage of a plugin cannot change them; the core counts with the methods.
     """
 
-    in_flight: int = 0
+    __slots__ = ("_in_flight", "_is_latency_real", "_latency_ms", "_models", "_probing", "_requests_total")
+
+    in_flight: Final[int] = _read_only("in_flight")
     """Requests that hold a slot now."""
-    requests_total: int = 0
-    latency_ms: int | None = None
+    requests_total: Final[int] = _read_only("requests_total")
+    latency_ms: Final[int | None] = _read_only("latency_ms")
     """Moving average, (sample + 4*old) div 5, of real requests and, until there are any, of probes. It mixes models,
-    streams and whole answers: for people to look at. What backends are compared by is in ``models``."""
-    is_latency_real: bool = False
+    streams and whole answers and is for people to look at; routing compares ``models``."""
+    is_latency_real: Final[bool] = _read_only("is_latency_real")
     """Whether a real request has been measured: from then on probes do not count."""
-    probing: bool = False
+    probing: Final[bool] = _read_only("probing")
     """Whether the one request that a half-open ``breaker`` of the backend admits is under way."""
-    models: dict[str, ModelLoad] = {}
-    """The same of each model by itself, by the name that the backend uses: at most ``MAX_TRACKED_MODELS``, those asked
-    for last."""
+    models: Final[dict[str, ModelLoad]] = _read_only("models")
+    """The figures of each model, by the backend's own name for it: the last ``MAX_TRACKED_MODELS`` used."""
+
+    def __init__(
+        self, *, in_flight: int = 0, requests_total: int = 0, latency_ms: int | None = None, probing: bool = False
+    ) -> None:
+        self._in_flight = in_flight
+        self._requests_total = requests_total
+        self._latency_ms = latency_ms
+        self._is_latency_real = False
+        self._probing = probing
+        self._models: dict[str, ModelLoad] = {}
+
+    def acquire(self) -> None:
+        """Take one slot. The caller has checked the limit, and releases the slot exactly once."""
+        self._in_flight += 1
+
+    def release(self) -> None:
+        """Give back one slot."""
+        self._in_flight -= 1
+
+    def count_request(self) -> None:
+        """Count one more attempt at a request."""
+        self._requests_total += 1
+
+    def begin_probing(self) -> None:
+        """Mark the one request that a half-open breaker admits as under way."""
+        self._probing = True
+
+    def end_probing(self) -> None:
+        """Let the half-open breaker admit another request."""
+        self._probing = False
+
+    def observe_request(self, sample_ms: int) -> None:
+        """Record the latency of a real request; the first one replaces that of probes."""
+        self._latency_ms = moved_average(self._latency_ms if self._is_latency_real else None, sample_ms)
+        self._is_latency_real = True
+
+    def observe_probe(self, sample_ms: int) -> None:
+        """Record the latency of a probe, which says little of how long inference takes."""
+        if not self._is_latency_real:
+            self._latency_ms = moved_average(self._latency_ms, sample_ms)
 
     def model(self, name: str) -> ModelLoad:
-        """Return the figures of the model of that name, new ones if need be. For the code that keeps them."""
-        found = self.models.get(name)
+        """Return the figures of the model called *name*, creating them if needed."""
+        found = self._models.get(name)
         if found is None:
-            if len(self.models) >= MAX_TRACKED_MODELS:
-                del self.models[min(self.models, key=lambda known: self.models[known].used_at)]
-            found = self.models[name] = ModelLoad()
+            if len(self._models) >= MAX_TRACKED_MODELS:
+                del self._models[min(self._models, key=lambda known: self._models[known].used_at)]
+            found = self._models[name] = ModelLoad()
         return found
 
     def forget_pace(self) -> None:
-        """Drop what was measured, of another server or another time; requests under way keep their slots."""
-        set_load(self, latency_ms=None, is_latency_real=False)
-        self.models.clear()
+        """Drop all measurements, which belong to another server or time; requests under way keep their slots."""
+        self._latency_ms, self._is_latency_real = None, False
+        self._models.clear()
 
 
-def set_load(load: BackendLoad, **figures: int | None) -> None:
-    """Write *figures* into *load*; for who keeps it, and for tests."""
-    for name, figure in figures.items():
-        force_setattr(load, name, figure)
+def moved_average(average_ms: int | None, sample_ms: int) -> int:
+    """Return the average after one more sample; the first one sets it, and 0 is as good as any."""
+    return sample_ms if average_ms is None else (sample_ms + 4 * average_ms) // 5
 
 
 AnyModel = Literal["always", "alone", "never"]

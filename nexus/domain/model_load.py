@@ -101,6 +101,14 @@ class ModelLoad(msgspec.Struct, eq=False):
     probing: bool = False
     """Whether the one request that a half-open breaker of this model admits is under way."""
 
+    def begin_probing(self) -> None:
+        """Mark the one request that a half-open breaker admits as under way."""
+        self.probing = True
+
+    def end_probing(self) -> None:
+        """Let the half-open breaker admit another request."""
+        self.probing = False
+
     def pace(self, *, is_stream: bool) -> Pace:
         """Return what is measured of streams, or of answers that come in one piece."""
         return self.first_token if is_stream else self.whole

@@ -26,7 +26,7 @@ from bench_metrics import outcome_of
 from comparing import machine, page
 
 from nexus.config.schema import PluginLoadingConfig, RoutingConfig
-from nexus.domain.backend import Backend, set_load
+from nexus.domain.backend import Backend, BackendLoad
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import Requirements
@@ -157,16 +157,15 @@ def _fleet(count: int) -> FleetSnapshot:
 
 def _backend(number: int, chance: Random) -> Backend:
     is_cloud = number % 3 == 2
-    backend = make_backend(
+    return make_backend(
         f"gpu-{number}",
         kind="openai" if is_cloud else "vllm",
         zone="cloud" if is_cloud else "local",
         models=MODELS,
         tier=1 + number % 5,
         priority=chance.randrange(100),
+        load=BackendLoad(latency_ms=chance.randrange(1000)),
     )
-    set_load(backend.load, latency_ms=chance.randrange(1000))
-    return backend
 
 
 def _teach(router: Router, contributions: Contributions, fleet: FleetSnapshot) -> None:

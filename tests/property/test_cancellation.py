@@ -11,7 +11,6 @@ import pytest
 import structlog
 
 from nexus.config.schema import LoggingConfig
-from nexus.domain.backend import set_load
 from nexus.observability.logging import logs
 from nexus.routing.core_stages import schedule
 from nexus.testing.bookkeeping import Books, eventually
@@ -215,11 +214,11 @@ class World:
 
     def _take_all_slots(self):
         for backend in self.nexus.fleet.snapshot.backends:
-            set_load(backend.load, in_flight=backend.load.in_flight + 1)
+            backend.load.acquire()
             self._loop.call_later(LATER_S, self._give_slot, backend)
 
     def _give_slot(self, backend):
-        set_load(backend.load, in_flight=backend.load.in_flight - 1)
+        backend.load.release()
         self.nexus.plane.line.slot_freed(backend.name)
 
 

@@ -6,7 +6,6 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nexus.domain.backend import set_load
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.plugin_manager import Plugin
 from nexus.routing.core_stages.analyze import Analyze
@@ -172,7 +171,9 @@ def test_a_record_is_as_it_was_whatever_comes_after(made, backends, wanted, roun
     for decision in found:
         settle(decision)
     for backend in fleet.backends:
-        set_load(backend.load, in_flight=backend.load.in_flight + 7, latency_ms=1234)
+        for _ in range(7):
+            backend.load.acquire()
+        backend.load.observe_request(1234)
     router.resolve("elsewhere", make_fleet())
 
     assert as_explanation(search.record) == told

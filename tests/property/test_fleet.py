@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from nexus.config.schema import HealthCheckConfig
-from nexus.domain.backend import Backend, BackendLoad, Breaker, Status
+from nexus.domain.backend import Backend, BackendLoad, Breaker, Status, moved_average
 from nexus.domain.model import ModelFacts
 from nexus.fleet.health.breaker import FAILURES_TO_OPEN, JITTER, LONGEST_PAUSE_S, BreakerState
-from nexus.fleet.health.latency import moved_average
 from nexus.fleet.health.state import HealthState
 from nexus.fleet.kinds import KINDS
 from nexus.fleet.membership.identity import backend_id

@@ -1,21 +1,14 @@
-"""What an attempt and a probe say of how fast a backend is; a failure never makes one look faster."""
+"""Records how fast an attempt was answered; a failure never makes a backend look faster."""
 
-from msgspec.structs import force_setattr
-
-from nexus.domain.backend import BackendLoad, set_load
+from nexus.domain.backend import BackendLoad
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.statuses import FIRST_ERROR, meaning_of
-
-
-def moved_average(average_ms: int | None, sample_ms: int) -> int:
-    """Return the average after one more sample; the first one sets it, and 0 is as good as any."""
-    return sample_ms if average_ms is None else (sample_ms + 4 * average_ms) // 5
 
 
 def observe_attempt(
     load: BackendLoad, outcome: AttemptOutcome, *, is_good: bool, is_bad: bool = False, now: float
 ) -> bool:
-    """Take in how one attempt went and return whether it is the first of its model.
+    """Record how one attempt went and return whether it is the first of its model.
 
     :param is_good: whether the backend answered well: only that makes the average of the whole backend move.
     :param is_bad: whether the attempt counts as a failure of the backend, however it ended.
@@ -31,7 +24,7 @@ def observe_attempt(
         model.progressed_at = now
         model.tries = 0
         latency_s = outcome.duration_s if outcome.first_byte_s is None else outcome.first_byte_s
-        observe_request(load, round(latency_s * 1000))
+        load.observe_request(round(latency_s * 1000))
     if outcome.is_stream:
         is_error = outcome.fault is not None or (outcome.status or 0) >= FIRST_ERROR
         if outcome.first_byte_s is not None and not is_error and not has_failed:
@@ -49,17 +42,3 @@ def _has_failed(outcome: AttemptOutcome) -> bool:
     if outcome.ending is Ending.BACKEND_FAILED:
         return True
     return outcome.ending is Ending.FINISHED and outcome.status is not None and meaning_of(outcome.status).fails_over
-
-
-def observe_request(load: BackendLoad, sample_ms: int) -> None:
-    """Take in the latency of a real request; the first one replaces what probes have said."""
-    average_ms = moved_average(load.latency_ms if load.is_latency_real else None, sample_ms)
-    # Not set_load: this is done for every request.
-    force_setattr(load, "latency_ms", average_ms)
-    force_setattr(load, "is_latency_real", True)  # noqa: FBT003 - the value itself
-
-
-def observe_probe(load: BackendLoad, sample_ms: int) -> None:
-    """Take in the latency of a probe, which says little of how long inference takes."""
-    if not load.is_latency_real:
-        set_load(load, latency_ms=moved_average(load.latency_ms, sample_ms))

@@ -15,7 +15,6 @@ from nexus.domain.backend import Backend, Status
 from nexus.domain.kinds import ServerFacts
 from nexus.domain.model import ModelFacts
 from nexus.fleet.clock import unix_now
-from nexus.fleet.health.latency import observe_probe
 from nexus.fleet.health.state import RECOVERY_INTERVAL_S, HealthState
 from nexus.fleet.membership.member import Member
 from nexus.fleet.membership.registry import Registry
@@ -208,7 +207,7 @@ class Watch:
         """Return those fields of the row that *result* tells; a backend that is down keeps its models."""
         if isinstance(result, Failure):
             return self._fields_of_failure(result, row, running)
-        observe_probe(row.load, result.latency_ms)
+        row.load.observe_probe(result.latency_ms)
         self._learn(result, row)
         fields = {
             "is_refusing": False,

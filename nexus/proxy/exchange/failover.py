@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 import structlog
-from msgspec.structs import force_setattr, replace
+from msgspec.structs import replace
 
 from nexus.domain.outcome import AttemptOutcome, Ending, Phase
 from nexus.domain.request import Kept, Requirements
@@ -141,8 +141,7 @@ class Inquiry(msgspec.Struct, eq=False):
     def _begin(self, reserved: Reserved) -> Attempt:
         """Return an attempt that holds what was reserved."""
         self.record.reserved = reserved
-        load = reserved.backend.load
-        force_setattr(load, "requests_total", load.requests_total + 1)
+        reserved.backend.load.count_request()
         asks_model = self.admission.endpoint.capability != "keep"
         upstream, wanted = self.plane.upstreams.of(reserved.backend), self.requirements
         attempt = Attempt(reserved, upstream, monotonic(), asks_model, wanted.prompt_tokens, wanted.max_tokens)

@@ -6,7 +6,7 @@ from random import Random
 from time import monotonic
 from typing import Any, Final
 
-from msgspec.structs import force_setattr, replace
+from msgspec.structs import replace
 
 from nexus.config.schema import WeightsConfig
 from nexus.domain.backend import Backend, BackendLoad, Breaker, Status
@@ -157,7 +157,7 @@ class Schedule(Reconciler):
         load = backend.load
         if load.in_flight >= backend.max_in_flight:
             return AT_ITS_LIMIT
-        force_setattr(load, "in_flight", load.in_flight + 1)
+        load.acquire()
         probed: tuple[BackendLoad | ModelLoad, ...] = ()
         if backend.is_troubled:
             # A half-open breaker admits one request. Another one that comes here meanwhile has no other candidate.
@@ -166,7 +166,7 @@ class Schedule(Reconciler):
                 tried_now.append(backend.load)
             probed = tuple(tried for tried in tried_now if not tried.probing)
             for tried in probed:
-                force_setattr(tried, "probing", True)  # noqa: FBT003 - the value itself
+                tried.begin_probing()
         self._strategy.chosen(backend, intent.resolved_model)
         return Slot(load, probed)
 
@@ -224,9 +224,9 @@ class Slot(Hold):
         load, self._load = self._load, None
         if load is None:
             return
-        force_setattr(load, "in_flight", load.in_flight - 1)
+        load.release()
         for tried in self._probed:
-            force_setattr(tried, "probing", False)  # noqa: FBT003 - the value itself
+            tried.end_probing()
 
 
 def _factors(weights: list[Verdict]) -> dict[str, float]:

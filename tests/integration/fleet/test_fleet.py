@@ -11,7 +11,7 @@ import structlog
 from nexus.config.discovery_schema import DiscoveryConfig
 from nexus.config.schema import HealthCheckConfig, ModelConfig
 from nexus.dialing import dial
-from nexus.domain.backend import Breaker, Status, set_load
+from nexus.domain.backend import Breaker, Status
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.errors import UpstreamFault
 from nexus.fleet.discovery.discoverer import Discovered, Discoverer
@@ -226,7 +226,8 @@ class TestReload:
         server, other = await serve("vllm", "tiny"), await serve("vllm", "big")
         fleet = await start(plan(gpu=server.url, old=other.url))
         before = row(fleet)
-        set_load(before.load, in_flight=2)
+        before.load.acquire()
+        before.load.acquire()
         fleet.report(before.id, outcome(before, status=200, first_byte_s=0.3))
         for _ in range(3):
             fleet.report(before.id, outcome(before, UpstreamFault.RESET))
@@ -251,7 +252,9 @@ class TestReload:
         server, other = await serve("vllm", "tiny"), await serve("vllm", "tiny")
         fleet = await start(plan(gpu=server.url, other=other.url))
         before = row(fleet)
-        set_load(before.load, in_flight=2, latency_ms=300, is_latency_real=True)
+        before.load.acquire()
+        before.load.acquire()
+        before.load.observe_request(300)
 
         for members in ({}, {"third": other.url}, {"gpu": other.url}):
             fleet.reconfigure(plan(**members))
@@ -264,10 +267,10 @@ class TestReload:
         server = await serve("vllm", "tiny")
         fleet = await start(plan(gpu=server.url))
         before = row(fleet).load
-        set_load(before, in_flight=1)
+        before.acquire()
 
         fleet.reconfigure(plan())
-        set_load(before, in_flight=0)
+        before.release()
         fleet.reconfigure(plan(gpu=server.url))
 
         assert row(fleet).load is not before

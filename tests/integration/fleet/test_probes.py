@@ -10,7 +10,7 @@ from aiohttp import web
 
 from nexus.config.schema import HealthCheckConfig, ModelConfig
 from nexus.config.secrets import Secret
-from nexus.domain.backend import Status, set_load
+from nexus.domain.backend import Status
 
 
 def only(fleet):
@@ -259,7 +259,8 @@ async def test_a_probe_that_times_out_while_requests_run_is_no_failure(
 ):
     server = await serve("generic", "tiny")
     fleet = await start(plan(msgspec.structs.replace(fast, timeout_seconds=0.3), gpu=server.url))
-    set_load(only(fleet).load, in_flight=in_flight)
+    for _ in range(in_flight):
+        only(fleet).load.acquire()
 
     server.answers = {"/v1/models": _hang}
     await eventually(lambda: fleet.probe_counts.results["gpu"].get("failure", 0) >= 4)

@@ -17,7 +17,7 @@ OLLAMA = BackendKind(
 
 @pytest.fixture
 def backend():
-    def make(name="gpu-1", *, status=Status.HEALTHY, models=("llama3",), **facts):
+    def make(name="gpu-1", *, status=Status.HEALTHY, models=("llama3",), load=None, **facts):
         return Backend(
             id=f"id-of-{name}",
             name=name,
@@ -25,7 +25,7 @@ def backend():
             kind=OLLAMA,
             status=status,
             models={model: ModelFacts(name=model) for model in models},
-            load=BackendLoad(),
+            load=load or BackendLoad(),
             **facts,
         )
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from nexus.admin.backends.actions import change
-from nexus.domain.backend import Status, set_load
+from nexus.domain.backend import Status
 from nexus.domain.routes import PageRequest
 from nexus.errors import RequestError
 from nexus.fleet.membership.registry import BackendNotFound
@@ -22,7 +22,7 @@ def ask(fleet, backend):
 
     done = []
     drained = backend("a/b", status=Status.DRAINING)
-    set_load(drained.load, in_flight=1)
+    drained.load.acquire()
 
     async def post(path):
         page = await change({"drain": drain}, lambda: fleet(drained), PageRequest(method="POST", path=path))

@@ -3,7 +3,7 @@
 import msgspec
 
 from nexus.admin.backends.view import BackendView, backends
-from nexus.domain.backend import Backend, Breaker, Status, set_load
+from nexus.domain.backend import Backend, BackendLoad, Breaker, Status
 from nexus.domain.model import ModelFacts
 from nexus.fleet.discovery.origins import Origin
 
@@ -56,8 +56,8 @@ def test_a_row_says_what_is_believed(fleet, backend):
         last_check_at=0.9,
         status_since=86400.0,
         endpoints=frozenset({"ollama.generate", "ollama.chat"}),
+        load=BackendLoad(in_flight=2, requests_total=9, latency_ms=0),
     )
-    set_load(sick.load, in_flight=2, requests_total=9, latency_ms=0)
 
     (row,) = rows(fleet(sick))
 

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from nexus.domain.backend import Status, set_load
+from nexus.domain.backend import Status
 from nexus.domain.model import ModelFacts
 from nexus.fleet.membership.identity import backend_id
 from nexus.fleet.membership.registry import BackendNotFound, DuplicateBackend, Registry
@@ -108,7 +108,7 @@ def test_the_load_is_the_same_in_every_snapshot(registry):
     before = registry.snapshot.by_id[GPU]
 
     registry.update(GPU, tier=4)
-    set_load(registry.snapshot.by_id[GPU].load, in_flight=1)
+    registry.snapshot.by_id[GPU].load.acquire()
 
     assert before.load.in_flight == 1
 

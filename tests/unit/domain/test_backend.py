@@ -1,5 +1,4 @@
-from nexus.domain.backend import BackendLoad
-from nexus.fleet.health.latency import moved_average, observe_probe, observe_request
+from nexus.domain.backend import BackendLoad, moved_average
 
 
 def test_the_first_sample_sets_the_average_and_zero_is_as_good_as_any():
@@ -21,9 +20,9 @@ def test_the_average_moves_by_a_fifth_in_whole_milliseconds():
 def test_probes_count_until_there_is_a_real_request():
     load = BackendLoad()
 
-    observe_probe(load, 5)
-    observe_request(load, 900)
-    observe_probe(load, 5)
-    observe_request(load, 400)
+    load.observe_probe(5)
+    load.observe_request(900)
+    load.observe_probe(5)
+    load.observe_request(400)
 
     assert load.latency_ms == 800
