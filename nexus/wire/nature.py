@@ -114,7 +114,9 @@ def nature_of(asked: Asked, label: Label, beginning: bytes, *, is_all: bool = Fa
         return _nature_by_label(label)
     opening = beginning[at : at + 1]
     if opening == b"{":
-        return _nature_of_object(asked, label, beginning, at, is_all=is_all)
+        if not asked.takes_lines and label is not Label.LINES:
+            return Nature.DOCUMENT
+        return _nature_of_lines(asked, label, beginning, at, is_all=is_all)
     if opening == b"[":
         return Nature.DOCUMENT
     if opening == b":":
@@ -129,9 +131,8 @@ def nature_of(asked: Asked, label: Label, beginning: bytes, *, is_all: bool = Fa
     return _nature_by_label(label)
 
 
-def _nature_of_object(asked: Asked, label: Label, beginning: bytes, at: int, *, is_all: bool) -> Nature | None:
-    if not asked.takes_lines and label is not Label.LINES:
-        return Nature.DOCUMENT
+def _nature_of_lines(asked: Asked, label: Label, beginning: bytes, at: int, *, is_all: bool) -> Nature | None:
+    """Tell JSON lines, which were asked for or announced, from one document."""
     if not _LINE_OBJECT.match(beginning, at):
         # Only the next byte tells a line from a document that is printed for people.
         is_undecided = not is_all and not beginning[at + 1 :].strip(b" \t")
