@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from nexus.testing.installing import install_plugins
+from support.installing import install_plugins
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
 

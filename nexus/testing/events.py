@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from nexus.testing.asking import until
+from nexus.testing.waiting import until
 
 Entry = Mapping[str, Any]
 

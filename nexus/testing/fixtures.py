@@ -13,9 +13,9 @@ from nexus.config.schema import LoggingConfig
 from nexus.observability.logging import logs
 from nexus.routing.intent import RoutingIntent
 from nexus.simulator import Settings, Simulator, in_thread
-from nexus.testing.beside import FakeBackend, RunningNexus, nexus_beside
 from nexus.testing.builders import make_intent
 from nexus.testing.events import Events
+from nexus.testing.proxy import FakeBackend, RunningNexus, nexus_in_thread
 
 
 @pytest.fixture
@@ -68,6 +68,6 @@ def nexus() -> Iterator[Callable[..., RunningNexus]]:
         def start(
             *backends: FakeBackend, config: str = "", plugins: tuple[Path, ...] | list[Path] = ()
         ) -> RunningNexus:
-            return running.enter_context(nexus_beside(backends, f"{config}\n", tuple(plugins)))
+            return running.enter_context(nexus_in_thread(backends, f"{config}\n", tuple(plugins)))
 
         yield start

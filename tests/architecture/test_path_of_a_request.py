@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from nexus.testing.inside import nexus_inside, wait_until_nothing_is_held
+from nexus.testing.proxy import nexus_in_loop
+from tests.support.bookkeeping import wait_until_nothing_is_held
 
 MAX_FILES = 80
 MAX_CALLS = 360
@@ -91,7 +92,7 @@ async def calls_of_one_request(backend):
         if event == "call" and frame.f_code.co_filename.startswith(root):
             calls[frame.f_code.co_filename[len(root) + 1 :], frame.f_code.co_qualname] += 1
 
-    async with nexus_inside(CONFIG.format(port=backend)) as nexus, asking(nexus.port) as ask:
+    async with nexus_in_loop(CONFIG.format(port=backend)) as nexus, asking(nexus.port) as ask:
         for _ in range(20):
             await ask()
         await wait_until_nothing_is_held(nexus)

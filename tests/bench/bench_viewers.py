@@ -7,6 +7,7 @@ then with fifty viewers; the figures are its CPU time as a share of one core, fr
 import asyncio
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -18,7 +19,10 @@ from websockets.asyncio.client import connect
 
 from nexus.simulator import Settings, Simulator, in_thread
 from nexus.testing.fleets import table_of
-from nexus.testing.process import NexusProcess, run_nexus
+
+sys.path.append(str(Path(__file__).parents[2]))  # tests.support is there
+
+from tests.support.process import NexusProcess, run_nexus
 
 BACKENDS = 100
 MODELS_EACH = 5

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
 from nexus.simulator import Settings, Simulator, in_thread
 from nexus.testing.fleets import table_of
-from nexus.testing.process import NexusProcess, run_nexus
+from tests.support.process import NexusProcess, run_nexus
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIETLY = (

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from nexus.simulator import Settings, Simulator, in_thread
-from nexus.testing.asking import ask, chat
+from nexus.testing.client import ask, chat
 
 SECONDS = 15_000
 EVIL = '</script><img src=x onerror="document.title=666">'
@@ -67,7 +67,7 @@ def test_it_finds_back_after_the_proxy_was_restarted(tmp_path, fleet, one_server
         expect(page.locator("#connection")).to_have_text("Live", timeout=SECONDS)
     expect(page.locator("#connection")).to_contain_text("Not connected", timeout=SECONDS)
 
-    monkeypatch.setattr("nexus.testing.process.free_port", lambda: nexus.port)
+    monkeypatch.setattr("tests.support.process.free_port", lambda: nexus.port)
     with fleet(tmp_path, one_server):
         expect(page.locator("#connection")).to_have_text("Live", timeout=2 * SECONDS)
         expect(page.locator(".card")).to_have_count(1)

@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from nexus.simulator import Settings, Simulator, in_thread
 from nexus.simulator.faults import Cut
-from nexus.testing.asking import ask, chat
+from nexus.testing.client import ask, chat
 from nexus.testing.fleets import table_of
 
 SECONDS = 15_000

@@ -19,9 +19,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from nexus.simulator import Settings, SimulatedModel, Simulator, Status, in_thread
 from nexus.simulator.faults import Stall
-from nexus.testing.asking import ask, chat, until
+from nexus.testing.client import ask, chat
 from nexus.testing.fleets import table_of
-from nexus.testing.process import NexusProcess, run_nexus
+from nexus.testing.waiting import until
+from tests.support.process import NexusProcess, run_nexus
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent

@@ -11,9 +11,9 @@ from nexus.config.discovery_schema import DiscoveryConfig
 from nexus.fleet.discovery.mdns.announcer import ANY_TYPE, SERVICE_TYPES
 from nexus.fleet.discovery.ports.local import USUAL_PORTS
 from nexus.simulator import Settings, Simulator, in_thread
-from nexus.testing.asking import until
-from nexus.testing.lan import lan, why_no_lan
-from nexus.testing.process import run_nexus
+from nexus.testing.waiting import until
+from tests.support.lan import lan, why_no_lan
+from tests.support.process import run_nexus
 
 NOT_SIMULATED = {"exo"}
 UNIT = "nexus-announce@.service"

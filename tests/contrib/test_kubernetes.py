@@ -13,7 +13,7 @@ import yaml
 from nexus.config.loading import load
 from nexus.simulator import Settings, Simulator, in_thread
 from nexus.testing.fleets import table_of
-from nexus.testing.process import run_nexus
+from tests.support.process import run_nexus
 
 KEY = "the-key-of-the-page"
 KEYS = '[server]\napi_keys = ["env:NEXUS_API_KEY"]\n'

@@ -4,7 +4,7 @@ import re
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_of
 
-from nexus.testing.asking import ask
+from nexus.testing.client import ask
 
 ONLY_COMPLAINT = 'nexus_backends_total non-counter metrics should not have "_total" suffix'
 """Its name is older than the habit, and what exists is built on it."""

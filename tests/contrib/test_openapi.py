@@ -8,7 +8,7 @@ import pytest
 
 from nexus.simulator import Settings, SimulatedModel, Simulator, in_thread
 from nexus.testing.fleets import table_of
-from nexus.testing.process import run_nexus
+from tests.support.process import run_nexus
 
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
 KEYS = '[server]\napi_keys = ["env:CLIENT_KEY"]\nadmin_keys = ["env:ADMIN_KEY"]\n'

@@ -6,7 +6,7 @@ import pytest
 import trustme
 import yaml
 
-from nexus.testing.asking import until
+from nexus.testing.waiting import until
 
 FILE = "/etc/nexus-proxy/nexus.toml"
 ENVIRONMENT = "/etc/nexus-proxy/environment"

@@ -7,8 +7,9 @@ from urllib.parse import quote
 
 import pytest
 
-from nexus.testing.asking import ask, until
+from nexus.testing.client import ask
 from nexus.testing.ports import free_port
+from nexus.testing.waiting import until
 
 PROMETHEUS = shutil.which("prometheus")
 HAS_NOTHING = {"Models without a healthy backend"}

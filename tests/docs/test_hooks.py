@@ -18,12 +18,13 @@ from nexus.routing.assembly import build_router
 from nexus.simulator import Settings, Simulator, in_thread
 from nexus.store.memory import MemoryStore
 from nexus.store.sqlite import SqliteStore
-from nexus.testing.asking import ask, chat, until
 from nexus.testing.builders import CHAT, make_backend, make_fleet, make_intent
+from nexus.testing.client import ask, chat
 from nexus.testing.fleets import table_of
 from nexus.testing.imports import assert_only_uses_api
-from nexus.testing.inside import nexus_inside
+from nexus.testing.proxy import nexus_in_loop
 from nexus.testing.store_contract import StoreContract
+from nexus.testing.waiting import until
 
 NIGHT, DAY = datetime(2026, 5, 1, 3, tzinfo=UTC), datetime(2026, 5, 1, 12, tzinfo=UTC)
 
@@ -220,7 +221,7 @@ def counts_of(contributions):
 async def running(root, name, config=""):
     """Run a proxy with one example; give its URL, and what it answered to one request."""
     with in_thread(simulator := Simulator(Settings(name="gpu-1"))):
-        async with nexus_inside(table_of(simulator) + config, (root / f"docs/examples/{name}.py",)) as nexus:
+        async with nexus_in_loop(table_of(simulator) + config, (root / f"docs/examples/{name}.py",)) as nexus:
             url = f"http://127.0.0.1:{nexus.port}"
             yield url, await asyncio.to_thread(ask, url, "/v1/chat/completions", chat())
 

@@ -23,7 +23,7 @@ from nexus.fleet.kinds import KINDS
 from nexus.proxy.exchange import access_line, record
 from nexus.proxy.headers import rules as header_rules
 from nexus.routing.explain import model as explanation
-from nexus.testing.inside import nexus_inside
+from nexus.testing.proxy import nexus_in_loop
 from nexus.wire.protocols import EVERY
 
 
@@ -222,7 +222,7 @@ async def test_every_path_that_is_answered_is_documented(page):
     documented = {re.split(r"[{<?…]", path)[0] for path in re.findall(r"``(?:GET|POST) (/[^`]*)``", answered)}
 
     # The READMEs of plugins document their pages.
-    async with nexus_inside("[plugin_loading]\nautoload = false\n") as nexus:
+    async with nexus_in_loop("[plugin_loading]\nautoload = false\n") as nexus:
         paths = {route.path for route in (*nexus._pages(nexus.blueprint), *nexus._dashboard.sockets())}
 
     assert documented == {re.sub("^/assets/.+", "/assets/", path) for path in paths} | {"/admin/"}

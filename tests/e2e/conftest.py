@@ -14,8 +14,8 @@ import pytest
 
 from nexus.simulator import Settings, SimulatedModel, Simulator, in_thread
 from nexus.testing.fleets import table_of
-from nexus.testing.name_server import PLUGIN, NameServer
-from nexus.testing.process import NexusProcess, run_nexus
+from tests.support.name_server import PLUGIN, NameServer
+from tests.support.process import NexusProcess, run_nexus
 
 GEMMA = SimulatedModel("gemma", 8192, ("completion", "tools"))
 EMBEDDER = SimulatedModel("nomic-embed-text", 2048, ("embedding",))

@@ -15,9 +15,10 @@ from prometheus_client.parser import text_string_to_metric_families as metrics_o
 from nexus.domain.outcome import Result
 from nexus.simulator import Settings, SimulatedModel, Simulator, in_thread
 from nexus.simulator.faults import Cut, Stall, Status
-from nexus.testing.asking import ask, chat, until
+from nexus.testing.client import ask, chat
 from nexus.testing.fleets import table_of
-from nexus.testing.process import run_nexus
+from nexus.testing.waiting import until
+from tests.support.process import run_nexus
 
 CHAT = "/v1/chat/completions"
 CONFIG = """

@@ -5,8 +5,8 @@ import time
 import anthropic
 import pytest
 
-from nexus.testing.asking import until
 from nexus.testing.fleets import table_of
+from nexus.testing.waiting import until
 
 QUESTION = [{"role": "user", "content": "hello there"}]
 WEATHER = {"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}}}

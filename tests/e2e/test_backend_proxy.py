@@ -9,7 +9,8 @@ import pytest
 import trustme
 
 from nexus.simulator import Settings, Simulator, in_thread
-from nexus.testing.asking import ask, chat, until
+from nexus.testing.client import ask, chat
+from nexus.testing.waiting import until
 
 CONFIG = """
 [health_check]

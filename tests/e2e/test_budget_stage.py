@@ -11,9 +11,10 @@ import ollama
 import openai
 import pytest
 
-from nexus.testing.asking import ask, chat, until
+from nexus.testing.client import ask, chat
 from nexus.testing.fleets import table_of
-from nexus.testing.process import run_nexus
+from nexus.testing.waiting import until
+from tests.support.process import run_nexus
 
 pytest.importorskip("nexus_budget")
 

@@ -3,7 +3,7 @@
 import time
 from statistics import quantiles
 
-from nexus.testing.asking import ask, chat
+from nexus.testing.client import ask, chat
 from nexus.testing.fleets import table_of
 
 PATH = "/v1/chat/completions"

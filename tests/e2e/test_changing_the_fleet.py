@@ -9,9 +9,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import openai
 import pytest
 
-from nexus.testing.asking import ask, chat, until
+from nexus.testing.client import ask, chat
 from nexus.testing.fleets import backend_table, table_of
-from nexus.testing.process import run_nexus
+from nexus.testing.waiting import until
+from tests.support.process import run_nexus
 
 STORE = '[store]\nkind = "sqlite"\n[discovery]\nenabled = false\n'
 PATH = "/admin/backends"

@@ -10,9 +10,10 @@ import sys
 import pytest
 
 from nexus.simulator import Settings, Simulator, in_thread
-from nexus.testing.asking import ask, chat, until
+from nexus.testing.client import ask, chat
 from nexus.testing.fleets import backend_table, table_of
 from nexus.testing.ports import free_port
+from nexus.testing.waiting import until
 
 GPU = backend_table("gpu-1", "http://127.0.0.1:9")
 

@@ -2,7 +2,7 @@
 
 import json
 
-from nexus.testing.asking import ask
+from nexus.testing.client import ask
 from nexus.testing.fleets import backend_table
 from nexus.testing.ports import free_port
 

@@ -7,10 +7,10 @@ import socket
 import pytest
 
 from nexus.simulator import Settings, Simulator, in_thread
-from nexus.testing.asking import until
-from nexus.testing.dialects import CHAT, MODEL
 from nexus.testing.fleets import table_of
-from nexus.testing.process import run_nexus
+from nexus.testing.waiting import until
+from tests.support.dialects import CHAT, MODEL
+from tests.support.process import run_nexus
 
 KEY = "the-one-key"
 WITH_KEY = f"Authorization: Bearer {KEY}\r\n"

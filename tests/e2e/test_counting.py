@@ -6,8 +6,9 @@ import openai
 import pytest
 
 from nexus.simulator import Status
-from nexus.testing.asking import ask, chat, until
+from nexus.testing.client import ask, chat
 from nexus.testing.fleets import table_of
+from nexus.testing.waiting import until
 
 QUESTION = [{"role": "user", "content": "hello there"}]
 UNCOUNTED = {

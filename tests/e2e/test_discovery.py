@@ -16,10 +16,9 @@ from zeroconf import Zeroconf
 
 from nexus.fleet.discovery.mdns.announcer import own_addresses
 from nexus.simulator import Settings, Simulator, in_thread
-from nexus.testing.asking import ask, chat
-from nexus.testing.fleets import simulator_process
+from nexus.testing.client import ask, chat
 from nexus.testing.ports import free_port
-from nexus.testing.process import run_nexus
+from tests.support.process import run_nexus, simulator_process
 
 pytestmark = pytest.mark.skipif(not own_addresses(), reason="this machine has no network")
 

@@ -6,8 +6,8 @@ import pytest
 from dnslib import RCODE
 
 from nexus.fleet.discovery.dns.answers import MIN_TTL_S
-from nexus.testing.asking import until
-from nexus.testing.steady_load import SteadyLoad, simulator_of
+from nexus.testing.waiting import until
+from tests.support.steady_load import SteadyLoad, simulator_of
 
 NAME = "_llm._tcp.gpu.test"
 TTL_S = 0.3

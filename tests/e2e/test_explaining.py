@@ -6,12 +6,13 @@ import threading
 import pytest
 
 from nexus.simulator import Settings, Simulator, Status, in_thread
-from nexus.testing.asking import ask, chat, until
+from nexus.testing.client import ask, chat
 from nexus.testing.fleets import backend_table, table_of
 from nexus.testing.ports import free_port
-from nexus.testing.process import run_nexus
+from nexus.testing.waiting import until
 from nexus.wire.composing import Wanted, compose
 from nexus.wire.protocols import ENDPOINTS
+from tests.support.process import run_nexus
 
 EXPLAIN, DECISIONS = "/v1/route/explain", "/v1/route/decisions"
 CHATS = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages", "ollama": "/api/chat"}

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from nexus.proxy.client import turn_away as turning_away
-from nexus.testing.asking import ask, chat, until
+from nexus.testing.client import ask, chat
 from nexus.testing.fleets import table_of
+from nexus.testing.waiting import until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 

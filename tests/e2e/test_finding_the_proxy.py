@@ -11,10 +11,10 @@ from contextlib import ExitStack, contextmanager, suppress
 import pytest
 
 from nexus import __version__
-from nexus.testing.asking import until
 from nexus.testing.fleets import backend_table
 from nexus.testing.ports import free_port
-from nexus.testing.process import run_nexus
+from nexus.testing.waiting import until
+from tests.support.process import run_nexus
 
 GPU = backend_table("gpu-1", "http://127.0.0.1:9", type="vllm")
 KEYS = '[server]\nadmin_keys = ["env:NEXUS_API_KEY"]\napi_keys = ["env:NEXUS_API_KEY"]\n'

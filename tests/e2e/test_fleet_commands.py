@@ -19,8 +19,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from nexus.testing.asking import ask, chat, until
+from nexus.testing.client import ask, chat
 from nexus.testing.fleets import backend_table, table_of
+from nexus.testing.waiting import until
 
 PROGRAM = "import sys; sys.argv = ['nexus-proxy']; from nexus.cli.main import main; main()"
 

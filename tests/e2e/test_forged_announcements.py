@@ -15,9 +15,10 @@ from zeroconf import IPVersion, ServiceInfo, Zeroconf
 
 from nexus.fleet.discovery.approval.applicants import MAX_APPLICANTS, MAX_PER_HOST
 from nexus.simulator import Settings, Simulator, in_thread
-from nexus.testing.asking import ask, chat, until
-from nexus.testing.lan import lan, why_no_lan
-from nexus.testing.process import run_nexus
+from nexus.testing.client import ask, chat
+from nexus.testing.waiting import until
+from tests.support.lan import lan, why_no_lan
+from tests.support.process import run_nexus
 
 PORT = 11434
 GROUP = ("224.0.0.251", 5353)

@@ -9,8 +9,9 @@ import aiohttp
 import pytest
 
 from nexus.simulator import CommentsOnly, Stall
-from nexus.testing.asking import ask, chat, until
+from nexus.testing.client import ask, chat
 from nexus.testing.fleets import table_of
+from nexus.testing.waiting import until
 
 CLIENTS = 12
 PATIENCE_S = 6.0

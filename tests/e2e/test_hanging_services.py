@@ -4,8 +4,9 @@ import signal
 
 import pytest
 
-from nexus.testing.asking import ask, chat, until
+from nexus.testing.client import ask, chat
 from nexus.testing.fleets import table_of
+from nexus.testing.waiting import until
 
 PLUGIN = '''
 """Hangs where its table says."""

@@ -7,9 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from nexus.simulator import Refuse, Stall, Status
-from nexus.testing.asking import ask, chat, until
+from nexus.testing.client import ask, chat
 from nexus.testing.fleets import backend_table, table_of
 from nexus.testing.ports import free_port
+from nexus.testing.waiting import until
 
 CHAT = "/v1/chat/completions"
 QUICK = "[health_check]\ninterval_seconds = 0.2\ntimeout_seconds = 0.3\n"

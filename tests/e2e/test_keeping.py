@@ -8,7 +8,7 @@ import openai
 import pytest
 
 from nexus.simulator import Status
-from nexus.testing.asking import ask
+from nexus.testing.client import ask
 from nexus.testing.fleets import table_of
 
 CONFIG = """

@@ -15,9 +15,10 @@ import pytest
 from zeroconf import IPVersion, ServiceInfo, Zeroconf
 
 from nexus.simulator import Settings, SimulatedModel, Simulator, in_thread
-from nexus.testing.asking import ask, chat, until
-from nexus.testing.lan import lan, why_no_lan
-from nexus.testing.process import run_nexus
+from nexus.testing.client import ask, chat
+from nexus.testing.waiting import until
+from tests.support.lan import lan, why_no_lan
+from tests.support.process import run_nexus
 
 DOCS = Path(__file__).parents[2] / "docs"
 PORT = 11434

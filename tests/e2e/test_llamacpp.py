@@ -3,8 +3,9 @@
 import pytest
 
 from nexus.simulator import SimulatedModel, Status
-from nexus.testing.asking import ask, chat, until
+from nexus.testing.client import ask, chat
 from nexus.testing.fleets import table_of
+from nexus.testing.waiting import until
 
 CHAT = "/v1/chat/completions"
 QUICK = "[health_check]\ninterval_seconds = 0.2\n"

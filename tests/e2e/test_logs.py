@@ -12,10 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from nexus.simulator import Settings, Simulator, Status, in_thread
-from nexus.testing.asking import ask, chat, until
+from nexus.testing.client import ask, chat
 from nexus.testing.fleets import table_of
 from nexus.testing.ports import free_port
-from nexus.testing.process import run_nexus
+from nexus.testing.waiting import until
+from tests.support.process import run_nexus
 
 PATH = "/v1/chat/completions"
 

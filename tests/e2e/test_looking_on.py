@@ -5,10 +5,10 @@ import json
 import pytest
 
 from nexus.simulator import Settings, Simulator, in_thread
-from nexus.testing.asking import ask, chat
+from nexus.testing.client import ask, chat
 from nexus.testing.fleets import table_of
 from nexus.testing.ports import free_port
-from nexus.testing.process import run_nexus
+from tests.support.process import run_nexus
 
 KEYS = '[server]\napi_keys = ["env:CLIENT"]\nadmin_keys = ["env:ADMIN"]\n'
 

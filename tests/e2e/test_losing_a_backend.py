@@ -11,8 +11,10 @@ from typing import NamedTuple
 import openai
 
 from nexus.simulator import Refuse, Status
-from nexus.testing.asking import ask, chat, until
-from nexus.testing.fleets import backend_table, simulator_process, table_of
+from nexus.testing.client import ask, chat
+from nexus.testing.fleets import backend_table, table_of
+from nexus.testing.waiting import until
+from tests.support.process import simulator_process
 
 SPEED = ("--tokens-per-second", "60", "--answer-tokens", "16", "--ttft", "0.05", "--kind", "vllm")
 

@@ -6,9 +6,10 @@ import time
 import pytest
 from dnslib import RCODE
 
-from nexus.testing.asking import ask, chat, until
+from nexus.testing.client import ask, chat
 from nexus.testing.fleets import backend_table
-from nexus.testing.steady_load import SteadyLoad, simulator_of
+from nexus.testing.waiting import until
+from tests.support.steady_load import SteadyLoad, simulator_of
 
 TTL_S = 0.5
 CONFIG = """

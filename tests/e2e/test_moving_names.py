@@ -7,8 +7,9 @@ from threading import Thread
 
 import pytest
 
-from nexus.testing.asking import ask, chat, until
+from nexus.testing.client import ask, chat
 from nexus.testing.fleets import backend_table
+from nexus.testing.waiting import until
 
 AGE_S = 2.0
 TTL_S = 0.2

@@ -8,8 +8,9 @@ import openai
 import pytest
 
 from nexus.simulator import SimulatedModel
-from nexus.testing.asking import ask, until
+from nexus.testing.client import ask
 from nexus.testing.fleets import table_of
+from nexus.testing.waiting import until
 
 QUESTION = [{"role": "user", "content": "hello there"}]
 LOOSE = "[routing]\nloose_tags = true\n"

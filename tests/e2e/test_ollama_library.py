@@ -6,8 +6,9 @@ import ollama
 import pytest
 from pydantic import BaseModel
 
-from nexus.testing.asking import ask, until
+from nexus.testing.client import ask
 from nexus.testing.fleets import table_of
+from nexus.testing.waiting import until
 
 QUESTION = [{"role": "user", "content": "hello there"}]
 WEATHER = {"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}}}

@@ -11,8 +11,8 @@ import pytest
 from pydantic import BaseModel
 
 from nexus.simulator import SimulatedModel
-from nexus.testing.asking import until
 from nexus.testing.fleets import table_of
+from nexus.testing.waiting import until
 
 QUESTION = [{"role": "user", "content": "hello there"}]
 WEATHER = {"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}}}

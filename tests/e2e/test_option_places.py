@@ -5,7 +5,7 @@ import json
 import pytest
 
 from nexus.testing.fleets import backend_table
-from nexus.testing.process import run_nexus
+from tests.support.process import run_nexus
 
 GPU = backend_table("gpu-1", "http://127.0.0.1:9", type="vllm")
 PLUGIN = """

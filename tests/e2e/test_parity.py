@@ -17,7 +17,7 @@ import pytest
 
 from nexus.simulator import Decline, Settings, Simulator, in_thread
 from nexus.testing.fleets import table_of
-from nexus.testing.process import run_nexus
+from tests.support.process import run_nexus
 
 KINDS = {
     "openai": ("generic", "vllm", "llamacpp", "sglang", "lmstudio", "ollama"),

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from nexus.testing.asking import ask, chat
+from nexus.testing.client import ask, chat
 from nexus.testing.fleets import table_of
-from nexus.testing.installing import install_plugin
+from tests.support.installing import install_plugin
 
 NIGHT = Path(__file__).parents[1] / "plugins" / "nexus-proxy-night"
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nexus.testing.installing import install_plugin
+from tests.support.installing import install_plugin
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
 

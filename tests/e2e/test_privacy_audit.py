@@ -29,10 +29,10 @@ from nexus.simulator import (
     Unfinished,
     in_thread,
 )
-from nexus.testing.asking import ask
+from nexus.testing.client import ask
 from nexus.testing.fleets import table_of
-from nexus.testing.process import NexusProcess, run_nexus
 from nexus.wire.protocols import ENDPOINTS
+from tests.support.process import NexusProcess, run_nexus
 
 CANARY = "canary-of-privacy-sings"
 MODELS = ("secret", "public")

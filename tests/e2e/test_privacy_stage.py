@@ -5,9 +5,9 @@ import json
 import openai
 import pytest
 
-from nexus.testing.asking import ask, chat
+from nexus.testing.client import ask, chat
 from nexus.testing.fleets import table_of
-from nexus.testing.installing import hide_distribution
+from tests.support.installing import hide_distribution
 
 QUESTION = [{"role": "user", "content": "hello there"}]
 POLICY = '\n[[routing.policies]]\nmodel_pattern = "llama*"\nprivacy = "restricted"\n'

@@ -8,7 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from nexus.testing.asking import ask, chat, until
+from nexus.testing.client import ask, chat
+from nexus.testing.waiting import until
 
 STILL = "[health_check]\ninterval_seconds = 3600\n"
 SECRETS = {"AZURE_KEY": "azure-sesame", "LOGIN": "me:login-sesame", "TOKEN": "query-sesame"}

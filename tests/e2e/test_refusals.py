@@ -6,7 +6,7 @@ import openai
 import pytest
 
 from nexus.simulator import Refuse, Status
-from nexus.testing.asking import ask, chat
+from nexus.testing.client import ask, chat
 from nexus.testing.fleets import backend_table, table_of
 from nexus.testing.ports import free_port
 

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from nexus.testing.asking import ask, chat, until
+from nexus.testing.client import ask, chat
 from nexus.testing.fleets import backend_table, table_of
 from nexus.testing.ports import free_port
+from nexus.testing.waiting import until
 
 STREAM = {**chat(), "stream": True}
 

@@ -6,8 +6,9 @@ import signal
 import pytest
 
 from nexus.simulator import Status
-from nexus.testing.asking import ask, chat, until
+from nexus.testing.client import ask, chat
 from nexus.testing.fleets import table_of
+from nexus.testing.waiting import until
 
 for module in ("nexus_budget", "nexus_privacy", "nexus_quality", "nexus_tier"):
     pytest.importorskip(module)

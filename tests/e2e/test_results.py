@@ -8,8 +8,9 @@ from http.client import IncompleteRead
 import pytest
 
 from nexus.simulator.faults import Cut, ErrorEvent, Stall, Status
-from nexus.testing.asking import ask, chat, until
+from nexus.testing.client import ask, chat
 from nexus.testing.fleets import table_of
+from nexus.testing.waiting import until
 
 CONFIG = """
 [timeouts]

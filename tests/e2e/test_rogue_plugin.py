@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from nexus.testing.asking import ask, chat, until
+from nexus.testing.client import ask, chat
 from nexus.testing.fleets import table_of
-from nexus.testing.installing import install_plugin
+from nexus.testing.waiting import until
+from tests.support.installing import install_plugin
 
 ROGUE = Path(__file__).parents[1] / "plugins" / "nexus-proxy-rogue"
 MISDEEDS = ("raises", "exits", "returns", "blames", "mutates", "lies")

@@ -16,7 +16,7 @@ import pytest
 
 from nexus.testing.fleets import table_of
 from nexus.testing.ports import free_port
-from nexus.testing.process import run_nexus
+from tests.support.process import run_nexus
 
 RESTARTS = int(os.environ.get("ROLLING_RESTARTS", "2"))
 CLIENTS = int(os.environ.get("ROLLING_CLIENTS", "24"))

@@ -7,9 +7,10 @@ from threading import Thread
 import pytest
 
 from nexus.simulator import Settings, Simulator, in_thread
-from nexus.testing.asking import ask, chat, until
+from nexus.testing.client import ask, chat
 from nexus.testing.ports import free_port
-from nexus.testing.steady_load import SteadyLoad
+from nexus.testing.waiting import until
+from tests.support.steady_load import SteadyLoad
 
 CONFIG = """
 [discovery]

@@ -14,8 +14,8 @@ from urllib.request import urlopen
 import pytest
 
 from nexus.simulator import HugeEvent
-from nexus.testing.asking import until
 from nexus.testing.fleets import table_of
+from nexus.testing.waiting import until
 
 MIB = 2**20
 CLIENTS = 100

@@ -7,9 +7,10 @@ import sys
 
 import pytest
 
-from nexus.testing.asking import ask, chat, until
+from nexus.testing.client import ask, chat
 from nexus.testing.fleets import table_of
 from nexus.testing.ports import free_port
+from nexus.testing.waiting import until
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from nexus.simulator import Status
-from nexus.testing.asking import ask, chat, until
+from nexus.testing.client import ask, chat
 from nexus.testing.fleets import table_of
+from nexus.testing.waiting import until
 
 PATHS = {
     "/v1/chat/completions": chat(),

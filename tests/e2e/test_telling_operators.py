@@ -5,9 +5,9 @@ import signal
 
 import pytest
 
-from nexus.testing.asking import until
 from nexus.testing.fleets import backend_table, table_of
 from nexus.testing.ports import free_port
+from nexus.testing.waiting import until
 
 GPU = backend_table("gpu-1", "http://127.0.0.1:9")
 KEYS = '[server]\napi_keys = ["env:CLIENT"]\n'

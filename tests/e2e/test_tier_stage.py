@@ -6,7 +6,7 @@ import openai
 import pytest
 
 from nexus.simulator import Refuse
-from nexus.testing.asking import ask, chat
+from nexus.testing.client import ask, chat
 from nexus.testing.fleets import table_of
 
 QUESTION = [{"role": "user", "content": "hello there"}]

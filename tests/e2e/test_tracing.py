@@ -10,9 +10,10 @@ import pytest
 pytest.importorskip("opentelemetry.sdk")
 
 from nexus.simulator import Status
-from nexus.testing.asking import ask, chat, until
-from nexus.testing.collector import collector
+from nexus.testing.client import ask, chat
 from nexus.testing.fleets import table_of
+from nexus.testing.waiting import until
+from tests.support.collector import collector
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 PATH = "/v1/chat/completions"
@@ -173,10 +174,10 @@ def test_without_tracing_what_a_client_says_of_its_trace_passes_as_it_came(simul
 
 PROGRAM = """
 import asyncio, sys
-from nexus.testing.inside import nexus_inside
+from nexus.testing.proxy import nexus_in_loop
 
 async def main():
-    async with nexus_inside(sys.argv[1]):
+    async with nexus_in_loop(sys.argv[1]):
         found = sorted(name for name in sys.modules if name.partition(".")[0] in ("opentelemetry", "requests"))
         print(*found, sep="\\n", file=sys.stderr)
 

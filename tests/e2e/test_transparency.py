@@ -6,7 +6,7 @@ from typing import NamedTuple
 import pytest
 
 from nexus.simulator import Status
-from nexus.testing.asking import ask, chat
+from nexus.testing.client import ask, chat
 
 REQUEST_ID = "transparent-1"
 

@@ -10,8 +10,8 @@ from textwrap import dedent
 
 import pytest
 
-from nexus.testing.asking import ask, chat
-from nexus.testing.installing import install_plugin
+from nexus.testing.client import ask, chat
+from tests.support.installing import install_plugin
 
 TUTORIAL = Path(__file__).parents[2] / "docs/tutorial"
 PAGE = (TUTORIAL / "first-plugin.rst").read_text()

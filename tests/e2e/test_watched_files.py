@@ -5,9 +5,10 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from nexus.testing.asking import ask, chat, until
+from nexus.testing.client import ask, chat
 from nexus.testing.fleets import backend_table, table_of
-from nexus.testing.steady_load import SteadyLoad
+from nexus.testing.waiting import until
+from tests.support.steady_load import SteadyLoad
 
 CONFIG = """
 [discovery]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nexus.testing.installing import install_plugin
+from tests.support.installing import install_plugin
 
 NIGHT = Path(__file__).parent / "nexus-proxy-night"
 

@@ -13,11 +13,12 @@ import structlog
 from nexus.config.schema import LoggingConfig
 from nexus.observability.logging import logs
 from nexus.routing.core_stages import schedule
-from nexus.testing.bookkeeping import Books, eventually
-from nexus.testing.dialects import CHAT, LAST_CHUNK, MODEL, chunks, whole_answer
-from nexus.testing.inside import nexus_inside, what_is_held
-from nexus.testing.raw_client import RawClient
-from nexus.testing.scripted import Close, ReadRequest, ScriptedBackend, Send, Stall, Wait
+from nexus.testing.proxy import nexus_in_loop
+from nexus.testing.waiting import eventually
+from tests.support.bookkeeping import Books, what_is_held
+from tests.support.dialects import CHAT, LAST_CHUNK, MODEL, chunks, whole_answer
+from tests.support.raw_client import RawClient
+from tests.support.scripted import Close, ReadRequest, ScriptedBackend, Send, Stall, Wait
 
 LEAST_AWAITS = 3
 MOST_AWAITS = 40
@@ -238,7 +239,7 @@ async def world(monkeypatch):
             BACKEND.format(name=f"gpu-{n}", url=backend.url, priority=10 * n, model=MODEL)
             for n, backend in enumerate(backends, start=1)
         ]
-        nexus = await running.enter_async_context(nexus_inside(CONFIG + "".join(tables)))
+        nexus = await running.enter_async_context(nexus_in_loop(CONFIG + "".join(tables)))
         books = Books(nexus, log)
         yield World(nexus, backends, books)
         await books.balance(*backends)

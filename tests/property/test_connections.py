@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from nexus.simulator import Settings, Simulator
-from nexus.testing.dialects import CHAT, MODEL
 from nexus.testing.fleets import table_of
-from nexus.testing.inside import nexus_inside
-from nexus.testing.raw_client import RawClient
+from nexus.testing.proxy import nexus_in_loop
+from tests.support.dialects import CHAT, MODEL
+from tests.support.raw_client import RawClient
 
 KEY, ADMIN_KEY = "a-clients-key", "an-admins-key"
 CONFIG = f"""
@@ -235,7 +235,7 @@ async def world():
     with structlog.testing.capture_logs():
         async with (
             Simulator(Settings(name="gpu-1", kind="vllm", models=(MODEL,), answer_tokens=2)) as backend,
-            nexus_inside(CONFIG + table_of(backend)) as nexus,
+            nexus_in_loop(CONFIG + table_of(backend)) as nexus,
         ):
             yield World(nexus, backend)
 

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nexus.proxy.upstream import pool
-from nexus.testing.dialects import CHAT, MODEL
-from nexus.testing.inside import nexus_inside
-from nexus.testing.raw_client import RawClient
+from nexus.testing.proxy import nexus_in_loop
+from tests.support.dialects import CHAT, MODEL
+from tests.support.raw_client import RawClient
 
 CLIENTS = 8
 ROUNDS = 6
@@ -119,7 +119,7 @@ class Scene:
         server = await loop.create_server(lambda: Backend(self), "127.0.0.1", 0)
         running.callback(server.close)
         port = server.sockets[0].getsockname()[1]
-        self.nexus = await running.enter_async_context(nexus_inside(CONFIG.format(port=port, model=MODEL)))
+        self.nexus = await running.enter_async_context(nexus_in_loop(CONFIG.format(port=port, model=MODEL)))
 
     def told(self, plans):
         """Let clients ask, while the backend acts by *plans*; return what they asked and were told, and the reuses."""

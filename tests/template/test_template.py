@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from nexus.testing.installing import install_plugin
+from tests.support.installing import install_plugin
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from nexus.api import ConfigError, tasks
-from nexus.testing.bookkeeping import eventually as until
+from nexus.testing.waiting import eventually as until
 from nexus_budget import bookkeeping
 from nexus_budget.account import Lack, Reservation
 from nexus_budget.budget import Budget

@@ -19,10 +19,11 @@ from zeroconf import IPVersion, ServiceInfo, Zeroconf
 
 from nexus.fleet.discovery.mdns.announcer import own_addresses
 from nexus.simulator import Settings, Simulator, in_thread
-from nexus.testing.asking import ask, until
-from nexus.testing.bookkeeping import DEFECTS
+from nexus.testing.client import ask
 from nexus.testing.ports import free_port
-from nexus.testing.process import run_nexus
+from nexus.testing.waiting import until
+from tests.support.bookkeeping import DEFECTS
+from tests.support.process import run_nexus
 
 FAKE_API = Path(__file__).parents[3] / "plugins/kubernetes/tests/fake_api.py"
 HAS_NETWORK = bool(own_addresses())

@@ -8,10 +8,9 @@ import pytest
 
 from nexus.fleet.discovery.mdns.announcer import own_addresses
 from nexus.simulator import faults
-from nexus.testing.asking import until
-from nexus.testing.bookkeeping import eventually
-from nexus.testing.dialects import CHAT
-from nexus.testing.raw_client import RawClient
+from nexus.testing.waiting import eventually, until
+from tests.support.dialects import CHAT
+from tests.support.raw_client import RawClient
 
 NETWORK = pytest.mark.skipif(not own_addresses(), reason="this machine has no network")
 SHARED, LONELY = "llama3", "lonely"

@@ -11,8 +11,9 @@ import pytest
 from zeroconf import ServiceBrowser, Zeroconf
 
 from nexus.fleet.discovery.mdns.announcer import own_addresses
-from nexus.testing.asking import ask, chat, until
+from nexus.testing.client import ask, chat
 from nexus.testing.fleets import table_of
+from nexus.testing.waiting import until
 
 NETWORK = pytest.mark.skipif(not own_addresses(), reason="this machine has no network")
 MOST_S = 4.0

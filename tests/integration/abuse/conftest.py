@@ -12,11 +12,12 @@ import uvloop
 
 from nexus.proxy.client import body as receiving
 from nexus.simulator import Settings, Simulator
-from nexus.testing.bookkeeping import DEFECTS, eventually
-from nexus.testing.dialects import CHAT, MODEL
-from nexus.testing.inside import nexus_inside, wait_until_nothing_is_held
-from nexus.testing.raw_client import RawClient
-from nexus.testing.scripted import Close, ScriptedBackend
+from nexus.testing.proxy import nexus_in_loop
+from nexus.testing.waiting import eventually
+from tests.support.bookkeeping import DEFECTS, wait_until_nothing_is_held
+from tests.support.dialects import CHAT, MODEL
+from tests.support.raw_client import RawClient
+from tests.support.scripted import Close, ScriptedBackend
 
 CANARY = "c4n4ry-5aa1"
 """Stands in every request that is refused, and must come back in no answer and no log line."""
@@ -189,7 +190,7 @@ async def open_front(*scripts, server="", timeouts="", backend="", others="", ma
                 max_retries=max_retries,
                 probed="false" if scripts else "true",
             )
-            async with nexus_inside(config) as nexus:
+            async with nexus_in_loop(config) as nexus:
                 front = Front(nexus, behind, log)
                 if scripts:
                     behind.play(*scripts)

@@ -8,9 +8,9 @@ import json
 import pytest
 
 from nexus.simulator import CommentsOnly, Redirect, Status
-from nexus.testing.bookkeeping import eventually
-from nexus.testing.dialects import CHAT, LAST_CHUNK, chunks, whole_answer
-from nexus.testing.scripted import Close, ReadRequest, ScriptedBackend, Send, Stall, Wait
+from nexus.testing.waiting import eventually
+from tests.support.dialects import CHAT, LAST_CHUNK, chunks, whole_answer
+from tests.support.scripted import Close, ReadRequest, ScriptedBackend, Send, Stall, Wait
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 LENGTH = b"Content-Length: %d\r\n" % len(CHAT.whole)

@@ -3,8 +3,8 @@
 import pytest
 
 from nexus.simulator import Cut
-from nexus.testing.dialects import CHAT, whole_answer
-from nexus.testing.scripted import ReadRequest, Send
+from tests.support.dialects import CHAT, whole_answer
+from tests.support.scripted import ReadRequest, Send
 
 OURS = "http://localhost:3000"
 FOREIGN = "https://attacker.example"

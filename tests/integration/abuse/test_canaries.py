@@ -14,12 +14,12 @@ from nexus.config.schema import LoggingConfig
 from nexus.observability.logging import logs
 from nexus.proxy.exchange import answering
 from nexus.simulator import ErrorEvent, Settings, Simulator, Status, in_thread
-from nexus.testing.asking import until
-from nexus.testing.collector import collector
 from nexus.testing.fleets import table_of
-from nexus.testing.inside import nexus_inside
-from nexus.testing.process import run_nexus
-from nexus.testing.raw_client import RawClient
+from nexus.testing.proxy import nexus_in_loop
+from nexus.testing.waiting import until
+from tests.support.collector import collector
+from tests.support.process import run_nexus
+from tests.support.raw_client import RawClient
 
 pytest.importorskip("opentelemetry.sdk")
 
@@ -233,7 +233,7 @@ async def test_a_defect_of_ours_shows_nothing_of_the_request(tmp_path, monkeypat
     with (tmp_path / "log").open("w") as stream, logging_to(stream):
         async with (
             Simulator(Settings(name="gpu-1", models=("llama3",))) as gpu,
-            nexus_inside(table_of(gpu, type="generic")) as nexus,
+            nexus_in_loop(table_of(gpu, type="generic")) as nexus,
         ):
             client = await RawClient.connect(nexus.port)
             client.writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)

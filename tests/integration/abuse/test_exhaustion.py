@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from nexus.testing.bookkeeping import eventually
-from nexus.testing.dialects import CHAT, MODEL
-from nexus.testing.inside import what_is_held
+from nexus.testing.waiting import eventually
+from tests.support.bookkeeping import what_is_held
+from tests.support.dialects import CHAT, MODEL
 
 PROMPT = '"messages":[{"role":"user","content":"hello"}]'
 

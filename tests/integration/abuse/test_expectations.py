@@ -2,7 +2,7 @@
 
 import pytest
 
-from nexus.testing.dialects import CHAT
+from tests.support.dialects import CHAT
 
 BODY = CHAT.body(stream=False)
 LENGTH = f"Content-Length: {len(BODY)}"

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from nexus.testing.dialects import CHAT
+from tests.support.dialects import CHAT
 
 BODY = CHAT.body(stream=False)
 CHUNKED_BODY = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY)

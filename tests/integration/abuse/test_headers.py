@@ -8,8 +8,8 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 
-from nexus.testing.dialects import CHAT, MODEL
-from nexus.testing.scripted import ReadRequest, ScriptedBackend, Send, Stall
+from tests.support.dialects import CHAT, MODEL
+from tests.support.scripted import ReadRequest, ScriptedBackend, Send, Stall
 
 BACKENDS_KEY = "the-backends-own"
 OTHER = f"""

@@ -3,8 +3,8 @@
 import pytest
 
 from nexus.simulator import Cut
-from nexus.testing.dialects import CHAT, DIALECTS, whole_answer
-from nexus.testing.scripted import ReadRequest, Send
+from tests.support.dialects import CHAT, DIALECTS, whole_answer
+from tests.support.scripted import ReadRequest, Send
 
 
 @pytest.mark.parametrize("headers", ["", "Connection: keep-alive\r\n", "Connection: close\r\n"])

@@ -8,8 +8,8 @@ import json
 import pytest
 
 from nexus.simulator import Settings, Simulator, Status, in_thread
-from nexus.testing.dialects import CHAT, MODEL
-from nexus.testing.process import run_nexus
+from tests.support.dialects import CHAT, MODEL
+from tests.support.process import run_nexus
 
 CLIENTS_KEY = "c4n4ry-clients-key"
 BACKENDS_KEY = "c4n4ry-backends-key"

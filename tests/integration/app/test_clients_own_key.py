@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from nexus.testing.asking import ask, chat
-from nexus.testing.inside import nexus_inside
-from nexus.testing.scripted import ReadRequest, ScriptedBackend, Send
+from nexus.testing.client import ask, chat
+from nexus.testing.proxy import nexus_in_loop
+from tests.support.scripted import ReadRequest, ScriptedBackend, Send
 
 BODY = b'{"error":{"message":"no such key","code":"invalid_api_key"}}'
 REFUSED = [
@@ -33,7 +33,7 @@ def asked(monkeypatch):
                 {keys}
                 models = {{ m = {{}} }}
             """
-            async with nexus_inside(config) as nexus:
+            async with nexus_in_loop(config) as nexus:
                 url = f"http://127.0.0.1:{nexus.port}"
                 return await asyncio.to_thread(ask, url, "/v1/chat/completions", chat("m", "x"), headers=headers)
 

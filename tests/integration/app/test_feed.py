@@ -13,11 +13,11 @@ from nexus.app.composition.blueprint import draw
 from nexus.config.loading import load
 from nexus.proxy.dispatch.websocket import MOST_UNSENT_BYTES
 from nexus.simulator import Settings, Simulator
-from nexus.testing.asking import chat
-from nexus.testing.bookkeeping import eventually
+from nexus.testing.client import chat
 from nexus.testing.fleets import table_of
-from nexus.testing.inside import nexus_inside
-from nexus.testing.raw_client import RawClient
+from nexus.testing.proxy import nexus_in_loop
+from nexus.testing.waiting import eventually
+from tests.support.raw_client import RawClient
 
 MANY = tuple(f"model-{number}" for number in range(300))
 
@@ -32,7 +32,7 @@ async def gpu():
 
 @pytest.fixture
 async def nexus(gpu):
-    async with nexus_inside(table_of(gpu)) as running:
+    async with nexus_in_loop(table_of(gpu)) as running:
         yield running
 
 
@@ -157,7 +157,7 @@ async def test_a_viewer_holds_nothing_when_it_has_left(nexus):
 
 
 async def test_viewers_are_sent_away_when_the_proxy_ends(gpu):
-    async with nexus_inside(table_of(gpu)) as nexus:
+    async with nexus_in_loop(table_of(gpu)) as nexus:
         feed = await connect(await feed_url(nexus), max_size=None)
         await updates(feed, "Overview")
 
@@ -181,7 +181,7 @@ async def reload(nexus, tmp_path, text):
 
 async def test_what_a_key_gave_ends_with_the_key(gpu, tmp_path):
     old, kept = {"x_api_key": "old"}, {"x_api_key": "kept"}
-    async with nexus_inside(with_keys(gpu, "old", "kept")) as nexus:
+    async with nexus_in_loop(with_keys(gpu, "old", "kept")) as nexus:
         unused = await feed_url(nexus, **old)
         async with connect(await feed_url(nexus, **old)) as ended, connect(await feed_url(nexus, **kept)) as feed:
             await updates(feed, "Overview")
@@ -202,7 +202,7 @@ async def test_what_a_key_gave_ends_with_the_key(gpu, tmp_path):
 
 
 async def test_a_feed_that_needed_no_key_ends_when_one_is_asked_for(gpu, tmp_path):
-    async with nexus_inside(table_of(gpu)) as nexus, connect(await feed_url(nexus), max_size=None) as feed:
+    async with nexus_in_loop(table_of(gpu)) as nexus, connect(await feed_url(nexus), max_size=None) as feed:
         await updates(feed, "Overview")
 
         await reload(nexus, tmp_path, with_keys(gpu, "new"))
@@ -215,7 +215,7 @@ async def test_a_feed_that_needed_no_key_ends_when_one_is_asked_for(gpu, tmp_pat
 
 async def test_a_kept_connection_is_asked_for_the_new_key(gpu, tmp_path):
     request = b"GET /admin/backends HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: old\r\n\r\n"
-    async with nexus_inside(with_keys(gpu, "old")) as nexus:
+    async with nexus_in_loop(with_keys(gpu, "old")) as nexus:
         client = await RawClient.connect(nexus.port)
         client.writer.write(request)
         before = await client.reply()

@@ -6,9 +6,9 @@ import re
 import pytest
 
 from nexus.admin.openapi.document import OPENAPI_PATH
-from nexus.testing.inside import nexus_inside
-from nexus.testing.raw_client import RawClient
+from nexus.testing.proxy import nexus_in_loop
 from nexus.wire.protocols import EVERY
+from tests.support.raw_client import RawClient
 
 ADMIN_PAGE = """
 from nexus.api import AdminRoute, hookimpl
@@ -29,7 +29,7 @@ def described(tmp_path):
         secret = tmp_path / "key"
         secret.write_text("sesame")
         config = "[server]\n" + "".join(f'{name} = ["file:{secret}"]\n' for name in keys)
-        async with nexus_inside(config, (plugin,)) as nexus:
+        async with nexus_in_loop(config, (plugin,)) as nexus:
             client = await RawClient.connect(nexus.port)
             head = f"GET {OPENAPI_PATH} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer sesame\r\n\r\n"
             client.writer.write(head.encode())

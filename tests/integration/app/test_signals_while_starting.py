@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from nexus.testing.asking import until
 from nexus.testing.ports import free_port
+from nexus.testing.waiting import until
 
 PLUGIN = '''
 """Takes its time before it serves."""

@@ -7,8 +7,9 @@ from nexus.app.composition.blueprint import draw
 from nexus.config.loading import load
 from nexus.simulator import Settings, Simulator
 from nexus.testing.fleets import table_of
-from nexus.testing.inside import nexus_inside, wait_until_nothing_is_held
-from nexus.testing.raw_client import RawClient
+from nexus.testing.proxy import nexus_in_loop
+from tests.support.bookkeeping import wait_until_nothing_is_held
+from tests.support.raw_client import RawClient
 
 CHAT = b'{"model":"llama3:8b","messages":[{"role":"user","content":"hi"}]}'
 
@@ -56,7 +57,7 @@ def reload(tmp_path):
 
 async def test_a_reload_changes_names_and_no_number(gpus, reload):
     config = table_of(gpus[0], type="generic")
-    async with nexus_inside(config) as nexus:
+    async with nexus_in_loop(config) as nexus:
         await chat(nexus)
         exact = await scraped(nexus)
         await reload(nexus, config + "\n[metrics]\nsanitize_labels = true\n")
@@ -69,7 +70,7 @@ async def test_a_reload_changes_names_and_no_number(gpus, reload):
 
 
 async def test_a_backend_that_left_keeps_its_counters_and_loses_its_gauges(gpus, reload):
-    async with nexus_inside(table_of(gpus[0], type="generic")) as nexus:
+    async with nexus_in_loop(table_of(gpus[0], type="generic")) as nexus:
         await chat(nexus)
         before = await scraped(nexus)
         await reload(nexus, table_of(gpus[1], type="generic"))
@@ -91,7 +92,7 @@ async def test_a_backend_that_left_keeps_its_counters_and_loses_its_gauges(gpus,
 
 async def test_an_alias_is_a_name_that_counts(gpus):
     config = table_of(gpus[0], type="generic") + '\n[routing.aliases]\n"gpt-4o" = "missing"\n'
-    async with nexus_inside(config) as nexus:
+    async with nexus_in_loop(config) as nexus:
         await chat(nexus, CHAT.replace(b"llama3:8b", b"gpt-4o"))
         await chat(nexus, CHAT.replace(b"llama3:8b", b"invented"))
         counted = await scraped(nexus)

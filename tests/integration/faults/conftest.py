@@ -12,11 +12,11 @@ import uvloop
 from nexus.config.schema import LoggingConfig
 from nexus.observability.logging import logs
 from nexus.simulator import Settings, Simulator
-from nexus.testing.bookkeeping import Books
-from nexus.testing.dialects import DIALECTS, MODEL
-from nexus.testing.inside import nexus_inside
-from nexus.testing.raw_client import RawClient
-from nexus.testing.scripted import Close, ScriptedBackend
+from nexus.testing.proxy import nexus_in_loop
+from tests.support.bookkeeping import Books
+from tests.support.dialects import DIALECTS, MODEL
+from tests.support.raw_client import RawClient
+from tests.support.scripted import Close, ScriptedBackend
 
 CONFIG = """
 [server]
@@ -163,7 +163,7 @@ async def start(script, simulate, config_text):
         log = running.enter_context(structlog.testing.capture_logs())
 
         async def start_scene(**scenery):
-            nexus = await running.enter_async_context(nexus_inside(config_text(**scenery)))
+            nexus = await running.enter_async_context(nexus_in_loop(config_text(**scenery)))
             backends = {name: it for name, it in scenery.items() if name not in ("options", "settings")}
             for backend in backends.values():
                 if isinstance(backend, ScriptedBackend):

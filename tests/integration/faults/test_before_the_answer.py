@@ -9,9 +9,9 @@ import pytest
 import trustme
 
 from nexus.dialing import names
-from nexus.testing.dialects import ANTHROPIC, CHAT, LAST_CHUNK, OLLAMA, RESPONSES, chunks, whole_answer
 from nexus.testing.ports import free_port
-from nexus.testing.scripted import Close, Ignore, ReadHead, ReadRequest, Reset, Send, Stall, Wait
+from tests.support.dialects import ANTHROPIC, CHAT, LAST_CHUNK, OLLAMA, RESPONSES, chunks, whole_answer
+from tests.support.scripted import Close, Ignore, ReadHead, ReadRequest, Reset, Send, Stall, Wait
 
 ERROR = b'{"error":{"message":"out of memory","type":"server_error","param":null,"code":null}}'
 SOON = {"first_byte_s": 0.15}

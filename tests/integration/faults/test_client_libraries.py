@@ -9,8 +9,8 @@ import openai
 import pytest
 
 from nexus.simulator import Cut, ErrorEvent, HangUp, HugeEvent, Refuse, Reset, Stall, Status, Unfinished
-from nexus.testing.bookkeeping import eventually
-from nexus.testing.dialects import MODEL
+from nexus.testing.waiting import eventually
+from tests.support.dialects import MODEL
 
 QUESTION = [{"role": "user", "content": "hello"}]
 IMPATIENT = {"idle_s": 0.2, "first_byte_s": 0.5}

@@ -10,12 +10,11 @@ import pytest
 
 from nexus import tasks
 from nexus.dialing import names
-from nexus.testing.bookkeeping import eventually
-from nexus.testing.dialects import CHAT, LAST_CHUNK, chunks
-from nexus.testing.inside import what_is_held
-from nexus.testing.raw_client import RawClient
-from nexus.testing.scripted import ReadHead, ReadRequest, Send, Stall, Wait
-from nexus.testing.streams import allow_any_end
+from nexus.testing.waiting import eventually
+from tests.support.bookkeeping import what_is_held
+from tests.support.dialects import CHAT, LAST_CHUNK, chunks
+from tests.support.raw_client import RawClient, allow_any_end
+from tests.support.scripted import ReadHead, ReadRequest, Send, Stall, Wait
 
 AT_ONCE_S = 0.1
 SLACK_S = 0.1

@@ -7,9 +7,9 @@ from email.utils import format_datetime
 import pytest
 
 from nexus.fleet.health import breaker
-from nexus.testing.bookkeeping import eventually
-from nexus.testing.dialects import CHAT, chunks, whole_answer
-from nexus.testing.scripted import Close, ReadRequest, Send, Stall, Wait
+from nexus.testing.waiting import eventually
+from tests.support.dialects import CHAT, chunks, whole_answer
+from tests.support.scripted import Close, ReadRequest, Send, Stall, Wait
 
 BUSY = b'{"error":{"message":"overloaded","type":"server_error"}}'
 GOOD = [ReadRequest(), Send(CHAT.good_answer)] * 20

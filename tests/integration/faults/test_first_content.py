@@ -3,9 +3,9 @@
 import pytest
 
 from nexus.proxy.exchange import response as answer
-from nexus.testing.bookkeeping import eventually
-from nexus.testing.dialects import ANTHROPIC, CHAT, LAST_CHUNK, OLLAMA, RESPONSES, chunks
-from nexus.testing.scripted import ReadRequest, Send, Wait
+from nexus.testing.waiting import eventually
+from tests.support.dialects import ANTHROPIC, CHAT, LAST_CHUNK, OLLAMA, RESPONSES, chunks
+from tests.support.scripted import ReadRequest, Send, Wait
 
 SILENCE_S = 0.15
 

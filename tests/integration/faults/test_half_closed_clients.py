@@ -8,9 +8,9 @@ from contextlib import closing
 
 import pytest
 
-from nexus.testing.bookkeeping import eventually
-from nexus.testing.dialects import CHAT, LAST_CHUNK, chunks, whole_answer
-from nexus.testing.scripted import ReadRequest, Send, Stall, Wait
+from nexus.testing.waiting import eventually
+from tests.support.dialects import CHAT, LAST_CHUNK, chunks, whole_answer
+from tests.support.scripted import ReadRequest, Send, Stall, Wait
 
 LATER_S = 0.3
 HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"

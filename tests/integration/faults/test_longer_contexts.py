@@ -5,7 +5,7 @@ import json
 import pytest
 
 from nexus.simulator import Decline, SimulatedModel
-from nexus.testing.dialects import CHAT, MODEL
+from tests.support.dialects import CHAT, MODEL
 
 KINDS = ["vllm", "llamacpp", "sglang", "lmstudio", "generic"]
 LONG = [{"role": "user", "content": "word " * 8000}]

@@ -5,8 +5,8 @@ from time import monotonic
 
 import pytest
 
-from nexus.testing.dialects import CHAT, LAST_CHUNK, OLLAMA, chunks, whole_answer
-from nexus.testing.scripted import Close, ReadRequest, Send, Wait
+from tests.support.dialects import CHAT, LAST_CHUNK, OLLAMA, chunks, whole_answer
+from tests.support.scripted import Close, ReadRequest, Send, Wait
 
 BEGUN = 3
 """Events after which every stream has said something."""

@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from nexus.testing.bookkeeping import eventually
-from nexus.testing.dialects import CHAT
-from nexus.testing.inside import what_is_held
-from nexus.testing.scripted import Close, ReadRequest, Send, Stall, Wait
+from nexus.testing.waiting import eventually
+from tests.support.bookkeeping import what_is_held
+from tests.support.dialects import CHAT
+from tests.support.scripted import Close, ReadRequest, Send, Stall, Wait
 
 ONE_AT_ONCE = {"gpu": {"max_in_flight": 1}}
 

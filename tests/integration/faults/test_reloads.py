@@ -9,10 +9,10 @@ import pytest
 from nexus.app.composition.blueprint import draw
 from nexus.config.loading import load
 from nexus.errors import NexusError
-from nexus.testing.bookkeeping import eventually
-from nexus.testing.dialects import CHAT, LAST_CHUNK, chunks, whole_answer
-from nexus.testing.inside import what_is_held
-from nexus.testing.scripted import Close, ReadRequest, Send, Wait
+from nexus.testing.waiting import eventually
+from tests.support.bookkeeping import what_is_held
+from tests.support.dialects import CHAT, LAST_CHUNK, chunks, whole_answer
+from tests.support.scripted import Close, ReadRequest, Send, Wait
 
 SLOW_STREAM = [
     ReadRequest(),

@@ -4,9 +4,9 @@ import msgspec
 import pytest
 
 from nexus.proxy.exchange.retry import RetryBudget
-from nexus.testing.dialects import CHAT, DIALECTS, MODEL, chunks, whole_answer
 from nexus.testing.ports import free_port
-from nexus.testing.scripted import Close, ReadRequest, Send, Stall
+from tests.support.dialects import CHAT, DIALECTS, MODEL, chunks, whole_answer
+from tests.support.scripted import Close, ReadRequest, Send, Stall
 
 BUSY = b'{"error":{"message":"overloaded","type":"server_error"}}'
 FAILS = [ReadRequest(), Send(whole_answer(BUSY, status=503))]

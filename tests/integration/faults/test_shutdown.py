@@ -7,10 +7,10 @@ import socket
 import pytest
 
 from nexus.app.running import nexus as running
-from nexus.testing.bookkeeping import eventually
-from nexus.testing.dialects import CHAT, LAST_CHUNK, OLLAMA, chunks
-from nexus.testing.inside import what_is_held
-from nexus.testing.scripted import ReadRequest, Send, Stall, Wait
+from nexus.testing.waiting import eventually
+from tests.support.bookkeeping import what_is_held
+from tests.support.dialects import CHAT, LAST_CHUNK, OLLAMA, chunks
+from tests.support.scripted import ReadRequest, Send, Stall, Wait
 
 SOON_S = 0.1
 DRAIN_S = 0.3

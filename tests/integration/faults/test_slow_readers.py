@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from nexus.testing.bookkeeping import eventually
-from nexus.testing.dialects import CHAT, LAST_CHUNK, chunks, whole_answer
-from nexus.testing.scripted import ReadRequest, Send
+from nexus.testing.waiting import eventually
+from tests.support.dialects import CHAT, LAST_CHUNK, chunks, whole_answer
+from tests.support.scripted import ReadRequest, Send
 
 SMALL_BUFFER = 4096
 FLOOD = CHAT.stream_head() + chunks(*CHAT.events[:3])

@@ -5,9 +5,9 @@ from time import monotonic
 
 import pytest
 
-from nexus.testing.bookkeeping import eventually
-from nexus.testing.dialects import ANTHROPIC, CHAT, DIALECTS, LAST_CHUNK, OLLAMA, chunks, whole_answer
-from nexus.testing.scripted import Close, ReadRequest, Reset, Send, Stall, Wait
+from nexus.testing.waiting import eventually
+from tests.support.dialects import ANTHROPIC, CHAT, DIALECTS, LAST_CHUNK, OLLAMA, chunks, whole_answer
+from tests.support.scripted import Close, ReadRequest, Reset, Send, Stall, Wait
 
 IMPATIENT = {"idle_s": 0.15, "first_byte_s": 0.15}
 SSE = tuple(dialect for dialect in DIALECTS if dialect is not OLLAMA)

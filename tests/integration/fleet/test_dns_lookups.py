@@ -7,7 +7,7 @@ from nexus.config.discovery_schema import DnsSourceConfig
 from nexus.fleet.discovery.dns import discoverer as dns
 from nexus.fleet.discovery.dns.answers import LookupFailed, servers_of
 from nexus.fleet.discovery.dns.discoverer import NoSuchName
-from nexus.testing.name_server import NameServer
+from tests.support.name_server import NameServer
 
 MANY = DnsSourceConfig(name="many.test", port=8000)
 SERVICE = DnsSourceConfig(name="_llm._tcp.test")

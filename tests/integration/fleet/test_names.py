@@ -9,9 +9,9 @@ from nexus.dialing import names
 from nexus.dialing.lookups import Answer
 from nexus.fleet import fetching
 from nexus.simulator import Settings, Simulator
-from nexus.testing.asking import ask, chat
-from nexus.testing.bookkeeping import eventually
-from nexus.testing.inside import nexus_inside
+from nexus.testing.client import ask, chat
+from nexus.testing.proxy import nexus_in_loop
+from nexus.testing.waiting import eventually
 
 CONFIG = """
 [health_check]
@@ -55,7 +55,7 @@ def name_server(monkeypatch):
 
 async def test_a_backend_stays_reachable_while_no_name_server_answers(name_server):
     simulator = Simulator(Settings(name="gpu-1", kind="vllm", models=("llama3",)))
-    async with simulator, nexus_inside(CONFIG.format(port=simulator.port)) as nexus:
+    async with simulator, nexus_in_loop(CONFIG.format(port=simulator.port)) as nexus:
         name_server.is_down = True
         await eventually(lambda: name_server.failures >= 2)
         reply = await asyncio.to_thread(ask, f"http://127.0.0.1:{nexus.port}", "/v1/chat/completions", chat("llama3"))

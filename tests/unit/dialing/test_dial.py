@@ -20,8 +20,8 @@ from nexus.dialing.upstream_settings import DEFAULT_SETTINGS, UpstreamSettings
 from nexus.errors import RequestError, UpstreamError
 from nexus.proxy.upstream.connection import UpstreamConnection
 from nexus.tasks import start
-from nexus.testing.bookkeeping import eventually
-from nexus.testing.scripted import ScriptedBackend, Stall
+from nexus.testing.waiting import eventually
+from tests.support.scripted import ScriptedBackend, Stall
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from nexus.proxy.deadlines import Deadlines
-from nexus.testing.bookkeeping import eventually
+from nexus.testing.waiting import eventually
 
 
 class Waiting:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from nexus.testing.scripted import Close, ReadHead, ReadRequest, Reset, ScriptedBackend, Send, Stall, Wait
+from tests.support.scripted import Close, ReadHead, ReadRequest, Reset, ScriptedBackend, Send, Stall, Wait
 
 REQUEST = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
 CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from nexus.testing.dialects import ANTHROPIC, CHAT, DIALECTS, OLLAMA
 from nexus.wire.event import Event
 from nexus.wire.merging import MAX_PARTS, joined, merge
 from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
+from tests.support.dialects import ANTHROPIC, CHAT, DIALECTS, OLLAMA
 
 CALL = {"id": "call-1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}

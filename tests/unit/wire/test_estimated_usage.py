@@ -5,9 +5,9 @@ import json
 import pytest
 
 from nexus.domain.request import Requirements, TokenUsage
-from nexus.testing.dialects import DIALECTS
 from nexus.wire.estimated_usage import estimated_usage, is_uncounted, tokens_of
 from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
+from tests.support.dialects import DIALECTS
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "the", "lazy", "dog", "and", "waits", "for", "long"]
 

@@ -5,7 +5,7 @@ import time
 from nexus import tasks
 from nexus.admin.metrics import loop_lag
 from nexus.admin.metrics.loop_lag import LoopLag
-from nexus.testing.bookkeeping import eventually
+from nexus.testing.waiting import eventually
 
 
 async def test_a_loop_that_was_held_up_is_late(monkeypatch):

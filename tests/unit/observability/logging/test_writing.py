@@ -11,7 +11,7 @@ import pytest
 
 from nexus.observability.logging import writing as log_writing
 from nexus.observability.logging.writing import LogWriter, writer_to
-from nexus.testing.asking import until
+from nexus.testing.waiting import until
 
 LINE = b"x" * 99 + b"\n"
 

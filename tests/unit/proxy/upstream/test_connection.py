@@ -10,8 +10,8 @@ from nexus.errors import UpstreamError
 from nexus.proxy.upstream import connection as upstream
 from nexus.proxy.upstream import pool as pools
 from nexus.proxy.upstream.pool import Pool
-from nexus.testing.bookkeeping import eventually
-from nexus.testing.scripted import Close, ReadHead, ReadRequest, Reset, ScriptedBackend, Send, Stall
+from nexus.testing.waiting import eventually
+from tests.support.scripted import Close, ReadHead, ReadRequest, Reset, ScriptedBackend, Send, Stall
 
 OK = b"HTTP/1.1 200 OK\r\n"
 HELLO = OK + b"Content-Length: 5\r\n\r\nhello"

@@ -17,8 +17,8 @@ from nexus.proxy.socket_state import SocketState
 from nexus.proxy.upstream import pool as pools
 from nexus.proxy.upstream.pool import NO_REUSE_S, Pool
 from nexus.proxy.write_batch import Outbox
-from nexus.testing.bookkeeping import eventually
-from nexus.testing.scripted import ReadRequest, ScriptedBackend, Send, Wait
+from nexus.testing.waiting import eventually
+from tests.support.scripted import ReadRequest, ScriptedBackend, Send, Wait
 
 HELLO = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 OTHER = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nother"

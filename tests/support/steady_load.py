@@ -4,7 +4,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, Self
 
-from nexus.testing.asking import Reply, ask, chat, until
+from nexus.testing.client import Reply, ask, chat
+from nexus.testing.waiting import until
 
 
 def backend_of(reply: Reply) -> str:

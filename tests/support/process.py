@@ -51,7 +51,7 @@ class NexusProcess:
 
     def get_json(self, path: str) -> Any:
         """Return what one of its pages says."""
-        with urlopen(self.url + path, timeout=5) as answer:  # noqa: S310 - our own address
+        with urlopen(self.url + path, timeout=5) as answer:
             return json.loads(answer.read())
 
     def send(self, number: signal.Signals) -> None:
@@ -71,7 +71,7 @@ class NexusProcess:
 
 
 @contextmanager
-def run_nexus(  # noqa: PLR0913 - what a process is started with
+def run_nexus(
     folder: Path,
     config: str,
     *,
@@ -94,7 +94,7 @@ def run_nexus(  # noqa: PLR0913 - what a process is started with
     if max_files is not None:
         command = ["sh", "-c", f'ulimit -n {max_files} && exec "$@"', "sh", *command]
     with log_file.open("wb") as log:
-        process = subprocess.Popen(  # noqa: S603 - our own program
+        process = subprocess.Popen(
             command,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -115,7 +115,7 @@ def _wait_until_it_listens(running: NexusProcess) -> None:
         if running.process.poll() is not None:
             raise AssertionError(f"nexus-proxy ended with {running.process.returncode}:\n{running.log_text()}")
         try:
-            with urlopen(running.url + "/health", timeout=1):  # noqa: S310 - our own address
+            with urlopen(running.url + "/health", timeout=1):
                 return
         except URLError as exc:
             if getattr(exc, "code", None) is not None:
@@ -124,3 +124,15 @@ def _wait_until_it_listens(running: NexusProcess) -> None:
         except OSError:
             time.sleep(0.05)
     raise AssertionError(f"nexus-proxy does not listen:\n{running.log_text()}")
+
+
+@contextmanager
+def simulator_process(*words: str) -> "Iterator[tuple[subprocess.Popen[str], str]]":
+    """Run ``python -m nexus.simulator`` with *words*; give the process and its URL, and kill it at the end."""
+    command = [sys.executable, "-m", "nexus.simulator", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            line = process.stdout.readline() if process.stdout is not None else ""
+            yield process, line.rsplit(None, 1)[1]
+        finally:
+            process.kill()

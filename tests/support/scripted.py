@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, Self
 
 import msgspec
 
-from nexus.testing.streams import allow_any_end
+from tests.support.raw_client import allow_any_end
 
 MAX_HEAD_BYTES: Final = 256 * 1024
 ARRIVAL_S: Final = 0.02

@@ -1,19 +1,16 @@
-"""A client without any opinion: it sends what it is told, and returns what came back byte for byte."""
+"""A plain HTTP client for tests: it sends requests as given and returns responses byte for byte."""
 
 import http.client
-import time
-from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple, TypeVar
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 ANSWER_S: Final = 20.0
 
-T = TypeVar("T")
-
 
 class Reply(NamedTuple):
-    """A whole answer; its body is dechunked, and otherwise untouched."""
+    """A complete response; its body is dechunked and otherwise unchanged."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -32,10 +29,10 @@ def ask(
     method: str | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Reply:
-    """Send one request over a connection of its own.
+    """Send one request over a new connection.
 
-    :param body: bytes go out as they are, anything else as JSON; None: there is none.
-    :param method: GET without a body and POST with one, unless this says otherwise.
+    :param body: bytes are sent unchanged, anything else as JSON; None sends no body.
+    :param method: defaults to GET without a body and POST with one.
     """
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=ANSWER_S)
     encoded = body if body is None or isinstance(body, bytes) else msgspec.json.encode(body)
@@ -49,15 +46,5 @@ def ask(
 
 
 def chat(model: str = "llama3", text: str = "hello there", **more: Any) -> dict[str, Any]:
-    """Return the body of a chat, in the shape that all protocols understand."""
+    """Return the body of a chat request that is valid in every protocol."""
     return {"model": model, "messages": [{"role": "user", "content": text}], **more}
-
-
-def until(claim: Callable[[], T], within_s: float = 5.0) -> T:
-    """Wait until *claim* returns something true, and return that. Raise AssertionError when that takes too long."""
-    deadline = time.monotonic() + within_s
-    while not (found := claim()):
-        if time.monotonic() > deadline:
-            raise AssertionError("what was waited for did not come true")
-        time.sleep(0.01)
-    return found

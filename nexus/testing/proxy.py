@@ -1,18 +1,21 @@
 """A proxy and its backends, running beside a test that is a plain function: it asks them over the loopback."""
 
 import asyncio
+import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nexus.app.composition.blueprint import draw, load_plugins
 from nexus.app.running.nexus import Nexus
+from nexus.config.loading import load
 from nexus.simulator import Simulator
-from nexus.testing.asking import Reply, ask, chat
+from nexus.testing.client import Reply, ask, chat
 from nexus.testing.fleets import table_of
-from nexus.testing.inside import nexus_inside
+from nexus.testing.ports import free_port
 
 
 class FakeBackend(NamedTuple):
@@ -97,7 +100,7 @@ class RunningNexus:
 
 
 @contextmanager
-def nexus_beside(
+def nexus_in_thread(
     backends: Iterable[FakeBackend] = (), config: str = "", plugin_files: tuple[Path, ...] = ()
 ) -> Iterator[RunningNexus]:
     """Run a proxy in front of *backends* on a thread of its own.
@@ -120,7 +123,7 @@ def nexus_beside(
 def _serve(text: str, plugin_files: tuple[Path, ...], started: "Future[Any]") -> None:
     async def serve() -> None:
         stopping = asyncio.Event()
-        async with nexus_inside(text, plugin_files) as nexus:
+        async with nexus_in_loop(text, plugin_files) as nexus:
             started.set_result((nexus, asyncio.get_running_loop(), stopping))
             await stopping.wait()
 
@@ -130,3 +133,21 @@ def _serve(text: str, plugin_files: tuple[Path, ...], started: "Future[Any]") ->
         if started.done():
             raise
         started.set_exception(exc)
+
+
+@asynccontextmanager
+async def nexus_in_loop(config: str, plugin_files: tuple[Path, ...] = ()) -> AsyncIterator[Nexus]:
+    """Start a proxy with the TOML *config*; its port is chosen here unless it says one.
+
+    :param plugin_files: what ``--plugin`` names.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "nexus.toml"
+        file.write_text(config)
+        loaded = load(file, environ={}, overrides={"server.port": str(free_port())})
+        nexus = Nexus(draw(loaded, load_plugins(loaded, plugin_files)))
+        await nexus.start()
+        try:
+            yield nexus
+        finally:
+            await nexus.stop(drain_s=0.0)

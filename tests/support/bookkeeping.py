@@ -3,16 +3,15 @@
 import asyncio
 import gc
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from time import monotonic
 from typing import Any, Final
 
 from nexus.app.running.nexus import Nexus
 from nexus.domain.outcome import AttemptOutcome, ExchangeOutcome
-from nexus.testing.inside import wait_until_nothing_is_held
-from nexus.testing.raw_client import RawClient
-from nexus.testing.scripted import ScriptedBackend
+from nexus.testing.waiting import eventually
+from tests.support.raw_client import RawClient
+from tests.support.scripted import ScriptedBackend
 
 WITHIN_S: Final = 2.0
 DEFECTS: Final = frozenset(
@@ -72,7 +71,7 @@ class Books:
 
         :param is_stopped: whether the proxy was stopped; otherwise it must still answer.
         """
-        await wait_until_nothing_is_held(self._nexus, WITHIN_S)
+        await wait_until_nothing_is_held(self._nexus)
         self._check_the_telling()
         if not is_stopped:
             await self._check_that_it_answers()
@@ -114,14 +113,26 @@ class Books:
         return [name for name in new.elements() if not name.startswith("watch-")]
 
 
-async def eventually(
-    is_so: Callable[[], object], otherwise: Callable[[], str] = lambda: "never came true", within_s: float = WITHIN_S
-) -> None:
-    """Wait until it is so. Raise AssertionError when that takes too long."""
-    deadline = monotonic() + within_s
-    while not is_so():
-        assert monotonic() < deadline, otherwise()
-        await asyncio.sleep(0.005)
+def what_is_held(nexus: Nexus) -> dict[str, int]:
+    """Return every gauge of *nexus* that must be zero when nothing is under way."""
+    backends = nexus.fleet.snapshot.backends
+    models = [figures for backend in backends for figures in backend.load.models.values()]
+    return {
+        "exchanges": nexus.plane.in_flight,
+        "waiting": len(nexus.plane.line),
+        "slots": sum(backend.load.in_flight for backend in backends),
+        "probing": sum(backend.load.probing for backend in backends),
+        "probing a model": sum(figures.probing for figures in models),
+        "flowing": sum(figures.flowing for figures in models),
+        "unanswered": sum(len(figures.first_token.waiting) + len(figures.whole.waiting) for figures in models),
+    }
+
+
+async def wait_until_nothing_is_held(nexus: Nexus, within_s: float = WITHIN_S) -> None:
+    """Wait until every gauge is zero. Raise AssertionError on timeout."""
+    await eventually(
+        lambda: not any(what_is_held(nexus).values()), lambda: f"still held: {what_is_held(nexus)}", within_s
+    )
 
 
 def _open_files() -> int:

@@ -5,12 +5,11 @@ import json
 import socket
 import struct
 from collections.abc import Mapping
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import msgspec
 
-from nexus.testing.dialects import Dialect
-from nexus.testing.streams import allow_any_end
+from tests.support.dialects import Dialect
 
 NO_CONTENT: Final = 204
 READ_AHEAD_BYTES: Final = 2**16
@@ -114,3 +113,19 @@ class RawClient:
         if connection is not None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         self.writer.transport.abort()
+
+
+def allow_any_end(writer: asyncio.StreamWriter) -> None:
+    """Look at how the connection of *writer* ends, as soon as it does.
+
+    The streams keep that in a future which only their finaliser looks at. When the garbage collector happens to come to
+    the future first, a reset is reported as an error that nobody has seen.
+    """
+    protocol: Any = writer.transport.get_protocol()
+    closed: asyncio.Future[None] = protocol._closed
+    closed.add_done_callback(_look_at)
+
+
+def _look_at(closed: asyncio.Future[None]) -> None:
+    if not closed.cancelled():
+        closed.exception()

@@ -86,7 +86,7 @@ class Lan:
         machine.sh("echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad")
         number = machine.address.rpartition(".")[2]
         self._switch.sh(
-            f"ip link add port{number} type veth peer name eth0 netns {machine._pid}"  # noqa: SLF001 - of this module
+            f"ip link add port{number} type veth peer name eth0 netns {machine._pid}"
             f" && ip link set port{number} master lan up"
         )
         address = f"ip address add {machine.address}/24 dev eth0 && " if ipv4 else ""
@@ -100,7 +100,7 @@ class Lan:
     def _started(self, name: str) -> Machine:
         words = ["unshare", *(f"--{kind}" for kind in NAMESPACES), "sh", "-c", HOLD.format(name=name)]
         holder = self._running.enter_context(
-            subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603 - our own
+            subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         )
         self._running.callback(holder.kill)
         if holder.stdout is None or holder.stdout.readline() != "ready\n":
@@ -129,4 +129,4 @@ def _set_namespaces(descriptors: dict[str, int]) -> None:
 
 
 def _tried(words: list[str]) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603 - our own commands
+    return subprocess.run(words, capture_output=True, text=True, check=False)

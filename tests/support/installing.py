@@ -28,7 +28,7 @@ def _install(sources: Iterable[Path], *options: str) -> None:
         copies = [_copy(source, Path(scratch)) for source in sources]
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
         # All of the command is ours or the caller's: a test that installs what it was told to.
-        subprocess.run([*command, *options, *copies], check=True)  # noqa: S603 - see above
+        subprocess.run([*command, *options, *copies], check=True)
 
 
 def _copy(source: Path, scratch: Path) -> str:
