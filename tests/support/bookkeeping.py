@@ -14,9 +14,7 @@ from tests.support.raw_client import RawClient
 from tests.support.scripted import ScriptedBackend
 
 WITHIN_S: Final = 2.0
-DEFECTS: Final = frozenset(
-    {"exchange_crashed", "request_crashed", "connection_crashed", "task_failed", "hold_failed", "hold_not_settled"}
-)
+DEFECTS: Final = frozenset({"exchange_crashed", "request_crashed", "task_failed", "hold_failed", "hold_not_settled"})
 """Log events that tell of a mistake of ours."""
 
 LogLines = Sequence[Mapping[str, Any]]
