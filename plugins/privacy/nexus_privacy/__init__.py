@@ -1,3 +1,3 @@
-"""Keeps restricted requests on backends of your own: a stage for Nexus."""
+"""Keeps restricted requests on your own backends: a stage for Nexus."""
 
 __version__ = "0.1.0"

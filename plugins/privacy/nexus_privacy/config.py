@@ -1,4 +1,4 @@
-"""What an operator says about privacy: the ``[plugins.privacy]`` table and a key of ``[[routing.policies]]``."""
+"""The ``[plugins.privacy]`` table, and the ``privacy`` key of ``[[routing.policies]]``."""
 
 from typing import ClassVar, Final
 
@@ -11,16 +11,16 @@ UNRESTRICTED: Final = "unrestricted"
 
 
 class PrivacyKeys(PolicyKeys, frozen=True):
-    """What this plugin adds to a traffic policy."""
+    """The keys that this plugin adds to a traffic policy."""
 
     privacy: str | None = None
-    """``restricted``: requests stay on backends of the restricted zone; ``unrestricted``: they may go anywhere. In any
-    letter case; unset: as ``default`` of ``[plugins.privacy]``."""
+    """``restricted``: requests stay on backends of the restricted zone; ``unrestricted``: they may go anywhere. Letter
+    case does not matter; unset: the ``default`` of ``[plugins.privacy]``."""
 
     def __post_init__(self) -> None:
-        """Settle the spelling. :raises ValueError: it is another word."""
+        """Normalize the letter case. :raises ValueError: the value is unknown."""
         if self.privacy is not None:
-            force_setattr(self, "privacy", _word(self.privacy, "privacy"))
+            force_setattr(self, "privacy", _normalized(self.privacy, "privacy"))
 
 
 class PrivacyConfig(PluginConfig):
@@ -29,17 +29,17 @@ class PrivacyConfig(PluginConfig):
     policy_keys: ClassVar[type[PolicyKeys]] = PrivacyKeys
 
     default: str = UNRESTRICTED
-    """What holds for requests to which no policy with a ``privacy`` key applies; in any letter case."""
+    """Applies to requests without a policy that has a ``privacy`` key; letter case does not matter."""
     trust_discovered: bool = True
-    """Whether a backend that nobody configured may get restricted requests, when its zone is restricted."""
+    """Whether a discovered backend in the restricted zone may get restricted requests."""
 
     def __post_init__(self) -> None:
-        """Settle the spelling. :raises ValueError: it is another word."""
-        force_setattr(self, "default", _word(self.default, "default"))
+        """Normalize the letter case. :raises ValueError: the value is unknown."""
+        force_setattr(self, "default", _normalized(self.default, "default"))
 
 
-def _word(said: str, key: str) -> str:
-    word = said.lower()
+def _normalized(value: str, key: str) -> str:
+    word = value.lower()
     if word not in {RESTRICTED, UNRESTRICTED}:
-        raise ValueError(f"{key}: expected '{RESTRICTED}' or '{UNRESTRICTED}', got '{said}'")
+        raise ValueError(f"{key}: expected '{RESTRICTED}' or '{UNRESTRICTED}', got '{value}'")
     return word

@@ -1,11 +1,11 @@
-"""What privacy contributes to Nexus."""
+"""The hooks of the privacy plugin."""
 
 from typing import Any
 
 from nexus.api import PluginConfig, Reconciler, hookimpl
 from nexus_privacy.config import PrivacyConfig
+from nexus_privacy.counters import RestrictionCounters
 from nexus_privacy.reconciler import PrivacyReconciler
-from nexus_privacy.tally import Tally
 
 
 @hookimpl
@@ -15,4 +15,4 @@ def nexus_config() -> type[PluginConfig]:
 
 @hookimpl
 def nexus_reconcilers(config: PrivacyConfig, state: dict[str, Any]) -> list[Reconciler]:
-    return [PrivacyReconciler(config, state.setdefault("tally", Tally()))]
+    return [PrivacyReconciler(config, state.setdefault("counters", RestrictionCounters()))]

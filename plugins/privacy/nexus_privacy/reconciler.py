@@ -1,11 +1,11 @@
-"""The privacy stage: a restricted request is left with backends of the restricted zone, and with nobody else."""
+"""The privacy stage: excludes every backend outside the restricted zone from a restricted request."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from nexus.api import Backend, Measure, Priority, Reconciler, RoutingIntent
 from nexus_privacy.config import RESTRICTED, UNRESTRICTED, PrivacyConfig
-from nexus_privacy.tally import Source, Tally
+from nexus_privacy.counters import RestrictionCounters, Source
 
 HEADER: Final = "x-nexus-privacy"
 
@@ -24,15 +24,15 @@ ACTIONS: Final[Mapping[Source, str]] = {
 
 
 class PrivacyReconciler(Reconciler):
-    """Excludes whoever would carry a restricted request out of the house. When it fails, the request is rejected."""
+    """Keeps restricted requests in the restricted zone. If the stage fails, the request is rejected."""
 
     name = "privacy"
     priority = Priority.PRIVACY
     on_error = "reject"
 
-    def __init__(self, config: PrivacyConfig, tally: Tally) -> None:
+    def __init__(self, config: PrivacyConfig, counters: RestrictionCounters) -> None:
         self._config = config
-        self._tally = tally
+        self._counters = counters
 
     def reconcile(self, intent: RoutingIntent) -> None:
         source = demanded_by(intent, self._config.default)
@@ -43,7 +43,7 @@ class PrivacyReconciler(Reconciler):
             if objection := self._objection(intent, backend):
                 self._exclude(intent, backend, source, objection)
                 excluded.append(backend.name)
-        self._tally.note(intent, source, excluded)
+        self._counters.note(intent, source, excluded)
 
     def explain(self, intent: RoutingIntent) -> Mapping[str, Any]:
         source = demanded_by(intent, self._config.default)
@@ -54,19 +54,19 @@ class PrivacyReconciler(Reconciler):
         }
 
     def measures(self) -> Iterable[Measure]:
-        return self._tally.measures()
+        return self._counters.measures()
 
     def _objection(self, intent: RoutingIntent, backend: Backend) -> str:
-        """Return what of *backend* speaks against sending it a restricted request; empty when nothing does."""
+        """Return why *backend* must not get a restricted request; empty if it may."""
         zone = intent.zone_of(backend)
         if zone != RESTRICTED:
             return f"Agent privacy zone {zone.capitalize()}"
         if not self._config.trust_discovered and backend.discovery_source != "static":
-            return "Agent that nobody configured"
+            return "Agent that is not configured"
         return ""
 
     def _exclude(self, intent: RoutingIntent, backend: Backend, source: Source, objection: str) -> None:
-        # A request that names no model may be about any: every policy holds for it.
+        # Every policy applies to a request without a model, since it may be for any model.
         demand = DEMANDS[source].format(model=intent.requested_model or "*")
         intent.exclude(
             backend, stage=self.name, reason=f"{objection} violates {demand}", action=ACTIONS[source], context=REQUIRED
@@ -74,15 +74,15 @@ class PrivacyReconciler(Reconciler):
 
 
 def demanded_by(intent: RoutingIntent, default: str) -> Source | None:
-    """Return who asks for privacy; None when nobody does.
+    """Return what makes the request restricted; None if nothing does.
 
-    A client can ask for more than the operator and never for less. A word that is not known, the empty one as well,
-    comes from somebody who cares: it counts as ``restricted``.
+    A client can ask for more privacy than the operator, never for less. An unknown value of the header, including an
+    empty one, counts as ``restricted``.
     """
-    said = [keys.privacy for keys in intent.policies_of("privacy")]
-    if RESTRICTED in said:
+    configured = [keys.privacy for keys in intent.policies_of("privacy")]
+    if RESTRICTED in configured:
         return "policy"
-    if default == RESTRICTED and not (said and all(said)):
+    if default == RESTRICTED and not (configured and all(configured)):
         return "default"
-    word = intent.headers.get(HEADER, UNRESTRICTED)
-    return None if word.strip().lower() == UNRESTRICTED else "header"
+    value = intent.headers.get(HEADER, UNRESTRICTED)
+    return None if value.strip().lower() == UNRESTRICTED else "header"

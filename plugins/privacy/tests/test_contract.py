@@ -6,20 +6,20 @@ from nexus.api import Priority, Reconciler
 from nexus.testing.imports import assert_only_uses_api
 from nexus.testing.reconciler_contract import ReconcilerContract
 from nexus_privacy.config import PrivacyConfig, PrivacyKeys
+from nexus_privacy.counters import RestrictionCounters
 from nexus_privacy.reconciler import PrivacyReconciler
-from nexus_privacy.tally import Tally
 
 
 class TestByDefault(ReconcilerContract):
     def make(self) -> Reconciler:
-        return PrivacyReconciler(PrivacyConfig(), Tally())
+        return PrivacyReconciler(PrivacyConfig(), RestrictionCounters())
 
 
 class TestUnderPolicy(ReconcilerContract):
     policy = {"privacy": PrivacyKeys(privacy="restricted")}  # noqa: RUF012 - as the contract declares it
 
     def make(self) -> Reconciler:
-        return PrivacyReconciler(PrivacyConfig(trust_discovered=False), Tally())
+        return PrivacyReconciler(PrivacyConfig(trust_discovered=False), RestrictionCounters())
 
 
 def test_it_imports_nothing_of_nexus_but_the_api():

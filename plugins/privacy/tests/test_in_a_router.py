@@ -1,4 +1,4 @@
-"""Where a restricted request goes when names, fallbacks, retries and slots come into it."""
+"""Where a restricted request goes, with aliases, fallbacks, retries and slots."""
 
 import pytest
 
@@ -6,8 +6,8 @@ from nexus.api import Status
 from nexus.testing.builders import make_backend, make_fleet
 from nexus.testing.routing import Reject, Reserved, Saturated, begin, make_router
 from nexus_privacy.config import PrivacyConfig, PrivacyKeys
+from nexus_privacy.counters import RestrictionCounters
 from nexus_privacy.reconciler import PrivacyReconciler
-from nexus_privacy.tally import Tally
 
 OPENAI = make_backend("openai", zone="cloud", models=["llama3", "qwen3"])
 SICK = make_backend("sick", status=Status.UNHEALTHY, is_refusing=True, models=["llama3", "qwen3"])
@@ -21,7 +21,7 @@ def policy(pattern, **keys):
 
 
 def routing(*policies, model="llama3", headers=(), default="unrestricted", **parts):
-    stage = PrivacyReconciler(PrivacyConfig(default=default), Tally())
+    stage = PrivacyReconciler(PrivacyConfig(default=default), RestrictionCounters())
     router = make_router(stage, policies=policies, policy_keys={"privacy": PrivacyKeys}, **parts)
     return begin(router, model, headers=dict(headers))
 
@@ -77,7 +77,7 @@ class TestFallbacks:
         assert search.next(fleet).code == "fallback_exhausted"
 
 
-def test_a_retry_stays_in_the_house():
+def test_a_retry_stays_in_the_restricted_zone():
     fleet = make_fleet(make_backend("gpu-1"), make_backend("gpu-2"), OPENAI)
     search = routing(policy("*", **RESTRICTED))
 
@@ -87,7 +87,7 @@ def test_a_retry_stays_in_the_house():
     assert isinstance(tried[2], Reject)
 
 
-def test_who_waits_waits_for_the_house():
+def test_a_waiting_request_waits_for_a_restricted_backend():
     fleet = make_fleet(make_backend("gpu-1", max_in_flight=1), OPENAI)
     routing(policy("*", **RESTRICTED)).next(fleet)
 
@@ -97,7 +97,7 @@ def test_who_waits_waits_for_the_house():
     assert [backend.name for backend in waiting.backends] == ["gpu-1"]
 
 
-def test_a_backend_that_has_left_the_house_meanwhile_is_out():
+def test_a_backend_whose_zone_has_changed_meanwhile_is_excluded():
     search = routing(policy("*", **RESTRICTED))
     before = search.next(make_fleet(make_backend("gpu-1"), make_backend("gpu-2")))
 
@@ -119,7 +119,7 @@ def test_a_client_that_asks_for_it_is_told_what_was_required():
     assert reject.context["privacy_zone_required"] == "restricted"
 
 
-def test_when_it_only_observes_nothing_is_kept_in_the_house():
+def test_when_it_only_observes_no_backend_is_excluded():
     search = routing(policy("*", **RESTRICTED), observe=["privacy"])
 
     assert search.next(make_fleet(OPENAI)).backend.name == "openai"

@@ -10,8 +10,8 @@ from nexus.api import ModelFacts, Status
 from nexus.testing.builders import make_backend, make_fleet
 from nexus.testing.routing import Reject, Reserved, begin, give_back, make_router
 from nexus_privacy.config import PrivacyConfig, PrivacyKeys
+from nexus_privacy.counters import RestrictionCounters
 from nexus_privacy.reconciler import PrivacyReconciler
-from nexus_privacy.tally import Tally
 
 MODELS = ("llama3", "qwen3")
 ALIASES = ("fast", "any")
@@ -79,7 +79,7 @@ def demands(tables, name, default):
 @thoroughly
 @given(st.lists(fleets, min_size=1, max_size=2), st.sampled_from(NAMES), configs, configurations, headers, st.data())
 def test_restricted_never_meets_open(states, name, config, configuration, headers, data):
-    stage, tables = PrivacyReconciler(config, Tally()), configuration["policies"]
+    stage, tables = PrivacyReconciler(config, RestrictionCounters()), configuration["policies"]
     search = begin(make_router(stage, policy_keys={"privacy": PrivacyKeys}, **configuration), name, headers=headers)
     is_restricted = "restricted" in headers.values() or (name in MODELS and demands(tables, name, config.default))
 
@@ -105,8 +105,8 @@ class Broken(PrivacyReconciler):
 
 @thoroughly
 @given(fleets, st.integers(0, 8))
-def test_a_stage_that_breaks_lets_nobody_out(fleet, looks):
-    stage = Broken(PrivacyConfig(default="restricted"), Tally())
+def test_a_stage_that_breaks_lets_no_restricted_request_out(fleet, looks):
+    stage = Broken(PrivacyConfig(default="restricted"), RestrictionCounters())
     stage.looks_left = looks
     search = begin(make_router(stage, fallbacks={MODELS[0]: MODELS[1:]}))
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from nexus.api import Reconciler
 from nexus.testing.readme_contract import Readme, ReadmeContract
 from nexus_privacy.config import PrivacyConfig
+from nexus_privacy.counters import SOURCES, RestrictionCounters
 from nexus_privacy.reconciler import HEADER, PrivacyReconciler
-from nexus_privacy.tally import SOURCES, Tally
 
 PATH = Path(__file__).parents[1] / "README.rst"
 README = Readme(PATH)
@@ -18,7 +18,7 @@ class TestReadme(ReadmeContract):
     config = PrivacyConfig
 
     def make(self) -> Reconciler:
-        return PrivacyReconciler(PrivacyConfig(), Tally())
+        return PrivacyReconciler(PrivacyConfig(), RestrictionCounters())
 
 
 def test_every_header_and_every_source_is_explained():

@@ -1,12 +1,12 @@
-"""Which requests are restricted, and who may then be asked."""
+"""Which requests are restricted, and which backends may then be asked."""
 
 import pytest
 
 from nexus.api import ModelFacts
 from nexus.testing.builders import make_backend, make_intent
 from nexus_privacy.config import PrivacyConfig, PrivacyKeys
+from nexus_privacy.counters import RestrictionCounters
 from nexus_privacy.reconciler import PrivacyReconciler
-from nexus_privacy.tally import Tally
 
 FLEET = {"gpu-1": "local", "gpu-2": "local", "openai": "cloud"}
 IN_THE_HOUSE = {"gpu-1", "gpu-2"}
@@ -17,7 +17,7 @@ def judged(*, backends=FLEET, privacy=None, header=None, **config):
     policy = {} if privacy is None else {"privacy": PrivacyKeys(privacy=privacy)}
     headers = {} if header is None else {"x-nexus-privacy": header}
     intent = make_intent(backends=backends, policy=policy, headers=headers)
-    PrivacyReconciler(PrivacyConfig(**config), Tally()).reconcile(intent)
+    PrivacyReconciler(PrivacyConfig(**config), RestrictionCounters()).reconcile(intent)
     return intent
 
 
@@ -25,7 +25,7 @@ class TestWhatIsRestricted:
     def test_without_any_word_a_request_may_go_anywhere(self):
         assert judged().candidates == set(FLEET)
 
-    def test_a_policy_keeps_it_in_the_house(self):
+    def test_a_policy_keeps_it_in_the_restricted_zone(self):
         assert judged(privacy="restricted").candidates == IN_THE_HOUSE
 
     def test_a_policy_may_say_that_nothing_holds(self):
@@ -50,7 +50,7 @@ class TestWhatIsRestricted:
 
 
 class TestWhoMayBeAsked:
-    def test_a_model_that_its_server_passes_on_is_not_in_the_house(self):
+    def test_a_model_that_its_server_passes_on_is_open(self):
         passed_on = ModelFacts(name="llama3", zone="open")
         fleet = [make_backend("laptop", kind="ollama", models=[passed_on]), make_backend("gpu-1")]
 
@@ -68,7 +68,7 @@ class TestWhoMayBeAsked:
         wary = judged(backends=fleet, privacy="restricted", trust_discovered=False)
 
         assert (trusting.candidates, wary.candidates) == ({"gpu-1", "found"}, {"gpu-1"})
-        assert wary.excluded[0].reason == "Agent that nobody configured violates Restricted policy for model 'llama3'"
+        assert wary.excluded[0].reason == "Agent that is not configured violates Restricted policy for model 'llama3'"
 
     def test_distrust_is_for_restricted_requests_alone(self):
         fleet = [make_backend("found", discovery_source="mdns")]
@@ -104,7 +104,7 @@ class TestWhatIsSaid:
         assert (verdict.code, verdict.context) == ("rejected_by_policy", {"privacy_zone_required": "restricted"})
 
     def test_who_demands_it_is_explained(self):
-        stage = PrivacyReconciler(PrivacyConfig(default="restricted"), Tally())
+        stage = PrivacyReconciler(PrivacyConfig(default="restricted"), RestrictionCounters())
 
         assert stage.explain(make_intent(backends={"gpu-1": "local", "openai": "cloud"})) == {
             "privacy": "restricted",
@@ -112,7 +112,7 @@ class TestWhatIsSaid:
             "zones": {"gpu-1": "restricted", "openai": "open"},
         }
 
-    def test_that_nobody_demands_it_is_explained_too(self):
-        told = PrivacyReconciler(PrivacyConfig(), Tally()).explain(make_intent())
+    def test_an_unrestricted_request_is_explained_too(self):
+        told = PrivacyReconciler(PrivacyConfig(), RestrictionCounters()).explain(make_intent())
 
         assert told == {"privacy": "unrestricted", "demanded_by": None, "zones": {}}

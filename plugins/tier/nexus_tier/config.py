@@ -1,4 +1,4 @@
-"""What an operator says about tiers: the ``[plugins.tier]`` table and keys of ``[[routing.policies]]``."""
+"""The ``[plugins.tier]`` table, and the tier keys of ``[[routing.policies]]``."""
 
 from typing import Annotated, ClassVar
 
@@ -10,13 +10,13 @@ Tier = Annotated[int, Meta(ge=1, le=5)]
 
 
 class TierKeys(PolicyKeys, frozen=True):
-    """What this plugin adds to a traffic policy."""
+    """The keys that this plugin adds to a traffic policy."""
 
     min_tier: Tier | None = None
-    """The lowest tier that may answer, 1 to 5; unset: as ``min_tier`` of ``[plugins.tier]``."""
+    """The lowest tier that may answer, 1 to 5; unset: the ``min_tier`` of ``[plugins.tier]``."""
     allow_downgrade: bool | None = None
-    """Whether a client that sends ``X-Nexus-Flexible: true`` may be answered from below ``min_tier`` when nobody else
-    can; unset: as ``allow_downgrade`` of ``[plugins.tier]``."""
+    """Whether a client that sends ``X-Nexus-Flexible: true`` may get an answer from below ``min_tier`` when no other
+    backend can answer; unset: the ``allow_downgrade`` of ``[plugins.tier]``."""
 
 
 class TierConfig(PluginConfig):
@@ -25,6 +25,6 @@ class TierConfig(PluginConfig):
     policy_keys: ClassVar[type[PolicyKeys]] = TierKeys
 
     min_tier: Tier = 1
-    """What holds for requests to which no policy with a ``min_tier`` applies; 1 asks for nothing."""
+    """Applies to requests without a policy that has a ``min_tier``; 1 allows every backend."""
     allow_downgrade: bool = False
-    """What holds where a policy does not say it."""
+    """Applies if a policy does not set it."""

@@ -1,4 +1,4 @@
-"""The lowest tier that may answer one request: what the operator demands, and what the client is content with."""
+"""The lowest tier that may answer a request, from the policies and the headers of the client."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal
@@ -15,15 +15,15 @@ Mode = Literal["strict", "flexible"]
 
 
 class Floor(msgspec.Struct, frozen=True):
-    """Two bounds, which are one unless a downgrade is allowed and the client is content with it."""
+    """Two bounds, which differ only if a downgrade is allowed and the client accepts it."""
 
     mode: Mode
     wanted: int
-    """Backends below it are asked only when nobody else is left."""
+    """Backends below it are asked only when no other is left."""
     least: int
     """Backends below it are never asked."""
     could_be: int
-    """What ``least`` is for a client that is flexible."""
+    """The value of ``least`` for a flexible client."""
 
 
 class Floors:
@@ -38,7 +38,7 @@ class Floors:
         if not intent.policies and not intent.headers:
             return self._usual
         config = self._config
-        demands = [_settled(keys, config) for keys in intent.policies_of("tier")]
+        demands = [_demand(keys, config) for keys in intent.policies_of("tier")]
         return _lowest(demands or [(config.min_tier, config.allow_downgrade)], mode_of(intent.headers))
 
 
@@ -49,15 +49,15 @@ def _lowest(demands: Sequence[tuple[int, bool]], mode: Mode) -> Floor:
 
 
 def mode_of(headers: Mapping[str, str]) -> Mode:
-    """Return what the client asks for; strict, unless it says with both of its headers that it is not.
+    """Return whether the client accepts a downgrade.
 
-    ``X-Nexus-Strict`` wins, and any word but ``false`` means yes: who sends it cares.
+    ``X-Nexus-Strict`` wins, and any value except ``false`` counts as true.
     """
     is_strict = headers.get(STRICT, "false").strip().lower() != "false"
     is_flexible = headers.get(FLEXIBLE, "false").strip().lower() == "true"
     return "flexible" if is_flexible and not is_strict else "strict"
 
 
-def _settled(keys: TierKeys, config: TierConfig) -> tuple[int, bool]:
+def _demand(keys: TierKeys, config: TierConfig) -> tuple[int, bool]:
     min_tier = config.min_tier if keys.min_tier is None else keys.min_tier
     return min_tier, config.allow_downgrade if keys.allow_downgrade is None else keys.allow_downgrade

@@ -1,11 +1,11 @@
-"""What tier contributes to Nexus."""
+"""The hooks of the tier plugin."""
 
 from typing import Any
 
 from nexus.api import PluginConfig, Reconciler, hookimpl
 from nexus_tier.config import TierConfig
+from nexus_tier.counters import TierCounters
 from nexus_tier.reconciler import TierReconciler
-from nexus_tier.tally import Tally
 
 
 @hookimpl
@@ -15,4 +15,4 @@ def nexus_config() -> type[PluginConfig]:
 
 @hookimpl
 def nexus_reconcilers(config: TierConfig, state: dict[str, Any]) -> list[Reconciler]:
-    return [TierReconciler(config, state.setdefault("tally", Tally()))]
+    return [TierReconciler(config, state.setdefault("counters", TierCounters()))]

@@ -1,26 +1,26 @@
-"""The tier stage: who is too weak for a request is excluded, or avoided where a downgrade is allowed."""
+"""The tier stage: excludes backends that are too weak for a request, or avoids them if a downgrade is allowed."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from nexus.api import AttemptOutcome, Backend, Ending, Hold, Measure, Priority, Reconciler, RoutingIntent, TokenUsage
 from nexus_tier.config import TierConfig
+from nexus_tier.counters import Objection, TierCounters
 from nexus_tier.floor import STRICT, Floor, Floors
-from nexus_tier.tally import Objection, Tally
 
 LOWEST: Final = 1
 
 
 class TierReconciler(Reconciler):
-    """Excludes whoever is below the tier that a request needs. When it fails, the request is rejected."""
+    """Excludes backends below the tier that a request needs. If the stage fails, the request is rejected."""
 
     name = "tier"
     priority = Priority.TIER
     on_error = "reject"
 
-    def __init__(self, config: TierConfig, tally: Tally) -> None:
+    def __init__(self, config: TierConfig, counters: TierCounters) -> None:
         self._floors = Floors(config)
-        self._tally = tally
+        self._counters = counters
 
     def reconcile(self, intent: RoutingIntent) -> None:
         floor = self._floors.of(intent)
@@ -35,11 +35,11 @@ class TierReconciler(Reconciler):
             elif tier < floor.wanted:
                 self._avoid(intent, backend, tier, floor)
                 objections.append(("avoided", backend.name))
-        self._tally.note(intent, floor.mode, objections)
+        self._counters.note(intent, floor.mode, objections)
 
     def reserve(self, intent: RoutingIntent, backend: Backend) -> Hold | None:
         tier = intent.tier_of(backend)
-        return Downgrade(tier, self._tally) if tier < self._floors.of(intent).wanted else None
+        return Downgrade(tier, self._counters) if tier < self._floors.of(intent).wanted else None
 
     def explain(self, intent: RoutingIntent) -> Mapping[str, Any]:
         floor = self._floors.of(intent)
@@ -51,7 +51,7 @@ class TierReconciler(Reconciler):
         }
 
     def measures(self) -> Iterable[Measure]:
-        return self._tally.measures()
+        return self._counters.measures()
 
     def _exclude(self, intent: RoutingIntent, backend: Backend, tier: int, floor: Floor) -> None:
         intent.exclude(
@@ -66,18 +66,18 @@ class TierReconciler(Reconciler):
         intent.avoid(
             backend,
             stage=self.name,
-            reason=f"{_shortfall(intent, tier, floor.wanted)}: only if nobody better is left",
+            reason=f"{_shortfall(intent, tier, floor.wanted)}: only if no better one is left",
         )
 
 
 class Downgrade(Hold):
-    """An attempt at a backend below the tier that was wanted: the client is told, and the answer is counted."""
+    """An attempt at a backend below the wanted tier: adds a header to the answer and counts it."""
 
-    __slots__ = ("_tally", "_tier")
+    __slots__ = ("_counters", "_tier")
 
-    def __init__(self, tier: int, tally: Tally) -> None:
+    def __init__(self, tier: int, counters: TierCounters) -> None:
         self._tier = tier
-        self._tally = tally
+        self._counters = counters
 
     def headers(self, usage: TokenUsage | None) -> Mapping[str, str]:
         del usage
@@ -85,7 +85,7 @@ class Downgrade(Hold):
 
     def settle(self, outcome: AttemptOutcome) -> None:
         if outcome.ending is Ending.FINISHED:
-            self._tally.downgrades += 1
+            self._counters.downgrades += 1
 
 
 def _shortfall(intent: RoutingIntent, tier: int, minimum: int) -> str:

@@ -14,7 +14,7 @@ def test_there_are_five_tiers(type_, tier):
 
 @pytest.mark.parametrize("type_", [TierKeys, TierConfig])
 @pytest.mark.parametrize("tier", [0, 6, -1, 2.5, "3", True])
-def test_and_no_other(type_, tier):
+def test_another_tier_is_refused(type_, tier):
     with pytest.raises(msgspec.ValidationError, match="min_tier"):
         msgspec.convert({"min_tier": tier}, type_)
 
@@ -26,6 +26,6 @@ def test_a_downgrade_is_allowed_or_not(type_):
         msgspec.convert({"allow_downgrade": "yes"}, type_)
 
 
-def test_by_default_nothing_is_asked_for_and_nobody_downgraded():
+def test_by_default_no_tier_is_required_and_no_request_downgraded():
     assert (TierConfig().min_tier, TierConfig().allow_downgrade) == (1, False)
     assert (TierKeys().min_tier, TierKeys().allow_downgrade) == (None, None)

@@ -6,20 +6,20 @@ from nexus.api import Priority, Reconciler
 from nexus.testing.imports import assert_only_uses_api
 from nexus.testing.reconciler_contract import ReconcilerContract
 from nexus_tier.config import TierConfig, TierKeys
+from nexus_tier.counters import TierCounters
 from nexus_tier.reconciler import TierReconciler
-from nexus_tier.tally import Tally
 
 
 class TestByDefault(ReconcilerContract):
     def make(self) -> Reconciler:
-        return TierReconciler(TierConfig(), Tally())
+        return TierReconciler(TierConfig(), TierCounters())
 
 
 class TestUnderPolicy(ReconcilerContract):
     policy = {"tier": TierKeys(min_tier=3)}  # noqa: RUF012 - as the contract declares it
 
     def make(self) -> Reconciler:
-        return TierReconciler(TierConfig(allow_downgrade=True), Tally())
+        return TierReconciler(TierConfig(allow_downgrade=True), TierCounters())
 
 
 def test_it_imports_nothing_of_nexus_but_the_api():

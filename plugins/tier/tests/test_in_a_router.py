@@ -1,11 +1,11 @@
-"""Who answers when health, slots, fallbacks and a client's patience come into it."""
+"""Which backend answers, with health, slots, fallbacks and flexible clients."""
 
 from nexus.api import Ending, Status
 from nexus.testing.builders import make_backend, make_fleet
 from nexus.testing.routing import Reject, Saturated, begin, give_back, make_router
 from nexus_tier.config import TierConfig, TierKeys
+from nexus_tier.counters import TierCounters
 from nexus_tier.reconciler import TierReconciler
-from nexus_tier.tally import Tally
 
 FLEXIBLE = {"x-nexus-flexible": "true"}
 WEAK = make_backend("weak", tier=1, models=["llama3", "qwen3"], priority=0)
@@ -15,25 +15,25 @@ def policy(pattern, **keys):
     return {"model_pattern": pattern, **keys}
 
 
-def routing(*policies, headers=(), tally=None, config=None, model="llama3", **parts):
-    stage = TierReconciler(config or TierConfig(), tally or Tally())
+def routing(*policies, headers=(), counters=None, config=None, model="llama3", **parts):
+    stage = TierReconciler(config or TierConfig(), counters or TierCounters())
     router = make_router(stage, policies=policies, policy_keys={"tier": TierKeys}, **parts)
     return begin(router, model, headers=dict(headers))
 
 
-def test_the_weak_one_is_not_asked_however_preferred():
+def test_a_weak_backend_is_not_asked_even_with_the_best_priority():
     found = routing(policy("*", min_tier=2)).next(make_fleet(WEAK, make_backend("strong", tier=3)))
 
     assert found.backend.name == "strong"
 
 
-def test_when_the_strong_one_is_down_a_strict_client_is_told():
+def test_a_strict_client_gets_an_error_when_the_strong_backend_is_down():
     fleet = make_fleet(WEAK, make_backend("strong", tier=3, status=Status.UNHEALTHY, is_refusing=True))
 
     assert routing(policy("*", min_tier=2)).next(fleet).code == "no_healthy_backend"
 
 
-def test_and_a_flexible_one_is_answered_where_that_is_allowed():
+def test_a_flexible_client_gets_the_weak_backend_if_allowed():
     fleet = make_fleet(WEAK, make_backend("strong", tier=3, status=Status.UNHEALTHY, is_refusing=True))
 
     found = routing(policy("*", min_tier=2, allow_downgrade=True), headers=FLEXIBLE).next(fleet)
@@ -41,7 +41,7 @@ def test_and_a_flexible_one_is_answered_where_that_is_allowed():
     assert found.backend.name == "weak"
 
 
-def test_when_the_strong_one_is_busy_even_a_flexible_client_waits():
+def test_a_flexible_client_waits_while_the_strong_backend_is_busy():
     fleet = make_fleet(WEAK, make_backend("strong", tier=3, max_in_flight=1))
     policies = policy("*", min_tier=2, allow_downgrade=True)
     routing(policies).next(fleet)
@@ -51,7 +51,7 @@ def test_when_the_strong_one_is_busy_even_a_flexible_client_waits():
     assert isinstance(waiting, Saturated)
 
 
-def test_nobody_of_the_tier_is_a_rejection_that_says_which_is_needed():
+def test_without_a_backend_of_the_tier_the_rejection_names_the_tier():
     reject = routing(policy("*", min_tier=4)).next(make_fleet(WEAK))
 
     assert (reject.code, reject.context["required_tier"], reject.retry_after_s) == ("rejected_by_policy", 4, 30)
@@ -72,7 +72,7 @@ class TestFallbacks:
 
         assert isinstance(search.next(make_fleet(WEAK)), Reject)
 
-    def test_what_one_of_both_forbids_the_other_cannot_allow(self):
+    def test_one_policy_cannot_allow_what_the_other_forbids(self):
         policies = policy("phi", min_tier=3), policy("qwen3", min_tier=2, allow_downgrade=True)
         search = routing(*policies, fallbacks={"phi": ("qwen3",)}, model="phi", headers=FLEXIBLE)
 
@@ -83,38 +83,40 @@ class TestFallbacks:
 
 
 class TestDowngrades:
-    def downgraded(self, tally):
-        return routing(policy("*", min_tier=3, allow_downgrade=True), headers=FLEXIBLE, tally=tally).next(
+    def downgraded(self, counters):
+        return routing(policy("*", min_tier=3, allow_downgrade=True), headers=FLEXIBLE, counters=counters).next(
             make_fleet(WEAK)
         )
 
-    def test_the_client_is_told(self):
-        (hold,) = self.downgraded(Tally()).holds
+    def test_the_answer_has_a_header(self):
+        (hold,) = self.downgraded(TierCounters()).holds
 
         assert hold.headers(None) == {"X-Nexus-Tier": "1"}
 
     def test_an_answer_is_counted_and_a_failed_attempt_is_not(self):
-        tally = Tally()
+        counters = TierCounters()
 
-        give_back(self.downgraded(tally))
-        give_back(self.downgraded(tally), Ending.BACKEND_FAILED)
+        give_back(self.downgraded(counters))
+        give_back(self.downgraded(counters), Ending.BACKEND_FAILED)
 
-        assert tally.downgrades == 1
+        assert counters.downgrades == 1
 
-    def test_nothing_is_said_of_an_answer_from_the_tier_that_was_wanted(self):
+    def test_an_answer_of_the_wanted_tier_has_no_header(self):
         (hold,) = routing(policy("*", min_tier=1), headers=FLEXIBLE).next(make_fleet(WEAK)).holds
 
         assert hold.headers(None) == {}
 
 
-def test_when_it_only_observes_nobody_is_left_out_and_nothing_is_said():
-    tally = Tally()
-    search = routing(policy("*", min_tier=3, allow_downgrade=True), headers=FLEXIBLE, tally=tally, observe=["tier"])
+def test_when_it_only_observes_no_backend_is_excluded_and_no_header_added():
+    counters = TierCounters()
+    search = routing(
+        policy("*", min_tier=3, allow_downgrade=True), headers=FLEXIBLE, counters=counters, observe=["tier"]
+    )
 
     found = search.next(make_fleet(WEAK))
     give_back(found)
 
     assert found.backend.name == "weak"
     assert [hold.headers(None) for hold in found.holds] == [{}]
-    assert tally.downgrades == 0
-    assert {m.name: m.samples[0].value for m in tally.measures()}["nexus_tier_backends_avoided"] == 1
+    assert counters.downgrades == 0
+    assert {m.name: m.samples[0].value for m in counters.measures()}["nexus_tier_backends_avoided"] == 1

@@ -7,8 +7,8 @@ from nexus.api import ModelFacts, Status
 from nexus.testing.builders import make_backend, make_fleet
 from nexus.testing.routing import Reserved, begin, make_router
 from nexus_tier.config import TierConfig, TierKeys
+from nexus_tier.counters import TierCounters
 from nexus_tier.reconciler import TierReconciler
-from nexus_tier.tally import Tally
 
 MODELS = ("llama3", "qwen3")
 WORDS = ("true", "false", "yes", "")
@@ -41,12 +41,12 @@ def tier_met(reserved):
 
 @thoroughly
 @given(fleets, tiers, tiers, st.booleans(), st.booleans(), headers)
-def test_nobody_gets_less_than_both_sides_agreed_to(fleet, first, second, allows_first, allows_second, headers):
+def test_no_answer_is_below_what_both_sides_agreed_to(fleet, first, second, allows_first, allows_second, headers):
     policies = [
         {"model_pattern": "llama3", "min_tier": first, "allow_downgrade": allows_first},
         {"model_pattern": "qwen3", "min_tier": second, "allow_downgrade": allows_second},
     ]
-    stage = TierReconciler(TierConfig(), Tally())
+    stage = TierReconciler(TierConfig(), TierCounters())
     router = make_router(stage, policies=policies, policy_keys={"tier": TierKeys}, fallbacks={"llama3": ("qwen3",)})
     search = begin(router, headers=headers)
     agrees = headers.get("x-nexus-flexible") == "true" and headers.get("x-nexus-strict", "false") == "false"
@@ -63,7 +63,7 @@ def test_nobody_gets_less_than_both_sides_agreed_to(fleet, first, second, allows
 @thoroughly
 @given(fleets, tiers)
 def test_a_downgrade_is_the_last_resort(fleet, min_tier):
-    stage = TierReconciler(TierConfig(min_tier=min_tier, allow_downgrade=True), Tally())
+    stage = TierReconciler(TierConfig(min_tier=min_tier, allow_downgrade=True), TierCounters())
     search = begin(make_router(stage), headers={"x-nexus-flexible": "true"})
 
     met = [tier_met(found) >= min_tier for _ in range(5) if isinstance(found := search.next(fleet), Reserved)]

@@ -5,9 +5,9 @@ from pathlib import Path
 from nexus.api import Reconciler
 from nexus.testing.readme_contract import Readme, ReadmeContract
 from nexus_tier.config import TierConfig
+from nexus_tier.counters import TierCounters
 from nexus_tier.floor import FLEXIBLE, STRICT
 from nexus_tier.reconciler import TierReconciler
-from nexus_tier.tally import Tally
 
 PATH = Path(__file__).parents[1] / "README.rst"
 README = Readme(PATH)
@@ -19,7 +19,7 @@ class TestReadme(ReadmeContract):
     config = TierConfig
 
     def make(self) -> Reconciler:
-        return TierReconciler(TierConfig(), Tally())
+        return TierReconciler(TierConfig(), TierCounters())
 
 
 def test_every_header_is_explained():

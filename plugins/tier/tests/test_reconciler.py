@@ -1,12 +1,12 @@
-"""Who is too weak for a request, and what becomes of that."""
+"""Which backends are too weak for a request, and what the stage says about them."""
 
 import pytest
 
 from nexus.api import ModelFacts
 from nexus.testing.builders import make_backend, make_intent
 from nexus_tier.config import TierConfig, TierKeys
+from nexus_tier.counters import TierCounters
 from nexus_tier.reconciler import TierReconciler
-from nexus_tier.tally import Tally
 
 FLEET = tuple(make_backend(f"tier-{tier}", tier=tier) for tier in (1, 2, 3, 4, 5))
 
@@ -15,10 +15,10 @@ FLEXIBLE = {"x-nexus-flexible": "true"}
 
 
 def judged(*, headers=(), backends=FLEET, config=None, **keys):
-    """Return an intent after the stage has spoken."""
+    """Return an intent after the stage has run."""
     policy = {"tier": TierKeys(**keys)} if keys else {}
     intent = make_intent(backends=backends, policy=policy, headers=dict(headers))
-    TierReconciler(config or TierConfig(), Tally()).reconcile(intent)
+    TierReconciler(config or TierConfig(), TierCounters()).reconcile(intent)
     return intent
 
 
@@ -31,7 +31,7 @@ def left(intent):
 
 
 class TestWhatIsWanted:
-    def test_without_any_word_every_tier_will_do(self):
+    def test_by_default_every_tier_may_answer(self):
         assert left(judged()) == ([1, 2, 3, 4, 5], [])
 
     @pytest.mark.parametrize("tier", [1, 2, 3, 4, 5])
@@ -56,7 +56,7 @@ class TestWhatIsWanted:
 
 class TestStrictAndFlexible:
     @pytest.mark.parametrize("headers", [{}, STRICT, FLEXIBLE, STRICT | FLEXIBLE])
-    def test_nobody_is_downgraded_unless_the_operator_allows_it(self, headers):
+    def test_no_request_is_downgraded_unless_the_operator_allows_it(self, headers):
         assert left(judged(headers=headers, min_tier=3)) == ([3, 4, 5], [])
 
     @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ class TestStrictAndFlexible:
             (STRICT | FLEXIBLE, ([3, 4, 5], [])),
         ],
     )
-    def test_if_he_does_a_flexible_client_is_the_last_resort_of_the_weak(self, headers, expected):
+    def test_if_allowed_a_flexible_client_may_get_a_weak_backend_as_a_last_resort(self, headers, expected):
         assert left(judged(headers=headers, min_tier=3, allow_downgrade=True)) == expected
         assert left(judged(headers=headers, config=TierConfig(min_tier=3, allow_downgrade=True))) == expected
 
@@ -120,18 +120,18 @@ class TestWhatIsSaid:
     def test_where_a_header_would_help_it_is_named(self, headers, action):
         assert judged(headers=headers, min_tier=3, allow_downgrade=True).excluded[0].action == action
 
-    def test_what_is_avoided_is_so_for_a_reason(self):
+    def test_an_avoided_backend_has_a_reason(self):
         intent = judged(headers=FLEXIBLE, min_tier=2, allow_downgrade=True)
 
         (verdict,) = intent.avoided
         assert verdict.backend == "tier-1"
         assert verdict.reason == (
             "Agent capability tier 1 is below minimum tier 2 required by policy for model 'llama3':"
-            " only if nobody better is left"
+            " only if no better one is left"
         )
 
     def test_what_a_request_needs_is_explained(self):
-        stage = TierReconciler(TierConfig(min_tier=3, allow_downgrade=True), Tally())
+        stage = TierReconciler(TierConfig(min_tier=3, allow_downgrade=True), TierCounters())
 
         assert stage.explain(make_intent(backends=FLEET[:2], headers=FLEXIBLE)) == {
             "mode": "flexible",

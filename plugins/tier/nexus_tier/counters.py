@@ -1,4 +1,4 @@
-"""How many requests wanted a tier, what that kept them from, and how many were downgraded: each counted once."""
+"""Counts requests that need a tier, the backends that are too weak for them, and downgrades; outlives reloads."""
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
@@ -9,32 +9,31 @@ from nexus_tier.floor import Mode
 
 Objection = Literal["excluded", "avoided"]
 
-MOST_REMEMBERED: Final = 4096
-"""Requests under way; of one that is older, what it has been counted for is forgotten."""
+MAX_REMEMBERED: Final = 4096
+"""Requests; what was counted for older ones is forgotten."""
 
 
-class Tally:
-    """Lives as long as the process.
+class TierCounters:
+    """Counts each request once, although routing repeats the search for a backend.
 
-    The search for a backend begins anew after each failed attempt, for each fallback, and with each freed slot while a
-    request waits. It remains one request.
+    The search is repeated after a failed attempt, for each fallback, and for each freed slot while the request waits.
     """
 
     def __init__(self) -> None:
         self._requests: dict[Mode, int] = {"strict": 0, "flexible": 0}
         self._backends: dict[Objection, int] = {"excluded": 0, "avoided": 0}
         self._counted: OrderedDict[tuple[str, float], set[tuple[Objection, str]]] = OrderedDict()
-        """By request, what was said against which backend."""
+        """By request, the objections to backends."""
         self.downgrades = 0
 
     def note(self, intent: RoutingIntent, mode: Mode, objections: Iterable[tuple[Objection, str]]) -> None:
-        """Count that *intent* wants more than the lowest tier, and what spoke against which backend."""
+        """Count a request that needs more than the lowest tier, and the objections to backends."""
         request = intent.request_id, intent.received_unix_s
         counted = self._counted.get(request)
         if counted is None:
             counted = self._counted[request] = set()
             self._requests[mode] += 1
-            if len(self._counted) > MOST_REMEMBERED:
+            if len(self._counted) > MAX_REMEMBERED:
                 self._counted.popitem(last=False)
         new = set(objections) - counted
         counted |= new
@@ -42,7 +41,7 @@ class Tally:
             self._backends[objection] += 1
 
     def measures(self) -> Iterator[Measure]:
-        """Return what Prometheus is told."""
+        """Return the metrics."""
         yield _counter(
             "nexus_tier_requests",
             "Requests that wanted more than the lowest tier.",
@@ -55,7 +54,7 @@ class Tally:
         )
         yield _counter(
             "nexus_tier_backends_avoided",
-            "Backends that were kept for the case that nobody else was left, each once per request.",
+            "Backends that were avoided because others were better, each once per request.",
             Sample(self._backends["avoided"]),
         )
         yield _counter("nexus_tier_downgrades", "Answers from below the tier that was wanted.", Sample(self.downgrades))

@@ -2,10 +2,10 @@
 
 from nexus.testing.builders import make_backend, make_fleet, make_intent
 from nexus.testing.routing import begin, give_back, make_router
-from nexus_tier import plugin, tally
+from nexus_tier import counters, plugin
 from nexus_tier.config import TierConfig
+from nexus_tier.counters import TierCounters
 from nexus_tier.reconciler import TierReconciler
-from nexus_tier.tally import Tally
 
 FLEET = tuple(make_backend(f"tier-{tier}", tier=tier, models=["llama3", "qwen3"]) for tier in (1, 2, 3))
 FLEXIBLE = {"x-nexus-flexible": "true"}
@@ -21,8 +21,8 @@ def figures(stage):
     }
 
 
-def test_they_tell_what_was_wanted_and_what_came_of_it():
-    stage = TierReconciler(TierConfig(min_tier=3, allow_downgrade=True), Tally())
+def test_requests_and_objections_are_counted():
+    stage = TierReconciler(TierConfig(min_tier=3, allow_downgrade=True), TierCounters())
 
     stage.reconcile(make_intent(backends=FLEET))
     stage.reconcile(make_intent(backends=FLEET, received_at="2026-05-01T12:01", headers=FLEXIBLE))
@@ -36,7 +36,7 @@ def test_they_tell_what_was_wanted_and_what_came_of_it():
 
 
 def test_a_request_that_any_tier_will_do_for_is_not_counted():
-    stage = TierReconciler(TierConfig(), Tally())
+    stage = TierReconciler(TierConfig(), TierCounters())
 
     stage.reconcile(make_intent(backends=FLEET))
 
@@ -44,7 +44,7 @@ def test_a_request_that_any_tier_will_do_for_is_not_counted():
 
 
 def test_a_request_that_waits_falls_back_and_is_tried_again_counts_once():
-    stage = TierReconciler(TierConfig(min_tier=2), Tally())
+    stage = TierReconciler(TierConfig(min_tier=2), TierCounters())
     router = make_router(stage, fallbacks={"llama3": ("qwen3",)})
     search = begin(router)
 
@@ -55,13 +55,13 @@ def test_a_request_that_waits_falls_back_and_is_tried_again_counts_once():
 
 
 def test_what_is_remembered_of_requests_is_bounded(monkeypatch):
-    monkeypatch.setattr(tally, "MOST_REMEMBERED", 2)
-    kept = Tally()
+    monkeypatch.setattr(counters, "MAX_REMEMBERED", 2)
+    counted = TierCounters()
 
     for minute in range(5):
-        kept.note(make_intent(received_at=f"2026-05-01T12:0{minute}"), "strict", [])
+        counted.note(make_intent(received_at=f"2026-05-01T12:0{minute}"), "strict", [])
 
-    assert len(kept._counted) == 2
+    assert len(counted._counted) == 2
 
 
 def test_they_go_on_after_a_reload():

@@ -2,10 +2,10 @@
 
 from nexus.testing.builders import make_backend, make_fleet, make_intent
 from nexus.testing.routing import begin, give_back, make_router
-from nexus_privacy import plugin, tally
+from nexus_privacy import counters, plugin
 from nexus_privacy.config import PrivacyConfig, PrivacyKeys
+from nexus_privacy.counters import RestrictionCounters
 from nexus_privacy.reconciler import PrivacyReconciler
-from nexus_privacy.tally import Tally
 
 FLEET = {"gpu-1": "local", "openai": "cloud", "claude": "cloud"}
 
@@ -26,8 +26,8 @@ def reconciled(stage, **said):
     return intent
 
 
-def test_they_tell_who_has_asked_for_it():
-    stage = PrivacyReconciler(PrivacyConfig(), Tally())
+def test_each_cause_of_a_restriction_is_counted():
+    stage = PrivacyReconciler(PrivacyConfig(), RestrictionCounters())
 
     reconciled(stage)
     reconciled(stage, received_at="2026-05-01T12:01", policy={"privacy": PrivacyKeys(privacy="restricted")})
@@ -41,8 +41,8 @@ def test_they_tell_who_has_asked_for_it():
     }
 
 
-def test_a_label_that_has_not_occurred_is_told_as_zero():
-    (requests, backends) = PrivacyReconciler(PrivacyConfig(), Tally()).measures()
+def test_a_label_that_has_not_occurred_is_zero():
+    (requests, backends) = PrivacyReconciler(PrivacyConfig(), RestrictionCounters()).measures()
 
     for measure in (requests, backends):
         assert [(sample.value, sample.labels["by"]) for sample in measure.samples] == [
@@ -53,7 +53,7 @@ def test_a_label_that_has_not_occurred_is_told_as_zero():
 
 
 def test_a_request_that_waits_falls_back_and_is_tried_again_counts_once():
-    stage = PrivacyReconciler(PrivacyConfig(default="restricted"), Tally())
+    stage = PrivacyReconciler(PrivacyConfig(default="restricted"), RestrictionCounters())
     router = make_router(stage, fallbacks={"llama3": ("qwen3",)})
     fleet = make_fleet(
         make_backend("gpu-1", models=["llama3", "qwen3"], max_in_flight=1),
@@ -77,13 +77,13 @@ def test_a_request_that_waits_falls_back_and_is_tried_again_counts_once():
 
 
 def test_what_is_remembered_of_requests_is_bounded(monkeypatch):
-    monkeypatch.setattr(tally, "MOST_REMEMBERED", 2)
-    kept = Tally()
+    monkeypatch.setattr(counters, "MAX_REMEMBERED", 2)
+    counted = RestrictionCounters()
 
     for minute in range(5):
-        kept.note(make_intent(received_at=f"2026-05-01T12:0{minute}"), "policy", [])
+        counted.note(make_intent(received_at=f"2026-05-01T12:0{minute}"), "policy", [])
 
-    assert len(kept._counted) == 2
+    assert len(counted._counted) == 2
 
 
 def test_they_go_on_after_a_reload():
