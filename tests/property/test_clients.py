@@ -13,6 +13,7 @@ from nexus.proxy.client.known_head import HeadBytes
 from nexus.proxy.client.request_reader import RequestReader
 from nexus.proxy.client.server import EdgeServer
 from nexus.proxy.headers.from_client import can_stay_open, read_head
+from tests.support.fakes import FakeTransport
 
 thoroughly = settings(max_examples=300, deadline=None)
 
@@ -57,36 +58,6 @@ class Socket:
         return -1
 
 
-class Transport(asyncio.Transport):
-    """Takes everything."""
-
-    is_closed = False
-
-    def get_extra_info(self, name, default=None):
-        return Socket() if name == "socket" else default
-
-    def set_write_buffer_limits(self, high=None, low=None):
-        pass
-
-    def write(self, data):
-        pass
-
-    def pause_reading(self):
-        pass
-
-    def resume_reading(self):
-        pass
-
-    def is_closing(self):
-        return self.is_closed
-
-    def write_eof(self):
-        pass
-
-    def close(self):
-        self.is_closed = True
-
-
 class Desk:
     """Writes down every request that it is given."""
 
@@ -122,7 +93,7 @@ async def seen_of(pieces, head_bytes=HeadBytes):
     edge.desk = desk = Desk()
     client = ClientConnection(edge)
     client._waiting._reader._head_bytes = head_bytes()
-    transport = Transport()
+    transport = FakeTransport({"socket": Socket()})
     client.connection_made(transport)
     for piece in pieces:
         if not transport.is_closed:

@@ -1,13 +1,7 @@
 """A ticket lets one viewer in, once, and not for long."""
 
 from nexus.dashboard.tickets import LIFETIME_S, MOST_TICKETS, Tickets
-
-
-class Clock:
-    now = 100.0
-
-    def __call__(self):
-        return self.now
+from tests.support.fakes import FakeClock
 
 
 def always():
@@ -26,7 +20,7 @@ def test_a_ticket_that_was_never_issued_is_worth_nothing():
 
 
 def test_a_ticket_expires():
-    clock = Clock()
+    clock = FakeClock(100.0)
     tickets = Tickets(clock)
     ticket = tickets.issue(always)
 
@@ -36,7 +30,7 @@ def test_a_ticket_expires():
 
 
 def test_tickets_that_nobody_uses_are_forgotten():
-    clock = Clock()
+    clock = FakeClock(100.0)
     tickets = Tickets(clock)
     first = tickets.issue(always)
     for _ in range(MOST_TICKETS):

@@ -7,26 +7,9 @@ from nexus.errors import UpstreamFault
 from nexus.fleet.health.misconfiguration import PAUSE_S, Misconfigurations
 from nexus.fleet.membership.registry import Registry
 from nexus.testing.builders import make_backend
+from tests.support.fakes import FakeClock
 
 BACKEND = make_backend("paid")
-
-
-class Timers:
-    def __init__(self):
-        self.pending = []
-
-    def __call__(self, delay_s, call):
-        timer = _Timer(delay_s, call, self.pending)
-        self.pending.append(timer)
-        return timer
-
-
-class _Timer:
-    def __init__(self, delay_s, call, pending):
-        self.delay_s, self.call, self._pending = delay_s, call, pending
-
-    def cancel(self):
-        self._pending.remove(self)
 
 
 @pytest.fixture
@@ -37,13 +20,13 @@ def registry():
 
 
 @pytest.fixture
-def timers():
-    return Timers()
+def clock():
+    return FakeClock()
 
 
 @pytest.fixture
-def misconfigurations(registry, timers):
-    return Misconfigurations(registry, later=timers)
+def misconfigurations(registry, clock):
+    return Misconfigurations(registry, later=clock.call_later)
 
 
 def refused(status=401):
@@ -78,12 +61,12 @@ def test_an_answer_between_them_starts_the_count_again(registry, misconfiguratio
     assert registry.row(BACKEND.id).misconfigured is None
 
 
-def test_an_answer_takes_the_mark_off(registry, timers, misconfigurations):
+def test_an_answer_takes_the_mark_off(registry, clock, misconfigurations):
     misconfigurations.report(BACKEND.id, refused())
     misconfigurations.report(BACKEND.id, outcome(status=200))
 
     assert registry.row(BACKEND.id).misconfigured is None
-    assert timers.pending == []
+    assert clock.timers == []
 
 
 @pytest.mark.parametrize("ending", [Ending.CLIENT_LEFT, Ending.TIMED_OUT, Ending.SHUT_DOWN])
@@ -94,20 +77,21 @@ def test_an_attempt_that_shows_nothing_leaves_it(registry, misconfigurations, en
     assert registry.row(BACKEND.id).misconfigured is not None
 
 
-def test_after_a_pause_the_key_may_be_tried_again(registry, timers, misconfigurations):
+def test_after_a_pause_the_key_may_be_tried_again(registry, clock, misconfigurations):
     misconfigurations.report(BACKEND.id, refused())
-    (timer,) = timers.pending
+    clock.advance(PAUSE_S - 1)
+    before = registry.row(BACKEND.id).misconfigured
 
-    timer.call()
+    clock.advance(1)
 
-    assert timer.delay_s == PAUSE_S
+    assert before is not None
     assert registry.row(BACKEND.id).misconfigured is None
 
 
-def test_a_backend_that_has_left_is_forgotten(registry, timers, misconfigurations):
+def test_a_backend_that_has_left_is_forgotten(registry, clock, misconfigurations):
     misconfigurations.report(BACKEND.id, refused())
     registry.remove(BACKEND.id)
     misconfigurations.forget(BACKEND.id)
     misconfigurations.report(BACKEND.id, refused())
 
-    assert timers.pending == []
+    assert clock.timers == []

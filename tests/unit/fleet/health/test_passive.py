@@ -8,46 +8,14 @@ from nexus.fleet.health.passive import MAX_UNSUPPORTED, PassiveSignals
 from nexus.fleet.kinds import OLLAMA
 from nexus.fleet.membership.identity import backend_id
 from nexus.fleet.membership.registry import Registry
+from tests.support.fakes import FakeClock
 
 GPU = backend_id("gpu")
 
 
-class Clock:
-    """Timers that go off when the test says so."""
-
-    def __init__(self):
-        self.now = 0.0
-        self.timers = []
-
-    def later(self, delay_s, call):
-        timer = Timer(self.now + delay_s, call)
-        self.timers.append(timer)
-        return timer
-
-    def advance(self, seconds):
-        self.now += seconds
-        due = [timer for timer in self.timers if timer.at <= self.now]
-        self.timers = [timer for timer in self.timers if timer not in due]
-        for timer in due:
-            if not timer.is_cancelled:
-                timer.call()
-
-    @property
-    def pending(self):
-        return [timer for timer in self.timers if not timer.is_cancelled]
-
-
-class Timer:
-    def __init__(self, at, call):
-        self.at, self.call, self.is_cancelled = at, call, False
-
-    def cancel(self):
-        self.is_cancelled = True
-
-
 @pytest.fixture
 def clock():
-    return Clock()
+    return FakeClock()
 
 
 @pytest.fixture
@@ -68,9 +36,7 @@ def passive(registry, clock, refused):
         refused.append(backend_id)
         return True
 
-    return PassiveSignals(
-        registry, later=clock.later, on_refused=on_refused, chance=lambda: 0.5, clock=lambda: clock.now
-    )
+    return PassiveSignals(registry, later=clock.call_later, on_refused=on_refused, chance=lambda: 0.5, clock=clock)
 
 
 @pytest.fixture
@@ -103,7 +69,7 @@ def test_a_request_that_is_answered_well_closes_it(registry, clock, passive, fai
     passive.report(GPU, make_outcome(status=200))
 
     assert breaker(registry) is Breaker.CLOSED
-    assert clock.pending == []
+    assert clock.timers == []
 
 
 def test_a_failure_while_half_open_doubles_the_pause(registry, clock, fail):
@@ -142,7 +108,7 @@ def test_a_refused_connection_is_for_the_watch_to_settle(registry, passive, refu
 
 
 def test_where_nobody_watches_a_refused_connection_opens_the_breaker_at_once(registry, clock, make_outcome):
-    passive = PassiveSignals(registry, later=clock.later, on_refused=lambda _: False, chance=lambda: 0.5)
+    passive = PassiveSignals(registry, later=clock.call_later, on_refused=lambda _: False, chance=lambda: 0.5)
 
     passive.report(GPU, make_outcome(Ending.BACKEND_FAILED, fault=UpstreamFault.REFUSED))
 
@@ -207,7 +173,7 @@ def test_of_a_backend_that_is_gone_nothing_is_learnt(registry, clock, passive, f
     clock.advance(600)
 
     assert registry.snapshot.backends == ()
-    assert clock.pending == []
+    assert clock.timers == []
 
 
 class TestSeveralModels:
@@ -292,7 +258,7 @@ class TestSeveralModels:
         report("qwen3", status=200)
 
         assert not row().is_troubled
-        assert clock.pending == []
+        assert clock.timers == []
 
 
 def test_each_form_of_answer_has_a_latency_of_its_own(registry, passive, make_outcome):

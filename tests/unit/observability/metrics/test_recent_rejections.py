@@ -4,18 +4,12 @@ import pytest
 
 from nexus.observability.metrics.recent_rejections import MOST_KINDS, RecentRejections
 from nexus.testing.builders import make_attempt, make_outcome
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self):
-        return self.now
+from tests.support.fakes import FakeClock
 
 
 @pytest.fixture
 def clock():
-    return Clock()
+    return FakeClock(1000.0)
 
 
 @pytest.fixture

@@ -8,18 +8,12 @@ from nexus.domain.outcome import Ending
 from nexus.domain.request import TokenUsage
 from nexus.observability.metrics.timeline import HOUR_STEPS, MOST_SAMPLES, STEP_S, Figures, Timeline
 from nexus.testing.builders import make_attempt, make_outcome
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
+from tests.support.fakes import FakeClock
 
 
 @pytest.fixture
 def clock():
-    return Clock()
+    return FakeClock()
 
 
 @pytest.fixture
@@ -119,7 +113,7 @@ def test_a_copy_of_the_hour_does_not_move(timeline):
 
 @given(st.lists(st.tuples(st.floats(0, 5000), st.integers(200, 599)), max_size=30))
 def test_no_exchange_of_the_last_hour_is_lost_and_none_is_counted_twice(events):
-    clock = Clock()
+    clock = FakeClock()
     timeline = Timeline(clock=clock)
     for waited_s, status in events:
         clock.now += waited_s

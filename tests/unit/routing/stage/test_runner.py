@@ -16,21 +16,12 @@ from nexus.routing.pipeline import Pipeline, Refused
 from nexus.routing.stage.api import Hold, Refusal
 from nexus.routing.stage.order import in_order
 from nexus.testing.builders import make_backend, make_fleet, make_intent
-
-
-class Clock:
-    """Moves when it is told to."""
-
-    def __init__(self):
-        self.now = 0.0
-
-    def __call__(self):
-        return self.now
+from tests.support.fakes import FakeClock
 
 
 @pytest.fixture
 def clock():
-    return Clock()
+    return FakeClock()
 
 
 @pytest.fixture
