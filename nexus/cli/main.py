@@ -5,39 +5,36 @@ import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 from click.shell_completion import CompletionItem, add_completion_class
 
 from nexus import __version__
-from nexus.cli.bash_completion import BashCompletion
+from nexus.cli.arguments.bash_completion import BashCompletion
+from nexus.cli.arguments.option_order import Section, left_over, placed
 from nexus.cli.exit_codes import ExitCode, exit_code_of
-from nexus.cli.placing import Section, left_over, placed
 from nexus.cli.standard_streams import drop_output, forgive_closed_output, open_closed_streams, output_failure
 from nexus.containment import interrupts_noted
-from nexus.errors import NexusError, did_you_mean
-
-if TYPE_CHECKING:
-    from nexus.cli.options import Chosen
+from nexus.errors import NexusError
 
 add_completion_class(BashCompletion)
 
 COMMANDS: Final[Mapping[str, str]] = {
-    "serve": "nexus.cli.serve",
-    "check": "nexus.cli.check",
-    "pipeline": "nexus.cli.pipeline",
-    "plugins": "nexus.cli.plugins",
-    "explain": "nexus.cli.explain",
-    "backends": "nexus.cli.backends",
-    "models": "nexus.cli.models",
-    "queue": "nexus.cli.queue",
-    "decisions": "nexus.cli.decisions",
-    "health": "nexus.cli.health",
-    "config": "nexus.cli.config",
-    "announce": "nexus.cli.announce",
-    "demo": "nexus.cli.demo",
-    "completions": "nexus.cli.completions",
+    "serve": "nexus.cli.commands.serve",
+    "check": "nexus.cli.commands.check",
+    "pipeline": "nexus.cli.commands.pipeline",
+    "plugins": "nexus.cli.commands.plugins",
+    "explain": "nexus.cli.commands.explain",
+    "backends": "nexus.cli.commands.backends",
+    "models": "nexus.cli.commands.models",
+    "queue": "nexus.cli.commands.queue",
+    "decisions": "nexus.cli.commands.decisions",
+    "health": "nexus.cli.commands.health",
+    "config": "nexus.cli.commands.config",
+    "announce": "nexus.cli.commands.announce",
+    "demo": "nexus.cli.commands.demo",
+    "completions": "nexus.cli.commands.completions",
 }
 """Each command and its module, which is imported when the command is called for: a short one starts fast."""
 
@@ -81,7 +78,7 @@ class NexusProxy(Section):
 
     def _otherwise(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Return *args*, which begin with an option, for ``serve``, a plugin's command, or what is to refuse them."""
-        from nexus.cli.options import alone
+        from nexus.cli.arguments.options import alone
 
         rest = [] if ctx.resilient_parsing else left_over(alone, ctx, args)
         if rest == []:
@@ -112,7 +109,11 @@ class NexusProxy(Section):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         own = self.own_command(ctx, cmd_name)
-        return own if own is not None or ctx.resilient_parsing else _of_a_plugin(cmd_name, ctx.obj)
+        if own is not None or ctx.resilient_parsing:
+            return own
+        from nexus.cli.plugin_commands import plugin_command
+
+        return plugin_command(cmd_name, ctx.obj, COMMANDS)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -154,38 +155,11 @@ def _quiet_end() -> Iterator[None]:
         raise click.exceptions.Exit(ExitCode.OUTPUT_LOST) from exc
 
 
-def _of_a_plugin(name: str, chosen: "Chosen | None") -> click.Command | None:
-    """Return the command of that name which a plugin contributes, None when there is none.
-
-    :raises NexusError: it cannot be known, because the configuration or a plugin is at fault.
-    """
-    from nexus.app.composition.blueprint import load_plugins
-    from nexus.cli.guarding import guarded_command
-    from nexus.cli.options import Chosen
-
-    chosen = chosen or Chosen()
-    try:
-        loaded = chosen.load_quietly()
-        plugins = load_plugins(loaded, chosen.plugin_files)
-        commands = plugins.configure(loaded.config.plugins, error=loaded.error).commands()
-    except NexusError as exc:
-        hint = did_you_mean(name, COMMANDS)
-        raise type(exc)(
-            f"'{name}' is no command of Nexus itself, and those of plugins cannot be read: {exc}{hint}"
-        ) from exc
-    found = next((guarded_command(*owned) for owned in commands if owned[1].name == name), None)
-    if found is None and plugins.not_loaded:
-        idle = ", ".join(sorted(candidate.name for candidate in plugins.not_loaded))
-        hint = did_you_mean(name, COMMANDS)
-        raise click.UsageError(f"there is no command '{name}'{hint}; plugins that are installed and not loaded: {idle}")
-    return found
-
-
 def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     del param
     if not value or ctx.resilient_parsing:
         return
-    from nexus.cli.plugins import listing, print_version_as_json
+    from nexus.cli.commands.plugins import listing, print_version_as_json
 
     if ctx.meta.get(AS_JSON):
         print_version_as_json()

@@ -11,8 +11,8 @@ import pytest
 from click.shell_completion import BashComplete
 
 from nexus import __version__
-from nexus.cli.columns import in_columns
 from nexus.cli.main import COMMANDS, main
+from nexus.cli.output.columns import in_columns
 from nexus.plugin_manager import Plugin
 from nexus.testing.plugin_check import Finding
 
@@ -338,7 +338,7 @@ def test_wrong_usage_exits_with_2(run, words, text):
 @pytest.mark.parametrize("command", [(), ("serve",)])
 def test_serve_and_no_command_at_all_take_the_same_options(run, monkeypatch, command, words, key, value):
     served = []
-    monkeypatch.setattr("nexus.cli.serve.serve", lambda loaded, **_: served.append(loaded.config))
+    monkeypatch.setattr("nexus.cli.commands.serve.serve", lambda loaded, **_: served.append(loaded.config))
 
     result = run(*command, *words)
 
@@ -349,7 +349,7 @@ def test_serve_and_no_command_at_all_take_the_same_options(run, monkeypatch, com
 
 def test_plugin_files_and_the_way_to_reload_reach_the_server(run, monkeypatch):
     served = []
-    monkeypatch.setattr("nexus.cli.serve.serve", lambda loaded, **rest: served.append((loaded, rest)))
+    monkeypatch.setattr("nexus.cli.commands.serve.serve", lambda loaded, **rest: served.append((loaded, rest)))
     Path("a.toml").write_text("[server]\nport = 81")
 
     run("--config", "a.toml", "--plugin", "a.py", "--plugin", "b.py", "-l", "error")
@@ -379,7 +379,7 @@ def brings(monkeypatch):
             def configure(self, tables, *, error):
                 return Brought()
 
-        monkeypatch.setattr("nexus.app.composition.blueprint.load_plugins", lambda loaded, files=(): Loaded())
+        monkeypatch.setattr("nexus.cli.plugin_commands.load_plugins", lambda loaded, files=(): Loaded())
 
     return bring
 

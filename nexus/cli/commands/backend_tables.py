@@ -1,0 +1,127 @@
+"""How ``nexus-proxy backends`` shows the fleet: the backends, and below them the servers that wait for approval."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from nexus.cli.output.ages import age
+from nexus.cli.output.columns import Layout
+from nexus.cli.output.printing import table
+
+Row = Mapping[str, Any]
+
+HEADINGS: Final = (
+    "NAME",
+    "STATUS",
+    "TYPE",
+    "ZONE",
+    "TIER",
+    "IN FLIGHT",
+    "OLDEST WAIT",
+    "LATENCY",
+    "MODELS",
+    "SOURCE",
+    "AGE",
+    "SEEN",
+    "URL",
+    "LAST ERROR",
+)
+SOURCES: Final[Mapping[str, str]] = {"static": "config"}
+"""What a source is called here, where that is not its own name."""
+LEAST_FIRST: Final = (
+    "TIER",
+    "ZONE",
+    "TYPE",
+    "LATENCY",
+    "AGE",
+    "MODELS",
+    "URL",
+    "SEEN",
+    "OLDEST WAIT",
+    "IN FLIGHT",
+    "SOURCE",
+)
+NAME_WIDTH: Final = 21
+"""``192.168.100.100:11434``: names that are cut further cannot be told apart."""
+LAYOUT: Final = Layout(
+    cut=tuple(map(HEADINGS.index, ("NAME", "LAST ERROR", "URL"))),
+    leave_out=tuple(map(HEADINGS.index, LEAST_FIRST)),
+    least={HEADINGS.index("NAME"): NAME_WIDTH},
+)
+PENDING_HEADINGS: Final = ("NAME", "APPROVAL", "TYPE", "URL", "SOURCE", "HOST", "FIRST SEEN", "NOT RECOGNISED")
+PENDING_LAYOUT: Final = Layout(
+    # Never the URL: whether a server is trusted depends on its address and port.
+    cut=tuple(map(PENDING_HEADINGS.index, ("NAME", "NOT RECOGNISED", "HOST"))),
+    leave_out=tuple(map(PENDING_HEADINGS.index, ("FIRST SEEN", "SOURCE", "HOST", "NOT RECOGNISED"))),
+    least={PENDING_HEADINGS.index("NAME"): NAME_WIDTH},
+)
+
+
+def backend_table(rows: Iterable[Row]) -> str:
+    """Return *rows* of ``/admin/backends``."""
+    cells = [*map(_cells, rows)]
+    return table([HEADINGS, *cells], layout=LAYOUT) if cells else "no backends"
+
+
+def pending_table(rows: Iterable[Row]) -> str:
+    """Return the servers that are not in the fleet; there must be one at least."""
+    heading = "not in the fleet: `nexus-proxy backends approve NAME` adds one"
+    return f"{heading}\n{table([PENDING_HEADINGS, *map(_pending_cells, rows)], layout=PENDING_LAYOUT)}"
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    latency = "" if row["avg_latency_ms"] is None else f"{row['avg_latency_ms']}ms"
+    return (
+        row["name"],
+        _status(row),
+        row["backend_type"],
+        row["zone"],
+        str(row["tier"]),
+        f"{row['pending_requests']}/{row['max_in_flight']}",
+        f"{row['oldest_unanswered_s']:.0f}s" if row["oldest_unanswered_s"] >= 1 else "",
+        latency,
+        str(len(row["models"])),
+        ", ".join(SOURCES.get(source, source) for source in (row["discovery_source"], *row.get("also_found_by", ()))),
+        _age(row.get("joined_at")),
+        _seen(row),
+        row["url"],
+        row["misconfigured"] or row["last_error"] or _staleness(row),
+    )
+
+
+def _seen(row: Row) -> str:
+    """Return how long ago its discoverer saw it; nothing of a backend that is in the fleet without one."""
+    if row.get("last_seen") is None:
+        return ""
+    return f"{_age(row['last_seen'])} ago{', stale' if row['is_stale'] else ''}"
+
+
+def _age(instant: str | None) -> str:
+    return "" if instant is None else age(instant)
+
+
+def _staleness(row: Row) -> str:
+    """Return why the address of a backend may be out of date, empty when it is not."""
+    since = row.get("address_stale_since")
+    return f"its name has not been looked up for {_age(since)}: last good addresses in use" if since else ""
+
+
+def _status(row: Row) -> str:
+    if row["misconfigured"]:
+        return f"{row['status']}, misconfigured"
+    status = f"{row['status']}, busy" if row["is_busy"] else str(row["status"])
+    return status if row["breaker"] == "closed" else f"{status}, breaker {row['breaker']}"
+
+
+def _pending_cells(row: Row) -> tuple[str, ...]:
+    # A rejected server is not asked what it is.
+    is_explained = row["backend_type"] is None and row["trust"] != "rejected"
+    return (
+        row["name"],
+        row["trust"],
+        row["backend_type"] or "unknown",
+        row["url"],
+        row["discovery_source"],
+        row["host"],
+        f"{age(row['first_seen'])} ago",
+        (row["last_error"] or "not asked yet") if is_explained else "",
+    )

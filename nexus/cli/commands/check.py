@@ -1,0 +1,118 @@
+"""``nexus-proxy check``: says whether a start would succeed, without starting anything."""
+
+import asyncio
+import http.client
+from collections.abc import Iterator
+from typing import Final
+from urllib.parse import urlsplit
+
+import click
+
+from nexus.app.checks.host_names import name_warnings
+from nexus.app.checks.watched_files import watched_file_warnings
+from nexus.app.composition.blueprint import Blueprint, draw, load_plugins
+from nexus.app.process.binding import PortTaken
+from nexus.app.process.file_limit import raise_file_limit
+from nexus.app.running.opening import may_move_port, try_to_open
+from nexus.cli.arguments.options import Chosen, configuration
+from nexus.cli.commands.check_report import Report, discoverers_of, report
+from nexus.cli.output.printing import json_option, print_json
+from nexus.cli.running_proxy.proxy import VERSION_HEADER
+from nexus.errors import ConfigError, NexusError
+
+ANSWER_S: Final = 2.0
+
+
+@click.command("check")
+@configuration
+@json_option
+def command(chosen: Chosen, *, as_json: bool) -> None:
+    """Check whether a start would succeed: the configuration, its secrets, plugins, policies, store and port.
+
+    Starts nothing and leaves nothing behind. Prints a summary, or the error and exits with 78. A port at which a Nexus
+    listens already is a warning: it may be the one that has this configuration in force.
+    """
+    # As a start does: what it may have is a thing to warn of.
+    raise_file_limit()
+    try:
+        loaded = chosen.load_quietly()
+        blueprint = draw(loaded, load_plugins(loaded, chosen.plugin_files))
+        found = (*blueprint.warnings, *asyncio.run(_opened(blueprint)))
+    except NexusError as exc:
+        if as_json:
+            print_json(Report(ok=False, error=str(exc)))
+        # Whoever checks wants one answer, whoever is at fault.
+        raise ConfigError(str(exc)) from exc
+    for warning in found:
+        click.echo(f"nexus-proxy: warning: {warning}", err=True)
+    if as_json:
+        print_json(report(blueprint, (*loaded.warnings, *found)))
+        return
+    click.echo(f"{blueprint.file}: ok")
+    for fact in _facts(blueprint):
+        click.echo(f"  {fact}")
+
+
+async def _opened(blueprint: Blueprint) -> tuple[str, ...]:
+    """Open what a start would open, and return what the operator should know. :raises NexusError: it fails."""
+    warnings = (
+        *await _about_network(blueprint),
+        *await watched_file_warnings(blueprint),
+        *await name_warnings(blueprint),
+    )
+    try:
+        await try_to_open(blueprint)
+    except PortTaken as exc:
+        version = await asyncio.to_thread(_version_of_nexus, exc.url)
+        if version is None:
+            raise
+        return (*warnings, f"a Nexus {version} listens at {exc.url} already; a second one cannot start beside it")
+    return warnings
+
+
+async def _about_network(blueprint: Blueprint) -> tuple[str, ...]:
+    """Return a warning where servers are looked for by mDNS and no announcement can reach this machine."""
+    has_finders = bool(blueprint.contributions.discoverers())
+    if not (blueprint.fleet.looks_around(has_finders=has_finders) and blueprint.fleet.discovery.mdns):
+        return ()
+    # zeroconf takes a while to load, and most configurations do not need it.
+    from nexus.fleet.discovery.mdns.multicast_check import why_unheard
+
+    reason = await why_unheard()
+    hint = "name them as [[backends]], or switch discovery.mdns off"
+    return () if reason is None else (f"no server on the network will be found by mDNS: {reason}; {hint}",)
+
+
+def _version_of_nexus(url: str) -> str | None:
+    """Return the version of the Nexus that listens at *url*, None when it is another program."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=ANSWER_S)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().headers.get(VERSION_HEADER)
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+def _facts(blueprint: Blueprint) -> Iterator[str]:
+    config = blueprint.config
+    names = ", ".join(backend.name for backend in config.backends)
+    otherwise = ", or on another one if it is taken: nothing names one" if may_move_port(blueprint) else ""
+    yield f"listens on {config.server.host} port {config.server.port}{otherwise}"
+    yield f"keys for clients: {len(blueprint.loaded.server_keys) or 'none'}"
+    yield f"keys for administrators: {len(blueprint.loaded.admin_keys) or 'those for clients'}"
+    yield f"backends: {names or 'none configured'}"
+    yield f"discovery: {', '.join(discoverers_of(blueprint)) or 'off'}"
+    if config.discovery.dns:
+        looked_up = (f"{dns.name}:{dns.port}" if dns.port else dns.name for dns in config.discovery.dns)
+        yield f"names whose servers are used: {', '.join(looked_up)}"
+    if config.discovery.file:
+        yield f"watched files: {', '.join(source.path for source in config.discovery.file)}"
+    if config.discovery.hosts:
+        hosts = ", ".join(host for source in config.discovery.hosts for host in source.hosts)
+        yield f"hosts whose ports are tried: {hosts}"
+    yield f"stages: {', '.join(place.name for place in blueprint.places)}"
+    yield f"traffic policies: {len(config.routing.policies) or 'none'}"
+    yield f"store: {config.store.kind}"

@@ -1,0 +1,67 @@
+"""``nexus-proxy models``: which models the proxy that runs can route to, and who has each."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import click
+import msgspec
+
+from nexus.cli.output.columns import Layout
+from nexus.cli.output.printing import json_option, print_json, table
+from nexus.cli.running_proxy.target import Target, client
+from nexus.config.suggestions import did_you_mean, shown
+from nexus.errors import NexusError
+
+HEADINGS: Final = ("MODEL", "BACKENDS", "CONTEXT", "CAN")
+LAYOUT: Final = Layout(cut=(0, 1, 3), leave_out=(3, 2))
+CAPABILITIES: Final = ("vision", "tools", "json_mode", "embeddings")
+
+
+class ModelRow(msgspec.Struct):
+    """A model and who has it."""
+
+    id: str
+    backends: list[str]
+    context_length: int | None
+    """The longest of any backend."""
+    capabilities: list[str]
+
+
+@click.command("models")
+@client
+@click.option("-b", "--backend", help="Only those that this backend has.")
+@json_option
+def command(target: Target, *, backend: str | None, as_json: bool) -> None:
+    """Show the models of the fleet as the proxy that runs knows them."""
+    proxy = target.proxy(is_admin=True)
+    proxy.introduce()
+    told = proxy.tell("GET", "/admin/backends")
+    _check_backend(backend, [row["name"] for row in told["backends"]])
+    rows = [row for row in _rows(told["backends"]) if backend is None or backend in row.backends]
+    if as_json:
+        print_json({"models": rows})
+    else:
+        click.echo(table([HEADINGS, *map(_cells, rows)], layout=LAYOUT) if rows else "no models")
+
+
+def _check_backend(name: str | None, names: Sequence[str]) -> None:
+    """Raise NexusError when there is no backend of that *name*: what it has is then no empty list, but unknown."""
+    if name is not None and name not in names:
+        hint = did_you_mean(name, names) or f"there are {', '.join(names) or 'none'}"
+        raise NexusError(f"there is no backend '{shown(name)}'; {hint}")
+
+
+def _rows(backends: Iterable[Mapping[str, Any]]) -> list[ModelRow]:
+    rows: dict[str, ModelRow] = {}
+    for backend in backends:
+        for model in backend["models"]:
+            row = rows.setdefault(model["name"], ModelRow(model["name"], [], None, []))
+            row.backends.append(backend["name"])
+            row.context_length = max(filter(None, (row.context_length, model["context_length"])), default=None)
+            can = (word for word in CAPABILITIES if model[f"supports_{word}"] and word not in row.capabilities)
+            row.capabilities += can
+    return [rows[name] for name in sorted(rows)]
+
+
+def _cells(row: ModelRow) -> tuple[str, ...]:
+    return row.id, ", ".join(row.backends), str(row.context_length or ""), ", ".join(row.capabilities)

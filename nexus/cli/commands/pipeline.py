@@ -1,0 +1,64 @@
+"""``nexus-proxy pipeline``: the stages in their order, each with the reason for its place."""
+
+from typing import Self
+
+import click
+import msgspec
+
+from nexus.app.composition.blueprint import draw, load_plugins
+from nexus.cli.arguments.options import Chosen, configuration
+from nexus.cli.output.columns import Layout
+from nexus.cli.output.printing import json_option, print_json, table
+from nexus.routing.stage.order import BUILT_IN, Place
+
+
+@click.command("pipeline")
+@configuration
+@json_option
+def command(chosen: Chosen, *, as_json: bool) -> None:
+    """Show the stages in the order in which they run, and what put each there."""
+    loaded = chosen.load_quietly()
+    blueprint = draw(loaded, load_plugins(loaded, chosen.plugin_files))
+    if as_json:
+        print_json({"stages": [StageOfPipeline.of(place) for place in blueprint.places]})
+    else:
+        rows = [_row(place, blueprint.file) for place in blueprint.places]
+        click.echo(table(rows, layout=Layout(cut=(3, 1))))
+
+
+class StageOfPipeline(msgspec.Struct, frozen=True, kw_only=True):
+    """A stage, and what put it in its place."""
+
+    name: str
+    plugin: str | None
+    """None of one that is built in."""
+    distribution: str | None
+    """What was installed; None of one that is built in."""
+    priority: int
+    declared_priority: int
+    """Another number when the operator moved it."""
+    on_error: str
+    """``reject`` or ``skip``: what a failure of it means for a request."""
+    observes_only: bool
+
+    @classmethod
+    def of(cls, place: Place) -> Self:
+        is_built_in = place.plugin == BUILT_IN
+        return cls(
+            name=place.name,
+            plugin=None if is_built_in else place.plugin,
+            distribution=None if is_built_in else place.distribution,
+            priority=place.priority,
+            declared_priority=place.declared_priority,
+            on_error=place.on_error,
+            observes_only=place.observes,
+        )
+
+
+def _row(place: Place, file: str) -> tuple[str, ...]:
+    on_error = "" if place.plugin == BUILT_IN else f"{place.on_error}s on error"
+    notes = (
+        f"moved from {place.declared_priority} ({file})" if place.is_overridden else "",
+        f"observes only ({file})" if place.observes else "",
+    )
+    return f"{place.priority:>4} {place.name}", place.distribution, on_error, ", ".join(filter(None, notes))

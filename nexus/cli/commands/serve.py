@@ -1,0 +1,44 @@
+"""``nexus-proxy serve``: listens until it is told to stop."""
+
+import os
+
+import click
+import structlog
+
+from nexus.app.process.binding import Listening
+from nexus.app.process.state_file import StateFile
+from nexus.app.serving import serve
+from nexus.cli.arguments.options import Chosen, configuration
+from nexus.observability.logging import logs
+
+log = structlog.get_logger("nexus.cli")
+
+
+@click.command("serve")
+@configuration
+def command(chosen: Chosen) -> None:
+    """Serve until SIGTERM or SIGINT; SIGHUP loads the configuration anew."""
+    loaded = chosen.load()
+    logs.configure(loaded.config.logging)
+    try:
+        for warning in loaded.warnings:
+            log.warning("config_warning", reason=warning)
+        serve(
+            loaded,
+            plugin_files=chosen.plugin_files,
+            reload=chosen.load,
+            state=StateFile(os.environ),
+            on_port_moved=_tell_of_another_port,
+        )
+    finally:
+        logs.shutdown()
+
+
+def _tell_of_another_port(wanted: int, listening: Listening) -> None:
+    """Say on standard error, whatever the log leaves out, that clients find it elsewhere than is usual."""
+    owner = "another program" if listening.moved_from is None else listening.moved_from.owner
+    click.echo(
+        f"nexus-proxy: warning: port {wanted} is in use by {owner}, so this listens on {listening.url};"
+        " name a port with --port or server.port to get that one or an error",
+        err=True,
+    )

@@ -1,0 +1,24 @@
+"""How commands print: tables as wide as the terminal, and JSON for programs."""
+
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+
+import click
+import msgspec
+
+from nexus.cli.output.columns import WHOLE, Layout, in_columns
+
+json_option: Final = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def print_json(document: Any) -> None:
+    """Print *document* on a line."""
+    click.echo(msgspec.json.encode(document).decode())
+
+
+def table(rows: Sequence[Sequence[str]], *, indent: str = "", layout: Layout = WHOLE) -> str:
+    """Return *rows* in columns that fit the terminal, or whole when standard output is none."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    return in_columns(rows, indent=indent, layout=layout, width=width)

@@ -1,0 +1,154 @@
+"""Which proxy a command talks to: the one that is named, or else one that runs, or else where one would listen."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+import msgspec
+
+from nexus.app.process.state_file import Running, running_proxies
+from nexus.cli.arguments.options import Chosen, configuration, warn
+from nexus.cli.exit_codes import SeveralProxies
+from nexus.cli.running_proxy.proxy import Proxy, listing
+from nexus.config.faults import Fault
+from nexus.config.glance import Glance, glance
+from nexus.config.secrets import Secret, Vault
+from nexus.config.urls import normalised
+from nexus.errors import ConfigError
+
+T = TypeVar("T")
+
+NOT_FOR_ROUTING: Final = frozenset({"server", "logging"})
+REFERENCES: Final = ("env:", "file:")
+ADDRESS_KEYS: Final = frozenset({"server.host", "server.port"})
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line says of the proxy to talk to."""
+
+    chosen: Chosen
+    url: str | None = None
+    api_key: str | None = None
+    """A reference to the key to show."""
+
+    @property
+    def is_named(self) -> bool:
+        """Whether a certain proxy is asked for, rather than any that may run."""
+        return self.api_key is not None or self._named_url is not None
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether the command line asks for stages that a proxy with the same file may not have."""
+        sections = {key.partition(".")[0] for key in self.chosen.overrides}
+        return bool(self.chosen.plugin_files) or not sections <= NOT_FOR_ROUTING
+
+    def proxy(self, *, is_admin: bool = False) -> Proxy:
+        """Return it. The keys of a configuration are for the proxy with that configuration.
+
+        :param is_admin: whether an administrator's key is needed.
+        :raises SeveralProxies: it is not clear which one is meant.
+        :raises ConfigError: only the configuration says where it is, and that part is wrong.
+        """
+        key = _key_at(self.api_key, "--api-key") if self.api_key is not None else None
+        url = self._named_url
+        if url is not None:
+            # No configuration is read: it is that of another proxy, or of this one only by chance.
+            return Proxy(_normalised(url, "--url" if self.url else "NEXUS_URL"), key or _from_variable(os.environ))
+        seen = glance(self.chosen.path, environ=os.environ, overrides=self.chosen.overrides)
+        warn(seen.warnings)
+        running = running_proxies(os.environ)
+        found = choose(running, seen)
+        if found is None and seen.fault is not None:
+            raise ConfigError(f"{seen.fault}; say with --url where the proxy is")
+        if found is not None and not _is_same_file(found.config, seen.source):
+            seen = _of(found)
+        return Proxy(
+            found.url if found is not None else seen.url,
+            key or seen.key(os.environ, is_admin=is_admin) or _from_variable(os.environ),
+            found=found,
+            others=tuple(each for each in running if each is not found),
+        )
+
+    @property
+    def _named_url(self) -> str | None:
+        is_placed = self.chosen.path is not None or not ADDRESS_KEYS.isdisjoint(self.chosen.overrides)
+        return self.url or (None if is_placed else os.environ.get("NEXUS_URL") or None)
+
+
+def choose(running: Sequence[Running], seen: Glance) -> Running | None:
+    """Return the one of *running* that is meant, None when it is to be looked for at the address of *seen*.
+
+    An address that was given counts first, then the configuration file. Without any file, a proxy that is the only one
+    is meant.
+
+    :raises SeveralProxies: several are meant.
+    """
+    if seen.is_address_set:
+        meant = [each for each in running if each.url == seen.url]
+    elif seen.source is not None:
+        meant = [each for each in running if _is_same_file(each.config, seen.source)]
+    else:
+        meant = [*running]
+    if len(meant) > 1:
+        raise SeveralProxies(f"several proxies run: {listing(meant)}; say which with --url")
+    return meant[0] if meant else None
+
+
+def client(command: Callable[..., T]) -> Callable[..., T]:
+    """Give *command* the options that say which proxy is asked, and call it with the :class:`Target` that they make."""
+
+    @wraps(command)
+    def with_target(chosen: Chosen, *, url: str | None, api_key: str | None, **given: Any) -> T:
+        return command(Target(chosen=chosen, url=url, api_key=api_key), **given)
+
+    for option in reversed(_OPTIONS):
+        with_target = option(with_target)
+    return configuration(with_target)
+
+
+_OPTIONS: Final = (
+    click.option("--url", help="Talk to the proxy there, and read no configuration; else NEXUS_URL."),
+    click.option(
+        "--api-key", metavar="REFERENCE", help="The key to show to it: env:NAME or file:PATH; else NEXUS_API_KEY."
+    ),
+)
+
+
+def _of(found: Running) -> Glance:
+    """Return the configuration that *found* was started with: its keys, if any, are the ones to show."""
+    nothing = Glance(source=None, url=found.url)
+    if found.config is None:
+        return nothing
+    try:
+        return glance(Path(found.config), environ={}, overrides={})
+    except ConfigError:
+        return nothing
+
+
+def _is_same_file(one: str | None, other: Path | None) -> bool:
+    if one is None or other is None:
+        return one is None and other is None
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _normalised(url: str, said_by: str) -> str:
+    try:
+        return normalised(url)
+    except ValueError as exc:
+        raise click.BadParameter(str(exc), param_hint=said_by) from exc
+
+
+def _key_at(reference: str, said_by: str) -> Secret:
+    try:
+        return Vault(os.environ).resolve(reference, ())
+    except Fault as fault:
+        forms = "" if reference.startswith(REFERENCES) else ": write env:NAME or file:PATH"
+        raise click.BadParameter(f"{fault}{forms}", param_hint=said_by) from fault
+
+
+def _from_variable(environ: Mapping[str, str]) -> Secret | None:
+    """Return the key that ``NEXUS_API_KEY`` holds."""
+    return _key_at("env:NEXUS_API_KEY", "NEXUS_API_KEY") if environ.get("NEXUS_API_KEY", "").strip() else None

@@ -1,0 +1,49 @@
+"""Which of the proxies that run is meant."""
+
+from pathlib import Path
+
+import pytest
+
+from nexus.app.process.state_file import Running
+from nexus.cli.exit_codes import SeveralProxies
+from nexus.cli.running_proxy.target import choose
+from nexus.config.glance import Glance
+
+
+def running(port, config=None):
+    return Running(url=f"http://127.0.0.1:{port}", pid=port, config=config, started_at="", version="1.0")
+
+
+A, B, BARE = running(8001, "/etc/a.toml"), running(8002, "/etc/b.toml"), running(8003)
+
+
+def seen(source=None, port=8000, *, is_address_set=False):
+    return Glance(source=source and Path(source), url=f"http://127.0.0.1:{port}", is_address_set=is_address_set)
+
+
+@pytest.mark.parametrize(
+    ("there", "glance", "meant"),
+    [
+        ((), seen(), None),
+        ((A,), seen(), A),
+        ((A, B), seen("/etc/b.toml"), B),
+        ((A, B), seen("/etc/../etc/b.toml"), B),
+        ((A, B), seen("/etc/c.toml"), None),
+        ((A,), seen("/etc/c.toml"), None),
+        ((BARE,), seen("/etc/c.toml"), None),
+        ((A, B), seen(port=8002, is_address_set=True), B),
+        ((A,), seen("/etc/a.toml", port=8009, is_address_set=True), None),
+    ],
+)
+def test_the_one_that_is_meant_is_chosen(there, glance, meant):
+    assert choose(there, glance) is meant
+
+
+@pytest.mark.parametrize(
+    ("there", "glance"), [((A, B), seen()), ((A, running(8004, "/etc/a.toml")), seen("/etc/a.toml"))]
+)
+def test_several_that_could_be_meant_are_listed(there, glance):
+    with pytest.raises(SeveralProxies) as refused:
+        choose(there, glance)
+
+    assert all(each.url in str(refused.value) for each in there)
