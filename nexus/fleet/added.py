@@ -1,4 +1,4 @@
-"""Backends that were added while the proxy runs: checked like those of the file, and kept in the store if asked to."""
+"""Backends that administrators add to the running proxy, kept in the store on request."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ import structlog
 
 from nexus import tasks
 from nexus.config.faults import Fault
-from nexus.config.one_backend import LoadedBackend
+from nexus.config.fleet_file import Load
 from nexus.config.schema import BackendConfig
 from nexus.dialing.upstream_settings import UpstreamSettings
 from nexus.errors import NexusError, StoreError
@@ -27,15 +27,13 @@ SOURCE: Final = "api"
 MAX_ADDED: Final = 1_000
 
 Table = Mapping[str, Any]
-"""The keys of one ``[[backends]]``, as they were given."""
-Load = Callable[[Table], LoadedBackend]
-"""Checks a table and follows its references; it may read files."""
+"""The keys of one ``[[backends]]`` as they were given."""
 
 
 class BackendRefused(NexusError):
-    """A backend cannot be added, changed or removed like this.
+    """The backend cannot be added or changed like this.
 
-    :param key: the key at fault, empty when it is none in particular.
+    :param key: the key at fault, empty if no single key is.
     """
 
     def __init__(self, text: str, *, key: str = "") -> None:
@@ -44,7 +42,7 @@ class BackendRefused(NexusError):
 
 
 class Added(msgspec.Struct, frozen=True, kw_only=True):
-    """One of them."""
+    """One added backend."""
 
     table: Table
     member: Member
@@ -52,27 +50,27 @@ class Added(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Dropped(msgspec.Struct, frozen=True, kw_only=True):
-    """One that is not in the fleet any more, because the file has its name or its address."""
+    """An added backend that left the fleet because the configuration file has its name or its address."""
 
     name: str
     url: str
     taken_by: str
-    """The name of the backend in the file, which is in force."""
+    """The name of the backend in the file, which takes precedence."""
 
 
 class AddedBackends:
-    """By name; each change is made whole before the next one begins."""
+    """Applies one change at a time."""
 
     def __init__(
-        self, plan: Callable[[], FleetPlan], load: Load, store: Store | None, settle: Callable[[], None]
+        self, plan: Callable[[], FleetPlan], load: Load, store: Store | None, on_change: Callable[[], None]
     ) -> None:
-        """:param plan: the configured fleet that is in force.
-        :param settle: called when the members have changed.
+        """:param plan: returns the current configuration of the fleet.
+        :param load: validates a table and follows its references; it may read files.
         """
         self._plan = plan
         self._load = load
         self._store = store
-        self._settle = settle
+        self._on_change = on_change
         self._added: dict[str, Added] = {}
         self._dropped: dict[str, Dropped] = {}
         self._changing = asyncio.Lock()
@@ -81,20 +79,20 @@ class AddedBackends:
         return name in self._added
 
     def is_persistent(self, name: str) -> bool:
-        """Whether the backend of that name is added again at the next start."""
+        """Whether the backend of that name survives a restart."""
         return name in self._added and self._added[name].is_persistent
 
     @property
     def dropped(self) -> tuple[Dropped, ...]:
-        """Those that have given way to a backend of the file which is still there."""
+        """The backends that a backend of the file has replaced."""
         return tuple(self._dropped.values())
 
     def configs(self) -> tuple[BackendConfig, ...]:
-        """Return what each is configured with."""
+        """Return the configuration of each backend."""
         return tuple(added.member.config for added in self._added.values())
 
     async def open(self) -> None:
-        """Take in what the store has; one that is wrong by now is left out, with a warning."""
+        """Restore the backends in the store; one that is no longer valid is left out with a warning."""
         if self._store is None:
             return
         after = ""
@@ -110,20 +108,20 @@ class AddedBackends:
         """Add the backend that *table* describes.
 
         :raises Fault: a key is wrong.
-        :raises BackendRefused: it clashes with another one, or must not be asked.
+        :raises BackendRefused: it clashes with another backend, or its address is not allowed.
         :raises StoreError: it could not be stored; nothing has changed.
         """
         async with self._changing:
             if len(self._added) >= MAX_ADDED:
                 raise BackendRefused(f"{MAX_ADDED} backends have been added; remove one, or configure it in the file")
-            self._refuse_to_forget(is_persistent=persist)
-            return await self._take(table, is_persistent=persist, instead_of=None)
+            self._require_store(is_persistent=persist)
+            return await self._put(table, is_persistent=persist, replaced=None)
 
     async def change(self, name: str, changes: Table, *, persist: bool | None) -> Member:
-        """Give the keys in *changes* their new values; None takes a key away. What is under way keeps the old.
+        """Set the keys in *changes*, or remove a key whose value is None. Running requests keep the old settings.
 
         :param persist: None: as before.
-        :raises BackendNotFound: none of that name was added.
+        :raises BackendNotFound: no backend of that name was added.
         """
         async with self._changing:
             before = self._known(name)
@@ -131,27 +129,27 @@ class AddedBackends:
                 raise BackendRefused("a backend keeps its name; remove it, and add another", key="name")
             table = {key: value for key, value in {**before.table, **changes}.items() if value is not None}
             is_persistent = before.is_persistent if persist is None else persist
-            self._refuse_to_forget(is_persistent=is_persistent)
-            return await self._take(table, is_persistent=is_persistent, instead_of=before)
+            self._require_store(is_persistent=is_persistent)
+            return await self._put(table, is_persistent=is_persistent, replaced=before)
 
     async def remove(self, name: str) -> None:
-        """Take one out of the fleet; its requests under way are finished.
+        """Remove one from the fleet; its running requests are finished.
 
-        :raises BackendNotFound: none of that name was added.
+        :raises BackendNotFound: no backend of that name was added.
         """
         async with self._changing:
             if self._known(name).is_persistent:
                 await self._write(Delete(_key(name)))
             self._added.pop(name, None)
-            self._settle()
+            self._on_change()
 
     def standing(self, plan: FleetPlan) -> dict[str, Member]:
-        """Return those that *plan* leaves room for, by id; what has its name or its place in the file is dropped."""
+        """Return the added members, by id, and drop those whose name or address *plan* has taken."""
         configured = {member.config.name for member in plan.members.values()}
         self._dropped = {name: each for name, each in self._dropped.items() if each.taken_by in configured}
-        others = _Occupied(plan)
+        configured_rivals = _Configured(plan)
         for name, added in [*self._added.items()]:
-            if (other := others.by(added.member)) is not None:
+            if (other := configured_rivals.rival_of(added.member)) is not None:
                 del self._added[name]
                 self._drop(added.member, other)
                 if added.is_persistent:
@@ -159,7 +157,7 @@ class AddedBackends:
         members = (added.member for added in self._added.values())
         return {each.id: msgspec.structs.replace(each, kind=plan.kinds.get(each.config.type)) for each in members}
 
-    def _refuse_to_forget(self, *, is_persistent: bool) -> None:
+    def _require_store(self, *, is_persistent: bool) -> None:
         if is_persistent and (self._store is None or not self._store.survives_restart):
             text = "nothing would be kept: the store ends with the proxy; set store.kind to sqlite, or do not persist"
             raise BackendRefused(text, key="persist")
@@ -176,20 +174,20 @@ class AddedBackends:
             raise BackendNotFound(name)
         return self._added[name]
 
-    async def _take(self, table: Table, *, is_persistent: bool, instead_of: Added | None) -> Member:
-        member = await self._checked(table)
+    async def _put(self, table: Table, *, is_persistent: bool, replaced: Added | None) -> Member:
+        member = await self._validated(table)
         name = member.config.name
-        self._refuse_clash(member, instead_of)
+        self._reject_clash(member, replaced)
         if is_persistent:
             await self._write(Put(_key(name), msgspec.json.encode(table)))
-        elif instead_of is not None and instead_of.is_persistent:
+        elif replaced is not None and replaced.is_persistent:
             await self._write(Delete(_key(name)))
         self._added[name] = Added(table=table, member=member, is_persistent=is_persistent)
-        self._settle()
+        self._on_change()
         return member
 
-    async def _checked(self, table: Table) -> Member:
-        # Keys and certificates are read from files.
+    async def _validated(self, table: Table) -> Member:
+        # In a thread, because keys and certificates are read from files.
         member = await asyncio.to_thread(self._member, table)
         places = {"url": member.config.url, "https_proxy": _proxy_url(member.settings)}
         for key, url in places.items():
@@ -204,8 +202,8 @@ class AddedBackends:
         loaded = self._load(table)
         return planned(loaded.config, self._plan().kinds, loaded.key, loaded.credentials, source=SOURCE)
 
-    def _refuse_clash(self, member: Member, instead_of: Added | None) -> None:
-        others = [*self._plan().members.values(), *(each.member for each in self._added.values() if each != instead_of)]
+    def _reject_clash(self, member: Member, replaced: Added | None) -> None:
+        others = [*self._plan().members.values(), *(each.member for each in self._added.values() if each != replaced)]
         for other in others:
             if other.config.name == member.config.name:
                 raise BackendRefused(f"another backend is named '{other.config.name}' already", key="name")
@@ -218,13 +216,13 @@ class AddedBackends:
     async def _restore(self, key: str, value: bytes) -> None:
         try:
             table = msgspec.json.decode(value, type=dict[str, Any])
-            member = await self._checked(table)
-            if (other := _Occupied(self._plan()).by(member)) is not None:
-                # As at a reload: it must not come back when the file is changed again.
+            member = await self._validated(table)
+            if (other := _Configured(self._plan()).rival_of(member)) is not None:
+                # As at a reload: it must not come back when the file changes again.
                 self._drop(member, other)
                 await self._write(Delete(key))
                 return
-            self._refuse_clash(member, None)
+            self._reject_clash(member, None)
         except (Fault, BackendRefused, msgspec.DecodeError) as exc:
             log.warning("added_backend_left_out", key=key, reason=str(exc))
             return
@@ -235,15 +233,15 @@ class AddedBackends:
             await self._store.apply((change,))
 
 
-class _Occupied:
-    """The names and the addresses that the file has."""
+class _Configured:
+    """Looks up the backends of the configuration file by name and by address."""
 
     def __init__(self, plan: FleetPlan) -> None:
         self._names = {member.config.name: member for member in plan.members.values()}
         self._places = {place_of(member.config.url): member for member in plan.members.values()}
 
-    def by(self, member: Member) -> Member | None:
-        """Return the one that has the name or the address of *member*."""
+    def rival_of(self, member: Member) -> Member | None:
+        """Return the backend that has the name or the address of *member*."""
         return self._names.get(member.config.name) or self._places.get(place_of(member.config.url))
 
 
@@ -255,5 +253,5 @@ def _proxy_url(settings: UpstreamSettings) -> str | None:
 
 
 def _key(name: str) -> str:
-    # A name may be longer than a key.
+    # Hashed, because a name may be longer than a key of the store.
     return PREFIX + backend_id(name)

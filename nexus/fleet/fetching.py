@@ -1,4 +1,4 @@
-"""Small questions to backends over HTTP: short, bounded, without redirects, cookies or another's credentials."""
+"""The HTTP client for probes and discovery: bounded, without redirects, cookies or foreign credentials."""
 
 import asyncio
 import math
@@ -20,33 +20,33 @@ from nexus.dialing.names import NameLookupError
 from nexus.dialing.upstream_settings import DEFAULT_SETTINGS, UpstreamSettings
 from nexus.errors import NexusError, RequestError, UpstreamError, UpstreamFault
 
-LARGEST_ANSWER_BYTES: Final = 4 * 1024 * 1024
+MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 _CHUNK_BYTES: Final = 64 * 1024
 _IDLE_S: Final = 3.0
-"""Most engines close idle connections after 5 s."""
+"""Shorter than the 5 s after which most engines close idle connections."""
 
 
 class Target(msgspec.Struct, frozen=True):
-    """Which server to ask, and with which credentials."""
+    """A server to send requests to, with its credentials."""
 
     url: str
-    """Normalised, without a trailing slash."""
+    """Normalised, with no trailing slash."""
     headers: Mapping[str, str] = {}
     settings: UpstreamSettings = DEFAULT_SETTINGS
 
     @property
     def address(self) -> Address:
-        """Where the server listens."""
+        """The address that the server listens on."""
         return address_of(self.url, self.settings)
 
     def at(self, path: str) -> URL:
-        """Return the URL at which the server answers to *path*, which may have a query."""
+        """Return the URL of *path*, which may have a query."""
         parts = urlsplit(self.url)
         return URL(f"{parts.scheme}://{parts.netloc}{self.settings.path_of(self.url).of(path)}", encoded=True)
 
 
-class Answer(msgspec.Struct, frozen=True):
-    """What came back, whatever its status."""
+class FetchResponse(msgspec.Struct, frozen=True):
+    """A complete response, whatever its status."""
 
     status: int
     headers: Mapping[str, str]
@@ -58,26 +58,26 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class FetchError(NexusError):
-    """No answer, or none that may be read; the text says why in one line."""
+    """There is no usable response; the text says why in one line."""
 
 
 class FetchTimeout(FetchError):
-    """No answer in time."""
+    """The response did not arrive in time."""
 
 
 class FetchRefused(FetchError):
-    """Nothing listens there: the connection was refused."""
+    """The connection was refused: nothing listens there."""
 
 
 class FetchShortage(FetchError):
-    """The question could not be asked: this process has no file descriptor left for a connection."""
+    """The request was not sent: this process has no file descriptor left for a connection."""
 
 
 class Fetcher:
-    """The HTTP client of the control plane; an async context manager."""
+    """The client; an async context manager."""
 
     def __init__(self, *, timeout_s: float, max_age_s: float = MAX_AGE_S) -> None:
-        """:param max_age_s: how old a connection may become that is used for several questions."""
+        """:param max_age_s: the maximum age of a connection that is reused."""
         self.timeout_s = timeout_s
         self.max_age_s = max_age_s
         self._session: aiohttp.ClientSession | None = None
@@ -102,15 +102,15 @@ class Fetcher:
         if self._session is not None:
             await self._session.close()
 
-    async def get(self, target: Target, path: str) -> Answer:
-        """Ask with GET. :raises FetchError: when there is no answer in time, or one that is too long."""
+    async def get(self, target: Target, path: str) -> FetchResponse:
+        """Send a GET request. :raises FetchError: no response in time, or one that is too long."""
         return await self._fetch("GET", target, path, None)
 
-    async def post(self, target: Target, path: str, body: bytes) -> Answer:
-        """Ask with a POST of JSON. :raises FetchError: when there is no answer in time, or one that is too long."""
+    async def post(self, target: Target, path: str, body: bytes) -> FetchResponse:
+        """Send a POST request with JSON. :raises FetchError: no response in time, or one that is too long."""
         return await self._fetch("POST", target, path, body)
 
-    async def _fetch(self, method: str, target: Target, path: str, body: bytes | None) -> Answer:
+    async def _fetch(self, method: str, target: Target, path: str, body: bytes | None) -> FetchResponse:
         if self._session is None:
             raise RuntimeError("a Fetcher is used inside its context")
         headers = {**target.headers, "Content-Type": "application/json"} if body is not None else target.headers
@@ -123,26 +123,26 @@ class Fetcher:
                         target.at(path),
                         data=body,
                         headers=headers,
-                        # For the connector it tells kept connections apart; a new one is made as the target says.
+                        # Only keeps connections with different settings apart; the connector uses the target's own.
                         ssl=target.settings.tls or True,
                         allow_redirects=False,
                     ) as response,
                 ):
-                    return Answer(response.status, response.headers, await _bounded_body(response))
+                    return FetchResponse(response.status, response.headers, await _bounded_body(response))
         except TimeoutError:
-            raise self._too_late() from None
+            raise self._timeout() from None
         except UpstreamError as exc:
             if exc.fault is UpstreamFault.CONNECT_TIMEOUT:
-                raise self._too_late() from None
-            # With a proxy on the way, the text says which of the two was not reached.
-            is_told = target.settings.proxy is not None and exc.fault is UpstreamFault.REFUSED
-            raise _failure(exc if is_told else exc.__cause__ or exc) from exc
+                raise self._timeout() from None
+            # Behind a proxy, the text of the error itself says which of the two refused.
+            names_hop = target.settings.proxy is not None and exc.fault is UpstreamFault.REFUSED
+            raise _failure(exc if names_hop else exc.__cause__ or exc) from exc
         except RequestError as exc:
             raise FetchShortage(describe_failure(exc)) from exc
         except (aiohttp.ClientError, OSError, ValueError) as exc:
             raise _failure(exc) from exc
 
-    def _too_late(self) -> FetchTimeout:
+    def _timeout(self) -> FetchTimeout:
         return FetchTimeout(f"request timeout after {math.ceil(self.timeout_s)}s")
 
 
@@ -155,13 +155,13 @@ async def _bounded_body(response: aiohttp.ClientResponse) -> bytes:
     body = bytearray()
     async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
         body += chunk
-        if len(body) > LARGEST_ANSWER_BYTES:
-            raise FetchError(f"invalid response: longer than {LARGEST_ANSWER_BYTES // 2**20} MiB")
+        if len(body) > MAX_ANSWER_BYTES:
+            raise FetchError(f"invalid response: longer than {MAX_ANSWER_BYTES // 2**20} MiB")
     return bytes(body)
 
 
 def describe_failure(exc: BaseException) -> str:
-    """Say in one line why there was no answer, without any byte that came from the other side."""
+    """Return in one line why there was no response, without any bytes from the server."""
     match exc:
         case MetadataAddressError():
             return f"connection refused: {exc}"

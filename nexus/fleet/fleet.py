@@ -1,33 +1,28 @@
-"""The fleet: what Nexus knows of its backends, from the configuration, from probes, and from traffic."""
+"""The fleet: all backends of one Nexus, as configured, found, probed and seen through traffic."""
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import structlog
 
-from nexus.config.discovery_schema import HostsSourceConfig
+from nexus.config.fleet_file import Load
 from nexus.config.one_backend import load_backend
 from nexus.dialing.upstream_settings import DEFAULT_SETTINGS, UpstreamSettings
 from nexus.domain.backend import Status
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.outcome import AttemptOutcome
-from nexus.fleet.added import AddedBackends, Load
+from nexus.fleet.added import AddedBackends
 from nexus.fleet.discovery.approval.applicants import Applicant, Applicants
 from nexus.fleet.discovery.approval.approvals import Approvals
 from nexus.fleet.discovery.approval.trust import Trust
+from nexus.fleet.discovery.configured import ConfiguredDiscoverers
 from nexus.fleet.discovery.discoverer import Discoverer
-from nexus.fleet.discovery.dns.discoverer import DnsDiscoverer
 from nexus.fleet.discovery.files.declared import Clash, joining
-from nexus.fleet.discovery.files.discoverer import FileDiscoverer
 from nexus.fleet.discovery.files.watched_file import FileState
 from nexus.fleet.discovery.found import FoundServers
-from nexus.fleet.discovery.mdns.service import full_types
 from nexus.fleet.discovery.origins import Origin, Origins
-from nexus.fleet.discovery.ports.hosts import HostsDiscoverer, SubnetsDiscoverer
-from nexus.fleet.discovery.ports.local import LocalDiscoverer
 from nexus.fleet.discovery.search import Search
 from nexus.fleet.discovery.sightings import Sighting, Sightings
 from nexus.fleet.fetching import Fetcher
@@ -43,16 +38,13 @@ from nexus.fleet.probing.counts import ProbeCounts
 from nexus.fleet.roster import Roster
 from nexus.store.store import Store
 
-if TYPE_CHECKING:
-    from nexus.fleet.discovery.mdns.discoverer import MdnsDiscoverer
-
 log = structlog.get_logger("nexus.fleet")
 
 _without_environ: Load = partial(load_backend, environ={})
 
 
 class Fleet:
-    """One object for all who ask about backends or have something to tell of them. Used on one event loop."""
+    """Answers questions about backends and takes reports of them; used on one event loop."""
 
     def __init__(  # noqa: PLR0913 - what a fleet is built from, all but one optional
         self,
@@ -65,85 +57,77 @@ class Fleet:
         load: Load = _without_environ,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        """Built before the loop runs; nothing is asked of anybody until :meth:`start`.
+        """Nothing is sent before :meth:`start`, so a fleet can be built before the loop runs.
 
-        :param discoverers: those that plugins contribute.
-        :param own_port: where this Nexus listens, which is not looked at.
-        :param is_own: whether a URL leads to this Nexus, which is no backend of its own wherever it was found.
-        :param store: where approvals of found servers and added backends are kept; None: until the process ends.
-        :param load: checks the table of a backend that is added, or that a watched file lists.
+        :param discoverers: the discoverers of plugins.
+        :param own_port: the port of this Nexus, which is not scanned.
+        :param is_own: whether a URL leads to this Nexus, which is never its own backend.
+        :param store: keeps approvals and added backends; None: they last until the process ends.
+        :param load: validates the table of a backend that is added or that a watched file lists.
         """
         self.registry = Registry()
         self._plan = plan
-        self._discoverers = discoverers
         self._fetcher = Fetcher(timeout_s=plan.health_check.timeout_seconds, max_age_s=plan.connection_age_s)
-        self._local = LocalDiscoverer(self._fetcher, interval_s=plan.discovery.interval_seconds, own_port=own_port)
         self._health = HealthChecker(self.registry, self._fetcher, chance=chance)
         self._passive = PassiveSignals(self.registry, on_refused=self._health.refuse, chance=chance)
         self._misconfigurations = Misconfigurations(self.registry)
         self._roster = Roster(self.registry, self._health, self._passive, self._misconfigurations)
         self._sightings = Sightings()
-        self._mdns: MdnsDiscoverer | None = None
-        self._dns: DnsDiscoverer | None = None
-        self._files: FileDiscoverer | None = None
-        self._hosts: HostsDiscoverer | None = None
-        self._subnets: SubnetsDiscoverer | None = None
-        self._host_sources: tuple[HostsSourceConfig, ...] = ()
-        self._own_port = own_port
-        self._load = load
         self._clashes: frozenset[Clash] = frozenset()
         self.upstream_settings: dict[str, UpstreamSettings] = {}
-        """How each backend is reached that is not configured, by its name: it is up to date before the fleet tells of a
-        change."""
+        """By name, those of each backend that is not configured; current before a change of the fleet is published."""
         self.on_settings_changed: Callable[[str], None] = lambda _: None
         self._need_approval: frozenset[str] = frozenset()
-        self._search = Search(self._sightings, self._settle)
-        self.added = AddedBackends(lambda: self._plan, load, store, self._settle)
-        """Those that were added while the fleet was at work."""
+        self._search = Search(self._sightings, self._update_members)
+        self.added = AddedBackends(lambda: self._plan, load, store, self._update_members)
+        """The backends that administrators have added."""
         self._approvals = Approvals(store)
-        self._applicants = Applicants(self._fetcher, self._approvals, self._settle)
+        self._applicants = Applicants(self._fetcher, self._approvals, self._update_members)
         self._found = FoundServers(self._applicants, is_own)
         self._origins = Origins()
+        self._discoverers = ConfiguredDiscoverers(
+            self._fetcher, self._approvals, load, contributed=discoverers, own_port=own_port
+        )
 
     @property
     def snapshot(self) -> FleetSnapshot:
-        """What is believed now; immutable, so take it once and use it for one decision."""
+        """The current state; immutable, so take it once for each decision."""
         return self.registry.snapshot
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The names of the kinds of servers that are known."""
+        """The names of all known kinds of servers."""
         return tuple(sorted(self._plan.kinds))
 
     @property
     def probe_counts(self) -> ProbeCounts:
-        """What has come of the probes so far."""
+        """The results of all probes so far."""
         return self._health.counts
 
     @property
     def applicants(self) -> tuple[Applicant, ...]:
-        """Servers that announced themselves and are not in the fleet: those to decide about, and the rejected."""
+        """Servers that announced themselves and are not in the fleet: pending and rejected ones."""
         return self._found.waiting()
 
     @property
     def waiting_count(self) -> int:
-        """How many of them are to be decided about."""
+        """How many of them are pending."""
         return sum(applicant.trust is Trust.PENDING for applicant in self.applicants)
 
     @property
     def found_counts(self) -> Mapping[tuple[str, str], int]:
-        """How many servers announced themselves, by their source and by what was decided about them."""
+        """How many servers announced themselves, by source and decision."""
         nothing = {(source, trust.value): 0 for source in self._need_approval for trust in Trust}
         return {**nothing, **self._applicants.counts()}
 
     @property
     def files(self) -> Mapping[str, FileState]:
-        """What is known of each watched file, by its path."""
-        return {} if self._files is None else self._files.states
+        """The state of each watched file, by path."""
+        return {} if self._discoverers.files is None else self._discoverers.files.states
 
     @property
     def clashes(self) -> frozenset[Clash]:
-        """What watched files list and the fleet has no place for."""
+        """The entries of watched files that are ignored, because another backend has their name or address."""
         return self._clashes
 
     def on_change(self, callback: Callable[[FleetSnapshot], None]) -> None:
@@ -151,20 +135,19 @@ class Fleet:
         self.registry.on_change(callback)
 
     async def start(self) -> None:
-        """Take in the configured backends, and begin to probe and to look around."""
+        """Add the configured backends, and start probing and discovery."""
         await self._fetcher.__aenter__()
         await self._approvals.open()
         await self.added.open()
-        finders = self._finders()
-        if self._files is not None:
-            await self._files.open()
-            now = asyncio.get_running_loop().time()
-            self._sightings.look(self._files.name, self._files.found(), now=now, is_certain=True)
-        self._settle()
-        self._search.follow(finders)
+        discoverers = self._discoverers_now()
+        if (files := self._discoverers.files) is not None:
+            await files.open()
+            self._sightings.look(files.name, files.found(), now=asyncio.get_running_loop().time(), is_certain=True)
+        self._update_members()
+        self._search.follow(discoverers)
 
     async def stop(self) -> None:
-        """End everything that runs in the background; the last snapshot stays readable."""
+        """Stop all background work; the last snapshot stays readable."""
         await self._search.stop()
         await self._applicants.stop()
         await self._health.stop()
@@ -173,57 +156,56 @@ class Fleet:
         await self._fetcher.__aexit__(None, None, None)
 
     async def wait_first_probes(self, timeout_s: float) -> bool:
-        """Wait until each backend that is known now was probed once; return whether that was in time."""
+        """Wait until each current backend was probed once; return whether that was in time."""
         return await self._health.wait_first_probes(timeout_s)
 
     def reconfigure(self, plan: FleetPlan) -> None:
-        """Become the fleet of *plan*, in one change. What stays, by its name, keeps its state; what goes finishes its
-        requests unseen; what has another URL or kind is probed anew.
+        """Switch to *plan* in one change. A backend that keeps its name keeps its state, one that is removed finishes
+        its requests, and one with another URL or kind is probed again.
         """
         self._plan = plan
         self._fetcher.timeout_s = plan.health_check.timeout_seconds
         self._fetcher.max_age_s = plan.connection_age_s
-        self._local.interval_s = plan.discovery.interval_seconds
-        self._search.follow(self._finders())
-        self._settle()
+        self._search.follow(self._discoverers_now())
+        self._update_members()
 
     def report(self, backend_id: str, outcome: AttemptOutcome, *, retry_after_s: float | None = None) -> None:
-        """Tell how an attempt at a backend ended, exactly once for each.
+        """Report the outcome of one attempt, exactly once.
 
-        :param retry_after_s: what its answer asked for; it counts on 429 and 503 only.
+        :param retry_after_s: the Retry-After of the response; it counts on 429 and 503 only.
         """
         self._passive.report(backend_id, outcome, retry_after_s=retry_after_s)
         self._misconfigurations.report(backend_id, outcome)
 
     def report_unsupported(self, backend_id: str, endpoint: str, model: str) -> None:
-        """Tell that a backend does not support *endpoint* with *model*: others are asked first, until it changes."""
+        """Report that a backend does not support *endpoint* with *model*: others are preferred until it changes."""
         self._passive.note_unsupported(backend_id, endpoint, model)
 
     def report_missing_model(self, backend_id: str, model: str) -> None:
-        """Tell that a backend denied to have *model*: it is not asked for it until its next probe lists it again."""
+        """Report that a backend does not have *model*: it gets no request for it until a probe lists it again."""
         self._passive.miss_model(backend_id, model)
 
     async def look(self, is_found: Callable[[], bool]) -> bool:
-        """Look again at backends that may have changed, together with all other callers, until *is_found* or for a
-        second at most; return whether any backend was probed.
+        """Probe backends that may have changed, until *is_found* or for at most a second; return whether any was
+        probed. Concurrent callers share the probes.
         """
         return await self._health.look(is_found)
 
     def origin_of(self, backend_id: str) -> Origin:
-        """Return where a backend comes from, since when it is in the fleet, and when its discoverer saw it last."""
+        """Return the source of a backend, when it joined, and when its discoverer last saw it."""
         return self._origins.of(backend_id, now=asyncio.get_running_loop().time())
 
     def next_probe_at(self, backend_id: str) -> float | None:
-        """Return when a backend will be probed next, in Unix seconds; None when that is now, or never."""
+        """Return when a backend is probed next, in Unix seconds; None if a probe is running or none will."""
         watch = self._health.get(backend_id)
         return None if watch is None else watch.next_probe_at
 
     def drain(self, name: str) -> None:
-        """Give no more requests to the backend of that name. :raises BackendNotFound: when there is none."""
+        """Send no more requests to the backend of that name. :raises BackendNotFound: there is none."""
         self._watch(name).drain()
 
     def undrain(self, name: str) -> None:
-        """Let it serve again, once a probe has found it well. :raises BackendNotFound: when there is none."""
+        """Return it to service once a probe succeeds. :raises BackendNotFound: there is none."""
         self._watch(name).undrain()
 
     @property
@@ -236,22 +218,22 @@ class Fleet:
         return self._applicants.knows(name)
 
     async def approve(self, name: str, url: str | None = None) -> None:
-        """Take a server that announced itself into the fleet, now and whenever it comes back as it is.
+        """Add a server that announced itself to the fleet, now and whenever it returns unchanged.
 
-        :param url: where it was when that was decided; None: wherever it is.
-        :raises AnotherServer: it is not there any more.
-        :raises BackendNotFound: none of that name has announced itself.
-        :raises NotRecognised: its answers do not show what it is.
+        :param url: the address that was approved; None: wherever it is.
+        :raises AnotherServer: it has another address by now.
+        :raises BackendNotFound: no server of that name has announced itself.
+        :raises NotRecognised: its responses do not show its kind.
         :raises StoreError: the decision could not be stored.
         """
         await self._applicants.decide(name, Trust.APPROVED, url)
 
     async def reject(self, name: str, url: str | None = None) -> None:
-        """Keep a server that announced itself out of the fleet; requests that it is busy with end as they would have.
+        """Keep a server that announced itself out of the fleet; requests that it serves are finished.
 
-        :param url: as of :meth:`approve`.
-        :raises AnotherServer: it is not there any more.
-        :raises BackendNotFound: none of that name has announced itself.
+        :param url: as for :meth:`approve`.
+        :raises AnotherServer: it has another address by now.
+        :raises BackendNotFound: no server of that name has announced itself.
         :raises StoreError: the decision could not be stored.
         """
         await self._applicants.decide(name, Trust.REJECTED, url)
@@ -262,20 +244,28 @@ class Fleet:
             raise BackendNotFound(name)
         return watch
 
-    def _settle(self) -> None:
+    def _discoverers_now(self) -> tuple[Discoverer, ...]:
+        discoverers = self._discoverers.for_plan(self._plan)
+        self._need_approval = frozenset(each.name for each in discoverers if each.needs_approval)
+        return discoverers
+
+    def _update_members(self) -> None:
+        """Make the fleet consist of what is configured, added, listed in files and found now."""
         plan = self._plan
         now = asyncio.get_running_loop().time()
         sightings = self._sightings.listed(now=now, grace_s=plan.discovery.grace_period_seconds)
-        named = self._those_named(plan, sightings)
-        unwell = {row.name for row in self.snapshot.backends if row.status is Status.UNHEALTHY}
-        members = {**named, **self._found.joining(sightings, named.values(), plan, self._need_approval, unwell)}
-        renewed = self._take_settings(member for member in members.values() if member.id not in plan.members)
+        declared = self._declared(plan, sightings)
+        unhealthy = {row.name for row in self.snapshot.backends if row.status is Status.UNHEALTHY}
+        found = self._found.joining(sightings, declared.values(), plan, self._need_approval, unhealthy)
+        members = {**declared, **found}
+        renewed = self._update_settings(member for member in members.values() if member.id not in plan.members)
         self._origins.note(members, sightings)
-        self._roster.settle(members, config=plan.health_check, kinds=plan.kinds)
+        self._roster.update(members, config=plan.health_check, kinds=plan.kinds)
         for name in renewed:
             self.on_settings_changed(name)
 
-    def _those_named(self, plan: FleetPlan, sightings: Iterable[Sighting]) -> dict[str, Member]:
+    def _declared(self, plan: FleetPlan, sightings: Iterable[Sighting]) -> dict[str, Member]:
+        """Return the members that the configuration, administrators and watched files declare."""
         members = {**plan.members, **self.added.standing(plan)}
         declared, clashes = joining(sightings, members.values(), plan.kinds)
         for clash in sorted(clashes - self._clashes, key=lambda each: (each.file, each.name)):
@@ -285,71 +275,10 @@ class Fleet:
         self._clashes = clashes
         return {**members, **{member.id: member for member in declared}}
 
-    def _take_settings(self, members: Iterable[Member]) -> list[str]:
-        """Take in how *members* are reached, and return the names for which that has changed."""
+    def _update_settings(self, members: Iterable[Member]) -> list[str]:
+        """Replace the upstream settings by those of *members*; return the names whose settings have changed."""
         now = {member.config.name: member.settings for member in members if member.settings != DEFAULT_SETTINGS}
         before = self.upstream_settings.copy()
         self.upstream_settings.clear()
         self.upstream_settings.update(now)
         return [name for name in before.keys() | now.keys() if before.get(name) != now.get(name)]
-
-    def _finders(self) -> tuple[Discoverer, ...]:
-        finders: list[Discoverer] = [
-            *self._discoverers,
-            *self._dns_finder(),
-            *self._file_finder(),
-            *self._host_finders(),
-        ]
-        if self._plan.looks_around(has_finders=bool(self._discoverers)):
-            finders += [self._local, *self._mdns_finder()]
-        self._need_approval = frozenset(finder.name for finder in finders if finder.needs_approval)
-        return tuple(finders)
-
-    def _dns_finder(self) -> tuple[Discoverer, ...]:
-        config = self._plan.discovery
-        if self._dns is None or (self._dns.sources, self._dns.nameservers) != (config.dns, config.nameservers):
-            dns = DnsDiscoverer(config.dns, config.nameservers, before=self._dns)
-            self._dns = dns if config.dns else None
-        return () if self._dns is None else (self._dns,)
-
-    def _file_finder(self) -> tuple[Discoverer, ...]:
-        sources = self._plan.discovery.file
-        # A new one at each reload: files are read again, and with them the secrets that they name.
-        files = FileDiscoverer(sources, self._load, lambda: self._plan.kinds, before=self._files)
-        self._files = files if sources else None
-        return () if self._files is None else (self._files,)
-
-    def _host_finders(self) -> Iterator[Discoverer]:
-        sources, interval_s = self._plan.discovery.hosts, self._plan.discovery.interval_seconds
-        if sources != self._host_sources:
-            self._host_sources = sources
-            known = {} if self._hosts is None else self._hosts.ports
-            self._hosts = HostsDiscoverer(
-                sources, self._fetcher, interval_s=interval_s, own_port=self._own_port, known=known
-            )
-            known = {} if self._subnets is None else self._subnets.ports
-            self._subnets = SubnetsDiscoverer(
-                sources, self._fetcher, interval_s=interval_s, known=known, elsewhere=self._hosts.places
-            )
-        for finder in (self._hosts, self._subnets):
-            if finder is not None and finder.ports:
-                finder.interval_s = interval_s
-                yield finder
-
-    def _mdns_finder(self) -> tuple[Discoverer, ...]:
-        config = self._plan.discovery
-        if not config.mdns:
-            return ()
-        # zeroconf takes a while to load, and many fleets do not need it.
-        from nexus.fleet.discovery.mdns.discoverer import MdnsDiscoverer
-
-        types = full_types(config.service_types)
-        if self._mdns is None or self._mdns.service_types != types:
-            self._mdns = MdnsDiscoverer(
-                types,
-                interval_s=config.interval_seconds,
-                approved_url=lambda name: self._approvals.approved_url((MdnsDiscoverer.name, name)),
-                before=self._mdns,
-            )
-        self._mdns.interval_s = config.interval_seconds
-        return (self._mdns,)

@@ -1,4 +1,4 @@
-"""The kinds of backends that Nexus knows, one row each."""
+"""The built-in kinds of backends, one row each."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -103,7 +103,7 @@ _OPENAI_RANKING: Final = frozenset({"openai.rerank", "openai.score"})
 _OPENAI_LISTING: Final = ModelListing("/v1/models", decode_openai_models)
 
 REASONING_S: Final = 600.0
-"""Models of clouds may think in silence for as long as the clients of these clouds wait."""
+"""Reasoning models of clouds may send nothing for as long as the clients of these clouds wait."""
 
 OLLAMA: Final = BackendKind(
     name="ollama",
@@ -112,10 +112,9 @@ OLLAMA: Final = BackendKind(
     listing=ModelListing("/api/tags", decode_ollama_tags),
     lookups=(FactsLookup("/api/show", decode_ollama_show, body=ask_ollama_show, is_per_model=True),),
     server_lookups=(ServerLookup("/api/version", decode_version),),
-    # A request for a loaded model waits there without a bound; while one is being loaded, 512 (OLLAMA_MAX_QUEUE) may
-    # wait, and the next is refused.
+    # Its queue for a loaded model is unbounded; for a model that is being loaded it holds 512 (OLLAMA_MAX_QUEUE).
     default_max_in_flight=512,
-    # OLLAMA_NUM_PARALLEL, which it does not tell, is 1 to 4 by default.
+    # OLLAMA_NUM_PARALLEL, which no endpoint shows, is 1 to 4 by default.
     default_slots=4,
     loads_models=True,
     default_tag="latest",
@@ -129,7 +128,7 @@ VLLM: Final = BackendKind(
     | {"openai.response", "openai.response_cancel"}
     | _VLLM_OWN
     | _ANTHROPIC_TEXT,
-    # Of the Responses API it lowers max_output_tokens instead (0.32).
+    # For the Responses API it lowers max_output_tokens instead (0.32).
     refuses_beyond_context=frozenset({"openai.chat", "openai.completions", "anthropic.messages"}),
     health_path="/health",
     listing=_OPENAI_LISTING,
@@ -162,11 +161,11 @@ LLAMACPP: Final = BackendKind(
     listing=_OPENAI_LISTING,
     lookups=(FactsLookup("/props", decode_llamacpp_props),),
     server_lookups=(ServerLookup("/props", decode_llamacpp_server), ServerLookup("/v1/models", decode_llamacpp_mode)),
-    # --parallel, where /props does not say.
+    # The default of --parallel, for releases whose /props does not show it.
     default_slots=4,
     loads_models=True,
     closes_after_stream=True,
-    # It makes the answer resumable: generation then goes on after the client has left.
+    # It makes the response resumable: generation goes on after the client has left.
     dropped_headers=frozenset({"x-conversation-id"}),
     answers_to_any_model=True,
     needs_model_name=False,
@@ -179,7 +178,7 @@ LMSTUDIO: Final = BackendKind(
     health_path="/v1/models",
     listing=_OPENAI_LISTING,
     lookups=(FactsLookup("/api/v0/models", decode_lmstudio_v0), FactsLookup("/api/v1/models", decode_lmstudio_v1)),
-    # "Max concurrent predictions"; more wait there.
+    # "Max concurrent predictions"; it queues the rest.
     default_slots=4,
     loads_models=True,
 )
@@ -227,15 +226,15 @@ GENERIC: Final = BackendKind(
 
 UNDETECTED: Final = BackendKind(
     name="auto",
-    # Nobody knows yet where it stands: what must stay in the house does not go there.
+    # Where it runs is unknown, so restricted requests are not sent there.
     is_local=False,
     endpoints=frozenset(),
     health_path="/v1/models",
     listing=_OPENAI_LISTING,
 )
-"""What a backend is until it has first answered, when the configuration does not say."""
+"""The kind of a backend with ``type = "auto"`` until a probe has detected it."""
 
 KINDS: Final[Mapping[str, BackendKind]] = {
     kind.name: kind for kind in (OLLAMA, VLLM, SGLANG, LLAMACPP, LMSTUDIO, EXO, OPENAI, ANTHROPIC, GENERIC)
 }
-"""The kinds that come with Nexus, by name."""
+"""The built-in kinds, by name."""

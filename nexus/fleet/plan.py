@@ -1,4 +1,4 @@
-"""The fleet as it should be: everything that can be wrong with it is found here, before anything changes."""
+"""Validates the configured backends before anything changes, and completes them."""
 
 from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
@@ -28,18 +28,18 @@ log = structlog.get_logger("nexus.fleet")
 
 
 class FleetPlan(msgspec.Struct, frozen=True):
-    """What a fleet is built from, and rebuilt at a reload."""
+    """The validated configuration of a fleet; a reload replaces it."""
 
     members: Mapping[str, Member]
-    """The configured ones, by id."""
+    """The configured backends, by id."""
     kinds: Mapping[str, BackendKind]
     health_check: HealthCheckConfig
     discovery: DiscoveryConfig
     connection_age_s: float = MAX_AGE_S
-    """How old a connection may become by which backends are probed."""
+    """The maximum age of connections that probes reuse."""
 
     def looks_around(self, *, has_finders: bool = False) -> bool:
-        """Whether servers are looked for on this machine and its network.
+        """Whether to search this machine and its network for servers.
 
         :param has_finders: whether plugins contribute discoverers.
         """
@@ -58,13 +58,13 @@ def plan_fleet(  # noqa: PLR0913 - the parts of one configuration
     discovery: DiscoveryConfig | None = None,
     connection_age_s: float = MAX_AGE_S,
 ) -> FleetPlan:
-    """Check and complete what is configured; nothing is started.
+    """Validate and complete the configuration of a fleet; nothing is started.
 
-    :param kinds: those that plugins add.
-    :param secrets: the keys of backends, by the backend's name.
-    :param credentials: what else is sent to them, likewise.
-    :param connection_age_s: how old a connection may become by which backends are probed.
-    :raises Fault: when a key is wrong.
+    :param kinds: the kinds that plugins add.
+    :param secrets: the key of each backend, by its name.
+    :param credentials: other credentials of each backend, by its name.
+    :param connection_age_s: the maximum age of connections that probes reuse.
+    :raises Fault: a key of the configuration is wrong.
     """
     known = {**KINDS, **{kind.name: kind for kind in kinds}}
     members: dict[str, Member] = {}
@@ -89,7 +89,7 @@ def planned(
     *,
     source: str,
 ) -> Member:
-    """Return the member that *config* alone describes. :raises Fault: when a key is wrong; its path begins there."""
+    """Return the member that *config* describes. :raises Fault: a key is wrong; its path is relative to the table."""
     member = _member(config, kinds, settings_of(config, key, credentials, ()), ())
     return msgspec.structs.replace(member, source=source)
 
@@ -103,8 +103,8 @@ def _member(
     if config.zone is not None and config.zone.lower() not in ZONES:
         raise Fault((*path, "zone"), f"expected 'restricted' or 'open', got '{shown(config.zone)}'")
     kind = kinds.get(config.type)
-    _refuse_two_keys(kind, settings, path)
-    _tell_what_is_assumed(config, kind)
+    _reject_two_keys(kind, settings, path)
+    _warn_of_assumed_zone(config, kind)
     return Member(
         config=config,
         kind=kind,
@@ -113,15 +113,15 @@ def _member(
     )
 
 
-def _refuse_two_keys(kind: BackendKind | None, settings: UpstreamSettings, path: KeyPath) -> None:
-    """Raise Fault when a configured header is the one that the key of the backend goes into."""
+def _reject_two_keys(kind: BackendKind | None, settings: UpstreamSettings, path: KeyPath) -> None:
+    """Raise Fault if a configured header is the one that carries the backend's key."""
     name = "authorization" if kind is None else kind.key_header
     if settings.key is not None and name in map(str.lower, settings.headers):
         raise Fault((*path, "api_key"), f"the header '{name}' is set by another key too", "keep one of them")
 
 
-def _tell_what_is_assumed(config: BackendConfig, kind: BackendKind | None) -> None:
-    """Warn of a server that counts as one of the house by its kind alone, while its address speaks against it."""
+def _warn_of_assumed_zone(config: BackendConfig, kind: BackendKind | None) -> None:
+    """Warn of a backend that is taken for a local one because of its kind, although its address is public."""
     is_known_cloud = urlsplit(config.url).hostname in CLOUD_HOSTS if kind is None else not kind.is_local
     if config.zone is None and not is_known_cloud and is_public(config.url):
         log.warning("zone_assumed", backend=config.name, url=config.url, type=config.type, zone="restricted")

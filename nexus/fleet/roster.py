@@ -1,4 +1,4 @@
-"""Who belongs to the fleet: brings registry, watches and breakers from the members of before to those of now."""
+"""Applies a new set of members to the registry, the health checks and the breakers."""
 
 from collections.abc import Mapping
 
@@ -21,7 +21,7 @@ log = structlog.get_logger("nexus.fleet")
 
 
 class Roster:
-    """A backend that stays, by its name, keeps its id, load, health, latency and breaker; one that comes back keeps the
+    """A backend that keeps its name keeps its id, load, health, latency and breaker; one that comes back keeps the
     slots that its requests still hold.
     """
 
@@ -38,15 +38,15 @@ class Roster:
         self._misconfigurations = misconfigurations
         self._members: Mapping[str, Member] = {}
         self._busy: dict[str, BackendLoad] = {}
-        """By id, the load of those that have left while requests held their slots."""
+        """By id, the load of backends that have left while requests still held slots."""
         self._watched_with: tuple[HealthCheckConfig, Mapping[str, BackendKind]] | None = None
 
-    def settle(
+    def update(
         self, members: Mapping[str, Member], *, config: HealthCheckConfig, kinds: Mapping[str, BackendKind]
     ) -> None:
-        """Make the fleet consist of *members*, by id; all changes are published at once."""
+        """Make the fleet consist of *members*, which are keyed by id; all changes are published at once."""
         before, self._members = self._members, members
-        is_watched_anew = self._watched_with != (config, kinds)
+        is_check_changed = self._watched_with != (config, kinds)
         self._watched_with = (config, kinds)
         self._busy = {backend_id: load for backend_id, load in self._busy.items() if load.in_flight}
         with self._registry.batch():
@@ -56,9 +56,9 @@ class Roster:
             for backend_id, member in members.items():
                 if backend_id not in before:
                     state = first_state(config)
-                    self._registry.add(member.row(self._load_of(backend_id), state.status))
+                    self._registry.add(member.row(self._initial_load(backend_id), state.status))
                     log.info("backend_joined", **_facts(member))
-                elif before[backend_id] != member or is_watched_anew:
+                elif before[backend_id] != member or is_check_changed:
                     state = self._change(before[backend_id], member, config)
                 else:
                     continue
@@ -72,8 +72,8 @@ class Roster:
         if load.in_flight:
             self._busy[backend_id] = load
 
-    def _load_of(self, backend_id: str) -> BackendLoad:
-        """Return the counters of one that joins: what has not ended since it left still holds its slots."""
+    def _initial_load(self, backend_id: str) -> BackendLoad:
+        """Return the load of a backend that joins, with the requests that still run from before it left."""
         load = self._busy.pop(backend_id, None)
         if load is None:
             return BackendLoad()
@@ -81,7 +81,7 @@ class Roster:
         return load
 
     def _change(self, before: Member, after: Member, config: HealthCheckConfig) -> HealthState:
-        """Update the row of a member that stays, and return what is believed of it."""
+        """Update the row of a member that stays, and return its health."""
         self._misconfigurations.forget(before.id)
         row = self._registry.row(before.id)
         state = self._health.state_of(row.id) or first_state(config)
@@ -91,17 +91,17 @@ class Roster:
             kind, learned = after.kind or row.kind, self._health.learned_of(row.id)
             models = reconsidered(row.models, before.config.models, after.config.models, kind)
         else:
-            # Another server under an old name: what was believed of the old one says nothing of it.
+            # Another server under the same name: its health and models are unknown.
             kind, learned = after.kind or UNDETECTED, ServerFacts()
             models = unconfirmed(row.models, after.config.models, kind)
             self._passive.forget(row.id)
             self._registry.update(row.id, **UNTROUBLED)
             row.load.forget_pace()
-        is_believed = is_same_server and is_same_kind and config.enabled
-        if not is_believed and state.status is not Status.DRAINING:
+        keeps_health = is_same_server and is_same_kind and config.enabled
+        if not keeps_health and state.status is not Status.DRAINING:
             state = first_state(config)
         fields = {"models": models, **after.fields(kind, learned=learned)}
-        if not is_believed:
+        if not keeps_health:
             fields |= {"is_busy": False, "is_refusing": False, "is_replaced": False, "unsupported": frozenset()}
         if state.status is not row.status:
             fields |= {"status": state.status, "status_since": unix_now()}

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from nexus.config.schema import HealthCheckConfig
 from nexus.domain.backend import Backend, BackendLoad, Breaker, Status, moved_average
 from nexus.domain.model import ModelFacts
-from nexus.fleet.health.breaker import FAILURES_TO_OPEN, JITTER, LONGEST_PAUSE_S, BreakerState
+from nexus.fleet.health.breaker import FAILURES_TO_OPEN, JITTER, MAX_PAUSE_S, BreakerState
 from nexus.fleet.health.state import HealthState
 from nexus.fleet.kinds import KINDS
 from nexus.fleet.membership.identity import backend_id
@@ -162,7 +162,7 @@ def test_a_breaker_opens_only_after_failures_and_for_a_bounded_time(events, chan
             assert state.breaker is Breaker.CLOSED
         if state.breaker is Breaker.OPEN:
             assert failures >= FAILURES_TO_OPEN
-            assert 0 < state.pause_s(chance) <= LONGEST_PAUSE_S * (1 + JITTER)
+            assert 0 < state.pause_s(chance) <= MAX_PAUSE_S * (1 + JITTER)
         if before.breaker is Breaker.HALF_OPEN and event == "-":
             assert state.breaker is Breaker.OPEN
 

@@ -81,7 +81,7 @@ def test_the_fleet_is_what_the_file_listed_when_it_was_last_in_order(actions):
     with TemporaryDirectory() as folder:
         path = Path(folder) / "fleet.json"
         load = partial(load_backend, environ={"SECRET": "canary"})
-        reader = FileReader(FileSourceConfig(path=str(path)), load, lambda: KINDS)
+        reader = FileReader(FileSourceConfig(path=str(path)), load, KINDS)
 
         for number, (action, content) in enumerate(actions):
             act(path, action, content, number)
@@ -100,7 +100,7 @@ def test_the_fleet_is_what_the_file_listed_when_it_was_last_in_order(actions):
 def test_the_same_list_written_again_disturbs_no_backend(names, action):
     with TemporaryDirectory() as folder:
         path = Path(folder) / "fleet.json"
-        reader = FileReader(FileSourceConfig(path=str(path)), partial(load_backend, environ={}), lambda: KINDS)
+        reader = FileReader(FileSourceConfig(path=str(path)), partial(load_backend, environ={}), KINDS)
         path.write_bytes(listing("abcd"))
         before = reader.look(FileState())
 

@@ -14,7 +14,7 @@ from nexus.fleet.discovery.sightings import Sighting
 async def watched_file_warnings(blueprint: Blueprint) -> tuple[str, ...]:
     """Look at each watched file once, and return what the operator should know."""
     plan = blueprint.fleet
-    files = FileDiscoverer(plan.discovery.file, load_backend_here, lambda: plan.kinds)
+    files = FileDiscoverer(plan.discovery.file, load_backend_here, plan.kinds)
     # Without the lines that a start would log: what they say is returned.
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(FIRST_LOOK_S):

@@ -5,7 +5,7 @@ from itertools import count
 
 from nexus.fleet.discovery.sightings import Key, Sighting
 from nexus.fleet.membership.locations import port_of
-from nexus.fleet.untrusted import LONGEST_NAME
+from nexus.fleet.untrusted import MAX_NAME_LENGTH
 
 
 def named(sightings: Iterable[Sighting], *, taken: Iterable[str], before: Mapping[Key, str]) -> dict[Key, str]:
@@ -40,4 +40,4 @@ def _candidates(sighting: Sighting) -> Iterator[str]:
 
 def _joined(name: str, distinction: object) -> str:
     end = f"-{distinction}"
-    return name[: LONGEST_NAME - len(end)] + end
+    return name[: MAX_NAME_LENGTH - len(end)] + end

@@ -10,7 +10,7 @@ from nexus.fleet.discovery.discoverer import Discovered
 
 log = structlog.get_logger("nexus.fleet")
 
-MOST_SEEN: Final = 1_000
+MAX_SIGHTINGS: Final = 1_000
 """By one discoverer at one look, and as many again that are gone: what comes from the network is bounded. Those that
 have been known longest stay."""
 
@@ -81,18 +81,18 @@ class Sightings:
             elif sighting.gone_since is None:
                 self._sightings[key] = msgspec.structs.replace(sighting, gone_since=now)
         # Under other names at each look, as many more would be remembered until the grace period is over.
-        for key in missing[MOST_SEEN:]:
+        for key in missing[MAX_SIGHTINGS:]:
             self._sightings.pop(key, None)
 
     def _bounded(self, source: str, seen: list[Discovered]) -> list[Discovered]:
         """Return as many of *seen* as may be, those first that are known."""
-        is_full = len(seen) > MOST_SEEN
+        is_full = len(seen) > MAX_SIGHTINGS
         if is_full and source not in self._full:
-            log.warning("servers_left_out", source=source, seen=len(seen), most=MOST_SEEN)
+            log.warning("servers_left_out", source=source, seen=len(seen), most=MAX_SIGHTINGS)
         (self._full.add if is_full else self._full.discard)(source)
         if not is_full:
             return seen
-        return sorted(seen, key=lambda found: (source, found.name) not in self._sightings)[:MOST_SEEN]
+        return sorted(seen, key=lambda found: (source, found.name) not in self._sightings)[:MAX_SIGHTINGS]
 
     def listed(self, *, now: float, grace_s: float) -> tuple[Sighting, ...]:
         """Return what belongs into the fleet, what is seen now before what is missing; forget what is gone for good."""

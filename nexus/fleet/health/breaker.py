@@ -9,7 +9,7 @@ from nexus.domain.backend import Breaker
 FAILURES_TO_OPEN: Final = 3
 """In a row."""
 FIRST_PAUSE_S: Final = 5.0
-LONGEST_PAUSE_S: Final = 120.0
+MAX_PAUSE_S: Final = 120.0
 JITTER: Final = 0.5
 """Of the pause, to either side: a fleet of proxies must not come back in step."""
 
@@ -50,4 +50,4 @@ class BreakerState(msgspec.Struct, frozen=True):
         :param chance: in [0, 1), what decides within the jitter.
         """
         doubled = FIRST_PAUSE_S * float(2 ** min(max(0, self.openings - 1), 16))
-        return min(LONGEST_PAUSE_S, doubled) * (1 - JITTER + 2 * JITTER * chance)
+        return min(MAX_PAUSE_S, doubled) * (1 - JITTER + 2 * JITTER * chance)

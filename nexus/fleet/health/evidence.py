@@ -10,7 +10,7 @@ from nexus.domain.silence import LEAST_S
 from nexus.domain.statuses import StatusMeaning, meaning_of
 from nexus.errors import UpstreamFault
 
-LONGEST_COOLING_S: Final = 300.0
+MAX_COOLING_S: Final = 300.0
 
 
 class Evidence(StrEnum):
@@ -88,4 +88,4 @@ def cooling_of(outcome: AttemptOutcome, retry_after_s: float | None) -> float | 
         return None
     if not math.isfinite(retry_after_s) or retry_after_s < 0:
         return None
-    return min(retry_after_s, LONGEST_COOLING_S)
+    return min(retry_after_s, MAX_COOLING_S)

@@ -7,7 +7,7 @@ import msgspec
 from nexus.config.schema import HealthCheckConfig
 from nexus.domain.backend import Status
 
-SHORTEST_INTERVAL_S: Final = 1.0
+MIN_INTERVAL_S: Final = 1.0
 RECOVERY_INTERVAL_S: Final = 1.0
 """Between two probes of a backend that cannot be used now: a restarted server is seen within two seconds."""
 CONFIRMATION_INTERVAL_S: Final = 0.25
@@ -59,7 +59,7 @@ class HealthState(msgspec.Struct, frozen=True):
     def next_probe_in_s(self, config: HealthCheckConfig) -> float:
         """Return when to probe again: soon while a change is under way or the backend cannot be used."""
         interval_s = config.interval_seconds
-        soon_s = min(interval_s, max(interval_s / 10, SHORTEST_INTERVAL_S))
+        soon_s = min(interval_s, max(interval_s / 10, MIN_INTERVAL_S))
         if not config.enabled:
             # It is probed only until it has listed its models, and until then no request can be sent there.
             return soon_s

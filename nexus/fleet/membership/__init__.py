@@ -1,5 +1,9 @@
-"""Which backends belong to the fleet: ``registry`` publishes a new snapshot (``publication``) at every change.
+"""The members of the fleet and the registry that publishes them.
 
-``member`` is one backend as it was configured or found, ``identity`` its id, ``locations`` whether its address is
-public, and ``upstream_settings`` how it is reached.
+identity      makes the id of a backend from its name
+locations     what a backend's URL tells of where it is
+settings      builds the upstream settings of a backend from its configuration
+member        one backend as configured or found
+publication   derives the next snapshot from the last one
+registry      publishes one immutable snapshot per change
 """

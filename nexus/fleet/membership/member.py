@@ -1,4 +1,4 @@
-"""One backend as it was configured or found, and what follows from that once its kind is known."""
+"""One backend as configured or found, and the row that the registry shows for it."""
 
 from typing import Any
 
@@ -16,31 +16,30 @@ from nexus.fleet.models.overrides import declared_models
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
-    """A backend's place in the fleet: checked, complete, and without anything that changes by itself."""
+    """The static part of a backend: validated and complete, without state."""
 
     config: BackendConfig
     kind: BackendKind | None
-    """None: to be found out by asking."""
+    """None: a probe detects it."""
     zone: Zone | None = None
-    """None: what is usual for its kind."""
+    """None: the default of its kind."""
     settings: UpstreamSettings = DEFAULT_SETTINGS
     source: str = "static"
     is_announced: bool = False
-    """Whether it announced itself and was approved as what it is: each probe asks whether it still is."""
+    """Whether it announced itself and was approved as a server of its kind: each probe detects its kind again."""
     found_as: str = ""
-    """The name that its discoverer gave it, which another server may have had already; empty of one that nothing found.
-    """
+    """The name that its discoverer gave it, which may be taken in the fleet; empty if no discoverer found it."""
 
     @property
     def id(self) -> str:
         return backend_id(self.config.name)
 
     def target(self, kind: BackendKind) -> Target:
-        """Return which backend to ask, and how; its credentials go to this backend alone."""
+        """Return the target of probes; its credentials are sent to this backend only."""
         return Target(self.config.url, {**kind.probe_headers, **self.settings.headers_for(kind)}, self.settings)
 
     def row(self, load: BackendLoad, status: Status) -> Backend:
-        """Return the row with which it enters the registry."""
+        """Return its first row in the registry."""
         kind = self.kind or UNDETECTED
         return Backend(
             id=self.id,
@@ -52,7 +51,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def fields(self, kind: BackendKind, *, learned: ServerFacts) -> dict[str, Any]:
-        """Return those fields of a row that follow from the configuration and the kind."""
+        """Return the fields of its row that follow from the configuration and the kind."""
         config = self.config
         return {
             "url": config.url,
@@ -63,7 +62,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
             "share": config.share,
             "endpoints": _endpoints(kind, config.protocols),
             "max_in_flight": config.max_in_flight or kind.default_max_in_flight,
-            # A limit that the operator sets says more of the server than what is usual for its kind.
+            # The default of the kind applies only if the operator has set no limit.
             "slots": learned.max_in_flight or (kind.default_slots if config.max_in_flight is None else None),
             "retry_unsafe": kind.is_local if config.retry_unsafe is None else config.retry_unsafe,
             "discovery_source": self.source,
@@ -72,14 +71,14 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _any_model(kind: BackendKind, learned: ServerFacts, *, accepts: bool | None) -> AnyModel:
-    """Return what the operator says or, where that is nothing, what a server of *kind* does when it is asked alone."""
+    """Return the configured value, or the default of *kind*."""
     if accepts is not None:
         return "always" if accepts else "never"
     return "alone" if kind.answers_to_any_model and learned.has_one_model else "never"
 
 
 def _endpoints(kind: BackendKind, protocols: tuple[str, ...] | None) -> frozenset[str]:
-    """Return what *kind* speaks, or what the operator says: of a protocol that the kind lacks, everything."""
+    """Return the endpoints of *kind*, or of *protocols*: all endpoints of a protocol that the kind does not speak."""
     if protocols is None:
         return kind.endpoints
     return frozenset().union(

@@ -1,4 +1,4 @@
-"""From one snapshot to the next: only what a change touches is built anew, the rest is shared."""
+"""Derives the next snapshot from the last one, sharing all that a change does not touch."""
 
 from collections.abc import Iterable, Mapping
 from operator import attrgetter
@@ -11,9 +11,9 @@ _by_name = attrgetter("name")
 
 
 def next_snapshot(snapshot: FleetSnapshot, changes: Mapping[str, Backend | None]) -> FleetSnapshot:
-    """Return what follows *snapshot*.
+    """Return the successor of *snapshot*.
 
-    :param changes: by id, each backend that is new or different, None for one that is gone.
+    :param changes: by id, each new or changed backend, and None for one that was removed.
     """
     by_id = dict(snapshot.by_id)
     for backend_id, backend in changes.items():
@@ -58,7 +58,7 @@ def _names(backend: Backend) -> Iterable[str]:
 
 
 def _list_the_same(before: Iterable[Backend], after: Iterable[Backend]) -> bool:
-    """Whether a change leaves the listing as it is; almost every probe does."""
+    """Whether a change leaves the list of models as it is, which is true of almost every probe."""
     return {b.id: b.models.keys() for b in before} == {b.id: b.models.keys() for b in after}
 
 

@@ -1,4 +1,4 @@
-"""What a backend's configuration says of reaching it, made ready for both planes."""
+"""Builds the upstream settings of a backend from its configuration."""
 
 import ssl
 from base64 import b64encode
@@ -18,13 +18,13 @@ READABLE: Final = "let the user that Nexus runs as read it"
 
 
 def settings_of(config: BackendConfig, key: Secret | None, credentials: Credentials, path: KeyPath) -> UpstreamSettings:
-    """Return how the backend of *config*, the table at *path*, is reached. :raises Fault: when a key is wrong.
+    """Return the settings of the backend in the table at *path*. :raises Fault: a key is wrong.
 
-    An empty *path* is that of a table which does not stand in the configuration file.
+    :param path: empty for a table that is not in the configuration file.
     """
     headers = {name: value.reveal() for name, value in credentials.headers.items()}
     secrets = [secret.reveal() for secret in credentials.secrets]
-    # Of a query, a backend may repeat what it got.
+    # A backend may echo the query, in which secrets are encoded.
     secrets += [encoded for secret in secrets if (encoded := quote_plus(secret)) != secret]
     if (login := credentials.basic_auth) is not None:
         if AUTHORIZATION in map(str.lower, headers):
@@ -52,7 +52,7 @@ def _proxy(credentials: Credentials) -> Proxy | None:
 
 
 def _tls(config: BackendConfig, path: KeyPath) -> ssl.SSLContext | None:
-    """Return the context to use; None for the system's authorities, which is what most backends have."""
+    """Return the TLS context of the backend; None: the shared one, which trusts the system's authorities."""
     if config.tls_cert_file is None and config.tls_ca_file is None:
         return None if config.tls_verify else trusting_context()
     context = _trusting(config, path)
@@ -63,7 +63,7 @@ def _tls(config: BackendConfig, path: KeyPath) -> ssl.SSLContext | None:
 
 def _trusting(config: BackendConfig, path: KeyPath) -> ssl.SSLContext:
     if not config.tls_verify:
-        # Of its own: the one that others share must not show this backend's certificate to them.
+        # Not the shared context: other backends must not be shown this backend's certificate.
         return unchecked_context()
     try:
         return ssl.create_default_context(cafile=config.tls_ca_file)
@@ -77,12 +77,12 @@ def _show_certificate(context: ssl.SSLContext, config: BackendConfig, path: KeyP
     for name, file in (("tls_cert_file", cert), ("tls_key_file", key)):
         try:
             if file is not None:
-                with open(file, "rb"):  # noqa: PTH123 - to know which of the two cannot be read
+                with open(file, "rb"):  # noqa: PTH123 - tells which of the two files cannot be read
                     pass
         except OSError as exc:
             raise Fault((*path, name), _unusable(file, exc, ""), READABLE) from exc
     try:
-        # Without this function OpenSSL would ask for the passphrase on the terminal.
+        # Without a password function OpenSSL would ask for the passphrase on the terminal.
         context.load_cert_chain(cert, key, password=lambda: "")
     except (OSError, ValueError) as exc:
         problem = _unusable(cert, exc, "no certificate and key in PEM that belong together, or a passphrase is on it")

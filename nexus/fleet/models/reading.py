@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-LARGEST_COUNT: Final = 2**53
+MAX_COUNT: Final = 2**53
 
 
 def json_object(answer: bytes) -> Mapping[str, Any]:
@@ -66,7 +66,7 @@ def count(value: Any) -> int | None:
     """Return *value* when it is a sensible whole number above 0."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
-    return int(value) if 1 <= value <= LARGEST_COUNT else None
+    return int(value) if 1 <= value <= MAX_COUNT else None
 
 
 def flag(value: Any) -> bool | None:

@@ -6,7 +6,7 @@ from typing import Final
 from nexus.fleet.probing.result import Failure, ProbeResult, SuccessWithParseError
 from nexus.observability.metrics.histogram import DURATION_BUCKETS_S, Histogram
 
-MOST_COUNTED: Final = 1_000
+MAX_BACKENDS: Final = 1_000
 """Backends whose probes are remembered; beyond that, who was new first is forgotten first."""
 
 
@@ -23,7 +23,7 @@ class ProbeCounts:
         """Count one probe."""
         results = self.results.get(backend)
         if results is None:
-            if len(self.results) >= MOST_COUNTED:
+            if len(self.results) >= MAX_BACKENDS:
                 first = next(iter(self.results))
                 del self.results[first]
                 self.latencies.pop(first, None)

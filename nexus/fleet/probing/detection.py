@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from nexus.fleet.fetching import Answer, Fetcher, Target
+from nexus.fleet.fetching import Fetcher, FetchResponse, Target
 from nexus.fleet.models.reading import first_text, json_object
 
 NEXUS_HEADER: Final = "X-Nexus-Version"
@@ -22,7 +22,7 @@ class Clue(msgspec.Struct, frozen=True):
     """One question, and which kind its answer gives away."""
 
     path: str
-    kind_of: Callable[[Answer], str | None]
+    kind_of: Callable[[FetchResponse], str | None]
 
 
 class Detection(msgspec.Struct, frozen=True):
@@ -54,46 +54,46 @@ async def detect(fetcher: Fetcher, target: Target) -> Detection:
     return Detection(None, status)
 
 
-def _ollama(answer: Answer) -> str | None:
+def _ollama(answer: FetchResponse) -> str | None:
     return "ollama" if first_text(_object(answer), "version") else None
 
 
-def _llamacpp(answer: Answer) -> str | None:
+def _llamacpp(answer: FetchResponse) -> str | None:
     # Its key guards /props, and while it loads all is 503: the Server header tells in each case.
     is_it = answer.headers.get("Server", "") == "llama.cpp" or "build_info" in _object(answer)
     return "llamacpp" if is_it else None
 
 
-def _by_owner(answer: Answer) -> str | None:
+def _by_owner(answer: FetchResponse) -> str | None:
     rows = _object(answer).get("data")
     owners = {row.get("owned_by") for row in rows if isinstance(row, dict)} if isinstance(rows, list) else set()
     return next((kind for kind in ("vllm", "sglang") if kind in owners), None)
 
 
-def _sglang(answer: Answer) -> str | None:
+def _sglang(answer: FetchResponse) -> str | None:
     return "sglang" if "model_path" in _object(answer) else None
 
 
-def _lmstudio(answer: Answer) -> str | None:
+def _lmstudio(answer: FetchResponse) -> str | None:
     # It answers 200 to any path at all, so the shape must be right.
     return "lmstudio" if isinstance(_object(answer).get("models"), list) else None
 
 
-def _old_lmstudio(answer: Answer) -> str | None:
+def _old_lmstudio(answer: FetchResponse) -> str | None:
     return "lmstudio" if isinstance(_object(answer).get("data"), list) else None
 
 
-def _exo(answer: Answer) -> str | None:
+def _exo(answer: FetchResponse) -> str | None:
     # A web application may answer any path with its page.
     is_json = answer.headers.get("Content-Type", "").startswith("application/json")
     return "exo" if answer.is_success and is_json and "error" not in _object(answer) else None
 
 
-def _generic(answer: Answer) -> str | None:
+def _generic(answer: FetchResponse) -> str | None:
     return "generic" if isinstance(_object(answer).get("data", ...), list | None) else None
 
 
-def _object(answer: Answer) -> Mapping[str, Any]:
+def _object(answer: FetchResponse) -> Mapping[str, Any]:
     if not answer.is_success:
         return {}
     try:

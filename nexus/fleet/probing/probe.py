@@ -8,7 +8,7 @@ from typing import Final
 
 from nexus.domain.kinds import BackendKind, ServerFacts
 from nexus.domain.model import ModelFacts
-from nexus.fleet.fetching import Answer, Fetcher, FetchError, FetchRefused, FetchShortage, FetchTimeout
+from nexus.fleet.fetching import Fetcher, FetchError, FetchRefused, FetchResponse, FetchShortage, FetchTimeout
 from nexus.fleet.kinds import UNDETECTED
 from nexus.fleet.membership.member import Member
 from nexus.fleet.models.guesses import with_guesses
@@ -110,7 +110,7 @@ async def _server_facts(kind: BackendKind, questions: Questions) -> ServerFacts:
     return told
 
 
-def _is_loading(health: Answer) -> bool:
+def _is_loading(health: FetchResponse) -> bool:
     # The error message of llama.cpp is "Loading model".
     return health.status == HTTPStatus.SERVICE_UNAVAILABLE and b"loading" in health.body[:MAX_SEARCHED_BYTES].lower()
 

@@ -1,7 +1,7 @@
 """The questions of one probe to one backend: what two of them share is asked once."""
 
 from nexus.domain.kinds import FactsLookup
-from nexus.fleet.fetching import Answer, Fetcher, FetchError, Target
+from nexus.fleet.fetching import Fetcher, FetchError, FetchResponse, Target
 
 
 class Questions:
@@ -10,9 +10,9 @@ class Questions:
     def __init__(self, fetcher: Fetcher, target: Target) -> None:
         self._fetcher = fetcher
         self._target = target
-        self._answers: dict[str, Answer] = {}
+        self._answers: dict[str, FetchResponse] = {}
 
-    async def get(self, path: str) -> Answer:
+    async def get(self, path: str) -> FetchResponse:
         """Return the answer to a GET, whatever its status. :raises FetchError: when there is none."""
         if path not in self._answers:
             self._answers[path] = await self._fetcher.get(self._target, path)
@@ -29,7 +29,7 @@ class Questions:
         return _good_body(await self._fetcher.post(self._target, lookup.path, lookup.body(model)))
 
 
-def _good_body(answer: Answer) -> bytes:
+def _good_body(answer: FetchResponse) -> bytes:
     if not answer.is_success:
         raise FetchError(f"HTTP error: {answer.status}")
     return answer.body

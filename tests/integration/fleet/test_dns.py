@@ -60,7 +60,7 @@ async def test_name_servers_that_fail_after_a_reload_change_nothing(zone, fleet,
 
     config = DiscoveryConfig(enabled=False, dns=(ONE,), nameservers=(*zone.nameservers, "127.0.0.9"))
     fleet.reconfigure(plan(discovery=config))
-    await eventually(lambda: fleet._dns.states[ONE].failure)
+    await eventually(lambda: fleet._discoverers.dns.states[ONE].failure)
 
     assert all(before.name in names for names in changes)
 

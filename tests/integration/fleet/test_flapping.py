@@ -113,9 +113,7 @@ async def test_by_a_file(flap, serve, tmp_path):
 
     await flap(
         server,
-        FileDiscoverer(
-            [FileSourceConfig(path=str(file))], partial(load_backend, environ={}), lambda: KINDS, look_s=0.005
-        ),
+        FileDiscoverer([FileSourceConfig(path=str(file))], partial(load_backend, environ={}), KINDS, look_s=0.005),
         doing(lambda: file.write_text(listed)),
         doing(lambda: file.write_text("[]")),
     )

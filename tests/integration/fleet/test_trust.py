@@ -352,7 +352,7 @@ async def test_an_error_of_overload_makes_no_other_server_of_one_that_is_approve
 ):
     monkeypatch.setattr(module, "RECHECK_S", 0.02)
     monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.02)
-    monkeypatch.setattr(module, "SHORTEST_PAUSE_S", 0.02)
+    monkeypatch.setattr(module, "MIN_PAUSE_S", 0.02)
     shown = iter([Detection("ollama", 200), Detection("generic", 200, is_certain=False)])
     later = Detection("ollama", 200)
     looks = []

@@ -38,7 +38,7 @@ def load():
 
 @pytest.fixture
 def reader(path, load):
-    return FileReader(FileSourceConfig(path=str(path), references=("env:*",)), load, lambda: KINDS)
+    return FileReader(FileSourceConfig(path=str(path), references=("env:*",)), load, KINDS)
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ async def test_all_files_together_have_a_limit(tmp_path, load, monkeypatch):
     sources = [FileSourceConfig(path=str(tmp_path / name)) for name in ("a.toml", "b.toml")]
     for source, text in zip(sources, (ONE, TWO), strict=True):
         (tmp_path / source.path).write_text(text)
-    files = FileDiscoverer(sources, load, lambda: KINDS)
+    files = FileDiscoverer(sources, load, KINDS)
 
     await files.open()
 

@@ -1,7 +1,7 @@
 import structlog
 
 from nexus.domain.model import ModelFacts
-from nexus.fleet.untrusted import MOST_MODELS, accepted_models, is_plain_name
+from nexus.fleet.untrusted import MAX_MODELS, accepted_models, is_plain_name
 
 
 def test_names_with_control_characters_or_without_end_are_dropped_with_a_warning():
@@ -15,9 +15,9 @@ def test_names_with_control_characters_or_without_end_are_dropped_with_a_warning
 
 
 def test_no_backend_has_more_models_than_anyone_needs():
-    accepted = accepted_models((ModelFacts(name=f"m{n}") for n in range(MOST_MODELS + 10)), backend="gpu")
+    accepted = accepted_models((ModelFacts(name=f"m{n}") for n in range(MAX_MODELS + 10)), backend="gpu")
 
-    assert len(accepted) == MOST_MODELS
+    assert len(accepted) == MAX_MODELS
 
 
 def test_of_two_models_of_one_name_the_first_counts():

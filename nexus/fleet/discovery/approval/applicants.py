@@ -31,9 +31,9 @@ MAX_APPLICANTS: Final = 256
 MAX_PER_HOST: Final = 32
 """Of them at one address: a single machine can announce as many as it likes."""
 QUESTIONS_AT_ONCE: Final = 4
-SHORTEST_PAUSE_S: Final = 1.0
+MIN_PAUSE_S: Final = 1.0
 FIRST_PAUSE_S: Final = 5.0
-LONGEST_PAUSE_S: Final = 300.0
+MAX_PAUSE_S: Final = 300.0
 """Between two looks at a server that has not been recognised: the pause doubles."""
 RECHECK_S: Final = 60.0
 """Between two looks at one that has been: another server may have taken its place."""
@@ -240,7 +240,7 @@ class Applicants:
                 continue
             next_s = min((a.due_s for a in asked), default=clock() + RECHECK_S)
             try:
-                async with asyncio.timeout_at(max(next_s, clock() + SHORTEST_PAUSE_S)):
+                async with asyncio.timeout_at(max(next_s, clock() + MIN_PAUSE_S)):
                     await self._is_due.wait()
             except TimeoutError:
                 continue
@@ -263,7 +263,7 @@ class Applicants:
             applicant.kind, applicant.is_nexus = shown.kind or applicant.kind, shown.is_nexus
             applicant.last_error = None if shown.kind else f"no kind answers like this (HTTP {shown.status})"
         if applicant.kind is None:
-            applicant.pause_s = min(2 * applicant.pause_s, LONGEST_PAUSE_S)
+            applicant.pause_s = min(2 * applicant.pause_s, MAX_PAUSE_S)
         else:
             applicant.pause_s = RECHECK_S
         applicant.due_s = asyncio.get_running_loop().time() + applicant.pause_s

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +26,7 @@ LOOKS_PER_RETRY: Final = 20
 """A file that was refused and has not changed is read again after so many looks: a secret may have come that it names.
 """
 
-Kinds = Callable[[], Mapping[str, BackendKind]]
+Kinds = Mapping[str, BackendKind]
 Stamp = tuple[int, ...]
 """What differs between two contents of a file, or two files that a name leads to one after the other."""
 
@@ -109,7 +109,7 @@ class FileReader:
             return known
         try:
             _refuse_metadata(loaded)
-            member = planned(loaded.config, self._kinds(), loaded.key, loaded.credentials, source=SOURCE)
+            member = planned(loaded.config, self._kinds, loaded.key, loaded.credentials, source=SOURCE)
         except Fault as fault:
             named = Fault(("backends", index, *fault.path), f"'{loaded.config.name}': {fault.problem}", fault.hint)
             raise ConfigError(described(named, Origin(self.source.path))) from fault

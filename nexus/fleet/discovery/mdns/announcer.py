@@ -22,7 +22,7 @@ log = structlog.get_logger("nexus.fleet")
 SERVICE_TYPES: Final[Mapping[str, str]] = {"ollama": "_ollama._tcp", "vllm": "_vllm._tcp", "lmstudio": "_lmstudio._tcp"}
 """By kind; every other kind is announced as :data:`ANY_TYPE`."""
 ANY_TYPE: Final = "_llm._tcp"
-LONGEST_LABEL_BYTES: Final = 63
+MAX_LABEL_BYTES: Final = 63
 REFRESH_S: Final = 5.0
 """How often interfaces and addresses that have changed are announced."""
 
@@ -128,4 +128,4 @@ def _service(announcement: Announcement, label: str) -> AsyncServiceInfo:
 
 def _label(name: str) -> str:
     """Return *name* as a label of DNS: at most 63 bytes of whole characters."""
-    return name.encode()[:LONGEST_LABEL_BYTES].decode(errors="ignore").strip() or host_name()
+    return name.encode()[:MAX_LABEL_BYTES].decode(errors="ignore").strip() or host_name()

@@ -11,7 +11,7 @@ from nexus.config.urls import normalised
 from nexus.fleet.discovery.approval.trust import is_worth_a_look
 from nexus.fleet.discovery.discoverer import Discovered
 from nexus.fleet.kinds import KINDS
-from nexus.fleet.untrusted import LONGEST_NAME
+from nexus.fleet.untrusted import MAX_NAME_LENGTH
 
 MAX_ADDRESSES: Final = 16
 KIND_OF_TYPE: Final[Mapping[str, str]] = {"_ollama": "ollama", "_vllm": "vllm", "_lmstudio": "lmstudio"}
@@ -114,7 +114,7 @@ def _kind(service_type: str, hints: Mapping[str, str]) -> str:
 
 
 def _path(hint: str) -> str:
-    is_plain = hint.startswith("/") and len(hint) <= LONGEST_NAME and hint.isascii() and hint.isprintable()
+    is_plain = hint.startswith("/") and len(hint) <= MAX_NAME_LENGTH and hint.isascii() and hint.isprintable()
     return hint.rstrip("/") if is_plain and not set(hint) & set(' ?#\\"<>') and ".." not in hint else ""
 
 

@@ -2,7 +2,7 @@ import msgspec
 from structlog.testing import capture_logs
 
 from nexus.fleet.discovery.discoverer import Discovered
-from nexus.fleet.discovery.sightings import MOST_SEEN, Sightings
+from nexus.fleet.discovery.sightings import MAX_SIGHTINGS, Sightings
 
 DESK = Discovered("desk", "http://127.0.0.1:11434", "ollama")
 
@@ -52,9 +52,9 @@ def test_what_is_seen_comes_before_what_is_missing():
 def test_nobody_can_flood_the_fleet():
     sightings = Sightings()
 
-    sightings.look("mdns", [Discovered(f"n{n}", "http://h") for n in range(MOST_SEEN + 5)], now=0)
+    sightings.look("mdns", [Discovered(f"n{n}", "http://h") for n in range(MAX_SIGHTINGS + 5)], now=0)
 
-    assert len(names(sightings, 0)) == MOST_SEEN
+    assert len(names(sightings, 0)) == MAX_SIGHTINGS
 
 
 def test_what_a_certain_source_sees_no_more_is_gone_at_once():
@@ -100,16 +100,16 @@ def test_those_that_come_and_go_under_ever_new_names_are_bounded():
     sightings.look("mdns", [DESK], now=0)
 
     for now in range(1, 6):
-        sightings.look("mdns", [Discovered(f"{now}-{n}", "http://10.0.0.1") for n in range(MOST_SEEN)], now=now)
+        sightings.look("mdns", [Discovered(f"{now}-{n}", "http://10.0.0.1") for n in range(MAX_SIGHTINGS)], now=now)
 
     listed = names(sightings, 6)
     assert "desk" in listed
-    assert len(listed) == 2 * MOST_SEEN
+    assert len(listed) == 2 * MAX_SIGHTINGS
 
 
 def test_a_server_that_is_known_is_left_out_for_none_that_is_new():
     sightings = Sightings()
-    known = [Discovered(f"n{n}", "http://h") for n in range(MOST_SEEN)]
+    known = [Discovered(f"n{n}", "http://h") for n in range(MAX_SIGHTINGS)]
     sightings.look("kubernetes", known, now=0, is_certain=True)
 
     sightings.look("kubernetes", [Discovered("a", "http://h"), *known], now=1, is_certain=True)
@@ -119,7 +119,7 @@ def test_a_server_that_is_known_is_left_out_for_none_that_is_new():
 
 def test_what_is_left_out_is_told_once():
     sightings = Sightings()
-    many = [Discovered(f"n{n}", "http://h") for n in range(MOST_SEEN + 5)]
+    many = [Discovered(f"n{n}", "http://h") for n in range(MAX_SIGHTINGS + 5)]
 
     with capture_logs() as events:
         for seen in (many, many, many[:3], many):

@@ -22,7 +22,7 @@ def test_each_end_is_counted():
 
 
 def test_they_are_bounded(monkeypatch):
-    monkeypatch.setattr(probe_counts, "MOST_COUNTED", 2)
+    monkeypatch.setattr(probe_counts, "MAX_BACKENDS", 2)
     counts = ProbeCounts()
 
     for name in ("a", "b", "c"):

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from nexus.fleet.fetching import Answer, Target
+from nexus.fleet.fetching import FetchResponse, Target
 from nexus.fleet.probing.detection import Detection, detect
 
 TARGET = Target("http://192.168.1.5:8000")
@@ -26,8 +26,12 @@ class Server:
     async def get(self, _, path):
         self.asked[path] += 1
         if path == self.overloaded_at and self.asked[path] == 1:
-            return Answer(self.status, {}, b"")
-        return Answer(200, {}, json.dumps(self.has[path]).encode()) if path in self.has else Answer(404, {}, b"")
+            return FetchResponse(self.status, {}, b"")
+        return (
+            FetchResponse(200, {}, json.dumps(self.has[path]).encode())
+            if path in self.has
+            else FetchResponse(404, {}, b"")
+        )
 
 
 @pytest.mark.parametrize(("has", "kind"), [(VLLM, "vllm"), (OLLAMA, "ollama"), (GENERIC, "generic")])
