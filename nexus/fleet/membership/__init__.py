@@ -1,9 +1,11 @@
 """The members of the fleet and the registry that publishes them.
 
-identity      makes the id of a backend from its name
-locations     what a backend's URL tells of where it is
-settings      builds the upstream settings of a backend from its configuration
-member        one backend as configured or found
-publication   derives the next snapshot from the last one
-registry      publishes one immutable snapshot per change
+===============  ==================================================================
+``member``       one backend as configured or found
+``identity``     makes the id of a backend from its name
+``locations``    what a backend's URL tells of where it is
+``settings``     builds the upstream settings of a backend from its configuration
+``registry``     publishes one immutable snapshot per change
+``publication``  derives the next snapshot from the last one
+===============  ==================================================================
 """

@@ -1,5 +1,11 @@
-"""Probes: ``probe`` asks whether a backend is healthy and which models it has, ``detection`` finds its kind.
+"""Probes: whether a backend is healthy, of which kind it is, and which models it has.
 
-``completion`` looks up what a model list leaves open, ``session`` shares requests within a probe, and ``result`` and
-``counts`` hold what came of it.
+==============  ==================================================================
+``probe``       one probe of one backend
+``detection``   finds out the kind of a server
+``session``     sends each request of a probe once, however many steps need its response
+``completion``  looks up what the list of models leaves open
+``result``      what a probe found
+``counts``      counts results and latencies for metrics
+==============  ==================================================================
 """
