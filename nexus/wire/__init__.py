@@ -1,14 +1,17 @@
-"""The protocols of clients and backends, without I/O.
+"""The protocols of clients and backends: what their bytes mean, without I/O.
 
-================  ==================================================================
-``openai``        endpoints, bodies, streams and errors of OpenAI's protocol
-``anthropic``     the same of Anthropic's
-``ollama``        the same of Ollama's
-``protocol``      what each protocol offers; ``protocols`` lists them
-``paths``         finds the endpoint at a path
-``request_body``  decodes what routing reads of a body
-``model_field``   replaces the model in a JSON body; ``multipart`` in a form
-``nature``        what an answer is, by its first bytes
-``stream_scan``   watches a stream; ``sse`` and ``ndjson`` split it into events
-================  ==================================================================
+In the order of a request:
+
+``paths``             finds the endpoint at a path
+``protocols``         the table of protocols: ``openai``, ``ollama``, ``anthropic``
+``protocol``          what each of them offers
+``requests``          reads and changes the bodies of requests
+``responses``         tells what an answer is, and restores the model's name in it
+``streams``           cuts streams into events and watches them pass
+``errors``            recognises the errors of backends
+``kept``              what backends keep for clients: files, batches, responses
+``token_estimates``   estimates tokens where no count is known
+``catalogue``         the models of the fleet, for ``listings``, the pages that list them
+``composing``         composes requests that are routed and never sent
+``documents``, ``json_members``  read JSON, as a whole and member by member
 """

@@ -10,8 +10,8 @@ import msgspec
 
 from nexus.domain.request import Endpoint
 from nexus.errors import RequestError
-from nexus.wire import multipart
 from nexus.wire.protocols import PROTOCOLS
+from nexus.wire.requests import multipart
 
 JSON: Final = b"application/json"
 BOUNDARY: Final = b"composed"

@@ -3,7 +3,7 @@
 from typing import Final
 
 from nexus.domain.request import Endpoint, Requirements, TokenUsage
-from nexus.wire.text_size import BYTES_PER_TOKEN
+from nexus.wire.token_estimates import BYTES_PER_TOKEN
 
 COUNTED: Final = frozenset({"chat", "embeddings", "rerank"})
 """Capabilities of which the tokens are a measure; sound and images are not made of them."""

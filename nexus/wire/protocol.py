@@ -7,8 +7,8 @@ import msgspec
 
 from nexus.domain.request import Endpoint, Requirements, TokenUsage
 from nexus.errors import RequestError
-from nexus.wire.event import Event
-from nexus.wire.event_buffer import EventRoom
+from nexus.wire.streams.event import Event
+from nexus.wire.streams.event_buffer import EventRoom
 
 
 class StreamScan(Protocol):

@@ -13,9 +13,9 @@ from nexus.fleet.kinds import KINDS
 from nexus.routing.core_stages.analyze import Analyze
 from nexus.testing.builders import CHAT, make_backend, make_intent
 from nexus.testing.strategies import fleets, requirements
-from nexus.wire.context_errors import STATUSES, ContextExceeded, context_exceeded
+from nexus.wire.errors.context import STATUSES, ContextExceeded, context_exceeded
 from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
-from nexus.wire.text_size import measure
+from nexus.wire.token_estimates import measure
 
 modestly = settings(max_examples=100, deadline=None)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from nexus.domain.request import Requirements
 from nexus.errors import RequestError
-from nexus.wire import multipart
 from nexus.wire.composing import with_model
 from nexus.wire.json_members import members
-from nexus.wire.model_field import replace_model
-from nexus.wire.prompt_start import prompt_start
 from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
+from nexus.wire.requests import multipart
+from nexus.wire.requests.model_field import replace_model
+from nexus.wire.requests.prompt_start import prompt_start
 
 JSON_ENDPOINTS = sorted((e for e in ENDPOINTS.values() if e.body == "json"), key=lambda e: e.name)
 CHAT = ENDPOINTS["/v1/chat/completions"]

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from nexus.wire.event_buffer import EventRoom, EventTooLargeError
 from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
-from nexus.wire.sse import SSEFraming
+from nexus.wire.streams.event_buffer import EventRoom, EventTooLargeError
+from nexus.wire.streams.sse import SSEFraming
 
 SSE_PATHS = ["/v1/chat/completions", "/v1/responses", "/v1/messages", "/v1/audio/speech"]
 

@@ -26,9 +26,9 @@ from nexus.routing.decision_record import Request
 from nexus.routing.explain.build import explain
 from nexus.routing.explain.model import Explanation
 from nexus.routing.explain.text import as_text
-from nexus.wire import multipart
 from nexus.wire.composing import JSON, Wanted, compose, form_type, with_model
 from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
+from nexus.wire.requests import multipart
 
 CHAT: Final = "/v1/chat/completions"
 

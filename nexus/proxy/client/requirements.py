@@ -8,9 +8,9 @@ from msgspec.structs import replace
 from nexus.domain.request import Endpoint, Requirements
 from nexus.errors import RequestError
 from nexus.observability.logging import logs
-from nexus.wire import multipart
-from nexus.wire.prompt_start import prompt_start
 from nexus.wire.protocol import WireProtocol
+from nexus.wire.requests import multipart
+from nexus.wire.requests.prompt_start import prompt_start
 
 LARGE_BYTES: Final = 1024 * 1024
 """Reading this much JSON takes about a millisecond; more of it would hold up every other stream."""

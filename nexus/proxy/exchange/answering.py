@@ -22,11 +22,11 @@ from nexus.proxy.upstream.response_head import Mode
 from nexus.routing.decision import Reject
 from nexus.routing.intent import Verdict
 from nexus.routing.rejections import decisive, reason_as_json, shortened, what_would_help
-from nexus.wire import multipart
-from nexus.wire.answer_model import restore_in_document, restore_in_events
-from nexus.wire.event_buffer import EventRoom
-from nexus.wire.model_field import insert_model, replace_model
 from nexus.wire.protocol import StreamScan, WireProtocol
+from nexus.wire.requests import multipart
+from nexus.wire.requests.model_field import insert_model, replace_model
+from nexus.wire.responses.model_name import restore_in_document, restore_in_events
+from nexus.wire.streams.event_buffer import EventRoom
 
 MAX_ERROR_BYTES: Final = 1024 * 1024
 """Some frameworks repeat in an error what they refuse, such as a picture."""

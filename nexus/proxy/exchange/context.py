@@ -18,7 +18,7 @@ from nexus.proxy.upstream.backends import Upstreams
 from nexus.routing.decision import Reserved
 from nexus.routing.decision_record import RecentDecisions
 from nexus.routing.router import Router
-from nexus.wire.event_buffer import EventRoom
+from nexus.wire.streams.event_buffer import EventRoom
 
 Observer = Callable[[ExchangeOutcome], None]
 """Is told of each exchange once, when it is over; must be quick, and never raise."""

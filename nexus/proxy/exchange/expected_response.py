@@ -6,8 +6,8 @@ from typing import Final
 import msgspec
 
 from nexus.domain.request import Endpoint
-from nexus.wire.nature import Asked, Label, Nature, nature_of
 from nexus.wire.protocol import StreamScan, WireProtocol
+from nexus.wire.responses.nature import Asked, Label, Nature, nature_of
 
 DOCUMENT_TYPE: Final = b"application/json"
 
@@ -39,7 +39,7 @@ class Question(msgspec.Struct, frozen=True):
         return Nature.LINES if self.endpoint.streams_by_default else Nature.EVENTS
 
     def nature_of(self, label: Label, beginning: bytes, *, is_all: bool) -> Nature | None:
-        """Return what an answer to it is. See :func:`nexus.wire.nature.nature_of`."""
+        """Return what an answer to it is. See :func:`nexus.wire.responses.nature.nature_of`."""
         endpoint = self.endpoint
         asked = Asked(self.is_stream, endpoint.streams_by_default, endpoint.may_be_text)
         return nature_of(asked, label, beginning, is_all=is_all)

@@ -32,7 +32,7 @@ from nexus.routing.decision_record import DecisionRecord
 from nexus.routing.intent import Verdict
 from nexus.routing.rejections import EXHAUSTED, REST_ON_PROBES, after_attempts, overload, saturation
 from nexus.routing.router import Routing
-from nexus.wire.context_errors import context_exceeded
+from nexus.wire.errors.context import context_exceeded
 
 log = structlog.get_logger("nexus.proxy")
 

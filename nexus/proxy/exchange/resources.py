@@ -12,7 +12,7 @@ from nexus.proxy.exchange.attempt import Attempt
 from nexus.proxy.exchange.resource_owners import Keepers
 from nexus.proxy.exchange.response import Answer
 from nexus.proxy.upstream.response_head import Mode
-from nexus.wire.made_ids import made_id_in_part, made_ids, made_ids_in_stream
+from nexus.wire.kept.made_ids import made_id_in_part, made_ids, made_ids_in_stream
 
 _YES: Final = frozenset({"true", "1"})
 FIRST_ERROR: Final = 400

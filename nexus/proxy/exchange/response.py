@@ -13,9 +13,9 @@ from nexus.proxy.exchange.expected_response import DOCUMENT_TYPE, Question
 from nexus.proxy.exchange.response_memory import MAX_HELD_BYTES, RoomShare
 from nexus.proxy.upstream.connection import UpstreamConnection
 from nexus.proxy.upstream.response_head import WITHOUT_BODY, AnswerHead, HeaderList, Mode
-from nexus.wire.event_buffer import EventTooLargeError
-from nexus.wire.nature import Label, Nature, error_in
 from nexus.wire.protocol import Collector, StreamScan
+from nexus.wire.responses.nature import Label, Nature, error_in
+from nexus.wire.streams.event_buffer import EventTooLargeError
 
 COMMIT_HOLD_S: Final = 0.5
 """How long events and comments that carry no content are held back: until one does, another backend can be tried."""

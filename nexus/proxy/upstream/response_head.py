@@ -5,7 +5,7 @@ from typing import Final
 
 from nexus.proxy.content_length import around_length, head_of, is_plain, length_between
 from nexus.proxy.headers.to_client import has_reworded, passed_lines, refuse_bad_head
-from nexus.wire.nature import Label, label_of
+from nexus.wire.responses.nature import Label, label_of
 
 HeaderList = list[tuple[bytes, bytes]]
 

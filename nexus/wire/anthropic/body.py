@@ -7,10 +7,10 @@ from typing import Final
 import msgspec
 
 from nexus.domain.request import Endpoint, Requirements
-from nexus.wire.file_references import MAX_REFERENCES, file_references, refers_to_files
-from nexus.wire.limits import MaxTokens, SteeringBody, answer_limit
-from nexus.wire.request_body import Shape, read_body
-from nexus.wire.text_size import BYTES_PER_TOKEN, has_items, measure
+from nexus.wire.kept.references import MAX_REFERENCES, file_references, refers_to_files
+from nexus.wire.requests.body import Shape, read_body
+from nexus.wire.requests.limits import MaxTokens, SteeringBody, answer_limit
+from nexus.wire.token_estimates import BYTES_PER_TOKEN, has_items, measure
 
 NOTHING: Final = msgspec.Raw()
 

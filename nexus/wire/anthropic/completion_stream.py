@@ -6,7 +6,7 @@ import msgspec
 
 from nexus.wire.anthropic.stream import MessageScan
 from nexus.wire.documents import read
-from nexus.wire.event import Event
+from nexus.wire.streams.event import Event
 
 
 class CompletionScan(MessageScan):

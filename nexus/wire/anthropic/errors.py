@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, NotRequired, TypedDict
 import msgspec
 
 from nexus.errors import RequestError
-from nexus.wire.presentable import presentable
+from nexus.wire.errors.presentable import presentable
 
 TYPE_OF_STATUS: Final[Mapping[int, str]] = {
     401: "authentication_error",

@@ -8,8 +8,8 @@ from nexus.wire.anthropic.completion_stream import CompletionScan
 from nexus.wire.anthropic.converting import as_stream, collector
 from nexus.wire.anthropic.endpoints import KEEPING
 from nexus.wire.anthropic.errors import encode_error
-from nexus.wire.anthropic.said import said_in
 from nexus.wire.anthropic.stream import MessageScan
+from nexus.wire.anthropic.text import said_in
 from nexus.wire.anthropic.usage import usage_of
 from nexus.wire.documents import is_whole
 from nexus.wire.protocol import StreamScan, WireProtocol

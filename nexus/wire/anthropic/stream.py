@@ -6,13 +6,13 @@ import msgspec
 
 from nexus.domain.request import TokenUsage
 from nexus.wire.anthropic.errors import TYPE_OF_CODE
-from nexus.wire.anthropic.said import said_in_event
+from nexus.wire.anthropic.text import said_in_event
 from nexus.wire.anthropic.usage import read_usage
 from nexus.wire.documents import read
-from nexus.wire.error_status import status_of
-from nexus.wire.event import Event, Sense
-from nexus.wire.sse import SSEFraming
-from nexus.wire.stream_scan import EventScan
+from nexus.wire.errors.status import status_of
+from nexus.wire.streams.event import Event, Sense
+from nexus.wire.streams.scan import EventScan
+from nexus.wire.streams.sse import SSEFraming
 
 LIFECYCLE: Final = frozenset({"ping", "message_start", "content_block_start"})
 

@@ -6,7 +6,7 @@ from typing import Any, Final, NotRequired, TypedDict
 import msgspec
 
 from nexus.errors import RequestError
-from nexus.wire.presentable import presentable
+from nexus.wire.errors.presentable import presentable
 
 TOO_LONG: Final = "the input length exceeds the context length"
 """What Ollama itself says of a prompt that it may not cut."""

@@ -7,8 +7,8 @@ from nexus.wire.documents import is_whole
 from nexus.wire.ollama.body import understand
 from nexus.wire.ollama.converting import as_stream, collector
 from nexus.wire.ollama.errors import encode_error
-from nexus.wire.ollama.said import said_in
 from nexus.wire.ollama.stream import AnswerScan
+from nexus.wire.ollama.text import said_in
 from nexus.wire.ollama.usage import usage_of
 from nexus.wire.protocol import StreamScan, WireProtocol
 

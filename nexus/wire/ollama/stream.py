@@ -6,13 +6,13 @@ import msgspec
 
 from nexus.domain.request import TokenUsage
 from nexus.wire.documents import is_given, read
-from nexus.wire.error_status import UNKNOWN
-from nexus.wire.event import Event, Sense
-from nexus.wire.nature import error_in
-from nexus.wire.ndjson import LineFraming
-from nexus.wire.ollama.said import said_in
+from nexus.wire.errors.status import UNKNOWN
+from nexus.wire.ollama.text import said_in
 from nexus.wire.ollama.usage import usage_of
-from nexus.wire.stream_scan import EventScan
+from nexus.wire.responses.nature import error_in
+from nexus.wire.streams.event import Event, Sense
+from nexus.wire.streams.ndjson import LineFraming
+from nexus.wire.streams.scan import EventScan
 
 
 class AnswerScan(EventScan):

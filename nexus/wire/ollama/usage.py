@@ -6,7 +6,7 @@ import msgspec
 
 from nexus.domain.request import TokenUsage
 from nexus.wire.documents import read
-from nexus.wire.limits import TokenCount
+from nexus.wire.requests.limits import TokenCount
 
 WITHOUT_TOKENS: Final = ("load", "unload")
 """How answers end for which no model has worked: one was only loaded, or unloaded."""

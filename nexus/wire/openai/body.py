@@ -8,10 +8,10 @@ import msgspec
 from msgspec import UNSET
 
 from nexus.domain.request import Endpoint, Requirements
-from nexus.wire.limits import Choices, MaxTokens, Refused, SteeringBody, TopTokens, answer_limit
 from nexus.wire.openai.references import REFERRING, references_in
-from nexus.wire.request_body import Shape, read_body
-from nexus.wire.text_size import BYTES_PER_TOKEN, has_items, measure, measure_each
+from nexus.wire.requests.body import Shape, read_body
+from nexus.wire.requests.limits import Choices, MaxTokens, Refused, SteeringBody, TopTokens, answer_limit
+from nexus.wire.token_estimates import BYTES_PER_TOKEN, has_items, measure, measure_each
 
 NOTHING: Final = msgspec.Raw()
 

@@ -6,12 +6,12 @@ import msgspec
 
 from nexus.domain.request import TokenUsage
 from nexus.wire.documents import is_given, read
-from nexus.wire.event import Event, Sense
-from nexus.wire.openai.said import said_in_chunk
 from nexus.wire.openai.stream_errors import decoded_error, encode_failure, reply_of
+from nexus.wire.openai.text import said_in_chunk
 from nexus.wire.openai.usage import usage_of
-from nexus.wire.sse import SSEFraming
-from nexus.wire.stream_scan import EventScan
+from nexus.wire.streams.event import Event, Sense
+from nexus.wire.streams.scan import EventScan
+from nexus.wire.streams.sse import SSEFraming
 
 DONE: Final = b"[DONE]"
 

@@ -7,10 +7,10 @@ import msgspec
 
 from nexus.domain.request import Endpoint
 from nexus.wire.documents import read
-from nexus.wire.event import Event
-from nexus.wire.merging import joined, merge
 from nexus.wire.openai.responses_stream import LAST
 from nexus.wire.protocol import Collector
+from nexus.wire.streams.event import Event
+from nexus.wire.streams.merging import joined, merge
 
 
 class ChunkCollector:

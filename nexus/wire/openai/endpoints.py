@@ -4,7 +4,7 @@ from functools import partial
 from typing import Final
 
 from nexus.domain.request import Endpoint
-from nexus.wire.kept_endpoints import kept
+from nexus.wire.kept.endpoints import kept
 
 _PROTOCOL: Final = "openai"
 

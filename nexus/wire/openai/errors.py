@@ -7,7 +7,7 @@ from typing import Any, NotRequired, TypedDict
 import msgspec
 
 from nexus.errors import RequestError
-from nexus.wire.presentable import presentable
+from nexus.wire.errors.presentable import presentable
 
 
 class OpenAIErrorFacts(TypedDict):

@@ -5,9 +5,9 @@ from typing import Final
 import msgspec
 
 from nexus.wire.documents import read
-from nexus.wire.event import Event
 from nexus.wire.openai.chat_stream import DONE
 from nexus.wire.openai.media_stream import MediaScan
+from nexus.wire.streams.event import Event
 
 
 class NativeScan(MediaScan):

@@ -14,7 +14,7 @@ from nexus.wire.openai.errors import encode_error
 from nexus.wire.openai.media_stream import MediaScan
 from nexus.wire.openai.native_stream import NativeScan
 from nexus.wire.openai.responses_stream import ResponsesScan
-from nexus.wire.openai.said import said_in
+from nexus.wire.openai.text import said_in
 from nexus.wire.openai.usage import usage_of
 from nexus.wire.protocol import StreamScan, WireProtocol
 

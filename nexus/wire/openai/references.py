@@ -8,7 +8,7 @@ import msgspec
 
 from nexus.domain.request import Reference
 from nexus.wire.documents import read
-from nexus.wire.file_references import MAX_REFERENCES, file_references, refers_to_files
+from nexus.wire.kept.references import MAX_REFERENCES, file_references, refers_to_files
 
 REFERRING: Final = frozenset({"openai.chat", "openai.responses", "openai.response_compact", "openai.batch_create"})
 """The endpoints whose bodies may refer to something."""

@@ -6,8 +6,8 @@ from typing import Any, Final
 import msgspec
 
 from nexus.wire.documents import read
-from nexus.wire.error_status import status_of
-from nexus.wire.event import Event
+from nexus.wire.errors.status import status_of
+from nexus.wire.streams.event import Event
 
 _ANYTHING: Final = msgspec.json.Decoder()
 

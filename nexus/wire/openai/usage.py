@@ -6,7 +6,7 @@ import msgspec
 
 from nexus.domain.request import TokenUsage
 from nexus.wire.documents import read
-from nexus.wire.limits import TokenCount
+from nexus.wire.requests.limits import TokenCount
 
 
 def usage_of(body: bytes) -> TokenUsage | None:

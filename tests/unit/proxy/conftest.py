@@ -15,9 +15,9 @@ from nexus.proxy.upstream.backends import Upstream
 from nexus.proxy.upstream.connection import UpstreamConnection
 from nexus.routing.decision import Reserved
 from nexus.testing.builders import make_backend
-from nexus.wire.event import Event
-from nexus.wire.event_buffer import EventTooLargeError
 from nexus.wire.protocols import PROTOCOLS
+from nexus.wire.streams.event import Event
+from nexus.wire.streams.event_buffer import EventTooLargeError
 
 
 class FakeTransport(asyncio.Transport):

@@ -3,9 +3,9 @@
 import pytest
 
 from nexus.errors import RequestError
-from nexus.wire import multipart
 from nexus.wire.composing import Wanted, compose, form_type, with_model
 from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
+from nexus.wire.requests import multipart
 
 JSON_ENDPOINTS = [endpoint for endpoint in ENDPOINTS.values() if endpoint.body == "json"]
 FORMS = [endpoint for endpoint in ENDPOINTS.values() if endpoint.body == "multipart"]

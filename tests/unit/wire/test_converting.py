@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from nexus.wire.event import Event
-from nexus.wire.merging import MAX_PARTS, joined, merge
 from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
+from nexus.wire.streams.event import Event
+from nexus.wire.streams.merging import MAX_PARTS, joined, merge
 from tests.support.dialects import ANTHROPIC, CHAT, DIALECTS, OLLAMA
 
 CALL = {"id": "call-1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}

@@ -8,7 +8,7 @@ import openai
 import pytest
 
 from nexus.errors import STATUS_OF_CODE, RequestError
-from nexus.wire.context_errors import context_exceeded
+from nexus.wire.errors.context import context_exceeded
 from nexus.wire.protocols import PROTOCOLS
 
 CONTEXT = {"available_backends": ["gpu-1"], "required_tier": 3}

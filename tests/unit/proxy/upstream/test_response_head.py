@@ -4,7 +4,7 @@ import pytest
 
 from nexus.errors import UpstreamError
 from nexus.proxy.upstream.response_head import LONGEST_HEAD, AnswerHead, KnownAnswer
-from nexus.wire.nature import Label
+from nexus.wire.responses.nature import Label
 
 HEADERS = [(b"Content-Type", b"application/json"), (b"Content-Length", b"5"), (b"X-Custom", b"1")]
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\nX-Custom: 1\r\n\r\n"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus.wire import multipart
-from nexus.wire.prompt_start import prompt_start
+from nexus.wire.requests import multipart
+from nexus.wire.requests.prompt_start import prompt_start
 
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 USER = {"role": "user", "content": "hello"}

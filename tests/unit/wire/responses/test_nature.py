@@ -2,7 +2,7 @@
 
 import pytest
 
-from nexus.wire.nature import MAX_UNDECIDED_BYTES, Asked, Label, Nature, error_in, label_of, nature_of
+from nexus.wire.responses.nature import MAX_UNDECIDED_BYTES, Asked, Label, Nature, error_in, label_of, nature_of
 
 STREAM = Asked(is_stream=True)
 PLAIN = Asked()

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from nexus.wire.event import Event
-from nexus.wire.event_buffer import EventBuffer, EventTooLargeError
+from nexus.wire.streams.event import Event
+from nexus.wire.streams.event_buffer import EventBuffer, EventTooLargeError
 
 _BOUNDARY: Final = re.compile(rb"(?>\r\n|\n|\r)[\r\n]++")
 """Two or more line ends of any kind; the first is atomic, or a lone CRLF would pass for two."""

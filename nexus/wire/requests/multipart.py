@@ -6,8 +6,8 @@ from typing import Final, NamedTuple
 
 from nexus.domain.request import Endpoint, Requirements
 from nexus.errors import RequestError
-from nexus.wire.limits import MAX_CHOICES
-from nexus.wire.request_body import check_model
+from nexus.wire.requests.body import check_model
+from nexus.wire.requests.limits import MAX_CHOICES
 
 MOST_PARTS: Final = 1000
 MOST_HEADER_BYTES: Final = 8 * 1024

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus.wire.answer_model import restore_in_document, restore_in_events
+from nexus.wire.responses.model_name import restore_in_document, restore_in_events
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from nexus.wire.context_errors import context_exceeded
+from nexus.wire.errors.context import context_exceeded
 
 STATUS_OF_WORD: Final[Mapping[str, int]] = {
     "invalid_request_error": 400,

@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from nexus.wire.documents import read
-from nexus.wire.sse import SSEFraming
+from nexus.wire.streams.sse import SSEFraming
 
 _ID: Final = re.compile(r"[A-Za-z0-9_.~:@+=,-]{1,256}")
 """What can stand in a path as well; a backend that makes others gets no request by them."""

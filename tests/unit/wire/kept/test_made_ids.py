@@ -2,7 +2,7 @@
 
 import pytest
 
-from nexus.wire.made_ids import made_id_in_part, made_ids, made_ids_in_stream
+from nexus.wire.kept.made_ids import made_id_in_part, made_ids, made_ids_in_stream
 
 
 @pytest.mark.parametrize(

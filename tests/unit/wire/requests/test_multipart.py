@@ -3,8 +3,8 @@
 import pytest
 
 from nexus.errors import RequestError
-from nexus.wire import multipart
 from nexus.wire.protocols import ENDPOINTS
+from nexus.wire.requests import multipart
 
 ENDPOINT = ENDPOINTS["/v1/audio/transcriptions"]
 EDITS = ENDPOINTS["/v1/images/edits"]

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from nexus.wire.event import Event
-from nexus.wire.event_buffer import UNCOUNTED_BYTES, EventRoom, EventTooLargeError
 from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
-from nexus.wire.stream_scan import LARGE_BLOCK_BYTES
-from nexus.wire.summary import MAX_TEXT, summary
+from nexus.wire.streams.event import Event
+from nexus.wire.streams.event_buffer import UNCOUNTED_BYTES, EventRoom, EventTooLargeError
+from nexus.wire.streams.scan import LARGE_BLOCK_BYTES
+from nexus.wire.streams.summary import MAX_TEXT, summary
 
 PATHS = ["/v1/images/generations", "/api/chat"]
 PICTURE = "A" * 300_000

@@ -2,9 +2,9 @@
 
 import pytest
 
-from nexus.wire.event import Event
-from nexus.wire.event_buffer import MAX_EVENT_BYTES, EventTooLargeError
-from nexus.wire.ndjson import LineFraming
+from nexus.wire.streams.event import Event
+from nexus.wire.streams.event_buffer import MAX_EVENT_BYTES, EventTooLargeError
+from nexus.wire.streams.ndjson import LineFraming
 
 
 def test_only_whole_lines_are_given_back():

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from nexus.wire.documents import is_given, read
-from nexus.wire.error_status import status_of
+from nexus.wire.errors.status import status_of
 
 
 class Label(Enum):

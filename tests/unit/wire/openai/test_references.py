@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from nexus.wire.file_references import MAX_REFERENCES
+from nexus.wire.kept.references import MAX_REFERENCES
 from nexus.wire.protocols import EVERY, PROTOCOLS
 
 ENDPOINTS = {endpoint.name: endpoint for endpoint in EVERY}

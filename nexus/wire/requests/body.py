@@ -7,8 +7,8 @@ from typing import Final, Generic, NamedTuple, TypeVar
 import msgspec
 
 from nexus.errors import RequestError
-from nexus.wire.guarded_names import refuse_ambiguous
-from nexus.wire.limits import MAX_ITEMS, MAX_MODEL_CHARACTERS, RoutedBody
+from nexus.wire.requests.guarded_names import refuse_ambiguous
+from nexus.wire.requests.limits import MAX_ITEMS, MAX_MODEL_CHARACTERS, RoutedBody
 
 T = TypeVar("T", bound=RoutedBody)
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
 from nexus.domain.request import TokenUsage
-from nexus.wire.event import Event, Sense
-from nexus.wire.event_buffer import EventRoom
-from nexus.wire.nature import error_in
-from nexus.wire.summary import summary
-from nexus.wire.text_size import BYTES_PER_TOKEN
+from nexus.wire.responses.nature import error_in
+from nexus.wire.streams.event import Event, Sense
+from nexus.wire.streams.event_buffer import EventRoom
+from nexus.wire.streams.summary import summary
+from nexus.wire.token_estimates import BYTES_PER_TOKEN
 
 LARGE_BLOCK_BYTES: Final = 16 * 1024
 MAX_LONG_EVENTS: Final = 32

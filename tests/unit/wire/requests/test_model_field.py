@@ -3,7 +3,7 @@
 import pytest
 
 from nexus.errors import RequestError
-from nexus.wire.model_field import insert_model, replace_model
+from nexus.wire.requests.model_field import insert_model, replace_model
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,9 @@
 
 import pytest
 
-from nexus.wire.event import Event
-from nexus.wire.event_buffer import MAX_EVENT_BYTES, EventTooLargeError
-from nexus.wire.sse import SSEFraming
+from nexus.wire.streams.event import Event
+from nexus.wire.streams.event_buffer import MAX_EVENT_BYTES, EventTooLargeError
+from nexus.wire.streams.sse import SSEFraming
 
 
 @pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r\n", b"\r\n\n", b"\n\r", b"\r\r\n"])

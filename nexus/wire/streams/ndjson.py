@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Final
 
-from nexus.wire.event import Event
-from nexus.wire.event_buffer import EventBuffer, EventTooLargeError
+from nexus.wire.streams.event import Event
+from nexus.wire.streams.event_buffer import EventBuffer, EventTooLargeError
 
 _TAIL_LINES: Final = 8
 

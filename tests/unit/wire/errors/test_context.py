@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from nexus.wire.context_errors import WORDINGS, ContextExceeded, context_exceeded
+from nexus.wire.errors.context import WORDINGS, ContextExceeded, context_exceeded
 
 each_wording = pytest.mark.parametrize("wording", WORDINGS, ids=lambda wording: wording.said_by)
 

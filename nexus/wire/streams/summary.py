@@ -5,7 +5,7 @@ from typing import Any, Final
 import msgspec
 
 from nexus.wire.documents import read
-from nexus.wire.event import Event
+from nexus.wire.streams.event import Event
 
 MAX_TEXT: Final = 256
 """Characters of a text that is kept; a longer one is no type, no reason to stop and no number."""
