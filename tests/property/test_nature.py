@@ -12,17 +12,10 @@ from nexus.errors import UpstreamError
 from nexus.proxy.exchange.expected_response import Question
 from nexus.proxy.exchange.response import Answer
 from nexus.proxy.upstream.response_head import AnswerHead
-<<<<<<< HEAD
-from nexus.wire.event import Event
-from nexus.wire.nature import Asked, Label, error_in, nature_of
-from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
-from tests.support.dialects import DIALECTS
-=======
-from nexus.testing.dialects import DIALECTS
 from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
 from nexus.wire.responses.nature import Asked, Label, error_in, nature_of
 from nexus.wire.streams.event import Event
->>>>>>> 5bcc9d6 (Group the wire modules into rooms)
+from tests.support.dialects import DIALECTS
 
 LABELS = [
     b"application/json",

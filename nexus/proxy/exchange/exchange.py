@@ -30,7 +30,7 @@ from nexus.proxy.exchange.response import Answer
 from nexus.proxy.headers.to_client import SANDBOX_LINE
 from nexus.proxy.upstream.response_head import WITHOUT_BODY, Mode
 from nexus.proxy.write_batch import MOST_HELD_BYTES
-from nexus.wire.estimated_usage import estimated_usage, is_uncounted, tokens_of
+from nexus.wire.token_estimates import estimated_usage, is_uncounted, tokens_of
 
 
 class Exchange(msgspec.Struct, eq=False):

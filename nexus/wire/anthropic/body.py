@@ -7,9 +7,9 @@ from typing import Final
 import msgspec
 
 from nexus.domain.request import Endpoint, Requirements
-from nexus.wire.kept.references import MAX_REFERENCES, file_references, refers_to_files
-from nexus.wire.requests.body import Shape, read_body
-from nexus.wire.requests.limits import MaxTokens, SteeringBody, answer_limit
+from nexus.wire.kept.references import FILES_MARK, MAX_REFERENCES, file_references
+from nexus.wire.requests.body import Shape, answer_limit, read_body
+from nexus.wire.requests.limits import MaxTokens, SteeringBody
 from nexus.wire.token_estimates import BYTES_PER_TOKEN, has_items, measure
 
 NOTHING: Final = msgspec.Raw()
@@ -26,7 +26,7 @@ def understand(endpoint: Endpoint, body: bytes) -> Requirements:
         max_tokens=answer_limit(fields.max_tokens, fields.max_tokens_to_sample),
         needs_vision="messages" in sizes and sizes["messages"][1],
         needs_tools=has_items(bulk.get("tools", b"")),
-        references=tuple(islice(file_references(body), MAX_REFERENCES)) if refers_to_files(body) else (),
+        references=tuple(islice(file_references(body), MAX_REFERENCES)) if FILES_MARK in body else (),
         needs_json=any(_asks_for_json(format_) for format_ in (fields.output_config, fields.output_format) if format_),
     )
 

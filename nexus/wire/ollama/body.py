@@ -7,8 +7,8 @@ from typing import Final
 import msgspec
 
 from nexus.domain.request import Endpoint, Requirements
-from nexus.wire.requests.body import Shape, read_body
-from nexus.wire.requests.limits import MaxTokens, RoutedBody, TopTokens, answer_limit
+from nexus.wire.requests.body import Shape, answer_limit, read_body
+from nexus.wire.requests.limits import MaxTokens, RoutedBody, TopTokens
 from nexus.wire.token_estimates import BYTES_PER_TOKEN, Prompts, has_items, measure, measure_each
 
 NOTHING: Final = msgspec.Raw()

@@ -1,16 +1,18 @@
 """What an OpenAI request body asks of a model."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec import UNSET
 
-from nexus.domain.request import Endpoint, Requirements
-from nexus.wire.openai.references import REFERRING, references_in
-from nexus.wire.requests.body import Shape, read_body
-from nexus.wire.requests.limits import Choices, MaxTokens, Refused, SteeringBody, TopTokens, answer_limit
+from nexus.domain.request import Endpoint, Reference, Requirements
+from nexus.wire.documents import read
+from nexus.wire.kept.references import FILES_MARK, MAX_REFERENCES, file_references
+from nexus.wire.requests.body import Shape, answer_limit, read_body
+from nexus.wire.requests.limits import Choices, MaxTokens, Refused, SteeringBody, TopTokens
 from nexus.wire.token_estimates import BYTES_PER_TOKEN, has_items, measure, measure_each
 
 NOTHING: Final = msgspec.Raw()
@@ -36,7 +38,7 @@ def understand(endpoint: Endpoint, body: bytes) -> Requirements:
         further_prompt_tokens=measured.further_tokens,
         answers=measured.prompts * int(max(fields.n or 1, fields.best_of or 1)),
         prompt_token_ids=0 if fields.truncate_prompt_tokens else measured.token_ids,
-        references=references_in(fields, body) if endpoint.name in REFERRING else (),
+        references=_references_in(fields, body) if endpoint.name in REFERRING else (),
         is_kept=_is_kept(endpoint, fields),
     )
 
@@ -176,3 +178,38 @@ def _asks_for_json(format_: msgspec.Raw) -> bool:
 
 
 _JSON_FORMAT: Final = re.compile(rb'"type"[ \t\n\r]*+:[ \t\n\r]*+"json_(?:object|schema)"')
+
+
+REFERRING: Final = frozenset({"openai.chat", "openai.responses", "openai.response_compact", "openai.batch_create"})
+"""The endpoints whose bodies may refer to something."""
+
+MAX_ID: Final = 256
+
+
+def _references_in(fields: _Body, body: bytes) -> tuple[Reference, ...]:
+    """Return what *body* refers to, its own kind of ids first."""
+    if not (fields.previous_response_id or fields.conversation or fields.input_file_id or FILES_MARK in body):
+        return ()
+    return tuple(islice(_references(fields, body), MAX_REFERENCES))
+
+
+def _references(fields: _Body, body: bytes) -> Iterator[Reference]:
+    for param in ("previous_response_id", "conversation", "input_file_id"):
+        value: msgspec.Raw = getattr(fields, param)
+        id_ = _id_in(value) if value else None
+        if id_ and len(id_) <= MAX_ID:
+            yield Reference(id_, param)
+    yield from file_references(body)
+
+
+class _Object(msgspec.Struct):
+    id: str | None = None
+
+
+_ID: Final = msgspec.json.Decoder(str | _Object | None)
+
+
+def _id_in(value: msgspec.Raw) -> str | None:
+    """Return the id that *value* is, or has; None when it is something else, which is the backend's to refuse."""
+    decoded = read(_ID, bytes(value))
+    return decoded.id if isinstance(decoded, _Object) else decoded

@@ -7,8 +7,8 @@ from typing import Final, Generic, NamedTuple, TypeVar
 import msgspec
 
 from nexus.errors import RequestError
-from nexus.wire.requests.guarded_names import refuse_ambiguous
-from nexus.wire.requests.limits import MAX_ITEMS, MAX_MODEL_CHARACTERS, RoutedBody
+from nexus.wire.json_members import CrowdedObjectError, members
+from nexus.wire.requests.limits import MAX_COUNTED_TOKENS, MAX_ITEMS, MAX_MODEL_CHARACTERS, RoutedBody
 
 T = TypeVar("T", bound=RoutedBody)
 
@@ -53,7 +53,8 @@ def read_body(shape: Shape[T], body: bytes, bulk_names: Iterable[str]) -> tuple[
             if value := getattr(fields, name):
                 bulk[name] = raw = bytes(value)
                 rest = _without(rest, name, raw)
-        refuse_ambiguous(rest)
+        if not is_plain(rest):
+            _refuse_ambiguous(rest)
         if len(rest) <= LARGE_BYTES:
             _refuse_endless_numbers(rest)
         if len(body) > LARGE_BYTES:
@@ -147,3 +148,55 @@ def _has_too_many_items(raw: bytes) -> bool:
         and raw.count(b",") >= MAX_ITEMS
         and len(_ITEMS.decode(raw)) > MAX_ITEMS
     )
+
+
+GUARDED: Final = ("model", "stream", "max_tokens")
+"""Members that routing goes by. A backend may keep the first of two, or the last, or take ``MODEL`` for ``model`` as
+Go's decoder does: then what was routed and checked is not what is run."""
+
+MANY_BYTES: Final = 256 * 1024
+MANY_COLONS: Final = 100_000
+
+_ESCAPED_LETTER: Final = re.compile(rb"\\u(?:00[4-7]|017f|212a)")
+_LETTERS_THAT_FOLD: Final = ("\u017f".encode(), "\u212a".encode())
+"""The long s and the Kelvin sign: Go, for one, takes them for an s and a k."""
+
+
+def is_plain(body: bytes) -> bool:
+    """Whether the bytes alone prove that each guarded name stands there at most once, and ``model`` exactly once."""
+    lower = body.lower()
+    return (
+        lower.count(b'"model"') == 1
+        and lower.count(b'"stream"') <= 1
+        and lower.count(b'"max_tokens"') <= 1
+        and not (b"\\u" in lower and _ESCAPED_LETTER.search(lower))
+        and (body.isascii() or not any(letter in body for letter in _LETTERS_THAT_FOLD))
+        and not (len(body) > MANY_BYTES and body.count(b":") > MANY_COLONS)
+    )
+
+
+def _refuse_ambiguous(body: bytes) -> None:
+    """Raise RequestError when *body*, valid JSON, gives a guarded member more than once, in whatever spelling."""
+    found: set[str] = set()
+    try:
+        for member in members(body):
+            name = member.name.casefold()
+            if name in found:
+                raise given_twice(name)
+            if name in GUARDED:
+                found.add(name)
+    except CrowdedObjectError as exc:
+        raise given_twice(exc.name) from None
+
+
+def given_twice(name: str | None) -> RequestError:
+    """Return what a client is told whose body gives the member *name* twice; None: it has too many members."""
+    if name in GUARDED:
+        return RequestError("invalid_value", f"'{name}' is given more than once", param=name)
+    return RequestError("invalid_json", "the body has too many members, or one of them twice")
+
+
+def answer_limit(*limits: float | str | None) -> int | None:
+    """Return the longest answer that a request allows, by the highest of *limits*; None when it sets none."""
+    highest = max([int(limit) for limit in limits if limit is not None], default=0)
+    return min(highest, MAX_COUNTED_TOKENS) if highest > 0 else None

@@ -76,9 +76,3 @@ class SteeringBody(RoutedBody, gc=False):
     extra_headers: Refused = UNSET
     mock_response: Refused = UNSET
     user_config: Refused = UNSET
-
-
-def answer_limit(*limits: float | str | None) -> int | None:
-    """Return the longest answer that a request allows, by the highest of *limits*; None when it sets none."""
-    highest = max([int(limit) for limit in limits if limit is not None], default=0)
-    return min(highest, MAX_COUNTED_TOKENS) if highest > 0 else None

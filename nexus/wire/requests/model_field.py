@@ -7,7 +7,7 @@ import msgspec
 
 from nexus.errors import RequestError
 from nexus.wire.json_members import CrowdedObjectError, members
-from nexus.wire.requests.guarded_names import given_twice, is_plain
+from nexus.wire.requests.body import given_twice, is_plain
 
 _MEMBER: Final = rb'"model"[ \t\n\r]*+:[ \t\n\r]*+("[^"\\]*+(?:\\.[^"\\]*+)*+")'
 _MODEL: Final = re.compile(_MEMBER, re.DOTALL)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from nexus.domain.request import Requirements, TokenUsage
-from nexus.wire.estimated_usage import estimated_usage, is_uncounted, tokens_of
+from nexus.wire.token_estimates import estimated_usage, is_uncounted, tokens_of
 from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
 from tests.support.dialects import DIALECTS
 
