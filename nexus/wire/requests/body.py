@@ -55,8 +55,7 @@ def read_body(shape: Shape[T], body: bytes, bulk_names: Iterable[str]) -> tuple[
                 rest = _without(rest, name, raw)
         if not is_plain(rest):
             _refuse_ambiguous(rest)
-        if len(rest) <= LARGE_BYTES:
-            _refuse_endless_numbers(rest)
+        _refuse_endless_numbers(rest)
         if len(body) > LARGE_BYTES:
             _check_sizes(fields, shape)
     except msgspec.ValidationError as exc:
@@ -118,6 +117,8 @@ def _refuse_endless_numbers(rest: bytes) -> None:
 
     The decoder does not look at the numbers that it skips, so those that look so are decoded.
     """
+    if len(rest) > LARGE_BYTES:
+        return
     if _EXPONENT.search(rest) or (len(rest) > MOST_DIGITS and _DIGITS.search(rest)):
         msgspec.json.decode(rest)
 

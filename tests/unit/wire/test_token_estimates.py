@@ -5,8 +5,8 @@ import json
 import pytest
 
 from nexus.domain.request import Requirements, TokenUsage
-from nexus.wire.token_estimates import estimated_usage, is_uncounted, tokens_of
 from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
+from nexus.wire.token_estimates import estimated_usage, is_uncounted, tokens_of
 from tests.support.dialects import DIALECTS
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "the", "lazy", "dog", "and", "waits", "for", "long"]
