@@ -9,7 +9,7 @@ from nexus_privacy.counters import RestrictionCounters
 from nexus_privacy.reconciler import PrivacyReconciler
 
 FLEET = {"gpu-1": "local", "gpu-2": "local", "openai": "cloud"}
-IN_THE_HOUSE = {"gpu-1", "gpu-2"}
+LOCAL = {"gpu-1", "gpu-2"}
 
 
 def judged(*, backends=FLEET, privacy=None, header=None, **config):
@@ -26,26 +26,26 @@ class TestWhatIsRestricted:
         assert judged().candidates == set(FLEET)
 
     def test_a_policy_keeps_it_in_the_restricted_zone(self):
-        assert judged(privacy="restricted").candidates == IN_THE_HOUSE
+        assert judged(privacy="restricted").candidates == LOCAL
 
     def test_a_policy_may_say_that_nothing_holds(self):
         assert judged(privacy="unrestricted").candidates == set(FLEET)
 
     def test_the_default_holds_where_no_policy_says_anything(self):
-        assert judged(default="restricted").candidates == IN_THE_HOUSE
+        assert judged(default="restricted").candidates == LOCAL
 
     def test_a_policy_lifts_the_default(self):
         assert judged(default="restricted", privacy="unrestricted").candidates == set(FLEET)
 
     @pytest.mark.parametrize("word", ["restricted", "Restricted", " RESTRICTED ", "private", "true", "1", "", "open"])
     def test_a_client_may_ask_for_more_in_any_word(self, word):
-        assert judged(header=word).candidates == IN_THE_HOUSE
-        assert judged(header=word, privacy="unrestricted").candidates == IN_THE_HOUSE
+        assert judged(header=word).candidates == LOCAL
+        assert judged(header=word, privacy="unrestricted").candidates == LOCAL
 
     @pytest.mark.parametrize("word", ["unrestricted", "Unrestricted", " unrestricted "])
     def test_a_client_cannot_ask_for_less(self, word):
-        assert judged(header=word, privacy="restricted").candidates == IN_THE_HOUSE
-        assert judged(header=word, default="restricted").candidates == IN_THE_HOUSE
+        assert judged(header=word, privacy="restricted").candidates == LOCAL
+        assert judged(header=word, default="restricted").candidates == LOCAL
         assert judged(header=word).candidates == set(FLEET)
 
 

@@ -1,3 +1,3 @@
-"""A stage of Nexus that avoids and weighs down backends which have been failing or slow."""
+"""A stage of Nexus that avoids backends that fail often and ranks slow ones lower."""
 
 __version__ = "0.1.0"

@@ -1,26 +1,26 @@
-"""What is remembered of one backend over all its models: the few figures that its row of ``/v1/stats`` has."""
+"""The figures of one backend over all its models, for its row in ``/v1/stats``."""
 
 from collections.abc import Mapping
 
+from nexus_quality.hourly_mean import HOUR
 from nexus_quality.track import DAY, MINUTE_S, MINUTES_OF_TICK
-from nexus_quality.trait import HOUR
 from nexus_quality.windows import RollingWindow
 
 
 class Overall:
-    """Counts what the tracks of its models count, once more for all of them together."""
+    """Counts the attempts at all models of one backend together."""
 
     __slots__ = ("_day", "_first_tokens", "_hour", "name")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        """The backend's."""
+        """The backend's name."""
         self._hour = RollingWindow(HOUR)
         self._day = RollingWindow(DAY)
         self._first_tokens = RollingWindow(HOUR)
 
     def record(self, failed: bool | None, first_token_ms: int | None, now_s: float) -> None:
-        """Take in one attempt, see :mod:`nexus_quality.evidence`."""
+        """Record one attempt, see :mod:`nexus_quality.evidence`."""
         minute = int(now_s // MINUTE_S)
         if first_token_ms is not None:
             self._first_tokens.add(first_token_ms, minute)
@@ -29,7 +29,7 @@ class Overall:
             self._day.add(failed, minute // MINUTES_OF_TICK)
 
     def facts(self, now_s: float) -> Mapping[str, float | int]:
-        """Return its figures; those are left out of which nothing is known."""
+        """Return the figures that are known."""
         minute = int(now_s // MINUTE_S)
         hour, day, first_tokens = self._hour, self._day, self._first_tokens
         hour.move_to(minute)

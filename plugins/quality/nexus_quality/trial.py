@@ -1,4 +1,4 @@
-"""One request that a poor backend is given so that it can prove itself; never two at once."""
+"""A trial request for a backend with penalties; never two at once."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from nexus_quality.track import Track
 
 
 class Trial(Hold):
-    """Keeps other requests off a poor backend while this one tries it."""
+    """Keeps other requests off a backend while one request tests it."""
 
     __slots__ = ("_clock", "_interval_s", "_track")
 
@@ -19,5 +19,5 @@ class Trial(Hold):
 
     def settle(self, outcome: AttemptOutcome) -> None:
         now_s = self._clock()
-        # What was refused a slot was never sent and has proved nothing: the next request may try at once.
+        # An attempt without a slot was never sent and proves nothing: the next request may try at once.
         self._track.end_trial(now_s if outcome.ending is Ending.REJECTED else now_s + self._interval_s)

@@ -1,10 +1,10 @@
-"""A rolling window in buckets: how many samples there were lately, and their sum, in memory that does not grow."""
+"""A rolling window in buckets: the number and sum of recent samples, in constant memory."""
 
 from array import array
 
 
 class RollingWindow:
-    """The samples of the last *buckets* ticks, the current one included; a tick is as long as its owner says."""
+    """The samples of the last *buckets* ticks, including the current one."""
 
     __slots__ = ("_counts", "_tick", "_totals", "count", "total")
 
@@ -16,7 +16,7 @@ class RollingWindow:
         self.total = 0
 
     def add(self, sample: int, tick: int) -> None:
-        """Take in *sample*, which is not negative, at *tick*."""
+        """Add *sample*, which is not negative, at *tick*."""
         if tick > self._tick:
             self.move_to(tick)
         bucket = self._tick % len(self._counts)
@@ -26,7 +26,7 @@ class RollingWindow:
         self.total += sample
 
     def move_to(self, tick: int) -> None:
-        """Forget what has become too old at *tick*. Time that runs backwards stands still."""
+        """Drop buckets that are too old at *tick*. An earlier tick changes nothing."""
         buckets = len(self._counts)
         if self.count:
             for passed in range(max(self._tick + 1, tick - buckets + 1), tick + 1):

@@ -7,7 +7,7 @@ import pytest
 from nexus.api import AttemptOutcome, Ending, ExchangeOutcome
 from nexus.testing.builders import MODEL, make_backend, make_intent
 from nexus_quality.config import QualityConfig
-from nexus_quality.ledger import Ledger
+from nexus_quality.measurements import Measurements
 from nexus_quality.reconciler import QualityReconciler
 
 
@@ -30,8 +30,8 @@ def clock():
 
 
 @pytest.fixture
-def ledger(clock):
-    return Ledger(clock)
+def measurements(clock):
+    return Measurements(clock)
 
 
 def make_attempt(backend="gpu-1", **fields):
@@ -89,13 +89,13 @@ class Verdicts(NamedTuple):
 class Scene:
     """A stage, and the fleet that it judges."""
 
-    def __init__(self, ledger, clock, backends, config):
-        self.ledger = ledger
+    def __init__(self, measurements, clock, backends, config):
+        self.measurements = measurements
         self.clock = clock
         self.backends = {backend.name: backend for backend in backends}
         self.config = config
-        self.stage = QualityReconciler(config, ledger)
-        # Any request shows the stage who exists.
+        self.stage = QualityReconciler(config, measurements)
+        # Any request shows the stage its fleet.
         self.judge()
 
     def intent(self):
@@ -112,7 +112,7 @@ class Scene:
 
     def record(self, backend, *, times=1, **fields):
         for _ in range(times):
-            self.ledger.record(make_outcome(make_attempt(backend, **fields)), self.config)
+            self.measurements.record(make_outcome(make_attempt(backend, **fields)), self.config)
 
     def fail(self, backend, times=1):
         self.record(backend, times=times, ending=Ending.BACKEND_FAILED, fault="stream_truncated")
@@ -124,18 +124,18 @@ class Scene:
         return self.stage.reserve(self.intent(), self.backends[backend])
 
     def track(self, backend):
-        return self.ledger.tracks.get((backend, MODEL))
+        return self.measurements.tracks.get((backend, MODEL))
 
     def figures(self, backend):
         return self.track(backend).figures(self.clock(), self.config)
 
 
 @pytest.fixture
-def scene(ledger, clock):
+def scene(measurements, clock):
     """Make a scene of these backends, with these keys of the table."""
 
     def make(*names, **keys):
         backends = [make_backend(name) for name in names or ("gpu-1", "gpu-2")]
-        return Scene(ledger, clock, backends, QualityConfig(**keys))
+        return Scene(measurements, clock, backends, QualityConfig(**keys))
 
     return make

@@ -5,17 +5,17 @@ from nexus.testing.builders import make_backend, make_intent
 from nexus.testing.reconciler_contract import ReconcilerContract
 from nexus.testing.strategies import MODELS
 from nexus_quality.config import QualityConfig
-from nexus_quality.ledger import Ledger
+from nexus_quality.measurements import Measurements
 from nexus_quality.reconciler import QualityReconciler
 from nexus_quality.track import Track
 
 
 class TestWithoutHistory(ReconcilerContract):
     def make(self) -> Reconciler:
-        return QualityReconciler(QualityConfig(), Ledger())
+        return QualityReconciler(QualityConfig(), Measurements())
 
 
-class Remembering(Ledger):
+class Remembering(Measurements):
     """Remembers failures, and slow answers, of every second backend, and forgets none of them."""
 
     def __init__(self):
@@ -35,7 +35,7 @@ class TestWithFailures(ReconcilerContract):
         return QualityReconciler(QualityConfig(), Remembering())
 
 
-def test_what_is_remembered_here_makes_it_speak():
+def test_these_measurements_cause_a_penalty():
     intent = make_intent(backends=[make_backend("gpu-0"), make_backend("gpu-1")])
 
     TestWithFailures().make().reconcile(intent)

@@ -20,12 +20,12 @@ def test_a_whole_answer_is_good(make_attempt):
 
 
 @pytest.mark.parametrize("fault", sorted(set(UpstreamFault) - {UpstreamFault.STALE, UpstreamFault.STATUS}))
-def test_whoever_cannot_be_reached_or_breaks_off_has_failed(make_attempt, fault):
+def test_an_unreachable_or_broken_off_backend_has_failed(make_attempt, fault):
     assert has_failed(make_attempt(**FAILED, fault=fault.value, status=None), KIND) is True
 
 
 @pytest.mark.parametrize("code", ["stream_truncated", "stream_stalled", "upstream_error", "event_too_large"])
-def test_whoever_breaks_in_the_middle_of_an_answer_has_failed(make_attempt, code):
+def test_a_backend_that_breaks_off_an_answer_has_failed(make_attempt, code):
     assert has_failed(make_attempt(**FAILED, fault=code), KIND) is True
 
 
@@ -38,7 +38,7 @@ def test_an_error_of_the_server_is_a_failure(make_attempt, status):
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 408, 413, 422, 429, 499, 501, 505, 529])
-def test_what_the_request_the_key_or_the_load_is_to_blame_for_says_nothing(make_attempt, status):
+def test_errors_of_request_key_or_load_prove_nothing(make_attempt, status):
     retried = make_attempt(**FAILED, fault="status", status=status)
     in_a_stream = make_attempt(**FAILED, fault="in_stream_error", status=status)
     passed_on = make_attempt(status=status)
@@ -58,7 +58,7 @@ def test_a_connection_that_had_gone_stale_says_nothing(make_attempt):
 
 @pytest.mark.parametrize("ending", sorted(set(Ending) - {Ending.FINISHED, Ending.BACKEND_FAILED}))
 @pytest.mark.parametrize("status", [None, 200])
-def test_whoever_else_ended_it_says_nothing_of_the_backend(make_attempt, ending, status):
+def test_an_end_from_elsewhere_proves_nothing_about_the_backend(make_attempt, ending, status):
     assert has_failed(make_attempt(ending=ending, status=status), KIND) is None
 
 

@@ -42,7 +42,7 @@ def test_the_success_rate_is_of_the_last_day(scene, clock):
 def test_the_latest_failure_is_told_for_a_day(scene, clock, make_attempt, make_outcome):
     it = scene()
     failed = make_attempt(status=503)
-    it.ledger.record(make_outcome(failed, received_at=1_700_000_000.0, duration_s=2.0), it.config)
+    it.measurements.record(make_outcome(failed, received_at=1_700_000_000.0, duration_s=2.0), it.config)
     told = it.figures("gpu-1").last_failure
     clock.advance(24 * HOUR_S)
 
@@ -96,7 +96,7 @@ def test_every_attempt_of_an_exchange_counts(scene, make_attempt, make_outcome):
     it = scene()
     tried = make_attempt("gpu-1", status=503), make_attempt("gpu-2")
 
-    it.ledger.record(make_outcome(*tried), it.config)
+    it.measurements.record(make_outcome(*tried), it.config)
 
     assert (it.figures("gpu-1").error_rate_1h, it.figures("gpu-2").error_rate_1h) == (1.0, 0.0)
 
@@ -107,4 +107,4 @@ def test_each_model_of_a_backend_has_figures_of_its_own(scene):
     it.record("gpu-1", model="another")
 
     assert it.figures("gpu-1").error_rate_1h == 1.0
-    assert it.ledger.tracks["gpu-1", "another"].figures(it.clock(), it.config).error_rate_1h == 0.0
+    assert it.measurements.tracks["gpu-1", "another"].figures(it.clock(), it.config).error_rate_1h == 0.0

@@ -1,17 +1,17 @@
-"""Who fails is avoided, who is slow is weighed down, and who was hardly asked is left in peace."""
+"""Failing backends are avoided, slow ones weighed down, and backends with few samples left alone."""
 
 import pytest
 
 HOUR_S = 3600
 
 
-def test_nobody_is_judged_without_history(scene):
+def test_no_backend_is_judged_without_history(scene):
     verdicts = scene().judge()
 
     assert (verdicts.avoided, verdicts.weights) == (set(), {})
 
 
-def test_who_fails_more_often_than_it_may_is_avoided(scene):
+def test_a_backend_above_the_error_rate_is_avoided(scene):
     it = scene()
     it.record("gpu-1", times=4)
     it.fail("gpu-1", times=8)
@@ -22,7 +22,7 @@ def test_who_fails_more_often_than_it_may_is_avoided(scene):
     assert "Error rate 66.7% exceeds threshold 50.0%" in verdicts.reasons
 
 
-def test_who_fails_exactly_as_often_as_it_may_is_not(scene):
+def test_a_backend_at_the_error_rate_is_not_avoided(scene):
     it = scene()
     it.record("gpu-1", times=10)
     it.fail("gpu-1", times=10)
@@ -46,14 +46,14 @@ def test_how_many_are_enough_is_configured(scene):
     assert it.judge().avoided == {"gpu-1"}
 
 
-def test_a_threshold_of_one_avoids_nobody(scene):
+def test_a_threshold_of_one_avoids_no_backend(scene):
     it = scene(error_rate_threshold=1.0)
     it.fail("gpu-1", times=50)
 
     assert it.judge().avoided == set()
 
 
-def test_a_storm_of_bad_requests_is_nobodys_fault(scene):
+def test_many_bad_requests_count_against_no_backend(scene):
     it = scene()
     for status in (400, 401, 403, 404, 422, 429):
         it.record("gpu-1", times=100, status=status)
@@ -102,7 +102,7 @@ def test_successes_that_grow_old_let_failures_weigh_more(scene, clock):
 @pytest.mark.parametrize(
     ("seconds", "factor"), [(0.5, None), (1.0, None), (1.25, 0.75), (1.5, 0.5), (2.0, 0.0), (60.0, 0.0)]
 )
-def test_who_begins_late_is_weighed_down_in_proportion(scene, seconds, factor):
+def test_a_slow_backend_is_weighed_down_in_proportion(scene, seconds, factor):
     it = scene(ttft_penalty_threshold_ms=1000)
     it.stream("gpu-1", seconds, times=10)
 
@@ -119,7 +119,7 @@ def test_the_reason_says_how_late(scene):
     assert it.judge().reasons == ["Time to first token 1500 ms exceeds 1000 ms"]
 
 
-def test_one_model_that_had_to_be_loaded_makes_nobody_slow(scene):
+def test_one_model_load_makes_no_backend_slow(scene):
     it = scene()
     it.stream("gpu-1", 100.0)
     it.record("gpu-1", times=50)
@@ -127,14 +127,14 @@ def test_one_model_that_had_to_be_loaded_makes_nobody_slow(scene):
     assert it.judge().weights == {}
 
 
-def test_long_answers_in_one_piece_make_nobody_slow(scene):
+def test_long_answers_in_one_piece_make_no_backend_slow(scene):
     it = scene()
     it.record("gpu-1", times=50, first_byte_s=100.0, duration_s=100.0)
 
     assert it.judge().weights == {}
 
 
-def test_another_configuration_judges_what_was_learnt_before_anew(scene):
+def test_a_new_configuration_judges_old_measurements_anew(scene):
     lenient = scene()
     lenient.record("gpu-1", times=8)
     lenient.fail("gpu-1", times=4)

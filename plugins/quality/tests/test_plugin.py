@@ -1,4 +1,4 @@
-"""The hooks share one ledger, which outlives reloads; the table is checked."""
+"""The hooks share one measurements, which outlives reloads; the table is checked."""
 
 import msgspec
 import pytest
@@ -43,7 +43,7 @@ def test_what_one_hook_learns_the_others_know_after_a_reload_too(state, make_att
 def test_an_exchange_may_end_before_there_is_a_stage(state, make_attempt, make_outcome):
     plugin.nexus_exchange_finished(QualityConfig(), make_outcome(make_attempt()), state)
 
-    assert state["ledger"].living() == []
+    assert state["measurements"].recent() == []
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from pathlib import Path
 from nexus.api import Reconciler
 from nexus.testing.readme_contract import Readme, ReadmeContract
 from nexus_quality.config import QualityConfig
-from nexus_quality.ledger import MOST_TRACKED, Ledger
-from nexus_quality.reconciler import MOST_EXPLAINED, QualityReconciler
+from nexus_quality.measurements import MAX_TRACKED, Measurements
+from nexus_quality.reconciler import MAX_EXPLAINED, QualityReconciler
 from nexus_quality.track import Figures
 
 ROOT = Path(__file__).parents[1]
@@ -21,7 +21,7 @@ class TestReadme(ReadmeContract):
     config = QualityConfig
 
     def make(self) -> Reconciler:
-        return QualityReconciler(QualityConfig(), Ledger())
+        return QualityReconciler(QualityConfig(), Measurements())
 
 
 def test_every_figure_is_explained():
@@ -33,5 +33,5 @@ def test_every_log_event_is_explained():
 
 
 def test_the_limits_are_those_of_the_code():
-    assert f"{MOST_TRACKED:,}".replace(",", " ") in README.text
-    assert f"{MOST_EXPLAINED} at most" in README.text
+    assert f"{MAX_TRACKED:,}".replace(",", " ") in README.text
+    assert f"{MAX_EXPLAINED} at most" in README.text

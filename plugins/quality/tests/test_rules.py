@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from nexus.api import AttemptOutcome, Ending, UpstreamFault
 from nexus.testing.builders import make_backend, make_fleet, make_intent
 from nexus_quality.config import QualityConfig
-from nexus_quality.ledger import Ledger
+from nexus_quality.hourly_mean import HOUR, HourlyMean
+from nexus_quality.measurements import Measurements
 from nexus_quality.reconciler import QualityReconciler
-from nexus_quality.showing import page_of
-from nexus_quality.trait import HOUR, Trait
+from nexus_quality.report import quality_page
 
 modestly = settings(max_examples=60, deadline=None)
 
@@ -34,24 +34,24 @@ attempts = st.builds(
 )
 
 
-class ListedTrait:
-    """What a trait does, told with a list of all that ever was."""
+class ListedMean:
+    """The same mean, computed from a list of all samples."""
 
-    def __init__(self, most):
-        self.most = most
+    def __init__(self, limit):
+        self.limit = limit
         self.samples = []
         self.since = 0
 
     def add(self, sample, minute):
         self.samples.append((minute, sample))
         recent = self.samples[self.since :][-CONFIG.trial_successes :]
-        in_a_row = len(recent) == CONFIG.trial_successes and all(value <= self.most for _, value in recent)
+        in_a_row = len(recent) == CONFIG.trial_successes and all(value <= self.limit for _, value in recent)
         if in_a_row and self.poor_mean(minute) is not None:
             self.since = len(self.samples)
 
     def poor_mean(self, minute):
         judged = [value for at, value in self.samples[self.since :] if at > minute - HOUR]
-        if len(judged) < CONFIG.min_samples or sum(judged) <= self.most * len(judged):
+        if len(judged) < CONFIG.min_samples or sum(judged) <= self.limit * len(judged):
             return None
         return sum(judged) / len(judged)
 
@@ -62,32 +62,32 @@ class ListedTrait:
     st.sampled_from([0.3, 0.5, 1]),
     st.integers(0, 61),
 )
-def test_a_trait_is_what_a_list_of_its_samples_says(steps, most, pause):
-    trait, listed, minute = Trait(), ListedTrait(most), 10_000
+def test_a_mean_is_what_a_list_of_its_samples_says(steps, limit, pause):
+    mean, listed, minute = HourlyMean(), ListedMean(limit), 10_000
     for passed, sample in steps:
         minute += passed
-        trait.add(sample, minute, most, CONFIG)
+        mean.add(sample, minute, limit, CONFIG)
         listed.add(sample, minute)
-        assert trait.poor_mean(minute, most, CONFIG) == listed.poor_mean(minute)
+        assert mean.poor_mean(minute, limit, CONFIG) == listed.poor_mean(minute)
 
-    assert trait.poor_mean(minute + pause, most, CONFIG) == listed.poor_mean(minute + pause)
+    assert mean.poor_mean(minute + pause, limit, CONFIG) == listed.poor_mean(minute + pause)
 
 
 @modestly
 @given(st.lists(st.tuples(attempts, st.floats(0, 100_000)), max_size=60))
 def test_whatever_is_recorded_nothing_raises_and_memory_is_bounded(make_outcome, history):
     now_s = deque([0.0], maxlen=1)
-    ledger = Ledger(lambda: now_s[0], most_tracked=5)
-    stage = QualityReconciler(CONFIG, ledger)
-    ledger.follow(FLEET)
+    measurements = Measurements(lambda: now_s[0], max_tracked=5)
+    stage = QualityReconciler(CONFIG, measurements)
+    measurements.follow(FLEET)
 
     for attempt, passed_s in history:
         now_s.append(now_s[0] + passed_s)
-        ledger.record(make_outcome(attempt), CONFIG)
+        measurements.record(make_outcome(attempt), CONFIG)
         stage.reconcile(make_intent(backends=BACKENDS))
-        assert len(ledger.tracks) <= 5
+        assert len(measurements.tracks) <= 5
 
-    page_of(ledger, CONFIG)
+    quality_page(measurements, CONFIG)
     labels = [sample.labels for measure in stage.measures() for sample in measure.samples]
     assert all(label["model"] in set("abcdefgh") for label in labels)
 
@@ -98,14 +98,14 @@ def test_whatever_is_recorded_nothing_raises_and_memory_is_bounded(make_outcome,
 )
 def test_there_are_never_two_trials_of_one_at_once(make_attempt, make_outcome, steps):
     now_s = [0.0]
-    ledger = Ledger(lambda: now_s[0])
-    stage = QualityReconciler(CONFIG, ledger)
+    measurements = Measurements(lambda: now_s[0])
+    stage = QualityReconciler(CONFIG, measurements)
     intent = make_intent(backends=BACKENDS[:1])
     stage.reconcile(intent)
     held = []
     acts = {
-        "fail": lambda: ledger.record(make_outcome(make_attempt("gpu-0", status=503)), CONFIG),
-        "answer": lambda: ledger.record(make_outcome(make_attempt("gpu-0")), CONFIG),
+        "fail": lambda: measurements.record(make_outcome(make_attempt("gpu-0", status=503)), CONFIG),
+        "answer": lambda: measurements.record(make_outcome(make_attempt("gpu-0")), CONFIG),
         "reserve": lambda: held.append(stage.reserve(intent, BACKENDS[0])),
         "settle": lambda: [hold.settle(make_attempt("gpu-0")) for hold in held if hold] and held.clear(),
         "pass": lambda: now_s.append(now_s.pop() + CONFIG.trial_interval_seconds),

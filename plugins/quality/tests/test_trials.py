@@ -1,4 +1,4 @@
-"""Whoever is poor gets a request now and then, never two at once, and is back after a few good answers in a row."""
+"""A backend with penalties gets one trial request at a time, and recovers after a few good answers in a row."""
 
 import pytest
 
@@ -99,7 +99,7 @@ def test_one_failure_between_them_does_not(broken):
     assert broken.figures("gpu-1").is_avoided
 
 
-def test_who_has_come_back_needs_as_many_failures_as_a_new_one_to_go_again(broken):
+def test_a_recovered_backend_needs_as_many_failures_as_a_new_one(broken):
     broken.record("gpu-1", times=5)
     broken.fail("gpu-1", times=9)
     before = broken.judge().avoided
@@ -119,7 +119,7 @@ def test_an_hour_after_it_came_back_the_window_tells_again(broken, clock):
     assert (before, broken.judge().avoided) == (set(), {"gpu-1"})
 
 
-def test_who_was_slow_comes_back_by_being_quick(scene, clock):
+def test_a_slow_backend_recovers_by_quick_answers(scene, clock):
     it = scene(ttft_penalty_threshold_ms=1000)
     it.stream("gpu-1", 9.0, times=20)
     slow = it.judge().weights
@@ -139,7 +139,7 @@ def test_answers_in_one_piece_do_not_prove_that_it_is_quick(scene):
     assert it.figures("gpu-1").is_slow
 
 
-def test_who_is_well_needs_no_trial(scene):
+def test_a_healthy_backend_gets_no_trial(scene):
     it = scene()
     it.record("gpu-1", times=20)
 
@@ -147,7 +147,7 @@ def test_who_is_well_needs_no_trial(scene):
     assert it.reserve("gpu-2") is None
 
 
-def test_one_who_only_observes_says_what_it_would_do_and_begins_no_trial(broken, clock):
+def test_a_stage_that_only_observes_begins_no_trial(broken, clock):
     broken.stage.is_observed = True
     clock.advance(INTERVAL_S)
 

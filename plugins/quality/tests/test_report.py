@@ -3,7 +3,7 @@
 import msgspec
 
 from nexus.testing.builders import MODEL, make_backend
-from nexus_quality.showing import page_of
+from nexus_quality.report import quality_page
 
 FIGURES = {
     "backend": "gpu-1",
@@ -37,7 +37,7 @@ def test_the_page_lists_each_model_on_each_backend(scene):
     it = mixed(scene())
     it.record("gpu-2")
 
-    status, content_type, body = page_of(it.ledger, it.config)
+    status, content_type, body = quality_page(it.measurements, it.config)
 
     page = msgspec.json.decode(body)
     assert (status, content_type, page["limits"]) == (200, "application/json", LIMITS)
@@ -123,7 +123,7 @@ def test_a_row_says_nothing_of_what_is_long_past(scene, clock):
     assert it.stage.report() == {"backends": {}}
 
 
-def test_who_has_left_the_fleet_has_no_row(scene):
+def test_a_backend_that_left_the_fleet_has_no_row(scene):
     it = scene()
     it.record("gpu-1")
     del it.backends["gpu-1"]

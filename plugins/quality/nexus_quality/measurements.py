@@ -1,4 +1,4 @@
-"""Every model on every backend of which something is remembered: as many as there is room for, and only who exists."""
+"""What is measured of each model on each backend of the fleet, for a bounded number of them."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -15,27 +15,27 @@ from nexus_quality.track import Figures, Track
 
 log = structlog.get_logger("nexus.quality")
 
-MOST_TRACKED: Final = 4096
-"""Models on backends; of one more, the one that was silent for the longest time is forgotten."""
+MAX_TRACKED: Final = 4096
+"""Models on backends; beyond that, the least recently measured is forgotten."""
 DAY_S: Final = 86_400.0
 QUIET_S: Final = 60.0
-"""Between two log lines about one of them: whoever is about as bad as it may be crosses the line again and again."""
+"""Between two log lines about one of them, since one near its limit may cross it often."""
 
 
-class Ledger:
-    """Records outcomes; it outlives reloads, and each configuration brings its own limits."""
+class Measurements:
+    """Records outcomes; outlives reloads, so the limits come with each call."""
 
-    def __init__(self, clock: Callable[[], float] = monotonic, most_tracked: int = MOST_TRACKED) -> None:
+    def __init__(self, clock: Callable[[], float] = monotonic, max_tracked: int = MAX_TRACKED) -> None:
         self.clock = clock
-        self._most_tracked = most_tracked
+        self._max_tracked = max_tracked
         self.tracks: OrderedDict[tuple[str, str], Track] = OrderedDict()
-        """By a backend's id and a model's name there, in the order in which something was recorded last."""
+        """By backend id and model name, the least recently recorded first."""
         self.backends: dict[str, Overall] = {}
-        """By the backend's id, all its models together."""
+        """By backend id, all its models together."""
         self._snapshot = FleetSnapshot()
 
     def follow(self, snapshot: FleetSnapshot) -> None:
-        """Forget whoever is not in *snapshot*, or is another server there."""
+        """Forget backends that are not in *snapshot*, or have another URL there."""
         if snapshot is self._snapshot:
             return
         known = snapshot.by_id
@@ -52,12 +52,12 @@ class Ledger:
                 del self.backends[backend_id]
 
     def record(self, outcome: ExchangeOutcome, config: QualityConfig) -> None:
-        """Take in every attempt of *outcome*."""
+        """Record every attempt of *outcome*."""
         for attempt in outcome.attempts:
             self._record(attempt, outcome.received_at + outcome.duration_s, config)
 
-    def living(self) -> list[Track]:
-        """Return whoever was asked within a day, by backend and model; others are forgotten."""
+    def recent(self) -> list[Track]:
+        """Return the tracks recorded within a day, by backend and model, and forget the others."""
         oldest_s = self.clock() - DAY_S
         for key in [key for key, track in self.tracks.items() if track.recorded_s < oldest_s]:
             del self.tracks[key]
@@ -66,7 +66,7 @@ class Ledger:
     def _record(self, attempt: AttemptOutcome, unix_s: float, config: QualityConfig) -> None:
         backend = self._snapshot.by_id.get(attempt.backend_id)
         if backend is None:
-            # It has been removed meanwhile, and must not come back.
+            # The backend was removed meanwhile.
             return
         failed, waited_ms = has_failed(attempt, backend.kind), first_token_ms(attempt)
         if failed is None and waited_ms is None:
@@ -78,16 +78,16 @@ class Ledger:
         overall.record(failed, waited_ms, now_s)
         track = self._track(attempt)
         track.record(failed, waited_ms, now_s, unix_s, config)
-        is_poor = bool(track.complaints(now_s, config))
-        if is_poor is not track.is_told_poor and now_s - track.told_s >= QUIET_S:
-            track.is_told_poor, track.told_s = is_poor, now_s
-            _tell(track.figures(now_s, config))
+        is_poor = bool(track.penalties(now_s, config))
+        if is_poor is not track.is_logged_poor and now_s - track.logged_s >= QUIET_S:
+            track.is_logged_poor, track.logged_s = is_poor, now_s
+            _log(track.figures(now_s, config))
 
     def _track(self, attempt: AttemptOutcome) -> Track:
         key = attempt.backend_id, attempt.model
         track = self.tracks.get(key)
         if track is None:
-            if len(self.tracks) >= self._most_tracked:
+            if len(self.tracks) >= self._max_tracked:
                 self.tracks.popitem(last=False)
             track = self.tracks[key] = Track(attempt.backend, attempt.model)
         else:
@@ -95,7 +95,7 @@ class Ledger:
         return track
 
 
-def _tell(figures: Figures) -> None:
+def _log(figures: Figures) -> None:
     is_poor = figures.is_avoided or figures.is_slow
     write, event = (log.warning, "quality_poor") if is_poor else (log.info, "quality_recovered")
     write(

@@ -1,16 +1,16 @@
-"""Only who exists is remembered, and only as many as there is room for."""
+"""Only backends of the fleet are measured, and a bounded number of models."""
 
 import pytest
 import structlog
 
 from nexus.testing.builders import MODEL, make_backend, make_fleet
 from nexus_quality.config import QualityConfig
-from nexus_quality.ledger import Ledger
+from nexus_quality.measurements import Measurements
 
 DAY_S = 86_400
 
 
-def test_who_has_left_the_fleet_is_forgotten(scene):
+def test_a_backend_that_left_the_fleet_is_forgotten(scene):
     it = scene()
     it.record("gpu-1")
     it.record("gpu-2")
@@ -18,7 +18,7 @@ def test_who_has_left_the_fleet_is_forgotten(scene):
 
     it.judge()
 
-    assert [track.backend for track in it.ledger.living()] == ["gpu-2"]
+    assert [track.backend for track in it.measurements.recent()] == ["gpu-2"]
 
 
 def test_what_was_under_way_does_not_bring_it_back(scene):
@@ -39,7 +39,7 @@ def test_another_server_under_an_old_name_begins_anew(scene):
     assert it.judge().avoided == set()
 
 
-def test_a_fleet_that_changes_otherwise_forgets_nobody(scene):
+def test_other_changes_of_the_fleet_forget_no_backend(scene):
     it = scene()
     it.fail("gpu-1", times=20)
     it.backends["gpu-3"] = make_backend("gpu-3")
@@ -47,41 +47,41 @@ def test_a_fleet_that_changes_otherwise_forgets_nobody(scene):
     assert it.judge().avoided == {"gpu-1"}
 
 
-def test_who_was_not_asked_for_a_day_is_forgotten(scene, clock):
+def test_a_backend_not_asked_for_a_day_is_forgotten(scene, clock):
     it = scene()
     it.record("gpu-1")
     clock.advance(DAY_S / 2)
     it.record("gpu-2")
     clock.advance(DAY_S / 2 + 1)
 
-    assert [track.backend for track in it.ledger.living()] == ["gpu-2"]
+    assert [track.backend for track in it.measurements.recent()] == ["gpu-2"]
 
 
-def test_of_one_too_many_the_one_that_was_silent_for_the_longest_time_goes(clock, make_attempt, make_outcome):
-    ledger = Ledger(clock, most_tracked=2)
-    ledger.follow(make_fleet(make_backend()))
+def test_beyond_the_bound_the_least_recently_recorded_is_forgotten(clock, make_attempt, make_outcome):
+    measurements = Measurements(clock, max_tracked=2)
+    measurements.follow(make_fleet(make_backend()))
     for model in ("a", "b", "a", "c"):
-        ledger.record(make_outcome(make_attempt(model=model)), QualityConfig())
+        measurements.record(make_outcome(make_attempt(model=model)), QualityConfig())
 
-    assert [track.model for track in ledger.living()] == ["a", "c"]
+    assert [track.model for track in measurements.recent()] == ["a", "c"]
 
 
-def test_nothing_is_learnt_before_it_is_known_who_exists(ledger, make_attempt, make_outcome):
-    ledger.record(make_outcome(make_attempt()), QualityConfig())
+def test_nothing_is_recorded_before_the_first_snapshot(measurements, make_attempt, make_outcome):
+    measurements.record(make_outcome(make_attempt()), QualityConfig())
 
-    assert ledger.living() == []
+    assert measurements.recent() == []
 
 
 @pytest.mark.parametrize("attempts", [0, 1])
 def test_an_exchange_without_an_attempt_is_nothing_to_learn_from(scene, make_attempt, make_outcome, attempts):
     it = scene()
 
-    it.ledger.record(make_outcome(*[make_attempt()] * attempts), it.config)
+    it.measurements.record(make_outcome(*[make_attempt()] * attempts), it.config)
 
-    assert len(it.ledger.living()) == attempts
+    assert len(it.measurements.recent()) == attempts
 
 
-def test_the_log_is_told_once_when_one_becomes_poor_and_once_when_it_is_well_again(scene, clock):
+def test_a_change_is_logged_once_in_each_direction(scene, clock):
     it = scene()
     with structlog.testing.capture_logs() as lines:
         it.fail("gpu-1", times=15)
@@ -110,7 +110,7 @@ def test_the_log_is_told_once_when_one_becomes_poor_and_once_when_it_is_well_aga
     ]
 
 
-def test_one_on_the_line_does_not_fill_the_log(scene):
+def test_a_backend_near_the_limit_does_not_fill_the_log(scene):
     it = scene()
     it.record("gpu-1", times=10)
     with structlog.testing.capture_logs() as lines:

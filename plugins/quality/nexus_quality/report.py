@@ -1,4 +1,4 @@
-"""What is remembered, as people and Prometheus are shown it."""
+"""The measurements as an admin page and as metrics."""
 
 from collections.abc import Callable
 from typing import Final, Literal
@@ -7,7 +7,7 @@ import msgspec
 
 from nexus.api import AdminReply, Measure, Sample
 from nexus_quality.config import QualityConfig
-from nexus_quality.ledger import Ledger
+from nexus_quality.measurements import Measurements
 from nexus_quality.track import Figures, Track
 
 _Type = Literal["gauge", "counter"]
@@ -18,26 +18,26 @@ _METRICS: Final[tuple[tuple[str, _Type, str, Callable[[Track, Figures], float | 
     ("ttft_seconds", "gauge", "Mean time to first token in the last hour.", lambda _, f: _seconds(f.avg_ttft_ms)),
     ("ttft_ema_seconds", "gauge", "Moving average of the time to first token.", lambda _, f: _seconds(f.ttft_ema_ms)),
     ("avoided", "gauge", "1 while it is avoided because it fails too often.", lambda _, f: f.is_avoided),
-    ("slow", "gauge", "1 while it is weighed down because it begins too late.", lambda _, f: f.is_slow),
+    ("slow", "gauge", "1 while it ranks lower because it begins too late.", lambda _, f: f.is_slow),
     ("failures", "counter", "Requests that failed.", lambda track, _: track.failures_total),
-    ("trials", "counter", "Requests by which it could prove itself.", lambda track, _: track.trials_total),
+    ("trials", "counter", "Trial requests.", lambda track, _: track.trials_total),
 )
-"""Name after ``nexus_quality_``, type, meaning, and where the value is found; None: there is no sample."""
+"""Name after ``nexus_quality_``, type, meaning, and a function for the value; None: no sample."""
 
 
-def page_of(ledger: Ledger, config: QualityConfig) -> AdminReply:
+def quality_page(measurements: Measurements, config: QualityConfig) -> AdminReply:
     """Return the page ``/admin/quality``."""
-    now_s = ledger.clock()
-    figures = [track.figures(now_s, config) for track in ledger.living()]
+    now_s = measurements.clock()
+    figures = [track.figures(now_s, config) for track in measurements.recent()]
     return 200, "application/json", msgspec.json.encode({"limits": config, "models": figures})
 
 
-def measures_of(ledger: Ledger, config: QualityConfig) -> list[Measure]:
-    """Return what Prometheus is told of each model on each backend."""
-    now_s = ledger.clock()
+def quality_measures(measurements: Measurements, config: QualityConfig) -> list[Measure]:
+    """Return the metrics of each model on each backend."""
+    now_s = measurements.clock()
     rows = [
         ({"backend": track.backend, "model": track.model}, track, track.figures(now_s, config))
-        for track in ledger.living()
+        for track in measurements.recent()
     ]
     return [
         Measure(
