@@ -14,7 +14,7 @@ from sphinx.util.docutils import SphinxDirective
 import nexus.api
 from nexus.admin.routing import decisions
 from nexus.cli.main import main
-from nexus.config import reference
+from nexus.config.documents import reference
 from nexus.domain.statuses import CERTAIN, StatusMeaning
 from nexus.fleet.kinds import KINDS
 from nexus.proxy.headers import rules as header_rules

@@ -189,8 +189,12 @@ class UpstreamError(NexusError):
         self.is_refusal = is_refusal
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ``; did you mean 'x'?`` with the closest of *known*, to end an error text; empty when none is close."""
+MAX_COMPARED: Final = 100
+"""Characters of a name that are compared: the time grows with the square of the length."""
+
+
+def did_you_mean(name: str, known: Iterable[str], *, before: str = "; ") -> str:
+    """Return *before* and ``did you mean 'x'?`` for the closest of *known*; empty when none is close."""
     spelled = {each.lower(): each for each in sorted(known)}
-    closest = get_close_matches(name.lower(), spelled, n=1)
-    return f"; did you mean '{spelled[closest[0]]}'?" if closest else ""
+    closest = get_close_matches(name[:MAX_COMPARED].lower(), spelled, n=1)
+    return f"{before}did you mean '{spelled[closest[0]]}'?" if closest else ""

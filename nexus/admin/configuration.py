@@ -8,8 +8,8 @@ import msgspec
 from nexus.admin.backends.files import instant
 from nexus.admin.openapi.operation import DescribedRoute, Operation
 from nexus.admin.page import json_page
+from nexus.config.documents.showing import ShownBackend, ShownKey, keys_of, shown_backends, shown_keys
 from nexus.config.loading import LoadedConfig
-from nexus.config.showing import ShownBackend, ShownKey, keys_of, shown_backends, shown_keys
 from nexus.domain.backend import Backend
 from nexus.fleet.added import SOURCE, Dropped
 from nexus.fleet.discovery.files.watched_file import SOURCE as FILE

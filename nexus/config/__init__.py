@@ -1,5 +1,19 @@
-"""TOML, ``NEXUS_*`` variables and command-line options, turned into one checked value.
+"""Reads, checks and shows the configuration.
 
-``loading`` does all of it: ``env`` and ``texts`` read variables and options, ``decoding`` applies the types of
-``schema``, ``checks`` the rules between keys, and ``secrets`` follows references to keys.
+====================  ==================================================================
+``schema``            every key: its type, its default and its sentence in the reference
+``discovery_schema``  the keys of ``[discovery]``
+``section``           the base of all tables, and types of numbers
+``loading``           file, variables and command line as one checked configuration
+``sources``           decodes the file and the texts of variables and options
+``rules``             what the types of the schema cannot express
+``secrets``           follows references to secrets
+``faults``            a wrong key, and the error text that names its place
+``provenance``        what set each key
+``quoting``           values as error texts quote them
+``glance``            address and keys of a configuration that may be wrong elsewhere
+``one_backend``       one ``[[backends]]`` table that comes from elsewhere than the file
+``fleet_file``        the backends of a watched file
+``documents``         the reference of all keys, and the configuration in force
+====================  ==================================================================
 """

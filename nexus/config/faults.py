@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from nexus.config.suggestions import shown
+from nexus.config.quoting import shown
 
 KeyPath = tuple[str | int, ...]
 """Such as ``("backends", 0, "url")``."""

@@ -7,14 +7,14 @@ from fnmatch import fnmatchcase
 from pathlib import PurePath
 from typing import Any, Final
 
-from nexus.config import checks
-from nexus.config.decoding import decoded
 from nexus.config.discovery_schema import FileSourceConfig
 from nexus.config.faults import Fault, KeyPath, Origin, described
 from nexus.config.one_backend import LoadedBackend, references_in
+from nexus.config.quoting import shown
+from nexus.config.rules import checks
 from nexus.config.schema import BackendConfig, Config
 from nexus.config.section import Section
-from nexus.config.suggestions import shown
+from nexus.config.sources.decoding import decoded
 from nexus.errors import ConfigError
 
 Load = Callable[[Mapping[str, Any]], LoadedBackend]

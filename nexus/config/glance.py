@@ -6,12 +6,13 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from nexus.config import env, loading
-from nexus.config.decoding import decoded
+from nexus.config import loading
 from nexus.config.faults import Fault, Origin
 from nexus.config.provenance import Provenance
 from nexus.config.schema import ServerConfig
 from nexus.config.secrets import Secret, Vault
+from nexus.config.sources import env
+from nexus.config.sources.decoding import decoded
 from nexus.errors import ConfigError
 
 HOST: Final = ("server", "host")

@@ -7,14 +7,14 @@ from typing import Any, Final
 
 import msgspec
 
-from nexus.config import checks, env, texts, unused
-from nexus.config.decoding import decoded
-from nexus.config.env import Setting
 from nexus.config.faults import Fault, KeyPath, Origin
-from nexus.config.provenance import Provenance
+from nexus.config.provenance import Provenance, Setting
+from nexus.config.quoting import shown
+from nexus.config.rules import checks, unused
 from nexus.config.schema import Config
 from nexus.config.secrets import Credentials, KeyRing, Secret, Vault
-from nexus.config.suggestions import shown
+from nexus.config.sources import env, texts
+from nexus.config.sources.decoding import decoded
 from nexus.errors import ConfigError
 
 DEFAULT_FILE: Final = Path("nexus.toml")

@@ -7,12 +7,12 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from nexus.config import checks
-from nexus.config.decoding import decoded
 from nexus.config.faults import Fault, KeyPath
+from nexus.config.quoting import shown_path
+from nexus.config.rules import checks
 from nexus.config.schema import BackendConfig, Config
 from nexus.config.secrets import CREDENTIAL_HEADERS, Credentials, Secret, Vault
-from nexus.config.suggestions import shown_path
+from nexus.config.sources.decoding import decoded
 
 _AT: Final = ("backends", 0)
 _HINT: Final = 'write "env:NAME" or "file:PATH"'

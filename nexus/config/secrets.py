@@ -10,10 +10,10 @@ from typing import Final
 
 import msgspec
 
-from nexus.config import proxies
 from nexus.config.faults import Fault, KeyPath
+from nexus.config.quoting import shown, shown_path
+from nexus.config.rules import proxies
 from nexus.config.schema import BackendConfig, Config
-from nexus.config.suggestions import shown, shown_path
 
 _SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
 _HINT: Final = 'write "env:NAME" and set that variable, or "file:PATH"'

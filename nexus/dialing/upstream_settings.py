@@ -7,7 +7,7 @@ from urllib.parse import unquote_plus, urlencode, urlsplit
 
 import msgspec
 
-from nexus.config.urls import VERSION_SEGMENT
+from nexus.config.rules.urls import VERSION_SEGMENT
 from nexus.dialing.tunnel import Proxy
 from nexus.domain.kinds import BackendKind
 

@@ -8,13 +8,14 @@ import structlog
 
 from nexus.config.discovery_schema import DiscoveryConfig
 from nexus.config.faults import Fault, KeyPath
+from nexus.config.quoting import shown
 from nexus.config.schema import BackendConfig, HealthCheckConfig
 from nexus.config.secrets import Credentials, Secret
-from nexus.config.suggestions import did_you_mean, shown
 from nexus.dialing.age import MAX_AGE_S
 from nexus.dialing.upstream_settings import UpstreamSettings
 from nexus.domain.kinds import BackendKind
 from nexus.domain.model import Zone
+from nexus.errors import did_you_mean
 from nexus.fleet.kinds import KINDS
 from nexus.fleet.membership.locations import is_public
 from nexus.fleet.membership.member import Member
@@ -98,7 +99,7 @@ def _member(
     config: BackendConfig, kinds: Mapping[str, BackendKind], settings: UpstreamSettings, path: KeyPath
 ) -> Member:
     if config.type != AUTO and config.type not in kinds:
-        hint = did_you_mean(config.type, (*kinds, AUTO)) or f"known are {AUTO}, {', '.join(sorted(kinds))}"
+        hint = did_you_mean(config.type, (*kinds, AUTO), before="") or f"known are {AUTO}, {', '.join(sorted(kinds))}"
         raise Fault((*path, "type"), f"no kind of backend is named '{shown(config.type)}'", hint)
     if config.zone is not None and config.zone.lower() not in ZONES:
         raise Fault((*path, "zone"), f"expected 'restricted' or 'open', got '{shown(config.zone)}'")

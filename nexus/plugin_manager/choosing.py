@@ -9,8 +9,8 @@ from packaging.utils import canonicalize_name
 
 from nexus import __version__
 from nexus.config.provenance import Provenance
+from nexus.config.quoting import shown
 from nexus.config.schema import PluginLoadingConfig
-from nexus.config.suggestions import shown
 from nexus.errors import ConfigError, PluginError, did_you_mean
 from nexus.plugin_manager.finding import Candidate
 

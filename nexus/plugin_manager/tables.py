@@ -5,9 +5,9 @@ from typing import Any
 
 import msgspec
 
-from nexus.config.decoding import decoded, unknown_key
 from nexus.config.faults import OF_THE_TABLE, Fault
 from nexus.config.schema import PluginConfig, PolicyKeys
+from nexus.config.sources.decoding import decoded, unknown_key
 from nexus.containment import contained, shown
 from nexus.errors import PluginError
 from nexus.plugin_manager.plugin import Plugin

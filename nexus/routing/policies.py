@@ -9,9 +9,9 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from nexus.config.decoding import decoded
 from nexus.config.faults import Fault, KeyPath, Origin, described
 from nexus.config.schema import PolicyKeys
+from nexus.config.sources.decoding import decoded
 from nexus.containment import contained
 from nexus.domain.read_only import ReadOnlyDict
 from nexus.errors import ConfigError, PluginError, did_you_mean

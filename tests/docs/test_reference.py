@@ -14,9 +14,9 @@ import nexus.hookspecs
 from nexus.admin.routing import decisions
 from nexus.cli.exit_codes import ExitCode
 from nexus.cli.main import main
-from nexus.config import env
-from nexus.config.reference import sentences
+from nexus.config.documents.reference import sentences
 from nexus.config.schema import Config
+from nexus.config.sources import env
 from nexus.domain.outcome import Ending, Phase
 from nexus.errors import IN_STREAM_CODES, STATUS_OF_CODE
 from nexus.fleet.kinds import KINDS

@@ -9,10 +9,10 @@ import msgspec
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from nexus.config import urls
 from nexus.config.loading import LoadedConfig, load
+from nexus.config.quoting import shown
+from nexus.config.rules import urls
 from nexus.config.schema import Config
-from nexus.config.suggestions import shown
 from nexus.dialing.upstream_settings import DEFAULT_SETTINGS
 from nexus.errors import ConfigError
 

@@ -9,7 +9,7 @@ import msgspec
 
 from nexus.app.composition.blueprint import Blueprint
 from nexus.config.discovery_schema import DnsSourceConfig
-from nexus.config.scan_places import names_in
+from nexus.config.rules.scan_places import names_in
 from nexus.dialing import names
 from nexus.fleet.discovery.dns.discoverer import why_unknown
 

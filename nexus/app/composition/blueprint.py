@@ -15,11 +15,11 @@ from nexus.app.composition import tracing
 from nexus.app.composition.guards import guarded_factory, guarded_kind
 from nexus.app.composition.own_address import warnings_of_circles
 from nexus.app.process.file_limit import file_limit, too_few_files
-from nexus.config.checks import is_loopback
 from nexus.config.faults import Fault
 from nexus.config.loading import LoadedConfig, check_kinds
+from nexus.config.quoting import shown_path
+from nexus.config.rules.checks import is_loopback
 from nexus.config.schema import Config, StoreConfig
-from nexus.config.suggestions import shown_path
 from nexus.dialing.certificates import expired_authorities, expired_certificate
 from nexus.dialing.upstream_settings import UpstreamSettings
 from nexus.domain.kinds import BackendKind

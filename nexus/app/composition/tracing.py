@@ -8,7 +8,7 @@ import structlog
 
 from nexus.config.faults import Fault
 from nexus.config.loading import LoadedConfig
-from nexus.config.urls import normalised
+from nexus.config.rules.urls import normalised
 from nexus.observability.tracing.trace import Tracer
 from nexus.wire.protocols import EVERY
 

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 import structlog
 
 from nexus import tasks
-from nexus.config.checks import is_loopback
+from nexus.config.rules.checks import is_loopback
 from nexus.config.schema import Config
 from nexus.errors import StartError
 

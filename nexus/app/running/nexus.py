@@ -24,7 +24,7 @@ from nexus.app.running.opening import open_port, open_store
 from nexus.app.running.pages import pages, plugin_rows
 from nexus.app.running.services import ENTER_S, start_services
 from nexus.app.running.telemetry import Telemetry
-from nexus.config.checks import is_loopback
+from nexus.config.rules.checks import is_loopback
 from nexus.config.schema import max_waiting
 from nexus.dashboard.dashboard import Dashboard
 from nexus.dialing.upstream_settings import UpstreamSettings

@@ -6,7 +6,7 @@ import click
 
 from nexus.cli.arguments.option_order import Section
 from nexus.cli.commands import config_show
-from nexus.config import reference
+from nexus.config.documents import reference
 from nexus.config.loading import DEFAULT_FILE
 from nexus.errors import StartError
 

@@ -9,8 +9,8 @@ import msgspec
 from nexus.cli.output.columns import Layout
 from nexus.cli.output.printing import json_option, print_json, table
 from nexus.cli.running_proxy.target import Target, client
-from nexus.config.suggestions import did_you_mean, shown
-from nexus.errors import NexusError
+from nexus.config.quoting import shown
+from nexus.errors import NexusError, did_you_mean
 
 HEADINGS: Final = ("MODEL", "BACKENDS", "CONTEXT", "CAN")
 LAYOUT: Final = Layout(cut=(0, 1, 3), leave_out=(3, 2))
@@ -47,7 +47,7 @@ def command(target: Target, *, backend: str | None, as_json: bool) -> None:
 def _check_backend(name: str | None, names: Sequence[str]) -> None:
     """Raise NexusError when there is no backend of that *name*: what it has is then no empty list, but unknown."""
     if name is not None and name not in names:
-        hint = did_you_mean(name, names) or f"there are {', '.join(names) or 'none'}"
+        hint = did_you_mean(name, names, before="") or f"there are {', '.join(names) or 'none'}"
         raise NexusError(f"there is no backend '{shown(name)}'; {hint}")
 
 

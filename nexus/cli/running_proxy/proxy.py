@@ -11,8 +11,8 @@ import msgspec
 
 from nexus.app.process.state_file import Running
 from nexus.cli.exit_codes import KeyRefused, NoProxy
+from nexus.config.quoting import shown
 from nexus.config.secrets import Secret
-from nexus.config.suggestions import shown
 from nexus.errors import NexusError
 
 CONNECT_S: Final = 2.0

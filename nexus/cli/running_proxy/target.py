@@ -15,8 +15,8 @@ from nexus.cli.exit_codes import SeveralProxies
 from nexus.cli.running_proxy.proxy import Proxy, listing
 from nexus.config.faults import Fault
 from nexus.config.glance import Glance, glance
+from nexus.config.rules.urls import normalised
 from nexus.config.secrets import Secret, Vault
-from nexus.config.urls import normalised
 from nexus.errors import ConfigError
 
 T = TypeVar("T")

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 import msgspec
 import structlog
 
-from nexus.config.checks import is_loopback
+from nexus.config.rules.checks import is_loopback
+from nexus.config.rules.urls import normalised
 from nexus.config.schema import BackendConfig
-from nexus.config.urls import normalised
 from nexus.domain.kinds import BackendKind
 from nexus.domain.model import Zone
 from nexus.fleet.discovery.discoverer import Discovered

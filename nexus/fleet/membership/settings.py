@@ -6,9 +6,9 @@ from typing import Final
 from urllib.parse import quote_plus, urlsplit
 
 from nexus.config.faults import Fault, KeyPath
+from nexus.config.quoting import shown_path
 from nexus.config.schema import BackendConfig
 from nexus.config.secrets import Credentials, Secret
-from nexus.config.suggestions import shown_path
 from nexus.dialing.tls import trusting_context, unchecked_context
 from nexus.dialing.tunnel import Proxy
 from nexus.dialing.upstream_settings import UpstreamSettings

@@ -13,9 +13,17 @@ from typing import Any, Final, Literal, TextIO
 import msgspec
 import structlog
 
-from nexus.config.colour import wants_colour
 from nexus.config.schema import LoggingConfig
-from nexus.observability.logging.rendering import Entry, Head, Hidden, json_line, json_line_of, pretty_line, timestamp
+from nexus.observability.logging.rendering import (
+    Entry,
+    Head,
+    Hidden,
+    json_line,
+    json_line_of,
+    pretty_line,
+    timestamp,
+    wants_colour,
+)
 from nexus.observability.logging.writing import LogWriter, Loss, writer_to
 
 Level = Literal["debug", "info", "warning", "error", "critical"]

@@ -135,6 +135,11 @@ def pretty_line(entry: Entry, hidden: Hidden, *, in_colour: bool = False) -> byt
     return f"{timestamp(time_ns)} {shown_level} ".encode() + _safe(" ".join(words))
 
 
+def wants_colour(environ: Mapping[str, str], *, is_terminal: bool) -> bool:
+    """Whether to colour what a stream shows: only on a terminal that can, and without NO_COLOR (https://no-color.org)."""
+    return is_terminal and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+
+
 def timestamp(time_ns: int) -> str:
     """Return *time_ns* as RFC 3339 in UTC, to the millisecond."""
     seconds, rest_ns = divmod(time_ns, 1_000_000_000)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from nexus.config import texts
 from nexus.config.loading import check_kinds, load
 from nexus.config.schema import Config
+from nexus.config.sources import texts
 from nexus.errors import ConfigError
 
 GPU = '[[backends]]\nname = "gpu-1"\nurl = "http://gpu-1:8000"\n'

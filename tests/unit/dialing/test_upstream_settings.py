@@ -2,7 +2,7 @@
 
 import pytest
 
-from nexus.config.urls import normalised
+from nexus.config.rules.urls import normalised
 from nexus.dialing.upstream_settings import UpstreamSettings
 
 CHAT = "/v1/chat/completions"

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from nexus.config.urls import normalised
+from nexus.config.rules.urls import normalised
 from nexus.fleet.discovery.approval.trust import is_worth_a_look
 from nexus.fleet.discovery.discoverer import Discovered
 from nexus.fleet.kinds import KINDS

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 import structlog
 
 from nexus.config.discovery_schema import HostsSourceConfig
-from nexus.config.scan_places import is_address, place_in
+from nexus.config.rules.scan_places import is_address, place_in
 from nexus.dialing.lookups import NO_SUCH_NAME
 from nexus.dialing.metadata import is_metadata
 from nexus.dialing.names import addresses_of

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus.config.urls import normalised
+from nexus.config.rules.urls import normalised
 from nexus.fleet.discovery.discoverer import Discovered
 from nexus.fleet.discovery.mdns.service import announced, full_types
 

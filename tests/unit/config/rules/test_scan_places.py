@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus.config.discovery_schema import HostsSourceConfig
-from nexus.config.scan_places import faults_of, names_in, place_in
+from nexus.config.rules.scan_places import faults_of, names_in, place_in
 
 
 def faults(*hosts, **keys):

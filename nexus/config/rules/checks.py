@@ -8,11 +8,12 @@ from typing import Final
 
 import msgspec
 
-from nexus.config import urls
 from nexus.config.faults import Fault
-from nexus.config.scan_places import faults_of
+from nexus.config.quoting import shown, shown_path
+from nexus.config.rules import urls
+from nexus.config.rules.scan_places import faults_of
 from nexus.config.schema import BackendConfig, Config
-from nexus.config.suggestions import did_you_mean, shown, shown_path
+from nexus.errors import did_you_mean
 
 PROTOCOLS: Final = ("openai", "ollama", "anthropic")
 ZONES: Final = ("restricted", "open")
@@ -80,7 +81,7 @@ def check_kinds(config: Config, known: Iterable[str]) -> None:
     choices = ("auto", *sorted(known))
     for index, backend in enumerate(config.backends):
         if backend.type not in choices:
-            hint = did_you_mean(backend.type, choices)
+            hint = did_you_mean(backend.type, choices, before="")
             expected = f"expected one of {', '.join(choices)}, got '{shown(backend.type)}'"
             raise Fault(("backends", index, "type"), expected, hint)
 
@@ -234,13 +235,13 @@ def _backend_words(config: Config) -> Iterator[Fault]:
         for path, zone in zones.items():
             if zone is not None and zone not in ZONES:
                 expected = f"expected 'restricted' or 'open', got '{shown(zone)}'"
-                yield Fault(("backends", index, *path), expected, did_you_mean(zone, ZONES))
+                yield Fault(("backends", index, *path), expected, did_you_mean(zone, ZONES, before=""))
         if backend.protocols == ():
             yield Fault(("backends", index, "protocols"), "expected one at least", "leave it out for those of its kind")
         for protocol in backend.protocols or ():
             if protocol not in PROTOCOLS:
                 expected = f"expected any of {', '.join(PROTOCOLS)}, got '{shown(protocol)}'"
-                yield Fault(("backends", index, "protocols"), expected, did_you_mean(protocol, PROTOCOLS))
+                yield Fault(("backends", index, "protocols"), expected, did_you_mean(protocol, PROTOCOLS, before=""))
 
 
 def _backend_headers(config: Config) -> Iterator[Fault]:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus.config import env, texts
 from nexus.config.loading import load
 from nexus.config.schema import Config
+from nexus.config.sources import env, texts
 from nexus.errors import ConfigError
 
 

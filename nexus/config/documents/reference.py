@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 import msgspec
 
 from nexus.config import schema
-from nexus.config.decoding import bare, is_section
+from nexus.config.sources.decoding import bare, is_section
 
 EXAMPLES: Final[Mapping[str, str]] = {
     "server.api_keys": '["env:NEXUS_API_KEY"]',

@@ -6,10 +6,10 @@ from typing import Any, Final, Literal, get_args, get_origin
 
 import msgspec
 
-from nexus.config.decoding import bare, is_section, unknown_key
 from nexus.config.faults import KeyPath
+from nexus.config.quoting import shown
 from nexus.config.schema import Config
-from nexus.config.suggestions import shown
+from nexus.config.sources.decoding import bare, is_section, unknown_key
 
 _TRUE: Final = frozenset({"true", "yes", "on", "1"})
 _FALSE: Final = frozenset({"false", "no", "off", "0"})

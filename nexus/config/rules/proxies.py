@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from nexus.config import urls
+from nexus.config.rules import urls
 
 ENVIRONMENT: Final = "environment"
 """In the place of a proxy's URL: what the variables say."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nexus.config.colour import wants_colour
+from nexus.observability.logging.rendering import wants_colour
 
 
 @pytest.mark.parametrize(

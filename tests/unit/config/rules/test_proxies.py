@@ -2,7 +2,7 @@
 
 import pytest
 
-from nexus.config.proxies import normalised, variable_for
+from nexus.config.rules.proxies import normalised, variable_for
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nexus.config.urls import normalised
+from nexus.config.rules.urls import normalised
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import msgspec
 
 from nexus.config.discovery_schema import HostsSourceConfig
 from nexus.config.faults import Fault
-from nexus.config.suggestions import shown
+from nexus.config.quoting import shown
 
 MAX_IN_SUBNET: Final = 256
 """Addresses of one subnet: a /24 of IPv4, a /120 of IPv6."""

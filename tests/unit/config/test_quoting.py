@@ -1,10 +1,10 @@
 """What is quoted in an error is short and harmless, but for the path of a file, which must lead somewhere."""
 
-from nexus.config.suggestions import LONGEST_SHOWN, shown, shown_path
+from nexus.config.quoting import MAX_SHOWN, shown, shown_path
 
 
 def test_a_long_value_is_cut():
-    assert shown("x" * 200) == "x" * LONGEST_SHOWN + "…"
+    assert shown("x" * 200) == "x" * MAX_SHOWN + "…"
 
 
 def test_what_a_terminal_would_obey_is_spelt_out():

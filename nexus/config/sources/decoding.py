@@ -8,7 +8,8 @@ from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get
 import msgspec
 
 from nexus.config.faults import OF_THE_TABLE, Fault, KeyPath
-from nexus.config.suggestions import did_you_mean, shown
+from nexus.config.quoting import shown
+from nexus.errors import did_you_mean
 
 T = TypeVar("T")
 
@@ -51,7 +52,7 @@ def unknown_key(path: KeyPath, known: Mapping[str, Any]) -> Fault:
     if name in STAGE_PLUGINS and path[:-1] in {(), ("routing",)}:
         hint = f"stages are plugins: use [plugins.{name}] and pip install nexus-proxy-{name}"
     else:
-        hint = HINTS.get(path) or did_you_mean(name, known)
+        hint = HINTS.get(path) or did_you_mean(name, known, before="")
     return Fault(path, "unknown table" if len(path) == 1 else "unknown key", hint)
 
 
@@ -94,7 +95,7 @@ def _stray_key(key: str, fields: Mapping[str, msgspec.structs.FieldInfo]) -> Fau
     """Return the fault of a key that stands before the first table."""
     tables = {name: bare(field.type) for name, field in fields.items()}
     homes = [f"[{name}]" for name, type_ in tables.items() if is_section(type_) and key in type_.__struct_fields__]
-    hint = f"it belongs below {' or '.join(homes)}" if homes else did_you_mean(key, fields)
+    hint = f"it belongs below {' or '.join(homes)}" if homes else did_you_mean(key, fields, before="")
     return Fault((key,), "unknown key", hint)
 
 
@@ -114,7 +115,7 @@ def _leaf_faults(value: Any, type_: Any, path: KeyPath) -> Iterator[Fault]:
         if get_origin(wanted) is Literal and isinstance(value, str):
             choices = get_args(wanted)
             expected = " or ".join(f"'{choice}'" for choice in choices)
-            yield Fault(path, f"expected {expected}, got '{shown(value)}'", did_you_mean(value, choices))
+            yield Fault(path, f"expected {expected}, got '{shown(value)}'", did_you_mean(value, choices, before=""))
         else:
             yield _as_told(exc, path)
 

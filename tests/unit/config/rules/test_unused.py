@@ -2,8 +2,8 @@
 
 import pytest
 
+from nexus.config.rules.unused import unused
 from nexus.config.schema import Config
-from nexus.config.unused import unused
 from nexus.errors import ConfigError
 
 GPU = '[[backends]]\nname = "gpu-1"\nurl = "http://gpu-1:8000"\n'

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from nexus.config import reference, texts
+from nexus.config.documents import reference
 from nexus.config.schema import Config
+from nexus.config.sources import texts
 
 
 def uncommented(example: str) -> str:

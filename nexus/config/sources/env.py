@@ -2,16 +2,15 @@
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
-import msgspec
-
-from nexus.config import texts
-from nexus.config.decoding import is_section
 from nexus.config.faults import Fault, KeyPath, Origin, described
+from nexus.config.provenance import Setting
+from nexus.config.quoting import shown
 from nexus.config.schema import Config
-from nexus.config.suggestions import did_you_mean, shown
-from nexus.errors import ConfigError
+from nexus.config.sources import texts
+from nexus.config.sources.decoding import is_section
+from nexus.errors import ConfigError, did_you_mean
 
 PREFIX: Final = "NEXUS_"
 
@@ -35,13 +34,6 @@ NOT_KEYS: Final = frozenset({"NEXUS_API_KEY", "NEXUS_CONFIG", "NEXUS_INSECURE", 
 # https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
 _FROM_KUBERNETES: Final = re.compile(r"NEXUS_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
 _PORT_OF_KUBERNETES: Final = re.compile(r"NEXUS_(\w+_)?PORT=(tcp|udp|sctp)://.*")
-
-
-class Setting(msgspec.Struct, frozen=True):
-    """One value for one key, and where it came from."""
-
-    value: Any
-    origin: Origin
 
 
 def settings(
@@ -85,7 +77,7 @@ def warning_of(name: str) -> str:
     short_names = (known.removeprefix(PREFIX) for known in (*SHORT_NAMES, *NOT_KEYS))
     # Compared without the prefix: what all of them share would make any two of them alike.
     hint = did_you_mean(name.removeprefix(PREFIX), [*short_names, *long_names]).replace("'", f"'{PREFIX}", 1)
-    return f"{shown(name)}: sets no key of the configuration, and is ignored{f'; {hint}' if hint else ''}"
+    return f"{shown(name)}: sets no key of the configuration, and is ignored{hint}"
 
 
 def _ours(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:

@@ -1,0 +1,7 @@
+"""The configuration for people.
+
+=============  ==================================================================
+``reference``  every key as an example file and as a page of the documentation
+``showing``    the configuration in force, without its secrets
+=============  ==================================================================
+"""
