@@ -1,4 +1,4 @@
-"""What is in force, and what set it (``/admin/config``)."""
+"""The configuration in force, and where each key comes from (``/admin/config``)."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -24,11 +24,11 @@ class ConfigView(msgspec.Struct, frozen=True):
     settings: tuple[ShownKey, ...]
     backends: tuple[ShownBackend, ...]
     dropped: tuple[Dropped, ...] = ()
-    """Backends that were added and have given way to one of the file."""
+    """Backends that were added at runtime and then replaced by one in the file."""
 
 
 def configuration(loaded: LoadedConfig, fleet: Fleet | None = None) -> ConfigView:
-    """Return what *loaded* says, and the backends that *fleet* has besides."""
+    """Return the keys and backends of *loaded*, and the further backends of *fleet*."""
     more = () if fleet is None else _found_and_added(fleet)
     dropped = () if fleet is None else fleet.added.dropped
     return ConfigView(tuple(shown_keys(loaded)), (*shown_backends(loaded), *more), dropped)

@@ -14,12 +14,12 @@ from nexus.routing.pipeline import Pipeline
 
 
 class BackendCounts(msgspec.Struct, frozen=True):
-    """How many backends there are, and how many of them may be given requests."""
+    """How many backends there are, and how many of them may get requests."""
 
     total: int
     healthy: int
     unhealthy: int
-    """All others: whoever is unknown or draining is not given requests either."""
+    """All others, including unknown and draining ones, which get no requests either."""
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -30,17 +30,17 @@ class Health(msgspec.Struct, frozen=True):
     uptime_seconds: int
     backends: BackendCounts
     models: int
-    """Different names of models in the fleet."""
+    """The number of distinct model names in the fleet."""
 
 
 class ReadyDetail(msgspec.Struct, frozen=True):
-    """What stands behind the answer of ``/ready``."""
+    """Details of ``/ready``; apart from the backends, they do not make the proxy unready."""
 
     backends: BackendCounts
     rejected_reload: str | None
-    """Why the last reload kept the old configuration; None when the newest file is in force."""
+    """Why the last reload was refused; None when the newest file is in force."""
     switched_off_stages: tuple[str, ...]
-    """Stages that are left out until the next reload, for their failures."""
+    """Stages that are switched off until the next reload because they failed too often."""
     store_failure: str | None = None
     """Why the store failed when it was last used; None when it did not."""
 
@@ -50,7 +50,7 @@ class Ready(msgspec.Struct, frozen=True):
 
     ready: bool
     reason: str | None
-    """Why not; None when it is ready."""
+    """Why it is not ready; None when it is."""
     detail: ReadyDetail
 
 
@@ -100,12 +100,12 @@ def routes(
 
 
 def health(snapshot: FleetSnapshot, *, uptime_s: float) -> Page:
-    """Answer ``/health``: always 200, because whoever answers is alive."""
+    """Answer ``/health``: always 200, because a process that answers is alive."""
     counts = count(snapshot)
     return json_page(Health(health_word(counts), int(uptime_s), counts, len(snapshot.models)))
 
 
-def ready(  # noqa: PLR0913 - one for each that can be told
+def ready(  # noqa: PLR0913 - one for each fact in the response
     snapshot: FleetSnapshot,
     *,
     is_draining: bool,
@@ -116,8 +116,8 @@ def ready(  # noqa: PLR0913 - one for each that can be told
 ) -> Page:
     """Answer ``/ready``: 200 only when a request could be served now, else 503 with the reason.
 
-    A rejected reload is told and takes nothing away: the old configuration still serves. So is a stage that is left
-    out, which has declared that requests may go on without it, and a store that fails: a stage that needs it refuses.
+    Shown, but no reason for 503: a refused reload, as the old configuration still serves; a stage that is switched off,
+    as it declared itself optional; a failing store, as the stages that need it refuse requests themselves.
 
     :param waiting: how many servers wait for an approval.
     """
@@ -136,7 +136,7 @@ def count(snapshot: FleetSnapshot) -> BackendCounts:
 
 
 def health_word(counts: BackendCounts) -> str:
-    """Return the one word for the fleet's health."""
+    """Return ``healthy``, ``degraded`` or ``unhealthy``."""
     if counts.healthy == 0:
         return "unhealthy"
     return "healthy" if counts.healthy == counts.total else "degraded"

@@ -1,4 +1,4 @@
-"""The last exchanges, whatever became of them (``/v1/history``)."""
+"""The last exchanges with their results (``/v1/history``)."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,17 +17,15 @@ from nexus.domain.outcome import FIRST_ERROR, AttemptOutcome, Ending, ExchangeOu
 from nexus.domain.routes import Page, PageRequest
 from nexus.errors import RequestError, did_you_mean
 
-MOST_ENTRIES: Final = 1_000
-"""Of the newest, whatever came of them."""
-MOST_OF_A_RESULT: Final = 250
-"""Of the newest of each result but ``finished``: a flood of anything else does not push them out."""
-USUAL_ENTRIES: Final = 100
-"""What is shown to whoever asks for no other number."""
-LONGEST_NAME: Final = 256
-"""In characters, of what a client may have made up."""
-LONGEST_MESSAGE: Final = 1_024
+MAX_ENTRIES: Final = 1_000
+"""The newest exchanges with any result."""
+MAX_ENTRIES_PER_RESULT: Final = 250
+"""The newest exchanges of each result but ``finished``: a flood of one result does not evict the others."""
+DEFAULT_ENTRIES: Final = 100
+MAX_NAME_CHARS: Final = 256
+MAX_MESSAGE_CHARS: Final = 1_024
 
-# The collector need not look at these: they lead to nothing but texts and numbers.
+# gc=False below: these contain only texts and numbers, so they cannot be part of a cycle.
 
 
 class TriedBackend(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -35,10 +33,10 @@ class TriedBackend(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
     backend: str
     model: str
-    """The name under which it was asked."""
+    """The model's name in the request to the backend."""
     duration_ms: int
     status: int | None
-    """What it answered; null when it did not."""
+    """The status of the backend; null when it sent none."""
     fault: str | None = None
     """Why it failed."""
 
@@ -47,28 +45,28 @@ class HistoryEntry(msgspec.Struct, frozen=True, gc=False):
     """One exchange."""
 
     timestamp: int
-    """Unix seconds of its first byte."""
+    """When its first byte was received, in Unix seconds."""
     request_id: str
-    """Also that of its decision."""
+    """Also the id of its decision."""
     client_request_id: str | None
-    """What the client calls it; null when it sent no ``X-Request-Id``."""
+    """The client's ``X-Request-Id``; null when it sent none."""
     endpoint: str
     model: str | None
-    """As the client sent it, cut; null when it could not be read."""
+    """As the client sent it, truncated; null when it could not be read."""
     actual_model: str | None
-    """The name under which the last backend was asked; null when none was."""
+    """The model's name in the request to the last backend; null when there was none."""
     backend: str
-    """The name of the last one asked, ``none`` when none was."""
+    """The backend of the last attempt; ``none`` without an attempt."""
     backend_id: str
     status: str
-    """``Success`` when the whole answer was sent and is no error, else ``Error``."""
+    """``Success`` when the whole response was sent and is no error, else ``Error``."""
     status_code: int
     code: str | None
     error_message: str | None
     result: str
-    """What came of it, a member of :class:`nexus.domain.outcome.Result`."""
+    """A member of :class:`nexus.domain.outcome.Result`."""
     rejected_by: str | None
-    """The stage that refused it, or ``queue``; null when none did."""
+    """The stage that rejected the request, or ``queue``; null when none did."""
     rejected_because: str | None
     ending: str
     phase: str
@@ -79,13 +77,13 @@ class HistoryEntry(msgspec.Struct, frozen=True, gc=False):
     duration_ms: int
     queued_ms: int
     ttft_ms: float | None
-    """To the first content; null when it was not streamed or had none."""
+    """Time to the first content; null when the response was not streamed or had none."""
     tokens_prompt: int | None
     tokens_completion: int | None
     tokens_estimated: bool
-    """Whether both are estimates, because the backend reported none."""
+    """Whether both are estimates, because the backend reported no usage."""
     cost_usd: float | None
-    """As far as stages know; null when none of them does."""
+    """The cost that the stages know; null when no stage knows one."""
     bytes_in: int
     bytes_out: int
 
@@ -98,7 +96,7 @@ Numbered = tuple[int, HistoryEntry]
 
 
 class _Ring:
-    """The newest of some exchanges; entries are made of them on request, as most are never shown."""
+    """The newest exchanges; entries are built on request, as most are never shown."""
 
     def __init__(self, most: int) -> None:
         self._entries: deque[Numbered] = deque(maxlen=most)
@@ -112,20 +110,20 @@ class _Ring:
 
 
 class History:
-    """Observes every exchange, and keeps the last thousand, and longer the last of each result that is no success."""
+    """Observes every exchange; keeps the newest, and more of those that did not succeed."""
 
-    def __init__(self, most: int = MOST_ENTRIES, most_of_a_result: int = MOST_OF_A_RESULT) -> None:
+    def __init__(self, most: int = MAX_ENTRIES, most_of_a_result: int = MAX_ENTRIES_PER_RESULT) -> None:
         self._recent = _Ring(most)
         self._failed: Mapping[Result, _Ring] = {
             result: _Ring(most_of_a_result) for result in Result if result is not Result.FINISHED
         }
         self._newest = 0
-        """How many there have been: the number of the newest."""
+        """The number of the newest exchange; they are counted from 1."""
 
     def observe(self, outcome: ExchangeOutcome) -> None:
         """Keep one exchange."""
-        if outcome.model is not None and len(outcome.model) > LONGEST_NAME:
-            outcome = msgspec.structs.replace(outcome, model=outcome.model[: LONGEST_NAME + 1])
+        if outcome.model is not None and len(outcome.model) > MAX_NAME_CHARS:
+            outcome = msgspec.structs.replace(outcome, model=outcome.model[: MAX_NAME_CHARS + 1])
         self._newest += 1
         numbered = self._newest, outcome
         self._recent.add(numbered)
@@ -133,13 +131,14 @@ class History:
             self._failed[outcome.result].add(numbered)
 
     def __iter__(self) -> Iterator[HistoryEntry]:
-        """Iterate over them, newest first."""
+        """Iterate over the entries, newest first."""
         rings = (self._recent, *self._failed.values())
         return (entry for _, entry in _newest_first(*(ring.newest_first() for ring in rings)))
 
     def after(self, number: int, most: int) -> tuple[int, list[HistoryEntry]]:
-        """Return the number of the newest, and those that follow *number*, oldest first: at most *most* of all, and of
-        each result that is no success at most a quarter as many.
+        """Return the number of the newest entry, and the entries after *number*, oldest first.
+
+        :param most: the limit; each result other than success may add a quarter of it.
         """
         if most == 0 or number >= self._newest:
             return self._newest, []
@@ -148,7 +147,7 @@ class History:
         return self._newest, [entry for other, entry in reversed(found) if other > number]
 
     def __call__(self, asked: PageRequest) -> Page:
-        """Answer ``/v1/history``. :raises RequestError: for a query that means nothing."""
+        """Answer ``/v1/history``. :raises RequestError: the query is invalid."""
         wanted = _wanted(dict(parse_qsl(asked.query, keep_blank_values=True)))
         found = (entry for entry in self if all(is_wanted(entry) for is_wanted in wanted.claims))
         return json_page(list(islice(found, wanted.limit)))
@@ -165,7 +164,9 @@ def route(history: History) -> DescribedRoute:
         refusals=(400,),
         query=(
             MODEL_FILTER,
-            Parameter("backend", "Name or id of the one asked last; none for those that nobody was asked for."),
+            Parameter(
+                "backend", "Name or id of the backend of the last attempt; none for requests without an attempt."
+            ),
             Parameter(
                 "status",
                 "success, error, 2xx, 3xx, 4xx, 5xx, or a number.",
@@ -173,14 +174,14 @@ def route(history: History) -> DescribedRoute:
             ),
             Parameter("since", "Unix seconds or RFC 3339.", _INSTANT),
             Parameter("until", "Unix seconds or RFC 3339.", _INSTANT),
-            limit(MOST_ENTRIES),
+            limit(MAX_ENTRIES),
         ),
     )
     return DescribedRoute(path="/v1/history", respond=history, access="admin", operation=operation)
 
 
 def _newest_first(*rings: Iterable[Numbered]) -> list[Numbered]:
-    """Return what any of *rings* has, each once."""
+    """Return the entries of all *rings*, each once."""
     found = {number: entry for ring in rings for number, entry in ring}
     return sorted(found.items(), key=itemgetter(0), reverse=True)
 
@@ -195,17 +196,17 @@ def entry_of(outcome: ExchangeOutcome) -> HistoryEntry:
         outcome.request_id,
         outcome.client_request_id,
         outcome.endpoint,
-        _cut(outcome.model, LONGEST_NAME),
+        _cut(outcome.model, MAX_NAME_CHARS),
         None if last is None else last.model,
         "none" if last is None else last.backend,
         "none" if last is None else last.backend_id,
         "Success" if result is Result.FINISHED else "Error",
         outcome.status,
         outcome.code,
-        _cut(outcome.error_message, LONGEST_MESSAGE),
+        _cut(outcome.error_message, MAX_MESSAGE_CHARS),
         result,
         outcome.rejected_by,
-        _cut(outcome.rejected_because, LONGEST_MESSAGE),
+        _cut(outcome.rejected_because, MAX_MESSAGE_CHARS),
         outcome.ending,
         outcome.phase,
         outcome.is_stream,
@@ -232,17 +233,15 @@ def _cut(text: str | None, most: int) -> str | None:
     if text is None:
         return None
     cut = text if len(text) <= most else f"{text[:most]}…"
-    # Half a character would break the whole page.
+    # A lone surrogate could not be encoded, and the whole page would fail.
     return cut if cut.isascii() else cut.encode(errors="replace").decode()
 
-
-# what is wanted of them
 
 Claim = Callable[[HistoryEntry], bool]
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """What a query asks for."""
+    """A parsed query."""
 
     claims: tuple[Claim, ...]
     limit: int
@@ -253,13 +252,13 @@ def _wanted(query: Mapping[str, str]) -> Wanted:
         if name not in _CLAIMS and name != "limit":
             raise RequestError("invalid_value", f"the query may have {', '.join((*_CLAIMS, 'limit'))}", param=name[:64])
     claims = tuple(_CLAIMS[name](text) for name, text in query.items() if name != "limit")
-    return Wanted(claims, _limit(query.get("limit", str(USUAL_ENTRIES))))
+    return Wanted(claims, _limit(query.get("limit", str(DEFAULT_ENTRIES))))
 
 
 def _limit(text: str) -> int:
-    # Python refuses to read numbers of some thousand digits.
-    if not (text.isdecimal() and len(text) < 6) or not 1 <= int(text) <= MOST_ENTRIES:
-        raise RequestError("invalid_value", f"limit is a number from 1 to {MOST_ENTRIES}", param="limit")
+    # Python refuses to parse numbers of some thousand digits.
+    if not (text.isdecimal() and len(text) < 6) or not 1 <= int(text) <= MAX_ENTRIES:
+        raise RequestError("invalid_value", f"limit is a number from 1 to {MAX_ENTRIES}", param="limit")
     return int(text)
 
 
@@ -291,7 +290,7 @@ def _has_result(text: str) -> Claim:
     wanted = frozenset(text.split(","))
     if unknown := sorted(wanted - set(Result)):
         known = ", ".join(("failure", *Result))
-        hint = did_you_mean(unknown[0][:LONGEST_NAME], Result)
+        hint = did_you_mean(unknown[0][:MAX_NAME_CHARS], Result)
         raise RequestError("invalid_value", f"result is one or several of {known}{hint}", param="result")
     return lambda entry: entry.result in wanted
 
@@ -307,7 +306,7 @@ def _is_until(text: str) -> Claim:
 
 
 def _instant(param: str, text: str) -> float:
-    """Return Unix seconds from Unix seconds, or from RFC 3339, UTC when it names no zone."""
+    """Parse Unix seconds, or an RFC 3339 instant, in UTC unless it names a zone."""
     try:
         unix_s = float(text)
     except ValueError:
@@ -317,7 +316,7 @@ def _instant(param: str, text: str) -> float:
             raise _no_instant(param)
         return unix_s
     try:
-        # In a query, the plus of an offset has become a space.
+        # In a query, the plus sign of an offset is decoded as a space.
         at = datetime.fromisoformat(text.replace(" ", "+"))
     except ValueError:
         raise _no_instant(param) from None

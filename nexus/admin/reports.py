@@ -1,4 +1,4 @@
-"""What stages report for the figures: a section each, and what they add to the rows of backends."""
+"""What stages add to ``/v1/stats``: a section each, and columns of backends."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,19 +11,19 @@ Facts = Mapping[str, Any]
 
 
 class Report(msgspec.Struct, frozen=True):
-    """Of one stage."""
+    """The report of one stage."""
 
     section: Facts
     backends: Mapping[str, Facts]
-    """By the names of backends."""
+    """By backend name."""
 
 
 def reports_of(stages: Iterable[Stage]) -> dict[str, Report]:
-    """Return what *stages* report, by their names."""
-    return {stage.place.name: _parted(stage.report()) for stage in stages}
+    """Return the reports of *stages* by stage name."""
+    return {stage.place.name: _split(stage.report()) for stage in stages}
 
 
-def _parted(report: Facts) -> Report:
+def _split(report: Facts) -> Report:
     section = dict(report)
     backends = section.pop("backends", None)
     rows = backends.items() if isinstance(backends, dict) else ()

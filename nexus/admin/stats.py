@@ -1,4 +1,4 @@
-"""The figures at a glance (``/v1/stats``): what each backend and each model has done since the start of the process."""
+"""The totals of each backend and each model since the start (``/v1/stats``)."""
 
 from collections.abc import Callable, Mapping
 from operator import itemgetter
@@ -21,7 +21,7 @@ from nexus.proxy.exchange.queue import WaitingLine
 
 
 class QueueFacts(msgspec.Struct, frozen=True):
-    """How the queue is, and what has come of it."""
+    """The state of the queue and its counters."""
 
     enabled: bool
     depth: int
@@ -32,21 +32,21 @@ class QueueFacts(msgspec.Struct, frozen=True):
 
 
 class RequestFacts(TypedDict):
-    """How requests ended; every one is in ``total`` and in one of the others."""
+    """How requests ended; each counts in ``total`` and in one of the other fields."""
 
     total: int
     success: int
     errors: int
-    """Those of both kinds below."""
+    """The sum of the two fields below."""
     errors_4xx: int
     errors_5xx: int
     unfinished: int
     results: Mapping[Result, int]
-    """The same requests by what came of them, which a status does not tell."""
+    """The same requests by result, which says more than a status."""
 
 
 class BackendFacts(TypedDict):
-    """What one backend has done; plugins add keys."""
+    """The totals of one backend; plugins add keys."""
 
     id: str
     name: str
@@ -66,7 +66,7 @@ class BackendFacts(TypedDict):
 
 
 class ModelFacts(TypedDict):
-    """What one model has done."""
+    """The totals of one model."""
 
     name: str
     requests: int
@@ -80,11 +80,11 @@ class ModelFacts(TypedDict):
     tokens_prompt: int
     tokens_completion: int
     tokens_estimated: int
-    """Of both, what no backend reported."""
+    """The part of both counts that is estimated, because the backend reported no usage."""
 
 
 class Stats(TypedDict):
-    """The body of ``/v1/stats``; each stage that reports something adds a key of its name."""
+    """The body of ``/v1/stats``; each stage with a report adds a key with its name."""
 
     uptime_seconds: int
     requests: RequestFacts
@@ -111,7 +111,7 @@ def route(
 
 
 def queue_facts(line: "WaitingLine[Any]", *, is_enabled: bool) -> QueueFacts:
-    """Return the facts of *line*."""
+    """Return the figures of *line*."""
     counts = line.counts
     return QueueFacts(is_enabled, len(line), line.max_size, counts.enqueued, counts.drained, counts.timed_out)
 
@@ -126,9 +126,9 @@ def stats(
 ) -> Page:
     """Answer ``/v1/stats``.
 
-    :param reports: what stages say, by their names, which become keys beside ours.
+    :param reports: the reports of stages by stage name; each becomes a key of the body.
     """
-    told: Stats = {
+    body: Stats = {
         "uptime_seconds": int(uptime_s),
         "requests": request_facts(metrics.all),
         "backends": [
@@ -139,11 +139,11 @@ def stats(
         "queue": queue,
     }
     sections = {name: report.section for name, report in reports.items() if report.section}
-    return json_page({**sections, **told})
+    return json_page({**sections, **body})
 
 
 def request_facts(tally: Tally) -> RequestFacts:
-    """Return how requests ended."""
+    """Return the totals of all requests."""
     return {
         "total": tally.requests,
         "success": tally.successes,
@@ -182,12 +182,12 @@ def _backend(backend: Backend, figures: BackendFigures, reports: Mapping[str, Re
     added = {
         name: value for report in reports.values() for name, value in report.backends.get(backend.name, {}).items()
     }
-    # What plugins call by the name of one of ours they know better.
+    # A plugin may replace one of our columns, because it knows better.
     return cast("BackendFacts", {**facts, **added})
 
 
 def _models(snapshot: FleetSnapshot, models: Mapping[str, ModelFigures]) -> list[ModelFacts]:
-    """Return a row for each model that the fleet has or that was asked for, the most wanted first."""
+    """Return a row for each model that the fleet has or clients asked for, most requested first."""
     unused = ModelFigures("")
     rows = [_model(name, models.get(name, unused)) for name in snapshot.models]
     known = frozenset(snapshot.models)
@@ -218,5 +218,5 @@ def _sum(tokens: Histogram | None) -> int:
 
 
 def _mean_ms(total_s: float, count: int) -> float:
-    """Return milliseconds to a tenth, 0.0 when there is nothing to average."""
+    """Return the mean in milliseconds; 0.0 when *count* is zero."""
     return round(total_s / count * 1000, 1) if count else 0.0

@@ -96,7 +96,7 @@ class Dashboard:
                 respond=self._front,
                 access="open",
                 operation=Operation(
-                    summary="The dashboard for browsers; for anybody else, what Ollama's clients look for",
+                    summary="The dashboard for browsers; for other clients, what Ollama's clients look for",
                     content_types=("text/html", "text/plain"),
                     refusals=(401,),
                 ),
@@ -130,7 +130,7 @@ class Dashboard:
             statuses=(101,),
             refusals=(400, 401, 426),
             query=(
-                Parameter("ticket", "From POST /admin/feed-ticket; each lets one viewer in, once.", is_required=True),
+                Parameter("ticket", "From POST /admin/feed-ticket; each admits one viewer, once.", is_required=True),
             ),
         )
         return (DescribedSocket("/ws", self._admit, operation=operation),)

@@ -14,8 +14,8 @@ from nexus.domain.backend import Backend
 log = structlog.get_logger("nexus.dashboard")
 
 TICK_S: Final = 1.0
-MOST_VIEWERS: Final = 1000
-MOST_REQUESTS: Final = 100
+MAX_VIEWERS: Final = 1000
+MAX_REQUESTS_PER_TICK: Final = 100
 """Of one second that are told one by one; the figures count all of them."""
 
 
@@ -57,7 +57,7 @@ class Feed:
 
         :param is_admitted: whether it still may look on; see :meth:`close_expired`.
         """
-        if len(self._viewers) >= MOST_VIEWERS:
+        if len(self._viewers) >= MAX_VIEWERS:
             log.warning("viewer_refused", viewers=len(self._viewers))
             return
         if self._task is None:
@@ -121,7 +121,7 @@ class Feed:
                 yield self._frame("ModelChange", {"backend_id": backend.id, "models": models})
         if gone := sorted(before.keys() - self._seen.keys()):
             yield self._frame("BackendRemoved", gone)
-        self._last_request, requests = self._overview.requests_since(last_request, MOST_REQUESTS)
+        self._last_request, requests = self._overview.requests_since(last_request, MAX_REQUESTS_PER_TICK)
         for request in requests:
             yield self._frame("RequestComplete", request)
         yield self._frame("Figures", self._overview.figures())

@@ -11,7 +11,7 @@ from nexus.domain.backend import Backend
 from nexus.domain.fleet import FleetSnapshot
 from nexus.observability.metrics.timeline import Timeline
 
-MOST_HISTORY: Final = 100
+MAX_HISTORY: Final = 100
 TAIL_STEPS: Final = 2
 """Of the hour, told again each second: the step that is running, and the one before, which may just have ended."""
 
@@ -53,7 +53,7 @@ class Overview:
 
     def whole(self) -> dict[str, Any]:
         """Return everything."""
-        _, history = self._sources.requests_since(0, MOST_HISTORY)
+        _, history = self._sources.requests_since(0, MAX_HISTORY)
         return {
             **self._sources.status(),
             "backends": [self._with_models(b) for b in self.backends()],

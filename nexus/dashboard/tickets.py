@@ -6,7 +6,7 @@ from time import monotonic
 from typing import Final
 
 LIFETIME_S: Final = 30.0
-MOST_TICKETS: Final = 1000
+MAX_TICKETS: Final = 1000
 
 
 IsAdmitted = Callable[[], bool]
@@ -26,7 +26,7 @@ class Tickets:
         now = self._clock()
         while self._issued:
             oldest = next(iter(self._issued))
-            if self._issued[oldest][0] > now and len(self._issued) < MOST_TICKETS:
+            if self._issued[oldest][0] > now and len(self._issued) < MAX_TICKETS:
                 break
             del self._issued[oldest]
         ticket = secrets.token_urlsafe(24)

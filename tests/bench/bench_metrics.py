@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import pairwise
 from time import perf_counter
 
-from nexus.admin.history import MOST_ENTRIES, History
+from nexus.admin.history import MAX_ENTRIES, History
 from nexus.admin.metrics.fleet import FleetMetrics
 from nexus.admin.metrics.page import MetricsPage
 from nexus.admin.stats import QueueFacts, stats
@@ -53,13 +53,13 @@ async def measure_pages(fleet: FleetSnapshot, metrics: ExchangeMetrics, history:
     await measure("/metrics, OpenMetrics", plain, PageRequest(method="GET", path="/metrics", accept=OPENMETRICS))
     await measure("/metrics, sanitised", sanitized)
     await measure("/v1/stats", lambda _: stats(fleet, metrics, queue, {}, uptime_s=1.0))
-    for limit in (100, MOST_ENTRIES):
+    for limit in (100, MAX_ENTRIES):
         asked = PageRequest(method="GET", path="/v1/history", query=f"limit={limit}")
         await measure(f"/v1/history, {limit} entries", history, asked)
     fresh = outcome_of("gpu-1", "model-1")
 
     def after_a_thousand(asked: PageRequest) -> Page:
-        for _ in range(MOST_ENTRIES):
+        for _ in range(MAX_ENTRIES):
             history.observe(fresh)
         return history(asked)
 

@@ -1,4 +1,4 @@
-"""Changes of one backend, ``POST /admin/backends/<name>/<action>``: drain, undrain, approve, reject."""
+"""Drains, undrains, approves and rejects backends: ``POST /admin/backends/<name>/<action>``."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from inspect import isawaitable
@@ -24,33 +24,33 @@ PATH: Final = "/admin/backends/"
 
 NOT_IN_THE_FLEET: Final = "none"
 ENDING: Final = frozenset({"drain", "reject"})
-"""What takes a backend's models away with it."""
+"""The actions after which a backend gets no new requests."""
 
 DECIDING: Final = frozenset({"approve", "reject"})
 
 Action = Callable[..., Awaitable[None] | None]
-"""Changes the backend of a name; raises BackendNotFound. What decides takes a URL too."""
+"""Changes the backend with a name; raises BackendNotFound. Approving and rejecting take a URL too."""
 
 
 class Decided(msgspec.Struct, frozen=True):
-    """The body of a decision, which may be empty."""
+    """The body of an approval or rejection, which may be empty."""
 
     url: str | None = None
-    """Where the server was that was decided about: is it elsewhere by now, the decision is refused."""
+    """The URL that the administrator saw: if the server has moved, the request is refused."""
 
 
 class Drained(msgspec.Struct, frozen=True):
-    """What came of it."""
+    """The result of an action."""
 
     name: str
     status: str
-    """The backend's; ``none`` of one that is not in the fleet."""
+    """The backend's status; ``none`` when it is not in the fleet."""
     pending_requests: int
-    """Those that it is still busy with; they end as they would have."""
+    """Requests that it is still serving; they are finished."""
     last_with: tuple[str, ...] = ()
-    """The models that no other healthy backend had when it was drained or rejected."""
+    """The models that no other healthy backend had when this one was drained or rejected."""
     until_restart: bool = False
-    """Whether what was decided about a found server holds only until the proxy ends, as its store does."""
+    """Whether the approval or rejection lasts only until the proxy stops, because its store is in memory."""
 
 
 ACT: Final = Operation(
@@ -72,7 +72,7 @@ async def change(
     are_decisions_kept: bool = True,
     has_announced_itself: Callable[[str], bool] = lambda _: False,
 ) -> Page:
-    """Answer the request for one of *actions*, by its word, on the backend that the path names.
+    """Carry out the one of *actions* that the path names, on the backend that the path names.
 
     :param are_decisions_kept: whether an approval or rejection survives a restart.
     :param has_announced_itself: whether a server of that name can be approved and rejected.

@@ -1,4 +1,4 @@
-"""Servers that announced themselves and wait for an administrator's approval, as ``/admin/backends`` shows them."""
+"""Discovered servers that wait for an administrator's approval, as ``/admin/backends`` shows them."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -9,23 +9,23 @@ from nexus.fleet.discovery.approval.applicants import Applicant
 
 
 class ApplicantView(msgspec.Struct, frozen=True, kw_only=True):
-    """One server that is not in the fleet; all of it but the kind is what the server says of itself."""
+    """One server that is not in the fleet. Except for the kind, all of it is what the server announces."""
 
     name: str
     url: str
     host: str
-    """The name that it gives its machine; empty where it gives none."""
+    """The name of its machine; empty if it announces none."""
     backend_type: str | None
-    """The kind that its answers show; null: it has not been recognised, and cannot be approved yet."""
+    """The kind that was recognised; null: none yet, and it cannot be approved."""
     discovery_source: str
     trust: str
-    """``pending``: it may be approved; ``rejected``: an administrator has rejected it."""
+    """``pending`` or ``rejected``."""
     first_seen: datetime
     last_error: str | None
 
 
 def applicant_views(applicants: Iterable[Applicant]) -> tuple[ApplicantView, ...]:
-    """Return what is shown of *applicants*."""
+    """Return one view for each of *applicants*."""
     return tuple(map(_view_of, applicants))
 
 

@@ -1,4 +1,4 @@
-"""Backends that are added, changed and removed while the proxy runs, at ``/admin/backends``."""
+"""Adds, changes and removes backends while the proxy runs, at ``/admin/backends``."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,13 +36,13 @@ class AddedView(msgspec.Struct, frozen=True):
 
 
 class Removed(msgspec.Struct, frozen=True):
-    """What came of removing a backend."""
+    """The result of removing a backend."""
 
     name: str
     outcome: Literal["removed", "rejected"]
-    """``rejected``: it announced itself, and stays out until it is approved."""
+    """``rejected``: it was discovered, and stays out of the fleet until it is approved."""
     pending_requests: int
-    """Those that it is still busy with; they are finished."""
+    """Requests that it is still serving; they are finished."""
     last_with: tuple[str, ...] = ()
     """The models that no other healthy backend had."""
 
@@ -81,7 +81,7 @@ REMOVE: Final = Operation(
 
 
 class FleetChanges:
-    """Answers what changes the fleet; every refusal is a RequestError."""
+    """Answers the requests that change the fleet; every refusal is a RequestError."""
 
     def __init__(self, fleet: Fleet, *, only_admins: bool, file: str) -> None:
         """:param only_admins: whether only administrators may call this, and not every client.
@@ -130,11 +130,11 @@ class FleetChanges:
 
     def _refuse_clients(self) -> None:
         if not self._only_admins:
-            # Who adds a backend is sent the prompts of all clients.
+            # An added backend receives the prompts of all clients.
             raise RequestError("forbidden", "every client has a key for this page; set server.admin_keys to change it")
 
     def _refuse_others(self, name: str, action: str) -> None:
-        """Raise RequestError for a backend that is not there because it was added."""
+        """Raise RequestError if backend *name* is in the fleet but was not added at runtime."""
         row = next((backend for backend in self._fleet.snapshot.backends if backend.name == name), None)
         if name in self._fleet.added or row is None or row.discovery_source == SOURCE:
             return
@@ -170,7 +170,7 @@ def _name_in(path: str) -> str:
 
 
 def table_of(body: bytes) -> tuple[dict[str, Any], bool | None]:
-    """Return the keys in *body*, and what it says of keeping the backend."""
+    """Return the keys in *body*, and the value of ``persist``."""
     try:
         table = msgspec.json.decode(body, type=dict[str, Any])
     except msgspec.ValidationError as exc:
@@ -185,7 +185,7 @@ def table_of(body: bytes) -> tuple[dict[str, Any], bool | None]:
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Turn what is raised inside into the error that the client is told."""
+    """Turn the errors of the fleet into errors for the client."""
     try:
         yield
     except Fault as fault:

@@ -1,4 +1,4 @@
-"""Watched files, as ``/admin/backends`` shows them: what each lists, since when, and what is wrong with it."""
+"""Watched files, as ``/admin/backends`` shows them."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -14,25 +14,25 @@ class FileView(msgspec.Struct, frozen=True, kw_only=True):
 
     path: str
     backends: tuple[str, ...]
-    """The names that it listed when it was last in order."""
+    """The names in its last valid version."""
     ignored: tuple[str, ...]
-    """Those of them that are not in the fleet: a backend that comes first has their name or their address."""
+    """Those that are not in the fleet, because another backend has the name or the address."""
     read_at: datetime | None
-    """When it was last in order; null: never."""
+    """When its last valid version was read; null: never."""
     failure: str | None
-    """Why the file as it is now is not used."""
+    """Why the current version is not used."""
     failed_at: datetime | None
-    """Since when it has not been used."""
+    """Since when the file has been invalid."""
 
 
 def file_views(files: Mapping[str, FileState], clashes: Iterable[Clash]) -> tuple[FileView, ...]:
-    """Return what is shown of *files*."""
+    """Return one view for each of *files*."""
     ignored = {(clash.file, clash.name) for clash in clashes}
     return tuple(_view_of(path, state, ignored) for path, state in files.items())
 
 
 def instant(unix_s: float | None) -> datetime | None:
-    """Return *unix_s* as the pages show it."""
+    """Return *unix_s* to the second, in UTC."""
     return None if unix_s is None else datetime.fromtimestamp(int(unix_s), UTC)
 
 

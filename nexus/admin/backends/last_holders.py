@@ -1,4 +1,4 @@
-"""Which models only one healthy backend has: nothing could serve them without it."""
+"""Finds models that only one healthy backend has."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from nexus.domain.fleet import FleetSnapshot
 
 
 def last_holders(snapshot: FleetSnapshot) -> Mapping[str, tuple[str, ...]]:
-    """Return the backends that are the last healthy one with a model, by name, each with these models."""
+    """Return, by backend, the models that no other healthy backend has."""
     healthy = _healthy(snapshot)
     holders = Counter(model for backend in healthy for model in backend.models)
     rare = {backend.name: [m for m in sorted(backend.models) if holders[m] == 1] for backend in healthy}
@@ -17,7 +17,7 @@ def last_holders(snapshot: FleetSnapshot) -> Mapping[str, tuple[str, ...]]:
 
 
 def only_at(snapshot: FleetSnapshot, name: str) -> tuple[str, ...]:
-    """Return the models that no healthy backend has but the one of that name."""
+    """Return the models that no healthy backend but *name* has."""
     return last_holders(snapshot).get(name, ())
 
 
@@ -25,7 +25,7 @@ def _without_others(backend: Backend, models: list[str], healthy: list[Backend])
     others = [other for other in healthy if other is not backend]
     if any(other.any_model == "always" for other in others):
         return ()
-    # Another backend may have it under another spelling.
+    # Another backend may have the model under another spelling.
     return tuple(model for model in models if not any(other.facts(model) for other in others))
 
 

@@ -1,4 +1,4 @@
-"""What is believed about each backend (``/admin/backends``): exactly what routing believes."""
+"""A backend as ``/admin/backends`` shows it: exactly what routing knows about it."""
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
@@ -27,9 +27,9 @@ class ModelView(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     name: str
     aliases: tuple[str, ...]
-    """Other names that the backend knows it by."""
+    """Its other names on the backend."""
     zone: str
-    """Where its data goes: its backend's zone, unless that passes it on."""
+    """Where its data goes: the backend's zone, unless the backend forwards the model elsewhere."""
     tier: int
     context_length: int | None
     max_output_tokens: int | None
@@ -38,19 +38,19 @@ class ModelView(msgspec.Struct, frozen=True, kw_only=True):
     supports_json_mode: bool | None
     supports_embeddings: bool | None
     unsupported_endpoints: tuple[str, ...]
-    """Endpoints that the backend has refused for it as not supported (501)."""
+    """Endpoints at which the backend answered 501 for this model."""
     breaker: str
-    """What recent traffic says of requests for it."""
+    """The state of its circuit breaker."""
     is_cooling: bool
-    """Whether the backend asked to be left alone for it (Retry-After) and that time is not over."""
+    """Whether a Retry-After of the backend for this model is still in effect."""
     first_token_ms: int | None
-    """The mean time to the first token of its streams; null when none was measured lately."""
+    """The mean time to the first token of a stream; null when none was measured lately."""
     whole_answer_ms: int | None
-    """The mean time of its answers that are not streamed; null when none was measured lately."""
+    """The mean duration of a response that is not streamed; null when none was measured lately."""
 
 
 class BackendView(msgspec.Struct, frozen=True, kw_only=True):
-    """One backend. There is no key in it, and a backend's own key is in nothing that the fleet publishes."""
+    """One backend. It has no field for a key, and nothing that the fleet publishes contains one."""
 
     id: str
     name: str
@@ -60,50 +60,50 @@ class BackendView(msgspec.Struct, frozen=True, kw_only=True):
     tier: int
     priority: int
     share: float
-    """How much of the work it gets, in proportion to others that could do it as well."""
+    """Its share of the requests, relative to other backends that could serve them."""
     status: str
     status_since: datetime | None
     breaker: str
-    """That of the server, or, when every model that was asked for lately fails, the best of theirs."""
+    """The server's breaker, or, when every recently requested model fails, the best of the models' breakers."""
     is_cooling: bool
-    """Whether it asked to be left alone (Retry-After) for every model that was asked for lately, and that time is not
-    over."""
+    """Whether a Retry-After is in effect for every recently requested model."""
     misconfigured: str | None
-    """Why the operator must act: it refused its key, or the account behind that. Null: nothing is known to be wrong."""
+    """Why the operator must act: the backend refused its key, or the account cannot pay. Null: no such problem."""
     is_busy: bool
-    """Whether it left the last probe unanswered while requests were running there; ``last_error`` says how many."""
+    """Whether the last probe timed out while requests were running there; ``last_error`` says how many."""
     is_refusing: bool
+    """Whether nothing listened there at the last attempt."""
     is_replaced: bool
-    """Whether nothing was listening there when it was last tried."""
+    """Whether it was approved as another kind of server than it is now."""
     last_health_check: datetime | None
     last_error: str | None
     any_model: str
-    """Whether it takes a name that it does not list: ``always``, ``alone`` (as the whole fleet) or ``never``."""
+    """Whether it accepts models that it does not list: ``always``, ``alone`` (as the only backend) or ``never``."""
     endpoints: tuple[str, ...]
-    """The names of the endpoints that it speaks natively."""
+    """The names of the endpoints that it supports natively."""
     models: tuple[ModelView, ...]
     pending_requests: int
     oldest_unanswered_s: float
-    """For how long the oldest request has waited there without any content in answer; 0 when none waits."""
+    """How long the oldest request there has waited for its first content; 0 when none waits."""
     max_in_flight: int
     slots: int | None
-    """How many requests it works on at once, as far as is known."""
+    """How many requests it works on at once; null: unknown."""
     total_requests: int
     avg_latency_ms: int | None
     retry_unsafe: bool
     discovery_source: str
     also_found_by: tuple[str, ...]
-    """Other discoverers that see a server at its address."""
+    """Other discoverers that found a server at its address."""
     joined_at: datetime | None
-    """Since when it is in the fleet, without a break."""
+    """Since when it has been in the fleet without interruption."""
     last_seen: datetime | None
-    """When its discoverer saw it last; null: it is configured, or was added."""
+    """When its discoverer last saw it; null: it is configured, or was added."""
     is_stale: bool
-    """Whether its discoverer missed it at the last look, or cannot look: it stays for the grace period, or until that
-    can look again."""
+    """Whether its discoverer no longer sees it, or fails: it stays for the grace period, or until the discoverer works
+    again."""
     address_stale_since: datetime | None
-    """Since when its host name, or that of the proxy before it, cannot be looked up: connections go to the last good
-    addresses. Null: they are those of the last answer, or no connection was made."""
+    """Since when its host name, or that of its HTTPS proxy, cannot be resolved: connections use the last known
+    addresses. Null: the last lookup succeeded, or no connection was made."""
     version: str | None
 
 
@@ -111,13 +111,13 @@ class FleetView(msgspec.Struct, frozen=True):
     """The body of ``/admin/backends``."""
 
     version: int
-    """Grows by one with every change of the fleet."""
+    """Increases by one with every change of the fleet."""
     backends: tuple[BackendView, ...]
     pending: tuple[ApplicantView, ...]
-    """Servers that announced themselves and are not in the fleet; see ``[discovery] trust``."""
+    """Discovered servers that are not in the fleet; see ``[discovery] trust``."""
     last_with: Mapping[str, tuple[str, ...]]
-    """The backends that are the last healthy one with a model, each with these models: what drains one leaves them
-    without any."""
+    """Backends that are the last healthy one with some models, each with these models: draining it makes them
+    unavailable."""
     files: tuple[FileView, ...] = ()
     """The watched files of ``[[discovery.file]]``."""
 
@@ -133,14 +133,14 @@ def backends(
 ) -> Page:
     """Answer ``/admin/backends``.
 
-    :param origin_of: says where the backend of an id comes from.
+    :param origin_of: returns the origin of the backend with an id.
     """
     rows = tuple(view_of(backend, origin_of(backend.id)) for backend in snapshot.backends)
     return json_page(FleetView(snapshot.version, rows, applicant_views(applicants), last_holders(snapshot), files))
 
 
 def view_of(backend: Backend, origin: Origin) -> BackendView:
-    """Return what may be shown of *backend*, which is in the fleet as *origin* says."""
+    """Return the view of *backend*, which comes from *origin*."""
     return BackendView(
         id=backend.id,
         name=backend.name,
@@ -181,7 +181,7 @@ def view_of(backend: Backend, origin: Origin) -> BackendView:
 
 
 def last_seen_of(origin: Origin) -> dict[str, object]:
-    """Return what changes with every look of a discoverer, while nothing else does."""
+    """Return the fields that a discoverer changes without a change of the backend."""
     return {
         "last_seen": instant(origin.last_seen_unix_s),
         "is_stale": origin.is_stale,

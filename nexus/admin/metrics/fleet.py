@@ -1,4 +1,4 @@
-"""What Prometheus is told of the fleet, read at the moment in which it asks."""
+"""Metrics of the fleet, read from the snapshot at each scrape."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +14,7 @@ from nexus.observability.metrics.families import Family, counter, gauge, histogr
 
 
 class FleetMetrics:
-    """Reads the snapshot: there is nothing to keep up to date between two scrapes."""
+    """Reads the snapshot at each scrape."""
 
     def __init__(
         self,
@@ -22,7 +22,7 @@ class FleetMetrics:
         probes: ProbeCounts,
         found: Callable[[], Mapping[tuple[str, str], int]] = dict,
     ) -> None:
-        """:param found: how many servers announced themselves, by source and by what was decided about them."""
+        """:param found: how many servers were discovered, by source and by state of approval."""
         self._snapshot = snapshot
         self._probes = probes
         self._found = found
@@ -62,7 +62,7 @@ def _of_all(snapshot: FleetSnapshot) -> Iterator[Family]:
     yield gauge("nexus_backends_healthy", "Backends that may be given requests.", len(healthy))
     yield gauge(
         "nexus_backends_by_source",
-        "Backends in the fleet by who named them: static is the configuration, all else a discoverer.",
+        "Backends in the fleet by source: static is the configuration, any other a discoverer.",
         {(source,): count for source, count in sorted(sources.items())},
         "source",
     )
@@ -75,7 +75,7 @@ def _of_all(snapshot: FleetSnapshot) -> Iterator[Family]:
     yield gauge(
         "nexus_model_backends_healthy",
         "Backends that have a model and may be given requests.",
-        # Those that are not healthy are believed to have their models still: what nobody can serve now is a 0.
+        # An unhealthy backend keeps its models in the snapshot, so a model that no backend can serve now shows 0.
         {(model,): having[model] for model in islice(snapshot.models, MOST_MODELS)},
         "model",
     )

@@ -1,4 +1,4 @@
-"""In which format the page for Prometheus is wanted: the weights of ``Accept``, as RFC 9110 (12.5.1) has them."""
+"""Chooses the format of ``/metrics`` by the weights of ``Accept`` (RFC 9110, 12.5.1)."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -9,11 +9,11 @@ TEXT: Final = "text/plain"
 OPENMETRICS: Final = "application/openmetrics-text"
 
 _VERSIONS: Final = {TEXT: ("", "0.0.4", "1.0.0"), OPENMETRICS: ("", "1.0.0")}
-"""Of each format, those that what is written passes for."""
+"""The versions of each format that the page conforms to."""
 
 
 class _Range(msgspec.Struct, frozen=True):
-    """One of the ranges of types that a client accepts."""
+    """One media range of ``Accept``."""
 
     type: str
     version: str
@@ -21,9 +21,9 @@ class _Range(msgspec.Struct, frozen=True):
 
 
 def wants_openmetrics(accept: str) -> bool:
-    """Whether OpenMetrics is to be written: it is named, or the text format is not accepted while OpenMetrics is.
+    """Whether *accept* prefers OpenMetrics, or names it without preferring the text format.
 
-    Who accepts neither gets the text format: any answer says more than none.
+    A client that accepts neither gets the text format rather than an error.
     """
     ranges = tuple(each for each in _ranges(accept) if each.version in _VERSIONS.get(each.type, (each.version,)))
     openmetrics, text = _weight(OPENMETRICS, ranges), _weight(TEXT, ranges)
@@ -40,7 +40,7 @@ def _ranges(accept: str) -> Iterator[_Range]:
 
 
 def _weight(type_: str, ranges: tuple[_Range, ...]) -> float:
-    """Return how much *type_* is wanted: the range that says most of it counts."""
+    """Return the weight of *type_*; the most specific range counts."""
     for wanted in (type_, f"{type_.partition('/')[0]}/*", "*/*"):
         weights = [each.weight for each in ranges if each.type == wanted]
         if weights:
@@ -49,7 +49,7 @@ def _weight(type_: str, ranges: tuple[_Range, ...]) -> float:
 
 
 def _parsed(weight: str) -> float:
-    """Return a weight from 0 to 1; one that is none is overlooked, as if the client had not given it."""
+    """Return a weight from 0 to 1; an invalid one counts as 1, the default."""
     try:
         number = float(weight)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Measures by how much the event loop is late."""
+"""Measures the lag of the event loop."""
 
 import asyncio
 from typing import Final
@@ -9,7 +9,7 @@ INTERVAL_S: Final = 0.5
 
 
 class LoopLag:
-    """Asks to be called at a time, again and again, and notes how much later it is."""
+    """Sleeps for a fixed time, again and again, and records how much later it wakes up."""
 
     def __init__(self) -> None:
         self.lags = Histogram(LAG_BUCKETS_S)

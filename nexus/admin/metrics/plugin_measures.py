@@ -1,4 +1,4 @@
-"""What the stages of plugins have measured, remembered over reloads, and what of it Prometheus is not told."""
+"""Keeps the metrics of plugins' stages over reloads, and counts the series that are left out."""
 
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
@@ -13,45 +13,45 @@ from nexus.routing.stage.order import Place
 
 log = structlog.get_logger("nexus.plugins")
 
-MOST_METRICS: Final = 1000
-"""Of all plugins, those that they tell no longer included."""
+MAX_METRICS: Final = 1000
+"""Of all plugins, including metrics that they no longer give."""
 
 
 class PluginMeasures:
-    """By the name of its metric, which begins with the plugin's."""
+    """The metrics of all plugins; each name begins with the plugin's."""
 
     def __init__(self) -> None:
         self._series: dict[str, PluginSeries] = {}
         self._said: set[tuple[str, str]] = set()
         self._is_reloading = False
         self._given: dict[str, tuple[Measure, Place]] = {}
-        """By its name, each metric of this scrape."""
+        """The metrics of this scrape, by name."""
         self._carried: dict[str, tuple[Measure, Place]] = {}
-        """Those that a plugin has not given since the last reload, though it did before; without samples."""
+        """Metrics that a plugin gave before the last reload and not since; without samples."""
         self.left_out: dict[tuple[str, str], int] = {}
-        """By metric and reason, what is not told by itself at this scrape."""
+        """How many series are left out of this scrape, by metric and reason."""
 
     def begin(self) -> None:
         """Begin a scrape."""
         self.left_out, self._given = {}, {}
 
     def missing(self) -> tuple[tuple[Measure, Place], ...]:
-        """Return what is still to be told at this scrape: metrics that plugins gave before the reload."""
+        """Return the metrics that plugins gave before the reload, but not in this scrape."""
         return tuple(carried for name, carried in self._carried.items() if name not in self._given)
 
     def reload(
-        self, ask_before: Callable[[], object], ask_after: Callable[[], object], plugins: AbstractSet[str]
+        self, scrape_before: Callable[[], object], scrape_after: Callable[[], object], plugins: AbstractSet[str]
     ) -> None:
-        """Let what the stages of a new configuration measure go on from where the old ones have got to.
+        """Let the counters of the new stages continue those of the old ones.
 
-        :param ask_before: has :meth:`told` called for all that the old stages measure; *ask_after*, the new ones.
-        :param plugins: those that have stages after it.
+        :param scrape_before: calls :meth:`record` for each metric of the old stages; *scrape_after*, of the new ones.
+        :param plugins: those that have stages after the reload.
         """
-        ask_before()
+        scrape_before()
         before, self._carried = self._given, {}
         self._is_reloading = True
         try:
-            ask_after()
+            scrape_after()
         finally:
             self._is_reloading = False
         for name, (measure, place) in before.items():
@@ -59,28 +59,28 @@ class PluginMeasures:
                 self._series[name].begin_anew({})
                 self._carried[name] = msgspec.structs.replace(measure, samples=()), place
 
-    def told(self, measure: Measure, place: Place) -> tuple[Key, Mapping[Key, float]]:
-        """Return the labels of *measure*, which the stage at *place* gives, and what Prometheus is told of it."""
+    def record(self, measure: Measure, place: Place) -> tuple[Key, Mapping[Key, float]]:
+        """Return the labels of *measure*, which the stage at *place* gives, and its values for Prometheus."""
         self._given[measure.name] = measure, place
         read = read_samples(measure)
         series = self._of(measure, read.labels if read.values else None)
         if self._is_reloading:
             series.begin_anew(read.values)
-        told = series.told(read.values)
+        values = series.told(read.values)
         self._leave_out(place, measure.name, "invalid", read.refused, read.complaint)
         most = f"it has more than {MOST_SAMPLES} series"
         self._leave_out(place, measure.name, "too_many", series.left_out, most)
-        return series.labels, told
+        return series.labels, values
 
     def _of(self, measure: Measure, labels: Key | None) -> PluginSeries:
-        """:param labels: None when it has no series, and so may have any."""
+        """:param labels: None when *measure* has no samples, so that any labels fit."""
         is_counter = measure.type == "counter"
         series = self._series.pop(measure.name, None)
         if series is None or series.is_counter != is_counter or (labels is not None and series.labels != labels):
             series = PluginSeries(labels or (), is_counter=is_counter)
-        # The one that was told last is the last to be forgotten.
+        # Insertion order is the order of use: the oldest metric is removed first.
         self._series[measure.name] = series
-        if len(self._series) > MOST_METRICS:
+        if len(self._series) > MAX_METRICS:
             del self._series[next(iter(self._series))]
         return series
 
@@ -88,7 +88,7 @@ class PluginMeasures:
         if not count:
             return
         self.left_out[metric, reason] = count
-        if (metric, reason) in self._said or len(self._said) >= MOST_METRICS:
+        if (metric, reason) in self._said or len(self._said) >= MAX_METRICS:
             return
         self._said.add((metric, reason))
         log.warning(

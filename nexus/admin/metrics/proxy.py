@@ -1,4 +1,4 @@
-"""What Prometheus is told of Nexus itself: what is under way, the queue, connections, and its own health."""
+"""Metrics of the proxy itself: requests, the queue, connections, the event loop."""
 
 import platform
 from collections.abc import Callable, Iterator
@@ -26,11 +26,9 @@ class ProxyMetrics:
         loop_lags: Histogram,
         traced: TraceCounts | None = None,
     ) -> None:
-        """Read later from these.
-
-        :param clients: how many connections clients have open.
-        :param is_reload_rejected: whether an older configuration is in force than the file has.
-        :param traced: what has come of traces; None when there are none.
+        """:param clients: returns how many connections clients have open.
+        :param is_reload_rejected: whether the last reload was refused.
+        :param traced: the counts of exported traces; None without tracing.
         """
         self._plane = plane
         self._clients = clients
@@ -54,7 +52,7 @@ class ProxyMetrics:
         yield gauge("nexus_client_connections", "Connections that clients have open.", self._clients())
         yield gauge(
             "nexus_config_reload_rejected",
-            "1 while the configuration before is in force, because the last reload was refused.",
+            "1 while the previous configuration stays in force, because the last reload was refused.",
             int(self._is_reload_rejected()),
         )
         yield from _of_queue(self._plane.line)
@@ -76,7 +74,7 @@ class ProxyMetrics:
 def _of_traces(traced: TraceCounts) -> Family:
     return counter(
         "nexus_traces",
-        "Exchanges whose spans were exported, were not taken by the collector, or had to wait for it for too long.",
+        "Exchanges whose spans were exported, were refused by the collector, or were dropped because it is too slow.",
         {("exported",): traced.exported, ("failed",): traced.failed, ("dropped",): traced.dropped},
         "result",
     )
@@ -91,7 +89,7 @@ def _of_queue(line: "WaitingLine[Any]") -> Iterator[Family]:
     yield counter("nexus_queue_timeout", "Requests that have waited for too long.", counts.timed_out)
     yield counter(
         "nexus_queue_left",
-        "Requests that stopped waiting, because the client left or nobody could serve it any more.",
+        "Requests that stopped waiting, because the client left or no backend could serve them any more.",
         counts.left,
     )
     yield histogram("nexus_queue_wait_seconds", "How long requests have waited, however it ended.", counts.waits)

@@ -1,4 +1,4 @@
-"""What Prometheus is told of the pipeline and its stages, and what the stages tell it themselves."""
+"""Metrics of the routing pipeline, and the metrics that stages of plugins measure."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -70,7 +70,7 @@ class StageMetrics:
         )
         yield counter(
             "nexus_reconciler_failures",
-            "Failures of a stage, by what it failed at.",
+            "Failures of a stage, by the part that failed.",
             {(name, part): count for name, tally in tallies for part, count in tally.failures.items()},
             "reconciler",
             "part",
@@ -84,7 +84,7 @@ class StageMetrics:
         )
         yield counter(
             "nexus_reconciler_observed",
-            "What a stage that only observes would have said.",
+            "Verdicts of a stage that only observes.",
             {(name, verb): count for name, tally in tallies for verb, count in tally.observed.items()},
             "reconciler",
             "verdict",
@@ -136,7 +136,7 @@ class StageMetrics:
         empty = Family(name, measure.type, measure.documentation)
         if not taken.isdisjoint(_names(empty)):
             raise ValueError(f"there is a metric named {measure.name} already")
-        labels, values = self._measured.told(measure, place)
+        labels, values = self._measured.record(measure, place)
         taken.update(_names(empty))
         return Family(name, measure.type, measure.documentation, labels, [*values.items()])
 

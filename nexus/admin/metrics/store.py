@@ -1,4 +1,4 @@
-"""What Prometheus is told of the store."""
+"""Metrics of the store."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The description of every path for other tools (``/openapi.json``), made from the routes that are in force."""
+"""Builds ``/openapi.json`` from the routes in force."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -36,7 +36,7 @@ SCHEMES: Final[Mapping[str, Document]] = {
 }
 ERRORS: Final = {"openai": OpenAIError, "ollama": OllamaError, "anthropic": AnthropicError}
 SHARED: Final = (OpenAIError, AnthropicError)
-"""Where clients of two protocols come, each is told in its own."""
+"""At paths shared by two protocols, each client gets errors in its own."""
 
 
 def openapi_route(
@@ -70,13 +70,13 @@ def describe(
 ) -> Document:
     """Return the whole description.
 
-    :param guarded: whose paths ask for a key.
+    :param guarded: the kinds of access that need a key.
     """
     paths: dict[str, Document] = {}
     schemas = _Schemas(guarded=guarded)
     for endpoint in sorted(EVERY, key=lambda endpoint: endpoint.path):
         for method in endpoint.methods:
-            # Where clients of two protocols come, the first one's description stands for both.
+            # At a path shared by two protocols, the first description stands for both.
             paths.setdefault(_numbered(endpoint.path), {}).setdefault(method.lower(), schemas.carried(endpoint, method))
     for route in routes:
         for method in sorted(route.methods):
@@ -100,7 +100,7 @@ def describe(
 
 
 def _numbered(path: str) -> str:
-    """Return *path* with a name of its own for each of its ids."""
+    """Return *path* with a distinct name for each ``{id}``."""
     first, *more = path.split("{id}")
     names = ("{id}", "{item}")
     return first + "".join(name + part for name, part in zip(names, more, strict=False))
@@ -111,19 +111,19 @@ def _template(path: str, operation: Operation) -> str:
 
 
 class _Schemas:
-    """Describes operations, and remembers the types that they speak of."""
+    """Describes operations, and collects the types that they refer to."""
 
     def __init__(self, *, guarded: frozenset[Access]) -> None:
         self._guarded = guarded
         self._types: list[Any] = list(ERRORS.values())
 
     def components(self) -> Document:
-        """Return the schemas of all types that were spoken of."""
+        """Return the schemas of all types that operations refer to."""
         _, components = msgspec.json.schema_components(self._types, ref_template=_REFERENCE)
         return components
 
     def carried(self, endpoint: Endpoint, method: str) -> Document:
-        """Describe *method* of a path that goes to a backend."""
+        """Describe *method* of an endpoint that backends serve."""
         body_type = JSON if endpoint.body == "json" else "multipart/form-data"
         schema = OPTIONAL_MODEL if endpoint.model != "none" else {"type": "object"}
         stream_type = PROTOCOLS[endpoint.protocol].stream_type(endpoint)
@@ -139,8 +139,8 @@ class _Schemas:
             ],
             "responses": {
                 "200": {"description": "The backend's answer.", "content": {JSON: {}, stream_type: {}, "*/*": {}}},
-                "4XX": _whoever_said(error, "The request cannot be read or met, or nobody has the model"),
-                "5XX": _whoever_said(error, "Nobody can answer now"),
+                "4XX": _error(error, "The request is invalid or cannot be served, or no backend has the model"),
+                "5XX": _error(error, "No backend can answer now"),
             },
         }
         if method == "POST":
@@ -148,36 +148,39 @@ class _Schemas:
             operation["requestBody"] = {"required": is_asked, "content": {body_type: {"schema": schema}}}
         return operation
 
-    def answered(self, path: str, said: Operation, access: Access, method: str) -> Document:
-        """Describe *method* of a path that Nexus answers itself."""
-        operation: Document = {
-            "operationId": f"{method.lower()}{re.sub(r'[^a-z0-9]+', '_', _template(path, said).lower()).rstrip('_')}",
-            "summary": said.summary,
+    def answered(self, path: str, operation: Operation, access: Access, method: str) -> Document:
+        """Describe *method* of a page."""
+        name = re.sub(r"[^a-z0-9]+", "_", _template(path, operation).lower()).rstrip("_")
+        document: Document = {
+            "operationId": f"{method.lower()}{name}",
+            "summary": operation.summary,
             "tags": ["administration" if access == "admin" else "answered"],
             "security": self._security(access),
             "parameters": [
-                *(_parameter(parameter, "path") for parameter in said.below),
-                *(_parameter(parameter, "query") for parameter in said.query),
+                *(_parameter(parameter, "path") for parameter in operation.below),
+                *(_parameter(parameter, "query") for parameter in operation.query),
             ],
-            "responses": dict(self._responses(path, said, access, is_head=method == "HEAD")),
+            "responses": dict(self._responses(path, operation, access, is_head=method == "HEAD")),
         }
-        if said.body is not None:
-            operation["requestBody"] = {"required": True, "content": {JSON: {"schema": said.body}}}
-        return operation
+        if operation.body is not None:
+            document["requestBody"] = {"required": True, "content": {JSON: {"schema": operation.body}}}
+        return document
 
     def _responses(
-        self, path: str, said: Operation, access: Access, *, is_head: bool
+        self, path: str, operation: Operation, access: Access, *, is_head: bool
     ) -> Iterator[tuple[str, Document]]:
-        content = self._content(said.answers) if said.answers else {name: {} for name in said.content_types}
-        for status in said.statuses:
+        content = (
+            self._content(operation.answers) if operation.answers else {name: {} for name in operation.content_types}
+        )
+        for status in operation.statuses:
             yield str(status), _response(status, {} if is_head or status < 200 else content)
         error = {} if is_head else self._content(_errors_at(path))
-        refused = {*said.refusals, 401} if access in self._guarded else {*said.refusals}
+        refused = {*operation.refusals, 401} if access in self._guarded else {*operation.refusals}
         for status in sorted(refused):
             yield str(status), _response(status, error)
         yield (
             "default",
-            {"description": "Refused at the door; the reference of errors has the codes.", "content": error},
+            {"description": "Refused before it is processed; the reference of errors has the codes.", "content": error},
         )
 
     def _content(self, types: tuple[Any, ...]) -> Document:
@@ -198,8 +201,8 @@ def _errors_at(path: str) -> tuple[Any, ...]:
     return (OllamaError,) if path.startswith("/api/") else SHARED
 
 
-def _whoever_said(error: str, what: str) -> Document:
-    """Describe an error that may be the backend's own, of whatever shape."""
+def _error(error: str, what: str) -> Document:
+    """Describe an error of Nexus or of the backend, which may have any shape."""
     return {"description": f"{what}, as the backend says it, or Nexus ({error}).", "content": {JSON: {}}}
 
 

@@ -60,7 +60,7 @@ class DescribedSocket(SocketRoute, frozen=True, kw_only=True):
     operation: Operation
 
 
-MODEL_FILTER: Final = Parameter("model", "As the client sent it, or as a backend was asked for it.")
+MODEL_FILTER: Final = Parameter("model", "As the client sent it, or as Nexus sent it to a backend.")
 
 
 def limit(most: int) -> Parameter:

@@ -1,4 +1,4 @@
-"""Every plugin that is installed, and what each contributes under one configuration, or why it does not."""
+"""Lists the installed plugins: what each contributes, or why it is not loaded."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -14,34 +14,34 @@ from nexus.routing.stage.runner import Stage
 
 
 class StageRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A stage of a plugin."""
+    """One stage of a plugin."""
 
     name: str
     priority: int
-    """Its place; the operator's number, when there is one."""
+    """The priority in force; the operator's, if set."""
     declared_priority: int
     on_error: str
     observes_only: bool
     switched_off: bool
-    """Whether it is left out for its failures."""
+    """Whether it is switched off because it failed too often."""
 
 
 class PluginRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A plugin."""
+    """One plugin."""
 
     name: str
     distribution: str
-    """What was installed, or the path of its file."""
+    """The name of the distribution, or the path of the file."""
     version: str
     stability: str
-    """Its Development Status, such as ``4 - Beta``; empty when it states none."""
+    """Its Development Status, such as ``4 - Beta``; empty if it has none."""
     enabled: bool
     reason: str = ""
-    """Why it is not."""
+    """Why it is not enabled."""
     stages: tuple[StageRow, ...] = ()
     hooks: tuple[str, ...] = ()
     config_table: str | None = None
-    """None when it takes none."""
+    """None: it has no configuration."""
     policy_keys: tuple[str, ...] = ()
     """The keys that it adds to ``[[routing.policies]]``."""
 
@@ -77,7 +77,7 @@ def inventory(
 def broken_inventory(
     loaded: LoadedConfig | None, found: Iterable[Candidate], error: NexusError
 ) -> tuple[PluginRow, ...]:
-    """Return what is installed where *error* keeps all of it from being loaded."""
+    """Return the installed plugins when *error* prevented all of them from being loaded."""
     return tuple(_not_loaded(candidate, _why_broken(candidate, loaded, error)) for candidate in found)
 
 
@@ -138,6 +138,6 @@ def _why_broken(candidate: Candidate, loaded: LoadedConfig | None, error: NexusE
 
 
 def _is_about(candidate: Candidate, error: NexusError) -> bool:
-    """Whether *error* has *candidate* as its subject: a suggestion names plugins too."""
+    """Whether *error* is about *candidate*; names in a suggestion do not count."""
     text = str(error).partition("; did you mean")[0]
     return f"'{candidate.name}'" in text or f"[plugins.{candidate.name}]" in text

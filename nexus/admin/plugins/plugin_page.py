@@ -1,4 +1,4 @@
-"""An admin page of a plugin: whatever fails at making it is told as that plugin's failure."""
+"""Serves the admin pages of plugins, and attributes their failures to the plugin."""
 
 import inspect
 from collections.abc import Awaitable, Callable, Iterable
@@ -31,7 +31,7 @@ def routes(added: Iterable[tuple[Plugin, AdminRoute]]) -> tuple[DescribedRoute, 
 
 
 def plugin_page(plugin: Plugin, route: AdminRoute) -> Callable[[PageRequest], Awaitable[Page]]:
-    """Return what answers a request for *route*."""
+    """Return the function that answers requests for *route*."""
 
     async def respond(asked: PageRequest) -> Page:
         try:

@@ -1,4 +1,4 @@
-"""Answers ``/v1/route/decisions``: the last requests and what was decided about each, newest first."""
+"""Answers ``/v1/route/decisions``: the last requests and the routing decision for each."""
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ from nexus.routing.explain.build import as_explanation, decided
 from nexus.routing.explain.model import Explanation
 
 DECISIONS_PATH: Final = "/v1/route/decisions"
-USUAL_LIMIT: Final = 50
+DEFAULT_LIMIT: Final = 50
 DECISIONS: Final = ("route", "queue", "reject")
 
 
@@ -28,39 +28,39 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One request in the list."""
 
     id: str
-    """Its request id, which leads to all of it at ``/v1/route/decisions/{id}``."""
+    """Its request id; ``/v1/route/decisions/{id}`` has all of it."""
     client_request_id: str | None
     """The ``X-Request-Id`` that the client sent; null when it sent none."""
     received_at: datetime
-    """When the request came, UTC."""
+    """When the request was received, UTC."""
     model: str
     """As the client sent it."""
     endpoint: str
-    """The name of the endpoint that it was for."""
+    """The name of the endpoint."""
     is_stream: bool
-    """Whether the answer was to be streamed."""
+    """Whether the client asked for a stream."""
     decision: Literal["route", "queue", "reject"]
-    """The last that was decided; ``queue`` of a request that waits, or has waited in vain."""
+    """The last decision; ``queue`` when the request is queued, or its wait ended without a backend."""
     backend: str | None
-    """Who was asked last."""
+    """The backend of the last attempt."""
     fallback_model: str | None
     """``X-Nexus-Fallback-Model``."""
     route_reason: str | None
     """``X-Nexus-Route-Reason``."""
     rounds: int
-    """One, and one more after each attempt that failed."""
+    """One, plus one for each attempt that failed."""
     status: int | None
-    """What the client was sent; null while it is under way."""
+    """The status that the client got; null while the request is running."""
     code: str | None
-    """The error code, if it ended with one."""
+    """The error code; null when there was none."""
     ending: str | None
     """As in the access line (:doc:`logs`)."""
     result: str | None
-    """What came of it, as in the history (:doc:`endpoints`); null while it is under way."""
+    """The result, as in the history (:doc:`endpoints`); null while the request is running."""
     rejected_by: str | None
     """The stage that refused it, or ``queue``; null when no stage did."""
     duration_ms: float | None
-    """From the request's first byte to the end."""
+    """From the first byte of the request to the end of the response."""
 
 
 class Listing(msgspec.Struct, frozen=True):
@@ -69,7 +69,7 @@ class Listing(msgspec.Struct, frozen=True):
     decisions: tuple[Row, ...]
     """Newest first."""
     kept: int
-    """How many are kept of those that this client may see, whatever the filters: of the thousand newest of all."""
+    """How many decisions this client could see without filters; the newest thousand of all clients are kept."""
 
 
 def routes(recent: RecentDecisions) -> tuple[DescribedRoute, DescribedRoute]:
@@ -84,7 +84,7 @@ def routes(recent: RecentDecisions) -> tuple[DescribedRoute, DescribedRoute]:
                 refusals=(400,),
                 query=(
                     MODEL_FILTER,
-                    Parameter("backend", "The name of the one asked last."),
+                    Parameter("backend", "The name of the backend of the last attempt."),
                     Parameter(
                         "status", "What the client was sent.", {"type": "integer", "minimum": 100, "maximum": 599}
                     ),
@@ -114,9 +114,9 @@ def routes(recent: RecentDecisions) -> tuple[DescribedRoute, DescribedRoute]:
 def list_decisions(recent: RecentDecisions, asked: PageRequest) -> Page:
     """Answer ``/v1/route/decisions``.
 
-    :raises RequestError: the query has a filter that there is not, or a value that it cannot have.
+    :raises RequestError: the query has an unknown filter or an invalid value.
     """
-    limit, filters = USUAL_LIMIT, []
+    limit, filters = DEFAULT_LIMIT, []
     for name, value in parse_qsl(asked.query, keep_blank_values=True):
         if name == "limit":
             limit = _number(name, value, 1, MOST_RECORDS)
@@ -130,18 +130,18 @@ def list_decisions(recent: RecentDecisions, asked: PageRequest) -> Page:
 
 
 def _may_see(record: DecisionRecord, asked: PageRequest) -> bool:
-    """Whether the request belongs to the client that asks, by the key that both have shown."""
+    """Whether this client may see *record*, by the API key of both requests."""
     return asked.sees_all or record.request.key_digest == asked.key_digest
 
 
 def show_decision(recent: RecentDecisions, asked: PageRequest) -> Page:
     """Answer ``/v1/route/decisions/{id}``.
 
-    :raises RequestError: there is none of that id.
+    :raises RequestError: no such decision is kept.
     """
     record = recent.find(unquote(asked.path.removeprefix(f"{DECISIONS_PATH}/")))
     if record is None or not record.rounds or not _may_see(record, asked):
-        # The same words for a decision that belongs to another key: that there is one is not for this client to know.
+        # The same text as for the decision of another key, so that a client cannot learn that it exists.
         raise RequestError(
             "not_found",
             f"no decision of that id is kept for this key; the last {MOST_RECORDS} are, by the id that Nexus gave them",
@@ -214,7 +214,7 @@ FILTERS: Final[Mapping[str, Callable[[str], Filter]]] = {
     "result": _of_result,
     "client_request_id": lambda value: lambda record: record.request.client_request_id == value,
 }
-"""By the name in the query."""
+"""By query parameter."""
 
 
 def _number(name: str, value: str, least: int, most: int) -> int:

@@ -1,4 +1,4 @@
-"""Answers ``/v1/route/explain``: a request is understood and routed as it would be, and goes nowhere."""
+"""Answers ``/v1/route/explain``: routes a request without sending it."""
 
 import time
 from collections.abc import Callable
@@ -23,13 +23,13 @@ from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
 
 
 class Explainer(msgspec.Struct, frozen=True):
-    """What explaining needs to know of the proxy; the page is :meth:`respond`."""
+    """Routes a request against the current fleet and explains the decision."""
 
     router: Router
     snapshot: Callable[[], FleetSnapshot]
     queue: QueueConfig
     waiting: Callable[[], int]
-    """How many requests wait for a slot."""
+    """Returns how many requests are queued."""
 
     def route(self) -> DescribedRoute:
         """Return ``/v1/route/explain``."""
@@ -54,9 +54,9 @@ class Explainer(msgspec.Struct, frozen=True):
         )
 
     async def respond(self, asked: PageRequest) -> Page:
-        """Explain the request that *asked* has as its body.
+        """Explain the request in the body of *asked*.
 
-        :raises RequestError: what the request itself would be told.
+        :raises RequestError: the request itself would be refused with this error.
         """
         endpoint = explained_endpoint(asked.query, is_anthropic=asked.is_anthropic)
         requirements = await understand(PROTOCOLS[endpoint.protocol], endpoint, asked, asked.body)
@@ -74,7 +74,7 @@ class Explainer(msgspec.Struct, frozen=True):
     def _instead_of_waiting(self) -> Reject | None:
         if not self.queue.enabled:
             return Reject("overloaded", "every backend is at its limit", retry_after_s=1)
-        # Unset, there is room for all that the server takes.
+        # Unset, the queue holds as many requests as the server accepts.
         if self.queue.max_size is not None and self.waiting() >= self.queue.max_size:
             return Reject("queue_full", "every backend is at its limit and the queue is full (queue.max_size)")
         return None

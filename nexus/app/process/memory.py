@@ -15,7 +15,7 @@ GROWTH_BYTES: Final = 16 * 1024 * 1024
 MMAP_THRESHOLD_BYTES: Final = 128 * 1024
 """What is longer than this is taken from the system for itself, and goes back when it is freed. Without a fixed value
 glibc raises its own, up to 32 MiB, with each such block that is freed."""
-MOST_ARENAS: Final = 2
+MAX_ARENAS: Final = 2
 """Each thread would have one otherwise, which keeps what it has once needed."""
 
 _M_MMAP_THRESHOLD: Final = -3
@@ -28,7 +28,7 @@ def bound_arenas() -> None:
     set_option = _function("mallopt")
     if set_option is not None:
         set_option(_M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
-        set_option(_M_ARENA_MAX, MOST_ARENAS)
+        set_option(_M_ARENA_MAX, MAX_ARENAS)
 
 
 async def give_back(is_idle: Callable[[], bool], look_s: float = LOOK_S) -> None:

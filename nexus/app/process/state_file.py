@@ -22,7 +22,7 @@ from nexus.config.loading import LoadedConfig
 log = structlog.get_logger("nexus.app")
 
 FOLDER: Final = "nexus-proxy"
-LONGEST_BYTES: Final = 64 * 1024
+MAX_BYTES: Final = 64 * 1024
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,7 +151,7 @@ def _content(path: Path) -> bytes | None:
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return os.read(file, LONGEST_BYTES)
+        return os.read(file, MAX_BYTES)
     else:
         path.unlink()
         return None

@@ -7,7 +7,7 @@ from urllib.parse import quote, urlencode
 import click
 import msgspec
 
-from nexus.admin.routing.decisions import DECISIONS, DECISIONS_PATH, USUAL_LIMIT
+from nexus.admin.routing.decisions import DECISIONS, DECISIONS_PATH, DEFAULT_LIMIT
 from nexus.cli.output.columns import Layout
 from nexus.cli.output.printing import json_option, print_json, table
 from nexus.cli.running_proxy.proxy import Proxy
@@ -49,7 +49,7 @@ LAYOUT: Final = Layout(
     "-n",
     "--limit",
     type=click.IntRange(1, MOST_RECORDS),
-    default=USUAL_LIMIT,
+    default=DEFAULT_LIMIT,
     show_default=True,
     help="How many at most.",
 )

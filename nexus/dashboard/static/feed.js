@@ -3,7 +3,7 @@
 import { ask, Refused } from "./api.js";
 
 const FIRST_WAIT_MS = 1000;
-const LONGEST_WAIT_MS = 30_000;
+const MAX_WAIT_MS = 30_000;
 const POLL_MS = 5000;
 const SILENCE_MS = 15_000;
 
@@ -85,7 +85,7 @@ export class Feed {
       return;
     }
     this.#retry = setTimeout(() => this.#connect(), this.#wait * (0.75 + Math.random() / 2));
-    this.#wait = Math.min(LONGEST_WAIT_MS, this.#wait * 2);
+    this.#wait = Math.min(MAX_WAIT_MS, this.#wait * 2);
     if (this.#poll === 0) this.#pollNow();
   }
 

@@ -9,7 +9,7 @@ const CAPABILITIES = [
   ["supports_json_mode", "JSON"],
   ["supports_embeddings", "embeddings"],
 ];
-const MOST_NAMED = 6;
+const MAX_NAMED = 6;
 
 export function modelRows(body, { filter }) {
   return (models) => {
@@ -34,7 +34,7 @@ function fill(row, { backends, ...model }) {
   const [, can, length, who] = row.children;
   reconcile(can, capabilities(model), { key: (word) => word, create: (word) => make("span", { class: "badge" }, word) });
   setText(length, context(longest(backends, model.name)));
-  const named = backends.slice(0, MOST_NAMED);
+  const named = backends.slice(0, MAX_NAMED);
   reconcile(who, [...named, ...(backends.length > named.length ? [null] : [])], {
     key: (backend) => backend?.name ?? "",
     create: (backend) => make("span", { class: "who-has-it" }, backend?.name ?? ""),

@@ -3,14 +3,14 @@
 import { make, reconcile } from "./dom.js";
 import { clock, count, dollars, milliseconds, NONE } from "./words.js";
 
-const MOST_SHOWN = 100;
-const MOST_FAILURES = 100;
+const MAX_SHOWN = 100;
+const MAX_FAILURES = 100;
 
 export function requestRows(body, { filter, onOpen }) {
   return (requests) => {
     const found = requests.filter(filter);
-    const older = found.slice(MOST_SHOWN).filter(isFailure).slice(0, MOST_FAILURES);
-    const shown = [...found.slice(0, MOST_SHOWN), ...older];
+    const older = found.slice(MAX_SHOWN).filter(isFailure).slice(0, MAX_FAILURES);
+    const shown = [...found.slice(0, MAX_SHOWN), ...older];
     reconcile(body, shown, { key: ({ request_id: id }) => id, create: (request) => row(request, onOpen) });
     return shown.length;
   };

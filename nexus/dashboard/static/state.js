@@ -2,8 +2,8 @@
 
 import { byName } from "./dom.js";
 
-const MOST_REQUESTS = 200;
-const MOST_OF_A_RESULT = 50;
+const MAX_REQUESTS = 200;
+const MAX_OF_A_RESULT = 50;
 
 export class State {
   overview = null;
@@ -74,7 +74,7 @@ function kept(requests) {
   return requests.filter(({ result }, index) => {
     const before = counts.get(result) ?? 0;
     counts.set(result, before + 1);
-    return index < MOST_REQUESTS || (result !== "finished" && before < MOST_OF_A_RESULT);
+    return index < MAX_REQUESTS || (result !== "finished" && before < MAX_OF_A_RESULT);
   });
 }
 

@@ -3,7 +3,7 @@
 import { ask } from "./api.js";
 import { confirmed } from "./confirm.js";
 
-const MOST_NAMED = 10;
+const MAX_NAMED = 10;
 
 /** Drain the backend, unless the answer to the question is no. */
 export async function drain(name) {
@@ -23,6 +23,6 @@ export async function remove(name) {
 async function lastWith(name) {
   const { last_with: last } = await ask("admin/backends");
   const models = (Object.hasOwn(last, name) && last[name]) || [];
-  const more = models.length - MOST_NAMED;
-  return models.slice(0, MOST_NAMED).join(", ") + (more > 0 ? ` and ${more} more` : "");
+  const more = models.length - MAX_NAMED;
+  return models.slice(0, MAX_NAMED).join(", ") + (more > 0 ? ` and ${more} more` : "");
 }

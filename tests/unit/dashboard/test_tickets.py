@@ -1,6 +1,6 @@
 """A ticket lets one viewer in, once, and not for long."""
 
-from nexus.dashboard.tickets import LIFETIME_S, MOST_TICKETS, Tickets
+from nexus.dashboard.tickets import LIFETIME_S, MAX_TICKETS, Tickets
 from tests.support.fakes import FakeClock
 
 
@@ -33,11 +33,11 @@ def test_tickets_that_nobody_uses_are_forgotten():
     clock = FakeClock(100.0)
     tickets = Tickets(clock)
     first = tickets.issue(always)
-    for _ in range(MOST_TICKETS):
+    for _ in range(MAX_TICKETS):
         tickets.issue(always)
 
     assert not tickets.redeem(first)
-    assert len(tickets._issued) == MOST_TICKETS
+    assert len(tickets._issued) == MAX_TICKETS
     clock.now += LIFETIME_S
     tickets.issue(always)
     assert len(tickets._issued) == 1
