@@ -1,3 +1,3 @@
-"""Finds the servers behind services of Kubernetes: a discoverer for Nexus."""
+"""Finds the servers behind Kubernetes services: a discoverer for Nexus."""
 
 __version__ = "0.1.0"

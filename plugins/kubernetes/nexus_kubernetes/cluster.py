@@ -1,4 +1,4 @@
-"""The API server of a cluster: how it is reached, and what it is asked."""
+"""The connection to the API server of a cluster: its credentials and its requests."""
 
 import asyncio
 import importlib
@@ -15,11 +15,11 @@ from nexus_kubernetes.slices import ApiFailure, Lines, refusal
 SERVICE_ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where a pod has its credentials: https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/"""
 WATCH_S: Final = 300
-"""After this time the API server ends a watch, and it is begun anew from where it was."""
+"""The API server ends a watch after this time, and a new one continues from there."""
 CONNECT_S: Final = 5
 LIST_S: Final = 30
 SILENCE_S: Final = 330
-"""A watch is given up that has been silent for so long: it should have ended before."""
+"""A watch that is silent for this long is closed: it should have ended before."""
 
 
 class Cluster:
@@ -29,16 +29,19 @@ class Cluster:
         self._client = client
         self._api = api
         self.namespace = namespace
-        """Where services are whose namespace is not configured."""
+        """The namespace of services that do not configure one."""
 
     async def list_slices(self, service: str, namespace: str) -> bytes:
-        """Return the list of all slices of *service*. :raises ApiFailure: it is refused."""
+        """Return the list of all slices of *service*. :raises ApiFailure: the request is refused."""
         answer = await self._ask(service, namespace, _request_timeout=(CONNECT_S, LIST_S))
         async with answer:
             return bytes(await answer.read())
 
     async def watch_slices(self, service: str, namespace: str, version: str) -> AsyncGenerator[bytes, None]:
-        """Yield the events since *version*, until the API server ends the watch. :raises ApiFailure: it is refused."""
+        """Yield the events since *version* until the API server ends the watch.
+
+        :raises ApiFailure: the request is refused.
+        """
         answer = await self._ask(
             service,
             namespace,
@@ -58,7 +61,7 @@ class Cluster:
         await self._client.close()
 
     async def _ask(self, service: str, namespace: str, **arguments: Any) -> Any:
-        # The models of the library refuse a slice whose endpoints are null, which a Service without pods has.
+        # The library's models reject a slice with null endpoints, which a Service without pods has.
         answer = await self._api.list_namespaced_endpoint_slice(
             namespace, label_selector=f"kubernetes.io/service-name={service}", _preload_content=False, **arguments
         )
@@ -70,14 +73,14 @@ class Cluster:
 
 @asynccontextmanager
 async def connected(config: KubernetesConfig) -> AsyncIterator[Cluster]:
-    """Give a connection with the credentials of this moment.
+    """Open a connection with the current credentials.
 
-    :raises Exception: what the library raises when it finds none that it can use.
+    :raises Exception: raised by the library if it finds none.
     """
-    # It takes half a second to import, which would hold up requests on the event loop.
+    # The import takes half a second, which would block the event loop.
     client_library = await asyncio.to_thread(importlib.import_module, "kubernetes_asyncio.client")
     config_library = await asyncio.to_thread(importlib.import_module, "kubernetes_asyncio.config")
-    # It logs what it then raises, at every try anew.
+    # The library logs every error that it raises.
     logging.getLogger("kubernetes_asyncio.config").setLevel(logging.CRITICAL)
     settings = client_library.Configuration()
     namespace = await _configure(settings, config, config_library)
@@ -90,7 +93,7 @@ async def connected(config: KubernetesConfig) -> AsyncIterator[Cluster]:
 
 
 async def _configure(settings: Any, config: KubernetesConfig, library: Any) -> str:
-    """Fill *settings*, and return the namespace that is the usual one there."""
+    """Fill *settings* and return the default namespace."""
     not_inside = None
     if not config.kubeconfig and not config.context:
         try:

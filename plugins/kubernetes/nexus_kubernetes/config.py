@@ -1,4 +1,4 @@
-"""Which services are followed: the ``[plugins.kubernetes]`` table."""
+"""The ``[plugins.kubernetes]`` table: the services to follow."""
 
 from typing import Annotated
 
@@ -8,22 +8,22 @@ from msgspec import Meta
 from nexus.api import PluginConfig
 
 Label = Annotated[str, Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")]
-"""A name as Kubernetes has them for services and namespaces (RFC 1123)."""
+"""The name of a service or a namespace (RFC 1123)."""
 PortName = Annotated[str, Meta(pattern=r"^(?=.*[a-z])[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")]
 PortNumber = Annotated[int, Meta(ge=1, le=65535)]
 
 
 class ServiceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A Service whose pods join the fleet and leave it."""
+    """A Service whose pods are backends."""
 
     service: Label
-    """Its name: the label ``kubernetes.io/service-name`` of its EndpointSlices."""
+    """The Service's name, as in the label ``kubernetes.io/service-name`` of its EndpointSlices."""
     namespace: Label | None = None
-    """Unset: that of the pod in which Nexus runs; outside of a cluster, that of the kubeconfig's context."""
+    """Unset: the namespace of the pod in which Nexus runs; outside a cluster, that of the kubeconfig's context."""
     port: PortNumber | PortName | None = None
-    """The name of the Service's port, or the number at which the pods listen; unset: the only one there is."""
+    """The name of the Service's port, or the port number of the pods; unset: the only port."""
     type: str = "auto"
-    """The kind of the servers; ``auto`` finds it out by asking each."""
+    """The kind of the servers; ``auto`` detects it."""
     path: str = ""
     """The base path of their API."""
     tls: bool = False
@@ -36,10 +36,10 @@ class KubernetesConfig(PluginConfig):
     services: tuple[ServiceConfig, ...] = ()
     """The services that are followed; none: the plugin does nothing."""
     kubeconfig: str | None = None
-    """A file that says where the API server is; unset: what Kubernetes gives each pod, else ``$KUBECONFIG`` or
+    """A file with the address of the API server; unset: the credentials of the pod, else ``$KUBECONFIG`` or
     ``~/.kube/config``."""
     context: str | None = None
-    """Which context of a kubeconfig counts; unset: its current one."""
+    """The context of the kubeconfig; unset: its current one."""
 
     def __post_init__(self) -> None:
         places = [(entry.namespace, entry.service, entry.port) for entry in self.services]

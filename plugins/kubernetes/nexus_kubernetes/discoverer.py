@@ -1,4 +1,4 @@
-"""All configured services of a cluster: what is found behind each goes into one list."""
+"""Follows all configured services of a cluster and lists their servers."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -12,7 +12,7 @@ from nexus_kubernetes.servers import discovered
 
 
 class KubernetesDiscoverer(Discoverer):
-    """Follows services. What the API server says is certain, and the operator has named each service."""
+    """Follows services. Its servers need no approval, since the operator named each service."""
 
     name = "kubernetes"
     is_certain = True
@@ -34,7 +34,7 @@ class KubernetesDiscoverer(Discoverer):
         try:
             while True:
                 await self._wait()
-                # Each is asked: what one has read is not to wait for the next change of another.
+                # Read every follower, so that no change waits for the next change of another.
                 if sum(follower.look() for follower in self._followers):
                     known = [(f.service, f.namespace, f.reading) for f in self._followers if f.reading is not None]
                     yield discovered(known)
@@ -42,7 +42,7 @@ class KubernetesDiscoverer(Discoverer):
             await tasks.stop(*following)
 
     async def _wait(self) -> None:
-        """Wait for changes, or until a server that has vanished is gone for good."""
+        """Wait for changes, or until a vanished server must be dropped."""
         due = [f.look_again_at for f in self._followers if f.look_again_at is not None]
         try:
             async with asyncio.timeout_at(min(due, default=None)):

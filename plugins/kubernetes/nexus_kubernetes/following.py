@@ -1,4 +1,4 @@
-"""Follows one Service: lists its slices, watches them, and begins anew after each failure."""
+"""Follows one Service: lists its slices, watches them, and starts over after a failure."""
 
 import asyncio
 import random
@@ -16,27 +16,27 @@ from nexus_kubernetes.slices import View
 
 log = structlog.get_logger("nexus.kubernetes")
 
-LONGEST_REASON: Final = 400
+MAX_REASON_LENGTH: Final = 400
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
-    """How soon it is tried again, in seconds."""
+    """Pauses and limits, in seconds."""
 
     first_retry_s: float = 0.5
-    longest_retry_s: float = 30.0
+    max_retry_s: float = 30.0
     settled_s: float = 10.0
-    """A watch that lasted so long was a good one, and what ends it is the first failure in a row."""
-    shortest_watch_s: float = 1.0
-    """At most one watch is begun in this time, also where the API server ends each at once."""
+    """A watch that lasted this long resets the count of failures in a row."""
+    min_watch_s: float = 1.0
+    """At most one watch is started in this time, even if the API server ends each at once."""
     gather_s: float = 0.1
-    """After a change, further ones are waited for: thousands of endpoints are not read anew for each of many."""
+    """How long further changes are awaited after a change, since reading thousands of endpoints takes time."""
     vanished_s: float = 2.0
-    """How long a server stays that is in no slice any more without having been unready before: slices are deleted and
-    created anew, and endpoints move from one to another."""
+    """How long a server is kept that is no longer in any slice but was not unready before: slices are recreated, and
+    endpoints move between them."""
 
 
 class Follower:
-    """Keeps the servers of one Service up to date; what was found last stays while the API server fails."""
+    """Keeps the servers of one Service up to date; while the API server fails, the last servers are kept."""
 
     def __init__(
         self,
@@ -50,10 +50,10 @@ class Follower:
         self.reading: Reading | None = None
         """None until the first list."""
         self.look_again_at: float | None = None
-        """When a server that has vanished will have been gone for long enough, by the clock of the loop."""
+        """When a vanished server must be dropped, by the clock of the loop."""
         self._view: View | None = None
         self._is_read = True
-        """Whether the reading is that of the view."""
+        """Whether the reading is up to date with the view."""
         self._connect = connect
         self._on_change = on_change
         self._pace = pace
@@ -68,14 +68,14 @@ class Follower:
             try:
                 async with self._connect() as cluster:
                     await self._follow(cluster)
-            except Exception as exc:  # noqa: BLE001 - a background loop: whatever goes wrong, the servers stay
+            except Exception as exc:  # noqa: BLE001 - a background loop keeps the servers on any error
                 if clock() - began >= self._pace.settled_s:
                     self._failures = 0
                 self._failed(exc)
             await asyncio.sleep(pause_s(self._failures, self._pace, random.random()))  # noqa: S311 - no secret
 
     def look(self) -> bool:
-        """Read what has changed; return whether other servers follow from it than before."""
+        """Read changes and return whether the servers differ from before."""
         now = asyncio.get_running_loop().time()
         is_due = self.look_again_at is not None and self.look_again_at <= now
         if self._view is None or (self._is_read and not is_due):
@@ -84,12 +84,12 @@ class Follower:
         before = self.reading
         reading = read(self.service, self._view.slices.values())
         self.reading, self.look_again_at = with_vanished(reading, before, now=now, hold_s=self._pace.vanished_s)
-        if self.reading.complaint and (before is None or self.reading.complaint != before.complaint):
+        if self.reading.problem and (before is None or self.reading.problem != before.problem):
             log.warning(
                 "service_incomplete",
                 service=self.service.service,
                 namespace=self.namespace,
-                reason=self.reading.complaint,
+                reason=self.reading.problem,
                 servers=len(self.reading.servers),
             )
         return before is None or self.reading.servers != before.servers
@@ -99,18 +99,18 @@ class Follower:
         service = self.service.service
         self.namespace = self.service.namespace or cluster.namespace
         view = View.listed(await cluster.list_slices(service, self.namespace))
-        self._see(view)
+        self._update(view)
         while True:
             began = clock()
             async with aclosing(cluster.watch_slices(service, self.namespace, view.version)) as events:
                 async for event in events:
                     view = view.after(event)
-                    self._see(view)
+                    self._update(view)
                     self._recovered()
             self._recovered()
-            await asyncio.sleep(began + self._pace.shortest_watch_s - clock())
+            await asyncio.sleep(began + self._pace.min_watch_s - clock())
 
-    def _see(self, view: View) -> None:
+    def _update(self, view: View) -> None:
         if self._view is None or view.slices is not self._view.slices:
             self._is_read = False
             self._on_change()
@@ -118,13 +118,13 @@ class Follower:
 
     def _failed(self, exc: Exception) -> None:
         self._failures += 1
-        # Connections end, tokens and versions grow old: what the next try mends is no news.
+        # Connections end, tokens and versions expire: log only what the next try does not fix.
         if self._failures == (1 if self.reading is None else 2):
             log.warning(
                 "service_watch_failed",
                 service=self.service.service,
                 namespace=self.namespace or None,
-                reason=(str(exc) or type(exc).__name__)[:LONGEST_REASON],
+                reason=(str(exc) or type(exc).__name__)[:MAX_REASON_LENGTH],
                 servers=len(self.reading.servers) if self.reading else 0,
             )
 
@@ -137,7 +137,7 @@ class Follower:
 def pause_s(failures: int, pace: Pace, chance: float) -> float:
     """Return how long to wait after so many failures in a row.
 
-    :param chance: from 0 to 1; many proxies must not come back at the same moment.
+    :param chance: from 0 to 1, so that many proxies do not retry at the same moment.
     """
-    longest = min(pace.longest_retry_s, pace.first_retry_s * 2.0 ** min(failures - 1, 20))
+    longest = min(pace.max_retry_s, pace.first_retry_s * 2.0 ** min(failures - 1, 20))
     return longest * (0.5 + chance / 2)

@@ -1,4 +1,4 @@
-"""What kubernetes contributes to Nexus."""
+"""The hooks of the kubernetes plugin."""
 
 from nexus.api import Discoverer, PluginConfig, hookimpl
 from nexus_kubernetes.config import KubernetesConfig

@@ -1,4 +1,4 @@
-"""Which servers follow from the slices of a Service: decisions only."""
+"""Which servers the slices of a Service describe: decisions only."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,6 @@ from nexus_kubernetes.slices import Conditions, Endpoint, EndpointSlice
 FAMILIES: Final = ("IPv4", "IPv6", "FQDN")
 """The types of address, the preferred first: a pod with several addresses is one server."""
 
-
 _PLAIN_HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?\Z")
 
 
@@ -23,46 +22,46 @@ class Server(msgspec.Struct, frozen=True):
     """One server of a Service."""
 
     host: str
-    """As in a URL: an IPv6 address has its brackets."""
+    """As in a URL: an IPv6 address has brackets."""
     port: int
     pod: str = ""
-    """Empty: no pod is behind it."""
+    """Empty if the endpoint is not a pod."""
 
     @property
     def identity(self) -> str:
-        """What it keeps when its conditions change, or when it is in another slice."""
+        """Stays the same when conditions change or the endpoint moves to another slice."""
         return self.pod or f"{self.host}:{self.port}"
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """What the slices of one Service come to."""
+    """The result of reading all slices of one Service."""
 
     servers: tuple[Server, ...] = ()
-    complaint: str = ""
-    """Why there are none, or fewer than there could be; empty: there is nothing to complain about."""
+    problem: str = ""
+    """Why there are no servers, or fewer than possible; empty if there is no problem."""
     mentioned: frozenset[str] = frozenset()
     """The identities of all endpoints, whatever their conditions."""
     vanished: Mapping[Server, float] = {}
-    """Servers that are in no slice any more and stay for a while, each with the time since when."""
+    """Servers that are kept for a while although they are in no slice, with the time at which they vanished."""
 
 
 def read(service: ServiceConfig, slices: Iterable[EndpointSlice]) -> Reading:
-    """Return the servers of *service*: those that are ready, each once.
+    """Return the servers of *service* that are ready, each once.
 
-    While none is ready, those that terminate and still serve are left in, as Kubernetes itself does (KEP-1669).
+    If none is ready, those that are terminating and still serve are included, as Kubernetes does (KEP-1669).
     """
     in_order = sorted(slices, key=lambda s: (_rank(s.address_type), s.metadata.name))
     if not in_order:
-        return Reading(complaint="the API server knows no EndpointSlice of it: see its name and namespace")
+        return Reading(problem="the API server knows no EndpointSlice of it: see its name and namespace")
     ready: dict[str, Server] = {}
     last: dict[str, Server] = {}
-    complaints = []
+    problems = []
     mentioned = set()
     for each in in_order:
         endpoints = each.endpoints or ()
         port = port_of(each, service.port)
         if port is None and endpoints:
-            complaints.append(_port_complaint(each, service.port))
+            problems.append(_port_problem(each, service.port))
         for endpoint in endpoints if port is not None else ():
             chosen = ready if is_ready(endpoint.conditions) else last if is_last_resort(endpoint.conditions) else None
             host = _host(each.address_type, endpoint)
@@ -73,20 +72,20 @@ def read(service: ServiceConfig, slices: Iterable[EndpointSlice]) -> Reading:
             if chosen is not None:
                 chosen.setdefault(_identity(endpoint, server), server)
     servers = _in_order((ready or last).values())
-    if not servers and not complaints:
-        complaints.append("none of its endpoints is ready")
-    return Reading(servers, complaints[0] if complaints else "", frozenset(mentioned))
+    if not servers and not problems:
+        problems.append("none of its endpoints is ready")
+    return Reading(servers, problems[0] if problems else "", frozenset(mentioned))
 
 
 def with_vanished(
     reading: Reading, before: Reading | None, *, now: float, hold_s: float
 ) -> tuple[Reading, float | None]:
-    """Return *reading* with the servers of *before* that are mentioned no more, unless that was too long ago.
+    """Return *reading* with the servers of *before* that vanished less than *hold_s* ago.
 
-    A server that leaves its Service becomes unready first, or terminates. One that is in no slice at all is usually
-    back a moment later, in another slice or in the same one, which was deleted and created anew.
+    A server that leaves its Service first becomes unready or terminates. One that is suddenly in no slice is usually
+    back a moment later, in another slice or in a recreated one.
 
-    :returns: also the time at which the first of them will have been gone for *hold_s*.
+    :returns: also the time at which the first of them must be dropped.
     """
     if before is None:
         return reading, None
@@ -96,9 +95,9 @@ def with_vanished(
     vanished = {server: when for server, when in since.items() if now - when < hold_s}
     if not vanished:
         return reading, None
-    # What is missing is complained about when it is gone for good.
+    # A missing server is reported when it is dropped.
     servers = _in_order((*reading.servers, *vanished))
-    held = msgspec.structs.replace(reading, servers=servers, complaint=before.complaint, vanished=vanished)
+    held = msgspec.structs.replace(reading, servers=servers, problem=before.problem, vanished=vanished)
     return held, min(vanished.values()) + hold_s
 
 
@@ -107,10 +106,10 @@ def _in_order(servers: Iterable[Server]) -> tuple[Server, ...]:
 
 
 def port_of(each: EndpointSlice, wanted: int | str | None) -> int | None:
-    """Return the port at which the endpoints of a slice listen; None when *wanted* does not tell which."""
+    """Return the port of the endpoints of a slice; None if *wanted* does not identify one."""
     ports = [p for p in each.ports or () if p.protocol in {None, "TCP"}]
     if isinstance(wanted, int):
-        # Without ports, or with one that has no number, a slice says that any port will do.
+        # A slice without ports, or with a port without a number, allows any port.
         is_there = not each.ports or any(p.port in {None, wanted} for p in ports)
         return wanted if is_there else None
     named = [p.port for p in ports if wanted is None or (p.name or "") == wanted]
@@ -118,12 +117,12 @@ def port_of(each: EndpointSlice, wanted: int | str | None) -> int | None:
 
 
 def is_ready(conditions: Conditions | None) -> bool:
-    """Whether an endpoint gets new requests. What is unknown counts as ready."""
+    """Whether an endpoint gets new requests; an unknown condition counts as ready."""
     return conditions is None or (conditions.ready is not False and not conditions.terminating)
 
 
 def is_last_resort(conditions: Conditions | None) -> bool:
-    """Whether an endpoint still serves although it is on its way out."""
+    """Whether an endpoint is terminating and still serves."""
     if conditions is None or not conditions.terminating:
         return False
     serving = conditions.ready if conditions.serving is None else conditions.serving
@@ -131,12 +130,12 @@ def is_last_resort(conditions: Conditions | None) -> bool:
 
 
 def discovered(readings: Iterable[tuple[ServiceConfig, str, Reading]]) -> tuple[Discovered, ...]:
-    """Return all servers of all services, each with a name of its own.
+    """Return all servers of all services, each with a unique name.
 
-    :param readings: each service with the namespace that it is in.
+    :param readings: each service with its namespace.
     """
     listed = list(readings)
-    # By what is configured, and not by what is there now: a name must not change when another pod goes.
+    # From the configuration, not from the current pods: a name must not change when another pod goes.
     has_namespaces = len({namespace for _, namespace, _ in listed}) > 1
     found: dict[str, Discovered] = {}
     urls = set()
@@ -153,7 +152,7 @@ def discovered(readings: Iterable[tuple[ServiceConfig, str, Reading]]) -> tuple[
 
 def _name(server: Server, suffix: str, taken: Mapping[str, Discovered]) -> str:
     with_port = f"{server.pod or server.host}{suffix}:{server.port}"
-    # One pod may be behind two services, each with a port or a path of its own.
+    # One pod may be behind two services with different ports or paths.
     further = (f"{with_port}-{number}" for number in count(2))
     wanted = chain([f"{server.pod}{suffix}"] if server.pod else [], [with_port], further)
     return next(name for name in wanted if name not in taken)
@@ -169,7 +168,7 @@ def _rank(address_type: str) -> int:
 
 
 def _host(address_type: str, endpoint: Endpoint) -> str:
-    """Return the first address as in a URL; empty when it is none."""
+    """Return the first address as in a URL; empty if it is invalid."""
     address = endpoint.addresses[0] if endpoint.addresses else ""
     try:
         match address_type:
@@ -191,7 +190,7 @@ def _pod(endpoint: Endpoint) -> str:
     return "" if endpoint.target_ref is None else endpoint.target_ref.name
 
 
-def _port_complaint(each: EndpointSlice, wanted: int | str | None) -> str:
+def _port_problem(each: EndpointSlice, wanted: int | str | None) -> str:
     ports = ", ".join(f"{p.name or 'unnamed'} ({'any' if p.port is None else p.port})" for p in each.ports or ())
     if wanted is None:
         return f"`port` must say which port: {each.metadata.name} has {ports or 'none'}"

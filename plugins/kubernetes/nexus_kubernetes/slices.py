@@ -1,4 +1,4 @@
-"""EndpointSlices as the API server tells of them, whole and change by change."""
+"""EndpointSlices as the API server sends them: a list, then changes."""
 
 from collections.abc import Mapping
 from typing import Final, TypeVar
@@ -8,17 +8,17 @@ import msgspec
 T = TypeVar("T")
 
 UNREADABLE: Final = (ValueError, RecursionError)
-"""What the decoder raises; the second, for what is nested too deep."""
-MOST_BYTES_OF_AN_EVENT: Final = 16 * 2**20
-"""etcd keeps no object above 1.5 MiB; what is far beyond that is no event."""
+"""Errors of the decoder; RecursionError if the JSON is nested too deeply."""
+MAX_EVENT_BYTES: Final = 16 * 2**20
+"""Far above the largest object that etcd keeps (1.5 MiB)."""
 
 
 class ApiFailure(Exception):
-    """The API server refuses, or says what cannot be understood; the text says why."""
+    """The API server refused a request or sent an invalid answer."""
 
 
 class Conditions(msgspec.Struct, frozen=True):
-    """None is unknown."""
+    """The conditions of an endpoint; None is unknown."""
 
     ready: bool | None = None
     serving: bool | None = None
@@ -36,29 +36,29 @@ class Endpoint(msgspec.Struct, frozen=True, rename="camel"):
     """One server at one address."""
 
     addresses: tuple[str, ...] = ()
-    """All of one server: the first one is enough."""
+    """All belong to one server: the first one is enough."""
     conditions: Conditions | None = None
     target_ref: TargetRef | None = None
 
 
 class Port(msgspec.Struct, frozen=True):
-    """Where all endpoints of a slice listen."""
+    """A port of all endpoints of a slice."""
 
     port: int | None = None
-    """None: at any."""
+    """None: any port."""
     name: str | None = None
     protocol: str | None = None
 
 
 class Metadata(msgspec.Struct, frozen=True, rename="camel"):
-    """What every object has."""
+    """The metadata of every object."""
 
     name: str = ""
     resource_version: str = ""
 
 
 class EndpointSlice(msgspec.Struct, frozen=True, rename="camel"):
-    """Some of the endpoints of one Service; those of one slice have the same ports and the same type of address."""
+    """Some of the endpoints of one Service, all with the same ports and type of address."""
 
     metadata: Metadata
     address_type: str = ""
@@ -72,16 +72,16 @@ class View(msgspec.Struct, frozen=True):
     slices: Mapping[str, EndpointSlice]
     """By name."""
     version: str
-    """From which changes can be watched."""
+    """The version from which changes can be watched."""
 
     @classmethod
     def listed(cls, answer: bytes) -> "View":
-        """Return what a list says. :raises ApiFailure: it is none."""
+        """Decode a list. :raises ApiFailure: it is invalid."""
         found = _decoded(answer, _SliceList)
         return cls({each.metadata.name: each for each in found.items or ()}, found.metadata.resource_version)
 
     def after(self, line: bytes) -> "View":
-        """Return what follows from one event of a watch. :raises ApiFailure: it is an error, or cannot be read."""
+        """Apply one event of a watch. :raises ApiFailure: it is an error or invalid."""
         event = _decoded(line, _Event)
         if event.type == "ERROR":
             raise ApiFailure(refusal(event.object))
@@ -100,7 +100,7 @@ class View(msgspec.Struct, frozen=True):
 
 
 def refusal(answer: bytes | msgspec.Raw, code: int = 0) -> str:
-    """Return why the API server refuses: what the ``Status`` says that it answers with, and *code* else."""
+    """Return why the API server refused a request, from its ``Status`` or the HTTP status *code*."""
     try:
         status = msgspec.json.decode(answer, type=_Status)
     except UNREADABLE:
@@ -110,21 +110,21 @@ def refusal(answer: bytes | msgspec.Raw, code: int = 0) -> str:
 
 
 class Lines:
-    """Splits a stream into its lines, however the bytes are cut."""
+    """Splits a stream into lines."""
 
-    def __init__(self, most_bytes: int = MOST_BYTES_OF_AN_EVENT) -> None:
+    def __init__(self, max_bytes: int = MAX_EVENT_BYTES) -> None:
         self._pending = bytearray()
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """Return the lines that *chunk* completes. :raises ApiFailure: one does not end."""
+        """Return the lines that *chunk* completes. :raises ApiFailure: a line is too long."""
         *lines, rest = chunk.split(b"\n")
         if lines:
             lines[0] = bytes(self._pending) + lines[0]
             self._pending.clear()
         self._pending += rest
-        if len(self._pending) > self._most_bytes:
-            raise ApiFailure(f"an event of the watch has more than {self._most_bytes} bytes")
+        if len(self._pending) > self._max_bytes:
+            raise ApiFailure(f"an event of the watch has more than {self._max_bytes} bytes")
         return [line for line in lines if line.strip()]
 
 

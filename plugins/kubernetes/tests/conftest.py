@@ -13,9 +13,7 @@ from nexus_kubernetes.following import Pace
 
 pytest_plugins = ["nexus.testing.fixtures"]
 
-QUICK = Pace(
-    first_retry_s=0.01, longest_retry_s=0.05, settled_s=5.0, shortest_watch_s=0.01, gather_s=0.01, vanished_s=0.3
-)
+QUICK = Pace(first_retry_s=0.01, max_retry_s=0.05, settled_s=5.0, min_watch_s=0.01, gather_s=0.01, vanished_s=0.3)
 
 
 @pytest.fixture(scope="session")

@@ -284,7 +284,7 @@ async def test_a_slice_of_a_thousand_endpoints_is_read(api, fake_api, following)
 
 
 def test_pauses_grow_and_are_spread():
-    pace = Pace(first_retry_s=0.5, longest_retry_s=30)
+    pace = Pace(first_retry_s=0.5, max_retry_s=30)
 
     assert [pause_s(n, pace, 1.0) for n in (1, 2, 3, 7, 500)] == [0.5, 1.0, 2.0, 30.0, 30.0]
     assert [pause_s(n, pace, 0.0) for n in (1, 2, 7)] == [0.25, 0.5, 15.0]

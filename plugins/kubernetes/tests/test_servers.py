@@ -40,7 +40,7 @@ class TestReadiness:
     def test_what_is_not_ready_is_not(self):
         reading = read(VLLM, [slice_(endpoint("10.0.0.1", "a", NOT_READY))])
 
-        assert (reading.servers, reading.complaint) == ((), "none of its endpoints is ready")
+        assert (reading.servers, reading.problem) == ((), "none of its endpoints is ready")
 
     def test_what_terminates_gets_nothing_while_another_is_ready(self):
         assert set(found(slice_(endpoint("10.0.0.1", "a", DRAINING), endpoint("10.0.0.2", "b")))) == {"b"}
@@ -95,13 +95,13 @@ class TestVanishing:
 
         assert (names, again_at) == (["b", "new"], None)
 
-    def test_a_service_without_slices_is_complained_about_when_its_servers_are_gone(self):
+    def test_a_service_without_slices_is_reported_when_its_servers_are_gone(self):
         names, _, held = self.after()
         later, _, reading = self.after(before=held, now=103.0)
 
-        assert (names, held.complaint) == (["a", "b"], "")
+        assert (names, held.problem) == (["a", "b"], "")
         assert later == []
-        assert "no EndpointSlice" in reading.complaint
+        assert "no EndpointSlice" in reading.problem
 
 
 class TestPorts:
@@ -117,7 +117,7 @@ class TestPorts:
         reading = read(VLLM, [slice_(endpoint("10.0.0.1", "a"), ports=(*HTTP, Port(9000, "metrics")))])
 
         assert reading.servers == ()
-        assert reading.complaint == "`port` must say which port: vllm-x has http (8000), metrics (9000)"
+        assert reading.problem == "`port` must say which port: vllm-x has http (8000), metrics (9000)"
 
     @pytest.mark.parametrize("port", ["metrics", 9000])
     def test_by_name_or_number(self, port):
@@ -136,10 +136,10 @@ class TestPorts:
         assert found(*slices, service=service) == {"a": "http://10.0.0.1:8000", "b": "http://10.0.0.2:9"}
 
     @pytest.mark.parametrize("port", ["grpc", 9000])
-    def test_one_that_is_not_there_is_a_complaint_that_names_those_that_are(self, port):
+    def test_one_that_is_not_there_is_a_problem_that_names_the_others(self, port):
         reading = read(msgspec.structs.replace(VLLM, port=port), [slice_(endpoint("10.0.0.1", "a"))])
 
-        assert reading == Reading(complaint=f"vllm-x has no port {port!r} for TCP: it has http (8000)")
+        assert reading == Reading(problem=f"vllm-x has no port {port!r} for TCP: it has http (8000)")
 
     @pytest.mark.parametrize("ports", [None, (), (Port(None, None, None),)])
     def test_a_service_without_ports_is_reached_by_number(self, ports):
@@ -153,7 +153,7 @@ class TestPorts:
 
         reading = read(VLLM, slices)
 
-        assert (reading.servers, reading.complaint) == ((Server("10.0.0.1", 8000, "a"),), "")
+        assert (reading.servers, reading.problem) == ((Server("10.0.0.1", 8000, "a"),), "")
 
 
 class TestAddresses:
@@ -239,7 +239,7 @@ class TestNames:
 
 
 def test_a_service_that_is_not_there_is_told_as_such():
-    assert "see its name and namespace" in read(VLLM, []).complaint
+    assert "see its name and namespace" in read(VLLM, []).problem
 
 
 addresses = st.integers(1, 6).map("10.0.0.{}".format)
@@ -293,4 +293,4 @@ def test_nothing_is_found_beside_what_is_ready_unless_nothing_is(listed):
 def test_no_server_without_a_reason_and_no_reason_without_need(listed):
     reading = read(VLLM, listed)
 
-    assert reading.servers or reading.complaint
+    assert reading.servers or reading.problem

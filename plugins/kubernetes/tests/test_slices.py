@@ -30,7 +30,7 @@ def test_lines_do_not_depend_on_how_the_bytes_are_cut(cuts):
 
 
 def test_a_line_that_does_not_end_is_refused():
-    lines = Lines(most_bytes=10)
+    lines = Lines(max_bytes=10)
     lines.feed(b"x" * 10)
 
     with pytest.raises(ApiFailure, match="more than 10 bytes"):
