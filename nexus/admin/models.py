@@ -9,7 +9,7 @@ from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.naming import Naming
 from nexus.domain.routes import Page, PageRequest
 from nexus.wire.anthropic.models import AnthropicModel, AnthropicModels
-from nexus.wire.listings import LISTINGS, Listing
+from nexus.wire.listings import LISTINGS, ListingRoute
 from nexus.wire.ollama.models import OllamaRunningModels, OllamaShown, OllamaTags, OllamaVersion
 from nexus.wire.openai.models import OpenAIModel, OpenAIModels
 
@@ -53,5 +53,5 @@ def routes(snapshot: Callable[[], FleetSnapshot], naming: Naming) -> tuple[Descr
     )
 
 
-def _respond(listing: Listing, snapshot: Callable[[], FleetSnapshot], naming: Naming, asked: PageRequest) -> Page:
+def _respond(listing: ListingRoute, snapshot: Callable[[], FleetSnapshot], naming: Naming, asked: PageRequest) -> Page:
     return listing.respond(asked, snapshot(), naming)

@@ -9,11 +9,11 @@ import msgspec
 
 from nexus.containment import is_interrupt, shown
 
-MOST_SAMPLES: Final = 1000
+MAX_SAMPLES: Final = 1000
 """Of one metric of a plugin; what is beyond is told as one."""
-MOST_READ: Final = 20_000
+MAX_READ_SAMPLES: Final = 20_000
 """Of the samples that a plugin gives for one metric: reading them takes time that no request has."""
-LONGEST_LABEL: Final = 200
+MAX_LABEL_CHARACTERS: Final = 200
 
 
 class Measure(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,8 +43,8 @@ def prefix_of(plugin: str) -> str:
 def check_measure(measure: object, plugin: str) -> None:
     """Check what *plugin* gave, sample by sample. :raises ValueError: Prometheus cannot be told some of it, and why."""
     sound = check_family(measure, plugin)
-    if len(sound.samples) > MOST_SAMPLES:
-        raise ValueError(f"{sound.name} has more than {MOST_SAMPLES} samples")
+    if len(sound.samples) > MAX_SAMPLES:
+        raise ValueError(f"{sound.name} has more than {MAX_SAMPLES} samples")
     read = read_samples(sound)
     if read.refused:
         raise ValueError(read.complaint)
@@ -66,7 +66,7 @@ def check_family(measure: object, plugin: str) -> Measure:
     return measure
 
 
-class Reading(msgspec.Struct, frozen=True):
+class ReadSamples(msgspec.Struct, frozen=True):
     """The samples of one measure that Prometheus can be told."""
 
     labels: tuple[str, ...]
@@ -78,13 +78,13 @@ class Reading(msgspec.Struct, frozen=True):
     """What is wrong with the first of these."""
 
 
-def read_samples(measure: Measure) -> Reading:
+def read_samples(measure: Measure) -> ReadSamples:
     """Return those samples of *measure* that are right; the labels of the first of them are those of all."""
     labels: tuple[str, ...] | None = None
     values: dict[tuple[str, ...], float] = {}
     refused, complaint = 0, ""
     is_counter = measure.type == "counter"
-    for sample in measure.samples[:MOST_READ]:
+    for sample in measure.samples[:MAX_READ_SAMPLES]:
         plain = None if labels is None else _plain_key(sample, labels, is_counter=is_counter)
         if plain is not None and plain not in values:
             values[plain] = float(sample.value)
@@ -101,10 +101,12 @@ def read_samples(measure: Measure) -> Reading:
                 raise
             # Labels and numbers may be objects of the plugin, which do what they like.
             refused, complaint = refused + 1, complaint or shown(exc)
-    unread = max(0, len(measure.samples) - MOST_READ)
+    unread = max(0, len(measure.samples) - MAX_READ_SAMPLES)
     if unread:
-        complaint = complaint or f"{measure.name} has {len(measure.samples)} samples; {MOST_READ} of them are read"
-    return Reading(labels or (), values, refused + unread, complaint)
+        complaint = (
+            complaint or f"{measure.name} has {len(measure.samples)} samples; {MAX_READ_SAMPLES} of them are read"
+        )
+    return ReadSamples(labels or (), values, refused + unread, complaint)
 
 
 _NAME: Final = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*(?<!_created)(?<!_bucket)")
@@ -118,7 +120,7 @@ def _plain_key(sample: Sample, labels: tuple[str, ...], *, is_counter: bool) -> 
     if not (0.0 if is_counter else -_LARGE) <= sample.value <= _LARGE or tuple(sample.labels) != labels:
         return None
     key = tuple(sample.labels.values())
-    is_plain = all(type(value) is str and value.isascii() and len(value) <= LONGEST_LABEL for value in key)
+    is_plain = all(type(value) is str and value.isascii() and len(value) <= MAX_LABEL_CHARACTERS for value in key)
     return key if is_plain else None
 
 
@@ -134,7 +136,9 @@ def _sound(name: str, sample: object, *, is_counter: bool) -> tuple[dict[str, st
     labels = dict(sample.labels)
     if not all(isinstance(key, str) and _LABEL.fullmatch(key) for key in labels):
         raise ValueError(f"{name} has a label that Prometheus does not know: {sorted(map(str, labels))}")
-    if not all(isinstance(value, str) and len(value) <= LONGEST_LABEL and _is_utf8(value) for value in labels.values()):
+    if not all(
+        isinstance(value, str) and len(value) <= MAX_LABEL_CHARACTERS and _is_utf8(value) for value in labels.values()
+    ):
         raise ValueError(f"{name} has a label whose value is no text, or a long one")
     return labels, float(sample.value)
 

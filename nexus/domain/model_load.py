@@ -17,10 +17,10 @@ MAX_STEP: Final = 3.0
 """In doublings: one answer that took longer than eight times the mean counts as eight times."""
 MAX_LONGEST: Final = 4.0
 """In doublings: an answer that took longer than sixteen times the mean does not make all others late."""
-LONGEST_HALF_LIFE_S: Final = 300.0
+LONGEST_ANSWER_HALF_LIFE_S: Final = 300.0
 """After so long, the longest answer is half as many doublings above the mean."""
 FAILURE_HALF_LIFE_S: Final = 10.0
-LEAST_FAILURES: Final = 0.5
+MIN_FAILURES: Final = 0.5
 """Less of them is none: a single failure is over after one half-life."""
 SHORTEST_MS: Final = 1.0
 
@@ -62,7 +62,7 @@ class Pace(msgspec.Struct, eq=False):
         weight, log_sum = self.aged(now)
         if self.weight:
             mean = self.log_sum / self.weight
-            left = 2.0 ** ((self.measured_at - now) / LONGEST_HALF_LIFE_S)
+            left = 2.0 ** ((self.measured_at - now) / LONGEST_ANSWER_HALF_LIFE_S)
             aged, self.longest = mean + (self.longest - mean) * left, min(log_ms, mean + MAX_LONGEST)
             if self.longest >= aged:
                 self.longest_limit = max_tokens
@@ -123,7 +123,7 @@ class ModelLoad(msgspec.Struct, eq=False):
         if not self.failures:
             return 0.0
         left = self.failures * 2.0 ** ((self.failed_at - now) / FAILURE_HALF_LIFE_S)
-        return left if left > LEAST_FAILURES else 0.0
+        return left if left > MIN_FAILURES else 0.0
 
     def fail(self, now: float) -> None:
         """Count one more failure."""

@@ -9,8 +9,8 @@ from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.model_names import index_of
 from nexus.domain.read_only import ReadOnlyDict
 
-MOST_HOPS: Final = 3
-MOST_SUGGESTED: Final = 3
+MAX_HOPS: Final = 3
+MAX_SUGGESTED: Final = 3
 
 _NO_ALIASES: Final[Mapping[str, tuple[str, ...]]] = ReadOnlyDict({})
 
@@ -50,7 +50,7 @@ class Naming(msgspec.Struct, frozen=True):
     def meaning(self, name: str, snapshot: FleetSnapshot) -> Meaning:
         """Follow at most three hops from *name*; a real model of a name wins over an alias of that name."""
         way: list[str] = []
-        models = tuple(dict.fromkeys(self._models(name, snapshot, MOST_HOPS, way)))
+        models = tuple(dict.fromkeys(self._models(name, snapshot, MAX_HOPS, way)))
         # A backend that takes any name is asked for the name as it was sent.
         if not self.loose_tags or any(snapshot.having(model) for model in models) or snapshot.taking_any():
             return Meaning(models, tuple(way))
@@ -68,7 +68,7 @@ class Naming(msgspec.Struct, frozen=True):
         meaning = self.meaning(name, snapshot)
         ambiguous = meaning.ambiguous
         names = [other for other in ambiguous or self._near(name, snapshot) if self.is_listed(other, snapshot)]
-        shown = distinct(names, snapshot)[:MOST_SUGGESTED]
+        shown = distinct(names, snapshot)[:MAX_SUGGESTED]
         if not shown:
             return None
         if ambiguous:

@@ -10,28 +10,28 @@ from typing import Final
 from nexus.domain.backend import Backend, Breaker, Status
 from nexus.domain.model_load import ModelLoad, Pace
 
-LEAST_S: Final = 3.0
+MIN_SILENCE_S: Final = 3.0
 """Less than this is never remarkable."""
 USUAL_TIMES: Final = 1.5
 """Silence is remarkable beyond so many times the longest answer that any backend gave lately."""
-LEAST_S_AT_A_FAILING_ONE: Final = 1.0
+MIN_SILENCE_WHEN_FAILING_S: Final = 1.0
 """The same of a backend that has been failing. It doubles with each try, so that one that is slow and sound can show
 that it is."""
-MOST_DOUBLINGS: Final = 6
+MAX_DOUBLINGS: Final = 6
 TIMES_WHEN_ALONE: Final = 2.0
 """A single request that waits may be an unusual one: it is given so many times as long."""
-LEAST_S_BESIDE_AN_IDLE_ONE: Final = 10.0
+MIN_SILENCE_BESIDE_IDLE_S: Final = 10.0
 """A request moves to a backend that has not answered since, because it was asked nothing, only after so long: that the
 other one works is likely, and not shown."""
-TIMES_BESIDE_AN_IDLE_ONE: Final = 4.0
+TIMES_BESIDE_IDLE: Final = 4.0
 """The same in times of the longest answer."""
-MOST_LENGTHS: Final = 64.0
+MAX_LENGTHS: Final = 64.0
 """An answer that may be longer than the longest one lately is given as many times as long, and not more than this."""
 LOADING_S: Final = 60.0
 """What a server that loads models when they are asked for may take to load one that it has not answered for lately."""
 UNLOADED_AFTER_S: Final = 300.0
 """Such servers unload a model that is not used for so long, as Ollama does."""
-LEAST_WEIGHT: Final = 0.5
+MIN_WEIGHT: Final = 0.5
 """Measurements that must be left of what is compared with: a single one is good for a minute."""
 
 Offer = tuple[Backend, str]
@@ -77,7 +77,7 @@ def oldest_unanswered_s(backend: Backend, now: float) -> float:
 def silent_since(backend: Backend, figures: ModelLoad, asked_at: float, now: float) -> float:
     """Return for how long a request that was sent at *asked_at* has waited there since the last sign of life."""
     silent = now - max(asked_at, figures.alive_at)
-    if silent > LEAST_S and backend.slots is not None:
+    if silent > MIN_SILENCE_S and backend.slots is not None:
         silent = min(silent, now - alive_at(backend, figures))
     return max(0.0, silent)
 
@@ -92,10 +92,10 @@ def longest_s(
     longest: float | None = None
     for each in figures:
         pace = each.pace(is_stream=is_stream)
-        if pace.aged(now)[0] >= LEAST_WEIGHT:
+        if pace.aged(now)[0] >= MIN_WEIGHT:
             took_s = 2.0**pace.longest / 1000
             if max_tokens and pace.longest_limit and not is_stream:
-                took_s *= min(MOST_LENGTHS, max(1.0, max_tokens / pace.longest_limit))
+                took_s *= min(MAX_LENGTHS, max(1.0, max_tokens / pace.longest_limit))
             longest = max(longest or 0.0, took_s)
     return longest
 
@@ -105,7 +105,7 @@ def patience_s(
 ) -> float | None:
     """Return after how long silence is remarkable; None when too little was measured lately to say so."""
     longest = longest_s(figures, now, is_stream=is_stream, max_tokens=max_tokens)
-    return None if longest is None else max(LEAST_S, USUAL_TIMES * longest)
+    return None if longest is None else max(MIN_SILENCE_S, USUAL_TIMES * longest)
 
 
 def remarkably_silent(offers: Sequence[Offer], now: float, *, is_stream: bool) -> dict[str, float]:
@@ -120,7 +120,7 @@ def remarkably_silent(offers: Sequence[Offer], now: float, *, is_stream: bool) -
         figures = backend.load.models.get(model)
         if figures is not None and figures.pace(is_stream=is_stream).waiting:
             silence = silent_s(backend, figures, now, is_stream=is_stream)
-            if silence > LEAST_S:
+            if silence > MIN_SILENCE_S:
                 silences.append((backend, figures, silence))
     if not silences or len(offers) == 1:
         return {}
@@ -194,7 +194,7 @@ def overdue_at(  # noqa: PLR0913 - where it waits, since when, and what it is co
     ):
         if not any(_is_idle(rival, name) for rival, name in rivals):
             return None
-        patience = max(patience, LEAST_S_BESIDE_AN_IDLE_ONE, TIMES_BESIDE_AN_IDLE_ONE * longest)
+        patience = max(patience, MIN_SILENCE_BESIDE_IDLE_S, TIMES_BESIDE_IDLE * longest)
     due_at = since + patience
     return max(due_at, asked_at + LOADING_S) if may_be_loading(backend, figures, asked_at) else due_at
 
@@ -213,7 +213,7 @@ def _patience_at(  # noqa: PLR0913 - as its caller
     backend: Backend, model: str, figures: ModelLoad, longest: float, now: float, *, is_stream: bool
 ) -> float:
     if backend.breaker_of(model) is not Breaker.CLOSED or backend.status is not Status.HEALTHY:
-        return max(LEAST_S_AT_A_FAILING_ONE * 2.0 ** min(figures.tries, MOST_DOUBLINGS), longest)
-    patience = max(LEAST_S, USUAL_TIMES * longest)
+        return max(MIN_SILENCE_WHEN_FAILING_S * 2.0 ** min(figures.tries, MAX_DOUBLINGS), longest)
+    patience = max(MIN_SILENCE_S, USUAL_TIMES * longest)
     affected = len(figures.pace(is_stream=is_stream).waiting) + figures.recent_failures(now)
     return patience if affected > 1 else TIMES_WHEN_ALONE * patience

@@ -17,12 +17,12 @@ from typing import Final
 from nexus.errors import StoreError
 
 MAGIC: Final = b"SQLite format 3\0"
-MOST_READ_BYTES: Final = 64 * 1024 * 1024
+MAX_READ_BYTES: Final = 64 * 1024 * 1024
 """Of a larger file, nothing but its beginning is looked at."""
 LOOKS: Final = 20
 LOOK_S: Final = 0.05
 """Another process may be about to write the file: it is whole again in a moment."""
-MOST_OPENINGS: Final = 1000
+MAX_OPENINGS: Final = 1000
 """Processes that were killed leave their rows; those that wrote last stay."""
 
 WHAT_TO_DO: Final = "put back what was there, or restart Nexus to go on with what is there now"
@@ -102,7 +102,7 @@ class OpenedFile:
             execute(
                 "DELETE FROM openings WHERE token NOT IN"
                 " (SELECT token FROM openings ORDER BY written_unix_s DESC LIMIT ?)",
-                (MOST_OPENINGS,),
+                (MAX_OPENINGS,),
             )
             execute("COMMIT")
         except BaseException:
@@ -142,10 +142,10 @@ class OpenedFile:
 
     def _is_whole(self, size: int) -> bool:
         """Whether the file is still a database in which this process has written what it has."""
-        content = os.pread(self._fd, min(size, MOST_READ_BYTES + 1), 0)
+        content = os.pread(self._fd, min(size, MAX_READ_BYTES + 1), 0)
         if not content.startswith(MAGIC):
             return False
-        if len(content) > MOST_READ_BYTES or not self._is_anchored:
+        if len(content) > MAX_READ_BYTES or not self._is_anchored:
             return True
         # As if it had no journal: what counts is what would be there without one.
         image = bytearray(content)

@@ -16,13 +16,13 @@ from nexus.domain.model import ModelFacts
 from nexus.domain.naming import Naming, distinct
 from nexus.errors import RequestError
 
-LONGEST_SHOWN: Final = 256
+MAX_SHOWN_CHARACTERS: Final = 256
 
 UNKNOWN_CREATED: Final = 1_700_000_000
 """For models whose servers do not say when they were made: the same at every call, as clients compare it."""
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True):
+class CatalogueEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One name that a client may ask for. None means that no backend says."""
 
     name: str
@@ -40,13 +40,13 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         return datetime.fromtimestamp(self.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def rows(snapshot: FleetSnapshot, naming: Naming) -> list[Row]:
+def rows(snapshot: FleetSnapshot, naming: Naming) -> list[CatalogueEntry]:
     """Return every model and alias that a backend can be asked for, sorted by name, each model under one name."""
     names = sorted({*distinct(snapshot.models, snapshot), *naming.aliases})
     return [row for name in names if (row := find(name, snapshot, naming)) is not None]
 
 
-def find(name: str, snapshot: FleetSnapshot, naming: Naming) -> Row | None:
+def find(name: str, snapshot: FleetSnapshot, naming: Naming) -> CatalogueEntry | None:
     """Return the row of *name*, in any spelling that a backend knows; None when no backend that has it can be asked.
 
     Where no healthy backend has it, those count that routing asks as a last resort.
@@ -57,7 +57,7 @@ def find(name: str, snapshot: FleetSnapshot, naming: Naming) -> Row | None:
     if not able:
         return None
     created = [facts.created for _, facts in offers if facts.created > 0]
-    return Row(
+    return CatalogueEntry(
         name=name,
         # Of all backends, healthy or not: it must not move with their health.
         created=min(created, default=UNKNOWN_CREATED),
@@ -70,7 +70,7 @@ def find(name: str, snapshot: FleetSnapshot, naming: Naming) -> Row | None:
     )
 
 
-def get(name: str, snapshot: FleetSnapshot, naming: Naming) -> Row:
+def get(name: str, snapshot: FleetSnapshot, naming: Naming) -> CatalogueEntry:
     """Return the row of *name*.
 
     :raises RequestError: there is none.
@@ -78,7 +78,7 @@ def get(name: str, snapshot: FleetSnapshot, naming: Naming) -> Row:
     row = find(name, snapshot, naming)
     if row is not None:
         return row
-    shown = name if len(name) <= LONGEST_SHOWN else f"{name[:LONGEST_SHOWN]}…"
+    shown = name if len(name) <= MAX_SHOWN_CHARACTERS else f"{name[:MAX_SHOWN_CHARACTERS]}…"
     message = f"Model '{shown}' not found; no backend that can be asked has it"
     if (hint := naming.hint(name, snapshot)) is None:
         raise RequestError("model_not_found", message, param="model")

@@ -19,7 +19,7 @@ WORD: Final = "any "
 """So it is estimated; a long text without blanks would pass for a file."""
 
 
-class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+class SampleRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What the request asks for."""
 
     model: str
@@ -30,13 +30,13 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     needs_json: bool = False
 
 
-def compose(endpoint: Endpoint, wanted: Wanted) -> tuple[bytes, bytes]:
+def compose(endpoint: Endpoint, wanted: SampleRequest) -> tuple[bytes, bytes]:
     """Return the content type and the body of such a request.
 
     :raises RequestError: a request to *endpoint* cannot say all that.
     """
     if endpoint.body == "multipart":
-        if wanted != Wanted(model=wanted.model):
+        if wanted != SampleRequest(model=wanted.model):
             raise RequestError("unsupported_parameter", f"a form for {endpoint.path} can only say the model")
         return _form(wanted.model)
     understand = PROTOCOLS[endpoint.protocol].understand
@@ -72,7 +72,7 @@ def _form(model: str) -> tuple[bytes, bytes]:
     return form_type(body), body
 
 
-def _document(endpoint: Endpoint, wanted: Wanted, *, prompt: str) -> bytes:
+def _document(endpoint: Endpoint, wanted: SampleRequest, *, prompt: str) -> bytes:
     document: dict[str, Any] = {"model": wanted.model, **_prompt(endpoint, wanted, prompt)}
     if wanted.max_tokens is not None:
         # Who reads one of these names does not read the others.
@@ -85,7 +85,7 @@ def _document(endpoint: Endpoint, wanted: Wanted, *, prompt: str) -> bytes:
     return msgspec.json.encode(document)
 
 
-def _prompt(endpoint: Endpoint, wanted: Wanted, prompt: str) -> Mapping[str, Any]:
+def _prompt(endpoint: Endpoint, wanted: SampleRequest, prompt: str) -> Mapping[str, Any]:
     member = _MEMBERS.get(endpoint.name, "messages")
     if not wanted.needs_vision:
         return {member: [{"role": "user", "content": prompt}] if member == "messages" else prompt}

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-MOST_MEMBERS: Final = 10_000
+MAX_MEMBERS: Final = 10_000
 """No API has so many parameters; an object that does is made to keep a reader busy."""
 
 _SPACE: Final = re.compile(rb"[ \t\n\r]*+")
@@ -16,7 +16,7 @@ _OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _NAME: Final = msgspec.json.Decoder(str)
 
 
-class Member(NamedTuple):
+class JsonMember(NamedTuple):
     """One member, and where the bytes of its value are."""
 
     name: str
@@ -33,7 +33,7 @@ class CrowdedObjectError(ValueError):
         """The name given twice, None when it is only their number."""
 
 
-def members(body: bytes) -> Iterator[Member]:
+def members(body: bytes) -> Iterator[JsonMember]:
     """Yield the members of the object in *body*, which must be valid JSON, in the order of their bytes.
 
     :raises CrowdedObjectError: two members have one name, or there are more than 10 000.
@@ -44,12 +44,12 @@ def members(body: bytes) -> Iterator[Member]:
     while body[at] != _CLOSING_BRACE:
         key_end = _end_of(_STRING, body, at)
         name = _NAME.decode(body[at:key_end])
-        if name in seen or len(seen) == MOST_MEMBERS:
+        if name in seen or len(seen) == MAX_MEMBERS:
             raise CrowdedObjectError(name if name in seen else None)
         seen.add(name)
         start = _after_space(body, _after_space(body, key_end) + 1)
         end = _end_of_value(body, start, values[name])
-        yield Member(name, start, end)
+        yield JsonMember(name, start, end)
         at = _after_space(body, end)
         if body[at] == _COMMA:
             at = _after_space(body, at + 1)

@@ -16,7 +16,7 @@ from nexus.wire.openai import models as openai
 READ: Final = frozenset({"GET", "HEAD"})
 
 
-class Listing(msgspec.Struct, frozen=True):
+class ListingRoute(msgspec.Struct, frozen=True):
     """One path; one that ends in ``/`` stands for all paths below it."""
 
     path: str
@@ -41,14 +41,14 @@ def _page(body: bytes) -> Page:
 
 
 LISTINGS: Final = (
-    Listing("/v1/models", _models),
-    Listing("/v1/models/", _model),
-    Listing("/api/tags", lambda _, snapshot, naming: _page(ollama.list_tags(snapshot, naming))),
-    Listing("/api/ps", lambda _, snapshot, naming: _page(ollama.list_running(snapshot, naming))),
-    Listing(
+    ListingRoute("/v1/models", _models),
+    ListingRoute("/v1/models/", _model),
+    ListingRoute("/api/tags", lambda _, snapshot, naming: _page(ollama.list_tags(snapshot, naming))),
+    ListingRoute("/api/ps", lambda _, snapshot, naming: _page(ollama.list_running(snapshot, naming))),
+    ListingRoute(
         "/api/show",
         lambda asked, snapshot, naming: _page(ollama.show_model(asked.body, snapshot, naming)),
         frozenset({"POST"}),
     ),
-    Listing("/api/version", lambda _asked, _snapshot, _aliases: _page(ollama.show_version())),
+    ListingRoute("/api/version", lambda _asked, _snapshot, _aliases: _page(ollama.show_version())),
 )

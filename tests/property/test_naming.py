@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus.domain.naming import MOST_SUGGESTED, Naming
+from nexus.domain.naming import MAX_SUGGESTED, Naming
 from nexus.testing.builders import make_backend, make_fleet
 from nexus.wire.catalogue import rows
 
@@ -32,7 +32,7 @@ def test_what_is_suggested_is_listed_and_can_be_asked_for(servers, name, loose_t
     hint = naming.hint(name, fleet)
 
     if hint is not None:
-        assert 0 < len(hint.names) <= MOST_SUGGESTED
+        assert 0 < len(hint.names) <= MAX_SUGGESTED
         assert set(hint.names) <= {row.name for row in rows(fleet, naming)}
 
 

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from nexus.domain.measure import MOST_SAMPLES, Measure, read_samples
+from nexus.domain.measure import MAX_SAMPLES, Measure, read_samples
 from nexus.observability.metrics.plugin_series import Key, PluginSeries
 from nexus.routing.stage.order import Place
 
@@ -68,7 +68,7 @@ class PluginMeasures:
             series.begin_anew(read.values)
         values = series.told(read.values)
         self._leave_out(place, measure.name, "invalid", read.refused, read.complaint)
-        most = f"it has more than {MOST_SAMPLES} series"
+        most = f"it has more than {MAX_SAMPLES} series"
         self._leave_out(place, measure.name, "too_many", series.left_out, most)
         return series.labels, values
 

@@ -26,7 +26,7 @@ from nexus.routing.decision_record import Request
 from nexus.routing.explain.build import explain
 from nexus.routing.explain.model import Explanation
 from nexus.routing.explain.text import as_text
-from nexus.wire.composing import JSON, Wanted, compose, form_type, with_model
+from nexus.wire.composing import JSON, SampleRequest, compose, form_type, with_model
 from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
 from nexus.wire.requests import multipart
 
@@ -99,7 +99,7 @@ def _question(
     elif model is None:
         raise click.UsageError("Missing option '-m' / '--model', or '--file' with a body that names one.")
     else:
-        content_type, body = compose(endpoint, msgspec.convert({"model": model, **said}, Wanted))
+        content_type, body = compose(endpoint, msgspec.convert({"model": model, **said}, SampleRequest))
     return Question(endpoint=endpoint, content_type=content_type, body=body, hints=hints)
 
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from nexus.domain.kinds import BackendKind
 from nexus.domain.outcome import AttemptOutcome, Ending
-from nexus.domain.silence import LEAST_S
+from nexus.domain.silence import MIN_SILENCE_S
 from nexus.domain.statuses import StatusMeaning, meaning_of
 from nexus.errors import UpstreamFault
 
@@ -49,7 +49,7 @@ _JUDGED_BY_STATUS: Final = frozenset({UpstreamFault.STATUS, UpstreamFault.IN_STR
 
 
 def weigh(
-    outcome: AttemptOutcome, kind: BackendKind, *, cooling_s: float | None, patience_s: float = LEAST_S
+    outcome: AttemptOutcome, kind: BackendKind, *, cooling_s: float | None, patience_s: float = MIN_SILENCE_S
 ) -> Evidence:
     """Return what *outcome* says of a backend of *kind*.
 

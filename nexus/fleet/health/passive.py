@@ -10,7 +10,7 @@ import structlog
 from nexus.domain.backend import Backend, Breaker
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.read_only import ReadOnlyDict
-from nexus.domain.silence import LEAST_S, LOADING_S, may_be_loading, patience_s
+from nexus.domain.silence import LOADING_S, MIN_SILENCE_S, may_be_loading, patience_s
 from nexus.fleet.clock import Later, call_later
 from nexus.fleet.health.breaker import BreakerState
 from nexus.fleet.health.evidence import Evidence, concerns_all_models, cooling_of, weigh
@@ -65,7 +65,7 @@ class PassiveSignals:
         model = outcome.model
         cooling_s = cooling_of(outcome, retry_after_s) if retry_after_s is not None else None
         now = self._clock()
-        patience_s = self._patience_s(backend, outcome, now) if outcome.silent_s > LEAST_S else LEAST_S
+        patience_s = self._patience_s(backend, outcome, now) if outcome.silent_s > MIN_SILENCE_S else MIN_SILENCE_S
         evidence = weigh(outcome, backend.kind, cooling_s=cooling_s, patience_s=patience_s)
         is_new = observe_attempt(
             backend.load, outcome, is_good=evidence is Evidence.GOOD, is_bad=evidence is Evidence.BAD, now=now
@@ -101,7 +101,7 @@ class PassiveSignals:
         is_patient = patience is None or may_be_loading(backend, backend.load.model(model), now - outcome.duration_s)
         if is_patient and outcome.ending is Ending.CLIENT_LEFT:
             return max(LOADING_S, patience or 0.0)
-        return LEAST_S if patience is None else patience
+        return MIN_SILENCE_S if patience is None else patience
 
     def miss_model(self, backend_id: str, model: str) -> None:
         """Take a model off a backend that says it does not have it, until its next probe says otherwise."""

@@ -1,6 +1,6 @@
 """What a plugin counts, as Prometheus is told it: never too much of it, and no counter ever falls.
 
-A metric of a plugin has at most so many series as :data:`MOST_SAMPLES` says. Which these are does not change as long as
+A metric of a plugin has at most so many series as :data:`MAX_SAMPLES` says. Which these are does not change as long as
 the plugin gives them: those that came first. Of the counters beyond, the sum is told as one series whose labels all are
 ``other``. Of the gauges beyond nothing is told: no number stands for many shares, times and flags at once.
 
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from math import fsum, isfinite
 from typing import Final
 
-from nexus.domain.measure import MOST_SAMPLES
+from nexus.domain.measure import MAX_SAMPLES
 
 OTHER: Final = "other"
 
@@ -55,7 +55,7 @@ class _Series:
 class PluginSeries:
     """The series of one metric, for as long as the process lives."""
 
-    def __init__(self, labels: Key, *, is_counter: bool, most: int = MOST_SAMPLES) -> None:
+    def __init__(self, labels: Key, *, is_counter: bool, most: int = MAX_SAMPLES) -> None:
         self.labels: Final = labels
         self.is_counter: Final = is_counter
         self._most = most

@@ -50,7 +50,7 @@ class _Body(SteeringBody, gc=False):
 _SHAPE: Final = Shape(
     decoder=msgspec.json.Decoder(_Body),
     lists=("messages", "tools", "system", "stop_sequences"),
-    most_bytes={"output_config": 512 * 1024, "output_format": 512 * 1024},
+    max_bytes={"output_config": 512 * 1024, "output_format": 512 * 1024},
     refused=frozenset(SteeringBody.__struct_fields__) - {"model", "stream"},
 )
 

@@ -60,7 +60,7 @@ class _Body(RoutedBody, gc=False):
 _SHAPE: Final = Shape(
     decoder=msgspec.json.Decoder(_Body),
     lists=("messages", "tools", "images", "input"),
-    most_bytes={"template": 128 * 1024, "format": 512 * 1024},
+    max_bytes={"template": 128 * 1024, "format": 512 * 1024},
 )
 
 

@@ -9,7 +9,7 @@ import msgspec
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.naming import Naming
 from nexus.errors import RequestError
-from nexus.wire.catalogue import Row, get, rows
+from nexus.wire.catalogue import CatalogueEntry, get, rows
 from nexus.wire.documents import read
 
 API_VERSION: Final = "0.33.0"
@@ -152,7 +152,7 @@ _DETAILS: Final[OllamaDetails] = {
 }
 
 
-def _card(row: Row) -> OllamaCard:
+def _card(row: CatalogueEntry) -> OllamaCard:
     return {
         "name": row.name,
         "model": row.name,
@@ -163,13 +163,13 @@ def _card(row: Row) -> OllamaCard:
     }
 
 
-def _model_facts(row: Row) -> Mapping[str, Any]:
+def _model_facts(row: CatalogueEntry) -> Mapping[str, Any]:
     # Clients find the length by way of the architecture's name.
     length = {} if row.context_length is None else {"nexus.context_length": row.context_length}
     return {"general.architecture": "nexus", **length}
 
 
-def _capabilities(row: Row) -> list[str]:
+def _capabilities(row: CatalogueEntry) -> list[str]:
     # A model that embeds completes nothing, as a rule; one that calls tools talks.
     completes = not row.embeddings or row.tools
     kinds = {"embedding": row.embeddings, "completion": completes, "vision": row.vision, "tools": row.tools}

@@ -90,7 +90,7 @@ class _Body(SteeringBody, gc=False):
 _SHAPE: Final = Shape(
     decoder=msgspec.json.Decoder(_Body),
     lists=("messages", "tools", "functions", "prompt", "input", "stop", "documents", "text_1", "text_2", "texts"),
-    most_bytes={
+    max_bytes={
         "chat_template": 128 * 1024,
         "grammar": 128 * 1024,
         "guided_grammar": 128 * 1024,

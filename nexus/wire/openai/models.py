@@ -6,7 +6,7 @@ import msgspec
 
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.naming import Naming
-from nexus.wire.catalogue import Row, get, rows
+from nexus.wire.catalogue import CatalogueEntry, get, rows
 
 
 class Capabilities(TypedDict):
@@ -51,7 +51,7 @@ def show_model(name: str, snapshot: FleetSnapshot, naming: Naming) -> bytes:
     return msgspec.json.encode(_card(get(name, snapshot, naming)))
 
 
-def _card(row: Row) -> OpenAIModel:
+def _card(row: CatalogueEntry) -> OpenAIModel:
     return {
         "id": row.name,
         "object": "model",

@@ -25,7 +25,7 @@ class Shape(NamedTuple, Generic[T]):
     decoder: msgspec.json.Decoder[T]
     lists: tuple[str, ...]
     """Members of which each has at most 100 000 items."""
-    most_bytes: Mapping[str, int]
+    max_bytes: Mapping[str, int]
     """How long some members may be: engines compile them before they answer, in time that grows faster than them."""
     refused: Collection[str] = ()
     """Members that no request of this protocol may have."""
@@ -119,20 +119,20 @@ def _refuse_endless_numbers(rest: bytes) -> None:
     """
     if len(rest) > LARGE_BYTES:
         return
-    if _EXPONENT.search(rest) or (len(rest) > MOST_DIGITS and _DIGITS.search(rest)):
+    if _EXPONENT.search(rest) or (len(rest) > MAX_DIGITS and _DIGITS.search(rest)):
         msgspec.json.decode(rest)
 
 
-MOST_DIGITS: Final = 4300
+MAX_DIGITS: Final = 4300
 _EXPONENT: Final = re.compile(rb"[eE]\+?[0-9]{3}")
-_DIGITS: Final = re.compile(rb"(?<![0-9])[0-9]{%d}" % (MOST_DIGITS + 1))
+_DIGITS: Final = re.compile(rb"(?<![0-9])[0-9]{%d}" % (MAX_DIGITS + 1))
 
 
 def _check_sizes(fields: RoutedBody, shape: Shape[T]) -> None:
     for name in shape.lists:
         if _has_too_many_items(bytes(getattr(fields, name))):
             raise RequestError("invalid_value", f"'{name}' has more than {MAX_ITEMS} items", param=name)
-    for name, limit in shape.most_bytes.items():
+    for name, limit in shape.max_bytes.items():
         if len(getattr(fields, name)) > limit:
             raise RequestError("invalid_value", f"'{name}' is longer than {limit} bytes", param=name)
 

@@ -9,8 +9,8 @@ from nexus.errors import RequestError
 from nexus.wire.requests.body import check_model
 from nexus.wire.requests.limits import MAX_CHOICES
 
-MOST_PARTS: Final = 1000
-MOST_HEADER_BYTES: Final = 8 * 1024
+MAX_PARTS: Final = 1000
+MAX_HEADER_BYTES: Final = 8 * 1024
 
 _BOUNDARY: Final = re.compile(rb';[ \t]*boundary=(?:"([^"\\]{1,200})"|([^\s;,"]{1,200}))[ \t]*(?=;|\Z)', re.IGNORECASE)
 _PARAMETER: Final = rb';[ \t]*([a-z]+\*?)=("(?:[^"\\]|\\.)*+"|[^\s;"]*+)[ \t]*'
@@ -119,13 +119,13 @@ def _fields(body: bytes, boundary: bytes) -> Iterator[Field]:
     if not body.startswith(delimiter[2:]):
         raise _malformed()
     at = len(delimiter) - 2
-    for _ in range(MOST_PARTS):
+    for _ in range(MAX_PARTS):
         if body.startswith(b"--", at):
             return
         opened = _AFTER_DELIMITER.match(body, at)
         # A part without headers begins with the empty line that ends them.
         first = opened.end() if opened else 0
-        headers_end = body.find(b"\r\n\r\n", first - 2, first + MOST_HEADER_BYTES) if opened else -1
+        headers_end = body.find(b"\r\n\r\n", first - 2, first + MAX_HEADER_BYTES) if opened else -1
         end = body.find(delimiter, headers_end + 2) if headers_end >= 0 else -1
         start = headers_end + len(b"\r\n\r\n")
         if end < start or delimiter in body[first:headers_end]:
@@ -133,7 +133,7 @@ def _fields(body: bytes, boundary: bytes) -> Iterator[Field]:
         if name := _field_name(body[first:headers_end]):
             yield Field(name, start, end)
         at = end + len(delimiter)
-    raise RequestError("invalid_value", f"the form has more than {MOST_PARTS} parts")
+    raise RequestError("invalid_value", f"the form has more than {MAX_PARTS} parts")
 
 
 def _field_name(headers: bytes) -> bytes:

@@ -7,7 +7,7 @@ import msgspec
 
 from nexus.wire.documents import read
 
-MOST_LOOKED_AT: Final = 50
+MAX_MESSAGES: Final = 50
 """Messages, from the last one back: after the user's may come many of tools."""
 
 
@@ -52,7 +52,7 @@ def _last_text(raw: msgspec.Raw) -> str:
         return ""
     if (text := read(_TEXT, bytes(raw))) is not None:
         return text
-    items = (read(_ITEMS, bytes(raw)) or [])[-MOST_LOOKED_AT:]
+    items = (read(_ITEMS, bytes(raw)) or [])[-MAX_MESSAGES:]
     return next((text for item in reversed(items) if (text := _said(item))), "")
 
 

@@ -17,7 +17,7 @@ MAX_LONG_EVENTS: Final = 32
 """Events of a large block that are looked at one by one; with more of them, none is long."""
 MAX_TOKENS_PER_EVENT: Final = 2
 """An answer that by its size has more is not made of one token per event."""
-MOST_RECENT: Final = 4
+MAX_RECENT_BLOCKS: Final = 4
 """Blocks of events that are remembered: the answer's end, its usage and its marker can come apart."""
 
 
@@ -79,7 +79,7 @@ class EventScan(ABC):
         self._has_event = False
         self._feed = framing.feed
         self._has_data = framing.has_data
-        self._recent: deque[bytes] = deque(maxlen=MOST_RECENT)
+        self._recent: deque[bytes] = deque(maxlen=MAX_RECENT_BLOCKS)
         self._usage_block = b""
         self._bytes = 0
         self._lines = 0
@@ -243,11 +243,11 @@ class EventScan(ABC):
         recent = b"".join(self._recent)
         tail = self._framing.tail(recent)
         events = self._framing.events(tail)
-        if len(events) < MOST_RECENT and len(tail) < len(recent):
+        if len(events) < MAX_RECENT_BLOCKS and len(tail) < len(recent):
             # Comments and pings may follow what matters.
             events = self._framing.events(recent)
-        return events[-MOST_RECENT:]
+        return events[-MAX_RECENT_BLOCKS:]
 
     def _all_events(self) -> list[Event]:
         rest = self._framing.events(self._framing.completed_rest())
-        return [*self._last_events(), *rest][-MOST_RECENT:]
+        return [*self._last_events(), *rest][-MAX_RECENT_BLOCKS:]

@@ -10,7 +10,7 @@ from nexus.wire.streams.event_buffer import EventBuffer, EventTooLargeError
 _BOUNDARY: Final = re.compile(rb"(?>\r\n|\n|\r)[\r\n]++")
 """Two or more line ends of any kind; the first is atomic, or a lone CRLF would pass for two."""
 
-_LONGEST_BOUNDARY: Final = 4
+_MAX_BOUNDARY_BYTES: Final = 4
 _LINE_END: Final = re.compile(rb"\r\n?")
 _BOM: Final = b"\xef\xbb\xbf"
 _TAIL_EVENTS: Final = 8
@@ -32,7 +32,7 @@ class SSEFraming(EventBuffer):
         if not self.rest and data.endswith(b"\n\n") and b"\r" not in data and len(data) <= longest:
             return data
         rest = self.rest
-        searched = max(0, len(rest) - _LONGEST_BOUNDARY + 1)
+        searched = max(0, len(rest) - _MAX_BOUNDARY_BYTES + 1)
         rest += data
         end = _last_boundary(rest, searched)
         if not end and not searched:

@@ -4,7 +4,7 @@ from math import inf, nan
 
 import pytest
 
-from nexus.domain.measure import MOST_SAMPLES, Measure, Sample, check_measure, prefix_of
+from nexus.domain.measure import MAX_SAMPLES, Measure, Sample, check_measure, prefix_of
 
 
 def measure(name="nexus_night_owls", *samples, **fields):
@@ -49,7 +49,7 @@ def test_what_can_be_told_is_no_error(good):
         (measure(documentation=" "), "does not say what it measures"),
         (measure(documentation=None), "does not say what it measures"),
         (measure(samples=None), "has no samples"),
-        (measure(samples=(Sample(1),) * (MOST_SAMPLES + 1)), "more than 1000"),
+        (measure(samples=(Sample(1),) * (MAX_SAMPLES + 1)), "more than 1000"),
         (measure("nexus_night_owls", 5), "has int for a sample"),
         (measure("nexus_night_owls", Sample(1, ["wood"])), "for a sample"),
         (measure("nexus_night_owls", Sample("5")), "cannot be '5'"),

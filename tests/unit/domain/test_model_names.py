@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from nexus.domain.model_names import MOST_COMPARED, NameIndex, index_of, stem, untagged
+from nexus.domain.model_names import MAX_COMPARED, NameIndex, index_of, stem, untagged
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_ten_thousand_names_do_not_make_a_comparison_slow(shared):
     near = [index.near(f"{shared}qwen-{n}-6b-instrukt") for n in range(20)]
     spent_s = time.process_time() - started
 
-    assert all(0 < len(names) <= MOST_COMPARED for names in near)
+    assert all(0 < len(names) <= MAX_COMPARED for names in near)
     assert spent_s / 20 < 0.05
 
 

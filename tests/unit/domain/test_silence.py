@@ -5,10 +5,10 @@ import pytest
 from nexus.domain.backend import Breaker, Status
 from nexus.domain.model_load import ModelLoad
 from nexus.domain.silence import (
-    LEAST_S,
-    LEAST_S_BESIDE_AN_IDLE_ONE,
     LOADING_S,
-    TIMES_BESIDE_AN_IDLE_ONE,
+    MIN_SILENCE_BESIDE_IDLE_S,
+    MIN_SILENCE_S,
+    TIMES_BESIDE_IDLE,
     TIMES_WHEN_ALONE,
     USUAL_TIMES,
     oldest_unanswered_s,
@@ -92,7 +92,7 @@ def test_a_backend_that_does_not_answer_while_another_does_is_remarkable():
     ("age_s", "rival"),
     [
         (12.0, {"took_s": 30.0}),
-        (LEAST_S - 0.1, {}),
+        (MIN_SILENCE_S - 0.1, {}),
     ],
     ids=["others take longer", "too short"],
 )
@@ -145,13 +145,13 @@ def test_the_longest_answer_lately_sets_the_patience_and_not_the_mean():
 def test_a_request_in_company_is_due_when_the_silence_is_remarkable():
     hung, well = asked(make_backend("hung"), 2.0, 2.0), answered(make_backend("well"))
 
-    assert due_in(hung, well, age_s=2.0) == pytest.approx(LEAST_S - 2.0)
+    assert due_in(hung, well, age_s=2.0) == pytest.approx(MIN_SILENCE_S - 2.0)
 
 
 def test_a_single_request_is_given_longer():
     hung, well = asked(make_backend("hung"), 2.0), answered(make_backend("well"))
 
-    assert due_in(hung, well, age_s=2.0) == pytest.approx(TIMES_WHEN_ALONE * LEAST_S - 2.0)
+    assert due_in(hung, well, age_s=2.0) == pytest.approx(TIMES_WHEN_ALONE * MIN_SILENCE_S - 2.0)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_nothing_is_due_when_there_is_no_other():
 def test_a_request_beside_an_idle_backend_is_due_later(took_s):
     hung = asked(answered(make_backend("hung"), took_s, ago_s=20.0), 10.0)
 
-    due_s = max(LEAST_S_BESIDE_AN_IDLE_ONE, TIMES_BESIDE_AN_IDLE_ONE * took_s)
+    due_s = max(MIN_SILENCE_BESIDE_IDLE_S, TIMES_BESIDE_IDLE * took_s)
     assert due_in(hung, make_backend("idle"), age_s=10.0) == pytest.approx(due_s - 10.0)
 
 

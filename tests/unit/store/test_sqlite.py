@@ -322,7 +322,7 @@ async def test_two_that_share_a_file_take_neither_for_a_stranger(store, tmp_path
 
 
 async def test_processes_that_were_killed_leave_no_more_behind_than_there_is_room_for(tmp_path, monkeypatch):
-    monkeypatch.setattr(opened_file, "MOST_OPENINGS", 3)
+    monkeypatch.setattr(opened_file, "MAX_OPENINGS", 3)
     path = tmp_path / "nexus.sqlite3"
     for _ in range(6):
         store = SqliteStore(path)

@@ -3,7 +3,7 @@
 import pytest
 
 from nexus.errors import RequestError
-from nexus.wire.composing import Wanted, compose, form_type, with_model
+from nexus.wire.composing import SampleRequest, compose, form_type, with_model
 from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
 from nexus.wire.requests import multipart
 
@@ -20,7 +20,7 @@ def understood(endpoint, body):
 
 @pytest.mark.parametrize("endpoint", JSON_ENDPOINTS, ids=lambda endpoint: endpoint.name)
 def test_every_endpoint_is_asked_for_the_model(endpoint):
-    content_type, body = compose(endpoint, Wanted(model="org/llama3:8b"))
+    content_type, body = compose(endpoint, SampleRequest(model="org/llama3:8b"))
 
     assert content_type == b"application/json"
     assert understood(endpoint, body).model == "org/llama3:8b"
@@ -30,7 +30,7 @@ def test_every_endpoint_is_asked_for_the_model(endpoint):
 @pytest.mark.parametrize("endpoint", [e for e in JSON_ENDPOINTS if e.name not in UNMEASURED], ids=lambda e: e.name)
 @pytest.mark.parametrize("needs_tools", [True, False])
 def test_the_prompt_is_as_long_as_it_is_to_be(endpoint, needs_tools):
-    _, body = compose(endpoint, Wanted(model="m", prompt_tokens=9000, needs_tools=needs_tools))
+    _, body = compose(endpoint, SampleRequest(model="m", prompt_tokens=9000, needs_tools=needs_tools))
 
     assert understood(endpoint, body).prompt_tokens == 9000
 
@@ -38,7 +38,9 @@ def test_the_prompt_is_as_long_as_it_is_to_be(endpoint, needs_tools):
 @pytest.mark.parametrize("path", CHATS)
 def test_a_chat_can_ask_for_everything(path):
     endpoint = ENDPOINTS[path]
-    wanted = Wanted(model="m", prompt_tokens=100, max_tokens=77, needs_vision=True, needs_tools=True, needs_json=True)
+    wanted = SampleRequest(
+        model="m", prompt_tokens=100, max_tokens=77, needs_vision=True, needs_tools=True, needs_json=True
+    )
 
     asked = understood(endpoint, compose(endpoint, wanted)[1])
 
@@ -51,14 +53,14 @@ def test_a_chat_can_ask_for_everything(path):
 def test_nothing_is_asked_for_that_was_not_wanted(path, need):
     endpoint = ENDPOINTS[path]
 
-    asked = understood(endpoint, compose(endpoint, Wanted(model="m", **{need: True}))[1])
+    asked = understood(endpoint, compose(endpoint, SampleRequest(model="m", **{need: True}))[1])
 
     assert [name for name in ("needs_vision", "needs_tools", "needs_json") if getattr(asked, name)] == [need]
 
 
 @pytest.mark.parametrize("endpoint", FORMS, ids=lambda endpoint: endpoint.name)
 def test_a_form_names_the_model(endpoint):
-    content_type, body = compose(endpoint, Wanted(model="whisper"))
+    content_type, body = compose(endpoint, SampleRequest(model="whisper"))
 
     assert multipart.understand(endpoint, body, content_type).model == "whisper"
     changed = with_model(endpoint, content_type, body, "other")
@@ -67,7 +69,7 @@ def test_a_form_names_the_model(endpoint):
 
 def test_a_form_cannot_say_more():
     with pytest.raises(RequestError, match="can only say the model"):
-        compose(FORMS[0], Wanted(model="whisper", needs_json=True))
+        compose(FORMS[0], SampleRequest(model="whisper", needs_json=True))
 
 
 @pytest.mark.parametrize("body", [b'{"model": "a", "messages": []}', b'{"messages": []}'])

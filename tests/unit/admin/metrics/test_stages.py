@@ -6,7 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from structlog.testing import capture_logs
 
 from nexus.admin.metrics.stages import StageMetrics
-from nexus.domain.measure import MOST_SAMPLES, Measure, Sample
+from nexus.domain.measure import MAX_SAMPLES, Measure, Sample
 from nexus.errors import StageFailed
 from nexus.observability.metrics.exposition import pieces
 from nexus.observability.metrics.families import gauge
@@ -195,19 +195,19 @@ def of_models(count, type_="counter"):
 
 def test_a_metric_that_is_too_large_is_told_as_far_as_there_is_room_and_the_rest_as_one():
     with capture_logs() as logs:
-        values = told(pipeline_of(Telling("night", of_models(MOST_SAMPLES + 7))))
+        values = told(pipeline_of(Telling("night", of_models(MAX_SAMPLES + 7))))
 
     hoots = {key[1]: value for key, value in values.items() if key[0] == "nexus_night_hoots_total"}
-    assert (len(hoots), hoots["other"]) == (MOST_SAMPLES + 1, 7)
+    assert (len(hoots), hoots["other"]) == (MAX_SAMPLES + 1, 7)
     assert values["nexus_plugin_series_left_out", "nexus_night_hoots", "too_many"] == 7
     assert [(line["reason"], line["count"]) for line in logs] == [("too_many", 7)]
 
 
 def test_of_a_gauge_that_is_too_large_the_rest_is_left_out():
     with capture_logs():
-        values = told(pipeline_of(Telling("night", of_models(MOST_SAMPLES + 7, "gauge"))))
+        values = told(pipeline_of(Telling("night", of_models(MAX_SAMPLES + 7, "gauge"))))
 
-    assert len([key for key in values if key[0] == "nexus_night_hoots"]) == MOST_SAMPLES
+    assert len([key for key in values if key[0] == "nexus_night_hoots"]) == MAX_SAMPLES
     assert ("nexus_night_hoots", "other") not in values
 
 
