@@ -69,7 +69,7 @@ class Fleet:
         self._plan = plan
         self._fetcher = Fetcher(timeout_s=plan.health_check.timeout_seconds, max_age_s=plan.connection_age_s)
         self._health = HealthChecker(self.registry, self._fetcher, chance=chance)
-        self._passive = PassiveSignals(self.registry, on_refused=self._health.refuse, chance=chance)
+        self._passive = PassiveSignals(self.registry, on_refused=self._health.note_refused, chance=chance)
         self._misconfigurations = Misconfigurations(self.registry)
         self._roster = Roster(self.registry, self._health, self._passive, self._misconfigurations)
         self._sightings = Sightings()

@@ -1,4 +1,4 @@
-"""What one attempt says of its backend: most of what goes wrong is not the backend's fault."""
+"""Decides whether the outcome of an attempt counts for or against its backend."""
 
 import math
 from enum import StrEnum
@@ -14,14 +14,14 @@ MAX_COOLING_S: Final = 300.0
 
 
 class Evidence(StrEnum):
-    """How an attempt bears on its backend."""
+    """What an attempt proves about its backend."""
 
     GOOD = "good"
     BAD = "bad"
     REFUSED = "refused"
-    """Nobody listens there."""
+    """Nothing listens there."""
     NONE = "none"
-    """The request, the client or the load was at fault, or nobody knows."""
+    """The request, the client or the load was at fault, or the cause is unknown."""
 
 
 _FAULTS: Final = {
@@ -36,10 +36,10 @@ _FAULTS: Final = {
     "stream_truncated": Evidence.BAD,
     "stream_stalled": Evidence.BAD,
 }
-"""Of each fault that counts by itself; a stale connection says nothing of the next request."""
+"""The faults that count by themselves; a stale connection proves nothing, so it is not among them."""
 
 _OF_THE_SERVER: Final = frozenset({UpstreamFault.REFUSED, UpstreamFault.CONNECT_TIMEOUT, UpstreamFault.TLS})
-"""Faults that come before any model is asked for."""
+"""Faults that occur before a model is involved."""
 
 _OUT_OF_PATIENCE: Final = frozenset({Ending.CLIENT_LEFT, Ending.TIMED_OUT})
 
@@ -51,14 +51,14 @@ _JUDGED_BY_STATUS: Final = frozenset({UpstreamFault.STATUS, UpstreamFault.IN_STR
 def weigh(
     outcome: AttemptOutcome, kind: BackendKind, *, cooling_s: float | None, patience_s: float = MIN_SILENCE_S
 ) -> Evidence:
-    """Return what *outcome* says of a backend of *kind*.
+    """Return what *outcome* proves about a backend of *kind*.
 
-    :param cooling_s: how long it asked to be left alone, see :func:`cooling_of`.
-    :param patience_s: after how long a silence of the backend is remarkable.
+    :param cooling_s: the result of :func:`cooling_of`.
+    :param patience_s: the longest silence of the backend that is still normal.
     """
     ending = outcome.ending
     if ending in _OUT_OF_PATIENCE and outcome.is_sent and outcome.silent_s > patience_s:
-        # A backend that hangs shows it in no other way, where clients are less patient than the proxy.
+        # When clients give up before the proxy does, silence is the only sign of a backend that hangs.
         return Evidence.BAD
     if ending is not Ending.FINISHED and ending is not Ending.BACKEND_FAILED:
         return Evidence.NONE
@@ -78,12 +78,12 @@ def weigh(
 
 
 def concerns_all_models(fault: str | None) -> bool:
-    """Return whether *fault* is certainly that of the whole server, not of the model that was asked for."""
+    """Return whether *fault* certainly concerns the whole server and not only the requested model."""
     return fault in _OF_THE_SERVER
 
 
 def cooling_of(outcome: AttemptOutcome, retry_after_s: float | None) -> float | None:
-    """Return for how long the backend asks to be left alone, None when it does not ask or makes no sense."""
+    """Return for how long the backend asks for no requests; None if it does not ask, or for an invalid time."""
     if retry_after_s is None or outcome.status not in _BUSY_STATUSES:
         return None
     if not math.isfinite(retry_after_s) or retry_after_s < 0:

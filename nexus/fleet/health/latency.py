@@ -10,12 +10,12 @@ def observe_attempt(
 ) -> bool:
     """Record how one attempt went and return whether it is the first of its model.
 
-    :param is_good: whether the backend answered well: only that makes the average of the whole backend move.
+    :param is_good: whether the backend succeeded; only successes move its average latency.
     :param is_bad: whether the attempt counts as a failure of the backend, however it ended.
     :param now: monotonic seconds.
     """
     if not outcome.model:
-        # No model was asked: how soon a file is shown says nothing of how soon an answer begins.
+        # Requests without a model, such as those for files, are not comparable.
         return False
     before, has_failed = len(load.models), is_bad or _has_failed(outcome)
     model = load.model(outcome.model)
@@ -28,7 +28,7 @@ def observe_attempt(
     if outcome.is_stream:
         is_error = outcome.fault is not None or (outcome.status or 0) >= FIRST_ERROR
         if outcome.first_byte_s is not None and not is_error and not has_failed:
-            # However the stream ended for the client, its first token came so soon.
+            # The time to the first token is valid however the stream ended.
             model.first_token.observe(outcome.first_byte_s, now)
     elif is_good:
         model.whole.observe(outcome.duration_s, now, outcome.max_tokens)
@@ -38,7 +38,7 @@ def observe_attempt(
 
 
 def _has_failed(outcome: AttemptOutcome) -> bool:
-    """Return whether it ended without an answer by no fault of the client, the request or a deadline of the whole."""
+    """Return whether it failed, and not because of the client, the request or the request's own deadline."""
     if outcome.ending is Ending.BACKEND_FAILED:
         return True
     return outcome.ending is Ending.FINISHED and outcome.status is not None and meaning_of(outcome.status).fails_over

@@ -1,4 +1,4 @@
-"""Backends that refuse what the operator has configured for them: shown as such, and avoided for a while."""
+"""Marks backends that refuse their configured credentials, so that they are shown and avoided for a while."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -13,11 +13,11 @@ from nexus.fleet.membership.registry import Registry
 log = structlog.get_logger("nexus.fleet")
 
 PAUSE_S: Final = 60.0
-"""After which one more request may show whether the key works again: a refusal costs next to nothing."""
+"""Then the next request shows whether the key works again; a refusal is cheap."""
 
 FORBIDDEN: Final = 403
-MAX_FORBIDDEN_IN_A_ROW: Final = 3
-"""A single 403 may be about one request; so many in a row are about the key."""
+FORBIDDEN_TO_MARK: Final = 3
+"""A single 403 may concern one request; so many in a row concern the key."""
 
 REASONS: Final[Mapping[int, str]] = {
     401: "it refused the configured key, or asks for one (HTTP 401)",
@@ -29,18 +29,18 @@ OTHER_REASON: Final = "it refused the configured credentials"
 
 
 class Misconfigurations:
-    """Marks a backend when its key is refused, until an answer succeeds, the configuration changes or a pause ends."""
+    """A mark lasts until a request succeeds, the configuration changes or its pause ends."""
 
     def __init__(self, registry: Registry, *, later: Later = call_later) -> None:
         self._registry = registry
         self._later = later
         self._pauses: dict[str, Timer] = {}
-        """By id, of each backend that is marked."""
+        """By id, one for each marked backend."""
         self._forbidden: dict[str, int] = {}
-        """By id, how many times in a row a backend has answered 403."""
+        """By id, how often in a row a backend has responded with 403."""
 
     def report(self, backend_id: str, outcome: AttemptOutcome) -> None:
-        """Learn from one attempt."""
+        """Apply the outcome of one attempt."""
         if outcome.fault == UpstreamFault.CREDENTIALS:
             if self._registry.get(backend_id) is not None and self._is_certain(backend_id, outcome.status):
                 self._mark(backend_id, REASONS.get(outcome.status or 0, OTHER_REASON))
@@ -48,7 +48,7 @@ class Misconfigurations:
             self.forget(backend_id)
 
     def forget(self, backend_id: str) -> None:
-        """Take the mark off a backend: its key works, its configuration has changed, or it has left."""
+        """Remove the mark of a backend: its key works, its configuration has changed, or it has left the fleet."""
         self._forbidden.pop(backend_id, None)
         if pause := self._pauses.pop(backend_id, None):
             pause.cancel()
@@ -64,7 +64,7 @@ class Misconfigurations:
         if status != FORBIDDEN:
             return True
         self._forbidden[backend_id] = in_a_row = self._forbidden.get(backend_id, 0) + 1
-        return in_a_row >= MAX_FORBIDDEN_IN_A_ROW
+        return in_a_row >= FORBIDDEN_TO_MARK
 
     def _mark(self, backend_id: str, reason: str) -> None:
         if pause := self._pauses.pop(backend_id, None):

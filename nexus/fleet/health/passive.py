@@ -1,4 +1,4 @@
-"""What traffic itself tells of backends: sooner than any probe, and of the path that requests take."""
+"""Applies the outcomes of attempts to the breakers, cooling and latency of backends."""
 
 import random
 import time
@@ -27,17 +27,17 @@ UNTROUBLED: Final[Mapping[str, Any]] = {
     "is_cooling": False,
     "cooling_models": frozenset(),
 }
-"""The fields of a row that follow from traffic, while nothing is wrong."""
+"""The fields of a row that follow from traffic, for a backend without trouble."""
 
 
 MAX_UNSUPPORTED: Final = 256
-"""Refused endpoints that are remembered of one backend."""
+"""Unsupported pairs of endpoint and model that are remembered per backend."""
 
 
 class PassiveSignals:
-    """Turns the outcomes of attempts into breakers, cooling and latency, each of one model on one backend, and
-    publishes each change. What is certainly the fault of the server, such as a refused connection, counts for all of
-    its models.
+    """Keeps a breaker and a cooling period for each model of each backend, and publishes every change.
+
+    A fault of the whole server, such as a refused connection, counts for all of its models.
     """
 
     def __init__(
@@ -49,7 +49,9 @@ class PassiveSignals:
         chance: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """:param on_refused: is told the id of a backend that refused a connection; whether that has settled it."""
+        """:param on_refused: called with the id of a backend that refused a connection; returns whether its status
+        shows that now, so that its breaker need not open.
+        """
         self._registry = registry
         self._later = later
         self._on_refused = on_refused
@@ -58,7 +60,7 @@ class PassiveSignals:
         self._tracks: dict[str, BackendTracks] = {}
 
     def report(self, backend_id: str, outcome: AttemptOutcome, *, retry_after_s: float | None = None) -> None:
-        """Learn from one attempt; of a backend that is gone there is nothing to learn."""
+        """Apply the outcome of one attempt; that of a removed backend is ignored."""
         backend = self._registry.get(backend_id)
         if backend is None:
             return
@@ -79,19 +81,20 @@ class PassiveSignals:
             case Evidence.BAD:
                 self._fail(backend, None if concerns_all_models(outcome.fault) else model)
             case Evidence.GOOD if backend_id in self._tracks:
-                # A backend without tracks has never failed: there is nothing to take back.
+                # A backend without tracks has never failed, so no breaker needs to close.
                 self._succeed(backend, model)
         if tracks := self._tracks.get(backend_id):
             if outcome.status is not None:
-                # Whatever it answered, its connections work.
+                # Any response proves that connections to the server work.
                 self._enter(backend, None, tracks.server, tracks.server.state.after_success())
             if is_new:
                 self._publish(backend_id)
 
     def _patience_s(self, backend: Backend, outcome: AttemptOutcome, now: float) -> float:
-        """Return after how long a silence is remarkable, by what all backends that list the model took lately. Where
-        nothing like it was measured, or *backend* may have been loading the model, that clients leave says nothing
-        before a load is surely over.
+        """Return the longest normal silence, by the recent latencies of all backends that have the model.
+
+        If there are none, or if *backend* may have been loading the model, a client that leaves counts only after the
+        time that loading can take.
         """
         model = outcome.model
         offers = ((other, other.own_name(model)) for other in self._registry.snapshot.by_model.get(model, ()))
@@ -104,7 +107,7 @@ class PassiveSignals:
         return MIN_SILENCE_S if patience is None else patience
 
     def miss_model(self, backend_id: str, model: str) -> None:
-        """Take a model off a backend that says it does not have it, until its next probe says otherwise."""
+        """Remove a model from a backend that denied having it, until a probe lists it again."""
         backend = self._registry.get(backend_id)
         if backend is None or backend.facts(model) is None:
             return
@@ -114,7 +117,7 @@ class PassiveSignals:
         self._registry.update(backend_id, models=kept)
 
     def note_unsupported(self, backend_id: str, endpoint: str, model: str) -> None:
-        """Remember what a backend says that it cannot do: a server for embeddings tells it nowhere else."""
+        """Remember that a backend refused an endpoint: embedding servers show only so what they do not support."""
         backend = self._registry.get(backend_id)
         if backend is None or len(backend.unsupported) >= MAX_UNSUPPORTED or (endpoint, model) in backend.unsupported:
             return
@@ -122,7 +125,7 @@ class PassiveSignals:
         self._registry.update(backend_id, unsupported=backend.unsupported | {(endpoint, model)})
 
     def forget(self, backend_id: str) -> None:
-        """Drop what is remembered of a backend that is gone or has become another."""
+        """Forget a backend that was removed or replaced by another server."""
         if tracks := self._tracks.pop(backend_id, None):
             tracks.cancel_timers()
 
@@ -145,7 +148,7 @@ class PassiveSignals:
             tracks.drop_if_idle(model)
 
     def _enter(self, backend: Backend, model: str | None, track: Track, state: BreakerState) -> None:
-        """Put the breaker of *model*, or for None of the whole server, into *state*."""
+        """Set the breaker of *model*, or of the whole server if None, to *state*."""
         before, track.state = track.state, state
         if state.breaker is before.breaker:
             return

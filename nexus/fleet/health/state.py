@@ -1,4 +1,4 @@
-"""Whether a backend is well, as its probes tell one after another: a pure state machine."""
+"""The health of one backend, as a pure state machine over the results of its probes."""
 
 from typing import Final
 
@@ -9,21 +9,21 @@ from nexus.domain.backend import Status
 
 MIN_INTERVAL_S: Final = 1.0
 RECOVERY_INTERVAL_S: Final = 1.0
-"""Between two probes of a backend that cannot be used now: a restarted server is seen within two seconds."""
+"""Between two probes of an unusable backend: a restarted server is back within two seconds."""
 CONFIRMATION_INTERVAL_S: Final = 0.25
 """Between the successes that make an unhealthy backend healthy again."""
 
 
 class HealthState(msgspec.Struct, frozen=True):
-    """What is believed of one backend, and what would change it."""
+    """A status, and the counts that decide when it changes."""
 
     status: Status = Status.UNKNOWN
     failures: int = 0
-    """In a row."""
+    """Consecutive ones."""
     successes: int = 0
-    """In a row."""
+    """Consecutive ones."""
     is_busy: bool = False
-    """The last probe timed out while requests were running there."""
+    """Whether the last probe timed out while the backend was serving requests."""
 
     def after_success(self, config: HealthCheckConfig) -> "HealthState":
         successes = self.successes + 1
@@ -44,24 +44,24 @@ class HealthState(msgspec.Struct, frozen=True):
         return HealthState(status, failures=failures, successes=0)
 
     def after_busy(self) -> "HealthState":
-        """Return the state after a probe that timed out while requests were running there: no sign of a dead server."""
+        """Return the state after a probe that timed out while requests were running, which is no sign of a failure."""
         return msgspec.structs.replace(self, is_busy=True)
 
     def after_loading(self) -> "HealthState":
-        """Return the state after the server said that it is loading its model."""
+        """Return the state after the server reported that it is loading its model."""
         return HealthState(self.status if self.status is Status.DRAINING else Status.LOADING)
 
     def after_refusal(self) -> "HealthState":
-        """Return the state after a request was refused a connection: certain enough not to wait for probes."""
+        """Return the state after a refused connection, which is certain enough not to wait for more failures."""
         status = self.status if self.status is Status.DRAINING else Status.UNHEALTHY
         return HealthState(status, failures=max(1, self.failures), successes=0)
 
     def next_probe_in_s(self, config: HealthCheckConfig) -> float:
-        """Return when to probe again: soon while a change is under way or the backend cannot be used."""
+        """Return the time until the next probe, which is short while the status may change soon."""
         interval_s = config.interval_seconds
         soon_s = min(interval_s, max(interval_s / 10, MIN_INTERVAL_S))
         if not config.enabled:
-            # It is probed only until it has listed its models, and until then no request can be sent there.
+            # Without health checks it is probed until it has listed its models, and gets no requests before.
             return soon_s
         if self.status in (Status.HEALTHY, Status.DRAINING):
             return soon_s if self.failures or self.is_busy else interval_s

@@ -1,4 +1,4 @@
-"""What is remembered of one backend between the outcomes of its requests: of the server, and of each failing model."""
+"""The breakers and the cooling periods of one backend: one track for the server, one for each failing model."""
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
@@ -14,7 +14,7 @@ _UNTROUBLED = BreakerState()
 
 
 class Track(msgspec.Struct, eq=False):
-    """A breaker and what it waits for."""
+    """A breaker and its timers."""
 
     state: BreakerState = _UNTROUBLED
     reopening: Timer | None = None
@@ -32,18 +32,18 @@ class Track(msgspec.Struct, eq=False):
 
 
 class BackendTracks(msgspec.Struct, eq=False):
-    """The track of the server, and those of the models that have failed or cool down."""
+    """The track of the server, and those of models that have failed or are cooling."""
 
     server: Track = msgspec.field(default_factory=Track)
     models: dict[str, Track] = {}
     """By the name that the backend uses, in the order of first failure; at most ``MAX_TRACKED_MODELS``."""
 
     def get(self, model: str | None) -> Track | None:
-        """Return the track of *model*, that of the server for None; None when nothing is remembered."""
+        """Return the track of *model*, or of the server for None; None if the model has no track."""
         return self.server if model is None else self.models.get(model)
 
     def track(self, model: str | None) -> Track:
-        """Return the track of *model*, a new one if need be; that of the server for None."""
+        """Return the track of *model*, which is created if need be, or of the server for None."""
         found = self.get(model)
         if found is not None or model is None:
             return found or self.server
@@ -53,7 +53,7 @@ class BackendTracks(msgspec.Struct, eq=False):
         return track
 
     def drop_if_idle(self, model: str) -> None:
-        """Forget *model* when there is nothing left to remember of it."""
+        """Remove the track of *model* if it is closed and not cooling."""
         track = self.models.get(model)
         if track is not None and track.cooling is None and track.state == _UNTROUBLED:
             del self.models[model]
@@ -63,7 +63,7 @@ class BackendTracks(msgspec.Struct, eq=False):
             _cancel(track)
 
     def model_breakers(self) -> Mapping[str, Breaker]:
-        """Return the breakers that are not closed, by model."""
+        """Return, by model, the breakers that are not closed."""
         breakers = {model: track.state.breaker for model, track in self.models.items()}
         return {model: breaker for model, breaker in breakers.items() if breaker is not Breaker.CLOSED}
 
@@ -71,7 +71,7 @@ class BackendTracks(msgspec.Struct, eq=False):
         return frozenset(model for model, track in self.models.items() if track.cooling is not None)
 
     def at_a_glance(self, asked: AbstractSet[str]) -> Breaker:
-        """Return the breaker of the server, or the best one of the models when every one of *asked* fails."""
+        """Return the breaker of the server, or the least severe of the models if all that were *asked* for fail."""
         failing = self.model_breakers()
         own = self.server.state.breaker
         if own is not Breaker.CLOSED or not failing or not asked <= failing.keys():

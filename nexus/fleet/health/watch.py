@@ -1,4 +1,4 @@
-"""The watch over one backend: probe, believe, wait, for as long as it belongs to the fleet."""
+"""Probes one backend for as long as it is a member, and decides its status."""
 
 import asyncio
 import math
@@ -23,21 +23,21 @@ from nexus.fleet.probing.probe import BackendProbe
 from nexus.fleet.probing.result import Cause, Failure, ProbeResult, Success, SuccessWithParseError
 
 JITTER: Final = 0.1
-"""Of an interval, to either side, so that a fleet is not probed in one burst."""
+"""The share by which an interval varies to either side, so that a fleet is not probed in one burst."""
 MAX_LOOK_S: Final = 1.0
-"""How long a request waits for a probe that it has asked for."""
+"""How long a request waits for a probe on demand."""
 LOOKS_PER_PAUSE: Final = {Status.UNHEALTHY: 4, Status.UNKNOWN: 4, Status.LOADING: 4}
-"""How often a backend that cannot be used is probed for requests while a healthy one is probed once."""
+"""Probes on demand of an unusable backend in the time in which a healthy one gets one."""
 LOOKS_PER_REFUSAL: Final = 20
-"""The same where nothing listens: a refused connection costs next to nothing, and a server may start at any moment."""
+"""The same where nothing listens: a refused connection is cheap, and the server may start at any moment."""
 EMPTY_LISTS_TO_BELIEVE: Final = 3
-"""In a row, before a backend that had models counts as one that has none."""
+"""Consecutive ones, before a backend that had models counts as one without models."""
 
 log = structlog.get_logger("nexus.fleet")
 
 
 class Watch:
-    """Of one backend; the one place that decides its status."""
+    """The schedule and the state of one backend; nothing else decides its status."""
 
     def __init__(  # noqa: PLR0913 - what it watches, by which means, and what tests put in place of chance and clock
         self,
@@ -55,15 +55,15 @@ class Watch:
         now: Callable[[], float] = unix_now,
     ) -> None:
         """:param gate: bounds how many backends are probed at once.
-        :param on_probed: is called after each probe, when its result has been published.
+        :param on_probed: called after the result of each probe is published.
         """
         self.member = member
         self.state = state
         self.learned = learned
-        """What the server has said of itself: a lookup that fails once does not make it smaller."""
+        """What probes have learned about the server; a lookup that fails once erases nothing."""
         self.has_probed = asyncio.Event()
         self.next_probe_at: float | None = None
-        """Unix seconds; None while one is under way, and when there will be none."""
+        """Unix seconds; None while a probe is running, and when there will be none."""
         self._probe = probe
         self._gate = gate
         self._registry = registry
@@ -78,15 +78,15 @@ class Watch:
         self._took_s = 0.0
         """How long the last probe took."""
         self._looked_at = -math.inf
-        """When a request last had it probed."""
+        """When it was last probed on demand."""
         self._is_probing = False
         self._last: Cause | None = None
         """Why the last probe failed; None when it succeeded."""
         self._empty_lists = 0
-        """Lists without a model, in a row, from a backend that had models before."""
+        """Consecutive lists without models, from a backend that had some."""
 
     async def run(self) -> None:
-        """Probe at once and then again and again; without health checks, on demand once the models are listed."""
+        """Probe on schedule; with health checks disabled, only until the models are listed and then on demand."""
         while True:
             self._hurry.clear()
             self.next_probe_at = None
@@ -99,15 +99,15 @@ class Watch:
                 await self._rest()
 
     def probe_soon(self) -> None:
-        """Do not wait for the next turn."""
+        """Probe without waiting for the end of the interval."""
         self._hurry.set()
 
     def look(self, *, pause_s: float) -> bool:
-        """Probe now, at most once per *pause_s* (see :data:`LOOKS_PER_PAUSE`). Return whether there is a result that is
-        worth a wait.
+        """Probe on demand, at most once per *pause_s* (see :data:`LOOKS_PER_PAUSE`). Return whether the caller should
+        wait for a result.
 
-        That of a backend whose last probe took too long is not. One that left it unanswered is probed again soon in
-        any case, and may be busy.
+        A backend whose last probe took too long is not worth the wait. One whose last probe timed out is probed again
+        soon in any case, and may be busy.
         """
         now = monotonic()
         if self.state.status is Status.DRAINING or self._last is Cause.TIMEOUT:
@@ -122,28 +122,28 @@ class Watch:
 
     @property
     def is_looking(self) -> bool:
-        """Whether a probe is under way or about to begin."""
+        """Whether a probe is running or about to start."""
         return self._is_probing or self._hurry.is_set()
 
-    def refuse(self) -> bool:
-        """Learn that a request was refused a connection. Return whether the status tells it now: without health checks
-        there are no probes that would bring the backend back, so its status stays.
+    def note_refused(self) -> bool:
+        """Note that a request was refused a connection. Return whether the status shows that now: with health checks
+        disabled, no probe would bring the backend back, so its status stays.
         """
         if not self._config.enabled:
             return False
         row = self._registry.get(self.member.id)
         if row is not None and not (row.is_refusing and row.status is Status.UNHEALTHY):
-            told = {"last_error": "connection failed: refused to a request", "is_refusing": True}
-            self._enter(self.state.after_refusal(), told)
+            fields = {"last_error": "connection failed: refused to a request", "is_refusing": True}
+            self._enter(self.state.after_refusal(), fields)
             self.probe_soon()
         return True
 
     def drain(self) -> None:
-        """Take it out of service; nothing but :meth:`undrain` brings it back."""
+        """Take it out of service until :meth:`undrain`."""
         self._enter(HealthState(Status.DRAINING), {})
 
     def undrain(self) -> None:
-        """Let it serve again, once a probe has found it well."""
+        """Return it to service once a probe succeeds."""
         if self.state.status is Status.DRAINING:
             self._enter(HealthState() if self._config.enabled else HealthState(Status.HEALTHY), {})
             self.probe_soon()
@@ -158,7 +158,7 @@ class Watch:
             self._is_probing = False
         self._took_s = monotonic() - self._began_at
         self._last = result.cause if isinstance(result, Failure) else None
-        self._believe(result, running=max(running, self._in_flight()))
+        self._apply(result, running=max(running, self._in_flight()))
         return result
 
     def _in_flight(self) -> int:
@@ -177,8 +177,8 @@ class Watch:
         except TimeoutError:
             return
 
-    def _believe(self, result: ProbeResult, *, running: int) -> None:
-        """Publish what *result* tells. :param running: requests that the backend had during the probe."""
+    def _apply(self, result: ProbeResult, *, running: int) -> None:
+        """Publish *result*. :param running: how many requests the backend was serving during the probe."""
         row = self._registry.get(self.member.id)
         if row is None:
             return
@@ -195,7 +195,7 @@ class Watch:
         if result.cause is Cause.SHORTAGE:
             return self.state
         if result.cause is Cause.REPLACED:
-            # As certain as a refused connection: its prompts are not meant for this server.
+            # As certain as a refused connection, and prompts must not reach the other server.
             return self.state.after_refusal()
         if result.cause is Cause.LOADING:
             return self.state.after_loading()
@@ -204,7 +204,7 @@ class Watch:
         return self.state.after_failure(self._config)
 
     def _fields(self, result: ProbeResult, row: Backend, running: int) -> dict[str, Any]:
-        """Return those fields of the row that *result* tells; a backend that is down keeps its models."""
+        """Return the fields of the row that *result* changes; a backend that is down keeps its models."""
         if isinstance(result, Failure):
             return self._fields_of_failure(result, row, running)
         row.load.observe_probe(result.latency_ms)
@@ -221,7 +221,7 @@ class Watch:
             return {"last_error": f"invalid response: no models; {len(row.models)} were listed before", **fields}
         models = {name: _first_dated(facts, row) for name, facts in result.models.items()}
         if models.keys() != row.models.keys() or self.learned.version != row.version:
-            # Another server, or one that was started in another way.
+            # Another server, or one that was restarted with other options.
             fields["unsupported"] = frozenset()
         if models.keys() != row.models.keys():
             found, gone = sorted(models.keys() - row.models.keys()), sorted(row.models.keys() - models.keys())
@@ -239,7 +239,7 @@ class Watch:
         return fields
 
     def _is_doubtful(self, result: Success, row: Backend) -> bool:
-        """Whether a list without models is not believed yet: a server that starts may list them a moment later."""
+        """Whether an empty list of models is not trusted yet: a server that starts may list them a moment later."""
         self._empty_lists = 0 if result.models or not row.models else self._empty_lists + 1
         if self._empty_lists < EMPTY_LISTS_TO_BELIEVE:
             return self._empty_lists > 0
@@ -267,7 +267,7 @@ class Watch:
 
 
 def _first_dated(facts: ModelFacts, row: Backend) -> ModelFacts:
-    """Keep the date that was reported first: some servers say "created now" each time."""
+    """Keep the date that was reported first: some servers always report the current time."""
     known = row.models.get(facts.name)
     created = known.created if known is not None and known.created else facts.created
     return msgspec.structs.replace(facts, created=created)

@@ -1,4 +1,4 @@
-"""The watches over all backends: started, stopped, hurried, and waited for."""
+"""Runs one watch for each backend, and probes on demand."""
 
 import asyncio
 import random
@@ -19,13 +19,13 @@ from nexus.fleet.probing.probe import BackendProbe
 
 PROBES_AT_ONCE: Final = 64
 LISTING_PAUSE_S: Final = 1.0
-"""Between two probes of a healthy backend that requests for unknown models cause."""
+"""Between two probes of a healthy backend on demand."""
 MAX_LOOKS_PER_S: Final = 50
-"""Probes of healthy backends that requests can cause in the whole fleet."""
+"""Probes of healthy backends on demand, in the whole fleet."""
 
 
 class HealthChecker:
-    """Watches each backend on a schedule of its own; a slow one delays nobody."""
+    """Probes each backend on a schedule of its own; a slow one delays no other."""
 
     def __init__(self, registry: Registry, fetcher: Fetcher, *, chance: Callable[[], float] = random.random) -> None:
         self._registry = registry
@@ -35,12 +35,12 @@ class HealthChecker:
         self._gate = asyncio.Semaphore(PROBES_AT_ONCE)
         self._watches: dict[str, tuple[Watch, asyncio.Task[None]]] = {}
         self._next_result = asyncio.Event()
-        """Set, and replaced, when a probe has ended."""
+        """Set, and then replaced, at the end of each probe."""
 
     def watch(
         self, member: Member, kinds: Mapping[str, BackendKind], config: HealthCheckConfig, state: HealthState
     ) -> None:
-        """Watch *member*, beginning with a probe at once, instead of whatever had its id."""
+        """Watch *member*, beginning with a probe, in place of an earlier member with its id."""
         learned = self.learned_of(member.id)
         self.unwatch(member.id)
         watch = Watch(
@@ -58,36 +58,36 @@ class HealthChecker:
         self._watches[member.id] = (watch, tasks.keep_running(watch.run, name=f"watch-{member.config.name}"))
 
     def unwatch(self, backend_id: str) -> None:
-        """Stop watching a backend; a probe that is under way has no effect any more."""
+        """Stop watching a backend; a running probe is cancelled."""
         if watched := self._watches.pop(backend_id, None):
             watched[1].cancel()
 
     def get(self, backend_id: str) -> Watch | None:
-        """Return the watch over the backend of that id."""
+        """Return the watch of a backend, None if it is not watched."""
         watched = self._watches.get(backend_id)
         return None if watched is None else watched[0]
 
     def state_of(self, backend_id: str) -> HealthState | None:
-        """Return what is believed of a backend, None of one that is not watched."""
+        """Return the health of a backend, None if it is not watched."""
         watch = self.get(backend_id)
         return None if watch is None else watch.state
 
     def learned_of(self, backend_id: str) -> ServerFacts:
-        """Return what a backend has said of itself."""
+        """Return what probes have learned about the server of a backend."""
         watch = self.get(backend_id)
         return ServerFacts() if watch is None else watch.learned
 
-    def refuse(self, backend_id: str) -> bool:
-        """Learn that a backend refused a connection; return whether its status tells it now."""
+    def note_refused(self, backend_id: str) -> bool:
+        """Note that a backend refused a connection; return whether its status shows that now."""
         watch = self.get(backend_id)
-        return watch is not None and watch.refuse()
+        return watch is not None and watch.note_refused()
 
     async def look(self, is_found: Callable[[], bool]) -> bool:
-        """Probe the backends whose state or list of models may be out of date, until *is_found* or for
-        :data:`MAX_LOOK_S`. Return whether any was probed.
+        """Probe the backends whose state or models may be out of date, until *is_found* or for :data:`MAX_LOOK_S`.
+        Return whether any was probed.
 
-        All callers share the probes: a healthy backend is probed for them at most once per second, and less often in
-        a fleet where that would be more than :data:`MAX_LOOKS_PER_S`. Between two such probes a caller does not wait.
+        Callers share the probes: a healthy backend is probed on demand at most once per second, and less often in a
+        fleet where that would exceed :data:`MAX_LOOKS_PER_S`. If no probe is due, the caller does not wait.
         """
         pause_s = max(LISTING_PAUSE_S, len(self._watches) / MAX_LOOKS_PER_S)
         looking = [watch for watch, _ in self._watches.values() if watch.look(pause_s=pause_s)]
@@ -106,7 +106,7 @@ class HealthChecker:
         self._next_result = asyncio.Event()
 
     async def wait_first_probes(self, timeout_s: float) -> bool:
-        """Wait until each backend that is watched now has been probed once; return whether that was in time."""
+        """Wait until each currently watched backend has been probed once; return whether that was in time."""
         try:
             async with asyncio.timeout(timeout_s):
                 for watch, _ in tuple(self._watches.values()):
@@ -123,5 +123,5 @@ class HealthChecker:
 
 
 def first_state(config: HealthCheckConfig) -> HealthState:
-    """Return what is believed of a backend that nobody has probed yet."""
+    """Return the health of a backend before its first probe."""
     return HealthState() if config.enabled else HealthState(Status.HEALTHY)

@@ -1,4 +1,4 @@
-"""How the lists of models read that servers give, and what they tell of each model on the way."""
+"""Decodes the model lists of servers, with the facts that they contain about each model."""
 
 from collections.abc import Mapping
 from itertools import pairwise
@@ -21,9 +21,9 @@ from nexus.fleet.models.reading import (
 )
 
 
-def decode_openai_models(answer: bytes) -> tuple[ModelFacts, ...]:
-    """Read ``GET /v1/models`` in the dialects of vLLM, SGLang, llama.cpp, exo, the clouds and Anthropic."""
-    rows = tuple(named_rows(answer, "data", "id"))
+def decode_openai_models(body: bytes) -> tuple[ModelFacts, ...]:
+    """Decode ``GET /v1/models`` in the dialects of vLLM, SGLang, llama.cpp, exo, the clouds and Anthropic."""
+    rows = tuple(named_rows(body, "data", "id"))
     models = tuple(_openai_row(name, row) for name, row in rows)
     parents = [first_text(row, "parent") for _, row in rows]
     if not any(parents):
@@ -37,20 +37,20 @@ def decode_openai_models(answer: bytes) -> tuple[ModelFacts, ...]:
     )
 
 
-def decode_llamacpp_mode(answer: bytes) -> ServerFacts:
-    """Read from ``GET /v1/models`` of llama.cpp whether it has one model: in router mode, each has a status."""
-    rows = [row for _, row in named_rows(answer, "data", "id")]
+def decode_llamacpp_mode(body: bytes) -> ServerFacts:
+    """Decode from ``GET /v1/models`` whether a llama.cpp has a single model: in router mode, each has a status."""
+    rows = [row for _, row in named_rows(body, "data", "id")]
     return ServerFacts(has_one_model=len(rows) == 1 and "status" not in rows[0])
 
 
 def _with_context(facts: ModelFacts, of_parent: int | None) -> ModelFacts:
-    """Return *facts* with the context of its base model where it has none: vLLM does not repeat it for a LoRA."""
+    """Return *facts* with the context of its base model if it has none: vLLM does not repeat it for a LoRA."""
     return facts if facts.context_length else msgspec.structs.replace(facts, context_length=of_parent)
 
 
-def decode_ollama_tags(answer: bytes) -> tuple[ModelFacts, ...]:
-    """Read Ollama's ``GET /api/tags``; the digest is what tells that ``/api/show`` must be asked again."""
-    return tuple(_ollama_row(name, row) for name, row in named_rows(answer, "models", "name", "model"))
+def decode_ollama_tags(body: bytes) -> tuple[ModelFacts, ...]:
+    """Decode Ollama's ``GET /api/tags``; a new digest means that ``/api/show`` must be requested again."""
+    return tuple(_ollama_row(name, row) for name, row in named_rows(body, "models", "name", "model"))
 
 
 def _openai_row(name: str, row: Mapping[str, Any]) -> ModelFacts:
@@ -85,7 +85,7 @@ def _openai_row(name: str, row: Mapping[str, Any]) -> ModelFacts:
 
 
 def _llamacpp_context(row: Mapping[str, Any]) -> int | None:
-    """Return the context that llama.cpp has allocated; of a model that its router has not loaded, nothing is known."""
+    """Return the context that llama.cpp has allocated; None for a model that its router has not loaded."""
     if not _is_loaded(row):
         return None
     return first_count(mapping(row.get("meta")), "n_ctx") or _context_argument(mapping(row.get("status")).get("args"))
@@ -97,10 +97,9 @@ def _is_loaded(row: Mapping[str, Any]) -> bool:
 
 
 def _context_argument(args: Any) -> int | None:
-    """Return the context for which llama.cpp's router started a model, if its command line names it."""
-    words = ordered_texts(args)
-    told = [value for option, value in pairwise(words) if option in ("-c", "--ctx-size")]
-    return count(int(told[-1])) if told and told[-1].isdecimal() and len(told[-1]) < MAX_DIGITS else None
+    """Return the context in the command line with which llama.cpp's router started a model, if it is there."""
+    sizes = [value for option, value in pairwise(ordered_texts(args)) if option in ("-c", "--ctx-size")]
+    return count(int(sizes[-1])) if sizes and sizes[-1].isdecimal() and len(sizes[-1]) < MAX_DIGITS else None
 
 
 MAX_DIGITS: Final = 16
@@ -120,13 +119,13 @@ def _ollama_row(name: str, row: Mapping[str, Any]) -> ModelFacts:
     )
 
 
-def ollama_zone(told: Mapping[str, Any]) -> Zone | None:
-    """Return ``open`` for a model of which Ollama says that it only passes it on; None when it says nothing."""
-    return "open" if first_text(told, "remote_host", "remote_model") else None
+def ollama_zone(row: Mapping[str, Any]) -> Zone | None:
+    """Return ``open`` for a model that Ollama forwards to another server; None if it does not say so."""
+    return "open" if first_text(row, "remote_host", "remote_model") else None
 
 
 def with_ollama_capabilities(facts: ModelFacts, capabilities: Any) -> ModelFacts:
-    """Take over a list of capabilities, which is complete where Ollama gives one."""
+    """Return *facts* with a list of capabilities, which is complete if Ollama sends one."""
     if not isinstance(capabilities, list):
         return facts
     granted = texts(capabilities)
@@ -134,7 +133,7 @@ def with_ollama_capabilities(facts: ModelFacts, capabilities: Any) -> ModelFacts
         facts,
         vision="vision" in granted,
         tools="tools" in granted,
-        # A chat model makes embeddings too when it is asked: only the yes is sure.
+        # Chat models can make embeddings too, so a missing capability does not mean no.
         embeddings="embedding" in granted or None,
     )
 

@@ -1,4 +1,4 @@
-"""How the answers read that complete what a list of models left open."""
+"""Decodes the responses that complete the facts of a model list."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,13 +14,13 @@ Models = tuple[ModelFacts, ...]
 
 
 def ask_ollama_show(model: str) -> bytes:
-    """Make the body of ``POST /api/show``; older servers know ``name``, newer ones ``model``."""
+    """Return the body of ``POST /api/show``; older servers read ``name``, newer ones ``model``."""
     return msgspec.json.encode({"model": model, "name": model})
 
 
-def decode_ollama_show(answer: bytes, models: Models) -> Models:
-    """Read the capabilities, where the model runs, and the trained context, which has the architecture's name."""
-    shown = json_object(answer)
+def decode_ollama_show(body: bytes, models: Models) -> Models:
+    """Decode the capabilities, the zone, and the trained context, whose key begins with the architecture."""
+    shown = json_object(body)
     facts = mapping(shown.get("model_info"))
     architecture = first_text(facts, "general.architecture")
     context = count(facts.get(f"{architecture}.context_length")) or _any_context(facts)
@@ -38,11 +38,12 @@ def _any_context(facts: Mapping[str, Any]) -> int | None:
     return next((n for key, value in facts.items() if key.endswith(".context_length") and (n := count(value))), None)
 
 
-def decode_llamacpp_props(answer: bytes, models: Models) -> Models:
-    """Read the context of one slot, which is what a request can have, the modalities and the aliases; in router mode,
-    which speaks of no model, none of them.
+def decode_llamacpp_props(body: bytes, models: Models) -> Models:
+    """Decode the modalities, the aliases and the context of one slot, which is what one request can use.
+
+    In router mode the response describes no model and changes nothing.
     """
-    props = json_object(answer)
+    props = json_object(body)
     if len(models) != 1 or props.get("role") == "router":
         return models
     context = first_count(mapping(props.get("default_generation_settings")), "n_ctx")
@@ -54,24 +55,24 @@ def decode_llamacpp_props(answer: bytes, models: Models) -> Models:
     return (_completed(model, context_length=context, vision=vision, tools=tools or None),)
 
 
-def decode_llamacpp_server(answer: bytes) -> ServerFacts:
-    """Read the number of slots and the build."""
-    props = json_object(answer)
+def decode_llamacpp_server(body: bytes) -> ServerFacts:
+    """Decode the number of slots and the build."""
+    props = json_object(body)
     return ServerFacts(version=first_text(props, "build_info"), max_in_flight=first_count(props, "total_slots"))
 
 
-def decode_sglang_model(answer: bytes, models: Models) -> Models:
-    """Read ``GET /model_info``, which speaks of the one model that the server has."""
-    shown = json_object(answer)
+def decode_sglang_model(body: bytes, models: Models) -> Models:
+    """Decode ``GET /model_info``, which describes the only model of the server."""
+    shown = json_object(body)
     vision = flag(shown.get("has_image_understanding"))
     embeddings = True if shown.get("is_generation") is False else None
     return tuple(_completed(model, vision=vision, embeddings=embeddings) for model in models)
 
 
-def decode_lmstudio_v1(answer: bytes, models: Models) -> Models:
-    """Read LM Studio's ``GET /api/v1/models``."""
-    rows = dict(named_rows(answer, "models", "key"))
-    # A further instance of a model is listed by an id of its own, and has a context of its own.
+def decode_lmstudio_v1(body: bytes, models: Models) -> Models:
+    """Decode LM Studio's ``GET /api/v1/models``."""
+    rows = dict(named_rows(body, "models", "key"))
+    # Each further instance of a model is listed with its own id and context.
     described: dict[str, Mapping[str, Any]] = {
         name: {**row, "loaded_instances": [instance]}
         for row in rows.values()
@@ -99,14 +100,14 @@ def _instances(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _loaded_context(row: Mapping[str, Any]) -> int | None:
-    """Return what is really allocated; the model's own limit counts only while it is not loaded."""
+    """Return the smallest context that is allocated; None if the model is not loaded."""
     sizes = [first_count(mapping(instance.get("config")), "context_length") for instance in _instances(row)]
     return min((size for size in sizes if size), default=None)
 
 
-def decode_lmstudio_v0(answer: bytes, models: Models) -> Models:
-    """Read the older ``GET /api/v0/models``."""
-    rows = dict(named_rows(answer, "data", "id"))
+def decode_lmstudio_v0(body: bytes, models: Models) -> Models:
+    """Decode the older ``GET /api/v0/models``."""
+    rows = dict(named_rows(body, "data", "id"))
     return tuple(_lmstudio_v0(model, rows[model.name]) if model.name in rows else model for model in models)
 
 
@@ -119,11 +120,11 @@ def _lmstudio_v0(model: ModelFacts, row: Mapping[str, Any]) -> ModelFacts:
     )
 
 
-def decode_version(answer: bytes) -> ServerFacts:
-    """Read ``{"version": …}``."""
-    return ServerFacts(version=first_text(json_object(answer), "version"))
+def decode_version(body: bytes) -> ServerFacts:
+    """Decode ``{"version": …}``."""
+    return ServerFacts(version=first_text(json_object(body), "version"))
 
 
 def _completed(model: ModelFacts, **facts: int | bool | None) -> ModelFacts:
-    """Fill in what is now known; what was known stays where this answer says nothing."""
+    """Return *model* with *facts*, except for those that are None."""
     return msgspec.structs.replace(model, **{name: value for name, value in facts.items() if value is not None})

@@ -1,4 +1,4 @@
-"""What the operator says of a model wins over what its server says."""
+"""Applies what the operator has configured for models, which wins over what servers report."""
 
 from collections.abc import Iterable, Mapping
 
@@ -16,15 +16,15 @@ _SAME_NAMES = ("context_length", "max_output_tokens", "vision", "tools", "json_m
 def with_overrides(
     models: Iterable[ModelFacts], config: Mapping[str, ModelConfig], kind: BackendKind
 ) -> tuple[ModelFacts, ...]:
-    """Return *models* with what *config* says of them, under whichever spelling it names them."""
+    """Return *models* with the values of *config*, which may use any spelling of their names."""
     models = tuple(models)
-    told = _by_own_name(models, config, kind)
-    return tuple(_overridden(facts, told[facts.name]) if facts.name in told else facts for facts in models)
+    overrides = _by_own_name(models, config, kind)
+    return tuple(_overridden(facts, overrides[facts.name]) if facts.name in overrides else facts for facts in models)
 
 
 def declared_models(config: Mapping[str, ModelConfig]) -> Mapping[str, ModelFacts]:
-    """Return the models that *config* names: they count as there until the server's own list says otherwise."""
-    return {name: _overridden(with_guesses(ModelFacts(name=name)), told) for name, told in config.items()}
+    """Return the models in *config*: the backend counts as having them until its own list says otherwise."""
+    return {name: _overridden(with_guesses(ModelFacts(name=name)), override) for name, override in config.items()}
 
 
 def reconsidered(
@@ -33,22 +33,22 @@ def reconsidered(
     after: Mapping[str, ModelConfig],
     kind: BackendKind,
 ) -> Mapping[str, ModelFacts]:
-    """Return what is known of *models* when the operator says *after* and no longer *before*, until the next probe.
+    """Return *models* after the configuration has changed from *before* to *after*, until the next probe.
 
-    What he alone has said is unknown again. Of a model that only his word kept in the house nobody can say that it
-    stays there: until the server tells, it is in the open zone.
+    A fact that only the old configuration contained is unknown again. A model whose zone was configured is in the open
+    zone until its server says otherwise, since it may run anywhere.
     """
-    told = _by_own_name(models.values(), before, kind)
-    forgotten = (_forgotten(facts, told[name]) if name in told else facts for name, facts in models.items())
-    return {facts.name: facts for facts in with_overrides(forgotten, after, kind)}
+    old = _by_own_name(models.values(), before, kind)
+    reset = (_without(facts, old[name]) if name in old else facts for name, facts in models.items())
+    return {facts.name: facts for facts in with_overrides(reset, after, kind)}
 
 
 def unconfirmed(
     models: Mapping[str, ModelFacts], config: Mapping[str, ModelConfig], kind: BackendKind
 ) -> Mapping[str, ModelFacts]:
-    """Return the names of *models* when another server has taken the place of theirs, until it is probed.
+    """Return the names of *models* for another server that has replaced theirs, until it is probed.
 
-    Of facts there is only what *config* says; where their data would go, nobody knows.
+    Their facts are unknown apart from *config*, and they are in the open zone, since they may run anywhere.
     """
     names = (ModelFacts(name=name, zone="open") for name in models)
     return {**declared_models(config), **{facts.name: facts for facts in with_overrides(names, config, kind)}}
@@ -59,17 +59,18 @@ def _by_own_name(
 ) -> Mapping[str, ModelConfig]:
     spelled = spellings_of(kind, models)
     return {
-        spelled.get(name if kind.default_tag is None else name.lower(), name): told for name, told in config.items()
+        spelled.get(name if kind.default_tag is None else name.lower(), name): override
+        for name, override in config.items()
     }
 
 
-def _forgotten(facts: ModelFacts, told: ModelConfig) -> ModelFacts:
-    unknown = {name: None for name in _SAME_NAMES if getattr(told, name) is not None}
-    zone = facts.zone if told.zone is None else "open"
+def _without(facts: ModelFacts, override: ModelConfig) -> ModelFacts:
+    unknown = {name: None for name in _SAME_NAMES if getattr(override, name) is not None}
+    zone = facts.zone if override.zone is None else "open"
     return msgspec.structs.replace(facts, **{**unknown, "first_byte_s": None, "zone": zone, "denied": frozenset()})
 
 
-def _overridden(facts: ModelFacts, told: ModelConfig) -> ModelFacts:
-    known = {name: value for name in _SAME_NAMES if (value := getattr(told, name)) is not None}
+def _overridden(facts: ModelFacts, override: ModelConfig) -> ModelFacts:
+    known = {name: value for name in _SAME_NAMES if (value := getattr(override, name)) is not None}
     denied = frozenset(name for name, value in known.items() if value is False)
-    return msgspec.structs.replace(facts, first_byte_s=told.first_byte_seconds, denied=denied, **known)
+    return msgspec.structs.replace(facts, first_byte_s=override.first_byte_seconds, denied=denied, **known)

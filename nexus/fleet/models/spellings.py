@@ -1,4 +1,4 @@
-"""The other names that a client may use for the models of one backend."""
+"""The other names by which clients may request the models of one backend."""
 
 from collections.abc import Collection, Iterable, Mapping
 
@@ -7,8 +7,8 @@ from nexus.domain.model import ModelFacts
 
 
 def spellings_of(kind: BackendKind, models: Iterable[ModelFacts]) -> Mapping[str, str]:
-    """Return each other name with the backend's own: its aliases, and where the kind has a default tag, the name
-    without it and in lower case.
+    """Map each other name to the backend's own: its aliases and, if the kind has a default tag, the name without the
+    tag and in lower case.
     """
     own = {facts.name: facts for facts in models}
     aliases = {alias: facts.name for facts in own.values() for alias in facts.aliases if alias not in own}

@@ -1,4 +1,4 @@
-"""What has come of the probes of each backend, and how long they took."""
+"""Counts the results and the latencies of the probes of each backend."""
 
 from collections import defaultdict
 from typing import Final
@@ -7,17 +7,17 @@ from nexus.fleet.probing.result import Failure, ProbeResult, SuccessWithParseErr
 from nexus.observability.metrics.histogram import DURATION_BUCKETS_S, Histogram
 
 MAX_BACKENDS: Final = 1_000
-"""Backends whose probes are remembered; beyond that, who was new first is forgotten first."""
+"""Backends that are counted; beyond that, the oldest is forgotten."""
 
 
 class ProbeCounts:
-    """By the backend's name; they go on where a backend comes back."""
+    """By the name of the backend, so that the counts continue when it comes back."""
 
     def __init__(self) -> None:
         self.latencies: dict[str, Histogram] = {}
-        """Of those that were answered well, in seconds."""
+        """Of successful probes, in seconds."""
         self.results: dict[str, dict[str, int]] = {}
-        """How many ended as ``success``, ``unreadable`` or ``failure``."""
+        """How many were a ``success``, ``unreadable`` or a ``failure``."""
 
     def note(self, backend: str, result: ProbeResult) -> None:
         """Count one probe."""

@@ -1,4 +1,4 @@
-"""Finding out of which kind a server is, by harmless questions in the one order that tells look-alikes apart."""
+"""Detects the kind of a server by harmless requests, in an order that tells similar servers apart."""
 
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -11,93 +11,93 @@ from nexus.fleet.fetching import Fetcher, FetchResponse, Target
 from nexus.fleet.models.reading import first_text, json_object
 
 NEXUS_HEADER: Final = "X-Nexus-Version"
-"""Each answer of a Nexus has it; one that looks for servers leaves others of its kind alone."""
+"""Sent in each response of a Nexus, which is never added as a backend by discovery."""
 
 
 _OVERLOADED: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, *range(HTTPStatus.INTERNAL_SERVER_ERROR, 600)})
-"""What a server may answer at one moment to a question that it answers at another."""
+"""Statuses that may be temporary: a later request to the same path may succeed."""
 
 
 class Clue(msgspec.Struct, frozen=True):
-    """One question, and which kind its answer gives away."""
+    """One request, and the kind that its response shows."""
 
     path: str
     kind_of: Callable[[FetchResponse], str | None]
 
 
 class Detection(msgspec.Struct, frozen=True):
-    """What the questions have shown."""
+    """What the requests have shown."""
 
     kind: str | None
-    """None when the server is none that we know, or does not let us look."""
+    """None if the server is of no known kind, or refuses the requests."""
     status: int
-    """Of the last answer."""
+    """Of the last response."""
     is_nexus: bool = False
     is_certain: bool = True
-    """False when it was overloaded at an earlier question, whose answer might have shown another kind."""
+    """False if the server was overloaded at an earlier request, which might have shown another kind."""
 
 
 async def detect(fetcher: Fetcher, target: Target) -> Detection:
-    """Find out the kind of the server at *target*. :raises FetchError: when it does not answer at all."""
+    """Detect the kind of the server at *target*. :raises FetchError: it does not respond."""
     if kind := CLOUD_HOSTS.get(urlsplit(target.url).hostname or ""):
         return Detection(kind, 0)
     status = 0
     is_certain = True
     for clue in CLUES:
-        answer = await fetcher.get(target, clue.path)
-        if NEXUS_HEADER in answer.headers:
-            return Detection("generic", answer.status, is_nexus=True)
-        if kind := clue.kind_of(answer):
-            return Detection(kind, answer.status, is_certain=is_certain)
-        status = answer.status
+        response = await fetcher.get(target, clue.path)
+        if NEXUS_HEADER in response.headers:
+            return Detection("generic", response.status, is_nexus=True)
+        if kind := clue.kind_of(response):
+            return Detection(kind, response.status, is_certain=is_certain)
+        status = response.status
         is_certain = is_certain and status not in _OVERLOADED
     return Detection(None, status)
 
 
-def _ollama(answer: FetchResponse) -> str | None:
-    return "ollama" if first_text(_object(answer), "version") else None
+def _ollama(response: FetchResponse) -> str | None:
+    return "ollama" if first_text(_object(response), "version") else None
 
 
-def _llamacpp(answer: FetchResponse) -> str | None:
-    # Its key guards /props, and while it loads all is 503: the Server header tells in each case.
-    is_it = answer.headers.get("Server", "") == "llama.cpp" or "build_info" in _object(answer)
-    return "llamacpp" if is_it else None
+def _llamacpp(response: FetchResponse) -> str | None:
+    # Its key protects /props, and everything is 503 while it loads, but the Server header is always sent.
+    is_llamacpp = response.headers.get("Server", "") == "llama.cpp" or "build_info" in _object(response)
+    return "llamacpp" if is_llamacpp else None
 
 
-def _by_owner(answer: FetchResponse) -> str | None:
-    rows = _object(answer).get("data")
+def _by_owner(response: FetchResponse) -> str | None:
+    rows = _object(response).get("data")
     owners = {row.get("owned_by") for row in rows if isinstance(row, dict)} if isinstance(rows, list) else set()
     return next((kind for kind in ("vllm", "sglang") if kind in owners), None)
 
 
-def _sglang(answer: FetchResponse) -> str | None:
-    return "sglang" if "model_path" in _object(answer) else None
+def _sglang(response: FetchResponse) -> str | None:
+    return "sglang" if "model_path" in _object(response) else None
 
 
-def _lmstudio(answer: FetchResponse) -> str | None:
-    # It answers 200 to any path at all, so the shape must be right.
-    return "lmstudio" if isinstance(_object(answer).get("models"), list) else None
+def _lmstudio(response: FetchResponse) -> str | None:
+    # It responds with 200 to every path, so the shape must be right.
+    return "lmstudio" if isinstance(_object(response).get("models"), list) else None
 
 
-def _old_lmstudio(answer: FetchResponse) -> str | None:
-    return "lmstudio" if isinstance(_object(answer).get("data"), list) else None
+def _old_lmstudio(response: FetchResponse) -> str | None:
+    return "lmstudio" if isinstance(_object(response).get("data"), list) else None
 
 
-def _exo(answer: FetchResponse) -> str | None:
-    # A web application may answer any path with its page.
-    is_json = answer.headers.get("Content-Type", "").startswith("application/json")
-    return "exo" if answer.is_success and is_json and "error" not in _object(answer) else None
+def _exo(response: FetchResponse) -> str | None:
+    # A web application may respond to every path with its page.
+    is_json = response.headers.get("Content-Type", "").startswith("application/json")
+    return "exo" if response.is_success and is_json and "error" not in _object(response) else None
 
 
-def _generic(answer: FetchResponse) -> str | None:
-    return "generic" if isinstance(_object(answer).get("data", ...), list | None) else None
+def _generic(response: FetchResponse) -> str | None:
+    return "generic" if isinstance(_object(response).get("data", ...), list | None) else None
 
 
-def _object(answer: FetchResponse) -> Mapping[str, Any]:
-    if not answer.is_success:
+def _object(response: FetchResponse) -> Mapping[str, Any]:
+    if not response.is_success:
         return {}
     try:
-        return json_object(answer.body)
+        return json_object(response.body)
     except ValueError:
         return {}
 
@@ -110,9 +110,9 @@ CLUES: Final = (
     Clue("/api/v1/models", _lmstudio),
     Clue("/api/v0/models", _old_lmstudio),
     Clue("/node_id", _exo),
-    # At the first time it may have been overloaded.
-    Clue("/v1/models", lambda answer: _by_owner(answer) or _generic(answer)),
+    # Again, because the server may have been overloaded the first time.
+    Clue("/v1/models", lambda response: _by_owner(response) or _generic(response)),
 )
 
 CLOUD_HOSTS: Final[Mapping[str, str]] = {"api.openai.com": "openai", "api.anthropic.com": "anthropic"}
-"""Clouds that are known by their address and need not be asked."""
+"""Clouds that are recognised by their host name, without a request."""

@@ -1,4 +1,4 @@
-"""One probe of one backend: is it well, which models has it, and what is known of them."""
+"""Probes a backend: its health, its models, and the facts about them."""
 
 import asyncio
 import math
@@ -16,12 +16,12 @@ from nexus.fleet.models.overrides import with_overrides
 from nexus.fleet.probing.completion import Completion
 from nexus.fleet.probing.detection import Detection, detect
 from nexus.fleet.probing.result import Cause, Failure, ProbeResult, Success, SuccessWithParseError
-from nexus.fleet.probing.session import Questions
+from nexus.fleet.probing.session import ProbeSession
 from nexus.fleet.untrusted import accepted_models, with_plain_aliases
 
 
 class BackendProbe:
-    """Probes one backend again and again; finds out its kind first when nobody has said it."""
+    """Probes one backend repeatedly; detects its kind first if it is not configured."""
 
     def __init__(self, member: Member, fetcher: Fetcher, kinds: Mapping[str, BackendKind]) -> None:
         self._member = member
@@ -31,12 +31,12 @@ class BackendProbe:
         self._completion = Completion(member.config.name, timeout_s=fetcher.timeout_s)
 
     async def run(self) -> ProbeResult:
-        """Probe once; nothing that a backend does makes it raise."""
+        """Probe once; no behaviour of the backend makes this raise."""
         try:
-            kind = self._kind = self._kind or await self._detected()
-            if self._member.is_announced and (failure := await self._replaced(kind)) is not None:
+            kind = self._kind = self._kind or await self._detect_known()
+            if self._member.is_announced and (failure := await self._check_replaced(kind)) is not None:
                 return failure
-            return await self._probed(kind, Questions(self._fetcher, self._member.target(kind)))
+            return await self._probe(kind, ProbeSession(self._fetcher, self._member.target(kind)))
         except FetchRefused as exc:
             return Failure(str(exc), Cause.REFUSED)
         except FetchTimeout as exc:
@@ -46,16 +46,16 @@ class BackendProbe:
         except FetchError as exc:
             return Failure(str(exc))
 
-    async def _replaced(self, kind: BackendKind) -> Failure | None:
-        """Return a failure when its answers show another kind than *kind*; None also when they show nothing."""
-        found = await self._shown()
+    async def _check_replaced(self, kind: BackendKind) -> Failure | None:
+        """Return a failure if the server is of another kind than *kind*; None also if its kind is not recognised."""
+        found = await self._detect()
         other = "nexus" if found.is_nexus else found.kind
         if other is None or other == kind.name:
             return None
         text = f"another server has taken its place: of the kind '{other}', not '{kind.name}'"
         return Failure(text, Cause.REPLACED if found.is_certain else Cause.PERHAPS_REPLACED)
 
-    async def _shown(self) -> Detection:
+    async def _detect(self) -> Detection:
         timeout_s = self._fetcher.timeout_s
         try:
             async with asyncio.timeout(timeout_s):
@@ -63,51 +63,51 @@ class BackendProbe:
         except TimeoutError:
             raise FetchTimeout(f"request timeout after {math.ceil(timeout_s)}s") from None
 
-    async def _detected(self) -> BackendKind:
-        found = await self._shown()
+    async def _detect_known(self) -> BackendKind:
+        found = await self._detect()
         if found.kind is None or found.kind not in self._kinds:
             raise FetchError(_why_unknown(found))
         return self._kinds[found.kind]
 
-    async def _probed(self, kind: BackendKind, questions: Questions) -> ProbeResult:
+    async def _probe(self, kind: BackendKind, session: ProbeSession) -> ProbeResult:
         clock = asyncio.get_running_loop().time
         began = clock()
-        health = await questions.get(kind.health_path)
+        health = await session.get(kind.health_path)
         latency_ms = int((clock() - began) * 1000)
         if not health.is_success:
             if health.status == HTTPStatus.NOT_FOUND:
-                # Another kind of server may have taken its place: unless the kind is configured, look again next time.
+                # It may be another kind of server now: unless the kind is configured, detect it again next time.
                 self._kind = self._member.kind
             if _is_loading(health):
                 return Failure(f"loading: HTTP {health.status}, the server is loading its model", Cause.LOADING, kind)
             return Failure(f"HTTP error: {health.status}", kind=self._kind)
         try:
-            models = await self._models(kind, questions)
+            models = await self._models(kind, session)
         except FetchError as exc:
             return SuccessWithParseError(kind=kind, latency_ms=latency_ms, error=str(exc))
         except ValueError as exc:
             return SuccessWithParseError(kind=kind, latency_ms=latency_ms, error=f"invalid response: {exc}")
-        return Success(kind=kind, latency_ms=latency_ms, models=models, server=await _server_facts(kind, questions))
+        return Success(kind=kind, latency_ms=latency_ms, models=models, server=await _server_facts(kind, session))
 
-    async def _models(self, kind: BackendKind, questions: Questions) -> Mapping[str, ModelFacts]:
-        """List the models; what the operator knows better wins over the server, and both over what a name suggests."""
-        listed = kind.listing.decode(await questions.ask(kind.listing.path))
+    async def _models(self, kind: BackendKind, session: ProbeSession) -> Mapping[str, ModelFacts]:
+        """List the models; the configuration wins over the server, and both over guesses from a name."""
+        listed = kind.listing.decode(await session.body(kind.listing.path))
         accepted = accepted_models(listed, backend=self._member.config.name)
-        completed = await self._completion.complete(kind.lookups, tuple(accepted.values()), questions)
+        completed = await self._completion.complete(kind.lookups, tuple(accepted.values()), session)
         guessed = map(with_guesses, map(with_plain_aliases, completed))
         return {facts.name: facts for facts in with_overrides(guessed, self._member.config.models, kind)}
 
 
-async def _server_facts(kind: BackendKind, questions: Questions) -> ServerFacts:
-    told = ServerFacts()
+async def _server_facts(kind: BackendKind, session: ProbeSession) -> ServerFacts:
+    facts = ServerFacts()
     for lookup in kind.server_lookups:
         try:
-            found = lookup.decode(await questions.ask(lookup.path))
+            found = lookup.decode(await session.body(lookup.path))
         except (FetchError, ValueError):
-            # It is well all the same, and what it does not say has a default.
+            # The server is healthy all the same, and unknown facts have defaults.
             continue
-        told = found.completed_by(told)
-    return told
+        facts = found.completed_by(facts)
+    return facts
 
 
 def _is_loading(health: FetchResponse) -> bool:

@@ -10,7 +10,7 @@ from nexus.domain.model import ModelFacts
 
 
 class Success(msgspec.Struct, frozen=True, kw_only=True):
-    """It is well, and this is the whole list of its models."""
+    """The backend is healthy, and this is the complete list of its models."""
 
     kind: BackendKind
     latency_ms: int
@@ -19,7 +19,7 @@ class Success(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SuccessWithParseError(msgspec.Struct, frozen=True, kw_only=True):
-    """It is well, and its list of models could not be read: one odd release must not drain the fleet."""
+    """The backend is healthy, but its list of models cannot be read: an unusual release must not drain the fleet."""
 
     kind: BackendKind
     latency_ms: int
@@ -27,29 +27,29 @@ class SuccessWithParseError(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Cause(StrEnum):
-    """What kept a backend from answering a probe well."""
+    """Why a probe failed."""
 
     REFUSED = "refused"
     """Nothing listens there."""
     TIMEOUT = "timeout"
     LOADING = "loading"
-    """It says that it is loading its model."""
+    """The server reports that it is loading its model."""
     SHORTAGE = "shortage"
-    """It was not asked: this process has no file descriptor left."""
+    """No request was sent: this process has no file descriptor left."""
     REPLACED = "replaced"
-    """It announced itself, and its answers are those of another kind of server than was approved."""
+    """A server that announced itself is of another kind than the approved one."""
     PERHAPS_REPLACED = "perhaps_replaced"
-    """The same, when it was overloaded while it was asked."""
+    """The same, but it was overloaded while its kind was detected."""
     OTHER = "other"
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """It is not well, or could not be asked."""
+    """The backend is not healthy, or the probe could not be sent."""
 
     error: str
     cause: Cause = Cause.OTHER
     kind: BackendKind | None = None
-    """None unless it is known and the backend has answered."""
+    """None unless it is known and the backend has responded."""
 
 
 ProbeResult = Success | SuccessWithParseError | Failure
