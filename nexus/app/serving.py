@@ -12,9 +12,9 @@ from typing import Final
 import structlog
 
 from nexus import __version__, tasks
-from nexus.app.composition.blueprint import Blueprint, draw, file_name, load_plugins
-from nexus.app.composition.own_address import warnings_of_circles
-from nexus.app.process import enduring, interpreter, memory
+from nexus.app.composition.blueprint import Blueprint, build_blueprint, file_name, load_plugins
+from nexus.app.composition.own_address import own_address_warnings
+from nexus.app.process import event_loop, interpreter, memory
 from nexus.app.process.binding import Listening
 from nexus.app.process.file_limit import raise_file_limit
 from nexus.app.process.state_file import StateFile
@@ -60,9 +60,9 @@ def serve(
     log.info("starting", version=__version__, python=platform.python_version(), file=file_name(loaded))
     plugins = load_plugins(loaded, plugin_files)
     _tell_of(plugins)
-    blueprint = draw(loaded, plugins)
+    blueprint = build_blueprint(loaded, plugins)
     _warn(blueprint)
-    enduring.run(_Service(blueprint, reload, state, on_port_moved).run(), plugins.plugins)
+    event_loop.run(_Service(blueprint, reload, state, on_port_moved).run(), plugins.plugins)
 
 
 def _tell_of(plugins: PluginManager) -> None:
@@ -108,7 +108,7 @@ class _Service:
             return
         _settle_memory()
         if may_move_port(self._nexus.blueprint):
-            for warning in warnings_of_circles(self._nexus.blueprint.config, self._nexus.port):
+            for warning in own_address_warnings(self._nexus.blueprint.config, self._nexus.port):
                 log.warning("config_warning", reason=warning)
         if self._on_port_moved is not None and self._nexus.listening.moved_from is not None:
             self._on_port_moved(self._nexus.blueprint.config.server.port, self._nexus.listening)
@@ -205,7 +205,7 @@ class _Service:
             has_same_plugins = plugins.are_chosen(
                 loaded.config.plugin_loading, loaded.config.plugins, loaded.provenance
             )
-            blueprint = draw(loaded, plugins)
+            blueprint = build_blueprint(loaded, plugins)
             before = nexus.blueprint.config
             await nexus.reload(blueprint)
             _warn(blueprint)
@@ -213,7 +213,7 @@ class _Service:
             if self._stop.is_set():
                 log.warning("reload_ignored", reason="shutting down")
             else:
-                nexus.keep_old(str(exc))
+                nexus.note_refused_reload(str(exc))
             return
         logs.configure(loaded.config.logging)
         # Whatever clears temporary folders may have removed the old one.

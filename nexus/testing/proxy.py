@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nexus.app.composition.blueprint import draw, load_plugins
+from nexus.app.composition.blueprint import build_blueprint, load_plugins
 from nexus.app.running.nexus import Nexus
 from nexus.config.loading import load
 from nexus.simulator import Simulator
@@ -145,7 +145,7 @@ async def nexus_in_loop(config: str, plugin_files: tuple[Path, ...] = ()) -> Asy
         file = Path(folder) / "nexus.toml"
         file.write_text(config)
         loaded = load(file, environ={}, overrides={"server.port": str(free_port())})
-        nexus = Nexus(draw(loaded, load_plugins(loaded, plugin_files)))
+        nexus = Nexus(build_blueprint(loaded, load_plugins(loaded, plugin_files)))
         await nexus.start()
         try:
             yield nexus

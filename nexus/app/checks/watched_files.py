@@ -1,4 +1,4 @@
-"""What ``check`` finds out of watched files: the same that a start would log, which goes on without them."""
+"""Warns of watched files that cannot be used: a start would log the same and go on."""
 
 import asyncio
 import contextlib
@@ -12,10 +12,10 @@ from nexus.fleet.discovery.sightings import Sighting
 
 
 async def watched_file_warnings(blueprint: Blueprint) -> tuple[str, ...]:
-    """Look at each watched file once, and return what the operator should know."""
+    """Read each watched file once, and return a warning for each problem."""
     plan = blueprint.fleet
     files = FileDiscoverer(plan.discovery.file, load_backend_here, plan.kinds)
-    # Without the lines that a start would log: what they say is returned.
+    # The readers are called directly, because the discoverer would log what is returned here.
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(FIRST_LOOK_S):
             for reader in files.readers:

@@ -1,7 +1,7 @@
-"""Everything that can be built from a configuration without starting anything, and so everything that can be wrong.
+"""Builds everything that a configuration describes without starting it, and so finds everything that can be wrong.
 
-``check`` builds one and throws it away; a start builds one and runs it; a reload builds one and, if that went well,
-puts it in the place of the old one.
+``check`` builds a blueprint and discards it; a start builds one and runs it; a reload builds one and, if that succeeds,
+replaces the old one.
 """
 
 import socket
@@ -13,7 +13,7 @@ import msgspec
 
 from nexus.app.composition import tracing
 from nexus.app.composition.guards import guarded_factory, guarded_kind
-from nexus.app.composition.own_address import warnings_of_circles
+from nexus.app.composition.own_address import own_address_warnings
 from nexus.app.process.file_limit import file_limit, too_few_files
 from nexus.config.faults import Fault
 from nexus.config.loading import LoadedConfig, check_kinds
@@ -37,7 +37,7 @@ from nexus.store.store import Store
 
 
 class Blueprint(msgspec.Struct, frozen=True, kw_only=True):
-    """One configuration, checked and made ready."""
+    """One validated configuration, and what was built from it."""
 
     loaded: LoadedConfig
     plugins: PluginManager
@@ -46,11 +46,11 @@ class Blueprint(msgspec.Struct, frozen=True, kw_only=True):
     fleet: FleetPlan
     door: Door
     upstream_settings: Mapping[str, UpstreamSettings]
-    """By the backend's name."""
+    """By backend name."""
     open_store: Callable[[StoreConfig], Store]
     observers: tuple[Callable[[ExchangeOutcome], None], ...]
     warnings: tuple[str, ...] = ()
-    """What the operator should know besides what loading has found."""
+    """Warnings for the operator, besides those from loading the configuration."""
 
     @property
     def config(self) -> Config:
@@ -58,32 +58,32 @@ class Blueprint(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def places(self) -> tuple[Place, ...]:
-        """The stages in their order, with the reasons for it."""
+        """The stages in order, and why each has its place."""
         return tuple(stage.place for stage in self.router.pipeline.stages)
 
     @property
     def file(self) -> str:
-        """The name of the configuration file, for texts."""
+        """The name of the configuration file, for messages."""
         return file_name(self.loaded)
 
 
 def file_name(loaded: LoadedConfig) -> str:
-    """Return how texts name the file of *loaded*."""
+    """Return the name of the file of *loaded*, for messages."""
     return str(loaded.source) if loaded.source is not None else "configuration"
 
 
 def load_plugins(loaded: LoadedConfig, plugin_files: tuple[Path, ...] = ()) -> PluginManager:
-    """Import the plugins that *loaded* asks for.
+    """Import the plugins that *loaded* enables.
 
-    :raises ConfigError: it asks for what is not there.
+    :raises ConfigError: a plugin is not installed.
     :raises PluginError: a plugin is at fault.
     """
     config = loaded.config
     return PluginManager.load(config.plugin_loading, config.plugins, files=plugin_files, provenance=loaded.provenance)
 
 
-def draw(loaded: LoadedConfig, plugins: PluginManager) -> Blueprint:
-    """Build everything that *loaded* describes; nothing is started, and nothing that runs is touched.
+def build_blueprint(loaded: LoadedConfig, plugins: PluginManager) -> Blueprint:
+    """Build everything that *loaded* describes, without effect on anything that runs.
 
     :raises ConfigError: the configuration is wrong.
     :raises PluginError: a plugin is at fault.
@@ -120,8 +120,8 @@ def draw(loaded: LoadedConfig, plugins: PluginManager) -> Blueprint:
         open_store=open_store,
         observers=contributions.exchange_observers(),
         warnings=(
-            # A port that nothing names may become another one: what it is, a start knows.
-            *(warnings_of_circles(config, config.server.port) if loaded.names("server.port") else ()),
+            # Without a configured port, the start may choose another one, and warns then.
+            *(own_address_warnings(config, config.server.port) if loaded.names("server.port") else ()),
             *plugins.misnamed(config.plugin_loading, loaded.provenance),
             *_expired_certificates(loaded, datetime.now(UTC)),
             *too_few_files(loaded.config, file_limit()),
@@ -166,21 +166,21 @@ def _door(loaded: LoadedConfig) -> Door:
 
 
 def _hosts(host: str, allowed: tuple[str, ...], *, has_keys: bool) -> frozenset[str] | None:
-    """Return the names that a Host header may carry besides addresses; None when any may.
+    """Return the names that a Host header may have besides addresses; None: any name.
 
-    A key is what a rebound name cannot bring along: behind one, and on an address that others reach under names that
-    we cannot know, every name is let in.
+    The check defends against DNS rebinding. A rebound page cannot send a key, so where keys are required and other
+    machines may use names that we cannot know, any name is accepted.
     """
     if "*" in allowed or (has_keys and not is_loopback(host)):
         return None
     bound = host.strip("[]").removesuffix(".").lower()
-    # Other machines can lie about the name of this one, and so reach what only this one is to reach.
+    # On loopback, the machine's own name is refused: other machines can make it resolve to 127.0.0.1.
     own = frozenset[str]() if is_loopback(host) else own_names(socket.gethostname())
     return LOOPBACK_NAMES | own | {bound} | frozenset(name.strip("[]").removesuffix(".").lower() for name in allowed)
 
 
 def own_names(hostname: str) -> frozenset[str]:
-    """Return the names under which others on its network reach the machine called *hostname*."""
+    """Return the names by which other machines on the network reach *hostname*."""
     name = hostname.strip(".").lower()
     short = name.partition(".")[0]
     return frozenset({name, short, f"{short}.local"}) if short else frozenset()

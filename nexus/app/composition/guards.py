@@ -1,4 +1,4 @@
-"""Kinds, finders and stores of plugins, guarded: whatever one raises is told as a failure of its plugin."""
+"""Wraps kinds, discoverers and stores of plugins, so that their exceptions name the plugin."""
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 def guarded_kind(plugin: Plugin, kind: BackendKind) -> BackendKind:
-    """Return *kind*, whose functions raise a ValueError whenever they cannot read an answer."""
+    """Return *kind* with functions that raise nothing but ValueError."""
     read = kind.listing.decode
 
     def listed(answer: bytes) -> tuple[ModelFacts, ...]:
@@ -58,12 +58,12 @@ def _reading(plugin: Plugin, kind: BackendKind, read: Callable[P, T]) -> Callabl
 
 
 def guarded_discoverers(contributions: Contributions) -> tuple[Discoverer, ...]:
-    """Return the finders of the plugins. :raises PluginError: one has no name."""
+    """Return the discoverers of the plugins. :raises PluginError: one has no name."""
     return tuple(_GuardedDiscoverer(plugin, discoverer) for plugin, discoverer in contributions.discoverers())
 
 
 def guarded_factory(plugin: Plugin, name: str, make: Callable[[StoreConfig], Store]) -> Callable[[StoreConfig], Store]:
-    """Return *make*, which raises a PluginError whenever it cannot make a store."""
+    """Return *make*, which raises PluginError if it cannot make a store."""
 
     def guarded(config: StoreConfig) -> Store:
         with contained(f"plugin {plugin.label}: its store '{name}' cannot be made"):
@@ -74,7 +74,7 @@ def guarded_factory(plugin: Plugin, name: str, make: Callable[[StoreConfig], Sto
 
 class _GuardedDiscoverer(Discoverer):
     def __init__(self, plugin: Plugin, discoverer: Any) -> None:
-        with contained(f"plugin {plugin.label}: a finder of it has no name"):
+        with contained(f"plugin {plugin.label}: one of its discoverers has no name"):
             self.name = str(discoverer.name)  # type: ignore[misc]
             self.needs_approval = bool(getattr(discoverer, "needs_approval", False))  # type: ignore[misc]
             self.is_certain = bool(getattr(discoverer, "is_certain", False))  # type: ignore[misc]
@@ -82,19 +82,19 @@ class _GuardedDiscoverer(Discoverer):
         self._discoverer = discoverer
 
     async def watch(self) -> AsyncGenerator[tuple[Discovered, ...], None]:
-        """Yield what it sees. :raises PluginError: whatever it raises."""
+        """Yield the servers that it sees. :raises PluginError: the discoverer failed."""
         try:
             async with aclosing(self._discoverer.watch()) as looks:
                 async for seen in looks:
-                    yield _sound(seen)
+                    yield _validated(seen)
         except BaseException as exc:
-            # Closed at the end of Nexus, the generator gets a GeneratorExit where it yields.
+            # When Nexus stops, it closes the generator, which raises GeneratorExit here.
             if isinstance(exc, GeneratorExit) or tasks.is_from_outside(exc):
                 raise
-            raise PluginError(f"plugin {self._plugin.label}: its finder '{self.name}' failed: {told(exc)}") from exc
+            raise PluginError(f"plugin {self._plugin.label}: its discoverer '{self.name}' failed: {told(exc)}") from exc
 
 
-def _sound(seen: Any) -> tuple[Discovered, ...]:
+def _validated(seen: Any) -> tuple[Discovered, ...]:
     servers = tuple(seen)
     if not all(isinstance(server, Discovered) for server in servers):
         raise TypeError("it yields something else than nexus.api.Discovered")

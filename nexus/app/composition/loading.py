@@ -1,4 +1,4 @@
-"""Backends that are not configured, checked with the secrets of this process, which the log is told to hide."""
+"""Loads one backend with the secrets of this process, and hides these in the logs."""
 
 import os
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from nexus.observability.logging import logs
 
 
 def load_backend_here(table: Mapping[str, Any]) -> LoadedBackend:
-    """Return what *table* describes. :raises Fault: a key is wrong; its path begins in the table."""
+    """Return the backend in *table*. :raises Fault: a key is wrong; its path begins in the table."""
     loaded = load_backend(table, environ=os.environ)
     for secret in loaded.secrets:
         logs.hide(secret.reveal())

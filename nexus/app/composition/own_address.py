@@ -1,4 +1,4 @@
-"""Backends that are this proxy itself: each request to one comes back, until it has passed too many proxies."""
+"""Finds backends whose address is the proxy's own: their requests would loop."""
 
 import ipaddress
 import socket
@@ -16,25 +16,25 @@ _REACHED_BY: Final = {
     "0.0.0.0": frozenset({"127.0.0.1", "localhost"}),  # noqa: S104 - recognised, not bound
     "::": _LOOPBACK,
 }
-"""The names on this machine by which an address that is bound is reached."""
+"""For each bound address, the names that reach it on this machine."""
 _ALL_ADDRESSES: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - the same
 
 
-def warnings_of_circles(config: Config, port: int) -> Iterator[str]:
-    """Yield a warning for each configured backend whose URL is where the proxy itself listens.
+def own_address_warnings(config: Config, port: int) -> Iterator[str]:
+    """Yield a warning for each configured backend whose URL is the address of the proxy.
 
-    :param port: the port that it listens on, which need not be the configured one.
+    :param port: the actual port, which may differ from the configured one.
     """
     for backend in config.backends:
-        if leads_here(backend.url, config.server.host, port) and backend.https_proxy is None:
+        if is_own_address(backend.url, config.server.host, port) and backend.https_proxy is None:
             yield (
                 f"backend '{backend.name}': {backend.url} is where this proxy itself listens, so its requests come"
                 " back; write the address of the server, or listen on another port"
             )
 
 
-def leads_here(url: str, host: str, port: int) -> bool:
-    """Whether *url* leads to a proxy of this machine that listens on *host* and *port*."""
+def is_own_address(url: str, host: str, port: int) -> bool:
+    """Whether *url* is the address of a proxy on this machine that listens on *host* and *port*."""
     parts = urlsplit(url)
     if parts.scheme != "http" or (parts.port or 80) != port:
         return False
@@ -47,7 +47,7 @@ def leads_here(url: str, host: str, port: int) -> bool:
 
 
 def _is_of_this_machine(host: str) -> bool:
-    """Whether *host* is an address of this machine: only such a one can be bound."""
+    """Whether *host* is an address of this machine: no other can be bound."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         ipaddress.ip_address(host)

@@ -1,4 +1,4 @@
-"""Tracing, if the operator wants it: checked before the start, opened at it, flushed at the end."""
+"""Validates the tracing configuration, and opens the exporter at the start."""
 
 import asyncio
 from importlib.util import find_spec
@@ -23,7 +23,7 @@ PATH: Final = "/v1/traces"
 
 
 def check(loaded: LoadedConfig) -> None:
-    """Raise ConfigError when tracing is wanted and what it needs is not installed, or cannot be made."""
+    """Raise ConfigError if tracing is enabled and the exporter is not installed or cannot be created."""
     if not loaded.config.otel.enabled:
         return
     if not _is_installed():
@@ -32,16 +32,16 @@ def check(loaded: LoadedConfig) -> None:
     try:
         _exporter(loaded)
     except Exception as exc:
-        # It reads variables of its own, of which Nexus knows neither the names nor the types.
+        # The exporter reads environment variables of its own, which Nexus cannot validate.
         problem = f"OpenTelemetry's exporter cannot be made: {type(exc).__name__}: {exc}"
         raise loaded.error(Fault(("otel", "enabled"), problem, "look at the variables OTEL_EXPORTER_OTLP_*")) from exc
 
 
 class Tracing:
-    """What makes and exports spans, opened; :meth:`close` flushes it."""
+    """Creates and exports spans until :meth:`close`, which flushes them."""
 
     def __init__(self, loaded: LoadedConfig) -> None:
-        # Here and not above: without tracing, none of it is loaded.
+        # Imported here, so that nothing of OpenTelemetry is loaded without tracing.
         from nexus.observability.tracing.spans import SpanMaker, resource_of
         from nexus.observability.tracing.writing import SpanWriter
 
@@ -53,12 +53,12 @@ class Tracing:
         log.info("tracing_started", endpoint=config.endpoint, sample_ratio=config.sample_ratio)
 
     async def close(self) -> None:
-        """Export what waits, within two seconds."""
+        """Export the remaining spans, within two seconds."""
         await asyncio.to_thread(self._writer.stop, FLUSH_S)
 
 
 def traces_url(endpoint: str) -> str:
-    """Return where spans go when the collector is at *endpoint*."""
+    """Return the URL for spans of the collector at *endpoint*."""
     url = normalised(endpoint)
     return url if url.endswith(PATH) else url + PATH
 

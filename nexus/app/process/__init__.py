@@ -2,8 +2,8 @@
 
 ===============  ==================================================================
 ``binding``      binds and opens the listening sockets; ``port_owner`` names the owner of a taken port
-``listening``    stops listening without resetting new connections
-``enduring``     runs the event loop until the proxy has stopped
+``accept_queue`` stops listening without resetting new connections
+``event_loop``   runs the event loop until the proxy has stopped
 ``file_limit``   the limit of file descriptors
 ``memory``       returns memory to the system after a burst
 ``interpreter``  how long a thread may hold the interpreter

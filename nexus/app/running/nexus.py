@@ -15,10 +15,10 @@ from nexus.admin.openapi.operation import DescribedRoute
 from nexus.app.composition.blueprint import Blueprint
 from nexus.app.composition.guards import guarded_discoverers
 from nexus.app.composition.loading import load_backend_here
-from nexus.app.composition.own_address import leads_here
+from nexus.app.composition.own_address import is_own_address
+from nexus.app.process.accept_queue import SETTLE_S, stop_listening
 from nexus.app.process.binding import BACKLOG, Listening
 from nexus.app.process.file_limit import file_limit
-from nexus.app.process.listening import SETTLE_S, stop_listening
 from nexus.app.running.announcing import announce
 from nexus.app.running.opening import open_port, open_store
 from nexus.app.running.pages import pages, plugin_rows
@@ -162,7 +162,7 @@ class Nexus:
         self._dashboard.reloaded()
         self.state.rejected_reload = None
 
-    def keep_old(self, reason: str) -> None:
+    def note_refused_reload(self, reason: str) -> None:
         """Note why a reload was refused."""
         self.state.rejected_reload = reason
         log.error("config_rejected", reason=reason)
@@ -216,7 +216,7 @@ class Nexus:
             blueprint.fleet,
             discoverers=guarded_discoverers(blueprint.contributions),
             own_port=self.port,
-            is_own=lambda url: leads_here(url, self.blueprint.config.server.host, self.port),
+            is_own=lambda url: is_own_address(url, self.blueprint.config.server.host, self.port),
             store=self._store,
             load=load_backend_here,
         )

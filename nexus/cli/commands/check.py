@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 
 import click
 
-from nexus.app.checks.host_names import name_warnings
+from nexus.app.checks.host_names import host_name_warnings
 from nexus.app.checks.watched_files import watched_file_warnings
-from nexus.app.composition.blueprint import Blueprint, draw, load_plugins
+from nexus.app.composition.blueprint import Blueprint, build_blueprint, load_plugins
 from nexus.app.process.binding import PortTaken
 from nexus.app.process.file_limit import raise_file_limit
 from nexus.app.running.opening import may_move_port, try_to_open
@@ -36,7 +36,7 @@ def command(chosen: Chosen, *, as_json: bool) -> None:
     raise_file_limit()
     try:
         loaded = chosen.load_quietly()
-        blueprint = draw(loaded, load_plugins(loaded, chosen.plugin_files))
+        blueprint = build_blueprint(loaded, load_plugins(loaded, chosen.plugin_files))
         found = (*blueprint.warnings, *asyncio.run(_opened(blueprint)))
     except NexusError as exc:
         if as_json:
@@ -58,7 +58,7 @@ async def _opened(blueprint: Blueprint) -> tuple[str, ...]:
     warnings = (
         *await _about_network(blueprint),
         *await watched_file_warnings(blueprint),
-        *await name_warnings(blueprint),
+        *await host_name_warnings(blueprint),
     )
     try:
         await try_to_open(blueprint)

@@ -11,7 +11,7 @@ import aiohttp
 import click
 import msgspec
 
-from nexus.app.composition.blueprint import draw, load_plugins
+from nexus.app.composition.blueprint import build_blueprint, load_plugins
 from nexus.app.process.state_file import StateFile
 from nexus.app.running.nexus import Nexus
 from nexus.config.loading import LoadedConfig
@@ -53,7 +53,7 @@ async def _proxy(port: int | None) -> AsyncIterator[Nexus]:
     async with AsyncExitStack() as stack:
         simulators = [await stack.enter_async_context(simulator) for simulator in demo_fleet()]
         loaded = LoadedConfig(config=_config(simulators, port or DEFAULT_PORT))
-        nexus = Nexus(draw(loaded, load_plugins(loaded)))
+        nexus = Nexus(build_blueprint(loaded, load_plugins(loaded)))
         await nexus.start(may_move_port=port is None)
         stack.push_async_callback(nexus.stop)
         state = StateFile(os.environ)

@@ -9,7 +9,7 @@ from typing import BinaryIO, Final
 import click
 import msgspec
 
-from nexus.app.composition.blueprint import Blueprint, draw, load_plugins
+from nexus.app.composition.blueprint import Blueprint, build_blueprint, load_plugins
 from nexus.app.composition.guards import guarded_discoverers
 from nexus.app.composition.loading import load_backend_here
 from nexus.cli.arguments.options import Chosen
@@ -139,7 +139,7 @@ def _answer(target: Target, question: Question, *, is_offline: bool) -> tuple[Ex
 
 def _from_here(chosen: Chosen, question: Question) -> Explanation:
     loaded = chosen.load_quietly()
-    blueprint = draw(loaded, load_plugins(loaded, chosen.plugin_files))
+    blueprint = build_blueprint(loaded, load_plugins(loaded, chosen.plugin_files))
     request = Request(
         id=str(uuid.uuid4()),
         endpoint=question.endpoint,

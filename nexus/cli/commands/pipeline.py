@@ -5,7 +5,7 @@ from typing import Self
 import click
 import msgspec
 
-from nexus.app.composition.blueprint import draw, load_plugins
+from nexus.app.composition.blueprint import build_blueprint, load_plugins
 from nexus.cli.arguments.options import Chosen, configuration
 from nexus.cli.output.columns import Layout
 from nexus.cli.output.printing import json_option, print_json, table
@@ -18,7 +18,7 @@ from nexus.routing.stage.order import BUILT_IN, Place
 def command(chosen: Chosen, *, as_json: bool) -> None:
     """Show the stages in the order in which they run, and what put each there."""
     loaded = chosen.load_quietly()
-    blueprint = draw(loaded, load_plugins(loaded, chosen.plugin_files))
+    blueprint = build_blueprint(loaded, load_plugins(loaded, chosen.plugin_files))
     if as_json:
         print_json({"stages": [StageOfPipeline.of(place) for place in blueprint.places]})
     else:

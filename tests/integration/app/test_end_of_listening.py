@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from nexus.app.process.listening import accept_no_new, stop_listening
+from nexus.app.process.accept_queue import accept_no_new, stop_listening
 
 
 @pytest.fixture

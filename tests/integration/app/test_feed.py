@@ -9,7 +9,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from nexus.app.composition.blueprint import draw
+from nexus.app.composition.blueprint import build_blueprint
 from nexus.config.loading import load
 from nexus.proxy.dispatch.websocket import MOST_UNSENT_BYTES
 from nexus.simulator import Settings, Simulator
@@ -176,7 +176,7 @@ async def reload(nexus, tmp_path, text):
     file = tmp_path / "nexus.toml"
     file.write_text(text)
     loaded = load(file, environ={}, overrides={"server.port": str(nexus.port)})
-    await nexus.reload(draw(loaded, nexus.blueprint.plugins))
+    await nexus.reload(build_blueprint(loaded, nexus.blueprint.plugins))
 
 
 async def test_what_a_key_gave_ends_with_the_key(gpu, tmp_path):

@@ -8,7 +8,7 @@ import socket
 import pytest
 from structlog.testing import capture_logs
 
-from nexus.app.composition.blueprint import draw, load_plugins
+from nexus.app.composition.blueprint import build_blueprint, load_plugins
 from nexus.app.process import binding
 from nexus.app.process.binding import MAX_OTHER_PORTS, listen
 from nexus.app.running.nexus import Nexus
@@ -25,7 +25,7 @@ def nexus(tmp_path):
         config = tmp_path / "nexus.toml"
         config.write_text(f'[discovery]\nenabled = false\n[server]\nhost = "{host}"\nport = {port}\n')
         loaded = load(config, environ={}, overrides={}, insecure=True)
-        return Nexus(draw(loaded, load_plugins(loaded, ())))
+        return Nexus(build_blueprint(loaded, load_plugins(loaded, ())))
 
     return build
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import pytest
 from structlog.testing import capture_logs
 
-from nexus.app.composition.blueprint import draw, load_plugins
+from nexus.app.composition.blueprint import build_blueprint, load_plugins
 from nexus.app.running import nexus as running
 from nexus.app.running.nexus import Nexus
 from nexus.config.loading import load
@@ -94,7 +94,7 @@ async def start(tmp_path):
     def blueprint(toml, plugins=None):
         config.write_text(f"[discovery]\nenabled = false\n{toml}")
         loaded = load(config, environ={}, overrides={"server.port": port})
-        return draw(loaded, plugins or load_plugins(loaded, (file,)))
+        return build_blueprint(loaded, plugins or load_plugins(loaded, (file,)))
 
     @asynccontextmanager
     async def started(toml=""):

@@ -3,7 +3,7 @@
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as metrics_of
 
-from nexus.app.composition.blueprint import draw
+from nexus.app.composition.blueprint import build_blueprint
 from nexus.config.loading import load
 from nexus.simulator import Settings, Simulator
 from nexus.testing.fleets import table_of
@@ -50,7 +50,7 @@ def reload(tmp_path):
         file = tmp_path / "nexus.toml"
         file.write_text(config)
         loaded = load(file, environ={}, overrides={"server.port": str(nexus.port)})
-        await nexus.reload(draw(loaded, nexus.blueprint.plugins))
+        await nexus.reload(build_blueprint(loaded, nexus.blueprint.plugins))
 
     return reload_with
 

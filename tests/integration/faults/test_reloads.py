@@ -6,7 +6,7 @@ import weakref
 
 import pytest
 
-from nexus.app.composition.blueprint import draw
+from nexus.app.composition.blueprint import build_blueprint
 from nexus.config.loading import load
 from nexus.errors import NexusError
 from nexus.testing.waiting import eventually
@@ -33,7 +33,7 @@ def reload(tmp_path):
         file = tmp_path / "nexus.toml"
         file.write_text(text)
         loaded = load(file, environ={}, overrides={"server.port": str(scene.nexus.port)})
-        await scene.nexus.reload(draw(loaded, scene.nexus.blueprint.plugins))
+        await scene.nexus.reload(build_blueprint(loaded, scene.nexus.blueprint.plugins))
         scene.books.listen_again()
 
     return reload_with

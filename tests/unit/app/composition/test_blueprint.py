@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus.app.composition.blueprint import draw, load_plugins, own_names
+from nexus.app.composition.blueprint import build_blueprint, load_plugins, own_names
 from nexus.config.loading import load
 from nexus.errors import ConfigError
 from nexus.proxy.client.access import LOOPBACK_NAMES
@@ -19,7 +19,7 @@ def hosts_of(tmp_path, monkeypatch):
         file = tmp_path / "nexus.toml"
         file.write_text(f"[server]\n{server}\n")
         loaded = load(file, environ={"KEY": "sesame"}, overrides={}, insecure=True)
-        return draw(loaded, load_plugins(loaded)).door._hosts
+        return build_blueprint(loaded, load_plugins(loaded)).door._hosts
 
     return hosts
 
@@ -54,7 +54,7 @@ def test_an_exporter_of_traces_that_cannot_be_made_is_a_fault_of_the_configurati
     loaded = load(file, environ={}, overrides={})
 
     with pytest.raises(ConfigError, match=r"cannot be made: ValueError: 'brotli' is not .* OTEL_EXPORTER_OTLP_\*"):
-        draw(loaded, load_plugins(loaded))
+        build_blueprint(loaded, load_plugins(loaded))
 
 
 @given(st.text(alphabet="ab.-", max_size=8))

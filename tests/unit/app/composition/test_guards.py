@@ -67,7 +67,7 @@ class Finder:
 async def test_whatever_a_finder_raises_or_yields_is_its_failure(seen):
     (finder,) = guarded_discoverers(Contributed(Finder(*seen)))
 
-    with pytest.raises(PluginError, match=r"plugin 'night' .* finder 'owls' failed"):
+    with pytest.raises(PluginError, match=r"plugin 'night' .* discoverer 'owls' failed"):
         [_ async for _ in finder.watch()]
 
 

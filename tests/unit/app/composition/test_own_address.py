@@ -2,14 +2,14 @@
 
 import pytest
 
-from nexus.app.composition.own_address import leads_here, warnings_of_circles
+from nexus.app.composition.own_address import is_own_address, own_address_warnings
 from nexus.config.schema import BackendConfig, Config, ServerConfig
 from nexus.fleet.discovery.mdns.announcer import own_addresses
 
 
 def warned(host: str, url: str, port: int = 8000, **keys) -> bool:
     backend = BackendConfig(name="gpu-1", url=url, **keys)
-    return bool([*warnings_of_circles(Config(server=ServerConfig(host=host), backends=(backend,)), port)])
+    return bool([*own_address_warnings(Config(server=ServerConfig(host=host), backends=(backend,)), port)])
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,6 @@ def test_another_address_is_another_server(host, url, keys):
 def test_every_address_of_the_machine_leads_to_a_proxy_that_listens_on_all():
     (own, *_) = own_addresses() or ["127.0.0.1"]
 
-    assert leads_here(f"http://{own}:8000", "0.0.0.0", 8000)
-    assert not leads_here("http://203.0.113.9:8000", "0.0.0.0", 8000)
-    assert not leads_here("http://203.0.113.7:8000", "127.0.0.1", 8000)
+    assert is_own_address(f"http://{own}:8000", "0.0.0.0", 8000)
+    assert not is_own_address("http://203.0.113.9:8000", "0.0.0.0", 8000)
+    assert not is_own_address("http://203.0.113.7:8000", "127.0.0.1", 8000)

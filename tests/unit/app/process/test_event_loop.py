@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from nexus.app.process.enduring import run
+from nexus.app.process.event_loop import run
 from nexus.errors import StartError
 
 
