@@ -31,6 +31,25 @@ def test_the_version_is_told_with_the_plugins(command):
     assert re.match(r"nexus-proxy \d+\.\d+.* \(python 3\.\d+\.\d+\)\nplugins:", ended.stdout)
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (("--config", "gone.toml"), 78, "nexus-proxy: gone.toml: no such file; `nexus-proxy config init` writes one\n"),
+        (("--set", "routing.weights.load=1"), 78, "must sum to 100"),
+        (("-H", "0.0.0.0"), 78, "--insecure"),
+        (("--plugin", "gone.py"), 1, "gone.py"),
+        (("-p", "99999"), 2, "99999"),
+        (("--version",), 0, ""),
+    ],
+)
+def test_it_ends_with_the_right_code_and_without_a_traceback(command, words, code, text):
+    ended = command(*words)
+
+    assert ended.returncode == code
+    assert text in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 def test_check_says_that_all_is_well(command, written):
     written(GPU)
 

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -412,32 +411,6 @@ def test_a_command_may_end_with_a_code_of_its_own(run, brings, meant):
     brings(hello=end)
 
     assert run("hello").exit_code == 3
-
-
-@pytest.mark.parametrize(
-    ("words", "code", "text"),
-    [
-        (("--config", "gone.toml"), 78, "nexus-proxy: gone.toml: no such file; `nexus-proxy config init` writes one\n"),
-        (("--set", "routing.weights.load=1"), 78, "must sum to 100"),
-        (("-H", "0.0.0.0"), 78, "--insecure"),
-        (("--plugin", "gone.py"), 1, "gone.py"),
-        (("-p", "99999"), 2, "99999"),
-        (("--version",), 0, ""),
-    ],
-)
-def test_a_real_process_ends_with_the_right_code_and_without_a_traceback(tmp_path, words, code, text):
-    ended = subprocess.run(
-        [sys.executable, "-c", "from nexus.cli.main import main; main()", *words],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
-
-    assert ended.returncode == code
-    assert text in ended.stderr
-    assert "Traceback" not in ended.stderr
 
 
 def test_columns_are_as_wide_as_their_longest_text():

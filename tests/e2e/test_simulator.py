@@ -1,4 +1,4 @@
-"""The simulator runs in a process of its own, and as a small fleet."""
+"""``python -m nexus.simulator`` runs one simulated server."""
 
 import re
 import signal
@@ -8,8 +8,6 @@ import urllib.error
 import urllib.request
 
 import pytest
-
-from nexus.simulator import demo_fleet
 
 
 def test_a_simulator_runs_in_a_process_of_its_own():
@@ -33,19 +31,3 @@ def test_a_fault_that_cannot_be_is_refused_at_the_start():
 
     assert ended.returncode == 2
     assert "--fault" in ended.stderr
-
-
-async def test_the_demo_fleet_is_of_three_kinds_with_models_in_common():
-    fleet = demo_fleet()
-    models = [{model.name for model in simulator.settings.catalogue} for simulator in fleet]
-
-    for simulator in fleet:
-        await simulator.start()
-    ports = {simulator.port for simulator in fleet}
-    for simulator in fleet:
-        await simulator.stop()
-
-    assert {simulator.settings.kind for simulator in fleet} == {"ollama", "vllm", "llamacpp"}
-    assert models[0] & models[1]
-    assert models[1] & models[2]
-    assert len(ports) == 3

@@ -1,4 +1,4 @@
-"""Commands that talk to servers, which here are simulated."""
+"""``nexus-proxy demo`` runs a proxy in front of simulated servers."""
 
 import json
 import re
@@ -7,18 +7,9 @@ import subprocess
 import sys
 import urllib.request
 
-NEXUS = (sys.executable, "-c", "from nexus.cli.main import main; main()")
 
-
-def test_demo_asks_one_question_and_ends(tmp_path):
-    ended = subprocess.run(
-        [*NEXUS, "demo", "--ask", "What does a proxy do?"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
+def test_demo_asks_one_question_and_ends(command):
+    ended = command("demo", "--ask", "What does a proxy do?")
 
     assert ended.returncode == 0, ended.stderr
     assert re.search(r"\S+ \S+.*\n\nanswered by \S+ as llama3\n", ended.stdout, re.DOTALL)
@@ -26,7 +17,7 @@ def test_demo_asks_one_question_and_ends(tmp_path):
 
 def test_demo_keeps_running_until_it_is_interrupted(tmp_path):
     with subprocess.Popen(
-        [*NEXUS, "demo"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "nexus", "demo"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as running:
         try:
             said = ""
