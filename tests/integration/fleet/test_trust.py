@@ -49,11 +49,35 @@ def pending(fleet):
     return {applicant.name: applicant.kind for applicant in fleet.applicants}
 
 
-async def test_a_server_gets_into_the_fleet_when_it_is_approved(serve, plan, start, eventually, network):
+@pytest.fixture
+def found(plan, start, eventually, network):
+    """Start a fleet that has recognised a server, which announced itself as ``found``."""
+
+    async def found(server, kind="vllm", **options):
+        fleet = await start(plan(discovery=LOOKS, **options), discoverers=[network])
+        network.announce(Discovered("found", server.url))
+        await eventually(lambda: pending(fleet) == {"found": kind})
+        return fleet
+
+    return found
+
+
+@pytest.fixture
+def approved(found, eventually):
+    """Start a fleet in which the server ``found`` is approved."""
+
+    async def approved(server, kind="vllm", **options):
+        fleet = await found(server, kind, **options)
+        await fleet.approve("found")
+        await eventually(lambda: fleet.snapshot.having("tiny"))
+        return fleet
+
+    return approved
+
+
+async def test_a_server_gets_into_the_fleet_when_it_is_approved(serve, eventually, network, found):
     server = await serve("vllm", "tiny")
-    fleet = await start(plan(discovery=LOOKS), discoverers=[network])
-    network.announce(Discovered("found", server.url))
-    await eventually(lambda: pending(fleet) == {"found": "vllm"})
+    fleet = await found(server)
 
     assert not fleet.snapshot.backends
 
@@ -65,11 +89,10 @@ async def test_a_server_gets_into_the_fleet_when_it_is_approved(serve, plan, sta
     assert pending(fleet) == {}
 
 
-async def test_a_server_is_asked_what_it_is_without_any_credentials(serve, plan, start, eventually, network):
+async def test_a_server_is_asked_what_it_is_without_any_credentials(serve, found):
     server = await serve("vllm", "tiny")
-    fleet = await start(plan(discovery=LOOKS), discoverers=[network])
-    network.announce(Discovered("found", server.url))
-    await eventually(lambda: pending(fleet) == {"found": "vllm"})
+
+    await found(server)
 
     sent = {name.lower() for request in server.requests for name in request.headers}
     assert not sent & {"authorization", "x-api-key", "cookie"}
@@ -92,11 +115,9 @@ async def test_an_approval_outlasts_a_restart(serve, plan, start, eventually, ne
     await eventually(lambda: fleet.snapshot.having("tiny"))
 
 
-async def test_a_server_of_another_kind_under_an_approved_name_waits(serve, plan, start, eventually, network):
+async def test_a_server_of_another_kind_under_an_approved_name_waits(serve, eventually, network, found):
     server, other = await serve("vllm", "tiny"), await serve("ollama", "tiny")
-    fleet = await start(plan(discovery=LOOKS), discoverers=[network])
-    network.announce(Discovered("found", server.url))
-    await eventually(lambda: pending(fleet) == {"found": "vllm"})
+    fleet = await found(server)
     await fleet.approve("found")
 
     network.announce(Discovered("found", other.url))
@@ -106,15 +127,11 @@ async def test_a_server_of_another_kind_under_an_approved_name_waits(serve, plan
 
 
 async def test_another_kind_at_an_approved_address_is_not_well_and_then_waits(
-    serve, plan, start, eventually, network, monkeypatch, fast
+    serve, eventually, network, monkeypatch, fast, approved
 ):
     monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.0)
     server, other = await serve("generic", "tiny"), await serve("vllm", "tiny")
-    fleet = await start(plan(fast, LOOKS), discoverers=[network])
-    network.announce(Discovered("found", server.url))
-    await eventually(lambda: pending(fleet) == {"found": "generic"})
-    await fleet.approve("found")
-    await eventually(lambda: fleet.snapshot.having("tiny"))
+    fleet = await approved(server, "generic", health_check=fast)
 
     # It answers all the questions that are asked of a generic one.
     server.answers = other.answers
@@ -152,11 +169,9 @@ async def test_a_server_that_does_not_answer_cannot_be_approved(plan, start, eve
         await fleet.approve("unknown")
 
 
-async def test_a_decision_about_another_address_is_refused(serve, plan, start, eventually, network):
+async def test_a_decision_about_another_address_is_refused(serve, eventually, found):
     server = await serve("vllm", "tiny")
-    fleet = await start(plan(discovery=LOOKS), discoverers=[network])
-    network.announce(Discovered("found", server.url))
-    await eventually(lambda: pending(fleet) == {"found": "vllm"})
+    fleet = await found(server)
 
     for decide in (fleet.approve, fleet.reject):
         with pytest.raises(AnotherServer, match="look at it again"):
@@ -313,11 +328,9 @@ async def test_a_rejected_server_does_not_come_back_under_another_name(serve, pl
     await eventually(lambda: fleet.snapshot.having("tiny"))
 
 
-async def test_an_approved_server_stays_whatever_else_it_announces(serve, plan, start, eventually, network):
+async def test_an_approved_server_stays_whatever_else_it_announces(serve, eventually, network, found):
     server = await serve("vllm", "tiny")
-    fleet = await start(plan(discovery=LOOKS), discoverers=[network])
-    network.announce(Discovered("found", server.url))
-    await eventually(lambda: pending(fleet) == {"found": "vllm"})
+    fleet = await found(server)
     await fleet.approve("found")
     seen = []
     fleet.on_change(lambda snapshot: seen.append(len(snapshot.backends)))
@@ -329,17 +342,11 @@ async def test_an_approved_server_stays_whatever_else_it_announces(serve, plan, 
     assert len(fleet.snapshot.backends) == 1
 
 
-async def test_another_kind_at_an_approved_address_gets_no_request_after_its_first_answer(
-    serve, plan, start, eventually, network
-):
+async def test_another_kind_at_an_approved_address_gets_no_request_after_its_first_answer(serve, eventually, approved):
     # However many failures it takes else.
     health_check = HealthCheckConfig(interval_seconds=0.05, timeout_seconds=1.0, failure_threshold=1000)
     server, other = await serve("generic", "tiny"), await serve("vllm", "tiny")
-    fleet = await start(plan(health_check, LOOKS), discoverers=[network])
-    network.announce(Discovered("found", server.url))
-    await eventually(lambda: pending(fleet) == {"found": "generic"})
-    await fleet.approve("found")
-    await eventually(lambda: fleet.snapshot.having("tiny"))
+    fleet = await approved(server, "generic", health_check=health_check)
 
     server.answers = other.answers
 
@@ -348,7 +355,7 @@ async def test_another_kind_at_an_approved_address_gets_no_request_after_its_fir
 
 
 async def test_an_error_of_overload_makes_no_other_server_of_one_that_is_approved(
-    serve, plan, start, eventually, network, monkeypatch
+    serve, eventually, monkeypatch, found
 ):
     monkeypatch.setattr(module, "RECHECK_S", 0.02)
     monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.02)
@@ -363,9 +370,7 @@ async def test_an_error_of_overload_makes_no_other_server_of_one_that_is_approve
 
     monkeypatch.setattr(module, "detect", detect)
     server = await serve("ollama", "tiny")
-    fleet = await start(plan(discovery=LOOKS), discoverers=[network])
-    network.announce(Discovered("found", server.url))
-    await eventually(lambda: pending(fleet) == {"found": "ollama"})
+    fleet = await found(server, "ollama")
     joined = []
     fleet.on_change(lambda snapshot: joined.append(len(snapshot.backends)))
     await fleet.approve("found")
