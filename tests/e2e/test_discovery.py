@@ -18,8 +18,10 @@ from nexus.fleet.discovery.mdns.announcer import own_addresses
 from nexus.simulator import Settings, Simulator, in_thread
 from nexus.testing.client import ask, chat
 from nexus.testing.ports import free_port
+from nexus.testing.waiting import until
 from tests.support.process import run_nexus, simulator_process
 
+WITHIN_S = 15.0
 pytestmark = pytest.mark.skipif(not own_addresses(), reason="this machine has no network")
 
 CONFIG = """
@@ -54,14 +56,6 @@ def name():
     return f"desk-{uuid.uuid4().hex[:8]}"
 
 
-def eventually(claim, within_s=15.0):
-    deadline = time.monotonic() + within_s
-    while not (found := claim()):
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
-    return found
-
-
 def pending(nexus, name):
     return next((row for row in nexus.get_json("/admin/backends")["pending"] if row["name"] == name), None)
 
@@ -85,12 +79,12 @@ def test_a_server_is_found_approved_used_lost_and_found_again(start_nexus, name)
     port = free_port()
     nexus = start_nexus(CONFIG)
     with in_thread(simulator := server(name, port)), announcing(port, name) as announcer:
-        found = eventually(lambda: (row := pending(nexus, name)) and row["backend_type"] and row)
+        found = until(lambda: (row := pending(nexus, name)) and row["backend_type"] and row, WITHIN_S)
         assert backend(nexus, name) is None
         assert (found["backend_type"], found["discovery_source"], found["trust"]) == ("ollama", "mdns", "pending")
 
         post(nexus, f"/admin/backends/{name}/approve")
-        eventually(lambda: (row := backend(nexus, name)) and row["status"] == "healthy")
+        until(lambda: (row := backend(nexus, name)) and row["status"] == "healthy", WITHIN_S)
         with openai.OpenAI(base_url=f"{nexus.url}/v1", api_key="none", max_retries=0) as client:
             answer = client.chat.completions.create(model="llama3", messages=[{"role": "user", "content": "hi"}])
         assert answer.choices[0].message.content
@@ -99,10 +93,10 @@ def test_a_server_is_found_approved_used_lost_and_found_again(start_nexus, name)
         ]
         # Without a goodbye: the network goes on to believe in it.
         announcer.send_signal(signal.SIGKILL)
-    eventually(lambda: backend(nexus, name) is None)
+    until(lambda: backend(nexus, name) is None, WITHIN_S)
 
     with in_thread(server(name, port)):
-        again = eventually(lambda: (row := backend(nexus, name)) and row["status"] == "healthy" and row)
+        again = until(lambda: (row := backend(nexus, name)) and row["status"] == "healthy" and row, WITHIN_S)
 
     assert again["discovery_source"] == "mdns"
 
@@ -110,12 +104,12 @@ def test_a_server_is_found_approved_used_lost_and_found_again(start_nexus, name)
 def test_the_command_shows_approves_and_rejects_a_server(start_nexus, command, name):
     with in_thread(desk := server(name)), announcing(desk.port, name):
         nexus = start_nexus(CONFIG)
-        eventually(lambda: (row := pending(nexus, name)) and row["backend_type"])
+        until(lambda: (row := pending(nexus, name)) and row["backend_type"], WITHIN_S)
 
         listed = command("backends")
         as_json = json.loads(command("backends", "--json").stdout)
         approved = command("backends", "approve", name)
-        eventually(lambda: backend(nexus, name))
+        until(lambda: backend(nexus, name), WITHIN_S)
         metrics = {state: counted(nexus, state) for state in ("pending", "approved", "rejected")}
         rejected = command("backends", "reject", name)
 
@@ -136,7 +130,7 @@ def test_a_server_that_is_not_approved_gets_no_prompt(start_nexus, name):
     with in_thread(rogue := server(name, model=model)):
         nexus = start_nexus(CONFIG)
         with announcing(rogue.port, name):
-            eventually(lambda: (row := pending(nexus, name)) and row["backend_type"])
+            until(lambda: (row := pending(nexus, name)) and row["backend_type"], WITHIN_S)
             body = json.dumps({"model": model, "messages": [{"role": "user", "content": "secret"}]}).encode()
             for path in ("/v1/chat/completions", "/api/chat", "/v1/messages", "/v1/responses"):
                 with pytest.raises(HTTPError) as refused:
@@ -188,12 +182,12 @@ def test_no_prompt_goes_to_another_kind_of_server_at_an_approved_address(start_n
     place = f"{address}:{port}"
     words = ("--host", "0.0.0.0", "--port", str(port), "--kind")
     with simulator_process(*words, "vllm"):
-        eventually(lambda: (pending(nexus, place) or {}).get("backend_type") == "vllm")
+        until(lambda: (pending(nexus, place) or {}).get("backend_type") == "vllm", WITHIN_S)
         post(nexus, f"/admin/backends/{place}/approve")
-        eventually(lambda: (backend(nexus, place) or {}).get("status") == "healthy")
+        until(lambda: (backend(nexus, place) or {}).get("status") == "healthy", WITHIN_S)
 
     with simulator_process(*words, "ollama"):
-        (change,) = eventually(lambda: [e for e in nexus.log_lines("backend_status_changed") if "place" in str(e)])
+        (change,) = until(lambda: [e for e in nexus.log_lines("backend_status_changed") if "place" in str(e)], WITHIN_S)
         refused = ask(nexus.url, "/v1/chat/completions", chat())
 
     assert change["error"] == "another server has taken its place: of the kind 'ollama', not 'vllm'"

@@ -1,14 +1,16 @@
 """A rolling update of pods under load: a started proxy follows the API server, and no request fails."""
 
 import importlib.util
-import json
-import threading
-import time
 from pathlib import Path
-from urllib.request import Request, urlopen
 
 import pytest
 
+from nexus.testing.client import ask, chat
+from nexus.testing.waiting import until
+from tests.support.steady_load import SteadyLoad, backend_of
+from tests.support.streaming import Streaming
+
+WITHIN_S = 20.0
 FAKE_API = Path(__file__).parents[2] / "plugins/kubernetes/tests/fake_api.py"
 
 CONFIG = """
@@ -63,60 +65,6 @@ def config(tmp_path):
     return CONFIG.format(kubeconfig=tmp_path / "kubeconfig")
 
 
-def ask(nexus, *, stream=False):
-    body = json.dumps({"model": "llama3", "messages": [{"role": "user", "content": "hi"}], "stream": stream}).encode()
-    request = Request(nexus.url + "/v1/chat/completions", body, {"Content-Type": "application/json"})
-    with urlopen(request, timeout=20) as answer:
-        text = answer.read()
-        return answer.headers["X-Nexus-Backend"], text
-
-
-class Load:
-    """Clients that ask one request after the other, every second one streamed."""
-
-    def __init__(self, nexus, clients=3):
-        self._nexus = nexus
-        self._is_over = threading.Event()
-        self.answers = []
-        self.failures = []
-        self._threads = [threading.Thread(target=self._run) for _ in range(clients)]
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._is_over.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _run(self):
-        stream = False
-        while not self._is_over.is_set():
-            stream = not stream
-            try:
-                backend, text = ask(self._nexus, stream=stream)
-            except OSError as exc:
-                self.failures.append(exc)
-                continue
-            if stream and not text.rstrip().endswith(b"data: [DONE]"):
-                self.failures.append(text[-200:])
-            self.answers.append(backend)
-
-    def wait_for(self, backend, count=3):
-        """Wait until *backend* has answered so often from now on."""
-        before = self.answers.count(backend)
-        wait_for(lambda: self.answers.count(backend) >= before + count)
-
-
-def wait_for(claim, within_s=20):
-    deadline = time.monotonic() + within_s
-    while not claim():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-
-
 def rows(nexus):
     return {row["name"]: row for row in nexus.get_json("/admin/backends")["backends"]}
 
@@ -131,16 +79,16 @@ def test_a_rolling_update_under_load_loses_no_request(simulate, start_nexus, clu
     for pod in old:
         cluster.put(pod)
     nexus = start_nexus(config)
-    wait_for(lambda: healthy(nexus) == {"old-0", "old-1"})
+    until(lambda: healthy(nexus) == {"old-0", "old-1"}, WITHIN_S)
 
-    with Load(nexus) as load:
+    with SteadyLoad(nexus.url, clients=3, max_tokens=None) as load:
         load.wait_for("old-0")
         for leaving, coming in zip(old, new, strict=True):
             cluster.put(coming, ready=False)
             cluster.put(coming)
-            wait_for(lambda name=coming.name: name in healthy(nexus))
+            until(lambda name=coming.name: name in healthy(nexus), WITHIN_S)
             cluster.put(leaving, ready=False, serving=True, terminating=True)
-            wait_for(lambda name=leaving.name: name not in rows(nexus))
+            until(lambda name=leaving.name: name not in rows(nexus), WITHIN_S)
             cluster.delete(leaving)
         cluster.call(cluster.api.drop_watches)
         load.wait_for("new-0")
@@ -160,33 +108,29 @@ def test_a_stream_outlives_the_pods_place_in_the_fleet(simulate, start_nexus, cl
     two = simulate(name="two", kind="vllm", models=("llama3",))
     cluster.put(one)
     nexus = start_nexus(config)
-    wait_for(lambda: healthy(nexus) == {"one"})
-    answers = []
-    asking = threading.Thread(target=lambda: answers.append(ask(nexus, stream=True)))
-    asking.start()
-    wait_for(lambda: any(record.body for record in one.requests))
+    until(lambda: healthy(nexus) == {"one"}, WITHIN_S)
+    stream = Streaming(nexus.url)
+    until(lambda: any(record.body for record in one.requests), WITHIN_S)
 
     cluster.put(two)
     cluster.put(one, ready=False, serving=True, terminating=True)
-    wait_for(lambda: set(rows(nexus)) == {"two"})
-    other, _ = ask(nexus)
-    asking.join(20)
+    until(lambda: set(rows(nexus)) == {"two"}, WITHIN_S)
+    other = backend_of(ask(nexus.url, "/v1/chat/completions", chat()))
 
-    ((backend, text),) = answers
-    assert (backend, other) == ("one", "two")
-    assert text.rstrip().endswith(b"data: [DONE]")
+    assert stream.is_done()
+    assert (stream.backend, other) == ("one", "two")
 
 
 def test_a_pod_that_comes_back_elsewhere_keeps_its_name(simulate, start_nexus, cluster, config):
     before, after = (simulate(name="vllm-0", kind="vllm", models=("llama3",)) for _ in range(2))
     cluster.put(before)
     nexus = start_nexus(config)
-    wait_for(lambda: healthy(nexus) == {"vllm-0"})
+    until(lambda: healthy(nexus) == {"vllm-0"}, WITHIN_S)
 
-    with Load(nexus, clients=1) as load:
+    with SteadyLoad(nexus.url, clients=2, max_tokens=None) as load:
         load.wait_for("vllm-0")
         cluster.put(after)
-        wait_for(lambda: any(record.body for record in after.requests))
+        until(lambda: any(record.body for record in after.requests), WITHIN_S)
         asked = len(before.requests)
         load.wait_for("vllm-0")
 
@@ -199,12 +143,12 @@ def test_the_last_good_set_serves_while_the_api_server_refuses(simulate, start_n
     pod = simulate(name="vllm-0", kind="vllm", models=("llama3",))
     cluster.put(pod)
     nexus = start_nexus(config)
-    wait_for(lambda: healthy(nexus) == {"vllm-0"})
+    until(lambda: healthy(nexus) == {"vllm-0"}, WITHIN_S)
 
     cluster.api.refused.update(list=403, watch=403)
     cluster.call(cluster.api.drop_watches)
     (warning,) = nexus.wait_for_log("service_watch_failed", within_s=15)
 
-    assert ask(nexus)[0] == "vllm-0"
+    assert backend_of(ask(nexus.url, "/v1/chat/completions", chat())) == "vllm-0"
     assert warning["servers"] == 1
     assert "endpointslices.discovery.k8s.io is forbidden" in warning["reason"]

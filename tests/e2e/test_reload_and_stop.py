@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,36 +18,7 @@ from nexus.testing.client import ask, chat
 from nexus.testing.fleets import backend_table, table_of
 from nexus.testing.ports import free_port
 from nexus.testing.waiting import until
-
-STREAM = {**chat(), "stream": True}
-
-
-class Streaming:
-    """A stream that is read in a thread of its own, beside what the test does."""
-
-    def __init__(self, url, path="/v1/chat/completions", body=None):
-        self._connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=20)
-        body = json.dumps(body or STREAM).encode()
-        self._connection.request("POST", path, body, {"Content-Type": "application/json"})
-        self._answer = self._connection.getresponse()
-        self.received = self._answer.readline()
-        self.is_whole = None
-        self._thread = threading.Thread(target=self._read)
-        self._thread.start()
-
-    def _read(self):
-        try:
-            self.received += self._answer.read()
-            self.is_whole = True
-        except http.client.IncompleteRead as exc:
-            self.received += exc.partial
-            self.is_whole = False
-        finally:
-            self._connection.close()
-
-    def end(self):
-        self._thread.join(20)
-        return self.received
+from tests.support.streaming import Streaming
 
 
 def reload(nexus, config, event="config_reloaded"):
@@ -213,10 +183,10 @@ def _listens(port):
 @pytest.mark.parametrize(
     ("path", "body", "last_words"),
     [
-        ("/v1/chat/completions", STREAM, b'"code":"server_shutdown"'),
+        ("/v1/chat/completions", chat(stream=True), b'"code":"server_shutdown"'),
         ("/v1/responses", {"model": "llama3", "input": "hi", "stream": True}, b'"code":"server_shutdown"'),
-        ("/v1/messages", {**STREAM, "max_tokens": 900}, b"event: error"),
-        ("/api/chat", STREAM, b'"error":'),
+        ("/v1/messages", {**chat(stream=True), "max_tokens": 900}, b"event: error"),
+        ("/api/chat", chat(stream=True), b'"error":'),
     ],
 )
 def test_a_stream_that_outlives_the_drain_time_ends_with_an_error(simulate, start_nexus, path, body, last_words):

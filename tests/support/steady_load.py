@@ -25,13 +25,25 @@ def simulator_of(reply: Reply) -> str:
 class SteadyLoad:
     """Every other client streams; a context manager, at the end of which all answers are there."""
 
-    def __init__(self, url: str, clients: int = 4, server_of: Callable[[Reply], str] = backend_of) -> None:
+    def __init__(
+        self,
+        url: str,
+        clients: int = 4,
+        server_of: Callable[[Reply], str] = backend_of,
+        max_tokens: int | None = 4,
+    ) -> None:
         """:param server_of: says of an answer which server gave it."""
         self._url, self._server_of, self._is_over = url, server_of, threading.Event()
+        self._limit: dict[str, Any] = {} if max_tokens is None else {"max_tokens": max_tokens}
         self._threads = [threading.Thread(target=self._run, args=(number % 2 == 0,)) for number in range(clients)]
         self.answers: list[str] = []
         """Which server gave each good answer, in their order."""
         self.failures: list[Any] = []
+
+    def wait_for(self, server: str, count: int = 3, within_s: float = 20.0) -> None:
+        """Wait until this server has given *count* further answers."""
+        wanted = self.answers.count(server) + count
+        until(lambda: self.answers.count(server) >= wanted, within_s)
 
     def goes_to(self, *servers: str, of_next: int = 30) -> bool:
         """Wait for so many further answers, and return whether these servers, and no others, have given them."""
@@ -46,7 +58,7 @@ class SteadyLoad:
     def _run(self, is_stream: bool) -> None:
         while not self._is_over.is_set():
             try:
-                reply = ask(self._url, "/v1/chat/completions", chat(stream=is_stream, max_tokens=4))
+                reply = ask(self._url, "/v1/chat/completions", chat(stream=is_stream, **self._limit))
             except OSError as exc:
                 self.failures.append(exc)
                 continue

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nexus.testing.waiting import eventually
 from nexus_kubernetes.config import KubernetesConfig, ServiceConfig
 from nexus_kubernetes.discoverer import KubernetesDiscoverer
 from nexus_kubernetes.following import Pace
@@ -72,19 +73,14 @@ class Looking:
     def urls(self):
         return {found.name: found.url for found in self.looks[-1]} if self.looks else None
 
-    async def until(self, claim, within_s=15.0):
+    async def until(self, claim):
         """Wait until *claim* holds."""
-        async with asyncio.timeout(within_s):
-            while not claim():  # noqa: ASYNC110 - what it claims is of the fake server, which tells no one
-                await asyncio.sleep(0.01)
+        await eventually(claim, within_s=15.0)
 
     async def until_found(self, **urls):
         """Wait until exactly these are found."""
         wanted = {name.replace("_", "-"): url for name, url in urls.items()}
-        try:
-            await self.until(lambda: self.urls == wanted)
-        except TimeoutError:
-            raise AssertionError(f"found {self.urls} instead of {wanted}") from None
+        await eventually(lambda: self.urls == wanted, lambda: f"found {self.urls} instead of {wanted}", within_s=15.0)
 
 
 @pytest.fixture

@@ -1,11 +1,8 @@
 """Reloads and signals while every discoverer is at work: what was found stays as it is, and the end comes in time."""
 
-import json
 import re
 import signal
-import threading
 import time
-from urllib.request import Request, urlopen
 
 import pytest
 from zeroconf import ServiceBrowser, Zeroconf
@@ -14,35 +11,11 @@ from nexus.fleet.discovery.mdns.announcer import own_addresses
 from nexus.testing.client import ask, chat
 from nexus.testing.fleets import table_of
 from nexus.testing.waiting import until
+from tests.support.streaming import Streaming
 
 NETWORK = pytest.mark.skipif(not own_addresses(), reason="this machine has no network")
 MOST_S = 4.0
 """How long the end may take once the last stream has ended."""
-
-
-class Streaming:
-    """A stream that is read in a thread of its own, beside what the test does."""
-
-    def __init__(self, nexus, model):
-        body = json.dumps(chat(model, stream=True)).encode()
-        self._answer = urlopen(Request(nexus.url + "/v1/chat/completions", body, {"Content-Type": "application/json"}))
-        self.backend = self._answer.headers["x-nexus-backend"]
-        self.received = self._answer.readline()
-        self._thread = threading.Thread(target=self._read)
-        self._thread.start()
-
-    def _read(self):
-        with self._answer:
-            for line in self._answer:
-                self.received += line
-
-    @property
-    def is_under_way(self):
-        return self._thread.is_alive()
-
-    def end(self):
-        self._thread.join(20)
-        return self.received.rstrip().endswith(b"data: [DONE]")
 
 
 def reload(nexus, change):
@@ -72,7 +45,7 @@ def test_a_reload_of_discovery_keeps_what_was_found_and_what_it_turns_off_leaves
     names = {found.well_name, found.desk_name, found.rogue_name, "pod"}
     until(lambda: all(map(found.is_healthy, names)))
     models = {"pod": "lonely", found.desk_name: "desk", found.rogue_name: "rogue"}
-    streams = {name: Streaming(nexus, model) for name, model in models.items()}
+    streams = {name: Streaming(nexus.url, model=model) for name, model in models.items()}
     before = found.rows()
 
     reload(nexus, more('service_types = ["_llm._tcp", "_ollama._tcp"]'))
@@ -94,7 +67,7 @@ def test_a_reload_of_discovery_keeps_what_was_found_and_what_it_turns_off_leaves
     until(lambda: not {found.well_name, found.desk_name, found.rogue_name} & found.rows().keys())
     assert all(stream.is_under_way for stream in streams.values())
     assert ask(nexus.url, "/v1/chat/completions", chat("desk")).status == 404
-    assert all(stream.end() for stream in streams.values())
+    assert all(stream.is_done() for stream in streams.values())
     assert found.defects() == []
 
 
@@ -140,11 +113,11 @@ def test_at_the_end_streams_end_in_peace_a_goodbye_is_said_and_nothing_is_waited
         heard = Goodbyes()
         ServiceBrowser(network, "_llm._tcp.local.", heard)
         until(lambda: name in heard.added)
-        streams = [Streaming(nexus, model) for model in ("desk", "listed")]
+        streams = [Streaming(nexus.url, model=model) for model in ("desk", "listed")]
         leave_unanswered(found)
 
         nexus.send(signal.SIGTERM)
-        assert all(stream.end() for stream in streams)
+        assert all(stream.is_done() for stream in streams)
         ended_at = time.monotonic()
         code = nexus.process.wait(10)
 
@@ -160,11 +133,11 @@ def test_a_proxy_that_is_not_announced_yet_drains_too(start_nexus, simulate):
     gpu = simulate(tokens_per_s=20.0)
     nexus = start_nexus(announcing(f"[server]\n[discovery]\n{table_of(gpu)}"), arguments=("--insecure",))
     until(lambda: ask(nexus.url, "/ready").status == 200)
-    stream = Streaming(nexus, "llama3")
+    stream = Streaming(nexus.url)
 
     assert nexus.stop() == 0
 
-    assert stream.end()
+    assert stream.is_done()
     assert [line["ending"] for line in nexus.log_lines("exchange_finished")] == ["finished"]
 
 
@@ -172,7 +145,7 @@ def test_a_proxy_that_is_not_announced_yet_drains_too(start_nexus, simulate):
 def test_a_second_signal_is_a_hurry(start_found):
     """Row 42."""
     found = start_found(change=announcing, arguments=("--insecure",), tokens_per_s=5.0, answer_tokens=400)
-    stream = Streaming(found.nexus, "listed")
+    stream = Streaming(found.nexus.url, model="listed")
     leave_unanswered(found)
 
     # At the first signal, the proxy may not have been announced yet: a start does not wait for that.
@@ -181,7 +154,7 @@ def test_a_second_signal_is_a_hurry(start_found):
         found.nexus.wait_for_log("draining")
     code = found.nexus.process.wait(12)
 
-    assert (code, stream.end()) == (0, False)
+    assert (code, stream.is_done()) == (0, False)
     assert b"server_shutdown" in stream.received
     assert found.defects() == []
 

@@ -1,7 +1,7 @@
 """Servers of each kind that answer as the real ones do, on loopback."""
 
-import asyncio
 import contextlib
+from functools import partial
 
 import pytest
 from aiohttp import web
@@ -12,6 +12,7 @@ from nexus.config.discovery_schema import DiscoveryConfig
 from nexus.config.schema import BackendConfig, HealthCheckConfig
 from nexus.fleet.fleet import Fleet
 from nexus.fleet.plan import plan_fleet
+from nexus.testing import waiting
 from nexus.testing.ports import free_port
 
 
@@ -177,14 +178,7 @@ async def start():
 
 @pytest.fixture
 def eventually():
-    """Wait until something is true, at most three seconds."""
-
-    async def eventually(claim):
-        async with asyncio.timeout(3):
-            while not claim():  # noqa: ASYNC110 - what tests wait for has no event
-                await asyncio.sleep(0.005)
-
-    return eventually
+    return partial(waiting.eventually, within_s=3.0)
 
 
 @pytest.fixture(name="free_port")
