@@ -17,7 +17,7 @@ from nexus.observability.metrics.exchanges import ExchangeMetrics
 from nexus.observability.metrics.figures import BackendFigures, ModelFigures, Tally
 from nexus.observability.metrics.histogram import Histogram
 from nexus.proxy.exchange.context import DataPlane
-from nexus.proxy.exchange.queue import WaitingLine
+from nexus.proxy.exchange.queue import RequestQueue
 
 
 class QueueFacts(msgspec.Struct, frozen=True):
@@ -110,7 +110,7 @@ def route(
     )
 
 
-def queue_facts(line: "WaitingLine[Any]", *, is_enabled: bool) -> QueueFacts:
+def queue_facts(line: "RequestQueue[Any]", *, is_enabled: bool) -> QueueFacts:
     """Return the figures of *line*."""
     counts = line.counts
     return QueueFacts(is_enabled, len(line), line.max_size, counts.enqueued, counts.drained, counts.timed_out)

@@ -10,13 +10,13 @@ from typing import Final
 
 WRITE_BUFFER_BYTES: Final = 64 * 1024
 """As much waits for a reader before its writer pauses."""
-MOST_HELD_BYTES: Final = 16 * 1024
+MAX_BATCHED_BYTES: Final = 16 * 1024
 """More than this in one write is sent at once: its transport must know of it, to say when its reader is too slow."""
-MOST_HELD: Final = 32
+MAX_BATCHED: Final = 32
 """Writes that are sent together; more would only keep the first of them waiting."""
 
 
-class Outbox:
+class WriteBatch:
     """All that is going to be written in this turn, by whoever shares an event loop.
 
     Who was woken to write something is announced (:meth:`expect`), and the last of them sends for all: so a request
@@ -27,7 +27,7 @@ class Outbox:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._outlets: list[Outlet] = []
+        self._outlets: list[BatchedWriter] = []
         self._expected = 0
         self._is_due = False
         """Whether what is held is looked at in the next turn."""
@@ -36,11 +36,11 @@ class Outbox:
         """Note that somebody was woken who is going to write."""
         self._expected += 1
 
-    def put(self, outlet: "Outlet") -> None:
+    def put(self, writer: "BatchedWriter") -> None:
         """Let *outlet* send what it holds: now, or when others do."""
-        self._outlets.append(outlet)
+        self._outlets.append(writer)
         self._expected -= 1
-        if self._expected <= 0 or len(self._outlets) >= MOST_HELD:
+        if self._expected <= 0 or len(self._outlets) >= MAX_BATCHED:
             self._send_all()
         elif not self._is_due:
             self._is_due = True
@@ -56,19 +56,19 @@ class Outbox:
     def _send_all(self) -> None:
         self._expected = max(0, self._expected)
         outlets, self._outlets = self._outlets, []
-        for outlet in outlets:
-            outlet.send()
+        for writer in outlets:
+            writer.send()
 
 
-class Outlet:
+class BatchedWriter:
     """The writing end of one connection: what is written goes out in its order, or not at all when that is closed."""
 
-    __slots__ = ("_held", "_may_leave", "_outbox", "_transport", "written")
+    __slots__ = ("_batch", "_held", "_may_leave", "_transport", "written")
 
     def __init__(
         self,
         transport: asyncio.Transport,
-        outbox: Outbox | None = None,
+        batch: WriteBatch | None = None,
         may_leave: Callable[[], bool] | None = None,
     ) -> None:
         """:param outbox: None: everything is sent at once.
@@ -76,7 +76,7 @@ class Outlet:
             the connection that says so drops it.
         """
         self._transport = transport
-        self._outbox = outbox
+        self._batch = batch
         self._may_leave = may_leave
         self._held = b""
         self.written = 0
@@ -89,12 +89,12 @@ class Outlet:
 
     def write(self, data: bytes) -> None:
         """Send *data* by the end of this turn."""
-        if self._held or len(data) > MOST_HELD_BYTES or self._outbox is None:
+        if self._held or len(data) > MAX_BATCHED_BYTES or self._batch is None:
             if self._may_leave is None or self._may_leave():
                 self.write_now(data)
         else:
             self._held = data
-            self._outbox.put(self)
+            self._batch.put(self)
 
     def write_now(self, data: bytes) -> None:
         """Send *data*, and before it what is held."""

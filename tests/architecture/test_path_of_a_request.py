@@ -12,7 +12,7 @@ from nexus.testing.proxy import nexus_in_loop
 from tests.support.bookkeeping import wait_until_nothing_is_held
 
 MAX_FILES = 80
-MAX_CALLS = 360
+MAX_CALLS = 380
 
 CONFIG = """
 [discovery]

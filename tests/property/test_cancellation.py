@@ -183,15 +183,15 @@ class World:
         self.books = books
         self._backends = backends
         self._loop = asyncio.get_running_loop()
-        self._desk = nexus._edge.desk
+        self._handle = nexus._server.handle
 
     async def carry(self, scenario, interrupted):
         """Have one request carried and interrupted, and wait until that is over."""
 
         async def answer(*request):
-            return await interrupted.run(self._desk(*request))
+            return await interrupted.run(self._handle(*request))
 
-        self.nexus._edge.desk = answer
+        self.nexus._server.handle = answer
         for backend, steps in zip(self._backends, (scenario.first, scenario.second), strict=True):
             backend.play(steps)
         if scenario.has_to_queue:

@@ -9,9 +9,7 @@ from hypothesis import strategies as st
 from nexus.errors import RequestError
 from nexus.proxy.client.body import receive
 from nexus.proxy.client.connection import ClientConnection
-from nexus.proxy.client.known_head import HeadBytes
-from nexus.proxy.client.request_reader import RequestReader
-from nexus.proxy.client.server import EdgeServer
+from nexus.proxy.client.server import ProxyServer
 from nexus.proxy.headers.from_client import can_stay_open, read_head
 from tests.support.fakes import FakeTransport
 
@@ -58,41 +56,33 @@ class Socket:
         return -1
 
 
-class Desk:
+class Handler:
     """Writes down every request that it is given."""
 
     def __init__(self):
         self.seen = []
 
-    async def __call__(self, client, message, payload):
+    async def serve(self, client, received):
+        message, payload, length = received
         head = read_head(message)
-        announced = head.content_length if client.body_length is None else client.body_length
         try:
-            body = await receive(payload, head, client, limit=10_000, deadline_s=5)
+            body = await receive(payload, head, length, write=client.write, limit=10_000, deadline_s=5)
         except RequestError as exc:
             self.seen.append(exc.code)
             return False
         headers = [pair for pair in message.raw_headers if pair[0].lower() != b"content-length"]
-        self.seen.append((message.method, message.path, headers, announced, body))
+        self.seen.append((message.method, message.path, headers, length, body))
         return can_stay_open(message)
 
-    def malformed(self, client, exc, *, is_head):
+    def refuse_malformed(self, client, exc, is_head):
         self.seen.append(exc.code)
         return b""
 
 
-class Unknowing(HeadBytes):
-    """Leaves everything to the parser."""
-
-    def known(self, data):
-        return None
-
-
-async def seen_of(pieces, head_bytes=HeadBytes):
-    edge = EdgeServer(headers_s=5, keepalive_s=5, write_stall_s=5)
-    edge.desk = desk = Desk()
-    client = ClientConnection(edge)
-    client._waiting._reader._head_bytes = head_bytes()
+async def seen_of(pieces):
+    server, handler = ProxyServer(headers_s=5, keepalive_s=5, write_stall_s=5), Handler()
+    server.handle, server.refuse_malformed = handler.serve, handler.refuse_malformed
+    client = ClientConnection(server)
     transport = FakeTransport({"socket": Socket()})
     client.connection_made(transport)
     for piece in pieces:
@@ -103,7 +93,7 @@ async def seen_of(pieces, head_bytes=HeadBytes):
         await asyncio.sleep(0)
     client.connection_lost(None)
     await asyncio.gather(client.task, return_exceptions=True)
-    return desk.seen
+    return handler.seen
 
 
 def cut(data, at):
@@ -123,7 +113,7 @@ async def test_requests_are_those_that_were_sent(asked, at, at_requests):
     seen = await seen_of(pieces)
 
     assert [request[-1] for request in seen] == [body for _, body in asked]
-    assert seen == await seen_of([wire for wire, _ in asked], Unknowing)
+    assert seen == await seen_of([wire for wire, _ in asked])
 
 
 @thoroughly
@@ -152,22 +142,10 @@ async def test_a_pipeline_of_any_length_is_read_to_its_end(count, at, is_broken)
     ),
     at=cuts,
 )
-async def test_whatever_is_sent_the_parser_would_have_read_the_same(parts, at):
+async def test_whatever_is_sent_is_read_the_same_however_it_is_cut(parts, at):
     pieces = cut(b"".join(parts), at)
 
-    assert await seen_of(pieces) == await seen_of(pieces, Unknowing)
-
-
-async def test_a_head_that_repeats_is_known_without_the_parser(monkeypatch):
-    wire = with_length(HEADS[0], b"hello")
-    parsed = []
-    parse = RequestReader._parse
-    monkeypatch.setattr(RequestReader, "_parse", lambda *args: (parsed.append(args[1]), parse(*args))[1])
-
-    seen = await seen_of([wire, with_length(HEADS[0], b"you") + HEADS[0] % 4, b"th", b"er"])
-
-    assert [request[-1] for request in seen] == [b"hello", b"you", b"ther"]
-    assert parsed == [wire]
+    assert await seen_of(pieces) == await seen_of([b"".join(parts)])
 
 
 async def test_a_body_that_comes_in_pieces_pauses_who_sends_too_much_of_it():

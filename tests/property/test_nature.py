@@ -9,9 +9,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nexus.errors import UpstreamError
-from nexus.proxy.exchange.expected_response import Question
-from nexus.proxy.exchange.response import Answer
-from nexus.proxy.upstream.response_head import AnswerHead
+from nexus.proxy.exchange.expected_response import ExpectedResponse
+from nexus.proxy.exchange.response import Response
+from nexus.proxy.upstream.response_head import ResponseHead
 from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
 from nexus.wire.responses.nature import Asked, Label, error_in, nature_of
 from nexus.wire.streams.event import Event
@@ -125,9 +125,9 @@ def verdict(loop, path, content_type, pieces, *, is_stream):
     """Say all that follows from an answer that comes in *pieces*."""
     endpoint = ENDPOINTS[path]
     protocol = PROTOCOLS[endpoint.protocol]
-    question = Question(protocol, endpoint, is_stream, lambda: protocol.open_stream(endpoint))
-    answer = Answer(loop, loop.create_future(), Connection(), question)
-    answer.on_head(AnswerHead(200, [(b"Content-Type", content_type)] if content_type else []))
+    question = ExpectedResponse(protocol, endpoint, is_stream, lambda: protocol.open_stream(endpoint))
+    answer = Response(loop, loop.create_future(), Connection(), question)
+    answer.on_head(ResponseHead(200, [(b"Content-Type", content_type)] if content_type else []))
     for piece in pieces:
         if not answer.ready.done() or answer.ready.exception() is None:
             answer.on_body(piece)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus.domain.routes import Page, PageRoute
-from nexus.proxy.dispatch.handler import FrontDesk
+from nexus.proxy.dispatch.handler import RequestHandler
 from nexus.wire.paths import find, methods_at, spellings
 from nexus.wire.protocols import EVERY
 
@@ -86,7 +86,7 @@ PAGES = tuple(
         ("/admin/night", "admin"),
     ]
 )
-DESK = FrontDesk(SimpleNamespace(), PAGES, on_refused=lambda code: None)
+HANDLER = RequestHandler(SimpleNamespace(), PAGES, on_refused=lambda code: None)
 
 
 @given(
@@ -98,16 +98,16 @@ DESK = FrontDesk(SimpleNamespace(), PAGES, on_refused=lambda code: None)
 def test_no_spelling_of_a_page_needs_another_key(drawn, method):
     page, path = drawn
 
-    found, endpoint = DESK._find(SimpleNamespace(method=method, headers={}), path)
+    found, endpoint = HANDLER._find(SimpleNamespace(method=method, headers={}), path)
 
     assert endpoint is None
-    assert DESK._access_to(found) == page.access
+    assert HANDLER._pages.access_to(found) == page.access
 
 
 @given(PATHS, st.sampled_from(["GET", "POST", "DELETE"]))
 def test_what_is_found_is_found_again_at_the_same_place(path, method):
     message = SimpleNamespace(method=method, headers={})
 
-    found, endpoint = DESK._find(message, path)
+    found, endpoint = HANDLER._find(message, path)
 
-    assert DESK._find(message, found) == (found, endpoint)
+    assert HANDLER._find(message, found) == (found, endpoint)

@@ -14,13 +14,13 @@ from nexus.domain.kinds import BackendKind
 from nexus.errors import RequestError, UpstreamError, UpstreamFault
 from nexus.fleet.kinds import KINDS
 from nexus.proxy.client.own_keys import OwnKeys
-from nexus.proxy.exchange.queue import WaitingLine
+from nexus.proxy.exchange.queue import RequestQueue
 from nexus.proxy.exchange.retry import Next, Retries, RetryBudget
 from nexus.proxy.headers.from_client import HeadMemory, read_head
 from nexus.proxy.headers.rules import NOT_FOR_CLIENTS, NOT_FOR_CLIENTS_PREFIXES
 from nexus.proxy.headers.to_client import passed_lines, request_head, retry_after_s, stamp_of
 from nexus.proxy.upstream.connection import UpstreamConnection
-from nexus.proxy.write_batch import MOST_HELD_BYTES, Outbox, Outlet
+from nexus.proxy.write_batch import MAX_BATCHED_BYTES, BatchedWriter, WriteBatch
 from nexus.tasks import start
 from nexus.testing.builders import make_backend
 from tests.support.fakes import FakeSink, FakeTransport
@@ -181,7 +181,7 @@ acts = st.lists(
     st.tuples(
         st.sampled_from(["write", "write", "write", "write_now", "expect", "expect", "turn", "close", "abort"]),
         st.integers(0, WRITERS - 1),
-        st.sampled_from([b"a", b"bc", b"d" * (MOST_HELD_BYTES + 1)]),
+        st.sampled_from([b"a", b"bc", b"d" * (MAX_BATCHED_BYTES + 1)]),
     ),
     max_size=60,
 )
@@ -192,7 +192,7 @@ class Writer:
 
     def __init__(self, outbox):
         self.transport = FakeTransport()
-        self.outlet = Outlet(self.transport, outbox)
+        self.outlet = BatchedWriter(self.transport, outbox)
         self.meant = b""
         self.is_cut = False
 
@@ -209,7 +209,7 @@ class Writer:
 
 async def written_by(acts):
     """Return the writers after *acts*, two turns later."""
-    outbox = Outbox(asyncio.get_running_loop())
+    outbox = WriteBatch(asyncio.get_running_loop())
     writers = [Writer(outbox) for _ in range(WRITERS)]
     for act, number, data in [*acts, ("turn", 0, b""), ("turn", 0, b"")]:
         if act == "turn":
@@ -249,7 +249,7 @@ class House:
     """Slots that are taken, handed over and given back; it notices when one is lost, or is two people's."""
 
     def __init__(self, slots):
-        self.line = WaitingLine(max_size=5, max_wait_s=60.0)
+        self.line = RequestQueue(max_size=5, max_wait_s=60.0)
         self.free = dict.fromkeys(BACKENDS, slots)
         self.held = []
         self.waiting = []

@@ -10,7 +10,7 @@ from nexus.observability.metrics.families import Family, counter, gauge, histogr
 from nexus.observability.metrics.histogram import Histogram
 from nexus.observability.tracing.trace import TraceCounts
 from nexus.proxy.exchange.context import DataPlane
-from nexus.proxy.exchange.queue import WaitingLine
+from nexus.proxy.exchange.queue import RequestQueue
 from nexus.proxy.upstream.backends import Upstreams
 
 
@@ -80,7 +80,7 @@ def _of_traces(traced: TraceCounts) -> Family:
     )
 
 
-def _of_queue(line: "WaitingLine[Any]") -> Iterator[Family]:
+def _of_queue(line: "RequestQueue[Any]") -> Iterator[Family]:
     counts = line.counts
     yield gauge("nexus_queue_depth", "Requests that wait for a slot.", len(line))
     yield gauge("nexus_queue_max_size", "Requests that may wait at once.", line.max_size)

@@ -28,7 +28,7 @@ from nexus.errors import PluginError
 from nexus.fleet.kinds import KINDS
 from nexus.fleet.plan import FleetPlan, plan_fleet
 from nexus.plugin_manager import Contributions, PluginManager
-from nexus.proxy.client.access import LOOPBACK_NAMES, Door
+from nexus.proxy.client.access import LOOPBACK_NAMES, AccessRules
 from nexus.routing.assembly import build_router
 from nexus.routing.router import Router
 from nexus.routing.stage.order import Place
@@ -44,7 +44,7 @@ class Blueprint(msgspec.Struct, frozen=True, kw_only=True):
     contributions: Contributions
     router: Router
     fleet: FleetPlan
-    door: Door
+    access_rules: AccessRules
     upstream_settings: Mapping[str, UpstreamSettings]
     """By backend name."""
     open_store: Callable[[StoreConfig], Store]
@@ -115,7 +115,7 @@ def build_blueprint(loaded: LoadedConfig, plugins: PluginManager) -> Blueprint:
         contributions=contributions,
         router=router,
         fleet=fleet,
-        door=_door(loaded),
+        access_rules=_access_rules(loaded),
         upstream_settings={member.config.name: member.settings for member in fleet.members.values()},
         open_store=open_store,
         observers=contributions.exchange_observers(),
@@ -154,14 +154,13 @@ def _store(config: StoreConfig, contributions: Contributions) -> Callable[[Store
     return known[config.kind]
 
 
-def _door(loaded: LoadedConfig) -> Door:
+def _access_rules(loaded: LoadedConfig) -> AccessRules:
     server, keys, admin_keys = loaded.config.server, loaded.server_keys, loaded.admin_keys
-    return Door(
+    return AccessRules(
         accepts_key=(lambda key: keys.accepts(key) | admin_keys.accepts(key)) if len(keys) else None,
         accepts_admin_key=admin_keys.accepts if len(admin_keys) else None,
         hosts=_hosts(server.host, server.allowed_hosts, has_keys=bool(len(keys))),
         origins=frozenset(origin.encode() for origin in server.allowed_origins),
-        max_body_bytes=server.max_body_bytes,
     )
 
 

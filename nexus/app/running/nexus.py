@@ -31,13 +31,13 @@ from nexus.dialing.upstream_settings import UpstreamSettings
 from nexus.domain.fleet import FleetSnapshot
 from nexus.errors import NexusError
 from nexus.fleet.fleet import Fleet
-from nexus.proxy.client.server import EdgeServer
-from nexus.proxy.dispatch.handler import FrontDesk
+from nexus.proxy.client.server import ProxyServer
+from nexus.proxy.dispatch.handler import RequestHandler
 from nexus.proxy.exchange.context import DataPlane, Settings
-from nexus.proxy.exchange.queue import WaitingLine
-from nexus.proxy.exchange.resource_owners import Keepers
+from nexus.proxy.exchange.queue import RequestQueue
+from nexus.proxy.exchange.resource_owners import ResourceOwners
 from nexus.proxy.upstream.backends import Upstreams
-from nexus.proxy.write_batch import Outbox
+from nexus.proxy.write_batch import WriteBatch
 from nexus.routing.decision import Reserved
 from nexus.store.watched import WatchedStore
 
@@ -71,10 +71,10 @@ class Nexus:
         self._store: WatchedStore
         self._fleet: Fleet
         self._plane: DataPlane
-        self._line: WaitingLine[Reserved] | None = None
+        self._line: RequestQueue[Reserved] | None = None
         self._dashboard: Dashboard
-        self._desk: FrontDesk
-        self._edge: EdgeServer
+        self._handler: RequestHandler
+        self._server: ProxyServer
 
     @property
     def listening(self) -> Listening:
@@ -102,16 +102,16 @@ class Nexus:
             await self._open_store()
             self._services = await start_services(self.blueprint.contributions, self._store, self._wake)
             self._resources.push_async_callback(self._stop_services)
-            outbox = Outbox(asyncio.get_running_loop())
-            self._edge = EdgeServer(
+            batch = WriteBatch(asyncio.get_running_loop())
+            self._server = ProxyServer(
                 headers_s=config.timeouts.headers_seconds,
                 keepalive_s=config.timeouts.keepalive_seconds,
                 write_stall_s=config.timeouts.write_stall_seconds,
-                outbox=outbox,
+                batch=batch,
                 max_files=file_limit(),
             )
             await self._listen(may_move=may_move_port)
-            await self._start_fleet(outbox)
+            await self._start_fleet(batch)
             announce(config, self.port, self._resources)
         except BaseException:
             await self._close()
@@ -147,7 +147,7 @@ class Nexus:
         self._telemetry.follow(self.blueprint.router.pipeline, blueprint.router.pipeline)
         self.blueprint, self._services = blueprint, services
         self._plane.settings = self._settings(blueprint)
-        self._edge.write_stall_s = blueprint.config.timeouts.write_stall_seconds
+        self._server.write_stall_s = blueprint.config.timeouts.write_stall_seconds
         self._plane.line.resize(
             max_size=max_waiting(blueprint.config), max_wait_s=blueprint.config.queue.max_wait_seconds
         )
@@ -158,7 +158,7 @@ class Nexus:
         self._plane.answer_room.max_bytes = limits.max_held_answer_bytes
         self._plane.upstreams.reconfigure(self._upstream_settings(blueprint), blueprint.config.timeouts)
         self._fleet.reconfigure(blueprint.fleet)
-        self._desk.use_pages(self._pages(blueprint))
+        self._handler.use_pages(self._pages(blueprint))
         self._dashboard.reloaded()
         self.state.rejected_reload = None
 
@@ -169,7 +169,7 @@ class Nexus:
 
     async def stop(self, *, lame_duck_s: float = 0.0, drain_s: float = 0.0) -> None:
         """Send clients elsewhere, stop listening, let answers end, cut those that do not, and close everything."""
-        self.state.is_draining = self._edge.is_draining = True
+        self.state.is_draining = self._server.is_draining = True
         if self._entering is not None and not self._entering.expired():
             self._entering.reschedule(asyncio.get_running_loop().time())
         log.info("draining", in_flight=self._plane.in_flight, lame_duck_s=lame_duck_s, drain_s=drain_s)
@@ -177,15 +177,15 @@ class Nexus:
             await asyncio.sleep(lame_duck_s)
         grace_s = min(GRACE_S, drain_s)
         await stop_listening(self._servers, settle_s=min(SETTLE_S, grace_s))
-        self._edge.end(grace_s)
-        await self._edge.ended(drain_s)
-        if self._desk.exchanges:
-            log.warning("exchanges_cut", count=len(self._desk.exchanges))
-            for exchange in self._desk.exchanges.copy():
+        self._server.end(grace_s)
+        await self._server.ended(drain_s)
+        if self._handler.exchanges:
+            log.warning("exchanges_cut", count=len(self._handler.exchanges))
+            for exchange in self._handler.exchanges.copy():
                 exchange.shut_down()
-            await self._edge.ended(LAST_WORDS_S)
+            await self._server.ended(LAST_WORDS_S)
         await self._dashboard.stop()
-        await self._edge.stop(LAST_WORDS_S)
+        await self._server.stop(LAST_WORDS_S)
         await self._close()
         log.info("stopped")
 
@@ -203,14 +203,14 @@ class Nexus:
         self._resources.callback(listening.close)
         loop = asyncio.get_running_loop()
         for sock in listening.sockets:
-            server = await loop.create_server(self._edge, sock=sock, backlog=BACKLOG, start_serving=False)
+            server = await loop.create_server(self._server, sock=sock, backlog=BACKLOG, start_serving=False)
             self._servers.append(server)
         self.port = listening.port
         if (taken := listening.moved_from) is not None:
             wanted = self.blueprint.config.server.port
             log.warning("port_moved", wanted=wanted, port=self.port, url=listening.url, in_use_by=taken.owner)
 
-    async def _start_fleet(self, outbox: Outbox) -> None:
+    async def _start_fleet(self, batch: WriteBatch) -> None:
         blueprint = self.blueprint
         self._fleet = Fleet(
             blueprint.fleet,
@@ -220,22 +220,22 @@ class Nexus:
             store=self._store,
             load=load_backend_here,
         )
-        line: WaitingLine[Reserved] = WaitingLine(
+        line: RequestQueue[Reserved] = RequestQueue(
             max_size=max_waiting(blueprint.config), max_wait_s=blueprint.config.queue.max_wait_seconds
         )
         self._line = line
-        upstreams = Upstreams(self._upstream_settings(blueprint), blueprint.config.timeouts, outbox)
+        upstreams = Upstreams(self._upstream_settings(blueprint), blueprint.config.timeouts, batch)
         self._fleet.on_settings_changed = upstreams.renew
         self._resources.callback(upstreams.close)
-        keepers = Keepers(self._store)
-        await keepers.open()
-        self._resources.push_async_callback(keepers.close)
-        self._plane = DataPlane(self._settings(blueprint), self._fleet, upstreams, line, keepers)
+        owners = ResourceOwners(self._store)
+        await owners.open()
+        self._resources.push_async_callback(owners.close)
+        self._plane = DataPlane(self._settings(blueprint), self._fleet, upstreams, line, owners)
         self._telemetry.begin(
             fleet=self._fleet,
             plane=self._plane,
             blueprint=lambda: self.blueprint,
-            clients=lambda: len(self._edge.connections),
+            clients=lambda: len(self._server.connections),
             is_reload_rejected=lambda: self.state.rejected_reload is not None,
             store=self._store,
         )
@@ -250,13 +250,13 @@ class Nexus:
             uptime_s=lambda: self.state.uptime_s,
         )
         self._resources.push_async_callback(self._dashboard.stop)
-        self._desk = FrontDesk(
+        self._handler = RequestHandler(
             self._plane,
             self._pages(blueprint),
             self._dashboard.sockets(),
             on_refused=self._telemetry.metrics.refused,
         )
-        self._edge.desk = self._desk
+        self._server.handle, self._server.refuse_malformed = self._handler.serve, self._handler.refuse_malformed
         self._resources.push_async_callback(self._telemetry.end)
         self._fleet.on_change(self._fleet_changed)
         await self._fleet.start()
@@ -272,7 +272,7 @@ class Nexus:
 
     def _settings(self, blueprint: Blueprint) -> Settings:
         observers = self._telemetry.observers(blueprint)
-        return Settings(blueprint.config, blueprint.router, blueprint.door, observers)
+        return Settings(blueprint.config, blueprint.router, blueprint.access_rules, observers)
 
     def _pages(self, blueprint: Blueprint) -> tuple[DescribedRoute, ...]:
         return pages(blueprint, self.state, self._fleet, self._plane, self._telemetry, self._dashboard)

@@ -20,7 +20,7 @@ AUTHORITY: Final = re.compile(r"\Ahttps?://([^/?#]*)", re.IGNORECASE)
 _HOST: Final = re.compile(rb"(?:\[([0-9A-Fa-f:.%]+)\]|([A-Za-z0-9._-]+))(?::([0-9]{1,5}))?\Z")
 
 
-class Door:
+class AccessRules:
     """Refuses what may not come in; knows the operator's rules and nothing of what is inside.
 
     :param accepts_key: whether a key that a client showed is one of the configured ones, in constant time; None when
@@ -36,7 +36,6 @@ class Door:
         accepts_admin_key: Callable[[bytes], bool] | None = None,
         hosts: frozenset[str] | None,
         origins: frozenset[bytes],
-        max_body_bytes: int,
     ) -> None:
         self._accepts: dict[Access, Callable[[bytes], bool] | None] = {
             "client": accepts_key,
@@ -49,7 +48,6 @@ class Door:
         self.own_keys = OwnKeys(*rings)
         self._hosts = hosts
         self._origins = origins
-        self._max_body_bytes = max_body_bytes
         self._good_hosts: set[bytes] = set()
 
     def check(self, message: RawRequestMessage, head: Head, access: Access = "client") -> None:
@@ -94,15 +92,6 @@ class Door:
     def cors_lines(self, origin: bytes) -> bytes:
         """Return what lets a page of *origin* read an answer; nothing unless the operator has listed it."""
         return cors.answer_lines(origin) if origin in self._origins else b""
-
-    def check_size(self, head: Head) -> None:
-        """Raise RequestError when the body is announced longer than the limit, or compressed."""
-        if head.content_length is not None and head.content_length > self._max_body_bytes:
-            raise RequestError(
-                "too_large", f"the body may have {self._max_body_bytes} bytes (server.max_body_bytes)", close=True
-            )
-        if head.content_encoding and head.content_encoding.lower() != b"identity":
-            raise RequestError("unsupported_content_encoding", "send the body without Content-Encoding", close=True)
 
     def _check_framing(self, message: RawRequestMessage, head: Head) -> None:
         version = message.version

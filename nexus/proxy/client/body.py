@@ -1,69 +1,73 @@
-"""Reads a request's body under a deadline and a size limit."""
+"""Reads the body of a request under a deadline and a size limit."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Final
 
 from aiohttp import web
 from aiohttp.streams import StreamReader
 
 from nexus.errors import RequestError
-from nexus.proxy.client.known_head import Payload, WholeBody
 from nexus.proxy.headers.from_client import Head
 
-LEAST_RATE: Final = 64 * 1024
+MIN_RATE: Final = 64 * 1024
 """Bytes per second that a slow client must keep up, on top of the deadline."""
-
-
 LINGER_S: Final = 2.0
-"""For how long a body that nobody wants is read on, so that its client sees the answer before the connection ends."""
+"""For how long a body that is not used is still read, so that the client sees the reply before the connection ends."""
 
 
-class CanContinue(Protocol):
-    """Who can tell a client, which asked first, to send its body."""
-
-    def write(self, data: bytes) -> None: ...
-
-
-async def receive(payload: Payload, head: Head, client: CanContinue, *, limit: int, deadline_s: float) -> bytes:
+async def receive(  # noqa: PLR0913 - what is read, and how much of it for how long
+    body: StreamReader,
+    head: Head,
+    length: int | None,
+    *,
+    write: Callable[[bytes], None],
+    limit: int,
+    deadline_s: float,
+) -> bytes:
     """Return the whole body.
 
-    :raises RequestError: ``too_large``, ``request_timeout``, ``bad_request`` (broken framing), ``expectation_failed``.
+    :param length: bytes of the body; None when it is chunked, or there is none.
+    :param write: writes to the client, which may wait for ``100 Continue`` before it sends the body.
+    :raises RequestError: ``too_large``, ``unsupported_content_encoding``, ``request_timeout``, ``bad_request`` (broken
+        framing), ``expectation_failed``.
     """
+    if length is not None and length > limit:
+        raise _too_large(limit)
+    if head.content_encoding and head.content_encoding.lower() != b"identity":
+        raise RequestError("unsupported_content_encoding", "send the body without Content-Encoding", close=True)
     if head.expect:
         if head.expect.lower() != b"100-continue":
             raise RequestError("expectation_failed", "the only expectation understood is 100-continue", close=True)
-        client.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        write(b"HTTP/1.1 100 Continue\r\n\r\n")
     try:
-        if isinstance(payload, WholeBody) or payload.is_eof():
-            # Small requests arrive whole: nothing to wait for.
-            body = payload.read_nowait()
-        else:
-            body = await _gather(payload, limit, deadline_s)
+        # Small bodies arrive together with their head.
+        data = body.read_nowait() if body.is_eof() else await _gather(body, limit, deadline_s)
     except web.RequestPayloadError as exc:
         raise RequestError("bad_request", "the body breaks its framing", close=True) from exc
-    if len(body) > limit:
+    if len(data) > limit:
         raise _too_large(limit)
-    return body
+    return data
 
 
-async def _gather(payload: StreamReader, limit: int, deadline_s: float) -> bytes:
+async def _gather(body: StreamReader, limit: int, deadline_s: float) -> bytes:
     loop = asyncio.get_running_loop()
     began = loop.time()
     parts: list[bytes] = []
     size = 0
     try:
-        while not payload.at_eof():
-            async with asyncio.timeout_at(began + deadline_s + size / LEAST_RATE):
-                part = await payload.readany()
+        while not body.at_eof():
+            async with asyncio.timeout_at(began + deadline_s + size / MIN_RATE):
+                part = await body.readany()
             parts.append(part)
             size += len(part)
             if size > limit:
                 raise _too_large(limit)
     except TimeoutError:
         raise RequestError("request_timeout", "the body did not arrive in time", close=True) from None
-    if (broken := payload.exception()) is not None:
-        # It broke behind a part that had arrived: what is there may look whole.
+    if (broken := body.exception()) is not None:
+        # The framing broke after a part that had arrived: that part may look like a whole body.
         raise broken
     return b"".join(parts)
 
@@ -75,15 +79,15 @@ def _too_large(limit: int) -> RequestError:
 async def linger(for_s: float) -> None:
     """Wait for a client to close its end of a connection that is closed at this one: that cancels the wait.
 
-    What arrives on a connection that is closed at both ends resets it, and the client may lose what it has not read.
+    Data that arrives on a connection that is closed at both ends resets it, and the client may lose the reply.
     """
     await asyncio.sleep(for_s)
 
 
-async def is_discarded(payload: StreamReader) -> bool:
-    """Read what is left of a body that nobody wanted, for a while; whether its end came."""
+async def is_discarded(body: StreamReader) -> bool:
+    """Read and drop the rest of *body* for a while; return whether its end arrived."""
     with suppress(TimeoutError, web.RequestPayloadError):
         async with asyncio.timeout(LINGER_S):
-            while not payload.is_eof():
-                await payload.readany()
-    return payload.is_eof()
+            while not body.is_eof():
+                await body.readany()
+    return body.is_eof()

@@ -1,105 +1,110 @@
-"""One connection of one client, whose requests one task answers in turn."""
+"""One connection of one client; one task answers its requests in turn."""
 
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import RawRequestMessage
-from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
-from aiohttp.streams import StreamReader
+from aiohttp.http_exceptions import HttpProcessingError
 
 from nexus import tasks
 from nexus.errors import RequestError
 from nexus.proxy.client.body import LINGER_S, is_discarded, linger
 from nexus.proxy.client.descriptors import Room
 from nexus.proxy.client.half_close import HalfClosed, Next
-from nexus.proxy.client.pipeline import Incoming
-from nexus.proxy.client.reception import Pausable, Reception
-from nexus.proxy.client.request_reader import MAX_LINE, Request
-from nexus.proxy.client.timeouts import Patience
+from nexus.proxy.client.incoming import IncomingRequest
+from nexus.proxy.client.request_reader import Pipeline, Received, error_of
+from nexus.proxy.client.timeouts import ClientTimeouts
 from nexus.proxy.client.turn_away import turn_away
 from nexus.proxy.client.write_stall import WriteStall
 from nexus.proxy.headers.from_client import HeadMemory, can_stay_open
-from nexus.proxy.write_batch import Outlet
+from nexus.proxy.write_batch import BatchedWriter
+
+if TYPE_CHECKING:
+    from nexus.proxy.client.server import ProxyServer
 
 log = structlog.get_logger("nexus.proxy")
 
-SURPLUS_S: Final = 1.0
+Handle = Callable[["ClientConnection", Received], Awaitable[bool]]
+"""Writes the reply to one request; returns whether another may follow on the connection."""
+RefuseMalformed = Callable[["ClientConnection", RequestError, bool], bytes]
+"""Returns the reply to bytes that are no request; without a body when the last argument says that it is a HEAD."""
+
+SCARCE_KEEPALIVE_S: Final = 1.0
 """How long a connection waits for its first request when few file descriptors are left."""
 IDLE_LINGER_S: Final = 0.3
-"""How long a connection on which no request came is read on after its end: as long as one on its way may take."""
+"""How long an idle connection is still read after its writing side was closed: a request may be on its way."""
 _INTERIM: Final = b"HTTP/1.1 1"
-"""How an answer begins that another one follows."""
+"""How an informational reply begins, which the final one follows."""
 
 
 class ClientConnection(BaseProtocol):
-    """The client's side of all that it asks for."""
+    """Reads requests, has each answered by the server's handler, and writes the replies."""
 
     __slots__ = (
-        "_desk",
         "_half_closed",
         "_has_begun",
         "_is_ending",
         "_is_given_up",
-        "_outlet",
-        "_patience",
+        "_on_pause",
+        "_on_resume",
+        "_pipeline",
         "_receive",
-        "_reception",
-        "_relay",
         "_resumed",
+        "_server",
         "_stall",
+        "_stream_is_chunked",
+        "_timeouts",
         "_waiter",
-        "_waiting",
-        "admission",
-        "body_length",
+        "_writer",
         "has_stalled",
         "heads",
         "is_surplus",
+        "last_request",
         "task",
     )
 
     transport: asyncio.Transport | None
 
-    def __init__(self, reception: Reception) -> None:
-        super().__init__(reception.loop)
-        self._reception = reception
-        self._desk = reception.desk
-        self._waiting = Incoming(self, reception.loop)
+    def __init__(self, server: "ProxyServer") -> None:
+        super().__init__(server.loop)
+        self._server = server
+        self._pipeline = Pipeline(self, server.loop)
         self._waiter: asyncio.Future[None] | None = None
-        self._patience = Patience(
-            reception.loop, headers_s=reception.headers_s, keepalive_s=reception.keepalive_s, give_up=self._stop_waiting
+        self._timeouts = ClientTimeouts(
+            server.loop, headers_s=server.headers_s, keepalive_s=server.keepalive_s, give_up=self._stop_waiting
         )
         self._is_ending = False
         self._is_given_up = False
-        """Whether no further request is waited for."""
+        """Whether the connection waits for no further request."""
         self._half_closed: HalfClosed | None = None
         self._has_begun = False
-        """Whether something of the answer to the current request has been written."""
-        self._outlet: Outlet | None = None
-        """None before it is connected, and after."""
+        """Whether something of the reply to the current request has been written."""
+        self._writer: BatchedWriter | None = None
+        """None before the connection is made, and after it is lost."""
         self._stall: WriteStall
-        """From the moment it is connected."""
+        """From the moment the connection is made."""
         self.has_stalled = False
-        """Whether it was cut because the client took nothing for too long."""
-        self._relay: Pausable | None = None
+        """Whether the connection was cut because the client took nothing for too long."""
+        self._on_pause: Callable[[], None] | None = None
+        self._on_resume: Callable[[], None] | None = None
+        self._stream_is_chunked: bool | None = None
+        """Whether the stream that is being written is chunked; None when there is none."""
         self._receive: Callable[[bytes], None] | None = None
         self._resumed: asyncio.Event | None = None
         self.heads = HeadMemory()
         self.is_surplus = False
-        """Whether too few file descriptors are left to carry a request that comes on it."""
-        self.admission: object = None
-        """What the desk wants to remember of the last request that it let in."""
-        self.body_length: int | None = None
-        """Of the request that is being answered, when its message is that of an earlier one with the same head; else
-        the message itself says it."""
+        """Whether too few file descriptors are left to carry a request that arrives on it."""
+        self.last_request: IncomingRequest | None = None
+        """The last request that was admitted: the next one with the same head reuses its checks."""
         self.task: asyncio.Task[None]
-        """Carries one exchange after the other; it is cancelled when the client leaves."""
+        """Answers one request after the other; it is cancelled when the client leaves."""
 
-    # what an exchange asks of it
+    # what an exchange needs
 
     @property
     def remote(self) -> str:
@@ -107,40 +112,43 @@ class ClientConnection(BaseProtocol):
         peer = self.transport.get_extra_info("peername") if self.transport is not None else None
         return str(peer[0]) if peer else "unknown"
 
-    def attach_relay(self, relay: Pausable | None) -> None:
-        """Tell *relay* from now on when the client stops and goes on reading."""
-        self._relay = relay
+    def begin_stream(self, pause: Callable[[], None], resume: Callable[[], None], *, is_chunked: bool) -> None:
+        """Call *pause* and *resume* from now on when the client stops and goes on reading."""
+        self._on_pause, self._on_resume, self._stream_is_chunked = pause, resume, is_chunked
+
+    def end_stream(self) -> None:
+        self._on_pause = self._on_resume = self._stream_is_chunked = None
 
     def hand_over(self, receive: Callable[[bytes], None]) -> None:
-        """Let *receive* have what the client sends from now on: it is not HTTP any more, and FIN is the end of it."""
+        """Pass what the client sends to *receive* from now on: it is not HTTP any more, and FIN is the end of it."""
         self._receive = receive
         if self._half_closed is not None:
             self.abort()
 
     def write(self, data: bytes) -> None:
-        """Write to the client; what goes to a client that has left goes nowhere."""
-        if self._outlet is not None:
+        """Write to the client; what is written after it has left is dropped."""
+        if self._writer is not None:
             if self._half_closed is not None and not self._has_begun:
                 data = self._half_closed.rest_of(data)
             self._has_begun = not data.startswith(_INTERIM)
-            self._outlet.write(data)
+            self._writer.write(data)
 
     def write_now(self, data: bytes) -> None:
-        """Write to the client without waiting for what else is written in this turn of the event loop."""
-        if self._outlet is not None:
-            self._outlet.write_now(data)
+        """Write to the client without waiting for other writes of this turn of the event loop."""
+        if self._writer is not None:
+            self._writer.write_now(data)
 
     def write_last(self, data: bytes) -> None:
-        """Write the end of an answer; writing is paused then until all has left."""
-        if self._outlet is not None:
-            self._outlet.write_last(data)
+        """Write the end of a reply; writing is paused then until all of it has left."""
+        if self._writer is not None:
+            self._writer.write_last(data)
             if not self.writing_paused:
-                self._outlet.go_on()
+                self._writer.go_on()
 
     async def deliver(self, pieces: deque[bytes]) -> None:
-        """Write *pieces*, the end of an answer, as the client takes them, and wait until it has taken all.
+        """Write *pieces*, the end of a reply, as the client takes them, and wait until it has taken all.
 
-        Each is forgotten once it is written. A client that leaves, or takes nothing for too long, cancels the wait.
+        Each is freed once it is written. A client that leaves, or takes nothing for too long, cancels the wait.
         """
         while len(pieces) > 1:
             self.write_now(pieces.popleft())
@@ -150,40 +158,40 @@ class ClientConnection(BaseProtocol):
 
     def close(self) -> None:
         """Close the connection when all that was written has left, or the client takes none of it for too long."""
-        if self._outlet is not None:
-            self._outlet.close()
+        if self._writer is not None:
+            self._writer.close()
             self._stall.watch()
 
     def abort(self) -> None:
-        """Cut the connection: what has been sent must not look finished."""
-        if self._outlet is not None:
-            self._outlet.abort()
+        """Reset the connection, so that what has been sent does not look complete."""
+        if self._writer is not None:
+            self._writer.abort()
 
     async def drained(self) -> None:
         """Wait, if writing is paused, until the client has taken all that was written."""
-        if self.writing_paused and self._outlet is not None:
-            self._outlet.write_last(b"")
+        if self.writing_paused and self._writer is not None:
+            self._writer.write_last(b"")
             await self._resumption()
 
     @property
     def unsent(self) -> int:
         """How many bytes were written and have not left yet."""
-        return self._outlet.unsent if self._outlet is not None else 0
+        return self._writer.unsent if self._writer is not None else 0
 
     def may_follow(self, message: RawRequestMessage) -> bool:
-        """Whether another request may follow that of *message*; the head of its answer says so."""
-        # A client that has sent more already is told with the last of its answers.
-        is_ending = self._reception.is_draining or self.is_surplus
-        return can_stay_open(message) and (not is_ending or bool(self._waiting))
+        """Whether another request may follow that of *message*; the head of its reply says so."""
+        # When the client has already sent more requests, the reply to the last of them announces the end.
+        is_ending = self._server.is_draining or self.is_surplus
+        return can_stay_open(message) and (not is_ending or bool(self._pipeline.waiting))
 
     @property
     def is_handed_over(self) -> bool:
-        """Whether it does not carry HTTP any more, and therefore has no end of its own."""
+        """Whether it carries something other than HTTP, and therefore has no end of its own."""
         return self._receive is not None
 
     def end(self, grace_s: float) -> None:
-        """Finish what has begun to come or is being answered, wait *grace_s* for what is on its way, and close."""
-        self._patience.shorten(grace_s)
+        """Finish the requests that have begun to arrive, wait *grace_s* for one on its way, and close."""
+        self._timeouts.shorten(grace_s)
 
     async def _resumption(self) -> None:
         """Wait until writing is not paused."""
@@ -194,137 +202,130 @@ class ClientConnection(BaseProtocol):
     # one request after the other
 
     async def _serve(self) -> None:
+        pipeline, timeouts = self._pipeline, self._timeouts
         try:
-            while self._waiting or await self._is_next_there():
-                self._patience.is_answering = True
+            while pipeline.waiting or await self._is_next_there():
+                timeouts.is_answering = True
                 self._has_begun = False
-                message, payload, self.body_length = self._take()
+                message, body, _ = received = self._take()
                 try:
-                    may_follow = await self._desk(self, message, payload)
-                except Exception as exc:  # noqa: BLE001 - a defect of ours: the client gets an answer, the log the cause
+                    may_follow = await self._server.handle(self, received)
+                except Exception as exc:  # noqa: BLE001 - a defect of Nexus: the client gets an error, the log the cause
                     self._crash(exc, message)
                     may_follow = False
-                await self.drained()
-                if isinstance(payload, StreamReader) and not payload.is_eof():
-                    may_follow = await is_discarded(payload) and may_follow
-                self._patience.rest()
+                if self.writing_paused:
+                    await self.drained()
+                if not body.is_eof():
+                    may_follow = await is_discarded(body) and may_follow
+                timeouts.rest()
                 self._stall.watch()
                 if not may_follow or self._is_ending:
                     if not self._is_ending and can_stay_open(message):
-                        # The client knows nothing of this end yet, and may be sending its next requests.
+                        # The client does not expect this end, and may be sending its next requests.
                         await self._end_gently(LINGER_S)
                     break
             else:
-                if self._waiting.malformed is not None:
-                    self._refuse(*self._waiting.malformed)
+                if pipeline.malformed is not None:
+                    self._refuse(*pipeline.malformed)
                     await self._end_gently(LINGER_S)
                 elif self._is_given_up:
-                    # A request may be on its way all the same: its client is to find an end in good order.
-                    grace_s = self._reception.grace_s
+                    # A request may be on its way all the same: its client should see an orderly close, not a reset.
+                    grace_s = self._server.grace_s
                     await self._end_gently(IDLE_LINGER_S if grace_s is None else min(IDLE_LINGER_S, grace_s))
         finally:
-            self._close()
+            self._is_ending = True
+            self.close()
 
     async def _is_next_there(self) -> bool:
         """Wait for the next request; False when there will be none."""
         is_last = self._is_ending or self._is_given_up or self._half_closed is not None
-        if self._waiting.malformed is None and not is_last:
+        if self._pipeline.malformed is None and not is_last:
             self._waiter = self._loop.create_future()
             await self._waiter
-        return bool(self._waiting)
+        return bool(self._pipeline.waiting)
 
     async def _end_gently(self, linger_s: float) -> None:
-        """Close the writing side, and drop what comes until the client has closed its own, for *linger_s* at most."""
-        self._waiting.drop()
+        """Close the writing side, and drop what arrives until the client closes its own, for *linger_s* at most."""
+        self._pipeline.drop()
         if self._buffer_paused:
             self._resume_reading_for_buffer()
-        if self._outlet is not None and self._half_closed is None:
-            self._outlet.write_eof()
+        if self._writer is not None and self._half_closed is None:
+            self._writer.write_eof()
             await linger(linger_s)
 
-    def _take(self) -> Request:
-        """Take the next request, and read on when that had stopped because there were too many."""
-        taken = self._waiting.take()
-        if self._buffer_paused and self._waiting.has_room:
+    def _take(self) -> Received:
+        """Take the next request, and resume reading if too many were waiting."""
+        taken = self._pipeline.take()
+        if self._buffer_paused and self._pipeline.has_room:
             self._resume_reading_for_buffer()
         return taken
 
     def _refuse(self, exc: HttpProcessingError, is_head: bool) -> None:
-        """Answer what could not be parsed: in JSON, without an echo of it."""
-        if isinstance(exc, LineTooLong):
-            error = RequestError("headers_too_large", f"a line of the request may have {MAX_LINE} bytes", close=True)
-        else:
-            error = RequestError("bad_request", "the request is not well-formed HTTP/1.1", close=True)
-        self.write(self._desk.malformed(self, error, is_head=is_head))
+        self.write(self._server.refuse_malformed(self, error_of(exc), is_head))
 
     def _crash(self, exc: Exception, message: RawRequestMessage) -> None:
         log.error("request_crashed", remote=self.remote, exc_info=exc)
         error = RequestError("internal_error", "a defect of the proxy; its log says more", close=True)
-        self.write(self._desk.malformed(self, error, is_head=message.method == "HEAD"))
+        self.write(self._server.refuse_malformed(self, error, message.method == "HEAD"))
 
     def _stop_waiting(self) -> None:
-        """Wait for no further request: none has come in time."""
+        """Wait for no further request: none has arrived in time."""
         self._is_given_up = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _close(self) -> None:
-        self._is_ending = True
-        self.close()
-
     def _give_up(self) -> None:
-        """Cut a client off that takes nothing of what was written for it."""
+        """Cut the connection of a client that takes nothing of what was written for it."""
         self.has_stalled = True
         self.abort()
 
-    # what the transport says
+    # what the transport calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        sock, descriptors = transport.get_extra_info("socket"), self._reception.descriptors
-        room = Room.ENOUGH if descriptors is None else descriptors.room_for(sock.fileno())
+        server, sock = self._server, transport.get_extra_info("socket")
+        room = Room.ENOUGH if server.descriptors is None else server.descriptors.room_for(sock.fileno())
         if room is Room.NONE:
             turn_away(transport)  # type: ignore[arg-type]
             return
         self.is_surplus = room is Room.LITTLE
         super().connection_made(transport)
-        self._outlet = Outlet(transport, self._reception.outbox)  # type: ignore[arg-type]
-        self._outlet.go_on()
-        reception = self._reception
+        self._writer = BatchedWriter(transport, server.batch)  # type: ignore[arg-type]
+        self._writer.go_on()
         self._stall = WriteStall(
-            self._loop, self._outlet, sock.fileno(), limit_s=lambda: reception.write_stall_s, give_up=self._give_up
+            self._loop, self._writer, sock.fileno(), limit_s=lambda: server.write_stall_s, give_up=self._give_up
         )
-        # A client that loses power says nothing: without this, what was begun for it would never end.
+        # A client that loses power sends nothing: without this, what was begun for it would never end.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        self._reception.connections.add(self)
-        self._patience.begin()
+        server.connections.add(self)
+        self._timeouts.begin()
         if self.is_surplus:
-            self._patience.shorten(SURPLUS_S)
-        if self._reception.grace_s is not None:
-            self._patience.shorten(self._reception.grace_s)
+            self._timeouts.shorten(SCARCE_KEEPALIVE_S)
+        if server.grace_s is not None:
+            self._timeouts.shorten(server.grace_s)
         self.task = tasks.start(self._serve(), name="client")
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
-        self._outlet = None
-        self._reception.connections.discard(self)
-        self._patience.end()
+        self._writer = None
+        self._server.connections.discard(self)
+        self._timeouts.end()
         self._stall.stop()
         if self._half_closed is not None:
             self._half_closed.stop()
             self._half_closed = None
         self._is_ending = True
-        self._waiting.drop()
+        self._pipeline.drop()
         # A client that leaves must stop the GPU that works for it.
         self.task.cancel()
 
     def eof_received(self) -> bool:
-        """Go on answering a client that sends no more, as long as it reads; return whether there is such an answer."""
-        waiting, transport = self._waiting, self.transport
-        is_busy = self._patience.is_answering or waiting or waiting.malformed is not None
-        if transport is None or self._receive is not None or not is_busy or not waiting.end():
+        """Keep answering a client that sends no more, as long as it reads; return whether there is such a reply."""
+        pipeline, transport = self._pipeline, self.transport
+        is_busy = self._timeouts.is_answering or pipeline.waiting or pipeline.malformed is not None
+        if transport is None or self._receive is not None or not is_busy or not pipeline.end():
             return False
-        if self._has_begun and self._relay is not None and not self._relay.is_chunked:
-            # Nothing can be sent ahead in the middle of this answer, so its client cannot be told from one that left.
+        if self._has_begun and self._stream_is_chunked is False:
+            # Nothing can be sent ahead in the middle of this reply, so its client cannot be told from one that left.
             return False
         self._half_closed = HalfClosed(
             self._loop,
@@ -338,34 +339,34 @@ class ClientConnection(BaseProtocol):
     def _next_is(self) -> Next:
         if not self._has_begun:
             return Next.HEAD
-        return Next.CHUNK if self._relay is not None and self._relay.is_chunked else Next.UNKNOWN
+        return Next.CHUNK if self._stream_is_chunked else Next.UNKNOWN
 
     def data_received(self, data: bytes) -> None:
         if self._receive is not None:
             self._receive(data)
             return
-        waiting, patience = self._waiting, self._patience
-        if waiting.is_deaf or (self._is_ending and not patience.is_answering):
+        pipeline, timeouts = self._pipeline, self._timeouts
+        if pipeline.is_closed or (self._is_ending and not timeouts.is_answering):
             return
-        is_found = waiting.read(data)
-        if waiting.malformed is not None:
-            patience.stop_awaiting_head()
+        is_found = pipeline.read(data)
+        if pipeline.malformed is not None:
+            timeouts.stop_awaiting_head()
             self._wake()
             return
         if is_found:
             self._wake()
-            if waiting.is_full and not self._buffer_paused:
+            if pipeline.is_full and not self._buffer_paused:
                 self._pause_reading_for_buffer()
-        if not (is_found or patience.is_answering):
-            patience.head_began()
-        elif patience.is_awaiting_head:
-            patience.stop_awaiting_head()
+        if not (is_found or timeouts.is_answering):
+            timeouts.head_began()
+        elif timeouts.head_timer is not None:
+            timeouts.stop_awaiting_head()
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
-            if self._reception.outbox is not None:
-                self._reception.outbox.expect()
+            if self._server.batch is not None:
+                self._server.batch.expect()
 
     def pause_reading(self) -> None:
         # Not the parser, as aiohttp would: one that kept something back could be given bytes of the next request.
@@ -373,7 +374,7 @@ class ClientConnection(BaseProtocol):
         self._pause_transport_reading()
 
     def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: ARG002, FBT002 - aiohttp's signature
-        # Bodies ask for it each time that they are read, mostly without a pause to end.
+        # Bodies call this on each read, mostly when nothing is paused.
         if self._reading_paused:
             self._reading_paused = False
             if not self._buffer_paused:
@@ -382,14 +383,14 @@ class ClientConnection(BaseProtocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         self._stall.watch()
-        if self._relay is not None:
-            self._relay.pause()
+        if self._on_pause is not None:
+            self._on_pause()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._outlet is not None:
-            self._outlet.go_on()
+        if self._writer is not None:
+            self._writer.go_on()
         if self._resumed is not None:
             self._resumed.set()
-        if self._relay is not None:
-            self._relay.resume()
+        if self._on_resume is not None:
+            self._on_resume()

@@ -1,129 +1,149 @@
-"""The requests in a client's bytes: where each of them begins and ends."""
+"""Reads the requests of one connection: where each begins and ends, and those that wait for their turn."""
 
 import asyncio
-from typing import Final
+from collections import deque
+from typing import Final, NamedTuple
 
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpRequestParser, RawRequestMessage
-from aiohttp.http_exceptions import BadHttpMessage
+from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, LineTooLong
 from aiohttp.streams import StreamReader
 from aiohttp.web import RequestPayloadError
 
+from nexus.errors import RequestError
 from nexus.proxy.client.chunked_body import EMPTY_LINE, ChunkedBody, up_to_empty_line
-from nexus.proxy.client.known_head import LONGEST_HEAD, HeadBytes, Payload, SizedBody, WholeBody
 from nexus.proxy.headers.from_client import MAX_HEADERS
 
 MAX_LINE: Final = 8190
 PARSER_ALLOWANCE: Final = 2
-"""The parser gives up only at this many times a limit: up to there a request is read, and refused in its own words."""
+"""The parser gives up only at this many times a limit: up to there a request is read, and refused by its own error."""
 READ_BUFFER_BYTES: Final = 64 * 1024
+MAX_WAITING: Final = 32
+"""Requests that a client may send ahead of the replies; no more are read until half of them are answered."""
 
-Request = tuple[RawRequestMessage, Payload, int | None]
-"""A head, where its body comes from, and the length of that if the head is an earlier one with another length."""
+_HEAD_METHOD: Final = b"HEAD "
+
+
+class Received(NamedTuple):
+    """One request as the parser has read it."""
+
+    message: RawRequestMessage
+    body: StreamReader
+    length: int | None
+    """Bytes of the body; None when it is chunked, or there is none."""
+
+
+class SizedBody:
+    """A body of a known length, which may arrive in pieces."""
+
+    __slots__ = ("left", "payload")
+
+    def __init__(self, payload: StreamReader, length: int) -> None:
+        """Pass *length* bytes to *payload* as they arrive."""
+        self.payload = payload
+        self.left = length
+        """Bytes that have not arrived yet."""
+
+    @property
+    def is_whole(self) -> bool:
+        return not self.left
+
+    def feed(self, data: bytes) -> bytes:
+        """Pass on the part of *data* that belongs to the body; return what follows it."""
+        part = data[: self.left]
+        self.payload.feed_data(part)
+        self.left -= len(part)
+        if not self.left:
+            self.payload.feed_eof()
+        return data[len(part) :]
 
 
 class RequestReader:
-    """Reads one request after the other, and carries nothing from one to the next.
+    """Splits the bytes of a connection into requests; carries nothing from one request to the next.
 
     Each head is read by a parser of its own, and each chunked body by another: a parser keeps things, such as the last
     trailer of a request, which aiohttp's takes for the first header of the next one.
     """
 
-    __slots__ = ("_begun", "_body", "_head_bytes", "_loop", "_parser", "_protocol", "_tail", "is_upgraded")
+    __slots__ = ("_body", "_loop", "_parser", "_protocol", "_start", "_tail", "is_upgraded")
 
     def __init__(self, protocol: BaseProtocol, loop: asyncio.AbstractEventLoop) -> None:
-        """:param protocol: paused and resumed by the bodies, when they hold too much that is not read yet."""
+        """:param protocol: bodies pause and resume it when they hold too much that is not read yet."""
         self._protocol = protocol
         self._loop = loop
-        self._head_bytes = HeadBytes()
         self._parser: HttpRequestParser | None = None
-        """None unless a head has begun and is not whole."""
-        self._begun = b""
-        """What has come of that head, as far as it may be remembered."""
+        """None unless a head has begun and is incomplete."""
+        self._start = b""
+        """The first bytes of that head: its method."""
         self._tail = b""
         """The last bytes that the parser was given: the empty line may have begun in them."""
         self._body: SizedBody | ChunkedBody | None = None
-        """The one whose end has not come."""
+        """The body that is incomplete; None when the next byte belongs to a head."""
         self.is_upgraded = False
         """Whether what follows is not HTTP."""
 
     @property
     def unfinished(self) -> StreamReader | None:
-        """The body whose end has not come; None when the next byte belongs to a head."""
+        """The body that is incomplete; None when the next byte belongs to a head."""
         return self._body.payload if self._body is not None else None
 
     @property
     def is_head_method(self) -> bool:
-        """Whether the request that is being read is a HEAD, as far as that can be seen."""
-        return self._begun.startswith(b"HEAD ")
+        """Whether the request that is being read is a HEAD, as far as it has arrived."""
+        return self._start == _HEAD_METHOD
 
-    def feed(self, data: bytes) -> tuple[Request | None, bytes]:
+    def feed(self, data: bytes) -> tuple[Received | None, bytes]:
         """Read *data* to the end of one head or of one body, whichever comes first.
 
-        Return the request whose head that was, if it was one, and the rest of *data*, which is to be fed next.
+        Return the request if its head is complete now, and the rest of *data*, which is to be fed next.
 
-        :raises HttpProcessingError: this is no request, and nothing behind it can be read.
+        :raises HttpProcessingError: this is no request, and nothing after it can be read.
         """
-        if self._body is not None:
-            return None, self._feed_body(self._body, data)
-        if self._parser is None:
-            known = self._head_bytes.known(data)
-            if known is not None:
-                message, length, start = known
-                payload, rest = self._begin_sized(length, data[start:])
-                return (message, payload, length), rest
-            # Empty lines before a request mean nothing, and one is looked for below to find the end of its head.
+        body = self._body
+        if body is not None:
+            rest = body.feed(data)
+            if body.is_whole:
+                self._body = None
+            return None, rest
+        parser = self._parser
+        if parser is None:
+            # Empty lines before a request mean nothing (RFC 9112, 2.2), and one is searched for as the end of its head.
             data = data.lstrip(b"\r\n")
             if not data:
                 return None, b""
-        return self._parse(data)
-
-    def _feed_body(self, body: SizedBody | ChunkedBody, data: bytes) -> bytes:
-        rest = body.feed(data)
-        if body.is_whole:
-            self._body = None
-        return rest
-
-    def _parse(self, data: bytes) -> tuple[Request | None, bytes]:
-        if self._parser is None:
-            self._parser = self._new_parser()
+            parser = self._parser = self._new_parser()
+            self._start = b""
         piece, rest, self._tail = up_to_empty_line(self._tail, data)
-        if len(self._begun) <= LONGEST_HEAD:
-            self._begun += piece
-        found, self.is_upgraded, _ = self._parser.feed_data(piece)
+        if len(self._start) < len(_HEAD_METHOD):
+            self._start += piece[: len(_HEAD_METHOD) - len(self._start)]
+        found, self.is_upgraded, _ = parser.feed_data(piece)
         if not found:
             return None, rest
-        message, payload = found[0]
         if len(found) > 1 or self._tail != EMPTY_LINE[1:]:
             raise BadHttpMessage("a head that does not end with its empty line")
-        if "Transfer-Encoding" in message.headers and not message.chunked:
-            raise BadHttpMessage("a transfer coding that does not say where the body ends")
-        self._head_bytes.learn(self._begun, message)
-        self._parser, self._begun, self._tail = None, b"", b""
-        return self._begin(message, payload, rest)
+        message, payload = found[0]
+        self._parser, self._tail = None, b""
+        return self._begin_body(message, payload, rest)
 
-    def _begin(self, message: RawRequestMessage, payload: StreamReader, rest: bytes) -> tuple[Request, bytes]:
-        """Find the body behind a head that was parsed."""
+    def _begin_body(self, message: RawRequestMessage, payload: StreamReader, rest: bytes) -> tuple[Received, bytes]:
         if self.is_upgraded:
             if not payload.is_eof():
                 payload.feed_eof()
-            return (message, payload, None), b""
+            return Received(message, payload, None), b""
         if message.chunked:
             self._body = ChunkedBody(payload)
-            return (message, payload, None), rest
-        if payload.is_eof():
-            return (message, payload, None), rest
+            return Received(message, payload, None), rest
+        if "Transfer-Encoding" in message.headers:
+            raise BadHttpMessage("a transfer coding that does not say where the body ends")
+        digits = message.headers.get("Content-Length")
         # The parser takes nothing but digits for a length.
-        body, rest = self._begin_sized(int(message.headers["Content-Length"]), rest)
-        return (message, body, None), rest
-
-    def _begin_sized(self, length: int, data: bytes) -> tuple[Payload, bytes]:
-        """Return the body of *length* bytes that *data* begins with, and what of *data* comes behind it."""
-        if len(data) >= length:
-            return WholeBody(data[:length]), data[length:]
-        payload = StreamReader(self._protocol, READ_BUFFER_BYTES, loop=self._loop)
-        self._body = SizedBody(payload, length)
-        return payload, self._body.feed(data)
+        length = None if digits is None else int(digits)
+        if not payload.is_eof():
+            body = SizedBody(payload, length or 0)
+            rest = body.feed(rest)
+            if not body.is_whole:
+                self._body = body
+        return Received(message, payload, length), rest
 
     def _new_parser(self) -> HttpRequestParser:
         return HttpRequestParser(
@@ -136,3 +156,94 @@ class RequestReader:
             payload_exception=RequestPayloadError,
             auto_decompress=False,
         )
+
+
+class Pipeline:
+    """The requests that have arrived on one connection and are not answered yet, in their order."""
+
+    __slots__ = ("_held", "_reader", "is_closed", "malformed", "waiting")
+
+    def __init__(self, protocol: BaseProtocol, loop: asyncio.AbstractEventLoop) -> None:
+        """:param protocol: bodies pause and resume it."""
+        self._reader: RequestReader | None = RequestReader(protocol, loop)
+        """None when no further request is read."""
+        self.waiting: deque[Received] = deque()
+        self._held = b""
+        """What arrived while too many requests were waiting."""
+        self.is_closed = False
+        """Whether what arrives is dropped: it is no request, or no further one is read."""
+        self.malformed: tuple[HttpProcessingError, bool] | None = None
+        """Why nothing more could be read, and whether the malformed request is a HEAD."""
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.waiting) >= MAX_WAITING
+
+    @property
+    def has_room(self) -> bool:
+        """Whether reading may resume after it was full."""
+        return not self._held and len(self.waiting) <= MAX_WAITING // 2
+
+    def read(self, data: bytes) -> bool:
+        """Find the requests in *data*; return whether there are any. What arrives while it is full is read later."""
+        if self._held:
+            self._held += data
+            return False
+        reader, waiting, is_found = self._reader, self.waiting, False
+        while data and reader is not None and not self.is_closed:
+            if len(waiting) >= MAX_WAITING:
+                self._held = data
+                break
+            try:
+                request, data = reader.feed(data)
+            except HttpProcessingError as exc:
+                self.is_closed = True
+                self.malformed = exc, reader.is_head_method
+                self._break_body(reader.unfinished)
+                self._reader = None
+                break
+            if request is not None:
+                waiting.append(request)
+                is_found = True
+                self.is_closed = reader.is_upgraded
+        return is_found
+
+    def take(self) -> Received:
+        """Take the next request, and read what was held back while too many were waiting."""
+        taken = self.waiting.popleft()
+        if self._held and len(self.waiting) <= MAX_WAITING // 2:
+            held, self._held = self._held, b""
+            self.read(held)
+        return taken
+
+    def end(self) -> bool:
+        """Note that nothing more arrives; return False if that cuts the body of a request that was taken."""
+        unfinished = self._reader.unfinished if self._reader is not None else None
+        if unfinished is not None and not self.waiting:
+            return False
+        self.is_closed = True
+        self._break_body(unfinished)
+        return True
+
+    def drop(self) -> None:
+        """Drop the requests that wait, and read no more."""
+        self.is_closed = True
+        # The reader and its connection refer to each other; without this, only the garbage collector would free them.
+        self._reader = None
+        self.waiting.clear()
+        self._held = b""
+        self.malformed = None
+
+    def _break_body(self, body: StreamReader | None) -> None:
+        """Fail the reads of *body*, if there is one: its end will not arrive."""
+        if body is not None:
+            body.set_exception(RequestPayloadError())
+            # Otherwise the connection would go on reading the rest of it before it closes.
+            body.feed_eof()
+
+
+def error_of(exc: HttpProcessingError) -> RequestError:
+    """Return the error with which bytes that could not be parsed are refused, without an echo of them."""
+    if isinstance(exc, LineTooLong):
+        return RequestError("headers_too_large", f"a line of the request may have {MAX_LINE} bytes", close=True)
+    return RequestError("bad_request", "the request is not well-formed HTTP/1.1", close=True)

@@ -75,11 +75,11 @@ async def preview(endpoint: Endpoint, head: Declared, body: bytes) -> str:
     else:
         text = prompt_start(body, SEARCHED_FOR_KEYS)
     # Before it is cut: the first half of a key would not be known as one.
-    return logs.without_secrets(text)[:LONGEST_PREVIEW]
+    return logs.without_secrets(text)[:MAX_PREVIEW]
 
 
 SEARCHED_FOR_KEYS: Final = 4096
-LONGEST_PREVIEW: Final = 100
+MAX_PREVIEW: Final = 100
 
 
 def check_type(endpoint: Endpoint, head: Declared) -> None:

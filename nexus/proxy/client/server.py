@@ -1,4 +1,4 @@
-"""The server that clients connect to: one :class:`~nexus.proxy.client.connection.ClientConnection` for each of them."""
+"""Accepts connections of clients, and ends them when the proxy drains or stops."""
 
 import asyncio
 
@@ -6,14 +6,13 @@ import aiohttp.http_parser
 
 from nexus import tasks
 from nexus.errors import StartError
-from nexus.proxy.client.connection import ClientConnection
+from nexus.proxy.client.connection import ClientConnection, Handle, RefuseMalformed
 from nexus.proxy.client.descriptors import Descriptors
-from nexus.proxy.client.reception import Desk
-from nexus.proxy.write_batch import Outbox
+from nexus.proxy.write_batch import WriteBatch
 
 
-class EdgeServer:
-    """Makes a :class:`ClientConnection` for every client."""
+class ProxyServer:
+    """Makes a :class:`ClientConnection` for every client, and keeps what all of them share."""
 
     def __init__(
         self,
@@ -21,32 +20,38 @@ class EdgeServer:
         headers_s: float,
         keepalive_s: float,
         write_stall_s: float,
-        outbox: Outbox | None = None,
+        batch: WriteBatch | None = None,
         max_files: int | None = None,
     ) -> None:
-        """:param keepalive_s: how long a connection may stay open without a request.
+        """:param headers_s: how long a head may take to arrive.
+        :param keepalive_s: how long a connection may stay open without a request.
         :param write_stall_s: how long a client may take nothing of what was written for it.
-        :param max_files: how many file descriptors the process may have; None: as many as it likes.
+        :param batch: sends the writes of one turn of the event loop together; None: each is sent at once.
+        :param max_files: how many file descriptors the process may have; None: there is no limit.
         """
         refuse_slow_parser()
         self.loop = asyncio.get_running_loop()
         self.headers_s = headers_s
         self.keepalive_s = keepalive_s
         self.write_stall_s = write_stall_s
-        """A new value holds for open connections too."""
-        self.outbox = outbox
+        """A new value applies to open connections too."""
+        self.batch = batch
         self.connections: set[ClientConnection] = set()
+        """Those that are open; each adds and removes itself."""
         self.descriptors = None if max_files is None else Descriptors(self.loop, max_files)
         self.is_draining = False
+        """Whether connections end with the next reply, so that clients send further requests elsewhere."""
         self.grace_s: float | None = None
-        self.desk: Desk
-        """To be given before the first client comes."""
+        """How long an idle connection stays open once no connection is accepted any more; None before that."""
+        self.handle: Handle
+        self.refuse_malformed: RefuseMalformed
+        """Both are set before the first client connects."""
 
     def __call__(self) -> ClientConnection:
         return ClientConnection(self)
 
     def end(self, grace_s: float) -> None:
-        """Let every connection end after what it is busy with, and after *grace_s* without a request."""
+        """Let every connection end after its current request, and after *grace_s* without a request."""
         self.is_draining = True
         self.grace_s = grace_s
         for client in self.connections:

@@ -17,7 +17,7 @@ _MOST_READ_BYTES: Final = 64 * 1024
 
 
 def turn_away(transport: asyncio.Transport) -> None:
-    """Answer the connection of *transport*, which has just been made, and close it."""
+    """Response the connection of *transport*, which has just been made, and close it."""
     transport.set_protocol(asyncio.Protocol())
     # What is left unread resets the connection when it is closed, and the client may lose the answer.
     with suppress(OSError):

@@ -30,12 +30,12 @@ class WriteStall:
     this process nothing to write for longer than the limit.
     """
 
-    __slots__ = ("_descriptor", "_give_up", "_handle", "_limit_s", "_loop", "_outlet", "_taken", "_taken_at")
+    __slots__ = ("_descriptor", "_give_up", "_handle", "_limit_s", "_loop", "_taken", "_taken_at", "_writer")
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        outlet: Written,
+        writer: Written,
         descriptor: int,
         *,
         limit_s: Callable[[], float],
@@ -45,7 +45,7 @@ class WriteStall:
         :param limit_s: asked each time, as a reload may change it.
         """
         self._loop = loop
-        self._outlet = outlet
+        self._writer = writer
         self._descriptor: Final = descriptor
         self._limit_s = limit_s
         self._give_up = give_up
@@ -68,13 +68,13 @@ class WriteStall:
 
     def _begin(self) -> None:
         self._handle = None
-        if self._outlet.unsent:
+        if self._writer.unsent:
             self._taken, self._taken_at = self._taken_now(), self._loop.time()
             self._look()
 
     def _look(self) -> None:
         self._handle = None
-        if not self._outlet.unsent:
+        if not self._writer.unsent:
             return
         taken, now, limit_s = self._taken_now(), self._loop.time(), self._limit_s()
         if taken > self._taken:
@@ -85,7 +85,7 @@ class WriteStall:
             self._give_up()
 
     def _taken_now(self) -> int:
-        return self._outlet.written - self._outlet.unsent - unacknowledged_bytes(self._descriptor)
+        return self._writer.written - self._writer.unsent - unacknowledged_bytes(self._descriptor)
 
 
 def _nothing() -> None:

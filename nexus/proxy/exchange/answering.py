@@ -13,12 +13,12 @@ from nexus.domain.outcome import AttemptOutcome, Ending, Phase
 from nexus.domain.request import Endpoint
 from nexus.errors import RequestError, UpstreamError, UpstreamFault
 from nexus.proxy.exchange.attempt import PATIENCE_S, Attempt
+from nexus.proxy.exchange.expected_response import Mode
 from nexus.proxy.exchange.record import Record
-from nexus.proxy.exchange.response import Answer
+from nexus.proxy.exchange.response import Response
 from nexus.proxy.headers.date import date_line
 from nexus.proxy.headers.from_client import Head
-from nexus.proxy.headers.to_client import retry_after_s, status_line
-from nexus.proxy.upstream.response_head import Mode
+from nexus.proxy.headers.to_client import passed_lines, retry_after_s, status_line
 from nexus.routing.decision import Reject
 from nexus.routing.intent import Verdict
 from nexus.routing.rejections import decisive, reason_as_json, shortened, what_would_help
@@ -92,9 +92,9 @@ def reason_headers(reasons: Sequence[Verdict]) -> Mapping[str, str]:
 def _details(reasons: Sequence[Verdict]) -> str:
     """Return as many of *reasons* as there is room for, as JSON in which all but ASCII is escaped."""
     told: list[str] = []
-    room = MOST_DETAIL_BYTES
-    for verdict in reasons[:MOST_DETAILS]:
-        one = json.dumps({name: shortened(text, MOST_DETAIL) for name, text in reason_as_json(verdict).items()})
+    room = MAX_DETAIL_BYTES
+    for verdict in reasons[:MAX_DETAILS]:
+        one = json.dumps({name: shortened(text, MAX_DETAIL) for name, text in reason_as_json(verdict).items()})
         room -= len(one) + len(", ")
         if room < 0:
             break
@@ -102,10 +102,10 @@ def _details(reasons: Sequence[Verdict]) -> str:
     return f"[{', '.join(told)}]"
 
 
-MOST_DETAILS: Final = 10
-MOST_DETAIL: Final = 100
+MAX_DETAILS: Final = 10
+MAX_DETAIL: Final = 100
 """Characters of each text, of which every one may take twelve bytes."""
-MOST_DETAIL_BYTES: Final = 2048
+MAX_DETAIL_BYTES: Final = 2048
 """Some proxies take 4 KiB for the whole head of an answer, and no more."""
 
 
@@ -163,9 +163,9 @@ def open_scan(
     return scan
 
 
-def refuse_unfinished(protocol: WireProtocol, endpoint: Endpoint, answer: Answer) -> None:
+def refuse_unfinished(protocol: WireProtocol, endpoint: Endpoint, response: Response) -> None:
     """Raise UpstreamError (TRUNCATED) when a whole answer is not whole."""
-    if answer.status < 400 and not answer.is_framed and not protocol.looks_complete(endpoint, answer.body):
+    if response.status < 400 and not response.is_framed and not protocol.looks_complete(endpoint, response.body):
         raise UpstreamError(UpstreamFault.TRUNCATED, "the answer's document ends too early")
 
 
@@ -185,12 +185,12 @@ _ROUTER_LACKS_MODEL: Final = re.compile(rb"\"message\"\s*:\s*\"model '[^'\"]{1,2
 
 def is_presentable(attempt: Attempt) -> bool:
     """Whether a backend's own error may go to the client: a JSON object of bearable size."""
-    answer = attempt.asked
-    if answer is None:
+    response = attempt.asked
+    if response is None:
         return False
-    if not answer.is_ended or answer.mode is not Mode.WHOLE or answer.status < 400:
+    if not response.is_ended or response.mode is not Mode.WHOLE or response.status < 400:
         return False
-    body = answer.body
+    body = response.body
     if len(body) > MAX_ERROR_BYTES:
         return False
     try:
@@ -205,13 +205,13 @@ def head_lines(record: Record, attempt: Attempt, attempts: int) -> bytes:
 
     :raises UpstreamError: when the backend's headers may not be passed on.
     """
-    answer = attempt.answer
+    response = attempt.response
     request_id = record.shown_id.encode()
-    is_last_word = attempts > 1 and answer.status >= 400
-    head = answer.head.without(b"x-should-retry") if is_last_word else answer.head
+    is_last_word = attempts > 1 and response.status >= 400
+    head = response.head.without(b"x-should-retry") if is_last_word else response.head
     parts = [
-        status_line(answer.status),
-        redacted(head.passed_lines(request_id), attempt.upstream.secrets),
+        status_line(response.status),
+        redacted(passed_lines(head.headers, request_id), attempt.upstream.secrets),
         attempt.upstream.lines[attempt.backend.zone_of(attempt.reserved.model)],
         b"X-Nexus-Route-Reason: %b\r\n%b" % (record.route_reason.encode(), record.id_lines),
     ]
@@ -224,15 +224,15 @@ def head_lines(record: Record, attempt: Attempt, attempts: int) -> bytes:
     if is_last_word:
         # The client's library would try again what has just been tried everywhere.
         parts.append(b"x-should-retry: false\r\n")
-    if answer.status == LOADING and attempt.backend.status is Status.LOADING and not head.has(b"retry-after"):
+    if response.status == LOADING and attempt.backend.status is Status.LOADING and not head.has(b"retry-after"):
         # llama.cpp does not say when to come back: a client's library would try again at once, and give up.
         parts.append(b"Retry-After: %d\r\n" % PATIENCE_S)
     for hold in attempt.reserved.holds:
         for name, value in hold.headers(attempt.usage).items():
             parts.append(f"{name}: {_ascii(value)}\r\n".encode())
-    if not head.has_date:
+    if not head.has(b"date"):
         parts.append(date_line())
-    if answer.mode is Mode.EVENTS:
+    if response.mode is Mode.EVENTS:
         parts.append(b"X-Accel-Buffering: no\r\n")
     return b"".join(parts)
 
@@ -267,7 +267,7 @@ def named(endpoint: Endpoint, head: Head, body: bytes, model: str) -> bytes:
 
 def restorer(attempt: Attempt, requested: str) -> Callable[[bytes], bytes] | None:
     """Return what puts the name that the client asked for back into a stream's events; None when none is to be."""
-    if attempt.answer.mode is not Mode.EVENTS or not _keeps_name(attempt, requested):
+    if attempt.response.mode is not Mode.EVENTS or not _keeps_name(attempt, requested):
         return None
     sent = attempt.reserved.model
     return lambda events: restore_in_events(events, sent, requested)
@@ -297,10 +297,10 @@ def redacted(words: bytes, secrets: Iterable[bytes]) -> bytes:
 
 def retry_after_of(attempt: Attempt) -> float | None:
     """Return for how long a backend asks to be left alone, in seconds; None when it does not."""
-    answer = attempt.asked
-    if answer is None or answer.status not in (429, 503):
+    response = attempt.asked
+    if response is None or response.status not in (429, 503):
         return None
-    for name, value in answer.headers:
+    for name, value in response.headers:
         if name.lower() == b"retry-after":
             return retry_after_s(value)
     return None

@@ -14,11 +14,11 @@ from nexus.domain.request import TokenUsage
 from nexus.domain.silence import silent_since
 from nexus.domain.statuses import StatusMeaning, meaning_of
 from nexus.errors import RequestError, UpstreamError
-from nexus.proxy.exchange.response import Answer
+from nexus.proxy.exchange.expected_response import Mode
+from nexus.proxy.exchange.response import Response
 from nexus.proxy.exchange.retry import FAULT_CODES
 from nexus.proxy.upstream.backends import Upstream
 from nexus.proxy.upstream.connection import UpstreamConnection
-from nexus.proxy.upstream.response_head import Mode
 from nexus.routing.decision import Reserved
 
 PROMPT_TOKENS_PER_S: Final = 200.0
@@ -44,7 +44,7 @@ class Attempt(msgspec.Struct, eq=False):
     """The connection that carries it, until it is let go."""
     asked_at: float = 0.0
     """When the request was sent; as all instants, of the monotonic clock."""
-    asked: Answer | None = None
+    asked: Response | None = None
     """What the backend answers; None before it was asked."""
     usage: TokenUsage | None = None
     ending: Ending = Ending.NEXUS_FAILED
@@ -70,10 +70,10 @@ class Attempt(msgspec.Struct, eq=False):
         return self.reserved.backend
 
     @property
-    def answer(self) -> Answer:
+    def response(self) -> Response:
         """What the backend answers, once it was asked."""
         if self.asked is None:
-            raise LookupError("this attempt has asked nobody")
+            raise LookupError("this attempt has asked no backend")
         return self.asked
 
     @property
@@ -83,14 +83,14 @@ class Attempt(msgspec.Struct, eq=False):
             raise LookupError("this attempt has no connection")
         return self.lent
 
-    def begin(self, connection: UpstreamConnection, answer: Answer) -> None:
+    def begin(self, connection: UpstreamConnection, response: Response) -> None:
         """Note where the request goes, and what will come back."""
         self.forget()
         self.lent = connection
         self.asked_at = monotonic()
-        self.asked = answer
+        self.asked = response
         if self.asks_model:
-            self._begin_waiting(answer.wants_stream)
+            self._begin_waiting(response.wants_stream)
 
     def _begin_waiting(self, is_stream: bool) -> None:
         self.end_waiting()
@@ -130,12 +130,12 @@ class Attempt(msgspec.Struct, eq=False):
     def let_go(self, *, may_reuse: bool) -> None:
         """Give the connection back to the pool, or close it."""
         connection, self.lent = self.lent, None
-        answer = self.asked
-        if connection is None or answer is None:
+        response = self.asked
+        if connection is None or response is None:
             return
-        answer.dismiss()
+        response.dismiss()
         if may_reuse:
-            closes = answer.is_streamed and self.reserved.backend.kind.closes_after_stream
+            closes = response.is_streamed and self.reserved.backend.kind.closes_after_stream
             self.upstream.pool.give_back(connection, may_reuse=not closes)
         else:
             connection.abandon()
@@ -152,25 +152,25 @@ class Attempt(msgspec.Struct, eq=False):
         self.end_waiting()
         if self.flowing is not None:
             self.flowing.flowing -= 1
-        answer, backend = self.asked, self.reserved.backend
-        begun_at = answer.begun_at if answer is not None else None
-        ended_at = answer.last_content_at if answer is not None else None
-        is_stream = answer is not None and answer.mode is Mode.EVENTS
+        response, backend = self.asked, self.reserved.backend
+        begun_at = response.begun_at if response is not None else None
+        ended_at = response.last_content_at if response is not None else None
+        is_stream = response is not None and response.mode is Mode.EVENTS
         self.outcome = outcome = AttemptOutcome(
             backend=backend.name,
             backend_id=backend.id,
             model=self.reserved.model if self.asks_model else "",
             ending=self.ending,
             fault=self.fault,
-            is_sent=answer is not None,
-            status=(answer.status or None) if answer is not None else None,
+            is_sent=response is not None,
+            status=(response.status or None) if response is not None else None,
             duration_s=now - self.started_at,
             is_stream=is_stream,
             first_byte_s=None if begun_at is None else begun_at - self.started_at,
             last_content_s=None if ended_at is None or not is_stream else ended_at - self.started_at,
-            content_blocks=answer.scan.data_blocks if answer is not None and is_stream else 0,
+            content_blocks=response.scan.data_blocks if response is not None and is_stream else 0,
             usage=self.usage,
-            wants_stream=answer is not None and answer.wants_stream,
+            wants_stream=response is not None and response.wants_stream,
             max_tokens=self.max_tokens,
             silent_s=self.silent_s(now),
         )

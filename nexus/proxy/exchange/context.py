@@ -8,11 +8,11 @@ from nexus.config.schema import Config
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.outcome import AttemptOutcome, ExchangeOutcome
 from nexus.observability.tracing.trace import Tracer
-from nexus.proxy.client.access import Door
+from nexus.proxy.client.access import AccessRules
 from nexus.proxy.deadlines import Deadlines
-from nexus.proxy.exchange.queue import WaitingLine
-from nexus.proxy.exchange.resource_owners import Keepers
-from nexus.proxy.exchange.response_memory import AnswerRoom
+from nexus.proxy.exchange.queue import RequestQueue
+from nexus.proxy.exchange.resource_owners import ResourceOwners
+from nexus.proxy.exchange.response_memory import ResponseMemory
 from nexus.proxy.exchange.retry import RetryBudget
 from nexus.proxy.upstream.backends import Upstreams
 from nexus.routing.decision import Reserved
@@ -46,18 +46,18 @@ class FleetView(Protocol):
 class Settings:
     """What is configured, made ready: an exchange keeps the one it began with."""
 
-    __slots__ = ("config", "door", "observers", "router")
+    __slots__ = ("access", "config", "observers", "router")
 
     def __init__(
         self,
         config: Config,
         router: Router,
-        door: Door,
+        access: AccessRules,
         observers: tuple[Observer, ...],
     ) -> None:
         self.config = config
         self.router = router
-        self.door = door
+        self.access = access
         self.observers = observers
 
 
@@ -72,9 +72,9 @@ class DataPlane:
         "event_room",
         "fleet",
         "in_flight",
-        "keepers",
         "line",
         "loop",
+        "owners",
         "settings",
         "tracer",
         "upstreams",
@@ -85,14 +85,14 @@ class DataPlane:
         settings: Settings,
         fleet: FleetView,
         upstreams: Upstreams,
-        line: "WaitingLine[Reserved]",
-        keepers: Keepers | None = None,
+        line: "RequestQueue[Reserved]",
+        owners: ResourceOwners | None = None,
     ) -> None:
         self.settings = settings
         self.fleet = fleet
         self.upstreams = upstreams
         self.line = line
-        self.keepers = keepers or Keepers()
+        self.owners = owners or ResourceOwners()
         self.budget = RetryBudget()
         self.decisions = RecentDecisions()
         # Asking asyncio for it costs a system call, which every request would make several times.
@@ -104,7 +104,7 @@ class DataPlane:
             max_event_bytes=limits.max_event_bytes, max_buffered_bytes=limits.max_buffered_event_bytes
         )
         """For the events of all streams that are only partly here."""
-        self.answer_room = AnswerRoom(limits.max_held_answer_bytes)
+        self.answer_room = ResponseMemory(limits.max_held_answer_bytes)
         """For all answers that are not streamed."""
         self.in_flight = 0
         self.tracer: Tracer | None = None

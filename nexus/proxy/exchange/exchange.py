@@ -13,23 +13,23 @@ from nexus.errors import RequestError, StageFailed
 from nexus.proxy.client import replies
 from nexus.proxy.client.body import receive
 from nexus.proxy.client.connection import ClientConnection
-from nexus.proxy.client.incoming import Admission
-from nexus.proxy.client.known_head import Payload
+from nexus.proxy.client.incoming import IncomingRequest
 from nexus.proxy.client.requirements import preview, understand
 from nexus.proxy.exchange import answering
 from nexus.proxy.exchange import resources as keeping
 from nexus.proxy.exchange.attempt import Attempt
-from nexus.proxy.exchange.beginning import begin_inquiry
-from nexus.proxy.exchange.context import DataPlane
-from nexus.proxy.exchange.failover import Inquiry
+from nexus.proxy.exchange.beginning import begin_failover
+from nexus.proxy.exchange.context import DataPlane, Settings
+from nexus.proxy.exchange.expected_response import Mode
+from nexus.proxy.exchange.failover import Failover
 from nexus.proxy.exchange.first_byte import turn_until
 from nexus.proxy.exchange.pieces import pieces_of
 from nexus.proxy.exchange.record import Record
 from nexus.proxy.exchange.relay import MESSAGES, End, StreamRelay
-from nexus.proxy.exchange.response import Answer
+from nexus.proxy.exchange.response import Response
 from nexus.proxy.headers.to_client import SANDBOX_LINE
-from nexus.proxy.upstream.response_head import WITHOUT_BODY, Mode
-from nexus.proxy.write_batch import MOST_HELD_BYTES
+from nexus.proxy.upstream.response_head import WITHOUT_BODY
+from nexus.proxy.write_batch import MAX_BATCHED_BYTES
 from nexus.wire.token_estimates import estimated_usage, is_uncounted, tokens_of
 
 
@@ -41,30 +41,31 @@ class Exchange(msgspec.Struct, eq=False):
     """
 
     plane: DataPlane
+    settings: Settings
+    """Those that were in force when it began."""
     client: ClientConnection
-    payload: Payload
-    admission: Admission
+    request: IncomingRequest
     record: Record
-    inquiry: Inquiry | None = None
+    failover: Failover | None = None
     relay: StreamRelay | None = None
     is_shut_down: bool = False
 
     async def run(self) -> bool:
         """Carry the request to its end and say whether the client's connection may be used again."""
-        plane, record, admission = self.plane, self.record, self.admission
+        plane, record = self.plane, self.record
         plane.in_flight += 1
         try:
             if plane.tracer is not None:
-                record.trace = plane.tracer.begin(admission.head.forward)
-            inquiry = self.inquiry = await self._understand(await self._receive())
-            attempt = await inquiry.find_answer()
+                record.trace = plane.tracer.begin(self.request.head.forward)
+            failover = self.failover = await self._understand(await self._receive())
+            attempt = await failover.find_answer()
             # It is not sent again, and the client may take its time with the answer.
-            inquiry.body = b""
+            failover.body = b""
             record.enter("relay")
-            answer = attempt.answer
-            if answer.mode is not Mode.WHOLE:
-                return await self._reply_stream(inquiry, attempt, answer)
-            return await self._reply_whole(inquiry, attempt, answer)
+            response = attempt.response
+            if response.mode is not Mode.WHOLE:
+                return await self._reply_stream(failover, attempt, response)
+            return await self._reply_whole(failover, attempt, response)
         except RequestError as exc:
             return self._refuse(exc)
         except StageFailed as exc:
@@ -92,82 +93,82 @@ class Exchange(msgspec.Struct, eq=False):
     # receive
 
     async def _receive(self) -> bytes:
-        admission, config = self.admission, self.admission.settings.config
-        server = config.server
-        if self.plane.in_flight > server.max_concurrent_requests:
+        request, config = self.request, self.settings.config
+        if self.plane.in_flight > config.server.max_concurrent_requests:
             raise RequestError("overloaded", "too many requests are under way", retry_after_s=1, close=True)
-        admission.settings.door.check_size(admission.head)
         body = await receive(
-            self.payload,
-            admission.head,
-            self.client,
-            limit=server.max_body_bytes,
+            request.body,
+            request.head,
+            request.length,
+            write=self.client.write,
+            limit=config.server.max_body_bytes,
             deadline_s=config.timeouts.body_seconds,
         )
         self.record.bytes_in = len(body)
         return body
 
-    async def _understand(self, body: bytes) -> Inquiry:
-        plane, record, admission = self.plane, self.record, self.admission
+    async def _understand(self, body: bytes) -> Failover:
+        plane, record, request = self.plane, self.record, self.request
+        endpoint = request.endpoint
         record.enter("understand")
-        requirements = await understand(admission.protocol, admission.endpoint, admission.head, body)
-        if admission.ids or admission.method != b"POST":
-            record.method = admission.method.decode()
-            requirements = keeping.with_place(requirements, admission)
+        requirements = await understand(request.protocol, endpoint, request.head, body)
+        if request.ids or request.method != b"POST":
+            record.method = request.method.decode()
+            requirements = keeping.with_place(requirements, request)
         record.understood(requirements)
-        kept = await plane.keepers.find(requirements.references) if requirements.references else None
-        if admission.settings.config.logging.enable_content_logging and admission.endpoint.model != "none":
-            record.prompt_preview = await preview(admission.endpoint, admission.head, body)
-        return begin_inquiry(plane, admission, record, body, requirements, kept)
+        kept = await plane.owners.find(requirements.references) if requirements.references else None
+        if self.settings.config.logging.enable_content_logging and endpoint.model != "none":
+            record.prompt_preview = await preview(endpoint, request.head, body)
+        return begin_failover(plane, self.settings, request, record, body, requirements, kept)
 
     # relay
 
-    async def _reply_whole(self, inquiry: Inquiry, attempt: Attempt, answer: Answer) -> bool:
+    async def _reply_whole(self, failover: Failover, attempt: Attempt, response: Response) -> bool:
         keep_alive = self._may_keep_alive()
-        head, body = self._whole(attempt, answer, inquiry.requirements, keep_alive=keep_alive)
+        head, body = self._whole(attempt, response, failover.requirements, keep_alive=keep_alive)
         attempt.let_go(may_reuse=True)
-        self.record.answered(answer.status, answer.first_byte_at)
-        if len(body) <= MOST_HELD_BYTES:
+        self.record.answered(response.status, response.first_byte_at)
+        if len(body) <= MAX_BATCHED_BYTES:
             self.client.write(head + body)
             self.record.bytes_out = len(body)
         else:
             # Its backend is free for others while the client takes it.
-            inquiry.settle(attempt, Ending.FINISHED)
+            failover.settle(attempt, Ending.FINISHED)
             pieces, size = pieces_of(body), len(body)
-            answer.held, body = [], b""
+            response.held, body = [], b""
             self.client.write(head)
             try:
                 await self.client.deliver(pieces)
             finally:
                 self.record.bytes_out = size - sum(map(len, pieces))
-        self.record.ended(Ending.FINISHED, answer.status)
+        self.record.ended(Ending.FINISHED, response.status)
         return keep_alive
 
     def _whole(
-        self, attempt: Attempt, answer: Answer, requirements: Requirements, *, keep_alive: bool
+        self, attempt: Attempt, response: Response, requirements: Requirements, *, keep_alive: bool
     ) -> tuple[bytes, bytes]:
         """Return head and body of a whole answer, from which is learnt what it says."""
-        body = answering.restored(answer.body, attempt, requirements.model)
-        if answer.status >= 400:
+        body = answering.restored(response.body, attempt, requirements.model)
+        if response.status >= 400:
             body = answering.redacted(body, attempt.upstream.secrets)
-        elif self.admission.endpoint.capability != "keep":
-            attempt.usage = self.admission.protocol.usage_of(body)
+        elif self.request.endpoint.capability != "keep":
+            attempt.usage = self.request.protocol.usage_of(body)
             if is_uncounted(attempt.usage, requirements):
-                text = self.admission.protocol.text_of(body)
-                self.record.estimated = estimated_usage(self.admission.endpoint, requirements, tokens_of(text))
-                if attempt.usage is None and attempt.listener is not None and answer.collector is None:
+                text = self.request.protocol.text_of(body)
+                self.record.estimated = estimated_usage(self.request.endpoint, requirements, tokens_of(text))
+                if attempt.usage is None and attempt.listener is not None and response.collector is None:
                     attempt.listener(text)
-        keeping.note_whole(self.plane.keepers, self.admission, attempt, requirements)
+        keeping.note_whole(self.plane.owners, self.request, attempt, requirements)
         head = answering.head_lines(self.record, attempt, self._attempt_count())
         last_lines = self._last_lines(keep_alive=keep_alive)
-        if answer.status in WITHOUT_BODY:
+        if response.status in WITHOUT_BODY:
             # RFC 9110, 8.6: a 204 must not say a length, and a 304 only that of what it stands for.
             return b"%b%b\r\n" % (head, last_lines), b""
         return b"%bContent-Length: %d\r\n%b\r\n" % (head, len(body), last_lines), body
 
-    async def _reply_stream(self, inquiry: Inquiry, attempt: Attempt, answer: Answer) -> bool:
-        requirements = inquiry.requirements
-        is_chunked = self.admission.message.version == HttpVersion11
+    async def _reply_stream(self, failover: Failover, attempt: Attempt, response: Response) -> bool:
+        requirements = failover.requirements
+        is_chunked = self.request.message.version == HttpVersion11
         keep_alive = self._may_keep_alive() and is_chunked
         self.client.write(
             b"%b%b%b\r\n"
@@ -177,20 +178,20 @@ class Exchange(msgspec.Struct, eq=False):
                 self._last_lines(keep_alive=keep_alive),
             )
         )
-        self.record.answered(answer.status, answer.begun_at)
-        keeping.note_stream(self.plane.keepers, self.admission, attempt, requirements)
-        timeouts = self.admission.settings.config.timeouts
-        first_byte_s, figures = inquiry.first_byte_s(attempt), attempt.backend.load.model(attempt.reserved.model)
+        self.record.answered(response.status, response.begun_at)
+        keeping.note_stream(self.plane.owners, self.request, attempt, requirements)
+        timeouts = self.settings.config.timeouts
+        first_byte_s, figures = failover.first_byte_s(attempt), attempt.backend.load.model(attempt.reserved.model)
         relay = self.relay = StreamRelay(
             self.client,
             attempt.connection,
-            answer,
+            response,
             is_chunked=is_chunked,
             idle_s=timeouts.stream_idle_seconds,
             first_content_by=attempt.asked_at + first_byte_s,
             turn_until=partial(turn_until, attempt.backend, figures, first_byte_s),
             figures=figures,
-            deadline=inquiry.deadline,
+            deadline=failover.deadline,
             restore=answering.restorer(attempt, requirements.model),
         )
         relay.start()
@@ -198,34 +199,34 @@ class Exchange(msgspec.Struct, eq=False):
             try:
                 how = await relay.end()
             finally:
-                self._note_stream(attempt, answer, requirements)
-            self._end_stream(attempt, answer, relay, how)
+                self._note_stream(attempt, response, requirements)
+            self._end_stream(attempt, response, relay, how)
             # Its backend is free for others while the client takes what is left.
-            inquiry.settle(attempt, self.record.ending)
+            failover.settle(attempt, self.record.ending)
             await relay.taken()
         finally:
             relay.stop()
             self.record.bytes_out = relay.bytes_out
         return keep_alive and how is End.COMPLETE
 
-    def _note_stream(self, attempt: Attempt, answer: Answer, requirements: Requirements) -> None:
+    def _note_stream(self, attempt: Attempt, response: Response, requirements: Requirements) -> None:
         """Note what a stream said that is over, or broken off."""
-        self.record.begun(answer.begun_at)
-        attempt.usage = answer.scan.usage() if self.admission.endpoint.capability != "keep" else None
-        if answer.mode is Mode.EVENTS and is_uncounted(attempt.usage, requirements):
-            tokens = answer.scan.estimated_tokens()
-            self.record.estimated = estimated_usage(self.admission.endpoint, requirements, tokens)
+        self.record.begun(response.begun_at)
+        attempt.usage = response.scan.usage() if self.request.endpoint.capability != "keep" else None
+        if response.mode is Mode.EVENTS and is_uncounted(attempt.usage, requirements):
+            tokens = response.scan.estimated_tokens()
+            self.record.estimated = estimated_usage(self.request.endpoint, requirements, tokens)
 
-    def _end_stream(self, attempt: Attempt, answer: Answer, relay: StreamRelay, how: End) -> None:
-        if how is End.COMPLETE and not answer.scan.has_error:
+    def _end_stream(self, attempt: Attempt, response: Response, relay: StreamRelay, how: End) -> None:
+        if how is End.COMPLETE and not response.scan.has_error:
             attempt.let_go(may_reuse=True)
-            self.record.ended(Ending.FINISHED, answer.status)
+            self.record.ended(Ending.FINISHED, response.status)
             return
         attempt.let_go(may_reuse=False)
         code = relay.code or "upstream_error"
         ending = answering.ENDING_OF_CODE.get(code, Ending.BACKEND_FAILED)
         attempt.fault = code if ending is Ending.BACKEND_FAILED else None
-        self.record.ended(ending, answer.status, code, MESSAGES.get(code))
+        self.record.ended(ending, response.status, code, MESSAGES.get(code))
 
     # settle
 
@@ -257,7 +258,7 @@ class Exchange(msgspec.Struct, eq=False):
             self.client.abort()
         else:
             error = RequestError("internal_error", "a defect of the proxy; its log says more", close=True)
-            lines = self.record.decision_line + self.admission.head.cors_lines
+            lines = self.record.decision_line + self.request.head.cors_lines
             self._write_error(error, lines)
         self.record.ended(Ending.NEXUS_FAILED, 500, "internal_error", "a defect of the proxy; its log says more")
         return False
@@ -266,7 +267,7 @@ class Exchange(msgspec.Struct, eq=False):
         record = self.record
         self.client.write(
             replies.error(
-                self.admission.protocol,
+                self.request.protocol,
                 exc,
                 request_id=record.request_id,
                 client_request_id=record.client_request_id,
@@ -278,27 +279,27 @@ class Exchange(msgspec.Struct, eq=False):
         outcomes: tuple[AttemptOutcome, ...] = ()
         trace = self.record.trace
         settling_since = monotonic() if trace is not None else 0.0
-        if self.inquiry is not None:
-            outcomes = self.inquiry.settle_all(self.record.ending)
-            for attempt in self.inquiry.attempts:
+        if self.failover is not None:
+            outcomes = self.failover.settle_all(self.record.ending)
+            for attempt in self.failover.attempts:
                 attempt.forget()
         outcome = self.record.finish(outcomes)
-        if self.inquiry is not None:
-            self.inquiry.decision.outcome = outcome
-        for observe in self.admission.settings.observers:
+        if self.failover is not None:
+            self.failover.decision.outcome = outcome
+        for observe in self.settings.observers:
             observe(outcome)
         if trace is not None:
             trace.end(outcome, self.record.phases, settling_since)
 
     def _attempt_count(self) -> int:
-        return len(self.inquiry.attempts) if self.inquiry is not None else 0
+        return len(self.failover.attempts) if self.failover is not None else 0
 
     def _may_keep_alive(self) -> bool:
-        return self.client.may_follow(self.admission.message)
+        return self.client.may_follow(self.request.message)
 
     def _last_lines(self, *, keep_alive: bool) -> bytes:
-        lines = self.admission.head.cors_lines
-        if self.admission.method == b"GET":
+        lines = self.request.head.cors_lines
+        if self.request.method == b"GET":
             # By a link, a browser opens what a backend keeps, of whatever type, on the origin of the dashboard.
             lines += SANDBOX_LINE
         return lines if keep_alive else lines + b"Connection: close\r\n"

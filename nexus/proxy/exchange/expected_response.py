@@ -1,6 +1,7 @@
 """What was asked of a backend, as far as its answer is judged by it."""
 
 from collections.abc import Callable
+from enum import Enum, auto
 from typing import Final
 
 import msgspec
@@ -12,7 +13,20 @@ from nexus.wire.responses.nature import Asked, Label, Nature, nature_of
 DOCUMENT_TYPE: Final = b"application/json"
 
 
-class Question(msgspec.Struct, frozen=True):
+class Mode(Enum):
+    """How the answer's bytes are treated."""
+
+    WAITING = auto()
+    """Its head has not come."""
+    WHOLE = auto()
+    """Held back until it is complete, then sent in one piece."""
+    EVENTS = auto()
+    """Watched event by event; held back until the first that carries content."""
+    OPAQUE = auto()
+    """Passed on as it comes: binary, compressed, or longer than is held."""
+
+
+class ExpectedResponse(msgspec.Struct, frozen=True):
     """One request, to be answered by a stream or by a document."""
 
     protocol: WireProtocol

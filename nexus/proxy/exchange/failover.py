@@ -12,21 +12,21 @@ from nexus.domain.outcome import AttemptOutcome, Ending, Phase
 from nexus.domain.request import Kept, Requirements
 from nexus.domain.statuses import FIRST_ERROR, StatusMeaning, meaning_of
 from nexus.errors import RequestError, UpstreamError, UpstreamFault
-from nexus.proxy.client.incoming import Admission
+from nexus.proxy.client.incoming import IncomingRequest
 from nexus.proxy.exchange import answering
 from nexus.proxy.exchange import resources as keeping
 from nexus.proxy.exchange.attempt import Attempt, error_of
-from nexus.proxy.exchange.context import DataPlane
-from nexus.proxy.exchange.expected_response import Question
+from nexus.proxy.exchange.context import DataPlane, Settings
+from nexus.proxy.exchange.expected_response import ExpectedResponse, Mode
 from nexus.proxy.exchange.first_byte import begun
 from nexus.proxy.exchange.record import Record
-from nexus.proxy.exchange.rerouting import is_open, look_for_successor
-from nexus.proxy.exchange.response import Answer
-from nexus.proxy.exchange.response_memory import RoomShare
+from nexus.proxy.exchange.rerouting import is_open, look_for_other_backend
+from nexus.proxy.exchange.response import Response
+from nexus.proxy.exchange.response_memory import MemoryShare
 from nexus.proxy.exchange.retry import Next, Retries
 from nexus.proxy.headers.to_client import request_head
 from nexus.proxy.upstream.connection import UpstreamConnection
-from nexus.proxy.upstream.response_head import NOT_MODIFIED, Mode
+from nexus.proxy.upstream.response_head import NOT_MODIFIED
 from nexus.routing.decision import Reject, Reserved, Saturated
 from nexus.routing.decision_record import DecisionRecord
 from nexus.routing.intent import Verdict
@@ -41,11 +41,12 @@ SERVICE_UNAVAILABLE: Final = 503
 NOBODY: Final = "no_healthy_backend"
 
 
-class Inquiry(msgspec.Struct, eq=False):
+class Failover(msgspec.Struct, eq=False):
     """One question and the attempts to have it answered; what they hold is given back in :meth:`settle_all`."""
 
     plane: DataPlane
-    admission: Admission
+    settings: Settings
+    request: IncomingRequest
     record: Record
     body: bytes
     requirements: Requirements
@@ -88,7 +89,7 @@ class Inquiry(msgspec.Struct, eq=False):
 
     def first_byte_s(self, attempt: Attempt) -> float:
         """Return how long this backend may take to begin; an answer that is not streamed begins when it is whole."""
-        config = self.admission.settings.config
+        config = self.settings.config
         if not self.requirements.is_stream:
             return config.timeouts.whole_answer_seconds or config.server.request_timeout_seconds
         facts = attempt.backend.facts(attempt.reserved.model)
@@ -142,7 +143,7 @@ class Inquiry(msgspec.Struct, eq=False):
         """Return an attempt that holds what was reserved."""
         self.record.reserved = reserved
         reserved.backend.load.count_request()
-        asks_model = self.admission.endpoint.capability != "keep"
+        asks_model = self.request.endpoint.capability != "keep"
         upstream, wanted = self.plane.upstreams.of(reserved.backend), self.requirements
         attempt = Attempt(reserved, upstream, monotonic(), asks_model, wanted.prompt_tokens, wanted.max_tokens)
         self.attempts.append(attempt)
@@ -171,7 +172,7 @@ class Inquiry(msgspec.Struct, eq=False):
             raise
 
     async def _wait_in_line(self, saturated: Saturated) -> Reserved:
-        if not self.admission.settings.config.queue.enabled:
+        if not self.settings.config.queue.enabled:
             raise RequestError("overloaded", overload(saturated), retry_after_s=1)
         self.record.enter_queue()
         self.awaited = {backend.name for backend in saturated.backends}
@@ -180,7 +181,7 @@ class Inquiry(msgspec.Struct, eq=False):
             self.awaited,
             self._try_now,
             give_back=self._give_back,
-            is_urgent=self.admission.head.hints.get("x-nexus-priority", "").strip().lower() == URGENT,
+            is_urgent=self.request.head.hints.get("x-nexus-priority", "").strip().lower() == URGENT,
             left_s=self.deadline - monotonic(),
         )
 
@@ -211,10 +212,10 @@ class Inquiry(msgspec.Struct, eq=False):
             self.record.enter("send")
             try:
                 connection = None if is_fresh else pool.take_idle()
-                answer = self._send(attempt, connection or await pool.open())
-                wait_s, look = self.first_byte_s(attempt), partial(look_for_successor, self, attempt, answer)
-                await begun(attempt, answer, self.plane.deadlines, wait_s=wait_s, last_at=self.deadline, look=look)
-                self._judge(attempt, answer)
+                response = self._send(attempt, connection or await pool.open())
+                wait_s, look = self.first_byte_s(attempt), partial(look_for_other_backend, self, attempt, response)
+                await begun(attempt, response, self.plane.deadlines, wait_s=wait_s, last_at=self.deadline, look=look)
+                self._judge(attempt, response)
             except UpstreamError as exc:
                 failure = self._as_context_error(exc, attempt)
                 what = self._after(failure, attempt)
@@ -226,21 +227,21 @@ class Inquiry(msgspec.Struct, eq=False):
             else:
                 return None
 
-    def _send(self, attempt: Attempt, connection: UpstreamConnection) -> Answer:
+    def _send(self, attempt: Attempt, connection: UpstreamConnection) -> Response:
         """Send the request, and return what will be its answer."""
         loop = self.plane.loop
-        share = RoomShare(self.plane.answer_room)
-        answer = Answer(loop, loop.create_future(), connection, self._question(attempt), share=share)
-        attempt.begin(connection, answer)
+        share = MemoryShare(self.plane.answer_room)
+        response = Response(loop, loop.create_future(), connection, self._question(attempt), share=share)
+        attempt.begin(connection, response)
         body = self._body_for(attempt)
-        connection.send(self._head_for(attempt, len(body)), body, answer)
+        connection.send(self._head_for(attempt, len(body)), body, response)
         self.record.enter("await_first_byte")
-        return answer
+        return response
 
-    def _question(self, attempt: Attempt) -> Question:
-        protocol, endpoint = self.admission.protocol, self.admission.endpoint
+    def _question(self, attempt: Attempt) -> ExpectedResponse:
+        protocol, endpoint = self.request.protocol, self.request.endpoint
         open_scan = partial(answering.open_scan, protocol, endpoint, self.plane.event_room, attempt.listener)
-        return Question(protocol, endpoint, self.requirements.is_stream, open_scan, self.admission.head.accept)
+        return ExpectedResponse(protocol, endpoint, self.requirements.is_stream, open_scan, self.request.head.accept)
 
     def _after(self, exc: UpstreamError, attempt: Attempt) -> Next:
         if self.successor is not None or self._is_elsewhere(exc):
@@ -258,25 +259,25 @@ class Inquiry(msgspec.Struct, eq=False):
     @property
     def _is_search(self) -> bool:
         """Whether it is for the backends to say which of them has what the request is about."""
-        is_about_any = self.admission.endpoint.model != "body" or bool(self.requirements.references)
+        is_about_any = self.request.endpoint.model != "body" or bool(self.requirements.references)
         return is_about_any and self.kept is None
 
     def _body_for(self, attempt: Attempt) -> bytes:
-        endpoint = self.admission.endpoint
+        endpoint = self.request.endpoint
         if not self.requirements.model and self.body and answering.lacks_name(endpoint, attempt):
-            return answering.named(endpoint, self.admission.head, self.body, attempt.reserved.model)
+            return answering.named(endpoint, self.request.head, self.body, attempt.reserved.model)
         if not answering.is_renamed(attempt, self.requirements.model):
             return self.body
-        return answering.renamed(self.admission.endpoint, self.admission.head, self.body, attempt.reserved.model)
+        return answering.renamed(self.request.endpoint, self.request.head, self.body, attempt.reserved.model)
 
     def _head_for(self, attempt: Attempt, body_length: int) -> bytes:
         number = len(self.attempts)
         request_id, trace = self.record.shown_id, self.record.trace
         return request_head(
             attempt.upstream.stamp,
-            self.admission.head,
-            self.admission.target,
-            method=self.admission.method,
+            self.request.head,
+            self.request.target,
+            method=self.request.method,
             body_length=body_length,
             # Engines take it as their own id: two attempts with one id would be one request to them.
             request_id=request_id if number == 1 else f"{request_id}-{number}",
@@ -289,44 +290,44 @@ class Inquiry(msgspec.Struct, eq=False):
 
         A key of ours is never among them; see :class:`~nexus.proxy.client.own_keys.OwnKeys`.
         """
-        return attempt is self.attempts[0] and not self.admission.settings.config.server.api_keys
+        return attempt is self.attempts[0] and not self.settings.config.server.api_keys
 
-    def _judge(self, attempt: Attempt, answer: Answer) -> None:
-        if answer.mode is not Mode.WHOLE:
+    def _judge(self, attempt: Attempt, response: Response) -> None:
+        if response.mode is not Mode.WHOLE:
             return
-        if answer.status == NOT_MODIFIED and self.admission.method != b"GET":
+        if response.status == NOT_MODIFIED and self.request.method != b"GET":
             raise UpstreamError(UpstreamFault.PROTOCOL, "answered with status 304", status=NOT_MODIFIED)
-        if answer.status >= FIRST_ERROR:
-            self._judge_status(attempt, answer)
-        answering.refuse_unfinished(self.admission.protocol, self.admission.endpoint, answer)
+        if response.status >= FIRST_ERROR:
+            self._judge_status(attempt, response)
+        answering.refuse_unfinished(self.request.protocol, self.request.endpoint, response)
 
-    def _judge_status(self, attempt: Attempt, answer: Answer) -> None:
+    def _judge_status(self, attempt: Attempt, response: Response) -> None:
         """Raise UpstreamError when another backend may answer what this one refused or failed at."""
-        status = answer.status
+        status = response.status
         meaning = meaning_of(status)
         if meaning is StatusMeaning.NOT_SUPPORTED:
-            endpoint = self.admission.endpoint.name
+            endpoint = self.request.endpoint.name
             self.plane.fleet.report_unsupported(attempt.backend.id, endpoint, attempt.reserved.model)
         if meaning.fails_over:
             is_ours = meaning is StatusMeaning.CREDENTIALS and not self._takes_clients_key(attempt)
             fault = UpstreamFault.CREDENTIALS if is_ours else UpstreamFault.STATUS
             # A server that says when to come back has not begun: RFC 9110, section 15.6.4.
-            is_refusal = status == SERVICE_UNAVAILABLE and answer.head.has(b"retry-after")
+            is_refusal = status == SERVICE_UNAVAILABLE and response.head.has(b"retry-after")
             raise UpstreamError(fault, f"it answered {status}", status=status, is_refusal=is_refusal)
         if self._is_search:
-            keeping.refuse_if_elsewhere(self.requirements, answer)
-        if answering.names_missing_model(status, answer.body):
+            keeping.refuse_if_elsewhere(self.requirements, response)
+        if answering.names_missing_model(status, response.body):
             self.plane.fleet.report_missing_model(attempt.backend.id, attempt.reserved.model)
             raise UpstreamError(UpstreamFault.STATUS, "it does not have the model", status=status, is_refusal=True)
-        if context_exceeded(status, answer.body) is not None:
+        if context_exceeded(status, response.body) is not None:
             raise UpstreamError(UpstreamFault.STATUS, f"it answered {status}", status=status)
 
     def _as_context_error(self, exc: UpstreamError, attempt: Attempt) -> UpstreamError:
         """Return *exc*, named for what it is if the backend's own words say that the prompt exceeds its context."""
-        answer = attempt.asked
-        if answer is None or exc.status is None or answer.mode is not Mode.WHOLE:
+        response = attempt.asked
+        if response is None or exc.status is None or response.mode is not Mode.WHOLE:
             return exc
-        exceeded = context_exceeded(exc.status, answer.body)
+        exceeded = context_exceeded(exc.status, response.body)
         if exceeded is None:
             return exc
         self.routing.refused_as_too_long(attempt.reserved, exceeded.limit)

@@ -9,8 +9,8 @@ from nexus.domain.backend import Backend
 from nexus.domain.model_load import ModelLoad
 from nexus.proxy.deadlines import Deadlines
 from nexus.proxy.exchange.attempt import Attempt
-from nexus.proxy.exchange.response import Answer
-from nexus.proxy.upstream.response_head import Mode
+from nexus.proxy.exchange.expected_response import Mode
+from nexus.proxy.exchange.response import Response
 
 USUAL_SLOTS: Final = 16
 """Where nothing is known of a backend's slots: with fewer requests in flight, none of them waits for its turn."""
@@ -26,7 +26,7 @@ Look = Callable[[float], float]
 
 async def begun(  # noqa: PLR0913 - the answer, where it is awaited from, and what ends the waiting
     attempt: Attempt,
-    answer: Answer,
+    response: Response,
     deadlines: Deadlines,
     *,
     wait_s: float,
@@ -39,25 +39,25 @@ async def begun(  # noqa: PLR0913 - the answer, where it is awaited from, and wh
     :param last_at: when the whole exchange must be over, by the clock of the loop.
     :raises UpstreamError: it did not begin in time, or failed.
     """
-    turn = TurnAtBackend(
-        deadlines, answer, attempt.backend, attempt.reserved.model, wait_s=wait_s, last_at=last_at, look=look
+    turn = FirstByteWait(
+        deadlines, response, attempt.backend, attempt.reserved.model, wait_s=wait_s, last_at=last_at, look=look
     )
     turn.begin(monotonic())
     try:
-        await answer.ready
+        await response.ready
     finally:
         turn.end()
-    if answer.mode is not Mode.EVENTS:
+    if response.mode is not Mode.EVENTS:
         attempt.begin_answer(monotonic())
         return
-    if answer.content_at is None:
+    if response.content_at is None:
         # Only comments or lifecycle events have come: it may still be waiting for its turn.
-        answer.on_content = attempt.begin_flowing
+        response.on_content = attempt.begin_flowing
     else:
-        attempt.begin_flowing(answer.content_at)
+        attempt.begin_flowing(response.content_at)
 
 
-class TurnAtBackend:
+class FirstByteWait:
     """Lets an answer begin late as long as the backend is at work on others for the same model, and has more requests
     than slots.
     """
@@ -77,7 +77,7 @@ class TurnAtBackend:
     def __init__(  # noqa: PLR0913 - the answer, where it is awaited from, and what ends the waiting
         self,
         deadlines: Deadlines,
-        answer: Answer,
+        response: Response,
         backend: Backend,
         model: str,
         *,
@@ -86,7 +86,7 @@ class TurnAtBackend:
         look: Look | None = None,
     ) -> None:
         self._deadlines = deadlines
-        self._answer = answer
+        self._answer = response
         self._backend = backend
         self._figures: ModelLoad = backend.load.model(model)
         self._wait_s = wait_s

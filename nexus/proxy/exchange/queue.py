@@ -41,7 +41,7 @@ class _Waiter(Generic[T]):
         self.lane.pop(self, None)
 
 
-class WaitingLine(Generic[T]):
+class RequestQueue(Generic[T]):
     """One line for all models; each waiter knows which backends it waits for."""
 
     def __init__(self, *, max_size: int, max_wait_s: float | None) -> None:

@@ -5,14 +5,15 @@ from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from time import monotonic
-from typing import Final, Protocol
+from typing import Final
 
 from nexus.domain.model_load import ModelLoad
 from nexus.errors import UpstreamFault
+from nexus.proxy.client.connection import ClientConnection
+from nexus.proxy.exchange.expected_response import Mode
 from nexus.proxy.exchange.pieces import PIECE_BYTES, pieces_of
-from nexus.proxy.exchange.response import Answer
+from nexus.proxy.exchange.response import Response
 from nexus.proxy.upstream.connection import UpstreamConnection
-from nexus.proxy.upstream.response_head import Mode
 
 _FAULT_CODES: Final = {
     UpstreamFault.TRUNCATED: "stream_truncated",
@@ -30,26 +31,6 @@ MESSAGES: Final = {
 }
 """What a client is told with each code that ends an answer which has begun."""
 LAST_CHUNK: Final = b"0\r\n\r\n"
-
-
-class Client(Protocol):
-    """The connection to the client, as far as a relay needs it."""
-
-    @property
-    def writing_paused(self) -> bool: ...
-
-    @property
-    def connected(self) -> bool: ...
-
-    def write_now(self, data: bytes) -> None: ...
-
-    def write_last(self, data: bytes) -> None: ...
-
-    async def drained(self) -> None: ...
-
-    def close(self) -> None: ...
-
-    def attach_relay(self, relay: "StreamRelay | None") -> None: ...
 
 
 class End(Enum):
@@ -93,9 +74,9 @@ class StreamRelay:
 
     def __init__(  # noqa: PLR0913 - both ends, and two deadlines
         self,
-        client: Client,
+        client: ClientConnection,
         connection: UpstreamConnection,
-        answer: Answer,
+        response: Response,
         *,
         is_chunked: bool,
         idle_s: float,
@@ -107,8 +88,8 @@ class StreamRelay:
     ) -> None:
         self._client = client
         self._connection = connection
-        self._answer = answer
-        self._scan = answer.scan
+        self._answer = response
+        self._scan = response.scan
         self.is_chunked = is_chunked
         self._idle_s = idle_s
         self._first_content_by = first_content_by
@@ -116,7 +97,7 @@ class StreamRelay:
         self._figures = figures
         self._restore = restore
         self._deadline = deadline
-        self._loop = answer.loop
+        self._loop = response.loop
         self._last_data_at = monotonic()
         self._seen_blocks = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -132,7 +113,7 @@ class StreamRelay:
 
     def start(self) -> None:
         """Take the answer over."""
-        self._client.attach_relay(self)
+        self._client.begin_stream(self.pause, self.resume, is_chunked=self.is_chunked)
         self._answer.attach(self)
         if not self.done.done():
             self._watch()
@@ -165,7 +146,7 @@ class StreamRelay:
         if self._client.writing_paused:
             # The backend was not read from, because the client did not read: that is no silence of the backend.
             self._figures.alive_at = monotonic()
-        self._client.attach_relay(None)
+        self._client.end_stream()
         # They know each other: without this, only the collector would free them, and what they hold.
         self._answer.detach()
         self._stop_watching()
@@ -177,13 +158,13 @@ class StreamRelay:
         # No data would be written as a chunk without length: the mark of a finished answer.
         if self.done.done() or not data:
             return
-        answer = self._answer
+        response = self._answer
         blocks = self._scan.data_blocks
         # A comment is no part of the answer, but proves that the backend is at work.
         self._last_data_at = now = monotonic()
-        if blocks != self._seen_blocks or answer.mode is Mode.OPAQUE:
+        if blocks != self._seen_blocks or response.mode is Mode.OPAQUE:
             self._seen_blocks = blocks
-            answer.last_content_at = self._figures.alive_at = now
+            response.last_content_at = self._figures.alive_at = now
         if self._restore is not None:
             data = self._restore(data)
         if self._backlog or self._client.writing_paused or len(data) > PIECE_BYTES:
@@ -193,8 +174,8 @@ class StreamRelay:
             self._write(data)
 
     def finish(self) -> None:
-        answer = self._answer
-        if answer.mode is Mode.EVENTS:
+        response = self._answer
+        if response.mode is Mode.EVENTS:
             if not (self._scan.is_finished() or self._scan.has_error):
                 self.cut("stream_truncated")
                 return

@@ -12,8 +12,8 @@ from nexus.errors import UpstreamError, UpstreamFault
 
 if TYPE_CHECKING:
     from nexus.proxy.exchange.attempt import Attempt
-    from nexus.proxy.exchange.failover import Inquiry
-    from nexus.proxy.exchange.response import Answer
+    from nexus.proxy.exchange.failover import Failover
+    from nexus.proxy.exchange.response import Response
 
 LOOK_S: Final = 0.5
 """How soon to look again while nothing speaks for another backend, or none is free."""
@@ -21,26 +21,26 @@ LOOK_S: Final = 0.5
 log = structlog.get_logger("nexus.proxy")
 
 
-def look_for_successor(inquiry: "Inquiry", attempt: "Attempt", answer: "Answer", now: float) -> float:
+def look_for_other_backend(failover: "Failover", attempt: "Attempt", response: "Response", now: float) -> float:
     """Reserve another backend and end the waiting for *answer* if its backend is silent and another can answer.
     Return when to look again otherwise.
 
     Nothing of the answer has gone to the client, the request may be repeated, and the backend is told to stop: its
     connection is closed. A request moves once at most, and never to a backend that is avoided.
     """
-    if not attempt.asks_model or answer.ready.done():
+    if not attempt.asks_model or response.ready.done():
         return inf
-    if not inquiry.retries.may_move(attempt.backend, now):
+    if not failover.retries.may_move(attempt.backend, now):
         return now + LOOK_S
-    snapshot = inquiry.plane.fleet.snapshot
+    snapshot = failover.plane.fleet.snapshot
     backend = snapshot.by_id.get(attempt.backend.id, attempt.backend)
     due_at = overdue_at(
         backend,
         attempt.reserved.model,
         attempt.waits_since,
-        inquiry.decision.rivals_of(attempt.reserved),
+        failover.decision.rivals_of(attempt.reserved),
         now,
-        is_stream=answer.wants_stream,
+        is_stream=response.wants_stream,
         max_tokens=attempt.max_tokens,
     )
     if due_at is None:
@@ -48,44 +48,44 @@ def look_for_successor(inquiry: "Inquiry", attempt: "Attempt", answer: "Answer",
     if due_at > now:
         # What others answer meanwhile may make it due sooner.
         return min(due_at, now + LOOK_S)
-    successor = inquiry.routing.another(snapshot)
+    successor = failover.routing.another(snapshot)
     if successor is None:
         return now + LOOK_S
-    inquiry.retries.move(now)
+    failover.retries.move(now)
     if attempt.figures is not None:
-        attempt.figures.move(attempt.waits_since, is_stream=answer.wants_stream)
+        attempt.figures.move(attempt.waits_since, is_stream=response.wants_stream)
         if backend.breaker_of(attempt.reserved.model) is not Breaker.CLOSED:
             attempt.figures.tries += 1
-    inquiry.successor = successor
+    failover.successor = successor
     silent_s = round(attempt.silent_s(now), 1)
     log.info(
         "request_moved",
-        request_id=inquiry.record.request_id,
+        request_id=failover.record.request_id,
         backend=backend.name,
         to=successor.backend.name,
         silent_s=silent_s,
     )
     message = f"no answer for {silent_s} s, and another backend was free"
-    answer.give_up_waiting(UpstreamError(UpstreamFault.SILENT, message))
+    response.give_up_waiting(UpstreamError(UpstreamFault.SILENT, message))
     return inf
 
 
-def is_open(inquiry: "Inquiry", attempt: "Attempt", outcome: AttemptOutcome) -> bool:
+def is_open(failover: "Failover", attempt: "Attempt", outcome: AttemptOutcome) -> bool:
     """Return whether it is not known yet if *attempt*, which has ended with *outcome*, is a failure of its backend.
 
     A whole answer that does not come may only be a long one. The silent backend has failed if the next one then gives
     the answer sooner than that, and nothing came from the silent one meanwhile: it is reported here.
     """
     if outcome.fault == UpstreamFault.SILENT and not outcome.wants_stream:
-        inquiry.moved = attempt
+        failover.moved = attempt
         return True
-    moved, inquiry.moved = inquiry.moved, None
+    moved, failover.moved = failover.moved, None
     if moved is not None and moved.outcome is not None and _is_outrun(moved, moved.outcome, outcome):
-        inquiry.plane.fleet.report(moved.backend.id, moved.outcome, retry_after_s=None)
+        failover.plane.fleet.report(moved.backend.id, moved.outcome, retry_after_s=None)
     return False
 
 
-def _is_outrun(moved: "Attempt", silence: AttemptOutcome, answer: AttemptOutcome) -> bool:
-    is_good = answer.ending is Ending.FINISHED and (answer.status or FIRST_ERROR) < FIRST_ERROR
+def _is_outrun(moved: "Attempt", silence: AttemptOutcome, response: AttemptOutcome) -> bool:
+    is_good = response.ending is Ending.FINISHED and (response.status or FIRST_ERROR) < FIRST_ERROR
     has_shown_life = moved.figures is not None and moved.figures.alive_at > moved.started_at + silence.duration_s
-    return is_good and answer.duration_s < silence.silent_s and not has_shown_life
+    return is_good and response.duration_s < silence.silent_s and not has_shown_life

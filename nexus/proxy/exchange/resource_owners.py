@@ -34,7 +34,7 @@ class Home(msgspec.Struct, frozen=True, gc=False, array_like=True):
     learnt_unix_s: int
 
 
-class Keepers:
+class ResourceOwners:
     """Learns the ids in answers and finds their backends; the store has them soon, for restarts and replicas."""
 
     def __init__(self, store: Store | None = None) -> None:

@@ -9,10 +9,10 @@ import msgspec
 
 from nexus.domain.statuses import FIRST_ERROR
 from nexus.errors import UpstreamError, UpstreamFault
-from nexus.proxy.exchange.expected_response import DOCUMENT_TYPE, Question
-from nexus.proxy.exchange.response_memory import MAX_HELD_BYTES, RoomShare
+from nexus.proxy.exchange.expected_response import DOCUMENT_TYPE, ExpectedResponse, Mode
+from nexus.proxy.exchange.response_memory import MAX_HELD_BYTES, MemoryShare
 from nexus.proxy.upstream.connection import UpstreamConnection
-from nexus.proxy.upstream.response_head import WITHOUT_BODY, AnswerHead, HeaderList, Mode
+from nexus.proxy.upstream.response_head import WITHOUT_BODY, HeaderList, ResponseHead
 from nexus.wire.protocol import Collector, StreamScan
 from nexus.wire.responses.nature import Label, Nature, error_in
 from nexus.wire.streams.event_buffer import EventTooLargeError
@@ -25,7 +25,7 @@ TOO_LARGE: Final = (
     " or than what limits.max_buffered_event_bytes has left"
 )
 
-_NO_HEAD: Final = AnswerHead(0, [])
+_NO_HEAD: Final = ResponseHead(0, [])
 _STREAM_LABELS: Final = frozenset({Label.EVENTS, Label.LINES})
 _CONTRADICTED: Final = _STREAM_LABELS | {Label.PAGE}
 """What a document is not: client libraries would not read it under such a label."""
@@ -43,7 +43,7 @@ class Relay(Protocol):
     def break_off(self, fault: UpstreamFault, message: str) -> None: ...
 
 
-class Answer(msgspec.Struct, eq=False):
+class Response(msgspec.Struct, eq=False):
     """The sink of one upstream connection.
 
     ``ready`` is resolved once: with None when the answer may go to the client, with an
@@ -53,10 +53,10 @@ class Answer(msgspec.Struct, eq=False):
     loop: asyncio.AbstractEventLoop
     ready: asyncio.Future[None]
     connection: UpstreamConnection
-    question: Question
+    expected: ExpectedResponse
     mode: Mode = Mode.WAITING
     status: int = 0
-    head: AnswerHead = _NO_HEAD
+    head: ResponseHead = _NO_HEAD
     held: list[bytes] = []
     first_byte_at: float | None = None
     content_at: float | None = None
@@ -73,7 +73,7 @@ class Answer(msgspec.Struct, eq=False):
     collector: Collector | None = None
     """Of a stream that was not asked for: makes a document of it."""
     held_bytes: int = 0
-    share: RoomShare = msgspec.field(default_factory=RoomShare)
+    share: MemoryShare = msgspec.field(default_factory=MemoryShare)
     hold_timer: asyncio.TimerHandle | None = None
     failed: tuple[UpstreamFault, str] | None = None
     relay: Relay | None = None
@@ -82,7 +82,7 @@ class Answer(msgspec.Struct, eq=False):
 
     @property
     def wants_stream(self) -> bool:
-        return self.question.is_stream
+        return self.expected.is_stream
 
     @property
     def is_streamed(self) -> bool:
@@ -150,9 +150,9 @@ class Answer(msgspec.Struct, eq=False):
         self.held = []
         self.share.give_back()
 
-    # AnswerSink
+    # ResponseSink
 
-    def on_head(self, head: AnswerHead) -> None:
+    def on_head(self, head: ResponseHead) -> None:
         self.head = head
         self.status = head.status
         self.first_byte_at = monotonic()
@@ -163,7 +163,7 @@ class Answer(msgspec.Struct, eq=False):
             return
         if head.status >= FIRST_ERROR or head.status in WITHOUT_BODY:
             self.nature, self.mode = Nature.DOCUMENT, Mode.WHOLE
-        elif label is Label.OPAQUE or self.question.endpoint.answers_bytes:
+        elif label is Label.OPAQUE or self.expected.endpoint.answers_bytes:
             self._become(Nature.OPAQUE)
         elif label in _STREAM_LABELS and self.wants_stream:
             # Most likely: what comes will tell.
@@ -233,7 +233,7 @@ class Answer(msgspec.Struct, eq=False):
         if undecided or not data:
             undecided += data
             data = bytes(undecided)
-        nature = self.question.nature_of(self.head.label, data, is_all=is_all)
+        nature = self.expected.nature_of(self.head.label, data, is_all=is_all)
         if nature is None:
             if not undecided:
                 undecided += data
@@ -245,7 +245,7 @@ class Answer(msgspec.Struct, eq=False):
         return data if self.nature is not None and not self.ready.done() else b""
 
     def _become(self, nature: Nature) -> None:
-        question = self.question
+        expected = self.expected
         self.nature = nature
         if nature is Nature.DOCUMENT:
             self.mode = Mode.WHOLE
@@ -253,59 +253,59 @@ class Answer(msgspec.Struct, eq=False):
                 self.head = self.head.typed(DOCUMENT_TYPE)
         elif nature is Nature.OPAQUE:
             self.mode = Mode.OPAQUE
-            self.opened_scan = question.open_scan()
+            self.opened_scan = expected.open_scan()
         elif nature is Nature.PAGE:
             self._refuse(UpstreamError(UpstreamFault.PROTOCOL, "answered with a web page"))
-        elif nature is not question.expected_stream:
+        elif nature is not expected.expected_stream:
             self._refuse(UpstreamError(UpstreamFault.PROTOCOL, "answered with a stream of another protocol"))
-        elif question.reads_stream:
+        elif expected.reads_stream:
             self._watch()
             if self.head.label not in _STREAM_LABELS:
-                self.head = self.head.typed(question.stream_type)
+                self.head = self.head.typed(expected.stream_type)
         else:
             self._begin_collecting()
 
     def _watch(self) -> None:
         self.mode = Mode.EVENTS
         if self.opened_scan is None:
-            self.opened_scan = self.question.open_scan()
+            self.opened_scan = self.expected.open_scan()
 
     def _judge_document(self) -> None:
         """Let a whole document go, unless it is an error that calls itself a success."""
-        question, body = self.question, self.body
+        expected, body = self.expected, self.body
         if self.status >= FIRST_ERROR or self.mode is not Mode.WHOLE:
             self._be_ready()
-        elif (status := error_in(body, is_kept=question.endpoint.capability == "keep")) is not None:
+        elif (status := error_in(body, is_kept=expected.endpoint.capability == "keep")) is not None:
             self._become_error(status, body)
         elif self.wants_stream and not body and self.status not in _EMPTY_STATUS:
             self._refuse(UpstreamError(UpstreamFault.TRUNCATED, "the stream ended before it said anything"))
         else:
-            if self.wants_stream and (events := question.protocol.as_stream(question.endpoint, body)):
+            if self.wants_stream and (events := expected.protocol.as_stream(expected.endpoint, body)):
                 self._become_stream(events)
             self._be_ready()
 
     def _become_stream(self, events: bytes) -> None:
-        scan = self.question.open_scan()
+        scan = self.expected.open_scan()
         try:
             events = scan.feed(events)
         except EventTooLargeError:
             # The document is still an answer.
             return
-        self.opened_scan, self.mode, self.nature = scan, Mode.EVENTS, self.question.expected_stream
-        self.head = self.head.typed(self.question.stream_type)
+        self.opened_scan, self.mode, self.nature = scan, Mode.EVENTS, self.expected.expected_stream
+        self.head = self.head.typed(self.expected.stream_type)
         self.held = [events]
         self.content_at = monotonic()
 
     # a stream that was not asked for
 
     def _begin_collecting(self) -> None:
-        question = self.question
+        expected = self.expected
         self.mode = Mode.WHOLE
-        self.collector = question.protocol.collector(question.endpoint)
+        self.collector = expected.protocol.collector(expected.endpoint)
         if self.collector is None:
             self._refuse(UpstreamError(UpstreamFault.PROTOCOL, "answered with a stream that was not asked for"))
             return
-        self.opened_scan = question.open_scan()
+        self.opened_scan = expected.open_scan()
         self.opened_scan.show(self.collector.add)
 
     def _collect(self, data: bytes) -> None:
@@ -374,7 +374,7 @@ class Answer(msgspec.Struct, eq=False):
         """Be the answer with an error's status that this should have been: nothing of it has gone to the client yet."""
         self.status = status
         self.mode = Mode.WHOLE
-        self.head = AnswerHead(status, self.head.typed(DOCUMENT_TYPE).headers)
+        self.head = ResponseHead(status, self.head.typed(DOCUMENT_TYPE).headers)
         self.held = [body]
         self.is_ended = True
         self._refuse(UpstreamError(UpstreamFault.IN_STREAM_ERROR, "it answered with an error instead", status=status))

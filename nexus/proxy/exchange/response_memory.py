@@ -9,7 +9,7 @@ UNCOUNTED_BYTES: Final = 64 * 1024
 """As much of each answer is not counted: short answers are always held."""
 
 
-class AnswerRoom:
+class ResponseMemory:
     """Counts what exchanges hold of their answers, from the first byte until the client has taken the last."""
 
     __slots__ = ("max_bytes", "used_bytes")
@@ -20,16 +20,16 @@ class AnswerRoom:
         self.used_bytes = 0
 
 
-UNSHARED: Final = AnswerRoom()
+UNSHARED: Final = ResponseMemory()
 """For answers outside of a proxy."""
 
 
-class RoomShare:
+class MemoryShare:
     """What one answer takes of the room."""
 
     __slots__ = ("_room", "_taken_bytes")
 
-    def __init__(self, room: AnswerRoom = UNSHARED) -> None:
+    def __init__(self, room: ResponseMemory = UNSHARED) -> None:
         self._room = room
         self._taken_bytes = 0
 

@@ -56,7 +56,7 @@ _REQUEST_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}\Z")
 _NO_HINTS: Final[Mapping[str, str]] = ReadOnlyDict()
 MAX_HOPS: Final = 3
 MAX_HEADERS: Final = 100
-LONGEST_HINT: Final = 200
+MAX_HINT: Final = 200
 """A longer one means nothing to any stage, and would be kept with the decision that it belongs to."""
 
 
@@ -65,8 +65,6 @@ class Head(msgspec.Struct, kw_only=True):
 
     host: bytes = b""
     content_type: bytes = b""
-    content_length: int | None = None
-    """None when the body is chunked, or there is none."""
     is_chunked: bool = False
     authorization: bytes = b""
     api_key: bytes = b""
@@ -136,35 +134,42 @@ def _is_look_alike(name: bytes) -> bool:
 
 
 class HeadMemory:
-    """The last head of one connection: a client's library says the same, but for a length, on each of its requests."""
+    """The last head of one connection: client libraries send the same headers, but for a length, with each request."""
 
-    __slots__ = ("_head", "_length", "_length_at", "_raw", "_version")
+    __slots__ = ("_head", "_length_at", "_raw", "_version")
 
     def __init__(self) -> None:
         self._raw: tuple[tuple[bytes, bytes], ...] = ()
         self._version = HttpVersion10
         self._length_at = -1
-        self._length: int | None = None
+        """The index of Content-Length in the headers, which no head is made of; -1 when there is none."""
         self._head: Head | None = None
 
     def read(self, message: RawRequestMessage) -> Head:
-        """Return what :func:`read_head` would; the head of the request before must not be in use any more."""
-        raw, known, at = message.raw_headers, self._raw, self._length_at
-        if self._head is not None and message.version == self._version and len(raw) == len(known):
-            if raw == known:
-                # It may be another than this one's since then; see ClientConnection.body_length.
-                self._head.content_length = self._length
-                return self._head
-            if at >= 0 and raw[at][0] == known[at][0] and raw[:at] == known[:at] and raw[at + 1 :] == known[at + 1 :]:
-                # The parser has let only digits through.
-                self._head.content_length = self._length = int(raw[at][1])
-                self._raw = raw
-                return self._head
-        self._head = None
-        head = read_head(message)
-        self._length_at = next((i for i, (name, _) in enumerate(raw) if name.lower() == b"content-length"), -1)
-        self._raw, self._version, self._head, self._length = raw, message.version, head, head.content_length
+        """Return what :func:`read_head` returns; for the same headers, the same object as for the last request."""
+        head = self.again(message)
+        if head is None:
+            raw, self._head = message.raw_headers, None
+            head = read_head(message)
+            self._length_at = next((i for i, (name, _) in enumerate(raw) if name.lower() == b"content-length"), -1)
+            self._raw, self._version, self._head = raw, message.version, head
         return head
+
+    def again(self, message: RawRequestMessage) -> Head | None:
+        """Return the head of the last request if *message* has the same one, but for a length."""
+        raw, last, at = message.raw_headers, self._raw, self._length_at
+        if self._head is None or message.version != self._version:
+            return None
+        if raw == last:
+            return self._head
+        is_same = (
+            at >= 0
+            and len(raw) == len(last)
+            and raw[at][0] == last[at][0]
+            and raw[:at] == last[:at]
+            and raw[at + 1 :] == last[at + 1 :]
+        )
+        return self._head if is_same else None
 
 
 def _check_all(raw_headers: tuple[tuple[bytes, bytes], ...]) -> None:
@@ -182,13 +187,11 @@ def _check_all(raw_headers: tuple[tuple[bytes, bytes], ...]) -> None:
 
 def _head(fields: Mapping[bytes, bytes], forward: list[tuple[bytes, bytes]]) -> Head:
     get = fields.get
-    length = get(b"content-length")
     request_id = get(b"x-request-id", b"")
     hops = get(b"x-nexus-hops", b"")
     return Head(
         host=get(b"host", b""),
         content_type=get(b"content-type", b""),
-        content_length=int(length) if length is not None else None,
         is_chunked=b"transfer-encoding" in fields,
         authorization=get(b"authorization", b""),
         api_key=get(b"x-api-key", b""),
@@ -206,7 +209,7 @@ def _head(fields: Mapping[bytes, bytes], forward: list[tuple[bytes, bytes]]) -> 
 
 def _hints(fields: Mapping[bytes, bytes]) -> Mapping[str, str]:
     found = {name: fields[name] for name in HINTS if name in fields}
-    return ReadOnlyDict({name.decode(): value[:LONGEST_HINT].decode() for name, value in found.items()})
+    return ReadOnlyDict({name.decode(): value[:MAX_HINT].decode() for name, value in found.items()})
 
 
 def _without_named(connection: bytes, forward: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

@@ -81,7 +81,7 @@ def request_head(  # noqa: PLR0913 - the parts of one head
         lines = made[3]
     else:
         lines = _lines_of(stamp, head, target, None, may_pass_credentials=may_pass_credentials)
-        if len(head.made) >= MOST_MADE:
+        if len(head.made) >= MAX_PREPARED:
             head.made.clear()
         head.made[id(stamp)] = stamp, target, may_pass_credentials, lines
     return b"%bX-Request-Id: %b\r\nX-Nexus-Hops: %d\r\nContent-Length: %d\r\n\r\n" % (
@@ -92,7 +92,7 @@ def request_head(  # noqa: PLR0913 - the parts of one head
     )
 
 
-MOST_MADE: Final = 8
+MAX_PREPARED: Final = 8
 """Backends for which one connection remembers what the last head of its client has become."""
 
 
@@ -164,11 +164,6 @@ def passed_lines(headers: list[tuple[bytes, bytes]], request_id: bytes) -> bytes
     return block
 
 
-def has_reworded(headers: list[tuple[bytes, bytes]]) -> bool:
-    """Whether what :func:`passed_lines` makes of *headers* depends on the request, or on the time of day."""
-    return any(name.lower() in _REWORDED for name, _ in headers)
-
-
 def _upstream_request_id(value: bytes, request_id: bytes) -> bytes:
     # Ours answers the client's; the backend's own is what its operator will ask for.
     return b"" if value == request_id else b"X-Upstream-Request-Id: %b\r\n" % value
@@ -182,7 +177,7 @@ def _retry_after(value: bytes, _request_id: bytes) -> bytes:
 def _retry_after_ms(value: bytes, _request_id: bytes) -> bytes:
     if not value.isdigit():
         return b""
-    return b"retry-after-ms: %d\r\n" % min(MAX_RETRY_AFTER_S * 1000, int(value[:_MOST_DIGITS]))
+    return b"retry-after-ms: %d\r\n" % min(MAX_RETRY_AFTER_S * 1000, int(value[:MAX_DIGITS]))
 
 
 _PREFIXES: Final = tuple(NOT_FOR_CLIENTS_PREFIXES)
@@ -193,7 +188,7 @@ _REWORDED: Final[Mapping[bytes, Callable[[bytes, bytes], bytes]]] = {
 }
 _GOOD_BLOCK: Final = re.compile(rb"(?:[\t\x20-\x7e\x80-\xff]*\r\n)*\Z")
 MAX_RETRY_AFTER_S: Final = 300
-_MOST_DIGITS: Final = 12
+MAX_DIGITS: Final = 12
 """More of them mean no other wait, and are slow to read."""
 
 
@@ -201,7 +196,7 @@ def retry_after_s(value: bytes) -> int | None:
     """Read a Retry-After header, seconds or a date, clamped to [0, 300]; None when it is neither."""
     text = value.decode("latin-1").strip()
     if text.isdecimal() and text.isascii():
-        return min(MAX_RETRY_AFTER_S, int(text[:_MOST_DIGITS]))
+        return min(MAX_RETRY_AFTER_S, int(text[:MAX_DIGITS]))
     try:
         left = parsedate_to_datetime(text).timestamp() - datetime.now(UTC).timestamp()
     except (ValueError, OverflowError):

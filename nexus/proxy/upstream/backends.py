@@ -9,9 +9,9 @@ from nexus.dialing.upstream_settings import DEFAULT_SETTINGS, UpstreamSettings
 from nexus.domain.backend import Backend
 from nexus.proxy.headers.to_client import RequestStamp, backend_lines, stamp_of
 from nexus.proxy.upstream.pool import ConnectionCounts, Pool
-from nexus.proxy.write_batch import Outbox
+from nexus.proxy.write_batch import WriteBatch
 
-MOST_COUNTED: Final = 1_000
+MAX_COUNTED: Final = 1_000
 """Backends whose connections are remembered; beyond that, those that are not in use are forgotten."""
 
 
@@ -26,7 +26,7 @@ class Upstream:
         access: UpstreamSettings,
         timeouts: TimeoutsConfig,
         counts: ConnectionCounts | None = None,
-        outbox: Outbox | None = None,
+        batch: WriteBatch | None = None,
     ) -> None:
         address = address_of(backend.url, access)
         self.backend = backend
@@ -38,7 +38,7 @@ class Upstream:
             keepalive_s=timeouts.upstream_keepalive_seconds,
             max_age_s=timeouts.upstream_max_age_seconds,
             counts=counts,
-            outbox=outbox,
+            batch=batch,
         )
         self.stamp: RequestStamp = stamp_of(backend.kind, backend.url, address.authority, access)
         self.secrets = tuple(secret.encode() for secret in (access.key, *access.secrets) if secret)
@@ -50,10 +50,10 @@ class Upstreams:
     """All of them, made when first needed and remade when what they were made of changes."""
 
     def __init__(
-        self, access: Mapping[str, UpstreamSettings], timeouts: TimeoutsConfig, outbox: Outbox | None = None
+        self, access: Mapping[str, UpstreamSettings], timeouts: TimeoutsConfig, batch: WriteBatch | None = None
     ) -> None:
         """:param outbox: where requests wait for those of the same turn; None: nowhere."""
-        self._outbox = outbox
+        self._batch = batch
         self._access = access
         self._timeouts = timeouts
         self._known: dict[str, Upstream] = {}
@@ -68,7 +68,7 @@ class Upstreams:
         if known is not None:
             known.pool.close()
         access = self._access.get(backend.name, DEFAULT_SETTINGS)
-        upstream = Upstream(backend, access, self._timeouts, self._counts_of(backend.name), self._outbox)
+        upstream = Upstream(backend, access, self._timeouts, self._counts_of(backend.name), self._batch)
         self._known[backend.id] = upstream
         return upstream
 
@@ -97,7 +97,7 @@ class Upstreams:
     def _counts_of(self, name: str) -> ConnectionCounts:
         counts = self.counts.get(name)
         if counts is None:
-            if len(self.counts) >= MOST_COUNTED:
+            if len(self.counts) >= MAX_COUNTED:
                 in_use = {upstream.backend.name for upstream in self._known.values()}
                 self.counts = {name: counts for name, counts in self.counts.items() if name in in_use or counts.open}
             counts = self.counts[name] = ConnectionCounts()

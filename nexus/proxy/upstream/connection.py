@@ -10,8 +10,8 @@ import msgspec
 
 from nexus.errors import UpstreamError, UpstreamFault
 from nexus.proxy.socket_state import SocketState
-from nexus.proxy.upstream.response_head import WITHOUT_BODY, AnswerHead, HeaderList, KnownAnswer
-from nexus.proxy.write_batch import Outbox, Outlet
+from nexus.proxy.upstream.response_head import WITHOUT_BODY, HeaderList, ResponseHead
+from nexus.proxy.write_batch import BatchedWriter, WriteBatch
 
 MAX_HEADERS: Final = 128
 MAX_HEAD_BYTES: Final = 64 * 1024
@@ -29,10 +29,10 @@ TIMEOUT_NOTICES: Final = (b"HTTP/1.1 408 ", b"HTTP/1.0 408 ")
 """How some servers announce that they close an idle connection: no fault, though no request asked for it."""
 
 
-class AnswerSink(Protocol):
+class ResponseSink(Protocol):
     """Where one answer goes, in this order: head, any number of bodies, then end or failed, once."""
 
-    def on_head(self, head: AnswerHead) -> None: ...
+    def on_head(self, head: ResponseHead) -> None: ...
 
     def on_body(self, data: bytes) -> None: ...
 
@@ -65,7 +65,7 @@ class _Coming(msgspec.Struct, eq=False):
     interim: int = 0
     has_begun: bool = False
     has_head: bool = False
-    head: AnswerHead | None = None
+    head: ResponseHead | None = None
     """As it was handed over; None before that."""
     is_complete: bool = False
     is_surplus: bool = False
@@ -87,17 +87,16 @@ class UpstreamConnection(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_batch",
         "_coming",
         "_is_asked",
         "_is_suspect",
-        "_known",
-        "_outbox",
-        "_outlet",
         "_parser",
         "_sent_at",
         "_sink",
         "_size",
         "_socket",
+        "_writer",
         "expires_at",
         "idle_since",
         "is_closed",
@@ -107,11 +106,11 @@ class UpstreamConnection(asyncio.Protocol):
         "transport",
     )
 
-    def __init__(self, outbox: Outbox | None = None) -> None:
+    def __init__(self, batch: WriteBatch | None = None) -> None:
         """:param outbox: where requests wait for those of the same turn; None: nowhere."""
         self.transport: asyncio.Transport
-        self._outbox = outbox
-        self._outlet: Outlet
+        self._batch = batch
+        self._writer: BatchedWriter
         self.is_closed = False
         self.is_reused = False
         self.idle_since = 0.0
@@ -120,8 +119,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.owner: ConnectionOwner | None = None
         """Its pool, once it is connected."""
         self._parser = httptools.HttpResponseParser(self)
-        self._known = KnownAnswer()
-        self._sink: AnswerSink | None = None
+        self._sink: ResponseSink | None = None
         self._sent_at = 0.0
         self._size = 0
         """Of the request, in bytes."""
@@ -131,7 +129,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Whether unread bytes kept it from being used."""
         self._coming = _Coming()
 
-    def send(self, head: bytes, body: bytes, sink: AnswerSink) -> None:
+    def send(self, head: bytes, body: bytes, sink: ResponseSink) -> None:
         """Write one request; *sink* is told what comes back."""
         if self.is_closed:
             sink.on_failed(self._fault_before_sending, "the connection was closed before the request was sent")
@@ -141,22 +139,22 @@ class UpstreamConnection(asyncio.Protocol):
         self._size = len(head) + len(body)
         # Writing can fail at once and report the loss before it returns: the sink must be in place.
         if len(body) < MAX_HEAD_BYTES:
-            self._outlet.write(head + body)
+            self._writer.write(head + body)
         elif self._may_leave():
-            self._outlet.write_now(head)
-            self._outlet.write_now(body)
+            self._writer.write_now(head)
+            self._writer.write_now(body)
 
     def wakes(self) -> None:
         """Note that a task is woken by what has come, and is going to write what follows from it."""
-        if self._outbox is not None:
-            self._outbox.expect()
+        if self._batch is not None:
+            self._batch.expect()
 
     def abandon(self) -> None:
         """Close at once, so that the backend stops working on an answer that no client waits for."""
         self._sink = None
         self.is_closed = True
         if not self._is_suspect:
-            self._outlet.abort()
+            self._writer.abort()
 
     @property
     def is_reusable(self) -> bool:
@@ -165,7 +163,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._coming.is_reusable
             and not self.is_closed
             and not self.transport.is_closing()
-            and not self._outlet.unsent
+            and not self._writer.unsent
         )
 
     def rest(self, now: float) -> None:
@@ -183,7 +181,7 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
         self._socket = SocketState(self.transport)
-        self._outlet = Outlet(self.transport, self._outbox, self._may_leave)
+        self._writer = BatchedWriter(self.transport, self._batch, self._may_leave)
 
     def data_received(self, data: bytes) -> None:
         sink, coming = self._sink, self._coming
@@ -194,13 +192,9 @@ class UpstreamConnection(asyncio.Protocol):
         elif self.is_reused and self._was_sent_too_early():
             self._tell_unasked()
             self._fail(UpstreamFault.RESET, "the backend sent bytes before the request arrived")
-        elif (known := self._known.whole(data)) is not None:
-            self._hand_over_whole(sink, *known)
         else:
             coming.has_begun = True
             self._parse(sink, coming, data)
-            if coming.head is not None and coming.is_reusable and not coming.interim:
-                self._known.learn(data, coming.head)
 
     @property
     def _fault_before_sending(self) -> UpstreamFault:
@@ -215,7 +209,7 @@ class UpstreamConnection(asyncio.Protocol):
         # Only the event loop reads what they are: an answer too many, or the end of the connection.
         sink, self._sink = self._sink, None
         self.is_closed = self._is_suspect = True
-        self._outlet.drop()
+        self._writer.drop()
         asyncio.get_running_loop().call_later(SUSPECT_S, self.transport.close)
         if sink is not None:
             sink.on_failed(self._fault_before_sending, "the backend sent bytes before the request was sent")
@@ -227,7 +221,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def _was_sent_too_early(self) -> bool:
         """Whether the first bytes that came are older than the request: it has not left, or not arrived, as a whole."""
-        return self._outlet.unsent >= self._size or self._socket.is_unacknowledged(self._size)
+        return self._writer.unsent >= self._size or self._socket.is_unacknowledged(self._size)
 
     def _refuse_unasked(self, data: bytes) -> None:
         """Close the connection for *data*, which answer no request that has left."""
@@ -245,7 +239,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self.owner is not None:
             self.owner.on_unasked()
 
-    def _parse(self, sink: AnswerSink, coming: _Coming, data: bytes) -> None:
+    def _parse(self, sink: ResponseSink, coming: _Coming, data: bytes) -> None:
         if not coming.has_head:
             coming.head_bytes += len(data)
         try:
@@ -272,23 +266,15 @@ class UpstreamConnection(asyncio.Protocol):
                 return
         self._hand_over(sink, coming)
 
-    def _hand_over(self, sink: AnswerSink, coming: _Coming) -> None:
+    def _hand_over(self, sink: ResponseSink, coming: _Coming) -> None:
         if coming.has_head and coming.head is None:
-            coming.head = AnswerHead(coming.status, coming.headers)
+            coming.head = ResponseHead(coming.status, coming.headers)
             sink.on_head(coming.head)
         if coming.parts and self._sink is sink:
             data = coming.parts[0] if len(coming.parts) == 1 else b"".join(coming.parts)
             coming.parts.clear()
             sink.on_body(data)
         if coming.is_complete and self._sink is sink:
-            sink.on_end(is_framed=True)
-
-    def _hand_over_whole(self, sink: AnswerSink, head: AnswerHead, body: bytes) -> None:
-        self._coming = _Coming(is_complete=True, is_keep_alive=True)
-        sink.on_head(head)
-        if body and self._sink is sink:
-            sink.on_body(body)
-        if self._sink is sink:
             sink.on_end(is_framed=True)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -311,9 +297,9 @@ class UpstreamConnection(asyncio.Protocol):
     def close(self) -> None:
         """Close an idle or finished connection."""
         self.is_closed = True
-        if self._outlet.unsent:
+        if self._writer.unsent:
             # Answered before it had read the request: closing in good order would go on sending the rest.
-            self._outlet.abort()
+            self._writer.abort()
         else:
             self.transport.close()
 

@@ -14,7 +14,7 @@ from nexus.dialing.age import MAX_AGE_S, expiry
 from nexus.dialing.dial import Address, dial
 from nexus.proxy.upstream.connection import UpstreamConnection
 from nexus.proxy.upstream.spreading import Spread
-from nexus.proxy.write_batch import Outbox
+from nexus.proxy.write_batch import WriteBatch
 
 MAX_IDLE: Final = 256
 """Idle connections kept per backend."""
@@ -59,7 +59,7 @@ class Pool:
         keepalive_s: float,
         max_age_s: float = MAX_AGE_S,
         counts: ConnectionCounts | None = None,
-        outbox: Outbox | None = None,
+        batch: WriteBatch | None = None,
     ) -> None:
         """:param backend: its name, for the log."""
         self.address = address
@@ -74,7 +74,7 @@ class Pool:
         self._connect_timeout_s = connect_timeout_s
         self._keepalive_s = keepalive_s
         self._max_age_s = max_age_s
-        self._make: Final = partial(UpstreamConnection, outbox)
+        self._make: Final = partial(UpstreamConnection, batch)
         self._idle: deque[UpstreamConnection] = deque()
         self._loop = asyncio.get_running_loop()
         self._sweep: asyncio.TimerHandle | None = None

@@ -121,9 +121,9 @@ async def test_who_takes_no_answers_cannot_have_them_pile_up(start_front, get):
     client.writer.write(requests * 10)
 
     await asyncio.sleep(0.3)
-    [edge_connection] = front.nexus._edge.connections
-    assert edge_connection.transport.get_write_buffer_size() < 1024 * 1024
-    await eventually(lambda: not front.nexus._edge.connections)
+    [connection] = front.nexus._server.connections
+    assert connection.transport.get_write_buffer_size() < 1024 * 1024
+    await eventually(lambda: not front.nexus._server.connections)
 
 
 async def test_a_thousand_requests_on_one_connection_are_answered_in_order(front, get):
@@ -141,8 +141,8 @@ async def test_requests_behind_a_long_one_wait_unparsed(start_front, chat, get):
 
     client.writer.write(chat() + get("/health") * 500)
     await asyncio.sleep(0.1)
-    [edge_connection] = front.nexus._edge.connections
-    waiting = len(edge_connection._waiting)
+    [connection] = front.nexus._server.connections
+    waiting = len(connection._pipeline.waiting)
     statuses = [(await client.reply()).status for _ in range(501)]
 
     assert waiting <= 32
@@ -365,5 +365,5 @@ async def test_churn_leaves_no_connection_and_no_task_behind(front, chat):
         for client in clients:
             client.reset()
 
-    await eventually(lambda: not front.nexus._edge.connections)
+    await eventually(lambda: not front.nexus._server.connections)
     await eventually(lambda: len(asyncio.all_tasks()) <= tasks_before + 2)

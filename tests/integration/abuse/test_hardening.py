@@ -53,7 +53,7 @@ async def test_a_defect_of_ours_is_told_in_the_log_and_not_to_the_client(start_f
     def fail(*_):
         raise RuntimeError("a defect with c4n4ry in it")
 
-    monkeypatch.setattr(front.nexus._desk, "_page", fail)
+    monkeypatch.setattr(front.nexus._handler._pages, "respond", fail)
     [reply] = await front.all_replies(get("/health"))
     monkeypatch.undo()
 

@@ -262,7 +262,7 @@ async def test_a_viewer_that_pings_and_reads_nothing_costs_no_more_memory(nexus)
         client.writer.write(pings * 1000)
         await asyncio.sleep(0)
         await client.writer.drain()
-    [connection] = nexus._edge.connections
+    [connection] = nexus._server.connections
     unsent = connection.unsent
 
     assert MOST_UNSENT_BYTES < unsent < 2 * MOST_UNSENT_BYTES

@@ -182,7 +182,7 @@ PREFLIGHT = (
 async def begin_to_stop(scene, stop, **options):
     """Begin with a time in which idle connections stay open, and wait until nothing listens any more."""
     stopping = stop(scene, **options)
-    await eventually(lambda: scene.nexus._edge.grace_s is not None)
+    await eventually(lambda: scene.nexus._server.grace_s is not None)
     return stopping
 
 
@@ -276,7 +276,7 @@ async def test_after_a_stream_that_promised_to_stay_open_the_next_request_is_ans
     scene = await start(gpu=gpu)
     gpu.play(ends_soon(CHAT))
     client = await ask(scene, CHAT, stream=True)
-    await eventually(lambda: scene.nexus._desk.exchanges and next(iter(scene.nexus._desk.exchanges)).relay)
+    await eventually(lambda: scene.nexus._handler.exchanges and next(iter(scene.nexus._handler.exchanges)).relay)
 
     stopping = await begin_to_stop(scene, stop, drain_s=5.0)
     stream = await client.reply()

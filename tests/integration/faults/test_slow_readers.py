@@ -62,7 +62,7 @@ async def test_its_backend_is_slowed_down_and_little_is_kept(start, script):
     clients = [await begin(scene, backend, Send(FLOOD), *[Send(PIECE)] * 1000) for _ in range(10)]
     await asyncio.sleep(0.3)
 
-    held = [exchange.client.transport.get_write_buffer_size() for exchange in scene.nexus._desk.exchanges]
+    held = [exchange.client.transport.get_write_buffer_size() for exchange in scene.nexus._handler.exchanges]
     assert len(held) == 10
     assert max(held) < 2**20
     assert resident_bytes() - before < 64 * 2**20
@@ -138,7 +138,7 @@ async def test_a_stream_that_is_cut_before_a_deaf_client_is_closed_all_the_same(
 
     outcome = await scene.books.outcome()
     assert outcome.code == "deadline_exceeded"
-    await eventually(lambda: not scene.nexus._edge.connections, lambda: "the client is still there")
+    await eventually(lambda: not scene.nexus._server.connections, lambda: "the client is still there")
 
 
 async def test_the_backend_is_free_for_others_while_a_client_takes_its_time(start, script):
@@ -149,7 +149,7 @@ async def test_the_backend_is_free_for_others_while_a_client_takes_its_time(star
     slow = await begin(scene, backend, *steps, stream=False)
 
     reply = await scene.ask(CHAT)
-    under_way = [exchange.client.remote for exchange in scene.nexus._desk.exchanges]
+    under_way = [exchange.client.remote for exchange in scene.nexus._handler.exchanges]
 
     assert reply.status == 200
     assert len(under_way) == 1

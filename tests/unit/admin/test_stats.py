@@ -9,7 +9,7 @@ from nexus.domain.backend import Status
 from nexus.domain.outcome import Ending, Result
 from nexus.domain.request import TokenUsage
 from nexus.observability.metrics.exchanges import ExchangeMetrics
-from nexus.proxy.exchange.queue import WaitingLine
+from nexus.proxy.exchange.queue import RequestQueue
 from nexus.routing.stage.api import Reconciler
 from nexus.routing.stage.order import Place
 from nexus.routing.stage.runner import Stage
@@ -136,7 +136,7 @@ def test_the_most_wanted_model_comes_first(metrics):
 
 
 def test_the_queue_is_as_it_is_now():
-    line = WaitingLine(max_size=7, max_wait_s=1.0)
+    line = RequestQueue(max_size=7, max_wait_s=1.0)
     line.counts.enqueued = 3
 
     assert queue_facts(line, is_enabled=True) == QueueFacts(

@@ -10,7 +10,7 @@ from yarl import URL
 from nexus.config.schema import TimeoutsConfig
 from nexus.dialing.upstream_settings import DEFAULT_SETTINGS
 from nexus.proxy.dispatch.explained_path import CHAT
-from nexus.proxy.exchange.expected_response import Question
+from nexus.proxy.exchange.expected_response import ExpectedResponse
 from nexus.proxy.upstream.backends import Upstream
 from nexus.proxy.upstream.connection import UpstreamConnection
 from nexus.routing.decision import Reserved
@@ -157,7 +157,7 @@ class FakeClient:
         self.pauses_always = False
         """Whether it stops reading after each write."""
         self.resumed = asyncio.Event()
-        self.relay = None
+        self.pause = self.resume = None
 
     @property
     def connected(self):
@@ -183,18 +183,21 @@ class FakeClient:
     def abort(self):
         self.transport.abort()
 
-    def attach_relay(self, relay):
-        self.relay = relay
+    def begin_stream(self, pause, resume, *, is_chunked):
+        self.pause, self.resume = pause, resume
+
+    def end_stream(self):
+        self.pause = self.resume = None
 
     def stop_reading(self, unsent):
         self.transport.unsent = unsent
         self.writing_paused = True
-        self.relay.pause()
+        self.pause()
 
     def read_on(self):
         self.transport.unsent = 0
         self.writing_paused = False
-        self.relay.resume()
+        self.resume()
         self.resumed.set()
 
 
@@ -223,7 +226,7 @@ def ask(scan):
     """A question whose streamed answers are watched by the scan of this test."""
 
     def ask(is_stream, *, endpoint=CHAT, accept=b"application/json"):
-        return Question(PROTOCOLS[endpoint.protocol], endpoint, is_stream, lambda: scan, accept)
+        return ExpectedResponse(PROTOCOLS[endpoint.protocol], endpoint, is_stream, lambda: scan, accept)
 
     return ask
 

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from nexus.domain.fleet import FleetSnapshot
-from nexus.proxy.exchange.failover import Inquiry
+from nexus.proxy.exchange.failover import Failover
 from nexus.testing.builders import make_backend
 
 GPU = make_backend("gpu-1", models=["llama3"])
@@ -24,7 +24,7 @@ def begin(make_reserved, given_back):
     def begin(*rows):
         fleet = SimpleNamespace(snapshot=FleetSnapshot(backends=rows, by_id={row.id: row for row in rows}))
         inquiry = SimpleNamespace(plane=SimpleNamespace(fleet=fleet), _give_back=given_back.append)
-        reserved = Inquiry._as_it_is_now(inquiry, make_reserved(GPU))
+        reserved = Failover._as_it_is_now(inquiry, make_reserved(GPU))
         return reserved and reserved.backend
 
     return begin

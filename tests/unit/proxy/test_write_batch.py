@@ -4,25 +4,25 @@ import asyncio
 
 import pytest
 
-from nexus.proxy.write_batch import MOST_HELD, MOST_HELD_BYTES, Outbox, Outlet
+from nexus.proxy.write_batch import MAX_BATCHED, MAX_BATCHED_BYTES, BatchedWriter, WriteBatch
 
 
 @pytest.fixture
-async def outbox():
-    return Outbox(asyncio.get_running_loop())
+async def batch():
+    return WriteBatch(asyncio.get_running_loop())
 
 
 @pytest.fixture
-def outlets(outbox, make_transport):
-    return [Outlet(make_transport(), outbox) for _ in range(3)]
+def outlets(batch, make_transport):
+    return [BatchedWriter(make_transport(), batch) for _ in range(3)]
 
 
 def sent(outlets):
-    return [outlet._transport.written for outlet in outlets]
+    return [writer._transport.written for writer in outlets]
 
 
-async def test_who_writes_alone_does_not_wait(outbox, outlets):
-    outbox.expect()
+async def test_who_writes_alone_does_not_wait(batch, outlets):
+    batch.expect()
 
     outlets[0].write(b"a")
 
@@ -35,9 +35,9 @@ async def test_who_was_not_expected_does_not_wait(outlets):
     assert sent(outlets) == [b"a", b"", b""]
 
 
-async def test_the_last_of_those_expected_sends_for_all(outbox, outlets):
+async def test_the_last_of_those_expected_sends_for_all(batch, outlets):
     for _ in range(3):
-        outbox.expect()
+        batch.expect()
 
     outlets[0].write(b"a")
     outlets[1].write(b"b")
@@ -47,9 +47,9 @@ async def test_the_last_of_those_expected_sends_for_all(outbox, outlets):
     assert (before, sent(outlets)) == ([b"", b"", b""], [b"a", b"b", b"c"])
 
 
-async def test_who_does_not_write_keeps_nobody_waiting_for_more_than_a_turn(outbox, outlets):
+async def test_who_does_not_write_keeps_nobody_waiting_for_more_than_a_turn(batch, outlets):
     for _ in range(3):
-        outbox.expect()
+        batch.expect()
     outlets[0].write(b"a")
     await asyncio.sleep(0)
     await asyncio.sleep(0)
@@ -61,26 +61,26 @@ async def test_who_does_not_write_keeps_nobody_waiting_for_more_than_a_turn(outb
     assert (left, sent(outlets)) == ([b"a", b"", b""], [b"a", b"b", b""])
 
 
-async def test_the_first_does_not_wait_for_very_many(outbox, make_transport):
-    outlets = [Outlet(make_transport(), outbox) for _ in range(MOST_HELD)]
-    for _ in range(MOST_HELD + 5):
-        outbox.expect()
+async def test_the_first_does_not_wait_for_very_many(batch, make_transport):
+    outlets = [BatchedWriter(make_transport(), batch) for _ in range(MAX_BATCHED)]
+    for _ in range(MAX_BATCHED + 5):
+        batch.expect()
 
-    for outlet in outlets[:-1]:
-        outlet.write(b"a")
+    for writer in outlets[:-1]:
+        writer.write(b"a")
     before = sent(outlets)
     outlets[-1].write(b"a")
 
-    assert (b"a" in before, sent(outlets)) == (False, [b"a"] * MOST_HELD)
+    assert (b"a" in before, sent(outlets)) == (False, [b"a"] * MAX_BATCHED)
 
 
 @pytest.fixture
-def hold(outbox, outlets):
+def hold(batch, outlets):
     """Return an outlet that holds something, until the next turn."""
 
     def hold_a():
         for _ in range(3):
-            outbox.expect()
+            batch.expect()
         outlets[0].write(b"a")
         return outlets[0]
 
@@ -132,18 +132,18 @@ async def test_it_is_not_sent_on_a_connection_that_was_lost(hold):
     assert held._transport.written == b""
 
 
-async def test_much_is_sent_at_once(outbox, outlets):
+async def test_much_is_sent_at_once(batch, outlets):
     for _ in range(3):
-        outbox.expect()
+        batch.expect()
 
-    outlets[0].write(b"a" * (MOST_HELD_BYTES + 1))
+    outlets[0].write(b"a" * (MAX_BATCHED_BYTES + 1))
 
-    assert len(outlets[0]._transport.written) == MOST_HELD_BYTES + 1
+    assert len(outlets[0]._transport.written) == MAX_BATCHED_BYTES + 1
 
 
 async def test_without_an_outbox_everything_is_sent_at_once(make_transport):
-    outlet = Outlet(make_transport())
+    writer = BatchedWriter(make_transport())
 
-    outlet.write(b"a")
+    writer.write(b"a")
 
-    assert outlet._transport.written == b"a"
+    assert writer._transport.written == b"a"

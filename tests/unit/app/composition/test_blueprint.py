@@ -19,7 +19,7 @@ def hosts_of(tmp_path, monkeypatch):
         file = tmp_path / "nexus.toml"
         file.write_text(f"[server]\n{server}\n")
         loaded = load(file, environ={"KEY": "sesame"}, overrides={}, insecure=True)
-        return build_blueprint(loaded, load_plugins(loaded)).door._hosts
+        return build_blueprint(loaded, load_plugins(loaded)).access_rules._hosts
 
     return hosts
 

@@ -1,6 +1,7 @@
 """A body is read whole, within its limits, or refused."""
 
 import asyncio
+from contextlib import nullcontext
 
 import pytest
 from aiohttp import web
@@ -8,7 +9,7 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from nexus.errors import RequestError
-from nexus.proxy.client.body import LEAST_RATE, receive
+from nexus.proxy.client.body import MIN_RATE, receive
 from nexus.proxy.headers.from_client import read_head
 from nexus.tasks import start
 
@@ -36,8 +37,9 @@ async def payload(transport):
 
 @pytest.fixture
 def read(client, make_message):
-    async def read(payload, *headers, limit=100, deadline_s=5.0):
-        return await receive(payload, read_head(make_message(*headers)), client, limit=limit, deadline_s=deadline_s)
+    async def read(payload, *headers, length=None, limit=100, deadline_s=5.0):
+        head = read_head(make_message(*headers))
+        return await receive(payload, head, length, write=client.write, limit=limit, deadline_s=deadline_s)
 
     return read
 
@@ -100,13 +102,13 @@ async def test_a_drip_does_not_move_the_deadline(read, payload):
 
 
 async def test_a_large_body_has_the_time_that_its_size_takes(read, payload):
-    payload.feed_data(b"x" * LEAST_RATE)
-    reading = start(read(payload, limit=LEAST_RATE * 2, deadline_s=0.01), name="reading")
+    payload.feed_data(b"x" * MIN_RATE)
+    reading = start(read(payload, limit=MIN_RATE * 2, deadline_s=0.01), name="reading")
 
     await asyncio.sleep(0.05)
     payload.feed_eof()
 
-    assert len(await reading) == LEAST_RATE
+    assert len(await reading) == MIN_RATE
 
 
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
@@ -136,3 +138,21 @@ async def test_nothing_else_can_be_expected(read, payload, client):
         await read(payload, ("Expect", "miracles"))
 
     assert (refused.value.code, client.written) == ("expectation_failed", b"")
+
+
+@pytest.mark.parametrize(("length", "code"), [(100, None), (101, "too_large")])
+async def test_a_body_announced_too_long_is_refused_before_it_is_asked_for(read, payload, client, length, code):
+    payload.feed_eof()
+    expected = pytest.raises(RequestError) if code else nullcontext()
+
+    with expected as caught:
+        await read(payload, ("Expect", "100-continue"), length=length)
+
+    assert (code is None) == (client.written != b"")
+    assert caught is None or caught.value.code == code
+
+
+@pytest.mark.parametrize(("coding", "is_refused"), [("gzip", True), ("identity", False), ("Identity", False)])
+async def test_a_compressed_body_is_refused(read, coding, is_refused):
+    with pytest.raises(RequestError, match="Content-Encoding") if is_refused else nullcontext():
+        await read(EMPTY_PAYLOAD, ("Content-Encoding", coding))

@@ -6,57 +6,57 @@ import pytest
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.web import RequestPayloadError
 
-from nexus.proxy.client.pipeline import MOST_WAITING, Incoming
+from nexus.proxy.client.request_reader import MAX_WAITING, Pipeline
 
 PLAIN = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
 HALF = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf"
 
 
 @pytest.fixture
-async def incoming():
+async def pipeline():
     loop = asyncio.get_running_loop()
-    return Incoming(BaseProtocol(loop), loop)
+    return Pipeline(BaseProtocol(loop), loop)
 
 
-async def test_those_that_come_while_it_is_full_are_read_later_and_in_order(incoming):
-    count = 3 * MOST_WAITING
+async def test_those_that_come_while_it_is_full_are_read_later_and_in_order(pipeline):
+    count = 3 * MAX_WAITING
     wire = b"".join(PLAIN % number for number in range(count))
 
-    incoming.read(wire[:-10])
-    waiting = len(incoming)
-    incoming.read(wire[-10:])
-    paths = [incoming.take()[0].path for _ in range(count)]
+    pipeline.read(wire[:-10])
+    waiting = len(pipeline.waiting)
+    pipeline.read(wire[-10:])
+    paths = [pipeline.take()[0].path for _ in range(count)]
 
-    assert (waiting, paths) == (MOST_WAITING, [f"/{number}" for number in range(count)])
-    assert (len(incoming), incoming.has_room) == (0, True)
-
-
-async def test_what_is_malformed_leaves_those_before_it(incoming):
-    assert incoming.read(PLAIN % 1 + b"HEAD /\x01 HTTP/1.1\r\n\r\n" + PLAIN % 2)
-
-    assert (len(incoming), incoming.is_deaf, incoming.malformed[1]) == (1, True, True)
-    assert not incoming.read(PLAIN % 3)
+    assert (waiting, paths) == (MAX_WAITING, [f"/{number}" for number in range(count)])
+    assert (len(pipeline.waiting), pipeline.has_room) == (0, True)
 
 
-async def test_the_end_breaks_a_body_that_waits(incoming):
-    incoming.read(PLAIN % 1 + HALF)
+async def test_what_is_malformed_leaves_those_before_it(pipeline):
+    assert pipeline.read(PLAIN % 1 + b"HEAD /\x01 HTTP/1.1\r\n\r\n" + PLAIN % 2)
 
-    assert incoming.end()
+    assert (len(pipeline.waiting), pipeline.is_closed, pipeline.malformed[1]) == (1, True, True)
+    assert not pipeline.read(PLAIN % 3)
 
-    incoming.take()
-    _, payload, _ = incoming.take()
+
+async def test_the_end_breaks_a_body_that_waits(pipeline):
+    pipeline.read(PLAIN % 1 + HALF)
+
+    assert pipeline.end()
+
+    pipeline.take()
+    _, payload, _ = pipeline.take()
     assert isinstance(payload.exception(), RequestPayloadError)
 
 
-async def test_the_end_in_a_body_that_is_being_read_is_the_end_of_all(incoming):
-    incoming.read(HALF)
-    incoming.take()
+async def test_the_end_in_a_body_that_is_being_read_is_the_end_of_all(pipeline):
+    pipeline.read(HALF)
+    pipeline.take()
 
-    assert not incoming.end()
+    assert not pipeline.end()
 
 
-async def test_the_end_between_two_requests_breaks_nothing(incoming):
-    incoming.read(PLAIN % 1 + b"GET /half-a-head")
+async def test_the_end_between_two_requests_breaks_nothing(pipeline):
+    pipeline.read(PLAIN % 1 + b"GET /half-a-head")
 
-    assert incoming.end()
-    assert (len(incoming), incoming.read(PLAIN % 2)) == (1, False)
+    assert pipeline.end()
+    assert (len(pipeline.waiting), pipeline.read(PLAIN % 2)) == (1, False)

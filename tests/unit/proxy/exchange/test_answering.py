@@ -14,9 +14,9 @@ from nexus.errors import STATUS_OF_CODE, RequestError, UpstreamError, UpstreamFa
 from nexus.proxy.exchange import answering
 from nexus.proxy.exchange.attempt import Attempt
 from nexus.proxy.exchange.record import begin_record
-from nexus.proxy.exchange.response import Answer
+from nexus.proxy.exchange.response import Response
 from nexus.proxy.headers.from_client import read_head
-from nexus.proxy.upstream.response_head import AnswerHead
+from nexus.proxy.upstream.response_head import ResponseHead
 from nexus.routing.decision import Reject
 from nexus.routing.intent import Verdict
 from nexus.testing.builders import CHAT, make_backend
@@ -46,11 +46,11 @@ async def answered(connection, ask, make_reserved, make_upstream):
         attempt = Attempt(
             make_reserved(backend, model=model), make_upstream(backend, UpstreamSettings(key=key)), started_at=0.0
         )
-        answer = Answer(loop := asyncio.get_running_loop(), loop.create_future(), connection, ask(wants_stream))
-        attempt.begin(connection, answer)
-        answer.on_head(AnswerHead(status, list(headers)))
-        answer.on_body(body)
-        answer.on_end(is_framed=is_framed)
+        response = Response(loop := asyncio.get_running_loop(), loop.create_future(), connection, ask(wants_stream))
+        attempt.begin(connection, response)
+        response.on_head(ResponseHead(status, list(headers)))
+        response.on_body(body)
+        response.on_end(is_framed=is_framed)
         return attempt
 
     return make
@@ -102,7 +102,7 @@ def test_the_headers_of_a_rejection_stay_small_and_whole():
     headers = answering.reason_headers((*reasons, Verdict("gpu-1", "x" * 5000, "no")))
     details = msgspec.json.decode(headers["X-Nexus-Rejection-Details"])
 
-    assert len(headers["X-Nexus-Rejection-Details"]) <= answering.MOST_DETAIL_BYTES
+    assert len(headers["X-Nexus-Rejection-Details"]) <= answering.MAX_DETAIL_BYTES
     assert len(headers["X-Nexus-Rejection-Reasons"]) < 300
     assert all(" " <= c <= "~" for value in headers.values() for c in value)
     assert details[0]["reason"].startswith("\U0001f600")
@@ -195,18 +195,18 @@ def test_no_error_is_forgotten():
     [(b'{"a": 1}', True, True), (b'{"a": 1}', False, True), (b'{"a": ', False, False), (b'{"a": ', True, True)],
 )
 async def test_a_document_without_framing_must_look_whole(answered, body, is_framed, is_whole):
-    answer = answered(body=body, is_framed=is_framed).answer
+    response = answered(body=body, is_framed=is_framed).response
 
     if is_whole:
-        answering.refuse_unfinished(OPENAI, CHAT, answer)
+        answering.refuse_unfinished(OPENAI, CHAT, response)
     else:
         with pytest.raises(UpstreamError) as failed:
-            answering.refuse_unfinished(OPENAI, CHAT, answer)
+            answering.refuse_unfinished(OPENAI, CHAT, response)
         assert failed.value.fault is UpstreamFault.TRUNCATED
 
 
 async def test_an_error_need_not_look_whole(answered):
-    answering.refuse_unfinished(OPENAI, CHAT, answered(400, body=b"{", is_framed=False).answer)
+    answering.refuse_unfinished(OPENAI, CHAT, answered(400, body=b"{", is_framed=False).response)
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ async def test_nothing_can_be_shown_of_who_was_not_asked(make_reserved, make_ups
 
 async def test_a_stream_that_began_with_an_error_is_shown_as_that_error(answered):
     attempt = answered(200, [EVENTS], b"error 429\n", wants_stream=True)
-    attempt.answer.ready.exception()
+    attempt.response.ready.exception()
 
     assert answering.is_presentable(attempt)
 
@@ -329,8 +329,8 @@ async def test_our_own_key_is_not_repeated(answered, record):
     attempt = answered(401, [JSON, (b"X-Debug", b"Bearer secret-1")], b'{"error": "secret-1"}', key="secret-1")
 
     assert b"secret-1" not in answering.head_lines(record, attempt, 1)
-    assert answering.redacted(attempt.answer.body, attempt.upstream.secrets) == b'{"error": "***"}'
-    assert answering.redacted(attempt.answer.body, ()) == attempt.answer.body
+    assert answering.redacted(attempt.response.body, attempt.upstream.secrets) == b'{"error": "***"}'
+    assert answering.redacted(attempt.response.body, ()) == attempt.response.body
 
 
 # names
@@ -358,7 +358,7 @@ def test_a_form_is_renamed_too(make_message):
 async def test_the_answer_carries_the_name_that_was_asked_for(answered, requested, expected):
     attempt = answered(body=b'{"model":"llama3"}')
 
-    assert answering.restored(attempt.answer.body, attempt, requested) == expected
+    assert answering.restored(attempt.response.body, attempt, requested) == expected
 
 
 async def test_a_fallback_s_answer_names_the_model_that_made_it(answered, make_reserved):
@@ -367,7 +367,7 @@ async def test_a_fallback_s_answer_names_the_model_that_made_it(answered, make_r
     for each in (attempt, stream):
         each.reserved = msgspec.structs.replace(each.reserved, fallback_model="llama3")
 
-    assert answering.restored(attempt.answer.body, attempt, "retired") == attempt.answer.body
+    assert answering.restored(attempt.response.body, attempt, "retired") == attempt.response.body
     assert answering.restorer(stream, "retired") is None
 
 

@@ -8,7 +8,7 @@ from nexus.domain.outcome import Ending
 from nexus.domain.request import TokenUsage
 from nexus.errors import STATUS_OF_CODE, UpstreamError, UpstreamFault
 from nexus.proxy.exchange.attempt import Attempt, error_of
-from nexus.proxy.exchange.response import Answer
+from nexus.proxy.exchange.response import Response
 from nexus.routing.stage.api import Hold
 from nexus.testing.builders import make_backend
 
@@ -47,11 +47,11 @@ async def begin(connection, ask):
     """Ask, and let the backend say *wire*."""
 
     def begin(attempt, wire=HELLO, *, wants_stream=False):
-        answer = Answer(loop := asyncio.get_running_loop(), loop.create_future(), connection, ask(wants_stream))
-        attempt.begin(connection, answer)
-        connection.send(b"", b"", answer)
+        response = Response(loop := asyncio.get_running_loop(), loop.create_future(), connection, ask(wants_stream))
+        attempt.begin(connection, response)
+        connection.send(b"", b"", response)
         connection.data_received(wire)
-        return answer
+        return response
 
     return begin
 
@@ -60,7 +60,7 @@ async def test_before_it_is_asked_there_is_nothing_to_know(make_attempt):
     attempt = make_attempt()
 
     assert attempt.asked is None
-    for name in ("answer", "connection"):
+    for name in ("response", "connection"):
         with pytest.raises(LookupError):
             getattr(attempt, name)
 
@@ -78,12 +78,12 @@ async def test_a_whole_answer_leaves_its_connection_to_the_next(make_attempt, be
 
 async def test_a_failed_one_does_not(make_attempt, begin, transport):
     attempt = make_attempt()
-    answer = begin(attempt, HELLO[:-1])
+    response = begin(attempt, HELLO[:-1])
 
     attempt.let_go(may_reuse=False)
 
     assert transport.is_aborted
-    assert answer.ready.cancelled()
+    assert response.ready.cancelled()
 
 
 @pytest.mark.parametrize(("wants_stream", "is_kept"), [(True, False), (False, True)])
@@ -117,8 +117,8 @@ async def test_what_it_holds_is_settled_once(make_attempt, hold):
 
 async def test_the_outcome_says_how_it_went(make_attempt, begin):
     attempt = make_attempt()
-    answer = begin(attempt)
-    answer.first_byte_at, answer.content_at = 100.5, 101.0
+    response = begin(attempt)
+    response.first_byte_at, response.content_at = 100.5, 101.0
     attempt.ending, attempt.fault, attempt.usage = Ending.FINISHED, None, TokenUsage(3, 4)
 
     outcome = attempt.settle(102.0)

@@ -6,14 +6,14 @@ import pytest
 
 from nexus.proxy.deadlines import Deadlines
 from nexus.proxy.exchange.attempt import Attempt
-from nexus.proxy.exchange.first_byte import USUAL_SLOTS, TurnAtBackend, begun
-from nexus.proxy.upstream.response_head import Mode
+from nexus.proxy.exchange.expected_response import Mode
+from nexus.proxy.exchange.first_byte import USUAL_SLOTS, FirstByteWait, begun
 from nexus.testing.builders import MODEL, make_backend
 
 WAIT_S = 0.05
 
 
-class Answer:
+class Response:
     """Notes when it was given up."""
 
     def __init__(self):
@@ -28,15 +28,15 @@ class Answer:
 @pytest.fixture
 def wait():
     async def wait(backend, *, last_s=60.0, during_s=0.3, work=None):
-        answer = Answer()
-        now = answer.begun_at
-        turn = TurnAtBackend(Deadlines(answer.loop), answer, backend, MODEL, wait_s=WAIT_S, last_at=now + last_s)
+        response = Response()
+        now = response.begun_at
+        turn = FirstByteWait(Deadlines(response.loop), response, backend, MODEL, wait_s=WAIT_S, last_at=now + last_s)
         turn.begin(now)
         if work is not None:
             work(backend.load.model(MODEL), now)
         await asyncio.sleep(during_s)
         turn.end()
-        return answer.waited_s
+        return response.waited_s
 
     return wait
 
@@ -115,42 +115,42 @@ async def test_a_stream_flows_from_its_first_content_on(make_reserved, make_upst
 
 async def test_another_backend_is_looked_for_until_the_wait_ends(monkeypatch):
     monkeypatch.setattr("nexus.proxy.exchange.first_byte.FIRST_LOOK_S", 0.01)
-    answer, looks = Answer(), []
-    answer.ready = answer.loop.create_future()
+    response, looks = Response(), []
+    response.ready = response.loop.create_future()
 
     def look(now):
-        looks.append(now - answer.begun_at)
+        looks.append(now - response.begun_at)
         if len(looks) == 3:
-            answer.ready.set_result(None)
+            response.ready.set_result(None)
         return now + 0.02
 
-    deadlines = Deadlines(answer.loop)
-    turn = TurnAtBackend(
-        deadlines, answer, make_backend(), MODEL, wait_s=5.0, last_at=answer.begun_at + 60.0, look=look
+    deadlines = Deadlines(response.loop)
+    turn = FirstByteWait(
+        deadlines, response, make_backend(), MODEL, wait_s=5.0, last_at=response.begun_at + 60.0, look=look
     )
-    turn.begin(answer.begun_at)
+    turn.begin(response.begun_at)
     await asyncio.sleep(0.2)
 
     assert len(looks) == 3
     assert looks[0] >= 0.01
-    assert (len(deadlines), answer.waited_s) == (0, None)
+    assert (len(deadlines), response.waited_s) == (0, None)
 
 
 async def test_looking_does_not_put_off_the_deadline(monkeypatch):
     monkeypatch.setattr("nexus.proxy.exchange.first_byte.FIRST_LOOK_S", 0.01)
-    answer = Answer()
-    answer.ready = answer.loop.create_future()
-    turn = TurnAtBackend(
-        Deadlines(answer.loop),
-        answer,
+    response = Response()
+    response.ready = response.loop.create_future()
+    turn = FirstByteWait(
+        Deadlines(response.loop),
+        response,
         make_backend(),
         MODEL,
         wait_s=WAIT_S,
-        last_at=answer.begun_at + 60.0,
+        last_at=response.begun_at + 60.0,
         look=lambda now: now + 0.02,
     )
 
-    turn.begin(answer.begun_at)
+    turn.begin(response.begun_at)
     await asyncio.sleep(0.2)
 
-    assert answer.waited_s is not None
+    assert response.waited_s is not None

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from nexus.errors import RequestError
-from nexus.proxy.exchange.queue import MAX_TRIED_AT_ONCE, WaitingLine
+from nexus.proxy.exchange.queue import MAX_TRIED_AT_ONCE, RequestQueue
 from nexus.tasks import start, stop
 
 
@@ -44,7 +44,7 @@ class Slots:
 
 @pytest.fixture
 def line():
-    return WaitingLine(max_size=10, max_wait_s=5.0)
+    return RequestQueue(max_size=10, max_wait_s=5.0)
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ async def test_a_search_that_fails_ends_its_own_waiting_and_nobody_elses(line, s
 
 
 async def test_a_newcomer_finds_no_room_in_a_full_line():
-    line = WaitingLine(max_size=1, max_wait_s=30.0)
+    line = RequestQueue(max_size=1, max_wait_s=30.0)
     slots = Slots(line, gpu=0)
     waiting = slots.wait("gpu")
     await turn()
@@ -137,7 +137,7 @@ async def test_a_newcomer_finds_no_room_in_a_full_line():
 
 
 async def test_a_line_without_room_takes_nobody():
-    line = WaitingLine(max_size=0, max_wait_s=30.0)
+    line = RequestQueue(max_size=0, max_wait_s=30.0)
 
     with pytest.raises(RequestError, match=r"queue\.max_size"):
         await line.wait(frozenset({"gpu"}), lambda: None, give_back=print, is_urgent=False, left_s=60)
@@ -157,7 +157,7 @@ async def test_who_has_been_served_makes_room_at_once(line, slots):
     ("left_s", "code", "retry_after_s"), [(60.0, "queue_timeout", 1), (0.01, "deadline_exceeded", None)]
 )
 async def test_waiting_ends_when_it_has_taken_too_long(left_s, code, retry_after_s):
-    line = WaitingLine(max_size=10, max_wait_s=0.02)
+    line = RequestQueue(max_size=10, max_wait_s=0.02)
 
     with pytest.raises(RequestError) as refused:
         await line.wait(frozenset({"gpu"}), lambda: None, give_back=print, is_urgent=False, left_s=left_s)
@@ -219,7 +219,7 @@ async def test_everybody_tries_again_once_when_the_fleet_has_changed(slots):
 
 
 async def test_new_limits_are_for_newcomers():
-    line = WaitingLine(max_size=0, max_wait_s=5.0)
+    line = RequestQueue(max_size=0, max_wait_s=5.0)
     slots = Slots(line, gpu=0)
 
     line.resize(max_size=1, max_wait_s=0.01)
@@ -265,7 +265,7 @@ async def test_whoever_finds_the_line_full_has_not_waited(slots, line):
 
 
 async def test_without_a_longest_wait_the_deadline_of_the_request_ends_it():
-    line = WaitingLine(max_size=10, max_wait_s=None)
+    line = RequestQueue(max_size=10, max_wait_s=None)
 
     with pytest.raises(RequestError) as caught:
         await line.wait(frozenset({"gpu"}), lambda: None, give_back=list, is_urgent=False, left_s=0.01)
@@ -274,7 +274,7 @@ async def test_without_a_longest_wait_the_deadline_of_the_request_ends_it():
 
 
 async def test_a_long_queue_holds_up_nothing_else_when_the_fleet_changes():
-    line = WaitingLine(max_size=1000, max_wait_s=None)
+    line = RequestQueue(max_size=1000, max_wait_s=None)
     slots = Slots(line, gpu=0)
     waiting = [slots.wait("gpu") for _ in range(500)]
     await turn()
@@ -291,7 +291,7 @@ async def test_a_long_queue_holds_up_nothing_else_when_the_fleet_changes():
 
 
 async def test_a_slot_that_many_cannot_use_still_reaches_the_one_that_can():
-    line = WaitingLine(max_size=1000, max_wait_s=None)
+    line = RequestQueue(max_size=1000, max_wait_s=None)
     slots = Slots(line, gpu=0)
     picky = [
         start(line.wait(frozenset({"gpu"}), lambda: None, give_back=list, is_urgent=True, left_s=60), name="picky")

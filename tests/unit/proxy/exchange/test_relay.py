@@ -8,8 +8,8 @@ import pytest
 from nexus.domain.model_load import ModelLoad
 from nexus.errors import UpstreamFault
 from nexus.proxy.exchange.relay import LAST_CHUNK, End, StreamRelay
-from nexus.proxy.exchange.response import Answer
-from nexus.proxy.upstream.response_head import AnswerHead
+from nexus.proxy.exchange.response import Response
+from nexus.proxy.upstream.response_head import ResponseHead
 from nexus.tasks import start
 
 EVENTS = [(b"Content-Type", b"text/event-stream")]
@@ -32,14 +32,14 @@ async def make_relay(client, connection, ask):
         **deadlines,
     ):
         deadlines = {"idle_s": 60.0, "turn_until": lambda now: now, "figures": ModelLoad()} | deadlines
-        answer = Answer(loop := asyncio.get_running_loop(), loop.create_future(), connection, ask(True))
-        connection.send(b"", b"", answer)
-        answer.on_head(AnswerHead(200, headers))
-        answer.on_body(first)
+        response = Response(loop := asyncio.get_running_loop(), loop.create_future(), connection, ask(True))
+        connection.send(b"", b"", response)
+        response.on_head(ResponseHead(200, headers))
+        response.on_body(first)
         relay = StreamRelay(
             client,
             connection,
-            answer,
+            response,
             is_chunked=is_chunked,
             deadline=monotonic() + deadline_s,
             first_content_by=monotonic() + first_content_s,
@@ -48,7 +48,7 @@ async def make_relay(client, connection, ask):
         )
         made.append(relay)
         relay.start()
-        return relay, answer
+        return relay, response
 
     yield make
     for relay in made:
@@ -63,11 +63,11 @@ async def end_of(relay):
 
 
 async def test_events_pass_as_they_come(make_relay, client):
-    relay, answer = make_relay()
-    answer.on_body(b"wor")
+    relay, response = make_relay()
+    response.on_body(b"wor")
     before = client.transport.written
-    answer.on_body(b"ld\nend\n")
-    answer.on_end(is_framed=True)
+    response.on_body(b"ld\nend\n")
+    response.on_end(is_framed=True)
 
     assert before == b"hello\n"
     assert client.transport.written == b"hello\nworld\nend\n"
@@ -75,10 +75,10 @@ async def test_events_pass_as_they_come(make_relay, client):
 
 
 async def test_each_block_is_one_chunk(make_relay, client):
-    relay, answer = make_relay(is_chunked=True)
-    answer.on_body(b"one\ntwo\n")
-    answer.on_body(b"end\n")
-    answer.on_end(is_framed=True)
+    relay, response = make_relay(is_chunked=True)
+    response.on_body(b"one\ntwo\n")
+    response.on_body(b"end\n")
+    response.on_end(is_framed=True)
 
     assert client.transport.written == b"6\r\nhello\n\r\n8\r\none\ntwo\n\r\n4\r\nend\n\r\n" + LAST_CHUNK
     assert relay.bytes_out == 18
@@ -99,19 +99,19 @@ async def test_a_chunk_is_never_empty(make_relay, client):
 
 
 async def test_what_a_finished_answer_lacks_is_added(make_relay, client, scan):
-    relay, answer = make_relay()
+    relay, response = make_relay()
     scan.last_words = b"[DONE]\n"
-    answer.on_body(b"end\n")
-    answer.on_end(is_framed=True)
+    response.on_body(b"end\n")
+    response.on_end(is_framed=True)
 
     assert client.transport.written == b"hello\nend\n[DONE]\n"
     assert await end_of(relay) is End.COMPLETE
 
 
 async def test_an_error_of_the_backends_own_is_an_end(make_relay, client):
-    relay, answer = make_relay()
-    answer.on_body(b"error 500\n")
-    answer.on_end(is_framed=True)
+    relay, response = make_relay()
+    response.on_body(b"error 500\n")
+    response.on_end(is_framed=True)
 
     assert client.transport.written == b"hello\nerror 500\n"
     assert await end_of(relay) is End.COMPLETE
@@ -119,21 +119,21 @@ async def test_an_error_of_the_backends_own_is_an_end(make_relay, client):
 
 @pytest.mark.parametrize("is_framed", [True, False])
 async def test_an_answer_that_is_no_stream_ends_with_its_bytes(make_relay, client, is_framed):
-    relay, answer = make_relay(AUDIO, b"\x00\x01", is_chunked=True)
-    answer.on_end(is_framed=is_framed)
+    relay, response = make_relay(AUDIO, b"\x00\x01", is_chunked=True)
+    response.on_end(is_framed=is_framed)
 
     assert client.transport.written == b"2\r\n\x00\x01\r\n" + LAST_CHUNK
     assert await end_of(relay) is End.COMPLETE
 
 
 async def test_an_answer_that_was_over_before_is_relayed_all_the_same(client, connection, ask):
-    answer = Answer(loop := asyncio.get_running_loop(), loop.create_future(), connection, ask(True))
-    answer.on_head(AnswerHead(200, EVENTS))
-    answer.on_body(b"hello\nend\n")
-    answer.on_end(is_framed=True)
+    response = Response(loop := asyncio.get_running_loop(), loop.create_future(), connection, ask(True))
+    response.on_head(ResponseHead(200, EVENTS))
+    response.on_body(b"hello\nend\n")
+    response.on_end(is_framed=True)
     deadlines = {"idle_s": 1, "first_content_by": monotonic() + 1, "deadline": monotonic() + 1}
     deadlines |= {"turn_until": lambda now: now, "figures": ModelLoad()}
-    relay = StreamRelay(client, connection, answer, is_chunked=False, restore=None, **deadlines)
+    relay = StreamRelay(client, connection, response, is_chunked=False, restore=None, **deadlines)
 
     relay.start()
 
@@ -147,9 +147,9 @@ async def test_an_answer_that_was_over_before_is_relayed_all_the_same(client, co
 
 @pytest.mark.parametrize("is_chunked", [True, False])
 async def test_a_stream_that_ends_too_early_is_said_to(make_relay, client, transport, is_chunked):
-    relay, answer = make_relay(is_chunked=is_chunked)
-    answer.on_body(b"wor")
-    answer.on_end(is_framed=True)
+    relay, response = make_relay(is_chunked=is_chunked)
+    response.on_body(b"wor")
+    response.on_end(is_framed=True)
 
     assert b"failure stream_truncated\n" in client.transport.written
     assert b"wor" not in client.transport.written
@@ -169,34 +169,34 @@ async def test_a_stream_that_ends_too_early_is_said_to(make_relay, client, trans
     ],
 )
 async def test_a_stream_that_breaks_says_how(make_relay, client, fault, message, code):
-    relay, answer = make_relay()
-    answer.on_failed(fault, message)
+    relay, response = make_relay()
+    response.on_failed(fault, message)
 
     assert client.transport.written.endswith(b"failure " + code.encode() + b"\n")
     assert (await end_of(relay), relay.code) == (End.CUT, code)
 
 
 async def test_what_breaks_after_the_end_is_not_missed(make_relay, client):
-    relay, answer = make_relay(is_chunked=True)
-    answer.on_body(b"end\n")
-    answer.on_failed(UpstreamFault.TRUNCATED, "")
+    relay, response = make_relay(is_chunked=True)
+    response.on_body(b"end\n")
+    response.on_failed(UpstreamFault.TRUNCATED, "")
 
     assert client.transport.written.endswith(LAST_CHUNK)
     assert await end_of(relay) is End.COMPLETE
 
 
 async def test_what_breaks_while_it_lacks_something_is(make_relay, scan):
-    relay, answer = make_relay()
+    relay, response = make_relay()
     scan.last_words = b"[DONE]\n"
-    answer.on_body(b"end\n")
-    answer.on_failed(UpstreamFault.TRUNCATED, "")
+    response.on_body(b"end\n")
+    response.on_failed(UpstreamFault.TRUNCATED, "")
 
     assert await end_of(relay) is End.CUT
 
 
 async def test_bytes_that_are_no_stream_are_cut_without_a_word(make_relay, client):
-    relay, answer = make_relay(AUDIO, b"\x00", is_chunked=True)
-    answer.on_failed(UpstreamFault.TRUNCATED, "")
+    relay, response = make_relay(AUDIO, b"\x00", is_chunked=True)
+    response.on_failed(UpstreamFault.TRUNCATED, "")
 
     assert client.transport.written == b"1\r\n\x00\r\n"
     assert client.transport.is_closed
@@ -204,22 +204,22 @@ async def test_bytes_that_are_no_stream_are_cut_without_a_word(make_relay, clien
 
 
 async def test_it_is_cut_once(make_relay, client):
-    relay, answer = make_relay()
+    relay, response = make_relay()
     relay.cut("server_shutdown")
     written = client.transport.written
 
     relay.cut("deadline_exceeded")
-    answer.on_body(b"more\n")
+    response.on_body(b"more\n")
     relay.forward(b"more\n")
 
     assert (client.transport.written, relay.code) == (written, "server_shutdown")
 
 
 async def test_a_client_that_is_gone_is_written_to_no_more(make_relay, client):
-    relay, answer = make_relay()
+    relay, response = make_relay()
     client.is_gone = True
 
-    answer.on_body(b"more\n")
+    response.on_body(b"more\n")
     relay.cut("server_shutdown")
 
     assert client.transport.written == b"hello\n"
@@ -236,24 +236,24 @@ async def test_a_silent_backend_is_given_up(make_relay, transport):
 
 
 async def test_comments_are_signs_of_life_once_there_is_content(make_relay, client):
-    relay, answer = make_relay(idle_s=0.3)
+    relay, response = make_relay(idle_s=0.3)
     for _ in range(8):
-        answer.on_body(b":still here\n")
+        response.on_body(b":still here\n")
         await asyncio.sleep(0.05)
     was_done = relay.done.done()
 
     assert not was_done
     assert client.transport.written.count(b":still here\n") == 8
-    assert answer.last_content_at < monotonic() - 0.3
+    assert response.last_content_at < monotonic() - 0.3
 
 
 async def test_comments_alone_do_not_put_off_the_first_content(make_relay, monkeypatch):
     monkeypatch.setattr("nexus.proxy.exchange.response.COMMIT_HOLD_S", 0.0)
-    relay, answer = make_relay(first=b":still here\n", idle_s=60.0, first_content_s=0.1)
+    relay, response = make_relay(first=b":still here\n", idle_s=60.0, first_content_s=0.1)
 
     async def drip():
         while True:
-            answer.on_body(b":still here\n")
+            response.on_body(b":still here\n")
             await asyncio.sleep(0.005)
 
     dripping = start(drip(), name="drip")
@@ -273,26 +273,26 @@ async def test_what_waits_for_its_turn_at_the_backend_may_begin_later(make_relay
 
 async def test_silence_after_the_first_content_is_noticed_in_its_own_time(make_relay, monkeypatch):
     monkeypatch.setattr("nexus.proxy.exchange.response.COMMIT_HOLD_S", 0.0)
-    relay, answer = make_relay(first=b":still here\n", idle_s=0.1, first_content_s=60.0)
+    relay, response = make_relay(first=b":still here\n", idle_s=0.1, first_content_s=60.0)
     await asyncio.sleep(0.05)
-    answer.on_body(b"hello\n")
+    response.on_body(b"hello\n")
 
     assert (await end_of(relay), relay.code) == (End.CUT, "stream_stalled")
 
 
 async def test_events_are(make_relay):
-    relay, answer = make_relay(idle_s=0.3)
+    relay, response = make_relay(idle_s=0.3)
     for _ in range(8):
-        answer.on_body(b"more\n")
+        response.on_body(b"more\n")
         await asyncio.sleep(0.05)
 
     assert not relay.done.done()
 
 
 async def test_bytes_that_are_no_stream_are_signs_of_life_too(make_relay):
-    relay, answer = make_relay(AUDIO, b"\x00", idle_s=0.3, first_content_s=60.0)
+    relay, response = make_relay(AUDIO, b"\x00", idle_s=0.3, first_content_s=60.0)
     for _ in range(8):
-        answer.on_body(b"\x00")
+        response.on_body(b"\x00")
         await asyncio.sleep(0.05)
     was_done = relay.done.done()
 
@@ -336,10 +336,10 @@ async def test_a_client_that_has_stopped_before_is_noticed(make_relay, client, t
 
 
 async def test_what_a_client_does_not_take_waits_for_it_in_pieces(make_relay, client):
-    relay, answer = make_relay(AUDIO, b"1")
+    relay, response = make_relay(AUDIO, b"1")
     client.stop_reading(unsent=100)
-    answer.on_body(b"2" * 150_000)
-    answer.on_end(is_framed=True)
+    response.on_body(b"2" * 150_000)
+    response.on_end(is_framed=True)
     before = client.transport.written
     waiting = start(relay.taken(), name="exchange")
     await asyncio.sleep(0)
@@ -361,10 +361,10 @@ async def test_a_long_event_is_written_in_pieces(make_relay, client):
 
 
 async def test_the_backend_may_go_before_the_client_has_taken_all(make_relay, client, transport):
-    relay, answer = make_relay(AUDIO, b"1")
+    relay, response = make_relay(AUDIO, b"1")
     client.stop_reading(unsent=100)
-    answer.on_body(b"2")
-    answer.on_end(is_framed=True)
+    response.on_body(b"2")
+    response.on_end(is_framed=True)
     transport.is_reading_paused = False
     end = await end_of(relay)
     client.stop_reading(unsent=100)
@@ -387,12 +387,12 @@ async def test_an_error_comes_after_what_waits(make_relay, client):
 
 
 async def test_a_client_that_leaves_before_it_has_taken_all_was_not_answered(make_relay, client):
-    relay, answer = make_relay()
+    relay, response = make_relay()
     waiting = start(relay.end(), name="exchange")
     await asyncio.sleep(0)
     client.stop_reading(unsent=100)
-    answer.on_body(b"end\n")
-    answer.on_end(is_framed=True)
+    response.on_body(b"end\n")
+    response.on_end(is_framed=True)
 
     waiting.cancel()
 
@@ -415,25 +415,25 @@ async def test_a_backend_is_not_blamed_for_a_client_that_does_not_read(make_rela
 
 
 async def test_whoever_stops_it_leaves_no_timer_behind(make_relay, client):
-    relay, answer = make_relay(idle_s=0.01)
+    relay, response = make_relay(idle_s=0.01)
     client.stop_reading(unsent=100)
 
     relay.stop()
     await asyncio.sleep(0.03)
-    answer.on_body(b"more\n")
+    response.on_body(b"more\n")
 
     assert not relay.done.done()
-    assert client.relay is None
+    assert client.pause is None
     assert client.transport.written == b"hello\n"
 
 
 async def test_an_end_counts_even_when_the_client_leaves_in_that_moment(make_relay):
-    relay, answer = make_relay()
+    relay, response = make_relay()
     waiting = start(relay.end(), name="exchange")
     await asyncio.sleep(0)
 
-    answer.on_body(b"end\n")
-    answer.on_end(is_framed=True)
+    response.on_body(b"end\n")
+    response.on_end(is_framed=True)
     waiting.cancel()
 
     assert await waiting is End.COMPLETE

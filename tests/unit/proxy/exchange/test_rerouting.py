@@ -46,26 +46,26 @@ async def make_attempt(make_reserved, make_upstream):
 
 
 @pytest.fixture
-def inquiry():
+def failover():
     return FakeInquiry()
 
 
-def move(inquiry, attempt, *, wants_stream=False):
+def move(failover, attempt, *, wants_stream=False):
     fields = {"fault": UpstreamFault.SILENT, "duration_s": SILENT_S, "silent_s": SILENT_S, "wants_stream": wants_stream}
-    return is_open(inquiry, *ended(attempt, Ending.BACKEND_FAILED, **fields))
+    return is_open(failover, *ended(attempt, Ending.BACKEND_FAILED, **fields))
 
 
-async def test_a_stream_that_moved_is_a_failure_at_once(inquiry, make_attempt):
-    assert not move(inquiry, make_attempt("hung"), wants_stream=True)
+async def test_a_stream_that_moved_is_a_failure_at_once(failover, make_attempt):
+    assert not move(failover, make_attempt("hung"), wants_stream=True)
 
 
-async def test_a_whole_answer_that_another_backend_gives_sooner_was_not_coming(inquiry, make_attempt):
-    is_left_open = move(inquiry, make_attempt("hung"))
-    before = list(inquiry.reported)
-    is_open(inquiry, *ended(make_attempt("well"), status=200, duration_s=0.5))
+async def test_a_whole_answer_that_another_backend_gives_sooner_was_not_coming(failover, make_attempt):
+    is_left_open = move(failover, make_attempt("hung"))
+    before = list(failover.reported)
+    is_open(failover, *ended(make_attempt("well"), status=200, duration_s=0.5))
 
     assert is_left_open
-    assert (before, inquiry.reported) == ([], [("hung", "silent")])
+    assert (before, failover.reported) == ([], [("hung", "silent")])
 
 
 @pytest.mark.parametrize(
@@ -73,17 +73,17 @@ async def test_a_whole_answer_that_another_backend_gives_sooner_was_not_coming(i
     [(Ending.FINISHED, 200, 10.0), (Ending.FINISHED, 500, 0.5), (Ending.CLIENT_LEFT, None, 0.5)],
     ids=["it takes the next one as long", "the next one fails", "the client leaves"],
 )
-async def test_a_whole_answer_may_only_be_a_long_one(inquiry, make_attempt, ending, status, duration_s):
-    move(inquiry, make_attempt("slow"))
-    is_open(inquiry, *ended(make_attempt("next"), ending, status=status, duration_s=duration_s))
+async def test_a_whole_answer_may_only_be_a_long_one(failover, make_attempt, ending, status, duration_s):
+    move(failover, make_attempt("slow"))
+    is_open(failover, *ended(make_attempt("next"), ending, status=status, duration_s=duration_s))
 
-    assert inquiry.reported == []
+    assert failover.reported == []
 
 
-async def test_a_backend_that_answers_others_meanwhile_has_not_failed(inquiry, make_attempt):
+async def test_a_backend_that_answers_others_meanwhile_has_not_failed(failover, make_attempt):
     slow = make_attempt("slow")
-    move(inquiry, slow)
+    move(failover, slow)
     slow.figures.alive_at = MOVED_AT + 0.1
-    is_open(inquiry, *ended(make_attempt("next"), status=200, duration_s=0.5))
+    is_open(failover, *ended(make_attempt("next"), status=200, duration_s=0.5))
 
-    assert inquiry.reported == []
+    assert failover.reported == []

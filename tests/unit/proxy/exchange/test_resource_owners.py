@@ -7,7 +7,7 @@ import pytest
 from nexus.domain.request import Kept, Reference
 from nexus.errors import RequestError, StoreError
 from nexus.proxy.exchange import resource_owners as module
-from nexus.proxy.exchange.resource_owners import PREFIX, TTL_S, Keepers
+from nexus.proxy.exchange.resource_owners import PREFIX, TTL_S, ResourceOwners
 from nexus.store.memory import MemoryStore
 
 
@@ -40,48 +40,48 @@ async def store():
     return store
 
 
-async def found(keepers, *ids):
-    return await keepers.find([Reference(id_, "conversation") for id_ in ids])
+async def found(owners, *ids):
+    return await owners.find([Reference(id_, "conversation") for id_ in ids])
 
 
 async def test_what_was_learnt_is_found_and_anything_else_is_not():
-    keepers = Keepers()
+    owners = ResourceOwners()
 
-    keepers.learn(["resp_1"], "gpu-1", "llama3")
+    owners.learn(["resp_1"], "gpu-1", "llama3")
 
-    assert await found(keepers, "resp_1") == Kept(Reference("resp_1", "conversation"), "gpu-1", "llama3")
-    assert await found(keepers, "resp_2") is None
-    assert await found(keepers, "resp_2", "resp_1") is not None
+    assert await found(owners, "resp_1") == Kept(Reference("resp_1", "conversation"), "gpu-1", "llama3")
+    assert await found(owners, "resp_2") is None
+    assert await found(owners, "resp_2", "resp_1") is not None
 
 
 async def test_two_that_are_kept_apart_cannot_be_had_together():
-    keepers = Keepers()
-    keepers.learn(["file-1"], "gpu-1", "")
-    keepers.learn(["file-2"], "gpu-2", "")
+    owners = ResourceOwners()
+    owners.learn(["file-1"], "gpu-1", "")
+    owners.learn(["file-2"], "gpu-2", "")
 
     with pytest.raises(RequestError, match="'file-1' is kept by backend 'gpu-1' and 'file-2' by 'gpu-2'") as refused:
-        await found(keepers, "file-1", "file-2")
+        await found(owners, "file-1", "file-2")
     assert (refused.value.code, refused.value.status) == ("object_not_found", 404)
 
 
 async def test_what_was_deleted_is_forgotten(store):
-    keepers = Keepers(store)
-    await keepers.open()
-    keepers.learn(["file-1"], "gpu-1", "")
-    keepers.forget("file-1")
-    await keepers.close()
+    owners = ResourceOwners(store)
+    await owners.open()
+    owners.learn(["file-1"], "gpu-1", "")
+    owners.forget("file-1")
+    await owners.close()
 
-    assert await found(keepers, "file-1") is None
+    assert await found(owners, "file-1") is None
     assert await store.scan(PREFIX) == ()
 
 
 async def test_a_restart_and_another_replica_find_it(store):
-    first, other = Keepers(store), Keepers(store)
+    first, other = ResourceOwners(store), ResourceOwners(store)
     await first.open()
     await other.open()
     first.learn(["resp_1"], "gpu-1", "llama3")
     await first.close()
-    restarted = Keepers(store)
+    restarted = ResourceOwners(store)
     await restarted.open()
 
     assert (await found(restarted, "resp_1")).backend == "gpu-1"
@@ -91,56 +91,56 @@ async def test_a_restart_and_another_replica_find_it(store):
 
 
 async def test_it_is_forgotten_after_its_time(store, clock):
-    keepers = Keepers(store)
-    await keepers.open()
-    keepers.learn(["resp_1"], "gpu-1", "llama3")
+    owners = ResourceOwners(store)
+    await owners.open()
+    owners.learn(["resp_1"], "gpu-1", "llama3")
 
     clock[0] += TTL_S
-    assert await found(keepers, "resp_1") is None
-    keepers.learn(["resp_2"], "gpu-1", "llama3")
-    await keepers.close()
+    assert await found(owners, "resp_1") is None
+    owners.learn(["resp_2"], "gpu-1", "llama3")
+    await owners.close()
 
     assert [key for key, _ in await store.scan(PREFIX)] == [f"{PREFIX}resp_2"]
 
 
 async def test_there_are_never_more_than_so_many_here_and_in_the_store(store, monkeypatch):
     monkeypatch.setattr(module, "MAX_KEPT", 3)
-    keepers = Keepers(store)
-    await keepers.open()
+    owners = ResourceOwners(store)
+    await owners.open()
     for number in range(10):
-        keepers.learn([f"resp_{number}"], "gpu-1", "llama3")
-    await keepers.close()
+        owners.learn([f"resp_{number}"], "gpu-1", "llama3")
+    await owners.close()
 
     assert [key.removeprefix(PREFIX) for key, _ in await store.scan(PREFIX)] == ["resp_7", "resp_8", "resp_9"]
-    assert await found(keepers, "resp_0") is None
+    assert await found(owners, "resp_0") is None
 
 
 async def test_a_store_that_fails_takes_nothing_from_this_process():
     store = BrokenStore()
     await store.open()
-    keepers = Keepers(store)
-    await keepers.open()
-    keepers.learn(["resp_1"], "gpu-1", "llama3")
-    await keepers.close()
+    owners = ResourceOwners(store)
+    await owners.open()
+    owners.learn(["resp_1"], "gpu-1", "llama3")
+    await owners.close()
 
-    assert (await found(keepers, "resp_1")).backend == "gpu-1"
+    assert (await found(owners, "resp_1")).backend == "gpu-1"
 
 
 async def test_what_another_release_has_written_is_nothing(store):
     await store.put(f"{PREFIX}resp_1", b"{")
-    keepers = Keepers(store)
-    await keepers.open()
+    owners = ResourceOwners(store)
+    await owners.open()
 
-    assert await found(keepers, "resp_1") is None
-    await keepers.close()
+    assert await found(owners, "resp_1") is None
+    await owners.close()
 
 
 async def test_a_list_does_not_take_the_model_from_what_is_known():
-    keepers = Keepers()
-    keepers.learn(["resp_1"], "gpu-1", "llama3")
-    keepers.learn(["resp_1"], "gpu-1", "")
+    owners = ResourceOwners()
+    owners.learn(["resp_1"], "gpu-1", "llama3")
+    owners.learn(["resp_1"], "gpu-1", "")
 
-    assert (await found(keepers, "resp_1")).model == "llama3"
+    assert (await found(owners, "resp_1")).model == "llama3"
 
 
 async def test_what_is_being_written_when_it_is_closed_is_written(store, monkeypatch):
@@ -153,11 +153,11 @@ async def test_what_is_being_written_when_it_is_closed_is_written(store, monkeyp
         return await apply(changes)
 
     monkeypatch.setattr(store, "apply", slowly)
-    keepers = Keepers(store)
-    await keepers.open()
-    keepers.learn(["resp_1"], "gpu-1", "llama3")
+    owners = ResourceOwners(store)
+    await owners.open()
+    owners.learn(["resp_1"], "gpu-1", "llama3")
     await began.wait()
-    closing = asyncio.ensure_future(keepers.close())
+    closing = asyncio.ensure_future(owners.close())
     may_go_on.set()
     await closing
 

@@ -80,7 +80,7 @@ async def test_connections_are_counted_on_whatever_is_configured_anew(upstreams)
 
 
 async def test_counts_of_backends_that_are_gone_are_bounded(upstreams, monkeypatch):
-    monkeypatch.setattr(upstreams_module, "MOST_COUNTED", 3)
+    monkeypatch.setattr(upstreams_module, "MAX_COUNTED", 3)
     upstreams.of(GPU)
     upstreams.of(make_backend("busy")).pool.counts.open = 1
     upstreams.of(make_backend("gone"))

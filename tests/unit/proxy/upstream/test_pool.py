@@ -16,7 +16,7 @@ from nexus.dialing.lookups import Answer
 from nexus.proxy.socket_state import SocketState
 from nexus.proxy.upstream import pool as pools
 from nexus.proxy.upstream.pool import NO_REUSE_S, Pool
-from nexus.proxy.write_batch import Outbox
+from nexus.proxy.write_batch import WriteBatch
 from nexus.testing.waiting import eventually
 from tests.support.scripted import ReadRequest, ScriptedBackend, Send, Wait
 
@@ -53,14 +53,14 @@ def peer():
 
 
 @pytest.fixture
-async def outbox():
-    return Outbox(asyncio.get_running_loop())
+async def batch():
+    return WriteBatch(asyncio.get_running_loop())
 
 
 @pytest.fixture
-async def pool(peer, outbox):
+async def pool(peer, batch):
     address = Address("127.0.0.1", peer.port)
-    pool = Pool(address, backend="gpu-1", connect_timeout_s=1.0, keepalive_s=5.0, outbox=outbox)
+    pool = Pool(address, backend="gpu-1", connect_timeout_s=1.0, keepalive_s=5.0, batch=batch)
     opened, open_one = [], pool.open
 
     async def open_and_note():
@@ -132,11 +132,11 @@ async def test_a_connection_is_used_again_while_the_name_leads_to_where_it_goes(
     connection.abandon()
 
 
-async def test_nor_are_those_that_come_while_the_request_waits_for_others(idle, pool, outbox, make_sink):
+async def test_nor_are_those_that_come_while_the_request_waits_for_others(idle, pool, batch, make_sink):
     _, end = await idle()
     sink = make_sink()
-    outbox.expect()
-    outbox.expect()
+    batch.expect()
+    batch.expect()
 
     pool.take_idle().send(REQUEST, b"{}", sink)
     end.sendall(OTHER)

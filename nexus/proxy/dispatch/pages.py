@@ -1,0 +1,170 @@
+"""Answers what Nexus serves itself: pages and WebSockets."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import msgspec
+from aiohttp.http import RawRequestMessage
+
+from nexus.domain.routes import Access, Page, PageRequest, PageRoute, SocketRoute
+from nexus.errors import RequestError
+from nexus.proxy.client.body import receive
+from nexus.proxy.client.connection import ClientConnection
+from nexus.proxy.client.request_ids import id_lines
+from nexus.proxy.client.request_reader import Received
+from nexus.proxy.dispatch import websocket
+from nexus.proxy.exchange.context import DataPlane
+from nexus.proxy.headers.from_client import Head
+from nexus.wire import paths
+
+MAX_PAGE_BODY: Final = 64 * 1024
+
+SERVER_PATH: Final = "*"
+"""The target of a request about the server as a whole (RFC 9110, 9.3.7)."""
+SERVER_PAGE: Final = PageRoute(
+    path=SERVER_PATH,
+    methods=frozenset({"OPTIONS"}),
+    respond=lambda _: Page(200, "text/plain", b"", {"Allow": "DELETE, GET, HEAD, OPTIONS, POST"}),
+    access="open",
+)
+
+
+class Asked(msgspec.Struct, eq=False):
+    """One request, on its way to what answers it."""
+
+    client: ClientConnection
+    received: Received
+    head: Head
+    path: str
+    """In the spelling that is served."""
+    query: str
+    request_id: str
+
+    @property
+    def message(self) -> RawRequestMessage:
+        return self.received.message
+
+    @property
+    def is_anthropic(self) -> bool:
+        return "anthropic-version" in self.message.headers
+
+
+class Pages:
+    """The pages and sockets that are served, by their paths."""
+
+    def __init__(self, plane: DataPlane, pages: tuple[PageRoute, ...], sockets: tuple[SocketRoute, ...]) -> None:
+        self._plane = plane
+        self._sockets = {socket.path: socket for socket in sockets}
+        self.use(pages)
+
+    def use(self, pages: tuple[PageRoute, ...]) -> None:
+        """Serve *pages* from now on, in place of the former ones."""
+        self._exact = {page.path: page for page in pages if page.path == "/" or not page.path.endswith("/")}
+        self._exact[SERVER_PATH] = SERVER_PAGE
+        self._below = [page for page in pages if page.path != "/" and page.path.endswith("/")]
+
+    def is_served(self, path: str) -> bool:
+        return path in self._sockets or self._route_at(path) is not None
+
+    def is_socket(self, path: str) -> bool:
+        return path in self._sockets
+
+    def access_to(self, path: str) -> Access:
+        """Return whose key is needed at *path*."""
+        if path in self._sockets:
+            return "open"
+        route = self._route_at(path)
+        return "client" if route is None else route.access
+
+    async def respond(self, asked: Asked) -> Page:
+        """Return the page that was asked for.
+
+        :raises RequestError: there is none, or it takes another method or another body.
+        """
+        route, path, method = self._route_at(asked.path), asked.path, asked.message.method
+        if route is None:
+            if methods := paths.methods_at(path):
+                raise _wrong_method(", ".join(sorted(methods)))
+            raise RequestError("not_found", "there is nothing at this path; the reference of endpoints lists what is")
+        if method not in (allowed := route.methods_at(path)):
+            raise _wrong_method(", ".join(sorted(allowed)))
+        with self._counted(route) as max_bytes:
+            body = await receive(
+                asked.received.body,
+                asked.head,
+                asked.received.length,
+                write=asked.client.write,
+                limit=max_bytes,
+                deadline_s=self._plane.settings.config.timeouts.body_seconds,
+            )
+            page = route.respond(self._page_request(asked, body))
+            return await page if inspect.isawaitable(page) else page
+
+    def _page_request(self, asked: Asked, body: bytes) -> PageRequest:
+        head, access = asked.head, self._plane.settings.access
+        return PageRequest(
+            method=asked.message.method,
+            path=asked.path,
+            query=asked.query,
+            accept=head.accept.decode("latin-1"),
+            body=body,
+            content_type=head.content_type,
+            origin=head.origin,
+            fetch_site=head.fetch_site,
+            hints=head.hints,
+            request_id=asked.request_id,
+            is_anthropic=asked.is_anthropic,
+            is_known=access.knows(head),
+            is_admin=access.knows(head, "admin"),
+            is_still_admin=self._still_knows(head, "admin"),
+            sees_all=access.sees_all(head),
+            key_digest=access.client_of(head),
+            client_request_id=head.request_id,
+        )
+
+    @contextmanager
+    def _counted(self, route: PageRoute) -> Iterator[int]:
+        """Give the limit of the body; a page that takes requests to models counts as one while it is made."""
+        if not route.takes_requests:
+            yield MAX_PAGE_BODY
+            return
+        plane, server = self._plane, self._plane.settings.config.server
+        plane.in_flight += 1
+        try:
+            if plane.in_flight > server.max_concurrent_requests:
+                raise RequestError("overloaded", "too many requests are under way", retry_after_s=1, close=True)
+            yield server.max_body_bytes
+        finally:
+            plane.in_flight -= 1
+
+    async def serve_socket(self, asked: Asked) -> bool:
+        """Upgrade to a WebSocket and serve it to its end; no further request follows on the connection."""
+        route, client, head = self._sockets[asked.path], asked.client, asked.head
+        if asked.message.method != "GET":
+            raise _wrong_method("GET")
+        accepted = websocket.accept(asked.message.headers)
+        is_known = self._plane.settings.access.knows(head)
+        serve = route.admit(PageRequest(method="GET", path=route.path, query=asked.query, is_known=is_known))
+        client.write(b"%b%b\r\n" % (accepted, id_lines(asked.request_id, head.request_id)))
+        socket = websocket.Socket(client)
+        client.hand_over(socket.receive)
+        try:
+            await serve(socket)
+        finally:
+            socket.close()
+        return False
+
+    def _route_at(self, path: str) -> PageRoute | None:
+        """Return the page at *path*, which has no slash at its end."""
+        return self._exact.get(path) or next((p for p in self._below if path.startswith(p.path)), None)
+
+    def _still_knows(self, head: Head, access: Access) -> Callable[[], bool]:
+        # Only the key is kept, and whichever rules are in force then are asked.
+        shown = Head(authorization=head.authorization, api_key=head.api_key, forward=[])
+        return lambda: self._plane.settings.access.knows(shown, access)
+
+
+def _wrong_method(allowed: str) -> RequestError:
+    return RequestError("method_not_allowed", f"this path takes {allowed}", headers={"Allow": allowed})
