@@ -1,9 +1,9 @@
 """How ``nexus-proxy backends`` shows the fleet: the backends, and below them the servers that wait for approval."""
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 
-from nexus.cli.output.ages import age
 from nexus.cli.output.columns import Layout
 from nexus.cli.output.printing import table
 
@@ -125,3 +125,31 @@ def _pending_cells(row: Row) -> tuple[str, ...]:
         f"{age(row['first_seen'])} ago",
         (row["last_error"] or "not asked yet") if is_explained else "",
     )
+
+
+def file_lines(rows: Iterable[Row], now: datetime | None = None) -> str:
+    """Return what there is to say of the files *rows* of ``/admin/backends``."""
+    moment = now or datetime.now(UTC)
+    return "\n".join(line for row in rows for line in _lines(row, moment))
+
+
+def _lines(row: Row, now: datetime) -> list[str]:
+    names = ", ".join(row["backends"]) or "no backends"
+    read = f" (read {age(row['read_at'], now)} ago)" if row["read_at"] else ""
+    lines = [f"{row['path']}: {names}{read}"]
+    if row["ignored"]:
+        lines.append(
+            f"  not in the fleet, for another backend has the name or the address: {', '.join(row['ignored'])}"
+        )
+    if row["failure"]:
+        lines.append(f"  not used as it is now, since {age(row['failed_at'], now)}: {row['failure']}")
+    return lines
+
+
+def age(instant: str, now: datetime | None = None) -> str:
+    """Return how long ago *instant*, which a page of the proxy says, was; a clock that is behind makes it 0."""
+    seconds = max(0, int(((now or datetime.now(UTC)) - datetime.fromisoformat(instant)).total_seconds()))
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds // length} {unit}"
+    return f"{seconds} s"

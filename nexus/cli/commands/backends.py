@@ -1,5 +1,7 @@
 """``nexus-proxy backends``: how the backends of the proxy that runs are, and changes of them."""
 
+import sys
+from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -8,10 +10,9 @@ import click
 from nexus.cli.arguments.backend_keys import refuse_keys_of_a_backend, table_of
 from nexus.cli.arguments.name_completion import NameOf
 from nexus.cli.arguments.option_order import Section
-from nexus.cli.commands.backend_tables import backend_table, pending_table
-from nexus.cli.commands.file_lines import file_lines
-from nexus.cli.commands.taking_out import confirm, yes_option
+from nexus.cli.commands.backend_tables import backend_table, file_lines, pending_table
 from nexus.cli.output.printing import json_option, print_json
+from nexus.cli.running_proxy.proxy import Proxy
 from nexus.cli.running_proxy.target import Target, client
 from nexus.domain.backend import Status
 
@@ -19,8 +20,10 @@ STATUSES: Final = tuple(status.value for status in Status)
 WITHOUT_APPROVAL: Final = frozenset({"static", "local", "dns", "file", "hosts", "api"})
 """Sources of backends that need no approval, so that none of them can be rejected."""
 
+MAX_NAMED: Final = 10
 TAKING_OUT: Final = frozenset({"drain", "reject"})
 
+_yes_option = click.option("-y", "--yes", is_flag=True, help="Ask no question, even of the last with a model.")
 _status_option = click.option("-s", "--status", type=click.Choice(STATUSES), help="Only backends of this status.")
 
 
@@ -53,7 +56,7 @@ def list_(target: Target, *, status: str | None, as_json: bool) -> None:
 @command.command("drain")
 @click.argument("name", callback=_named, shell_complete=NameOf(lambda row: row["status"] != Status.DRAINING))
 @client
-@yes_option
+@_yes_option
 @json_option
 def drain(target: Target, *, name: str, yes: bool, as_json: bool) -> None:
     """Give NAME no more requests; those that it has are finished.
@@ -90,7 +93,7 @@ def approve(target: Target, *, name: str, as_json: bool) -> None:
     ),
 )
 @client
-@yes_option
+@_yes_option
 @json_option
 def reject(target: Target, *, name: str, yes: bool, as_json: bool) -> None:
     """Keep the server NAME, which announced itself, out of the fleet; requests that it has are finished."""
@@ -149,7 +152,7 @@ def add(  # noqa: PLR0913 - its options
     ),
 )
 @client
-@yes_option
+@_yes_option
 @json_option
 def remove(target: Target, *, name: str, yes: bool, as_json: bool) -> None:
     """Take the backend NAME, which was added while the proxy runs, out of the fleet.
@@ -158,7 +161,7 @@ def remove(target: Target, *, name: str, yes: bool, as_json: bool) -> None:
     """
     proxy = target.proxy(is_admin=True)
     proxy.introduce()
-    confirm(proxy, name, "remove", is_sure=yes)
+    _confirm(proxy, name, "remove", is_sure=yes)
     now = proxy.tell("DELETE", f"/admin/backends/{quote(name, safe='')}")
     if as_json:
         print_json(now)
@@ -187,7 +190,7 @@ def _change(target: Target, name: str, action: str, *, as_json: bool, is_sure: b
     proxy = target.proxy(is_admin=True)
     proxy.introduce()
     if action in TAKING_OUT:
-        confirm(proxy, name, action, is_sure=is_sure)
+        _confirm(proxy, name, action, is_sure=is_sure)
     now = proxy.tell("POST", f"/admin/backends/{quote(name, safe='')}/{action}")
     if as_json:
         print_json(now)
@@ -211,3 +214,25 @@ def _outcome(action: str, now: Any) -> str:
     if now["status"] == Status.UNKNOWN:
         return f"{now['name']} is {said}in the fleet, and gets requests once a probe has found it healthy"
     return f"{now['name']} is {said}{now['status']}, with {now['pending_requests']} requests under way"
+
+
+def _confirm(proxy: Proxy, name: str, action: str, *, is_sure: bool) -> None:
+    """Warn on standard error when *action* leaves a model without a healthy backend, and ask a person at a terminal.
+
+    A script is not asked: it gets the warning, and the models in ``last_with`` of the answer.
+
+    :raises click.exceptions.Abort: the answer was no.
+    """
+    told: Any = proxy.tell("GET", "/admin/backends")
+    # A proxy of an older release does not say so.
+    models = told.get("last_with", {}).get(name, ())
+    if not models:
+        return
+    click.echo(f"{name} is the last healthy backend with {_listed(models)}", err=True)
+    if not is_sure and sys.stdin.isatty() and sys.stderr.isatty():
+        click.confirm(f"{action} {name}?", abort=True, err=True)
+
+
+def _listed(models: Sequence[str]) -> str:
+    more = len(models) - MAX_NAMED
+    return ", ".join(models[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")

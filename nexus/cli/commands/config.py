@@ -1,14 +1,25 @@
 """``nexus-proxy config``: writes a file in which every key is explained, and shows what is in force."""
 
+import json
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any, Final
 
 import click
+import msgspec
 
+from nexus.admin.configuration import CONFIG_PATH, configuration
 from nexus.cli.arguments.option_order import Section
-from nexus.cli.commands import config_show
+from nexus.cli.exit_codes import NoProxy
+from nexus.cli.output.columns import in_columns
+from nexus.cli.output.printing import json_option, print_json
+from nexus.cli.running_proxy.target import Target, client
 from nexus.config.documents import reference
 from nexus.config.loading import DEFAULT_FILE
 from nexus.errors import StartError
+
+_BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @click.group("config", cls=Section)
@@ -42,4 +53,71 @@ def init(output: Path, *, force: bool) -> None:
     click.echo(f"{output} written; `nexus-proxy check` says whether it is valid")
 
 
-command.add_command(config_show.command)
+@command.command("show")
+@client
+@click.option("--offline", is_flag=True, help="Ask no proxy that runs; show what a start from here would use.")
+@json_option
+def show(target: Target, *, offline: bool, as_json: bool) -> None:
+    """Show every key that is in force, each with what set it; secrets are hidden, references are not.
+
+    A proxy that runs is asked, because it knows its options, and the backends that it has found or was given. When
+    there is none, the configuration is shown that a start from here would use.
+    """
+    if offline and (target.url or target.api_key):
+        raise click.UsageError("--offline asks no proxy; leave out --url and --api-key")
+    told = _told(target, is_offline=offline)
+    if as_json:
+        print_json(told)
+    else:
+        click.echo("\n".join(_lines(told)))
+
+
+def _told(target: Target, *, is_offline: bool) -> Any:
+    why = "as --offline says"
+    if target.is_changed and not target.is_named and not is_offline:
+        is_offline, why = True, "the options change what a proxy that runs was started with"
+    if not is_offline:
+        try:
+            proxy = target.proxy(is_admin=True)
+            proxy.introduce()
+            return proxy.tell("GET", CONFIG_PATH)
+        except NoProxy as exc:
+            # One that is named must answer; where the configuration says that one may be, there may be none.
+            if target.is_named:
+                raise
+            why = str(exc)
+    click.echo(f"shown from here: {why}", err=True)
+    return msgspec.to_builtins(configuration(target.chosen.load_quietly()))
+
+
+def _lines(told: Mapping[str, Any]) -> Iterator[str]:
+    tables: dict[str, list[tuple[str, str]]] = {}
+    for row in told["settings"]:
+        section, _, key = row["key"].partition(".")
+        # A key without a value is as if it were not there.
+        value = "(unset)" if row["value"] is None else _toml(row["value"])
+        tables.setdefault(section, []).append((f"{key} = {value}", f"# {row['origin']}"))
+    for section, rows in tables.items():
+        yield f"[{section}]"
+        yield in_columns(rows)
+        yield ""
+    for dropped in told.get("dropped", ()):
+        name, url, other = (in_columns([(dropped[key],)]) for key in ("name", "url", "taken_by"))
+        yield f"# not in force: {name} at {url} was added (api); the file's {other} has its name or its address"
+        yield ""
+    for backend in told["backends"]:
+        yield in_columns([("[[backends]]", f"# {backend['origin']}")])
+        yield from (in_columns([(f"{_key(key)} = {_toml(value)}",)]) for key, value in backend["keys"].items())
+        yield ""
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_key(key)} = {_toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _key(name: str) -> str:
+    return name if _BARE.fullmatch(name) else json.dumps(name, ensure_ascii=False)

@@ -3,6 +3,5 @@
 ============  ==================================================================
 ``printing``  the ``--json`` option, JSON, and tables as wide as the terminal
 ``columns``   aligns rows in columns, and cuts or omits columns that do not fit
-``ages``      how long ago something was
 ============  ==================================================================
 """

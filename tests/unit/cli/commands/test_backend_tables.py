@@ -1,8 +1,17 @@
 """On a terminal, what is needed to choose a server stays whole: its name, and before an approval its address."""
 
+from datetime import UTC, datetime
+
 import pytest
 
-from nexus.cli.commands.backend_tables import HEADINGS, LAYOUT, PENDING_HEADINGS, PENDING_LAYOUT, pending_table
+from nexus.cli.commands.backend_tables import (
+    HEADINGS,
+    LAYOUT,
+    PENDING_HEADINGS,
+    PENDING_LAYOUT,
+    file_lines,
+    pending_table,
+)
 from nexus.cli.output.columns import in_columns
 
 ADDRESS = "http://192.168.178.222:11434"
@@ -15,6 +24,15 @@ WAITING = {
     "host": "desk.local",
     "first_seen": "2026-11-29T12:00:00Z",
     "last_error": "no kind answers like this (HTTP 404)",
+}
+NOW = datetime(2026, 1, 2, 12, 0, 30, tzinfo=UTC)
+FILE = {
+    "path": "/etc/nexus/fleet.toml",
+    "backends": ["gpu-1", "gpu-2"],
+    "ignored": [],
+    "read_at": "2026-01-02T12:00:00Z",
+    "failure": None,
+    "failed_at": None,
 }
 
 
@@ -52,3 +70,24 @@ def test_names_are_told_apart_however_long_an_error_is(width):
 )
 def test_a_server_that_is_not_recognised_says_why_unless_it_is_rejected(changed, said):
     assert pending_table([WAITING | changed]).endswith(said)
+
+
+def test_a_file_tells_its_backends_and_their_age():
+    assert file_lines([FILE], NOW) == "/etc/nexus/fleet.toml: gpu-1, gpu-2 (read 30 s ago)"
+
+
+def test_a_file_that_is_not_used_says_since_when_and_why():
+    row = FILE | {"failure": "fleet.toml: is empty", "failed_at": "2026-01-02T11:58:00Z", "ignored": ["gpu-2"]}
+
+    assert file_lines([row], NOW).splitlines()[1:] == [
+        "  not in the fleet, for another backend has the name or the address: gpu-2",
+        "  not used as it is now, since 2 min: fleet.toml: is empty",
+    ]
+
+
+def test_a_file_that_was_never_in_order_has_no_age():
+    row = FILE | {"backends": [], "read_at": None, "failure": "no such file", "failed_at": "2026-01-01T11:00:00Z"}
+
+    assert file_lines([row], NOW) == (
+        "/etc/nexus/fleet.toml: no backends\n  not used as it is now, since 1 d: no such file"
+    )
