@@ -1,4 +1,4 @@
-"""With which code a command ends, and the errors that have a code of their own."""
+"""The exit codes of commands, and the errors that have one of their own."""
 
 import os
 import signal
@@ -19,23 +19,23 @@ class ExitCode(IntEnum):
     NO_PERMISSION = os.EX_NOPERM
     CONFIG = os.EX_CONFIG
     CLOSED_PIPE = 128 + signal.SIGPIPE
-    """What a shell makes of a program that ends of this signal."""
+    """The code that shells report for a program that this signal has ended."""
 
 
 class NoProxy(NexusError):
-    """No proxy answers there; the text says why."""
+    """No proxy answers at the address; the text says why."""
 
 
 class KeyRefused(NoProxy):
-    """The proxy that answers asks for another key."""
+    """The proxy refuses the key, or the lack of one."""
 
 
 class SeveralProxies(NexusError):
-    """Several proxies could be meant; the text lists them."""
+    """Several proxies run, and none was chosen; the text lists them."""
 
 
 def exit_code_of(error: NexusError) -> ExitCode:
-    """Return the code with which a command ends that *error* ends."""
+    """Return the exit code of a command that *error* ends."""
     return next((code for kind, code in _CODES.items() if isinstance(error, kind)), ExitCode.FAILED)
 
 
@@ -45,4 +45,4 @@ _CODES = {
     NoProxy: ExitCode.UNAVAILABLE,
     SeveralProxies: ExitCode.AMBIGUOUS,
 }
-"""The narrower error first."""
+"""Subclasses stand before their base class."""

@@ -1,4 +1,4 @@
-"""``nexus-proxy``: finds the command, loads its module alone, and turns errors into exit codes."""
+"""``nexus-proxy``: finds the command, imports its module only, and maps errors to exit codes."""
 
 import platform
 import signal
@@ -12,7 +12,7 @@ from click.shell_completion import CompletionItem, add_completion_class
 
 from nexus import __version__
 from nexus.cli.arguments.bash_completion import BashCompletion
-from nexus.cli.arguments.option_order import Section, left_over, placed
+from nexus.cli.arguments.option_order import Section, command_first, left_over
 from nexus.cli.exit_codes import ExitCode, exit_code_of
 from nexus.cli.standard_streams import drop_output, forgive_closed_output, open_closed_streams, output_failure
 from nexus.containment import interrupts_noted
@@ -36,32 +36,32 @@ COMMANDS: Final[Mapping[str, str]] = {
     "demo": "nexus.cli.commands.demo",
     "completions": "nexus.cli.commands.completions",
 }
-"""Each command and its module, which is imported when the command is called for: a short one starts fast."""
+"""The module of each command. Only the one that is called is imported, so that short commands start fast."""
 
 AS_JSON: Final = "nexus.cli.main.as_json"
-OF_NO_COMMAND: Final = frozenset({"-h", "--help", "--version"})
+GROUP_OPTIONS: Final = frozenset({"-h", "--help", "--version"})
 
 
 class Failure(click.ClickException):
-    """A command cannot do what it should; the operator reads one line, and a script a number."""
+    """An error that ends a command: one line on standard error, and the exit code of the error."""
 
     def __init__(self, error: NexusError) -> None:
         super().__init__(str(error))
-        self.exit_code = exit_code_of(error)  # type: ignore[misc]  # click reads it off the instance
+        self.exit_code = exit_code_of(error)  # type: ignore[misc]  # click reads it from the instance
 
     def show(self, file: Any = None) -> None:
         click.echo(f"nexus-proxy: {self.message}", err=True, file=file)
 
 
 class NexusProxy(Section):
-    """The group of all commands, those of plugins among them; without a command, ``serve``."""
+    """The group of all commands, including those of plugins; ``serve`` is the default."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
         open_closed_streams()
         return super().main(*args, **extra)
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
-        with _quiet_end():
+        with _handled_output_errors():
             return super().make_context(*args, **extra)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -69,15 +69,18 @@ class NexusProxy(Section):
 
     def _in_order(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args:
-            # A shell that asks for completions leaves out the word that is being typed: it may be that of a command.
+            # Shells omit the word that is being completed, which may be a command.
             return [] if ctx.resilient_parsing else ["serve"]
-        if args[0] == "--version" or (OF_NO_COMMAND.intersection(args) and left_over(self, ctx, args) == []):
-            # Click calls them in this order: how to print is to be known before what.
+        if args[0] == "--version" or (GROUP_OPTIONS.intersection(args) and left_over(self, ctx, args) == []):
+            # Click calls the callbacks in this order, and --version needs to know about --json.
             return ["--json", *args] if "--json" in args else args
-        return placed(self, ctx, args) or (self._otherwise(ctx, args) if args[0].startswith("-") else args)
+        return command_first(self, ctx, args) or (self._options_first(ctx, args) if args[0].startswith("-") else args)
 
-    def _otherwise(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Return *args*, which begin with an option, for ``serve``, a plugin's command, or what is to refuse them."""
+    def _options_first(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Return *args*, which begin with an option, with the command first that accepts or refuses them.
+
+        That is ``serve``, a command of a plugin, or the built-in command that does not have such an option.
+        """
         from nexus.cli.arguments.options import alone
 
         rest = [] if ctx.resilient_parsing else left_over(alone, ctx, args)
@@ -85,10 +88,10 @@ class NexusProxy(Section):
             return ["serve", *args]
         if rest is None:
             position = next((i for i, word in enumerate(args) if word in COMMANDS), None)
-            return ["serve", *args] if position is None else _with_in_front(args, position)
+            return ["serve", *args] if position is None else _moved_to_front(args, position)
         position = len(args) - len(rest)
         if args[position] in COMMANDS:
-            return _with_in_front(args, position)
+            return _moved_to_front(args, position)
         ctx.obj = alone.main(args[:position], prog_name="nexus-proxy", standalone_mode=False)
         return rest
 
@@ -119,27 +122,26 @@ class NexusProxy(Section):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] == "serve":
-            # Its module takes a while to load; a reload asked for meanwhile has nothing to do, and must not end it.
+            # While its module is imported, a SIGHUP must not end the process: there is nothing to reload yet.
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
             forgive_closed_output()
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with interrupts_noted(), _quiet_end():
+            with interrupts_noted(), _handled_output_errors():
                 return super().invoke(ctx)
         except NexusError as exc:
             raise Failure(exc) from exc
 
 
-def _with_in_front(args: list[str], position: int) -> list[str]:
-    """Return *args* with the word at *position* first: its command is the one that refuses an option before it."""
+def _moved_to_front(args: list[str], position: int) -> list[str]:
     return [args[position], *args[:position], *args[position + 1 :]]
 
 
 @contextmanager
-def _quiet_end() -> Iterator[None]:
-    """End quietly when the reader of the output has what it wanted, as ``head`` has, and in a line when it is lost."""
+def _handled_output_errors() -> Iterator[None]:
+    """End silently when the reader closes the pipe, as ``head`` does, and with a message when output is lost."""
     try:
         yield
         if (failure := output_failure()) is not None:

@@ -1,4 +1,4 @@
-"""The commands that plugins contribute, whose errors name the plugin."""
+"""Commands that plugins contribute, with errors that name the plugin."""
 
 from collections.abc import Iterable
 from copy import copy

@@ -1,4 +1,4 @@
-"""The three standard streams: there from the start on, and told of when what a command prints cannot be written."""
+"""Opens standard streams that are closed, and detects output that cannot be written."""
 
 import os
 import sys
@@ -8,48 +8,47 @@ from typing import Final
 import click
 
 _STREAMS: Final = (("stdin", "r", os.O_RDONLY), ("stdout", "w", os.O_RDONLY), ("stderr", "w", os.O_WRONLY))
-"""By descriptor: name, mode, and how its stand-in is opened. A command that prints into nothing is to fail."""
+"""By descriptor: name, mode, and the flags of its replacement. Output is opened for reading, so that printing fails."""
 
-_stood_in_for: Final[set[str]] = set()
+_replaced: Final[set[str]] = set()
 
 
 def open_closed_streams() -> None:
     """Open the null device for each standard stream that is closed.
 
-    Otherwise the next file or socket that is opened gets its number, and is taken for it: libuv ends the process when
-    it closes one of these numbers.
+    Otherwise the next file or socket would get its descriptor, and libuv aborts when it closes one of these.
     """
     for number, (name, mode, flags) in enumerate(_STREAMS):
         try:
             os.fstat(number)
         except OSError:
             _open_null(number, flags)
-            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 - for as long as the process
-            _stood_in_for.add(name)
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 - stays open until the process ends
+            _replaced.add(name)
 
 
 def forgive_closed_output() -> None:
-    """Let what is printed vanish when standard output was closed, instead of being an error."""
-    if "stdout" in _stood_in_for:
+    """Discard output, instead of failing, when standard output was closed at the start."""
+    if "stdout" in _replaced:
         drop_output()
 
 
 def drop_output() -> None:
-    """Let what waits to be written vanish: it must not fail once more when the interpreter ends."""
+    """Discard buffered output, so that it does not fail again when the interpreter ends."""
     _open_null(sys.stdout.fileno(), os.O_WRONLY)
 
 
 def output_failure(exc: BaseException | None = None) -> OSError | None:
-    """Return why what was printed cannot be written; None when it can.
+    """Return the error that keeps output from being written; None when there is none.
 
-    :param exc: what has ended the command.
+    :param exc: the exception that ended the command.
     """
-    # What the command of a plugin raises is the cause of what is told of it.
+    # An exception of a plugin's command is the cause of a PluginError.
     raised = exc if exc is None or isinstance(exc, OSError) else exc.__cause__
     if isinstance(raised, OSError) and _is_of_echo(raised):
         return raised
     try:
-        # What a buffer holds that could not be written fails again.
+        # Output that is still buffered after a failed write fails again.
         sys.stdout.flush()
     except OSError as failure:
         return failure

@@ -11,9 +11,9 @@ from nexus.config.schema import Config
 
 
 def table_of(settings: Iterable[str]) -> dict[str, Any]:
-    """Return what *settings* say; a value is TOML or, where it is none, a text.
+    """Return *settings* as a table; a value that is not TOML is a text.
 
-    :raises click.BadParameter: one has no value, or is no key.
+    :raises click.BadParameter: a setting has no value, or an invalid key.
     """
     table: dict[str, Any] = {}
     for setting in settings:
@@ -25,9 +25,9 @@ def table_of(settings: Iterable[str]) -> dict[str, Any]:
 
 
 def refuse_keys_of_a_backend(overrides: Iterable[str]) -> None:
-    """Refuse keys that were given with ``--set``, which is for those of the configuration here.
+    """Refuse keys of a backend that were given with ``--set``, which sets keys of the configuration.
 
-    :raises click.BadParameter: the first part of one is no section, so it is meant for the backend.
+    :raises click.BadParameter: the first part of a key is no section.
     """
     for key in overrides:
         if key.partition(".")[0] not in Config.__struct_fields__:
@@ -41,7 +41,7 @@ def _parsed(key: str, value: str) -> dict[str, Any]:
             parsed = tomllib.loads(f"{key} = {text}")
         except ValueError:
             continue
-        # A value of several lines would bring keys of its own.
+        # A value of several lines could set further keys.
         if "\n" not in text:
             return parsed
     raise click.BadParameter(f"'{key}' is not a key, such as priority or headers.X-Team", param_hint="--with")

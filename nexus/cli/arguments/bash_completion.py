@@ -1,4 +1,4 @@
-"""Completion in bash of names that hold what bash takes for the end of a word: colons, blanks, quotes."""
+"""Completes names in bash that hold colons, blanks or quotes, where bash ends a word."""
 
 import os
 from typing import ClassVar
@@ -22,9 +22,9 @@ _SCRIPT = """\
             COMPREPLY=()
             compopt -o default
         elif [[ $type == 'plain' ]]; then
-            # Within quotes, everything stands as it is.
+            # Within quotes, nothing needs escaping.
             [[ $word == [\\'\\"]* ]] || printf -v value '%%q' "$value"
-            # Readline takes what follows the last colon for the word to be replaced.
+            # Readline replaces only what follows the last colon.
             if [[ $COMP_WORDBREAKS == *:* && ${line##*[[:space:]]} == *:* ]]; then
                 local begun=${line##*[[:space:]]}
                 value=${value#"${begun%%"${begun##*:}"}"}
@@ -45,17 +45,17 @@ _SCRIPT = """\
 
 
 class BashCompletion(BashComplete):
-    """That of click, but for what it reads, the line instead of words that are cut at colons, and what it quotes."""
+    """Click's completion, but reading the whole line rather than words cut at colons, and quoting its results."""
 
     source_template: ClassVar[str] = _SCRIPT
 
     def get_completion_args(self) -> tuple[list[str], str]:
         line = os.environ.get("COMP_LINE")
         if line is None:
-            # A shell that has read the script of an older release.
+            # The shell has loaded the script of an older release.
             return super().get_completion_args()
         words = split_arg_string(line)[1:]
-        # Behind a blank that is not quoted, a new word begins.
+        # An unquoted blank at the end begins a new word.
         if split_arg_string(f"{line}x")[1:] == [*words, "x"]:
             return words, ""
         return words[:-1], words[-1] if words else ""

@@ -1,4 +1,4 @@
-"""The options that every command takes which reads the configuration."""
+"""The options of every command that reads the configuration."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -28,11 +28,11 @@ KEYS: Final[Mapping[str, str]] = {
     "health_check": "health_check.enabled",
     "disable_plugin": "plugin_loading.disabled",
 }
-"""The key that each option sets; when it is not given, it sets nothing."""
+"""The key that each option sets when it is given."""
 
 
 class OrVariable(click.Option):
-    """A flag that a variable may set too; of a value that is none, the variable is blamed and not the option."""
+    """A flag that a variable may set too; an error about the variable's value names the variable."""
 
     def consume_value(self, ctx: click.Context, opts: Mapping[str, Any]) -> tuple[Any, ParameterSource]:
         value, source = super().consume_value(ctx, opts)
@@ -90,7 +90,7 @@ _OPTIONS: Final = (
 
 
 class Chosen(msgspec.Struct, frozen=True, kw_only=True):
-    """Which configuration the command line asks for."""
+    """The configuration that the command line chooses."""
 
     path: Path | None = None
     overrides: Mapping[str, object] = {}
@@ -98,14 +98,14 @@ class Chosen(msgspec.Struct, frozen=True, kw_only=True):
     plugin_files: tuple[Path, ...] = ()
 
     def load(self) -> LoadedConfig:
-        """Load it, as its sources are now, and keep its secrets out of the log; raise ConfigError."""
+        """Load it and hide its secrets in the log. :raises ConfigError: it is wrong."""
         loaded = load(self.path, environ=os.environ, overrides=self.overrides, insecure=self.insecure)
         for secret in loaded.secrets:
             logs.hide(secret.reveal())
         return loaded
 
     def load_quietly(self) -> LoadedConfig:
-        """Load it for a command that prints something itself: warnings go to standard error, the rest nowhere."""
+        """Load it for a command that prints its own output: only warnings are logged, to standard error."""
         logs.configure(LoggingConfig(level="warning", format="pretty"))
         loaded = self.load()
         warn(loaded.warnings)
@@ -119,7 +119,7 @@ def warn(warnings: Iterable[str]) -> None:
 
 
 def configuration(command: Callable[..., T]) -> Callable[..., T]:
-    """Give *command* the options, and call it with the :class:`Chosen` that they make as its first argument."""
+    """Add the options to *command*, which gets them as a :class:`Chosen`, its first argument."""
 
     @wraps(command)
     def with_chosen(**given: Any) -> T:
@@ -131,7 +131,7 @@ def configuration(command: Callable[..., T]) -> Callable[..., T]:
 
 
 def chosen(given: dict[str, Any]) -> Chosen:
-    """Return what the shared options among *given* ask for, and take them out of it."""
+    """Remove the shared options from *given* and return what they choose."""
     shared = {name: given.pop(name) for name in (*KEYS, "config", "insecure", "plugin_files", "settings")}
     return _chosen(**shared)
 
@@ -139,7 +139,7 @@ def chosen(given: dict[str, Any]) -> Chosen:
 @click.command(add_help_option=False)
 @configuration
 def alone(asked: Chosen) -> Chosen:
-    """Return what the options ask for that precede the command of a plugin."""
+    """Return what the options before the command of a plugin choose."""
     return asked
 
 

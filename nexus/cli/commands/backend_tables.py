@@ -1,4 +1,4 @@
-"""How ``nexus-proxy backends`` shows the fleet: the backends, and below them the servers that wait for approval."""
+"""The tables of ``nexus-proxy backends``: backends, servers that wait for approval, and watched files."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -26,7 +26,7 @@ HEADINGS: Final = (
     "LAST ERROR",
 )
 SOURCES: Final[Mapping[str, str]] = {"static": "config"}
-"""What a source is called here, where that is not its own name."""
+"""Sources that have another name in the table."""
 LEAST_FIRST: Final = (
     "TIER",
     "ZONE",
@@ -41,7 +41,7 @@ LEAST_FIRST: Final = (
     "SOURCE",
 )
 NAME_WIDTH: Final = 21
-"""``192.168.100.100:11434``: names that are cut further cannot be told apart."""
+"""The length of ``192.168.100.100:11434``: names that are cut further look alike."""
 LAYOUT: Final = Layout(
     cut=tuple(map(HEADINGS.index, ("NAME", "LAST ERROR", "URL"))),
     leave_out=tuple(map(HEADINGS.index, LEAST_FIRST)),
@@ -57,13 +57,13 @@ PENDING_LAYOUT: Final = Layout(
 
 
 def backend_table(rows: Iterable[Row]) -> str:
-    """Return *rows* of ``/admin/backends``."""
+    """Return *rows* of ``/admin/backends`` as a table."""
     cells = [*map(_cells, rows)]
     return table([HEADINGS, *cells], layout=LAYOUT) if cells else "no backends"
 
 
 def pending_table(rows: Iterable[Row]) -> str:
-    """Return the servers that are not in the fleet; there must be one at least."""
+    """Return the servers that are not in the fleet, of which there must be at least one, as a table."""
     heading = "not in the fleet: `nexus-proxy backends approve NAME` adds one"
     return f"{heading}\n{table([PENDING_HEADINGS, *map(_pending_cells, rows)], layout=PENDING_LAYOUT)}"
 
@@ -89,7 +89,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _seen(row: Row) -> str:
-    """Return how long ago its discoverer saw it; nothing of a backend that is in the fleet without one."""
+    """Return how long ago its discoverer saw the backend; empty when it has no discoverer."""
     if row.get("last_seen") is None:
         return ""
     return f"{_age(row['last_seen'])} ago{', stale' if row['is_stale'] else ''}"
@@ -113,7 +113,7 @@ def _status(row: Row) -> str:
 
 
 def _pending_cells(row: Row) -> tuple[str, ...]:
-    # A rejected server is not asked what it is.
+    # The kind of a rejected server is not detected.
     is_explained = row["backend_type"] is None and row["trust"] != "rejected"
     return (
         row["name"],
@@ -128,7 +128,7 @@ def _pending_cells(row: Row) -> tuple[str, ...]:
 
 
 def file_lines(rows: Iterable[Row], now: datetime | None = None) -> str:
-    """Return what there is to say of the files *rows* of ``/admin/backends``."""
+    """Return the watched files *rows* of ``/admin/backends``, each with its backends, its age and its error."""
     moment = now or datetime.now(UTC)
     return "\n".join(line for row in rows for line in _lines(row, moment))
 
@@ -147,7 +147,7 @@ def _lines(row: Row, now: datetime) -> list[str]:
 
 
 def age(instant: str, now: datetime | None = None) -> str:
-    """Return how long ago *instant*, which a page of the proxy says, was; a clock that is behind makes it 0."""
+    """Return how long ago *instant* was, in one unit; 0 when the clock of this machine is behind the proxy's."""
     seconds = max(0, int(((now or datetime.now(UTC)) - datetime.fromisoformat(instant)).total_seconds()))
     for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= length:

@@ -1,4 +1,4 @@
-"""``nexus-proxy backends``: how the backends of the proxy that runs are, and changes of them."""
+"""``nexus-proxy backends``: shows and changes the backends of a running proxy."""
 
 import sys
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from nexus.domain.backend import Status
 
 STATUSES: Final = tuple(status.value for status in Status)
 WITHOUT_APPROVAL: Final = frozenset({"static", "local", "dns", "file", "hosts", "api"})
-"""Sources of backends that need no approval, so that none of them can be rejected."""
+"""Sources of backends that need no approval and therefore cannot be rejected."""
 
 MAX_NAMED: Final = 10
 TAKING_OUT: Final = frozenset({"drain", "reject"})
@@ -28,7 +28,7 @@ _status_option = click.option("-s", "--status", type=click.Choice(STATUSES), hel
 
 
 def _named(ctx: click.Context, param: click.Parameter, name: str) -> str:
-    """Return *name*, which is not empty: a path without it leads elsewhere."""
+    """Refuse an empty name, with which the path would be that of another page."""
     if not name.strip():
         raise click.BadParameter("expected the name of a backend, got an empty one", ctx, param)
     return name
@@ -134,7 +134,7 @@ def add(  # noqa: PLR0913 - its options
     table = table_of(keys) | {key: value for key, value in given.items() if value is not None}
     proxy = target.proxy(is_admin=True)
     proxy.introduce()
-    now = proxy.tell("POST", "/admin/backends", {**table, "persist": persist})
+    now = proxy.call("POST", "/admin/backends", {**table, "persist": persist})
     if as_json:
         print_json(now)
     else:
@@ -162,7 +162,7 @@ def remove(target: Target, *, name: str, yes: bool, as_json: bool) -> None:
     proxy = target.proxy(is_admin=True)
     proxy.introduce()
     _confirm(proxy, name, "remove", is_sure=yes)
-    now = proxy.tell("DELETE", f"/admin/backends/{quote(name, safe='')}")
+    now = proxy.call("DELETE", f"/admin/backends/{quote(name, safe='')}")
     if as_json:
         print_json(now)
     else:
@@ -172,17 +172,17 @@ def remove(target: Target, *, name: str, yes: bool, as_json: bool) -> None:
 def _show(target: Target, status: str | None, *, as_json: bool) -> None:
     proxy = target.proxy(is_admin=True)
     proxy.introduce()
-    told = proxy.tell("GET", "/admin/backends")
-    rows = [row for row in told["backends"] if status in (None, row["status"])]
-    # A server that waits has no status to be chosen by.
-    pending = [] if status is not None else told.get("pending", [])
+    page = proxy.call("GET", "/admin/backends")
+    rows = [row for row in page["backends"] if status in (None, row["status"])]
+    # A server that waits for approval has no status, so a filter excludes it.
+    pending = [] if status is not None else page.get("pending", [])
     if as_json:
-        print_json({"backends": rows, "pending": pending, "files": told.get("files", [])})
+        print_json({"backends": rows, "pending": pending, "files": page.get("files", [])})
         return
     click.echo(backend_table(rows))
     if pending:
         click.echo(f"\n{pending_table(pending)}")
-    if status is None and (files := told.get("files")):
+    if status is None and (files := page.get("files")):
         click.echo(f"\n{file_lines(files)}")
 
 
@@ -191,18 +191,14 @@ def _change(target: Target, name: str, action: str, *, as_json: bool, is_sure: b
     proxy.introduce()
     if action in TAKING_OUT:
         _confirm(proxy, name, action, is_sure=is_sure)
-    now = proxy.tell("POST", f"/admin/backends/{quote(name, safe='')}/{action}")
+    now = proxy.call("POST", f"/admin/backends/{quote(name, safe='')}/{action}")
     if as_json:
         print_json(now)
     else:
-        click.echo(_came_of(action, now))
+        click.echo(f"{_outcome(action, now)}{UNTIL_RESTART if now.get('until_restart') else ''}")
 
 
 UNTIL_RESTART: Final = "; until the proxy ends, as its store keeps nothing: see [store] in the configuration"
-
-
-def _came_of(action: str, now: Any) -> str:
-    return f"{_outcome(action, now)}{UNTIL_RESTART if now.get('until_restart') else ''}"
 
 
 def _outcome(action: str, now: Any) -> str:
@@ -217,15 +213,15 @@ def _outcome(action: str, now: Any) -> str:
 
 
 def _confirm(proxy: Proxy, name: str, action: str, *, is_sure: bool) -> None:
-    """Warn on standard error when *action* leaves a model without a healthy backend, and ask a person at a terminal.
+    """Warn on standard error when *action* leaves a model without a healthy backend, and ask if there is a terminal.
 
-    A script is not asked: it gets the warning, and the models in ``last_with`` of the answer.
+    A script gets only the warning, and the models as ``last_with`` of the page.
 
     :raises click.exceptions.Abort: the answer was no.
     """
-    told: Any = proxy.tell("GET", "/admin/backends")
-    # A proxy of an older release does not say so.
-    models = told.get("last_with", {}).get(name, ())
+    page: Any = proxy.call("GET", "/admin/backends")
+    # Older releases do not have this key.
+    models = page.get("last_with", {}).get(name, ())
     if not models:
         return
     click.echo(f"{name} is the last healthy backend with {_listed(models)}", err=True)

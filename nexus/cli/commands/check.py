@@ -1,4 +1,4 @@
-"""``nexus-proxy check``: says whether a start would succeed, without starting anything."""
+"""``nexus-proxy check``: reports whether a start would succeed, without starting anything."""
 
 import asyncio
 import http.client
@@ -32,7 +32,7 @@ def command(chosen: Chosen, *, as_json: bool) -> None:
     Starts nothing and leaves nothing behind. Prints a summary, or the error and exits with 78. A port at which a Nexus
     listens already is a warning: it may be the one that has this configuration in force.
     """
-    # As a start does: what it may have is a thing to warn of.
+    # As at a start: a limit that is too low gives a warning.
     raise_file_limit()
     try:
         loaded = chosen.load_quietly()
@@ -41,7 +41,7 @@ def command(chosen: Chosen, *, as_json: bool) -> None:
     except NexusError as exc:
         if as_json:
             print_json(Report(ok=False, error=str(exc)))
-        # Whoever checks wants one answer, whoever is at fault.
+        # A check that fails has one exit code, whatever the cause.
         raise ConfigError(str(exc)) from exc
     for warning in found:
         click.echo(f"nexus-proxy: warning: {warning}", err=True)
@@ -54,7 +54,7 @@ def command(chosen: Chosen, *, as_json: bool) -> None:
 
 
 async def _opened(blueprint: Blueprint) -> tuple[str, ...]:
-    """Open what a start would open, and return what the operator should know. :raises NexusError: it fails."""
+    """Open what a start would open, and return warnings. :raises NexusError: it fails."""
     warnings = (
         *await _about_network(blueprint),
         *await watched_file_warnings(blueprint),
@@ -71,11 +71,11 @@ async def _opened(blueprint: Blueprint) -> tuple[str, ...]:
 
 
 async def _about_network(blueprint: Blueprint) -> tuple[str, ...]:
-    """Return a warning where servers are looked for by mDNS and no announcement can reach this machine."""
+    """Return a warning when mDNS is used and no announcement can reach this machine."""
     has_finders = bool(blueprint.contributions.discoverers())
     if not (blueprint.fleet.looks_around(has_finders=has_finders) and blueprint.fleet.discovery.mdns):
         return ()
-    # zeroconf takes a while to load, and most configurations do not need it.
+    # zeroconf is slow to import, and most configurations do not need it.
     from nexus.fleet.discovery.mdns.multicast_check import why_unheard
 
     reason = await why_unheard()
@@ -84,7 +84,7 @@ async def _about_network(blueprint: Blueprint) -> tuple[str, ...]:
 
 
 def _version_of_nexus(url: str) -> str | None:
-    """Return the version of the Nexus that listens at *url*, None when it is another program."""
+    """Return the version of the Nexus that listens at *url*, None for another program."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=ANSWER_S)
     try:
@@ -119,34 +119,34 @@ def _facts(blueprint: Blueprint) -> Iterator[str]:
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What was checked, and what came of it."""
+    """What ``--json`` prints: the configuration that was checked, and the result."""
 
     ok: bool
     """Whether a start would succeed."""
     error: str | None = None
-    """Why it would not; the members below are then missing."""
+    """Why it would not; then the members below are missing."""
     file: str | msgspec.UnsetType = msgspec.UNSET
-    """The file, ``configuration`` without one."""
+    """The file; ``configuration`` without one."""
     host: str | msgspec.UnsetType = msgspec.UNSET
     port: int | msgspec.UnsetType = msgspec.UNSET
     api_keys: int | msgspec.UnsetType = msgspec.UNSET
-    """How many keys clients may show."""
+    """The number of keys for clients."""
     admin_keys: int | msgspec.UnsetType = msgspec.UNSET
-    """How many keys administrators may show; 0: those of clients."""
+    """The number of keys for administrators; with 0, the keys for clients count."""
     backends: list[str] | msgspec.UnsetType = msgspec.UNSET
     """The configured ones, by name."""
     discoverers: list[str] | msgspec.UnsetType = msgspec.UNSET
-    """What looks for further ones, by the source that these will have."""
+    """What discovers further ones, by the source that these will have."""
     stages: list[str] | msgspec.UnsetType = msgspec.UNSET
     """In their order."""
     policies: int | msgspec.UnsetType = msgspec.UNSET
-    """How many traffic policies there are."""
+    """The number of traffic policies."""
     warnings: list[str] | msgspec.UnsetType = msgspec.UNSET
-    """What keeps nothing from starting, and may not be meant."""
+    """What does not prevent a start but may be a mistake."""
 
 
 def report(blueprint: Blueprint, warnings: Iterable[str]) -> Report:
-    """Return what there is to say of a configuration with which a start would succeed."""
+    """Return the report of a configuration with which a start would succeed."""
     config = blueprint.config
     return Report(
         ok=True,
@@ -164,7 +164,7 @@ def report(blueprint: Blueprint, warnings: Iterable[str]) -> Report:
 
 
 def discoverers_of(blueprint: Blueprint) -> list[str]:
-    """Return what looks for backends, by the names that a backend's source has."""
+    """Return the names of the active discoverers, as a backend's source has them."""
     plan = blueprint.fleet
     of_plugins = [str(discoverer.name) for _, discoverer in blueprint.contributions.discoverers()]
     configured = {"dns": plan.discovery.dns, "file": plan.discovery.file, "hosts": plan.discovery.hosts}

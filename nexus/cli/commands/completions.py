@@ -1,4 +1,4 @@
-"""``nexus-proxy completions``: a script with which a shell completes commands and options."""
+"""``nexus-proxy completions``: prints a completion script for a shell."""
 
 import click
 from click.shell_completion import get_completion_class

@@ -1,4 +1,4 @@
-"""``nexus-proxy config``: writes a file in which every key is explained, and shows what is in force."""
+"""``nexus-proxy config``: writes an example file, and shows the configuration in force."""
 
 import json
 import re
@@ -65,14 +65,14 @@ def show(target: Target, *, offline: bool, as_json: bool) -> None:
     """
     if offline and (target.url or target.api_key):
         raise click.UsageError("--offline asks no proxy; leave out --url and --api-key")
-    told = _told(target, is_offline=offline)
+    page = _settings(target, is_offline=offline)
     if as_json:
-        print_json(told)
+        print_json(page)
     else:
-        click.echo("\n".join(_lines(told)))
+        click.echo("\n".join(_lines(page)))
 
 
-def _told(target: Target, *, is_offline: bool) -> Any:
+def _settings(target: Target, *, is_offline: bool) -> Any:
     why = "as --offline says"
     if target.is_changed and not target.is_named and not is_offline:
         is_offline, why = True, "the options change what a proxy that runs was started with"
@@ -80,9 +80,9 @@ def _told(target: Target, *, is_offline: bool) -> Any:
         try:
             proxy = target.proxy(is_admin=True)
             proxy.introduce()
-            return proxy.tell("GET", CONFIG_PATH)
+            return proxy.call("GET", CONFIG_PATH)
         except NoProxy as exc:
-            # One that is named must answer; where the configuration says that one may be, there may be none.
+            # A proxy that the command line names must run; at a configured address, there may be none.
             if target.is_named:
                 raise
             why = str(exc)
@@ -90,22 +90,22 @@ def _told(target: Target, *, is_offline: bool) -> Any:
     return msgspec.to_builtins(configuration(target.chosen.load_quietly()))
 
 
-def _lines(told: Mapping[str, Any]) -> Iterator[str]:
+def _lines(page: Mapping[str, Any]) -> Iterator[str]:
     tables: dict[str, list[tuple[str, str]]] = {}
-    for row in told["settings"]:
+    for row in page["settings"]:
         section, _, key = row["key"].partition(".")
-        # A key without a value is as if it were not there.
+        # TOML has no null: a key without a value is left out.
         value = "(unset)" if row["value"] is None else _toml(row["value"])
         tables.setdefault(section, []).append((f"{key} = {value}", f"# {row['origin']}"))
     for section, rows in tables.items():
         yield f"[{section}]"
         yield in_columns(rows)
         yield ""
-    for dropped in told.get("dropped", ()):
+    for dropped in page.get("dropped", ()):
         name, url, other = (in_columns([(dropped[key],)]) for key in ("name", "url", "taken_by"))
         yield f"# not in force: {name} at {url} was added (api); the file's {other} has its name or its address"
         yield ""
-    for backend in told["backends"]:
+    for backend in page["backends"]:
         yield in_columns([("[[backends]]", f"# {backend['origin']}")])
         yield from (in_columns([(f"{_key(key)} = {_toml(value)}",)]) for key, value in backend["keys"].items())
         yield ""

@@ -1,4 +1,4 @@
-"""``nexus-proxy decisions``: what the proxy that runs has decided about the last requests, and why."""
+"""``nexus-proxy decisions``: shows the recent routing decisions of a running proxy, and their reasons."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -64,12 +64,12 @@ def command(target: Target, *, request_id: str | None, limit: int, as_json: bool
     if request_id is not None:
         _show_one(proxy, request_id, as_json=as_json)
         return
-    told = proxy.tell("GET", f"{DECISIONS_PATH}?{urlencode({**wanted, 'limit': limit})}")
+    page = proxy.call("GET", f"{DECISIONS_PATH}?{urlencode({**wanted, 'limit': limit})}")
     if as_json:
-        print_json(told)
+        print_json(page)
     else:
-        rows = [*map(_cells, told["decisions"])]
-        click.echo(table([HEADINGS, *rows], layout=LAYOUT) if rows else _none_of(told["kept"]))
+        rows = [*map(_cells, page["decisions"])]
+        click.echo(table([HEADINGS, *rows], layout=LAYOUT) if rows else _none_of(page["kept"]))
 
 
 def _none_of(kept: int) -> str:
@@ -77,12 +77,12 @@ def _none_of(kept: int) -> str:
 
 
 def _show_one(proxy: Proxy, request_id: str, *, as_json: bool) -> None:
-    told = proxy.tell("GET", f"{DECISIONS_PATH}/{quote(request_id, safe='')}")
+    page = proxy.call("GET", f"{DECISIONS_PATH}/{quote(request_id, safe='')}")
     if as_json:
-        print_json(told)
+        print_json(page)
         return
     try:
-        explanation = msgspec.convert(told, Explanation)
+        explanation = msgspec.convert(page, Explanation)
     except msgspec.ValidationError as exc:
         raise NexusError(f"the proxy at {proxy.url} is of a release whose answer this one cannot read: {exc}") from exc
     click.echo(as_text(explanation))

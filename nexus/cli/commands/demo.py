@@ -1,4 +1,4 @@
-"""``nexus-proxy demo``: the proxy before three simulated servers, all in one process."""
+"""``nexus-proxy demo``: runs the proxy with three simulated servers in one process."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ QUESTION: Final = "What does a proxy do?"
 @click.option("-p", "--port", type=click.IntRange(1, 65535), help="The port to listen on; else 8000 or one near it.")
 def command(*, ask: str | None, port: int | None) -> None:
     """Run the proxy before three simulated servers, and say what to try."""
-    # One who asks wants to see the answer; one who looks around wants to see what each request does.
+    # With --ask, log lines would interrupt the answer; without it, they show what each request does.
     logs.configure(LoggingConfig(level="warning" if ask else "info", format="pretty"))
     try:
         asyncio.run(_run(ask, port))
@@ -49,7 +49,7 @@ async def _run(ask: str | None, port: int | None) -> None:
 
 @asynccontextmanager
 async def _proxy(port: int | None) -> AsyncIterator[Nexus]:
-    """Run three simulators and a proxy that knows of them and of nothing else."""
+    """Run three simulators, and a proxy with these as its only backends."""
     async with AsyncExitStack() as stack:
         simulators = [await stack.enter_async_context(simulator) for simulator in demo_fleet()]
         loaded = LoadedConfig(config=_config(simulators, port or DEFAULT_PORT))
@@ -68,7 +68,7 @@ def _config(simulators: Iterable[Simulator], port: int) -> Config:
 
 
 async def _ask(base: str, model: str, text: str) -> None:
-    """Print the answer to *text* as it comes, and then who gave it."""
+    """Print the answer to *text* as it streams in, and then the backend that gave it."""
     async with (
         aiohttp.ClientSession() as session,
         session.post(f"{base}/v1/chat/completions", json=_chat(model, text)) as answer,
@@ -81,7 +81,7 @@ async def _ask(base: str, model: str, text: str) -> None:
 
 
 def _words(line: bytes) -> str:
-    """Return what a line of the stream adds to the answer."""
+    """Return the content of one line of the stream."""
     if not line.startswith(b"data: {"):
         return ""
     choices = msgspec.json.decode(line[6:]).get("choices") or [{}]

@@ -1,4 +1,4 @@
-"""``nexus-proxy explain``: says what would be decided about a request and why, and sends it nowhere."""
+"""``nexus-proxy explain``: shows how a request would be routed and why, without sending it."""
 
 import asyncio
 import time
@@ -67,9 +67,9 @@ def command(  # noqa: PLR0913 - its options
     as_json: bool,
     **said: object,
 ) -> None:
-    """Show what each stage would say about a request, who would be asked, and why not the others.
+    """Show what each stage would decide about a request, which backend would be tried, and why the others would not.
 
-    A proxy that runs with this configuration is asked, because it knows what its backends are doing now. When there is
+    A running proxy with this configuration answers, because it knows the present load of its backends. When there is
     none, or when options such as --plugin or --set change the configuration, the backends are probed once, as at a
     start. The output says which of the two it was.
     """
@@ -78,7 +78,7 @@ def command(  # noqa: PLR0913 - its options
     if offline and (target.url or target.api_key):
         raise click.UsageError("--offline asks no proxy; leave out --url and --api-key")
     explanation, source = _answer(target, question, is_offline=offline)
-    # What is printed as JSON says by itself where it comes from.
+    # The JSON has its source as a member.
     click.echo(source, err=as_json)
     if as_json:
         print_json(explanation)
@@ -118,7 +118,7 @@ def _hints(headers: tuple[str, ...]) -> dict[str, str]:
 
 
 def _answer(target: Target, question: Question, *, is_offline: bool) -> tuple[Explanation, str]:
-    """Return the explanation, and the sentence that says whose it is."""
+    """Return the explanation, and a sentence that names its source."""
     why = "as --offline says"
     if target.is_changed and not target.is_named and not is_offline:
         is_offline, why = True, "the options change what a proxy that runs was started with"
@@ -127,10 +127,10 @@ def _answer(target: Target, question: Question, *, is_offline: bool) -> tuple[Ex
             proxy = target.proxy()
             return ask(proxy, question), f"asked the proxy that runs at {proxy.place}"
         except KeyRefused:
-            # There is one: what it would decide, a look from here does not tell.
+            # A proxy runs, and its decision may differ from one made here.
             raise
         except (NoProxy, CannotExplain) as exc:
-            # One that is named must answer; where the configuration says that one may be, there may be none.
+            # A proxy that the command line names must answer; at a configured address, there may be none.
             if target.is_named:
                 raise
             why = str(exc)
@@ -161,7 +161,7 @@ def _understood(question: Question) -> Requirements:
 
 
 async def _look(blueprint: Blueprint) -> FleetSnapshot:
-    """Return the fleet as one round of probes finds it."""
+    """Return the fleet after one round of probes."""
     discoverers = guarded_discoverers(blueprint.contributions)
     fleet = Fleet(blueprint.fleet, discoverers=discoverers, load=load_backend_here)
     await fleet.start()

@@ -1,4 +1,4 @@
-"""``nexus-proxy health``: how the proxy that runs is, in a line, and in the exit code."""
+"""``nexus-proxy health``: shows the health of a running proxy, also as the exit code."""
 
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -16,16 +16,16 @@ from nexus.errors import StartError
 @client
 @json_option
 def command(target: Target, *, as_json: bool) -> None:
-    """Say how the proxy that runs is; the exit code is 1 when it is not there or cannot serve."""
+    """Show the health of the running proxy; the exit code is 1 when it does not run or cannot serve."""
     proxy = target.proxy()
     try:
         version = proxy.introduce() if as_json else proxy.version()
-        health = proxy.tell("GET", "/health")
+        health = proxy.call("GET", "/health")
         ready = proxy.ask("GET", "/ready").document(proxy.url)
     except KeyRefused:
         raise
     except NoProxy as exc:
-        # A proxy that is not there is not healthy: for health checks, that is one answer of two.
+        # For health checks, a proxy that does not run is an unhealthy one.
         raise StartError(str(exc)) from exc
     if as_json:
         print_json({**health, "version": version, "url": proxy.url, **ready})
@@ -40,7 +40,7 @@ def command(target: Target, *, as_json: bool) -> None:
 
 
 def _troubles(detail: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wrong though requests are served."""
+    """Yield problems that do not keep requests from being served."""
     if reason := detail.get("rejected_reload"):
         yield f"the last reload was refused, and the configuration before it is in force: {reason}"
     if stages := detail.get("switched_off_stages"):

@@ -1,4 +1,4 @@
-"""``nexus-proxy models``: which models the proxy that runs can route to, and who has each."""
+"""``nexus-proxy models``: shows the models that a running proxy can route to, and their backends."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -18,7 +18,7 @@ CAPABILITIES: Final = ("vision", "tools", "json_mode", "embeddings")
 
 
 class ModelRow(msgspec.Struct):
-    """A model and who has it."""
+    """A model and its backends."""
 
     id: str
     backends: list[str]
@@ -35,9 +35,9 @@ def command(target: Target, *, backend: str | None, as_json: bool) -> None:
     """Show the models of the fleet as the proxy that runs knows them."""
     proxy = target.proxy(is_admin=True)
     proxy.introduce()
-    told = proxy.tell("GET", "/admin/backends")
-    _check_backend(backend, [row["name"] for row in told["backends"]])
-    rows = [row for row in _rows(told["backends"]) if backend is None or backend in row.backends]
+    page = proxy.call("GET", "/admin/backends")
+    _check_backend(backend, [row["name"] for row in page["backends"]])
+    rows = [row for row in _rows(page["backends"]) if backend is None or backend in row.backends]
     if as_json:
         print_json({"models": rows})
     else:
@@ -45,7 +45,7 @@ def command(target: Target, *, backend: str | None, as_json: bool) -> None:
 
 
 def _check_backend(name: str | None, names: Sequence[str]) -> None:
-    """Raise NexusError when there is no backend of that *name*: what it has is then no empty list, but unknown."""
+    """Raise NexusError for an unknown backend, instead of an empty list."""
     if name is not None and name not in names:
         hint = did_you_mean(name, names, before="") or f"there are {', '.join(names) or 'none'}"
         raise NexusError(f"there is no backend '{shown(name)}'; {hint}")

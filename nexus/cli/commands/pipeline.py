@@ -1,4 +1,4 @@
-"""``nexus-proxy pipeline``: the stages in their order, each with the reason for its place."""
+"""``nexus-proxy pipeline``: shows the stages in their order, each with the reason for its place."""
 
 from typing import Self
 
@@ -31,14 +31,14 @@ class StageOfPipeline(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     plugin: str | None
-    """None of one that is built in."""
+    """None for a built-in stage."""
     distribution: str | None
-    """What was installed; None of one that is built in."""
+    """The installed distribution; None for a built-in stage."""
     priority: int
     declared_priority: int
-    """Another number when the operator moved it."""
+    """Differs from ``priority`` when the operator moved the stage."""
     on_error: str
-    """``reject`` or ``skip``: what a failure of it means for a request."""
+    """``reject`` or ``skip``: what happens to a request when the stage fails."""
     observes_only: bool
 
     @classmethod

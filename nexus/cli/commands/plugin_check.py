@@ -1,4 +1,4 @@
-"""``nexus-proxy plugins check``: holds an installed plugin to all that plugins promise."""
+"""``nexus-proxy plugins check``: checks that an installed plugin keeps the contract of plugins."""
 
 import importlib.util
 import tempfile
@@ -28,7 +28,7 @@ def command(chosen: Chosen, *, dist: str, as_json: bool) -> None:
     if importlib.util.find_spec("hypothesis") is None:
         raise StartError("the contract of stages needs hypothesis; pip install hypothesis")
     loaded = chosen.load_quietly()
-    # What its stages would warn of is about requests that nobody sends.
+    # Warnings of its stages are about made-up requests.
     logs.configure(LoggingConfig(level="error", format="pretty"))
     outcomes: Counter[str] = Counter()
     found = []
@@ -52,10 +52,7 @@ def command(chosen: Chosen, *, dist: str, as_json: bool) -> None:
 
 @contextmanager
 def _nothing_left_behind() -> Iterator[None]:
-    """Let hypothesis remember nothing, in the folder from which this is called least of all.
-
-    A promise gets one line: the smallest request that breaks it takes a while to find, which the author's tests may do.
-    """
+    """Keep hypothesis from writing to the working directory, and from minimising examples, which takes a while."""
     from hypothesis import Phase, settings
     from hypothesis.configuration import set_hypothesis_home_dir
 

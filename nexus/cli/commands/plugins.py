@@ -1,4 +1,4 @@
-"""``nexus-proxy plugins``: what is installed, what each plugin contributes, and why one is not loaded."""
+"""``nexus-proxy plugins``: lists installed plugins, what each contributes, and why one is not loaded."""
 
 import platform
 from collections.abc import Iterator, Sequence
@@ -39,7 +39,7 @@ command.add_command(check)
 
 
 def listing() -> str:
-    """Return the plugins of the usual configuration, a line each; where that is wrong, the error too."""
+    """Return the plugins of the default configuration, one per line, and the error that keeps them from loading."""
     rows, error = look(Chosen())
     lines = table([_line(row) for row in rows], indent="  ", layout=Layout(cut=(2, 1), leave_out=(3,)))
     block = f"plugins:\n{lines}" if rows else "plugins: none"
@@ -47,14 +47,14 @@ def listing() -> str:
 
 
 def print_version_as_json() -> None:
-    """Print the versions of Nexus and Python, and the plugins of the usual configuration."""
+    """Print the versions of Nexus and Python, and the plugins of the default configuration."""
     rows, error = look(Chosen())
     versions = {"version": __version__, "python": platform.python_version()}
     print_json({**versions, "plugins": rows, "error": None if error is None else str(error)})
 
 
 def look(chosen: Chosen) -> tuple[Sequence[PluginRow], NexusError | None]:
-    """Return what is installed, and the error that keeps it from being loaded."""
+    """Return the installed plugins, and the error that keeps them from being loaded."""
     loaded: LoadedConfig | None = None
     try:
         loaded = chosen.load_quietly()

@@ -1,4 +1,4 @@
-"""``nexus-proxy queue``: how many requests wait in the proxy that runs."""
+"""``nexus-proxy queue``: shows how many requests wait in a running proxy."""
 
 import click
 
@@ -10,10 +10,10 @@ from nexus.cli.running_proxy.target import Target, client
 @client
 @json_option
 def command(target: Target, *, as_json: bool) -> None:
-    """Show how many requests wait for a backend, and what came of those that have waited since the start."""
+    """Show how many requests wait for a backend, and how the waits since the start have ended."""
     proxy = target.proxy()
     proxy.introduce()
-    queue = proxy.tell("GET", "/v1/stats")["queue"]
+    queue = proxy.call("GET", "/v1/stats")["queue"]
     if as_json:
         print_json({"queue": queue})
         return

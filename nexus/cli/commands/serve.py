@@ -1,4 +1,4 @@
-"""``nexus-proxy serve``: listens until it is told to stop."""
+"""``nexus-proxy serve``: runs the proxy until a signal stops it."""
 
 import os
 
@@ -28,14 +28,14 @@ def command(chosen: Chosen) -> None:
             plugin_files=chosen.plugin_files,
             reload=chosen.load,
             state=StateFile(os.environ),
-            on_port_moved=_tell_of_another_port,
+            on_port_moved=_warn_of_other_port,
         )
     finally:
         logs.shutdown()
 
 
-def _tell_of_another_port(wanted: int, listening: Listening) -> None:
-    """Say on standard error, whatever the log leaves out, that clients find it elsewhere than is usual."""
+def _warn_of_other_port(wanted: int, listening: Listening) -> None:
+    """Warn on standard error, whatever the log level, that the proxy listens on another port than the default."""
     owner = "another program" if listening.moved_from is None else listening.moved_from.owner
     click.echo(
         f"nexus-proxy: warning: port {wanted} is in use by {owner}, so this listens on {listening.url};"

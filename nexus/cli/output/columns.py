@@ -1,4 +1,4 @@
-"""Rows of text in columns, whole for a pipe, and as wide as the terminal for a person."""
+"""Aligns rows of text in columns, which fit the terminal or, for a pipe, are never cut."""
 
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,19 +7,19 @@ from typing import Final
 import msgspec
 
 GAP: Final = "  "
-LEAST_WIDTH: Final = 12
-"""How far a column is cut before another one is left out."""
+MIN_WIDTH: Final = 12
+"""The width to which a column is cut before other columns are omitted."""
 
 
 class Layout(msgspec.Struct, frozen=True, kw_only=True):
-    """What gives way when the rows are wider than the terminal; columns are counted from 0."""
+    """What is cut or omitted when the rows are wider than the terminal; columns are counted from 0."""
 
     cut: tuple[int, ...] = ()
-    """Columns whose texts may be cut, the one that is given room first in front."""
+    """Columns that may be cut; spare room goes to the first one first."""
     leave_out: tuple[int, ...] = ()
-    """Columns that may be left out, the least important one first."""
+    """Columns that may be omitted, the least important one first."""
     least: Mapping[int, int] = {}
-    """How far columns are cut, where that is not :data:`LEAST_WIDTH`."""
+    """The width to which a column is cut, where it is not :data:`MIN_WIDTH`."""
 
 
 WHOLE: Final = Layout()
@@ -30,8 +30,8 @@ def in_columns(
 ) -> str:
     """Return *rows* with each column as wide as its longest text; the rows may differ in length.
 
-    :param width: that of the terminal; None: nothing is cut or left out. Where the rows do not fit, columns that are
-        empty below the first row, the heading, are left out before anything is cut.
+    :param width: the width of the terminal; None to cut and omit nothing. Where the rows do not fit, columns that are
+        empty below the heading, the first row, are omitted before anything is cut.
     """
     safe = [[_printable(text) for text in row] for row in rows]
     natural = [max(_width(row[i]) for row in safe if i < len(row)) for i in range(max(map(len, safe), default=0))]
@@ -42,13 +42,13 @@ def in_columns(
 
 
 def fitting(natural: Sequence[int], layout: Layout, room: int, *, empty: Iterable[int] = ()) -> Mapping[int, int]:
-    """Return the columns that are shown, and how wide each is, so that they take up *room* at most where possible."""
+    """Return the columns to show and their widths, which together take at most *room* where possible."""
     shown = dict(enumerate(natural))
     for i in empty:
         if _total(shown) <= room:
             break
         del shown[i]
-    cut_to = {i: layout.least.get(i, LEAST_WIDTH) for i in layout.cut}
+    cut_to = {i: layout.least.get(i, MIN_WIDTH) for i in layout.cut}
     least = {i: min(width, cut_to.get(i, width)) for i, width in shown.items()}
     for i in layout.leave_out:
         if _total(least) <= room:
@@ -64,10 +64,10 @@ def fitting(natural: Sequence[int], layout: Layout, room: int, *, empty: Iterabl
 
 
 def _empty(layout: Layout, rows: Sequence[Sequence[str]]) -> tuple[int, ...]:
-    """Return the columns that may give way and are empty below their heading, the least important one first."""
+    """Return the columns that the layout may cut or omit and that are empty, the least important one first."""
     below = rows[1:]
-    may_give_way = dict.fromkeys((*layout.leave_out, *reversed(layout.cut)))
-    return tuple(i for i in may_give_way if below and not any(row[i] for row in below if i < len(row)))
+    optional = dict.fromkeys((*layout.leave_out, *reversed(layout.cut)))
+    return tuple(i for i in optional if below and not any(row[i] for row in below if i < len(row)))
 
 
 def _total(widths: Mapping[int, int]) -> int:
@@ -75,7 +75,7 @@ def _total(widths: Mapping[int, int]) -> int:
 
 
 def _printable(text: str) -> str:
-    """Return *text* without what a terminal would obey: an error may hold whatever a backend has sent."""
+    """Return *text* with control characters escaped: an error may hold anything that a backend has sent."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
@@ -95,7 +95,7 @@ def _padded(text: str, width: int) -> str:
 
 
 def _cut(text: str, width: int) -> str:
-    """Return *text* in at most *width*, with an ellipsis in place of the rest."""
+    """Return *text* cut to *width*, with an ellipsis at the end."""
     if _width(text) <= width:
         return text
     while text and _width(text) > width - 1:

@@ -1,4 +1,4 @@
-"""How commands print: tables as wide as the terminal, and JSON for programs."""
+"""Prints tables that fit the terminal, and JSON for programs."""
 
 import shutil
 import sys
@@ -14,11 +14,11 @@ json_option: Final = click.option("--json", "as_json", is_flag=True, help="Print
 
 
 def print_json(document: Any) -> None:
-    """Print *document* on a line."""
+    """Print *document* on one line."""
     click.echo(msgspec.json.encode(document).decode())
 
 
 def table(rows: Sequence[Sequence[str]], *, indent: str = "", layout: Layout = WHOLE) -> str:
-    """Return *rows* in columns that fit the terminal, or whole when standard output is none."""
+    """Return *rows* in columns that fit the terminal; nothing is cut when standard output is no terminal."""
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     return in_columns(rows, indent=indent, layout=layout, width=width)

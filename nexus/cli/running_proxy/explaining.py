@@ -1,4 +1,4 @@
-"""Asks a proxy that runs what it would decide: it knows what its fleet is doing now, as no look from outside does."""
+"""Asks a running proxy, which knows the present state of its fleet, how it would route a request."""
 
 import http.client
 from collections.abc import Mapping
@@ -13,11 +13,11 @@ from nexus.routing.explain.model import Explanation
 
 
 class CannotExplain(NexusError):
-    """The proxy that answers is of another release, or something else."""
+    """The proxy is of another release, or cannot explain for another reason."""
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
-    """A request that is to be explained."""
+    """A request to explain."""
 
     endpoint: Endpoint
     content_type: bytes
@@ -26,12 +26,12 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def ask(proxy: Proxy, question: Question) -> Explanation:
-    """Return what *proxy* says.
+    """Return the explanation of *proxy*.
 
-    :raises NoProxy: there is none.
-    :raises KeyRefused: it asks for another key.
-    :raises CannotExplain: it does not know how to.
-    :raises NexusError: it refuses the request that is to be explained.
+    :raises NoProxy: nothing answers.
+    :raises KeyRefused: it requires another key.
+    :raises CannotExplain: it does not have this page, or its answer is invalid.
+    :raises NexusError: it refuses the request.
     """
     version = proxy.version()
     path = f"/v1/route/explain?endpoint={quote(question.endpoint.path)}"

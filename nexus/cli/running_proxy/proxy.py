@@ -1,4 +1,4 @@
-"""Talks to the proxy that runs: what it is asked, with which key, and what it says."""
+"""Calls the pages of a running proxy."""
 
 import http.client
 from collections.abc import Callable, Iterable, Mapping
@@ -22,14 +22,14 @@ ADMIN_PAGES: Final = "/admin/"
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What came back."""
+    """An HTTP response."""
 
     status: int
     headers: http.client.HTTPMessage
     body: bytes
 
     def document(self, url: str) -> Any:
-        """Return the JSON in it. :raises NexusError: it is none, which *url* should not have sent."""
+        """Return the decoded JSON. :raises NexusError: it is invalid; the text names *url*."""
         try:
             return msgspec.json.decode(self.body)
         except msgspec.DecodeError as exc:
@@ -51,20 +51,20 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Proxy(msgspec.Struct, frozen=True):
-    """A proxy that runs, as it seems."""
+    """A proxy that is expected to run at an address."""
 
     url: str
     key: Secret | None = None
     found: Running | None = None
-    """What its state file says, None when it has none here."""
+    """Its state file, None when it has none on this machine."""
     others: tuple[Running, ...] = ()
-    """Those that run besides, for the error when there is none at :attr:`url`."""
+    """Other running proxies, which the error lists when none answers at :attr:`url`."""
 
     def version(self) -> str:
-        """Return its release. :raises NoProxy: nothing answers, or something else does."""
-        # The key is for Nexus alone: whether it is Nexus that listens there is found out without it.
+        """Return its release. :raises NoProxy: nothing answers, or another program does."""
+        # Without the key, which must not be sent to another program.
         try:
-            version = _call(self.url, "GET", "/health", {}).headers.get(VERSION_HEADER)
+            version = _request(self.url, "GET", "/health", {}).headers.get(VERSION_HEADER)
         except NoProxy as exc:
             raise NoProxy(f"{exc}{self._elsewhere}") from exc
         if version is None:
@@ -72,14 +72,14 @@ class Proxy(msgspec.Struct, frozen=True):
         return shown(version)
 
     def introduce(self) -> str:
-        """Say on standard error which proxy it is, and return its release. :raises NoProxy: as :meth:`version`."""
+        """Print its address on standard error, and return its release. :raises NoProxy: as :meth:`version`."""
         version = self.version()
         click.echo(f"nexus-proxy {version} at {self.place}", err=True)
         return version
 
     @property
     def place(self) -> str:
-        """Its URL, with its process and configuration if these are known."""
+        """Its URL, with its process and configuration if they are known."""
         if self.found is None:
             return self.url
         return f"{self.url} (pid {self.found.pid}, {_file_name(self.found.config)})"
@@ -87,23 +87,21 @@ class Proxy(msgspec.Struct, frozen=True):
     def ask(
         self, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes | None = None
     ) -> Answer:
-        """Return what it answers, with the key shown.
+        """Send a request with the key and return the response.
 
         :raises NoProxy: nothing answers.
-        :raises KeyRefused: it asks for another key.
+        :raises KeyRefused: it requires another key.
         """
-        shown_key = {} if self.key is None else {"Authorization": f"Bearer {self.key.reveal()}"}
-        answer = _call(self.url, method, path, {**(headers or {}), **shown_key}, body)
+        authorization = {} if self.key is None else {"Authorization": f"Bearer {self.key.reveal()}"}
+        answer = _request(self.url, method, path, {**(headers or {}), **authorization}, body)
         if answer.status == http.client.UNAUTHORIZED and answer.error[0] == "invalid_api_key":
-            raise KeyRefused(f"the proxy at {self.url} {self._asks_for(path)}: --api-key env:NAME")
+            raise KeyRefused(f"the proxy at {self.url} {self._required_key(path)}: --api-key env:NAME")
         return answer
 
-    def tell(self, method: str, path: str, document: Any = None) -> Any:
-        """Return the JSON that it answers with.
+    def call(self, method: str, path: str, document: Any = None) -> Any:
+        """Send *document*, if there is one, as JSON, and return the JSON of the response.
 
-        :param document: what is sent as JSON; None: nothing.
-
-        :raises NexusError: it answers with an error; the text is its own.
+        :raises NexusError: the response is an error, which the text quotes.
         """
         body = None if document is None else msgspec.json.encode(document)
         answer = self.ask(method, path, {} if body is None else {"Content-Type": "application/json"}, body)
@@ -112,19 +110,17 @@ class Proxy(msgspec.Struct, frozen=True):
             raise NexusError(f"the proxy at {self.url} refuses: {answer.status} {code}: {message}")
         return answer.document(self.url)
 
-    def _asks_for(self, path: str) -> str:
-        """Return which key *path* wants, after it has refused the one that was shown, or the lack of one."""
+    def _required_key(self, path: str) -> str:
+        """Return which key *path* requires, after it has refused the present one."""
         if self.key is None:
             return "asks for a key"
-        if path.startswith(ADMIN_PAGES) and self._takes_key():
+        if path.startswith(ADMIN_PAGES) and self._is_key_of_a_client(self.key):
             return "asks for a key of an administrator (server.admin_keys), and the one that was shown is a client's"
         return "asks for a key, and refuses the one that was shown"
 
-    def _takes_key(self) -> bool:
-        """Whether the key that is shown opens a page of clients."""
-        assert self.key is not None  # noqa: S101 - asked only then
-        shown_key = {"Authorization": f"Bearer {self.key.reveal()}"}
-        return _call(self.url, "GET", "/v1/models", shown_key).status != http.client.UNAUTHORIZED
+    def _is_key_of_a_client(self, key: Secret) -> bool:
+        authorization = {"Authorization": f"Bearer {key.reveal()}"}
+        return _request(self.url, "GET", "/v1/models", authorization).status != http.client.UNAUTHORIZED
 
     @property
     def _elsewhere(self) -> str:
@@ -132,7 +128,7 @@ class Proxy(msgspec.Struct, frozen=True):
 
 
 def listing(running: Iterable[Running]) -> str:
-    """Return *running* in a line."""
+    """Return *running* on one line."""
     return ", ".join(f"{each.url} (pid {each.pid}, {_file_name(each.config)})" for each in running)
 
 
@@ -143,7 +139,7 @@ def _file_name(config: str | None) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else config
 
 
-def _call(url: str, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None) -> Answer:
+def _request(url: str, method: str, path: str, headers: Mapping[str, str], body: bytes | None = None) -> Answer:
     parts = urlsplit(url)
     connection = _CONNECTIONS[parts.scheme](parts.hostname or "", parts.port, timeout=CONNECT_S)
     try:

@@ -1,4 +1,4 @@
-"""Which proxy a command talks to: the one that is named, or else one that runs, or else where one would listen."""
+"""Chooses the proxy that a command talks to: by its URL, by a state file, or by the configured address."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -27,35 +27,35 @@ ADDRESS_KEYS: Final = frozenset({"server.host", "server.port"})
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """What the command line says of the proxy to talk to."""
+    """The options that choose the proxy."""
 
     chosen: Chosen
     url: str | None = None
     api_key: str | None = None
-    """A reference to the key to show."""
+    """A reference to the key to send."""
 
     @property
     def is_named(self) -> bool:
-        """Whether a certain proxy is asked for, rather than any that may run."""
+        """Whether the command line names one proxy, rather than any that may run."""
         return self.api_key is not None or self._named_url is not None
 
     @property
     def is_changed(self) -> bool:
-        """Whether the command line asks for stages that a proxy with the same file may not have."""
+        """Whether the command line changes stages, so that a running proxy with the same file may have others."""
         sections = {key.partition(".")[0] for key in self.chosen.overrides}
         return bool(self.chosen.plugin_files) or not sections <= NOT_FOR_ROUTING
 
     def proxy(self, *, is_admin: bool = False) -> Proxy:
-        """Return it. The keys of a configuration are for the proxy with that configuration.
+        """Return the proxy; the keys of a configuration are sent only to the proxy that uses it.
 
         :param is_admin: whether an administrator's key is needed.
-        :raises SeveralProxies: it is not clear which one is meant.
-        :raises ConfigError: only the configuration says where it is, and that part is wrong.
+        :raises SeveralProxies: the choice is ambiguous.
+        :raises ConfigError: only the configuration has the address, and that part of it is wrong.
         """
         key = _key_at(self.api_key, "--api-key") if self.api_key is not None else None
         url = self._named_url
         if url is not None:
-            # No configuration is read: it is that of another proxy, or of this one only by chance.
+            # The configuration here may be that of another proxy, so it is not read.
             return Proxy(_normalised(url, "--url" if self.url else "NEXUS_URL"), key or _from_variable(os.environ))
         seen = glance(self.chosen.path, environ=os.environ, overrides=self.chosen.overrides)
         warn(seen.warnings)
@@ -64,7 +64,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         if found is None and seen.fault is not None:
             raise ConfigError(f"{seen.fault}; say with --url where the proxy is")
         if found is not None and not _is_same_file(found.config, seen.source):
-            seen = _of(found)
+            seen = _started_with(found)
         return Proxy(
             found.url if found is not None else seen.url,
             key or seen.key(os.environ, is_admin=is_admin) or _from_variable(os.environ),
@@ -79,12 +79,11 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def choose(running: Sequence[Running], seen: Glance) -> Running | None:
-    """Return the one of *running* that is meant, None when it is to be looked for at the address of *seen*.
+    """Return the matching one of *running*, None to use the address of *seen*.
 
-    An address that was given counts first, then the configuration file. Without any file, a proxy that is the only one
-    is meant.
+    A given address is compared first, then the configuration file. Without either, the only running proxy matches.
 
-    :raises SeveralProxies: several are meant.
+    :raises SeveralProxies: several match.
     """
     if seen.is_address_set:
         meant = [each for each in running if each.url == seen.url]
@@ -98,7 +97,7 @@ def choose(running: Sequence[Running], seen: Glance) -> Running | None:
 
 
 def client(command: Callable[..., T]) -> Callable[..., T]:
-    """Give *command* the options that say which proxy is asked, and call it with the :class:`Target` that they make."""
+    """Add the options that choose the proxy to *command*, which gets them as a :class:`Target`."""
 
     @wraps(command)
     def with_target(chosen: Chosen, *, url: str | None, api_key: str | None, **given: Any) -> T:
@@ -117,8 +116,8 @@ _OPTIONS: Final = (
 )
 
 
-def _of(found: Running) -> Glance:
-    """Return the configuration that *found* was started with: its keys, if any, are the ones to show."""
+def _started_with(found: Running) -> Glance:
+    """Return the configuration that *found* was started with, whose keys are sent to it."""
     nothing = Glance(source=None, url=found.url)
     if found.config is None:
         return nothing

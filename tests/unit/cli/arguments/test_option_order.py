@@ -4,7 +4,7 @@ import click
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus.cli.arguments.option_order import left_over, placed
+from nexus.cli.arguments.option_order import command_first, left_over
 from nexus.cli.commands.backends import command as backends
 from nexus.cli.main import main
 
@@ -30,7 +30,7 @@ def flat(groups):
 def test_options_may_stand_anywhere_among_the_words(first, second, third, fourth):
     args = [*flat(first), "backends", *flat(second), "drain", *flat(third), "gpu-1", *flat(fourth)]
 
-    in_order = placed(main, context, args)
+    in_order = command_first(main, context, args)
 
     assert in_order == [
         *("backends", "drain"),
@@ -44,19 +44,23 @@ def test_options_may_stand_anywhere_among_the_words(first, second, third, fourth
 
 @given(options, options)
 def test_a_command_without_a_subcommand_takes_them_all(before, after):
-    assert placed(main, context, [*flat(before), "models", *flat(after)]) == ["models", *flat(before), *flat(after)]
+    assert command_first(main, context, [*flat(before), "models", *flat(after)]) == [
+        "models",
+        *flat(before),
+        *flat(after),
+    ]
 
 
 @given(st.lists(st.text(max_size=8), max_size=5))
 def test_nothing_that_is_typed_breaks_it(args):
-    in_order = placed(main, context, args)
+    in_order = command_first(main, context, args)
 
     assert in_order is None or sorted(in_order) == sorted(args)
 
 
 def test_a_value_is_not_taken_for_a_command():
-    assert placed(main, context, ["--config", "backends"]) is None
-    assert placed(main, context, ["--config", "backends", "models"]) == ["models", "--config", "backends"]
+    assert command_first(main, context, ["--config", "backends"]) is None
+    assert command_first(main, context, ["--config", "backends", "models"]) == ["models", "--config", "backends"]
 
 
 def test_what_is_left_over_begins_with_the_first_word():
