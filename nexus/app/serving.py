@@ -1,7 +1,6 @@
-"""Serves until a signal says otherwise: SIGHUP reloads, SIGTERM drains, SIGINT drains and, said twice, ends at once."""
+"""Serves until a signal: SIGHUP reloads, SIGTERM and SIGINT drain, a second SIGINT stops at once."""
 
 import asyncio
-import gc
 import platform
 import signal
 from collections.abc import Callable
@@ -33,10 +32,10 @@ FIXED_KEYS: Final = (
     *("server.host", "server.port", "server.reuse_port", "store", "otel", "discovery.announce"),
     *("timeouts.headers_seconds", "timeouts.keepalive_seconds"),
 )
-"""What is opened or set up once, at the start; besides, plugins are loaded once."""
+"""Keys that take effect only at a start; so does the choice of plugins."""
 
 HURRIED_DRAIN_S: Final = 5.0
-"""What is left of the drain time after a second SIGTERM; after a second SIGINT, nothing is."""
+"""How long a drain may still take after a second SIGTERM; after a second SIGINT it ends at once."""
 
 
 def serve(
@@ -47,37 +46,37 @@ def serve(
     state: StateFile | None = None,
     on_port_moved: Callable[[int, Listening], None] | None = None,
 ) -> None:
-    """Run Nexus until it is told to stop.
+    """Run Nexus until a signal stops it.
 
-    :param reload: loads the configuration anew, in the way in which *loaded* was.
-    :param state: the file that says where it listens, for as long as it does.
-    :param on_port_moved: called with the configured port and what is listened on instead, where the two differ.
-    :raises NexusError: it cannot be built, or cannot start.
+    :param reload: loads the configuration again, in the same way as *loaded*.
+    :param state: the file that tells commands where the proxy listens.
+    :param on_port_moved: called with the configured port and the sockets if another port is used.
+    :raises NexusError: the proxy cannot be built or started.
     """
     raise_file_limit()
-    interpreter.shorten_turns()
+    interpreter.shorten_switch_interval()
     memory.bound_arenas()
     log.info("starting", version=__version__, python=platform.python_version(), file=file_name(loaded))
     plugins = load_plugins(loaded, plugin_files)
-    _tell_of(plugins)
+    _log_plugins(plugins)
     blueprint = build_blueprint(loaded, plugins)
-    _warn(blueprint)
-    event_loop.run(_Service(blueprint, reload, state, on_port_moved).run(), plugins.plugins)
+    _log_warnings(blueprint)
+    event_loop.run(_Serving(blueprint, reload, state, on_port_moved).run(), plugins.plugins)
 
 
-def _tell_of(plugins: PluginManager) -> None:
+def _log_plugins(plugins: PluginManager) -> None:
     for plugin in plugins.plugins:
         log.info("plugin_loaded", plugin=plugin.name, distribution=plugin.distribution, version=plugin.version)
     for candidate in plugins.not_loaded:
         log.info("plugin_not_loaded", plugin=candidate.name, distribution=candidate.origin, version=candidate.version)
 
 
-def _warn(blueprint: Blueprint) -> None:
+def _log_warnings(blueprint: Blueprint) -> None:
     for warning in blueprint.warnings:
         log.warning("config_warning", reason=warning)
 
 
-class _Service:
+class _Serving:
     def __init__(
         self,
         blueprint: Blueprint,
@@ -96,17 +95,17 @@ class _Service:
         self._is_reload_waiting = False
         self._reloads: set[asyncio.Task[None]] = set()
         self._starting: asyncio.Timeout | None = None
-        """While it starts: it need not get to the end of that before it stops."""
+        """Set during the start, so that a signal can interrupt it."""
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
-        loop.add_signal_handler(signal.SIGTERM, self._terminate)
-        loop.add_signal_handler(signal.SIGINT, self._interrupt)
+        loop.add_signal_handler(signal.SIGHUP, self._on_sighup)
+        loop.add_signal_handler(signal.SIGTERM, self._on_sigterm)
+        loop.add_signal_handler(signal.SIGINT, self._on_sigint)
         if not await self._start():
             log.info("stopped")
             return
-        _settle_memory()
+        interpreter.tune_collector()
         if may_move_port(self._nexus.blueprint):
             for warning in own_address_warnings(self._nexus.blueprint.config, self._nexus.port):
                 log.warning("config_warning", reason=warning)
@@ -121,16 +120,16 @@ class _Service:
             await tasks.stop(trimming)
             await self._drain()
         finally:
-            # A reload under way may be about to write the file.
+            # A running reload may be about to write the file.
             await asyncio.gather(*self._reloads, return_exceptions=True)
             if self._state is not None:
                 self._state.remove()
 
     async def _start(self) -> bool:
-        """Start, and return whether that came to its end before a signal to stop."""
+        """Start, and return whether that finished before a signal to stop."""
         may_move = may_move_port(self._nexus.blueprint)
         try:
-            # A reload has its turn afterwards: there is nothing yet that it could renew.
+            # A reload waits for the start to finish.
             async with self._reloading, asyncio.timeout(None) as self._starting:
                 await self._nexus.start(may_move_port=may_move)
         except TimeoutError:
@@ -161,15 +160,15 @@ class _Service:
             await self._nexus.stop(drain_s=HURRIED_DRAIN_S if self._is_term else 0.0)
         await tasks.stop(hurrying)
 
-    def _terminate(self) -> None:
+    def _on_sigterm(self) -> None:
         self._is_term = True
-        self._end()
+        self._request_stop()
 
-    def _interrupt(self) -> None:
+    def _on_sigint(self) -> None:
         self._is_term = False
-        self._end()
+        self._request_stop()
 
-    def _end(self) -> None:
+    def _request_stop(self) -> None:
         if self._stop.is_set():
             log.warning("drain_hurried")
             self._hurry.set()
@@ -177,14 +176,14 @@ class _Service:
             self._starting.reschedule(asyncio.get_running_loop().time())
         self._stop.set()
 
-    def _hang_up(self) -> None:
+    def _on_sighup(self) -> None:
         if self._stop.is_set():
             log.warning("reload_ignored", reason="shutting down")
             return
         if self._reloading.locked():
             log.info("reload_waiting")
         if self._is_reload_waiting:
-            # That one will read what is written now.
+            # The waiting reload will read the current file.
             return
         self._is_reload_waiting = True
         reload = tasks.start(self._reload_in_turn(), name="reload")
@@ -192,7 +191,7 @@ class _Service:
         reload.add_done_callback(self._reloads.discard)
 
     async def _reload_in_turn(self) -> None:
-        # Two signals in a row must not overtake each other: what was written last is to be in force.
+        # Reloads run one at a time, so that the last version of the file wins.
         async with self._reloading:
             self._is_reload_waiting = False
             await self._reload_once()
@@ -208,7 +207,7 @@ class _Service:
             blueprint = build_blueprint(loaded, plugins)
             before = nexus.blueprint.config
             await nexus.reload(blueprint)
-            _warn(blueprint)
+            _log_warnings(blueprint)
         except NexusError as exc:
             if self._stop.is_set():
                 log.warning("reload_ignored", reason="shutting down")
@@ -216,20 +215,13 @@ class _Service:
                 nexus.note_refused_reload(str(exc))
             return
         logs.configure(loaded.config.logging)
-        # Whatever clears temporary folders may have removed the old one.
+        # The system may have deleted the old file with other temporary files.
         await self._write_state()
-        if waiting := _keys_that_wait(before, loaded.config, has_same_plugins=has_same_plugins):
-            log.warning("reload_needs_restart", keys=waiting)
+        if keys := _keys_needing_restart(before, loaded.config, has_same_plugins=has_same_plugins):
+            log.warning("reload_needs_restart", keys=keys)
 
 
-def _keys_that_wait(before: Config, after: Config, *, has_same_plugins: bool) -> list[str]:
-    """Return the keys whose new values only a restart brings into force."""
+def _keys_needing_restart(before: Config, after: Config, *, has_same_plugins: bool) -> list[str]:
+    """Return the changed keys that take effect only after a restart."""
     changed = [key for key in FIXED_KEYS if attrgetter(key)(before) != attrgetter(key)(after)]
     return changed if has_same_plugins else ["plugin_loading", *changed]
-
-
-def _settle_memory() -> None:
-    """Keep the collector off what start-up made, which stays for ever, and from running every few requests."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)

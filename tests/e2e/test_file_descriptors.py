@@ -118,7 +118,7 @@ def test_a_limit_that_does_not_carry_what_is_configured_is_warned_of(nexus, comm
     (line,) = nexus.log_lines("config_warning")
     checked = command("check", "--set", "server.max_concurrent_requests=100000000")
 
-    assert f"{MAX_FILES} file descriptors do not carry server.max_concurrent_requests = 10000" in line["reason"]
+    assert f"{MAX_FILES} file descriptors are too few for server.max_concurrent_requests = 10000" in line["reason"]
     assert "LimitNOFILE=22931" in line["reason"]
     assert checked.returncode == 0
     assert "warning: " in checked.stderr

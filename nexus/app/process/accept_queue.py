@@ -1,7 +1,7 @@
-"""The end of listening: every connection that a client has begun to open is accepted before the sockets close.
+"""Stops listening without resetting the connections that clients have begun to open.
 
-The kernel resets what waits in the queue of a listening socket that is closed, and what is half-way through its
-handshake; their clients have a connection by then, and a request in it.
+When a listening socket is closed, the kernel resets the connections in its accept queue and those in the middle of the
+handshake, although their clients may have sent a request already.
 """
 
 import asyncio
@@ -15,10 +15,10 @@ from contextlib import suppress
 from typing import Final
 
 SETTLE_S: Final = 0.05
-"""For what has begun: the rest of a handshake takes one round trip."""
+"""How long handshakes may take to finish: the rest of one takes a round trip."""
 
 SO_ATTACH_FILTER: Final = 26
-"""Of Linux; Python does not name it."""
+"""Linux's value; Python has no name for it."""
 _FLAGS_OF_TCP: Final = 13
 _SYN: Final = 0x02
 _SYN_OR_ACK: Final = 0x12
@@ -32,11 +32,11 @@ _NO_NEW_HANDSHAKE: Final = b"".join(
         (0x06, 0, 0, 0xFFFFFFFF),  # else take it
     )
 )
-"""A packet filter (classic BPF): a client whose SYN is dropped sends it once more after a second, to the successor."""
+"""A packet filter (classic BPF). A client whose SYN is dropped sends it again after a second, to the next process."""
 
 
 async def stop_listening(servers: Iterable[asyncio.Server], *, settle_s: float = SETTLE_S) -> None:
-    """Close the sockets of *servers*, after *settle_s* in which only what has begun is accepted."""
+    """Close the sockets of *servers* after *settle_s*, in which handshakes that have begun may finish."""
     servers = tuple(servers)
     if settle_s and any(server.sockets for server in servers):
         for server in servers:
@@ -48,7 +48,7 @@ async def stop_listening(servers: Iterable[asyncio.Server], *, settle_s: float =
 
 
 def accept_no_new(descriptor: int) -> None:
-    """Let the kernel begin no further handshake at a listening socket; where it cannot, nothing changes."""
+    """Make the kernel drop new handshakes at a listening socket; other systems than Linux ignore this."""
     if sys.platform != "linux":
         return
     program = ctypes.create_string_buffer(_NO_NEW_HANDSHAKE, len(_NO_NEW_HANDSHAKE))

@@ -1,4 +1,4 @@
-"""The begin of listening: the sockets, which a start opens and ``check`` only tries to open."""
+"""Binds the listening sockets, and explains why that fails."""
 
 import asyncio
 import errno
@@ -16,7 +16,7 @@ from nexus.errors import ConfigError, StartError
 BACKLOG: Final = 1024
 MAX_OTHER_PORTS: Final = 10
 NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
-"""What binding says of an address that the machine does not have, such as ``::1`` where there is no IPv6."""
+"""Errors for an address that the machine does not have, such as ``::1`` without IPv6."""
 
 _Address = tuple[socket.AddressFamily, tuple[object, ...]]
 
@@ -24,7 +24,7 @@ _Address = tuple[socket.AddressFamily, tuple[object, ...]]
 class PortTaken(StartError):
     """Another process listens on the port.
 
-    :param url: where it is reached.
+    :param url: its address, for clients on this machine.
     """
 
     def __init__(self, text: str, *, url: str, owner: str) -> None:
@@ -34,13 +34,13 @@ class PortTaken(StartError):
 
 
 class Listening(msgspec.Struct, frozen=True):
-    """Sockets that hold a port: connections wait in their backlog until they are accepted."""
+    """Bound sockets: connections wait in their backlog until they are accepted."""
 
     sockets: tuple[socket.socket, ...]
     url: str
-    """Where clients on this machine reach it."""
+    """The address for clients on this machine."""
     moved_from: PortTaken | None = None
-    """Why it is another port than the configured one, None when it is that."""
+    """Why another port is used than the configured one; None: it is the configured one."""
 
     @property
     def port(self) -> int:
@@ -53,13 +53,13 @@ class Listening(msgspec.Struct, frozen=True):
 
 
 async def listen(host: str, port: int, *, may_move: bool, may_share: bool = False, is_trial: bool = False) -> Listening:
-    """Listen on *port* of every address that *host* stands for.
+    """Listen on *port* of every address of *host*.
 
-    :param may_move: whether a port that is taken may be replaced by one of the next few.
-    :param may_share: whether another process of the same user, which allows it too, may listen on the same port.
-    :param is_trial: whether the sockets are only bound, so that no client is connected to what does not answer.
-    :raises PortTaken: it is taken, and so are those next to it if they may be used.
-    :raises ConfigError: this process may not listen there.
+    :param may_move: whether one of the next ports may be used if *port* is taken.
+    :param may_share: whether another process of the same user may listen on the same port (SO_REUSEPORT).
+    :param is_trial: whether the sockets are only bound, so that no client can connect.
+    :raises PortTaken: every port that may be used is taken.
+    :raises ConfigError: the process has no permission to listen there.
     :raises StartError: it cannot listen there for another reason.
     """
     addresses = await _addresses(host, port)
@@ -70,7 +70,7 @@ async def listen(host: str, port: int, *, may_move: bool, may_share: bool = Fals
         except OSError as exc:
             if exc.errno != errno.EADDRINUSE:
                 raise _cannot_listen(host, candidate, exc) from exc
-            # What is said of several taken ports is the reason why the first could not be had.
+            # The error for several taken ports explains the first.
             moved_from = moved_from or _taken(host, candidate, tries_others=may_move)
             continue
         return Listening(sockets, address_of(host, candidate), moved_from)
@@ -84,7 +84,7 @@ async def _addresses(host: str, port: int) -> tuple[_Address, ...]:
         found = await loop.getaddrinfo(host.strip("[]"), 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as exc:
         raise _cannot_listen(host, port, exc) from exc
-    # A name may be in the hosts file twice.
+    # The hosts file may have a name twice.
     return tuple(dict.fromkeys((family, address) for family, _, _, _, address in found))
 
 
@@ -93,7 +93,7 @@ def _sockets(
 ) -> tuple[socket.socket, ...]:
     """Return a socket for each of *addresses* that this machine has; raise OSError.
 
-    :param backlog: None: they do not listen.
+    :param backlog: None: only bind.
     """
     sockets: list[socket.socket] = []
     absent: OSError | None = None
@@ -102,7 +102,7 @@ def _sockets(
             try:
                 sockets.append(_socket(family, (address[0], port, *address[2:]), backlog, may_share=may_share))
             except OSError as exc:
-                # Of `localhost`, a machine without IPv6 has one address of the two.
+                # Without IPv6, the machine has only one of the two addresses of `localhost`.
                 if exc.errno not in NOT_HERE:
                     raise
                 absent = exc
@@ -120,7 +120,7 @@ def _socket(
 ) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        # Else a restart would have to wait until the kernel has forgotten the connections of the last process.
+        # Without it, a restart would have to wait until the old connections have left TIME_WAIT.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if may_share:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -129,7 +129,7 @@ def _socket(
         sock.setblocking(False)  # noqa: FBT003 - its only parameter
         sock.bind(address)
         if backlog is not None:
-            # Two processes may bind the same port; only one of them may listen on it.
+            # Two processes can bind the same port with SO_REUSEADDR, but only one can listen.
             sock.listen(backlog)
     except BaseException:
         sock.close()
@@ -149,10 +149,10 @@ def _cannot_listen(host: str, port: int, exc: OSError | UnicodeError) -> StartEr
     place = f"{host} port {port}"
     if isinstance(exc, UnicodeError):
         return StartError(f"cannot listen on {place}: this is no host name; choose another with --host")
-    # A name that is not found has numbers of its own.
+    # Errors of name resolution have numbers of their own.
     reason = exc.strerror if isinstance(exc, socket.gaierror) or not exc.errno else os.strerror(exc.errno)
     if exc.errno in {errno.EACCES, errno.EPERM} and not isinstance(exc, socket.gaierror):
-        # Another try would end in the same way.
+        # A retry would fail in the same way, so this is no StartError.
         hint = "low ports need root or CAP_NET_BIND_SERVICE; choose another with --port or server.port"
         return ConfigError(f"cannot listen on {place}: {reason}; {hint}")
     return StartError(f"cannot listen on {place}: {reason or exc}; choose another with --host or server.host")

@@ -1,7 +1,7 @@
-"""Runs the event loop until the proxy has ended, whatever a callback of a plugin raises meanwhile.
+"""Runs the event loop until the proxy has stopped, even if a callback of a plugin raises SystemExit.
 
-A ``SystemExit`` or ``KeyboardInterrupt`` of a task or callback ends the run of its loop. What Nexus calls itself is
-contained where it is called; this is for what a plugin, or a library that it uses, has put on the loop.
+A ``SystemExit`` or ``KeyboardInterrupt`` in a task or callback stops its loop. Nexus contains what plugins raise where
+it calls them; this is for callbacks that a plugin, or a library that it uses, has scheduled itself.
 """
 
 import asyncio
@@ -18,13 +18,13 @@ from nexus.plugin_manager import Plugin
 log = structlog.get_logger("nexus.app")
 
 CANCELLED_S: Final = 1.0
-"""How long a task that was cancelled at the end may take before it is abandoned."""
+"""How long a task that was cancelled at the end may take to finish before it is abandoned."""
 
 
 def run(main: Coroutine[Any, Any, None], plugins: Iterable[Plugin]) -> None:
-    """Run *main* to its end on a loop of its own.
+    """Run *main* to its end on a new loop.
 
-    :param plugins: those that may be to blame.
+    :param plugins: the plugins to which an exception may be attributed.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         loop = runner.get_loop()
@@ -43,13 +43,13 @@ def _run_to_end(loop: asyncio.AbstractEventLoop, task: "asyncio.Task[None]", plu
                 raise
             log.exception("exit_ignored", **blamed(exc, plugins))
         except BaseException:
-            # What the task itself has raised is read off it.
+            # An exception of the task itself is raised by task.result() later.
             if not task.done():
                 raise
 
 
 async def _end_others() -> None:
-    """Cancel what still runs, and forget what goes on all the same: the runner would wait for it without an end."""
+    """Cancel the remaining tasks, and abandon those that do not end: the runner would wait for them forever."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
@@ -57,7 +57,7 @@ async def _end_others() -> None:
         return
     _, late = await asyncio.wait(others, timeout=CANCELLED_S)
     if late:
-        # What asyncio finds unfinished now has been told of.
+        # asyncio would log each abandoned task once more.
         asyncio.get_running_loop().set_exception_handler(lambda _loop, _context: None)
     for task in late:
         log.error("task_abandoned", task=task.get_name())
@@ -69,7 +69,7 @@ def _has_raised(task: "asyncio.Task[None]", exc: BaseException) -> bool:
 
 
 def blamed(exc: BaseException, plugins: Iterable[Plugin]) -> Mapping[str, str]:
-    """Return, as fields of the log, the plugin whose code *exc* went through last; empty when it is none's."""
+    """Return log fields for the plugin with the innermost frame in the traceback of *exc*; empty without one."""
     owners = {package: plugin for plugin in plugins for package in _packages(plugin)}
     for frame, _ in reversed([*walk_tb(exc.__traceback__)]):
         plugin = owners.get(str(frame.f_globals.get("__name__")).partition(".")[0])

@@ -1,4 +1,4 @@
-"""How many file descriptors the process may have, and whether these carry what is configured."""
+"""Raises the limit of file descriptors, and warns if it is too low for the configuration."""
 
 import resource
 from contextlib import suppress
@@ -9,15 +9,15 @@ from nexus.config.schema import Config
 from nexus.proxy.client.descriptors import KEPT_SHARE
 
 PER_REQUEST: Final = 2
-"""The client's connection, and the backend's."""
+"""The client connection and the upstream connection."""
 BESIDES: Final = 64
-"""For the store, the log, probes, the event loop and what listens."""
+"""For the store, the log, probes, the event loop and the listening sockets."""
 OPEN_MAX: Final = 10_240
-"""What macOS grants where it says that there is no limit."""
+"""The actual limit of macOS where it reports none."""
 
 
 def raise_file_limit() -> None:
-    """Ask for all the file descriptors that the process may have."""
+    """Raise the soft limit of file descriptors as far as possible."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for wanted in (hard, OPEN_MAX):
         if not _is_less(soft, wanted):
@@ -28,20 +28,20 @@ def raise_file_limit() -> None:
 
 
 def file_limit() -> int | None:
-    """Return how many descriptors the process may have, None when there is no limit."""
+    """Return how many descriptors the process may have; None: no limit."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return None if soft == resource.RLIM_INFINITY else soft
 
 
 def too_few_files(config: Config, limit: int | None) -> tuple[str, ...]:
-    """Return what to warn of: that *limit* does not carry ``max_concurrent_requests``, if it does not."""
+    """Return a warning if *limit* is too low for ``max_concurrent_requests``."""
     requests = config.server.max_concurrent_requests
-    # The last share is kept from new clients.
+    # One of KEPT_SHARE parts is reserved, and new clients are refused beyond the rest.
     needed = ceil((PER_REQUEST * requests + BESIDES) * KEPT_SHARE / (KEPT_SHARE - 1))
     if limit is None or limit >= needed:
         return ()
     warning = (
-        f"{limit} file descriptors do not carry server.max_concurrent_requests = {requests}, which takes {needed}:"
+        f"{limit} file descriptors are too few for server.max_concurrent_requests = {requests}, which needs {needed}:"
         f" raise the limit (systemd: LimitNOFILE={needed}; shell: ulimit -n {needed};"
         f" Docker: --ulimit nofile={needed}) or lower the key"
     )

@@ -1,4 +1,4 @@
-"""Gives memory back to the system that a burst of long answers has needed, and glibc would keep for the next one."""
+"""Returns memory to the system after a burst of long responses; glibc would keep it."""
 
 import asyncio
 import ctypes
@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Final
 
 LOOK_S: Final = 10.0
-"""How often memory is looked at."""
+"""How often memory is checked."""
 GROWTH_BYTES: Final = 16 * 1024 * 1024
-"""With less than this above what was left last time, there is nothing worth giving back."""
+"""How far memory must have grown to be worth trimming."""
 MMAP_THRESHOLD_BYTES: Final = 128 * 1024
-"""What is longer than this is taken from the system for itself, and goes back when it is freed. Without a fixed value
-glibc raises its own, up to 32 MiB, with each such block that is freed."""
+"""Longer blocks are mapped separately, and unmapped when they are freed. Unless it is set, glibc raises the threshold
+with each such block that is freed, up to 32 MiB."""
 MAX_ARENAS: Final = 2
-"""Each thread would have one otherwise, which keeps what it has once needed."""
+"""By default, each thread gets an arena, which keeps the memory that it once needed."""
 
 _M_MMAP_THRESHOLD: Final = -3
 _M_ARENA_MAX: Final = -8
@@ -24,7 +24,7 @@ _STATM: Final = Path("/proc/self/statm")
 
 
 def bound_arenas() -> None:
-    """Let glibc keep little of what is freed; elsewhere, do nothing."""
+    """Make glibc keep less freed memory; with another C library, do nothing."""
     set_option = _function("mallopt")
     if set_option is not None:
         set_option(_M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)
@@ -32,9 +32,9 @@ def bound_arenas() -> None:
 
 
 async def give_back(is_idle: Callable[[], bool], look_s: float = LOOK_S) -> None:
-    """Give back what is free, whenever memory has grown and nothing is under way; run until cancelled.
+    """Trim memory whenever it has grown and the proxy is idle; run until cancelled.
 
-    Returns at once where the system has no such call.
+    Return at once if the C library cannot trim.
     """
     trim = _function("malloc_trim")
     least = await asyncio.to_thread(resident_bytes)
@@ -43,12 +43,12 @@ async def give_back(is_idle: Callable[[], bool], look_s: float = LOOK_S) -> None
     while True:
         await asyncio.sleep(look_s)
         if is_idle():
-            # In a thread: each page that goes back takes its time.
+            # In a thread, because trimming takes time for each page.
             least = await asyncio.to_thread(_trimmed, trim, least)
 
 
 def _trimmed(trim: Callable[[int], int], least: int) -> int:
-    """Call *trim* if memory has grown much beyond *least*; return what is the least now."""
+    """Call *trim* if memory has grown much beyond *least*; return the new least."""
     now = resident_bytes() or least
     if now > least + GROWTH_BYTES:
         trim(0)
@@ -57,17 +57,17 @@ def _trimmed(trim: Callable[[int], int], least: int) -> int:
 
 
 def resident_bytes() -> int | None:
-    """Return how much of this process is in memory; None where the system does not tell in this way."""
+    """Return the resident memory of this process; None if the system has no ``/proc``."""
     with suppress(OSError, ValueError, IndexError):
         return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return None
 
 
 def _function(name: str) -> Callable[..., int] | None:
-    """Return a function of glibc; None where the C library is another one."""
+    """Return a function of glibc; None with another C library."""
     try:
         library = ctypes.CDLL(None)
-        # Others have functions of these names that mean something else.
+        # Other C libraries have functions with these names and another meaning.
         _ = library.gnu_get_libc_version
         function: Callable[..., int] = getattr(library, name)
     except (OSError, AttributeError, TypeError):

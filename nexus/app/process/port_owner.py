@@ -1,4 +1,4 @@
-"""Which process listens on a port, as far as Linux tells: of the processes of others, only root sees the names."""
+"""Finds the process that listens on a port; only root can see the processes of other users."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ UNKNOWN: Final = "another program (as root, `ss -ltnp` names it)"
 
 
 def owner_of(port: int, proc: Path = Path("/proc")) -> str:
-    """Return the name and number of the process that listens on *port*, for an error text."""
+    """Return the name and id of the process that listens on *port*, for an error message."""
     sockets = {f"socket:[{inode}]" for inode in _inodes(port, proc)}
     for process in proc.glob("[0-9]*") if sockets else ():
         if not sockets.isdisjoint(_open_files(process)):
@@ -31,7 +31,7 @@ def _open_files(process: Path) -> Iterator[str]:
         for file in (process / "fd").iterdir():
             yield str(file.readlink())
     except OSError:
-        # It belongs to another user, or has just ended.
+        # The process belongs to another user, or has just ended.
         return
 
 

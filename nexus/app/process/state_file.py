@@ -1,4 +1,4 @@
-"""The file with which a proxy that runs tells the commands of its user where it is."""
+"""The file by which commands find the running proxies of their user."""
 
 import errno
 import fcntl
@@ -26,23 +26,23 @@ MAX_BYTES: Final = 64 * 1024
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
-    """What the file says."""
+    """The content of the file."""
 
     url: str
-    """With the port that is really listened on."""
+    """With the actual port."""
     pid: int
     config: str | None
-    """The absolute path of the configuration file, None without one."""
+    """The absolute path of the configuration file; None without one."""
     started_at: str
     """RFC 3339, in UTC."""
     version: str
 
 
 class StateFile:
-    """The file of this process, there as long as the process runs.
+    """The file of this process, which exists while the process runs.
 
-    It stays locked, and the kernel ends that lock with the process: of a file that is not locked, the process is gone,
-    even if its id has been given to another one.
+    It stays locked, and the kernel releases the lock when the process ends: if a file is not locked, its process has
+    ended, even if another process has the same id by now.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -54,10 +54,9 @@ class StateFile:
         self._has_warned = False
 
     def write(self, loaded: LoadedConfig, port: int) -> None:
-        """Write the file, or write it anew; where that is impossible, warn of it once.
+        """Write or replace the file; if that fails, warn once.
 
-        :param loaded: the configuration in force.
-        :param port: the one that is listened on.
+        :param port: the actual port.
         """
         running = Running(
             url=address_of(loaded.config.server.host, port),
@@ -67,12 +66,12 @@ class StateFile:
             version=__version__,
         )
         try:
-            folder = _made(runtime_folder(self._environ))
-            before, self._lock = self._lock, _locked(folder / f".{self._name}", msgspec.json.encode(running))
+            folder = _ensure_private(runtime_folder(self._environ))
+            before, self._lock = self._lock, _write_locked(folder / f".{self._name}", msgspec.json.encode(running))
             self._path = (folder / f".{self._name}").rename(folder / self._name)
             if before is not None:
                 os.close(before)
-            # On the way, files that a crash has left are removed.
+            # This also removes files that a crash has left behind.
             running_proxies(self._environ)
         except OSError as exc:
             if not self._has_warned:
@@ -80,7 +79,7 @@ class StateFile:
             self._has_warned = True
 
     def remove(self) -> None:
-        """Remove it: the proxy ends."""
+        """Remove the file and release its lock."""
         if self._path is not None:
             with suppress(OSError):
                 self._path.unlink()
@@ -90,12 +89,12 @@ class StateFile:
 
 
 def runtime_folder(environ: Mapping[str, str]) -> Path:
-    """Return the folder for the files of this user's proxies: that of the service, of the login, or a temporary one.
+    """Return the folder for state files: of the systemd service, of the login session, or a temporary one.
 
-    :raises FileNotFoundError: nothing can be written anywhere, as in some containers.
+    :raises FileNotFoundError: no folder is writable, as in some containers.
     """
     if of_service := environ.get("RUNTIME_DIRECTORY"):
-        # Of several, for which a unit may ask, the first; with DynamicUser= it may be a link (systemd.exec(5)).
+        # A unit may have several: take the first. With DynamicUser= it may be a link (systemd.exec(5)).
         return Path(of_service.partition(":")[0]).resolve()
     if of_login := environ.get("XDG_RUNTIME_DIR"):
         return Path(of_login) / FOLDER
@@ -103,26 +102,26 @@ def runtime_folder(environ: Mapping[str, str]) -> Path:
 
 
 def running_proxies(environ: Mapping[str, str]) -> tuple[Running, ...]:
-    """Return the proxies that this user started and that run, the oldest first; files of others are removed."""
+    """Return the running proxies of this user, oldest first; remove the files of ended ones."""
     return tuple(sorted(_read(environ), key=lambda running: (running.started_at, running.pid)))
 
 
-def _made(folder: Path) -> Path:
+def _ensure_private(folder: Path) -> Path:
     folder.mkdir(mode=0o700, exist_ok=True)
-    if not _is_ours(folder):
+    if not _is_private(folder):
         raise PermissionError(errno.EPERM, "belongs to another user, or others may write to it", str(folder))
     return folder
 
 
-def _is_ours(folder: Path) -> bool:
-    """Whether only this user can have put a file there; a link is not followed."""
+def _is_private(folder: Path) -> bool:
+    """Whether only this user can create files in *folder*; a link is not followed."""
     status = folder.lstat()
     is_shared = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not is_shared
 
 
-def _locked(path: Path, content: bytes) -> int:
-    """Write *content* and return the file that is to stay open."""
+def _write_locked(path: Path, content: bytes) -> int:
+    """Write *content* to a locked file, and return its descriptor, which must stay open."""
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -136,7 +135,7 @@ def _locked(path: Path, content: bytes) -> int:
 def _read(environ: Mapping[str, str]) -> Iterator[Running]:
     try:
         folder = runtime_folder(environ)
-        paths = sorted(folder.glob("proxy-*.json")) if _is_ours(folder) else []
+        paths = sorted(folder.glob("proxy-*.json")) if _is_private(folder) else []
     except OSError:
         return
     for path in paths:
@@ -146,7 +145,7 @@ def _read(environ: Mapping[str, str]) -> Iterator[Running]:
 
 
 def _content(path: Path) -> bytes | None:
-    """Return what *path* holds; None, and no file any more, when its process is gone."""
+    """Return the content of *path*; if its process has ended, remove the file and return None."""
     file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

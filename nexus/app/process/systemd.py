@@ -1,4 +1,4 @@
-"""Tells systemd that the proxy serves, or is about to stop: the protocol of sd_notify(3), for ``Type=notify``."""
+"""Notifies systemd of the start and the stop by the protocol of sd_notify(3), for ``Type=notify``."""
 
 import os
 import socket
@@ -13,15 +13,15 @@ STOPPING = "STOPPING=1"
 
 
 def notify(state: str, environ: Mapping[str, str] = os.environ) -> None:
-    """Send *state* to the service manager that has started this process, if one has and wants to know."""
+    """Send *state* to the service manager, if it asked for notifications."""
     address = environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-            # It never waits: a manager that reads nothing must not keep the proxy from serving.
+            # Non-blocking: a manager that reads nothing must not block the proxy.
             sock.setblocking(False)  # noqa: FBT003 - its only parameter
-            # A name that begins with @ is one of Linux's abstract namespace.
+            # A name that begins with @ is in Linux's abstract namespace.
             sock.sendto(state.encode(), f"\0{address[1:]}" if address.startswith("@") else address)
     except OSError as exc:
         log.warning("service_manager_not_told", state=state, reason=exc.strerror or str(exc))

@@ -1,4 +1,4 @@
-"""The proxy on the local network: announced by mDNS where the configuration asks for it."""
+"""Announces the proxy by mDNS, if the configuration asks for it."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -13,11 +13,11 @@ from nexus.errors import StartError
 log = structlog.get_logger("nexus.app")
 
 KIND = "nexus"
-"""What the TXT record calls this kind of server; another Nexus leaves it alone."""
+"""The kind of server in the TXT record, by which other proxies recognise and ignore this one."""
 
 
 def announce(config: Config, port: int, resources: AsyncExitStack) -> None:
-    """Announce the proxy until *resources* are closed. A start does not wait for that, and no network makes it fail."""
+    """Announce the proxy in the background until *resources* are closed; failures are only logged."""
     if not config.discovery.announce:
         return
     if is_loopback(config.server.host):
@@ -29,7 +29,7 @@ def announce(config: Config, port: int, resources: AsyncExitStack) -> None:
 
 
 async def _announce(port: int) -> None:
-    # zeroconf takes a while to load, and few proxies need it for this.
+    # zeroconf is slow to import, and few proxies are announced.
     from nexus.fleet.discovery.mdns.announcer import Announcement, announced, host_name
 
     try:

@@ -1,4 +1,4 @@
-"""Nexus while it runs: started in order, reloaded as one, drained before it ends."""
+"""Starts, reloads, drains and stops the proxy."""
 
 import asyncio
 import time
@@ -44,16 +44,16 @@ from nexus.store.watched import WatchedStore
 log = structlog.get_logger("nexus.app")
 
 FIRST_PROBES_S: Final = 2.0
-"""How long listening waits for backends that do not answer their first probe."""
+"""How long the start waits for the first probes before it accepts connections."""
 LAME_DUCK_S: Final = 5.0
 GRACE_S: Final = 1.0
-"""How long idle connections stay open once nothing is accepted any more: a request that is on its way is answered."""
-LAST_WORDS_S: Final = 2.0
-"""How long the error events of streams that were cut may take to be written."""
+"""How long idle connections stay open after listening stops, for requests that are already on the network."""
+CLOSE_S: Final = 2.0
+"""How long aborted streams have to send their error events."""
 
 
 class Nexus:
-    """A running proxy; :meth:`start` and :meth:`stop` once each, :meth:`reload` as often as one likes."""
+    """A running proxy; call :meth:`start` and :meth:`stop` once, :meth:`reload` any number of times."""
 
     def __init__(self, blueprint: Blueprint) -> None:
         self.blueprint = blueprint
@@ -67,7 +67,7 @@ class Nexus:
         self._services: AsyncExitStack
         self._reloading = asyncio.Lock()
         self._entering: asyncio.Timeout | None = None
-        """While a reload starts services: it need not get to the end of that before Nexus stops."""
+        """Set while a reload starts services, so that a stop can interrupt it."""
         self._store: WatchedStore
         self._fleet: Fleet
         self._plane: DataPlane
@@ -78,7 +78,7 @@ class Nexus:
 
     @property
     def listening(self) -> Listening:
-        """Where it listens; from the start on."""
+        """The sockets, once started."""
         return self._listening
 
     @property
@@ -90,11 +90,11 @@ class Nexus:
         return self._plane
 
     async def start(self, *, may_move_port: bool = False) -> None:
-        """Open everything, listen, and look at the backends once.
+        """Open everything, probe the backends once, and accept connections.
 
-        :param may_move_port: whether a port that is in use may be replaced by one of the next few.
-        :raises StartError: it cannot listen there.
-        :raises ConfigError: it may not listen there.
+        :param may_move_port: whether one of the next ports may be used if the configured one is taken.
+        :raises StartError: the proxy cannot listen on its address.
+        :raises ConfigError: the proxy has no permission to listen on its address.
         :raises PluginError: a plugin's service does not start.
         """
         config = self.blueprint.config
@@ -119,12 +119,12 @@ class Nexus:
         log.info("started", host=config.server.host, port=self.port, backends=len(self._fleet.snapshot.backends))
 
     async def reload(self, blueprint: Blueprint) -> None:
-        """Put *blueprint* in the place of the old one, at once; what is under way ends as it began.
+        """Replace the old blueprint with *blueprint*; running requests finish under the old one.
 
-        :raises NexusError: a plugin's service does not start, or Nexus stops; the old one stays.
+        :raises NexusError: a plugin's service does not start, or Nexus stops; the old blueprint stays in force.
         """
         async with self._reloading:
-            # The new stages live by what their services fetch, so these come first, and the old ones leave last.
+            # Stages depend on their services, so new services start before the switch, and old ones stop after it.
             services = await self._enter(blueprint)
             before = self._services
             self._use(blueprint, services)
@@ -163,12 +163,16 @@ class Nexus:
         self.state.rejected_reload = None
 
     def note_refused_reload(self, reason: str) -> None:
-        """Note why a reload was refused."""
+        """Record why a reload was refused; the old configuration stays in force."""
         self.state.rejected_reload = reason
         log.error("config_rejected", reason=reason)
 
     async def stop(self, *, lame_duck_s: float = 0.0, drain_s: float = 0.0) -> None:
-        """Send clients elsewhere, stop listening, let answers end, cut those that do not, and close everything."""
+        """Stop in order: report unready, stop listening, finish requests, abort the rest, close everything.
+
+        :param lame_duck_s: how long to accept connections while ``/ready`` answers 503.
+        :param drain_s: how long requests may take to finish.
+        """
         self.state.is_draining = self._server.is_draining = True
         if self._entering is not None and not self._entering.expired():
             self._entering.reschedule(asyncio.get_running_loop().time())
@@ -183,13 +187,11 @@ class Nexus:
             log.warning("exchanges_cut", count=len(self._handler.exchanges))
             for exchange in self._handler.exchanges.copy():
                 exchange.shut_down()
-            await self._server.ended(LAST_WORDS_S)
+            await self._server.ended(CLOSE_S)
         await self._dashboard.stop()
-        await self._server.stop(LAST_WORDS_S)
+        await self._server.stop(CLOSE_S)
         await self._close()
         log.info("stopped")
-
-    # parts
 
     async def _open_store(self) -> None:
         self._store = WatchedStore(await open_store(self.blueprint))
@@ -261,13 +263,13 @@ class Nexus:
         self._fleet.on_change(self._fleet_changed)
         await self._fleet.start()
         self._resources.push_async_callback(self._fleet.stop)
-        # Whoever is told that Nexus listens may send at once: let it know by then who is there.
+        # Clients may connect as soon as Nexus listens, so the first probes should have succeeded by then.
         await self._fleet.wait_first_probes(min(FIRST_PROBES_S, blueprint.config.health_check.timeout_seconds))
         for server in self._servers:
             await server.start_serving()
 
     def _upstream_settings(self, blueprint: Blueprint) -> Mapping[str, UpstreamSettings]:
-        """Return how each backend is reached; the configuration comes before what was added and found."""
+        """Return the settings of each backend; configured ones take precedence over added and discovered ones."""
         return ChainMap({**blueprint.upstream_settings}, self._fleet.upstream_settings)
 
     def _settings(self, blueprint: Blueprint) -> Settings:
@@ -283,7 +285,7 @@ class Nexus:
         self._telemetry.timeline.keep_only({backend.name for backend in snapshot.backends})
 
     def _wake(self) -> None:
-        # Services start before there is anybody who could wait.
+        # Services start before the queue exists.
         if self._line is not None:
             self._line.fleet_changed()
 
@@ -291,7 +293,7 @@ class Nexus:
         await self._services.aclose()
 
     async def _close(self) -> None:
-        # A second signal hurries what is under way; what was received is to reach the store all the same.
+        # Shielded: a second signal cancels the drain, but the store must still be closed properly.
         if self._closing is None:
             self._closing = tasks.start(self._close_all(), name="close")
         await asyncio.shield(self._closing)
@@ -299,13 +301,13 @@ class Nexus:
     async def _close_all(self) -> None:
         for server in self._servers:
             server.close()
-        # Services that a reload starts or ends use what is closed here.
+        # A reload in progress uses the resources that are closed here.
         async with self._reloading:
             await self._resources.aclose()
 
 
 def lame_duck_of(blueprint: Blueprint) -> float:
-    """Return how long to say no before not listening: a load balancer never watches a loopback address."""
+    """Return how long ``/ready`` answers 503 before listening stops; on loopback no load balancer watches it."""
     server = blueprint.config.server
     if server.lame_duck_seconds is not None:
         return server.lame_duck_seconds

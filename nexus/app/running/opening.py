@@ -1,4 +1,4 @@
-"""What a start opens besides its plugins' services: the store and the port; ``check`` tries both in the same way."""
+"""Opens the store and the port; ``check`` tries the same."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ async def open_store(blueprint: Blueprint) -> Store:
     """Return the store of *blueprint*, opened.
 
     :raises StoreError: it cannot be opened.
-    :raises StartError: it comes from a plugin, and failed in a way of its own.
+    :raises StartError: it comes from a plugin, and raised another exception.
     """
     with _failures_of_store(blueprint):
         store = blueprint.open_store(blueprint.config.store)
@@ -25,20 +25,20 @@ async def open_store(blueprint: Blueprint) -> Store:
 
 
 async def open_port(blueprint: Blueprint, *, may_move: bool, is_trial: bool = False) -> Listening:
-    """Listen where *blueprint* says; see :func:`~nexus.app.process.binding.listen`."""
+    """Listen on the address in *blueprint*; see :func:`~nexus.app.process.binding.listen`."""
     server = blueprint.config.server
     return await listen(server.host, server.port, may_move=may_move, may_share=server.reuse_port, is_trial=is_trial)
 
 
 def may_move_port(blueprint: Blueprint) -> bool:
-    """Whether any port will do, because no file, option or variable has named one."""
+    """Whether any port may be used, because no file, option or variable sets one."""
     return not blueprint.loaded.names("server.port")
 
 
 async def try_to_open(blueprint: Blueprint) -> None:
-    """Raise what a start would raise that opens the store, looks for backends and listens; leave nothing behind.
+    """Open the store, the discoverers and the port as a start would, and close them again.
 
-    The port comes last: when the error is that it is taken, all else is well.
+    The port comes last, so that if it is taken, everything else is known to work.
 
     :raises NexusError: something cannot be opened.
     """

@@ -1,4 +1,4 @@
-"""What plugins do in the background: begun as one, ended in reverse, and a failure named with its plugin."""
+"""Starts and stops the background services of plugins."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,20 +16,20 @@ from nexus.store.store import Store
 log = structlog.get_logger("nexus.app")
 
 ENTER_S: Final = 30.0
-"""How long a service may take to be entered at a reload; a start waits for as long as it takes, or for a signal."""
+"""How long a service may take to start at a reload; at the start of Nexus there is no limit."""
 LEAVE_S: Final = 5.0
-"""How long a service may take to be left."""
+"""How long a service may take to stop."""
 CANCELLED_S: Final = 1.0
-"""How long a service that was cancelled may take to end before it is abandoned."""
+"""How long a cancelled service may take to end before it is abandoned."""
 
 
 async def start_services(
     contributions: Contributions, store: Store, wake: Callable[[], None], *, enter_s: float | None = None
 ) -> AsyncExitStack:
-    """Start all services of *contributions*, or none; what is returned ends them, and never raises.
+    """Start all services of *contributions*, or none; closing the returned stack stops them in reverse order.
 
-    :param wake: lets requests that wait try again.
-    :param enter_s: how long each may take to start; None: as long as it likes.
+    :param wake: makes queued requests try again.
+    :param enter_s: how long each may take to start; None: no limit.
     :raises PluginError: one does not start.
     """
     async with AsyncExitStack() as services:
@@ -41,13 +41,13 @@ async def start_services(
 
 
 class _Service:
-    """A service, entered and left by one task of its own: a task group, for one, must be left by the task in it."""
+    """A service in a task of its own, because some context managers must be left by the task that entered them."""
 
     def __init__(self, plugin: Plugin, service: AbstractAsyncContextManager[Any]) -> None:
         self._plugin = plugin
         self._service = service
         self._entered: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
-        """Done when it was entered, with what it raised instead; None when it runs."""
+        """Done once the service has started or failed; the result is the exception, None without one."""
         self._leave = asyncio.Event()
         self._task: asyncio.Task[None]
 
@@ -73,7 +73,7 @@ class _Service:
             raise PluginError(f"plugin {self._plugin.label}: its service does not start: {told(failure)}") from failure
 
     async def leave(self) -> None:
-        """Let it end in its own way for a while; then cancel it, and go on without it."""
+        """Stop the service; cancel it if it takes too long, and abandon it if that fails."""
         self._leave.set()
         _, late = await asyncio.wait({self._task}, timeout=LEAVE_S)
         if late:
@@ -103,13 +103,13 @@ class _Service:
             if not self._entered.done():
                 self._note_entered(exc)
             elif self._leave.is_set():
-                # The others must end too, and a reload that has succeeded is not undone by what it replaced.
+                # A failure to stop must not keep others from stopping, or undo a reload that has succeeded.
                 plugin = self._plugin
                 log.exception("service_not_stopped", plugin=plugin.name, distribution=plugin.distribution)
             else:
                 raise
 
     def _note_entered(self, failure: BaseException | None) -> None:
-        # Its entering was given up, where this is done already.
+        # It is already done if the start timed out.
         if not self._entered.done():
             self._entered.set_result(failure)

@@ -1,4 +1,4 @@
-"""Everything that watches exchanges go by, and the pages that show what it has seen."""
+"""Sets up metrics, history and traces, and observes every exchange with them."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ EMBEDDING_ENDPOINTS: Final = frozenset(e.name for e in EVERY if e.capability == 
 
 
 class Telemetry:
-    """It outlives every reload: what was counted goes on."""
+    """Metrics, history and traces; reloads do not reset them."""
 
     def __init__(self, snapshot: Callable[[], FleetSnapshot]) -> None:
         self.metrics = ExchangeMetrics(snapshot, embedding_endpoints=EMBEDDING_ENDPOINTS)
@@ -43,7 +43,7 @@ class Telemetry:
         self._loop_lag = LoopLag()
         self._sources: tuple[Callable[[], Iterator[Family]], ...] = ()
         self._tracing: Tracing | None = None
-        self._of_stages: StageMetrics
+        self._stage_metrics: StageMetrics
         self._measuring: asyncio.Task[None]
 
     def begin(  # noqa: PLR0913 - all that it reads from
@@ -56,12 +56,11 @@ class Telemetry:
         is_reload_rejected: Callable[[], bool],
         store: WatchedStore,
     ) -> None:
-        """Read from these from now on, and measure the event loop.
+        """Start to measure.
 
-        :param blueprint: the one in force.
-        :param clients: how many connections clients have open.
-        :param is_reload_rejected: whether the last reload was refused.
-        :param store: the one that is open.
+        :param blueprint: returns the one in force.
+        :param clients: returns how many connections clients have open.
+        :param is_reload_rejected: returns whether the last reload was refused.
         """
         loaded = blueprint().loaded
         if loaded.config.otel.enabled:
@@ -77,26 +76,26 @@ class Telemetry:
         )
         of_store = partial(store_families, store)
         own = self.metrics.families, of_fleet.families, of_proxy.families, of_store, process_families
-        self._of_stages = StageMetrics(
+        self._stage_metrics = StageMetrics(
             lambda: blueprint().router.pipeline,
             lambda: blueprint().contributions.plugins,
             (family for make in own for family in make()),
         )
-        self._sources = (*own, self._of_stages.families)
+        self._sources = (*own, self._stage_metrics.families)
         self._measuring = tasks.keep_running(self._loop_lag.watch, name="loop-lag")
 
     def follow(self, before: Pipeline, after: Pipeline) -> None:
-        """Let what the stages of *after* measure go on from where those of *before* have got to."""
-        self._of_stages.follow(before, after)
+        """Let the counters of the stages in *after* continue those in *before*."""
+        self._stage_metrics.follow(before, after)
 
     async def end(self) -> None:
-        """Measure no more, and let go of what was measured."""
+        """Stop measuring, and flush the traces."""
         await tasks.stop(self._measuring)
         if self._tracing is not None:
             await self._tracing.close()
 
     def observers(self, blueprint: Blueprint) -> tuple[Observer, ...]:
-        """Return who is told of each exchange under *blueprint*, plugins last."""
+        """Return the observers of each exchange under *blueprint*, those of plugins last."""
         self.metrics.configured_models = configured_models(blueprint)
         own = (self.metrics, self.history, self.timeline, self.rejections)
         return (*(observer.observe for observer in own), *blueprint.observers)
@@ -107,7 +106,7 @@ class Telemetry:
 
 
 def configured_models(blueprint: Blueprint) -> frozenset[str]:
-    """Return every name of a model that the configuration has: aliases, fallbacks, and what they stand for."""
+    """Return every model name in the configuration: aliases, fallbacks and their targets."""
     routing = blueprint.config.routing
     targets = ((text,) if isinstance(text, str) else text for text in routing.aliases.values())
     return frozenset(routing.aliases).union(*targets, routing.fallbacks, *routing.fallbacks.values())

@@ -20,6 +20,6 @@ def test_fewer_are_told_of_with_what_to_do(config):
     (warning,) = too_few_files(config, 2358)
 
     assert warning == (
-        "2358 file descriptors do not carry server.max_concurrent_requests = 1000, which takes 2359: raise the limit"
+        "2358 file descriptors are too few for server.max_concurrent_requests = 1000, which needs 2359: raise the limit"
         " (systemd: LimitNOFILE=2359; shell: ulimit -n 2359; Docker: --ulimit nofile=2359) or lower the key"
     )
