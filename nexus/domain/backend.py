@@ -1,4 +1,4 @@
-"""A server of the fleet, as readers see it: frozen, but for the live counters in its load."""
+"""A backend: frozen, but for the live counters in its load."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -13,20 +13,18 @@ from nexus.domain.model_load import MAX_TRACKED_MODELS, ModelLoad
 
 
 class Status(StrEnum):
-    """Whether a backend may be given requests: a healthy one any, a draining one none, and every other one only as a
-    last resort.
-    """
+    """Whether a backend gets requests: a healthy one does, a draining one does not, any other only as a last resort."""
 
     HEALTHY = "healthy"
     UNHEALTHY = "unhealthy"
     UNKNOWN = "unknown"
     DRAINING = "draining"
     LOADING = "loading"
-    """It answers that it is loading its model."""
+    """Its answer says that it is loading its model."""
 
 
 class Breaker(StrEnum):
-    """What recent traffic says of a backend: closed lets all through, half open one request at a time."""
+    """A circuit breaker, driven by recent traffic: closed admits all requests, half open one at a time."""
 
     CLOSED = "closed"
     OPEN = "open"
@@ -34,7 +32,7 @@ class Breaker(StrEnum):
 
 
 SEVERITY: Final = {Breaker.CLOSED: 0, Breaker.HALF_OPEN: 1, Breaker.OPEN: 2}
-"""The worse, the higher."""
+"""Higher is worse."""
 
 
 def _read_only(name: str) -> Any:
@@ -140,50 +138,51 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 50
     """Lower is preferred."""
     share: float = 1.0
-    """How much of the work it gets, in proportion to others that could do it as well; more than 0."""
+    """Its part of the work, in proportion to other backends that could do it as well; more than 0."""
     endpoints: frozenset[str] = frozenset()
     """Names of the endpoints that it speaks natively."""
     max_in_flight: int = 64
-    """Requests that it is given at once; others wait for it."""
+    """Requests that are sent to it at once; further ones are queued."""
     slots: int | None = None
-    """How many of them it works on at once, as it says itself or as is usual for its kind; the others wait there. None:
-    all, as far as is known."""
+    """How many of them it works on at once, as it reports or as is usual for its kind; the others wait at the backend.
+    None: all, as far as is known."""
     retry_unsafe: bool = True
-    """Whether a request that may have been begun here may be sent to another backend."""
+    """Whether a request that this backend may have begun to work on may be sent to another one."""
     status: Status = Status.UNKNOWN
     breaker: Breaker = Breaker.CLOSED
-    """At a glance: that of the server, or, when every model that was asked for lately fails, the best of theirs. What
-    counts for a request is :meth:`breaker_of`."""
+    """A summary: the server's breaker or, if every recently used model fails, the best of theirs. Routing uses
+    :meth:`breaker_of`."""
     server_breaker: Breaker | None = None
-    """What connections say of the server as a whole; None: the same as ``breaker``."""
+    """The breaker of the server as a whole, driven by connections; None: the same as ``breaker``."""
     model_breakers: Mapping[str, Breaker] = {}
-    """Of each model, by its own name here, whose breaker is not closed."""
+    """The breakers that are not closed, by the backend's own name for the model."""
     is_cooling: bool = False
-    """At a glance: whether it asked to be left alone (Retry-After) for every model that was asked for lately, and that
-    time is not over. What counts for a request is :meth:`is_cooling_for`."""
+    """A summary: whether a Retry-After is in force for every recently used model. Routing uses
+    :meth:`is_cooling_for`."""
     cooling_models: frozenset[str] = frozenset()
-    """The models, by their own names here, that it asked to be left alone for."""
+    """The models, by the backend's own names, for which a Retry-After is in force."""
     misconfigured: str | None = None
-    """Why the operator must act: it refused its key, or the account behind that. None: nothing is known to be wrong."""
+    """Why the operator must act: the backend refused its key or the account behind it. None: nothing is known to be
+    wrong."""
     is_busy: bool = False
     """Whether it left the last probe unanswered while requests were running there."""
     is_refusing: bool = False
     """Whether nothing was listening there when it was last tried."""
     is_replaced: bool = False
-    """Whether it announced itself, and its answers are now those of another kind of server than was approved."""
+    """Whether it announced itself, and now answers as another kind of server than was approved."""
     unsupported: frozenset[tuple[str, str]] = frozenset()
-    """Endpoints, each with a model by its own name here, that it has refused as not supported (501)."""
+    """Endpoints, each with the backend's own name for a model, that it has refused as not supported (501)."""
     models: Mapping[str, ModelFacts] = {}
-    """By the name that this backend uses."""
+    """By the backend's own name."""
     any_model: AnyModel = "never"
-    """Whether it takes a name that it does not list: ``always``, as the operator says; ``alone``, where it is the whole
-    fleet, because it has one model and ignores the name; or ``never``."""
+    """Whether it accepts a model that it does not list: ``always``, as configured; ``alone``, if it is the whole fleet,
+    because it has one model and ignores the name; or ``never``."""
     spellings: Mapping[str, str] = {}
-    """Other names for a model here, each with the own one: ``llama3`` of ``llama3:latest``. Lower case where letter
-    case does not count."""
+    """The backend's own name by each other name for the model: ``llama3:latest`` by ``llama3``. Keys are lower case
+    where letter case does not count."""
     discovery_source: str = "static"
-    """``static`` when it is configured, ``api`` when it was added while the proxy runs, else the name of the discoverer
-    that found it, such as ``local``."""
+    """``static`` if it is configured, ``api`` if it was added at run time, else the name of its discoverer, such as
+    ``local``."""
     version: str | None = None
     last_check_at: float | None = None
     """Unix seconds of the last probe, None before the first."""
@@ -192,11 +191,11 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     load: BackendLoad
 
     def facts(self, model: str) -> ModelFacts | None:
-        """Return what is known of *model* here, None when this backend does not have it."""
+        """Return what is known of *model* on this backend, None when the backend does not have it."""
         return self.models.get(self.own_name(model))
 
     def zone_of(self, model: str) -> Zone:
-        """Return where the data of a request for *model*, by its own name here, goes."""
+        """Return the zone to which a request for *model*, by the backend's own name, sends its data."""
         facts = self.models.get(model)
         if facts is None and not model and any(other.zone == "open" for other in self.models.values()):
             # A request that names no model may be answered by any of them.
@@ -204,42 +203,42 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
         return self.zone if facts is None or facts.zone is None else facts.zone
 
     def tier_of(self, model: str) -> int:
-        """Return how capable *model*, by its own name here, is: 1 to 5."""
+        """Return how capable *model*, by the backend's own name, is: 1 to 5."""
         facts = self.models.get(model)
         return self.tier if facts is None or facts.tier is None else facts.tier
 
     @property
     def may_be_asked(self) -> bool:
-        """Whether requests can be sent to it, if only as a last resort: unless it drains, nothing listens there, or
-        another server does.
+        """Whether it can be sent requests, if only as a last resort: not if it drains, nothing listens at its address,
+        or another server does.
         """
         is_out = self.status is Status.DRAINING or self.is_refusing or self.is_replaced
         return self.status is Status.HEALTHY or not is_out
 
     @property
     def own_breaker(self) -> Breaker:
-        """What connections say of the server as a whole."""
+        """The breaker of the server as a whole."""
         return self.breaker if self.server_breaker is None else self.server_breaker
 
     @property
     def is_troubled(self) -> bool:
-        """Whether there is anything to say against it for at least one model."""
+        """Whether a breaker or a Retry-After speaks against it for at least one model."""
         return bool(self.breaker is not Breaker.CLOSED or self.model_breakers or self.is_cooling or self.cooling_models)
 
     def breaker_of(self, model: str) -> Breaker:
-        """Return what recent traffic says of a request for *model*, by its own name here."""
+        """Return the worse of the server's breaker and that of *model*, by the backend's own name."""
         return max(self.own_breaker, self.model_breakers.get(model, Breaker.CLOSED), key=SEVERITY.__getitem__)
 
     def is_cooling_for(self, model: str) -> bool:
-        """Return whether it asked to be left alone for *model*, by its own name here."""
+        """Return whether a Retry-After is in force for *model*, by the backend's own name."""
         return model in self.cooling_models if self.cooling_models else self.is_cooling
 
     def name_for_any(self, model: str) -> str:
-        """Return the name under which this backend, which takes any, is asked for *model*, which it does not list."""
+        """Return the name to ask this backend for *model*, which it accepts and does not list."""
         return next(iter(self.models)) if self.any_model == "alone" and len(self.models) == 1 else model
 
     def own_name(self, model: str) -> str:
-        """Return the name under which this backend knows *model*."""
+        """Return the backend's own name for *model*."""
         if model in self.models:
             return model
         if self.kind.default_tag is None:

@@ -1,4 +1,4 @@
-"""A figure that Prometheus is told, as whoever knows it gives it: without a registry, without state."""
+"""A metric of a plugin, and the checks that it passes before it is exposed to Prometheus."""
 
 import re
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ import msgspec
 from nexus.containment import is_interrupt, shown
 
 MAX_SAMPLES: Final = 1000
-"""Of one metric of a plugin; what is beyond is told as one."""
+"""Of one metric of a plugin; the rest is exposed as one sample."""
 MAX_READ_SAMPLES: Final = 20_000
-"""Of the samples that a plugin gives for one metric: reading them takes time that no request has."""
+"""The samples that are read of one metric of a plugin, which bounds the time that this takes."""
 MAX_LABEL_CHARACTERS: Final = 200
 
 
@@ -20,7 +20,7 @@ class Measure(msgspec.Struct, frozen=True, kw_only=True):
     """One metric with all its samples."""
 
     name: str
-    """Without the ``_total`` that counters get."""
+    """Without the suffix ``_total`` of counters."""
     documentation: str
     """One sentence, with the unit."""
     type: Literal["counter", "gauge"]
@@ -36,22 +36,22 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 def prefix_of(plugin: str) -> str:
-    """Return what the names of all measures of *plugin* begin with."""
+    """Return the prefix of the names of all measures of *plugin*."""
     return f"nexus_{plugin.replace('-', '_').lower()}_"
 
 
 def check_measure(measure: object, plugin: str) -> None:
-    """Check what *plugin* gave, sample by sample. :raises ValueError: Prometheus cannot be told some of it, and why."""
-    sound = check_family(measure, plugin)
-    if len(sound.samples) > MAX_SAMPLES:
-        raise ValueError(f"{sound.name} has more than {MAX_SAMPLES} samples")
-    read = read_samples(sound)
+    """Check *measure* of *plugin* and all its samples. :raises ValueError: some of it is invalid, and why."""
+    family = check_family(measure, plugin)
+    if len(family.samples) > MAX_SAMPLES:
+        raise ValueError(f"{family.name} has more than {MAX_SAMPLES} samples")
+    read = read_samples(family)
     if read.refused:
         raise ValueError(read.complaint)
 
 
 def check_family(measure: object, plugin: str) -> Measure:
-    """Return *measure*, what *plugin* gave, if all but its samples is right. :raises ValueError: it is not, and why."""
+    """Return *measure* of *plugin* if all but its samples is valid. :raises ValueError: it is not, and why."""
     if not isinstance(measure, Measure):
         raise ValueError(f"{type(measure).__name__} is no nexus.api.Measure")  # noqa: TRY004 - one kind of complaint
     name, prefix = measure.name, prefix_of(plugin)
@@ -67,19 +67,19 @@ def check_family(measure: object, plugin: str) -> Measure:
 
 
 class ReadSamples(msgspec.Struct, frozen=True):
-    """The samples of one measure that Prometheus can be told."""
+    """The valid samples of one measure."""
 
     labels: tuple[str, ...]
     values: Mapping[tuple[str, ...], float]
-    """By the values of the labels."""
+    """By the values of their labels."""
     refused: int = 0
-    """How many it cannot be told."""
+    """How many are invalid."""
     complaint: str = ""
-    """What is wrong with the first of these."""
+    """What is wrong with the first invalid one."""
 
 
 def read_samples(measure: Measure) -> ReadSamples:
-    """Return those samples of *measure* that are right; the labels of the first of them are those of all."""
+    """Return the valid samples of *measure*; the first valid one sets the labels of all."""
     labels: tuple[str, ...] | None = None
     values: dict[tuple[str, ...], float] = {}
     refused, complaint = 0, ""
@@ -90,8 +90,8 @@ def read_samples(measure: Measure) -> ReadSamples:
             values[plain] = float(sample.value)
             continue
         try:
-            keys, value = _sound(measure.name, sample, is_counter=is_counter)
-            labels = _same(measure.name, labels, keys)
+            keys, value = _validated(measure.name, sample, is_counter=is_counter)
+            labels = _checked_labels(measure.name, labels, keys)
             key = tuple(keys[label] for label in labels)
             if key in values:
                 raise ValueError(f"{measure.name} has two samples of the same labels")  # noqa: TRY301 - one complaint
@@ -99,7 +99,7 @@ def read_samples(measure: Measure) -> ReadSamples:
         except BaseException as exc:
             if is_interrupt(exc):
                 raise
-            # Labels and numbers may be objects of the plugin, which do what they like.
+            # Labels and numbers may be objects of the plugin, whose methods may raise anything.
             refused, complaint = refused + 1, complaint or shown(exc)
     unread = max(0, len(measure.samples) - MAX_READ_SAMPLES)
     if unread:
@@ -114,7 +114,7 @@ _LABEL: Final = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
 
 
 def _plain_key(sample: Sample, labels: tuple[str, ...], *, is_counter: bool) -> tuple[str, ...] | None:
-    """Return the values of the *labels* of a sample that is as nearly all are; None: it has to be looked at."""
+    """Return the label values of a usual sample; None when the sample needs all checks."""
     if type(sample) is not Sample or type(sample.labels) is not dict or type(sample.value) not in _NUMBERS:
         return None
     if not (0.0 if is_counter else -_LARGE) <= sample.value <= _LARGE or tuple(sample.labels) != labels:
@@ -128,7 +128,7 @@ _LARGE: Final = 1e300
 _NUMBERS: Final = frozenset({int, float})
 
 
-def _sound(name: str, sample: object, *, is_counter: bool) -> tuple[dict[str, str], float]:
+def _validated(name: str, sample: object, *, is_counter: bool) -> tuple[dict[str, str], float]:
     if not isinstance(sample, Sample) or not isinstance(sample.labels, Mapping):
         raise ValueError(f"{name} has {type(sample).__name__} for a sample")  # noqa: TRY004 - as above
     if not isinstance(sample.value, int | float) or (is_counter and (isnan(sample.value) or sample.value < 0)):
@@ -143,7 +143,7 @@ def _sound(name: str, sample: object, *, is_counter: bool) -> tuple[dict[str, st
     return labels, float(sample.value)
 
 
-def _same(name: str, labels: tuple[str, ...] | None, keys: Mapping[str, str]) -> tuple[str, ...]:
+def _checked_labels(name: str, labels: tuple[str, ...] | None, keys: Mapping[str, str]) -> tuple[str, ...]:
     if labels is not None and set(labels) != keys.keys():
         raise ValueError(f"{name} has other labels in one sample than in another")
     return tuple(keys) if labels is None else labels

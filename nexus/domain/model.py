@@ -5,15 +5,15 @@ from typing import Literal
 import msgspec
 
 Zone = Literal["restricted", "open"]
-"""Whether data that must stay in the house may go there: ``restricted`` may get it, ``open`` may not."""
+"""Whether a backend may receive data that must not leave the organisation: ``restricted`` may, ``open`` may not."""
 
 
 class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a model on one backend. None means unknown, and the unknown is never excluded."""
+    """What is known of a model on one backend. None means unknown, which never excludes a backend."""
 
     name: str
     aliases: tuple[str, ...] = ()
-    """Other names that the backend knows it by."""
+    """Other names that the backend accepts for it."""
     context_length: int | None = None
     """In tokens, prompt and answer together."""
     max_output_tokens: int | None = None
@@ -22,16 +22,16 @@ class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
     json_mode: bool | None = None
     embeddings: bool | None = None
     created: int = 0
-    """Unix seconds, as the backend first reported it; 0 when it does not say."""
+    """Unix seconds, as the backend first reported it; 0 when unknown."""
     revision: str | None = None
-    """Changes when what is behind the name changes; None when the backend does not say."""
+    """Changes when the model behind the name changes; None when unknown."""
     first_byte_s: float | None = None
-    """A deadline of its own for the first content, as configured."""
+    """The deadline for its first content, if one is configured for this model."""
     zone: Zone | None = None
-    """Where its data really goes, when that is not where its backend stands: some local servers pass a model on to a
-    cloud. None: the zone of the backend."""
+    """The zone of its data where that differs from its backend's: some local servers forward a model to a cloud.
+    None: the zone of the backend."""
     tier: int | None = None
-    """How capable it is, 1 to 5, as configured; None: the tier of the backend."""
+    """How capable it is, 1 to 5, if configured; None: the tier of the backend."""
     denied: frozenset[str] = frozenset()
-    """The names of the capabilities that the configuration says it does not have: for these it is never asked, where
-    what its server says only makes others preferred."""
+    """The capabilities that the configuration denies it: it never gets requests that need them, while a denial by its
+    server only makes other backends preferred."""

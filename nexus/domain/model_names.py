@@ -1,4 +1,4 @@
-"""The names of models as people write them: what is a tag, and which names are near to another."""
+"""Compares names of models as people write them: tags, quantisations, misspellings."""
 
 import re
 from collections.abc import Iterable
@@ -9,32 +9,32 @@ from itertools import pairwise
 from typing import Final
 
 MAX_NAMES: Final = 10_000
-"""As many names are compared; further ones are left out."""
+"""Names that are indexed; further ones are ignored."""
 MAX_COMPARED: Final = 16
-"""Of these, as many as share most with a name are compared letter by letter, which takes some microseconds each."""
+"""Candidates that are compared letter by letter, at some microseconds each."""
 MAX_REMEMBERED: Final = 1024
-"""Clients choose the names, so what is remembered about them is bounded."""
+"""Clients choose the names, so the cache of their neighbours is bounded."""
 MAX_COMPARED_CHARACTERS: Final = 80
 MIN_RATIO: Final = 0.6
-"""The share of letters that two names have in common, in their order, from which on they are near: difflib's own."""
+"""The similarity from which two names are near: the cutoff of difflib."""
 
 _SEPARATOR: Final = re.compile(r"[^a-z0-9]+")
 _QUANTISATION: Final = re.compile(
     r"i?q\d|b?f16|fp(?:4|8|16|32)|(?:nv|mx)fp4|int[48]|w\da\d+|awq|gptq|gguf|ggml|mlx|exl[23]|bnb|\dbits?"
 )
 _VARIANT: Final = frozenset({"0", "1", "k", "xxs", "xs", "s", "m", "l", "xl", "nl"})
-"""What follows ``q4`` in ``q4_K_M`` and its like."""
+"""The parts after ``q4`` in names such as ``q4_K_M``."""
 
 
 def untagged(name: str) -> str:
-    """Return *name* in lower case without its tag; ``registry:5000/team/model`` has a port, and no tag."""
+    """Return *name* in lower case without its tag; in ``registry:5000/team/model``, the colon begins a port."""
     path, slash, last = name.lower().rpartition("/")
     return f"{path}{slash}{last.partition(':')[0]}"
 
 
 @lru_cache(maxsize=2 * MAX_NAMES)
 def stem(name: str) -> str:
-    """Return what is left of *name* without provider, tag, quantisation, separators and letter case."""
+    """Return *name* without provider, tag, quantisation, separators and letter case."""
     words = [word for word in _SEPARATOR.split(untagged(name).rpartition("/")[2]) if word]
     while len(words) > 1 and (end := _without_quantisation(words)) < len(words):
         del words[end:]
@@ -42,7 +42,7 @@ def stem(name: str) -> str:
 
 
 def _without_quantisation(words: list[str]) -> int:
-    """Return how many of *words* are left without the quantisation at their end."""
+    """Return how many of *words* come before the quantisation at their end."""
     end = len(words)
     while end > 1 and words[end - 1] in _VARIANT:
         end -= 1
@@ -50,7 +50,7 @@ def _without_quantisation(words: list[str]) -> int:
 
 
 class NameIndex:
-    """Many names, prepared so that those near to another one are found without comparing all of them."""
+    """An index of names that finds similar ones without comparing all of them."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._by_stem: dict[str, list[str]] = {}
@@ -62,13 +62,11 @@ class NameIndex:
         self._near: dict[str, tuple[str, ...]] = {}
 
     def tagged_otherwise(self, name: str) -> tuple[str, ...]:
-        """Return the names that differ from *name* in their tag alone, in having none, or in letter case."""
+        """Return the other names that equal *name* without its tag and letter case."""
         return tuple(other for other in self._by_base.get(untagged(name), ()) if other != name)
 
     def near(self, name: str) -> tuple[str, ...]:
-        """Return at most :data:`MAX_COMPARED` names, the nearest first: those of the same stem and, where there is
-        none, those whose stem has most letters in common with that of *name*.
-        """
+        """Return at most :data:`MAX_COMPARED` names, nearest first: of the same stem, else of similar stems."""
         name = name[-MAX_COMPARED_CHARACTERS:]
         found = self._near.get(name)
         if found is None:
@@ -99,12 +97,12 @@ class NameIndex:
 
 @lru_cache(maxsize=4)
 def index_of(names: tuple[str, ...]) -> NameIndex:
-    """Return the index of *names*, the first :data:`MAX_NAMES` of them; it is built once for the same names."""
+    """Return the cached index of the first :data:`MAX_NAMES` of *names*."""
     return NameIndex(names[:MAX_NAMES])
 
 
 def _most_alike(lower: str, names: list[str]) -> list[str]:
-    """Return the *names* that have most in common with *lower*, the nearest first."""
+    """Return the *names* most similar to *lower*, the nearest first."""
     pairs = _letter_pairs(lower)
     if len(names) > MAX_COMPARED:
         names = nlargest(MAX_COMPARED, names, key=lambda name: (_letter_pairs(name.lower()) & pairs).bit_count())
@@ -113,7 +111,7 @@ def _most_alike(lower: str, names: list[str]) -> list[str]:
 
 @lru_cache(maxsize=2 * MAX_NAMES)
 def _letter_pairs(text: str) -> int:
-    """Return which pairs of letters *text* has, as a set of bits."""
+    """Return the set of adjacent letter pairs of *text*, hashed into bits."""
     text = f" {text[-MAX_COMPARED_CHARACTERS:]} "
     bits = 0
     for first, second in pairwise(text):

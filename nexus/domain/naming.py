@@ -1,4 +1,4 @@
-"""What the name that a client sent stands for: a model, what an alias leads to, or a near name that it could mean."""
+"""Resolves the name that a client sent: a model, an alias, or a similar name that it could mean."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
@@ -16,22 +16,22 @@ _NO_ALIASES: Final[Mapping[str, tuple[str, ...]]] = ReadOnlyDict({})
 
 
 class Meaning(msgspec.Struct, frozen=True):
-    """What one name stands for in one snapshot of the fleet."""
+    """The models that a name stands for in one snapshot of the fleet."""
 
     models: tuple[str, ...]
-    """The models, whether a backend has them or not."""
+    """Whether a backend has them or not."""
     way: tuple[str, ...] = ()
-    """The names between the one that was sent and these: aliases, and names whose tag was not taken at its word."""
+    """The names on the way from the one that was sent: aliases, and names whose tag was replaced."""
     ambiguous: tuple[str, ...] = ()
-    """The models that it could mean, where ``routing.loose_tags`` finds more than one."""
+    """The models that it could mean, if ``routing.loose_tags`` finds more than one."""
 
 
 class Hint(msgspec.Struct, frozen=True):
-    """What the client could name instead of a model that no backend has."""
+    """Suggestions for a name that no backend has."""
 
     names: tuple[str, ...]
     text: str
-    """A whole sentence."""
+    """A sentence."""
 
     @property
     def context(self) -> Mapping[str, tuple[str, ...]]:
@@ -40,31 +40,28 @@ class Hint(msgspec.Struct, frozen=True):
 
 
 class Naming(msgspec.Struct, frozen=True):
-    """The names beside those of the models themselves: ``routing.aliases`` and ``routing.loose_tags``."""
+    """The configured rules for names: ``routing.aliases`` and ``routing.loose_tags``."""
 
     aliases: Mapping[str, tuple[str, ...]] = _NO_ALIASES
-    """By another name for models, the models that it stands for."""
+    """The models that each alias stands for."""
     loose_tags: bool = False
-    """Whether a name that no backend has stands for the one model that differs from it in its tag alone."""
+    """Whether a name that no backend has stands for the only model that differs from it just in its tag."""
 
     def meaning(self, name: str, snapshot: FleetSnapshot) -> Meaning:
-        """Follow at most three hops from *name*; a real model of a name wins over an alias of that name."""
+        """Resolve *name* over at most three aliases; a real model takes precedence over an alias of the same name."""
         way: list[str] = []
         models = tuple(dict.fromkeys(self._models(name, snapshot, MAX_HOPS, way)))
-        # A backend that takes any name is asked for the name as it was sent.
+        # A backend that accepts any model gets the name as it was sent.
         if not self.loose_tags or any(snapshot.having(model) for model in models) or snapshot.taking_any():
             return Meaning(models, tuple(way))
         return _by_loose_tags(models, tuple(way), snapshot)
 
     def is_listed(self, name: str, snapshot: FleetSnapshot) -> bool:
-        """Whether a backend that can be asked has what *name* stands for."""
+        """Whether a backend that can be asked has a model that *name* stands for."""
         return any(is_served(model, snapshot) for model in self.meaning(name, snapshot).models)
 
     def hint(self, name: str, snapshot: FleetSnapshot) -> Hint | None:
-        """Return at most three listed names that could be meant by *name*, which no backend has; None: there is none.
-
-        Names that no listing shows are in no hint either.
-        """
+        """Return at most three listed names that *name*, which no backend has, could mean; None if there are none."""
         meaning = self.meaning(name, snapshot)
         ambiguous = meaning.ambiguous
         names = [other for other in ambiguous or self._near(name, snapshot) if self.is_listed(other, snapshot)]
@@ -72,10 +69,10 @@ class Naming(msgspec.Struct, frozen=True):
         if not shown:
             return None
         if ambiguous:
-            # An alias leads to a name whose tag is left out; nothing differs from the alias itself.
-            base = "it" if name in meaning.models else _choice(meaning.models)
-            return Hint(shown, f"{len(ambiguous)} models differ from {base} in their tag alone: name {_choice(shown)}.")
-        return Hint(shown, f"Did you mean {_choice(shown)}?")
+            # For an alias, the models differ from its target, not from the alias itself.
+            base = "it" if name in meaning.models else _one_of(meaning.models)
+            return Hint(shown, f"{len(ambiguous)} models differ from {base} in their tag alone: name {_one_of(shown)}.")
+        return Hint(shown, f"Did you mean {_one_of(shown)}?")
 
     def _near(self, name: str, snapshot: FleetSnapshot) -> Iterator[str]:
         known = (*snapshot.models, *self.aliases) if self.aliases else snapshot.models
@@ -83,7 +80,7 @@ class Naming(msgspec.Struct, frozen=True):
 
     def _models(self, name: str, snapshot: FleetSnapshot, hops: int, way: list[str]) -> Iterator[str]:
         targets = self.aliases.get(name)
-        # The bound on hops also ends a circle, whatever the configuration check let pass.
+        # The bound also ends a cycle that the check of the configuration has missed.
         if not targets or hops == 0 or snapshot.having(name):
             yield name
             return
@@ -103,10 +100,10 @@ def is_served(model: str, snapshot: FleetSnapshot) -> bool:
 
 
 def distinct(names: Iterable[str], snapshot: FleetSnapshot) -> tuple[str, ...]:
-    """Return *names* but for those by which less is found than by another one of them.
+    """Return *names* without those that find fewer models than another one of them.
 
-    Beside a vLLM that has ``m``, an Ollama's ``m:latest`` is found by ``m`` as well: with two rows in a listing, people
-    would take the second for another model, and ask only half of the fleet.
+    If a vLLM has ``m`` and an Ollama ``m:latest``, then ``m`` finds both: a second row in a listing would look like
+    another model, and its users would reach only half of the fleet.
     """
     found = {name: frozenset((b.id, b.own_name(name)) for b in snapshot.having(name)) for name in names}
     other_names: dict[str, list[str]] = {}
@@ -124,7 +121,7 @@ def distinct(names: Iterable[str], snapshot: FleetSnapshot) -> tuple[str, ...]:
     )
 
 
-def _choice(names: Iterable[str]) -> str:
+def _one_of(names: Iterable[str]) -> str:
     *others, last = (f"'{name}'" for name in names)
     return f"{', '.join(others)} or {last}" if others else last
 

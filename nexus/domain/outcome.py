@@ -1,4 +1,4 @@
-"""How an exchange ended: the one value that the data plane hands up."""
+"""How an attempt and an exchange ended."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -16,14 +16,14 @@ class Ending(StrEnum):
     """How an exchange, or one attempt at a backend, ended."""
 
     FINISHED = "finished"
-    """The whole answer went to the client, whatever its status."""
+    """The client received the whole answer, whatever its status."""
     CLIENT_LEFT = "client_left"
     CLIENT_STALLED = "client_stalled"
     """The client stopped reading for longer than the write stall deadline."""
     BAD_REQUEST = "bad_request"
-    """The client's own bytes were at fault; nothing was sent to a backend."""
+    """The client's request was at fault; nothing was sent to a backend."""
     REJECTED = "rejected"
-    """No backend may or can have it now."""
+    """No backend may or can take it now."""
     BACKEND_FAILED = "backend_failed"
     """The backend broke, stalled or timed out."""
     TIMED_OUT = "timed_out"
@@ -34,20 +34,20 @@ class Ending(StrEnum):
 
 
 class Result(StrEnum):
-    """What came of an exchange, whatever status it began with: what pages, metrics and filters tell apart."""
+    """The result of an exchange, as pages, metrics and filters report it."""
 
     FINISHED = "finished"
-    """The client got its whole answer, and it is no error."""
+    """The client received its whole answer, which is no error."""
     FAILED = "failed"
-    """The answer is an error: the backend's own or one about it, as a status or as an event of a stream."""
+    """The answer is an error, of the backend or about it, as a status or as an event of a stream."""
     TRUNCATED = "truncated"
-    """The answer began well and broke off."""
+    """The answer began well and was cut off."""
     STALLED = "stalled"
-    """The answer began well, and nothing more of it came."""
+    """The answer began well and then stalled."""
     CLIENT_LEFT = "client_left"
     """The client closed its connection, or stopped reading."""
     REJECTED = "rejected"
-    """Nexus refused it: by a stage, at a limit, in the queue, for its model or for what is wrong with the request."""
+    """Nexus refused it: a stage, a limit, the queue, an unknown model, or a fault of the request."""
     SHUT_DOWN = "shut_down"
     """Nexus shut down."""
 
@@ -59,84 +59,83 @@ _RESULT_OF_ENDING: Final[Mapping[Ending, Result]] = {
     Ending.REJECTED: Result.REJECTED,
     Ending.SHUT_DOWN: Result.SHUT_DOWN,
 }
-"""Of any other ending, the status and the code decide."""
+"""For any other ending, the status and the code decide."""
 
 _RESULT_OF_CODE: Final[Mapping[str | None, Result]] = {
     "stream_stalled": Result.STALLED,
     "upstream_error": Result.FAILED,
 }
-"""Of an answer that has begun well; one with any other code broke off."""
+"""Of an answer that began well; with any other code it was cut off."""
 
 FIRST_ERROR: Final = 400
 FIRST_SERVER_ERROR: Final = 500
 
 
 class AttemptOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """One attempt at one backend; what a hold is settled with."""
+    """The outcome of one attempt at one backend, which settles its holds."""
 
     backend: str
-    """Its name."""
+    """The backend's name."""
     backend_id: str
     model: str
-    """The name under which the backend was asked; empty when no model was asked for anything."""
+    """The backend's own name for it; empty when the request asks no model."""
     ending: Ending
     fault: str | None = None
     """A member of :class:`nexus.errors.UpstreamFault`, or a code of ``IN_STREAM_CODES``, when the backend failed."""
     is_sent: bool = False
-    """Whether the request was handed to a connection: from then on, the backend may have worked on it."""
+    """Whether the request was written to a connection: from then on, the backend may have worked on it."""
     status: int | None = None
-    """The backend's HTTP status, None when there was none."""
+    """The backend's HTTP status, None without a response."""
     duration_s: float = 0.0
     is_stream: bool = False
-    """Whether the answer came event by event: only then does its first content come before its end."""
+    """Whether the answer came event by event, so that its first content came before its end."""
     first_byte_s: float | None = None
-    """From sending, connecting included, to the first content of the answer, which roles, pings and other lifecycle
-    events are not; of an answer that is no stream, to its first byte. None when there was none."""
+    """From sending, connecting included, to the first content of a stream (roles, pings and other lifecycle events are
+    none), or to the first byte of any other answer. None when there was none."""
     last_content_s: float | None = None
-    """The same to the last that came of a stream; None of any other answer."""
+    """From sending to the last content of a stream; None for any other answer."""
     content_blocks: int = 0
-    """In how many pieces a stream came: as many as tokens, where each comes by itself."""
+    """The pieces of a stream: as many as tokens, if the backend sends each by itself."""
     usage: TokenUsage | None = None
     """None when the backend did not report any."""
     wants_stream: bool = False
-    """Whether the request asked for a stream, whatever came."""
+    """Whether the request asked for a stream, whatever the answer was."""
     max_tokens: int | None = None
-    """The longest answer that the request accepts; None when it did not say."""
+    """The longest answer that the request accepts; None when it sets no limit."""
     silent_s: float = 0.0
-    """For how long, when it ended, the backend had given no sign of life on any request for the model, this one
-    included."""
+    """How long, when it ended, the backend had sent nothing on any request for the model, this one included."""
 
 
 class ExchangeOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """One request and how it ended, told to every observer exactly once."""
+    """One request and how it ended, reported to every observer exactly once."""
 
     request_id: str
-    """The one that Nexus gave it; no two requests have the same."""
+    """Assigned by Nexus, and unique."""
     client_request_id: str | None = None
-    """The ``X-Request-Id`` that the client sent, None when it sent none. Two requests may have the same."""
+    """The client's ``X-Request-Id``, None when it sent none; not necessarily unique."""
     endpoint: str
     protocol: str
     method: str = "POST"
     model: str | None
-    """As the client sent it; None when it named none, or could not be read."""
+    """As the client sent it; None when it named none or the request could not be read."""
     resolved_model: str | None
     """After aliases and fallbacks: the name that was routed last."""
     is_stream: bool
     ending: Ending
     status: int
-    """What the client was sent; 499 when it left before that."""
+    """The status sent to the client; 499 when it left before that."""
     code: str | None
     """The error code, None when there was no error."""
     error_message: str | None = None
-    """What the client was told with it."""
+    """The message that the client got with it."""
     rejected_by: str | None = None
-    """The stage that refused it, or ``queue``; None of any that no stage refused."""
+    """The stage that refused it, or ``queue``; None when neither did."""
     rejected_because: str | None = None
-    """Why, in the words of the stage; None where ``rejected_by`` is."""
+    """The reason that the stage gave; None when ``rejected_by`` is None."""
     phase: Phase
     """The phase in which it ended."""
     termination: str
-    """Two letters: who ended it and in which state; the table is in the reference of the access log."""
+    """Two letters: the side that ended it, and the state; see the table in the reference of the access log."""
     route_reason: str | None
     fallback_model: str | None
     attempts: tuple[AttemptOutcome, ...]
@@ -147,27 +146,27 @@ class ExchangeOutcome(msgspec.Struct, frozen=True, kw_only=True):
     first_byte_s: float | None
     """From the request's first byte to the first content sent back."""
     usage: TokenUsage | None
-    """Of the last attempt: as its backend reported it, else an estimate; None where nothing was answered."""
+    """Of the last attempt: as its backend reported it, else an estimate; None without an answer."""
     bytes_in: int
     bytes_out: int
     cost_usd: float | None = None
-    """What all its attempts have cost together, as far as stages know; None when none of them does."""
+    """The cost of all its attempts, as far as stages know it; None when no stage does."""
 
     @property
     def result(self) -> Result:
-        """What came of it."""
+        """The result, derived from ending, status and code."""
         if self.ending is Ending.FINISHED:
             return Result.FINISHED if self.status < FIRST_ERROR else Result.FAILED
         if (result := _RESULT_OF_ENDING.get(self.ending)) is not None:
             return result
         if self.status < FIRST_ERROR:
             return _RESULT_OF_CODE.get(self.code, Result.TRUNCATED)
-        # One whose time is over before any backend was asked has only waited.
+        # If its deadline passed before any attempt, it has only waited in the queue.
         return Result.REJECTED if self.ending is Ending.TIMED_OUT and not self.attempts else Result.FAILED
 
     @property
     def is_failure(self) -> bool:
-        """Whether the client did not get its answer, and is not to blame: it neither left nor asked wrongly (4xx)."""
+        """Whether the client got no good answer through no fault of its own: it neither left nor got a 4xx."""
         is_clients_own = FIRST_ERROR <= self.status < FIRST_SERVER_ERROR
         return not is_clients_own and self.result not in (Result.FINISHED, Result.CLIENT_LEFT)
 

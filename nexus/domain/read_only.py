@@ -1,4 +1,4 @@
-"""A dict that nobody writes into: what many requests, and the stages of many plugins, look at together."""
+"""A dict that cannot be written, for values that many requests and stages of plugins share."""
 
 from typing import Any, NoReturn, TypeVar
 
@@ -7,7 +7,7 @@ V = TypeVar("V")
 
 
 class ReadOnlyDict(dict[K, V]):
-    """As quick to read as any dict, and as easy to encode; ``dict(it)`` gives one to write into."""
+    """As fast to read and to encode as any dict; ``dict(it)`` returns a writable copy."""
 
     __slots__ = ()
 

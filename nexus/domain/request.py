@@ -1,114 +1,114 @@
-"""What one request asks for, read from its bytes once."""
+"""What one request asks for: its endpoint, and what it requires of a model."""
 
 from typing import Literal
 
 import msgspec
 
 Protocol = Literal["openai", "ollama", "anthropic"]
-"""The API that a client speaks, and in whose shape it gets its errors."""
+"""The API that a client uses, which is also the format of its errors."""
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """One path that clients may call and that is carried to a backend."""
+    """One path that clients may call and that is forwarded to a backend."""
 
     name: str
     """Unique, a metric label and what a backend kind lists: ``openai.chat``, ``ollama.generate``."""
     protocol: Protocol
     path: str
-    """As backends know it; ``{id}`` stands for one segment that names something a backend keeps."""
+    """As sent to backends; ``{id}`` stands for one segment that names something a backend keeps."""
     capability: str = "chat"
-    """What a model must be able to do: chat, embeddings, rerank, audio, images, tokenize; ``keep`` where no model is
-    asked for anything."""
+    """What a model must be able to do: chat, embeddings, rerank, audio, images, tokenize; ``keep`` if the endpoint asks
+    no model."""
     body: Literal["json", "multipart"] = "json"
     streams_by_default: bool = False
-    """What a missing ``stream`` field means; true for Ollama's chat and generate."""
+    """The default of the ``stream`` field; true for Ollama's chat and generate."""
     may_be_text: bool = False
-    """Whether an answer that is not streamed may be sound, subtitles or bare text."""
+    """Whether an answer that is not streamed may be audio, subtitles or plain text."""
     methods: tuple[str, ...] = ("POST",)
     model: Literal["body", "maybe", "own", "none"] = "body"
-    """Where the model stands: in the body; in the body if the client or the operator wants to name one; in the body,
-    or it is the backend's own choice; nowhere."""
+    """Where the model is named: in the body (required); in the body (optional, the operator may set one); in the body,
+    or the backend chooses; nowhere."""
     makes_ids: bool = False
-    """Whether its answer names something that only the backend that made it can go on with: a response, a file."""
+    """Whether its answer gives the id of something that only this backend has: a response, a file."""
     answers_bytes: bool = False
-    """Whether its answer is whatever a client once stored, rather than what the protocol says."""
+    """Whether its answer is the content that a client has stored, in any format."""
     also: tuple[str, ...] = ()
-    """Other paths that mean the same; a backend is asked at :attr:`path`."""
+    """Other paths of the same endpoint; backends are always sent :attr:`path`."""
 
     @property
     def is_modelled(self) -> bool:
-        """Whether a model reads the body of its requests, which may be explained and composed therefore."""
+        """Whether a model reads the body of its requests, so that they can be explained and composed."""
         return self.model != "none" and self.methods == ("POST",) and "{" not in self.path
 
 
 class Reference(msgspec.Struct, frozen=True):
-    """An id by which a request refers to something that one backend keeps."""
+    """An id in a request of something that one backend keeps."""
 
     id: str
     param: str | None = None
-    """The member of the body that holds it; None when it stands in the path."""
+    """The member of the body that holds it; None if it is in the path."""
 
 
 class Kept(msgspec.Struct, frozen=True, gc=False):
-    """Where something is kept that a request refers to."""
+    """Where the target of a reference is kept."""
 
     reference: Reference
     backend: str
     """The name of the backend that keeps it."""
     model: str = ""
-    """The model that made it, as the client asked for it; empty when none did."""
+    """The model that made it, by the name that the client used; empty when no model did."""
 
 
 class Requirements(msgspec.Struct, frozen=True, kw_only=True):
-    """What the body of one request asks of a model; all that routing may know of the body."""
+    """What the body of one request requires of a model: all that routing knows of the body."""
 
     model: str
     """As the client sent it; empty when it named none."""
     is_stream: bool = False
     prompt_tokens: int = 0
-    """Estimated from the size of the text, bytes div 4; images do not count. It may weigh, and never refuses."""
+    """Estimated from the size of the text, bytes div 4, without images. It affects the ranking, and never refuses."""
     max_tokens: int | None = None
-    """The longest answer that the client accepts; None when it did not say."""
+    """The longest answer that the client accepts; None when it sets no limit."""
     needs_vision: bool = False
     needs_tools: bool = False
     needs_json: bool = False
     needs_embeddings: bool = False
     further_prompt_tokens: int = 0
-    """Of all prompts but the longest, where several are answered one by one: each has the context for itself."""
+    """Of all prompts but the longest, where each is answered by itself and has the whole context."""
     answers: int = 1
-    """How many answers are asked for at once, each of them as long as ``max_tokens`` lets it be; 0 where it is certain
-    that none is: Ollama's calls that only load a model, or unload it."""
+    """How many answers are asked for at once, each of up to ``max_tokens``; 0 for calls of Ollama that only load or
+    unload a model."""
     references: tuple[Reference, ...] = ()
-    """What the request refers to that a backend keeps, such as the response that it goes on with."""
+    """The things kept by a backend that the request refers to, such as the previous response."""
     is_kept: bool = False
     """Whether the backend is to keep the answer, so that a later request can refer to it."""
 
     prompt_token_ids: int = 0
-    """How many tokens the longest prompt has for certain: the client sent it as token ids. 0 of a text: a chat template
-    may leave parts of it out, and tokens have no greatest length that holds for all vocabularies."""
+    """The exact length of the longest prompt that was sent as token ids. 0 for text, whose tokens cannot be bounded
+    from below: a chat template may drop parts, and vocabularies differ."""
     refused_context: int = 0
-    """The longest context, in tokens, that a backend has refused this very request for as too short; 0: none has."""
+    """The longest context, in tokens, that a backend has refused this request for as too short; 0: none has."""
     is_refused_unknown: bool = False
-    """Whether one has whose context is not known."""
+    """Whether a backend of unknown context has refused this request as too long."""
 
     @property
     def context_tokens(self) -> int:
-        """The context that prompt and answer need together, an estimate."""
+        """The estimated context that prompt and answer need together."""
         return self.prompt_tokens + (self.max_tokens or 0)
 
     @property
     def certain_tokens(self) -> int:
-        """What prompt and answer need at least where ``max_tokens`` is set aside for the answer."""
+        """The least context that prompt and answer need if ``max_tokens`` is reserved for the answer."""
         return self.prompt_token_ids + (self.max_tokens or 0)
 
 
 class TokenUsage(msgspec.Struct, frozen=True):
-    """The tokens of one answer, as its backend counted them, or estimated where it did not."""
+    """The tokens of one answer, as reported by its backend or estimated."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     is_estimated: bool = False
-    """Whether the backend reported nothing: then the prompt is as estimated, the answer by its content."""
+    """Whether the backend reported none, so that prompt and answer are estimated."""
 
     @property
     def total_tokens(self) -> int:

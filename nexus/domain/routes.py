@@ -1,4 +1,4 @@
-"""Pages that Nexus answers itself, its own and those that plugins add below ``/admin/<plugin>/``."""
+"""Pages that Nexus serves itself, its own and those of plugins below ``/admin/<plugin>/``."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal
@@ -14,17 +14,17 @@ Access = Literal["client", "admin", "open"]
 
 
 class AdminRoute(msgspec.Struct, frozen=True):
-    """One GET page of a plugin; who may call it is checked before the plugin is asked."""
+    """One GET page of a plugin; access is checked before the plugin is called."""
 
     path: str
-    """Below ``/admin/<plugin>``, with a leading slash: ``/report``; ``/`` is the plugin's front page. What the plugin
-    manager hands on is the whole path."""
+    """Below ``/admin/<plugin>``, with a leading slash: ``/report``; ``/`` is the plugin's front page. The plugin
+    manager prepends the rest of the path."""
     respond: Callable[[Mapping[str, str]], AdminReply | Awaitable[AdminReply]]
-    """Makes the reply from the query's parameters; a plain function must be quick, a coroutine function may wait."""
+    """Returns the reply to the query's parameters; a plain function must be quick, a coroutine function may wait."""
 
 
 class Page(msgspec.Struct, frozen=True):
-    """A whole answer of ours: status, content type, body and further headers."""
+    """A complete response of Nexus itself."""
 
     status: int
     content_type: str
@@ -33,7 +33,7 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class PageRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a page may know of the request for it."""
+    """The parts of a request that a page may use."""
 
     method: str
     path: str
@@ -44,37 +44,36 @@ class PageRequest(msgspec.Struct, frozen=True, kw_only=True):
     content_type: bytes = b""
     origin: bytes = b""
     fetch_site: bytes = b""
-    """``Sec-Fetch-Site``, by which browsers say whose page asks."""
+    """``Sec-Fetch-Site``, by which browsers tell which site's page sends the request."""
     hints: Mapping[str, str] = {}
-    """The ``X-Nexus-*`` headers by which clients speak to stages, lower case."""
+    """The ``X-Nexus-*`` headers, which are addressed to stages; lower case."""
     request_id: str = ""
     is_anthropic: bool = False
-    """Whether the client speaks Anthropic's protocol: some paths are shared by two."""
+    """Whether the client uses Anthropic's protocol, which shares some paths with OpenAI's."""
     is_known: bool = True
-    """Whether the client has shown a key, or needs none; false only where the path itself asks for none."""
+    """Whether the client has presented a valid key, or needs none; false only on paths that require none."""
     is_admin: bool = True
-    """The same for an administrator's."""
+    """The same for an administrator's key."""
     is_still_admin: Callable[[], bool] = lambda: True
-    """Whether the same would be said by the configuration that is in force when it is called, for what outlasts the
-    request."""
+    """Returns ``is_admin`` under the configuration in force when it is called, for use after the request."""
     sees_all: bool = True
-    """Whether it may be shown what belongs to other clients."""
+    """Whether the client may see data of other clients."""
     key_digest: bytes = b""
-    """Of the key that the client has shown; see ``sees_all``."""
+    """Of the key that the client has presented; see ``sees_all``."""
     client_request_id: str = ""
     """The client's own, empty when it sent none."""
 
 
 class SocketRoute(msgspec.Struct, frozen=True):
-    """One path that begins a WebSocket; no key can be sent with one by a browser, so it is for the route to admit."""
+    """One path that opens a WebSocket; browsers cannot send a key with it, so the route itself checks access."""
 
     path: str
     admit: Callable[[PageRequest], Callable[[Any], Awaitable[None]]]
-    """Raises RequestError when this client may not look on; else returns what serves the socket, until it is over."""
+    """Raises RequestError when this client has no access; else returns the function that serves the socket."""
 
 
 class PageRoute(msgspec.Struct, frozen=True, kw_only=True):
-    """One path that Nexus answers itself; one that ends in ``/`` stands for all paths below it."""
+    """One path that Nexus serves itself; one that ends in ``/`` stands for all paths below it."""
 
     path: str
     respond: Callable[[PageRequest], Page | Awaitable[Page]]
@@ -83,8 +82,8 @@ class PageRoute(msgspec.Struct, frozen=True, kw_only=True):
     """Returns the methods of one path below it; None: all of :attr:`methods`."""
     access: Access = "client"
     takes_requests: bool = False
-    """Whether its body is that of a request to a model: then it may be as long, and counts as one while it is read."""
+    """Whether its body is a request to a model, which may be as long and is counted as one while it is read."""
 
     def methods_at(self, path: str) -> frozenset[str]:
-        """Return the methods of *path*, which is this route's."""
+        """Return the methods of *path*, which belongs to this route."""
         return self.methods if self.narrower is None else self.narrower(path)

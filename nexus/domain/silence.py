@@ -1,7 +1,7 @@
-"""How long a backend has left requests for a model without any answer, and when that is remarkable.
+"""Decides whether a backend has been silent for too long on requests for a model.
 
-A backend whose probes succeed while its engine hangs gives no event: no error, no closed connection. Its silence is
-the only sign. It counts from the last sign of life, so a backend that works on other requests is never silent.
+A backend whose engine hangs while its probes succeed raises no error and closes no connection: silence is the only
+sign. It counts from the last sign of life, so a backend that answers other requests is never silent.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,37 +11,35 @@ from nexus.domain.backend import Backend, Breaker, Status
 from nexus.domain.model_load import ModelLoad, Pace
 
 MIN_SILENCE_S: Final = 3.0
-"""Less than this is never remarkable."""
+"""Shorter silence is never remarkable."""
 USUAL_TIMES: Final = 1.5
-"""Silence is remarkable beyond so many times the longest answer that any backend gave lately."""
+"""Silence is remarkable beyond this multiple of the longest recent answer of any backend."""
 MIN_SILENCE_WHEN_FAILING_S: Final = 1.0
-"""The same of a backend that has been failing. It doubles with each try, so that one that is slow and sound can show
-that it is."""
+"""The same for a backend that has been failing. It doubles with each try, so that a slow backend can recover."""
 MAX_DOUBLINGS: Final = 6
 TIMES_WHEN_ALONE: Final = 2.0
-"""A single request that waits may be an unusual one: it is given so many times as long."""
+"""A single waiting request may be unusual, so it gets this multiple of the time."""
 MIN_SILENCE_BESIDE_IDLE_S: Final = 10.0
-"""A request moves to a backend that has not answered since, because it was asked nothing, only after so long: that the
-other one works is likely, and not shown."""
+"""A request moves to an idle backend only after this time, as an idle backend has not shown that it works."""
 TIMES_BESIDE_IDLE: Final = 4.0
-"""The same in times of the longest answer."""
+"""The same, as a multiple of the longest answer."""
 MAX_LENGTHS: Final = 64.0
-"""An answer that may be longer than the longest one lately is given as many times as long, and not more than this."""
+"""The greatest factor for an answer whose limit exceeds that of the longest recent one."""
 LOADING_S: Final = 60.0
-"""What a server that loads models when they are asked for may take to load one that it has not answered for lately."""
+"""How long a server that loads models on demand may take to load one that it has not used recently."""
 UNLOADED_AFTER_S: Final = 300.0
-"""Such servers unload a model that is not used for so long, as Ollama does."""
+"""Such servers, like Ollama, unload a model that is unused for this time."""
 MIN_WEIGHT: Final = 0.5
-"""Measurements that must be left of what is compared with: a single one is good for a minute."""
+"""The least weight of measurements to compare with: a single one is good for a minute."""
 
 Offer = tuple[Backend, str]
-"""A backend, and the name under which it knows the model."""
+"""A backend, and its own name for the model."""
 
 
 def alive_at(backend: Backend, figures: ModelLoad) -> float:
-    """Return when *backend* last showed, by any part of an answer, that it works on requests for that model.
+    """Return when *backend* last sent any part of an answer for that model.
 
-    A backend with few slots shares them among its models: an answer of one is why another waits.
+    Models of a backend with a known number of slots share them, so an answer of any model counts there.
     """
     if backend.slots is None:
         return figures.alive_at
@@ -49,8 +47,9 @@ def alive_at(backend: Backend, figures: ModelLoad) -> float:
 
 
 def silent_s(backend: Backend, figures: ModelLoad, now: float, *, is_stream: bool) -> float:
-    """Return for how long the oldest request without an answer has waited there since the last sign of life; 0 when
-    none waits. One that has moved to another backend counts as long as others wait.
+    """Return how long the oldest unanswered request has waited there since the last sign of life; 0 when none waits.
+
+    A request that was moved to another backend counts while others wait.
     """
     pace = figures.pace(is_stream=is_stream)
     if not pace.waiting:
@@ -64,7 +63,7 @@ def _waiting_since(pace: Pace, figures: ModelLoad) -> float:
 
 
 def oldest_unanswered_s(backend: Backend, now: float) -> float:
-    """Return how long the oldest request has waited at *backend*, for whichever model; 0 when none waits."""
+    """Return how long the oldest request has waited at *backend*, for any model; 0 when none waits."""
     waiting = (
         next(iter(pace.waiting.values()))
         for figures in backend.load.models.values()
@@ -75,7 +74,7 @@ def oldest_unanswered_s(backend: Backend, now: float) -> float:
 
 
 def silent_since(backend: Backend, figures: ModelLoad, asked_at: float, now: float) -> float:
-    """Return for how long a request that was sent at *asked_at* has waited there since the last sign of life."""
+    """Return how long a request that was sent at *asked_at* has waited there since the last sign of life."""
     silent = now - max(asked_at, figures.alive_at)
     if silent > MIN_SILENCE_S and backend.slots is not None:
         silent = min(silent, now - alive_at(backend, figures))
@@ -85,9 +84,9 @@ def silent_since(backend: Backend, figures: ModelLoad, asked_at: float, now: flo
 def longest_s(
     figures: Iterable[ModelLoad], now: float, *, is_stream: bool, max_tokens: int | None = None
 ) -> float | None:
-    """Return the longest time that an answer took lately; None when too little was measured lately.
+    """Return the time of the longest recent answer; None with too few recent measurements.
 
-    :param max_tokens: of the request that waits. A whole answer takes as many times as long as it may be longer.
+    :param max_tokens: the limit of the waiting request, by which the time of an answer that is not streamed is scaled.
     """
     longest: float | None = None
     for each in figures:
@@ -103,15 +102,15 @@ def longest_s(
 def patience_s(
     figures: Iterable[ModelLoad], now: float, *, is_stream: bool, max_tokens: int | None = None
 ) -> float | None:
-    """Return after how long silence is remarkable; None when too little was measured lately to say so."""
+    """Return after how long silence is remarkable; None with too few recent measurements."""
     longest = longest_s(figures, now, is_stream=is_stream, max_tokens=max_tokens)
     return None if longest is None else max(MIN_SILENCE_S, USUAL_TIMES * longest)
 
 
 def remarkably_silent(offers: Sequence[Offer], now: float, *, is_stream: bool) -> dict[str, float]:
-    """Return the names of those of *offers* that are silent for longer than answers take, each with the seconds of its
-    silence; none when all are. While no other has answered since, one that may be loading the model is given a minute,
-    and one with a single request twice as long.
+    """Return the seconds of silence by the names of backends that are silent for longer than answers take; empty when
+    all of them are. Until another backend has answered, one that may be loading the model gets a minute, and one with a
+    single request twice the time.
 
     :param offers: all backends that could answer the same requests.
     """
@@ -142,14 +141,15 @@ def remarkably_silent(offers: Sequence[Offer], now: float, *, is_stream: bool) -
         for backend, figures, silence in silences
         if backend.name in quiet
         and (
-            answered_at > now - silence or silence > _patience_unproven(backend, figures, patience, is_stream=is_stream)
+            answered_at > now - silence
+            or silence > _patience_while_unanswered(backend, figures, patience, is_stream=is_stream)
         )
     }
     return {} if len(remarkable) == len(offers) else remarkable
 
 
-def _patience_unproven(backend: Backend, figures: ModelLoad, patience: float, *, is_stream: bool) -> float:
-    """Return after how long silence is remarkable while no other backend has answered since."""
+def _patience_while_unanswered(backend: Backend, figures: ModelLoad, patience: float, *, is_stream: bool) -> float:
+    """Return after how long silence is remarkable while no other backend has answered."""
     waiting = figures.pace(is_stream=is_stream).waiting
     if may_be_loading(backend, figures, next(iter(waiting.values()))):
         return max(patience, LOADING_S)
@@ -157,7 +157,7 @@ def _patience_unproven(backend: Backend, figures: ModelLoad, patience: float, *,
 
 
 def may_be_loading(backend: Backend, figures: ModelLoad, asked_at: float) -> bool:
-    """Return whether *backend* may have had to load the model for a request that was sent at *asked_at*."""
+    """Whether *backend* may have to load the model for a request that was sent at *asked_at*."""
     is_cold = figures.progressed_at < asked_at - UNLOADED_AFTER_S or not figures.progressed_at
     return is_cold and backend.kind.loads_models
 
@@ -172,13 +172,12 @@ def overdue_at(  # noqa: PLR0913 - where it waits, since when, and what it is co
     is_stream: bool,
     max_tokens: int | None = None,
 ) -> float | None:
-    """Return when a request that was sent to *backend* at *asked_at* should rather be answered by another; None when
-    nothing speaks for that now.
+    """Return when a request that was sent to *backend* at *asked_at* should move to another backend; None: not now.
 
     :param backend: as it is now.
-    :param model: its name there.
-    :param rivals: all others that could answer the same request.
-    :param max_tokens: the longest answer that it accepts.
+    :param model: the backend's own name for it.
+    :param rivals: all other backends that could answer the request.
+    :param max_tokens: the longest answer that the request accepts.
     """
     figures = backend.load.model(model)
     since = max(asked_at, alive_at(backend, figures))
@@ -200,7 +199,7 @@ def overdue_at(  # noqa: PLR0913 - where it waits, since when, and what it is co
 
 
 def _is_idle(backend: Backend, model: str) -> bool:
-    """Return whether nothing speaks against *backend*, and no request for *model* waits there for an answer."""
+    """Whether *backend* is in good health, and no request for *model* waits there for an answer."""
     if backend.status is not Status.HEALTHY or backend.breaker_of(model) is not Breaker.CLOSED:
         return False
     if backend.is_busy or backend.is_cooling_for(model):

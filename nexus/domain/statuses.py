@@ -1,4 +1,4 @@
-"""What the HTTP status of a backend says: one row for each status that is certain, and a rule for every other."""
+"""What the HTTP status of a backend means: a table, and a rule for all other statuses."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -6,23 +6,23 @@ from typing import Final
 
 
 class StatusMeaning(StrEnum):
-    """What a status says of the request and of the backend that answered with it."""
+    """What a status means for the request and for the backend that sent it."""
 
     ANSWER = "answer"
     CLIENT_FAULT = "client_fault"
-    """The request is wrong wherever it is sent: the answer goes to the client."""
+    """The request is wrong on any backend: the answer goes to the client."""
     CREDENTIALS = "credentials"
-    """The backend refused the key, or the account behind it, before it began to work."""
+    """The backend refused the key or the account behind it, before it began to work."""
     BUSY = "busy"
-    """The backend takes no more requests for now, and did not begin with this one."""
+    """The backend accepts no more requests for now, and did not begin to work on this one."""
     NOT_SUPPORTED = "not_supported"
-    """The backend cannot do this at all; another one may."""
+    """The backend does not support this; another one may."""
     FAILED = "failed"
-    """The backend failed: another one may answer, and it counts against this one."""
+    """The backend failed, which counts against it; another one may answer."""
 
     @property
     def is_refusal(self) -> bool:
-        """Whether the backend declined before it began to work, so that asking another one costs nothing."""
+        """Whether the backend declined before it began to work, so that a retry elsewhere costs nothing."""
         return self in _REFUSALS
 
     @property
@@ -45,12 +45,12 @@ CERTAIN: Final[Mapping[int, StatusMeaning]] = {
     **dict.fromkeys((429, 529), StatusMeaning.BUSY),
     501: StatusMeaning.NOT_SUPPORTED,
 }
-"""RFC 9110, section 15.5, but for what is said of the connection or of the server (408, 421, 423, 424, 425, 426): there
-another server may do better. A 404 that names the model is told apart by its words, not by its status."""
+"""RFC 9110, section 15.5, without the statuses about the connection or the server (408, 421, 423, 424, 425, 426), where
+another server may do better. A 404 about the model is recognised by its text, not by its status."""
 
 
 def meaning_of(status: int) -> StatusMeaning:
-    """Return what *status* says; an error that is in no table is a failure of the backend."""
+    """Return what *status* means; an error that is not in the table is a failure of the backend."""
     if status < FIRST_ERROR:
         return StatusMeaning.ANSWER
     return CERTAIN.get(status, StatusMeaning.FAILED)
