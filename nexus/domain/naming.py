@@ -1,7 +1,7 @@
 """Resolves the name that a client sent: a model, an alias, or a similar name that it could mean."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final
+from typing import Final, Self
 
 import msgspec
 
@@ -9,7 +9,7 @@ from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.model_names import index_of
 from nexus.domain.read_only import ReadOnlyDict
 
-MAX_HOPS: Final = 3
+MAX_ALIAS_HOPS: Final = 3
 MAX_SUGGESTED: Final = 3
 
 _NO_ALIASES: Final[Mapping[str, tuple[str, ...]]] = ReadOnlyDict({})
@@ -47,10 +47,16 @@ class Naming(msgspec.Struct, frozen=True):
     loose_tags: bool = False
     """Whether a name that no backend has stands for the only model that differs from it just in its tag."""
 
+    @classmethod
+    def of(cls, aliases: Mapping[str, str | tuple[str, ...]], *, loose_tags: bool = False) -> Self:
+        """Return the naming of *aliases* as configured: each stands for one name or for several."""
+        targets = {alias: (to,) if isinstance(to, str) else tuple(to) for alias, to in aliases.items()}
+        return cls(targets, loose_tags)
+
     def meaning(self, name: str, snapshot: FleetSnapshot) -> Meaning:
         """Resolve *name* over at most three aliases; a real model takes precedence over an alias of the same name."""
         way: list[str] = []
-        models = tuple(dict.fromkeys(self._models(name, snapshot, MAX_HOPS, way)))
+        models = tuple(dict.fromkeys(self._models(name, snapshot, MAX_ALIAS_HOPS, way)))
         # A backend that accepts any model gets the name as it was sent.
         if not self.loose_tags or any(snapshot.having(model) for model in models) or snapshot.taking_any():
             return Meaning(models, tuple(way))

@@ -3,10 +3,10 @@
 from random import Random
 
 from nexus.config.schema import RoutingConfig
+from nexus.domain.naming import Naming
 from nexus.plugin_manager import Contributions
 from nexus.routing.core_stages.analyze import Analyze
 from nexus.routing.core_stages.schedule import Schedule
-from nexus.routing.model_names.resolution import Aliases
 from nexus.routing.pipeline import Pipeline
 from nexus.routing.policies import decode_policies
 from nexus.routing.router import Router
@@ -39,7 +39,7 @@ def build_router(
     return Router(
         pipeline=Pipeline(places),
         schedule=schedule,
-        aliases=Aliases(config.aliases, loose_tags=config.loose_tags),
+        naming=Naming.of(config.aliases, loose_tags=config.loose_tags),
         fallbacks=config.fallbacks,
         default_model=config.default_model,
         policies=decode_policies(config.policies, contributions.policy_keys() if contributions else {}, file=file),

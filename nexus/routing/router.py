@@ -7,7 +7,7 @@ import msgspec
 
 from nexus.domain.backend import Backend, Status
 from nexus.domain.fleet import FleetSnapshot
-from nexus.domain.naming import served
+from nexus.domain.naming import Naming, served
 from nexus.domain.request import Endpoint, Kept, Requirements
 from nexus.errors import StageFailed
 from nexus.routing import rejections
@@ -15,8 +15,14 @@ from nexus.routing.core_stages.schedule import Schedule
 from nexus.routing.decision import Decision, Ranked, Reject, Reserved, Saturated
 from nexus.routing.decision_record import Considered, DecisionRecord, Label, Request, Round, Rules
 from nexus.routing.intent import RoutingIntent, Verdict
-from nexus.routing.model_names.nameless import at_its_keeper, keeper_of, only_model, without_model
-from nexus.routing.model_names.resolution import Aliases, Resolution
+from nexus.routing.model_names.resolution import (
+    Resolution,
+    keeper_of,
+    only_model,
+    resolve,
+    resolve_endpoint,
+    resolve_kept,
+)
 from nexus.routing.pipeline import Pipeline, Refused, Reservation
 from nexus.routing.policies import Policies, Policy
 
@@ -36,14 +42,14 @@ class Router:
         *,
         pipeline: Pipeline,
         schedule: Schedule,
-        aliases: Aliases | None = None,
+        naming: Naming | None = None,
         fallbacks: Mapping[str, tuple[str, ...]] | None = None,
         policies: Policies | None = None,
         default_model: str | None = None,
     ) -> None:
         self.pipeline = pipeline
         self.schedule = schedule
-        self.aliases = aliases or Aliases()
+        self.naming = naming or Naming()
         self.fallbacks = fallbacks or {}
         self.policies = policies or Policies()
         self.default_model = default_model
@@ -84,7 +90,7 @@ class Router:
         """Return what a request stands for that names no model; None when it has to name one."""
         made_by = self.resolve(kept.model, snapshot) if kept is not None and kept.model else None
         if endpoint.model == "none":
-            return without_model(endpoint, snapshot) if kept is None else at_its_keeper(kept, made_by, snapshot)
+            return resolve_endpoint(endpoint, snapshot) if kept is None else resolve_kept(kept, made_by, snapshot)
         if made_by is not None:
             return made_by
         name = None if endpoint.model == "own" else self.default_model
@@ -94,7 +100,7 @@ class Router:
         by_default = self.resolve(name, snapshot) if name else None
         if by_default is not None and any(endpoint.name in b.endpoints for b, _ in by_default.candidates.values()):
             return by_default
-        return without_model(endpoint, snapshot)
+        return resolve_endpoint(endpoint, snapshot)
 
     def resolve(self, model: str, snapshot: FleetSnapshot) -> Resolution:
         """Return what *model* stands for; remembered as long as the fleet does not change."""
@@ -103,7 +109,7 @@ class Router:
             self._resolutions = {}
         found = self._resolutions.get(model)
         if found is None:
-            found = self._resolutions[model] = self.aliases.resolve(model, snapshot)
+            found = self._resolutions[model] = resolve(model, snapshot, self.naming)
         return found
 
     def served(self, snapshot: FleetSnapshot) -> tuple[str, ...]:
@@ -294,7 +300,7 @@ class Routing:
         model, router = resolution.requested, self._router
         if not model:
             return rejections.nobody_serves(self.request.endpoint)
-        hint = router.aliases.naming.hint(model, snapshot)
+        hint = router.naming.hint(model, snapshot)
         return rejections.unknown_model(model, snapshot, router.served(snapshot), hint)
 
     def _ranked(self, considered: Considered, snapshot: FleetSnapshot) -> RoutingIntent:

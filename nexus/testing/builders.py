@@ -11,13 +11,14 @@ from nexus.domain.backend import Backend, BackendLoad, Status
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.kinds import BackendKind
 from nexus.domain.model import ModelFacts, Zone
+from nexus.domain.naming import Naming
 from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome
 from nexus.domain.read_only import ReadOnlyDict
 from nexus.domain.request import Endpoint, Requirements
 from nexus.fleet.kinds import KINDS
 from nexus.fleet.membership.registry import Registry
 from nexus.routing.intent import RoutingIntent
-from nexus.routing.model_names.resolution import Aliases
+from nexus.routing.model_names.resolution import resolve
 
 MODEL: Final = "llama3"
 """The model that everybody has and every request asks for, unless a test says otherwise."""
@@ -91,7 +92,7 @@ def make_intent(  # noqa: PLR0913 - each part of an intent, every one with a def
         backends = [make_backend(name, zone=zone, models=(model,)) for name, zone in backends.items()]
     at = datetime.fromisoformat(received_at) if isinstance(received_at, str) else received_at
     fleet = make_fleet(*backends)
-    resolution = Aliases().resolve(model, fleet)
+    resolution = resolve(model, fleet, Naming())
     return RoutingIntent(
         request_id="test",
         endpoint=endpoint,

@@ -6,13 +6,13 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from nexus.config.schema import PolicyKeys
+from nexus.domain.naming import Naming
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import Endpoint, Requirements
 from nexus.plugin_manager import Plugin
 from nexus.routing.core_stages.analyze import Analyze
 from nexus.routing.core_stages.schedule import Schedule
 from nexus.routing.decision import Decision, Reject, Reserved, Saturated
-from nexus.routing.model_names.resolution import Aliases
 from nexus.routing.pipeline import Pipeline
 from nexus.routing.policies import decode_policies
 from nexus.routing.router import Router, Routing
@@ -46,7 +46,7 @@ def make_router(  # noqa: PLR0913 - each part of a router, every one with a defa
     return Router(
         pipeline=Pipeline(places),
         schedule=schedule,
-        aliases=Aliases(aliases),
+        naming=Naming.of(aliases),
         fallbacks=fallbacks,
         policies=decode_policies(tuple(policies), policy_keys),
     )

@@ -6,6 +6,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nexus.domain.naming import Naming
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.plugin_manager import Plugin
 from nexus.routing.core_stages.analyze import Analyze
@@ -15,7 +16,6 @@ from nexus.routing.decision_record import Request
 from nexus.routing.explain.build import as_explanation, decided, explain
 from nexus.routing.explain.model import Explanation
 from nexus.routing.explain.text import as_text
-from nexus.routing.model_names.resolution import Aliases
 from nexus.routing.pipeline import Pipeline
 from nexus.routing.ranking.strategies import STRATEGIES
 from nexus.routing.router import Router
@@ -86,7 +86,7 @@ def routers(draw):
     router = Router(
         pipeline=Pipeline(places),
         schedule=schedule,
-        aliases=Aliases({"any": MODELS}),
+        naming=Naming({"any": MODELS}),
         fallbacks={MODELS[0]: MODELS[1:]} if draw(st.booleans()) else {},
     )
     return router, opinion

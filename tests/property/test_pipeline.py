@@ -6,12 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nexus.domain.backend import Status
+from nexus.domain.naming import Naming
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.plugin_manager import Plugin
 from nexus.routing.core_stages.analyze import Analyze
 from nexus.routing.core_stages.schedule import Schedule
 from nexus.routing.decision import Reject, Reserved, Saturated
-from nexus.routing.model_names.resolution import Aliases
+from nexus.routing.model_names.resolution import resolve
 from nexus.routing.pipeline import Pipeline
 from nexus.routing.ranking.strategies import STRATEGIES
 from nexus.routing.router import Router
@@ -231,7 +232,7 @@ aliases = st.dictionaries(
 def test_aliases_never_loop(aliases, backends, model):
     fleet = make_fleet(*backends)
 
-    resolution = Aliases(aliases).resolve(model, fleet)
+    resolution = resolve(model, fleet, Naming.of(aliases))
 
     assert resolution.names[0] == model
     for backend, own_name in resolution.candidates.values():

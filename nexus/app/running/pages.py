@@ -34,7 +34,7 @@ def pages(  # noqa: PLR0913 - all that pages show
     server, router = blueprint.config.server, blueprint.router
     routes = (
         *health.routes(snapshot, state, router.pipeline),
-        *models.routes(snapshot, router.aliases.naming),
+        *models.routes(snapshot, router.naming),
         Explainer(router, snapshot, blueprint.config.queue, lambda: len(plane.line)).route(),
         *decisions.routes(plane.decisions),
         *plugin_page.routes(blueprint.contributions.routes()),

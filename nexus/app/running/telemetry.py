@@ -108,5 +108,5 @@ class Telemetry:
 def configured_models(blueprint: Blueprint) -> frozenset[str]:
     """Return every model name in the configuration: aliases, fallbacks and their targets."""
     routing = blueprint.config.routing
-    targets = ((text,) if isinstance(text, str) else text for text in routing.aliases.values())
-    return frozenset(routing.aliases).union(*targets, routing.fallbacks, *routing.fallbacks.values())
+    aliases = blueprint.router.naming.aliases
+    return frozenset(aliases).union(*aliases.values(), routing.fallbacks, *routing.fallbacks.values())

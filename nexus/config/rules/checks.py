@@ -13,11 +13,11 @@ from nexus.config.quoting import shown, shown_path
 from nexus.config.rules import urls
 from nexus.config.rules.scan_places import faults_of
 from nexus.config.schema import BackendConfig, Config
+from nexus.domain.naming import MAX_ALIAS_HOPS, Naming
 from nexus.errors import did_you_mean
 
 PROTOCOLS: Final = ("openai", "ollama", "anthropic")
 ZONES: Final = ("restricted", "open")
-MOST_ALIAS_HOPS: Final = 3
 
 # Names go into headers, metrics, logs and the paths of admin pages.
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}")
@@ -146,17 +146,15 @@ def _weights(config: Config) -> Iterator[Fault]:
 
 
 def _aliases(config: Config) -> Iterator[Fault]:
-    targets = {
-        alias: (target,) if isinstance(target, str) else target for alias, target in config.routing.aliases.items()
-    }
+    targets = Naming.of(config.routing.aliases).aliases
     for alias, models in targets.items():
         if wrong := _wrong_name((alias, *(models or ("",)))):
             yield Fault(("routing", "aliases", alias), wrong)
         if again := _comes_back_to(alias, targets):
             problem = f"Circular alias detected: '{shown(alias)}' eventually points back to '{shown(again)}'"
             yield Fault(("routing", "aliases", alias), problem)
-        elif _hops(alias, targets) > MOST_ALIAS_HOPS:
-            yield Fault(("routing", "aliases", alias), f"takes more than {MOST_ALIAS_HOPS} hops to a model")
+        elif _hops(alias, targets) > MAX_ALIAS_HOPS:
+            yield Fault(("routing", "aliases", alias), f"takes more than {MAX_ALIAS_HOPS} hops to a model")
 
 
 def _comes_back_to(start: str, targets: Mapping[str, tuple[str, ...]]) -> str | None:
@@ -179,11 +177,11 @@ def _comes_back_to(start: str, targets: Mapping[str, tuple[str, ...]]) -> str | 
 def _hops(start: str, targets: Mapping[str, tuple[str, ...]]) -> int:
     """Return how far the furthest model is from *start*, counting no further than is allowed and one."""
     names = {start}
-    for hops in range(MOST_ALIAS_HOPS + 1):
+    for hops in range(MAX_ALIAS_HOPS + 1):
         names = {target for name in names for target in targets.get(name, ())}
         if not names:
             return hops
-    return MOST_ALIAS_HOPS + 1
+    return MAX_ALIAS_HOPS + 1
 
 
 def _fallbacks(config: Config) -> Iterator[Fault]:

@@ -1,4 +1,4 @@
-"""From the name that a client sent to the models, and the backends that have them, that it stands for."""
+"""The backends that a request can go to, by the model that it names or by the lack of one."""
 
 from collections.abc import Mapping
 
@@ -7,6 +7,7 @@ import msgspec
 from nexus.domain.backend import Backend
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.naming import Naming
+from nexus.domain.request import Endpoint, Kept
 
 
 class Resolution(msgspec.Struct, frozen=True):
@@ -14,42 +15,70 @@ class Resolution(msgspec.Struct, frozen=True):
 
     requested: str
     model: str
-    """The first model that it stands for and that a backend has; the first of all when nobody has any."""
+    """The first of its models that a backend has; the first of all when no backend has any."""
     candidates: Mapping[str, tuple[Backend, str]]
-    """By name, each backend that has one of the models, healthy or not, and the name under which it is asked."""
+    """By backend name: each backend that has one of the models, healthy or not, and its own name for the model."""
     names: tuple[str, ...]
-    """Every name that the request gives its model here: as sent, resolved, on the way, as spelt by the backends."""
+    """Every name of the model in this request: as sent, aliases, as resolved, and as spelled by the backends."""
     names_by_model: tuple[tuple[str, ...], ...]
-    """For each model that it stands for, the model's own name and as the backends spell it."""
-    ambiguous: tuple[str, ...] = ()
-    """The models that it could mean, where ``routing.loose_tags`` finds more than one; then there are no candidates."""
+    """For each model that the name stands for, the model's own name and its spellings."""
 
 
-class Aliases:
-    """``[routing.aliases]``, another name for a model, or for several, and ``routing.loose_tags``."""
+def resolve(name: str, snapshot: FleetSnapshot, naming: Naming) -> Resolution:
+    """Return the backends that have what *name* stands for."""
+    meaning = naming.meaning(name, snapshot)
+    models = meaning.models
+    candidates: dict[str, tuple[Backend, str]] = {}
+    names_by_model = []
+    for model in models:
+        offers = {backend.name: (backend, backend.own_name(model)) for backend in snapshot.having(model)}
+        for backend_name, offer in offers.items():
+            candidates.setdefault(backend_name, offer)
+        names_by_model.append(tuple(dict.fromkeys((model, *sorted(own_name for _, own_name in offers.values())))))
+    if not candidates and models:
+        candidates = {b.name: (b, b.name_for_any(models[0])) for b in snapshot.taking_any()}
+        names_by_model.append(tuple(dict.fromkeys(own_name for _, own_name in candidates.values())))
+    resolved = next((model for model in models if snapshot.having(model)), models[0] if models else name)
+    every = (name, resolved, *meaning.way, *models, *(spelling for names in names_by_model for spelling in names))
+    return Resolution(name, resolved, candidates, tuple(dict.fromkeys(every)), tuple(names_by_model))
 
-    def __init__(self, aliases: Mapping[str, str | tuple[str, ...]] | None = None, *, loose_tags: bool = False) -> None:
-        targets = {
-            alias: (targets,) if isinstance(targets, str) else tuple(targets)
-            for alias, targets in (aliases or {}).items()
-        }
-        self.naming = Naming(targets, loose_tags)
 
-    def resolve(self, model: str, snapshot: FleetSnapshot) -> Resolution:
-        """Return the backends that have what *model* stands for."""
-        meaning = self.naming.meaning(model, snapshot)
-        models = meaning.models
-        candidates: dict[str, tuple[Backend, str]] = {}
-        names_by_model = []
-        for real in models:
-            own_names = {backend.name: backend.own_name(real) for backend in snapshot.having(real)}
-            for backend in snapshot.having(real):
-                candidates.setdefault(backend.name, (backend, own_names[backend.name]))
-            names_by_model.append(tuple(dict.fromkeys((real, *sorted(own_names.values())))))
-        if not candidates and models:
-            candidates = {b.name: (b, b.name_for_any(models[0])) for b in snapshot.taking_any()}
-            names_by_model.append(tuple(dict.fromkeys(name for _, name in candidates.values())))
-        resolved = next((real for real in models if snapshot.having(real)), models[0] if models else model)
-        every = (model, resolved, *meaning.way, *models, *(name for names in names_by_model for name in names))
-        names = tuple(dict.fromkeys(every))
-        return Resolution(model, resolved, candidates, names, tuple(names_by_model), meaning.ambiguous)
+def resolve_endpoint(endpoint: Endpoint, snapshot: FleetSnapshot) -> Resolution:
+    """Return the backends for a request without a model: those that serve *endpoint* or have not been probed yet."""
+    takes_model = endpoint.model == "maybe"
+    candidates = {
+        backend.name: (backend, _sole_model(backend) if takes_model else "")
+        for backend in snapshot.backends
+        if endpoint.name in backend.endpoints or not backend.endpoints
+    }
+    return Resolution("", "", candidates, (), ())
+
+
+def resolve_kept(kept: Kept, made_by: Resolution | None, snapshot: FleetSnapshot) -> Resolution:
+    """Return the one backend that keeps what the request refers to, even if it no longer has the model.
+
+    :param made_by: the resolution of the model that made the kept object; None when no model did.
+    """
+    keeper = keeper_of(kept, snapshot)
+    resolution = made_by or Resolution("", "", {}, (), ())
+    candidates = {} if keeper is None else {keeper.name: (keeper, keeper.own_name(kept.model) if kept.model else "")}
+    return msgspec.structs.replace(resolution, candidates=candidates)
+
+
+def keeper_of(kept: Kept, snapshot: FleetSnapshot) -> Backend | None:
+    """Return the backend that keeps the object; None when it has left the fleet."""
+    return next((backend for backend in snapshot.backends if backend.name == kept.backend), None)
+
+
+def only_model(endpoint: Endpoint, snapshot: FleetSnapshot) -> str | None:
+    """Return the one model, in any spelling, that the backends of *endpoint* have; None when there are more or none."""
+    serving = [backend for backend in snapshot.backends if endpoint.name in backend.endpoints and backend.models]
+    if any(len(backend.models) > 1 for backend in serving):
+        return None
+    names = [name for backend in serving for name in backend.models]
+    return next((name for name in names if all(backend.facts(name) is not None for backend in serving)), None)
+
+
+def _sole_model(backend: Backend) -> str:
+    """Return the one model of *backend*; empty when it has several, so that the backend picks one itself."""
+    return next(iter(backend.models)) if len(backend.models) == 1 else ""

@@ -5,13 +5,13 @@ from random import Random
 import pytest
 
 from nexus.config.schema import RoutingConfig
+from nexus.domain.naming import Naming
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import Requirements
 from nexus.plugin_manager import Plugin
 from nexus.routing.assembly import build_router
 from nexus.routing.core_stages.analyze import Analyze
 from nexus.routing.core_stages.schedule import Schedule
-from nexus.routing.model_names.resolution import Aliases
 from nexus.routing.pipeline import Pipeline
 from nexus.routing.policies import Policies
 from nexus.routing.router import Router
@@ -63,7 +63,7 @@ def router(plugin):
         return Router(
             pipeline=Pipeline(in_order((Analyze(), schedule), contributed, observe=observe)),
             schedule=schedule,
-            aliases=Aliases(config.pop("aliases", {}), loose_tags=config.pop("loose_tags", False)),
+            naming=Naming.of(config.pop("aliases", {}), loose_tags=config.pop("loose_tags", False)),
             fallbacks=config.pop("fallbacks", {}),
             policies=Policies(policies or ()),
         )

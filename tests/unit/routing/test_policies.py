@@ -4,8 +4,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from nexus.api import PolicyKeys
+from nexus.domain.naming import Naming
 from nexus.errors import ConfigError, PluginError
-from nexus.routing.model_names.resolution import Aliases
+from nexus.routing.model_names.resolution import resolve
 from nexus.routing.policies import decode_policies
 from nexus.testing.builders import make_backend, make_fleet
 
@@ -51,7 +52,7 @@ class TestAliases:
     FLEET = make_fleet(make_backend("gpu-1", models=["llama3", "qwen3"]))
 
     def applied(self, policies, name, **aliases):
-        return [policy.model_pattern for policy in policies.of(Aliases(aliases).resolve(name, self.FLEET))]
+        return [policy.model_pattern for policy in policies.of(resolve(name, self.FLEET, Naming.of(aliases)))]
 
     def test_an_alias_does_not_dodge_the_policy_of_its_model(self):
         policies = decode({"model_pattern": "fast"}, {"model_pattern": "llama*", "privacy": "restricted"})
@@ -77,7 +78,7 @@ class TestAliases:
         fleet = make_fleet(make_backend("laptop", models=["llama3:latest"], kind="ollama"))
         policies = decode({"model_pattern": "llama3"}, {"model_pattern": "*", "privacy": "restricted"})
 
-        assert [policy.index for policy in policies.of(Aliases().resolve("llama3", fleet))] == [0]
+        assert [policy.index for policy in policies.of(resolve("llama3", fleet, Naming()))] == [0]
 
     def test_without_a_match_there_is_none(self):
         assert self.applied(decode({"model_pattern": "phi*"}), "llama3") == []

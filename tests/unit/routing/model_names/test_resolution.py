@@ -2,7 +2,8 @@
 
 import pytest
 
-from nexus.routing.model_names.resolution import Aliases
+from nexus.domain.naming import Naming
+from nexus.routing.model_names.resolution import resolve
 from nexus.testing.builders import make_backend, make_fleet
 
 FLEET = make_fleet(make_backend("gpu-1", models=["llama3"]), make_backend("gpu-2", models=["qwen3"]))
@@ -22,21 +23,21 @@ def offered(resolution):
     ],
 )
 def test_at_most_three_hops_are_followed(aliases, resolved):
-    assert Aliases(aliases).resolve("gpt-4", FLEET).model == resolved
+    assert resolve("gpt-4", FLEET, Naming.of(aliases)).model == resolved
 
 
 def test_a_real_model_wins_over_an_alias_of_its_name():
-    resolution = Aliases({"llama3": "qwen3"}).resolve("llama3", FLEET)
+    resolution = resolve("llama3", FLEET, Naming.of({"llama3": "qwen3"}))
 
     assert offered(resolution) == {"gpu-1": "llama3"}
 
 
 def test_a_real_model_on_the_way_ends_the_way():
-    assert Aliases({"gpt-4": "llama3", "llama3": "qwen3"}).resolve("gpt-4", FLEET).model == "llama3"
+    assert resolve("gpt-4", FLEET, Naming.of({"gpt-4": "llama3", "llama3": "qwen3"})).model == "llama3"
 
 
 def test_an_alias_of_several_models_asks_each_backend_for_what_it_has():
-    resolution = Aliases({"any": ("phi", "qwen3", "llama3")}).resolve("any", FLEET)
+    resolution = resolve("any", FLEET, Naming.of({"any": ("phi", "qwen3", "llama3")}))
 
     assert offered(resolution) == {"gpu-2": "qwen3", "gpu-1": "llama3"}
     assert resolution.model == "qwen3"
@@ -45,15 +46,15 @@ def test_an_alias_of_several_models_asks_each_backend_for_what_it_has():
 def test_a_backend_that_has_several_of_them_is_asked_for_the_first():
     fleet = make_fleet(make_backend(models=["qwen3", "llama3"]))
 
-    assert offered(Aliases({"any": ("llama3", "qwen3")}).resolve("any", fleet)) == {"gpu-1": "llama3"}
+    assert offered(resolve("any", fleet, Naming.of({"any": ("llama3", "qwen3")}))) == {"gpu-1": "llama3"}
 
 
 def test_a_circle_ends():
-    assert Aliases({"a": "b", "b": "a"}).resolve("a", FLEET).candidates == {}
+    assert resolve("a", FLEET, Naming.of({"a": "b", "b": "a"})).candidates == {}
 
 
 def test_a_name_on_the_way_is_a_name_of_the_model_too():
-    resolution = Aliases({"gpt-4": ("small", "big"), "small": "llama3", "big": "qwen3"}).resolve("gpt-4", FLEET)
+    resolution = resolve("gpt-4", FLEET, Naming.of({"gpt-4": ("small", "big"), "small": "llama3", "big": "qwen3"}))
 
     assert resolution.names == ("gpt-4", "llama3", "small", "big", "qwen3")
     assert resolution.names_by_model == (("llama3",), ("qwen3",))
@@ -62,14 +63,14 @@ def test_a_name_on_the_way_is_a_name_of_the_model_too():
 def test_all_names_of_the_model_are_known_for_policies():
     fleet = make_fleet(make_backend(models=["Secret:latest"], kind="ollama"))
 
-    resolution = Aliases({"open": "SECRET"}).resolve("open", fleet)
+    resolution = resolve("open", fleet, Naming.of({"open": "SECRET"}))
 
     assert resolution.names == ("open", "SECRET", "Secret:latest")
     assert resolution.names_by_model == (("SECRET", "Secret:latest"),)
 
 
 def test_a_name_that_stands_for_nothing_is_itself():
-    resolution = Aliases({}).resolve("gpt-4", FLEET)
+    resolution = resolve("gpt-4", FLEET, Naming())
 
     assert (resolution.model, resolution.candidates) == ("gpt-4", {})
 
@@ -78,7 +79,7 @@ ONE = {"kind": "llamacpp", "models": ["qwen3"], "any_model": "alone"}
 
 
 def test_a_backend_that_takes_any_name_and_is_alone_is_asked_for_its_own_model():
-    resolution = Aliases().resolve("gpt-4", make_fleet(make_backend("cpp", **ONE)))
+    resolution = resolve("gpt-4", make_fleet(make_backend("cpp", **ONE)), Naming())
 
     assert offered(resolution) == {"cpp": "qwen3"}
     assert set(resolution.names) == {"gpt-4", "qwen3"}
@@ -87,14 +88,14 @@ def test_a_backend_that_takes_any_name_and_is_alone_is_asked_for_its_own_model()
 def test_beside_another_backend_it_is_asked_for_what_it_lists():
     fleet = make_fleet(make_backend("cpp", **ONE), make_backend("gpu-1"))
 
-    assert offered(Aliases().resolve("gpt-4", fleet)) == {}
+    assert offered(resolve("gpt-4", fleet, Naming())) == {}
 
 
 def test_a_backend_that_always_takes_any_name_is_asked_for_the_name_as_it_was_sent():
     gateway = make_backend("gateway", models=["qwen3"], any_model="always")
     fleet = make_fleet(gateway, make_backend("gpu-1"))
-    aliases = Aliases({"gpt-4": "llama3"})
+    naming = Naming.of({"gpt-4": "llama3"})
 
-    assert offered(aliases.resolve("anything", fleet)) == {"gateway": "anything"}
-    assert offered(aliases.resolve("gpt-4", fleet)) == {"gpu-1": "llama3"}
-    assert offered(aliases.resolve("llama3", fleet)) == {"gpu-1": "llama3"}
+    assert offered(resolve("anything", fleet, naming)) == {"gateway": "anything"}
+    assert offered(resolve("gpt-4", fleet, naming)) == {"gpu-1": "llama3"}
+    assert offered(resolve("llama3", fleet, naming)) == {"gpu-1": "llama3"}
