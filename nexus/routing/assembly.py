@@ -1,4 +1,4 @@
-"""From the configuration and the plugins to the router."""
+"""Builds the router from the configuration and the plugins."""
 
 from random import Random
 
@@ -20,12 +20,12 @@ def build_router(
     file: str = "nexus.toml",
     chance: Random | None = None,
 ) -> Router:
-    """Return a router that shares nothing with any other.
+    """Return a router that shares no state with any other.
 
-    :param contributions: what the plugins add; None: the built-in stages alone.
+    :param contributions: the stages and policy keys of plugins; None for the built-in stages alone.
     :param file: the name of the configuration file, for error texts.
-    :param chance: what tells equal backends apart.
-    :raises ConfigError: the configuration is wrong; the text names the key.
+    :param chance: chooses between equal backends.
+    :raises ConfigError: the configuration is invalid; the text names the key.
     :raises PluginError: a plugin is at fault; the text names it.
     """
     schedule = Schedule(config.strategy, config.weights, chance)

@@ -1,4 +1,4 @@
-"""What one request asks of the fleet, and what the stages have said about it so far."""
+"""One request in the pipeline, with its candidates and the verdicts of the stages so far."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from nexus.domain.request import Endpoint, Requirements
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """One thing that one stage said about one backend."""
+    """What one stage decided about one backend."""
 
     backend: str
     """Its name."""
@@ -23,9 +23,9 @@ class Verdict(msgspec.Struct, frozen=True):
     action: str = ""
     """What the client or the operator could do about it."""
     factor: float = 0.0
-    """What the backend's score is multiplied by; 0 for an exclusion."""
+    """The factor of the backend's score; 0 for an exclusion."""
     code: str = "rejected_by_policy"
-    """The error code, a key of :data:`nexus.errors.STATUS_OF_CODE`, when this is why nobody is left."""
+    """The error code, a key of :data:`nexus.errors.STATUS_OF_CODE`, when this leaves no backend."""
     context: Mapping[str, Any] | None = None
     """Facts for the client's error body in that case, such as ``{"required_tier": 3}``."""
 
@@ -39,30 +39,29 @@ class RoutingIntent(msgspec.Struct, frozen=True, eq=False, kw_only=True):
     """One request on its way through the pipeline.
 
     A stage may :meth:`exclude`, :meth:`avoid` or :meth:`weigh` a candidate. It can never add one, restore one or
-    take back what another stage said, so any order of stages leaves the same survivors.
+    revoke the verdict of another stage, so any order of stages leaves the same survivors.
     """
 
     request_id: str
     endpoint: Endpoint
     requirements: Requirements
     resolved_model: str
-    """After aliases, or the fallback that is being tried."""
+    """After aliases; of the fallback, when one is tried."""
     snapshot: FleetSnapshot
     survivors: dict[str, tuple[Backend, str]]
-    """By name, each backend that is still possible, and the name under which it would be asked; changed by
-    :meth:`exclude` alone."""
+    """By name, each remaining backend with its own name for the model; changed only by :meth:`exclude`."""
     headers: Mapping[str, str]
-    """The documented ``x-nexus-*`` hints that the client sent, lower case; nothing else of its headers."""
+    """The documented ``x-nexus-*`` hints that the client sent, lower case; no other headers."""
     policies: tuple[Mapping[str, Any], ...]
-    """Of each traffic policy that applies, the decoded keys by plugin; see :meth:`policies_of`."""
+    """The decoded keys, by plugin, of each traffic policy that applies; see :meth:`policies_of`."""
     received_unix_s: float
     excluded: list[Verdict] = []
     avoided: list[Verdict] = []
     weights: list[Verdict] = []
     observed: list[Verdict] = []
-    """What stages that only observe would have said."""
+    """The verdicts of stages that only observe."""
     spent_s: list[float] = []
-    """The time that each stage took, in their order; the pipeline writes it, for whoever wants to know later."""
+    """How long each stage took, in order; written by the pipeline."""
 
     @property
     def requested_model(self) -> str:
@@ -71,23 +70,23 @@ class RoutingIntent(msgspec.Struct, frozen=True, eq=False, kw_only=True):
 
     @property
     def received_at(self) -> datetime:
-        """When the request arrived, UTC; the only clock that a stage needs."""
+        """When the request arrived, UTC; stages need no other clock."""
         return datetime.fromtimestamp(self.received_unix_s, UTC)
 
     @property
     def candidates(self) -> set[str]:
-        """The names of the backends that are still possible, avoided ones included."""
+        """The names of the remaining backends, including avoided ones."""
         return set(self.survivors)
 
     def __iter__(self) -> Iterator[Backend]:
-        """Iterate over the candidates; excluding one meanwhile is allowed."""
+        """Iterate over the candidates; they may be excluded during the iteration."""
         return iter([backend for backend, _ in self.survivors.values()])
 
     def __contains__(self, backend: Backend) -> bool:
         return backend.name in self.survivors
 
     def offers(self) -> list[tuple[Backend, str]]:
-        """Return the candidates, each with the name under which it would be asked."""
+        """Return the candidates, each with its own name for the model."""
         return list(self.survivors.values())
 
     def candidates_in(self, *, zone: str) -> list[Backend]:
@@ -96,26 +95,25 @@ class RoutingIntent(msgspec.Struct, frozen=True, eq=False, kw_only=True):
         return [backend for backend, model in self.survivors.values() if backend.zone_of(model) == wanted]
 
     def model_on(self, backend: Backend) -> str:
-        """Return the name under which *backend*, a candidate, would be asked."""
+        """Return the name of the model at *backend*, a candidate."""
         return self.survivors[backend.name][1]
 
     def zone_of(self, backend: Backend) -> Zone:
-        """Return where the data would go if *backend*, a candidate, were asked."""
+        """Return the privacy zone of *backend*, a candidate, for this model."""
         return backend.zone_of(self.survivors[backend.name][1])
 
     def tier_of(self, backend: Backend) -> int:
-        """Return how capable the model is that *backend*, a candidate, would be asked for: 1 to 5."""
+        """Return how capable the model at *backend*, a candidate, is: 1 to 5."""
         return backend.tier_of(self.survivors[backend.name][1])
 
     def policies_of(self, plugin: str) -> tuple[Any, ...]:
-        """Return the keys that *plugin* owns in each policy that applies; empty when none does. All hold at once.
+        """Return the keys of *plugin* in each policy that applies; empty when none does. All apply at once.
 
-        There are two when a fallback is tried: the policy of the name asked for sticks to the whole chain, and the
-        fallback's own is not lifted by it.
+        A fallback may have two: the policy of the model asked for, which applies to the whole chain, and its own.
         """
         return tuple([keys[plugin] for keys in self.policies if plugin in keys])
 
-    def exclude(  # noqa: PLR0913 - one exclusion, whose last three parts most stages leave out
+    def exclude(  # noqa: PLR0913 - most stages leave out the last three
         self,
         backend: Backend,
         *,
@@ -125,34 +123,34 @@ class RoutingIntent(msgspec.Struct, frozen=True, eq=False, kw_only=True):
         code: str = "rejected_by_policy",
         context: Mapping[str, Any] | None = None,
     ) -> None:
-        """Take *backend* out for good. Saying it twice, or of one who is out already, only adds the reason.
+        """Remove *backend* for good. Excluding it again only adds the reason.
 
         :param action: what the client or the operator could do about it.
-        :param code: the client's error code when this is why nobody is left.
+        :param code: the client's error code when this leaves no backend.
         :param context: facts for the client's error body in that case.
         """
         self.survivors.pop(backend.name, None)
         self.excluded.append(Verdict(backend.name, stage, reason, action, 0.0, code, context))
 
     def avoid(self, backend: Backend, *, stage: str, reason: str, action: str = "") -> None:
-        """Keep *backend* for the case that nobody else is left."""
+        """Use *backend* only when no other is left."""
         self.avoided.append(Verdict(backend.name, stage, reason, action))
 
     def weigh(self, backend: Backend, factor: float, *, stage: str, reason: str) -> None:
         """Multiply the score of *backend* by *factor*, which is clamped to [0, 1].
 
-        :raises ValueError: it is no finite number.
+        :raises ValueError: it is not finite.
         """
         if not 0.0 <= factor <= 1.0:
             factor = _clamped(factor)
         self.weights.append(Verdict(backend.name, stage, reason, "", factor))
 
     def reasons_for(self, backend: str) -> Iterable[Verdict]:
-        """Return all that was said against the backend of that name."""
+        """Return all verdicts against the backend of that name."""
         return (v for v in (*self.excluded, *self.avoided, *self.weights) if v.backend == backend)
 
     def shadow(self) -> Self:
-        """Return an intent on which one stage can act: it sees what is left, and nothing that others said."""
+        """Return a copy for one stage, with the remaining candidates and without the verdicts of other stages."""
         return type(self)(
             request_id=self.request_id,
             endpoint=self.endpoint,

@@ -1,4 +1,4 @@
-"""The stages in a row: a plain loop over bound methods, with one clock read per stage."""
+"""Runs the stages in order: over the candidates of a request, and to reserve what an attempt needs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
@@ -13,66 +13,66 @@ from nexus.domain.request import TokenUsage
 from nexus.errors import StageFailed
 from nexus.routing.intent import RoutingIntent, Verdict
 from nexus.routing.stage.api import NO_HEADERS, Hold, Refusal
-from nexus.routing.stage.counters import PipelineTally
+from nexus.routing.stage.counters import PipelineCounters
 from nexus.routing.stage.health import SLOW_S
 from nexus.routing.stage.order import BUILT_IN, Place
 from nexus.routing.stage.runner import Stage
 
 
 class Pipeline:
-    """Every stage, in order. It narrows an intent, and holds what an attempt needs."""
+    """All stages, in order."""
 
     def __init__(self, places: Sequence[Place], clock: Callable[[], float] = perf_counter) -> None:
         self.stages: Final = tuple(Stage(place, clock) for place in places)
-        # The slot, which the last stage holds, is what is refused most often: ask for it first.
+        # The last stage holds the slot, which is refused most often, so it is asked first.
         self._holding = tuple(stage for stage in reversed(self.stages) if stage.holds_something)
         self._clock = clock
-        self.tally = PipelineTally()
-        self.tally.stages.update({stage.place.name: stage.tally for stage in self.stages})
+        self.counters = PipelineCounters()
+        self.counters.stages.update({stage.place.name: stage.counters for stage in self.stages})
 
     def follow(self, before: "Pipeline") -> None:
-        """Take the place of *before*: go on counting from where that one has got to."""
-        self.tally = before.tally
+        """Continue the counters of *before*, which this pipeline replaces."""
+        self.counters = before.counters
         for stage in self.stages:
-            stage.conduct.tally = self.tally.stages.setdefault(stage.place.name, stage.tally)
+            stage.health.counters = self.counters.stages.setdefault(stage.place.name, stage.counters)
 
     def run(self, intent: RoutingIntent) -> None:
-        """Let every stage say what it has to say about *intent*.
+        """Let every stage exclude, avoid or weigh candidates of *intent*.
 
-        :raises StageFailed: a stage failed, and declared that requests are then rejected.
+        :raises StageFailed: a stage failed whose failure rejects the request.
         """
         clock = self._clock
         excluded, spent_s = intent.excluded, intent.spent_s
         began = before = clock()
         for stage in self.stages:
-            conduct, said_before = stage.conduct, len(excluded)
+            health, excluded_before = stage.health, len(excluded)
             try:
                 stage.reconcile(intent)
             except BaseException as exc:
                 if is_interrupt(exc):
                     raise
                 stage.failed("reconcile", exc)
-                if conduct.rejects:
+                if health.rejects:
                     raise StageFailed(stage.place.plugin, stage.place.name) from exc
                 after = clock()
                 took_s = after - before
             else:
                 after = clock()
                 took_s = after - before
-                if conduct.streaks or took_s > SLOW_S:
+                if health.streaks or took_s > SLOW_S:
                     stage.took("reconcile", took_s)
             spent_s.append(took_s)
-            tally = conduct.tally
-            tally.durations.observe(took_s)
-            if len(excluded) != said_before:
-                tally.exclusions_total += len(excluded) - said_before
+            counters = health.counters
+            counters.durations.observe(took_s)
+            if len(excluded) != excluded_before:
+                counters.exclusions_total += len(excluded) - excluded_before
             before = after
-        self.tally.durations.observe(before - began)
+        self.counters.durations.observe(before - began)
 
     def reserve(self, intent: RoutingIntent, backend: Backend) -> "Reservation | Refused":
         """Hold all that an attempt at *backend* needs, or nothing at all.
 
-        :raises StageFailed: a stage failed, and declared that requests are then rejected.
+        :raises StageFailed: a stage failed whose failure rejects the request.
         """
         reservation = Reservation()
         for stage in self._holding:
@@ -82,7 +82,7 @@ class Pipeline:
                 if is_interrupt(exc):
                     raise
                 stage.failed("reserve", exc)
-                if stage.conduct.rejects:
+                if stage.health.rejects:
                     reservation.settle(_never_begun(intent, backend))
                     raise StageFailed(stage.place.plugin, stage.place.name) from exc
                 continue
@@ -95,13 +95,13 @@ class Pipeline:
 
 
 class Refused(msgspec.Struct, frozen=True):
-    """A stage could not hold what an attempt needs."""
+    """The refusal of a stage to hold what an attempt needs."""
 
     stage: str
     refusal: Refusal
 
     def about(self, backend: Backend) -> Verdict:
-        """Return what it says of *backend*."""
+        """Return the refusal as a verdict on *backend*."""
         refusal = self.refusal
         return Verdict(backend.name, self.stage, refusal.reason, refusal.action, context=refusal.context)
 
@@ -109,51 +109,54 @@ class Refused(msgspec.Struct, frozen=True):
 class Reservation(Hold):
     """What all stages hold for one attempt, given back exactly once."""
 
-    __slots__ = ("_cost_usd", "_held", "_of_plugins")
+    __slots__ = ("_built_in", "_cost_usd", "_is_settled", "_plugins")
 
     def __init__(self) -> None:
-        self._held: list[tuple[Stage, Hold]] = []
-        self._of_plugins: list[tuple[Stage, Hold]] = []
-        """Those that may have something to tell; what is built in has not."""
+        self._built_in: list[Hold] = []
+        self._plugins: list[tuple[Stage, Hold]] = []
+        self._is_settled = False
         self._cost_usd: float | None = None
 
     def add(self, stage: Stage, hold: Hold) -> None:
-        self._held.append((stage, hold))
-        if stage.place.plugin != BUILT_IN:
-            self._of_plugins.append((stage, hold))
+        if stage.place.plugin == BUILT_IN:
+            self._built_in.append(hold)
+        else:
+            self._plugins.append((stage, hold))
 
     def headers(self, usage: TokenUsage | None) -> Mapping[str, str]:
-        if not self._of_plugins:
-            return NO_HEADERS
-        told: dict[str, str] = {}
-        for stage, hold in self._of_plugins:
+        headers: Mapping[str, str] = NO_HEADERS
+        for stage, hold in self._plugins:
             if type(hold).headers is not Hold.headers:
-                told = {**stage.headers(hold, usage), **told}
-        return told
+                headers = {**stage.headers(hold, usage), **headers}
+        return headers
 
     def listener(self) -> Callable[[str], None] | None:
-        if not self._of_plugins:
+        if not self._plugins:
             return None
-        listening = [
+        listeners = [
             listener
-            for stage, hold in self._of_plugins
+            for stage, hold in self._plugins
             if type(hold).listener is not Hold.listener and (listener := stage.listener(hold)) is not None
         ]
-        if len(listening) <= 1:
-            return listening[0] if listening else None
+        if len(listeners) <= 1:
+            return listeners[0] if listeners else None
 
-        def tell(text: str) -> None:
-            for listener in listening:
+        def listen(text: str) -> None:
+            for listener in listeners:
                 listener(text)
 
-        return tell
+        return listen
 
     def settle(self, outcome: AttemptOutcome) -> None:
-        """Give everything back; a stage that fails at it does not keep the others from theirs."""
-        held, self._held = self._held, []
-        for stage, hold in held:
+        """Give everything back; a stage that fails does not keep the others from giving back."""
+        if self._is_settled:
+            return
+        self._is_settled = True
+        for hold in self._built_in:
+            hold.settle(outcome)
+        for stage, hold in self._plugins:
             stage.settle(hold, outcome)
-        for stage, hold in self._of_plugins if held else ():
+        for stage, hold in self._plugins:
             if type(hold).cost_usd is not Hold.cost_usd and (cost := stage.cost_usd(hold)) is not None:
                 self._cost_usd = cost + (self._cost_usd or 0.0)
 

@@ -1,4 +1,4 @@
-"""``[[routing.policies]]``: decoded once at start, matched once per request, first match in file order."""
+"""Traffic policies: decodes ``[[routing.policies]]`` at start, and finds the first that matches a request's model."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,8 +20,8 @@ from nexus.routing.model_names.resolution import Resolution
 
 log = structlog.get_logger("nexus.routing")
 
-MOST_CACHED_MATCHES: Final = 1024
-"""Clients choose the names, so what is remembered about them is bounded."""
+MAX_CACHED_MATCHES: Final = 1024
+"""Clients choose the names, so the cache must be bounded."""
 
 FIRST_PARTY_KEYS: Final[Mapping[str, str]] = {
     "privacy": "nexus-proxy-privacy",
@@ -29,7 +29,7 @@ FIRST_PARTY_KEYS: Final[Mapping[str, str]] = {
     "min_tier": "nexus-proxy-tier",
     "allow_downgrade": "nexus-proxy-tier",
 }
-"""Policy keys of plugins that Nexus itself publishes, so that an error can say what to install."""
+"""Policy keys of the first-party plugins, so that an error can say what to install."""
 
 
 class _CoreKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,18 +41,18 @@ CORE_KEYS: Final = tuple(field.name for field in msgspec.structs.fields(_CoreKey
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """What applies to the models that one pattern matches."""
+    """What applies to the models that match one pattern."""
 
     index: int
     """Its place in the file, from 0."""
     model_pattern: str
     fallback_allowed: bool
     keys: Mapping[str, PolicyKeys]
-    """Of each plugin that owns policy keys, by name, its decoded keys; defaults for those that are not mentioned."""
+    """By plugin, its decoded policy keys, with defaults for those that are not set."""
 
     @property
     def is_written(self) -> bool:
-        """Whether it stands in the file, or for a name that no policy matches."""
+        """Whether it is in the file; False for the default policy."""
         return self.index >= 0
 
 
@@ -63,10 +63,10 @@ class Policies:
     """All traffic policies, in file order."""
 
     def __init__(self, policies: Sequence[Policy] = (), defaults: Mapping[str, PolicyKeys] = _NO_KEYS) -> None:
-        """:param defaults: by plugin, what a policy that mentions none of its keys means."""
+        """:param defaults: by plugin, the policy keys when none is set."""
         self.policies = tuple(policies)
-        self.of_nobody: Final = Policy(-1, "", fallback_allowed=True, keys=defaults)
-        """What stands for a name that no policy matches, where it meets one that a policy matches."""
+        self.default: Final = Policy(-1, "", fallback_allowed=True, keys=defaults)
+        """The policy of a model that matches none, used where it is combined with a model that matches one."""
         self._patterns: tuple[tuple[re.Pattern[str], Policy], ...] = tuple(
             (compile_glob(policy.model_pattern), policy) for policy in policies
         )
@@ -74,30 +74,28 @@ class Policies:
 
     @property
     def every(self) -> tuple[Policy, ...]:
-        """All that can hold for a request that names no model: it may be about any of them, or about none."""
-        return (*self.policies, self.of_nobody) if self.policies else ()
+        """All policies that may apply to a request that names no model, because it may be about any model or none."""
+        return (*self.policies, self.default) if self.policies else ()
 
     def match(self, names: tuple[str, ...]) -> Policy | None:
-        """Return the first policy that matches any of *names*: the names that one request gives its model.
+        """Return the first policy that matches any of *names*, all names of one model.
 
-        All of them count, as asked for, resolved, and spelt by a backend: else another spelling would escape a policy.
+        They include aliases and spellings; otherwise, another spelling would evade a policy.
         """
         if names in self._matches:
             return self._matches[names]
-        if len(self._matches) >= MOST_CACHED_MATCHES:
+        if len(self._matches) >= MAX_CACHED_MATCHES:
             self._matches.clear()
         found = next((p for pattern, p in self._patterns if any(pattern.match(name) for name in names)), None)
         self._matches[names] = found
         return found
 
     def of(self, resolution: Resolution) -> tuple[Policy, ...]:
-        """Return the policies that hold for what *resolution* stands for, each once.
+        """Return the policies that apply to *resolution*, each once.
 
-        The first that matches any of its names, and the first that matches the names of each real model behind them: a
-        policy that is made for an alias adds to those of its models, and takes nothing from them.
+        These are the first that matches any of its names, and for each of its models, the first that matches a name of
+        that model: the policy of an alias adds to those of its models and lifts none of them.
         """
-        if not self.policies:
-            return ()
         found = (self.match(names) for names in (resolution.names, *resolution.names_by_model))
         return tuple({policy.index: policy for policy in found if policy is not None}.values())
 
@@ -105,12 +103,12 @@ class Policies:
 def decode_policies(
     tables: Sequence[Mapping[str, Any]], owners: Mapping[str, type[PolicyKeys]], *, file: str = "nexus.toml"
 ) -> Policies:
-    """Return the policies of *tables*; a policy that no request can reach is a warning.
+    """Return the policies of *tables*, and log a warning for each that is never reached.
 
-    :param owners: by plugin, the type of the keys that it adds.
+    :param owners: by plugin, the type of its policy keys.
     :param file: the name of the configuration file, for error texts.
-    :raises ConfigError: a key that nobody owns, a value of the wrong type, a pattern that is none.
-    :raises PluginError: two plugins own one key, or a key has no default.
+    :raises ConfigError: a key is unknown, a value has the wrong type, or a pattern is invalid.
+    :raises PluginError: two plugins own the same key, or a key has no default.
     """
     plugin_of = _owner_of_each_key(owners)
     policies = [_decode(index, table, owners, plugin_of, file) for index, table in enumerate(tables)]

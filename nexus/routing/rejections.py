@@ -1,4 +1,4 @@
-"""Why nobody may or can answer, in words and facts that the client or the operator can act on."""
+"""Builds rejections, with messages and facts that the client or the operator can act on."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
@@ -17,16 +17,16 @@ from nexus.routing.model_names.resolution import Resolution
 
 T = TypeVar("T")
 
-MOST_MODELS_LISTED: Final = 20
-MOST_REASONS_LISTED: Final = 20
-MOST_ACTIONS_LISTED: Final = 10
-LONGEST_NAME: Final = 200
-LONGEST_TEXT: Final = 500
+MAX_MODELS_LISTED: Final = 20
+MAX_REASONS_LISTED: Final = 20
+MAX_ACTIONS_LISTED: Final = 10
+MAX_NAME_LENGTH: Final = 200
+MAX_TEXT_LENGTH: Final = 500
 RETRY_SOON_S: Final = 5
 RETRY_LATER_S: Final = 30
 EXHAUSTED: Final = "fallback_exhausted"
 REST_ON_PROBES: Final = frozenset({"model_not_found", "no_healthy_backend", EXHAUSTED})
-"""Codes that rest on what the last probes found: since then, a backend may have a new model, or be back."""
+"""Codes that depend on the last probes: since then, a backend may have a new model or be back."""
 
 HARDNESS: Final[Mapping[str, int]] = {
     "protocol_not_supported": 0,
@@ -35,20 +35,20 @@ HARDNESS: Final[Mapping[str, int]] = {
     "rejected_by_policy": 3,
     "no_healthy_backend": 4,
 }
-"""The lower, the less waiting helps. Of one backend the hardest reason counts, of all backends the one nearest to
-answering: a request that a backend could serve if only it were healthy is not the client's fault."""
+"""By code, lower where waiting helps less. For each backend the lowest counts, then the highest of all backends: a
+request that some backend could serve once it is healthy is not the client's fault."""
 
 
 def no_model_named(snapshot: FleetSnapshot) -> Reject:
-    """The request names no model, and several could answer, or none."""
-    names = served(snapshot)[:MOST_MODELS_LISTED]
+    """The request names no model, and there is not exactly one."""
+    names = served(snapshot)[:MAX_MODELS_LISTED]
     listed = f" one of: {', '.join(names)}" if names else " the model to ask"
     message = f"'model' is missing or empty; name{listed}. The operator can set routing.default_model"
     return Reject("invalid_value", message, param="model")
 
 
-def not_kept_any_more(kept: Kept, model: str) -> Reject:
-    """What the request refers to is on a backend that has left the fleet, or that does not have *model*.
+def kept_object_gone(kept: Kept, model: str) -> Reject:
+    """The backend that keeps what the request refers to has left the fleet, or does not have *model*.
 
     :param model: empty when the backend has left.
     """
@@ -64,7 +64,7 @@ def not_kept_any_more(kept: Kept, model: str) -> Reject:
     return Reject("object_not_found", message, param=reference.param)
 
 
-def nobody_serves(endpoint: Endpoint) -> Reject:
+def endpoint_not_served(endpoint: Endpoint) -> Reject:
     """No backend serves *endpoint*, and the request names no model."""
     asked = f"{' and '.join(endpoint.methods)} {endpoint.path}"
     message = f"No backend serves {asked}; the reference of endpoints lists the kinds of backends that do"
@@ -75,22 +75,22 @@ def unknown_model(model: str, snapshot: FleetSnapshot, known: Sequence[str], hin
     """No backend lists *model*.
 
     :param known: the models that a backend can be asked for.
-    :param hint: what could be meant.
+    :param hint: similar names, if any.
     """
     if snapshot.backends and not snapshot.by_model and not any(b.status is Status.HEALTHY for b in snapshot.backends):
-        # Who has never been seen healthy has never listed its models either: 404 would be a guess.
-        return _nobody_healthy(model, (), snapshot)
-    names, more = known[:MOST_MODELS_LISTED], len(known) - MOST_MODELS_LISTED
+        # No backend has listed its models yet, so the model may exist.
+        return _none_healthy(model, (), snapshot)
+    names, more = known[:MAX_MODELS_LISTED], len(known) - MAX_MODELS_LISTED
     available = f"Available: {', '.join(names)}" if names else "No models available"
     parts = (f"Model '{shortened(model)}' not found.", hint.text if hint else "", available)
     message = f"{' '.join(filter(None, parts))}{f' and {more} more' if more > 0 else ''}"
     return Reject("model_not_found", message, context=hint.context if hint else None)
 
 
-def nobody_left(resolution: Resolution, intent: RoutingIntent, *, has_tried: bool) -> Reject:
+def no_backend_left(resolution: Resolution, intent: RoutingIntent, *, has_tried: bool) -> Reject:
     """Every backend that has the model is excluded, or has been tried and failed."""
     model, reasons = resolution.requested, tuple(intent.excluded)
-    # Who was tried would have served it: its failure is a matter of health.
+    # A backend that was tried could serve the request, so its failure is a matter of health.
     code = "no_healthy_backend" if has_tried else _nearest_code(reasons)
     match code:
         case "protocol_not_supported":
@@ -102,7 +102,7 @@ def nobody_left(resolution: Resolution, intent: RoutingIntent, *, has_tried: boo
         case "context_length_exceeded":
             return _too_long(intent)
         case "no_healthy_backend":
-            return _nobody_healthy(model, reasons, intent.snapshot)
+            return _none_healthy(model, reasons, intent.snapshot)
         case _:
             return _refused(code, model, intent)
 
@@ -122,16 +122,13 @@ def chain_exhausted(models: Sequence[str], rejects: Sequence[Reject], snapshot: 
 
 
 def decisive(reject: Reject) -> Verdict | None:
-    """Return what a stage said that made it *reject*; None when no stage is the reason.
-
-    Of several, the one that *reject* has its code from, else the one nearest to answering.
-    """
-    said = [verdict for verdict in reject.reasons if verdict.stage != "attempt"]
-    return max(said, key=lambda verdict: (verdict.code == reject.code, _hardness(verdict)), default=None)
+    """Return the verdict of a stage that led to *reject*, preferably one with its code; None when there is none."""
+    verdicts = [verdict for verdict in reject.reasons if verdict.stage != "attempt"]
+    return max(verdicts, key=lambda verdict: (verdict.code == reject.code, _hardness(verdict)), default=None)
 
 
 def after_attempts(reject: Reject, failures: Iterable[Verdict], backends: Iterable[Backend]) -> Reject:
-    """Return *reject* with the *failures* of those that were asked before it; the stages have not seen them again.
+    """Return *reject* with the *failures* of the attempts before it, which the stages did not see.
 
     :param backends: the whole fleet.
     """
@@ -141,50 +138,50 @@ def after_attempts(reject: Reject, failures: Iterable[Verdict], backends: Iterab
 
 
 def stage_failed(failure: StageFailed, snapshot: FleetSnapshot) -> Reject:
-    """A stage that must not be left out failed."""
+    """A stage failed whose failure rejects the request."""
     message = f"Routing is unavailable: stage '{failure.stage}' failed, and nothing may pass it unchecked"
     context = {"stage": failure.stage, **what_would_help((), snapshot.backends)}
     return Reject("policy_unavailable", message, (), context, RETRY_SOON_S)
 
 
-def unkept_promise(header: str, stage: str) -> Reject:
-    """The client has sent *header*, and the *stage* that hears it is not there."""
+def unsupported_hint(header: str, stage: str) -> Reject:
+    """The client sent *header*, but the *stage* that obeys it is not installed."""
     message = f"The header '{header}' asks for what this proxy cannot keep: it has no stage '{stage}'"
     return Reject("unsupported_parameter", message)
 
 
 def saturation(saturated: Saturated) -> tuple[Verdict, ...]:
-    """Return why each backend that has the model will not do, when there is no more waiting."""
+    """Return why no backend with the model can be used, when the request cannot wait any longer."""
     return (*saturated.waits_for, *saturated.reasons)
 
 
 def overload(saturated: Saturated) -> str:
-    """Say why nobody can answer now, when requests may not wait."""
+    """Return the message when no backend can answer now and requests may not wait."""
     other = next((verdict.reason for verdict in saturated.waits_for if verdict.stage != Schedule.name), None)
     return "every backend is at its limit" if other is None else f"no backend can answer yet: {other}"
 
 
 def what_would_help(reasons: Iterable[Verdict], backends: Iterable[Backend]) -> dict[str, Any]:
-    """Return what every 503 of routing carries: who is well, why nobody of them would do, and what to do about it.
+    """Return the context of every 503 of routing: healthy backends, why none could be used, and what to do.
 
     :param backends: the whole fleet.
     """
     reasons = tuple(reasons)
     facts: dict[str, Any] = {}
     for verdict in reasons:
-        # The name that was asked for comes first, and with it what its own policy demands.
+        # Earlier reasons win: they concern the model asked for, and its own policy.
         facts = {**(verdict.context or {}), **facts}
     actions = dict.fromkeys(shortened(verdict.action) for verdict in reasons if verdict.action)
     return {
         "available_backends": [backend.name for backend in backends if backend.status is Status.HEALTHY],
         "rejection_reasons": reasons_as_json(distinct(reasons)),
-        "suggested_actions": list(actions)[:MOST_ACTIONS_LISTED],
+        "suggested_actions": list(actions)[:MAX_ACTIONS_LISTED],
         **facts,
     }
 
 
 def distinct(reasons: Iterable[Verdict]) -> tuple[Verdict, ...]:
-    """Return *reasons* without those that read the same: a backend may be out for each model of a chain alike."""
+    """Return *reasons* without repetitions: each model of a chain may exclude a backend for the same reason."""
     first: dict[tuple[str, str, str, str], Verdict] = {}
     for verdict in reasons:
         first.setdefault((verdict.backend, verdict.stage, verdict.reason, verdict.action), verdict)
@@ -192,23 +189,23 @@ def distinct(reasons: Iterable[Verdict]) -> tuple[Verdict, ...]:
 
 
 def reasons_as_json(reasons: Iterable[Verdict]) -> list[dict[str, str]]:
-    """Return the first of *reasons* in the shape that clients get them."""
-    return [reason_as_json(verdict) for verdict in tuple(reasons)[:MOST_REASONS_LISTED]]
+    """Return the first of *reasons* in the form that clients get."""
+    return [reason_as_json(verdict) for verdict in tuple(reasons)[:MAX_REASONS_LISTED]]
 
 
 def reason_as_json(verdict: Verdict) -> dict[str, str]:
-    """Return one reason in the shape that clients get it."""
+    """Return one reason in the form that clients get."""
     return {
         "agent_id": verdict.backend,
         "reconciler": verdict.stage,
-        "reason": shortened(verdict.reason, LONGEST_TEXT),
-        "suggested_action": shortened(verdict.action, LONGEST_TEXT),
+        "reason": shortened(verdict.reason, MAX_TEXT_LENGTH),
+        "suggested_action": shortened(verdict.action, MAX_TEXT_LENGTH),
     }
 
 
-def shortened(text: str, most: int = LONGEST_NAME) -> str:
-    """Return a text that a client or a plugin chose in a length that fits into a message."""
-    return text if len(text) <= most else f"{text[:most]}…"
+def shortened(text: str, limit: int = MAX_NAME_LENGTH) -> str:
+    """Return *text*, which a client or a plugin chose, cut to a length that fits into a message."""
+    return text if len(text) <= limit else f"{text[:limit]}…"
 
 
 def _nearest_code(reasons: Iterable[Verdict]) -> str:
@@ -241,7 +238,7 @@ def _too_long(intent: RoutingIntent) -> Reject:
     longest = max(_fact(verdict, "context_length", int, 0) for verdict in intent.excluded)
     wanted = intent.requirements
     prompt, answer = wanted.prompt_token_ids or wanted.prompt_tokens, wanted.max_tokens or 0
-    # In OpenAI's words, by which client libraries know it; the other protocols have their own.
+    # OpenAI's wording, which client libraries match on; other protocols have their own.
     message = (
         f"This model's maximum context length is {longest} tokens. However, you requested {prompt + answer} tokens"
         f" ({prompt} in the prompt, {answer} in the completion). Please reduce the length of the prompt or completion."
@@ -250,7 +247,7 @@ def _too_long(intent: RoutingIntent) -> Reject:
     return Reject("context_length_exceeded", message, tuple(intent.excluded), context)
 
 
-def _nobody_healthy(model: str, reasons: tuple[Verdict, ...], snapshot: FleetSnapshot) -> Reject:
+def _none_healthy(model: str, reasons: tuple[Verdict, ...], snapshot: FleetSnapshot) -> Reject:
     message = f"No healthy backend available{_for(model)}"
     context = what_would_help(reasons, snapshot.backends)
     return Reject("no_healthy_backend", message, reasons, context, RETRY_SOON_S)
@@ -258,7 +255,7 @@ def _nobody_healthy(model: str, reasons: tuple[Verdict, ...], snapshot: FleetSna
 
 def _refused(code: str, model: str, intent: RoutingIntent) -> Reject:
     reasons = tuple(intent.excluded)
-    # What the analysis and the health of others say is no part of what a policy demands.
+    # Only the stages behind this code are named, not those that excluded other backends for other reasons.
     policies = sorted({v.stage for v in reasons if v.code == code})
     count = len({verdict.backend for verdict in reasons})
     excluded = "1 backend excluded" if count == 1 else f"{count} backends excluded"
@@ -267,11 +264,11 @@ def _refused(code: str, model: str, intent: RoutingIntent) -> Reject:
 
 
 def _for(model: str) -> str:
-    """Return for which model, to follow a word; empty of a request that names none."""
+    """Return the phrase "for model ..."; empty for a request that names none."""
     return f" for model '{shortened(model)}'" if model else ""
 
 
-def _fact(verdict: Verdict, name: str, type_: type[T], otherwise: T) -> T:
-    """Return a fact that the core gives with its codes; *otherwise* when a plugin gives something else with them."""
+def _fact(verdict: Verdict, name: str, type_: type[T], default: T) -> T:
+    """Return a fact of the context; *default* when a plugin used the code with other facts."""
     fact = (verdict.context or {}).get(name)
-    return fact if isinstance(fact, type_) else otherwise
+    return fact if isinstance(fact, type_) else default

@@ -1,41 +1,36 @@
-"""The search for a backend: the model asked for, then its fallbacks, each through the whole pipeline."""
+"""The search for a backend: each model of the fallback chain in turn goes through the whole pipeline."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
 
-from nexus.domain.backend import Backend, Status
+from nexus.domain.backend import Status
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.naming import Naming, served
 from nexus.domain.request import Endpoint, Kept, Requirements
 from nexus.errors import StageFailed
 from nexus.routing import rejections
 from nexus.routing.core_stages.schedule import Schedule
-from nexus.routing.decision import Decision, Ranked, Reject, Reserved, Saturated
-from nexus.routing.decision_record import Considered, DecisionRecord, Label, Request, Round, Rules
+from nexus.routing.decision import Decision, Reject, Reserved, Saturated
+from nexus.routing.decision_record import ConsideredModel, DecisionRecord, Request, Round, RoutingRules, StageLabel
 from nexus.routing.intent import RoutingIntent, Verdict
-from nexus.routing.model_names.resolution import (
-    Resolution,
-    keeper_of,
-    only_model,
-    resolve,
-    resolve_endpoint,
-    resolve_kept,
-)
-from nexus.routing.pipeline import Pipeline, Refused, Reservation
+from nexus.routing.model_names import resolution as names
+from nexus.routing.model_names.resolution import Resolution
+from nexus.routing.pipeline import Pipeline, Refused
 from nexus.routing.policies import Policies, Policy
+from nexus.routing.ranking.scoring import Ranked
+from nexus.routing.stage.api import Hold
 
-PROMISES: Final[Mapping[str, str]] = {"x-nexus-privacy": "privacy"}
-"""Hints that must not go unheard, each with the stage that hears it: a client that asks for privacy where nobody can
-promise any would learn nothing of it."""
+STAGE_OF_HINT: Final[Mapping[str, str]] = {"x-nexus-privacy": "privacy"}
+"""Hints that are refused without the stage that obeys them: a demand for privacy must not be ignored silently."""
 
-MOST_CACHED_RESOLUTIONS: Final = 1024
-"""Clients choose the names, so what is remembered about them is bounded."""
+MAX_CACHED_RESOLUTIONS: Final = 1024
+"""Clients choose the names, so the cache must be bounded."""
 
 
 class Router:
-    """Everything that one configuration says about routing; a reload makes another one."""
+    """The routing of one configuration; a reload creates a new one."""
 
     def __init__(  # noqa: PLR0913 - the sections of one configuration
         self,
@@ -54,13 +49,13 @@ class Router:
         self.policies = policies or Policies()
         self.default_model = default_model
         places = [stage.place for stage in pipeline.stages]
-        self.rules: Final = Rules(
-            tuple(Label(place.name, place.plugin, place.priority, place.observes) for place in places),
+        self.rules: Final = RoutingRules(
+            tuple(StageLabel(place.name, place.plugin, place.priority, place.observes) for place in places),
             schedule.strategy,
         )
-        names = {place.name for place in places}
-        self.unkept: Final = {hint: stage for hint, stage in PROMISES.items() if stage not in names}
-        """Hints that no stage of this pipeline hears."""
+        installed = {place.name for place in places}
+        self.unsupported_hints: Final = {h: stage for h, stage in STAGE_OF_HINT.items() if stage not in installed}
+        """Hints whose stage is not in this pipeline, each with that stage."""
         self._snapshot: FleetSnapshot | None = None
         self._resolutions: dict[str, Resolution] = {}
         self._served: tuple[str, ...] | None = None
@@ -79,7 +74,7 @@ class Router:
     ) -> "Routing":
         """Begin the search for one request; nothing is decided yet.
 
-        :param kept: what the request refers to, where it is known which backend keeps that.
+        :param kept: the object that the request refers to, where the backend that keeps it is known.
         """
         request = Request(
             request_id, endpoint, requirements, headers, received_unix_s, client_request_id, key_digest, kept
@@ -87,111 +82,111 @@ class Router:
         return Routing(self, request)
 
     def resolve_nameless(self, endpoint: Endpoint, kept: Kept | None, snapshot: FleetSnapshot) -> Resolution | None:
-        """Return what a request stands for that names no model; None when it has to name one."""
+        """Resolve a request that names no model; None when it has to name one."""
         made_by = self.resolve(kept.model, snapshot) if kept is not None and kept.model else None
         if endpoint.model == "none":
-            return resolve_endpoint(endpoint, snapshot) if kept is None else resolve_kept(kept, made_by, snapshot)
+            if kept is None:
+                return names.resolve_endpoint(endpoint, snapshot)
+            return names.resolve_kept(kept, made_by, snapshot)
         if made_by is not None:
             return made_by
         name = None if endpoint.model == "own" else self.default_model
         if endpoint.model == "body":
-            name = name or only_model(endpoint, snapshot)
+            name = name or names.only_model(endpoint, snapshot)
             return self.resolve(name, snapshot) if name else None
         by_default = self.resolve(name, snapshot) if name else None
         if by_default is not None and any(endpoint.name in b.endpoints for b, _ in by_default.candidates.values()):
             return by_default
-        return resolve_endpoint(endpoint, snapshot)
+        return names.resolve_endpoint(endpoint, snapshot)
 
     def resolve(self, model: str, snapshot: FleetSnapshot) -> Resolution:
-        """Return what *model* stands for; remembered as long as the fleet does not change."""
-        self._follow(snapshot)
-        if len(self._resolutions) >= MOST_CACHED_RESOLUTIONS:
-            self._resolutions = {}
+        """Return what *model* stands for; cached until the fleet changes."""
+        if snapshot is not self._snapshot or len(self._resolutions) >= MAX_CACHED_RESOLUTIONS:
+            self._start_cache(snapshot)
         found = self._resolutions.get(model)
         if found is None:
-            found = self._resolutions[model] = resolve(model, snapshot, self.naming)
+            found = self._resolutions[model] = names.resolve(model, snapshot, self.naming)
         return found
 
     def served(self, snapshot: FleetSnapshot) -> tuple[str, ...]:
-        """Return the models that a backend can be asked for; remembered as long as the fleet does not change."""
-        self._follow(snapshot)
+        """Return the models that a backend can be asked for; cached until the fleet changes."""
+        if snapshot is not self._snapshot:
+            self._start_cache(snapshot)
         if self._served is None:
             self._served = served(snapshot)
         return self._served
 
-    def _follow(self, snapshot: FleetSnapshot) -> None:
-        """Forget what was remembered about another snapshot."""
-        if snapshot is not self._snapshot:
-            self._snapshot, self._resolutions, self._served = snapshot, {}, None
+    def _start_cache(self, snapshot: FleetSnapshot) -> None:
+        self._snapshot, self._resolutions, self._served = snapshot, {}, None
 
     def fallbacks_of(self, resolution: Resolution) -> tuple[str, ...]:
-        """Return the models to try instead, under whichever of its names they are configured."""
-        if not self.fallbacks:
-            return ()
+        """Return the fallbacks configured for any name of the model."""
         return next((self.fallbacks[name] for name in resolution.names if name in self.fallbacks), ())
 
 
 class Routing:
-    """The search of one request; it remembers which backends have been tried for which model."""
+    """The search for one request, which remembers the backends already tried for each model."""
 
-    __slots__ = ("_router", "_tried", "_wants_facts", "policies", "record", "request")
+    __slots__ = ("_reserve", "_router", "_tried", "_wants_facts", "policies", "record", "request")
 
     def __init__(self, router: Router, request: Request) -> None:
         self.request = request
         self.record = DecisionRecord(request, router.rules, [])
         self._router = router
+        self._reserve = router.pipeline.reserve
         self._wants_facts = request.wants_explanation
         self.policies: tuple[Policy, ...] = ()
-        """Of the name that was asked for; they hold for the whole chain."""
+        """The policies of the model asked for, which also apply to its fallbacks."""
         self._tried: dict[str, set[str]] = {}
 
     @property
     def policy(self) -> Policy | None:
-        """The first of them; None when none applies."""
+        """The first policy; None when none applies."""
         return self.policies[0] if self.policies else None
 
     def next(self, snapshot: FleetSnapshot) -> Decision:
         """Reserve the best backend that has not been tried yet.
 
-        Called again after :class:`Reserved`, it means that the attempt failed; after :class:`Saturated`, that a slot
-        may be free now.
+        Call it again after :class:`Reserved` when the attempt failed, and after :class:`Saturated` when a slot may be
+        free.
         """
         searched = self.record.begin_round(snapshot.backends)
+        reject = self._unsupported_hint() if self.request.headers else None
         try:
-            found = self._unkept_promise() or self._search(snapshot, searched)
+            decision = reject or self._search(snapshot, searched)
         except StageFailed as failure:
-            found = rejections.stage_failed(failure, snapshot)
-        searched.decision = found
-        return found
+            decision = rejections.stage_failed(failure, snapshot)
+        searched.decision = decision
+        return decision
 
     def another(self, snapshot: FleetSnapshot) -> Reserved | None:
-        """Reserve a further backend for the model that was chosen last, while the one that was reserved is still asked.
+        """Reserve a second backend for the model chosen last, while the first one is still working on the request.
 
-        None, and nothing is written down, when none that is well has a free slot.
+        None, and nothing is recorded, when no healthy backend has a free slot.
         """
         chosen = self.record.last_chosen
         if chosen is None or not chosen.resolution.requested:
             return None
-        considered = Considered(self._router.resolve(chosen.resolution.requested, snapshot), chosen.policies)
+        considered = ConsideredModel(self._router.resolve(chosen.resolution.requested, snapshot), chosen.policies)
         searched = Round(snapshot.backends, [considered])
         if self._without_candidates(considered.resolution, snapshot) is not None:
             return None
         try:
-            intent = self._ranked(considered, snapshot)
+            intent = self._rank(considered, snapshot)
             is_well = any(not (best.is_avoided or best.is_last_resort) for best in considered.ranking[:1])
-            found = self._take(considered, intent, searched) if is_well else None
+            decision = self._reserve_best(considered, intent, searched) if is_well else None
         except StageFailed:
             return None
-        if not isinstance(found, Reserved):
+        if not isinstance(decision, Reserved):
             return None
-        searched.decision = found
+        searched.decision = decision
         self.record.rounds.append(searched)
-        return found
+        return decision
 
     def refused_as_too_long(self, reserved: Reserved, limit: int | None) -> None:
-        """Ask only backends with a longer context from now on.
+        """Consider only backends with a longer context from now on.
 
-        :param limit: the context in tokens that *reserved*'s backend names; None when it names none.
+        :param limit: the context in tokens that the backend's refusal names; None when it names none.
         """
         facts = reserved.backend.models.get(reserved.model)
         known = facts.context_length if facts is not None else None
@@ -203,8 +198,21 @@ class Routing:
         )
         self.request = msgspec.structs.replace(self.request, requirements=wanted)
 
-    def _first(self, snapshot: FleetSnapshot) -> Resolution | None:
-        """Return what the model asked for stands for; None when the request has to name one."""
+    def has_healthy(self, snapshot: FleetSnapshot) -> bool:
+        """Whether a healthy backend of *snapshot* has the model or one of its fallbacks."""
+        first = self._resolve_first(snapshot)
+        return first is not None and any(
+            backend.status is Status.HEALTHY
+            for resolution in (first, *self._fallbacks(first, snapshot))
+            for backend, _ in resolution.candidates.values()
+        )
+
+    def _unsupported_hint(self) -> Reject | None:
+        unsupported = ((h, stage) for h, stage in self._router.unsupported_hints.items() if h in self.request.headers)
+        return next((rejections.unsupported_hint(hint, stage) for hint, stage in unsupported), None)
+
+    def _resolve_first(self, snapshot: FleetSnapshot) -> Resolution | None:
+        """Resolve the model asked for; None when the request has to name one."""
         request, router = self.request, self._router
         model = request.requirements.model
         if model:
@@ -213,73 +221,57 @@ class Routing:
             first = nameless
         else:
             return None
-        if not self.policies:
+        if router.policies.policies and not self.policies:
             self.policies = router.policies.of(first) if first.requested else router.policies.every
         return first
 
-    def _further(self, first: Resolution, snapshot: FleetSnapshot) -> Iterator[Resolution]:
-        """Yield each of its fallbacks that its policies allow."""
+    def _fallbacks(self, first: Resolution, snapshot: FleetSnapshot) -> Iterator[Resolution]:
+        """Yield each fallback that the policies allow."""
         if all(policy.fallback_allowed for policy in self.policies):
             for name in self._router.fallbacks_of(first):
                 yield self._router.resolve(name, snapshot)
 
-    def _unkept_promise(self) -> Reject | None:
-        if not self.request.headers:
-            return None
-        unkept = ((hint, stage) for hint, stage in self._router.unkept.items() if hint in self.request.headers)
-        return next((rejections.unkept_promise(hint, stage) for hint, stage in unkept), None)
-
-    def has_healthy(self, snapshot: FleetSnapshot) -> bool:
-        """Whether a healthy backend of *snapshot* has the model or one of its fallbacks."""
-        first = self._first(snapshot)
-        return first is not None and any(
-            backend.status is Status.HEALTHY
-            for resolution in (first, *self._further(first, snapshot))
-            for backend, _ in resolution.candidates.values()
-        )
-
     def _search(self, snapshot: FleetSnapshot, searched: Round) -> Decision:
-        """Take each model of the chain in turn; one that only avoided backends have is put off until the others."""
-        first = self._first(snapshot)
+        """Try each model of the chain in turn; models that only avoided backends have come last."""
+        first = self._resolve_first(snapshot)
         if first is None:
             return rejections.no_model_named(snapshot)
         kept = self.request.kept
-        if kept is not None and keeper_of(kept, snapshot) is None:
-            # No fallback can make up for it.
-            return rejections.not_kept_any_more(kept, "")
-        chain = (first, *self._further(first, snapshot)) if self._router.fallbacks else (first,)
+        if kept is not None and names.keeper_of(kept, snapshot) is None:
+            # No fallback has the kept object.
+            return rejections.kept_object_gone(kept, "")
+        chain = (first, *self._fallbacks(first, snapshot)) if self._router.fallbacks else (first,)
         rejects: dict[int, Reject] = {}
-        put_off: list[tuple[int, Considered, RoutingIntent]] = []
+        postponed: list[tuple[int, ConsideredModel, RoutingIntent]] = []
         for position, resolution in enumerate(chain):
-            considered = Considered(resolution, self._policies_for(resolution))
+            considered = ConsideredModel(resolution, self._policies_for(resolution))
             searched.models.append(considered)
             if (reject := self._without_candidates(resolution, snapshot)) is not None:
                 rejects[position] = reject
                 continue
-            intent = self._ranked(considered, snapshot)
+            intent = self._rank(considered, snapshot)
             if len(chain) > 1 and considered.is_avoided:
-                put_off.append((position, considered, intent))
+                postponed.append((position, considered, intent))
                 continue
-            answer = self._take(considered, intent, searched)
-            if not isinstance(answer, Reject):
-                return answer
-            rejects[position] = answer
-        # A backend that has been failing before one that is not healthy, whichever model they have.
-        for position, considered, intent in sorted(put_off, key=lambda found: found[1].ranking[0].is_last_resort):
-            answer = self._take(considered, intent, searched)
-            if not isinstance(answer, Reject):
-                return answer
-            rejects[position] = answer
+            decision = self._reserve_best(considered, intent, searched)
+            if not isinstance(decision, Reject):
+                return decision
+            rejects[position] = decision
+        # Whatever the model, a backend that has been failing is better than one that is unhealthy.
+        for position, considered, intent in sorted(postponed, key=lambda found: found[1].ranking[0].is_last_resort):
+            decision = self._reserve_best(considered, intent, searched)
+            if not isinstance(decision, Reject):
+                return decision
+            rejects[position] = decision
         if len(chain) == 1:
             return rejects[0]
-        names = [resolution.requested for resolution in chain]
-        return rejections.chain_exhausted(names, [rejects[position] for position in range(len(chain))], snapshot)
+        models = [resolution.requested for resolution in chain]
+        return rejections.chain_exhausted(models, [rejects[position] for position in range(len(chain))], snapshot)
 
     def _policies_for(self, resolution: Resolution) -> tuple[Policy, ...]:
-        """Return the first name's policies, which hold for the whole chain, and the fallback's own.
+        """Return the policies of the model asked for and those of the fallback, which apply together.
 
-        What must stay in the house stays there under any name, and neither name lifts what the other one demands: not
-        even one without a policy, for which the defaults hold.
+        Neither lifts what the other demands: where only one of the two has a policy, the other one's defaults apply.
         """
         if resolution.requested == self.request.requirements.model or not resolution.requested:
             return self.policies
@@ -287,65 +279,26 @@ class Routing:
         first, own = self.policies, policies.of(resolution)
         if first == own:
             return first
-        nobodys = (policies.of_nobody,)
-        return tuple({policy.index: policy for policy in (*(first or nobodys), *(own or nobodys))}.values())
+        default = (policies.default,)
+        return tuple({policy.index: policy for policy in (*(first or default), *(own or default))}.values())
 
     def _without_candidates(self, resolution: Resolution, snapshot: FleetSnapshot) -> Reject | None:
-        """Return why no backend has what *resolution* stands for; None when one has."""
+        """Return why no backend has what *resolution* stands for; None when one has it."""
         kept = self.request.kept
         if kept is not None and kept.backend not in resolution.candidates:
-            return rejections.not_kept_any_more(kept, resolution.requested)
+            return rejections.kept_object_gone(kept, resolution.requested)
         if resolution.candidates:
             return None
         model, router = resolution.requested, self._router
         if not model:
-            return rejections.nobody_serves(self.request.endpoint)
+            return rejections.endpoint_not_served(self.request.endpoint)
         hint = router.naming.hint(model, snapshot)
         return rejections.unknown_model(model, snapshot, router.served(snapshot), hint)
 
-    def _ranked(self, considered: Considered, snapshot: FleetSnapshot) -> RoutingIntent:
-        """Fill in the ranking of *considered*. :raises StageFailed: as :meth:`_narrow` does."""
-        intent = self._narrow(considered, snapshot)
-        considered.ranking = self._router.schedule.rank(intent)
-        if self._wants_facts:
-            considered.facts = self._facts(intent, considered.resolution)
-        return intent
+    def _rank(self, considered: ConsideredModel, snapshot: FleetSnapshot) -> RoutingIntent:
+        """Run the pipeline over the backends that have not been tried for the model, and rank those that are left.
 
-    def _take(self, considered: Considered, intent: RoutingIntent, searched: Round) -> Decision:
-        """Reserve the best of the ranking that can hold the request."""
-        resolution = considered.resolution
-        full: list[Ranked] = []
-        waits_for: list[Verdict] = []
-        for ranked in considered.ranking:
-            if full and not ranked.is_equal_to(full[0]):
-                # A better backend is left and only busy: waiting beats asking one that has been failing.
-                break
-            held = self._hold(intent, ranked.backend)
-            if not isinstance(held, Refused):
-                searched.chosen = considered
-                return self._reserved(ranked, held, considered, intent, is_overflow=bool(full))
-            if held.refusal.is_saturation:
-                full.append(ranked)
-                waits_for.append(held.about(ranked.backend))
-                considered.full = waits_for
-            else:
-                refusal = held.refusal
-                intent.exclude(
-                    ranked.backend,
-                    stage=held.stage,
-                    reason=refusal.reason,
-                    action=refusal.action,
-                    context=refusal.context,
-                )
-        if full:
-            backends = tuple(ranked.backend for ranked in full)
-            return Saturated(backends, resolution.model, tuple(waits_for), tuple(intent.excluded))
-        return rejections.nobody_left(resolution, intent, has_tried=resolution.requested in self._tried)
-
-    def _narrow(self, considered: Considered, snapshot: FleetSnapshot) -> RoutingIntent:
-        """Run the whole pipeline over the backends that have the model and have not been tried for it.
-
-        :raises StageFailed: a stage failed that must not be left out.
+        :raises StageFailed: a stage failed whose failure rejects the request.
         """
         request, resolution, policies = self.request, considered.resolution, considered.policies
         candidates = resolution.candidates
@@ -366,19 +319,50 @@ class Routing:
         )
         considered.watch(intent)
         self._router.pipeline.run(intent)
+        considered.ranking = self._router.schedule.rank(intent)
+        if self._wants_facts:
+            considered.facts = self._facts(intent, resolution)
         return intent
 
     def _facts(self, intent: RoutingIntent, resolution: Resolution) -> tuple[Mapping[str, Any], ...]:
-        """Return on what each stage judges; it is shown all candidates again, those that are out among them."""
+        """Return the facts that each stage judges by, for all candidates, including excluded ones."""
         whole = msgspec.structs.replace(intent, survivors=dict(resolution.candidates))
         return tuple(stage.explain(whole) for stage in self._router.pipeline.stages)
 
-    def _hold(self, intent: RoutingIntent, backend: Backend) -> Reservation | Refused:
-        """Hold what an attempt needs. :raises StageFailed: as :meth:`Pipeline.reserve` does."""
-        return self._router.pipeline.reserve(intent, backend)
+    def _reserve_best(self, considered: ConsideredModel, intent: RoutingIntent, searched: Round) -> Decision:
+        """Reserve the best backend of the ranking that has a free slot."""
+        resolution = considered.resolution
+        full: list[Ranked] = []
+        waits_for: list[Verdict] = []
+        for ranked in considered.ranking:
+            if full and not ranked.is_equal_to(full[0]):
+                # A better backend is only busy: waiting for it beats asking one that has been failing.
+                break
+            held = self._reserve(intent, ranked.backend)
+            if not isinstance(held, Refused):
+                searched.chosen = considered
+                return self._reserved(ranked, held, considered, intent, is_overflow=bool(full))
+            refusal = held.refusal
+            if refusal.is_saturation:
+                full.append(ranked)
+                waits_for.append(held.about(ranked.backend))
+                considered.full = waits_for
+                continue
+            reason, action, context = refusal.reason, refusal.action, refusal.context
+            intent.exclude(ranked.backend, stage=held.stage, reason=reason, action=action, context=context)
+        if full:
+            backends = tuple(ranked.backend for ranked in full)
+            return Saturated(backends, resolution.model, tuple(waits_for), tuple(intent.excluded))
+        return rejections.no_backend_left(resolution, intent, has_tried=resolution.requested in self._tried)
 
     def _reserved(
-        self, ranked: Ranked, held: Reservation, considered: Considered, intent: RoutingIntent, *, is_overflow: bool
+        self,
+        ranked: Ranked,
+        held: Hold,
+        considered: ConsideredModel,
+        intent: RoutingIntent,
+        *,
+        is_overflow: bool,
     ) -> Reserved:
         resolution = considered.resolution
         is_fallback = resolution.requested != self.request.requirements.model
@@ -396,7 +380,7 @@ class Routing:
 
 
 def _route_reason(intent: RoutingIntent, ranked: Ranked, *, is_failover: bool, is_overflow: bool) -> str:
-    """Return the one word for the client's header, from what happened, never from the text of a reason."""
+    """Return the word for the ``X-Nexus-Route-Reason`` header."""
     if ranked.is_last_resort:
         return "last-resort"
     if is_failover:

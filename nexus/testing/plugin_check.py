@@ -161,7 +161,7 @@ def cope_with_policies(make: Any, plugin: Plugin, keys: type[PolicyKeys]) -> Non
             pipeline.run(with_nothing)
         except NexusError as exc:
             raise AssertionError(f"under {sample}: {exc.__cause__ or exc}") from exc
-        assert pipeline.stages[0].tally.failures == {}, f"it fails under {sample}"
+        assert pipeline.stages[0].counters.failures == {}, f"it fails under {sample}"
 
 
 def _kept(what: str, promise: Any) -> Finding:

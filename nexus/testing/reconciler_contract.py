@@ -23,7 +23,7 @@ from nexus.routing.intent import RoutingIntent, Verdict
 from nexus.routing.pipeline import Pipeline, Reservation
 from nexus.routing.stage.api import Hold, Reconciler, Refusal
 from nexus.routing.stage.order import in_order
-from nexus.routing.stage.validate import sound_cost, sound_facts, sound_headers, sound_refusal
+from nexus.routing.stage.validate import valid_cost, valid_facts, valid_headers, valid_refusal
 from nexus.testing.builders import make_backend, make_intent
 from nexus.testing.strategies import fleets, requirements
 
@@ -175,7 +175,7 @@ class ReconcilerContract(ABC):
                 held: object = stage.reserve(intent, backend)
                 assert held is None or isinstance(held, Hold | Refusal), "it holds with a nexus.api.Hold"
                 if isinstance(held, Refusal):
-                    sound_refusal(held)
+                    valid_refusal(held)
                 elif isinstance(held, Hold):
                     _live_through(held, _ended(backend, intent, ending, usage))
 
@@ -188,11 +188,11 @@ class ReconcilerContract(ABC):
         before = intent.candidates, _said(intent)
 
         with no_sockets():
-            sound_facts(stage.explain(intent), LONGEST_FACTS_BYTES)
-            sound_facts(stage.report(), LONGEST_FACTS_BYTES)
+            valid_facts(stage.explain(intent), LONGEST_FACTS_BYTES)
+            valid_facts(stage.report(), LONGEST_FACTS_BYTES)
             refusals = [stage.would_refuse(intent, backend) for backend in intent]
 
-        assert all(refusal is None or sound_refusal(refusal) for refusal in refusals)
+        assert all(refusal is None or valid_refusal(refusal) for refusal in refusals)
         assert (intent.candidates, _said(intent)) == before
 
     @_blamed
@@ -221,7 +221,7 @@ class ReconcilerContract(ABC):
             if isinstance(held, Reservation):
                 held.settle(_ended(backend, intent, Ending.FINISHED, USAGE))
 
-        assert pipeline.stages[0].tally.failures == {}, "the log says at what it failed"
+        assert pipeline.stages[0].counters.failures == {}, "the log says at what it failed"
 
     @_blamed
     def test_it_survives_an_empty_fleet(self) -> None:
@@ -285,11 +285,11 @@ def _live_through(hold: Hold, outcome: AttemptOutcome) -> None:
     if callable(listener):
         listener("Hel")
         listener("lo, ü")
-    sound_headers(hold.headers(None))
-    sound_headers(hold.headers(outcome.usage))
+    valid_headers(hold.headers(None))
+    valid_headers(hold.headers(outcome.usage))
     returned: object = hold.settle(outcome)
     assert returned is None, "whatever settle returns, nobody waits for it"
-    sound_cost(hold.cost_usd())
+    valid_cost(hold.cost_usd())
 
 
 def _ended(backend: Backend, intent: RoutingIntent, ending: Ending, usage: TokenUsage | None) -> AttemptOutcome:

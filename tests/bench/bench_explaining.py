@@ -15,11 +15,19 @@ from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import Requirements
 from nexus.fleet.membership.registry import Registry
 from nexus.routing.assembly import build_router
-from nexus.routing.decision import Ranked, Reserved
-from nexus.routing.decision_record import MOST_RECORDS, Considered, DecisionRecord, RecentDecisions, Request, Rules
+from nexus.routing.decision import Reserved
+from nexus.routing.decision_record import (
+    MAX_RECORDS,
+    ConsideredModel,
+    DecisionRecord,
+    RecentDecisions,
+    Request,
+    RoutingRules,
+)
 from nexus.routing.explain.build import as_explanation
 from nexus.routing.intent import RoutingIntent
 from nexus.routing.model_names.resolution import Resolution
+from nexus.routing.ranking.scoring import Ranked
 from nexus.routing.router import Router, Routing
 from nexus.testing.builders import CHAT, make_backend, make_intent
 
@@ -35,8 +43,8 @@ def main() -> None:
         spent_us = min(recording_s(registry) for _ in range(ROUNDS)) / REQUESTS * 1e6
         print(f"recording    {spent_us:6.2f} us per request, {backends} backends")  # noqa: T201 - its output
     for backends in (10, 100):
-        kept = memory_bytes(fleet_of(backends), MOST_RECORDS)
-        print(f"kept         {kept / 1e6:6.1f} MB, {MOST_RECORDS} decisions, {backends} backends")  # noqa: T201 - as above
+        kept = memory_bytes(fleet_of(backends), MAX_RECORDS)
+        print(f"kept         {kept / 1e6:6.1f} MB, {MAX_RECORDS} decisions, {backends} backends")  # noqa: T201 - as above
     print(f"reading      {rendering_s(fleet_of(100)) * 1e3:6.1f} ms, one decision, 100 backends")  # noqa: T201 - as above
 
 
@@ -66,7 +74,7 @@ def recording_s(registry: Registry) -> float:
 def record_one(
     recent: RecentDecisions,
     request: Request,
-    rules: Rules,
+    rules: RoutingRules,
     resolution: Resolution,
     ranking: Sequence[Ranked],
     intent: RoutingIntent,
@@ -76,7 +84,7 @@ def record_one(
     record = DecisionRecord(request, rules, [])
     recent.add(record)
     searched = record.begin_round(backends)
-    considered = Considered(resolution, ())
+    considered = ConsideredModel(resolution, ())
     searched.models.append(considered)
     considered.watch(intent)
     considered.ranking = ranking

@@ -197,7 +197,7 @@ def _outcome(backend: Backend, model: str, *, has_failed: bool = False) -> Any:
 
 def _round(router: Router, fleet: FleetSnapshot) -> tuple[list[float], list[float]]:
     """Return the seconds that each decision of a round took, and the microseconds of each stage on average."""
-    durations = [stage.conduct.tally.durations for stage in router.pipeline.stages]
+    durations = [stage.counters.durations for stage in router.pipeline.stages]
     before = [each.sum for each in durations]
     seconds = list[float]()
     for model in islice(cycle(MODELS), DECISIONS):

@@ -9,7 +9,7 @@ import pytest
 
 BENCH = Path(__file__).parents[1] / "bench"
 SMALLEST = {
-    "bench_explaining": {"REQUESTS": 2, "ROUNDS": 1, "MOST_RECORDS": 2},
+    "bench_explaining": {"REQUESTS": 2, "ROUNDS": 1, "MAX_RECORDS": 2},
     "bench_logging": {"EXCHANGES": 2, "ROUNDS": 1},
     "bench_metrics": {"EXCHANGES": 4, "ROUNDS": 1, "BACKENDS": 2, "MODELS": 2},
     "bench_routing": {"REQUESTS": 2, "ROUNDS": 1, "BACKENDS": 2},

@@ -186,7 +186,7 @@ class TestLosingBackends:
         assert answer.headers["X-Nexus-Backend"] == "steady"
         assert [found["decision"]["backend"] for found in told["rounds"]] == ["flaky", "steady"]
         assert [attempt["backend"] for attempt in told["outcome"]["attempts"]] == ["flaky", "steady"]
-        assert told["why_not"] == [{"backend": "flaky", "why": "it was asked before, and failed (status, 503)"}]
+        assert told["why_not"] == [{"backend": "flaky", "why": "it was tried before, and failed (status, 503)"}]
 
     @each_protocol
     @pytest.mark.parametrize("stream", [False, True])

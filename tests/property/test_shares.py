@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nexus.routing.core_stages.schedule import Schedule
-from nexus.routing.ranking.shares import counted_in_flight
+from nexus.routing.ranking.scoring import counted_in_flight
 from nexus.testing.builders import make_backend, make_intent
 
 REQUESTS = 400

@@ -50,11 +50,11 @@ class StageMetrics:
 
     def _own(self) -> Iterator[Family]:
         pipeline = self._pipeline()
-        tallies = sorted(pipeline.tally.stages.items())
+        tallies = sorted(pipeline.counters.stages.items())
         yield histogram(
             "nexus_pipeline_duration_seconds",
             "What all stages together took for a request.",
-            pipeline.tally.durations,
+            pipeline.counters.durations,
         )
         yield histogram(
             "nexus_reconciler_duration_seconds",

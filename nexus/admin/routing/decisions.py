@@ -15,7 +15,7 @@ from nexus.domain.outcome import Result
 from nexus.domain.routes import Page, PageRequest
 from nexus.errors import RequestError, did_you_mean
 from nexus.routing.decision import Reserved
-from nexus.routing.decision_record import MOST_RECORDS, DecisionRecord, RecentDecisions
+from nexus.routing.decision_record import MAX_RECORDS, DecisionRecord, RecentDecisions
 from nexus.routing.explain.build import as_explanation, decided
 from nexus.routing.explain.model import Explanation
 
@@ -89,7 +89,7 @@ def routes(recent: RecentDecisions) -> tuple[DescribedRoute, DescribedRoute]:
                         "status", "What the client was sent.", {"type": "integer", "minimum": 100, "maximum": 599}
                     ),
                     Parameter("decision", "What was decided last.", {"enum": list(DECISIONS)}),
-                    limit(MOST_RECORDS),
+                    limit(MAX_RECORDS),
                 ),
             ),
         ),
@@ -119,7 +119,7 @@ def list_decisions(recent: RecentDecisions, asked: PageRequest) -> Page:
     limit, filters = DEFAULT_LIMIT, []
     for name, value in parse_qsl(asked.query, keep_blank_values=True):
         if name == "limit":
-            limit = _number(name, value, 1, MOST_RECORDS)
+            limit = _number(name, value, 1, MAX_RECORDS)
         elif name in FILTERS:
             filters.append(FILTERS[name](value))
         else:
@@ -144,7 +144,7 @@ def show_decision(recent: RecentDecisions, asked: PageRequest) -> Page:
         # The same text as for the decision of another key, so that a client cannot learn that it exists.
         raise RequestError(
             "not_found",
-            f"no decision of that id is kept for this key; the last {MOST_RECORDS} are, by the id that Nexus gave them",
+            f"no decision of that id is kept for this key; the last {MAX_RECORDS} are, by the id that Nexus gave them",
         )
     return json_page(as_explanation(record))
 

@@ -14,7 +14,7 @@ from nexus.cli.running_proxy.proxy import Proxy
 from nexus.cli.running_proxy.target import Target, client
 from nexus.domain.outcome import Result
 from nexus.errors import NexusError
-from nexus.routing.decision_record import MOST_RECORDS
+from nexus.routing.decision_record import MAX_RECORDS
 from nexus.routing.explain.model import Explanation
 from nexus.routing.explain.text import as_text
 
@@ -48,7 +48,7 @@ LAYOUT: Final = Layout(
 @click.option(
     "-n",
     "--limit",
-    type=click.IntRange(1, MOST_RECORDS),
+    type=click.IntRange(1, MAX_RECORDS),
     default=DEFAULT_LIMIT,
     show_default=True,
     help="How many at most.",

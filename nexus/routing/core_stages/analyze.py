@@ -1,4 +1,4 @@
-"""Which backends can answer at all: speak the endpoint, have the capabilities, take that much context."""
+"""The stage that excludes backends that cannot answer: by endpoint, capabilities and context length."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -9,11 +9,11 @@ from nexus.routing.intent import RoutingIntent
 from nexus.routing.stage.api import Priority, Reconciler
 
 MAY_BE_TOO_LONG: Final = 0.1
-"""The factor of a backend whose context an estimate exceeds: another with a longer one comes first, however busy."""
+"""The factor when an estimate exceeds the context: any backend with a longer context comes first, however busy."""
 
 
 class Analyze(Reconciler):
-    """Excludes backends that surely cannot answer; what is unknown about a model, or estimated, never excludes it."""
+    """Excludes backends that certainly cannot answer; unknown facts and estimates never exclude one."""
 
     name = "analyze"
     priority = Priority.ANALYZE
@@ -24,14 +24,14 @@ class Analyze(Reconciler):
         needed = needed_capabilities(requirements)
         for backend, model in intent.offers():
             if endpoint not in backend.endpoints:
-                exclude = self._exclude_silent if backend.endpoints else self._exclude_unheard
+                exclude = self._exclude_unserved if backend.endpoints else self._exclude_unprobed
                 exclude(intent, backend)
             if backend.unsupported and (endpoint, model) in backend.unsupported:
-                said = f"Backend has said that it does not support {endpoint} with this model (HTTP 501)"
-                intent.avoid(backend, stage=self.name, reason=said)
+                reason = f"Backend has answered that it does not support {endpoint} with this model (HTTP 501)"
+                intent.avoid(backend, stage=self.name, reason=reason)
             facts = backend.models.get(model)
             if requirements.refused_context or requirements.is_refused_unknown:
-                self._exclude_no_longer(intent, backend, None if facts is None else facts.context_length)
+                self._exclude_short_context(intent, backend, None if facts is None else facts.context_length)
             if facts is None:
                 continue
             if needed and (missing := [name for name in needed if getattr(facts, name) is False]):
@@ -50,7 +50,7 @@ class Analyze(Reconciler):
             },
         }
 
-    def _exclude_silent(self, intent: RoutingIntent, backend: Backend) -> None:
+    def _exclude_unserved(self, intent: RoutingIntent, backend: Backend) -> None:
         intent.exclude(
             backend,
             stage=self.name,
@@ -59,8 +59,8 @@ class Analyze(Reconciler):
             code="protocol_not_supported",
         )
 
-    def _exclude_unheard(self, intent: RoutingIntent, backend: Backend) -> None:
-        """Leave out who has never answered: that is a matter of health, and what it serves will show."""
+    def _exclude_unprobed(self, intent: RoutingIntent, backend: Backend) -> None:
+        """Exclude a backend that has never answered a probe, with the code of an unhealthy one."""
         intent.exclude(
             backend,
             stage=self.name,
@@ -70,9 +70,9 @@ class Analyze(Reconciler):
         )
 
     def _judge_capabilities(self, intent: RoutingIntent, backend: Backend, model: str, missing: list[str]) -> None:
-        """Exclude what the operator says that a model cannot do; prefer others where only its server says so.
+        """Exclude the backend if the operator denies the capability; avoid it if only its server does.
 
-        Whether a server refuses such a request, or answers it all the same, is for that server to show.
+        A server may answer such a request all the same.
         """
         reason = f"Model '{model}' lacks {', '.join(missing)}"
         denied = [name for name in missing if name in backend.models[model].denied]
@@ -88,8 +88,8 @@ class Analyze(Reconciler):
             context={"missing_capabilities": missing},
         )
 
-    def _exclude_no_longer(self, intent: RoutingIntent, backend: Backend, context_length: int | None) -> None:
-        """Leave out a backend whose context is no longer than one that has turned out to be too short."""
+    def _exclude_short_context(self, intent: RoutingIntent, backend: Backend, context_length: int | None) -> None:
+        """Exclude a backend whose context is no longer than that of a backend that refused the prompt as too long."""
         refused = intent.requirements.refused_context
         if context_length is None:
             if not intent.requirements.is_refused_unknown:
@@ -109,7 +109,7 @@ class Analyze(Reconciler):
         )
 
     def _judge_length(self, intent: RoutingIntent, backend: Backend, context_length: int) -> None:
-        """Exclude a backend that is certain to refuse the request as too long, and prefer others to one that may."""
+        """Exclude a backend that will certainly refuse the request as too long, and weigh one that may."""
         requirements = intent.requirements
         is_strict = intent.endpoint.name in backend.kind.refuses_beyond_context
         if is_strict and (tokens := requirements.certain_tokens) > context_length:
@@ -129,9 +129,9 @@ class Analyze(Reconciler):
 
 
 def needed_capabilities(requirements: Requirements) -> list[str]:
-    """Return the capabilities that the model must have, by the names of the facts that tell of them."""
+    """Return the capabilities that the model must have, by the names of its facts."""
     needed: list[str] = []
-    # Written out, because every request comes by here and most need none of them.
+    # Not a loop: this runs for every request, and most need none of them.
     if requirements.needs_vision:
         needed.append("vision")
     if requirements.needs_tools:

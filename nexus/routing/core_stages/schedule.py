@@ -1,4 +1,4 @@
-"""Which of the survivors gets the request: health, then the strategy's ranking, then a slot."""
+"""The stage that chooses a backend: by health, then by the ranking of the strategy, then by a free slot."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,8 +13,8 @@ from nexus.domain.backend import Backend, BackendLoad, Breaker, Status
 from nexus.domain.model_load import ModelLoad
 from nexus.domain.outcome import AttemptOutcome
 from nexus.domain.silence import remarkably_silent, silent_s
-from nexus.routing.decision import Ranked
 from nexus.routing.intent import RoutingIntent, Verdict
+from nexus.routing.ranking.scoring import Ranked
 from nexus.routing.ranking.strategies import ONLY_ONE, STRATEGIES, Strategy
 from nexus.routing.stage.api import Hold, Priority, Reconciler, Refusal
 
@@ -22,17 +22,16 @@ AT_ITS_LIMIT: Final = Refusal(
     "Backend is at its limit", is_saturation=True, action="Try again later, or raise its max_in_flight"
 )
 
-
 BUSY_FACTOR: Final = 0.01
-"""A backend that is too busy to answer its probes comes after all others, and before one that has been failing."""
+"""A backend too busy to answer probes comes after all others, but before one that has been failing."""
 SILENT_FACTOR: Final = 0.05
-"""A backend that leaves requests unanswered for longer than answers take comes after the others, and before one that is
-too busy for its probes."""
+"""A backend that has been silent for longer than answers take comes after the others, but before one that is too busy
+to answer probes."""
 
 
 class Schedule(Reconciler):
-    """Excludes backends that certainly cannot answer, avoids unhealthy and failing ones, weighs silent ones, ranks the
-    rest, and takes the slot.
+    """Excludes backends that are down, avoids unhealthy and failing ones, weighs silent ones, ranks the rest, and holds
+    the slot.
     """
 
     name = "schedule"
@@ -45,8 +44,7 @@ class Schedule(Reconciler):
         chance: Random | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        # Chance spreads load; nothing about it is secret.
-        self._chance = chance or Random()  # noqa: S311 - see above
+        self._chance = chance or Random()  # noqa: S311 - it spreads load, and needs no secrecy
         self._clock = clock
         self._strategy_name = strategy
         self._strategy = STRATEGIES[strategy](weights or WeightsConfig(), self._chance, clock)
@@ -59,13 +57,13 @@ class Schedule(Reconciler):
         offers = intent.offers()
         for backend, model in offers:
             if backend.status is not Status.HEALTHY:
-                self._leave_for_last(intent, backend)
+                self._judge_unhealthy(intent, backend)
             elif backend.is_troubled or backend.misconfigured or backend.is_busy:
-                self._avoid_the_failing(intent, backend, model)
+                self._judge_failing(intent, backend, model)
         if len(offers) > 1:
-            self._weigh_the_silent(intent, offers)
+            self._weigh_silent(intent, offers)
 
-    def _weigh_the_silent(self, intent: RoutingIntent, offers: list[tuple[Backend, str]]) -> None:
+    def _weigh_silent(self, intent: RoutingIntent, offers: list[tuple[Backend, str]]) -> None:
         is_stream = intent.requirements.is_stream
         silent = remarkably_silent(offers, self._clock(), is_stream=is_stream)
         for backend, model in offers if silent else ():
@@ -77,8 +75,10 @@ class Schedule(Reconciler):
                 )
                 intent.weigh(backend, SILENT_FACTOR, stage=self.name, reason=reason)
 
-    def _leave_for_last(self, intent: RoutingIntent, backend: Backend) -> None:
-        """Exclude one that drains, or where nothing or another server listens; of others, probes may be wrong."""
+    def _judge_unhealthy(self, intent: RoutingIntent, backend: Backend) -> None:
+        """Exclude a backend that drains, or whose address has no server or another one; avoid any other, because its
+        probes may be wrong.
+        """
         status = f"Backend unhealthy: {backend.status.capitalize()}"
         if backend.status is Status.DRAINING:
             self._exclude(intent, backend, status, "Wait for it to be put back into service, or use another model")
@@ -95,7 +95,7 @@ class Schedule(Reconciler):
     def _exclude(self, intent: RoutingIntent, backend: Backend, reason: str, action: str) -> None:
         intent.exclude(backend, stage=self.name, reason=reason, action=action, code="no_healthy_backend")
 
-    def _avoid_the_failing(self, intent: RoutingIntent, backend: Backend, model: str) -> None:
+    def _judge_failing(self, intent: RoutingIntent, backend: Backend, model: str) -> None:
         if backend.is_busy:
             reason = "Backend is busy: it left a probe unanswered while requests were running"
             intent.weigh(backend, BUSY_FACTOR, stage=self.name, reason=reason)
@@ -110,9 +110,7 @@ class Schedule(Reconciler):
             intent.avoid(backend, stage=self.name, reason="Backend has been failing: one request is trying it")
 
     def rank(self, intent: RoutingIntent) -> list[Ranked]:
-        """Return the candidates, best first; those that a stage wants avoided come after all others, and those that
-        are not healthy last of all.
-        """
+        """Return the candidates, best first: avoided ones come after all others, and unhealthy ones come last."""
         ranking = self._strategy.rank(intent.offers(), intent.resolved_model, is_stream=intent.requirements.is_stream)
         if intent.weights or intent.avoided:
             factors = _factors(intent.weights)
@@ -130,8 +128,8 @@ class Schedule(Reconciler):
         return ranking
 
     @contextmanager
-    def undisturbed(self) -> Iterator[None]:
-        """Rank inside as the next request would be ranked; afterwards chance goes on as if nobody had asked."""
+    def chance_restored(self) -> Iterator[None]:
+        """Restore the state of the random numbers on exit, so that explaining a request does not affect the next."""
         state = self._chance.getstate()
         try:
             yield
@@ -139,7 +137,10 @@ class Schedule(Reconciler):
             self._chance.setstate(state)
 
     def reason(self, chosen: Ranked, choices: int) -> str:
-        """Return why *chosen* is the best of so many *choices*."""
+        """Return why *chosen* comes first.
+
+        :param choices: the number of candidates.
+        """
         if chosen.is_last_resort:
             return f"last_resort:{chosen.backend.name}:{chosen.backend.status}"
         return ONLY_ONE if choices == 1 else self._strategy.reason(chosen.backend, chosen.score)
@@ -160,7 +161,7 @@ class Schedule(Reconciler):
         load.acquire()
         probed: tuple[BackendLoad | ModelLoad, ...] = ()
         if backend.is_troubled:
-            # A half-open breaker admits one request. Another one that comes here meanwhile has no other candidate.
+            # A half-open breaker admits one request; any other that gets here meanwhile has no other candidate.
             tried_now = _half_open(backend, intent.model_on(backend))
             if tried_now and backend.breaker is Breaker.HALF_OPEN and backend.load not in tried_now:
                 tried_now.append(backend.load)
@@ -196,7 +197,7 @@ def _requests(count: int) -> str:
 
 
 def _half_open(backend: Backend, model: str) -> list[BackendLoad | ModelLoad]:
-    """Return the figures of all that has to be tried: the server, the model there, or both."""
+    """Return the load of each half-open breaker: of the server, of its model, or of both."""
     found: list[BackendLoad | ModelLoad] = []
     if backend.own_breaker is Breaker.HALF_OPEN:
         found.append(backend.load)
@@ -215,7 +216,7 @@ class Slot(Hold):
     __slots__ = ("_load", "_probed")
 
     def __init__(self, load: BackendLoad, probed: tuple[BackendLoad | ModelLoad, ...] = ()) -> None:
-        """:param probed: the figures of all that this request tries, alone."""
+        """:param probed: the loads of the half-open breakers that only this request tries."""
         self._load: BackendLoad | None = load
         self._probed = probed
 

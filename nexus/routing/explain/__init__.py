@@ -1,4 +1,10 @@
-"""Decisions explained: ``build`` turns the record of one into the ``model`` of an explanation.
+"""Decisions explained.
 
-``why_not`` says why each backend was not chosen, ``findings`` has the facts, and ``text`` prints it for a terminal.
+============  ==================================================================
+``model``     the JSON of an explanation
+``build``     makes it, of a recorded decision or of a dry run
+``findings``  the verdicts and the ranking of one model, grouped by backend
+``why_not``   a sentence for each backend that was not chosen
+``text``      prints an explanation for a terminal
+============  ==================================================================
 """

@@ -1,4 +1,4 @@
-"""Explains decisions: what would be decided about a request, without touching anything, and what was about one."""
+"""Builds explanations: of what would be decided about a request, without side effects, and of recorded decisions."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ from nexus.domain.outcome import AttemptOutcome, ExchangeOutcome
 from nexus.errors import STATUS_OF_CODE
 from nexus.routing.core_stages.analyze import needed_capabilities
 from nexus.routing.decision import Decision, Reject, Reserved, Saturated
-from nexus.routing.decision_record import Considered, DecisionRecord, Label, Request, Round
+from nexus.routing.decision_record import ConsideredModel, DecisionRecord, Request, Round, StageLabel
 from nexus.routing.explain import model as shape
 from nexus.routing.explain.findings import Findings
 from nexus.routing.explain.why_not import why_not
@@ -24,16 +24,17 @@ from nexus.routing.router import Router, Routing
 Source = Literal["request", "proxy", "probes"]
 
 
-class Rehearsal(Routing):
-    """A search that holds nothing: whatever it finds can be thrown away."""
+class DryRun(Routing):
+    """A search that asks the stages what they would refuse instead of reserving anything."""
 
     __slots__ = ()
 
     def __init__(self, router: Router, request: Request) -> None:
         super().__init__(router, request)
         self._wants_facts = True
+        self._reserve = self._would_reserve
 
-    def _hold(self, intent: RoutingIntent, backend: Backend) -> Reservation | Refused:
+    def _would_reserve(self, intent: RoutingIntent, backend: Backend) -> Reservation | Refused:
         for stage in reversed(self._router.pipeline.stages):
             is_asked = stage.holds_something and not stage.is_off
             if is_asked and (refusal := stage.would_refuse(intent, backend)) is not None:
@@ -49,20 +50,20 @@ def explain(
     source: Source = "proxy",
     instead_of_waiting: Reject | None = None,
 ) -> shape.Explanation:
-    """Return what *router* would decide now: no slot is taken, no turn used up, and chance goes on as before.
+    """Return what *router* would decide now, without taking a slot or a turn.
 
-    :param instead_of_waiting: what is answered when all are at their limit; None when the request may wait.
+    :param instead_of_waiting: the rejection when all backends are at their limit; None when the request may wait.
     """
-    rehearsal = Rehearsal(router, request)
-    with router.schedule.undisturbed():
-        rehearsal.next(snapshot)
-    return as_explanation(rehearsal.record, source=source, instead_of_waiting=instead_of_waiting)
+    dry_run = DryRun(router, request)
+    with router.schedule.chance_restored():
+        dry_run.next(snapshot)
+    return as_explanation(dry_run.record, source=source, instead_of_waiting=instead_of_waiting)
 
 
 def as_explanation(
     record: DecisionRecord, *, source: Source = "request", instead_of_waiting: Reject | None = None
 ) -> shape.Explanation:
-    """Return all that was kept in *record*, which has one round at least."""
+    """Return the explanation of *record*, which has at least one round."""
     request = record.request
     rounds = tuple(_round(found, record, instead_of_waiting) for found in record.rounds)
     policies = {p.index: p for found in record.rounds for model in found.models for p in model.policies if p.is_written}
@@ -81,7 +82,7 @@ def as_explanation(
 
 
 def decided(decision: Decision | None) -> Literal["route", "queue", "reject"]:
-    """Return the one word for *decision*; a search that a defect of ours ended has found nobody."""
+    """Return the word for *decision*; None, after an internal error, counts as a rejection."""
     return _WORDS.get(type(decision), "reject")
 
 
@@ -123,9 +124,9 @@ def _round(found: Round, record: DecisionRecord, instead_of_waiting: Reject | No
     )
 
 
-def _model(model: Considered, record: DecisionRecord) -> shape.ModelReport:
+def _model(model: ConsideredModel, record: DecisionRecord) -> shape.ModelReport:
     rules = record.rules
-    # Where nobody has the model, no stage is asked.
+    # Without candidates, no stage runs.
     stages = rules.stages if model.resolution.candidates else ()
     return shape.ModelReport(
         requested=model.resolution.requested,
@@ -137,7 +138,7 @@ def _model(model: Considered, record: DecisionRecord) -> shape.ModelReport:
     )
 
 
-def _stage(label: Label, position: int, model: Considered) -> shape.StageReport:
+def _stage(label: StageLabel, position: int, model: ConsideredModel) -> shape.StageReport:
     return shape.StageReport(
         stage=label.name,
         plugin=label.plugin,
@@ -153,7 +154,7 @@ def _stage(label: Label, position: int, model: Considered) -> shape.StageReport:
 
 
 def _remarks(
-    label: Label, verdicts: Sequence[Verdict], *, is_excluded: bool = False, is_weighed: bool = False
+    label: StageLabel, verdicts: Sequence[Verdict], *, is_excluded: bool = False, is_weighed: bool = False
 ) -> tuple[shape.Remark, ...]:
     return tuple(
         shape.Remark(
@@ -218,12 +219,12 @@ def _decision(decision: Decision | None, found: Round) -> shape.DecisionReport:
         case Saturated():
             return shape.DecisionReport(decision="queue", full=full)
         case None:
-            # A defect of ours ended the search: the log has it.
+            # An internal error, which is in the log, ended the search.
             return shape.DecisionReport(decision="reject", code="internal_error", status=500)
 
 
 def _json(context: Any) -> Any:
-    """Return *context*, which plugins add to, as JSON knows it."""
+    """Return *context*, which plugins add to, as JSON values."""
     return msgspec.to_builtins(context, enc_hook=str, str_keys=True)
 
 

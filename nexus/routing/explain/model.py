@@ -1,6 +1,6 @@
-"""The shape of an explained decision: what ``/v1/route/explain`` and ``/v1/route/decisions/{id}`` answer.
+"""The JSON of an explained decision, as ``/v1/route/explain`` and ``/v1/route/decisions/{id}`` return it.
 
-Every key is always there, null or empty where there is nothing to say; keys may be added, none changes its meaning.
+Every key is always present, null or empty where it does not apply; keys may be added, and none changes its meaning.
 """
 
 from collections.abc import Mapping
@@ -11,52 +11,52 @@ import msgspec
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
-    """One decision, and all that led to it."""
+    """One decision, and how it was made."""
 
     id: str
-    """The id that Nexus gave to the request, which is the decision's too: ``request_id`` in the log."""
+    """The id that Nexus gave to the request and its decision: ``request_id`` in the log."""
     client_request_id: str | None
     """The ``X-Request-Id`` that the client sent; null when it sent none."""
     source: Literal["request", "proxy", "probes"]
-    """``request``: one that was carried out. ``proxy``: what the running proxy would decide now. ``probes``: what a
-    proxy would decide that has just started and knows of the fleet what one look at it tells."""
+    """``request``: a request that was carried out. ``proxy``: what the running proxy would decide now. ``probes``: what
+    a proxy would decide that has just started and probed the fleet once."""
     received_at: datetime
-    """When the request came, UTC."""
+    """When the request arrived, UTC."""
     request: "RequestReport"
-    """What routing knew of it."""
+    """What routing knew of the request."""
     policies: tuple["PolicyReport", ...]
     """Every traffic policy that applies to a model of the chain, in the order of the file."""
     rounds: tuple["RoundReport", ...]
-    """The first search through the chain, and one more after each attempt that failed."""
+    """The first search through the chain, and one more after each failed attempt."""
     decision: "DecisionReport"
-    """That of the last round."""
+    """The decision of the last round."""
     why_not: tuple["WhyNot", ...]
-    """One sentence for each backend of the fleet but the chosen one."""
+    """One sentence for each backend that was not chosen."""
     outcome: "OutcomeReport | None"
-    """How it ended; null while it is under way, and when nothing was sent."""
+    """How it ended; null while it is in progress, and when nothing was sent."""
 
 
 class RequestReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What routing knew of the request; nothing of its prompt."""
+    """What routing knew of the request, without its prompt."""
 
     model: str
     """As the client sent it."""
     endpoint: str
-    """The name of the endpoint that it is for."""
+    """The name of the endpoint."""
     protocol: str
     """``openai``, ``ollama`` or ``anthropic``."""
     path: str
     """The path of the endpoint."""
     is_stream: bool
-    """Whether the answer is to be streamed."""
+    """Whether the answer is streamed."""
     prompt_tokens: int
-    """How long the prompt is, an estimate."""
+    """The estimated length of the prompt."""
     max_tokens: int | None
-    """How long the answer may be; null when the client did not say."""
+    """The maximum length of the answer; null when the client set none."""
     needs: tuple[str, ...]
-    """Of ``vision``, ``tools``, ``json_mode`` and ``embeddings``, those that it needs."""
+    """The capabilities that it needs: ``vision``, ``tools``, ``json_mode``, ``embeddings``."""
     hints: Mapping[str, str]
-    """The ``X-Nexus-*`` headers by which it spoke to stages, lower case."""
+    """The ``X-Nexus-*`` headers for stages, lower case."""
 
 
 class PolicyReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,69 +65,69 @@ class PolicyReport(msgspec.Struct, frozen=True, kw_only=True):
     index: int
     """Its place in the file, from 0."""
     model_pattern: str
-    """The names that it is for."""
+    """The model names that it applies to."""
     fallback_allowed: bool
-    """Whether fallbacks of such a name are tried."""
+    """Whether the fallbacks of these models are tried."""
     keys: Mapping[str, Any]
-    """By plugin, the keys that it owns."""
+    """The policy keys, by plugin."""
 
 
 class RoundReport(msgspec.Struct, frozen=True, kw_only=True):
     """One search through the chain."""
 
     tries: int
-    """How often it was made before it found a free slot."""
+    """How often the search was made before it found a free slot."""
     models: tuple["ModelReport", ...]
-    """The chain, up to the first model that somebody could answer for."""
+    """The chain, up to the first model with a backend that could answer."""
     decision: "DecisionReport"
-    """What came of it."""
+    """The result."""
 
 
 class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     """One model of the chain: the one asked for, or a fallback."""
 
     requested: str
-    """The name asked for, or that of the fallback."""
+    """The name asked for, or the name of the fallback."""
     resolved: str
-    """What an alias stands for, or a name whose tag ``routing.loose_tags`` does not take at its word."""
+    """The name after ``routing.aliases`` and ``routing.loose_tags``."""
     policies: tuple[int, ...]
-    """The indexes of those that hold for it: that of the name asked for, and a fallback's own."""
+    """The indexes of the policies that apply: that of the name asked for, and a fallback's own."""
     candidates: Mapping[str, str]
-    """Who has it, before any stage: by backend, the name under which it would be asked."""
+    """The backends that have the model, before any stage, each with its own name for it."""
     stages: tuple["StageReport", ...]
-    """In their order; none where nobody has the model."""
+    """In order; empty when no backend has the model."""
     ranking: tuple["Choice", ...]
-    """Who was left, best first."""
+    """The remaining backends, best first."""
 
 
 class StageReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What one stage said."""
+    """What one stage decided."""
 
     stage: str
     """Its name."""
     plugin: str
     """The plugin that it comes from, or ``built in``."""
     priority: int
-    """Its place."""
+    """Its priority."""
     observes: bool
-    """It decides nothing (``[routing] observe``)."""
+    """Whether it only observes (``[routing] observe``)."""
     microseconds: float | None
-    """The time that it took; null when it did not come to its end, or to its turn."""
+    """How long it took; null when it did not finish, or did not run."""
     excluded: tuple["Remark", ...]
-    """Left out for good."""
+    """Backends that it excluded."""
     avoided: tuple["Remark", ...]
-    """Asked only when nobody else is left."""
+    """Backends to be used only when no other is left."""
     weighed: tuple["Remark", ...]
-    """Its score is multiplied by a factor."""
+    """Backends whose score is multiplied by a factor."""
     would_have: tuple["Remark", ...]
-    """What it would have said, when it only observes."""
+    """What it would have decided, when it only observes."""
     facts: Mapping[str, Any] | None
-    """On what it judged, in its own words; null when it was not asked: of a request that was carried out, only
-    ``X-Nexus-Explain: 1`` asks for them."""
+    """The facts by which it judged, in its own terms; null when they were not asked for. For a request that is carried
+    out, ``X-Nexus-Explain: 1`` asks for them."""
 
 
 class Remark(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that one stage said about one backend."""
+    """What one stage decided about one backend."""
 
     backend: str
     """Its name."""
@@ -136,44 +136,44 @@ class Remark(msgspec.Struct, frozen=True, kw_only=True):
     suggested_action: str
     """What the client or the operator could do about it; empty when nothing is suggested."""
     factor: float | None
-    """What its score is multiplied by; null unless it is weighed."""
+    """The factor of its score; null unless it is weighed."""
     code: str | None
-    """The error code when this is why nobody is left; null unless it is excluded."""
+    """The error code when this leaves no backend; null unless it is excluded."""
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
-    """A backend that could be asked."""
+    """A backend of the ranking."""
 
     rank: int
     """From 1."""
     backend: str
     """Its name."""
     model: str
-    """The name under which it is asked."""
+    """Its own name for the model."""
     score: float
     """The sum of what the parts add, times the factors; ``smart`` rounds the sum down."""
     share: float
-    """Its share of the work; where these differ, its load counts by it, and what is equally good is divided by it."""
+    """Its share of the work; where shares differ, load is relative to them, and equal scores are divided by them."""
     is_avoided: bool
-    """It comes after all that no stage wants avoided."""
+    """Whether it comes after all backends that no stage avoids."""
     is_full: bool
-    """It was at its limit."""
+    """Whether it was at its limit."""
     parts: tuple["PartReport", ...]
-    """What the score is made of: three in ``smart``, one in every other strategy."""
+    """The parts of the score: three with ``smart``, one with every other strategy."""
     factors: tuple["Factor", ...]
-    """What it is multiplied by."""
+    """The factors of the score."""
 
 
 class PartReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One of the things that a score is made of."""
+    """One part of a score."""
 
     name: str
     """``priority``, ``load``, ``latency``, ``turn`` or ``chance``."""
     value: float | None
-    """What was found: the configured priority, requests under way, milliseconds (null: not measured yet), how many
-    others have their turn before, the number drawn."""
+    """The configured priority, requests in flight, milliseconds (null: not measured yet), the number of backends whose
+    turn comes before, or the number drawn."""
     points: float
-    """What that is worth; the more the better."""
+    """Higher is better."""
     weight: int
     """In percent, from ``[routing.weights]``."""
     adds: float
@@ -181,10 +181,10 @@ class PartReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Factor(msgspec.Struct, frozen=True, kw_only=True):
-    """What a stage multiplied a score by."""
+    """A factor by which a stage multiplied a score."""
 
     stage: str
-    """Which stage."""
+    """The stage."""
     factor: float
     """From 0 to 1."""
     reason: str
@@ -195,27 +195,27 @@ class DecisionReport(msgspec.Struct, frozen=True, kw_only=True):
     """What was decided, or would be."""
 
     decision: Literal["route", "queue", "reject"]
-    """``queue``: all who could answer are at their limit, and the request waits for one of them."""
+    """``queue``: all backends that could answer are at their limit, and the request waits for one of them."""
     backend: str | None = None
-    """Who is asked; null unless it is ``route``."""
+    """The chosen backend; null unless it is ``route``."""
     model: str | None = None
-    """The name under which it is asked."""
+    """The backend's own name for the model."""
     fallback_model: str | None = None
     """``X-Nexus-Fallback-Model``."""
     route_reason: str | None = None
     """``X-Nexus-Route-Reason``."""
     reason: str | None = None
-    """Why this one of those that were left."""
+    """Why this backend was chosen."""
     full: tuple[str, ...] = ()
-    """Who could answer and is at its limit."""
+    """The backends that could answer but are at their limit."""
     code: str | None = None
     """The error code; null unless it is ``reject``."""
     status: int | None = None
-    """The HTTP status that goes with it."""
+    """The HTTP status of the code."""
     message: str | None = None
-    """The words that go with it."""
+    """The error message."""
     helps: tuple[str, ...] = ()
-    """What the client or the operator could do, in the words of the stages."""
+    """What the stages suggest that the client or the operator do."""
     retry_after_s: int | None = None
     """``Retry-After``."""
     context: Mapping[str, Any] | None = None
@@ -223,7 +223,7 @@ class DecisionReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WhyNot(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a backend is not the one."""
+    """Why a backend was not chosen."""
 
     backend: str
     """Its name."""
@@ -235,19 +235,19 @@ class OutcomeReport(msgspec.Struct, frozen=True, kw_only=True):
     """How a request ended."""
 
     status: int
-    """What the client was sent."""
+    """The status that was sent to the client."""
     ending: str
     """As in the access line (:doc:`logs`)."""
     result: str
-    """What came of it, as in the history (:doc:`endpoints`)."""
+    """The result, as in the history (:doc:`endpoints`)."""
     code: str | None
     """The error code; null when there was no error."""
     attempts: tuple["AttemptReport", ...]
-    """In their order."""
+    """In order."""
     duration_ms: float
     """From the request's first byte to the end."""
     queued_ms: float
-    """What of that it waited for a slot."""
+    """The part of it spent waiting for a slot."""
     first_byte_ms: float | None
     """From the request's first byte to the first content sent back; null when there was none."""
 
@@ -258,7 +258,7 @@ class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
     backend: str
     """Its name."""
     model: str
-    """The name under which it was asked."""
+    """The backend's own name for the model."""
     ending: str
     """As in the access line (:doc:`logs`)."""
     fault: str | None

@@ -1,4 +1,4 @@
-"""An explained decision for a terminal."""
+"""Renders an explanation as text for a terminal."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -7,11 +7,11 @@ import msgspec
 
 from nexus.routing.explain.model import Choice, DecisionReport, Explanation, ModelReport, RoundReport, StageReport
 
-SHORTEST_NAME: Final = 12
+MIN_NAME_WIDTH: Final = 12
 
 
 def as_text(explanation: Explanation) -> str:
-    """Return *explanation* as lines, none of them cut."""
+    """Return *explanation* as lines of any length."""
     return "\n".join(_lines(explanation))
 
 
@@ -31,7 +31,7 @@ def _lines(explanation: Explanation) -> Iterator[str]:
         yield from _round(found)
     if explanation.why_not:
         yield ""
-        width = max(SHORTEST_NAME, *(len(reason.backend) for reason in explanation.why_not))
+        width = max(MIN_NAME_WIDTH, *(len(reason.backend) for reason in explanation.why_not))
         yield from (f"why not {reason.backend:<{width}}  {reason.why}" for reason in explanation.why_not)
     yield from _outcome(explanation)
 

@@ -1,44 +1,45 @@
-"""Why each backend is not the one that was chosen: a sentence for people, from what was kept of the decision."""
+"""Explains in a sentence why each of the other backends was not chosen."""
 
 from typing import Final
 
 from nexus.domain.backend import Backend, Status
 from nexus.domain.outcome import AttemptOutcome
 from nexus.routing.core_stages.schedule import Schedule
-from nexus.routing.decision import Ranked, Reject, Reserved
+from nexus.routing.decision import Reject, Reserved
 from nexus.routing.decision_record import DecisionRecord
 from nexus.routing.explain.findings import Findings
 from nexus.routing.explain.model import WhyNot
+from nexus.routing.ranking.scoring import Ranked
 from nexus.routing.ranking.strategies import Strategy
 
 NOTICEABLE: Final = 0.005
-"""Scores that differ by less look equal with two decimals."""
+"""Scores that differ by less look equal when shown with two decimals."""
 BY_SHARE: Final = (" load", " turn", " chance")
-"""The parts of a score to which the share of a backend belongs."""
+"""The parts of a score that depend on the share of a backend."""
 
 
 def why_not(record: DecisionRecord) -> tuple[WhyNot, ...]:
-    """Return a sentence for each backend of the fleet but the chosen one, in the order of their names; nothing when
-    the request was refused before any backend was thought of.
+    """Return a sentence for each backend that was not chosen, by name; none when the request was rejected before the
+    search.
     """
     last = record.rounds[-1]
     if not last.models:
         return ()
     chosen = last.decision.backend.name if isinstance(last.decision, Reserved) else None
-    searched = _Searched(record)
+    search = _LastSearch(record)
     others = (backend for backend in last.backends if backend.name != chosen)
-    return tuple(WhyNot(backend=backend.name, why=searched.sentence(backend)) for backend in others)
+    return tuple(WhyNot(backend=backend.name, why=search.sentence(backend)) for backend in others)
 
 
-class _Searched:
-    """The last search of a request, and who had been asked before it."""
+class _LastSearch:
+    """The last search of a request, and the backends that were tried before it."""
 
     def __init__(self, record: DecisionRecord) -> None:
         *before, last = record.rounds
         self._strategy = record.rules.strategy
         self._models = [Findings(model, self._strategy) for model in last.models]
         self._decision = last.decision
-        self._asked = {
+        self._tried = {
             (earlier.chosen.resolution.requested, earlier.decision.backend.name)
             for earlier in before
             if isinstance(earlier.decision, Reserved) and earlier.chosen is not None
@@ -61,8 +62,8 @@ class _Searched:
 
     def _about(self, backend: Backend, found: Findings) -> str:
         name = backend.name
-        if (found.model.resolution.requested, name) in self._asked:
-            return f"it was asked before, and failed{_because(self._faults.get(name))}"
+        if (found.model.resolution.requested, name) in self._tried:
+            return f"it was tried before, and failed{_because(self._faults.get(name))}"
         if name in found.excluded:
             said = (f"stage '{verdict.stage}' excluded it: {verdict.reason}" for verdict in found.excluded[name])
             return " and ".join(said)
@@ -75,23 +76,23 @@ class _Searched:
             return f"it is at its limit: {ranked.in_flight} of {backend.max_in_flight} slots are in use"
         if ranked.is_avoided:
             said = (f"{verdict.reason} ('{verdict.stage}')" for verdict in found.avoided[name])
-            return f"it is avoided as long as anybody else is left: {'; '.join(said)}"
+            return f"it is avoided while any other backend is left: {'; '.join(said)}"
         return _compared(rank, ranked, found, self._strategy)
 
     def _not_reached(self) -> str:
         decision = self._decision
         if isinstance(decision, Reject) and decision.context and "stage" in decision.context:
-            return f"stage '{decision.context['stage']}' failed before anybody could be chosen"
-        return "it was out of the question"
+            return f"stage '{decision.context['stage']}' failed before a backend could be chosen"
+        return "it was not considered"
 
 
 def _compared(rank: int, ranked: Ranked, found: Findings, strategy: Strategy) -> str:
-    """Say what the best has over *ranked*."""
+    """Return the sentence that compares *ranked* with the best."""
     best = found.best
     place = f"it ranks {rank} of {len(found.ranks)}"
     if best.score - ranked.score < NOTICEABLE:
         is_by_share = ranked.backend.share != best.backend.share and strategy.divides_by_turns
-        preferred = "has its turn before" if strategy.takes_turns or is_by_share else "chance preferred"
+        preferred = "comes first in turn" if strategy.takes_turns or is_by_share else "was preferred at random"
         as_good = f"{place}: as good as {best.backend.name} (score {ranked.score:.2f})"
         return f"{as_good}, which {preferred}{_shares(ranked, best)}"
     against = f"{place}: score {ranked.score:.2f} against {best.score:.2f} of {best.backend.name}"

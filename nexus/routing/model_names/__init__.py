@@ -1,1 +1,1 @@
-"""From the name in a request to models: ``resolution`` of aliases, ``globs`` as patterns, ``nameless`` requests."""
+"""From the name in a request to backends: ``resolution`` of names and aliases, ``globs`` for policy patterns."""

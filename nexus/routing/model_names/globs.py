@@ -8,22 +8,22 @@ from itertools import pairwise
 
 def compile_glob(pattern: str) -> re.Pattern[str]:
     """Return the expression that matches the whole of a name. :raises ValueError: what is wrong with *pattern*."""
-    # fnmatch makes expressions that cannot blow up, however long the name that a client sends.
+    # fnmatch makes expressions without catastrophic backtracking, so a client cannot send a name that takes too long.
     return re.compile("|".join(translate(alternative) for alternative in expand(pattern)))
 
 
 def expand(pattern: str) -> tuple[str, ...]:
-    """Return *pattern* without braces, as the patterns that it stands for. :raises ValueError: it is no pattern."""
+    """Return the patterns without braces that *pattern* stands for. :raises ValueError: it is invalid."""
     if not pattern:
         raise ValueError("it is empty")
     return tuple(dict.fromkeys(_expanded(pattern)))
 
 
 def covers(earlier: str, later: str) -> bool:
-    """Whether all that *later* matches is surely matched by *earlier*; False when that is not easy to say."""
+    """Whether *earlier* certainly matches all that *later* matches; False when that is hard to decide."""
     if earlier == later:
         return True
-    # With stars alone in the earlier one, a wildcard of the later one can only be met by a star.
+    # If the earlier pattern has no other wildcards than stars, only a star can match a wildcard of the later one.
     simple = [alternative for alternative in expand(earlier) if not set("?[") & set(alternative)]
     return all(
         "[" not in alternative and any(re.match(translate(glob), alternative) for glob in simple)
@@ -45,7 +45,7 @@ def _expanded(pattern: str) -> Iterator[str]:
 
 
 def _brace(pattern: str, begin: int) -> tuple[int, list[int]]:
-    """Return where the brace that opens at *begin* closes, and where its own commas are."""
+    """Return the index of the brace that closes the one at *begin*, and those of the commas between them."""
     depth, commas, at = 0, list[int](), begin
     while (found := _find(pattern, "{},", at)) is not None:
         match pattern[found]:
@@ -62,7 +62,7 @@ def _brace(pattern: str, begin: int) -> tuple[int, list[int]]:
 
 
 def _find(pattern: str, wanted: str, at: int) -> int | None:
-    """Return where the first of the characters *wanted* is, from *at* on and outside ``[...]``."""
+    """Return the index of the first of the characters *wanted*, from *at* on and outside ``[...]``."""
     while at < len(pattern):
         if pattern[at] == "[":
             # The first character of a class may be a ']' that does not close it.

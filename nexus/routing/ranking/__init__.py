@@ -1,1 +1,1 @@
-"""How candidates are ordered: ``strategies`` score and rank them, by load and latency (``scoring``) and ``shares``."""
+"""How candidates are ordered: ``strategies`` rank them by the load, latency, shares and turns of ``scoring``."""

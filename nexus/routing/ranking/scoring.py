@@ -1,37 +1,73 @@
-"""How busy and how fast each candidate is, as strategies compare them: like with like, and none by its past alone."""
+"""What strategies compare candidates by: load, expected latency, shares of the work, and turns."""
 
 from collections.abc import Callable, Mapping, Sequence
-from math import log2
+from math import log, log2
 from typing import Final
 
-from nexus.domain.backend import Backend
-from nexus.domain.silence import silent_s
-from nexus.routing.ranking import shares
-from nexus.routing.ranking.shares import Offer
+import msgspec
+
+from nexus.domain.backend import Backend, Status
+from nexus.domain.silence import Offer, silent_s
 
 MAX_REMEMBERED_MODELS: Final = 1024
 MAX_REMEMBERED_TURNS: Final = 64
-"""Of one model; beyond, those that no longer say anything are dropped."""
+"""For one model; beyond that, turns that have passed are dropped."""
 
 BUSY_POINTS: Final = 10.0
-"""What is left for one whose slots are all in use; from there to its limit, requests wait at the backend."""
+"""The load points of a backend whose slots are all in use; beyond its slots, requests queue at the backend."""
 PRIOR_WEIGHT: Final = 2.0
-"""Measurements that the mean of all candidates counts as."""
+"""How many measurements the mean of all candidates counts for."""
 MAX_DEVIATION: Final = 3.0
-"""In doublings: eight times the mean of all candidates is as slow, or as fast, as one can look."""
+"""In doublings: a backend counts as at most eight times as slow or as fast as the mean of all candidates."""
 FREE_DOUBLINGS: Final = 2.0
-"""Up to four times as long as the fastest costs nothing: requests in flight share the work by speed as it is."""
+"""Up to four times the latency of the fastest costs no points: requests in flight already divide the work by speed."""
 POINTS_PER_DOUBLING: Final = 25.0
 CREDITED_TURNS: Final = 3.0
-"""How many turns one may make up for, where shares differ."""
+"""How many missed turns a backend may catch up on, where shares differ."""
+
+
+class Ranked(msgspec.Struct, frozen=True, gc=False):
+    """A candidate that no stage has excluded, with its score."""
+
+    backend: Backend
+    model: str
+    """The backend's own name for the model."""
+    score: float
+    is_avoided: bool = False
+    """Used only when no other backend is left."""
+    tie: float = 0.0
+    """Orders candidates of equal score, lowest first."""
+    in_flight: int = 0
+    """Requests in flight at the time of the ranking; the backend's own counter moves on."""
+    load_points: float = 100.0
+    """Of 100."""
+    doublings: float | None = None
+    """The expected latency of the model there, as the logarithm to base 2 of milliseconds; None when nothing was
+    measured for any candidate, or there is only one."""
+    latency_points: float = 100.0
+    """Of 100."""
+
+    @property
+    def latency_ms(self) -> int | None:
+        """The expected latency of the model there."""
+        return None if self.doublings is None else round(2.0**self.doublings)
+
+    @property
+    def is_last_resort(self) -> bool:
+        """Whether it is used only when no healthy backend or fallback is left."""
+        return self.backend.status is not Status.HEALTHY
+
+    def is_equal_to(self, other: "Ranked") -> bool:
+        """Whether neither of the two is kept back until the other one is used up."""
+        return (self.is_last_resort, self.is_avoided) == (other.is_last_resort, other.is_avoided)
 
 
 def load_points(backend: Backend, model: str, now: float, in_flight: float | None = None) -> float:
-    """Return what is left of 100: by the part of its limit in use, and of its slots where these are known.
+    """Return 100 for an idle backend, less for the part of its limit, and of its slots if known, that is in use.
 
-    A recent failure counts as a request in flight: one that fails at once is never busy, and would get them all.
+    A recent failure counts as a request in flight; else a backend that fails at once would look idle and get them all.
 
-    :param in_flight: how many requests it counts as having, where shares differ; None: those that it has.
+    :param in_flight: the requests in flight relative to its share, where shares differ; None: the actual number.
     """
     load, limit, slots = backend.load, backend.max_in_flight, backend.slots
     busy: float = load.in_flight if in_flight is None else in_flight
@@ -46,14 +82,24 @@ def load_points(backend: Backend, model: str, now: float, in_flight: float | Non
     return max(0.0, BUSY_POINTS * (limit - busy) / (limit - slots))
 
 
-def expected_doublings(offers: Sequence[Offer], now: float, *, is_stream: bool) -> list[float] | None:
-    """Return how long each candidate is expected to take, as the logarithm to base 2 of milliseconds.
+def all_load_points(offers: Sequence[Offer], now: float, *, by_share: bool) -> list[float]:
+    """Return the load points of each of *offers*.
 
-    Streams are compared by the time to their first token, other answers by their whole length. What was measured of a
-    candidate counts the more, the more and the fresher it is; the rest is the mean of all of them, so that one that is
-    new or has been idle is neither ahead nor behind. One that has left a request unanswered for longer than that, and
-    shows no sign of life, is expected to take at least as long as it has been silent. None when nothing was measured
-    of any.
+    :param by_share: whether shares differ, so that load is counted relative to them.
+    """
+    if not by_share:
+        return [load_points(backend, model, now) for backend, model in offers]
+    counted = counted_in_flight(offers)
+    return [load_points(backend, model, now, counted[at]) for at, (backend, model) in enumerate(offers)]
+
+
+def expected_doublings(offers: Sequence[Offer], now: float, *, is_stream: bool) -> list[float] | None:
+    """Return the expected latency of each candidate, as the logarithm to base 2 of milliseconds.
+
+    Streams are compared by the time to their first token, other responses by their whole duration. The more and the
+    fresher the measurements of a candidate, the more they count; the rest is the mean of all candidates, so that a new
+    or idle one is neither ahead nor behind. A candidate that has been silent for longer is expected to take at least
+    as long as its silence. None when nothing was measured for any candidate.
     """
     aged = [_UNKNOWN] * len(offers)
     silent: list[tuple[int, float]] = []
@@ -84,40 +130,88 @@ _UNKNOWN: Final = (0.0, 0.0)
 
 
 def latency_points(doublings: float, fastest: float) -> float:
-    """Return what is left of 100 for one that is so much slower than the fastest; nothing at 64 times."""
+    """Return 100 for a candidate about as fast as the fastest, down to 0 for one 64 times as slow."""
     excess = doublings - fastest - FREE_DOUBLINGS
     return max(0.0, 100.0 - POINTS_PER_DOUBLING * excess) if excess > 0 else 100.0
 
 
-def all_load_points(offers: Sequence[Offer], now: float) -> list[float]:
-    """Return what load leaves of 100 of each of *offers*, by their shares where these differ."""
-    if not shares.differ(offers):
-        return [load_points(backend, model, now) for backend, model in offers]
-    counted = shares.counted_in_flight(offers)
-    return [load_points(backend, model, now, counted[at]) for at, (backend, model) in enumerate(offers)]
+def shares_differ(offers: Sequence[Offer]) -> bool:
+    """Whether the candidates have different shares of the work."""
+    first = offers[0][0].share if offers else 1.0
+    for backend, _ in offers:  # noqa: SIM110 - a generator would cost more than the comparisons
+        if backend.share != first:
+            return True
+    return False
+
+
+def counted_in_flight(offers: Sequence[Offer]) -> list[float]:
+    """Return the requests in flight of each candidate relative to its share.
+
+    Candidates of the same priority are compared. A candidate with no more than its share of their requests, the new
+    one included, counts as having the mean: with shares of 3 and 1, the first one with two requests is as idle as the
+    other one with none, so that single requests are divided by turns as well. For any other candidate, the requests
+    are divided by its share.
+    """
+    groups: dict[int, _Group] = {}
+    for backend, _ in offers:
+        groups.setdefault(backend.priority, _Group()).add(backend)
+    return [groups[backend.priority].counted(backend) for backend, _ in offers]
+
+
+class _Group:
+    """Candidates of the same priority."""
+
+    __slots__ = ("_in_flight", "_members", "_share")
+
+    def __init__(self) -> None:
+        self._members = 0
+        self._in_flight = 0
+        self._share = 0.0
+
+    def add(self, backend: Backend) -> None:
+        self._members += 1
+        self._in_flight += backend.load.in_flight
+        self._share += backend.share
+
+    def counted(self, backend: Backend) -> float:
+        in_flight, part = backend.load.in_flight, backend.share / self._share
+        if in_flight <= (self._in_flight + 1) * part:
+            return self._in_flight / self._members
+        return in_flight / (part * self._members)
+
+
+def random_tie(share: float, drawn: float) -> float:
+    """Return a random tie, lowest first, such that each candidate comes first as often as its share says.
+
+    The times of the first of independent events with these rates have this property.
+
+    :param drawn: at random, from 0 to below 1.
+    """
+    return -log(1.0 - drawn) / share
 
 
 class Turns:
-    """Divides what is equally good by share and speed: one that is twice as slow has its turn half as often."""
+    """Divides requests among equal candidates by share and speed: one that is half as fast gets half as many turns."""
 
     def __init__(self, draw: Callable[[], float]) -> None:
         self._draw = draw
         self._credit = 0.0
-        """In turns, of the last ranking."""
+        """In turns, as of the last ranking."""
         self._models: dict[str, tuple[float, dict[str, float]]] = {}
-        """By model, the time that the last one was given at, and when each backend would be through with its work, in
-        work done."""
+        """By model: the time of the last turn, and when each backend will have finished its work; in units of work."""
         self._costs: dict[str, float] = {}
-        """By backend, what one request costs those that were ranked last, for their share."""
+        """What one request costs each backend of the last ranking, relative to its share."""
 
-    def ties(self, offers: Sequence[Offer], model: str, doublings: Sequence[float] | None) -> list[float]:
-        """Return whose turn it is, the lowest first; chance decides between equals."""
+    def ties(
+        self, offers: Sequence[Offer], model: str, doublings: Sequence[float] | None, *, by_share: bool
+    ) -> list[float]:
+        """Return the order of turns, lowest first, with chance between equals."""
         now, through = self._models.get(model, _NO_TURNS)
         costs, draw = self._costs, self._draw
         costs.clear()
-        # Where shares differ, one that was too busy at its turn has it later. One without a turn so far would have one
-        # at once, however small its share: it waits for a part of it.
-        self._credit, first_wait = (CREDITED_TURNS, 1.0) if shares.differ(offers) else (0.0, 1e-6)
+        # Where shares differ, a backend catches up on turns that it was too busy for. A backend without a turn so far
+        # waits for part of one; otherwise it would come first however small its share.
+        self._credit, first_wait = (CREDITED_TURNS, 1.0) if by_share else (0.0, 1e-6)
         ties: list[float] = []
         for at, (backend, _) in enumerate(offers):
             name = backend.name
@@ -129,8 +223,8 @@ class Turns:
                 ties.append(max(now - self._credit * cost, begins) + draw() * cost * 1e-6)
         return ties
 
-    def took(self, backend: str, model: str) -> None:
-        """Note that *backend* was given a request for *model*; one that had no rival has taken no turn of another."""
+    def take(self, backend: str, model: str) -> None:
+        """Record that *backend* got a request for *model*; a sole candidate takes no turn from any other."""
         cost = self._costs.get(backend)
         if cost is None:
             return
@@ -147,8 +241,8 @@ class Turns:
         through[backend] = begins + cost
         self._models[model] = now, through
 
-    def forget_rivals(self) -> None:
-        """Note that the last ranking had one candidate only."""
+    def skip(self) -> None:
+        """Record that the last ranking was not decided by turns."""
         self._costs.clear()
 
 

@@ -1,4 +1,4 @@
-"""How survivors are ranked: each strategy is a score, a way to tell equal scores apart, and a reason to show."""
+"""The strategies that rank candidates, each with a score, an order of equal scores, and a reason to show."""
 
 import math
 from abc import ABC, abstractmethod
@@ -11,51 +11,51 @@ import msgspec
 
 from nexus.config.schema import WeightsConfig
 from nexus.domain.backend import Backend
-from nexus.routing.decision import Ranked
-from nexus.routing.ranking import shares
+from nexus.domain.silence import Offer
 from nexus.routing.ranking.scoring import (
     MAX_REMEMBERED_MODELS,
+    Ranked,
     Turns,
     all_load_points,
     expected_doublings,
     latency_points,
     load_points,
+    random_tie,
+    shares_differ,
 )
-from nexus.routing.ranking.shares import Offer
 
-ALONE: Final = 100
-"""The weight, in percent, of what counts alone."""
+FULL_WEIGHT: Final = 100
+"""In percent: the weight of a score that has only one part."""
 
 ONLY_ONE: Final = "only_healthy_backend"
-"""The reason of every strategy when there is no choice."""
+"""The reason that every strategy gives for a sole candidate."""
 
 
-class Part(msgspec.Struct, frozen=True):
-    """One of the things that a score is made of."""
+class ScorePart(msgspec.Struct, frozen=True):
+    """One part of a score."""
 
     name: str
     """``priority``, ``load``, ``latency``, ``turn`` or ``chance``."""
     value: float | None
-    """What was found: the configured priority, the requests under way, the milliseconds that the model is expected to
-    take there (null: nothing is measured of any candidate), how many others have their turn before, or the number
-    drawn."""
+    """The configured priority, the requests in flight, the expected latency in milliseconds (null: not measured for any
+    candidate), the number of candidates whose turn comes before, or the number drawn."""
     points: float
-    """What that is worth; the more the better."""
+    """Higher is better."""
     weight: int
-    """In percent; 100 where nothing else counts."""
+    """In percent; 100 where the score has only one part."""
 
     @property
     def adds(self) -> float:
-        return self.points if self.weight == ALONE else self.points * self.weight / ALONE
+        return self.points if self.weight == FULL_WEIGHT else self.points * self.weight / FULL_WEIGHT
 
 
 class Strategy(ABC):
-    """Scores backends: the highest score comes first."""
+    """Scores candidates; the highest score comes first."""
 
     takes_turns: ClassVar[bool] = False
-    """Whether equal scores are told apart by whose turn it is, and not by chance."""
+    """Whether equal scores are ordered by turns, not by chance."""
     divides_by_turns: ClassVar[bool] = False
-    """Whether they are where shares differ."""
+    """Whether they are ordered by turns where shares differ."""
 
     def __init__(self, weights: WeightsConfig, chance: Random, clock: Callable[[], float] = monotonic) -> None:
         self._weights = weights
@@ -64,29 +64,29 @@ class Strategy(ABC):
 
     @abstractmethod
     def rank(self, offers: Sequence[Offer], model: str, *, is_stream: bool) -> list[Ranked]:
-        """Return what speaks for each of *offers*, in their order, before the factors of the stages are multiplied in.
+        """Score each of *offers*, in their order, without the factors of the stages.
 
-        :param model: after aliases, the one that is asked for.
+        :param model: the model asked for, after aliases.
         """
 
     @abstractmethod
     def reason(self, backend: Backend, score: float) -> str:
-        """Return why *backend*, whose score is the highest, is chosen."""
+        """Return why *backend*, which has the highest score, is chosen."""
 
     @abstractmethod
-    def parts(self, ranked: Ranked, drawn: float) -> tuple[Part, ...]:
-        """Return what the score of *ranked* was made of.
+    def parts(self, ranked: Ranked, drawn: float) -> tuple[ScorePart, ...]:
+        """Return the parts of the score of *ranked*.
 
-        :param drawn: the score itself, without the factors of the stages.
+        :param drawn: the score without the factors of the stages.
         """
 
     def chosen(self, backend: Backend, model: str) -> None:
-        """Learn that *backend* got a request for *model*; most strategies do not care."""
+        """Record that *backend* got a request for *model*; by default, nothing is recorded."""
         del backend, model
 
 
-class Plain(Strategy):
-    """One whose score of a backend needs nothing but that backend."""
+class IndependentStrategy(Strategy):
+    """A strategy that scores each backend without regard to the others."""
 
     def rank(self, offers: Sequence[Offer], model: str, *, is_stream: bool) -> list[Ranked]:
         del is_stream
@@ -98,19 +98,17 @@ class Plain(Strategy):
 
     @abstractmethod
     def score(self, backend: Backend) -> float:
-        """Return how much speaks for *backend*."""
+        """Return the score of *backend*."""
 
     def ties(self, backends: Sequence[Backend], model: str) -> list[float]:
-        """Return what tells equal scores apart, the lowest first: chance, by which the first is each as often as its
-        share says.
-        """
+        """Return the order of equal scores, lowest first: at random, each first as often as its share says."""
         del model
         draw = self._random
-        return [shares.drawn_tie(backend.share, draw()) for backend in backends]
+        return [random_tie(backend.share, draw()) for backend in backends]
 
 
 class Smart(Strategy):
-    """Priority, load and latency, weighted in percent; what is equally good has its turn by its share and its speed."""
+    """Priority, load and latency, weighted in percent; equal scores take turns by share and speed."""
 
     takes_turns = True
 
@@ -122,28 +120,25 @@ class Smart(Strategy):
     def rank(self, offers: Sequence[Offer], model: str, *, is_stream: bool) -> list[Ranked]:
         now = self._clock()
         if len(offers) == 1:
-            # No other candidate to compare with: the commonest case in a small fleet, and after the other stages.
+            # The commonest case in a small fleet: there is nothing to compare with.
             ((backend, own_name),) = offers
-            self._turns.forget_rivals()
-            return [self._ranked(backend, own_name, 0.0, load_points(backend, own_name, now), None, 100.0)]
-        loads = all_load_points(offers, now)
+            self._turns.skip()
+            return [self._ranked(backend, own_name, 0.0, load_points(backend, own_name, now), None, 0.0)]
+        by_share = shares_differ(offers)
+        loads = all_load_points(offers, now, by_share=by_share)
         doublings = expected_doublings(offers, now, is_stream=is_stream)
-        ties = self._turns.ties(offers, model, doublings)
-        if doublings is None:
-            return [
-                self._ranked(backend, own_name, ties[at], loads[at], None, 100.0)
-                for at, (backend, own_name) in enumerate(offers)
-            ]
-        fastest = min(doublings, default=0.0)
+        ties = self._turns.ties(offers, model, doublings, by_share=by_share)
+        fastest = min(doublings) if doublings else 0.0
         return [
-            self._ranked(backend, own_name, ties[at], loads[at], doublings[at], latency_points(doublings[at], fastest))
+            self._ranked(backend, own_name, ties[at], loads[at], doublings[at] if doublings else None, fastest)
             for at, (backend, own_name) in enumerate(offers)
         ]
 
     def _ranked(  # noqa: PLR0913 - all that is shown of one candidate
-        self, backend: Backend, own_name: str, tie: float, load: float, doublings: float | None, latency: float
+        self, backend: Backend, own_name: str, tie: float, load: float, doublings: float | None, fastest: float
     ) -> Ranked:
         priority = backend.priority
+        latency = 100.0 if doublings is None else latency_points(doublings, fastest)
         points = load * self._load + latency * self._latency
         if priority < 100:
             points += (100 - priority) * self._priority
@@ -153,21 +148,21 @@ class Smart(Strategy):
     def reason(self, backend: Backend, score: float) -> str:
         return f"highest_score:{backend.name}:{score:.2f}"
 
-    def parts(self, ranked: Ranked, drawn: float) -> tuple[Part, ...]:
+    def parts(self, ranked: Ranked, drawn: float) -> tuple[ScorePart, ...]:
         del drawn
         priority = ranked.backend.priority
         return (
-            Part("priority", priority, 100 - min(priority, 100), self._priority),
-            Part("load", ranked.in_flight, ranked.load_points, self._load),
-            Part("latency", ranked.latency_ms, ranked.latency_points, self._latency),
+            ScorePart("priority", priority, 100 - min(priority, 100), self._priority),
+            ScorePart("load", ranked.in_flight, ranked.load_points, self._load),
+            ScorePart("latency", ranked.latency_ms, ranked.latency_points, self._latency),
         )
 
     def chosen(self, backend: Backend, model: str) -> None:
-        self._turns.took(backend.name, model)
+        self._turns.take(backend.name, model)
 
 
-class RoundRobin(Plain):
-    """One after the other, for each model by itself, in the order of their names; where shares differ, by these."""
+class RoundRobin(IndependentStrategy):
+    """Each backend in turn, by name and separately for each model; where shares differ, by share."""
 
     takes_turns = True
 
@@ -185,21 +180,21 @@ class RoundRobin(Plain):
         del score
         return f"round_robin:index_{self._index.get(backend.name, 0)}"
 
-    def parts(self, ranked: Ranked, drawn: float) -> tuple[Part, ...]:
-        return (Part("turn", ranked.tie, drawn, ALONE),)
+    def parts(self, ranked: Ranked, drawn: float) -> tuple[ScorePart, ...]:
+        return (ScorePart("turn", ranked.tie, drawn, FULL_WEIGHT),)
 
     def ties(self, backends: Sequence[Backend], model: str) -> list[float]:
         names = sorted(backend.name for backend in backends)
         self._index = {name: index for index, name in enumerate(names)}
-        # The turn is kept by name, not by number: it survives that backends come and go, and ranking twice.
+        # The turn is kept by name, not by number, so that it survives backends that come and go, and repeated rankings.
         last = self._last.get(model, "")
         turn = next((index for index, name in enumerate(names) if name > last), 0)
         places: list[float] = [(self._index[backend.name] - turn) % len(names) for backend in backends]
         offers = [(backend, model) for backend in backends]
-        if not shares.differ(offers):
-            self._turns.forget_rivals()
+        if not shares_differ(offers):
+            self._turns.skip()
             return places
-        due = self._turns.ties(offers, model, None)
+        due = self._turns.ties(offers, model, None, by_share=True)
         order = sorted(range(len(backends)), key=due.__getitem__)
         return [order.index(at) for at in range(len(backends))]
 
@@ -207,11 +202,11 @@ class RoundRobin(Plain):
         if len(self._last) >= MAX_REMEMBERED_MODELS:
             self._last.clear()
         self._last[model] = backend.name
-        self._turns.took(backend.name, model)
+        self._turns.take(backend.name, model)
 
 
 class LeastLoaded(Strategy):
-    """The smallest part of its slots, or of its limit, in use; by its share, where shares differ."""
+    """The smallest part of its slots, or of its limit, in use; relative to its share where shares differ."""
 
     divides_by_turns = True
 
@@ -221,60 +216,62 @@ class LeastLoaded(Strategy):
 
     def rank(self, offers: Sequence[Offer], model: str, *, is_stream: bool) -> list[Ranked]:
         del is_stream
-        loads, ties = all_load_points(offers, self._clock()), self._ties(offers, model)
+        by_share = shares_differ(offers)
+        loads = all_load_points(offers, self._clock(), by_share=by_share)
+        ties = self._ties(offers, model, by_share=by_share)
         return [
             Ranked(backend, own_name, loads[at] / 100, tie=ties[at], in_flight=backend.load.in_flight)
             for at, (backend, own_name) in enumerate(offers)
         ]
 
-    def _ties(self, offers: Sequence[Offer], model: str) -> list[float]:
-        """Return chance, or turns where shares differ: chance would not make up for those that were busy before."""
-        if shares.differ(offers):
-            return self._turns.ties(offers, model, None)
-        self._turns.forget_rivals()
+    def _ties(self, offers: Sequence[Offer], model: str, *, by_share: bool) -> list[float]:
+        """Return turns where shares differ, else chance, by which a backend could not catch up on missed turns."""
+        if by_share:
+            return self._turns.ties(offers, model, None, by_share=True)
+        self._turns.skip()
         draw = self._random
         return [draw() for _ in offers]
 
     def chosen(self, backend: Backend, model: str) -> None:
-        self._turns.took(backend.name, model)
+        self._turns.take(backend.name, model)
 
     def reason(self, backend: Backend, score: float) -> str:
         del score
         return f"least_loaded:{backend.name}:{backend.load.in_flight}/{backend.max_in_flight}"
 
-    def parts(self, ranked: Ranked, drawn: float) -> tuple[Part, ...]:
-        return (Part("load", ranked.in_flight, drawn, ALONE),)
+    def parts(self, ranked: Ranked, drawn: float) -> tuple[ScorePart, ...]:
+        return (ScorePart("load", ranked.in_flight, drawn, FULL_WEIGHT),)
 
 
-class PriorityOnly(Plain):
+class PriorityOnly(IndependentStrategy):
     """The lowest configured priority."""
 
     def score(self, backend: Backend) -> float:
-        # One more than 100, so that a factor still tells backends of the lowest priority apart.
+        # 101 and not 100: a score of 0 at the lowest priority would leave nothing for a factor to multiply.
         return 101 - min(backend.priority, 100)
 
     def reason(self, backend: Backend, score: float) -> str:
         del score
         return f"priority:{backend.name}:{backend.priority}"
 
-    def parts(self, ranked: Ranked, drawn: float) -> tuple[Part, ...]:
-        return (Part("priority", ranked.backend.priority, drawn, ALONE),)
+    def parts(self, ranked: Ranked, drawn: float) -> tuple[ScorePart, ...]:
+        return (ScorePart("priority", ranked.backend.priority, drawn, FULL_WEIGHT),)
 
 
-class AtRandom(Plain):
-    """Chance alone; the first is each as often as its share says."""
+class AtRandom(IndependentStrategy):
+    """At random, each first as often as its share says."""
 
     def score(self, backend: Backend) -> float:
-        # The highest of such powers is each with the probability of its share (Efraimidis and Spirakis, 2006).
+        # Each has the highest of these powers with the probability of its share (Efraimidis and Spirakis, 2006).
         return math.pow(self._random(), 1.0 / backend.share)
 
     def reason(self, backend: Backend, score: float) -> str:
         del score
         return f"random:{backend.name}"
 
-    def parts(self, ranked: Ranked, drawn: float) -> tuple[Part, ...]:
+    def parts(self, ranked: Ranked, drawn: float) -> tuple[ScorePart, ...]:
         del ranked
-        return (Part("chance", drawn, drawn, ALONE),)
+        return (ScorePart("chance", drawn, drawn, FULL_WEIGHT),)
 
 
 STRATEGIES: Final[Mapping[str, type[Strategy]]] = {
@@ -284,4 +281,4 @@ STRATEGIES: Final[Mapping[str, type[Strategy]]] = {
     "priority_only": PriorityOnly,
     "random": AtRandom,
 }
-"""By the name in ``[routing] strategy``."""
+"""By their name in ``[routing] strategy``."""

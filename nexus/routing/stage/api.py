@@ -1,4 +1,4 @@
-"""What a stage of the pipeline is: one class, one method, one declared place."""
+"""The interface of a stage: the reconciler, what it holds for an attempt, and the standard priorities."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
@@ -18,28 +18,28 @@ NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Priority(IntEnum):
-    """The standard bands, lower first. Operators have the last word in ``[routing] priorities``."""
+    """The standard priorities, lower first. Operators can change them in ``[routing] priorities``."""
 
     ANALYZE = 0
-    """Who has the model and speaks the protocol; built in."""
+    """Which backends can answer: protocol, capabilities, context; built in."""
     LIFECYCLE = 100
-    """Whose model is being loaded or moved."""
+    """Which models are being loaded or moved."""
     PRIVACY = 200
-    """Where the data may go; before anything that only prefers."""
+    """Where the data may go; before stages that only prefer."""
     BUDGET = 300
-    """What it may cost."""
+    """What the request may cost."""
     TIER = 400
-    """How capable a model must be."""
+    """How capable the model must be."""
     QUALITY = 500
-    """Who has been failing or slow."""
+    """Which backends have been failing or slow."""
     AFFINITY = 600
-    """Who has the conversation in its cache."""
+    """Which backends have the conversation in their cache."""
     SCHEDULE = 1000
-    """Who of the survivors gets it; built in."""
+    """Which of the remaining backends gets the request; built in."""
 
 
 class Hold(ABC):
-    """Something held for the length of one attempt: a slot, an estimate of money."""
+    """Something held for the duration of one attempt, such as a slot or a part of a budget."""
 
     __slots__ = ()
 
@@ -48,92 +48,92 @@ class Hold(ABC):
         """Give it back. Called exactly once, synchronously, however the attempt ended."""
 
     def headers(self, usage: TokenUsage | None) -> Mapping[str, str]:
-        """Return ``X-Nexus-*`` headers for the client, asked for once, right before the answer's head is written.
+        """Return ``X-Nexus-*`` headers for the client; called once, right before the head of the answer is sent.
 
-        :param usage: what the answer cost in tokens, None while that is not known, as in a stream.
+        :param usage: the tokens that the answer used; None while they are not known, as in a stream.
         """
         del usage
         return NO_HEADERS
 
     def listener(self) -> Callable[[str], None] | None:
-        """Return what is to be told the text of the answer, in pieces, before it is settled; None: nobody listens.
+        """Return a function that gets the text of the answer, in pieces, before the hold is settled; None for none.
 
-        Asked for once, before the request is sent. Of an answer that is not streamed it is told the text only when the
-        backend does not report a usage. It never gets anything of the request.
+        Called once, before the request is sent. The text of an answer that is not streamed is passed on only when the
+        backend does not report a usage. Nothing of the request is ever passed on.
         """
         return None
 
     def cost_usd(self) -> float | None:
-        """Return what the attempt has cost in US dollars, asked for once after it is settled; None: nobody knows."""
+        """Return the cost of the attempt in US dollars, None if unknown; called once, after it is settled."""
         return None
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """A stage cannot hold what this backend would need; the next ranked one is asked."""
+    """A stage cannot hold what an attempt at this backend needs; the next one in the ranking is tried."""
 
     reason: str
     is_saturation: bool = False
-    """Whether waiting helps: the request may then queue, until a slot is freed or a service calls its ``wake``."""
+    """Whether waiting helps: the request may then queue until a slot is free or a service calls its ``wake``."""
     action: str = ""
     """What the client or the operator could do about it."""
     context: Mapping[str, Any] | None = None
-    """Facts for the client's error body, when this is why nobody is left."""
+    """Facts for the client's error body, when this leaves no backend."""
 
 
 class Reconciler(ABC):
-    """A stage: it narrows or weighs the candidates of one request, each time with a reason.
+    """A stage: it excludes, avoids or weighs candidates of a request, each time with a reason.
 
-    Synchronous, without I/O, and decides from the intent alone, never from what other stages excluded.
+    It is synchronous, does no I/O, and decides from the intent alone, never from the verdicts of other stages.
     """
 
     name: ClassVar[str]
     """Unique among all installed stages."""
     priority: ClassVar[int]
-    """Its place; see :class:`Priority`."""
+    """Its place in the pipeline; see :class:`Priority`."""
     on_error: ClassVar[Literal["reject", "skip"]] = "reject"
-    """What a failure of this stage means for the request: a broken privacy stage must not open the door."""
+    """What a failure of this stage means for the request. Rejecting is the default, so that no check is bypassed."""
 
     is_observed: bool = False
-    """Whether the operator lets it only observe: then :meth:`reserve` is not called. Set by Nexus at the start."""
+    """Whether the operator lets it only observe; then :meth:`reserve` is not called. Nexus sets this at start."""
 
     @abstractmethod
     def reconcile(self, intent: RoutingIntent) -> None:
         """Exclude, avoid or weigh candidates of *intent*.
 
-        Asked for requests that are only explained, too: whatever changes something belongs into :meth:`reserve`.
+        Also called for requests that are only explained, so anything that changes state belongs in :meth:`reserve`.
         """
 
     def reserve(self, intent: RoutingIntent, backend: Backend) -> Hold | Refusal | None:
-        """Hold what this attempt at *backend* needs; None when it needs nothing."""
+        """Hold what an attempt at *backend* needs; None when it needs nothing."""
         del intent, backend
         return None
 
     def would_refuse(self, intent: RoutingIntent, backend: Backend) -> Refusal | None:
-        """Return what :meth:`reserve` would refuse now, and hold nothing: for explaining what would be decided."""
+        """Return the refusal that :meth:`reserve` would give now, without holding anything; for explaining requests."""
         del intent, backend
         return None
 
     def explain(self, intent: RoutingIntent) -> Mapping[str, Any]:
-        """Return the facts on which this stage judges *intent*, for people: JSON values, no prompt content.
+        """Return the facts by which this stage judges *intent*, for people: JSON values, no prompt content.
 
-        Asked only when somebody wants to know, after :meth:`reconcile`, so it may take its time; *intent* has all its
-        candidates again, those that are out among them.
+        Called only for explanations, after :meth:`reconcile`, so it may be slow; *intent* has all its candidates
+        again, including excluded ones.
         """
         del intent
         return {}
 
     def measures(self) -> Iterable[Measure]:
-        """Return what Prometheus is told of this stage, whenever it asks.
+        """Return the metrics of this stage; called at every scrape.
 
-        Each name begins with ``nexus_<plugin>_``; labels have few values, none of which a client chooses. Of more than
-        1000 samples of one measure, those beyond are told as one: a counter as ``other``, a gauge not at all. A counter
-        that begins anew after a reload goes on where it was.
+        Each name begins with ``nexus_<plugin>_``; labels have few values, none of which a client chooses. Beyond 1000
+        samples of one measure, counters are summed under ``other`` and gauges are dropped. A counter that starts again
+        at zero after a reload continues from its old value.
         """
         return ()
 
     def report(self) -> Mapping[str, Any]:
-        """Return what ``/v1/stats`` shows of this stage, under its name: few facts, as JSON values.
+        """Return what ``/v1/stats`` shows under the name of this stage: few facts, as JSON values.
 
-        What it says under ``backends``, by their names, is added to their rows instead. Must be quick.
+        What is under ``backends``, by their names, is added to the rows of these backends instead. Must be fast.
         """
         return {}

@@ -1,4 +1,4 @@
-"""How a stage has behaved: each failure is named in the log and counted, and too many in a row switch it off."""
+"""Counts and logs the failures of a stage, and switches it off after too many in a row."""
 
 from collections.abc import Callable, Mapping
 from math import inf
@@ -7,20 +7,20 @@ from typing import Final
 import structlog
 
 from nexus.observability.logging.repeats import Repeats
-from nexus.routing.stage.counters import Part, StageTally
+from nexus.routing.stage.counters import StageCall, StageCounters
 from nexus.routing.stage.order import Place
 
 log = structlog.get_logger("nexus.routing")
 
 SLOW_S: Final = 0.05
-"""Whoever takes longer keeps every other request waiting. It cannot be interrupted, only named."""
-MOST_IN_A_ROW: Final = 5
-"""So many failures in a row, or slow answers, switch off a stage that may be skipped."""
+"""A slower call keeps all other requests waiting. It cannot be interrupted, so it is logged."""
+MAX_FAILURES_IN_A_ROW: Final = 5
+"""After as many failures or slow calls in a row, a stage that may be skipped is switched off."""
 
-PER_REQUEST: Final[frozenset[Part]] = frozenset({"reconcile", "reserve", "settle", "headers", "listen", "cost"})
-"""What a stage does for requests; failing at anything else says nothing of these."""
+PER_REQUEST: Final[frozenset[StageCall]] = frozenset({"reconcile", "reserve", "settle", "headers", "listen", "cost"})
+"""Calls that serve requests; failures of the others do not switch off a stage."""
 
-EVENTS: Final[Mapping[Part, str]] = {
+EVENTS: Final[Mapping[StageCall, str]] = {
     "settle": "hold_not_settled",
     "headers": "hold_without_headers",
     "listen": "hold_without_text",
@@ -29,59 +29,59 @@ EVENTS: Final[Mapping[Part, str]] = {
     "measures": "stage_not_measured",
     "report": "stage_without_report",
 }
-"""What a failure is called where nothing depends on what the stage has declared."""
+"""The log event of a failure that never rejects the request."""
 
 
-class Conduct:
-    """The record of one stage, in one configuration."""
+class StageHealth:
+    """The failures of one stage, in one configuration."""
 
-    __slots__ = ("_clock", "_once", "_place", "_repeats", "is_off", "streaks", "tally")
+    __slots__ = ("_clock", "_once", "_place", "_repeats", "counters", "is_off", "streaks")
 
     def __init__(self, place: Place, clock: Callable[[], float]) -> None:
         self._place = place
         self._clock = clock
         self._repeats = Repeats()
         self._once = Repeats(inf)
-        self.tally = StageTally()
+        self.counters = StageCounters()
         self.is_off = False
-        """Whether it has failed too often in a row, and is left out until the next reload."""
-        self.streaks: dict[Part, int] = {}
-        """How often in a row it has failed at what; empty as long as all is well."""
+        """Whether it has failed too often in a row, and is skipped until the next reload."""
+        self.streaks: dict[StageCall, int] = {}
+        """Failures in a row, by call; empty while all goes well."""
 
     @property
     def rejects(self) -> bool:
-        """Whether a request must not go on without it."""
+        """Whether a failure of the stage rejects the request."""
         return self._place.on_error == "reject" and not self._place.observes
 
-    def failed(self, part: Part, exc: BaseException) -> None:
-        """Note that it raised, or did what no stage may."""
-        self.tally.failures[part] += 1
-        event = EVENTS.get(part) or ("stage_failed" if self.rejects else "stage_skipped")
-        self._tell(log.error, event, part, error=type(exc).__name__, exc_info=exc)
-        self._count(part)
+    def failed(self, call: StageCall, exc: BaseException) -> None:
+        """Record that a call raised *exc* or returned something invalid."""
+        self.counters.failures[call] += 1
+        event = EVENTS.get(call) or ("stage_failed" if self.rejects else "stage_skipped")
+        self._log(log.error, event, call, error=type(exc).__name__, exc_info=exc)
+        self._count(call)
 
-    def took(self, part: Part, seconds: float) -> None:
-        """Note that it did its part, and how long that took."""
+    def took(self, call: StageCall, seconds: float) -> None:
+        """Record that a call succeeded, and how long it took."""
         if seconds > SLOW_S:
-            self.tally.slow[part] += 1
-            self._tell(log.warning, "stage_slow", part, took_ms=round(seconds * 1000, 1))
-            self._count(part)
+            self.counters.slow[call] += 1
+            self._log(log.warning, "stage_slow", call, took_ms=round(seconds * 1000, 1))
+            self._count(call)
         elif self.streaks:
-            self.streaks.pop(part, None)
+            self.streaks.pop(call, None)
 
-    def _count(self, part: Part) -> None:
-        if part not in PER_REQUEST:
+    def _count(self, call: StageCall) -> None:
+        if call not in PER_REQUEST:
             return
-        self.streaks[part] = in_a_row = self.streaks.get(part, 0) + 1
-        if in_a_row >= MOST_IN_A_ROW and self._place.on_error == "skip" and not self.is_off:
+        self.streaks[call] = in_a_row = self.streaks.get(call, 0) + 1
+        if in_a_row >= MAX_FAILURES_IN_A_ROW and self._place.on_error == "skip" and not self.is_off:
             self.is_off = True
-            facts = {"plugin": self._place.plugin, "stage": self._place.name, "part": part}
+            facts = {"plugin": self._place.plugin, "stage": self._place.name, "part": call}
             log.error("stage_switched_off", **facts, failures_in_a_row=in_a_row)
 
-    def _tell(self, write: Callable[..., object], event: str, part: Part, **facts: object) -> None:
-        # Measures are asked for at every scrape, for ever: what is wrong with them is said once.
-        repeats = self._once if part == "measures" else self._repeats
+    def _log(self, write: Callable[..., object], event: str, call: StageCall, **facts: object) -> None:
+        # Measures are collected at every scrape, so their failures are logged only once.
+        repeats = self._once if call == "measures" else self._repeats
         unsaid = repeats.unsaid(event, self._clock())
         if unsaid is not None:
             place = self._place
-            write(event, plugin=place.plugin, stage=place.name, part=part, unsaid_before=unsaid, **facts)
+            write(event, plugin=place.plugin, stage=place.name, part=call, unsaid_before=unsaid, **facts)

@@ -1,4 +1,4 @@
-"""The order of the stages: what each declares, unless the operator says otherwise; ties by name."""
+"""Orders the stages by the priority that each declares, or that the operator sets; ties by name."""
 
 import inspect
 import re
@@ -14,12 +14,11 @@ from nexus.routing.stage.api import Reconciler
 
 BUILT_IN: Final = "built in"
 
-INDISPENSABLE: Final = frozenset({"analyze", "schedule"})
-"""Stages that decide who can be asked at all; one that only observes would leave nothing to route to."""
-
+REQUIRED_STAGES: Final = frozenset({"analyze", "schedule"})
+"""Stages without which nothing is routed, so that they cannot only observe."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-"""Names are config keys, metric labels and words in a response header."""
+"""Names are used as config keys and metric labels, and in a response header."""
 
 _METHODS: Final[Mapping[str, tuple[str, ...]]] = {
     "reconcile": ("intent",),
@@ -29,32 +28,32 @@ _METHODS: Final[Mapping[str, tuple[str, ...]]] = {
     "measures": (),
     "report": (),
 }
-"""What a stage is asked, and with what."""
+"""The methods of a stage, each with its arguments."""
 
 _GENERATES: Final = inspect.isgeneratorfunction
 _DEFERRED: Final = (inspect.iscoroutinefunction, inspect.isasyncgenfunction, _GENERATES)
-"""Calling one of these runs nothing yet."""
+"""Calling a function of these kinds does not run it yet."""
 
 
 class Place(msgspec.Struct, frozen=True):
-    """A stage and its place in the pipeline, with the reasons for it."""
+    """A stage, its place in the pipeline and its settings."""
 
     reconciler: Reconciler
     name: str
     plugin: str
     """The plugin's name, or ``built in``."""
     distribution: str
-    """What was installed, or ``built in``."""
+    """The installed distribution, or ``built in``."""
     priority: int
     declared_priority: int
     on_error: Literal["reject", "skip"]
-    """What a failure of it means for a request."""
+    """What a failure means for a request."""
     observes: bool
-    """It runs and records what it would have done, and decides nothing: an operator's choice."""
+    """Whether the operator lets it only observe: its verdicts are recorded and have no effect."""
 
     @property
     def is_overridden(self) -> bool:
-        """Whether the operator moved it in ``[routing] priorities``."""
+        """Whether the operator changed its priority in ``[routing] priorities``."""
         return self.priority != self.declared_priority
 
 
@@ -66,25 +65,25 @@ def in_order(
     observe: Iterable[str] = (),
     file: str = "nexus.toml",
 ) -> tuple[Place, ...]:
-    """Return the stages in the order in which they run; in which order they were found never matters.
+    """Return the stages in the order in which they run, whatever the order in which they were found.
 
-    :param priorities: by stage, the number that the operator gives it.
-    :param observe: stages that decide nothing.
+    :param priorities: by stage, the priority that the operator sets.
+    :param observe: the stages that only observe.
     :param file: the name of the configuration file, for error texts.
-    :raises PluginError: something is no proper stage, or two have one name.
-    :raises ConfigError: the operator speaks of a stage that there is not.
+    :raises PluginError: something is no valid stage, or two stages have the same name.
+    :raises ConfigError: the configuration names a stage that does not exist.
     """
     stages = {stage.name: (stage, BUILT_IN, BUILT_IN) for stage in built_in}
     for plugin, stage in sorted(contributed, key=lambda pair: pair[0].name):
         with contained(f"a stage of plugin {plugin.label} cannot be used"):
             checked = _checked(stage, plugin)
         if checked.name in stages:
-            raise PluginError(_two_of_one_name(checked.name, stages[checked.name][1], plugin.name))
+            raise PluginError(_same_name(checked.name, stages[checked.name][1], plugin.name))
         stages[checked.name] = (checked, plugin.name, plugin.distribution)
     priorities, observers = priorities or {}, frozenset(observe)
     _check_names(priorities, stages, f"{file}: [routing] priorities")
     _check_names(observers, stages, f"{file}: [routing] observe")
-    for name in sorted(observers & INDISPENSABLE):
+    for name in sorted(observers & REQUIRED_STAGES):
         raise ConfigError(f"{file}: [routing] observe: '{name}' cannot only observe, nothing is routed without it")
     for name, (stage, _, _) in stages.items():
         stage.is_observed = name in observers
@@ -132,7 +131,7 @@ def _checked(stage: object, plugin: Plugin) -> Reconciler:
 
 
 def _check_method(stage: Reconciler, name: str, which: str) -> None:
-    """Refuse what would fail, or do nothing at all, at every request."""
+    """Refuse a method that would fail, or would not even run, at every request."""
     method = getattr(stage, name)
     if any(is_deferred(method) for is_deferred in _DEFERRED if (name, is_deferred) != ("measures", _GENERATES)):
         raise PluginError(f"{which} is async in {name}; stages decide synchronously")
@@ -143,7 +142,7 @@ def _check_method(stage: Reconciler, name: str, which: str) -> None:
         raise PluginError(f"{which} has a {name} that cannot be called with ({takes}): {exc}") from exc
 
 
-def _two_of_one_name(stage: str, first: str, second: str) -> str:
+def _same_name(stage: str, first: str, second: str) -> str:
     if first == BUILT_IN:
         return f"plugin '{second}' provides a stage named '{stage}', which is built in; rename it"
     if first == second:

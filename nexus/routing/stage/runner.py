@@ -1,4 +1,4 @@
-"""One place of the pipeline at work: what a plugin's stage is asked, on an intent of its own, and how it is heard."""
+"""Runs one stage: calls it on a shadow of the intent, validates what it returns, and contains its failures."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -11,203 +11,200 @@ from nexus.domain.outcome import AttemptOutcome
 from nexus.domain.request import TokenUsage
 from nexus.routing.intent import RoutingIntent
 from nexus.routing.stage.api import NO_HEADERS, Hold, Reconciler, Refusal
-from nexus.routing.stage.counters import Part, StageTally
-from nexus.routing.stage.health import Conduct
+from nexus.routing.stage.counters import StageCall, StageCounters
+from nexus.routing.stage.health import SLOW_S, StageHealth
 from nexus.routing.stage.order import BUILT_IN, Place
 from nexus.routing.stage.validate import (
     StageMisbehaved,
-    hear,
-    let_count,
-    sound_cost,
-    sound_facts,
-    sound_headers,
-    sound_refusal,
+    merge,
+    valid_cost,
+    valid_facts,
+    valid_headers,
+    valid_refusal,
+    validate,
 )
 
-LONGEST_FACTS_BYTES: Final = 16_384
-LONGEST_REPORT_BYTES: Final = 262_144
-MOST_MEASURES: Final = 100
+MAX_FACTS_BYTES: Final = 16_384
+MAX_REPORT_BYTES: Final = 262_144
+MAX_MEASURES: Final = 100
 
 T = TypeVar("T")
 
 
 class Stage:
-    """A stage, and what has come of it.
+    """A stage of the pipeline, with its health.
 
-    That of a plugin acts on a shadow of the intent; what it said there is checked as a whole, and then counts. So it
-    cannot touch what others said, and an intent that it keeps leads nowhere.
+    A plugin's stage acts on a shadow of the intent; its verdicts are validated together and then merged. So it cannot
+    change the verdicts of others, and an intent that it keeps has no effect.
     """
 
-    __slots__ = ("_asked", "_clock", "conduct", "place", "reconcile", "reserve", "settle")
+    __slots__ = ("_clock", "_reconciler", "health", "place", "reconcile", "reserve")
 
     def __init__(self, place: Place, clock: Callable[[], float]) -> None:
         self.place = place
-        self.conduct = Conduct(place, clock)
+        self.health = StageHealth(place, clock)
         self._clock = clock
-        self._asked = stage = place.reconciler
+        self._reconciler = stage = place.reconciler
         self.reconcile: Callable[[RoutingIntent], None] = stage.reconcile
         self.reserve: Callable[[RoutingIntent, Backend], Hold | Refusal | None] = stage.reserve
-        self.settle: Callable[[Hold, AttemptOutcome], None] = _settle
-        """Give back what it held; a failure of a plugin at that is its own affair."""
         if place.plugin != BUILT_IN:
-            self.settle = self._settle
             self.reconcile = self._observe if place.observes else self._reconcile
             self.reserve = self._reserve
 
     @property
-    def tally(self) -> StageTally:
-        return self.conduct.tally
+    def counters(self) -> StageCounters:
+        return self.health.counters
 
     @property
     def is_off(self) -> bool:
-        """Whether it has failed too often in a row, and is left out until the next reload."""
-        return self.conduct.is_off
+        """Whether it has failed too often in a row, and is skipped until the next reload."""
+        return self.health.is_off
 
     @property
     def holds_something(self) -> bool:
-        """Whether it is asked at all before an attempt."""
-        return type(self._asked).reserve is not Reconciler.reserve and not self.place.observes
+        """Whether it is called before an attempt."""
+        return type(self._reconciler).reserve is not Reconciler.reserve and not self.place.observes
 
-    def failed(self, part: Part, exc: BaseException) -> None:
-        """Note that it failed; one that has failed too often is not asked any more."""
-        self.conduct.failed(part, exc)
-        self._leave_out_when_off()
+    def failed(self, call: StageCall, exc: BaseException) -> None:
+        """Record a failure; after too many, the stage is skipped."""
+        self.health.failed(call, exc)
+        self._skip_when_off()
 
-    def took(self, part: Part, seconds: float) -> None:
-        """Note how long it took; one that was slow too often is not asked any more."""
-        self.conduct.took(part, seconds)
-        self._leave_out_when_off()
+    def took(self, call: StageCall, seconds: float) -> None:
+        """Record the duration of a call; after too many slow ones, the stage is skipped."""
+        self.health.took(call, seconds)
+        self._skip_when_off()
 
     def headers(self, hold: Hold, usage: TokenUsage | None) -> Mapping[str, str]:
-        """Return what its hold wants the client told; nothing when that fails."""
-        return self._contained("headers", lambda: sound_headers(hold.headers(usage)), NO_HEADERS)
+        """Return the response headers of *hold*; none when that fails."""
+        return self._contained("headers", lambda: valid_headers(hold.headers(usage)), NO_HEADERS)
 
     def listener(self, hold: Hold) -> Callable[[str], None] | None:
-        """Return what is to be told the text of the answer; None when nobody listens, or listening fails."""
-        tell = self._contained("listen", lambda: hold.listener(), None)  # noqa: PLW0108 - finding it may fail, too
-        return None if tell is None else _Listening(self, tell, self._clock)
+        """Return the listener of *hold* to the text of the answer; None when it has none, or that fails."""
+        listen = self._contained("listen", lambda: hold.listener(), None)  # noqa: PLW0108 - the lookup may fail, too
+        return None if listen is None else _Listener(self, listen, self._clock)
 
     def cost_usd(self, hold: Hold) -> float | None:
-        """Return what an attempt has cost, once it is settled; None when nobody knows, or saying it fails."""
-        return self._contained("cost", lambda: sound_cost(hold.cost_usd()), None)
+        """Return the cost of a settled attempt; None when it is unknown, or that fails."""
+        return self._contained("cost", lambda: valid_cost(hold.cost_usd()), None)
 
     def would_refuse(self, intent: RoutingIntent, backend: Backend) -> Refusal | None:
-        """Return what :meth:`reserve` would refuse; None when it would not, or when that cannot be said."""
+        """Return the refusal that :meth:`reserve` would give; None when it would not refuse, or that fails."""
 
         def refusal() -> Refusal | None:
-            refused = self._asked.would_refuse(intent.shadow(), backend)
-            return None if refused is None else sound_refusal(refused)
+            refused = self._reconciler.would_refuse(intent.shadow(), backend)
+            return None if refused is None else valid_refusal(refused)
 
         return self._contained("explain", refusal, None)
 
     def explain(self, intent: RoutingIntent) -> Mapping[str, Any]:
-        """Return the facts on which it judges *intent*, as JSON values; what failed at it, when that fails."""
-        stage = self._asked
+        """Return the facts by which it judges *intent*, as JSON values; a reference to the log when that fails."""
+        stage = self._reconciler
         return self._contained(
-            "explain", lambda: sound_facts(stage.explain(intent.shadow()), LONGEST_FACTS_BYTES), _NOT_SAID
+            "explain", lambda: valid_facts(stage.explain(intent.shadow()), MAX_FACTS_BYTES), _SEE_LOG
         )
 
     def measures(self) -> tuple[Measure, ...]:
-        """Return what it wants Prometheus told; what it gave before it failed, when that fails."""
-        told: list[Measure] = []
-        # One by one: what a generator gave before it failed is told.
-        self._contained("measures", lambda: told.extend(self._few_measures()), None)
-        return tuple(told)
+        """Return its measures for Prometheus; when that fails, those before the failure."""
+        measures: list[Measure] = []
+        self._contained("measures", lambda: measures.extend(self._limited_measures()), None)
+        return tuple(measures)
 
-    def _few_measures(self) -> Iterator[Measure]:
-        for count, measure in enumerate(self._asked.measures()):
-            if count == MOST_MEASURES:
-                raise StageMisbehaved(f"gave more than {MOST_MEASURES} measures; the others are left out")
+    def _limited_measures(self) -> Iterator[Measure]:
+        for count, measure in enumerate(self._reconciler.measures()):
+            if count == MAX_MEASURES:
+                raise StageMisbehaved(f"gave more than {MAX_MEASURES} measures; the others are left out")
             yield measure
 
     def report(self) -> Mapping[str, Any]:
-        """Return what it wants the figures to show, as JSON values; nothing when that fails."""
-        return self._contained("report", lambda: sound_facts(self._asked.report(), LONGEST_REPORT_BYTES), {})
+        """Return its report for ``/v1/stats``, as JSON values; empty when that fails."""
+        return self._contained("report", lambda: valid_facts(self._reconciler.report(), MAX_REPORT_BYTES), {})
 
     def _reconcile(self, intent: RoutingIntent) -> None:
         own = intent.shadow()
-        if (returned := self._asked.reconcile(own)) is not None:
+        if (returned := self._reconciler.reconcile(own)) is not None:
             raise _returned(returned)
         if own.excluded or own.avoided or own.weights:
-            hear(own, intent, self.place.name)
-            let_count(own, intent)
+            validate(own, intent, self.place.name)
+            merge(own, intent)
 
     def _observe(self, intent: RoutingIntent) -> None:
-        """Record what the stage would have said; it decides nothing."""
+        """Record the verdicts of the stage without merging them."""
         own = intent.shadow()
-        _nothing(self._asked.reconcile(own))
-        hear(own, intent, self.place.name)
-        for verb, said in (("exclude", own.excluded), ("avoid", own.avoided), ("weigh", own.weights)):
-            if said:
-                self.tally.observed[verb] += len(said)
-                intent.observed.extend(said)
+        _check_none(self._reconciler.reconcile(own))
+        validate(own, intent, self.place.name)
+        for verb, verdicts in (("exclude", own.excluded), ("avoid", own.avoided), ("weigh", own.weights)):
+            if verdicts:
+                self.counters.observed[verb] += len(verdicts)
+                intent.observed.extend(verdicts)
 
-    def _settle(self, hold: Hold, outcome: AttemptOutcome) -> None:
-        self._contained("settle", lambda: _nothing(hold.settle(outcome)), None)
+    def settle(self, hold: Hold, outcome: AttemptOutcome) -> None:
+        """Give back the *hold* of a plugin's stage; a failure is only logged."""
+        self._contained("settle", lambda: _check_none(hold.settle(outcome)), None)
 
     def _reserve(self, intent: RoutingIntent, backend: Backend) -> Hold | Refusal | None:
         began = self._clock()
-        held: object = self._asked.reserve(intent.shadow(), backend)
+        held: object = self._reconciler.reserve(intent.shadow(), backend)
         match held:
             case None | Hold():
                 pass
             case Refusal():
-                held = sound_refusal(held)
+                held = valid_refusal(held)
             case _:
                 raise _returned(held)
-        self.took("reserve", self._clock() - began)
+        took_s = self._clock() - began
+        if self.health.streaks or took_s > SLOW_S:
+            self.took("reserve", took_s)
         return held
 
-    def _contained(self, part: Part, ask: Callable[[], T], otherwise: T) -> T:
-        """Return what *ask* returns; *otherwise* when it fails, which is noted and goes no further."""
+    def _contained(self, call: StageCall, function: Callable[[], T], default: T) -> T:
+        """Return what *function* returns; *default* when it raises, which is recorded as a failure of the stage."""
         began = self._clock()
         try:
-            answer = ask()
+            result = function()
         except BaseException as exc:
             if is_interrupt(exc):
                 raise
-            # Whatever a plugin raises, others must come to theirs.
-            self.failed(part, exc)
-            return otherwise
-        self.took(part, self._clock() - began)
-        return answer
+            self.failed(call, exc)
+            return default
+        self.took(call, self._clock() - began)
+        return result
 
-    def _leave_out_when_off(self) -> None:
-        if self.conduct.is_off:
-            self.reconcile, self.reserve = _say_nothing, _hold_nothing
+    def _skip_when_off(self) -> None:
+        if self.health.is_off:
+            self.reconcile, self.reserve = _skip_reconcile, _skip_reserve
 
 
-class _Listening:
-    """Hands a stage the text of an answer, until it fails at that."""
+class _Listener:
+    """Passes the text of an answer to a stage until the stage fails."""
 
-    __slots__ = ("_clock", "_stage", "_tell")
+    __slots__ = ("_clock", "_listen", "_stage")
 
-    def __init__(self, stage: Stage, tell: Callable[[str], object], clock: Callable[[], float]) -> None:
+    def __init__(self, stage: Stage, listen: Callable[[str], object], clock: Callable[[], float]) -> None:
         self._stage = stage
-        self._tell: Callable[[str], object] | None = tell
+        self._listen: Callable[[str], object] | None = listen
         self._clock = clock
 
     def __call__(self, text: str) -> None:
-        if self._tell is None:
+        if self._listen is None:
             return
         began = self._clock()
         try:
-            self._tell(text)
+            self._listen(text)
         except BaseException as exc:
             if is_interrupt(exc):
                 raise
-            # Whatever a plugin raises, the answer goes on.
-            self._tell = None
+            self._listen = None
             self._stage.failed("listen", exc)
         else:
             self._stage.took("listen", self._clock() - began)
 
 
-_NOT_SAID: Final[Mapping[str, Any]] = {"failed": "the log of Nexus says at what"}
+_SEE_LOG: Final[Mapping[str, Any]] = {"failed": "the log of Nexus says at what"}
 
 
-def _nothing(returned: object) -> None:
-    """Check that nothing was returned: whoever returns a coroutine believes that somebody awaits it."""
+def _check_none(returned: object) -> None:
+    """Refuse a return value, such as the coroutine of an async method, which is never awaited."""
     if returned is not None:
         raise _returned(returned)
 
@@ -218,13 +215,9 @@ def _returned(value: object) -> StageMisbehaved:
     return StageMisbehaved(f"returned {type(value).__name__}")
 
 
-def _settle(hold: Hold, outcome: AttemptOutcome) -> None:
-    hold.settle(outcome)
-
-
-def _say_nothing(intent: RoutingIntent) -> None:
+def _skip_reconcile(intent: RoutingIntent) -> None:
     del intent
 
 
-def _hold_nothing(intent: RoutingIntent, backend: Backend) -> None:
+def _skip_reserve(intent: RoutingIntent, backend: Backend) -> None:
     del intent, backend

@@ -1,4 +1,4 @@
-"""What a plugin's stage said about the candidates of a request, checked as a whole before any of it counts."""
+"""Validates all verdicts of a plugin's stage before any of them is merged into the intent."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,14 +12,13 @@ from nexus.errors import STATUS_OF_CODE, NexusError
 from nexus.routing.intent import RoutingIntent, Verdict
 from nexus.routing.stage.api import Refusal
 
-LONGEST_TEXT: Final = 500
-"""A longer reason is cut: people read it, and clients get it."""
-LONGEST_CONTEXT_BYTES: Final = 4096
-MOST_VERDICTS: Final = 16
-"""On average for each candidate; a stage that says more has lost its way."""
+MAX_TEXT_LENGTH: Final = 500
+"""A longer reason is cut, because people read it and clients get it."""
+MAX_CONTEXT_BYTES: Final = 4096
+MAX_VERDICTS: Final = 16
+"""On average for each candidate."""
 
-
-HEADERS_OF_THE_CORE: Final = frozenset(
+CORE_HEADERS: Final = frozenset(
     {
         "x-nexus-attempts",
         "x-nexus-backend",
@@ -32,95 +31,95 @@ HEADERS_OF_THE_CORE: Final = frozenset(
         "x-nexus-version",
     }
 )
-"""What the core tells clients of an answer itself, lower case."""
+"""Response headers that the core sets itself, lower case."""
 
 _HEADER: Final = re.compile("X-Nexus-[A-Za-z0-9-]{1,64}", re.IGNORECASE)
 
 
 class StageMisbehaved(NexusError):
-    """A stage did what no stage may; the text goes on from the stage's name."""
+    """A stage broke a rule of its interface; the text continues after the stage's name."""
 
 
-def hear(spoken: RoutingIntent, asked: RoutingIntent, stage: str) -> None:
-    """Check all that *stage* said on *spoken*, its shadow of *asked*.
+def validate(shadow: RoutingIntent, intent: RoutingIntent, stage: str) -> None:
+    """Validate all verdicts of *stage* on *shadow*, its copy of *intent*.
 
-    :raises StageMisbehaved: something of it cannot be meant; then nothing of it may count.
+    :raises StageMisbehaved: one of them is invalid, so none of them may be merged.
     """
-    most = MOST_VERDICTS * (len(asked.survivors) + 1)
-    for said in (spoken.excluded, spoken.avoided, spoken.weights):
-        if len(said) > most:
-            raise StageMisbehaved(f"said {len(said)} things about {len(asked.survivors)} candidates")
-        if said and not _are_plain(said, asked, stage):
-            said[:] = _sound(said, asked, stage)
+    limit = MAX_VERDICTS * (len(intent.survivors) + 1)
+    for verdicts in (shadow.excluded, shadow.avoided, shadow.weights):
+        if len(verdicts) > limit:
+            raise StageMisbehaved(f"gave {len(verdicts)} verdicts about {len(intent.survivors)} candidates")
+        if verdicts and not _are_plain(verdicts, intent, stage):
+            verdicts[:] = _validated(verdicts, intent, stage)
 
 
-def let_count(spoken: RoutingIntent, asked: RoutingIntent) -> None:
-    """Let what was said on *spoken*, and checked, count on *asked*."""
-    for verdict in spoken.excluded:
-        asked.survivors.pop(verdict.backend, None)
-    asked.excluded.extend(spoken.excluded)
-    asked.avoided.extend(spoken.avoided)
-    asked.weights.extend(spoken.weights)
+def merge(shadow: RoutingIntent, intent: RoutingIntent) -> None:
+    """Merge the validated verdicts on *shadow* into *intent*."""
+    for verdict in shadow.excluded:
+        intent.survivors.pop(verdict.backend, None)
+    intent.excluded.extend(shadow.excluded)
+    intent.avoided.extend(shadow.avoided)
+    intent.weights.extend(shadow.weights)
 
 
-def sound_text(text: object, what: str) -> str:
-    """Return *text* in a form that can be shown and sent. :raises StageMisbehaved: it says nothing."""
+def valid_text(text: object, what: str) -> str:
+    """Return *text* in a form that can be shown and sent. :raises StageMisbehaved: it is no text."""
     if not isinstance(text, str):
         raise StageMisbehaved(f"gave {type(text).__name__} as {what}")
-    # Of a class of its own, a text may do anything; half a character breaks whatever it is written to.
+    # A subclass of str may run any code, and half a surrogate pair cannot be encoded.
     plain = str.__str__(text).encode(errors="replace").decode()
-    return plain if len(plain) <= LONGEST_TEXT else f"{plain[:LONGEST_TEXT]}…"
+    return plain if len(plain) <= MAX_TEXT_LENGTH else f"{plain[:MAX_TEXT_LENGTH]}…"
 
 
-def sound_refusal(refusal: object) -> Refusal:
-    """Return a copy of *refusal* that a client can be told. :raises StageMisbehaved: it is none."""
+def valid_refusal(refusal: object) -> Refusal:
+    """Return a copy of *refusal* that can be sent to a client. :raises StageMisbehaved: it is invalid."""
     if not isinstance(refusal, Refusal):
         raise StageMisbehaved(f"gave {type(refusal).__name__} for a refusal")
     return Refusal(
-        reason=sound_text(refusal.reason, "a reason"),
+        reason=valid_text(refusal.reason, "a reason"),
         is_saturation=bool(refusal.is_saturation),
-        action=sound_text(refusal.action, "an action"),
-        context=None if refusal.context is None else sound_facts(refusal.context, LONGEST_CONTEXT_BYTES),
+        action=valid_text(refusal.action, "an action"),
+        context=None if refusal.context is None else valid_facts(refusal.context, MAX_CONTEXT_BYTES),
     )
 
 
-def sound_facts(facts: object, longest_bytes: int) -> Any:
-    """Return a copy of *facts*, a mapping of JSON values. :raises StageMisbehaved: it is none."""
+def valid_facts(facts: object, max_bytes: int) -> Any:
+    """Return a copy of *facts*, a mapping of JSON values. :raises StageMisbehaved: it is something else."""
     if not isinstance(facts, Mapping):
         raise StageMisbehaved(f"gave {type(facts).__name__} instead of a mapping")
     try:
         encoded = msgspec.json.encode(facts)
     except (TypeError, ValueError, RecursionError) as exc:
-        raise StageMisbehaved(f"gave facts that are no JSON: {exc}") from exc
-    if len(encoded) > longest_bytes:
-        raise StageMisbehaved(f"gave {len(encoded)} bytes of facts; at most {longest_bytes} are taken")
+        raise StageMisbehaved(f"gave facts that are not JSON: {exc}") from exc
+    if len(encoded) > max_bytes:
+        raise StageMisbehaved(f"gave {len(encoded)} bytes of facts; the limit is {max_bytes}")
     return msgspec.json.decode(encoded)
 
 
-def sound_headers(headers: object) -> Mapping[str, str]:
-    """Return a copy of *headers*, which a client can be sent. :raises StageMisbehaved: they cannot be sent."""
+def valid_headers(headers: object) -> Mapping[str, str]:
+    """Return a copy of *headers* that can be sent to a client. :raises StageMisbehaved: they cannot be sent."""
     if not isinstance(headers, Mapping):
         raise StageMisbehaved(f"gave {type(headers).__name__} instead of headers")
-    told = dict(headers)
-    for name, value in told.items():
-        if not isinstance(name, str) or not _HEADER.fullmatch(name) or name.lower() in HEADERS_OF_THE_CORE:
-            raise StageMisbehaved(f"gave a header that is not for it to give: {name!r:.80}")
-        if not isinstance(value, str) or not value.isprintable() or len(value) > LONGEST_TEXT:
+    copy = dict(headers)
+    for name, value in copy.items():
+        if not isinstance(name, str) or not _HEADER.fullmatch(name) or name.lower() in CORE_HEADERS:
+            raise StageMisbehaved(f"gave a header that a stage must not set: {name!r:.80}")
+        if not isinstance(value, str) or not value.isprintable() or len(value) > MAX_TEXT_LENGTH:
             raise StageMisbehaved(f"gave the header {name} a value that cannot be sent")
-    return told
+    return copy
 
 
-def sound_cost(cost: object) -> float | None:
-    """Return *cost*, US dollars, when it is some or None. :raises StageMisbehaved: it is not."""
+def valid_cost(cost: object) -> float | None:
+    """Return *cost*, an amount of US dollars or None. :raises StageMisbehaved: it is neither."""
     if cost is None or (isinstance(cost, int | float) and 0.0 <= cost < inf):
         return cost
     raise StageMisbehaved(f"gave {cost!r:.80} instead of US dollars")
 
 
-def _are_plain(said: Sequence[Verdict], asked: RoutingIntent, stage: str) -> bool:
-    """Whether all of it can be taken as it is, as almost always: this runs for every request, and what follows not."""
-    candidates, codes = asked.survivors, STATUS_OF_CODE
-    for verdict in said:
+def _are_plain(verdicts: Sequence[Verdict], intent: RoutingIntent, stage: str) -> bool:
+    """Whether all *verdicts* are valid as they are; a fast path, taken by almost every request."""
+    candidates, codes = intent.survivors, STATUS_OF_CODE
+    for verdict in verdicts:
         if (
             type(verdict) is not Verdict
             or verdict.stage != stage
@@ -136,33 +135,33 @@ def _are_plain(said: Sequence[Verdict], asked: RoutingIntent, stage: str) -> boo
 
 
 def _is_plain(text: object) -> bool:
-    return type(text) is str and 0 < len(text) <= LONGEST_TEXT and text.isascii() and not text.isspace()
+    return type(text) is str and 0 < len(text) <= MAX_TEXT_LENGTH and text.isascii() and not text.isspace()
 
 
-def _sound(said: Sequence[Verdict], asked: RoutingIntent, stage: str) -> list[Verdict]:
-    # One who is out already may be spoken of, too.
-    known = asked.survivors.keys() | {verdict.backend for verdict in asked.excluded}
+def _validated(verdicts: Sequence[Verdict], intent: RoutingIntent, stage: str) -> list[Verdict]:
+    # Verdicts on backends that are already excluded are allowed.
+    known = intent.survivors.keys() | {verdict.backend for verdict in intent.excluded}
     contexts: dict[int, Any] = {id(None): None}
-    return [_sound_verdict(verdict, known, stage, contexts) for verdict in said]
+    return [_validated_verdict(verdict, known, stage, contexts) for verdict in verdicts]
 
 
-def _sound_verdict(verdict: Verdict, known: AbstractSet[str], stage: str, contexts: dict[int, Any]) -> Verdict:
-    """:param contexts: copies of the contexts so far, by their identity: one is often given for many backends."""
+def _validated_verdict(verdict: Verdict, known: AbstractSet[str], stage: str, contexts: dict[int, Any]) -> Verdict:
+    """:param contexts: copies of contexts, by identity, because many verdicts often share one."""
     if type(verdict) is not Verdict:
         raise StageMisbehaved(f"gave {type(verdict).__name__} for a verdict")
     if verdict.stage != stage:
-        raise StageMisbehaved(f"spoke in the name of {verdict.stage!r:.80}")
+        raise StageMisbehaved(f"gave a verdict in the name of {verdict.stage!r:.80}")
     if verdict.backend not in known:
-        raise StageMisbehaved(f"spoke about {verdict.backend!r:.80}, which is no candidate")
+        raise StageMisbehaved(f"gave a verdict on {verdict.backend!r:.80}, which is no candidate")
     if verdict.code not in STATUS_OF_CODE:
-        raise StageMisbehaved(f"gave an error code that there is not: {verdict.code!r:.80}")
+        raise StageMisbehaved(f"gave an unknown error code: {verdict.code!r:.80}")
     if not 0.0 <= verdict.factor <= 1.0:
         raise StageMisbehaved(f"weighed by {verdict.factor!r:.80}")
     reason, action, context = verdict.reason, verdict.action, verdict.context
-    if not _is_plain(reason) and not (reason := sound_text(reason, "a reason")).strip():
+    if not _is_plain(reason) and not (reason := valid_text(reason, "a reason")).strip():
         raise StageMisbehaved("gave no reason")
     if not _is_plain(action):
-        action = sound_text(action, "an action")
+        action = valid_text(action, "an action")
     if id(context) not in contexts:
-        contexts[id(context)] = sound_facts(context, LONGEST_CONTEXT_BYTES)
+        contexts[id(context)] = valid_facts(context, MAX_CONTEXT_BYTES)
     return Verdict(verdict.backend, verdict.stage, reason, action, verdict.factor, verdict.code, contexts[id(context)])

@@ -202,4 +202,4 @@ def test_a_stage_that_cannot_report_is_left_out_and_it_is_counted(answer):
     report, stage = reported(answer)
 
     assert report == Report({}, {})
-    assert stage.tally.failures["report"] == 1
+    assert stage.counters.failures["report"] == 1

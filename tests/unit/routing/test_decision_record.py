@@ -12,7 +12,7 @@ from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.request import Requirements
 from nexus.fleet.membership.registry import Registry
 from nexus.routing.decision import Reject, Reserved, Saturated
-from nexus.routing.decision_record import MOST_WITH_FACTS, RecentDecisions, Request
+from nexus.routing.decision_record import MAX_RECORDS_WITH_FACTS, RecentDecisions, Request
 from nexus.routing.intent import RoutingIntent
 from nexus.routing.pipeline import Pipeline
 from nexus.routing.router import Router, Routing
@@ -21,7 +21,7 @@ from nexus.testing.builders import CHAT, make_backend, make_fleet
 
 
 def test_the_oldest_is_forgotten_for_the_newest(router, routing):
-    recent, subject = RecentDecisions(most=3), router()
+    recent, subject = RecentDecisions(limit=3), router()
     searches = [routing(subject) for _ in range(5)]
 
     for search in searches:
@@ -33,14 +33,14 @@ def test_the_oldest_is_forgotten_for_the_newest(router, routing):
 
 def test_facts_are_kept_of_fewer_than_decisions_are(router, routing):
     recent, subject, fleet = RecentDecisions(), router(), make_fleet(make_backend())
-    searches = [routing(subject, headers={"x-nexus-explain": "1"}) for _ in range(MOST_WITH_FACTS + 2)]
+    searches = [routing(subject, headers={"x-nexus-explain": "1"}) for _ in range(MAX_RECORDS_WITH_FACTS + 2)]
     for search in searches:
         recent.add_with_facts(search.record)
         search.next(fleet)
 
     kept = [record.rounds[0].models[0].facts is not None for record in recent]
 
-    assert kept == [True] * MOST_WITH_FACTS + [False] * 2
+    assert kept == [True] * MAX_RECORDS_WITH_FACTS + [False] * 2
 
 
 def test_the_newest_of_an_id_is_found(router, routing):

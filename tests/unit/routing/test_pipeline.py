@@ -39,11 +39,11 @@ def test_every_stage_is_timed_and_counted(pipeline, stage):
 
     subject.run(make_intent(backends={"a": "local", "b": "local"}))
 
-    assert [(s.place.name, s.tally.durations.sum, s.tally.exclusions_total) for s in subject.stages] == [
+    assert [(s.place.name, s.counters.durations.sum, s.counters.exclusions_total) for s in subject.stages] == [
         ("one", pytest.approx(0.001), 1),
         ("two", pytest.approx(0.001), 0),
     ]
-    assert subject.tally.durations.sum == pytest.approx(0.002)
+    assert subject.counters.durations.sum == pytest.approx(0.002)
 
 
 def test_a_stage_that_fails_is_named_in_the_log(pipeline, stage):
@@ -54,7 +54,7 @@ def test_a_stage_that_fails_is_named_in_the_log(pipeline, stage):
 
     assert (failure.value.plugin, failure.value.stage) == ("privacy", "privacy")
     assert [(entry["event"], entry["stage"]) for entry in logs] == [("stage_failed", "privacy")]
-    assert subject.stages[0].tally.failures == {"reconcile": 1}
+    assert subject.stages[0].counters.failures == {"reconcile": 1}
 
 
 def test_a_stage_that_is_skipped_has_said_nothing(pipeline, stage):

@@ -85,7 +85,7 @@ class TestAliases:
 
 
 def test_a_name_without_a_policy_has_the_defaults_where_it_needs_some():
-    keys = decode({"model_pattern": "x"}).of_nobody.keys
+    keys = decode({"model_pattern": "x"}).default.keys
 
     assert (keys["privacy"].privacy, keys["tier"].min_tier) == ("unrestricted", None)
 
@@ -160,7 +160,7 @@ def test_a_policy_key_needs_a_default():
 
 
 def test_what_is_remembered_of_names_is_bounded(monkeypatch):
-    monkeypatch.setattr("nexus.routing.policies.MOST_CACHED_MATCHES", 10)
+    monkeypatch.setattr("nexus.routing.policies.MAX_CACHED_MATCHES", 10)
     policies = decode({"model_pattern": "model-1*"})
 
     found = [policies.match((f"model-{number}",)) for number in range(100)]

@@ -675,7 +675,7 @@ def test_the_search_goes_on_with_a_fresh_snapshot(router, routing):
 
 
 def test_a_request_of_a_name_that_changes_nothing_is_remembered_only_so_long(router, monkeypatch):
-    monkeypatch.setattr("nexus.routing.router.MOST_CACHED_RESOLUTIONS", 10)
+    monkeypatch.setattr("nexus.routing.router.MAX_CACHED_RESOLUTIONS", 10)
     fleet, subject = make_fleet(make_backend()), router()
 
     for number in range(100):

@@ -158,7 +158,7 @@ def test_what_cannot_be_told_is_left_out_named_once_and_counted(bad):
     assert values["nexus_dusk_owls",] == 3
     assert ("nexus_night_owls",) not in values
     assert [(line["event"], line["stage"]) for line in logs] == [("stage_not_measured", "night")]
-    assert pipeline.tally.stages["night"].failures["measures"] >= 2
+    assert pipeline.counters.stages["night"].failures["measures"] >= 2
 
 
 @pytest.mark.parametrize(

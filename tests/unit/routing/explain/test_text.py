@@ -110,4 +110,4 @@ def test_a_request_that_was_carried_out_has_rounds_and_an_outcome(router, routin
 
     assert "\nround 1\n" in text
     assert "\nround 2\n" in text
-    assert "why not gpu-1         it was asked before, and failed" in text
+    assert "why not gpu-1         it was tried before, and failed" in text

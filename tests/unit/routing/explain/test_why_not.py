@@ -93,19 +93,19 @@ def test_whom_chance_passed_over(router):
     (why,) = sentences(router(strategy="least_loaded"), make_backend("gpu-1"), make_backend("gpu-2")).values()
 
     assert why.startswith("it ranks 2 of 2: as good as gpu-")
-    assert why.endswith("(score 1.00), which chance preferred")
+    assert why.endswith("(score 1.00), which was preferred at random")
 
 
 def test_whose_turn_comes_later_though_it_is_as_good(router):
     (why,) = sentences(router(), make_backend("gpu-1"), make_backend("gpu-2")).values()
 
-    assert why.endswith("(score 75.00), which has its turn before")
+    assert why.endswith("(score 75.00), which comes first in turn")
 
 
 def test_whose_turn_comes_later(router):
     why = sentences(router(strategy="round_robin"), make_backend("gpu-1"), make_backend("gpu-2"))
 
-    assert why == {"gpu-2": "it ranks 2 of 2: as good as gpu-1 (score 1.00), which has its turn before"}
+    assert why == {"gpu-2": "it ranks 2 of 2: as good as gpu-1 (score 1.00), which comes first in turn"}
 
 
 def test_whose_share_is_smaller(router):
@@ -115,7 +115,7 @@ def test_whose_share_is_smaller(router):
     why = sentences(router(strategy="round_robin"), big, small)
     of_load = sentences(router(), big, busy)
 
-    assert why["gpu-2"].endswith("which has its turn before (its share is 0.001, that of gpu-1 3)")
+    assert why["gpu-2"].endswith("which comes first in turn (its share is 0.001, that of gpu-1 3)")
     assert of_load["gpu-3"].endswith("of gpu-1, by its load (its share is 0.5, that of gpu-1 3)")
 
 
@@ -144,7 +144,7 @@ def test_who_is_avoided(router):
     why = sentences(router(), make_backend("gpu-1", breaker=Breaker.OPEN), make_backend("gpu-2"))
 
     assert why["gpu-1"] == (
-        "it is avoided as long as anybody else is left: Backend has been failing: its breaker is open ('schedule')"
+        "it is avoided while any other backend is left: Backend has been failing: its breaker is open ('schedule')"
     )
 
 
@@ -181,10 +181,10 @@ def test_who_was_asked_before(router, routing, settle, fault, said):
 
     (reason,) = why_not(search.record)
 
-    assert (reason.backend, reason.why) == ("gpu-1", f"it was asked before, and {said}")
+    assert (reason.backend, reason.why) == ("gpu-1", f"it was tried before, and {said}")
 
 
 def test_who_was_never_reached_because_a_stage_failed(router, stage):
     why = sentences(router(stage(lambda _: 1 / 0, name="tier")), make_backend("gpu-1"))
 
-    assert why == {"gpu-1": "stage 'tier' failed before anybody could be chosen"}
+    assert why == {"gpu-1": "stage 'tier' failed before a backend could be chosen"}

@@ -154,7 +154,7 @@ def test_a_stage_that_may_be_skipped_has_said_nothing(pipeline, stage, misdeed):
 
     assert said(intent) == said(untouched)
     assert [(line["event"], line["plugin"], line["stage"]) for line in logs] == [("stage_skipped", "rogue", "rogue")]
-    assert subject.stages[0].tally.failures == {"reconcile": 1}
+    assert subject.stages[0].counters.failures == {"reconcile": 1}
 
 
 def test_a_stage_that_must_not_be_skipped_ends_the_request(pipeline, stage, misdeed):
@@ -258,7 +258,7 @@ def test_an_interrupt_that_a_stage_raises_itself_is_its_failure(pipeline, stage)
     with capture_logs(), interrupts_noted():
         subject.run(asked())
 
-    assert subject.stages[0].tally.failures == {"reconcile": 1}
+    assert subject.stages[0].counters.failures == {"reconcile": 1}
 
 
 def test_an_interrupt_of_the_operator_is_known_within_a_group(pipeline, stage):
@@ -421,7 +421,7 @@ def test_measures_that_fail_are_said_once_and_counted_always(pipeline, stage, cl
             assert subject.measures() == ()
 
     assert [line["event"] for line in logs] == ["stage_not_measured"]
-    assert subject.tally.failures == {"measures": 20}
+    assert subject.counters.failures == {"measures": 20}
     assert not subject.is_off
 
 
@@ -461,7 +461,7 @@ def test_a_stage_that_recovers_is_not_switched_off(pipeline, stage):
             subject.run(asked())
 
     assert not subject.stages[0].is_off
-    assert subject.stages[0].tally.failures == {"reconcile": 8}
+    assert subject.stages[0].counters.failures == {"reconcile": 8}
 
 
 @pytest.mark.parametrize("observe", [(), ("rogue",)])
@@ -493,7 +493,8 @@ def test_a_stage_that_never_manages_one_part_is_switched_off_however_well_it_doe
             subject.reserve(intent, backend).settle("the outcome")
 
     assert subject.stages[0].is_off
-    assert subject.reserve(intent, backend)._held == []
+    reservation = subject.reserve(intent, backend)
+    assert (reservation._built_in, reservation._plugins) == ([], [])
 
 
 def test_a_slow_stage_is_heard_and_named_and_in_the_end_switched_off(pipeline, stage, clock):
@@ -513,7 +514,7 @@ def test_a_slow_stage_is_heard_and_named_and_in_the_end_switched_off(pipeline, s
         ("stage_slow", 60.0),
         ("stage_switched_off", None),
     ]
-    assert (subject.stages[0].tally.slow, subject.stages[0].tally.failures) == ({"reconcile": 5}, {})
+    assert (subject.stages[0].counters.slow, subject.stages[0].counters.failures) == ({"reconcile": 5}, {})
 
 
 def test_a_hold_that_settles_slowly_is_named(pipeline, stage, clock):
@@ -552,9 +553,9 @@ def test_a_reload_goes_on_counting_and_switches_on_again(pipeline, stage):
         after.run(asked())
 
     assert (before.stages[1].is_off, after.stages[0].is_off) == (True, False)
-    assert after.tally.stages["rogue"].failures == {"reconcile": 6}
-    assert after.tally.stages["rogue"] is after.stages[0].tally
-    assert "gone" in after.tally.stages
+    assert after.counters.stages["rogue"].failures == {"reconcile": 6}
+    assert after.counters.stages["rogue"] is after.stages[0].counters
+    assert "gone" in after.counters.stages
 
 
 def test_a_refusal_of_a_plugin_is_told_as_it_is(pipeline, stage):
