@@ -1,4 +1,4 @@
-"""One month's money in this process: what was drawn of the common budget, what of that is promised, what is spent."""
+"""One month's money in this process: drawn from the common budget, reserved and spent."""
 
 from decimal import Decimal
 
@@ -9,18 +9,18 @@ from nexus_budget.months import bounds
 
 
 class Draft(msgspec.Struct, frozen=True):
-    """What one entry in the ledger says, and does to the book once it is made."""
+    """One entry in the ledger, and its effect on the book once it is made."""
 
     order: int
     settled: Decimal
-    """What of the spending it enters."""
+    """The spending that it enters."""
     covered: Decimal
-    """How much of that was drawn before."""
+    """The part of that which was drawn before."""
     drawn: Decimal
-    """What it draws in addition; negative when it gives back."""
+    """What it draws in addition; negative if it gives back."""
     wanted: Decimal = ZERO
     used: Decimal = ZERO
-    """What it answers of the book's numbers of the same names."""
+    """The values of the book's numbers of the same names when the entry was written."""
     lacking: tuple[str, ...] = ()
     """The requests for which it draws."""
     is_last: bool = False
@@ -28,14 +28,15 @@ class Draft(msgspec.Struct, frozen=True):
 
 
 class Book:
-    """All changes are synchronous, so that whoever reserves never waits; the ledger follows in the background.
+    """All changes are synchronous, so reserving never waits; the ledger follows in the background.
 
-    What was drawn counts as used up for every other process, and for this month after this process is killed. So the
-    sum of what is promised here can never be more than the budget, whatever the others do.
+    Drawn money counts as used up for every other process, also after this process is killed. So the sum of all
+    reservations can never exceed the budget, whatever other processes do.
     """
 
     __slots__ = (
         "_lacking",
+        "announced_usd",
         "begins_unix_s",
         "committed_usd",
         "draft",
@@ -48,7 +49,6 @@ class Book:
         "reserved_usd",
         "settled_usd",
         "spent_usd",
-        "told_usd",
         "used_usd",
         "wanted_usd",
     )
@@ -57,89 +57,88 @@ class Book:
         self.month = month
         self.begins_unix_s, self.ends_unix_s = bounds(month)
         self.drawn_usd = ZERO
-        """What the ledger says that this process has drawn and not yet spent."""
+        """Drawn by this process and not yet spent, according to the ledger."""
         self.reserved_usd = ZERO
-        """The estimates of what is under way."""
+        """The estimates of running requests."""
         self.settled_usd = ZERO
-        """What was spent and is not in the ledger yet."""
+        """Spent and not in the ledger yet."""
         self.excess_usd = ZERO
-        """What was drawn and is about to be given back."""
+        """Drawn and about to be given back."""
         self._lacking: dict[str, Decimal] = {}
-        """By request, what could not be promised at once since the last entry. Whoever waits asks again after each one,
-        so those who have left are forgotten without a word from them."""
+        """By request, what could not be reserved at once since the last entry. Waiting requests ask again after each
+        entry, so those that left are forgotten."""
         self.wanted_usd = ZERO
-        """What could not be had at all: others may have it to spare."""
-        self.told_usd = ZERO
-        """What the last entry says of that."""
+        """What could not be drawn at all: other processes may have it to spare."""
+        self.announced_usd = ZERO
+        """The ``wanted_usd`` of the last entry."""
         self.used_usd = ZERO
-        """What was promised since the last entry."""
+        """What was reserved since the last entry."""
         self.spent_usd = ZERO
-        """What all processes have spent, as the ledger said last."""
+        """Spent by all processes, when the ledger was last read."""
         self.committed_usd = ZERO
-        """The same, and what they have drawn."""
+        """The same, plus what they have drawn."""
         self.is_read = False
-        """Whether the ledger has been read at all."""
+        """Whether the ledger has ever been read."""
         self.order = 0
-        """Counts the entries of this process, so that others see that it lives."""
+        """Counts the entries of this process, so that others see that it is alive."""
         self.draft: Draft | None = None
-        """An entry of which nobody knows yet whether it was made."""
+        """An entry that may or may not have been made."""
 
     @property
     def total_usd(self) -> Decimal:
-        """What was spent in this month, as far as is known here."""
+        """The spending of this month, as far as this process knows."""
         return self.spent_usd + self.settled_usd
 
     @property
     def short_usd(self) -> Decimal:
-        """What was asked for since the last entry and could not be promised at once."""
+        """What was asked for since the last entry and could not be reserved at once."""
         return sum(self._lacking.values(), ZERO)
 
     @property
     def free_usd(self) -> Decimal:
-        """What can be promised at once."""
+        """What can be reserved at once."""
         return self.drawn_usd - self.settled_usd - self.reserved_usd - self.excess_usd
 
     @property
     def is_idle(self) -> bool:
-        """Whether there is nothing that the ledger would have to know."""
+        """Whether there is nothing to enter in the ledger."""
         known = self.drawn_usd, self.reserved_usd, self.settled_usd, self.excess_usd
-        return self.draft is None and not any((*known, self.short_usd, self.wanted_usd, self.told_usd))
+        return self.draft is None and not any((*known, self.short_usd, self.wanted_usd, self.announced_usd))
 
     def could_draw(self, amount: Decimal, ceiling: Decimal) -> bool:
-        """Whether the budget has, as far as is known here, what *amount* lacks.
+        """Return whether the budget can cover what is missing of *amount*, as far as this process knows.
 
-        What others wait for does not count: some may leave, and those for whom nothing is left are told so when all is
-        drawn.
+        What others wait for does not count: some may leave, and the rest are refused when all is drawn.
         """
         lacking = amount - max(self.free_usd, ZERO)
         return not self.is_read or self.committed_usd - self.excess_usd + lacking <= ceiling
 
     def reserve(self, amount: Decimal) -> None:
-        """Promise *amount*."""
+        """Reserve *amount*."""
         self.reserved_usd += amount
         self.used_usd += amount
 
     def note_lacking(self, request_id: str, amount: Decimal) -> None:
-        """Note that a request waits for *amount*: once, at however many backends and however often it asks."""
+        """Note that a request waits for *amount*: once, however often it asks and at however many backends."""
         self._lacking[request_id] = max(amount, self._lacking.get(request_id, ZERO))
 
     def note_served(self, request_id: str) -> None:
-        """Note that a request has what it needs, if it has waited at all."""
+        """Note that a request no longer waits."""
         self._lacking.pop(request_id, None)
 
     def settle(self, reserved: Decimal, spent: Decimal) -> None:
-        """Note that what was promised has cost *spent*."""
+        """Replace a reservation with its real cost."""
         self.reserved_usd -= reserved
         self.settled_usd += spent
 
     def set_aside(self, amount: Decimal) -> None:
-        """Promise no more of *amount*, which is to be given back."""
+        """Keep *amount* from being reserved, because it will be given back."""
         self.excess_usd += amount
 
     def write(self, drawn: Decimal, *, is_last: bool = False) -> Draft:
-        """Begin an entry with all that was spent, which draws so much or gives so much back."""
+        """Begin an entry with all spending; it draws *drawn* or gives it back."""
         self.order += 1
-        # What is given back cannot cover what was spent.
+        # Money that is given back cannot cover spending.
         covered = min(self.settled_usd, max(self.drawn_usd + min(drawn, ZERO), ZERO))
         self.draft = Draft(
             self.order,
@@ -154,31 +153,31 @@ class Book:
         return self.draft
 
     def entered(self, draft: Draft) -> None:
-        """Do what *draft* says: it is in the ledger now."""
+        """Apply *draft*, which is now in the ledger."""
         self.draft = None
         self.settled_usd -= draft.settled
         self.drawn_usd += draft.drawn - draft.covered
         if draft.drawn < 0:
             self.excess_usd += draft.drawn
-        # What was asked for meanwhile is for the next one.
+        # What was asked for meanwhile belongs to the next entry.
         for request_id in draft.lacking:
             self.note_served(request_id)
         self.used_usd -= draft.used
-        self.told_usd = draft.wanted
+        self.announced_usd = draft.wanted
         if self.wanted_usd == draft.wanted:
             self.wanted_usd = ZERO
 
     def dropped(self) -> None:
-        """Forget the entry that was begun: it was not made."""
+        """Drop the draft, which was not entered."""
         self.draft = None
 
 
 def next_draw(book: Book, allowance: Decimal, ceiling: Decimal | None, *, others_want: bool) -> Decimal:
-    """Return what to draw next; negative: what to give back, which must be set aside first.
+    """Return how much to draw next; if negative, how much to give back, which must be set aside first.
 
     :param allowance: what to have ready beyond what was asked for.
-    :param ceiling: what all may draw together; None: whatever they like.
-    :param others_want: whether another process lacks what this one may have to spare.
+    :param ceiling: the most that all processes may draw together; None for no limit.
+    :param others_want: whether another process lacks money that this one may have to spare.
     """
     if book.excess_usd:
         return -book.excess_usd

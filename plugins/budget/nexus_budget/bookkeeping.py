@@ -1,4 +1,4 @@
-"""The work in the background: enters what was spent, draws what will be, and counts what killed processes had drawn."""
+"""The background work: enters spending, draws money ahead, and books what killed processes had drawn."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,25 +12,25 @@ from nexus.api import ConfigError, Store, StoreError, tasks
 from nexus_budget.book import Book, next_draw
 from nexus_budget.budget import Budget
 from nexus_budget.ledger import Ledger
+from nexus_budget.ledger_health import MAX_CALL_S
+from nexus_budget.liveness import Liveness
 from nexus_budget.months import month_of
-from nexus_budget.reach import PATIENCE_S
 from nexus_budget.terms import Terms
 from nexus_budget.tokens import installed_tokenizer
-from nexus_budget.watch import Watch
 
 AHEAD_S: Final = 60.0
-"""How long before a month begins its money is drawn."""
+"""Before a month begins, its money is drawn this early."""
 DEAD_AFTER_S: Final = 30.0
-"""A process whose entry has not changed for so long is gone, or sleeps very deeply."""
-LOOK_AROUND_S: Final = 5.0
-LONGEST_ROUND_S: Final = 10.0
-"""A store that hangs keeps the start waiting for no longer."""
-LAST_ROUND_S: Final = 2.0
-"""The same for each step of the end: Nexus cancels a service that takes 5 s to be left."""
+"""A process whose entry has not changed for this long counts as dead."""
+CHECK_OTHERS_S: Final = 5.0
+MAX_ROUND_S: Final = 10.0
+"""Limits the start when the store hangs."""
+MAX_LAST_ROUND_S: Final = 2.0
+"""The same for each step of the shutdown: Nexus cancels a service that takes 5 s to end."""
 
 
 def refuse_forgetful(limit_usd: Decimal | None, store: Store) -> None:
-    """Raise ConfigError for a limit whose spending *store* would forget at a restart."""
+    """Raise ConfigError if there is a limit and *store* forgets the spending at a restart."""
     if limit_usd is not None and not store.survives_restart:
         raise ConfigError(
             "a limit is set, but the store forgets at a restart what was spent",
@@ -53,22 +53,22 @@ class Bookkeeping:
         self._wake = wake
         self._is_ending = False
         self._task: asyncio.Task[Any] | None = None
-        self._watch = Watch(max(DEAD_AFTER_S, 10 * interval_s))
-        self._looked_at = float("-inf")
+        self._liveness = Liveness(max(DEAD_AFTER_S, 10 * interval_s))
+        self._checked_at = float("-inf")
         self._others_want = False
 
     async def __aenter__(self) -> None:
-        # At a reload it is not the store that the new configuration asks for.
+        # At a reload, the store is still that of the old configuration.
         refuse_forgetful(self._terms.limit_usd, self._store)
         if self._budget.tokenizer is None:
             self._budget.tokenizer = await asyncio.to_thread(installed_tokenizer)
         self._budget.adopt(self._terms)
         try:
             with suppress(TimeoutError):
-                async with asyncio.timeout(LONGEST_ROUND_S):
+                async with asyncio.timeout(MAX_ROUND_S):
                     await self._round()
         except BaseException:
-            # What is not entered is not left either: a stop in the middle of a reload, for one.
+            # ``__aexit__`` is not called, for example if a reload is cancelled here.
             await self._give_up()
             raise
         self._task = tasks.keep_running(self._run, name="budget-bookkeeping")
@@ -77,10 +77,10 @@ class Bookkeeping:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._is_ending = True
-        self._budget.hurry.set()
+        self._budget.sync_now.set()
         if self._task is not None:
-            # It is not interrupted in the middle of an entry, unless the store hangs.
-            await asyncio.wait({self._task}, timeout=LAST_ROUND_S)
+            # Do not interrupt an entry, unless the store hangs.
+            await asyncio.wait({self._task}, timeout=MAX_LAST_ROUND_S)
             await tasks.stop(self._task)
         await self._give_up()
 
@@ -92,34 +92,34 @@ class Bookkeeping:
         while not self._is_ending:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._interval_s):
-                    await self._budget.hurry.wait()
-            self._budget.hurry.clear()
+                    await self._budget.sync_now.wait()
+            self._budget.sync_now.clear()
             await self._round()
 
     async def _round(self) -> None:
-        """Bring ledger and books together; whoever waits for money is let try again."""
+        """Synchronize books and ledger, and wake up requests that wait for money."""
         budget = self._budget
-        slow = asyncio.get_running_loop().call_later(PATIENCE_S + 0.1, self._say_how_it_goes)
+        slow = asyncio.get_running_loop().call_later(MAX_CALL_S + 0.1, self._on_slow_store)
         try:
-            async with budget.turn:
+            async with budget.ledger_lock:
                 for book in self._books():
                     await self._balance(book)
-                await self._look_at_others()
+                await self._check_others()
         except StoreError:
             is_failed = True
         else:
             is_failed = False
             budget.synced_unix_s = budget.clock()
-            budget.look_around()
+            budget.log_changes()
         finally:
             slow.cancel()
-        budget.is_ledger_good()
-        if budget.account.take_awaited() or is_failed:
+        budget.is_ledger_reachable()
+        if budget.account.pop_waiting() or is_failed:
             self._wake()
 
-    def _say_how_it_goes(self) -> None:
-        """Tell those who wait that the store takes too long."""
-        self._budget.is_ledger_good()
+    def _on_slow_store(self) -> None:
+        """Wake up waiting requests, because the store takes too long."""
+        self._budget.is_ledger_reachable()
         self._wake()
 
     def _books(self) -> list[Book]:
@@ -131,14 +131,14 @@ class Bookkeeping:
     async def _balance(self, book: Book) -> None:
         now = self._budget.clock()
         terms, account = self._budget.terms_in_force, self._budget.account
-        with self._budget.reach.watching():
+        with self._budget.ledger_health.watching():
             if book.ends_unix_s <= now and not book.reserved_usd and not book.short_usd:
                 await self._ledger.close(book)
                 if book.is_idle:
                     account.forget(book)
                 return
             allowance, ceiling = terms.allowance_usd, terms.ceiling_usd
-            # What is drawn depends on what was entered, of which the last time may have told nothing.
+            # What to draw depends on whether the last entry was made.
             await self._ledger.resolve(book, ceiling)
             if not book.is_read:
                 await self._ledger.read(book)
@@ -150,25 +150,25 @@ class Bookkeeping:
             else:
                 await self._ledger.read(book)
 
-    async def _look_at_others(self) -> None:
+    async def _check_others(self) -> None:
         now = monotonic()
-        if now < self._looked_at + LOOK_AROUND_S:
+        if now < self._checked_at + CHECK_OTHERS_S:
             return
-        self._looked_at = now
-        with self._budget.reach.watching():
+        self._checked_at = now
+        with self._budget.ledger_health.watching():
             others = await self._ledger.others()
             month = self._budget.book.month
             self._others_want = any(entry.wanted_usd for (m, _), entry in others.items() if m == month)
-            for whose in self._watch.gone(others, now):
-                entry = others[whose]
-                if await self._ledger.count_as_spent(*whose, entry) and entry.drawn_usd:
-                    self._budget.tell("allowance_lost", month=whose[0], amount_usd=str(entry.drawn_usd))
+            for key in self._liveness.dead(others, now):
+                entry = others[key]
+                if await self._ledger.count_as_spent(*key, entry) and entry.drawn_usd:
+                    self._budget.warn("allowance_lost", month=key[0], amount_usd=str(entry.drawn_usd))
 
     async def _close_all(self) -> None:
-        """Leave nothing drawn behind. What cannot be entered any more stays drawn, and others count it as spent."""
+        """Give back everything drawn. If that fails, it stays drawn and others count it as spent."""
         account = self._budget.account
         try:
-            async with asyncio.timeout(LAST_ROUND_S), self._budget.turn:
+            async with asyncio.timeout(MAX_LAST_ROUND_S), self._budget.ledger_lock:
                 for book in list(account.books.values()):
                     if book.reserved_usd:
                         await self._ledger.enter(book, -book.excess_usd, None)
@@ -176,4 +176,4 @@ class Bookkeeping:
                         await self._ledger.close(book)
                         account.forget(book)
         except (StoreError, TimeoutError) as exc:
-            self._budget.tell("ledger_unreachable", reason=str(exc) or "it does not answer")
+            self._budget.warn("ledger_unreachable", reason=str(exc) or "it does not answer")

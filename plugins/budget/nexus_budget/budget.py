@@ -1,4 +1,4 @@
-"""All that outlives a reload: the account, the terms in force, the counters. One for each process."""
+"""The state of the plugin, which outlives reloads: the account, the terms in force, the counters."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,8 +11,8 @@ import structlog
 from nexus_budget.account import Account
 from nexus_budget.book import Book
 from nexus_budget.config import BudgetConfig
-from nexus_budget.figures import Figures
-from nexus_budget.reach import Reach
+from nexus_budget.counters import BudgetCounters
+from nexus_budget.ledger_health import LedgerHealth
 from nexus_budget.terms import Status, Terms, terms_of
 from nexus_budget.tokens import Tokenizer
 
@@ -23,31 +23,31 @@ _EVENT_OF: Final = {Status.SOFT: "soft_limit_reached", Status.HARD: "hard_limit_
 
 
 def unix_now() -> float:
-    """Return this instant; which month it is, people agree on by their calendars."""
+    """Return the current time by the wall clock, since months are calendar months."""
     return datetime.now(UTC).timestamp()
 
 
 class Budget:
-    """What the stage, its services and its pages share."""
+    """What the stage, the bookkeeping and the admin page share."""
 
     def __init__(self, clock: Callable[[], float] = unix_now) -> None:
         self.clock = clock
         self.process_id = uuid4().hex
-        self.reach = Reach()
-        self.hurry = asyncio.Event()
-        """Lets the bookkeeping begin its next round now."""
-        self.account = Account(self.reach, self.hurry.set)
-        self.figures = Figures()
+        self.ledger_health = LedgerHealth()
+        self.sync_now = asyncio.Event()
+        """Starts the next round of the bookkeeping now."""
+        self.account = Account(self.ledger_health, self.sync_now.set)
+        self.counters = BudgetCounters()
         self.tokenizer: Tokenizer | None = None
-        self.turn = asyncio.Lock()
-        """Held by whoever writes to the ledger."""
+        self.ledger_lock = asyncio.Lock()
+        """Held during writes to the ledger."""
         self.synced_unix_s: float | None = None
         """When the ledger was read last."""
         self.newest_stage: Any = None
-        """Made last, and so of the configuration whose services are asked for next."""
+        """The stage of the configuration that is being started."""
         self._in_force: list[Terms] = []
-        self._told: tuple[str, Status] | None = None
-        self._is_told_unreachable = False
+        self._logged: tuple[str, Status] | None = None
+        self._is_logged_unreachable = False
 
     @property
     def book(self) -> Book:
@@ -56,75 +56,78 @@ class Budget:
 
     @property
     def terms_in_force(self) -> Terms:
-        """What was adopted last."""
+        """The terms that were adopted last."""
         return self._in_force[-1]
 
     def terms(self, config: BudgetConfig) -> Terms:
-        """Return the terms in force; those of *config* while nothing is."""
+        """Return the terms in force, or those of *config* if there are none."""
         return self._in_force[-1] if self._in_force else terms_of(config)
 
     def adopt(self, terms: Terms) -> None:
-        """Let *terms* hold from now on, and say when the limit is another one."""
+        """Apply *terms* from now on, and log a changed limit."""
         before = self._in_force[-1] if self._in_force else None
         self._in_force.append(terms)
         if before is not None and before.limit_usd != terms.limit_usd:
-            self._tell_new_limit(before, terms)
+            self._warn_of_new_limit(before, terms)
 
     def abandon(self, terms: Terms) -> bool:
-        """Let *terms* hold no longer, and say whether they were the last."""
+        """Stop applying *terms*, and return whether they were the last."""
         self._in_force.remove(terms)
         return not self._in_force
 
-    def is_ledger_good(self) -> bool:
-        """Whether the ledger can be relied on now; that it no longer can, or can again, is told once."""
-        is_good = self.reach.is_good()
-        if is_good is self._is_told_unreachable:
-            self._is_told_unreachable = not is_good
+    def is_ledger_reachable(self) -> bool:
+        """Return whether the ledger is reachable, and log each change once."""
+        is_good = self.ledger_health.is_good()
+        if is_good is self._is_logged_unreachable:
+            self._is_logged_unreachable = not is_good
             if is_good:
-                self.figures.events["ledger_reached"] += 1
+                self.counters.events["ledger_reached"] += 1
                 log.info("ledger_reached")
             else:
-                # Should the ledger be lost, the log has what it said.
+                # If the ledger is lost, the log has the spending.
                 book = self.book
-                self.tell(
-                    "ledger_unreachable", reason=self.reach.reason, month=book.month, spent_usd=str(book.total_usd)
+                self.warn(
+                    "ledger_unreachable",
+                    reason=self.ledger_health.reason,
+                    month=book.month,
+                    spent_usd=str(book.total_usd),
                 )
         return is_good
 
     def flag_assumed(self, backend: str, model: str) -> None:
-        """Count a request at a price that is only assumed; the first one of its kind is told."""
-        if self.figures.assumed(backend, model):
-            self.tell("price_assumed", backend=backend, model=model)
+        """Count a request with an assumed price, and log the first one for each model."""
+        if self.counters.assumed(backend, model):
+            self.warn("price_assumed", backend=backend, model=model)
 
-    def look_around(self) -> None:
-        """Tell what has become of the month and of its limits since the last look."""
+    def log_changes(self) -> None:
+        """Log a new month and a limit that was reached since the last call."""
         if not self._in_force:
             return
         book = self.book
         status = self._in_force[-1].status(book.total_usd)
-        told_month, told_status = self._told or (book.month, Status.NORMAL)
-        if told_month != book.month:
-            self.tell("month_rollover", before=told_month, month=book.month)
-            told_status = Status.NORMAL
-        if status is not told_status and status in _EVENT_OF:
+        logged_month, logged_status = self._logged or (book.month, Status.NORMAL)
+        if logged_month != book.month:
+            self.warn("month_rollover", before=logged_month, month=book.month)
+            logged_status = Status.NORMAL
+        if status is not logged_status and status in _EVENT_OF:
             limit = self._in_force[-1].limit_usd
-            self.tell(_EVENT_OF[status], month=book.month, spent_usd=str(book.total_usd), limit_usd=str(limit))
-        self._told = book.month, status
+            self.warn(_EVENT_OF[status], month=book.month, spent_usd=str(book.total_usd), limit_usd=str(limit))
+        self._logged = book.month, status
 
-    def tell(self, event: str, **facts: Any) -> None:
+    def warn(self, event: str, **facts: Any) -> None:
         """Log and count *event*."""
-        self.figures.events[event] += 1
+        self.counters.events[event] += 1
         log.warning(event, **facts)
 
-    def _tell_new_limit(self, before: Terms, after: Terms) -> None:
-        # No limit is the highest there is.
+    def _warn_of_new_limit(self, before: Terms, after: Terms) -> None:
+        # No limit counts as the highest.
         is_raised = after.limit_usd is None or (before.limit_usd is not None and after.limit_usd > before.limit_usd)
         facts = {"before_usd": _text(before), "after_usd": _text(after)}
-        self.tell("limit_increased" if is_raised else "limit_decreased", **facts)
+        self.warn("limit_increased" if is_raised else "limit_decreased", **facts)
 
 
 def budget_of(state: dict[str, Any]) -> Budget:
-    """Return the budget of this process, made when it is first asked for."""
+    """Return the budget of this process, created at the first call."""
     budget: Budget = state.setdefault(_KEY, None) or Budget()
     state[_KEY] = budget
     return budget

@@ -1,4 +1,4 @@
-"""What an operator may say in ``[plugins.budget]``, and in a traffic policy."""
+"""The ``[plugins.budget]`` table, and the ``max_cost_per_request`` key of ``[[routing.policies]]``."""
 
 from decimal import Decimal
 from typing import Annotated, ClassVar, Final, Literal
@@ -11,18 +11,18 @@ from nexus_budget.money import STEP, refuse_odd_amounts
 
 Action = Literal["warn", "block_cloud", "block_all"]
 
-MOST_PERCENT: Final = Decimal(100)
+MAX_PERCENT: Final = Decimal(100)
 
 
 class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a model costs; a part that is left out costs nothing."""
+    """The price of a model; a missing part costs nothing."""
 
     input_usd_per_1m: Decimal | None = None
     """Per million tokens of the prompt."""
     output_usd_per_1m: Decimal | None = None
     """Per million tokens of the answer."""
     request_usd: Decimal | None = None
-    """Per request, whatever its length: for pictures and sound, and on top of tokens elsewhere."""
+    """Per request of any length: for images and audio, and in addition to tokens elsewhere."""
 
     def __post_init__(self) -> None:
         amounts = self.amounts()
@@ -40,12 +40,12 @@ class Price(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class PriceRow(Price, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A price, and what it is for."""
+    """A price, and the backends and models that it applies to."""
 
     backend: str | None = None
-    """The name of a backend; left out: any."""
+    """The name of a backend; if missing, any."""
     model: str | None = None
-    """A glob for the name under which a backend is asked; left out: any."""
+    """A glob for the model name that the backend is asked for; if missing, any."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,7 +57,7 @@ ASSUMED: Final = Price(input_usd_per_1m=Decimal(15), output_usd_per_1m=Decimal(7
 
 
 class BudgetKeys(PolicyKeys, frozen=True):
-    """What a traffic policy may say about money."""
+    """The keys that this plugin adds to a traffic policy."""
 
     max_cost_per_request: Decimal | None = None
     """The most, in USD, that one attempt at one backend may cost by its estimate."""
@@ -72,30 +72,30 @@ class BudgetConfig(PluginConfig):
     policy_keys: ClassVar[type[PolicyKeys]] = BudgetKeys
 
     monthly_limit_usd: Decimal | None = None
-    """The most to be spent in a calendar month (UTC); left out: spending is counted and never limited."""
+    """The most to spend in a calendar month (UTC); unset: spending is counted but not limited."""
     soft_limit_percent: Decimal = Decimal(75)
-    """From this share of the limit on, paid backends are preferred less."""
+    """Above this share of the limit, paid backends rank lower."""
     hard_limit_action: Action = "warn"
     """What happens at the limit."""
     prices: tuple[PriceRow, ...] = ()
-    """Prices of your own, which win over the shipped ones."""
+    """Your own prices, which override the shipped ones."""
     prices_file: str | None = None
-    """A TOML file with more of them."""
+    """A TOML file with more prices."""
     assumed_price: Price = ASSUMED
-    """What a paid model costs whose price nobody has told."""
+    """The price of a paid model without a known price."""
     unpriced_models: Literal["assume", "reject"] = "assume"
-    """What becomes of paid models whose price nobody has told."""
+    """Whether a paid model without a known price is asked at the assumed price, or not at all."""
     assumed_output_tokens: Annotated[int, Meta(ge=1, le=1_000_000)] = 1024
-    """How long an answer is taken to be when the request does not limit it."""
+    """The assumed length of an answer if the request does not limit it."""
     allowance_usd: Decimal = Decimal(1)
-    """How much of the budget each process draws ahead."""
+    """How much money each process draws ahead."""
     sync_interval_seconds: Annotated[float, Meta(ge=0.05, le=60)] = 1.0
-    """How often a process writes down what it spent and reads what all spent."""
+    """How often a process enters its spending and reads that of all processes."""
 
     def __post_init__(self) -> None:
         refuse_odd_amounts(
-            {"monthly_limit_usd": self.monthly_limit_usd, "allowance_usd": self.allowance_usd}, least=STEP
+            {"monthly_limit_usd": self.monthly_limit_usd, "allowance_usd": self.allowance_usd}, minimum=STEP
         )
         percent = self.soft_limit_percent
-        if not percent.is_finite() or not 1 < percent <= MOST_PERCENT:
+        if not percent.is_finite() or not 1 < percent <= MAX_PERCENT:
             raise ValueError(f"`soft_limit_percent` is {percent}; give percent, more than 1 and at most 100")

@@ -1,4 +1,4 @@
-"""What the stage holds for one attempt: its estimate, until it is known what it cost."""
+"""The holds of the stage: reserved money for an attempt until its cost is known, and response headers."""
 
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -7,8 +7,8 @@ from typing import Final
 from nexus.api import AttemptOutcome, Hold, TokenUsage
 from nexus_budget.account import Reservation
 from nexus_budget.budget import Budget
+from nexus_budget.costs import Estimate, spent
 from nexus_budget.money import ZERO
-from nexus_budget.settling import Estimate, spent
 from nexus_budget.terms import Status, Terms
 from nexus_budget.tokens import TextMeter
 
@@ -19,9 +19,9 @@ REMAINING: Final = "X-Nexus-Budget-Remaining"
 
 
 class PaidHold(Hold):
-    """The money for one attempt at a paid backend."""
+    """The reserved money for one attempt at a paid backend."""
 
-    __slots__ = ("_budget", "_cost_usd", "_estimate", "_meter", "_reservation", "_standing")
+    __slots__ = ("_budget", "_cost_usd", "_estimate", "_extra_headers", "_meter", "_reservation")
 
     def __init__(
         self,
@@ -30,54 +30,54 @@ class PaidHold(Hold):
         estimated: Estimate,
         *,
         model: str,
-        standing: Mapping[str, str],
+        extra_headers: Mapping[str, str],
     ) -> None:
-        """:param standing: the headers that say how far along the month is."""
+        """:param extra_headers: the headers with the state of the month."""
         self._budget = budget
         self._reservation = reservation
         self._estimate = estimated
         self._meter = TextMeter(model, budget.tokenizer)
-        self._standing = standing
+        self._extra_headers = extra_headers
         self._cost_usd: Decimal | None = None
 
     def listener(self) -> Callable[[str], None]:
-        return self._meter.hear
+        return self._meter.add
 
     def headers(self, usage: TokenUsage | None) -> Mapping[str, str]:
         rate, cost = self._estimate.rate, self._estimate.cost_usd
         if usage is not None and usage.total_tokens:
             cost = rate.cost(usage.prompt_tokens or self._estimate.prompt_tokens, usage.completion_tokens)
-        return {COST: f"{cost:.4f}", **self._standing}
+        return {COST: f"{cost:.4f}", **self._extra_headers}
 
     def settle(self, outcome: AttemptOutcome) -> None:
         cost, counted = spent(outcome, self._estimate, self._meter)
         self._reservation.settle(cost)
         self._cost_usd = cost
         if counted != "nothing":
-            self._budget.figures.settled(outcome.backend, outcome.model, cost, counted)
+            self._budget.counters.settled(outcome.backend, outcome.model, cost, counted)
 
     def cost_usd(self) -> float | None:
         return None if self._cost_usd is None else float(self._cost_usd)
 
 
-class TellingHold(Hold):
-    """Nothing but the headers that say how far along the month is, on an answer that costs nothing."""
+class HeadersHold(Hold):
+    """Only the headers with the state of the month, for a free answer."""
 
-    __slots__ = ("_standing",)
+    __slots__ = ("_extra_headers",)
 
-    def __init__(self, standing: Mapping[str, str]) -> None:
-        self._standing = standing
+    def __init__(self, extra_headers: Mapping[str, str]) -> None:
+        self._extra_headers = extra_headers
 
     def headers(self, usage: TokenUsage | None) -> Mapping[str, str]:
         del usage
-        return self._standing
+        return self._extra_headers
 
     def settle(self, outcome: AttemptOutcome) -> None:
         del outcome
 
 
-def standing_headers(terms: Terms, spent_usd: Decimal) -> Mapping[str, str]:
-    """Return what an answer says of the month; nothing while its spending is normal."""
+def month_headers(terms: Terms, spent_usd: Decimal) -> Mapping[str, str]:
+    """Return the headers with the state of the month; none while spending is normal."""
     status = terms.status(spent_usd)
     if status is Status.NORMAL or terms.limit_usd is None:
         return {}

@@ -1,7 +1,7 @@
-"""The budget that all processes share: three numbers for each month in the store, and an entry for each process.
+"""The budget that all processes share: numbers for each month in the store, and an entry for each process.
 
-``spent`` is what was spent; ``committed`` is that and what the processes have drawn to spend it. Every entry changes
-the numbers and the process's own record in one step, so at each instant they agree, also when a process is killed.
+``spent`` is the spending; ``committed`` adds what the processes have drawn. Each write changes the numbers and the
+process's own entry in one step, so they always agree, even if a process is killed.
 """
 
 from collections.abc import Mapping
@@ -22,40 +22,40 @@ class Entry(msgspec.Struct, frozen=True):
     """What a process has drawn of a month's budget."""
 
     order: int
-    """Grows with every entry: one that stays is of a process that is gone."""
+    """Grows with every write: if it stays the same, the process is dead."""
     drawn_usd: Decimal
     wanted_usd: Decimal
-    """What it could not have."""
+    """What it could not draw."""
 
 
 class Ledger:
-    """The store, as the budget uses it. Every method may raise :class:`nexus.api.StoreError`: then nothing changed."""
+    """The budget in the store. Every method may raise :class:`nexus.api.StoreError`; then nothing has changed."""
 
     def __init__(self, store: Store, process_id: str) -> None:
         self._store = store
         self._id = process_id
 
     async def read(self, book: Book) -> None:
-        """Read what all have spent and drawn."""
+        """Read what all processes have spent and drawn."""
         spent, committed = [await self._store.get(_number(name, book.month)) for name in ("spent", "committed")]
         book.spent_usd = Decimal((spent or b"0").decode())
         book.committed_usd = Decimal((committed or b"0").decode())
         book.is_read = True
 
     async def enter(self, book: Book, drawn: Decimal, ceiling: Decimal | None) -> None:
-        """Enter all that was spent, and draw so much or give so much back.
+        """Enter all spending, and draw *drawn* or give it back.
 
-        Several may draw at once. Who then finds more drawn than there is takes back what is too much of its own.
+        Several processes may draw at once; one that then finds too much drawn gives back the excess of its own.
         """
         await self.resolve(book, ceiling)
-        # What was set aside may have been given back by the entry that has just been found to be made.
+        # The entry that was just resolved may already have given back the excess.
         drawn = max(drawn, -book.excess_usd)
         await self._make(book, book.write(drawn), ceiling)
         if drawn > 0 and book.excess_usd:
             await self._make(book, book.write(-book.excess_usd))
 
     async def resolve(self, book: Book, ceiling: Decimal | None) -> None:
-        """Find out whether an entry was made whose maker did not hear of it, if there is one."""
+        """Find out whether an interrupted entry was made, if there is one."""
         draft = book.draft
         if draft is None:
             return
@@ -69,7 +69,7 @@ class Ledger:
         _take_back(book, draft, ceiling)
 
     async def close(self, book: Book) -> None:
-        """Enter all that was spent, and give back all that was drawn."""
+        """Enter all spending, and give back everything drawn."""
         await self.resolve(book, None)
         kept = max(book.drawn_usd - book.settled_usd, ZERO)
         book.set_aside(kept - book.excess_usd)
@@ -78,13 +78,13 @@ class Ledger:
     async def others(self) -> Mapping[tuple[str, str], Entry]:
         """Return the entries of all other processes, by month and process."""
         found = await self._store.scan(PROCESSES)
-        entries = {_whose(key): msgspec.json.decode(value, type=Entry) for key, value in found}
-        return {whose: entry for whose, entry in entries.items() if whose[1] != self._id}
+        entries = {_owner(key): msgspec.json.decode(value, type=Entry) for key, value in found}
+        return {owner: entry for owner, entry in entries.items() if owner[1] != self._id}
 
     async def count_as_spent(self, month: str, process_id: str, entry: Entry) -> bool:
-        """Count what a process that is gone had drawn as spent, and say whether nobody else had done that.
+        """Book what a dead process had drawn as spent, and return whether no other process did that first.
 
-        Nobody can know how much of it was spent, so all of it is. A process that only slept takes it back.
+        How much of it was spent is unknown, so all of it counts. A process that was only suspended takes it back.
         """
         drawn, counted, spent = entry.drawn_usd, _counted(month, process_id), _number("spent", month)
         total, *_ = await self._store.apply(
@@ -99,7 +99,7 @@ class Ledger:
         month = book.month
         left = Entry(draft.order, book.drawn_usd - draft.covered + draft.drawn, draft.wanted)
         record = f"{PROCESSES}{month}/{self._id}"
-        # Nothing is forgotten if this is cancelled: the draft stays, and whether it was made is found out.
+        # If this is cancelled, the draft stays and is resolved later.
         spent, committed, counted, _ = await self._store.apply(
             (
                 Add(_number("spent", month), draft.settled),
@@ -112,7 +112,7 @@ class Ledger:
         book.spent_usd, book.committed_usd, book.is_read = spent or ZERO, committed or ZERO, True
         _take_back(book, draft, ceiling)
         if counted:
-            # Others took this process for dead and counted what it had drawn: it lives, and knows better.
+            # Other processes counted this one as dead and booked what it had drawn: take that back.
             spent, _ = await self._store.apply(
                 (Add(_number("spent", month), -counted), Add(_counted(month, self._id), -counted))
             )
@@ -120,7 +120,7 @@ class Ledger:
 
 
 def _take_back(book: Book, draft: Draft, ceiling: Decimal | None) -> None:
-    """Set aside what *draft* has drawn too much, before anything is awaited: nobody may be promised that."""
+    """Set aside what *draft* drew above the ceiling, before any await, so that it cannot be reserved."""
     if ceiling is not None:
         book.set_aside(max(min(book.committed_usd - ceiling, draft.drawn), ZERO))
 
@@ -130,10 +130,10 @@ def _number(name: str, month: str) -> str:
 
 
 def _counted(month: str, process_id: str) -> str:
-    """Return the key under which others note what they counted in the place of a process."""
+    """Return the key for what other processes booked in place of this one."""
     return f"{PREFIX}/counted/{month}/{process_id}"
 
 
-def _whose(key: str) -> tuple[str, str]:
+def _owner(key: str) -> tuple[str, str]:
     month, _, process_id = key.removeprefix(PROCESSES).partition("/")
     return month, process_id

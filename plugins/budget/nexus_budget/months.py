@@ -1,10 +1,10 @@
-"""Calendar months in UTC, by their names: ``2026-11``."""
+"""Calendar months in UTC, written as ``2026-11``."""
 
 from datetime import UTC, datetime
 
 
 def month_of(unix_s: float) -> str:
-    """Return the name of the month in which that instant is."""
+    """Return the month at that instant."""
     return f"{datetime.fromtimestamp(unix_s, UTC):%Y-%m}"
 
 
@@ -19,7 +19,7 @@ def bounds(month: str) -> tuple[float, float]:
 
 
 def _begin(month: str) -> datetime:
-    # Asked for with each request: strptime would take longer than the rest of the stage.
+    # strptime would take longer than the rest of the stage.
     year, _, number = month.partition("-")
     return datetime(int(year), int(number), 1, tzinfo=UTC)
 

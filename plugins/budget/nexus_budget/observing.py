@@ -1,14 +1,14 @@
-"""Counts what was spent while the stage only observes: nothing is held then, and each exchange is read at its end."""
+"""Books spending while the stage only observes: without holds, from the outcome of each exchange."""
 
 from nexus.api import AttemptOutcome, Ending, ExchangeOutcome
 from nexus_budget.budget import Budget
 from nexus_budget.config import BudgetConfig
-from nexus_budget.settling import Counted, may_have_cost
+from nexus_budget.costs import Counted, may_have_cost
 from nexus_budget.tokens import BYTES_PER_TOKEN
 
 
 def account_for(outcome: ExchangeOutcome, config: BudgetConfig, budget: Budget) -> None:
-    """Note what the attempts of *outcome* cost, if nobody has held their money."""
+    """Book the cost of the attempts of *outcome*, if the stage only observes."""
     if not outcome.attempts or not budget.terms(config).is_observed:
         return
     for attempt in outcome.attempts:
@@ -18,7 +18,7 @@ def account_for(outcome: ExchangeOutcome, config: BudgetConfig, budget: Budget) 
         cost = rate.cost(*_tokens(attempt, outcome, config))
         budget.account.spend(cost, outcome.received_at)
         counted: Counted = "estimated" if attempt.usage is None else "reported"
-        budget.figures.settled(attempt.backend, attempt.model, cost, counted)
+        budget.counters.settled(attempt.backend, attempt.model, cost, counted)
         if not rate.is_known:
             budget.flag_assumed(attempt.backend, attempt.model)
 

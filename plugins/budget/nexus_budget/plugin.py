@@ -1,4 +1,4 @@
-"""The hooks of the plugin: what it gives Nexus, and where that is."""
+"""The hooks of the budget plugin."""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager

@@ -1,4 +1,4 @@
-"""What a model on a backend costs: as the operator says, else as its maker's list says, else as is assumed."""
+"""The price of a model on a backend: configured, else from the shipped list, else assumed."""
 
 import re
 import tomllib
@@ -15,14 +15,14 @@ from nexus.api import Backend, ConfigError
 from nexus_budget.config import BudgetConfig, Price, PriceRow
 from nexus_budget.money import TOKENS_PER_PRICE, ZERO, rounded_up
 
-MOST_CACHED_RATES: Final = 4096
-"""Backends that are found and lost again must not fill the memory."""
+MAX_CACHED_RATES: Final = 4096
+"""Bounds memory when discovered backends come and go."""
 
 Source = Literal["configured", "shipped", "assumed", "local"]
 
 
 class Rate(msgspec.Struct, frozen=True):
-    """What one model on one backend costs."""
+    """The price of one model on one backend."""
 
     input_usd: Decimal
     """Per token of the prompt."""
@@ -31,7 +31,7 @@ class Rate(msgspec.Struct, frozen=True):
     request_usd: Decimal
     source: Source
     is_paid: bool
-    """Whether somebody else is asked: its zone is open, its kind is a cloud's, or the operator says what it costs."""
+    """Whether the backend is a cloud (by kind or zone), or the operator configured a price."""
 
     @property
     def is_free(self) -> bool:
@@ -42,7 +42,7 @@ class Rate(msgspec.Struct, frozen=True):
         return self.source != "assumed"
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> Decimal:
-        """Return what so many tokens cost."""
+        """Return the cost of so many tokens."""
         return rounded_up(self.input_usd * prompt_tokens + self.output_usd * completion_tokens + self.request_usd)
 
 
@@ -56,29 +56,29 @@ class PriceBook:
         """
         self.as_of = as_of
         rows = (*config.prices, *(_read_rows(config.prices_file) if config.prices_file else ()))
-        # Who names more is meant more: a backend and a model, then a backend, then a model; then the first one.
+        # The most specific row wins: backend and model, then backend, then model; then the first in the file.
         self._rows = sorted(map(_Matcher, rows), key=lambda row: row.vagueness)
         self._shipped = shipped
         self._assumed = config.assumed_price
         self._rates: dict[tuple[str, str, bool], Rate] = {}
 
     def rate(self, backend: Backend, model: str) -> Rate:
-        """Return what *model*, by its own name on *backend*, costs there."""
+        """Return the price of *model*, by its own name on *backend*."""
         is_elsewhere = not backend.kind.is_local or backend.zone_of(model) == "open"
         key = backend.name, model, is_elsewhere
         rate = self._rates.get(key)
         if rate is None:
-            if len(self._rates) >= MOST_CACHED_RATES:
+            if len(self._rates) >= MAX_CACHED_RATES:
                 self._rates.clear()
             rate = self._rates[key] = self._find(backend.name, model, is_elsewhere=is_elsewhere)
         return rate
 
     def last_rate(self, backend: str, model: str) -> Rate | None:
-        """Return what was said last of a backend of that name; None when it was never asked for."""
+        """Return the last price for a backend of that name; None if there was none."""
         return self._rates.get((backend, model, True)) or self._rates.get((backend, model, False))
 
     def flat_usd(self, rate: Rate) -> Decimal:
-        """Return what a request costs that is not counted in tokens: pictures and sound."""
+        """Return the price of a request that is not counted in tokens: images and audio."""
         if rate.request_usd or rate.is_free:
             return rate.request_usd
         return self._assumed.request_usd or ZERO
@@ -94,7 +94,7 @@ class PriceBook:
 
 
 def plain_names(model: str) -> tuple[str, ...]:
-    """Return the names under which *model* may be listed: without its maker, and without a date or ``latest``."""
+    """Return the names under which *model* may be listed: without the maker, and without a date or ``latest``."""
     name = model.lower().rpartition("/")[2]
     return name, _DATED.sub("", name)
 
@@ -152,7 +152,7 @@ def _read_rows(name: str) -> Iterable[PriceRow]:
 
 
 def _decimals(text: str) -> Mapping[str, object]:
-    # As Decimal from the first: a price that was a float for a moment is another price.
+    # Decimal from the start: a float would change the price.
     return tomllib.loads(text, parse_float=Decimal)
 
 

@@ -1,39 +1,39 @@
-"""The stage: refuses what would cost too much, prefers what costs nothing, and holds the money for the rest."""
+"""The budget stage: excludes backends that cost too much, ranks paid ones lower, and reserves the money."""
 
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
 from nexus.api import Backend, Hold, Measure, Priority, Reconciler, Refusal, RoutingIntent
-from nexus_budget.account import Lack
+from nexus_budget.account import Shortfall
 from nexus_budget.book import Book
 from nexus_budget.budget import Budget
 from nexus_budget.config import BudgetConfig
-from nexus_budget.holds import PaidHold, TellingHold, standing_headers
+from nexus_budget.costs import Estimate, estimate
+from nexus_budget.holds import HeadersHold, PaidHold, month_headers
 from nexus_budget.prices import PriceBook, Rate
 from nexus_budget.report import gauges, refusal_context, section
-from nexus_budget.settling import Estimate, estimate
 from nexus_budget.terms import Status, Terms
 
 WAIT_OR_RAISE: Final = "Raise monthly_limit_usd or wait for the next month"
 BLIND: Final = "The budget's ledger cannot be reached"
 MEND: Final = "Mend the store; the log says what is wrong with it"
-"""Clients are not told: where a file lies is none of their business."""
+"""Clients must not see the path of a file."""
 TRY_AGAIN: Final = "Try again in a moment, or let requests wait ([queue] enabled)"
 SOFT_FACTOR: Final = 0.5
-MOST_EXPLAINED: Final = 50
-"""Backends in an explanation; larger fleets have more than anybody reads."""
+MAX_EXPLAINED: Final = 50
+"""Backends in an explanation, which must stay short in a large fleet."""
 
 Verdict = tuple[str, str, str]
-"""A reason in one word, for the metric; in a sentence; and what would help."""
+"""A reason as one word for the metric, the reason as a sentence, and a suggestion."""
 
 
 class BudgetReconciler(Reconciler):
-    """Keeps the month's spending within its limit, and each request's within its policy's."""
+    """Keeps the spending of the month, and the cost of each request, within their limits."""
 
     name = "budget"
     priority = Priority.BUDGET
-    on_error = "reject"  # money that cannot be counted must not be spent
+    on_error = "reject"  # uncounted money must not be spent
 
     def __init__(self, config: BudgetConfig, budget: Budget, prices: PriceBook) -> None:
         self._config = config
@@ -53,7 +53,7 @@ class BudgetReconciler(Reconciler):
             rate = self._rate(backend, model)
             if judge is not None and (verdict := judge(backend, rate)) is not None:
                 kind, reason, action = verdict
-                self._budget.figures.refusals[kind] += 1
+                self._budget.counters.refusals[kind] += 1
                 intent.exclude(backend, stage=self.name, reason=reason, action=action, context=context)
             elif status is not Status.NORMAL and rate.is_paid:
                 intent.weigh(backend, SOFT_FACTOR, stage=self.name, reason="Monthly budget is past its soft limit")
@@ -63,45 +63,45 @@ class BudgetReconciler(Reconciler):
         terms = self._budget.terms(self._config)
         account = self._budget.account
         book = account.book_at(intent.received_unix_s)
-        standing = standing_headers(terms, book.total_usd)
+        extra_headers = month_headers(terms, book.total_usd)
         if rate.is_free:
             book.note_served(intent.request_id)
-            return TellingHold(standing) if standing else None
+            return HeadersHold(extra_headers) if extra_headers else None
         estimated = self._estimate(intent, rate)
         reserved = account.reserve(intent.request_id, estimated.cost_usd, intent.received_unix_s, terms)
-        if isinstance(reserved, Lack):
+        if isinstance(reserved, Shortfall):
             return self._refusal(reserved, estimated, book, terms)
         model = intent.model_on(backend)
         if not rate.is_known:
             self._budget.flag_assumed(backend.name, model)
-        return PaidHold(self._budget, reserved, estimated, model=model, standing=standing)
+        return PaidHold(self._budget, reserved, estimated, model=model, extra_headers=extra_headers)
 
     def would_refuse(self, intent: RoutingIntent, backend: Backend) -> Refusal | None:
         rate = self._rate(backend, intent.model_on(backend))
         if rate.is_free:
             return None
         estimated, terms = self._estimate(intent, rate), self._budget.terms(self._config)
-        lack = self._budget.account.lack(estimated.cost_usd, intent.received_unix_s, terms)
-        if lack is None or lack is Lack.DRAWING:
+        shortfall = self._budget.account.shortfall(estimated.cost_usd, intent.received_unix_s, terms)
+        if shortfall is None or shortfall is Shortfall.DRAWING:
             return None
-        return self._refusal(lack, estimated, self._budget.account.book_at(intent.received_unix_s), terms)
+        return self._refusal(shortfall, estimated, self._budget.account.book_at(intent.received_unix_s), terms)
 
     def explain(self, intent: RoutingIntent) -> Mapping[str, Any]:
         terms = self._budget.terms(self._config)
         book = self._budget.account.book_at(intent.received_unix_s)
-        offers = intent.offers()[:MOST_EXPLAINED]
+        offers = intent.offers()[:MAX_EXPLAINED]
         return {
             **refusal_context(book, terms),
             "status": terms.status(book.total_usd).value,
             "is_enforced": terms.is_enforced,
-            "is_ledger_reachable": self._budget.reach.is_good(),
+            "is_ledger_reachable": self._budget.ledger_health.is_good(),
             "tokens_counted_by": "heuristic",
             "backends": {backend.name: self._facts(intent, backend, model) for backend, model in offers},
         }
 
     def measures(self) -> Iterable[Measure]:
         yield from gauges(self._budget, self._config)
-        yield from self._budget.figures.measures()
+        yield from self._budget.counters.measures()
 
     def report(self) -> Mapping[str, Any]:
         if self._budget.terms(self._config).limit_usd is None:
@@ -115,9 +115,9 @@ class BudgetReconciler(Reconciler):
     def _judge(
         self, intent: RoutingIntent, terms: Terms, book: Book, status: Status
     ) -> Callable[[Backend, Rate], Verdict | None] | None:
-        """Return what says why a backend is out of the question; None when none can be."""
+        """Return a function that says why a backend must be excluded; None if none must be."""
         ceiling = min(_ceilings(intent), default=None)
-        is_blind = terms.is_enforced and not self._budget.is_ledger_good()
+        is_blind = terms.is_enforced and not self._budget.is_ledger_reachable()
         may_assume = self._config.unpriced_models == "assume"
         is_hard = status is Status.HARD
         if ceiling is None and not is_blind and not is_hard and may_assume and not terms.is_observed:
@@ -146,21 +146,21 @@ class BudgetReconciler(Reconciler):
         return "max_cost_per_request", reason, "Ask for a shorter answer (max_tokens), or another model"
 
     def _observed(self, intent: RoutingIntent, rate: Rate, terms: Terms, book: Book) -> Verdict | None:
-        """Say of a stage that only observes what it would have refused when it was asked for the money."""
+        """Return what a stage that only observes would have refused in :meth:`reserve`."""
         if not terms.is_observed or terms.action == "warn" or terms.limit_usd is None or rate.is_free:
             return None
         if book.total_usd + self._estimate(intent, rate).cost_usd <= terms.limit_usd:
             return None
         return "exhausted", "The monthly budget does not cover this request", WAIT_OR_RAISE
 
-    def _refusal(self, lack: Lack, estimated: Estimate, book: Book, terms: Terms) -> Refusal:
-        if lack is Lack.DRAWING:
+    def _refusal(self, shortfall: Shortfall, estimated: Estimate, book: Book, terms: Terms) -> Refusal:
+        if shortfall is Shortfall.DRAWING:
             return Refusal("Its money is being drawn from the budget", is_saturation=True, action=TRY_AGAIN)
         context = {**refusal_context(book, terms), "estimated_cost_usd": float(round(estimated.cost_usd, 6))}
-        if lack is Lack.UNREACHABLE:
-            self._budget.figures.refusals["ledger_unreachable"] += 1
+        if shortfall is Shortfall.UNREACHABLE:
+            self._budget.counters.refusals["ledger_unreachable"] += 1
             return Refusal(BLIND, action=MEND, context=context)
-        self._budget.figures.refusals["exhausted"] += 1
+        self._budget.counters.refusals["exhausted"] += 1
         return Refusal("The monthly budget does not cover this request", action=WAIT_OR_RAISE, context=context)
 
     def _facts(self, intent: RoutingIntent, backend: Backend, model: str) -> Mapping[str, Any]:
@@ -186,6 +186,6 @@ def _at_the_limit(backend: Backend, rate: Rate, terms: Terms) -> Verdict | None:
         reason = f"Monthly budget hard limit reached; cloud agent '{backend.name}' blocked (zone: {backend.zone})"
         return "hard_limit", reason, WAIT_OR_RAISE
     if not rate.is_known:
-        # Only warned of is what a known price makes worse; who knows what an unknown one would do.
+        # ``warn`` allows known costs above the limit, but not unknown ones.
         return "unpriced", "Monthly budget hard limit reached, and its price is not known", WAIT_OR_RAISE
     return None

@@ -1,4 +1,4 @@
-"""What the budget looks like from outside: a page of figures, the facts of a refusal, the gauges."""
+"""The budget on the admin page, in the context of a refusal, and as gauges."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ _ACTION_WORDS: Final = {"warn": "Warn", "block_cloud": "BlockCloud", "block_all"
 
 
 def refusal_context(book: Book, terms: Terms) -> Mapping[str, Any]:
-    """Return the facts that a client is told with a refusal."""
+    """Return the context of a refusal, which the client sees."""
     return {
         "budget_spending_usd": _cents(book.total_usd),
         "budget_limit_usd": None if terms.limit_usd is None else float(terms.limit_usd),
@@ -24,7 +24,7 @@ def refusal_context(book: Book, terms: Terms) -> Mapping[str, Any]:
 
 
 def section(budget: Budget, config: BudgetConfig, prices_as_of: str) -> Mapping[str, Any]:
-    """Return the budget as the admin page shows it."""
+    """Return the budget for the admin page."""
     terms, book = budget.terms(config), budget.book
     spent = book.total_usd
     synced = budget.synced_unix_s
@@ -41,7 +41,7 @@ def section(budget: Budget, config: BudgetConfig, prices_as_of: str) -> Mapping[
         "reserved_usd": float(book.reserved_usd),
         "allowance_usd": float(book.drawn_usd),
         "committed_usd": float(book.committed_usd),
-        "is_ledger_reachable": budget.reach.is_good(),
+        "is_ledger_reachable": budget.ledger_health.is_good(),
         "is_enforced": terms.is_enforced,
         "tokenizer": "exact" if budget.tokenizer is not None else "heuristic",
         "prices_as_of": prices_as_of,
@@ -49,7 +49,7 @@ def section(budget: Budget, config: BudgetConfig, prices_as_of: str) -> Mapping[
 
 
 def gauges(budget: Budget, config: BudgetConfig) -> Iterable[Measure]:
-    """Return what Prometheus is told of this month."""
+    """Return the metrics of this month."""
     terms, book = budget.terms(config), budget.book
     spent, month = book.total_usd, {"billing_month": book.month}
     yield _gauge("spending_usd", "US dollars spent in this month by all processes.", float(spent), month)
@@ -60,12 +60,14 @@ def gauges(budget: Budget, config: BudgetConfig) -> Iterable[Measure]:
         yield _gauge("status", "0: normal, 1: soft limit reached, 2: hard limit reached.", status, month)
     yield _gauge("reserved_usd", "US dollars that this process holds for what is under way.", float(book.reserved_usd))
     yield _gauge("allowance_usd", "US dollars that this process has drawn ahead.", float(book.drawn_usd))
-    yield _gauge("ledger_reachable", "1: the common ledger can be read and written, 0: not.", budget.reach.is_good())
+    yield _gauge(
+        "ledger_reachable", "1: the common ledger can be read and written, 0: not.", budget.ledger_health.is_good()
+    )
     yield Measure(
         name="nexus_budget_store_failures",
         documentation="Calls of the store that failed.",
         type="counter",
-        samples=(Sample(budget.reach.failures_total),),
+        samples=(Sample(budget.ledger_health.failures_total),),
     )
 
 

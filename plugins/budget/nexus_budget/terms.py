@@ -1,4 +1,4 @@
-"""What holds at the moment: the limit, what happens at it, and how far along a month's spending is."""
+"""The limits of one configuration, and the status of a month's spending under them."""
 
 from decimal import Decimal
 from enum import StrEnum
@@ -11,7 +11,7 @@ from nexus_budget.money import ZERO
 
 
 class Status(StrEnum):
-    """How far along the spending of a month is."""
+    """The status of a month's spending."""
 
     NORMAL = "Normal"
     SOFT = "SoftLimit"
@@ -22,40 +22,40 @@ STATUS_NUMBERS: Final = {status: number for number, status in enumerate(Status)}
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
-    """The budget as one configuration sets it."""
+    """The limits of one configuration."""
 
     limit_usd: Decimal | None
     soft_usd: Decimal
-    """Where the soft limit is; without meaning when there is no limit."""
+    """The soft limit; meaningless without a limit."""
     action: Action
     allowance_usd: Decimal
-    """What this process draws ahead; 0 when nothing is held back."""
+    """What this process draws ahead; 0 if nothing is limited."""
     is_observed: bool = False
     """Whether the stage decides nothing."""
 
     @property
     def is_enforced(self) -> bool:
-        """Whether a request may be refused for want of money."""
+        """Whether a request may be refused because the budget is used up."""
         return self.limit_usd is not None and self.action != "warn" and not self.is_observed
 
     @property
     def ceiling_usd(self) -> Decimal | None:
-        """The most that all processes together may draw; None: as much as they like."""
+        """The most that all processes together may draw; None for no limit."""
         return self.limit_usd if self.is_enforced else None
 
     def status(self, spent_usd: Decimal) -> Status:
-        """Say how far along a month is in which so much was spent."""
+        """Return the status of a month with this spending."""
         if self.limit_usd is None or spent_usd < self.soft_usd:
             return Status.NORMAL
         return Status.SOFT if spent_usd < self.limit_usd else Status.HARD
 
     def percent(self, spent_usd: Decimal) -> Decimal:
-        """Return which part of the limit is spent; 0 when there is none."""
+        """Return the spent percentage of the limit; 0 without a limit."""
         return spent_usd * 100 / self.limit_usd if self.limit_usd is not None else ZERO
 
 
 def terms_of(config: BudgetConfig, *, is_observed: bool = False) -> Terms:
-    """Return what *config* sets."""
+    """Return the terms of *config*."""
     limit = config.monthly_limit_usd
     return Terms(
         limit_usd=limit,

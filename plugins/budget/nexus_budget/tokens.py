@@ -1,4 +1,4 @@
-"""Counts the tokens of what a model said: exactly where its tokenizer is known and installed, by bytes elsewhere."""
+"""Counts the tokens of an answer: exactly if the tokenizer is known and installed, otherwise by bytes."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -10,14 +10,14 @@ from typing import Final, Literal
 from nexus_budget.prices import plain_names
 
 Basis = Literal["exact", "approximation", "heuristic"]
-"""How tokens are counted: as the model's maker does; by the tokenizer of a relative, or without the thoughts that are
-paid for and never shown; by the bytes of the text."""
+"""How tokens are counted: by the model's own tokenizer; by that of a related model, or without hidden reasoning tokens;
+by the bytes of the text."""
 
 BYTES_PER_TOKEN: Final = 4
 PIECE_CHARACTERS: Final = 4096
-"""Counted at once: a piece takes far less than a millisecond, whatever is in it."""
-MOST_PENDING: Final = 65_536
-"""A text that has no place to be cut at for so long is cut anyway; counting that takes a few milliseconds."""
+"""Counted at once: a piece takes far less than a millisecond, whatever its content."""
+MAX_PENDING: Final = 65_536
+"""A longer text without a place to cut is cut anyway; counting it takes a few milliseconds."""
 
 ENCODINGS: Final[Mapping[str, tuple[str, Basis]]] = {
     "gpt-4o*": ("o200k_base", "exact"),
@@ -31,13 +31,13 @@ ENCODINGS: Final[Mapping[str, tuple[str, Basis]]] = {
     "gpt-3.5*": ("cl100k_base", "exact"),
     "claude-*": ("cl100k_base", "approximation"),
 }
-"""By a glob for the model's name, the tokenizer, and what its count is worth."""
+"""By a glob for the model's name, the tokenizer and its accuracy."""
 
 _Count = Callable[[list[str], str, int], list[int]]
 
 
 def installed_tokenizer() -> "Tokenizer | None":
-    """Return the tokenizer if the extra is installed, with its tables loaded, which takes half a second."""
+    """Return the tokenizer with its tables loaded, which takes half a second; None if the extra is not installed."""
     if find_spec("toktok") is None:
         return None
     tokenizer = Tokenizer(import_module("toktok").batch_count)
@@ -47,18 +47,18 @@ def installed_tokenizer() -> "Tokenizer | None":
 
 
 class Tokenizer:
-    """The tables of several models; counting opens no file and no socket."""
+    """Counts with the tables of several models, without opening a file or a socket."""
 
     def __init__(self, count: _Count) -> None:
         self._count = count
 
     def count(self, text: str, encoding: str) -> int:
-        """Return how many tokens *text* has, on one thread."""
+        """Return the number of tokens of *text*, computed on one thread."""
         return self._count([text], encoding, 1)[0]
 
 
 class TextMeter:
-    """Adds up the tokens of an answer while it comes, in pieces that cannot hold up the event loop."""
+    """Counts the tokens of an answer while it arrives, in pieces that cannot block the event loop."""
 
     __slots__ = ("_basis", "_bytes", "_count_at", "_encoding", "_pending", "_pending_size", "_tokenizer", "_tokens")
 
@@ -74,16 +74,16 @@ class TextMeter:
         self._count_at = PIECE_CHARACTERS
 
     @property
-    def has_heard(self) -> bool:
+    def has_text(self) -> bool:
         return self._bytes > 0
 
     @property
     def basis(self) -> Basis:
         return self._basis
 
-    def hear(self, text: str) -> None:
-        """Count *text*, which goes on where the last one ended."""
-        # A lone surrogate is no text; whoever sends one is not to break the counting of it.
+    def add(self, text: str) -> None:
+        """Count *text*, which continues the last one."""
+        # A lone surrogate cannot be encoded; replace it.
         sound = text if text.isascii() else text.encode("utf-8", "replace").decode()
         self._bytes += len(sound) if sound.isascii() else len(sound.encode())
         if self._tokenizer is None:
@@ -94,7 +94,7 @@ class TextMeter:
             self._count_pieces(self._tokenizer)
 
     def tokens(self) -> int:
-        """Return the count of all that was heard."""
+        """Return the number of tokens so far."""
         if self._tokenizer is None:
             return -(-self._bytes // BYTES_PER_TOKEN)
         rest = "".join(self._pending)
@@ -103,7 +103,7 @@ class TextMeter:
     def _count_pieces(self, tokenizer: Tokenizer) -> None:
         text = "".join(self._pending)
         cut = _last_cut(text)
-        if not cut and len(text) > MOST_PENDING:
+        if not cut and len(text) > MAX_PENDING:
             cut, self._basis = len(text), "approximation"
         if cut:
             self._tokens += tokenizer.count(text[:cut], self._encoding)
@@ -121,10 +121,10 @@ def _encoding_of(model: str) -> tuple[str, Basis]:
 
 
 def _last_cut(text: str) -> int:
-    """Return where *text* can be cut so that its parts have as many tokens as the whole; 0: nowhere.
+    """Return where *text* can be cut so that its parts have as many tokens as the whole; 0 if nowhere.
 
-    These tokenizers first split a text into words: a blank between two letters always begins one, and a letter after
-    the end of a line as well.
+    These tokenizers first split a text into words: a space between two letters always begins one, and so does a letter
+    after the end of a line.
     """
     at = len(text)
     while (at := max(text.rfind(" ", 1, at), text.rfind("\n", 1, at))) > 0:

@@ -158,7 +158,7 @@ def stage(budget):
 
 @pytest.fixture
 def fleet():
-    """One server of the house and one of a cloud, both with gpt-4o."""
+    """A local server and a cloud, both with gpt-4o."""
     return {
         "gpu-1": make_backend("gpu-1", models=("gpt-4o",)),
         "openai": make_backend("openai", zone="cloud", models=("gpt-4o",)),

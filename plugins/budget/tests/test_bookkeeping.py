@@ -8,7 +8,7 @@ import pytest
 from nexus.api import ConfigError, tasks
 from nexus.testing.waiting import eventually as until
 from nexus_budget import bookkeeping
-from nexus_budget.account import Lack, Reservation
+from nexus_budget.account import Reservation, Shortfall
 from nexus_budget.budget import Budget
 from nexus_budget.months import bounds
 from nexus_budget.tokens import installed_tokenizer
@@ -40,40 +40,40 @@ async def test_what_was_spent_is_entered_meanwhile(serve, budget, store):
         await until(lambda: store.number("spent") == Decimal("0.3"))
 
 
-async def test_who_waits_for_money_is_let_try_again_when_it_is_there(serve, budget):
+async def test_a_request_that_waits_for_money_is_woken_when_it_is_there(serve, budget):
     woken = []
     async with serve(budget, interval_s=60, wake=lambda: woken.append(True), **BLOCK):
         terms = budget.terms_in_force
-        assert budget.account.reserve("one", Decimal(5), NOON, terms) is Lack.DRAWING
+        assert budget.account.reserve("one", Decimal(5), NOON, terms) is Shortfall.DRAWING
 
         await until(lambda: woken)
 
         assert isinstance(budget.account.reserve("one", Decimal(5), NOON, terms), Reservation)
 
 
-async def test_who_asks_while_an_entry_is_made_is_let_try_again_too(serve, budget, store):
+async def test_a_request_that_asks_during_an_entry_is_woken_too(serve, budget, store):
     woken = []
     async with serve(budget, interval_s=60, wake=lambda: woken.append(True), **BLOCK):
         store.hanging = asyncio.Event()
-        budget.hurry.set()
+        budget.sync_now.set()
         await asyncio.sleep(0.01)
-        assert budget.account.reserve("one", Decimal(5), NOON, budget.terms_in_force) is Lack.DRAWING
+        assert budget.account.reserve("one", Decimal(5), NOON, budget.terms_in_force) is Shortfall.DRAWING
         store.hanging.set()
 
-        await until(lambda: budget.account.lack(Decimal(5), NOON, budget.terms_in_force) is None)
+        await until(lambda: budget.account.shortfall(Decimal(5), NOON, budget.terms_in_force) is None)
 
         assert woken
 
 
-async def test_who_waits_for_money_when_its_month_ends_still_gets_it(serve, budget, clock):
+async def test_a_request_that_waits_when_its_month_ends_still_gets_money(serve, budget, clock):
     midnight = bounds(JUNE)[0]
     clock.unix_s = midnight - 1
     async with serve(budget, interval_s=60, **BLOCK):
         terms = budget.terms_in_force
-        assert budget.account.reserve("one", Decimal(5), midnight - 1, terms) is Lack.DRAWING
+        assert budget.account.reserve("one", Decimal(5), midnight - 1, terms) is Shortfall.DRAWING
         clock.unix_s = midnight + 1
 
-        await until(lambda: budget.account.lack(Decimal(5), midnight - 1, terms) is None)
+        await until(lambda: budget.account.shortfall(Decimal(5), midnight - 1, terms) is None)
 
 
 async def test_a_store_that_forgets_is_refused_under_a_limit(serve, budget, forgetful):
@@ -91,34 +91,34 @@ async def test_without_a_limit_any_store_will_do(serve, budget, forgetful):
 async def test_a_store_that_fails_closes_and_opens_the_account(serve, budget, store):
     async with serve(budget, **BLOCK):
         store.failing = True
-        await until(lambda: budget.figures.events["ledger_unreachable"] == 1)
-        assert budget.account.reserve("one", Decimal(1), NOON, budget.terms_in_force) is Lack.UNREACHABLE
+        await until(lambda: budget.counters.events["ledger_unreachable"] == 1)
+        assert budget.account.reserve("one", Decimal(1), NOON, budget.terms_in_force) is Shortfall.UNREACHABLE
 
         store.failing = False
-        await until(lambda: budget.figures.events["ledger_reached"] == 1)
+        await until(lambda: budget.counters.events["ledger_reached"] == 1)
         assert isinstance(budget.account.reserve("one", Decimal(1), NOON, budget.terms_in_force), Reservation)
 
 
 async def test_a_store_that_hangs_closes_the_account(serve, budget, store, monkeypatch):
-    monkeypatch.setattr(bookkeeping, "PATIENCE_S", 0.02)
-    monkeypatch.setattr("nexus_budget.reach.PATIENCE_S", 0.02)
+    monkeypatch.setattr(bookkeeping, "MAX_CALL_S", 0.02)
+    monkeypatch.setattr("nexus_budget.ledger_health.MAX_CALL_S", 0.02)
     woken = []
     async with serve(budget, wake=lambda: woken.append(True), **BLOCK):
         store.hanging = asyncio.Event()
 
-        await until(lambda: budget.figures.events["ledger_unreachable"] == 1)
+        await until(lambda: budget.counters.events["ledger_unreachable"] == 1)
 
-        assert budget.account.reserve("one", Decimal(1), NOON, budget.terms_in_force) is Lack.UNREACHABLE
+        assert budget.account.reserve("one", Decimal(1), NOON, budget.terms_in_force) is Shortfall.UNREACHABLE
         assert woken
         store.hanging.set()
-        await until(budget.reach.is_good)
+        await until(budget.ledger_health.is_good)
 
 
 async def test_a_store_that_fails_at_the_start_keeps_only_the_cloud_closed(serve, budget, store):
     store.failing = True
 
     async with serve(budget, **BLOCK):
-        assert budget.account.reserve("one", Decimal(1), NOON, budget.terms_in_force) is Lack.UNREACHABLE
+        assert budget.account.reserve("one", Decimal(1), NOON, budget.terms_in_force) is Shortfall.UNREACHABLE
 
 
 async def test_the_money_of_a_month_is_there_when_it_begins(serve, budget, store, clock):
@@ -135,7 +135,7 @@ async def test_the_money_of_a_month_is_there_when_it_begins(serve, budget, store
 
     assert (store.number("spent", MAY), store.number("committed", MAY)) == (Decimal("0.1"), Decimal("0.1"))
     assert store.number("spent", JUNE) == Decimal("0.2")
-    assert budget.figures.events["month_rollover"] == 1
+    assert budget.counters.events["month_rollover"] == 1
 
 
 async def test_what_a_killed_process_had_drawn_is_counted_as_spent(serve, budget, store, clock, monkeypatch):
@@ -144,17 +144,17 @@ async def test_what_a_killed_process_had_drawn_is_counted_as_spent(serve, budget
     await service.__aenter__()
     service._task.cancel()
     monkeypatch.setattr(bookkeeping, "DEAD_AFTER_S", 0.05)
-    monkeypatch.setattr(bookkeeping, "LOOK_AROUND_S", 0.01)
+    monkeypatch.setattr(bookkeeping, "CHECK_OTHERS_S", 0.01)
 
     async with serve(budget, interval_s=0.005, **BLOCK):
         await until(lambda: store.number("spent") == 1)
 
-    assert budget.figures.events["allowance_lost"] == 1
+    assert budget.counters.events["allowance_lost"] == 1
     assert store.number("committed") == 1
 
 
-async def test_who_has_money_to_spare_gives_it_to_who_has_none(serve, budget, store, clock, monkeypatch):
-    monkeypatch.setattr(bookkeeping, "LOOK_AROUND_S", 0.01)
+async def test_a_process_with_spare_money_gives_it_to_one_without(serve, budget, store, clock, monkeypatch):
+    monkeypatch.setattr(bookkeeping, "CHECK_OTHERS_S", 0.01)
     rich = Budget(clock)
 
     async with serve(rich, **BLOCK, allowance_usd=10):
@@ -176,7 +176,7 @@ async def test_at_a_reload_new_limits_act_at_once(serve, budget, store):
             assert budget.terms_in_force.limit_usd == 20
         assert budget.terms_in_force.limit_usd == 10
 
-    assert budget.figures.events["limit_increased"] == 1
+    assert budget.counters.events["limit_increased"] == 1
     assert store.number("spent") == store.number("committed") == 10
 
 
@@ -207,15 +207,15 @@ async def test_a_start_that_is_stopped_at_any_step_leaves_nothing_drawn(serve, b
     assert store.number("committed") == 0
 
 
-async def test_limits_that_are_reached_are_told_once(serve, budget):
+async def test_reached_limits_are_logged_once(serve, budget):
     async with serve(budget, **BLOCK):
         budget.account.spend(Decimal(8), NOON)
-        await until(lambda: budget.figures.events["soft_limit_reached"] == 1)
+        await until(lambda: budget.counters.events["soft_limit_reached"] == 1)
         budget.account.spend(Decimal(2), NOON)
-        await until(lambda: budget.figures.events["hard_limit_reached"] == 1)
+        await until(lambda: budget.counters.events["hard_limit_reached"] == 1)
         await asyncio.sleep(0.05)
 
-    assert budget.figures.events["soft_limit_reached"] == budget.figures.events["hard_limit_reached"] == 1
+    assert budget.counters.events["soft_limit_reached"] == budget.counters.events["hard_limit_reached"] == 1
 
 
 async def test_a_stage_that_observes_draws_nothing(serve, budget, store):
@@ -228,8 +228,8 @@ async def test_a_stage_that_observes_draws_nothing(serve, budget, store):
 
 
 async def test_a_store_that_hangs_keeps_neither_the_start_nor_the_end_waiting(serve, budget, store, monkeypatch):
-    monkeypatch.setattr(bookkeeping, "LONGEST_ROUND_S", 0.02)
-    monkeypatch.setattr(bookkeeping, "LAST_ROUND_S", 0.02)
+    monkeypatch.setattr(bookkeeping, "MAX_ROUND_S", 0.02)
+    monkeypatch.setattr(bookkeeping, "MAX_LAST_ROUND_S", 0.02)
     store.hanging = asyncio.Event()
 
     async with asyncio.timeout(2), serve(budget, **BLOCK):

@@ -1,4 +1,4 @@
-"""The ledger agrees with itself at every instant, whoever writes to it, and whoever is killed over it."""
+"""The ledger is consistent at every instant, whichever processes write to it or are killed."""
 
 import asyncio
 import json
@@ -49,7 +49,7 @@ async def test_what_was_not_drawn_is_committed_when_it_is_spent(store, ledger, b
     assert (store.number("spent"), store.number("committed"), drawn_by_all(store)) == (3, 3, 0)
 
 
-async def test_two_who_draw_at_once_cannot_have_more_than_there_is(store):
+async def test_two_processes_that_draw_at_once_cannot_exceed_the_limit(store):
     books = [Book(MAY), Book(MAY)]
 
     await asyncio.gather(*(Ledger(store, str(n)).enter(book, Decimal(6), Decimal(10)) for n, book in enumerate(books)))
@@ -57,7 +57,7 @@ async def test_two_who_draw_at_once_cannot_have_more_than_there_is(store):
     assert sum(book.free_usd for book in books) == 10 == store.number("committed")
 
 
-async def test_nobody_is_promised_what_is_about_to_be_given_back(store, ledger, book):
+async def test_money_about_to_be_given_back_is_not_reserved(store, ledger, book):
     await Ledger(store, "other").enter(Book(MAY), Decimal(9), Decimal(10))
     frees = []
     apply = store.apply
@@ -119,7 +119,7 @@ async def test_what_a_killed_process_had_drawn_counts_as_spent_once(store, book)
     found = [await survivor.others() for survivor in survivors]
 
     counted = await asyncio.gather(
-        *(s.count_as_spent(*whose, e) for s, o in zip(survivors, found, strict=True) for whose, e in o.items())
+        *(s.count_as_spent(*key, e) for s, o in zip(survivors, found, strict=True) for key, e in o.items())
     )
 
     assert sorted(counted) == [False, True]
@@ -130,8 +130,8 @@ async def test_what_a_killed_process_had_drawn_counts_as_spent_once(store, book)
 async def test_a_process_that_only_slept_takes_back_what_was_counted_in_its_place(store, ledger, book):
     await ledger.enter(book, ONE, Decimal(10))
     other = Ledger(store, "other")
-    for whose, entry in (await other.others()).items():
-        await other.count_as_spent(*whose, entry)
+    for key, entry in (await other.others()).items():
+        await other.count_as_spent(*key, entry)
 
     book.settle(Decimal(0), Decimal("0.25"))
     await ledger.enter(book, Decimal(0), Decimal(10))

@@ -7,7 +7,7 @@ import pytest
 from nexus.api import ConfigError, ModelFacts
 from nexus.testing.builders import make_backend
 from nexus_budget.config import BudgetConfig, PriceRow
-from nexus_budget.prices import MOST_CACHED_RATES, PriceBook, plain_names, shipped_prices
+from nexus_budget.prices import MAX_CACHED_RATES, PriceBook, plain_names, shipped_prices
 
 CLOUD = make_backend("openai", zone="cloud")
 HOUSE = make_backend("gpu-1")
@@ -32,7 +32,7 @@ def test_a_listed_model_of_a_cloud_costs_what_the_list_says():
     assert (rate.source, rate.is_known, rate.is_paid) == ("shipped", True, True)
 
 
-def test_a_model_of_the_house_costs_nothing_whatever_its_name():
+def test_a_local_model_is_free_whatever_its_name():
     rate = prices().rate(HOUSE, "gpt-4")
 
     assert (rate.is_free, rate.is_paid, rate.source) == (True, False, "local")
@@ -48,7 +48,7 @@ def test_a_model_that_a_local_server_passes_on_to_a_cloud_is_paid():
     assert prices().rate(server, "glm:cloud").source == "assumed"
 
 
-def test_nobody_s_price_is_assumed_and_not_nothing():
+def test_an_unknown_price_is_assumed_and_not_zero():
     rate = prices().rate(CLOUD, "brand-new")
 
     assert (rate.source, rate.is_known) == ("assumed", False)
@@ -76,7 +76,7 @@ def test_a_relative_s_price_is_not_taken(model, price):
     assert millionth(prices().rate(CLOUD, model)) == Decimal(price)
 
 
-def test_who_names_more_is_meant_more():
+def test_the_most_specific_row_wins():
     told = prices(
         prices=(
             row(1, model="gpt-*"),
@@ -91,7 +91,7 @@ def test_who_names_more_is_meant_more():
     assert millionth(told.rate(make_backend("other", zone="cloud"), "gpt-4o")) == 1
 
 
-def test_the_operator_may_price_a_server_of_the_house():
+def test_the_operator_may_price_a_local_server():
     rate = prices(prices=(row(1, backend="gpu-1"),)).rate(HOUSE, "llama3")
 
     assert (rate.source, rate.is_paid, millionth(rate)) == ("configured", True, 1)
@@ -133,10 +133,10 @@ def test_the_shipped_list_has_a_date_and_no_name_twice():
 def test_backends_that_come_and_go_do_not_fill_the_memory():
     told = prices()
 
-    for number in range(MOST_CACHED_RATES + 10):
+    for number in range(MAX_CACHED_RATES + 10):
         told.rate(CLOUD, f"model-{number}")
 
-    assert len(told._rates) <= MOST_CACHED_RATES
+    assert len(told._rates) <= MAX_CACHED_RATES
 
 
 def test_what_was_asked_for_last_can_be_asked_by_names():

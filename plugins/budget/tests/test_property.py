@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from nexus.api import StoreError
-from nexus_budget.account import Lack, Reservation
+from nexus_budget.account import Reservation, Shortfall
 from nexus_budget.book import next_draw
 from nexus_budget.budget import Budget
 from nexus_budget.config import BudgetConfig
@@ -55,20 +55,20 @@ class World:
         self.lost = Decimal(0)
         """What killed processes had promised, and may have spent."""
         self.drawn_in_vain = Decimal(0)
-        """What killed processes had drawn and not heard of; it counts as spent, even where it was too much."""
+        """What killed processes had drawn without knowing it; it counts as spent, even above the limit."""
 
-    async def step(self, what, who, number):
-        await getattr(self, what)(self.processes[who], number)
+    async def step(self, what, index, number):
+        await getattr(self, what)(self.processes[index], number)
         assert self.spent <= LIMIT
         assert self.store.number("committed") - self.withheld <= LIMIT
         assert self.spent + self.lost <= self.store.number("committed")
 
     @property
     def withheld(self):
-        """What is drawn and cannot be promised: it is too much, or its process has not heard of it."""
+        """What is drawn and cannot be reserved: it is too much, or its process does not know of it."""
         books = [process.book for process in self.processes]
-        unheard = sum(max(book.draft.drawn, Decimal(0)) for book in books if book.draft is not None)
-        return unheard + sum(book.excess_usd for book in books) + self.drawn_in_vain
+        unknown = sum(max(book.draft.drawn, Decimal(0)) for book in books if book.draft is not None)
+        return unknown + sum(book.excess_usd for book in books) + self.drawn_in_vain
 
     async def reserve(self, process, number):
         reserved = process.budget.account.reserve("one", Decimal(number) / 10, NOON, TERMS)
@@ -103,11 +103,11 @@ class World:
 
     async def reclaim(self, process, number):
         living = {p.budget.process_id: p for p in self.processes}
-        for whose, entry in (await process.ledger.others()).items():
-            # Who sleeps and has not heard of its own entry loses what that drew: too much is counted, never too little.
-            sleeps = whose[1] in living and living[whose[1]].book.draft is None and number % 7 == 0
-            if whose[1] not in living or sleeps:
-                await process.ledger.count_as_spent(*whose, entry)
+        for key, entry in (await process.ledger.others()).items():
+            # A suspended process with an unresolved entry loses what it drew: too much is counted, never too little.
+            sleeps = key[1] in living and living[key[1]].book.draft is None and number % 7 == 0
+            if key[1] not in living or sleeps:
+                await process.ledger.count_as_spent(*key, entry)
 
     async def fail(self, process, number):
         self.store.failing = number % 2 == 0
@@ -122,22 +122,28 @@ class World:
                 self.spent += reservation.amount_usd
             await process.round()
             await process.ledger.close(process.book)
-        for whose, entry in (await self.processes[0].ledger.others()).items():
-            await self.processes[0].ledger.count_as_spent(*whose, entry)
+        for key, entry in (await self.processes[0].ledger.others()).items():
+            await self.processes[0].ledger.count_as_spent(*key, entry)
 
 
-GIVEN_BACK_UNHEARD = [*[("reserve", 0, 1)] * 5, ("reserve", 0, 26), ("round", 0, 1), ("cut", 0, 2)]
-"""An entry that gives back is made, and nobody hears of it."""
+GIVEN_BACK_INTERRUPTED = [*[("reserve", 0, 1)] * 5, ("reserve", 0, 26), ("round", 0, 1), ("cut", 0, 2)]
+"""An entry that gives back is made, and its process is interrupted."""
 
-DRAWN_UNHEARD = [*[("reserve", 0, 30)] * 3, ("round", 0, 1), *[("reserve", 1, 30)] * 3, ("cut", 1, 2), ("round", 1, 1)]
-"""An entry draws what another process has drawn already, and nobody hears of it."""
+DRAWN_TWICE = [
+    *[("reserve", 0, 30)] * 3,
+    ("round", 0, 1),
+    *[("reserve", 1, 30)] * 3,
+    ("cut", 1, 2),
+    ("round", 1, 1),
+]
+"""An entry draws what another process has already drawn, and its process is interrupted."""
 
 
 @settings(max_examples=150)
 @given(st.lists(steps, max_size=40))
-@example(GIVEN_BACK_UNHEARD)
-@example([*DRAWN_UNHEARD[:-1], ("kill", 1, 1), ("reclaim", 0, 1)])
-@example([*DRAWN_UNHEARD, *[("reserve", 1, 30)] * 3, *[("reserve", 0, 30)] * 3])
+@example(GIVEN_BACK_INTERRUPTED)
+@example([*DRAWN_TWICE[:-1], ("kill", 1, 1), ("reclaim", 0, 1)])
+@example([*DRAWN_TWICE, *[("reserve", 1, 30)] * 3, *[("reserve", 0, 30)] * 3])
 def test_no_more_is_spent_than_there_is_and_nothing_is_forgotten(new_store, history):
     async def live():
         world = World(new_store())
@@ -163,40 +169,40 @@ class Crowd:
         self.waiting = {}
         self.promised = Decimal(0)
 
-    async def step(self, what, who, number):
-        await getattr(self, what)(who, Decimal(number) / 10)
+    async def step(self, what, request, number):
+        await getattr(self, what)(request, Decimal(number) / 10)
 
-    async def ask(self, who, amount):
-        self.waiting[who] = amount
-        self._try(who)
+    async def ask(self, request, amount):
+        self.waiting[request] = amount
+        self._try(request)
 
-    async def retry(self, who, _):
-        self._try(who)
+    async def retry(self, request, _):
+        self._try(request)
 
-    async def leave(self, who, _):
-        self.waiting.pop(who, None)
+    async def leave(self, request, _):
+        self.waiting.pop(request, None)
 
     async def round(self, *_):
         await self.process.round()
-        for who in list(self.waiting):
-            self._try(who)
+        for request in list(self.waiting):
+            self._try(request)
 
-    def _try(self, who):
-        if who not in self.waiting:
+    def _try(self, request):
+        if request not in self.waiting:
             return
-        cheap = self.waiting[who]
-        lacks = set()
+        cheap = self.waiting[request]
+        shortfalls = set()
         for amount in (cheap + Decimal("0.1"), cheap):
-            answer = self.process.budget.account.reserve(str(who), amount, NOON, TERMS)
+            answer = self.process.budget.account.reserve(str(request), amount, NOON, TERMS)
             if isinstance(answer, Reservation):
                 self.promised += amount
                 assert self.promised <= LIMIT
-                del self.waiting[who]
+                del self.waiting[request]
                 return
-            assert answer is Lack.DRAWING or self.promised + amount > LIMIT
-            lacks.add(answer)
-        if lacks == {Lack.EXHAUSTED}:
-            del self.waiting[who]
+            assert answer is Shortfall.DRAWING or self.promised + amount > LIMIT
+            shortfalls.add(answer)
+        if shortfalls == {Shortfall.EXHAUSTED}:
+            del self.waiting[request]
 
 
 @settings(max_examples=150)
@@ -208,8 +214,8 @@ class Crowd:
         max_size=60,
     )
 )
-@example([("ask", who, 8) for who in range(40)])
-def test_nobody_is_refused_who_could_be_paid_and_nobody_waits_for_ever(new_store, history):
+@example([("ask", request, 8) for request in range(40)])
+def test_no_request_is_refused_while_money_is_left_and_none_waits_for_ever(new_store, history):
     async def live():
         crowd = Crowd(new_store())
         await crowd.round()
@@ -222,7 +228,7 @@ def test_nobody_is_refused_who_could_be_paid_and_nobody_waits_for_ever(new_store
     assert not asyncio.run(live()).waiting
 
 
-async def test_of_two_hundred_at_once_a_budget_for_ten_admits_ten(store):
+async def test_of_two_hundred_requests_a_budget_for_ten_admits_ten(store):
     process = Process(store)
     cost = Decimal(1)
     await process.round()

@@ -16,7 +16,7 @@ from nexus_budget.terms import terms_of
 ROOT = Path(__file__).parents[1]
 README = Readme(ROOT / "README.rst")
 SOURCES = "".join(path.read_text() for path in (ROOT / "nexus_budget").glob("*.py"))
-TOLD = set(re.findall(r'(?:tell|info)\(\s*"(\w+)"', SOURCES))
+TOLD = set(re.findall(r'(?:warn|info)\(\s*"(\w+)"', SOURCES))
 # Chosen by a table or a condition.
 EVENTS = TOLD | {"soft_limit_reached", "hard_limit_reached", "limit_increased", "limit_decreased"}
 

@@ -7,7 +7,7 @@ import pytest
 from nexus.api import AttemptOutcome, Ending, Hold, Refusal, TokenUsage
 from nexus.testing.builders import make_backend
 from nexus_budget.config import BudgetKeys, Price, PriceRow
-from nexus_budget.reconciler import MOST_EXPLAINED
+from nexus_budget.reconciler import MAX_EXPLAINED
 from nexus_budget.terms import terms_of
 
 BLOCK = {"monthly_limit_usd": 100, "hard_limit_action": "block_cloud"}
@@ -15,14 +15,14 @@ BLOCK = {"monthly_limit_usd": 100, "hard_limit_action": "block_cloud"}
 
 @pytest.fixture
 def spent(budget):
-    """Say what was spent in this month, and how much is drawn: ``spent(80)``."""
+    """Set what was spent in this month, and how much is drawn: ``spent(80)``."""
 
-    def tell(usd, drawn=1000):
+    def set_spent(usd, drawn=1000):
         book = budget.book
         book.is_read, book.spent_usd, book.committed_usd = True, Decimal(str(usd)), Decimal(str(usd)) + drawn
         book.drawn_usd = Decimal(drawn)
 
-    return tell
+    return set_spent
 
 
 def outcome(**fields):
@@ -46,7 +46,7 @@ def reasons(intent):
         (100, "block_all", set(), set()),
     ],
 )
-def test_the_limits_act_as_they_are_told_to(stage, ask, spent, usd, action, left, halved):
+def test_each_action_applies_at_its_limit(stage, ask, spent, usd, action, left, halved):
     spent(usd)
     intent = ask()
 
@@ -56,7 +56,7 @@ def test_the_limits_act_as_they_are_told_to(stage, ask, spent, usd, action, left
     assert {verdict.backend for verdict in intent.weights if verdict.factor == 0.5} == halved
 
 
-def test_who_is_blocked_is_told_why_and_until_when(stage, ask, spent):
+def test_a_refusal_says_why_and_until_when(stage, ask, spent):
     spent(100)
     intent = ask()
 
@@ -112,15 +112,15 @@ def test_at_the_limit_an_unknown_price_is_no_matter_of_a_warning(stage, ask, spe
     assert unknown.candidates == set()
 
 
-def test_an_assumed_price_is_told_of_once_and_counted_always(stage, ask, budget):
+def test_an_assumed_price_is_logged_once_and_always_counted(stage, ask, budget):
     openai = make_backend("openai", zone="cloud", models=("new",))
     made = stage()
 
     for _ in range(3):
         made.reserve(ask(model="new", backends=[openai]), openai)
 
-    assert budget.figures.unpriced["openai", "new"] == 3
-    assert budget.figures.events["price_assumed"] == 1
+    assert budget.counters.unpriced["openai", "new"] == 3
+    assert budget.counters.events["price_assumed"] == 1
 
 
 def test_a_hold_is_settled_with_what_the_answer_cost(stage, ask, spent, budget, fleet):
@@ -132,7 +132,7 @@ def test_a_hold_is_settled_with_what_the_answer_cost(stage, ask, spent, budget, 
 
     assert (budget.book.reserved_usd, budget.book.settled_usd) == (0, Decimal("0.0026"))
     assert hold.cost_usd() == 0.0026
-    assert budget.figures.attempts["openai", "gpt-4o", "reported"] == 1
+    assert budget.counters.attempts["openai", "gpt-4o", "reported"] == 1
 
 
 def test_a_request_waits_for_its_money_once_at_however_many_backends(stage, ask, spent, budget):
@@ -146,7 +146,7 @@ def test_a_request_waits_for_its_money_once_at_however_many_backends(stage, ask,
     assert budget.book.short_usd == Decimal("0.0125")
 
 
-def test_a_request_that_the_house_answers_waits_for_no_money(stage, ask, spent, budget, fleet):
+def test_a_request_with_a_local_answer_waits_for_no_money(stage, ask, spent, budget, fleet):
     spent(0, drawn=0)
     made, intent = stage(**BLOCK), ask(max_tokens=1000)
 
@@ -177,7 +177,7 @@ def test_what_was_never_sent_costs_nothing_and_is_free_again(stage, ask, spent, 
     assert budget.book.free_usd == free
 
 
-def test_the_house_holds_nothing(stage, ask, spent, fleet):
+def test_a_local_backend_reserves_nothing(stage, ask, spent, fleet):
     spent(0)
 
     assert stage(**BLOCK).reserve(ask(), fleet["gpu-1"]) is None
@@ -194,19 +194,19 @@ def test_what_is_left_must_cover_the_estimate(stage, ask, spent, fleet):
     assert stage(**BLOCK).would_refuse(ask(max_tokens=1000), fleet["gpu-1"]) is None
 
 
-def test_what_is_not_drawn_yet_is_worth_waiting_for(stage, ask, spent, fleet, budget):
+def test_a_request_waits_for_money_that_is_not_drawn_yet(stage, ask, spent, fleet, budget):
     spent(10, drawn=0)
 
     refusal = stage(**BLOCK).reserve(ask(max_tokens=1000), fleet["openai"])
 
     assert refusal.is_saturation
-    assert budget.hurry.is_set()
+    assert budget.sync_now.is_set()
     assert stage(**BLOCK).would_refuse(ask(max_tokens=1000), fleet["openai"]) is None
 
 
-def test_without_its_ledger_the_cloud_is_closed_and_the_house_open(stage, ask, spent, budget, fleet):
+def test_without_the_ledger_clouds_are_excluded_and_local_backends_used(stage, ask, spent, budget, fleet):
     spent(0)
-    budget.reach.failure = "the disk is full"
+    budget.ledger_health.failure = "the disk is full"
     intent = ask()
 
     stage(**BLOCK).reconcile(intent)
@@ -216,12 +216,12 @@ def test_without_its_ledger_the_cloud_is_closed_and_the_house_open(stage, ask, s
     assert "the disk is full" not in reasons(intent)["openai"]
     assert isinstance(stage(**BLOCK).reserve(ask(), fleet["openai"]), Refusal)
     assert stage(**BLOCK).reserve(ask(), fleet["gpu-1"]) is None
-    assert budget.figures.events["ledger_unreachable"] == 1
+    assert budget.counters.events["ledger_unreachable"] == 1
 
 
 def test_without_its_ledger_a_limit_that_only_warns_closes_nothing(stage, ask, spent, budget, fleet):
     spent(0)
-    budget.reach.failure = "the disk is full"
+    budget.ledger_health.failure = "the disk is full"
 
     assert isinstance(stage(monthly_limit_usd=100).reserve(ask(), fleet["openai"]), Hold)
 
@@ -233,14 +233,14 @@ def test_headers_tell_the_cost_and_only_past_the_soft_limit_the_month(stage, ask
     late = stage(**BLOCK).reserve(ask(max_tokens=1000), fleet["openai"])
     house = stage(**BLOCK).reserve(ask(), fleet["gpu-1"])
 
-    standing = {
+    month_headers = {
         "X-Nexus-Budget-Status": "SoftLimit",
         "X-Nexus-Budget-Utilization": "80.13",
         "X-Nexus-Budget-Remaining": "19.87",
     }
     assert calm.headers(None) == {"X-Nexus-Cost-Estimated": "0.0125"}
-    assert late.headers(TokenUsage(1000, 10)) == {"X-Nexus-Cost-Estimated": "0.0026", **standing}
-    assert house.headers(None) == standing
+    assert late.headers(TokenUsage(1000, 10)) == {"X-Nexus-Cost-Estimated": "0.0026", **month_headers}
+    assert house.headers(None) == month_headers
     house.settle(outcome())
 
 
@@ -285,13 +285,13 @@ def test_a_stage_that_observes_says_what_it_would_refuse_for_want_of_money(stage
     made.reconcile(intent)
 
     assert "does not cover" in reasons(intent)["openai"]
-    assert budget.figures.refusals["exhausted"] == 1
+    assert budget.counters.refusals["exhausted"] == 1
 
 
 def test_an_explanation_of_a_large_fleet_is_bounded(stage, ask):
     many = [make_backend(f"cloud-{number}", zone="cloud", models=("gpt-4o",)) for number in range(200)]
 
-    assert len(stage().explain(ask(backends=many))["backends"]) == MOST_EXPLAINED
+    assert len(stage().explain(ask(backends=many))["backends"]) == MAX_EXPLAINED
 
 
 def test_the_figures_at_a_glance_have_the_budget_while_there_is_a_limit(stage, spent):

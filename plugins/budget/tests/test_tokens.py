@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nexus_budget.tokens import MOST_PENDING, PIECE_CHARACTERS, TextMeter, Tokenizer, installed_tokenizer
+from nexus_budget.tokens import MAX_PENDING, PIECE_CHARACTERS, TextMeter, Tokenizer, installed_tokenizer
 
 needs_tables = pytest.mark.skipif(installed_tokenizer() is None, reason="the extra is not installed")
 
@@ -17,7 +17,7 @@ def words(texts, encoding, threads):
 def meter(*pieces, model="gpt-4o", tokenizer=None):
     made = TextMeter(model, tokenizer)
     for piece in pieces:
-        made.hear(piece)
+        made.add(piece)
     return made
 
 
@@ -25,8 +25,8 @@ def test_without_a_tokenizer_four_bytes_are_a_token():
     assert (meter("Hello", " wörld").tokens(), meter("x").basis) == (3, "heuristic")
 
 
-def test_who_has_heard_nothing_has_nothing_to_count():
-    assert (meter().has_heard, meter().tokens()) == (False, 0)
+def test_without_text_there_are_no_tokens():
+    assert (meter().has_text, meter().tokens()) == (False, 0)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_text_without_words_is_cut_somewhere_and_no_longer_exact():
     counted = meter(*["\N{HIRAGANA LETTER A}" * 100] * 1000, tokenizer=Tokenizer(lambda texts, *_: [len(texts[0])]))
 
     assert (counted.tokens(), counted.basis) == (100_000, "approximation")
-    assert counted._pending_size <= MOST_PENDING
+    assert counted._pending_size <= MAX_PENDING
 
 
 def test_half_a_character_is_counted_like_any_other():

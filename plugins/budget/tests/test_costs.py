@@ -7,8 +7,8 @@ import pytest
 from nexus.api import AttemptOutcome, Ending, Endpoint, Requirements, TokenUsage
 from nexus.testing.builders import make_backend
 from nexus_budget.config import BudgetConfig, Price
+from nexus_budget.costs import estimate, spent
 from nexus_budget.prices import PriceBook
-from nexus_budget.settling import estimate, spent
 from nexus_budget.tokens import TextMeter
 
 PRICE = Price(input_usd_per_1m=Decimal(1_000_000), output_usd_per_1m=Decimal(1_000_000))
@@ -26,15 +26,15 @@ def estimated(*, capability="chat", max_tokens=100, rate=RATE, **more):
     return estimate(rate, endpoint, wanted, PRICES, assumed_output_tokens=500)
 
 
-def cost(*, heard="", before=None, **outcome):
+def cost(*, text="", before=None, **outcome):
     meter = TextMeter("gpt-4o", None)
-    meter.hear(heard)
+    meter.add(text)
     fields = {"ending": Ending.FINISHED, "is_sent": True, "status": 200, **outcome}
     told = AttemptOutcome(backend="openai", backend_id="openai", model="gpt-4o", **fields)
     return tuple(spent(told, before or estimated(), meter))
 
 
-def test_an_estimate_is_the_prompt_and_the_longest_answer():
+def test_an_estimate_is_the_prompt_and_the_maximum_answer():
     assert (estimated().cost_usd, estimated(max_tokens=None).cost_usd) == (110, 510)
 
 
@@ -74,16 +74,16 @@ def test_what_the_backend_counted_is_what_it_cost():
 
 def test_what_the_backend_did_not_count_is_not_free():
     assert cost(usage=TokenUsage(0, 4)) == (14, "reported")
-    assert cost(usage=TokenUsage(3, 0), heard="x" * 40) == (13, "reported")
-    assert cost(usage=TokenUsage(0, 0), heard="x" * 40) == (20, "heuristic")
+    assert cost(usage=TokenUsage(3, 0), text="x" * 40) == (13, "reported")
+    assert cost(usage=TokenUsage(0, 0), text="x" * 40) == (20, "heuristic")
 
 
 def test_without_a_usage_the_text_is_counted():
-    assert cost(heard="x" * 40) == (20, "heuristic")
+    assert cost(text="x" * 40) == (20, "heuristic")
 
 
 def test_of_a_stream_that_was_cut_the_usage_may_be_an_early_one():
-    assert cost(ending=Ending.CLIENT_LEFT, is_stream=True, usage=TokenUsage(10, 1), heard="x" * 40) == (20, "reported")
+    assert cost(ending=Ending.CLIENT_LEFT, is_stream=True, usage=TokenUsage(10, 1), text="x" * 40) == (20, "reported")
 
 
 @pytest.mark.parametrize(
@@ -107,11 +107,11 @@ def test_a_stream_that_has_said_nothing_costs_its_prompt(ending):
 
 
 @pytest.mark.parametrize("ending", [Ending.CLIENT_LEFT, Ending.TIMED_OUT, Ending.SHUT_DOWN])
-def test_what_nobody_waited_for_may_have_been_produced_whole(ending):
+def test_an_answer_that_was_not_awaited_may_have_been_whole(ending):
     assert cost(ending=ending, status=None) == (110, "estimated")
 
 
-def test_a_backend_that_broke_before_it_answered_is_paid_for_the_prompt():
+def test_a_backend_that_broke_before_its_answer_costs_the_prompt():
     assert cost(ending=Ending.BACKEND_FAILED, status=None, fault="reset") == (10, "estimated")
 
 
@@ -126,7 +126,7 @@ def test_a_call_that_asks_for_no_answer_and_gets_none_costs_nothing(is_stream, u
 
 def test_a_call_that_gets_an_answer_unasked_pays_for_it():
     assert cost(before=estimated(answers=0), usage=TokenUsage(3, 4)) == (7, "reported")
-    assert cost(before=estimated(answers=0), heard="x" * 40) == (20, "heuristic")
+    assert cost(before=estimated(answers=0), text="x" * 40) == (20, "heuristic")
 
 
 def test_an_answer_that_cannot_be_read_costs_the_estimate():

@@ -1,4 +1,4 @@
-"""What is counted of the budget since this process began, and what Prometheus is told of it."""
+"""The counters of the budget since the start of the process, and their metrics."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -6,18 +6,18 @@ from decimal import Decimal
 from typing import Final
 
 from nexus.api import Measure, Sample
+from nexus_budget.costs import Counted
 from nexus_budget.money import ZERO
-from nexus_budget.settling import Counted
 
-MOST_SERIES: Final = 1000
-"""Models that come and go must not fill the memory: whatever is beyond is counted together."""
+MAX_SERIES: Final = 1000
+"""Further models are counted together, so that memory stays bounded."""
 OTHER: Final = "other"
 
 Place = tuple[str, str]
-"""A backend, and the name under which it is asked."""
+"""A backend, and the name of the model there."""
 
 
-class Figures:
+class BudgetCounters:
     """Plain counters; they outlive reloads."""
 
     def __init__(self) -> None:
@@ -29,14 +29,14 @@ class Figures:
 
     def settled(self, backend: str, model: str, cost_usd: Decimal, counted: Counted) -> None:
         """Count one attempt."""
-        place = (backend, model) if (backend, model) in self.costs or len(self.costs) < MOST_SERIES else (OTHER, OTHER)
+        place = (backend, model) if (backend, model) in self.costs or len(self.costs) < MAX_SERIES else (OTHER, OTHER)
         self.costs[place] = self.costs.get(place, ZERO) + cost_usd
         self.attempts[*place, counted] += 1
 
     def assumed(self, backend: str, model: str) -> bool:
-        """Count a request whose price is only assumed, and say whether it is the first of its kind."""
+        """Count a request with an assumed price, and return whether it is the first for its model."""
         is_known = (backend, model) in self.unpriced
-        place = (backend, model) if is_known or len(self.unpriced) < MOST_SERIES else (OTHER, OTHER)
+        place = (backend, model) if is_known or len(self.unpriced) < MAX_SERIES else (OTHER, OTHER)
         self.unpriced[place] += 1
         return self.unpriced[place] == 1
 
