@@ -1,4 +1,4 @@
-"""The dashboard's files, read once: no request ever reaches the file system."""
+"""Loads the dashboard's files once, so that no request reads from the file system."""
 
 from collections.abc import Mapping
 from importlib.resources import files

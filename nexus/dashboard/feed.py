@@ -1,4 +1,4 @@
-"""The live feed: one look a second at what has changed, encoded once for all who look on."""
+"""The live feed: once a second, encodes what has changed and sends it to all viewers."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -16,32 +16,32 @@ log = structlog.get_logger("nexus.dashboard")
 TICK_S: Final = 1.0
 MAX_VIEWERS: Final = 1000
 MAX_REQUESTS_PER_TICK: Final = 100
-"""Of one second that are told one by one; the figures count all of them."""
+"""How many requests are sent one by one; the figures include all of them."""
 
 
 class Viewer(Protocol):
-    """Somebody who looks on."""
+    """The connection of one browser."""
 
     def send(self, frames: bytes) -> bool:
-        """Send; return False, and send nothing, when it has too much to take yet."""
+        """Send *frames*; return False, and send nothing, if too much is still unsent."""
 
     async def over(self) -> None:
-        """Wait until it has left."""
+        """Wait until the connection is closed."""
 
     def close(self) -> None:
-        """Send it away."""
+        """Close the connection."""
 
 
 class Feed:
-    """Tells all viewers the same; nothing runs while there are none."""
+    """Sends the same frames to all viewers; nothing runs while there are none."""
 
     def __init__(self, overview: Overview, encode_frame: Callable[[str], bytes], *, tick_s: float = TICK_S) -> None:
-        """:param encode_frame: makes the bytes of a text message."""
+        """:param encode_frame: encodes a text message as a WebSocket frame."""
         self._overview = overview
         self._encode_frame = encode_frame
         self._tick_s = tick_s
         self._viewers: dict[Viewer, bool] = {}
-        """Each with whether it has missed something, and needs everything anew."""
+        """Whether the viewer has missed frames, and needs the whole overview again."""
         self._is_admitted: dict[Viewer, Callable[[], bool]] = {}
         self._task: asyncio.Task[None] | None = None
         self._seen: dict[str, Backend] = {}
@@ -49,19 +49,19 @@ class Feed:
 
     @property
     def viewers(self) -> int:
-        """How many look on."""
+        """The number of viewers."""
         return len(self._viewers)
 
     async def serve(self, viewer: Viewer, is_admitted: Callable[[], bool]) -> None:
-        """Tell *viewer* everything, then what changes, until it leaves.
+        """Send *viewer* the whole overview, then the changes, until it disconnects.
 
-        :param is_admitted: whether it still may look on; see :meth:`close_expired`.
+        :param is_admitted: returns whether it is still authorised; see :meth:`close_expired`.
         """
         if len(self._viewers) >= MAX_VIEWERS:
             log.warning("viewer_refused", viewers=len(self._viewers))
             return
         if self._task is None:
-            self._look()
+            self._remember()
             self._task = tasks.keep_running(self._run, name="dashboard-feed")
         self._viewers[viewer] = not viewer.send(self._everything())
         self._is_admitted[viewer] = is_admitted
@@ -71,13 +71,13 @@ class Feed:
             del self._viewers[viewer], self._is_admitted[viewer]
 
     def close_expired(self) -> None:
-        """Send those viewers away that may not look on any more."""
+        """Disconnect the viewers that are no longer authorised."""
         for viewer, is_admitted in list(self._is_admitted.items()):
             if not is_admitted():
                 viewer.close()
 
     async def stop(self) -> None:
-        """Send all viewers away."""
+        """Disconnect all viewers."""
         for viewer in list(self._viewers):
             viewer.close()
         if self._task is not None:
@@ -87,14 +87,14 @@ class Feed:
     async def _run(self) -> None:
         while self._viewers:
             await asyncio.sleep(self._tick_s)
-            self._tell(b"".join(self._changes()))
+            self._send(b"".join(self._changes()))
         self._task = None
 
-    def _tell(self, frames: bytes) -> None:
+    def _send(self, frames: bytes) -> None:
         everything: bytes | None = None
         for viewer, has_missed_some in list(self._viewers.items()):
             if has_missed_some:
-                # Who could not keep up is not told what it missed, but how things are now.
+                # The whole overview replaces the frames that it missed.
                 everything = everything or self._everything()
                 self._viewers[viewer] = not viewer.send(everything)
             else:
@@ -103,8 +103,8 @@ class Feed:
     def _everything(self) -> bytes:
         return self._frame("Overview", self._overview.whole())
 
-    def _look(self) -> None:
-        """Note how things are, so that only what changes from now on is told."""
+    def _remember(self) -> None:
+        """Remember the current state, so that only later changes are sent."""
         self._seen = {backend.name: backend for backend in self._overview.backends()}
         self._last_request, _ = self._overview.requests_since(self._last_request, 0)
 

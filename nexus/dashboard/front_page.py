@@ -1,4 +1,4 @@
-"""The page for people (``/`` in a browser): one row per backend, readable without any script."""
+"""``/`` in a browser: one row per backend, readable without a script."""
 
 from datetime import timedelta
 from html import escape
@@ -12,8 +12,7 @@ from nexus.domain.backend import Backend
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.routes import Page
 
-# Names of models and backends come from servers that nobody checked. They are escaped, and should one ever slip
-# through, no script but our own file runs.
+# Names of models and backends are untrusted. They are escaped, and if one ever is not, only our own scripts may run.
 SAFE_HTML: Final = MappingProxyType(
     {
         **NEVER_STALE,
@@ -24,14 +23,14 @@ SAFE_HTML: Final = MappingProxyType(
 
 
 def status_page(template: str, snapshot: FleetSnapshot, *, uptime_s: float, now_unix_s: float) -> Page:
-    """Fill *template*, the dashboard's ``index.html``: its ``$summary`` and its ``$rows``."""
+    """Fill ``$summary`` and ``$rows`` of *template*, the dashboard's ``index.html``."""
     rows = "\n".join(_row(backend, now_unix_s) for backend in snapshot.backends) or _NO_ROWS
     html = Template(template).substitute(summary=escape(_summary(snapshot, uptime_s)), rows=rows)
     return Page(200, "text/html; charset=utf-8", html.encode(errors="replace"), SAFE_HTML)
 
 
 def locked_page(template: str) -> Page:
-    """Fill *template* for somebody who has not shown a key yet: with nothing."""
+    """Fill *template* for a client without a key: without any content."""
     html = Template(template).substitute(summary="A key is needed to look at this proxy", rows="")
     return Page(200, "text/html; charset=utf-8", html.encode(), SAFE_HTML)
 

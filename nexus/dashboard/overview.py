@@ -1,4 +1,4 @@
-"""All that the page shows, as values for JSON: as a whole, and the part that moves all the time."""
+"""Everything that the dashboard shows, as values for JSON."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,33 +13,32 @@ from nexus.observability.metrics.timeline import Timeline
 
 MAX_HISTORY: Final = 100
 TAIL_STEPS: Final = 2
-"""Of the hour, told again each second: the step that is running, and the one before, which may just have ended."""
+"""How many steps of the hour are sent each second: the current one, and the last, which may just have ended."""
 
 
 class Sources(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the facts come from; each is asked at the moment of a request."""
+    """Where the values come from; each function is called for each request."""
 
     snapshot: Callable[[], FleetSnapshot]
     view: Callable[[Backend], Any]
-    """A backend as ``/admin/backends`` shows it; its ``models`` are a sequence."""
+    """Returns a backend as ``/admin/backends`` shows it."""
     last_seen: Callable[[Backend], Mapping[str, Any]]
-    """What is shown of it that changes with every look of a discoverer."""
+    """Returns the fields that its discoverer changes."""
     next_probe_at: Callable[[str], float | None]
-    """By the backend's id, in Unix seconds."""
+    """From a backend's id to Unix seconds."""
     timeline: Timeline
     status: Callable[[], Mapping[str, Any]]
     """``status``, ``health``, ``uptime_seconds``, ``in_flight``, ``queue``, ``requests``, ``rejections``,
     ``pending`` and ``budget``."""
     plugins: Callable[[], Sequence[Any]]
     requests_since: Callable[[int, int], tuple[int, Sequence[Any]]]
-    """From the number of a request and how many at most: the number of the newest, and the newest after it, oldest
-    first."""
+    """See :meth:`Overview.requests_since`."""
     kinds: Callable[[], Sequence[str]]
     """The kinds that a backend can have."""
 
 
 class Overview:
-    """What the page shows."""
+    """The state of the proxy, its backends and its requests."""
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
@@ -48,7 +47,7 @@ class Overview:
         return self._sources.snapshot().backends
 
     def requests_since(self, number: int, most: int) -> tuple[int, Sequence[Any]]:
-        """Return the number of the newest request, and those after *number*, at most so many, oldest first."""
+        """Return the number of the newest request, and the newest requests after *number*, oldest first."""
         return self._sources.requests_since(number, most)
 
     def whole(self) -> dict[str, Any]:
@@ -64,7 +63,7 @@ class Overview:
         }
 
     def figures(self) -> dict[str, Any]:
-        """Return what moves all the time."""
+        """Return the values that change all the time."""
         figures = self._sources.timeline.figures
         return {
             **self._sources.status(),
@@ -82,13 +81,13 @@ class Overview:
         }
 
     def row(self, backend: Backend) -> dict[str, Any]:
-        """Return *backend* without its models, which are most of it and seldom change."""
+        """Return *backend* without its models, which are long and seldom change."""
         row = self._with_models(backend)
         del row["models"]
         return row
 
     def models_of(self, backend: Backend) -> Sequence[Any]:
-        """Return what *backend* has."""
+        """Return the models of *backend*."""
         models: Sequence[Any] = self._sources.view(backend).models
         return models
 

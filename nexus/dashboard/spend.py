@@ -1,4 +1,4 @@
-"""Notes every few seconds what this month has cost, so that the hour has a line for it."""
+"""Records the cost of this month every few seconds, for the chart of the last hour."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,7 +10,7 @@ LOOK_S: Final = STEP_S / 2
 
 
 async def follow_spend(timeline: Timeline, spend: Callable[[], Any], *, look_s: float = LOOK_S) -> None:
-    """Look at *spend*, US dollars or None, for ever."""
+    """Record what *spend* returns, US dollars or None, until cancelled."""
     while True:
         usd = spend()
         timeline.spent(None if usd is None else float(usd))

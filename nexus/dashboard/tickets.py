@@ -1,4 +1,4 @@
-"""Tickets for the live feed: a browser cannot send a key with a WebSocket, so it shows one of these instead."""
+"""Tickets for the live feed, because a browser cannot send a key with a WebSocket."""
 
 import secrets
 from collections.abc import Callable
@@ -10,19 +10,19 @@ MAX_TICKETS: Final = 1000
 
 
 IsAdmitted = Callable[[], bool]
-"""Whether what a ticket was issued for, such as a key, still holds."""
+"""Returns whether the key that a ticket was issued for is still accepted."""
 
 
 class Tickets:
-    """Each admits one viewer, once, within half a minute, as long as what it was issued for holds."""
+    """Each ticket admits one viewer, once, within half a minute, while its key is accepted."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
         self._issued: dict[str, tuple[float, IsAdmitted]] = {}
-        """When each expires, and what it was issued for; oldest first."""
+        """By ticket, when it expires and whether its key is accepted; oldest first."""
 
     def issue(self, is_admitted: IsAdmitted) -> str:
-        """Return a new ticket; when too many are out, the oldest is worth nothing any more."""
+        """Return a new ticket; if there are too many, the oldest is revoked."""
         now = self._clock()
         while self._issued:
             oldest = next(iter(self._issued))
@@ -34,7 +34,7 @@ class Tickets:
         return ticket
 
     def redeem(self, ticket: str) -> IsAdmitted | None:
-        """Return what *ticket* was issued for, if it admits a viewer now; None if not. It never does again."""
+        """Return the check that *ticket* was issued with; None if the ticket is invalid. It cannot be used again."""
         expires_at, is_admitted = self._issued.pop(ticket, (0.0, _never))
         return is_admitted if expires_at > self._clock() and is_admitted() else None
 

@@ -1,11 +1,11 @@
-// The form that adds a backend; what is wrong with a field stands below it.
+// The form that adds a backend; errors are shown below their field.
 
 import { ask } from "./api.js";
 import { byId, make, setText } from "./dom.js";
 
 const NUMBERS = new Set(["tier", "priority"]);
 
-/** Let the button open the form; `kinds` returns the names of the kinds there are. */
+/** Make the button open the form; `kinds` returns the names of the kinds. */
 export function addingForm({ kinds }) {
   const dialog = byId("add");
   const form = byId("add-form");
@@ -35,7 +35,7 @@ async function add(form, dialog) {
   }
 }
 
-/** What was filled in, as the keys of a backend; what is not a number goes on as it is, to be refused in words. */
+/** The form as the keys of a backend; an invalid number is sent as text, so that the proxy explains the error. */
 function tableOf(form) {
   const table = { persist: form.elements.persist.checked };
   for (const field of fieldsOf(form)) {
@@ -59,7 +59,7 @@ function clear(form) {
   byId("add-wrong").hidden = true;
 }
 
-/** Say what is wrong at the field that it is about, else above the buttons. */
+/** Show an error below its field, or else above the buttons. */
 function show(form, { message, param }) {
   const words = message.replace(/^body: /, "").replace(/ - at `[^`]*`/, "");
   const field = fieldsOf(form).find(({ name }) => name === param);

@@ -1,19 +1,19 @@
-// Requests to the proxy itself, with the key that its operator asks for, if any.
+// Requests to the proxy, with a key if it requires one.
 
 const KEPT_AS = "nexus-key";
 
-/** What the proxy answered instead of what was asked for. */
+/** An error response of the proxy. */
 export class Refused extends Error {
   constructor(status, message, param = null) {
     super(message);
     this.status = status;
-    /** The member of the body at fault, if it is one. */
+    /** The invalid member of the body, if there is one. */
     this.param = param;
   }
 }
 
 export function keep(key) {
-  // For this tab alone, and gone with it.
+  // Kept for this tab only, until it is closed.
   if (key) sessionStorage.setItem(KEPT_AS, key);
   else sessionStorage.removeItem(KEPT_AS);
 }

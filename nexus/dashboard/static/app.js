@@ -1,4 +1,4 @@
-// The page: the feed brings the state up to date, and each frame shows what has changed.
+// The page: the feed updates the state, and each frame draws the changes.
 
 import { addingForm } from "./adding.js";
 import { ask, keep } from "./api.js";
@@ -37,7 +37,7 @@ const showPending = pendingRows(byId("pending-rows"), { onFailure: notice });
 const showCharts = charts();
 addingForm({ kinds: () => state.overview?.kinds ?? [] });
 
-/** What changes many times a second, and what does not. */
+/** Draws what changes many times a second. */
 const drawLive = oncePerFrame(() => {
   if (!state.isReady) return;
   showTiles(state.overview);

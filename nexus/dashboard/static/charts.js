@@ -1,4 +1,4 @@
-// Line charts of the last hour as SVG: axes, units, a value under the pointer or the arrow keys, and words for readers.
+// Line charts of the last hour as SVG: axes, units, values by pointer or arrow keys, and text for screen readers.
 
 import { draw, make, setText } from "./dom.js";
 
@@ -11,7 +11,7 @@ const QUARTER_S = 900;
 
 /**
  * A chart in a `<figure>`. `series`: [{name, className}]; `format`: a value in words; `limit`: a horizontal line or null.
- * `show({until, stepS, values, limit})` draws `values`, one array per series, null where nothing is known.
+ * `show({until, stepS, values, limit})` draws `values`, one array per series, null where there is no value.
  */
 export function lineChart(figure, { title, series, format }) {
   const caption = make("figcaption", {}, make("span", { class: "chart-title" }, title));
@@ -107,7 +107,7 @@ function scaleOf({ values, limit }, width) {
   };
 }
 
-/** The next of 1, 2, 5, 10, 20, … at or above `rough`: what people count in. */
+/** The smallest of 1, 2, 5, 10, 20, … that is at least `rough`. */
 export function niceStep(rough) {
   if (!(rough > 0)) return 1;
   const power = 10 ** Math.floor(Math.log10(rough));
@@ -137,7 +137,7 @@ function lines(scale, { values }, series) {
   return series.map(({ className }, i) => draw("path", { class: `line ${className}`, d: path(scale, values[i]) }));
 }
 
-/** A line with gaps where nothing is known; a value that stands alone is a short stroke. */
+/** A line with gaps where values are missing; a single value is a short stroke. */
 function path(scale, values) {
   let d = "";
   let isDown = false;

@@ -1,8 +1,8 @@
-// One question before a change that may hurt; Escape is a no.
+// A question before a risky change; Escape means no.
 
 import { byId, setText } from "./dom.js";
 
-/** Ask, and return whether the answer was yes; `label` is the word on the button. */
+/** Ask, and return whether the answer was yes; `label` is the text of the button. */
 export function confirmed(question, label) {
   const dialog = byId("confirm");
   setText(byId("confirm-text"), question);

@@ -1,4 +1,4 @@
-// One decision, stage by stage: of a request that was carried, or of one that is only thought of.
+// One decision, stage by stage, about a past request or a hypothetical one.
 
 import { ask } from "./api.js";
 import { byId, make, setText } from "./dom.js";
@@ -9,7 +9,7 @@ export async function openDecision(request) {
   await open(`Why ${request.model ?? "this request"}?`, () => ask(`v1/route/decisions/${encodeURIComponent(request.request_id)}`), request);
 }
 
-/** Open the drawer on what would be decided now about a request of these parts. */
+/** Open the drawer on the decision that a request with these properties would get now. */
 export async function openExplanation({ endpoint, model, more, isRestricted }) {
   await open(`What if ${model}?`, async () => {
     const body = { ...(more.trim() === "" ? {} : JSON.parse(more)), model };

@@ -1,4 +1,4 @@
-// Elements from values. Whatever comes from the network goes in as text, never as markup.
+// Creates elements. Everything from the network is inserted as text, never as markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -7,7 +7,7 @@ export function make(tag, attributes = {}, ...children) {
   return filled(document.createElement(tag), attributes, children);
 }
 
-/** The same for a part of a drawing. */
+/** The same for an SVG element. */
 export function draw(tag, attributes = {}, ...children) {
   return filled(document.createElementNS(SVG, tag), attributes, children);
 }
@@ -25,7 +25,7 @@ export function byId(id) {
   return document.getElementById(id);
 }
 
-/** The order of names as people count: gpu-2 before gpu-10. */
+/** Natural order of names: gpu-2 before gpu-10. */
 export function byName(a, b) {
   return NAMES.compare(a.name, b.name);
 }
@@ -38,7 +38,7 @@ export function setText(element, text) {
 }
 
 /**
- * Make the children of `parent` those of `items`, in their order; a child whose key stays is kept, and `update`d.
+ * Make the children of `parent` match `items`, in order; a child whose key stays is kept and updated.
  */
 export function reconcile(parent, items, { key, create, update }) {
   const known = new Map(Array.from(parent.children, (child) => [child.dataset.key, child]));
@@ -59,7 +59,7 @@ export function reconcile(parent, items, { key, create, update }) {
   for (const gone of known.values()) gone.remove();
 }
 
-/** Call `work` before the next frame is drawn, however often it is asked for until then. */
+/** Call `work` once before the next frame, however often this is called until then. */
 export function oncePerFrame(work) {
   let isDue = false;
   return () => {

@@ -1,4 +1,4 @@
-// The live feed: a WebSocket while it can be had, the same overview by polling while it cannot.
+// The live feed: a WebSocket, or polling of the overview while that fails.
 
 import { ask, Refused } from "./api.js";
 
@@ -8,8 +8,8 @@ const POLL_MS = 5000;
 const SILENCE_MS = 15_000;
 
 /**
- * Call `onOverview` with the whole state, again after each break; `onUpdate(type, data)` with what changes; `onState`
- * with `live`, `polling`, `lost` or `locked`. `start()` begins, and begins anew with another key.
+ * Call `onOverview` with the whole state, also after each reconnect; `onUpdate(type, data)` with each change; `onState`
+ * with `live`, `polling`, `lost` or `locked`. `start()` connects, and reconnects after the key has changed.
  */
 export class Feed {
   #onOverview;
@@ -67,7 +67,7 @@ export class Feed {
     clearTimeout(this.#poll);
     this.#poll = 0;
     clearTimeout(this.#silence);
-    // A proxy that lost its power does not say so.
+    // A proxy that lost power closes no connection.
     this.#silence = setTimeout(() => this.start(), SILENCE_MS);
     if (type === "Overview") {
       this.#onState("live");

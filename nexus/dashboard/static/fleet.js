@@ -1,4 +1,4 @@
-// The cards of the fleet: who is well, since when, and why not.
+// The cards of the fleet: the status of each backend, since when, and why.
 
 import { ask } from "./api.js";
 import { byName, make, reconcile, setText } from "./dom.js";
@@ -7,7 +7,7 @@ import { ago, count, NONE, percent, rate, seconds, soon } from "./words.js";
 
 const WORST_FIRST = ["unhealthy", "loading", "unknown", "draining", "healthy"];
 
-/** Cards below `parent`, of those backends that `filter` admits; `onFailure` is told what could not be done. */
+/** Cards below `parent` for the backends that match `filter`; `onFailure` is called when an action fails. */
 export function fleetCards(parent, { filter, onFailure }) {
   return (backends) => {
     const shown = Array.from(backends.values())
@@ -18,7 +18,7 @@ export function fleetCards(parent, { filter, onFailure }) {
   };
 }
 
-/** The parts of each card that change, found once: a hundred cards are brought up to date every second. */
+/** The elements of a card that change, looked up once, as a hundred cards are updated every second. */
 const PARTS = new WeakMap();
 
 function card(backend, onFailure) {
@@ -108,7 +108,7 @@ function fill(card, backend) {
   setText(parts.button, backend.status === "draining" ? "Put back" : "Drain");
   const label = `${parts.button.textContent} ${backend.name}`;
   if (parts.button.getAttribute("aria-label") !== label) parts.button.setAttribute("aria-label", label);
-  // What the file has, or a discoverer would find again, is drained instead.
+  // A backend in the file, or one that would be discovered again, can only be drained.
   parts.removal.hidden = backend.discovery_source !== "api";
   parts.removal.setAttribute("aria-label", `Remove ${backend.name}`);
   const seen = parts.facts.get("seen");

@@ -1,4 +1,4 @@
-// The matrix of models: what each can do, and who has it.
+// The matrix of models: what each can do, and which backends have it.
 
 import { make, reconcile, setText } from "./dom.js";
 import { context } from "./words.js";

@@ -1,4 +1,4 @@
-// The tiles, the charts' values, the budget and the plugins: all that is drawn from the overview as a whole.
+// The tiles, the charts, the budget and the plugins: everything that is drawn from the whole overview.
 
 import { lineChart } from "./charts.js";
 import { byId, make, reconcile, setText } from "./dom.js";
@@ -38,9 +38,9 @@ export function charts() {
 
   return ({ hour, budget }) => {
     const { step_s: stepS, until_unix_s: until, points } = hour;
-    // The step that is running is not over: as a rate it would always be too low.
+    // The current step is not over: its rate would always be too low.
     const whole = points.length > 1 ? points.slice(0, -1) : points;
-    // Of a proxy that has just begun, most of the hour is not known.
+    // Shortly after the start, most of the hour has no values.
     const before = Array(Math.max(0, HOUR_STEPS - whole.length)).fill(null);
     const column = (index, per = 1) => [...before, ...whole.map((point) => (point[index] === null ? null : point[index] / per))];
     const at = { stepS, until: until - (points.length > 1 ? stepS : 0) };
@@ -54,7 +54,7 @@ export function charts() {
 
 export function showTiles(overview) {
   const { requests, queue, rejections } = overview;
-  // A client that left did not wait for what became of its request.
+  // A request whose client left has neither succeeded nor failed.
   const judged = requests.total - requests.results.client_left;
   const tiles = [
     ["Up", span(overview.uptime_seconds)],
@@ -71,7 +71,7 @@ export function showTiles(overview) {
   });
 }
 
-/** What Nexus itself has refused lately: no card of a backend shows it. */
+/** Recent requests that Nexus refused itself, which no card of a backend shows. */
 export function showRejections(rejections) {
   const place = byId("rejections");
   place.hidden = rejections.length === 0;

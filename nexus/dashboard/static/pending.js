@@ -1,10 +1,10 @@
-// Servers that announced themselves and wait for approval. All of it but the kind is what they say of themselves.
+// Discovered servers that wait for approval. Except for the kind, everything shown is what they announce.
 
 import { ask } from "./api.js";
 import { byId, byName, make, reconcile, setText } from "./dom.js";
 import { ago } from "./words.js";
 
-/** Rows below `parent`; `onFailure` is told what could not be done. */
+/** Rows below `parent`; `onFailure` is called when an action fails. */
 export function pendingRows(parent, { onFailure }) {
   return (servers) => {
     byId("pending").hidden = servers.length === 0;
@@ -39,7 +39,7 @@ function fill(made, server) {
 
 async function decide(made, action, onFailure) {
   const name = made.dataset.key;
-  // What is decided about is the server that is shown, not another one that has its name by then.
+  // The URL makes sure that the decision is about the server shown, not another one with its name.
   const body = JSON.stringify({ url: made.dataset.url });
   const buttons = Array.from(made.querySelectorAll("button"));
   for (const button of buttons) button.disabled = true;

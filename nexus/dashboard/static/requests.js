@@ -16,7 +16,7 @@ export function requestRows(body, { filter, onOpen }) {
   };
 }
 
-/** Whether a request was not answered; that the client left is no failure. */
+/** Whether a request failed; a client that left is no failure. */
 export function isFailure({ result }) {
   return result !== "finished" && result !== "client_left";
 }
@@ -71,7 +71,7 @@ function tokens({ tokens_prompt: prompt, tokens_completion: completion, tokens_e
   return `${isEstimated ? "≈ " : ""}${count(prompt)} + ${count(completion)}`;
 }
 
-/** Find a text in what a row shows. */
+/** Whether the row of a request contains a text. */
 export function matches(request, text) {
   const words = [request.model, request.backend, request.endpoint, request.code, request.rejected_by, request.request_id];
   return words.some((word) => word?.toLowerCase().includes(text));

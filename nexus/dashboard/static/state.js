@@ -1,4 +1,4 @@
-// What the page knows of the proxy, brought up to date by the feed.
+// The state of the proxy, updated by the feed.
 
 import { byName } from "./dom.js";
 
@@ -23,7 +23,7 @@ export class State {
   update(type, data) {
     switch (type) {
       case "BackendStatus":
-        // Without its models, which come when they change.
+        // Models are not included; they are sent when they change.
         for (const row of data) this.backends.set(row.name, { ...this.backends.get(row.name), ...row });
         break;
       case "BackendRemoved":
@@ -35,7 +35,7 @@ export class State {
         break;
       }
       case "RequestComplete":
-        // What ended while the overview was made is told twice.
+        // A request that ended while the overview was built is sent twice.
         if (this.requests.some(({ request_id: id }) => id === data.request_id)) break;
         this.requests = kept([data, ...this.requests]);
         break;
@@ -54,7 +54,7 @@ export class State {
     this.overview.hour = joined(this.overview.hour, hour);
   }
 
-  /** The models of the fleet by name, each with who has it. */
+  /** The models of the fleet by name, each with its backends. */
   models() {
     const models = new Map();
     for (const backend of this.backends.values()) {
@@ -68,7 +68,7 @@ export class State {
   }
 }
 
-/** The newest requests, and longer than these the newest of each result but `finished`. */
+/** The newest requests, and more of those with another result than `finished`. */
 function kept(requests) {
   const counts = new Map();
   return requests.filter(({ result }, index) => {
@@ -78,7 +78,7 @@ function kept(requests) {
   });
 }
 
-/** The last steps of the hour in the place of those that they repeat. */
+/** Replace the steps of the hour that are sent again. */
 function joined(hour, tail) {
   const steps = Math.round((tail.until_unix_s - hour.until_unix_s) / hour.step_s);
   const kept = hour.points.slice(0, Math.max(0, hour.points.length + steps - tail.points.length));

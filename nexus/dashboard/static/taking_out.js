@@ -1,18 +1,18 @@
-// Takes a backend out of service, or out of the fleet; the last one with a model only after a question.
+// Drains or removes a backend; asks first if it is the last one with a model.
 
 import { ask } from "./api.js";
 import { confirmed } from "./confirm.js";
 
 const MAX_NAMED = 10;
 
-/** Drain the backend, unless the answer to the question is no. */
+/** Drain the backend, unless the user declines. */
 export async function drain(name) {
   const models = await lastWith(name);
   if (models !== "" && !(await confirmed(`${name} is the last healthy backend with ${models}. Drain it?`, "Drain"))) return;
   await ask(`admin/backends/${encodeURIComponent(name)}/drain`, { method: "POST" });
 }
 
-/** Remove a backend that was added, unless the answer to the question is no. */
+/** Remove a backend that was added, unless the user declines. */
 export async function remove(name) {
   const models = await lastWith(name);
   const warning = models === "" ? "" : ` It is the last healthy backend with ${models}.`;

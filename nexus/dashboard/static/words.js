@@ -1,4 +1,4 @@
-// Numbers and times as people read them.
+// Formats numbers and times.
 
 export const NONE = "–";
 
@@ -6,7 +6,7 @@ export function count(number) {
   return number === null || number === undefined ? NONE : number.toLocaleString("en");
 }
 
-/** Seconds, in the unit that needs the fewest digits. */
+/** A duration, in the unit that needs the fewest digits. */
 export function seconds(value) {
   if (value === null || value === undefined) return NONE;
   if (value === 0) return "0";
@@ -47,7 +47,7 @@ export function ago(instant, now = Date.now()) {
   return `${span(Math.max(0, (now - Date.parse(instant)) / 1000))} ago`;
 }
 
-/** In how long an instant will be. */
+/** How long until an instant. */
 export function soon(instant, now = Date.now()) {
   const left = (Date.parse(instant) - now) / 1000;
   return left > 0.5 ? `in ${span(left)}` : "now";
