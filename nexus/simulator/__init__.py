@@ -1,6 +1,6 @@
-"""An inference server that isn't there: OpenAI, Ollama and Anthropic, with a chosen speed, limits and faults.
+"""Simulates inference servers that speak the OpenAI, Ollama and Anthropic APIs, with a given speed, limits and faults.
 
-It imports nothing of Nexus, so that what it says can stand as evidence against it::
+It imports nothing of Nexus, so that the two cannot share a mistake::
 
     async with Simulator(Settings(name="gpu-1", kind="vllm", ttft_s=0.2, tokens_per_s=50)) as simulator:
         simulator.faults.set(Cut(after_events=3, times=1))

@@ -1,4 +1,4 @@
-"""``python -m nexus.simulator``: one simulated server in a process of its own."""
+"""``python -m nexus.simulator`` runs one simulated server."""
 
 import asyncio
 import signal
@@ -25,11 +25,11 @@ from nexus.simulator.settings import DEFAULT_CONTEXT_LENGTH, Settings, Simulated
 @click.option("--tokens-per-second", "tokens_per_s", default=0.0, help="0: as fast as possible.")
 @click.option("--answer-tokens", default=16, show_default=True, help="Length of an answer.")
 @click.option("--concurrency", default=64, show_default=True, help="Requests that generate at once.")
-@click.option("--queue-size", default=512, show_default=True, help="Requests that may wait for that.")
-@click.option("--api-key", default=None, help="Asked of clients.")
+@click.option("--queue-size", default=512, show_default=True, help="Further requests that may wait.")
+@click.option("--api-key", default=None, help="Required from clients.")
 @click.option("--fault", default=None, metavar="JSON", help='Played from the start, such as {"kind": "reset"}.')
 def main(models: tuple[str, ...], context_length: int, fault: str | None, **options: Any) -> None:
-    """Run an inference server that isn't there, until SIGINT or SIGTERM."""
+    """Run a simulated inference server until SIGINT or SIGTERM."""
     served = tuple(SimulatedModel(name, context_length) for name in models)
     simulator = Simulator(Settings(models=served, **options))
     if fault is not None:
@@ -46,7 +46,7 @@ def _fault(text: str) -> Any:
 
 
 def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return what makes uvloop's loops, with which a simulator outruns what is measured; None: it is not installed."""
+    """Return uvloop's loop factory, which keeps the simulator faster than what is measured; None without uvloop."""
     try:
         import uvloop
     except ImportError:

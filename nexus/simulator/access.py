@@ -1,4 +1,4 @@
-"""Whom a simulated server lets in: by key, and by the name that it is called with."""
+"""Decides whether a simulated server accepts a request, by its API key and its ``Host``."""
 
 import ipaddress
 import socket
@@ -10,8 +10,8 @@ from nexus.simulator.messages import Request
 LOCAL_SUFFIXES: Final = (".localhost", ".local", ".internal")
 
 
-def knows_key(request: Request, key: str | None, dialect: Dialect) -> bool:
-    """Return whether the request carries the key that its path asks for."""
+def has_valid_key(request: Request, key: str | None, dialect: Dialect) -> bool:
+    """Return whether the request carries the API key that its path requires."""
     is_guarded = request.path.startswith(dialect.guarded_prefixes) and request.path not in dialect.open_paths
     if key is None or not is_guarded:
         return True
@@ -21,7 +21,7 @@ def knows_key(request: Request, key: str | None, dialect: Dialect) -> bool:
 
 
 def has_local_host(request: Request) -> bool:
-    """Return whether the ``Host`` is one that a server on loopback answers to, as Ollama 0.33 decides it."""
+    """Return whether a server on loopback accepts the ``Host``, by the rules of Ollama 0.33."""
     host = _without_port(request.header("Host")).lower()
     if host in {"", "localhost", socket.gethostname().lower()} or host.endswith(LOCAL_SUFFIXES):
         return True

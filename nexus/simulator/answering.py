@@ -1,9 +1,9 @@
-"""From a request that has arrived to an answer, or a fault, on the wire."""
+"""Answers each request that a simulated server receives, or plays a fault on it."""
 
 from itertools import count
 
-from nexus.simulator.access import has_local_host, knows_key
-from nexus.simulator.breaking import break_instead, changed, is_instead, send_broken
+from nexus.simulator.access import has_local_host, has_valid_key
+from nexus.simulator.breaking import changed, replace_answer, replaces_answer, send_broken
 from nexus.simulator.calling import Call
 from nexus.simulator.connection import Connection
 from nexus.simulator.control import PREFIX, Control
@@ -21,7 +21,7 @@ from nexus.simulator.wording import refusal_answer, unknown_path_answer, wrong_m
 
 
 class Answering:
-    """Answers each request as a server of the kind would, or plays the fault that is due."""
+    """Answers requests as a server of the kind would, or plays the next fault."""
 
     def __init__(self, settings: Settings, engine: Engine, faults: FaultSwitch, recorder: Recorder) -> None:
         self._settings = settings
@@ -33,8 +33,8 @@ class Answering:
         self._control = Control(faults, recorder)
         self._numbers = count(1)
 
-    def follow(self, settings: Settings) -> None:
-        """Answer as *settings* say from now on."""
+    def use(self, settings: Settings) -> None:
+        """Use *settings* from now on."""
         self._settings = settings
 
     async def serve(self, connection: Connection, request: Request) -> None:
@@ -44,12 +44,12 @@ class Answering:
         route, ids = find_route(self._settings.kind, request.method, request.path)
         fault = self._faults.take(is_inference=route is not None and route.is_inference, body=request.body)
         record = self._recorder.begin(request, connection.number, fault.kind if fault else None)
-        is_over = False
+        is_complete = False
         try:
             await self._answer(self._delivery(connection, record), route, ids, fault)
-            is_over = True
+            is_complete = True
         finally:
-            self._recorder.end(record, client_left=not is_over)
+            self._recorder.end(record, client_left=not is_complete)
 
     async def _serve_control(self, connection: Connection, request: Request) -> None:
         unrecorded = Record(number=0, connection=connection.number, request=request, began=0.0)
@@ -61,15 +61,15 @@ class Answering:
         return Delivery(connection=connection, dialect=self._dialect, record=record, has_body=has_body)
 
     async def _answer(self, delivery: Delivery, route: Route | None, ids: tuple[str, ...], fault: Fault | None) -> None:
-        if fault is not None and is_instead(fault):
-            await break_instead(delivery, fault)
+        if fault is not None and replaces_answer(fault):
+            await replace_answer(delivery, fault)
             return
         try:
             self._check_access(delivery.record.request)
             if route is not None and route.is_inference:
                 await self._infer(delivery, route, fault)
             else:
-                await _deliver(delivery, await self._tell(delivery.record.request, route, ids), fault)
+                await _deliver(delivery, await self._describe(delivery.record.request, route, ids), fault)
         except Refusal as refusal:
             answer = refusal_answer(refusal, self._settings.kind, delivery.record.path)
             await send(delivery, answer, delivery.write)
@@ -77,7 +77,7 @@ class Answering:
     def _check_access(self, request: Request) -> None:
         if self._dialect.checks_host and not has_local_host(request):
             raise Refusal("foreign_host")
-        if not knows_key(request, self._settings.api_key, self._dialect):
+        if not has_valid_key(request, self._settings.api_key, self._dialect):
             raise Refusal("unauthorized")
 
     async def _infer(self, delivery: Delivery, route: Route, fault: Fault | None) -> None:
@@ -87,7 +87,7 @@ class Answering:
                 await turn.start()
             await _deliver(delivery, answer, fault)
 
-    async def _tell(self, request: Request, route: Route | None, ids: tuple[str, ...]) -> Answer:
+    async def _describe(self, request: Request, route: Route | None, ids: tuple[str, ...]) -> Answer:
         if route is not None:
             return await route.answer(self._call(request, None, ids))
         if has_path(self._settings.kind, request.path):

@@ -29,7 +29,7 @@ async def messages(call: Call) -> Answer:
 
 
 async def complete(call: Call) -> Answer:
-    """Answer the API that came before messages."""
+    """Answer the legacy text completion API."""
     body = call.json()
     call.model(body.get("model"), "completion")
     prompt = text_of(body.get("prompt"))

@@ -1,4 +1,4 @@
-"""Plays a fault on one request: instead of its answer, or on its answer."""
+"""Plays a fault on one request, in place of its answer or by changing its answer."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -14,11 +14,11 @@ from nexus.simulator.sending import Delivery, chunk, head_of, send, send_events,
 from nexus.simulator.wording import error_events, refusal_answer
 
 ARRIVAL_S: Final = 0.02
-"""So long what was sent may take to arrive before a reset, which would overtake it."""
+"""A pause before RST, so that the client receives what was sent: RST discards it."""
 
 
 def changed(request: Request, fault: faults.Fault | None) -> Request:
-    """Return *request* as a server with the fault reads it."""
+    """Return *request* as a server with this fault would read it."""
     if not isinstance(fault, faults.IgnoreStream):
         return request
     try:
@@ -28,24 +28,24 @@ def changed(request: Request, fault: faults.Fault | None) -> Request:
     return msgspec.structs.replace(request, body=msgspec.json.encode({**body, "stream": fault.streams}))
 
 
-def is_instead(fault: faults.Fault) -> bool:
-    """Return whether the request gets no answer of its own, so that the engine need not work for it."""
+def replaces_answer(fault: faults.Fault) -> bool:
+    """Return whether the fault replaces the answer, so that the engine has nothing to do."""
     if isinstance(fault, faults.Stall):
         return fault.phase in {"before_headers", "status_line"}
-    return type(fault) in INSTEAD
+    return type(fault) in REPLACING
 
 
-async def break_instead(delivery: Delivery, fault: faults.Fault) -> None:
-    """Do what the fault does in place of an answer."""
-    await INSTEAD[type(fault)](delivery, fault)
+async def replace_answer(delivery: Delivery, fault: faults.Fault) -> None:
+    """Play a fault that replaces the answer."""
+    await REPLACING[type(fault)](delivery, fault)
 
 
 async def send_broken(delivery: Delivery, answer: Answer, fault: faults.Fault) -> None:
-    """Send *answer* as the fault has it."""
-    await ALTERED[type(fault)](delivery, answer, fault)
+    """Send *answer* with the fault applied."""
+    await CHANGING[type(fault)](delivery, answer, fault)
 
 
-# Instead of an answer.
+# Faults that replace the answer.
 
 
 async def _stall_at_once(delivery: Delivery, fault: faults.Stall) -> None:
@@ -97,10 +97,10 @@ async def _html_page(delivery: Delivery, fault: faults.HtmlPage) -> None:
 
 
 async def _error_in_success(delivery: Delivery, fault: faults.ErrorInSuccess) -> None:
-    await send(delivery, Answer(SHAPES_OF_ERRORS[fault.shape]), delivery.write)
+    await send(delivery, Answer(ERROR_SHAPES[fault.shape]), delivery.write)
 
 
-SHAPES_OF_ERRORS: Final[Mapping[str, bytes]] = {
+ERROR_SHAPES: Final[Mapping[str, bytes]] = {
     "object": b'{"error":{"message":"the engine broke","type":"server_error","code":null}}',
     "printed": b'{\n  "id": "x-1",\n  "created": 1,\n  "error": {\n    "message": "the engine broke"\n  }\n}\n',
     "text": b'{"error":"the engine broke"}',
@@ -114,7 +114,7 @@ async def _redirect(delivery: Delivery, fault: faults.Redirect) -> None:
     await send(delivery, Answer(b"", 302, headers={"Location": fault.location}), delivery.write)
 
 
-INSTEAD: Final[Mapping[type[faults.Fault], Callable[[Delivery, Any], Awaitable[None]]]] = {
+REPLACING: Final[Mapping[type[faults.Fault], Callable[[Delivery, Any], Awaitable[None]]]] = {
     faults.Stall: _stall_at_once,
     faults.HangUp: _hang_up,
     faults.Reset: _reset,
@@ -128,7 +128,7 @@ INSTEAD: Final[Mapping[type[faults.Fault], Callable[[Delivery, Any], Awaitable[N
 }
 
 
-# On the answer.
+# Faults that change the answer.
 
 
 async def _stall_later(delivery: Delivery, answer: Answer, fault: faults.Stall) -> None:
@@ -150,7 +150,10 @@ async def _cut(delivery: Delivery, answer: Answer, fault: faults.Cut) -> None:
 async def _send_beginning(
     delivery: Delivery, answer: Answer, after_events: int | None, *, half: bool = False, is_whole: bool = False
 ) -> None:
-    """Send the head and, unless *after_events* is None, so much of the body; *is_whole*: framed as if that were all."""
+    """Send the head and, unless *after_events* is None, part of the body.
+
+    :param is_whole: frame that part as a complete body.
+    """
     delivery.record.status = answer.status
     if isinstance(answer.body, bytes):
         part = b"" if after_events is None else answer.body[: len(answer.body) // 2]
@@ -211,7 +214,7 @@ async def _mislabel(delivery: Delivery, answer: Answer, fault: faults.Mislabel) 
 
 
 async def _ignore_stream(delivery: Delivery, answer: Answer, fault: faults.IgnoreStream) -> None:
-    # The answer is already the one to the request as it was changed.
+    # changed() has already changed the request, and so the answer.
     del fault
     await send(delivery, answer, delivery.write)
 
@@ -247,7 +250,7 @@ async def _huge_event(delivery: Delivery, answer: Answer, fault: faults.HugeEven
 
 
 def _pad(event: Event, size: int) -> Event:
-    # Blanks are legal after the first brace of any JSON object.
+    # JSON allows whitespace after an opening brace.
     return msgspec.structs.replace(event, wire=event.wire.replace(b"{", b"{" + b" " * size, 1))
 
 
@@ -288,7 +291,7 @@ FLAWS: Final[Mapping[str, Mapping[str, str]]] = {
     "too_long": {"X-Odd": "a" * 20_480},
 }
 
-ALTERED: Final[Mapping[type[faults.Fault], Callable[[Delivery, Answer, Any], Awaitable[None]]]] = {
+CHANGING: Final[Mapping[type[faults.Fault], Callable[[Delivery, Answer, Any], Awaitable[None]]]] = {
     faults.Stall: _stall_later,
     faults.Cut: _cut,
     faults.CommentsOnly: _comments_only,

@@ -1,4 +1,4 @@
-"""One call of a simulated server: its request, and all that is needed to answer it."""
+"""One call of an endpoint: the request, and what answering it needs."""
 
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from nexus.simulator.settings import Settings, SimulatedModel
 from nexus.simulator.shelf import Shelf
 
 CREATED = 1_700_000_000
-"""Answers carry one moment for ever, so that the same question gets the same bytes."""
+"""Every answer carries this time, so that the same request always gets the same bytes."""
 CREATED_RFC3339 = "2023-11-14T22:13:20Z"
 
 
@@ -27,15 +27,15 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     dialect: Dialect
     engine: Engine
     shelf: Shelf
-    """What the server keeps for its clients."""
+    """The objects that the server stores for its clients."""
     ids: tuple[str, ...] = ()
-    """What stands in the place of the stars of its route."""
+    """The path segments that match the stars of its route."""
     turn: Turn | None = None
-    """The place in the engine; None for endpoints that ask nothing of it."""
+    """The place in the engine; None for endpoints that do not use it."""
 
     @property
     def id(self) -> str:
-        """Return what makes the ids of this call's answer unique."""
+        """Return the unique part of the ids in this call's answer."""
         given = self.request.header("X-Request-Id") if self.dialect.reads_request_id else ""
         return given or f"{self.settings.name}-{self.number}"
 
@@ -49,7 +49,10 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
             raise Refusal("bad_json") from exc
 
     def model(self, name: Any, capability: str = "") -> SimulatedModel:
-        """Find a model. :raises Refusal: when there is none of that name, or when it cannot do that."""
+        """Find a model by name.
+
+        :raises Refusal: when there is none of that name, or it lacks *capability*.
+        """
         if not isinstance(name, str) or not name:
             if not (self.answers_to_any_model or self.dialect.has_default_model):
                 raise Refusal("invalid", detail="model is required")
@@ -63,27 +66,27 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         if found is None:
             raise Refusal("unknown_model", model=name, detail=", ".join(model.name for model in catalogue))
         if capability and capability not in found.capabilities:
-            raise Refusal("unsupported", model=name, detail=SPOKEN[capability])
+            raise Refusal("unsupported", model=name, detail=CAPABILITY_NAMES[capability])
         return found
 
     @property
     def answers_to_any_model(self) -> bool:
-        """Whether the name in a request is ignored: a llama.cpp in router mode chooses by it."""
+        """Whether the model name in a request is ignored; llama.cpp in router mode uses it."""
         return self.dialect.answers_to_any_model and not any(model.status for model in self.settings.catalogue)
 
     def model_name(self, body: Mapping[str, Any]) -> str:
-        """Return the name that the answer carries: the client's, unless the server does not look at it."""
+        """Return the model name in the answer: the client's, unless the server ignores it."""
         name = body.get("model")
         if self.answers_to_any_model or not isinstance(name, str):
             return self.settings.catalogue[0].name
         return name
 
     def listed_name(self, model: SimulatedModel) -> str:
-        """Return the name that lists show."""
+        """Return the name of *model* in listings."""
         return model.name if ":" in model.name or not self.dialect.has_latest_tag else f"{model.name}:latest"
 
     def compose(self, ask: Ask, body: Mapping[str, Any]) -> Reply:
-        """Make the reply to *ask*. :raises Refusal: when the server does not take a request so long."""
+        """Compose the reply to *ask*. :raises Refusal: when the request is too long for the model."""
         reply = compose(ask, self.settings.name, self.settings.answer_tokens)
         model = self.model(body.get("model"))
         if self.dialect.checks_tools and body.get("tools") and "tools" not in model.capabilities:
@@ -99,7 +102,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
     def generate(self, reply: Reply) -> AsyncIterator[str]:
         """Yield the reply's tokens at the engine's pace."""
-        assert self.turn is not None  # noqa: S101 - the table of routes gives each endpoint that generates a turn
+        assert self.turn is not None  # noqa: S101 - routes with is_inference have a turn
         return self.turn.generate(reply.tokens, reply.prompt_tokens)
 
     async def generate_all(self, reply: Reply) -> str:
@@ -115,12 +118,12 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         return name.lower() if ":" in name else f"{name.lower()}:latest"
 
 
-SPOKEN: Mapping[str, str] = {"completion": "chat", "embedding": "embeddings"}
-"""What a capability is called in a refusal."""
+CAPABILITY_NAMES: Mapping[str, str] = {"completion": "chat", "embedding": "embeddings"}
+"""The names of capabilities in error messages."""
 
 
 def text_of(content: Any) -> str:
-    """Return the text of a message's content, in any of the shapes that clients send."""
+    """Return the text of a message's content, which is a string or a list of parts."""
     if isinstance(content, str):
         return content
     if isinstance(content, list):
@@ -131,7 +134,7 @@ def text_of(content: Any) -> str:
 
 
 def conversation(messages: Any) -> tuple[str, str]:
-    """Return all text of *messages*, and the last that the user said."""
+    """Return all text of *messages*, and the text of the last user message."""
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
         raise Refusal("invalid", detail="messages must be a list of objects")
     texts = [text_of(message.get("content")) for message in messages]
@@ -140,7 +143,7 @@ def conversation(messages: Any) -> tuple[str, str]:
 
 
 def first_tool(tools: Any) -> Tool | None:
-    """Return the first function that is offered, whether flat or under ``function``."""
+    """Return the first tool, flat or nested under ``function``."""
     for tool in tools if isinstance(tools, list) else ():
         function = tool.get("function", tool)
         if "name" in function:

@@ -1,4 +1,4 @@
-"""What a simulator says: text that begins with its name, a call of the first tool, or JSON that fits a schema."""
+"""Composes replies: text that begins with the server's name, a call of the first tool, or JSON that fits a schema."""
 
 import re
 from collections.abc import Mapping
@@ -29,34 +29,34 @@ BYTES_PER_TOKEN = 4
 
 
 class Tool(msgspec.Struct, frozen=True):
-    """A function that the client offers to the model."""
+    """A function that the model may call."""
 
     name: str
     parameters: Mapping[str, Any]
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
-    """What a request wants, whatever its protocol."""
+    """A request for text, independent of its protocol."""
 
     prompt: str = ""
     last_words: str = ""
-    """The user's last message, to be echoed."""
+    """The last user message, which the reply echoes."""
     is_stream: bool = False
     max_tokens: int | None = None
     tool: Tool | None = None
-    """To be called instead of answering."""
+    """If set, the reply calls this tool."""
     schema: Mapping[str, Any] | None = None
-    """Of the JSON to answer with; empty: any object will do."""
+    """If set, the reply is JSON that fits this schema; an empty schema accepts any object."""
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """What is answered, token by token."""
+    """A reply as tokens."""
 
     tokens: tuple[str, ...]
     finish: Literal["stop", "length", "tool"]
     prompt_tokens: int
     tool: Tool | None = None
-    """The function that the tokens, joined, are the arguments of."""
+    """The tool to call; the joined tokens are its arguments."""
 
     @property
     def text(self) -> str:
@@ -64,7 +64,7 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 def compose(ask: Ask, speaker: str, answer_tokens: int) -> Reply:
-    """Return the same reply to the same question, always."""
+    """Return a reply that depends on the arguments alone."""
     prompt_tokens = count_tokens(ask.prompt)
     if ask.tool is not None:
         arguments = _json_text(sample(ask.tool.parameters, speaker))
@@ -80,7 +80,7 @@ def compose(ask: Ask, speaker: str, answer_tokens: int) -> Reply:
 
 
 def count_tokens(text: str) -> int:
-    """Count as the simulated tokenizer does: four bytes make a token."""
+    """Count tokens as the simulated tokenizer does: four bytes make one."""
     return -(-len(text.encode()) // BYTES_PER_TOKEN)
 
 
@@ -94,12 +94,12 @@ def detokenize(tokens: list[int]) -> str:
 
 
 def split(text: str) -> tuple[str, ...]:
-    """Cut *text* where a tokenizer might."""
+    """Split *text* roughly as a tokenizer would."""
     return tuple(re.findall(r"\s*\S{1,8}", text))
 
 
 def sample(schema: Mapping[str, Any], speaker: str) -> Any:
-    """Return a value that fits a simple JSON schema; free strings say *speaker*."""
+    """Return a value that fits a simple JSON schema; strings without constraints are *speaker*."""
     return _sample(schema, speaker, schema.get("$defs", {}), MAX_SCHEMA_DEPTH)
 
 
@@ -138,7 +138,7 @@ def _scalar(kind: str, schema: Mapping[str, Any]) -> Any:
 
 
 def _sentence(last_words: str, speaker: str, length: int) -> tuple[str, ...]:
-    """Name the speaker, repeat what was said, and fill up to *length* tokens."""
+    """Return *length* tokens: the speaker, an echo of the user's words, and filler."""
     echo = last_words.split()[:MAX_ECHOED_WORDS]
     opening = [f"{speaker}:", *(["you", "said", *echo, "so"] if echo else [])]
     words = [*opening, *islice(cycle(FILLER), max(0, length - len(opening)))][:length]

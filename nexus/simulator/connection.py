@@ -1,4 +1,4 @@
-"""HTTP/1.1 on one raw connection, under full control: each byte, each reset, each silence is ours to choose."""
+"""One HTTP/1.1 connection of a simulated server, with full control of what is sent and when."""
 
 import asyncio
 import socket
@@ -20,9 +20,9 @@ _numbers = count(1)
 
 
 class Connection(asyncio.Protocol):
-    """Reads requests one after the other and has each answered before the next.
+    """Reads requests and answers them in order.
 
-    Like vLLM's and llama.cpp's servers it takes the client's half-close for a goodbye.
+    A half-close by the client ends the connection, as in vLLM and llama.cpp.
     """
 
     def __init__(
@@ -45,30 +45,30 @@ class Connection(asyncio.Protocol):
         self._is_serving = False
         self._is_lost = False
         self.is_last_request = False
-        """The client said that it will send no other."""
+        """The connection closes after this request."""
 
-    # What the one who answers may do.
+    # Used while answering
 
     def write(self, wire: bytes | memoryview) -> None:
         if not self._is_lost:
             self._transport.write(wire)
 
     async def drain(self) -> None:
-        """Wait until the client has taken enough of what was written."""
+        """Wait until the write buffer has room."""
         await self._writable.wait()
 
     def close(self) -> None:
-        """Send what is written, then FIN."""
+        """Flush the write buffer, then send FIN."""
         self._transport.close()
 
     def reset(self) -> None:
-        """Send RST now; what is not sent yet is lost."""
+        """Send RST now, and discard the write buffer."""
         if (sock := self._transport.get_extra_info("socket")) is not None and not self._is_lost:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         self._transport.abort()
 
-    def wind_up(self, *, kill: bool) -> None:
-        """Serve no further request: close at once when idle, else after the answer, or reset if *kill*."""
+    def close_after_answer(self, *, kill: bool) -> None:
+        """Accept no further request: close when idle, else after the current answer, or reset if *kill*."""
         self.is_last_request = True
         if self._is_serving:
             if kill:
@@ -77,14 +77,14 @@ class Connection(asyncio.Protocol):
             self.close()
 
     async def abandon(self) -> None:
-        """Drop the connection, and wait until nothing runs for it any more."""
+        """Abort the connection, and wait for its task to end."""
         self._transport.abort()
         await asyncio.gather(self._task, return_exceptions=True)
 
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports do not derive from asyncio's, so there is nothing to check.
+        # uvloop's transports are not instances of asyncio.Transport.
         self._transport = cast("asyncio.Transport", transport)
         self._open_connections.add(self)
         self._task = self._loop.create_task(self._answer_all(), name=f"simulator connection {self.number}")
@@ -113,7 +113,7 @@ class Connection(asyncio.Protocol):
         self._stop_idling()
         self._task.cancel()
 
-    # httptools' callbacks
+    # httptools callbacks
 
     def on_message_begin(self) -> None:
         self._stop_idling()
@@ -140,11 +140,11 @@ class Connection(asyncio.Protocol):
         self.is_last_request = not self._parser.should_keep_alive()
         self._received.append(Request(method, target, tuple(self._headers), bytes(self._body)))
         self._arrival.set()
-        # A client that sends on without waiting for answers is held back.
+        # Back-pressure for pipelined requests.
         if len(self._received) > 1:
             self._transport.pause_reading()
 
-    # the life of the connection
+    # The task of the connection
 
     async def _answer_all(self) -> None:
         try:
@@ -182,7 +182,7 @@ class Connection(asyncio.Protocol):
 
 
 class HangUpAtOnce(asyncio.Protocol):
-    """Closes a connection as soon as it is there."""
+    """Closes a connection as soon as it is accepted."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport.close()

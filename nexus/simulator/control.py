@@ -1,4 +1,4 @@
-"""The simulator's own endpoints, by which faults are set and what was received is read from another process."""
+"""Control endpoints with which another process sets faults and reads the received requests."""
 
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -44,7 +44,10 @@ class Control:
             return json_answer({"error": str(exc)}, 400)
         faults = wanted if isinstance(wanted, list) else [wanted]
         if any(isinstance(fault, Refuse) and fault.for_s is None for fault in faults):
-            return json_answer({"error": "for_s is required: nobody can reach a server that refuses"}, 400)
+            return json_answer(
+                {"error": "for_s is required: a server that refuses connections cannot be reached to clear the fault"},
+                400,
+            )
         self._faults.set(*faults)
         return self._show_faults(request)
 

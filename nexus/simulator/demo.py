@@ -1,4 +1,4 @@
-"""A small fleet for demonstrations: three servers of different kinds, with models in common and believable speeds."""
+"""A demonstration fleet of three servers of different kinds, with shared models and realistic speeds."""
 
 from nexus.simulator.server import Simulator
 from nexus.simulator.settings import Settings, SimulatedModel
@@ -10,7 +10,7 @@ EMBEDDER = SimulatedModel("nomic-embed-text", 2048, ("embedding",))
 
 
 def demo_fleet() -> tuple[Simulator, Simulator, Simulator]:
-    """Return a laptop with Ollama, a GPU server with vLLM and an old workstation with llama.cpp; none is started."""
+    """Return a laptop with Ollama, a GPU server with vLLM and a workstation with llama.cpp, none of them started."""
     return (
         Simulator(
             Settings(

@@ -1,4 +1,4 @@
-"""The habits by which servers that speak the same API differ, one row for each kind."""
+"""How servers that share an API differ, with one row for each kind."""
 
 from collections.abc import Mapping
 from typing import Final, Literal
@@ -7,49 +7,49 @@ import msgspec
 
 
 class Dialect(msgspec.Struct, frozen=True, kw_only=True):
-    """How one kind of server differs from the others, as far as clients and proxies can see."""
+    """What a client or a proxy can observe of one kind of server."""
 
     name: str
     server: str | None = None
     """Its ``Server`` header."""
     owned_by: str = "library"
     head_at: Literal["accepted", "slot", "first_token"] = "slot"
-    """When a stream's head is sent: at once, even if queued; when a slot is free; not before the first token."""
+    """When the head of a stream is sent: at once, when a slot is free, or with the first token."""
     first_content: str | None = ""
-    """The content of the first chunk, beside its role."""
-    does_finish_ride: bool = False
-    """The finish reason comes with the last token instead of in a chunk of its own."""
+    """The content of the first chunk, which also carries the role."""
+    finishes_with_last_token: bool = False
+    """The finish reason is in the chunk of the last token, not in a chunk of its own."""
     has_null_usage: bool = False
-    """Chunks before the last say ``usage: null`` when usage was asked for."""
+    """When usage is requested, chunks before the last one carry ``usage: null``."""
     has_timings: bool = False
     has_sequence_numbers: bool = True
     """In the events of the Responses API."""
     long_prompts: Literal["refused", "refused_with_answer", "cut"] = "refused"
-    """What becomes of a prompt longer than the context: a refusal, also when only ``max_tokens`` does not fit beside
-    it, or a shorter prompt."""
-    says_too_long_in_stream: bool = False
-    """The head of a stream has gone out when it sees that the prompt is too long."""
+    """What happens to a prompt that exceeds the context: it is refused, refused also if only ``max_tokens`` exceeds
+    it, or truncated."""
+    reports_too_long_in_stream: bool = False
+    """A prompt that is too long is reported as an event of the stream."""
     reads_request_id: bool = False
-    """``X-Request-Id`` becomes the id of the answer."""
+    """``X-Request-Id`` is the id of the answer."""
     answers_to_any_model: bool = False
     has_default_model: bool = False
-    """A request may leave the model out."""
+    """A request may omit the model."""
     keeps_responses: bool = True
-    """A response can be asked for, and gone on with, by its id."""
+    """A response is stored, and can be retrieved and continued by its id."""
     has_latest_tag: bool = False
-    """``x`` is ``x:latest``, and letter case does not count."""
+    """``x`` means ``x:latest``, and names are not case-sensitive."""
     closes_after_stream: bool = False
-    """It closes the connection after a stream without saying so."""
+    """The connection closes after a stream without ``Connection: close``."""
     closes_after_error: bool = False
     idle_s: float | None = None
-    """How long it keeps an idle connection; None: for ever."""
+    """The keep-alive timeout; None: no limit."""
     checks_tools: bool = False
-    """Tools for a model that has not learned to call them are refused."""
+    """Tools are refused for a model without that capability."""
     checks_host: bool = False
     """A ``Host`` that is not local is refused with 403."""
     guarded_prefixes: tuple[str, ...] = ("/",)
     open_paths: frozenset[str] = frozenset()
-    """Paths below the guarded ones that ask for no key."""
+    """Paths under the guarded prefixes that need no key."""
     takes_x_api_key: bool = True
 
 
@@ -71,7 +71,7 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
             server="uvicorn",
             owned_by="vllm",
             head_at="accepted",
-            does_finish_ride=True,
+            finishes_with_last_token=True,
             long_prompts="refused_with_answer",
             reads_request_id=True,
             has_default_model=True,
@@ -103,6 +103,6 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
             open_paths=frozenset({"/health", "/metrics"}),
             takes_x_api_key=False,
         ),
-        Dialect(name="lmstudio", owned_by="organization_owner", says_too_long_in_stream=True, idle_s=5.0),
+        Dialect(name="lmstudio", owned_by="organization_owner", reports_too_long_in_stream=True, idle_s=5.0),
     )
 }

@@ -1,4 +1,4 @@
-"""The simulated GPU: slots and a queue, time to first token, a token rate, and the counters that show it working."""
+"""The simulated GPU: slots, a queue, a time to first token, a token rate, and counters."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,7 +10,7 @@ from nexus.simulator.settings import Settings
 
 
 class Engine:
-    """Lets so many requests generate at once, each at the chosen speed."""
+    """Limits how many requests generate at once, and at which speed."""
 
     def __init__(self, settings: Settings) -> None:
         self.running = 0
@@ -23,7 +23,7 @@ class Engine:
         self._slots = asyncio.Semaphore(settings.concurrency)
 
     def admit(self) -> "Turn":
-        """Take a place in the queue, or refuse at once when it is full."""
+        """Take a place in the queue. :raises Refusal: when the queue is full."""
         settings = self._settings
         if self.running + self.waiting >= settings.concurrency + settings.queue_size:
             raise Refusal("overloaded")
@@ -31,7 +31,7 @@ class Engine:
 
 
 class Turn:
-    """The place of one request: first in the queue, then in a slot; leaving the context gives it back."""
+    """The place of one request in the queue and then in a slot; a context manager that releases it."""
 
     def __init__(self, engine: Engine, slots: asyncio.Semaphore, settings: Settings) -> None:
         self._engine = engine
@@ -53,7 +53,7 @@ class Turn:
             self._engine.waiting -= 1
 
     async def start(self) -> None:
-        """Wait for a slot, unless there is one already."""
+        """Wait for a slot, unless this turn has one."""
         if self._is_running:
             return
         await self._slots.acquire()
@@ -76,7 +76,7 @@ class Turn:
         self._engine.succeeded += 1
 
     async def compute(self, prompt_tokens: int) -> None:
-        """Spend the time of an answer without tokens, such as an embedding."""
+        """Take the time of an answer without tokens, such as an embedding."""
         await self.start()
         self._engine.prompt_tokens += prompt_tokens
         await asyncio.sleep(self._settings.ttft_s)

@@ -1,4 +1,4 @@
-"""The ways in which a simulator can misbehave, and the switch that says how it does now."""
+"""The faults that a simulator can play, and the switch that sets them."""
 
 import re
 from collections.abc import Callable
@@ -7,9 +7,9 @@ from typing import Literal
 import msgspec
 
 Scope = Literal["inference", "probes", "all"]
-"""Which requests a fault is for: those that ask a model, all others, or each."""
+"""Which requests a fault applies to: those to a model, all others, or all."""
 Ending = Literal["reset", "close", "terminate"]
-"""RST; FIN with the body unfinished; or a body that is properly ended where it stands."""
+"""RST, FIN in the middle of the body, or a correctly framed end of the truncated body."""
 
 
 def _kind_of(name: str) -> str:
@@ -17,13 +17,13 @@ def _kind_of(name: str) -> str:
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag=_kind_of):
-    """What all faults have in common."""
+    """The base of all faults."""
 
     times: int | None = None
-    """On how many requests it is played; None: until it is cleared."""
+    """How many requests it applies to; None: all, until it is cleared."""
     on: Scope = "inference"
     model: str | None = None
-    """Only on requests for this model; None: whatever they are for."""
+    """Apply only to requests for this model; None: to any."""
 
     @property
     def kind(self) -> str:
@@ -31,30 +31,30 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Refuse(Fault, frozen=True):
-    """Close the listening socket and idle connections: new connections are refused."""
+    """Refuse connections: close the listening socket and idle connections."""
 
     for_s: float | None = None
-    """When to listen again; None: when the fault is cleared."""
+    """Listen again after this time; None: when the fault is cleared."""
     kills_active: bool = False
-    """Reset the requests under way as well, as a killed server does."""
+    """Also reset connections with a request in flight, as a killed server does."""
 
 
 class HangUp(Fault, frozen=True):
-    """Close the connection without a byte: as soon as it is accepted, or when the request has been read."""
+    """Close the connection without sending anything, once it is accepted or once the request is read."""
 
     at: Literal["accept", "request"] = "request"
 
 
 class Reset(Fault, frozen=True):
-    """Answer a request with RST."""
+    """Reset the connection in place of an answer."""
 
 
 class Stall(Fault, frozen=True):
-    """Fall silent, and keep the connection."""
+    """Stop sending, and keep the connection open."""
 
     phase: Literal["before_headers", "status_line", "after_headers", "mid_stream"] = "before_headers"
     after_events: int = 1
-    """Of a stream, in phase ``mid_stream``; an answer that is no stream stops in its middle."""
+    """With phase ``mid_stream``, how many events precede the stall; a body without events stops halfway."""
 
 
 class Drip(Fault, frozen=True):
@@ -64,28 +64,28 @@ class Drip(Fault, frozen=True):
 
 
 class CommentsOnly(Fault, frozen=True):
-    """Send comments instead of events, for ever."""
+    """Send comments in place of events, without end."""
 
     interval_s: float = 0.05
 
 
 class Cut(Fault, frozen=True):
-    """Break off an answer."""
+    """Truncate an answer."""
 
     after_events: int = 1
     mid_event: bool = True
-    """Half of the next event is still sent."""
+    """Also send half of the next event."""
     ending: Ending = "close"
 
 
 class Unfinished(Fault, frozen=True):
-    """End a stream in good order, but without its protocol's terminal marker."""
+    """End a stream correctly framed, but without the terminal marker of its protocol."""
 
     has_finish_reason: bool = False
 
 
 class WrongLength(Fault, frozen=True):
-    """Say a ``Content-Length`` that is too long or, if negative, too short. Streams get one too."""
+    """Send a ``Content-Length`` that is too large or, if negative, too small; streams get one too."""
 
     by_bytes: int = 10
 
@@ -95,73 +95,73 @@ class Status(Fault, frozen=True):
 
     status: int = 503
     retry_after: str | None = None
-    """Sent as it is: seconds, a date, or junk."""
+    """Sent unchanged: seconds, a date, or an invalid value."""
     body: str | None = None
-    """None: an error in the shape that the kind has."""
+    """None: the usual error body of the kind."""
     headers: dict[str, str] = {}
 
 
 class Decline(Fault, frozen=True):
-    """Refuse in the kind's own words."""
+    """Refuse the request with the error of the kind."""
 
     reason: Literal["overloaded", "rate_limited", "too_long", "unauthorized"] = "overloaded"
 
 
 class Garbage(Fault, frozen=True):
-    """Send bytes that are no HTTP, and close."""
+    """Send bytes that are not HTTP, and close."""
 
     size: int = 256
 
 
 class InformationalFlood(Fault, frozen=True):
-    """Send ``102 Processing`` for ever."""
+    """Send ``102 Processing`` without end."""
 
     interval_s: float = 0.01
 
 
 class ErrorEvent(Fault, frozen=True):
-    """Break the engine: an error in the stream, in the kind's own way."""
+    """Send the error that the kind sends in a stream when its engine fails."""
 
     after_events: int = 0
 
 
 class HugeEvent(Fault, frozen=True):
-    """Blow events up with blanks; they stay valid."""
+    """Pad events with spaces; they stay valid."""
 
     size: int = 2 * 1024 * 1024
     after_events: int = 1
     count: int = 1
-    """How many events in a row."""
+    """How many consecutive events."""
 
 
 class Mislabel(Fault, frozen=True):
-    """Answer in good order, under another content type."""
+    """Send a valid answer with a wrong content type."""
 
     content_type: str = "application/json"
-    """Empty: none at all."""
+    """Empty: no content type."""
 
 
 class IgnoreStream(Fault, frozen=True):
-    """Stream every answer, or none, whatever the request says."""
+    """Stream every answer, or none, regardless of the request."""
 
     streams: bool = True
 
 
 class Heartbeats(Fault, frozen=True):
-    """Send comments while the prompt is read, and then the answer. A document is only late."""
+    """Send comments before the answer; an answer that is not streamed is only delayed."""
 
     for_s: float = 1.0
     interval_s: float = 0.1
 
 
 class ErrorInSuccess(Fault, frozen=True):
-    """Answer 200 with an error."""
+    """Answer 200 with an error in the body."""
 
     shape: Literal["object", "printed", "text", "flat", "anthropic", "detail"] = "object"
 
 
 class HtmlPage(Fault, frozen=True):
-    """Answer 200 with a web page that speaks of an error."""
+    """Answer 200 with an HTML error page."""
 
 
 class Redirect(Fault, frozen=True):
@@ -171,7 +171,7 @@ class Redirect(Fault, frozen=True):
 
 
 class BadHeaders(Fault, frozen=True):
-    """Answer with a head that no server should send."""
+    """Send invalid or excessive headers."""
 
     flaw: Literal["control_characters", "too_many", "too_long"] = "control_characters"
 
@@ -207,7 +207,7 @@ class _Named(msgspec.Struct):
 
 
 def _model_in(body: bytes) -> str | None:
-    """Return the model that *body* asks for, None when it is no JSON or names none."""
+    """Return the model in *body*; None if it is not JSON or names no model."""
     try:
         return msgspec.json.decode(body, type=_Named).model
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -215,7 +215,7 @@ def _model_in(body: bytes) -> str | None:
 
 
 class FaultSwitch:
-    """Says which fault is played next. Several that are set are played in their order, each for its times."""
+    """Holds the faults that are set, and plays them in order, each as often as its ``times``."""
 
     def __init__(self, changed: Callable[[], None]) -> None:
         self._pending: list[Fault] = []
@@ -227,12 +227,12 @@ class FaultSwitch:
 
     @property
     def refusal(self) -> Refuse | None:
-        """Return what keeps the listening socket closed now; None: nothing does."""
+        """Return the fault that refuses connections now, if any."""
         first = self._pending[0] if self._pending else None
         return first if isinstance(first, Refuse) else None
 
     def set(self, *faults: Fault) -> None:
-        """Replace whatever was set."""
+        """Replace all faults."""
         self._pending = [fault for fault in faults if fault.times is None or fault.times > 0]
         self._changed()
 
@@ -240,16 +240,16 @@ class FaultSwitch:
         self.set()
 
     def end_refusal(self) -> None:
-        """Go on with what was set after the refusal, or without a fault."""
+        """Drop the refusal, and continue with the next fault."""
         self.set(*self._pending[1:])
 
     def take_at_accept(self) -> Fault | None:
-        """Return the fault to play on a connection that was just accepted."""
+        """Return and count the fault to play on a new connection."""
         fault = next(iter(self._pending), None)
         return self._use(0) if isinstance(fault, HangUp) and fault.at == "accept" else None
 
     def take(self, *, is_inference: bool, body: bytes = b"") -> Fault | None:
-        """Return the fault to play on a request with that *body*, and count it."""
+        """Return and count the fault to play on a request."""
         mine = {"all", "inference" if is_inference else "probes"}
         for position, fault in enumerate(self._pending):
             is_for_it = fault.model is None or fault.model == _model_in(body)

@@ -1,4 +1,4 @@
-"""What clients do with what a server keeps for them: look at it, list it, change it, cancel it, delete it."""
+"""Endpoints for objects that a server stores: responses, conversations, files, uploads and batches."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -32,7 +32,7 @@ def rows(kind: str) -> Endpoint:
 
 
 def become(kind: str, status: str) -> Endpoint:
-    """Give the object another status."""
+    """Set the status of an object."""
 
     async def changed(call: Call) -> Answer:
         thing = call.shelf.get(call.ids[0], kind)
@@ -43,7 +43,7 @@ def become(kind: str, status: str) -> Endpoint:
 
 
 def update(kind: str) -> Endpoint:
-    """Set the metadata."""
+    """Set the metadata of an object."""
 
     async def updated(call: Call) -> Answer:
         thing = call.shelf.get(call.ids[0], kind)
@@ -54,7 +54,7 @@ def update(kind: str) -> Endpoint:
 
 
 def parts(kind: str, member: str) -> Endpoint:
-    """List what an object has in *member*."""
+    """List the items in *member* of an object."""
 
     async def listed(call: Call) -> Answer:
         return json_answer(_list(call.shelf.get(call.ids[0], kind).get(member) or []))

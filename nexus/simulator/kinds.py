@@ -1,4 +1,4 @@
-"""Which paths each kind of server has, and what answers there."""
+"""The routes of each kind of server."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
@@ -12,19 +12,19 @@ from nexus.simulator.responses import responses
 
 Endpoint = Callable[[Call], Awaitable[Answer]]
 Routes = Mapping[tuple[str, str], "Route"]
-"""By method and path; a star stands for any one segment."""
+"""Routes by method and path; a star matches one segment."""
 
 
 class Route(msgspec.Struct, frozen=True):
-    """What answers at a path."""
+    """An endpoint, and whether it uses the engine."""
 
     answer: Endpoint
     is_inference: bool = False
-    """It takes a place in the engine, and faults are played on it."""
+    """Requests take a place in the engine, and faults of scope ``inference`` apply to them."""
 
 
 def find_route(kind: str, method: str, path: str) -> tuple[Route | None, tuple[str, ...]]:
-    """Return what answers there, and what stands for its stars; None: the path, or this method, does not exist."""
+    """Return the route, or None, and the segments that match its stars."""
     routes = KINDS[kind]
     if (method, path) in routes:
         return routes[method, path], ()
@@ -43,19 +43,19 @@ def has_path(kind: str, path: str) -> bool:
     return any(find_route(kind, method, path)[0] is not None for method in methods)
 
 
-def _tell(paths: Mapping[str, Endpoint]) -> Routes:
+def _get(paths: Mapping[str, Endpoint]) -> Routes:
     return {("GET", path): Route(answer) for path, answer in paths.items()}
 
 
-def _tell_head_too(paths: Mapping[str, Endpoint]) -> Routes:
+def _get_and_head(paths: Mapping[str, Endpoint]) -> Routes:
     return {(method, path): Route(answer) for path, answer in paths.items() for method in ("GET", "HEAD")}
 
 
-def _infer(paths: Mapping[str, Endpoint]) -> Routes:
+def _inference(paths: Mapping[str, Endpoint]) -> Routes:
     return {("POST", path): Route(answer, is_inference=True) for path, answer in paths.items()}
 
 
-def _ask(paths: Mapping[str, Endpoint]) -> Routes:
+def _post(paths: Mapping[str, Endpoint]) -> Routes:
     return {("POST", path): Route(answer) for path, answer in paths.items()}
 
 
@@ -67,7 +67,7 @@ OPENAI_TEXT: Final[dict[str, Endpoint]] = {
 }
 MESSAGES: Final[dict[str, Endpoint]] = {"/v1/messages": anthropic.messages}
 COUNT_TOKENS: Final[dict[str, Endpoint]] = {"/v1/messages/count_tokens": anthropic.count}
-HEARING: Final[dict[str, Endpoint]] = {
+TRANSCRIPTION: Final[dict[str, Endpoint]] = {
     "/v1/audio/transcriptions": openai_tasks.transcriptions,
     "/v1/audio/translations": openai_tasks.transcriptions,
 }
@@ -104,7 +104,7 @@ SHOWN_RESPONSE: Final[Routes] = {
     ("GET", "/v1/responses/*"): Route(keeping.show("response")),
     ("POST", "/v1/responses/*/cancel"): Route(keeping.become("response", "cancelled")),
 }
-KEPT: Final[Routes] = {
+STORED: Final[Routes] = {
     **SHOWN_RESPONSE,
     ("DELETE", "/v1/responses/*"): Route(keeping.delete("response")),
     ("GET", "/v1/responses/*/input_items"): Route(keeping.parts("response", "input")),
@@ -138,57 +138,57 @@ KEPT: Final[Routes] = {
     ("GET", "/v1/messages/batches/*/results"): Route(keeping.message_batch_results),
     ("DELETE", "/v1/messages/batches/*"): Route(keeping.delete("message_batch")),
 }
-"""What clouds keep, and no engine all of it."""
+"""The stored objects of cloud APIs; no single engine has all of them."""
 
 KINDS: Final[Mapping[str, Routes]] = {
     "generic": {
-        **_tell(MODELS | ONE_MODEL | {"/health": marks.empty_health}),
-        **_infer(OPENAI_TEXT | HEARING | RANKING | MESSAGES),
-        **_infer({"/v1/audio/speech": openai_tasks.speech, "/v1/images/generations": openai_tasks.images}),
-        **_ask(TOKENS | COUNT_TOKENS | TOKEN_COUNTS | {"/v1/moderations": keeping.moderations}),
-        **_infer({"/v1/complete": anthropic.complete}),
-        **_infer(LLAMACPP_OWN | VLLM_OWN | {"/generate": native.generate, "/v1/responses/compact": responses}),
-        **KEPT,
+        **_get(MODELS | ONE_MODEL | {"/health": marks.empty_health}),
+        **_inference(OPENAI_TEXT | TRANSCRIPTION | RANKING | MESSAGES),
+        **_inference({"/v1/audio/speech": openai_tasks.speech, "/v1/images/generations": openai_tasks.images}),
+        **_post(TOKENS | COUNT_TOKENS | TOKEN_COUNTS | {"/v1/moderations": keeping.moderations}),
+        **_inference({"/v1/complete": anthropic.complete}),
+        **_inference(LLAMACPP_OWN | VLLM_OWN | {"/generate": native.generate, "/v1/responses/compact": responses}),
+        **STORED,
     },
     "ollama": {
-        **_tell_head_too({"/": ollama.root, "/api/version": ollama.version, "/api/tags": ollama.tags}),
-        **_tell({"/api/ps": ollama.ps} | MODELS | ONE_MODEL),
-        **_ask({"/api/show": ollama.show}),
-        **_infer({"/api/chat": ollama.chat, "/api/generate": ollama.generate}),
-        **_infer({"/api/embed": ollama.embed, "/api/embeddings": ollama.embeddings}),
-        **_infer(OPENAI_TEXT | MESSAGES | {"/v1/audio/transcriptions": openai_tasks.transcriptions}),
+        **_get_and_head({"/": ollama.root, "/api/version": ollama.version, "/api/tags": ollama.tags}),
+        **_get({"/api/ps": ollama.ps} | MODELS | ONE_MODEL),
+        **_post({"/api/show": ollama.show}),
+        **_inference({"/api/chat": ollama.chat, "/api/generate": ollama.generate}),
+        **_inference({"/api/embed": ollama.embed, "/api/embeddings": ollama.embeddings}),
+        **_inference(OPENAI_TEXT | MESSAGES | {"/v1/audio/transcriptions": openai_tasks.transcriptions}),
     },
     "vllm": {
-        **_tell({"/health": marks.empty_health, "/ping": marks.empty_health, "/version": marks.vllm_version}),
-        **_tell({"/load": marks.vllm_load, "/metrics": marks.vllm_metrics} | MODELS),
-        **_infer(OPENAI_TEXT | HEARING | RANKING | MESSAGES | VLLM_OWN),
-        **_ask(TOKENS | COUNT_TOKENS),
+        **_get({"/health": marks.empty_health, "/ping": marks.empty_health, "/version": marks.vllm_version}),
+        **_get({"/load": marks.vllm_load, "/metrics": marks.vllm_metrics} | MODELS),
+        **_inference(OPENAI_TEXT | TRANSCRIPTION | RANKING | MESSAGES | VLLM_OWN),
+        **_post(TOKENS | COUNT_TOKENS),
         **SHOWN_RESPONSE,
     },
     "llamacpp": {
-        **_tell({"/health": marks.ok_health, "/v1/health": marks.ok_health, "/props": marks.props}),
-        **_tell({"/slots": marks.slots, "/metrics": marks.llamacpp_metrics}),
-        **_tell({"/models": marks.llamacpp_models, "/v1/models": marks.llamacpp_models}),
-        **_infer({path.removeprefix("/v1"): endpoint for path, endpoint in OPENAI_TEXT.items()} | LLAMACPP_OWN),
-        **_infer(OPENAI_TEXT | MESSAGES | {"/rerank": openai_tasks.rerank, "/v1/rerank": openai_tasks.rerank}),
-        **_infer({"/v1/audio/transcriptions": openai_tasks.transcriptions}),
-        **_ask(TOKENS | COUNT_TOKENS | TOKEN_COUNTS),
+        **_get({"/health": marks.ok_health, "/v1/health": marks.ok_health, "/props": marks.props}),
+        **_get({"/slots": marks.slots, "/metrics": marks.llamacpp_metrics}),
+        **_get({"/models": marks.llamacpp_models, "/v1/models": marks.llamacpp_models}),
+        **_inference({path.removeprefix("/v1"): endpoint for path, endpoint in OPENAI_TEXT.items()} | LLAMACPP_OWN),
+        **_inference(OPENAI_TEXT | MESSAGES | {"/rerank": openai_tasks.rerank, "/v1/rerank": openai_tasks.rerank}),
+        **_inference({"/v1/audio/transcriptions": openai_tasks.transcriptions}),
+        **_post(TOKENS | COUNT_TOKENS | TOKEN_COUNTS),
     },
     "sglang": {
-        **_tell({"/": ollama.root, "/health": marks.sglang_health, "/health_generate": marks.sglang_health}),
-        **_tell({"/ready": marks.empty_health, "/model_info": marks.sglang_model, "/server_info": marks.sglang_server}),
-        **_tell({"/get_model_info": marks.sglang_model, "/get_server_info": marks.sglang_server}),
-        **_tell({"/metrics": marks.sglang_metrics, "/api/tags": ollama.tags} | MODELS | ONE_MODEL),
-        **_infer(OPENAI_TEXT | MESSAGES | {"/v1/rerank": openai_tasks.rerank, "/v1/score": openai_tasks.score}),
-        **_infer({"/v1/audio/transcriptions": openai_tasks.transcriptions}),
-        **_infer({"/api/chat": ollama.chat, "/api/generate": ollama.generate, "/generate": native.generate}),
+        **_get({"/": ollama.root, "/health": marks.sglang_health, "/health_generate": marks.sglang_health}),
+        **_get({"/ready": marks.empty_health, "/model_info": marks.sglang_model, "/server_info": marks.sglang_server}),
+        **_get({"/get_model_info": marks.sglang_model, "/get_server_info": marks.sglang_server}),
+        **_get({"/metrics": marks.sglang_metrics, "/api/tags": ollama.tags} | MODELS | ONE_MODEL),
+        **_inference(OPENAI_TEXT | MESSAGES | {"/v1/rerank": openai_tasks.rerank, "/v1/score": openai_tasks.score}),
+        **_inference({"/v1/audio/transcriptions": openai_tasks.transcriptions}),
+        **_inference({"/api/chat": ollama.chat, "/api/generate": ollama.generate, "/generate": native.generate}),
         **SHOWN_RESPONSE,
-        **_ask({"/api/show": ollama.show} | TOKENS | {f"/v1{path}": endpoint for path, endpoint in TOKENS.items()}),
+        **_post({"/api/show": ollama.show} | TOKENS | {f"/v1{path}": endpoint for path, endpoint in TOKENS.items()}),
     },
     "lmstudio": {
-        **_tell(MODELS | {"/api/v1/models": marks.lmstudio_models, "/api/v0/models": marks.old_lmstudio_models}),
-        **_infer(OPENAI_TEXT | MESSAGES),
+        **_get(MODELS | {"/api/v1/models": marks.lmstudio_models, "/api/v0/models": marks.old_lmstudio_models}),
+        **_inference(OPENAI_TEXT | MESSAGES),
         **SHOWN_RESPONSE,
     },
 }
-"""The routes of each kind that can be imitated."""
+"""The routes of each kind that can be simulated."""

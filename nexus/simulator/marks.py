@@ -1,4 +1,4 @@
-"""What servers tell about themselves: health, versions, properties and metrics, by which they are told apart."""
+"""Endpoints that identify a server: health, version, properties and metrics."""
 
 import asyncio
 from typing import Any, Final
@@ -26,7 +26,7 @@ async def ok_health(call: Call) -> Answer:
 
 
 async def sglang_health(call: Call) -> Answer:
-    """Answer late and cost a token, as the real one does."""
+    """Answer late and generate a token, as SGLang does."""
     await asyncio.sleep(SGLANG_HEALTH_S)
     call.engine.generated_tokens += 1
     return Answer(b"")
@@ -124,7 +124,7 @@ async def llamacpp_models(call: Call) -> Answer:
 
 def _llamacpp_row(model: SimulatedModel) -> dict[str, Any]:
     if model.status:
-        # The router says nothing of the model itself, but how it has started its server.
+        # The router shows only the arguments of the server that it started for the model.
         return {"status": {"value": model.status, "args": ["llama-server", "--ctx-size", str(model.context_length)]}}
     meta = {"n_ctx": model.context_length, "n_ctx_train": model.context_length, "n_params": 8_000_000_000}
     modalities = ["text", "image"] if "vision" in model.capabilities else ["text"]

@@ -1,4 +1,4 @@
-"""The request and the answer as values, before any framing."""
+"""Requests and answers as values, independent of their framing."""
 
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Literal
@@ -6,17 +6,17 @@ from typing import Any, Literal
 import msgspec
 
 Part = Literal["start", "content", "finish", "end"]
-"""What an event of a stream is for: ``finish`` says why the text stopped, ``end`` is the protocol's terminal marker."""
+"""The role of an event in a stream: ``finish`` carries the finish reason, ``end`` is the terminal marker."""
 
 
 class Request(msgspec.Struct, frozen=True):
-    """One HTTP request, exactly as it arrived."""
+    """One HTTP request, as received."""
 
     method: str
     target: str
-    """With the query, as sent."""
+    """Path and query, as received."""
     raw_headers: tuple[tuple[bytes, bytes], ...]
-    """Names in their original case, in their original order."""
+    """In their original case and order."""
     body: bytes = b""
 
     @property
@@ -24,13 +24,13 @@ class Request(msgspec.Struct, frozen=True):
         return self.target.partition("?")[0]
 
     def header(self, name: str) -> str:
-        """Return the first header of that name, or an empty string."""
+        """Return the first header with this name, or an empty string."""
         wanted = name.lower().encode()
         return next((value.decode("latin-1") for key, value in self.raw_headers if key.lower() == wanted), "")
 
 
 class Event(msgspec.Struct, frozen=True):
-    """One event of a streamed answer, framed for its protocol."""
+    """One event of a stream, framed for its protocol."""
 
     wire: bytes
     part: Part = "content"
@@ -40,14 +40,14 @@ Events = AsyncGenerator[Event, None]
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a request is answered with: a whole body, or events as they come."""
+    """The answer to a request: a complete body, or a stream of events."""
 
     body: bytes | Events
     status: int = 200
     content_type: str = "application/json"
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     is_last: bool = False
-    """The connection closes afterwards, and the head says so."""
+    """Send ``Connection: close``, and close the connection afterwards."""
 
 
 def json_answer(content: Any, status: int = 200, **options: Any) -> Answer:
@@ -72,7 +72,7 @@ def data_event(content: Any, part: Part = "content") -> Event:
 
 
 def named_event(content: Mapping[str, Any], part: Part = "content") -> Event:
-    """Frame *content* as a server-sent event that is named after its type."""
+    """Frame *content* as a server-sent event whose name is its ``type``."""
     return Event(b"event: %b\ndata: %b\n\n" % (content["type"].encode(), msgspec.json.encode(content)), part)
 
 

@@ -1,4 +1,4 @@
-"""Fields of a multipart form, read from a whole body."""
+"""Parses multipart forms."""
 
 import re
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from nexus.simulator.refusals import Refusal
 
 
 def form_fields(request: Request) -> Mapping[str, bytes]:
-    """Return the fields by name, files included. :raises Refusal: when the body is no form."""
+    """Return the fields by name, including files. :raises Refusal: when the body is not a form."""
     boundary = re.search(r'boundary="?([^";]+)', request.header("Content-Type"))
     if boundary is None:
         raise Refusal("invalid", detail="a multipart form is required")

@@ -1,4 +1,4 @@
-"""What single engines offer beside the APIs that they share: llama.cpp's completion, SGLang's generate."""
+"""Endpoints that only one engine has, such as ``/completion`` of llama.cpp and ``/generate`` of SGLang."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ async def completion(call: Call) -> Answer:
 
 
 def _own(call: Call) -> dict[str, Any]:
-    """Name the one model that answers here."""
+    """Return a body that names the server's own model."""
     return {"model": call.settings.catalogue[0].name}
 
 
@@ -69,7 +69,7 @@ async def pooling(call: Call) -> Answer:
 
 
 async def embed(call: Call) -> Answer:
-    """Answer vLLM's /v2/embed, which is Cohere's."""
+    """Answer vLLM's /v2/embed, which follows Cohere's API."""
     body = call.json()
     call.model(body.get("model"))
     texts = input_texts(body.get("texts"))

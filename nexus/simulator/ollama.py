@@ -1,4 +1,4 @@
-"""Ollama's own API: chat, generate, embeddings, and what it tells about its models."""
+"""Ollama's API: chat, generate, embeddings and models."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -104,7 +104,7 @@ def _ask(body: Mapping[str, Any], prompt: str, last_words: str, tool: Tool | Non
 
 
 def _load(call: Call, body: Mapping[str, Any], model: SimulatedModel, empty: dict[str, Any]) -> Answer:
-    """Answer a request without a prompt: it loads the model, or unloads it when it is to be kept no time at all."""
+    """Answer a request without a prompt, which loads the model, or unloads it if ``keep_alive`` is zero."""
     does_unload = body.get("keep_alive") in {0, "0", "0s"}
     if does_unload:
         call.engine.loaded.discard(model.name)
@@ -146,7 +146,7 @@ async def _lines(call: Call, body: Mapping[str, Any], reply: Reply, wrap: Callab
         if reply.tool is None:
             yield line_event(head | wrap(token) | {"done": False})
     if reply.tool is not None:
-        # Ollama sends the whole call in one line.
+        # Ollama sends a tool call in one line.
         yield line_event(head | _tool_call(reply.tool, reply.text) | {"done": False})
     yield line_event(head | wrap("") | _summary(call, reply), "end")
 
@@ -184,7 +184,7 @@ async def embed(call: Call) -> Answer:
 
 
 async def embeddings(call: Call) -> Answer:
-    """Answer the older form, which takes one prompt."""
+    """Answer the older endpoint, which takes one prompt."""
     body = call.json()
     model = call.model(body.get("model"), "embedding")
     prompt = str(body.get("prompt", ""))

@@ -51,7 +51,7 @@ def _chat_ask(body: Mapping[str, Any]) -> Ask:
 
 
 def _wanted_tool(body: Mapping[str, Any]) -> Tool | None:
-    # After a tool's result comes the answer: otherwise an agent would call the tool for ever.
+    # Answer after a tool result: otherwise an agent would call the tool without end.
     has_result = bool(body["messages"]) and body["messages"][-1].get("role") == "tool"
     return None if has_result or body.get("tool_choice") == "none" else first_tool(body.get("tools"))
 
@@ -69,7 +69,7 @@ def usage_of(reply: Reply) -> dict[str, int]:
 
 
 class _Shape(ABC):
-    """What chunks of both endpoints have in common."""
+    """The parts that both endpoints share."""
 
     id_prefix: str
     chunk_object: str
@@ -107,11 +107,11 @@ class _Shape(ABC):
 
     @abstractmethod
     def piece(self, token: str) -> Mapping[str, Any]:
-        """Return the choice of a chunk that brings *token*."""
+        """Return the choice of a chunk with *token*."""
 
     @abstractmethod
     def nothing(self) -> Mapping[str, Any]:
-        """Return the choice of a chunk that brings no text."""
+        """Return the choice of a chunk without text."""
 
 
 class _ChatShape(_Shape):
@@ -171,15 +171,15 @@ class _TextShape(_Shape):
 
 async def _stream(call: Call, reply: Reply, shape: _Shape) -> Events:
     finish = FINISH_REASONS[reply.finish]
-    does_ride = call.dialect.does_finish_ride
+    is_in_last = call.dialect.finishes_with_last_token
     sent = 0
     async for token in call.generate(reply):
         if not sent:
             for event in shape.opening():
                 yield event
         sent += 1
-        yield shape.chunk(shape.piece(token), finish if does_ride and sent == len(reply.tokens) else None)
-    if not does_ride:
+        yield shape.chunk(shape.piece(token), finish if is_in_last and sent == len(reply.tokens) else None)
+    if not is_in_last:
         yield shape.chunk(shape.nothing(), finish, **shape.timings())
     if shape.includes_usage:
         yield shape.usage_chunk()

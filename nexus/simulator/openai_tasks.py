@@ -1,4 +1,4 @@
-"""What OpenAI's API, and the servers that speak it, offer besides text: vectors, ranks, tokens, speech, pictures."""
+"""Endpoints of the OpenAI API for embeddings, reranking, tokens, speech, images and models."""
 
 import hashlib
 from array import array
@@ -19,7 +19,7 @@ SPEECH_PIECE_BYTES: Final = 512
 
 
 def vector(text: str, length: int) -> list[float]:
-    """Return the embedding of *text*: always the same, and exact in 32 bits."""
+    """Return a deterministic embedding of *text*, exact in 32-bit floats."""
     digest = hashlib.shake_256(text.encode()).digest(length)
     return [(byte - 128) / 128 for byte in digest]
 
@@ -41,7 +41,7 @@ async def embeddings(call: Call) -> Answer:
 
 
 def input_texts(given: Any) -> list[str]:
-    """Return what is to be embedded; token ids, which some clients send, stand for themselves."""
+    """Return the texts to embed; token ids, which some clients send, are taken as text."""
     if isinstance(given, str):
         return [given]
     if not isinstance(given, list) or not given:
@@ -83,7 +83,7 @@ async def score(call: Call) -> Answer:
 
 
 def similarity(one: str, other: str) -> float:
-    """Return the share of words that both texts have."""
+    """Return the share of words that the texts have in common."""
     words, others = set(one.lower().split()), set(other.lower().split())
     return len(words & others) / len(words | others) if words | others else 0.0
 
@@ -129,7 +129,7 @@ async def speech(call: Call) -> Answer:
 
 
 async def _sound(text: str) -> Events:
-    # Every byte value occurs: whoever takes this for text breaks it.
+    # All byte values occur, so that decoding it as text is noticed.
     noise = hashlib.shake_256(text.encode()).digest(SPEECH_PIECES * SPEECH_PIECE_BYTES)
     for start in range(0, len(noise), SPEECH_PIECE_BYTES):
         yield Event(noise[start : start + SPEECH_PIECE_BYTES])
@@ -147,7 +147,7 @@ async def images(call: Call) -> Answer:
 
 
 def _picture(size_bytes: int) -> str:
-    # Blanks may follow a PNG's end; in base64, zeros are A.
+    # A larger picture is all zero bytes, which base64 writes as A.
     return PICTURE if size_bytes <= len(PICTURE) else "A" * (size_bytes // 4 * 4)
 
 

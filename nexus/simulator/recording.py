@@ -1,4 +1,4 @@
-"""What a simulator received, and when each client left."""
+"""Records the requests that a simulator received, and when clients disconnected."""
 
 import asyncio
 import time
@@ -13,22 +13,22 @@ MAX_RECORDED_BYTES = 64 * 1024 * 1024
 
 
 class Record(msgspec.Struct, kw_only=True):
-    """One request, and how it ended. Instants are of the monotonic clock."""
+    """One request and its end. Times are monotonic."""
 
     number: int
     connection: int
-    """Equal for requests that came over the same connection."""
+    """The number of its connection."""
     request: Request
     began: float
     status: int | None = None
-    """None: no answer was begun."""
+    """None before an answer begins."""
     fault: str | None = None
-    """The fault that was played on it."""
+    """The kind of the fault that was played."""
     events_sent: int = 0
     ended: float | None = None
-    """None: still under way."""
+    """None while it is in flight."""
     client_left: float | None = None
-    """When the client's connection went away before the answer was complete; None: it did not."""
+    """When the client disconnected before the answer was complete; None if it did not."""
 
     @property
     def path(self) -> str:
@@ -40,7 +40,7 @@ class Record(msgspec.Struct, kw_only=True):
 
 
 class Recorder:
-    """Keeps the latest requests, bounded in number and in bytes."""
+    """Keeps the latest requests, limited in number and in bytes."""
 
     def __init__(self) -> None:
         self.requests: deque[Record] = deque()
@@ -70,6 +70,6 @@ class Recorder:
             record.client_left = record.ended
 
     def clear(self) -> None:
-        """Forget what was received; requests under way still count as active."""
+        """Drop all records; requests in flight still count as active."""
         self.requests.clear()
         self._bytes = 0

@@ -1,4 +1,4 @@
-"""Why a simulator says no, before any protocol has put it into words."""
+"""The reasons for refusing a request, independent of its protocol."""
 
 from typing import Literal, NamedTuple
 
@@ -19,7 +19,7 @@ Reason = Literal[
 
 
 class Lengths(NamedTuple):
-    """How long a request is, and how long it may be, in tokens."""
+    """The length of a request and of the context, in tokens."""
 
     prompt: int = 5000
     answer: int = 100
@@ -46,8 +46,8 @@ class Refusal(Exception):
         self.reason = reason
         self.model = model
         self.detail = detail
-        """What was missing or wrong, in words for the client."""
+        """What was missing or wrong, for the client."""
         self.lengths = lengths or Lengths()
-        """Of a request that is too long."""
+        """For a request that is too long."""
         self.is_stream = is_stream
-        """Whether a stream was asked for: some servers then say it in the stream."""
+        """Whether a stream was requested: some servers then send the error as an event."""

@@ -19,12 +19,12 @@ async def responses(call: Call) -> Answer:
         return sse_answer(_Stream(call, body, reply).events())
     text = await call.generate_all(reply)
     whole = _response(call, body, reply, output=[_item(call, reply, text)])
-    _keep(call, body, whole)
+    _store(call, body, whole)
     return json_answer(whole)
 
 
 def _check_references(call: Call, body: Mapping[str, Any]) -> None:
-    """Refuse what refers to something that is not here, as a server does that keeps responses."""
+    """Refuse references to responses and conversations that are not stored."""
     previous, conversation_ = body.get("previous_response_id"), body.get("conversation")
     if call.dialect.keeps_responses and previous is not None and previous not in call.shelf.objects:
         raise Refusal("unknown_previous", detail=previous)
@@ -32,7 +32,7 @@ def _check_references(call: Call, body: Mapping[str, Any]) -> None:
         call.shelf.get(conversation_, "conversation")
 
 
-def _keep(call: Call, body: Mapping[str, Any], whole: Mapping[str, Any]) -> None:
+def _store(call: Call, body: Mapping[str, Any], whole: Mapping[str, Any]) -> None:
     if call.dialect.keeps_responses and body.get("store", True):
         given = body.get("input")
         call.shelf.put({**whole, "input": [{"role": "user", "content": given}] if isinstance(given, str) else given})
@@ -110,7 +110,7 @@ def _text_part(text: str) -> Mapping[str, Any]:
 
 
 class _Stream:
-    """The events of one streamed response, numbered."""
+    """The numbered events of one streamed response."""
 
     def __init__(self, call: Call, body: Mapping[str, Any], reply: Reply) -> None:
         self._call = call
@@ -131,7 +131,7 @@ class _Stream:
         for event in self._closing("".join(sent), item):
             yield event
         whole = _response(call, body, reply, output=[item])
-        _keep(call, body, whole)
+        _store(call, body, whole)
         yield self._event(f"response.{whole['status']}", "end", response=whole)
 
     def _opening(self) -> tuple[Event, ...]:

@@ -1,4 +1,4 @@
-"""Puts an answer on the wire."""
+"""Sends an answer on a connection."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -15,20 +15,20 @@ from nexus.simulator.recording import Record
 PIECE_BYTES = 256 * 1024
 
 Write = Callable[[bytes], Awaitable[None]]
-"""Sends bytes, at whatever pace, and returns when the client has taken enough of them."""
+"""Sends bytes, and returns when the write buffer has room."""
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
-    """Where an answer goes, and what is noted about it."""
+    """Where an answer is sent and recorded."""
 
     connection: Connection
     dialect: Dialect
     record: Record
     has_body: bool = True
-    """False: the answer to a HEAD request."""
+    """False for the answer to a HEAD request."""
 
     async def write(self, wire: bytes) -> None:
-        # What a client does not take is not copied into its connection's buffer.
+        # In pieces: a large body is not copied into the write buffer at once.
         view = memoryview(wire)
         for at in range(0, len(wire), PIECE_BYTES):
             self.connection.write(view[at : at + PIECE_BYTES])
@@ -36,7 +36,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def send(delivery: Delivery, answer: Answer, write: Write) -> None:
-    """Send *answer* in good order, and leave the connection as the kind does."""
+    """Send *answer*, and close the connection if the kind does."""
     delivery.record.status = answer.status
     closes = delivery.connection.is_last_request or answer.is_last
     if isinstance(answer.body, bytes):
@@ -54,7 +54,7 @@ async def send(delivery: Delivery, answer: Answer, write: Write) -> None:
 
 
 async def send_events(delivery: Delivery, head: bytes, events: Events, write: Write) -> None:
-    """Send the head when the kind sends it, and each event as a chunk of its own."""
+    """Send the head when the kind does, and each event as one chunk."""
     is_head_sent = delivery.dialect.head_at != "first_token"
     if is_head_sent:
         await write(head)
@@ -74,7 +74,7 @@ def head_of(answer: Answer, dialect: Dialect, framing: Mapping[str, str], *, clo
     if dialect.server:
         fields["Server"] = dialect.server
     if dialect.closes_after_stream and not closes:
-        # It promises this even where it closes at once.
+        # llama.cpp sends this even though it closes at once.
         fields["Keep-Alive"] = "timeout=5, max=100"
     if closes:
         fields["Connection"] = "close"
@@ -87,7 +87,7 @@ def chunk(content: bytes) -> bytes:
 
 
 async def silence() -> None:
-    """Wait until the client leaves, which cancels whatever runs for it."""
+    """Wait until the client disconnects, which cancels the task."""
     await asyncio.Event().wait()
 
 

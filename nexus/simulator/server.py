@@ -1,4 +1,4 @@
-"""A simulated inference server: it starts, listens or refuses, stops, and shows what it has seen."""
+"""A simulated inference server."""
 
 import asyncio
 from collections import deque
@@ -18,7 +18,7 @@ from nexus.simulator.settings import Settings, SimulatedModel
 
 
 class Simulator:
-    """An inference server that isn't there. ``async with Simulator(Settings(kind="vllm")) as simulator: ...``"""
+    """A simulated inference server: ``async with Simulator(Settings(kind="vllm")) as simulator: ...``"""
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
@@ -31,9 +31,9 @@ class Simulator:
         self._reopening: asyncio.TimerHandle | None = None
 
     def serve_models(self, *models: SimulatedModel | str) -> None:
-        """Serve and list *models* from now on, instead of those of before."""
+        """Replace the models that it serves."""
         self.settings = msgspec.structs.replace(self.settings, models=models)
-        self._answering.follow(self.settings)
+        self._answering.use(self.settings)
         self.engine.loaded = {model.name for model in self.settings.catalogue}
 
     @property
@@ -43,36 +43,36 @@ class Simulator:
     @property
     def port(self) -> int:
         if self._listener is None:
-            raise RuntimeError("the simulator is not started")
+            raise RuntimeError("the simulator has not been started")
         return self._listener.address[1]
 
     @property
     def url(self) -> str:
-        """Return where it listens, without a slash at the end."""
+        """Return its base URL, without a trailing slash."""
         host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
         return f"{'https' if self.settings.tls else 'http'}://{host}:{self.port}"
 
     @property
     def requests(self) -> deque[Record]:
-        """Return what was received, oldest first; old ones are forgotten."""
+        """Return the received requests, oldest first; the oldest are dropped."""
         return self._recorder.requests
 
     def received(self, path: str) -> tuple[Record, ...]:
-        """Return what was received on one path."""
+        """Return the requests to one path."""
         return tuple(record for record in self.requests if record.path == path)
 
     @property
     def active(self) -> int:
-        """Return how many requests are under way."""
+        """Return how many requests are in flight."""
         return self._recorder.active
 
     async def idle(self) -> None:
-        """Wait until no request is under way."""
+        """Wait until no request is in flight."""
         await self._recorder.is_idle.wait()
 
     @property
     def aborted(self) -> tuple[Record, ...]:
-        """Return the requests whose clients left before the answer was complete."""
+        """Return the requests whose clients disconnected before the answer was complete."""
         return tuple(record for record in self.requests if record.client_left is not None)
 
     @property
@@ -85,7 +85,7 @@ class Simulator:
         self._listen_or_refuse()
 
     async def stop(self) -> None:
-        """Close everything; afterwards it can be started again."""
+        """Close everything; it can be started again."""
         if self._reopening is not None:
             self._reopening.cancel()
         if self._listener is not None:
@@ -109,7 +109,7 @@ class Simulator:
         return Connection(self._answering.serve, self._connections, idle_s)
 
     def _faults_changed(self) -> None:
-        """Close or open the listening socket, from whichever thread the faults were set."""
+        """Close or open the listening socket, whichever thread set the faults."""
         if self._listener is None:
             return
         if _is_running(self._loop):
@@ -132,7 +132,7 @@ class Simulator:
             return
         self._listener.close()
         for connection in tuple(self._connections):
-            connection.wind_up(kill=refusal.kills_active)
+            connection.close_after_answer(kill=refusal.kills_active)
         if refusal.for_s is not None:
             self._reopening = self._loop.call_later(refusal.for_s, self.faults.end_refusal)
 

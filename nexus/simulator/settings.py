@@ -1,4 +1,4 @@
-"""What a simulated server is: its name, its kind, its models, its speed and its limits."""
+"""The settings of a simulated server: name, kind, models, speed and limits."""
 
 from ssl import SSLContext
 
@@ -14,37 +14,37 @@ class SimulatedModel(msgspec.Struct, frozen=True):
     name: str
     context_length: int = DEFAULT_CONTEXT_LENGTH
     capabilities: tuple[str, ...] = DEFAULT_CAPABILITIES
-    """In Ollama's words: completion, tools, insert, vision, embedding, thinking. ``completion`` and ``embedding``
-    decide what it answers; the rest is only told."""
+    """Ollama's names: completion, tools, insert, vision, embedding, thinking. ``completion`` and ``embedding`` decide
+    which requests it accepts; the others are only listed."""
     embedding_length: int = 8
     aliases: tuple[str, ...] = ()
-    """Other names for it, as ``llama-server --alias`` takes them."""
+    """Other names, as for ``llama-server --alias``."""
     status: str = ""
-    """In llama.cpp's router mode: ``loaded``, ``unloaded`` and so on. Empty: it is the one model of its server."""
+    """Its status in llama.cpp's router mode, such as ``loaded``; empty outside of router mode."""
     remote_host: str = ""
-    """Where an Ollama says that it passes the model on to; it answers itself all the same. Empty: nowhere."""
+    """The remote host that Ollama lists for the model; the simulator answers all the same. Empty: none."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """How one simulator looks and behaves."""
+    """The settings of one simulator."""
 
     name: str = "simulator"
-    """Every answer begins with it, so that one sees who answered."""
+    """Every answer begins with it, which shows the server that answered."""
     kind: str = "generic"
-    """Whom it imitates: a key of :data:`nexus.simulator.kinds.KINDS`."""
+    """The kind of server that it simulates: a key of :data:`nexus.simulator.kinds.KINDS`."""
     models: tuple[SimulatedModel | str, ...] = ("llama3",)
     ttft_s: float = 0.0
     """Time to first token, once a slot is free."""
     tokens_per_s: float = 0.0
     """Zero: as fast as possible."""
     answer_tokens: int = 16
-    """How long an answer is when the request sets no smaller limit."""
+    """The length of an answer, unless the request sets a smaller limit."""
     picture_bytes: int = 0
-    """How long a picture is in base64; zero: one pixel."""
+    """The size of a picture in base64; zero: one pixel."""
     concurrency: int = 64
-    """Requests that generate at once; further ones wait."""
+    """How many requests generate at once; others wait."""
     queue_size: int = 512
-    """Requests that may wait; one more is refused in the kind's own words."""
+    """How many requests may wait; others are refused."""
     api_key: str | None = None
     host: str = "127.0.0.1"
     port: int = 0

@@ -1,4 +1,4 @@
-"""What a simulated server keeps for its clients: responses, conversations, files, batches; gone when it ends."""
+"""Stores responses, conversations, files and batches in memory."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,11 +9,11 @@ from nexus.simulator.refusals import Refusal
 
 
 class Shelf(msgspec.Struct):
-    """Everything by its id, in the order in which it was put there."""
+    """Objects by id, in insertion order."""
 
     objects: dict[str, dict[str, Any]] = {}
     contents: dict[str, bytes] = {}
-    """Of files."""
+    """The contents of files, by id."""
 
     def put(self, thing: Mapping[str, Any], content: bytes | None = None) -> Mapping[str, Any]:
         self.objects[thing["id"]] = dict(thing)
@@ -22,14 +22,14 @@ class Shelf(msgspec.Struct):
         return thing
 
     def get(self, id_: str, kind: str) -> dict[str, Any]:
-        """Return the object of that id and kind. :raises Refusal: there is none."""
+        """Return an object by id and kind. :raises Refusal: when there is none."""
         found = self.objects.get(id_)
         if found is None or found["object"] != kind:
             raise Refusal("not_kept", detail=id_)
         return found
 
     def rows(self, kind: str) -> list[dict[str, Any]]:
-        """Return all of one kind, the newest first."""
+        """Return all objects of one kind, newest first."""
         return [thing for thing in reversed(self.objects.values()) if thing["object"] == kind]
 
     def delete(self, id_: str, kind: str) -> Mapping[str, Any]:

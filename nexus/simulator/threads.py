@@ -1,4 +1,4 @@
-"""Runs simulators in a thread of their own, beside a test that blocks or has a loop of its own."""
+"""Runs simulators in a thread, for code that blocks or has its own event loop."""
 
 import asyncio
 import threading
@@ -10,7 +10,7 @@ from nexus.simulator.server import Simulator
 
 @contextmanager
 def in_thread(*simulators: Simulator) -> Iterator[tuple[Simulator, ...]]:
-    """Start *simulators*, and stop them on leaving. Their faults may be set from the caller's thread."""
+    """Run *simulators* for the duration of the context. The caller's thread may set their faults."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="simulators", daemon=True)
     thread.start()

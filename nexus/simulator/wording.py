@@ -1,4 +1,4 @@
-"""How each kind of server puts a refusal, or an error in the middle of a stream, into words."""
+"""The errors of each kind of server, as answers and as events in a stream."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal
@@ -29,11 +29,11 @@ def protocol_of(path: str) -> Protocol:
 
 
 def refusal_answer(refusal: Refusal, kind: str, path: str) -> Answer:
-    """Return the error that a server of that kind gives."""
+    """Return the error of a server of that kind."""
     protocol = protocol_of(path)
     status = _status(refusal.reason, kind, protocol)
     message = _message(refusal, kind, path)
-    if (refusal.reason, kind) in WORDLESS:
+    if (refusal.reason, kind) in WITHOUT_BODY:
         return Answer(b"", status)
     if (refusal.reason, kind) == ("unauthorized", "vllm"):
         return json_answer({"error": "Unauthorized"}, status)
@@ -47,7 +47,7 @@ def refusal_answer(refusal: Refusal, kind: str, path: str) -> Answer:
 
 
 def _too_long_answer(refusal: Refusal, kind: str, protocol: Protocol, status: int, message: str) -> Answer:
-    if refusal.is_stream and DIALECTS[kind].says_too_long_in_stream:
+    if refusal.is_stream and DIALECTS[kind].reports_too_long_in_stream:
         return sse_answer(
             _one(Event(b"event: error\ndata: " + msgspec.json.encode({"error": {"message": message}}) + b"\n\n"))
         )
@@ -69,28 +69,28 @@ async def _one(event: Event) -> Events:
 
 
 def error_events(kind: str, path: str) -> tuple[Event, ...]:
-    """Return what a server of that kind sends when its engine breaks in the middle of a stream."""
+    """Return the events that a server of that kind sends when its engine fails during a stream."""
     message = "the engine broke"
     if protocol_of(path) == "ollama":
         return (line_event({"error": message}, "end"),)
     if protocol_of(path) == "anthropic":
-        # llama.cpp sends the error bare (0.6.0).
+        # llama.cpp sends the error without an envelope (0.6.0).
         bare = {"code": 500, "message": message, "type": "server_error"}
         body = bare if kind == "llamacpp" else _anthropic_error(500, message)
         return (Event(b"event: error\ndata: " + msgspec.json.encode(body) + b"\n\n", "end"),)
     if path.endswith("/responses"):
         return (named_event({"type": "error", "code": "server_error", "message": message, "param": None}, "end"),)
     if kind == "ollama":
-        # It parses its own error as an answer: an empty delta, and no terminal marker (0.33).
+        # Ollama turns its own error into an empty delta, and sends no terminal marker (0.33).
         return (data_event({"choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": None}]}),)
     error = data_event({"error": {"message": message, "type": "InternalServerError", "param": None, "code": 500}})
     return (error, Event(b"data: [DONE]\n\n", "end")) if kind == "vllm" else (error,)
 
 
 def unknown_path_answer(method: str, path: str, kind: str) -> Answer:
-    """Return what a server of that kind says to a path that it does not have."""
+    """Return the answer of a server of that kind to an unknown path."""
     if kind == "lmstudio":
-        # It really says 200.
+        # LM Studio answers with status 200.
         return json_answer({"error": f"Unexpected endpoint or method. ({method} {path})"})
     if kind == "ollama":
         return text_answer("404 page not found", 404)
@@ -125,8 +125,8 @@ KIND_STATUSES: Final[Mapping[tuple[Reason, str], int]] = {
     ("unsupported", "llamacpp"): 501,
     ("encoded", "llamacpp"): 415,
 }
-WORDLESS: Final = frozenset({("encoded", "llamacpp"), ("foreign_host", "ollama")})
-"""Refusals that have no body."""
+WITHOUT_BODY: Final = frozenset({("encoded", "llamacpp"), ("foreign_host", "ollama")})
+"""Refusals without a body."""
 ANTHROPIC_OVERLOADED: Final = 529
 
 MESSAGES: Final[Mapping[Reason, str]] = {
@@ -168,7 +168,7 @@ KIND_MESSAGES: Final[Mapping[tuple[Reason, str], str]] = {
     " model with a larger context length, or provide a shorter input",
 }
 ANTHROPIC_TOO_LONG: Final = "prompt is too long: {lengths.prompt} tokens > {lengths.context} maximum"
-"""Of Anthropic's own API."""
+"""The message of Anthropic's own API."""
 
 
 def _status(reason: Reason, kind: str, protocol: Protocol) -> int:
