@@ -151,7 +151,7 @@ def _decode(
     try:
         compile_glob(core.model_pattern)
     except ValueError as exc:
-        raise ConfigError(f"{where}.model_pattern: '{core.model_pattern}' is no pattern: {exc}") from exc
+        raise ConfigError(f"{where}.model_pattern: '{core.model_pattern}' is not a valid pattern: {exc}") from exc
     return Policy(index, core.model_pattern, core.fallback_allowed, ReadOnlyDict(keys))
 
 
@@ -168,4 +168,4 @@ def _remedy(key: str, known: Iterable[str]) -> str:
     if distribution := FIRST_PARTY_KEYS.get(key):
         return f"; pip install {distribution}"
     known = tuple(known)
-    return did_you_mean(key, (*known, *FIRST_PARTY_KEYS)) or f"; the keys there are: {', '.join(sorted(known))}"
+    return did_you_mean(key, (*known, *FIRST_PARTY_KEYS)) or f"; the known keys are: {', '.join(sorted(known))}"

@@ -139,14 +139,14 @@ def after_attempts(reject: Reject, failures: Iterable[Verdict], backends: Iterab
 
 def stage_failed(failure: StageFailed, snapshot: FleetSnapshot) -> Reject:
     """A stage failed whose failure rejects the request."""
-    message = f"Routing is unavailable: stage '{failure.stage}' failed, and nothing may pass it unchecked"
+    message = f"Routing is unavailable: stage '{failure.stage}' failed, and requests must not bypass it"
     context = {"stage": failure.stage, **what_would_help((), snapshot.backends)}
     return Reject("policy_unavailable", message, (), context, RETRY_SOON_S)
 
 
 def unsupported_hint(header: str, stage: str) -> Reject:
     """The client sent *header*, but the *stage* that obeys it is not installed."""
-    message = f"The header '{header}' asks for what this proxy cannot keep: it has no stage '{stage}'"
+    message = f"The header '{header}' needs the stage '{stage}', which is not installed"
     return Reject("unsupported_parameter", message)
 
 

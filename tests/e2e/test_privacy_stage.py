@@ -171,7 +171,7 @@ def test_a_check_tells_of_what_is_assumed_and_of_what_can_never_apply(command, t
     ("config", "expected"),
     [
         (POLICY.replace('"restricted"', '"private"'), "expected 'restricted' or 'unrestricted', got 'private'"),
-        (POLICY.replace("llama*", "llama["), "'llama[' is no pattern"),
+        (POLICY.replace("llama*", "llama["), "'llama[' is not a valid pattern"),
         ("[plugins.privacy]\ndefalt = 1\n", "unknown key - at `defalt` (line 2); did you mean 'default'?"),
         ('[[backends]]\nname = "a"\nurl = "http://a"\nzone = "internal"\n', "expected 'restricted' or 'open'"),
     ],

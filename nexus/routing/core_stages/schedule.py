@@ -100,7 +100,7 @@ class Schedule(Reconciler):
             reason = "Backend is busy: it left a probe unanswered while requests were running"
             intent.weigh(backend, BUSY_FACTOR, stage=self.name, reason=reason)
         if backend.is_cooling_for(model):
-            intent.avoid(backend, stage=self.name, reason="Backend asked to be left alone (Retry-After)")
+            intent.avoid(backend, stage=self.name, reason="Backend asked clients to wait (Retry-After)")
         if backend.misconfigured:
             intent.avoid(backend, stage=self.name, reason=f"Backend is misconfigured: {backend.misconfigured}")
         breaker = backend.breaker_of(model)

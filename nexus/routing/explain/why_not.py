@@ -71,7 +71,7 @@ class _LastSearch:
             return self._not_reached()
         rank, ranked = found.ranks[name]
         if name in found.full and found.full[name].stage != Schedule.name:
-            return f"it was waited for: {found.full[name].reason} ('{found.full[name].stage}')"
+            return f"the request waited for it: {found.full[name].reason} ('{found.full[name].stage}')"
         if name in found.full:
             return f"it is at its limit: {ranked.in_flight} of {backend.max_in_flight} slots are in use"
         if ranked.is_avoided:

@@ -74,7 +74,7 @@ def valid_text(text: object, what: str) -> str:
 def valid_refusal(refusal: object) -> Refusal:
     """Return a copy of *refusal* that can be sent to a client. :raises StageMisbehaved: it is invalid."""
     if not isinstance(refusal, Refusal):
-        raise StageMisbehaved(f"gave {type(refusal).__name__} for a refusal")
+        raise StageMisbehaved(f"gave {type(refusal).__name__} instead of a refusal")
     return Refusal(
         reason=valid_text(refusal.reason, "a reason"),
         is_saturation=bool(refusal.is_saturation),
@@ -148,7 +148,7 @@ def _validated(verdicts: Sequence[Verdict], intent: RoutingIntent, stage: str) -
 def _validated_verdict(verdict: Verdict, known: AbstractSet[str], stage: str, contexts: dict[int, Any]) -> Verdict:
     """:param contexts: copies of contexts, by identity, because many verdicts often share one."""
     if type(verdict) is not Verdict:
-        raise StageMisbehaved(f"gave {type(verdict).__name__} for a verdict")
+        raise StageMisbehaved(f"gave {type(verdict).__name__} instead of a verdict")
     if verdict.stage != stage:
         raise StageMisbehaved(f"gave a verdict in the name of {verdict.stage!r:.80}")
     if verdict.backend not in known:

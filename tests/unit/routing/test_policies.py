@@ -115,12 +115,12 @@ def test_a_key_that_nobody_understands_says_what_to_install():
     ("table", "expected"),
     [
         ({"model_pattern": "*", "fallback_alowed": True}, "did you mean 'fallback_allowed'?"),
-        ({"model_pattern": "*", "zzz": 1}, "the keys there are: fallback_allowed, min_tier, model_pattern, privacy"),
+        ({"model_pattern": "*", "zzz": 1}, "the known keys are: fallback_allowed, min_tier, model_pattern, privacy"),
         ({"model_pattern": "*", "min_tier": "3"}, "routing.policies[0]: expected `int`, got `str`"),
         ({"model_pattern": "*", "min_tier": "3"}, "- at `min_tier`"),
         ({"model_pattern": 3}, "expected `str`, got `int` - at `model_pattern`"),
         ({}, "required, and missing - at `model_pattern`"),
-        ({"model_pattern": "[a"}, "routing.policies[0].model_pattern: '[a' is no pattern: a '[' has no ']'"),
+        ({"model_pattern": "[a"}, "routing.policies[0].model_pattern: '[a' is not a valid pattern: a '[' has no ']'"),
     ],
 )
 def test_a_wrong_policy_is_refused_with_its_place(table, expected):

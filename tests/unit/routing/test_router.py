@@ -659,9 +659,7 @@ def test_a_client_that_asks_for_privacy_where_no_stage_hears_it_is_refused(route
     reserved = routing(router(stage(name="privacy")), headers=asked).next(fleet)
 
     assert reject.code == "unsupported_parameter"
-    assert reject.message == (
-        "The header 'x-nexus-privacy' asks for what this proxy cannot keep: it has no stage 'privacy'"
-    )
+    assert reject.message == ("The header 'x-nexus-privacy' needs the stage 'privacy', which is not installed")
     assert reserved.backend.name == "gpu-1"
 
 

@@ -137,7 +137,7 @@ def test_whose_money_was_waited_for(router, stage):
 
     why = sentences(router(money), make_backend("gpu-1", priority=0), make_backend("gpu-2"))
 
-    assert why["gpu-1"] == "it was waited for: the till is shut ('money')"
+    assert why["gpu-1"] == "the request waited for it: the till is shut ('money')"
 
 
 def test_who_is_avoided(router):
