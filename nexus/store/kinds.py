@@ -1,4 +1,4 @@
-"""The stores that are built in, by their name in ``[store] kind``; plugins add to them through ``nexus_stores``."""
+"""The built-in stores, by their name in ``[store] kind``; plugins add others through ``nexus_stores``."""
 
 from collections.abc import Callable, Mapping
 from typing import Final

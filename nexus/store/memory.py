@@ -1,4 +1,4 @@
-"""A store that forgets everything when it is closed: for tests, and for who needs no memory."""
+"""A store in memory, which is empty after a restart."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -21,7 +21,7 @@ from nexus.store.store import (
 
 
 class MemoryStore(Store):
-    """Keeps its entries in a dict. Nothing here awaits, so the event loop makes each call atomic."""
+    """Keeps its entries in a dict. No method awaits anything, so each call is atomic."""
 
     survives_restart = False
 
@@ -46,7 +46,7 @@ class MemoryStore(Store):
         entries = self._opened()
         written: dict[str, bytes | None] = {}
         totals = tuple(_write(entries, written, change) for change in changes)
-        # Only now can nothing fail any more.
+        # Nothing below can fail, so the batch is applied whole.
         for key, value in written.items():
             if value is None:
                 entries.pop(key, None)
@@ -61,7 +61,7 @@ class MemoryStore(Store):
 
 
 def _write(entries: dict[str, bytes], written: dict[str, bytes | None], change: Change) -> Total:
-    """Note in *written* what *change* makes of its key; None stands for removed."""
+    """Record in *written* the new value of the key of *change*, None if it is deleted; return its total."""
     match change:
         case Put(key, value):
             written[key] = value

@@ -1,9 +1,9 @@
-"""The file of a database while it is open: whether its path still leads to it, and its content is still the same.
+"""Checks that the file of an open database is still the one that was opened, with the same content.
 
-SQLite notices neither that its file was moved or deleted, nor that another was copied over it: it goes on in a file
-that no restart finds, or mixes two. Each process therefore counts its writes in a row of its own, in the table
-``openings``. Whenever the file has changed otherwise than by its own writes, the row is looked up in the bytes of the
-file itself, past SQLite, which would answer from its memory and its journal.
+SQLite does not notice that its file was moved, deleted or overwritten: it continues in a file that no restart finds, or
+mixes two. Each process therefore counts its writes in its own row of the table ``openings``. When the file was changed
+by anything else, that row is read from the bytes of the file itself, because SQLite would read it from its cache and
+its journal.
 """
 
 import os
@@ -18,20 +18,20 @@ from nexus.errors import StoreError
 
 MAGIC: Final = b"SQLite format 3\0"
 MAX_READ_BYTES: Final = 64 * 1024 * 1024
-"""Of a larger file, nothing but its beginning is looked at."""
-LOOKS: Final = 20
-LOOK_S: Final = 0.05
-"""Another process may be about to write the file: it is whole again in a moment."""
+"""Of a larger file, only the beginning is checked."""
+CHECKS: Final = 20
+CHECK_PAUSE_S: Final = 0.05
+"""Pause between checks: another process may be writing the file, which is then valid again in a moment."""
 MAX_OPENINGS: Final = 1000
-"""Processes that were killed leave their rows; those that wrote last stay."""
+"""Killed processes leave their rows; the most recently written ones are kept."""
 
-WHAT_TO_DO: Final = "put back what was there, or restart Nexus to go on with what is there now"
+WHAT_TO_DO: Final = "restore the file, or restart Nexus to continue with the present one"
 
 Stamp = tuple[int, int, int]
 
 
 class OpenedFile:
-    """Of one connection. All of it runs in the thread of the store."""
+    """The file of one connection. All methods run in the thread of the store."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self._path = path
@@ -44,20 +44,20 @@ class OpenedFile:
             self._identity = _identity(path)
             self._writes = self._written = 0
             self._stamp: Stamp | None = None
-            """When the content was last known to be right."""
+            """Of the file when its content was last valid."""
             self._bad_stamp: Stamp | None = None
             self._is_anchored = False
-            """Whether the row has been in the file itself."""
-            self._enter()
+            """Whether the row has reached the file itself."""
+            self._insert_row()
             self._wal_identity = _identity(self._wal)
         except BaseException:
             os.close(self._fd)
             raise
 
     def check(self) -> None:
-        """Raise StoreError, or OSError, unless all is as it was."""
+        """Raise StoreError or OSError unless file and journal are the ones that were opened."""
         if _identity(self._path) != self._identity:
-            raise StoreError(f"store {self._path}: another file has taken its place; restart Nexus to go on with it")
+            raise StoreError(f"store {self._path}: another file has taken its place; restart Nexus to continue with it")
         try:
             is_same = _identity(self._wal) == self._wal_identity
         except FileNotFoundError:
@@ -66,7 +66,7 @@ class OpenedFile:
             raise StoreError(f"store {self._path}: its journal {self._wal.name} was removed; {WHAT_TO_DO}")
         stamp = self._stamp_now()
         if stamp != self._stamp:
-            self._look(stamp)
+            self._check_content(stamp)
 
     def begin_write(self) -> None:
         """Count a write, within its transaction."""
@@ -75,12 +75,12 @@ class OpenedFile:
             raise StoreError(f"store {self._path}: its content was replaced; {WHAT_TO_DO}")
 
     def end_write(self) -> None:
-        """Bring what was committed from the journal into the file, so that no journal is mixed into another file."""
+        """Move what was committed from the journal into the file, so that no journal is mixed into another file."""
         self._writes += 1
-        self._bring_over()
+        self._checkpoint()
 
     def close(self) -> None:
-        """Take the row out again, if the file is still the same, and let go of the file and its connection."""
+        """Delete the row, if the file is still the same, and close the file and its connection."""
         try:
             with suppress(StoreError, sqlite3.Error, OSError):
                 self.check()
@@ -89,7 +89,7 @@ class OpenedFile:
             self._connection.close()
             os.close(self._fd)
 
-    def _enter(self) -> None:
+    def _insert_row(self) -> None:
         execute = self._connection.execute
         execute("PRAGMA wal_autocheckpoint = 0")
         execute("BEGIN IMMEDIATE")
@@ -109,45 +109,45 @@ class OpenedFile:
             if self._connection.in_transaction:
                 execute("ROLLBACK")
             raise
-        self._bring_over()
+        self._checkpoint()
 
-    def _bring_over(self) -> None:
+    def _checkpoint(self) -> None:
         try:
-            is_busy, in_journal, brought_over = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            is_busy, in_journal, moved = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         except sqlite3.Error:
-            # It is committed, and brought over with the next write.
+            # It is committed, and moved with the next write.
             return
-        if not is_busy and in_journal == brought_over:
+        if not is_busy and in_journal == moved:
             self._stamp, self._written, self._is_anchored = self._stamp_now(), self._writes, True
 
     def _stamp_now(self) -> Stamp:
         found = os.fstat(self._fd)
         return found.st_mtime_ns, found.st_ctime_ns, found.st_size
 
-    def _look(self, stamp: Stamp) -> None:
+    def _check_content(self, stamp: Stamp) -> None:
         if stamp == self._bad_stamp:
             raise self._overwritten()
-        for look in range(LOOKS):
-            if look:
-                time.sleep(LOOK_S)
+        for check in range(CHECKS):
+            if check:
+                time.sleep(CHECK_PAUSE_S)
                 stamp = self._stamp_now()
-            if self._is_whole(stamp[2]):
+            if self._is_valid(stamp[2]):
                 self._stamp = stamp
                 return
         self._bad_stamp = stamp
         raise self._overwritten()
 
     def _overwritten(self) -> StoreError:
-        return StoreError(f"store {self._path}: another content was written over it; {WHAT_TO_DO}")
+        return StoreError(f"store {self._path}: its content was overwritten; {WHAT_TO_DO}")
 
-    def _is_whole(self, size: int) -> bool:
-        """Whether the file is still a database in which this process has written what it has."""
+    def _is_valid(self, size: int) -> bool:
+        """Whether the file is a database that contains all writes of this process."""
         content = os.pread(self._fd, min(size, MAX_READ_BYTES + 1), 0)
         if not content.startswith(MAGIC):
             return False
         if len(content) > MAX_READ_BYTES or not self._is_anchored:
             return True
-        # As if it had no journal: what counts is what would be there without one.
+        # Mark it as having no journal, so that only its own content is read.
         image = bytearray(content)
         image[18:20] = b"\1\1"
         with closing(sqlite3.connect(":memory:")) as read:
@@ -163,7 +163,7 @@ class OpenedFile:
 
 
 def _identity(path: Path) -> tuple[int, int]:
-    """Say which file *path* leads to."""
+    """Return device and inode of the file at *path*."""
     found = path.stat()
     return found.st_dev, found.st_ino
 

@@ -1,4 +1,4 @@
-"""Whether this process may keep a file of its own at a path, said in words that an operator can act on."""
+"""Checks whether this process may keep a file at a path, with errors that an operator can act on."""
 
 import errno
 import os
@@ -49,7 +49,7 @@ def _denied(what: str) -> PermissionError:
 
 
 def user_name(uid: int) -> str:
-    """Return how texts name the user *uid*, who may have no name."""
+    """Return the name of the user *uid* for error texts."""
     try:
         return f"user {pwd.getpwuid(uid).pw_name}"
     except KeyError:

@@ -1,4 +1,4 @@
-"""A store in one SQLite file, with a thread of its own so that no disk ever blocks the event loop."""
+"""A store in one SQLite file, with its own thread so that the disk never blocks the event loop."""
 
 import asyncio
 import os
@@ -28,7 +28,7 @@ from nexus.store.store import (
 )
 
 MAX_WAITING: Final = 1000
-"""Calls that may wait for the thread; one more is refused, because a disk that hangs must not fill the memory."""
+"""Calls that may wait for the thread; further ones are refused, so that a hanging disk does not fill the memory."""
 
 SCHEMA_VERSION: Final = 1
 PRIVATE: Final = 0o600
@@ -38,7 +38,7 @@ _T = TypeVar("_T")
 
 
 class SqliteStore(Store):
-    """Keeps its entries in a file that only its owner can read; several processes may share it."""
+    """Keeps its entries in a file that only its owner can read, and that several processes may share."""
 
     def __init__(self, path: str | os.PathLike[str], *, busy_timeout_s: float = 5.0) -> None:
         self._path = Path(path)
@@ -68,7 +68,7 @@ class SqliteStore(Store):
         file, self._connection, self._file = self._file, None, None
         if file is None:
             return
-        # The thread works in order: whatever was asked for before is done by then.
+        # The thread works in order, so all earlier calls are done by then.
         try:
             await self._do(file.close)
         finally:
@@ -91,10 +91,7 @@ class SqliteStore(Store):
         return self._connection
 
     def _in_place(self, work: Callable[[], _T]) -> Callable[[], _T]:
-        """Return *work* for as long as the file is the one that was opened, with the content that it had.
-
-        SQLite would go on in a file that was deleted or replaced, where no other process and no restart finds it.
-        """
+        """Return *work* preceded by a check that the file is the one that was opened, with the same content."""
         file = self._file
 
         def checked() -> _T:
@@ -110,10 +107,10 @@ class SqliteStore(Store):
         return await self._do(work)
 
     async def _do(self, work: Callable[[], _T]) -> _T:
-        """Do *work* on the thread; say in whose file it failed."""
+        """Run *work* on the thread; its error names the file."""
         future = asyncio.get_running_loop().run_in_executor(self._thread, work)
         self._waiting += 1
-        # Counted until the work is done or dropped, even if the caller leaves before.
+        # Counted until the work is done or dropped, even if the caller is cancelled before.
         future.add_done_callback(self._done)
         try:
             return await future
@@ -130,7 +127,7 @@ class SqliteStore(Store):
 
 
 def _store_error(path: Path, exc: sqlite3.Error | OSError) -> StoreError:
-    # The text of an OSError repeats the path, and has a number that says nothing to an operator.
+    # The text of an OSError repeats the path and begins with an error number.
     reason = exc.strerror or exc if isinstance(exc, OSError) else exc
     return StoreError(f"store {path}: {reason}")
 
@@ -145,10 +142,10 @@ def _open(path: Path, busy_timeout_s: float) -> tuple[sqlite3.Connection, Opened
 
 
 def _try(path: Path, busy_timeout_s: float) -> None:
-    """Raise what :func:`_open` would raise; what it would create is created beside *path*, and removed again."""
+    """Raise what :func:`_open` would raise, with a temporary file beside *path* in place of a new one."""
     if not path.exists():
         examine(path)
-        # Not at *path* itself: a start that finds the file meanwhile would lose it.
+        # Not at *path* itself: a proxy that starts meanwhile would open the file and lose it.
         with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
             _connect(Path(folder) / path.name, busy_timeout_s).close()
         return
@@ -163,13 +160,13 @@ def _try(path: Path, busy_timeout_s: float) -> None:
 def _connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
     examine(path)
     is_new = _created(path)
-    # autocommit: each transaction begins and ends where this module says so
+    # Autocommit: this module begins and ends each transaction itself.
     connection = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None)
     try:
         _refuse_foreign(connection)
         if not is_new:
             path.chmod(PRIVATE)
-        # WAL: readers and the one writer do not wait for each other. With it, NORMAL survives the death of the process.
+        # WAL: readers and the writer do not wait for each other, and NORMAL is safe if the process is killed.
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         _migrate(connection)
@@ -180,10 +177,10 @@ def _connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
 
 
 def _created(path: Path) -> bool:
-    """Create the file readable by its owner alone, before SQLite would; its journals inherit the mode.
+    """Create the file, readable by its owner only, before SQLite does; its journals inherit the mode.
 
-    Return False when it exists; it is not opened then: closing any descriptor of a file drops all locks of this process
-    on it (POSIX).
+    Return False when it exists, without opening it: closing any descriptor of a file drops all locks of this process on
+    it (POSIX).
     """
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, PRIVATE))
@@ -217,8 +214,8 @@ def _get(connection: sqlite3.Connection, key: str) -> bytes | None:
 
 
 def _scan(connection: sqlite3.Connection, prefix: str, after: str, limit: int) -> tuple[tuple[str, bytes], ...]:
-    # Not LIKE or GLOB: a prefix may hold their wildcards. SQLite compares text by its UTF-8 bytes, which sort as the
-    # code points do, and nothing sorts behind U+10FFFF.
+    # Not LIKE or GLOB, whose wildcards a prefix may contain. SQLite compares text by its UTF-8 bytes, in the order of
+    # code points, of which U+10FFFF is the last.
     rows = connection.execute(
         "SELECT key, value FROM entries WHERE key >= ? AND key < ? AND key > ? ORDER BY key LIMIT ?",
         (prefix, prefix + "\U0010ffff", after, limit),
@@ -227,7 +224,7 @@ def _scan(connection: sqlite3.Connection, prefix: str, after: str, limit: int) -
 
 
 def _apply(connection: sqlite3.Connection, file: OpenedFile | None, changes: tuple[Change, ...]) -> tuple[Total, ...]:
-    # IMMEDIATE takes the write lock before anything is read, so no other process can add in between.
+    # IMMEDIATE takes the write lock before anything is read, so no other process can write in between.
     connection.execute("BEGIN IMMEDIATE")
     try:
         totals = tuple(_write(connection, change) for change in changes)

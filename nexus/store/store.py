@@ -1,4 +1,4 @@
-"""What every store offers, and what its callers may rely on."""
+"""The interface of all stores, and its guarantees."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ import msgspec
 MAX_KEY_BYTES: Final = 1024
 MAX_VALUE_BYTES: Final = 64 * 1024
 MAX_BATCH: Final = 1000
-"""Changes that one batch may hold, and entries that one page of a scan may."""
+"""Changes in one batch, and entries in one page of a scan."""
 
 Total = Decimal | None
-"""What one change of a batch leaves: the new total of an :class:`Add`, None of any other."""
+"""The result of one change of a batch: the new total of an :class:`Add`, None for any other."""
 
 
 class Put(msgspec.Struct, frozen=True):
@@ -38,7 +38,7 @@ class Delete(msgspec.Struct, frozen=True):
 
 
 class Add(msgspec.Struct, frozen=True):
-    """Add *amount* to the number at *key*, which is 0 until something was added to it."""
+    """Add *amount* to the number at *key*, which starts at 0."""
 
     key: str
     amount: Decimal | int
@@ -55,54 +55,54 @@ Change = Put | Delete | Add
 class Store(ABC):
     """Keys (text) and values (bytes), for the core and for plugins; prefix a key with the name of its owner.
 
-    What a caller may rely on, whichever store it is:
+    All stores guarantee:
 
-    - *Atomic*: all changes of one :meth:`apply` happen, or none does. Nobody ever sees half of them.
-    - *Linear*: a change happens at one instant between the call and its return. Whoever reads after that return sees
-      it. Two additions to one number never lose one, whatever task, process or replica they come from.
-    - *Durable* when the call returns, as far as the store goes: ``memory`` until :meth:`close`; ``sqlite`` even if the
-      process is killed (a power cut may take the last changes, all of each or nothing).
-    - *Failing*: a :class:`nexus.errors.StoreError` says that the store cannot do it now, and that nothing has changed.
+    - *Atomicity*: all changes of one :meth:`apply` happen, or none does. Half of them is never visible.
+    - *Linearizability*: a change happens at one instant between the call and its return, and every later read sees it.
+      Concurrent additions to one number are never lost, from whatever task, process or replica.
+    - *Durability* when the call returns: in ``memory`` until :meth:`close`; in ``sqlite`` even if the process is killed
+      (a power cut may undo the last changes, each of them as a whole).
+    - *Failures*: a :class:`nexus.errors.StoreError` means that the store failed, and that nothing has changed.
       A caller that is cancelled does not know whether its change happened, but it happened whole or not at all.
-    - *Bounded*: a store with too much to do refuses at once with a StoreError, and never blocks the event loop.
+    - *Bounds*: an overloaded store refuses at once with a StoreError, and never blocks the event loop.
 
-    A ValueError is the caller's fault: a key that is empty or too long, an addition to what is no number.
+    A ValueError is the caller's fault: an empty or too long key, an addition to a value that is no number.
     """
 
     survives_restart: ClassVar[bool] = True
-    """Whether what was put is there again when the store is opened again, in another process too."""
+    """Whether entries are still there when the store is opened again, also in another process."""
 
     @abstractmethod
     async def open(self) -> None:
-        """Make ready for use. A store that is closed may be opened again."""
+        """Prepare for use. A store that was closed may be opened again."""
 
     async def check(self) -> None:
-        """Raise what :meth:`open` would raise, and leave everything as it was.
+        """Raise what :meth:`open` would raise, and change nothing.
 
-        ``nexus-proxy check`` calls it for a store that is not open here, and may be open in another process. A store
-        whose opening creates something overrides it.
+        ``nexus-proxy check`` calls it for a store that is not open in this process, and may be open in another. A store
+        whose ``open`` creates something overrides it.
         """
         await self.open()
         await self.close()
 
     @abstractmethod
     async def close(self) -> None:
-        """Finish what was asked for, then let go of everything; a second time does nothing."""
+        """Finish all calls and release all resources; a second call does nothing."""
 
     @abstractmethod
     async def get(self, key: str) -> bytes | None:
-        """Return the value of *key*, None when there is none. That of a number is its decimal text."""
+        """Return the value of *key*, None if there is none; the value of a number is its decimal text."""
 
     @abstractmethod
     async def scan(self, prefix: str, *, after: str = "", limit: int = MAX_BATCH) -> tuple[tuple[str, bytes], ...]:
-        """Return the first *limit* entries whose key begins with *prefix* and sorts behind *after*, by key.
+        """Return the first *limit* entries, sorted by key, whose key begins with *prefix* and is greater than *after*.
 
-        Each page is taken at one instant, different pages are not. The next page begins *after* the last key of this.
+        Each page is consistent in itself. For the next page, pass the last key as *after*.
         """
 
     @abstractmethod
     async def apply(self, changes: Sequence[Change]) -> tuple[Total, ...]:
-        """Make all *changes*, in their order, or none; return what each left."""
+        """Make all *changes* in order, or none; return the total of each."""
 
     async def put(self, key: str, value: bytes) -> None:
         await self.apply((Put(key, value),))
@@ -118,35 +118,35 @@ class Store(ABC):
 
 
 def check_key(key: str) -> None:
-    """Raise ValueError unless *key* is one that every store can keep."""
-    # NUL ends a text in some stores, and U+10FFFF, no character, is what a prefix scan of others ends before.
+    """Raise ValueError unless *key* is valid in every store."""
+    # NUL ends a text in some stores, and prefix scans use U+10FFFF, which is no character, as their upper bound.
     if not key or len(key.encode()) > MAX_KEY_BYTES or "\0" in key or "\U0010ffff" in key:
         raise ValueError(f"{key[:80]!r} is no key; give 1 to {MAX_KEY_BYTES} bytes of text without NUL and U+10FFFF")
 
 
 def check_batch(changes: Sequence[Change]) -> None:
-    """Raise ValueError when *changes* are more than one batch may hold."""
+    """Raise ValueError when *changes* exceed one batch."""
     if len(changes) > MAX_BATCH:
         raise ValueError(f"{len(changes)} changes in one batch; the limit is {MAX_BATCH}")
 
 
 def page_size(limit: int) -> int:
-    """Return how many entries a page has that was asked for with *limit*."""
+    """Return *limit* within the bounds of a page."""
     return max(0, min(limit, MAX_BATCH))
 
 
 def total_of(value: bytes | None, change: Add) -> Decimal:
-    """Return the total of *value*, as it is stored, and the amount of *change*, exact to the last digit."""
+    """Return the exact total of the stored *value* and the amount of *change*."""
     try:
         return _EXACT.add(_EXACT.create_decimal((value or b"0").decode()), Decimal(change.amount))
     except (DecimalException, UnicodeDecodeError) as exc:
-        raise ValueError(f"cannot add {change.amount} to '{change.key}': it is no number, or too long a one") from exc
+        raise ValueError(f"cannot add {change.amount} to '{change.key}': not a number, or too long") from exc
 
 
 def number_text(total: Decimal) -> bytes:
-    """Return how a number is stored: plain decimal text, the same in every store."""
+    """Return *total* as every store keeps it: plain decimal text."""
     return f"{total:f}".encode()
 
 
-# A sum of money that was silently rounded is a wrong sum, so whatever is not exact is refused.
+# A sum of money must not be rounded silently, so an inexact result is an error.
 _EXACT: Final = Context(prec=60, Emax=60, Emin=-60, traps=[Inexact, InvalidOperation, Overflow])

@@ -1,4 +1,4 @@
-"""The store as the running proxy uses it: what fails at it is counted, told, and remembered until it works."""
+"""Wraps the store of the running proxy: failures are counted, logged, and remembered until a call succeeds."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
@@ -14,17 +14,17 @@ _T = TypeVar("_T")
 
 
 class WatchedStore(Store):
-    """Another store, and how it is doing."""
+    """Another store, with its last failure and the number of failures."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self.survives_restart = store.survives_restart  # type: ignore[misc]
         self.failure: str | None = None
-        """Why the last call failed; None when it did not."""
+        """The reason of the last call's failure; None when it succeeded."""
         self.failures_total = 0
 
     def __getattr__(self, name: str) -> Any:
-        """Return what the store has besides, for the plugin from which it comes."""
+        """Return further attributes of the store, for the plugin that provides it."""
         return getattr(self._store, name)
 
     async def open(self) -> None:
@@ -51,7 +51,7 @@ class WatchedStore(Store):
         except StoreError as exc:
             self.failures_total += 1
             if self.failure is None:
-                log.error("store_failed", reason=str(exc))  # noqa: TRY400 - the reason says all, and is for operators
+                log.error("store_failed", reason=str(exc))  # noqa: TRY400 - the reason is enough for operators
             self.failure = str(exc)
             raise
         if self.failure is not None:

@@ -237,7 +237,7 @@ async def test_a_file_that_an_older_copy_was_written_over_takes_nothing_more(sto
     overwrite(path, older)
 
     for call in (store.add("spent", 1), store.get("spent"), store.scan("")):
-        with pytest.raises(StoreError, match="another content was written over it; put back what was there"):
+        with pytest.raises(StoreError, match="its content was overwritten; restore the file"):
             await call
     await store.close()
     assert path.read_bytes() == older
@@ -255,7 +255,7 @@ async def test_a_file_that_another_store_was_written_over_takes_nothing_more(sto
 
     overwrite(path, (tmp_path / "other.sqlite3").read_bytes())
 
-    with pytest.raises(StoreError, match="another content was written over it"):
+    with pytest.raises(StoreError, match="its content was overwritten"):
         await store.add("spent", 1)
 
 
@@ -265,7 +265,7 @@ async def test_a_file_that_was_emptied_or_spoilt_takes_nothing_more(store, tmp_p
 
     overwrite(tmp_path / "nexus.sqlite3", content)
 
-    with pytest.raises(StoreError, match="another content was written over it"):
+    with pytest.raises(StoreError, match="its content was overwritten"):
         await store.add("spent", 1)
 
 
