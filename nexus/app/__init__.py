@@ -2,7 +2,7 @@
 
 ===============  ==================================================================
 ``composition``  builds everything from a configuration, and starts nothing
-``checks``       what ``nexus-proxy check`` looks at besides
+``checks``       what ``nexus-proxy check`` looks at in addition
 ``running``      starts, reloads, drains and stops what was built
 ``serving``      runs until a signal ends it
 ``process``      sockets, file descriptors, memory, systemd

@@ -8,7 +8,6 @@ from urllib.parse import parse_qs
 
 from nexus import tasks
 from nexus.admin.backends.applicants import applicant_views
-from nexus.admin.backends.view import last_seen_of, view_of
 from nexus.admin.health import count, health_word
 from nexus.admin.history import History
 from nexus.admin.openapi.operation import DescribedRoute, DescribedSocket, Operation, Parameter
@@ -17,9 +16,9 @@ from nexus.admin.plugins.inventory import PluginRow
 from nexus.admin.reports import reports_of
 from nexus.admin.stats import queue_facts, request_facts
 from nexus.dashboard.assets import Asset, load_assets
-from nexus.dashboard.feed import Feed, Viewer
+from nexus.dashboard.feed import Feed
 from nexus.dashboard.front_page import locked_page, status_page
-from nexus.dashboard.overview import Overview, Sources
+from nexus.dashboard.overview import Overview
 from nexus.dashboard.spend import follow_spend
 from nexus.dashboard.tickets import Tickets
 from nexus.domain.routes import Page, PageRequest
@@ -28,7 +27,7 @@ from nexus.fleet.fleet import Fleet
 from nexus.observability.metrics.exchanges import ExchangeMetrics
 from nexus.observability.metrics.recent_rejections import RecentRejections
 from nexus.observability.metrics.timeline import Timeline
-from nexus.proxy.dispatch.websocket import text_frame
+from nexus.proxy.dispatch.websocket import Socket, text_frame
 from nexus.proxy.exchange.context import DataPlane
 
 GREETING: Final = b"Ollama is running"
@@ -64,19 +63,7 @@ class Dashboard:
         self._tickets = Tickets()
         self._assets = load_assets()
         self._template = self._assets["index.html"].body.decode()
-        self._overview = Overview(
-            Sources(
-                snapshot=lambda: fleet.snapshot,
-                view=lambda backend: view_of(backend, fleet.origin_of(backend.id)),
-                last_seen=lambda backend: last_seen_of(fleet.origin_of(backend.id)),
-                next_probe_at=fleet.next_probe_at,
-                timeline=timeline,
-                status=self._status,
-                plugins=plugins,
-                requests_since=history.after,
-                kinds=lambda: fleet.kinds,
-            )
-        )
+        self._overview = Overview(fleet, timeline, history, plugins, self._status)
         self._feed = Feed(self._overview, text_frame)
         self._following = tasks.keep_running(
             partial(follow_spend, timeline, lambda: self._budget().get("current_spending_usd")),
@@ -139,7 +126,7 @@ class Dashboard:
         """Disconnect the viewers whose key is no longer accepted."""
         self._feed.close_expired()
 
-    def _admit(self, asked: PageRequest) -> Callable[[Viewer], Awaitable[None]]:
+    def _admit(self, asked: PageRequest) -> Callable[[Socket], Awaitable[None]]:
         (ticket,) = parse_qs(asked.query).get("ticket", [""])[:1]
         is_admitted = self._tickets.redeem(ticket)
         if is_admitted is None:

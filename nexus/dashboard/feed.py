@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -10,6 +10,7 @@ import structlog
 from nexus import tasks
 from nexus.dashboard.overview import Overview
 from nexus.domain.backend import Backend
+from nexus.proxy.dispatch.websocket import Socket
 
 log = structlog.get_logger("nexus.dashboard")
 
@@ -17,19 +18,6 @@ TICK_S: Final = 1.0
 MAX_VIEWERS: Final = 1000
 MAX_REQUESTS_PER_TICK: Final = 100
 """How many requests are sent one by one; the figures include all of them."""
-
-
-class Viewer(Protocol):
-    """The connection of one browser."""
-
-    def send(self, frames: bytes) -> bool:
-        """Send *frames*; return False, and send nothing, if too much is still unsent."""
-
-    async def over(self) -> None:
-        """Wait until the connection is closed."""
-
-    def close(self) -> None:
-        """Close the connection."""
 
 
 class Feed:
@@ -40,9 +28,9 @@ class Feed:
         self._overview = overview
         self._encode_frame = encode_frame
         self._tick_s = tick_s
-        self._viewers: dict[Viewer, bool] = {}
+        self._viewers: dict[Socket, bool] = {}
         """Whether the viewer has missed frames, and needs the whole overview again."""
-        self._is_admitted: dict[Viewer, Callable[[], bool]] = {}
+        self._is_admitted: dict[Socket, Callable[[], bool]] = {}
         self._task: asyncio.Task[None] | None = None
         self._seen: dict[str, Backend] = {}
         self._last_request = 0
@@ -52,7 +40,7 @@ class Feed:
         """The number of viewers."""
         return len(self._viewers)
 
-    async def serve(self, viewer: Viewer, is_admitted: Callable[[], bool]) -> None:
+    async def serve(self, viewer: Socket, is_admitted: Callable[[], bool]) -> None:
         """Send *viewer* the whole overview, then the changes, until it disconnects.
 
         :param is_admitted: returns whether it is still authorised; see :meth:`close_expired`.

@@ -1,4 +1,4 @@
-"""What ``nexus-proxy check`` looks at besides the configuration itself.
+"""What ``nexus-proxy check`` looks at in addition to the configuration.
 
 =================  ==================================================================
 ``host_names``     names that cannot be looked up

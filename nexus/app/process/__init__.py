@@ -1,13 +1,13 @@
 """The process that Nexus runs in.
 
-===============  ==================================================================
-``binding``      binds and opens the listening sockets; ``port_owner`` names the owner of a taken port
+================  ==================================================================
+``binding``       binds the sockets; ``port_owner`` names the owner of a taken port
 ``accept_queue``  stops listening without resetting new connections
-``event_loop``   runs the event loop until the proxy has stopped
-``file_limit``   the limit of file descriptors
-``memory``       returns memory to the system after a burst
-``interpreter``  thread switching and garbage collection
-``state_file``   the file that tells commands where the proxy listens
-``systemd``      notifies systemd
-===============  ==================================================================
+``event_loop``    runs the event loop until the proxy has stopped
+``file_limit``    the limit of file descriptors
+``memory``        returns memory to the system after a burst
+``interpreter``   thread switching and garbage collection
+``state_file``    the file that tells commands where the proxy listens
+``systemd``       notifies systemd
+================  ==================================================================
 """

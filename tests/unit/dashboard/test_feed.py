@@ -9,23 +9,11 @@ import msgspec
 import pytest
 
 from nexus.dashboard.feed import Feed
-from nexus.dashboard.overview import Overview, Sources
+from nexus.dashboard.overview import Overview
 from nexus.domain.fleet import FleetSnapshot
+from nexus.fleet.discovery.origins import Origin
 from nexus.observability.metrics.timeline import Timeline
 from nexus.testing.builders import make_backend, make_fleet
-
-
-class View(msgspec.Struct):
-    """What is shown of a backend."""
-
-    id: str
-    name: str
-    status: str
-    models: tuple[str, ...]
-
-
-def view(backend):
-    return View(backend.id, backend.name, backend.status, tuple(backend.models))
 
 
 class Viewer:
@@ -54,7 +42,13 @@ class Viewer:
 @pytest.fixture
 def world():
     """The fleet and the requests, to be changed by a test."""
-    return SimpleNamespace(fleet=make_fleet(make_backend("gpu-1"), make_backend("gpu-2")), requests=[{"id": 1}])
+    return SimpleNamespace(
+        snapshot=make_fleet(make_backend("gpu-1"), make_backend("gpu-2")),
+        origin_of=lambda _: Origin(joined_unix_s=0.0),
+        next_probe_at=lambda _: 1000.0,
+        kinds=["vllm"],
+        requests=[{"id": 1}],
+    )
 
 
 @pytest.fixture
@@ -63,18 +57,14 @@ async def feed(world):
         newer = world.requests[number:]
         return len(world.requests), newer[max(0, len(newer) - most) :]
 
-    sources = Sources(
-        snapshot=lambda: world.fleet,
-        view=view,
-        last_seen=lambda _: {"last_seen": None},
-        next_probe_at=lambda _: 1000.0,
-        timeline=Timeline(),
-        status=lambda: {"status": "healthy"},
+    overview = Overview(
+        world,
+        Timeline(),
+        SimpleNamespace(after=requests_since),
         plugins=lambda: [{"name": "night"}],
-        requests_since=requests_since,
-        kinds=lambda: ["vllm"],
+        status=lambda: {"status": "healthy"},
     )
-    feed = Feed(Overview(sources), lambda text: text.encode() + b"\n", tick_s=0.01)
+    feed = Feed(overview, lambda text: text.encode() + b"\n", tick_s=0.01)
     yield feed
     await feed.stop()
 
@@ -105,7 +95,7 @@ async def test_a_new_viewer_is_told_everything(join):
 
     (overview,) = viewer.told("Overview")
     assert [backend["name"] for backend in overview["backends"]] == ["gpu-1", "gpu-2"]
-    assert overview["backends"][0]["models"] == ["llama3"]
+    assert [model["name"] for model in overview["backends"][0]["models"]] == ["llama3"]
     assert datetime.fromisoformat(overview["backends"][0]["next_check"]) == datetime.fromtimestamp(1000, UTC)
     assert (overview["history"], overview["plugins"]) == ([{"id": 1}], [{"name": "night"}])
 
@@ -123,10 +113,10 @@ async def test_figures_come_with_every_tick(join):
 
 async def test_only_what_changed_is_told(join, world):
     viewer = await join()
-    unchanged = world.fleet.backends[0]
-    changed = msgspec.structs.replace(world.fleet.backends[1], last_error="refused")
+    unchanged = world.snapshot.backends[0]
+    changed = msgspec.structs.replace(world.snapshot.backends[1], last_error="refused")
 
-    world.fleet = FleetSnapshot(backends=(unchanged, changed))
+    world.snapshot = FleetSnapshot(backends=(unchanged, changed))
     await some_ticks()
 
     assert [[row["name"] for row in rows] for rows in viewer.told("BackendStatus")] == [["gpu-2"]]
@@ -137,16 +127,18 @@ async def test_only_what_changed_is_told(join, world):
 async def test_models_are_told_when_they_change(join, world):
     viewer = await join()
 
-    world.fleet = make_fleet(world.fleet.backends[0], make_backend("gpu-2", models=["qwen3"]))
+    world.snapshot = make_fleet(world.snapshot.backends[0], make_backend("gpu-2", models=["qwen3"]))
     await some_ticks()
 
-    assert viewer.told("ModelChange") == [{"backend_id": "gpu-2", "models": ["qwen3"]}]
+    (change,) = viewer.told("ModelChange")
+    assert change["backend_id"] == "gpu-2"
+    assert [model["name"] for model in change["models"]] == ["qwen3"]
 
 
 async def test_a_backend_that_left_is_told(join, world):
     viewer = await join()
 
-    world.fleet = make_fleet(world.fleet.backends[0])
+    world.snapshot = make_fleet(world.snapshot.backends[0])
     await some_ticks()
 
     assert viewer.told("BackendRemoved") == [["gpu-2"]]
