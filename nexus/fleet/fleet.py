@@ -142,7 +142,7 @@ class Fleet:
         discoverers = self._discoverers_now()
         if (files := self._discoverers.files) is not None:
             await files.open()
-            self._sightings.look(files.name, files.found(), now=asyncio.get_running_loop().time(), is_certain=True)
+            self._sightings.update(files.name, files.found(), now=asyncio.get_running_loop().time(), is_certain=True)
         self._update_members()
         self._search.follow(discoverers)
 
@@ -259,7 +259,7 @@ class Fleet:
         found = self._found.joining(sightings, declared.values(), plan, self._need_approval, unhealthy)
         members = {**declared, **found}
         renewed = self._update_settings(member for member in members.values() if member.id not in plan.members)
-        self._origins.note(members, sightings)
+        self._origins.update(members, sightings)
         self._roster.update(members, config=plan.health_check, kinds=plan.kinds)
         for name in renewed:
             self.on_settings_changed(name)

@@ -80,7 +80,7 @@ class House:
     async def take(self, action, one, other):
         self.now += 1.0
         if action == "look":
-            self.sightings.look(one, other, now=self.now, is_certain=one == "dns")
+            self.sightings.update(one, other, now=self.now, is_certain=one == "dns")
         elif action == "serve":
             self.kinds[one] = other
         elif action == "reload":

@@ -30,10 +30,10 @@ def announce(config: Config, port: int, resources: AsyncExitStack) -> None:
 
 async def _announce(port: int) -> None:
     # zeroconf is slow to import, and few proxies are announced.
-    from nexus.fleet.discovery.mdns.announcer import Announcement, announced, host_name
+    from nexus.fleet.discovery.mdns.announcer import Announcement, announcing, host_name
 
     try:
-        async with announced(Announcement(name=f"nexus on {host_name()}", port=port, kind=KIND)) as name:
+        async with announcing(Announcement(name=f"nexus on {host_name()}", port=port, kind=KIND)) as name:
             log.info("announced", name=name, port=port)
             await asyncio.Event().wait()
     except StartError as exc:

@@ -6,8 +6,8 @@ import signal
 import click
 
 from nexus.errors import StartError
-from nexus.fleet.discovery.mdns.announcer import Announcement, announced, host_name, own_addresses
-from nexus.fleet.discovery.tcp_check import answers
+from nexus.fleet.discovery.mdns.announcer import Announcement, announcing, host_name, own_addresses
+from nexus.fleet.discovery.tcp_check import accepts_connections
 from nexus.fleet.fetching import Fetcher, FetchError, Target
 from nexus.fleet.kinds import KINDS
 from nexus.fleet.probing.detection import detect
@@ -37,7 +37,7 @@ async def _announce(port: int, kind: str | None, name: str, *, path: str, is_tls
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with announced(announcement) as label:
+    async with announcing(announcement) as label:
         click.echo(f"announcing '{label}', {kind} on port {port}, as {announcement.service_type.rstrip('.')}")
         await _warn_of_loopback(port)
         await stop.wait()
@@ -46,7 +46,7 @@ async def _announce(port: int, kind: str | None, name: str, *, path: str, is_tls
 
 async def _url_of(port: int, path: str, *, is_tls: bool) -> str:
     """Return the URL of the server on *port*, at an address of this machine that accepts connections."""
-    accepting = [host for host in (*LOOPBACK, *own_addresses()) if await answers(host, port)]
+    accepting = [host for host in (*LOOPBACK, *own_addresses()) if await accepts_connections(host, port)]
     host = accepting[0] if accepting else LOOPBACK[0]
     authority = f"[{host.replace('%', '%25')}]" if ":" in host else host
     return f"{'https' if is_tls else 'http'}://{authority}:{port}{path}"
@@ -69,8 +69,8 @@ async def _warn_of_loopback(port: int) -> None:
     addresses = own_addresses()
     if not addresses:
         click.echo("nexus-proxy: warning: this machine has no address that others can reach", err=True)
-    elif not any([await answers(address, port) for address in addresses]) and any(
-        [await answers(address, port) for address in LOOPBACK]
+    elif not any([await accepts_connections(address, port) for address in addresses]) and any(
+        [await accepts_connections(address, port) for address in LOOPBACK]
     ):
         click.echo(
             f"nexus-proxy: warning: the server accepts connections of this machine only, not at {', '.join(addresses)};"

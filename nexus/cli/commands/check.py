@@ -76,9 +76,9 @@ async def _about_network(blueprint: Blueprint) -> tuple[str, ...]:
     if not (blueprint.fleet.looks_around(has_finders=has_finders) and blueprint.fleet.discovery.mdns):
         return ()
     # zeroconf is slow to import, and most configurations do not need it.
-    from nexus.fleet.discovery.mdns.multicast_check import why_unheard
+    from nexus.fleet.discovery.mdns.multicast_check import why_multicast_fails
 
-    reason = await why_unheard()
+    reason = await why_multicast_fails()
     hint = "name them as [[backends]], or switch discovery.mdns off"
     return () if reason is None else (f"no server on the network will be found by mDNS: {reason}; {hint}",)
 

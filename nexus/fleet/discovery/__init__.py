@@ -1,5 +1,19 @@
-"""Finds backends that are not configured: ``mdns``, ``dns``, ``files`` and ``ports`` each have a ``discoverer``.
+"""Finds servers that are not configured, and decides which of them join the fleet.
 
-``search`` runs the discoverers and collects their ``sightings``; ``approval`` decides about servers that announce
-themselves, ``admission`` which servers join the fleet, and ``names`` how they are called.
+==============  ==================================================================
+``discoverer``  the interface of everything that finds servers
+``configured``  builds the discoverers that the configuration asks for
+``mdns``        servers that announce themselves on the local network
+``dns``         servers in the records of DNS names
+``files``       backends in files that other programs write
+``ports``       servers at the ports of this machine, of hosts and of subnets
+``search``      runs the discoverers
+``sightings``   what each discoverer sees now, and what has been missing since when
+``approval``    asks for approval of servers that announced themselves
+``admission``   turns sightings into members
+``names``       gives each found server a unique name
+``found``       the found servers that are in the fleet
+``origins``     when each backend joined, and when it was last seen
+``tcp_check``   whether a server accepts connections
+==============  ==================================================================
 """

@@ -1,4 +1,4 @@
-"""Which of the servers that were found join the fleet: configured ones come first, and nobody is in it twice."""
+"""Turns sightings of servers into members; configured backends take precedence, and no server is added twice."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from math import inf
@@ -15,7 +15,7 @@ from nexus.config.schema import BackendConfig
 from nexus.domain.kinds import BackendKind
 from nexus.domain.model import Zone
 from nexus.fleet.discovery.discoverer import Discovered
-from nexus.fleet.discovery.names import named
+from nexus.fleet.discovery.names import assign_names
 from nexus.fleet.discovery.sightings import Key, Sighting
 from nexus.fleet.membership.locations import place_of
 from nexus.fleet.membership.member import Member
@@ -25,24 +25,24 @@ log = structlog.get_logger("nexus.fleet")
 
 NO_NAMES: Final[Mapping[Key, str]] = MappingProxyType({})
 OWN_MACHINE: Final = "local"
-"""The discoverer that looks at this machine alone."""
+"""The discoverer of this machine."""
 NAMED_HOSTS: Final = "hosts"
-"""The one that looks at hosts that the operator names, of which this machine can be one."""
+"""The discoverer of configured hosts, which may include this machine."""
 
 
-def admitted(
+def admit(
     sightings: Iterable[Sighting],
     configured: Iterable[Member],
     kinds: Mapping[str, BackendKind],
     zone: Zone = "open",
     before: Mapping[Key, str] = NO_NAMES,
 ) -> Iterator[Member]:
-    """Return the members that *sightings* add to those that are configured.
+    """Return the members that *sightings* add to the configured ones.
 
-    Of two sightings of one place, the one that is in the fleet already stays there.
+    Of two sightings of one address, the one that is in the fleet already is kept.
 
-    :param zone: that of servers on other machines; those on this one are in the zone of their kind.
-    :param before: the names of those that *sightings* have added so far.
+    :param zone: the zone of servers on other machines; servers on this one are in the zone of their kind.
+    :param before: the names of the members that sightings have added so far.
     """
     members = tuple(configured)
     places = {place_of(member.config.url) for member in members}
@@ -52,7 +52,7 @@ def admitted(
         if found is not None and place_of(found.url) not in places:
             places.add(place_of(found.url))
             joining.append(msgspec.structs.replace(sighting, found=found))
-    names = named(joining, taken=(member.config.name for member in members), before=before)
+    names = assign_names(joining, taken=(member.config.name for member in members), before=before)
     for sighting in joining:
         yield Member(
             config=_config(names[sighting.key], sighting.found),
@@ -69,14 +69,14 @@ def _is_here(sighting: Sighting) -> bool:
 
 
 def _config(name: str, found: Discovered) -> BackendConfig:
-    # Plugins find servers too, and a share of nothing would divide by zero.
+    # The share may come from a plugin, and 0 would divide by zero.
     share = found.share if 0.0 < found.share < inf else 1.0
     config = BackendConfig(name=name, url=found.url, share=share)
     return config if found.priority is None else msgspec.structs.replace(config, priority=found.priority)
 
 
 def checked(found: Discovered) -> Discovered | None:
-    """Return *found* with its URL normalised, None when it has no acceptable URL or name."""
+    """Return *found* with a normalised URL; None if its URL or its name is not valid."""
     try:
         url = normalised(found.url)
     except ValueError as exc:

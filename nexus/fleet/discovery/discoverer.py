@@ -1,4 +1,4 @@
-"""What a finder of backends is: it says, again and again, what it sees."""
+"""The interface of everything that finds servers, plugins included."""
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator
@@ -8,44 +8,43 @@ import msgspec
 
 
 class Discovered(msgspec.Struct, frozen=True):
-    """A server that was seen. It is probed before it gets any request, so a wrong kind does no harm."""
+    """A server that was found. It is probed before it gets requests, so a wrong kind does no harm."""
 
     name: str
-    """What headers, logs and metrics show; the same server keeps its name."""
+    """Shown in headers, logs and metrics; the same server must keep its name."""
     url: str
     """``http://host:port`` or ``https://host``."""
     kind: str = "auto"
-    """The name of its kind; ``auto`` to find out by asking it."""
+    """The name of its kind; ``auto`` to detect it."""
     host: str = ""
-    """The name of the machine, as the server announces it; empty where only the URL is known."""
+    """The machine's name as the server announces it; empty if only the URL is known."""
     priority: int | None = None
-    """The backend's priority, lower is preferred; None: the usual one."""
+    """The backend's priority, lower is preferred; None: the default."""
     share: float = 1.0
-    """How much of the work it gets, in proportion to others that could do it as well; more than 0."""
+    """Its share of the requests relative to equally suitable backends; more than 0."""
     is_stale: bool = False
-    """Whether it is known from an earlier look, because its discoverer cannot look now; it stays in the fleet, and the
-    list of backends says so."""
+    """Whether it was seen earlier and its discoverer cannot look now; it stays in the fleet, and the list of backends
+    shows it as stale."""
 
 
 class Discoverer(ABC):
-    """Finds backends that nobody configured. Plugins contribute them through ``nexus_discoverers``."""
+    """Finds backends that are not configured. Plugins contribute discoverers through ``nexus_discoverers``."""
 
     name: ClassVar[str]
-    """Unique; shown as the source of what it found."""
+    """Unique; shown as the source of the servers that it finds."""
     needs_approval: ClassVar[bool] = False
-    """Whether anybody on the network can make it find a server. Such a server is asked what it is, but gets no request
-    before ``[discovery] trust`` or an administrator approves it."""
+    """Whether any machine on the network can make it find a server. The kind of such a server is detected, but it gets
+    no requests until ``[discovery] trust`` or an administrator approves it."""
 
     is_certain: ClassVar[bool] = False
-    """Whether a server that it sees no more is meant to be gone: it leaves the fleet at once, without the grace period.
-    """
+    """Whether a server that it no longer sees is certainly gone: it leaves the fleet without the grace period."""
 
     @abstractmethod
     def watch(self) -> AsyncGenerator[tuple[Discovered, ...], None]:
-        """Yield all that is seen now, at once, and then again whenever that changes, or simply every few seconds.
+        """Yield all servers that are seen now, at once and again after each change, or simply every few seconds.
 
-        An async generator. What is missing from one yield on is taken out of the fleet after the grace period, and
-        keeps its place if it comes back before. What has the URL of a configured backend is passed over. When it
-        raises, that is logged and ``watch`` is called anew, a little later each time; when it ends, what was yielded
-        last stays. At the end of Nexus it is closed: ``finally`` and ``async with`` work as usual.
+        This is an async generator. A server that is missing from a yield leaves the fleet after the grace period unless
+        it comes back before. A server at the URL of a configured backend is ignored. If the generator raises, Nexus
+        logs that and calls ``watch`` again after a growing delay; if it returns, the servers it yielded last stay.
+        Nexus closes it at shutdown, so ``finally`` and ``async with`` work as usual.
         """

@@ -1,4 +1,4 @@
-"""The name of each found server: no other has it, and it stays as long as the server is seen."""
+"""Gives each found server a unique name that stays the same for as long as it is seen."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import count
@@ -8,12 +8,12 @@ from nexus.fleet.membership.locations import port_of
 from nexus.fleet.untrusted import MAX_NAME_LENGTH
 
 
-def named(sightings: Iterable[Sighting], *, taken: Iterable[str], before: Mapping[Key, str]) -> dict[Key, str]:
-    """Return the name of each of *sightings*: that of before, or else the one that its discoverer gave it.
+def assign_names(sightings: Iterable[Sighting], *, taken: Iterable[str], before: Mapping[Key, str]) -> dict[Key, str]:
+    """Return the name of each of *sightings*: its previous one, or else the one that its discoverer gave it.
 
-    :param sightings: of two that want one name, the earlier one gets it; the other gets its port or its source too.
-    :param taken: the names that are not to be had.
-    :param before: the names that they have had so far.
+    :param sightings: if two want the same name, the first gets it, and the other one with its port or source appended.
+    :param taken: names that are not available.
+    :param before: the names of sightings so far.
     """
     wanted = {sighting.key: sighting for sighting in sightings}
     used = set(taken)

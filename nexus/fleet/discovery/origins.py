@@ -1,4 +1,4 @@
-"""Where each backend comes from: since when it is in the fleet, which discoverers see it, and when one did last."""
+"""Records where each backend comes from, when it joined, and when a discoverer last saw it."""
 
 from collections.abc import Collection, Iterable, Mapping
 
@@ -13,21 +13,21 @@ from nexus.fleet.membership.member import Member
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of one backend."""
+    """The origin of one backend."""
 
     joined_unix_s: float
     last_seen_unix_s: float | None = None
-    """When its discoverer saw it last; None of one that is configured or was added."""
+    """When its discoverer last saw it; None if it is configured or was added."""
     is_stale: bool = False
-    """Whether it is in the fleet though it was missing at the last look, or though its discoverer cannot look."""
+    """Whether it is still in the fleet although it was missing at the last look, or its discoverer cannot look."""
     also_found_by: tuple[str, ...] = ()
     """Other discoverers that see a server at its address."""
     address_stale_unix_s: float | None = None
-    """Since when the host name that is connected to cannot be looked up: its last good addresses are used."""
+    """Since when its host name cannot be resolved, so that its last good addresses are used."""
 
 
 class Origins:
-    """Of all members, by id; a member that leaves is forgotten."""
+    """The origins of all members."""
 
     def __init__(self) -> None:
         self._joined: dict[str, float] = {}
@@ -35,8 +35,8 @@ class Origins:
         self._finders: Mapping[object, Collection[str]] = {}
         self._sightings: Mapping[tuple[str, str], Sighting] = {}
 
-    def note(self, members: Mapping[str, Member], sightings: Iterable[Sighting]) -> None:
-        """Take in which backends are in the fleet now, and all that is seen."""
+    def update(self, members: Mapping[str, Member], sightings: Iterable[Sighting]) -> None:
+        """Set the members, by id, and all current sightings."""
         now_unix_s = unix_now()
         self._joined = {backend_id: self._joined.get(backend_id, now_unix_s) for backend_id in members}
         self._members = members
@@ -48,9 +48,9 @@ class Origins:
         self._finders = finders
 
     def of(self, backend_id: str, *, now: float) -> Origin:
-        """Return what is known of the member of that id.
+        """Return the origin of a member.
 
-        :param now: by the clock that sightings have.
+        :param now: by the clock of the sightings.
         """
         member = self._members.get(backend_id)
         now_unix_s = unix_now()

@@ -1,4 +1,4 @@
-"""All discoverers at work: what they see goes into one list of sightings."""
+"""Runs the discoverers and collects their sightings."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -11,23 +11,23 @@ from nexus.fleet.discovery.discoverer import Discoverer
 from nexus.fleet.discovery.sightings import Sightings
 
 SWEEP_INTERVAL_S: Final = 5.0
-"""How much longer than the grace period one may stay whose discoverer has nothing new to say."""
+"""A server that is missing may outlast its grace period by this, if its discoverer yields nothing in the meantime."""
 
 
 class Search:
-    """Follows discoverers until it is stopped."""
+    """Runs discoverers until it is stopped."""
 
     def __init__(self, sightings: Sightings, on_look: Callable[[], None]) -> None:
-        """:param on_look: called after each look, and every few seconds."""
+        """:param on_look: called whenever a discoverer yields, and every few seconds."""
         self._sightings = sightings
         self._on_look = on_look
         self._following: dict[Discoverer, asyncio.Task[Any]] = {}
         self._closing: set[asyncio.Task[Any]] = set()
-        """Those of discoverers that are not followed any more."""
+        """The tasks of discoverers that are being closed."""
         self._sweeping: asyncio.Task[Any] | None = None
 
     def follow(self, discoverers: Iterable[Discoverer]) -> None:
-        """Follow exactly *discoverers* from now on; one that is followed already is not disturbed."""
+        """Run exactly *discoverers* from now on; one that runs already is not restarted."""
         wanted = tuple(discoverers)
         for gone in self._following.keys() - set(wanted):
             task = self._following.pop(gone)
@@ -43,7 +43,7 @@ class Search:
             self._sweeping = tasks.keep_running(self._sweep, name="discover-sweep")
 
     async def stop(self) -> None:
-        """Stop looking and wait until every discoverer is closed."""
+        """Stop and wait until every discoverer is closed."""
         running = [*self._following.values(), *([self._sweeping] if self._sweeping else [])]
         self._following.clear()
         self._sweeping = None
@@ -53,7 +53,7 @@ class Search:
         clock = asyncio.get_running_loop().time
         async with aclosing(discoverer.watch()) as looks:
             async for seen in looks:
-                self._sightings.look(discoverer.name, seen, now=clock(), is_certain=discoverer.is_certain)
+                self._sightings.update(discoverer.name, seen, now=clock(), is_certain=discoverer.is_certain)
                 self._on_look()
 
     async def _sweep(self) -> None:

@@ -1,4 +1,4 @@
-"""Who was seen, and for how long the others have been gone."""
+"""The servers that discoverers see now, and how long others have been missing."""
 
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -11,26 +11,25 @@ from nexus.fleet.discovery.discoverer import Discovered
 log = structlog.get_logger("nexus.fleet")
 
 MAX_SIGHTINGS: Final = 1_000
-"""By one discoverer at one look, and as many again that are gone: what comes from the network is bounded. Those that
-have been known longest stay."""
+"""Per discoverer and look, and as many again that are missing; the longest known are kept."""
 
 Key = tuple[str, str]
-"""The name of a discoverer, and the name that it gave a server: two discoverers may give two servers one name."""
+"""The name of a discoverer, and the name that it gave a server: two discoverers may use the same name."""
 
 
 class Sighting(msgspec.Struct, frozen=True):
-    """One server, as it was seen last."""
+    """One server as it was last seen."""
 
     source: str
     """The name of the discoverer."""
     found: Discovered
     gone_since: float | None = None
     seen_at: float = 0.0
-    """When it was certainly there last."""
+    """When it was last certainly there."""
     is_stale: bool = False
     """Whether its discoverer cannot look now."""
     is_followed: bool = False
-    """Whether its discoverer says at once when it is gone: until then, it counts as seen."""
+    """Whether its discoverer reports at once that it is gone: until then, it counts as seen."""
 
     @property
     def key(self) -> Key:
@@ -38,16 +37,16 @@ class Sighting(msgspec.Struct, frozen=True):
 
     @property
     def is_gone(self) -> bool:
-        """Whether it was missing when it was looked for last."""
+        """Whether it was missing at the last look."""
         return self.gone_since is not None
 
     def last_seen(self, *, now: float) -> float:
-        """Return when it was seen last."""
+        """Return when it was last seen."""
         return now if self.is_followed and not self.is_stale else self.seen_at
 
 
 class Sightings:
-    """Of all discoverers, by the names that they gave."""
+    """The sightings of all discoverers."""
 
     def __init__(self) -> None:
         self._sightings: dict[Key, Sighting] = {}
@@ -57,10 +56,10 @@ class Sightings:
     def __iter__(self) -> Iterator[Sighting]:
         return iter(self._sightings.values())
 
-    def look(self, source: str, seen: Iterable[Discovered], *, now: float, is_certain: bool = False) -> None:
-        """Take in all that *source* sees at *now*.
+    def update(self, source: str, seen: Iterable[Discovered], *, now: float, is_certain: bool = False) -> None:
+        """Set all that *source* sees at *now*.
 
-        :param is_certain: whether what is missing is forgotten at once.
+        :param is_certain: whether missing servers are forgotten at once.
         """
         names = set()
         for found in self._bounded(source, list(seen)):
@@ -80,12 +79,12 @@ class Sightings:
                 del self._sightings[key]
             elif sighting.gone_since is None:
                 self._sightings[key] = msgspec.structs.replace(sighting, gone_since=now)
-        # Under other names at each look, as many more would be remembered until the grace period is over.
+        # A discoverer that yields new names each time would fill the memory until the grace period is over.
         for key in missing[MAX_SIGHTINGS:]:
             self._sightings.pop(key, None)
 
     def _bounded(self, source: str, seen: list[Discovered]) -> list[Discovered]:
-        """Return as many of *seen* as may be, those first that are known."""
+        """Return at most ``MAX_SIGHTINGS`` of *seen*, known ones first."""
         is_full = len(seen) > MAX_SIGHTINGS
         if is_full and source not in self._full:
             log.warning("servers_left_out", source=source, seen=len(seen), most=MAX_SIGHTINGS)
@@ -95,7 +94,7 @@ class Sightings:
         return sorted(seen, key=lambda found: (source, found.name) not in self._sightings)[:MAX_SIGHTINGS]
 
     def listed(self, *, now: float, grace_s: float) -> tuple[Sighting, ...]:
-        """Return what belongs into the fleet, what is seen now before what is missing; forget what is gone for good."""
+        """Forget sightings whose grace period is over, and return the others: those seen now first."""
         self._sightings = {
             key: sighting
             for key, sighting in self._sightings.items()
@@ -104,6 +103,6 @@ class Sightings:
         return tuple(sorted(self._sightings.values(), key=lambda s: (s.gone_since is not None, s.source, s.found.name)))
 
     def keep_sources(self, sources: Iterable[str]) -> None:
-        """Forget what discoverers saw that are no more."""
+        """Forget the sightings of all other discoverers."""
         kept = set(sources)
         self._sightings = {key: sighting for key, sighting in self._sightings.items() if sighting.source in kept}

@@ -1,4 +1,4 @@
-"""Whether a server accepts connections at an address."""
+"""Checks whether a server accepts TCP connections."""
 
 import asyncio
 import contextlib
@@ -7,11 +7,11 @@ from typing import Final
 
 CONNECT_TIMEOUT_S: Final = 1.0
 
-Reach = Callable[[str, int], Awaitable[bool]]
-"""Given a host and a port, says whether a connection is accepted there."""
+TcpCheck = Callable[[str, int], Awaitable[bool]]
+"""Whether a host accepts connections at a port."""
 
 
-async def answers(host: str, port: int) -> bool:
+async def accepts_connections(host: str, port: int) -> bool:
     """Connect to *port* of *host*, close the connection, and return whether it was accepted."""
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):

@@ -139,7 +139,7 @@ async def test_by_mdns(flap, serve):
     network = AsyncZeroconf(ip_version=IPVersion.V4Only)
     try:
         await network.async_register_service(info, cooperating_responders=True)
-        discoverer = MdnsDiscoverer([service_type], interval_s=0.01, reach=reach)
+        discoverer = MdnsDiscoverer([service_type], interval_s=0.01, accepts=reach)
         await flap(server, discoverer, doing(is_reached.set), doing(is_reached.clear))
     finally:
         await network.async_close()

@@ -6,7 +6,7 @@ import pytest
 
 from nexus.fleet.discovery.discoverer import Discovered
 from nexus.fleet.discovery.ports.local import LocalDiscoverer
-from nexus.fleet.discovery.ports.open_port import LOOKS_PER_QUESTION
+from nexus.fleet.discovery.ports.open_port import LOOKS_PER_DETECTION
 from nexus.fleet.fetching import Fetcher
 
 
@@ -68,7 +68,7 @@ async def test_a_web_page_is_no_language_model(serve, look_around):
 async def test_whoever_listens_is_asked_what_it_is_only_once_in_a_while(serve, look_around):
     server = await serve("ollama", "llama3")
 
-    looks = await look_around({server.port: "ollama"}, times=LOOKS_PER_QUESTION + 1)
+    looks = await look_around({server.port: "ollama"}, times=LOOKS_PER_DETECTION + 1)
 
     assert all(len(seen) == 1 for seen in looks)
     assert server.asked == ["GET /api/version"] * 2

@@ -14,10 +14,10 @@ from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
 from nexus.fleet.discovery.mdns import multicast_check as multicast_module
 from nexus.fleet.discovery.mdns import network as network_module
-from nexus.fleet.discovery.mdns.announcer import Announcement, announced, own_addresses
+from nexus.fleet.discovery.mdns.announcer import Announcement, announcing, own_addresses
 from nexus.fleet.discovery.mdns.discoverer import MdnsDiscoverer
 from nexus.fleet.discovery.mdns.instances import MAX_PER_HOST
-from nexus.fleet.discovery.mdns.multicast_check import why_unheard
+from nexus.fleet.discovery.mdns.multicast_check import why_multicast_fails
 from nexus.fleet.discovery.mdns.network import MulticastUnavailable
 from nexus.fleet.discovery.mdns.service import full_types
 
@@ -173,7 +173,7 @@ async def test_what_announce_publishes_is_found_until_it_ends(listen, watch, ser
     monkeypatch.setattr(Announcement, "service_type", property(lambda _: service_type))
     _, port = await listen()
 
-    async with announced(Announcement(name="my mac", port=port, kind="ollama")) as label:
+    async with announcing(Announcement(name="my mac", port=port, kind="ollama")) as label:
         (found,) = await watch(bool)
     await watch(lambda seen: not seen)
 
@@ -181,7 +181,7 @@ async def test_what_announce_publishes_is_found_until_it_ends(listen, watch, ser
 
 
 async def test_multicast_works_where_an_announcement_comes_back():
-    assert await why_unheard() is None
+    assert await why_multicast_fails() is None
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ async def test_a_machine_with_loopback_alone_is_on_no_network(monkeypatch, ips, 
     refusal = MulticastUnavailable("not to be tried here")
     monkeypatch.setattr(multicast_module, "join_network", Mock(side_effect=refusal))
 
-    assert await why_unheard() == (reason or "multicast cannot be used: not to be tried here")
+    assert await why_multicast_fails() == (reason or "multicast cannot be used: not to be tried here")
 
 
 async def test_multicast_that_cannot_be_used_is_explained(monkeypatch):
@@ -207,7 +207,7 @@ async def test_multicast_that_cannot_be_used_is_explained(monkeypatch):
 
     monkeypatch.setattr(network_module, "AsyncZeroconf", refuse)
 
-    assert await why_unheard() == "multicast cannot be used: No such device"
+    assert await why_multicast_fails() == "multicast cannot be used: No such device"
 
 
 async def test_a_type_without_its_ends_is_completed():

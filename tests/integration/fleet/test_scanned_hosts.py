@@ -197,7 +197,7 @@ async def test_a_server_that_is_too_busy_for_a_while_stays_what_it_was(fetcher, 
             raise now
         return now
 
-    monkeypatch.setattr("nexus.fleet.discovery.ports.open_port.answers", answers)
+    monkeypatch.setattr("nexus.fleet.discovery.ports.open_port.accepts_connections", answers)
     monkeypatch.setattr("nexus.fleet.discovery.ports.open_port.detect", detect)
     kinds = []
     for _ in range(3):
@@ -215,7 +215,7 @@ async def test_between_two_scans_only_what_was_found_is_tried(serve, look, monke
         tried.append(host)
         return (host, port) == ("127.0.0.1", server.port)
 
-    monkeypatch.setattr("nexus.fleet.discovery.ports.open_port.answers", answers)
+    monkeypatch.setattr("nexus.fleet.discovery.ports.open_port.accepts_connections", answers)
 
     # What the scan finds, its end, and two more looks.
     await look(f"127.0.0.0/29:{server.port}", by=SubnetsDiscoverer, times=4)

@@ -37,7 +37,7 @@ class Network(Discoverer):
 
 @pytest.fixture(autouse=True)
 def loopback_is_another_machine(monkeypatch):
-    monkeypatch.setattr(module, "is_worth_a_look", lambda _: True)
+    monkeypatch.setattr(module, "may_be_probed", lambda _: True)
 
 
 @pytest.fixture

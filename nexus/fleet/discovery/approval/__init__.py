@@ -1,1 +1,4 @@
-"""Which servers that announced themselves may join the fleet."""
+"""Servers that announced themselves join the fleet only once they are trusted.
+
+``applicants`` detects the kind of each, ``trust`` decides about it, and ``approvals`` stores administrators' decisions.
+"""

@@ -1,4 +1,4 @@
-"""Servers that announced themselves: recognised by harmless questions, and kept out of the fleet until approved."""
+"""Detects the kinds of servers that announced themselves, and keeps them out of the fleet until they are approved."""
 
 import asyncio
 from collections import Counter, deque
@@ -16,9 +16,9 @@ from nexus.errors import NexusError
 from nexus.fleet.clock import unix_now
 from nexus.fleet.discovery.admission import checked
 from nexus.fleet.discovery.approval.approvals import Approvals
-from nexus.fleet.discovery.approval.trust import Trust, is_worth_a_look, trust_in
+from nexus.fleet.discovery.approval.trust import Trust, decide_trust, may_be_probed
 from nexus.fleet.discovery.discoverer import Discovered
-from nexus.fleet.discovery.names import named
+from nexus.fleet.discovery.names import assign_names
 from nexus.fleet.discovery.sightings import Key, Sighting
 from nexus.fleet.fetching import Fetcher, FetchError, Target
 from nexus.fleet.membership.member import Member
@@ -29,17 +29,17 @@ log = structlog.get_logger("nexus.fleet")
 
 MAX_APPLICANTS: Final = 256
 MAX_PER_HOST: Final = 32
-"""Of them at one address: a single machine can announce as many as it likes."""
-QUESTIONS_AT_ONCE: Final = 4
+"""At one address: a single machine can announce any number of servers."""
+LOOKS_AT_ONCE: Final = 4
 MIN_PAUSE_S: Final = 1.0
 FIRST_PAUSE_S: Final = 5.0
 MAX_PAUSE_S: Final = 300.0
-"""Between two looks at a server that has not been recognised: the pause doubles."""
+"""Between two looks at a server of unknown kind: the pause doubles."""
 RECHECK_S: Final = 60.0
-"""Between two looks at one that has been: another server may have taken its place."""
-MAX_TOLD: Final = 20
-TOLD_WITHIN_S: Final = 60.0
-"""At most :data:`MAX_TOLD` lines of the log in so many seconds are about servers that announced themselves."""
+"""Between two looks at a server of known kind: another server may have taken its place."""
+MAX_LOGGED: Final = 20
+LOGGED_WITHIN_S: Final = 60.0
+"""At most :data:`MAX_LOGGED` log lines per this time are about servers that announced themselves."""
 _EVENTS: Final = {
     Trust.APPROVED: "backend_approved",
     Trust.PENDING: "backend_pending",
@@ -48,7 +48,7 @@ _EVENTS: Final = {
 
 
 class NotRecognised(NexusError):
-    """A server cannot be approved as long as its answers do not show what it is."""
+    """A server of unknown kind cannot be approved."""
 
     def __init__(self, applicant: "Applicant") -> None:
         name, url, reason = applicant.name, applicant.found.url, applicant.last_error
@@ -56,7 +56,7 @@ class NotRecognised(NexusError):
 
 
 class AnotherServer(NexusError):
-    """The server of that name is not at the address that was decided about."""
+    """The server of that name is at another address than the decision is about."""
 
     def __init__(self, applicant: "Applicant") -> None:
         super().__init__(f"'{applicant.name}' is at {applicant.found.url} now; look at it again, and then decide")
@@ -66,20 +66,20 @@ class Applicant(msgspec.Struct, kw_only=True):
     """One server that announced itself."""
 
     sighting: Sighting
-    """The last one."""
+    """The latest one."""
     name: str
-    """The one that it has here: another server may have the name that it gives itself."""
+    """Unique in the fleet: the name that the server announces may be taken."""
     first_seen_unix_s: float
     kind: str | None = None
-    """What its answers show; None: it has not been recognised yet."""
+    """As detected; None: not yet."""
     is_nexus: bool = False
-    """Whether it is another proxy of this kind, which is left alone."""
+    """Whether it is another Nexus, which never becomes a backend."""
     doubt: str | None = None
-    """The other kind that its answers showed last, when that was not certain."""
+    """Another kind that was detected last, but not with certainty."""
     last_error: str | None = None
     trust: Trust = Trust.PENDING
     due_s: float = 0.0
-    """When it is looked at next, by the clock of the loop."""
+    """When its kind is detected next, by the clock of the loop."""
     pause_s: float = FIRST_PAUSE_S
 
     @property
@@ -92,10 +92,10 @@ class Applicant(msgspec.Struct, kw_only=True):
 
 
 class Applicants:
-    """At most :data:`MAX_APPLICANTS`; each is asked what it is, without any credentials."""
+    """At most :data:`MAX_APPLICANTS`; the kind of each is detected without credentials."""
 
     def __init__(self, fetcher: Fetcher, approvals: Approvals, on_change: Callable[[], None]) -> None:
-        """:param on_change: called when one that was seen may now join the fleet, or may not any more."""
+        """:param on_change: called when the set of servers that may join the fleet can have changed."""
         self._fetcher = fetcher
         self._approvals = approvals
         self._on_change = on_change
@@ -103,10 +103,10 @@ class Applicants:
         self._looking: asyncio.Task[Any] | None = None
         self._is_due = asyncio.Event()
         self._config = DiscoveryConfig()
-        self._told: deque[float] = deque(maxlen=MAX_TOLD)
+        self._logged_at: deque[float] = deque(maxlen=MAX_LOGGED)
 
     def listed(self) -> tuple[Applicant, ...]:
-        """Return those that are not in the fleet, the longest known first."""
+        """Return those that are not approved, the longest known first."""
         return tuple(a for a in self._applicants.values() if a.trust is not Trust.APPROVED and not a.is_nexus)
 
     def knows(self, name: str) -> bool:
@@ -114,44 +114,44 @@ class Applicants:
         return self._named(name) is not None
 
     def counts(self) -> Mapping[tuple[str, str], int]:
-        """Return how many there are, by the discoverer that has found them and by what was decided about them."""
+        """Return how many there are, by source and decision."""
         return Counter((a.source, a.trust.value) for a in self._applicants.values() if not a.is_nexus)
 
-    def admitted(
-        self, sightings: Iterable[Sighting], config: DiscoveryConfig, unwell: Container[str] = ()
+    def admit(
+        self, sightings: Iterable[Sighting], config: DiscoveryConfig, unhealthy: Container[str] = ()
     ) -> Iterator[Sighting]:
-        """Take in *sightings*, and yield those that may join the fleet, with their kind.
+        """Set the current sightings, and yield those that may join the fleet, with their kinds.
 
-        :param unwell: the names of those that are in the fleet and down: another server may be in their place soon.
+        :param unhealthy: the names of unhealthy members, in whose place another server may be.
         """
         self._config = config
-        self._take_in(sightings, unwell)
+        self._update(sightings, unhealthy)
         for applicant in self._applicants.values():
             self._decide(applicant)
             if applicant.trust is Trust.APPROVED and not applicant.is_nexus:
                 found = msgspec.structs.replace(applicant.found, kind=applicant.kind or applicant.found.kind)
                 yield msgspec.structs.replace(applicant.sighting, found=found)
 
-    def name(self, members: Iterable[Member], *, displaced: Container[Key] = ()) -> None:
-        """Give each a name of its own: of those in the fleet the same as there, of the others none of *members*'.
+    def rename(self, members: Iterable[Member], *, displaced: Container[Key] = ()) -> None:
+        """Give each a unique name: members the same as in the fleet, the others none that a member has.
 
-        :param displaced: those whose place another backend had, so that the names that they had then count for nothing.
+        :param displaced: those at whose address another backend was, so that their previous names do not matter.
         """
         members = tuple(members)
-        there = {(member.source, member.found_as): member.config.name for member in members}
+        names = {(member.source, member.found_as): member.config.name for member in members}
         before = {key: applicant.name for key, applicant in self._applicants.items() if key not in displaced}
-        waiting = (applicant.sighting for key, applicant in self._applicants.items() if key not in there)
-        names = there | named(waiting, taken=(member.config.name for member in members), before=before)
+        waiting = (applicant.sighting for key, applicant in self._applicants.items() if key not in names)
+        names |= assign_names(waiting, taken=[member.config.name for member in members], before=before)
         for key, applicant in self._applicants.items():
             applicant.name = names[key]
 
     async def decide(self, name: str, trust: Trust, url: str | None = None) -> Applicant:
         """Approve or reject the server of that name.
 
-        :param url: where it was when that was decided; None: wherever it is.
-        :raises AnotherServer: it is not there any more.
-        :raises BackendNotFound: none of that name has announced itself.
-        :raises NotRecognised: it is to be approved, and nothing shows what it is.
+        :param url: the address that the decision is about; None: wherever it is.
+        :raises AnotherServer: it has another address by now.
+        :raises BackendNotFound: no server of that name has announced itself.
+        :raises NotRecognised: it is to be approved, and its kind is unknown.
         :raises StoreError: the decision could not be stored.
         """
         applicant = self._named(name)
@@ -169,7 +169,7 @@ class Applicants:
         return applicant
 
     async def stop(self) -> None:
-        """Ask no more."""
+        """Stop detecting."""
         looking, self._looking = self._looking, None
         if looking is not None:
             await tasks.stop(looking)
@@ -177,7 +177,7 @@ class Applicants:
     def _named(self, name: str) -> Applicant | None:
         return next((a for a in self._applicants.values() if a.name == name and not a.is_nexus), None)
 
-    def _take_in(self, sightings: Iterable[Sighting], unwell: Container[str]) -> None:
+    def _update(self, sightings: Iterable[Sighting], unhealthy: Container[str]) -> None:
         seen = dict(self._acceptable(sightings))
         soon = asyncio.get_running_loop().time() + FIRST_PAUSE_S
         for key in self._applicants.keys() - seen.keys():
@@ -185,9 +185,9 @@ class Applicants:
         for key, sighting in seen.items():
             known = self._applicants.get(key)
             if known is not None and known.found.url == sighting.found.url:
-                # What it was recognised by are its answers, whatever else its announcement says now.
+                # Its kind was detected from its responses, so a changed announcement does not affect it.
                 known.sighting = sighting
-                if known.kind is not None and known.name in unwell and known.due_s > soon:
+                if known.kind is not None and known.name in unhealthy and known.due_s > soon:
                     known.due_s = soon
                     self._is_due.set()
                 continue
@@ -198,11 +198,11 @@ class Applicants:
             self._looking = tasks.keep_running(self._look_at_all, name="discover-applicants")
 
     def _acceptable(self, sightings: Iterable[Sighting]) -> Iterator[tuple[Key, Sighting]]:
-        """Yield what may be looked at: those first that are approved or known, so that a flood displaces none."""
+        """Yield those that may be probed, approved and known ones first, so that a flood displaces none of them."""
         acceptable: dict[Key, Sighting] = {}
         for sighting in sightings:
             found = checked(sighting.found)
-            if found is not None and is_worth_a_look(found):
+            if found is not None and may_be_probed(found):
                 acceptable[sighting.key] = msgspec.structs.replace(sighting, found=found)
         per_host: Counter[str] = Counter()
         known_first = sorted(acceptable, key=lambda key: (self._rank(acceptable[key]), key not in self._applicants))
@@ -215,30 +215,31 @@ class Applicants:
                 yield key, acceptable[key]
 
     def _rank(self, sighting: Sighting) -> int:
-        """Return 0 for a server that was approved as it is, 1 for any other."""
+        """Return 0 for a server that is approved at its address, 1 for any other."""
         return int(self._approvals.approved_url(sighting.key) != sighting.found.url)
 
     def _decide(self, applicant: Applicant) -> None:
         before = applicant.trust
         approval = self._approvals.get(applicant.sighting.key)
         is_place_rejected = self._approvals.is_rejected_at(applicant.found.url)
-        applicant.trust = trust_in(
+        applicant.trust = decide_trust(
             applicant.found, applicant.kind, approval, self._config, is_place_rejected=is_place_rejected
         )
         if applicant.trust is not before:
-            self._tell(_EVENTS[applicant.trust], applicant)
+            self._log(_EVENTS[applicant.trust], applicant)
 
     async def _look_at_all(self) -> None:
         clock = asyncio.get_running_loop().time
         while True:
             self._is_due.clear()
-            asked = [a for a in self._applicants.values() if a.trust is not Trust.REJECTED]
-            # Servers that do not answer take long: one that is approved and has come back is not behind them.
-            due = sorted((a for a in asked if a.due_s <= clock()), key=lambda a: (self._rank(a.sighting), a.pause_s))
-            await asyncio.gather(*map(self._look, islice(due, QUESTIONS_AT_ONCE)))
+            not_rejected = [a for a in self._applicants.values() if a.trust is not Trust.REJECTED]
+            due = [a for a in not_rejected if a.due_s <= clock()]
+            # Servers that do not respond take long, so an approved one that has come back goes first.
+            due.sort(key=lambda a: (self._rank(a.sighting), a.pause_s))
+            await asyncio.gather(*map(self._look, islice(due, LOOKS_AT_ONCE)))
             if due:
                 continue
-            next_s = min((a.due_s for a in asked), default=clock() + RECHECK_S)
+            next_s = min((a.due_s for a in not_rejected), default=clock() + RECHECK_S)
             try:
                 async with asyncio.timeout_at(max(next_s, clock() + MIN_PAUSE_S)):
                     await self._is_due.wait()
@@ -246,14 +247,14 @@ class Applicants:
                 continue
 
     async def _look(self, applicant: Applicant) -> None:
-        """Find out what it is; no credential is sent."""
+        """Detect its kind; no credentials are sent."""
         before = applicant.kind
         try:
             shown = await detect(self._fetcher, Target(applicant.found.url))
         except FetchError as exc:
             applicant.last_error = str(exc)
         else:
-            # An error while it is overloaded does not make it another server; the answers of another kind do.
+            # An overloaded server can look like another kind, so a change must be detected twice unless it is certain.
             is_doubtful = not shown.is_certain and applicant.kind not in {None, shown.kind}
             if is_doubtful and applicant.doubt != shown.kind:
                 applicant.doubt = shown.kind
@@ -269,14 +270,14 @@ class Applicants:
         applicant.due_s = asyncio.get_running_loop().time() + applicant.pause_s
         if applicant.kind != before:
             if not applicant.is_nexus:
-                self._tell("backend_found", applicant)
+                self._log("backend_found", applicant)
             self._on_change()
 
-    def _tell(self, event: str, applicant: Applicant) -> None:
-        """Log *event*, but for what a flood of announcements would add."""
+    def _log(self, event: str, applicant: Applicant) -> None:
+        """Log *event*, at a limited rate because any machine can cause it."""
         now = asyncio.get_running_loop().time()
-        if len(self._told) == MAX_TOLD and now - self._told[0] < TOLD_WITHIN_S:
+        if len(self._logged_at) == MAX_LOGGED and now - self._logged_at[0] < LOGGED_WITHIN_S:
             return
-        self._told.append(now)
+        self._logged_at.append(now)
         place, source = applicant.found.url, applicant.source
         log.info(event, backend=applicant.name, url=place, source=source, type=applicant.kind)

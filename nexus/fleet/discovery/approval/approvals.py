@@ -1,4 +1,4 @@
-"""Decisions of administrators about found servers: kept in the store, so that they outlast a restart."""
+"""Stores the decisions of administrators about found servers."""
 
 from typing import Final
 from urllib.parse import urlsplit
@@ -19,7 +19,7 @@ log = structlog.get_logger("nexus.fleet")
 
 PREFIX: Final = "core/approvals/"
 MAX_APPROVALS: Final = 10_000
-"""Beyond, the oldest decision is forgotten: its server is asked about again."""
+"""Beyond this, the oldest decision is forgotten, and its server is pending again."""
 
 
 Place = tuple[str | None, int]
@@ -27,14 +27,14 @@ Place = tuple[str | None, int]
 
 
 class Approvals:
-    """The last decision about each name that a discoverer has given."""
+    """The last decision about each name that a discoverer gave to a server."""
 
     def __init__(self, store: Store | None = None) -> None:
-        """:param store: None: decisions hold until the process ends."""
+        """:param store: None: decisions last until the process ends."""
         self._store = store
         self._approvals: dict[Key, Approval] = {}
         self._last_at: dict[Place, Approval] = {}
-        """The last decision about each address and port, whatever the name was."""
+        """The last decision about each address and port, under any name."""
 
     @property
     def are_kept(self) -> bool:
@@ -42,7 +42,7 @@ class Approvals:
         return self._store is not None and self._store.survives_restart
 
     async def open(self) -> None:
-        """Read what the store has; without it, every server is asked about again."""
+        """Load the decisions in the store; if it cannot be read, every server is pending again."""
         if self._store is None:
             return
         read: list[Approval] = []
@@ -53,34 +53,34 @@ class Approvals:
                 read += filter(None, (_decoded(value) for _, value in page))
         except StoreError as exc:
             log.warning("approvals_unreadable", reason=str(exc))
-        # Of two in one second, the rejection counts as the later one.
+        # Times have whole seconds: of two decisions in one second, the rejection wins.
         for each in sorted(read, key=lambda a: (a.decided_unix_s, a.trust is Trust.REJECTED)):
             self._approvals[each.source, each.name] = each
         self._index()
 
     def get(self, key: Key) -> Approval | None:
-        """Return the last decision about the server that was seen under *key*."""
+        """Return the last decision about the server with this key."""
         return self._approvals.get(key)
 
     def approved_url(self, key: Key) -> str | None:
-        """Return the URL of the server that is approved under *key*, None when none is."""
+        """Return the URL at which the server with this key is approved, None if it is not."""
         approval = self._approvals.get(key)
         return approval.url if approval is not None and approval.trust is Trust.APPROVED else None
 
     def is_rejected_at(self, url: str) -> bool:
-        """Whether the last decision about the server at *url* was to reject it, whatever its name and path were."""
+        """Whether the last decision about a server at the address of *url*, under any name, was to reject it."""
         last = self._last_at.get(_place(url))
         return last is not None and last.trust is Trust.REJECTED
 
     async def decide(self, source: str, found: Discovered, kind: str, trust: Trust) -> None:
-        """Remember *trust* about *found*, whose answers show *kind*. :raises StoreError: it was not stored.
+        """Store the decision about *found*, a server of *kind*. :raises StoreError: it was not stored.
 
         :param source: the discoverer that has found it.
         """
         key = source, found.name
         now = int(unix_now())
         approval = Approval(source=source, name=found.name, url=found.url, kind=kind, trust=trust, decided_unix_s=now)
-        # Until it is stored, the decision before holds.
+        # The previous decision stays in force until this one is stored.
         is_full = key not in self._approvals and len(self._approvals) >= MAX_APPROVALS
         forgotten = [next(iter(self._approvals))] if is_full else []
         if self._store is not None:
@@ -100,7 +100,7 @@ def _place(url: str) -> Place:
 
 
 def _stored_as(key: Key) -> str:
-    # A name may be longer than a key of the store; it has no line break.
+    # Hashed, because a name may be longer than a key of the store; names contain no line break.
     return PREFIX + backend_id("\n".join(key))
 
 

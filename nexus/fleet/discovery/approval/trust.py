@@ -1,4 +1,4 @@
-"""Whether a server that announced itself may be given requests: decisions only."""
+"""Decides whether a server that announced itself is trusted with requests."""
 
 import ipaddress
 import re
@@ -15,41 +15,41 @@ from nexus.dialing.metadata import is_metadata
 from nexus.fleet.discovery.discoverer import Discovered
 
 _ADDRESS: Final = re.compile(r"(?=.*\d)([\d.*?]*\.[\d.*?]*(:[\d*?]+)?|[\da-f.*?\[\]%]*:[\da-f:.*?\[\]%]*)(/.*)?")
-"""An address, with its port if need be, a subnet, or a pattern of addresses such as ``192.168.1.*``."""
+"""An address, with or without a port, a subnet, or a pattern of addresses such as ``192.168.1.*``."""
 
 
 class Trust(StrEnum):
-    """What was decided about a found server."""
+    """The decision about a found server."""
 
     APPROVED = "approved"
     PENDING = "pending"
-    """An administrator is to decide."""
+    """An administrator must decide."""
     REJECTED = "rejected"
 
 
 class Approval(msgspec.Struct, frozen=True, kw_only=True):
-    """An administrator's decision. It holds for one server: with another address or kind, it is asked about again."""
+    """An administrator's decision about one server; with another address or kind the server is pending again."""
 
     source: str
-    """The discoverer that has found it: another one may give its name to another server."""
+    """The discoverer that found it; another one may use the same name for another server."""
     name: str
-    """The one that the discoverer gave it."""
+    """The name that the discoverer gave it."""
     url: str
     kind: str
-    """As its answers showed when it was decided."""
+    """As detected at the time of the decision."""
     trust: Trust
     decided_unix_s: int
 
     def holds_for(self, found: Discovered, kind: str | None) -> bool:
-        """Whether *found*, whose answers show *kind*, is the server that this was decided about.
+        """Whether *found* is the server that this decision is about.
 
-        :param kind: None when it has not been recognised; a rejected server stays rejected all the same.
+        :param kind: its detected kind; None if unknown. A rejected server stays rejected whatever its kind.
         """
         is_same_kind = self.kind == kind or self.trust is Trust.REJECTED
         return self.name == found.name and self.url == found.url and is_same_kind
 
 
-def trust_in(
+def decide_trust(
     found: Discovered,
     kind: str | None,
     approval: Approval | None,
@@ -59,7 +59,7 @@ def trust_in(
 ) -> Trust:
     """Decide about *found*: an administrator's decision comes first, then ``discovery.trust``.
 
-    :param kind: what its answers show; None when it has not been recognised, and then nothing approves it.
+    :param kind: its detected kind; None if unknown, and then it is never approved.
     :param approval: the last decision about its name.
     :param is_place_rejected: whether the last decision about a server at its address, under any name, was to reject it.
     """
@@ -68,17 +68,17 @@ def trust_in(
     if approval is not None and is_decided and (was_rejected or not is_place_rejected):
         return approval.trust
     if kind is None or was_rejected or is_place_rejected:
-        # A rejected server gets another name or address by itself: only an administrator approves it then.
+        # A rejected server can choose another name or address itself, so only an administrator can approve it then.
         return Trust.PENDING
-    is_trusted = config.trust == "all" or (config.trust == "allow" and is_listed(found, config.allow))
+    is_trusted = config.trust == "all" or (config.trust == "allow" and is_allowed(found, config.allow))
     return Trust.APPROVED if is_trusted else Trust.PENDING
 
 
-def is_listed(found: Discovered, allow: Iterable[str]) -> bool:
+def is_allowed(found: Discovered, allow: Iterable[str]) -> bool:
     """Whether an entry of *allow* is a subnet of the server's address, or a pattern of its name or its host.
 
-    An entry that reads like an address is compared with the address alone: a server can give itself any name, also
-    that of a subnet.
+    An entry that looks like an address is compared with addresses only, since a server can choose any name, even that
+    of a subnet.
     """
     host = (urlsplit(found.url).hostname or "").partition("%")[0]
     names = {name.lower().rstrip(".") for name in (found.name, found.host, host) if name}
@@ -105,11 +105,11 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def is_worth_a_look(found: Discovered) -> bool:
-    """Whether the address of a server that announced itself can be one that another machine of the network has.
+def may_be_probed(found: Discovered) -> bool:
+    """Whether the address of a server that announced itself can belong to another machine of the network.
 
-    An announcement is made by anybody, and a probe goes where it says. It must not reach this machine's own services,
-    nor those of a cloud that only this machine can ask, at its link-local addresses.
+    Any machine can send an announcement, and probes go to the address in it. They must not reach services of this
+    machine, or link-local ones by which a cloud serves this machine only.
     """
     host = urlsplit(found.url).hostname or ""
     try:

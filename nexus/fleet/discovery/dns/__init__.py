@@ -1,1 +1,1 @@
-"""Servers that DNS names lead to."""
+"""Servers in the records of DNS names: ``discoverer`` looks the names up, ``answers`` decides what follows."""

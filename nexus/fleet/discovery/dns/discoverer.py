@@ -1,4 +1,4 @@
-"""Follows DNS names: the targets of SRV records, and the addresses of a name that stands for many servers."""
+"""Looks up DNS names repeatedly: the targets of SRV records, or all addresses of a name."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Mapping
@@ -21,7 +21,7 @@ _CERTAIN: Final = frozenset({aiodns.error.ARES_ENOTFOUND, aiodns.error.ARES_ENOD
 
 
 class DnsDiscoverer(Discoverer):
-    """Looks each name up again when its records expire, and keeps the last good answer while name servers fail."""
+    """Looks up each name again when its records expire, and keeps the last good answer while name servers fail."""
 
     name = "dns"
     is_certain = True
@@ -34,7 +34,7 @@ class DnsDiscoverer(Discoverer):
         before: "DnsDiscoverer | None" = None,
     ) -> None:
         """:param nameservers: each ``address`` or ``address:port``; none: those of the system.
-        :param before: the one that it replaces at a reload: of a name that is still followed, its servers stay.
+        :param before: the discoverer that it replaces at a reload; the servers of a name in both are kept.
         """
         self.sources = tuple(sources)
         self.nameservers = tuple(nameservers)
@@ -50,7 +50,7 @@ class DnsDiscoverer(Discoverer):
         try:
             while True:
                 self._is_changed.clear()
-                # What is said first replaces what was found before a reload, also where no name is known yet.
+                # After a reload, yield at once even if no name is known: that removes the servers of dropped names.
                 if self._is_replacement or any(state.is_known for state in self.states.values()):
                     yield tuple(found for state in self.states.values() for found in state.servers)
                 await self._is_changed.wait()
@@ -79,7 +79,7 @@ class DnsDiscoverer(Discoverer):
 
 
 async def why_unknown(source: DnsSourceConfig, nameservers: Iterable[str]) -> str | None:
-    """Look *source* up once, and return why it has no servers; None when it has some."""
+    """Look up *source* once, and return why it has no servers; None if it has some."""
     try:
         found = servers_of(source, await _look_up(source, nameservers))
     except NoSuchName:
@@ -92,27 +92,26 @@ async def why_unknown(source: DnsSourceConfig, nameservers: Iterable[str]) -> st
 async def _look_up(
     source: DnsSourceConfig, nameservers: Iterable[str], before: Iterable[Discovered] = ()
 ) -> tuple[Record, ...]:
-    """Return the records of *source*. :raises NoSuchName: there are certainly none. :raises LookupFailed: unknown.
+    """Return the records of *source*. :raises NoSuchName: there are none. :raises LookupFailed: unknown.
 
     :param before: its servers so far.
     """
-    # One for each look-up: it would keep a denial for as long as the zone says, and the second one, which is believed,
-    # would be the first again.
+    # A new one for each lookup: a resolver caches denials, so that a second denial would be the first one again.
     resolver = aiodns.DNSResolver(nameservers=list(nameservers) or None, timeout=QUERY_TIMEOUT_S, tries=TRIES)
     try:
         if source.port is not None:
             return await _addresses(source.name, resolver, before)
         result = await _query(resolver, source.name, "SRV")
         servers = [r for r in result.answer if hasattr(r.data, "target") and r.data.target.rstrip(".")][:MAX_SERVERS]
-        came = {target: _came_along(target, result.additional) for target in map(_target, servers)}
+        addresses = {target: _additional(target, result.additional) for target in map(_target, servers)}
         if nameservers:
-            # Only those that have the SRV records are known to have the names in them.
-            missing = [target for target, addresses in came.items() if not addresses]
+            # The resolver of connections may not know these names, but the name servers of the SRV records do.
+            missing = [target for target, known in addresses.items() if not known]
             found = await asyncio.gather(*(_addresses(target, resolver) for target in missing), return_exceptions=True)
-            came |= {t: a for t, a in zip(missing, found, strict=True) if not isinstance(a, BaseException)}
+            addresses |= {t: a for t, a in zip(missing, found, strict=True) if not isinstance(a, BaseException)}
     finally:
         await resolver.close()
-    return tuple(_server(answer, came[_target(answer)]) for answer in servers)
+    return tuple(_server(answer, addresses[_target(answer)]) for answer in servers)
 
 
 def _target(answer: Any) -> str:
@@ -120,16 +119,16 @@ def _target(answer: Any) -> str:
     return target.rstrip(".")
 
 
-def _came_along(target: str, additional: Iterable[Any]) -> tuple[Record, ...]:
-    """Return the addresses of *target* that came along with the SRV record."""
+def _additional(target: str, additional: Iterable[Any]) -> tuple[Record, ...]:
+    """Return the addresses of *target* in the additional section of an answer."""
     of_target = (r for r in additional if r.name.rstrip(".").lower() == target.lower())
     return tuple(Record(r.data.addr, r.ttl) for r in of_target if hasattr(r.data, "addr"))
 
 
 def _server(answer: Any, addresses: Iterable[Record]) -> Record:
-    """Return what an SRV record says, with an address of its target if one is known."""
+    """Return an SRV record with an address of its target, if one is known."""
     data = answer.data
-    # Of several always the same one: name servers change their order, and another address is another server.
+    # Always the same of several: name servers rotate them, and another address would count as another server.
     of_target = min(addresses, key=lambda r: (":" in r.host, r.host), default=None)
     address, ttl_s = ("", answer.ttl) if of_target is None else (of_target.host, min(answer.ttl, of_target.ttl_s))
     return Record(_target(answer), ttl_s, data.port, data.priority, data.weight, address)
@@ -140,14 +139,14 @@ async def _addresses(name: str, resolver: aiodns.DNSResolver, before: Iterable[D
         *(_query(resolver, name, record_type) for record_type in ("A", "AAAA")), return_exceptions=True
     )
     results = [answer for answer in answers if not isinstance(answer, BaseException)]
-    # A CNAME on the way has no address.
+    # The answer may contain CNAME records, which have no address.
     found = tuple(Record(r.data.addr, r.ttl) for result in results for r in result.answer if hasattr(r.data, "addr"))
     failures = [answer for answer in answers if isinstance(answer, BaseException)]
     if found or not failures:
-        # What one family has is no news of the other, when that could not be looked up.
+        # If the lookup of one address family failed, its previous addresses stay.
         failed = [at for at, answer in enumerate(answers) if isinstance(answer, LookupFailed)]
         return found + tuple(Record(host, 0) for host in map(_host, before) if (":" in host) in map(bool, failed))
-    # One that could not be looked up may have records; both must say no.
+    # A family whose lookup failed may have records, so the name is denied only if both are.
     raise next((failure for failure in failures if not isinstance(failure, NoSuchName)), failures[0])
 
 

@@ -1,1 +1,1 @@
-"""Backends that watched files list."""
+"""Backends in watched files: ``discoverer`` watches, ``watched_file`` reads one, ``declared`` resolves clashes."""

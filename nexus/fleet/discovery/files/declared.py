@@ -1,4 +1,4 @@
-"""Servers that a watched file names: complete backends with their keys, which keep their names or stay out."""
+"""Decides which backends of watched files join the fleet, and reports clashes."""
 
 from collections.abc import Iterable, Mapping
 
@@ -12,32 +12,32 @@ from nexus.fleet.membership.member import Member
 
 
 class Declared(Discovered, frozen=True, kw_only=True):
-    """One of them. No setting of discovery adds to it."""
+    """A backend in a watched file, complete with its credentials; no setting of discovery applies to it."""
 
     member: Member
     file: str
     """The path of the file."""
     rank: int = 0
-    """The place of the file among all: a name or an address that two of them have is the first one's."""
+    """The position of the file in the configuration: of two files with the same name or address, the first wins."""
 
 
 class Clash(msgspec.Struct, frozen=True):
-    """Why one of them is not in the fleet: another backend has its name or its address."""
+    """A backend of a file that is not in the fleet, because another one has its name or its address."""
 
     name: str
     file: str
     by: str
     """The name of the other backend."""
     source: str
-    """That of the other backend: ``static`` for the configuration."""
+    """The source of the other backend: ``static`` for the configuration."""
 
 
 def joining(
     sightings: Iterable[Sighting], members: Iterable[Member], kinds: Mapping[str, BackendKind]
 ) -> tuple[tuple[Member, ...], frozenset[Clash]]:
-    """Return which of those in *sightings* join the fleet besides *members*, and which do not.
+    """Return which declared backends in *sightings* join the fleet besides *members*, and which clash.
 
-    What is configured comes first, then what an administrator has added, then the files in their order.
+    Configured backends take precedence, then added ones, then the files in their order.
     """
     others = [*members]
     names = {member.config.name: member for member in others}

@@ -1,4 +1,4 @@
-"""Watches files of backends that other programs write: the fleet is what each listed when it was last in order."""
+"""Watches files in which other programs list backends; the last valid content of each file counts."""
 
 import asyncio
 import contextlib
@@ -21,11 +21,11 @@ log = structlog.get_logger("nexus.fleet")
 LOOK_S: Final = 0.5
 """Between two looks at a file."""
 FIRST_LOOK_S: Final = 2.0
-"""How long a start waits for a file, such as one on a network drive that does not answer."""
+"""How long the start waits for files, such as one on a network drive that does not respond."""
 
 
 class FileDiscoverer(Discoverer):
-    """Looks at every file again and again. The operator has named them, so what they list needs no approval."""
+    """Looks at every file repeatedly. The operator has configured them, so their backends need no approval."""
 
     name = SOURCE
     is_certain = True
@@ -39,13 +39,13 @@ class FileDiscoverer(Discoverer):
         before: "FileDiscoverer | None" = None,
         look_s: float = LOOK_S,
     ) -> None:
-        """:param before: the one whose place it takes at a reload: a file that is wrong now keeps what it listed."""
+        """:param before: the discoverer that it replaces at a reload; a file that is invalid now keeps its backends."""
         self.sources = tuple(sources)
         self._look_s = look_s
         self.readers = tuple(FileReader(source, load, kinds) for source in self.sources)
         old: Mapping[str, FileState] = {} if before is None else before.states
         self.states: dict[str, FileState] = {
-            # It is read anew all the same: other secrets may be allowed.
+            # Without its stamp the file is read again, because the configuration may allow other secrets now.
             source.path: msgspec.structs.replace(old.get(source.path, FileState()), stamp=None)
             for source in self.sources
         }
@@ -53,7 +53,7 @@ class FileDiscoverer(Discoverer):
         self._is_changed = asyncio.Event()
 
     def found(self) -> tuple[Declared, ...]:
-        """Return what the files list; two of them may list the same name."""
+        """Return the backends in all files; two files may use the same name."""
         return tuple(
             Declared(
                 f"{path}: {member.config.name}",
@@ -68,7 +68,7 @@ class FileDiscoverer(Discoverer):
         )
 
     async def open(self) -> None:
-        """Look at each file once, so that a start knows what they list."""
+        """Look at each file once, so that their backends are known at the start."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FIRST_LOOK_S):
                 await asyncio.gather(*map(self._look, self.readers), return_exceptions=True)
@@ -94,7 +94,7 @@ class FileDiscoverer(Discoverer):
         before = self.states[path]
         now = await asyncio.to_thread(reader.look, before, room=self._room_beside(path))
         while len(now.entries) > (room := self._room_beside(path)):
-            # Another file has been read meanwhile.
+            # Another file was read in the meantime and left less room.
             now = await asyncio.to_thread(reader.look, before, room=room)
         self.states[path] = now
         if now.failure is not None and now.failure != before.failure:

@@ -1,4 +1,4 @@
-"""One look at a watched file: what it lists now or, while it cannot be used, what it listed last."""
+"""Reads a watched file when it has changed, and keeps the last valid content while it is invalid."""
 
 import os
 import stat
@@ -23,12 +23,11 @@ SOURCE: Final = "file"
 MAX_BACKENDS: Final = 1_000
 """In all watched files together."""
 LOOKS_PER_RETRY: Final = 20
-"""A file that was refused and has not changed is read again after so many looks: a secret may have come that it names.
-"""
+"""An invalid file is read again after this many looks even if it is unchanged: a secret that it names may exist now."""
 
 Kinds = Mapping[str, BackendKind]
 Stamp = tuple[int, ...]
-"""What differs between two contents of a file, or two files that a name leads to one after the other."""
+"""Differs between two contents of a file, and between two files at the same path."""
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -36,30 +35,30 @@ class Entry(msgspec.Struct, frozen=True):
 
     loaded: LoadedBackend
     certificates: tuple[Stamp | None, ...]
-    """Of the files of TLS that it names: their content is not in :attr:`loaded`."""
+    """The stamps of its TLS files, whose content is not in :attr:`loaded`."""
     member: Member
 
 
 class FileState(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of one file."""
+    """The state of one file."""
 
     entries: tuple[Entry, ...] = ()
-    """As it was last in order."""
+    """The backends of the last valid content."""
     taken_unix_s: float | None = None
-    """When :attr:`entries` were read; None: it was never in order."""
+    """When :attr:`entries` were read; None: the file was never valid."""
     failure: str | None = None
-    """Why the file as it is now is not used."""
+    """Why the current content is not used."""
     failed_unix_s: float | None = None
     """Since when it has not been used."""
     stamp: Stamp | None = None
-    """Of the content that was read last, whether it was used or not."""
+    """The stamp of the content that was last read, valid or not."""
     seen: Stamp | str | None = None
-    """What the last look saw: a stamp, or why there is none; None: nothing has looked yet."""
+    """The result of the last look: a stamp, or why there is none; None: there was no look yet."""
     looks_until_retry: int = 0
 
 
 class FileReader:
-    """Looks at one file. It blocks, so it runs in a thread; it changes nothing, and returns what is known now."""
+    """Reads one file. It blocks, so it runs in a thread, and returns a new state instead of changing one."""
 
     def __init__(self, source: FileSourceConfig, load: Load, kinds: Kinds) -> None:
         self.source = source
@@ -67,12 +66,12 @@ class FileReader:
         self._kinds = kinds
 
     def look(self, before: FileState, *, room: int = MAX_BACKENDS) -> FileState:
-        """Return what follows from a look at the file.
+        """Return the state after a look at the file.
 
-        A change counts once two looks in a row have seen the same: a program that overwrites the file in place may not
-        have finished, and what it has written so far can be valid TOML with some of the backends missing.
+        A change counts once two consecutive looks see the same stamp: while a program overwrites the file in place, the
+        beginning can be valid TOML with some of the backends missing.
 
-        :param room: how many backends there may be.
+        :param room: the maximum number of backends.
         """
         seen = _stamp(self.source.path)
         if before.seen is not None and seen != before.seen:
@@ -103,12 +102,12 @@ class FileReader:
         return tuple(self._entry(loaded, index, known.get(loaded.config.name)) for index, loaded in enumerate(found))
 
     def _entry(self, loaded: LoadedBackend, index: int, known: Entry | None) -> Entry:
-        """Return *known* if it is the same: another object of the same content would disturb its backend."""
+        """Return the entry of *loaded*, or *known* if it is equal, so that its backend is not updated needlessly."""
         certificates = _certificates(loaded)
         if known is not None and (known.loaded, known.certificates) == (loaded, certificates):
             return known
         try:
-            _refuse_metadata(loaded)
+            _reject_metadata(loaded)
             member = planned(loaded.config, self._kinds, loaded.key, loaded.credentials, source=SOURCE)
         except Fault as fault:
             named = Fault(("backends", index, *fault.path), f"'{loaded.config.name}': {fault.problem}", fault.hint)
@@ -116,7 +115,7 @@ class FileReader:
         return Entry(loaded, certificates, member)
 
 
-def _refuse_metadata(loaded: LoadedBackend) -> None:
+def _reject_metadata(loaded: LoadedBackend) -> None:
     for key, url in (("url", loaded.config.url), ("https_proxy", loaded.credentials.https_proxy)):
         if url is not None and names_metadata(url):
             problem = "is a link-local address, where clouds keep a machine's secrets"
@@ -124,7 +123,7 @@ def _refuse_metadata(loaded: LoadedBackend) -> None:
 
 
 def _failed(before: FileState, seen: Stamp | str, reason: str, *, stamp: Stamp | None) -> FileState:
-    """Return *before* with the reason why what was seen cannot be used; its backends stay."""
+    """Return *before* with the reason of a failure; its backends stay."""
     since = before.failed_unix_s if before.failure is not None else unix_now()
     return msgspec.structs.replace(
         before,
@@ -137,19 +136,19 @@ def _failed(before: FileState, seen: Stamp | str, reason: str, *, stamp: Stamp |
 
 
 def _stamp(path: str) -> Stamp | str:
-    """Return the stamp of what *path* leads to now, or why it leads to no file."""
+    """Return the stamp of the file at *path*, or why there is none."""
     try:
         found = Path(path).stat()
     except (OSError, ValueError) as exc:
         return f"cannot be read: {getattr(exc, 'strerror', None) or 'not the name of a file'}"
     if not stat.S_ISREG(found.st_mode):
-        # Reading a pipe could last for ever.
+        # Reading a pipe could block for ever.
         return "is not a file"
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _content(path: str) -> bytes:
-    # It may have become a pipe since it was looked at, and opening one would wait for its other end.
+    # The path may have become a pipe since the look, and opening one would wait for its other end.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor has no path
         return file.read(MAX_BYTES + 1) or b""

@@ -1,4 +1,4 @@
-"""Announces a server of this machine on the local network: mDNS, with DNS-SD."""
+"""Announces a server of this machine on the local network by mDNS and DNS-SD."""
 
 import asyncio
 import ipaddress
@@ -20,41 +20,41 @@ from nexus.fleet.discovery.mdns.network import MulticastUnavailable, join_networ
 log = structlog.get_logger("nexus.fleet")
 
 SERVICE_TYPES: Final[Mapping[str, str]] = {"ollama": "_ollama._tcp", "vllm": "_vllm._tcp", "lmstudio": "_lmstudio._tcp"}
-"""By kind; every other kind is announced as :data:`ANY_TYPE`."""
+"""By kind; all other kinds use :data:`ANY_TYPE`."""
 ANY_TYPE: Final = "_llm._tcp"
 MAX_LABEL_BYTES: Final = 63
 REFRESH_S: Final = 5.0
-"""How often interfaces and addresses that have changed are announced."""
+"""How often the announcement is updated if interfaces or addresses have changed."""
 
 
 class Announcement(msgspec.Struct, frozen=True, kw_only=True):
-    """What is announced."""
+    """The content of an announcement."""
 
     name: str
-    """Shown to people; a number is added when another machine announces the same."""
+    """Shown to people; a number is added if another machine announces the same name."""
     port: int
     kind: str
     path: str = ""
-    """The base path of the API, empty for none."""
+    """The base path of the API; empty if it has none."""
     is_tls: bool = False
 
     @property
     def service_type(self) -> str:
-        """As DNS writes it."""
+        """In the notation of DNS."""
         return f"{SERVICE_TYPES.get(self.kind, ANY_TYPE)}.local."
 
     @property
     def hints(self) -> dict[str, str]:
-        """What the TXT record says."""
+        """The content of the TXT record."""
         optional = {"path": self.path, "tls": "1" if self.is_tls else ""}
         return {"type": self.kind, **{key: value for key, value in optional.items() if value}}
 
 
 @asynccontextmanager
-async def announced(announcement: Announcement) -> AsyncIterator[str]:
-    """Announce until the block ends, then say goodbye; gives the name under which it is announced.
+async def announcing(announcement: Announcement) -> AsyncIterator[str]:
+    """Announce until the block ends, then send a goodbye; yields the name that is announced.
 
-    :raises StartError: multicast cannot be used here.
+    :raises StartError: multicast is not available.
     """
     try:
         network = join_network()
@@ -73,10 +73,10 @@ async def announced(announcement: Announcement) -> AsyncIterator[str]:
 
 
 def own_addresses() -> list[str]:
-    """Return the addresses at which other machines may reach this one, those first that more of them can use.
+    """Return the addresses at which other machines may reach this one, the most widely reachable first.
 
-    Of an interface without any other, its link-local ones of IPv6, each with the interface behind a ``%``: a network
-    without configured addresses has no others. Every proxy refuses those of IPv4 (:mod:`nexus.dialing.metadata`).
+    An interface without other addresses contributes its link-local ones of IPv6, each with the interface after a ``%``.
+    Link-local ones of IPv4 are left out, because every proxy refuses them (:mod:`nexus.dialing.metadata`).
     """
     routed: set[str] = set()
     link_local: set[str] = set()
@@ -119,7 +119,7 @@ def _service(announcement: Announcement, label: str) -> AsyncServiceInfo:
         announcement.service_type,
         f"{label}.{announcement.service_type}",
         port=announcement.port,
-        # The interface means something on this machine only.
+        # The name of the interface is valid on this machine only.
         parsed_addresses=[address.partition("%")[0] for address in own_addresses()],
         server=f"{host_name()}.local.",
         properties=announcement.hints,
@@ -127,5 +127,5 @@ def _service(announcement: Announcement, label: str) -> AsyncServiceInfo:
 
 
 def _label(name: str) -> str:
-    """Return *name* as a label of DNS: at most 63 bytes of whole characters."""
+    """Return *name* as a DNS label: at most 63 bytes of whole characters."""
     return name.encode()[:MAX_LABEL_BYTES].decode(errors="ignore").strip() or host_name()

@@ -1,4 +1,4 @@
-"""Finds servers that announce themselves on the local network: mDNS, with DNS-SD."""
+"""Finds servers that announce themselves on the local network by mDNS and DNS-SD."""
 
 import asyncio
 import random
@@ -16,31 +16,31 @@ from nexus import tasks
 from nexus.fleet.discovery.discoverer import Discovered, Discoverer
 from nexus.fleet.discovery.mdns.instances import MAX_INSTANCES, MAX_PER_HOST, ApprovedUrl, Instance, Instances
 from nexus.fleet.discovery.mdns.network import MulticastUnavailable, interfaces, join_network, leave_network
-from nexus.fleet.discovery.mdns.service import announced, label_of
-from nexus.fleet.discovery.tcp_check import Reach, answers
+from nexus.fleet.discovery.mdns.service import label_of, parse_service
+from nexus.fleet.discovery.tcp_check import TcpCheck, accepts_connections
 from nexus.observability.logging.repeats import Repeats
 
 log = structlog.get_logger("nexus.fleet")
 
 RESOLVE_MS: Final = 3000
 AT_ONCE: Final = 16
-"""Instances that are resolved at the same time, or connected to among those that are used."""
+"""Concurrent resolutions, and concurrent connections to instances in use."""
 SILENT_AT_ONCE: Final = 64
-"""The same of those that have not answered: most of these connections take until they time out."""
+"""Concurrent connections to silent instances, most of which time out."""
 GATHER_S: Final = 0.2
-"""After the first event, how long more are waited for: a machine that wakes up announces several services."""
-ASK_S: Final = 300.0
-"""Between two questions for all services: an announcement may have been lost."""
+"""How long to wait for more events after the first: a machine that wakes up announces several services."""
+BROWSE_S: Final = 300.0
+"""Between two queries for all services, because an announcement may have been lost."""
 REPEAT_S: Final = 60.0
-"""Between two lines of the log about the same."""
+"""Between two log lines of the same event."""
 
 
 class MdnsDiscoverer(Discoverer):
     """Browses for service types, resolves what is announced, and reports the instances that accept connections.
 
-    zeroconf keeps a service that vanished without a goodbye for 18 minutes, and reports nothing when it is back within
-    that time. So every instance that zeroconf knows is connected to again and again, and reported when that succeeds.
-    Those that do not answer, and names that cannot be resolved, are tried beside that: they delay no other.
+    zeroconf keeps a service that vanished without a goodbye for 18 minutes, and does not report its return within that
+    time. So the discoverer connects to every known instance repeatedly, and reports those that accept the connection.
+    Silent instances and names that cannot be resolved are tried by tasks of their own, so that they delay no other.
     """
 
     name = "mdns"
@@ -51,31 +51,31 @@ class MdnsDiscoverer(Discoverer):
         service_types: Iterable[str],
         *,
         interval_s: float,
-        reach: Reach = answers,
+        accepts: TcpCheck = accepts_connections,
         approved_url: ApprovedUrl = lambda _: None,
         before: "MdnsDiscoverer | None" = None,
     ) -> None:
         """:param service_types: such as ``_ollama._tcp.local.``.
-        :param approved_url: tells the servers that others must not displace.
-        :param before: the one that it replaces at a reload: of a type that is still followed, its instances stay.
+        :param approved_url: identifies the servers that others must not displace.
+        :param before: the discoverer that it replaces at a reload; the instances of types in both are kept.
         """
         self.interval_s = interval_s
         self.service_types = tuple(service_types)
-        self._reach = reach
+        self._accepts = accepts
         self._approved_url = approved_url
         self._instances = Instances(approved_url, before=() if before is None else before.instances_of(service_types))
         self._urgent: dict[str, str] = {}
         self._changed: dict[str, str] = {}
-        """Services to resolve, each with its type; those that are known are urgent."""
+        """Services to resolve, each with its type; known ones are urgent."""
         self._is_overflowing = False
-        """Whether there were more of them than can be noted."""
+        """Whether there were too many services to keep."""
         self._has_changed = asyncio.Event()
         self._has_silent = asyncio.Event()
         self._has_news = asyncio.Event()
         self._repeats = Repeats(REPEAT_S)
 
     def instances_of(self, service_types: Iterable[str]) -> Iterator[Instance]:
-        """Yield the instances that are of these types."""
+        """Return the instances of these types."""
         ends = tuple(f".{service_type}".lower() for service_type in service_types)
         return (instance for instance in self._instances if instance.service.endswith(ends))
 
@@ -83,7 +83,7 @@ class MdnsDiscoverer(Discoverer):
         async with AsyncExitStack() as resources:
             network = await self._join()
             resources.push_async_callback(leave_network, network)
-            self._note_those_of_before()
+            self._resolve_known()
             for name, work in (("browse", self._browse), ("resolve", self._resolve_all), ("try", self._try_silent)):
                 task = tasks.keep_running(partial(work, network), name=f"mdns-{name}")
                 resources.push_async_callback(tasks.stop, task)
@@ -103,40 +103,40 @@ class MdnsDiscoverer(Discoverer):
             await asyncio.sleep(self.interval_s)
 
     async def _browse(self, network: AsyncZeroconf) -> None:
-        """Ask for services; anew now and then, and when interfaces have changed: on new ones, none was asked for."""
+        """Query for services, again after a while and after interfaces have changed."""
         clock = asyncio.get_running_loop().time
         while True:
-            joined, asked_at = interfaces(), clock()
+            joined, queried_at = interfaces(), clock()
             browser = AsyncServiceBrowser(network.zeroconf, list(self.service_types), handlers=[self._note])
             try:
-                while joined == interfaces() and clock() - asked_at < ASK_S:
+                while joined == interfaces() and clock() - queried_at < BROWSE_S:
                     await asyncio.sleep(self.interval_s)
                     self._look_up_missed(network.zeroconf)
             finally:
                 await browser.async_cancel()
             await network.async_update_interfaces()
 
-    def _note_those_of_before(self) -> None:
-        """Resolve what was known when another watch ended: of those that left meanwhile, nothing tells."""
+    def _resolve_known(self) -> None:
+        """Resolve the instances of an earlier watch, since no event reports those that left between the two."""
         for service_type in self.service_types:
             self._urgent |= {each.full_name: service_type for each in self.instances_of([service_type])}
         self._has_changed.set()
 
     def _note(self, zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
-        """Look again at the service of that name; events may come late or in the wrong order, so none is believed."""
+        """Resolve the service again, whatever the event says: events may come late or in the wrong order."""
         del zeroconf, state_change
         self._has_changed.set()
         if self._is_known(name, service_type) and len(self._urgent) < MAX_INSTANCES:
             self._urgent[name] = service_type
             return
         if name not in self._changed and len(self._changed) >= MAX_INSTANCES:
-            # Those that cannot be resolved stay longest: the oldest makes way.
+            # Services that cannot be resolved stay longest, so the oldest is dropped.
             self._is_overflowing = True
             del self._changed[next(iter(self._changed))]
         self._changed[name] = service_type
 
     def _look_up_missed(self, zeroconf: Zeroconf) -> None:
-        """Note some of the services that zeroconf knows and for which there was no room when it told of them."""
+        """Resolve some of the services that zeroconf knows and that were dropped for lack of room."""
         if not self._is_overflowing or self._changed:
             return
         known = {instance.service for instance in self._instances}
@@ -146,7 +146,7 @@ class MdnsDiscoverer(Discoverer):
             for pointer in zeroconf.cache.async_entries_with_name(service_type)
             if hasattr(pointer, "alias") and pointer.alias.lower() not in known
         ]
-        # Of the others nothing is known but their names, and to ask for each takes seconds.
+        # Only the names of the others are known, and resolving each takes seconds.
         described = [item for item in missed if zeroconf.cache.async_entries_with_name(item[0])]
         self._is_overflowing = bool(missed)
         for some, most in ((described, MAX_INSTANCES - AT_ONCE), (missed, AT_ONCE)):
@@ -167,40 +167,40 @@ class MdnsDiscoverer(Discoverer):
                 await asyncio.gather(*(self._resolve(network.zeroconf, info) for info in unresolved))
 
     async def _resolve_described(self, zeroconf: Zeroconf) -> list[AsyncServiceInfo]:
-        """Take in those changed services that zeroconf has all of, and return some of the others."""
+        """Add those changed services whose records are all in zeroconf's cache, and return some of the others."""
         unresolved: list[AsyncServiceInfo] = []
         for name, service_type in (*self._urgent.items(), *self._changed.items()):
             info = _service(service_type, name)
             if info is not None and info.load_from_cache(zeroconf):
-                self._take_in(info)
+                self._add(info)
             elif info is not None and len(unresolved) < AT_ONCE:
                 unresolved.append(info)
             elif info is not None:
                 continue
             self._urgent.pop(name, None)
             self._changed.pop(name, None)
-            # Of an endless stream of packets, each is looked at in between.
+            # Let the loop process packets in between, in case they never stop.
             await asyncio.sleep(0)
         return unresolved
 
     async def _resolve(self, zeroconf: Zeroconf, info: AsyncServiceInfo) -> None:
         if await info.async_request(zeroconf, RESOLVE_MS):
-            self._take_in(info)
+            self._add(info)
             self._has_silent.set()
         else:
             await self._check(each for each in self._instances if each.service == info.name.lower())
             self._instances.withdraw(info.name)
             self._has_news.set()
 
-    def _take_in(self, info: AsyncServiceInfo) -> None:
-        found = announced(info)
+    def _add(self, info: AsyncServiceInfo) -> None:
+        found = parse_service(info)
         if found is not None and not self._instances.add(info.name, found):
             self._is_overflowing = True
             limits = {"most": MAX_INSTANCES, "most_per_host": MAX_PER_HOST}
             self._warn("mdns_instance_ignored", host=found.host, **limits)
 
     async def _try_silent(self, network: AsyncZeroconf) -> None:
-        """Connect to those that do not answer, each as often as to the others if time permits."""
+        """Connect to silent instances, as often as to the others if time permits."""
         del network
         while True:
             self._has_silent.clear()
@@ -210,7 +210,7 @@ class MdnsDiscoverer(Discoverer):
                 await _wait(self._has_silent, self.interval_s)
 
     def _due(self) -> list[Instance]:
-        """Return the instances that were not connected to lately, that before the others which waits longest."""
+        """Return the instances without a recent attempt to connect, longest waiting first."""
         before = asyncio.get_running_loop().time() - self.interval_s
         return sorted((e for e in self._instances if e.checked_at <= before), key=lambda e: e.checked_at)
 
@@ -219,13 +219,13 @@ class MdnsDiscoverer(Discoverer):
         await asyncio.gather(*(self._connect_to(instance, limit) for instance in instances))
 
     async def _connect_to(self, instance: Instance, limit: asyncio.Semaphore) -> None:
-        """Find out whether *instance* answers, and at which of its addresses."""
+        """Check whether *instance* accepts connections, and at which of its addresses."""
         was_answering = instance.is_answering
         first, *others = self._instances.addresses_of(instance)
         async with limit:
-            reached = [first] if await self._reach(first, instance.found.port) else []
+            reached = [first] if await self._accepts(first, instance.found.port) else []
             if not reached:
-                answering = await asyncio.gather(*(self._reach(other, instance.found.port) for other in others))
+                answering = await asyncio.gather(*(self._accepts(other, instance.found.port) for other in others))
                 reached = [other for other, is_answering in zip(others, answering, strict=True) if is_answering]
         instance.checked_at = asyncio.get_running_loop().time()
         instance.is_answering = bool(reached)
@@ -241,7 +241,7 @@ class MdnsDiscoverer(Discoverer):
 
 
 def _service(service_type: str, name: str) -> AsyncServiceInfo | None:
-    """Return what the service of that name is resolved into, None when zeroconf takes it for no name."""
+    """Return the request that resolves a service, None if zeroconf rejects its name."""
     try:
         return AsyncServiceInfo(service_type, name)
     except BadTypeInNameException:
@@ -249,7 +249,7 @@ def _service(service_type: str, name: str) -> AsyncServiceInfo | None:
 
 
 async def _wait(event: asyncio.Event, within_s: float) -> None:
-    """Wait for *event*, or for as long."""
+    """Wait for *event*, but not longer than *within_s*."""
     try:
         async with asyncio.timeout(within_s):
             await event.wait()

@@ -1,4 +1,4 @@
-"""The instances of mDNS services that are known: so many at most, and one that is used is displaced by no other."""
+"""Keeps the known instances of mDNS services, a limited number, so that no announcement displaces one in use."""
 
 import re
 from collections import Counter
@@ -10,65 +10,65 @@ from typing import Final
 import msgspec
 
 from nexus.fleet.discovery.discoverer import Discovered
-from nexus.fleet.discovery.mdns.service import Announced
+from nexus.fleet.discovery.mdns.service import Service
 
 MAX_INSTANCES: Final = 256
 MAX_PER_HOST: Final = 32
 SILENT_S: Final = 60.0
-"""One that has answered keeps its place for so long when it does not: a busy machine misses a connection."""
+"""An instance keeps its place for this long after its last connection: a busy machine may miss one."""
 
 CONFLICT: Final = re.compile(r"(-| #)\d+$| \(\d+\)$")
-"""What an announcing machine adds to a label that another one announces: zeroconf, Avahi and Bonjour."""
+"""The suffixes by which zeroconf, Avahi and Bonjour tell their label from the same label of another machine."""
 
 ApprovedUrl = Callable[[str], str | None]
-"""Given a name, returns the URL of the server that is approved under it, None when none is."""
+"""Returns the URL of the server that is approved under a name, None if there is none."""
 
 
 Key = tuple[str, str, int, bool, str]
 
 
 class Instance(msgspec.Struct, kw_only=True):
-    """One server: a service name, a host and a port. Another host that announces the name is another instance."""
+    """One server, identified by service name, host and port; another host with the same name is another instance."""
 
     service: str
     """The full name of the service, in lower case."""
     full_name: str
-    """The same as it was announced."""
-    found: Announced
+    """The full name as it was announced."""
+    found: Service
     name: str = ""
-    """Under which it was told, and is again; empty of one that never was."""
+    """The name under which it is reported; empty until it is reported first."""
     is_answering: bool = False
     """Whether it accepted the last connection."""
     checked_at: float = -inf
-    """When it was last connected to, by the clock of the loop."""
+    """The time of the last attempt to connect, by the clock of the loop."""
     answered_at: float = -inf
-    """When that last succeeded."""
+    """The time of the last attempt that succeeded."""
 
     @property
     def key(self) -> Key:
-        """What tells it from all others."""
+        """Its identity."""
         return _key(self.service, self.found)
 
     @property
     def is_silent(self) -> bool:
-        """Whether it has not answered for so long, or never did, that another may have its place."""
+        """Whether it has not accepted a connection for so long that it may be displaced."""
         return self.checked_at - self.answered_at > SILENT_S if self.checked_at > -inf else False
 
 
 class Instances:
-    """By service name, host and port, and what else tells two servers apart that are there.
+    """The known instances.
 
-    Anyone on the network can announce a name that is taken, or other addresses of a host that is known. So an instance
-    stays where it answers, an approved one is tried at the approved address first and keeps its name, and where there
-    is no room, one that does not answer makes way.
+    Any machine on the network can announce a name that is taken, or other addresses of a known host. So an instance
+    keeps the address where it accepts connections, an approved one is tried at its approved address first and keeps its
+    name, and when there are too many, one that does not accept connections is dropped.
     """
 
     def __init__(self, approved_url: ApprovedUrl = lambda _: None, before: Iterable[Instance] = ()) -> None:
-        """:param before: those that are known already."""
+        """:param before: the instances that are known already."""
         self._approved_url = approved_url
         self._instances: dict[Key, Instance] = {each.key: each for each in before}
         self._services = Counter(key[0] for key in self._instances)
-        """How many instances each service name has."""
+        """The number of instances by service name."""
 
     def __iter__(self) -> Iterator[Instance]:
         return iter(tuple(self._instances.values()))
@@ -80,8 +80,8 @@ class Instances:
         """Whether there is an instance of that service name."""
         return service.lower() in self._services
 
-    def add(self, service: str, found: Announced) -> bool:
-        """Take in what *service* announces now; return whether there is room for it."""
+    def add(self, service: str, found: Service) -> bool:
+        """Add or update the instance that *service* announces; return whether there is room for it."""
         newcomer = Instance(service=service.lower(), full_name=service, found=found)
         known = self._instances.get(newcomer.key) or self._before(newcomer)
         if known is not None:
@@ -97,15 +97,15 @@ class Instances:
         return True
 
     def _before(self, newcomer: Instance) -> Instance | None:
-        """Return what *newcomer* was until its path or its TLS changed; those of an approved one do not change."""
+        """Return the instance that *newcomer* updates with a new path or TLS, which an approved one does not accept."""
         *place, _, _ = newcomer.key
         same = (each for key, each in self._instances.items() if [*key[:3]] == place)
         return next((each for each in same if self._approved_name(each.found) is None), None)
 
     def withdraw(self, service: str) -> None:
-        """Drop the instances of that service name, which is announced no more.
+        """Drop the instances of a service name that is no longer announced.
 
-        An approved one that does not accept connections either stays: its machine is down, and did not withdraw it.
+        An approved one that accepts no connections stays: its machine is down and has not withdrawn it.
         """
         for key, instance in tuple(self._instances.items()):
             is_down = not instance.is_answering and self._approved_name(instance.found) is not None
@@ -113,7 +113,7 @@ class Instances:
                 self._drop(instance)
 
     def is_used(self, instance: Instance) -> bool:
-        """Whether it answers, or is approved and may answer again."""
+        """Whether it accepts connections, or is approved and may do so again."""
         return instance.is_answering or self._approved_name(instance.found) is not None
 
     def addresses_of(self, instance: Instance) -> tuple[str, ...]:
@@ -125,11 +125,11 @@ class Instances:
         )
 
     def answering(self) -> tuple[Discovered, ...]:
-        """Return those that answer, each once and under a name of its own, which it keeps."""
+        """Return those that accept connections, each once and under a unique name, which it keeps."""
         taken: set[str] = set()
         urls: set[str] = set()
-        told: list[Discovered] = []
-        for instance in sorted(self._instances.values(), key=self._turn):
+        discovered: list[Discovered] = []
+        for instance in sorted(self._instances.values(), key=self._naming_rank):
             url = instance.found.url_at(instance.found.address)
             if not instance.name and (not self.is_used(instance) or url in urls):
                 continue
@@ -140,33 +140,33 @@ class Instances:
             taken.add(instance.name)
             if instance.is_answering and url not in urls:
                 urls.add(url)
-                told.append(instance.found.discovered(instance.name))
-        return tuple(told)
+                discovered.append(instance.found.discovered(instance.name))
+        return tuple(discovered)
 
-    def _turn(self, instance: Instance) -> int:
-        """Return when it gets its name: an approved one first, then those that have one."""
+    def _naming_rank(self, instance: Instance) -> int:
+        """Return when it gets its name: approved ones first, then those that have a name."""
         return 0 if self._approved_name(instance.found) is not None else 1 if instance.name else 2
 
     def _kept(self, known: Instance) -> tuple[str, ...]:
-        """Return the addresses that another announcement does not take from it."""
+        """Return the addresses that a new announcement cannot remove."""
         approved = self._approved_name(known.found)
         of_approval = () if approved is None else (self._approved_address(known.found, approved),)
         return (*of_approval, *((known.found.address,) if known.is_answering else ()))
 
-    def _approved_name(self, found: Announced) -> str | None:
+    def _approved_name(self, found: Service) -> str | None:
         names = (*names_of(found), CONFLICT.sub("", found.name))
         return next((name for name in names if self._approved_address(found, name)), None)
 
-    def _approved_address(self, found: Announced, name: str) -> str:
+    def _approved_address(self, found: Service, name: str) -> str:
         url = self._approved_url(name)
         return "" if url is None else next((a for a in found.addresses if found.url_at(a) == url), "")
 
     def _make_room(self, newcomer: Instance) -> bool:
         neighbours = [each for each in self._instances.values() if each.found.host == newcomer.found.host]
         if len(neighbours) >= MAX_PER_HOST:
-            leaving = self._least_wanted(neighbours, newcomer)
+            leaving = self._displaced_by(newcomer, neighbours)
         elif len(self._instances) >= MAX_INSTANCES:
-            leaving = self._least_wanted(self._instances.values(), newcomer)
+            leaving = self._displaced_by(newcomer, self._instances.values())
         else:
             return True
         if leaving is None:
@@ -180,8 +180,8 @@ class Instances:
         if not self._services[instance.service]:
             del self._services[instance.service]
 
-    def _least_wanted(self, crowd: Collection[Instance], newcomer: Instance) -> Instance | None:
-        """Return one that was tried in vain or, for a newcomer that is approved, any that is not."""
+    def _displaced_by(self, newcomer: Instance, crowd: Collection[Instance]) -> Instance | None:
+        """Return one of *crowd* that is silent or, for an approved newcomer, any that is not approved."""
         silent = (each for each in crowd if each.is_silent)
         leaving = next((each for each in silent if self._approved_name(each.found) is None), None)
         if leaving is None and self._approved_name(newcomer.found) is not None:
@@ -189,15 +189,15 @@ class Instances:
         return leaving
 
 
-def _key(service: str, found: Announced) -> Key:
+def _key(service: str, found: Service) -> Key:
     return service, found.host, found.port, found.is_tls, found.path
 
 
-def names_of(found: Announced) -> tuple[str, str, str]:
-    """Return the names that it may get: its label, with the port or the host where another has that."""
+def names_of(found: Service) -> tuple[str, str, str]:
+    """Return the names that it may get, in order of preference."""
     return found.name, f"{found.name}-{found.port}", f"{found.name}-{found.host}"
 
 
-def numbered(found: Announced) -> Iterator[str]:
-    """Yield further names, one of which is free."""
+def numbered(found: Service) -> Iterator[str]:
+    """Yield further names without end."""
     return (f"{found.name}-{number}" for number in count(2))

@@ -1,4 +1,4 @@
-"""The local network as zeroconf reaches it."""
+"""Joins and leaves the local network with zeroconf, and lists its interfaces."""
 
 import asyncio
 import logging
@@ -18,17 +18,17 @@ class MulticastUnavailable(NexusError):
 
 def join_network() -> AsyncZeroconf:
     """Open sockets for mDNS on every interface. :raises MulticastUnavailable: none can be opened."""
-    # It warns of each interface that cannot send, such as a loopback without IPv6 routes, which is not worth a line.
+    # zeroconf warns of each interface that cannot send, such as a loopback without IPv6 routes.
     logging.getLogger("zeroconf").setLevel(logging.ERROR)
     try:
         return AsyncZeroconf(ip_version=IPVersion.All)
     except (OSError, RuntimeError) as exc:
-        # A RuntimeError where there is no interface at all.
+        # zeroconf raises RuntimeError if there is no interface.
         raise MulticastUnavailable(getattr(exc, "strerror", None) or str(exc)) from exc
 
 
 async def leave_network(network: AsyncZeroconf) -> None:
-    """Say goodbye and close the sockets, also where the caller is cancelled meanwhile: it ends after that."""
+    """Send goodbyes and close the sockets; a cancellation takes effect only after that."""
     closing = tasks.start(network.async_close(), name="mdns-close")
     try:
         await asyncio.shield(closing)
@@ -38,11 +38,11 @@ async def leave_network(network: AsyncZeroconf) -> None:
 
 
 def interfaces() -> frozenset[tuple[str, str]]:
-    """Return the interfaces of this machine as they are now, each with every address that it has."""
+    """Return the current interfaces of this machine with all their addresses."""
     return frozenset((adapter.name, str(ip.ip)) for adapter in ifaddr.get_adapters() for ip in adapter.ips)
 
 
 def has_network() -> bool:
-    """Whether this machine has any address besides those of loopback."""
+    """Whether this machine has any address other than loopback."""
     texts = (ip.ip if isinstance(ip.ip, str) else ip.ip[0] for adapter in ifaddr.get_adapters() for ip in adapter.ips)
     return not all(ip_address(text).is_loopback for text in texts)

@@ -1,64 +1,53 @@
-"""What one mDNS service says of itself. None of it is trusted: names are cut, addresses checked, hints only hints."""
+"""Validates what an mDNS service announces: names are cut, addresses checked, and hints are only hints."""
 
 import ipaddress
 import socket
 from collections.abc import Iterable, Mapping
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from nexus.config.rules.urls import normalised
-from nexus.fleet.discovery.approval.trust import is_worth_a_look
+from nexus.fleet.discovery.approval.trust import may_be_probed
 from nexus.fleet.discovery.discoverer import Discovered
 from nexus.fleet.kinds import KINDS
 from nexus.fleet.untrusted import MAX_NAME_LENGTH
 
+if TYPE_CHECKING:
+    from zeroconf import ServiceInfo
+
 MAX_ADDRESSES: Final = 16
 KIND_OF_TYPE: Final[Mapping[str, str]] = {"_ollama": "ollama", "_vllm": "vllm", "_lmstudio": "lmstudio"}
-"""What a service type says of the kind; the server's answers decide."""
+"""The kind that a service type suggests; the kind that is detected decides."""
 
 
-class Resolved(Protocol):
-    """What zeroconf has resolved."""
-
-    type: str
-    name: str
-    server: str | None
-    port: int | None
-
-    @property
-    def decoded_properties(self) -> Mapping[str, str | None]: ...
-
-    def parsed_scoped_addresses(self) -> list[str]: ...
-
-
-class Announced(msgspec.Struct, frozen=True, kw_only=True):
-    """One instance of a service."""
+class Service(msgspec.Struct, frozen=True, kw_only=True):
+    """One announced instance of a service."""
 
     name: str
     """Its label, such as ``desk`` of ``desk._ollama._tcp.local.``, in printable characters."""
     host: str
-    """The machine's name, without the final dot."""
+    """The machine's name, without the trailing dot."""
     port: int
     addresses: tuple[str, ...]
-    """To be tried in this order; a link-local one has its interface behind a ``%``."""
+    """In the order in which they are tried; a link-local one ends with ``%`` and its interface."""
     kind: str = "auto"
     path: str = ""
     is_tls: bool = False
 
     @property
     def address(self) -> str:
-        """The one that answered last, or else the first."""
+        """The one that accepted the last connection, or else the first."""
         return self.addresses[0]
 
-    def preferring(self, address: str) -> "Announced":
-        """Return it with *address*, if it has it, before all others."""
+    def preferring(self, address: str) -> "Service":
+        """Return it with *address* first, if it is one of its addresses."""
         if address not in self.addresses or address == self.addresses[0]:
             return self
         rest = tuple(other for other in self.addresses if other != address)
         return msgspec.structs.replace(self, addresses=(address, *rest))
 
-    def keeping(self, addresses: Iterable[str]) -> "Announced":
+    def keeping(self, addresses: Iterable[str]) -> "Service":
         """Return it with *addresses* before its own."""
         return msgspec.structs.replace(self, addresses=tuple(dict.fromkeys((*addresses, *self.addresses))))
 
@@ -69,22 +58,22 @@ class Announced(msgspec.Struct, frozen=True, kw_only=True):
         try:
             return normalised(url)
         except ValueError:
-            # Refused where it would be used.
+            # An invalid URL is rejected where it is used.
             return url
 
     def discovered(self, name: str | None = None) -> Discovered:
-        """Return what the fleet is told of it, under *name* or its own."""
+        """Return the discovered server, under *name* or its own name."""
         return Discovered(name or self.name, self.url_at(self.address), self.kind, self.host)
 
 
-def announced(info: Resolved) -> Announced | None:
-    """Return what *info* says, None when it names no port or no acceptable address."""
+def parse_service(info: "ServiceInfo") -> Service | None:
+    """Return the service in *info*, None if it has no port or no acceptable address."""
     if not info.port or not 0 < info.port < 65536:
         return None
-    told = map(_with_interface_name, info.parsed_scoped_addresses()[:MAX_ADDRESSES])
-    addresses = sorted(dict.fromkeys(told), key=_last_resort)
+    named = map(_with_interface_name, info.parsed_scoped_addresses()[:MAX_ADDRESSES])
+    addresses = sorted(dict.fromkeys(named), key=_reach)
     hints = {key.lower(): value or "" for key, value in info.decoded_properties.items()}
-    found = Announced(
+    found = Service(
         name=label_of(info.name, info.type),
         host=_plain((info.server or "").rstrip(".")),
         port=info.port,
@@ -93,24 +82,24 @@ def announced(info: Resolved) -> Announced | None:
         path=_path(hints.get("path", "")),
         is_tls=hints.get("tls", "").lower() in {"1", "true", "yes"},
     )
-    acceptable = tuple(a for a in found.addresses if is_worth_a_look(Discovered(found.name, found.url_at(a))))
+    acceptable = tuple(a for a in found.addresses if may_be_probed(Discovered(found.name, found.url_at(a))))
     return msgspec.structs.replace(found, addresses=acceptable) if acceptable else None
 
 
 def label_of(name: str, service_type: str) -> str:
-    """Return what the service of the full name *name* is called, in printable characters."""
+    """Return the label of the service with the full name *name*, in printable characters."""
     return _plain(name.removesuffix(f".{service_type}")) or "unnamed"
 
 
 def full_types(types: Iterable[str]) -> tuple[str, ...]:
-    """Return service types as DNS writes them: ``_ollama._tcp`` becomes ``_ollama._tcp.local.``."""
+    """Return service types in the notation of DNS: ``_ollama._tcp`` becomes ``_ollama._tcp.local.``."""
     completed = (kind.rstrip(".") for kind in types)
     return tuple(dict.fromkeys(f"{kind.removesuffix('.local')}.local." for kind in completed))
 
 
 def _kind(service_type: str, hints: Mapping[str, str]) -> str:
-    said = hints.get("type") or hints.get("api") or KIND_OF_TYPE.get(service_type.partition(".")[0], "")
-    return said.lower() if said.lower() in KINDS else "auto"
+    kind = hints.get("type") or hints.get("api") or KIND_OF_TYPE.get(service_type.partition(".")[0], "")
+    return kind.lower() if kind.lower() in KINDS else "auto"
 
 
 def _path(hint: str) -> str:
@@ -133,7 +122,7 @@ def _with_interface_name(address: str) -> str:
         return address
 
 
-def _last_resort(address: str) -> tuple[bool, bool, str]:
-    """Sort link-local addresses last, and those of the Internet behind those of the house."""
+def _reach(address: str) -> tuple[bool, bool, str]:
+    """Sort private addresses before public ones, and link-local ones last."""
     parsed = ipaddress.ip_address(address.partition("%")[0])
     return parsed.is_link_local, not parsed.is_private, address

@@ -1,4 +1,4 @@
-"""Tries the ports of hosts and small subnets that the operator names, and asks each listener what it is."""
+"""Scans the ports of configured hosts and small subnets, and detects the kind of each listener."""
 
 import asyncio
 import ipaddress
@@ -19,9 +19,9 @@ from nexus.fleet.fetching import Fetcher
 log = structlog.get_logger("nexus.fleet")
 
 PORTS_AT_ONCE: Final = 64
-"""Ports that are tried at the same time. Each is given up after a second, so a subnet is not flooded."""
+"""Concurrent connection attempts. Each is given up after a second, so a subnet is not flooded."""
 NAMES_AT_ONCE: Final = 4
-"""Names that are looked up at the same time: some take a thread each, of which there are few."""
+"""Concurrent lookups of names, some of which need one of the few threads."""
 THIS_MACHINE: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ Ports = dict[tuple[str, int], OpenPort]
 
 
 class HostsDiscoverer(Discoverer):
-    """Looks at single hosts. The operator has named each, as in a backend's URL, so their servers need no approval."""
+    """Scans single hosts. The operator has named each, as in a backend's URL, so their servers need no approval."""
 
     name = "hosts"
 
@@ -42,15 +42,15 @@ class HostsDiscoverer(Discoverer):
         own_port: int | None = None,
         known: Mapping[tuple[str, int], OpenPort] | None = None,
     ) -> None:
-        """:param own_port: where this Nexus listens, which is not looked at on this machine.
-        :param known: what another one has found, whose place it takes at a reload.
+        """:param own_port: the port of this Nexus, which is not scanned on this machine.
+        :param known: the ports of the discoverer that it replaces at a reload.
         """
         self.interval_s = interval_s
         places = [place for source in sources for place in named_ports(source, are_subnets=False)]
         self.ports = _ports(places, fetcher, own_port, known or {})
         self._names = sorted({port.host for port in self.ports.values() if not is_address(port.host)})
         self._addresses: dict[str, tuple[str, ...]] = {}
-        """Of each name, as it was looked up last; none: it leads nowhere, or where it must not lead."""
+        """By name, the last resolved addresses; empty if there are none, or if they are not allowed."""
         self._refused: set[str] = set()
 
     async def watch(self) -> AsyncGenerator[tuple[Discovered, ...], None]:
@@ -63,7 +63,7 @@ class HostsDiscoverer(Discoverer):
             await asyncio.sleep(self.interval_s)
 
     def _distinct(self) -> Ports:
-        """Return the ports without those of a server that an earlier entry names in another way."""
+        """Return the ports without those of servers that an earlier entry names in another way."""
         taken: set[tuple[str, int]] = set()
         distinct: Ports = {}
         for place, port in self.ports.items():
@@ -74,7 +74,7 @@ class HostsDiscoverer(Discoverer):
         return distinct
 
     def places(self) -> set[tuple[str, int]]:
-        """Return the addresses and ports of the servers that were found: a name leads to one of them at least."""
+        """Return the addresses and ports of all servers that were found."""
         return {
             (address, port.port)
             for port in self.ports.values()
@@ -86,7 +86,7 @@ class HostsDiscoverer(Discoverer):
         try:
             addresses = await addresses_of(name)
         except OSError as exc:
-            # A name server that fails takes no server away; one that denies the name does.
+            # Servers stay if a name server fails, and go if it denies the name.
             addresses = () if exc.errno in NO_SUCH_NAME else self._addresses.get(name, ())
         is_refused = any(is_metadata(ipaddress.ip_address(each.partition("%")[0])) for each in addresses)
         if is_refused and name not in self._refused:
@@ -106,7 +106,7 @@ class HostsDiscoverer(Discoverer):
 
 
 class SubnetsDiscoverer(Discoverer):
-    """Scans subnets. Any machine can take an address of one: what is found is trusted as ``discovery.trust`` says."""
+    """Scans subnets. Any machine can take an address there, so ``discovery.trust`` applies to the servers."""
 
     name = "subnets"
     needs_approval = True
@@ -120,8 +120,8 @@ class SubnetsDiscoverer(Discoverer):
         known: Mapping[tuple[str, int], OpenPort] | None = None,
         elsewhere: Callable[[], Collection[tuple[str, int]]] = tuple,
     ) -> None:
-        """:param known: what another one has found, whose place it takes at a reload.
-        :param elsewhere: returns the addresses and ports of servers that were found under a name, and are left to it.
+        """:param known: the ports of the discoverer that it replaces at a reload.
+        :param elsewhere: returns the addresses and ports of servers that :class:`HostsDiscoverer` reports.
         """
         self.interval_s = interval_s
         self._elsewhere = elsewhere
@@ -137,19 +137,19 @@ class SubnetsDiscoverer(Discoverer):
 
     async def watch(self) -> AsyncGenerator[tuple[Discovered, ...], None]:
         clock = asyncio.get_running_loop().time
-        told: tuple[Discovered, ...] = ()
+        yielded: tuple[Discovered, ...] = ()
         while True:
             due = [scan for scan in self._scans if scan.due_s <= clock()]
             scanned = {port for scan in due for port in scan.ports}
             known = [port for port in self.ports.values() if port.kind is not None and port not in scanned]
             for batch in _batches([*known, *(port for scan in due for port in scan.ports)], PORTS_AT_ONCE):
                 await asyncio.gather(*(port.look() for port in batch))
-                # A scan may take a minute: what it has found so far can be approved meanwhile.
-                if (now := self._found()) != told:
-                    yield (told := now)
+                # A scan may take a minute: servers that it has found so far can be approved in the meantime.
+                if (now := self._found()) != yielded:
+                    yield (yielded := now)
             for scan in due:
                 scan.due_s = clock() + scan.rescan_s
-            yield (told := self._found())
+            yield (yielded := self._found())
             await asyncio.sleep(self.interval_s)
 
     def _found(self) -> tuple[Discovered, ...]:
@@ -158,7 +158,7 @@ class SubnetsDiscoverer(Discoverer):
 
 
 class _Scan:
-    """The ports of one table, and when they are tried next."""
+    """The ports of one table, and when they are scanned next."""
 
     def __init__(self, ports: tuple[OpenPort, ...], rescan_s: float) -> None:
         self.ports = ports
@@ -167,7 +167,7 @@ class _Scan:
 
 
 def named_ports(source: HostsSourceConfig, *, are_subnets: bool) -> Iterator[tuple[str, int]]:
-    """Yield each host and port that *source* names, either those of its subnets or all others."""
+    """Yield each host and port in *source*, either those of its subnets or all others."""
     for place in map(place_in, source.hosts):
         if place.is_subnet == are_subnets:
             for host in place.hosts:
@@ -177,7 +177,7 @@ def named_ports(source: HostsSourceConfig, *, are_subnets: bool) -> Iterator[tup
 
 
 def found_at(ports: Ports) -> tuple[Discovered, ...]:
-    """Return the servers of known kinds at *ports*; each is called by where it is, so that it keeps its name."""
+    """Return the servers of known kinds at *ports*; each is named by its address, so that it keeps its name."""
     return tuple(
         Discovered(port.place, port.url, port.kind, "" if is_address(port.host) else port.host)
         for port in ports.values()

@@ -1,4 +1,4 @@
-"""Looks for servers at the usual ports of this machine."""
+"""Finds servers at the usual ports of this machine."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
@@ -16,11 +16,11 @@ USUAL_PORTS: Final[Mapping[int, str]] = {
     30000: "sglang",
     52415: "exo",
 }
-"""The kind of server that usually listens there; what does listen is found out by asking."""
+"""The kind that usually listens at each port; the kind of a server that does is detected."""
 
 
 class LocalDiscoverer(Discoverer):
-    """Finds servers on 127.0.0.1, and leaves this Nexus and all others alone."""
+    """Finds servers on 127.0.0.1, except for this Nexus and others."""
 
     name = "local"
 

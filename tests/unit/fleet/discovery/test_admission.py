@@ -1,5 +1,5 @@
 from nexus.config.schema import BackendConfig
-from nexus.fleet.discovery.admission import admitted
+from nexus.fleet.discovery.admission import admit
 from nexus.fleet.discovery.discoverer import Discovered
 from nexus.fleet.discovery.sightings import Sighting
 from nexus.fleet.kinds import KINDS
@@ -13,7 +13,7 @@ def configured(name, url):
 def join(*found, members=()):
     return [
         (m.config.name, m.config.url, m.kind and m.kind.name, m.source)
-        for m in admitted([Sighting("local", f) for f in found], members, KINDS)
+        for m in admit([Sighting("local", f) for f in found], members, KINDS)
     ]
 
 

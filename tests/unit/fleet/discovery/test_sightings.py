@@ -14,8 +14,8 @@ def names(sightings, now):
 def test_what_is_gone_stays_for_the_grace_period():
     sightings = Sightings()
 
-    sightings.look("local", [DESK], now=0)
-    sightings.look("local", [], now=10)
+    sightings.update("local", [DESK], now=0)
+    sightings.update("local", [], now=10)
 
     assert names(sightings, 70) == ["desk"]
     assert names(sightings, 70.1) == []
@@ -24,9 +24,9 @@ def test_what_is_gone_stays_for_the_grace_period():
 def test_what_comes_back_in_time_has_never_been_gone():
     sightings = Sightings()
 
-    sightings.look("local", [DESK], now=0)
-    sightings.look("local", [], now=10)
-    sightings.look("local", [DESK], now=20)
+    sightings.update("local", [DESK], now=0)
+    sightings.update("local", [], now=10)
+    sightings.update("local", [DESK], now=20)
 
     assert names(sightings, 500) == ["desk"]
 
@@ -34,8 +34,8 @@ def test_what_comes_back_in_time_has_never_been_gone():
 def test_discoverers_do_not_see_for_each_other():
     sightings = Sightings()
 
-    sightings.look("local", [DESK], now=0)
-    sightings.look("mdns", [], now=10)
+    sightings.update("local", [DESK], now=0)
+    sightings.update("mdns", [], now=10)
 
     assert names(sightings, 500) == ["desk"]
 
@@ -43,8 +43,8 @@ def test_discoverers_do_not_see_for_each_other():
 def test_what_is_seen_comes_before_what_is_missing():
     sightings = Sightings()
 
-    sightings.look("local", [DESK], now=0)
-    sightings.look("local", [Discovered("new", DESK.url)], now=1)
+    sightings.update("local", [DESK], now=0)
+    sightings.update("local", [Discovered("new", DESK.url)], now=1)
 
     assert names(sightings, 2) == ["new", "desk"]
 
@@ -52,7 +52,7 @@ def test_what_is_seen_comes_before_what_is_missing():
 def test_nobody_can_flood_the_fleet():
     sightings = Sightings()
 
-    sightings.look("mdns", [Discovered(f"n{n}", "http://h") for n in range(MAX_SIGHTINGS + 5)], now=0)
+    sightings.update("mdns", [Discovered(f"n{n}", "http://h") for n in range(MAX_SIGHTINGS + 5)], now=0)
 
     assert len(names(sightings, 0)) == MAX_SIGHTINGS
 
@@ -60,8 +60,8 @@ def test_nobody_can_flood_the_fleet():
 def test_what_a_certain_source_sees_no_more_is_gone_at_once():
     sightings = Sightings()
 
-    sightings.look("dns", [DESK], now=0, is_certain=True)
-    sightings.look("dns", [], now=1, is_certain=True)
+    sightings.update("dns", [DESK], now=0, is_certain=True)
+    sightings.update("dns", [], now=1, is_certain=True)
 
     assert names(sightings, 1) == []
 
@@ -74,8 +74,8 @@ def seen_at(sightings, now):
 def test_what_is_looked_for_was_seen_at_the_last_look():
     sightings = Sightings()
 
-    sightings.look("mdns", [DESK], now=10)
-    sightings.look("mdns", [], now=20)
+    sightings.update("mdns", [DESK], now=10)
+    sightings.update("mdns", [], now=20)
 
     assert seen_at(sightings, 30) == (10, False)
 
@@ -84,12 +84,12 @@ def test_what_is_followed_is_seen_until_its_discoverer_cannot_look():
     sightings = Sightings()
     stale = msgspec.structs.replace(DESK, is_stale=True)
 
-    sightings.look("dns", [DESK], now=10, is_certain=True)
+    sightings.update("dns", [DESK], now=10, is_certain=True)
     followed = seen_at(sightings, 500)
     for now in (600, 700):
-        sightings.look("dns", [stale], now=now, is_certain=True)
+        sightings.update("dns", [stale], now=now, is_certain=True)
     lost = seen_at(sightings, 800)
-    sightings.look("dns", [DESK], now=900, is_certain=True)
+    sightings.update("dns", [DESK], now=900, is_certain=True)
 
     assert (followed, lost, seen_at(sightings, 999)) == ((500, False), (600, True), (999, False))
     assert [sighting.found for sighting in sightings] == [DESK]
@@ -97,10 +97,10 @@ def test_what_is_followed_is_seen_until_its_discoverer_cannot_look():
 
 def test_those_that_come_and_go_under_ever_new_names_are_bounded():
     sightings = Sightings()
-    sightings.look("mdns", [DESK], now=0)
+    sightings.update("mdns", [DESK], now=0)
 
     for now in range(1, 6):
-        sightings.look("mdns", [Discovered(f"{now}-{n}", "http://10.0.0.1") for n in range(MAX_SIGHTINGS)], now=now)
+        sightings.update("mdns", [Discovered(f"{now}-{n}", "http://10.0.0.1") for n in range(MAX_SIGHTINGS)], now=now)
 
     listed = names(sightings, 6)
     assert "desk" in listed
@@ -110,9 +110,9 @@ def test_those_that_come_and_go_under_ever_new_names_are_bounded():
 def test_a_server_that_is_known_is_left_out_for_none_that_is_new():
     sightings = Sightings()
     known = [Discovered(f"n{n}", "http://h") for n in range(MAX_SIGHTINGS)]
-    sightings.look("kubernetes", known, now=0, is_certain=True)
+    sightings.update("kubernetes", known, now=0, is_certain=True)
 
-    sightings.look("kubernetes", [Discovered("a", "http://h"), *known], now=1, is_certain=True)
+    sightings.update("kubernetes", [Discovered("a", "http://h"), *known], now=1, is_certain=True)
 
     assert set(names(sightings, 1)) == {found.name for found in known}
 
@@ -123,7 +123,7 @@ def test_what_is_left_out_is_told_once():
 
     with capture_logs() as events:
         for seen in (many, many, many[:3], many):
-            sightings.look("kubernetes", seen, now=0)
+            sightings.update("kubernetes", seen, now=0)
 
     told = {"event": "servers_left_out", "source": "kubernetes", "seen": 1005, "most": 1000, "log_level": "warning"}
     assert events == [told, told]

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus.config.discovery_schema import DiscoveryConfig
-from nexus.fleet.discovery.approval.trust import Approval, Trust, is_listed, is_worth_a_look, trust_in
+from nexus.fleet.discovery.approval.trust import Approval, Trust, decide_trust, is_allowed, may_be_probed
 from nexus.fleet.discovery.discoverer import Discovered
 
 DESK = Discovered("desk", "http://192.168.1.5:11434", "ollama", host="desk.local.")
@@ -16,11 +16,11 @@ def decided(trust=Trust.APPROVED, found=DESK, kind="ollama"):
 
 @pytest.mark.parametrize("kind", [None, "ollama"])
 def test_a_server_that_announced_itself_waits(kind):
-    assert trust_in(DESK, kind, None, ASK) is Trust.PENDING
+    assert decide_trust(DESK, kind, None, ASK) is Trust.PENDING
 
 
 def test_an_approval_holds_for_the_same_server():
-    assert trust_in(DESK, "ollama", decided(), ASK) is Trust.APPROVED
+    assert decide_trust(DESK, "ollama", decided(), ASK) is Trust.APPROVED
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_an_approval_holds_for_the_same_server():
     ],
 )
 def test_a_server_that_is_another_one_is_asked_about_again(found, kind):
-    assert trust_in(found, kind, decided(), ASK) is Trust.PENDING
+    assert decide_trust(found, kind, decided(), ASK) is Trust.PENDING
 
 
 @pytest.mark.parametrize("kind", [None, "ollama", "vllm"])
@@ -42,14 +42,14 @@ def test_a_server_that_is_another_one_is_asked_about_again(found, kind):
 def test_a_rejected_server_stays_rejected_whatever_it_answers(kind, trust):
     config = DiscoveryConfig(trust=trust, allow=("*",))
 
-    assert trust_in(DESK, kind, decided(Trust.REJECTED), config) is Trust.REJECTED
+    assert decide_trust(DESK, kind, decided(Trust.REJECTED), config) is Trust.REJECTED
 
 
 @pytest.mark.parametrize("entry", ["192.168.1.0/24", "192.168.1.5", "desk", "DESK", "desk.local", "desk.*", "d?sk"])
 def test_a_subnet_a_name_and_a_host_can_be_listed(entry):
     config = DiscoveryConfig(trust="allow", allow=(entry,))
 
-    assert trust_in(DESK, "ollama", None, config) is Trust.APPROVED
+    assert decide_trust(DESK, "ollama", None, config) is Trust.APPROVED
 
 
 @pytest.mark.parametrize(
@@ -60,9 +60,9 @@ def test_no_name_stands_for_an_address(entry):
     """Any machine can announce any name, also one that reads like what the operator has listed."""
     elsewhere = "http://203.0.113.9:11434"
 
-    assert not is_listed(Discovered(entry, elsewhere), [entry])
-    assert not is_listed(Discovered("x", elsewhere, host=entry), [entry])
-    assert not is_listed(Discovered("x", "http://10.evil.example:11434"), ["10.*"])
+    assert not is_allowed(Discovered(entry, elsewhere), [entry])
+    assert not is_allowed(Discovered("x", elsewhere, host=entry), [entry])
+    assert not is_allowed(Discovered("x", "http://10.evil.example:11434"), ["10.*"])
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_no_name_stands_for_an_address(entry):
     ],
 )
 def test_an_address_can_be_listed_as_a_pattern_and_with_its_port(entry, url):
-    assert is_listed(Discovered("x", url), [entry])
+    assert is_allowed(Discovered("x", url), [entry])
 
 
 @pytest.mark.parametrize("trust", ["ask", "allow", "all"])
@@ -85,7 +85,7 @@ def test_a_rejected_server_that_is_somewhere_else_waits(trust):
     config = DiscoveryConfig(trust=trust, allow=("*",))
     moved = Discovered("desk", "http://192.168.1.6:11434")
 
-    assert trust_in(moved, "ollama", decided(Trust.REJECTED), config) is Trust.PENDING
+    assert decide_trust(moved, "ollama", decided(Trust.REJECTED), config) is Trust.PENDING
 
 
 @pytest.mark.parametrize("approval", [None, decided()])
@@ -93,24 +93,24 @@ def test_a_rejected_server_that_is_somewhere_else_waits(trust):
 def test_a_server_that_was_rejected_under_another_name_waits(trust, approval):
     config = DiscoveryConfig(trust=trust, allow=("*",))
 
-    assert trust_in(DESK, "ollama", approval, config, is_place_rejected=True) is Trust.PENDING
+    assert decide_trust(DESK, "ollama", approval, config, is_place_rejected=True) is Trust.PENDING
 
 
 @pytest.mark.parametrize("entry", ["192.168.2.0/24", "des", "esk", "", "fe80::/10", "192.168.1.0/33"])
 def test_a_server_that_no_entry_matches_is_not_listed(entry):
-    assert not is_listed(DESK, [entry])
+    assert not is_allowed(DESK, [entry])
 
 
 def test_a_link_local_address_is_in_its_subnet_whatever_its_interface():
-    assert is_listed(Discovered("desk", "http://[fe80::1%25eth0]:11434"), ["fe80::/10"])
+    assert is_allowed(Discovered("desk", "http://[fe80::1%25eth0]:11434"), ["fe80::/10"])
 
 
 def test_the_list_is_ignored_unless_it_is_asked_for():
-    assert trust_in(DESK, "ollama", None, DiscoveryConfig(allow=("*",))) is Trust.PENDING
+    assert decide_trust(DESK, "ollama", None, DiscoveryConfig(allow=("*",))) is Trust.PENDING
 
 
 def test_a_server_that_is_not_recognised_is_never_approved_by_itself():
-    assert trust_in(DESK, None, None, DiscoveryConfig(trust="all")) is Trust.PENDING
+    assert decide_trust(DESK, None, None, DiscoveryConfig(trust="all")) is Trust.PENDING
 
 
 @pytest.mark.parametrize(
@@ -133,12 +133,12 @@ def test_a_server_that_is_not_recognised_is_never_approved_by_itself():
     ],
 )
 def test_an_announcement_leads_no_probe_to_this_machine_or_to_a_cloud_s_secrets(host):
-    assert not is_worth_a_look(Discovered("x", f"http://{host}:80"))
+    assert not may_be_probed(Discovered("x", f"http://{host}:80"))
 
 
 @pytest.mark.parametrize("host", ["192.168.1.5", "10.0.0.1", "[fe80::1%25eth0]", "[fd00::5]", "8.8.8.8", "gpu.lan"])
 def test_a_server_of_the_network_is_looked_at(host):
-    assert is_worth_a_look(Discovered("x", f"http://{host}:80"))
+    assert may_be_probed(Discovered("x", f"http://{host}:80"))
 
 
 APPROVALS = st.builds(
@@ -160,7 +160,7 @@ APPROVALS = st.builds(
 def test_nothing_but_a_decision_about_this_server_approves_it(found, kind, approval, allow):
     config = DiscoveryConfig(trust="ask", allow=tuple(allow))
 
-    trust = trust_in(found, kind, approval, config)
+    trust = decide_trust(found, kind, approval, config)
 
     is_decided = approval is not None and (approval.name, approval.url, approval.kind) == (found.name, found.url, kind)
     assert trust is (Trust.APPROVED if is_decided else Trust.PENDING)

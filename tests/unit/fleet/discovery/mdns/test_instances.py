@@ -5,14 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus.fleet.discovery.mdns.instances import MAX_INSTANCES, MAX_PER_HOST, Instances
-from nexus.fleet.discovery.mdns.service import Announced
+from nexus.fleet.discovery.mdns.service import Service
 
 DESK = "desk._ollama._tcp.local."
 DESK_URL = "http://192.168.1.5:11434"
 
 
 def found(name="desk", host="desk.local", port=11434, addresses=("192.168.1.5",), **hints):
-    return Announced(name=name, host=host, port=port, addresses=tuple(addresses), **hints)
+    return Service(name=name, host=host, port=port, addresses=tuple(addresses), **hints)
 
 
 def answers_at(instances, *addresses, now=1.0):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from nexus.config.rules.urls import normalised
 from nexus.fleet.discovery.discoverer import Discovered
-from nexus.fleet.discovery.mdns.service import announced, full_types
+from nexus.fleet.discovery.mdns.service import full_types, parse_service
 
 TYPE = "_llm._tcp.local."
 
@@ -25,7 +25,7 @@ def info(label="desk", addresses=("192.168.1.5",), port=11434, server="desk.loca
 
 
 def test_the_label_is_the_name():
-    found = announced(info()).discovered()
+    found = parse_service(info()).discovered()
 
     assert found == Discovered("desk", "http://192.168.1.5:11434", "auto", "desk.local")
 
@@ -42,42 +42,42 @@ def test_the_label_is_the_name():
     ],
 )
 def test_the_kind_is_a_hint(type_, hints, kind):
-    assert announced(info(type_=type_, **hints)).kind == kind
+    assert parse_service(info(type_=type_, **hints)).kind == kind
 
 
 def test_a_base_path_and_tls_are_taken():
-    assert announced(info(path="/llm/", tls="1")).discovered().url == "https://192.168.1.5:11434/llm"
+    assert parse_service(info(path="/llm/", tls="1")).discovered().url == "https://192.168.1.5:11434/llm"
 
 
 @pytest.mark.parametrize("path", ["llm", "/a b", "/a?b", "/a#b", "/../x", "/" + "a" * 300, "/ä", "http://x"])
 def test_a_path_that_is_none_is_ignored(path):
-    assert announced(info(path=path)).path == ""
+    assert parse_service(info(path=path)).path == ""
 
 
 def test_addresses_of_the_house_come_first_and_link_local_ones_last():
     addresses = ("fe80::1%eth0", "2001:4860:4860::8888", "192.168.1.5")
 
-    assert announced(info(addresses=addresses)).addresses == ("192.168.1.5", "2001:4860:4860::8888", "fe80::1%eth0")
+    assert parse_service(info(addresses=addresses)).addresses == ("192.168.1.5", "2001:4860:4860::8888", "fe80::1%eth0")
 
 
 def test_a_link_local_address_keeps_its_interface():
-    url = announced(info(addresses=("fe80::1%eth0",))).discovered().url
+    url = parse_service(info(addresses=("fe80::1%eth0",))).discovered().url
 
     assert url == "http://[fe80::1%25eth0]:11434"
 
 
 @pytest.mark.parametrize("addresses", [(), ("127.0.0.1",), ("::1", "169.254.169.254"), ("0.0.0.0",)])
 def test_a_service_without_an_address_of_another_machine_is_ignored(addresses):
-    assert announced(info(addresses=addresses)) is None
+    assert parse_service(info(addresses=addresses)) is None
 
 
 @pytest.mark.parametrize("port", [None, 0])
 def test_a_service_without_a_port_is_ignored(port):
-    assert announced(info(port=port)) is None
+    assert parse_service(info(port=port)) is None
 
 
 def test_the_address_that_answered_stays_first():
-    two = announced(info(addresses=("192.168.1.5", "192.168.1.6"))).preferring("192.168.1.6")
+    two = parse_service(info(addresses=("192.168.1.5", "192.168.1.6"))).preferring("192.168.1.6")
 
     assert (two.address, two.addresses) == ("192.168.1.6", ("192.168.1.6", "192.168.1.5"))
 
@@ -89,7 +89,7 @@ def test_service_types_are_completed():
 
 
 def test_addresses_that_are_kept_come_first():
-    kept = announced(info(addresses=("192.168.1.5", "192.168.1.6"))).keeping(("192.168.1.9", "192.168.1.6"))
+    kept = parse_service(info(addresses=("192.168.1.5", "192.168.1.6"))).keeping(("192.168.1.9", "192.168.1.6"))
 
     assert kept.addresses == ("192.168.1.9", "192.168.1.6", "192.168.1.5")
 
@@ -102,7 +102,7 @@ def test_addresses_that_are_kept_come_first():
     hints=st.dictionaries(st.sampled_from(["type", "path", "tls", "api", "x"]), st.none() | st.text(max_size=300)),
 )
 def test_whatever_is_announced_is_a_plain_name_and_a_url_or_ignored(label, addresses, port, server, hints):
-    found = announced(info(label, addresses, port, server, **hints))
+    found = parse_service(info(label, addresses, port, server, **hints))
 
     if found is not None:
         told = found.discovered()
