@@ -146,11 +146,11 @@ class History:
         found = _newest_first(islice(self._recent.newest_first(), most), *failed)
         return self._newest, [entry for other, entry in reversed(found) if other > number]
 
-    def __call__(self, asked: PageRequest) -> Page:
+    def __call__(self, request: PageRequest) -> Page:
         """Answer ``/v1/history``. :raises RequestError: the query is invalid."""
-        wanted = _wanted(dict(parse_qsl(asked.query, keep_blank_values=True)))
-        found = (entry for entry in self if all(is_wanted(entry) for is_wanted in wanted.claims))
-        return json_page(list(islice(found, wanted.limit)))
+        filters, limit = _parse_query(dict(parse_qsl(request.query, keep_blank_values=True)))
+        found = (entry for entry in self if all(accepts(entry) for accepts in filters))
+        return json_page(list(islice(found, limit)))
 
 
 _INSTANT: Final = {"anyOf": [{"type": "number"}, {"type": "string", "format": "date-time"}]}
@@ -196,23 +196,23 @@ def entry_of(outcome: ExchangeOutcome) -> HistoryEntry:
         outcome.request_id,
         outcome.client_request_id,
         outcome.endpoint,
-        _cut(outcome.model, MAX_NAME_CHARS),
+        _truncated(outcome.model, MAX_NAME_CHARS),
         None if last is None else last.model,
         "none" if last is None else last.backend,
         "none" if last is None else last.backend_id,
         "Success" if result is Result.FINISHED else "Error",
         outcome.status,
         outcome.code,
-        _cut(outcome.error_message, MAX_MESSAGE_CHARS),
+        _truncated(outcome.error_message, MAX_MESSAGE_CHARS),
         result,
         outcome.rejected_by,
-        _cut(outcome.rejected_because, MAX_MESSAGE_CHARS),
+        _truncated(outcome.rejected_because, MAX_MESSAGE_CHARS),
         outcome.ending,
         outcome.phase,
         outcome.is_stream,
         outcome.route_reason,
         outcome.fallback_model,
-        tuple(map(_tried, outcome.attempts)),
+        tuple(map(_attempt, outcome.attempts)),
         round(outcome.duration_s * 1000),
         round(outcome.queued_s * 1000),
         round(outcome.first_byte_s * 1000, 1) if outcome.is_stream and outcome.first_byte_s else None,
@@ -225,52 +225,47 @@ def entry_of(outcome: ExchangeOutcome) -> HistoryEntry:
     )
 
 
-def _tried(attempt: AttemptOutcome) -> TriedBackend:
+def _attempt(attempt: AttemptOutcome) -> TriedBackend:
     return TriedBackend(attempt.backend, attempt.model, round(attempt.duration_s * 1000), attempt.status, attempt.fault)
 
 
-def _cut(text: str | None, most: int) -> str | None:
+def _truncated(text: str | None, most: int) -> str | None:
     if text is None:
         return None
-    cut = text if len(text) <= most else f"{text[:most]}…"
+    truncated = text if len(text) <= most else f"{text[:most]}…"
     # A lone surrogate could not be encoded, and the whole page would fail.
-    return cut if cut.isascii() else cut.encode(errors="replace").decode()
+    return truncated if truncated.isascii() else truncated.encode(errors="replace").decode()
 
 
-Claim = Callable[[HistoryEntry], bool]
+Filter = Callable[[HistoryEntry], bool]
 
 
-class Wanted(msgspec.Struct, frozen=True):
-    """A parsed query."""
-
-    claims: tuple[Claim, ...]
-    limit: int
-
-
-def _wanted(query: Mapping[str, str]) -> Wanted:
+def _parse_query(query: Mapping[str, str]) -> tuple[list[Filter], int]:
     for name in query:
-        if name not in _CLAIMS and name != "limit":
-            raise RequestError("invalid_value", f"the query may have {', '.join((*_CLAIMS, 'limit'))}", param=name[:64])
-    claims = tuple(_CLAIMS[name](text) for name, text in query.items() if name != "limit")
-    return Wanted(claims, _limit(query.get("limit", str(DEFAULT_ENTRIES))))
+        if name not in _FILTERS and name != "limit":
+            raise RequestError(
+                "invalid_value", f"the query may have {', '.join((*_FILTERS, 'limit'))}", param=name[:64]
+            )
+    filters = [_FILTERS[name](text) for name, text in query.items() if name != "limit"]
+    return filters, _parse_limit(query.get("limit", str(DEFAULT_ENTRIES)))
 
 
-def _limit(text: str) -> int:
+def _parse_limit(text: str) -> int:
     # Python refuses to parse numbers of some thousand digits.
     if not (text.isdecimal() and len(text) < 6) or not 1 <= int(text) <= MAX_ENTRIES:
         raise RequestError("invalid_value", f"limit is a number from 1 to {MAX_ENTRIES}", param="limit")
     return int(text)
 
 
-def _has_model(name: str) -> Claim:
+def _has_model(name: str) -> Filter:
     return lambda entry: name in (entry.model, entry.actual_model)
 
 
-def _has_backend(name: str) -> Claim:
+def _has_backend(name: str) -> Filter:
     return lambda entry: name in (entry.backend, entry.backend_id)
 
 
-def _has_status(text: str) -> Claim:
+def _has_status(text: str) -> Filter:
     wanted = text.lower()
     if wanted in ("success", "error"):
         return lambda entry: entry.status.lower() == wanted
@@ -284,7 +279,7 @@ def _has_status(text: str) -> Claim:
 _NO_FAILURES: Final = frozenset({Result.FINISHED, Result.CLIENT_LEFT})
 
 
-def _has_result(text: str) -> Claim:
+def _has_result(text: str) -> Filter:
     if text == "failure":
         return lambda entry: entry.result not in _NO_FAILURES
     wanted = frozenset(text.split(","))
@@ -295,17 +290,17 @@ def _has_result(text: str) -> Claim:
     return lambda entry: entry.result in wanted
 
 
-def _is_since(text: str) -> Claim:
-    instant = _instant("since", text)
+def _is_since(text: str) -> Filter:
+    instant = _parse_instant("since", text)
     return lambda entry: entry.timestamp >= instant
 
 
-def _is_until(text: str) -> Claim:
-    instant = _instant("until", text)
+def _is_until(text: str) -> Filter:
+    instant = _parse_instant("until", text)
     return lambda entry: entry.timestamp <= instant
 
 
-def _instant(param: str, text: str) -> float:
+def _parse_instant(param: str, text: str) -> float:
     """Parse Unix seconds, or an RFC 3339 instant, in UTC unless it names a zone."""
     try:
         unix_s = float(text)
@@ -313,21 +308,21 @@ def _instant(param: str, text: str) -> float:
         pass
     else:
         if isnan(unix_s):
-            raise _no_instant(param)
+            raise _invalid_instant(param)
         return unix_s
     try:
         # In a query, the plus sign of an offset is decoded as a space.
         at = datetime.fromisoformat(text.replace(" ", "+"))
     except ValueError:
-        raise _no_instant(param) from None
+        raise _invalid_instant(param) from None
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
 
 
-def _no_instant(param: str) -> RequestError:
+def _invalid_instant(param: str) -> RequestError:
     return RequestError("invalid_value", f"{param} is Unix seconds or an RFC 3339 instant", param=param)
 
 
-_CLAIMS: Final[Mapping[str, Callable[[str], Claim]]] = {
+_FILTERS: Final[Mapping[str, Callable[[str], Filter]]] = {
     "model": _has_model,
     "backend": _has_backend,
     "status": _has_status,

@@ -53,5 +53,7 @@ def routes(snapshot: Callable[[], FleetSnapshot], naming: Naming) -> tuple[Descr
     )
 
 
-def _respond(listing: ListingRoute, snapshot: Callable[[], FleetSnapshot], naming: Naming, asked: PageRequest) -> Page:
-    return listing.respond(asked, snapshot(), naming)
+def _respond(
+    listing: ListingRoute, snapshot: Callable[[], FleetSnapshot], naming: Naming, request: PageRequest
+) -> Page:
+    return listing.respond(request, snapshot(), naming)

@@ -102,7 +102,7 @@ class Dashboard:
             DescribedRoute(
                 path="/admin/feed-ticket",
                 methods=frozenset({"POST"}),
-                respond=lambda asked: json_page({"ticket": self._tickets.issue(asked.is_still_admin)}),
+                respond=lambda request: json_page({"ticket": self._tickets.issue(request.is_still_admin)}),
                 access="admin",
                 operation=Operation(
                     summary="A ticket for the live feed, good for half a minute", answers=(dict[str, str],)
@@ -126,20 +126,20 @@ class Dashboard:
         """Disconnect the viewers whose key is no longer accepted."""
         self._feed.close_expired()
 
-    def _admit(self, asked: PageRequest) -> Callable[[Socket], Awaitable[None]]:
-        (ticket,) = parse_qs(asked.query).get("ticket", [""])[:1]
+    def _admit(self, request: PageRequest) -> Callable[[Socket], Awaitable[None]]:
+        (ticket,) = parse_qs(request.query).get("ticket", [""])[:1]
         is_admitted = self._tickets.redeem(ticket)
         if is_admitted is None:
             raise RequestError("invalid_api_key", "the feed needs a fresh ticket: POST /admin/feed-ticket")
         return partial(self._feed.serve, is_admitted=is_admitted)
 
-    def _front(self, asked: PageRequest) -> Page:
-        if "text/html" in asked.accept:
-            if not asked.is_admin:
+    def _front(self, request: PageRequest) -> Page:
+        if "text/html" in request.accept:
+            if not request.is_admin:
                 return locked_page(self._template)
             now_unix_s = time.time()  # noqa: TID251 - an instant to show
             return status_page(self._template, self._fleet.snapshot, uptime_s=self._uptime_s(), now_unix_s=now_unix_s)
-        if not asked.is_known:
+        if not request.is_known:
             raise RequestError("invalid_api_key", "a valid key is needed", headers={"WWW-Authenticate": "Bearer"})
         return Page(200, "text/plain; charset=utf-8", GREETING)
 
@@ -163,5 +163,5 @@ class Dashboard:
         return next((report.section for report in reports_of(stages).values()), {})
 
 
-def _asset(asset: Asset, _asked: PageRequest) -> Page:
+def _asset(asset: Asset, _request: PageRequest) -> Page:
     return Page(200, asset.content_type, asset.body, _ASSET_HEADERS)

@@ -67,7 +67,7 @@ ACT: Final = Operation(
 async def change(
     actions: Mapping[str, Action],
     snapshot: Callable[[], FleetSnapshot],
-    asked: PageRequest,
+    request: PageRequest,
     *,
     are_decisions_kept: bool = True,
     has_announced_itself: Callable[[str], bool] = lambda _: False,
@@ -78,13 +78,13 @@ async def change(
     :param has_announced_itself: whether a server of that name can be approved and rejected.
     :raises RequestError: there is no such backend, or no such action.
     """
-    name, _, word = asked.path.removeprefix(PATH).rpartition("/")
+    name, _, word = request.path.removeprefix(PATH).rpartition("/")
     name = unquote(name)
     if word not in actions:
         raise RequestError("not_found", f"a backend can be asked to {' or '.join(actions)}, with POST")
     models = only_at(snapshot(), name) if word in ENDING else ()
     try:
-        done = actions[word](name, _decided(asked.body).url) if word in DECIDING else actions[word](name)
+        done = actions[word](name, _decided(request.body).url) if word in DECIDING else actions[word](name)
         if isawaitable(done):
             await done
     except BackendNotFound as exc:

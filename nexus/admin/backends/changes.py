@@ -91,30 +91,30 @@ class FleetChanges:
         self._only_admins = only_admins
         self._file = file
 
-    async def add(self, asked: PageRequest) -> Page:
+    async def add(self, request: PageRequest) -> Page:
         """Answer ``POST /admin/backends``."""
         self._refuse_clients()
-        table, persist = table_of(asked.body)
+        table, persist = table_of(request.body)
         with refusals():
             member = await self._fleet.added.add(table, persist=bool(persist))
         log.info("backend_added", backend=member.config.name, url=member.config.url, persist=bool(persist))
         return self._shown(member, status=201)
 
-    async def change(self, asked: PageRequest) -> Page:
+    async def change(self, request: PageRequest) -> Page:
         """Answer ``PATCH /admin/backends/<name>``."""
         self._refuse_clients()
-        name = _name_in(asked.path)
+        name = _name_in(request.path)
         self._refuse_others(name, "change")
-        changes, persist = table_of(asked.body)
+        changes, persist = table_of(request.body)
         with refusals():
             member = await self._fleet.added.change(name, changes, persist=persist)
         log.info("backend_changed", backend=name, keys=sorted(changes)[:20])
         return self._shown(member)
 
-    async def remove(self, asked: PageRequest) -> Page:
+    async def remove(self, request: PageRequest) -> Page:
         """Answer ``DELETE /admin/backends/<name>``."""
         self._refuse_clients()
-        name = _name_in(asked.path)
+        name = _name_in(request.path)
         row = next((backend for backend in self._fleet.snapshot.backends if backend.name == name), None)
         pending = 0 if row is None else row.load.in_flight
         models = only_at(self._fleet.snapshot, name)

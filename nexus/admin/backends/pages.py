@@ -28,20 +28,20 @@ def routes(fleet: Fleet, *, only_admins: bool, file: str) -> tuple[DescribedRout
         "reject": fleet.reject,
     }
 
-    def list_or_add(asked: PageRequest) -> Page | Awaitable[Page]:
-        if asked.method == "POST":
-            return fleet_changes.add(asked)
+    def list_or_add(request: PageRequest) -> Page | Awaitable[Page]:
+        if request.method == "POST":
+            return fleet_changes.add(request)
         return backends(fleet.snapshot, fleet.origin_of, fleet.applicants, file_views(fleet.files, fleet.clashes))
 
-    def change_one(asked: PageRequest) -> Awaitable[Page]:
-        if asked.method == "PATCH":
-            return fleet_changes.change(asked)
-        if asked.method == "DELETE":
-            return fleet_changes.remove(asked)
+    def change_one(request: PageRequest) -> Awaitable[Page]:
+        if request.method == "PATCH":
+            return fleet_changes.change(request)
+        if request.method == "DELETE":
+            return fleet_changes.remove(request)
         return actions.change(
             by_name,
             lambda: fleet.snapshot,
-            asked,
+            request,
             are_decisions_kept=fleet.are_decisions_kept,
             has_announced_itself=fleet.has_announced_itself,
         )

@@ -30,9 +30,9 @@ class FleetMetrics:
     def families(self) -> Iterator[Family]:
         """Make the families, one after the other."""
         snapshot = self._snapshot()
-        yield from _of_all(snapshot)
-        yield from _of_each(snapshot)
-        yield from self._of_probes()
+        yield from _fleet_families(snapshot)
+        yield from _backend_families(snapshot)
+        yield from self._probe_families()
         yield gauge(
             "nexus_discovered_servers",
             "Servers that announced themselves, by what was decided about them: pending, approved or rejected.",
@@ -40,7 +40,7 @@ class FleetMetrics:
             *("source", "state"),
         )
 
-    def _of_probes(self) -> Iterator[Family]:
+    def _probe_families(self) -> Iterator[Family]:
         yield histogram(
             "nexus_backend_latency_seconds",
             "How long probes took that were answered well.",
@@ -55,7 +55,7 @@ class FleetMetrics:
         )
 
 
-def _of_all(snapshot: FleetSnapshot) -> Iterator[Family]:
+def _fleet_families(snapshot: FleetSnapshot) -> Iterator[Family]:
     healthy = [backend for backend in snapshot.backends if backend.status is Status.HEALTHY]
     sources = Counter(backend.discovery_source for backend in snapshot.backends)
     yield gauge("nexus_backends_total", "Backends in the fleet.", len(snapshot.backends))
@@ -81,7 +81,7 @@ def _of_all(snapshot: FleetSnapshot) -> Iterator[Family]:
     )
 
 
-def _of_each(snapshot: FleetSnapshot) -> Iterator[Family]:
+def _backend_families(snapshot: FleetSnapshot) -> Iterator[Family]:
     backends = snapshot.backends
     yield gauge(
         "nexus_pending_requests",

@@ -23,8 +23,8 @@ class MetricsPage:
         self._sources = sources
         self._sanitizes_labels = sanitizes_labels
 
-    async def __call__(self, asked: PageRequest) -> Page:
-        is_openmetrics = wants_openmetrics(asked.accept)
+    async def __call__(self, request: PageRequest) -> Page:
+        is_openmetrics = wants_openmetrics(request.accept)
         content_type = f"{OPENMETRICS}; version=1.0.0" if is_openmetrics else f"{TEXT}; version=0.0.4"
         written: list[bytes] = []
         began = perf_counter()

@@ -55,8 +55,8 @@ class ProxyMetrics:
             "1 while the previous configuration stays in force, because the last reload was refused.",
             int(self._is_reload_rejected()),
         )
-        yield from _of_queue(self._plane.line)
-        yield from _of_connections(self._plane.upstreams)
+        yield from _queue_families(self._plane.line)
+        yield from _connection_families(self._plane.upstreams)
         yield histogram(
             "nexus_event_loop_lag_seconds",
             "By how much the event loop was late: all that runs on it then waits as long.",
@@ -68,10 +68,10 @@ class ProxyMetrics:
             logs.dropped(),
         )
         if self._traced is not None:
-            yield _of_traces(self._traced)
+            yield _trace_family(self._traced)
 
 
-def _of_traces(traced: TraceCounts) -> Family:
+def _trace_family(traced: TraceCounts) -> Family:
     return counter(
         "nexus_traces",
         "Exchanges whose spans were exported, were refused by the collector, or were dropped because it is too slow.",
@@ -80,7 +80,7 @@ def _of_traces(traced: TraceCounts) -> Family:
     )
 
 
-def _of_queue(line: "RequestQueue[Any]") -> Iterator[Family]:
+def _queue_families(line: "RequestQueue[Any]") -> Iterator[Family]:
     counts = line.counts
     yield gauge("nexus_queue_depth", "Requests that wait for a slot.", len(line))
     yield gauge("nexus_queue_max_size", "Requests that may wait at once.", line.max_size)
@@ -95,7 +95,7 @@ def _of_queue(line: "RequestQueue[Any]") -> Iterator[Family]:
     yield histogram("nexus_queue_wait_seconds", "How long requests have waited, however it ended.", counts.waits)
 
 
-def _of_connections(upstreams: Upstreams) -> Iterator[Family]:
+def _connection_families(upstreams: Upstreams) -> Iterator[Family]:
     counts = {(name,): counted for name, counted in upstreams.counts.items()}
     yield gauge(
         "nexus_upstream_connections",

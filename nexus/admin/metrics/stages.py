@@ -28,27 +28,27 @@ class StageMetrics:
         """:param others: every other metric of Nexus, whose names are taken."""
         self._pipeline = pipeline
         self._plugins = plugins
-        own = (*self._own(), _left_out({}))
+        own = (*self._pipeline_families(), _left_out({}))
         self._taken = frozenset(name for families in (others, own) for family in families for name in _names(family))
         self._measured = PluginMeasures()
 
     def families(self) -> Iterator[Family]:
         """Make the families, one after the other."""
-        yield from self._own()
+        yield from self._pipeline_families()
         # All at once, because another scrape may begin while this one is written.
-        families = [*self._of_stages(self._pipeline())]
+        families = [*self._plugin_families(self._pipeline())]
         yield _left_out(self._measured.left_out)
         yield from families
 
     def follow(self, before: Pipeline, after: Pipeline) -> None:
         """Continue the counters of the stages of *before* with those of *after*."""
         self._measured.reload(
-            lambda: [*self._of_stages(before)],
-            lambda: [*self._of_stages(after)],
+            lambda: [*self._plugin_families(before)],
+            lambda: [*self._plugin_families(after)],
             {stage.place.plugin for stage in after.stages},
         )
 
-    def _own(self) -> Iterator[Family]:
+    def _pipeline_families(self) -> Iterator[Family]:
         pipeline = self._pipeline()
         tallies = sorted(pipeline.counters.stages.items())
         yield histogram(
@@ -95,9 +95,9 @@ class StageMetrics:
             {(stage.place.name,): int(stage.is_off) for stage in pipeline.stages},
             "reconciler",
         )
-        yield from self._of_observers()
+        yield from self._observer_families()
 
-    def _of_observers(self) -> Iterator[Family]:
+    def _observer_families(self) -> Iterator[Family]:
         observing = [plugin for plugin in self._plugins() if "nexus_exchange_finished" in plugin.hooks]
         yield counter(
             "nexus_observer_failures",
@@ -112,7 +112,7 @@ class StageMetrics:
             "plugin",
         )
 
-    def _of_stages(self, pipeline: Pipeline) -> Iterator[Family]:
+    def _plugin_families(self, pipeline: Pipeline) -> Iterator[Family]:
         """Make the families that the stages give; an invalid one is left out and counts as a failure of its stage."""
         taken = set(self._taken)
         self._measured.begin()

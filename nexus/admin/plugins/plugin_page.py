@@ -33,9 +33,9 @@ def routes(added: Iterable[tuple[Plugin, AdminRoute]]) -> tuple[DescribedRoute, 
 def plugin_page(plugin: Plugin, route: AdminRoute) -> Callable[[PageRequest], Awaitable[Page]]:
     """Return the function that answers requests for *route*."""
 
-    async def respond(asked: PageRequest) -> Page:
+    async def respond(request: PageRequest) -> Page:
         try:
-            reply = route.respond(dict(parse_qsl(asked.query)))
+            reply = route.respond(dict(parse_qsl(request.query)))
             return _page(await reply if inspect.isawaitable(reply) else reply)
         except BaseException as exc:
             if tasks.is_from_outside(exc):

@@ -111,36 +111,36 @@ def routes(recent: RecentDecisions) -> tuple[DescribedRoute, DescribedRoute]:
     )
 
 
-def list_decisions(recent: RecentDecisions, asked: PageRequest) -> Page:
+def list_decisions(recent: RecentDecisions, request: PageRequest) -> Page:
     """Answer ``/v1/route/decisions``.
 
     :raises RequestError: the query has an unknown filter or an invalid value.
     """
     limit, filters = DEFAULT_LIMIT, []
-    for name, value in parse_qsl(asked.query, keep_blank_values=True):
+    for name, value in parse_qsl(request.query, keep_blank_values=True):
         if name == "limit":
             limit = _number(name, value, 1, MAX_RECORDS)
         elif name in FILTERS:
             filters.append(FILTERS[name](value))
         else:
             raise _invalid(name, f"'{name[:100]}' is no filter{did_you_mean(name, (*FILTERS, 'limit'))}")
-    visible = [record for record in recent if _may_see(record, asked)]
+    visible = [record for record in recent if _may_see(record, request)]
     found = (record for record in visible if record.rounds and all(accepts(record) for accepts in filters))
     return json_page(Listing(tuple(map(_row, islice(found, limit))), len(visible)))
 
 
-def _may_see(record: DecisionRecord, asked: PageRequest) -> bool:
+def _may_see(record: DecisionRecord, request: PageRequest) -> bool:
     """Whether this client may see *record*, by the API key of both requests."""
-    return asked.sees_all or record.request.key_digest == asked.key_digest
+    return request.sees_all or record.request.key_digest == request.key_digest
 
 
-def show_decision(recent: RecentDecisions, asked: PageRequest) -> Page:
+def show_decision(recent: RecentDecisions, request: PageRequest) -> Page:
     """Answer ``/v1/route/decisions/{id}``.
 
     :raises RequestError: no such decision is kept.
     """
-    record = recent.find(unquote(asked.path.removeprefix(f"{DECISIONS_PATH}/")))
-    if record is None or not record.rounds or not _may_see(record, asked):
+    record = recent.find(unquote(request.path.removeprefix(f"{DECISIONS_PATH}/")))
+    if record is None or not record.rounds or not _may_see(record, request):
         # The same text as for the decision of another key, so that a client cannot learn that it exists.
         raise RequestError(
             "not_found",

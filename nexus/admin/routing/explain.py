@@ -53,19 +53,24 @@ class Explainer(msgspec.Struct, frozen=True):
             ),
         )
 
-    async def respond(self, asked: PageRequest) -> Page:
-        """Explain the request in the body of *asked*.
+    async def respond(self, page_request: PageRequest) -> Page:
+        """Explain the request in the body of *page_request*.
 
         :raises RequestError: the request itself would be refused with this error.
         """
-        endpoint = explained_endpoint(asked.query, is_anthropic=asked.is_anthropic)
-        requirements = await understand(PROTOCOLS[endpoint.protocol], endpoint, asked, asked.body)
+        endpoint = explained_endpoint(page_request.query, is_anthropic=page_request.is_anthropic)
+        requirements = await understand(PROTOCOLS[endpoint.protocol], endpoint, page_request, page_request.body)
         snapshot = self.snapshot()
         if not requirements.model and self.router.resolve_nameless(endpoint, None, snapshot) is None:
             raise rejection(no_model_named(snapshot))
         received_unix_s = time.time()  # noqa: TID251 - an instant for people and policies, not a duration
         request = Request(
-            asked.request_id, endpoint, requirements, asked.hints, received_unix_s, asked.client_request_id
+            page_request.request_id,
+            endpoint,
+            requirements,
+            page_request.hints,
+            received_unix_s,
+            page_request.client_request_id,
         )
         return json_page(
             explain(self.router, request, snapshot, instead_of_waiting=self._instead_of_waiting()),
