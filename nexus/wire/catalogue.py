@@ -1,7 +1,7 @@
-"""The models that a fleet can serve now, one row per name, for the listings of all protocols.
+"""The models that a fleet can serve now, one entry per name, for the listings of all protocols.
 
-Routing sends each request to a backend that can serve it. So a row promises what the best of its backends can do: the
-longest context, and every capability that one of them has.
+Routing sends each request to a backend that can serve it, so an entry has the longest context and all capabilities of
+its backends.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,11 +19,11 @@ from nexus.errors import RequestError
 MAX_SHOWN_CHARACTERS: Final = 256
 
 UNKNOWN_CREATED: Final = 1_700_000_000
-"""For models whose servers do not say when they were made: the same at every call, as clients compare it."""
+"""For models whose servers report no date. Constant, because clients compare it."""
 
 
 class CatalogueEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One name that a client may ask for. None means that no backend says."""
+    """One name that a client may ask for. None means that no backend reports it."""
 
     name: str
     created: int
@@ -40,16 +40,16 @@ class CatalogueEntry(msgspec.Struct, frozen=True, kw_only=True):
         return datetime.fromtimestamp(self.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def rows(snapshot: FleetSnapshot, naming: Naming) -> list[CatalogueEntry]:
-    """Return every model and alias that a backend can be asked for, sorted by name, each model under one name."""
+def entries(snapshot: FleetSnapshot, naming: Naming) -> list[CatalogueEntry]:
+    """Return all models and aliases that a backend can be asked for, sorted by name, each model under one name."""
     names = sorted({*distinct(snapshot.models, snapshot), *naming.aliases})
-    return [row for name in names if (row := find(name, snapshot, naming)) is not None]
+    return [entry for name in names if (entry := find(name, snapshot, naming)) is not None]
 
 
 def find(name: str, snapshot: FleetSnapshot, naming: Naming) -> CatalogueEntry | None:
-    """Return the row of *name*, in any spelling that a backend knows; None when no backend that has it can be asked.
+    """Return the entry of *name*, in any spelling that a backend accepts; None when no backend can be asked for it.
 
-    Where no healthy backend has it, those count that routing asks as a last resort.
+    If no healthy backend has it, those that routing uses as a last resort count.
     """
     offers = [offer for model in naming.meaning(name, snapshot).models for offer in _offers(model, snapshot)]
     able = {backend.name: facts for backend, facts in offers if backend.status is Status.HEALTHY}
@@ -59,7 +59,7 @@ def find(name: str, snapshot: FleetSnapshot, naming: Naming) -> CatalogueEntry |
     created = [facts.created for _, facts in offers if facts.created > 0]
     return CatalogueEntry(
         name=name,
-        # Of all backends, healthy or not: it must not move with their health.
+        # Of all backends, healthy or not, so that it does not change with their health.
         created=min(created, default=UNKNOWN_CREATED),
         backends=tuple(sorted(able)),
         context_length=max((f.context_length for f in able.values() if f.context_length is not None), default=None),
@@ -71,13 +71,10 @@ def find(name: str, snapshot: FleetSnapshot, naming: Naming) -> CatalogueEntry |
 
 
 def get(name: str, snapshot: FleetSnapshot, naming: Naming) -> CatalogueEntry:
-    """Return the row of *name*.
-
-    :raises RequestError: there is none.
-    """
-    row = find(name, snapshot, naming)
-    if row is not None:
-        return row
+    """Return the entry of *name*. :raises RequestError: there is none."""
+    entry = find(name, snapshot, naming)
+    if entry is not None:
+        return entry
     shown = name if len(name) <= MAX_SHOWN_CHARACTERS else f"{name[:MAX_SHOWN_CHARACTERS]}…"
     message = f"Model '{shown}' not found; no backend that can be asked has it"
     if (hint := naming.hint(name, snapshot)) is None:

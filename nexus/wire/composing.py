@@ -1,7 +1,4 @@
-"""Composes a request that asks for what a few words say, for every endpoint in its own language.
-
-No model is ever asked with it: it is for routing, which reads of it what it would read of a real one.
-"""
+"""Composes sample requests for every endpoint, which are routed to explain a decision and never sent."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -16,11 +13,11 @@ from nexus.wire.requests import multipart
 JSON: Final = b"application/json"
 BOUNDARY: Final = b"composed"
 WORD: Final = "any "
-"""So it is estimated; a long text without blanks would pass for a file."""
+"""One token by the estimate; a long text without blanks would be taken for a file."""
 
 
 class SampleRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What the request asks for."""
+    """The properties of the composed request."""
 
     model: str
     prompt_tokens: int = 0
@@ -31,9 +28,9 @@ class SampleRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def compose(endpoint: Endpoint, wanted: SampleRequest) -> tuple[bytes, bytes]:
-    """Return the content type and the body of such a request.
+    """Return the content type and the body of the request.
 
-    :raises RequestError: a request to *endpoint* cannot say all that.
+    :raises RequestError: a request to *endpoint* cannot express *wanted*.
     """
     if endpoint.body == "multipart":
         if wanted != SampleRequest(model=wanted.model):
@@ -41,16 +38,13 @@ def compose(endpoint: Endpoint, wanted: SampleRequest) -> tuple[bytes, bytes]:
         return _form(wanted.model)
     understand = PROTOCOLS[endpoint.protocol].understand
     empty = _document(endpoint, wanted, prompt="")
-    # What stands around the prompt counts a little, in each protocol in another way.
+    # The members around the prompt count a little, differently in each protocol.
     missing = wanted.prompt_tokens - understand(endpoint, empty).prompt_tokens
     return JSON, _document(endpoint, wanted, prompt=WORD * missing)
 
 
 def with_model(endpoint: Endpoint, content_type: bytes, body: bytes, model: str) -> bytes:
-    """Return *body* with *model* in place of the one that it names, or beside the rest when it names none.
-
-    What cannot be read is returned as it is, for others to refuse.
-    """
+    """Return *body* with *model* as its model; an invalid body as it is, to be refused later."""
     if endpoint.body == "multipart":
         return multipart.replace_model(body, content_type, model)
     try:
@@ -61,7 +55,7 @@ def with_model(endpoint: Endpoint, content_type: bytes, body: bytes, model: str)
 
 
 def form_type(body: bytes) -> bytes:
-    """Return the content type of *body*, a form: its first line says how its parts are separated."""
+    """Return the content type of the form *body*, whose first line gives the boundary."""
     first_line = body.partition(b"\r\n")[0].removeprefix(b"--")
     return b'multipart/form-data; boundary="%b"' % first_line
 
@@ -75,7 +69,7 @@ def _form(model: str) -> tuple[bytes, bytes]:
 def _document(endpoint: Endpoint, wanted: SampleRequest, *, prompt: str) -> bytes:
     document: dict[str, Any] = {"model": wanted.model, **_prompt(endpoint, wanted, prompt)}
     if wanted.max_tokens is not None:
-        # Who reads one of these names does not read the others.
+        # Each API reads one of these names and ignores the others.
         document |= {"max_tokens": wanted.max_tokens, "max_output_tokens": wanted.max_tokens}
         document["options"] = {"num_predict": wanted.max_tokens}
     if wanted.needs_tools:
@@ -92,7 +86,7 @@ def _prompt(endpoint: Endpoint, wanted: SampleRequest, prompt: str) -> Mapping[s
     parts = [{"type": "text", "text": prompt}, {"type": "image_url", "image_url": {"url": _IMAGE}}]
     message = {"role": "user", "content": parts, "images": ["AA"]}
     shown = {"input": [message], "messages": [message]}.get(member, prompt)
-    # Ollama's generate has its images beside the prompt.
+    # Ollama's generate takes images beside the prompt.
     return {member: shown, "images": ["AA"]}
 
 
@@ -122,7 +116,7 @@ _MEMBERS: Final[Mapping[str, str]] = {
     "ollama.embed": "input",
     "ollama.embeddings": "prompt",
 }
-"""Where the prompt stands, by the name of the endpoint; elsewhere it is the messages."""
+"""The member that holds the prompt, by endpoint; ``messages`` for all others."""
 
 _JSON_FORMATS: Final[Mapping[str, Any]] = {
     "response_format": {"type": "json_object"},
@@ -130,4 +124,4 @@ _JSON_FORMATS: Final[Mapping[str, Any]] = {
     "format": "json",
     "output_config": {"format": {"type": "json_schema"}},
 }
-"""How the APIs ask for JSON; each reads one of these and passes over the others."""
+"""How the APIs ask for JSON; each reads one of these and ignores the others."""

@@ -1,4 +1,4 @@
-"""Reads JSON that backends sent, which may be cut, broken or something else."""
+"""Decodes JSON of backends, which may be truncated or invalid."""
 
 from typing import Final, TypeVar
 
@@ -11,12 +11,12 @@ _FALSY: Final = frozenset({b"", b"null", b'""', b"{}", b"[]", b"false"})
 
 
 def is_whole(body: bytes) -> bool:
-    """Whether *body* is one JSON document, up to its end."""
+    """Whether *body* is one complete JSON document."""
     return read(_ANY, body) is not None
 
 
 def read(decoder: msgspec.json.Decoder[T], content: bytes) -> T | None:
-    """Decode *content*; None when it is not what *decoder* reads."""
+    """Decode *content*; None when it is invalid or of another type."""
     try:
         return decoder.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -24,6 +24,6 @@ def read(decoder: msgspec.json.Decoder[T], content: bytes) -> T | None:
 
 
 def is_given(raw: msgspec.Raw) -> bool:
-    """Whether a member is there and says something; some servers send all that they know, empty."""
-    # Longer ones need no look: nothing empty is longer than false.
+    """Whether a member is present and not empty; some servers send empty values for all unused members."""
+    # Nothing empty is longer than "false".
     return len(raw) > len("false") or bytes(raw) not in _FALSY

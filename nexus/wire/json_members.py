@@ -1,4 +1,4 @@
-"""Finds the top-level members of a JSON object in its bytes, and tells whether two of them share a name."""
+"""Finds the top-level members of a JSON object in its bytes, and detects duplicate names."""
 
 import re
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 MAX_MEMBERS: Final = 10_000
-"""No API has so many parameters; an object that does is made to keep a reader busy."""
+"""More than any API has parameters, and few enough to be read quickly."""
 
 _SPACE: Final = re.compile(rb"[ \t\n\r]*+")
 _STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
@@ -17,7 +17,7 @@ _NAME: Final = msgspec.json.Decoder(str)
 
 
 class JsonMember(NamedTuple):
-    """One member, and where the bytes of its value are."""
+    """One member, and the position of its value."""
 
     name: str
     start: int
@@ -25,18 +25,18 @@ class JsonMember(NamedTuple):
 
 
 class CrowdedObjectError(ValueError):
-    """The object has too many members, or two of one name."""
+    """The object has too many members, or two with the same name."""
 
     def __init__(self, name: str | None) -> None:
-        super().__init__("too many members" if name is None else "two members have one name")
+        super().__init__("too many members" if name is None else "duplicate member")
         self.name = name
-        """The name given twice, None when it is only their number."""
+        """The duplicate name; None for too many members."""
 
 
 def members(body: bytes) -> Iterator[JsonMember]:
-    """Yield the members of the object in *body*, which must be valid JSON, in the order of their bytes.
+    """Yield the members of the object in *body*, which must be valid JSON, in order.
 
-    :raises CrowdedObjectError: two members have one name, or there are more than 10 000.
+    :raises CrowdedObjectError: a name is duplicate, or there are more than 10 000 members.
     """
     values = _OBJECT.decode(body)
     seen: set[str] = set()
@@ -60,14 +60,14 @@ _COMMA: Final = ord(",")
 
 
 def _end_of_value(body: bytes, start: int, value: msgspec.Raw) -> int:
-    """Return where the value that begins at *start* ends; *value* is what the decoder found under its name."""
+    """Return the end of the value that begins at *start*; *value* is what the decoder found under its name."""
     first = body[start : start + 1]
     if first == b'"':
         return _end_of(_STRING, body, start)
     if first not in (b"{", b"["):
         return _end_of(_SCALAR, body, start)
-    # Nested values delimit themselves, so the decoder's own bytes, found here again, are this very value. When they
-    # are not, the decoder kept a later member of the same name.
+    # Nested values delimit themselves, so the decoder's bytes at this place are this value. If others are here, the
+    # decoder has kept a later member of the same name.
     raw = bytes(value)
     if not body.startswith(raw, start):
         raise CrowdedObjectError(None)

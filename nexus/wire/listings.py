@@ -1,4 +1,4 @@
-"""The paths at which clients list models, and what they are answered."""
+"""The pages that list the models of the fleet, in each protocol."""
 
 from collections.abc import Callable
 from typing import Final
@@ -31,7 +31,7 @@ def _models(asked: PageRequest, snapshot: FleetSnapshot, naming: Naming) -> Page
 
 def _model(asked: PageRequest, snapshot: FleetSnapshot, naming: Naming) -> Page:
     protocol = anthropic if asked.is_anthropic else openai
-    # Names of models have slashes in them, escaped by some clients and not by others.
+    # Names of models may contain slashes, which only some clients escape.
     name = unquote(asked.path.removeprefix("/v1/models/"))
     return _page(protocol.show_model(name, snapshot, naming))
 

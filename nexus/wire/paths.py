@@ -1,4 +1,4 @@
-"""Finds the endpoint at a path, under whichever of its spellings a client's base URL makes of it."""
+"""Finds the endpoint at a path, in any spelling that results from a client's base URL."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -9,24 +9,24 @@ from nexus.wire.protocols import EVERY
 
 _SLASHES: Final = re.compile(r"//+")
 _ID: Final = r"([A-Za-z0-9_.~:@+=,-]{1,256})"
-"""Nothing that a backend could decode into another path."""
+"""Excludes all characters that a backend could decode into another path."""
 _DOTS: Final = frozenset({".", ".."})
 
 
 class Found(NamedTuple):
-    """An endpoint, and how a request for it names its place."""
+    """An endpoint, and the path of a request for it."""
 
     endpoint: Endpoint
     path: str
-    """As a backend is asked for it."""
+    """As sent to backends."""
     ids: tuple[str, ...] = ()
-    """What the path names, in its order."""
+    """The ids in the path, in order."""
 
 
 def spellings(path: str) -> Iterator[str]:
     """Yield the paths that *path* may stand for, the likeliest first.
 
-    People type a slash too many, and leave out the ``/v1`` that a library does not add, or write it where it does.
+    Base URLs may have a slash too many, lack the ``/v1`` that a library does not add, or repeat the one that it adds.
     """
     plain = _SLASHES.sub("/", path).rstrip("/") or "/"
     yield plain
@@ -39,9 +39,9 @@ def spellings(path: str) -> Iterator[str]:
 
 
 def find(method: str, path: str, *, is_anthropic: bool) -> Found | None:
-    """Return the endpoint at *path*, which is spelt as in the table; None when there is none for *method*.
+    """Return the endpoint at *path*, spelt as in the table; None when there is none for *method*.
 
-    :param is_anthropic: whether the client speaks Anthropic's protocol, which shares some paths with OpenAI's.
+    :param is_anthropic: whether the client uses Anthropic's protocol, which shares some paths with OpenAI's.
     """
     matches = [(endpoint, ids) for endpoint, ids in _at(path) if method in endpoint.methods]
     if not matches:
@@ -58,7 +58,7 @@ def methods_at(path: str) -> frozenset[str]:
 
 def _at(path: str) -> list[tuple[Endpoint, tuple[str, ...]]]:
     if path in _FIXED:
-        # Before the templates: /v1/responses/compact is no response of the id 'compact'.
+        # Before the templates: /v1/responses/compact is not the response with the id 'compact'.
         return [(endpoint, ()) for endpoint in _FIXED[path]]
     found = []
     for pattern, endpoint in _TEMPLATES:

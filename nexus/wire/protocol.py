@@ -1,4 +1,4 @@
-"""What every wire protocol offers: one value, so that ``proxy`` needs no branch on a protocol's name."""
+"""The interface of a wire protocol, so that ``proxy`` needs no branch on a protocol's name."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -12,93 +12,93 @@ from nexus.wire.streams.event_buffer import EventRoom
 
 
 class StreamScan(Protocol):
-    """Watches one streamed answer pass, without changing a byte of it.
+    """Watches one streamed answer, without changing a byte of it.
 
-    It is fed the body's bytes however they are cut, and gives back whole events, so that the client never sees half of
-    one. On the hot path: a call for a block of events costs about a microsecond and decodes nothing.
+    It takes the body in pieces of any size and returns whole events, so that the client never gets half of one. This is
+    the hot path: a call for a block of events costs about a microsecond and decodes nothing.
     """
 
     has_content: bool
-    """Whether an event given back so far carries content: not a comment, a ping, a role or another lifecycle frame."""
+    """Whether an event returned so far has content: not a comment, a ping, a role or another lifecycle event."""
     has_error: bool
-    """Whether an event given back so far is an error."""
+    """Whether an event returned so far is an error."""
     data_blocks: int
-    """Grows whenever a call gives back at least one event that is not a comment; what the idle deadline watches."""
+    """Incremented by each call that returns an event other than a comment, for the idle deadline."""
 
     def feed(self, data: bytes) -> bytes:
-        """Return the whole events that are complete now, byte for byte; the rest is kept back.
+        """Return the events that are complete now, byte for byte; the rest is buffered.
 
-        :raises EventTooLargeError: when one event is longer than its room allows.
+        :raises EventTooLargeError: an event is longer than its room allows.
         """
 
     def bound(self, room: EventRoom) -> None:
-        """Let *room* bound the event that is being put together, instead of the default for one stream alone."""
+        """Let *room* bound the incomplete event, instead of the default for a single stream."""
 
     def listen(self, tell: Callable[[str], None]) -> None:
-        """Let *tell* have the text of the answer, event by event, as :meth:`feed` gives it back.
+        """Call *tell* with the text of each event that :meth:`feed` returns.
 
-        To be called before the first :meth:`feed`. It costs a decoding of every event, so only who needs it asks.
+        Must be called before the first :meth:`feed`. Every event is then decoded, so use it only if needed.
         """
 
     def show(self, see: Callable[[Event], None]) -> None:
-        """Call *see* with every event, as :meth:`feed` gives it back; under the same conditions as :meth:`listen`."""
+        """Call *see* with each event that :meth:`feed` returns; under the same conditions as :meth:`listen`."""
 
     def is_finished(self) -> bool:
-        """Whether what was given back ends as a finished answer does in this protocol."""
+        """Whether the events returned so far end a complete answer."""
 
     def closing(self) -> bytes:
-        """Return what a cleanly ended and finished answer still lacks, such as ``data: [DONE]``; mostly nothing."""
+        """Return what a complete answer lacks at the end of its stream, such as ``data: [DONE]``; usually empty."""
 
     def failure(self, code: str, message: str) -> bytes:
-        """Return the error event that ends this answer instead of what the backend did not send."""
+        """Return the error event that ends this answer in place of what the backend did not send."""
 
     def first_error(self) -> tuple[int, bytes] | None:
-        """When the very first data event was an error: the HTTP status it stands for, and its error body as sent."""
+        """Return HTTP status and body of the error that was the first event; None when it was no error."""
 
     def error_in_rest(self) -> tuple[int, bytes] | None:
-        """Say the same, at the end of the stream, of an event that lacks only its line ends when it is the only one."""
+        """Return the same at the end of the stream, if its only event is an error without its final line ends."""
 
     def release(self) -> None:
-        """Drop what is kept of an event that is not complete: nothing more will be fed."""
+        """Drop the incomplete event: nothing more will be fed."""
 
     def usage(self) -> TokenUsage | None:
-        """Return the last usage seen, never a sum; None when there was none."""
+        """Return the last reported usage, never a sum; None when there was none."""
 
     def estimated_tokens(self) -> int:
-        """Return about how many tokens the answer had so far, by its events and their size."""
+        """Estimate the tokens of the answer so far, by its events and their size."""
 
 
 class Collector(Protocol):
-    """Makes the document of a stream that was not asked for."""
+    """Merges a stream that was not requested into a document."""
 
     def add(self, event: Event) -> None:
-        """Take the next event of the stream; one that cannot be read is skipped."""
+        """Add the next event of the stream; an unreadable one is skipped."""
 
     def document(self) -> bytes | None:
-        """Return the JSON document that an answer without a stream would have been; None when nothing makes one."""
+        """Return the JSON document of the answer; None when the events make none."""
 
 
 class WireProtocol(msgspec.Struct, frozen=True, kw_only=True):
-    """The API of one family of clients."""
+    """One API, as a set of functions."""
 
     name: str
     endpoints: tuple[Endpoint, ...]
     understand: Callable[[Endpoint, bytes], Requirements]
-    """Read what routing needs of a JSON body. :raises RequestError: ``invalid_json``, ``invalid_value``,
+    """Reads what routing needs from a JSON body. :raises RequestError: ``invalid_json``, ``invalid_value``,
     ``unsupported_parameter``, each with its ``param``."""
     open_stream: Callable[[Endpoint], StreamScan]
     usage_of: Callable[[bytes], TokenUsage | None]
-    """Read the usage of a whole, non-streamed answer; never raises."""
+    """Reads the usage of an answer that is not streamed; never raises."""
     text_of: Callable[[bytes], str]
-    """Read what the model says in a whole, non-streamed answer; never raises."""
+    """Reads the model's text in an answer that is not streamed; never raises."""
     looks_complete: Callable[[Endpoint, bytes], bool]
-    """Whether a non-streamed answer whose framing says nothing of its end is a whole document."""
+    """Whether an answer whose HTTP framing does not give its end is a complete document."""
     collector: Callable[[Endpoint], Collector | None]
-    """Make what collects a stream that was not asked for; None where the events of an endpoint make no document."""
+    """Returns the collector of a stream that was not requested; None if the endpoint's events make no document."""
     as_stream: Callable[[Endpoint, bytes], bytes | None]
-    """Make the whole stream that a document stands for, its end mark included; None where the client's libraries read
-    the document as it is, or where it is none that can be told as events. Never raises."""
+    """Converts a document into a whole stream, including its end mark; None if client libraries read the document as it
+    is, or if it cannot be converted. Never raises."""
     encode_error: Callable[[RequestError, str], bytes]
-    """Make the JSON body of an error; the second argument is the request id."""
+    """Encodes an error as JSON; the second argument is the request id."""
     stream_type: Callable[[Endpoint], str]
     """The content type of a streamed answer: ``text/event-stream`` or ``application/x-ndjson``."""

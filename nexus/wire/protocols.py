@@ -1,4 +1,4 @@
-"""All protocols that clients may speak, and all their endpoints."""
+"""The table of all protocols and their endpoints."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -14,7 +14,7 @@ PROTOCOLS: Final[Mapping[str, WireProtocol]] = {
 EVERY: Final[tuple[Endpoint, ...]] = tuple(
     endpoint for protocol in PROTOCOLS.values() for endpoint in protocol.endpoints
 )
-"""Every endpoint, whatever it is for; see :mod:`nexus.wire.paths`."""
+"""All endpoints; see :mod:`nexus.wire.paths`."""
 
 ENDPOINTS: Final[Mapping[str, Endpoint]] = {endpoint.path: endpoint for endpoint in EVERY if endpoint.is_modelled}
-"""By their path, those at which a model is asked."""
+"""The endpoints that ask a model, by path."""

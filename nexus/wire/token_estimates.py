@@ -11,10 +11,10 @@ from nexus.wire.documents import read
 BYTES_PER_TOKEN: Final = 4
 
 MESSAGE_BYTES: Final = len('{"role":"user","content":""},')
-"""What a message takes beside its text."""
+"""The size of a message without its text."""
 
 FILE_BYTES: Final = 4096
-"""A string at least as long, in ASCII and without a blank, is a file in base64, whatever its member is called."""
+"""An ASCII string without blanks of at least this length is taken for a file in base64."""
 
 _IMAGE_PART: Final = re.compile(rb'"type"[ \t\n\r]*+:[ \t\n\r]*+"(?:image_url|input_image|image)"')
 _HAS_ITEM: Final = re.compile(rb"[\[{][ \t\n\r]*+[^\]} \t\n\r]")
@@ -27,9 +27,9 @@ def has_items(raw: bytes | msgspec.Raw) -> bool:
 
 
 def measure(raw: bytes) -> tuple[int, bool]:
-    """Return the size of the text in *raw* as UTF-8, in bytes, and whether there is an image in it.
+    """Return the size of the text in *raw* in bytes of UTF-8, and whether *raw* contains an image.
 
-    Files in base64 do not count: what a model makes of them does not depend on their size.
+    Files in base64 do not count, because their tokens do not depend on their size.
 
     :param raw: messages, tools or a string, as JSON.
     """
@@ -44,7 +44,7 @@ def measure(raw: bytes) -> tuple[int, bool]:
 
 
 def _may_have_file(raw: bytes) -> bool:
-    # Any string so long covers a whole window, and in text the first blank of a window is found after a few bytes.
+    # Such a string fills at least one window, and in text a blank is found after a few bytes of each window.
     window = FILE_BYTES // 2
     return any(raw.find(b" ", at, at + window) < 0 for at in range(0, len(raw) - window, window))
 
@@ -54,25 +54,25 @@ def _is_file(text: bytes) -> bool:
 
 
 def _escape_bytes(raw: bytes) -> int:
-    """Return by how much *raw* is longer than what its escapes stand for, about."""
+    """Estimate by how many bytes the escapes in *raw* exceed the characters that they stand for."""
     escapes = raw.count(b"\\") - raw.count(b"\\\\")
-    # Six bytes stand for three, or for two up to U+07FF; any other two stand for one.
+    # A Unicode escape is six bytes for three, or for two up to U+07FF; any other escape is two bytes for one.
     return max(escapes, 0) + 2 * raw.count(b"\\u") + raw.count(b"\\u0")
 
 
 class Prompts(NamedTuple):
-    """The sizes of several prompts that are answered one by one."""
+    """The sizes of prompts that are answered separately."""
 
     longest_tokens: int = 0
     further_tokens: int = 0
-    """Of all the others together."""
+    """Of all other prompts together."""
     number: int = 1
     longest_ids: int = 0
-    """How many token ids the longest one consists of; 0 when it is text."""
+    """The number of token ids of the longest one; 0 if it is text."""
 
 
 def measure_each(raw: bytes) -> Prompts:
-    """Return the sizes of the prompts in *raw*: one, or a list of them. Each may be text, or a list of tokens."""
+    """Return the sizes of the prompts in *raw*: one or a list of them, each of which is text or a list of token ids."""
     items = read(_ITEMS, raw) if raw.startswith(b"[") else None
     if not items:
         return Prompts(measure(raw)[0] // BYTES_PER_TOKEN)
@@ -88,23 +88,23 @@ def measure_each(raw: bytes) -> Prompts:
 
 
 COUNTED: Final = frozenset({"chat", "embeddings", "rerank"})
-"""Capabilities of which the tokens are a measure; sound and images are not made of them."""
+"""Capabilities that are measured in tokens, unlike audio and images."""
 
 
 def is_uncounted(usage: TokenUsage | None, requirements: Requirements) -> bool:
-    """Whether a backend has not said how many tokens it took; some say zero where they did not count."""
+    """Whether a backend has reported no usage; some report zero where they do not count."""
     return usage is None or (usage.total_tokens == 0 and requirements.answers > 0)
 
 
 def tokens_of(text: str) -> int:
-    """Return about how many tokens *text* has."""
+    """Estimate the tokens of *text*."""
     return -(-len(text.encode(errors="replace")) // BYTES_PER_TOKEN)
 
 
 def estimated_usage(endpoint: Endpoint, requirements: Requirements, completion_tokens: int) -> TokenUsage | None:
-    """Return the usage of an answer of about so many tokens; None where tokens say nothing.
+    """Return the estimated usage of an answer; None for endpoints that are not measured in tokens.
 
-    A chat without a word is none either: some of those endpoints only count, or take work on for later.
+    A chat without text has none either: some of these endpoints only count, or accept work for later.
     """
     is_chat = endpoint.capability == "chat"
     if endpoint.capability not in COUNTED or (is_chat and not completion_tokens):

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from nexus.domain.naming import MAX_SUGGESTED, Naming
 from nexus.testing.builders import make_backend, make_fleet
-from nexus.wire.catalogue import rows
+from nexus.wire.catalogue import entries
 
 NAMES = st.one_of(
     st.sampled_from(["m", "M", "m:latest", "m:8b", "m:1b", "org/m", "m-q4_k_m", "mm", "host:1/m"]),
@@ -33,7 +33,7 @@ def test_what_is_suggested_is_listed_and_can_be_asked_for(servers, name, loose_t
 
     if hint is not None:
         assert 0 < len(hint.names) <= MAX_SUGGESTED
-        assert set(hint.names) <= {row.name for row in rows(fleet, naming)}
+        assert set(hint.names) <= {row.name for row in entries(fleet, naming)}
 
 
 @given(SERVERS, NAMES)

@@ -40,9 +40,9 @@ class MessageCollector:
     def _end(self, message: dict[str, Any], delta: Mapping[str, Any], usage: Any) -> None:
         message.update(delta)
         if isinstance(usage, dict):
-            told = {name: value for name, value in usage.items() if value is not None}
+            reported = {name: value for name, value in usage.items() if value is not None}
             before = message.get("usage")
-            message["usage"] = {**(before if isinstance(before, dict) else {}), **told}
+            message["usage"] = {**(before if isinstance(before, dict) else {}), **reported}
 
     def document(self) -> bytes | None:
         if self._message is None:
@@ -92,7 +92,7 @@ def _events(message: Mapping[str, Any], blocks: list[dict[str, Any]]) -> Iterato
     usage = message.get("usage") or {"input_tokens": 0, "output_tokens": 0}
     yield _event("message_start", message={**message, "content": [], "stop_reason": None, "usage": usage})
     for index, block in enumerate(blocks):
-        begun, deltas = _told(block)
+        begun, deltas = _begin_and_deltas(block)
         yield _event("content_block_start", index=index, content_block=begun)
         for delta in deltas:
             yield _event("content_block_delta", index=index, delta=delta)
@@ -102,7 +102,7 @@ def _events(message: Mapping[str, Any], blocks: list[dict[str, Any]]) -> Iterato
     yield _event("message_stop")
 
 
-def _told(block: dict[str, Any]) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
+def _begin_and_deltas(block: dict[str, Any]) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
     """Return *block* as it begins, and the deltas that complete it; one of an unknown type is whole from the start."""
     match block.get("type"):
         case "text":

@@ -6,7 +6,7 @@ import msgspec
 
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.naming import Naming
-from nexus.wire.catalogue import CatalogueEntry, get, rows
+from nexus.wire.catalogue import CatalogueEntry, entries, get
 
 
 class AnthropicModel(TypedDict):
@@ -31,7 +31,7 @@ class AnthropicModels(TypedDict):
 
 def list_models(snapshot: FleetSnapshot, naming: Naming) -> bytes:
     """Make the answer to ``GET /v1/models``: all of them on one page."""
-    cards = [_card(row) for row in rows(snapshot, naming)]
+    cards = [_card(entry) for entry in entries(snapshot, naming)]
     ids = [card["id"] for card in cards]
     listing: AnthropicModels = {
         "data": cards,
@@ -50,12 +50,12 @@ def show_model(name: str, snapshot: FleetSnapshot, naming: Naming) -> bytes:
     return msgspec.json.encode(_card(get(name, snapshot, naming)))
 
 
-def _card(row: CatalogueEntry) -> AnthropicModel:
+def _card(entry: CatalogueEntry) -> AnthropicModel:
     return {
         "type": "model",
-        "id": row.name,
-        "display_name": row.name,
-        "created_at": row.created_at,
+        "id": entry.name,
+        "display_name": entry.name,
+        "created_at": entry.created_at,
         "lifecycle": "active",
-        "max_input_tokens": row.context_length,
+        "max_input_tokens": entry.context_length,
     }

@@ -9,7 +9,7 @@ from nexus.wire.anthropic.converting import as_stream, collector
 from nexus.wire.anthropic.endpoints import KEEPING
 from nexus.wire.anthropic.errors import encode_error
 from nexus.wire.anthropic.stream import MessageScan
-from nexus.wire.anthropic.text import said_in
+from nexus.wire.anthropic.text import text_of
 from nexus.wire.anthropic.usage import usage_of
 from nexus.wire.documents import is_whole
 from nexus.wire.protocol import StreamScan, WireProtocol
@@ -40,7 +40,7 @@ PROTOCOL: Final = WireProtocol(
     understand=understand,
     open_stream=_open_stream,
     usage_of=usage_of,
-    text_of=said_in,
+    text_of=text_of,
     looks_complete=_looks_complete,
     collector=collector,
     as_stream=as_stream,

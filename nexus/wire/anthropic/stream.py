@@ -6,7 +6,7 @@ import msgspec
 
 from nexus.domain.request import TokenUsage
 from nexus.wire.anthropic.errors import TYPE_OF_CODE
-from nexus.wire.anthropic.text import said_in_event
+from nexus.wire.anthropic.text import text_in_event
 from nexus.wire.anthropic.usage import read_usage
 from nexus.wire.documents import read
 from nexus.wire.errors.status import status_of
@@ -30,7 +30,7 @@ class MessageScan(EventScan):
         super().__init__(SSEFraming())
         self._prompt_tokens = 0
 
-    text_in = staticmethod(said_in_event)
+    text_in = staticmethod(text_in_event)
 
     def sense(self, event: Event) -> Sense:
         type_ = _type_of(event)

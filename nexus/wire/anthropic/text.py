@@ -7,7 +7,7 @@ import msgspec
 from nexus.wire.documents import read
 
 
-def said_in_event(content: bytes) -> str:
+def text_in_event(content: bytes) -> str:
     """Return the text in one event of a stream, thoughts and the input of tools included."""
     event = read(_EVENT, content)
     if event is None or event.delta is None:
@@ -16,7 +16,7 @@ def said_in_event(content: bytes) -> str:
     return "".join(value for value in (delta.text, delta.thinking, delta.partial_json) if isinstance(value, str))
 
 
-def said_in(body: bytes) -> str:
+def text_of(body: bytes) -> str:
     """Return the text in a whole message; empty when it is none."""
     message = read(_MESSAGE, body)
     if message is None:

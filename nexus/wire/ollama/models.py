@@ -9,7 +9,7 @@ import msgspec
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.naming import Naming
 from nexus.errors import RequestError
-from nexus.wire.catalogue import CatalogueEntry, get, rows
+from nexus.wire.catalogue import CatalogueEntry, entries, get
 from nexus.wire.documents import read
 
 API_VERSION: Final = "0.33.0"
@@ -89,8 +89,8 @@ class OllamaVersion(TypedDict):
 def list_tags(snapshot: FleetSnapshot, naming: Naming) -> bytes:
     """Make the answer to ``GET /api/tags``."""
     models: list[OllamaTag] = [
-        {**_card(row), "modified_at": row.created_at, "capabilities": _capabilities(row)}
-        for row in rows(snapshot, naming)
+        {**_card(entry), "modified_at": entry.created_at, "capabilities": _capabilities(entry)}
+        for entry in entries(snapshot, naming)
     ]
     return msgspec.json.encode({"models": models})
 
@@ -98,8 +98,8 @@ def list_tags(snapshot: FleetSnapshot, naming: Naming) -> bytes:
 def list_running(snapshot: FleetSnapshot, naming: Naming) -> bytes:
     """Make the answer to ``GET /api/ps``: all that can be asked now; what a server has loaded is its own affair."""
     models: list[OllamaRunning] = [
-        {**_card(row), "expires_at": NEVER, "size_vram": 0, "context_length": row.context_length or 0}
-        for row in rows(snapshot, naming)
+        {**_card(entry), "expires_at": NEVER, "size_vram": 0, "context_length": entry.context_length or 0}
+        for entry in entries(snapshot, naming)
     ]
     return msgspec.json.encode({"models": models})
 
@@ -115,16 +115,16 @@ def show_model(body: bytes, snapshot: FleetSnapshot, naming: Naming) -> bytes:
     name = asked.model or asked.name
     if not name:
         raise RequestError("invalid_value", "'model' is missing or empty; name the model to show", param="model")
-    row = get(name, snapshot, naming)
+    entry = get(name, snapshot, naming)
     shown: OllamaShown = {
         "modelfile": "",
         "parameters": "",
         "template": "",
         "license": "",
         "details": _DETAILS,
-        "model_info": _model_facts(row),
-        "capabilities": _capabilities(row),
-        "modified_at": row.created_at,
+        "model_info": _model_facts(entry),
+        "capabilities": _capabilities(entry),
+        "modified_at": entry.created_at,
     }
     return msgspec.json.encode(shown)
 
@@ -152,25 +152,25 @@ _DETAILS: Final[OllamaDetails] = {
 }
 
 
-def _card(row: CatalogueEntry) -> OllamaCard:
+def _card(entry: CatalogueEntry) -> OllamaCard:
     return {
-        "name": row.name,
-        "model": row.name,
+        "name": entry.name,
+        "model": entry.name,
         "size": 0,
         # Clients compare it to see whether a model has changed.
-        "digest": sha256(row.name.encode()).hexdigest(),
+        "digest": sha256(entry.name.encode()).hexdigest(),
         "details": _DETAILS,
     }
 
 
-def _model_facts(row: CatalogueEntry) -> Mapping[str, Any]:
+def _model_facts(entry: CatalogueEntry) -> Mapping[str, Any]:
     # Clients find the length by way of the architecture's name.
-    length = {} if row.context_length is None else {"nexus.context_length": row.context_length}
+    length = {} if entry.context_length is None else {"nexus.context_length": entry.context_length}
     return {"general.architecture": "nexus", **length}
 
 
-def _capabilities(row: CatalogueEntry) -> list[str]:
+def _capabilities(entry: CatalogueEntry) -> list[str]:
     # A model that embeds completes nothing, as a rule; one that calls tools talks.
-    completes = not row.embeddings or row.tools
-    kinds = {"embedding": row.embeddings, "completion": completes, "vision": row.vision, "tools": row.tools}
+    completes = not entry.embeddings or entry.tools
+    kinds = {"embedding": entry.embeddings, "completion": completes, "vision": entry.vision, "tools": entry.tools}
     return [name for name, has in kinds.items() if has]

@@ -8,7 +8,7 @@ from nexus.wire.ollama.body import understand
 from nexus.wire.ollama.converting import as_stream, collector
 from nexus.wire.ollama.errors import encode_error
 from nexus.wire.ollama.stream import AnswerScan
-from nexus.wire.ollama.text import said_in
+from nexus.wire.ollama.text import text_of
 from nexus.wire.ollama.usage import usage_of
 from nexus.wire.protocol import StreamScan, WireProtocol
 
@@ -38,7 +38,7 @@ PROTOCOL: Final = WireProtocol(
     understand=understand,
     open_stream=_open_stream,
     usage_of=usage_of,
-    text_of=said_in,
+    text_of=text_of,
     looks_complete=_looks_complete,
     collector=collector,
     as_stream=as_stream,

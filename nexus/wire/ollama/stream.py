@@ -7,7 +7,7 @@ import msgspec
 from nexus.domain.request import TokenUsage
 from nexus.wire.documents import is_given, read
 from nexus.wire.errors.status import UNKNOWN
-from nexus.wire.ollama.text import said_in
+from nexus.wire.ollama.text import text_of
 from nexus.wire.ollama.usage import usage_of
 from nexus.wire.responses.nature import error_in
 from nexus.wire.streams.event import Event, Sense
@@ -26,7 +26,7 @@ class AnswerScan(EventScan):
     def __init__(self) -> None:
         super().__init__(LineFraming())
 
-    text_in = staticmethod(said_in)
+    text_in = staticmethod(text_of)
 
     def sense(self, event: Event) -> Sense:
         line = _decoded(event)

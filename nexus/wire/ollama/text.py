@@ -7,7 +7,7 @@ import msgspec
 from nexus.wire.documents import read
 
 
-def said_in(content: bytes) -> str:
+def text_of(content: bytes) -> str:
     """Return the text in a whole answer or in one line of a stream, thoughts and the calls of tools included."""
     said = read(_DECODER, content)
     if said is None:

@@ -11,11 +11,11 @@ from nexus.wire.documents import read
 
 def as_stream(endpoint: Endpoint, body: bytes) -> bytes | None:
     """Return the events that *body* stands for, as :attr:`nexus.wire.protocol.WireProtocol.as_stream` says."""
-    tell = _TELLERS.get(endpoint.name)
-    document = None if tell is None else read(_OBJECT, body)
-    if tell is None or document is None:
+    convert = _CONVERTERS.get(endpoint.name)
+    document = None if convert is None else read(_OBJECT, body)
+    if convert is None or document is None:
         return None
-    events = list(tell(document))
+    events = list(convert(document))
     return b"".join(events) if events else None
 
 
@@ -131,7 +131,7 @@ def _event(content: Mapping[str, Any], *, name: str = "") -> bytes:
 
 
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
-_TELLERS: Final[Mapping[str, Callable[[dict[str, Any]], Iterator[bytes]]]] = {
+_CONVERTERS: Final[Mapping[str, Callable[[dict[str, Any]], Iterator[bytes]]]] = {
     "openai.chat": _chat_events,
     "openai.completions": _text_events,
     "openai.responses": _response_events,

@@ -7,7 +7,7 @@ import msgspec
 from nexus.domain.request import TokenUsage
 from nexus.wire.documents import is_given, read
 from nexus.wire.openai.stream_errors import decoded_error, encode_failure, reply_of
-from nexus.wire.openai.text import said_in_chunk
+from nexus.wire.openai.text import text_in_chunk
 from nexus.wire.openai.usage import usage_of
 from nexus.wire.streams.event import Event, Sense
 from nexus.wire.streams.scan import EventScan
@@ -29,7 +29,7 @@ class ChatScan(EventScan):
     def __init__(self) -> None:
         super().__init__(SSEFraming())
 
-    text_in = staticmethod(said_in_chunk)
+    text_in = staticmethod(text_in_chunk)
 
     def sense(self, event: Event) -> Sense:
         if event.content.strip() == DONE:

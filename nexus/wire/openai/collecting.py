@@ -7,7 +7,7 @@ import msgspec
 
 from nexus.domain.request import Endpoint
 from nexus.wire.documents import read
-from nexus.wire.openai.responses_stream import LAST
+from nexus.wire.openai.responses_stream import TERMINAL
 from nexus.wire.protocol import Collector
 from nexus.wire.streams.event import Event
 from nexus.wire.streams.merging import joined, merge
@@ -73,7 +73,7 @@ class ResponseCollector:
     def add(self, event: Event) -> None:
         # The type of a terminal event stands at its beginning, wherever the long response in it ends.
         typed = read(_TYPED, event.content)
-        if typed is not None and (typed.type or event.name.decode(errors="replace")) in LAST and typed.response:
+        if typed is not None and (typed.type or event.name.decode(errors="replace")) in TERMINAL and typed.response:
             self._response = typed.response
 
     def document(self) -> bytes | None:

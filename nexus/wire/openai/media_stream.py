@@ -8,7 +8,7 @@ from nexus.domain.request import TokenUsage
 from nexus.wire.documents import is_given, read
 from nexus.wire.openai.chat_stream import DONE
 from nexus.wire.openai.stream_errors import decoded_error, encode_failure, reply_of
-from nexus.wire.openai.text import said_in_event
+from nexus.wire.openai.text import text_in_event
 from nexus.wire.openai.usage import usage_of
 from nexus.wire.streams.event import Event, Sense
 from nexus.wire.streams.scan import EventScan
@@ -26,7 +26,7 @@ class MediaScan(EventScan):
     def __init__(self) -> None:
         super().__init__(SSEFraming())
 
-    text_in = staticmethod(said_in_event)
+    text_in = staticmethod(text_in_event)
 
     def sense(self, event: Event) -> Sense:
         decoded = _decoded(event)

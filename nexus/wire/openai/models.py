@@ -6,7 +6,7 @@ import msgspec
 
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.naming import Naming
-from nexus.wire.catalogue import CatalogueEntry, get, rows
+from nexus.wire.catalogue import CatalogueEntry, entries, get
 
 
 class Capabilities(TypedDict):
@@ -39,7 +39,7 @@ class OpenAIModels(TypedDict):
 
 def list_models(snapshot: FleetSnapshot, naming: Naming) -> bytes:
     """Make the answer to ``GET /v1/models``."""
-    listing: OpenAIModels = {"object": "list", "data": [_card(row) for row in rows(snapshot, naming)]}
+    listing: OpenAIModels = {"object": "list", "data": [_card(entry) for entry in entries(snapshot, naming)]}
     return msgspec.json.encode(listing)
 
 
@@ -51,18 +51,18 @@ def show_model(name: str, snapshot: FleetSnapshot, naming: Naming) -> bytes:
     return msgspec.json.encode(_card(get(name, snapshot, naming)))
 
 
-def _card(row: CatalogueEntry) -> OpenAIModel:
+def _card(entry: CatalogueEntry) -> OpenAIModel:
     return {
-        "id": row.name,
+        "id": entry.name,
         "object": "model",
-        "created": row.created,
+        "created": entry.created,
         "owned_by": "nexus",
-        "context_length": row.context_length,
+        "context_length": entry.context_length,
         "capabilities": {
-            "vision": row.vision,
-            "tools": row.tools,
-            "json_mode": row.json_mode,
-            "embeddings": row.embeddings,
+            "vision": entry.vision,
+            "tools": entry.tools,
+            "json_mode": entry.json_mode,
+            "embeddings": entry.embeddings,
         },
-        "backends": row.backends,
+        "backends": entry.backends,
     }

@@ -14,7 +14,7 @@ from nexus.wire.openai.errors import encode_error
 from nexus.wire.openai.media_stream import MediaScan
 from nexus.wire.openai.native_stream import NativeScan
 from nexus.wire.openai.responses_stream import ResponsesScan
-from nexus.wire.openai.text import said_in
+from nexus.wire.openai.text import text_of
 from nexus.wire.openai.usage import usage_of
 from nexus.wire.protocol import StreamScan, WireProtocol
 
@@ -49,7 +49,7 @@ PROTOCOL: Final = WireProtocol(
     understand=understand,
     open_stream=_open_stream,
     usage_of=usage_of,
-    text_of=said_in,
+    text_of=text_of,
     looks_complete=_looks_complete,
     collector=collector,
     as_stream=as_stream,

@@ -7,14 +7,14 @@ import msgspec
 from nexus.domain.request import TokenUsage
 from nexus.wire.documents import is_given, read
 from nexus.wire.openai.stream_errors import decoded_error, encode_failure, reply_of
-from nexus.wire.openai.text import said_in_event
+from nexus.wire.openai.text import text_in_event
 from nexus.wire.openai.usage import usage_of
 from nexus.wire.streams.event import Event, Sense
 from nexus.wire.streams.scan import EventScan
 from nexus.wire.streams.sse import SSEFraming
 
-LAST: Final = frozenset({"response.completed", "response.incomplete", "response.failed", "error"})
-FAILED: Final = frozenset({"response.failed", "error"})
+TERMINAL: Final = frozenset({"response.completed", "response.incomplete", "response.failed", "error"})
+FAILURES: Final = frozenset({"response.failed", "error"})
 LIFECYCLE: Final = frozenset(
     {
         "response.created",
@@ -39,19 +39,19 @@ class ResponsesScan(EventScan):
     def __init__(self) -> None:
         super().__init__(SSEFraming())
 
-    text_in = staticmethod(said_in_event)
+    text_in = staticmethod(text_in_event)
 
     def sense(self, event: Event) -> Sense:
         decoded = _decoded(event)
         if decoded is None:
             return Sense.CONTENT
-        if decoded.type in FAILED or is_given(decoded.error):
+        if decoded.type in FAILURES or is_given(decoded.error):
             return Sense.ERROR
         return Sense.LIFECYCLE if decoded.type in LIFECYCLE else Sense.CONTENT
 
     def is_end(self, events: list[Event]) -> bool:
         # Some servers add OpenAI's older end mark, or pings.
-        return any(decoded.type in LAST for event in events if (decoded := _decoded(event)))
+        return any(decoded.type in TERMINAL for event in events if (decoded := _decoded(event)))
 
     def usage_in(self, event: Event) -> TokenUsage | None:
         return usage_of(event.content)

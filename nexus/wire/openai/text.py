@@ -8,13 +8,13 @@ import msgspec
 from nexus.wire.documents import read
 
 
-def said_in_chunk(content: bytes) -> str:
+def text_in_chunk(content: bytes) -> str:
     """Return the text in one chunk of a chat or text completion, thoughts and the arguments of calls included."""
     chunk = read(_CHUNK, content)
     return "".join(text for choice in chunk.choices for text in choice.texts()) if chunk is not None else ""
 
 
-def said_in_event(content: bytes) -> str:
+def text_in_event(content: bytes) -> str:
     """Return the text in one event of the Responses API, or of a transcript."""
     event = read(_EVENT, content)
     if event is None or not event.type.endswith(".delta") or "audio." in event.type:
@@ -22,7 +22,7 @@ def said_in_event(content: bytes) -> str:
     return event.delta if isinstance(event.delta, str) else ""
 
 
-def said_in(body: bytes) -> str:
+def text_of(body: bytes) -> str:
     """Return the text in a whole answer; empty when it is none."""
     answer = read(_ANSWER, body)
     if answer is None:

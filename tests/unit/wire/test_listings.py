@@ -224,8 +224,8 @@ def test_ollama_s_version_is_one_that_clients_can_compare(fleet):
 def test_a_model_that_is_only_left_to_a_last_resort_is_listed(status):
     fleet = make_fleet(make_backend("gpu-1", models=["m"], status=status), make_backend("gpu-2", models=["other"]))
 
-    assert [row.name for row in catalogue.rows(fleet, Naming())] == ["m", "other"]
-    assert catalogue.rows(fleet, Naming())[0].backends == ("gpu-1",)
+    assert [row.name for row in catalogue.entries(fleet, Naming())] == ["m", "other"]
+    assert catalogue.entries(fleet, Naming())[0].backends == ("gpu-1",)
 
 
 NEAR = make_fleet(make_backend("mac", kind="ollama", models=["llama3.2:3b", "phi4:14b"]))
