@@ -1,4 +1,4 @@
-"""A fault of the configuration, and how it reads once its source is known."""
+"""A fault of the configuration, and its error text with source and line."""
 
 import re
 from collections.abc import Iterator
@@ -13,11 +13,11 @@ KeyPath = tuple[str | int, ...]
 
 
 OF_THE_TABLE: Final = ""
-"""Ends the path of a fault that is no single key's, but lies between those of the table before it."""
+"""Ends the path of a fault that concerns several keys of a table."""
 
 
 class Fault(Exception):
-    """Something is wrong with one key; the loader adds the source and makes a ``ConfigError`` of it.
+    """Something is wrong with one key; the loader turns it into a ``ConfigError`` with its source.
 
     :param hint: what to do about it, or the empty string.
     """
@@ -30,14 +30,14 @@ class Fault(Exception):
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Where a value came from: a file with its text, a variable, or the command line."""
+    """The source of a value: a file with its text, a variable, or the command line."""
 
     label: str
     toml: str | None = None
 
 
 def described(fault: Fault, origin: Origin) -> str:
-    """Return one line: source, table, what was expected, key, line if it is known, and what to do."""
+    """Return one line of text: source, table, what was expected, key, line if known, and hint."""
     line = _line_of(fault.path, origin.toml) if origin.toml is not None else None
     table, key = _split(fault.path)
     parts = [
@@ -52,7 +52,7 @@ def described(fault: Fault, origin: Origin) -> str:
 
 
 def table_name(path: KeyPath) -> str:
-    """Return ``[routing.weights]``, or ``backends[1].models`` where an array is on the way."""
+    """Return ``[routing.weights]``, or ``backends[1].models`` where the path has an index."""
     name = ""
     for part in path:
         name += f"[{part}]" if isinstance(part, int) else f".{shown(part)}"
@@ -61,7 +61,7 @@ def table_name(path: KeyPath) -> str:
 
 
 def _split(path: KeyPath) -> tuple[KeyPath, str]:
-    """Return the path of the table and the key in it, which takes the index of an item with it."""
+    """Return the path of the table, and the key in it, with an index if the path ends in one."""
     if len(path) > 1 and isinstance(path[-1], int):
         return path[:-2], f"{shown(str(path[-2]))}[{path[-1]}]"
     return path[:-1], shown(str(path[-1])) if path else ""
@@ -73,20 +73,20 @@ _PART = re.compile(r"""[\w-]+|"[^"]*"|'[^']*'""")
 
 
 def _line_of(path: KeyPath, toml: str) -> int | None:
-    """Return the line that sets *path* or, failing that, the one that begins the nearest table around it."""
+    """Return the line that sets *path*, or else the line that opens the innermost table around it."""
     best: tuple[int, int] | None = None
     for number, found in _paths(toml):
-        is_on_the_way = found == path[: len(found)]
-        # An array of tables, or a table that no line opens, begins with what is first in it.
-        is_in_it = bool(path) and found[: len(path)] == path
+        is_prefix = found == path[: len(found)]
+        # An array of tables, or a table without a header line, begins at its first key.
+        is_within = bool(path) and found[: len(path)] == path
         depth = min(len(found), len(path))
-        if (is_on_the_way or is_in_it) and (best is None or depth > best[0]):
+        if (is_prefix or is_within) and (best is None or depth > best[0]):
             best = depth, number
     return best[1] if best else None
 
 
 def _paths(toml: str) -> Iterator[tuple[int, KeyPath]]:
-    """Yield each line that opens a table or sets a key. A reader of lines, not of TOML: good enough to point."""
+    """Yield each line that opens a table or sets a key. Not a TOML parser, but good enough to find a line."""
     table: KeyPath = ()
     sizes: dict[KeyPath, int] = {}
     for number, line in enumerate(toml.splitlines(), start=1):
@@ -101,7 +101,7 @@ def _paths(toml: str) -> Iterator[tuple[int, KeyPath]]:
 
 
 def _indexed(parts: KeyPath, sizes: dict[KeyPath, int]) -> KeyPath:
-    """Return *parts* with the index of the array element that each array on the way is at."""
+    """Return *parts* with the current index behind each array of tables."""
     path: KeyPath = ()
     for position, part in enumerate(parts):
         path = (*path, part)

@@ -1,4 +1,4 @@
-"""The backends that a watched file lists: checked as those of the configuration are, and taken all or none."""
+"""Reads the backends of a watched file, with the checks of the configuration; one fault rejects the whole file."""
 
 import json
 import tomllib
@@ -18,22 +18,22 @@ from nexus.config.sources.decoding import decoded
 from nexus.errors import ConfigError
 
 Load = Callable[[Mapping[str, Any]], LoadedBackend]
-"""Checks the table of one backend and follows its references."""
+"""Checks the table of one backend and resolves its references."""
 
 MAX_BYTES: Final = 1024 * 1024
 
 
 class FleetFile(Section, frozen=True):
-    """All that such a file may hold."""
+    """The content of a watched file."""
 
     backends: tuple[BackendConfig, ...]
 
 
 def backends_in(content: bytes, source: FileSourceConfig, load: Load, *, most: int) -> tuple[LoadedBackend, ...]:
-    """Return the backends that *content* of the file of *source* lists.
+    """Return the backends in *content*, which was read from the file of *source*.
 
-    :param most: how many there may be.
-    :raises ConfigError: anything is wrong with any of it; the text names the file, the entry, the key and the line.
+    :param most: the highest number of backends.
+    :raises ConfigError: any of it is wrong; the text names the file, the entry, the key and the line.
     """
     text = _text(content, source.path)
     is_json = source.path.lower().endswith(".json")
@@ -52,7 +52,7 @@ def _text(content: bytes, path: str) -> str:
     except UnicodeDecodeError as exc:
         raise ConfigError(f"{path}: expected UTF-8, got something else at byte {exc.start}") from exc
     if not text.strip():
-        # As a program leaves a file for a moment that overwrites it in place.
+        # A program that overwrites a file in place leaves it empty for a moment.
         raise ConfigError(f"{path}: is empty; `backends = []`, or `[]` in JSON, says that there are none")
     return text
 
@@ -73,7 +73,7 @@ def _from_json(text: str, path: str) -> Any:
         raise ConfigError(f"{path}: not valid JSON: nested too deeply") from None
     except ValueError as exc:
         raise ConfigError(f"{path}: not valid JSON: {shown(str(exc))}") from exc
-    # Programs that render JSON have a list at hand.
+    # A list alone is accepted, because programs often have just that.
     return {"backends": tree} if isinstance(tree, list) else tree
 
 
@@ -90,13 +90,13 @@ def _loaded(tree: Any, source: FileSourceConfig, load: Load, most: int) -> tuple
             loaded.append(load(table))
         except Fault as fault:
             raise Fault(("backends", index, *fault.path), fault.problem, fault.hint) from fault
-    # What concerns several of them: that names and addresses are unique.
+    # Rules about several backends: names and addresses are unique.
     checks.check(Config(backends=tuple(each.config for each in loaded)), insecure=True)
     return tuple(loaded)
 
 
 def _forbidden(backend: BackendConfig, allowed: Iterable[str]) -> Iterator[Fault]:
-    """Yield a fault for each reference to a secret that is not among those that the operator allows."""
+    """Yield a fault for each reference to a secret that the operator does not allow."""
     for path, value in references_in(backend):
         if value.startswith(("env:", "file:")) and not _is_allowed(value, allowed):
             hint = f'add "{shown(value)}" to references in [[discovery.file]] if it may'
@@ -104,13 +104,13 @@ def _forbidden(backend: BackendConfig, allowed: Iterable[str]) -> Iterator[Fault
 
 
 def _is_allowed(reference: str, patterns: Iterable[str]) -> bool:
-    # A pattern for a folder must not lead out of it.
-    is_straight = ".." not in PurePath(reference.removeprefix("file:")).parts
-    return is_straight and any(fnmatchcase(reference, pattern) for pattern in patterns)
+    # A pattern for a folder must not match a path that leaves the folder.
+    stays_below = ".." not in PurePath(reference.removeprefix("file:")).parts
+    return stays_below and any(fnmatchcase(reference, pattern) for pattern in patterns)
 
 
 def _named(fault: Fault, tree: Any) -> Fault:
-    """Return *fault* with the name of its backend: the index alone is hard to find, and JSON has no lines."""
+    """Return *fault* with the name of its backend: an index is hard to find, and faults in JSON have no line."""
     name = _name_at(fault.path, tree)
     return fault if name is None else Fault(fault.path, f"'{shown(name)}': {fault.problem}", fault.hint)
 

@@ -1,4 +1,4 @@
-"""A glance at a configuration: where its proxy listens and which keys it takes, whatever else is wrong with it."""
+"""Reads the address and the keys of a configuration, even if other parts of it are wrong."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,27 +20,28 @@ PORT: Final = ("server", "port")
 NEEDED: Final = frozenset({HOST, PORT, ("server", "admin_keys"), ("server", "api_keys")})
 
 _ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - recognised, not bound
-"""Where a proxy is reached that listens on all addresses."""
+"""Where to reach a proxy that listens on all addresses."""
 
 
 class Glance(msgspec.Struct, frozen=True, kw_only=True):
-    """What a client needs of a configuration."""
+    """The part of a configuration that a client needs."""
 
     source: Path | None
     """The file, None when there is none."""
     url: str
-    """Where its proxy listens, unless the default port was taken."""
+    """Where the proxy listens, unless the default port was in use."""
     fault: ConfigError | None = None
-    """Why :attr:`url` is not what the file says."""
+    """Why :attr:`url` is not the one of the file."""
     is_address_set: bool = False
-    """Whether the command line, or a variable for the port, says where."""
+    """Whether the command line, or a variable for the port, sets the address."""
     admin_keys: tuple[str, ...] = ()
-    """References to them, as :attr:`api_keys`."""
+    """References to keys."""
     api_keys: tuple[str, ...] = ()
+    """References to keys."""
     warnings: tuple[str, ...] = ()
 
     def key(self, environ: Mapping[str, str], *, is_admin: bool) -> Secret | None:
-        """Return the first key that can be shown: of some only the digest is known, and others are not set here."""
+        """Return the first key that can be resolved: some are digests, others are not set on this machine."""
         vault = Vault(environ)
         for reference in (*self.admin_keys, *self.api_keys) if is_admin else self.api_keys:
             try:
@@ -52,10 +53,9 @@ class Glance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def glance(path: Path | None, *, environ: Mapping[str, str], overrides: Mapping[str, object]) -> Glance:
-    """Return what can be read of the configuration that :func:`nexus.config.loading.load` would load.
+    """Return what is readable of the configuration that :func:`nexus.config.loading.load` would load.
 
-    :raises ConfigError: the file was named and cannot be read, or a variable or the command line gives the address a
-        value that it cannot have.
+    :raises ConfigError: the named file cannot be read, or a variable or the command line sets an invalid address.
     """
     source = loading.source_of(path, environ)
     file = loading.origin_of(source)
@@ -71,7 +71,7 @@ def glance(path: Path | None, *, environ: Mapping[str, str], overrides: Mapping[
     except Fault as exc:
         fault, address = fault or provenance.error(exc), ServerConfig()
     if fault is not None and is_address_set:
-        fault, address = None, _as_given(given, provenance)
+        fault, address = None, _given_address(given, provenance)
     return Glance(
         source=source,
         url=address_of(address.host, address.port),
@@ -84,7 +84,7 @@ def glance(path: Path | None, *, environ: Mapping[str, str], overrides: Mapping[
 
 
 def address_of(host: str, port: int) -> str:
-    """Return the URL at which a proxy is reached that listens on *host* and *port*."""
+    """Return the URL of a proxy that listens on *host* and *port*."""
     host = _ANY.get(host, host)
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
@@ -100,7 +100,7 @@ def _decoded(table: Mapping[str, Any], *names: str) -> ServerConfig:
     return decoded({name: table[name] for name in names if name in table}, ServerConfig, ("server",))
 
 
-def _as_given(given: Mapping[str, Any], provenance: Provenance) -> ServerConfig:
+def _given_address(given: Mapping[str, Any], provenance: Provenance) -> ServerConfig:
     try:
         return _decoded(given, "host", "port")
     except Fault as fault:

@@ -1,4 +1,4 @@
-"""The file, ``NEXUS_*`` and the command line made into one checked configuration, or one ``ConfigError``."""
+"""Loads the file, ``NEXUS_*`` variables and command line as one checked configuration, or raises ``ConfigError``."""
 
 import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -23,48 +23,47 @@ COMMAND_LINE: Final = Origin("command line")
 
 
 class LoadedConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """A configuration that was checked, and what its loading found out."""
+    """A checked configuration, its secrets, and what set its keys."""
 
     config: Config
     source: Path | None = None
     """The file that was read, None when there was none."""
     warnings: tuple[str, ...] = ()
-    """What the operator should know, though it keeps nobody from starting."""
+    """Probable mistakes, which do not prevent a start."""
     explicitly_set: frozenset[str] = frozenset()
-    """The dotted keys that file, environment or command line gave."""
+    """The dotted keys that file, environment or command line set."""
     server_keys: KeyRing = KeyRing(())
-    """What ``server.api_keys`` leads to."""
+    """The resolved ``server.api_keys``."""
     admin_keys: KeyRing = KeyRing(())
-    """What ``server.admin_keys`` leads to."""
+    """The resolved ``server.admin_keys``."""
     backend_keys: Mapping[str, Secret] = {}
-    """By the backend's name, for those that have one."""
+    """By the name of the backend; only for backends that have one."""
     credentials: Mapping[str, Credentials] = {}
-    """What else is sent to each backend, by its name."""
+    """Other credentials of each backend, by its name."""
     otel_headers: Mapping[str, Secret] = {}
-    """What ``otel.headers`` leads to, by the name of the header."""
+    """The resolved ``otel.headers``, by the name of the header."""
     secrets: tuple[Secret, ...] = ()
-    """All of them, so that the log can be told to hide them."""
+    """All secrets, for the log to hide."""
     provenance: Provenance = Provenance(WITHOUT_A_FILE, {})
 
     def names(self, key: str) -> bool:
-        """Whether file, environment or command line gave *key*, which is dotted."""
+        """Whether file, environment or command line set the dotted *key*."""
         return key in self.explicitly_set
 
     def error(self, fault: Fault) -> ConfigError:
-        """Return *fault*, found by whoever knows more than this package, with its source, line and key."""
+        """Return *fault*, found by another package, with its source, line and key."""
         return self.provenance.error(fault)
 
 
 def load(
     path: Path | None, *, environ: Mapping[str, str], overrides: Mapping[str, object], insecure: bool = False
 ) -> LoadedConfig:
-    """Return the configuration that *path*, *environ* and *overrides* make, the later ones winning for each key.
+    """Return the configuration from *path*, *environ* and *overrides*; for each key, the last of these wins.
 
     :param path: the file; None for the one that ``NEXUS_CONFIG`` names or else ``nexus.toml``, which need not exist.
     :param overrides: values by dotted key; a text is read as the key's type.
-    :param insecure: whether anybody may be let in from other machines.
-
-    Raise ConfigError, and nothing else, when any of it is wrong.
+    :param insecure: whether other machines may connect without a key.
+    :raises ConfigError: any of it is wrong; nothing else is raised.
     """
     source = source_of(path, environ)
     file = origin_of(source)
@@ -106,7 +105,7 @@ def load(
 
 
 def check_kinds(loaded: LoadedConfig, known: Iterable[str]) -> None:
-    """Raise ConfigError for a backend of a kind that is not *known*, once the plugins' kinds are."""
+    """Raise ConfigError for a backend of an unknown kind; called when the kinds of plugins are known."""
     try:
         checks.check_kinds(loaded.config, known)
     except Fault as fault:
@@ -122,7 +121,7 @@ def source_of(path: Path | None, environ: Mapping[str, str]) -> Path | None:
     try:
         return DEFAULT_FILE if DEFAULT_FILE.exists() else None
     except OSError as exc:
-        # Such as in the home of another user: whether there is a file, nothing tells.
+        # For example in the home of another user, where existence cannot be determined.
         problem = f"cannot be looked for in the working directory: {exc.strerror}"
         raise ConfigError(f"{DEFAULT_FILE}: {problem}; change to another, or name a file with --config") from exc
 
@@ -134,7 +133,7 @@ def origin_of(source: Path | None) -> Origin:
 
 def _text(source: Path) -> str:
     try:
-        # Editors on Windows begin a file with a mark that TOML does not know.
+        # Editors on Windows write a byte order mark, which TOML does not allow.
         return source.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"{source}: no such file; `nexus-proxy config init` writes one") from None
@@ -155,16 +154,16 @@ def parsed(file: Origin) -> dict[str, Any]:
     except RecursionError:
         raise ConfigError(f"{file.label}: not valid TOML: nested too deeply") from None
     except ValueError as exc:
-        # Such as an integer of more digits than Python is willing to read.
+        # For example an integer with more digits than Python converts.
         raise ConfigError(f"{file.label}: not valid TOML: {shown(str(exc))}") from exc
 
 
 def from_command_line(
     overrides: Mapping[str, object], *, only: Collection[KeyPath] | None = None
 ) -> dict[KeyPath, Setting]:
-    """Return what *overrides* set, by path.
+    """Return the settings of *overrides* by path.
 
-    :param only: the keys that are wanted; None for all.
+    :param only: the keys to return; None for all.
     """
     found: dict[KeyPath, Setting] = {}
     for dotted, value in overrides.items():
@@ -181,7 +180,7 @@ def from_command_line(
 
 
 def _apply(settings: Mapping[KeyPath, Setting], tree: dict[str, Any]) -> None:
-    """Put *settings* into *tree*, whole tables before single keys of them."""
+    """Put *settings* into *tree*, tables before single keys in them."""
     for path in sorted(settings, key=len):
         node = tree
         for depth, part in enumerate(path[:-1], start=1):
@@ -192,7 +191,7 @@ def _apply(settings: Mapping[KeyPath, Setting], tree: dict[str, Any]) -> None:
 
 
 def warnings_of(variables: frozenset[str], tree: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a warning for each of *variables* that *tree* does not name as the place of a secret."""
+    """Yield a warning for each of *variables* that *tree* does not reference as a secret."""
     return map(env.warning_of, sorted(variables.difference(_named_variables(tree))))
 
 
@@ -208,7 +207,7 @@ def _named_variables(node: Any, key: str = "") -> Iterator[str]:
 
 
 def _leaves(node: Mapping[str, Any], at: str = "") -> Iterator[str]:
-    """Yield the dotted key of each value of *node* that is no table."""
+    """Yield the dotted key of each value in *node* that is no table."""
     for key, value in node.items():
         if isinstance(value, dict) and value:
             yield from _leaves(value, f"{at}{key}.")

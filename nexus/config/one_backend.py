@@ -1,4 +1,4 @@
-"""One ``[[backends]]`` table that comes from elsewhere than the file: decoded and checked as those of the file are."""
+"""Decodes and checks one ``[[backends]]`` table that is not in the configuration file."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,19 +19,19 @@ _HINT: Final = 'write "env:NAME" or "file:PATH"'
 
 
 class LoadedBackend(msgspec.Struct, frozen=True, kw_only=True):
-    """A backend that was checked, and what its references lead to."""
+    """A checked backend with its resolved secrets."""
 
     config: BackendConfig
     key: Secret | None
     credentials: Credentials
     secrets: tuple[Secret, ...]
-    """All of them, so that the log can be told to hide them."""
+    """All secrets, for the log to hide."""
 
 
 def load_backend(table: Mapping[str, Any], *, environ: Mapping[str, str]) -> LoadedBackend:
-    """Return what *table* describes; a secret in it is an error, and a reference to one is followed.
+    """Return the backend that *table* describes, with its references resolved.
 
-    :raises Fault: a key is wrong; its path begins in the table.
+    :raises Fault: a key is wrong, or holds a secret; its path begins in the table.
     """
     vault = Vault(environ)
     try:
@@ -50,7 +50,7 @@ def load_backend(table: Mapping[str, Any], *, environ: Mapping[str, str]) -> Loa
 
 
 def _secrets_in(backend: BackendConfig) -> Iterator[Fault]:
-    """Yield a fault for what may stand in a file that only its owner reads, but not in a request or in the store."""
+    """Yield a fault for each plain secret, which only a file that its owner alone reads may hold."""
     if _has_login(backend.url):
         yield Fault((*_AT, "url"), "holds credentials", f"use basic_auth: {_HINT}")
     if backend.https_proxy is not None and _has_login(backend.https_proxy):
@@ -59,7 +59,7 @@ def _secrets_in(backend: BackendConfig) -> Iterator[Fault]:
         if name.lower() in CREDENTIAL_HEADERS and not value.startswith(("env:", "file:")):
             yield Fault((*_AT, "headers", name), "expected a reference to a secret, not the secret", _HINT)
     for path, value in references_in(backend):
-        # Reading a pipe could last for ever.
+        # Reading a named pipe could block for ever.
         if value.startswith("file:") and not _is_file(value.removeprefix("file:")):
             yield Fault((*_AT, *path), f"no such file: {shown_path(value.removeprefix('file:'))}")
 

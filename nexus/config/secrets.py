@@ -1,4 +1,4 @@
-"""Secrets: where a reference to one leads, and a value that cannot be printed by accident."""
+"""Resolves references to secrets, and keeps secrets from being printed by accident."""
 
 import hashlib
 import hmac
@@ -23,7 +23,7 @@ CREDENTIAL_HEADERS: Final = frozenset({"authorization", "x-api-key", "api-key", 
 
 
 class Secret:
-    """A text that shows itself only to :meth:`reveal`."""
+    """A text that only :meth:`reveal` returns."""
 
     __slots__ = ("_text",)
 
@@ -48,7 +48,7 @@ class Secret:
 
 
 class KeyRing:
-    """The keys that clients may send, of which only the SHA-256 is kept."""
+    """The SHA-256 digests of the keys that clients may send."""
 
     __slots__ = ("_digests",)
 
@@ -59,32 +59,32 @@ class KeyRing:
         return len(self._digests)
 
     def accepts(self, presented: bytes) -> bool:
-        """Return whether *presented* is one of the keys, in a time that does not depend on which or how nearly."""
+        """Return whether *presented* is one of the keys, in constant time."""
         digest = hashlib.sha256(presented).digest()
         found = False
         for known in self._digests:
-            # No early exit: the time would tell the position of a key.
+            # No early exit: its timing would reveal the position of a key.
             found |= hmac.compare_digest(digest, known)
         return found
 
 
 class Credentials(msgspec.Struct, frozen=True):
-    """What is sent to one backend besides its key; all of it may be secret."""
+    """What is sent to one backend besides its key; any of it may be secret."""
 
     basic_auth: Secret | None = None
     """As ``user:password``."""
     headers: Mapping[str, Secret] = {}
     query: Mapping[str, Secret] = {}
     https_proxy: str | None = None
-    """The URL of the proxy on the way to it, normalised."""
+    """The normalised URL of the proxy on the way to it."""
     proxy_login: Secret | None = None
-    """What that proxy wants, as ``user:password``."""
+    """The credentials for that proxy, as ``user:password``."""
     secrets: tuple[Secret, ...] = ()
-    """Those of the values that are credentials."""
+    """The values among these that are credentials."""
 
 
 class Vault:
-    """Follows references to secrets, and collects what the operator should be warned of."""
+    """Resolves references to secrets, and collects warnings."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
@@ -94,10 +94,10 @@ class Vault:
         }
         self.warnings: list[str] = []
         self.found: list[Secret] = []
-        """Every secret that a reference led to, so that the log can be told to hide it."""
+        """Every resolved secret, for the log to hide."""
 
     def server_keys(self, config: Config) -> KeyRing:
-        """Return ``server.api_keys``; raise :class:`Fault` for one that leads nowhere."""
+        """Return ``server.api_keys``; raise :class:`Fault` for a reference that cannot be resolved."""
         return self._ring("api_keys", config.server.api_keys)
 
     def admin_keys(self, config: Config) -> KeyRing:
@@ -113,7 +113,7 @@ class Vault:
         }
 
     def credentials(self, config: Config, logins: Mapping[str, str]) -> dict[str, Credentials]:
-        """Return what else is sent to each backend, by its name; raise :class:`Fault` likewise.
+        """Return the other credentials of each backend, by its name; raise :class:`Fault` likewise.
 
         :param logins: the ``user:password`` in the URL of a backend, by its name.
         """
@@ -149,7 +149,7 @@ class Vault:
         )
 
     def _proxy(self, backend: BackendConfig, path: KeyPath) -> tuple[str | None, Secret | None]:
-        """Return the URL of the proxy for *backend*, and the login that it wants."""
+        """Return the URL of the proxy for *backend*, and the credentials for it."""
         text, place = backend.https_proxy, "bad URL"
         if text == proxies.ENVIRONMENT:
             variable = proxies.variable_for(backend.url, self._environ)
@@ -166,45 +166,45 @@ class Vault:
 
     def _header(self, name: str, text: str, path: KeyPath) -> Secret:
         if name.lower() in CREDENTIAL_HEADERS and not _is_reference(text):
-            # Of `Bearer KEY` the key alone is to be hidden too.
+            # The key in `Bearer KEY` is hidden by itself too.
             return self._kept(text, text.rpartition(" ")[2])
         return self._value(text, path)
 
     def _value(self, text: str, path: KeyPath) -> Secret:
-        """Return what *text* leads to if it is a reference, else *text* itself."""
+        """Return *text*, resolved if it is a reference."""
         if _is_reference(text):
             return self.resolve(text, path, may_have_spaces=True)
         return Secret(text)
 
     def _kept(self, text: str, *parts: str) -> Secret:
-        """Return *text* as a secret, and note that it and *parts* are to be hidden."""
+        """Return *text* as a secret, and have the log hide it and *parts*."""
         self.found += [Secret(each) for each in (text, *parts) if each]
         return Secret(text)
 
     def otel_headers(self, config: Config) -> dict[str, Secret]:
         """Return the value of each header of ``otel.headers``; raise :class:`Fault` likewise."""
         if not config.otel.enabled:
-            # Whoever switches it off may take its keys away.
+            # Its keys need not exist while it is switched off.
             return {}
         return {
-            # It may be of two words, as `Bearer KEY` is.
+            # With spaces, because a value may be `Bearer KEY`.
             name: self.resolve(reference, ("otel", "headers", name), may_have_spaces=True)
             for name, reference in config.otel.headers.items()
         }
 
     def resolve(self, reference: str, path: KeyPath, *, may_have_spaces: bool = False) -> Secret:
-        """Return the secret that *reference*, the value of the key at *path*, leads to."""
+        """Return the secret for *reference*, the value of the key at *path*."""
         scheme, _, place = reference.partition(":")
         source = self._sources.get(scheme)
         if source is None or not place:
-            # The value stays out of the error: it may well be the secret itself.
+            # The error does not quote the value, which may be the secret itself.
             raise Fault(path, "expected a reference to a secret, not the secret", _HINT)
         secret = source(place, path).strip()
         if not secret:
             raise Fault(path, f"{scheme}:{shown(place)} is empty")
         if not secret.isascii() or not secret.isprintable() or (" " in secret and not may_have_spaces):
             raise Fault(path, f"{scheme}:{shown(place)} holds a character that no key may have")
-        # Of `Bearer KEY` the key alone is to be hidden too.
+        # The key in `Bearer KEY` is hidden by itself too.
         self.found += [Secret(text) for text in {secret, secret.rpartition(" ")[2]}]
         return Secret(secret)
 

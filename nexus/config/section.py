@@ -1,4 +1,4 @@
-"""What all tables of the configuration have in common."""
+"""The base of all tables of the configuration, and the types of their numbers."""
 
 from typing import Annotated
 
@@ -6,9 +6,9 @@ import msgspec
 from msgspec import Meta
 
 Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
-"""A deadline or an interval: more than nothing, a year at most."""
+"""A deadline or an interval: above 0, at most a year."""
 SecondsOrZero = Annotated[float, Meta(ge=0, le=31_536_000)]
-"""The same where 0 means something."""
+"""The same, with 0 allowed."""
 Positive = Annotated[int, Meta(ge=1)]
 NotNegative = Annotated[int, Meta(ge=0)]
 

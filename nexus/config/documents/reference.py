@@ -1,4 +1,4 @@
-"""The schema as people read it: an example file and the reference page, both made from its types and docstrings."""
+"""Generates the example file and the reference page from the types and docstrings of the schema."""
 
 import ast
 import inspect
@@ -64,10 +64,10 @@ EXAMPLES: Final[Mapping[str, str]] = {
     "otel.headers": '{ authorization = "env:OTEL_KEY" }',
     "logging.component_levels": '{ routing = "debug" }',
 }
-"""What the example shows for a key that is unset or empty by default, where the default would say nothing."""
+"""Example values for keys that are unset or empty by default."""
 
 INSTEAD: Final = frozenset({"backends.api_key_env"})
-"""Keys that may be set instead of the one before, and not with it."""
+"""Keys that exclude the key before them."""
 
 UNSET: Final = "unset"
 
@@ -79,10 +79,10 @@ class Key(msgspec.Struct, frozen=True):
 
     name: str
     path: str
-    """From the top of the file, without the names and numbers on the way."""
+    """From the top of the file, without names and indexes."""
     type: str
     default: str | None
-    """As TOML; :data:`UNSET` where leaving it out has a meaning of its own, None for a key that is required."""
+    """As TOML; :data:`UNSET` where omitting the key has a meaning of its own, None for a required key."""
     sentence: str
 
 
@@ -100,7 +100,7 @@ def tables() -> tuple[Table, ...]:
 
 
 def example() -> str:
-    """Return a ``nexus.toml`` in which every key is there, with its meaning, as a comment."""
+    """Return a ``nexus.toml`` with every key and its meaning as comments."""
     lines = [
         "# The configuration of Nexus: every key with its meaning and its default, or an example where leaving it out",
         "# has a meaning of its own. To set one, remove the # before it and before the [table] that it stands in.",
@@ -130,27 +130,27 @@ def as_rst() -> str:
 
 
 def _tables(section: type[msgspec.Struct], path: str, header: str) -> Iterator[Table]:
-    """Yield the table of *section*, unless it is the top of the file, and then those within it."""
-    told = sentences(section)
+    """Yield the table of *section*, unless it is the top of the file, and then the tables in it."""
+    texts = sentences(section)
     fields = msgspec.structs.fields(section)
     nested = {field.name: inner for field in fields if (inner := _section_of(field.type))}
     if header:
-        keys = tuple(_key(field, path, told[field.name]) for field in fields if field.name not in nested)
+        keys = tuple(_key(field, path, texts[field.name]) for field in fields if field.name not in nested)
         yield Table(header, _one_line(inspect.getdoc(section) or ""), keys)
     for field in fields:
         if field.name in nested:
             whole = f"{path}.{field.name}".removeprefix(".")
             yield from _tables(nested[field.name], whole, _HEADERS[get_origin(bare(field.type))].format(whole))
         elif not header:
-            yield Table(f"[{field.name}.NAME]", told[field.name], ())
+            yield Table(f"[{field.name}.NAME]", texts[field.name], ())
 
 
 _HEADERS: Final[Mapping[Any, str]] = {None: "[{}]", tuple: "[[{}]]", dict: '[{}."NAME"]'}
-"""How a table is headed that is there once, as often as one likes, or by names of one's own."""
+"""The header of a single table, of an array of tables, and of a table by names."""
 
 
 def _section_of(type_: Any) -> type[msgspec.Struct] | None:
-    """Return the section that *type_* is, or is a row or a dict of; None when it is a value."""
+    """Return the section that *type_* is, or is a tuple or dict of; None for a plain value."""
     wanted = bare(type_)
     if get_origin(wanted) in _HEADERS:
         wanted = next((arg for arg in get_args(wanted) if is_section(arg)), wanted)
@@ -162,7 +162,7 @@ def _key(field: Any, path: str, sentence: str) -> Key:
 
 
 def sentences(section: type[msgspec.Struct]) -> dict[str, str]:
-    """Return the docstring of each attribute of *section*: the text that follows it in the source."""
+    """Return the docstring of each attribute of *section*."""
     tree = ast.parse(inspect.getsource(section))
     body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef))
     found = {}
@@ -173,7 +173,7 @@ def sentences(section: type[msgspec.Struct]) -> dict[str, str]:
 
 
 def _text_of(statement: ast.stmt | None) -> str:
-    """Return the text that *statement* consists of, the empty string when it is something else."""
+    """Return the text of *statement*; empty when it is no string."""
     value = statement.value if isinstance(statement, ast.Expr) else None
     return _one_line(value.value) if isinstance(value, ast.Constant) and isinstance(value.value, str) else ""
 
@@ -211,7 +211,7 @@ _WORDS: Final[Mapping[Any, str]] = {bool: "true or false", int: "integer", float
 
 
 def _range_text(type_: Any) -> str:
-    """Return what the constraints on *type_* allow, the empty string when there are none."""
+    """Return the range that the constraints on *type_* allow; empty without constraints."""
     for part in (type_, *get_args(type_)):
         for meta in get_args(part)[1:] if get_origin(part) is Annotated else ():
             least = f" above {meta.gt}" if meta.gt is not None else f" from {meta.ge}"

@@ -1,4 +1,4 @@
-"""The configuration as it may be shown: every key with its value and what set it, and no secret."""
+"""Lists the keys in force with their values and sources, without secrets."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -16,12 +16,12 @@ HIDDEN: Final = "***"
 _LOGIN: Final = re.compile(r"://\S*@")
 _REFERENCES: Final = ("env:", "file:")
 _MAY_BE_SECRET: Final = frozenset({"headers", "query", "plugins"})
-"""Tables whose texts are shown only where they are references."""
+"""Tables whose texts are hidden unless they are references."""
 _REFERENCES_ALONE: Final = frozenset({"api_key", "basic_auth", "api_keys", "admin_keys"})
 
 
 class ShownKey(msgspec.Struct, frozen=True):
-    """One key that is in force."""
+    """One key in force."""
 
     key: str
     """Dotted, such as ``server.port``."""
@@ -34,14 +34,13 @@ class ShownBackend(msgspec.Struct, frozen=True):
     """One backend."""
 
     keys: Mapping[str, Any]
-    """As in ``[[backends]]``, without those that have their default."""
+    """As in ``[[backends]]``, without keys that have their default."""
     origin: str
-    """The file, with the time of its reading where it is a watched one, ``api``, or ``discovery`` with the name of the
-    discoverer."""
+    """The file, with the time of reading for a watched file; ``api``; or ``discovery`` with the discoverer's name."""
 
 
 def shown_keys(loaded: LoadedConfig) -> Iterator[ShownKey]:
-    """Yield every key of *loaded* but those of backends."""
+    """Yield every key of *loaded* except those of backends."""
     for section, table in msgspec.to_builtins(loaded.config).items():
         if section != "backends":
             for path, value in _leaves(table, (section,)):
@@ -68,7 +67,7 @@ def keys_of(backend: BackendConfig) -> dict[str, Any]:
 
 
 def without_secrets(value: Any, path: KeyPath) -> Any:
-    """Return *value*, which stands at *path*, with :data:`HIDDEN` in the place of what is a secret or can be one."""
+    """Return *value*, the one at *path*, with :data:`HIDDEN` in place of whatever may be a secret."""
     if isinstance(value, dict):
         return {key: without_secrets(item, (*path, key)) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""What types cannot say about a configuration: the rules between its keys, and the spelling of its names."""
+"""Checks the rules between keys, and the spelling of names, which types cannot express."""
 
 import ipaddress
 import re
@@ -19,9 +19,9 @@ from nexus.errors import did_you_mean
 PROTOCOLS: Final = ("openai", "ollama", "anthropic")
 ZONES: Final = ("restricted", "open")
 
-# Names go into headers, metrics, logs and the paths of admin pages.
+# Names appear in headers, metrics, logs and the paths of admin pages.
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}")
-NOBODY: Final = "none"
+NO_BACKEND: Final = "none"
 _ORIGIN: Final = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#\s@]+", re.IGNORECASE)
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE: Final = re.compile(r"[\x21-\x7e]+(?: +[\x21-\x7e]+)*")
@@ -40,18 +40,18 @@ RESERVED_HEADERS: Final = frozenset(
         "x-request-id",
     }
 )
-"""Headers of a request to a backend that frame it, or that the proxy makes itself."""
+"""Headers that frame a request to a backend, or that the proxy sets itself."""
 _ALLOWED_HOST: Final = re.compile(r"\*|\[[0-9a-fA-F:.]+\]|[\w.*-]+", re.ASCII)
 
 
 def settled(config: Config) -> Config:
-    """Return *config* with each backend's URL, zone and key in their one spelling; raise :class:`Fault`."""
+    """Return *config* with the canonical URL, zone and key of each backend; raise :class:`Fault`."""
     backends = tuple(_settled_backend(backend, index) for index, backend in enumerate(config.backends))
     return msgspec.structs.replace(config, backends=backends)
 
 
 def without_logins(config: Config) -> tuple[Config, dict[str, str]]:
-    """Return *config* without the credentials in its backends' URLs, and these as ``user:password`` by the name."""
+    """Return *config* without credentials in URLs, and these as ``user:password`` by the backend's name."""
     logins: dict[str, str] = {}
     backends: list[BackendConfig] = []
     for index, backend in enumerate(config.backends):
@@ -68,16 +68,16 @@ def without_logins(config: Config) -> tuple[Config, dict[str, str]]:
 
 
 def check(config: Config, *, insecure: bool) -> None:
-    """Raise :class:`Fault` for the first rule that *config*, already settled, breaks."""
+    """Raise :class:`Fault` for the first rule that *config*, already canonical, breaks."""
     for rule in RULES:
         for fault in rule(config):
             raise fault
     if not insecure:
-        _refuse_an_open_door(config)
+        _require_keys_for_other_machines(config)
 
 
 def check_kinds(config: Config, known: Iterable[str]) -> None:
-    """Raise :class:`Fault` for a backend of a kind that is not *known*, once the plugins' kinds are."""
+    """Raise :class:`Fault` for a backend of an unknown kind; called when the kinds of plugins are known."""
     choices = ("auto", *sorted(known))
     for index, backend in enumerate(config.backends):
         if backend.type not in choices:
@@ -87,7 +87,7 @@ def check_kinds(config: Config, known: Iterable[str]) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether only this machine can reach *host*."""
+    """Whether only this machine can reach *host*."""
     bare = host.strip("[]").lower()
     try:
         return ipaddress.ip_address(bare).is_loopback
@@ -108,7 +108,7 @@ def _settled_backend(backend: BackendConfig, index: int) -> BackendConfig:
     if backend.api_key is not None and backend.api_key_env is not None:
         raise Fault(("backends", index, "api_key_env"), "api_key is given too", "keep one of them")
     api_key = backend.api_key if backend.api_key_env is None else f"env:{backend.api_key_env}"
-    models = {name: msgspec.structs.replace(told, zone=_lowered(told.zone)) for name, told in backend.models.items()}
+    models = {name: msgspec.structs.replace(model, zone=_lowered(model.zone)) for name, model in backend.models.items()}
     return msgspec.structs.replace(backend, url=url, api_key=api_key, zone=_lowered(backend.zone), models=models)
 
 
@@ -116,12 +116,12 @@ def _lowered(word: str | None) -> str | None:
     return word.lower() if word is not None else None
 
 
-def _refuse_an_open_door(config: Config) -> None:
+def _require_keys_for_other_machines(config: Config) -> None:
     if not config.server.api_keys and not is_loopback(config.server.host):
         raise Fault(
             ("server", "host"),
-            f"'{shown(config.server.host)}' can be reached from other machines, and no key is asked for",
-            "set api_keys in [server], or say --insecure to let anybody in",
+            f"'{shown(config.server.host)}' can be reached from other machines, and no key is required",
+            "set api_keys in [server], or use --insecure to accept all requests",
         )
 
 
@@ -150,32 +150,32 @@ def _aliases(config: Config) -> Iterator[Fault]:
     for alias, models in targets.items():
         if wrong := _wrong_name((alias, *(models or ("",)))):
             yield Fault(("routing", "aliases", alias), wrong)
-        if again := _comes_back_to(alias, targets):
-            problem = f"Circular alias detected: '{shown(alias)}' eventually points back to '{shown(again)}'"
+        if repeated := _name_on_cycle(alias, targets):
+            problem = f"Circular alias detected: '{shown(alias)}' eventually points back to '{shown(repeated)}'"
             yield Fault(("routing", "aliases", alias), problem)
         elif _hops(alias, targets) > MAX_ALIAS_HOPS:
             yield Fault(("routing", "aliases", alias), f"takes more than {MAX_ALIAS_HOPS} hops to a model")
 
 
-def _comes_back_to(start: str, targets: Mapping[str, tuple[str, ...]]) -> str | None:
-    """Return a name that lies on a circle which *start* leads to, None when every way ends."""
+def _name_on_cycle(start: str, targets: Mapping[str, tuple[str, ...]]) -> str | None:
+    """Return a name on a cycle that is reachable from *start*, None when there is no cycle."""
     finished: set[str] = set()
-    way = {start: iter(targets.get(start, ()))}
-    while way:
-        name, following = next(reversed(way.items()))
-        following_name = next(following, None)
-        if following_name is None:
+    path = {start: iter(targets.get(start, ()))}
+    while path:
+        name, remaining = next(reversed(path.items()))
+        target = next(remaining, None)
+        if target is None:
             finished.add(name)
-            del way[name]
-        elif following_name in way:
-            return following_name
-        elif following_name not in finished:
-            way[following_name] = iter(targets.get(following_name, ()))
+            del path[name]
+        elif target in path:
+            return target
+        elif target not in finished:
+            path[target] = iter(targets.get(target, ()))
     return None
 
 
 def _hops(start: str, targets: Mapping[str, tuple[str, ...]]) -> int:
-    """Return how far the furthest model is from *start*, counting no further than is allowed and one."""
+    """Return the hops from *start* to its furthest model; beyond the limit, the limit and one."""
     names = {start}
     for hops in range(MAX_ALIAS_HOPS + 1):
         names = {target for name in names for target in targets.get(name, ())}
@@ -193,7 +193,7 @@ def _fallbacks(config: Config) -> Iterator[Fault]:
 
 
 def _wrong_name(names: Iterable[str]) -> str | None:
-    """Return what is wrong with the first of *names* that no client would ask for, None when all can be models."""
+    """Return what is wrong with the first of *names* that cannot be a model, None when all are valid."""
     for name in names:
         if not name.strip():
             return "expected the name of a model, got an empty one"
@@ -209,7 +209,7 @@ def _backend_names(config: Config) -> Iterator[Fault]:
         if not _NAME.fullmatch(backend.name):
             expected = "expected 1 to 128 letters, digits and any of . _ : @ + -, a letter or digit first"
             yield Fault(path, f"{expected}, got '{shown(backend.name)}'")
-        if backend.name.lower() == NOBODY:
+        if backend.name.lower() == NO_BACKEND:
             yield Fault(
                 path, f"'{backend.name}' stands for no backend in headers, logs and metrics", "choose another name"
             )
@@ -273,7 +273,7 @@ def _backend_files(config: Config) -> Iterator[Fault]:
 
 
 def _why_no_file(name: str) -> str | None:
-    """Return why there is no file of that *name*, None when there is one."""
+    """Return why *name* is no file, None when it is one."""
     try:
         if Path(name).is_file():
             return None

@@ -1,4 +1,4 @@
-"""The HTTP proxy on the way to a backend: its spelling, and which one the usual variables name."""
+"""Normalises the URL of the HTTP proxy for a backend, and finds it in the environment."""
 
 import ipaddress
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from nexus.config.rules import urls
 
 ENVIRONMENT: Final = "environment"
-"""In the place of a proxy's URL: what the variables say."""
+"""The value of ``https_proxy`` that stands for the variables."""
 _VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
     "http": ("http_proxy", "all_proxy"),
     "https": ("https_proxy", "all_proxy"),
@@ -16,9 +16,9 @@ _VARIABLES: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def normalised(url: str) -> tuple[str, str | None]:
-    """Return *url* of a proxy as ``http://host:port``, and its ``user:password``, None when it has none.
+    """Return the *url* of a proxy as ``http://host:port``, and its ``user:password``, None when it has none.
 
-    Raise ValueError that says what is wrong, without repeating *url*.
+    :raises ValueError: it is invalid; the text does not quote it.
     """
     bare, login = urls.without_user(url if "://" in url else f"http://{url}")
     normal = urls.normalised(bare)
@@ -29,7 +29,7 @@ def normalised(url: str) -> tuple[str, str | None]:
 
 
 def variable_for(url: str, environ: Mapping[str, str]) -> str | None:
-    """Return the name of the variable that holds the proxy for *url*, which is normalised; None for no proxy."""
+    """Return the name of the variable with the proxy for the normalised *url*; None for no proxy."""
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or urls.DEFAULT_PORTS[parts.scheme]
     if _is_excepted(host, port, environ.get("no_proxy") or environ.get("NO_PROXY") or ""):
@@ -39,11 +39,11 @@ def variable_for(url: str, environ: Mapping[str, str]) -> str | None:
 
 
 def _is_excepted(host: str, port: int, no_proxy: str) -> bool:
-    return any(_is_meant(host, port, entry) for entry in no_proxy.replace(",", " ").lower().split())
+    return any(_matches(host, port, entry) for entry in no_proxy.replace(",", " ").lower().split())
 
 
-def _is_meant(host: str, port: int, entry: str) -> bool:
-    """Whether *entry* of ``no_proxy`` means the host: a name with all below it, an address, a network, or ``*``."""
+def _matches(host: str, port: int, entry: str) -> bool:
+    """Whether *entry* of ``no_proxy`` matches: a name and its subdomains, an address, a network, or ``*``."""
     if entry == "*":
         return True
     try:

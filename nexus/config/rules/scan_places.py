@@ -1,4 +1,4 @@
-"""Entries of ``[[discovery.hosts]]``: a name, an address or a small subnet, each with the ports to try."""
+"""Parses and checks entries of ``[[discovery.hosts]]``: a name, an address or a small subnet, with ports."""
 
 import ipaddress
 import re
@@ -15,7 +15,7 @@ MAX_IN_SUBNET: Final = 256
 """Addresses of one subnet: a /24 of IPv4, a /120 of IPv6."""
 MAX_ADDRESSES: Final = 1024
 MAX_PORTS: Final = 8192
-"""In all entries together: the ports of all addresses."""
+"""Ports of all addresses in all entries together."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -29,17 +29,17 @@ _LIKE_AN_ADDRESS: Final = re.compile(r"[0-9.]+|0[xX].*", re.ASCII)
 
 
 class ScanPlace(msgspec.Struct, frozen=True):
-    """One entry: the hosts that it stands for, and the ports to try at each."""
+    """One entry: its hosts, and the ports to try at each."""
 
     hosts: tuple[str, ...]
     """Names, and addresses without brackets."""
     ports: range
-    """Empty: those of the table."""
+    """Empty to use the ports of the table."""
     is_subnet: bool
 
 
 def place_in(entry: str) -> ScanPlace:
-    """Return what *entry* stands for. :raises ValueError: it is none of the forms; the text says why."""
+    """Return the parsed *entry*. :raises ValueError: it is invalid; the text says why."""
     found = _ENTRY.fullmatch(entry.strip()) if "://" not in entry else None
     if found is None:
         raise ValueError("expected a host, an address or a subnet, with :port or :first-last behind it if need be")
@@ -56,7 +56,7 @@ def place_in(entry: str) -> ScanPlace:
 
 
 def names_in(sources: Iterable[HostsSourceConfig]) -> tuple[str, ...]:
-    """Return the hosts of *sources* that are names, each once."""
+    """Return the hosts of *sources* that are names, without duplicates."""
     hosts = [place.hosts[0] for source in sources for place in map(place_in, source.hosts) if not place.is_subnet]
     return tuple(dict.fromkeys(host for host in hosts if not is_address(host)))
 
@@ -84,7 +84,7 @@ def faults_of(sources: tuple[HostsSourceConfig, ...]) -> Iterator[Fault]:
             except ValueError as exc:
                 yield Fault(at, f"'{shown(entry)}': {exc}")
                 continue
-            if place.is_subnet and not _is_of_others(place.hosts[0]):
+            if place.is_subnet and not _is_of_other_machines(place.hosts[0]):
                 hint = "write each address that is meant"
                 yield Fault(at, f"'{shown(entry)}' is no subnet of other machines", hint)
             if not place.ports and not source.ports:
@@ -105,10 +105,11 @@ def _host(host: str) -> str:
     return host.lower().rstrip(".")
 
 
-def _is_of_others(address: str) -> bool:
-    """Whether *address* is one at which a scan may look for machines, rather than one that has to be named.
+def _is_of_other_machines(address: str) -> bool:
+    """Whether a scan may include *address*.
 
-    At link-local ones are the services that tell a machine its secrets; those of IPv6 need an interface, too.
+    Link-local addresses include those of metadata services, which return a machine's secrets; in IPv6 they also need
+    an interface.
     """
     parsed = ipaddress.ip_address(address)
     return not (parsed.is_loopback or parsed.is_link_local or parsed.is_multicast or parsed.is_unspecified)

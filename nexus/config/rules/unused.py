@@ -1,4 +1,4 @@
-"""Keys that are set and have no effect, because another key that would bring them into force is not."""
+"""Finds keys that have no effect, because another key is not set."""
 
 from collections.abc import Callable, Collection, Iterator
 from typing import Final
@@ -7,13 +7,13 @@ from nexus.config.faults import Fault
 from nexus.config.schema import Config
 
 Given = Collection[str]
-"""The dotted keys that file, environment or command line gave."""
+"""The dotted keys that file, environment or command line set."""
 
 _TLS_KEYS: Final = ("tls_ca_file", "tls_cert_file", "tls_key_file")
 
 
 def check_store(config: Config, given: Given) -> None:
-    """Raise :class:`Fault` for a ``store.path`` without a ``store.kind``: what is kept would be lost at a restart."""
+    """Raise :class:`Fault` for a ``store.path`` without a ``store.kind``: the state would be lost at a restart."""
     path = ("store", "path")
     if "store.path" in given and "store.kind" not in given:
         raise Fault(path, "a path without a kind keeps nothing", 'set kind = "sqlite" too, or leave the path out')
@@ -22,9 +22,9 @@ def check_store(config: Config, given: Given) -> None:
 
 
 def unused(config: Config, given: Given) -> Iterator[Fault]:
-    """Yield each key of *config* that was *given* and has no effect, with what to do about it.
+    """Yield each key of *config* that was *given* and has no effect, with a hint.
 
-    A section that is switched off by an ``enabled = false`` of its own says so itself, and is not in question.
+    The keys of a section with ``enabled = false`` are not reported, because the operator switched it off.
     """
     for rule in _RULES:
         yield from rule(config, given)
@@ -75,7 +75,7 @@ def _tls(config: Config, _given: Given) -> Iterator[Fault]:
 
 
 def _below(section: str, given: Given) -> list[str]:
-    """Return the keys directly in *section* that were given, sorted."""
+    """Return the given keys directly in *section*, sorted."""
     start = f"{section}."
     return sorted({key.removeprefix(start).partition(".")[0] for key in given if key.startswith(start)})
 

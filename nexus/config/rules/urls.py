@@ -1,4 +1,4 @@
-"""Backend URLs in one spelling, so that two of them are equal when they mean the same server."""
+"""Normalises backend URLs, so that two of them are equal if they are the same server."""
 
 import ipaddress
 import re
@@ -12,13 +12,13 @@ _PATH: Final = re.compile(r"[\w.~!$&'()*+,;=:@%/-]*", re.ASCII)
 
 
 VERSION_SEGMENT: Final = re.compile(r"/v[0-9]+(\.[0-9]+)?((alpha|beta|preview)[0-9]*)?(?=/|$)")
-"""A segment of a path that names the version of an API, such as ``v1``, ``v4`` or ``v1beta``."""
+"""A path segment with the version of an API, such as ``v1``, ``v4`` or ``v1beta``."""
 
 
 def without_user(url: str) -> tuple[str, str | None]:
-    """Return *url* without the credentials in it, and these as ``user:password``; None when it has none.
+    """Return *url* without its credentials, and these as ``user:password``, None when it has none.
 
-    Raise ValueError, which does not repeat them, when they are not of that form.
+    :raises ValueError: they have another form; the text does not quote them.
     """
     begin, separator, rest = url.partition("://")
     authority, slash, path = rest.partition("/")
@@ -31,12 +31,12 @@ def without_user(url: str) -> tuple[str, str | None]:
 
 
 def normalised(url: str, *, path_is_complete: bool | None = None) -> str:
-    """Return *url* as scheme, host, port unless it is the usual one, and base path.
+    """Return *url* as scheme, host, port unless it is the default, and base path.
 
-    The path has no slash at its end, and no ``/v1`` unless another version stands before it. Raise ValueError that says
-    what is wrong, without repeating *url*: it may hold a password.
+    The path has no slash at the end, and no ``/v1`` unless it follows another version.
 
-    :param path_is_complete: whether a ``/v1`` at the end stays in any case, or in none.
+    :param path_is_complete: True to keep a ``/v1`` at the end in any case, False to remove it in any case.
+    :raises ValueError: it is invalid; the text does not quote it, because it may hold a password.
     """
     if not url.isascii() or not url.isprintable() or " " in url:
         raise ValueError("holds a character that no URL may have")
@@ -77,12 +77,12 @@ def _host(host: str) -> str:
 
 
 def _base_path(path: str, is_complete: bool | None) -> str:
-    """Return *path* without trailing slashes and without the ``/v1`` that OpenAI's clients want in a base URL."""
+    """Return *path* without trailing slashes, and without the ``/v1`` that OpenAI's clients expect in a base URL."""
     path = path.rstrip("/")
     while path.endswith("/v1") and not is_complete:
         before = path.removesuffix("/v1").rstrip("/")
         if is_complete is None and not before.endswith("/v1") and VERSION_SEGMENT.search(before):
-            # Then it is that version which takes the place of a client's /v1, and this one is part of the path.
+            # The earlier version replaces a client's /v1, so this /v1 is part of the path.
             break
         path = before
     return path

@@ -1,4 +1,4 @@
-"""A table of the file decoded into its type, and when that fails, the exact key at fault."""
+"""Decodes a table into its type, or raises a fault that names the exact key."""
 
 import re
 import types
@@ -15,9 +15,8 @@ T = TypeVar("T")
 
 HINTS: Final[Mapping[KeyPath, str]] = {
     ("server", "log_level"): "use `level` of [logging]",
-    ("discovery", "service_types"): "mDNS is a plugin: pip install nexus-proxy-mdns",
 }
-"""Keys that one might look for here, and where what they did is now."""
+"""Keys that operators may try, and what to use instead."""
 
 STAGE_PLUGINS: Final = ("affinity", "budget", "fleet", "lifecycle", "privacy", "quality", "tier")
 
@@ -27,12 +26,12 @@ def decoded(table: Mapping[str, Any], type_: type[T], at: KeyPath = ()) -> T:
     try:
         return msgspec.convert(table, type_)
     except (ValueError, OverflowError, RecursionError) as exc:
-        # msgspec tells the type at fault but not always the key, and knows no neighbours to suggest.
-        raise next(_faults(table, type_, at), _as_told(exc, (*at, OF_THE_TABLE))) from exc
+        # msgspec does not always name the key, and makes no suggestions.
+        raise next(_faults(table, type_, at), _fault_of(exc, (*at, OF_THE_TABLE))) from exc
 
 
 def bare(type_: Any) -> Any:
-    """Return *type_* without constraints and without the None that means unset."""
+    """Return *type_* without constraints, and without None for unset."""
     if get_origin(type_) is Annotated:
         return bare(get_args(type_)[0])
     if get_origin(type_) in {Union, types.UnionType}:
@@ -42,12 +41,12 @@ def bare(type_: Any) -> Any:
 
 
 def is_section(type_: Any) -> bool:
-    """Return whether *type_*, already bare, is a table with keys of its own."""
+    """Whether *type_*, already bare, is a table of the schema."""
     return isinstance(type_, type) and issubclass(type_, msgspec.Struct)
 
 
 def unknown_key(path: KeyPath, known: Mapping[str, Any]) -> Fault:
-    """Return the fault of a key that nobody knows, with the closest of *known* or the place where it is now."""
+    """Return the fault of an unknown key, with the closest of *known* or what to use instead."""
     name = str(path[-1])
     if name in STAGE_PLUGINS and path[:-1] in {(), ("routing",)}:
         hint = f"stages are plugins: use [plugins.{name}] and pip install nexus-proxy-{name}"
@@ -92,7 +91,7 @@ def _is_of_tables(item: Any) -> bool:
 
 
 def _stray_key(key: str, fields: Mapping[str, msgspec.structs.FieldInfo]) -> Fault:
-    """Return the fault of a key that stands before the first table."""
+    """Return the fault of a key before the first table."""
     tables = {name: bare(field.type) for name, field in fields.items()}
     homes = [f"[{name}]" for name, type_ in tables.items() if is_section(type_) and key in type_.__struct_fields__]
     hint = f"it belongs below {' or '.join(homes)}" if homes else did_you_mean(key, fields, before="")
@@ -100,7 +99,7 @@ def _stray_key(key: str, fields: Mapping[str, msgspec.structs.FieldInfo]) -> Fau
 
 
 def _single_table(wanted: Any, path: KeyPath) -> Fault:
-    """Return the fault of a table that stands where several may be."""
+    """Return the fault of a table in place of an array of tables."""
     item = bare(get_args(wanted)[0])
     is_of_tables = is_section(item) or get_origin(item) is dict
     hint = f"write [[{'.'.join(str(part) for part in path)}]]" if is_of_tables else ""
@@ -117,11 +116,11 @@ def _leaf_faults(value: Any, type_: Any, path: KeyPath) -> Iterator[Fault]:
             expected = " or ".join(f"'{choice}'" for choice in choices)
             yield Fault(path, f"expected {expected}, got '{shown(value)}'", did_you_mean(value, choices, before=""))
         else:
-            yield _as_told(exc, path)
+            yield _fault_of(exc, path)
 
 
-def _as_told(exc: Exception, path: KeyPath) -> Fault:
-    """Return what msgspec says of the value at *path*, or of something in it."""
+def _fault_of(exc: Exception, path: KeyPath) -> Fault:
+    """Return msgspec's error about the value at *path*, or about a part of it, as a fault."""
     text, _, inside = str(exc).partition(" - at `")
     found = _STEP.findall(inside) if inside.startswith("$") else ()
     steps = tuple(int(index) if index else key for key, index in found)
@@ -133,8 +132,7 @@ _STEP: Final = re.compile(r"\.([^.\[\]`]+)|\[(\d+)\]")
 
 
 def _reworded(text: str) -> str:
-    """Return msgspec's *text* in the words of TOML and of our errors."""
-    # A key is set or left out: there is no null in TOML.
+    """Return msgspec's *text* in the terms of TOML, where there is no null, and in the style of our errors."""
     text = text.replace("`object`", "`table`").replace(" | null`", "`")
     return text[:1].lower() + text[1:]
 

@@ -1,4 +1,4 @@
-"""``NEXUS_*`` variables as settings: short names, and ``NEXUS_SECTION__KEY`` for every key."""
+"""Reads ``NEXUS_*`` variables: short names, and ``NEXUS_SECTION__KEY`` for every key."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -25,12 +25,12 @@ SHORT_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "NEXUS_ROUTING_MAX_RETRIES": ("routing", "max_retries"),
     "NEXUS_DISABLE_PLUGINS": ("plugin_loading", "disabled"),
 }
-"""The keys that are set most often, by a name that needs no section."""
+"""Short names for the keys that are set most often."""
 
 NOT_KEYS: Final = frozenset({"NEXUS_API_KEY", "NEXUS_CONFIG", "NEXUS_INSECURE", "NEXUS_URL"})
-"""Variables that stand for an option and not for a key of the file."""
+"""Variables that replace an option rather than a key of the file."""
 
-# Kubernetes gives each pod variables for each Service of its namespace, whose name may be nexus or nexus-proxy:
+# Kubernetes sets variables for each Service of a pod's namespace, and one may be named nexus or nexus-proxy:
 # https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
 _FROM_KUBERNETES: Final = re.compile(r"NEXUS_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
 _PORT_OF_KUBERNETES: Final = re.compile(r"NEXUS_(\w+_)?PORT=(tcp|udp|sctp)://.*")
@@ -39,11 +39,11 @@ _PORT_OF_KUBERNETES: Final = re.compile(r"NEXUS_(\w+_)?PORT=(tcp|udp|sctp)://.*"
 def settings(
     environ: Mapping[str, str], *, only: Collection[KeyPath] | None = None
 ) -> tuple[dict[KeyPath, Setting], frozenset[str]]:
-    """Return what *environ* sets, by path, and the names of the variables that set no key.
+    """Return the settings of *environ* by path, and the names of the variables that set no key.
 
-    An empty variable counts as not set: compose files pass one on for each that the host does not have.
+    An empty variable counts as unset: compose files pass one for each variable that the host does not have.
 
-    :param only: the keys that are wanted, None for all; a value of another may be wrong.
+    :param only: the keys to return, None for all; the values of others are not checked.
     """
     found: dict[KeyPath, Setting] = {}
     unknown = set()
@@ -70,12 +70,12 @@ def from_text(text: str, path: tuple[str, ...], origin: Origin) -> Setting:
 
 
 def warning_of(name: str) -> str:
-    """Return what to tell the operator of the variable *name*, which sets nothing."""
+    """Return the warning about the variable *name*, which sets no key."""
     if name.removeprefix(PREFIX).lower() in Config.__struct_fields__:
         return f"{name}: is a whole table, and ignored; set one of its keys, as {name}__KEY"
     long_names = ("__".join(path).upper() for path in texts.all_keys())
     short_names = (known.removeprefix(PREFIX) for known in (*SHORT_NAMES, *NOT_KEYS))
-    # Compared without the prefix: what all of them share would make any two of them alike.
+    # Compared without the prefix, which would make any two of them similar.
     hint = did_you_mean(name.removeprefix(PREFIX), [*short_names, *long_names]).replace("'", f"'{PREFIX}", 1)
     return f"{shown(name)}: sets no key of the configuration, and is ignored{hint}"
 
@@ -83,19 +83,19 @@ def warning_of(name: str) -> str:
 def _ours(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for name in sorted(environ):
         text = environ[name]
-        is_ours = name.startswith(PREFIX) and name not in NOT_KEYS and text.strip()
-        if is_ours and not _is_from_kubernetes(name, text):
+        is_setting = name.startswith(PREFIX) and name not in NOT_KEYS and text.strip()
+        if is_setting and not _is_from_kubernetes(name, text):
             yield name, text
 
 
 def _is_from_kubernetes(name: str, text: str) -> bool:
-    # The name of a Service becomes one word of capitals; two underscores separate a section from its key.
+    # Kubernetes never writes two underscores in a row, which separate a section from its key.
     is_link = _FROM_KUBERNETES.fullmatch(name) or _PORT_OF_KUBERNETES.fullmatch(f"{name}={text}")
     return is_link is not None and "__" not in name
 
 
 def _path_of(name: str) -> tuple[str, ...] | None:
-    """Return the path that the variable *name* sets, None when there is no such key; a whole section is none."""
+    """Return the path of the key that the variable *name* sets, None when there is no such key."""
     if name in SHORT_NAMES:
         return SHORT_NAMES[name]
     path = tuple(name.removeprefix(PREFIX).lower().split("__"))

@@ -1,4 +1,4 @@
-"""The text of a variable or an option, read as the type of the key that it sets."""
+"""Reads the text of a variable or an option as the type of its key."""
 
 import tomllib
 from collections.abc import Callable, Mapping
@@ -33,7 +33,7 @@ def type_at(path: tuple[str, ...]) -> Any:
 
 
 def all_keys(type_: type[msgspec.Struct] = Config, at: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
-    """Return every key that has one place in the file, with its type: all but those inside arrays and free tables."""
+    """Return every key outside of arrays and tables of free names, with its type."""
     found: dict[tuple[str, ...], Any] = {}
     for field in msgspec.structs.fields(type_):
         wanted = bare(field.type)
@@ -46,7 +46,7 @@ def all_keys(type_: type[msgspec.Struct] = Config, at: tuple[str, ...] = ()) -> 
 
 
 def path_of(dotted: str) -> tuple[str, ...]:
-    """Return the parts of a dotted key, quoted ones included; raise ValueError when it is none."""
+    """Return the parts of a dotted key, which may be quoted; raise ValueError when it is invalid."""
     table = tomllib.loads(f"{dotted} = 0") if "\n" not in dotted else {}
     parts: KeyPath = ()
     node: Any = table
@@ -60,7 +60,7 @@ def path_of(dotted: str) -> tuple[str, ...]:
 
 def read(text: str, type_: Any) -> Any:
     """Return *text* as a value for a key of *type_*; raise ValueError that says what was expected."""
-    if any("\ud800" <= c <= "\udfff" for c in text):  # how Python carries the bytes of a variable that is not UTF-8
+    if any("\ud800" <= c <= "\udfff" for c in text):  # Python's escapes for bytes that are not UTF-8
         raise ValueError("expected text in UTF-8")
     wanted = bare(type_)
     if is_section(wanted):
@@ -97,7 +97,7 @@ def _float(text: str) -> float:
 
 
 def _any(text: str) -> Any:
-    """Return a TOML value if *text* is one, else *text*: the type of a plugin's key is not known yet."""
+    """Return *text* as a TOML value if possible, because the type of a plugin's key is not known yet."""
     try:
         return _toml_value(text)
     except ValueError:
@@ -117,7 +117,7 @@ def _toml_value(text: str) -> Any:
     except (ValueError, RecursionError):
         table = {}
     if table.keys() != {"value"}:
-        # The text stays out of the error: a table of backends may hold a secret that was meant to be a reference.
+        # The error does not quote the text, because a table of backends may hold a secret.
         raise ValueError('expected a TOML value, such as {name = "text"} or [1, 2]')
     return table["value"]
 
