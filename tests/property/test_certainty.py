@@ -1,4 +1,4 @@
-"""Only a certainty refuses: whatever is estimated, claimed or said, no request is refused that a server could take."""
+"""Only certainty rejects: no estimate or claim rejects a request that a server could accept."""
 
 import base64
 import json

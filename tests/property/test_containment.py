@@ -35,7 +35,7 @@ class Unshowable(Exception):
 
 
 class Both(BaseExceptionGroup):
-    """Two that would end the process."""
+    """Two exceptions that would end the process."""
 
     def __new__(cls):
         return super().__new__(cls, "both", [SystemExit(1), KeyboardInterrupt()])
@@ -50,7 +50,7 @@ EXCEPTIONS = st.sampled_from(
 
 
 class Careful(Reconciler):
-    """Takes out whoever is of an odd priority."""
+    """Excludes backends of an odd priority."""
 
     name = "careful"
 
@@ -103,7 +103,7 @@ DEEDS = {
 
 
 class Rogue(Reconciler):
-    """Does what hypothesis thinks of, in each of its parts; the steps of a part are played to their end or a raise."""
+    """Does what hypothesis generates, call by call; the steps of a call run to the end or to an exception."""
 
     name = "rogue"
     priority = 500

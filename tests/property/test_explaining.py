@@ -1,4 +1,4 @@
-"""An explanation says what happens next, and changes nothing of it."""
+"""An explanation predicts the next decision and does not change it."""
 
 from random import Random
 
@@ -29,7 +29,7 @@ names = st.sampled_from([f"gpu-{number}" for number in range(6)])
 
 
 class Opinion(Reconciler):
-    """Says one thing about each backend, by its name; refuses to hold for some."""
+    """Gives one verdict on each backend, by its name, and refuses to hold for some."""
 
     name = "opinion"
     priority = 500
@@ -66,7 +66,7 @@ class Opinion(Reconciler):
 
 
 class Held(Hold):
-    """One of what the opinion holds."""
+    """A hold of the opinion."""
 
     def __init__(self, opinion):
         self._opinion = opinion

@@ -1,4 +1,4 @@
-"""The stages of all installed plugins, under rules that give each of them something to say."""
+"""The stages of all installed plugins, with a configuration on which each of them acts."""
 
 import pytest
 from hypothesis import given, settings

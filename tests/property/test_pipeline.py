@@ -25,7 +25,7 @@ modestly = settings(max_examples=60, deadline=None)
 
 
 class Arbitrary(Reconciler):
-    """A stage that says one thing about each backend, chosen by the backend's name and nothing else."""
+    """A stage that gives one verdict on each backend, chosen by its name alone."""
 
     name = "arbitrary"
     priority = 500
@@ -45,7 +45,7 @@ class Arbitrary(Reconciler):
 
 
 class Holding(Reconciler):
-    """A stage whose holds are counted, and which refuses now and then."""
+    """A stage that counts its holds and sometimes refuses."""
 
     name = "holding"
     priority = 300
@@ -55,7 +55,7 @@ class Holding(Reconciler):
         self.held = 0
 
     def reconcile(self, intent):
-        """Leave everybody in."""
+        """Exclude no backend."""
 
     def reserve(self, intent, backend):
         answer = self._answers.pop() if self._answers else "hold"

@@ -15,14 +15,14 @@ REQUESTS = 400
 SHARES = st.lists(st.sampled_from([0.5, 1.0, 2.0, 3.0, 10.0]), min_size=2, max_size=4)
 DIVIDING = ("smart", "round_robin", "least_loaded", "random", "priority_only")
 BY_CHANCE = 0.1
-"""How far chance may lead from a share of all requests: four standard deviations at least."""
+"""How far chance may deviate from a share of all requests: at least four standard deviations."""
 IN_TURN = 0.04
 BY_SLOTS = 0.06
-"""Requests in flight are whole: of 16 of them, one that has a part of 0.04 has none or one."""
+"""Requests in flight are whole numbers: with 16 of them, a share of 0.04 is none or one."""
 
 
 def served(strategy, shares, *, at_once, seed=1, requests=REQUESTS, **fields):
-    """Return how many requests each backend got, of which so many are always under way; the oldest ends first."""
+    """Return how many requests each backend got, with *at_once* in flight at all times; the oldest ends first."""
     backends = [make_backend(f"gpu-{n}", share=share, **fields) for n, share in enumerate(shares)]
     schedule, under_way, counts = Schedule(strategy, chance=Random(seed)), deque(), Counter()
     for _ in range(requests):

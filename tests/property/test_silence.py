@@ -1,4 +1,4 @@
-"""What always holds of silence: it never makes a backend more attractive, and a backend at work is never silent."""
+"""Silence never makes a backend more attractive, and a backend at work is never silent."""
 
 from random import Random
 
@@ -19,7 +19,7 @@ PACES = st.none() | st.tuples(st.floats(0.001, 300.0), AGES)
 
 @st.composite
 def fleets(draw, size=3):
-    """Backends of which some were measured, some have requests waiting, and some show signs of life."""
+    """Backends, some with measurements, some with waiting requests, and some with signs of life."""
     found = []
     for number in range(size):
         slots = draw(st.sampled_from([None, 4]))

@@ -21,7 +21,7 @@ from nexus.testing.builders import CHAT, MODEL
 
 
 class Stage(Reconciler):
-    """A stage that does what a test tells it."""
+    """A stage whose methods a test gives."""
 
     name = "test"
     priority = 500
@@ -41,19 +41,19 @@ class Stage(Reconciler):
 
 @pytest.fixture
 def stage():
-    """Give what makes a stage: ``stage(does, name="privacy", priority=200, on_error="skip", holds=...)``."""
+    """Give a function that makes a stage: ``stage(does, name="privacy", priority=200, on_error="skip", holds=...)``."""
     return Stage
 
 
 @pytest.fixture
 def plugin():
-    """Give what makes the plugin that a stage comes from."""
+    """Give a function that makes the plugin of a stage."""
     return lambda name="acme": Plugin(name, f"nexus-proxy-{name}", "1.0", {})
 
 
 @pytest.fixture
 def router(plugin):
-    """Give what makes a router, of configuration keys and further stages."""
+    """Give a function that makes a router from configuration keys and further stages."""
 
     def make(*stages, observe=(), policies=None, chance=None, **config):
         if not stages and policies is None:
@@ -73,7 +73,7 @@ def router(plugin):
 
 @pytest.fixture
 def routing():
-    """Give what begins the search of one request: ``routing(router, model="llama3", needs_vision=True)``."""
+    """Give a function that begins one search: ``routing(router, model="llama3", needs_vision=True)``."""
 
     def begin(router, model=MODEL, *, endpoint=CHAT, headers=None, **requirements):
         return router.begin(
@@ -89,7 +89,7 @@ def routing():
 
 @pytest.fixture
 def settle():
-    """Give what ends an attempt."""
+    """Give a function that ends an attempt."""
 
     def settle_all(reserved, ending=Ending.FINISHED):
         outcome = AttemptOutcome(

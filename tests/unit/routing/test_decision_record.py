@@ -1,4 +1,4 @@
-"""What is kept of decisions: the last thousand, all rounds of each, and nothing that is large."""
+"""Recent decisions: the last thousand, each with all rounds and without large objects."""
 
 import gc
 import tracemalloc
@@ -63,11 +63,11 @@ def test_the_newest_of_an_id_is_found(router, routing):
         ({"x-nexus-strict": "1"}, False),
     ],
 )
-def test_who_wants_an_explanation_says_so(headers, wants):
+def test_a_header_asks_for_an_explanation(headers, wants):
     assert Request("r", CHAT, Requirements(model="m"), headers, 0.0).wants_explanation is wants
 
 
-def test_the_rounds_of_one_who_waits_are_one(router, routing, settle):
+def test_a_request_that_waits_has_one_round(router, routing, settle):
     backend = make_backend(max_in_flight=1)
     fleet, subject = make_fleet(backend), router()
     holder = routing(subject).next(fleet)
@@ -133,7 +133,7 @@ def test_a_decision_of_a_large_fleet_that_changes_all_the_time_takes_little(rout
 
 
 def reachable(root):
-    """Every object that is kept alive by *root*, as far as it is one of ours."""
+    """Return every object of Nexus that *root* keeps alive."""
     seen, todo = {}, [root]
     while todo:
         one = todo.pop()

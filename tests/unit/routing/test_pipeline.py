@@ -1,4 +1,4 @@
-"""The loop over the stages: who is blamed, what is counted, what is given back."""
+"""The loop over the stages: what is logged, counted and given back."""
 
 import pytest
 from structlog.testing import capture_logs
@@ -12,7 +12,7 @@ from nexus.testing.builders import make_backend, make_intent
 
 @pytest.fixture
 def pipeline(plugin):
-    """Give what makes a pipeline of the given stages alone."""
+    """Give a function that makes a pipeline of the given stages alone."""
 
     def make(*stages, **operator):
         places = in_order((), [(plugin(stage.name), stage) for stage in stages], **operator)
@@ -46,7 +46,7 @@ def test_every_stage_is_timed_and_counted(pipeline, stage):
     assert subject.counters.durations.sum == pytest.approx(0.002)
 
 
-def test_a_stage_that_fails_is_named_in_the_log(pipeline, stage):
+def test_a_stage_that_fails_is_logged(pipeline, stage):
     subject = pipeline(stage(fail, name="privacy"))
 
     with capture_logs() as logs, pytest.raises(StageFailed) as failure:
@@ -57,7 +57,7 @@ def test_a_stage_that_fails_is_named_in_the_log(pipeline, stage):
     assert subject.stages[0].counters.failures == {"reconcile": 1}
 
 
-def test_a_stage_that_is_skipped_has_said_nothing(pipeline, stage):
+def test_verdicts_of_a_skipped_stage_have_no_effect(pipeline, stage):
     def breaks(intent):
         backend = next(iter(intent))
         intent.weigh(backend, 0.5, stage="two", reason="for the test")
@@ -86,7 +86,7 @@ def test_a_stage_that_only_observes_decides_nothing_and_is_recorded(pipeline, st
     assert [(v.backend, v.reason) for v in intent.observed] == [("a", "for the test")]
 
 
-def test_a_stage_that_only_observes_cannot_close_the_door_by_failing(pipeline, stage):
+def test_a_stage_that_only_observes_cannot_reject_by_failing(pipeline, stage):
     subject = pipeline(stage(fail, name="test", on_error="reject"), observe=["test"])
     intent = make_intent(backends={"a": "local"})
 
@@ -151,7 +151,7 @@ def test_a_stage_that_may_be_skipped_holds_nothing_when_it_fails(pipeline, stage
     assert held.outcomes == ["the outcome"]
 
 
-def test_a_hold_that_cannot_be_settled_does_not_keep_the_others(pipeline, stage):
+def test_a_hold_that_fails_to_settle_does_not_keep_others_from_settling(pipeline, stage):
     broken, steady, backend = Held(fails=True), Held(), make_backend()
     subject = pipeline(
         stage(name="a", priority=2, holds=lambda *_: broken), stage(name="b", priority=1, holds=lambda *_: steady)
@@ -166,8 +166,8 @@ def test_a_hold_that_cannot_be_settled_does_not_keep_the_others(pipeline, stage)
     assert [(entry["event"], entry["stage"]) for entry in logs] == [("hold_not_settled", "a")]
 
 
-class Telling(Held):
-    """Has something to say to the client."""
+class HeldWithHeaders(Held):
+    """Adds a header to the answer."""
 
     def headers(self, usage):
         if self._fails:
@@ -175,9 +175,9 @@ class Telling(Held):
         return {"X-Nexus-Cost": f"{usage}"}
 
 
-def test_what_holds_want_the_client_told_is_gathered_and_a_failure_costs_only_its_own(pipeline, stage):
+def test_headers_of_all_holds_are_merged_and_a_failure_loses_only_its_own(pipeline, stage):
     backend = make_backend()
-    holds = {"a": Telling(), "b": Telling(fails=True), "c": Held()}
+    holds = {"a": HeldWithHeaders(), "b": HeldWithHeaders(fails=True), "c": Held()}
     subject = pipeline(
         *(
             stage(name=name, priority=position, holds=lambda *_, hold=hold: hold)
@@ -194,7 +194,7 @@ def test_what_holds_want_the_client_told_is_gathered_and_a_failure_costs_only_it
 
 
 class Costing(Held):
-    """Knows what the attempt has cost, once it is settled."""
+    """Gives the cost of the attempt once it is settled."""
 
     def __init__(self, cost):
         super().__init__()
@@ -231,3 +231,53 @@ def test_what_an_attempt_has_cost_is_added_up_once_it_is_settled(pipeline, stage
 
     assert reservation.cost_usd() == total
     assert [entry["stage"] for entry in logs if entry["event"] == "hold_without_cost"] == failed
+
+
+class Listening(Held):
+    """Listens to the text of the answer."""
+
+    def __init__(self, listen):
+        super().__init__()
+        self._listen = listen
+
+    def listener(self):
+        return self._listen
+
+
+@pytest.fixture
+def listener(pipeline, stage):
+    """Give a function that returns the listener of an attempt, given the listeners of its stages."""
+
+    def make(*listens):
+        backend = make_backend()
+        stages = (
+            stage(name=f"stage-{number}", holds=lambda *_, listen=listen: Listening(listen))
+            for number, listen in enumerate(listens)
+        )
+        return pipeline(*stages).reserve(make_intent(backends=[backend]), backend).listener()
+
+    return make
+
+
+def test_without_a_stage_that_listens_there_is_no_listener(listener):
+    assert listener() is None
+
+
+def test_every_stage_that_listens_gets_the_text(listener):
+    first, second = [], []
+
+    listener(first.append, None, second.append)("Hi")
+
+    assert (first, second) == (["Hi"], ["Hi"])
+
+
+def test_a_listener_that_fails_gets_no_more_text_and_does_not_disturb_the_answer(listener):
+    texts = []
+
+    with capture_logs() as logs:
+        listen = listener(lambda text: texts.append(text) or text.broken)
+        listen("Hi")
+        listen("there")
+
+    assert texts == ["Hi"]
+    assert [line["event"] for line in logs] == ["hold_without_text"]

@@ -47,7 +47,7 @@ def test_any_name_of_the_model_counts():
 
 
 class TestAliases:
-    """A policy that is made for an alias adds to those of its models, and takes nothing from them."""
+    """The policy of an alias adds to those of its models and lifts none of them."""
 
     FLEET = make_fleet(make_backend("gpu-1", models=["llama3", "qwen3"]))
 
@@ -102,7 +102,7 @@ def test_fallbacks_are_allowed_unless_a_policy_says_otherwise():
     assert [policies.match((name,)).fallback_allowed for name in "ab"] == [False, True]
 
 
-def test_a_key_that_nobody_understands_says_what_to_install():
+def test_an_unknown_key_says_what_to_install():
     message = refused({"model_pattern": "*", "privacy": "restricted"}, owners={})
 
     assert message == (

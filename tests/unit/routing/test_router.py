@@ -1,31 +1,15 @@
-"""The search for a backend: who is asked, in which order, and what is said when nobody is left."""
+"""The search for a backend: which backends are tried, in which order, and what happens to the request."""
 
 import msgspec
 import pytest
 
 from nexus.domain.backend import Breaker, Status
-from nexus.domain.model import ModelFacts
 from nexus.domain.outcome import Ending
-from nexus.domain.request import Endpoint
-from nexus.fleet.kinds import KINDS
 from nexus.routing.decision import Reject, Reserved, Saturated
 from nexus.routing.policies import Policies, Policy
 from nexus.routing.rejections import overload, saturation, what_would_help
 from nexus.routing.stage.api import Refusal
 from nexus.testing.builders import make_backend, make_fleet
-
-
-def denying(*capabilities, **facts):
-    """Return a model of which the operator says that it lacks these."""
-    lacking = dict.fromkeys(capabilities, False)
-    return ModelFacts(name="llama3", denied=frozenset(capabilities), **lacking, **facts)
-
-
-def short(name="gpu-1", **fields):
-    return make_backend(name, models=[ModelFacts(name="llama3", context_length=1024)], **fields)
-
-
-OLLAMA_CHAT = Endpoint("ollama.chat", "ollama", "/api/chat", streams_by_default=True)
 
 
 def names(fleet_or_saturated):
@@ -66,7 +50,7 @@ def test_after_a_failed_attempt_another_backend_is_asked(router, routing, settle
     assert (second.backend.name, second.route_reason) == ("gpu-2", "failover")
 
 
-def test_when_all_have_been_tried_nobody_is_left(router, routing):
+def test_when_all_have_been_tried_no_backend_is_left(router, routing):
     fleet = make_fleet(make_backend())
     search = routing(router())
     search.next(fleet)
@@ -90,7 +74,7 @@ def test_when_every_slot_is_taken_the_request_may_wait_for_the_ones_that_would_s
     assert search.next(fleet).backend.name == busy[1].backend.name
 
 
-def test_what_a_stage_cannot_hold_yet_is_said_in_its_own_words(router, routing, stage):
+def test_a_saturated_stage_gives_its_own_reason(router, routing, stage):
     def hold(_intent, backend):
         if backend.name == "cloud":
             return Refusal("the till is shut", is_saturation=True, action="come back", context={"till": 1})
@@ -123,7 +107,7 @@ def test_the_next_best_is_an_overflow_when_the_best_is_full(router, routing):
     assert (reserved.backend.name, reserved.route_reason) == ("gpu-2", "capacity-overflow")
 
 
-def test_a_backend_that_a_stage_named_privacy_took_out_is_the_reason_of_the_route(router, routing, stage):
+def test_an_exclusion_by_a_stage_named_privacy_is_the_reason_of_the_route(router, routing, stage):
     def no_cloud(intent):
         for backend in intent.candidates_in(zone="cloud"):
             intent.exclude(backend, stage="privacy", reason="data stays here")
@@ -137,7 +121,7 @@ def test_a_backend_that_a_stage_named_privacy_took_out_is_the_reason_of_the_rout
     assert [verdict.backend for verdict in search.record.rounds[0].models[0].excluded] == ["openai"]
 
 
-def test_an_avoided_backend_is_asked_only_when_nobody_else_is_left(router, routing):
+def test_an_avoided_backend_is_used_only_when_no_other_is_left(router, routing):
     fleet = make_fleet(
         make_backend("broken", priority=0, breaker=Breaker.OPEN),
         make_backend("steady", priority=100),
@@ -155,269 +139,6 @@ def test_waiting_for_a_busy_backend_beats_asking_a_failing_one(router, routing):
 
     assert isinstance(answer, Saturated)
     assert names(answer) == ["steady"]
-
-
-class TestUnknownModel:
-    def test_it_is_said_at_once_with_the_models_there_are(self, router, routing):
-        fleet = make_fleet(make_backend(models=["b", "c"]), make_backend("gpu-2", models=["a"]))
-
-        reject = routing(router(), "gpt-9").next(fleet)
-
-        assert reject.code == "model_not_found"
-        assert reject.message == "Model 'gpt-9' not found. Available: a, b, c"
-
-    def test_near_names_come_first(self, router, routing):
-        fleet = make_fleet(make_backend(models=["llama3.2:3b", "qwen3"]))
-
-        reject = routing(router(), "llama3.2").next(fleet)
-
-        assert reject.message == (
-            "Model 'llama3.2' not found. Did you mean 'llama3.2:3b'? Available: llama3.2:3b, qwen3"
-        )
-        assert reject.context == {"did_you_mean": ("llama3.2:3b",)}
-
-    def test_a_chain_in_which_no_model_is_known_says_what_was_meant_by_each(self, router, routing):
-        fleet = make_fleet(make_backend(models=["llama3.2:3b", "qwen3:8b"]))
-
-        reject = routing(router(fallbacks={"llama3.2": ("qwen3",)}), "llama3.2").next(fleet)
-
-        assert reject.context["did_you_mean"] == ("llama3.2:3b", "qwen3:8b")
-
-    def test_models_that_no_backend_can_be_asked_for_are_not_named(self, router, routing):
-        gone = make_backend("gpu-2", models=["secret"], status=Status.DRAINING)
-        fleet = make_fleet(make_backend(models=["qwen3"]), gone)
-
-        assert routing(router(), "gpt-9").next(fleet).message == "Model 'gpt-9' not found. Available: qwen3"
-
-    def test_a_loose_tag_that_leads_to_one_model_is_taken_as_an_alias(self, router, routing):
-        fleet = make_fleet(make_backend(models=["llama3.2:3b", "qwen3"]))
-
-        reserved = routing(router(loose_tags=True), "llama3.2").next(fleet)
-
-        assert (reserved.model, reserved.resolved_model, reserved.fallback_model) == (
-            "llama3.2:3b",
-            "llama3.2:3b",
-            None,
-        )
-
-    def test_a_loose_tag_that_leads_to_two_is_refused_with_both(self, router, routing):
-        fleet = make_fleet(make_backend(models=["llama3.2:3b", "llama3.2:1b"]))
-
-        reject = routing(router(loose_tags=True), "llama3.2").next(fleet)
-
-        assert reject.code == "model_not_found"
-        assert "name 'llama3.2:1b' or 'llama3.2:3b'." in reject.message
-
-    def test_a_policy_of_the_model_holds_under_a_loose_tag(self, router, routing):
-        fleet = make_fleet(make_backend(models=["llama3.2:3b"]))
-        with_policy = router(loose_tags=True, policies=[Policy(0, "llama3.2:3b", True, {})])
-        search = routing(with_policy, "llama3.2")
-
-        search.next(fleet)
-
-        assert [policy.model_pattern for policy in search.policies] == ["llama3.2:3b"]
-
-    def test_it_is_said_when_there_are_none(self, router, routing):
-        reject = routing(router(), "gpt-9").next(make_fleet())
-
-        assert (reject.code, reject.message) == ("model_not_found", "Model 'gpt-9' not found. No models available")
-
-    def test_long_names_and_long_lists_are_cut(self, router, routing):
-        fleet = make_fleet(make_backend(models=[f"model-{number:03}" for number in range(500)]))
-
-        reject = routing(router(), "x" * 100_000).next(fleet)
-
-        assert len(reject.message) < 800
-        assert reject.message.endswith("model-019 and 480 more")
-
-    def test_it_is_no_guess_while_nobody_has_been_seen_healthy(self, router, routing):
-        fleet = make_fleet(make_backend(models=[], status=Status.UNKNOWN))
-
-        assert routing(router()).next(fleet).code == "no_healthy_backend"
-
-
-class TestNobodyLeft:
-    def test_a_model_that_nobody_serves_over_this_protocol_names_the_ones_that_it_is_served_over(self, router, routing):
-        fleet = make_fleet(make_backend(endpoints=frozenset({"openai.chat", "anthropic.messages"})))
-
-        reject = routing(router(), endpoint=OLLAMA_CHAT).next(fleet)
-
-        assert reject.code == "protocol_not_supported"
-        assert reject.message == (
-            "Model 'llama3' is not served over the ollama protocol; it is served over: anthropic, openai"
-        )
-        assert reject.context["served_protocols"] == ["anthropic", "openai"]
-
-    def test_an_endpoint_of_the_protocol_that_nobody_serves_names_those_they_serve(self, router, routing):
-        fleet = make_fleet(make_backend(endpoints=frozenset({"ollama.generate"})))
-
-        reject = routing(router(), endpoint=OLLAMA_CHAT).next(fleet)
-
-        assert reject.message == "Model 'llama3' is not served at /api/chat; its backends serve: ollama.generate"
-
-    @pytest.mark.parametrize("status", [Status.UNKNOWN, Status.UNHEALTHY])
-    def test_what_a_backend_serves_that_has_never_answered_is_a_matter_of_health(self, router, routing, status):
-        unheard = make_backend("unheard", endpoints=frozenset(), status=status)
-        other = make_backend("other", endpoints=frozenset({"anthropic.messages"}))
-
-        reject = routing(router(), endpoint=OLLAMA_CHAT).next(make_fleet(unheard, other))
-
-        assert (reject.code, reject.retry_after_s) == ("no_healthy_backend", 5)
-        assert ("unheard", "no_healthy_backend") in [(verdict.backend, verdict.code) for verdict in reject.reasons]
-
-    def test_a_missing_capability_is_the_request_s_fault(self, router, routing):
-        fleet = make_fleet(make_backend(models=[denying("vision", "tools", json_mode=True)]))
-
-        reject = routing(router(), needs_vision=True, needs_tools=True, needs_json=True).next(fleet)
-
-        assert reject.code == "capability_mismatch"
-        assert reject.message == "Model 'llama3' lacks required capabilities: tools, vision"
-        assert reject.context == {"missing_capabilities": ["tools", "vision"]}
-
-    def test_what_a_server_says_its_model_lacks_only_makes_others_preferred(self, router, routing):
-        blind = make_backend("blind", models=[ModelFacts(name="llama3", vision=False)], priority=1)
-        fleet = make_fleet(blind, make_backend("other", priority=99))
-
-        alone = routing(router(), needs_vision=True).next(make_fleet(blind))
-        both = routing(router(), needs_vision=True).next(fleet)
-
-        assert (alone.backend.name, both.backend.name) == ("blind", "other")
-
-    def test_what_is_unknown_about_a_model_never_excludes_it(self, router, routing):
-        fleet = make_fleet(make_backend())
-
-        answer = routing(router(), needs_vision=True, needs_embeddings=True, prompt_tokens=10**6).next(fleet)
-
-        assert isinstance(answer, Reserved)
-
-    @pytest.mark.parametrize("kind", sorted(KINDS))
-    def test_an_estimate_refuses_nothing(self, router, routing, kind):
-        fleet = make_fleet(short(kind=kind, endpoints=frozenset({"openai.chat"})))
-
-        found = routing(router(), prompt_tokens=100_000, max_tokens=1024).next(fleet)
-
-        assert isinstance(found, Reserved)
-
-    @pytest.mark.parametrize("kind", sorted(KINDS))
-    def test_by_an_estimate_a_longer_context_is_preferred(self, router, routing, kind):
-        fleet = make_fleet(
-            short("small", kind=kind, endpoints=frozenset({"openai.chat"}), priority=1),
-            make_backend("large", models=[ModelFacts(name="llama3", context_length=8192)], in_flight=60, priority=60),
-        )
-        search = routing(router(), prompt_tokens=2000)
-
-        assert search.next(fleet).backend.name == "large"
-        weighed = search.record.rounds[0].models[0].weights
-        assert [(v.backend, v.stage, v.reason) for v in weighed] == [
-            ("small", "analyze", "About 2000 tokens may exceed the context of 1024")
-        ]
-
-    @pytest.mark.parametrize("kind", sorted(set(KINDS) - {"vllm"}))
-    def test_an_engine_that_cuts_long_answers_may_be_asked_for_them(self, router, routing, kind):
-        fleet = make_fleet(short(kind=kind, endpoints=frozenset({"openai.chat"})))
-
-        found = routing(router(), prompt_tokens=1000, prompt_token_ids=2000, max_tokens=100_000).next(fleet)
-
-        assert isinstance(found, Reserved)
-
-    @pytest.mark.parametrize(("max_tokens", "fits"), [(None, True), (24, True), (25, False)])
-    def test_vllm_is_not_asked_for_more_than_its_context_for_certain(self, router, routing, max_tokens, fits):
-        fleet = make_fleet(short(kind="vllm"))
-
-        answer = routing(router(), prompt_tokens=1000, prompt_token_ids=1000, max_tokens=max_tokens).next(fleet)
-
-        assert isinstance(answer, Reserved) is fits
-
-    def test_it_is_asked_where_it_lowers_the_limit_of_the_answer_instead(self, router, routing):
-        responses = Endpoint("openai.responses", "openai", "/v1/responses")
-
-        answer = routing(router(), endpoint=responses, max_tokens=100_000).next(make_fleet(short(kind="vllm")))
-
-        assert isinstance(answer, Reserved)
-
-    def test_a_request_that_is_too_long_says_by_how_much(self, router, routing):
-        fleet = make_fleet(short(kind="vllm"))
-
-        reject = routing(router(), prompt_tokens=1000, prompt_token_ids=1000, max_tokens=500).next(fleet)
-
-        assert reject.code == "context_length_exceeded"
-        assert reject.message == (
-            "This model's maximum context length is 1024 tokens. However, you requested 1500 tokens"
-            " (1000 in the prompt, 500 in the completion). Please reduce the length of the prompt or completion."
-        )
-        assert reject.context == {"context_length": 1024, "needed_tokens": 1500, "prompt_tokens": 1000}
-
-    @pytest.mark.parametrize(
-        ("state", "reason"),
-        [
-            ({"status": Status.DRAINING}, "Backend unhealthy: Draining"),
-            (
-                {"status": Status.UNHEALTHY, "is_refusing": True},
-                "Backend unhealthy: Unhealthy, nothing listens at its address",
-            ),
-        ],
-    )
-    def test_nobody_healthy_names_who_is_healthy_elsewhere(self, router, routing, state, reason):
-        fleet = make_fleet(make_backend(**state), make_backend("other", models=["qwen3"]))
-
-        reject = routing(router()).next(fleet)
-
-        assert (reject.code, reject.message) == (
-            "no_healthy_backend",
-            "No healthy backend available for model 'llama3'",
-        )
-        assert reject.context["available_backends"] == ["other"]
-        assert reject.context["rejection_reasons"][0]["reason"] == reason
-        assert reject.retry_after_s == 5
-
-    def test_a_request_that_a_sick_backend_could_serve_is_not_the_client_s_fault(self, router, routing):
-        fleet = make_fleet(
-            make_backend("blind", models=[denying("vision")]),
-            make_backend("sick", status=Status.UNHEALTHY, is_refusing=True),
-        )
-
-        assert routing(router(), needs_vision=True).next(fleet).code == "no_healthy_backend"
-
-    def test_a_sick_backend_that_lacks_the_capability_too_changes_nothing(self, router, routing):
-        facts = [denying("vision")]
-        fleet = make_fleet(
-            make_backend("blind", models=facts), make_backend("sick", models=facts, status=Status.UNHEALTHY)
-        )
-
-        assert routing(router(), needs_vision=True).next(fleet).code == "capability_mismatch"
-
-    def test_a_policy_says_what_it_demands(self, router, routing, stage):
-        def tier(intent):
-            for backend in intent:
-                intent.exclude(backend, stage="tier", reason="tier 1", action="ask less", context={"required_tier": 3})
-
-        reject = routing(router(stage(tier, name="tier"))).next(make_fleet(make_backend()))
-
-        assert reject.code == "rejected_by_policy"
-        assert reject.message == "Request for model 'llama3' rejected: 1 backend excluded by tier"
-        assert reject.retry_after_s == 30
-        assert reject.context == {
-            "available_backends": ["gpu-1"],
-            "required_tier": 3,
-            "rejection_reasons": [
-                {"agent_id": "gpu-1", "reconciler": "tier", "reason": "tier 1", "suggested_action": "ask less"}
-            ],
-            "suggested_actions": ["ask less"],
-        }
-
-    def test_a_stage_that_refuses_to_hold_rejects_like_one_that_excludes(self, router, routing, stage):
-        broke = stage(name="budget", holds=lambda *_: Refusal("the month is spent"))
-
-        reject = routing(router(broke)).next(make_fleet(make_backend()))
-
-        assert reject.code == "rejected_by_policy"
-        assert [(v.stage, v.reason) for v in reject.reasons] == [("budget", "the month is spent")]
-
-    def test_every_code_has_a_status(self, router, routing):
-        from nexus.errors import STATUS_OF_CODE
-        from nexus.routing.rejections import HARDNESS
-
-        assert HARDNESS.keys() <= STATUS_OF_CODE.keys()
 
 
 class TestLastResort:
@@ -478,7 +199,7 @@ class TestLastResort:
 
 
 class TestFallbacks:
-    def test_a_fallback_is_used_when_nobody_has_the_model_healthy(self, router, routing):
+    def test_a_fallback_is_used_when_no_healthy_backend_has_the_model(self, router, routing):
         fleet = make_fleet(make_backend("sick", status=Status.UNHEALTHY), make_backend("gpu-2", models=["qwen3"]))
 
         reserved = routing(router(fallbacks={"llama3": ("none", "qwen3")})).next(fleet)
@@ -562,7 +283,7 @@ class TestFallbacks:
 
         assert reject.code == "no_healthy_backend"
 
-    def test_the_first_names_policy_holds_for_the_whole_chain_beside_the_fallbacks_own(self, router, routing, stage):
+    def test_the_policy_of_the_model_asked_for_applies_to_a_fallback_beside_its_own(self, router, routing, stage):
         seen = []
         spy = stage(lambda intent: seen.append((intent.resolved_model, intent.policies_of("privacy"))))
         fleet = make_fleet(
@@ -652,14 +373,14 @@ class TestFailingStages:
         assert fleet.backends[0].load.in_flight == 0
 
 
-def test_a_client_that_asks_for_privacy_where_no_stage_hears_it_is_refused(router, routing, stage):
+def test_a_client_that_asks_for_privacy_without_a_privacy_stage_is_refused(router, routing, stage):
     fleet, asked = make_fleet(make_backend()), {"x-nexus-privacy": "restricted"}
 
     reject = routing(router(), headers=asked).next(fleet)
     reserved = routing(router(stage(name="privacy")), headers=asked).next(fleet)
 
     assert reject.code == "unsupported_parameter"
-    assert reject.message == ("The header 'x-nexus-privacy' needs the stage 'privacy', which is not installed")
+    assert reject.message == "The header 'x-nexus-privacy' needs the stage 'privacy', which is not installed"
     assert reserved.backend.name == "gpu-1"
 
 
@@ -672,7 +393,7 @@ def test_the_search_goes_on_with_a_fresh_snapshot(router, routing):
     assert search.next(grown).backend.name == "gpu-2"
 
 
-def test_a_request_of_a_name_that_changes_nothing_is_remembered_only_so_long(router, monkeypatch):
+def test_the_cache_of_resolutions_is_bounded(router, monkeypatch):
     monkeypatch.setattr("nexus.routing.router.MAX_CACHED_RESOLUTIONS", 10)
     fleet, subject = make_fleet(make_backend()), router()
 
@@ -682,7 +403,7 @@ def test_a_request_of_a_name_that_changes_nothing_is_remembered_only_so_long(rou
     assert len(subject._resolutions) <= 10
 
 
-def test_a_snapshot_with_the_same_backend_in_another_state_is_believed(router, routing):
+def test_a_snapshot_with_the_same_backend_in_another_state_is_used(router, routing):
     backend = make_backend()
     subject = router()
     routing(subject).next(make_fleet(backend))

@@ -1,4 +1,4 @@
-"""Decisions explained: those that would be made, without touching anything, and those that were made."""
+"""Explanations: of decisions that would be made, without side effects, and of decisions that were made."""
 
 import msgspec
 import pytest
@@ -56,7 +56,7 @@ class TestWhatWouldBeDecided:
         assert (told.prompt_tokens, told.max_tokens, told.needs, told.is_stream) == (9, 5, ("tools",), True)
         assert told.hints == {"x-nexus-strict": "true"}
 
-    def test_a_request_that_is_refused_at_once_has_no_models_and_nobody_to_explain(self, router):
+    def test_a_request_that_is_rejected_at_once_has_no_models_and_no_backends(self, router):
         told = explain(router(), request(headers={"x-nexus-privacy": "yes"}), make_fleet(make_backend()))
 
         assert (told.rounds[0].models, told.why_not, told.decision.code) == ((), (), "unsupported_parameter")
@@ -135,7 +135,7 @@ class TestWhatWouldBeDecided:
         ]
         assert [model.policies for model in explanation.rounds[0].models] == [(0,), (0, 1)]
 
-    def test_it_follows_the_chain_to_the_first_that_somebody_can_answer_for(self, router):
+    def test_it_follows_the_chain_to_the_first_model_with_a_backend(self, router):
         fleet = make_fleet(make_backend("sick", status=Status.UNHEALTHY), make_backend("gpu-2", models=["qwen3"]))
 
         explanation = explain(router(fallbacks={"llama3": ("phi", "qwen3")}), request(), fleet)
@@ -145,7 +145,7 @@ class TestWhatWouldBeDecided:
         assert (explanation.decision.backend, explanation.decision.fallback_model) == ("gpu-2", "qwen3")
         assert explanation.decision.route_reason == "failover"
 
-    def test_who_is_full_is_told_when_a_request_would_wait(self, router):
+    def test_backends_at_their_limit_are_listed_when_a_request_would_wait(self, router):
         backend = make_backend("gpu-1", max_in_flight=0)
 
         explanation = explain(router(), request(), make_fleet(backend))
@@ -216,7 +216,7 @@ class TestNothingIsTouched:
 
         assert chosen == [("gpu-0", "gpu-0"), ("gpu-1", "gpu-1"), ("gpu-2", "gpu-2")]
 
-    def test_chance_goes_on_as_if_nobody_had_asked(self, router, routing, settle):
+    def test_explaining_does_not_change_the_random_numbers(self, router, routing, settle):
         fleet = make_fleet(*(make_backend(f"gpu-{number}") for number in range(9)))
         asked, left_alone = router(strategy="random"), router(strategy="random")
 
@@ -283,7 +283,7 @@ class TestWhatWasDecided:
         assert ranking[0].parts[1].value == 0
         assert as_explanation(search.record).rounds[0].models[0].ranking == ranking
 
-    def test_facts_are_kept_only_for_who_asks_for_them(self, router, routing, fleet):
+    def test_facts_are_kept_only_for_requests_that_ask_for_them(self, router, routing, fleet):
         plain, explained = routing(router()), routing(router(), headers={"x-nexus-explain": "1"})
         plain.next(fleet)
         explained.next(fleet)
@@ -306,7 +306,7 @@ class TestWhatWasDecided:
         assert (told.status, told.code, told.duration_ms) == (502, "bad_gateway", 250.0)
         assert [(a.backend, a.fault) for a in told.attempts] == [("gpu-1", "refused")]
 
-    def test_a_search_that_a_defect_ended_has_found_nobody(self, router, routing, fleet):
+    def test_a_search_that_an_internal_error_ended_is_a_rejection(self, router, routing, fleet):
         search = routing(router())
         search.record.begin_round(fleet.backends)
 

@@ -67,7 +67,7 @@ def test_a_rejection_says_what_would_help(router):
     assert "  what would help: Wait for it to be put back into service, or use another model" in text
 
 
-def test_waiting_names_who_is_full(router):
+def test_waiting_names_the_backends_at_their_limit(router):
     text = text_of(router(), make_backend("gpu-1", max_in_flight=0))
 
     assert "queue: at their limit: gpu-1" in text

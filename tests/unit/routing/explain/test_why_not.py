@@ -1,4 +1,4 @@
-"""Why a backend is not the one: each way to be left behind has its sentence."""
+"""Each reason why a backend was not chosen has its sentence."""
 
 import pytest
 
@@ -24,13 +24,13 @@ def test_every_backend_but_the_chosen_one_has_a_sentence(router):
     assert sentences(router(), *backends).keys() == {"gpu-1", "gpu-2", "gpu-3"}
 
 
-def test_who_lacks_the_model(router):
+def test_a_backend_without_the_model(router):
     why = sentences(router(fallbacks={"llama3": ("phi",)}), make_backend("gpu-1", models=["qwen3"]))
 
     assert why == {"gpu-1": "it does not have 'llama3' or 'phi'"}
 
 
-def test_whose_models_are_not_known(router):
+def test_a_backend_whose_models_are_not_known(router):
     dead = make_backend("gpu-1", models=(), status=Status.UNHEALTHY, last_error="connection refused")
 
     why = sentences(router(), dead, make_backend("gpu-2"))
@@ -38,7 +38,7 @@ def test_whose_models_are_not_known(router):
     assert why == {"gpu-1": "it is unhealthy and its models are not known (connection refused)"}
 
 
-def test_who_was_excluded_for_two_reasons(router, stage):
+def test_a_backend_excluded_for_two_reasons(router, stage):
     def no_cloud(intent):
         for backend in intent.candidates_in(zone="cloud"):
             intent.exclude(backend, stage="privacy", reason="data stays here")
@@ -53,13 +53,13 @@ def test_who_was_excluded_for_two_reasons(router, stage):
     )
 
 
-def test_who_scores_less(router):
+def test_a_lower_score(router):
     why = sentences(router(), make_backend("gpu-1", priority=0), make_backend("gpu-2"))
 
     assert why["gpu-2"] == "it ranks 2 of 2: score 75.00 against 100.00 of gpu-1, by its priority"
 
 
-def test_who_scores_less_because_a_stage_weighs_it(router, stage):
+def test_a_lower_score_because_a_stage_weighs_it(router, stage):
     def halve(intent):
         for backend in intent:
             if backend.name == "gpu-2":
@@ -70,7 +70,7 @@ def test_who_scores_less_because_a_stage_weighs_it(router, stage):
     assert why["gpu-2"].endswith("of gpu-1, because it is weighed by 0.5 ('quality': slow to begin)")
 
 
-def test_who_is_weighed_by_nothing_at_all(router, stage):
+def test_a_backend_weighed_by_zero(router, stage):
     def never(intent):
         for backend in intent:
             if backend.name == "gpu-2":
@@ -81,7 +81,7 @@ def test_who_is_weighed_by_nothing_at_all(router, stage):
     assert why["gpu-2"].endswith("of gpu-1, because it is weighed by 0 ('quality': hopeless)")
 
 
-def test_who_scores_less_in_many_ways(router):
+def test_a_lower_score_in_many_parts(router):
     busy = make_backend("gpu-2", priority=60, load=BackendLoad(in_flight=32), max_in_flight=64)
 
     why = sentences(router(), make_backend("gpu-1"), busy)
@@ -89,26 +89,26 @@ def test_who_scores_less_in_many_ways(router):
     assert why["gpu-2"] == "it ranks 2 of 2: score 55.00 against 75.00 of gpu-1, mostly by its load"
 
 
-def test_whom_chance_passed_over(router):
+def test_an_equal_score_that_comes_second_at_random(router):
     (why,) = sentences(router(strategy="least_loaded"), make_backend("gpu-1"), make_backend("gpu-2")).values()
 
     assert why.startswith("it ranks 2 of 2: as good as gpu-")
     assert why.endswith("(score 1.00), which was preferred at random")
 
 
-def test_whose_turn_comes_later_though_it_is_as_good(router):
+def test_an_equal_score_whose_turn_comes_later(router):
     (why,) = sentences(router(), make_backend("gpu-1"), make_backend("gpu-2")).values()
 
     assert why.endswith("(score 75.00), which comes first in turn")
 
 
-def test_whose_turn_comes_later(router):
+def test_a_backend_whose_turn_comes_later(router):
     why = sentences(router(strategy="round_robin"), make_backend("gpu-1"), make_backend("gpu-2"))
 
     assert why == {"gpu-2": "it ranks 2 of 2: as good as gpu-1 (score 1.00), which comes first in turn"}
 
 
-def test_whose_share_is_smaller(router):
+def test_a_backend_with_a_smaller_share(router):
     big, small = make_backend("gpu-1", share=3.0), make_backend("gpu-2", share=0.001)
     busy = make_backend("gpu-3", share=0.5, in_flight=9)
 
@@ -119,7 +119,7 @@ def test_whose_share_is_smaller(router):
     assert of_load["gpu-3"].endswith("of gpu-1, by its load (its share is 0.5, that of gpu-1 3)")
 
 
-def test_who_is_full(router):
+def test_a_backend_at_its_limit(router):
     full = make_backend("gpu-1", priority=0, max_in_flight=0)
 
     why = sentences(router(), full, make_backend("gpu-2"), make_backend("gpu-3", priority=90))
@@ -128,7 +128,7 @@ def test_who_is_full(router):
     assert "against 75.00 of gpu-2" in why["gpu-3"]
 
 
-def test_whose_money_was_waited_for(router, stage):
+def test_a_backend_that_a_stage_could_not_hold_for(router, stage):
     def refuse(intent, backend):
         return Refusal("the till is shut", is_saturation=True) if backend.name == "gpu-1" else None
 
@@ -140,7 +140,7 @@ def test_whose_money_was_waited_for(router, stage):
     assert why["gpu-1"] == "the request waited for it: the till is shut ('money')"
 
 
-def test_who_is_avoided(router):
+def test_an_avoided_backend(router):
     why = sentences(router(), make_backend("gpu-1", breaker=Breaker.OPEN), make_backend("gpu-2"))
 
     assert why["gpu-1"] == (
@@ -148,7 +148,7 @@ def test_who_is_avoided(router):
     )
 
 
-def test_nobody_is_first_when_all_must_wait(router):
+def test_no_backend_is_first_when_the_request_must_wait(router):
     why = sentences(
         router(),
         make_backend("gpu-1", max_in_flight=0),
@@ -161,7 +161,7 @@ def test_nobody_is_first_when_all_must_wait(router):
     assert "avoided" in why["gpu-2"]
 
 
-def test_who_has_only_a_fallback_that_is_out_as_well(router):
+def test_a_backend_with_only_an_excluded_fallback(router):
     sick = make_backend("gpu-1", models=["llama3", "phi"], status=Status.DRAINING)
 
     why = sentences(router(fallbacks={"llama3": ("phi",)}), sick, make_backend("gpu-2", models=["phi"]))
@@ -171,7 +171,7 @@ def test_who_has_only_a_fallback_that_is_out_as_well(router):
 
 
 @pytest.mark.parametrize(("fault", "said"), [("refused", "failed (refused)"), (None, "failed")])
-def test_who_was_asked_before(router, routing, settle, fault, said):
+def test_a_backend_that_was_tried_before(router, routing, settle, fault, said):
     fleet = make_fleet(make_backend("gpu-1", priority=0), make_backend("gpu-2"))
     search = routing(router())
     settle(search.next(fleet), Ending.BACKEND_FAILED)
@@ -184,7 +184,7 @@ def test_who_was_asked_before(router, routing, settle, fault, said):
     assert (reason.backend, reason.why) == ("gpu-1", f"it was tried before, and {said}")
 
 
-def test_who_was_never_reached_because_a_stage_failed(router, stage):
+def test_a_backend_that_was_not_considered_because_a_stage_failed(router, stage):
     why = sentences(router(stage(lambda _: 1 / 0, name="tier")), make_backend("gpu-1"))
 
     assert why == {"gpu-1": "stage 'tier' failed before a backend could be chosen"}

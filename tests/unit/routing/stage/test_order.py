@@ -1,4 +1,4 @@
-"""The order of the stages, and what is no stage."""
+"""The order of the stages, and which stages are refused."""
 
 import pytest
 
@@ -12,7 +12,7 @@ BUILT_IN = (Schedule(), Analyze())
 
 @pytest.fixture
 def order(plugin):
-    """Give what orders stages, each from a plugin of the stage's own name unless it comes as a pair."""
+    """Give a function that orders stages, each from a plugin of the same name."""
 
     def ordered(*stages, **operator):
         return in_order(BUILT_IN, [(plugin(getattr(s, "name", "night")), s) for s in stages], **operator)
@@ -138,3 +138,11 @@ def test_the_operator_must_speak_of_stages_that_there_are(order, stage, operator
     message = refused(ConfigError, order, stage(name="privacy", priority=200), **operator)
 
     assert message == f"nexus.toml: {expected}"
+
+
+def test_a_stage_knows_whether_it_only_observes(order, stage):
+    acting, observing = stage(name="acting"), stage(name="observing")
+
+    order(acting, observing, observe=("observing",))
+
+    assert (acting.is_observed, observing.is_observed) == (False, True)

@@ -1,4 +1,4 @@
-"""Requests that name no model: what they stand for, which policies hold for them, which backend is asked."""
+"""Requests that name no model: how they are resolved, which policies apply, and which backend gets them."""
 
 import pytest
 
@@ -17,7 +17,7 @@ CHAT, COMPLETION, FILES = (
 
 @pytest.fixture
 def decide(router):
-    """Give what decides on a request that names *model*."""
+    """Give a function that routes a request for *model*."""
 
     def decided(fleet, endpoint=CHAT, *, model="", kept=None, with_router=None, **config):
         search = (with_router or router(**config)).begin(
