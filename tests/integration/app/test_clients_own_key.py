@@ -1,4 +1,4 @@
-"""A backend's 401 means the proxy's key or the client's, and is told accordingly."""
+"""A 401 of a backend is about the proxy's key or the client's, and the error says which."""
 
 import asyncio
 
@@ -40,7 +40,7 @@ def asked(monkeypatch):
     return ask_with
 
 
-async def test_a_client_whose_own_key_was_refused_is_told_so(asked):
+async def test_a_client_whose_own_key_was_refused_gets_the_reason(asked):
     reply = await asked({"Authorization": "Bearer mine"})
 
     assert (reply.status, reply.body) == (401, BODY)

@@ -1,4 +1,4 @@
-"""What a client has begun to open is accepted before listening ends; nothing new is begun meanwhile."""
+"""Connections that clients have begun to open are accepted before listening stops."""
 
 import asyncio
 import socket
@@ -23,7 +23,7 @@ def connect(listening):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the filter is one of Linux")
-def test_a_connection_that_was_begun_can_be_accepted_and_no_other_begins(listening):
+def test_a_connection_that_was_begun_can_be_accepted_and_no_new_one_begins(listening):
     before, begun = connect(listening)
 
     accept_no_new(listening.fileno())
@@ -39,7 +39,7 @@ def test_a_connection_that_was_begun_can_be_accepted_and_no_other_begins(listeni
         sock.close()
 
 
-async def test_who_waits_to_be_accepted_when_listening_ends_is_served():
+async def test_a_connection_in_the_accept_queue_is_served_when_listening_stops():
     class Greeting(asyncio.Protocol):
         def connection_made(self, transport):
             transport.write(b"hello")

@@ -1,4 +1,4 @@
-"""The live feed lets in whom it may, tells big fleets whole, and goes on after a break."""
+"""The live feed admits only viewers with a ticket, sends big fleets whole, and survives breaks."""
 
 import asyncio
 import contextlib
@@ -67,7 +67,7 @@ async def updates(feed, update_type, *, most=50):
     raise AssertionError(f"no {update_type} came")
 
 
-async def test_a_viewer_is_told_a_big_fleet_whole_and_then_what_moves(nexus):
+async def test_a_viewer_gets_a_big_fleet_whole_and_then_the_changes(nexus):
     async with connect(await feed_url(nexus), max_size=None) as feed:
         overview = await updates(feed, "Overview")
         figures = await updates(feed, "Figures")
@@ -77,7 +77,7 @@ async def test_a_viewer_is_told_a_big_fleet_whole_and_then_what_moves(nexus):
     assert figures["backends"].keys() == {"gpu-1"}
 
 
-async def test_a_request_is_told_when_it_has_ended(nexus):
+async def test_a_request_is_sent_when_it_has_ended(nexus):
     async with connect(await feed_url(nexus), max_size=None) as feed:
         await updates(feed, "Overview")
         body = json.dumps(chat("model-1")).encode()
@@ -88,7 +88,7 @@ async def test_a_request_is_told_when_it_has_ended(nexus):
     assert (request["model"], request["backend"], request["status_code"]) == ("model-1", "gpu-1", 200)
 
 
-async def test_a_viewer_does_not_hold_up_the_end_and_is_told_of_it(nexus):
+async def test_a_viewer_does_not_delay_the_stop_and_is_closed_properly(nexus):
     async with connect(await feed_url(nexus), max_size=None) as feed:
         await updates(feed, "Overview")
 
@@ -99,7 +99,7 @@ async def test_a_viewer_does_not_hold_up_the_end_and_is_told_of_it(nexus):
     assert feed.close_code == 1001
 
 
-async def test_a_drained_backend_is_told(nexus):
+async def test_a_drained_backend_is_sent(nexus):
     async with connect(await feed_url(nexus), max_size=None) as feed:
         await updates(feed, "Overview")
         await post(nexus, "/admin/backends/gpu-1/drain")
@@ -108,7 +108,7 @@ async def test_a_drained_backend_is_told(nexus):
     assert (row["name"], row["status"]) == ("gpu-1", "draining")
 
 
-async def test_a_ticket_lets_one_viewer_in_once(nexus):
+async def test_a_ticket_admits_one_viewer_once(nexus):
     url = await feed_url(nexus)
     async with connect(url, max_size=None):
         with pytest.raises(InvalidStatus) as refusal:
@@ -118,14 +118,14 @@ async def test_a_ticket_lets_one_viewer_in_once(nexus):
 
 
 @pytest.mark.parametrize("query", ["", "?ticket=", "?ticket=made-up"])
-async def test_without_a_ticket_nobody_is_let_in(nexus, query):
+async def test_without_a_ticket_no_viewer_is_admitted(nexus, query):
     with pytest.raises(InvalidStatus) as refusal:
         await connect(f"ws://127.0.0.1:{nexus.port}/ws{query}")
 
     assert refusal.value.response.status_code == 401
 
 
-async def test_a_page_of_another_origin_is_not_let_in_even_with_a_ticket(nexus):
+async def test_a_page_of_another_origin_is_refused_even_with_a_ticket(nexus):
     url = await feed_url(nexus)
 
     with pytest.raises(InvalidStatus) as refusal:
@@ -141,7 +141,7 @@ async def test_another_origin_cannot_ask_for_a_ticket_or_drain(nexus):
     assert (await post(nexus, "/admin/backends/gpu-1/drain", **evil))[0] == 403
 
 
-async def test_a_request_that_is_no_handshake_is_told_what_to_speak(nexus):
+async def test_a_request_without_a_handshake_is_told_to_upgrade(nexus):
     reply = await sent(nexus, b"GET /ws HTTP/1.1\r\nHost: localhost\r\n\r\n")
 
     assert (reply.status, reply.code) == (426, "upgrade_required")
@@ -156,7 +156,7 @@ async def test_a_viewer_holds_nothing_when_it_has_left(nexus):
         assert nexus._dashboard._feed.viewers == 1
 
 
-async def test_viewers_are_sent_away_when_the_proxy_ends(gpu):
+async def test_viewers_are_disconnected_when_the_proxy_stops(gpu):
     async with nexus_in_loop(table_of(gpu)) as nexus:
         feed = await connect(await feed_url(nexus), max_size=None)
         await updates(feed, "Overview")
@@ -179,7 +179,7 @@ async def reload(nexus, tmp_path, text):
     await nexus.reload(build_blueprint(loaded, nexus.blueprint.plugins))
 
 
-async def test_what_a_key_gave_ends_with_the_key(gpu, tmp_path):
+async def test_a_revoked_key_ends_its_viewers(gpu, tmp_path):
     old, kept = {"x_api_key": "old"}, {"x_api_key": "kept"}
     async with nexus_in_loop(with_keys(gpu, "old", "kept")) as nexus:
         unused = await feed_url(nexus, **old)

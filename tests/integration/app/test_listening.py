@@ -1,4 +1,4 @@
-"""Where Nexus listens, and what it says when it cannot."""
+"""Where Nexus listens, and the errors when it cannot."""
 
 import asyncio
 import errno
@@ -51,7 +51,7 @@ def resolved(monkeypatch):
     return let
 
 
-async def test_two_that_both_allow_it_listen_on_one_port():
+async def test_two_proxies_with_reuse_port_share_a_port():
     port = free_port()
     first = await listen("127.0.0.1", port, may_move=False, may_share=True)
 
@@ -64,7 +64,7 @@ async def test_two_that_both_allow_it_listen_on_one_port():
     second.close()
 
 
-async def test_a_port_in_use_that_was_asked_for_is_an_error(nexus, busy_port):
+async def test_a_configured_port_in_use_is_an_error(nexus, busy_port):
     with pytest.raises(StartError) as refused:
         await nexus("127.0.0.1", busy_port).start()
 
@@ -75,7 +75,7 @@ async def test_a_port_in_use_that_was_asked_for_is_an_error(nexus, busy_port):
     assert f"(process {os.getpid()})" in str(refused.value)
 
 
-async def test_one_that_nobody_asked_for_is_replaced_by_another_near_it(nexus, busy_port):
+async def test_the_default_port_in_use_is_replaced_by_one_of_the_next(nexus, busy_port):
     proxy = nexus("127.0.0.1", busy_port)
 
     with capture_logs() as lines:
@@ -100,7 +100,7 @@ async def test_an_address_of_another_machine_is_not_tried_on_other_ports(nexus, 
     assert str(refused.value) == f"cannot listen on 192.0.2.1 port 8000: {reason}"
 
 
-async def test_the_second_of_two_that_start_at_once_is_told(nexus, busy_port):
+async def test_the_second_of_two_simultaneous_starts_fails(nexus, busy_port):
     port = free_port()
     first, second = nexus("127.0.0.1", port), nexus("127.0.0.1", port)
 
@@ -134,7 +134,7 @@ async def test_a_port_must_be_free_at_every_address_of_a_name(resolved, busy_por
     listening_at.close()
 
 
-async def test_a_name_that_is_not_found_is_told():
+async def test_an_unknown_host_name_is_an_error():
     with pytest.raises(StartError, match=r"^cannot listen on no\.invalid port 8000: .+; choose another with --host"):
         await listen("no.invalid", 8000, may_move=True)
 

@@ -1,4 +1,4 @@
-"""What /openapi.json describes is what there is: each path with its methods, whose key it wants, and nothing else."""
+"""/openapi.json describes each path with its methods and the key it needs, and nothing else."""
 
 import json
 import re
@@ -78,7 +78,7 @@ async def test_a_page_of_a_plugin_is_described_by_its_name(described):
     assert document["paths"]["/admin/greeter"]["get"]["summary"] == "A page of the plugin greeter"
 
 
-async def test_nothing_that_is_spoken_of_is_missing(described):
+async def test_every_reference_has_its_target(described):
     _, document = await described()
 
     schemas = document["components"]["schemas"]
@@ -96,7 +96,7 @@ async def test_nothing_that_is_spoken_of_is_missing(described):
     ("keys", "client", "admin"),
     [((), False, False), (("api_keys",), True, True), (("admin_keys",), False, True)],
 )
-async def test_it_says_whose_key_is_wanted(described, keys, client, admin):
+async def test_each_path_states_which_key_it_needs(described, keys, client, admin):
     _, document = await described(*keys)
 
     def wants_key(path):

@@ -1,4 +1,4 @@
-"""What plugins do in the background lives as long as the stages that it serves, across reloads too."""
+"""Services of plugins run as long as the stages that they serve, across reloads too."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -149,7 +149,7 @@ async def test_a_service_that_hangs_at_its_start_keeps_the_old_configuration(sta
         assert services(nexus) == ["second"]
 
 
-async def test_what_a_reload_replaces_ends_before_the_store_closes(start):
+async def test_replaced_services_stop_before_the_store_closes(start):
     with capture_logs() as lines:
         async with start("[plugins.counting]\nends_slowly = true") as (nexus, blueprint):
             reload = asyncio.ensure_future(nexus.reload(blueprint('[plugins.counting]\nname = "second"')))
@@ -180,7 +180,7 @@ async def test_a_service_may_hold_a_task_group(start, tmp_path):
     assert not [line for line in lines if line["log_level"] in ("warning", "error")]
 
 
-async def test_a_service_that_does_not_end_well_is_named_and_keeps_nobody_up(start):
+async def test_a_service_that_fails_to_stop_is_logged_and_delays_nothing(start):
     with capture_logs() as lines:
         async with start("[plugins.counting]\nbreaks_at_the_end = true") as (nexus, blueprint):
             await nexus.reload(blueprint('[plugins.counting]\nname = "second"\nbreaks_at_the_end = true'))

@@ -1,4 +1,4 @@
-"""A signal that comes before Nexus listens is obeyed like any other."""
+"""A signal during the start is obeyed like any other."""
 
 import os
 import signal
@@ -72,7 +72,7 @@ def _configure(folder, start_s):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_told_to_stop_it_does_not_finish_starting(begin, tmp_path, number):
+def test_a_signal_to_stop_interrupts_the_start(begin, tmp_path, number):
     process = begin(start_s=60)
     until((tmp_path / "begun").exists)
 

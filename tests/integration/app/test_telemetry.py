@@ -1,4 +1,4 @@
-"""What was counted outlives reloads and backends; a reload changes how it is shown."""
+"""Counters outlive reloads and backends; a reload changes only labels."""
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as metrics_of

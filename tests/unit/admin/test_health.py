@@ -1,4 +1,4 @@
-"""/health says who is alive, /ready says whether a request could be served."""
+"""/health reports that the process is alive, /ready whether it can serve a request."""
 
 import msgspec
 import pytest
@@ -93,35 +93,35 @@ def test_a_fleet_without_a_model_has_nothing_to_serve(fleet, backend):
     assert said(page)["reason"].startswith("no healthy backend lists a model")
 
 
-def test_whoever_shuts_down_is_not_ready(fleet, backend):
+def test_a_proxy_that_shuts_down_is_not_ready(fleet, backend):
     page = is_ready(fleet(backend()), is_draining=True)
 
     assert page.status == 503
     assert said(page)["reason"].startswith("shutting down")
 
 
-def test_a_stage_that_is_left_out_is_told_and_takes_nothing_away(fleet, backend):
+def test_a_switched_off_stage_is_shown_and_the_proxy_stays_ready(fleet, backend):
     page = ready(fleet(backend()), is_draining=False, rejected_reload=None, switched_off_stages=("quality",))
 
     assert page.status == 200
     assert said(page)["detail"]["switched_off_stages"] == ["quality"]
 
 
-def test_a_store_that_fails_is_told_and_takes_nothing_away(fleet, backend):
+def test_a_failing_store_is_shown_and_the_proxy_stays_ready(fleet, backend):
     page = ready(fleet(backend()), is_draining=False, rejected_reload=None, store_failure="store a: disk full")
 
     assert page.status == 200
     assert said(page)["detail"]["store_failure"] == "store a: disk full"
 
 
-def test_a_rejected_reload_is_told_and_takes_nothing_away(fleet, backend):
+def test_a_rejected_reload_is_shown_and_the_proxy_stays_ready(fleet, backend):
     page = is_ready(fleet(backend()), rejected_reload="nexus.toml: [sever]: unknown section")
 
     assert page.status == 200
     assert said(page)["detail"]["rejected_reload"] == "nexus.toml: [sever]: unknown section"
 
 
-def test_no_page_is_kept(fleet):
+def test_no_page_may_be_cached(fleet):
     page = is_ready(fleet())
 
     assert dict(page.headers) == {"Cache-Control": "no-store"}

@@ -1,4 +1,4 @@
-"""/v1/history shows what became of the last requests, and finds the ones that are looked for."""
+"""/v1/history shows the last requests with their results, and filters them."""
 
 import msgspec
 import pytest
@@ -45,7 +45,7 @@ def mixed(history):
     return history
 
 
-def test_an_entry_says_what_became_of_a_request(history):
+def test_an_entry_shows_the_result_of_a_request(history):
     busy = make_attempt("gpu-1", ending=Ending.BACKEND_FAILED, fault="status", status=503, duration_s=0.25)
     well = make_attempt("gpu-2", is_stream=True, usage=TokenUsage(7, 11), backend_id="id-2")
     history.observe(
@@ -94,7 +94,7 @@ def test_an_entry_says_what_became_of_a_request(history):
     assert list(entry) == list(HistoryEntry.__struct_fields__)
 
 
-def test_one_that_nobody_was_asked_for_says_so(history):
+def test_a_request_without_an_attempt_names_no_backend(history):
     history.observe(make_outcome(error_message="No healthy backend available for model 'llama3'"))
 
     (entry,) = asked(history)
@@ -113,7 +113,7 @@ def test_a_stream_that_broke_is_an_error_whatever_its_status(history):
 
 
 @pytest.mark.parametrize("text", ["x" * 2000, "é" * 2000, "👩‍🚀" * 2000])
-def test_what_a_client_made_up_is_cut_between_characters(history, text):
+def test_long_names_are_truncated_between_characters(history, text):
     history.observe(make_outcome(model=text, error_message=text))
 
     (entry,) = asked(history)
@@ -165,7 +165,7 @@ def test_a_hundred_are_shown_unless_more_are_asked_for(history):
         ("", ["failover", "nobody", "unknown", "well"]),
     ],
 )
-def test_a_query_chooses(mixed, query, found):
+def test_a_query_filters(mixed, query, found):
     assert ids(mixed, query) == found
 
 
@@ -186,14 +186,14 @@ def test_a_query_chooses(mixed, query, found):
         ("colour=red", "colour"),
     ],
 )
-def test_a_query_that_means_nothing_is_refused(mixed, query, param):
+def test_an_invalid_query_is_refused(mixed, query, param):
     with pytest.raises(RequestError) as refused:
         asked(mixed, query)
 
     assert (refused.value.code, refused.value.param) == ("invalid_value", param)
 
 
-def test_whoever_follows_is_given_what_is_new(history):
+def test_a_follower_gets_only_new_entries(history):
     for number in range(3):
         history.observe(make_outcome(request_id=str(number)))
     newest, _ = history.after(0, 0)
@@ -229,7 +229,7 @@ def test_a_flood_of_refusals_does_not_push_out_a_stream_that_broke(history):
     assert ids(history, "result=truncated") == ["broke"]
 
 
-def test_what_is_kept_of_each_result_is_bounded():
+def test_the_entries_of_each_result_are_bounded():
     history = History(most=10, most_of_a_result=5)
     for ending in Ending:
         for number in range(20):
@@ -242,11 +242,11 @@ def test_what_is_kept_of_each_result_is_bounded():
 @pytest.mark.parametrize(
     ("query", "found"), [("result=failed,rejected", ["nobody", "unknown"]), ("result=stalled", [])]
 )
-def test_results_are_told_apart(mixed, query, found):
+def test_a_query_filters_by_result(mixed, query, found):
     assert ids(mixed, query) == found
 
 
-def test_a_result_that_is_none_is_refused_with_the_nearest(history):
+def test_an_unknown_result_is_refused_with_a_suggestion(history):
     with pytest.raises(RequestError, match="did you mean 'truncated'"):
         asked(history, "result=truncate")
 
@@ -262,7 +262,7 @@ def test_an_entry_names_the_stage_that_refused_a_request_and_no_backend(history)
     )
 
 
-def test_failures_of_a_busy_second_are_told_beside_the_newest(history):
+def test_failures_of_a_busy_second_are_shown_beside_the_newest(history):
     history.observe(make_outcome(make_attempt(ending=Ending.BACKEND_FAILED), request_id="broke"))
     flood(history, 500)
 

@@ -1,4 +1,4 @@
-"""/v1/stats sums up what was counted, backend by backend and model by model."""
+"""/v1/stats has the totals of each backend and each model."""
 
 import msgspec
 import pytest
@@ -144,7 +144,7 @@ def test_the_queue_is_as_it_is_now():
     )
 
 
-def test_what_a_stage_reports_stands_under_its_name_and_in_the_rows(metrics):
+def test_a_stages_report_becomes_a_key_and_columns(metrics):
     budget = Report({"current_spending_usd": 1.5}, {"b-gpu": {"spent_usd": 1.5}, "gone": {"spent_usd": 9}})
 
     page = shown(metrics, {"budget": budget, "silent": Report({}, {})})
@@ -154,7 +154,7 @@ def test_what_a_stage_reports_stands_under_its_name_and_in_the_rows(metrics):
     assert "silent" not in page
 
 
-def test_no_stage_takes_the_place_of_our_own_figures(metrics):
+def test_no_stage_replaces_a_key_of_the_core(metrics):
     page = shown(metrics, {"requests": Report({"total": 99}, {})})
 
     assert page["requests"]["total"] == 0
@@ -184,21 +184,21 @@ def reported(report):
     return reports_of([stage])["telling"], stage
 
 
-def test_a_report_is_parted_into_a_section_and_rows():
+def test_a_report_is_split_into_a_section_and_rows():
     report, _ = reported({"limit": 5, "backends": {"gpu-1": {"spent": 1}}})
 
     assert report == Report({"limit": 5}, {"gpu-1": {"spent": 1}})
 
 
 @pytest.mark.parametrize("backends", [None, [1], "x", {"gpu-1": 7}])
-def test_rows_that_are_none_are_left_out(backends):
+def test_invalid_rows_are_left_out(backends):
     report, _ = reported({"limit": 5, "backends": backends})
 
     assert report == Report({"limit": 5}, {})
 
 
 @pytest.mark.parametrize("answer", [RuntimeError("broken"), {"x": object()}, [1], None, {"x": "y" * 300_000}])
-def test_a_stage_that_cannot_report_is_left_out_and_it_is_counted(answer):
+def test_a_stage_that_fails_to_report_is_left_out_and_counted(answer):
     report, stage = reported(answer)
 
     assert report == Report({}, {})

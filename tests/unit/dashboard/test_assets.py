@@ -1,4 +1,4 @@
-"""The dashboard's files: few, our own, and known by type."""
+"""The dashboard's files: few, our own, with known types."""
 
 import re
 

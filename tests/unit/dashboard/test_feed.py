@@ -1,4 +1,4 @@
-"""Every viewer is told how things are, then what changes, and one that cannot keep up is told anew."""
+"""Every viewer gets the overview, then the changes; one that cannot keep up gets the overview again."""
 
 import asyncio
 import json
@@ -90,7 +90,7 @@ async def some_ticks():
     await asyncio.sleep(0.05)
 
 
-async def test_a_new_viewer_is_told_everything(join):
+async def test_a_new_viewer_gets_the_whole_overview(join):
     viewer = await join()
 
     (overview,) = viewer.told("Overview")
@@ -111,7 +111,7 @@ async def test_figures_come_with_every_tick(join):
     assert figures[0]["status"] == "healthy"
 
 
-async def test_only_what_changed_is_told(join, world):
+async def test_only_changed_backends_are_sent(join, world):
     viewer = await join()
     unchanged = world.snapshot.backends[0]
     changed = msgspec.structs.replace(world.snapshot.backends[1], last_error="refused")
@@ -124,7 +124,7 @@ async def test_only_what_changed_is_told(join, world):
     assert viewer.told("ModelChange") == []
 
 
-async def test_models_are_told_when_they_change(join, world):
+async def test_models_are_sent_when_they_change(join, world):
     viewer = await join()
 
     world.snapshot = make_fleet(world.snapshot.backends[0], make_backend("gpu-2", models=["qwen3"]))
@@ -135,7 +135,7 @@ async def test_models_are_told_when_they_change(join, world):
     assert [model["name"] for model in change["models"]] == ["qwen3"]
 
 
-async def test_a_backend_that_left_is_told(join, world):
+async def test_a_removed_backend_is_sent(join, world):
     viewer = await join()
 
     world.snapshot = make_fleet(world.snapshot.backends[0])
@@ -144,7 +144,7 @@ async def test_a_backend_that_left_is_told(join, world):
     assert viewer.told("BackendRemoved") == [["gpu-2"]]
 
 
-async def test_requests_are_told_one_by_one_in_their_order(join, world):
+async def test_requests_are_sent_one_by_one_in_order(join, world):
     viewer = await join()
 
     world.requests += [{"id": 2}, {"id": 3}]
@@ -153,7 +153,7 @@ async def test_requests_are_told_one_by_one_in_their_order(join, world):
     assert viewer.told("RequestComplete") == [{"id": 2}, {"id": 3}]
 
 
-async def test_who_cannot_keep_up_is_told_anew_how_things_are(join, world):
+async def test_a_viewer_that_cannot_keep_up_gets_the_overview_again(join, world):
     slow, quick = await join(), await join()
 
     slow.has_room = False
@@ -167,7 +167,7 @@ async def test_who_cannot_keep_up_is_told_anew_how_things_are(join, world):
     assert quick.told("RequestComplete") == [{"id": 2}]
 
 
-async def test_nothing_runs_while_nobody_looks(feed, join):
+async def test_nothing_runs_without_viewers(feed, join):
     viewer = await join()
 
     viewer.left.set()
@@ -176,7 +176,7 @@ async def test_nothing_runs_while_nobody_looks(feed, join):
     assert (feed.viewers, feed._task) == (0, None)
 
 
-async def test_who_comes_after_a_pause_is_told_no_old_changes(feed, join, world):
+async def test_a_viewer_after_a_pause_gets_no_old_changes(feed, join, world):
     first = await join()
     first.left.set()
     await some_ticks()
@@ -189,7 +189,7 @@ async def test_who_comes_after_a_pause_is_told_no_old_changes(feed, join, world)
     assert second.told("BackendStatus") == []
 
 
-async def test_who_may_not_look_on_any_more_is_sent_away(feed, join):
+async def test_a_viewer_that_is_no_longer_authorised_is_disconnected(feed, join):
     expired, other = await join(lambda: False), await join()
 
     feed.close_expired()

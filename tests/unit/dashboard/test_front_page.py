@@ -1,4 +1,4 @@
-"""The page for people: a row per backend without any script, and names that stay names."""
+"""The page in a browser: a row per backend without a script, and every name escaped."""
 
 from html.parser import HTMLParser
 
@@ -74,7 +74,7 @@ def test_a_name_that_is_no_unicode_breaks_nothing(shown):
     assert page.status == 200
 
 
-def test_only_our_own_files_run_and_nobody_frames_them(shown):
+def test_only_our_own_scripts_run_and_no_page_may_frame_ours(shown):
     page, _ = shown(make_fleet())
 
     policy = page.headers["Content-Security-Policy"].split("; ")

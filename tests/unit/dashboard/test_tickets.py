@@ -1,4 +1,4 @@
-"""A ticket lets one viewer in, once, and not for long."""
+"""A ticket admits one viewer, once, for half a minute."""
 
 from nexus.dashboard.tickets import LIFETIME_S, MAX_TICKETS, Tickets
 from tests.support.fakes import FakeClock
@@ -15,7 +15,7 @@ def test_a_ticket_is_good_once():
     assert [tickets.redeem(ticket), tickets.redeem(ticket)] == [always, None]
 
 
-def test_a_ticket_that_was_never_issued_is_worth_nothing():
+def test_a_ticket_that_was_never_issued_is_invalid():
     assert not Tickets().redeem("")
 
 
@@ -29,7 +29,7 @@ def test_a_ticket_expires():
     assert not tickets.redeem(ticket)
 
 
-def test_tickets_that_nobody_uses_are_forgotten():
+def test_unused_tickets_are_forgotten():
     clock = FakeClock(100.0)
     tickets = Tickets(clock)
     first = tickets.issue(always)
@@ -43,7 +43,7 @@ def test_tickets_that_nobody_uses_are_forgotten():
     assert len(tickets._issued) == 1
 
 
-def test_a_ticket_is_worth_nothing_when_what_it_was_issued_for_is_gone():
+def test_a_ticket_is_invalid_once_its_key_is_revoked():
     tickets = Tickets()
 
     assert tickets.redeem(tickets.issue(lambda: False)) is None

@@ -1,4 +1,4 @@
-"""An operator takes a backend out of service by its name."""
+"""An operator drains, approves and rejects backends by name."""
 
 import json
 
@@ -41,7 +41,7 @@ async def test_the_backend_that_the_path_names_is_drained(ask):
 @pytest.mark.parametrize(
     "path", ["/admin/backends/nobody/drain", "/admin/backends/a%2Fb/stop", "/admin/backends/drain"]
 )
-async def test_what_is_not_there_is_not_found(ask, path):
+async def test_an_unknown_backend_or_action_is_not_found(ask, path):
     with pytest.raises(RequestError) as refusal:
         await ask(path)
 
@@ -49,7 +49,7 @@ async def test_what_is_not_there_is_not_found(ask, path):
 
 
 @pytest.mark.parametrize("word", ["drain", "undrain"])
-async def test_a_server_that_waits_for_approval_is_to_be_decided_about_first(fleet, word):
+async def test_a_server_that_waits_for_approval_cannot_be_drained(fleet, word):
     def missing(name):
         raise BackendNotFound(name)
 
@@ -62,7 +62,7 @@ async def test_a_server_that_waits_for_approval_is_to_be_decided_about_first(fle
 
 
 @pytest.mark.parametrize(("body", "url"), [(b"", None), (b"{}", None), (b'{"url": "http://a:1"}', "http://a:1")])
-async def test_a_decision_may_say_where_the_server_was(fleet, body, url):
+async def test_a_decision_may_contain_the_servers_url(fleet, body, url):
     decided = []
 
     def approve(name, at):

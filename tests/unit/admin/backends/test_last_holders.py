@@ -1,4 +1,4 @@
-"""The models that nothing could serve without one backend."""
+"""Models that only one healthy backend has."""
 
 from nexus.admin.backends.last_holders import last_holders, only_at
 from nexus.domain.backend import Status
@@ -11,7 +11,7 @@ def test_a_model_of_two_healthy_backends_is_nothing_to_warn_of():
     assert last_holders(fleet) == {"a": ("x",), "b": ("z",)}
 
 
-def test_another_backend_that_drains_or_fails_is_no_other_backend():
+def test_a_draining_or_failed_backend_cannot_replace_another():
     for status in set(Status) - {Status.HEALTHY}:
         fleet = make_fleet(make_backend("a", models=("x",)), make_backend("b", models=("x",), status=status))
 

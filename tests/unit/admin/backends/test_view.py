@@ -1,4 +1,4 @@
-"""/admin/backends shows what routing believes: all of it, and no more."""
+"""/admin/backends shows everything that routing knows, and no more."""
 
 import msgspec
 
@@ -36,7 +36,7 @@ def test_every_field_of_a_backend_is_shown():
     assert shown <= set(BackendView.__struct_fields__)
 
 
-def test_the_version_of_the_snapshot_is_told(fleet):
+def test_the_version_of_the_snapshot_is_shown(fleet):
     assert msgspec.json.decode(backends(fleet(), origin_of).body) == {
         "version": 7,
         "backends": [],
@@ -46,7 +46,7 @@ def test_the_version_of_the_snapshot_is_told(fleet):
     }
 
 
-def test_a_row_says_what_is_believed(fleet, backend):
+def test_a_row_shows_what_routing_knows(fleet, backend):
     sick = backend(
         status=Status.UNHEALTHY,
         breaker=Breaker.OPEN,
@@ -125,7 +125,7 @@ def test_a_backend_that_was_never_checked_says_so(fleet, backend):
     assert (row["last_health_check"], row["status_since"], row["avg_latency_ms"]) == (None, None, None)
 
 
-def test_where_a_model_really_stands_is_shown(fleet, backend):
+def test_the_zone_and_tier_of_a_model_are_shown(fleet, backend):
     passed_on = msgspec.structs.replace(backend(), models={"m": ModelFacts(name="m", zone="open", tier=4)})
 
     (row,) = rows(fleet(passed_on))
@@ -133,7 +133,7 @@ def test_where_a_model_really_stands_is_shown(fleet, backend):
     assert (row["zone"], row["models"][0]["zone"], row["models"][0]["tier"]) == ("restricted", "open", 4)
 
 
-def test_what_is_known_of_a_model_is_shown(fleet, backend):
+def test_the_facts_of_a_model_are_shown(fleet, backend):
     able = msgspec.structs.replace(
         backend(),
         models={"m": ModelFacts(name="m", context_length=8192, vision=True, tools=False, json_mode=True)},
@@ -144,7 +144,7 @@ def test_what_is_known_of_a_model_is_shown(fleet, backend):
     assert (model["context_length"], model["supports_vision"], model["supports_tools"]) == (8192, True, False)
 
 
-def test_a_failing_model_is_told_from_its_sound_neighbours(fleet, backend):
+def test_a_failing_model_is_shown_apart_from_healthy_ones(fleet, backend):
     models = {name: ModelFacts(name=name) for name in ("bad", "good")}
     mixed = msgspec.structs.replace(
         backend(), models=models, model_breakers={"bad": Breaker.OPEN}, cooling_models=frozenset({"bad"})

@@ -1,4 +1,4 @@
-"""Prometheus is told what routing believes of the fleet, and what probes have found."""
+"""Metrics of the fleet and of its probes."""
 
 import pytest
 
@@ -33,7 +33,7 @@ def test_the_fleet_is_counted(probes):
     assert told(fleet, probes, "nexus_backends_by_source") == {("local",): 1, ("static",): 2}
 
 
-def test_a_model_that_nobody_can_serve_now_is_told_as_none(probes):
+def test_a_model_that_no_backend_can_serve_now_is_zero(probes):
     fleet = make_fleet(
         make_backend("a", models=("x", "y")),
         make_backend("b", models=("y",)),
@@ -53,7 +53,7 @@ def test_a_backend_is_in_one_state_at_a_time(probes):
     assert states == {("a", state): int(state == "half_open") for state in Breaker}
 
 
-def test_what_is_under_way_is_told_beside_the_limit(probes):
+def test_running_requests_are_shown_beside_the_limit(probes):
     fleet = make_fleet(make_backend("a", max_in_flight=8, load=BackendLoad(in_flight=3)))
 
     assert told(fleet, probes, "nexus_pending_requests") == {("a",): 3}
@@ -72,7 +72,7 @@ def test_gauges_of_a_backend_that_left_are_gone(probes):
     assert told(make_fleet(), probes, "nexus_pending_requests") == {}
 
 
-def test_servers_that_announced_themselves_are_told_by_source_and_state(probes):
+def test_discovered_servers_are_counted_by_source_and_state(probes):
     counts = {("mdns", "pending"): 2, ("mdns", "rejected"): 0}
 
     families = {family.name: family for family in FleetMetrics(make_fleet, probes, lambda: counts).families()}

@@ -1,4 +1,4 @@
-"""The weights that a client gives to formats decide which one it gets."""
+"""The weights in Accept choose the format."""
 
 import pytest
 from hypothesis import given
@@ -44,7 +44,7 @@ def test_prometheus_gets_openmetrics(parts):
         "text/*;q=0, */*;q=0.1",
     ],
 )
-def test_who_prefers_openmetrics_gets_it(accept):
+def test_a_client_that_prefers_openmetrics_gets_it(accept):
     assert wants_openmetrics(accept)
 
 
@@ -66,10 +66,10 @@ def test_who_prefers_openmetrics_gets_it(accept):
         f"{OPENMETRICS};version=0.0.1, */*;q=0.1",
     ],
 )
-def test_anybody_else_gets_the_text_format(accept):
+def test_any_other_client_gets_the_text_format(accept):
     assert not wants_openmetrics(accept)
 
 
 @given(st.lists(st.sampled_from([*f'{OPENMETRICS},;=q.0159*/ \t"', "text/plain", "version=", "nan", "é"]), max_size=30))
-def test_nothing_that_a_client_sends_is_too_odd(parts):
+def test_any_accept_header_can_be_parsed(parts):
     assert wants_openmetrics("".join(parts)) in (True, False)

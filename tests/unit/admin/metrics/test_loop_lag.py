@@ -1,4 +1,4 @@
-"""An event loop that was held up is noticed."""
+"""A blocked event loop is noticed."""
 
 import time
 
@@ -8,7 +8,7 @@ from nexus.admin.metrics.loop_lag import LoopLag
 from nexus.testing.waiting import eventually
 
 
-async def test_a_loop_that_was_held_up_is_late(monkeypatch):
+async def test_the_lag_of_a_blocked_loop_is_measured(monkeypatch):
     monkeypatch.setattr(loop_lag, "INTERVAL_S", 0.01)
     lag = LoopLag()
     watching = tasks.start(lag.watch(), name="loop-lag")

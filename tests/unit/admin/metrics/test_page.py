@@ -1,4 +1,4 @@
-"""The page for Prometheus is what was asked for, and nobody waits for all of it."""
+"""/metrics has the accepted format, and does not block the event loop."""
 
 import asyncio
 
@@ -29,7 +29,7 @@ async def read(accept="", parse=metrics_of, **options):
 
 
 @pytest.mark.parametrize("accept", ["", "application/openmetrics-text;version=x", "text/plain;version=x"])
-async def test_without_a_wish_that_can_be_met_it_is_the_text_format(accept):
+async def test_the_text_format_is_the_default(accept):
     page, values, _ = await read(accept)
 
     assert (page.status, page.content_type) == (200, "text/plain; version=0.0.4; charset=utf-8")
@@ -45,7 +45,7 @@ async def test_without_a_wish_that_can_be_met_it_is_the_text_format(accept):
         "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;q=0.5",
     ],
 )
-async def test_openmetrics_is_given_to_whoever_asks_for_it(accept):
+async def test_a_client_that_accepts_openmetrics_gets_it(accept):
     page, values, samples = await read(accept, openmetrics_of)
 
     assert page.content_type.startswith("application/openmetrics-text; version=1.0.0")
@@ -55,7 +55,7 @@ async def test_openmetrics_is_given_to_whoever_asks_for_it(accept):
 
 
 @pytest.mark.parametrize(("accept", "parse"), [("", metrics_of), ("application/openmetrics-text", openmetrics_of)])
-async def test_names_that_become_one_are_added_up(accept, parse):
+async def test_series_whose_labels_become_equal_are_added_up(accept, parse):
     _, values, _ = await read(accept, parse, sanitizes_labels=True)
 
     assert values["nexus_requests_total", "llama3_8b", "200"] == 3
@@ -64,7 +64,7 @@ async def test_names_that_become_one_are_added_up(accept, parse):
     assert {name for name in values if "llama3:8b" in name} == set()
 
 
-async def test_others_have_a_turn_while_it_is_written(monkeypatch):
+async def test_other_tasks_run_while_the_page_is_written(monkeypatch):
     monkeypatch.setattr(metrics_page, "TURN_S", 0.0)
     turns = 0
 

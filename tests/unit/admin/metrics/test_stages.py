@@ -1,4 +1,4 @@
-"""What Prometheus is told of stages, whatever the stages do."""
+"""Metrics of stages, whatever the stages do."""
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
@@ -83,7 +83,7 @@ def test_stages_are_timed_and_their_exclusions_counted():
     assert values["nexus_reconciler_exclusions_total", "other"] == 0
 
 
-def test_failures_are_counted_and_whoever_is_left_out_is_shown():
+def test_failures_are_counted_and_switched_off_stages_shown():
     pipeline = pipeline_of(Telling("night", does=fails), Telling("other"))
     with capture_logs():
         for _ in range(7):
@@ -96,7 +96,7 @@ def test_failures_are_counted_and_whoever_is_left_out_is_shown():
     assert values["nexus_reconciler_switched_off", "other"] == 0
 
 
-def test_what_an_observing_stage_would_have_said_is_counted():
+def test_verdicts_of_an_observing_stage_are_counted():
     pipeline = pipeline_of(Telling("night", does=excluding), observe=["night"])
     pipeline.run(make_intent(backends={"a": "local", "b": "cloud"}))
 
@@ -106,7 +106,7 @@ def test_what_an_observing_stage_would_have_said_is_counted():
     assert values["nexus_reconciler_exclusions_total", "night"] == 0
 
 
-def test_a_reload_takes_nothing_back():
+def test_a_reload_resets_no_counter():
     before, after = pipeline_of(Telling("night", does=excluding), Telling("gone")), pipeline_of(Telling("night"))
     before.run(make_intent(backends={"a": "local"}))
     earlier = told(before)
@@ -128,7 +128,7 @@ def test_observers_that_fail_are_counted():
     assert ("nexus_observer_failures_total", "other") not in values
 
 
-def test_what_stages_tell_is_told():
+def test_measures_of_stages_are_exported():
     night = Telling("night", owls(wood="ü"), owls("nexus_night_hoots", type_="counter"))
 
     values = told(pipeline_of(night, Telling("dusk", owls("nexus_dusk_owls"))))
@@ -148,7 +148,7 @@ def test_what_stages_tell_is_told():
         owls("nexus_night_hoots"),
     ],
 )
-def test_what_cannot_be_told_is_left_out_named_once_and_counted(bad):
+def test_an_invalid_measure_is_left_out_logged_once_and_counted(bad):
     pipeline = pipeline_of(Telling("dusk", owls("nexus_dusk_owls")), Telling("night", owls("nexus_night_hoots"), bad))
 
     with capture_logs() as logs:
@@ -173,7 +173,7 @@ def test_what_cannot_be_told_is_left_out_named_once_and_counted(bad):
         Sample(1, {"a": "b"}),
     ],
 )
-def test_a_sample_that_cannot_be_told_costs_no_other_and_is_counted(bad):
+def test_an_invalid_sample_is_left_out_alone_and_counted(bad):
     measure = Measure(name="nexus_night_hoots", documentation="Hoots.", type="counter", samples=(Sample(5), bad))
     metrics = telling(pipeline_of(Telling("night", measure)))
 
@@ -193,7 +193,7 @@ def of_models(count, type_="counter"):
     return Measure(name="nexus_night_hoots", documentation="Hoots.", type=type_, samples=samples)
 
 
-def test_a_metric_that_is_too_large_is_told_as_far_as_there_is_room_and_the_rest_as_one():
+def test_a_counter_with_too_many_series_has_the_rest_summed_up():
     with capture_logs() as logs:
         values = told(pipeline_of(Telling("night", of_models(MAX_SAMPLES + 7))))
 
@@ -203,7 +203,7 @@ def test_a_metric_that_is_too_large_is_told_as_far_as_there_is_room_and_the_rest
     assert [(line["reason"], line["count"]) for line in logs] == [("too_many", 7)]
 
 
-def test_of_a_gauge_that_is_too_large_the_rest_is_left_out():
+def test_a_gauge_with_too_many_series_has_the_rest_left_out():
     with capture_logs():
         values = told(pipeline_of(Telling("night", of_models(MAX_SAMPLES + 7, "gauge"))))
 
@@ -211,14 +211,14 @@ def test_of_a_gauge_that_is_too_large_the_rest_is_left_out():
     assert ("nexus_night_hoots", "other") not in values
 
 
-def test_what_a_generator_gave_before_it_failed_is_told():
+def test_measures_before_a_generator_failed_are_exported():
     with capture_logs():
         values = told(pipeline_of(Telling("night", owls(), ValueError("no more"))))
 
     assert values["nexus_night_owls",] == 3
 
 
-def test_a_reload_takes_nothing_back_of_what_stages_count_themselves():
+def test_a_reload_resets_no_counter_of_a_stage():
     hoots = owls("nexus_night_hoots", value=5, type_="counter")
     before, empty = pipeline_of(Telling("night", hoots)), pipeline_of(Telling("night"))
     pipelines = [before]
@@ -235,7 +235,7 @@ def test_a_reload_takes_nothing_back_of_what_stages_count_themselves():
     assert told_by(metrics)["nexus_night_hoots_total",] == 10
 
 
-def test_what_a_plugin_that_is_gone_has_counted_is_told_no_more():
+def test_metrics_of_a_removed_plugin_are_gone():
     before, after = pipeline_of(Telling("night", owls("nexus_night_hoots", type_="counter"))), pipeline_of()
     metrics = StageMetrics(lambda: after, lambda: (), ())
 

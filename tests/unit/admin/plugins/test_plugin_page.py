@@ -1,4 +1,4 @@
-"""A page of a plugin is answered, or is the plugin's failure."""
+"""A page of a plugin is answered, or its failure is reported as the plugin's."""
 
 import msgspec
 import pytest
@@ -16,13 +16,13 @@ async def asked(respond, query=""):
     return await page(PageRequest(method="GET", path="/admin/night", query=query))
 
 
-async def test_it_gets_the_parameters_of_the_query():
+async def test_a_page_gets_the_parameters_of_the_query():
     page = await asked(lambda asked: (200, "text/plain", asked["hour"].encode()), "hour=3&x=")
 
     assert (page.status, page.content_type, page.body) == (200, "text/plain", b"3")
 
 
-async def test_it_may_wait():
+async def test_a_page_may_be_a_coroutine():
     async def later(_):
         return 204, "text/plain", b""
 
@@ -46,7 +46,7 @@ def exits(_):
         lambda: (200, "text/plain", b""),
     ],
 )
-async def test_whatever_it_fails_at_is_told_as_its_failure(respond):
+async def test_any_failure_is_reported_as_the_plugins(respond):
     with capture_logs() as logs:
         page = await asked(respond)
 

@@ -1,4 +1,4 @@
-"""The list of decisions, its filters, and one decision whole."""
+"""The list of decisions, its filters, and the page of one decision."""
 
 import msgspec
 import pytest
@@ -90,7 +90,7 @@ def test_the_newest_comes_first(recent, decide):
     assert told["kept"] == 3
 
 
-def test_a_row_says_what_came_of_a_request(recent, decide):
+def test_a_row_shows_the_result_of_a_request(recent, decide):
     decide("llama3")
 
     (row,) = listed(recent)["decisions"]
@@ -106,7 +106,7 @@ def test_a_row_says_what_came_of_a_request(recent, decide):
     assert row["received_at"] == "2026-05-03T03:09:37Z"
 
 
-def test_a_client_sees_its_own_alone(recent, decide):
+def test_a_client_sees_only_its_own_decisions(recent, decide):
     for id_, key in (("a-1", b"a"), ("b-1", b"b"), ("a-2", b"a"), ("nobodys", b"")):
         decide("llama3", id_=id_, key=key)
 
@@ -137,7 +137,7 @@ def test_a_decision_is_shown_to_its_own_key_and_to_administrators(recent, decide
         assert refused.value.code == "not_found"
 
 
-def test_what_a_client_calls_its_request_is_shown_and_leads_nowhere(recent, decide):
+def test_the_clients_request_id_is_shown_but_finds_no_decision(recent, decide):
     decide("llama3", id_="r-7", clients_id="mine")
 
     assert [row["client_request_id"] for row in listed(recent, "client_request_id=mine")["decisions"]] == ["mine"]
@@ -145,7 +145,7 @@ def test_what_a_client_calls_its_request_is_shown_and_leads_nowhere(recent, deci
         show_decision(recent, PageRequest(method="GET", path="/v1/route/decisions/mine"))
 
 
-def test_one_under_way_has_no_outcome_yet(recent, decide):
+def test_a_running_request_has_no_outcome_yet(recent, decide):
     decide("llama3", status=None)
 
     (row,) = listed(recent)["decisions"]
@@ -171,7 +171,7 @@ def test_one_under_way_has_no_outcome_yet(recent, decide):
         ("model=", []),
     ],
 )
-def test_filters_leave_out_what_is_not_meant(recent, decide, query, found):
+def test_filters_select_decisions(recent, decide, query, found):
     decide("llama3", id_="local")
     decide("qwen3", id_="other")
     decide("gpt-4", id_="alias")
@@ -196,7 +196,7 @@ def test_filters_leave_out_what_is_not_meant(recent, decide, query, found):
         ("x" * 5000 + "=1", "x" * 100),
     ],
 )
-def test_what_is_no_filter_is_refused(recent, query, param):
+def test_an_unknown_filter_is_refused(recent, query, param):
     with pytest.raises(RequestError) as refused:
         listed(recent, query)
 
@@ -214,14 +214,14 @@ def test_one_decision_is_shown_whole(recent, decide):
     assert told["outcome"]["attempts"][0]["backend"] == "gpu-1"
 
 
-def test_one_that_is_not_kept_is_not_found(recent):
+def test_a_decision_that_is_not_kept_is_not_found(recent):
     with pytest.raises(RequestError) as refused:
         show_decision(recent, PageRequest(method="GET", path="/v1/route/decisions/r-9"))
 
     assert refused.value.code == "not_found"
 
 
-def test_one_that_has_not_come_to_a_decision_is_not_shown(recent, decide):
+def test_a_request_without_a_decision_is_not_shown(recent, decide):
     decide("llama3").rounds.clear()
 
     assert listed(recent) == {"decisions": [], "kept": 1}

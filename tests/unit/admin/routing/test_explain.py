@@ -1,4 +1,4 @@
-"""What a page answers that explains: the request is understood as it would be, and goes nowhere."""
+"""/v1/route/explain validates and routes a request as usual, without sending it."""
 
 import msgspec
 import pytest
@@ -27,7 +27,7 @@ def explain():
     return run
 
 
-async def test_it_tells_of_the_request_what_routing_knows(explain):
+async def test_the_explanation_shows_what_routing_knows_of_the_request(explain):
     told = await explain(request_id="r-7", hints={"x-nexus-strict": "true"})
 
     assert (told["id"], told["source"], told["outcome"]) == ("r-7", "proxy", None)
@@ -46,13 +46,13 @@ async def test_it_tells_of_the_request_what_routing_knows(explain):
         ("endpoint=openai.embeddings", False, "openai.embeddings"),
     ],
 )
-async def test_it_is_for_the_endpoint_that_is_meant(explain, query, is_anthropic, endpoint):
+async def test_the_query_or_the_protocol_chooses_the_endpoint(explain, query, is_anthropic, endpoint):
     told = await explain(query=query, is_anthropic=is_anthropic)
 
     assert told["request"]["endpoint"] == endpoint
 
 
-async def test_a_form_is_understood_too(explain):
+async def test_a_form_can_be_explained_too(explain):
     body = b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper\r\n--x--\r\n'
 
     told = await explain(
@@ -72,14 +72,14 @@ async def test_a_form_is_understood_too(explain):
         (BODY, {"query": "endpoint=/api/chat", "content_type": b"", "origin": b"http://x"}, "unsupported_media_type"),
     ],
 )
-async def test_what_is_wrong_with_the_request_is_wrong_here(explain, body, asked, code):
+async def test_an_invalid_request_gets_the_error_it_would_get(explain, body, asked, code):
     with pytest.raises(RequestError) as refused:
         await explain(body, **asked)
 
     assert refused.value.code == code
 
 
-async def test_ollamas_clients_need_not_say_what_they_send(explain):
+async def test_ollamas_clients_need_no_content_type(explain):
     told = await explain(query="endpoint=/api/chat", content_type=b"application/x-www-form-urlencoded")
 
     assert told["request"]["is_stream"] is True
@@ -93,7 +93,7 @@ async def test_ollamas_clients_need_not_say_what_they_send(explain):
         (QueueConfig(enabled=False), 0, "reject", "overloaded"),
     ],
 )
-async def test_it_knows_whether_a_request_may_wait(explain, queue, waiting, decision, code):
+async def test_the_explanation_knows_whether_a_request_may_wait(explain, queue, waiting, decision, code):
     told = await explain(fleet=make_fleet(make_backend(max_in_flight=0)), queue=queue, waiting=waiting)
 
     assert (told["decision"]["decision"], told["decision"]["code"]) == (decision, code)

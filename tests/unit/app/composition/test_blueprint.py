@@ -1,4 +1,4 @@
-"""What a blueprint makes of a configuration."""
+"""What a blueprint contains for a configuration."""
 
 import pytest
 from hypothesis import given
@@ -28,7 +28,7 @@ def test_other_machines_cannot_name_what_listens_on_loopback(hosts_of):
     assert hosts_of("") == LOOPBACK_NAMES
 
 
-def test_what_others_reach_has_the_names_of_the_machine(hosts_of):
+def test_a_proxy_that_others_reach_accepts_the_machines_names(hosts_of):
     names = {"gpu.lab.example", "gpu", "gpu.local"}
 
     assert hosts_of('host = "0.0.0.0"') == LOOPBACK_NAMES | names | {"0.0.0.0"}
@@ -39,7 +39,7 @@ def test_what_others_reach_has_the_names_of_the_machine(hosts_of):
 
 
 @pytest.mark.parametrize("server", ['allowed_hosts = ["*"]', 'host = "0.0.0.0"\napi_keys = ["env:KEY"]'])
-def test_any_name_is_taken_where_the_operator_says_so_or_a_key_is_asked_for(hosts_of, server):
+def test_any_name_is_accepted_if_configured_or_if_keys_are_required(hosts_of, server):
     assert hosts_of(server) is None
 
 

@@ -1,4 +1,4 @@
-"""Kinds, finders and stores of a plugin fail in its name."""
+"""Failures of kinds, discoverers and stores name their plugin."""
 
 import asyncio
 
@@ -28,7 +28,7 @@ def kind_that(read):
     )
 
 
-def test_whatever_a_kind_raises_is_an_answer_that_cannot_be_read():
+def test_any_exception_of_a_kind_becomes_a_value_error():
     kind = guarded_kind(NIGHT, kind_that(exits))
     reads = kind.listing.decode, kind.lookups[0].decode, kind.lookups[0].body, kind.server_lookups[0].decode
 
@@ -38,7 +38,7 @@ def test_whatever_a_kind_raises_is_an_answer_that_cannot_be_read():
 
 
 @pytest.mark.parametrize("listed", [None, [None], "model"])
-def test_a_list_of_something_else_is_no_list(listed):
+def test_a_listing_with_other_types_is_an_error(listed):
     with pytest.raises(ValueError, match="'night'"):
         guarded_kind(NIGHT, kind_that(lambda _: listed)).listing.decode(b"")
 
@@ -64,7 +64,7 @@ class Finder:
 
 
 @pytest.mark.parametrize("seen", [(), (5,), (("http://gpu",),)])
-async def test_whatever_a_finder_raises_or_yields_is_its_failure(seen):
+async def test_a_failing_discoverer_is_named_with_its_plugin(seen):
     (finder,) = guarded_discoverers(Contributed(Finder(*seen)))
 
     with pytest.raises(PluginError, match=r"plugin 'night' .* discoverer 'owls' failed"):
@@ -72,7 +72,7 @@ async def test_whatever_a_finder_raises_or_yields_is_its_failure(seen):
 
 
 @pytest.mark.parametrize("is_so", [True, False])
-def test_what_a_finder_declares_holds_for_what_it_finds(is_so):
+def test_the_attributes_of_a_discoverer_are_kept(is_so):
     declared = Finder()
     declared.needs_approval = declared.is_certain = is_so
 
@@ -81,23 +81,23 @@ def test_what_a_finder_declares_holds_for_what_it_finds(is_so):
     assert (finder.needs_approval, finder.is_certain) == (is_so, is_so)
 
 
-def test_a_finder_that_declares_nothing_finds_as_usual():
+def test_a_discoverer_without_attributes_has_the_defaults():
     (finder,) = guarded_discoverers(Contributed(Finder()))
 
     assert (finder.needs_approval, finder.is_certain) == (Discoverer.needs_approval, Discoverer.is_certain)
 
 
-def test_a_finder_without_a_name_is_refused():
+def test_a_discoverer_without_a_name_is_refused():
     with pytest.raises(PluginError, match="'night'"):
         guarded_discoverers(Contributed(object()))
 
 
-def test_whatever_the_making_of_a_store_raises_is_the_failure_of_its_plugin():
+def test_a_store_that_cannot_be_made_is_named_with_its_plugin():
     with pytest.raises(PluginError, match=r"'night' .* store 'owl' cannot be made: SystemExit: 4"):
         guarded_factory(NIGHT, "owl", exits)(None)
 
 
-def test_what_a_store_says_itself_goes_on():
+def test_an_error_of_nexus_from_a_store_is_not_wrapped():
     def refuses(_):
         raise StoreError("no such folder")
 

@@ -23,7 +23,7 @@ def warned(host: str, url: str, port: int = 8000, **keys) -> bool:
         ("llm.lan", "http://llm.lan:8000"),
     ],
 )
-def test_a_backend_at_the_proxys_own_address_is_told(host, url):
+def test_a_backend_at_the_proxys_own_address_is_a_warning(host, url):
     assert warned(host, url)
 
 

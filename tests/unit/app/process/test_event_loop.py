@@ -1,4 +1,4 @@
-"""The event loop of the proxy runs to the end of what it serves, whatever is put on it."""
+"""The event loop runs to the end of its main task, whatever other tasks raise."""
 
 import asyncio
 
@@ -20,7 +20,7 @@ async def goes_on(reached):
     reached.append(type(task.exception()))
 
 
-def test_a_task_that_would_end_the_process_is_told_of_and_ends_alone():
+def test_a_task_that_raises_system_exit_is_logged_and_ends_alone():
     reached = []
 
     with capture_logs() as logs:
@@ -30,7 +30,7 @@ def test_a_task_that_would_end_the_process_is_told_of_and_ends_alone():
     assert [line["event"] for line in logs] == ["exit_ignored"]
 
 
-def test_what_it_serves_may_fail():
+def test_an_exception_of_main_is_raised():
     async def fails():
         raise StartError("no port")
 
@@ -38,12 +38,12 @@ def test_what_it_serves_may_fail():
         run(fails(), ())
 
 
-def test_what_it_serves_may_end_the_process():
+def test_main_may_raise_system_exit():
     with pytest.raises(SystemExit):
         run(ends_the_process(), ())
 
 
-def test_a_task_that_goes_on_when_it_is_cancelled_does_not_hold_the_end():
+def test_a_task_that_ignores_cancellation_is_abandoned():
     async def never_ends():
         while True:
             try:

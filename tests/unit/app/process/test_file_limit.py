@@ -1,4 +1,4 @@
-"""Whether the limit of file descriptors carries what is configured, and what to do when it does not."""
+"""A limit of file descriptors that is too low is a warning with a remedy."""
 
 import pytest
 
@@ -12,11 +12,11 @@ def config():
 
 
 @pytest.mark.parametrize("limit", [2359, 65536, None])
-def test_two_for_each_request_and_some_besides_are_enough(config, limit):
+def test_two_descriptors_per_request_and_some_more_are_enough(config, limit):
     assert too_few_files(config, limit) == ()
 
 
-def test_fewer_are_told_of_with_what_to_do(config):
+def test_a_limit_that_is_too_low_is_a_warning_with_a_remedy(config):
     (warning,) = too_few_files(config, 2358)
 
     assert warning == (

@@ -1,4 +1,4 @@
-"""What a burst has needed goes back to the system where glibc can do that; elsewhere nothing happens."""
+"""Memory is returned after a burst if glibc is the C library; otherwise nothing happens."""
 
 import asyncio
 import ctypes
@@ -39,15 +39,15 @@ async def trims_after(resident, grown_mib, *, is_idle=lambda: True):
     return resident.trims
 
 
-async def test_memory_that_has_grown_is_given_back_once(resident):
+async def test_memory_that_has_grown_is_trimmed_once(resident):
     assert await trims_after(resident, 400) == 1
 
 
-async def test_memory_that_has_hardly_grown_is_left_alone(resident):
+async def test_memory_that_has_hardly_grown_is_not_trimmed(resident):
     assert await trims_after(resident, 110) == 0
 
 
-async def test_nothing_is_given_back_while_something_is_under_way(resident):
+async def test_memory_is_not_trimmed_while_requests_run(resident):
     assert await trims_after(resident, 400, is_idle=lambda: False) == 0
 
 
@@ -66,7 +66,7 @@ async def test_another_c_library_is_left_alone(monkeypatch, library):
     await asyncio.wait_for(memory.give_back(lambda: True, look_s=60), 2)
 
 
-async def test_a_system_that_does_not_tell_what_is_resident_is_left_alone(monkeypatch, tmp_path):
+async def test_a_system_without_proc_is_left_alone(monkeypatch, tmp_path):
     monkeypatch.setattr(memory, "_STATM", tmp_path / "statm")
 
     assert memory.resident_bytes() is None

@@ -1,4 +1,4 @@
-"""The process that listens on a port is named, where the system tells."""
+"""The process that listens on a port is named if the system shows it."""
 
 import os
 import socket
@@ -20,5 +20,5 @@ def test_a_port_of_ipv6_is_found_too():
         assert f"(process {os.getpid()})" in owner_of(server.getsockname()[1])
 
 
-def test_what_the_system_does_not_tell_is_not_guessed(tmp_path):
+def test_an_unknown_owner_is_not_guessed(tmp_path):
     assert owner_of(8000, proc=tmp_path) == UNKNOWN

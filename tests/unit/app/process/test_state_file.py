@@ -1,4 +1,4 @@
-"""The state file is there as long as its process, and believed no longer."""
+"""The state file exists as long as its process, and is ignored afterwards."""
 
 import json
 import os
@@ -44,21 +44,21 @@ def test_what_was_written_is_read(state, environ, host, url):
     assert (running.url, running.pid, running.config) == (url, os.getpid(), str(Path("nexus.toml").absolute()))
 
 
-def test_it_is_for_its_user_alone(state, tmp_path):
+def test_only_the_user_can_read_the_file(state, tmp_path):
     state.write(config(), 81)
 
     (file,) = files(tmp_path)
     assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
 
 
-def test_writing_it_again_leaves_one(state, environ, tmp_path):
+def test_writing_again_replaces_the_file(state, environ, tmp_path):
     state.write(config(), 81)
     state.write(config(), 81)
 
     assert (len(running_proxies(environ)), len(files(tmp_path))) == (1, 1)
 
 
-def test_at_the_end_it_is_gone(state, environ, tmp_path):
+def test_the_file_is_removed_at_the_end(state, environ, tmp_path):
     state.write(config(), 81)
     state.remove()
 
@@ -66,7 +66,7 @@ def test_at_the_end_it_is_gone(state, environ, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"url": 1}', b"\xff"])
-def test_a_file_that_is_none_is_passed_over(state, environ, tmp_path, content):
+def test_an_invalid_file_is_ignored(state, environ, tmp_path, content):
     state.write(config(), 81)
     (file,) = files(tmp_path)
 
@@ -119,7 +119,7 @@ def test_the_folder_of_a_service_may_be_a_link(tmp_path):
     assert [each.pid for each in found] == [os.getpid()]
 
 
-def test_where_nothing_can_be_written_there_is_none(monkeypatch, capture_events):
+def test_without_a_writable_folder_no_file_is_written(monkeypatch, capture_events):
     def without_any():
         raise FileNotFoundError(2, "No usable temporary directory found")
 

@@ -1,4 +1,4 @@
-"""The service manager is told when it wants to be, and can never keep the proxy from serving."""
+"""The service manager is notified if it asked for it, and can never block the proxy."""
 
 import socket
 
@@ -25,14 +25,14 @@ def test_a_socket_of_the_abstract_namespace_is_found():
         assert manager.recv(100) == b"READY=1"
 
 
-def test_without_the_variable_no_one_is_told():
+def test_without_the_variable_nothing_is_sent():
     with capture_logs() as lines:
         notify(READY, {})
 
     assert lines == []
 
 
-def test_a_manager_that_is_gone_is_a_warning(tmp_path):
+def test_a_missing_socket_is_a_warning(tmp_path):
     with capture_logs() as lines:
         notify(READY, {"NOTIFY_SOCKET": str(tmp_path / "gone")})
 
