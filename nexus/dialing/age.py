@@ -1,4 +1,4 @@
-"""How old a connection may become: only a new one goes where the name of its backend leads now."""
+"""Limits the age of connections, because only a new one goes to the current address of its backend."""
 
 import random
 from time import monotonic
@@ -6,9 +6,9 @@ from typing import Final
 
 MAX_AGE_S: Final = 300.0
 JITTER: Final = 0.1
-"""The share of its age by which a connection may end before others that were opened with it."""
+"""The share by which ages vary, so that connections that were opened together do not end together."""
 
 
 def expiry(max_age_s: float) -> float:
-    """Return until when a connection that opens now may be used again, by the monotonic clock."""
-    return monotonic() + max_age_s * (1 - JITTER * random.random())  # noqa: S311 - it keeps no secret
+    """Return until when a connection that opens now may be reused, by the monotonic clock."""
+    return monotonic() + max_age_s * (1 - JITTER * random.random())  # noqa: S311 - not a secret

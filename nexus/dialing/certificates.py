@@ -1,4 +1,4 @@
-"""Until when the certificates in a file are valid: what is over by then fails at the first connection, not before."""
+"""Checks whether the certificates in a file have expired, which would otherwise show at the first connection."""
 
 import _ssl
 import ssl
@@ -7,21 +7,21 @@ from datetime import UTC, datetime
 
 
 def expired_certificate(file: str, now: datetime) -> str | None:
-    """Return what is wrong with the first certificate in *file* at *now*, None when it is valid."""
-    # The one function of the standard library that reads when a certificate ends which is no authority's.
+    """Return why the first certificate in *file* is not valid at *now*, None if it is."""
+    # The only function of the standard library that reads the validity of a certificate that is not an authority.
     found = _ssl._test_decode_cert(file)  # type: ignore[attr-defined]  # noqa: SLF001
-    return _over([(str(found["notBefore"]), str(found["notAfter"]))], now)
+    return _invalid([(str(found["notBefore"]), str(found["notAfter"]))], now)
 
 
 def expired_authorities(file: str, now: datetime) -> str | None:
-    """Return what is wrong with the authorities in *file* at *now*, None when one of them at least is valid."""
+    """Return why no authority in *file* is valid at *now*, None if at least one is."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(file)
-    return _over([(str(each["notBefore"]), str(each["notAfter"])) for each in context.get_ca_certs()], now)
+    return _invalid([(str(each["notBefore"]), str(each["notAfter"])) for each in context.get_ca_certs()], now)
 
 
-def _over(periods: Iterable[tuple[str, str]], now: datetime) -> str | None:
-    """Return why none of *periods*, each from its begin to its end, includes *now*; None when one does."""
+def _invalid(periods: Iterable[tuple[str, str]], now: datetime) -> str | None:
+    """Return why none of *periods*, pairs of begin and end, includes *now*; None if one does."""
     reasons = []
     for period in periods:
         begin, end = (datetime.fromtimestamp(ssl.cert_time_to_seconds(instant), UTC) for instant in period)

@@ -1,4 +1,4 @@
-"""aiohttp's client on the same connections as traffic: one code looks up names, connects and shows certificates."""
+"""An aiohttp connector that dials like the proxy does, with the same names, certificates and limits."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ _address: ContextVar[Address] = ContextVar("address")
 
 @contextmanager
 def connecting_to(address: Address) -> Iterator[None]:
-    """Let requests within connect to *address*, which knows more of the way than their URL does."""
+    """Make requests within connect to *address*, which has settings that their URL lacks."""
     token = _address.set(address)
     try:
         yield
@@ -33,10 +33,10 @@ def connecting_to(address: Address) -> Iterator[None]:
 
 
 class DialingConnector(aiohttp.BaseConnector):
-    """Makes the connections of a session within :func:`connecting_to`; kept ones are told apart by URL and TLS."""
+    """Opens the connections of a session within :func:`connecting_to`; aiohttp keeps them apart by URL and TLS."""
 
     def __init__(self, *, connect_timeout_s: float, keepalive_s: float, max_age_s: Callable[[], float]) -> None:
-        """:param max_age_s: asked for each connection, as a reload may change it."""
+        """:param max_age_s: called for each connection, because a reload may change it."""
         super().__init__(limit=0, keepalive_timeout=keepalive_s)
         self._connect_timeout_s: Final = connect_timeout_s
         self._max_age_s = max_age_s
@@ -56,9 +56,7 @@ class DialingConnector(aiohttp.BaseConnector):
 
 
 class _AgingConnection(ResponseHandler):
-    """Is closed after the answer with which its age ends, or when the name of the server leads elsewhere; what is idle
-    is closed soon in any case.
-    """
+    """Closes after a response if it is too old, or if the server's name has other addresses by now."""
 
     expires_at = inf
     name: names.Place | None = None

@@ -1,4 +1,4 @@
-"""Opens a TCP or TLS connection to a backend: name, addresses, handshake, all under one deadline."""
+"""Opens a TCP or TLS connection to a backend: lookup, connect and handshake under one deadline."""
 
 import asyncio
 import errno
@@ -23,22 +23,22 @@ from nexus.errors import RequestError, UpstreamError, UpstreamFault
 
 HAPPY_EYEBALLS_DELAY_S: Final = 0.25
 
-OUR_SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-"""Errors that say nothing of the backend: it is this process that has no file or memory left for a connection."""
+LOCAL_SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""Errors that are not the backend's: this process has no file descriptor or memory left for a connection."""
 
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.Protocol)
 
 
 class Address(msgspec.Struct, frozen=True):
-    """Where a backend listens."""
+    """The address of a backend, and how to connect to it."""
 
     host: str
     port: int
     tls: ssl.SSLContext | None = None
     proxy: Proxy | None = None
-    """On the way to it."""
+    """None: it is connected to directly."""
     may_be_metadata: bool = False
-    """Whether it may be at an address where clouds keep a machine's secrets."""
+    """Whether metadata addresses of clouds are allowed."""
 
     @property
     def next_hop(self) -> tuple[str, int]:
@@ -47,14 +47,14 @@ class Address(msgspec.Struct, frozen=True):
 
     @property
     def authority(self) -> str:
-        """The value of the Host header: Ollama refuses any other than its own."""
-        # The zone of a link-local address means something on this machine only (RFC 6874, section 4).
+        """The value of the Host header; Ollama refuses a wrong one."""
+        # The zone of a link-local address is local to this machine and not sent (RFC 6874, section 4).
         host = f"[{self.host.partition('%')[0]}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
 
 def address_of(url: str, settings: UpstreamSettings) -> Address:
-    """Return the address in a normalised backend URL, and how *settings* says that it is reached."""
+    """Return the address in a normalised backend URL, with the proxy and TLS of *settings*."""
     parts = urlsplit(url)
     is_tls = parts.scheme == "https"
     port = parts.port or (443 if is_tls else 80)
@@ -71,9 +71,9 @@ async def dial(
 ) -> ProtocolT:
     """Connect to *address*.
 
-    :param first: of several addresses behind its name, the one to try before the others, packed.
+    :param first: the packed address that is tried first if its name has several.
     :raises UpstreamError: REFUSED, CONNECT_TIMEOUT or TLS.
-    :raises RequestError: ``overloaded``, when it is not the backend's doing.
+    :raises RequestError: ``overloaded``: this process has no resources left.
     """
     try:
         async with asyncio.timeout(timeout_s):
@@ -83,20 +83,20 @@ async def dial(
     except names.NameLookupError as exc:
         raise UpstreamError(UpstreamFault.REFUSED, "cannot connect: its host name cannot be looked up") from exc
     except MetadataAddressError as exc:
-        # Without the address, which is no affair of the client's.
+        # Without the address, which clients must not see.
         raise UpstreamError(
             UpstreamFault.REFUSED,
             "cannot connect: it leads to a link-local address, and only the configuration file may name one",
         ) from exc
     except OSError as exc:
-        if exc.errno in OUR_SHORTAGES:
+        if exc.errno in LOCAL_SHORTAGES:
             raise RequestError("overloaded", "the proxy cannot open another connection", retry_after_s=1) from exc
-        # In our own words: asyncio's name the backend's address, which is no affair of the client's.
+        # Not asyncio's text, which contains the backend's address: clients must not see it.
         reason = os.strerror(exc.errno) if exc.errno and exc.errno > 0 else type(exc).__name__
         place = "" if address.proxy is None else " to its https_proxy"
         raise UpstreamError(UpstreamFault.REFUSED, f"cannot connect{place}: {reason}") from exc
     except ValueError as exc:
-        # From the codec for host names: an empty label, or one that is too long.
+        # Raised by the codec for host names: a label is empty or too long.
         raise UpstreamError(UpstreamFault.REFUSED, "cannot connect: not a host name") from exc
 
 
@@ -108,9 +108,9 @@ async def _connect(address: Address, factory: Callable[[], ProtocolT], first: by
         )
     except OSError as exc:
         sock.close()
-        if address.tls is None or exc.errno in OUR_SHORTAGES:
+        if address.tls is None or exc.errno in LOCAL_SHORTAGES:
             raise
-        # ssl.SSLError is an OSError; so is a handshake that the other side cuts.
+        # Both ssl.SSLError and a handshake that the server aborts are an OSError.
         reason = getattr(exc, "reason", None) or exc.strerror or type(exc).__name__
         raise UpstreamError(UpstreamFault.TLS, f"TLS failed: {reason}") from exc
     except BaseException:
@@ -120,7 +120,7 @@ async def _connect(address: Address, factory: Callable[[], ProtocolT], first: by
 
 
 async def _reach(address: Address, first: bytes | None) -> socket.socket:
-    """Return a socket whose other end is the backend, whatever lies between."""
+    """Return a socket that is connected to the backend, directly or through its proxy."""
     host, port = address.next_hop
     infos = await names.resolve(host, port)
     if not address.may_be_metadata:
@@ -130,12 +130,12 @@ async def _reach(address: Address, first: bytes | None) -> socket.socket:
     try:
         sock = await aiohappyeyeballs.start_connection(infos, happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY_S)
     except BaseException:
-        # It may have moved: the next attempt asks again where it is.
+        # The backend may have moved, so the next attempt resolves its name again.
         names.doubt(host, port)
         raise
     try:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # A backend that loses power says nothing: without keep-alive its streams would look idle for ever.
+        # A backend that loses power closes nothing: without keep-alive its streams would look idle for ever.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if address.proxy is not None:
             await open_tunnel(sock, address.proxy, address.host, address.port)
@@ -146,7 +146,7 @@ async def _reach(address: Address, first: bytes | None) -> socket.socket:
 
 
 def _without_metadata(host: str, infos: list[AddressInfo]) -> list[AddressInfo]:
-    """Return the addresses of *infos* that may be connected to. A name may lead elsewhere than when it was checked.
+    """Return the allowed addresses of *infos*. The name may have resolved to others when it was configured.
 
     :raises MetadataAddressError: none is left.
     """

@@ -1,4 +1,4 @@
-"""One look-up of a host name: its addresses, and for how long they hold."""
+"""Looks up the addresses of a host name once, with their TTL."""
 
 import asyncio
 import socket
@@ -9,9 +9,9 @@ import aiodns
 import msgspec
 
 SYSTEM_TTL_S: Final = 30.0
-"""The system's resolver, which knows names that no name server does, does not say how long an address holds."""
+"""The system's resolver reports no TTL."""
 NO_SUCH_NAME: Final = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)})
-"""Numbers of errors that are certain: the name has no address."""
+"""Error numbers that mean that the name certainly has no address."""
 
 AddressInfo = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int]]
 
@@ -19,24 +19,23 @@ _CERTAIN: Final = frozenset({aiodns.error.ARES_ENOTFOUND, aiodns.error.ARES_ENOD
 _FLAGS: Final = socket.AI_ADDRCONFIG & getattr(socket, "AI_MASK", -1)
 
 
-class Answer(msgspec.Struct, frozen=True):
-    """Where a name leads."""
+class Resolution(msgspec.Struct, frozen=True):
+    """The addresses of a name."""
 
     infos: tuple[AddressInfo, ...]
     ttl_s: float
-    """For how long, as the answer says."""
     is_of_system: bool = False
-    """Whether the system's resolver gave it, after the name servers did not."""
+    """Whether it comes from the system's resolver, because the name servers had no answer."""
 
 
-async def look_up(host: str, port: int, *, asks_system: bool = True) -> Answer:
-    """Ask the name servers, then the system's resolver, which knows further sources of names.
+async def look_up(host: str, port: int, *, asks_system: bool = True) -> Resolution:
+    """Query the name servers, then the system's resolver, which has further sources of names.
 
-    :param asks_system: whether the system is asked too when no name server answers, which blocks a thread for a while;
-        it is asked in any case when they deny the name.
-    :raises OSError: no address; its number is in :data:`NO_SUCH_NAME` when that is certain.
+    :param asks_system: whether to query the system also if no name server responds, which blocks a thread for a while;
+        it is always queried if they deny the name.
+    :raises OSError: there is no address; its number is in :data:`NO_SUCH_NAME` if that is certain.
     """
-    # Names under .local are answered by mDNS, which only the system's resolver speaks.
+    # Names under .local are resolved by mDNS, which only the system's resolver speaks.
     if not host.endswith(".local"):
         try:
             return await ask_name_servers(host, port)
@@ -46,12 +45,12 @@ async def look_up(host: str, port: int, *, asks_system: bool = True) -> Answer:
     return await ask_system(host, port)
 
 
-async def ask_name_servers(host: str, port: int, nameservers: Iterable[str] = ()) -> Answer:
-    """Ask by DNS, and look into the file of hosts. :raises OSError: as :func:`look_up`.
+async def ask_name_servers(host: str, port: int, nameservers: Iterable[str] = ()) -> Resolution:
+    """Query by DNS and the hosts file. :raises OSError: as :func:`look_up`.
 
     :param nameservers: none: those of the system.
     """
-    # One for each look-up: it reads the system's settings anew and has no cache, so that a doubt is resolved.
+    # A new resolver for each lookup reads the system's settings again and has no cached answer.
     resolver = aiodns.DNSResolver(nameservers=list(nameservers) or None)
     try:
         found = await resolver.getaddrinfo(
@@ -66,19 +65,19 @@ async def ask_name_servers(host: str, port: int, nameservers: Iterable[str] = ()
     infos = tuple(_place_of(node, port) for node in found.nodes)
     if not infos:
         raise OSError(socket.EAI_NONAME, "it has no address")
-    return Answer(infos, float(min(node.ttl for node in found.nodes)))
+    return Resolution(infos, float(min(node.ttl for node in found.nodes)))
 
 
-async def ask_system(host: str, port: int) -> Answer:
-    """Ask the system's resolver. :raises OSError: as :func:`look_up`."""
+async def ask_system(host: str, port: int) -> Resolution:
+    """Query the system's resolver. :raises OSError: as :func:`look_up`."""
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=_FLAGS)
     infos: dict[AddressInfo, None] = {}
     for family, _, _, _, place in found:
         if len(place) == 2 and isinstance(place[0], int):
-            continue  # of a Python without IPv6
+            continue  # a Python without IPv6 returns such places
         infos[family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", _with_interface(place)] = None
-    return Answer(tuple(infos), SYSTEM_TTL_S, is_of_system=True)
+    return Resolution(tuple(infos), SYSTEM_TTL_S, is_of_system=True)
 
 
 def _place_of(node: Any, port: int) -> AddressInfo:
@@ -89,7 +88,7 @@ def _place_of(node: Any, port: int) -> AddressInfo:
 
 
 def _with_interface(place: Any) -> Any:
-    """Return *place* with the interface of a link-local address in the host: uvloop reads it there alone."""
+    """Return *place* with the interface of a link-local address in its host, the only place where uvloop reads it."""
     host, port, *more = place
     if len(more) == 2 and more[1] and "%" not in host:
         return (f"{host}%{socket.if_indextoname(more[1])}", port, *more)

@@ -1,4 +1,4 @@
-"""Addresses at which a cloud tells a machine its own secrets: no backend that is added or found may be at one."""
+"""Recognises metadata addresses, at which clouds give a machine its secrets: only configured backends may use one."""
 
 import ipaddress
 from typing import Final
@@ -14,7 +14,7 @@ _ENDING_IN_IPV4: Final = tuple(map(ipaddress.IPv6Network, ("::/96", "64:ff9b::/9
 
 
 class MetadataAddressError(OSError):
-    """All that a host leads to are such addresses."""
+    """A host has metadata addresses only."""
 
     def __init__(self, host: str, address: str) -> None:
         place = host if host == address else f"{host} leads to {address}"
@@ -25,7 +25,7 @@ class MetadataAddressError(OSError):
 
 
 def is_metadata(address: IPAddress) -> bool:
-    """Whether *address* is one of those, or another link-local one of IPv4, in any of its forms."""
+    """Whether *address* is a metadata address or a link-local one of IPv4, in any notation."""
     within = _ipv4_in(address)
     return within in METADATA or (within.version == 4 and within.is_link_local)
 

@@ -1,4 +1,4 @@
-"""The addresses behind host names: for as long as the answers hold, and beyond that while no name server can tell."""
+"""Caches the addresses of host names for their TTL, and beyond that while no name server responds."""
 
 import asyncio
 import ipaddress
@@ -9,16 +9,16 @@ from typing import Final
 import structlog
 
 from nexus import tasks
-from nexus.dialing.lookups import NO_SUCH_NAME, AddressInfo, Answer, look_up
+from nexus.dialing.lookups import NO_SUCH_NAME, AddressInfo, Resolution, look_up
 
 MIN_TTL_S: Final = 5.0
 MAX_TTL_S: Final = 300.0
 RETRY_S: Final = 5.0
-"""How long the last good addresses serve before a name that could not be looked up is looked up again."""
+"""How long the last good addresses are used after a lookup that failed, before the next one."""
 SECOND_LOOK_S: Final = 1.0
-"""How long a look-up may take when there are addresses to fall back on: within this, connecting is still in time."""
+"""How long a lookup may take if there are addresses to fall back on, so that there is time left to connect."""
 DENIALS_TO_BELIEVE: Final = 2
-"""In a row, before a name that had addresses counts as one without: a single one may be a mistake of a moment."""
+"""Consecutive ones, before a name that had addresses counts as gone: a single one may be a temporary error."""
 MAX_NAMES: Final = 2_048
 
 Place = tuple[str, int]
@@ -28,11 +28,11 @@ log = structlog.get_logger("nexus.dialing")
 
 
 class NameLookupError(OSError):
-    """A host name has no address, or no name server says which."""
+    """A host name has no address, or no name server responds."""
 
 
 class Name:
-    """What is known of one name that is connected to."""
+    """The addresses of one name."""
 
     __slots__ = (
         "_denials",
@@ -49,31 +49,31 @@ class Name:
         "timer",
     )
 
-    def __init__(self, place: Place, answer: Answer, now: float) -> None:
+    def __init__(self, place: Place, resolution: Resolution, now: float) -> None:
         self._place = place
         self._turn = 0
         self.is_used = True
-        """Since it was looked up last: only such a name is looked up again as soon as its answer does not hold."""
+        """Whether it was used since the last lookup; only such a name is looked up again when its TTL ends."""
         self.timer: asyncio.TimerHandle | None = None
         self.stale_since: float | None = None
-        """Unix seconds since when look-ups fail; None: the addresses are those of the last one."""
-        self._take(answer, now)
+        """Unix seconds since when lookups fail; None: the last one succeeded."""
+        self._set(resolution, now)
 
-    def _take(self, answer: Answer, now: float) -> None:
+    def _set(self, resolution: Resolution, now: float) -> None:
         self._denials, self._reason = 0, ""
-        self._infos = answer.infos
-        self._is_of_system = answer.is_of_system
-        self.hosts = frozenset(packed(str(info[4][0])) for info in answer.infos)
+        self._infos = resolution.infos
+        self._is_of_system = resolution.is_of_system
+        self.hosts = frozenset(packed(str(info[4][0])) for info in resolution.infos)
         """The addresses, as :func:`packed` returns them."""
-        preferred = [packed(str(info[4][0])) for info in answer.infos if info[0] == answer.infos[0][0]]
+        preferred = [packed(str(info[4][0])) for info in resolution.infos if info[0] == resolution.infos[0][0]]
         self.several = tuple(sorted(preferred)) if len(preferred) > 1 else ()
-        """Those of the preferred family, where there are several. One address of each family is mostly one server."""
-        self.fresh_until = now + min(MAX_TTL_S, max(MIN_TTL_S, answer.ttl_s))
+        """The addresses of the preferred family if it has several; one of each family is mostly the same server."""
+        self.fresh_until = now + min(MAX_TTL_S, max(MIN_TTL_S, resolution.ttl_s))
 
     def next_infos(self) -> list[AddressInfo]:
-        """Return the addresses, each the first of its family in turn, so that connections spread over all of them.
+        """Return the addresses in rotation within each family, so that connections spread over all of them.
 
-        :raises NameLookupError: there are none any more.
+        :raises NameLookupError: there are none left.
         """
         infos = self._infos
         if len(infos) == 1:
@@ -87,20 +87,20 @@ class Name:
         return [each[(self._turn + at) % len(each)] for each in families.values() for at in range(len(each))]
 
     async def look_again(self, now: float, within_s: float) -> None:
-        """Look it up; whatever comes of that, there is no error."""
-        # Connections made in the meantime use what is known, without a look-up of their own.
+        """Look it up again; this never raises."""
+        # Until it ends, new connections use the known addresses without a lookup of their own.
         self.fresh_until = now + RETRY_S
         is_of_system = self._is_of_system
         try:
             async with asyncio.timeout(within_s):
-                answer = await look_up(*self._place, asks_system=is_of_system)
+                resolution = await look_up(*self._place, asks_system=is_of_system)
         except OSError as exc:  # a TimeoutError is one
             self._fail(exc)
             return
         if self.stale_since is not None:
             log.info("name_lookup_recovered", host=self._place[0])
         self.stale_since = None
-        self._take(answer, asyncio.get_running_loop().time())
+        self._set(resolution, asyncio.get_running_loop().time())
 
     def _fail(self, failure: OSError) -> None:
         self._reason = "no answer in time" if isinstance(failure, TimeoutError) else failure.strerror or str(failure)
@@ -116,7 +116,7 @@ _names: dict[Place, Name] = {}
 
 
 async def resolve(host: str, port: int) -> list[AddressInfo]:
-    """Return where *host* listens, in the order to try; the last good addresses when it cannot be looked up now.
+    """Return the addresses of *host* in the order to try, the last good ones if the lookup fails.
 
     :raises NameLookupError: there are none.
     """
@@ -134,20 +134,20 @@ async def resolve(host: str, port: int) -> list[AddressInfo]:
 
 
 async def addresses_of(host: str) -> tuple[str, ...]:
-    """Look *host* up now, whatever is known of it, and return its addresses. :raises OSError: there are none."""
+    """Look up *host* without the cache, and return its addresses. :raises OSError: there are none."""
     if _literal(host, 0):
         return (host,)
     return tuple(dict.fromkeys(str(info[4][0]) for info in (await look_up(host, 0)).infos))
 
 
 def doubt(host: str, port: int) -> None:
-    """Look *host* up again for the next connection; unless no name server answers then, its addresses are replaced."""
+    """Look up *host* again at the next connection; the cached addresses stay if that lookup fails."""
     if (name := _names.get((host, port))) is not None and name.stale_since is None:
         name.fresh_until = 0.0
 
 
 def in_use(place: Place) -> Name | None:
-    """Return what is known of the name that connections go to, and see that it is looked up when that is due."""
+    """Return the cached name of existing connections, and keep it up to date."""
     name = _names.get(place)
     if name is not None:
         name.is_used = True
@@ -157,13 +157,13 @@ def in_use(place: Place) -> Name | None:
 
 
 def stale_since(host: str, port: int) -> float | None:
-    """Return since when, in Unix seconds, the addresses of *host* are kept because it cannot be looked up."""
+    """Return since when, in Unix seconds, lookups of *host* have failed; None if the last one succeeded."""
     name = _names.get((host, port))
     return None if name is None else name.stale_since
 
 
 def is_name(host: str) -> bool:
-    """Whether *host* has to be looked up."""
+    """Whether *host* is a name and not an address."""
     try:
         ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
@@ -172,13 +172,13 @@ def is_name(host: str) -> bool:
 
 
 def packed(host: str) -> bytes:
-    """Return the address in *host*, in whatever form it is written there."""
+    """Return the bytes of the address in *host*, which are the same for each notation."""
     return ipaddress.ip_address(host.partition("%")[0]).packed
 
 
 async def _first_look(host: str, port: int) -> Name:
     try:
-        answer = await look_up(host, port)
+        resolution = await look_up(host, port)
     except OSError as exc:
         raise NameLookupError(exc.errno, exc.strerror or str(exc)) from exc
     if (known := _names.pop((host, port), None)) is not None:
@@ -186,7 +186,7 @@ async def _first_look(host: str, port: int) -> Name:
         log.info("name_lookup_recovered", host=host)
     if len(_names) >= MAX_NAMES:
         _cancel(_names.pop(next(iter(_names))))
-    name = _names[host, port] = Name((host, port), answer, asyncio.get_running_loop().time())
+    name = _names[host, port] = Name((host, port), resolution, asyncio.get_running_loop().time())
     _look_when_due(name, host, port)
     return name
 
@@ -198,7 +198,7 @@ def _look_when_due(name: Name, host: str, port: int) -> None:
 
 def _due(name: Name, host: str, port: int) -> None:
     name.timer = None
-    # One that no connection goes to is looked up when the next one is made.
+    # A name that is not used is looked up at its next connection.
     if name.is_used:
         tasks.start(_look_in_background(name, host, port), name="look-up-name")
 

@@ -1,4 +1,4 @@
-"""TLS contexts that many connections share, because making one takes milliseconds."""
+"""TLS contexts that are shared, because making one takes milliseconds."""
 
 import ssl
 from functools import cache
@@ -12,12 +12,12 @@ def verifying_context() -> ssl.SSLContext:
 
 @cache
 def trusting_context() -> ssl.SSLContext:
-    """Return the context that checks no certificate, for an operator who has asked for that."""
+    """Return the shared context that verifies no certificates."""
     return unchecked_context()
 
 
 def unchecked_context() -> ssl.SSLContext:
-    """Return a context of the same kind that is not shared, so that it can be given a certificate to show."""
+    """Return a new context that verifies no certificates, to which a client certificate can be added."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -1,4 +1,4 @@
-"""What the operator has configured for reaching one backend, and the path and headers that follow from it."""
+"""The settings by which one backend is reached, and the paths and headers of its requests."""
 
 import ssl
 from collections.abc import Mapping
@@ -15,63 +15,62 @@ _V1: Final = "/v1"
 
 
 class UpstreamSettings(msgspec.Struct, frozen=True):
-    """What is sent to one backend and no other, and what its certificate must be."""
+    """Sent to one backend only."""
 
     key: str | None = None
-    """Sent in the header of the backend's kind."""
+    """Sent in the header that the backend's kind uses."""
     headers: Mapping[str, str] = {}
-    """Sent with every request, in the place of a client's own of the same name."""
+    """Sent with every request; they replace the client's headers of the same names."""
     query: Mapping[str, str] = {}
-    """Added to every request, in the place of a client's own parameters of the same name."""
+    """Added to every request; they replace the client's parameters of the same names."""
     secrets: tuple[str, ...] = ()
-    """What of the headers and the query is secret."""
+    """The secrets in the headers and the query."""
     path_is_complete: bool | None = None
-    """Whether the ``/v1`` of a client's path is left out; None: when the base path names a version."""
+    """Whether the ``/v1`` of a client's path is removed; None: if the base path contains a version."""
     tls: ssl.SSLContext | None = None
-    """None: the system's authorities are trusted."""
+    """None: trust the system's authorities."""
     proxy: Proxy | None = None
-    """The proxy on the way; None: it is connected to directly."""
+    """None: connect directly."""
     is_from_file: bool = False
-    """Whether the configuration file names the server: only then may it be at a link-local address, where clouds keep a
-    machine's secrets."""
+    """Whether the backend is in the configuration file; only then may it be at a metadata address."""
 
     def __repr__(self) -> str:
-        # Most of it is secret.
+        # Most fields are secret.
         return "UpstreamSettings(***)"
 
     @property
     def replaces_credentials(self) -> bool:
-        """Whether the backend has credentials of its own, so that those of a client do not go there."""
+        """Whether the backend has configured credentials, so that the client's are not sent to it."""
         return self.key is not None or bool(self.secrets)
 
     def headers_for(self, kind: BackendKind) -> dict[str, str]:
-        """Return the headers of every request, the key of a backend of this *kind* among them."""
+        """Return the headers of every request, including the key in the header of *kind*."""
         if self.key is None:
             return dict(self.headers)
         value = f"Bearer {self.key}" if kind.key_header == "authorization" else self.key
         return {kind.key_header: value, **self.headers}
 
     def path_of(self, url: str) -> "PathMap":
-        """Return how paths become those of the backend at *url*, which is normalised."""
+        """Return the mapping of paths for the backend at *url*, which is normalised."""
         base = urlsplit(url).path.rstrip("/")
         is_complete = VERSION_SEGMENT.search(base) is not None
         return PathMap(base, is_complete if self.path_is_complete is None else self.path_is_complete, self.query)
 
 
 DEFAULT_SETTINGS: Final = UpstreamSettings()
-"""Of a backend that is not configured but discovered."""
+"""The settings of a backend that has none, such as a discovered one."""
 
 
 class PathMap(msgspec.Struct, frozen=True):
-    """Makes the target of a request to one backend from a path such as ``/v1/chat/completions``."""
+    """Maps a path such as ``/v1/chat/completions`` to the request target of one backend."""
 
     base: str = ""
-    """Without a slash at its end."""
+    """Without a trailing slash."""
     leaves_out_v1: bool = False
     query: Mapping[str, str] = {}
 
     def of(self, target: str) -> str:
-        """Return *target*, a path with or without a query, as the backend expects it."""
+        """Return the backend's target for *target*, a path with or without a query."""
         if self.leaves_out_v1 and target.startswith(f"{_V1}/"):
             target = target.removeprefix(_V1)
         if not self.query:

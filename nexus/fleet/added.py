@@ -159,7 +159,7 @@ class AddedBackends:
 
     def _require_store(self, *, is_persistent: bool) -> None:
         if is_persistent and (self._store is None or not self._store.survives_restart):
-            text = "nothing would be kept: the store ends with the proxy; set store.kind to sqlite, or do not persist"
+            text = "the store does not survive a restart; set store.kind to sqlite, or do not persist"
             raise BackendRefused(text, key="persist")
 
     def _drop(self, member: Member, other: Member) -> None:

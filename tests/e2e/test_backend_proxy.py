@@ -137,7 +137,7 @@ def test_a_proxy_that_wants_other_credentials_is_named_as_the_cause(scene, start
     nexus = start_nexus(CONFIG.format(url=url, more=more), environ={"PROXY": f"http://me:wrong@127.0.0.1:{proxy.port}"})
     (backend,) = nexus.get_json("/admin/backends")["backends"]
 
-    assert "the https_proxy wants other credentials (407)" in backend["last_error"]
+    assert "the https_proxy requires other credentials (407)" in backend["last_error"]
 
 
 @pytest.mark.parametrize(

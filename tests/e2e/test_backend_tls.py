@@ -76,8 +76,8 @@ def test_without_one_such_a_backend_is_not_reached(demanding, start_nexus, files
     ("cert", "key", "problem"),
     [
         ("gone.pem", None, "no such file: {}/gone.pem - at `tls_cert_file`"),
-        ("ca.pem", None, "no certificate and key in PEM that belong together"),
-        ("client.pem", "ca.pem", "no certificate and key in PEM that belong together"),
+        ("ca.pem", None, "no certificate with its key in PEM"),
+        ("client.pem", "ca.pem", "no certificate with its key in PEM"),
         ("client.pem", None, "set tls_key_file if the key is in another file"),
     ],
 )

@@ -164,7 +164,7 @@ def test_a_key_is_sent_as_soon_as_it_is_added_and_a_new_one_as_soon_as_it_is_cha
         ({"url": "http://127.0.0.1:9"}, "the backend 'gpu-1' is at that address already"),
         ({"url": "http://localhost:9/v1"}, "the backend 'gpu-1' is at that address already"),
         ({"persist": "yes"}, "body: expected `bool` - at `persist`"),
-        ({"persist": True}, "nothing would be kept: the store ends with the proxy; set store.kind to sqlite"),
+        ({"persist": True}, "the store does not survive a restart; set store.kind to sqlite"),
     ],
 )
 def test_what_is_wrong_with_a_backend_is_said_as_of_the_file(shared, keys, told):

@@ -190,5 +190,5 @@ def test_no_prompt_goes_to_another_kind_of_server_at_an_approved_address(start_n
         (change,) = until(lambda: [e for e in nexus.log_lines("backend_status_changed") if "place" in str(e)], WITHIN_S)
         refused = ask(nexus.url, "/v1/chat/completions", chat())
 
-    assert change["error"] == "another server has taken its place: of the kind 'ollama', not 'vllm'"
+    assert change["error"] == "another server has taken its place: its kind is 'ollama', not 'vllm'"
     assert refused.status in {404, 503}

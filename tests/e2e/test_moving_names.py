@@ -26,7 +26,7 @@ from pathlib import Path
 
 from nexus.api import hookimpl
 from nexus.dialing import names
-from nexus.dialing.lookups import Answer
+from nexus.dialing.lookups import Resolution
 
 
 @hookimpl
@@ -36,7 +36,7 @@ def nexus_reconcilers():
 
 async def look_up(host, port, asks_system=True):
     place = Path("address").read_text(), port
-    return Answer(((socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", place),), {TTL_S})
+    return Resolution(((socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", place),), {TTL_S})
 
 
 names.look_up, names.MIN_TTL_S = look_up, {TTL_S}

@@ -22,8 +22,8 @@ FORBIDDEN_TO_MARK: Final = 3
 REASONS: Final[Mapping[int, str]] = {
     401: "it refused the configured key, or asks for one (HTTP 401)",
     402: "the account behind its key cannot pay (HTTP 402)",
-    403: "its key may not do what is asked for (HTTP 403)",
-    407: "a proxy before it asks for credentials (HTTP 407)",
+    403: "its key is not allowed to do what was requested (HTTP 403)",
+    407: "a proxy in front of it asks for credentials (HTTP 407)",
 }
 OTHER_REASON: Final = "it refused the configured credentials"
 

@@ -68,7 +68,7 @@ def _trusting(config: BackendConfig, path: KeyPath) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=config.tls_ca_file)
     except (OSError, ValueError) as exc:
-        problem = _unusable(config.tls_ca_file, exc, "no certificate in PEM in it")
+        problem = _unusable(config.tls_ca_file, exc, "it contains no certificate in PEM")
         raise Fault((*path, "tls_ca_file"), problem, "" if isinstance(exc, ssl.SSLError) else READABLE) from exc
 
 
@@ -85,7 +85,7 @@ def _show_certificate(context: ssl.SSLContext, config: BackendConfig, path: KeyP
         # Without a password function OpenSSL would ask for the passphrase on the terminal.
         context.load_cert_chain(cert, key, password=lambda: "")
     except (OSError, ValueError) as exc:
-        problem = _unusable(cert, exc, "no certificate and key in PEM that belong together, or a passphrase is on it")
+        problem = _unusable(cert, exc, "no certificate with its key in PEM, or the key has a passphrase")
         hint = "openssl rsa -in KEY removes a passphrase" if key else "set tls_key_file if the key is in another file"
         raise Fault((*path, "tls_cert_file"), problem, hint) from exc
 

@@ -52,7 +52,7 @@ class BackendProbe:
         other = "nexus" if found.is_nexus else found.kind
         if other is None or other == kind.name:
             return None
-        text = f"another server has taken its place: of the kind '{other}', not '{kind.name}'"
+        text = f"another server has taken its place: its kind is '{other}', not '{kind.name}'"
         return Failure(text, Cause.REPLACED if found.is_certain else Cause.PERHAPS_REPLACED)
 
     async def _detect(self) -> Detection:
@@ -124,4 +124,4 @@ def _why_unknown(found: Detection) -> str:
         or found.status >= HTTPStatus.INTERNAL_SERVER_ERROR
     ):
         return f"HTTP error: {found.status}"
-    return "invalid response: not the answer of a kind of server that is known; set 'type'"
+    return "invalid response: not from a known kind of server; set 'type'"

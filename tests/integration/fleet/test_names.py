@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from nexus.dialing import names
-from nexus.dialing.lookups import Answer
+from nexus.dialing.lookups import Resolution
 from nexus.fleet import fetching
 from nexus.simulator import Settings, Simulator
 from nexus.testing.client import ask, chat
@@ -37,7 +37,7 @@ class NameServer:
         if self.is_down:
             self.failures += 1
             raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
-        return Answer(((socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", port)),), 0.0)
+        return Resolution(((socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", port)),), 0.0)
 
 
 @pytest.fixture

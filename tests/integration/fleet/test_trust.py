@@ -141,7 +141,7 @@ async def test_another_kind_at_an_approved_address_is_not_well_and_then_waits(
 
     await eventually(lambda: not fleet.snapshot.backends or network.announce(Discovered("found", server.url)))
     assert pending(fleet) == {"found": "vllm"}
-    assert row.last_error == "another server has taken its place: of the kind 'vllm', not 'generic'"
+    assert row.last_error == "another server has taken its place: its kind is 'vllm', not 'generic'"
 
 
 async def test_a_rejected_server_leaves_the_fleet_and_stays_listed(serve, plan, start, eventually, network):
@@ -174,7 +174,7 @@ async def test_a_decision_about_another_address_is_refused(serve, eventually, fo
     fleet = await found(server)
 
     for decide in (fleet.approve, fleet.reject):
-        with pytest.raises(AnotherServer, match="look at it again"):
+        with pytest.raises(AnotherServer, match="check it again before you decide"):
             await decide("found", url="http://10.0.0.9:8000")
     assert [applicant.trust for applicant in fleet.applicants] == ["pending"]
 

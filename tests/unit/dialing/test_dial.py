@@ -14,7 +14,7 @@ import trustme
 from nexus.dialing import dial as dialing
 from nexus.dialing import lookups, names
 from nexus.dialing.dial import Address, address_of, dial
-from nexus.dialing.lookups import Answer
+from nexus.dialing.lookups import Resolution
 from nexus.dialing.tls import trusting_context
 from nexus.dialing.upstream_settings import DEFAULT_SETTINGS, UpstreamSettings
 from nexus.errors import RequestError, UpstreamError
@@ -88,7 +88,7 @@ class Resolver:
             (socket.AF_INET6 if ":" in one else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (one, port))
             for one in answer.split()
         ]
-        return Answer(tuple(infos), self.ttl_s)
+        return Resolution(tuple(infos), self.ttl_s)
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ class AnotherServer(NexusError):
     """The server of that name is at another address than the decision is about."""
 
     def __init__(self, applicant: "Applicant") -> None:
-        super().__init__(f"'{applicant.name}' is at {applicant.found.url} now; look at it again, and then decide")
+        super().__init__(f"'{applicant.name}' is at {applicant.found.url} now; check it again before you decide")
 
 
 class Applicant(msgspec.Struct, kw_only=True):
@@ -262,7 +262,7 @@ class Applicants:
                 return
             applicant.doubt = None
             applicant.kind, applicant.is_nexus = shown.kind or applicant.kind, shown.is_nexus
-            applicant.last_error = None if shown.kind else f"no kind answers like this (HTTP {shown.status})"
+            applicant.last_error = None if shown.kind else f"no known kind responds like this (HTTP {shown.status})"
         if applicant.kind is None:
             applicant.pause_s = min(2 * applicant.pause_s, MAX_PAUSE_S)
         else:

@@ -90,7 +90,7 @@ class HostsDiscoverer(Discoverer):
             addresses = () if exc.errno in NO_SUCH_NAME else self._addresses.get(name, ())
         is_refused = any(is_metadata(ipaddress.ip_address(each.partition("%")[0])) for each in addresses)
         if is_refused and name not in self._refused:
-            log.warning("host_refused", host=name, reason="leads to a link-local address; write the address if it may")
+            log.warning("host_refused", host=name, reason="leads to a link-local address; list the address to allow it")
         (self._refused.add if is_refused else self._refused.discard)(name)
         self._addresses[name] = () if is_refused else addresses
 

@@ -23,7 +23,7 @@ WAITING = {
     "discovery_source": "mdns",
     "host": "desk.local",
     "first_seen": "2026-11-29T12:00:00Z",
-    "last_error": "no kind answers like this (HTTP 404)",
+    "last_error": "no known kind responds like this (HTTP 404)",
 }
 NOW = datetime(2026, 1, 2, 12, 0, 30, tzinfo=UTC)
 FILE = {
@@ -37,7 +37,7 @@ FILE = {
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])
-@pytest.mark.parametrize("reason", ["", "no kind answers like this (HTTP 404)"])
+@pytest.mark.parametrize("reason", ["", "no known kind responds like this (HTTP 404)"])
 def test_the_address_of_a_server_that_waits_is_never_cut(width, reason):
     row = ("desk", "pending", "unknown", ADDRESS, "mdns", "desk.local", "4 s ago", reason)
 
@@ -62,7 +62,7 @@ def test_names_are_told_apart_however_long_an_error_is(width):
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({}, "no kind answers like this (HTTP 404)"),
+        ({}, "no known kind responds like this (HTTP 404)"),
         ({"last_error": None}, "not asked yet"),
         ({"last_error": None, "trust": "rejected"}, "ago"),
         ({"backend_type": "ollama"}, "ago"),

@@ -12,7 +12,7 @@ import trustme
 from nexus.dialing import names
 from nexus.dialing.age import MAX_AGE_S
 from nexus.dialing.dial import Address
-from nexus.dialing.lookups import Answer
+from nexus.dialing.lookups import Resolution
 from nexus.proxy.socket_state import SocketState
 from nexus.proxy.upstream import pool as pools
 from nexus.proxy.upstream.pool import NO_REUSE_S, Pool
@@ -110,7 +110,7 @@ async def test_a_connection_is_used_again_while_the_name_leads_to_where_it_goes(
 
     async def look_up(host, port, *, asks_system=True):
         infos = ((socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (each, port)) for each in addresses)
-        return Answer(tuple(infos), 0.0)
+        return Resolution(tuple(infos), 0.0)
 
     monkeypatch.setattr(names, "look_up", look_up)
     monkeypatch.setattr(names, "MIN_TTL_S", 0.02)
