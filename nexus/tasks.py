@@ -18,7 +18,7 @@ OWNER: Final[ContextVar[Mapping[str, str]]] = ContextVar("nexus_tasks_owner", de
 """Whose the tasks are that are started now, as fields of the log: a plugin and its distribution."""
 
 FIRST_RESTART_DELAY_S = 0.5
-LONGEST_RESTART_DELAY_S = 30.0
+MAX_RESTART_DELAY_S = 30.0
 
 
 def start(work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
@@ -79,10 +79,10 @@ async def _forever(work: Callable[[], Awaitable[Any]], name: str) -> None:
             log.exception("task_failed", task=name, restart_in_s=delay_s, **OWNER.get())
         else:
             return
-        if loop.time() - began > LONGEST_RESTART_DELAY_S:
+        if loop.time() - began > MAX_RESTART_DELAY_S:
             delay_s = FIRST_RESTART_DELAY_S
         await asyncio.sleep(delay_s)
-        delay_s = min(delay_s * 2, LONGEST_RESTART_DELAY_S)
+        delay_s = min(delay_s * 2, MAX_RESTART_DELAY_S)
 
 
 def _is_being_closed(exc: BaseException) -> bool:

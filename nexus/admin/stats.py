@@ -13,8 +13,8 @@ from nexus.domain.backend import Backend
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.outcome import Result
 from nexus.domain.routes import Page, PageRequest
+from nexus.observability.metrics.counters import BackendCounters, ModelCounters, RequestCounts
 from nexus.observability.metrics.exchanges import ExchangeMetrics
-from nexus.observability.metrics.figures import BackendFigures, ModelFigures, Tally
 from nexus.observability.metrics.histogram import Histogram
 from nexus.proxy.exchange.context import DataPlane
 from nexus.proxy.exchange.queue import RequestQueue
@@ -132,7 +132,7 @@ def stats(
         "uptime_seconds": int(uptime_s),
         "requests": request_facts(metrics.all),
         "backends": [
-            _backend(backend, metrics.backends.get(backend.name) or BackendFigures(), reports)
+            _backend(backend, metrics.backends.get(backend.name) or BackendCounters(), reports)
             for backend in sorted(snapshot.backends, key=lambda backend: backend.id)
         ],
         "models": _models(snapshot, metrics.models),
@@ -142,7 +142,7 @@ def stats(
     return json_page({**sections, **body})
 
 
-def request_facts(tally: Tally) -> RequestFacts:
+def request_facts(tally: RequestCounts) -> RequestFacts:
     """Return the totals of all requests."""
     return {
         "total": tally.requests,
@@ -155,11 +155,11 @@ def request_facts(tally: Tally) -> RequestFacts:
     }
 
 
-def _results(tally: Tally) -> Mapping[Result, int]:
+def _results(tally: RequestCounts) -> Mapping[Result, int]:
     return {result: tally.results.get(result, 0) for result in Result}
 
 
-def _backend(backend: Backend, figures: BackendFigures, reports: Mapping[str, Report]) -> BackendFacts:
+def _backend(backend: Backend, figures: BackendCounters, reports: Mapping[str, Report]) -> BackendFacts:
     tally = figures.tally
     facts: BackendFacts = {
         "id": backend.id,
@@ -186,16 +186,16 @@ def _backend(backend: Backend, figures: BackendFigures, reports: Mapping[str, Re
     return cast("BackendFacts", {**facts, **added})
 
 
-def _models(snapshot: FleetSnapshot, models: Mapping[str, ModelFigures]) -> list[ModelFacts]:
+def _models(snapshot: FleetSnapshot, models: Mapping[str, ModelCounters]) -> list[ModelFacts]:
     """Return a row for each model that the fleet has or clients asked for, most requested first."""
-    unused = ModelFigures("")
+    unused = ModelCounters("")
     rows = [_model(name, models.get(name, unused)) for name in snapshot.models]
     known = frozenset(snapshot.models)
     rows += [_model(name, figures) for name, figures in models.items() if name not in known and figures.tally.requests]
     return sorted(sorted(rows, key=itemgetter("name")), key=itemgetter("requests"), reverse=True)
 
 
-def _model(name: str, figures: ModelFigures) -> ModelFacts:
+def _model(name: str, figures: ModelCounters) -> ModelFacts:
     tally = figures.tally
     return {
         "name": name,

@@ -17,7 +17,7 @@ from nexus.config.schema import BackendConfig, Config
 
 _SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
 _HINT: Final = 'write "env:NAME" and set that variable, or "file:PATH"'
-LONGEST_SECRET_BYTES: Final = 16 * 1024
+MAX_SECRET_BYTES: Final = 16 * 1024
 CREDENTIAL_HEADERS: Final = frozenset({"authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie"})
 """Headers that are credentials, wherever their value is written."""
 
@@ -229,14 +229,14 @@ class Vault:
     def _from_file(self, name: str, path: KeyPath) -> str:
         try:
             with Path(name).open("rb") as file:
-                content = file.read(LONGEST_SECRET_BYTES + 1)
+                content = file.read(MAX_SECRET_BYTES + 1)
             is_open_to_all = Path(name).stat().st_mode & stat.S_IROTH
         except (OSError, ValueError) as exc:
             reason = exc.strerror if isinstance(exc, OSError) else "no file name"
             raise Fault(path, f"{shown_path(name)} cannot be read: {reason}") from exc
         if is_open_to_all:
             self.warnings.append(f"{shown(name)} holds a secret and every user can read it; chmod o-r {shown(name)}")
-        if len(content) > LONGEST_SECRET_BYTES:
+        if len(content) > MAX_SECRET_BYTES:
             raise Fault(path, f"{shown_path(name)} is too long for a key")
         # Bytes that are not UTF-8 become characters that no key may have.
         return content.decode("utf-8", "replace")

@@ -9,7 +9,7 @@ from nexus.domain.backend import Breaker, Status
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.silence import oldest_unanswered_s
 from nexus.fleet.probing.counts import ProbeCounts
-from nexus.observability.metrics.exchanges import MOST_MODELS
+from nexus.observability.metrics.exchanges import MAX_MODELS
 from nexus.observability.metrics.families import Family, counter, gauge, histogram
 
 
@@ -76,7 +76,7 @@ def _fleet_families(snapshot: FleetSnapshot) -> Iterator[Family]:
         "nexus_model_backends_healthy",
         "Backends that have a model and may be given requests.",
         # An unhealthy backend keeps its models in the snapshot, so a model that no backend can serve now shows 0.
-        {(model,): having[model] for model in islice(snapshot.models, MOST_MODELS)},
+        {(model,): having[model] for model in islice(snapshot.models, MAX_MODELS)},
         "model",
     )
 

@@ -27,7 +27,7 @@ HEADINGS: Final = (
 )
 SOURCES: Final[Mapping[str, str]] = {"static": "config"}
 """Sources that have another name in the table."""
-LEAST_FIRST: Final = (
+LEAVE_OUT: Final = (
     "TIER",
     "ZONE",
     "TYPE",
@@ -44,7 +44,7 @@ NAME_WIDTH: Final = 21
 """The length of ``192.168.100.100:11434``: names that are cut further look alike."""
 LAYOUT: Final = Layout(
     cut=tuple(map(HEADINGS.index, ("NAME", "LAST ERROR", "URL"))),
-    leave_out=tuple(map(HEADINGS.index, LEAST_FIRST)),
+    leave_out=tuple(map(HEADINGS.index, LEAVE_OUT)),
     least={HEADINGS.index("NAME"): NAME_WIDTH},
 )
 PENDING_HEADINGS: Final = ("NAME", "APPROVAL", "TYPE", "URL", "SOURCE", "HOST", "FIRST SEEN", "NOT RECOGNISED")

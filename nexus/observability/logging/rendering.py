@@ -15,13 +15,13 @@ Entry = tuple[int, str, str, dict[str, Any]]
 Head = tuple[int, str, str]
 """The same without the fields."""
 
-LONGEST_TEXT: Final = 256
-MOST_ITEMS: Final = 32
-DEEPEST: Final = 3
-SHORTEST_SECRET: Final = 4
+MAX_TEXT: Final = 256
+MAX_ITEMS: Final = 32
+MAX_DEPTH: Final = 3
+MIN_SECRET: Final = 4
 FEW_SECRETS: Final = 4
 """Up to so many, searching the whole line takes no longer than finding its long texts."""
-LARGEST_INT: Final = 2**53
+MAX_SAFE_INT: Final = 2**53
 """The largest that every reader of JSON takes exactly."""
 
 # What hides or reorders text on a terminal: DEL and C1, zero width and bidi marks, line separators, tags.
@@ -51,7 +51,7 @@ class Hidden:
 
     def add(self, secret: str) -> None:
         """Hide *secret* from now on. One of fewer than four characters is none: hiding it would spoil every line."""
-        if len(secret) < SHORTEST_SECRET:
+        if len(secret) < MIN_SECRET:
             return
         with self._adding:
             if secret in self._secrets:
@@ -94,7 +94,7 @@ def json_line(entry: Entry, hidden: Hidden) -> bytes:
     for name, value in fields.items():
         if name not in _OURS:
             kind = type(value)
-            is_plain = kind in _AS_IT_IS or (kind is int and -LARGEST_INT <= value <= LARGEST_INT)
+            is_plain = kind in _AS_IT_IS or (kind is int and -MAX_SAFE_INT <= value <= MAX_SAFE_INT)
             line[hidden.name(name)] = value if is_plain else _plain(value, hidden)
     return _safe(msgspec.json.encode(line, enc_hook=str).decode())
 
@@ -168,24 +168,24 @@ def _plain(value: Any, hidden: Hidden, depth: int = 0) -> Any:
     if isinstance(value, str):
         return _text(value, hidden)
     if isinstance(value, int):
-        return value if -LARGEST_INT <= value <= LARGEST_INT else hex(value)[:LONGEST_TEXT]
+        return value if -MAX_SAFE_INT <= value <= MAX_SAFE_INT else hex(value)[:MAX_TEXT]
     if type(value) in _AS_IT_IS:
         return value
-    if isinstance(value, Mapping) and depth < DEEPEST:
-        some = list(value.items())[:MOST_ITEMS]
+    if isinstance(value, Mapping) and depth < MAX_DEPTH:
+        some = list(value.items())[:MAX_ITEMS]
         return {_text(str(key), hidden): _plain(item, hidden, depth + 1) for key, item in some}
-    if isinstance(value, list | tuple | set | frozenset) and depth < DEEPEST:
-        return [_plain(item, hidden, depth + 1) for item in list(value)[:MOST_ITEMS]]
+    if isinstance(value, list | tuple | set | frozenset) and depth < MAX_DEPTH:
+        return [_plain(item, hidden, depth + 1) for item in list(value)[:MAX_ITEMS]]
     if isinstance(value, bytes | bytearray):
-        return _text(bytes(value[: 4 * LONGEST_TEXT]).decode("utf-8", "backslashreplace"), hidden)
+        return _text(bytes(value[: 4 * MAX_TEXT]).decode("utf-8", "backslashreplace"), hidden)
     return _text(str(value), hidden)
 
 
 def _text(text: str, hidden: Hidden) -> str:
     # Before it is encoded, whose escapes are not to be touched, and cut: the first half of a key would match no more.
     text = hidden.out_of(text)
-    if len(text) > LONGEST_TEXT:
-        text = text[:LONGEST_TEXT] + "…"
+    if len(text) > MAX_TEXT:
+        text = text[:MAX_TEXT] + "…"
     # Half of a surrogate pair, from a header or a file name, has no UTF-8.
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 

@@ -10,9 +10,9 @@ from typing import Final, TextIO
 
 import msgspec
 
-MOST_LINES: Final = 10_000
+MAX_LINES: Final = 10_000
 """Lines that may wait; one more is dropped and counted."""
-MOST_BYTES: Final = 16 * 2**20
+MAX_BYTES: Final = 16 * 2**20
 """What the waiting lines may have together; lines are a few hundred bytes long, but may be longer."""
 LINES_AT_ONCE: Final = 64
 """Lines per write. Collecting them holds the interpreter: a few microseconds for this many."""
@@ -72,7 +72,7 @@ class LogWriter:
     def put(self, line: bytes) -> None:
         """Leave *line*, which ends with its only newline, to the thread, or drop it when too many wait; never wait."""
         with self._lock:
-            if len(self._lines) >= MOST_LINES or self._waiting_bytes + len(line) > MOST_BYTES:
+            if len(self._lines) >= MAX_LINES or self._waiting_bytes + len(line) > MAX_BYTES:
                 self._drop(Loss(time.time_ns(), queue_full=1))
                 return
             self._lines.append(line)

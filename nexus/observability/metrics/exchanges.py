@@ -6,14 +6,21 @@ from typing import Final
 
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome
+from nexus.observability.metrics.counters import (
+    OTHER_MODEL,
+    BackendCounters,
+    ModelCounters,
+    ModelOnBackend,
+    RequestCounts,
+    total,
+)
 from nexus.observability.metrics.families import Family, counter, histogram
-from nexus.observability.metrics.figures import OTHER_MODEL, BackendFigures, Cell, ModelFigures, Tally, total
 from nexus.observability.metrics.histogram import Histogram
 
 NO_BACKEND: Final = "none"
-MOST_MODELS: Final = 2_000
+MAX_MODELS: Final = 2_000
 """Names of models that are told apart, for the life of the process; any further one is ``other``."""
-MOST_BACKENDS: Final = 1_000
+MAX_BACKENDS: Final = 1_000
 """Backends that are remembered; beyond that, those that have left the fleet are forgotten with all their series."""
 
 
@@ -28,9 +35,9 @@ class ExchangeMetrics:
         """Names that may be told apart beside those of the fleet: aliases and fallbacks."""
         self._snapshot = snapshot
         self._embeddings = embedding_endpoints
-        self.backends: dict[str, BackendFigures] = {}
+        self.backends: dict[str, BackendCounters] = {}
         """By name; :data:`NO_BACKEND` has the requests for which nobody was asked."""
-        self.models: dict[str, ModelFigures] = {OTHER_MODEL: ModelFigures(OTHER_MODEL)}
+        self.models: dict[str, ModelCounters] = {OTHER_MODEL: ModelCounters(OTHER_MODEL)}
         self._by_endpoint: dict[tuple[str, bool], int] = defaultdict(int)
         self._errors: dict[tuple[str, ...], float] = defaultdict(int)
         self._fallbacks: dict[tuple[str, ...], float] = defaultdict(int)
@@ -40,7 +47,7 @@ class ExchangeMetrics:
         self._refusals: dict[tuple[str, ...], float] = defaultdict(int)
 
     @property
-    def all(self) -> Tally:
+    def all(self) -> RequestCounts:
         """Of all requests that were let in."""
         return total(figures.tally for figures in self.models.values())
 
@@ -93,28 +100,28 @@ class ExchangeMetrics:
 
     # names
 
-    def _of(self, attempt: AttemptOutcome) -> BackendFigures:
+    def _of(self, attempt: AttemptOutcome) -> BackendCounters:
         return self.backends.get(attempt.backend) or self._added(attempt.backend)
 
-    def _added(self, backend: str) -> BackendFigures:
-        if len(self.backends) >= MOST_BACKENDS:
+    def _added(self, backend: str) -> BackendCounters:
+        if len(self.backends) >= MAX_BACKENDS:
             present = {NO_BACKEND, *(member.name for member in self._snapshot().backends)}
             for gone in self.backends.keys() - present:
                 for model, cell in self.backends.pop(gone).cells.items():
                     self.models[model].forget(cell)
-        added = self.backends[backend] = BackendFigures()
+        added = self.backends[backend] = BackendCounters()
         return added
 
-    def _known(self, model: str | None) -> ModelFigures:
+    def _known(self, model: str | None) -> ModelCounters:
         """Return the figures of a name that a client sent, if anybody but clients knows it."""
         if model is not None and (model in self._snapshot().by_model or model in self.configured_models):
             return self.models.get(model) or self._admitted(model)
         return self.models[OTHER_MODEL]
 
-    def _admitted(self, model: str) -> ModelFigures:
-        if not model or len(self.models) >= MOST_MODELS:
+    def _admitted(self, model: str) -> ModelCounters:
+        if not model or len(self.models) >= MAX_MODELS:
             return self.models[OTHER_MODEL]
-        admitted = self.models[model] = ModelFigures(model)
+        admitted = self.models[model] = ModelCounters(model)
         return admitted
 
     # what is told
@@ -262,7 +269,7 @@ def _known_ones(
     return {key: counted for key, counted in rows if counted is not None}
 
 
-def _tokens(cell: Cell) -> Iterator[tuple[tuple[str, str], int]]:
+def _tokens(cell: ModelOnBackend) -> Iterator[tuple[tuple[str, str], int]]:
     """Yield the tokens of *cell* by type and by how they were counted."""
     if cell.has_usage:
         yield ("prompt", "reported"), cell.prompt_tokens

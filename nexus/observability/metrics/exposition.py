@@ -13,7 +13,7 @@ from nexus.observability.metrics.families import Family
 from nexus.observability.metrics.histogram import Exemplar, Histogram, TracedHistogram
 
 ROWS_AT_ONCE: Final = 50
-MOST_EXEMPLAR_CHARACTERS: Final = 128
+MAX_EXEMPLAR_CHARACTERS: Final = 128
 """OpenMetrics's limit for the names and values of an exemplar together."""
 
 
@@ -86,7 +86,7 @@ def _label_text(template: str, values: tuple[str, ...]) -> str:
 def _exemplar(exemplar: Exemplar) -> str:
     request_id, value, at_unix_s = exemplar
     # Clients may choose the id, and not every parser supports escapes in an exemplar.
-    if len("request_id") + len(request_id) > MOST_EXEMPLAR_CHARACTERS or _escaped(request_id) != request_id:
+    if len("request_id") + len(request_id) > MAX_EXEMPLAR_CHARACTERS or _escaped(request_id) != request_id:
         return ""
     return f' # {{request_id="{request_id}"}} {value} {at_unix_s:.3f}'
 

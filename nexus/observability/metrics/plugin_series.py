@@ -16,7 +16,7 @@ from nexus.domain.measure import MAX_SAMPLES
 
 OTHER: Final = "other"
 
-MOST_REMEMBERED: Final = 40_000
+MAX_REMEMBERED: Final = 40_000
 """Series of one metric, those that a plugin gives no longer included."""
 
 Key = tuple[str, ...]
@@ -103,7 +103,7 @@ class PluginSeries:
             if series is None:
                 series = self._series[key] = self._begun(key, free)
             series.count(value)
-        if len(self._series) > MOST_REMEMBERED:
+        if len(self._series) > MAX_REMEMBERED:
             self._forget(self._unused(values))
 
     def _begun(self, key: Key, free: Iterable[Key]) -> _Series:
@@ -123,7 +123,7 @@ class PluginSeries:
         return [key for key, series in self._series.items() if key not in values and not series.is_carried]
 
     def _forget(self, unused: Iterable[Key]) -> None:
-        for key in list(unused)[: len(self._series) - MOST_REMEMBERED]:
+        for key in list(unused)[: len(self._series) - MAX_REMEMBERED]:
             series = self._series.pop(key)
             if series.is_folded:
                 self._forgotten += series.total

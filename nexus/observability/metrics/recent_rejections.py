@@ -11,9 +11,9 @@ from nexus.domain.outcome import Ending, ExchangeOutcome, Result
 
 STEP_S: Final = 10
 STEPS: Final = 30
-MOST_KINDS: Final = 100
+MAX_KINDS: Final = 100
 """Stages and codes are few; should a plugin make them up, further ones are not told apart from each other."""
-LONGEST_REASON: Final = 300
+MAX_REASON: Final = 300
 
 Kind = tuple[str | None, str | None]
 """A stage, and the error code that went with its refusal."""
@@ -46,16 +46,16 @@ class RecentRejections:
         if outcome.ending is Ending.FINISHED or outcome.result is not Result.REJECTED:
             return
         kind = (outcome.rejected_by, outcome.code)
-        if kind not in self._last and len(self._last) >= MOST_KINDS:
+        if kind not in self._last and len(self._last) >= MAX_KINDS:
             self._forget_old()
-            kind = kind if len(self._last) < MOST_KINDS else (None, None)
+            kind = kind if len(self._last) < MAX_KINDS else (None, None)
         step = self._now()
         if not self._steps or self._steps[-1][0] != step:
             self._steps.append((step, {}))
         counts = self._steps[-1][1]
         counts[kind] = counts.get(kind, 0) + 1
         reason = outcome.rejected_because or outcome.error_message or ""
-        self._last[kind] = (reason[:LONGEST_REASON], int(outcome.received_at))
+        self._last[kind] = (reason[:MAX_REASON], int(outcome.received_at))
 
     def last_five_minutes(self) -> list[Rejections]:
         """Return them by kind, the most frequent first."""

@@ -14,7 +14,7 @@ STEP_S: Final = 10
 HOUR_STEPS: Final = 360
 RECENT_STEPS: Final = 30
 """Of a backend's figures: five minutes."""
-MOST_SAMPLES: Final = 128
+MAX_SAMPLES: Final = 128
 """Times to the first token that are remembered of each backend, and of each step of the hour."""
 
 
@@ -72,7 +72,7 @@ class Timeline:
         if (outcome.ending is not Ending.FINISHED or outcome.status >= FIRST_ERROR) and outcome.is_failure:
             point.errors += 1
         is_stream = outcome.is_stream and bool(outcome.attempts) and outcome.attempts[-1].is_stream
-        if is_stream and outcome.first_byte_s is not None and len(self._first_tokens) < MOST_SAMPLES:
+        if is_stream and outcome.first_byte_s is not None and len(self._first_tokens) < MAX_SAMPLES:
             self._first_tokens.append(outcome.first_byte_s)
         for attempt in outcome.attempts:
             recent = self._backends.get(attempt.backend)
@@ -153,7 +153,7 @@ class _Recent:
 
     def __init__(self) -> None:
         self._cells: deque[_Cell] = deque(maxlen=RECENT_STEPS)
-        self.first_tokens: deque[float] = deque(maxlen=MOST_SAMPLES)
+        self.first_tokens: deque[float] = deque(maxlen=MAX_SAMPLES)
 
     def cell(self, step: int) -> _Cell:
         cells = self._cells

@@ -24,7 +24,7 @@ OPERATIONS: Final[Mapping[str, str]] = {
 }
 """What the conventions call endpoints that are more than their capability says; any other is called by that."""
 
-LONGEST_NAME: Final = 256
+MAX_NAME: Final = 256
 FIRST_ERROR: Final = 400
 FIRST_SERVER_ERROR: Final = 500
 _CLIENTS_DOING: Final = frozenset({Ending.CLIENT_LEFT, Ending.CLIENT_STALLED, Ending.BAD_REQUEST})
@@ -85,7 +85,7 @@ class SpanMaker:
 
     def _span(self, told: Told, context: SpanContext, parent: SpanContext | None, clock: "_Clock") -> ReadableSpan:
         return ReadableSpan(
-            name=told.name[:LONGEST_NAME],
+            name=told.name[:MAX_NAME],
             context=context,
             parent=parent,
             resource=self._resource,

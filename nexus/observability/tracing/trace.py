@@ -21,7 +21,7 @@ _PARENT: Final = re.compile(rb"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})
 _SAMPLED: Final = 1
 _TRACE_BITS: Final = 128
 _SPAN_BITS: Final = 64
-LONGEST_STATE: Final = 512
+MAX_STATE: Final = 512
 
 
 class AttemptSpan(msgspec.Struct, frozen=True):
@@ -104,7 +104,7 @@ class Tracer:
             self,
             trace_id=trace_id,
             parent_id=parent_id,
-            state=b",".join(found.get(b"tracestate", ()))[:LONGEST_STATE],
+            state=b",".join(found.get(b"tracestate", ()))[:MAX_STATE],
             is_sampled=bool(int(parent[4], 16) & _SAMPLED),
         )
 

@@ -16,7 +16,7 @@ from nexus.observability.tracing.trace import Ended, TraceCounts
 
 log = structlog.get_logger("nexus.observability")
 
-MOST_WAITING: Final = 2048
+MAX_WAITING: Final = 2048
 """Exchanges whose spans are not exported yet; one more is dropped and counted."""
 BATCH: Final = 16
 """Exchanges per export. Few, because encoding holds the interpreter and sending lets the event loop have it."""
@@ -40,7 +40,7 @@ class SpanWriter:
 
     def put(self, ended: Ended) -> None:
         """Leave *ended* to the thread, or drop it when too many wait; never wait."""
-        if len(self._waiting) >= MOST_WAITING:
+        if len(self._waiting) >= MAX_WAITING:
             self.counts.dropped += 1
         else:
             self._waiting.append(ended)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from nexus.domain.outcome import AttemptOutcome, ExchangeOutcome, Phase, Result
-from nexus.observability.logging.rendering import LONGEST_TEXT
+from nexus.observability.logging.rendering import MAX_TEXT
 
 
 class FailedAttempt(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -82,7 +82,7 @@ def access_line(
     return AccessLine(
         outcome.request_id,
         outcome.endpoint,
-        model if model is None or len(model) <= LONGEST_TEXT else _short(model),
+        model if model is None or len(model) <= MAX_TEXT else _short(model),
         outcome.fallback_model and _short(outcome.fallback_model),
         attempts[-1].backend if count else "none",
         backend_type,
@@ -146,4 +146,4 @@ def _ms(seconds: float) -> float:
 
 def _short(text: str) -> str:
     """Return *text*, the name of a model or a message, as a line has room for."""
-    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…"
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…"

@@ -319,7 +319,7 @@ def test_warnings_are_log_lines(entries):
 
 
 def test_a_blocked_pipe_never_blocks_a_caller_and_drops_are_counted_and_told(monkeypatch):
-    monkeypatch.setattr(log_writing, "MOST_LINES", 100)
+    monkeypatch.setattr(log_writing, "MAX_LINES", 100)
     reader, writer = os.pipe()
     stream = os.fdopen(writer, "w")
     before = logs.dropped()

@@ -166,7 +166,7 @@ def test_the_last_chance_to_tell_is_the_end(begun, monkeypatch):
 
 
 def test_a_queue_that_is_full_is_told_as_such(begun, monkeypatch):
-    monkeypatch.setattr(log_writing, "MOST_LINES", 10)
+    monkeypatch.setattr(log_writing, "MAX_LINES", 10)
     gate = threading.Event()
     disk = Disk()
 
@@ -189,7 +189,7 @@ def test_a_queue_that_is_full_is_told_as_such(begun, monkeypatch):
 
 
 def test_waiting_lines_are_bounded_by_their_bytes_too(begun, monkeypatch):
-    monkeypatch.setattr(log_writing, "MOST_BYTES", 1_000)
+    monkeypatch.setattr(log_writing, "MAX_BYTES", 1_000)
     gate = threading.Event()
     disk = Disk()
 
@@ -229,7 +229,7 @@ def test_when_there_is_no_end_of_lines_a_loss_is_told_all_the_same(begun, monkey
 
 
 def test_a_reader_that_stalls_and_reads_on_gets_whole_lines_and_the_report(begun, monkeypatch):
-    monkeypatch.setattr(log_writing, "MOST_LINES", 100)
+    monkeypatch.setattr(log_writing, "MAX_LINES", 100)
     reading, writing = os.pipe()
     with os.fdopen(writing, "w") as stream:
         writer = begun(writer_to(stream))

@@ -78,7 +78,7 @@ def test_ten_thousand_invented_names_add_no_series(metrics):
 
 
 def test_names_without_end_are_other(metrics, monkeypatch):
-    monkeypatch.setattr(counting, "MOST_MODELS", 3)
+    monkeypatch.setattr(counting, "MAX_MODELS", 3)
 
     for number in range(10):
         metrics.observe(make_outcome(make_attempt(model=f"pulled-{number}")))
@@ -89,7 +89,7 @@ def test_names_without_end_are_other(metrics, monkeypatch):
 
 
 def test_a_backend_that_left_is_forgotten_only_when_room_is_needed(metrics, monkeypatch):
-    monkeypatch.setattr(counting, "MOST_BACKENDS", 3)
+    monkeypatch.setattr(counting, "MAX_BACKENDS", 3)
     metrics.observe(make_outcome())
     for name in ("gone-1", "gpu-1", "gone-2"):
         metrics.observe(make_outcome(make_attempt(name)))

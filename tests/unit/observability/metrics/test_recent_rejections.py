@@ -2,7 +2,7 @@
 
 import pytest
 
-from nexus.observability.metrics.recent_rejections import MOST_KINDS, RecentRejections
+from nexus.observability.metrics.recent_rejections import MAX_KINDS, RecentRejections
 from nexus.testing.builders import make_attempt, make_outcome
 from tests.support.fakes import FakeClock
 
@@ -55,8 +55,8 @@ def test_after_five_minutes_they_are_forgotten(rejections, clock):
 
 
 def test_stages_without_end_are_not_all_told_apart(rejections):
-    for number in range(2 * MOST_KINDS):
+    for number in range(2 * MAX_KINDS):
         rejections.observe(make_outcome(rejected_by=f"stage-{number}", rejected_because="no"))
 
-    assert len(told(rejections)) <= MOST_KINDS + 1
-    assert sum(count for _, _, count, _ in told(rejections)) == 2 * MOST_KINDS
+    assert len(told(rejections)) <= MAX_KINDS + 1
+    assert sum(count for _, _, count, _ in told(rejections)) == 2 * MAX_KINDS

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from nexus.domain.outcome import Ending
 from nexus.domain.request import TokenUsage
-from nexus.observability.metrics.timeline import HOUR_STEPS, MOST_SAMPLES, STEP_S, Figures, Timeline
+from nexus.observability.metrics.timeline import HOUR_STEPS, MAX_SAMPLES, STEP_S, Figures, Timeline
 from nexus.testing.builders import make_attempt, make_outcome
 from tests.support.fakes import FakeClock
 
@@ -130,7 +130,7 @@ def test_no_exchange_of_the_last_hour_is_lost_and_none_is_counted_twice(events):
 
 
 def test_samples_are_bounded(timeline):
-    for _ in range(MOST_SAMPLES * 3):
+    for _ in range(MAX_SAMPLES * 3):
         timeline.observe(outcome())
 
-    assert len(timeline._first_tokens) == MOST_SAMPLES
+    assert len(timeline._first_tokens) == MAX_SAMPLES

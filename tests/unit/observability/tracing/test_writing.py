@@ -66,7 +66,7 @@ def test_a_collector_that_does_not_answer_costs_a_bounded_memory_and_no_time():
     exporter.may_go_on.clear()
     writer = SpanWriter(exporter, twice)
 
-    for number in range(span_writing.MOST_WAITING + 500):
+    for number in range(span_writing.MAX_WAITING + 500):
         writer.put(number)
 
     assert 0 < writer.counts.dropped <= 500

@@ -20,7 +20,7 @@ OTHER_MODEL: Final = "other"
 """Stands for every name that no backend has: clients invent them, and each would be a series for ever."""
 
 
-class Tally:
+class RequestCounts:
     """How requests ended, and how long they took."""
 
     __slots__ = (
@@ -72,7 +72,7 @@ class Tally:
             self.first_contents += 1
             self.first_content_s += outcome.first_byte_s
 
-    def add(self, other: "Tally") -> None:
+    def add(self, other: "RequestCounts") -> None:
         """Count what *other* has counted."""
         for result, count in other.results.items():
             self.results[result] = self.results.get(result, 0) + count
@@ -80,18 +80,18 @@ class Tally:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
-_ADDED: Final = tuple(name for name in Tally.__slots__ if name != "results")
+_ADDED: Final = tuple(name for name in RequestCounts.__slots__ if name != "results")
 
 
-def total(tallies: Iterable[Tally]) -> Tally:
+def total(tallies: Iterable[RequestCounts]) -> RequestCounts:
     """Return what all of *tallies* have counted together."""
-    both = Tally()
+    both = RequestCounts()
     for tally in tallies:
         both.add(tally)
     return both
 
 
-class Cell:
+class ModelOnBackend:
     """One model on one backend."""
 
     __slots__ = (
@@ -111,7 +111,7 @@ class Cell:
     )
 
     def __init__(self) -> None:
-        self.tally = Tally()
+        self.tally = RequestCounts()
         self.statuses: dict[tuple[int, Result], int] = defaultdict(int)
         self.durations = TracedHistogram(DURATION_BUCKETS_S)
         self.first_contents: TracedHistogram | None = None
@@ -148,7 +148,7 @@ class Cell:
             self.prompt_tokens += usage.prompt_tokens
             self.completion_tokens += usage.completion_tokens
 
-    def observe_pace(self, attempt: AttemptOutcome, backend: "BackendFigures") -> None:
+    def observe_pace(self, attempt: AttemptOutcome, backend: "BackendCounters") -> None:
         """Count how quickly a stream came, by the tokens that the backend counted, else by the pieces that arrived."""
         first_s, last_s, usage = attempt.first_byte_s, attempt.last_content_s, attempt.usage
         count = attempt.content_blocks if usage is None else usage.completion_tokens
@@ -164,33 +164,33 @@ class Cell:
             backend.token_rates.observe(1 / gap_s)
 
 
-class BackendFigures:
+class BackendCounters:
     """One backend, and each model on it."""
 
     __slots__ = ("attempts", "cells", "failures", "token_rates")
 
     def __init__(self) -> None:
-        self.cells: dict[str, Cell] = {}
+        self.cells: dict[str, ModelOnBackend] = {}
         """By the name of the model."""
         self.attempts = 0
         self.failures: dict[str, int] = defaultdict(int)
         self.token_rates: Histogram | None = None
 
     @property
-    def tally(self) -> Tally:
+    def tally(self) -> RequestCounts:
         return total(cell.tally for cell in self.cells.values())
 
 
-class ModelFigures:
+class ModelCounters:
     """One model, wherever it is."""
 
     __slots__ = ("_cells", "_gone", "completions", "embedded_tokens", "embeddings", "estimated", "name", "prompts")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._cells: list[Cell] = []
+        self._cells: list[ModelOnBackend] = []
         """One of each backend."""
-        self._gone = Tally()
+        self._gone = RequestCounts()
         """Of backends that are remembered no more."""
         self.prompts: Histogram | None = None
         self.completions: Histogram | None = None
@@ -200,16 +200,16 @@ class ModelFigures:
         self.embedded_tokens = 0
 
     @property
-    def tally(self) -> Tally:
+    def tally(self) -> RequestCounts:
         return total((self._gone, *(cell.tally for cell in self._cells)))
 
-    def new_cell(self) -> Cell:
+    def new_cell(self) -> ModelOnBackend:
         """Return a cell for one more backend."""
-        cell = Cell()
+        cell = ModelOnBackend()
         self._cells.append(cell)
         return cell
 
-    def forget(self, cell: Cell) -> None:
+    def forget(self, cell: ModelOnBackend) -> None:
         """Keep of *cell* nothing but its tally."""
         self._cells.remove(cell)
         self._gone.add(cell.tally)
