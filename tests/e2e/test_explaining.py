@@ -10,7 +10,7 @@ from nexus.testing.client import ask, chat
 from nexus.testing.fleets import backend_table, table_of
 from nexus.testing.ports import free_port
 from nexus.testing.waiting import until
-from nexus.wire.composing import Wanted, compose
+from nexus.wire.composing import SampleRequest, compose
 from nexus.wire.protocols import ENDPOINTS
 from tests.support.process import run_nexus
 
@@ -38,7 +38,7 @@ def settled(fleet, id_):
 
 @pytest.mark.parametrize("path", ENDPOINTS)
 def test_every_endpoint_can_be_explained(fleet, path):
-    content_type, body = compose(ENDPOINTS[path], Wanted(model="llama3"))
+    content_type, body = compose(ENDPOINTS[path], SampleRequest(model="llama3"))
 
     told = ask(fleet.url, f"{EXPLAIN}?endpoint={path}", body, headers={"Content-Type": content_type.decode()}).json()
 
