@@ -111,7 +111,10 @@ class Nexus:
                 max_files=file_limit(),
             )
             await self._listen(may_move=may_move_port)
-            await self._start_fleet(batch)
+            self._fleet = self._make_fleet()
+            self._plane = await self._make_plane(batch)
+            self._observe()
+            await self._serve()
             announce(config, self.port, self._resources)
         except BaseException:
             await self._close()
@@ -212,16 +215,18 @@ class Nexus:
             wanted = self.blueprint.config.server.port
             log.warning("port_moved", wanted=wanted, port=self.port, url=listening.url, in_use_by=taken.owner)
 
-    async def _start_fleet(self, batch: WriteBatch) -> None:
-        blueprint = self.blueprint
-        self._fleet = Fleet(
-            blueprint.fleet,
-            discoverers=guarded_discoverers(blueprint.contributions),
+    def _make_fleet(self) -> Fleet:
+        return Fleet(
+            self.blueprint.fleet,
+            discoverers=guarded_discoverers(self.blueprint.contributions),
             own_port=self.port,
             is_own=lambda url: is_own_address(url, self.blueprint.config.server.host, self.port),
             store=self._store,
             load=load_backend_here,
         )
+
+    async def _make_plane(self, batch: WriteBatch) -> DataPlane:
+        blueprint = self.blueprint
         line: RequestQueue[Reserved] = RequestQueue(
             max_size=max_waiting(blueprint.config), max_wait_s=blueprint.config.queue.max_wait_seconds
         )
@@ -232,7 +237,9 @@ class Nexus:
         owners = ResourceOwners(self._store)
         await owners.open()
         self._resources.push_async_callback(owners.close)
-        self._plane = DataPlane(self._settings(blueprint), self._fleet, upstreams, line, owners)
+        return DataPlane(self._settings(blueprint), self._fleet, upstreams, line, owners)
+
+    def _observe(self) -> None:
         self._telemetry.begin(
             fleet=self._fleet,
             plane=self._plane,
@@ -252,19 +259,21 @@ class Nexus:
             uptime_s=lambda: self.state.uptime_s,
         )
         self._resources.push_async_callback(self._dashboard.stop)
+        self._resources.push_async_callback(self._telemetry.end)
+
+    async def _serve(self) -> None:
         self._handler = RequestHandler(
             self._plane,
-            self._pages(blueprint),
+            self._pages(self.blueprint),
             self._dashboard.sockets(),
             on_refused=self._telemetry.metrics.refused,
         )
         self._server.handle, self._server.refuse_malformed = self._handler.serve, self._handler.refuse_malformed
-        self._resources.push_async_callback(self._telemetry.end)
         self._fleet.on_change(self._fleet_changed)
         await self._fleet.start()
         self._resources.push_async_callback(self._fleet.stop)
         # Clients may connect as soon as Nexus listens, so the first probes should have succeeded by then.
-        await self._fleet.wait_first_probes(min(FIRST_PROBES_S, blueprint.config.health_check.timeout_seconds))
+        await self._fleet.wait_first_probes(min(FIRST_PROBES_S, self.blueprint.config.health_check.timeout_seconds))
         for server in self._servers:
             await server.start_serving()
 
