@@ -8,7 +8,6 @@
 ``evidence``          what an attempt proves about its backend
 ``breaker``           the circuit breaker: a state machine
 ``tracks``            what is remembered between outcomes
-``latency``           measurements of speed
 ``misconfiguration``  backends that refuse their configured key
 ====================  ==================================================================
 """

@@ -7,14 +7,14 @@ from typing import Any, Final
 
 import structlog
 
-from nexus.domain.backend import Backend, Breaker
+from nexus.domain.backend import Backend, BackendLoad, Breaker
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.read_only import ReadOnlyDict
 from nexus.domain.silence import LOADING_S, MIN_SILENCE_S, may_be_loading, patience_s
+from nexus.domain.statuses import FIRST_ERROR, meaning_of
 from nexus.fleet.clock import Later, call_later
 from nexus.fleet.health.breaker import BreakerState
 from nexus.fleet.health.evidence import Evidence, concerns_all_models, cooling_of, weigh
-from nexus.fleet.health.latency import observe_attempt
 from nexus.fleet.health.tracks import BackendTracks, Track
 from nexus.fleet.membership.registry import Registry
 
@@ -69,7 +69,7 @@ class PassiveSignals:
         now = self._clock()
         patience_s = self._patience_s(backend, outcome, now) if outcome.silent_s > MIN_SILENCE_S else MIN_SILENCE_S
         evidence = weigh(outcome, backend.kind, cooling_s=cooling_s, patience_s=patience_s)
-        is_new = observe_attempt(
+        is_new = _observe_attempt(
             backend.load, outcome, is_good=evidence is Evidence.GOOD, is_bad=evidence is Evidence.BAD, now=now
         )
         if cooling_s:
@@ -202,3 +202,44 @@ class PassiveSignals:
             is_cooling=bool(cooling) and asked <= cooling,
             cooling_models=cooling,
         )
+
+
+def _observe_attempt(
+    load: BackendLoad, outcome: AttemptOutcome, *, is_good: bool, is_bad: bool, now: float
+) -> bool:
+    """Record the latency of one attempt and return whether it is the first of its model.
+
+    A failure never makes a backend look faster.
+
+    :param is_good: whether the backend succeeded; only successes move its average latency.
+    :param is_bad: whether the attempt counts as a failure of the backend, however it ended.
+    :param now: monotonic seconds.
+    """
+    if not outcome.model:
+        # Requests without a model, such as those for files, are not comparable.
+        return False
+    before, has_failed = len(load.models), is_bad or _has_failed(outcome)
+    model = load.model(outcome.model)
+    model.used_at = now
+    if is_good:
+        model.progressed_at = now
+        model.tries = 0
+        latency_s = outcome.duration_s if outcome.first_byte_s is None else outcome.first_byte_s
+        load.observe_request(round(latency_s * 1000))
+    if outcome.is_stream:
+        is_error = outcome.fault is not None or (outcome.status or 0) >= FIRST_ERROR
+        if outcome.first_byte_s is not None and not is_error and not has_failed:
+            # The time to the first token is valid however the stream ended.
+            model.first_token.observe(outcome.first_byte_s, now)
+    elif is_good:
+        model.whole.observe(outcome.duration_s, now, outcome.max_tokens)
+    if has_failed:
+        model.fail(now)
+    return len(load.models) > before
+
+
+def _has_failed(outcome: AttemptOutcome) -> bool:
+    """Return whether it failed, and not because of the client, the request or the request's own deadline."""
+    if outcome.ending is Ending.BACKEND_FAILED:
+        return True
+    return outcome.ending is Ending.FINISHED and outcome.status is not None and meaning_of(outcome.status).fails_over
