@@ -23,6 +23,16 @@ def test_every_answer_names_a_file_that_exists(answers, root):
     assert [q for q, files in answers.items() if not files or not all((root / f).is_file() for f in files)] == []
 
 
+def test_every_module_that_a_page_names_exists(root):
+    named = {
+        file
+        for page in [root / "CONTRIBUTING.rst", *(root / "docs").rglob("*.rst")]
+        for file in re.findall(r"``(nexus/[\w/]+\.py)``", page.read_text())
+    }
+
+    assert {file for file in named if not (root / file).is_file()} == set()
+
+
 def test_the_docstrings_of_the_packages_lead_to_every_file(answers, root):
     named = {file for files in answers.values() for file in files if "/proxy/" not in file}
 

@@ -204,9 +204,7 @@ class PassiveSignals:
         )
 
 
-def _observe_attempt(
-    load: BackendLoad, outcome: AttemptOutcome, *, is_good: bool, is_bad: bool, now: float
-) -> bool:
+def _observe_attempt(load: BackendLoad, outcome: AttemptOutcome, *, is_good: bool, is_bad: bool, now: float) -> bool:
     """Record the latency of one attempt and return whether it is the first of its model.
 
     A failure never makes a backend look faster.
