@@ -1,34 +1,33 @@
-"""Recognises an engine's error that says that a prompt exceeds the model's context, and reads how long that is."""
+"""Recognises an engine's error that a prompt exceeds the model's context, and reads the context's length."""
 
 import re
 from typing import Final, NamedTuple
 
 MAX_SEARCHED_BYTES: Final = 64 * 1024
-"""An error that is longer quotes the request, or is none."""
+"""A longer error quotes the request, or is no error."""
 
 STATUSES: Final = frozenset({400, 413, 422, 500, 502})
-"""With which engines say it: older Ollama and llama.cpp with 500, and an error event that names no status is a 502."""
-
+"""The statuses of such errors: 500 of older Ollama and llama.cpp, 502 of error events without a status."""
 
 N_CTX: Final = r"\"n_ctx\": ?(\d{1,9})"
-"""Stands in llama.cpp's error before or after its type and its text."""
+"""A member of llama.cpp's error, before or after its type and its text."""
 
 
 class ContextExceeded(NamedTuple):
     """An engine refused the request as longer than its context."""
 
     limit: int | None
-    """The context that the engine names, in tokens; None when its error does not say."""
+    """The engine's context in tokens; None when its error does not name it."""
 
 
 class Wording(NamedTuple):
-    """How one engine or API says it."""
+    """The error of one engine or API."""
 
     said_by: str
     example: str
-    """As it is sent, in the member that holds the text."""
+    """The text of the error, as sent."""
     pattern: str
-    """In lower case; its group is the context's length, where the text has it."""
+    """In lower case; its group is the length of the context, if the text has it."""
 
 
 WORDINGS: Final = (
@@ -103,15 +102,15 @@ WORDINGS: Final = (
         r"|context[ _](?:length|window|size|limit)[^\"]{0,60}(?:exceed|overflow|too small)",
     ),
 )
-"""A row for each; the first that fits counts. The last one is the rule for engines that have none."""
+"""The first match counts; the last row is for all other engines."""
 
 _PATTERNS: Final = tuple(re.compile(wording.pattern.encode(), re.DOTALL) for wording in WORDINGS)
 _MARK: Final = re.compile(rb"context|model length|too long|allowed (?:input )?length|`inputs`")
-"""Stands in every one of them."""
+"""Matches every wording, and is quicker than all patterns."""
 
 
 def context_exceeded(status: int, body: bytes) -> ContextExceeded | None:
-    """Return what an answer of *status* says of the context; None when it is no such error."""
+    """Return what the error *body* says about the context; None if it is no such error."""
     if status not in STATUSES:
         return None
     text = body[:MAX_SEARCHED_BYTES].lower()

@@ -1,4 +1,4 @@
-"""Makes text safe to show, wherever it came from."""
+"""Makes text from any source safe to show."""
 
 from typing import Final
 
@@ -6,7 +6,7 @@ MAX_MESSAGE_CHARACTERS: Final = 2048
 
 
 def presentable(text: str) -> str:
-    """Return *text* with control, direction and other invisible characters spelt out, and cut to a bearable length."""
+    """Return *text* with control, direction and other invisible characters escaped, and truncated."""
     if len(text) > MAX_MESSAGE_CHARACTERS:
         text = text[: MAX_MESSAGE_CHARACTERS - 1] + "…"
     if text.isprintable():

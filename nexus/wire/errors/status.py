@@ -1,4 +1,4 @@
-"""Finds the HTTP status that an error inside a stream stands for."""
+"""Maps an error inside a stream to an HTTP status."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -26,7 +26,7 @@ STATUS_OF_WORD: Final[Mapping[str, int]] = {
     "service unavailable": 503,
     "timeout_error": 504,
 }
-"""By the type or code of an error, in lower case, as the engines and APIs name them."""
+"""By the type or code of the error, in lower case, as engines and APIs name them."""
 
 BAD_REQUEST: Final = 400
 UNKNOWN: Final = 502
@@ -34,11 +34,11 @@ _OVERLOADED: Final = 529
 
 
 def status_of(error: object) -> int:
-    """Return the status for *error*, a decoded error object or whatever stands in its place; 502 when it says none."""
+    """Return the status for *error*, a decoded error object or any value in its place; 502 if it has none."""
     if not isinstance(error, dict):
         return BAD_REQUEST if _is_about_the_context(error) else UNKNOWN
     for value in _values(error, "code", "status", "status_code"):
-        # bool is an int, but no status.
+        # A bool is an int, but no status.
         if type(value) is int and 400 <= value < 600:
             return 503 if value == _OVERLOADED else value
     for value in _values(error, "type", "code"):
@@ -48,7 +48,7 @@ def status_of(error: object) -> int:
 
 
 def _is_about_the_context(message: object) -> bool:
-    # Client libraries would send such a request again for any status from 500 on.
+    # Client libraries retry every status from 500 on, which would be useless here.
     return isinstance(message, str) and context_exceeded(BAD_REQUEST, message.encode(errors="replace")) is not None
 
 

@@ -1,4 +1,4 @@
-"""Makes the rows of endpoints that are about what a backend keeps: no model is asked, and none is named."""
+"""Builds the rows of endpoints for what a backend keeps, which ask no model."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""Reads from an answer the ids of what its backend keeps from now on."""
+"""Reads the ids in an answer of things that its backend keeps."""
 
 import re
 from typing import Final
@@ -9,13 +9,13 @@ from nexus.wire.documents import read
 from nexus.wire.streams.sse import SSEFraming
 
 _ID: Final = re.compile(r"[A-Za-z0-9_.~:@+=,-]{1,256}")
-"""What can stand in a path as well; a backend that makes others gets no request by them."""
+"""Ids that can be part of a path; others are ignored."""
 MAX_MADE: Final = 200
-"""Of one answer, which may be a list."""
+"""Per answer, which may be a list."""
 
 
 def made_ids(body: bytes) -> tuple[str, ...]:
-    """Return the ids in a whole answer, or in one event: its own, and those of the files and rows that it names."""
+    """Return the ids in a whole answer or an event: its own, and those of its files and list items."""
     answer = read(_DECODER, body)
     if answer is None:
         return ()
@@ -26,7 +26,7 @@ def made_ids(body: bytes) -> tuple[str, ...]:
 
 
 def made_id_in_part(beginning: bytes) -> tuple[str, ...]:
-    """Return the first id in the *beginning* of a whole answer that is too long to be read as one."""
+    """Return the first id in the *beginning* of an answer that is too long to be decoded."""
     found = _FIRST_ID.search(beginning)
     return () if found is None else (found[1].decode(),)
 
@@ -48,7 +48,7 @@ class _Answer(_Named):
     response: _Named | None = None
     """In an event of the Responses API."""
     file: _Named | None = None
-    """Of an upload that is complete."""
+    """In a completed upload."""
     output_file_id: str | None = None
     error_file_id: str | None = None
     data: tuple[_Named, ...] = ()

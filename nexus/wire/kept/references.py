@@ -1,4 +1,4 @@
-"""Finds the files that a body refers to by their ids, however deep among its parts they stand."""
+"""Finds the ids of files in a body, at any depth."""
 
 import re
 from collections.abc import Iterator
@@ -7,13 +7,13 @@ from typing import Final
 from nexus.domain.request import Reference
 
 MAX_REFERENCES: Final = 32
-"""Of one request; what is referred to after them does not choose the backend."""
+"""Per request; further references do not affect the choice of the backend."""
 
 FILES_MARK: Final = b'"file_id'
-"""Stands in every body that refers to a file."""
+"""Occurs in every body that refers to a file."""
 
 _FILE: Final = re.compile(rb'"file_id"[ \t\n\r]*+:[ \t\n\r]*+"([A-Za-z0-9_.-]{1,256})"')
-"""Within a text, its quotes would be escaped."""
+"""In a text, the quotes would be escaped."""
 _FILES: Final = re.compile(rb'"file_ids"[ \t\n\r]*+:[ \t\n\r]*+\[([^\[\]{}]{0,8192})\]')
 _ID: Final = re.compile(rb'"([A-Za-z0-9_.-]{1,256})"')
 

@@ -1,4 +1,4 @@
-"""Decodes what routing reads of a JSON body, and refuses what two readers could understand in two ways."""
+"""Decodes what routing reads from a JSON body, and refuses bodies that another parser could read differently."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -13,35 +13,35 @@ from nexus.wire.requests.limits import MAX_COUNTED_TOKENS, MAX_ITEMS, MAX_MODEL_
 T = TypeVar("T", bound=RoutedBody)
 
 LARGE_BYTES: Final = 64 * 1024
-"""A shorter body cannot break a limit on sizes; a longer one is not searched for what only its author would miss."""
+"""A shorter body cannot exceed a limit on sizes; a longer one is not searched for endless numbers."""
 
 _WHERE: Final = re.compile(r"(.*) - at `\$\.?(.*)`")
 _ITEMS: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class Shape(NamedTuple, Generic[T]):
-    """What bodies of one protocol look like."""
+    """The bodies of one protocol."""
 
     decoder: msgspec.json.Decoder[T]
     lists: tuple[str, ...]
-    """Members of which each has at most 100 000 items."""
+    """Members with at most 100 000 items each."""
     max_bytes: Mapping[str, int]
-    """How long some members may be: engines compile them before they answer, in time that grows faster than them."""
+    """The limits of members that engines compile, in time that grows faster than their length."""
     refused: Collection[str] = ()
-    """Members that no request of this protocol may have."""
+    """Members that are not allowed in requests."""
 
 
 def read_body(shape: Shape[T], body: bytes, bulk_names: Iterable[str]) -> tuple[T, Mapping[str, bytes]]:
-    """Decode *body*; return its fields, and the bytes of those of its members in *bulk_names* that are there.
+    """Decode *body*; return its fields, and the bytes of its members among *bulk_names*.
 
-    :raises RequestError: whatever the bytes are, nothing else.
+    :raises RequestError: and nothing else, whatever the bytes are.
     """
-    # Never `from exc`: what the decoder raises can hold the body, and with it the prompt. And all of it in here: what
-    # one decoder follows can be too deep for another, with a few more frames on the stack.
+    # Never `from exc`: errors of the decoder can contain the prompt. And all of it inside the `try`: what one decoder
+    # accepts can be nested too deeply for the next one.
     try:
         fields = shape.decoder.decode(body)
         if not body.isascii():
-            # The decoder does not look at the bytes of what it skips.
+            # The decoder does not check the encoding of what it skips.
             body.decode()
         if fields.model:
             check_model(fields.model)
@@ -68,28 +68,28 @@ def read_body(shape: Shape[T], body: bytes, bulk_names: Iterable[str]) -> tuple[
 
 
 def check_model(model: str) -> None:
-    """Raise RequestError when *model*, which is not empty, cannot be the name of one."""
+    """Raise RequestError when the nonempty *model* is no valid name."""
     if len(model) > MAX_MODEL_CHARACTERS:
         raise RequestError("invalid_value", f"'model' is longer than {MAX_MODEL_CHARACTERS} characters", param="model")
     if not model.isprintable():
-        raise RequestError("invalid_value", "'model' has control characters in it", param="model")
+        raise RequestError("invalid_value", "'model' contains control characters", param="model")
 
 
 def _refuse_other_spellings(body: bytes) -> None:
-    """Raise RequestError when a reader that overlooks letter case would find a model in *body*, where we find none."""
+    """Raise RequestError when a parser that ignores letter case would find a model in *body*, which has none here."""
     names = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
     if any(name.casefold() == "model" and name != "model" for name in names):
-        raise RequestError("invalid_value", "'model' is to be spelt in lower case", param="model")
+        raise RequestError("invalid_value", "'model' must be in lower case", param="model")
 
 
 def _invalid_value(exc: msgspec.ValidationError, refused: Collection[str]) -> RequestError:
-    """Return what a client is told of a member of the wrong type or out of range."""
+    """Return the error for a member of the wrong type or out of range."""
     found = _WHERE.fullmatch(str(exc))
     if found is None:
         return RequestError("invalid_value", "the body must be a JSON object")
     problem, param = found.groups()
     if param in refused:
-        return RequestError("unsupported_parameter", f"'{param}' is not for a request to say; remove it", param=param)
+        return RequestError("unsupported_parameter", f"'{param}' is not allowed in a request; remove it", param=param)
     if "matching regex" in problem:
         problem = "Expected a number"
     code = "invalid_json" if problem.endswith("out of range") else "invalid_value"
@@ -97,9 +97,9 @@ def _invalid_value(exc: msgspec.ValidationError, refused: Collection[str]) -> Re
 
 
 def _without(body: bytes, name: str, raw: bytes) -> bytes:
-    """Return *body* with null for the member *name*, if it is easily found: valid JSON, with all its own members.
+    """Return *body* with null for the member *name*, if that is easily found.
 
-    Only what follows an unescaped name and a colon is replaced. That is a value, and whole, wherever it stands.
+    The result is valid JSON: what follows an unescaped name and a colon is a complete value, wherever it is.
     """
     quoted = f'"{name}"'.encode()
     at = body.find(quoted)
@@ -113,9 +113,9 @@ _COLON: Final = re.compile(rb"[ \t\n\r]*+:[ \t\n\r]*+")
 
 
 def _refuse_endless_numbers(rest: bytes) -> None:
-    """Raise ValidationError when a number is infinite to some readers, too long for others, and just a number to more.
+    """Raise ValidationError for a number that some parsers read as infinite or refuse as too long.
 
-    The decoder does not look at the numbers that it skips, so those that look so are decoded.
+    The decoder does not check numbers that it skips, so a body that may contain such a number is decoded whole.
     """
     if len(rest) > LARGE_BYTES:
         return
@@ -141,7 +141,7 @@ _TOKEN_IDS: Final = re.compile(rb"\[[ \t\n\r]*+[0-9]")
 
 
 def _has_too_many_items(raw: bytes) -> bool:
-    # Nothing is decoded that is not sure to be a list, and could not be one of so many.
+    # Only a list that is long enough for so many items is decoded.
     return (
         len(raw) > 2 * MAX_ITEMS
         and raw.startswith(b"[")
@@ -152,19 +152,19 @@ def _has_too_many_items(raw: bytes) -> bool:
 
 
 GUARDED: Final = ("model", "stream", "max_tokens")
-"""Members that routing goes by. A backend may keep the first of two, or the last, or take ``MODEL`` for ``model`` as
-Go's decoder does: then what was routed and checked is not what is run."""
+"""Members that routing depends on. Of duplicates, a backend may use the first or the last, or accept ``MODEL`` for
+``model`` as Go's decoder does, and so run another request than the one that was checked."""
 
 MANY_BYTES: Final = 256 * 1024
 MANY_COLONS: Final = 100_000
 
 _ESCAPED_LETTER: Final = re.compile(rb"\\u(?:00[4-7]|017f|212a)")
 _LETTERS_THAT_FOLD: Final = ("\u017f".encode(), "\u212a".encode())
-"""The long s and the Kelvin sign: Go, for one, takes them for an s and a k."""
+"""The long s and the Kelvin sign, which Go folds to s and k."""
 
 
 def is_plain(body: bytes) -> bool:
-    """Whether the bytes alone prove that each guarded name stands there at most once, and ``model`` exactly once."""
+    """Whether a search of the bytes proves that ``model`` occurs once and the other guarded names at most once."""
     lower = body.lower()
     return (
         lower.count(b'"model"') == 1
@@ -177,27 +177,27 @@ def is_plain(body: bytes) -> bool:
 
 
 def _refuse_ambiguous(body: bytes) -> None:
-    """Raise RequestError when *body*, valid JSON, gives a guarded member more than once, in whatever spelling."""
+    """Raise RequestError when *body*, valid JSON, has a guarded member twice, in any spelling."""
     found: set[str] = set()
     try:
         for member in members(body):
             name = member.name.casefold()
             if name in found:
-                raise given_twice(name)
+                raise duplicate_member(name)
             if name in GUARDED:
                 found.add(name)
     except CrowdedObjectError as exc:
-        raise given_twice(exc.name) from None
+        raise duplicate_member(exc.name) from None
 
 
-def given_twice(name: str | None) -> RequestError:
-    """Return what a client is told whose body gives the member *name* twice; None: it has too many members."""
+def duplicate_member(name: str | None) -> RequestError:
+    """Return the error for the duplicate member *name*, or for too many members if it is None."""
     if name in GUARDED:
         return RequestError("invalid_value", f"'{name}' is given more than once", param=name)
     return RequestError("invalid_json", "the body has too many members, or one of them twice")
 
 
 def answer_limit(*limits: float | str | None) -> int | None:
-    """Return the longest answer that a request allows, by the highest of *limits*; None when it sets none."""
+    """Return the highest of *limits* of an answer; None when the request sets none."""
     highest = max([int(limit) for limit in limits if limit is not None], default=0)
     return min(highest, MAX_COUNTED_TOKENS) if highest > 0 else None

@@ -1,6 +1,6 @@
-"""The types of request members that routing reads, and the bounds beyond which a request is made to do harm.
+"""The types of the request members that routing reads, and the bounds beyond which a request does harm.
 
-A bound here is at least what the most generous engine takes: what is merely unwise is the engine's to refuse.
+Each bound is at least that of the most generous engine; anything less harmful is left to the engine to refuse.
 """
 
 from typing import Annotated, Final, Literal
@@ -9,19 +9,19 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 MAX_CHOICES: Final = 16_384
-"""What vLLM takes by default (``VLLM_MAX_N_SEQUENCES``); older versions allocate for each, and die of a million."""
+"""vLLM's default (``VLLM_MAX_N_SEQUENCES``); older versions allocate memory for each, and crash at a million."""
 
 MAX_ALTERNATIVES: Final = 1_000_000
-"""More than any vocabulary has tokens; engines have limits of their own for it."""
+"""More than the tokens of any vocabulary; engines have lower limits of their own."""
 
 MAX_ANSWER_TOKENS: Final = 2**53
-"""The largest whole number of JavaScript, which some clients send for "as many as you like"."""
+"""JavaScript's largest safe integer, which some clients send for "unlimited"."""
 
 Numeral = Annotated[str, Meta(pattern=r"^-?[0-9]{1,15}$")]
-"""A number in quotes, which the servers that read bodies with pydantic take for one."""
+"""A number in quotes, which servers that use pydantic accept."""
 
 Choices = Annotated[int, Meta(ge=0, le=MAX_CHOICES)] | Annotated[float, Meta(ge=0, le=MAX_CHOICES)] | None
-"""How many answers at once."""
+"""The number of answers."""
 
 TopTokens = (
     Annotated[int, Meta(ge=-1, le=MAX_ALTERNATIVES)]
@@ -30,7 +30,7 @@ TopTokens = (
     | bool
     | None
 )
-"""How many alternatives per token; -1 is all of them in vLLM."""
+"""The number of alternatives per token; -1 means all in vLLM."""
 
 MaxTokens = (
     Annotated[int, Meta(ge=-(2**31), le=MAX_ANSWER_TOKENS)]
@@ -38,35 +38,35 @@ MaxTokens = (
     | Numeral
     | None
 )
-"""How long an answer may be; negative numbers mean without limit, or to the end of the context."""
+"""The limit of an answer; negative numbers mean unlimited, or until the context is full."""
 
 MAX_COUNTED_TOKENS: Final = 2**31
-"""An answer that may be longer counts as one that may be so long."""
+"""A higher limit counts as this one."""
 
 TokenCount = Annotated[int, Meta(ge=0, le=1_000_000_000)]
-"""What a backend may claim to have counted; a larger claim is no count."""
+"""A count that a backend reports; a larger one is taken as no count."""
 
 Refused = Literal["\x00"] | UnsetType
-"""No value at all."""
+"""Accepts no value."""
 
 MAX_ITEMS: Final = 100_000
-"""Of one list; token ids are not counted, as a long context takes more of them."""
+"""Per list; token ids are not counted, because a long context has more of them."""
 
 MAX_MODEL_CHARACTERS: Final = 1024
 
 
 class RoutedBody(msgspec.Struct, gc=False):
-    """What routing reads of any body. All else is skipped by the decoder, and never becomes an object."""
+    """What routing reads from any body. The decoder skips all other members without creating objects."""
 
     model: str | None = ""
     stream: bool | None = None
 
 
 class SteeringBody(RoutedBody, gc=False):
-    """A body in a protocol that other proxies speak too.
+    """A body in a protocol that other proxies use as well.
 
-    Some of them let a request name the server and the key that it is sent with; one that reaches a backend by way of
-    such a proxy must not get there with them. None of these members is in the API of OpenAI or of Anthropic.
+    Some of them let a request choose the server and the key that it is sent with, which must not reach such a proxy
+    behind a backend. None of these members is in the API of OpenAI or Anthropic.
     """
 
     api_base: Refused = UNSET

@@ -1,4 +1,4 @@
-"""Replaces the model that a JSON body asks for, or inserts it, and changes no other byte of it."""
+"""Replaces or inserts the model in a JSON body, and changes no other byte."""
 
 import re
 from typing import Final
@@ -7,7 +7,7 @@ import msgspec
 
 from nexus.errors import RequestError
 from nexus.wire.json_members import CrowdedObjectError, members
-from nexus.wire.requests.body import given_twice, is_plain
+from nexus.wire.requests.body import duplicate_member, is_plain
 
 _MEMBER: Final = rb'"model"[ \t\n\r]*+:[ \t\n\r]*+("[^"\\]*+(?:\\.[^"\\]*+)*+")'
 _MODEL: Final = re.compile(_MEMBER, re.DOTALL)
@@ -17,14 +17,13 @@ _FIRST: Final = re.compile(rb"[ \t\n\r]*+\{[ \t\n\r]*+" + _MEMBER, re.DOTALL)
 def replace_model(body: bytes, model: str) -> bytes:
     """Return *body* with *model* as the value of its top-level ``model``.
 
-    :param body: one that ``understand`` has accepted, which does not mean that it can be changed: it may have a member
-        twice that routing does not go by.
-    :raises RequestError: whatever the bytes are, nothing else.
+    :param body: one that ``understand`` has accepted, which may still have duplicates of other members.
+    :raises RequestError: and nothing else, whatever the bytes are.
     """
     try:
         start, end = _model_span(body)
     except CrowdedObjectError as exc:
-        raise given_twice(exc.name) from None
+        raise duplicate_member(exc.name) from None
     except RecursionError:
         raise RequestError("invalid_json", "the body is nested too deeply") from None
     except (ValueError, LookupError):
@@ -33,7 +32,7 @@ def replace_model(body: bytes, model: str) -> bytes:
 
 
 def insert_model(body: bytes, model: str) -> bytes:
-    """Return *body*, whose ``model`` is missing, null or empty, with *model* there, and no other byte changed.
+    """Return *body*, whose ``model`` is missing, null or empty, with *model* as its ``model``.
 
     :param body: one that ``understand`` has accepted.
     """
@@ -52,7 +51,7 @@ def insert_model(body: bytes, model: str) -> bytes:
 def _model_span(body: bytes) -> tuple[int, int]:
     if found := _FIRST.match(body):
         return found.span(1)
-    # One spelling in the whole body, and the top level has one: this is it.
+    # The name occurs once in the whole body, and the top level has it.
     if is_plain(body) and (found := _MODEL.search(body)):
         return found.span(1)
     for member in members(body):

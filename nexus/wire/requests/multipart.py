@@ -1,4 +1,4 @@
-"""Finds the model in a multipart form, and replaces it, wherever among the files it stands."""
+"""Reads what routing needs from a multipart form, and replaces or inserts its model."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -20,12 +20,12 @@ _AFTER_DELIMITER: Final = re.compile(rb"[ \t]*+\r\n")
 _CODED: Final = re.compile(rb"^content-transfer-encoding:[ \t]*(?!7bit|8bit|binary)", re.IGNORECASE | re.MULTILINE)
 _PLAIN_NUMBER: Final = re.compile(rb"[0-9]{1,5}")
 _ODD_LINE: Final = re.compile(rb"(?<!\r)\n|\r(?!\n)|\n[ \t]")
-"""Ended by half a line end, or continued on the next line: not for every reader."""
-_MAY_BE_GIVEN: Final = frozenset({b"name", b"filename", b"filename*"})
+"""A line that ends in a lone CR or LF, or continues on the next line, which parsers read differently."""
+_ALLOWED_PARAMETERS: Final = frozenset({b"name", b"filename", b"filename*"})
 
 
 class Field(NamedTuple):
-    """A form field that is no file, and where the bytes of its value are."""
+    """A form field that is no file, and the position of its value."""
 
     name: bytes
     start: int
@@ -33,36 +33,36 @@ class Field(NamedTuple):
 
 
 def understand(endpoint: Endpoint, body: bytes, content_type: bytes) -> Requirements:
-    """Read what routing needs of a form.
+    """Read what routing needs from a form.
 
-    :raises RequestError: ``invalid_value``, with its ``param`` when a field is at fault.
+    :raises RequestError: ``invalid_value``, with its ``param`` if a field is at fault.
     """
     fields = list(_fields(body, boundary_of(content_type)))
-    model = _text_of(body, _only(fields, b"model"))
+    model = _text_of(body, _single(fields, b"model"))
     if model:
         check_model(model)
     return Requirements(
         model=model,
-        is_stream=_text_of(body, _only(fields, b"stream")).lower() in ("true", "1"),
+        is_stream=_text_of(body, _single(fields, b"stream")).lower() in ("true", "1"),
         needs_embeddings=endpoint.capability == "embeddings",
-        answers=_number_of_answers(body, _only(fields, b"n")) if endpoint.capability == "images" else 1,
+        answers=_number_of_answers(body, _single(fields, b"n")) if endpoint.capability == "images" else 1,
     )
 
 
-def prompt_start(body: bytes, content_type: bytes, most: int) -> str:
-    """Return at most *most* characters of the field ``prompt``; empty when there is none.
+def prompt_start(body: bytes, content_type: bytes, max_characters: int) -> str:
+    """Return at most *max_characters* characters of the field ``prompt``; empty when there is none.
 
     :param body: one that :func:`understand` has accepted.
     """
     field = next((f for f in _fields(body, boundary_of(content_type)) if f.name == b"prompt"), None)
     if field is None:
         return ""
-    # No character has more than four bytes; one that is cut is left out.
-    return body[field.start : min(field.end, field.start + 4 * most)].decode(errors="ignore")[:most]
+    # A character has at most four bytes; one that is cut off is dropped.
+    return body[field.start : min(field.end, field.start + 4 * max_characters)].decode(errors="ignore")[:max_characters]
 
 
 def replace_model(body: bytes, content_type: bytes, model: str) -> bytes:
-    """Return *body* with *model* as the value of its field ``model``, and no other byte changed.
+    """Return *body* with *model* as the value of its field ``model``.
 
     :param body: one that :func:`understand` has accepted.
     """
@@ -73,7 +73,7 @@ def replace_model(body: bytes, content_type: bytes, model: str) -> bytes:
 
 
 def insert_model(body: bytes, content_type: bytes, model: str) -> bytes:
-    """Return *body*, which names no model, with *model* as its field ``model``, and no other byte changed.
+    """Return *body*, which names no model, with *model* as its field ``model``.
 
     :param body: one that :func:`understand` has accepted.
     """
@@ -85,17 +85,17 @@ def insert_model(body: bytes, content_type: bytes, model: str) -> bytes:
 
 
 def find_model(body: bytes, boundary: bytes) -> Field | None:
-    """Return where the form says which model it asks for, None when it does not.
+    """Return the field ``model`` of the form, None if it has none.
 
-    :raises RequestError: it says so twice, or is no form.
+    :raises RequestError: the field is given twice, or *body* is no form.
     """
-    return _only(_fields(body, boundary), b"model")
+    return _single(_fields(body, boundary), b"model")
 
 
 def boundary_of(content_type: bytes) -> bytes:
-    """Return what separates the parts of a form sent with *content_type*.
+    """Return the boundary in *content_type*.
 
-    :raises RequestError: it names none, or two.
+    :raises RequestError: there is none, or more than one.
     """
     found = _BOUNDARY.findall(content_type)
     if len(found) != 1:
@@ -104,17 +104,17 @@ def boundary_of(content_type: bytes) -> bytes:
     return bytes(quoted or bare)
 
 
-def _only(fields: Iterable[Field], name: bytes) -> Field | None:
+def _single(fields: Iterable[Field], name: bytes) -> Field | None:
     found = [field for field in fields if field.name == name]
     if len(found) > 1:
-        # Which of them a backend takes is its own affair, so that what was routed need not be what is run.
+        # A backend may use the other one, and so run another request than the one that was routed.
         shown = name.decode()
         raise RequestError("invalid_value", f"'{shown}' is given more than once", param=shown)
     return found[0] if found else None
 
 
 def _fields(body: bytes, boundary: bytes) -> Iterator[Field]:
-    """Yield the fields of a form, in order; of files only the headers are looked at."""
+    """Yield the fields of a form, in order; of files, only the headers are read."""
     delimiter = b"\r\n--" + boundary
     if not body.startswith(delimiter[2:]):
         raise _malformed()
@@ -123,7 +123,7 @@ def _fields(body: bytes, boundary: bytes) -> Iterator[Field]:
         if body.startswith(b"--", at):
             return
         opened = _AFTER_DELIMITER.match(body, at)
-        # A part without headers begins with the empty line that ends them.
+        # In a part without headers, the empty line that ends them comes first.
         first = opened.end() if opened else 0
         headers_end = body.find(b"\r\n\r\n", first - 2, first + MAX_HEADER_BYTES) if opened else -1
         end = body.find(delimiter, headers_end + 2) if headers_end >= 0 else -1
@@ -137,9 +137,9 @@ def _fields(body: bytes, boundary: bytes) -> Iterator[Field]:
 
 
 def _field_name(headers: bytes) -> bytes:
-    """Return the name in the headers of a part, empty when it is a file.
+    """Return the name in the headers of a part, empty if the part is a file.
 
-    :raises RequestError: readers differ on what its name is.
+    :raises RequestError: parsers could read different names.
     """
     lines = [line for line in headers.split(b"\r\n") if line.lower().startswith(b"content-disposition")]
     disposition = _DISPOSITION.fullmatch(lines[0]) if len(lines) == 1 else None
@@ -148,7 +148,7 @@ def _field_name(headers: bytes) -> bytes:
     given: list[tuple[bytes, bytes]] = _PARAMETERS.findall(disposition[1])
     values = {key.lower(): value.removeprefix(b'"').removesuffix(b'"') for key, value in given}
     name = values.get(b"name", b"")
-    if len(values) < len(given) or not values.keys() <= _MAY_BE_GIVEN or b"\\" in name:
+    if len(values) < len(given) or not values.keys() <= _ALLOWED_PARAMETERS or b"\\" in name:
         raise _malformed()
     if len(values) > 1 and name in (b"model", b"stream"):
         raise RequestError("invalid_value", "the model must be a field, not a file", param="model")
@@ -166,11 +166,11 @@ def _text_of(body: bytes, field: Field | None) -> str:
 
 
 def _number_of_answers(body: bytes, field: Field | None) -> int:
-    # Left empty, it is not given.
+    # An empty value counts as absent.
     text = body[field.start : field.end] if field is not None else b""
     if not text:
         return 1
-    # Some backends read '+8', ' 8 ' and '1_0' as numbers too: what is not counted as they do is not sent to them.
+    # Some backends read '+8', ' 8 ' and '1_0' as numbers too, so these are refused rather than miscounted.
     number = int(text) if _PLAIN_NUMBER.fullmatch(text) else MAX_CHOICES + 1
     if number > MAX_CHOICES:
         raise RequestError("invalid_value", f"'n' must be a whole number from 0 to {MAX_CHOICES}", param="n")

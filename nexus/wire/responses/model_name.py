@@ -1,4 +1,4 @@
-"""Puts the name of the model that a client asked for back into its answer, and changes no other byte."""
+"""Restores the model's name that the client asked for in its answer, and changes no other byte."""
 
 import re
 from typing import Final
@@ -13,20 +13,20 @@ _NAME: Final = msgspec.json.Decoder(str)
 
 
 def restore_in_document(body: bytes, sent: str, requested: str) -> bytes:
-    """Return a JSON object with *requested* as its top-level ``model`` if that is *sent*, anything else as it is."""
+    """Return a JSON object with *requested* for its top-level ``model`` if that is *sent*; anything else as it is."""
     try:
         spans = [(member.start, member.end) for member in members(body) if member.name == "model"]
     except (ValueError, RecursionError):
-        # No object, or none that one can be sure of: what it says is not for us to change.
+        # Not an object, or an ambiguous one, which is passed on unchanged.
         return body
     return _restored(body, *spans[0], sent, requested) if spans else body
 
 
 def restore_in_events(events: bytes, sent: str, requested: str) -> bytes:
-    """Return whole events of a stream with *requested* as the model of each that says *sent*.
+    """Return whole events of a stream with *requested* for each ``model`` that is *sent*.
 
-    The model comes before anything that a model or a client has written, such as the arguments of a tool, which may
-    well have a ``model`` too: only the first of a line is the answer's own.
+    Only the first ``model`` of a line is the answer's own: later ones can be text of the model or the client, such as
+    the arguments of a tool.
     """
     if b'"model"' not in events:
         return events

@@ -1,7 +1,7 @@
-"""What an answer is, judged by what was asked and by what comes; its content type is only a hint.
+"""Decides what an answer is from the request and its first bytes; its content type is only a hint.
 
-Servers label event streams as JSON, answer errors with 200, and stream to clients that asked for a document. Each of
-these is decided here, once, so that it is treated alike whatever the request was.
+Servers send event streams as JSON, answer errors with 200, and stream to clients that asked for a document. All of
+this is decided here, so that every request is treated alike.
 """
 
 import re
@@ -16,47 +16,47 @@ from nexus.wire.errors.status import status_of
 
 
 class Label(Enum):
-    """What the head of an answer says of its body."""
+    """The type that the head of an answer declares."""
 
     EVENTS = auto()
     """``text/event-stream``."""
     LINES = auto()
-    """JSON lines, under any of their names."""
+    """JSON lines, under any of their media types."""
     JSON = auto()
     TEXT = auto()
     PAGE = auto()
-    """``text/html``, which is also what some gateways call all that they pass on."""
+    """``text/html``, which some gateways declare for everything they forward."""
     NONE = auto()
     """No content type at all."""
     UNKNOWN = auto()
-    """``application/octet-stream``, or a type that is not in the table."""
+    """``application/octet-stream``, or a type that is not in the tables."""
     OPAQUE = auto()
-    """Sound, pictures, or anything compressed: their first bytes may look like anything."""
+    """Audio, images, or anything compressed, whose first bytes say nothing."""
 
 
 class Nature(Enum):
-    """What an answer is."""
+    """The kind of an answer."""
 
     EVENTS = auto()
     """Server-sent events."""
     LINES = auto()
-    """JSON lines, a stream."""
+    """A stream of JSON lines."""
     DOCUMENT = auto()
-    """One JSON document, or one text."""
+    """A JSON document, or a text."""
     PAGE = auto()
-    """A web page, which answers no request to a model."""
+    """A web page, which is never the answer of a model."""
     OPAQUE = auto()
-    """Bytes that only the client can read."""
+    """Bytes that are passed on unread."""
 
 
 class Asked(msgspec.Struct, frozen=True, gc=False):
-    """What was asked for, as far as it bears on what may come."""
+    """What the request says about its answer."""
 
     is_stream: bool = False
     takes_lines: bool = False
-    """Whether a stream of this endpoint is made of JSON lines."""
+    """Whether streams of this endpoint are JSON lines."""
     may_be_text: bool = False
-    """Whether a document of this endpoint may be any text, such as subtitles."""
+    """Whether documents of this endpoint may be any text, such as subtitles."""
 
 
 _LABELS: Final[Mapping[bytes, Label]] = {
@@ -78,7 +78,7 @@ _LABELS_OF_FAMILIES: Final = (
 )
 
 MAX_UNDECIDED_BYTES: Final = 64 * 1024
-"""Blanks and beginnings of words that are waited for; what is not decided by then is what its label says."""
+"""Beyond so many bytes of white space, the label decides."""
 
 _BLANKS: Final = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*+")
 _FIELD: Final = re.compile(rb"(?:data|event|id|retry)[:\r\n]")
@@ -86,11 +86,11 @@ _FIELDS: Final = (b"data:", b"event:", b"retry:", b"id:", b"\xef\xbb\xbf")
 _PAGE: Final = re.compile(rb"<(?:!doctype|html|head|body|\?xml)", re.IGNORECASE)
 _PAGES: Final = (b"<!doctype", b"<html", b"<head", b"<body", b"<?xml")
 _LINE_OBJECT: Final = re.compile(rb'\{[ \t]*+["}]')
-"""An object that goes on in the line in which it begins; one that is printed for people does not."""
+"""An object that continues on its first line, unlike a pretty-printed one."""
 
 
 def label_of(content_type: bytes) -> Label:
-    """Return what a ``Content-Type`` header, with or without parameters, says of the body."""
+    """Return the label for a ``Content-Type`` header, with or without parameters."""
     essence = content_type.partition(b";")[0].strip().lower()
     label = _LABELS.get(essence)
     if label is not None:
@@ -101,11 +101,11 @@ def label_of(content_type: bytes) -> Label:
 
 
 def nature_of(asked: Asked, label: Label, beginning: bytes, *, is_all: bool = False) -> Nature | None:
-    """Return what an answer is whose body begins with *beginning*; None when more of it must come to tell.
+    """Return the kind of an answer that begins with *beginning*; None when more bytes are needed.
 
-    The verdict depends on the body alone, not on how it was cut: once it is not None, no further byte changes it.
+    The result does not depend on how the body was cut: further bytes never change one that is not None.
 
-    :param is_all: whether nothing follows.
+    :param is_all: whether *beginning* is the whole body.
     """
     if label is Label.OPAQUE:
         return Nature.OPAQUE
@@ -124,7 +124,7 @@ def nature_of(asked: Asked, label: Label, beginning: bytes, *, is_all: bool = Fa
     if opening == b"<":
         return _nature_of_markup(asked, label, beginning[at:], is_all=is_all)
     if _FIELD.match(beginning, at):
-        # A transcript may begin with such a word.
+        # A transcript may begin like a field of an event.
         return Nature.EVENTS if label is Label.EVENTS or not _is_any_text(asked, label) else Nature.DOCUMENT
     if not is_all and _is_begun(beginning[at:], _FIELDS):
         return None
@@ -132,9 +132,9 @@ def nature_of(asked: Asked, label: Label, beginning: bytes, *, is_all: bool = Fa
 
 
 def _nature_of_lines(asked: Asked, label: Label, beginning: bytes, at: int, *, is_all: bool) -> Nature | None:
-    """Tell JSON lines, which were asked for or announced, from one document."""
+    """Distinguish JSON lines, which were requested or declared, from a document."""
     if not _LINE_OBJECT.match(beginning, at):
-        # Only the next byte tells a line from a document that is printed for people.
+        # Only the next byte distinguishes a line from a pretty-printed document.
         is_undecided = not is_all and not beginning[at + 1 :].strip(b" \t")
         return None if is_undecided else Nature.DOCUMENT
     if asked.takes_lines and label is Label.LINES:
@@ -144,9 +144,9 @@ def _nature_of_lines(asked: Asked, label: Label, beginning: bytes, at: int, *, i
         return Nature.DOCUMENT if is_all else None
     line = read(_LINE, beginning[at:end])
     if not asked.takes_lines:
-        # Lines that no client of this endpoint reads, unless it is one document that goes on.
+        # Lines that were not requested, unless the object is the beginning of a document.
         return Nature.DOCUMENT if line is None else Nature.LINES
-    # One that ends the answer is all of it: the same bytes as a document.
+    # A first line that ends the answer is the whole answer, with the same bytes as a document.
     return Nature.DOCUMENT if line is None or line.done or is_given(line.error) else Nature.LINES
 
 
@@ -172,7 +172,7 @@ _NATURES: Final[Mapping[Label, Nature]] = {
     Label.UNKNOWN: Nature.OPAQUE,
     Label.OPAQUE: Nature.OPAQUE,
 }
-"""Of an answer whose first bytes say nothing."""
+"""The kind of an answer whose first bytes do not decide it."""
 
 
 def _is_any_text(asked: Asked, label: Label) -> bool:
@@ -180,21 +180,19 @@ def _is_any_text(asked: Asked, label: Label) -> bool:
 
 
 def _is_begun(text: bytes, words: tuple[bytes, ...]) -> bool:
-    """Whether *text* may still become one of *words*."""
+    """Whether *text* is the beginning of one of *words*."""
     return any(word.startswith(text) for word in words)
 
 
-# Errors that call themselves a success.
-
-
 def error_in(document: bytes, *, is_kept: bool = False) -> int | None:
-    """Return the status that *document*, an answer with a 2xx status, stands for when it is an error; else None.
+    """Return the status that *document*, an answer with a 2xx status, should have if it is an error; else None.
 
-    An error is a document that says so and brings no answer; one that cannot be read is none.
+    An error is a readable document that declares one and contains no answer.
 
-    :param is_kept: whether something was asked for that the backend keeps, which has an id and may tell of an error.
+    :param is_kept: whether the request was for something that the backend keeps, which has an id and may report an
+        error of its own.
     """
-    # One of the two stands in every error of the table.
+    # Every error has one of these members.
     if b'"error"' not in document and b'"detail"' not in document:
         return None
     found = read(_ANSWER, document)
@@ -211,7 +209,7 @@ class _Line(msgspec.Struct, gc=False):
 
 
 class _Answer(msgspec.Struct):
-    """The members by which an error is told from an answer, whatever API it is of."""
+    """The members that distinguish an error from an answer, in any API."""
 
     id: Any = None
     error: msgspec.Raw = msgspec.Raw()
@@ -235,18 +233,18 @@ class _Answer(msgspec.Struct):
 
     @property
     def is_error(self) -> bool:
-        says_so = (
+        declares_error = (
             is_given(self.error)
             or self.object == "error"
             or self.type == "error"
             or (is_given(self.detail) and self.object is None and self.type is None)
         )
-        return says_so and not self.is_answer
+        return declares_error and not self.is_answer
 
     @property
     def is_answer(self) -> bool:
-        """Whether it brings anything that a model was asked for."""
-        # The message of Ollama's chat is an object, that of an error a text.
+        """Whether it contains an answer of a model."""
+        # In Ollama's chat, the message is an object; in an error, a text.
         return bytes(self.message).startswith(b"{") or any(
             is_given(member)
             for member in (
@@ -265,7 +263,7 @@ class _Answer(msgspec.Struct):
 
     @property
     def reason(self) -> Any:
-        """The part of it that says which error it is."""
+        """The part that identifies the error."""
         if is_given(self.error):
             return read(_ANYTHING, bytes(self.error))
         return {"code": self.code, "status": self.status, "type": self.type}

@@ -1,4 +1,4 @@
-"""One event of a stream, and what it says of the answer's course."""
+"""One event of a stream, and its purpose."""
 
 from enum import Enum, auto
 from typing import NamedTuple
@@ -14,10 +14,10 @@ class Event(NamedTuple):
 
 
 class Sense(Enum):
-    """What an event is for."""
+    """The purpose of an event."""
 
     LIFECYCLE = auto()
-    """It says that something begins or goes on; nobody would miss it if the answer came from elsewhere."""
+    """It reports progress, and can be dropped when another backend answers instead."""
     CONTENT = auto()
-    """A part of the answer, or something that we do not know."""
+    """A part of the answer, or of unknown meaning."""
     ERROR = auto()

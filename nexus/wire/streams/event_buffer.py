@@ -1,22 +1,22 @@
-"""What is kept of an event that is not complete, and how much of it there may be: in one stream, and in all."""
+"""Buffers an incomplete event, within limits for one stream and for all streams together."""
 
 import sys
 from typing import Final
 
 MAX_EVENT_BYTES: Final = 32 * 1024 * 1024
-"""The longest event unless configured otherwise: a picture of some megapixels, in base64."""
+"""The default limit of an event: an image of some megapixels in base64."""
 MAX_BUFFERED_BYTES: Final = 256 * 1024 * 1024
-"""The same of all events that are being put together."""
+"""The default limit of all incomplete events together."""
 UNCOUNTED_BYTES: Final = 64 * 1024
-"""As much of each event is not counted: the common case, an event cut by the network, costs nothing."""
+"""The first bytes of each event are not counted, so that an event cut by the network costs nothing."""
 
 
 class EventTooLargeError(ValueError):
-    """One event of a stream is longer than there is room for."""
+    """An event of a stream exceeds a limit."""
 
 
 class EventRoom:
-    """Counts the bytes that are buffered of incomplete events, for all streams that share it."""
+    """Counts the buffered bytes of all streams that share it."""
 
     __slots__ = ("max_buffered_bytes", "max_event_bytes", "used_bytes")
 
@@ -25,14 +25,14 @@ class EventRoom:
         self.resize(max_event_bytes=max_event_bytes, max_buffered_bytes=max_buffered_bytes)
 
     def resize(self, *, max_event_bytes: int, max_buffered_bytes: int) -> None:
-        """Take new limits; what is buffered stays."""
+        """Change the limits; buffered bytes stay."""
         self.max_event_bytes = max_event_bytes
         self.max_buffered_bytes = max_buffered_bytes
 
     def take(self, more_bytes: int) -> None:
         """Count *more_bytes*.
 
-        :raises EventTooLargeError: there is no room for them; they are not counted then.
+        :raises EventTooLargeError: there is no room for them, and they are not counted.
         """
         if self.used_bytes + more_bytes > self.max_buffered_bytes:
             raise EventTooLargeError
@@ -40,17 +40,17 @@ class EventRoom:
 
 
 UNSHARED: Final = EventRoom(max_buffered_bytes=sys.maxsize)
-"""For streams that are watched outside of a proxy, where only the limit of one event applies."""
+"""For streams outside of a proxy, where only the limit of one event applies."""
 
 
 class EventBuffer:
-    """The incomplete event of one stream. Its bytes are counted in ``room`` until they are given back."""
+    """The incomplete event of one stream; its bytes count in ``room`` until they are released."""
 
     __slots__ = ("_taken_bytes", "rest", "room")
 
     def __init__(self) -> None:
         self.rest = bytearray()
-        """What has come of an event that is not complete."""
+        """The bytes of the incomplete event."""
         self.room = UNSHARED
         self._taken_bytes = 0
 
@@ -60,7 +60,7 @@ class EventBuffer:
         self._count()
 
     def _take_events(self, end: int) -> bytes:
-        """Take the first *end* bytes, which are whole events, out of the buffer; count what is left."""
+        """Remove and return the first *end* bytes, which are whole events; count the rest."""
         rest = self.rest
         if end == len(rest):
             block = bytes(rest)

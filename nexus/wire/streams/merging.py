@@ -1,29 +1,29 @@
-"""Puts the parts of a streamed answer together, member by member."""
+"""Merges the deltas of a streamed answer, member by member."""
 
 from collections.abc import Mapping
 from typing import Any, Final
 
-_SAID_ONCE: Final = frozenset({"id", "index", "name", "object", "role", "type"})
-"""Members that are not continued by a later part, even though they are texts."""
+_REPEATED: Final = frozenset({"id", "index", "name", "object", "role", "type"})
+"""Texts that a later delta repeats instead of continuing."""
 
 MAX_PARTS: Final = 4096
-"""Objects with an index in one list; each is looked for among all, so more would cost too much."""
+"""Indexed objects in one list; the search among more of them would take too long."""
 
 
 class Text(list[str]):
-    """A text in pieces; joined once, because adding to a string copies it."""
+    """A text in pieces, which are joined once: each addition to a string would copy it."""
 
 
 def merge(whole: dict[str, Any], part: Mapping[str, Any]) -> None:
-    """Add *part*, as a delta says it, to *whole*: texts continue each other, objects are merged, lists grow.
+    """Merge the delta *part* into *whole*: texts are appended, objects merged, lists extended.
 
-    Objects in a list that say an ``index`` are merged with the one of the same index.
+    Objects in a list that have an ``index`` are merged with the one of the same index.
     """
     for name, value in part.items():
         before = whole.get(name)
         if value is None:
             whole.setdefault(name, None)
-        elif isinstance(value, str) and name not in _SAID_ONCE:
+        elif isinstance(value, str) and name not in _REPEATED:
             if isinstance(before, Text):
                 before.append(value)
             else:
@@ -34,7 +34,7 @@ def merge(whole: dict[str, Any], part: Mapping[str, Any]) -> None:
         elif isinstance(value, list):
             items = whole[name] = before if isinstance(before, list) else []
             _merge_items(items, value)
-        elif before is None or name not in _SAID_ONCE or not before:
+        elif before is None or name not in _REPEATED or not before:
             whole[name] = value
 
 

@@ -1,4 +1,4 @@
-"""JSON lines: whole ones out of bytes cut anywhere."""
+"""Splits JSON lines out of bytes that are cut anywhere."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -10,14 +10,14 @@ _TAIL_LINES: Final = 8
 
 
 class LineFraming(EventBuffer):
-    """Gives back whole lines, byte for byte, and keeps the rest."""
+    """Returns whole lines, byte for byte, and buffers the rest."""
 
     __slots__ = ()
 
     def feed(self, data: bytes) -> bytes:
         """Return the lines that *data* completes.
 
-        :raises EventTooLargeError: when one is longer than its room allows.
+        :raises EventTooLargeError: a line is longer than its room allows.
         """
         longest = self.room.max_event_bytes
         if not self.rest and data.endswith(b"\n") and len(data) <= longest:
@@ -35,7 +35,7 @@ class LineFraming(EventBuffer):
         return self._take_events(end)
 
     def completed_rest(self) -> bytes:
-        """Return what is left at the end of the stream as a line, if only its line end is missing."""
+        """Return the rest at the end of the stream as a line, with its missing line end."""
         return bytes(self.rest) + b"\n" if self.rest.strip() else b""
 
     @staticmethod
@@ -45,7 +45,7 @@ class LineFraming(EventBuffer):
 
     @staticmethod
     def size_of(event: Event) -> int:
-        """Return how many bytes *event* has on the wire, about."""
+        """Return how many bytes *event* has on the wire."""
         return len(event.content) + len("\n")
 
     @staticmethod
@@ -60,22 +60,22 @@ class LineFraming(EventBuffer):
 
     @staticmethod
     def has_data(block: bytes) -> bool:
-        """Whether *block* is more than blank lines."""
+        """Whether *block* has more than blank lines."""
         return block[0] == _OPENING_BRACE or not block.isspace()
 
     @classmethod
     def events(cls, block: bytes) -> list[Event]:
-        """Read the lines of *block*; blank ones are none."""
+        """Read the lines of *block*, without blank ones."""
         return list(cls.each(block))
 
     @staticmethod
     def each(block: bytes) -> Iterator[Event]:
-        """Read the same one by one, for whoever may not need all of them."""
+        """Read the same lazily."""
         return (Event(b"", content) for line in block.split(b"\n") if (content := line.strip()))
 
     @staticmethod
     def event_at(block: bytes, at: int) -> bytes:
-        """Return the line of *block* in which the offset *at* is."""
+        """Return the line of *block* that contains the offset *at*."""
         end = block.find(b"\n", at)
         return block[block.rfind(b"\n", 0, at) + 1 : end if end >= 0 else len(block)]
 

@@ -1,4 +1,4 @@
-"""Server-sent events: whole ones out of bytes cut anywhere, and what is in them."""
+"""Splits server-sent events out of bytes that are cut anywhere."""
 
 import re
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from nexus.wire.streams.event import Event
 from nexus.wire.streams.event_buffer import EventBuffer, EventTooLargeError
 
 _BOUNDARY: Final = re.compile(rb"(?>\r\n|\n|\r)[\r\n]++")
-"""Two or more line ends of any kind; the first is atomic, or a lone CRLF would pass for two."""
+"""Two or more line ends of any kind; the first is atomic, so that a single CRLF does not count as two."""
 
 _MAX_BOUNDARY_BYTES: Final = 4
 _LINE_END: Final = re.compile(rb"\r\n?")
@@ -18,16 +18,16 @@ _DATA: Final = b"data: "
 
 
 class SSEFraming(EventBuffer):
-    """Gives back whole events, byte for byte, and keeps the rest."""
+    """Returns whole events, byte for byte, and buffers the rest."""
 
     __slots__ = ()
 
     def feed(self, data: bytes) -> bytes:
         """Return the events that *data* completes.
 
-        :raises EventTooLargeError: when one is longer than its room allows.
+        :raises EventTooLargeError: an event is longer than its room allows.
         """
-        # What backends send nearly always: one or more whole events, with plain line ends.
+        # The usual case: one or more whole events with plain line ends.
         longest = self.room.max_event_bytes
         if not self.rest and data.endswith(b"\n\n") and b"\r" not in data and len(data) <= longest:
             return data
@@ -36,7 +36,7 @@ class SSEFraming(EventBuffer):
         rest += data
         end = _last_boundary(rest, searched)
         if not end and not searched:
-            # Blank lines before an event belong to none, nor does the LF of a CR that has completed one.
+            # Blank lines before an event belong to no event; nor does the LF after a CR that completed one.
             end = len(rest) - len(rest.lstrip(b"\r\n"))
         if len(rest) > longest:
             _refuse_long_event(rest, end, longest)
@@ -46,18 +46,18 @@ class SSEFraming(EventBuffer):
         return self._take_events(end)
 
     def completed_rest(self) -> bytes:
-        """Return what is left at the end of the stream as an event, if only its last line ends are missing."""
+        """Return the rest at the end of the stream as an event, with its missing line ends."""
         missing = b"\n" if self.rest.endswith((b"\n", b"\r")) else b"\n\n"
         return bytes(self.rest) + missing if self.rest.strip() else b""
 
     @staticmethod
     def lines_of(event: Event) -> int:
-        """Return how many lines *event* has on the wire, the blank one that ends it included."""
+        """Return how many lines *event* has on the wire, including the blank one at its end."""
         return 3 if event.name else 2
 
     @staticmethod
     def size_of(event: Event) -> int:
-        """Return how many bytes *event* has on the wire, about."""
+        """Estimate how many bytes *event* has on the wire."""
         named = len("event: \n") + len(event.name) if event.name else 0
         return named + len("data: \n\n") + len(event.content)
 
@@ -73,23 +73,23 @@ class SSEFraming(EventBuffer):
 
     @staticmethod
     def has_data(block: bytes) -> bool:
-        """Whether *block* is more than comments."""
+        """Whether *block* has more than comments."""
         return block.startswith((b"data", _BOM + b"data")) or b"\ndata" in block or b"\rdata" in block
 
     @classmethod
     def events(cls, block: bytes) -> list[Event]:
-        """Read the events of *block* as WHATWG's specification says; those without data are none."""
+        """Read the events of *block* as specified by WHATWG, without those that have no data."""
         return list(cls.each(block))
 
     @staticmethod
     def each(block: bytes) -> Iterator[Event]:
-        """Read the same one by one, for whoever may not need all of them."""
+        """Read the same lazily."""
         lines = _LINE_END.sub(b"\n", block.removeprefix(_BOM)) if b"\r" in block else block.removeprefix(_BOM)
         return (event for part in lines.split(b"\n\n") if (event := _read(part)) is not None)
 
     @staticmethod
     def event_at(block: bytes, at: int) -> bytes:
-        """Return the bytes of the event of *block* in which the offset *at* is."""
+        """Return the event of *block* that contains the offset *at*."""
         if b"\r" not in block:
             end = block.find(b"\n\n", at)
             return block[block.rfind(b"\n\n", 0, at) + 1 : end + 2 if end >= 0 else len(block)]
@@ -123,7 +123,7 @@ def _read(part: bytes) -> Event | None:
 
 
 def _last_boundary(buffer: bytearray, start: int) -> int:
-    """Return where the last event in *buffer* that is complete ends, 0 when none is."""
+    """Return the end of the last complete event in *buffer*, 0 if there is none."""
     if buffer.find(b"\r", start) < 0:
         at = buffer.rfind(b"\n\n", start)
         return at + 2 if at >= 0 else 0

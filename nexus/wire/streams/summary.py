@@ -1,4 +1,4 @@
-"""Makes a long event short, so that what ends a stream can be remembered without its pictures and texts."""
+"""Shortens a long event, so that the end of a stream is remembered without its images and texts."""
 
 from typing import Any, Final
 
@@ -8,14 +8,14 @@ from nexus.wire.documents import read
 from nexus.wire.streams.event import Event
 
 MAX_TEXT: Final = 256
-"""Characters of a text that is kept; a longer one is no type, no reason to stop and no number."""
+"""Characters of each text that are kept; types, stop reasons and numbers are shorter."""
 MAX_ITEMS: Final = 32
 MAX_DEPTH: Final = 6
 _ANYTHING: Final = msgspec.json.Decoder()
 
 
 def summary(event: Event) -> Event:
-    """Return *event* with all members that say how the answer goes, and long texts and lists cut."""
+    """Return *event* with all its members, and its long texts and lists truncated."""
     content = read(_ANYTHING, event.content)
     if content is None:
         return Event(event.name, event.content[:MAX_TEXT])
