@@ -1,4 +1,13 @@
-"""The protocol of Anthropic's clients."""
+"""Anthropic's API.
+
+``endpoints``           the paths
+``body``                what a request requires
+``usage``, ``text``     what an answer reports and says
+``stream``, ``completion_stream``  watch streamed answers
+``converting``          converts between streams and documents
+``errors``, ``models``  errors and listings in this format
+``protocol``            all of it as one value
+"""
 
 from nexus.wire.anthropic.protocol import PROTOCOL
 

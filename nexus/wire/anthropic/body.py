@@ -1,4 +1,4 @@
-"""What an Anthropic request body asks of a model."""
+"""Reads what an Anthropic request requires."""
 
 import re
 from itertools import islice
@@ -39,7 +39,7 @@ class _Body(SteeringBody, gc=False):
     max_tokens: MaxTokens = None
     max_tokens_to_sample: MaxTokens = None
     prompt: msgspec.Raw = NOTHING
-    """This and the limit before it: of a text completion."""
+    """This and the previous limit belong to text completions."""
     system: msgspec.Raw = NOTHING
     tools: msgspec.Raw = NOTHING
     stop_sequences: msgspec.Raw = NOTHING

@@ -1,4 +1,4 @@
-"""Watches a streamed text completion, the API that Anthropic had before messages."""
+"""Watches a streamed text completion, Anthropic's API before messages."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ from nexus.wire.streams.event import Event
 
 
 class CompletionScan(MessageScan):
-    """Events of which the last gives a reason why the text stopped."""
+    """Events of which the last has a stop reason."""
 
     __slots__ = ()
 

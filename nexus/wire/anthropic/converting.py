@@ -1,4 +1,4 @@
-"""Makes a message of a stream that was not asked for, and a stream of a message."""
+"""Converts a stream into a message, and a message into a stream."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -71,16 +71,16 @@ _PARTS: Final[Mapping[str, str]] = {
     "content_block_delta": "delta",
     "message_delta": "delta",
 }
-"""The member that brings what an event tells."""
+"""The member with the content of an event."""
 
 
 def collector(endpoint: Endpoint) -> Collector | None:
-    """Return what collects a stream of *endpoint*; None when there is no document to be made of it."""
+    """See :attr:`nexus.wire.protocol.WireProtocol.collector`."""
     return MessageCollector() if endpoint.name == "anthropic.messages" else None
 
 
 def as_stream(endpoint: Endpoint, body: bytes) -> bytes | None:
-    """Return the events that *body* stands for, as :attr:`nexus.wire.protocol.WireProtocol.as_stream` says."""
+    """See :attr:`nexus.wire.protocol.WireProtocol.as_stream`."""
     message = read(_OBJECT, body) if endpoint.name == "anthropic.messages" else None
     blocks = None if message is None else message.get("content")
     if message is None or not isinstance(blocks, list) or not all(isinstance(block, dict) for block in blocks):
@@ -103,7 +103,7 @@ def _events(message: Mapping[str, Any], blocks: list[dict[str, Any]]) -> Iterato
 
 
 def _begin_and_deltas(block: dict[str, Any]) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
-    """Return *block* as it begins, and the deltas that complete it; one of an unknown type is whole from the start."""
+    """Return the initial form of *block* and its deltas; a block of unknown type is complete from the start."""
     match block.get("type"):
         case "text":
             return {**block, "text": ""}, [{"type": "text_delta", "text": block.get("text") or ""}]

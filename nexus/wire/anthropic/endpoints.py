@@ -1,4 +1,4 @@
-"""What Anthropic keeps for its clients, who name it by its id: batches and files."""
+"""The endpoints of batches and files, which Anthropic keeps by their ids."""
 
 from functools import partial
 from typing import Final
@@ -10,7 +10,7 @@ _keeps = partial(kept, "anthropic")
 
 KEEPING: Final = (
     _keeps("batches", "/v1/messages/batches", "GET", makes_ids=True),
-    # It has models asked, and costs what they cost.
+    # It asks models, and costs money, unlike the other endpoints here.
     Endpoint("anthropic.batch_create", "anthropic", "/v1/messages/batches", model="none", makes_ids=True),
     _keeps("batch", "/v1/messages/batches/{id}", "GET", "DELETE"),
     _keeps("batch_cancel", "/v1/messages/batches/{id}/cancel", "POST"),

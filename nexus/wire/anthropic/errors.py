@@ -1,4 +1,4 @@
-"""Nexus's errors in the shape that Anthropic's clients read."""
+"""Encodes errors in Anthropic's format."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -19,14 +19,14 @@ TYPE_OF_STATUS: Final[Mapping[int, str]] = {
     503: "overloaded_error",
     504: "timeout_error",
 }
-"""Any other status is an ``invalid_request_error`` below 500, an ``api_error`` from there on."""
+"""Any other status is an ``invalid_request_error`` below 500, else an ``api_error``."""
 
 TYPE_OF_CODE: Final[Mapping[str, str]] = {
     "deadline_exceeded": "timeout_error",
     "stream_stalled": "timeout_error",
     "server_shutdown": "overloaded_error",
 }
-"""Of errors that end a stream; any other is an ``api_error``."""
+"""For errors that end a stream; any other code is an ``api_error``."""
 
 
 class AnthropicErrorFacts(TypedDict):
@@ -48,7 +48,7 @@ class AnthropicError(TypedDict):
 
 
 def encode_error(error: RequestError, request_id: str) -> bytes:
-    """Make the body of *error*; what would make the request succeed stands beside it as ``context``."""
+    """Encode *error*, with its facts for clients as ``context``."""
     is_clients = error.status < HTTPStatus.INTERNAL_SERVER_ERROR
     type_ = TYPE_OF_STATUS.get(error.status, "invalid_request_error" if is_clients else "api_error")
     body: AnthropicError = {
@@ -62,7 +62,7 @@ def encode_error(error: RequestError, request_id: str) -> bytes:
 
 
 def _message_of(error: RequestError) -> str:
-    """Return what is told of *error*: of a request that is too long in the words by which clients know it."""
+    """Return the message of *error*; a prompt that is too long has Anthropic's wording, which clients parse."""
     facts = error.context or {}
     limit, prompt, needed = (facts.get(name) for name in ("context_length", "prompt_tokens", "needed_tokens"))
     if error.code != "context_length_exceeded" or not (

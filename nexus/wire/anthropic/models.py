@@ -30,7 +30,7 @@ class AnthropicModels(TypedDict):
 
 
 def list_models(snapshot: FleetSnapshot, naming: Naming) -> bytes:
-    """Make the answer to ``GET /v1/models``: all of them on one page."""
+    """Answer ``GET /v1/models`` with all models on one page."""
     cards = [_card(entry) for entry in entries(snapshot, naming)]
     ids = [card["id"] for card in cards]
     listing: AnthropicModels = {
@@ -43,10 +43,7 @@ def list_models(snapshot: FleetSnapshot, naming: Naming) -> bytes:
 
 
 def show_model(name: str, snapshot: FleetSnapshot, naming: Naming) -> bytes:
-    """Make the answer to ``GET /v1/models/{id}``.
-
-    :raises RequestError: no healthy backend has *name*.
-    """
+    """Answer ``GET /v1/models/{id}``. :raises RequestError: no backend can be asked for *name*."""
     return msgspec.json.encode(_card(get(name, snapshot, naming)))
 
 

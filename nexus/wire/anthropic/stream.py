@@ -1,4 +1,4 @@
-"""Watches a streamed message of Anthropic's protocol."""
+"""Watches a streamed message."""
 
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ class MessageScan(EventScan):
     __slots__ = ("_prompt_tokens",)
 
     error_mark = b"error"
-    """Not in quotes: one engine's error event has the word in its name only."""
+    """Without quotes, because the error event of one engine has the word in its name only."""
     usage_mark = b'"output_tokens"'
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class MessageScan(EventScan):
 
     def note_beginning(self, event: Event) -> None:
         if _type_of(event) == "message_start" and (usage := read_usage(event.content)):
-            # Told once, before the first content; the end of the stream tells the rest.
+            # Reported once, before the first content; the end of the stream has the rest.
             self._prompt_tokens = usage.prompt_tokens or 0
 
     def is_end(self, events: list[Event]) -> bool:
@@ -70,7 +70,7 @@ _DECODER: Final = msgspec.json.Decoder(_TypedEvent)
 
 
 def _type_of(event: Event) -> str:
-    # The name is what clients go by; the type inside repeats it, but in some engines' errors it says what kind.
+    # Clients use the name; the type inside repeats it, except in errors of some engines.
     if event.name:
         return event.name.decode(errors="replace")
     decoded = read(_DECODER, event.content)
@@ -78,7 +78,7 @@ def _type_of(event: Event) -> str:
 
 
 def _error_in(event: Event) -> Any:
-    """Return the error object of an error event, which one engine sends bare."""
+    """Return the error object of an error event, which one engine sends without its wrapper."""
     decoded = read(_ANYTHING, event.content)
     if not isinstance(decoded, dict):
         return {"type": "api_error", "message": event.content.decode(errors="replace")}

@@ -1,4 +1,4 @@
-"""What a model says in an answer of Anthropic's API: the text that it was paid for, and nothing around it."""
+"""Extracts the model's text from answers, including thoughts and tool calls."""
 
 from typing import Any, Final
 
@@ -8,7 +8,7 @@ from nexus.wire.documents import read
 
 
 def text_in_event(content: bytes) -> str:
-    """Return the text in one event of a stream, thoughts and the input of tools included."""
+    """Return the text in one event of a stream."""
     event = read(_EVENT, content)
     if event is None or event.delta is None:
         return ""
@@ -17,7 +17,7 @@ def text_in_event(content: bytes) -> str:
 
 
 def text_of(body: bytes) -> str:
-    """Return the text in a whole message; empty when it is none."""
+    """Return the text in a whole message; empty if *body* is none."""
     message = read(_MESSAGE, body)
     if message is None:
         return ""

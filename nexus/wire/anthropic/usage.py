@@ -1,4 +1,4 @@
-"""What Anthropic's answers say of the tokens they took."""
+"""Reads the usage in Anthropic's answers."""
 
 from typing import Final
 
@@ -10,10 +10,10 @@ from nexus.wire.requests.limits import TokenCount
 
 
 class Usage(msgspec.Struct):
-    """As messages and the events of their streams carry it; None is what this one does not say."""
+    """The usage in a message or an event of its stream; None: not reported there."""
 
     input_tokens: TokenCount | None = None
-    """Without those that were written to a cache or read from one."""
+    """Without tokens that were written to a cache or read from one."""
     cache_creation_input_tokens: TokenCount | None = None
     cache_read_input_tokens: TokenCount | None = None
     output_tokens: TokenCount | None = None
@@ -26,13 +26,13 @@ class Usage(msgspec.Struct):
 
 
 def usage_of(body: bytes) -> TokenUsage | None:
-    """Read the usage of a whole answer; None when there is none, or none that can be true."""
+    """Return the usage of a whole answer; None if there is none or it is implausible."""
     usage = read_usage(body)
     return None if usage is None else TokenUsage(usage.prompt_tokens or 0, usage.output_tokens or 0)
 
 
 def read_usage(content: bytes) -> Usage | None:
-    """Read the usage in a whole answer or an event, as it is."""
+    """Return the usage in a whole answer or an event, as reported."""
     answer = read(_DECODER, content)
     if answer is None:
         return None
@@ -46,7 +46,7 @@ class _Message(msgspec.Struct):
 class _Answer(msgspec.Struct):
     usage: Usage | None = None
     message: _Message | None = None
-    """In the event that begins a stream."""
+    """In the first event of a stream."""
 
 
 _DECODER: Final = msgspec.json.Decoder(_Answer)

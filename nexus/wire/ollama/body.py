@@ -1,4 +1,4 @@
-"""What an Ollama request body asks of a model."""
+"""Reads what an Ollama request requires."""
 
 import re
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ def understand(endpoint: Endpoint, body: bytes) -> Requirements:
         needs_json=len(fields.format) > len('""') and bytes(fields.format) != b"null",
         needs_embeddings=endpoint.capability == "embeddings",
         further_prompt_tokens=each.further_tokens,
-        answers=0 if endpoint.capability == "chat" and _asks_nothing(body, bulk) else 1,
+        answers=0 if endpoint.capability == "chat" and _only_loads(body, bulk) else 1,
     )
 
 
@@ -68,22 +68,22 @@ def _tokens(bulk: Mapping[str, bytes]) -> int:
     size = sum(measure(bulk[name])[0] for name in _SUMMED if name in bulk)
     tokens = size // BYTES_PER_TOKEN
     if "context" in bulk:
-        # The conversation so far, as the tokens that an earlier answer gave.
+        # The conversation so far, as token ids of an earlier answer.
         tokens += bulk["context"].count(b",") + 1
     return max(tokens, 0)
 
 
 _ASKING: Final = ("messages", "prompt", "suffix", "images", "context")
-"""Without any of these a model is only loaded, or unloaded when ``keep_alive`` is 0."""
-_NOTHING_IN_IT: Final = frozenset({b"", b"null", b'""', b"[]"})
+"""Without any of these, the request only loads a model, or unloads it if ``keep_alive`` is 0."""
+_EMPTY: Final = frozenset({b"", b"null", b'""', b"[]"})
 
 
-def _asks_nothing(body: bytes, bulk: Mapping[str, bytes]) -> bool:
-    if any(bulk.get(name, b"") not in _NOTHING_IN_IT for name in _ASKING):
+def _only_loads(body: bytes, bulk: Mapping[str, bytes]) -> bool:
+    if any(bulk.get(name, b"") not in _EMPTY for name in _ASKING):
         return False
     if not body.isascii() or b"\\" in body:
         return False
-    # Ollama takes `Prompt` for `prompt`, and the last of two.
+    # Ollama accepts `Prompt` for `prompt`, and uses the last of two.
     lower = body.lower()
     return all(lower.count(f'"{name}"'.encode()) == (name in bulk) for name in _ASKING)
 

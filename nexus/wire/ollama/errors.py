@@ -1,4 +1,4 @@
-"""Nexus's errors in the shape that Ollama's clients read."""
+"""Encodes errors in Ollama's format."""
 
 from collections.abc import Mapping
 from typing import Any, Final, NotRequired, TypedDict
@@ -9,7 +9,7 @@ from nexus.errors import RequestError
 from nexus.wire.errors.presentable import presentable
 
 TOO_LONG: Final = "the input length exceeds the context length"
-"""What Ollama itself says of a prompt that it may not cut."""
+"""Ollama's own message for a prompt that it must not truncate."""
 
 
 class OllamaError(TypedDict):
@@ -21,7 +21,7 @@ class OllamaError(TypedDict):
 
 
 def encode_error(error: RequestError, _request_id: str) -> bytes:
-    """Make the body of *error*: a text, and beside it what other clients can act on."""
+    """Encode *error* as a text, with its code and its facts beside it."""
     is_too_long = error.code == "context_length_exceeded" and "context_length" in (error.context or {})
     message = TOO_LONG if is_too_long else error.message
     body: OllamaError = {"error": presentable(message), "code": error.code}

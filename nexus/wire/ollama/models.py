@@ -13,14 +13,14 @@ from nexus.wire.catalogue import CatalogueEntry, entries, get
 from nexus.wire.documents import read
 
 API_VERSION: Final = "0.33.0"
-"""Whose API we follow. Clients compare it with what they need, so it is not ours."""
+"""The version of Ollama whose API is followed, which clients compare with the one that they need."""
 
 NEVER: Final = "2318-01-01T00:00:00Z"
-"""When models that stay in memory leave it, as Ollama puts it."""
+"""Ollama's expiry of models that stay in memory."""
 
 
 class OllamaDetails(TypedDict):
-    """What Nexus does not know of a model; all of it is empty."""
+    """Facts that Nexus does not know; all of them are empty."""
 
     parent_model: str
     format: str
@@ -31,7 +31,7 @@ class OllamaDetails(TypedDict):
 
 
 class OllamaCard(TypedDict):
-    """What both listings tell of a model."""
+    """A model in both listings."""
 
     name: str
     model: str
@@ -81,13 +81,13 @@ class OllamaShown(TypedDict):
 
 
 class OllamaVersion(TypedDict):
-    """Whose API is spoken."""
+    """The version of the API."""
 
     version: str
 
 
 def list_tags(snapshot: FleetSnapshot, naming: Naming) -> bytes:
-    """Make the answer to ``GET /api/tags``."""
+    """Answer ``GET /api/tags``."""
     models: list[OllamaTag] = [
         {**_card(entry), "modified_at": entry.created_at, "capabilities": _capabilities(entry)}
         for entry in entries(snapshot, naming)
@@ -96,7 +96,7 @@ def list_tags(snapshot: FleetSnapshot, naming: Naming) -> bytes:
 
 
 def list_running(snapshot: FleetSnapshot, naming: Naming) -> bytes:
-    """Make the answer to ``GET /api/ps``: all that can be asked now; what a server has loaded is its own affair."""
+    """Answer ``GET /api/ps`` with all models that can be asked now, loaded or not."""
     models: list[OllamaRunning] = [
         {**_card(entry), "expires_at": NEVER, "size_vram": 0, "context_length": entry.context_length or 0}
         for entry in entries(snapshot, naming)
@@ -105,9 +105,9 @@ def list_running(snapshot: FleetSnapshot, naming: Naming) -> bytes:
 
 
 def show_model(body: bytes, snapshot: FleetSnapshot, naming: Naming) -> bytes:
-    """Make the answer to ``POST /api/show``.
+    """Answer ``POST /api/show``.
 
-    :raises RequestError: *body* names no model, or one that no healthy backend has.
+    :raises RequestError: *body* names no model, or one that no backend can be asked for.
     """
     asked = read(_DECODER, body)
     if asked is None:
@@ -130,14 +130,14 @@ def show_model(body: bytes, snapshot: FleetSnapshot, naming: Naming) -> bytes:
 
 
 def show_version() -> bytes:
-    """Make the answer to ``GET /api/version``."""
+    """Answer ``GET /api/version``."""
     return msgspec.json.encode({"version": API_VERSION})
 
 
 class _Asked(msgspec.Struct):
     model: str = ""
     name: str = ""
-    """As older clients call it."""
+    """The name of ``model`` in older clients."""
 
 
 _DECODER: Final = msgspec.json.Decoder(_Asked)
@@ -157,20 +157,20 @@ def _card(entry: CatalogueEntry) -> OllamaCard:
         "name": entry.name,
         "model": entry.name,
         "size": 0,
-        # Clients compare it to see whether a model has changed.
+        # Clients compare it to detect a changed model.
         "digest": sha256(entry.name.encode()).hexdigest(),
         "details": _DETAILS,
     }
 
 
 def _model_facts(entry: CatalogueEntry) -> Mapping[str, Any]:
-    # Clients find the length by way of the architecture's name.
+    # Clients find the length under the architecture's name.
     length = {} if entry.context_length is None else {"nexus.context_length": entry.context_length}
     return {"general.architecture": "nexus", **length}
 
 
 def _capabilities(entry: CatalogueEntry) -> list[str]:
-    # A model that embeds completes nothing, as a rule; one that calls tools talks.
+    # As a rule, an embedding model completes nothing, unless it calls tools.
     completes = not entry.embeddings or entry.tools
     kinds = {"embedding": entry.embeddings, "completion": completes, "vision": entry.vision, "tools": entry.tools}
     return [name for name, has in kinds.items() if has]

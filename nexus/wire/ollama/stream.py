@@ -1,4 +1,4 @@
-"""Watches a streamed answer of Ollama."""
+"""Watches a streamed answer."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""What a model says in an answer of Ollama: the text that it was paid for, and nothing around it."""
+"""Extracts the model's text from answers, including thoughts and tool calls."""
 
 from typing import Any, Final
 
@@ -8,7 +8,7 @@ from nexus.wire.documents import read
 
 
 def text_of(content: bytes) -> str:
-    """Return the text in a whole answer or in one line of a stream, thoughts and the calls of tools included."""
+    """Return the text in a whole answer or in one line of a stream."""
     said = read(_DECODER, content)
     if said is None:
         return ""

@@ -1,4 +1,4 @@
-"""What Ollama's answers say of the tokens they took."""
+"""Reads the usage in Ollama's answers."""
 
 from typing import Final
 
@@ -9,11 +9,11 @@ from nexus.wire.documents import read
 from nexus.wire.requests.limits import TokenCount
 
 WITHOUT_TOKENS: Final = ("load", "unload")
-"""How answers end for which no model has worked: one was only loaded, or unloaded."""
+"""The ``done_reason`` of answers to requests that only load or unload a model."""
 
 
 def usage_of(body: bytes) -> TokenUsage | None:
-    """Read the usage of a whole answer, or of its last line; None when there is none, or none that can be true."""
+    """Return the usage of a whole answer or its last line; None if there is none or it is implausible."""
     answer = read(_DECODER, body)
     if answer is None:
         return None

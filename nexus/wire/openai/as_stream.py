@@ -1,4 +1,4 @@
-"""Tells OpenAI's documents as the streams that were asked for: client libraries find nothing in a document then."""
+"""Converts documents into the streams that were requested, as client libraries cannot read a document then."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
@@ -10,7 +10,7 @@ from nexus.wire.documents import read
 
 
 def as_stream(endpoint: Endpoint, body: bytes) -> bytes | None:
-    """Return the events that *body* stands for, as :attr:`nexus.wire.protocol.WireProtocol.as_stream` says."""
+    """See :attr:`nexus.wire.protocol.WireProtocol.as_stream`."""
     convert = _CONVERTERS.get(endpoint.name)
     document = None if convert is None else read(_OBJECT, body)
     if convert is None or document is None:
@@ -33,7 +33,7 @@ def _chunks(
     choices, usage = document.pop("choices", None), document.pop("usage", None)
     if not isinstance(choices, list) or not choices or not all(isinstance(choice, dict) for choice in choices):
         return
-    # The model comes before all text: that is where its name is looked for.
+    # The model must precede all text, for its name to be restored.
     head = {**{name: document.get(name) for name in ("id", "object", "created", "model")}, **document, "object": name}
     for place, choice in enumerate(choices):
         begun = {"index": choice.get("index", place), **content_of(choice), "logprobs": choice.get("logprobs")}
@@ -41,7 +41,7 @@ def _chunks(
     for place, choice in enumerate(choices):
         nothing: Mapping[str, Any] = {"delta": {}} if "message" in choice else {"text": ""}
         ended = {"index": choice.get("index", place), **nothing, "finish_reason": choice.get("finish_reason") or "stop"}
-        # Beside the last reason to stop: some clients fail on a chunk without choices that they have not asked for.
+        # With the last finish reason: some clients fail on a chunk without choices that they did not request.
         last = {"usage": usage} if usage is not None and place == len(choices) - 1 else {}
         yield _event({**head, "choices": [ended], **last})
     yield b"data: [DONE]\n\n"
@@ -107,7 +107,7 @@ def _part_events(numbered: "_Numbered", place: Mapping[str, Any], part: dict[str
 
 
 class _Numbered:
-    """Makes events that are counted."""
+    """Builds events with sequence numbers."""
 
     def __init__(self) -> None:
         self._next = 0
@@ -139,4 +139,4 @@ _CONVERTERS: Final[Mapping[str, Callable[[dict[str, Any]], Iterator[bytes]]]] = 
     "openai.transcriptions": _transcript_events,
     "openai.translations": _transcript_events,
 }
-"""By endpoint; a document of any other is passed on as it is."""
+"""By endpoint; documents of any other are passed on unchanged."""

@@ -1,4 +1,4 @@
-"""What an OpenAI request body asks of a model."""
+"""Reads what an OpenAI request requires, and what it refers to."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -25,12 +25,12 @@ def understand(endpoint: Endpoint, body: bytes) -> Requirements:
     measured = _measure(prompt, bulk)
     return Requirements(
         model=fields.model or "",
-        # Speech says in a member of its own that it is to be told as events.
+        # Speech has its own member to request a stream of events.
         is_stream=bool(fields.stream) or (fields.stream_format == "sse" and endpoint.name == "openai.speech"),
         prompt_tokens=measured.tokens,
         max_tokens=_max_tokens(endpoint, fields),
         needs_vision=measured.has_image,
-        # Most requests have none of these four, and to see that is cheaper than to ask.
+        # Most requests have none of these four, and this check is cheaper than the calls.
         needs_tools=bool(fields.tools or fields.functions) and (has_items(fields.tools) or has_items(fields.functions)),
         needs_json=bool(fields.response_format or fields.text)
         and (_asks_for_json(fields.response_format) or _asks_for_json(fields.text)),
@@ -45,7 +45,7 @@ def understand(endpoint: Endpoint, body: bytes) -> Requirements:
 
 class _Body(SteeringBody, gc=False):
     fallbacks: Refused = UNSET
-    """Another proxy's: models that it may ask instead, past the policies of this one."""
+    """Of another proxy: further models that it may use, which would bypass policies."""
     messages: msgspec.Raw = NOTHING
     max_tokens: MaxTokens = None
     max_completion_tokens: MaxTokens = None
@@ -79,7 +79,7 @@ class _Body(SteeringBody, gc=False):
     input_suffix: msgspec.Raw = NOTHING
     tokens: msgspec.Raw = NOTHING
     truncate_prompt_tokens: msgspec.Raw = NOTHING
-    """vLLM's: it cuts the prompt instead of refusing it."""
+    """Of vLLM, which truncates the prompt instead of refusing it."""
     chat_template: msgspec.Raw = NOTHING
     grammar: msgspec.Raw = NOTHING
     guided_grammar: msgspec.Raw = NOTHING
@@ -105,7 +105,7 @@ _SHAPE: Final = Shape(
 class _Prompt(NamedTuple):
     members: tuple[str, ...] = ()
     one_by_one: frozenset[str] = frozenset()
-    """Those of them that may be several prompts, each answered on its own."""
+    """Those that may be several prompts, each answered separately."""
 
 
 _PROMPTS: Final[Mapping[str, _Prompt]] = {
@@ -129,14 +129,14 @@ _PROMPTS: Final[Mapping[str, _Prompt]] = {
     "openai.classify": _Prompt(("input", "messages"), frozenset({"input"})),
     "openai.embed_v2": _Prompt(("texts", "inputs"), frozenset({"texts"})),
 }
-"""What of a body a model reads. Elsewhere its context does not limit it."""
+"""The members that a model reads, by endpoint. At other endpoints, the context is no limit."""
 
 _NO_PROMPT: Final = _Prompt()
 
 
 class _Measured(NamedTuple):
     tokens: int
-    """Estimated, of the longest of the prompts."""
+    """Estimated, of the longest prompt."""
     further_tokens: int
     prompts: int
     has_image: bool
@@ -158,14 +158,14 @@ def _measure(prompt: _Prompt, bulk: Mapping[str, bytes]) -> _Measured:
 
 
 def _max_tokens(endpoint: Endpoint, fields: _Body) -> int | None:
-    """Return the limit that the endpoint knows; of two for the same thing the higher, as engines differ in which."""
+    """Return the endpoint's limit; of two names for it the higher value, because engines differ in which they use."""
     if endpoint.name == "openai.responses":
         return answer_limit(fields.max_output_tokens)
     return answer_limit(fields.max_tokens, fields.max_completion_tokens)
 
 
 def _is_kept(endpoint: Endpoint, fields: _Body) -> bool:
-    """Whether the answer can be referred to later: a response unless its client says no, a chat if it says so."""
+    """Whether the backend stores the answer: by default for a response, on request for a chat."""
     if not endpoint.makes_ids:
         return False
     if endpoint.name == "openai.chat":
@@ -181,13 +181,13 @@ _JSON_FORMAT: Final = re.compile(rb'"type"[ \t\n\r]*+:[ \t\n\r]*+"json_(?:object
 
 
 REFERRING: Final = frozenset({"openai.chat", "openai.responses", "openai.response_compact", "openai.batch_create"})
-"""The endpoints whose bodies may refer to something."""
+"""The endpoints whose bodies may have references."""
 
 MAX_ID: Final = 256
 
 
 def _references_in(fields: _Body, body: bytes) -> tuple[Reference, ...]:
-    """Return what *body* refers to, its own kind of ids first."""
+    """Return the references in *body*: its own members first, then files."""
     if not (fields.previous_response_id or fields.conversation or fields.input_file_id or FILES_MARK in body):
         return ()
     return tuple(islice(_references(fields, body), MAX_REFERENCES))
@@ -210,6 +210,6 @@ _ID: Final = msgspec.json.Decoder(str | _Object | None)
 
 
 def _id_in(value: msgspec.Raw) -> str | None:
-    """Return the id that *value* is, or has; None when it is something else, which is the backend's to refuse."""
+    """Return *value* if it is an id, or the id in it; None for anything else, which the backend refuses."""
     decoded = read(_ID, bytes(value))
     return decoded.id if isinstance(decoded, _Object) else decoded

@@ -24,7 +24,7 @@ class ChatScan(EventScan):
     error_mark = b'"error"'
     usage_mark = b'"prompt_tokens"'
     second_usage_mark = b'"predicted_n"'
-    """Of llama.cpp, which tells it whether or not the client wants a usage."""
+    """Of llama.cpp, which sends it even if the client requests no usage."""
 
     def __init__(self) -> None:
         super().__init__(SSEFraming())
@@ -39,12 +39,12 @@ class ChatScan(EventScan):
             return Sense.CONTENT
         if chunk.is_error:
             return Sense.ERROR
-        # Content filters of some clouds speak first, in a chunk without choices.
+        # Some clouds first send the result of a content filter, in a chunk without choices.
         says_something = chunk.choices is msgspec.UNSET or any(choice.has_content for choice in chunk.choices or ())
         return Sense.CONTENT if says_something else Sense.LIFECYCLE
 
     def is_end(self, events: list[Event]) -> bool:
-        """Whether ``[DONE]`` came, or the last chunk with choices says why they end: some servers stop there."""
+        """Whether ``[DONE]`` came, or the last chunk with choices finishes them: some servers omit ``[DONE]``."""
         for event in reversed(events):
             if event.content.strip() == DONE:
                 return True

@@ -1,4 +1,4 @@
-"""Makes OpenAI's documents of streams that were not asked for."""
+"""Merges streams that were not requested into documents."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -35,7 +35,7 @@ class ChunkCollector:
         delta = choice.pop("delta", None)
         if delta is not None:
             choice["message"] = delta
-        # It is told once, and not in pieces.
+        # Sent once, and not in pieces.
         if (reason := choice.pop("finish_reason", None)) is not None:
             whole["finish_reason"] = reason
         merge(whole, choice)
@@ -71,7 +71,7 @@ class ResponseCollector:
         self._response: msgspec.Raw | None = None
 
     def add(self, event: Event) -> None:
-        # The type of a terminal event stands at its beginning, wherever the long response in it ends.
+        # Decodes the type and leaves the long response as bytes.
         typed = read(_TYPED, event.content)
         if typed is not None and (typed.type or event.name.decode(errors="replace")) in TERMINAL and typed.response:
             self._response = typed.response
@@ -97,25 +97,25 @@ class TranscriptCollector:
 
 
 class ImageCollector:
-    """Keeps the finished pictures, and no partial one."""
+    """Keeps the final images, without partial ones."""
 
     def __init__(self) -> None:
         self._head: dict[str, Any] = {}
-        self._pictures: list[Mapping[str, Any]] = []
+        self._images: list[Mapping[str, Any]] = []
 
     def add(self, event: Event) -> None:
         found = read(_TYPED_IMAGE, event.content)
         if found is None or not found.type.endswith(".completed"):
             return
-        picture = msgspec.json.decode(event.content)
-        self._head = {name: picture[name] for name in _OF_ALL_PICTURES if name in picture}
-        self._pictures.append({"b64_json": picture.get("b64_json")})
+        image = msgspec.json.decode(event.content)
+        self._head = {name: image[name] for name in _SHARED_MEMBERS if name in image}
+        self._images.append({"b64_json": image.get("b64_json")})
 
     def document(self) -> bytes | None:
-        if not self._pictures:
+        if not self._images:
             return None
         head = {"created" if name == "created_at" else name: value for name, value in self._head.items()}
-        return msgspec.json.encode({**head, "data": self._pictures})
+        return msgspec.json.encode({**head, "data": self._images})
 
 
 class _Typed(msgspec.Struct):
@@ -130,7 +130,7 @@ class _TypedImage(msgspec.Struct):
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
 _TYPED: Final = msgspec.json.Decoder(_Typed)
 _TYPED_IMAGE: Final = msgspec.json.Decoder(_TypedImage)
-_OF_ALL_PICTURES: Final = ("created_at", "size", "quality", "background", "output_format", "usage")
+_SHARED_MEMBERS: Final = ("created_at", "size", "quality", "background", "output_format", "usage")
 
 _COLLECTORS: Final[Mapping[str, Callable[[], Collector]]] = {
     "openai.chat": ChunkCollector,
@@ -142,10 +142,10 @@ _COLLECTORS: Final[Mapping[str, Callable[[], Collector]]] = {
     "openai.images": ImageCollector,
     "openai.image_edits": ImageCollector,
 }
-"""By endpoint; the events of any other make no document."""
+"""By endpoint; events of any other make no document."""
 
 
 def collector(endpoint: Endpoint) -> Collector | None:
-    """Return what collects a stream of *endpoint*; None when there is no document to be made of it."""
+    """See :attr:`nexus.wire.protocol.WireProtocol.collector`."""
     make = _COLLECTORS.get(endpoint.name)
     return None if make is None else make()

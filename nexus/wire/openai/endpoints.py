@@ -1,4 +1,4 @@
-"""Every path of OpenAI's family, one row each: what models are asked at, and what backends keep for clients."""
+"""The endpoints of OpenAI's API and of engines that follow it: those that ask models, and those of stored things."""
 
 from functools import partial
 from typing import Final
@@ -9,7 +9,7 @@ from nexus.wire.kept.endpoints import kept
 _PROTOCOL: Final = "openai"
 
 NATIVE: Final = (
-    # llama.cpp's own. Its /completions and /embeddings are taken for OpenAI's, which clients mean by them.
+    # llama.cpp's own. Its /completions and /embeddings are treated as OpenAI's, as clients mean these.
     Endpoint("openai.native_completion", _PROTOCOL, "/completion", model="maybe"),
     Endpoint("openai.infill", _PROTOCOL, "/infill", model="maybe"),
     Endpoint("openai.native_embedding", _PROTOCOL, "/embedding", capability="embeddings", model="maybe"),
@@ -21,7 +21,7 @@ NATIVE: Final = (
     Endpoint("openai.classify", _PROTOCOL, "/classify", capability="rerank"),
     Endpoint("openai.embed_v2", _PROTOCOL, "/v2/embed", capability="embeddings"),
 )
-"""What single engines add to OpenAI's API, in its shape of errors."""
+"""Endpoints of single engines, with errors in OpenAI's format."""
 
 ASKING: Final = (
     Endpoint("openai.chat", _PROTOCOL, "/v1/chat/completions", makes_ids=True),
@@ -64,7 +64,7 @@ ASKING: Final = (
     Endpoint("openai.detokenize", _PROTOCOL, "/detokenize", capability="tokenize"),
     *NATIVE,
 )
-"""Where a model is asked."""
+"""Endpoints that ask a model."""
 
 
 _keeps = partial(kept, _PROTOCOL)
@@ -89,9 +89,9 @@ KEEPING: Final = (
     _keeps("upload_complete", "/v1/uploads/{id}/complete", "POST", makes_ids=True),
     _keeps("upload_cancel", "/v1/uploads/{id}/cancel", "POST"),
     _keeps("batches", "/v1/batches", "GET", makes_ids=True),
-    # It has models asked, and costs what they cost.
+    # It asks models, and costs money, unlike the other endpoints here.
     Endpoint("openai.batch_create", _PROTOCOL, "/v1/batches", model="none", makes_ids=True),
     _keeps("batch", "/v1/batches/{id}", "GET", makes_ids=True),
     _keeps("batch_cancel", "/v1/batches/{id}/cancel", "POST", makes_ids=True),
 )
-"""What one backend keeps for clients, who name it by its id."""
+"""Endpoints of things that one backend keeps by their ids."""

@@ -1,4 +1,4 @@
-"""Nexus's errors in the shape that OpenAI's clients read."""
+"""Encodes errors in OpenAI's format."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -27,7 +27,7 @@ class OpenAIError(TypedDict):
 
 
 def encode_error(error: RequestError, _request_id: str) -> bytes:
-    """Make the body of *error*; what would make the request succeed stands beside it as ``context``."""
+    """Encode *error*, with its facts for clients as ``context``."""
     body: OpenAIError = {
         "error": {
             "message": presentable(error.message),
@@ -46,6 +46,6 @@ def _type_of(error: RequestError) -> str:
         return "rate_limit_error"
     if error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
         return "invalid_request_error"
-    # Whoever reads the context of a rejection knows it by this type.
+    # Clients that read the context of a rejection recognise it by this type.
     is_rejection = error.status == HTTPStatus.SERVICE_UNAVAILABLE and error.context is not None
     return "service_unavailable" if is_rejection else "server_error"

@@ -1,4 +1,4 @@
-"""Watches any other streamed answer: speech, transcripts, images."""
+"""Watches a streamed answer of any other endpoint: speech, transcripts, images."""
 
 from typing import Final
 

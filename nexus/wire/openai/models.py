@@ -10,7 +10,7 @@ from nexus.wire.catalogue import CatalogueEntry, entries, get
 
 
 class Capabilities(TypedDict):
-    """What a model can do; null where no server says."""
+    """What a model can do; null if no server reports it."""
 
     vision: bool | None
     tools: bool | None
@@ -19,7 +19,7 @@ class Capabilities(TypedDict):
 
 
 class OpenAIModel(TypedDict):
-    """A model, with what this proxy knows of it besides."""
+    """A model, with further facts that Nexus knows."""
 
     id: str
     object: Literal["model"]
@@ -38,16 +38,13 @@ class OpenAIModels(TypedDict):
 
 
 def list_models(snapshot: FleetSnapshot, naming: Naming) -> bytes:
-    """Make the answer to ``GET /v1/models``."""
+    """Answer ``GET /v1/models``."""
     listing: OpenAIModels = {"object": "list", "data": [_card(entry) for entry in entries(snapshot, naming)]}
     return msgspec.json.encode(listing)
 
 
 def show_model(name: str, snapshot: FleetSnapshot, naming: Naming) -> bytes:
-    """Make the answer to ``GET /v1/models/{id}``.
-
-    :raises RequestError: no healthy backend has *name*.
-    """
+    """Answer ``GET /v1/models/{id}``. :raises RequestError: no backend can be asked for *name*."""
     return msgspec.json.encode(_card(get(name, snapshot, naming)))
 
 

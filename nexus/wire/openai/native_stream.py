@@ -1,4 +1,4 @@
-"""Watches the streams of engines' own endpoints: llama.cpp's completion, SGLang's generate."""
+"""Watches a streamed answer of an engine's own endpoint: llama.cpp's completion, SGLang's generate."""
 
 from typing import Final
 
@@ -11,7 +11,7 @@ from nexus.wire.streams.event import Event
 
 
 class NativeScan(MediaScan):
-    """Events of which the last is OpenAI's end mark, or says ``stop`` itself."""
+    """Events of which the last is OpenAI's end mark, or has ``stop``."""
 
     __slots__ = ()
 

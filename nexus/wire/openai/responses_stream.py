@@ -28,12 +28,12 @@ LIFECYCLE: Final = frozenset(
 
 
 class ResponsesScan(EventScan):
-    """Typed events; the last one tells how the response ended."""
+    """Typed events, of which the last has the final response."""
 
     __slots__ = ()
 
     error_mark = b'"error"'
-    """Also of a response that failed: the response in the event has that member."""
+    """Also occurs in the event of a failed response, as a member of the response."""
     usage_mark = b'"input_tokens"'
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class ResponsesScan(EventScan):
         return Sense.LIFECYCLE if decoded.type in LIFECYCLE else Sense.CONTENT
 
     def is_end(self, events: list[Event]) -> bool:
-        # Some servers add OpenAI's older end mark, or pings.
+        # Some servers append OpenAI's older end mark, or pings.
         return any(decoded.type in TERMINAL for event in events if (decoded := _decoded(event)))
 
     def usage_in(self, event: Event) -> TokenUsage | None:
@@ -61,7 +61,7 @@ class ResponsesScan(EventScan):
         return reply_of(found, msgspec.json.encode({"error": found}) if isinstance(found, dict) else error.content)
 
     def failure(self, code: str, message: str) -> bytes:
-        # A lone error event would be handed on as an event; its member `error` makes the library raise it.
+        # Client libraries raise an error only for an event with a member `error`.
         number = self._next_number()
         event = {"type": "error", "code": code, "message": message, "param": None, "sequence_number": number}
         return b"event: error\ndata: %b\n\n" % encode_failure(code, message, beside=event)

@@ -1,4 +1,4 @@
-"""Errors inside OpenAI's streams: the backends' and our own."""
+"""Errors inside streams: those of backends, and those of Nexus."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -13,7 +13,7 @@ _ANYTHING: Final = msgspec.json.Decoder()
 
 
 def decoded_error(event: Event) -> Any:
-    """Return the error in *event*, from wherever servers put it; None when it is no JSON."""
+    """Return the error in *event*, wherever the server put it; None if *event* is no JSON."""
     decoded = read(_ANYTHING, event.content)
     if not isinstance(decoded, dict):
         return decoded
@@ -22,12 +22,12 @@ def decoded_error(event: Event) -> Any:
 
 
 def reply_of(error: Any, body: bytes) -> tuple[int, bytes]:
-    """Return the reply that an error should have been; *body* is it as sent."""
+    """Return the status that *error* should have been sent with, and its *body*."""
     return status_of(error), body
 
 
 def encode_failure(code: str, message: str, *, beside: Mapping[str, Any] | None = None) -> bytes:
-    """Make an error of ours, which every client library raises for its member ``error``.
+    """Encode an error of Nexus, which client libraries raise because of its member ``error``.
 
     :param beside: further members of the event.
     """

@@ -1,4 +1,4 @@
-"""What a model says in an answer of OpenAI's API: the text that it was paid for, and nothing around it."""
+"""Extracts the model's text from answers, including thoughts and tool calls."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -9,7 +9,7 @@ from nexus.wire.documents import read
 
 
 def text_in_chunk(content: bytes) -> str:
-    """Return the text in one chunk of a chat or text completion, thoughts and the arguments of calls included."""
+    """Return the text in one chunk of a chat or text completion."""
     chunk = read(_CHUNK, content)
     return "".join(text for choice in chunk.choices for text in choice.texts()) if chunk is not None else ""
 
@@ -23,7 +23,7 @@ def text_in_event(content: bytes) -> str:
 
 
 def text_of(body: bytes) -> str:
-    """Return the text in a whole answer; empty when it is none."""
+    """Return the text in a whole answer; empty if *body* is none."""
     answer = read(_ANSWER, body)
     if answer is None:
         return ""

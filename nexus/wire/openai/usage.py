@@ -1,4 +1,4 @@
-"""What OpenAI's answers say of the tokens they took."""
+"""Reads the usage in OpenAI's answers."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ from nexus.wire.requests.limits import TokenCount
 
 
 def usage_of(body: bytes) -> TokenUsage | None:
-    """Read the usage of a whole answer, or of one event; None when there is none, or none that can be true."""
+    """Return the usage of a whole answer or an event; None if there is none or it is implausible."""
     answer = read(_DECODER, body)
     if answer is None:
         return None
@@ -25,17 +25,17 @@ class _Usage(msgspec.Struct):
     prompt_tokens: TokenCount | None = None
     completion_tokens: TokenCount | None = None
     input_tokens: TokenCount | None = None
-    """As the Responses API, audio and images call it."""
+    """The name in the Responses API, for audio and images."""
     output_tokens: TokenCount | None = None
     total_tokens: TokenCount | None = None
-    """Of some clouds more than the parts, by what the model thought; of rerankers all that there is."""
+    """In some clouds greater than the sum of the parts, by the model's thoughts; in rerankers the only count."""
 
 
 class _Timings(msgspec.Struct):
-    """What llama.cpp says with each answer, and with the last chunk of each stream."""
+    """Sent by llama.cpp with each answer, and with the last chunk of each stream."""
 
     cache_n: TokenCount = 0
-    """Of the prompt, what was in the cache."""
+    """The tokens of the prompt that were cached."""
     prompt_n: TokenCount | None = None
     predicted_n: TokenCount | None = None
 

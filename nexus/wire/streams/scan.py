@@ -1,4 +1,4 @@
-"""What watching a stream has in common in all protocols: framing, flags, the few events that must be remembered."""
+"""Watches a stream: the part that all protocols share."""
 
 from abc import ABC, abstractmethod
 from collections import deque
@@ -14,18 +14,18 @@ from nexus.wire.token_estimates import BYTES_PER_TOKEN
 
 LARGE_BLOCK_BYTES: Final = 16 * 1024
 MAX_LONG_EVENTS: Final = 32
-"""Events of a large block that are looked at one by one; with more of them, none is long."""
+"""Events of a large block that are shortened one by one; if there are more, none of them is long."""
 MAX_TOKENS_PER_EVENT: Final = 2
-"""An answer that by its size has more is not made of one token per event."""
+"""If an answer has more by its size, its backend sends several tokens per event."""
 MAX_RECENT_BLOCKS: Final = 4
-"""Blocks of events that are remembered: the answer's end, its usage and its marker can come apart."""
+"""Blocks that are remembered, as the end of an answer, its usage and the end mark can come separately."""
 
 
 class Framing(Protocol):
-    """How a stream is made of events."""
+    """The framing of a stream."""
 
     room: EventRoom
-    """What bounds the event that is not complete."""
+    """Bounds the incomplete event."""
 
     def feed(self, data: bytes) -> bytes: ...
     def completed_rest(self) -> bytes: ...
@@ -41,10 +41,10 @@ class Framing(Protocol):
 
 
 class EventScan(ABC):
-    """A :class:`nexus.wire.protocol.StreamScan`; a protocol says what its events mean.
+    """A :class:`nexus.wire.protocol.StreamScan`; a subclass defines the meaning of events.
 
-    Most blocks pass with a few searches for marks, which can stand in JSON only as a member's name or a whole value:
-    in text, their quotes are escaped. Only where a mark is found, and before the first content, events are decoded.
+    Most blocks pass after a few searches for marks, which occur in JSON only as a member's name or a whole value: in
+    text, their quotes are escaped. Events are decoded only before the first content, and where a mark is found.
     """
 
     __slots__ = (
@@ -65,11 +65,11 @@ class EventScan(ABC):
     )
 
     error_mark: bytes
-    """Stands in every event that is an error."""
+    """Occurs in every error event."""
     usage_mark: bytes
-    """Stands in every event that tells a usage."""
+    """Occurs in every event with a usage."""
     second_usage_mark: bytes = b""
-    """Stands in one of the last events, which tells what may serve as a usage; empty: there is none."""
+    """Occurs in one of the last events, which can serve as a usage; empty: there is none."""
 
     def __init__(self, framing: Framing) -> None:
         self.has_content = False
@@ -125,14 +125,14 @@ class EventScan(ABC):
                 see(event)
             return block
 
-        # It replaces the plain one, so that a stream of which nothing is read costs nothing.
+        # Replaces the plain function, so that a stream without observers costs nothing.
         self._feed = feed_and_show
 
     def is_finished(self) -> bool:
         return self.is_end(self._last_events()) or self.is_end(self._all_events())
 
     def closing(self) -> bytes:
-        # Some servers end without the line ends that would complete their last event.
+        # Some servers omit the line ends of their last event.
         events = self._all_events()
         if self.is_end(events):
             return self._framing.completed_rest() + self.epilogue(events)
@@ -154,18 +154,18 @@ class EventScan(ABC):
     def usage(self) -> TokenUsage | None:
         block, mark = self._usage_block, self.usage_mark
         if not block and self.second_usage_mark:
-            # Only the end of an answer has it, so no other block was searched for it.
+            # Only the end of an answer has it, so earlier blocks were not searched.
             block, mark = b"".join(self._recent), self.second_usage_mark
         at = block.rfind(mark)
         if at < 0:
             return None
-        # Of a block of many events, the one with the last mark is all that is read.
+        # Of a block of many events, only the one with the last mark is decoded.
         marked = self._framing.events(self._framing.event_at(block, at))
         return self.usage_in(marked[-1]) if marked else None
 
     def estimated_tokens(self) -> int:
         size_of, recent = self._framing.size_of, self._last_events()
-        # The last events end the answer, as the first ones begin it: neither brings text.
+        # The last events end the answer, as the first ones begin it: neither has text.
         last = [(size_of(event), len(self.text_in(event.content).encode())) for event in recent]
         ends = [size for size, text in last if not text]
         bringing = len(last) - len(ends)
@@ -175,43 +175,43 @@ class EventScan(ABC):
             return count
         around = sum(size - text for size, text in last if text) // bringing
         by_size = (self._bytes - self._lifecycle_bytes - sum(ends) - count * around) // BYTES_PER_TOKEN
-        # Engines send each token by itself; what is much longer than that comes from where several go together.
+        # Engines usually send one event per token; much longer events have several.
         return by_size if by_size > MAX_TOKENS_PER_EVENT * count else count
 
     @staticmethod
     @abstractmethod
     def text_in(content: bytes) -> str:
-        """Return what the model says in one event; empty when it says nothing there."""
+        """Return the model's text in one event, which may be empty."""
 
     @abstractmethod
     def sense(self, event: Event) -> Sense:
-        """Say what *event* is for; it may hold any bytes, and being asked twice changes nothing."""
+        """Return the purpose of *event*, which may hold any bytes; without side effects."""
 
-    def note_beginning(self, event: Event) -> None:  # noqa: B027 - nothing is what most protocols do
-        """Learn what an event tells that comes before the first content; most protocols tell nothing there."""
+    def note_beginning(self, event: Event) -> None:  # noqa: B027 - most protocols need nothing
+        """Read what a lifecycle event before the first content reports."""
 
     @abstractmethod
     def is_end(self, events: list[Event]) -> bool:
-        """Whether an answer whose last events are *events* is finished."""
+        """Whether *events*, the last ones of an answer, complete it."""
 
     def epilogue(self, _events: list[Event]) -> bytes:
-        """Return what a finished answer that ends with these events still lacks."""
+        """Return what a complete answer with these last events lacks."""
         return b""
 
     @abstractmethod
     def usage_in(self, event: Event) -> TokenUsage | None:
-        """Read the usage that *event* tells, None when it cannot be true."""
+        """Return the usage in *event*, None if it is implausible."""
 
     @abstractmethod
     def reply_of(self, error: Event) -> tuple[int, bytes]:
-        """Return the status and the body of the reply that *error* should have been."""
+        """Return the status and the body that *error* should have been sent with."""
 
     @abstractmethod
     def failure(self, code: str, message: str) -> bytes: ...
 
     @staticmethod
     def _is_error(event: Event, sense: Sense) -> bool:
-        """Whether the first event is an error, be it in the shape of another API."""
+        """Whether the first event is an error, in the format of any API."""
         return sense is Sense.ERROR or error_in(event.content) is not None
 
     def _look_for_content(self, block: bytes) -> None:
@@ -230,7 +230,7 @@ class EventScan(ABC):
                 self.note_beginning(event)
 
     def _shortened(self, block: bytes) -> bytes:
-        """Return a long *block* without the pictures and long texts in it; one of many short events as it is."""
+        """Return a long *block* without its images and long texts; one of many short events unchanged."""
         framing = self._framing
         if len(framing.tail(block)) < LARGE_BLOCK_BYTES:
             return block
@@ -244,7 +244,7 @@ class EventScan(ABC):
         tail = self._framing.tail(recent)
         events = self._framing.events(tail)
         if len(events) < MAX_RECENT_BLOCKS and len(tail) < len(recent):
-            # Comments and pings may follow what matters.
+            # Comments and pings may follow the last relevant event.
             events = self._framing.events(recent)
         return events[-MAX_RECENT_BLOCKS:]
 
