@@ -1,1 +1,8 @@
-"""What Nexus tells about itself: ``logging``, ``metrics`` and ``tracing``."""
+"""Logs, metrics and traces.
+
+===========  ==================================================================
+``logging``  structured log lines, written by a thread
+``metrics``  counters of all exchanges, and their format for Prometheus
+``tracing``  spans for an OpenTelemetry collector, exported by a thread
+===========  ==================================================================
+"""

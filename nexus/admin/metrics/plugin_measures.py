@@ -56,7 +56,7 @@ class PluginMeasures:
             self._is_reloading = False
         for name, (measure, place) in before.items():
             if name not in self._given and place.plugin in plugins:
-                self._series[name].begin_anew({})
+                self._series[name].restart({})
                 self._carried[name] = msgspec.structs.replace(measure, samples=()), place
 
     def record(self, measure: Measure, place: Place) -> tuple[Key, Mapping[Key, float]]:
@@ -65,8 +65,8 @@ class PluginMeasures:
         read = read_samples(measure)
         series = self._of(measure, read.labels if read.values else None)
         if self._is_reloading:
-            series.begin_anew(read.values)
-        values = series.told(read.values)
+            series.restart(read.values)
+        values = series.exposed(read.values)
         self._leave_out(place, measure.name, "invalid", read.refused, read.complaint)
         most = f"it has more than {MAX_SAMPLES} series"
         self._leave_out(place, measure.name, "too_many", series.left_out, most)

@@ -1,1 +1,9 @@
-"""Structured logs: a call is a level check, rendering and writing happen in a thread."""
+"""Structured log lines, written by a thread.
+
+=============  ==================================================================
+``logs``       configures structlog, and levels per component
+``rendering``  an entry as a line of JSON or text
+``writing``    the queue of lines and the thread that writes them
+``repeats``    limits repeated events
+=============  ==================================================================
+"""

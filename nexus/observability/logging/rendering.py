@@ -1,4 +1,4 @@
-"""One log entry as one line of JSON or of readable text, short, without secrets, and harmless to a terminal."""
+"""Renders log entries as JSON or text, with long values cut, secrets hidden and control characters escaped."""
 
 import re
 import threading
@@ -10,47 +10,47 @@ from typing import Any, Final
 import msgspec
 
 Entry = tuple[int, str, str, dict[str, Any]]
-"""Unix nanoseconds, level, logger, and the fields with ``event`` among them."""
+"""Unix nanoseconds, level, logger, and the fields, including ``event``."""
 
 Head = tuple[int, str, str]
-"""The same without the fields."""
+"""An entry without its fields."""
 
 MAX_TEXT: Final = 256
 MAX_ITEMS: Final = 32
 MAX_DEPTH: Final = 3
 MIN_SECRET: Final = 4
 FEW_SECRETS: Final = 4
-"""Up to so many, searching the whole line takes no longer than finding its long texts."""
+"""Up to this number, searching the whole line is as fast as searching its long texts only."""
 MAX_SAFE_INT: Final = 2**53
-"""The largest that every reader of JSON takes exactly."""
+"""The largest integer that every JSON parser reads exactly."""
 
-# What hides or reorders text on a terminal: DEL and C1, zero width and bidi marks, line separators, tags.
+# Characters that hide or reorder text on a terminal: DEL and C1, zero width and bidi marks, line separators, tags.
 _HARMFUL: Final = re.compile(
     "[\x7f-\x9f\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
 _PLAIN_WORD: Final = re.compile(r"[\w.:/@+%~-]+", re.ASCII)
 _COLOURS: Final[Mapping[str, str]] = {"debug": "36", "info": "32", "warning": "33", "error": "31", "critical": "35"}
-_OURS: Final = frozenset({"timestamp", "level", "logger"})
+_RESERVED: Final = frozenset({"timestamp", "level", "logger"})
 _encode: Final = msgspec.json.Encoder().encode
-_AS_IT_IS: Final = frozenset({bool, float, type(None)})
+_UNCHANGED: Final = frozenset({bool, float, type(None)})
 
 
 class Hidden:
-    """Secrets that no line may hold."""
+    """The secrets that are replaced in every line."""
 
     def __init__(self) -> None:
         self._secrets: set[str] = set()
         self._adding = threading.Lock()
-        """Secrets of several files are found by as many threads."""
+        """Several threads may add secrets at once."""
         self._pattern: re.Pattern[str] | None = None
         self._in_bytes: re.Pattern[bytes] | None = None
         self._parts: re.Pattern[bytes] | None = None
-        """Finds the parts of a line of JSON that are long enough for a secret; None: the whole line is searched."""
+        """Matches the parts of a JSON line that are long enough for a secret; None to search the whole line."""
         self.name = self._names()
-        """Returns the name of a field as a line may have it; remembers, because the same names come again and again."""
+        """Returns the name of a field with secrets replaced; cached, because names repeat."""
 
     def add(self, secret: str) -> None:
-        """Hide *secret* from now on. One of fewer than four characters is none: hiding it would spoil every line."""
+        """Hide *secret* from now on, unless it has fewer than four characters, which would match in every line."""
         if len(secret) < MIN_SECRET:
             return
         with self._adding:
@@ -58,7 +58,7 @@ class Hidden:
                 return
             escaped = msgspec.json.encode(secret).decode()[1:-1]
             self._secrets |= {secret, escaped}
-            # Longest first: of two keys, one may begin with the other.
+            # Longest first, because one key may be the beginning of another.
             longest_first = sorted(self._secrets, key=len, reverse=True)
             pattern = "|".join(map(re.escape, longest_first))
             self._pattern, self._in_bytes = re.compile(pattern), re.compile(pattern.encode())
@@ -66,7 +66,7 @@ class Hidden:
             self.name = self._names()
 
     def is_in(self, line: bytes) -> bool:
-        """Whether *line* holds a secret, as it is or as JSON escapes it."""
+        """Whether *line* holds a secret, plain or escaped as in JSON."""
         if self._in_bytes is None:
             return False
         if self._parts is None:
@@ -78,7 +78,7 @@ class Hidden:
         return self._pattern.sub("***", text) if self._pattern else text
 
     def _long_parts(self) -> re.Pattern[bytes] | None:
-        # To search a line for a hundred secrets takes 100 us and more, but few of its texts are as long as a key.
+        # Searching a whole line for a hundred secrets takes over 100 us, and few of its texts are as long as a key.
         if len(self._secrets) <= FEW_SECRETS or any('"' in secret for secret in self._secrets):
             return None
         return re.compile(rb'"([^"]{%d,})' % min(len(secret.encode()) for secret in self._secrets))
@@ -92,15 +92,15 @@ def json_line(entry: Entry, hidden: Hidden) -> bytes:
     time_ns, level, logger, fields = entry
     line: dict[str, Any] = {"timestamp": timestamp(time_ns), "level": level, "logger": logger, "event": ""}
     for name, value in fields.items():
-        if name not in _OURS:
+        if name not in _RESERVED:
             kind = type(value)
-            is_plain = kind in _AS_IT_IS or (kind is int and -MAX_SAFE_INT <= value <= MAX_SAFE_INT)
+            is_plain = kind in _UNCHANGED or (kind is int and -MAX_SAFE_INT <= value <= MAX_SAFE_INT)
             line[hidden.name(name)] = value if is_plain else _plain(value, hidden)
     return _safe(msgspec.json.encode(line, enc_hook=str).decode())
 
 
 def json_line_of(members: msgspec.Struct, event: str, head: Head, hidden: Hidden) -> bytes:
-    """Return the line that has *members* as fields, ten times as fast as :func:`json_line`: their texts are short."""
+    """Return the line with *members* as fields, ten times as fast as :func:`json_line`; long texts are not cut."""
     time_ns, level, logger = head
     seconds, rest_ns = divmod(time_ns, 1_000_000_000)
     start = _start(seconds), rest_ns // 1_000_000, _words(level, logger, event)
@@ -129,9 +129,9 @@ def pretty_line(entry: Entry, hidden: Hidden, *, in_colour: bool = False) -> byt
     words += [
         f"{name}={_word(_plain(value, hidden))}"
         for name, value in fields.items()
-        if name not in _OURS and name != "event"
+        if name not in _RESERVED and name != "event"
     ]
-    # The colour is ours and goes around what is made safe, not through it.
+    # The escape sequence of the colour must not be escaped itself.
     return f"{timestamp(time_ns)} {shown_level} ".encode() + _safe(" ".join(words))
 
 
@@ -158,18 +158,18 @@ def _safe(line: str) -> bytes:
 
 
 def _escaped(match: re.Match[str]) -> str:
-    """Return a character as JSON escapes it: beyond the first 65 536, as a pair."""
+    """Return a character as a JSON escape, or as two beyond U+FFFF."""
     units = match[0].encode("utf-16-be")
     return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))
 
 
 def _plain(value: Any, hidden: Hidden, depth: int = 0) -> Any:
-    """Return *value* as JSON knows it, cut where it is long, broad or deep."""
+    """Return *value* as a type of JSON, with long, large and deep values cut."""
     if isinstance(value, str):
         return _text(value, hidden)
     if isinstance(value, int):
         return value if -MAX_SAFE_INT <= value <= MAX_SAFE_INT else hex(value)[:MAX_TEXT]
-    if type(value) in _AS_IT_IS:
+    if type(value) in _UNCHANGED:
         return value
     if isinstance(value, Mapping) and depth < MAX_DEPTH:
         some = list(value.items())[:MAX_ITEMS]
@@ -182,11 +182,11 @@ def _plain(value: Any, hidden: Hidden, depth: int = 0) -> Any:
 
 
 def _text(text: str, hidden: Hidden) -> str:
-    # Before it is encoded, whose escapes are not to be touched, and cut: the first half of a key would match no more.
+    # Before escaping and cutting, after either of which a secret would not match any more.
     text = hidden.out_of(text)
     if len(text) > MAX_TEXT:
         text = text[:MAX_TEXT] + "…"
-    # Half of a surrogate pair, from a header or a file name, has no UTF-8.
+    # A lone surrogate, from a header or a file name, cannot be encoded in UTF-8.
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 

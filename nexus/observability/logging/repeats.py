@@ -1,4 +1,4 @@
-"""What is logged again and again: said once in a while, with the number of times in between."""
+"""Limits repeated log events to one per interval, with the number of suppressed ones."""
 
 from typing import Final
 
@@ -6,7 +6,7 @@ WINDOW_S: Final = 10.0
 
 
 class Repeats:
-    """Remembers, by a key of which there are few, when something was said last."""
+    """The time of the last log line, and the suppressed ones since, of each of a few keys."""
 
     __slots__ = ("_said", "_window_s")
 
@@ -15,7 +15,7 @@ class Repeats:
         self._said: dict[str, tuple[float, int]] = {}
 
     def unsaid(self, key: str, now: float) -> int | None:
-        """Return how often it was not said since it was last; None when it is not to be said now either."""
+        """Return how many lines were suppressed before this one; None to suppress this one too."""
         at, unsaid = self._said.get(key, (None, 0))
         if at is not None and now - at < self._window_s:
             self._said[key] = at, unsaid + 1

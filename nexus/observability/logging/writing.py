@@ -1,4 +1,4 @@
-"""A thread that writes encoded log lines, so that a full disk or a blocked pipe slows no request."""
+"""Writes encoded log lines in a thread, so that a full disk or a blocked pipe does not delay requests."""
 
 import os
 import select
@@ -11,19 +11,19 @@ from typing import Final, TextIO
 import msgspec
 
 MAX_LINES: Final = 10_000
-"""Lines that may wait; one more is dropped and counted."""
+"""The length of the queue; one more line is dropped and counted."""
 MAX_BYTES: Final = 16 * 2**20
-"""What the waiting lines may have together; lines are a few hundred bytes long, but may be longer."""
+"""The size of all queued lines; most have a few hundred bytes, some have more."""
 LINES_AT_ONCE: Final = 64
-"""Lines per write. Collecting them holds the interpreter: a few microseconds for this many."""
+"""Lines per write. Joining this many holds the interpreter for a few microseconds."""
 GATHER_S: Final = 0.02
-"""Between two writes: one wake-up of the thread for all lines of this time, not one for each."""
+"""Between two writes: the thread wakes up once for all lines of this interval, not once for each."""
 RETRY_S: Final = 1.0
-"""How often the report of dropped lines is tried while writing fails and no new line comes."""
+"""How often the report of dropped lines is retried while writing fails and no new line arrives."""
 
 
 class Loss(msgspec.Struct, frozen=True):
-    """Lines that were dropped, and that no line of the log tells of yet."""
+    """Dropped lines that the log does not report yet."""
 
     since_ns: int
     """When the first of them was dropped, in Unix nanoseconds."""
@@ -46,13 +46,13 @@ class LogWriter:
 
     def __init__(self, write: Callable[[memoryview], int], report: Callable[[Loss], bytes]) -> None:
         self.report = report
-        """Makes the line that tells of dropped ones. May be replaced at any time."""
+        """Makes the line that reports dropped ones. May be replaced at any time."""
         self.dropped = 0
         """Lines that were never written: the queue was full, or writing failed."""
         self._write = write
         self._lines: deque[bytes] = deque()
         self._waiting_bytes = 0
-        # Reentrant: the garbage collector may run within, and what it finds may be logged.
+        # Reentrant, because a finalizer that the garbage collector runs under the lock may log.
         self._lock = threading.RLock()
         self._awake = threading.Event()
         self._is_resting = False
@@ -62,15 +62,15 @@ class LogWriter:
         self._error = ""
         """Why the last write failed."""
         self._emptied_at = time.monotonic()
-        """When the queue was last empty, or a report was last tried although it was not."""
+        """When the queue was last empty, or a report was last attempted."""
         self._cut = b""
-        """The rest of a line of which a failed write has written the beginning."""
-        self._untold: Loss | None = None
+        """The rest of a line that a failed write has begun."""
+        self._unreported: Loss | None = None
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()
 
     def put(self, line: bytes) -> None:
-        """Leave *line*, which ends with its only newline, to the thread, or drop it when too many wait; never wait."""
+        """Queue *line*, which ends with its only newline, or drop it when the queue is full; never blocks."""
         with self._lock:
             if len(self._lines) >= MAX_LINES or self._waiting_bytes + len(line) > MAX_BYTES:
                 self._drop(Loss(time.time_ns(), queue_full=1))
@@ -83,7 +83,7 @@ class LogWriter:
             self._awake.set()
 
     def stop(self, timeout_s: float) -> None:
-        """Write what waits, but not for longer than *timeout_s*: the reader of the log may have stopped."""
+        """Write the queued lines within *timeout_s*, because the reader of the log may have stopped."""
         self._is_stopping = True
         self._awake.set()
         self._thread.join(timeout_s)
@@ -102,7 +102,7 @@ class LogWriter:
             if self._has_to_catch_up(after=lines):
                 self._catch_up()
             if not lines and self._is_stopping:
-                # No further write is going to finish it.
+                # No further write will complete it.
                 self.dropped += bool(self._cut)
                 return
             if not lines:
@@ -118,27 +118,27 @@ class LogWriter:
         return lines
 
     def _rest(self) -> None:
-        """Wait for a line, or until what could not be written is to be tried again."""
+        """Wait for a line, or until a failed write is due again."""
         self._awake.clear()
         self._is_resting = True
-        # Looked at again, because one may have come between the last look and the line above.
+        # A line may have been queued just before the flag was set.
         if not self._lines and not self._is_stopping:
-            self._awake.wait(RETRY_S if self._cut or self._untold is not None else None)
+            self._awake.wait(RETRY_S if self._cut or self._unreported is not None else None)
         self._is_resting = False
 
     def _has_to_catch_up(self, *, after: Sequence[bytes]) -> bool:
-        if not self._cut and self._untold is None:
+        if not self._cut and self._unreported is None:
             return False
-        # What waits goes first, unless there is no end of it; after a write that failed, another would fail too.
+        # Queued lines go first, unless the queue never becomes empty; right after a failure, another write would fail.
         return not after or (not self._is_failing and time.monotonic() - self._emptied_at > RETRY_S)
 
     def _catch_up(self) -> None:
-        """Write the rest of a line that was cut, and the report of those that were dropped."""
+        """Write the rest of a cut line, and the report of dropped lines."""
         with self._lock:
-            loss, self._untold = self._untold, None
+            loss, self._unreported = self._unreported, None
         if self._write_out([self.report(loss)] if loss is not None else []) and loss is not None:
             with self._lock:
-                self._untold = loss if self._untold is None else loss + self._untold
+                self._unreported = loss if self._unreported is None else loss + self._unreported
         self._emptied_at = time.monotonic()
 
     def _write_lines(self, lines: Sequence[bytes]) -> None:
@@ -148,16 +148,16 @@ class LogWriter:
 
     def _drop(self, loss: Loss) -> None:
         self.dropped += loss.queue_full + loss.write_failed
-        self._untold = loss if self._untold is None else self._untold + loss
+        self._unreported = loss if self._unreported is None else self._unreported + loss
 
     def _write_out(self, lines: Sequence[bytes]) -> int:
-        """Write *lines*, after what is left of the last one; return how many were not even begun."""
+        """Write *lines*, after the rest of the last one; return how many were not begun."""
         whole = self._cut + b"".join(lines)
         rest = memoryview(whole)
         try:
             while rest and not self._is_given_up:
                 rest = rest[self._write(rest) :]
-        except Exception as exc:  # noqa: BLE001 - a background loop that must not die, and whose failures have no log to go to
+        except Exception as exc:  # noqa: BLE001 - the log's own thread must not die, and cannot log its failure
             self._error = f"{type(exc).__name__}: {exc}"
         self._is_failing = bool(rest)
         if not rest:
@@ -165,14 +165,14 @@ class LogWriter:
             return 0
         written = len(whole) - len(rest)
         is_cut = whole[written - 1 : written] != b"\n" if written else bool(self._cut)
-        # The rest of a line that was begun is written first, so that no other line is joined to its beginning.
+        # The rest of a begun line is written next, so that no other line is appended to its beginning.
         end = whole.find(b"\n", written) + 1 if is_cut else written
         self._cut = whole[written:end]
         return whole.count(b"\n", end)
 
 
 def writer_to(stream: TextIO) -> Callable[[memoryview], int]:
-    """Return a function that writes bytes to *stream*, past its buffer where it is a real file, and says how many."""
+    """Return a function that writes bytes to *stream*, bypassing the buffer of a real file, and returns how many."""
     try:
         fd = stream.fileno()
     except (OSError, ValueError, AttributeError):
@@ -184,7 +184,7 @@ def writer_to(stream: TextIO) -> Callable[[memoryview], int]:
         try:
             return os.write(fd, lines)
         except BlockingIOError:
-            # Another program that shares the terminal made it non-blocking.
+            # Another program has made the shared terminal non-blocking.
             writable.poll(1000)
             return 0
 

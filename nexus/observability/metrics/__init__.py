@@ -1,4 +1,15 @@
-"""Numbers: ``exchanges`` counts each finished exchange, ``exposition`` writes all counts as text for Prometheus.
+"""Counters of all exchanges, and their format for Prometheus.
 
-``figures`` and ``timeline`` are for the statistics and the charts, ``plugin_series`` for the metrics of plugins.
+=====================  ==================================================================
+``exchanges``          counts every exchange
+``counters``           the counters of backends and models
+``histogram``          buckets, sums and exemplars
+``process``            metrics of the process and of Python
+``plugin_series``      limits the series of plugins, and keeps their counts over reloads
+``families``           a metric with its series
+``label_values``       replaces special characters in labels
+``exposition``         writes families in Prometheus's formats
+``timeline``           the last hour, for charts
+``recent_rejections``  the refusals of the last five minutes
+=====================  ==================================================================
 """

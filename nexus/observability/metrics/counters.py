@@ -1,4 +1,4 @@
-"""The numbers that one exchange moves: of its model on its backend, of each of the two, and of all exchanges."""
+"""The counters of backends, of models, and of each model on each backend."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ from nexus.observability.metrics.histogram import (
 )
 
 OTHER_MODEL: Final = "other"
-"""Stands for every name that no backend has: clients invent them, and each would be a series for ever."""
+"""Stands for all names that no backend has: clients may invent names, and each would become a permanent series."""
 
 
 class RequestCounts:
@@ -36,7 +36,7 @@ class RequestCounts:
 
     def __init__(self) -> None:
         self.results: dict[Result, int] = {}
-        """By what came of them, each request once; the status counts for those below."""
+        """Requests by result; the counts below depend on the status instead."""
         self.successes = 0
         """2xx, and the whole answer was sent."""
         self.client_errors = 0
@@ -44,19 +44,19 @@ class RequestCounts:
         self.server_errors = 0
         """5xx."""
         self.unfinished = 0
-        """Answers that began well and did not come to their end: the client left, or the backend broke."""
+        """Answers that began with a success and broke off: the client left, or the backend failed."""
         self.duration_s = 0.0
         self.first_contents = 0
-        """Streams that had some content."""
+        """Streams with any content."""
         self.first_content_s = 0.0
-        """Of all of these together."""
+        """The times to the first content of these streams, added up."""
 
     @property
     def requests(self) -> int:
         return self.successes + self.client_errors + self.server_errors + self.unfinished
 
     def count(self, outcome: ExchangeOutcome, result: Result) -> None:
-        """Count one exchange, which came to *result*."""
+        """Count one exchange with *result*."""
         status = outcome.status
         self.results[result] = self.results.get(result, 0) + 1
         self.duration_s += outcome.duration_s
@@ -73,7 +73,7 @@ class RequestCounts:
             self.first_content_s += outcome.first_byte_s
 
     def add(self, other: "RequestCounts") -> None:
-        """Count what *other* has counted."""
+        """Add the counts of *other*."""
         for result, count in other.results.items():
             self.results[result] = self.results.get(result, 0) + count
         for name in _ADDED:
@@ -83,12 +83,12 @@ class RequestCounts:
 _ADDED: Final = tuple(name for name in RequestCounts.__slots__ if name != "results")
 
 
-def total(tallies: Iterable[RequestCounts]) -> RequestCounts:
-    """Return what all of *tallies* have counted together."""
-    both = RequestCounts()
-    for tally in tallies:
-        both.add(tally)
-    return both
+def total(counts: Iterable[RequestCounts]) -> RequestCounts:
+    """Return the sum of *counts*."""
+    added = RequestCounts()
+    for each in counts:
+        added.add(each)
+    return added
 
 
 class ModelOnBackend:
@@ -149,7 +149,7 @@ class ModelOnBackend:
             self.completion_tokens += usage.completion_tokens
 
     def observe_pace(self, attempt: AttemptOutcome, backend: "BackendCounters") -> None:
-        """Count how quickly a stream came, by the tokens that the backend counted, else by the pieces that arrived."""
+        """Record the pace of a stream, in tokens as counted by the backend, or else in content blocks."""
         first_s, last_s, usage = attempt.first_byte_s, attempt.last_content_s, attempt.usage
         count = attempt.content_blocks if usage is None else usage.completion_tokens
         if first_s is None or last_s is None or last_s <= first_s or count < 2:
@@ -171,7 +171,7 @@ class BackendCounters:
 
     def __init__(self) -> None:
         self.cells: dict[str, ModelOnBackend] = {}
-        """By the name of the model."""
+        """By the model's name."""
         self.attempts = 0
         self.failures: dict[str, int] = defaultdict(int)
         self.token_rates: Histogram | None = None
@@ -182,20 +182,20 @@ class BackendCounters:
 
 
 class ModelCounters:
-    """One model, wherever it is."""
+    """One model on all backends."""
 
     __slots__ = ("_cells", "_gone", "completions", "embedded_tokens", "embeddings", "estimated", "name", "prompts")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._cells: list[ModelOnBackend] = []
-        """One of each backend."""
+        """One per backend."""
         self._gone = RequestCounts()
-        """Of backends that are remembered no more."""
+        """The counts of forgotten backends."""
         self.prompts: Histogram | None = None
         self.completions: Histogram | None = None
         self.estimated = TokenUsage(is_estimated=True)
-        """The sum of all usages that no backend reported."""
+        """The sum of all estimated usages."""
         self.embeddings = 0
         self.embedded_tokens = 0
 
@@ -204,13 +204,13 @@ class ModelCounters:
         return total((self._gone, *(cell.tally for cell in self._cells)))
 
     def new_cell(self) -> ModelOnBackend:
-        """Return a cell for one more backend."""
+        """Add and return the cell of another backend."""
         cell = ModelOnBackend()
         self._cells.append(cell)
         return cell
 
     def forget(self, cell: ModelOnBackend) -> None:
-        """Keep of *cell* nothing but its tally."""
+        """Drop *cell*, but keep its counts."""
         self._cells.remove(cell)
         self._gone.add(cell.tally)
 

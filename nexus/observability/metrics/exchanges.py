@@ -1,4 +1,4 @@
-"""What Prometheus is told of the exchanges: recorded in plain numbers, made into families only when it asks."""
+"""Counts exchanges, and makes metric families of the counts at each scrape."""
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
@@ -19,9 +19,9 @@ from nexus.observability.metrics.histogram import Histogram
 
 NO_BACKEND: Final = "none"
 MAX_MODELS: Final = 2_000
-"""Names of models that are told apart, for the life of the process; any further one is ``other``."""
+"""Models with their own series; further ones are counted as ``other``."""
 MAX_BACKENDS: Final = 1_000
-"""Backends that are remembered; beyond that, those that have left the fleet are forgotten with all their series."""
+"""Backends that are kept; beyond that, those that have left the fleet are forgotten with all their series."""
 
 
 class ExchangeMetrics:
@@ -30,13 +30,13 @@ class ExchangeMetrics:
     def __init__(
         self, snapshot: Callable[[], FleetSnapshot], *, embedding_endpoints: frozenset[str] = frozenset()
     ) -> None:
-        """:param embedding_endpoints: the names of the endpoints that make embeddings."""
+        """:param embedding_endpoints: the names of the endpoints for embeddings."""
         self.configured_models: Collection[str] = frozenset()
-        """Names that may be told apart beside those of the fleet: aliases and fallbacks."""
+        """Names with their own series besides those of the fleet: aliases and fallbacks."""
         self._snapshot = snapshot
         self._embeddings = embedding_endpoints
         self.backends: dict[str, BackendCounters] = {}
-        """By name; :data:`NO_BACKEND` has the requests for which nobody was asked."""
+        """By name; :data:`NO_BACKEND` has the requests that were sent to no backend."""
         self.models: dict[str, ModelCounters] = {OTHER_MODEL: ModelCounters(OTHER_MODEL)}
         self._by_endpoint: dict[tuple[str, bool], int] = defaultdict(int)
         self._errors: dict[tuple[str, ...], float] = defaultdict(int)
@@ -48,11 +48,11 @@ class ExchangeMetrics:
 
     @property
     def all(self) -> RequestCounts:
-        """Of all requests that were let in."""
-        return total(figures.tally for figures in self.models.values())
+        """The counts of all accepted requests."""
+        return total(counters.tally for counters in self.models.values())
 
     def refused(self, code: str) -> None:
-        """Count a request that was turned away at the door."""
+        """Count a request that was refused before it was accepted."""
         self._refusals[code,] += 1
 
     def observe(self, outcome: ExchangeOutcome) -> None:
@@ -77,12 +77,12 @@ class ExchangeMetrics:
             backend.attempts += 1
             if last.is_stream and last.last_content_s is not None:
                 cell.observe_pace(last, backend)
-        # A backend's own error, passed on, ends well for the exchange and not for the attempt.
-        is_plain = outcome.ending is Ending.FINISHED and (last is None or last.fault is None)
-        if not is_plain or len(outcome.attempts) > 1 or outcome.fallback_model is not None:
-            self._observe_trouble(outcome, model.name)
+        # An error of the backend that is passed on finishes the exchange, but is a failed attempt.
+        is_success = outcome.ending is Ending.FINISHED and (last is None or last.fault is None)
+        if not is_success or len(outcome.attempts) > 1 or outcome.fallback_model is not None:
+            self._observe_failures(outcome, model.name)
 
-    def _observe_trouble(self, outcome: ExchangeOutcome, model: str) -> None:
+    def _observe_failures(self, outcome: ExchangeOutcome, model: str) -> None:
         if outcome.code is not None:
             self._errors[outcome.code, model] += 1
         if outcome.ending is Ending.CLIENT_LEFT:
@@ -98,8 +98,6 @@ class ExchangeMetrics:
         if len(outcome.attempts) > 1 and outcome.status < 400:
             self._failovers[_reason(outcome.attempts[0]),] += 1
 
-    # names
-
     def _of(self, attempt: AttemptOutcome) -> BackendCounters:
         return self.backends.get(attempt.backend) or self._added(attempt.backend)
 
@@ -113,7 +111,7 @@ class ExchangeMetrics:
         return added
 
     def _known(self, model: str | None) -> ModelCounters:
-        """Return the figures of a name that a client sent, if anybody but clients knows it."""
+        """Return the counters of a name that a client sent, if the fleet or the configuration has it."""
         if model is not None and (model in self._snapshot().by_model or model in self.configured_models):
             return self.models.get(model) or self._admitted(model)
         return self.models[OTHER_MODEL]
@@ -123,8 +121,6 @@ class ExchangeMetrics:
             return self.models[OTHER_MODEL]
         admitted = self.models[model] = ModelCounters(model)
         return admitted
-
-    # what is told
 
     def families(self) -> Iterator[Family]:
         """Make the families, one after the other."""
@@ -164,13 +160,15 @@ class ExchangeMetrics:
             self._disconnects,
             "phase",
         )
-        yield counter("nexus_rejected", "Requests that were turned away at the door.", self._refusals, "reason")
+        yield counter(
+            "nexus_rejected", "Requests that were refused before they were accepted.", self._refusals, "reason"
+        )
 
     def _of_cells(self) -> Iterator[Family]:
         cells = [
             ((model, backend), cell)
-            for backend, figures in self.backends.items()
-            for model, cell in figures.cells.items()
+            for backend, counters in self.backends.items()
+            for model, cell in counters.cells.items()
         ]
         labels = "model", "backend"
         yield counter(
@@ -205,7 +203,7 @@ class ExchangeMetrics:
         yield counter(
             "nexus_tokens",
             "Tokens, prompt and completion apart, as the backends reported them, or estimated where they did not.",
-            {(*key, *told): count for key, cell in cells for told, count in _tokens(cell)},
+            {(*key, *kind): count for key, cell in cells for kind, count in _tokens(cell)},
             *(*labels, "type", "counted"),
         )
         yield counter(
@@ -216,23 +214,23 @@ class ExchangeMetrics:
         )
 
     def _of_backends(self) -> Iterator[Family]:
-        backends = [((name,), figures) for name, figures in self.backends.items() if name != NO_BACKEND]
+        backends = [((name,), counters) for name, counters in self.backends.items() if name != NO_BACKEND]
         yield counter(
             "nexus_attempts",
             "Times that a backend was asked, retries included.",
-            {key: figures.attempts for key, figures in backends},
+            {key: counters.attempts for key, counters in backends},
             "backend",
         )
         yield counter(
             "nexus_attempt_failures",
             "Attempts at a backend that failed, by how they did.",
-            {(*key, fault): count for key, figures in backends for fault, count in figures.failures.items()},
+            {(*key, fault): count for key, counters in backends for fault, count in counters.failures.items()},
             *("backend", "fault"),
         )
         yield histogram(
             "nexus_tokens_per_second",
             "Tokens a second of one stream, from its first to its last, where the backend counts them.",
-            _known_ones((key, figures.token_rates) for key, figures in backends),
+            _known_ones((key, counters.token_rates) for key, counters in backends),
             "backend",
         )
 
@@ -243,22 +241,22 @@ class ExchangeMetrics:
             "Tokens of one request, prompt and completion apart.",
             _known_ones(
                 ((name, kind), sizes)
-                for name, figures in models
-                for kind, sizes in (("prompt", figures.prompts), ("completion", figures.completions))
+                for name, counters in models
+                for kind, sizes in (("prompt", counters.prompts), ("completion", counters.completions))
             ),
             *("model", "type"),
         )
-        embedders = [((name,), figures) for name, figures in models if figures.embeddings]
+        embedders = [((name,), counters) for name, counters in models if counters.embeddings]
         yield counter(
             "nexus_embeddings_requests",
             "Requests for embeddings.",
-            {key: figures.embeddings for key, figures in embedders},
+            {key: counters.embeddings for key, counters in embedders},
             "model",
         )
         yield counter(
             "nexus_embeddings_tokens",
             "Tokens that were embedded.",
-            {key: figures.embedded_tokens for key, figures in embedders},
+            {key: counters.embedded_tokens for key, counters in embedders},
             "model",
         )
 
@@ -280,7 +278,7 @@ def _tokens(cell: ModelOnBackend) -> Iterator[tuple[tuple[str, str], int]]:
 
 
 def _reason(attempt: AttemptOutcome) -> str:
-    """Return why an attempt failed, a status with its number."""
+    """Return why an attempt failed, with the number of a status."""
     if attempt.fault == "status":
         return f"status_{attempt.status}"
     return attempt.fault or attempt.ending

@@ -1,4 +1,4 @@
-"""A histogram that costs two additions to record in: for values that every request has."""
+"""A histogram that is cheap to record in, for values of every request."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -13,36 +13,36 @@ WAIT_BUCKETS_S: Final = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0
 LAG_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 
 Exemplar = tuple[str, float, float]
-"""The id of a request, its value, and the Unix seconds of it."""
+"""The id of a request, its value, and its time in Unix seconds."""
 
 
 class Histogram:
-    """Counts per bucket, and the sum."""
+    """The count of each bucket, and the sum of all values."""
 
     __slots__ = ("_first", "bounds", "counts", "sum")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
-        """One for each upper bound, and one for what lies above them all; not cumulative."""
+        """One for each upper bound, and one for larger values; not cumulative."""
         self.sum = 0.0
         self._first = bounds[0]
 
     def observe(self, value: float) -> None:
-        # Where most values are in the first bucket, that is most of the cost.
+        # Most values of some histograms are in the first bucket, where no search is needed.
         self.counts[0 if value <= self._first else bisect_left(self.bounds, value)] += 1
         self.sum += value
 
     def __add__(self, other: "Histogram") -> "Histogram":
-        """Return what both have counted; of the same bounds."""
+        """Return the sum of two histograms with the same bounds."""
         both = Histogram(self.bounds)
-        both.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
+        both.counts = [one + two for one, two in zip(self.counts, other.counts, strict=True)]
         both.sum = self.sum + other.sum
         return both
 
 
 class TracedHistogram(Histogram):
-    """One that remembers, of each bucket, the request that fell into it last."""
+    """A histogram that keeps the last request of each bucket as its exemplar."""
 
     __slots__ = ("exemplars",)
 
@@ -51,7 +51,7 @@ class TracedHistogram(Histogram):
         self.exemplars: list[Exemplar | None] = [None] * (len(bounds) + 1)
 
     def trace(self, exemplar: Exemplar) -> None:
-        """Count the value of *exemplar*."""
+        """Record the value of *exemplar*."""
         value = exemplar[1]
         bucket = bisect_left(self.bounds, value)
         self.counts[bucket] += 1

@@ -1,11 +1,11 @@
-"""What a plugin counts, as Prometheus is told it: never too much of it, and no counter ever falls.
+"""The series of a plugin's metric: limited in number, and with counters that never decrease.
 
-A metric of a plugin has at most so many series as :data:`MAX_SAMPLES` says. Which these are does not change as long as
-the plugin gives them: those that came first. Of the counters beyond, the sum is told as one series whose labels all are
-``other``. Of the gauges beyond nothing is told: no number stands for many shares, times and flags at once.
+A metric of a plugin has at most :data:`MAX_SAMPLES` series, which are those that the plugin reported first. Counters
+beyond that are summed up in one series, in which all labels are ``other``. Gauges beyond that are omitted, because one
+number cannot stand for many shares, times and flags.
 
-A plugin begins to count anew whenever a reload makes its stages anew, unless it keeps its counts in its state. What it
-had counted is added to what it counts now, and goes on being told where it has counted nothing yet.
+At a reload, a plugin's stages start counting from zero, unless they keep their counts in the plugin's state. The old
+counts are added to the new ones, and are exposed until the plugin reports the series again.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,25 +17,25 @@ from nexus.domain.measure import MAX_SAMPLES
 OTHER: Final = "other"
 
 MAX_REMEMBERED: Final = 40_000
-"""Series of one metric, those that a plugin gives no longer included."""
+"""Series of one metric that are kept, including those that the plugin no longer reports."""
 
 Key = tuple[str, ...]
 
 
 class _Series:
-    """One series that a plugin gives, or has given."""
+    """One series that a plugin reports, or has reported."""
 
     __slots__ = ("before", "is_carried", "is_folded", "now")
 
     def __init__(self, *, is_folded: bool) -> None:
         self.before = 0.0
-        """What it had counted when it last began anew."""
+        """The count before its last reset."""
         self.now = 0.0
-        """What the plugin said last."""
+        """The value that the plugin reported last."""
         self.is_folded = is_folded
-        """Whether it is one of the ``other``."""
+        """Whether it is part of ``other``."""
         self.is_carried = False
-        """Whether it is told as it was before the reload, because the plugin has not given it since."""
+        """Whether it keeps its value of before a reload, because the plugin has not reported it since."""
 
     @property
     def total(self) -> float:
@@ -48,30 +48,30 @@ class _Series:
         self.is_carried = False
 
     def fold(self) -> None:
-        """Be one of the ``other`` from now on, with what is counted from now on."""
+        """Become part of ``other``, with what is counted from now on."""
         self.before, self.is_folded = -self.now if isfinite(self.now) else 0.0, True
 
 
 class PluginSeries:
-    """The series of one metric, for as long as the process lives."""
+    """The series of one metric, which outlive reloads."""
 
-    def __init__(self, labels: Key, *, is_counter: bool, most: int = MAX_SAMPLES) -> None:
+    def __init__(self, labels: Key, *, is_counter: bool, max_series: int = MAX_SAMPLES) -> None:
         self.labels: Final = labels
         self.is_counter: Final = is_counter
-        self._most = most
+        self._max_series = max_series
         self._series: dict[Key, _Series] = {}
-        self._given: frozenset[Key] = frozenset()
-        """Those that the plugin gave last."""
+        self._reported: frozenset[Key] = frozenset()
+        """The series of the plugin's last report."""
         self._kept = 0
         self._forgotten = 0.0
-        """What the ``other`` had counted that are remembered no longer."""
+        """The sum of forgotten series of ``other``."""
         self._other = 0.0
         self.left_out = 0
-        """Of the series that the plugin gave last, how many are not told by themselves."""
+        """How many series of the last report are not exposed by themselves."""
 
-    def told(self, values: Mapping[Key, float]) -> dict[Key, float]:
-        """Take in what the plugin gives now, by the values of the labels, and return what Prometheus is told."""
-        self._take_in(values)
+    def exposed(self, values: Mapping[Key, float]) -> dict[Key, float]:
+        """Record the *values* that the plugin reports, by the values of their labels, and return those to expose."""
+        self._record(values)
         self.left_out = sum(self._series[key].is_folded for key in values)
         shown = {
             key: series.total if self.is_counter else series.now
@@ -82,10 +82,10 @@ class PluginSeries:
             shown[self._other_key] = other
         return shown
 
-    def begin_anew(self, values: Mapping[Key, float]) -> None:
-        """Take in what the plugin gives first after a reload."""
-        before = self._given
-        self._take_in(values)
+    def restart(self, values: Mapping[Key, float]) -> None:
+        """Record the first *values* that the plugin reports after a reload."""
+        before = self._reported
+        self._record(values)
         for key in before.difference(values) if self.is_counter else ():
             if (series := self._series.get(key)) is not None:
                 series.count(0.0)
@@ -95,22 +95,22 @@ class PluginSeries:
     def _other_key(self) -> Key:
         return (OTHER,) * len(self.labels)
 
-    def _take_in(self, values: Mapping[Key, float]) -> None:
-        self._given = frozenset(values)
+    def _record(self, values: Mapping[Key, float]) -> None:
+        self._reported = frozenset(values)
         free = iter([key for key in self._unused(values) if not self._series[key].is_folded])
         for key, value in values.items():
             series = self._series.get(key)
             if series is None:
-                series = self._series[key] = self._begun(key, free)
+                series = self._series[key] = self._new_series(key, free)
             series.count(value)
         if len(self._series) > MAX_REMEMBERED:
             self._forget(self._unused(values))
 
-    def _begun(self, key: Key, free: Iterable[Key]) -> _Series:
+    def _new_series(self, key: Key, free: Iterable[Key]) -> _Series:
         if self.labels and key == self._other_key:
             return _Series(is_folded=True)
-        if self._kept >= self._most:
-            # One that the plugin gives no longer makes room; should it come back, it is one of the others.
+        if self._kept >= self._max_series:
+            # A series that is no longer reported makes room; if it returns, it is part of `other`.
             gone = next(iter(free), None)
             if gone is None:
                 return _Series(is_folded=True)
@@ -134,6 +134,6 @@ class PluginSeries:
         folded = [series.total for series in self._series.values() if series.is_folded]
         if not folded and not self._forgotten:
             return None
-        # A sum in floating point may be a little less than the one before.
+        # Rounding may make a sum a little less than the one before.
         self._other = max(self._other, fsum((self._forgotten, *folded)))
         return self._other

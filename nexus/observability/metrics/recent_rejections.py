@@ -1,4 +1,4 @@
-"""What was refused in the last five minutes, by which stage or with which code, and why."""
+"""Counts the requests refused in the last five minutes by stage and error code, with the last reason of each."""
 
 from collections import deque
 from collections.abc import Callable
@@ -12,29 +12,29 @@ from nexus.domain.outcome import Ending, ExchangeOutcome, Result
 STEP_S: Final = 10
 STEPS: Final = 30
 MAX_KINDS: Final = 100
-"""Stages and codes are few; should a plugin make them up, further ones are not told apart from each other."""
+"""Stages and codes are few, but a plugin may invent them; beyond the limit, they are counted together."""
 MAX_REASON: Final = 300
 
 Kind = tuple[str | None, str | None]
-"""A stage, and the error code that went with its refusal."""
+"""A stage and an error code."""
 
 
 class Rejections(msgspec.Struct, frozen=True):
-    """The requests that one stage refused, or that were refused with one code."""
+    """The refused requests of one stage and error code."""
 
     by: str | None
-    """The stage, or ``queue``; null of those that no stage refused."""
+    """The stage, or ``queue``; null for requests that no stage refused."""
     code: str | None
     requests: int
     """In the last five minutes."""
     reason: str
     """Of the last one."""
     last_at: int
-    """When the last one came, Unix seconds."""
+    """When the last one arrived, in Unix seconds."""
 
 
 class RecentRejections:
-    """Observes every exchange; what it keeps is bounded by time and by kinds of refusals."""
+    """Observes every exchange; its memory is limited in time and in kinds of refusals."""
 
     def __init__(self, *, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
@@ -58,7 +58,7 @@ class RecentRejections:
         self._last[kind] = (reason[:MAX_REASON], int(outcome.received_at))
 
     def last_five_minutes(self) -> list[Rejections]:
-        """Return them by kind, the most frequent first."""
+        """Return the refusals by kind, the most frequent kind first."""
         self._forget_old()
         counts = self._counts()
         found = [Rejections(by, code, counts[by, code], reason, at) for (by, code), (reason, at) in self._last.items()]

@@ -1,4 +1,4 @@
-"""The last hour in steps, of all exchanges together and of each backend: what charts and cards are drawn from."""
+"""The last hour of all exchanges in steps, and the last five minutes of each backend, for the dashboard's charts."""
 
 from collections import deque
 from collections.abc import Callable, Collection
@@ -13,9 +13,9 @@ from nexus.domain.outcome import FIRST_ERROR, Ending, ExchangeOutcome
 STEP_S: Final = 10
 HOUR_STEPS: Final = 360
 RECENT_STEPS: Final = 30
-"""Of a backend's figures: five minutes."""
+"""The five minutes of a backend's figures."""
 MAX_SAMPLES: Final = 128
-"""Times to the first token that are remembered of each backend, and of each step of the hour."""
+"""Times to the first token that are kept for each backend, and for each step of the hour."""
 
 
 class Point(msgspec.Struct, array_like=True):
@@ -23,17 +23,17 @@ class Point(msgspec.Struct, array_like=True):
 
     requests: int = 0
     errors: int = 0
-    """Requests that failed through no fault of their client; streams that broke off are among them."""
+    """Requests that failed through no fault of the client, including streams that broke off."""
     tokens: int = 0
-    """Generated, as the backends counted them; of streams that tell no count, the pieces in which they came."""
+    """Generated tokens as counted by the backends; for streams without a count, the number of content blocks."""
     first_token_p50_s: float | None = None
     first_token_p95_s: float | None = None
     spend_usd: float | None = None
-    """This month's, at the end of the step; None without a budget."""
+    """This month's spend at the end of the step; None without a budget."""
 
 
 class Hour(msgspec.Struct, frozen=True):
-    """The last hour, oldest step first; the last one is not over yet."""
+    """The last hour, oldest step first; the last step has not ended yet."""
 
     step_s: int
     until_unix_s: int
@@ -46,15 +46,15 @@ class Figures(msgspec.Struct, frozen=True):
 
     requests: int = 0
     error_rate: float = 0.0
-    """The part of its attempts that failed, 0 to 1."""
+    """The share of its attempts that failed, 0 to 1."""
     tokens_per_s: float = 0.0
-    """Generated, while it was generating."""
+    """Generated tokens per second of generation."""
     first_token_p50_s: float | None = None
     first_token_p95_s: float | None = None
 
 
 class Timeline:
-    """Observes every exchange; what it keeps is bounded by time, and by who belongs to the fleet."""
+    """Observes every exchange; its memory is limited in time and to the backends of the fleet."""
 
     def __init__(self, *, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
@@ -91,7 +91,7 @@ class Timeline:
             cell.generating_s += (attempt.last_content_s or attempt.duration_s) - attempt.first_byte_s
 
     def spent(self, usd: float | None) -> None:
-        """Note this month's spend, which becomes part of the step that is running."""
+        """Record this month's spend in the current step."""
         if (step := self._now()) != self._step:
             self._advance(step)
         self._points[-1].spend_usd = usd
@@ -101,9 +101,9 @@ class Timeline:
         self._backends = {name: recent for name, recent in self._backends.items() if name in backends}
 
     def hour(self, now_unix_s: float, *, steps: int = HOUR_STEPS) -> Hour:
-        """Return the last hour, or of it the last *steps*.
+        """Return the last *steps* of the hour.
 
-        :param now_unix_s: the instant in which the running step is.
+        :param now_unix_s: the present time.
         """
         now = self._clock()
         if (step := int(now // STEP_S)) != self._step:
@@ -115,7 +115,7 @@ class Timeline:
         return Hour(STEP_S, round(began_unix_s), points)
 
     def figures(self, backend: str) -> Figures:
-        """Return what the last five minutes say of *backend*, by name."""
+        """Return the figures of the last five minutes of *backend*, by name."""
         recent = self._backends.get(backend)
         return recent.figures(self._now()) if recent is not None else Figures()
 
@@ -178,7 +178,7 @@ class _Recent:
 
 
 def _percentiles(samples: Collection[float]) -> tuple[float | None, float | None]:
-    """Return the 50th and the 95th percentile of *samples*, by the nearest rank."""
+    """Return the 50th and 95th percentiles of *samples* by the nearest rank."""
     if not samples:
         return None, None
     ranked = sorted(samples)

@@ -1,4 +1,4 @@
-"""The spans of one exchange, named and attributed as OpenTelemetry's conventions for HTTP and generative AI say."""
+"""Makes the spans of one exchange, after OpenTelemetry's semantic conventions for HTTP and generative AI."""
 
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -22,12 +22,12 @@ OPERATIONS: Final[Mapping[str, str]] = {
     "openai.completions": "text_completion",
     "ollama.generate": "text_completion",
 }
-"""What the conventions call endpoints that are more than their capability says; any other is called by that."""
+"""Operation names of endpoints for which the capability is not the name in the conventions."""
 
 MAX_NAME: Final = 256
 FIRST_ERROR: Final = 400
 FIRST_SERVER_ERROR: Final = 500
-_CLIENTS_DOING: Final = frozenset({Ending.CLIENT_LEFT, Ending.CLIENT_STALLED, Ending.BAD_REQUEST})
+_CAUSED_BY_CLIENT: Final = frozenset({Ending.CLIENT_LEFT, Ending.CLIENT_STALLED, Ending.BAD_REQUEST})
 _ERROR: Final = Status(StatusCode.ERROR)
 _UNSET: Final = Status(StatusCode.UNSET)
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
@@ -36,7 +36,7 @@ _PORTS: Final[Mapping[str, int]] = {"http": 80, "https": 443}
 
 
 def resource_of(service_name: str | None) -> Resource:
-    """Return what all spans come from; what *service_name* leaves open, the variables say."""
+    """Return the resource of all spans; without a *service_name*, OpenTelemetry's variables set it."""
     named = {SERVICE_NAME: service_name} if service_name is not None else {}
     resource = Resource.create({SERVICE_VERSION: __version__, **named})
     if str(resource.attributes[SERVICE_NAME]).startswith("unknown_service"):
@@ -44,8 +44,8 @@ def resource_of(service_name: str | None) -> Resource:
     return resource
 
 
-class Told(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be said of one span, in our own words."""
+class SpanFields(msgspec.Struct, frozen=True, kw_only=True):
+    """The fields of one span, with times of the monotonic clock."""
 
     name: str
     span_id: str
@@ -57,14 +57,10 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SpanMaker:
-    """Makes spans that say who made them.
-
-    They come into being whole, after what they tell of: the SDK's own tracer makes them while it happens, at the cost
-    of the request.
-    """
+    """Makes finished spans after the exchange, because the SDK's tracer would make them at the cost of the request."""
 
     def __init__(self, resource: Resource, endpoints: Mapping[str, Endpoint]) -> None:
-        """:param endpoints: by their name."""
+        """:param endpoints: by name."""
         self._resource = resource
         self._endpoints = endpoints
 
@@ -76,30 +72,32 @@ class SpanMaker:
         clock = _Clock(ended.phases[0][1], outcome.received_at)
         state = TraceState.from_header([trace.state.decode()]) if trace.state else None
         own = _context(trace, trace.span_id, state)
-        asker = _context(trace, trace.parent_id, state, is_remote=True) if trace.parent_id is not None else None
+        remote_parent = _context(trace, trace.parent_id, state, is_remote=True) if trace.parent_id is not None else None
         children = [*_of_attempts(trace, outcome, operation), *_of_phases(ended)]
         return [
-            self._span(_of_exchange(ended, endpoint, operation), own, asker, clock),
-            *(self._span(told, _context(trace, told.span_id, state), own, clock) for told in children),
+            self._span(_of_exchange(ended, endpoint, operation), own, remote_parent, clock),
+            *(self._span(fields, _context(trace, fields.span_id, state), own, clock) for fields in children),
         ]
 
-    def _span(self, told: Told, context: SpanContext, parent: SpanContext | None, clock: "_Clock") -> ReadableSpan:
+    def _span(
+        self, fields: SpanFields, context: SpanContext, parent: SpanContext | None, clock: "_Clock"
+    ) -> ReadableSpan:
         return ReadableSpan(
-            name=told.name[:MAX_NAME],
+            name=fields.name[:MAX_NAME],
             context=context,
             parent=parent,
             resource=self._resource,
-            attributes=told.attributes,
-            kind=told.kind,
-            status=_ERROR if told.is_failed else _UNSET,
-            start_time=clock.unix_ns(told.began_at),
-            end_time=clock.unix_ns(told.ended_at),
+            attributes=fields.attributes,
+            kind=fields.kind,
+            status=_ERROR if fields.is_failed else _UNSET,
+            start_time=clock.unix_ns(fields.began_at),
+            end_time=clock.unix_ns(fields.ended_at),
             instrumentation_scope=_SCOPE,
         )
 
 
 class _Clock(msgspec.Struct, frozen=True):
-    """Turns instants of the monotonic clock into those of the calendar, by one that is known of both."""
+    """Converts times of the monotonic clock to Unix time, from one instant that is known in both."""
 
     monotonic_s: float
     unix_s: float
@@ -112,7 +110,7 @@ def _context(trace: Trace, span_id: str, state: TraceState | None, *, is_remote:
     return SpanContext(int(trace.trace_id, 16), int(span_id, 16), is_remote, _SAMPLED, state)
 
 
-def _of_exchange(ended: Ended, endpoint: Endpoint, operation: str) -> Told:
+def _of_exchange(ended: Ended, endpoint: Endpoint, operation: str) -> SpanFields:
     trace, outcome = ended.trace, ended.outcome
     error = _error_of(outcome)
     answered_by = (outcome.attempts[-1].model or None) if outcome.attempts and error is None else None
@@ -141,28 +139,26 @@ def _of_exchange(ended: Ended, endpoint: Endpoint, operation: str) -> Told:
             **(_server(trace.attempts[-1].backend) if trace.attempts else {}),
         }
     )
-    return Told(
+    return SpanFields(
         name=f"{operation} {outcome.model}" if outcome.model else operation,
         span_id=trace.span_id,
         began_at=ended.phases[0][1],
         ended_at=ended.ended_at,
         kind=SpanKind.SERVER,
         attributes=attributes,
-        # By the conventions for servers, what the client did wrong is no error of theirs.
-        is_failed=error is not None and outcome.ending not in _CLIENTS_DOING and _is_servers(outcome),
+        # In the conventions, a server's span is no error when the client caused it.
+        is_failed=error is not None
+        and outcome.ending not in _CAUSED_BY_CLIENT
+        and not FIRST_ERROR <= outcome.status < FIRST_SERVER_ERROR,
     )
 
 
-def _is_servers(outcome: ExchangeOutcome) -> bool:
-    return outcome.status >= FIRST_SERVER_ERROR or outcome.status < FIRST_ERROR
-
-
-def _of_attempts(trace: Trace, outcome: ExchangeOutcome, operation: str) -> Iterator[Told]:
+def _of_attempts(trace: Trace, outcome: ExchangeOutcome, operation: str) -> Iterator[SpanFields]:
     for number, (begun, attempt) in enumerate(zip(trace.attempts, outcome.attempts, strict=True)):
         yield _of_attempt(begun, attempt, operation, number, outcome.method)
 
 
-def _of_attempt(begun: AttemptSpan, attempt: AttemptOutcome, operation: str, number: int, method: str) -> Told:
+def _of_attempt(begun: AttemptSpan, attempt: AttemptOutcome, operation: str, number: int, method: str) -> SpanFields:
     status = attempt.status or 0
     error = attempt.fault or (str(status) if status >= FIRST_ERROR else None)
     if error is None and attempt.ending is not Ending.FINISHED:
@@ -180,20 +176,20 @@ def _of_attempt(begun: AttemptSpan, attempt: AttemptOutcome, operation: str, num
             **_server(begun.backend),
         }
     )
-    return Told(
+    return SpanFields(
         name=f"{operation} {attempt.model}".rstrip(),
         span_id=begun.span_id,
         began_at=begun.started_at,
         ended_at=begun.started_at + attempt.duration_s,
         kind=SpanKind.CLIENT,
         attributes=attributes,
-        is_failed=error is not None and attempt.ending not in _CLIENTS_DOING,
+        is_failed=error is not None and attempt.ending not in _CAUSED_BY_CLIENT,
     )
 
 
-def _of_phases(ended: Ended) -> Iterator[Told]:
+def _of_phases(ended: Ended) -> Iterator[SpanFields]:
     for visit in ended.visits:
-        yield Told(name=visit.phase, span_id=new_span_id(), began_at=visit.began_at, ended_at=visit.ended_at)
+        yield SpanFields(name=visit.phase, span_id=new_span_id(), began_at=visit.began_at, ended_at=visit.ended_at)
 
 
 def _generation(
@@ -220,7 +216,7 @@ def _server(backend: Backend) -> Attributes:
 
 
 def _error_of(outcome: ExchangeOutcome) -> str | None:
-    """Return what the conventions call the type of an error, None of an answer that is whole and good."""
+    """Return the ``error.type`` of the conventions, None for a complete and successful answer."""
     if outcome.code is not None:
         return outcome.code
     if outcome.ending is not Ending.FINISHED:

@@ -1,7 +1,4 @@
-"""The trace that one exchange belongs to: its ids and whose child it is, while it runs; all else when it has ended.
-
-Nothing of OpenTelemetry is needed here, and no span is made: what spans are made of is put aside for a thread.
-"""
+"""The trace context of one exchange; spans are made later, in a thread, so OpenTelemetry is not needed here."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -15,7 +12,7 @@ from nexus.domain.backend import Backend
 from nexus.domain.outcome import ExchangeOutcome, Phase
 
 HEADERS: Final = frozenset({b"traceparent", b"tracestate"})
-"""Of W3C Trace Context, lower case."""
+"""The headers of W3C Trace Context, in lower case."""
 
 _PARENT: Final = re.compile(rb"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
 _SAMPLED: Final = 1
@@ -25,12 +22,12 @@ MAX_STATE: Final = 512
 
 
 class AttemptSpan(msgspec.Struct, frozen=True):
-    """The span of one attempt, begun before its end is known."""
+    """The beginning of an attempt's span."""
 
     span_id: str
     backend: Backend
     started_at: float
-    """Of the monotonic clock, as all instants here."""
+    """In seconds of the monotonic clock, as all instants here."""
 
 
 class Visit(msgspec.Struct, frozen=True):
@@ -42,47 +39,47 @@ class Visit(msgspec.Struct, frozen=True):
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """All that the spans of one exchange are made of."""
+    """Everything that the spans of one exchange are made of."""
 
     trace: "Trace"
     outcome: ExchangeOutcome
     phases: Sequence[tuple[Phase, float]]
-    """Each visit to one, and when it began; that of settling is not among them."""
+    """Each visit to a phase and its beginning, except that of settling."""
     settling_since: float
     ended_at: float
 
     @property
     def visits(self) -> tuple[Visit, ...]:
-        """All of them, with their ends."""
+        """All visits, with their ends."""
         began = (*self.phases, ("settle", self.settling_since))
         ends = (*(at for _, at in began[1:]), self.ended_at)
         return tuple(Visit(phase, at, until) for (phase, at), until in zip(began, ends, strict=True))
 
 
 class TraceCounts:
-    """What has come of the exchanges that were to be told of."""
+    """The number of sampled exchanges by what happened to their spans."""
 
     __slots__ = ("dropped", "exported", "failed")
 
     def __init__(self) -> None:
         self.exported = 0
         self.failed = 0
-        """The collector did not take them."""
+        """The collector did not accept them."""
         self.dropped = 0
-        """Too many waited for it."""
+        """The queue was full."""
 
 
 class Tracer:
-    """Begins traces, and hands over those that have ended and are sampled."""
+    """Begins traces, and hands over ended ones that are sampled."""
 
     def __init__(self, hand_over: Callable[[Ended], None], *, sample_ratio: float) -> None:
-        """:param sample_ratio: of the traces that begin here."""
+        """:param sample_ratio: the share of new traces that are sampled."""
         self.hand_over = hand_over
-        # As other tracers do, so that all of them decide the same of one trace.
+        # The rule of other tracers, so that all of them make the same decision about a trace.
         self._bound = round(sample_ratio * 2**_SPAN_BITS)
 
     def begin(self, headers: Iterable[tuple[bytes, bytes]]) -> "Trace":
-        """Return the trace of a request: a part of its client's, if that said of which.
+        """Return the trace of a request, which continues the client's trace if *headers* have one.
 
         :param headers: lower-case names and whole lines.
         """
@@ -115,7 +112,7 @@ class Tracer:
 
 
 class Trace:
-    """What one exchange knows of its trace."""
+    """The trace context of one exchange."""
 
     __slots__ = ("_tracer", "attempts", "is_sampled", "parent_id", "span_id", "state", "trace_id")
 
@@ -132,18 +129,18 @@ class Trace:
         self.attempts: list[AttemptSpan] = []
 
     def attempt(self, backend: Backend, started_at: float) -> None:
-        """Note that *backend* is asked now."""
+        """Begin the span of an attempt at *backend*."""
         self.attempts.append(AttemptSpan(new_span_id(), backend, started_at))
 
     def lines(self) -> bytes:
-        """Return the header lines that make a request to a backend a part of the attempt begun last."""
+        """Return the header lines for the last attempt, whose span becomes the parent of the backend's spans."""
         flags = b"01" if self.is_sampled else b"00"
         parent = b"-".join((b"00", self.trace_id.encode(), self.attempts[-1].span_id.encode(), flags))
         state = b"tracestate: %b\r\n" % self.state if self.state else b""
         return b"traceparent: %b\r\n%b" % (parent, state)
 
     def end(self, outcome: ExchangeOutcome, phases: Sequence[tuple[Phase, float]], settling_since: float) -> None:
-        """Hand over what has been, if it is sampled.
+        """Hand over the ended exchange, if it is sampled.
 
         :param phases: see :attr:`Ended.phases`.
         """
@@ -152,5 +149,5 @@ class Trace:
 
 
 def new_span_id() -> str:
-    """Return the id of a span that begins."""
+    """Return a random span id."""
     return f"{getrandbits(_SPAN_BITS) or 1:016x}"

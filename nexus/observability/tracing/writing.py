@@ -1,4 +1,4 @@
-"""A thread that makes the spans of ended exchanges and exports them: a collector that is dead slows no request."""
+"""Makes and exports spans in a thread, so that a slow collector does not delay requests."""
 
 import logging
 import threading
@@ -17,11 +17,11 @@ from nexus.observability.tracing.trace import Ended, TraceCounts
 log = structlog.get_logger("nexus.observability")
 
 MAX_WAITING: Final = 2048
-"""Exchanges whose spans are not exported yet; one more is dropped and counted."""
+"""The length of the queue, in exchanges; one more is dropped and counted."""
 BATCH: Final = 16
-"""Exchanges per export. Few, because encoding holds the interpreter and sending lets the event loop have it."""
+"""Exchanges per export. Few, because encoding holds the interpreter, while sending releases it."""
 GATHER_S: Final = 1.0
-"""How long exchanges are gathered for one export."""
+"""How long exchanges are collected for one export."""
 
 
 class SpanWriter:
@@ -33,28 +33,28 @@ class SpanWriter:
         self._spans_of = spans_of
         self._waiting: deque[Ended] = deque()
         self._stopping = threading.Event()
-        self._complaints = _Complaints()
+        self._exporter_errors = _ExporterErrors()
         self._repeats = Repeats()
         self._thread = threading.Thread(target=self._run, name="span-writer", daemon=True)
         self._thread.start()
 
     def put(self, ended: Ended) -> None:
-        """Leave *ended* to the thread, or drop it when too many wait; never wait."""
+        """Queue *ended*, or drop it when the queue is full; never blocks."""
         if len(self._waiting) >= MAX_WAITING:
             self.counts.dropped += 1
         else:
             self._waiting.append(ended)
 
     def stop(self, timeout_s: float) -> None:
-        """Export what waits, but not for longer than *timeout_s*: nobody may listen."""
+        """Export the queue within *timeout_s*, because the collector may be down."""
         self._stopping.set()
         self._thread.join(timeout_s)
-        # Whoever waits there before he tries again is woken by it, and gives up.
+        # Ends the pause before a retry of the exporter, which then gives up.
         self._exporter.shutdown()
-        self._complaints.detach()
+        self._exporter_errors.detach()
 
     def _run(self) -> None:
-        # Looked at before what waits: what is put before the end belongs to it.
+        # The flag is read before the queue, so that what was queued before the stop is still exported.
         while not (is_last := self._stopping.wait(GATHER_S)) or self._waiting:
             while self._waiting:
                 self._export([self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))])
@@ -62,16 +62,16 @@ class SpanWriter:
                 return
 
     def _export(self, batch: Sequence[Ended]) -> None:
-        self._complaints.first = ""
+        self._exporter_errors.first = ""
         try:
             result = self._exporter.export([span for ended in batch for span in self._spans_of(ended)])
-        except Exception as exc:  # noqa: BLE001 - a background loop that must not die, and says what went wrong
+        except Exception as exc:  # noqa: BLE001 - the thread must not die, and logs the failure
             self._failed(batch, {"exc_info": exc})
             return
         if result is SpanExportResult.SUCCESS:
             self.counts.exported += len(batch)
         else:
-            self._failed(batch, {"reason": self._complaints.first})
+            self._failed(batch, {"reason": self._exporter_errors.first})
 
     def _failed(self, batch: Sequence[Ended], why: Mapping[str, Any]) -> None:
         self.counts.failed += len(batch)
@@ -80,8 +80,8 @@ class SpanWriter:
             log.warning("spans_not_exported", exchanges=len(batch), unsaid_before=unsaid, **why)
 
 
-class _Complaints(logging.Handler):
-    """Keeps the first that the exporter says of a failure, which is the cause: it goes on to say it again and again."""
+class _ExporterErrors(logging.Handler):
+    """Keeps the first log message of the exporter about a failure, which names the cause; the others repeat it."""
 
     _SOURCE: Final = "opentelemetry.exporter"
 
@@ -96,7 +96,7 @@ class _Complaints(logging.Handler):
         self.first = self.first or record.getMessage()
 
     def detach(self) -> None:
-        """Let the exporter speak to everybody again."""
+        """Let the exporter's messages reach other handlers again."""
         logger = logging.getLogger(self._SOURCE)
         logger.removeHandler(self)
         logger.propagate = True

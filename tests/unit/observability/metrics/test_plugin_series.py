@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from nexus.observability.metrics.plugin_series import PluginSeries
 
 
-def counters(most=2):
-    return PluginSeries(("model",), is_counter=True, most=most)
+def counters(max_series=2):
+    return PluginSeries(("model",), is_counter=True, max_series=max_series)
 
 
 def of(**values):
@@ -18,82 +18,82 @@ def of(**values):
 def test_as_many_as_there_is_room_for_are_told_as_they_are():
     series = counters()
 
-    assert series.told(of(a=1, b=2)) == of(a=1, b=2)
+    assert series.exposed(of(a=1, b=2)) == of(a=1, b=2)
     assert series.left_out == 0
 
 
 def test_counters_beyond_are_told_as_one():
     series = counters()
 
-    assert series.told(of(a=1, b=2, c=3, d=4)) == of(a=1, b=2, other=7)
+    assert series.exposed(of(a=1, b=2, c=3, d=4)) == of(a=1, b=2, other=7)
     assert series.left_out == 2
 
 
 def test_of_gauges_beyond_nothing_is_told():
-    series = PluginSeries(("model",), is_counter=False, most=2)
+    series = PluginSeries(("model",), is_counter=False, max_series=2)
 
-    assert series.told(of(a=1, b=2, c=3)) == of(a=1, b=2)
+    assert series.exposed(of(a=1, b=2, c=3)) == of(a=1, b=2)
     assert series.left_out == 1
 
 
 def test_which_are_told_does_not_depend_on_their_order():
     series = counters()
-    series.told(of(a=1, b=1, c=1))
+    series.exposed(of(a=1, b=1, c=1))
 
-    assert series.told(of(c=9, b=1, a=1)) == of(a=1, b=1, other=9)
+    assert series.exposed(of(c=9, b=1, a=1)) == of(a=1, b=1, other=9)
 
 
 def test_one_that_is_gone_makes_room_for_a_new_one_and_other_never_falls():
     series = counters()
-    series.told(of(a=1, b=1, c=5))
+    series.exposed(of(a=1, b=1, c=5))
 
-    assert series.told(of(b=1, c=5, d=2)) == of(b=1, d=2, other=5)
-    assert series.told(of(a=4, b=1, c=5, d=2)) == of(b=1, d=2, other=8)
+    assert series.exposed(of(b=1, c=5, d=2)) == of(b=1, d=2, other=5)
+    assert series.exposed(of(a=4, b=1, c=5, d=2)) == of(b=1, d=2, other=8)
 
 
 def test_a_label_that_is_called_other_is_one_of_the_others():
-    assert counters().told(of(other=3)) == of(other=3)
+    assert counters().exposed(of(other=3)) == of(other=3)
 
 
 def test_a_counter_that_begins_anew_goes_on():
     series = counters()
-    series.told(of(a=5))
+    series.exposed(of(a=5))
 
-    assert series.told(of(a=2)) == of(a=7)
-    assert series.told(of(a=3)) == of(a=8)
+    assert series.exposed(of(a=2)) == of(a=7)
+    assert series.exposed(of(a=3)) == of(a=8)
 
 
 def test_a_series_that_comes_back_goes_on():
     series = counters()
-    series.told(of(a=5))
-    series.told(of(b=1))
+    series.exposed(of(a=5))
+    series.exposed(of(b=1))
 
-    assert series.told(of(a=1, b=1)) == of(a=6, b=1)
+    assert series.exposed(of(a=1, b=1)) == of(a=6, b=1)
 
 
 def test_what_a_reload_takes_away_is_told_until_it_is_counted_again():
     series = counters()
-    series.told(of(a=5, b=1))
+    series.exposed(of(a=5, b=1))
 
-    series.begin_anew(of(b=1))
+    series.restart(of(b=1))
 
-    assert series.told(of(b=1)) == of(a=5, b=1)
-    assert series.told(of(a=2, b=1)) == of(a=7, b=1)
+    assert series.exposed(of(b=1)) == of(a=5, b=1)
+    assert series.exposed(of(a=2, b=1)) == of(a=7, b=1)
 
 
 def test_a_gauge_may_fall():
     series = PluginSeries((), is_counter=False)
-    series.told({(): 5})
+    series.exposed({(): 5})
 
-    assert series.told({(): 2}) == {(): 2}
+    assert series.exposed({(): 2}) == {(): 2}
 
 
 @pytest.mark.parametrize("endless", [float("inf")])
 def test_an_endless_count_stays_it(endless):
     series = counters()
-    series.told(of(a=endless))
+    series.exposed(of(a=endless))
 
-    assert series.told(of(a=1)) == of(a=endless)
+    assert series.exposed(of(a=1)) == of(a=endless)
 
 
 names = st.sampled_from("abcdef")
@@ -107,14 +107,14 @@ def test_no_counter_ever_falls_and_nothing_that_is_counted_is_lost(steps, most):
     series, raw, added, seen = counters(most), {}, 0, {}
     for is_reload, more in steps:
         if is_reload:
-            series.told(of(**raw))
+            series.exposed(of(**raw))
             raw = {}
-            series.begin_anew({})
+            series.restart({})
         for name, count in more.items():
             raw[name] = raw.get(name, 0) + count
             added += count
 
-        told = series.told(of(**raw))
+        told = series.exposed(of(**raw))
 
         assert all(told[key] >= value for key, value in seen.items() if key in told)
         assert len(told) <= most + 1
