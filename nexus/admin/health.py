@@ -85,12 +85,7 @@ def routes(
         DescribedRoute(
             path="/ready",
             respond=lambda _: ready(
-                snapshot(),
-                is_draining=state.is_draining,
-                rejected_reload=state.rejected_reload,
-                switched_off_stages=tuple(stage.place.name for stage in pipeline.stages if stage.is_off),
-                store_failure=state.store_failure(),
-                waiting=state.waiting(),
+                snapshot(), state, tuple(stage.place.name for stage in pipeline.stages if stage.is_off)
             ),
             operation=Operation(
                 summary="Whether a request could be served now, and why not", answers=(Ready,), statuses=(200, 503)
@@ -105,26 +100,15 @@ def health(snapshot: FleetSnapshot, *, uptime_s: float) -> Page:
     return json_page(Health(health_word(counts), int(uptime_s), counts, len(snapshot.models)))
 
 
-def ready(  # noqa: PLR0913 - one for each fact in the response
-    snapshot: FleetSnapshot,
-    *,
-    is_draining: bool,
-    rejected_reload: str | None,
-    switched_off_stages: tuple[str, ...] = (),
-    store_failure: str | None = None,
-    waiting: int = 0,
-) -> Page:
+def ready(snapshot: FleetSnapshot, state: ProxyState, switched_off_stages: tuple[str, ...] = ()) -> Page:
     """Answer ``/ready``: 200 only when a request could be served now, else 503 with the reason.
 
     Shown, but no reason for 503: a refused reload, as the old configuration still serves; a stage that is switched off,
     as it declared itself optional; a failing store, as the stages that need it refuse requests themselves.
-
-    :param waiting: how many servers wait for an approval.
     """
-    reason = _why_not(snapshot, is_draining=is_draining, waiting=waiting)
-    body = Ready(
-        reason is None, reason, ReadyDetail(count(snapshot), rejected_reload, switched_off_stages, store_failure)
-    )
+    reason = _why_not(snapshot, state)
+    detail = ReadyDetail(count(snapshot), state.rejected_reload, switched_off_stages, state.store_failure())
+    body = Ready(reason is None, reason, detail)
     return json_page(body, status=200 if reason is None else 503)
 
 
@@ -142,10 +126,10 @@ def health_word(counts: BackendCounts) -> str:
     return "healthy" if counts.healthy == counts.total else "degraded"
 
 
-def _why_not(snapshot: FleetSnapshot, *, is_draining: bool, waiting: int) -> str | None:
-    if is_draining:
+def _why_not(snapshot: FleetSnapshot, state: ProxyState) -> str | None:
+    if state.is_draining:
         return "shutting down: no new requests"
-    if not snapshot.backends and waiting:
+    if not snapshot.backends and (waiting := state.waiting()):
         servers = "1 server that was found waits" if waiting == 1 else f"{waiting} servers that were found wait"
         return f"no backend is in the fleet, and {servers} for approval: see `nexus-proxy backends`"
     if not snapshot.backends:

@@ -21,12 +21,6 @@ def routes(fleet: Fleet, *, only_admins: bool, file: str) -> tuple[DescribedRout
     :param file: the name of the configuration file.
     """
     fleet_changes = changes.FleetChanges(fleet, only_admins=only_admins, file=file)
-    by_name: dict[str, actions.Action] = {
-        "drain": fleet.drain,
-        "undrain": fleet.undrain,
-        "approve": fleet.approve,
-        "reject": fleet.reject,
-    }
 
     def list_or_add(request: PageRequest) -> Page | Awaitable[Page]:
         if request.method == "POST":
@@ -38,13 +32,7 @@ def routes(fleet: Fleet, *, only_admins: bool, file: str) -> tuple[DescribedRout
             return fleet_changes.change(request)
         if request.method == "DELETE":
             return fleet_changes.remove(request)
-        return actions.change(
-            by_name,
-            lambda: fleet.snapshot,
-            request,
-            are_decisions_kept=fleet.are_decisions_kept,
-            has_announced_itself=fleet.has_announced_itself,
-        )
+        return actions.act(fleet, request)
 
     return (
         DescribedRoute(

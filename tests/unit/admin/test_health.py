@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from nexus.admin.health import health, ready
+from nexus.admin.health import ProxyState, health, ready
 from nexus.domain.backend import Status
 
 
@@ -11,8 +11,8 @@ def said(page):
     return msgspec.json.decode(page.body)
 
 
-def is_ready(snapshot, *, is_draining=False, rejected_reload=None):
-    return ready(snapshot, is_draining=is_draining, rejected_reload=rejected_reload)
+def is_ready(snapshot, *stages, **state):
+    return ready(snapshot, ProxyState(started_at=0.0, **state), stages)
 
 
 def test_health_has_the_documented_shape(fleet, backend):
@@ -80,7 +80,7 @@ def test_a_fleet_that_cannot_serve_says_why(fleet, backend, states, reason):
     ("waiting", "told"), [(1, "1 server that was found waits"), (3, "3 servers that were found wait")]
 )
 def test_an_empty_fleet_says_that_servers_wait_for_approval(fleet, waiting, told):
-    page = ready(fleet(), is_draining=False, rejected_reload=None, waiting=waiting)
+    page = is_ready(fleet(), waiting=lambda: waiting)
 
     assert page.status == 503
     assert f"{told} for approval" in said(page)["reason"]
@@ -101,14 +101,14 @@ def test_a_proxy_that_shuts_down_is_not_ready(fleet, backend):
 
 
 def test_a_switched_off_stage_is_shown_and_the_proxy_stays_ready(fleet, backend):
-    page = ready(fleet(backend()), is_draining=False, rejected_reload=None, switched_off_stages=("quality",))
+    page = is_ready(fleet(backend()), "quality")
 
     assert page.status == 200
     assert said(page)["detail"]["switched_off_stages"] == ["quality"]
 
 
 def test_a_failing_store_is_shown_and_the_proxy_stays_ready(fleet, backend):
-    page = ready(fleet(backend()), is_draining=False, rejected_reload=None, store_failure="store a: disk full")
+    page = is_ready(fleet(backend()), store_failure=lambda: "store a: disk full")
 
     assert page.status == 200
     assert said(page)["detail"]["store_failure"] == "store a: disk full"

@@ -4,29 +4,54 @@ import json
 
 import pytest
 
-from nexus.admin.backends.actions import change
+from nexus.admin.backends.actions import act
 from nexus.domain.backend import Status
 from nexus.domain.routes import PageRequest
 from nexus.errors import RequestError
 from nexus.fleet.membership.registry import BackendNotFound
 
 
+class FakeFleet:
+    """Records the actions on the backends with *known* names."""
+
+    def __init__(self, snapshot, *, known=("desk",), announced=(), are_kept=True):
+        self.snapshot = snapshot
+        self.are_decisions_kept = are_kept
+        self.done = []
+        self._announced = announced
+        self._known = known
+
+    def has_announced_itself(self, name):
+        return name in self._announced
+
+    def drain(self, name):
+        self._note(name)
+
+    def undrain(self, name):
+        self._note(name)
+
+    async def approve(self, name, url):
+        self._note(name, url)
+
+    async def reject(self, name, url):
+        self._note(name, url)
+
+    def _note(self, name, *args):
+        if name not in self._known:
+            raise BackendNotFound(name)
+        self.done.append((name, *args))
+
+
 @pytest.fixture
 def ask(fleet, backend):
-    """Give what asks for a path, of a fleet of one backend, ``a/b``, that has a request under way."""
-
-    def drain(name):
-        if name != "a/b":
-            raise BackendNotFound(name)
-        done.append(name)
-
-    done = []
+    """Return a function that posts to a path, of a fleet of one draining backend, ``a/b``, with a running request."""
     drained = backend("a/b", status=Status.DRAINING)
     drained.load.acquire()
 
     async def post(path):
-        page = await change({"drain": drain}, lambda: fleet(drained), PageRequest(method="POST", path=path))
-        return json.loads(page.body), done
+        fake = FakeFleet(fleet(drained), known=("a/b",))
+        page = await act(fake, PageRequest(method="POST", path=path))
+        return json.loads(page.body), fake.done
 
     return post
 
@@ -34,7 +59,7 @@ def ask(fleet, backend):
 async def test_the_backend_that_the_path_names_is_drained(ask):
     told, done = await ask("/admin/backends/a%2Fb/drain")
 
-    assert done == ["a/b"]
+    assert done == [("a/b",)]
     assert told == {"name": "a/b", "status": "draining", "pending_requests": 1, "last_with": [], "until_restart": False}
 
 
@@ -50,28 +75,21 @@ async def test_an_unknown_backend_or_action_is_not_found(ask, path):
 
 @pytest.mark.parametrize("word", ["drain", "undrain"])
 async def test_a_server_that_waits_for_approval_cannot_be_drained(fleet, word):
-    def missing(name):
-        raise BackendNotFound(name)
-
     asked = PageRequest(method="POST", path=f"/admin/backends/desk/{word}")
 
     with pytest.raises(RequestError, match="'desk' is not in the fleet: approve it first, or reject it") as refusal:
-        await change({word: missing}, fleet, asked, has_announced_itself=lambda name: name == "desk")
+        await act(FakeFleet(fleet(), known=(), announced=("desk",)), asked)
 
     assert refusal.value.code == "bad_request"
 
 
 @pytest.mark.parametrize(("body", "url"), [(b"", None), (b"{}", None), (b'{"url": "http://a:1"}', "http://a:1")])
 async def test_a_decision_may_contain_the_servers_url(fleet, body, url):
-    decided = []
+    fake = FakeFleet(fleet())
 
-    def approve(name, at):
-        decided.append((name, at))
+    await act(fake, PageRequest(method="POST", path="/admin/backends/desk/approve", body=body))
 
-    asked = PageRequest(method="POST", path="/admin/backends/desk/approve", body=body)
-    await change({"approve": approve}, fleet, asked)
-
-    assert decided == [("desk", url)]
+    assert fake.done == [("desk", url)]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +99,7 @@ async def test_a_decision_may_contain_the_servers_url(fleet, body, url):
 async def test_a_decision_that_the_store_does_not_keep_says_so(fleet, word, are_kept, is_forgotten):
     asked = PageRequest(method="POST", path=f"/admin/backends/desk/{word}")
 
-    page = await change({word: lambda *_: None}, fleet, asked, are_decisions_kept=are_kept)
+    page = await act(FakeFleet(fleet(), are_kept=are_kept), asked)
 
     assert json.loads(page.body)["until_restart"] is is_forgotten
 
@@ -91,6 +109,6 @@ async def test_a_decision_with_another_body_is_refused(fleet, body):
     asked = PageRequest(method="POST", path="/admin/backends/desk/approve", body=body)
 
     with pytest.raises(RequestError) as refusal:
-        await change({"approve": lambda *_: None}, fleet, asked)
+        await act(FakeFleet(fleet()), asked)
 
     assert refusal.value.code == "invalid_value"
