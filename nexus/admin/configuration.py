@@ -5,9 +5,8 @@ from typing import Final
 
 import msgspec
 
-from nexus.admin.backends.files import instant
 from nexus.admin.openapi.operation import DescribedRoute, Operation
-from nexus.admin.page import json_page
+from nexus.admin.page import instant, json_page
 from nexus.config.documents.showing import ShownBackend, ShownKey, keys_of, shown_backends, shown_keys
 from nexus.config.loading import LoadedConfig
 from nexus.domain.backend import Backend

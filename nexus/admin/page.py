@@ -1,6 +1,7 @@
-"""Encodes a page as JSON."""
+"""Encodes pages as JSON."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -15,3 +16,8 @@ NEVER_STALE: Final[Mapping[str, str]] = MappingProxyType({"Cache-Control": "no-s
 def json_page(value: Any, *, status: int = 200) -> Page:
     """Return a page whose body is *value*, made of Structs and built-in types."""
     return Page(status, "application/json", msgspec.json.encode(value), NEVER_STALE)
+
+
+def instant(unix_s: float | None) -> datetime | None:
+    """Return *unix_s* to the second, in UTC."""
+    return None if unix_s is None else datetime.fromtimestamp(int(unix_s), UTC)

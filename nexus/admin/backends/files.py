@@ -1,10 +1,11 @@
 """Watched files, as ``/admin/backends`` shows them."""
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 
 import msgspec
 
+from nexus.admin.page import instant
 from nexus.fleet.discovery.files.declared import Clash
 from nexus.fleet.discovery.files.watched_file import FileState
 
@@ -29,11 +30,6 @@ def file_views(files: Mapping[str, FileState], clashes: Iterable[Clash]) -> tupl
     """Return one view for each of *files*."""
     ignored = {(clash.file, clash.name) for clash in clashes}
     return tuple(_view_of(path, state, ignored) for path, state in files.items())
-
-
-def instant(unix_s: float | None) -> datetime | None:
-    """Return *unix_s* to the second, in UTC."""
-    return None if unix_s is None else datetime.fromtimestamp(int(unix_s), UTC)
 
 
 def _view_of(path: str, state: FileState, ignored: set[tuple[str, str]]) -> FileView:

@@ -8,10 +8,10 @@ from typing import Final
 import msgspec
 
 from nexus.admin.backends.applicants import ApplicantView, applicant_views
-from nexus.admin.backends.files import FileView, instant
+from nexus.admin.backends.files import FileView
 from nexus.admin.backends.last_holders import last_holders
 from nexus.admin.openapi.operation import Operation
-from nexus.admin.page import json_page
+from nexus.admin.page import instant, json_page
 from nexus.domain.backend import Backend
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.model import ModelFacts
