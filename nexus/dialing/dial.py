@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import ipaddress
 import os
 import socket
 import ssl
@@ -150,7 +149,7 @@ def _without_metadata(host: str, infos: list[AddressInfo]) -> list[AddressInfo]:
 
     :raises MetadataAddressError: none is left.
     """
-    allowed = [info for info in infos if not is_metadata(ipaddress.ip_address(str(info[4][0]).partition("%")[0]))]
+    allowed = [info for info in infos if not is_metadata(str(info[4][0]))]
     if not allowed:
         raise MetadataAddressError(host, str(infos[0][4][0]))
     return allowed

@@ -24,9 +24,12 @@ class MetadataAddressError(OSError):
         )
 
 
-def is_metadata(address: IPAddress) -> bool:
-    """Whether *address* is a metadata address or a link-local one of IPv4, in any notation."""
-    within = _ipv4_in(address)
+def is_metadata(address: str) -> bool:
+    """Whether *address* is a metadata address or a link-local one of IPv4, in any notation and with any scope.
+
+    :raises ValueError: it is not an address.
+    """
+    within = _ipv4_in(ipaddress.ip_address(address.partition("%")[0]))
     return within in METADATA or (within.version == 4 and within.is_link_local)
 
 

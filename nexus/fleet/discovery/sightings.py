@@ -1,6 +1,6 @@
 """The servers that discoverers see now, and how long others have been missing."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -52,9 +52,6 @@ class Sightings:
         self._sightings: dict[Key, Sighting] = {}
         self._full: set[str] = set()
         """The discoverers that saw too many servers at their last look."""
-
-    def __iter__(self) -> Iterator[Sighting]:
-        return iter(self._sightings.values())
 
     def update(self, source: str, seen: Iterable[Discovered], *, now: float, is_certain: bool = False) -> None:
         """Set all that *source* sees at *now*.

@@ -52,7 +52,8 @@ class Misconfigurations:
         self._forbidden.pop(backend_id, None)
         if pause := self._pauses.pop(backend_id, None):
             pause.cancel()
-            self._unmark(backend_id)
+            if self._registry.get(backend_id) is not None:
+                self._registry.update(backend_id, misconfigured=None)
 
     def stop(self) -> None:
         """Cancel all pauses."""
@@ -73,7 +74,3 @@ class Misconfigurations:
             log.warning("backend_misconfigured", backend=self._registry.row(backend_id).name, reason=reason)
         self._pauses[backend_id] = self._later(PAUSE_S, lambda: self.forget(backend_id))
         self._registry.update(backend_id, misconfigured=reason)
-
-    def _unmark(self, backend_id: str) -> None:
-        if self._registry.get(backend_id) is not None:
-            self._registry.update(backend_id, misconfigured=None)

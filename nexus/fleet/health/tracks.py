@@ -30,6 +30,10 @@ class Track(msgspec.Struct, eq=False):
             self.cooling.cancel()
         self.cooling = None
 
+    def cancel_timers(self) -> None:
+        self.cancel_reopening()
+        self.cancel_cooling()
+
 
 class BackendTracks(msgspec.Struct, eq=False):
     """The track of the server, and those of models that have failed or are cooling."""
@@ -48,7 +52,7 @@ class BackendTracks(msgspec.Struct, eq=False):
         if found is not None or model is None:
             return found or self.server
         if len(self.models) >= MAX_TRACKED_MODELS:
-            _cancel(self.models.pop(next(iter(self.models))))
+            self.models.pop(next(iter(self.models))).cancel_timers()
         self.models[model] = track = Track()
         return track
 
@@ -60,7 +64,7 @@ class BackendTracks(msgspec.Struct, eq=False):
 
     def cancel_timers(self) -> None:
         for track in (self.server, *self.models.values()):
-            _cancel(track)
+            track.cancel_timers()
 
     def model_breakers(self) -> Mapping[str, Breaker]:
         """Return, by model, the breakers that are not closed."""
@@ -77,8 +81,3 @@ class BackendTracks(msgspec.Struct, eq=False):
         if own is not Breaker.CLOSED or not failing or not asked <= failing.keys():
             return own
         return min(failing.values(), key=SEVERITY.__getitem__)
-
-
-def _cancel(track: Track) -> None:
-    track.cancel_reopening()
-    track.cancel_cooling()

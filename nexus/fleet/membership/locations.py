@@ -3,7 +3,7 @@
 import asyncio
 import ipaddress
 import socket
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 from nexus.dialing.metadata import is_metadata
@@ -56,7 +56,7 @@ def names_metadata(url: str) -> bool:
         found = socket.getaddrinfo(host, None, flags=socket.AI_NUMERICHOST)
     except (OSError, UnicodeError):
         return False
-    return any(map(_is_metadata, found))
+    return any(is_metadata(str(each[4][0])) for each in found)
 
 
 async def leads_to_metadata(url: str) -> bool:
@@ -66,7 +66,7 @@ async def leads_to_metadata(url: str) -> bool:
     """
     host = _host_of(url)
     try:
-        return is_metadata(ipaddress.ip_address(host))
+        return is_metadata(host)
     except ValueError:
         pass
     try:
@@ -74,14 +74,9 @@ async def leads_to_metadata(url: str) -> bool:
         found = await asyncio.wait_for(asyncio.get_running_loop().getaddrinfo(host, None), RESOLVE_S)
     except (OSError, UnicodeError, TimeoutError):
         return False
-    return any(map(_is_metadata, found))
+    return any(is_metadata(str(each[4][0])) for each in found)
 
 
 def _host_of(url: str) -> str:
     # Some resolvers take an address with a trailing dot for a name, others for an address.
     return (urlsplit(url).hostname or "").partition("%")[0].rstrip(".")
-
-
-def _is_metadata(found: Any) -> bool:
-    """Whether one result of ``getaddrinfo`` is a metadata address."""
-    return is_metadata(ipaddress.ip_address(str(found[4][0]).partition("%")[0]))

@@ -117,4 +117,4 @@ def may_be_probed(found: Discovered) -> bool:
     except ValueError:
         return not (host == "localhost" or host.endswith(".localhost"))
     mapped = getattr(address, "ipv4_mapped", None) or address
-    return not (mapped.is_loopback or mapped.is_multicast or mapped.is_unspecified or is_metadata(mapped))
+    return not (mapped.is_loopback or mapped.is_multicast or mapped.is_unspecified or is_metadata(str(mapped)))

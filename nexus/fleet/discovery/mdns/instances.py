@@ -73,9 +73,6 @@ class Instances:
     def __iter__(self) -> Iterator[Instance]:
         return iter(tuple(self._instances.values()))
 
-    def __len__(self) -> int:
-        return len(self._instances)
-
     def knows(self, service: str) -> bool:
         """Whether there is an instance of that service name."""
         return service.lower() in self._services

@@ -1,7 +1,6 @@
 """Scans the ports of configured hosts and small subnets, and detects the kind of each listener."""
 
 import asyncio
-import ipaddress
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final, TypeVar
 
@@ -88,7 +87,7 @@ class HostsDiscoverer(Discoverer):
         except OSError as exc:
             # Servers stay if a name server fails, and go if it denies the name.
             addresses = () if exc.errno in NO_SUCH_NAME else self._addresses.get(name, ())
-        is_refused = any(is_metadata(ipaddress.ip_address(each.partition("%")[0])) for each in addresses)
+        is_refused = any(map(is_metadata, addresses))
         if is_refused and name not in self._refused:
             log.warning("host_refused", host=name, reason="leads to a link-local address; list the address to allow it")
         (self._refused.add if is_refused else self._refused.discard)(name)
@@ -172,7 +171,7 @@ def named_ports(source: HostsSourceConfig, *, are_subnets: bool) -> Iterator[tup
         if place.is_subnet == are_subnets:
             for host in place.hosts:
                 for port in place.ports or source.ports:
-                    if not (are_subnets and is_metadata(ipaddress.ip_address(host))):
+                    if not (are_subnets and is_metadata(host)):
                         yield host, port
 
 

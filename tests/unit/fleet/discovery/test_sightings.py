@@ -67,7 +67,7 @@ def test_what_a_certain_source_sees_no_more_is_gone_at_once():
 
 
 def seen_at(sightings, now):
-    (sighting,) = sightings
+    (sighting,) = sightings.listed(now=now, grace_s=60)
     return sighting.last_seen(now=now), sighting.is_stale
 
 
@@ -92,7 +92,7 @@ def test_what_is_followed_is_seen_until_its_discoverer_cannot_look():
     sightings.update("dns", [DESK], now=900, is_certain=True)
 
     assert (followed, lost, seen_at(sightings, 999)) == ((500, False), (600, True), (999, False))
-    assert [sighting.found for sighting in sightings] == [DESK]
+    assert [sighting.found for sighting in sightings.listed(now=999, grace_s=60)] == [DESK]
 
 
 def test_those_that_come_and_go_under_ever_new_names_are_bounded():
