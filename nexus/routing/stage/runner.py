@@ -99,9 +99,8 @@ class Stage:
 
     def explain(self, intent: RoutingIntent) -> Mapping[str, Any]:
         """Return the facts by which it judges *intent*, as JSON values; a reference to the log when that fails."""
-        stage = self._reconciler
         return self._contained(
-            "explain", lambda: valid_facts(stage.explain(intent.shadow()), MAX_FACTS_BYTES), _SEE_LOG
+            "explain", lambda: valid_facts(self._reconciler.explain(intent.shadow()), MAX_FACTS_BYTES), _SEE_LOG
         )
 
     def measures(self) -> tuple[Measure, ...]:
@@ -200,7 +199,7 @@ class _Listener:
             self._stage.took("listen", self._clock() - began)
 
 
-_SEE_LOG: Final[Mapping[str, Any]] = {"failed": "the log of Nexus says at what"}
+_SEE_LOG: Final[Mapping[str, Any]] = {"failed": "see the log of Nexus"}
 
 
 def _check_none(returned: object) -> None:
