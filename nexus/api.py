@@ -1,4 +1,4 @@
-"""All that a plugin may import. Whatever is not here is Nexus's own business and may change without notice."""
+"""Everything that a plugin may import; all other modules are internal and may change without notice."""
 
 from nexus import tasks
 from nexus.config.schema import PluginConfig, PolicyKeys, StoreConfig

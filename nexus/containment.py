@@ -1,7 +1,7 @@
-"""Whatever code of a plugin raises ends at the call of it; a Ctrl-C of the operator goes on.
+"""Turns any exception of a plugin into an error that names the plugin, except for the operator's Ctrl-C.
 
-In a proxy that serves, SIGINT is the event loop's, and a ``KeyboardInterrupt`` can only be the plugin's own. Elsewhere
-Python raises it in whatever code runs: :func:`interrupts_noted` is what tells the two apart.
+While the proxy serves, the event loop handles SIGINT, so a ``KeyboardInterrupt`` can only come from a plugin. Elsewhere
+Python raises it in whatever code runs, and :func:`interrupts_noted` distinguishes the two.
 """
 
 import signal
@@ -17,10 +17,10 @@ _noted: Final = {"interrupts": 0, "depth": 0}
 
 @contextmanager
 def contained(complaint: str, passing: tuple[type[BaseException], ...] = (NexusError,)) -> Iterator[None]:
-    """Let whatever is raised within be a :class:`PluginError`.
+    """Turn any exception raised within into a :class:`PluginError`.
 
-    :param complaint: names the plugin and what failed; what was raised follows it.
-    :param passing: what goes on as it is.
+    :param complaint: names the plugin and what failed; the exception is appended.
+    :param passing: exceptions that are not changed.
     """
     try:
         yield
@@ -33,7 +33,7 @@ def contained(complaint: str, passing: tuple[type[BaseException], ...] = (NexusE
 
 
 def is_interrupt(exc: BaseException) -> bool:
-    """Whether *exc* is a Ctrl-C of the operator, and no ``KeyboardInterrupt`` that a plugin raises itself."""
+    """Whether *exc* is the operator's Ctrl-C, rather than a ``KeyboardInterrupt`` that a plugin raises itself."""
     if not _noted["interrupts"]:
         return False
     if isinstance(exc, BaseExceptionGroup):
@@ -43,7 +43,7 @@ def is_interrupt(exc: BaseException) -> bool:
 
 @contextmanager
 def interrupts_noted() -> Iterator[None]:
-    """Note each SIGINT that comes meanwhile, and then do with it what is done without this."""
+    """Count each SIGINT within, and pass it to the previous handler."""
     before = signal.getsignal(signal.SIGINT)
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -52,13 +52,13 @@ def interrupts_noted() -> Iterator[None]:
             before(number, frame)
 
     if not callable(before):
-        # Ignored, or the end of the process: neither raises anything.
+        # SIGINT is ignored or ends the process, so no exception is raised.
         yield
         return
     try:
         signal.signal(signal.SIGINT, note)
     except ValueError:
-        # Not in the main thread, where alone Python raises it.
+        # Outside of the main thread, where Python never raises it.
         yield
         return
     _noted["depth"] += 1
@@ -73,13 +73,13 @@ def interrupts_noted() -> Iterator[None]:
 
 
 def told(exc: BaseException) -> str:
-    """Return type and text of *exc*, whose own ``__str__`` may fail."""
+    """Return the type and text of *exc*, even if its ``__str__`` fails."""
     text = shown(exc)
     return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
 
 
 def shown(thing: object, as_text: Callable[[object], str] = str) -> str:
-    """Return *thing* as text; its type when it cannot be made one."""
+    """Return *thing* as text, or its type when the conversion fails."""
     try:
         return as_text(thing)
     except BaseException as exc:

@@ -1,4 +1,4 @@
-"""Everything Nexus raises on purpose: whose fault it is, what to do, may it be retried."""
+"""The exceptions that Nexus raises on purpose, and the error codes that clients get."""
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -7,15 +7,15 @@ from typing import Any, Final
 
 
 class NexusError(Exception):
-    """The root of all errors that Nexus raises on purpose."""
+    """The base of all errors that Nexus raises on purpose."""
 
 
 class ConfigError(NexusError):
-    """The operator's configuration is wrong; the text names file, key and what was expected.
+    """The configuration is wrong; the text names file, key and what was expected.
 
-    Where a plugin raises it, Nexus adds the file, the plugin's table and the line.
+    When a plugin raises it, Nexus adds the file, the plugin's table and the line.
 
-    :param key: the key of the plugin's table that is at fault.
+    :param key: the wrong key of the plugin's table.
     :param hint: what to do about it.
     """
 
@@ -26,19 +26,19 @@ class ConfigError(NexusError):
 
 
 class PluginError(NexusError):
-    """A plugin cannot be loaded, configured, built or started; the text says whose it is."""
+    """A plugin cannot be loaded, configured, built or started; the text names it."""
 
 
 class StartError(NexusError):
-    """Nexus is configured well and still cannot start: a port in use, a file that is locked."""
+    """Nexus cannot start although its configuration is valid: a port is in use, a file is locked."""
 
 
 class StoreError(NexusError):
-    """The store cannot do now what was asked of it, and has changed nothing; the text says which store and why."""
+    """A store operation failed and changed nothing; the text names the store and the reason."""
 
 
 class StageFailed(NexusError):
-    """A stage of the pipeline failed and has declared that requests are then rejected."""
+    """A stage failed that declares that requests are rejected then."""
 
     def __init__(self, plugin: str, stage: str) -> None:
         super().__init__(f"stage '{stage}' of plugin '{plugin}' failed")
@@ -94,23 +94,23 @@ STATUS_OF_CODE: Final[Mapping[str, int]] = {
     "http_version": 505,
     "loop_detected": 508,
 }
-"""Each error code that a client can be given before its answer has begun, and the HTTP status it goes with."""
+"""The HTTP status of each error code that a client can get before its answer has begun."""
 
 IN_STREAM_CODES: Final = frozenset(
     {"stream_truncated", "stream_stalled", "event_too_large", "server_shutdown", "upstream_error", "deadline_exceeded"}
 )
-"""Each error code that can end an answer which has already begun."""
+"""The error codes that can end an answer that has begun."""
 
 
 class RequestError(NexusError):
-    """A request ends here, with an error in the client's own protocol.
+    """A request ends with an error in the client's protocol.
 
     :param code: a key of :data:`STATUS_OF_CODE`.
-    :param message: what was wrong and what to do, without any byte of the request in it but names.
-    :param param: the request field at fault, if there is one.
-    :param context: the actionable part: what would have to change for this request to succeed.
-    :param retry_after_s: whole seconds after which another try makes sense.
-    :param close: whether the connection cannot be used any further.
+    :param message: what was wrong and what to do; it quotes nothing of the request but names.
+    :param param: the wrong field of the request, if there is one.
+    :param context: what would have to change for the request to succeed.
+    :param retry_after_s: seconds after which the client may retry.
+    :param close: whether the connection must be closed.
     :param stage: the stage that refused the request, if one did.
     :param reason: why it did, for the operator.
     """
@@ -142,7 +142,7 @@ class RequestError(NexusError):
 
 
 class UpstreamFault(StrEnum):
-    """How one attempt at a backend failed before any byte of its answer had gone to the client."""
+    """How an attempt at a backend failed before any byte of its answer was sent to the client."""
 
     REFUSED = "refused"
     """Connection refused, host unreachable or name not found: nothing was sent."""
@@ -151,33 +151,33 @@ class UpstreamFault(StrEnum):
     TLS = "tls"
     """The TLS handshake or the certificate check failed: nothing was sent."""
     STALE = "stale"
-    """A reused connection was closed without a byte in answer: almost surely nothing was read."""
+    """A reused connection was closed without any answer: the request was very likely not read."""
     RESET = "reset"
-    """A fresh connection was closed before the answer's head was complete."""
+    """A new connection was closed before the answer's head was complete."""
     PROTOCOL = "protocol"
-    """What came back is not HTTP, or breaks its framing."""
+    """The answer is not HTTP, or breaks its framing."""
     EVENT_TOO_LARGE = "event_too_large"
-    """An event of a stream is longer than there is room for."""
+    """An event of a stream exceeds the limit."""
     TRUNCATED = "truncated"
-    """The answer's body ended too early, and nothing of it had been passed on."""
+    """The answer's body ended too early, before any of it was passed on."""
     FIRST_BYTE_TIMEOUT = "first_byte_timeout"
-    """Connected and sent, but no answer within its deadline."""
+    """Connected and sent, but no answer within the deadline."""
     SILENT = "silent"
-    """Connected and sent, but no answer for longer than answers take, so another backend was asked instead."""
+    """Connected and sent, but no answer for longer than usual, so another backend was tried."""
     STATUS = "status"
-    """The backend answered with a status that another backend may do better than."""
+    """The backend answered with a status for which another backend is tried."""
     CREDENTIALS = "credentials"
-    """The backend refused what the operator has configured for it: its key, or the account behind it."""
+    """The backend refused its configured key, or the account of that key."""
     IN_STREAM_ERROR = "in_stream_error"
-    """The answer was an error that calls itself a success: the first event of a stream, or a document."""
+    """The answer had a success status but was an error: the first event of a stream, or a document."""
     CONTEXT_EXCEEDED = "context_exceeded"
-    """The backend said that the prompt exceeds the model's context there: a longer one may take it."""
+    """The prompt exceeds the model's context at this backend; another backend may have a longer one."""
 
 
 class UpstreamError(NexusError):
-    """One attempt at a backend failed; :mod:`nexus.proxy.exchange.retry` decides what happens next.
+    """An attempt at a backend failed; :mod:`nexus.proxy.exchange.retry` decides what happens next.
 
-    :param is_refusal: whether the backend declined before it began to work.
+    :param is_refusal: whether the backend refused the request before it began to process it.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Background tasks that are kept, named, reported when they die, and restarted when they must not."""
+"""Background tasks whose failures are logged, and which are restarted if they must keep running."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -15,16 +15,16 @@ log = structlog.get_logger("nexus.tasks")
 _running: set[asyncio.Task[Any]] = set()
 
 OWNER: Final[ContextVar[Mapping[str, str]]] = ContextVar("nexus_tasks_owner", default={})  # noqa: B039 - never changed
-"""Whose the tasks are that are started now, as fields of the log: a plugin and its distribution."""
+"""The owner of tasks started in this context, as fields of the log: a plugin and its distribution."""
 
 FIRST_RESTART_DELAY_S = 0.5
 MAX_RESTART_DELAY_S = 30.0
 
 
 def start(work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
-    """Run *work* once in a task that is referenced until it ends; a failure is logged, never lost.
+    """Run *work* once in a task that is referenced until it ends; a failure is logged.
 
-    A ``SystemExit`` or ``KeyboardInterrupt`` of *work* would end the event loop: it becomes a :class:`TaskExit`.
+    A ``SystemExit`` or ``KeyboardInterrupt`` of *work*, which would end the event loop, becomes a :class:`TaskExit`.
     """
     task = asyncio.get_running_loop().create_task(_once(work), name=name)
     _running.add(task)
@@ -33,7 +33,7 @@ def start(work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
 
 
 def keep_running(work: Callable[[], Awaitable[Any]], *, name: str) -> asyncio.Task[Any]:
-    """Run *work* until it returns: when it fails it is reported and started again, a little later each time."""
+    """Run *work* until it returns; each failure is logged, and *work* restarted after an increasing delay."""
     return start(_forever(work, name), name=name)
 
 
@@ -45,7 +45,7 @@ async def stop(*tasks: asyncio.Task[Any]) -> None:
 
 
 def is_from_outside(exc: BaseException) -> bool:
-    """Whether *exc* is not of the code that runs now: its task is cancelled, or the operator has pressed Ctrl-C."""
+    """Whether *exc* comes from outside of the running code: its task is cancelled, or the operator pressed Ctrl-C."""
     if isinstance(exc, asyncio.CancelledError):
         task = asyncio.current_task()
         return task is not None and task.cancelling() > 0
@@ -53,7 +53,7 @@ def is_from_outside(exc: BaseException) -> bool:
 
 
 class TaskExit(Exception):
-    """A task has raised what is meant to end a process."""
+    """A task has raised an exception that would end the process."""
 
 
 async def _once(work: Coroutine[Any, Any, Any]) -> Any:
@@ -75,7 +75,7 @@ async def _forever(work: Callable[[], Awaitable[Any]], name: str) -> None:
         except BaseException as exc:
             if is_from_outside(exc) or _is_being_closed(exc):
                 raise
-            # A background loop that dies silently is how health checks stop for ever: say so, and go on.
+            # A background loop that ended silently could stop health checks for ever.
             log.exception("task_failed", task=name, restart_in_s=delay_s, **OWNER.get())
         else:
             return
@@ -86,13 +86,13 @@ async def _forever(work: Callable[[], Awaitable[Any]], name: str) -> None:
 
 
 def _is_being_closed(exc: BaseException) -> bool:
-    # A coroutine that is thrown away gets this from outside of any task; it must end.
+    # Raised in a coroutine that is discarded outside of any task, which must let it end.
     return isinstance(exc, GeneratorExit) and asyncio.current_task() is None
 
 
 def _ended(work: Coroutine[Any, Any, Any], task: asyncio.Task[Any]) -> None:
     _running.discard(task)
-    # One that was cancelled before it began has never been awaited.
+    # A task that is cancelled before it begins never awaits its coroutine.
     work.close()
     if task.cancelled():
         return

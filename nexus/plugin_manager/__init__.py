@@ -1,12 +1,13 @@
-"""Find plugins, check them, configure them, order them by name, and say who is to blame.
+"""Finds, loads, configures and calls plugins, with errors that name the plugin.
 
 =================  ==================================================================
-``finding``        what is installed or named on the command line, without importing it
-``choosing``       which of these are loaded; required, disabled, two of one name, too old
-``loading``        import, and the check of every hook before any is called
-``plugin``         one loaded plugin: what it implements, and the blame when a hook of it fails
-``observer``       one plugin's ``nexus_exchange_finished``, called with every outcome
-``contributions``  each plugin's table decoded, its hooks called, what they gave checked
+``finding``        lists what is installed or named on the command line, without importing it
+``choosing``       decides which of these to load
+``loading``        imports them, and checks every hook before any is called
+``plugin``         one loaded plugin, and calls of its hooks
+``tables``         decodes a plugin's table
+``contributions``  what the plugins contribute under one configuration
+``observer``       calls a plugin's ``nexus_exchange_finished`` with every outcome
 =================  ==================================================================
 """
 

@@ -1,4 +1,4 @@
-"""Which of the plugins found are loaded, decided before any of them is imported."""
+"""Decides which plugins to load, before any of them is imported."""
 
 from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
@@ -15,8 +15,8 @@ from nexus.errors import ConfigError, PluginError, did_you_mean
 from nexus.plugin_manager.finding import Candidate
 
 DISTRIBUTION = "nexus-proxy"
-OF_THE_PROJECT = frozenset({"budget", "kubernetes", "privacy", "quality", "tier"})
-"""Plugins whose package is known without looking; what another one's is called, its author knows."""
+FIRST_PARTY = frozenset({"budget", "kubernetes", "privacy", "quality", "tier"})
+"""Plugins whose distribution is named after them."""
 
 
 def choose(
@@ -24,18 +24,18 @@ def choose(
 ) -> tuple[Candidate, ...]:
     """Return the plugins to load.
 
-    :param tables: the names for which the configuration has a ``[plugins.<name>]`` table.
-    :param provenance: says of each key what set it, for error texts.
-    :raises ConfigError: the configuration asks for what is not there.
-    :raises PluginError: two plugins have one name, or one is too new for this Nexus.
+    :param tables: the names of the ``[plugins.<name>]`` tables.
+    :param provenance: what set each key, for error texts.
+    :raises ConfigError: the configuration names a plugin that is not available.
+    :raises PluginError: two plugins have the same name, or one is too new for this Nexus.
     """
     names = {candidate.name for candidate in found}
     chosen = tuple(c for c in found if c.name not in loading.disabled and _is_wanted(c, loading, tables))
-    _refuse_two_of_one_name(chosen)
+    _refuse_same_names(chosen)
     source = provenance.origin_of(("plugin_loading", "required")).label
     for position, text in enumerate(loading.required):
         _check_required(_requirement(text, position, source), names, chosen, loading, source)
-    # Behind what is required: of a plugin that is missing, its table says less than that.
+    # After the required plugins, whose error is more helpful for a plugin that is missing.
     for name in sorted(set(tables) - names):
         source = provenance.origin_of(("plugins", name)).label
         raise ConfigError(f"{source}: [plugins.{name}] belongs to no installed plugin{did_you_mean(name, names)}")
@@ -45,7 +45,7 @@ def choose(
 
 
 def misnamed(found: Sequence[Candidate], loading: PluginLoadingConfig, provenance: Provenance) -> Iterator[str]:
-    """Yield a warning for each plugin that *loading* disables and that is not there to be disabled."""
+    """Yield a warning for each disabled plugin that is not installed."""
     names = {candidate.name for candidate in found}
     source = provenance.origin_of(("plugin_loading", "disabled")).label
     for name in sorted(set(loading.disabled) - names):
@@ -54,12 +54,12 @@ def misnamed(found: Sequence[Candidate], loading: PluginLoadingConfig, provenanc
 
 
 def _is_wanted(candidate: Candidate, loading: PluginLoadingConfig, tables: Collection[str]) -> bool:
-    # A file was named on the command line by hand: that is asking enough.
+    # A file on the command line is an explicit choice.
     return loading.autoload or candidate.name in tables or isinstance(candidate.source, Path)
 
 
-def _refuse_two_of_one_name(chosen: Sequence[Candidate]) -> None:
-    """Refuse what pluggy would do silently: drop the second. For a stage called privacy that is a hole."""
+def _refuse_same_names(chosen: Sequence[Candidate]) -> None:
+    """Raise an error where pluggy would drop the second plugin silently, which may be a privacy stage."""
     for one, other in pairwise(chosen):
         if one.name == other.name:
             raise PluginError(f"two plugins are named '{one.name}': {one.label} and {other.label}; uninstall one")
@@ -78,25 +78,25 @@ def _requirement(text: str, position: int, source: str) -> Requirement:
 def _check_required(
     wanted: Requirement, names: Collection[str], chosen: Sequence[Candidate], loading: PluginLoadingConfig, source: str
 ) -> None:
-    complaint = f"plugin '{wanted.name}' is required by [plugin_loading] in {source} but"
+    problem = f"plugin '{wanted.name}' is required by [plugin_loading] in {source} but"
     if wanted.name not in names:
-        raise ConfigError(f"{complaint} is not installed{_what_to_install(wanted.name, names)}")
+        raise ConfigError(f"{problem} is not installed{_install_hint(wanted.name, names)}")
     if wanted.name in loading.disabled:
-        raise ConfigError(f"{complaint} is disabled; remove it from one of the two lists")
+        raise ConfigError(f"{problem} is disabled; remove it from one of the two lists")
     present = next((c for c in chosen if c.name == wanted.name), None)
     if present is None:
-        raise ConfigError(f"{complaint} is not loaded, as autoload is false; add a [plugins.{wanted.name}] table")
+        raise ConfigError(f"{problem} is not loaded, as autoload is false; add a [plugins.{wanted.name}] table")
     if wanted.specifier and not present.version:
-        raise ConfigError(f"{complaint} {present.label} has no version; drop '{wanted.specifier}' or install it")
+        raise ConfigError(f"{problem} {present.label} has no version; drop '{wanted.specifier}' or install it")
     if wanted.specifier and not wanted.specifier.contains(present.version, prereleases=True):
         fix = f"pip install '{present.origin}{wanted.specifier}'"
-        raise ConfigError(f"{complaint} {wanted.specifier} is not met by {present.label}; {fix}")
+        raise ConfigError(f"{problem} {wanted.specifier} is not met by {present.label}; {fix}")
 
 
-def _what_to_install(name: str, names: Collection[str]) -> str:
-    if name in OF_THE_PROJECT:
+def _install_hint(name: str, names: Collection[str]) -> str:
+    if name in FIRST_PARTY:
         return f"; pip install {DISTRIBUTION}-{name}"
-    return did_you_mean(name, {*names, *OF_THE_PROJECT}) or "; install the package that has it"
+    return did_you_mean(name, {*names, *FIRST_PARTY}) or "; install the package that has it"
 
 
 def _refuse_too_new(candidate: Candidate) -> None:

@@ -1,4 +1,4 @@
-"""What the plugins contribute under one configuration: each table decoded, each hook called, each answer checked."""
+"""Collects what the plugins contribute under one configuration, and checks it."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, contextmanager
@@ -18,14 +18,14 @@ from nexus.plugin_manager.observer import Observer
 from nexus.plugin_manager.plugin import Plugin
 from nexus.plugin_manager.tables import config_type_of, decode_table
 
-PAGES_OF_THE_CORE: Final = frozenset({"backends", "feed-ticket", "overview", "plugins"})
-"""What there is below ``/admin/`` without any plugin."""
+CORE_PAGES: Final = frozenset({"backends", "feed-ticket", "overview", "plugins"})
+"""The first path segments below ``/admin/`` that Nexus itself uses."""
 
 
 class Contributions:
-    """What the plugins contribute, each thing with the plugin that is to blame for it.
+    """What the plugins contribute, each item with its plugin.
 
-    Two of them, of an old and of a new configuration, share nothing but the plugins' code and each plugin's state.
+    The contributions of an old and a new configuration share only the plugins' code and each plugin's state.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Contributions:
         tables: Mapping[str, Mapping[str, Any]],
         error: Callable[[Fault], ConfigError],
     ) -> None:
-        """:param error: says of a fault in which file and line it is."""
+        """:param error: adds file and line to a fault."""
         self.plugins = plugins
         self._error = error
         types = {plugin.name: config_type_of(plugin) for plugin in plugins}
@@ -45,24 +45,24 @@ class Contributions:
             raise error(fault) from fault
 
     def config_of(self, plugin: str) -> PluginConfig | None:
-        """Return the decoded table of the plugin of that name; None when it takes none."""
+        """Return the decoded table of *plugin*, by name; None when it takes none."""
         return self._configs[plugin]
 
     def takes_table(self, plugin: str) -> bool:
-        """Whether there is a ``[plugins.<name>]`` table for the plugin of that name."""
+        """Whether *plugin*, by name, takes a ``[plugins.<name>]`` table."""
         return plugin in self._types
 
     def policy_keys(self) -> dict[str, type[PolicyKeys]]:
-        """Return, by plugin, the type of the keys that it adds to ``[[routing.policies]]``."""
+        """Return the types of the keys that plugins add to ``[[routing.policies]]``, by plugin."""
         keys = {name: getattr(config_type, "policy_keys", None) for name, config_type in self._types.items()}
         return {name: type_ for name, type_ in keys.items() if type_ is not None}
 
     def reconcilers(self) -> tuple[tuple[Plugin, object], ...]:
-        """Return the stages; :mod:`nexus.routing.stage.order` checks that they are some."""
+        """Return the stages, whose types :mod:`nexus.routing.stage.order` checks."""
         return self._reconcilers
 
     def stages_of(self, plugin: str) -> tuple[str, ...]:
-        """Return the names of the stages of the plugin of that name, for listings."""
+        """Return the names of the stages of *plugin*, by name, for listings."""
         return tuple(str(getattr(stage, "name", "?")) for owner, stage in self._reconcilers if owner.name == plugin)
 
     def discoverers(self) -> tuple[tuple[Plugin, Any], ...]:
@@ -73,11 +73,11 @@ class Contributions:
         for plugin, kind in kinds:
             if not isinstance(kind, BackendKind):
                 raise _wrong(plugin, "nexus_backend_kinds", "nexus.api.BackendKind", kind)
-        _refuse_twins("backend kind", [(plugin, kind.name) for plugin, kind in kinds])
+        _refuse_same_names("backend kind", [(plugin, kind.name) for plugin, kind in kinds])
         return kinds
 
     def stores(self) -> tuple[tuple[Plugin, str, Callable[[Any], Any]], ...]:
-        """Return the plugin, the name for ``[store] kind`` and the function from ``StoreConfig`` to a store."""
+        """Return each store's plugin, name for ``[store] kind``, and function from ``StoreConfig`` to a store."""
         stores = []
         for plugin, item in self._collect("nexus_stores"):
             match item:
@@ -85,25 +85,25 @@ class Contributions:
                     stores.append((plugin, name, factory))
                 case _:
                     raise _wrong(plugin, "nexus_stores", "(name, function)", item)
-        _refuse_twins("store", [(plugin, name) for plugin, name, _ in stores])
+        _refuse_same_names("store", [(plugin, name) for plugin, name, _ in stores])
         return tuple(stores)
 
     def check(self, store: Any) -> None:
-        """Let each plugin object to the configuration as a whole.
+        """Call each plugin's ``nexus_configured``.
 
-        :param store: the one that it asks for; it is not open.
-        :raises ConfigError: one does.
+        :param store: the configured store, not opened.
+        :raises ConfigError: a plugin rejects the configuration.
         """
         for plugin in self.plugins:
-            with self._objections_of(plugin):
+            with self._located_errors(plugin):
                 plugin.call("nexus_configured", config=self._configs[plugin.name], store=store)
 
     def services(
         self, store: Any, wake: Callable[[], None]
     ) -> tuple[tuple[Plugin, AbstractAsyncContextManager[Any]], ...]:
-        """Return the background services, to be entered in this order and left in the reverse one.
+        """Return the background services, to be entered in this order and left in reverse.
 
-        :param wake: lets requests that wait try again.
+        :param wake: makes queued requests try again.
         """
         services = tuple(self._collect("nexus_services", store=store, wake=wake))
         for plugin, service in services:
@@ -112,7 +112,7 @@ class Contributions:
         return services
 
     def routes(self) -> tuple[tuple[Plugin, AdminRoute], ...]:
-        """Return the admin pages, each with its whole path below ``/admin/<plugin>``."""
+        """Return the admin pages, each with its full path below ``/admin/<plugin>``."""
         return self._routes
 
     @cached_property
@@ -121,11 +121,11 @@ class Contributions:
         for plugin, route in self._collect("nexus_routes"):
             if not isinstance(route, AdminRoute) or not route.path.startswith("/"):
                 raise _wrong(plugin, "nexus_routes", "nexus.api.AdminRoute with a path that begins with '/'", route)
-            if plugin.name in PAGES_OF_THE_CORE:
+            if plugin.name in CORE_PAGES:
                 raise PluginError(f"plugin {plugin.label} cannot have pages: /admin/{plugin.name} is Nexus's own")
             whole = f"/admin/{plugin.name}{route.path}".rstrip("/")
             routes.append((plugin, msgspec.structs.replace(route, path=whole)))
-        _refuse_twins("admin page", [(plugin, route.path) for plugin, route in routes])
+        _refuse_same_names("admin page", [(plugin, route.path) for plugin, route in routes])
         return tuple(routes)
 
     def commands(self) -> tuple[tuple[Plugin, click.Command], ...]:
@@ -133,7 +133,7 @@ class Contributions:
         for plugin, command in commands:
             if not isinstance(command, click.Command) or not command.name:
                 raise _wrong(plugin, "nexus_commands", "click.Command with a name", command)
-        _refuse_twins("command", [(plugin, str(command.name)) for plugin, command in commands])
+        _refuse_same_names("command", [(plugin, str(command.name)) for plugin, command in commands])
         return commands
 
     def exchange_observers(self) -> tuple[Observer, ...]:
@@ -146,19 +146,19 @@ class Contributions:
 
     @cached_property
     def _reconcilers(self) -> tuple[tuple[Plugin, object], ...]:
-        # Made once, so that listings, the pipeline and its services speak of the same objects.
+        # Created once, so that listings, the pipeline and services use the same objects.
         return tuple(self._collect("nexus_reconcilers"))
 
     def _collect(self, hook: str, **offered: Any) -> Iterator[tuple[Plugin, Any]]:
         for plugin in self.plugins:
-            with self._objections_of(plugin):
+            with self._located_errors(plugin):
                 items = plugin.collect(hook, config=self._configs[plugin.name], state=plugin.state, **offered)
             for item in items:
                 yield plugin, item
 
     @contextmanager
-    def _objections_of(self, plugin: Plugin) -> Iterator[None]:
-        """Say of what *plugin* objects to in its configuration where that is."""
+    def _located_errors(self, plugin: Plugin) -> Iterator[None]:
+        """Add file and line to a ``ConfigError`` of *plugin*."""
         try:
             yield
         except ConfigError as exc:
@@ -170,7 +170,7 @@ def _wrong(plugin: Plugin, hook: str, expected: str, got: object) -> PluginError
     return PluginError(f"plugin {plugin.label}: {hook} must give {expected}, not {shown(got, repr)}")
 
 
-def _refuse_twins(what: str, named: list[tuple[Plugin, str]]) -> None:
+def _refuse_same_names(what: str, named: list[tuple[Plugin, str]]) -> None:
     owners: dict[str, Plugin] = {}
     for plugin, name in named:
         if name in owners:

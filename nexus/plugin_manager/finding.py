@@ -1,4 +1,4 @@
-"""What is installed or named on the command line, without importing any of it."""
+"""Lists the plugins that are installed or named on the command line, without importing them."""
 
 import importlib.util
 import sys
@@ -25,25 +25,25 @@ class Candidate(msgspec.Struct, frozen=True):
     version: str
     """Of its distribution; empty for a file."""
     requires: tuple[str, ...]
-    """What its distribution requires, as its metadata says."""
+    """The requirements in the metadata of its distribution."""
     source: EntryPoint | Path
     stability: str = ""
-    """What its distribution says of itself, such as ``4 - Beta``; empty when it says nothing."""
+    """The development status in that metadata, such as ``4 - Beta``; empty when there is none."""
 
     @property
     def label(self) -> str:
-        """Who is to blame: the plugin's name and where it comes from."""
+        """The plugin's name and origin, for error texts."""
         return f"'{self.name}' ({f'{self.origin} {self.version}'.rstrip()})"
 
     def load(self) -> Any:
-        """Import it. :raises PluginError: whatever its code raises, with its name."""
-        # A script that ends itself when it is imported, say.
+        """Import it. :raises PluginError: its code raises anything; the text names the plugin."""
+        # SystemExit too, for example of a script that ends itself when it is imported.
         with contained(f"plugin {self.label} cannot be imported", passing=()):
             return _run_file(self.source) if isinstance(self.source, Path) else self.source.load()
 
 
 def find_plugins(files: Iterable[Path] = ()) -> tuple[Candidate, ...]:
-    """Return all installed plugins and those of *files*, sorted by name: the order on the disk never matters."""
+    """Return all installed plugins and those in *files*, sorted by name."""
     installed = [_installed(entry) for entry in entry_points(group=ENTRY_POINT_GROUP)]
     named = [_in_file(path) for path in files]
     return tuple(sorted((*installed, *named), key=lambda c: (c.name, c.origin)))
@@ -51,7 +51,7 @@ def find_plugins(files: Iterable[Path] = ()) -> tuple[Candidate, ...]:
 
 def _installed(entry: EntryPoint) -> Candidate:
     dist = entry.dist
-    if dist is None:  # metadata that is given by hand, without a distribution around it
+    if dist is None:  # an entry point without a distribution
         return Candidate(entry.name, entry.value, "", (), entry)
     return Candidate(entry.name, dist.name, dist.version, tuple(dist.requires or ()), entry, _stability(dist))
 
@@ -68,14 +68,14 @@ def _in_file(path: Path) -> Candidate:
 
 
 def _run_file(path: Path) -> Any:
-    # Under a name of its own, so that no file can take the place of an installed module.
+    # With a prefix, so that a file cannot replace an installed module.
     name = f"nexus_plugin_file_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)
     previous = sys.modules.get(name)
-    # Needed while it runs: dataclasses and msgspec look their module up to read annotations.
+    # dataclasses and msgspec look the module up here to read annotations.
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)

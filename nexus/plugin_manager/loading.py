@@ -1,4 +1,4 @@
-"""Import the chosen plugins, and check every hook of them before any is called."""
+"""Imports the chosen plugins, and checks every hook before any is called."""
 
 import inspect
 import re
@@ -19,11 +19,11 @@ from nexus.plugin_manager.contributions import Contributions
 from nexus.plugin_manager.finding import Candidate, find_plugins
 from nexus.plugin_manager.plugin import Plugin
 
-IN_THE_USUAL_FILE: Final = Provenance(Origin("nexus.toml"), {})
+DEFAULT_PROVENANCE: Final = Provenance(Origin("nexus.toml"), {})
 
 
 class PluginManager:
-    """The plugins of this process; what they contribute is made anew by each :meth:`configure`."""
+    """The plugins of this process; each :meth:`configure` collects their contributions again."""
 
     def __init__(
         self,
@@ -40,12 +40,12 @@ class PluginManager:
 
     @property
     def found(self) -> tuple[Candidate, ...]:
-        """Return all that is installed or named on the command line, loaded or not."""
+        """All plugins that are installed or named on the command line, loaded or not."""
         return self._found
 
     @property
     def not_loaded(self) -> tuple[Candidate, ...]:
-        """Return what was found, but is disabled or not asked for."""
+        """The plugins that are disabled or not requested."""
         return tuple(candidate for candidate in self._found if candidate not in self._chosen)
 
     @classmethod
@@ -55,15 +55,15 @@ class PluginManager:
         tables: Collection[str] = (),
         *,
         files: Iterable[Path] = (),
-        provenance: Provenance = IN_THE_USUAL_FILE,
+        provenance: Provenance = DEFAULT_PROVENANCE,
     ) -> Self:
         """Find, choose, import and check plugins.
 
-        :param tables: the names for which the configuration has a ``[plugins.<name>]`` table.
+        :param tables: the names of the ``[plugins.<name>]`` tables.
         :param files: the files that ``--plugin`` names.
-        :param provenance: says of each key what set it, for error texts.
-        :raises ConfigError: the configuration asks for what is not there.
-        :raises PluginError: a plugin is at fault; the text says whose it is.
+        :param provenance: what set each key, for error texts.
+        :raises ConfigError: the configuration names a plugin that is not available.
+        :raises PluginError: a plugin is invalid; the text names it.
         """
         found = find_plugins(files)
         chosen = choose(found, loading, tables, provenance)
@@ -73,25 +73,25 @@ class PluginManager:
         return cls(plugins, found, chosen, provenance)
 
     def misnamed(self, loading: PluginLoadingConfig, provenance: Provenance) -> tuple[str, ...]:
-        """Return a warning for each plugin that *loading* disables and that is not there to be disabled."""
+        """Return a warning for each disabled plugin that is not installed."""
         return tuple(misnamed(self._found, loading, provenance))
 
     def are_chosen(self, loading: PluginLoadingConfig, tables: Collection[str], provenance: Provenance) -> bool:
-        """Whether a later configuration asks for these plugins and no others, which only a restart could load.
+        """Whether a later configuration has exactly these plugins; only a restart loads others.
 
-        :raises ConfigError: it asks for what is not there.
+        :raises ConfigError: it names a plugin that is not available.
         """
         return choose(self._found, loading, tables, provenance) == self._chosen
 
     def configure(
         self, tables: Mapping[str, Mapping[str, Any]], *, error: Callable[[Fault], ConfigError] | None = None
     ) -> Contributions:
-        """Decode each plugin's table and return what the plugins then contribute; nothing made before is touched.
+        """Decode each plugin's table and return new contributions; earlier ones stay valid.
 
         :param tables: ``[plugins]`` of the configuration: a table per plugin.
-        :param error: says of a fault in which file and line it is; left out, the name of the file must do.
+        :param error: adds file and line to a fault; by default, only the name of the file.
         :raises ConfigError: a table is wrong.
-        :raises PluginError: a plugin is at fault.
+        :raises PluginError: a plugin fails.
         """
         return Contributions(self.plugins, tables, error or self._provenance.error)
 
@@ -105,7 +105,7 @@ def _load(candidate: Candidate, pluggy_manager: pluggy.PluginManager) -> Plugin:
         try:
             pluggy_manager.register(module, candidate.name)
         except pluggy.PluginValidationError as exc:
-            raise PluginError(f"{exc}{_arguments_there_are(exc)}") from exc
+            raise PluginError(f"{exc}{_known_arguments(exc)}") from exc
     hooks = {
         caller.name: tuple(impl for impl in caller.get_hookimpls() if impl.plugin is module)
         for caller in pluggy_manager.get_hookcallers(module) or ()
@@ -115,15 +115,15 @@ def _load(candidate: Candidate, pluggy_manager: pluggy.PluginManager) -> Plugin:
 
 
 def _refuse_unmarked(candidate: Candidate, module: Any) -> None:
-    """Refuse a hook without ``@hookimpl``: pluggy would never call it, and nobody would notice."""
+    """Refuse a hook without ``@hookimpl``, which pluggy would silently never call."""
     for name in _SPECS:
         function = vars(module).get(name) if inspect.ismodule(module) else None
         if inspect.isfunction(function) and not hasattr(function, f"{hookspecs.PROJECT}_impl"):
             raise PluginError(f"plugin {candidate.label} defines {name} without @hookimpl; decorate it")
 
 
-def _arguments_there_are(error: pluggy.PluginValidationError) -> str:
-    """Return the line that completes pluggy's complaint about an argument; empty for any other complaint."""
+def _known_arguments(error: pluggy.PluginValidationError) -> str:
+    """Return a line that completes pluggy's error about an argument; empty for other errors."""
     spec = next((spec for name, spec in _SPECS.items() if f"hook '{name}'" in str(error)), None)
     if spec is None or "Argument(s)" not in str(error):
         return ""
@@ -145,11 +145,11 @@ def _check(candidate: Candidate, hooks: Mapping[str, tuple[pluggy.HookImpl, ...]
 
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
-"""Names are config keys, log fields, prefixes of metrics and parts of a path."""
+"""A name is used as config key, log field, prefix of metrics and part of a path."""
 
 _SPECS = {
     name: function
     for name, function in vars(hookspecs).items()
     if inspect.isfunction(function) and hasattr(function, f"{hookspecs.PROJECT}_spec")
 }
-"""Every hook there is, by name."""
+"""All hooks by name."""

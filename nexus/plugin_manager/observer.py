@@ -1,4 +1,4 @@
-"""One plugin's ``nexus_exchange_finished``, called with every outcome: what breaks in it goes no further."""
+"""Calls one plugin's ``nexus_exchange_finished`` with every outcome, and contains its failures."""
 
 import inspect
 from collections.abc import Callable
@@ -18,11 +18,11 @@ from nexus.plugin_manager.plugin import Plugin
 log = structlog.get_logger("nexus.plugins")
 
 SLOW_S: Final = 0.05
-"""Whoever takes longer keeps every other request waiting. It cannot be interrupted, only named."""
+"""A slower call delays every other request. It cannot be interrupted, so it is logged."""
 
 
 class Observer:
-    """A plain function of an outcome, which never raises: pluggy is not called where requests are."""
+    """A function of an outcome that never raises, and that costs less than a call through pluggy."""
 
     __slots__ = ("_call", "_clock", "_repeats", "_takes_outcome", "plugin")
 
@@ -48,20 +48,20 @@ class Observer:
             returned = self._call(outcome=outcome) if self._takes_outcome else self._call()
             if inspect.iscoroutine(returned):
                 returned.close()
-                raise PluginError("it returned a coroutine, which nobody awaits")  # noqa: TRY301 - one way to fail
+                raise PluginError("it is async, but must be a plain function")  # noqa: TRY301 - one way to fail
         except BaseException as exc:
             if is_interrupt(exc):
                 raise
-            # An observer is no part of the exchange: no client may notice.
+            # The failure of an observer must not affect the client.
             self.plugin.observing.failures_total += 1
-            self._tell(log.error, "observer_failed", exc_info=exc)
+            self._log(log.error, "observer_failed", exc_info=exc)
             return
         took_s = self._clock() - began
         if took_s > SLOW_S:
             self.plugin.observing.slow_total += 1
-            self._tell(log.warning, "observer_slow", took_ms=round(took_s * 1000, 1))
+            self._log(log.warning, "observer_slow", took_ms=round(took_s * 1000, 1))
 
-    def _tell(self, write: Callable[..., object], event: str, **facts: object) -> None:
+    def _log(self, write: Callable[..., object], event: str, **facts: object) -> None:
         if (unsaid := self._repeats.unsaid(event, self._clock())) is not None:
             plugin = self.plugin
             write(event, plugin=plugin.name, distribution=plugin.distribution, unsaid_before=unsaid, **facts)

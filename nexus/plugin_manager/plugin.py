@@ -1,4 +1,4 @@
-"""One loaded plugin: what it implements, and the blame when a hook of it fails."""
+"""One loaded plugin, and calls of its hooks."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,39 +11,39 @@ from nexus.errors import ConfigError
 
 
 class Observing(msgspec.Struct):
-    """How a plugin's observers have behaved, since the start of the process."""
+    """Counts of a plugin's observers since the start of the process."""
 
     failures_total: int = 0
     slow_total: int = 0
 
 
 class Plugin(msgspec.Struct, frozen=True):
-    """A plugin that is imported and whose hooks are checked."""
+    """An imported plugin with checked hooks."""
 
     name: str
-    """Of its entry point, its table, its log lines and its metrics."""
+    """The name of its entry point, table, log lines and metrics."""
     distribution: str
-    """What was installed, or the path of its file."""
+    """The installed distribution, or the path of a file."""
     version: str
     """Of the distribution; empty for a file."""
     hooks: Mapping[str, tuple[pluggy.HookImpl, ...]]
-    """What it implements, by the hook's name."""
+    """Its implementations, by the hook's name."""
     state: dict[str, Any] = {}
-    """Its own, for as long as the process lives."""
+    """The plugin's own state, which lives as long as the process."""
     observing: Observing = msgspec.field(default_factory=Observing)
 
     @property
     def label(self) -> str:
-        """Who is to blame: the plugin's name and where it comes from."""
+        """The plugin's name and origin, for error texts."""
         return f"'{self.name}' ({f'{self.distribution} {self.version}'.rstrip()})"
 
     def call(self, hook: str, **offered: Any) -> list[Any]:
-        """Call *hook* with those of the *offered* arguments that it takes, and return what is not None.
+        """Call *hook* with the *offered* arguments that it takes, and return the results that are not None.
 
-        Each plugin is asked by itself, because each gets its own configuration: pluggy would give all the same.
+        Not through pluggy, which would call all plugins with the same configuration.
 
-        :raises ConfigError: the hook objects to the configuration.
-        :raises PluginError: whatever else the hook raises, with the plugin's name.
+        :raises ConfigError: the hook rejects the configuration.
+        :raises PluginError: the hook raises anything else; the text names the plugin.
         """
         results = []
         for implementation in self.hooks.get(hook, ()):
@@ -54,7 +54,7 @@ class Plugin(msgspec.Struct, frozen=True):
         return results
 
     def collect(self, hook: str, **offered: Any) -> list[Any]:
-        """Call *hook*, which gives an iterable, and return its items."""
+        """Call *hook*, which returns an iterable, and return its items."""
         items: list[Any] = []
         for result in self.call(hook, **offered):
             with contained(

@@ -1,4 +1,4 @@
-"""``[plugins.<name>]`` into the type that the plugin gave, strictly."""
+"""Decodes ``[plugins.<name>]`` strictly into the plugin's type."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ from nexus.plugin_manager.plugin import Plugin
 
 
 def config_type_of(plugin: Plugin) -> type[PluginConfig] | None:
-    """Return the type of the plugin's table; None when it takes none. :raises PluginError: it is no such type."""
+    """Return the type of the plugin's table, None when it takes none. :raises PluginError: the type is invalid."""
     types = plugin.call("nexus_config")
     if not types:
         return None
@@ -35,9 +35,9 @@ def config_type_of(plugin: Plugin) -> type[PluginConfig] | None:
 def decode_table(
     plugin: Plugin, config_type: type[PluginConfig] | None, table: Mapping[str, Any] | None
 ) -> PluginConfig | None:
-    """Return *table* decoded; without a table, the type's defaults.
+    """Return the decoded *table*; without a table, the type's defaults.
 
-    :raises Fault: with the key and what was expected.
+    :raises Fault: the table is invalid; it names the key and what was expected.
     """
     at = ("plugins", plugin.name)
     if config_type is None:
