@@ -1,4 +1,4 @@
-"""Whatever is sent to add a backend, it is added, or refused with an error of ours that blames the request."""
+"""Whatever is sent to add a backend, it is added, or refused with an error that blames the request."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""One look-up at a real name server: what it says, and what it says nothing of."""
+"""Single lookups at a real name server."""
 
 import pytest
 from dnslib import RCODE
@@ -64,7 +64,7 @@ async def test_only_both_together_fail_or_deny(find, zone):
         await find(MANY)
 
 
-async def test_targets_whose_addresses_do_not_come_along_are_looked_up_at_the_same_servers(find, zone):
+async def test_targets_without_additional_addresses_are_looked_up_at_the_same_servers(find, zone):
     zone.adds_addresses = False
     zone.addresses("gpu.test", "10.0.0.1")
     zone.servers(SERVICE.name, ("gpu.test.", 8000), ("elsewhere.example.", 8000))

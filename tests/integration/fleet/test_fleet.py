@@ -1,4 +1,4 @@
-"""The whole fleet: started, watched, told, reloaded and stopped."""
+"""The whole fleet: started, probed, reported to, reloaded and stopped."""
 
 import asyncio
 import errno
@@ -46,7 +46,7 @@ async def test_a_backend_that_dies_is_demoted_and_comes_back(serve, plan, start,
     assert row(fleet).last_error is None
 
 
-async def test_a_probe_that_cannot_be_made_for_want_of_a_file_descriptor_says_nothing_of_the_backend(
+async def test_a_probe_without_a_file_descriptor_proves_nothing_about_the_backend(
     serve, plan, start, fast, eventually, monkeypatch
 ):
     async def fail(*_, **__):
@@ -97,7 +97,7 @@ async def test_three_failures_open_the_breaker_in_what_everyone_sees(serve, plan
     assert row(fleet).status is Status.HEALTHY
 
 
-async def test_a_look_finds_what_is_new_and_all_requests_share_it(serve, plan, start):
+async def test_a_probe_on_demand_finds_new_models_and_all_requests_share_it(serve, plan, start):
     server, other = await serve("generic", "a"), await serve("generic", "b")
     fleet = await start(plan(gpu=server.url, other=other.url))
     server.answers["/v1/models"] = {"data": [{"id": "a"}, {"id": "new"}]}
@@ -112,7 +112,7 @@ async def test_a_look_finds_what_is_new_and_all_requests_share_it(serve, plan, s
     assert len(server.asked) == asked + 1
 
 
-async def test_a_look_does_not_wait_for_a_backend_that_left_its_last_probe_unanswered(serve, plan, start, eventually):
+async def test_a_request_does_not_wait_for_a_backend_whose_last_probe_timed_out(serve, plan, start, eventually):
     async def hang(_):
         await asyncio.sleep(5)
 
@@ -123,7 +123,7 @@ async def test_a_look_does_not_wait_for_a_backend_that_left_its_last_probe_unans
     assert not await fleet.look(lambda: False)
 
 
-async def test_a_look_waits_a_second_at_most(serve, plan, start, monkeypatch):
+async def test_a_request_waits_for_probes_for_at_most_a_second(serve, plan, start, monkeypatch):
     async def hang(_):
         await asyncio.sleep(5)
 
@@ -138,7 +138,7 @@ async def test_a_look_waits_a_second_at_most(serve, plan, start, monkeypatch):
     assert time.monotonic() - began < 0.5
 
 
-async def test_a_fleet_without_health_checks_looks_when_it_is_asked_to(serve, plan, start):
+async def test_a_fleet_without_health_checks_is_probed_on_demand(serve, plan, start):
     server = await serve("generic", "a")
     fleet = await start(plan(HealthCheckConfig(enabled=False), gpu=server.url))
     server.answers["/v1/models"] = {"data": [{"id": "new"}]}
@@ -186,7 +186,7 @@ async def test_what_a_server_does_not_support_is_forgotten_when_it_restarts(serv
     assert (kept, row(fleet).unsupported) == ({("openai.chat", "tiny")}, frozenset())
 
 
-async def test_a_draining_backend_stays_so_until_it_is_told_otherwise(serve, plan, start, fast, eventually):
+async def test_a_backend_drains_until_it_is_undrained(serve, plan, start, fast, eventually):
     server = await serve("vllm", "tiny")
     fleet = await start(plan(fast, gpu=server.url))
 
@@ -202,7 +202,7 @@ async def test_a_draining_backend_stays_so_until_it_is_told_otherwise(serve, pla
         fleet.drain("nobody")
 
 
-async def test_without_health_checks_a_backend_counts_as_healthy_and_tells_its_models_once(
+async def test_without_health_checks_a_backend_counts_as_healthy_and_lists_its_models_once(
     serve, plan, start, eventually
 ):
     server = await serve("vllm", "tiny", answers={"/health": 500})
@@ -222,7 +222,7 @@ async def test_without_health_checks_a_backend_counts_as_healthy_and_tells_its_m
 
 
 class TestReload:
-    async def test_what_stays_keeps_its_state(self, serve, plan, start):
+    async def test_a_backend_that_stays_keeps_its_state(self, serve, plan, start):
         server, other = await serve("vllm", "tiny"), await serve("vllm", "big")
         fleet = await start(plan(gpu=server.url, old=other.url))
         before = row(fleet)
@@ -248,7 +248,7 @@ class TestReload:
         assert (after.priority, list(after.models)) == (1, ["tiny"])
         assert [backend.name for backend in fleet.snapshot.backends] == ["gpu", "new"]
 
-    async def test_what_comes_back_has_the_slots_that_its_requests_still_hold(self, serve, plan, start):
+    async def test_a_backend_that_comes_back_has_the_slots_that_its_requests_still_hold(self, serve, plan, start):
         server, other = await serve("vllm", "tiny"), await serve("vllm", "tiny")
         fleet = await start(plan(gpu=server.url, other=other.url))
         before = row(fleet)
@@ -263,7 +263,7 @@ class TestReload:
         assert after is before.load
         assert (after.in_flight, after.latency_ms, after.is_latency_real) == (2, None, False)
 
-    async def test_what_left_without_a_request_comes_back_as_new(self, serve, plan, start):
+    async def test_a_backend_that_left_without_requests_comes_back_as_new(self, serve, plan, start):
         server = await serve("vllm", "tiny")
         fleet = await start(plan(gpu=server.url))
         before = row(fleet).load
@@ -299,9 +299,7 @@ class TestReload:
         assert (changed.status, changed.breaker, changed.url) == (Status.UNKNOWN, Breaker.CLOSED, other.url)
         assert (row(fleet).kind.name, list(row(fleet).models)) == ("ollama", ["big"])
 
-    async def test_a_limit_that_is_not_configured_any_more_is_that_of_its_kind_again(
-        self, serve, plan, start, eventually
-    ):
+    async def test_a_limit_that_is_no_longer_configured_is_that_of_the_kind_again(self, serve, plan, start, eventually):
         server = await serve("llamacpp", "tiny")
         fleet = await start(plan(gpu={"url": server.url, "max_in_flight": 1}))
         before = row(fleet).max_in_flight
@@ -318,7 +316,7 @@ class TestReload:
 
         assert (row(fleet).zone_of("tiny"), row(fleet).tier_of("tiny")) == ("open", 4)
 
-    async def test_another_server_is_not_trusted_for_what_the_old_one_said(self, serve, plan, start, eventually):
+    async def test_another_server_does_not_inherit_the_facts_of_the_old_one(self, serve, plan, start, eventually):
         server, other = await serve("vllm", "tiny"), await serve("vllm", "tiny")
         fleet = await start(plan(gpu={"url": server.url, "type": "vllm"}))
 
@@ -329,7 +327,7 @@ class TestReload:
         assert (list(changed.models), changed.zone_of("tiny")) == (["tiny"], "open")
         assert row(fleet).zone_of("tiny") == "restricted"
 
-    async def test_an_operators_drain_outlives_it(self, serve, plan, start):
+    async def test_a_drain_survives_a_change_of_the_server(self, serve, plan, start):
         server, other = await serve("vllm", "tiny"), await serve("vllm", "tiny")
         fleet = await start(plan(gpu=server.url))
         fleet.drain("gpu")
@@ -338,7 +336,7 @@ class TestReload:
 
         assert row(fleet).status is Status.DRAINING
 
-    async def test_one_that_is_not_watched_any_more_is_not_stuck(self, serve, plan, start, free_port):
+    async def test_a_backend_that_is_no_longer_watched_is_not_stuck(self, serve, plan, start, free_port):
         fleet = await start(plan(gpu=f"http://127.0.0.1:{free_port}"))
         before = row(fleet).status
 
@@ -395,7 +393,7 @@ async def test_a_reload_does_not_disturb_a_discoverer(serve, plan, start, eventu
     assert not announcer.is_closed
 
 
-async def test_nothing_runs_after_the_end(serve, plan, start, fast):
+async def test_nothing_runs_after_the_fleet_has_stopped(serve, plan, start, fast):
     server = await serve("vllm", "tiny")
     fleet = await start(plan(fast, gpu=server.url))
 

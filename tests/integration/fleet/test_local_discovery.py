@@ -1,4 +1,4 @@
-"""Looking around on this machine."""
+"""Discovery of servers on this machine."""
 
 from contextlib import aclosing
 
@@ -12,7 +12,7 @@ from nexus.fleet.fetching import Fetcher
 
 @pytest.fixture
 async def look_around():
-    """Look as often as the test wants, at these ports and who usually listens there."""
+    """Look as often as the test wants, at these ports with their usual kinds."""
     async with Fetcher(timeout_s=1.0) as fetcher:
 
         async def look_around(ports, times=1, own_port=None):
@@ -50,7 +50,7 @@ async def test_another_nexus_is_left_alone(serve, look_around):
     assert await look_around({server.port: "vllm"}) == [()]
 
 
-async def test_its_own_port_is_not_looked_at(serve, look_around):
+async def test_its_own_port_is_not_scanned(serve, look_around):
     server = await serve("ollama", "llama3")
 
     assert await look_around({server.port: "vllm"}, own_port=server.port) == [()]
@@ -65,7 +65,7 @@ async def test_a_web_page_is_no_language_model(serve, look_around):
     assert await look_around({server.port: "llamacpp"}) == [()]
 
 
-async def test_whoever_listens_is_asked_what_it_is_only_once_in_a_while(serve, look_around):
+async def test_the_kind_of_a_listener_is_detected_only_once_in_a_while(serve, look_around):
     server = await serve("ollama", "llama3")
 
     looks = await look_around({server.port: "ollama"}, times=LOOKS_PER_DETECTION + 1)
@@ -74,5 +74,5 @@ async def test_whoever_listens_is_asked_what_it_is_only_once_in_a_while(serve, l
     assert server.asked == ["GET /api/version"] * 2
 
 
-async def test_nobody_there_is_nobody_seen(look_around, free_port):
+async def test_a_closed_port_is_no_server(look_around, free_port):
     assert await look_around({free_port: "ollama"}) == [()]

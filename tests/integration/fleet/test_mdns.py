@@ -111,7 +111,7 @@ async def test_a_goodbye_takes_a_server_out_while_it_still_answers(listen, netwo
     await watch(lambda seen: not seen)
 
 
-async def test_one_that_follows_after_another_knows_what_that_found(listen, network, service_type):
+async def test_a_discoverer_that_replaces_another_keeps_its_instances(listen, network, service_type):
     _, port = await listen()
     info = await announce(network, service_type, port, label="My Desk")
     first = MdnsDiscoverer((service_type,), interval_s=0.1)
@@ -138,7 +138,7 @@ async def test_of_several_addresses_the_one_that_answers_is_taken(listen, networ
     assert "10.255.255.1" not in found.url
 
 
-async def test_one_host_announces_at_most_so_many(listen, network, service_type, watch, host):
+async def test_one_host_has_a_limited_number_of_instances(listen, network, service_type, watch, host):
     for number in range(MAX_PER_HOST + 3):
         _, port = await listen()
         info = AsyncServiceInfo(

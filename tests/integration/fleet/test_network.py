@@ -1,4 +1,4 @@
-"""The sockets for mDNS are closed whenever a search is stopped, however often it is told."""
+"""The sockets for mDNS are closed when a search is stopped, however often that is requested."""
 
 import asyncio
 import contextlib
@@ -63,7 +63,7 @@ class SlowToClose:
             self.is_open = False
 
 
-async def test_a_search_that_is_stopped_waits_for_what_it_follows_no_more():
+async def test_a_search_that_is_stopped_waits_for_discoverers_that_it_dropped():
     discoverer = SlowToClose()
     search = Search(Sightings(), lambda: None)
     search.follow([discoverer])

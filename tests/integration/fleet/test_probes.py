@@ -30,7 +30,7 @@ def only(fleet):
         ("generic", None, 1024, None),
     ],
 )
-async def test_each_kind_is_found_out_by_asking(serve, plan, start, kind, version, max_in_flight, slots):
+async def test_each_kind_is_detected_by_requests(serve, plan, start, kind, version, max_in_flight, slots):
     server = await serve(kind, "tiny")
 
     fleet = await start(plan(gpu=server.url))
@@ -80,7 +80,7 @@ async def test_llamacpp_is_never_asked_for_its_metrics(serve, plan, start, fast,
     assert set(server.asked) == {"GET /health", "GET /v1/models", "GET /props"}
 
 
-async def test_a_paid_cloud_gets_its_key_and_nothing_but_one_get(serve, plan, start):
+async def test_a_paid_cloud_gets_its_key_and_a_single_get(serve, plan, start):
     server = await serve("generic", "gpt")
 
     fleet = await start(plan(cloud={"url": server.url, "type": "openai"}, secrets={"cloud": Secret("sk-1")}))
@@ -158,7 +158,7 @@ async def test_a_list_that_cannot_be_read_is_not_a_dead_backend(serve, plan, sta
     assert only(fleet).last_error.startswith("invalid response: ")
 
 
-async def test_an_empty_list_is_believed_when_it_comes_again_and_again(serve, plan, start, eventually):
+async def test_an_empty_list_counts_when_it_is_repeated(serve, plan, start, eventually):
     server = await serve("generic", "a")
     fleet = await start(plan(gpu={"url": server.url, "type": "generic"}))
     server.answers["/v1/models"] = {"data": None}
@@ -184,7 +184,7 @@ async def test_created_is_what_was_reported_first(serve, plan, start, fast, even
     assert only(fleet).facts("tiny").created == 1000
 
 
-async def test_a_backend_that_is_down_at_start_is_found_out_when_it_first_answers(
+async def test_a_backend_that_is_down_at_start_is_detected_when_it_first_responds(
     serve, plan, start, fast, eventually, free_port
 ):
     fleet = await start(plan(fast, gpu=f"http://127.0.0.1:{free_port}"))
@@ -197,7 +197,7 @@ async def test_a_backend_that_is_down_at_start_is_found_out_when_it_first_answer
     assert (only(fleet).kind.name, list(only(fleet).models)) == ("llamacpp", ["tiny"])
 
 
-async def test_models_that_ollama_passes_on_are_in_the_open_zone(serve, plan, start):
+async def test_models_that_ollama_forwards_are_in_the_open_zone(serve, plan, start):
     listed = [{"name": "own"}, {"name": "sent", "remote_host": "https://ollama.com:443"}, {"name": "big:cloud"}]
     server = await serve("ollama", answers={"/api/tags": {"models": listed}})
 
@@ -245,7 +245,7 @@ async def test_llamacpp_that_is_still_loading_says_so_and_is_known(serve, plan, 
     assert list(only(fleet).models) == ["tiny"]
 
 
-async def test_a_503_that_says_nothing_of_loading_is_a_failure(serve, plan, start):
+async def test_a_503_that_does_not_mention_loading_is_a_failure(serve, plan, start):
     server = await serve("llamacpp", "tiny", answers={"/health": 503})
 
     fleet = await start(plan(gpu=server.url))
@@ -332,7 +332,7 @@ async def test_a_refused_connection_says_so(plan, start, free_port):
     assert only(fleet).last_error.startswith("connection failed: ")
 
 
-async def test_a_name_that_nobody_knows_says_so(plan, start):
+async def test_an_unknown_name_says_so(plan, start):
     fleet = await start(plan(gpu="http://nobody.invalid:8000"))
 
     assert only(fleet).last_error.startswith("DNS resolution failed: ")
@@ -350,7 +350,7 @@ def tls(authority):
     return context
 
 
-async def test_a_certificate_that_nobody_vouches_for_says_so(serve, plan, start, tls):
+async def test_an_untrusted_certificate_says_so(serve, plan, start, tls):
     server = await serve("vllm", "tiny", ssl=tls)
 
     fleet = await start(plan(gpu=server.url))
@@ -384,7 +384,7 @@ async def test_no_bytes_make_a_watch_fail(serve, plan, start, fast, eventually):
     assert only(fleet).status is Status.HEALTHY
 
 
-async def test_slow_backends_delay_nobody(serve, plan, start):
+async def test_slow_backends_delay_no_other(serve, plan, start):
     hanging = [await serve("vllm", "tiny", answers={"/health": _hang}) for _ in range(10)]
     quick = HealthCheckConfig(interval_seconds=600, timeout_seconds=0.5)
     loop = asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""Trying the ports of hosts and subnets."""
+"""Scans of hosts and subnets."""
 
 import socket
 from contextlib import aclosing
@@ -98,7 +98,7 @@ async def test_a_name_server_that_fails_takes_no_server_away_and_one_that_denies
     assert looks == [1, 1, 0]
 
 
-async def test_a_name_that_leads_to_the_secrets_of_a_cloud_is_not_looked_at(serve, look, leads_to):
+async def test_a_name_with_a_metadata_address_is_not_scanned(serve, look, leads_to):
     server = await serve("vllm", "llama3")
     leads_to(localhost=("127.0.0.1", "169.254.169.254"))
 
@@ -109,7 +109,7 @@ async def test_a_name_that_leads_to_the_secrets_of_a_cloud_is_not_looked_at(serv
     assert server.asked == []
 
 
-def test_the_secrets_of_a_cloud_are_not_in_a_subnet_and_can_be_named():
+def test_a_metadata_address_is_left_out_of_subnets_and_can_be_named():
     source = HostsSourceConfig(hosts=("100.100.100.192/28:80", "169.254.169.254:80", "[fd00:ec2::200/121]:80"))
 
     scanned = {host for host, _ in named_ports(source, are_subnets=True)}
@@ -127,7 +127,7 @@ async def test_the_proxy_itself_and_another_one_are_left_alone(serve, look):
     assert own.asked == []
 
 
-async def test_what_is_no_language_model_is_told_once(serve, look):
+async def test_an_unknown_listener_is_logged_once(serve, look):
     page = await serve(answers={"/v1/models": b"<!doctype html>"})
 
     with capture_logs() as logs:
@@ -136,7 +136,7 @@ async def test_what_is_no_language_model_is_told_once(serve, look):
     assert [line["port"] for line in logs if line["event"] == "listener_not_recognised"] == [page.port]
 
 
-async def test_a_subnet_is_scanned_and_what_was_named_singly_is_not_in_it(serve, look):
+async def test_a_subnet_is_scanned_without_the_hosts_that_are_named_singly(serve, look):
     server = await serve("vllm", "llama3")
     subnet = f"127.0.0.0/29:{server.port}"
 
@@ -147,7 +147,7 @@ async def test_a_subnet_is_scanned_and_what_was_named_singly_is_not_in_it(serve,
     assert named == ()
 
 
-async def test_one_server_under_two_names_is_there_once_as_the_first_one(serve, look, leads_to):
+async def test_one_server_under_two_names_is_reported_under_the_first(serve, look, leads_to):
     server = await serve("vllm", "llama3")
     leads_to(localhost=("::1", "127.0.0.1"))
 
@@ -156,7 +156,7 @@ async def test_one_server_under_two_names_is_there_once_as_the_first_one(serve, 
     assert [found.name for found in seen] == [f"localhost:{server.port}"]
 
 
-async def test_a_server_of_a_subnet_that_has_a_name_is_left_to_that(serve, look):
+async def test_a_server_of_a_subnet_that_is_also_named_is_reported_under_its_name(serve, look):
     server = await serve("vllm", "llama3")
 
     seen = await look(
@@ -184,7 +184,7 @@ async def test_a_server_at_an_ipv6_address_is_found(serve, look):
     assert (found.name, found.url) == (f"[::1]:{server.port}", f"http://[::1]:{server.port}")
 
 
-async def test_a_server_that_is_too_busy_for_a_while_stays_what_it_was(fetcher, monkeypatch):
+async def test_a_server_that_is_too_busy_for_a_while_keeps_its_kind(fetcher, monkeypatch):
     port = OpenPort(fetcher, "127.0.0.1", 9)
     answering = iter([True, False, True])
     told = iter([Detection("vllm", 200), FetchError("request timeout after 1s")])
@@ -207,7 +207,7 @@ async def test_a_server_that_is_too_busy_for_a_while_stays_what_it_was(fetcher, 
     assert kinds == ["vllm", None, "vllm"]
 
 
-async def test_between_two_scans_only_what_was_found_is_tried(serve, look, monkeypatch):
+async def test_between_two_scans_only_known_servers_are_tried(serve, look, monkeypatch):
     server = await serve("vllm", "llama3")
     tried = []
 
@@ -224,7 +224,7 @@ async def test_between_two_scans_only_what_was_found_is_tried(serve, look, monke
     assert tried[6:] == ["127.0.0.1", "127.0.0.1"]
 
 
-async def test_no_more_than_so_many_ports_are_tried_at_once(look, monkeypatch):
+async def test_a_limited_number_of_ports_is_tried_at_once(look, monkeypatch):
     trying, most = 0, 0
 
     async def count(_):

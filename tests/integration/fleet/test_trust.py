@@ -75,7 +75,7 @@ def approved(found, eventually):
     return approved
 
 
-async def test_a_server_gets_into_the_fleet_when_it_is_approved(serve, eventually, network, found):
+async def test_a_server_joins_the_fleet_when_it_is_approved(serve, eventually, network, found):
     server = await serve("vllm", "tiny")
     fleet = await found(server)
 
@@ -89,7 +89,7 @@ async def test_a_server_gets_into_the_fleet_when_it_is_approved(serve, eventuall
     assert pending(fleet) == {}
 
 
-async def test_a_server_is_asked_what_it_is_without_any_credentials(serve, found):
+async def test_the_kind_of_a_server_is_detected_without_credentials(serve, found):
     server = await serve("vllm", "tiny")
 
     await found(server)
@@ -115,7 +115,7 @@ async def test_an_approval_outlasts_a_restart(serve, plan, start, eventually, ne
     await eventually(lambda: fleet.snapshot.having("tiny"))
 
 
-async def test_a_server_of_another_kind_under_an_approved_name_waits(serve, eventually, network, found):
+async def test_a_server_of_another_kind_under_an_approved_name_is_pending(serve, eventually, network, found):
     server, other = await serve("vllm", "tiny"), await serve("ollama", "tiny")
     fleet = await found(server)
     await fleet.approve("found")
@@ -126,7 +126,7 @@ async def test_a_server_of_another_kind_under_an_approved_name_waits(serve, even
     assert not fleet.snapshot.backends
 
 
-async def test_another_kind_at_an_approved_address_is_not_well_and_then_waits(
+async def test_another_kind_at_an_approved_address_is_unhealthy_and_then_pending(
     serve, eventually, network, monkeypatch, fast, approved
 ):
     monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.0)
@@ -241,7 +241,7 @@ async def test_two_sources_with_one_name_are_two_servers(serve, plan, start, eve
     }
 
 
-async def test_a_server_that_two_sources_see_is_one_backend_and_says_both(serve, plan, start, eventually, network):
+async def test_a_server_that_two_sources_see_is_one_backend_with_both_sources(serve, plan, start, eventually, network):
     server = await serve("vllm", "tiny")
     trusted = Network("trusted")
     trusted.needs_approval = False
@@ -354,9 +354,7 @@ async def test_another_kind_at_an_approved_address_gets_no_request_after_its_fir
     assert [row.may_be_asked for row in fleet.snapshot.backends] == [False]
 
 
-async def test_an_error_of_overload_makes_no_other_server_of_one_that_is_approved(
-    serve, eventually, monkeypatch, found
-):
+async def test_an_approved_server_that_is_overloaded_stays_approved(serve, eventually, monkeypatch, found):
     monkeypatch.setattr(module, "RECHECK_S", 0.02)
     monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.02)
     monkeypatch.setattr(module, "MIN_PAUSE_S", 0.02)

@@ -54,7 +54,7 @@ def names(state):
     return [entry.member.config.name for entry in state.entries]
 
 
-def test_what_a_program_has_written_so_far_does_not_count(reader, path):
+def test_a_half_written_file_does_not_count(reader, path):
     path.write_text(ONE + TWO)
     whole = reader.look(FileState())
 
@@ -140,7 +140,7 @@ async def test_a_reload_reads_the_secrets_again(plan, start, path, load, eventua
     assert (renewed, fleet.upstream_settings["one"].key) == (["one"], "new")
 
 
-async def test_a_clash_is_told_once_and_ends_when_the_other_one_goes(watching, start, path):
+async def test_a_clash_is_logged_once_and_ends_when_the_other_backend_leaves(watching, start, path):
     path.write_text(ONE + 'headers = { X-Team = "blue" }\n')
     with capture_logs() as logs:
         fleet = await start(watching(path, one="http://127.0.0.1:5"))
@@ -157,7 +157,7 @@ async def test_a_clash_is_told_once_and_ends_when_the_other_one_goes(watching, s
     assert renewed == ["one"]
 
 
-async def test_a_backend_that_is_added_comes_before_one_of_a_file_and_gives_the_name_back(watching, start, path):
+async def test_an_added_backend_takes_precedence_over_one_of_a_file_until_it_is_removed(watching, start, path):
     path.write_text(ONE + 'headers = { X-Team = "blue" }\n')
     fleet = await start(watching(path))
 

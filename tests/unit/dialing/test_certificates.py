@@ -1,4 +1,4 @@
-"""Certificates are told to be over when they are, and not before."""
+"""Certificates are reported as expired when they are, and not before."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -32,7 +32,7 @@ def test_a_certificate_is_valid_for_a_time(certificate, begin, end, problem):
     assert expired_certificate(certificate(begin, end), NOW) == problem
 
 
-def test_authorities_are_over_when_none_of_them_is_valid(tmp_path):
+def test_authorities_are_expired_when_none_of_them_is_valid(tmp_path):
     file = tmp_path / "ca.pem"
     trustme.CA().cert_pem.write_to_path(file)
     trustme.CA().cert_pem.write_to_path(file, append=True)

@@ -130,7 +130,7 @@ def test_a_url_says_where_a_backend_is_and_what_it_calls_itself(url, host, port,
     assert (address.tls is not None) is url.startswith("https")
 
 
-def test_a_context_of_ones_own_is_used_for_tls_alone():
+def test_a_configured_context_is_used_for_tls_only():
     own = ssl.create_default_context()
 
     assert address_of("https://gpu", UpstreamSettings(tls=own)).tls is own
@@ -229,7 +229,7 @@ async def test_a_name_server_that_does_not_answer_does_not_use_up_the_deadline(n
     assert len(connections) == 5
 
 
-async def test_a_name_that_exists_no_more_is_not_connected_to_once_that_is_said_twice(name_servers, monkeypatch):
+async def test_a_name_that_was_denied_twice_is_not_connected_to(name_servers, monkeypatch):
     monkeypatch.setattr(names, "MAX_TTL_S", 0.0)
     monkeypatch.setattr(names, "RETRY_S", 0.0)
     resolver = Resolver(gpu="127.0.0.1")
@@ -258,7 +258,7 @@ async def test_a_name_that_only_the_system_knows_is_found(name_servers):
     assert (ours.asked, systems.asked) == (["gpu.test"], ["gpu.test", "gpu.local"])
 
 
-async def test_only_so_many_names_are_remembered(name_servers, monkeypatch):
+async def test_a_limited_number_of_names_is_cached(name_servers, monkeypatch):
     monkeypatch.setattr(names, "MAX_NAMES", 2)
     resolver = Resolver(**{f"gpu-{number}": "127.0.0.1" for number in range(5)})
     name_servers(resolver, Resolver())
@@ -322,7 +322,7 @@ METADATA = ["169.254.169.254", "fd00:ec2::254", "::ffff:169.254.1.2", "100.100.1
 
 
 @pytest.mark.parametrize("address", METADATA)
-async def test_a_name_that_leads_to_the_secrets_of_a_cloud_is_not_connected_to(name_servers, monkeypatch, address):
+async def test_a_name_with_a_metadata_address_is_not_connected_to(name_servers, monkeypatch, address):
     name_servers(Resolver(gpu=address), Resolver())
     monkeypatch.setattr(dialing.aiohappyeyeballs, "start_connection", None)
 
@@ -334,7 +334,7 @@ async def test_a_name_that_leads_to_the_secrets_of_a_cloud_is_not_connected_to(n
     assert address in str(failed.value.__cause__)
 
 
-async def test_of_a_name_that_leads_there_as_well_the_other_address_is_used(name_servers):
+async def test_the_other_address_of_a_name_with_a_metadata_address_is_used(name_servers):
     name_servers(Resolver(gpu="169.254.169.254 127.0.0.1"), Resolver())
     async with ScriptedBackend([Stall(), Stall()]) as backend:
         for _ in range(2):
@@ -343,7 +343,7 @@ async def test_of_a_name_that_leads_there_as_well_the_other_address_is_used(name
             connection.abandon()
 
 
-def test_only_what_the_file_names_may_be_there():
+def test_only_configured_backends_may_have_a_metadata_address():
     assert address_of("http://gpu", UpstreamSettings(is_from_file=True)).may_be_metadata
     assert not address_of("http://gpu", DEFAULT_SETTINGS).may_be_metadata
 
@@ -351,26 +351,26 @@ def test_only_what_the_file_names_may_be_there():
 # not reaching it
 
 
-async def test_a_port_that_nobody_listens_on_refuses():
+async def test_a_port_without_a_listener_refuses():
     async with ScriptedBackend([]) as backend:
         port = backend.port
 
     assert await fault_of(Address("127.0.0.1", port)) == "refused"
 
 
-async def test_a_name_that_nobody_knows_refuses(name_servers):
+async def test_an_unknown_name_refuses(name_servers):
     name_servers(Resolver(), Resolver())
 
     assert await fault_of(Address("nowhere.test", 80)) == "refused"
 
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".test", ".", "fe80::1%nowhere"])
-async def test_a_host_that_cannot_be_one_refuses(host):
+async def test_an_invalid_host_refuses(host):
     assert await fault_of(Address(host, 80)) == "refused"
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
-async def test_a_backend_is_not_blamed_for_files_that_we_lack(monkeypatch, number):
+async def test_a_backend_is_not_blamed_for_missing_file_descriptors(monkeypatch, number):
     async def fail(*_, **__):
         raise OSError(number, os.strerror(number))
 
@@ -403,12 +403,12 @@ async def test_a_good_certificate_is_accepted(server_tls, client_tls):
 
 
 @pytest.mark.parametrize("name", ["other.example", "127.0.0.2"])
-async def test_a_certificate_of_somebody_else_is_not(server_tls, client_tls, name):
+async def test_a_certificate_for_another_name_is_not(server_tls, client_tls, name):
     async with ScriptedBackend([Stall()], tls=server_tls(name)) as backend:
         assert await fault_of(Address("127.0.0.1", backend.port, client_tls)) == "tls"
 
 
-async def test_a_certificate_that_nobody_vouches_for_is_not(server_tls):
+async def test_an_untrusted_certificate_is_not(server_tls):
     async with ScriptedBackend([Stall()], tls=server_tls("127.0.0.1")) as backend:
         address = address_of(backend.url, DEFAULT_SETTINGS)
 
@@ -424,11 +424,11 @@ async def test_the_operator_may_trust_it_all_the_same(server_tls):
 
 @pytest.mark.parametrize("says", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b""])
 async def test_a_server_without_tls_is_not_spoken_to_in_the_clear(client_tls, says):
-    heard = b""
+    received = b""
 
     async def answer(reader, writer):
-        nonlocal heard
-        heard = await reader.read(1000)
+        nonlocal received
+        received = await reader.read(1000)
         writer.write(says)
         writer.close()
 
@@ -437,7 +437,7 @@ async def test_a_server_without_tls_is_not_spoken_to_in_the_clear(client_tls, sa
         fault = await fault_of(Address("127.0.0.1", server.sockets[0].getsockname()[1], client_tls))
 
     assert fault == "tls"
-    assert b"HTTP" not in heard
+    assert b"HTTP" not in received
 
 
 async def test_a_handshake_that_stalls_is_given_up_and_leaves_nothing_open(client_tls):

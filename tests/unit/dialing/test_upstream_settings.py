@@ -1,4 +1,4 @@
-"""Where a path leads on a backend, whatever its base path looks like."""
+"""The request target of a path on a backend, for all forms of base paths."""
 
 import pytest
 

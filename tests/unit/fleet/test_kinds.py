@@ -16,7 +16,7 @@ class TestEachKind:
         assert kind.endpoints
         assert kind.endpoints <= EVERY_ENDPOINT
 
-    def test_is_never_asked_what_disturbs_it(self, kind):
+    def test_is_never_sent_a_disturbing_request(self, kind):
         assert not {"/metrics", "/slots", "/health_generate"} & set(paths(kind))
 
     def test_posts_cost_nothing(self, kind):

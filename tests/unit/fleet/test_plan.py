@@ -20,7 +20,7 @@ def row(config, **options):
     return member.row(BackendLoad(), Status.UNKNOWN)
 
 
-def test_a_kind_that_is_misspelt_is_told():
+def test_a_misspelt_kind_is_an_error():
     with pytest.raises(Fault) as fault:
         plan_fleet([backend(type="vlm")])
 
@@ -34,14 +34,14 @@ def test_a_plugin_may_add_a_kind():
     assert row(backend(type="tgi"), kinds=[kind]).kind is kind
 
 
-def test_two_backends_of_one_name_are_told():
+def test_two_backends_with_one_name_are_an_error():
     with pytest.raises(Fault) as fault:
         plan_fleet([backend(), backend()])
 
     assert fault.value.path == ("backends", 1, "name")
 
 
-def test_a_certificate_file_that_cannot_be_used_is_told(tmp_path):
+def test_an_unusable_certificate_file_is_an_error(tmp_path):
     no_certificate = tmp_path / "ca.pem"
     no_certificate.write_text("nothing")
 
@@ -119,14 +119,14 @@ def test_two_keys_for_one_header_are_refused(key, credentials, at):
 @pytest.mark.parametrize(
     ("enabled", "names", "looks"), [(None, [], True), (None, ["a"], False), (True, ["a"], True), (False, [], False)]
 )
-def test_ports_are_looked_at_when_nothing_is_configured_or_when_asked_for(enabled, names, looks):
+def test_ports_are_scanned_if_nothing_is_configured_or_on_request(enabled, names, looks):
     plan = plan_fleet(map(backend, names), discovery=DiscoveryConfig(enabled=enabled))
 
     assert plan.looks_around() is looks
 
 
 @pytest.mark.parametrize(("enabled", "looks"), [(None, False), (True, True)])
-def test_a_finder_of_a_plugin_is_a_source_of_backends_too(enabled, looks):
+def test_a_discoverer_of_a_plugin_is_a_source_of_backends_too(enabled, looks):
     plan = plan_fleet([], discovery=DiscoveryConfig(enabled=enabled))
 
     assert plan.looks_around(has_finders=True) is looks
@@ -139,7 +139,7 @@ def warnings_of(url, **fields):
 
 
 @pytest.mark.parametrize("kind", ["auto", "generic", "vllm"])
-def test_a_server_in_the_internet_that_counts_as_ones_own_is_told(kind):
+def test_a_server_on_the_internet_that_counts_as_local_is_logged(kind):
     assert warnings_of("https://llm.example.com", type=kind) == [("zone_assumed", "gpu", "restricted")]
 
 
@@ -153,5 +153,5 @@ def test_a_server_in_the_internet_that_counts_as_ones_own_is_told(kind):
         ("http://gpu-1:8000", {}),
     ],
 )
-def test_nothing_is_told_where_nothing_is_assumed(url, fields):
+def test_nothing_is_logged_if_nothing_is_assumed(url, fields):
     assert warnings_of(url, **fields) == []

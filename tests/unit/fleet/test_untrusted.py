@@ -14,7 +14,7 @@ def test_names_with_control_characters_or_without_end_are_dropped_with_a_warning
     assert [(e["event"], e["dropped"]) for e in events] == [("models_dropped", 5)]
 
 
-def test_no_backend_has_more_models_than_anyone_needs():
+def test_the_number_of_models_is_limited():
     accepted = accepted_models((ModelFacts(name=f"m{n}") for n in range(MAX_MODELS + 10)), backend="gpu")
 
     assert len(accepted) == MAX_MODELS

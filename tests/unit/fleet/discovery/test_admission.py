@@ -38,15 +38,15 @@ def test_a_name_that_is_taken_gets_the_port():
     assert joined[0] == "ollama-11434"
 
 
-def test_one_place_is_in_the_fleet_once():
+def test_one_address_is_in_the_fleet_once():
     assert len(join(Discovered("a", "http://127.0.0.1:1"), Discovered("b", "http://localhost:1/"))) == 1
 
 
-def test_what_cannot_be_believed_is_passed_over():
+def test_invalid_servers_are_ignored():
     assert join(Discovered("a", "ftp://x"), Discovered("a\n", "http://x"), Discovered("", "http://y")) == []
 
 
-def test_a_kind_that_nobody_knows_is_found_out_by_asking():
+def test_an_unknown_kind_is_detected():
     (joined,) = join(Discovered("a", "http://x", "tgi"))
 
     assert joined[2] is None

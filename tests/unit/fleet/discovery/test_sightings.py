@@ -11,7 +11,7 @@ def names(sightings, now):
     return [sighting.found.name for sighting in sightings.listed(now=now, grace_s=60)]
 
 
-def test_what_is_gone_stays_for_the_grace_period():
+def test_a_missing_server_stays_for_the_grace_period():
     sightings = Sightings()
 
     sightings.update("local", [DESK], now=0)
@@ -21,7 +21,7 @@ def test_what_is_gone_stays_for_the_grace_period():
     assert names(sightings, 70.1) == []
 
 
-def test_what_comes_back_in_time_has_never_been_gone():
+def test_a_server_that_comes_back_in_time_was_never_missing():
     sightings = Sightings()
 
     sightings.update("local", [DESK], now=0)
@@ -31,7 +31,7 @@ def test_what_comes_back_in_time_has_never_been_gone():
     assert names(sightings, 500) == ["desk"]
 
 
-def test_discoverers_do_not_see_for_each_other():
+def test_a_discoverer_removes_only_its_own_servers():
     sightings = Sightings()
 
     sightings.update("local", [DESK], now=0)
@@ -40,7 +40,7 @@ def test_discoverers_do_not_see_for_each_other():
     assert names(sightings, 500) == ["desk"]
 
 
-def test_what_is_seen_comes_before_what_is_missing():
+def test_seen_servers_come_before_missing_ones():
     sightings = Sightings()
 
     sightings.update("local", [DESK], now=0)
@@ -49,7 +49,7 @@ def test_what_is_seen_comes_before_what_is_missing():
     assert names(sightings, 2) == ["new", "desk"]
 
 
-def test_nobody_can_flood_the_fleet():
+def test_sightings_are_limited():
     sightings = Sightings()
 
     sightings.update("mdns", [Discovered(f"n{n}", "http://h") for n in range(MAX_SIGHTINGS + 5)], now=0)
@@ -57,7 +57,7 @@ def test_nobody_can_flood_the_fleet():
     assert len(names(sightings, 0)) == MAX_SIGHTINGS
 
 
-def test_what_a_certain_source_sees_no_more_is_gone_at_once():
+def test_a_server_that_a_certain_source_no_longer_sees_is_gone_at_once():
     sightings = Sightings()
 
     sightings.update("dns", [DESK], now=0, is_certain=True)
@@ -71,7 +71,7 @@ def seen_at(sightings, now):
     return sighting.last_seen(now=now), sighting.is_stale
 
 
-def test_what_is_looked_for_was_seen_at_the_last_look():
+def test_a_missing_server_was_last_seen_at_its_last_look():
     sightings = Sightings()
 
     sightings.update("mdns", [DESK], now=10)
@@ -80,7 +80,7 @@ def test_what_is_looked_for_was_seen_at_the_last_look():
     assert seen_at(sightings, 30) == (10, False)
 
 
-def test_what_is_followed_is_seen_until_its_discoverer_cannot_look():
+def test_a_followed_server_counts_as_seen_until_its_discoverer_cannot_look():
     sightings = Sightings()
     stale = msgspec.structs.replace(DESK, is_stale=True)
 
@@ -95,7 +95,7 @@ def test_what_is_followed_is_seen_until_its_discoverer_cannot_look():
     assert [sighting.found for sighting in sightings.listed(now=999, grace_s=60)] == [DESK]
 
 
-def test_those_that_come_and_go_under_ever_new_names_are_bounded():
+def test_missing_servers_with_ever_new_names_are_limited():
     sightings = Sightings()
     sightings.update("mdns", [DESK], now=0)
 
@@ -107,7 +107,7 @@ def test_those_that_come_and_go_under_ever_new_names_are_bounded():
     assert len(listed) == 2 * MAX_SIGHTINGS
 
 
-def test_a_server_that_is_known_is_left_out_for_none_that_is_new():
+def test_a_known_server_is_not_left_out_for_a_new_one():
     sightings = Sightings()
     known = [Discovered(f"n{n}", "http://h") for n in range(MAX_SIGHTINGS)]
     sightings.update("kubernetes", known, now=0, is_certain=True)
@@ -117,7 +117,7 @@ def test_a_server_that_is_known_is_left_out_for_none_that_is_new():
     assert set(names(sightings, 1)) == {found.name for found in known}
 
 
-def test_what_is_left_out_is_told_once():
+def test_left_out_servers_are_logged_once():
     sightings = Sightings()
     many = [Discovered(f"n{n}", "http://h") for n in range(MAX_SIGHTINGS + 5)]
 

@@ -39,15 +39,15 @@ from nexus.fleet.kinds import LLAMACPP, VLLM
         ({"ending": Ending.BACKEND_FAILED, "fault": "event_too_large", "status": 200}, Evidence.NONE),
     ],
 )
-def test_an_attempt_bears_on_its_backend(make_outcome, fields, evidence):
+def test_an_outcome_counts_for_or_against_its_backend(make_outcome, fields, evidence):
     assert weigh(make_outcome(**fields), VLLM, cooling_s=None) is evidence
 
 
-def test_a_500_of_a_kind_that_says_it_lightly_does_not_count(make_outcome):
+def test_a_500_of_a_kind_with_unreliable_500s_does_not_count(make_outcome):
     assert weigh(make_outcome(status=500), LLAMACPP, cooling_s=None) is Evidence.NONE
 
 
-def test_a_503_that_says_when_to_come_back_is_no_failure(make_outcome):
+def test_a_503_with_retry_after_is_no_failure(make_outcome):
     assert weigh(make_outcome(status=503), VLLM, cooling_s=2.0) is Evidence.NONE
 
 
@@ -66,7 +66,7 @@ def test_a_503_that_says_when_to_come_back_is_no_failure(make_outcome):
         (500, 5.0, None),
     ],
 )
-def test_a_backend_is_left_alone_as_long_as_it_asks_within_reason(make_outcome, status, retry_after_s, cooling_s):
+def test_a_backend_cools_for_as_long_as_it_asks_up_to_a_limit(make_outcome, status, retry_after_s, cooling_s):
     assert cooling_of(make_outcome(status=status), retry_after_s) == cooling_s
 
 

@@ -61,7 +61,7 @@ def test_an_answer_between_them_starts_the_count_again(registry, misconfiguratio
     assert registry.row(BACKEND.id).misconfigured is None
 
 
-def test_an_answer_takes_the_mark_off(registry, clock, misconfigurations):
+def test_an_answer_removes_the_mark(registry, clock, misconfigurations):
     misconfigurations.report(BACKEND.id, refused())
     misconfigurations.report(BACKEND.id, outcome(status=200))
 
@@ -70,7 +70,7 @@ def test_an_answer_takes_the_mark_off(registry, clock, misconfigurations):
 
 
 @pytest.mark.parametrize("ending", [Ending.CLIENT_LEFT, Ending.TIMED_OUT, Ending.SHUT_DOWN])
-def test_an_attempt_that_shows_nothing_leaves_it(registry, misconfigurations, ending):
+def test_an_attempt_without_evidence_keeps_the_mark(registry, misconfigurations, ending):
     misconfigurations.report(BACKEND.id, refused())
     misconfigurations.report(BACKEND.id, outcome(ending=ending))
 

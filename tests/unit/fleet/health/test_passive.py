@@ -100,14 +100,14 @@ def test_the_faults_of_clients_between_failures_do_not_reset_the_count(registry,
     assert breaker(registry) is Breaker.OPEN
 
 
-def test_a_refused_connection_is_for_the_watch_to_settle(registry, passive, refused, make_outcome):
+def test_a_refused_connection_is_left_to_the_watch(registry, passive, refused, make_outcome):
     passive.report(GPU, make_outcome(Ending.BACKEND_FAILED, fault=UpstreamFault.REFUSED))
 
     assert refused == [GPU]
     assert breaker(registry) is Breaker.CLOSED
 
 
-def test_where_nobody_watches_a_refused_connection_opens_the_breaker_at_once(registry, clock, make_outcome):
+def test_without_a_watch_a_refused_connection_opens_the_breaker_at_once(registry, clock, make_outcome):
     passive = PassiveSignals(registry, later=clock.call_later, on_refused=lambda _: False, chance=lambda: 0.5)
 
     passive.report(GPU, make_outcome(Ending.BACKEND_FAILED, fault=UpstreamFault.REFUSED))
@@ -140,14 +140,14 @@ def test_latency_is_the_time_to_the_first_content(registry, passive, make_outcom
     assert registry.snapshot.by_id[GPU].load.latency_ms == 250
 
 
-def test_only_good_answers_tell_latency(registry, passive, make_outcome):
+def test_only_successes_count_for_latency(registry, passive, make_outcome):
     passive.report(GPU, make_outcome(status=500, duration_s=0.001))
     passive.report(GPU, make_outcome(status=429, duration_s=0.001))
 
     assert registry.snapshot.by_id[GPU].load.latency_ms is None
 
 
-def test_a_model_that_a_backend_denies_is_taken_off_its_list(registry, passive, make_backend):
+def test_a_model_that_a_backend_denies_is_removed_from_its_list(registry, passive, make_backend):
     registry.add(make_backend("desk", "phi4:latest", kind="ollama"))
 
     passive.miss_model(GPU, "llama3")
@@ -165,7 +165,7 @@ def test_what_a_backend_does_not_support_is_remembered_within_a_bound(registry, 
     assert len(registry.snapshot.by_id[GPU].unsupported) == MAX_UNSUPPORTED
 
 
-def test_of_a_backend_that_is_gone_nothing_is_learnt(registry, clock, passive, fail):
+def test_an_outcome_of_a_removed_backend_is_ignored(registry, clock, passive, fail):
     fail(3)
     registry.remove(GPU)
     passive.forget(GPU)
@@ -204,7 +204,7 @@ class TestSeveralModels:
         assert row().breaker_of("llama3") is Breaker.CLOSED
 
     @pytest.mark.parametrize("fault", [UpstreamFault.CONNECT_TIMEOUT, UpstreamFault.TLS])
-    def test_what_fails_before_a_model_is_asked_for_counts_for_all(self, report, row, fault):
+    def test_a_failure_before_a_model_is_requested_counts_for_all(self, report, row, fault):
         for model in ("qwen3", "llama3", "qwen3"):
             report(model, Ending.BACKEND_FAILED, fault=fault)
 
@@ -233,7 +233,7 @@ class TestSeveralModels:
         assert cooling == (True, False)
         assert row().cooling_models == frozenset()
 
-    def test_at_a_glance_a_backend_fails_when_all_that_was_asked_of_it_does(self, report, row):
+    def test_a_backend_fails_as_a_whole_when_all_requested_models_fail(self, report, row):
         for _ in range(3):
             report("qwen3", status=500)
         only_one_was_asked = row().breaker
@@ -242,7 +242,7 @@ class TestSeveralModels:
         assert (only_one_was_asked, row().breaker) == (Breaker.OPEN, Breaker.CLOSED)
         assert row().breaker_of("llama3") is Breaker.CLOSED
 
-    def test_what_is_remembered_is_bounded(self, passive, report, row):
+    def test_the_number_of_tracks_is_limited(self, passive, report, row):
         for number in range(MAX_TRACKED_MODELS + 20):
             for _ in range(3):
                 report(f"model-{number}", status=500)
@@ -250,7 +250,7 @@ class TestSeveralModels:
         assert len(row().model_breakers) == MAX_TRACKED_MODELS
         assert len(row().load.models) == MAX_TRACKED_MODELS
 
-    def test_when_all_is_well_again_nothing_is_remembered(self, report, row, clock):
+    def test_tracks_are_dropped_when_all_is_well_again(self, report, row, clock):
         for _ in range(3):
             report("qwen3", status=500)
         report("qwen3", status=503, retry_after_s=10.0)
@@ -293,7 +293,7 @@ def test_a_failure_never_makes_a_backend_look_fast(registry, passive, make_outco
     assert figures.failures == 1
 
 
-def test_what_is_the_clients_fault_is_neither_fast_nor_a_failure(registry, passive, make_outcome):
+def test_a_fault_of_the_client_is_neither_fast_nor_a_failure(registry, passive, make_outcome):
     passive.report(GPU, make_outcome(status=400, first_byte_s=0.001, duration_s=0.001))
 
     figures = registry.snapshot.by_id[GPU].load.models["llama3"]
@@ -322,7 +322,7 @@ def test_an_answer_between_clients_that_give_up_proves_that_it_works(registry, p
     assert breaker(registry) is Breaker.CLOSED
 
 
-def test_clients_that_stop_a_request_early_say_nothing(registry, passive, make_outcome):
+def test_clients_that_stop_a_request_early_prove_nothing(registry, passive, make_outcome):
     give_up(passive, make_outcome, 9, silent_s=1.0)
 
     assert breaker(registry) is Breaker.CLOSED
@@ -337,7 +337,7 @@ def test_clients_that_leave_while_nothing_was_measured_count_after_a_minute(
     assert breaker(registry) is state
 
 
-def test_clients_that_leave_while_a_model_may_be_loading_say_nothing(registry, passive, make_outcome):
+def test_clients_that_leave_while_a_model_may_be_loading_prove_nothing(registry, passive, make_outcome):
     registry.update(GPU, kind=OLLAMA)
     registry.snapshot.by_id[GPU].load.model("llama3").whole.observe(0.5, 0.0)
 
@@ -353,7 +353,7 @@ def test_a_deadline_of_the_operator_counts_while_nothing_was_measured(registry, 
     assert breaker(registry) is Breaker.OPEN
 
 
-def test_clients_less_patient_than_usual_answers_are_long_say_nothing(registry, passive, make_outcome):
+def test_clients_that_leave_before_the_usual_time_prove_nothing(registry, passive, make_outcome):
     registry.snapshot.by_id[GPU].load.model("llama3").whole.observe(20.0, 0.0)
 
     give_up(passive, make_outcome, 9)

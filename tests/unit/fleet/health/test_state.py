@@ -49,7 +49,7 @@ def test_a_refused_request_demotes_at_once_and_recovery_takes_its_two_probes():
 
 
 @pytest.mark.parametrize(("events", "seconds"), [("+", 30), ("+-", 3), ("+-+", 30)])
-def test_a_state_that_changes_is_looked_at_sooner(events, seconds):
+def test_a_state_that_may_change_is_probed_sooner(events, seconds):
     assert after(events).next_probe_in_s(CONFIG) == seconds
 
 
@@ -78,14 +78,14 @@ def test_a_busy_backend_keeps_its_status_and_is_probed_again_soon():
 
 
 @pytest.mark.parametrize(("events", "status"), [("+", Status.HEALTHY), ("-", Status.UNHEALTHY)])
-def test_one_probe_tells_what_became_of_a_backend_that_was_loading(events, status):
+def test_one_probe_decides_about_a_backend_that_was_loading(events, status):
     loading = after("+---").after_loading()
 
     assert (loading.status, after(events, loading).status) == (Status.LOADING, status)
     assert HealthState(Status.DRAINING).after_loading().status is Status.DRAINING
 
 
-def test_without_health_checks_a_backend_is_soon_asked_again_for_its_models():
+def test_without_health_checks_a_backend_is_probed_again_soon_for_its_models():
     unwatched = HealthCheckConfig(enabled=False)
 
     assert HealthState(Status.HEALTHY).next_probe_in_s(unwatched) == CONFIG.interval_seconds / 10

@@ -23,7 +23,7 @@ def test_some_addresses_can_be_in_the_internet(url):
      "http://100.64.0.9", "http://[::1]:8000", "http://[fd00::1]", "http://gpu.lan", "http://gpu.local.",
      "http://vllm.models.svc", "http://vllm.models.svc.cluster.local", "http://gpu.home.arpa"],
 )  # fmt: skip
-def test_others_are_the_houses_own(url):
+def test_others_are_private(url):
     assert not is_public(url)
 
 
@@ -44,7 +44,7 @@ def test_every_form_of_a_link_local_address_is_recognised(address):
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.9", "::1", "fe80::1", "100.100.100.201", "64:ff9b::808:808"])
-def test_servers_of_the_network_are_none(address):
+def test_other_addresses_are_not(address):
     assert not is_metadata(address)
 
 
@@ -72,5 +72,5 @@ async def test_a_name_that_resolves_to_one_leads_there_whatever_else_it_resolves
     assert await leads_to_metadata("http://gpu.example:8000")
 
 
-async def test_a_name_that_leads_nowhere_is_no_reason_to_refuse():
+async def test_a_name_that_does_not_resolve_is_no_reason_to_refuse():
     assert not await leads_to_metadata("http://nothing.invalid")

@@ -88,7 +88,7 @@ def test_one_odd_row_does_not_hide_the_others():
     assert [(f.name, f.created, f.context_length) for f in facts] == [("m", 0, None)]
 
 
-def test_ollama_tells_which_models_it_passes_on():
+def test_ollama_shows_which_models_it_forwards():
     listed = decode_ollama_tags(
         b'{"models":[{"name":"a","remote_host":"https://ollama.com:443","remote_model":"gpt-oss:120b"},'
         b'{"name":"b","remote_model":"glm-4.6"},{"name":"c"},{"name":"d","remote_host":"","remote_model":""}]}'

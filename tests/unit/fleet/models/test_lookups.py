@@ -40,7 +40,7 @@ def test_ollama_shows_where_a_model_runs():
     assert one(lookups.decode_ollama_show, {"remote_host": "https://ollama.com:443"}).zone == "open"
 
 
-def test_what_ollama_listed_as_passed_on_stays_so_when_it_shows_nothing_of_it():
+def test_a_model_that_ollama_listed_as_forwarded_stays_so():
     (facts,) = lookups.decode_ollama_show(b"{}", (ModelFacts(name="m", zone="open"),))
 
     assert facts.zone == "open"
@@ -121,7 +121,7 @@ def test_older_lmstudio_tells_types():
     assert (facts.context_length, facts.embeddings, facts.vision) == (2048, True, None)
 
 
-def test_what_an_answer_does_not_speak_of_stays_as_it_is():
+def test_facts_that_a_response_lacks_stay():
     known = ModelFacts(name="m", context_length=5)
 
     assert lookups.decode_lmstudio_v1(b'{"models":[{"key":"other"}]}', (known,)) == (known,)

@@ -19,7 +19,7 @@ def test_any_spelling_names_the_model():
     assert facts.tools is True
 
 
-def test_what_is_not_listed_is_not_made_up():
+def test_models_that_are_not_listed_are_not_added():
     assert with_overrides([], {"m": ModelConfig(tools=True)}, VLLM) == ()
 
 
@@ -27,7 +27,7 @@ def test_declared_models_are_there_until_the_server_says_otherwise():
     assert declared_models({"m": ModelConfig(vision=True)}) == {"m": ModelFacts(name="m", vision=True)}
 
 
-def test_a_declared_model_whose_name_speaks_of_the_cloud_is_not_in_the_house():
+def test_a_declared_model_whose_name_suggests_a_cloud_is_in_the_open_zone():
     declared = declared_models({"gpt-oss:120b-cloud": ModelConfig(), "own:cloud": ModelConfig(zone="restricted")})
 
     assert [facts.zone for facts in declared.values()] == ["open", "restricted"]
@@ -41,31 +41,31 @@ def test_the_operator_knows_better_where_a_model_runs():
 
 
 class TestReconsidered:
-    def test_what_is_said_now_holds_at_once(self):
+    def test_a_new_override_applies_at_once(self):
         models = {"m": ModelFacts(name="m", vision=True)}
 
         after = reconsidered(models, {}, {"m": ModelConfig(zone="open", tier=3)}, VLLM)
 
         assert after == {"m": ModelFacts(name="m", vision=True, zone="open", tier=3)}
 
-    def test_what_is_no_longer_said_is_unknown(self):
+    def test_a_removed_override_is_unknown(self):
         told = {"m": ModelConfig(tier=3, context_length=10, first_byte_seconds=9.0)}
         models = {"m": ModelFacts(name="m", vision=True, tier=3, context_length=10, first_byte_s=9.0)}
 
         assert reconsidered(models, told, {}, VLLM) == {"m": ModelFacts(name="m", vision=True)}
 
-    def test_what_only_the_operator_kept_in_the_house_is_outside_until_the_server_tells(self):
+    def test_a_model_whose_zone_is_no_longer_configured_is_open_until_the_server_says(self):
         models = {"m": ModelFacts(name="m", zone="restricted")}
 
         assert reconsidered(models, {"m": ModelConfig(zone="restricted")}, {}, VLLM)["m"].zone == "open"
 
-    def test_what_the_server_said_stays(self):
+    def test_facts_of_the_server_stay(self):
         models = {"m": ModelFacts(name="m", zone="open", tools=True)}
 
         assert reconsidered(models, {"m": ModelConfig(tier=2)}, {}, VLLM) == models
 
 
-def test_of_another_server_under_an_old_name_only_the_names_of_models_are_believed():
+def test_another_server_under_the_same_name_keeps_only_the_names_of_models():
     models = {"m": ModelFacts(name="m", vision=True, context_length=10), "n": ModelFacts(name="n")}
 
     after = unconfirmed(models, {"n": ModelConfig(zone="restricted"), "o": ModelConfig(tools=True)}, VLLM)

@@ -23,7 +23,7 @@ def test_a_port_in_a_name_is_no_tag():
     assert spellings_of(OLLAMA, ["host:5000/team/model"]) == {"host:5000/team/model:latest": "host:5000/team/model"}
 
 
-def test_a_real_name_is_nobody_elses_spelling():
+def test_a_real_name_is_no_spelling_of_another_model():
     assert spellings_of(OLLAMA, ["llama3", "llama3:latest"]) == {}
 
 

@@ -1,4 +1,4 @@
-"""Probes are counted by how they ended, and timed where they were answered well."""
+"""Probes are counted by result, and successful ones are timed."""
 
 from nexus.fleet.kinds import KINDS
 from nexus.fleet.probing import counts as probe_counts
@@ -21,7 +21,7 @@ def test_each_end_is_counted():
     assert "b" not in counts.latencies
 
 
-def test_they_are_bounded(monkeypatch):
+def test_counted_backends_are_limited(monkeypatch):
     monkeypatch.setattr(probe_counts, "MAX_BACKENDS", 2)
     counts = ProbeCounts()
 

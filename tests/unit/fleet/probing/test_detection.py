@@ -1,4 +1,4 @@
-"""What the answers of a server show, also of one that is overloaded for a moment."""
+"""The kind of a server is detected, even if it is overloaded for a moment."""
 
 import json
 from collections import Counter
@@ -40,14 +40,14 @@ async def test_a_server_shows_its_kind_for_certain(has, kind):
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-async def test_a_list_that_fails_once_still_shows_who_owns_the_models(status):
+async def test_a_list_that_fails_once_still_shows_the_owner_of_the_models(status):
     shown = await detect(Server(VLLM, "/v1/models", status), TARGET)
 
     assert shown.kind == "vllm"
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-async def test_what_follows_an_error_of_overload_is_not_certain(status):
+async def test_a_kind_that_is_detected_after_an_overload_is_not_certain(status):
     shown = await detect(Server(OLLAMA, "/api/version", status), TARGET)
 
     assert shown == Detection("generic", 200, is_certain=False)

@@ -15,7 +15,7 @@ def decided(trust=Trust.APPROVED, found=DESK, kind="ollama"):
 
 
 @pytest.mark.parametrize("kind", [None, "ollama"])
-def test_a_server_that_announced_itself_waits(kind):
+def test_a_server_that_announced_itself_is_pending(kind):
     assert decide_trust(DESK, kind, None, ASK) is Trust.PENDING
 
 
@@ -33,13 +33,13 @@ def test_an_approval_holds_for_the_same_server():
         (Discovered("other", DESK.url), "ollama"),
     ],
 )
-def test_a_server_that_is_another_one_is_asked_about_again(found, kind):
+def test_another_server_under_an_approved_name_is_pending(found, kind):
     assert decide_trust(found, kind, decided(), ASK) is Trust.PENDING
 
 
 @pytest.mark.parametrize("kind", [None, "ollama", "vllm"])
 @pytest.mark.parametrize("trust", ["ask", "allow", "all"])
-def test_a_rejected_server_stays_rejected_whatever_it_answers(kind, trust):
+def test_a_rejected_server_stays_rejected_whatever_its_kind(kind, trust):
     config = DiscoveryConfig(trust=trust, allow=("*",))
 
     assert decide_trust(DESK, kind, decided(Trust.REJECTED), config) is Trust.REJECTED
@@ -56,7 +56,7 @@ def test_a_subnet_a_name_and_a_host_can_be_listed(entry):
     "entry",
     ["192.168.1.0/24", "192.168.1.5", "192.168.1.*", "192.168.1.5:11434", "fd00::/8", "fd00:*", "10.*", "fd00::5"],
 )
-def test_no_name_stands_for_an_address(entry):
+def test_a_name_never_matches_an_address(entry):
     """Any machine can announce any name, also one that reads like what the operator has listed."""
     elsewhere = "http://203.0.113.9:11434"
 
@@ -81,7 +81,7 @@ def test_an_address_can_be_listed_as_a_pattern_and_with_its_port(entry, url):
 
 
 @pytest.mark.parametrize("trust", ["ask", "allow", "all"])
-def test_a_rejected_server_that_is_somewhere_else_waits(trust):
+def test_a_rejected_server_at_another_address_is_pending(trust):
     config = DiscoveryConfig(trust=trust, allow=("*",))
     moved = Discovered("desk", "http://192.168.1.6:11434")
 
@@ -90,7 +90,7 @@ def test_a_rejected_server_that_is_somewhere_else_waits(trust):
 
 @pytest.mark.parametrize("approval", [None, decided()])
 @pytest.mark.parametrize("trust", ["ask", "allow", "all"])
-def test_a_server_that_was_rejected_under_another_name_waits(trust, approval):
+def test_a_server_that_was_rejected_under_another_name_is_pending(trust, approval):
     config = DiscoveryConfig(trust=trust, allow=("*",))
 
     assert decide_trust(DESK, "ollama", approval, config, is_place_rejected=True) is Trust.PENDING
@@ -132,12 +132,12 @@ def test_a_server_that_is_not_recognised_is_never_approved_by_itself():
         "[ff02::fb]",
     ],
 )
-def test_an_announcement_leads_no_probe_to_this_machine_or_to_a_cloud_s_secrets(host):
+def test_an_announcement_cannot_direct_probes_to_this_machine_or_to_a_metadata_address(host):
     assert not may_be_probed(Discovered("x", f"http://{host}:80"))
 
 
 @pytest.mark.parametrize("host", ["192.168.1.5", "10.0.0.1", "[fe80::1%25eth0]", "[fd00::5]", "8.8.8.8", "gpu.lan"])
-def test_a_server_of_the_network_is_looked_at(host):
+def test_a_server_of_the_network_may_be_probed(host):
     assert may_be_probed(Discovered("x", f"http://{host}:80"))
 
 

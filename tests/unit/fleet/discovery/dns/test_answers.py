@@ -1,4 +1,4 @@
-"""What follows from the answers of name servers."""
+"""Which servers follow from the answers of name servers."""
 
 import pytest
 from hypothesis import given
@@ -13,13 +13,13 @@ MANY = DnsSourceConfig(name="many.test", port=8000)
 ONE = (Discovered("gpu:1", "http://gpu:1"),)
 
 
-def test_a_target_is_asked_at_its_port():
+def test_a_target_is_reached_at_its_port():
     (found,) = servers_of(SRV, [Record("gpu-1.test", 30, 8001)])
 
     assert (found.name, found.url) == ("gpu-1.test:8001", "http://gpu-1.test:8001")
 
 
-def test_an_address_that_came_along_saves_a_look_up_but_not_with_tls():
+def test_an_additional_address_saves_a_lookup_but_not_with_tls():
     record = Record("gpu-1.test", 30, 8001, address="fd00::1")
 
     assert servers_of(SRV, [record])[0].url == "http://[fd00::1]:8001"
@@ -80,18 +80,18 @@ def test_a_service_that_is_not_offered_has_no_servers():
     assert servers_of(SRV, [Record("", 30, 0)]) == ()
 
 
-def test_there_are_at_most_so_many():
+def test_a_name_has_a_limited_number_of_servers():
     assert len(servers_of(MANY, [Record(f"10.0.{n // 250}.{n % 250}", 30) for n in range(1000)])) == MAX_SERVERS
 
 
-def test_a_denied_name_is_believed_the_second_time():
+def test_a_denial_counts_the_second_time():
     known = NameState().answered(ONE, 30)
     once = known.without_records()
 
     assert (once.found, once.without_records().found) == (ONE, ())
 
 
-def test_an_answer_makes_up_for_a_denial():
+def test_an_answer_resets_the_count_of_denials():
     state = NameState().answered(ONE, 30).without_records().answered(ONE, 30).without_records()
 
     assert state.found == ONE
@@ -103,7 +103,7 @@ def test_a_name_is_looked_up_again_when_its_records_expire_within_bounds(ttl_s, 
 
 
 @given(failures=st.lists(st.text(), max_size=20))
-def test_failures_take_no_server_away(failures):
+def test_failures_remove_no_server(failures):
     state = NameState().answered(ONE, 30)
 
     for failure in failures:
@@ -112,7 +112,7 @@ def test_failures_take_no_server_away(failures):
     assert state.found == ONE
 
 
-def test_the_last_good_answer_is_told_as_stale_while_name_servers_fail():
+def test_the_last_good_answer_is_stale_while_name_servers_fail():
     good = NameState().answered(ONE, 30)
     failing = good.failed("SERVFAIL")
 

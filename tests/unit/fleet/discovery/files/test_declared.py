@@ -22,7 +22,7 @@ def test_an_entry_joins_with_all_its_keys():
     assert clashes == frozenset()
 
 
-def test_what_is_configured_or_added_comes_first():
+def test_configured_and_added_backends_take_precedence():
     others = [member("gpu", "http://one", "static"), member("added", "http://two", "api")]
 
     joined, clashes = joining([listed("gpu", "http://other"), listed("new", "http://two:80")], others, KINDS)
@@ -40,5 +40,5 @@ def test_of_two_files_the_first_one_has_the_name():
     assert clashes == {Clash("gpu", "a.toml", "gpu", "file")}
 
 
-def test_what_was_only_found_is_left_to_admission():
+def test_found_servers_are_left_to_admission():
     assert joining([Sighting("mdns", Discovered("gpu", "http://gpu"))], [], KINDS) == ((), frozenset())

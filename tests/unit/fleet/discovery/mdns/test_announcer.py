@@ -1,4 +1,4 @@
-"""Under which addresses a machine announces its servers."""
+"""The addresses that a machine announces for its servers."""
 
 from types import SimpleNamespace
 

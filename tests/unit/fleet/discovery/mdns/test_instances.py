@@ -39,7 +39,7 @@ def approving():
     return approving
 
 
-def test_only_what_answers_is_told():
+def test_only_instances_that_answer_are_reported():
     instances = Instances()
     instances.add(DESK, found())
     instances.add("gpu._vllm._tcp.local.", found("gpu", "gpu.local", 8000, ["192.168.1.6"]))
@@ -76,7 +76,7 @@ def test_an_approved_server_keeps_its_name(approving, is_approved_first):
     assert told(instances) == {"desk": DESK_URL, "desk-11434": "http://192.168.1.1:11434"}
 
 
-def test_the_name_of_an_approved_server_that_is_down_goes_to_no_other(approving):
+def test_the_name_of_an_approved_server_that_is_down_stays_reserved(approving):
     instances = approving(desk=DESK_URL)
     instances.add(DESK, found())
     instances.add(DESK, found(host="rogue.local", addresses=["192.168.1.1"]))
@@ -97,7 +97,7 @@ def test_an_approved_server_keeps_its_name_when_another_has_taken_its_label(appr
     assert told(instances) == {"desk": DESK_URL, "desk-11434": "http://192.168.1.1:11434"}
 
 
-def test_a_server_that_is_announced_twice_is_told_once():
+def test_a_server_that_is_announced_twice_is_reported_once():
     instances = Instances()
     instances.add(DESK, found())
     instances.add("desk._llm._tcp.local.", found())
@@ -107,7 +107,7 @@ def test_a_server_that_is_announced_twice_is_told_once():
     assert told(instances) == {"desk": DESK_URL}
 
 
-def test_an_address_that_answers_is_not_taken_by_an_announcement():
+def test_an_announcement_does_not_replace_an_address_that_answers():
     instances = Instances()
     instances.add(DESK, found())
     answers_at(instances, "192.168.1.5", "192.168.1.1")
@@ -118,7 +118,7 @@ def test_an_address_that_answers_is_not_taken_by_an_announcement():
     assert told(instances) == {"desk": DESK_URL}
 
 
-def test_a_server_that_has_moved_is_told_at_its_new_address():
+def test_a_server_that_has_moved_is_reported_at_its_new_address():
     instances = Instances()
     instances.add(DESK, found())
     answers_at(instances, "192.168.1.5")
@@ -142,7 +142,7 @@ def test_an_approved_address_comes_back_however_often_others_are_announced(appro
     assert max(len(instance.found.addresses) for instance in instances) <= 3
 
 
-def test_where_there_is_no_room_what_does_not_answer_makes_way():
+def test_a_silent_instance_is_displaced_when_there_is_no_room():
     instances = Instances()
     for number in range(MAX_INSTANCES):
         instances.add(f"{number}.", found(host=f"{number}.local", addresses=[f"10.0.0.{number}"]))
@@ -155,7 +155,7 @@ def test_where_there_is_no_room_what_does_not_answer_makes_way():
 
 
 @pytest.mark.parametrize(("later_s", "makes_way"), [(59, False), (61, True)])
-def test_what_has_answered_keeps_its_place_for_a_while(later_s, makes_way):
+def test_an_instance_that_has_answered_keeps_its_place_for_a_while(later_s, makes_way):
     instances = Instances()
     addresses = [f"10.0.0.{number}" for number in range(MAX_INSTANCES)]
     for address in addresses:
@@ -183,9 +183,7 @@ def test_an_approved_server_finds_room_among_servers_that_answer(approving):
 @pytest.mark.parametrize(
     ("is_approved", "is_up", "stays"), [(False, False, 0), (False, True, 0), (True, True, 0), (True, False, 1)]
 )
-def test_a_service_that_is_announced_no_more_is_dropped_unless_its_machine_is_down(
-    approving, is_approved, is_up, stays
-):
+def test_a_withdrawn_service_is_dropped_unless_its_machine_is_down(approving, is_approved, is_up, stays):
     instances = approving(**({"desk": DESK_URL} if is_approved else {}))
     instances.add(DESK, found())
     answers_at(instances, *(["192.168.1.5"] if is_up else []))
@@ -220,7 +218,7 @@ def test_an_approved_server_stays_whatever_is_announced(announcements, data):
 @pytest.mark.parametrize(
     ("hints", "url"), [({"is_tls": True}, "https://192.168.1.5:11434"), ({"path": "/x"}, f"{DESK_URL}/x")]
 )
-def test_what_announces_another_url_does_not_displace_an_approved_server(approving, hints, url):
+def test_an_announcement_of_another_url_does_not_displace_an_approved_server(approving, hints, url):
     instances = approving(desk=DESK_URL)
     for hint in ({}, hints, {}, {"path": "/y"}, hints):
         instances.add(DESK, found(**hint))

@@ -1,4 +1,4 @@
-"""What one mDNS service says of itself."""
+"""What an mDNS service announces, validated."""
 
 from types import SimpleNamespace
 
@@ -50,11 +50,11 @@ def test_a_base_path_and_tls_are_taken():
 
 
 @pytest.mark.parametrize("path", ["llm", "/a b", "/a?b", "/a#b", "/../x", "/" + "a" * 300, "/ä", "http://x"])
-def test_a_path_that_is_none_is_ignored(path):
+def test_an_invalid_path_is_ignored(path):
     assert parse_service(info(path=path)).path == ""
 
 
-def test_addresses_of_the_house_come_first_and_link_local_ones_last():
+def test_private_addresses_come_first_and_link_local_ones_last():
     addresses = ("fe80::1%eth0", "2001:4860:4860::8888", "192.168.1.5")
 
     assert parse_service(info(addresses=addresses)).addresses == ("192.168.1.5", "2001:4860:4860::8888", "fe80::1%eth0")
@@ -88,7 +88,7 @@ def test_service_types_are_completed():
     assert full_types(given_types) == ("_ollama._tcp.local.", "_llm._tcp.local.", "_a._udp.local.", "_b._tcp.local.")
 
 
-def test_addresses_that_are_kept_come_first():
+def test_kept_addresses_come_first():
     kept = parse_service(info(addresses=("192.168.1.5", "192.168.1.6"))).keeping(("192.168.1.9", "192.168.1.6"))
 
     assert kept.addresses == ("192.168.1.9", "192.168.1.6", "192.168.1.5")
