@@ -91,7 +91,7 @@ def test_a_backend_that_is_the_proxy_itself_is_told_at_a_start_and_by_check(star
 
     checked = command("check", "--port", str(port))
 
-    told = f"backend 'gpu-1': http://127.0.0.1:{port} is where this proxy itself listens"
+    told = f"backend 'gpu-1': http://127.0.0.1:{port} is the address of this proxy itself"
     assert any(line["reason"].startswith(told) for line in nexus.log_lines("config_warning"))
     assert told in checked.stderr
 

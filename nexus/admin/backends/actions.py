@@ -66,7 +66,7 @@ async def act(fleet: Fleet, request: PageRequest) -> Page:
     name, _, action = request.path.removeprefix(PATH).rpartition("/")
     name = unquote(name)
     if action not in ACTIONS:
-        raise RequestError("not_found", f"a backend can be asked to {' or '.join(ACTIONS)}, with POST")
+        raise RequestError("not_found", f"the actions on a backend are {', '.join(ACTIONS)}, with POST")
     models = only_at(fleet.snapshot, name) if action in ENDING else ()
     try:
         await _carry_out(fleet, action, name, request.body)

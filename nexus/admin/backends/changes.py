@@ -131,7 +131,9 @@ class FleetChanges:
     def _refuse_clients(self) -> None:
         if not self._only_admins:
             # An added backend receives the prompts of all clients.
-            raise RequestError("forbidden", "every client has a key for this page; set server.admin_keys to change it")
+            raise RequestError(
+                "forbidden", "the key of any client gives access to this page; set server.admin_keys to allow changes"
+            )
 
     def _refuse_others(self, name: str, action: str) -> None:
         """Raise RequestError if backend *name* is in the fleet but was not added at runtime."""
@@ -157,7 +159,9 @@ class FleetChanges:
     def _shown(self, member: Member, *, status: int = 200) -> Page:
         row = self._fleet.snapshot.by_id.get(member.id)
         if row is None:
-            raise RequestError("bad_request", "a reload has given its name or its address to a backend of the file")
+            raise RequestError(
+                "bad_request", "a reload gave its name or address to a backend in the configuration file"
+            )
         view = view_of(row, self._fleet.origin_of(row.id))
         return json_page(AddedView(view, self._fleet.added.is_persistent(member.config.name)), status=status)
 

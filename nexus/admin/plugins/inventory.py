@@ -134,7 +134,7 @@ def _why_broken(candidate: Candidate, loaded: LoadedConfig | None, error: NexusE
         return str(error)
     if isinstance(error, ConfigError):
         return "nothing is loaded, as the configuration is wrong"
-    return "nothing is loaded, for the error of another"
+    return "nothing is loaded, because of the error of another plugin"
 
 
 def _is_about(candidate: Candidate, error: NexusError) -> bool:

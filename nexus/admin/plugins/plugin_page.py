@@ -41,7 +41,7 @@ def plugin_page(plugin: Plugin, route: AdminRoute) -> Callable[[PageRequest], Aw
             if tasks.is_from_outside(exc):
                 raise
             log.exception("page_failed", plugin=plugin.name, distribution=plugin.distribution, path=route.path)
-            error = f"the plugin '{plugin.name}' failed to make this page; the log of Nexus says at what"
+            error = f"the plugin '{plugin.name}' failed to make this page; see the log of Nexus"
             return json_page({"error": error}, status=500)
 
     return respond

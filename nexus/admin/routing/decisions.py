@@ -123,7 +123,7 @@ def list_decisions(recent: RecentDecisions, request: PageRequest) -> Page:
         elif name in FILTERS:
             filters.append(FILTERS[name](value))
         else:
-            raise _invalid(name, f"'{name[:100]}' is no filter{did_you_mean(name, (*FILTERS, 'limit'))}")
+            raise _invalid(name, f"'{name[:100]}' is not a filter{did_you_mean(name, (*FILTERS, 'limit'))}")
     visible = [record for record in recent if _may_see(record, request)]
     found = (record for record in visible if record.rounds and all(accepts(record) for accepts in filters))
     return json_page(Listing(tuple(map(_row, islice(found, limit))), len(visible)))
@@ -144,7 +144,7 @@ def show_decision(recent: RecentDecisions, request: PageRequest) -> Page:
         # The same text as for the decision of another key, so that a client cannot learn that it exists.
         raise RequestError(
             "not_found",
-            f"no decision of that id is kept for this key; the last {MAX_RECORDS} are, by the id that Nexus gave them",
+            f"no decision with this id is kept for this key; the last {MAX_RECORDS} are, by the ids from Nexus",
         )
     return json_page(as_explanation(record))
 

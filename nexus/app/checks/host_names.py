@@ -42,7 +42,7 @@ async def _scanned_host_warning(host: str) -> str | None:
     reason = await _why_unknown(host)
     if reason is None:
         return None
-    return f"[[discovery.hosts]]: the host '{host}' is not found: {reason}; it is looked up again and again"
+    return f"[[discovery.hosts]]: the host '{host}' is not found: {reason}; the lookup is repeated"
 
 
 async def _host_warning(host: str, place: str) -> str | None:

@@ -27,7 +27,7 @@ def guarded_kind(plugin: Plugin, kind: BackendKind) -> BackendKind:
     def listed(answer: bytes) -> tuple[ModelFacts, ...]:
         models = tuple(read(answer))
         if not all(isinstance(facts, ModelFacts) for facts in models):
-            raise TypeError("its listing gives something else than nexus.api.ModelFacts")
+            raise TypeError("its listing returns other values than nexus.api.ModelFacts")
         return models
 
     listing = msgspec.structs.replace(kind.listing, decode=_reading(plugin, kind, listed))
@@ -97,5 +97,5 @@ class _GuardedDiscoverer(Discoverer):
 def _validated(seen: Any) -> tuple[Discovered, ...]:
     servers = tuple(seen)
     if not all(isinstance(server, Discovered) for server in servers):
-        raise TypeError("it yields something else than nexus.api.Discovered")
+        raise TypeError("it yields other values than nexus.api.Discovered")
     return servers

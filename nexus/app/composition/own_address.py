@@ -28,8 +28,8 @@ def own_address_warnings(config: Config, port: int) -> Iterator[str]:
     for backend in config.backends:
         if is_own_address(backend.url, config.server.host, port) and backend.https_proxy is None:
             yield (
-                f"backend '{backend.name}': {backend.url} is where this proxy itself listens, so its requests come"
-                " back; write the address of the server, or listen on another port"
+                f"backend '{backend.name}': {backend.url} is the address of this proxy itself, so its requests would"
+                " loop; set the address of the server, or listen on another port"
             )
 
 

@@ -148,7 +148,7 @@ def _taken(host: str, port: int, *, tries_others: bool) -> PortTaken:
 def _cannot_listen(host: str, port: int, exc: OSError | UnicodeError) -> StartError | ConfigError:
     place = f"{host} port {port}"
     if isinstance(exc, UnicodeError):
-        return StartError(f"cannot listen on {place}: this is no host name; choose another with --host")
+        return StartError(f"cannot listen on {place}: this is not a host name; choose another with --host")
     # Errors of name resolution have numbers of their own.
     reason = exc.strerror if isinstance(exc, socket.gaierror) or not exc.errno else os.strerror(exc.errno)
     if exc.errno in {errno.EACCES, errno.EPERM} and not isinstance(exc, socket.gaierror):

@@ -85,7 +85,7 @@ class _Service:
         self._task.cancel()
         _, late = await asyncio.wait({self._task}, timeout=CANCELLED_S)
         if late:
-            self._log_late("it goes on although it was cancelled, and is abandoned")
+            self._log_late("it ignores its cancellation, and is abandoned")
 
     def _log_late(self, reason: str) -> None:
         log.error(

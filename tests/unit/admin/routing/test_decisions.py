@@ -132,7 +132,7 @@ def test_a_decision_is_shown_to_its_own_key_and_to_administrators(recent, decide
     if is_found:
         assert show_decision(recent, asked).status == 200
     else:
-        with pytest.raises(RequestError, match="no decision of that id is kept for this key") as refused:
+        with pytest.raises(RequestError, match="no decision with this id is kept for this key") as refused:
             show_decision(recent, asked)
         assert refused.value.code == "not_found"
 
