@@ -13,8 +13,9 @@ import msgspec
 
 from nexus.admin.openapi.operation import MODEL_FILTER, DescribedRoute, Operation, Parameter, limit
 from nexus.admin.page import json_page
-from nexus.domain.outcome import FIRST_ERROR, AttemptOutcome, Ending, ExchangeOutcome, Result
+from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome, Result
 from nexus.domain.routes import Page, PageRequest
+from nexus.domain.statuses import FIRST_ERROR
 from nexus.errors import RequestError, did_you_mean
 
 MAX_ENTRIES: Final = 1_000

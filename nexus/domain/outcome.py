@@ -7,6 +7,7 @@ from typing import Final, Literal
 import msgspec
 
 from nexus.domain.request import TokenUsage
+from nexus.domain.statuses import FIRST_ERROR
 
 Phase = Literal["receive", "understand", "route", "queue", "send", "await_first_byte", "relay", "settle"]
 """The phases of an exchange; each is a log field, a metric label and a heading in life-of-a-request."""
@@ -67,7 +68,6 @@ _RESULT_OF_CODE: Final[Mapping[str | None, Result]] = {
 }
 """Of an answer that began well; with any other code it was cut off."""
 
-FIRST_ERROR: Final = 400
 FIRST_SERVER_ERROR: Final = 500
 
 

@@ -10,7 +10,7 @@ AdminReply = tuple[int, str, bytes]
 
 
 Access = Literal["client", "admin", "open"]
-"""Whose key a path asks for, where keys are configured: a client's, an administrator's, nobody's."""
+"""The key that a path requires, if keys are configured: a client's, an administrator's, or none."""
 
 
 class AdminRoute(msgspec.Struct, frozen=True):

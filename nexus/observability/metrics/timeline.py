@@ -8,7 +8,8 @@ from typing import Final
 
 import msgspec
 
-from nexus.domain.outcome import FIRST_ERROR, Ending, ExchangeOutcome
+from nexus.domain.outcome import Ending, ExchangeOutcome
+from nexus.domain.statuses import FIRST_ERROR
 
 STEP_S: Final = 10
 HOUR_STEPS: Final = 360

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from nexus.domain.backend import Breaker
-from nexus.domain.outcome import FIRST_ERROR, AttemptOutcome, Ending
+from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.silence import overdue_at
+from nexus.domain.statuses import FIRST_ERROR
 from nexus.errors import UpstreamError, UpstreamFault
 
 if TYPE_CHECKING:

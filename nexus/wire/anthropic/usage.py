@@ -43,10 +43,10 @@ class _Message(msgspec.Struct):
     usage: Usage | None = None
 
 
-class _Answer(msgspec.Struct):
+class _Document(msgspec.Struct):
     usage: Usage | None = None
     message: _Message | None = None
     """In the first event of a stream."""
 
 
-_DECODER: Final = msgspec.json.Decoder(_Answer)
+_DECODER: Final = msgspec.json.Decoder(_Document)

@@ -44,7 +44,7 @@ class _Named(msgspec.Struct):
     id: str | None = None
 
 
-class _Answer(_Named):
+class _Document(_Named):
     response: _Named | None = None
     """In an event of the Responses API."""
     file: _Named | None = None
@@ -54,4 +54,4 @@ class _Answer(_Named):
     data: tuple[_Named, ...] = ()
 
 
-_DECODER: Final = msgspec.json.Decoder(_Answer)
+_DECODER: Final = msgspec.json.Decoder(_Document)

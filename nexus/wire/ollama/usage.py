@@ -22,11 +22,11 @@ def usage_of(body: bytes) -> TokenUsage | None:
     return TokenUsage(answer.prompt_eval_count or 0, answer.eval_count or 0)
 
 
-class _Answer(msgspec.Struct):
+class _Document(msgspec.Struct):
     prompt_eval_count: TokenCount | None = None
     """Missing when the whole prompt was in the cache."""
     eval_count: TokenCount | None = None
     done_reason: object = None
 
 
-_DECODER: Final = msgspec.json.Decoder(_Answer)
+_DECODER: Final = msgspec.json.Decoder(_Document)

@@ -24,7 +24,7 @@ def text_in_event(content: bytes) -> str:
 
 def text_of(body: bytes) -> str:
     """Return the text in a whole answer; empty if *body* is none."""
-    answer = read(_ANSWER, body)
+    answer = read(_DOCUMENT, body)
     if answer is None:
         return ""
     texts = [text for choice in answer.choices for text in choice.texts()]
@@ -79,19 +79,19 @@ class _Event(msgspec.Struct):
     delta: Any = None
 
 
-class _Part(msgspec.Struct, gc=False):
+class _ContentPart(msgspec.Struct, gc=False):
     text: Any = None
 
 
 class _Item(msgspec.Struct):
-    content: list[_Part] | None = None
+    content: list[_ContentPart] | None = None
     arguments: Any = None
 
     def texts(self) -> Iterator[str]:
         yield from _strings(*(part.text for part in self.content or ()), self.arguments)
 
 
-class _Answer(msgspec.Struct):
+class _Document(msgspec.Struct):
     choices: list[_Choice] = []
     output: list[_Item] = []
     """Of the Responses API."""
@@ -103,4 +103,4 @@ def _strings(*values: Any) -> Iterator[str]:
 
 _CHUNK: Final = msgspec.json.Decoder(_Chunk)
 _EVENT: Final = msgspec.json.Decoder(_Event)
-_ANSWER: Final = msgspec.json.Decoder(_Answer)
+_DOCUMENT: Final = msgspec.json.Decoder(_Document)

@@ -44,14 +44,14 @@ class _Response(msgspec.Struct):
     usage: _Usage | None = None
 
 
-class _Answer(msgspec.Struct):
+class _Document(msgspec.Struct):
     usage: _Usage | None = None
     response: _Response | None = None
     """In an event of the Responses API."""
     timings: _Timings | None = None
 
 
-_DECODER: Final = msgspec.json.Decoder(_Answer)
+_DECODER: Final = msgspec.json.Decoder(_Document)
 
 
 def _counted(usage: _Usage) -> TokenUsage | None:

@@ -199,5 +199,8 @@ def duplicate_member(name: str | None) -> RequestError:
 
 def answer_limit(*limits: float | str | None) -> int | None:
     """Return the highest of *limits* of an answer; None when the request sets none."""
-    highest = max([int(limit) for limit in limits if limit is not None], default=0)
-    return min(highest, MAX_COUNTED_TOKENS) if highest > 0 else None
+    highest = 0
+    for limit in limits:
+        if limit is not None:
+            highest = max(highest, int(limit))
+    return min(highest, MAX_COUNTED_TOKENS) if highest else None

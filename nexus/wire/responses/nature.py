@@ -195,7 +195,7 @@ def error_in(document: bytes, *, is_kept: bool = False) -> int | None:
     # Every error has one of these members.
     if b'"error"' not in document and b'"detail"' not in document:
         return None
-    found = read(_ANSWER, document)
+    found = read(_DOCUMENT, document)
     if isinstance(found, list):
         found = found[0] if len(found) == 1 else None
     if found is None or not found.is_error or (is_kept and found.id is not None):
@@ -208,7 +208,7 @@ class _Line(msgspec.Struct, gc=False):
     error: msgspec.Raw = msgspec.Raw()
 
 
-class _Answer(msgspec.Struct):
+class _Document(msgspec.Struct):
     """The members that distinguish an error from an answer, in any API."""
 
     id: Any = None
@@ -270,5 +270,5 @@ class _Answer(msgspec.Struct):
 
 
 _LINE: Final = msgspec.json.Decoder(_Line)
-_ANSWER: Final = msgspec.json.Decoder(_Answer | list[_Answer])
+_DOCUMENT: Final = msgspec.json.Decoder(_Document | list[_Document])
 _ANYTHING: Final = msgspec.json.Decoder()
