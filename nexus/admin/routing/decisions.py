@@ -144,7 +144,8 @@ def show_decision(recent: RecentDecisions, request: PageRequest) -> Page:
         # The same text as for the decision of another key, so that a client cannot learn that it exists.
         raise RequestError(
             "not_found",
-            f"no decision with this id is kept for this key; the last {MAX_RECORDS} are, by the ids from Nexus",
+            f"no decision with this id is kept for this key; the last {MAX_RECORDS} are kept, by the id that Nexus gave"
+            " them",
         )
     return json_page(as_explanation(record))
 
