@@ -10,7 +10,8 @@ from nexus.domain.model import ModelFacts, Zone
 from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome, Result
 from nexus.domain.request import Endpoint, Requirements, TokenUsage
 from nexus.domain.routes import AdminReply, AdminRoute
-from nexus.errors import ConfigError, StoreError, UpstreamFault
+from nexus.error_codes import UpstreamFault
+from nexus.errors import ConfigError, StoreError
 from nexus.fleet.discovery.discoverer import Discovered, Discoverer
 from nexus.hookspecs import hookimpl
 from nexus.routing.intent import RoutingIntent, Verdict

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from enum import StrEnum
 from typing import Any, Final
+
+from nexus.error_codes import CODES, UpstreamFault
 
 
 class NexusError(Exception):
@@ -46,66 +47,10 @@ class StageFailed(NexusError):
         self.stage = stage
 
 
-STATUS_OF_CODE: Final[Mapping[str, int]] = {
-    "bad_request": 400,
-    "invalid_json": 400,
-    "invalid_value": 400,
-    "unsupported_parameter": 400,
-    "duplicate_header": 400,
-    "capability_mismatch": 400,
-    "context_length_exceeded": 400,
-    "previous_response_not_found": 400,
-    "invalid_api_key": 401,
-    "forbidden": 403,
-    "cross_origin": 403,
-    "model_not_found": 404,
-    "not_found": 404,
-    "object_not_found": 404,
-    "protocol_not_supported": 404,
-    "method_not_allowed": 405,
-    "request_timeout": 408,
-    "too_large": 413,
-    "uri_too_long": 414,
-    "unsupported_media_type": 415,
-    "unsupported_content_encoding": 415,
-    "expectation_failed": 417,
-    "misdirected_request": 421,
-    "upgrade_required": 426,
-    "upstream_rate_limited": 429,
-    "headers_too_large": 431,
-    "internal_error": 500,
-    "transfer_coding": 501,
-    "bad_gateway": 502,
-    "event_too_large": 502,
-    "backend_tls": 502,
-    "backend_auth": 502,
-    "no_healthy_backend": 503,
-    "rejected_by_policy": 503,
-    "fallback_exhausted": 503,
-    "queue_full": 503,
-    "queue_timeout": 503,
-    "overloaded": 503,
-    "draining": 503,
-    "policy_unavailable": 503,
-    "backend_unavailable": 503,
-    "connect_timeout": 504,
-    "ttft_timeout": 504,
-    "deadline_exceeded": 504,
-    "http_version": 505,
-    "loop_detected": 508,
-}
-"""The HTTP status of each error code that a client can get before its answer has begun."""
-
-IN_STREAM_CODES: Final = frozenset(
-    {"stream_truncated", "stream_stalled", "event_too_large", "server_shutdown", "upstream_error", "deadline_exceeded"}
-)
-"""The error codes that can end an answer that has begun."""
-
-
 class RequestError(NexusError):
     """A request ends with an error in the client's protocol.
 
-    :param code: a key of :data:`STATUS_OF_CODE`.
+    :param code: a key of :data:`nexus.error_codes.CODES` that has a status.
     :param message: what was wrong and what to do; it quotes nothing of the request but names.
     :param param: the wrong field of the request, if there is one.
     :param context: what would have to change for the request to succeed.
@@ -130,7 +75,10 @@ class RequestError(NexusError):
     ) -> None:
         super().__init__(message)
         self.code = code
-        self.status = STATUS_OF_CODE[code]
+        status = CODES[code].status
+        if status is None:
+            raise ValueError(f"'{code}' is no code of a reply that has not begun")
+        self.status = status
         self.message = message
         self.param = param
         self.context = context
@@ -139,39 +87,6 @@ class RequestError(NexusError):
         self.headers = headers
         self.stage = stage
         self.reason = reason
-
-
-class UpstreamFault(StrEnum):
-    """How an attempt at a backend failed before any byte of its answer was sent to the client."""
-
-    REFUSED = "refused"
-    """Connection refused, host unreachable or name not found: nothing was sent."""
-    CONNECT_TIMEOUT = "connect_timeout"
-    """No connection, TLS included, within its deadline: nothing was sent."""
-    TLS = "tls"
-    """The TLS handshake or the certificate check failed: nothing was sent."""
-    STALE = "stale"
-    """A reused connection was closed without any answer: the request was very likely not read."""
-    RESET = "reset"
-    """A new connection was closed before the answer's head was complete."""
-    PROTOCOL = "protocol"
-    """The answer is not HTTP, or breaks its framing."""
-    EVENT_TOO_LARGE = "event_too_large"
-    """An event of a stream exceeds the limit."""
-    TRUNCATED = "truncated"
-    """The answer's body ended too early, before any of it was passed on."""
-    FIRST_BYTE_TIMEOUT = "first_byte_timeout"
-    """Connected and sent, but no answer within the deadline."""
-    SILENT = "silent"
-    """Connected and sent, but no answer for longer than usual, so another backend was tried."""
-    STATUS = "status"
-    """The backend answered with a status for which another backend is tried."""
-    CREDENTIALS = "credentials"
-    """The backend refused its configured key, or the account of that key."""
-    IN_STREAM_ERROR = "in_stream_error"
-    """The answer had a success status but was an error: the first event of a stream, or a document."""
-    CONTEXT_EXCEEDED = "context_exceeded"
-    """The prompt exceeds the model's context at this backend; another backend may have a longer one."""
 
 
 class UpstreamError(NexusError):

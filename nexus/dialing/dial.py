@@ -18,7 +18,8 @@ from nexus.dialing.metadata import MetadataAddressError, is_metadata
 from nexus.dialing.tls import verifying_context
 from nexus.dialing.tunnel import Proxy, open_tunnel
 from nexus.dialing.upstream_settings import UpstreamSettings
-from nexus.errors import RequestError, UpstreamError, UpstreamFault
+from nexus.error_codes import UpstreamFault
+from nexus.errors import RequestError, UpstreamError
 
 HAPPY_EYEBALLS_DELAY_S: Final = 0.25
 

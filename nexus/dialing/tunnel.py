@@ -8,7 +8,8 @@ from typing import Final
 
 import msgspec
 
-from nexus.errors import UpstreamError, UpstreamFault
+from nexus.error_codes import UpstreamFault
+from nexus.errors import UpstreamError
 
 MAX_RESPONSE_BYTES: Final = 16 * 1024
 _CHUNK_BYTES: Final = 4096

@@ -81,7 +81,7 @@ class AttemptOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """The backend's own name for it; empty when the request asks no model."""
     ending: Ending
     fault: str | None = None
-    """A member of :class:`nexus.errors.UpstreamFault`, or a code of ``IN_STREAM_CODES``, when the backend failed."""
+    """A member of ``error_codes.UpstreamFault``, or a code of ``IN_STREAM_CODES``, when the backend failed."""
     is_sent: bool = False
     """Whether the request was written to a connection: from then on, the backend may have worked on it."""
     status: int | None = None

@@ -18,7 +18,8 @@ from nexus.dialing.dial import Address, address_of
 from nexus.dialing.metadata import MetadataAddressError
 from nexus.dialing.names import NameLookupError
 from nexus.dialing.upstream_settings import DEFAULT_SETTINGS, UpstreamSettings
-from nexus.errors import NexusError, RequestError, UpstreamError, UpstreamFault
+from nexus.error_codes import UpstreamFault
+from nexus.errors import NexusError, RequestError, UpstreamError
 
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 _CHUNK_BYTES: Final = 64 * 1024

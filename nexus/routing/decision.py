@@ -44,7 +44,7 @@ class Saturated(msgspec.Struct, frozen=True):
 
 
 class Reject(msgspec.Struct, frozen=True):
-    """No backend may or can answer; *code* is a key of :data:`nexus.errors.STATUS_OF_CODE`."""
+    """No backend may or can answer; *code* is a key of :data:`nexus.error_codes.CODES`."""
 
     code: str
     message: str

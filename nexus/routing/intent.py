@@ -25,7 +25,7 @@ class Verdict(msgspec.Struct, frozen=True):
     factor: float = 0.0
     """The factor of the backend's score; 0 for an exclusion."""
     code: str = "rejected_by_policy"
-    """The error code, a key of :data:`nexus.errors.STATUS_OF_CODE`, when this leaves no backend."""
+    """The error code, a key of :data:`nexus.error_codes.CODES`, when this leaves no backend."""
     context: Mapping[str, Any] | None = None
     """Facts for the client's error body in that case, such as ``{"required_tier": 3}``."""
 

@@ -18,7 +18,7 @@ from nexus.config.documents.reference import sentences
 from nexus.config.schema import Config
 from nexus.config.sources import env
 from nexus.domain.outcome import Ending, Phase
-from nexus.errors import IN_STREAM_CODES, STATUS_OF_CODE
+from nexus.error_codes import CODES, IN_STREAM_CODES, REPLY_CODES
 from nexus.fleet.kinds import KINDS
 from nexus.proxy.exchange import access_line, record
 from nexus.proxy.headers import rules as header_rules
@@ -66,7 +66,7 @@ def test_every_config_key_is_documented(page):
 def test_every_error_code_is_documented_with_its_status(page):
     rows = re.findall(r"^   \* - ``(\w+)``\n     - (\d{3})\n", page("reference/errors"), re.MULTILINE)
 
-    assert {code: int(status) for code, status in rows} == dict(STATUS_OF_CODE)
+    assert {code: int(status) for code, status in rows} == {code: CODES[code].status for code in REPLY_CODES}
 
 
 def test_every_code_that_can_end_an_answer_is_documented(page):

@@ -125,7 +125,8 @@ def verdict(loop, path, content_type, pieces, *, is_stream):
     """Say all that follows from an answer that comes in *pieces*."""
     endpoint = ENDPOINTS[path]
     protocol = PROTOCOLS[endpoint.protocol]
-    question = ExpectedResponse(protocol, endpoint, is_stream, lambda: protocol.open_stream(endpoint))
+    asked = Asked(is_stream, endpoint.streams_by_default, endpoint.may_be_text)
+    question = ExpectedResponse(protocol, endpoint, asked, lambda: protocol.open_stream(endpoint))
     answer = Response(loop, loop.create_future(), Connection(), question)
     answer.on_head(ResponseHead(200, [(b"Content-Type", content_type)] if content_type else []))
     for piece in pieces:

@@ -11,7 +11,8 @@ from yarl import URL
 
 from nexus.dialing.upstream_settings import UpstreamSettings
 from nexus.domain.kinds import BackendKind
-from nexus.errors import RequestError, UpstreamError, UpstreamFault
+from nexus.error_codes import UpstreamFault
+from nexus.errors import RequestError, UpstreamError
 from nexus.fleet.kinds import KINDS
 from nexus.proxy.client.own_keys import OwnKeys
 from nexus.proxy.exchange.queue import RequestQueue

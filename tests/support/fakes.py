@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from nexus.errors import UpstreamFault
+from nexus.error_codes import UpstreamFault
 
 
 class FakeTimer:

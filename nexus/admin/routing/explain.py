@@ -12,7 +12,7 @@ from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.routes import Page, PageRequest
 from nexus.proxy.client.requirements import understand
 from nexus.proxy.dispatch.explained_path import EXPLAIN_PATH, explained_endpoint
-from nexus.proxy.exchange.answering import rejection
+from nexus.proxy.exchange.rejection import rejection
 from nexus.routing.decision import Reject
 from nexus.routing.decision_record import Request
 from nexus.routing.explain.build import explain

@@ -158,7 +158,7 @@ class Nexus:
         self._plane.event_room.resize(
             max_event_bytes=limits.max_event_bytes, max_buffered_bytes=limits.max_buffered_event_bytes
         )
-        self._plane.answer_room.max_bytes = limits.max_held_answer_bytes
+        self._plane.response_memory.max_bytes = limits.max_held_answer_bytes
         self._plane.upstreams.reconfigure(self._upstream_settings(blueprint), blueprint.config.timeouts)
         self._fleet.reconfigure(blueprint.fleet)
         self._handler.use_pages(self._pages(blueprint))

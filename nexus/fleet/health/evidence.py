@@ -8,7 +8,7 @@ from nexus.domain.kinds import BackendKind
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.silence import MIN_SILENCE_S
 from nexus.domain.statuses import StatusMeaning, meaning_of
-from nexus.errors import UpstreamFault
+from nexus.error_codes import UpstreamFault
 
 MAX_COOLING_S: Final = 300.0
 

@@ -6,7 +6,7 @@ from typing import Final
 import structlog
 
 from nexus.domain.outcome import AttemptOutcome, Ending
-from nexus.errors import UpstreamFault
+from nexus.error_codes import UpstreamFault
 from nexus.fleet.clock import Later, Timer, call_later
 from nexus.fleet.membership.registry import Registry
 

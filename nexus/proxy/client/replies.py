@@ -3,6 +3,7 @@
 from typing import Final
 
 from nexus import __version__
+from nexus.error_codes import CODES
 from nexus.errors import RequestError
 from nexus.proxy.client.request_ids import id_lines
 from nexus.proxy.headers.date import date_line
@@ -14,9 +15,6 @@ VERSION_LINE: Final = f"X-Nexus-Version: {__version__}\r\n".encode()
 """By which another Nexus recognises one of its kind, and leaves it alone."""
 
 JSON: Final = b"application/json"
-
-FINAL_CODES: Final = frozenset({"rejected_by_policy"})
-"""Errors that another try meets again; client libraries would wait for it as long as ``Retry-After`` says, twice."""
 
 
 def page(  # noqa: PLR0913 - the parts of one answer
@@ -63,7 +61,7 @@ def error(  # noqa: PLR0913 - the parts of one answer
     extra = lines + NO_BACKEND_LINES
     if exc.retry_after_s is not None:
         extra += b"Retry-After: %d\r\n" % exc.retry_after_s
-    if exc.code in FINAL_CODES and b"x-should-retry" not in lines:
+    if CODES[exc.code].retry == "never" and b"x-should-retry" not in lines:
         extra += b"x-should-retry: false\r\n"
     for name, value in (exc.headers or {}).items():
         extra += f"{name}: {value}\r\n".encode()

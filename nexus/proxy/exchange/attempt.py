@@ -1,7 +1,6 @@
 """One attempt at one backend: its slot, its connection, its answer, and what it came to."""
 
-from collections.abc import Callable, Mapping
-from math import ceil
+from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
@@ -12,22 +11,23 @@ from nexus.domain.model_load import ModelLoad, Pace
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import TokenUsage
 from nexus.domain.silence import silent_since
-from nexus.domain.statuses import StatusMeaning, meaning_of
-from nexus.errors import RequestError, UpstreamError
 from nexus.proxy.exchange.expected_response import Mode
 from nexus.proxy.exchange.response import Response
-from nexus.proxy.exchange.retry import FAULT_CODES
+from nexus.proxy.headers.to_client import retry_after_s
 from nexus.proxy.upstream.backends import Upstream
 from nexus.proxy.upstream.connection import UpstreamConnection
 from nexus.routing.decision import Reserved
 
 PROMPT_TOKENS_PER_S: Final = 200.0
-"""How fast a prompt is surely read, by a machine at home too: only after that time does a request count as one that
-waits."""
+"""How fast a prompt is surely read, by a machine at home too: only after that time does a request count as waiting."""
+
+_BUSY_STATUSES: Final = frozenset({429, 503})
+_FINISHED: Final = Ending.FINISHED
+"""Kept here: up to Python 3.11, each look at a member through its class takes as long as a call."""
 
 
 class Attempt(msgspec.Struct, eq=False):
-    """Holds what one backend was lent; gives all of it back in :meth:`settle`, exactly once."""
+    """Holds what one backend has lent to a request; :meth:`settle` gives all of it back, exactly once."""
 
     reserved: Reserved
     upstream: Upstream
@@ -38,78 +38,76 @@ class Attempt(msgspec.Struct, eq=False):
     """About how long the prompt is."""
     max_tokens: int | None = None
     """The longest answer that the request accepts; None when it did not say."""
+    wants_stream: bool = False
+    backend: Backend = msgspec.UNSET  # type: ignore[assignment]
+    """That of *reserved*."""
     listener: Callable[[str], None] | None = None
-    """What is to be told the text of the answer."""
+    """Called with the text of the answer."""
     lent: UpstreamConnection | None = None
-    """The connection that carries it, until it is let go."""
+    """The connection that carries it, until it is given back."""
+    is_renamed: bool = False
+    """Whether the backend was asked for another model than the client named, and not only by another spelling."""
     asked_at: float = 0.0
     """When the request was sent; as all instants, of the monotonic clock."""
+    waits_since: float = 0.0
+    """When the backend had surely read the prompt: from then on, the request waits."""
     asked: Response | None = None
-    """What the backend answers; None before it was asked."""
+    """The backend's response; None before the request was sent."""
     usage: TokenUsage | None = None
     ending: Ending = Ending.NEXUS_FAILED
-    """Overwritten by whoever knows; what remains otherwise is an attempt that a defect of ours ended."""
+    """What remains if no other ending is noted is an attempt that a defect of Nexus ended."""
     fault: str | None = None
     cost_usd: float | None = None
     """What it has cost, once it is settled, as far as a stage knows."""
     figures: ModelLoad | None = None
     """Those of the model at this backend, once it was asked."""
     waits_in: Pace | None = None
-    """Those figures that show it as waiting, until there is anything of an answer."""
+    """The figures that show it as waiting, until any part of the answer arrives."""
     flowing: ModelLoad | None = None
     """The figures that count it as a stream that has begun, until it is settled."""
     outcome: AttemptOutcome | None = None
     """None until it is settled."""
 
     def __post_init__(self) -> None:
+        self.backend = self.reserved.backend
         for hold in self.reserved.holds:
             self.listener = self.listener or hold.listener()
 
     @property
-    def backend(self) -> Backend:
-        return self.reserved.backend
-
-    @property
     def response(self) -> Response:
-        """What the backend answers, once it was asked."""
+        """The backend's response, once the request was sent."""
         if self.asked is None:
-            raise LookupError("this attempt has asked no backend")
+            raise LookupError("this attempt has sent no request")
         return self.asked
 
     @property
     def connection(self) -> UpstreamConnection:
-        """The connection that carries it, until it is let go."""
+        """The connection that carries it, until it is given back."""
         if self.lent is None:
             raise LookupError("this attempt has no connection")
         return self.lent
 
     def begin(self, connection: UpstreamConnection, response: Response) -> None:
-        """Note where the request goes, and what will come back."""
-        self.forget()
+        """Note on which connection the request is sent, and what will be its response."""
+        if self.asked is not None:
+            self.asked.forget()
         self.lent = connection
         self.asked_at = monotonic()
+        self.waits_since = self.asked_at + self.prompt_tokens / PROMPT_TOKENS_PER_S
         self.asked = response
         if self.asks_model:
-            self._begin_waiting(response.wants_stream)
-
-    def _begin_waiting(self, is_stream: bool) -> None:
-        self.end_waiting()
-        self.figures = self.reserved.backend.load.model(self.reserved.model)
-        self.waits_in = self.figures.pace(is_stream=is_stream)
-        self.waits_in.waiting[self] = self.waits_since
-
-    @property
-    def waits_since(self) -> float:
-        """When it began to wait for more than that its prompt is read."""
-        return self.asked_at + self.prompt_tokens / PROMPT_TOKENS_PER_S
+            self.end_waiting()
+            self.figures = figures = self.backend.load.model(self.reserved.model)
+            self.waits_in = figures.pace(is_stream=self.wants_stream)
+            self.waits_in.waiting[self] = self.waits_since
 
     def silent_s(self, now: float) -> float:
         """Return for how long the backend has given no sign of life since it was asked."""
         figures = self.figures
-        return 0.0 if figures is None else silent_since(self.reserved.backend, figures, self.waits_since, now)
+        return 0.0 if figures is None else silent_since(self.backend, figures, self.waits_since, now)
 
     def end_waiting(self) -> None:
-        """Note that it does not wait for the first of its answer any more."""
+        """Note that it does not wait for the first part of the answer any more."""
         if self.waits_in is not None:
             self.waits_in.waiting.pop(self, None)
             self.waits_in = None
@@ -123,7 +121,7 @@ class Attempt(msgspec.Struct, eq=False):
     def begin_flowing(self, now: float) -> None:
         """Note that a stream has begun."""
         self.begin_answer(now)
-        self.flowing = figures = self.reserved.backend.load.model(self.reserved.model)
+        self.flowing = figures = self.backend.load.model(self.reserved.model)
         figures.flowing += 1
         figures.progressed_at = now
 
@@ -135,15 +133,19 @@ class Attempt(msgspec.Struct, eq=False):
             return
         response.dismiss()
         if may_reuse:
-            closes = response.is_streamed and self.reserved.backend.kind.closes_after_stream
+            closes = response.is_streamed and self.backend.kind.closes_after_stream
             self.upstream.pool.give_back(connection, may_reuse=not closes)
         else:
             connection.abandon()
 
-    def forget(self) -> None:
-        """Forget what the backend has answered."""
-        if self.asked is not None:
-            self.asked.forget()
+    @property
+    def retry_after_s(self) -> float | None:
+        """For how long the backend asks to be left alone, in seconds; None when it does not."""
+        if self.asked is None or self.asked.status not in _BUSY_STATUSES:
+            return None
+        return next(
+            (retry_after_s(value) for name, value in self.asked.headers if name.lower() == b"retry-after"), None
+        )
 
     def settle(self, now: float) -> AttemptOutcome:
         """Give back every hold. A second call changes nothing."""
@@ -152,7 +154,7 @@ class Attempt(msgspec.Struct, eq=False):
         self.end_waiting()
         if self.flowing is not None:
             self.flowing.flowing -= 1
-        response, backend = self.asked, self.reserved.backend
+        response, backend = self.asked, self.backend
         begun_at = response.begun_at if response is not None else None
         ended_at = response.last_content_at if response is not None else None
         is_stream = response is not None and response.mode is Mode.EVENTS
@@ -170,38 +172,12 @@ class Attempt(msgspec.Struct, eq=False):
             last_content_s=None if ended_at is None or not is_stream else ended_at - self.started_at,
             content_blocks=response.scan.data_blocks if response is not None and is_stream else 0,
             usage=self.usage,
-            wants_stream=response is not None and response.wants_stream,
+            wants_stream=response is not None and self.wants_stream,
             max_tokens=self.max_tokens,
-            silent_s=self.silent_s(now),
+            silent_s=0.0 if self.ending is _FINISHED else self.silent_s(now),
         )
         for hold in self.reserved.holds:
             hold.settle(outcome)
             if (cost_usd := hold.cost_usd()) is not None:
                 self.cost_usd = cost_usd + (self.cost_usd or 0.0)
         return outcome
-
-
-_CODE_OF_STATUS: Final[Mapping[int, str]] = {
-    429: "upstream_rate_limited",
-    503: "backend_unavailable",
-    529: "backend_unavailable",
-}
-"""What a status of a backend is called when its own words cannot be passed on; any other is a bad gateway's."""
-
-_PASSES_SOON: Final = frozenset({"no_healthy_backend", "connect_timeout", *_CODE_OF_STATUS.values()})
-PATIENCE_S: Final = 5
-"""After how many seconds another try makes sense when the backend does not say."""
-
-
-def error_of(exc: UpstreamError, *, retry_after_s: float | None = None) -> RequestError:
-    """Return what a client is told when nobody else could answer after *exc*.
-
-    :param retry_after_s: for how long the backend asks to be left alone; None when it does not.
-    """
-    if exc.status is not None and meaning_of(exc.status) is StatusMeaning.CREDENTIALS:
-        return RequestError("backend_auth", "the backend refused the proxy's credentials; the operator must mend that")
-    code = _CODE_OF_STATUS.get(exc.status or 0, FAULT_CODES[exc.fault])
-    wait_s = None
-    if code in _PASSES_SOON:
-        wait_s = PATIENCE_S if retry_after_s is None else max(1, ceil(retry_after_s))
-    return RequestError(code, f"the backend could not answer: {exc}", retry_after_s=wait_s)

@@ -65,7 +65,6 @@ class DataPlane:
     """The one object that exchanges hold; made on the loop that they run on."""
 
     __slots__ = (
-        "answer_room",
         "budget",
         "deadlines",
         "decisions",
@@ -75,6 +74,7 @@ class DataPlane:
         "line",
         "loop",
         "owners",
+        "response_memory",
         "settings",
         "tracer",
         "upstreams",
@@ -104,7 +104,7 @@ class DataPlane:
             max_event_bytes=limits.max_event_bytes, max_buffered_bytes=limits.max_buffered_event_bytes
         )
         """For the events of all streams that are only partly here."""
-        self.answer_room = ResponseMemory(limits.max_held_answer_bytes)
+        self.response_memory = ResponseMemory(limits.max_held_answer_bytes)
         """For all answers that are not streamed."""
         self.in_flight = 0
         self.tracer: Tracer | None = None

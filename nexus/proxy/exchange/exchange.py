@@ -8,25 +8,27 @@ import msgspec
 from aiohttp.http import HttpVersion11
 
 from nexus.domain.outcome import AttemptOutcome, Ending
-from nexus.domain.request import Requirements
-from nexus.errors import RequestError, StageFailed
+from nexus.domain.statuses import FIRST_ERROR
+from nexus.error_codes import CODES
+from nexus.errors import RequestError
 from nexus.proxy.client import replies
 from nexus.proxy.client.body import receive
 from nexus.proxy.client.connection import ClientConnection
 from nexus.proxy.client.incoming import IncomingRequest
 from nexus.proxy.client.requirements import preview, understand
-from nexus.proxy.exchange import answering
-from nexus.proxy.exchange import resources as keeping
+from nexus.proxy.exchange import resources
 from nexus.proxy.exchange.attempt import Attempt
-from nexus.proxy.exchange.beginning import begin_failover
 from nexus.proxy.exchange.context import DataPlane, Settings
 from nexus.proxy.exchange.expected_response import Mode
-from nexus.proxy.exchange.failover import Failover
+from nexus.proxy.exchange.failover import Failover, begin_failover
 from nexus.proxy.exchange.first_byte import turn_until
 from nexus.proxy.exchange.pieces import pieces_of
 from nexus.proxy.exchange.record import Record
-from nexus.proxy.exchange.relay import MESSAGES, End, StreamRelay
+from nexus.proxy.exchange.rejection import rejecting_stage
+from nexus.proxy.exchange.relay import End, StreamRelay
+from nexus.proxy.exchange.reply_head import reply_head
 from nexus.proxy.exchange.response import Response
+from nexus.proxy.exchange.rewriting import event_restorer, restored
 from nexus.proxy.headers.to_client import SANDBOX_LINE
 from nexus.proxy.upstream.response_head import WITHOUT_BODY
 from nexus.proxy.write_batch import MAX_BATCHED_BYTES
@@ -36,8 +38,8 @@ from nexus.wire.token_estimates import estimated_usage, is_uncounted, tokens_of
 class Exchange(msgspec.Struct, eq=False):
     """Carries one request; :meth:`run` reads as its life.
 
-    Whatever happens, at whatever await, :meth:`_settle` runs once: it gives back slot and connection and tells the
-    observers how it ended.
+    Whatever happens, at whatever await, :meth:`_settle` runs once: it gives back slot and connection and calls the
+    observers with the outcome.
     """
 
     plane: DataPlane
@@ -68,15 +70,12 @@ class Exchange(msgspec.Struct, eq=False):
             return await self._reply_whole(failover, attempt, response)
         except RequestError as exc:
             return self._refuse(exc)
-        except StageFailed as exc:
-            words = f"stage '{exc.stage}' cannot decide now"
-            return self._refuse(RequestError("policy_unavailable", words, retry_after_s=5, stage=exc.stage))
         except asyncio.CancelledError:
             if not self.is_shut_down or record.has_answered:
                 self._broken_off()
                 raise
             return self._refuse(RequestError("draining", "the proxy is shutting down", retry_after_s=5, close=True))
-        except Exception as exc:  # noqa: BLE001 - a defect of ours: the client gets an answer, the log the cause
+        except Exception as exc:  # noqa: BLE001 - a defect of Nexus: the client gets an error, the log the cause
             return self._fail(exc)
         finally:
             plane.in_flight -= 1
@@ -114,7 +113,7 @@ class Exchange(msgspec.Struct, eq=False):
         requirements = await understand(request.protocol, endpoint, request.head, body)
         if request.ids or request.method != b"POST":
             record.method = request.method.decode()
-            requirements = keeping.with_place(requirements, request)
+            requirements = resources.with_place(requirements, request)
         record.understood(requirements)
         kept = await plane.owners.find(requirements.references) if requirements.references else None
         if self.settings.config.logging.enable_content_logging and endpoint.model != "none":
@@ -124,8 +123,8 @@ class Exchange(msgspec.Struct, eq=False):
     # relay
 
     async def _reply_whole(self, failover: Failover, attempt: Attempt, response: Response) -> bool:
-        keep_alive = self._may_keep_alive()
-        head, body = self._whole(attempt, response, failover.requirements, keep_alive=keep_alive)
+        keep_alive = self.client.may_follow(self.request.message)
+        head, body = self._whole(failover, attempt, response, keep_alive=keep_alive)
         attempt.let_go(may_reuse=True)
         self.record.answered(response.status, response.first_byte_at)
         if len(body) <= MAX_BATCHED_BYTES:
@@ -145,21 +144,23 @@ class Exchange(msgspec.Struct, eq=False):
         return keep_alive
 
     def _whole(
-        self, attempt: Attempt, response: Response, requirements: Requirements, *, keep_alive: bool
+        self, failover: Failover, attempt: Attempt, response: Response, *, keep_alive: bool
     ) -> tuple[bytes, bytes]:
-        """Return head and body of a whole answer, from which is learnt what it says."""
-        body = answering.restored(response.body, attempt, requirements.model)
-        if response.status >= 400:
-            body = answering.redacted(body, attempt.upstream.secrets)
-        elif self.request.endpoint.capability != "keep":
-            attempt.usage = self.request.protocol.usage_of(body)
+        """Return head and body of a whole reply, and note the usage that it reports."""
+        request, requirements = self.request, failover.requirements
+        body = restored(response.body, attempt, requirements.model) if attempt.is_renamed else response.body
+        if response.status >= FIRST_ERROR:
+            body = attempt.upstream.redacted(body)
+        elif request.endpoint.capability != "keep":
+            attempt.usage = request.protocol.usage_of(body)
             if is_uncounted(attempt.usage, requirements):
-                text = self.request.protocol.text_of(body)
-                self.record.estimated = estimated_usage(self.request.endpoint, requirements, tokens_of(text))
+                text = request.protocol.text_of(body)
+                self.record.estimated = estimated_usage(request.endpoint, requirements, tokens_of(text))
                 if attempt.usage is None and attempt.listener is not None and response.collector is None:
                     attempt.listener(text)
-        keeping.note_whole(self.plane.owners, self.request, attempt, requirements)
-        head = answering.head_lines(self.record, attempt, self._attempt_count())
+        if requirements.is_kept or request.ids or request.endpoint.model == "none":
+            resources.note_whole(self.plane.owners, request, attempt, requirements)
+        head = reply_head(self.record, attempt, response, len(failover.attempts))
         last_lines = self._last_lines(keep_alive=keep_alive)
         if response.status in WITHOUT_BODY:
             # RFC 9110, 8.6: a 204 must not say a length, and a 304 only that of what it stands for.
@@ -167,39 +168,38 @@ class Exchange(msgspec.Struct, eq=False):
         return b"%bContent-Length: %d\r\n%b\r\n" % (head, len(body), last_lines), body
 
     async def _reply_stream(self, failover: Failover, attempt: Attempt, response: Response) -> bool:
-        requirements = failover.requirements
-        is_chunked = self.request.message.version == HttpVersion11
-        keep_alive = self._may_keep_alive() and is_chunked
+        request, requirements = self.request, failover.requirements
+        is_chunked = request.message.version == HttpVersion11
+        keep_alive = self.client.may_follow(request.message) and is_chunked
         self.client.write(
             b"%b%b%b\r\n"
             % (
-                answering.head_lines(self.record, attempt, self._attempt_count()),
+                reply_head(self.record, attempt, response, len(failover.attempts)),
                 b"Transfer-Encoding: chunked\r\n" if is_chunked else b"",
                 self._last_lines(keep_alive=keep_alive),
             )
         )
         self.record.answered(response.status, response.begun_at)
-        keeping.note_stream(self.plane.owners, self.request, attempt, requirements)
-        timeouts = self.settings.config.timeouts
+        resources.note_stream(self.plane.owners, request, attempt, requirements)
         first_byte_s, figures = failover.first_byte_s(attempt), attempt.backend.load.model(attempt.reserved.model)
         relay = self.relay = StreamRelay(
             self.client,
             attempt.connection,
             response,
             is_chunked=is_chunked,
-            idle_s=timeouts.stream_idle_seconds,
+            idle_s=self.settings.config.timeouts.stream_idle_seconds,
             first_content_by=attempt.asked_at + first_byte_s,
             turn_until=partial(turn_until, attempt.backend, figures, first_byte_s),
             figures=figures,
             deadline=failover.deadline,
-            restore=answering.restorer(attempt, requirements.model),
+            restore=event_restorer(attempt, requirements.model),
         )
         relay.start()
         try:
             try:
                 how = await relay.end()
             finally:
-                self._note_stream(attempt, response, requirements)
+                self._note_stream(failover, attempt, response)
             self._end_stream(attempt, response, relay, how)
             # Its backend is free for others while the client takes what is left.
             failover.settle(attempt, self.record.ending)
@@ -209,13 +209,13 @@ class Exchange(msgspec.Struct, eq=False):
             self.record.bytes_out = relay.bytes_out
         return keep_alive and how is End.COMPLETE
 
-    def _note_stream(self, attempt: Attempt, response: Response, requirements: Requirements) -> None:
-        """Note what a stream said that is over, or broken off."""
+    def _note_stream(self, failover: Failover, attempt: Attempt, response: Response) -> None:
+        """Note the usage that a stream reported which is over, or broken off."""
         self.record.begun(response.begun_at)
         attempt.usage = response.scan.usage() if self.request.endpoint.capability != "keep" else None
-        if response.mode is Mode.EVENTS and is_uncounted(attempt.usage, requirements):
+        if response.mode is Mode.EVENTS and is_uncounted(attempt.usage, failover.requirements):
             tokens = response.scan.estimated_tokens()
-            self.record.estimated = estimated_usage(self.request.endpoint, requirements, tokens)
+            self.record.estimated = estimated_usage(self.request.endpoint, failover.requirements, tokens)
 
     def _end_stream(self, attempt: Attempt, response: Response, relay: StreamRelay, how: End) -> None:
         if how is End.COMPLETE and not response.scan.has_error:
@@ -224,9 +224,9 @@ class Exchange(msgspec.Struct, eq=False):
             return
         attempt.let_go(may_reuse=False)
         code = relay.code or "upstream_error"
-        ending = answering.ENDING_OF_CODE.get(code, Ending.BACKEND_FAILED)
+        ending = Ending(CODES[code].ending)
         attempt.fault = code if ending is Ending.BACKEND_FAILED else None
-        self.record.ended(ending, response.status, code, MESSAGES.get(code))
+        self.record.ended(ending, response.status, code, CODES[code].in_stream)
 
     # settle
 
@@ -240,27 +240,26 @@ class Exchange(msgspec.Struct, eq=False):
             self.record.ended(ending, 499)
 
     def _refuse(self, exc: RequestError) -> bool:
-        keep_alive = self._may_keep_alive() and not exc.close
+        keep_alive = self.client.may_follow(self.request.message) and not exc.close
         lines = self.record.decision_line + self._last_lines(keep_alive=keep_alive or exc.close)
-        attempts = self._attempt_count()
+        attempts = len(self.failover.attempts) if self.failover is not None else 0
         if attempts > 1:
             # The client's library would try again what has just been tried everywhere.
             lines += b"X-Nexus-Attempts: %d\r\nx-should-retry: false\r\n" % attempts
         self._write_error(exc, lines)
-        self.record.ended(answering.ending_of(exc), exc.status, exc.code, exc.message)
-        if (stage := answering.rejecting_stage(exc, self.record.phase)) is not None:
+        self.record.ended(Ending(CODES[exc.code].ending), exc.status, exc.code, exc.message)
+        if (stage := rejecting_stage(exc, self.record.phase)) is not None:
             self.record.rejected_by, self.record.rejected_because = stage, exc.reason or exc.message
         return keep_alive
 
     def _fail(self, exc: Exception) -> bool:
         self.record.crashed(exc)
+        error = RequestError("internal_error", "a defect of the proxy; its log says more", close=True)
         if self.record.has_answered:
             self.client.abort()
         else:
-            error = RequestError("internal_error", "a defect of the proxy; its log says more", close=True)
-            lines = self.record.decision_line + self.request.head.cors_lines
-            self._write_error(error, lines)
-        self.record.ended(Ending.NEXUS_FAILED, 500, "internal_error", "a defect of the proxy; its log says more")
+            self._write_error(error, self.record.decision_line + self.request.head.cors_lines)
+        self.record.ended(Ending.NEXUS_FAILED, error.status, error.code, error.message)
         return False
 
     def _write_error(self, exc: RequestError, lines: bytes) -> None:
@@ -276,26 +275,21 @@ class Exchange(msgspec.Struct, eq=False):
         )
 
     def _settle(self) -> None:
+        record, failover = self.record, self.failover
         outcomes: tuple[AttemptOutcome, ...] = ()
-        trace = self.record.trace
-        settling_since = monotonic() if trace is not None else 0.0
-        if self.failover is not None:
-            outcomes = self.failover.settle_all(self.record.ending)
-            for attempt in self.failover.attempts:
-                attempt.forget()
-        outcome = self.record.finish(outcomes)
-        if self.failover is not None:
-            self.failover.decision.outcome = outcome
+        settling_since = monotonic() if record.trace is not None else 0.0
+        if failover is not None:
+            outcomes = failover.settle_all(record.ending)
+            for attempt in failover.attempts:
+                if attempt.asked is not None:
+                    attempt.asked.forget()
+        outcome = record.finish(outcomes)
+        if failover is not None:
+            failover.routing.record.outcome = outcome
         for observe in self.settings.observers:
             observe(outcome)
-        if trace is not None:
-            trace.end(outcome, self.record.phases, settling_since)
-
-    def _attempt_count(self) -> int:
-        return len(self.failover.attempts) if self.failover is not None else 0
-
-    def _may_keep_alive(self) -> bool:
-        return self.client.may_follow(self.request.message)
+        if record.trace is not None:
+            record.trace.end(outcome, record.phases, settling_since)
 
     def _last_lines(self, *, keep_alive: bool) -> bytes:
         lines = self.request.head.cors_lines

@@ -8,28 +8,13 @@ from time import monotonic
 from typing import Final
 
 from nexus.domain.model_load import ModelLoad
-from nexus.errors import UpstreamFault
+from nexus.error_codes import CODES, CODES_OF_FAULT, UpstreamFault
 from nexus.proxy.client.connection import ClientConnection
 from nexus.proxy.exchange.expected_response import Mode
 from nexus.proxy.exchange.pieces import PIECE_BYTES, pieces_of
 from nexus.proxy.exchange.response import Response
 from nexus.proxy.upstream.connection import UpstreamConnection
 
-_FAULT_CODES: Final = {
-    UpstreamFault.TRUNCATED: "stream_truncated",
-    UpstreamFault.RESET: "stream_truncated",
-    UpstreamFault.PROTOCOL: "upstream_error",
-    UpstreamFault.EVENT_TOO_LARGE: "event_too_large",
-}
-MESSAGES: Final = {
-    "stream_truncated": "the backend ended the stream before the answer was complete",
-    "stream_stalled": "the backend sent nothing more for too long",
-    "event_too_large": "the backend sent an event that is longer than the proxy's limits",
-    "upstream_error": "the backend broke the stream",
-    "deadline_exceeded": "the answer took longer than it may",
-    "server_shutdown": "the proxy is shutting down",
-}
-"""What a client is told with each code that ends an answer which has begun."""
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
@@ -121,6 +106,11 @@ class StreamRelay:
             if not self._client.writing_paused:
                 self._connection.resume_reading()
 
+    @property
+    def message(self) -> str | None:
+        """What the client is told with the code; None unless the stream has been cut."""
+        return None if self.code is None else CODES[self.code].in_stream
+
     async def end(self) -> End:
         """Wait until the backend's part is over, and return how it ended.
 
@@ -188,7 +178,7 @@ class StreamRelay:
         if self._answer.mode is Mode.EVENTS and self._scan.is_finished() and not self._scan.closing():
             self.finish()
         else:
-            self.cut(_FAULT_CODES.get(fault, "upstream_error"))
+            self.cut(CODES_OF_FAULT[fault].in_stream)
 
     # what the exchange says
 
@@ -199,7 +189,7 @@ class StreamRelay:
         self.code = code
         self._connection.abandon()
         if self._answer.mode is Mode.EVENTS:
-            self.forward(self._scan.failure(code, MESSAGES[code]))
+            self.forward(self._scan.failure(code, self.message or ""))
         self._end(End.CUT)
 
     # what the client's connection says

@@ -9,7 +9,8 @@ from nexus.domain.backend import Breaker
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.silence import overdue_at
 from nexus.domain.statuses import FIRST_ERROR
-from nexus.errors import UpstreamError, UpstreamFault
+from nexus.error_codes import UpstreamFault
+from nexus.errors import UpstreamError
 
 if TYPE_CHECKING:
     from nexus.proxy.exchange.attempt import Attempt
@@ -39,9 +40,9 @@ def look_for_other_backend(failover: "Failover", attempt: "Attempt", response: "
         backend,
         attempt.reserved.model,
         attempt.waits_since,
-        failover.decision.rivals_of(attempt.reserved),
+        failover.routing.record.rivals_of(attempt.reserved),
         now,
-        is_stream=response.wants_stream,
+        is_stream=attempt.wants_stream,
         max_tokens=attempt.max_tokens,
     )
     if due_at is None:
@@ -54,7 +55,7 @@ def look_for_other_backend(failover: "Failover", attempt: "Attempt", response: "
         return now + LOOK_S
     failover.retries.move(now)
     if attempt.figures is not None:
-        attempt.figures.move(attempt.waits_since, is_stream=response.wants_stream)
+        attempt.figures.move(attempt.waits_since, is_stream=attempt.wants_stream)
         if backend.breaker_of(attempt.reserved.model) is not Breaker.CLOSED:
             attempt.figures.tries += 1
     failover.successor = successor

@@ -6,7 +6,8 @@ from urllib.parse import parse_qsl
 from msgspec.structs import replace
 
 from nexus.domain.request import Reference, Requirements
-from nexus.errors import UpstreamError, UpstreamFault
+from nexus.error_codes import UpstreamFault
+from nexus.errors import UpstreamError
 from nexus.proxy.client.incoming import IncomingRequest
 from nexus.proxy.exchange.attempt import Attempt
 from nexus.proxy.exchange.expected_response import Mode

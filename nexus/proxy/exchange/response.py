@@ -3,19 +3,23 @@
 import asyncio
 from collections.abc import Callable
 from time import monotonic
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from nexus.domain.statuses import FIRST_ERROR
-from nexus.errors import UpstreamError, UpstreamFault
+from nexus.error_codes import UpstreamFault
+from nexus.errors import UpstreamError
 from nexus.proxy.exchange.expected_response import DOCUMENT_TYPE, ExpectedResponse, Mode
-from nexus.proxy.exchange.response_memory import MAX_HELD_BYTES, MemoryShare
+from nexus.proxy.exchange.response_memory import MAX_HELD_BYTES, UNCOUNTED_BYTES, MemoryShare
 from nexus.proxy.upstream.connection import UpstreamConnection
 from nexus.proxy.upstream.response_head import WITHOUT_BODY, HeaderList, ResponseHead
 from nexus.wire.protocol import Collector, StreamScan
-from nexus.wire.responses.nature import Label, Nature, error_in
+from nexus.wire.responses.nature import Label, Nature, error_in, nature_of
 from nexus.wire.streams.event_buffer import EventTooLargeError
+
+if TYPE_CHECKING:
+    from nexus.proxy.exchange.relay import StreamRelay
 
 COMMIT_HOLD_S: Final = 0.5
 """How long events and comments that carry no content are held back: until one does, another backend can be tried."""
@@ -30,17 +34,6 @@ _STREAM_LABELS: Final = frozenset({Label.EVENTS, Label.LINES})
 _CONTRADICTED: Final = _STREAM_LABELS | {Label.PAGE}
 """What a document is not: client libraries would not read it under such a label."""
 _EMPTY_STATUS: Final = WITHOUT_BODY | {205}
-
-
-class Relay(Protocol):
-    """Who takes over once the answer has begun."""
-
-    def forward(self, data: bytes) -> None:
-        """Pass on *data*: whole events if the answer is made of events."""
-
-    def finish(self) -> None: ...
-
-    def break_off(self, fault: UpstreamFault, message: str) -> None: ...
 
 
 class Response(msgspec.Struct, eq=False):
@@ -76,18 +69,14 @@ class Response(msgspec.Struct, eq=False):
     share: MemoryShare = msgspec.field(default_factory=MemoryShare)
     hold_timer: asyncio.TimerHandle | None = None
     failed: tuple[UpstreamFault, str] | None = None
-    relay: Relay | None = None
+    relay: "StreamRelay | None" = None
     on_content: Callable[[float], None] | None = None
     """Told the time of the first content, when the answer has begun before it."""
 
     @property
-    def wants_stream(self) -> bool:
-        return self.expected.is_stream
-
-    @property
     def is_streamed(self) -> bool:
         """Whether the backend sends it as a stream, or was to."""
-        return self.wants_stream or self.nature in (Nature.EVENTS, Nature.LINES)
+        return self.expected.asked.is_stream or self.nature in (Nature.EVENTS, Nature.LINES)
 
     @property
     def headers(self) -> HeaderList:
@@ -130,7 +119,7 @@ class Response(msgspec.Struct, eq=False):
             # A failure that nobody will read any more must not be reported as one that was overlooked.
             self.ready.exception()
 
-    def attach(self, relay: Relay) -> None:
+    def attach(self, relay: "StreamRelay") -> None:
         """Hand what is held, and all that follows, to *relay*."""
         self.relay = relay
         held, self.held = self.held[::-1], []
@@ -148,7 +137,8 @@ class Response(msgspec.Struct, eq=False):
     def forget(self) -> None:
         """Forget what is held, and give back the room that it took."""
         self.held = []
-        self.share.give_back()
+        if self.share.taken_bytes:
+            self.share.give_back()
 
     # ResponseSink
 
@@ -165,7 +155,7 @@ class Response(msgspec.Struct, eq=False):
             self.nature, self.mode = Nature.DOCUMENT, Mode.WHOLE
         elif label is Label.OPAQUE or self.expected.endpoint.answers_bytes:
             self._become(Nature.OPAQUE)
-        elif label in _STREAM_LABELS and self.wants_stream:
+        elif label in _STREAM_LABELS and self.expected.asked.is_stream:
             # Most likely: what comes will tell.
             self._watch()
         else:
@@ -233,7 +223,7 @@ class Response(msgspec.Struct, eq=False):
         if undecided or not data:
             undecided += data
             data = bytes(undecided)
-        nature = self.expected.nature_of(self.head.label, data, is_all=is_all)
+        nature = nature_of(self.expected.asked, self.head.label, data, is_all=is_all)
         if nature is None:
             if not undecided:
                 undecided += data
@@ -277,10 +267,10 @@ class Response(msgspec.Struct, eq=False):
             self._be_ready()
         elif (status := error_in(body, is_kept=expected.endpoint.capability == "keep")) is not None:
             self._become_error(status, body)
-        elif self.wants_stream and not body and self.status not in _EMPTY_STATUS:
+        elif self.expected.asked.is_stream and not body and self.status not in _EMPTY_STATUS:
             self._refuse(UpstreamError(UpstreamFault.TRUNCATED, "the stream ended before it said anything"))
         else:
-            if self.wants_stream and (events := expected.protocol.as_stream(expected.endpoint, body)):
+            if self.expected.asked.is_stream and (events := expected.protocol.as_stream(expected.endpoint, body)):
                 self._become_stream(events)
             self._be_ready()
 
@@ -356,8 +346,9 @@ class Response(msgspec.Struct, eq=False):
 
     def _may_hold(self) -> bool:
         # What an error says is read before a client may see it, whatever room there is.
-        has_room = self.share.grows_to(self.held_bytes) or self.status >= FIRST_ERROR
-        return has_room and self.held_bytes <= MAX_HELD_BYTES
+        held_bytes = self.held_bytes
+        has_room = held_bytes <= UNCOUNTED_BYTES or self.share.grows_to(held_bytes) or self.status >= FIRST_ERROR
+        return has_room and held_bytes <= MAX_HELD_BYTES
 
     def _judge_events(self, data: bytes) -> None:
         if error := self.scan.first_error():

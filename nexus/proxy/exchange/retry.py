@@ -1,12 +1,12 @@
 """Whether a failed attempt is tried again, and whether traffic can afford it: decisions only."""
 
-from collections.abc import Mapping
 from enum import Enum
 from typing import Final
 
 from nexus.domain.backend import Backend
 from nexus.domain.statuses import meaning_of
-from nexus.errors import UpstreamError, UpstreamFault
+from nexus.error_codes import UpstreamFault
+from nexus.errors import UpstreamError
 
 
 class Next(Enum):
@@ -22,24 +22,6 @@ _NOTHING_SENT: Final = frozenset({UpstreamFault.REFUSED, UpstreamFault.CONNECT_T
 _COSTLY: Final = frozenset({UpstreamFault.STATUS, UpstreamFault.IN_STREAM_ERROR, UpstreamFault.FIRST_BYTE_TIMEOUT})
 """Retries that an overloaded fleet must not be given without limit: they spend from the budget, unless the backend
 declined before it began to work."""
-
-FAULT_CODES: Final[Mapping[UpstreamFault, str]] = {
-    UpstreamFault.REFUSED: "no_healthy_backend",
-    UpstreamFault.CONNECT_TIMEOUT: "connect_timeout",
-    UpstreamFault.TLS: "backend_tls",
-    UpstreamFault.STALE: "bad_gateway",
-    UpstreamFault.RESET: "bad_gateway",
-    UpstreamFault.PROTOCOL: "bad_gateway",
-    UpstreamFault.EVENT_TOO_LARGE: "event_too_large",
-    UpstreamFault.TRUNCATED: "bad_gateway",
-    UpstreamFault.FIRST_BYTE_TIMEOUT: "ttft_timeout",
-    UpstreamFault.SILENT: "ttft_timeout",
-    UpstreamFault.STATUS: "bad_gateway",
-    UpstreamFault.CREDENTIALS: "backend_auth",
-    UpstreamFault.IN_STREAM_ERROR: "bad_gateway",
-    UpstreamFault.CONTEXT_EXCEEDED: "context_length_exceeded",
-}
-"""The error code that a client is given when nobody else could answer."""
 
 
 class RetryBudget:

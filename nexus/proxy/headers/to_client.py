@@ -13,7 +13,8 @@ from nexus.dialing.upstream_settings import PathMap, UpstreamSettings
 from nexus.domain.backend import Backend
 from nexus.domain.kinds import BackendKind
 from nexus.domain.model import Zone
-from nexus.errors import UpstreamError, UpstreamFault
+from nexus.error_codes import UpstreamFault
+from nexus.errors import UpstreamError
 from nexus.observability.tracing import trace as tracing
 from nexus.proxy.headers.from_client import Head
 from nexus.proxy.headers.rules import NOT_FOR_CLIENTS, NOT_FOR_CLIENTS_PREFIXES

@@ -45,6 +45,12 @@ class Upstream:
         """What an error of the backend must not show to a client."""
         self.lines = backend_lines(backend)
 
+    def redacted(self, text: bytes) -> bytes:
+        """Return headers or an error body without the secrets: some servers repeat what they refuse."""
+        for secret in self.secrets:
+            text = text.replace(secret, b"***")
+        return text
+
 
 class Upstreams:
     """All of them, made when first needed and remade when what they were made of changes."""

@@ -8,7 +8,8 @@ from typing import Final, Protocol
 import httptools
 import msgspec
 
-from nexus.errors import UpstreamError, UpstreamFault
+from nexus.error_codes import UpstreamFault
+from nexus.errors import UpstreamError
 from nexus.proxy.socket_state import SocketState
 from nexus.proxy.upstream.response_head import WITHOUT_BODY, HeaderList, ResponseHead
 from nexus.proxy.write_batch import BatchedWriter, WriteBatch

@@ -9,7 +9,7 @@ import msgspec
 from nexus.domain.backend import Backend
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.outcome import AttemptOutcome, ExchangeOutcome
-from nexus.errors import STATUS_OF_CODE
+from nexus.error_codes import CODES
 from nexus.routing.core_stages.analyze import needed_capabilities
 from nexus.routing.decision import Decision, Reject, Reserved, Saturated
 from nexus.routing.decision_record import ConsideredModel, DecisionRecord, Request, Round, StageLabel
@@ -210,7 +210,7 @@ def _decision(decision: Decision | None, found: Round) -> shape.DecisionReport:
                 decision="reject",
                 full=full,
                 code=decision.code,
-                status=STATUS_OF_CODE.get(decision.code),
+                status=CODES[decision.code].status if decision.code in CODES else None,
                 message=decision.message,
                 helps=tuple(dict.fromkeys(verdict.action for verdict in decision.reasons if verdict.action)),
                 retry_after_s=decision.retry_after_s,

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import msgspec
 
-from nexus.errors import STATUS_OF_CODE, NexusError
+from nexus.error_codes import REPLY_CODES
+from nexus.errors import NexusError
 from nexus.routing.intent import RoutingIntent, Verdict
 from nexus.routing.stage.api import Refusal
 
@@ -118,7 +119,7 @@ def valid_cost(cost: object) -> float | None:
 
 def _are_plain(verdicts: Sequence[Verdict], intent: RoutingIntent, stage: str) -> bool:
     """Whether all *verdicts* are valid as they are; a fast path, taken by almost every request."""
-    candidates, codes = intent.survivors, STATUS_OF_CODE
+    candidates, codes = intent.survivors, REPLY_CODES
     for verdict in verdicts:
         if (
             type(verdict) is not Verdict
@@ -153,7 +154,7 @@ def _validated_verdict(verdict: Verdict, known: AbstractSet[str], stage: str, co
         raise StageMisbehaved(f"gave a verdict in the name of {verdict.stage!r:.80}")
     if verdict.backend not in known:
         raise StageMisbehaved(f"gave a verdict on {verdict.backend!r:.80}, which is no candidate")
-    if verdict.code not in STATUS_OF_CODE:
+    if verdict.code not in REPLY_CODES:
         raise StageMisbehaved(f"gave an unknown error code: {verdict.code!r:.80}")
     if not 0.0 <= verdict.factor <= 1.0:
         raise StageMisbehaved(f"weighed by {verdict.factor!r:.80}")

@@ -13,7 +13,7 @@ from nexus.config.schema import HealthCheckConfig, ModelConfig
 from nexus.dialing import dial
 from nexus.domain.backend import Breaker, Status
 from nexus.domain.outcome import AttemptOutcome, Ending
-from nexus.errors import UpstreamFault
+from nexus.error_codes import UpstreamFault
 from nexus.fleet.discovery.discoverer import Discovered, Discoverer
 from nexus.fleet.membership.registry import BackendNotFound
 

@@ -16,6 +16,7 @@ from nexus.proxy.upstream.connection import UpstreamConnection
 from nexus.routing.decision import Reserved
 from nexus.testing.builders import make_backend
 from nexus.wire.protocols import PROTOCOLS
+from nexus.wire.responses.nature import Asked
 from nexus.wire.streams.event import Event
 from nexus.wire.streams.event_buffer import EventTooLargeError
 
@@ -226,7 +227,8 @@ def ask(scan):
     """A question whose streamed answers are watched by the scan of this test."""
 
     def ask(is_stream, *, endpoint=CHAT, accept=b"application/json"):
-        return ExpectedResponse(PROTOCOLS[endpoint.protocol], endpoint, is_stream, lambda: scan, accept)
+        asked = Asked(is_stream, endpoint.streams_by_default, endpoint.may_be_text)
+        return ExpectedResponse(PROTOCOLS[endpoint.protocol], endpoint, asked, lambda: scan, accept)
 
     return ask
 

@@ -282,10 +282,10 @@ class TestNoBackendLeft:
         assert [(v.stage, v.reason) for v in reject.reasons] == [("budget", "the month is spent")]
 
     def test_every_code_has_a_status(self, router, routing):
-        from nexus.errors import STATUS_OF_CODE
+        from nexus.error_codes import REPLY_CODES
         from nexus.routing.rejections import HARDNESS
 
-        assert HARDNESS.keys() <= STATUS_OF_CODE.keys()
+        assert HARDNESS.keys() <= REPLY_CODES
 
 
 @pytest.mark.parametrize(

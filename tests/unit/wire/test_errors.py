@@ -7,7 +7,8 @@ import ollama
 import openai
 import pytest
 
-from nexus.errors import STATUS_OF_CODE, RequestError
+from nexus.error_codes import REPLY_CODES
+from nexus.errors import RequestError
 from nexus.wire.errors.context import context_exceeded
 from nexus.wire.protocols import PROTOCOLS
 
@@ -107,7 +108,7 @@ def test_what_a_message_quotes_cannot_hurt_a_terminal(protocol):
     assert len(body) < 2300
 
 
-@pytest.mark.parametrize("code", sorted(STATUS_OF_CODE))
+@pytest.mark.parametrize("code", sorted(REPLY_CODES))
 def test_the_libraries_read_every_error(code, openai_client, anthropic_client, ollama_client):
     error = RequestError(code, "what to do", context=CONTEXT)
     bodies = {name: protocol.encode_error(error, "req-1") for name, protocol in PROTOCOLS.items()}

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from nexus.domain.outcome import Ending
-from nexus.errors import UpstreamFault
+from nexus.error_codes import UpstreamFault
 from nexus.fleet.health.evidence import Evidence, cooling_of, weigh
 from nexus.fleet.kinds import LLAMACPP, VLLM
 

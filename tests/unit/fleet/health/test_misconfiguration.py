@@ -3,7 +3,7 @@
 import pytest
 
 from nexus.domain.outcome import AttemptOutcome, Ending
-from nexus.errors import UpstreamFault
+from nexus.error_codes import UpstreamFault
 from nexus.fleet.health.misconfiguration import PAUSE_S, Misconfigurations
 from nexus.fleet.membership.registry import Registry
 from nexus.testing.builders import make_backend

@@ -3,7 +3,7 @@ import pytest
 from nexus.domain.backend import Breaker
 from nexus.domain.model_load import MAX_TRACKED_MODELS
 from nexus.domain.outcome import Ending
-from nexus.errors import UpstreamFault
+from nexus.error_codes import UpstreamFault
 from nexus.fleet.health.passive import MAX_UNSUPPORTED, PassiveSignals
 from nexus.fleet.kinds import OLLAMA
 from nexus.fleet.membership.identity import backend_id

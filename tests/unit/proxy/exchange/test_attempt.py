@@ -6,8 +6,7 @@ import pytest
 
 from nexus.domain.outcome import Ending
 from nexus.domain.request import TokenUsage
-from nexus.errors import STATUS_OF_CODE, UpstreamError, UpstreamFault
-from nexus.proxy.exchange.attempt import Attempt, error_of
+from nexus.proxy.exchange.attempt import Attempt
 from nexus.proxy.exchange.response import Response
 from nexus.routing.stage.api import Hold
 from nexus.testing.builders import make_backend
@@ -160,35 +159,6 @@ async def test_who_says_nothing_has_met_a_defect_of_ours(make_attempt):
     assert make_attempt().settle(101.0).ending is Ending.NEXUS_FAILED
 
 
-@pytest.mark.parametrize("fault", UpstreamFault)
-def test_any_fault_becomes_an_error_that_clients_know(fault):
-    assert error_of(UpstreamError(fault, "for the test")).code in STATUS_OF_CODE
-
-
-@pytest.mark.parametrize(
-    ("fault", "status", "asked_s", "code", "told_s"),
-    [
-        (UpstreamFault.REFUSED, None, None, "no_healthy_backend", 5),
-        (UpstreamFault.CONNECT_TIMEOUT, None, None, "connect_timeout", 5),
-        (UpstreamFault.TLS, None, None, "backend_tls", None),
-        (UpstreamFault.FIRST_BYTE_TIMEOUT, None, None, "ttft_timeout", None),
-        (UpstreamFault.PROTOCOL, 302, None, "bad_gateway", None),
-        (UpstreamFault.STATUS, 401, None, "backend_auth", None),
-        (UpstreamFault.STATUS, 403, None, "backend_auth", None),
-        (UpstreamFault.STATUS, 429, None, "upstream_rate_limited", 5),
-        (UpstreamFault.STATUS, 429, 7.2, "upstream_rate_limited", 8),
-        (UpstreamFault.STATUS, 429, 0.0, "upstream_rate_limited", 1),
-        (UpstreamFault.STATUS, 503, 7.0, "backend_unavailable", 7),
-        (UpstreamFault.STATUS, 500, None, "bad_gateway", None),
-        (UpstreamFault.IN_STREAM_ERROR, 529, None, "backend_unavailable", 5),
-    ],
-)
-def test_a_client_is_told_what_failed_and_when_to_come_back(fault, status, asked_s, code, told_s):
-    error = error_of(UpstreamError(fault, "for the test", status=status), retry_after_s=asked_s)
-
-    assert (error.code, error.retry_after_s) == (code, told_s)
-
-
 @pytest.mark.parametrize("cost_usd", [None, 0.0, 0.25])
 async def test_what_it_has_cost_is_known_once_it_is_settled(make_attempt, hold, cost_usd):
     hold.cost = cost_usd
@@ -198,3 +168,21 @@ async def test_what_it_has_cost_is_known_once_it_is_settled(make_attempt, hold, 
     attempt.settle(101.0)
 
     assert (before, attempt.cost_usd) == (None, cost_usd)
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "expected"),
+    [
+        (429, [(b"retry-after", b"7")], 7),
+        (503, [(b"Retry-After", b"9999")], 300),
+        (503, [], None),
+        (503, [(b"Retry-After", b"soon")], None),
+        (500, [(b"Retry-After", b"7")], None),
+    ],
+)
+async def test_a_backend_that_asks_to_be_left_alone_is_obeyed(answered, status, headers, expected):
+    assert answered(status, headers).retry_after_s == expected
+
+
+async def test_a_backend_that_was_not_asked_asks_for_nothing(make_reserved, make_upstream):
+    assert Attempt(make_reserved(), make_upstream(), started_at=0.0).retry_after_s is None

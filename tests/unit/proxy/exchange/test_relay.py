@@ -6,7 +6,7 @@ from time import monotonic
 import pytest
 
 from nexus.domain.model_load import ModelLoad
-from nexus.errors import UpstreamFault
+from nexus.error_codes import UpstreamFault
 from nexus.proxy.exchange.relay import LAST_CHUNK, End, StreamRelay
 from nexus.proxy.exchange.response import Response
 from nexus.proxy.upstream.response_head import ResponseHead

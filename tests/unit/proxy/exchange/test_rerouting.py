@@ -6,7 +6,7 @@ import pytest
 
 from nexus.domain.model_load import ModelLoad
 from nexus.domain.outcome import AttemptOutcome, Ending
-from nexus.errors import UpstreamFault
+from nexus.error_codes import UpstreamFault
 from nexus.proxy.exchange.attempt import Attempt
 from nexus.proxy.exchange.rerouting import is_open
 from nexus.testing.builders import make_backend

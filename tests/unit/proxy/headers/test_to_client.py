@@ -6,7 +6,8 @@ from email.utils import format_datetime
 import pytest
 
 from nexus.dialing.upstream_settings import UpstreamSettings
-from nexus.errors import UpstreamError, UpstreamFault
+from nexus.error_codes import UpstreamFault
+from nexus.errors import UpstreamError
 from nexus.fleet.kinds import KINDS
 from nexus.proxy.headers.from_client import read_head
 from nexus.proxy.headers.to_client import (

@@ -6,7 +6,7 @@ import ollama
 import pytest
 
 from nexus.domain.request import TokenUsage
-from nexus.errors import IN_STREAM_CODES
+from nexus.error_codes import IN_STREAM_CODES
 
 PATH = "/api/chat"
 

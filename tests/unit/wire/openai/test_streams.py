@@ -6,7 +6,7 @@ import openai
 import pytest
 
 from nexus.domain.request import TokenUsage
-from nexus.errors import IN_STREAM_CODES
+from nexus.error_codes import IN_STREAM_CODES
 
 CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
 DONE = b"data: [DONE]\n\n"
