@@ -1,6 +1,7 @@
-"""The fleet's wall clock and timers."""
+"""The fleet's wall clock, timers and waits."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
@@ -19,6 +20,13 @@ Later = Callable[[float, Callable[[], None]], Timer]
 def call_later(delay_s: float, call: Callable[[], None]) -> Timer:
     """Schedule *call* on the running loop."""
     return asyncio.get_running_loop().call_later(delay_s, call)
+
+
+async def wait_for_event(event: asyncio.Event, within_s: float) -> None:
+    """Wait until *event* is set, but not longer than *within_s*."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            await event.wait()
 
 
 def unix_now() -> float:

@@ -14,6 +14,7 @@ from nexus.domain.backend import Status
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.outcome import AttemptOutcome
 from nexus.fleet.added import AddedBackends
+from nexus.fleet.discovery.admission import FoundServers
 from nexus.fleet.discovery.approval.applicants import Applicant, Applicants
 from nexus.fleet.discovery.approval.approvals import Approvals
 from nexus.fleet.discovery.approval.trust import Trust
@@ -21,7 +22,6 @@ from nexus.fleet.discovery.configured import ConfiguredDiscoverers
 from nexus.fleet.discovery.discoverer import Discoverer
 from nexus.fleet.discovery.files.declared import Clash, joining
 from nexus.fleet.discovery.files.watched_file import FileState
-from nexus.fleet.discovery.found import FoundServers
 from nexus.fleet.discovery.origins import Origin, Origins
 from nexus.fleet.discovery.search import Search
 from nexus.fleet.discovery.sightings import Sighting, Sightings

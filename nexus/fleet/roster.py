@@ -84,11 +84,12 @@ class Roster:
         """Update the row of a member that stays, and return its health."""
         self._misconfigurations.forget(before.id)
         row = self._registry.row(before.id)
-        state = self._health.state_of(row.id) or first_state(config)
+        watch = self._health.get(row.id)
+        state = first_state(config) if watch is None else watch.state
         is_same_server = before.config.url == after.config.url
         is_same_kind = after.kind is None or after.kind.name == row.kind.name
         if is_same_server and is_same_kind:
-            kind, learned = after.kind or row.kind, self._health.learned_of(row.id)
+            kind, learned = after.kind or row.kind, ServerFacts() if watch is None else watch.learned
             models = reconsidered(row.models, before.config.models, after.config.models, kind)
         else:
             # Another server under the same name: its health and models are unknown.

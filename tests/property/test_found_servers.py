@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from nexus.config.discovery_schema import DiscoveryConfig
 from nexus.config.schema import BackendConfig
+from nexus.fleet.discovery.admission import FoundServers
 from nexus.fleet.discovery.approval import applicants as module
 from nexus.fleet.discovery.approval.applicants import Applicants
 from nexus.fleet.discovery.approval.approvals import Approvals
 from nexus.fleet.discovery.approval.trust import Trust
 from nexus.fleet.discovery.discoverer import Discovered
-from nexus.fleet.discovery.found import FoundServers
 from nexus.fleet.discovery.sightings import Sightings
 from nexus.fleet.membership.locations import place_of
 from nexus.fleet.plan import plan_fleet

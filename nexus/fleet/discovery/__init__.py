@@ -10,9 +10,8 @@
 ``search``      runs the discoverers
 ``sightings``   what each discoverer sees now, and what has been missing since when
 ``approval``    asks for approval of servers that announced themselves
-``admission``   turns sightings into members
+``admission``   decides which found servers join the fleet
 ``names``       gives each found server a unique name
-``found``       the found servers that are in the fleet
 ``origins``     when each backend joined, and when it was last seen
 ``tcp_check``   whether a server accepts connections
 ==============  ==================================================================

@@ -6,8 +6,7 @@ import msgspec
 
 from nexus.dialing import names
 from nexus.fleet.clock import unix_now
-from nexus.fleet.discovery.admission import checked
-from nexus.fleet.discovery.sightings import Sighting
+from nexus.fleet.discovery.sightings import Sighting, checked
 from nexus.fleet.membership.locations import place_of
 from nexus.fleet.membership.member import Member
 

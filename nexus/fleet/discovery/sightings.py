@@ -6,7 +6,9 @@ from typing import Final
 import msgspec
 import structlog
 
+from nexus.config.rules.urls import normalised
 from nexus.fleet.discovery.discoverer import Discovered
+from nexus.fleet.untrusted import is_plain_name
 
 log = structlog.get_logger("nexus.fleet")
 
@@ -103,3 +105,13 @@ class Sightings:
         """Forget the sightings of all other discoverers."""
         kept = set(sources)
         self._sightings = {key: sighting for key, sighting in self._sightings.items() if sighting.source in kept}
+
+
+def checked(found: Discovered) -> Discovered | None:
+    """Return *found* with a normalised URL; None if its URL or its name is not valid."""
+    try:
+        url = normalised(found.url)
+    except ValueError as exc:
+        log.debug("discovered_url_refused", reason=str(exc))
+        return None
+    return msgspec.structs.replace(found, url=url) if is_plain_name(found.name) else None

@@ -117,7 +117,7 @@ class PassiveSignals:
         self._registry.update(backend_id, models=kept)
 
     def note_unsupported(self, backend_id: str, endpoint: str, model: str) -> None:
-        """Remember that a backend refused an endpoint: embedding servers show only so what they do not support."""
+        """Remember that a backend does not support an endpoint with a model, as embedding servers report."""
         backend = self._registry.get(backend_id)
         if backend is None or len(backend.unsupported) >= MAX_UNSUPPORTED or (endpoint, model) in backend.unsupported:
             return

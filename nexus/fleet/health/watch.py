@@ -14,7 +14,7 @@ from nexus.config.schema import HealthCheckConfig
 from nexus.domain.backend import Backend, Status
 from nexus.domain.kinds import ServerFacts
 from nexus.domain.model import ModelFacts
-from nexus.fleet.clock import unix_now
+from nexus.fleet.clock import unix_now, wait_for_event
 from nexus.fleet.health.state import RECOVERY_INTERVAL_S, HealthState
 from nexus.fleet.membership.member import Member
 from nexus.fleet.membership.registry import Registry
@@ -171,11 +171,7 @@ class Watch:
             interval_s = min(interval_s, RECOVERY_INTERVAL_S)
         interval_s *= 1 - JITTER + 2 * JITTER * self._chance()
         self.next_probe_at = self._now() + interval_s
-        try:
-            async with asyncio.timeout(interval_s):
-                await self._hurry.wait()
-        except TimeoutError:
-            return
+        await wait_for_event(self._hurry, interval_s)
 
     def _apply(self, result: ProbeResult, *, running: int) -> None:
         """Publish *result*. :param running: how many requests the backend was serving during the probe."""
@@ -248,8 +244,8 @@ class Watch:
 
     def _learn(self, result: Success | SuccessWithParseError, row: Backend) -> None:
         before = self.learned if result.kind is row.kind else ServerFacts()
-        told = result.server if isinstance(result, Success) else ServerFacts()
-        self.learned = told.completed_by(before)
+        reported = result.server if isinstance(result, Success) else ServerFacts()
+        self.learned = reported.completed_by(before)
 
     def _enter(self, state: HealthState, fields: dict[str, Any]) -> None:
         before, self.state = self.state.status, state

@@ -41,12 +41,12 @@ class HealthChecker:
         self, member: Member, kinds: Mapping[str, BackendKind], config: HealthCheckConfig, state: HealthState
     ) -> None:
         """Watch *member*, beginning with a probe, in place of an earlier member with its id."""
-        learned = self.learned_of(member.id)
+        before = self.get(member.id)
         self.unwatch(member.id)
         watch = Watch(
             member,
             state=state,
-            learned=learned,
+            learned=ServerFacts() if before is None else before.learned,
             probe=BackendProbe(member, self._fetcher, kinds),
             gate=self._gate,
             registry=self._registry,
@@ -66,16 +66,6 @@ class HealthChecker:
         """Return the watch of a backend, None if it is not watched."""
         watched = self._watches.get(backend_id)
         return None if watched is None else watched[0]
-
-    def state_of(self, backend_id: str) -> HealthState | None:
-        """Return the health of a backend, None if it is not watched."""
-        watch = self.get(backend_id)
-        return None if watch is None else watch.state
-
-    def learned_of(self, backend_id: str) -> ServerFacts:
-        """Return what probes have learned about the server of a backend."""
-        watch = self.get(backend_id)
-        return ServerFacts() if watch is None else watch.learned
 
     def note_refused(self, backend_id: str) -> bool:
         """Note that a backend refused a connection; return whether its status shows that now."""

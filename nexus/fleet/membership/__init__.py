@@ -3,7 +3,7 @@
 ===============  ==================================================================
 ``member``       one backend as configured or found
 ``identity``     makes the id of a backend from its name
-``locations``    what a backend's URL tells of where it is
+``locations``    derives from a backend's URL where it is
 ``settings``     builds the upstream settings of a backend from its configuration
 ``registry``     publishes one immutable snapshot per change
 ``publication``  derives the next snapshot from the last one

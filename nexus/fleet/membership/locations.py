@@ -1,4 +1,4 @@
-"""What the URL of a backend tells of where it is."""
+"""Derives from the URL of a backend where it is: its address, and whether that is public or a metadata address."""
 
 import asyncio
 import ipaddress

@@ -13,13 +13,12 @@ import structlog
 from nexus import tasks
 from nexus.config.discovery_schema import DiscoveryConfig
 from nexus.errors import NexusError
-from nexus.fleet.clock import unix_now
-from nexus.fleet.discovery.admission import checked
+from nexus.fleet.clock import unix_now, wait_for_event
 from nexus.fleet.discovery.approval.approvals import Approvals
 from nexus.fleet.discovery.approval.trust import Trust, decide_trust, may_be_probed
 from nexus.fleet.discovery.discoverer import Discovered
 from nexus.fleet.discovery.names import assign_names
-from nexus.fleet.discovery.sightings import Key, Sighting
+from nexus.fleet.discovery.sightings import Key, Sighting, checked
 from nexus.fleet.fetching import Fetcher, FetchError, Target
 from nexus.fleet.membership.member import Member
 from nexus.fleet.membership.registry import BackendNotFound
@@ -240,11 +239,7 @@ class Applicants:
             if due:
                 continue
             next_s = min((a.due_s for a in not_rejected), default=clock() + RECHECK_S)
-            try:
-                async with asyncio.timeout_at(max(next_s, clock() + MIN_PAUSE_S)):
-                    await self._is_due.wait()
-            except TimeoutError:
-                continue
+            await wait_for_event(self._is_due, max(next_s - clock(), MIN_PAUSE_S))
 
     async def _look(self, applicant: Applicant) -> None:
         """Detect its kind; no credentials are sent."""

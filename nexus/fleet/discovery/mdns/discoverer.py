@@ -13,6 +13,7 @@ from zeroconf import BadTypeInNameException, ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from nexus import tasks
+from nexus.fleet.clock import wait_for_event
 from nexus.fleet.discovery.discoverer import Discovered, Discoverer
 from nexus.fleet.discovery.mdns.instances import MAX_INSTANCES, MAX_PER_HOST, ApprovedUrl, Instance, Instances
 from nexus.fleet.discovery.mdns.network import MulticastUnavailable, interfaces, join_network, leave_network
@@ -91,7 +92,7 @@ class MdnsDiscoverer(Discoverer):
                 await self._check(each for each in self._due() if self._instances.is_used(each))
                 self._has_news.clear()
                 yield self._instances.answering()
-                await _wait(self._has_news, self.interval_s)
+                await wait_for_event(self._has_news, self.interval_s)
                 await asyncio.sleep(min(GATHER_S, self.interval_s))
 
     async def _join(self) -> AsyncZeroconf:
@@ -207,7 +208,7 @@ class MdnsDiscoverer(Discoverer):
             silent = [each for each in self._due() if not self._instances.is_used(each)]
             await self._check(islice(silent, SILENT_AT_ONCE), SILENT_AT_ONCE)
             if len(silent) <= SILENT_AT_ONCE:
-                await _wait(self._has_silent, self.interval_s)
+                await wait_for_event(self._has_silent, self.interval_s)
 
     def _due(self) -> list[Instance]:
         """Return the instances without a recent attempt to connect, longest waiting first."""
@@ -246,12 +247,3 @@ def _service(service_type: str, name: str) -> AsyncServiceInfo | None:
         return AsyncServiceInfo(service_type, name)
     except BadTypeInNameException:
         return None
-
-
-async def _wait(event: asyncio.Event, within_s: float) -> None:
-    """Wait for *event*, but not longer than *within_s*."""
-    try:
-        async with asyncio.timeout(within_s):
-            await event.wait()
-    except TimeoutError:
-        return

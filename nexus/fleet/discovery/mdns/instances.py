@@ -18,7 +18,7 @@ SILENT_S: Final = 60.0
 """An instance keeps its place for this long after its last connection: a busy machine may miss one."""
 
 CONFLICT: Final = re.compile(r"(-| #)\d+$| \(\d+\)$")
-"""The suffixes by which zeroconf, Avahi and Bonjour tell their label from the same label of another machine."""
+"""The suffix that zeroconf, Avahi and Bonjour add to a label that another machine announces too."""
 
 ApprovedUrl = Callable[[str], str | None]
 """Returns the URL of the server that is approved under a name, None if there is none."""
