@@ -29,7 +29,7 @@ def contained(complaint: str, passing: tuple[type[BaseException], ...] = (NexusE
     except BaseException as exc:
         if is_interrupt(exc):
             raise
-        raise PluginError(f"{complaint}: {told(exc)}") from exc
+        raise PluginError(f"{complaint}: {described(exc)}") from exc
 
 
 def is_interrupt(exc: BaseException) -> bool:
@@ -72,7 +72,7 @@ def interrupts_noted() -> Iterator[None]:
             _noted["interrupts"] = 0
 
 
-def told(exc: BaseException) -> str:
+def described(exc: BaseException) -> str:
     """Return the type and text of *exc*, even if its ``__str__`` fails."""
     text = shown(exc)
     return f"{type(exc).__name__}: {text}" if text else type(exc).__name__

@@ -81,9 +81,9 @@ class NexusProxy(Section):
 
         That is ``serve``, a command of a plugin, or the built-in command that does not have such an option.
         """
-        from nexus.cli.arguments.options import alone
+        from nexus.cli.arguments.options import only_options
 
-        rest = [] if ctx.resilient_parsing else left_over(alone, ctx, args)
+        rest = [] if ctx.resilient_parsing else left_over(only_options, ctx, args)
         if rest == []:
             return ["serve", *args]
         if rest is None:
@@ -92,7 +92,7 @@ class NexusProxy(Section):
         position = len(args) - len(rest)
         if args[position] in COMMANDS:
             return _moved_to_front(args, position)
-        ctx.obj = alone.main(args[:position], prog_name="nexus-proxy", standalone_mode=False)
+        ctx.obj = only_options.main(args[:position], prog_name="nexus-proxy", standalone_mode=False)
         return rest
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:

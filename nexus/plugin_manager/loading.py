@@ -34,19 +34,15 @@ class PluginManager:
     ) -> None:
         self.plugins = plugins
         """Sorted by name."""
-        self._found = found
+        self.found = found
+        """All plugins that are installed or named on the command line, loaded or not."""
         self._chosen = chosen
         self._provenance = provenance
 
     @property
-    def found(self) -> tuple[Candidate, ...]:
-        """All plugins that are installed or named on the command line, loaded or not."""
-        return self._found
-
-    @property
     def not_loaded(self) -> tuple[Candidate, ...]:
         """The plugins that are disabled or not requested."""
-        return tuple(candidate for candidate in self._found if candidate not in self._chosen)
+        return tuple(candidate for candidate in self.found if candidate not in self._chosen)
 
     @classmethod
     def load(
@@ -74,14 +70,14 @@ class PluginManager:
 
     def misnamed(self, loading: PluginLoadingConfig, provenance: Provenance) -> tuple[str, ...]:
         """Return a warning for each disabled plugin that is not installed."""
-        return tuple(misnamed(self._found, loading, provenance))
+        return tuple(misnamed(self.found, loading, provenance))
 
     def are_chosen(self, loading: PluginLoadingConfig, tables: Collection[str], provenance: Provenance) -> bool:
         """Whether a later configuration has exactly these plugins; only a restart loads others.
 
         :raises ConfigError: it names a plugin that is not available.
         """
-        return choose(self._found, loading, tables, provenance) == self._chosen
+        return choose(self.found, loading, tables, provenance) == self._chosen
 
     def configure(
         self, tables: Mapping[str, Mapping[str, Any]], *, error: Callable[[Fault], ConfigError] | None = None
@@ -139,7 +135,7 @@ def _check(candidate: Candidate, hooks: Mapping[str, tuple[pluggy.HookImpl, ...]
             raise PluginError(f"plugin '{candidate.name}' implements an unknown hook '{name}'{suggestion}")
         for implementation in implementations:
             if implementation.wrapper or implementation.hookwrapper:
-                raise PluginError(f"plugin {candidate.label} wraps {name}; each plugin is asked alone, nothing to wrap")
+                raise PluginError(f"plugin {candidate.label} wraps {name}, but each plugin is called by itself")
             if inspect.iscoroutinefunction(implementation.function):
                 raise PluginError(f"plugin {candidate.label}: {name} must be a plain function, not async")
 

@@ -13,7 +13,7 @@ from unittest.mock import patch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nexus.containment import interrupts_noted, is_interrupt, told
+from nexus.containment import described, interrupts_noted, is_interrupt
 from nexus.domain.backend import Backend
 from nexus.domain.measure import check_measure
 from nexus.domain.outcome import AttemptOutcome, Ending
@@ -76,7 +76,7 @@ def _blamed(test: Callable[..., None]) -> Callable[..., None]:
             except BaseException as exc:
                 if is_interrupt(exc) or type(exc).__module__.partition(".")[0] in FRAMEWORKS:
                     raise
-                raise AssertionError(f"{_whose(self)} raised {told(exc)}; it must raise no such thing") from exc
+                raise AssertionError(f"{_whose(self)} raised {described(exc)}; it must raise no such thing") from exc
 
     return contained
 

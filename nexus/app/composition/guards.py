@@ -8,7 +8,7 @@ import msgspec
 
 from nexus import tasks
 from nexus.config.schema import StoreConfig
-from nexus.containment import contained, is_interrupt, told
+from nexus.containment import contained, described, is_interrupt
 from nexus.domain.kinds import BackendKind, FactsLookup, ServerLookup
 from nexus.domain.model import ModelFacts
 from nexus.errors import PluginError
@@ -52,7 +52,7 @@ def _reading(plugin: Plugin, kind: BackendKind, read: Callable[P, T]) -> Callabl
         except BaseException as exc:
             if is_interrupt(exc):
                 raise
-            raise ValueError(f"the kind '{kind.name}' of plugin {plugin.label} failed: {told(exc)}") from exc
+            raise ValueError(f"the kind '{kind.name}' of plugin {plugin.label} failed: {described(exc)}") from exc
 
     return guarded
 
@@ -91,7 +91,9 @@ class _GuardedDiscoverer(Discoverer):
             # When Nexus stops, it closes the generator, which raises GeneratorExit here.
             if isinstance(exc, GeneratorExit) or tasks.is_from_outside(exc):
                 raise
-            raise PluginError(f"plugin {self._plugin.label}: its discoverer '{self.name}' failed: {told(exc)}") from exc
+            raise PluginError(
+                f"plugin {self._plugin.label}: its discoverer '{self.name}' failed: {described(exc)}"
+            ) from exc
 
 
 def _validated(seen: Any) -> tuple[Discovered, ...]:

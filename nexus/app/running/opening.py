@@ -7,7 +7,7 @@ from nexus import tasks
 from nexus.app.composition.blueprint import Blueprint
 from nexus.app.composition.guards import guarded_discoverers
 from nexus.app.process.binding import Listening, listen
-from nexus.containment import told
+from nexus.containment import described
 from nexus.errors import NexusError, StartError
 from nexus.store.store import Store
 
@@ -58,4 +58,4 @@ def _failures_of_store(blueprint: Blueprint) -> Iterator[None]:
         if tasks.is_from_outside(exc):
             raise
         kind = blueprint.config.store.kind
-        raise StartError(f"the store '{kind}' of [store] cannot be opened: {told(exc)}") from exc
+        raise StartError(f"the store '{kind}' of [store] cannot be opened: {described(exc)}") from exc

@@ -8,7 +8,7 @@ from typing import Any, Final
 import structlog
 
 from nexus import tasks
-from nexus.containment import told
+from nexus.containment import described
 from nexus.errors import PluginError
 from nexus.plugin_manager import Contributions, Plugin
 from nexus.store.store import Store
@@ -70,7 +70,9 @@ class _Service:
             await self._cancel()
             raise
         if failure is not None:
-            raise PluginError(f"plugin {self._plugin.label}: its service does not start: {told(failure)}") from failure
+            raise PluginError(
+                f"plugin {self._plugin.label}: its service does not start: {described(failure)}"
+            ) from failure
 
     async def leave(self) -> None:
         """Stop the service; cancel it if it takes too long, and abandon it if that fails."""

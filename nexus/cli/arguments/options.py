@@ -54,17 +54,17 @@ _OPTIONS: Final = (
     ),
     click.option("-p", "--port", type=click.IntRange(1, 65535), help="The port to listen on."),
     click.option("-H", "--host", help="The address to listen on."),
-    click.option("-l", "--log-level", type=LEVELS, help="The least level that is logged."),
+    click.option("-l", "--log-level", type=LEVELS, help="The lowest level that is logged."),
     click.option("--log-format", type=FORMATS, help="How log lines look."),
     click.option(
         "--insecure",
         cls=OrVariable,
         is_flag=True,
         envvar="NEXUS_INSECURE",
-        help="Let other machines in without any key.",
+        help="Accept requests from other machines without a key.",
     ),
-    click.option("--no-discovery", "discovery", flag_value=False, default=None, help="Look for no servers."),
-    click.option("--no-health-check", "health_check", flag_value=False, default=None, help="Probe no backends."),
+    click.option("--no-discovery", "discovery", flag_value=False, default=None, help="Do not discover servers."),
+    click.option("--no-health-check", "health_check", flag_value=False, default=None, help="Do not probe backends."),
     click.option(
         "--plugin",
         "plugin_files",
@@ -138,9 +138,9 @@ def chosen(given: dict[str, Any]) -> Chosen:
 
 @click.command(add_help_option=False)
 @configuration
-def alone(asked: Chosen) -> Chosen:
+def only_options(chosen: Chosen) -> Chosen:
     """Return what the options before the command of a plugin choose."""
-    return asked
+    return chosen
 
 
 def _chosen(

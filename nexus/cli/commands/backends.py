@@ -39,7 +39,7 @@ def _named(ctx: click.Context, param: click.Parameter, name: str) -> str:
 @_status_option
 @json_option
 def command(target: Target, *, status: str | None, as_json: bool) -> None:
-    """Show the backends as the proxy that runs sees them, and the servers that wait for approval."""
+    """Show the backends of the running proxy, and the servers that wait for approval."""
     if click.get_current_context().invoked_subcommand is None:
         _show(target, status, as_json=as_json)
 
@@ -59,9 +59,9 @@ def list_(target: Target, *, status: str | None, as_json: bool) -> None:
 @_yes_option
 @json_option
 def drain(target: Target, *, name: str, yes: bool, as_json: bool) -> None:
-    """Give NAME no more requests; those that it has are finished.
+    """Send NAME no more requests; running ones are finished.
 
-    Where it is the last healthy backend with a model, that is said, and at a terminal you are asked.
+    If it is the last healthy backend with a model, this prints a warning, and asks you at a terminal.
     """
     _change(target, name, "drain", as_json=as_json, is_sure=yes)
 
@@ -71,7 +71,7 @@ def drain(target: Target, *, name: str, yes: bool, as_json: bool) -> None:
 @client
 @json_option
 def undrain(target: Target, *, name: str, as_json: bool) -> None:
-    """Let NAME serve again, once a probe has found it well."""
+    """Use NAME again, as soon as a probe finds it healthy."""
     _change(target, name, "undrain", as_json=as_json)
 
 
@@ -96,7 +96,7 @@ def approve(target: Target, *, name: str, as_json: bool) -> None:
 @_yes_option
 @json_option
 def reject(target: Target, *, name: str, yes: bool, as_json: bool) -> None:
-    """Keep the server NAME, which announced itself, out of the fleet; requests that it has are finished."""
+    """Keep the server NAME, which announced itself, out of the fleet; running requests are finished."""
     _change(target, name, "reject", as_json=as_json, is_sure=yes)
 
 
@@ -104,7 +104,7 @@ def reject(target: Target, *, name: str, yes: bool, as_json: bool) -> None:
 @click.argument("name", callback=_named)
 @click.argument("backend_url", metavar="URL")
 @client
-@click.option("--type", "kind", help="The kind of server; else it is found out.")
+@click.option("--type", "kind", help="The kind of server; else it is detected.")
 @click.option("--backend-key", metavar="REFERENCE", help="Its key: env:NAME or file:PATH, as the proxy sees them.")
 @click.option("--zone", type=click.Choice(["restricted", "open"]), help="Its privacy zone; else that of its kind.")
 @click.option(
@@ -114,7 +114,7 @@ def reject(target: Target, *, name: str, yes: bool, as_json: bool) -> None:
     multiple=True,
     help="Any other key of [[backends]], such as priority=10 or headers.X-Team=blue; may be repeated.",
 )
-@click.option("--persist", is_flag=True, help="Add it again at each start; else it lasts until the proxy ends.")
+@click.option("--persist", is_flag=True, help="Add it again at each start; else it stays until the proxy ends.")
 @json_option
 def add(  # noqa: PLR0913 - its options
     target: Target,
@@ -155,9 +155,9 @@ def add(  # noqa: PLR0913 - its options
 @_yes_option
 @json_option
 def remove(target: Target, *, name: str, yes: bool, as_json: bool) -> None:
-    """Take the backend NAME, which was added while the proxy runs, out of the fleet.
+    """Remove the backend NAME, which was added while the proxy runs, from the fleet.
 
-    Requests that it has are finished. A server that announced itself is rejected.
+    Running requests are finished. A server that announced itself is rejected.
     """
     proxy = target.proxy(is_admin=True)
     proxy.introduce()

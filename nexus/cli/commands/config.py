@@ -58,10 +58,10 @@ def init(output: Path, *, force: bool) -> None:
 @click.option("--offline", is_flag=True, help="Ask no proxy that runs; show what a start from here would use.")
 @json_option
 def show(target: Target, *, offline: bool, as_json: bool) -> None:
-    """Show every key that is in force, each with what set it; secrets are hidden, references are not.
+    """Show every key in force, each with what set it; secrets are hidden, references are not.
 
-    A proxy that runs is asked, because it knows its options, and the backends that it has found or was given. When
-    there is none, the configuration is shown that a start from here would use.
+    A running proxy answers, because it knows its options and its discovered and added backends. If there is none, this
+    shows the configuration that a start from here would use.
     """
     if offline and (target.url or target.api_key):
         raise click.UsageError("--offline asks no proxy; leave out --url and --api-key")

@@ -38,12 +38,12 @@ LAYOUT: Final = Layout(
 
 @click.command("decisions")
 @client
-@click.option("--id", "request_id", metavar="ID", help="All about one: the request id in the log, or of this list.")
-@click.option("-m", "--model", help="Only those for this model, as it was asked for or as it was sent.")
+@click.option("--id", "request_id", metavar="ID", help="Details of one request: its id in the log or in this list.")
+@click.option("-m", "--model", help="Only those for this model, as requested or as sent.")
 @click.option("-b", "--backend", help="Only those that were sent to this backend.")
 @click.option("-s", "--status", type=click.IntRange(100, 599), help="Only those that were answered with this status.")
-@click.option("--decision", type=click.Choice(DECISIONS), help="Only those of which this was decided last.")
-@click.option("--result", type=click.Choice([*map(str, Result)]), help="Only those of which this came.")
+@click.option("--decision", type=click.Choice(DECISIONS), help="Only those with this last decision.")
+@click.option("--result", type=click.Choice([*map(str, Result)]), help="Only those with this result.")
 @click.option("--client-request-id", metavar="ID", help="Only those with this X-Request-Id of the client.")
 @click.option(
     "-n",

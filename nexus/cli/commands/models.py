@@ -32,7 +32,7 @@ class ModelRow(msgspec.Struct):
 @click.option("-b", "--backend", help="Only those that this backend has.")
 @json_option
 def command(target: Target, *, backend: str | None, as_json: bool) -> None:
-    """Show the models of the fleet as the proxy that runs knows them."""
+    """Show the models of the running proxy's fleet."""
     proxy = target.proxy(is_admin=True)
     proxy.introduce()
     page = proxy.call("GET", "/admin/backends")

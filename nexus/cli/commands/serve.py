@@ -17,7 +17,7 @@ log = structlog.get_logger("nexus.cli")
 @click.command("serve")
 @configuration
 def command(chosen: Chosen) -> None:
-    """Serve until SIGTERM or SIGINT; SIGHUP loads the configuration anew."""
+    """Serve until SIGTERM or SIGINT; SIGHUP reloads the configuration."""
     loaded = chosen.load()
     logs.configure(loaded.config.logging)
     try:

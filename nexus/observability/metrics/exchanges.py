@@ -129,7 +129,7 @@ class ExchangeMetrics:
         yield from self._of_models()
         yield counter(
             "nexus_endpoint_requests",
-            "Requests by the endpoint that was called, and by whether a stream was asked for.",
+            "Requests by endpoint, and by whether a stream was requested.",
             {(name, str(is_stream).lower()): count for (name, is_stream), count in self._by_endpoint.items()},
             *("endpoint", "stream"),
         )
@@ -138,25 +138,25 @@ class ExchangeMetrics:
         )
         yield counter(
             "nexus_fallbacks",
-            "Requests that a fallback was asked for instead of the model wanted.",
+            "Requests that were sent to a fallback instead of the requested model.",
             self._fallbacks,
             *("from_model", "to_model"),
         )
         yield counter(
             "nexus_retries",
-            "Further attempts at other backends, by how the one before failed.",
+            "Further attempts at other backends, by why the one before failed.",
             self._retries,
             "reason",
         )
         yield counter(
             "nexus_failovers",
-            "Requests that another backend answered well, by why the first one failed.",
+            "Requests that another backend answered successfully, by why the first one failed.",
             self._failovers,
             "reason",
         )
         yield counter(
             "nexus_client_disconnects",
-            "Clients that left before their answer was whole, by phase.",
+            "Clients that left before their answer was complete, by phase.",
             self._disconnects,
             "phase",
         )
@@ -173,8 +173,7 @@ class ExchangeMetrics:
         labels = "model", "backend"
         yield counter(
             "nexus_requests",
-            "Requests by the model and backend that answered, by status and by what came of them; backend 'none' when"
-            " none was asked.",
+            "Requests by model, backend, status and result; backend 'none' when no backend was tried.",
             {
                 (*key, str(status), result.value): count
                 for key, cell in cells
@@ -196,7 +195,7 @@ class ExchangeMetrics:
         )
         yield histogram(
             "nexus_time_between_tokens_seconds",
-            "The mean time between two tokens of a stream, of two pieces of it where the backend counts no tokens.",
+            "The mean time between two tokens of a stream, or two content blocks where the backend counts no tokens.",
             _known_ones((key, cell.token_gaps) for key, cell in cells),
             *labels,
         )
@@ -217,13 +216,13 @@ class ExchangeMetrics:
         backends = [((name,), counters) for name, counters in self.backends.items() if name != NO_BACKEND]
         yield counter(
             "nexus_attempts",
-            "Times that a backend was asked, retries included.",
+            "Attempts at a backend, including retries.",
             {key: counters.attempts for key, counters in backends},
             "backend",
         )
         yield counter(
             "nexus_attempt_failures",
-            "Attempts at a backend that failed, by how they did.",
+            "Failed attempts at a backend, by fault.",
             {(*key, fault): count for key, counters in backends for fault, count in counters.failures.items()},
             *("backend", "fault"),
         )
@@ -255,7 +254,7 @@ class ExchangeMetrics:
         )
         yield counter(
             "nexus_embeddings_tokens",
-            "Tokens that were embedded.",
+            "Tokens of requests for embeddings.",
             {key: counters.embedded_tokens for key, counters in embedders},
             "model",
         )
