@@ -1,4 +1,4 @@
-"""The table of kinds and the table of endpoints speak of the same things."""
+"""The table of kinds and the table of endpoints agree."""
 
 from nexus.fleet.kinds import KINDS, PROTOCOL_ENDPOINTS
 from nexus.wire.protocols import EVERY

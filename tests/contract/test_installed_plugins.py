@@ -1,4 +1,4 @@
-"""Every plugin that is installed beside Nexus keeps what plugins promise, each under its defaults."""
+"""Every installed plugin fulfils the contract of plugins, with its defaults."""
 
 import pytest
 

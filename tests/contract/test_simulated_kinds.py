@@ -1,4 +1,4 @@
-"""Nexus takes each simulated server for what it imitates, and finds its models."""
+"""Nexus detects the kind of each simulated server, and finds its models."""
 
 import pytest
 

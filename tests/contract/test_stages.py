@@ -1,4 +1,4 @@
-"""The built-in stages keep the promises of every stage."""
+"""The built-in stages fulfil the contract of stages."""
 
 from nexus.routing.core_stages.analyze import Analyze
 from nexus.routing.core_stages.schedule import Schedule

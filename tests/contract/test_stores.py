@@ -1,4 +1,4 @@
-"""Both built-in stores, and the one around them, keep the promises of every store."""
+"""The built-in stores and their wrapper fulfil the contract of stores."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What an answer is does not depend on how its bytes are cut, and nothing that a backend sends breaks the judgement."""
+"""The kind of an answer does not depend on how its bytes are cut, and no answer makes the decision fail."""
 
 import asyncio
 import json

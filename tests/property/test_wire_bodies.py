@@ -1,4 +1,4 @@
-"""Whatever a request body is, it is understood or refused, and only its model is ever changed."""
+"""Every request body is understood or refused, and only its model is ever changed."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What a stream says does not depend on how its bytes are cut."""
+"""The content of a stream does not depend on how its bytes are cut."""
 
 import json
 from itertools import pairwise

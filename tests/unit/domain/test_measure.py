@@ -1,4 +1,4 @@
-"""What Prometheus can be told, and what not."""
+"""The checks of a plugin's metrics."""
 
 from math import inf, nan
 
@@ -30,7 +30,7 @@ def test_names_begin_with_the_plugin_s():
         measure("nexus_night_owls", Sample(1, {"wood": "a"}), Sample(1, {"wood": "ü\n"})),
     ],
 )
-def test_what_can_be_told_is_no_error(good):
+def test_a_valid_measure_passes(good):
     check_measure(good, "night")
 
 
@@ -64,7 +64,7 @@ def test_what_can_be_told_is_no_error(good):
         (measure("nexus_night_owls", Sample(1, {"wood": "a"}), Sample(2, {"wood": "a"})), "two samples of the same"),
     ],
 )
-def test_what_cannot_be_told_is_named_with_the_reason(bad, why):
+def test_an_invalid_measure_is_refused_with_the_reason(bad, why):
     with pytest.raises(ValueError) as refused:  # noqa: PT011 - its words are compared
         check_measure(bad, "night")
 

@@ -18,7 +18,7 @@ def test_one_slow_answer_among_many_hardly_moves_the_mean():
     assert measured(*[0.1] * 16, 60.0).mean_ms() < 120
 
 
-def test_a_lasting_change_is_believed():
+def test_a_lasting_change_moves_the_mean():
     assert measured(*[0.1] * 16, *[1.0] * 40).mean_ms() > 800
 
 
@@ -28,7 +28,7 @@ def test_a_measurement_counts_half_as_much_after_its_half_life():
     assert pace.aged(100.0 + HALF_LIFE_S)[0] == pytest.approx(1.0)
 
 
-def test_no_more_measurements_count_than_there_is_room_for():
+def test_the_weight_of_measurements_is_bounded():
     assert measured(*[0.1] * 1000).weight == pytest.approx(MAX_WEIGHT)
 
 

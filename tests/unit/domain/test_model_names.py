@@ -1,4 +1,4 @@
-"""Which names of models are near to another: the same stem first, then the letters."""
+"""Similar names of models: the same stem first, then the same letters."""
 
 import time
 from random import Random
@@ -37,7 +37,7 @@ def test_the_stem_of_a_name_is_what_people_remember(name, stem_of_it):
     ("name", "base"),
     [("m", "m"), ("M:8b", "m"), ("registry:5000/team/m", "registry:5000/team/m"), ("host:1/m:8b", "host:1/m")],
 )
-def test_a_tag_stands_behind_the_last_slash(name, base):
+def test_a_tag_follows_the_last_slash(name, base):
     assert untagged(name) == base
 
 
@@ -57,7 +57,7 @@ def test_a_tag_stands_behind_the_last_slash(name, base):
         ("日本", ["日本語"], []),
     ],
 )
-def test_near_names_are_those_of_the_same_stem_and_otherwise_those_with_the_same_letters(name, known, near):
+def test_near_names_share_the_stem_or_else_most_letters(name, known, near):
     assert list(NameIndex(known).near(name)) == near
 
 

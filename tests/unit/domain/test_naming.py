@@ -39,7 +39,7 @@ def test_a_name_with_a_loose_tag_stands_for_the_one_model_of_another_tag(name, m
     assert LOOSE.meaning(name, fleet).models == models
 
 
-def test_a_tag_is_taken_at_its_word_unless_the_operator_says_otherwise():
+def test_a_tag_is_exact_unless_configured_otherwise():
     assert Naming().meaning("llama3.2", make_fleet(ollama("llama3.2:3b"))).models == ("llama3.2",)
 
 

@@ -1,4 +1,4 @@
-"""What came of an exchange is how it ended, and not the status that it began with."""
+"""The result of an exchange depends on how it ended, not on its first status."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A dict that many look at together."""
+"""A dict that cannot be written."""
 
 import copy
 import pickle
@@ -24,7 +24,7 @@ SHARED = ReadOnlyDict({"a": 1})
         lambda d: d.update(b=2),
     ],
 )
-def test_nobody_writes_into_it(write):
+def test_it_cannot_be_written(write):
     with pytest.raises(TypeError, match="read-only"):
         write(SHARED)
 

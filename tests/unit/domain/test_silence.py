@@ -1,4 +1,4 @@
-"""When a backend's silence is remarkable, and when a request should rather be answered by another."""
+"""When a backend's silence is remarkable, and when a request should move to another one."""
 
 import pytest
 
@@ -127,11 +127,11 @@ def test_when_all_are_silent_none_is_remarkable():
     assert silent(one, two) == {}
 
 
-def test_a_backend_without_company_is_never_remarkable():
+def test_a_single_backend_is_never_remarkable():
     assert silent(asked(answered(make_backend(), ago_s=50.0), 40.0)) == {}
 
 
-def test_the_longest_answer_lately_sets_the_patience_and_not_the_mean():
+def test_the_longest_recent_answer_sets_the_patience():
     figures = answered(make_backend()).load.model(MODEL)
     for took_s in [1.0] * 8 + [9.0] + [1.0] * 8:
         figures.first_token.observe(took_s, NOW)
@@ -169,7 +169,7 @@ def test_an_answer_that_may_be_longer_is_given_longer(limit, max_tokens, patienc
     assert due_at == pytest.approx(NOW - 2.0 + patience_s)
 
 
-def test_how_long_a_stream_may_be_says_nothing_of_its_first_token():
+def test_the_limit_of_a_stream_does_not_delay_its_first_token():
     figures = ModelLoad()
     figures.first_token.observe(10.0, NOW, 8)
 

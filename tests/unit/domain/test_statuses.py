@@ -1,4 +1,4 @@
-"""Each status of a backend has one meaning, and one that no table names is a failure."""
+"""Each status of a backend has one meaning."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""The file of the sqlite store: whose it is, who else may use it, and what a sick disk does."""
+"""The file of the sqlite store: its owner, its other users, and failures of the disk."""
 
 import asyncio
 import os
@@ -64,7 +64,7 @@ async def test_a_folder_that_is_not_there_is_named(tmp_path):
     )
 
 
-async def test_what_is_no_regular_file_is_named(tmp_path):
+async def test_a_path_that_is_no_regular_file_is_named(tmp_path):
     await fails_alike(SqliteStore(tmp_path), "it is not a regular file; name another file with store.path")
 
 
@@ -228,7 +228,7 @@ def overwrite(path, content):
         file.write(content)
 
 
-async def test_a_file_that_an_older_copy_was_written_over_takes_nothing_more(store, tmp_path):
+async def test_a_file_overwritten_by_an_older_copy_takes_nothing_more(store, tmp_path):
     path = tmp_path / "nexus.sqlite3"
     await store.add("spent", 1)
     older = path.read_bytes()
@@ -245,7 +245,7 @@ async def test_a_file_that_an_older_copy_was_written_over_takes_nothing_more(sto
     assert await store.get("spent") == b"1"
 
 
-async def test_a_file_that_another_store_was_written_over_takes_nothing_more(store, tmp_path):
+async def test_a_file_overwritten_by_another_store_takes_nothing_more(store, tmp_path):
     path = tmp_path / "nexus.sqlite3"
     await store.add("spent", 6)
     other = SqliteStore(tmp_path / "other.sqlite3")
@@ -310,7 +310,7 @@ async def test_a_touched_file_is_still_the_same(store, tmp_path):
     assert await store.add("spent", 1) == 7
 
 
-async def test_two_that_share_a_file_take_neither_for_a_stranger(store, tmp_path):
+async def test_two_stores_may_share_a_file(store, tmp_path):
     other = SqliteStore(tmp_path / "nexus.sqlite3")
     await other.open()
 
@@ -321,7 +321,7 @@ async def test_two_that_share_a_file_take_neither_for_a_stranger(store, tmp_path
     assert await store.add("spent", 0) == 200
 
 
-async def test_processes_that_were_killed_leave_no_more_behind_than_there_is_room_for(tmp_path, monkeypatch):
+async def test_rows_of_killed_processes_are_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(opened_file, "MAX_OPENINGS", 3)
     path = tmp_path / "nexus.sqlite3"
     for _ in range(6):

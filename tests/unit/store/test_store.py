@@ -1,4 +1,4 @@
-"""What no store is ever asked to do."""
+"""The checks that all stores share."""
 
 from decimal import Decimal
 
@@ -13,7 +13,7 @@ from nexus.store.store import MAX_KEY_BYTES, MAX_VALUE_BYTES, Add, Delete, Put
 
 @pytest.mark.parametrize("key", ["", "a\0b", "\U0010ffff", "\ud800", "k" * (MAX_KEY_BYTES + 1)])
 @pytest.mark.parametrize("change", [lambda key: Put(key, b""), Delete, lambda key: Add(key, 1)])
-def test_a_key_that_not_every_store_can_keep_is_refused(change, key):
+def test_an_invalid_key_is_refused(change, key):
     with pytest.raises(ValueError, match=r"key|surrogates"):
         change(key)
 

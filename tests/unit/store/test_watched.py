@@ -1,4 +1,4 @@
-"""What fails at the store is told once, counted, and remembered until it works again."""
+"""A failure of the store is logged once, counted, and remembered until the next success."""
 
 import pytest
 from structlog.testing import capture_logs
@@ -17,7 +17,7 @@ class Sick(MemoryStore):
         return await super().get(key)
 
 
-async def test_a_failure_is_told_once_and_forgotten_when_it_works():
+async def test_a_failure_is_logged_once_until_the_next_success():
     sick = Sick()
     store = WatchedStore(sick)
     await store.open()
@@ -34,7 +34,7 @@ async def test_a_failure_is_told_once_and_forgotten_when_it_works():
     assert [line["event"] for line in logs] == ["store_failed", "store_recovered"]
 
 
-async def test_a_fault_of_the_caller_is_none_of_the_store():
+async def test_a_fault_of_the_caller_is_no_failure_of_the_store():
     store = WatchedStore(MemoryStore())
     await store.open()
     await store.put("name", b"gpu")
@@ -45,5 +45,5 @@ async def test_a_fault_of_the_caller_is_none_of_the_store():
     assert (store.failure, store.survives_restart) == (None, False)
 
 
-def test_what_the_store_has_besides_is_there():
+def test_further_attributes_of_the_store_are_passed_on():
     assert WatchedStore(Sick()).is_sick

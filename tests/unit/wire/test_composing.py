@@ -1,4 +1,4 @@
-"""A composed request asks for what it was made to ask for, at every endpoint that can say it."""
+"""A composed request has the wanted properties, at every endpoint that can express them."""
 
 import pytest
 
@@ -19,7 +19,7 @@ def understood(endpoint, body):
 
 
 @pytest.mark.parametrize("endpoint", JSON_ENDPOINTS, ids=lambda endpoint: endpoint.name)
-def test_every_endpoint_is_asked_for_the_model(endpoint):
+def test_a_request_to_every_endpoint_names_the_model(endpoint):
     content_type, body = compose(endpoint, SampleRequest(model="org/llama3:8b"))
 
     assert content_type == b"application/json"
@@ -29,7 +29,7 @@ def test_every_endpoint_is_asked_for_the_model(endpoint):
 
 @pytest.mark.parametrize("endpoint", [e for e in JSON_ENDPOINTS if e.name not in UNMEASURED], ids=lambda e: e.name)
 @pytest.mark.parametrize("needs_tools", [True, False])
-def test_the_prompt_is_as_long_as_it_is_to_be(endpoint, needs_tools):
+def test_the_prompt_has_the_wanted_length(endpoint, needs_tools):
     _, body = compose(endpoint, SampleRequest(model="m", prompt_tokens=9000, needs_tools=needs_tools))
 
     assert understood(endpoint, body).prompt_tokens == 9000
@@ -50,7 +50,7 @@ def test_a_chat_can_ask_for_everything(path):
 
 @pytest.mark.parametrize("path", [*CHATS, "/api/generate"])
 @pytest.mark.parametrize("need", ["needs_vision", "needs_tools", "needs_json"])
-def test_nothing_is_asked_for_that_was_not_wanted(path, need):
+def test_a_composed_request_asks_for_nothing_else(path, need):
     endpoint = ENDPOINTS[path]
 
     asked = understood(endpoint, compose(endpoint, SampleRequest(model="m", **{need: True}))[1])
@@ -67,20 +67,20 @@ def test_a_form_names_the_model(endpoint):
     assert multipart.understand(endpoint, changed, form_type(changed)).model == "other"
 
 
-def test_a_form_cannot_say_more():
+def test_a_form_names_only_the_model():
     with pytest.raises(RequestError, match="can only say the model"):
         compose(FORMS[0], SampleRequest(model="whisper", needs_json=True))
 
 
 @pytest.mark.parametrize("body", [b'{"model": "a", "messages": []}', b'{"messages": []}'])
-def test_another_model_takes_the_place_of_the_one_in_a_body(body):
+def test_the_model_of_a_body_is_replaced(body):
     endpoint = ENDPOINTS["/v1/chat/completions"]
 
     assert understood(endpoint, with_model(endpoint, b"application/json", body, "b")).model == "b"
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b'{"a": ' + b"[" * 100_000, b"\xff"])
-def test_what_cannot_be_read_is_left_to_be_refused(body):
+def test_an_unreadable_body_is_returned_unchanged(body):
     endpoint = ENDPOINTS["/v1/chat/completions"]
 
     assert with_model(endpoint, b"application/json", body, "b") == body

@@ -1,4 +1,4 @@
-"""A stream that was not asked for becomes a document, and a document becomes the stream that was."""
+"""Streams are converted into documents, and documents into streams."""
 
 import json
 
@@ -103,7 +103,7 @@ def test_a_document_survives_being_streamed_and_collected(path):
 
 
 @pytest.mark.parametrize("path", DOCUMENTS)
-def test_the_stream_of_a_document_is_finished_and_tells_its_usage(path):
+def test_the_stream_of_a_document_is_complete_and_has_its_usage(path):
     scan, _ = opened(path)
     stream = as_stream(path, DOCUMENTS[path])
 
@@ -128,7 +128,7 @@ def test_the_streams_of_servers_are_collected(dialect):
         assert document["object"] == "response"
 
 
-def test_the_arguments_of_tool_calls_are_put_together():
+def test_the_arguments_of_tool_calls_are_merged():
     first = {"index": 0, "id": "call-1", "type": "function", "function": {"name": "f", "arguments": ""}}
     stream = chunks(
         {"delta": {"role": "assistant", "content": None, "tool_calls": [first]}},
@@ -158,7 +158,7 @@ def test_the_calls_of_ollama_are_all_kept():
     assert document == {"message": message, "done": True, "eval_count": 5}
 
 
-def test_only_finished_pictures_are_kept():
+def test_only_final_images_are_kept():
     events = [
         {"type": "image_generation.partial_image", "b64_json": "aa"},
         {"type": "image_generation.completed", "b64_json": "bb", "created_at": 1, "usage": {"input_tokens": 1}},
@@ -171,7 +171,7 @@ def test_only_finished_pictures_are_kept():
 
 
 @pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/audio/speech", "/api/embed", "/v1/messages/count_tokens"])
-def test_some_answers_have_no_other_form(path):
+def test_some_answers_are_not_converted(path):
     protocol, endpoint = PROTOCOLS[ENDPOINTS[path].protocol], ENDPOINTS[path]
 
     assert protocol.collector(endpoint) is None
@@ -182,7 +182,7 @@ def test_some_answers_have_no_other_form(path):
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b'"a"', b"{}", b'{"choices":[1],"content":[1],"output":1}', b"\xff"]
 )
-def test_what_is_no_answer_is_no_stream(dialect, body):
+def test_an_invalid_document_makes_no_stream(dialect, body):
     assert as_stream(dialect.path, body) is None
 
 
@@ -190,7 +190,7 @@ def test_what_is_no_answer_is_no_stream(dialect, body):
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"1", b"[]", b'{"choices":1}', b'{"choices":[1]}', b'{"type":"message_start","message":1}']
 )
-def test_events_that_cannot_be_read_collect_to_nothing_bad(dialect, content):
+def test_unreadable_events_are_skipped(dialect, content):
     _, collector = opened(dialect.path)
 
     collector.add(Event(b"", content))
@@ -198,11 +198,11 @@ def test_events_that_cannot_be_read_collect_to_nothing_bad(dialect, content):
     assert collector.document() is None or isinstance(json.loads(collector.document()), dict)
 
 
-def test_a_single_line_of_ollama_is_read_as_it_is():
+def test_a_single_line_of_ollama_stays_as_it_is():
     assert as_stream(OLLAMA.path, b'{"model":"m","done":true,"done_reason":"load"}') is None
 
 
-def test_a_document_for_people_becomes_one_line():
+def test_a_pretty_printed_document_becomes_one_line():
     document = {"model": "m", "message": {"content": "a\nb"}, "done": True}
 
     line = as_stream(OLLAMA.path, json.dumps(document, indent=2).encode() + b"\n")

@@ -1,4 +1,4 @@
-"""Nexus's own errors, in each protocol and in the eyes of its library."""
+"""Errors of Nexus, in each protocol and as read by its client library."""
 
 import json
 
@@ -32,13 +32,13 @@ def encoded(protocol, error):
         ("ttft_timeout", "server_error"),
     ],
 )
-def test_openai_s_type_says_whose_fault_it_is(code, type_):
+def test_openai_s_type_follows_the_code(code, type_):
     assert encoded("openai", RequestError(code, "what to do", param="model")) == {
         "error": {"message": "what to do", "type": type_, "param": "model", "code": code}
     }
 
 
-def test_what_would_help_stands_beside_the_error():
+def test_the_context_is_encoded_beside_the_error():
     error = RequestError("no_healthy_backend", "m", context=CONTEXT)
 
     assert encoded("openai", error) == {
@@ -89,7 +89,7 @@ TOO_LONG = {"context_length": 1024, "prompt_tokens": 1500, "needed_tokens": 1500
         ("ollama", None, "This model's maximum context length is 1024 tokens."),
     ],
 )
-def test_what_is_too_long_is_told_in_the_words_of_each_protocol(protocol, context, message):
+def test_a_long_prompt_has_the_message_of_each_protocol(protocol, context, message):
     error = RequestError(
         "context_length_exceeded", "This model's maximum context length is 1024 tokens.", context=context
     )
@@ -101,7 +101,7 @@ def test_what_is_too_long_is_told_in_the_words_of_each_protocol(protocol, contex
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_what_a_message_quotes_cannot_hurt_a_terminal(protocol):
+def test_control_characters_in_a_message_are_escaped(protocol):
     body = PROTOCOLS[protocol].encode_error(RequestError("not_found", "a\x1b[31m\u202eb\ud800\n" + "x" * 5000), "r")
 
     assert b"\\\\x1b[31m\\\\u202eb\\\\ud800\\\\n" in body

@@ -5,7 +5,7 @@ import pytest
 from nexus.wire.json_members import CrowdedObjectError, members
 
 
-def test_each_member_s_value_is_found_as_it_stands():
+def test_the_value_of_each_member_is_found():
     body = b' { "a" : [1, {"b": "]"}] ,\n"\\u0062":"x\\"}", "c":-1.5e3,"d":{ } ,"e":null}'
 
     found = [(member.name, body[member.start : member.end]) for member in members(body)]

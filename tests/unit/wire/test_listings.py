@@ -1,4 +1,4 @@
-"""Lists of models, merged over the fleet, in the eyes of each client library."""
+"""Lists of models, merged over the fleet, also as read by client libraries."""
 
 import json
 from datetime import UTC, datetime
@@ -49,7 +49,7 @@ def asked(path, fleet, *, method="GET", body=b"", is_anthropic=False, naming=NAM
     return json.loads(page.body)
 
 
-def test_each_name_has_one_row_whatever_number_of_backends_has_it(fleet):
+def test_a_name_on_several_backends_has_one_row(fleet):
     names = [row["id"] for row in asked("/v1/models", fleet)["data"]]
 
     assert names == ["far", "gpt-4", "llama3", "org/embed", "phi:latest", "qwen"]
@@ -68,7 +68,7 @@ def test_each_name_has_one_row_whatever_number_of_backends_has_it(fleet):
         ([], ["m:latest"], {"m:latest": ["mac"]}),
     ],
 )
-def test_names_by_which_one_model_goes_on_several_servers_have_one_row(others, ollamas, listed):
+def test_spellings_of_one_model_on_several_servers_have_one_row(others, ollamas, listed):
     fleet = make_fleet(make_backend("gpu-1", models=others), make_backend("mac", kind="ollama", models=ollamas))
 
     for path, rows, name in (("/v1/models", "data", "id"), ("/api/tags", "models", "name")):
@@ -84,7 +84,7 @@ def test_a_model_stays_listed_as_it_is_when_the_other_server_is_unhealthy():
     assert asked("/v1/models/m:latest", fleet)["backends"] == ["mac"]
 
 
-def test_a_row_promises_what_the_best_healthy_backend_can_do(fleet):
+def test_a_row_has_the_capabilities_of_its_healthy_backends(fleet):
     assert asked("/v1/models/llama3", fleet) == {
         "id": "llama3",
         "object": "model",
@@ -103,7 +103,7 @@ def test_an_alias_stands_for_all_its_models(fleet):
     assert rows["qwen"]["backends"] == ["gpu-2"], "a real model wins over an alias of its name"
 
 
-def test_created_does_not_move_with_time_or_health(fleet):
+def test_created_does_not_change_with_time_or_health(fleet):
     healthy = make_fleet(make_backend("gpu-1", models=["m"]))
 
     assert asked("/v1/models/m", healthy)["created"] == asked("/v1/models/m", healthy)["created"] == 1_700_000_000
@@ -120,7 +120,7 @@ def test_a_model_is_found_under_its_other_spellings(fleet):
 
 @pytest.mark.parametrize("is_anthropic", [True, False])
 @pytest.mark.parametrize("name", ["nope", "gone", "nowhere", "%ff", ""])
-def test_what_no_healthy_backend_has_is_not_found(name, is_anthropic, fleet):
+def test_a_model_without_a_healthy_backend_is_not_found(name, is_anthropic, fleet):
     with pytest.raises(RequestError) as refused:
         asked(f"/v1/models/{name}", fleet, is_anthropic=is_anthropic)
 
@@ -187,11 +187,11 @@ def test_ollama_s_library_reads_one_model(key, fleet, ollama_client):
     assert model.modelinfo[f"{model.modelinfo['general.architecture']}.context_length"] == 32_768
 
 
-def test_what_only_embeds_completes_nothing(fleet):
+def test_an_embedding_model_does_not_complete(fleet):
     assert asked("/api/show", fleet, method="POST", body=b'{"model":"org/embed"}')["capabilities"] == ["embedding"]
 
 
-def test_what_embeds_and_calls_tools_completes_too():
+def test_an_embedding_model_that_calls_tools_completes_too():
     fleet = make_fleet(make_backend("mac", models=[ModelFacts(name="llama3", embeddings=True, tools=True)]))
 
     shown = asked("/api/show", fleet, method="POST", body=b'{"model":"llama3"}')
@@ -209,7 +209,7 @@ def test_what_embeds_and_calls_tools_completes_too():
         (b'{"model":"nope"}', "model_not_found"),
     ],
 )
-def test_ollama_shows_only_what_is_asked_for_rightly(body, code, fleet):
+def test_ollama_show_refuses_an_invalid_request(body, code, fleet):
     with pytest.raises(RequestError) as refused:
         asked("/api/show", fleet, method="POST", body=body)
 
@@ -221,7 +221,7 @@ def test_ollama_s_version_is_one_that_clients_can_compare(fleet):
 
 
 @pytest.mark.parametrize("status", [Status.UNHEALTHY, Status.LOADING])
-def test_a_model_that_is_only_left_to_a_last_resort_is_listed(status):
+def test_a_model_that_is_only_a_last_resort_is_listed(status):
     fleet = make_fleet(make_backend("gpu-1", models=["m"], status=status), make_backend("gpu-2", models=["other"]))
 
     assert [row.name for row in catalogue.entries(fleet, Naming())] == ["m", "other"]
@@ -235,7 +235,7 @@ NEAR = make_fleet(make_backend("mac", kind="ollama", models=["llama3.2:3b", "phi
     ("path", "method", "body"),
     [("/v1/models/lama3.2", "GET", b""), ("/api/show", "POST", b'{"model":"lama3.2"}')],
 )
-def test_a_model_that_is_not_found_may_be_one_of_a_near_name(path, method, body):
+def test_a_model_that_is_not_found_gets_suggestions(path, method, body):
     with pytest.raises(RequestError, match=r"Did you mean 'llama3\.2:3b'") as refused:
         asked(path, NEAR, method=method, body=body)
 

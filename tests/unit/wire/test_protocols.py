@@ -17,7 +17,7 @@ def test_no_two_endpoints_share_a_name_or_within_a_protocol_a_method_and_a_path(
     assert len(set(places)) == len(places)
 
 
-def test_what_backends_speak_is_what_clients_can_call():
+def test_all_endpoints_of_backends_can_be_called():
     spoken = frozenset().union(*PROTOCOL_ENDPOINTS.values())
 
     assert spoken == {endpoint.name for endpoint in EVERY}
@@ -43,7 +43,7 @@ def test_an_endpoint_belongs_to_the_protocol_that_it_is_named_after():
         ("/v1/audio/transcriptions", b"", False),
     ],
 )
-def test_a_cut_document_is_told_from_a_whole_one(path, body, is_complete):
+def test_a_truncated_document_is_recognised(path, body, is_complete):
     endpoint = ENDPOINTS[path]
 
     assert PROTOCOLS[endpoint.protocol].looks_complete(endpoint, body) is is_complete
@@ -72,7 +72,7 @@ def test_a_cut_document_is_told_from_a_whole_one(path, body, is_complete):
         ("/api/chat", b"{}", None),
     ],
 )
-def test_the_usage_of_a_whole_answer_is_read_when_it_can_be_true(path, body, expected):
+def test_a_plausible_usage_of_a_whole_answer_is_read(path, body, expected):
     usage = PROTOCOLS[ENDPOINTS[path].protocol].usage_of(body)
 
     assert (usage and (usage.prompt_tokens, usage.completion_tokens)) == expected

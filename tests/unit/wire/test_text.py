@@ -1,4 +1,4 @@
-"""What is heard of an answer is what the model says, in every protocol, and nothing around it."""
+"""The model's text in answers of every protocol."""
 
 import json
 
@@ -19,7 +19,7 @@ def delta(**delta):
     return sse({"choices": [{"index": 0, "delta": delta}]})
 
 
-def heard(path, *blocks):
+def text_in(path, *blocks):
     endpoint = ENDPOINTS[path]
     scan, told = PROTOCOLS[endpoint.protocol].open_stream(endpoint), []
     scan.listen(told.append)
@@ -55,16 +55,16 @@ CALL = {"index": 0, "function": {"name": "add", "arguments": "{}"}}
         ("/api/generate", line({"response": "Hi", "done": False}), "Hi"),
     ],
 )
-def test_of_a_stream_the_text_is_heard(path, block, text):
-    assert sorted(heard(path, block)) == sorted(text)
+def test_the_text_of_a_stream_is_read(path, block, text):
+    assert sorted(text_in(path, block)) == sorted(text)
 
 
-def test_events_that_are_cut_are_heard_once_they_are_whole():
+def test_the_text_of_a_cut_event_is_read_when_it_is_complete():
     whole = delta(content="Hello ") + delta(content="there")
 
     pieces = [whole[at : at + 7] for at in range(0, len(whole), 7)]
 
-    assert heard("/v1/chat/completions", *pieces) == "Hello there"
+    assert text_in("/v1/chat/completions", *pieces) == "Hello there"
 
 
 @pytest.mark.parametrize(
@@ -79,11 +79,11 @@ def test_events_that_are_cut_are_heard_once_they_are_whole():
         ("ollama", {"response": "Hi"}, "Hi"),
     ],
 )
-def test_of_a_whole_answer_the_text_is_read(protocol, answer, text):
+def test_the_text_of_a_whole_answer_is_read(protocol, answer, text):
     assert PROTOCOLS[protocol].text_of(json.dumps(answer).encode()) == text
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("body", [b"", b"\xff", b"[1]", b'{"content": 1, "choices": 2, "message": 3}'])
-def test_what_is_no_answer_says_nothing(protocol, body):
+def test_an_invalid_answer_has_no_text(protocol, body):
     assert PROTOCOLS[protocol].text_of(body) == ""

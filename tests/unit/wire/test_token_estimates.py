@@ -1,4 +1,4 @@
-"""Where a backend reports no usage, it is estimated from what passes."""
+"""Estimates of usage that a backend does not report."""
 
 import json
 
@@ -39,7 +39,7 @@ def test_a_stream_of_a_token_per_event_has_as_many(count):
     assert one_by_one.estimated_tokens() == at_once.estimated_tokens() == count
 
 
-def test_what_comes_in_long_pieces_is_estimated_by_its_size():
+def test_long_events_are_estimated_by_their_size():
     piece = " ".join(WORDS * 5)
 
     scan = opened("/v1/chat/completions", *chat_stream([piece] * 20))
@@ -54,11 +54,11 @@ def test_other_line_ends_count_too():
 
 
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
-def test_each_protocol_s_stream_has_about_the_tokens_that_came(dialect):
+def test_the_tokens_of_each_protocol_s_stream_are_estimated(dialect):
     assert opened(dialect.path, *dialect.events).estimated_tokens() == pytest.approx(2, abs=1)
 
 
-def test_nothing_said_is_no_token():
+def test_an_answer_without_text_has_no_tokens():
     assert opened("/v1/chat/completions").estimated_tokens() == 0
     assert opened("/v1/chat/completions", *chat_stream([])).estimated_tokens() == 0
 
@@ -71,7 +71,7 @@ def test_zero_is_no_count_where_something_was_answered(usage, answers, is_missin
     assert is_uncounted(usage, Requirements(model="m", answers=answers)) is is_missing
 
 
-def test_an_estimate_says_that_it_is_one():
+def test_an_estimate_is_marked_as_one():
     wanted = Requirements(model="m", prompt_tokens=7, further_prompt_tokens=2)
 
     chat = estimated_usage(ENDPOINTS["/v1/chat/completions"], wanted, 5)
@@ -83,7 +83,7 @@ def test_an_estimate_says_that_it_is_one():
     assert estimated_usage(ENDPOINTS["/v1/messages/count_tokens"], wanted, 0) is None
 
 
-def test_llama_cpp_s_own_endpoint_tells_its_tokens_too():
+def test_llama_cpp_s_own_endpoint_reports_tokens_too():
     last = {"content": "", "stop": True, "timings": {"cache_n": 1, "prompt_n": 2, "predicted_n": 3}}
 
     scan = opened("/completion", b'data: {"content":"a","stop":false}\n\n', f"data: {json.dumps(last)}\n\n".encode())

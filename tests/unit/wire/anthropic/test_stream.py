@@ -1,4 +1,4 @@
-"""What passing streams of Anthropic's API tell."""
+"""Streams of Anthropic's API."""
 
 import json
 
@@ -51,11 +51,11 @@ def test_a_message_is_finished_by_its_stop(opened):
 
 
 @pytest.mark.parametrize("blocks", [[START, BLOCK, DELTA, END, STOP], [START + BLOCK + DELTA + END + STOP]])
-def test_the_usage_is_told_at_both_ends(opened, blocks):
+def test_the_usage_is_read_from_both_ends(opened, blocks):
     assert opened(PATH, *blocks).usage() == TokenUsage(25, 7)
 
 
-def test_a_cut_message_has_the_usage_told_so_far(opened):
+def test_a_truncated_message_has_the_usage_reported_so_far(opened):
     assert opened(PATH, START, BLOCK, DELTA).usage() == TokenUsage(25, 1)
 
 
@@ -65,7 +65,7 @@ def test_the_end_may_correct_the_beginning(opened):
     assert opened(PATH, START, DELTA, end).usage() == TokenUsage(9, 7)
 
 
-def test_a_usage_that_cannot_be_true_is_none(opened):
+def test_an_implausible_usage_is_ignored(opened):
     assert opened(PATH, START, DELTA, event("message_delta", usage={"output_tokens": -7})).usage() is None
 
 

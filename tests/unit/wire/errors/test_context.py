@@ -1,4 +1,4 @@
-"""Engines say in many ways that a prompt exceeds the context; each is recognised, and nothing else is."""
+"""Engines' errors that a prompt exceeds the context."""
 
 import json
 
@@ -63,5 +63,5 @@ def test_another_error_is_not_mistaken_for_it(text):
 
 @pytest.mark.parametrize("status", [200, 401, 403, 404, 429, 503])
 @each_wording
-def test_with_another_status_it_is_another_matter(wording, status):
+def test_another_status_is_no_context_error(wording, status):
     assert context_exceeded(status, wording.example.encode()) is None

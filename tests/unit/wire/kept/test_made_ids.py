@@ -1,4 +1,4 @@
-"""Which ids an answer tells of what its backend keeps."""
+"""The ids in an answer of things that its backend keeps."""
 
 import pytest
 
@@ -21,11 +21,11 @@ from nexus.wire.kept.made_ids import made_id_in_part, made_ids, made_ids_in_stre
         (b"[]", ()),
     ],
 )
-def test_a_whole_answer_tells_its_own_and_those_of_what_it_names(body, ids):
+def test_a_whole_answer_has_its_own_id_and_those_of_its_parts(body, ids):
     assert made_ids(body) == ids
 
 
-def test_a_list_tells_so_many_and_no_more():
+def test_the_ids_of_a_list_are_bounded():
     rows = b",".join(b'{"id":"file-%d"}' % number for number in range(1000))
 
     assert len(made_ids(b'{"data":[%b]}' % rows)) <= 200
@@ -40,10 +40,10 @@ def test_a_list_tells_so_many_and_no_more():
         (b"", ()),
     ],
 )
-def test_a_stream_tells_it_at_its_beginning(beginning, ids):
+def test_the_id_of_a_stream_is_in_its_first_event(beginning, ids):
     assert made_ids_in_stream(beginning) == ids
 
 
-def test_of_an_answer_that_is_too_long_the_first_id_counts():
+def test_a_long_answer_gives_its_first_id():
     assert made_id_in_part(b'{\n  "id": "resp_1", "output": [{"id": "msg_1", "result": "AAAA') == ("resp_1",)
     assert made_id_in_part(b'{"output": "AAAA') == ()

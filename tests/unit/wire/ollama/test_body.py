@@ -108,12 +108,12 @@ def test_a_call_that_only_loads_a_model_asks_for_no_answer(path, members):
         ("/api/embed", {"input": []}),
     ],
 )
-def test_all_other_calls_ask_for_one(path, members):
+def test_all_other_calls_ask_for_an_answer(path, members):
     assert understood(path, **members).answers == 1
 
 
 @pytest.mark.parametrize("name", [r"prom\u0070t", "messa\u017fes"])
-def test_a_name_that_only_other_readers_know_may_ask_for_an_answer(name):
+def test_another_spelling_of_a_member_may_ask_for_an_answer(name):
     body = f'{{"model":"m","{name}":"x"}}'.encode()
 
     assert PROTOCOL.understand(PATHS["/api/generate"], body).answers == 1

@@ -1,4 +1,4 @@
-"""What passing streams of Ollama's API tell."""
+"""Streams of Ollama's API."""
 
 import json
 
@@ -38,7 +38,7 @@ LAST = line(done=True, message={"role": "assistant", "content": ""}, prompt_eval
         (b"not JSON\n", True),
     ],
 )
-def test_content_is_what_is_said(opened, block, has_content):
+def test_text_is_content(opened, block, has_content):
     assert opened(PATH, said(""), block).has_content is has_content
 
 
@@ -68,7 +68,7 @@ def test_a_cached_prompt_counts_nothing(opened):
 
 
 @pytest.mark.parametrize("lie", [-1, 10**12, "many", 1.5])
-def test_a_usage_that_cannot_be_true_is_none(opened, lie):
+def test_an_implausible_usage_is_ignored(opened, lie):
     assert opened(PATH, said("hi"), line(done=True, eval_count=lie)).usage() is None
 
 

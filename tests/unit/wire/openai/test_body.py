@@ -38,7 +38,7 @@ def test_only_a_streamed_answer_is_streamed():
         ("/v1/chat/completions", "sse", False),
     ],
 )
-def test_speech_is_streamed_when_its_format_says_so(path, format_, is_stream):
+def test_speech_is_streamed_by_its_own_member(path, format_, is_stream):
     assert understood(path, stream_format=format_).is_stream is is_stream
 
 
@@ -71,7 +71,7 @@ def test_tools_count_as_prompt():
         {"type": "file", "file": {"file_data": IMAGE}},
     ],
 )
-def test_what_is_no_text_does_not_count_as_prompt(part):
+def test_files_do_not_count_as_prompt(part):
     assert understood(**parts(part)).prompt_tokens < 60
 
 
@@ -157,7 +157,7 @@ def test_the_limit_of_the_answer_is_read_whatever_it_is_called(members, limit):
     ("members", "limit"),
     [({"max_output_tokens": 7}, 7), ({"max_output_tokens": 7, "max_tokens": 1}, 7), ({"max_tokens": 1}, None)],
 )
-def test_a_limit_that_the_endpoint_does_not_know_is_none(members, limit):
+def test_a_limit_of_another_endpoint_is_ignored(members, limit):
     assert understood("/v1/responses", **members).max_tokens == limit
 
 
@@ -181,7 +181,7 @@ def test_a_reranked_query_must_fit_beside_the_longest_document():
     assert understood("/v1/rerank", query="x" * 40, documents=["y" * 400, "y" * 80]).prompt_tokens == 110
 
 
-def test_prompts_of_a_text_completion_are_answered_one_by_one():
+def test_prompts_of_a_text_completion_are_answered_separately():
     assert understood("/v1/completions", prompt=["x" * 400] * 5).prompt_tokens == 100
 
 
@@ -201,12 +201,12 @@ def test_prompts_of_a_text_completion_are_answered_one_by_one():
         ("/v1/images/generations", {"prompt": "x", "n": 10}, 0, 10),
     ],
 )
-def test_what_several_prompts_and_choices_cost_is_known(path, members, further, answers):
+def test_prompts_and_choices_multiply_the_answers(path, members, further, answers):
     needed = understood(path, **members)
 
     assert (needed.further_prompt_tokens, needed.answers) == (further, answers)
 
 
 @pytest.mark.parametrize("path", ["/tokenize", "/detokenize", "/v1/audio/speech"])
-def test_a_context_does_not_limit_what_is_not_put_into_it(path):
+def test_inputs_that_no_model_reads_count_no_tokens(path):
     assert understood(path, prompt="x" * 4000, input="y" * 4000).prompt_tokens == 0

@@ -1,4 +1,4 @@
-"""What a request refers to that one backend keeps is found wherever it stands, and nowhere else."""
+"""References in a request to things that one backend keeps."""
 
 import json
 
@@ -45,11 +45,11 @@ PART = {"role": "user", "content": [{"type": "input_file", "file_id": "file-1"}]
         ),
     ],
 )
-def test_a_body_refers_to_what_it_names(name, members, found):
+def test_all_references_in_a_body_are_found(name, members, found):
     assert references(name, **members) == found
 
 
-def test_there_are_never_more_than_so_many():
+def test_the_number_of_references_is_bounded():
     many = [{"file_id": f"file-{number}"} for number in range(1000)]
 
     assert len(references("openai.responses", input=[{"role": "user", "content": many}])) == MAX_REFERENCES
@@ -65,7 +65,7 @@ def test_there_are_never_more_than_so_many():
         ("openai.embeddings", True, False),
     ],
 )
-def test_an_answer_is_kept_as_its_api_has_it(name, store, is_kept):
+def test_an_answer_is_kept_by_its_api_s_default(name, store, is_kept):
     endpoint = ENDPOINTS[name]
     members = {} if store is None else {"store": store}
 

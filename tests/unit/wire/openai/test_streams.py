@@ -1,4 +1,4 @@
-"""What passing streams of OpenAI's API tell."""
+"""Streams of OpenAI's API."""
 
 import json
 
@@ -42,7 +42,7 @@ def usage_chunk(prompt, completion):
         DONE,
     ],
 )
-def test_what_only_announces_a_chat_is_no_content(opened, block):
+def test_a_lifecycle_chunk_is_no_content(opened, block):
     assert not opened(CHAT, block).has_content
 
 
@@ -61,7 +61,7 @@ def test_what_only_announces_a_chat_is_no_content(opened, block):
         b"data: " + b"[" * 5000 + b"\n\n",
     ],
 )
-def test_whatever_else_comes_is_content(opened, block):
+def test_every_other_chunk_is_content(opened, block):
     scan = opened(CHAT, chunk(role="assistant", content=""), block)
 
     assert (scan.has_content, scan.has_error) == (True, False)
@@ -97,7 +97,7 @@ def test_comments_are_no_data(opened):
         ([], False, b""),
     ],
 )
-def test_a_chat_is_finished_by_its_marker_or_by_saying_why_it_stops(opened, blocks, is_finished, closing):
+def test_a_chat_ends_with_its_marker_or_finish_reason(opened, blocks, is_finished, closing):
     scan = opened(CHAT, *blocks)
 
     assert (scan.is_finished(), scan.closing()) == (is_finished, closing)
@@ -110,18 +110,18 @@ def test_a_chat_with_two_choices_is_not_finished_by_one(opened):
     assert not opened(CHAT, first, second).is_finished()
 
 
-def test_the_last_usage_counts_and_nothing_is_added_up(opened):
+def test_the_last_usage_counts(opened):
     scan = opened(CHAT, usage_chunk(5, 1), chunk(content='"prompt_tokens": 99'), usage_chunk(5, 7), chunk("stop"), DONE)
 
     assert scan.usage() == TokenUsage(5, 7)
 
 
 @pytest.mark.parametrize("lie", [-1, 10**12, "many", "12", 1.5, True, {}])
-def test_a_usage_that_cannot_be_true_is_none(opened, lie):
+def test_an_implausible_usage_is_ignored(opened, lie):
     assert opened(CHAT, chunk(content="hi"), usage_chunk(lie, 3), DONE).usage() is None
 
 
-def test_llama_cpp_tells_its_tokens_whether_or_not_a_usage_is_wanted(opened):
+def test_llama_cpp_s_timings_serve_as_a_usage(opened):
     timings = {"cache_n": 90, "prompt_n": 10, "predicted_n": 7, "predicted_per_second": 50.0}
     last = sse({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "timings": timings})
 
@@ -138,7 +138,7 @@ def test_llama_cpp_tells_its_tokens_whether_or_not_a_usage_is_wanted(opened):
         ({"total_tokens": 12}, TokenUsage(12)),
     ],
 )
-def test_a_total_beyond_its_parts_is_what_the_model_thought(opened, usage, counted):
+def test_a_total_above_its_parts_includes_thoughts(opened, usage, counted):
     assert (
         opened(
             CHAT,
@@ -220,7 +220,7 @@ def ended(how, **members):
     return response_event(f"response.{how}", response={"id": "r", "error": None, "usage": usage, **members})
 
 
-def test_what_only_announces_a_response_is_no_content(opened):
+def test_a_lifecycle_event_of_a_response_is_no_content(opened):
     types = [
         "created",
         "queued",
@@ -311,5 +311,5 @@ def test_the_failure_of_a_response_is_also_an_event_of_its_own(opened):
         ([sse({"type": "image_generation.partial_image"}), sse({"type": "image_generation.completed"})], True),
     ],
 )
-def test_other_streams_are_finished_by_what_is_done(opened, blocks, is_finished):
+def test_other_streams_end_with_a_done_or_completed_event(opened, blocks, is_finished):
     assert opened("/v1/audio/speech", *blocks).is_finished() is is_finished

@@ -1,4 +1,4 @@
-"""Bodies that two readers could understand in two ways, or that no engine survives, are refused in every protocol."""
+"""Ambiguous or harmful bodies are refused in every protocol."""
 
 import json
 
@@ -34,7 +34,7 @@ NO_JSON = {
 
 @pytest.mark.parametrize("body", NO_JSON.values(), ids=NO_JSON)
 @pytest.mark.parametrize("path", CHAT_PATHS)
-def test_what_is_no_json_is_refused_as_such(path, body):
+def test_invalid_json_is_refused(path, body):
     assert refusal(path, body).code == "invalid_json"
 
 
@@ -72,7 +72,7 @@ def test_a_wrong_value_is_refused_with_its_name(path, body, param):
 @pytest.mark.parametrize("number", ["1e400", "-1E+999", "9" * 5000])
 @pytest.mark.parametrize("member", ["temperature", "max_tokens", "x", "seed"])
 @pytest.mark.parametrize("path", CHAT_PATHS)
-def test_a_number_that_is_none_to_some_readers_is_refused(path, member, number):
+def test_a_number_that_some_parsers_refuse_is_refused(path, member, number):
     assert refusal(path, f'{{"model":"m","{member}":{number}}}'.encode()).status == 400
     assert refusal(path, f'{{"{member}":[{{"y":{number}}}],"model":"m"}}'.encode()).status == 400
 
@@ -92,7 +92,7 @@ REFUSED = [
 
 @pytest.mark.parametrize("value", ["http://127.0.0.1:1", None, {"a": "b"}, ["m"], 5])
 @pytest.mark.parametrize(("path", "name"), REFUSED)
-def test_a_request_cannot_say_where_it_goes_or_with_which_key(path, name, value):
+def test_a_request_cannot_choose_its_server_or_key(path, name, value):
     refused = refusal(path, json.dumps({"model": "m", name: value}).encode())
 
     assert (refused.code, refused.param) == ("unsupported_parameter", name)
@@ -100,7 +100,7 @@ def test_a_request_cannot_say_where_it_goes_or_with_which_key(path, name, value)
 
 
 @pytest.mark.parametrize(("path", "name"), [("/v1/messages", "fallbacks"), *(("/api/chat", name) for name in STEERING)])
-def test_a_member_that_steers_nothing_in_this_protocol_is_not_refused(path, name):
+def test_a_member_without_effect_in_this_protocol_is_accepted(path, name):
     body = {"model": "m", "messages": [], name: [{"model": "other"}]}
 
     assert understood(path, json.dumps(body).encode()).model == "m"
@@ -112,7 +112,7 @@ def test_a_nested_member_may_have_any_name():
     assert understood("/v1/chat/completions", json.dumps(body).encode()).model == "m"
 
 
-def test_no_byte_of_the_body_is_in_a_refusal():
+def test_an_error_does_not_quote_the_body():
     canary = "canary-4711"
     bodies = [
         {"model": "m", "api_key": canary},
@@ -172,7 +172,7 @@ def test_an_absurd_value_is_refused_with_its_name(path, members, param):
         {"stream": True, "stream_options": {"include_usage": True}},
     ],
 )
-def test_what_some_client_could_mean_is_not_refused(members):
+def test_an_unusual_but_sensible_value_is_accepted(members):
     assert understood("/v1/chat/completions", json.dumps({"model": "m", **members}).encode()).model == "m"
 
 

@@ -1,4 +1,4 @@
-"""The one member that may be changed on the way."""
+"""Replacing the model in a JSON body."""
 
 import pytest
 

@@ -24,7 +24,7 @@ END = b"--XX--\r\n"
 @pytest.mark.parametrize(
     "body", [field(b"model", b"whisper") + FILE + END, FILE + ODD_FILE + field(b"model", b"whisper") + END]
 )
-def test_the_model_may_stand_anywhere(body):
+def test_the_model_may_be_any_part(body):
     assert multipart.understand(ENDPOINT, body, TYPE).model == "whisper"
     assert multipart.replace_model(body, TYPE, "new") == body.replace(b"whisper", b"new")
 
@@ -61,7 +61,7 @@ def test_the_boundary_is_found(content_type):
         b"multipart/form-data; boundary=" + b"X" * 300,
     ],
 )
-def test_without_one_boundary_there_is_no_form(content_type):
+def test_a_form_needs_exactly_one_boundary(content_type):
     with pytest.raises(RequestError) as refused:
         multipart.understand(ENDPOINT, field(b"model", b"m") + END, content_type)
 
@@ -94,7 +94,7 @@ def test_without_one_boundary_there_is_no_form(content_type):
         (field(b"x", b"") * 1001 + field(b"model", b"a") + END, None),
     ],
 )
-def test_a_form_that_readers_would_read_differently_is_refused(body, param):
+def test_a_form_that_parsers_read_differently_is_refused(body, param):
     with pytest.raises(RequestError) as refused:
         multipart.understand(ENDPOINT, body, TYPE)
 
@@ -103,7 +103,7 @@ def test_a_form_that_readers_would_read_differently_is_refused(body, param):
 
 @pytest.mark.parametrize(("value", "answers"), [(b"3", 3), (b"128", 128), (b"0", 1), (b"", 1)])
 @pytest.mark.parametrize("path", ["/v1/images/edits", "/v1/images/variations"])
-def test_a_form_may_ask_for_several_pictures(path, value, answers):
+def test_a_form_may_ask_for_several_images(path, value, answers):
     body = field(b"model", b"m") + FILE + field(b"n", value) + END
 
     assert multipart.understand(ENDPOINTS[path], body, TYPE).answers == answers
@@ -112,27 +112,27 @@ def test_a_form_may_ask_for_several_pictures(path, value, answers):
 @pytest.mark.parametrize(
     "value", [b"16385", b"-1", b"+8", b" 8", b"8.0", b"1_0", b"1e1", b"8\n", "٨".encode(), b"\xff"]
 )
-def test_a_number_of_pictures_that_is_too_large_or_read_by_some_only_is_refused(value):
+def test_a_large_or_ambiguous_number_of_images_is_refused(value):
     with pytest.raises(RequestError) as refused:
         multipart.understand(EDITS, field(b"model", b"m") + field(b"n", value) + END, TYPE)
 
     assert (refused.value.code, refused.value.param) == ("invalid_value", "n")
 
 
-def test_two_numbers_of_pictures_are_refused():
+def test_two_numbers_of_images_are_refused():
     with pytest.raises(RequestError) as refused:
         multipart.understand(EDITS, field(b"model", b"m") + field(b"n", b"1") + field(b"n", b"9") + END, TYPE)
 
     assert refused.value.param == "n"
 
 
-def test_what_is_no_picture_may_use_that_field_for_anything():
+def test_other_forms_may_use_the_field_n_for_anything():
     body = field(b"model", b"m") + field(b"n", b"many") + END
 
     assert multipart.understand(ENDPOINT, body, TYPE).answers == 1
 
 
-def test_a_form_for_pictures_of_openai_s_library_is_understood(openai_client):
+def test_an_image_form_of_openai_s_library_is_understood(openai_client):
     sent = []
     client = openai_client(b'{"created":1,"data":[]}', content_type="application/json")
     client._client.event_hooks["request"].append(lambda request: sent.append((request.read(), request.headers)))

@@ -1,4 +1,4 @@
-"""A log that may show prompts shows how the last words of the user begin, and never an image."""
+"""The beginning of the last user message, for logs."""
 
 import json
 
@@ -34,7 +34,7 @@ BODIES = {
 
 
 @pytest.mark.parametrize("case", BODIES)
-def test_what_the_user_said_last_is_found(case):
+def test_the_last_user_message_is_found(case):
     assert prompt_start(json.dumps(BODIES[case]).encode(), 100) == "hello"
 
 

@@ -46,7 +46,7 @@ def test_each_event_s_own_model_is_restored(before, after):
 
 
 @given(st.binary(max_size=80), st.sampled_from([restore_in_document, restore_in_events]))
-def test_whatever_names_no_model_passes_as_it_is(noise, restore):
+def test_an_answer_without_a_model_is_unchanged(noise, restore):
     assert restore(noise, "big", "fast") == noise
 
 

@@ -1,4 +1,4 @@
-"""What an answer is, by what was asked, what comes and what its label says: the whole table."""
+"""The kind of an answer, by request, first bytes and label: the whole table."""
 
 import pytest
 
@@ -76,7 +76,7 @@ def test_the_nature_of_an_answer(asked, label, beginning, nature):
         (STREAM, Label.LINES, LINE, Nature.DOCUMENT),
     ],
 )
-def test_what_has_not_told_by_its_end_is_what_its_label_says(asked, label, beginning, nature):
+def test_the_label_decides_what_the_whole_body_does_not(asked, label, beginning, nature):
     assert nature_of(asked, label, beginning) is None
     assert nature_of(asked, label, beginning, is_all=True) is nature
 
@@ -114,7 +114,7 @@ def test_labels(content_type, label):
         (b'{"error":true}', 502),
     ],
 )
-def test_an_error_that_calls_itself_a_success(document, status):
+def test_an_error_with_status_200_is_found(document, status):
     assert error_in(document) == status
 
 

@@ -35,7 +35,7 @@ def event(path, **members):
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_an_event_takes_room_until_it_is_whole(opened, room, path):
+def test_an_event_takes_room_until_it_is_complete(opened, room, path):
     scan = opened(path)
     long = event(path, type="image_generation.completed", done=True, b64_json=PICTURE)
 
@@ -46,7 +46,7 @@ def test_an_event_takes_room_until_it_is_whole(opened, room, path):
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_what_is_released_gives_its_room_back(opened, room, path):
+def test_a_released_buffer_gives_its_room_back(opened, room, path):
     scan = opened(path)
     scan.feed(event(path, b64_json=PICTURE)[:-5])
 
@@ -69,7 +69,7 @@ def test_all_streams_share_the_room(opened, room, path):
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_an_event_that_the_network_has_cut_takes_none(opened, room, path):
+def test_a_short_incomplete_event_takes_no_room(opened, room, path):
     scan = opened(path)
 
     scan.feed(event(path, b64_json=PICTURE[: UNCOUNTED_BYTES - 100])[:-5])
@@ -78,7 +78,7 @@ def test_an_event_that_the_network_has_cut_takes_none(opened, room, path):
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_long_event_is_remembered_by_what_it_says_of_the_answer(opened, path):
+def test_a_long_event_is_remembered_by_its_summary(opened, path):
     scan = opened(path)
     usage = {"usage": {"input_tokens": 3, "output_tokens": 4}, "prompt_eval_count": 3, "eval_count": 4}
 

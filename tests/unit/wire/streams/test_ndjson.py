@@ -7,7 +7,7 @@ from nexus.wire.streams.event_buffer import MAX_EVENT_BYTES, EventTooLargeError
 from nexus.wire.streams.ndjson import LineFraming
 
 
-def test_only_whole_lines_are_given_back():
+def test_only_whole_lines_are_returned():
     framing = LineFraming()
 
     blocks = [framing.feed(piece) for piece in (b'{"a":1}\n{"a"', b":2", b'}\r\n\n{"a":3}\n{')]

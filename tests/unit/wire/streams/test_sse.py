@@ -8,7 +8,7 @@ from nexus.wire.streams.sse import SSEFraming
 
 
 @pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n", b"\r\r", b"\n\r\n", b"\r\n\n", b"\n\r", b"\r\r\n"])
-def test_an_event_is_given_back_when_it_ends(end):
+def test_an_event_is_returned_when_it_ends(end):
     framing = SSEFraming()
 
     assert (framing.feed(b"data: a"), framing.feed(end), framing.feed(b"data: b")) == (b"", b"data: a" + end, b"")
@@ -29,7 +29,7 @@ def test_a_cr_ends_an_event_though_its_lf_may_follow():
     assert blocks == [b"data: a\r\n\r", b"\n", b"data: b\r\n\r\n"]
 
 
-def test_only_whole_events_of_a_cut_stream_are_given_back():
+def test_only_whole_events_of_a_cut_stream_are_returned():
     framing = SSEFraming()
 
     assert framing.feed(b'data: {"a":1}\n\ndata: {"a":') == b'data: {"a":1}\n\n'
@@ -54,7 +54,7 @@ def test_only_whole_events_of_a_cut_stream_are_given_back():
         (b"data: a\n\n\n\ndata: b\n\n", [Event(b"", b"a"), Event(b"", b"b")]),
     ],
 )
-def test_events_are_read_as_the_specification_says(block, events):
+def test_events_are_read_as_specified(block, events):
     assert SSEFraming.events(block) == events
 
 
