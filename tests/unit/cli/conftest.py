@@ -1,4 +1,4 @@
-"""The command line, called in an empty folder."""
+"""Runs the command line in an empty folder."""
 
 from collections.abc import Callable
 from io import StringIO
@@ -22,7 +22,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result
 
     def call(*words: str, env: dict[str, str] | None = None) -> Result:
         result = runner.invoke(main, words, prog_name="nexus-proxy", env=env)
-        # Loggers remember what the command asked of them.
+        # The command has configured the log of this process.
         logs.configure(LoggingConfig(), stream=StringIO())
         logs.shutdown()
         return result

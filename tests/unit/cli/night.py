@@ -1,4 +1,4 @@
-"""A plugin in one file, as an author writes it first."""
+"""A plugin in a single file."""
 
 from nexus.api import PluginConfig, Reconciler, RoutingIntent, hookimpl
 

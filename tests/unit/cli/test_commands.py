@@ -1,4 +1,4 @@
-"""Each command says what it should, and ends with the code that scripts look at."""
+"""The output and exit code of each command."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""Configurations as texts, loaded in a folder of their own."""
+"""Loads configurations from texts, each in a folder of its own."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

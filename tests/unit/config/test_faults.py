@@ -1,4 +1,4 @@
-"""A fault points at the line to change, however the file is written."""
+"""A fault names the line to change, however the file is written."""
 
 import pytest
 

@@ -51,7 +51,7 @@ def test_none_at_all_is_said_in_so_many_words(text):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("", "fleet.toml: is empty; `backends = []`, or `[]` in JSON, says that there are none"),
         ("# soon", "fleet.toml: required, and missing - at `backends`"),
@@ -72,8 +72,8 @@ def test_none_at_all_is_said_in_so_many_words(text):
         ("[server]\nport = 1\n" + TOML, "fleet.toml: unknown table - at `server`"),
     ],
 )
-def test_an_error_names_the_entry_the_key_and_the_line(text, told):
-    assert told in refusal(text)
+def test_an_error_names_the_entry_the_key_and_the_line(text, expected):
+    assert expected in refusal(text)
 
 
 def test_json_has_no_lines_but_names():
@@ -106,10 +106,10 @@ def test_a_secret_that_the_operator_allows_is_followed(references):
     ],
 )
 def test_no_other_secret_can_be_sent_to_an_address_that_the_file_names(line):
-    told = refusal(TOML + line, references=("env:GPU_*",))
+    error = refusal(TOML + line, references=("env:GPU_*",))
 
-    assert "this file may not name the secret env:HOME_KEY" in told
-    assert 'add "env:HOME_KEY" to references in [[discovery.file]] if it may' in told
+    assert "this file may not name the secret env:HOME_KEY" in error
+    assert 'add "env:HOME_KEY" to references in [[discovery.file]] if it may' in error
 
 
 def test_a_pattern_for_a_folder_does_not_lead_out_of_it(tmp_path):

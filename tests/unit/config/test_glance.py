@@ -1,4 +1,4 @@
-"""Where a proxy listens and which keys it takes is read from files that would not start one."""
+"""Address and keys are read even from files with other errors."""
 
 from pathlib import Path
 

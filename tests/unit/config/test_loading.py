@@ -1,4 +1,4 @@
-"""The three sources become one checked configuration, or one error that says what to change."""
+"""File, variables and command line become one checked configuration, or one helpful error."""
 
 import os
 from pathlib import Path

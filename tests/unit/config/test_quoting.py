@@ -1,4 +1,4 @@
-"""What is quoted in an error is short and harmless, but for the path of a file, which must lead somewhere."""
+"""Quoted values are short and harmless, and paths are quoted in full."""
 
 from nexus.config.quoting import MAX_SHOWN, shown, shown_path
 

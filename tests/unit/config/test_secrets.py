@@ -1,4 +1,4 @@
-"""References to secrets are followed, literal ones refused, and none is ever shown."""
+"""References to secrets are resolved, plain secrets refused, and none is ever shown."""
 
 import hashlib
 import traceback

@@ -1,4 +1,4 @@
-"""Logs that go to a file and are read back."""
+"""Writes logs to a file and reads them back."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

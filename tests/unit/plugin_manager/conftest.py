@@ -1,4 +1,4 @@
-"""Distributions that exist only for one test."""
+"""Makes distributions that exist for one test only."""
 
 import sys
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from nexus.plugin_manager import finding
 
 @pytest.fixture(autouse=True)
 def nothing_is_installed_but_what_tests_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hide the plugins that whoever runs the tests has installed."""
+    """Hide the plugins that are installed on this machine."""
     real = finding.entry_points
     monkeypatch.setattr(
         finding, "entry_points", lambda **asked: [e for e in real(**asked) if e.value.startswith("nexus_test_")]

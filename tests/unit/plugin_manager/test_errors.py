@@ -1,4 +1,4 @@
-"""The wording of what goes wrong with plugins is part of the design."""
+"""The exact texts of errors about plugins."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Each hook has a test whose name contains the hook's name."""
+"""Each hook has a test with the hook's name in its own."""
 
 import inspect
 import sys
@@ -186,10 +186,10 @@ async def test_a_plugin_s_state_is_one_for_all_its_hooks_and_outlives_reloads(in
         @hookimpl
         def nexus_services(config, store, state):
             @asynccontextmanager
-            async def told():
+            async def hook():
                 state["store"] = store
                 yield
-            return [told()]
+            return [hook()]
     """
     install("night", code)
     manager = PluginManager.load(PluginLoadingConfig(), {"night"})

@@ -1,4 +1,4 @@
-"""``KEY=VALUE`` becomes the keys of one backend."""
+"""``KEY=VALUE`` settings become the keys of one backend."""
 
 import click
 import pytest

@@ -1,4 +1,4 @@
-"""Where options stand among the words of a command changes nothing."""
+"""Options may stand before or after a command."""
 
 import click
 from hypothesis import given

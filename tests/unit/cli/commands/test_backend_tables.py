@@ -1,4 +1,4 @@
-"""On a terminal, what is needed to choose a server stays whole: its name, and before an approval its address."""
+"""On a narrow terminal, names and the addresses to approve are never cut."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""``nexus-proxy explain``: what it asks, whom it asks, and what it makes of the answer."""
+"""``nexus-proxy explain`` asks a running proxy, or probes the backends itself."""
 
 import http.server
 import json
@@ -28,16 +28,16 @@ def config(run, servers):
 
 @pytest.fixture
 def listener():
-    """Start something that answers as it is told, and remembers what it was sent."""
+    """Start something that answers as requested, and remembers what it was sent."""
     servers = []
 
     def start(answer: Callable[[str], tuple[int, dict[str, str], bytes]]):
-        asked = []
+        requests = []
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
                 length = int(self.headers.get("Content-Length", 0))
-                asked.append((self.path, dict(self.headers), self.rfile.read(length)))
+                requests.append((self.path, dict(self.headers), self.rfile.read(length)))
                 status, headers, body = answer(self.path)
                 self.send_response(status)
                 for name, value in {**headers, "Content-Length": str(len(body))}.items():
@@ -53,7 +53,7 @@ def listener():
         server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         servers.append(server)
-        return f"http://127.0.0.1:{server.server_port}", asked
+        return f"http://127.0.0.1:{server.server_port}", requests
 
     yield start
     for server in servers:
@@ -139,7 +139,7 @@ class TestFromHere:
         assert "such a request is refused: 400 invalid_json" in result.stderr
 
     @pytest.mark.parametrize(
-        ("words", "told"),
+        ("words", "text"),
         [
             ((), "Missing option '-m'"),
             (("--file", "b", "--tools"), "besides it only --model may"),
@@ -151,39 +151,39 @@ class TestFromHere:
             (("-m", "x", "--api-key", "env:NEXUS_TEST_GONE"), "the variable NEXUS_TEST_GONE is not set\n"),
         ],
     )
-    def test_wrong_words_are_a_wrong_usage(self, run, config, words, told):
+    def test_wrong_words_are_a_wrong_usage(self, run, config, words, text):
         Path("b").write_text("{}")
 
         result = run("explain", *words)
 
         assert result.exit_code == 2
-        assert told in result.stderr
+        assert text in result.stderr
         assert "sesame" not in result.stderr.replace("--api-key sesame", "")
 
 
 class TestWhomItAsks:
     def test_who_is_no_nexus_gets_no_key(self, run, config, listener):
-        url, asked = listener(lambda _: (200, {}, b"hello"))
+        url, requests = listener(lambda _: (200, {}, b"hello"))
 
         result = run("explain", "-m", "x", "--url", url, "--api-key", "env:KEY", env={"KEY": "sesame"})
 
         assert result.exit_code == 69
         assert f"what listens at {url} is no Nexus" in result.stderr
-        assert [path for path, *_ in asked] == ["/health"]
-        assert "sesame" not in str(asked)
+        assert [path for path, *_ in requests] == ["/health"]
+        assert "sesame" not in str(requests)
 
     def test_the_key_is_shown_to_a_nexus(self, run, config, listener):
-        url, asked = listener(lambda path: (200 if path == "/health" else 500, NEXUS, b"{}"))
+        url, requests = listener(lambda path: (200 if path == "/health" else 500, NEXUS, b"{}"))
 
         run("explain", "-m", "x", "--url", f"{url}/v1", "--api-key", "env:KEY", env={"KEY": "sesame"})
 
-        (path, headers, body) = asked[1]
+        (path, headers, body) = requests[1]
         assert path == "/v1/route/explain?endpoint=/v1/chat/completions"
         assert headers["Authorization"] == "Bearer sesame"
         assert json.loads(body)["model"] == "x"
 
     @pytest.mark.parametrize(
-        ("status", "body", "told"),
+        ("status", "body", "text"),
         [
             (401, b'{"error": {"code": "invalid_api_key", "message": "no"}}', "asks for a key: --api-key env:NAME"),
             (404, b'{"error": {"code": "not_found", "message": "no"}}', "is Nexus 9.9, which cannot explain"),
@@ -194,13 +194,13 @@ class TestWhomItAsks:
             (200, b'{"id": 1}', "whose answer this one cannot read"),
         ],
     )
-    def test_what_it_is_told_instead_of_an_explanation(self, run, config, listener, status, body, told):
+    def test_what_it_is_told_instead_of_an_explanation(self, run, config, listener, status, body, text):
         url, _ = listener(lambda path: (200 if path == "/health" else status, NEXUS, body))
 
         result = run("explain", "-m", "x", "--url", url)
 
         assert result.exit_code == (77 if status == 401 else 1)
-        assert told in result.stderr
+        assert text in result.stderr
 
     def test_a_url_where_nobody_is_is_a_failure(self, run, config):
         result = run("explain", "-m", "x", "--url", f"http://127.0.0.1:{free_port()}")
@@ -212,20 +212,20 @@ class TestWhomItAsks:
     def test_the_proxy_of_the_configuration_is_asked_before_the_fleet_is_looked_at(
         self, run, config, listener, host, found
     ):
-        url, asked = listener(lambda _: (200, {}, b"hello"))
+        url, requests = listener(lambda _: (200, {}, b"hello"))
         port = url.rpartition(":")[2]
 
         result = run("explain", "-m", "llama3", "--host", host, "--port", port, "--insecure")
 
         assert result.exit_code == 0, result.stderr
         assert f"looked at the fleet from here: what listens at http://{found}:{port} is no Nexus" in result.stdout
-        assert len(asked) == 1
+        assert len(requests) == 1
 
     @pytest.mark.parametrize("words", [("--plugin", NIGHT), ("--set", "routing.strategy=random")])
     def test_a_proxy_is_not_asked_about_stages_that_it_may_not_have(self, run, config, listener, words):
-        url, asked = listener(lambda _: (200, NEXUS, b"{}"))
+        url, requests = listener(lambda _: (200, NEXUS, b"{}"))
 
         result = run("explain", "-m", "llama3", "--port", url.rpartition(":")[2], *words)
 
         assert result.stdout.startswith("looked at the fleet from here: the options change what a proxy")
-        assert asked == []
+        assert requests == []

@@ -1,4 +1,4 @@
-"""Rows in columns: whole for programs, no wider than the terminal for people."""
+"""Columns are never cut in a pipe, and fit the width of a terminal."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,9 +16,9 @@ rows = st.lists(st.tuples(texts, texts, texts, texts), max_size=5)
 
 @given(rows)
 def test_without_a_width_every_text_is_whole(rows):
-    told = in_columns(rows, layout=LAYOUT)
+    shown = in_columns(rows, layout=LAYOUT)
 
-    lines = told.split("\n") if rows else []
+    lines = shown.split("\n") if rows else []
     assert all(text.strip() in line for row, line in zip(rows, lines, strict=True) for text in row)
 
 

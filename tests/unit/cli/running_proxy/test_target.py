@@ -1,4 +1,4 @@
-"""Which of the proxies that run is meant."""
+"""Which running proxy a command talks to."""
 
 from pathlib import Path
 

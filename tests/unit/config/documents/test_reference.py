@@ -1,4 +1,4 @@
-"""The example file and the reference page say all that the schema knows."""
+"""The example file and the reference page have every key of the schema."""
 
 import re
 import tomllib

@@ -1,4 +1,4 @@
-"""What may be shown of a configuration."""
+"""What is shown of a configuration holds no secrets."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Which proxy the usual variables name, and how one is spelt."""
+"""Which proxy the variables choose, and how its URL is normalised."""
 
 import pytest
 

@@ -36,7 +36,7 @@ def test_an_entry_stands_for_hosts_and_ports(entry, hosts, ports):
 
 
 @pytest.mark.parametrize(
-    ("entry", "told"),
+    ("entry", "problem"),
     [
         ("", "'': neither a name nor an address"),
         ("http://gpu:8000", "expected a host, an address or a subnet"),
@@ -57,10 +57,10 @@ def test_an_entry_stands_for_hosts_and_ports(entry, hosts, ports):
         ("224.0.0.0/28", "is no subnet of other machines"),
     ],
 )
-def test_an_entry_that_stands_for_nothing_says_why(entry, told):
+def test_an_entry_that_stands_for_nothing_says_why(entry, problem):
     (fault,) = faults(entry)
 
-    assert told in fault
+    assert problem in fault
 
 
 def test_there_is_a_limit_to_what_is_tried():

@@ -1,4 +1,4 @@
-"""Keys that are set and have no effect are told, each with what would bring it into force."""
+"""Keys without effect give a warning with the key that would enable them."""
 
 import pytest
 
@@ -18,11 +18,11 @@ SECURE = GPU.replace("http:", "https:")
     ],
 )
 def test_a_path_without_a_kind_of_store_is_an_error(loaded, toml, env, source):
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as raised:
         loaded(toml, env=env)
 
-    assert str(told.value).startswith(source)
-    assert 'set kind = "sqlite" too' in str(told.value)
+    assert str(raised.value).startswith(source)
+    assert 'set kind = "sqlite" too' in str(raised.value)
 
 
 def test_an_empty_path_of_the_store_is_an_error(loaded):
@@ -31,7 +31,7 @@ def test_an_empty_path_of_the_store_is_an_error(loaded):
 
 
 @pytest.mark.parametrize(
-    ("toml", "told"),
+    ("toml", "texts"),
     [
         ("[store]\nkind = 'memory'\npath = 'x'", ("`path` (line 3)", 'set kind = "sqlite"')),
         ("[otel]\nendpoint = 'http://tempo:4318'", ("[otel]", "`endpoint` (line 2)", "enabled = true")),
@@ -46,11 +46,11 @@ def test_an_empty_path_of_the_store_is_an_error(loaded):
         (SECURE + "tls_verify = false\ntls_ca_file = 'nexus.toml'", ("`tls_ca_file`", "tls_verify = false")),
     ],
 )
-def test_a_key_that_has_no_effect_is_a_warning(loaded, toml, told):
+def test_a_key_that_has_no_effect_is_a_warning(loaded, toml, texts):
     (warning,) = loaded(toml, env={"PATH": "x"}).warnings
 
     assert warning.startswith("nexus.toml: ")
-    assert all(text in warning for text in ("has no effect", *told)), warning
+    assert all(text in warning for text in ("has no effect", *texts)), warning
 
 
 @pytest.mark.parametrize(

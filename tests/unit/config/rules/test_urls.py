@@ -1,4 +1,4 @@
-"""Two spellings of one backend are one URL, and what is no backend's URL is refused."""
+"""Backend URLs are normalised, and invalid ones refused."""
 
 import pytest
 

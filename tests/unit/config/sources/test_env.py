@@ -1,4 +1,4 @@
-"""NEXUS_* variables are typed, named in errors, and never silently ignored; the unknown ones are warned of."""
+"""``NEXUS_*`` variables are typed and named in errors; unknown ones give a warning."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Logging costs the caller next to nothing, and the lines say what they should and no more."""
+"""Log lines have the right fields, hide secrets, and cost the caller little."""
 
 import io
 import logging
@@ -341,10 +341,10 @@ def test_a_blocked_pipe_never_blocks_a_caller_and_drops_are_counted_and_told(mon
     os.close(reader)
 
     lines = [msgspec.json.decode(line) for line in b"".join(received).splitlines()]
-    told = sum(line["count"] for line in lines if line["event"] == "log_lines_dropped")
+    reported = sum(line["count"] for line in lines if line["event"] == "log_lines_dropped")
     assert took_s < 2
     assert lost > 0
-    assert told == lost
+    assert reported == lost
     assert len(lines) + lost == 3000 + sum(line["event"] == "log_lines_dropped" for line in lines)
 
 

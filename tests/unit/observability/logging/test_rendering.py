@@ -1,4 +1,4 @@
-"""Colour is for terminals that have it and people who want it."""
+"""Colour is for terminals that support it, unless NO_COLOR is set."""
 
 import pytest
 

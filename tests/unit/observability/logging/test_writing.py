@@ -1,4 +1,4 @@
-"""Lines that could not be written are counted at once, and told of once it works again."""
+"""Lines that cannot be written are counted, and reported as soon as writing works again."""
 
 import errno
 import fcntl
@@ -77,10 +77,10 @@ def test_a_loss_is_told_once_when_writing_works_again(begun):
     writer.put(LINE)
     until(lambda: LINE in disk.content)
 
-    (told,) = reports(disk.content)
-    assert (told["queue_full"], told["write_failed"]) == (0, 3)
-    assert told["error"] == "OSError: [Errno 28] No space left on device"
-    assert began_ns <= told["since_ns"] <= began_ns + 10**9
+    (report,) = reports(disk.content)
+    assert (report["queue_full"], report["write_failed"]) == (0, 3)
+    assert report["error"] == "OSError: [Errno 28] No space left on device"
+    assert began_ns <= report["since_ns"] <= began_ns + 10**9
     assert writer.dropped == 3
 
 
@@ -94,7 +94,7 @@ def test_a_loss_that_follows_a_told_one_is_told_by_itself(begun):
         disk.room = 10**9
         until(lambda count=expected: len(reports(disk.content)) == count)
 
-    assert [told["write_failed"] for told in reports(disk.content)] == [1, 1]
+    assert [report["write_failed"] for report in reports(disk.content)] == [1, 1]
 
 
 def test_while_writing_fails_it_is_tried_now_and_then_only(begun):
@@ -137,7 +137,7 @@ def test_a_line_that_was_cut_is_finished_before_any_other(begun, room):
     assert all(line == line[:1] * 99 for line in whole)
     assert b"d" * 99 in whole
     assert len(whole) + writer.dropped == 4
-    assert sum(told["write_failed"] for told in reports(disk.content)) == writer.dropped
+    assert sum(report["write_failed"] for report in reports(disk.content)) == writer.dropped
 
 
 def test_a_cut_line_that_is_never_finished_counts_as_lost(begun):
@@ -162,7 +162,7 @@ def test_the_last_chance_to_tell_is_the_end(begun, monkeypatch):
     disk.room = 10**9
     writer.stop(2.0)
 
-    assert [told["write_failed"] for told in reports(disk.content)] == [1]
+    assert [report["write_failed"] for report in reports(disk.content)] == [1]
 
 
 def test_a_queue_that_is_full_is_told_as_such(begun, monkeypatch):
@@ -182,8 +182,8 @@ def test_a_queue_that_is_full_is_told_as_such(begun, monkeypatch):
     gate.set()
     writer.stop(2.0)
 
-    (told,) = reports(disk.content)
-    assert (told["queue_full"], told["write_failed"], told["error"]) == (5, 0, None)
+    (report,) = reports(disk.content)
+    assert (report["queue_full"], report["write_failed"], report["error"]) == (5, 0, None)
     assert writer.dropped == 5
     assert disk.content.count(LINE) == 11
 
@@ -244,7 +244,7 @@ def test_a_reader_that_stalls_and_reads_on_gets_whole_lines_and_the_report(begun
 
     lines = received.split(b"\n")[:-1]
     assert {line for line in lines if not line.startswith(b"report ")} == {LINE[:-1]}
-    assert sum(told["queue_full"] for told in reports(received)) == writer.dropped
+    assert sum(report["queue_full"] for report in reports(received)) == writer.dropped
 
 
 def test_a_pipe_that_was_closed_loses_lines_and_ends_in_time(begun):
@@ -291,7 +291,7 @@ def test_what_a_stalled_reader_never_takes_is_counted_at_the_end(begun):
         os.close(reading)  # which ends the write that hangs
         writer._thread.join(5)
 
-    # The pipe has taken what was not lost, and nobody has read that either.
+    # The lines that were not lost are still in the pipe, unread.
     assert took_s < 1.0
     assert 5_000 - 2**17 / len(LINE) < writer.dropped < 5_000
 

@@ -1,4 +1,4 @@
-"""Every exchange is counted once, under names that no client chose."""
+"""Every exchange is counted once, under names that clients cannot choose."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def metrics():
     return ExchangeMetrics(lambda: FLEET, embedding_endpoints=frozenset({"openai.embeddings"}))
 
 
-def told(metrics, name):
+def values(metrics, name):
     """What one family says: by the values of its labels, a number or how many were counted."""
     (family,) = [family for family in metrics.families() if family.name == name]
     return {values: sum(it.counts) if isinstance(it, Histogram) else it for values, it in family.rows}
@@ -34,28 +34,28 @@ def test_a_request_is_counted_under_the_one_that_answered(metrics):
     metrics.observe(make_outcome(make_attempt("gpu-1")))
     metrics.observe(make_outcome(make_attempt("gpu-2", status=404)))
 
-    assert told(metrics, "nexus_requests") == {
+    assert values(metrics, "nexus_requests") == {
         (MODEL, "gpu-1", "200", "finished"): 2,
         (MODEL, "gpu-2", "404", "failed"): 1,
     }
-    assert told(metrics, "nexus_request_duration_seconds") == {(MODEL, "gpu-1"): 2, (MODEL, "gpu-2"): 1}
-    assert told(metrics, "nexus_request_bytes") == {(MODEL, "gpu-1"): 1600, (MODEL, "gpu-2"): 800}
-    assert told(metrics, "nexus_response_bytes") == {(MODEL, "gpu-1"): 4000, (MODEL, "gpu-2"): 2000}
+    assert values(metrics, "nexus_request_duration_seconds") == {(MODEL, "gpu-1"): 2, (MODEL, "gpu-2"): 1}
+    assert values(metrics, "nexus_request_bytes") == {(MODEL, "gpu-1"): 1600, (MODEL, "gpu-2"): 800}
+    assert values(metrics, "nexus_response_bytes") == {(MODEL, "gpu-1"): 4000, (MODEL, "gpu-2"): 2000}
 
 
 def test_one_for_which_nobody_was_asked_is_counted_under_its_model(metrics):
     metrics.observe(make_outcome())
 
-    assert told(metrics, "nexus_requests") == {(MODEL, "none", "503", "rejected"): 1}
-    assert told(metrics, "nexus_errors") == {("no_healthy_backend", MODEL): 1}
-    assert told(metrics, "nexus_attempts") == {}
+    assert values(metrics, "nexus_requests") == {(MODEL, "none", "503", "rejected"): 1}
+    assert values(metrics, "nexus_errors") == {("no_healthy_backend", MODEL): 1}
+    assert values(metrics, "nexus_attempts") == {}
 
 
 @pytest.mark.parametrize("model", [None, "", "invented", "\udcff", 'x"y'])
 def test_a_name_that_nobody_knows_is_other(metrics, model):
     metrics.observe(make_outcome(model=model, status=404, code="model_not_found"))
 
-    assert told(metrics, "nexus_errors") == {("model_not_found", "other"): 1}
+    assert values(metrics, "nexus_errors") == {("model_not_found", "other"): 1}
 
 
 def test_a_configured_name_is_told_apart(metrics):
@@ -63,7 +63,7 @@ def test_a_configured_name_is_told_apart(metrics):
 
     metrics.observe(make_outcome(model="gpt-4o"))
 
-    assert told(metrics, "nexus_requests") == {("gpt-4o", "none", "503", "rejected"): 1}
+    assert values(metrics, "nexus_requests") == {("gpt-4o", "none", "503", "rejected"): 1}
 
 
 def test_ten_thousand_invented_names_add_no_series(metrics):
@@ -74,7 +74,7 @@ def test_ten_thousand_invented_names_add_no_series(metrics):
         metrics.observe(make_outcome(model=f"invented-{number}"))
 
     assert sum(len(family.rows) for family in metrics.families()) == before
-    assert told(metrics, "nexus_requests") == {("other", "none", "503", "rejected"): 10_001}
+    assert values(metrics, "nexus_requests") == {("other", "none", "503", "rejected"): 10_001}
 
 
 def test_names_without_end_are_other(metrics, monkeypatch):
@@ -83,7 +83,7 @@ def test_names_without_end_are_other(metrics, monkeypatch):
     for number in range(10):
         metrics.observe(make_outcome(make_attempt(model=f"pulled-{number}")))
 
-    assert set(told(metrics, "nexus_requests")) == {
+    assert set(values(metrics, "nexus_requests")) == {
         (name, "gpu-1", "200", "finished") for name in ("pulled-0", "pulled-1", "other")
     }
 
@@ -103,7 +103,7 @@ def test_the_first_content_counts_for_streams_alone(metrics):
     metrics.observe(make_outcome(stream(first_s=0.2)))
     metrics.observe(make_outcome(stream(first_s=None, last_s=None)))
 
-    assert told(metrics, "nexus_time_to_first_token_seconds") == {(MODEL, "gpu-1"): 1}
+    assert values(metrics, "nexus_time_to_first_token_seconds") == {(MODEL, "gpu-1"): 1}
 
 
 def test_the_pace_of_a_stream_goes_by_the_tokens_that_were_counted(metrics):
@@ -112,7 +112,7 @@ def test_the_pace_of_a_stream_goes_by_the_tokens_that_were_counted(metrics):
     (family,) = [f for f in metrics.families() if f.name == "nexus_time_between_tokens_seconds"]
     ((_, gaps),) = family.rows
     assert gaps.sum == pytest.approx(0.1)
-    assert told(metrics, "nexus_tokens_per_second") == {("gpu-1",): 1}
+    assert values(metrics, "nexus_tokens_per_second") == {("gpu-1",): 1}
 
 
 def test_without_tokens_it_goes_by_the_pieces_and_no_rate_is_told(metrics):
@@ -121,7 +121,7 @@ def test_without_tokens_it_goes_by_the_pieces_and_no_rate_is_told(metrics):
     (family,) = [f for f in metrics.families() if f.name == "nexus_time_between_tokens_seconds"]
     ((_, gaps),) = family.rows
     assert gaps.sum == pytest.approx(0.25)
-    assert told(metrics, "nexus_tokens_per_second") == {}
+    assert values(metrics, "nexus_tokens_per_second") == {}
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_without_tokens_it_goes_by_the_pieces_and_no_rate_is_told(metrics):
 def test_what_has_no_pace_is_not_measured(metrics, attempt):
     metrics.observe(make_outcome(attempt))
 
-    assert told(metrics, "nexus_time_between_tokens_seconds") == {}
+    assert values(metrics, "nexus_time_between_tokens_seconds") == {}
 
 
 def test_tokens_are_those_that_the_backend_counted_and_apart_from_them_estimates(metrics):
@@ -148,22 +148,22 @@ def test_tokens_are_those_that_the_backend_counted_and_apart_from_them_estimates
     metrics.observe(make_outcome(make_attempt("gpu-2", usage=None)))
     metrics.observe(make_outcome(make_attempt("gpu-2", usage=None), usage=TokenUsage(3, 4, is_estimated=True)))
 
-    assert told(metrics, "nexus_tokens") == {
+    assert values(metrics, "nexus_tokens") == {
         (MODEL, "gpu-1", "prompt", "reported"): 12,
         (MODEL, "gpu-1", "completion", "reported"): 11,
         (MODEL, "gpu-2", "prompt", "estimated"): 3,
         (MODEL, "gpu-2", "completion", "estimated"): 4,
     }
-    assert told(metrics, "nexus_request_tokens") == {(MODEL, "prompt"): 2, (MODEL, "completion"): 2}
+    assert values(metrics, "nexus_request_tokens") == {(MODEL, "prompt"): 2, (MODEL, "completion"): 2}
 
 
 def test_embeddings_are_counted_by_themselves_too(metrics):
     metrics.observe(make_outcome(make_attempt(usage=TokenUsage(9)), endpoint="openai.embeddings"))
     metrics.observe(make_outcome(endpoint="openai.embeddings"))
 
-    assert told(metrics, "nexus_embeddings_requests") == {(MODEL,): 2}
-    assert told(metrics, "nexus_embeddings_tokens") == {(MODEL,): 9}
-    assert told(metrics, "nexus_endpoint_requests") == {("openai.embeddings", "false"): 2}
+    assert values(metrics, "nexus_embeddings_requests") == {(MODEL,): 2}
+    assert values(metrics, "nexus_embeddings_tokens") == {(MODEL,): 9}
+    assert values(metrics, "nexus_endpoint_requests") == {("openai.embeddings", "false"): 2}
 
 
 def test_a_failover_tells_who_failed_and_how(metrics):
@@ -172,11 +172,11 @@ def test_a_failover_tells_who_failed_and_how(metrics):
 
     metrics.observe(make_outcome(busy, gone, make_attempt("gpu-1")))
 
-    assert told(metrics, "nexus_attempts") == {("gpu-1",): 2, ("gpu-2",): 1}
-    assert told(metrics, "nexus_attempt_failures") == {("gpu-1", "status_503"): 1, ("gpu-2", "refused"): 1}
-    assert told(metrics, "nexus_retries") == {("status_503",): 1, ("refused",): 1}
-    assert told(metrics, "nexus_failovers") == {("status_503",): 1}
-    assert told(metrics, "nexus_requests") == {(MODEL, "gpu-1", "200", "finished"): 1}
+    assert values(metrics, "nexus_attempts") == {("gpu-1",): 2, ("gpu-2",): 1}
+    assert values(metrics, "nexus_attempt_failures") == {("gpu-1", "status_503"): 1, ("gpu-2", "refused"): 1}
+    assert values(metrics, "nexus_retries") == {("status_503",): 1, ("refused",): 1}
+    assert values(metrics, "nexus_failovers") == {("status_503",): 1}
+    assert values(metrics, "nexus_requests") == {(MODEL, "gpu-1", "200", "finished"): 1}
 
 
 def test_what_failed_everywhere_is_no_failover(metrics):
@@ -184,8 +184,8 @@ def test_what_failed_everywhere_is_no_failover(metrics):
 
     metrics.observe(make_outcome(failed, failed, code="no_healthy_backend"))
 
-    assert told(metrics, "nexus_retries") == {("refused",): 1}
-    assert told(metrics, "nexus_failovers") == {}
+    assert values(metrics, "nexus_retries") == {("refused",): 1}
+    assert values(metrics, "nexus_failovers") == {}
 
 
 def test_a_client_that_left_is_counted_by_phase(metrics):
@@ -194,19 +194,19 @@ def test_a_client_that_left_is_counted_by_phase(metrics):
     metrics.observe(make_outcome(left))
     metrics.observe(make_outcome(ending=Ending.CLIENT_LEFT, status=499, code=None, phase="queue"))
 
-    assert told(metrics, "nexus_client_disconnects") == {("relay",): 1, ("queue",): 1}
+    assert values(metrics, "nexus_client_disconnects") == {("relay",): 1, ("queue",): 1}
 
 
 def test_a_fallback_is_counted_from_what_was_asked_for(metrics):
     metrics.observe(make_outcome(make_attempt(model="small"), model=MODEL, fallback_model="small"))
 
-    assert told(metrics, "nexus_fallbacks") == {(MODEL, "small"): 1}
+    assert values(metrics, "nexus_fallbacks") == {(MODEL, "small"): 1}
 
 
 def test_who_was_turned_away_at_the_door_is_in_no_other_metric(metrics):
     metrics.refused("invalid_api_key")
 
-    assert told(metrics, "nexus_rejected") == {("invalid_api_key",): 1}
+    assert values(metrics, "nexus_rejected") == {("invalid_api_key",): 1}
     assert metrics.all.requests == 0
 
 

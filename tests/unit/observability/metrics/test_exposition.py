@@ -1,4 +1,4 @@
-"""Prometheus's own parsers read back what was written, whatever the names."""
+"""Prometheus's parsers read the written text back, whatever the names."""
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_of

@@ -1,4 +1,4 @@
-"""Of what a plugin counts, never too much is told, and no counter falls."""
+"""The series of a plugin are limited, and no counter ever decreases."""
 
 import pytest
 from hypothesis import given, settings
@@ -114,9 +114,9 @@ def test_no_counter_ever_falls_and_nothing_that_is_counted_is_lost(steps, most):
             raw[name] = raw.get(name, 0) + count
             added += count
 
-        told = series.exposed(of(**raw))
+        exposed = series.exposed(of(**raw))
 
-        assert all(told[key] >= value for key, value in seen.items() if key in told)
-        assert len(told) <= most + 1
-        assert sum(told.values()) == added
-        seen = {**seen, **told}
+        assert all(exposed[key] >= value for key, value in seen.items() if key in exposed)
+        assert len(exposed) <= most + 1
+        assert sum(exposed.values()) == added
+        seen = {**seen, **exposed}

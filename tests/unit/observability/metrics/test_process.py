@@ -1,4 +1,4 @@
-"""The metrics of the process are those that Prometheus's own client library gives."""
+"""The metrics of the process equal those of Prometheus's client library."""
 
 import sys
 

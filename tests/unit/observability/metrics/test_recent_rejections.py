@@ -1,4 +1,4 @@
-"""Which stage has refused how many requests lately, and why."""
+"""Recent refusals are counted by stage and code, with the last reason."""
 
 import pytest
 
@@ -21,7 +21,7 @@ def spent(reason="the monthly limit is spent"):
     return make_outcome(code="rejected_by_policy", rejected_by="budget", rejected_because=reason)
 
 
-def told(rejections):
+def rows(rejections):
     return [(r.by, r.code, r.requests, r.reason) for r in rejections.last_five_minutes()]
 
 
@@ -30,7 +30,7 @@ def test_refusals_are_counted_by_stage_with_the_last_reason(rejections):
         rejections.observe(spent(reason))
     rejections.observe(make_outcome(status=404, code="model_not_found", error_message="Model 'x' not found."))
 
-    assert told(rejections) == [
+    assert rows(rejections) == [
         ("budget", "rejected_by_policy", 2, "last"),
         (None, "model_not_found", 1, "Model 'x' not found."),
     ]
@@ -40,7 +40,7 @@ def test_what_was_not_refused_is_not_counted(rejections):
     rejections.observe(make_outcome(make_attempt()))
     rejections.observe(make_outcome(make_attempt(status=500)))
 
-    assert told(rejections) == []
+    assert rows(rejections) == []
 
 
 def test_after_five_minutes_they_are_forgotten(rejections, clock):
@@ -49,14 +49,14 @@ def test_after_five_minutes_they_are_forgotten(rejections, clock):
     rejections.observe(spent())
     clock.now += 20
 
-    assert told(rejections) == [("budget", "rejected_by_policy", 1, "the monthly limit is spent")]
+    assert rows(rejections) == [("budget", "rejected_by_policy", 1, "the monthly limit is spent")]
     clock.now += 300
-    assert told(rejections) == []
+    assert rows(rejections) == []
 
 
 def test_stages_without_end_are_not_all_told_apart(rejections):
     for number in range(2 * MAX_KINDS):
         rejections.observe(make_outcome(rejected_by=f"stage-{number}", rejected_because="no"))
 
-    assert len(told(rejections)) <= MAX_KINDS + 1
-    assert sum(count for _, _, count, _ in told(rejections)) == 2 * MAX_KINDS
+    assert len(rows(rejections)) <= MAX_KINDS + 1
+    assert sum(count for _, _, count, _ in rows(rejections)) == 2 * MAX_KINDS

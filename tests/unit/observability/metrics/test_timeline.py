@@ -1,4 +1,4 @@
-"""The last hour: every exchange is in the step in which it ended, and nothing grows with traffic."""
+"""Every exchange is counted in the step in which it ends, and memory does not grow with traffic."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""The spans of an exchange: one for it, one per attempt and phase, in the words of OpenTelemetry's conventions."""
+"""An exchange has one span for itself and one per attempt and phase, named by OpenTelemetry's conventions."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""A trace is the client's if that says of which, and every request to a backend is a part of it."""
+"""An exchange continues its client's trace, and passes the trace on to backends."""
 
 import re
 
@@ -116,13 +116,13 @@ def test_what_has_been_is_handed_over_with_its_phases():
 
     trace.end(make_outcome(), [("receive", 1.0), ("route", 1.5)], 2.0)
 
-    (told,) = ended
-    assert [(visit.phase, visit.began_at) for visit in told.visits] == [
+    (record,) = ended
+    assert [(visit.phase, visit.began_at) for visit in record.visits] == [
         ("receive", 1.0),
         ("route", 1.5),
         ("settle", 2.0),
     ]
-    assert [visit.ended_at for visit in told.visits[:2]] == [1.5, 2.0]
+    assert [visit.ended_at for visit in record.visits[:2]] == [1.5, 2.0]
 
 
 def test_what_is_not_sampled_is_not_handed_over():

@@ -1,4 +1,4 @@
-"""Spans are exported by a thread that is never waited for, and what does not go out is counted."""
+"""A thread exports spans without delaying requests, and counts those that are lost."""
 
 import threading
 import time
