@@ -2,13 +2,17 @@
 
 ==============  ==================================================================
 ``fleet``       the whole fleet, as the proxy and the admin pages use it
+``plan``        validates a new configuration of the fleet
+``roster``      applies a new set of members
+``added``       backends that were added at runtime
 ``discovery``   finds servers by mDNS, DNS, files and ports, and asks for approval
 ``membership``  the registry of backends, and the snapshot that routing reads
-``kinds``       the kinds of servers, one row each
+``health``      the status of each backend, its circuit breaker, its latency
 ``probing``     probes: health, kind and models of a server
-``health``      the status of each backend, its circuit breaker, what traffic tells about it
 ``models``      the facts about each model: listed, looked up, guessed or overridden
-``plan``        validates a new configuration of the fleet; ``roster`` applies it
-``added``       backends that were added at runtime
+``kinds``       the kinds of servers, one row each
+``fetching``    the HTTP client of probes and discovery
+``untrusted``   limits on the models that a server may list
+``clock``       wall clock, timers and waits
 ==============  ==================================================================
 """

@@ -17,7 +17,7 @@ from nexus.fleet.membership.identity import backend_id
 from nexus.fleet.membership.locations import leads_to_metadata, place_of
 from nexus.fleet.membership.member import Member
 from nexus.fleet.membership.registry import BackendNotFound
-from nexus.fleet.plan import FleetPlan, planned
+from nexus.fleet.plan import FleetPlan, plan_member
 from nexus.store.store import Delete, Put, Store
 
 log = structlog.get_logger("nexus.fleet")
@@ -143,7 +143,7 @@ class AddedBackends:
             self._added.pop(name, None)
             self._on_change()
 
-    def standing(self, plan: FleetPlan) -> dict[str, Member]:
+    def members_beside(self, plan: FleetPlan) -> dict[str, Member]:
         """Return the added members, by id, and drop those whose name or address *plan* has taken."""
         configured = {member.config.name for member in plan.members.values()}
         self._dropped = {name: each for name, each in self._dropped.items() if each.taken_by in configured}
@@ -200,7 +200,7 @@ class AddedBackends:
 
     def _member(self, table: Table) -> Member:
         loaded = self._load(table)
-        return planned(loaded.config, self._plan().kinds, loaded.key, loaded.credentials, source=SOURCE)
+        return plan_member(loaded.config, self._plan().kinds, loaded.key, loaded.credentials, source=SOURCE)
 
     def _reject_clash(self, member: Member, replaced: Added | None) -> None:
         others = [*self._plan().members.values(), *(each.member for each in self._added.values() if each != replaced)]

@@ -20,16 +20,16 @@ from nexus.fleet.discovery.approval.approvals import Approvals
 from nexus.fleet.discovery.approval.trust import Trust
 from nexus.fleet.discovery.configured import ConfiguredDiscoverers
 from nexus.fleet.discovery.discoverer import Discoverer
-from nexus.fleet.discovery.files.declared import Clash, joining
+from nexus.fleet.discovery.files.declared import Clash, resolve_clashes
 from nexus.fleet.discovery.files.watched_file import FileState
 from nexus.fleet.discovery.origins import Origin, Origins
 from nexus.fleet.discovery.search import Search
 from nexus.fleet.discovery.sightings import Sighting, Sightings
 from nexus.fleet.fetching import Fetcher
+from nexus.fleet.health.checker import HealthChecker
 from nexus.fleet.health.misconfiguration import Misconfigurations
 from nexus.fleet.health.passive import PassiveSignals
 from nexus.fleet.health.watch import Watch
-from nexus.fleet.health.watches import HealthChecker
 from nexus.fleet.membership.identity import backend_id
 from nexus.fleet.membership.member import Member
 from nexus.fleet.membership.registry import BackendNotFound, Registry
@@ -183,7 +183,7 @@ class Fleet:
 
     def report_missing_model(self, backend_id: str, model: str) -> None:
         """Report that a backend does not have *model*: it gets no request for it until a probe lists it again."""
-        self._passive.miss_model(backend_id, model)
+        self._passive.remove_model(backend_id, model)
 
     async def look(self, is_found: Callable[[], bool]) -> bool:
         """Probe backends that may have changed, until *is_found* or for at most a second; return whether any was
@@ -256,7 +256,7 @@ class Fleet:
         sightings = self._sightings.listed(now=now, grace_s=plan.discovery.grace_period_seconds)
         declared = self._declared(plan, sightings)
         unhealthy = {row.name for row in self.snapshot.backends if row.status is Status.UNHEALTHY}
-        found = self._found.joining(sightings, declared.values(), plan, self._need_approval, unhealthy)
+        found = self._found.members(sightings, declared.values(), plan, self._need_approval, unhealthy)
         members = {**declared, **found}
         renewed = self._update_settings(member for member in members.values() if member.id not in plan.members)
         self._origins.update(members, sightings)
@@ -266,8 +266,8 @@ class Fleet:
 
     def _declared(self, plan: FleetPlan, sightings: Iterable[Sighting]) -> dict[str, Member]:
         """Return the members that the configuration, administrators and watched files declare."""
-        members = {**plan.members, **self.added.standing(plan)}
-        declared, clashes = joining(sightings, members.values(), plan.kinds)
+        members = {**plan.members, **self.added.members_beside(plan)}
+        declared, clashes = resolve_clashes(sightings, members.values(), plan.kinds)
         for clash in sorted(clashes - self._clashes, key=lambda each: (each.file, each.name)):
             log.warning(
                 "fleet_file_entry_ignored", backend=clash.name, file=clash.file, taken_by=clash.by, source=clash.source

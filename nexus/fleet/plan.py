@@ -82,7 +82,7 @@ def plan_fleet(  # noqa: PLR0913 - the parts of one configuration
     )
 
 
-def planned(
+def plan_member(
     config: BackendConfig,
     kinds: Mapping[str, BackendKind],
     key: Secret | None,

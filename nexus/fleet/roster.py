@@ -8,14 +8,14 @@ from nexus.config.schema import HealthCheckConfig
 from nexus.domain.backend import BackendLoad, Status
 from nexus.domain.kinds import BackendKind, ServerFacts
 from nexus.fleet.clock import unix_now
+from nexus.fleet.health.checker import HealthChecker, first_state
 from nexus.fleet.health.misconfiguration import Misconfigurations
 from nexus.fleet.health.passive import UNTROUBLED, PassiveSignals
 from nexus.fleet.health.state import HealthState
-from nexus.fleet.health.watches import HealthChecker, first_state
 from nexus.fleet.kinds import UNDETECTED
 from nexus.fleet.membership.member import Member
 from nexus.fleet.membership.registry import Registry
-from nexus.fleet.models.overrides import reconsidered, unconfirmed
+from nexus.fleet.models.overrides import for_another_server, with_new_overrides
 
 log = structlog.get_logger("nexus.fleet")
 
@@ -90,11 +90,11 @@ class Roster:
         is_same_kind = after.kind is None or after.kind.name == row.kind.name
         if is_same_server and is_same_kind:
             kind, learned = after.kind or row.kind, ServerFacts() if watch is None else watch.learned
-            models = reconsidered(row.models, before.config.models, after.config.models, kind)
+            models = with_new_overrides(row.models, before.config.models, after.config.models, kind)
         else:
             # Another server under the same name: its health and models are unknown.
             kind, learned = after.kind or UNDETECTED, ServerFacts()
-            models = unconfirmed(row.models, after.config.models, kind)
+            models = for_another_server(row.models, after.config.models, kind)
             self._passive.forget(row.id)
             self._registry.update(row.id, **UNTROUBLED)
             row.load.forget_pace()

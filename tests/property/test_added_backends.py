@@ -67,7 +67,7 @@ async def outcome(body):
             await added.add(table, persist=bool(persist))
     except RequestError as refusal:
         return None, refusal
-    (member,) = added.standing(plan).values()
+    (member,) = added.members_beside(plan).values()
     return member, None
 
 

@@ -57,7 +57,7 @@ class House:
         before = self.members
         fixed = self.plan.members.values()
         seen = self.sightings.listed(now=self.now, grace_s=self.plan.discovery.grace_period_seconds)
-        self.members = {**self.plan.members, **self.found.joining(seen, fixed, self.plan, NEED_APPROVAL)}
+        self.members = {**self.plan.members, **self.found.members(seen, fixed, self.plan, NEED_APPROVAL)}
         self.check(before)
 
     def check(self, before):

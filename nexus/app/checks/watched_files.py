@@ -5,7 +5,7 @@ import contextlib
 
 from nexus.app.composition.blueprint import Blueprint
 from nexus.app.composition.loading import load_backend_here
-from nexus.fleet.discovery.files.declared import joining
+from nexus.fleet.discovery.files.declared import resolve_clashes
 from nexus.fleet.discovery.files.discoverer import FIRST_LOOK_S, FileDiscoverer
 from nexus.fleet.discovery.files.watched_file import FileState
 from nexus.fleet.discovery.sightings import Sighting
@@ -26,7 +26,7 @@ async def watched_file_warnings(blueprint: Blueprint) -> tuple[str, ...]:
         if state.failure or state.seen is None
     ]
     sightings = [Sighting(files.name, found) for found in files.found()]
-    _, clashes = joining(sightings, plan.members.values(), plan.kinds)
+    _, clashes = resolve_clashes(sightings, plan.members.values(), plan.kinds)
     ignored = [
         f"{clash.file}: '{clash.name}' is ignored: the backend '{clash.by}' has the name or the address already"
         for clash in sorted(clashes, key=lambda each: (each.file, each.name))

@@ -40,7 +40,7 @@ class FoundServers:
         self._displaced: frozenset[Key] = frozenset()
         """Applicants at the address of a backend; they are not shown, so their names are not kept."""
 
-    def joining(
+    def members(
         self,
         sightings: Iterable[Sighting],
         fixed: Collection[Member],

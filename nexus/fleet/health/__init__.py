@@ -1,7 +1,7 @@
 """Whether a backend can be given a request: probes that are scheduled, and failures of real traffic.
 
 ====================  ==================================================================
-``watches``           starts and stops the watch of each backend
+``checker``           runs the watch of each backend, and probes on demand
 ``watch``             schedules the probes of one backend and applies every result
 ``state``             the status after each probe: a state machine
 ``passive``           applies the outcome of each attempt

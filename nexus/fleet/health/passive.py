@@ -73,7 +73,7 @@ class PassiveSignals:
             backend.load, outcome, is_good=evidence is Evidence.GOOD, is_bad=evidence is Evidence.BAD, now=now
         )
         if cooling_s:
-            self._cool(backend, model, cooling_s)
+            self._start_cooling(backend, model, cooling_s)
         match evidence:
             case Evidence.REFUSED if not self._on_refused(backend_id):
                 server = self._tracks_of(backend).server
@@ -106,7 +106,7 @@ class PassiveSignals:
             return max(LOADING_S, patience or 0.0)
         return MIN_SILENCE_S if patience is None else patience
 
-    def miss_model(self, backend_id: str, model: str) -> None:
+    def remove_model(self, backend_id: str, model: str) -> None:
         """Remove a model from a backend that denied having it, until a probe lists it again."""
         backend = self._registry.get(backend_id)
         if backend is None or backend.facts(model) is None:
@@ -172,16 +172,16 @@ class PassiveSignals:
         if backend is not None and tracks is not None and (track := tracks.get(model)) is not None:
             self._enter(backend, model, track, track.state.after_pause())
 
-    def _cool(self, backend: Backend, model: str, cooling_s: float) -> None:
+    def _start_cooling(self, backend: Backend, model: str, cooling_s: float) -> None:
         track = self._tracks_of(backend).track(model)
         was_cooling = track.cooling is not None
         track.cancel_cooling()
-        track.cooling = self._later(cooling_s, lambda: self._warm(backend.id, model))
+        track.cooling = self._later(cooling_s, lambda: self._end_cooling(backend.id, model))
         if not was_cooling:
             log.info("backend_cooling", backend=backend.name, model=model, for_s=cooling_s)
             self._publish(backend.id)
 
-    def _warm(self, backend_id: str, model: str) -> None:
+    def _end_cooling(self, backend_id: str, model: str) -> None:
         tracks = self._tracks.get(backend_id)
         if tracks is not None and (track := tracks.get(model)) is not None:
             track.cooling = None
@@ -196,7 +196,7 @@ class PassiveSignals:
         cooling = tracks.cooling_models()
         self._registry.update(
             backend_id,
-            breaker=tracks.at_a_glance(asked),
+            breaker=tracks.overall_breaker(asked),
             server_breaker=tracks.server.state.breaker,
             model_breakers=ReadOnlyDict(tracks.model_breakers()),
             is_cooling=bool(cooling) and asked <= cooling,

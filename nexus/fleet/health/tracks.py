@@ -74,7 +74,7 @@ class BackendTracks(msgspec.Struct, eq=False):
     def cooling_models(self) -> frozenset[str]:
         return frozenset(model for model, track in self.models.items() if track.cooling is not None)
 
-    def at_a_glance(self, asked: AbstractSet[str]) -> Breaker:
+    def overall_breaker(self, asked: AbstractSet[str]) -> Breaker:
         """Return the breaker of the server, or the least severe of the models if all that were *asked* for fail."""
         failing = self.model_breakers()
         own = self.server.state.breaker

@@ -27,7 +27,7 @@ def declared_models(config: Mapping[str, ModelConfig]) -> Mapping[str, ModelFact
     return {name: _overridden(with_guesses(ModelFacts(name=name)), override) for name, override in config.items()}
 
 
-def reconsidered(
+def with_new_overrides(
     models: Mapping[str, ModelFacts],
     before: Mapping[str, ModelConfig],
     after: Mapping[str, ModelConfig],
@@ -43,7 +43,7 @@ def reconsidered(
     return {facts.name: facts for facts in with_overrides(reset, after, kind)}
 
 
-def unconfirmed(
+def for_another_server(
     models: Mapping[str, ModelFacts], config: Mapping[str, ModelConfig], kind: BackendKind
 ) -> Mapping[str, ModelFacts]:
     """Return the names of *models* for another server that has replaced theirs, until it is probed.

@@ -127,7 +127,7 @@ async def test_a_request_waits_for_probes_for_at_most_a_second(serve, plan, star
     async def hang(_):
         await asyncio.sleep(5)
 
-    monkeypatch.setattr("nexus.fleet.health.watches.MAX_LOOK_S", 0.1)
+    monkeypatch.setattr("nexus.fleet.health.checker.MAX_LOOK_S", 0.1)
     server = await serve("generic", "a")
     fleet = await start(plan(gpu=server.url))
     server.answers["/v1/models"] = hang

@@ -32,7 +32,7 @@ class Clash(msgspec.Struct, frozen=True):
     """The source of the other backend: ``static`` for the configuration."""
 
 
-def joining(
+def resolve_clashes(
     sightings: Iterable[Sighting], members: Iterable[Member], kinds: Mapping[str, BackendKind]
 ) -> tuple[tuple[Member, ...], frozenset[Clash]]:
     """Return which declared backends in *sightings* join the fleet besides *members*, and which clash.

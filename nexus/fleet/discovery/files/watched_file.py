@@ -17,7 +17,7 @@ from nexus.errors import ConfigError
 from nexus.fleet.clock import unix_now
 from nexus.fleet.membership.locations import names_metadata
 from nexus.fleet.membership.member import Member
-from nexus.fleet.plan import planned
+from nexus.fleet.plan import plan_member
 
 SOURCE: Final = "file"
 MAX_BACKENDS: Final = 1_000
@@ -108,7 +108,7 @@ class FileReader:
             return known
         try:
             _reject_metadata(loaded)
-            member = planned(loaded.config, self._kinds, loaded.key, loaded.credentials, source=SOURCE)
+            member = plan_member(loaded.config, self._kinds, loaded.key, loaded.credentials, source=SOURCE)
         except Fault as fault:
             named = Fault(("backends", index, *fault.path), f"'{loaded.config.name}': {fault.problem}", fault.hint)
             raise ConfigError(described(named, Origin(self.source.path))) from fault

@@ -150,9 +150,9 @@ def test_only_successes_count_for_latency(registry, passive, make_outcome):
 def test_a_model_that_a_backend_denies_is_removed_from_its_list(registry, passive, make_backend):
     registry.add(make_backend("desk", "phi4:latest", kind="ollama"))
 
-    passive.miss_model(GPU, "llama3")
-    passive.miss_model(backend_id("desk"), "Phi4")
-    passive.miss_model(GPU, "llama3")
+    passive.remove_model(GPU, "llama3")
+    passive.remove_model(backend_id("desk"), "Phi4")
+    passive.remove_model(GPU, "llama3")
 
     assert registry.snapshot.models == ()
 

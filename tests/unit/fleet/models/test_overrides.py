@@ -1,7 +1,7 @@
 from nexus.config.schema import ModelConfig
 from nexus.domain.model import ModelFacts
 from nexus.fleet.kinds import OLLAMA, VLLM
-from nexus.fleet.models.overrides import declared_models, reconsidered, unconfirmed, with_overrides
+from nexus.fleet.models.overrides import declared_models, for_another_server, with_new_overrides, with_overrides
 
 
 def test_the_operator_knows_better_than_the_server():
@@ -44,7 +44,7 @@ class TestReconsidered:
     def test_a_new_override_applies_at_once(self):
         models = {"m": ModelFacts(name="m", vision=True)}
 
-        after = reconsidered(models, {}, {"m": ModelConfig(zone="open", tier=3)}, VLLM)
+        after = with_new_overrides(models, {}, {"m": ModelConfig(zone="open", tier=3)}, VLLM)
 
         assert after == {"m": ModelFacts(name="m", vision=True, zone="open", tier=3)}
 
@@ -52,23 +52,23 @@ class TestReconsidered:
         told = {"m": ModelConfig(tier=3, context_length=10, first_byte_seconds=9.0)}
         models = {"m": ModelFacts(name="m", vision=True, tier=3, context_length=10, first_byte_s=9.0)}
 
-        assert reconsidered(models, told, {}, VLLM) == {"m": ModelFacts(name="m", vision=True)}
+        assert with_new_overrides(models, told, {}, VLLM) == {"m": ModelFacts(name="m", vision=True)}
 
     def test_a_model_whose_zone_is_no_longer_configured_is_open_until_the_server_says(self):
         models = {"m": ModelFacts(name="m", zone="restricted")}
 
-        assert reconsidered(models, {"m": ModelConfig(zone="restricted")}, {}, VLLM)["m"].zone == "open"
+        assert with_new_overrides(models, {"m": ModelConfig(zone="restricted")}, {}, VLLM)["m"].zone == "open"
 
     def test_facts_of_the_server_stay(self):
         models = {"m": ModelFacts(name="m", zone="open", tools=True)}
 
-        assert reconsidered(models, {"m": ModelConfig(tier=2)}, {}, VLLM) == models
+        assert with_new_overrides(models, {"m": ModelConfig(tier=2)}, {}, VLLM) == models
 
 
 def test_another_server_under_the_same_name_keeps_only_the_names_of_models():
     models = {"m": ModelFacts(name="m", vision=True, context_length=10), "n": ModelFacts(name="n")}
 
-    after = unconfirmed(models, {"n": ModelConfig(zone="restricted"), "o": ModelConfig(tools=True)}, VLLM)
+    after = for_another_server(models, {"n": ModelConfig(zone="restricted"), "o": ModelConfig(tools=True)}, VLLM)
 
     assert after == {
         "m": ModelFacts(name="m", zone="open"),
