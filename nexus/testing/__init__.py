@@ -1,1 +1,1 @@
-"""For the authors of plugins: fixtures, builders and contract classes. The core never imports it."""
+"""Fixtures, builders and contract classes for the tests of plugins; the core never imports it."""

@@ -1,4 +1,4 @@
-"""Backends, fleets and intents for tests, each in one line, with only what the story needs said."""
+"""Builds backends, fleets, intents and outcomes for tests, with defaults for everything."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ from nexus.routing.intent import RoutingIntent
 from nexus.routing.model_names.resolution import resolve
 
 MODEL: Final = "llama3"
-"""The model that everybody has and every request asks for, unless a test says otherwise."""
+"""The default model of backends and requests."""
 
 CHAT: Final = Endpoint("openai.chat", "openai", "/v1/chat/completions")
 
@@ -43,8 +43,8 @@ def make_backend(
     """Return a healthy backend that has *models*.
 
     :param zone: ``local`` (or ``restricted``), ``cloud`` (or ``open``).
-    :param models: names, or facts where more than the name matters.
-    :param in_flight: how many of its slots are in use.
+    :param models: names, or facts.
+    :param in_flight: the number of its slots that are in use.
     :param fields: any other field of ``nexus.api.Backend``.
     """
     kind = KINDS[kind] if isinstance(kind, str) else kind
@@ -72,7 +72,7 @@ def make_fleet(*backends: Backend, version: int | None = None) -> FleetSnapshot:
     return fleet if version is None else msgspec.structs.replace(fleet, version=version)
 
 
-def make_intent(  # noqa: PLR0913 - each part of an intent, every one with a default
+def make_intent(  # noqa: PLR0913 - the parts of an intent, all with defaults
     *,
     backends: Mapping[str, str] | Iterable[Backend] = (),
     received_at: str | datetime = NOON,
@@ -85,8 +85,8 @@ def make_intent(  # noqa: PLR0913 - each part of an intent, every one with a def
     """Return an intent whose candidates are all *backends* that have *model*.
 
     :param backends: backends, or their zones by name: ``{"gpu-1": "local", "openai": "cloud"}``.
-    :param received_at: ISO time or datetime; UTC when it names no other zone.
-    :param policy: by plugin, the decoded keys of the traffic policy that applies.
+    :param received_at: ISO time or datetime; UTC if it has no time zone.
+    :param policy: the decoded keys of the traffic policy that applies, by plugin.
     """
     if isinstance(backends, Mapping):
         backends = [make_backend(name, zone=zone, models=(model,)) for name, zone in backends.items()]
@@ -107,7 +107,7 @@ def make_intent(  # noqa: PLR0913 - each part of an intent, every one with a def
 
 
 def make_attempt(backend: str = "gpu-1", **fields: Any) -> AttemptOutcome:
-    """Return an attempt at *backend* that went well.
+    """Return a successful attempt at *backend*.
 
     :param fields: any other field of ``nexus.api.AttemptOutcome``.
     """
@@ -124,7 +124,7 @@ def make_attempt(backend: str = "gpu-1", **fields: Any) -> AttemptOutcome:
 
 
 def make_outcome(*attempts: AttemptOutcome, **fields: Any) -> ExchangeOutcome:
-    """Return how one exchange ended: as its last attempt did, well unless *fields* say otherwise.
+    """Return the outcome of an exchange, which by default ended as its last attempt did.
 
     :param fields: any field of ``nexus.api.ExchangeOutcome``.
     """

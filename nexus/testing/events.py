@@ -1,4 +1,4 @@
-"""The log events of a test, and those that are still to come: what is logged is often logged a moment later."""
+"""Captured log events, with a way to wait for one: many are logged shortly after the response."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ Entry = Mapping[str, Any]
 
 
 class Events:
-    """All that was logged so far, oldest first."""
+    """The log events so far, oldest first."""
 
     def __init__(self, entries: Sequence[Entry]) -> None:
         self._entries = entries
@@ -21,9 +21,9 @@ class Events:
         return len(self._entries)
 
     def named(self, event: str) -> list[Entry]:
-        """Return those of one name."""
+        """Return the events of one name."""
         return [entry for entry in self if entry["event"] == event]
 
     def wait_for(self, event: str, within_s: float = 5.0) -> list[Entry]:
-        """Return those of one name as soon as there is one. Raise AssertionError when that takes too long."""
+        """Wait for an event, and return all of its name. Raise AssertionError on timeout."""
         return until(lambda: self.named(event), within_s)

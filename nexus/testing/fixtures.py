@@ -1,4 +1,7 @@
-"""Fixtures for the tests of a plugin: ``pytest_plugins = ["nexus.testing.fixtures"]``. None needs an event loop."""
+"""Fixtures for the tests of a plugin, none of which needs an event loop.
+
+Enable them with ``pytest_plugins = ["nexus.testing.fixtures"]``.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -20,17 +23,17 @@ from nexus.testing.proxy import FakeBackend, RunningNexus, nexus_in_thread
 
 @pytest.fixture
 def intent() -> Callable[..., RoutingIntent]:
-    """Give what makes an intent: ``intent(received_at="2026-05-01T03:00", backends={"gpu-1": "local"})``.
+    """Return :func:`nexus.testing.builders.make_intent`.
 
-    See :func:`nexus.testing.builders.make_intent` for all that can be said.
+    ``intent(received_at="2026-05-01T03:00", backends={"gpu-1": "local"})`` makes an intent.
     """
     return make_intent
 
 
 @pytest.fixture
 def capture_events() -> Iterator[Events]:
-    """Give the log events from now on: dicts with ``event``, ``log_level`` and what else was said."""
-    # Whoever logged before may have asked for less than everything, and loggers remember that.
+    """Capture log events, as dicts with ``event``, ``log_level`` and further keys."""
+    # Loggers cache the level that an earlier test configured.
     logs.configure(LoggingConfig(level="debug"), stream=StringIO())
     try:
         with capture_logs() as entries:
@@ -41,27 +44,27 @@ def capture_events() -> Iterator[Events]:
 
 @pytest.fixture
 def fake_backend() -> Iterator[Callable[..., FakeBackend]]:
-    """Give what starts an inference server that isn't there.
+    """Return a function that starts a simulated inference server.
 
-    ``fake_backend("openai", zone="open", priority=0, models=("llama3",), ttft_s=0.2)``: what a field of
-    :class:`nexus.simulator.Settings` is named like is said to the server, all else in the proxy's ``[[backends]]``.
+    ``fake_backend("openai", zone="open", priority=0, models=("llama3",), ttft_s=0.2)``: fields of
+    :class:`nexus.simulator.Settings` configure the server; all others go into its ``[[backends]]`` table.
     """
     with ExitStack() as running:
 
-        def start(name: str = "gpu-1", **said: Any) -> FakeBackend:
-            settings = {key: said.pop(key) for key in tuple(said) if key in Settings.__struct_fields__}
+        def start(name: str = "gpu-1", **options: Any) -> FakeBackend:
+            settings = {key: options.pop(key) for key in tuple(options) if key in Settings.__struct_fields__}
             simulator = Simulator(Settings(name=name, **settings))
             running.enter_context(in_thread(simulator))
-            return FakeBackend(simulator, said)
+            return FakeBackend(simulator, options)
 
         yield start
 
 
 @pytest.fixture
 def nexus() -> Iterator[Callable[..., RunningNexus]]:
-    """Give what starts a proxy on the loopback: ``nexus(gpu, cloud, config="[plugins.night]", plugins=[file])``.
+    """Return a function that starts a proxy: ``nexus(gpu, cloud, config="[plugins.night]", plugins=[file])``.
 
-    Plugins that are installed are loaded; *plugins* are files of further ones.
+    It loads all installed plugins and the given files.
     """
     with ExitStack() as running:
 

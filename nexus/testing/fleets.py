@@ -1,4 +1,4 @@
-"""Simulated servers as a proxy's configuration names them, in this process or in one of their own."""
+"""Writes the ``[[backends]]`` tables of servers."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A plugin's promise, checked: it imports ``nexus.api``, in its tests ``nexus.testing``, and nothing else of Nexus."""
+"""Checks that a plugin imports only ``nexus.api`` and ``nexus.testing``."""
 
 import ast
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ ALLOWED: Final = ("nexus.api", "nexus.testing")
 
 
 def assert_only_uses_api(where: ModuleType | Path) -> None:
-    """Fail when a file of the module, package, file or folder *where* imports what may change without notice."""
+    """Fail if a Python file in *where*, a module, package, file or folder, imports other parts of Nexus."""
     offences = [
         f"{path.name}:{line}: {name}"
         for path in _files(where)
@@ -33,6 +33,6 @@ def _imports(path: Path) -> Iterator[tuple[int, str]]:
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
-            # ``from nexus import api`` names the module only in its second half.
+            # In ``from nexus import api`` the module is among the imported names.
             names = [f"nexus.{alias.name}" for alias in node.names] if node.module == "nexus" else [node.module]
             yield from ((node.lineno, name) for name in names)

@@ -1,4 +1,4 @@
-"""An installed plugin, held to all that a plugin promises: its package, its declarations, the contract of stages."""
+"""Checks an installed plugin: its package, its configuration and its stages."""
 
 import importlib
 import inspect
@@ -27,10 +27,10 @@ KEYWORD: Final = "nexus-proxy-plugin"
 
 
 class Finding(NamedTuple):
-    """What one check has come to."""
+    """The result of one check."""
 
     outcome: Literal["ok", "advice", "failed"]
-    """``advice``: it works, and could serve others better."""
+    """``advice``: it works, but can be improved."""
     what: str
     detail: str = ""
 
@@ -38,10 +38,10 @@ class Finding(NamedTuple):
 def check_plugin(
     name: str, tables: Mapping[str, Mapping[str, Any]] | None = None, files: tuple[Path, ...] = ()
 ) -> Iterator[Finding]:
-    """Yield what each check comes to, as it is made, for every plugin of the distribution or plugin *name*.
+    """Check every plugin of the distribution or plugin *name*, and yield each result at once.
 
-    :param tables: ``[plugins]`` of a configuration; what it says of other plugins does not matter.
-    :param files: plugins that are no packages.
+    :param tables: the ``[plugins]`` table of a configuration; tables of other plugins are ignored.
+    :param files: plugins in single files.
     :raises PluginError: nothing of that name is installed.
     """
     found = find_plugins(files)
@@ -60,9 +60,9 @@ def check_candidate(
     table: Mapping[str, Any] | None = None,
     files: tuple[Path, ...] = (),
 ) -> Iterator[Finding]:
-    """Yield what each check of one plugin comes to.
+    """Check one plugin, and yield each result.
 
-    :param others: the names of all other plugins, which are not loaded meanwhile.
+    :param others: the names of all other plugins, which are not loaded.
     """
     if not isinstance(candidate.source, Path):
         yield from check_package(candidate)
@@ -82,7 +82,7 @@ def check_candidate(
 
 
 def check_package(candidate: Candidate) -> Iterator[Finding]:
-    """Yield what can be seen of an installed plugin without making anything of it."""
+    """Check the package of an installed plugin without loading the plugin."""
     if isinstance(candidate.source, Path):
         return
     dist, name = distribution(candidate.origin), candidate.name
@@ -100,7 +100,9 @@ def check_package(candidate: Candidate) -> Iterator[Finding]:
         yield Finding("failed", f"{name}: it imports nothing of Nexus but nexus.api", str(exc))
     package = Path(str(root.__file__)).parent if hasattr(root, "__path__") else None
     is_typed = package is not None and (package / "py.typed").is_file()
-    yield _advised(is_typed, f"{name}: it has a py.typed", "type checkers ignore the annotations of a package without")
+    yield _advised(
+        is_typed, f"{name}: it has a py.typed", "without it, type checkers ignore the annotations of the package"
+    )
     yield from _check_metadata(dist, name)
 
 
@@ -110,11 +112,15 @@ def _check_metadata(dist: Distribution, name: str) -> Iterator[Finding]:
     has_floor = any(spec.operator in {">=", "~=", "=="} for requirement in core for spec in requirement.specifier)
     yield Finding("ok", what) if has_floor else Finding("failed", what, "nexus-proxy>=… is not in install_requires")
     keywords = " ".join(dist.metadata.get_all("Keywords") or ())
-    yield _advised(KEYWORD in keywords, f"{name}: {KEYWORD} is among its keywords", "nobody finds it on the index")
+    yield _advised(
+        KEYWORD in keywords,
+        f"{name}: {KEYWORD} is among its keywords",
+        "without it, searches of the index do not find the plugin",
+    )
     classifiers = dist.metadata.get_all("Classifier") or ()
     is_stated = any(classifier.startswith("Development Status ::") for classifier in classifiers)
     yield _advised(is_stated, f"{name}: it states its stability", "add a Development Status classifier")
-    # As the body of the metadata, or as a field of it: readable as text either way.
+    # The README is the body of the metadata or one of its fields; the text contains it either way.
     described = dist.read_text("METADATA") or dist.read_text("PKG-INFO") or ""
     missing = [heading for heading in HEADINGS if f"\n{heading}\n" not in described]
     yield _advised(not missing, f"{name}: its README has the usual headings", f"missing are: {', '.join(missing)}")
@@ -123,7 +129,7 @@ def _check_metadata(dist: Distribution, name: str) -> Iterator[Finding]:
 def check_stage(
     manager: PluginManager, tables: Mapping[str, Mapping[str, Any]], index: int, stage: Reconciler
 ) -> Iterator[Finding]:
-    """Yield what each promise of one stage comes to."""
+    """Check the contract of one stage, and yield each result."""
     (plugin,) = manager.plugins
     which = f"stage {stage.name}"
     states = any("on_error" in vars(owner) for owner in (stage, *type(stage).__mro__) if owner is not Reconciler)
@@ -140,14 +146,14 @@ def check_stage(
     contract.plugin = plugin.name
     for name in sorted(dir(contract)):
         if name.startswith("test_"):
-            yield _kept(f"{which}: {name.removeprefix('test_').replace('_', ' ')}", getattr(contract, name))
+            yield _checked(f"{which}: {name.removeprefix('test_').replace('_', ' ')}", getattr(contract, name))
     keys = manager.configure(tables).policy_keys().get(plugin.name)
     if keys is not None:
-        yield _kept(f"{which}: it copes with each policy", lambda: cope_with_policies(contract.make, plugin, keys))
+        yield _checked(f"{which}: it copes with each policy", lambda: cope_with_policies(contract.make, plugin, keys))
 
 
 def cope_with_policies(make: Any, plugin: Plugin, keys: type[PolicyKeys]) -> None:
-    """Let a stage judge a fleet under each sample of its policy keys. :raises AssertionError: Nexus would object."""
+    """Run a stage with each sample of its policy keys. :raises AssertionError: the stage fails."""
     fleet = [
         make_backend(f"gpu-{number}", zone=zone, tier=tier)
         for number, (zone, tier) in enumerate([("local", 1), ("local", 4), ("cloud", 2), ("cloud", 5)])
@@ -155,26 +161,26 @@ def cope_with_policies(make: Any, plugin: Plugin, keys: type[PolicyKeys]) -> Non
     for sample in samples_of(keys):
         pipeline = Pipeline(in_order((), [(plugin, make())]))
         intent = make_intent(backends=fleet, policy={plugin.name: sample})
-        with_nothing = make_intent(policy={plugin.name: sample})
+        without_backends = make_intent(policy={plugin.name: sample})
         try:
             pipeline.run(intent)
-            pipeline.run(with_nothing)
+            pipeline.run(without_backends)
         except NexusError as exc:
             raise AssertionError(f"under {sample}: {exc.__cause__ or exc}") from exc
         assert pipeline.stages[0].counters.failures == {}, f"it fails under {sample}"
 
 
-def _kept(what: str, promise: Any) -> Finding:
+def _checked(what: str, check: Any) -> Finding:
     try:
-        promise()
+        check()
     except BaseException as exc:
         if is_interrupt(exc):
             raise
-        # Whatever a plugin raises is what is wrong with it.
+        # Any exception of a plugin is a failed check.
         reason = inspect.cleandoc(shown(exc)).partition("\n")[0]
         return Finding("failed", what, f"{type(exc).__name__}: {reason}" if reason else type(exc).__name__)
     return Finding("ok", what)
 
 
-def _advised(is_so: object, what: str, otherwise: str) -> Finding:
-    return Finding("ok", what) if is_so else Finding("advice", what, otherwise)
+def _advised(is_ok: object, what: str, advice: str) -> Finding:
+    return Finding("ok", what) if is_ok else Finding("advice", what, advice)

@@ -1,4 +1,4 @@
-"""Samples of a plugin's policy keys: each key with each of a few values that its type allows."""
+"""Generates samples of a plugin's policy keys."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
@@ -11,17 +11,17 @@ from nexus.config.schema import PolicyKeys
 
 
 def samples_of(keys: type[PolicyKeys]) -> Iterator[PolicyKeys]:
-    """Yield the defaults, and then one of *keys* for each value of each key, the others at their defaults."""
+    """Yield the defaults, and one sample for each valid value of each key, with all other keys at their defaults."""
     yield keys()
     described = inspect.type_info(keys)
     if not isinstance(described, inspect.StructType):
-        raise TypeError(f"{keys.__name__} is no Struct")
+        raise TypeError(f"{keys.__name__} is not a Struct")
     for field in described.fields:
         for value in _values(field.type):
             try:
                 yield msgspec.convert({field.encode_name: value}, keys)
             except msgspec.ValidationError:
-                # The type allows it, and the plugin's own check does not.
+                # The plugin's own validation refuses it.
                 continue
 
 
@@ -31,9 +31,9 @@ def _values(type_: inspect.Type) -> Iterable[Any]:
 
 
 def _numbers(type_: Any) -> Iterable[Any]:
-    least = type_.ge if type_.ge is not None else type_.gt
-    most = type_.le if type_.le is not None else type_.lt
-    return dict.fromkeys(number for number in (least, 0, 1, 3, most) if number is not None)
+    lowest = type_.ge if type_.ge is not None else type_.gt
+    highest = type_.le if type_.le is not None else type_.lt
+    return dict.fromkeys(number for number in (lowest, 0, 1, 3, highest) if number is not None)
 
 
 _VALUES: Final[Mapping[type[inspect.Type], Callable[[Any], Iterable[Any]]]] = {
@@ -48,4 +48,4 @@ _VALUES: Final[Mapping[type[inspect.Type], Callable[[Any], Iterable[Any]]]] = {
     inspect.StrType: lambda _: ("", "a-name", "restricted", "open"),
     inspect.UnionType: lambda type_: [value for one in type_.types for value in _values(one)],
 }
-"""By the sort of a type, some of its values."""
+"""Sample values, by kind of type."""

@@ -1,4 +1,4 @@
-"""Ports for servers that a test starts, and for addresses at which nobody answers."""
+"""Finds free ports."""
 
 import os
 import socket
@@ -6,15 +6,15 @@ from contextlib import suppress
 from itertools import count
 from typing import Final
 
-#: Below those that systems give to outgoing connections, one of which could take a port before its server does.
+#: Below the ephemeral range: an outgoing connection cannot take a port before its server does.
 PORTS: Final = range(20_000, 32_000)
 
-#: Each process begins elsewhere, so that tests that run beside each other do not choose the same port at once.
+#: Starts at a different port in each process, so that parallel tests rarely choose the same.
 _places: Final = count(os.getpid() * 1_009)
 
 
 def free_port() -> int:
-    """Return a port of the loopback address that nobody uses now. Raise OSError when all are used."""
+    """Return an unused port of the loopback address. Raise OSError if there is none."""
     for place in (next(_places) for _ in PORTS):
         with socket.socket() as sock, suppress(OSError):
             sock.bind(("127.0.0.1", PORTS[place % len(PORTS)]))

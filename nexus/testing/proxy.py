@@ -1,4 +1,4 @@
-"""A proxy and its backends, running beside a test that is a plain function: it asks them over the loopback."""
+"""Runs a proxy for a test, in a thread or on the event loop of the test."""
 
 import asyncio
 import tempfile
@@ -19,7 +19,7 @@ from nexus.testing.ports import free_port
 
 
 class FakeBackend(NamedTuple):
-    """An inference server that isn't there, and what the proxy's configuration says of it."""
+    """A simulated inference server, and its configuration in the proxy."""
 
     simulator: Simulator
     keys: Mapping[str, str | int]
@@ -35,12 +35,12 @@ class FakeBackend(NamedTuple):
 
     @property
     def prompts(self) -> tuple[str, ...]:
-        """The body of every request that it got and that had one, as text, oldest first."""
+        """The bodies of the requests that it received, as text, oldest first; requests without a body are left out."""
         return tuple(record.body.decode(errors="replace") for record in self.simulator.requests if record.body)
 
 
 class Answer(NamedTuple):
-    """What a client was answered."""
+    """The response to a chat request."""
 
     reply: Reply
 
@@ -50,24 +50,24 @@ class Answer(NamedTuple):
 
     @property
     def text(self) -> str:
-        """What the model said."""
+        """The text that the model generated."""
         return str(self.reply.json()["choices"][0]["message"]["content"])
 
     @property
     def code(self) -> str | None:
-        """The error code; None of an answer that is none."""
+        """The error code; None if the response is not an error."""
         error = self.reply.json().get("error")
         return None if error is None else str(error["code"])
 
     @property
     def backend(self) -> str | None:
-        """The name of the backend that answered; None when none did."""
+        """The name of the backend that answered; None if none did."""
         name = self.reply.headers["X-Nexus-Backend"]
         return None if name == "none" else name
 
     @property
     def reasons(self) -> dict[str, str]:
-        """Of a rejection, by the backend's name, the last thing that was said against it."""
+        """The last rejection reason of each backend, by name."""
         reasons = self.reply.json().get("context", {}).get("rejection_reasons", ())
         return {reason["agent_id"]: reason["reason"] for reason in reasons}
 
@@ -82,7 +82,7 @@ class RunningNexus:
     def chat(
         self, model: str = "llama3", text: str = "hello there", *, headers: Mapping[str, str] | None = None, **more: Any
     ) -> Answer:
-        """Ask for a chat, not streamed.
+        """Send a chat request that is not streamed.
 
         :param more: further members of the body.
         """
@@ -91,11 +91,11 @@ class RunningNexus:
     def ask(
         self, path: str, body: bytes | Mapping[str, Any] | None = None, *, headers: Mapping[str, str] | None = None
     ) -> Reply:
-        """Send any request: GET without a body, POST with one."""
+        """Send any request, by default GET without a body and POST with one."""
         return ask(self.url, path, body, headers=headers)
 
     def metrics(self) -> str:
-        """Return what Prometheus is told."""
+        """Return the metrics page."""
         return self.ask("/metrics").body.decode()
 
 
@@ -103,10 +103,10 @@ class RunningNexus:
 def nexus_in_thread(
     backends: Iterable[FakeBackend] = (), config: str = "", plugin_files: tuple[Path, ...] = ()
 ) -> Iterator[RunningNexus]:
-    """Run a proxy in front of *backends* on a thread of its own.
+    """Run a proxy in front of *backends* in a thread.
 
-    :param config: TOML; what the proxy's file says besides.
-    :param plugin_files: what ``--plugin`` names.
+    :param config: TOML, in addition to the backends.
+    :param plugin_files: as for ``--plugin``.
     """
     text = config + "".join(backend.table for backend in backends)
     started: Future[tuple[Nexus, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
@@ -137,9 +137,10 @@ def _serve(text: str, plugin_files: tuple[Path, ...], started: "Future[Any]") ->
 
 @asynccontextmanager
 async def nexus_in_loop(config: str, plugin_files: tuple[Path, ...] = ()) -> AsyncIterator[Nexus]:
-    """Start a proxy with the TOML *config*; its port is chosen here unless it says one.
+    """Run a proxy on the running event loop, on a free port.
 
-    :param plugin_files: what ``--plugin`` names.
+    :param config: TOML.
+    :param plugin_files: as for ``--plugin``.
     """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "nexus.toml"

@@ -1,4 +1,4 @@
-"""What every plugin's README must pass: subclass :class:`ReadmeContract` as ``TestSomething`` and say whose it is."""
+"""The contract for a plugin's README: subclass :class:`ReadmeContract` as ``TestSomething``."""
 
 import re
 import tomllib
@@ -24,11 +24,11 @@ HEADINGS: Final = (
     "What it shows",
     "Limits",
 )
-"""Where an operator looks in the README of any plugin."""
+"""The headings of every plugin's README."""
 
 POLICIES: Final = "[[routing.policies]]"
 NOT_SET: Final = "not set"
-"""The default of a key that is None when nobody sets it."""
+"""How a README writes a default of None."""
 
 _HEADING: Final = re.compile(r"^(.+)\n-{3,}$", re.MULTILINE)
 _ROW: Final = re.compile(r"\n +\* - ")
@@ -38,7 +38,7 @@ _TOML: Final = re.compile(r"^\.\. code-block:: toml\n\n((?: +.*\n|\n)+)", re.MUL
 
 
 class Readme:
-    """A README as an operator reads it."""
+    """The headings, tables and examples of a README."""
 
     def __init__(self, path: Path) -> None:
         self.text = path.read_text(encoding="utf-8")
@@ -47,7 +47,7 @@ class Readme:
         return tuple(_HEADING.findall(self.text))
 
     def rows(self, head: str) -> list[tuple[str, ...]]:
-        """Return the cells of each row of the list-table whose own heads begin with *head*; none if there is none."""
+        """Return the cells of each row of the list-table whose first heading starts with *head*."""
         begun = re.search(rf"^ +\* - {re.escape(head)}", self.text, re.MULTILINE)
         table, _, _ = self.text[begun.end() if begun else len(self.text) :].partition("\n\n")
         _, *rows = _ROW.split(table)
@@ -58,26 +58,26 @@ class Readme:
         return {name for first, *_ in self.rows(head) for name in _LITERAL.findall(first)}
 
     def configuration(self) -> dict[str, Any]:
-        """Return what all its examples of configuration say together."""
+        """Return all its TOML examples as one configuration."""
         return tomllib.loads("\n".join(dedent(block) for block in _TOML.findall(self.text)))
 
 
 class ReadmeContract(ABC):
-    """Has the headings, and tells each key with its default, each metric and each fact that ``explain`` gives.
+    """A README has the usual headings, and documents each key and its default, each metric and each ``explain`` fact.
 
-    Keys, metrics and facts are in tables, whose first heads are ``Key``, ``Metric`` and ``In ``explain````.
+    Keys, metrics and facts are in tables, whose first headings are ``Key``, ``Metric`` and ``In ``explain````.
     """
 
     plugin: str
     """The name of the plugin."""
     path: Path
-    """Where the README is."""
+    """The README."""
     config: type[PluginConfig] = PluginConfig
-    """The plugin's own table, when it has one."""
+    """The type of the plugin's table, if it has one."""
 
     @abstractmethod
     def make(self) -> Reconciler | None:
-        """Return a stage that has all the metrics that one can have; None for a plugin without a stage."""
+        """Return a stage with all its metrics; None for a plugin without a stage."""
 
     def test_it_has_the_headings_that_every_plugin_has(self) -> None:
         assert Readme(self.path).headings() == HEADINGS
@@ -104,7 +104,7 @@ class ReadmeContract(ABC):
         stage = self.make()
         measures = () if stage is None else stage.measures()
 
-        # As Prometheus shows them.
+        # Prometheus adds a suffix to counters.
         names = {f"{measure.name}_total" if measure.type == "counter" else measure.name for measure in measures}
         assert Readme(self.path).named("Metric") == names
 

@@ -1,4 +1,4 @@
-"""What every stage must pass: subclass :class:`ReconcilerContract` as ``TestSomething`` and say how to make yours."""
+"""The contract for stages: subclass :class:`ReconcilerContract` as ``TestSomething``."""
 
 import socket
 from abc import ABC, abstractmethod
@@ -27,19 +27,19 @@ from nexus.routing.stage.validate import valid_cost, valid_facts, valid_headers,
 from nexus.testing.builders import make_backend, make_intent
 from nexus.testing.strategies import fleets, requirements
 
-LONGEST_S: Final = 0.005
-"""For a fleet of twenty; a stage that takes this long has no place in front of every request."""
+MAX_S: Final = 0.005
+"""The time limit of a stage for a fleet of twenty."""
 
 HINTS: Final = ("x-nexus-explain", "x-nexus-flexible", "x-nexus-priority", "x-nexus-privacy", "x-nexus-strict")
-"""What clients may say to stages, as they like."""
+"""Headers with which clients give hints to stages."""
 
 USAGE: Final = TokenUsage(prompt_tokens=7, completion_tokens=3)
-LONGEST_FACTS_BYTES: Final = 16_384
+MAX_FACTS_BYTES: Final = 16_384
 
 modestly = settings(
     max_examples=30,
     deadline=None,
-    # One test method serves every subclass, which is what a contract is.
+    # Each subclass runs the same test methods.
     suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow],
 )
 
@@ -60,11 +60,11 @@ intents: Final = st.builds(
     st.sampled_from([{}, {"x-nexus-strict": "true"}, {"x-nexus-flexible": "true"}])
     | st.dictionaries(st.sampled_from(HINTS), st.text(max_size=20) | st.sampled_from(["true", "0", "restricted"])),
 )
-"""Functions from a policy to an intent: calling one twice gives two equal intents."""
+"""Functions that make an intent from a policy; two calls make equal intents."""
 
 
 def _blamed(test: Callable[..., None]) -> Callable[..., None]:
-    """Let what is meant to end a process or a task, and is raised by a stage, be a test that fails and names it."""
+    """Turn a BaseException that a stage raises into a failure that names the stage."""
 
     @wraps(test)
     def contained(self: "ReconcilerContract", *args: Any, **kwargs: Any) -> None:
@@ -76,25 +76,27 @@ def _blamed(test: Callable[..., None]) -> Callable[..., None]:
             except BaseException as exc:
                 if is_interrupt(exc) or type(exc).__module__.partition(".")[0] in FRAMEWORKS:
                     raise
-                raise AssertionError(f"{_whose(self)} raised {described(exc)}; it must raise no such thing") from exc
+                raise AssertionError(
+                    f"{_stage_of(self)} raised {described(exc)}; a stage must only raise subclasses of Exception"
+                ) from exc
 
     return contained
 
 
 FRAMEWORKS: Final = ("_pytest", "pytest", "hypothesis")
-"""Their own exceptions skip tests, and end them early."""
+"""Packages whose own exceptions skip a test or end it early."""
 
 
 class ReconcilerContract(ABC):
-    """Narrows only, explains itself, is deterministic, does no I/O, gives back what it holds, is quick.
+    """A stage only narrows, explains itself, is deterministic, does no I/O, releases what it holds, and is quick.
 
-    Whatever breaks one of these promises in a running proxy is answered as the stage's ``on_error`` says.
+    A running proxy handles a violation as the stage's ``on_error`` says.
     """
 
     plugin: str = ""
-    """The name of the plugin, with which its measures begin; the stage's own when it is empty."""
+    """The name of the plugin, which prefixes its measures; empty: the name of the stage."""
     policy: Mapping[str, Any] = {}
-    """By plugin, the decoded policy keys under which the stage does most: ``{"privacy": PrivacyKeys(...)}``."""
+    """The decoded policy keys to test with, by plugin: ``{"privacy": PrivacyKeys(...)}``."""
 
     @abstractmethod
     def make(self) -> Reconciler:
@@ -120,10 +122,10 @@ class ReconcilerContract(ABC):
 
         stage.reconcile(intent)
 
-        said = _said(intent)
-        assert {verdict.stage for verdict in said} <= {stage.name}
-        assert all(verdict.reason.strip() for verdict in said)
-        assert {verdict.backend for verdict in said} <= before
+        verdicts = _verdicts(intent)
+        assert {verdict.stage for verdict in verdicts} <= {stage.name}
+        assert all(verdict.reason.strip() for verdict in verdicts)
+        assert {verdict.backend for verdict in verdicts} <= before
         assert before - intent.candidates == {verdict.backend for verdict in intent.excluded}
 
     @modestly
@@ -136,7 +138,7 @@ class ReconcilerContract(ABC):
         stage.reconcile(second)
 
         assert first.candidates == second.candidates
-        assert _said(first) == _said(second)
+        assert _verdicts(first) == _verdicts(second)
 
     @modestly
     @given(build=intents)
@@ -173,11 +175,13 @@ class ReconcilerContract(ABC):
         for backend in intent:
             with no_sockets():
                 held: object = stage.reserve(intent, backend)
-                assert held is None or isinstance(held, Hold | Refusal), "it holds with a nexus.api.Hold"
+                assert held is None or isinstance(held, Hold | Refusal), (
+                    "reserve must return a nexus.api.Hold, a Refusal or None"
+                )
                 if isinstance(held, Refusal):
                     valid_refusal(held)
                 elif isinstance(held, Hold):
-                    _live_through(held, _ended(backend, intent, ending, usage))
+                    _use(held, _ended(backend, intent, ending, usage))
 
     @modestly
     @given(build=intents)
@@ -185,15 +189,15 @@ class ReconcilerContract(ABC):
     def test_it_explains_itself_in_json_and_touches_nothing(self, build: Callable[..., RoutingIntent]) -> None:
         stage, intent = self.make(), build(self.policy)
         stage.reconcile(intent)
-        before = intent.candidates, _said(intent)
+        before = intent.candidates, _verdicts(intent)
 
         with no_sockets():
-            valid_facts(stage.explain(intent), LONGEST_FACTS_BYTES)
-            valid_facts(stage.report(), LONGEST_FACTS_BYTES)
+            valid_facts(stage.explain(intent), MAX_FACTS_BYTES)
+            valid_facts(stage.report(), MAX_FACTS_BYTES)
             refusals = [stage.would_refuse(intent, backend) for backend in intent]
 
         assert all(refusal is None or valid_refusal(refusal) for refusal in refusals)
-        assert (intent.candidates, _said(intent)) == before
+        assert (intent.candidates, _verdicts(intent)) == before
 
     @_blamed
     def test_its_measures_are_named_after_its_plugin_and_can_be_asked_for_again(self) -> None:
@@ -204,7 +208,7 @@ class ReconcilerContract(ABC):
 
         for measure in first:
             check_measure(measure, self.plugin or stage.name)
-        assert len({measure.name for measure in first}) == len(first), "two of its measures have one name"
+        assert len({measure.name for measure in first}) == len(first), "two of its measures have the same name"
         assert [measure.name for measure in first] == [measure.name for measure in second]
 
     @modestly
@@ -221,7 +225,7 @@ class ReconcilerContract(ABC):
             if isinstance(held, Reservation):
                 held.settle(_ended(backend, intent, Ending.FINISHED, USAGE))
 
-        assert pipeline.stages[0].counters.failures == {}, "the log says at what it failed"
+        assert pipeline.stages[0].counters.failures == {}, "it failed; the log says where"
 
     @_blamed
     def test_it_survives_an_empty_fleet(self) -> None:
@@ -237,7 +241,7 @@ class ReconcilerContract(ABC):
 
         best_s = min(self._seconds(stage) for _ in range(5))
 
-        assert best_s < LONGEST_S
+        assert best_s < MAX_S
 
     def _seconds(self, stage: Reconciler) -> float:
         intent = make_intent(backends=[make_backend(f"gpu-{number}") for number in range(20)], policy=self.policy)
@@ -248,7 +252,7 @@ class ReconcilerContract(ABC):
 
 @contextmanager
 def no_sockets() -> Iterator[None]:
-    """Let any attempt to open a socket fail."""
+    """Fail on any attempt to open a socket."""
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a stage must not open a socket: it decides from the intent alone")
@@ -257,8 +261,8 @@ def no_sockets() -> Iterator[None]:
         yield
 
 
-def _whose(contract: "ReconcilerContract") -> str:
-    """Return which stage *contract* holds to its promises, and from which plugin and distribution it is."""
+def _stage_of(contract: "ReconcilerContract") -> str:
+    """Describe the stage under test, with its plugin and distribution."""
     made = type(contract).make
     name = plugin = contract.plugin
     module = made.__module__
@@ -271,16 +275,16 @@ def _whose(contract: "ReconcilerContract") -> str:
 
 @cache
 def _distributions() -> Mapping[str, list[str]]:
-    # It reads the metadata of all that is installed, and hypothesis asks for each example that fails.
+    # Cached: it reads the metadata of every installed distribution.
     return packages_distributions()
 
 
-def _said(intent: RoutingIntent) -> list[Verdict]:
+def _verdicts(intent: RoutingIntent) -> list[Verdict]:
     return [*intent.excluded, *intent.avoided, *intent.weights]
 
 
-def _live_through(hold: Hold, outcome: AttemptOutcome) -> None:
-    """Ask *hold* all that it is asked between the choice of its backend and the end of the attempt."""
+def _use(hold: Hold, outcome: AttemptOutcome) -> None:
+    """Call every method of *hold*, as a request does."""
     listener: object = hold.listener()
     if callable(listener):
         listener("Hel")
@@ -288,7 +292,7 @@ def _live_through(hold: Hold, outcome: AttemptOutcome) -> None:
     valid_headers(hold.headers(None))
     valid_headers(hold.headers(outcome.usage))
     returned: object = hold.settle(outcome)
-    assert returned is None, "whatever settle returns, nobody waits for it"
+    assert returned is None, "settle must return None; it is not awaited"
     valid_cost(hold.cost_usd())
 
 

@@ -1,4 +1,4 @@
-"""Whole routers around the stages of a test: aliases, fallbacks, policies, slots and retries, without any network."""
+"""Builds routers around the stages of a test, without a network."""
 
 from collections.abc import Iterable, Mapping
 from random import Random
@@ -25,7 +25,7 @@ __all__ = ["Decision", "Reject", "Reserved", "Router", "Routing", "Saturated", "
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
-def make_router(  # noqa: PLR0913 - each part of a router, every one with a default
+def make_router(  # noqa: PLR0913 - the parts of a router, all with defaults
     *stages: Reconciler,
     policies: Iterable[Mapping[str, Any]] = (),
     policy_keys: Mapping[str, type[PolicyKeys]] = _NOTHING,
@@ -35,12 +35,12 @@ def make_router(  # noqa: PLR0913 - each part of a router, every one with a defa
     observe: Iterable[str] = (),
     strategy: str = "smart",
 ) -> Router:
-    """Return a router whose pipeline has the built-in stages and *stages*; chance is the same each time.
+    """Return a router with the built-in stages and *stages*, and a fixed random seed.
 
     :param policies: tables of ``[[routing.policies]]``.
-    :param policy_keys: by plugin, the type of the keys that it adds to them.
+    :param policy_keys: the type of each plugin's policy keys, by plugin.
     """
-    schedule = Schedule(strategy, chance=Random(0))  # noqa: S311 - chance that a test can repeat
+    schedule = Schedule(strategy, chance=Random(0))  # noqa: S311 - reproducible
     contributed = [(Plugin(stage.name, f"nexus-proxy-{stage.name}", "0.1", {}), stage) for stage in stages]
     places = in_order((Analyze(), schedule), contributed, priorities=priorities, observe=observe)
     return Router(
@@ -60,7 +60,7 @@ def begin(
     requirements: Requirements | None = None,
     endpoint: Endpoint = CHAT,
 ) -> Routing:
-    """Begin the search of one request: ``begin(router).next(fleet)`` is the decision, and asked again, the retry."""
+    """Begin to route a request: each ``begin(router).next(fleet)`` is one decision, the second one a retry."""
     return router.begin(
         request_id="test",
         endpoint=endpoint,
@@ -71,7 +71,7 @@ def begin(
 
 
 def give_back(reserved: Reserved, ending: Ending = Ending.FINISHED) -> None:
-    """Settle what is held for an attempt, as ended by *ending*."""
+    """Settle the holds of an attempt that ended with *ending*."""
     outcome = AttemptOutcome(
         backend=reserved.backend.name, backend_id=reserved.backend.id, model=reserved.model, ending=ending
     )

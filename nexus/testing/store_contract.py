@@ -1,4 +1,4 @@
-"""What every store must pass: subclass :class:`StoreContract` as ``TestSomething`` and say how to make yours."""
+"""The contract for stores: subclass :class:`StoreContract` as ``TestSomething``."""
 
 import asyncio
 import os
@@ -17,11 +17,11 @@ from nexus.store.store import MAX_BATCH, MAX_KEY_BYTES, MAX_VALUE_BYTES, Add, Ch
 
 @pytest.mark.asyncio
 class StoreContract(ABC):
-    """Keeps what it is given, all or nothing, loses no addition, and says so when it cannot."""
+    """A store keeps its entries, applies batches atomically, loses no addition, and reports failures."""
 
     @abstractmethod
     def make(self, folder: Path) -> Store:
-        """Return a store, not opened, whose files are in *folder*; the same folder means the same entries."""
+        """Return an unopened store whose files are in *folder*; the same folder gives the same entries."""
 
     @asynccontextmanager
     async def opened(self, folder: Path) -> AsyncIterator[Store]:
@@ -53,7 +53,7 @@ class StoreContract(ABC):
 
     async def test_a_check_leaves_everything_as_it_was(self, tmp_path: Path) -> None:
         await self.make(tmp_path).check()
-        assert os.listdir(tmp_path) == []  # noqa: PTH208 - a folder of a test
+        assert os.listdir(tmp_path) == []  # noqa: PTH208 - blocking is fine in a test
 
         async with self.opened(tmp_path) as store:
             await store.put("a", b"1")

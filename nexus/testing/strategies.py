@@ -1,4 +1,4 @@
-"""Hypothesis strategies: models, backends, fleets and what requests ask for."""
+"""Hypothesis strategies for models, backends, fleets and requirements."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ MODELS = ("llama3", "qwen3", "org/mixtral-8x7b")
 
 
 def model_facts() -> st.SearchStrategy[ModelFacts]:
-    """Give facts about one of a few models, many of them unknown."""
+    """Generate facts about one of a few models, many of them unknown."""
     known = st.none() | st.booleans()
     return st.builds(
         ModelFacts,
@@ -30,7 +30,7 @@ def model_facts() -> st.SearchStrategy[ModelFacts]:
 
 @st.composite
 def backends(draw: st.DrawFn, name: str = "gpu-1") -> Backend:
-    """Give a backend in any state."""
+    """Generate a backend in any state."""
     fields: dict[str, Any] = {
         "status": draw(st.sampled_from([*Status, Status.HEALTHY, Status.HEALTHY])),
         "breaker": draw(st.sampled_from([*Breaker, Breaker.CLOSED])),
@@ -50,7 +50,7 @@ def backends(draw: st.DrawFn, name: str = "gpu-1") -> Backend:
 
 @st.composite
 def loads(draw: st.DrawFn) -> BackendLoad:
-    """Give live counters, below any limit."""
+    """Generate live counters, below any limit."""
     return BackendLoad(
         in_flight=draw(st.integers(0, 4)),
         latency_ms=draw(st.none() | st.integers(0, 5000)),
@@ -60,12 +60,12 @@ def loads(draw: st.DrawFn) -> BackendLoad:
 
 @st.composite
 def fleets(draw: st.DrawFn, max_size: int = 6) -> tuple[Backend, ...]:
-    """Give the backends of a fleet, each with a name of its own, the empty fleet included."""
+    """Generate the backends of a fleet, with unique names; the fleet may be empty."""
     return tuple(draw(backends(name=f"gpu-{number}")) for number in range(draw(st.integers(0, max_size))))
 
 
 def requirements() -> st.SearchStrategy[Requirements]:
-    """Give what a request asks of one of a few models."""
+    """Generate the requirements of a request for one of a few models."""
     return st.builds(
         Requirements,
         model=st.sampled_from(MODELS),
