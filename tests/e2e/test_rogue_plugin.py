@@ -58,7 +58,7 @@ def test_requests_go_on_without_a_stage_that_may_be_skipped_and_after_five_it_is
     assert (line["plugin"], line["stage"]) == ("rogue", "rogue")
     assert nexus.log_lines("stage_skipped")[0]["stage"] == "rogue"
     part = "reserve" if does == "lies" else "reconcile"
-    assert metric(nexus, f'nexus_reconciler_failures_total{{part="{part}",reconciler="rogue"}}') == 5
+    assert metric(nexus, f'nexus_reconciler_failures_total{{reconciler="rogue",part="{part}"}}') == 5
     assert metric(nexus, 'nexus_reconciler_switched_off{reconciler="rogue"}') == 1
     assert nexus.get_json("/ready")["detail"]["switched_off_stages"] == ["rogue"]
 
@@ -83,7 +83,7 @@ def test_whatever_a_stage_raises_the_proxy_goes_on_and_says_whose_it_was(rogue):
 
     assert {(reply.status, reply.json()["error"]["code"]) for reply in replies} == {(503, "policy_unavailable")}
     assert nexus.wait_for_log("stage_failed")[0]["plugin"] == "rogue"
-    assert metric(nexus, 'nexus_reconciler_failures_total{part="reconcile",reconciler="rogue"}') == 16
+    assert metric(nexus, 'nexus_reconciler_failures_total{reconciler="rogue",part="reconcile"}') == 16
     assert ask(nexus.url, "/v1/route/explain", chat()).status == 200
     assert nexus.get_json("/health")["status"] == "healthy"
 
@@ -218,7 +218,7 @@ def test_a_stage_that_keeps_everybody_waiting_is_named_and_left_out(rogue):
     (line,) = nexus.wait_for_log("stage_slow")
     assert (line["stage"], line["took_ms"] > 50) == ("rogue", True)
     assert nexus.wait_for_log("stage_switched_off")
-    assert metric(nexus, 'nexus_reconciler_slow_total{part="reconcile",reconciler="rogue"}') == 5
+    assert metric(nexus, 'nexus_reconciler_slow_total{reconciler="rogue",part="reconcile"}') == 5
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -294,4 +294,4 @@ def test_a_reload_switches_it_on_again_and_counts_on(rogue):
 
     assert asked(nexus).status == 200
     assert metric(nexus, 'nexus_reconciler_switched_off{reconciler="rogue"}') == 0
-    assert metric(nexus, 'nexus_reconciler_failures_total{part="reconcile",reconciler="rogue"}') == 5
+    assert metric(nexus, 'nexus_reconciler_failures_total{reconciler="rogue",part="reconcile"}') == 5
