@@ -1,4 +1,4 @@
-"""The books of a proxy: whatever happened to it, all was given back, and each exchange was told of once."""
+"""Checks that a proxy releases all resources, and reports each exchange exactly once."""
 
 import asyncio
 import gc
@@ -15,16 +15,16 @@ from tests.support.scripted import ScriptedBackend
 
 WITHIN_S: Final = 2.0
 DEFECTS: Final = frozenset({"exchange_crashed", "request_crashed", "task_failed", "hold_failed", "hold_not_settled"})
-"""Log events that tell of a mistake of ours."""
+"""Log events that mean a bug in Nexus."""
 
 LogLines = Sequence[Mapping[str, Any]]
 
 
 class Books:
-    """Opened when nothing is under way; :meth:`balance` closes them."""
+    """Records outcomes, tasks and open files of an idle proxy; :meth:`balance` compares them at the end."""
 
     def __init__(self, nexus: Nexus, log: LogLines) -> None:
-        """:param log: what ``structlog.testing.capture_logs`` gathers."""
+        """:param log: the entries of ``structlog.testing.capture_logs``."""
         self.outcomes: list[ExchangeOutcome] = []
         self.reported: list[AttemptOutcome] = []
         self._nexus = nexus
@@ -40,15 +40,15 @@ class Books:
         fleet = self._nexus.fleet
         report = fleet.report
 
-        def write_down(backend_id: str, outcome: AttemptOutcome, *, retry_after_s: float | None = None) -> None:
+        def record(backend_id: str, outcome: AttemptOutcome, *, retry_after_s: float | None = None) -> None:
             self.reported.append(outcome)
             report(backend_id, outcome, retry_after_s=retry_after_s)
 
-        fleet.report = write_down  # type: ignore[method-assign]
+        fleet.report = record  # type: ignore[method-assign]
         asyncio.get_running_loop().set_exception_handler(lambda _, context: self._loop_errors.append(context))
 
     def listen_again(self) -> None:
-        """Hear of outcomes also after a reload, which has replaced who hears of them."""
+        """Observe outcomes again after a reload, which replaces the observers."""
         settings = self._nexus.plane.settings
         settings.observers = (*settings.observers, self.outcomes.append)
 
@@ -57,22 +57,22 @@ class Books:
         return [line for line in self._log if line["event"] == event]
 
     async def outcome(self) -> ExchangeOutcome:
-        """Return the outcome of the one exchange, once it has ended."""
+        """Wait for the only exchange, and return its outcome."""
         await eventually(lambda: self.outcomes)
         (outcome,) = self.outcomes
         return outcome
 
     async def balance(self, *backends: object, is_stopped: bool = False) -> None:
-        """Raise AssertionError unless everything was given back and everything was told once.
+        """Raise AssertionError unless everything was released and everything was reported once.
 
-        Clients must have left, and pools are emptied: what is open then is open for nobody.
+        Clients must have disconnected. Idle pooled connections are closed: any other open one is a leak.
 
-        :param is_stopped: whether the proxy was stopped; otherwise it must still answer.
+        :param is_stopped: whether the proxy was stopped; otherwise it must still respond.
         """
         await wait_until_nothing_is_held(self._nexus)
-        self._check_the_telling()
+        self._check_reports()
         if not is_stopped:
-            await self._check_that_it_answers()
+            await self._check_health()
         assert self._nexus.plane.event_room.used_bytes == 0, "bytes of events are still counted"
         self._nexus.plane.upstreams.close()
         scripted = [backend for backend in backends if isinstance(backend, ScriptedBackend)]
@@ -84,16 +84,16 @@ class Books:
         gc.collect()
         assert self._loop_errors == [], self._loop_errors
 
-    def _check_the_telling(self) -> None:
-        told = Counter(line["request_id"] for line in self.lines())
-        assert set(told.values()) <= {1}, "an exchange has more than one access line"
-        assert told == Counter(outcome.request_id for outcome in self.outcomes), "lines and outcomes differ"
+    def _check_reports(self) -> None:
+        logged = Counter(line["request_id"] for line in self.lines())
+        assert set(logged.values()) <= {1}, "an exchange has more than one access line"
+        assert logged == Counter(outcome.request_id for outcome in self.outcomes), "lines and outcomes differ"
         attempts = [attempt for outcome in self.outcomes for attempt in outcome.attempts]
         unused = [attempt for attempt in self.reported if attempt not in attempts]
         assert len(attempts) + len(unused) == len(self.reported), "an attempt was reported twice, or never"
         assert [line for line in self._log if line["event"] in DEFECTS] == []
 
-    async def _check_that_it_answers(self) -> None:
+    async def _check_health(self) -> None:
         client = await RawClient.connect(self._nexus.port)
         client.writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         reply = await client.reply()
@@ -101,9 +101,9 @@ class Books:
         assert reply.is_whole
 
     def _new_tasks(self) -> list[str]:
-        """Return the names of tasks that nobody has a reason to run; a reload may have brought backends to watch.
+        """Return the names of leaked tasks; tasks that watch backends may come with a reload.
 
-        By name, because a reload also puts new background work of plugins in the place of the old.
+        By name, because a reload restarts the background tasks of plugins.
         """
         now = asyncio.all_tasks() - {asyncio.current_task()}
         before = self._tasks - {asyncio.current_task()}
@@ -112,7 +112,7 @@ class Books:
 
 
 def what_is_held(nexus: Nexus) -> dict[str, int]:
-    """Return every gauge of *nexus* that must be zero when nothing is under way."""
+    """Return the gauges that are zero in an idle proxy."""
     backends = nexus.fleet.snapshot.backends
     models = [figures for backend in backends for figures in backend.load.models.values()]
     return {

@@ -1,4 +1,4 @@
-"""A collector of OpenTelemetry that isn't there: it takes spans over HTTP and remembers them."""
+"""A fake OpenTelemetry collector that receives spans over HTTP."""
 
 import threading
 from collections.abc import Iterator
@@ -8,11 +8,11 @@ from typing import Any, Final
 
 import msgspec
 
-LONGEST_WAIT_S: Final = 10.0
+MAX_WAIT_S: Final = 10.0
 
 
 class Span(msgspec.Struct, frozen=True, kw_only=True):
-    """One span, as it was sent."""
+    """One span, as received."""
 
     name: str
     kind: str
@@ -20,7 +20,7 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     trace_id: str
     span_id: str
     parent_id: str
-    """Empty when there is none."""
+    """Empty if there is none."""
     took_s: float
     is_error: bool
     attributes: dict[str, Any]
@@ -28,19 +28,19 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Collector:
-    """What has arrived, and what is answered."""
+    """The received requests and spans, and the status of the next responses."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.spans: list[Span] = []
         self.headers: list[dict[str, str]] = []
-        """Of each request, by lower-case name."""
+        """The headers of each request, by lower-case name."""
         self.bodies: list[bytes] = []
         self.status = 200
         self._changed = threading.Condition()
 
     def take(self, path: str, headers: dict[str, str], body: bytes) -> int:
-        """Note one request, and return the status of its answer."""
+        """Record one request, and return the status of the response."""
         with self._changed:
             self.headers.append(headers)
             self.bodies.append(body)
@@ -50,9 +50,9 @@ class Collector:
         return self.status
 
     def wait_for(self, count: int, name: str | None = None) -> list[Span]:
-        """Return the spans of that name, or all, once there are so many. Raise AssertionError when there never are."""
+        """Wait for *count* spans of one name, or of any, and return them. Raise AssertionError on timeout."""
         with self._changed:
-            if self._changed.wait_for(lambda: len(self._named(name)) >= count, LONGEST_WAIT_S):
+            if self._changed.wait_for(lambda: len(self._named(name)) >= count, MAX_WAIT_S):
                 return self._named(name)
         raise AssertionError(f"{len(self._named(name))} spans instead of {count}")
 
@@ -62,7 +62,7 @@ class Collector:
 
 @contextmanager
 def collector() -> Iterator[Collector]:
-    """Listen on a free port of this machine."""
+    """Run a collector on a free port of the loopback address."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -74,8 +74,8 @@ def collector() -> Iterator[Collector]:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name that it has
-            """Say nothing."""
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as in the base class
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True

@@ -1,4 +1,4 @@
-"""One question and its answers in each protocol, as the bytes that clients and servers send."""
+"""One request and its responses in each protocol, as bytes."""
 
 import json
 from collections.abc import Mapping
@@ -11,30 +11,30 @@ LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
 class Dialect(msgspec.Struct, frozen=True, kw_only=True):
-    """One endpoint as its clients and servers know it."""
+    """Sample messages of one endpoint."""
 
     name: str
     path: str
     question: Mapping[str, Any]
-    """The request's body, but for model and stream."""
+    """The body of the request, without ``model`` and ``stream``."""
     kind: str
-    """A kind that :mod:`nexus.simulator` can imitate and that speaks it."""
+    """A kind of :mod:`nexus.simulator` that has the endpoint."""
     stream_type: bytes
     events: tuple[bytes, ...]
-    """A whole streamed answer; the third at the latest says something."""
+    """A complete stream; one of the first three events has content."""
     whole: bytes
-    """An answer that is not streamed."""
+    """The body of a response that is not streamed."""
     end: bytes
-    """Stands in every finished stream."""
+    """Occurs in every stream that finished."""
     failure: bytes
-    """Stands in every stream that failed."""
+    """Occurs in every stream that failed."""
 
     def body(self, *, stream: bool, **more: Any) -> bytes:
         """Return the body of a request."""
         return json.dumps({"model": MODEL, **self.question, "stream": stream, **more}).encode()
 
     def request(self, body: bytes, *, headers: str = "", version: str = "1.1") -> bytes:
-        """Return a whole request; *headers*: further lines, each with its CRLF."""
+        """Return a complete request; *headers*: further lines, each with its CRLF."""
         head = (
             f"POST {self.path} HTTP/{version}\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             f"{headers}Content-Length: {len(body)}\r\n\r\n"
@@ -42,27 +42,27 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True):
         return head.encode() + body
 
     def stream_head(self, framing: bytes = b"Transfer-Encoding: chunked\r\n") -> bytes:
-        """Return the head of a streamed answer."""
+        """Return the head of a streamed response."""
         return b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\n%b\r\n" % (self.stream_type, framing)
 
     @property
     def comment(self) -> bytes:
-        """What may be sent between events and says nothing."""
+        """A comment or blank line, which clients ignore."""
         return b"\n" if b"ndjson" in self.stream_type else b": still there\n\n"
 
     @property
     def good_stream(self) -> bytes:
-        """A whole streamed answer with its head, as a server sends it."""
+        """A complete streamed response with its head."""
         return self.stream_head() + chunks(*self.events) + LAST_CHUNK
 
     @property
     def good_answer(self) -> bytes:
-        """A whole answer that is not streamed, with its head."""
+        """A complete response that is not streamed, with its head."""
         return whole_answer(self.whole)
 
 
 def whole_answer(body: bytes, *, status: int = 200, headers: str = "") -> bytes:
-    """Return an answer that says its length; *headers*: further lines, each with its CRLF."""
+    """Return a response with Content-Length; *headers*: further lines, each with its CRLF."""
     head = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\n{headers}Content-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
@@ -77,7 +77,7 @@ def _json(document: Mapping[str, Any]) -> str:
 
 
 def _sse(*documents: Mapping[str, Any]) -> tuple[bytes, ...]:
-    """Frame *documents*, and name them by their type if they have one."""
+    """Frame *documents* as events, named after their ``type`` if they have one."""
     names = [f"event: {document['type']}\n" if "type" in document else "" for document in documents]
     return tuple(f"{name}data: {_json(document)}\n\n".encode() for name, document in zip(names, documents, strict=True))
 

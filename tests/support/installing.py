@@ -1,4 +1,4 @@
-"""Install plugins' distributions as a user would, but without the network."""
+"""Installs the distributions of plugins with pip, without the network."""
 
 import shutil
 import subprocess
@@ -10,24 +10,20 @@ from typing import Final
 
 
 def install_plugin(source: Path, target: Path) -> None:
-    """Build and install the distribution in the folder *source* into *target*, which goes on ``PYTHONPATH``.
-
-    What it requires is taken to be there already; *source* itself is left untouched.
-    """
+    """Build the distribution in *source*, and install it without its requirements into *target*, for ``PYTHONPATH``."""
     _install([source], "--target", str(target))
 
 
 def install_plugins(sources: Iterable[Path]) -> None:
-    """Do the same with several, into the environment of this interpreter."""
+    """Install several distributions into the environment of this interpreter."""
     _install(sources)
 
 
 def _install(sources: Iterable[Path], *options: str) -> None:
     with tempfile.TemporaryDirectory() as scratch:
-        # Built in a copy: setuptools leaves folders behind, and would put a stale one of them into the next wheel.
+        # Built in a copy: setuptools leaves a build folder behind, and would put stale files into the next wheel.
         copies = [_copy(source, Path(scratch)) for source in sources]
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
-        # All of the command is ours or the caller's: a test that installs what it was told to.
         subprocess.run([*command, *options, *copies], check=True)
 
 
@@ -38,7 +34,7 @@ def _copy(source: Path, scratch: Path) -> str:
 
 
 def hide_distribution(name: str, target: Path) -> None:
-    """Let processes that have the folder *target* on ``PYTHONPATH`` believe that *name* is not installed."""
+    """Hide the distribution *name* from processes that have *target* on ``PYTHONPATH``."""
     (target / "sitecustomize.py").write_text(_HIDING.format(name=name))
 
 

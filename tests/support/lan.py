@@ -1,4 +1,4 @@
-"""A local network of several machines on one Linux machine: namespaces, joined by a bridge."""
+"""A local network of several machines on one Linux machine, made of namespaces and a bridge."""
 
 import ctypes
 import os
@@ -12,13 +12,13 @@ from typing import Final
 SUBNET: Final = "192.168.77"
 TOOLS: Final = ("unshare", "nsenter", "ip")
 NAMESPACES: Final = {"net": 0x4000_0000, "uts": 0x0400_0000}
-"""Those that each machine has of its own, with the flags of setns(2)."""
+"""The namespaces of each machine, with the flags of setns(2)."""
 HOLD: Final = "ip link set lo up && hostname {name} && echo ready && exec cat"
-"""Keeps the namespaces until its standard input is closed, which also the end of the tests does."""
+"""Keeps the namespaces alive until its standard input is closed, at the latest when the tests end."""
 
 
 def why_no_lan() -> str | None:
-    """Return why there can be no such network here, None when there can."""
+    """Return why such a network is impossible here; None if it is possible."""
     if os.geteuid() != 0:
         return "only root can make network namespaces"
     if missing := [name for name in TOOLS if shutil.which(name) is None]:
@@ -29,7 +29,7 @@ def why_no_lan() -> str | None:
 
 
 class Machine:
-    """One machine of the network, with a network and a host name of its own."""
+    """One machine, with its own network namespace and host name."""
 
     def __init__(self, name: str, pid: int, number: int) -> None:
         self.name = name
@@ -38,7 +38,7 @@ class Machine:
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """Be on this machine: what this thread connects, starts and asks until the end of the block is there."""
+        """Run the block on this machine: its sockets and processes are in the machine's namespaces."""
         own = _opened("/proc/thread-self/ns")
         there = _opened(f"/proc/{self._pid}/ns")
         try:
@@ -52,7 +52,7 @@ class Machine:
                 os.close(descriptor)
 
     def sh(self, script: str) -> str:
-        """Run *script* on this machine, as root, and return what it prints."""
+        """Run *script* on this machine as root, and return its output."""
         with self.entered():
             done = _tried(["sh", "-euc", script])
         if done.returncode != 0:
@@ -61,7 +61,7 @@ class Machine:
 
 
 class Lan:
-    """Gives machines that reach each other."""
+    """Creates machines that reach each other."""
 
     def __init__(self, running: ExitStack) -> None:
         self._running = running
@@ -72,8 +72,8 @@ class Lan:
     def machine(self, name: str, *, ipv4: bool = True, is_plugged_in: bool = True) -> Machine:
         """Start a machine.
 
-        :param ipv4: whether it has an IPv4 address; it has a link-local one of IPv6 in any case.
-        :param is_plugged_in: whether it is part of the network now; else :meth:`plug_in` makes it so.
+        :param ipv4: whether it has an IPv4 address besides its link-local IPv6 address.
+        :param is_plugged_in: whether to connect it now; :meth:`plug_in` connects it later.
         """
         machine = self._started(name)
         if is_plugged_in:
@@ -81,8 +81,8 @@ class Lan:
         return machine
 
     def plug_in(self, machine: Machine, *, ipv4: bool = True) -> None:
-        """Give *machine* an interface in the network."""
-        # Addresses are unique here; to look for others that have them takes a second or two.
+        """Connect *machine* to the network."""
+        # Addresses are unique here, and duplicate address detection takes a second or two.
         machine.sh("echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad")
         number = machine.address.rpartition(".")[2]
         self._switch.sh(
@@ -93,7 +93,7 @@ class Lan:
         machine.sh(f"{address}ip link set eth0 up")
 
     def set_link(self, machine: Machine, *, up: bool) -> None:
-        """Pull the cable out, or put it back."""
+        """Unplug or plug in the cable."""
         number = machine.address.rpartition(".")[2]
         self._switch.sh(f"ip link set port{number} {'up' if up else 'down'}")
 
@@ -104,14 +104,14 @@ class Lan:
         )
         self._running.callback(holder.kill)
         if holder.stdout is None or holder.stdout.readline() != "ready\n":
-            raise AssertionError(f"the machine '{name}' does not start")
+            raise AssertionError(f"the machine '{name}' did not start")
         self._count += 1
         return Machine(name, holder.pid, self._count)
 
 
 @contextmanager
 def lan() -> Iterator[Lan]:
-    """Give a network that ends with the block; only where :func:`why_no_lan` gives None."""
+    """Create a network for the block. Requires that :func:`why_no_lan` returns None."""
     with ExitStack() as running:
         yield Lan(running)
 
@@ -121,7 +121,7 @@ def _opened(folder: str) -> dict[str, int]:
 
 
 def _set_namespaces(descriptors: dict[str, int]) -> None:
-    # os.setns is there from Python 3.12 on.
+    # os.setns exists from Python 3.12 on.
     libc = ctypes.CDLL(None, use_errno=True)
     for kind, flag in NAMESPACES.items():
         if libc.setns(descriptors[kind], flag) != 0:

@@ -1,4 +1,4 @@
-"""A DNS server of tests: it answers what it is told to, by UDP and TCP, and fails in the ways of real ones."""
+"""A DNS server for tests, over UDP and TCP, that can fail like a real one."""
 
 from collections.abc import Callable
 from typing import Any, Final, Self
@@ -26,39 +26,38 @@ lookups.ask_name_servers = partial(lookups.ask_name_servers, nameservers=["127.0
 names.MIN_TTL_S = names.RETRY_S = dns_answers.MIN_TTL_S = dns_answers.RETRY_S = {min_ttl_s}
 dns.QUERY_TIMEOUT_S, dns.TRIES = 0.3, 1
 """
-"""A plugin by which the names of backends are looked up at a server of tests, and not only those of discovery; and all
-of them more often than usual, so that a test need not wait."""
+"""A plugin that resolves all names at the test server, those of backends too, and more often than usual."""
 
 
-MOST_BY_UDP: Final = 512
+MAX_BY_UDP: Final = 512
 
 
 class Handler(DNSHandler):  # type: ignore[misc]
-    """Cuts what is too long for a datagram, as servers did before EDNS: the client has to ask again by TCP."""
+    """Truncates long UDP responses, as servers did before EDNS: the client has to retry over TCP."""
 
     def get_reply(self, data: bytes) -> bytes:
-        """Return the answer to *data*."""
+        """Return the response to *data*."""
         reply: bytes = super().get_reply(data)
-        if self.protocol == "tcp" or len(reply) <= MOST_BY_UDP:
+        if self.protocol == "tcp" or len(reply) <= MAX_BY_UDP:
             return reply
-        # DNSRecord.truncate() leaves the question out, which no real server does.
+        # DNSRecord.truncate() omits the question, which no real server does.
         cut = DNSRecord.parse(data).reply()
         cut.header.tc = 1
         return bytes(cut.pack())
 
 
 class NameServer(BaseResolver):  # type: ignore[misc]
-    """The records of a zone; a context manager."""
+    """Serves the records of a zone; a context manager."""
 
     def __init__(self) -> None:
         self.port = free_port()
         self.code = RCODE.NOERROR
         self.is_silent = False
-        """It does not answer."""
+        """Whether it ignores all queries."""
         self.failing_kinds: set[str] = set()
-        """``A``, ``AAAA`` or ``SRV``: those to which it answers SERVFAIL."""
+        """The record types, such as ``A``, for which it answers SERVFAIL."""
         self.adds_addresses = True
-        """Whether the addresses of targets come along with SRV records."""
+        """Whether SRV responses include the addresses of their targets."""
         self.on_denial: Callable[[], object] = lambda: None
         """Called before it answers with an error."""
         self.asked: list[tuple[str, str]] = []
@@ -66,20 +65,20 @@ class NameServer(BaseResolver):  # type: ignore[misc]
         self._records: dict[tuple[str, int], list[RR]] = {}
 
     def addresses(self, name: str, *addresses: str, ttl: int = 1) -> None:
-        """Let *name* have these addresses, and no others."""
+        """Set the addresses of *name*."""
         self._records[name, QTYPE.A] = [RR(name, QTYPE.A, rdata=A(each), ttl=ttl) for each in addresses if "." in each]
         self._records[name, QTYPE.AAAA] = [
             RR(name, QTYPE.AAAA, rdata=AAAA(each), ttl=ttl) for each in addresses if ":" in each
         ]
 
     def servers(self, name: str, *targets: tuple[Any, ...], ttl: int = 1) -> None:
-        """Let *name* have SRV records: each a target, its port, and priority and weight if need be."""
+        """Set the SRV records of *name*: target, port, and optionally priority and weight."""
         self._records[name, QTYPE.SRV] = [
             RR(name, QTYPE.SRV, rdata=SRV(*(more or (0, 1)), port, target), ttl=ttl) for target, port, *more in targets
         ]
 
     def resolve(self, request: DNSRecord, handler: DNSHandler) -> DNSRecord:
-        """Answer one question."""
+        """Answer one query."""
         name, kind = str(request.q.qname).rstrip("."), request.q.qtype
         self.asked.append((name, QTYPE[kind]))
         self.asked_by_tcp += handler.protocol == "tcp"
@@ -89,7 +88,7 @@ class NameServer(BaseResolver):  # type: ignore[misc]
         reply.header.rcode = RCODE.SERVFAIL if QTYPE[kind] in self.failing_kinds else self.code
         if reply.header.rcode != RCODE.NOERROR:
             self.on_denial()
-            # As name servers do: for how long the denial may be kept.
+            # The SOA record says how long the error may be cached.
             reply.add_auth(RR("test", QTYPE.SOA, rdata=SOA("ns.test", "root.test", (1, 60, 60, 60, 60)), ttl=60))
             return reply
         reply.add_answer(*self._records.get((name, kind), ()))

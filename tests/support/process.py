@@ -1,4 +1,4 @@
-"""A real ``nexus-proxy`` process in front of whatever a test has started: a real file, a real port."""
+"""Runs ``nexus-proxy`` and simulators as processes."""
 
 import json
 import os
@@ -20,7 +20,7 @@ STOP_S: Final = 15.0
 
 
 class NexusProcess:
-    """A started proxy."""
+    """A running proxy."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", port: int, log_file: Path, config_file: Path) -> None:
         self.process = process
@@ -30,18 +30,18 @@ class NexusProcess:
         self._log_file = log_file
 
     def log_text(self) -> str:
-        """Return all that it has written."""
+        """Return its output."""
         return self._log_file.read_text(errors="replace")
 
     def log_lines(self, event: str | None = None) -> list[dict[str, Any]]:
-        """Return its log lines, or those of one event."""
-        # The last line may be half written.
+        """Return its log lines, optionally those of one event."""
+        # The last line may be incomplete.
         whole = self.log_text().rpartition("\n")[0]
         lines = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
         return [line for line in lines if event is None or line.get("event") == event]
 
     def wait_for_log(self, event: str, count: int = 1, within_s: float = 5.0) -> list[dict[str, Any]]:
-        """Wait until *event* was logged *count* times: lines are written a moment after what they tell of."""
+        """Wait until *event* was logged *count* times, and return its lines."""
         deadline = time.monotonic() + within_s
         while len(lines := self.log_lines(event)) < count:
             if time.monotonic() > deadline:
@@ -50,7 +50,7 @@ class NexusProcess:
         return lines
 
     def get_json(self, path: str) -> Any:
-        """Return what one of its pages says."""
+        """Return the JSON of one of its pages."""
         with urlopen(self.url + path, timeout=5) as answer:
             return json.loads(answer.read())
 
@@ -59,7 +59,7 @@ class NexusProcess:
         self.process.send_signal(number)
 
     def stop(self, within_s: float = STOP_S) -> int:
-        """End it with SIGTERM and return its exit code."""
+        """Stop it with SIGTERM, and return its exit code."""
         if self.process.poll() is None:
             self.process.terminate()
         try:
@@ -80,11 +80,11 @@ def run_nexus(
     port: int | None = None,
     max_files: int | None = None,
 ) -> Iterator[NexusProcess]:
-    """Write *config* into *folder*, start ``nexus-proxy`` with it, and stop that at the end.
+    """Write *config* into *folder*, and run ``nexus-proxy`` with it.
 
-    :param config: TOML; server.port is chosen here.
-    :param port: where it listens; None: at a free one.
-    :param max_files: how many file descriptors it may have; None: as many as the caller.
+    :param config: TOML without server.port.
+    :param port: the port to listen on; None: a free one.
+    :param max_files: the limit of file descriptors; None: that of the caller.
     """
     config_file = folder / "nexus.toml"
     config_file.write_text(config)
@@ -123,12 +123,12 @@ def _wait_until_it_listens(running: NexusProcess) -> None:
             time.sleep(0.05)
         except OSError:
             time.sleep(0.05)
-    raise AssertionError(f"nexus-proxy does not listen:\n{running.log_text()}")
+    raise AssertionError(f"nexus-proxy did not start to listen:\n{running.log_text()}")
 
 
 @contextmanager
 def simulator_process(*words: str) -> "Iterator[tuple[subprocess.Popen[str], str]]":
-    """Run ``python -m nexus.simulator`` with *words*; give the process and its URL, and kill it at the end."""
+    """Run ``python -m nexus.simulator`` with *words*; yield the process and its URL, and kill it at the end."""
     command = [sys.executable, "-m", "nexus.simulator", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:

@@ -1,4 +1,4 @@
-"""A client on a raw connection, for all that well-meaning clients hide: how an answer is framed, cut, or not read."""
+"""A client on a raw connection, which shows how a response is framed and where it is truncated."""
 
 import asyncio
 import json
@@ -18,25 +18,25 @@ RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """What a client got."""
+    """A response, which may be incomplete."""
 
     status: int
     headers: Mapping[str, str]
-    """By name in lower case."""
+    """By lower-case name."""
     body: bytes
     is_whole: bool
-    """Whether its framing says that this is all."""
+    """Whether the framing of the body is complete."""
 
     @property
     def code(self) -> str:
-        """The code of the error in it, in any protocol."""
+        """The error code, in any protocol."""
         document = json.loads(self.body)
         error = document["error"]
         code: str = document["code"] if isinstance(error, str) else error["code"]
         return code
 
     def looks_finished(self, dialect: Dialect) -> bool:
-        """Whether a stream ended as its protocol wants it, for all that a client can see."""
+        """Whether a stream is complete and ended without an error."""
         return self.is_whole and dialect.end in self.body and dialect.failure not in self.body
 
 
@@ -49,7 +49,7 @@ class RawClient:
 
     @classmethod
     async def connect(cls, port: int, *, receive_buffer: int | None = None) -> Self:
-        """Connect to *port* of this machine; *receive_buffer*: a small one makes a slow reader felt soon."""
+        """Connect to *port* of the loopback address; a small *receive_buffer* fills soon, for a slow reader."""
         sock = socket.socket()
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -69,7 +69,7 @@ class RawClient:
         self.writer.write(dialect.request(body, headers=headers))
 
     async def reply(self) -> Reply:
-        """Read one answer, or what there is of it."""
+        """Read one response, complete or not."""
         status, headers = await self.head()
         if status == NO_CONTENT:
             return Reply(status, headers, b"", is_whole=True)
@@ -77,13 +77,13 @@ class RawClient:
         return Reply(status, headers, body, is_whole)
 
     async def head(self) -> tuple[int, Mapping[str, str]]:
-        """Read the head of an answer: its status, and its headers by name in lower case."""
+        """Read the head of a response: its status, and its headers by lower-case name."""
         status_line, *lines = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")[:-2]
         pairs = [line.split(": ", 1) for line in lines]
         return int(status_line.split(" ")[1]), {name.lower(): value for name, value in pairs}
 
     async def rest(self, headers: Mapping[str, str]) -> tuple[bytes, bool]:
-        """Read what follows that head, and whether that was all."""
+        """Read the body, and return whether its framing is complete."""
         if "content-length" in headers:
             try:
                 return await self.reader.readexactly(int(headers["content-length"])), True
@@ -104,11 +104,11 @@ class RawClient:
         return b"".join(parts), True
 
     def leave(self) -> None:
-        """Go, as a killed process does."""
+        """Disconnect with FIN, as a killed process does."""
         self.writer.close()
 
     def reset(self) -> None:
-        """Go with RST."""
+        """Disconnect with RST."""
         connection = self.writer.get_extra_info("socket")
         if connection is not None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
@@ -116,16 +116,16 @@ class RawClient:
 
 
 def allow_any_end(writer: asyncio.StreamWriter) -> None:
-    """Look at how the connection of *writer* ends, as soon as it does.
+    """Retrieve the exception with which the connection of *writer* ends, as soon as it does.
 
-    The streams keep that in a future which only their finaliser looks at. When the garbage collector happens to come to
-    the future first, a reset is reported as an error that nobody has seen.
+    asyncio keeps it in a future that only a finaliser retrieves. If the future is collected first, a reset is reported
+    as an exception that was never retrieved.
     """
     protocol: Any = writer.transport.get_protocol()
     closed: asyncio.Future[None] = protocol._closed
-    closed.add_done_callback(_look_at)
+    closed.add_done_callback(_retrieve)
 
 
-def _look_at(closed: asyncio.Future[None]) -> None:
+def _retrieve(closed: asyncio.Future[None]) -> None:
     if not closed.cancelled():
         closed.exception()

@@ -1,4 +1,4 @@
-"""A backend that plays a script on each raw connection, for faults that no well-meaning server can be brought to."""
+"""A backend that plays a script on each raw connection, for faults that a regular server cannot produce."""
 
 import asyncio
 import re
@@ -21,35 +21,35 @@ RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 """SO_LINGER with zero seconds: closing sends RST instead of FIN."""
 
 Cause = Literal["played", "client_left", "stopped"]
-"""The script was played to its end; the client went away before; the backend was stopped."""
+"""The script was played to its end, the client disconnected before, or the backend was stopped."""
 
 
 class ReadHead(msgspec.Struct, frozen=True):
-    """Read a request up to the blank line, and not a byte of its body."""
+    """Read the head of a request, and nothing of its body."""
 
 
 class ReadRequest(msgspec.Struct, frozen=True):
-    """Read a whole request."""
+    """Read a complete request."""
 
 
 class Send(msgspec.Struct, frozen=True):
-    """Send bytes as they are."""
+    """Send bytes unchanged."""
 
     wire: bytes
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """Do nothing for a while, unless the client leaves."""
+    """Wait, or until the client disconnects."""
 
     seconds: float
 
 
 class Stall(msgspec.Struct, frozen=True):
-    """Do nothing until the client leaves."""
+    """Wait until the client disconnects."""
 
 
 class Ignore(msgspec.Struct, frozen=True):
-    """Read nothing for a while, and do not notice when the client leaves."""
+    """Read nothing for a while, even if the client disconnects."""
 
     seconds: float
 
@@ -67,22 +67,22 @@ Script = Sequence[Step]
 
 
 class Attempt(msgspec.Struct, kw_only=True):
-    """What happened on one connection. Instants are of the monotonic clock."""
+    """What happened on one connection. Times are monotonic."""
 
     start: float
     received: bytes = b""
-    """All that was read of it."""
+    """The bytes that were read."""
     first_byte: float | None = None
-    """When the first byte was sent; None: none was."""
+    """When the first byte was sent, if any."""
     end: float | None = None
     cause: Cause | None = None
-    """None: it is still open."""
+    """None while it is open."""
 
 
 class ScriptedBackend:
     """Plays the first script on the first connection, the second on the second, and the last on all that follow.
 
-    After its last step a script that did not close waits for the client to leave::
+    A script that did not close the connection waits for the client to disconnect::
 
         async with ScriptedBackend([ReadRequest(), Send(b"HTTP/1.1 200 OK\\r\\n"), Reset()]) as backend:
             ...  # talk to backend.url
@@ -109,12 +109,12 @@ class ScriptedBackend:
         return sum(attempt.end is None for attempt in self.attempts)
 
     def play(self, *scripts: Script) -> None:
-        """Play these from now on, the first on the next connection, and forget the connections so far."""
+        """Replace the scripts, starting with the first, and drop the attempts so far."""
         self._scripts = scripts
         self.attempts.clear()
 
     async def ended(self) -> None:
-        """Wait until each connection so far has come to its end."""
+        """Wait until all connections so far have ended."""
         await asyncio.gather(*self._playing, return_exceptions=True)
 
     async def __aenter__(self) -> Self:
@@ -150,11 +150,11 @@ class ScriptedBackend:
 
 
 class _ClientLeft(Exception):
-    """The other end has closed or reset the connection."""
+    """The client closed or reset the connection."""
 
 
 class _Stage:
-    """The connection that a script is played on."""
+    """Plays a script on one connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, attempt: Attempt) -> None:
         self._reader = reader
@@ -228,7 +228,7 @@ class _Stage:
 
     async def _reset(self, step: Reset) -> None:
         del step
-        # What was sent must have arrived, or the reset would overtake it.
+        # Let the client receive what was sent: RST discards it.
         await asyncio.sleep(ARRIVAL_S)
         connection = self._writer.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)

@@ -1,4 +1,4 @@
-"""Clients that ask a proxy again and again while a test changes something, and note all that comes."""
+"""Clients that send requests continuously while a test changes something."""
 
 import threading
 from collections.abc import Callable
@@ -9,12 +9,12 @@ from nexus.testing.waiting import until
 
 
 def backend_of(reply: Reply) -> str:
-    """Return the backend that answered, by the header."""
+    """Return the backend that answered, from the header."""
     return str(reply.headers["X-Nexus-Backend"])
 
 
 def simulator_of(reply: Reply) -> str:
-    """Return the name of the simulated server that answered: its answers begin with it."""
+    """Return the name of the simulated server that answered, with which its text begins."""
     if reply.body.startswith(b"data:"):
         first = next(line for line in reply.body.split(b"\n") if b'"content":"' in line and b'"content":""' not in line)
         return first.partition(b'"content":"')[2].split(b'"')[0].split()[0].strip(b":,.").decode()
@@ -23,7 +23,7 @@ def simulator_of(reply: Reply) -> str:
 
 
 class SteadyLoad:
-    """Every other client streams; a context manager, at the end of which all answers are there."""
+    """Runs clients in threads, half of them streaming, for the duration of the context."""
 
     def __init__(
         self,
@@ -32,27 +32,27 @@ class SteadyLoad:
         server_of: Callable[[Reply], str] = backend_of,
         max_tokens: int | None = 4,
     ) -> None:
-        """:param server_of: says of an answer which server gave it."""
+        """:param server_of: returns the server that sent a response."""
         self._url, self._server_of, self._is_over = url, server_of, threading.Event()
         self._limit: dict[str, Any] = {} if max_tokens is None else {"max_tokens": max_tokens}
         self._threads = [threading.Thread(target=self._run, args=(number % 2 == 0,)) for number in range(clients)]
         self.answers: list[str] = []
-        """Which server gave each good answer, in their order."""
+        """The server of each successful response, in order."""
         self.failures: list[Any] = []
 
     def wait_for(self, server: str, count: int = 3, within_s: float = 20.0) -> None:
-        """Wait until this server has given *count* further answers."""
+        """Wait for *count* further responses of one server."""
         wanted = self.answers.count(server) + count
         until(lambda: self.answers.count(server) >= wanted, within_s)
 
     def goes_to(self, *servers: str, of_next: int = 30) -> bool:
-        """Wait for so many further answers, and return whether these servers, and no others, have given them."""
+        """Wait for *of_next* further responses, and return whether exactly these servers sent them."""
         since = len(self.answers)
         until(lambda: len(self.answers) >= since + of_next or self.failures, within_s=15)
         return set(self.answers[since:]) == set(servers)
 
     def wait_until_only(self, *servers: str, within_s: float = 8.0) -> None:
-        """Wait until the last twenty answers came from these servers, from each at least one, and from no other."""
+        """Wait until the last twenty responses came from exactly these servers."""
         until(lambda: len(self.answers) > 20 and set(self.answers[-20:]) == set(servers), within_s)
 
     def _run(self, is_stream: bool) -> None:
