@@ -20,7 +20,8 @@ Puts it together
 ``cli``             the commands of ``nexus-proxy``
 ``config``          ``nexus.toml``, ``NEXUS_*`` variables and options as one checked value
 ``domain``          the values that all layers share, such as backend, model, request, outcome
-``errors``          every error that Nexus raises: its code, status and whether to retry
+``errors``          every error that Nexus raises
+``error_codes``     the code, status, message and retry rule of each error to clients
 ``tasks``           background tasks that are named, supervised and restarted
 Plugins and tests
 ``api``             everything that a plugin may import
