@@ -1,10 +1,14 @@
-"""A clock, a transport and a response sink that a test controls."""
+"""A clock, a transport, a client and a response sink that a test controls."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+from aiohttp.http import RawRequestMessage
+
 from nexus.error_codes import UpstreamFault
+from nexus.proxy.headers.from_client import can_stay_open
 
 
 class FakeTimer:
@@ -88,6 +92,81 @@ class FakeTransport(asyncio.Transport):
 
     def resume_reading(self) -> None:
         self.is_reading_paused = False
+
+
+class FakeClient:
+    """A client's connection as an exchange knows it."""
+
+    def __init__(self) -> None:
+        self.transport = FakeTransport()
+        self.task: asyncio.Task[Any] | None = None
+        """What answers its requests, cancelled by :meth:`leave`."""
+        self.is_gone = False
+        self.has_stalled = False
+        self.may_stay = True
+        """Whether the proxy keeps the connection open for another request."""
+        self.writing_paused = False
+        self.pauses_always = False
+        """Whether it stops reading after each write."""
+        self.resumed = asyncio.Event()
+        self.pause: Callable[[], None] | None = None
+        self.resume: Callable[[], None] | None = None
+
+    @property
+    def connected(self) -> bool:
+        return not self.is_gone
+
+    def may_follow(self, message: RawRequestMessage) -> bool:
+        return self.may_stay and can_stay_open(message)
+
+    def write_now(self, data: bytes) -> None:
+        if not self.is_gone:
+            self.transport.write(data)
+            if data and self.pauses_always:
+                self.writing_paused = True
+
+    write = write_last = write_now
+
+    async def deliver(self, pieces: deque[bytes]) -> None:
+        while pieces:
+            self.write_now(pieces.popleft())
+            await self.drained()
+
+    async def drained(self) -> None:
+        self.resumed.clear()
+        if self.writing_paused:
+            await self.resumed.wait()
+
+    def close(self) -> None:
+        self.transport.close()
+
+    def abort(self) -> None:
+        self.transport.abort()
+
+    def begin_stream(self, pause: Callable[[], None], resume: Callable[[], None], *, is_chunked: bool) -> None:
+        self.pause, self.resume = pause, resume
+
+    def end_stream(self) -> None:
+        self.pause = self.resume = None
+
+    def stop_reading(self, unsent: int = 0) -> None:
+        self.transport.unsent = unsent
+        self.writing_paused = True
+        if self.pause is not None:
+            self.pause()
+
+    def read_on(self) -> None:
+        self.transport.unsent = 0
+        self.writing_paused = False
+        if self.resume is not None:
+            self.resume()
+        self.resumed.set()
+
+    def leave(self) -> None:
+        """Close the connection, which cancels what answers its request."""
+        self.is_gone = True
+        if self.task is not None:
+            self.task.cancel()
 
 
 class FakeSink:

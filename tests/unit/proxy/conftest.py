@@ -1,6 +1,4 @@
-"""Both ends of the data path, played: a transport, a sink, a scan, a client, and a request's head."""
-
-import asyncio
+"""Both ends of the data path as fakes: a transport, a sink, a scan, a client, and the head of a request."""
 
 import pytest
 from aiohttp.http import HttpVersion11, RawRequestMessage
@@ -19,69 +17,7 @@ from nexus.wire.protocols import PROTOCOLS
 from nexus.wire.responses.nature import Asked
 from nexus.wire.streams.event import Event
 from nexus.wire.streams.event_buffer import EventTooLargeError
-
-
-class FakeTransport(asyncio.Transport):
-    """Takes what is written, and remembers what was asked of it."""
-
-    def __init__(self):
-        super().__init__()
-        self.written = b""
-        self.unsent = 0
-        self.is_closed = False
-        self.is_aborted = False
-        self.is_reading_paused = False
-
-    def write(self, data):
-        self.written += data
-
-    def close(self):
-        self.is_closed = True
-
-    def abort(self):
-        self.is_closed = self.is_aborted = True
-
-    def is_closing(self):
-        return self.is_closed
-
-    def get_write_buffer_size(self):
-        return self.unsent
-
-    def pause_reading(self):
-        self.is_reading_paused = True
-
-    def resume_reading(self):
-        self.is_reading_paused = False
-
-
-class FakeSink:
-    """Writes down what an answer was."""
-
-    def __init__(self):
-        self.status = 0
-        self.headers = []
-        self.body = b""
-        self.end = None
-        self.why = None
-        self.pieces = 0
-        self.calls = []
-
-    def on_head(self, head):
-        self.calls.append("head")
-        self.status, self.headers = head.status, head.headers
-
-    def on_body(self, data):
-        self.calls.append("body")
-        self.body += data
-
-    def on_end(self, *, is_framed):
-        self.calls.append("end")
-        self.end = "framed" if is_framed else "unframed"
-
-    def on_failed(self, fault, message):
-        self.calls.append("failed")
-        self.end = fault.value
-        self.why = message
+from tests.support.fakes import FakeClient, FakeSink, FakeTransport
 
 
 class FakeScan:
@@ -146,60 +82,6 @@ class FakeScan:
 
     def usage(self):
         return None
-
-
-class FakeClient:
-    """The client's connection as a relay knows it."""
-
-    def __init__(self):
-        self.transport = FakeTransport()
-        self.is_gone = False
-        self.writing_paused = False
-        self.pauses_always = False
-        """Whether it stops reading after each write."""
-        self.resumed = asyncio.Event()
-        self.pause = self.resume = None
-
-    @property
-    def connected(self):
-        return not self.is_gone
-
-    def write_now(self, data):
-        if not self.is_gone:
-            self.transport.write(data)
-            if data and self.pauses_always:
-                self.writing_paused = True
-
-    def write_last(self, data):
-        self.write_now(data)
-
-    async def drained(self):
-        self.resumed.clear()
-        if self.writing_paused:
-            await self.resumed.wait()
-
-    def close(self):
-        self.transport.close()
-
-    def abort(self):
-        self.transport.abort()
-
-    def begin_stream(self, pause, resume, *, is_chunked):
-        self.pause, self.resume = pause, resume
-
-    def end_stream(self):
-        self.pause = self.resume = None
-
-    def stop_reading(self, unsent):
-        self.transport.unsent = unsent
-        self.writing_paused = True
-        self.pause()
-
-    def read_on(self):
-        self.transport.unsent = 0
-        self.writing_paused = False
-        self.resume()
-        self.resumed.set()
 
 
 @pytest.fixture
