@@ -1,4 +1,4 @@
-"""The exceptions that Nexus raises on purpose, and the error codes that clients get."""
+"""The exceptions that Nexus raises on purpose."""
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -39,7 +39,7 @@ class StoreError(NexusError):
 
 
 class StageFailed(NexusError):
-    """A stage failed that declares that requests are rejected then."""
+    """A stage failed, and it declares that requests are rejected then."""
 
     def __init__(self, plugin: str, stage: str) -> None:
         super().__init__(f"stage '{stage}' of plugin '{plugin}' failed")
