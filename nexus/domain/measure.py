@@ -53,14 +53,16 @@ def check_measure(measure: object, plugin: str) -> None:
 def check_family(measure: object, plugin: str) -> Measure:
     """Return *measure* of *plugin* if all but its samples is valid. :raises ValueError: it is not, and why."""
     if not isinstance(measure, Measure):
-        raise ValueError(f"{type(measure).__name__} is no nexus.api.Measure")  # noqa: TRY004 - one kind of complaint
+        raise ValueError(f"{type(measure).__name__} is not a nexus.api.Measure")  # noqa: TRY004 - one kind of complaint
     name, prefix = measure.name, prefix_of(plugin)
     if not isinstance(name, str) or not name.startswith(prefix) or not _NAME.fullmatch(name[len(prefix) :]):
-        raise ValueError(f"a measure is named {name!r:.80}; all of '{plugin}' begin with '{prefix}', in lower case")
+        raise ValueError(
+            f"{name!r:.80} is no name of a measure of '{plugin}'; use lower case, beginning with '{prefix}'"
+        )
     if measure.type not in {"counter", "gauge"}:
-        raise ValueError(f"{name} is a {measure.type!r:.80}, which is neither counter nor gauge")
+        raise ValueError(f"{name} has the type {measure.type!r:.80}; use counter or gauge")
     if not isinstance(measure.documentation, str) or not measure.documentation.strip():
-        raise ValueError(f"{name} does not say what it measures")
+        raise ValueError(f"{name} has no documentation")
     if not isinstance(measure.samples, tuple | list):
         raise ValueError(f"{name} has no samples")  # noqa: TRY004 - one kind of complaint
     return measure
@@ -94,7 +96,7 @@ def read_samples(measure: Measure) -> ReadSamples:
             labels = _checked_labels(measure.name, labels, keys)
             key = tuple(keys[label] for label in labels)
             if key in values:
-                raise ValueError(f"{measure.name} has two samples of the same labels")  # noqa: TRY301 - one complaint
+                raise ValueError(f"{measure.name} has two samples with the same labels")  # noqa: TRY301 - one complaint
             values[key] = value
         except BaseException as exc:
             if is_interrupt(exc):
@@ -130,22 +132,22 @@ _NUMBERS: Final = frozenset({int, float})
 
 def _validated(name: str, sample: object, *, is_counter: bool) -> tuple[dict[str, str], float]:
     if not isinstance(sample, Sample) or not isinstance(sample.labels, Mapping):
-        raise ValueError(f"{name} has {type(sample).__name__} for a sample")  # noqa: TRY004 - as above
+        raise ValueError(f"{name} has a sample of type {type(sample).__name__}")  # noqa: TRY004 - as above
     if not isinstance(sample.value, int | float) or (is_counter and (isnan(sample.value) or sample.value < 0)):
-        raise ValueError(f"{name} cannot be {sample.value!r:.80}")
+        raise ValueError(f"{name} cannot have the value {sample.value!r:.80}")
     labels = dict(sample.labels)
     if not all(isinstance(key, str) and _LABEL.fullmatch(key) for key in labels):
-        raise ValueError(f"{name} has a label that Prometheus does not know: {sorted(map(str, labels))}")
+        raise ValueError(f"{name} has an invalid label: {sorted(map(str, labels))}")
     if not all(
         isinstance(value, str) and len(value) <= MAX_LABEL_CHARACTERS and _is_utf8(value) for value in labels.values()
     ):
-        raise ValueError(f"{name} has a label whose value is no text, or a long one")
+        raise ValueError(f"{name} has a label whose value is not text, or too long")
     return labels, float(sample.value)
 
 
 def _checked_labels(name: str, labels: tuple[str, ...] | None, keys: Mapping[str, str]) -> tuple[str, ...]:
     if labels is not None and set(labels) != keys.keys():
-        raise ValueError(f"{name} has other labels in one sample than in another")
+        raise ValueError(f"{name} has samples with different labels")
     return tuple(keys) if labels is None else labels
 
 

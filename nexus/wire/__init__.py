@@ -6,7 +6,7 @@ In the order of a request:
 ``protocols``         the table of protocols: ``openai``, ``ollama``, ``anthropic``
 ``protocol``          what each of them offers
 ``requests``          reads and changes the bodies of requests
-``responses``         tells what an answer is, and restores the model's name in it
+``responses``         decides what an answer is, and restores the model's name in it
 ``streams``           cuts streams into events and watches them pass
 ``errors``            recognises the errors of backends
 ``kept``              what backends keep for clients: files, batches, responses

@@ -10,7 +10,7 @@ from nexus.wire.anthropic.text import text_in_event
 from nexus.wire.anthropic.usage import read_usage
 from nexus.wire.documents import read
 from nexus.wire.errors.status import status_of
-from nexus.wire.streams.event import Event, Sense
+from nexus.wire.streams.event import Event, Purpose
 from nexus.wire.streams.scan import EventScan
 from nexus.wire.streams.sse import SSEFraming
 
@@ -32,13 +32,13 @@ class MessageScan(EventScan):
 
     text_in = staticmethod(text_in_event)
 
-    def sense(self, event: Event) -> Sense:
+    def purpose(self, event: Event) -> Purpose:
         type_ = _type_of(event)
         if type_ == "error":
-            return Sense.ERROR
-        return Sense.LIFECYCLE if type_ in LIFECYCLE else Sense.CONTENT
+            return Purpose.ERROR
+        return Purpose.LIFECYCLE if type_ in LIFECYCLE else Purpose.CONTENT
 
-    def note_beginning(self, event: Event) -> None:
+    def read_lifecycle(self, event: Event) -> None:
         if _type_of(event) == "message_start" and (usage := read_usage(event.content)):
             # Reported once, before the first content; the end of the stream has the rest.
             self._prompt_tokens = usage.prompt_tokens or 0

@@ -1,6 +1,7 @@
 """The errors of backends and of Nexus.
 
 ``status``       the HTTP status of an error inside a stream
-``context``      recognises an error that says that a prompt is too long
+``context``      recognises the error that a prompt is too long
+``missing_model`` recognises the error that a model is unknown
 ``presentable``  makes a text safe to show
 """

@@ -5,7 +5,7 @@ from http import HTTPStatus
 from typing import Final
 
 MAX_ERROR_BYTES: Final = 1024 * 1024
-"""Some frameworks repeat in an error what they refuse, such as a picture."""
+"""Some frameworks quote the refused request in an error, including its images."""
 
 _STATUSES: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND})
 _ROUTER_LACKS_MODEL: Final = re.compile(rb"\"message\"\s*:\s*\"model '[^'\"]{1,256}' not found\"")

@@ -10,7 +10,7 @@ from nexus.wire.errors.status import UNKNOWN
 from nexus.wire.ollama.text import text_of
 from nexus.wire.ollama.usage import usage_of
 from nexus.wire.responses.nature import error_in
-from nexus.wire.streams.event import Event, Sense
+from nexus.wire.streams.event import Event, Purpose
 from nexus.wire.streams.ndjson import LineFraming
 from nexus.wire.streams.scan import EventScan
 
@@ -28,15 +28,15 @@ class AnswerScan(EventScan):
 
     text_in = staticmethod(text_of)
 
-    def sense(self, event: Event) -> Sense:
+    def purpose(self, event: Event) -> Purpose:
         line = _decoded(event)
         if line is None:
-            return Sense.CONTENT
+            return Purpose.CONTENT
         if is_given(line.error):
-            return Sense.ERROR
+            return Purpose.ERROR
         said = (line.response, line.thinking, *(line.message or {}).values())
         is_content = line.done or line.is_of_another_kind or any(is_given(value) for value in said)
-        return Sense.CONTENT if is_content else Sense.LIFECYCLE
+        return Purpose.CONTENT if is_content else Purpose.LIFECYCLE
 
     def is_end(self, events: list[Event]) -> bool:
         last = _decoded(events[-1]) if events else None

@@ -9,7 +9,7 @@ from nexus.wire.documents import is_given, read
 from nexus.wire.openai.stream_errors import decoded_error, encode_failure, reply_of
 from nexus.wire.openai.text import text_in_chunk
 from nexus.wire.openai.usage import usage_of
-from nexus.wire.streams.event import Event, Sense
+from nexus.wire.streams.event import Event, Purpose
 from nexus.wire.streams.scan import EventScan
 from nexus.wire.streams.sse import SSEFraming
 
@@ -31,17 +31,17 @@ class ChatScan(EventScan):
 
     text_in = staticmethod(text_in_chunk)
 
-    def sense(self, event: Event) -> Sense:
+    def purpose(self, event: Event) -> Purpose:
         if event.content.strip() == DONE:
-            return Sense.LIFECYCLE
+            return Purpose.LIFECYCLE
         chunk = _decoded(event)
         if chunk is None:
-            return Sense.CONTENT
+            return Purpose.CONTENT
         if chunk.is_error:
-            return Sense.ERROR
+            return Purpose.ERROR
         # Some clouds first send the result of a content filter, in a chunk without choices.
         says_something = chunk.choices is msgspec.UNSET or any(choice.has_content for choice in chunk.choices or ())
-        return Sense.CONTENT if says_something else Sense.LIFECYCLE
+        return Purpose.CONTENT if says_something else Purpose.LIFECYCLE
 
     def is_end(self, events: list[Event]) -> bool:
         """Whether ``[DONE]`` came, or the last chunk with choices finishes them: some servers omit ``[DONE]``."""

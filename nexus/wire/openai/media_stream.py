@@ -10,7 +10,7 @@ from nexus.wire.openai.chat_stream import DONE
 from nexus.wire.openai.stream_errors import decoded_error, encode_failure, reply_of
 from nexus.wire.openai.text import text_in_event
 from nexus.wire.openai.usage import usage_of
-from nexus.wire.streams.event import Event, Sense
+from nexus.wire.streams.event import Event, Purpose
 from nexus.wire.streams.scan import EventScan
 from nexus.wire.streams.sse import SSEFraming
 
@@ -28,11 +28,11 @@ class MediaScan(EventScan):
 
     text_in = staticmethod(text_in_event)
 
-    def sense(self, event: Event) -> Sense:
+    def purpose(self, event: Event) -> Purpose:
         decoded = _decoded(event)
         if decoded is None:
-            return Sense.LIFECYCLE if event.content.strip() == DONE else Sense.CONTENT
-        return Sense.ERROR if decoded.type == "error" or is_given(decoded.error) else Sense.CONTENT
+            return Purpose.LIFECYCLE if event.content.strip() == DONE else Purpose.CONTENT
+        return Purpose.ERROR if decoded.type == "error" or is_given(decoded.error) else Purpose.CONTENT
 
     def is_end(self, events: list[Event]) -> bool:
         return any(

@@ -9,7 +9,7 @@ from nexus.wire.documents import is_given, read
 from nexus.wire.openai.stream_errors import decoded_error, encode_failure, reply_of
 from nexus.wire.openai.text import text_in_event
 from nexus.wire.openai.usage import usage_of
-from nexus.wire.streams.event import Event, Sense
+from nexus.wire.streams.event import Event, Purpose
 from nexus.wire.streams.scan import EventScan
 from nexus.wire.streams.sse import SSEFraming
 
@@ -41,13 +41,13 @@ class ResponsesScan(EventScan):
 
     text_in = staticmethod(text_in_event)
 
-    def sense(self, event: Event) -> Sense:
+    def purpose(self, event: Event) -> Purpose:
         decoded = _decoded(event)
         if decoded is None:
-            return Sense.CONTENT
+            return Purpose.CONTENT
         if decoded.type in FAILURES or is_given(decoded.error):
-            return Sense.ERROR
-        return Sense.LIFECYCLE if decoded.type in LIFECYCLE else Sense.CONTENT
+            return Purpose.ERROR
+        return Purpose.LIFECYCLE if decoded.type in LIFECYCLE else Purpose.CONTENT
 
     def is_end(self, events: list[Event]) -> bool:
         # Some servers append OpenAI's older end mark, or pings.

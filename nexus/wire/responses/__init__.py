@@ -1,5 +1,5 @@
 """The answers of backends, streamed or not.
 
-``nature``      tells streams, documents, errors and web pages apart
+``nature``      distinguishes streams, documents, errors and web pages
 ``model_name``  restores the model's name that the client asked for
 """

@@ -13,7 +13,7 @@ class Event(NamedTuple):
     """The JSON in it, or ``[DONE]``."""
 
 
-class Sense(Enum):
+class Purpose(Enum):
     """The purpose of an event."""
 
     LIFECYCLE = auto()

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 from nexus.domain.request import TokenUsage
 from nexus.wire.responses.nature import error_in
-from nexus.wire.streams.event import Event, Sense
+from nexus.wire.streams.event import Event, Purpose
 from nexus.wire.streams.event_buffer import EventRoom
 from nexus.wire.streams.summary import summary
 from nexus.wire.token_estimates import BYTES_PER_TOKEN
@@ -97,7 +97,7 @@ class EventScan(ABC):
         if not self.has_content:
             self._look_for_content(seen)
         if self.error_mark in seen and not self.has_error:
-            self.has_error = any(self.sense(event) is Sense.ERROR for event in self._framing.events(seen))
+            self.has_error = any(self.purpose(event) is Purpose.ERROR for event in self._framing.events(seen))
         if self.usage_mark in seen:
             self._usage_block = seen
         self._bytes += len(block)
@@ -146,7 +146,7 @@ class EventScan(ABC):
         if self._has_event:
             return None
         rest = self._framing.events(self._framing.completed_rest())
-        return self.reply_of(rest[0]) if rest and self._is_error(rest[0], self.sense(rest[0])) else None
+        return self.reply_of(rest[0]) if rest and self._is_error(rest[0], self.purpose(rest[0])) else None
 
     def release(self) -> None:
         self._framing.release()
@@ -184,10 +184,10 @@ class EventScan(ABC):
         """Return the model's text in one event, which may be empty."""
 
     @abstractmethod
-    def sense(self, event: Event) -> Sense:
+    def purpose(self, event: Event) -> Purpose:
         """Return the purpose of *event*, which may hold any bytes; without side effects."""
 
-    def note_beginning(self, event: Event) -> None:  # noqa: B027 - most protocols need nothing
+    def read_lifecycle(self, event: Event) -> None:  # noqa: B027 - most protocols need nothing
         """Read what a lifecycle event before the first content reports."""
 
     @abstractmethod
@@ -210,24 +210,24 @@ class EventScan(ABC):
     def failure(self, code: str, message: str) -> bytes: ...
 
     @staticmethod
-    def _is_error(event: Event, sense: Sense) -> bool:
+    def _is_error(event: Event, purpose: Purpose) -> bool:
         """Whether the first event is an error, in the format of any API."""
-        return sense is Sense.ERROR or error_in(event.content) is not None
+        return purpose is Purpose.ERROR or error_in(event.content) is not None
 
     def _look_for_content(self, block: bytes) -> None:
         for event in self._framing.each(block):
-            sense = self.sense(event)
-            if not self._has_event and self._is_error(event, sense):
+            purpose = self.purpose(event)
+            if not self._has_event and self._is_error(event, purpose):
                 self._first_error = event
-                sense = Sense.ERROR
+                purpose = Purpose.ERROR
             self._has_event = True
-            if sense is Sense.CONTENT:
+            if purpose is Purpose.CONTENT:
                 self.has_content = True
                 return
-            if sense is Sense.LIFECYCLE:
+            if purpose is Purpose.LIFECYCLE:
                 self._lifecycle_events += 1
                 self._lifecycle_bytes += self._framing.size_of(event)
-                self.note_beginning(event)
+                self.read_lifecycle(event)
 
     def _shortened(self, block: bytes) -> bytes:
         """Return a long *block* without its images and long texts; one of many short events unchanged."""
