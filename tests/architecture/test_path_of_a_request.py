@@ -11,8 +11,8 @@ import pytest
 from nexus.testing.proxy import nexus_in_loop
 from tests.support.bookkeeping import wait_until_nothing_is_held
 
-MAX_FILES = 80
-MAX_CALLS = 380
+MAX_FILES = 68
+MAX_CALLS = 335
 
 CONFIG = """
 [discovery]

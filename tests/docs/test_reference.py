@@ -156,7 +156,7 @@ def test_every_ending_is_documented(page):
 def test_every_termination_letter_is_documented(page):
     letters = first_cells(page("reference/logs"))
 
-    assert {*record._WHO.values(), *record._WHERE.values()} - {"-"} <= letters
+    assert {*record._CAUSE.values(), *record._PHASE.values()} - {"-"} <= letters
 
 
 def test_every_phase_is_a_heading_in_the_life_of_a_request(page):

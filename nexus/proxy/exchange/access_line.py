@@ -1,4 +1,4 @@
-"""The line of the access log: one for each request, made of its outcome."""
+"""The access log: one line for each request, made of its outcome."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from nexus.observability.logging.rendering import MAX_TEXT
 
 
 class FailedAttempt(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What went wrong at one of the backends that were asked."""
+    """How an attempt at one of the backends failed."""
 
     backend: str
     fault: str
@@ -18,7 +18,7 @@ class FailedAttempt(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class AccessLine(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The one line that each request has in the log; a Struct, because it is encoded for every one of them."""
+    """The fields of the line; a Struct, because one is encoded for every request."""
 
     request_id: str
     endpoint: str
@@ -48,7 +48,7 @@ class AccessLine(msgspec.Struct, frozen=True, omit_defaults=True):
     bytes_in: int
     bytes_out: int
     failed_attempts: tuple[FailedAttempt, ...] = ()
-    """Only when there were any; so are those below."""
+    """Left out when empty, like the fields below."""
     tokens_estimated: bool = False
     prompt_preview: str | None = None
     trace_id: str | None = None
@@ -66,11 +66,11 @@ def access_line(
     prompt_preview: str | None,
     trace_id: str | None,
 ) -> AccessLine:
-    """Make the line of one exchange.
+    """Return the line of one exchange.
 
     :param phases: each visit to a phase, and when it began; the last one has no length.
     """
-    # Written out where calls would read better: every request pays for this, and a call costs as much as its work.
+    # Written out instead of calling helpers: every request pays for this, and a call costs as much as its work.
     usage, attempts, model, first_byte_s = outcome.usage, outcome.attempts, outcome.model, outcome.first_byte_s
     count = len(attempts)
     if usage is None:
@@ -145,5 +145,5 @@ def _ms(seconds: float) -> float:
 
 
 def _short(text: str) -> str:
-    """Return *text*, the name of a model or a message, as a line has room for."""
+    """Return *text*, a model's name or a message, cut to the length that a line has room for."""
     return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…"

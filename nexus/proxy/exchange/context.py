@@ -1,8 +1,10 @@
-"""What every exchange shares: the parts of the data plane, and the settings that a reload replaces as one."""
+"""What all exchanges share: the parts of the data plane, and the settings that a reload replaces as a whole."""
 
 import asyncio
 from collections.abc import Callable
 from typing import Protocol
+
+import msgspec
 
 from nexus.config.schema import Config
 from nexus.domain.fleet import FleetSnapshot
@@ -21,48 +23,39 @@ from nexus.routing.router import Router
 from nexus.wire.streams.event_buffer import EventRoom
 
 Observer = Callable[[ExchangeOutcome], None]
-"""Is told of each exchange once, when it is over; must be quick, and never raise."""
+"""Called once with the outcome of each exchange; must be quick, and never raise."""
 
 
 class FleetView(Protocol):
-    """What the data plane needs of the control plane."""
+    """The part of the fleet that exchanges use."""
 
     @property
     def snapshot(self) -> FleetSnapshot: ...
 
     def report(self, backend_id: str, outcome: AttemptOutcome, *, retry_after_s: float | None) -> None:
-        """Hear how one attempt ended."""
+        """Take the outcome of one attempt into account."""
 
     def report_unsupported(self, backend_id: str, endpoint: str, model: str) -> None:
-        """Learn that a backend does not support an endpoint with one of its models."""
+        """Note that a backend does not support an endpoint with one of its models."""
 
     def report_missing_model(self, backend_id: str, model: str) -> None:
-        """Hear that a backend does not have a model which it lists."""
+        """Note that a backend does not have a model which it lists."""
 
     async def look(self, is_found: Callable[[], bool]) -> bool:
         """Probe backends that may have changed until *is_found*, at most for a second. Return whether any was."""
 
 
-class Settings:
-    """What is configured, made ready: an exchange keeps the one it began with."""
+class Settings(msgspec.Struct, frozen=True, eq=False):
+    """What follows from the configuration; an exchange keeps the settings it began with."""
 
-    __slots__ = ("access", "config", "observers", "router")
-
-    def __init__(
-        self,
-        config: Config,
-        router: Router,
-        access: AccessRules,
-        observers: tuple[Observer, ...],
-    ) -> None:
-        self.config = config
-        self.router = router
-        self.access = access
-        self.observers = observers
+    config: Config
+    router: Router
+    access: AccessRules
+    observers: tuple[Observer, ...]
 
 
 class DataPlane:
-    """The one object that exchanges hold; made on the loop that they run on."""
+    """Everything that exchanges share; it is made on the event loop that they run on."""
 
     __slots__ = (
         "budget",
@@ -95,17 +88,17 @@ class DataPlane:
         self.owners = owners or ResourceOwners()
         self.budget = RetryBudget()
         self.decisions = RecentDecisions()
-        # Asking asyncio for it costs a system call, which every request would make several times.
+        # get_running_loop() makes a system call, and every request would call it several times.
         self.loop = asyncio.get_running_loop()
         self.deadlines = Deadlines(self.loop)
-        """Of the answers that have not begun."""
+        """For responses that have not begun."""
         limits = settings.config.limits
         self.event_room = EventRoom(
             max_event_bytes=limits.max_event_bytes, max_buffered_bytes=limits.max_buffered_event_bytes
         )
-        """For the events of all streams that are only partly here."""
+        """Limits the memory of events, of all streams, that have arrived only in part."""
         self.response_memory = ResponseMemory(limits.max_held_answer_bytes)
-        """For all answers that are not streamed."""
+        """Limits the memory of all responses that are held back whole."""
         self.in_flight = 0
         self.tracer: Tracer | None = None
         """None unless exchanges are traced."""

@@ -113,7 +113,7 @@ class Exchange(msgspec.Struct, eq=False):
         requirements = await understand(request.protocol, endpoint, request.head, body)
         if request.ids or request.method != b"POST":
             record.method = request.method.decode()
-            requirements = resources.with_place(requirements, request)
+            requirements = resources.with_references(requirements, request)
         record.understood(requirements)
         kept = await plane.owners.find(requirements.references) if requirements.references else None
         if self.settings.config.logging.enable_content_logging and endpoint.model != "none":

@@ -1,9 +1,11 @@
-"""The wait for an answer to begin, at a backend that queues by itself: what waits for its turn there is not late."""
+"""Waits for a response to begin; a request that waits for its turn in the backend's own queue is not late."""
 
 from collections.abc import Callable
 from math import inf
 from time import monotonic
 from typing import Final
+
+import msgspec
 
 from nexus.domain.backend import Backend
 from nexus.domain.model_load import ModelLoad
@@ -13,7 +15,7 @@ from nexus.proxy.exchange.expected_response import Mode
 from nexus.proxy.exchange.response import Response
 
 USUAL_SLOTS: Final = 16
-"""Where nothing is known of a backend's slots: with fewer requests in flight, none of them waits for its turn."""
+"""Taken for a backend's slots when they are not known: with fewer requests in flight, none waits for its turn."""
 FIRST_LOOK_S: Final = 1.0
 """After how long to look for the first time whether another backend should answer instead."""
 CHECK_S: Final = 1.0
@@ -21,10 +23,10 @@ CHECK_S: Final = 1.0
 
 
 Look = Callable[[float], float]
-"""Looks whether another backend should answer instead, and if so, ends the waiting; returns when to look again."""
+"""Looks whether another backend should answer instead, and if so, ends the wait; returns when to look again."""
 
 
-async def begun(  # noqa: PLR0913 - the answer, where it is awaited from, and what ends the waiting
+async def begun(  # noqa: PLR0913 - the response, where it is awaited from, and what ends the wait
     attempt: Attempt,
     response: Response,
     deadlines: Deadlines,
@@ -33,96 +35,76 @@ async def begun(  # noqa: PLR0913 - the answer, where it is awaited from, and wh
     last_at: float,
     look: Look | None = None,
 ) -> None:
-    """Return when *answer* may go to the client.
+    """Return when *response* may go to the client.
 
     :param wait_s: how long the backend may go without beginning or ending an answer for the model.
     :param last_at: when the whole exchange must be over, by the clock of the loop.
     :raises UpstreamError: it did not begin in time, or failed.
     """
-    turn = FirstByteWait(
-        deadlines, response, attempt.backend, attempt.reserved.model, wait_s=wait_s, last_at=last_at, look=look
-    )
-    turn.begin(monotonic())
+    wait = begin_wait(attempt, response, deadlines, wait_s=wait_s, last_at=last_at, look=look, now=monotonic())
     try:
         await response.ready
     finally:
-        turn.end()
+        deadlines.end(wait)
     if response.mode is not Mode.EVENTS:
         attempt.begin_answer(monotonic())
-        return
-    if response.content_at is None:
-        # Only comments or lifecycle events have come: it may still be waiting for its turn.
+    elif response.content_at is None:
+        # Only comments or lifecycle events have arrived: the request may still be waiting for its turn.
         response.on_content = attempt.begin_flowing
     else:
         attempt.begin_flowing(response.content_at)
 
 
-class FirstByteWait:
-    """Lets an answer begin late as long as the backend is at work on others for the same model, and has more requests
-    than slots.
-    """
+class FirstByteWait(msgspec.Struct, eq=False):
+    """Extends the wait while the backend works on other requests for the same model, and has more than slots."""
 
-    __slots__ = (
-        "_answer",
-        "_backend",
-        "_deadlines",
-        "_figures",
-        "_last_at",
-        "_late_at",
-        "_look",
-        "_look_at",
-        "_wait_s",
-    )
-
-    def __init__(  # noqa: PLR0913 - the answer, where it is awaited from, and what ends the waiting
-        self,
-        deadlines: Deadlines,
-        response: Response,
-        backend: Backend,
-        model: str,
-        *,
-        wait_s: float,
-        last_at: float,
-        look: Look | None = None,
-    ) -> None:
-        self._deadlines = deadlines
-        self._answer = response
-        self._backend = backend
-        self._figures: ModelLoad = backend.load.model(model)
-        self._wait_s = wait_s
-        self._last_at = last_at
-        self._late_at = last_at
-        self._look = look
-        self._look_at = inf
-
-    def begin(self, now: float) -> None:
-        """Begin to wait at *now*."""
-        self._late_at = min(now + self._wait_s, self._last_at)
-        if self._look is not None:
-            self._look_at = now + FIRST_LOOK_S
-        self._deadlines.begin(self, min(self._late_at, self._look_at))
-
-    def end(self) -> None:
-        self._deadlines.end(self)
+    attempt: Attempt
+    response: Response
+    deadlines: Deadlines
+    wait_s: float
+    last_at: float
+    late_at: float
+    look: Look | None
+    look_at: float
 
     def give_up_waiting(self) -> None:
-        now = self._answer.loop.time()
-        if now >= self._late_at:
-            self._late_at = min(turn_until(self._backend, self._figures, self._wait_s, now), self._last_at)
-            if self._late_at <= now:
-                self._answer.give_up_waiting()
+        """Fail the response, have another backend answer, or wait on."""
+        now = self.response.loop.time()
+        if now >= self.late_at:
+            backend = self.attempt.backend
+            figures = backend.load.model(self.attempt.reserved.model)
+            self.late_at = min(turn_until(backend, figures, self.wait_s, now), self.last_at)
+            if self.late_at <= now:
+                self.response.give_up_waiting()
                 return
-        if self._look is not None and now >= self._look_at:
-            self._look_at = self._look(now)
-            if self._answer.ready.done():
+        if self.look is not None and now >= self.look_at:
+            self.look_at = self.look(now)
+            if self.response.ready.done():
                 return
-        self._deadlines.begin(self, min(self._late_at, self._look_at))
+        self.deadlines.begin(self, min(self.late_at, self.look_at))
+
+
+def begin_wait(  # noqa: PLR0913 - as above
+    attempt: Attempt,
+    response: Response,
+    deadlines: Deadlines,
+    *,
+    wait_s: float,
+    last_at: float,
+    look: Look | None,
+    now: float,
+) -> FirstByteWait:
+    """Return a wait that begins *now* and lasts until it expires, or is ended at *deadlines*."""
+    late_at, look_at = min(now + wait_s, last_at), inf if look is None else now + FIRST_LOOK_S
+    wait = FirstByteWait(attempt, response, deadlines, wait_s, last_at, late_at, look, look_at)
+    deadlines.begin(wait, min(late_at, look_at))
+    return wait
 
 
 def turn_until(backend: Backend, figures: ModelLoad, wait_s: float, now: float) -> float:
-    """Return until when a request may be waiting for its turn at *backend*, *now* or earlier when it is not.
+    """Return until when a request may be waiting for its turn at *backend*; *now* or earlier when it is not.
 
-    :param figures: of the model that it is for.
+    :param figures: those of the model that the request is for.
     :param wait_s: how long the backend may go without beginning or ending an answer for the model.
     """
     if backend.load.in_flight <= (backend.slots or USUAL_SLOTS):

@@ -1,4 +1,4 @@
-"""Cuts what is long into pieces, so that each is written when the client takes it, and forgotten then."""
+"""Cuts a long reply into pieces; each is written when the client takes it, and freed then."""
 
 from collections import deque
 from typing import Final
@@ -7,7 +7,7 @@ PIECE_BYTES: Final = 64 * 1024
 
 
 def pieces_of(data: bytes) -> deque[bytes]:
-    """Return *data* in pieces, which do not keep it."""
+    """Return *data* in pieces that do not keep it in memory."""
     if len(data) <= PIECE_BYTES:
         return deque((data,))
     view = memoryview(data)

@@ -1,6 +1,6 @@
-"""Where requests wait when every backend that could answer is at its limit: bounded, by priority, then in turn.
+"""The queue for requests when every backend that could answer is at its limit: bounded, by priority, then in turn.
 
-A freed slot is handed over at once, in the same step of the event loop that freed it: no newcomer can take it first.
+A freed slot is handed over in the same step of the event loop: no new request can take it first.
 """
 
 import asyncio
@@ -16,9 +16,9 @@ from nexus.proxy.exchange.queue_counts import QueueCounts
 T = TypeVar("T")
 
 MAX_TRIED_AT_ONCE: Final = 64
-"""Waiters that try in one step of the event loop; each try is a whole search of routing."""
+"""Waiters that try in one step of the event loop; each try runs the whole router."""
 USUAL_WAIT_S: Final = 30.0
-"""Where no longest wait is set, what a full queue is taken to last."""
+"""How long a full queue is taken to last when no longest wait is configured."""
 
 
 class _Waiter(Generic[T]):
@@ -37,26 +37,26 @@ class _Waiter(Generic[T]):
         self.future = future
 
     def leave(self) -> None:
-        """Make room: one that has been served, or has given up, no longer counts."""
+        """Leave the queue: a waiter that has been served, or has given up, no longer counts."""
         self.lane.pop(self, None)
 
 
 class RequestQueue(Generic[T]):
-    """One line for all models; each waiter knows which backends it waits for."""
+    """One queue for all models; each waiter knows which backends it waits for."""
 
     def __init__(self, *, max_size: int, max_wait_s: float | None) -> None:
         """:param max_wait_s: None: as long as the deadline of each request lets it."""
         self.max_size = max_size
         self.counts = QueueCounts()
         self._max_wait_s = max_wait_s
-        # Ordered sets: a waiter that leaves a long queue must not be searched for.
+        # Ordered sets, so that removing a waiter from a long queue takes constant time.
         self._high: dict[_Waiter[T], None] = {}
         self._normal: dict[_Waiter[T], None] = {}
         self._retrying: Iterator[_Waiter[T]] | None = None
-        """Those that have yet to try since the fleet changed; None when all have."""
+        """Those that have not tried yet since the fleet changed; None when all have."""
 
     def resize(self, *, max_size: int, max_wait_s: float | None) -> None:
-        """Take new limits; a request that waits already keeps the old."""
+        """Apply new limits; a request that already waits keeps the old ones."""
         self.max_size = max_size
         self._max_wait_s = max_wait_s
 
@@ -74,7 +74,7 @@ class RequestQueue(Generic[T]):
     ) -> T:
         """Wait until *try_now* gives something; it is asked, in turn, whenever one of *backends* may have a slot.
 
-        :param give_back: takes what was given in the very moment in which the waiter left.
+        :param give_back: called with what *try_now* gave at the very moment in which the waiter left.
         :param left_s: what is left of the whole deadline, in seconds.
         :raises RequestError: ``queue_full``, ``queue_timeout`` or, when *left_s* is the shorter, ``deadline_exceeded``.
         """
@@ -139,13 +139,13 @@ class RequestQueue(Generic[T]):
         return (waiter for waiter in chain(self._high, self._normal) if backend in waiter.backends)
 
     def _offer_slot(self, waiters: list[_Waiter[T]]) -> None:
-        """Offer a slot that the first could not use to those behind them, some in each step of the event loop."""
+        """Offer a slot that the first waiters could not use to the next, some in each step of the event loop."""
         some, rest = waiters[:MAX_TRIED_AT_ONCE], waiters[MAX_TRIED_AT_ONCE:]
         if not any(map(_serve, some)) and rest:
             asyncio.get_running_loop().call_soon(self._offer_slot, rest)
 
     def _try_some(self) -> None:
-        """Let some of those try that have not since the fleet changed, and the others in the next step."""
+        """Let some of those that have not tried yet since the fleet changed try now, the others in the next step."""
         waiters = self._retrying or iter(())
         tried = [_serve(waiter) for waiter in islice(waiters, MAX_TRIED_AT_ONCE)]
         if len(tried) < MAX_TRIED_AT_ONCE:
@@ -165,7 +165,7 @@ def _serve(waiter: _Waiter[T]) -> bool:
         return False
     try:
         found = waiter.try_now()
-    except Exception as exc:  # noqa: BLE001 - it is the waiter's own: whoever freed a slot has no part in it
+    except Exception as exc:  # noqa: BLE001 - it belongs to the waiter, not to the request that freed a slot
         waiter.future.set_exception(exc)
     else:
         if found is None:

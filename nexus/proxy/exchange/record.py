@@ -1,4 +1,4 @@
-"""What is written down of one exchange while it runs, and its one line in the access log."""
+"""The record of one exchange while it runs, and what is made of it at the end: the outcome and the access log."""
 
 import logging
 import time
@@ -26,7 +26,7 @@ _channel = channel(LOGGER)
 _FINISHED: Final = Ending.FINISHED
 """Kept here: up to Python 3.11, each look at a member through its class takes as long as a call."""
 
-_WHO: Final = {
+_CAUSE: Final = {
     Ending.FINISHED: "-",
     Ending.CLIENT_LEFT: "C",
     Ending.CLIENT_STALLED: "c",
@@ -37,10 +37,10 @@ _WHO: Final = {
     Ending.SHUT_DOWN: "K",
     Ending.NEXUS_FAILED: "I",
 }
-"""First letter of the termination code: who ended it. C and c the client, S and s the backend, P the proxy by its
-rules, K the proxy by its shutdown, I the proxy by a defect, - nobody before its time."""
+"""First letter of the termination code, the cause of the end: C and c the client, S and s the backend, P a rule of the
+proxy, K its shutdown, I a defect of it, - a regular end."""
 
-_WHERE: Final[dict[Phase, str]] = {
+_PHASE: Final[dict[Phase, str]] = {
     "receive": "R",
     "understand": "R",
     "route": "Q",
@@ -63,11 +63,11 @@ _LEVEL: Final[Mapping[Ending, Level]] = {
     Ending.BACKEND_FAILED: "error",
     Ending.NEXUS_FAILED: "error",
 }
-"""How loud the access line is: what a client does to itself is no warning, and an error is what nobody could answer."""
+"""The level of the access line: a client that leaves is no warning, and an error is a request that stays unanswered."""
 
 
 class Record(msgspec.Struct, eq=False):
-    """The facts of one exchange, gathered as it goes."""
+    """The facts of one exchange, noted while it runs."""
 
     request_id: str
     client_request_id: str
@@ -81,47 +81,39 @@ class Record(msgspec.Struct, eq=False):
     method: str = "POST"
     requirements: Requirements | None = None
     reserved: Reserved | None = None
-    """What routing chose last."""
+    """The last choice of routing."""
     bytes_in: int = 0
     bytes_out: int = 0
     decision_line: bytes = b""
-    """The line for the answer's head that says where the decision can be read; empty unless the client wants it."""
+    """The line of the reply's head that says where the decision can be read; empty unless the client wants it."""
     has_queued: bool = False
     has_answered: bool = False
     first_byte_s: float | None = None
-    """From its beginning to the first content."""
+    """From the beginning of the exchange to the first content."""
     ending: Ending = Ending.NEXUS_FAILED
     status: int = 0
     code: str | None = None
     error_message: str | None = None
     rejected_by: str | None = None
-    """The stage that refused it, or ``queue``; None: no stage did."""
+    """The stage that refused the request, or ``queue``; None: no stage did."""
     rejected_because: str | None = None
     cost_usd: float | None = None
     estimated: TokenUsage | None = None
-    """What stands in for the usage that the backend did not report."""
+    """An estimate, where the backend did not report the usage."""
     prompt_preview: str | None = None
-    """How the prompt begins; None unless the operator wants it in the log."""
+    """The beginning of the prompt; None unless the operator wants it in the log."""
     trace: Trace | None = None
     """None unless exchanges are traced."""
 
     @property
     def shown_id(self) -> str:
-        """The id that client and backend see: the client's own, if it sent one; it may have sent it before."""
+        """The id that client and backend see: the client's own, which need not be unique, if it sent one."""
         return self.client_request_id or self.request_id
 
     @property
     def id_lines(self) -> bytes:
-        """The lines of the answer's head that name the request."""
+        """The lines of the reply's head that hold the request's ids."""
         return id_lines(self.request_id, self.client_request_id)
-
-    @property
-    def route_reason(self) -> str:
-        return self.reserved.route_reason if self.reserved is not None else "none"
-
-    @property
-    def fallback_model(self) -> str | None:
-        return self.reserved.fallback_model if self.reserved is not None else None
 
     @property
     def phase(self) -> Phase:
@@ -137,7 +129,7 @@ class Record(msgspec.Struct, eq=False):
     def understood(self, requirements: Requirements) -> None:
         self.requirements = requirements
         if _channel.threshold <= logging.DEBUG:
-            # Asked first: to collect what is said costs every request more than to see that nobody hears.
+            # Checked first: collecting the fields would cost every request more than the check.
             log.debug(
                 "exchange_begun",
                 request_id=self.request_id,
@@ -147,19 +139,19 @@ class Record(msgspec.Struct, eq=False):
             )
 
     def answered(self, status: int, begun_at: float | None) -> None:
-        """Note that the answer has begun to go out."""
+        """Note that the reply has begun to be sent."""
         self.has_answered = True
         self.status = status
-        self.begun(begun_at)
+        self.first_byte_s = None if begun_at is None else begun_at - self.began_at
 
     def begun(self, at: float | None) -> None:
-        """Note when its first content came; None: it has not come yet, though what announces it may have gone out."""
+        """Note when the first content arrived; None: not yet, though the head may have been sent."""
         self.first_byte_s = None if at is None else at - self.began_at
 
     def ended(self, ending: Ending, status: int, code: str | None = None, message: str | None = None) -> None:
-        """Note how it ended; *status* counts unless another has been sent before.
+        """Note how it ended; *status* counts unless another one has been sent before.
 
-        :param message: what the client is told with *code*.
+        :param message: the message that goes with *code*.
         """
         self.ending = ending
         self.code = code
@@ -167,19 +159,18 @@ class Record(msgspec.Struct, eq=False):
         if not self.has_answered:
             self.status = status
 
-    def cost(self, usd: float | None) -> None:
-        """Add what one attempt has cost; None: nobody knows."""
-        if usd is not None:
-            self.cost_usd = usd + (self.cost_usd or 0.0)
+    def cost(self, usd: float) -> None:
+        """Add the cost of one attempt."""
+        self.cost_usd = usd + (self.cost_usd or 0.0)
 
     def crashed(self, exc: Exception) -> None:
-        """Write down a defect of ours."""
+        """Log a defect of Nexus."""
         log.error("exchange_crashed", request_id=self.request_id, endpoint=self.endpoint.name, exc_info=exc)
 
     def finish(self, attempts: tuple[AttemptOutcome, ...]) -> ExchangeOutcome:
         """Return the outcome, and write the access line."""
         now = monotonic()
-        phase = self.phase
+        phase = self.phases[-1][0]
         requirements, reserved, endpoint = self.requirements, self.reserved, self.endpoint
         last = attempts[-1] if attempts else None
         is_whole = self.ending is _FINISHED
@@ -199,7 +190,7 @@ class Record(msgspec.Struct, eq=False):
             rejected_by=self.rejected_by,
             rejected_because=self.rejected_because,
             phase=phase,
-            termination="--" if is_whole else _WHO[self.ending] + _WHERE[phase],
+            termination="--" if is_whole else _CAUSE[self.ending] + _PHASE[phase],
             route_reason=reserved.route_reason if reserved is not None else None,
             fallback_model=reserved.fallback_model if reserved is not None else None,
             attempts=attempts,
@@ -212,29 +203,21 @@ class Record(msgspec.Struct, eq=False):
             bytes_out=self.bytes_out,
             cost_usd=self.cost_usd,
         )
-        self._write_line(outcome, now)
-        return outcome
-
-    def _queued_s(self, now: float) -> float:
-        visits = pairwise((*self.phases, ("settle", now)))
-        return sum(until - since for (phase, since), (_, until) in visits if phase == "queue")
-
-    def _backend_type(self) -> str:
-        if self.reserved is None:
-            return "unknown"
-        return "local" if self.reserved.backend.kind.is_local else "cloud"
-
-    def _write_line(self, outcome: ExchangeOutcome, now: float) -> None:
         level = _level_of(outcome)
         if _channel.threshold <= LEVELS[level]:
             line = access_line(
                 outcome,
                 phases=(*self.phases, ("settle", now)),
-                backend_type=self._backend_type(),
+                backend_type="unknown" if reserved is None else "local" if reserved.backend.kind.is_local else "cloud",
                 prompt_preview=self.prompt_preview,
                 trace_id=None if self.trace is None else self.trace.trace_id,
             )
             write_line(LOGGER, level, "exchange_finished", line)
+        return outcome
+
+    def _queued_s(self, now: float) -> float:
+        visits = pairwise((*self.phases, ("settle", now)))
+        return sum(until - since for (phase, since), (_, until) in visits if phase == "queue")
 
 
 def begin_record(request_id: str, endpoint: Endpoint, client_request_id: str = "") -> Record:
@@ -249,6 +232,6 @@ def _level_of(outcome: ExchangeOutcome) -> Level:
     if level != "info":
         return level
     if outcome.ending is _FINISHED and outcome.status >= FIRST_SERVER_ERROR:
-        # A backend's own words, passed on because nobody had better ones.
+        # A backend's own error, passed on because no other backend had an answer.
         return "error"
     return "warning" if len(outcome.attempts) > 1 or outcome.fallback_model is not None else "info"

@@ -1,4 +1,4 @@
-"""The streaming part of an exchange: events go to the client as they come, with back-pressure and deadlines."""
+"""Streams an answer to the client: events as they arrive, with back-pressure and deadlines."""
 
 import asyncio
 from collections import deque
@@ -19,23 +19,22 @@ LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
 class End(Enum):
-    """How an answer ended, as far as its backend goes."""
+    """How the backend's part of a stream ended."""
 
     COMPLETE = "complete"
-    """As the backend meant it, an error that it reported itself included."""
+    """Complete; an error that the backend reported itself is an end, too."""
     CUT = "cut"
-    """With an error event of ours; see :attr:`StreamRelay.code`."""
+    """Cut by an error event of Nexus; see :attr:`StreamRelay.code`."""
 
 
 class StreamRelay:
-    """Passes one begun answer on to the client, until ``done``, and then what the client has not taken yet.
+    """Passes one stream on to the client, until ``done``, and then what the client has not taken yet.
 
-    What the client does not take is kept here, in pieces, and meanwhile nothing more is read from the backend. A client
-    that takes nothing for too long is cut off by its connection.
+    What the client does not take is kept here, in pieces, and meanwhile nothing more is read from the backend. The
+    connection cuts off a client that takes nothing for too long.
     """
 
     __slots__ = (
-        "_answer",
         "_backlog",
         "_client",
         "_connection",
@@ -46,6 +45,7 @@ class StreamRelay:
         "_idle_s",
         "_last_data_at",
         "_loop",
+        "_response",
         "_restore",
         "_scan",
         "_seen_blocks",
@@ -73,7 +73,7 @@ class StreamRelay:
     ) -> None:
         self._client = client
         self._connection = connection
-        self._answer = response
+        self._response = response
         self._scan = response.scan
         self.is_chunked = is_chunked
         self._idle_s = idle_s
@@ -87,34 +87,34 @@ class StreamRelay:
         self._seen_blocks = 0
         self._timer: asyncio.TimerHandle | None = None
         self._backlog: deque[bytes] = deque()
-        """What waits for the client to take what was written before."""
+        """What is not written yet, because the client has not taken what was written before."""
         self._handed_over = asyncio.Event()
-        """Whether the last of it was written."""
+        """Set when the last of it was written."""
         self.done: asyncio.Future[End] = self._loop.create_future()
         self.code: str | None = None
-        """The in-stream error code, once it has been cut."""
+        """The error code with which the stream was cut; None unless it was."""
         self.bytes_out = 0
         """Written to the client."""
 
     def start(self) -> None:
-        """Take the answer over."""
+        """Take the stream over from its response."""
         self._client.begin_stream(self.pause, self.resume, is_chunked=self.is_chunked)
-        self._answer.attach(self)
+        self._response.attach(self)
         if not self.done.done():
             self._watch()
-            # The answer has paused it when it was ready.
+            # The response paused reading when it was ready.
             if not self._client.writing_paused:
                 self._connection.resume_reading()
 
     @property
     def message(self) -> str | None:
-        """What the client is told with the code; None unless the stream has been cut."""
+        """The message of the code; None unless the stream was cut."""
         return None if self.code is None else CODES[self.code].in_stream
 
     async def end(self) -> End:
         """Wait until the backend's part is over, and return how it ended.
 
-        Closing the client's connection cancels whoever waits here: then what closed it counts, not what followed.
+        Losing the client's connection cancels this wait: an end that came before that counts all the same.
         """
         try:
             return await self.done
@@ -125,32 +125,32 @@ class StreamRelay:
             return self.done.result()
 
     async def taken(self) -> None:
-        """Wait, after the end, until the client has taken everything; when it leaves before, that cancels the wait."""
+        """Wait, after the end, until the client has taken everything; a client that leaves cancels the wait."""
         if self._client.connected:
             await self._handed_over.wait()
             if self.code is None:
                 await self._client.drained()
 
     def stop(self) -> None:
-        """Let go of both ends; to be called exactly once, however it ended."""
+        """Detach both ends; to be called exactly once, however the stream ended."""
         if self._client.writing_paused:
-            # The backend was not read from, because the client did not read: that is no silence of the backend.
+            # Nothing was read from the backend because the client did not read: that is no silence of the backend.
             self._figures.alive_at = monotonic()
         self._client.end_stream()
-        # They know each other: without this, only the collector would free them, and what they hold.
-        self._answer.detach()
+        # They refer to each other; without this, only the garbage collector would free them and what they hold.
+        self._response.detach()
         self._stop_watching()
         self._backlog.clear()
 
-    # what the answer says
+    # what the response calls
 
     def forward(self, data: bytes) -> None:
-        # No data would be written as a chunk without length: the mark of a finished answer.
+        # A chunk of length 0 would mark the end of the reply.
         if self.done.done() or not data:
             return
-        response = self._answer
+        response = self._response
         blocks = self._scan.data_blocks
-        # A comment is no part of the answer, but proves that the backend is at work.
+        # A comment is no content, but proves that the backend is at work.
         self._last_data_at = now = monotonic()
         if blocks != self._seen_blocks or response.mode is Mode.OPAQUE:
             self._seen_blocks = blocks
@@ -164,7 +164,7 @@ class StreamRelay:
             self._write(data)
 
     def finish(self) -> None:
-        response = self._answer
+        response = self._response
         if response.mode is Mode.EVENTS:
             if not (self._scan.is_finished() or self._scan.has_error):
                 self.cut("stream_truncated")
@@ -174,28 +174,28 @@ class StreamRelay:
         self._end(End.COMPLETE)
 
     def break_off(self, fault: UpstreamFault, _message: str) -> None:
-        # What a backend breaks after its terminal event is not missed by anybody.
-        if self._answer.mode is Mode.EVENTS and self._scan.is_finished() and not self._scan.closing():
+        # A connection that breaks after the terminal event has lost nothing.
+        if self._response.mode is Mode.EVENTS and self._scan.is_finished() and not self._scan.closing():
             self.finish()
         else:
             self.cut(CODES_OF_FAULT[fault].in_stream)
 
-    # what the exchange says
+    # what the exchange calls
 
     def cut(self, code: str) -> None:
-        """End the answer with an error event in the client's protocol, and in a way that never looks finished."""
+        """End the stream with an error event in the client's protocol, and so that it never looks complete."""
         if self.done.done():
             return
         self.code = code
         self._connection.abandon()
-        if self._answer.mode is Mode.EVENTS:
+        if self._response.mode is Mode.EVENTS:
             self.forward(self._scan.failure(code, self.message or ""))
         self._end(End.CUT)
 
-    # what the client's connection says
+    # what the client's connection calls
 
     def pause(self) -> None:
-        """The client does not take any more for now."""
+        """Stop reading from the backend: the client takes no more for now."""
         if not self.done.done():
             self._connection.pause_reading()
 
@@ -232,7 +232,7 @@ class StreamRelay:
         now = monotonic()
         # While the client does not read, the backend is not to blame for its silence.
         idle_at = (now if self._client.writing_paused else self._last_data_at) + self._idle_s
-        if not (self._scan.has_content or self._answer.mode is Mode.OPAQUE):
+        if not (self._scan.has_content or self._response.mode is Mode.OPAQUE):
             # Comments alone are no answer: without this limit, they would hold the client until the whole deadline.
             idle_at = self._first_content_by if now < self._first_content_by else self._turn_until(now)
         if now >= self._deadline:

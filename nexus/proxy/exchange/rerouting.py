@@ -1,4 +1,4 @@
-"""A request that waits at a silent backend is given to another one before its client gives up."""
+"""Moves a request that waits at a silent backend to another one, before its client gives up."""
 
 from math import inf
 from typing import TYPE_CHECKING, Final
@@ -18,14 +18,13 @@ if TYPE_CHECKING:
     from nexus.proxy.exchange.response import Response
 
 LOOK_S: Final = 0.5
-"""How soon to look again while nothing speaks for another backend, or none is free."""
+"""How soon to look again while the backend is not overdue, or no other one is free."""
 
 log = structlog.get_logger("nexus.proxy")
 
 
 def look_for_other_backend(failover: "Failover", attempt: "Attempt", response: "Response", now: float) -> float:
-    """Reserve another backend and end the waiting for *answer* if its backend is silent and another can answer.
-    Return when to look again otherwise.
+    """End the wait for *response*, and reserve another backend, if its own is silent; return when to look again.
 
     Nothing of the answer has gone to the client, the request may be repeated, and the backend is told to stop: its
     connection is closed. A request moves once at most, and never to a backend that is avoided.
@@ -48,7 +47,7 @@ def look_for_other_backend(failover: "Failover", attempt: "Attempt", response: "
     if due_at is None:
         return now + LOOK_S
     if due_at > now:
-        # What others answer meanwhile may make it due sooner.
+        # Answers of other backends may make it due sooner.
         return min(due_at, now + LOOK_S)
     successor = failover.routing.another(snapshot)
     if successor is None:
@@ -73,10 +72,10 @@ def look_for_other_backend(failover: "Failover", attempt: "Attempt", response: "
 
 
 def is_open(failover: "Failover", attempt: "Attempt", outcome: AttemptOutcome) -> bool:
-    """Return whether it is not known yet if *attempt*, which has ended with *outcome*, is a failure of its backend.
+    """Return whether it is still open if *attempt*, which has ended with *outcome*, is a failure of its backend.
 
-    A whole answer that does not come may only be a long one. The silent backend has failed if the next one then gives
-    the answer sooner than that, and nothing came from the silent one meanwhile: it is reported here.
+    A whole answer that does not arrive may only be a long one. The silent backend has failed if the next one answers in
+    less time than that, and the silent one has answered nothing meanwhile: the failure is reported here.
     """
     if outcome.fault == UpstreamFault.SILENT and not outcome.wants_stream:
         failover.moved = attempt

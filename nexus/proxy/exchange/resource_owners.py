@@ -1,4 +1,4 @@
-"""Remembers which backend keeps what clients refer to by its id: responses, conversations, files, batches."""
+"""Remembers which backend keeps each resource: responses, conversations, files and batches, by their ids."""
 
 import asyncio
 import time
@@ -18,27 +18,27 @@ log = structlog.get_logger("nexus.proxy")
 
 PREFIX: Final = "core/kept/"
 MAX_KEPT: Final = 100_000
-"""Ids that are remembered; beyond that, those learnt first are forgotten."""
+"""Ids that are remembered; beyond that, the oldest are dropped."""
 TTL_S: Final = 30 * 24 * 3600
 """As long as OpenAI keeps a response."""
 MAX_UNWRITTEN: Final = 10_000
-"""Changes that may wait for the store; what comes while it does not take them is remembered here alone."""
+"""Changes that may wait for the store; further ones are kept in memory only."""
 
 
 class Home(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """Where one id was made."""
+    """The backend that keeps a resource."""
 
     backend: str
     model: str
-    """As the client asked for it; empty when no model made it."""
+    """As the client named it; empty when no model made the resource."""
     learnt_unix_s: int
 
 
 class ResourceOwners:
-    """Learns the ids in answers and finds their backends; the store has them soon, for restarts and replicas."""
+    """Learns the ids in answers and finds their backends; they are written to the store, for restarts and replicas."""
 
     def __init__(self, store: Store | None = None) -> None:
-        # What does not survive a restart has nothing that this process does not have.
+        # A store that does not survive a restart knows no more than this process.
         self._store = store if store is not None and store.survives_restart else None
         self._homes: OrderedDict[str, Home] = OrderedDict()
         self._unwritten: list[Change] = []
@@ -46,7 +46,7 @@ class ResourceOwners:
         self._writing: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Read what the store has, and begin to write to it."""
+        """Read the ids in the store, and start writing to it."""
         if self._store is None:
             return
         try:
@@ -56,14 +56,14 @@ class ResourceOwners:
         self._writing = tasks.start(self._write(self._store), name="keepers")
 
     async def close(self) -> None:
-        """Write what is not written yet."""
+        """Write the changes that wait."""
         writing, self._writing = self._writing, None
         if writing is not None and self._store is not None:
             await tasks.stop(writing)
             await self._write_once(self._store)
 
     async def find(self, references: Iterable[Reference]) -> Kept | None:
-        """Return where the first of *references* is kept of which that is known; None when it is known of none.
+        """Return where the first of *references* with a known owner is kept; None when none has one.
 
         :raises RequestError: two of them are kept by different backends.
         """
@@ -82,7 +82,7 @@ class ResourceOwners:
         return found
 
     def learn(self, ids: Iterable[str], backend: str, model: str) -> None:
-        """Remember that *backend* keeps *ids*, which *model* has made, or none."""
+        """Remember that *backend* keeps *ids*, made by *model*, which is empty when no model made them."""
         now = _now()
         for id_ in ids:
             known = self._homes.get(id_)
@@ -93,14 +93,14 @@ class ResourceOwners:
         self._forget_oldest()
 
     def forget(self, id_: str) -> None:
-        """Forget what was deleted."""
+        """Forget an id that was deleted."""
         if self._homes.pop(id_, None) is not None:
             self._change(Delete(PREFIX + id_))
 
     async def _home(self, id_: str) -> Home | None:
         home = self._homes.get(id_)
         if home is None and self._store is not None:
-            # Another replica may have learnt it.
+            # Another replica may have written it.
             try:
                 home = _decoded(await self._store.get(PREFIX + id_))
             except (StoreError, ValueError):
@@ -137,7 +137,7 @@ class ResourceOwners:
 
     async def _write_once(self, store: Store) -> None:
         while self._unwritten:
-            # They stay in the list meanwhile: what is cancelled here is written again at the end.
+            # They stay in the list meanwhile: if this is cancelled, close() writes them again.
             batch = self._unwritten[:MAX_BATCH]
             try:
                 await store.apply(batch)

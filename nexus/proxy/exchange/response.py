@@ -1,4 +1,4 @@
-"""What one backend answers to one attempt, up to the moment when its first byte may go to the client."""
+"""Holds the response of a backend back until its first byte may go to the client."""
 
 import asyncio
 from collections.abc import Callable
@@ -32,7 +32,7 @@ TOO_LARGE: Final = (
 _NO_HEAD: Final = ResponseHead(0, [])
 _STREAM_LABELS: Final = frozenset({Label.EVENTS, Label.LINES})
 _CONTRADICTED: Final = _STREAM_LABELS | {Label.PAGE}
-"""What a document is not: client libraries would not read it under such a label."""
+"""Labels that contradict a document: client libraries would not read it under them."""
 _EMPTY_STATUS: Final = WITHOUT_BODY | {205}
 
 
@@ -54,28 +54,28 @@ class Response(msgspec.Struct, eq=False):
     first_byte_at: float | None = None
     content_at: float | None = None
     last_content_at: float | None = None
-    """Of what was relayed; with the events that end it."""
+    """When the last content was relayed, the events that end the stream included."""
     is_ended: bool = False
     is_framed: bool = True
-    """Whether the end of the answer was marked, or only the connection closed."""
+    """Whether the end of the body was marked, rather than only the connection closed."""
     nature: Nature | None = None
-    """None until enough of it has come to tell."""
+    """None until enough of the body has arrived to tell."""
     undecided: bytearray = msgspec.field(default_factory=bytearray)
-    """What has come before that."""
+    """The part of the body that arrived before that."""
     opened_scan: StreamScan | None = None
     collector: Collector | None = None
-    """Of a stream that was not asked for: makes a document of it."""
+    """Makes a document of a stream that was not asked for."""
     held_bytes: int = 0
     share: MemoryShare = msgspec.field(default_factory=MemoryShare)
     hold_timer: asyncio.TimerHandle | None = None
     failed: tuple[UpstreamFault, str] | None = None
     relay: "StreamRelay | None" = None
     on_content: Callable[[float], None] | None = None
-    """Told the time of the first content, when the answer has begun before it."""
+    """Called with the time of the first content, when the reply has begun before it."""
 
     @property
     def is_streamed(self) -> bool:
-        """Whether the backend sends it as a stream, or was to."""
+        """Whether the backend sends a stream, or was asked for one."""
         return self.expected.asked.is_stream or self.nature in (Nature.EVENTS, Nature.LINES)
 
     @property
@@ -84,30 +84,30 @@ class Response(msgspec.Struct, eq=False):
 
     @property
     def scan(self) -> StreamScan:
-        """What watches it; only of an answer that is not held back whole."""
+        """Reads the stream; only for a response that is not held back whole."""
         if self.opened_scan is None:
-            raise LookupError("a whole answer is not watched")
+            raise LookupError("a whole response has no scan")
         return self.opened_scan
 
     @property
     def body(self) -> bytes:
-        """What is held back so far."""
-        self.held = [b"".join(self.held)]  # of one part, that part itself
+        """The part of the body that is held back."""
+        self.held = [b"".join(self.held)]  # joining one part copies nothing
         return self.held[0]
 
     @property
     def begun_at(self) -> float | None:
-        """When its first content came, or of an answer that is no stream its first byte; None before that."""
+        """When the first content of a stream arrived, or the first byte of another response; None before that."""
         return self.content_at if self.mode is Mode.EVENTS else self.content_at or self.first_byte_at
 
     def give_up_waiting(self, error: UpstreamError | None = None) -> None:
-        """Fail: with *error*, or because it has not begun in time."""
+        """Fail with *error*, or because the response has not begun in time."""
         if not self.ready.done():
             late = UpstreamError(UpstreamFault.FIRST_BYTE_TIMEOUT, "the answer did not begin in time")
             self.ready.set_exception(error or late)
 
     def dismiss(self) -> None:
-        """Expect nothing more of it."""
+        """Stop the timer and the scan: nothing more is expected."""
         self.on_content = None
         if self.hold_timer is not None:
             self.hold_timer.cancel()
@@ -116,11 +116,11 @@ class Response(msgspec.Struct, eq=False):
         if not self.ready.done():
             self.ready.cancel()
         elif not self.ready.cancelled():
-            # A failure that nobody will read any more must not be reported as one that was overlooked.
+            # asyncio would report a failure that is never retrieved.
             self.ready.exception()
 
     def attach(self, relay: "StreamRelay") -> None:
-        """Hand what is held, and all that follows, to *relay*."""
+        """Pass what is held, and all that follows, to *relay*."""
         self.relay = relay
         held, self.held = self.held[::-1], []
         while held:
@@ -131,11 +131,11 @@ class Response(msgspec.Struct, eq=False):
             relay.finish()
 
     def detach(self) -> None:
-        """Forget the relay that took over."""
+        """Detach the relay."""
         self.relay = None
 
     def forget(self) -> None:
-        """Forget what is held, and give back the room that it took."""
+        """Drop what is held, and give its memory back."""
         self.held = []
         if self.share.taken_bytes:
             self.share.give_back()
@@ -156,7 +156,7 @@ class Response(msgspec.Struct, eq=False):
         elif label is Label.OPAQUE or self.expected.endpoint.answers_bytes:
             self._become(Nature.OPAQUE)
         elif label in _STREAM_LABELS and self.expected.asked.is_stream:
-            # Most likely: what comes will tell.
+            # Probably a stream: the body will tell.
             self._watch()
         else:
             self.mode = Mode.WHOLE
@@ -215,10 +215,10 @@ class Response(msgspec.Struct, eq=False):
         else:
             self.ready.set_exception(UpstreamError(fault, message))
 
-    # what it is
+    # what kind of body it is
 
     def _decide(self, data: bytes, *, is_all: bool = False) -> bytes:
-        """Decide what it is, and return all that has come of it; nothing while it is not decided."""
+        """Decide what kind of body it is, and return all that has arrived of it; nothing while that is undecided."""
         undecided = self.undecided
         if undecided or not data:
             undecided += data
@@ -261,7 +261,7 @@ class Response(msgspec.Struct, eq=False):
             self.opened_scan = self.expected.open_scan()
 
     def _judge_document(self) -> None:
-        """Let a whole document go, unless it is an error that calls itself a success."""
+        """Release a whole document, unless it is an error with the status of a success."""
         expected, body = self.expected, self.body
         if self.status >= FIRST_ERROR or self.mode is not Mode.WHOLE:
             self._be_ready()
@@ -279,7 +279,7 @@ class Response(msgspec.Struct, eq=False):
         try:
             events = scan.feed(events)
         except EventTooLargeError:
-            # The document is still an answer.
+            # It can still be sent as a document.
             return
         self.opened_scan, self.mode, self.nature = scan, Mode.EVENTS, self.expected.expected_stream
         self.head = self.head.typed(self.expected.stream_type)
@@ -315,7 +315,7 @@ class Response(msgspec.Struct, eq=False):
         if error := scan.error_in_rest():
             self._become_error(*error)
             return
-        # Some servers end without the line ends that would complete their last event.
+        # Some servers omit the line ends after their last event.
         scan.feed(b"\n\n")
         document = collector.document() if scan.is_finished() else None
         if document is None:
@@ -328,7 +328,7 @@ class Response(msgspec.Struct, eq=False):
         self.is_framed = True
         self._judge_document()
 
-    # what may go
+    # when it may go to the client
 
     def _hold(self, data: bytes) -> None:
         self.held.append(data)
@@ -345,7 +345,7 @@ class Response(msgspec.Struct, eq=False):
             self._be_ready()
 
     def _may_hold(self) -> bool:
-        # What an error says is read before a client may see it, whatever room there is.
+        # An error is read before a client may see it, whatever memory is left.
         held_bytes = self.held_bytes
         has_room = held_bytes <= UNCOUNTED_BYTES or self.share.grows_to(held_bytes) or self.status >= FIRST_ERROR
         return has_room and held_bytes <= MAX_HELD_BYTES
@@ -356,13 +356,13 @@ class Response(msgspec.Struct, eq=False):
         elif self.scan.has_content:
             self._be_ready()
         elif self.hold_timer is None and data.strip():
-            # Comments go too, in the end: they tell a client with a short patience that its answer is being made.
+            # Comments are released too, later: they show a client with a short timeout that its answer is on its way.
             self.hold_timer = self.loop.call_later(COMMIT_HOLD_S, self._release_hold)
         elif self.held_bytes > MAX_HELD_BYTES:
             self._refuse(UpstreamError(UpstreamFault.PROTOCOL, "the stream says much and answers nothing"))
 
     def _become_error(self, status: int, body: bytes) -> None:
-        """Be the answer with an error's status that this should have been: nothing of it has gone to the client yet."""
+        """Turn into the error response that this should have been: nothing of it has gone to the client yet."""
         self.status = status
         self.mode = Mode.WHOLE
         self.head = ResponseHead(status, self.head.typed(DOCUMENT_TYPE).headers)
@@ -371,7 +371,7 @@ class Response(msgspec.Struct, eq=False):
         self._refuse(UpstreamError(UpstreamFault.IN_STREAM_ERROR, "it answered with an error instead", status=status))
 
     def _release_hold(self) -> None:
-        # Lifecycle events have waited long enough for the content that they announce.
+        # Lifecycle events have been held back long enough for the content that they announce.
         if not self.ready.done():
             self._be_ready()
 
@@ -381,7 +381,7 @@ class Response(msgspec.Struct, eq=False):
 
     def _be_ready(self) -> None:
         if not self.is_ended:
-            self.connection.pause_reading()  # until it is relayed: one turn of the loop may read megabytes
+            self.connection.pause_reading()  # until it is relayed: one turn of the event loop may read megabytes
         self.ready.set_result(None)
         self.connection.wakes()
 

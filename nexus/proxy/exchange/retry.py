@@ -62,7 +62,7 @@ class RetryBudget:
 
 
 class Retries:
-    """What one exchange may still try."""
+    """The retries that one exchange has left."""
 
     __slots__ = ("_budget", "_has_moved", "_has_redialed", "_has_timed_out", "_left", "_status_500_tried")
 
@@ -76,7 +76,7 @@ class Retries:
         budget.earn()
 
     def after(self, error: UpstreamError, backend: Backend, *, now_s: float, left_s: float, wait_s: float) -> Next:
-        """Decide what follows *error*, which came before any byte of the answer had gone to the client.
+        """Decide what follows *error*, which occurred before any byte of the answer had gone to the client.
 
         :param left_s: what is left of the whole deadline, in seconds.
         :param wait_s: the first-byte deadline of one attempt, in seconds.
@@ -94,11 +94,11 @@ class Retries:
         return Next.ANOTHER_BACKEND
 
     def may_move(self, backend: Backend, now_s: float) -> bool:
-        """Return whether a request that *backend* does not answer may be given to another: once, where that is safe."""
+        """Return whether a request that *backend* does not answer may move to another: once, where that is safe."""
         return not self._has_moved and self._left > 0 and backend.retry_unsafe and self._budget.has_any(now_s)
 
     def move(self, now_s: float) -> None:
-        """Count that it was given to another."""
+        """Count the move."""
         self._has_moved = True
         self._left -= 1
         self._budget.spend(now_s)
@@ -107,14 +107,14 @@ class Retries:
         if error.fault in _NOTHING_SENT or is_refusal(error):
             return True
         if not backend.retry_unsafe:
-            # The request was sent and may have been worked on, whatever went wrong then.
+            # The request was sent, so the backend may have worked on it.
             return False
         if error.fault is UpstreamFault.FIRST_BYTE_TIMEOUT:
-            # It was being worked on, and has taken a deadline's time: once more, not on every backend in turn.
+            # The backend has worked on it for the length of a deadline: once more, not on every backend in turn.
             first, self._has_timed_out = not self._has_timed_out, True
             return first and left_s >= wait_s / 2
         if error.status == 500:
-            # Likely the request's own doing: one second opinion, not more.
+            # Probably caused by the request: one other backend is asked, not more.
             first, self._status_500_tried = not self._status_500_tried, True
             return first
         if error.fault is UpstreamFault.IN_STREAM_ERROR:

@@ -1,16 +1,22 @@
 """What waits for its turn at a busy backend is not late; what an idle one keeps waiting is."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 
 from nexus.proxy.deadlines import Deadlines
 from nexus.proxy.exchange.attempt import Attempt
 from nexus.proxy.exchange.expected_response import Mode
-from nexus.proxy.exchange.first_byte import USUAL_SLOTS, FirstByteWait, begun
+from nexus.proxy.exchange.first_byte import USUAL_SLOTS, begin_wait, begun
 from nexus.testing.builders import MODEL, make_backend
 
 WAIT_S = 0.05
+
+
+def at(backend):
+    """An attempt at *backend*, as far as the wait uses it."""
+    return SimpleNamespace(backend=backend, reserved=SimpleNamespace(model=MODEL))
 
 
 class Response:
@@ -30,12 +36,12 @@ def wait():
     async def wait(backend, *, last_s=60.0, during_s=0.3, work=None):
         response = Response()
         now = response.begun_at
-        turn = FirstByteWait(Deadlines(response.loop), response, backend, MODEL, wait_s=WAIT_S, last_at=now + last_s)
-        turn.begin(now)
+        deadlines, last_at = Deadlines(response.loop), now + last_s
+        turn = begin_wait(at(backend), response, deadlines, wait_s=WAIT_S, last_at=last_at, look=None, now=now)
         if work is not None:
             work(backend.load.model(MODEL), now)
         await asyncio.sleep(during_s)
-        turn.end()
+        deadlines.end(turn)
         return response.waited_s
 
     return wait
@@ -125,10 +131,8 @@ async def test_another_backend_is_looked_for_until_the_wait_ends(monkeypatch):
         return now + 0.02
 
     deadlines = Deadlines(response.loop)
-    turn = FirstByteWait(
-        deadlines, response, make_backend(), MODEL, wait_s=5.0, last_at=response.begun_at + 60.0, look=look
-    )
-    turn.begin(response.begun_at)
+    now = response.begun_at
+    begin_wait(at(make_backend()), response, deadlines, wait_s=5.0, last_at=now + 60.0, look=look, now=now)
     await asyncio.sleep(0.2)
 
     assert len(looks) == 3
@@ -140,17 +144,9 @@ async def test_looking_does_not_put_off_the_deadline(monkeypatch):
     monkeypatch.setattr("nexus.proxy.exchange.first_byte.FIRST_LOOK_S", 0.01)
     response = Response()
     response.ready = response.loop.create_future()
-    turn = FirstByteWait(
-        Deadlines(response.loop),
-        response,
-        make_backend(),
-        MODEL,
-        wait_s=WAIT_S,
-        last_at=response.begun_at + 60.0,
-        look=lambda now: now + 0.02,
-    )
-
-    turn.begin(response.begun_at)
+    now, deadlines = response.begun_at, Deadlines(response.loop)
+    look = lambda now: now + 0.02  # noqa: E731
+    begin_wait(at(make_backend()), response, deadlines, wait_s=WAIT_S, last_at=now + 60.0, look=look, now=now)
     await asyncio.sleep(0.2)
 
     assert response.waited_s is not None

@@ -107,7 +107,7 @@ def test_an_exchange_that_came_to_nothing_says_little(record):
 
     assert (outcome.model, outcome.backend, outcome.usage, outcome.first_byte_s) == (None, None, None, None)
     assert (outcome.phase, outcome.status, outcome.code) == ("receive", 400, "invalid_json")
-    assert (line["backend"], line["termination"], record.route_reason) == ("none", "CR", "none")
+    assert (line["backend"], line["termination"], outcome.route_reason) == ("none", "CR", None)
     assert (line["backend_type"], line["retry_count"], line["fallback_chain"]) == ("unknown", 0, [])
 
 
