@@ -34,21 +34,6 @@ class NameLookupError(OSError):
 class Name:
     """The addresses of one name."""
 
-    __slots__ = (
-        "_denials",
-        "_infos",
-        "_is_of_system",
-        "_place",
-        "_reason",
-        "_turn",
-        "fresh_until",
-        "hosts",
-        "is_used",
-        "several",
-        "stale_since",
-        "timer",
-    )
-
     def __init__(self, place: Place, resolution: Resolution, now: float) -> None:
         self._place = place
         self._turn = 0
@@ -102,6 +87,27 @@ class Name:
         self.stale_since = None
         self._set(resolution, asyncio.get_running_loop().time())
 
+    def schedule_lookup(self) -> None:
+        """Look it up in the background when its TTL ends."""
+        self.cancel_lookup()
+        self.timer = asyncio.get_running_loop().call_at(self.fresh_until, self._due)
+
+    def cancel_lookup(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
+    def _due(self) -> None:
+        self.timer = None
+        # A name that is not used is looked up at its next connection.
+        if self.is_used:
+            tasks.start(self._look_in_background(), name="look-up-name")
+
+    async def _look_in_background(self) -> None:
+        self.is_used = False
+        await self.look_again(asyncio.get_running_loop().time(), RETRY_S)
+        self.schedule_lookup()
+
     def _fail(self, failure: OSError) -> None:
         self._reason = "no answer in time" if isinstance(failure, TimeoutError) else failure.strerror or str(failure)
         self._denials = self._denials + 1 if failure.errno in NO_SUCH_NAME else 0
@@ -128,7 +134,7 @@ async def resolve(host: str, port: int) -> list[AddressInfo]:
         name = await _first_look(host, port)
     elif name.fresh_until <= clock():
         await name.look_again(clock(), SECOND_LOOK_S)
-        _look_when_due(name, host, port)
+        name.schedule_lookup()
     name.is_used = True
     return name.next_infos()
 
@@ -152,7 +158,7 @@ def in_use(place: Place) -> Name | None:
     if name is not None:
         name.is_used = True
         if name.timer is None:
-            _look_when_due(name, *place)
+            name.schedule_lookup()
     return name
 
 
@@ -182,37 +188,13 @@ async def _first_look(host: str, port: int) -> Name:
     except OSError as exc:
         raise NameLookupError(exc.errno, exc.strerror or str(exc)) from exc
     if (known := _names.pop((host, port), None)) is not None:
-        _cancel(known)
+        known.cancel_lookup()
         log.info("name_lookup_recovered", host=host)
     if len(_names) >= MAX_NAMES:
-        _cancel(_names.pop(next(iter(_names))))
+        _names.pop(next(iter(_names))).cancel_lookup()
     name = _names[host, port] = Name((host, port), resolution, asyncio.get_running_loop().time())
-    _look_when_due(name, host, port)
+    name.schedule_lookup()
     return name
-
-
-def _look_when_due(name: Name, host: str, port: int) -> None:
-    _cancel(name)
-    name.timer = asyncio.get_running_loop().call_at(name.fresh_until, _due, name, host, port)
-
-
-def _due(name: Name, host: str, port: int) -> None:
-    name.timer = None
-    # A name that is not used is looked up at its next connection.
-    if name.is_used:
-        tasks.start(_look_in_background(name, host, port), name="look-up-name")
-
-
-async def _look_in_background(name: Name, host: str, port: int) -> None:
-    name.is_used = False
-    await name.look_again(asyncio.get_running_loop().time(), RETRY_S)
-    _look_when_due(name, host, port)
-
-
-def _cancel(name: Name) -> None:
-    if name.timer is not None:
-        name.timer.cancel()
-        name.timer = None
 
 
 def _literal(host: str, port: int) -> AddressInfo | None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from math import inf
-from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -21,7 +20,6 @@ from nexus.fleet.membership.locations import place_of
 from nexus.fleet.membership.member import Member
 from nexus.fleet.plan import FleetPlan
 
-NO_NAMES: Final[Mapping[Key, str]] = MappingProxyType({})
 OWN_MACHINE: Final = "local"
 """The discoverer of this machine."""
 NAMED_HOSTS: Final = "hosts"
@@ -58,7 +56,7 @@ class FoundServers:
         announced = [sighting for sighting in found if sighting.source in need_approval]
         approved = self._applicants.admit(announced, plan.discovery, unhealthy)
         candidates = (*trusted, *approved)
-        joined = admit(candidates, fixed, plan.kinds, plan.discovery.zone, before=self._names)
+        joined = admit(candidates, fixed, plan.kinds, plan.discovery.zone, self._names)
         members = [msgspec.structs.replace(member, is_announced=member.source in need_approval) for member in joined]
         self._names = {(member.source, member.found_as): member.config.name for member in members}
         self._places = frozenset(place_of(member.config.url) for member in (*fixed, *members))
@@ -76,8 +74,8 @@ def admit(
     sightings: Iterable[Sighting],
     configured: Iterable[Member],
     kinds: Mapping[str, BackendKind],
-    zone: Zone = "open",
-    before: Mapping[Key, str] = NO_NAMES,
+    zone: Zone,
+    before: Mapping[Key, str],
 ) -> Iterator[Member]:
     """Yield the members that *sightings* add to the configured ones; no server is added twice.
 

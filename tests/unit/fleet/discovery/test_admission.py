@@ -13,7 +13,7 @@ def configured(name, url):
 def join(*found, members=()):
     return [
         (m.config.name, m.config.url, m.kind and m.kind.name, m.source)
-        for m in admit([Sighting("local", f) for f in found], members, KINDS)
+        for m in admit([Sighting("local", f) for f in found], members, KINDS, "open", {})
     ]
 
 
