@@ -8,10 +8,11 @@ from nexus.config.schema import HealthCheckConfig
 from nexus.domain.backend import BackendLoad, Status
 from nexus.domain.kinds import BackendKind, ServerFacts
 from nexus.fleet.clock import unix_now
-from nexus.fleet.health.checker import HealthChecker, first_state
+from nexus.fleet.health.checker import HealthChecker
 from nexus.fleet.health.misconfiguration import Misconfigurations
 from nexus.fleet.health.passive import UNTROUBLED, PassiveSignals
 from nexus.fleet.health.state import HealthState
+from nexus.fleet.health.watch import first_state
 from nexus.fleet.kinds import UNDETECTED
 from nexus.fleet.membership.member import Member
 from nexus.fleet.membership.registry import Registry

@@ -7,7 +7,6 @@ from typing import Final
 
 from nexus import tasks
 from nexus.config.schema import HealthCheckConfig
-from nexus.domain.backend import Status
 from nexus.domain.kinds import BackendKind, ServerFacts
 from nexus.fleet.fetching import Fetcher
 from nexus.fleet.health.state import HealthState
@@ -110,8 +109,3 @@ class HealthChecker:
         watched = [task for _, task in self._watches.values()]
         self._watches.clear()
         await tasks.stop(*watched)
-
-
-def first_state(config: HealthCheckConfig) -> HealthState:
-    """Return the health of a backend before its first probe."""
-    return HealthState() if config.enabled else HealthState(Status.HEALTHY)

@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import random
 from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final
@@ -39,7 +38,7 @@ log = structlog.get_logger("nexus.fleet")
 class Watch:
     """The schedule and the state of one backend; nothing else decides its status."""
 
-    def __init__(  # noqa: PLR0913 - what it watches, by which means, and what tests put in place of chance and clock
+    def __init__(  # noqa: PLR0913 - a backend, and all that its probes need and change
         self,
         member: Member,
         *,
@@ -50,9 +49,8 @@ class Watch:
         registry: Registry,
         counts: ProbeCounts,
         config: HealthCheckConfig,
-        on_probed: Callable[[], None] = lambda: None,
-        chance: Callable[[], float] = random.random,
-        now: Callable[[], float] = unix_now,
+        on_probed: Callable[[], None],
+        chance: Callable[[], float],
     ) -> None:
         """:param gate: bounds how many backends are probed at once.
         :param on_probed: called after the result of each probe is published.
@@ -71,7 +69,6 @@ class Watch:
         self._config = config
         self._on_probed = on_probed
         self._chance = chance
-        self._now = now
         self._hurry = asyncio.Event()
         self._began_at = -math.inf
         """When the last probe began, on the monotonic clock."""
@@ -145,7 +142,7 @@ class Watch:
     def undrain(self) -> None:
         """Return it to service once a probe succeeds."""
         if self.state.status is Status.DRAINING:
-            self._enter(HealthState() if self._config.enabled else HealthState(Status.HEALTHY), {})
+            self._enter(first_state(self._config), {})
             self.probe_soon()
 
     async def _probe_once(self) -> ProbeResult:
@@ -170,7 +167,7 @@ class Watch:
         if self._empty_lists:
             interval_s = min(interval_s, RECOVERY_INTERVAL_S)
         interval_s *= 1 - JITTER + 2 * JITTER * self._chance()
-        self.next_probe_at = self._now() + interval_s
+        self.next_probe_at = unix_now() + interval_s
         await wait_for_event(self._hurry, interval_s)
 
     def _apply(self, result: ProbeResult, *, running: int) -> None:
@@ -179,7 +176,7 @@ class Watch:
         if row is None:
             return
         self._counts.note(self.member.config.name, result)
-        found = {"last_check_at": self._now(), **self._fields(result, row, running)}
+        found = {"last_check_at": unix_now(), **self._fields(result, row, running)}
         if not self._config.enabled:
             self._registry.update(row.id, **found)
         else:
@@ -251,7 +248,7 @@ class Watch:
         before, self.state = self.state.status, state
         fields = {**fields, "is_busy": state.is_busy}
         if state.status is not before:
-            fields |= {"status": state.status, "status_since": self._now(), "unsupported": frozenset()}
+            fields |= {"status": state.status, "status_since": unix_now(), "unsupported": frozenset()}
             log.info(
                 "backend_status_changed",
                 backend=self.member.config.name,
@@ -260,6 +257,11 @@ class Watch:
                 error=fields.get("last_error"),
             )
         self._registry.update(self.member.id, **fields)
+
+
+def first_state(config: HealthCheckConfig) -> HealthState:
+    """Return the health of a backend before its first probe."""
+    return HealthState() if config.enabled else HealthState(Status.HEALTHY)
 
 
 def _first_dated(facts: ModelFacts, row: Backend) -> ModelFacts:
