@@ -175,7 +175,9 @@ class Fleet:
         :param retry_after_s: the Retry-After of the response; it counts on 429 and 503 only.
         """
         self._passive.report(backend_id, outcome, retry_after_s=retry_after_s)
-        self._misconfigurations.report(backend_id, outcome)
+        marks = self._misconfigurations
+        if outcome.fault is not None or marks.pauses or marks.forbidden:
+            marks.report(backend_id, outcome)
 
     def report_unsupported(self, backend_id: str, endpoint: str, model: str) -> None:
         """Report that a backend does not support *endpoint* with *model*: others are preferred until it changes."""

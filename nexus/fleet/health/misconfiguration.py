@@ -34,9 +34,9 @@ class Misconfigurations:
     def __init__(self, registry: Registry, *, later: Later = call_later) -> None:
         self._registry = registry
         self._later = later
-        self._pauses: dict[str, Timer] = {}
+        self.pauses: dict[str, Timer] = {}
         """By id, one for each marked backend."""
-        self._forbidden: dict[str, int] = {}
+        self.forbidden: dict[str, int] = {}
         """By id, how often in a row a backend has responded with 403."""
 
     def report(self, backend_id: str, outcome: AttemptOutcome) -> None:
@@ -44,33 +44,33 @@ class Misconfigurations:
         if outcome.fault == UpstreamFault.CREDENTIALS:
             if self._registry.get(backend_id) is not None and self._is_certain(backend_id, outcome.status):
                 self._mark(backend_id, REASONS.get(outcome.status or 0, OTHER_REASON))
-        elif (self._pauses or self._forbidden) and outcome.ending is Ending.FINISHED:
+        elif (self.pauses or self.forbidden) and outcome.ending is Ending.FINISHED:
             self.forget(backend_id)
 
     def forget(self, backend_id: str) -> None:
         """Remove the mark of a backend: its key works, its configuration has changed, or it has left the fleet."""
-        self._forbidden.pop(backend_id, None)
-        if pause := self._pauses.pop(backend_id, None):
+        self.forbidden.pop(backend_id, None)
+        if pause := self.pauses.pop(backend_id, None):
             pause.cancel()
             if self._registry.get(backend_id) is not None:
                 self._registry.update(backend_id, misconfigured=None)
 
     def stop(self) -> None:
         """Cancel all pauses."""
-        for pause in self._pauses.values():
+        for pause in self.pauses.values():
             pause.cancel()
-        self._pauses.clear()
+        self.pauses.clear()
 
     def _is_certain(self, backend_id: str, status: int | None) -> bool:
         if status != FORBIDDEN:
             return True
-        self._forbidden[backend_id] = in_a_row = self._forbidden.get(backend_id, 0) + 1
+        self.forbidden[backend_id] = in_a_row = self.forbidden.get(backend_id, 0) + 1
         return in_a_row >= FORBIDDEN_TO_MARK
 
     def _mark(self, backend_id: str, reason: str) -> None:
-        if pause := self._pauses.pop(backend_id, None):
+        if pause := self.pauses.pop(backend_id, None):
             pause.cancel()
         else:
             log.warning("backend_misconfigured", backend=self._registry.row(backend_id).name, reason=reason)
-        self._pauses[backend_id] = self._later(PAUSE_S, lambda: self.forget(backend_id))
+        self.pauses[backend_id] = self._later(PAUSE_S, lambda: self.forget(backend_id))
         self._registry.update(backend_id, misconfigured=reason)

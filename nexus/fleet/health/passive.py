@@ -20,6 +20,7 @@ from nexus.fleet.membership.registry import Registry
 
 log = structlog.get_logger("nexus.fleet")
 
+_FINISHED: Final = Ending.FINISHED
 UNTROUBLED: Final[Mapping[str, Any]] = {
     "breaker": Breaker.CLOSED,
     "server_breaker": Breaker.CLOSED,
@@ -67,8 +68,11 @@ class PassiveSignals:
         model = outcome.model
         cooling_s = cooling_of(outcome, retry_after_s) if retry_after_s is not None else None
         now = self._clock()
-        patience_s = self._patience_s(backend, outcome, now) if outcome.silent_s > MIN_SILENCE_S else MIN_SILENCE_S
-        evidence = weigh(outcome, backend.kind, cooling_s=cooling_s, patience_s=patience_s)
+        if outcome.ending is _FINISHED and outcome.fault is None and (outcome.status or FIRST_ERROR) < FIRST_ERROR:
+            evidence = Evidence.GOOD
+        else:
+            patience_s = self._patience_s(backend, outcome, now) if outcome.silent_s > MIN_SILENCE_S else MIN_SILENCE_S
+            evidence = weigh(outcome, backend.kind, cooling_s=cooling_s, patience_s=patience_s)
         is_new = _observe_attempt(
             backend.load, outcome, is_good=evidence is Evidence.GOOD, is_bad=evidence is Evidence.BAD, now=now
         )
@@ -216,7 +220,7 @@ def _observe_attempt(load: BackendLoad, outcome: AttemptOutcome, *, is_good: boo
     if not outcome.model:
         # Requests without a model, such as those for files, are not comparable.
         return False
-    before, has_failed = len(load.models), is_bad or _has_failed(outcome)
+    before, has_failed = len(load.models), is_bad or (not is_good and _has_failed(outcome))
     model = load.model(outcome.model)
     model.used_at = now
     if is_good:

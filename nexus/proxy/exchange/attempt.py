@@ -96,7 +96,8 @@ class Attempt(msgspec.Struct, eq=False):
         self.waits_since = self.asked_at + self.prompt_tokens / PROMPT_TOKENS_PER_S
         self.asked = response
         if self.asks_model:
-            self.end_waiting()
+            if self.waits_in is not None:
+                self.end_waiting()
             self.figures = figures = self.backend.load.model(self.reserved.model)
             self.waits_in = figures.pace(is_stream=self.wants_stream)
             self.waits_in.waiting[self] = self.waits_since
@@ -151,7 +152,8 @@ class Attempt(msgspec.Struct, eq=False):
         """Give back every hold. A second call changes nothing."""
         if self.outcome is not None:
             return self.outcome
-        self.end_waiting()
+        if self.waits_in is not None:
+            self.end_waiting()
         if self.flowing is not None:
             self.flowing.flowing -= 1
         response, backend = self.asked, self.backend
