@@ -20,7 +20,7 @@ GPU = '[[backends]]\nname = "gpu-1"\nurl = "http://127.0.0.1:9"\n'
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_is_there_and_explains_itself(run, name):
+def test_every_command_has_help(run, name):
     result = run(name, "--help")
 
     assert result.exit_code == 0
@@ -40,7 +40,7 @@ def test_the_version_comes_first_and_then_the_plugins(run):
     assert second.startswith("plugins:")
 
 
-def test_the_version_is_told_even_when_the_configuration_is_wrong(run):
+def test_the_version_is_printed_even_when_the_configuration_is_wrong(run):
     Path("nexus.toml").write_text("[servre]")
 
     result = run("--version")
@@ -50,7 +50,7 @@ def test_the_version_is_told_even_when_the_configuration_is_wrong(run):
     assert "not loaded: nexus.toml: unknown table" in result.output
 
 
-def test_check_says_ok_and_what_it_found(run):
+def test_check_prints_ok_and_a_summary(run):
     Path("nexus.toml").write_text(GPU)
 
     result = run("check")
@@ -187,7 +187,7 @@ def test_a_plugin_that_cannot_be_loaded_is_listed_with_the_reason(run):
     assert (result.exit_code, "ZeroDivisionError" in result.stderr) == (1, True)
 
 
-def test_a_plugin_that_was_not_asked_for_is_listed_with_the_reason(run, monkeypatch):
+def test_a_plugin_that_is_not_requested_is_listed_with_the_reason(run, monkeypatch):
     Path("nexus.toml").write_text("[plugin_loading]\nautoload = false\n")
     metadata = Path("dusk-1.0.dist-info").absolute()
     metadata.mkdir()
@@ -210,7 +210,7 @@ def test_a_plugin_that_was_not_asked_for_is_listed_with_the_reason(run, monkeypa
         ((), {"NEXUS_DISABLE_PLUGINS": "night"}, "NEXUS_DISABLE_PLUGINS"),
     ],
 )
-def test_a_disabled_plugin_is_listed_with_who_disabled_it(run, words, env, by):
+def test_a_disabled_plugin_is_listed_with_what_disabled_it(run, words, env, by):
     result = run("plugins", "--plugin", NIGHT, *words, env=env)
 
     (row,) = [line for line in result.stdout.splitlines() if "night" in line]
@@ -218,7 +218,7 @@ def test_a_disabled_plugin_is_listed_with_who_disabled_it(run, words, env, by):
 
 
 @pytest.mark.parametrize(("outcome", "code"), [("ok", 0), ("advice", 0), ("failed", 1)])
-def test_the_check_of_a_plugin_can_be_read_by_programs(run, monkeypatch, outcome, code):
+def test_the_check_of_a_plugin_can_print_json(run, monkeypatch, outcome, code):
     monkeypatch.setattr("nexus.testing.plugin_check.check_plugin", lambda *_: [Finding(outcome, "it has a name", "x")])
 
     result = run("plugins", "check", "--json", "night")
@@ -285,7 +285,7 @@ def test_a_shell_completes_commands_and_the_options_of_serve(typed, words):
     assert all(word.startswith(last) for word in found)
 
 
-def test_a_reload_asked_for_while_serve_is_loaded_does_not_end_it(run):
+def test_a_sighup_while_serve_is_imported_does_not_end_it(run):
     before = signal.getsignal(signal.SIGHUP)
 
     try:
@@ -383,7 +383,7 @@ def brings(monkeypatch):
     return bring
 
 
-def test_a_plugin_may_bring_a_command(run, brings):
+def test_a_plugin_may_contribute_a_command(run, brings):
     brings(hello=lambda: click.echo("hi"))
 
     assert run("hello").output == "hi\n"

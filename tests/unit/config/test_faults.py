@@ -59,5 +59,5 @@ def test_a_fault_reads_as_source_table_problem_key_and_remedy(path, text):
     assert described(Fault(path, "wrong", "do this"), Origin("f")) == text
 
 
-def test_no_line_is_named_that_is_not_there():
+def test_a_fault_without_a_line_names_none():
     assert "line" not in described(Fault(("gone",), "wrong"), Origin("f", TOML))

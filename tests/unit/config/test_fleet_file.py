@@ -31,7 +31,7 @@ def refusal(*arguments, **options):
     return str(raised.value)
 
 
-def test_entries_are_settled_as_those_of_the_configuration_are():
+def test_entries_are_normalised_like_those_of_the_configuration():
     one, two = read("\ufeff" + TOML)
 
     assert (one.config.name, one.config.url, one.config.zone) == ("gpu-1", "http://gpu-1:8000", "restricted")
@@ -46,7 +46,7 @@ def test_json_is_a_list_or_the_same_table(text):
 
 
 @pytest.mark.parametrize("text", ["backends = []", "# none\nbackends = []"])
-def test_none_at_all_is_said_in_so_many_words(text):
+def test_no_backends_at_all_must_be_explicit(text):
     assert read(text) == ()
 
 
@@ -76,19 +76,19 @@ def test_an_error_names_the_entry_the_key_and_the_line(text, expected):
     assert expected in refusal(text)
 
 
-def test_json_has_no_lines_but_names():
+def test_a_fault_in_json_names_the_backend_instead_of_a_line():
     text = '[{"name": "gpu-1", "url": "http://x", "priority": "low"}]'
 
     assert refusal(text, "fleet.json") == "fleet.json: backends[0]: 'gpu-1': expected `int`, got `str` - at `priority`"
     assert "not valid JSON: Expecting ',' delimiter: line 1" in refusal(text[:-2], "fleet.json")
 
 
-def test_there_is_a_limit_to_how_many_there_may_be():
+def test_the_number_of_backends_is_limited():
     assert "fleet.toml: lists 2 backends, and has room for 1" in refusal(TOML, most=1)
 
 
 @pytest.mark.parametrize("references", [["env:GPU_KEY"], ["env:GPU_*"]])
-def test_a_secret_that_the_operator_allows_is_followed(references):
+def test_an_allowed_secret_is_resolved(references):
     (_, two) = read(TOML + 'api_key = "env:GPU_KEY"\n', references=references)
 
     assert two.key.reveal() == "sesame"
@@ -105,14 +105,14 @@ def test_a_secret_that_the_operator_allows_is_followed(references):
         'https_proxy = "env:HOME_KEY"',
     ],
 )
-def test_no_other_secret_can_be_sent_to_an_address_that_the_file_names(line):
+def test_other_secrets_are_refused(line):
     error = refusal(TOML + line, references=("env:GPU_*",))
 
     assert "this file may not name the secret env:HOME_KEY" in error
     assert 'add "env:HOME_KEY" to references in [[discovery.file]] if it may' in error
 
 
-def test_a_pattern_for_a_folder_does_not_lead_out_of_it(tmp_path):
+def test_a_pattern_for_a_folder_does_not_match_outside_of_it(tmp_path):
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys" / "gpu").write_text("sesame")
     (tmp_path / "other").write_text("canary")
@@ -124,6 +124,6 @@ def test_a_pattern_for_a_folder_does_not_lead_out_of_it(tmp_path):
     assert "may not name" in refusal(TOML + f'api_key = "file:{tmp_path}/keys/../other"\n', references=allowed)
 
 
-def test_a_secret_itself_is_refused_and_not_repeated():
+def test_a_plain_secret_is_refused_and_not_quoted():
     assert "canary" not in refusal(TOML + 'api_key = "canary"\n')
     assert "canary" not in refusal(TOML.replace("http://gpu-2", "http://user:canary@gpu-2"))

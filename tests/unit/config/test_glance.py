@@ -32,7 +32,7 @@ def seen(tmp_path, monkeypatch):
         "[queue]\nmax_size = -1",
     ],
 )
-def test_what_else_is_wrong_does_not_matter(seen, rest):
+def test_other_errors_do_not_matter(seen, rest):
     found = seen(f'[server]\nport = 81\nhost = "localhost"\nmax_body_bytes = -1\napi_keys = ["env:A"]\n{rest}\n')
 
     assert (found.url, found.fault, found.api_keys) == ("http://localhost:81", None, ("env:A",))
@@ -74,7 +74,7 @@ def test_a_named_file_must_exist(tmp_path):
         glance(tmp_path / "gone.toml", environ={}, overrides={})
 
 
-def test_the_first_key_is_shown_that_is_known_here(seen):
+def test_the_first_key_that_can_be_resolved_is_used(seen):
     found = seen(f'[server]\nadmin_keys = ["sha256:{"0" * 64}", "env:GONE", "env:ADMIN"]\napi_keys = ["env:CLIENT"]\n')
     environ = {"ADMIN": "sesame-1", "CLIENT": "sesame-2"}
 

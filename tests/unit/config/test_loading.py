@@ -29,7 +29,7 @@ def test_without_any_file_the_defaults_hold(tmp_path, monkeypatch):
     assert result.config == Config()
 
 
-def test_a_working_directory_that_cannot_be_looked_into_is_told(monkeypatch):
+def test_a_working_directory_that_cannot_be_read_is_an_error(monkeypatch):
     def exists(_):
         raise PermissionError(13, "Permission denied")
 
@@ -39,7 +39,7 @@ def test_a_working_directory_that_cannot_be_looked_into_is_told(monkeypatch):
         load(None, environ={}, overrides={})
 
 
-def test_the_default_file_is_used_when_it_is_there(loaded):
+def test_the_default_file_is_used_when_it_exists(loaded):
     loaded("[server]\nport = 9001")
 
     result = load(None, environ={}, overrides={})
@@ -65,7 +65,7 @@ def test_a_named_file_that_is_missing_is_an_error(tmp_path, monkeypatch, environ
         load(path, environ=environ, overrides={})
 
 
-def test_the_command_line_beats_the_environment_which_beats_the_file(loaded):
+def test_the_command_line_overrides_the_environment_and_the_environment_the_file(loaded):
     toml = "[server]\nport = 1\nmax_body_bytes = 1\nmax_concurrent_requests = 1"
     env = {"NEXUS_SERVER__PORT": "2", "NEXUS_SERVER__MAX_BODY_BYTES": "2"}
 
@@ -188,7 +188,7 @@ def test_a_wrong_file_is_refused_with_file_key_and_line(loaded, toml, text):
         (b"a = " + b"[" * 5000, "nexus.toml: not valid TOML: nested too deeply"),
     ],
 )
-def test_what_is_no_toml_is_refused_with_its_place(tmp_path, monkeypatch, toml, text):
+def test_invalid_toml_is_refused_with_its_place(tmp_path, monkeypatch, toml, text):
     monkeypatch.chdir(tmp_path)
     Path("nexus.toml").write_bytes(toml)
 
@@ -198,7 +198,7 @@ def test_what_is_no_toml_is_refused_with_its_place(tmp_path, monkeypatch, toml, 
     assert str(refused.value) == text
 
 
-def test_the_mark_that_windows_editors_write_first_is_no_error(tmp_path):
+def test_a_byte_order_mark_is_no_error(tmp_path):
     path = tmp_path / "nexus.toml"
     path.write_bytes(b"\xef\xbb\xbf[server]\r\nport = 81\r\n")
 
@@ -235,7 +235,7 @@ def test_an_option_cannot_reach_through_a_value(loaded):
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "nexus.local", "*"])
-def test_an_open_door_needs_keys_or_the_word_insecure(loaded, host):
+def test_listening_for_other_machines_needs_keys_or_insecure(loaded, host):
     toml = f'[server]\nhost = "{host}"'
 
     with pytest.raises(ConfigError, match=r"\[server\]: .* - at `host` \(line 2\); set api_keys .* --insecure"):
@@ -250,7 +250,7 @@ def test_a_loopback_address_needs_no_key(loaded, host):
     assert loaded(f'[server]\nhost = "{host}"').config.server.host == host
 
 
-def test_the_kind_of_a_backend_is_checked_against_those_that_are_there(loaded):
+def test_an_unknown_kind_of_backend_is_refused(loaded):
     result = loaded(GPU + 'type = "olama"')
 
     with pytest.raises(ConfigError, match=r"backends\[0\]: .* - at `type` \(line 4\); did you mean 'ollama'\?"):
@@ -298,7 +298,7 @@ def test_the_real_environment_is_never_read(loaded, monkeypatch):
         ('enabled = true\nheaders = { authorization = "env:ABSENT" }', "the variable ABSENT is not set"),
     ],
 )
-def test_what_is_wrong_with_traces_is_said(loaded, toml, problem):
+def test_errors_in_the_otel_table_are_named(loaded, toml, problem):
     with pytest.raises(ConfigError) as caught:
         loaded(f"[otel]\n{toml}", env={"KEY": "sesame"})
 
@@ -306,7 +306,7 @@ def test_what_is_wrong_with_traces_is_said(loaded, toml, problem):
     assert "c4n4ry" not in str(caught.value)
 
 
-def test_a_header_for_the_collector_may_have_two_words_and_both_ways_it_is_hidden(loaded):
+def test_a_header_for_the_collector_may_have_two_words_and_is_hidden(loaded):
     toml = '[otel]\nenabled = true\nheaders = { authorization = "env:KEY" }'
 
     result = loaded(toml, env={"KEY": "Bearer sesame"})
@@ -315,5 +315,5 @@ def test_a_header_for_the_collector_may_have_two_words_and_both_ways_it_is_hidde
     assert {secret.reveal() for secret in result.secrets} == {"Bearer sesame", "sesame"}
 
 
-def test_headers_for_a_collector_that_is_not_asked_are_not_looked_for(loaded):
+def test_headers_of_a_disabled_collector_are_not_resolved(loaded):
     assert loaded('[otel]\nheaders = { authorization = "env:ABSENT" }').otel_headers == {}

@@ -7,7 +7,7 @@ def test_a_long_value_is_cut():
     assert shown("x" * 200) == "x" * MAX_SHOWN + "…"
 
 
-def test_what_a_terminal_would_obey_is_spelt_out():
+def test_control_characters_are_escaped():
     assert shown("a\x1b[31m") == shown_path("a\x1b[31m") == "a\\x1b[31m"
 
 

@@ -12,7 +12,7 @@ from nexus.errors import ConfigError
 BACKEND = '[[backends]]\nname = "a"\nurl = "http://a"\n'
 
 
-def test_a_secret_shows_itself_to_reveal_alone():
+def test_only_reveal_returns_a_secret():
     secret = Secret("sesame")
 
     assert "sesame" not in f"{secret} {secret!r} {[secret]}"
@@ -54,7 +54,7 @@ def test_server_keys_come_from_variables_files_and_digests(loaded, tmp_path):
     assert result.warnings == ()
 
 
-def test_a_key_file_that_everybody_can_read_is_warned_of(loaded, tmp_path):
+def test_a_world_readable_key_file_is_warned_of(loaded, tmp_path):
     file = tmp_path / "key"
     file.write_text("from-file")
     file.chmod(0o644)
@@ -119,7 +119,7 @@ def test_api_key_env_is_the_same_as_an_env_reference(loaded):
         ),
     ],
 )
-def test_a_reference_that_leads_nowhere_is_refused(loaded, toml, text):
+def test_a_reference_that_cannot_be_resolved_is_refused(loaded, toml, text):
     with pytest.raises(ConfigError) as refused:
         loaded(toml, env={"EMPTY": " ", "BAD": "se\nsame", "KEY": "x"})
 
@@ -129,7 +129,7 @@ def test_a_reference_that_leads_nowhere_is_refused(loaded, toml, text):
 @pytest.mark.parametrize(
     "toml", ['[server]\napi_keys = ["sesame"]', BACKEND + 'api_key = "sesame"', '[server]\napi_keys = "sesame"']
 )
-def test_a_literal_secret_is_in_no_error(loaded, toml):
+def test_no_error_quotes_a_plain_secret(loaded, toml):
     with pytest.raises(ConfigError) as refused:
         loaded(toml)
 
@@ -143,7 +143,7 @@ def test_a_file_that_is_no_key_is_refused(loaded):
         loaded(BACKEND + 'api_key = "file:big"')
 
 
-def test_keys_of_administrators_are_found_like_those_of_clients(loaded):
+def test_keys_of_administrators_are_resolved_like_those_of_clients(loaded):
     result = loaded('[server]\nadmin_keys = ["env:ROOT"]', env={"ROOT": "root-key"})
 
     assert result.admin_keys.accepts(b"root-key")

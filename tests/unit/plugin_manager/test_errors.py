@@ -31,7 +31,7 @@ def message(error) -> str:
     return str(error.value)
 
 
-def test_two_plugins_of_one_name_are_refused(install):
+def test_two_plugins_with_the_same_name_are_refused(install):
     install("privacy", STAGELESS, distribution="A", version="1.4.0")
     install("privacy", STAGELESS, distribution="B", version="0.2")
 
@@ -42,7 +42,7 @@ def test_two_plugins_of_one_name_are_refused(install):
     assert expected == message(error)
 
 
-def test_two_plugins_of_one_name_are_fine_when_the_name_is_disabled(install):
+def test_two_plugins_with_the_same_name_may_both_be_disabled(install):
     install("privacy", STAGELESS, distribution="A")
     install("privacy", STAGELESS, distribution="B")
 
@@ -59,7 +59,7 @@ def test_a_misspelt_hook_is_refused_with_a_suggestion(install):
     assert expected == message(error)
 
 
-def test_an_unknown_hook_argument_keeps_the_text_of_pluggy_and_adds_the_arguments_there_are(install):
+def test_an_unknown_hook_argument_keeps_the_text_of_pluggy_and_lists_the_arguments(install):
     install("night", "@hookimpl\ndef nexus_services(config, storage):\n    return []\n")
 
     with pytest.raises(PluginError) as error:
@@ -100,7 +100,7 @@ def test_a_required_plugin_that_is_missing_is_named_with_the_command_that_instal
 @pytest.mark.parametrize(
     ("name", "hint"), [("bugdet", "did you mean 'budget'?"), ("nightshift", "install the package that has it")]
 )
-def test_no_package_is_made_up_for_a_required_plugin_that_is_unknown(install, name, hint):
+def test_no_package_is_suggested_for_an_unknown_required_plugin(install, name, hint):
     install("budget", BUDGET)
 
     with pytest.raises(ConfigError) as error:
@@ -109,7 +109,7 @@ def test_no_package_is_made_up_for_a_required_plugin_that_is_unknown(install, na
     assert message(error).endswith(f"but is not installed; {hint}")
 
 
-def test_a_required_plugin_that_is_missing_is_named_even_when_its_table_is_there():
+def test_a_missing_required_plugin_is_named_even_if_it_has_a_table():
     with pytest.raises(ConfigError, match=r"'privacy' is required .* is not installed"):
         PluginManager.load(PluginLoadingConfig(required=("privacy",)), {"privacy"})
 
@@ -122,7 +122,7 @@ def test_a_required_plugin_that_is_missing_is_named_even_when_its_table_is_there
         ({"required": ("privacy>=1.4",)}, "pip install 'nexus-proxy-privacy>=1.4'"),
     ],
 )
-def test_a_required_plugin_must_be_loaded_in_a_version_that_will_do(install, loading, expected):
+def test_a_required_plugin_must_be_loaded_in_a_matching_version(install, loading, expected):
     install("privacy", STAGELESS, version="1.3")
 
     with pytest.raises(ConfigError, match=r"is required by \[plugin_loading\] in nexus.toml but") as error:
@@ -131,13 +131,13 @@ def test_a_required_plugin_must_be_loaded_in_a_version_that_will_do(install, loa
     assert expected in message(error)
 
 
-def test_a_required_plugin_that_is_there_is_no_error(install):
+def test_a_required_plugin_that_is_loaded_is_no_error(install):
     install("privacy", STAGELESS, version="1.4.1")
 
     assert [p.name for p in load(required=("privacy>=1.4",)).plugins] == ["privacy"]
 
 
-def test_a_required_entry_that_is_no_requirement_is_refused():
+def test_an_invalid_requirement_is_refused():
     with pytest.raises(ConfigError, match=r"required\[0\]: 'privacy>>1' is not a plugin's name"):
         load(required=("privacy>>1",))
 
@@ -232,7 +232,7 @@ def ask_for_everything(manager):
         ("def nexus_config():\n    return dict", "nexus_config must give a subclass of nexus.api.PluginConfig"),
     ],
 )
-def test_a_hook_that_fails_or_gives_the_wrong_thing_is_blamed(install, code, expected):
+def test_a_hook_that_fails_or_returns_the_wrong_type_is_named(install, code, expected):
     install("night", f"@hookimpl\n{code}\n")
     manager = load()
 
@@ -243,7 +243,7 @@ def test_a_hook_that_fails_or_gives_the_wrong_thing_is_blamed(install, code, exp
     assert expected in message(error)
 
 
-def test_two_plugins_that_provide_one_thing_are_refused(install):
+def test_two_plugins_that_provide_the_same_name_are_refused(install):
     code = "@hookimpl\ndef nexus_stores(config):\n    return [('redis', dict)]\n"
     install("a", code)
     install("b", code)
@@ -270,7 +270,7 @@ def test_a_hook_that_ends_the_process_is_named(install):
         PluginManager.load(PluginLoadingConfig()).configure({})
 
 
-def test_a_plugin_cannot_take_the_place_of_a_page_of_nexus(install):
+def test_a_plugin_cannot_replace_a_page_of_nexus(install):
     install(
         "overview", "@hookimpl\ndef nexus_routes():\n    return [AdminRoute('/', lambda _: (200, 'text/plain', b''))]\n"
     )

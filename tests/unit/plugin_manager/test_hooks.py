@@ -80,14 +80,14 @@ OBJECTING = """
         ({}, "[plugins.night]: memory is too small"),
     ],
 )
-def test_nexus_configured_objects_to_what_does_not_fit(contributions, extra, expected):
+def test_nexus_configured_rejects_a_configuration_that_does_not_fit(contributions, extra, expected):
     with pytest.raises(ConfigError) as error:
         contributions(OBJECTING.replace("{extra}", repr(extra)), hour=9).check("memory")
 
     assert str(error.value) == f"nexus.toml: {expected}"
 
 
-def test_what_any_other_hook_objects_to_is_said_in_the_same_words(contributions):
+def test_any_other_hook_may_reject_a_configuration_too(contributions):
     code = """
         from nexus.api import ConfigError
 
@@ -102,7 +102,7 @@ def test_what_any_other_hook_objects_to_is_said_in_the_same_words(contributions)
     assert str(error.value) == "nexus.toml: [plugins.night]: there is no such file - at `file`"
 
 
-def test_nexus_configured_may_have_no_objection_and_is_named_when_it_breaks(contributions):
+def test_nexus_configured_may_accept_and_is_named_when_it_fails(contributions):
     night = contributions(OBJECTING.replace("{extra}", "{}"))
 
     night.check("memory")
@@ -257,7 +257,7 @@ def test_nexus_exchange_finished_observes_outcomes(install):
     assert sys.modules[module].seen == [(3, "an outcome")]
 
 
-def test_nexus_exchange_finished_that_fails_is_logged_and_goes_no_further(contributions):
+def test_nexus_exchange_finished_that_fails_is_logged_and_contained(contributions):
     (observe,) = contributions("@hookimpl\ndef nexus_exchange_finished(outcome):\n    1 / 0\n").exchange_observers()
 
     with capture_logs() as logs:
@@ -271,7 +271,7 @@ def test_nexus_exchange_finished_that_fails_is_logged_and_goes_no_further(contri
 @pytest.mark.parametrize(
     "body", ["raise SystemExit", "raise GeneratorExit", "from asyncio import sleep\n    return sleep(0)"]
 )
-def test_nexus_exchange_finished_that_does_anything_else_goes_no_further(contributions, body):
+def test_nexus_exchange_finished_that_misbehaves_is_contained(contributions, body):
     subject = contributions(f"@hookimpl\ndef nexus_exchange_finished():\n    {body}\n")
     (observe,) = subject.exchange_observers()
 

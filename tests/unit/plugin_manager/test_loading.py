@@ -48,7 +48,7 @@ def test_a_disabled_plugin_is_not_even_imported(install):
     assert [c.label for c in manager.not_loaded] == ["'quality' (nexus-proxy-quality 0.3)"]
 
 
-def test_disabling_what_is_not_installed_is_said_with_a_suggestion(install):
+def test_disabling_an_unknown_plugin_gives_a_warning_with_a_suggestion(install):
     install("quality", CODE)
     loading = PluginLoadingConfig(disabled=("qualty",))
 
@@ -70,7 +70,7 @@ def test_a_file_is_a_plugin_named_after_it(tmp_path):
     assert contributions.config_of("night_shift").hour == 3
 
 
-def test_a_file_that_is_not_there_is_said(tmp_path):
+def test_a_missing_file_is_an_error(tmp_path):
     with pytest.raises(PluginError, match="there is no such file"):
         PluginManager.load(PluginLoadingConfig(), files=[tmp_path / "night.py"])
 
@@ -86,7 +86,7 @@ def test_a_file_that_fails_leaves_nothing_behind(tmp_path):
     assert names(PluginManager.load(PluginLoadingConfig(), files=[file])) == ["broken"]
 
 
-def test_a_second_configuration_does_not_disturb_the_first(install):
+def test_a_second_configuration_does_not_change_the_first(install):
     install("night", CODE)
     manager = PluginManager.load(PluginLoadingConfig())
     first = manager.configure({"night": {"hour": 3}})

@@ -24,7 +24,7 @@ def test_values_are_toml_or_else_texts(settings, table):
 
 
 @pytest.mark.parametrize("setting", ["priority", "=1", "a b=1", "[x]=1", "priority=1\nname=2"])
-def test_what_is_no_key_with_a_value_is_wrong_usage(setting):
+def test_a_setting_without_key_or_value_is_a_usage_error(setting):
     try:
         found = table_of([setting])
     except click.BadParameter:
@@ -34,6 +34,6 @@ def test_what_is_no_key_with_a_value_is_wrong_usage(setting):
 
 
 @pytest.mark.parametrize("key", ["priority", "weigth", "headers.X-Team"])
-def test_a_key_of_the_backend_does_not_get_lost_among_those_of_the_configuration(key):
+def test_set_does_not_accept_keys_of_a_backend(key):
     with pytest.raises(click.BadParameter, match=f"'{key}' is no key of the configuration; --with sets one of the"):
         refuse_keys_of_a_backend(["server.port", key])

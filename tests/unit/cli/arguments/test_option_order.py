@@ -27,7 +27,7 @@ def flat(groups):
 
 
 @given(options, options, options, options)
-def test_options_may_stand_anywhere_among_the_words(first, second, third, fourth):
+def test_options_may_stand_anywhere(first, second, third, fourth):
     args = [*flat(first), "backends", *flat(second), "drain", *flat(third), "gpu-1", *flat(fourth)]
 
     in_order = command_first(main, context, args)
@@ -43,7 +43,7 @@ def test_options_may_stand_anywhere_among_the_words(first, second, third, fourth
 
 
 @given(options, options)
-def test_a_command_without_a_subcommand_takes_them_all(before, after):
+def test_a_group_without_a_subcommand_keeps_all_options(before, after):
     assert command_first(main, context, [*flat(before), "models", *flat(after)]) == [
         "models",
         *flat(before),
@@ -52,13 +52,13 @@ def test_a_command_without_a_subcommand_takes_them_all(before, after):
 
 
 @given(st.lists(st.text(max_size=8), max_size=5))
-def test_nothing_that_is_typed_breaks_it(args):
+def test_any_command_line_can_be_reordered(args):
     in_order = command_first(main, context, args)
 
     assert in_order is None or sorted(in_order) == sorted(args)
 
 
-def test_a_value_is_not_taken_for_a_command():
+def test_the_value_of_an_option_is_no_command():
     assert command_first(main, context, ["--config", "backends"]) is None
     assert command_first(main, context, ["--config", "backends", "models"]) == ["models", "--config", "backends"]
 

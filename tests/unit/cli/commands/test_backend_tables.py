@@ -38,7 +38,7 @@ FILE = {
 
 @pytest.mark.parametrize("width", [60, 80, 200])
 @pytest.mark.parametrize("reason", ["", "no known kind responds like this (HTTP 404)"])
-def test_the_address_of_a_server_that_waits_is_never_cut(width, reason):
+def test_the_address_of_a_pending_server_is_never_cut(width, reason):
     row = ("desk", "pending", "unknown", ADDRESS, "mdns", "desk.local", "4 s ago", reason)
 
     shown = in_columns([PENDING_HEADINGS, row], layout=PENDING_LAYOUT, width=width)
@@ -47,7 +47,7 @@ def test_the_address_of_a_server_that_waits_is_never_cut(width, reason):
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
-def test_names_are_told_apart_however_long_an_error_is(width):
+def test_names_stay_distinct_beside_a_long_error(width):
     error = "connection failed: Connect call failed ('192.168.77.4', 9001)"
     rows = [
         (name, "unhealthy", "vllm", "open", "1", "0/1024", "", "7ms", "1", "hosts", "5 s", "", f"http://{name}", error)
@@ -68,15 +68,15 @@ def test_names_are_told_apart_however_long_an_error_is(width):
         ({"backend_type": "ollama"}, "ago"),
     ],
 )
-def test_a_server_that_is_not_recognised_says_why_unless_it_is_rejected(changed, said):
+def test_an_unrecognised_server_shows_the_reason_unless_it_is_rejected(changed, said):
     assert pending_table([WAITING | changed]).endswith(said)
 
 
-def test_a_file_tells_its_backends_and_their_age():
+def test_a_file_shows_its_backends_and_its_age():
     assert file_lines([FILE], NOW) == "/etc/nexus/fleet.toml: gpu-1, gpu-2 (read 30 s ago)"
 
 
-def test_a_file_that_is_not_used_says_since_when_and_why():
+def test_an_invalid_file_shows_since_when_and_why():
     row = FILE | {"failure": "fleet.toml: is empty", "failed_at": "2026-01-02T11:58:00Z", "ignored": ["gpu-2"]}
 
     assert file_lines([row], NOW).splitlines()[1:] == [
@@ -85,7 +85,7 @@ def test_a_file_that_is_not_used_says_since_when_and_why():
     ]
 
 
-def test_a_file_that_was_never_in_order_has_no_age():
+def test_a_file_that_was_never_valid_has_no_age():
     row = FILE | {"backends": [], "read_at": None, "failure": "no such file", "failed_at": "2026-01-01T11:00:00Z"}
 
     assert file_lines([row], NOW) == (

@@ -66,7 +66,7 @@ NEXUS = {"X-Nexus-Version": "9.9"}
 
 
 class TestFromHere:
-    def test_it_says_who_would_be_asked_and_why(self, run, config):
+    def test_it_shows_the_chosen_backend_and_the_reason(self, run, config):
         result = run("explain", "--model", "qwen3")
 
         assert result.exit_code == 0, result.stderr
@@ -75,13 +75,13 @@ class TestFromHere:
         assert "1. gpu-2 as qwen3" in result.stdout
         assert "why not gpu-1" in result.stdout
 
-    def test_it_shows_what_a_stage_of_a_plugin_says(self, run, config):
+    def test_it_shows_the_decisions_of_a_plugin(self, run, config):
         result = run("explain", "--model", "llama3", "--plugin", NIGHT)
 
         assert "excludes gpu-1: cloud backends rest at night" in result.stdout
         assert "reject: 503 rejected_by_policy" in result.stdout
 
-    def test_it_knows_what_the_request_needs(self, run, config):
+    def test_it_derives_the_requirements_of_the_request(self, run, config):
         result = run("explain", "-m", "llama3", "--prompt-tokens", "1000000", "--tools", "--json")
 
         explained = json.loads(result.stdout)
@@ -100,14 +100,14 @@ class TestFromHere:
         assert "reject: 404 model_not_found" in result.stdout
 
     @pytest.mark.parametrize("named", ["/api/chat", "/v1/messages", "/v1/embeddings", "/v1/audio/transcriptions"])
-    def test_every_endpoint_can_be_meant(self, run, config, named):
+    def test_every_endpoint_can_be_explained(self, run, config, named):
         result = run("explain", "--model", "llama3", "--endpoint", named, "--offline")
 
         assert result.exit_code == 0, result.stderr
         assert f"(POST {named})" in result.stdout
         assert "as --offline says" in result.stdout
 
-    def test_a_body_says_what_the_request_asks_for(self, run, config):
+    def test_a_body_sets_the_requirements(self, run, config):
         Path("body.json").write_text('{"model": "phi", "messages": [], "tools": [{"a": 1}], "max_tokens": 9}')
 
         plain = run("explain", "--file", "body.json", "--json")
@@ -118,14 +118,14 @@ class TestFromHere:
         assert json.loads(other.stdout)["request"]["max_tokens"] == 9
         assert json.loads(other.stdout)["request"]["needs"] == ["tools"]
 
-    def test_a_form_is_a_body_as_well(self, run, config):
+    def test_a_body_may_be_a_form(self, run, config):
         Path("form").write_bytes(b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper\r\n--x--\r\n')
 
         result = run("explain", "--file", "form", "--endpoint", "/v1/audio/transcriptions")
 
         assert "model whisper at openai.transcriptions" in result.stdout
 
-    def test_hints_are_told_to_the_stages(self, run, config):
+    def test_stages_get_the_hints(self, run, config):
         result = run("explain", "-m", "llama3", "--header", "X-Nexus-Privacy: restricted", "--offline")
 
         assert "hint: x-nexus-privacy: restricted" in result.stdout
@@ -151,7 +151,7 @@ class TestFromHere:
             (("-m", "x", "--api-key", "env:NEXUS_TEST_GONE"), "the variable NEXUS_TEST_GONE is not set\n"),
         ],
     )
-    def test_wrong_words_are_a_wrong_usage(self, run, config, words, text):
+    def test_invalid_options_are_a_usage_error(self, run, config, words, text):
         Path("b").write_text("{}")
 
         result = run("explain", *words)
@@ -162,7 +162,7 @@ class TestFromHere:
 
 
 class TestWhomItAsks:
-    def test_who_is_no_nexus_gets_no_key(self, run, config, listener):
+    def test_the_key_is_not_sent_to_another_program(self, run, config, listener):
         url, requests = listener(lambda _: (200, {}, b"hello"))
 
         result = run("explain", "-m", "x", "--url", url, "--api-key", "env:KEY", env={"KEY": "sesame"})
@@ -172,7 +172,7 @@ class TestWhomItAsks:
         assert [path for path, *_ in requests] == ["/health"]
         assert "sesame" not in str(requests)
 
-    def test_the_key_is_shown_to_a_nexus(self, run, config, listener):
+    def test_the_key_is_sent_to_a_nexus(self, run, config, listener):
         url, requests = listener(lambda path: (200 if path == "/health" else 500, NEXUS, b"{}"))
 
         run("explain", "-m", "x", "--url", f"{url}/v1", "--api-key", "env:KEY", env={"KEY": "sesame"})
@@ -194,7 +194,7 @@ class TestWhomItAsks:
             (200, b'{"id": 1}', "whose answer this one cannot read"),
         ],
     )
-    def test_what_it_is_told_instead_of_an_explanation(self, run, config, listener, status, body, text):
+    def test_an_error_of_the_proxy_is_quoted(self, run, config, listener, status, body, text):
         url, _ = listener(lambda path: (200 if path == "/health" else status, NEXUS, body))
 
         result = run("explain", "-m", "x", "--url", url)
@@ -202,16 +202,14 @@ class TestWhomItAsks:
         assert result.exit_code == (77 if status == 401 else 1)
         assert text in result.stderr
 
-    def test_a_url_where_nobody_is_is_a_failure(self, run, config):
+    def test_a_url_without_a_proxy_is_an_error(self, run, config):
         result = run("explain", "-m", "x", "--url", f"http://127.0.0.1:{free_port()}")
 
         assert result.exit_code == 69
         assert "no proxy answers at" in result.stderr
 
     @pytest.mark.parametrize(("host", "found"), [("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "127.0.0.1")])
-    def test_the_proxy_of_the_configuration_is_asked_before_the_fleet_is_looked_at(
-        self, run, config, listener, host, found
-    ):
+    def test_the_configured_proxy_is_asked_before_backends_are_probed(self, run, config, listener, host, found):
         url, requests = listener(lambda _: (200, {}, b"hello"))
         port = url.rpartition(":")[2]
 
@@ -222,7 +220,7 @@ class TestWhomItAsks:
         assert len(requests) == 1
 
     @pytest.mark.parametrize("words", [("--plugin", NIGHT), ("--set", "routing.strategy=random")])
-    def test_a_proxy_is_not_asked_about_stages_that_it_may_not_have(self, run, config, listener, words):
+    def test_a_proxy_with_other_stages_is_not_asked(self, run, config, listener, words):
         url, requests = listener(lambda _: (200, NEXUS, b"{}"))
 
         result = run("explain", "-m", "llama3", "--port", url.rpartition(":")[2], *words)

@@ -15,7 +15,7 @@ rows = st.lists(st.tuples(texts, texts, texts, texts), max_size=5)
 
 
 @given(rows)
-def test_without_a_width_every_text_is_whole(rows):
+def test_without_a_width_nothing_is_cut(rows):
     shown = in_columns(rows, layout=LAYOUT)
 
     lines = shown.split("\n") if rows else []
@@ -27,7 +27,7 @@ def test_no_line_is_wider_than_the_terminal(rows, width):
     assert all(len(line) <= width for line in in_columns(rows, layout=LAYOUT, width=width).split("\n"))
 
 
-def test_where_all_fits_nothing_is_cut():
+def test_rows_that_fit_are_not_cut():
     assert in_columns([HEADING, ROW], layout=LAYOUT, width=120) == in_columns([HEADING, ROW])
 
 
@@ -40,7 +40,7 @@ def test_a_long_text_is_cut_with_an_ellipsis():
     assert len(row) <= 60
 
 
-def test_the_least_important_column_is_left_out_first():
+def test_the_least_important_column_is_omitted_first():
     (narrow, _), (narrowest, _) = (
         in_columns([HEADING, ROW], layout=LAYOUT, width=width).split("\n") for width in (36, 20)
     )
@@ -49,7 +49,7 @@ def test_the_least_important_column_is_left_out_first():
     assert narrowest.split() == ["NAME", "LAST", "ERROR"]
 
 
-def test_a_column_without_a_text_is_left_out_before_any_other():
+def test_an_empty_column_is_omitted_before_any_other():
     heading, row = in_columns([HEADING, (*ROW[:3], "")], layout=LAYOUT, width=44).split("\n")
 
     assert heading.split() == ["NAME", "TIER", "URL"]
@@ -60,11 +60,11 @@ def test_a_heading_without_rows_keeps_its_columns():
     assert in_columns([HEADING], layout=LAYOUT, width=44).split() == ["NAME", "TIER", "URL", "LAST", "ERROR"]
 
 
-def test_wide_characters_take_two_places():
+def test_wide_characters_take_two_cells():
     first, second = in_columns([("模型", "a"), ("model", "b")], width=80).split("\n")
 
     assert (first, second) == ("模型   a", "model  b")
 
 
-def test_what_a_terminal_would_obey_is_shown_and_not_obeyed():
+def test_control_characters_are_escaped_in_columns():
     assert in_columns([("\x1b[31mred\x1b[0m\n", "a")]) == r"\x1b[31mred\x1b[0m\n  a"

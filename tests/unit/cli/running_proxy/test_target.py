@@ -35,14 +35,14 @@ def seen(source=None, port=8000, *, is_address_set=False):
         ((A,), seen("/etc/a.toml", port=8009, is_address_set=True), None),
     ],
 )
-def test_the_one_that_is_meant_is_chosen(there, glance, meant):
+def test_the_matching_proxy_is_chosen(there, glance, meant):
     assert choose(there, glance) is meant
 
 
 @pytest.mark.parametrize(
     ("there", "glance"), [((A, B), seen()), ((A, running(8004, "/etc/a.toml")), seen("/etc/a.toml"))]
 )
-def test_several_that_could_be_meant_are_listed(there, glance):
+def test_several_matching_proxies_are_listed(there, glance):
     with pytest.raises(SeveralProxies) as refused:
         choose(there, glance)
 

@@ -15,11 +15,11 @@ def uncommented(example: str) -> str:
     return re.sub(r"^#(?=[\w\[])", "", example, flags=re.MULTILINE)
 
 
-def test_the_example_as_it_is_sets_nothing(loaded):
+def test_the_unchanged_example_sets_nothing(loaded):
     assert loaded(reference.example()).config == Config()
 
 
-def test_the_example_uncommented_loads_and_has_every_key(loaded):
+def test_the_uncommented_example_loads_and_has_every_key(loaded):
     for name in ("ca.pem", "client.pem", "client.key"):
         Path(name).write_text("")
     toml = uncommented(reference.example())

@@ -16,7 +16,7 @@ from nexus.config.documents.showing import HIDDEN, without_secrets
         (("api_key",), "sk"),
     ],
 )
-def test_what_can_be_a_secret_is_hidden(path, value):
+def test_whatever_may_be_a_secret_is_hidden(path, value):
     shown = without_secrets(value, path)
 
     (text,) = shown.values() if isinstance(shown, dict) else shown if isinstance(shown, list) else [shown]
@@ -29,7 +29,7 @@ def test_a_reference_is_shown(path, reference):
     assert without_secrets(reference, path) == reference
 
 
-def test_a_login_in_a_url_is_hidden_wherever_it_stands():
+def test_credentials_in_a_url_are_hidden_in_any_key():
     assert without_secrets("postgres://me:p@ss/word@db/nexus", ("store", "path")) == f"postgres://{HIDDEN}@db/nexus"
 
 

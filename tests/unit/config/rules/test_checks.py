@@ -76,13 +76,13 @@ def test_three_hops_of_aliases_are_followed(loaded):
     assert aliases == {"a": "b", "b": "c", "c": "d"}
 
 
-def test_two_ways_to_one_model_are_no_circle(loaded):
+def test_two_paths_to_one_model_are_no_cycle(loaded):
     aliases = loaded('[routing.aliases]\na = ["b", "c"]\nb = "d"\nc = "d"').config.routing.aliases
 
     assert aliases["a"] == ("b", "c")
 
 
-def test_a_very_long_circle_is_still_found(loaded):
+def test_a_very_long_cycle_is_found(loaded):
     ring = "\n".join(f'm{n} = "m{(n + 1) % 3000}"' for n in range(3000))
 
     with pytest.raises(ConfigError, match="Circular alias detected: 'm0' eventually points back to 'm0'"):

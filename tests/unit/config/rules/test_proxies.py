@@ -18,7 +18,7 @@ from nexus.config.rules.proxies import normalised, variable_for
         ("https://h", {}, None),
     ],
 )
-def test_the_scheme_says_which_variable_counts(url, environ, expected):
+def test_the_scheme_decides_which_variable_is_used(url, environ, expected):
     assert variable_for(url, environ) == expected
 
 
@@ -60,11 +60,11 @@ def test_no_proxy_excepts_hosts(host, no_proxy, is_excepted):
         ("http://proxy", ("http://proxy", None)),
     ],
 )
-def test_a_proxy_has_one_spelling(url, expected):
+def test_the_url_of_a_proxy_is_normalised(url, expected):
     assert normalised(url) == expected
 
 
 @pytest.mark.parametrize("url", ["https://proxy", "socks5://proxy", "http://proxy/path", "http://me@proxy", ""])
-def test_what_is_no_proxy_is_refused(url):
+def test_an_invalid_proxy_is_refused(url):
     with pytest.raises(ValueError, match="expected"):
         normalised(url)

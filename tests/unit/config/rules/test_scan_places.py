@@ -28,7 +28,7 @@ def faults(*hosts, **keys):
         ("[fd00::8]/127:8000", ("fd00::8", "fd00::9"), [8000]),
     ],
 )
-def test_an_entry_stands_for_hosts_and_ports(entry, hosts, ports):
+def test_an_entry_is_parsed_into_hosts_and_ports(entry, hosts, ports):
     place = place_in(entry)
 
     assert (place.hosts, list(place.ports), place.is_subnet) == (hosts, ports, "/" in entry)
@@ -57,13 +57,13 @@ def test_an_entry_stands_for_hosts_and_ports(entry, hosts, ports):
         ("224.0.0.0/28", "is no subnet of other machines"),
     ],
 )
-def test_an_entry_that_stands_for_nothing_says_why(entry, problem):
+def test_an_invalid_entry_is_refused_with_the_reason(entry, problem):
     (fault,) = faults(entry)
 
     assert problem in fault
 
 
-def test_there_is_a_limit_to_what_is_tried():
+def test_the_number_of_ports_to_scan_is_limited():
     assert faults(*(f"10.0.{third}.0/24" for third in range(4))) == []
     assert "10.0.4" not in faults(*(f"10.0.{third}.0/24" for third in range(5)))[0]
     assert "at most 1024 and 8192 in all entries" in faults(*(f"10.0.{third}.0/24" for third in range(5)))[0]
@@ -76,12 +76,12 @@ def test_a_table_without_hosts_or_ports_is_an_error():
     assert faults("gpu:1", ports=()) == []
 
 
-def test_names_are_told_from_addresses():
+def test_names_are_distinguished_from_addresses():
     assert names_in([HostsSourceConfig(hosts=("gpu", "10.0.0.1", "gpu:1", "fd00::1", "10.0.0.0/30"))]) == ("gpu",)
 
 
 @given(st.text(alphabet="[]:/-%.0123456789abcdef ", max_size=24))
-def test_whatever_is_written_is_a_small_number_of_hosts_or_an_error(entry):
+def test_any_entry_is_a_limited_number_of_hosts_or_an_error(entry):
     try:
         place = place_in(entry)
     except ValueError:

@@ -72,5 +72,5 @@ def test_a_key_that_has_an_effect_or_is_switched_off_by_name_is_no_warning(loade
     assert loaded(toml).warnings == ()
 
 
-def test_nothing_of_the_defaults_is_without_effect():
+def test_the_defaults_give_no_warning():
     assert list(unused(Config(), frozenset())) == []

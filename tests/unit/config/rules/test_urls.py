@@ -9,7 +9,7 @@ from nexus.config.rules.urls import normalised
     "url",
     ["http://h:8000", "http://h:8000/", "http://h:8000/v1", "http://h:8000/v1/", "HTTP://H:8000//", "http://h:08000"],
 )
-def test_spellings_of_one_server_are_one(url):
+def test_spellings_of_one_server_are_equal(url):
     assert normalised(url) == "http://h:8000"
 
 
@@ -28,7 +28,7 @@ def test_spellings_of_one_server_are_one(url):
         ("http://my_host.local", "http://my_host.local"),
     ],
 )
-def test_what_makes_a_difference_is_kept(url, normal):
+def test_significant_parts_of_a_url_are_kept(url, normal):
     assert normalised(url) == normal
 
 
@@ -59,12 +59,12 @@ def test_what_makes_a_difference_is_kept(url, normal):
         "http://h/<x>",
     ],
 )
-def test_what_is_no_backend_url_is_refused(url):
+def test_an_invalid_url_is_refused(url):
     with pytest.raises(ValueError, match=r"expected|holds|credentials"):
         normalised(url)
 
 
-def test_a_password_in_a_url_is_not_repeated():
+def test_a_password_in_a_url_is_not_quoted():
     with pytest.raises(ValueError, match="credentials") as refused:
         normalised("http://user:sesame@h")
 

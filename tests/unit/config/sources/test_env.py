@@ -34,7 +34,7 @@ from nexus.errors import ConfigError
         ({"NEXUS_PLUGINS__BUDGET__CURRENCY": "dollar"}, "plugins.budget", {"currency": "dollar"}),
     ],
 )
-def test_a_variable_is_read_as_its_key_says(loaded, env, key, value):
+def test_a_variable_is_read_as_the_type_of_its_key(loaded, env, key, value):
     node = loaded(env=env).config
 
     for part in key.split("."):
@@ -133,7 +133,7 @@ def test_an_empty_variable_counts_as_not_set(loaded):
     assert loaded("[server]\nport = 81", env={"NEXUS_PORT": "", "NEXUS_NONSENSE": " "}).config.server.port == 81
 
 
-def test_what_kubernetes_sets_for_a_service_called_nexus_is_left_alone(loaded):
+def test_variables_that_kubernetes_sets_are_ignored(loaded):
     env = {
         "NEXUS_SERVICE_HOST": "10.0.0.1",
         "NEXUS_SERVICE_PORT": "8000",
@@ -152,7 +152,7 @@ def test_what_kubernetes_sets_for_a_service_called_nexus_is_left_alone(loaded):
     assert (result.explicitly_set, result.warnings) == (frozenset(), ())
 
 
-def test_only_what_kubernetes_names_so_is_left_alone(loaded):
+def test_only_variables_of_kubernetes_are_ignored(loaded):
     result = loaded(env={"NEXUS_HOST": "tcp://10.0.0.1"}, insecure=True)
 
     assert result.config.server.host == "tcp://10.0.0.1"

@@ -98,7 +98,7 @@ def test_bound_fields_are_in_each_line(entries):
     assert [line["request_id"] for line in entries()] == ["r1", "r2"]
 
 
-def test_an_exception_is_told_by_type_message_place_and_cause_without_locals(entries):
+def test_an_exception_is_logged_with_type_message_traceback_and_cause_without_locals(entries):
     def fail():
         password = "sesame-open"
         try:
@@ -120,7 +120,7 @@ def test_an_exception_is_told_by_type_message_place_and_cause_without_locals(ent
 
 
 @pytest.mark.parametrize("exc_info", [None, False])
-def test_without_an_exception_there_is_nothing_to_tell(entries, exc_info):
+def test_without_an_exception_there_are_no_fields_for_it(entries, exc_info):
     log.error("failed", exc_info=exc_info)
 
     assert entries()[0].keys() == {"timestamp", "level", "logger", "event"}
@@ -137,7 +137,7 @@ def test_an_exception_that_cannot_be_printed_is_still_logged(entries):
 
 
 @pytest.mark.parametrize("form", ["json", "pretty"])
-def test_what_a_terminal_would_obey_is_escaped(written, form):
+def test_control_characters_are_escaped_in_log_lines(written, form):
     written(LoggingConfig(format=form))
     evil = "a\r\nb\x1b[31m\x00\x7f\x9b2J\u202egnp\u2028\u200b\U000e0041 ü 模型"
 
@@ -176,7 +176,7 @@ def test_a_surrogate_from_a_header_does_not_lose_the_line(entries):
     assert entries()[0]["path"] == "/\\udcff"
 
 
-def test_fields_cannot_forge_the_head_of_a_line(entries):
+def test_fields_cannot_replace_timestamp_level_and_logger(entries):
     log.info("seen", level="critical", timestamp="never", logger="root")
 
     assert entries()[0]["level"] == "info"
@@ -210,7 +210,7 @@ class Facts(msgspec.Struct):
 
 @pytest.mark.parametrize("model", ["llama3", None, "模型", "a\x9b2J\u202e\x7f", "/\udcff", "sk-canary-model", 'q"\\'])
 @pytest.mark.parametrize("form", ["json", "pretty"])
-def test_a_line_of_members_is_as_a_line_of_fields(written, form, model, monkeypatch):
+def test_a_line_of_members_equals_a_line_of_fields(written, form, model, monkeypatch):
     monkeypatch.setattr(logs, "_hidden", type(logs._hidden)())
     monkeypatch.setattr(time, "time_ns", lambda: 1_700_000_000_123_456_789)
     logs.hide("sk-canary")
@@ -263,7 +263,7 @@ def test_pretty_lines_are_for_people(written):
     )
 
 
-def test_auto_is_json_where_nobody_looks(written, entries):
+def test_auto_is_json_without_a_terminal(written, entries):
     written(LoggingConfig(format="auto"))
 
     log.info("seen")
@@ -318,7 +318,7 @@ def test_warnings_are_log_lines(entries):
     assert "Unclosed connection" in entries()[0]["message"]
 
 
-def test_a_blocked_pipe_never_blocks_a_caller_and_drops_are_counted_and_told(monkeypatch):
+def test_a_blocked_pipe_never_blocks_a_caller_and_drops_are_counted_and_reported(monkeypatch):
     monkeypatch.setattr(log_writing, "MAX_LINES", 100)
     reader, writer = os.pipe()
     stream = os.fdopen(writer, "w")
@@ -369,7 +369,7 @@ def test_a_stream_that_was_closed_loses_lines_and_nothing_else():
     assert logs.dropped() - before == 1
 
 
-def test_shutdown_does_not_wait_for_a_pipe_that_nobody_reads(monkeypatch):
+def test_shutdown_does_not_wait_for_an_unread_pipe(monkeypatch):
     monkeypatch.setattr(logs, "STOP_TIMEOUT_S", 0.1)
     reader, writer = os.pipe()
     stream = os.fdopen(writer, "w")

@@ -63,7 +63,7 @@ def reports(content):
     return [msgspec.json.decode(line[7:]) for line in content.split(b"\n") if line.startswith(b"report ")]
 
 
-def test_a_loss_is_told_once_when_writing_works_again(begun):
+def test_a_loss_is_reported_once_when_writing_works_again(begun):
     disk = Disk(room=0)
     writer = begun(disk.write)
     began_ns = time.time_ns()
@@ -84,7 +84,7 @@ def test_a_loss_is_told_once_when_writing_works_again(begun):
     assert writer.dropped == 3
 
 
-def test_a_loss_that_follows_a_told_one_is_told_by_itself(begun):
+def test_a_later_loss_is_reported_by_itself(begun):
     disk = Disk(room=0)
     writer = begun(disk.write)
     for expected in (1, 2):
@@ -97,7 +97,7 @@ def test_a_loss_that_follows_a_told_one_is_told_by_itself(begun):
     assert [report["write_failed"] for report in reports(disk.content)] == [1, 1]
 
 
-def test_while_writing_fails_it_is_tried_now_and_then_only(begun):
+def test_failed_writes_are_retried_at_intervals(begun):
     disk = Disk(room=0)
     disk.error = BrokenPipeError(errno.EPIPE, "Broken pipe")
     writer = begun(disk.write)
@@ -110,7 +110,7 @@ def test_while_writing_fails_it_is_tried_now_and_then_only(begun):
     assert 2 <= disk.tries - tries <= 8
 
 
-def test_many_lines_while_writing_fails_cost_few_tries(begun):
+def test_many_lines_during_a_failure_cause_few_writes(begun):
     disk = Disk(room=0)
     writer = begun(disk.write)
 
@@ -151,7 +151,7 @@ def test_a_cut_line_that_is_never_finished_counts_as_lost(begun):
     assert disk.content.count(b"\n") == 1
 
 
-def test_the_last_chance_to_tell_is_the_end(begun, monkeypatch):
+def test_a_loss_is_reported_at_the_stop_at_the_latest(begun, monkeypatch):
     monkeypatch.setattr(log_writing, "RETRY_S", 60.0)
     disk = Disk(room=0)
     writer = begun(disk.write)
@@ -165,7 +165,7 @@ def test_the_last_chance_to_tell_is_the_end(begun, monkeypatch):
     assert [report["write_failed"] for report in reports(disk.content)] == [1]
 
 
-def test_a_queue_that_is_full_is_told_as_such(begun, monkeypatch):
+def test_a_full_queue_is_reported_as_such(begun, monkeypatch):
     monkeypatch.setattr(log_writing, "MAX_LINES", 10)
     gate = threading.Event()
     disk = Disk()
@@ -188,7 +188,7 @@ def test_a_queue_that_is_full_is_told_as_such(begun, monkeypatch):
     assert disk.content.count(LINE) == 11
 
 
-def test_waiting_lines_are_bounded_by_their_bytes_too(begun, monkeypatch):
+def test_the_queue_is_limited_in_bytes_too(begun, monkeypatch):
     monkeypatch.setattr(log_writing, "MAX_BYTES", 1_000)
     gate = threading.Event()
     disk = Disk()
@@ -210,7 +210,7 @@ def test_waiting_lines_are_bounded_by_their_bytes_too(begun, monkeypatch):
     assert writer.dropped == 5
 
 
-def test_when_there_is_no_end_of_lines_a_loss_is_told_all_the_same(begun, monkeypatch):
+def test_a_loss_is_reported_even_if_the_queue_never_empties(begun, monkeypatch):
     monkeypatch.setattr(log_writing, "LINES_AT_ONCE", 1)
     disk = Disk(room=0)
     writer = begun(disk.write)
@@ -279,7 +279,7 @@ def test_an_output_that_was_made_non_blocking_is_waited_for(begun):
     assert writer.dropped == 0
 
 
-def test_what_a_stalled_reader_never_takes_is_counted_at_the_end(begun):
+def test_lines_that_a_stalled_reader_never_reads_are_counted_at_the_end(begun):
     reading, writing = os.pipe()
     with os.fdopen(writing, "w") as stream:
         writer = begun(writer_to(stream))

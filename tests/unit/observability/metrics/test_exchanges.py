@@ -29,7 +29,7 @@ def stream(first_s=0.1, last_s=1.1, **fields):
     return make_attempt(duration_s=2.0, **facts)
 
 
-def test_a_request_is_counted_under_the_one_that_answered(metrics):
+def test_a_request_is_counted_under_the_backend_that_answered(metrics):
     metrics.observe(make_outcome(make_attempt("gpu-1")))
     metrics.observe(make_outcome(make_attempt("gpu-1")))
     metrics.observe(make_outcome(make_attempt("gpu-2", status=404)))
@@ -43,7 +43,7 @@ def test_a_request_is_counted_under_the_one_that_answered(metrics):
     assert values(metrics, "nexus_response_bytes") == {(MODEL, "gpu-1"): 4000, (MODEL, "gpu-2"): 2000}
 
 
-def test_one_for_which_nobody_was_asked_is_counted_under_its_model(metrics):
+def test_a_request_without_a_backend_is_counted_under_its_model(metrics):
     metrics.observe(make_outcome())
 
     assert values(metrics, "nexus_requests") == {(MODEL, "none", "503", "rejected"): 1}
@@ -52,13 +52,13 @@ def test_one_for_which_nobody_was_asked_is_counted_under_its_model(metrics):
 
 
 @pytest.mark.parametrize("model", [None, "", "invented", "\udcff", 'x"y'])
-def test_a_name_that_nobody_knows_is_other(metrics, model):
+def test_an_unknown_model_is_other(metrics, model):
     metrics.observe(make_outcome(model=model, status=404, code="model_not_found"))
 
     assert values(metrics, "nexus_errors") == {("model_not_found", "other"): 1}
 
 
-def test_a_configured_name_is_told_apart(metrics):
+def test_a_configured_name_has_its_own_series(metrics):
     metrics.configured_models = frozenset({"gpt-4o"})
 
     metrics.observe(make_outcome(model="gpt-4o"))
@@ -77,7 +77,7 @@ def test_ten_thousand_invented_names_add_no_series(metrics):
     assert values(metrics, "nexus_requests") == {("other", "none", "503", "rejected"): 10_001}
 
 
-def test_names_without_end_are_other(metrics, monkeypatch):
+def test_models_beyond_the_limit_are_other(metrics, monkeypatch):
     monkeypatch.setattr(counting, "MAX_MODELS", 3)
 
     for number in range(10):
@@ -98,7 +98,7 @@ def test_a_backend_that_left_is_forgotten_only_when_room_is_needed(metrics, monk
     assert metrics.all.requests == 4
 
 
-def test_the_first_content_counts_for_streams_alone(metrics):
+def test_the_first_content_counts_for_streams_only(metrics):
     metrics.observe(make_outcome(make_attempt(first_byte_s=0.4)))
     metrics.observe(make_outcome(stream(first_s=0.2)))
     metrics.observe(make_outcome(stream(first_s=None, last_s=None)))
@@ -106,7 +106,7 @@ def test_the_first_content_counts_for_streams_alone(metrics):
     assert values(metrics, "nexus_time_to_first_token_seconds") == {(MODEL, "gpu-1"): 1}
 
 
-def test_the_pace_of_a_stream_goes_by_the_tokens_that_were_counted(metrics):
+def test_the_pace_of_a_stream_is_measured_in_reported_tokens(metrics):
     metrics.observe(make_outcome(stream(usage=TokenUsage(7, 11), content_blocks=3)))
 
     (family,) = [f for f in metrics.families() if f.name == "nexus_time_between_tokens_seconds"]
@@ -115,7 +115,7 @@ def test_the_pace_of_a_stream_goes_by_the_tokens_that_were_counted(metrics):
     assert values(metrics, "nexus_tokens_per_second") == {("gpu-1",): 1}
 
 
-def test_without_tokens_it_goes_by_the_pieces_and_no_rate_is_told(metrics):
+def test_without_reported_tokens_the_pace_is_measured_in_content_blocks(metrics):
     metrics.observe(make_outcome(stream(usage=None, content_blocks=5)))
 
     (family,) = [f for f in metrics.families() if f.name == "nexus_time_between_tokens_seconds"]
@@ -136,13 +136,13 @@ def test_without_tokens_it_goes_by_the_pieces_and_no_rate_is_told(metrics):
         make_attempt(usage=TokenUsage(7, 11)),
     ],
 )
-def test_what_has_no_pace_is_not_measured(metrics, attempt):
+def test_an_attempt_without_a_pace_is_not_measured(metrics, attempt):
     metrics.observe(make_outcome(attempt))
 
     assert values(metrics, "nexus_time_between_tokens_seconds") == {}
 
 
-def test_tokens_are_those_that_the_backend_counted_and_apart_from_them_estimates(metrics):
+def test_reported_and_estimated_tokens_are_counted_separately(metrics):
     metrics.observe(make_outcome(make_attempt(usage=TokenUsage(7, 11))))
     metrics.observe(make_outcome(make_attempt(usage=TokenUsage(5, 0))))
     metrics.observe(make_outcome(make_attempt("gpu-2", usage=None)))
@@ -157,7 +157,7 @@ def test_tokens_are_those_that_the_backend_counted_and_apart_from_them_estimates
     assert values(metrics, "nexus_request_tokens") == {(MODEL, "prompt"): 2, (MODEL, "completion"): 2}
 
 
-def test_embeddings_are_counted_by_themselves_too(metrics):
+def test_embeddings_are_counted_separately_too(metrics):
     metrics.observe(make_outcome(make_attempt(usage=TokenUsage(9)), endpoint="openai.embeddings"))
     metrics.observe(make_outcome(endpoint="openai.embeddings"))
 
@@ -166,7 +166,7 @@ def test_embeddings_are_counted_by_themselves_too(metrics):
     assert values(metrics, "nexus_endpoint_requests") == {("openai.embeddings", "false"): 2}
 
 
-def test_a_failover_tells_who_failed_and_how(metrics):
+def test_a_failover_counts_the_failed_backend_and_its_fault(metrics):
     busy = make_attempt("gpu-1", ending=Ending.BACKEND_FAILED, fault="status", status=503)
     gone = make_attempt("gpu-2", ending=Ending.BACKEND_FAILED, fault="refused", status=None)
 
@@ -179,7 +179,7 @@ def test_a_failover_tells_who_failed_and_how(metrics):
     assert values(metrics, "nexus_requests") == {(MODEL, "gpu-1", "200", "finished"): 1}
 
 
-def test_what_failed_everywhere_is_no_failover(metrics):
+def test_a_request_that_failed_everywhere_is_no_failover(metrics):
     failed = make_attempt("gpu-1", ending=Ending.BACKEND_FAILED, fault="refused", status=None)
 
     metrics.observe(make_outcome(failed, failed, code="no_healthy_backend"))
@@ -197,13 +197,13 @@ def test_a_client_that_left_is_counted_by_phase(metrics):
     assert values(metrics, "nexus_client_disconnects") == {("relay",): 1, ("queue",): 1}
 
 
-def test_a_fallback_is_counted_from_what_was_asked_for(metrics):
+def test_a_fallback_is_counted_from_the_requested_model(metrics):
     metrics.observe(make_outcome(make_attempt(model="small"), model=MODEL, fallback_model="small"))
 
     assert values(metrics, "nexus_fallbacks") == {(MODEL, "small"): 1}
 
 
-def test_who_was_turned_away_at_the_door_is_in_no_other_metric(metrics):
+def test_a_request_that_was_not_accepted_is_in_no_other_metric(metrics):
     metrics.refused("invalid_api_key")
 
     assert values(metrics, "nexus_rejected") == {("invalid_api_key",): 1}
@@ -224,7 +224,7 @@ def test_every_request_ends_in_one_way(metrics):
     )
 
 
-def test_the_last_request_of_each_bucket_is_an_example(metrics):
+def test_the_last_request_of_each_bucket_is_its_exemplar(metrics):
     for request_id, duration_s in (("a", 0.05), ("b", 0.06), ("c", 7.0)):
         metrics.observe(make_outcome(make_attempt(duration_s=duration_s), request_id=request_id))
 

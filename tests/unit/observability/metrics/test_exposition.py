@@ -25,7 +25,7 @@ def test_a_number_is_one_line():
     assert text == "# HELP nexus_queue_depth Waiting.\n# TYPE nexus_queue_depth gauge\nnexus_queue_depth 3\n"
 
 
-def test_a_counter_is_called_total_and_in_openmetrics_its_samples_are():
+def test_a_counter_is_named_total_in_text_and_its_samples_in_openmetrics():
     things = counter("nexus_things", "Things.", {("a",): 2}, "kind")
 
     assert written(things).splitlines()[1:] == ["# TYPE nexus_things_total counter", 'nexus_things_total{kind="a"} 2']
@@ -41,7 +41,7 @@ def test_odd_names_come_back_as_they_were():
     assert samples(text) == {("nexus_it", (("model", ODD), ("backend", "plain"))): 1.5}
 
 
-def test_a_name_that_is_no_unicode_breaks_nothing():
+def test_a_name_with_a_surrogate_breaks_nothing():
     assert 'model="?"' in written(gauge("nexus_it", "It.", {("\udcff",): 1}, "model"))
 
 
@@ -84,7 +84,7 @@ def test_a_histogram_comes_back_with_its_counts(labels):
     assert all(named.items() <= s.labels.items() for family in metrics_of(text) for s in family.samples)
 
 
-def test_exemplars_are_told_where_they_are_understood():
+def test_only_openmetrics_has_exemplars():
     counted = TracedHistogram((0.1, 1.0))
     counted.trace(("id{1}#", 0.5, 1_777_777_777.25))
     family = histogram("nexus_it", "It.", {("m",): counted}, "model")
@@ -101,7 +101,7 @@ def test_exemplars_are_told_where_they_are_understood():
 
 
 @pytest.mark.parametrize("request_id", ["x" * 119, 'a"b', "a\\b"])
-def test_an_id_that_some_parser_would_stumble_over_is_left_out(request_id):
+def test_an_id_that_some_parsers_cannot_read_is_omitted(request_id):
     counted = TracedHistogram((1.0,))
     counted.trace((request_id, 0.5, 1.0))
 
@@ -119,7 +119,7 @@ def test_many_rows_come_in_pieces():
     assert len(samples(b"".join(parts).decode())) == 1000
 
 
-def test_what_is_counted_meanwhile_does_not_disturb():
+def test_counting_while_the_page_is_written_changes_nothing():
     counts = {("a",): 1}
     family = counter("nexus_it", "It.", counts, "model")
 

@@ -15,35 +15,35 @@ def of(**values):
     return {(name,): value for name, value in values.items()}
 
 
-def test_as_many_as_there_is_room_for_are_told_as_they_are():
+def test_series_within_the_limit_are_exposed_unchanged():
     series = counters()
 
     assert series.exposed(of(a=1, b=2)) == of(a=1, b=2)
     assert series.left_out == 0
 
 
-def test_counters_beyond_are_told_as_one():
+def test_counters_beyond_the_limit_are_summed_up():
     series = counters()
 
     assert series.exposed(of(a=1, b=2, c=3, d=4)) == of(a=1, b=2, other=7)
     assert series.left_out == 2
 
 
-def test_of_gauges_beyond_nothing_is_told():
+def test_gauges_beyond_the_limit_are_omitted():
     series = PluginSeries(("model",), is_counter=False, max_series=2)
 
     assert series.exposed(of(a=1, b=2, c=3)) == of(a=1, b=2)
     assert series.left_out == 1
 
 
-def test_which_are_told_does_not_depend_on_their_order():
+def test_the_exposed_series_do_not_depend_on_their_order():
     series = counters()
     series.exposed(of(a=1, b=1, c=1))
 
     assert series.exposed(of(c=9, b=1, a=1)) == of(a=1, b=1, other=9)
 
 
-def test_one_that_is_gone_makes_room_for_a_new_one_and_other_never_falls():
+def test_a_series_that_is_gone_makes_room_and_other_never_decreases():
     series = counters()
     series.exposed(of(a=1, b=1, c=5))
 
@@ -51,11 +51,11 @@ def test_one_that_is_gone_makes_room_for_a_new_one_and_other_never_falls():
     assert series.exposed(of(a=4, b=1, c=5, d=2)) == of(b=1, d=2, other=8)
 
 
-def test_a_label_that_is_called_other_is_one_of_the_others():
+def test_a_label_named_other_is_part_of_other():
     assert counters().exposed(of(other=3)) == of(other=3)
 
 
-def test_a_counter_that_begins_anew_goes_on():
+def test_a_counter_that_restarts_continues():
     series = counters()
     series.exposed(of(a=5))
 
@@ -63,7 +63,7 @@ def test_a_counter_that_begins_anew_goes_on():
     assert series.exposed(of(a=3)) == of(a=8)
 
 
-def test_a_series_that_comes_back_goes_on():
+def test_a_series_that_returns_continues():
     series = counters()
     series.exposed(of(a=5))
     series.exposed(of(b=1))
@@ -71,7 +71,7 @@ def test_a_series_that_comes_back_goes_on():
     assert series.exposed(of(a=1, b=1)) == of(a=6, b=1)
 
 
-def test_what_a_reload_takes_away_is_told_until_it_is_counted_again():
+def test_a_series_that_a_reload_removes_is_exposed_until_it_is_reported_again():
     series = counters()
     series.exposed(of(a=5, b=1))
 
@@ -81,7 +81,7 @@ def test_what_a_reload_takes_away_is_told_until_it_is_counted_again():
     assert series.exposed(of(a=2, b=1)) == of(a=7, b=1)
 
 
-def test_a_gauge_may_fall():
+def test_a_gauge_may_decrease():
     series = PluginSeries((), is_counter=False)
     series.exposed({(): 5})
 
@@ -89,7 +89,7 @@ def test_a_gauge_may_fall():
 
 
 @pytest.mark.parametrize("endless", [float("inf")])
-def test_an_endless_count_stays_it(endless):
+def test_an_infinite_count_stays_infinite(endless):
     series = counters()
     series.exposed(of(a=endless))
 
@@ -102,7 +102,7 @@ scrapes = st.lists(st.tuples(st.booleans(), st.dictionaries(names, st.integers(0
 
 @settings(max_examples=200, deadline=None)
 @given(scrapes, st.integers(0, 3))
-def test_no_counter_ever_falls_and_nothing_that_is_counted_is_lost(steps, most):
+def test_no_counter_decreases_and_no_count_is_lost(steps, most):
     """Each step adds to counters, some after a restart from 0, and tells those that it names."""
     series, raw, added, seen = counters(most), {}, 0, {}
     for is_reload, more in steps:

@@ -54,7 +54,7 @@ def test_after_five_minutes_they_are_forgotten(rejections, clock):
     assert rows(rejections) == []
 
 
-def test_stages_without_end_are_not_all_told_apart(rejections):
+def test_the_number_of_kinds_is_limited(rejections):
     for number in range(2 * MAX_KINDS):
         rejections.observe(make_outcome(rejected_by=f"stage-{number}", rejected_because="no"))
 

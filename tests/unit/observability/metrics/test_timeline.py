@@ -32,7 +32,7 @@ def outcome(*attempts, **fields):
     return make_outcome(*(attempts or (attempt(),)), **fields)
 
 
-def test_an_exchange_is_counted_in_the_step_that_is_running(timeline, clock):
+def test_an_exchange_is_counted_in_the_current_step(timeline, clock):
     timeline.observe(outcome())
     clock.now = STEP_S * 2
     timeline.observe(outcome(status=502))
@@ -42,7 +42,7 @@ def test_an_exchange_is_counted_in_the_step_that_is_running(timeline, clock):
     assert [(p.requests, p.errors, p.tokens) for p in points] == [(1, 0, 40), (0, 0, 0), (1, 1, 40)]
 
 
-def test_a_failure_is_what_the_client_is_not_to_blame_for_whatever_the_status(timeline):
+def test_only_failures_that_the_client_did_not_cause_are_errors(timeline):
     broke = outcome(attempt(ending=Ending.BACKEND_FAILED), code="stream_truncated")
     for each in (broke, outcome(attempt(ending=Ending.CLIENT_LEFT)), outcome(status=404), make_outcome()):
         timeline.observe(each)
@@ -79,7 +79,7 @@ def test_the_time_to_the_first_token_is_that_of_streams(timeline):
     assert (point.first_token_p50_s, point.first_token_p95_s) == (0.2, 0.9)
 
 
-def test_spend_stays_what_it_was_until_it_is_told_anew(timeline, clock):
+def test_spend_stays_until_it_is_recorded_again(timeline, clock):
     timeline.spent(1.5)
     clock.now = STEP_S * 2
 
@@ -95,7 +95,7 @@ def test_a_backend_has_figures_of_the_last_five_minutes(timeline, clock):
     assert timeline.figures("gpu-1") == Figures()
 
 
-def test_who_left_the_fleet_is_forgotten(timeline):
+def test_a_backend_that_left_the_fleet_is_forgotten(timeline):
     timeline.observe(outcome())
 
     timeline.keep_only({"gpu-2"})
@@ -103,7 +103,7 @@ def test_who_left_the_fleet_is_forgotten(timeline):
     assert timeline.figures("gpu-1") == Figures()
 
 
-def test_a_copy_of_the_hour_does_not_move(timeline):
+def test_a_copy_of_the_hour_does_not_change(timeline):
     before = timeline.hour(0.0)
 
     timeline.observe(outcome())
@@ -129,7 +129,7 @@ def test_no_exchange_of_the_last_hour_is_lost_and_none_is_counted_twice(events):
     assert len(points) <= HOUR_STEPS
 
 
-def test_samples_are_bounded(timeline):
+def test_samples_are_limited(timeline):
     for _ in range(MAX_SAMPLES * 3):
         timeline.observe(outcome())
 

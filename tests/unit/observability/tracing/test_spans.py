@@ -48,7 +48,7 @@ def test_each_exchange_attempt_and_phase_has_its_span():
     assert len({span.context.trace_id for span in (own, *children)}) == 1
 
 
-def test_they_are_when_it_was():
+def test_spans_have_the_times_of_the_exchange():
     own, attempt, receive, *_ = spans_of(make_attempt(duration_s=0.5))
 
     assert (own.start_time, own.end_time) == (1_777_777_777_000_000_000, 1_777_777_778_250_000_000)
@@ -56,7 +56,7 @@ def test_they_are_when_it_was():
     assert receive.end_time == 1_777_777_777_100_000_000
 
 
-def test_a_client_that_traces_is_the_parent():
+def test_the_span_of_the_client_is_the_parent():
     own, *_ = spans_of(headers=[(b"traceparent", f"traceparent: 00-{TRACE}-{PARENT}-01".encode())])
 
     assert f"{own.context.trace_id:032x}" == TRACE
@@ -68,7 +68,7 @@ def test_a_trace_that_begins_here_has_no_parent():
     assert spans_of()[0].parent is None
 
 
-def test_it_is_attributed_as_the_conventions_say():
+def test_attributes_follow_the_conventions():
     cloud = make_backend("cloud-1", kind="openai", url="https://api.example:8443/base")
     usage = TokenUsage(10, 20)
     attempt = make_attempt("cloud-1", model="gpt-4o", usage=usage, is_stream=True)
@@ -109,7 +109,7 @@ def test_what_the_client_calls_its_request_is_an_attribute():
     assert own.attributes["nexus.client_request_id"] == "mine"
 
 
-def test_a_second_attempt_says_so():
+def test_a_second_attempt_has_a_resend_count():
     first, second = kinds(spans_of(make_attempt("a", fault="reset"), make_attempt("b")), SpanKind.CLIENT)
 
     assert "http.request.resend_count" not in first.attributes
@@ -125,11 +125,11 @@ def test_a_second_attempt_says_so():
         ("anthropic.messages", "chat llama3"),
     ],
 )
-def test_the_operation_is_one_of_the_conventions(endpoint, name):
+def test_operations_follow_the_conventions(endpoint, name):
     assert spans_of(make_attempt(), endpoint=endpoint)[0].name == name
 
 
-def test_every_endpoint_can_be_told_of():
+def test_every_endpoint_has_spans():
     assert {spans_of(endpoint=endpoint.name, model=None)[0].name for endpoint in ENDPOINTS.values()} >= {"chat"}
 
 
@@ -146,7 +146,7 @@ def test_every_endpoint_can_be_told_of():
         ({"ending": Ending.BACKEND_FAILED, "status": 200, "code": "upstream_error"}, "upstream_error", True),
     ],
 )
-def test_errors_have_a_type_and_are_ours_or_not(fields, error, is_failed):
+def test_errors_have_a_type_and_fail_the_span_unless_the_client_caused_them(fields, error, is_failed):
     own, *_ = spans_of(make_attempt(), **fields)
 
     assert own.attributes.get("error.type") == error

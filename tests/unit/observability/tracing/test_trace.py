@@ -31,7 +31,7 @@ def test_without_a_parent_a_trace_begins():
     assert (trace.parent_id, trace.is_sampled, trace.state) == (None, True, b"")
 
 
-def test_a_client_s_trace_goes_on():
+def test_the_trace_of_the_client_is_continued():
     trace, _ = begin(traceparent(f"00-{TRACE}-{PARENT}-01"), (b"tracestate", "a=1"), (b"tracestate", "b=2"))
 
     assert (trace.trace_id, trace.parent_id, trace.state) == (TRACE, PARENT, b"a=1,b=2")
@@ -60,20 +60,20 @@ def test_the_client_decides_whether_it_is_sampled(flags, is_sampled, sample_rati
         f"00-{TRACE[:-1]}-{PARENT}-01",
     ],
 )
-def test_what_is_no_parent_is_none_and_its_state_is_dropped(wrong):
+def test_an_invalid_parent_is_ignored_with_its_state(wrong):
     trace, _ = begin(traceparent(wrong), (b"tracestate", "a=1"))
 
     assert trace.trace_id != TRACE
     assert (trace.parent_id, trace.state) == (None, b"")
 
 
-def test_two_parents_are_none():
+def test_two_parents_are_ignored():
     one = traceparent(f"00-{TRACE}-{PARENT}-01")
 
     assert begin(one, one)[0].parent_id is None
 
 
-def test_a_later_version_is_read_as_far_as_it_is_known():
+def test_a_later_version_is_read_as_far_as_possible():
     assert begin(traceparent(f"01-{TRACE}-{PARENT}-01-more"))[0].parent_id == PARENT
 
 
@@ -84,7 +84,7 @@ def test_no_header_breaks_it(value):
     assert len(trace.trace_id) == 32
 
 
-def test_about_as_many_are_sampled_as_wanted():
+def test_the_sampled_share_is_about_the_configured_one():
     tracer = Tracer(lambda _: None, sample_ratio=0.25)
 
     sampled = sum(tracer.begin([]).is_sampled for _ in range(4000))
@@ -92,7 +92,7 @@ def test_about_as_many_are_sampled_as_wanted():
     assert 800 < sampled < 1200
 
 
-def test_a_backend_is_told_of_the_span_of_its_attempt():
+def test_a_backend_gets_the_span_of_its_attempt():
     trace, _ = begin(traceparent(f"00-{TRACE}-{PARENT}-01"), (b"tracestate", "a=1"))
     trace.attempt(make_backend("gpu-1"), 1.0)
     first = trace.lines()
@@ -104,14 +104,14 @@ def test_a_backend_is_told_of_the_span_of_its_attempt():
     assert one != two
 
 
-def test_a_backend_is_told_that_nobody_listens():
+def test_a_backend_gets_the_flag_of_a_trace_that_is_not_sampled():
     trace, _ = begin(sample_ratio=0.0)
     trace.attempt(make_backend(), 1.0)
 
     assert trace.lines().endswith(b"-00\r\n")
 
 
-def test_what_has_been_is_handed_over_with_its_phases():
+def test_an_ended_exchange_is_handed_over_with_its_phases():
     trace, ended = begin()
 
     trace.end(make_outcome(), [("receive", 1.0), ("route", 1.5)], 2.0)
@@ -125,7 +125,7 @@ def test_what_has_been_is_handed_over_with_its_phases():
     assert [visit.ended_at for visit in record.visits[:2]] == [1.5, 2.0]
 
 
-def test_what_is_not_sampled_is_not_handed_over():
+def test_an_exchange_that_is_not_sampled_is_not_handed_over():
     trace, ended = begin(sample_ratio=0.0)
 
     trace.end(make_outcome(), [("receive", 1.0)], 2.0)

@@ -48,7 +48,7 @@ def outcome_of(writer):
     return writer.counts.exported, writer.counts.failed, writer.counts.dropped
 
 
-def test_all_that_was_put_is_exported_before_the_end():
+def test_the_queue_is_exported_before_the_stop():
     exporter = Exporter()
     writer = SpanWriter(exporter, twice)
     for number in range(200):
@@ -61,7 +61,7 @@ def test_all_that_was_put_is_exported_before_the_end():
     assert exporter.is_shut_down
 
 
-def test_a_collector_that_does_not_answer_costs_a_bounded_memory_and_no_time():
+def test_a_collector_that_does_not_answer_costs_limited_memory_and_no_time():
     exporter = Exporter()
     exporter.may_go_on.clear()
     writer = SpanWriter(exporter, twice)
@@ -77,7 +77,7 @@ def test_a_collector_that_does_not_answer_costs_a_bounded_memory_and_no_time():
 
 
 @pytest.mark.parametrize("result", [SpanExportResult.FAILURE, ValueError("canary")])
-def test_what_the_collector_does_not_take_is_counted_and_told_once(result):
+def test_spans_that_the_collector_refuses_are_counted_and_logged_once(result):
     with capture_logs() as lines:
         writer = SpanWriter(Exporter(result), twice)
         for number in range(200):
