@@ -1,15 +1,17 @@
-"""An attempt whose backend has answered, and the record of its exchange."""
+"""An attempt whose backend has answered, the record of its exchange, and a rig for whole exchanges."""
 
 import asyncio
 
 import pytest
 
+from nexus.config.schema import Config
 from nexus.dialing.upstream_settings import UpstreamSettings
 from nexus.proxy.exchange.attempt import Attempt
 from nexus.proxy.exchange.record import begin_record
 from nexus.proxy.exchange.response import Response
 from nexus.proxy.upstream.response_head import ResponseHead
 from nexus.testing.builders import CHAT, make_backend
+from tests.support.rig import Rig, reconfigured
 
 JSON = (b"Content-Type", b"application/json")
 GPU = make_backend("gpu-1")
@@ -49,3 +51,18 @@ def record(make_reserved):
     record = begin_record("req-1", CHAT)
     record.reserved = make_reserved()
     return record
+
+
+@pytest.fixture
+async def make_rig(make_message):
+    """Give a function that makes a rig: ``make_rig(stage, queue={"enabled": False})``."""
+
+    def make(*stages, **sections):
+        return Rig(make_message, reconfigured(Config(), **sections), *stages)
+
+    return make
+
+
+@pytest.fixture
+async def rig(make_rig):
+    return make_rig()

@@ -1,0 +1,356 @@
+"""A data plane with a fake client, a fake fleet and fake backends; everything between them is real."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import msgspec
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.streams import StreamReader
+
+from nexus.config.schema import Config, TimeoutsConfig
+from nexus.dialing.upstream_settings import DEFAULT_SETTINGS, UpstreamSettings
+from nexus.domain.backend import Backend
+from nexus.domain.fleet import FleetSnapshot
+from nexus.domain.outcome import AttemptOutcome, ExchangeOutcome
+from nexus.domain.request import Kept, Requirements
+from nexus.errors import UpstreamError
+from nexus.fleet.membership.registry import Registry
+from nexus.proxy.client.incoming import IncomingRequest
+from nexus.proxy.exchange.context import DataPlane, Settings
+from nexus.proxy.exchange.exchange import Exchange
+from nexus.proxy.exchange.failover import Failover, begin_failover
+from nexus.proxy.exchange.queue import RequestQueue
+from nexus.proxy.exchange.record import begin_record
+from nexus.proxy.headers.from_client import read_head
+from nexus.proxy.upstream.backends import Upstream
+from nexus.proxy.upstream.connection import ResponseSink
+from nexus.proxy.upstream.response_head import ResponseHead
+from nexus.tasks import start
+from nexus.testing.builders import MODEL, make_backend
+from nexus.testing.routing import make_router
+from nexus.wire import paths
+from nexus.wire.protocols import PROTOCOLS
+from tests.support.fakes import FakeClient
+from tests.support.raw_client import RawClient, Reply
+
+JSON: Final = (b"Content-Type", b"application/json")
+EVENTS: Final = (b"Content-Type", b"text/event-stream")
+CHAT_REQUEST: Final = b'{"model": "llama3", "messages": [{"role": "user", "content": "hi"}]}'
+STREAM_REQUEST: Final = CHAT_REQUEST[:-1] + b', "stream": true}'
+ANSWER: Final = (
+    b'{"id": "c-1", "model": "llama3", "choices": [{"message": {"role": "assistant", "content": "Hello"}}],'
+    b' "usage": {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}}'
+)
+HELLO: Final = b'data: {"id": "c-1", "model": "llama3", "choices": [{"index": 0, "delta": {"content": "Hello"}}]}\n\n'
+DONE: Final = b"data: [DONE]\n\n"
+
+Step = Callable[[ResponseSink], None]
+"""One part of a response, as a connection to a backend delivers it."""
+Script = tuple[Step, ...] | UpstreamError | None
+"""A whole response, or its beginning; an error: no connection is made; None: dialling takes forever."""
+
+
+def whole(body: bytes = ANSWER, status: int = 200, *headers: tuple[bytes, bytes]) -> Script:
+    """A complete JSON document."""
+    head = ResponseHead(status, [JSON, *headers])
+    return (lambda sink: sink.on_head(head), lambda sink: sink.on_body(body), end)
+
+
+def stream(*events: bytes) -> tuple[Step, ...]:
+    """The beginning of a stream, or with :func:`end` as a further step all of it."""
+    head = ResponseHead(200, [EVENTS])
+    return (lambda sink: sink.on_head(head), *(lambda sink, data=data: sink.on_body(data) for data in events))
+
+
+def end(sink: ResponseSink) -> None:
+    sink.on_end(is_framed=True)
+
+
+def broken(fault: Any) -> Script:
+    """A connection that fails before the response."""
+    return (lambda sink: sink.on_failed(fault, "for the test"),)
+
+
+SILENT: Final[Script] = ()
+"""A backend that takes the request and sends nothing."""
+
+
+async def turns() -> None:
+    """Let every task go on that can."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+class FakeConnection:
+    """A connection to a backend that plays one response, and notes how the connection ended."""
+
+    def __init__(self, script: tuple[Step, ...]) -> None:
+        self.script = script
+        self.head = b""
+        self.body = b""
+        self.sink: ResponseSink | None = None
+        self.is_reading = True
+        self.ends: list[str] = []
+        """``kept``, ``closed`` or ``abandoned``: each connection must end exactly once."""
+
+    def send(self, head: bytes, body: bytes, sink: ResponseSink) -> None:
+        self.head, self.body, self.sink = head, body, sink
+        asyncio.get_running_loop().call_soon(self.play, *self.script)
+
+    def play(self, *steps: Step) -> None:
+        """Deliver *steps*, as long as the response is wanted."""
+        for step in steps:
+            if self.sink is not None:
+                step(self.sink)
+
+    def abandon(self) -> None:
+        if self.sink is not None:
+            self.sink = None
+            self.ends.append("abandoned")
+
+    def give_back(self, *, may_reuse: bool) -> None:
+        self.sink = None
+        self.ends.append("kept" if may_reuse else "closed")
+
+    def pause_reading(self) -> None:
+        self.is_reading = False
+
+    def resume_reading(self) -> None:
+        self.is_reading = True
+
+    def wakes(self) -> None:
+        pass
+
+
+class FakePool:
+    """Hands out a connection for each script, in turn."""
+
+    def __init__(self, scripts: Iterable[Script], idle: Iterable[tuple[Step, ...]]) -> None:
+        self.scripts = deque(scripts)
+        self.idle = deque(idle)
+        self.lent: list[FakeConnection] = []
+
+    def take_idle(self) -> FakeConnection | None:
+        return self._lend(self.idle.popleft()) if self.idle else None
+
+    async def open(self) -> FakeConnection:
+        script = self.scripts.popleft()
+        if isinstance(script, UpstreamError):
+            raise script
+        if script is None:
+            await asyncio.Event().wait()
+        return self._lend(script or ())
+
+    def give_back(self, connection: FakeConnection, *, may_reuse: bool) -> None:
+        connection.give_back(may_reuse=may_reuse)
+
+    def close(self) -> None:
+        pass
+
+    def _lend(self, script: tuple[Step, ...]) -> FakeConnection:
+        self.lent.append(FakeConnection(script))
+        return self.lent[-1]
+
+
+class FakeFleet:
+    """A registry without probes that notes what the data plane reports."""
+
+    def __init__(self) -> None:
+        self.registry = Registry()
+        self.reports: list[AttemptOutcome] = []
+        self.unsupported: list[tuple[str, str, str]] = []
+        self.missing: list[tuple[str, str]] = []
+        self.looks = 0
+        self.probe: Callable[[], object] = lambda: None
+        """Called by each look; changes what the probes of the real fleet would find."""
+        self.probes_hang = False
+
+    @property
+    def snapshot(self) -> FleetSnapshot:
+        return self.registry.snapshot
+
+    def report(self, backend_id: str, outcome: AttemptOutcome, *, retry_after_s: float | None) -> None:
+        assert backend_id == outcome.backend_id
+        self.reports.append(outcome)
+
+    def report_unsupported(self, backend_id: str, endpoint: str, model: str) -> None:
+        self.unsupported.append((backend_id, endpoint, model))
+
+    def report_missing_model(self, backend_id: str, model: str) -> None:
+        self.missing.append((backend_id, model))
+
+    async def look(self, is_found: Callable[[], bool]) -> bool:
+        self.looks += 1
+        if self.probes_hang:
+            await asyncio.Event().wait()
+        self.probe()
+        return is_found()
+
+
+class FakeUpstreams:
+    """Real upstreams whose connections are fake."""
+
+    def __init__(self) -> None:
+        self.access: dict[str, UpstreamSettings] = {}
+        self.pools: dict[str, FakePool] = {}
+
+    def of(self, backend: Backend) -> Upstream:
+        upstream = Upstream(backend, self.access.get(backend.name, DEFAULT_SETTINGS), TimeoutsConfig())
+        upstream.pool = self.pools[backend.name]  # type: ignore[assignment]
+        return upstream
+
+
+class Rig:
+    """Runs one exchange, or the failover of one request; the test plays client, fleet and backends."""
+
+    def __init__(self, make_message: Callable[..., Any], config: Config, *stages: Any) -> None:
+        self.client = FakeClient()
+        self.fleet = FakeFleet()
+        self.upstreams = FakeUpstreams()
+        self.outcomes: list[ExchangeOutcome] = []
+        """What the observers were told."""
+        self.may_follow: bool | None = None
+        """What the last exchange said of the client's connection."""
+        self._make_message = make_message
+        router = make_router(*stages, fallbacks=config.routing.fallbacks)
+        self.settings = Settings(config, router, None, (self.outcomes.append,))  # type: ignore[arg-type]
+        queue = config.queue
+        self.line: RequestQueue[Any] = RequestQueue(
+            max_size=10 if queue.max_size is None else queue.max_size, max_wait_s=queue.max_wait_seconds
+        )
+        self.plane = DataPlane(self.settings, self.fleet, self.upstreams, self.line)  # type: ignore[arg-type]
+
+    def backend(
+        self,
+        name: str,
+        *scripts: Script,
+        idle: Iterable[tuple[Step, ...]] = (),
+        access: UpstreamSettings = DEFAULT_SETTINGS,
+        **fields: Any,
+    ) -> FakePool:
+        """Add a backend whose connections play *scripts*; the first one that is added is the best.
+
+        :param idle: what connections play that the pool has kept.
+        """
+        fields.setdefault("priority", 10 * len(self.fleet.snapshot.backends))
+        self.fleet.registry.add(make_backend(name, **fields))
+        self.upstreams.access[name] = access
+        self.upstreams.pools[name] = FakePool(scripts, idle)
+        return self.upstreams.pools[name]
+
+    def in_flight(self, name: str) -> int:
+        """Return how many slots of the backend of that name are taken."""
+        return next(b for b in self.fleet.snapshot.backends if b.name == name).load.in_flight
+
+    @property
+    def asked(self) -> list[str]:
+        """The names of the backends that attempts were reported for."""
+        return [outcome.backend for outcome in self.fleet.reports]
+
+    @property
+    def held(self) -> list[str]:
+        """What has not been given back: slots, connections, places in the line."""
+        slots = [f"{backend.load.in_flight} slots of {backend.name}" for backend in self.fleet.snapshot.backends]
+        ends = [f"{name}: {lent.ends}" for name, pool in self.upstreams.pools.items() for lent in pool.lent]
+        return [
+            *(text for text in slots if not text.startswith("0 ")),
+            *(text for text in ends if text.count("'") != 2),
+            *(["a place in the line"] if len(self.line) else []),
+            *(["an exchange in flight"] if self.plane.in_flight else []),
+        ]
+
+    # one exchange
+
+    def request(
+        self, *headers: tuple[str, str], target: str = "/v1/chat/completions", method: str = "POST", **fields: Any
+    ) -> IncomingRequest:
+        """Return a request whose body has not arrived."""
+        message = self._make_message(
+            ("Content-Type", "application/json"), *headers, target=target, method=method, **fields
+        )
+        found = paths.find(method, target.partition("?")[0], is_anthropic=False)
+        assert found is not None
+        protocol = BaseProtocol(self.plane.loop)
+        return IncomingRequest(
+            message,
+            StreamReader(protocol, 2**16, loop=self.plane.loop),
+            None,
+            read_head(message),
+            None,  # type: ignore[arg-type]
+            endpoint=found.endpoint,
+            protocol=PROTOCOLS[found.endpoint.protocol],
+            target=target.encode(),
+            method=method.encode(),
+            ids=found.ids,
+        )
+
+    def exchange(self, *headers: tuple[str, str], body: bytes | None = CHAT_REQUEST, **fields: Any) -> Exchange:
+        """Return an exchange that has not begun.
+
+        :param body: None: none of it arrives.
+        """
+        request = self.request(*headers, **fields)
+        if body is not None:
+            request.body.feed_data(body)
+            request.body.feed_eof()
+        record = begin_record("r-1", request.endpoint, request.head.request_id)
+        return Exchange(self.plane, self.settings, self.client, request, record)  # type: ignore[arg-type]
+
+    def begin(self, *headers: tuple[str, str], **fields: Any) -> Exchange:
+        """Run an exchange in the task of the client's connection, as that does, and return it."""
+        exchange = self.exchange(*headers, **fields)
+        self.client.task = start(self._run(exchange), name="client")
+        return exchange
+
+    async def _run(self, exchange: Exchange) -> None:
+        self.may_follow = await exchange.run()
+
+    async def over(self) -> None:
+        """Wait for the end of the exchange that has begun."""
+        assert self.client.task is not None
+        await asyncio.wait([self.client.task], timeout=2)
+        assert self.client.task.done(), "the exchange does not end"
+
+    async def ask(self, *headers: tuple[str, str], **fields: Any) -> Reply:
+        """Run an exchange to its end, and return what the client got."""
+        self.begin(*headers, **fields)
+        await self.over()
+        return await self.reply()
+
+    async def reply(self) -> Reply:
+        """Return the reply that was written to the client so far."""
+        reader = asyncio.StreamReader()
+        reader.feed_data(self.client.transport.written)
+        reader.feed_eof()
+        return await RawClient(reader, None).reply()  # type: ignore[arg-type]
+
+    @property
+    def outcome(self) -> ExchangeOutcome:
+        """The outcome of the one exchange."""
+        (outcome,) = self.outcomes
+        return outcome
+
+    # the failover of one request
+
+    def failover(
+        self,
+        *headers: tuple[str, str],
+        kept: Kept | None = None,
+        target: str = "/v1/chat/completions",
+        method: str = "POST",
+        body: bytes = CHAT_REQUEST,
+        **requirements: Any,
+    ) -> Failover:
+        """Return the failover of a request that was received and understood."""
+        request = self.request(*headers, target=target, method=method)
+        record = begin_record("r-1", request.endpoint, request.head.request_id)
+        wanted = Requirements(**{"model": MODEL, **requirements})
+        return begin_failover(self.plane, self.settings, request, record, body, wanted, kept)
+
+
+def reconfigured(config: Config, **sections: dict[str, Any]) -> Config:
+    """Return *config* with keys of its sections replaced."""
+    changed = {name: msgspec.structs.replace(getattr(config, name), **keys) for name, keys in sections.items()}
+    return msgspec.structs.replace(config, **changed)
