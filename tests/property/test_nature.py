@@ -13,7 +13,7 @@ from nexus.proxy.exchange.expected_response import ExpectedResponse
 from nexus.proxy.exchange.response import Response
 from nexus.proxy.upstream.response_head import ResponseHead
 from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
-from nexus.wire.responses.nature import Asked, Label, error_in, nature_of
+from nexus.wire.responses.nature import ExpectedFormat, Label, error_in, nature_of
 from nexus.wire.streams.event import Event
 from tests.support.dialects import DIALECTS
 
@@ -125,7 +125,7 @@ def verdict(loop, path, content_type, pieces, *, is_stream):
     """Say all that follows from an answer that comes in *pieces*."""
     endpoint = ENDPOINTS[path]
     protocol = PROTOCOLS[endpoint.protocol]
-    asked = Asked(is_stream, endpoint.streams_by_default, endpoint.may_be_text)
+    asked = ExpectedFormat(is_stream, endpoint.streams_by_default, endpoint.may_be_text)
     question = ExpectedResponse(protocol, endpoint, asked, lambda: protocol.open_stream(endpoint))
     answer = Response(loop, loop.create_future(), Connection(), question)
     answer.on_head(ResponseHead(200, [(b"Content-Type", content_type)] if content_type else []))
@@ -162,7 +162,7 @@ def test_an_answer_is_judged_alike_however_its_bytes_are_cut(loop, dialect, is_s
 
 
 @given(
-    asked=st.builds(Asked, st.booleans(), st.booleans(), st.booleans()),
+    asked=st.builds(ExpectedFormat, st.booleans(), st.booleans(), st.booleans()),
     label=st.sampled_from(Label),
     body=st.sampled_from(BODIES) | st.binary(max_size=40),
     at=st.integers(0, 10_000),

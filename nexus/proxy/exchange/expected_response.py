@@ -8,7 +8,7 @@ import msgspec
 
 from nexus.domain.request import Endpoint
 from nexus.wire.protocol import StreamScan, WireProtocol
-from nexus.wire.responses.nature import Asked, Nature
+from nexus.wire.responses.nature import ExpectedFormat, Nature
 
 DOCUMENT_TYPE: Final = b"application/json"
 
@@ -31,7 +31,7 @@ class ExpectedResponse(msgspec.Struct, frozen=True):
 
     protocol: WireProtocol
     endpoint: Endpoint
-    asked: Asked
+    asked: ExpectedFormat
     open_scan: Callable[[], StreamScan]
     """Makes what reads the response, if it is a stream."""
     accept: bytes = b""

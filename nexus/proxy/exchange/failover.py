@@ -33,7 +33,7 @@ from nexus.routing.decision import Reject, Reserved, Saturated
 from nexus.routing.rejections import REST_ON_PROBES, overload, saturation
 from nexus.routing.router import Routing
 from nexus.wire.protocol import StreamScan
-from nexus.wire.responses.nature import Asked
+from nexus.wire.responses.nature import ExpectedFormat
 
 log = structlog.get_logger("nexus.proxy")
 
@@ -251,7 +251,7 @@ class Failover(msgspec.Struct, eq=False):
         expected = ExpectedResponse(
             request.protocol,
             endpoint,
-            Asked(self.requirements.is_stream, endpoint.streams_by_default, endpoint.may_be_text),
+            ExpectedFormat(self.requirements.is_stream, endpoint.streams_by_default, endpoint.may_be_text),
             partial(self._open_scan, attempt),
             head.accept,
         )

@@ -49,8 +49,8 @@ class Nature(Enum):
     """Bytes that are passed on unread."""
 
 
-class Asked(msgspec.Struct, frozen=True, gc=False):
-    """What the request says about its answer."""
+class ExpectedFormat(msgspec.Struct, frozen=True, gc=False):
+    """The format of an answer that the request implies."""
 
     is_stream: bool = False
     takes_lines: bool = False
@@ -100,7 +100,7 @@ def label_of(content_type: bytes) -> Label:
     return next((label for family, label in _LABELS_OF_FAMILIES if essence.startswith(family)), Label.UNKNOWN)
 
 
-def nature_of(asked: Asked, label: Label, beginning: bytes, *, is_all: bool = False) -> Nature | None:
+def nature_of(expected: ExpectedFormat, label: Label, beginning: bytes, *, is_all: bool = False) -> Nature | None:
     """Return the kind of an answer that begins with *beginning*; None when more bytes are needed.
 
     The result does not depend on how the body was cut: further bytes never change one that is not None.
@@ -114,46 +114,48 @@ def nature_of(asked: Asked, label: Label, beginning: bytes, *, is_all: bool = Fa
         return _nature_by_label(label)
     opening = beginning[at : at + 1]
     if opening == b"{":
-        if not asked.takes_lines and label is not Label.LINES:
+        if not expected.takes_lines and label is not Label.LINES:
             return Nature.DOCUMENT
-        return _nature_of_lines(asked, label, beginning, at, is_all=is_all)
+        return _nature_of_lines(expected, label, beginning, at, is_all=is_all)
     if opening == b"[":
         return Nature.DOCUMENT
     if opening == b":":
-        return Nature.EVENTS if label is Label.EVENTS or not asked.may_be_text else _nature_by_label(label)
+        return Nature.EVENTS if label is Label.EVENTS or not expected.may_be_text else _nature_by_label(label)
     if opening == b"<":
-        return _nature_of_markup(asked, label, beginning[at:], is_all=is_all)
+        return _nature_of_markup(expected, label, beginning[at:], is_all=is_all)
     if _FIELD.match(beginning, at):
         # A transcript may begin like a field of an event.
-        return Nature.EVENTS if label is Label.EVENTS or not _is_any_text(asked, label) else Nature.DOCUMENT
+        return Nature.EVENTS if label is Label.EVENTS or not _is_any_text(expected, label) else Nature.DOCUMENT
     if not is_all and _is_begun(beginning[at:], _FIELDS):
         return None
     return _nature_by_label(label)
 
 
-def _nature_of_lines(asked: Asked, label: Label, beginning: bytes, at: int, *, is_all: bool) -> Nature | None:
+def _nature_of_lines(
+    expected: ExpectedFormat, label: Label, beginning: bytes, at: int, *, is_all: bool
+) -> Nature | None:
     """Distinguish JSON lines, which were requested or declared, from a document."""
     if not _LINE_OBJECT.match(beginning, at):
         # Only the next byte distinguishes a line from a pretty-printed document.
         is_undecided = not is_all and not beginning[at + 1 :].strip(b" \t")
         return None if is_undecided else Nature.DOCUMENT
-    if asked.takes_lines and label is Label.LINES:
+    if expected.takes_lines and label is Label.LINES:
         return Nature.LINES
     end = beginning.find(b"\n", at)
-    if end < 0 or not (asked.takes_lines or beginning[end:].strip()):
+    if end < 0 or not (expected.takes_lines or beginning[end:].strip()):
         return Nature.DOCUMENT if is_all else None
     line = read(_LINE, beginning[at:end])
-    if not asked.takes_lines:
+    if not expected.takes_lines:
         # Lines that were not requested, unless the object is the beginning of a document.
         return Nature.DOCUMENT if line is None else Nature.LINES
     # A first line that ends the answer is the whole answer, with the same bytes as a document.
     return Nature.DOCUMENT if line is None or line.done or is_given(line.error) else Nature.LINES
 
 
-def _nature_of_markup(asked: Asked, label: Label, beginning: bytes, *, is_all: bool) -> Nature | None:
-    if label is Label.PAGE or (_PAGE.match(beginning) and not _is_any_text(asked, label)):
+def _nature_of_markup(expected: ExpectedFormat, label: Label, beginning: bytes, *, is_all: bool) -> Nature | None:
+    if label is Label.PAGE or (_PAGE.match(beginning) and not _is_any_text(expected, label)):
         return Nature.PAGE
-    if not is_all and _is_begun(beginning.lower(), _PAGES) and not _is_any_text(asked, label):
+    if not is_all and _is_begun(beginning.lower(), _PAGES) and not _is_any_text(expected, label):
         return None
     return _nature_by_label(label)
 
@@ -175,8 +177,8 @@ _NATURES: Final[Mapping[Label, Nature]] = {
 """The kind of an answer whose first bytes do not decide it."""
 
 
-def _is_any_text(asked: Asked, label: Label) -> bool:
-    return asked.may_be_text and not asked.is_stream and label is not Label.EVENTS
+def _is_any_text(expected: ExpectedFormat, label: Label) -> bool:
+    return expected.may_be_text and not expected.is_stream and label is not Label.EVENTS
 
 
 def _is_begun(text: bytes, words: tuple[bytes, ...]) -> bool:

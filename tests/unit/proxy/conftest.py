@@ -14,7 +14,7 @@ from nexus.proxy.upstream.connection import UpstreamConnection
 from nexus.routing.decision import Reserved
 from nexus.testing.builders import make_backend
 from nexus.wire.protocols import PROTOCOLS
-from nexus.wire.responses.nature import Asked
+from nexus.wire.responses.nature import ExpectedFormat
 from nexus.wire.streams.event import Event
 from nexus.wire.streams.event_buffer import EventTooLargeError
 from tests.support.fakes import FakeClient, FakeSink, FakeTransport
@@ -109,7 +109,7 @@ def ask(scan):
     """A question whose streamed answers are watched by the scan of this test."""
 
     def ask(is_stream, *, endpoint=CHAT, accept=b"application/json"):
-        asked = Asked(is_stream, endpoint.streams_by_default, endpoint.may_be_text)
+        asked = ExpectedFormat(is_stream, endpoint.streams_by_default, endpoint.may_be_text)
         return ExpectedResponse(PROTOCOLS[endpoint.protocol], endpoint, asked, lambda: scan, accept)
 
     return ask

@@ -2,13 +2,21 @@
 
 import pytest
 
-from nexus.wire.responses.nature import MAX_UNDECIDED_BYTES, Asked, Label, Nature, error_in, label_of, nature_of
+from nexus.wire.responses.nature import (
+    MAX_UNDECIDED_BYTES,
+    ExpectedFormat,
+    Label,
+    Nature,
+    error_in,
+    label_of,
+    nature_of,
+)
 
-STREAM = Asked(is_stream=True)
-PLAIN = Asked()
-LINES_STREAM = Asked(is_stream=True, takes_lines=True)
-LINES_PLAIN = Asked(takes_lines=True)
-SPEECH = Asked(may_be_text=True)
+STREAM = ExpectedFormat(is_stream=True)
+PLAIN = ExpectedFormat()
+LINES_STREAM = ExpectedFormat(is_stream=True, takes_lines=True)
+LINES_PLAIN = ExpectedFormat(takes_lines=True)
+SPEECH = ExpectedFormat(may_be_text=True)
 ANY_JSON = (STREAM, PLAIN)
 
 LINE = b'{"model":"m","message":{"content":"a"},"done":false}\n'
@@ -42,7 +50,7 @@ TABLE = [
     *((SPEECH, Label.TEXT, start, Nature.DOCUMENT) for start in (b"data: a", b": a", b"<html", b"WEBVTT\n")),
     *((SPEECH, Label.UNKNOWN, start, Nature.OPAQUE) for start in (b": a", b"\x00\x01", b"RIFF")),
     (SPEECH, Label.EVENTS, b"data: {}\n\n", Nature.EVENTS),
-    (Asked(is_stream=True, may_be_text=True), Label.TEXT, b"data: {}\n\n", Nature.EVENTS),
+    (ExpectedFormat(is_stream=True, may_be_text=True), Label.TEXT, b"data: {}\n\n", Nature.EVENTS),
     # Sound and pictures may begin with anything.
     *((asked, Label.OPAQUE, start, Nature.OPAQUE) for asked in (*ANY_JSON, SPEECH)
       for start in (b"", b"data: a", b'{"a"', b"<html", b": a")),
