@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Final, Generic, TypeVar
 
 from nexus.errors import RequestError
-from nexus.proxy.exchange.queue_counts import QueueCounts
+from nexus.observability.metrics.histogram import WAIT_BUCKETS_S, Histogram
 
 T = TypeVar("T")
 
@@ -19,6 +19,22 @@ MAX_TRIED_AT_ONCE: Final = 64
 """Waiters that try in one step of the event loop; each try runs the whole router."""
 USUAL_WAIT_S: Final = 30.0
 """How long a full queue is taken to last when no longest wait is configured."""
+
+
+class QueueCounts:
+    """Counts the requests in the queue: each of those that were enqueued waits, or has left in one of three ways."""
+
+    __slots__ = ("drained", "enqueued", "left", "timed_out", "waits")
+
+    def __init__(self) -> None:
+        self.enqueued = 0
+        self.drained = 0
+        """Those that were given a slot."""
+        self.timed_out = 0
+        self.left = 0
+        """Those whose client left, that the shutdown ended, or that no backend can answer any more."""
+        self.waits = Histogram(WAIT_BUCKETS_S)
+        """The waits of all that have left the queue, in seconds."""
 
 
 class _Waiter(Generic[T]):
