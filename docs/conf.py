@@ -16,6 +16,6 @@ extensions = ["sphinx.ext.autodoc", "generated"]
 exclude_patterns = ["_build"]
 nitpicky = False
 html_theme = "alabaster"
-html_theme_options = {"description": "One door in front of a fleet of LLM servers", "fixed_sidebar": True}
+html_theme_options = {"description": "An HTTP proxy in front of a fleet of LLM servers", "fixed_sidebar": True}
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"

@@ -1,4 +1,4 @@
-"""The ``generated`` directive: tables of the reference that are read off the code, so that they cannot be wrong."""
+"""The ``generated`` directive: tables of the reference that are generated from the code."""
 
 import inspect
 import re
@@ -24,14 +24,14 @@ from nexus.wire.protocols import EVERY
 
 OWN_WORDS: Mapping[int, str] = {
     id(nexus.api.AdminReply): "An HTTP status, a content type and a body.",
-    id(nexus.api.Zone): "``restricted``, where data that must stay in the house may go, or ``open``, where it may not.",
+    id(nexus.api.Zone): "``restricted``, where restricted data may go, or ``open``, where it may not.",
     id(nexus.api.hookimpl): "Marks a function as your implementation of the hook of its name.",
 }
-"""Of what has no docstring of its own."""
+"""Descriptions of names without a docstring."""
 
 
 class Generated(SphinxDirective):
-    """``.. generated:: kinds`` puts in what :data:`TABLES` makes of ``kinds``."""
+    """``.. generated:: kinds`` inserts the table ``kinds`` of :data:`TABLES`."""
 
     required_arguments = 1
 
@@ -46,19 +46,19 @@ def api() -> str:
 
 
 def summary(thing: Any) -> str:
-    """Return the first paragraph of what *thing* says of itself, without roles, which lead nowhere from here."""
+    """Return the first paragraph of the docstring of *thing*, without roles, which do not resolve here."""
     text = OWN_WORDS.get(id(thing), inspect.getdoc(thing) or "").partition("\n\n")[0]
     return re.sub(r":\w+:`[~]?([^`]+)`", r"``\1``", text)
 
 
 def promises() -> str:
-    """One line for each promise of every stage."""
+    """One line for each rule of the contract of stages."""
     names = [name for name in vars(ReconcilerContract) if name.startswith("test_")]
     return "\n".join(f"- {name.removeprefix('test_').replace('_', ' ')}" for name in names)
 
 
 def statuses() -> str:
-    """One row for each meaning that the status of a backend can have."""
+    """One row for each meaning of a backend's status."""
     rows = [
         (
             ", ".join(str(status) for status, own in CERTAIN.items() if own is meaning) or "any other from 400 on",
@@ -66,20 +66,20 @@ def statuses() -> str:
         )
         for meaning, consequence in CONSEQUENCES.items()
     ]
-    return table(("Status of a backend", "What follows"), rows)
+    return table(("Status of a backend", "Consequence"), rows)
 
 
 CONSEQUENCES: Mapping[StatusMeaning, str] = {
-    StatusMeaning.CLIENT_FAULT: "goes to the client as it is: the request is wrong wherever it is sent. A 404, or the"
-    " 400 of a llama.cpp in router mode, that says that the *model* is unknown is tried elsewhere",
-    StatusMeaning.CREDENTIALS: "another backend is asked, at no cost; where the key is the configured one, the backend"
-    " is misconfigured (a 403 only three times in a row)",
-    StatusMeaning.BUSY: "another backend is asked, at no cost; ``Retry-After`` is kept to",
+    StatusMeaning.CLIENT_FAULT: "is sent to the client unchanged: the request is invalid everywhere. A 404, or the"
+    " 400 of a llama.cpp in router mode, for an unknown *model* is tried elsewhere",
+    StatusMeaning.CREDENTIALS: "another backend is asked, at no cost; if the key was the configured one, the backend"
+    " is misconfigured (for 403, only after three in a row)",
+    StatusMeaning.BUSY: "another backend is asked, at no cost; ``Retry-After`` is honoured",
     StatusMeaning.NOT_SUPPORTED: "another backend is asked, at no cost; this one is avoided for that endpoint and model"
     " until it restarts or lists other models",
-    StatusMeaning.FAILED: "another backend is asked, within the share of traffic that retries may be, unless the"
-    " request may not be sent twice (``retry_unsafe = false``); it counts against this one. A 500 is tried on one other"
-    " backend only. A 503 with ``Retry-After`` is a refusal, like 429",
+    StatusMeaning.FAILED: "another backend is asked, within the retry budget, unless the request may not be sent"
+    " twice (``retry_unsafe = false``); the failure counts against this one. A 500 is tried on only one other backend. A"
+    " 503 with ``Retry-After`` is a refusal, like 429",
 }
 
 
@@ -126,12 +126,12 @@ _MODEL_STANDS: Mapping[str, str] = {
 
 
 def headers_not_for_backends() -> str:
-    """One row for each request header that is not sent on as it came."""
+    """One row for each request header that is not forwarded unchanged."""
     return _headers(header_rules.NOT_FOR_BACKENDS, header_rules.NOT_FOR_BACKENDS_PREFIXES)
 
 
 def headers_not_for_clients() -> str:
-    """One row for each response header that does not go on."""
+    """One row for each response header that is not forwarded."""
     return _headers(header_rules.NOT_FOR_CLIENTS, header_rules.NOT_FOR_CLIENTS_PREFIXES)
 
 
@@ -229,6 +229,6 @@ TABLES: Mapping[str, Callable[[], str]] = {
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Make the directive known."""
+    """Register the directive."""
     app.add_directive("generated", Generated)
     return {"parallel_read_safe": True}

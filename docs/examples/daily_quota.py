@@ -1,4 +1,4 @@
-"""Gives no backend more requests a day than its subscription has: counts them, also across restarts and workers."""
+"""Limits each backend to the daily requests of its subscription, counted across restarts and workers."""
 
 import asyncio
 from collections import Counter
@@ -26,40 +26,39 @@ class QuotaConfig(PluginConfig):
     """The ``[plugins.daily_quota]`` table."""
 
     requests: Mapping[str, int] = {}
-    """By backend, how many requests a day; who is not named has no limit."""
+    """The daily limit of each backend; a backend that is not listed has no limit."""
     every_seconds: float = 5.0
-    """How often this process and the store tell each other what they have counted."""
+    """How often this process synchronizes its counts with the store."""
     must_last: bool = False
-    """Whether a restart must not forget what was counted."""
+    """Whether the counts must survive a restart."""
 
 
-Tally = tuple[date, str]
-"""A day and a backend's name."""
+DayAndBackend = tuple[date, str]
 
 
 class Counts:
-    """Kept in the state, so that stage, observer and service share it and reloads keep it."""
+    """Lives in the state, so that stage, observer and service share it and reloads keep it."""
 
     def __init__(self) -> None:
-        self.saved: dict[Tally, int] = {}
-        """What all workers together had counted when the store was asked last."""
-        self.on_the_way: Counter[Tally] = Counter()
-        """What the store has been told and has not answered yet."""
-        self.unsaved: Counter[Tally] = Counter()
-        """What this process has counted since."""
+        self.saved: dict[DayAndBackend, int] = {}
+        """The total of all workers, when the store was last asked."""
+        self.in_transit: Counter[DayAndBackend] = Counter()
+        """Being added to the store."""
+        self.unsaved: Counter[DayAndBackend] = Counter()
+        """Counted by this process since then."""
 
     def used(self, day: date, backend: str) -> int:
         """Return how often *backend* was asked that day, as far as this process knows."""
-        tally = (day, backend)
-        return self.saved.get(tally, 0) + self.on_the_way[tally] + self.unsaved[tally]
+        key = (day, backend)
+        return self.saved.get(key, 0) + self.in_transit[key] + self.unsaved[key]
 
 
 class DailyQuota(Reconciler):
-    """Excludes backends that have answered all that they answer in a day."""
+    """Excludes backends whose requests of the day are used up."""
 
     name = "daily-quota"
     priority = Priority.BUDGET + 10
-    on_error = "reject"  # what goes beyond a quota costs money
+    on_error = "reject"  # requests beyond a quota cost money
 
     def __init__(self, config: QuotaConfig, counts: Counts) -> None:
         self._config = config
@@ -75,7 +74,7 @@ class DailyQuota(Reconciler):
 
 
 class Bookkeeper:
-    """Brings what this process counts into the store, and what others count back."""
+    """Adds the counts of this process to the store, and reads the total of all workers."""
 
     def __init__(self, config: QuotaConfig, counts: Counts, store: Store) -> None:
         self._config = config
@@ -84,7 +83,7 @@ class Bookkeeper:
 
     @asynccontextmanager
     async def running(self) -> AsyncGenerator[None]:
-        await self.exchange()  # before the first request: what was used before a restart counts too
+        await self.exchange()  # before the first request, to include requests before a restart
         task = tasks.keep_running(self._refresh, name="daily-quota")
         try:
             yield
@@ -98,22 +97,20 @@ class Bookkeeper:
             await self.exchange()
 
     async def exchange(self) -> None:
-        """Add what is new to the store; what it answers is the sum of all workers."""
+        """Add new counts to the store, which returns the total of all workers."""
         counts, today = self._counts, datetime.now(UTC).date()
-        # Taken before the store is waited for: at a reload two services run for a moment, and none adds it twice.
+        # Taken before the await: at a reload two services run for a moment, and must not add the same counts.
         new, counts.unsaved = counts.unsaved, Counter()
-        counts.on_the_way += new
-        tallies = {(today, backend) for backend in self._config.requests} | new.keys()
+        counts.in_transit += new
+        keys = {(today, backend) for backend in self._config.requests} | new.keys()
         try:
-            totals = await self._store.apply(
-                [Add(f"daily_quota/{day}/{name}", new[day, name]) for day, name in tallies]
-            )
-            counts.saved = {tally: int(total or 0) for tally, total in zip(tallies, totals, strict=True)}
+            totals = await self._store.apply([Add(f"daily_quota/{day}/{name}", new[day, name]) for day, name in keys])
+            counts.saved = {key: int(total or 0) for key, total in zip(keys, totals, strict=True)}
         except StoreError:
-            counts.unsaved += new  # nothing has changed there; the next time adds it
+            counts.unsaved += new  # the store has not changed; add them next time
             raise
         finally:
-            counts.on_the_way -= new
+            counts.in_transit -= new
 
 
 @hookimpl

@@ -1,11 +1,11 @@
-"""A store in a dict, ``[store] kind = "dict"``: the shortest that keeps every promise of a store."""
+"""A store in a dict, ``[store] kind = "dict"``: the shortest that passes the contract of stores."""
 
 from collections.abc import Callable, Sequence
 from decimal import Context, Decimal, Inexact, InvalidOperation
 
 from nexus.api import Add, Delete, Put, Store, StoreConfig, StoreError, hookimpl
 
-MOST = 1000
+MAX_ITEMS = 1000
 EXACT = Context(prec=60, traps=[Inexact, InvalidOperation])
 
 
@@ -26,16 +26,16 @@ class DictStore(Store):
     async def get(self, key: str) -> bytes | None:
         return self._opened().get(key)
 
-    async def scan(self, prefix: str, *, after: str = "", limit: int = MOST) -> tuple[tuple[str, bytes], ...]:
+    async def scan(self, prefix: str, *, after: str = "", limit: int = MAX_ITEMS) -> tuple[tuple[str, bytes], ...]:
         found = [(k, v) for k, v in sorted(self._opened().items()) if k.startswith(prefix) and k > after]
-        return tuple(found[: max(0, min(limit, MOST))])
+        return tuple(found[: max(0, min(limit, MAX_ITEMS))])
 
     async def apply(self, changes: Sequence[Put | Delete | Add]) -> tuple[Decimal | None, ...]:
-        if len(changes) > MOST:
-            raise ValueError(f"{len(changes)} changes in one batch; the limit is {MOST}")
+        if len(changes) > MAX_ITEMS:
+            raise ValueError(f"{len(changes)} changes in one batch; the limit is {MAX_ITEMS}")
         entries = dict(self._opened())
         totals = tuple(change_one(entries, change) for change in changes)
-        # Only now can nothing fail any more.
+        # Only now, when nothing can fail any more.
         self._entries = entries
         return totals
 

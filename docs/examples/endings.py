@@ -11,7 +11,7 @@ from nexus.api import AdminReply, AdminRoute, ExchangeOutcome, hookimpl
 
 @hookimpl
 def nexus_exchange_finished(outcome: ExchangeOutcome, state: dict[str, Any]) -> None:
-    # In the state, so that a reload does not begin anew. There are few endings: this cannot grow.
+    # In the state, so that a reload keeps it. There are few endings, so it stays small.
     state.setdefault("endings", Counter())[outcome.ending] += 1
 
 

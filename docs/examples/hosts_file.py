@@ -1,4 +1,4 @@
-"""Finds backends in a text file of URLs, one a line, which may change at any time."""
+"""Finds backends in a text file of URLs, one per line, which may change at any time."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -15,7 +15,7 @@ class HostsConfig(PluginConfig):
 
 
 class HostsFile(Discoverer):
-    """Looks into the file every few seconds."""
+    """Reads the file every few seconds."""
 
     name = "hosts-file"
 
@@ -24,7 +24,7 @@ class HostsFile(Discoverer):
 
     async def watch(self) -> AsyncGenerator[tuple[Discovered, ...], None]:
         while True:
-            # In a thread, because a file may lie on a network: the event loop waits for nobody.
+            # In a thread: the file may be on a network, and must not block the event loop.
             text = await asyncio.to_thread(Path(self._config.path).read_text)
             yield tuple(Discovered(name=url.rpartition("/")[2], url=url) for url in text.split())
             await asyncio.sleep(self._config.every_seconds)

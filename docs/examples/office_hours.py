@@ -1,4 +1,4 @@
-"""Keeps requests off cloud backends outside office hours, unless the policy of the model lets them."""
+"""Keeps requests off cloud backends outside office hours, unless the policy of the model allows it."""
 
 from datetime import UTC, datetime
 from typing import Annotated, ClassVar
@@ -12,7 +12,7 @@ Hour = Annotated[int, Meta(ge=0, le=24)]
 
 
 class OfficeKeys(PolicyKeys, frozen=True):
-    """What it adds to ``[[routing.policies]]``."""
+    """The key that it adds to ``[[routing.policies]]``."""
 
     at_night: bool = False
     """Whether these models may use the cloud at any hour."""
@@ -44,7 +44,7 @@ class OfficeHours(Reconciler):
 
     def reconcile(self, intent: RoutingIntent) -> None:
         policies: tuple[OfficeKeys, ...] = intent.policies_of("office_hours")
-        # Of several policies all hold at once: each must allow it.
+        # If several policies apply, each must allow it.
         is_allowed = bool(policies) and all(keys.at_night for keys in policies)
         if is_allowed or is_open(self._config, intent.received_at):
             return

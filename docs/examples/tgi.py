@@ -1,4 +1,4 @@
-"""Knows one more kind of server: ``type = "tgi"`` in a ``[[backends]]`` table."""
+"""Adds a kind of server: ``type = "tgi"`` in a ``[[backends]]`` table."""
 
 import msgspec
 
@@ -6,14 +6,14 @@ from nexus.api import BackendKind, ModelFacts, ModelListing, hookimpl
 
 
 class Served(msgspec.Struct):
-    """What the server says of the one model that it has; unknown fields are skipped."""
+    """The server's description of its only model; unknown fields are skipped."""
 
     model_id: str
     max_total_tokens: int
 
 
 def decode(body: bytes) -> tuple[ModelFacts, ...]:
-    """Return the model; msgspec raises a ValueError when the answer is no such thing."""
+    """Return the model; msgspec raises a ValueError if the answer is invalid."""
     served = msgspec.json.decode(body, type=Served)
     return (ModelFacts(name=served.model_id, context_length=served.max_total_tokens),)
 

@@ -1,4 +1,4 @@
-"""The plugin keeps requests off the cloud at night, in a running proxy too, and its stage what every stage promises."""
+"""The plugin keeps requests off the cloud at night, also in a running proxy, and its stage passes the contract."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -36,7 +36,7 @@ def test_cloud_backends_rest_at_night(intent, hour, left):
     assert asked.candidates == left
 
 
-def test_a_running_proxy_asks_somebody_else(nexus, fake_backend):
+def test_a_running_proxy_asks_another_backend(nexus, fake_backend):
     gpu, cloud = fake_backend("gpu-1", priority=90), fake_backend("openai", zone="open", priority=10)
     running = nexus(gpu, cloud, config=CLOSED, plugins=[Path(office_hours.__file__)])
 
@@ -47,7 +47,7 @@ def test_a_running_proxy_asks_somebody_else(nexus, fake_backend):
     assert cloud.prompts == ()
 
 
-def test_when_nobody_else_is_left_the_client_learns_why(nexus, fake_backend, capture_events):
+def test_when_no_other_backend_is_left_the_client_learns_why(nexus, fake_backend, capture_events):
     running = nexus(fake_backend("openai", zone="open"), config=CLOSED, plugins=[Path(office_hours.__file__)])
 
     answer = running.chat()

@@ -1,4 +1,4 @@
-"""The plugin keeps requests off the cloud at night, and its stage the promises of every stage."""
+"""The plugin keeps requests off the cloud at night, and its stage passes the contract of stages."""
 
 from nexus.api import Reconciler
 from nexus.testing.reconciler_contract import ReconcilerContract
