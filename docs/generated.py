@@ -70,16 +70,16 @@ def statuses() -> str:
 
 
 CONSEQUENCES: Mapping[StatusMeaning, str] = {
-    StatusMeaning.CLIENT_FAULT: "is sent to the client unchanged: the request is invalid everywhere. A 404, or the"
-    " 400 of a llama.cpp in router mode, for an unknown *model* is tried elsewhere",
+    StatusMeaning.CLIENT_FAULT: "is sent to the client unchanged: the request is invalid everywhere. A 404, or"
+    " the 400 of a llama.cpp in router mode, for an unknown *model* is tried elsewhere",
     StatusMeaning.CREDENTIALS: "another backend is asked, at no cost; if the key was the configured one, the backend"
     " is misconfigured (for 403, only after three in a row)",
     StatusMeaning.BUSY: "another backend is asked, at no cost; ``Retry-After`` is honoured",
     StatusMeaning.NOT_SUPPORTED: "another backend is asked, at no cost; this one is avoided for that endpoint and model"
     " until it restarts or lists other models",
     StatusMeaning.FAILED: "another backend is asked, within the retry budget, unless the request may not be sent"
-    " twice (``retry_unsafe = false``); the failure counts against this one. A 500 is tried on only one other backend. A"
-    " 503 with ``Retry-After`` is a refusal, like 429",
+    " twice (``retry_unsafe = false``); the failure counts against this one. A 500 is tried on only one other"
+    " backend. A 503 with ``Retry-After`` is a refusal, like 429",
 }
 
 

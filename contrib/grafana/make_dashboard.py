@@ -1,6 +1,6 @@
 """Prints the dashboard that Grafana imports: ``python contrib/grafana/make_dashboard.py > contrib/grafana/nexus.json``.
 
-What is on it is in panels.py; here that becomes Grafana's JSON. It needs nothing but Python.
+The panels are defined in panels.py; this script turns them into Grafana's JSON. It needs only Python.
 """
 
 import json
@@ -21,7 +21,7 @@ VARIABLES = (
 
 
 def dashboard() -> dict[str, object]:
-    """Return the whole of it."""
+    """Return the whole dashboard."""
     return {
         "uid": "nexus-proxy",
         "title": "Nexus",
@@ -115,7 +115,7 @@ def _panel(panel: Panel, *, number: int, place: dict[str, int]) -> dict[str, obj
         "id": number,
         "type": panel.kind,
         "title": panel.title,
-        "description": panel.says,
+        "description": panel.description,
         "datasource": DATASOURCE,
         "gridPos": place,
         "targets": [_target(query, chr(ord("A") + n), panel) for n, query in enumerate(panel.queries)],
@@ -139,8 +139,8 @@ def _field(panel: Panel) -> dict[str, object]:
     field: dict[str, object] = {"unit": panel.unit, "custom": _drawing(panel)}
     if panel.kind == "timeseries":
         field["min"] = 0
-    if panel.most is not None:
-        field["max"] = panel.most
+    if panel.maximum is not None:
+        field["max"] = panel.maximum
     if panel.words:
         options = {str(number): {"text": text, "color": colour} for number, text, colour in panel.words}
         field["mappings"] = [{"type": "value", "options": options}]

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 HEIGHT = 8
-"""Of most panels; a screen is some 30 high."""
+"""The height of most panels; a screen is about 30 high."""
 
 JOB = 'job=~"$job",instance=~"$instance"'
 MODEL = f'{JOB},model=~"$model"'
@@ -14,27 +14,27 @@ FAILED = 'result=~"failed|truncated|stalled|rejected|shut_down",status!~"4.."'
 
 
 class Query(NamedTuple):
-    """One line, or one for each value of the labels that its legend names."""
+    """One line, or one for each value of the labels in its legend."""
 
     expr: str
     legend: str
 
 
 class Panel(NamedTuple):
-    """One picture."""
+    """One panel."""
 
     title: str
     unit: str
-    says: str
-    """What one reads off it, and what to do."""
+    description: str
+    """What it shows, and what to do."""
     queries: tuple[Query, ...]
     kind: str = "timeseries"
     width: int = 8
     stacked: bool = False
-    most: float | None = None
-    """The top of the axis; None: whatever there is."""
+    maximum: float | None = None
+    """The top of the axis; None: automatic."""
     words: tuple[tuple[int, str, str], ...] = ()
-    """What numbers are called, and their colours."""
+    """Names of numbers, and their colours."""
 
 
 class Row(NamedTuple):
@@ -110,7 +110,7 @@ GLANCE = Row(
         Panel(
             "Requests",
             "reqps",
-            "Requests to models that came to their end.",
+            "Finished requests to models.",
             (total("nexus_requests_total", BOTH, "requests"),),
             "stat",
             4,
@@ -148,29 +148,28 @@ TRAFFIC = Row(
         Panel(
             "Requests by status",
             "reqps",
-            "What clients were sent. 499: they left before that.",
+            "The statuses that clients got. 499: they left before.",
             (rates("nexus_requests_total", BOTH, "status"),),
             stacked=True,
         ),
         Panel(
             "Requests by result",
             "reqps",
-            "What came of them: a stream that breaks after 200 is truncated, what a stage refuses is rejected.",
+            "A stream that breaks after 200 is truncated; a request that a stage refuses is rejected.",
             (rates("nexus_requests_total", BOTH, "result"),),
             stacked=True,
         ),
         Panel(
             "Errors by code",
             "reqps",
-            "Errors of Nexus's own, by the codes of the reference; an error that a backend said itself is only in the "
-            "statuses.",
+            "Errors reported by Nexus, by code; a backend's own error is only in the statuses.",
             (rates("nexus_errors_total", MODEL, "error_type"),),
         ),
         Panel(
             "Retries, failovers, fallbacks",
             "reqps",
-            "Further attempts by how the one before failed; requests that another backend then answered well; requests "
-            "that another model was asked for.",
+            "Further attempts by the previous failure; requests that another backend then answered; requests "
+            "for which a fallback model was asked.",
             (
                 Query(f"sum by (reason) (rate(nexus_retries_total{{{JOB}}}{RATE}))", "retry: {{reason}}"),
                 Query(f"sum by (reason) (rate(nexus_failovers_total{{{JOB}}}{RATE}))", "failover: {{reason}}"),
@@ -180,22 +179,21 @@ TRAFFIC = Row(
         Panel(
             "Requests by backend",
             "reqps",
-            "Who answered; none: nobody was asked.",
+            "The backend that answered; none: no backend was asked.",
             (rates("nexus_requests_total", BOTH, "backend"),),
             stacked=True,
         ),
         Panel(
             "Requests by model",
             "reqps",
-            "The name under which a backend was asked; other: names that clients made up.",
+            "The name that was sent to the backend; other: unknown names.",
             (rates("nexus_requests_total", BOTH, "model"),),
             stacked=True,
         ),
         Panel(
-            "Turned away, left early",
+            "Refused at once, left early",
             "reqps",
-            "Requests that were refused at the door, in no other figure; clients that left, by the phase in which they "
-            "did.",
+            "Requests that failed the access checks, which no other panel includes; clients that left, by phase.",
             (
                 Query(f"sum by (reason) (rate(nexus_rejected_total{{{JOB}}}{RATE}))", "refused: {{reason}}"),
                 Query(f"sum by (phase) (rate(nexus_client_disconnects_total{{{JOB}}}{RATE}))", "left in {{phase}}"),
@@ -204,7 +202,7 @@ TRAFFIC = Row(
         Panel(
             "Requests by endpoint",
             "reqps",
-            "What clients call, and whether they want a stream.",
+            "The endpoints that clients use, and whether they request a stream.",
             (
                 Query(
                     f"sum by (endpoint, stream) (rate(nexus_endpoint_requests_total{{{JOB}}}{RATE}))",
@@ -215,7 +213,7 @@ TRAFFIC = Row(
         Panel(
             "Tokens",
             "short",
-            "Tokens a second as the backends count them.",
+            "Tokens per second, as counted by the backends.",
             (rates("nexus_tokens_total", BOTH, "type"),),
         ),
         Panel(
@@ -236,13 +234,13 @@ LATENCY = Row(
         Panel(
             "Time to first token",
             "s",
-            "Of streams, from a request's first byte to the first content, waiting and retries included.",
+            "For streams, from the first byte of a request to the first content, including waiting and retries.",
             quantiles("nexus_time_to_first_token_seconds", BOTH),
         ),
         Panel(
             "Duration",
             "s",
-            "Of whole requests, streamed or not.",
+            "The duration of whole requests, streamed or not.",
             quantiles("nexus_request_duration_seconds", BOTH),
         ),
         Panel(
@@ -254,7 +252,7 @@ LATENCY = Row(
         Panel(
             "Time to first token by backend (p95)",
             "s",
-            "Who is slow to begin.",
+            "Which backend is slow to begin.",
             (quantile_by(0.95, "nexus_time_to_first_token_seconds", BOTH, "backend"),),
         ),
         Panel(
@@ -264,9 +262,9 @@ LATENCY = Row(
             (quantile_by(0.95, "nexus_time_to_first_token_seconds", BOTH, "model"),),
         ),
         Panel(
-            "Tokens a second of one stream (median)",
+            "Tokens per second of one stream (median)",
             "short",
-            "How quickly each backend writes.",
+            "The generation speed of each backend.",
             (quantile_by(0.5, "nexus_tokens_per_second", BACKEND, "backend"),),
         ),
     ),
@@ -278,7 +276,7 @@ FLEET = Row(
         Panel(
             "Health",
             "short",
-            "Whether each backend may be given requests. /admin/backends has the last error of each.",
+            "The status of each backend. /admin/backends has the last error of each.",
             (Query(f'max by (backend) (nexus_backend_status{{{BACKEND},status="healthy"}})', "{{backend}}"),),
             "state-timeline",
             12,
@@ -287,7 +285,7 @@ FLEET = Row(
         Panel(
             "Breaker",
             "short",
-            "Open: recent requests failed, and it is given none. Half open: one at a time.",
+            "Open: recent requests failed, and it gets none. Half open: one at a time.",
             (
                 Query(
                     f'max by (backend) (2 * nexus_breaker_state{{{BACKEND},state="open"}}'
@@ -302,13 +300,13 @@ FLEET = Row(
         Panel(
             "In flight",
             "short",
-            "Requests under way at each backend.",
+            "Requests running at each backend.",
             (gauges("nexus_pending_requests", BACKEND, "backend"),),
         ),
         Panel(
             "Slots in use",
             "percentunit",
-            "Of those that each backend has; at 100 % requests wait.",
+            "The used share of each backend's slots; at 100 %, requests wait.",
             (
                 Query(
                     f"sum by (backend) (nexus_pending_requests{{{BACKEND}}})"
@@ -316,27 +314,27 @@ FLEET = Row(
                     "{{backend}}",
                 ),
             ),
-            most=1,
+            maximum=1,
         ),
         Panel(
             "Failed attempts",
             "reqps",
-            "Times that a backend was asked in vain, by what went wrong.",
+            "Failed attempts at a backend, by fault.",
             (rates("nexus_attempt_failures_total", BACKEND, "backend", "fault"),),
         ),
         Panel(
             "Queue",
             "short",
-            "Requests that wait because all backends that would do are at their limit.",
+            "Requests that wait because all suitable backends are at their limit.",
             (
                 summed("nexus_queue_depth", JOB, "waiting"),
                 summed("nexus_queue_max_size", JOB, "at most"),
             ),
         ),
         Panel(
-            "What became of those that waited",
+            "Results of waiting",
             "reqps",
-            "Drained: they got a slot. Timed out: they waited for too long, so more slots or backends are needed.",
+            "Drained: the request got a slot. Timed out: it waited too long, so more slots or backends are needed.",
             (
                 total("nexus_queue_enqueued_total", JOB, "began to wait"),
                 total("nexus_queue_drained_total", JOB, "drained"),
@@ -347,19 +345,19 @@ FLEET = Row(
         Panel(
             "Time in the queue",
             "s",
-            "However it ended.",
+            "In all cases.",
             quantiles("nexus_queue_wait_seconds", JOB),
         ),
         Panel(
             "Upstream connections",
             "short",
-            "Open ones, idle ones included.",
+            "Open connections, including idle ones.",
             (gauges("nexus_upstream_connections", BACKEND, "backend"),),
         ),
         Panel(
             "Connections reused",
             "percentunit",
-            "The share of attempts that found an open connection. Near 0 where a server closes after each answer.",
+            "The share of attempts that reused a connection. Near 0 if a server closes it after each answer.",
             (
                 Query(
                     f"sum by (backend) (rate(nexus_upstream_connections_reused_total{{{BACKEND}}}{RATE}))"
@@ -368,18 +366,18 @@ FLEET = Row(
                     "{{backend}}",
                 ),
             ),
-            most=1,
+            maximum=1,
         ),
         Panel(
             "Probes",
             "ops",
-            "How probes end. Unreadable: it is well, but its list of models is not.",
+            "Results of probes. Unreadable: the server is healthy, but its list of models is invalid.",
             (rates("nexus_probes_total", BACKEND, "backend", "result"),),
         ),
         Panel(
             "Models without a healthy backend",
             "short",
-            "Nobody could serve these now; 1 for each instance that sees it so.",
+            "No backend could serve these now; 1 for each instance that reports it.",
             (Query(f"count by (model) (nexus_model_backends_healthy{{{MODEL}}} == 0)", "{{model}}"),),
         ),
     ),
@@ -391,19 +389,19 @@ ROUTING = Row(
         Panel(
             "Pipeline",
             "s",
-            "What all stages together take for a request.",
+            "The time of all stages together for a request.",
             quantiles("nexus_pipeline_duration_seconds", JOB),
         ),
         Panel(
             "Stages (p99)",
             "s",
-            "What each stage takes for a request.",
+            "The time of each stage for a request.",
             (quantile_by(0.99, "nexus_reconciler_duration_seconds", JOB, "reconciler"),),
         ),
         Panel(
             "Exclusions",
             "ops",
-            "Backends that stages took out of the choice; /v1/route/decisions says of which requests, and why.",
+            "Backends that stages excluded; /v1/route/decisions says for which requests, and why.",
             (rates("nexus_reconciler_exclusions_total", JOB, "reconciler"),),
         ),
         Panel(
@@ -418,7 +416,7 @@ ROUTING = Row(
         Panel(
             "Slow stages and plugins",
             "ops",
-            "Each kept all requests waiting for more than 50 ms.",
+            "Each call blocked all requests for more than 50 ms.",
             (
                 rates("nexus_reconciler_slow_total", JOB, "reconciler", "part"),
                 Query(f"sum by (plugin) (rate(nexus_observer_slow_total{{{JOB}}}{RATE}))", "{{plugin}} observing"),
@@ -427,8 +425,7 @@ ROUTING = Row(
         Panel(
             "Switched off, only observing",
             "short",
-            "Stages that are left out for their failures until the next reload; what stages that only observe would "
-            "have said, a second.",
+            "Stages that are skipped until the next reload; verdicts per second of stages that only observe.",
             (
                 Query(f"max by (reconciler) (nexus_reconciler_switched_off{{{JOB}}})", "{{reconciler}} is off"),
                 rates("nexus_reconciler_observed_total", JOB, "reconciler", "verdict"),
@@ -462,7 +459,7 @@ PLUGINS = Row(
             ),
         ),
         Panel(
-            "Spending an hour",
+            "Spending per hour",
             "currencyUSD",
             "By model, at the pace of the last hour.",
             (Query(f"sum by (model) (increase(nexus_budget_cost_usd_total{{{BOTH}}}[1h]))", "{{model}}"),),
@@ -471,7 +468,7 @@ PLUGINS = Row(
         Panel(
             "Refused and unpriced",
             "ops",
-            "Backends that a request could not have, by the reason; requests at a price that is only assumed.",
+            "Backends that were refused for a request, by reason; requests at an assumed price.",
             (
                 Query(f"sum by (reason) (rate(nexus_budget_refused_total{{{JOB}}}{RATE}))", "refused: {{reason}}"),
                 Query(f"sum by (model) (rate(nexus_budget_unpriced_total{{{BOTH}}}{RATE}))", "unpriced: {{model}}"),
@@ -480,7 +477,7 @@ PLUGINS = Row(
         Panel(
             "Ledger",
             "short",
-            "Whether the common ledger can be read and written; without it, what is limited is refused.",
+            "Whether the common ledger is reachable; if not, limited requests are refused.",
             (
                 Query(
                     f"min by (instance) (nexus_budget_ledger_reachable{{{JOB}}})",
@@ -493,7 +490,7 @@ PLUGINS = Row(
         Panel(
             "Privacy",
             "ops",
-            "Requests that had to stay in the restricted zone, and the backends that they were kept from.",
+            "Requests that had to stay in the restricted zone, and the backends that were excluded from them.",
             (
                 Query(f"sum by (by) (rate(nexus_privacy_requests_restricted_total{{{JOB}}}{RATE}))", "by {{by}}"),
                 total("nexus_privacy_backends_excluded_total", JOB, "backends excluded"),
@@ -509,7 +506,7 @@ PLUGINS = Row(
                     "{{model}} on {{backend}}",
                 ),
             ),
-            most=1,
+            maximum=1,
         ),
         Panel(
             "Quality: avoided and slow",
@@ -525,7 +522,7 @@ PLUGINS = Row(
         Panel(
             "Tier",
             "ops",
-            "Requests that wanted more than tier 1, and answers from below what was wanted.",
+            "Requests that need more than tier 1, and answers from below the wanted tier.",
             (
                 rates("nexus_tier_requests_total", JOB, "mode"),
                 total("nexus_tier_downgrades_total", JOB, "downgraded"),
@@ -542,13 +539,13 @@ PROCESS = Row(
         Panel(
             "Event loop lag",
             "s",
-            "How late the event loop is: every request waits as long. A stage or a plugin that blocks shows here.",
+            "The delay of the event loop, which affects every request. A blocking stage or plugin shows here.",
             quantiles("nexus_event_loop_lag_seconds", JOB),
         ),
         Panel(
             "Memory",
             "bytes",
-            "Resident.",
+            "Resident memory.",
             (gauges("process_resident_memory_bytes", JOB, "instance"),),
         ),
         Panel(
@@ -558,9 +555,9 @@ PROCESS = Row(
             (rates("process_cpu_seconds_total", JOB, "instance"),),
         ),
         Panel(
-            "Under way",
+            "Running",
             "short",
-            "Requests, waiting ones included, and connections of clients.",
+            "Requests, including waiting ones, and connections of clients.",
             (
                 summed("nexus_requests_in_flight", JOB, "requests"),
                 summed("nexus_client_connections", JOB, "connections"),
@@ -569,13 +566,13 @@ PROCESS = Row(
         Panel(
             "Log lines dropped",
             "ops",
-            "Lines that found the writer's queue full: the disk or pipe that takes the log is too slow.",
+            "Lines that were dropped because the queue was full: the disk or pipe of the log is too slow.",
             (rates("nexus_log_lines_dropped_total", JOB, "instance"),),
         ),
         Panel(
             "File descriptors",
             "short",
-            "Two go to each stream.",
+            "Each stream uses two.",
             (
                 Query(f"sum by (instance) (process_open_fds{{{JOB}}})", "{{instance}}"),
                 Query(f"min(process_max_fds{{{JOB}}})", "at most"),
@@ -584,14 +581,14 @@ PROCESS = Row(
         Panel(
             "Versions",
             "short",
-            "Which versions run, and how many of each.",
+            "The running versions, and how many of each.",
             (Query(f"count by (version, python) (nexus_build_info{{{JOB}}})", "{{version}} on Python {{python}}"),),
             "stat",
         ),
         Panel(
             "Uptime",
             "s",
-            "Since when each process runs.",
+            "How long each process has been running.",
             (Query(f"time() - max by (instance) (process_start_time_seconds{{{JOB}}})", "{{instance}}"),),
             "stat",
         ),

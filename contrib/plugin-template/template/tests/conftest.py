@@ -1,3 +1,3 @@
-"""What all tests share."""
+"""Fixtures of all tests."""
 
 pytest_plugins = ["nexus.testing.fixtures"]
