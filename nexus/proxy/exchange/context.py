@@ -26,7 +26,7 @@ Observer = Callable[[ExchangeOutcome], None]
 """Called once with the outcome of each exchange; must be quick, and never raise."""
 
 
-class FleetView(Protocol):
+class ExchangeFleet(Protocol):
     """The part of the fleet that exchanges use."""
 
     @property
@@ -76,7 +76,7 @@ class DataPlane:
     def __init__(
         self,
         settings: Settings,
-        fleet: FleetView,
+        fleet: ExchangeFleet,
         upstreams: Upstreams,
         line: "RequestQueue[Reserved]",
         owners: ResourceOwners | None = None,
