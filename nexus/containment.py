@@ -74,11 +74,11 @@ def interrupts_noted() -> Iterator[None]:
 
 def described(exc: BaseException) -> str:
     """Return the type and text of *exc*, even if its ``__str__`` fails."""
-    text = shown(exc)
+    text = safe_text(exc)
     return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
 
 
-def shown(thing: object, as_text: Callable[[object], str] = str) -> str:
+def safe_text(thing: object, as_text: Callable[[object], str] = str) -> str:
     """Return *thing* as text, or its type when the conversion fails."""
     try:
         return as_text(thing)

@@ -7,7 +7,7 @@ import msgspec
 
 from nexus.admin.openapi.operation import DescribedRoute, Operation
 from nexus.admin.page import instant, json_page
-from nexus.config.documents.showing import ShownBackend, ShownKey, keys_of, shown_backends, shown_keys
+from nexus.config.documents.effective import ShownBackend, ShownKey, keys_of, shown_backends, shown_keys
 from nexus.config.loading import LoadedConfig
 from nexus.domain.backend import Backend
 from nexus.fleet.added import SOURCE, Dropped

@@ -11,7 +11,7 @@
 ``faults``            a wrong key, and the error text that names its place
 ``provenance``        what set each key
 ``quoting``           values as error texts quote them
-``glance``            address and keys of a configuration that may be wrong elsewhere
+``partial``           address and keys, even if other parts of the configuration are wrong
 ``one_backend``       one ``[[backends]]`` table that comes from elsewhere than the file
 ``fleet_file``        the backends of a watched file
 ``documents``         the reference of all keys, and the configuration in force

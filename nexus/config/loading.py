@@ -46,7 +46,7 @@ class LoadedConfig(msgspec.Struct, frozen=True, kw_only=True):
     """All secrets, for the log to hide."""
     provenance: Provenance = Provenance(WITHOUT_A_FILE, {})
 
-    def names(self, key: str) -> bool:
+    def is_set(self, key: str) -> bool:
         """Whether file, environment or command line set the dotted *key*."""
         return key in self.explicitly_set
 
@@ -76,7 +76,7 @@ def load(
         _apply(settings, tree)
         given = frozenset(_leaves(tree))
         config, logins = checks.without_logins(decoded(tree, Config))
-        config = checks.settled(config)
+        config = checks.normalised(config)
         checks.check(config, insecure=insecure)
         unused.check_store(config, given)
         server_keys, admin_keys = vault.server_keys(config), vault.admin_keys(config)

@@ -39,7 +39,7 @@ def load_backend(table: Mapping[str, Any], *, environ: Mapping[str, str]) -> Loa
         for fault in _secrets_in(config.backends[0]):
             raise fault
         config, logins = checks.without_logins(config)
-        config = checks.settled(config)
+        config = checks.normalised(config)
         checks.check(config, insecure=True)
         (backend,) = config.backends
         key = vault.backend_keys(config).get(backend.name)

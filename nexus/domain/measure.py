@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from nexus.containment import is_interrupt, shown
+from nexus.containment import is_interrupt, safe_text
 
 MAX_SAMPLES: Final = 1000
 """Of one metric of a plugin; the rest is exposed as one sample."""
@@ -102,7 +102,7 @@ def read_samples(measure: Measure) -> ReadSamples:
             if is_interrupt(exc):
                 raise
             # Labels and numbers may be objects of the plugin, whose methods may raise anything.
-            refused, complaint = refused + 1, complaint or shown(exc)
+            refused, complaint = refused + 1, complaint or safe_text(exc)
     unread = max(0, len(measure.samples) - MAX_READ_SAMPLES)
     if unread:
         complaint = (

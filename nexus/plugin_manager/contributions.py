@@ -10,7 +10,7 @@ import msgspec
 
 from nexus.config.faults import OF_THE_TABLE, Fault
 from nexus.config.schema import PluginConfig, PolicyKeys
-from nexus.containment import shown
+from nexus.containment import safe_text
 from nexus.domain.kinds import BackendKind
 from nexus.domain.routes import AdminRoute
 from nexus.errors import ConfigError, PluginError
@@ -167,7 +167,7 @@ class Contributions:
 
 
 def _wrong(plugin: Plugin, hook: str, expected: str, got: object) -> PluginError:
-    return PluginError(f"plugin {plugin.label}: {hook} must give {expected}, not {shown(got, repr)}")
+    return PluginError(f"plugin {plugin.label}: {hook} must give {expected}, not {safe_text(got, repr)}")
 
 
 def _refuse_same_names(what: str, named: list[tuple[Plugin, str]]) -> None:

@@ -8,7 +8,7 @@ import msgspec
 from nexus.config.faults import OF_THE_TABLE, Fault
 from nexus.config.schema import PluginConfig, PolicyKeys
 from nexus.config.sources.decoding import decoded, unknown_key
-from nexus.containment import contained, shown
+from nexus.containment import contained, safe_text
 from nexus.errors import PluginError
 from nexus.plugin_manager.plugin import Plugin
 
@@ -22,12 +22,13 @@ def config_type_of(plugin: Plugin) -> type[PluginConfig] | None:
     if not isinstance(config_type, type) or not issubclass(config_type, PluginConfig):
         raise PluginError(
             f"plugin {plugin.label}: nexus_config must give a subclass of nexus.api.PluginConfig,"
-            f" not {shown(config_type, repr)}"
+            f" not {safe_text(config_type, repr)}"
         )
     keys = getattr(config_type, "policy_keys", None)
     if keys is not None and not (isinstance(keys, type) and issubclass(keys, PolicyKeys)):
         raise PluginError(
-            f"plugin {plugin.label}: policy_keys must be a subclass of nexus.api.PolicyKeys, not {shown(keys, repr)}"
+            f"plugin {plugin.label}: policy_keys must be a subclass of nexus.api.PolicyKeys,"
+            f" not {safe_text(keys, repr)}"
         )
     return config_type
 

@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from nexus.config.schema import PluginLoadingConfig, PolicyKeys
-from nexus.containment import contained, is_interrupt, shown
+from nexus.containment import contained, is_interrupt, safe_text
 from nexus.errors import NexusError, PluginError, did_you_mean
 from nexus.plugin_manager import Candidate, Plugin, PluginManager, find_plugins
 from nexus.routing.pipeline import Pipeline
@@ -73,7 +73,7 @@ def check_candidate(
         stages = [stage for _, stage in contributions.reconcilers()]
         in_order((), contributions.reconcilers())
     except NexusError as exc:
-        yield Finding("failed", f"{candidate.name}: it is loaded and configured", shown(exc))
+        yield Finding("failed", f"{candidate.name}: it is loaded and configured", safe_text(exc))
         return
     yield Finding("ok", f"{candidate.name}: it is loaded and configured")
     for index, stage in enumerate(stages):
@@ -91,7 +91,7 @@ def check_package(candidate: Candidate) -> Iterator[Finding]:
         with contained(f"plugin {candidate.label} cannot be imported", passing=()):
             root = importlib.import_module(candidate.source.module.partition(".")[0])
     except PluginError as exc:
-        yield Finding("failed", f"{name}: it is imported", shown(exc))
+        yield Finding("failed", f"{name}: it is imported", safe_text(exc))
         return
     try:
         assert_only_uses_api(root)
@@ -177,7 +177,7 @@ def _checked(what: str, check: Any) -> Finding:
         if is_interrupt(exc):
             raise
         # Any exception of a plugin is a failed check.
-        reason = inspect.cleandoc(shown(exc)).partition("\n")[0]
+        reason = inspect.cleandoc(safe_text(exc)).partition("\n")[0]
         return Finding("failed", what, f"{type(exc).__name__}: {reason}" if reason else type(exc).__name__)
     return Finding("ok", what)
 

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from nexus.containment import contained, described, interrupts_noted, is_interrupt, shown
+from nexus.containment import contained, described, interrupts_noted, is_interrupt, safe_text
 from nexus.errors import ConfigError, PluginError
 
 
@@ -46,4 +46,4 @@ def test_an_interrupt_of_the_operator_passes_unchanged():
 
 def test_an_exception_without_a_text_is_described_by_its_type():
     assert described(ValueError()) == "ValueError"
-    assert shown(Unshowable()) == "<Unshowable that cannot be shown>"
+    assert safe_text(Unshowable()) == "<Unshowable that cannot be shown>"

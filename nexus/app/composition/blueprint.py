@@ -121,7 +121,7 @@ def build_blueprint(loaded: LoadedConfig, plugins: PluginManager) -> Blueprint:
         observers=contributions.exchange_observers(),
         warnings=(
             # Without a configured port, the start may choose another one, and warns then.
-            *(own_address_warnings(config, config.server.port) if loaded.names("server.port") else ()),
+            *(own_address_warnings(config, config.server.port) if loaded.is_set("server.port") else ()),
             *plugins.misnamed(config.plugin_loading, loaded.provenance),
             *_expired_certificates(loaded, datetime.now(UTC)),
             *too_few_files(loaded.config, file_limit()),

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from nexus.app.process.port_owner import owner_of
-from nexus.config.glance import address_of
+from nexus.config.partial import address_of
 from nexus.errors import ConfigError, StartError
 
 BACKLOG: Final = 1024

@@ -16,8 +16,8 @@ import msgspec
 import structlog
 
 from nexus import __version__
-from nexus.config.glance import address_of
 from nexus.config.loading import LoadedConfig
+from nexus.config.partial import address_of
 
 log = structlog.get_logger("nexus.app")
 

@@ -32,7 +32,7 @@ async def open_port(blueprint: Blueprint, *, may_move: bool, is_trial: bool = Fa
 
 def may_move_port(blueprint: Blueprint) -> bool:
     """Whether any port may be used, because no file, option or variable sets one."""
-    return not blueprint.loaded.names("server.port")
+    return not blueprint.loaded.is_set("server.port")
 
 
 async def try_to_open(blueprint: Blueprint) -> None:

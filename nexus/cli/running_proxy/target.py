@@ -14,7 +14,7 @@ from nexus.cli.arguments.options import Chosen, configuration, warn
 from nexus.cli.exit_codes import SeveralProxies
 from nexus.cli.running_proxy.proxy import Proxy, listing
 from nexus.config.faults import Fault
-from nexus.config.glance import Glance, glance
+from nexus.config.partial import PartialConfig, load_partial
 from nexus.config.rules.urls import normalised
 from nexus.config.secrets import Secret, Vault
 from nexus.errors import ConfigError
@@ -57,7 +57,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         if url is not None:
             # The configuration here may be that of another proxy, so it is not read.
             return Proxy(_normalised(url, "--url" if self.url else "NEXUS_URL"), key or _from_variable(os.environ))
-        seen = glance(self.chosen.path, environ=os.environ, overrides=self.chosen.overrides)
+        seen = load_partial(self.chosen.path, environ=os.environ, overrides=self.chosen.overrides)
         warn(seen.warnings)
         running = running_proxies(os.environ)
         found = choose(running, seen)
@@ -78,7 +78,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         return self.url or (None if is_placed else os.environ.get("NEXUS_URL") or None)
 
 
-def choose(running: Sequence[Running], seen: Glance) -> Running | None:
+def choose(running: Sequence[Running], seen: PartialConfig) -> Running | None:
     """Return the matching one of *running*, None to use the address of *seen*.
 
     A given address is compared first, then the configuration file. Without either, the only running proxy matches.
@@ -86,14 +86,14 @@ def choose(running: Sequence[Running], seen: Glance) -> Running | None:
     :raises SeveralProxies: several match.
     """
     if seen.is_address_set:
-        meant = [each for each in running if each.url == seen.url]
+        matching = [each for each in running if each.url == seen.url]
     elif seen.source is not None:
-        meant = [each for each in running if _is_same_file(each.config, seen.source)]
+        matching = [each for each in running if _is_same_file(each.config, seen.source)]
     else:
-        meant = [*running]
-    if len(meant) > 1:
-        raise SeveralProxies(f"several proxies run: {listing(meant)}; say which with --url")
-    return meant[0] if meant else None
+        matching = [*running]
+    if len(matching) > 1:
+        raise SeveralProxies(f"several proxies run: {listing(matching)}; say which with --url")
+    return matching[0] if matching else None
 
 
 def client(command: Callable[..., T]) -> Callable[..., T]:
@@ -116,13 +116,13 @@ _OPTIONS: Final = (
 )
 
 
-def _started_with(found: Running) -> Glance:
+def _started_with(found: Running) -> PartialConfig:
     """Return the configuration that *found* was started with, whose keys are sent to it."""
-    nothing = Glance(source=None, url=found.url)
+    nothing = PartialConfig(source=None, url=found.url)
     if found.config is None:
         return nothing
     try:
-        return glance(Path(found.config), environ={}, overrides={})
+        return load_partial(Path(found.config), environ={}, overrides={})
     except ConfigError:
         return nothing
 

@@ -2,6 +2,6 @@
 
 =============  ==================================================================
 ``reference``  every key as an example file and as a page of the documentation
-``showing``    the configuration in force, without its secrets
+``effective``  the configuration in force, without its secrets
 =============  ==================================================================
 """

@@ -44,9 +44,9 @@ RESERVED_HEADERS: Final = frozenset(
 _ALLOWED_HOST: Final = re.compile(r"\*|\[[0-9a-fA-F:.]+\]|[\w.*-]+", re.ASCII)
 
 
-def settled(config: Config) -> Config:
+def normalised(config: Config) -> Config:
     """Return *config* with the canonical URL, zone and key of each backend; raise :class:`Fault`."""
-    backends = tuple(_settled_backend(backend, index) for index, backend in enumerate(config.backends))
+    backends = tuple(_normalised_backend(backend, index) for index, backend in enumerate(config.backends))
     return msgspec.structs.replace(config, backends=backends)
 
 
@@ -95,7 +95,7 @@ def is_loopback(host: str) -> bool:
         return bare == "localhost"
 
 
-def _settled_backend(backend: BackendConfig, index: int) -> BackendConfig:
+def _normalised_backend(backend: BackendConfig, index: int) -> BackendConfig:
     try:
         url = urls.normalised(backend.url, path_is_complete=backend.path_is_complete)
     except ValueError as exc:

@@ -17,7 +17,7 @@ from nexus.config.schema import LoggingConfig
 from nexus.observability.logging.rendering import (
     Entry,
     Head,
-    Hidden,
+    Redactor,
     json_line,
     json_line_of,
     pretty_line,
@@ -38,7 +38,7 @@ LEVELS: Final[Mapping[str, int]] = {
 STOP_TIMEOUT_S: Final = 2.0
 MAX_FRAMES: Final = 20
 
-_hidden = Hidden()
+_redactor = Redactor()
 
 
 def configure(config: LoggingConfig, *, stream: TextIO | None = None) -> None:
@@ -74,12 +74,12 @@ def dropped() -> int:
 
 def hide(secret: str) -> None:
     """Replace *secret* by ``***`` in every log line."""
-    _hidden.add(secret)
+    _redactor.add(secret)
 
 
 def without_secrets(text: str) -> str:
     """Return *text* with each hidden secret replaced."""
-    return _hidden.out_of(text)
+    return _redactor.redact(text)
 
 
 class Channel:
@@ -214,7 +214,7 @@ class _Sink:
     def put_members(self, head: Head, event: str, members: msgspec.Struct) -> None:
         if self.writer is not None and self._as_json:
             with suppress(UnicodeEncodeError):
-                self.writer.put(json_line_of(members, event, head, _hidden))
+                self.writer.put(json_line_of(members, event, head, _redactor))
                 return
         # A lone surrogate, from a header or a model's name, cannot be encoded in UTF-8: `put` escapes it.
         self.put((*head, {"event": event, **msgspec.to_builtins(members)}))
@@ -229,8 +229,8 @@ class _Sink:
 
     def _rendered(self, entry: Entry) -> bytes:
         if self._as_json:
-            return json_line(entry, _hidden)
-        return pretty_line(entry, _hidden, in_colour=self._in_colour)
+            return json_line(entry, _redactor)
+        return pretty_line(entry, _redactor, in_colour=self._in_colour)
 
     def _report(self, loss: Loss) -> bytes:
         fields = {

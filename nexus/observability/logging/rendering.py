@@ -1,4 +1,4 @@
-"""Renders log entries as JSON or text, with long values cut, secrets hidden and control characters escaped."""
+"""Renders log entries as JSON or text, with long values cut, secrets redacted and control characters escaped."""
 
 import re
 import threading
@@ -35,8 +35,8 @@ _encode: Final = msgspec.json.Encoder().encode
 _UNCHANGED: Final = frozenset({bool, float, type(None)})
 
 
-class Hidden:
-    """The secrets that are replaced in every line."""
+class Redactor:
+    """Replaces secrets in every line."""
 
     def __init__(self) -> None:
         self._secrets: set[str] = set()
@@ -73,7 +73,7 @@ class Hidden:
             return self._in_bytes.search(line) is not None
         return any(map(self._in_bytes.search, self._parts.findall(line)))
 
-    def out_of(self, text: str) -> str:
+    def redact(self, text: str) -> str:
         """Return *text* with each secret replaced."""
         return self._pattern.sub("***", text) if self._pattern else text
 
@@ -84,10 +84,10 @@ class Hidden:
         return re.compile(rb'"([^"]{%d,})' % min(len(secret.encode()) for secret in self._secrets))
 
     def _names(self) -> Callable[[str], str]:
-        return lru_cache(maxsize=1024)(partial(_text, hidden=self))
+        return lru_cache(maxsize=1024)(partial(_text, redactor=self))
 
 
-def json_line(entry: Entry, hidden: Hidden) -> bytes:
+def json_line(entry: Entry, redactor: Redactor) -> bytes:
     """Return *entry* as a JSON object on one line."""
     time_ns, level, logger, fields = entry
     line: dict[str, Any] = {"timestamp": timestamp(time_ns), "level": level, "logger": logger, "event": ""}
@@ -95,18 +95,18 @@ def json_line(entry: Entry, hidden: Hidden) -> bytes:
         if name not in _RESERVED:
             kind = type(value)
             is_plain = kind in _UNCHANGED or (kind is int and -MAX_SAFE_INT <= value <= MAX_SAFE_INT)
-            line[hidden.name(name)] = value if is_plain else _plain(value, hidden)
+            line[redactor.name(name)] = value if is_plain else _plain(value, redactor)
     return _safe(msgspec.json.encode(line, enc_hook=str).decode())
 
 
-def json_line_of(members: msgspec.Struct, event: str, head: Head, hidden: Hidden) -> bytes:
+def json_line_of(members: msgspec.Struct, event: str, head: Head, redactor: Redactor) -> bytes:
     """Return the line with *members* as fields, ten times as fast as :func:`json_line`; long texts are not cut."""
     time_ns, level, logger = head
     seconds, rest_ns = divmod(time_ns, 1_000_000_000)
     start = _start(seconds), rest_ns // 1_000_000, _words(level, logger, event)
     line = b'{"timestamp":"%b.%03dZ",%b,%b\n' % (*start, _encode(members)[1:])
-    if hidden.is_in(line):
-        return json_line((time_ns, level, logger, {"event": event, **msgspec.to_builtins(members)}), hidden)
+    if redactor.is_in(line):
+        return json_line((time_ns, level, logger, {"event": event, **msgspec.to_builtins(members)}), redactor)
     return line if line.isascii() and b"\x7f" not in line else _safe(line[:-1].decode())
 
 
@@ -120,14 +120,14 @@ def _words(level: str, logger: str, event: str) -> bytes:
     return msgspec.json.encode({"level": level, "logger": logger, "event": event})[1:-1]
 
 
-def pretty_line(entry: Entry, hidden: Hidden, *, in_colour: bool = False) -> bytes:
+def pretty_line(entry: Entry, redactor: Redactor, *, in_colour: bool = False) -> bytes:
     """Return *entry* for a person to read."""
     time_ns, level, logger, fields = entry
     padded = f"{level:<8}"
     shown_level = f"\x1b[{_COLOURS.get(level, '0')}m{padded}\x1b[0m" if in_colour else padded
-    words = [logger, _word(_plain(fields.get("event", ""), hidden))]
+    words = [logger, _word(_plain(fields.get("event", ""), redactor))]
     words += [
-        f"{name}={_word(_plain(value, hidden))}"
+        f"{name}={_word(_plain(value, redactor))}"
         for name, value in fields.items()
         if name not in _RESERVED and name != "event"
     ]
@@ -163,27 +163,27 @@ def _escaped(match: re.Match[str]) -> str:
     return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2))
 
 
-def _plain(value: Any, hidden: Hidden, depth: int = 0) -> Any:
+def _plain(value: Any, redactor: Redactor, depth: int = 0) -> Any:
     """Return *value* as a type of JSON, with long, large and deep values cut."""
     if isinstance(value, str):
-        return _text(value, hidden)
+        return _text(value, redactor)
     if isinstance(value, int):
         return value if -MAX_SAFE_INT <= value <= MAX_SAFE_INT else hex(value)[:MAX_TEXT]
     if type(value) in _UNCHANGED:
         return value
     if isinstance(value, Mapping) and depth < MAX_DEPTH:
         some = list(value.items())[:MAX_ITEMS]
-        return {_text(str(key), hidden): _plain(item, hidden, depth + 1) for key, item in some}
+        return {_text(str(key), redactor): _plain(item, redactor, depth + 1) for key, item in some}
     if isinstance(value, list | tuple | set | frozenset) and depth < MAX_DEPTH:
-        return [_plain(item, hidden, depth + 1) for item in list(value)[:MAX_ITEMS]]
+        return [_plain(item, redactor, depth + 1) for item in list(value)[:MAX_ITEMS]]
     if isinstance(value, bytes | bytearray):
-        return _text(bytes(value[: 4 * MAX_TEXT]).decode("utf-8", "backslashreplace"), hidden)
-    return _text(str(value), hidden)
+        return _text(bytes(value[: 4 * MAX_TEXT]).decode("utf-8", "backslashreplace"), redactor)
+    return _text(str(value), redactor)
 
 
-def _text(text: str, hidden: Hidden) -> str:
+def _text(text: str, redactor: Redactor) -> str:
     # Before escaping and cutting, after either of which a secret would not match any more.
-    text = hidden.out_of(text)
+    text = redactor.redact(text)
     if len(text) > MAX_TEXT:
         text = text[:MAX_TEXT] + "…"
     # A lone surrogate, from a header or a file name, cannot be encoded in UTF-8.

@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from nexus.containment import contained, shown
+from nexus.containment import contained, safe_text
 from nexus.errors import ConfigError, PluginError, did_you_mean
 from nexus.plugin_manager import Plugin
 from nexus.routing.stage.api import Reconciler
@@ -107,7 +107,7 @@ def _checked(stage: object, plugin: Plugin) -> Reconciler:
     if not isinstance(stage, Reconciler):
         raise PluginError(
             f"plugin {plugin.label}: nexus_reconcilers must give instances of nexus.api.Reconciler,"
-            f" not {shown(stage, repr)}"
+            f" not {safe_text(stage, repr)}"
         )
     name = getattr(stage, "name", None)
     if not isinstance(name, str) or not name:

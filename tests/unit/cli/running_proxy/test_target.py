@@ -7,7 +7,7 @@ import pytest
 from nexus.app.process.state_file import Running
 from nexus.cli.exit_codes import SeveralProxies
 from nexus.cli.running_proxy.target import choose
-from nexus.config.glance import Glance
+from nexus.config.partial import PartialConfig
 
 
 def running(port, config=None):
@@ -18,11 +18,11 @@ A, B, BARE = running(8001, "/etc/a.toml"), running(8002, "/etc/b.toml"), running
 
 
 def seen(source=None, port=8000, *, is_address_set=False):
-    return Glance(source=source and Path(source), url=f"http://127.0.0.1:{port}", is_address_set=is_address_set)
+    return PartialConfig(source=source and Path(source), url=f"http://127.0.0.1:{port}", is_address_set=is_address_set)
 
 
 @pytest.mark.parametrize(
-    ("there", "glance", "meant"),
+    ("there", "load_partial", "meant"),
     [
         ((), seen(), None),
         ((A,), seen(), A),
@@ -35,15 +35,15 @@ def seen(source=None, port=8000, *, is_address_set=False):
         ((A,), seen("/etc/a.toml", port=8009, is_address_set=True), None),
     ],
 )
-def test_the_matching_proxy_is_chosen(there, glance, meant):
-    assert choose(there, glance) is meant
+def test_the_matching_proxy_is_chosen(there, load_partial, meant):
+    assert choose(there, load_partial) is meant
 
 
 @pytest.mark.parametrize(
-    ("there", "glance"), [((A, B), seen()), ((A, running(8004, "/etc/a.toml")), seen("/etc/a.toml"))]
+    ("there", "load_partial"), [((A, B), seen()), ((A, running(8004, "/etc/a.toml")), seen("/etc/a.toml"))]
 )
-def test_several_matching_proxies_are_listed(there, glance):
+def test_several_matching_proxies_are_listed(there, load_partial):
     with pytest.raises(SeveralProxies) as refused:
-        choose(there, glance)
+        choose(there, load_partial)
 
     assert all(each.url in str(refused.value) for each in there)

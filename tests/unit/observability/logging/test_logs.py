@@ -185,7 +185,7 @@ def test_fields_cannot_replace_timestamp_level_and_logger(entries):
 
 @pytest.mark.parametrize("form", ["json", "pretty"])
 def test_a_hidden_secret_is_in_no_line(written, form, monkeypatch):
-    monkeypatch.setattr(logs, "_hidden", type(logs._hidden)())
+    monkeypatch.setattr(logs, "_redactor", type(logs._redactor)())
     written(LoggingConfig(format=form))
     for secret in ("sk-canary", "sk-canary-longer", 'quo"te\\d', "abc"):
         logs.hide(secret)
@@ -211,7 +211,7 @@ class Facts(msgspec.Struct):
 @pytest.mark.parametrize("model", ["llama3", None, "模型", "a\x9b2J\u202e\x7f", "/\udcff", "sk-canary-model", 'q"\\'])
 @pytest.mark.parametrize("form", ["json", "pretty"])
 def test_a_line_of_members_equals_a_line_of_fields(written, form, model, monkeypatch):
-    monkeypatch.setattr(logs, "_hidden", type(logs._hidden)())
+    monkeypatch.setattr(logs, "_redactor", type(logs._redactor)())
     monkeypatch.setattr(time, "time_ns", lambda: 1_700_000_000_123_456_789)
     logs.hide("sk-canary")
     written(LoggingConfig(format=form))

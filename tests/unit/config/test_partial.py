@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus.config.glance import address_of, glance
 from nexus.config.loading import load
+from nexus.config.partial import address_of, load_partial
 from nexus.errors import ConfigError
 
 
@@ -17,7 +17,7 @@ def seen(tmp_path, monkeypatch):
 
     def of(toml, environ=(), overrides=()):
         Path("nexus.toml").write_text(toml)
-        return glance(None, environ=dict(environ), overrides=dict(overrides))
+        return load_partial(None, environ=dict(environ), overrides=dict(overrides))
 
     return of
 
@@ -71,7 +71,7 @@ def test_other_variables_and_options_may_be_wrong(seen):
 
 def test_a_named_file_must_exist(tmp_path):
     with pytest.raises(ConfigError, match="no such file"):
-        glance(tmp_path / "gone.toml", environ={}, overrides={})
+        load_partial(tmp_path / "gone.toml", environ={}, overrides={})
 
 
 def test_the_first_key_that_can_be_resolved_is_used(seen):
@@ -92,11 +92,11 @@ ports, hosts = st.integers(1, 65535), st.sampled_from(["127.0.0.1", "localhost",
     line=st.none() | ports,
 )
 def test_it_agrees_with_what_a_start_reads(tmp_path_factory, file, env, line):
-    path = tmp_path_factory.mktemp("glance") / "nexus.toml"
+    path = tmp_path_factory.mktemp("load_partial") / "nexus.toml"
     path.write_text("[server]\n" + "".join(f"{name} = {value!r}\n" for name, value in file.items()))
     environ = {} if env is None else {"NEXUS_PORT": str(env)}
     overrides = {} if line is None else {"server.port": line}
 
     server = load(path, environ=environ, overrides=overrides).config.server
 
-    assert glance(path, environ=environ, overrides=overrides).url == address_of(server.host, server.port)
+    assert load_partial(path, environ=environ, overrides=overrides).url == address_of(server.host, server.port)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nexus.config.documents.showing import HIDDEN, without_secrets
+from nexus.config.documents.effective import HIDDEN, without_secrets
 
 
 @pytest.mark.parametrize(

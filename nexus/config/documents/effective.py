@@ -87,4 +87,4 @@ def _leaves(node: Mapping[str, Any], at: KeyPath) -> Iterator[tuple[KeyPath, Any
 
 
 def _is_set(loaded: LoadedConfig, dotted: str) -> bool:
-    return loaded.names(dotted) or any(key.startswith(f"{dotted}.") for key in loaded.explicitly_set)
+    return loaded.is_set(dotted) or any(key.startswith(f"{dotted}.") for key in loaded.explicitly_set)

@@ -23,7 +23,7 @@ _ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S1
 """Where to reach a proxy that listens on all addresses."""
 
 
-class Glance(msgspec.Struct, frozen=True, kw_only=True):
+class PartialConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The part of a configuration that a client needs."""
 
     source: Path | None
@@ -52,7 +52,7 @@ class Glance(msgspec.Struct, frozen=True, kw_only=True):
         return None
 
 
-def glance(path: Path | None, *, environ: Mapping[str, str], overrides: Mapping[str, object]) -> Glance:
+def load_partial(path: Path | None, *, environ: Mapping[str, str], overrides: Mapping[str, object]) -> PartialConfig:
     """Return what is readable of the configuration that :func:`nexus.config.loading.load` would load.
 
     :raises ConfigError: the named file cannot be read, or a variable or the command line sets an invalid address.
@@ -72,7 +72,7 @@ def glance(path: Path | None, *, environ: Mapping[str, str], overrides: Mapping[
         fault, address = fault or provenance.error(exc), ServerConfig()
     if fault is not None and is_address_set:
         fault, address = None, _given_address(given, provenance)
-    return Glance(
+    return PartialConfig(
         source=source,
         url=address_of(address.host, address.port),
         fault=fault,
