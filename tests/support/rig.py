@@ -11,7 +11,7 @@ from aiohttp.streams import StreamReader
 
 from nexus.config.schema import Config, TimeoutsConfig
 from nexus.dialing.upstream_settings import DEFAULT_SETTINGS, UpstreamSettings
-from nexus.domain.backend import Backend
+from nexus.domain.backend import Backend, BackendLoad
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.outcome import AttemptOutcome, ExchangeOutcome
 from nexus.domain.request import Kept, Requirements
@@ -211,6 +211,8 @@ class Rig:
         self.upstreams = FakeUpstreams()
         self.outcomes: list[ExchangeOutcome] = []
         """What the observers were told."""
+        self.others: dict[str, int] = {}
+        """The slots that requests of other clients hold, by backend."""
         self.may_follow: bool | None = None
         """What the last exchange said of the client's connection."""
         self._make_message = make_message
@@ -236,27 +238,34 @@ class Rig:
         """
         fields.setdefault("priority", 10 * len(self.fleet.snapshot.backends))
         self.fleet.registry.add(make_backend(name, **fields))
+        self.others[name] = fields.get("in_flight", 0)
         self.upstreams.access[name] = access
         self.upstreams.pools[name] = FakePool(scripts, idle)
         return self.upstreams.pools[name]
 
-    def in_flight(self, name: str) -> int:
-        """Return how many slots of the backend of that name are taken."""
-        return next(b for b in self.fleet.snapshot.backends if b.name == name).load.in_flight
+    def free(self, name: str) -> None:
+        """End the request of another client at the backend of that name."""
+        self.others[name] -= 1
+        self.load(name).release()
+        self.line.slot_freed(name)
+
+    def load(self, name: str) -> BackendLoad:
+        """Return the counters of the backend of that name."""
+        return next(backend.load for backend in self.fleet.snapshot.backends if backend.name == name)
 
     @property
     def asked(self) -> list[str]:
-        """The names of the backends that attempts were reported for."""
-        return [outcome.backend for outcome in self.fleet.reports]
+        """The names of the backends that were sent the request, in no order of time."""
+        return [name for name, pool in self.upstreams.pools.items() for _ in pool.lent]
 
     @property
     def held(self) -> list[str]:
-        """What has not been given back: slots, connections, places in the line."""
-        slots = [f"{backend.load.in_flight} slots of {backend.name}" for backend in self.fleet.snapshot.backends]
-        ends = [f"{name}: {lent.ends}" for name, pool in self.upstreams.pools.items() for lent in pool.lent]
+        """What was not given back exactly once: slots, connections, places in the line."""
+        slots = {b.name: b.load.in_flight - self.others[b.name] for b in self.fleet.snapshot.backends}
+        lent = [(name, lent.ends) for name, pool in self.upstreams.pools.items() for lent in pool.lent]
         return [
-            *(text for text in slots if not text.startswith("0 ")),
-            *(text for text in ends if text.count("'") != 2),
+            *(f"{count} slots of {name}" for name, count in slots.items() if count),
+            *(f"a connection to {name}, ended by {ends}" for name, ends in lent if len(ends) != 1),
             *(["a place in the line"] if len(self.line) else []),
             *(["an exchange in flight"] if self.plane.in_flight else []),
         ]
@@ -273,6 +282,7 @@ class Rig:
         found = paths.find(method, target.partition("?")[0], is_anthropic=False)
         assert found is not None
         protocol = BaseProtocol(self.plane.loop)
+        protocol.connection_made(self.client.transport)
         return IncomingRequest(
             message,
             StreamReader(protocol, 2**16, loop=self.plane.loop),

@@ -86,7 +86,7 @@ async def test_a_long_answer_is_delivered_in_pieces_and_its_backend_is_free_befo
 
     rig.begin()
     await turns()
-    written, ends, in_flight = len(rig.client.transport.written), list(pool.lent[0].ends), rig.in_flight("gpu-1")
+    written, ends, in_flight = len(rig.client.transport.written), list(pool.lent[0].ends), rig.load("gpu-1").in_flight
     outcomes = list(rig.outcomes)
     rig.client.pauses_always = False
     rig.client.read_on()
@@ -164,7 +164,7 @@ async def test_the_backend_of_a_stream_is_free_before_the_client_has_its_end(rig
     rig.client.stop_reading()
     pool.lent[0].play(*stream(DONE)[1:], end)
     await turns()
-    ends, in_flight, outcomes = list(pool.lent[0].ends), rig.in_flight("gpu-1"), list(rig.outcomes)
+    ends, in_flight, outcomes = list(pool.lent[0].ends), rig.load("gpu-1").in_flight, list(rig.outcomes)
     rig.client.read_on()
     await rig.over()
 
