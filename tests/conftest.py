@@ -1,4 +1,8 @@
-"""What all tests share."""
+"""Settings of all tests.
+
+pytest imports this file as ``tests.conftest``, so that tests can import ``tests.support`` although the repository is not
+on ``sys.path``, where it would hide the installed nexus.
+"""
 
 import os
 
@@ -6,10 +10,10 @@ from hypothesis import HealthCheck, settings
 
 settings.register_profile(
     "nexus",
-    deadline=None,  # machines are shared: time is measured in benchmarks, never in tests
+    deadline=None,  # time is measured in benchmarks, not in tests on shared machines
     suppress_health_check=[HealthCheck.too_slow],
 )
-# Where another interpreter has seen all examples already.
+# For further interpreters: the first one has run all examples.
 settings.register_profile("brief", settings.get_profile("nexus"), max_examples=20)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "nexus"))
 
@@ -17,7 +21,7 @@ pytest_plugins = ["nexus.testing.fixtures"]
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with the modules that may take longest: on several cores, none of them is left for the end."""
+    """Start with the modules that may take longest, so that several cores finish together."""
     limits = {}
     for item in items:
         marker = item.get_closest_marker("timeout")

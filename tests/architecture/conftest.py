@@ -1,4 +1,4 @@
-"""The project as text: its tracked files and its modules."""
+"""The tracked files and the modules of the project."""
 
 import ast
 import subprocess
@@ -26,20 +26,20 @@ def root():
 
 @pytest.fixture(scope="session")
 def modules():
-    """Every module that is published, of the core and of the plugins beside it."""
+    """The modules of the core and of the plugins."""
     packages = [ROOT / "nexus", *sorted((ROOT / "plugins").glob("*/nexus_*"))]
     return [Module(path) for package in packages for path in sorted(package.rglob("*.py"))]
 
 
 @pytest.fixture(scope="session")
 def plugin_folders():
-    """One folder for each distribution beside the core."""
+    """The folders of the plugins."""
     return [path.parent for path in sorted((ROOT / "plugins").glob("*/setup.cfg"))]
 
 
 @pytest.fixture(scope="session")
 def tracked_files():
-    """Every file that belongs to the project, as git sees it, or of an unpacked sdist all there are."""
+    """The files that git tracks, or all files of an unpacked sdist."""
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode == 0:
         paths = [ROOT / line for line in listed.stdout.splitlines()]

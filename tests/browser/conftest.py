@@ -1,4 +1,4 @@
-"""The dashboard of a started proxy, in a real browser, before simulated servers under load."""
+"""The dashboard of a running proxy in a real browser, with simulated servers and load."""
 
 import shutil
 import threading
@@ -51,9 +51,9 @@ def browser(playwright) -> Iterator[Browser]:
 
 @pytest.fixture
 def open_page(browser):
-    """Give what opens a URL in a window of its own: ``open_page(url, width=320, color_scheme="dark")``.
+    """Return a function that opens a URL in a new window: ``open_page(url, width=320, color_scheme="dark")``.
 
-    Whatever the page reports as an error fails the test, unless ``errors_are_expected``.
+    Errors that the page reports fail the test, unless ``errors_are_expected``.
     """
     contexts, errors = [], []
 
@@ -75,7 +75,7 @@ def open_page(browser):
 
 @pytest.fixture
 def picture():
-    """Give what keeps a picture of a page below the ignored ``build/``, for people to look at."""
+    """Return a function that saves a screenshot of a page under the ignored ``build/``."""
 
     def take(page: Page, name: str, *, full_page: bool = True) -> None:
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ def picture():
 
 
 class Load:
-    """Streams through the proxy, one after the other on a few threads, until it is told to stop."""
+    """Sends streamed requests in a few threads for the duration of the context."""
 
     def __init__(self, url: str, models: tuple[str, ...], threads: int = 2) -> None:
         self._client = openai.OpenAI(base_url=f"{url}/v1", api_key="sk-any", max_retries=0)
@@ -104,7 +104,7 @@ class Load:
             thread.join()
 
     def ask(self, model: str, *, stream: bool = True) -> None:
-        """Send one request; an error that it is answered with is no error here."""
+        """Send one request, and ignore an error response."""
         messages = [{"role": "user", "content": "hello"}]
         try:
             answer = self._client.chat.completions.create(model=model, messages=messages, stream=stream)
@@ -121,7 +121,7 @@ class Load:
 
 @contextmanager
 def started(folder: Path, *simulators: Simulator, config: str = CONFIG, backends: str = "", **environ: str):
-    """Start a proxy before *simulators*, which run already."""
+    """Start a proxy in front of running *simulators*."""
     tables = "".join(table_of(simulator) for simulator in simulators)
     with run_nexus(folder, config + tables + backends, environ=environ) as nexus:
         yield nexus
@@ -129,7 +129,7 @@ def started(folder: Path, *simulators: Simulator, config: str = CONFIG, backends
 
 @pytest.fixture(scope="session")
 def fleet():
-    """Give what starts a proxy before simulators that run: ``fleet(tmp_path, simulator)``, a context manager."""
+    """Return a context manager that starts a proxy in front of running simulators: ``fleet(tmp_path, simulator)``."""
     return started
 
 
@@ -146,7 +146,7 @@ def simulators() -> Iterator[tuple[Simulator, ...]]:
 
 @pytest.fixture(scope="session")
 def nexus(simulators, tmp_path_factory) -> Iterator[NexusProcess]:
-    """A proxy before three servers, and a fourth that is down."""
+    """A proxy in front of three servers, and a fourth that is down."""
     down = '\n[[backends]]\nname = "attic"\nurl = "http://127.0.0.1:9"\ntype = "vllm"\nzone = "open"\ntier = 4\n'
     with started(tmp_path_factory.mktemp("nexus"), *simulators, backends=down) as running:
         yield running

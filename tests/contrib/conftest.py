@@ -1,4 +1,4 @@
-"""A started proxy with all plugins that has seen requests of every kind, and the metrics that it tells."""
+"""A running proxy with all plugins and requests of every kind, and its metrics."""
 
 import http.client
 import importlib.util
@@ -29,7 +29,7 @@ HERE = Path(__file__).parent
 
 
 def load(path):
-    """Import a file that is no module of a package."""
+    """Import a file that is not part of a package."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -70,14 +70,14 @@ request_usd = 1.0
 
 
 class Told:
-    """The metrics of one page, but for those of the plugin that is there to fail."""
+    """The metrics of one page, except those of the plugin that fails on purpose."""
 
     def __init__(self, page: str) -> None:
         self.page = page
         families = text_string_to_metric_families(page)
         self.families = {family.name: family for family in families if not family.name.startswith("nexus_clumsy_")}
         self.samples: dict[str, promql.Family] = {}
-        """By the name of a sample: that of its family, and ``_total``, ``_bucket``, ``_sum``, ``_count``."""
+        """By the name of a sample: the family with ``_total``, ``_bucket``, ``_sum`` or ``_count``."""
         for family in self.families.values():
             for sample in family.samples:
                 before = self.samples.get(sample.name)
@@ -86,14 +86,14 @@ class Told:
 
 
 class Busy(NamedTuple):
-    """A proxy, and the servers behind it."""
+    """A proxy and its backends."""
 
     nexus: NexusProcess
     fast: Simulator
     spare: Simulator
     narrow: Simulator
 
-    def stir(self) -> None:
+    def send_all(self) -> None:
         """Send a request of every kind."""
         url = self.nexus.url
         fine = [
@@ -115,14 +115,14 @@ class Busy(NamedTuple):
         self._open_a_breaker()
 
     def _leave(self) -> None:
-        """Leave before the answer comes."""
+        """Disconnect before the response."""
         self.fast.faults.set(Stall(phase="before_headers", times=1))
         before = len(self.fast.requests)
         with closing(self._begin(chat())):
             until(lambda: len(self.fast.requests) > before)
 
     def _wait_in_line(self) -> None:
-        """Wait for the only slot: in vain, in vain and impatiently, and with success."""
+        """Queue for the only slot until a timeout, until the client disconnects, and until it is free."""
         self.narrow.faults.set(Stall(phase="before_headers", times=1))
         before = len(self.narrow.requests)
         with closing(self._begin(chat("tiny"))) as holding:
@@ -137,7 +137,7 @@ class Busy(NamedTuple):
                 lucky.getresponse().read()
 
     def _open_a_breaker(self) -> None:
-        """Fail at one model until no request is sent there any more, if another backend is left."""
+        """Fail requests until the breaker of one model opens."""
         self.fast.faults.set(Status(status=500, times=3))
         for _ in range(3):
             ask(self.nexus.url, CHAT, chat())
@@ -150,7 +150,7 @@ class Busy(NamedTuple):
 
 @pytest.fixture(scope="session")
 def busy(tmp_path_factory) -> Iterator[Busy]:
-    """Give a proxy that has seen everything."""
+    """A proxy that has handled requests of every kind."""
     for plugin in ("nexus_budget", "nexus_privacy", "nexus_quality", "nexus_tier"):
         pytest.importorskip(plugin)
     fast = Simulator(Settings(name="fast", models=("llama3", "secret"), tokens_per_s=500.0))
@@ -172,13 +172,13 @@ def busy(tmp_path_factory) -> Iterator[Busy]:
         plugin = ("--plugin", str(HERE / "clumsy.py"))
         nexus = running.enter_context(run_nexus(folder, config, arguments=plugin))
         busy = Busy(nexus, fast, spare, narrow)
-        busy.stir()
+        busy.send_all()
         yield busy
 
 
 @pytest.fixture(scope="session")
 def told(busy) -> Told:
-    """Give what it tells Prometheus."""
+    """Its metrics."""
     wanted = "nexus_budget_events_total{", "nexus_quality_failures_total{", "nexus_budget_status{"
 
     def page() -> str:
@@ -195,15 +195,15 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def read_query() -> Callable[[str], promql.Query]:
-    """Take a query apart."""
+    """Return the parser of queries."""
     return promql.Query
 
 
 @pytest.fixture(scope="session")
 def complaints(told) -> Callable[..., list[str]]:
-    """Say what is wrong with a query.
+    """Return a function that lists the errors of a query.
 
-    :param recorded: the labels of what rules record, by its name.
+    :param recorded: the labels of recorded series, by name.
     """
 
     def of(expr, recorded=()):
@@ -216,7 +216,7 @@ def complaints(told) -> Callable[..., list[str]]:
 
 @pytest.fixture(scope="session")
 def promtool() -> Callable[..., str]:
-    """Run promtool, and return what it said; AssertionError when it complains."""
+    """Return a function that runs promtool, and returns its output."""
     program = shutil.which("promtool")
     if program is None:
         pytest.skip("promtool is not installed (it comes with Debian's prometheus)")
@@ -232,13 +232,13 @@ def promtool() -> Callable[..., str]:
 
 @pytest.fixture(scope="session")
 def cannot_be_set_up():
-    """Say why no page can be followed on a machine of its own here; None when one can."""
+    """Why no scratch machine can be set up here; None if it is possible."""
     return machine.why_not()
 
 
 @pytest.fixture(scope="session")
 def packages(tmp_path_factory, cannot_be_set_up):
-    """Give what pip would install, in a folder that any user can read."""
+    """The installed packages in a folder that any user can read."""
     if cannot_be_set_up:
         pytest.skip(cannot_be_set_up)
     folder = tmp_path_factory.mktemp("installed") / "packages"
@@ -248,7 +248,7 @@ def packages(tmp_path_factory, cannot_be_set_up):
 
 @pytest.fixture
 def scratch(tmp_path, packages):
-    """Give a machine on which nothing is set up, for one test."""
+    """A scratch machine with nothing set up."""
     before = os.umask(0o022)
     (tmp_path / "root").mkdir()
     with machine.scratch_root(tmp_path / "root", ROOT, packages) as root:
@@ -258,13 +258,13 @@ def scratch(tmp_path, packages):
 
 @pytest.fixture(scope="session")
 def dockerfile():
-    """Give the module that follows a Dockerfile."""
+    """The module that executes a Dockerfile."""
     return load(HERE / "dockerfile.py")
 
 
 @pytest.fixture
 def blocks_of(root):
-    """Give the literal blocks of a how-to in one language, in their order."""
+    """Return a function that returns the code blocks of a how-to in one language."""
 
     def blocks(page, language):
         text = (root / "docs/howto" / f"{page}.rst").read_text()
@@ -276,13 +276,13 @@ def blocks_of(root):
 
 @pytest.fixture
 def unit_on(scratch):
-    """Give the unit as it is installed on the machine, to be run as systemd would."""
+    """Return a function that returns the installed systemd unit."""
     return lambda: service.Unit(scratch, "nexus-proxy")
 
 
 @pytest.fixture
 def simulated(scratch):
-    """Start a simulated server on the machine, and return its URL."""
+    """Return a function that starts a simulator on the machine, and returns its URL."""
     with ExitStack() as running:
 
         def start(*words, port=9000):

@@ -60,7 +60,7 @@ def prometheus(busy, root, tmp_path_factory):
             reader = Reader(f"http://{address}")
             until(reader.is_ready, within_s=15)
             until(lambda: reader.scrapes() >= 2, within_s=15)
-            busy.stir()
+            busy.send_all()
             before = reader.scrapes()
             until(lambda: reader.scrapes() >= before + 3, within_s=15)
             yield reader

@@ -1,4 +1,4 @@
-"""The documentation as text, and the tables that are read off the code."""
+"""The source of the documentation, with its generated tables."""
 
 import importlib.util
 from io import StringIO
@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left_of_how_commands_log():
-    """Undo what a command that runs in this process asks of the log: loggers remember it."""
+def reset_logging():
+    """Undo the logging configuration of commands that run in this process: loggers cache it."""
     yield
     logs.configure(LoggingConfig(), stream=StringIO())
     logs.shutdown()
@@ -27,7 +27,7 @@ def root():
 
 @pytest.fixture(scope="session")
 def page():
-    """The source of one page, with its generated tables in place."""
+    """Return a function that reads the source of a page, with its generated tables."""
     tables = load("docs/generated.py").TABLES
 
     def read(name):

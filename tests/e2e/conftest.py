@@ -1,4 +1,4 @@
-"""A started ``nexus-proxy`` in front of simulated servers, and the client libraries that people use."""
+"""A running ``nexus-proxy`` in front of simulated servers, and the client libraries that people use."""
 
 import os
 import subprocess
@@ -34,7 +34,7 @@ retired = ["llama3"]
 
 
 def pytest_xdist_auto_num_workers():
-    """Ask for more workers than cores: these tests wait for processes and clocks most of their time."""
+    """Use more workers than cores: these tests wait most of their time."""
     return 2 * (os.cpu_count() or 1)
 
 
@@ -57,7 +57,7 @@ class Fleet(NamedTuple):
     def simulators(self) -> tuple[Simulator, ...]:
         return self.gpu, self.vllm, self.laptop
 
-    def who_has(self, model: str) -> Simulator:
+    def having(self, model: str) -> Simulator:
         return next(s for s in self.simulators if any(m.name == model for m in s.settings.catalogue))
 
 
@@ -74,7 +74,7 @@ def shared_fleet(tmp_path_factory) -> Iterator[Fleet]:
 
 @pytest.fixture
 def fleet(shared_fleet) -> Iterator[Fleet]:
-    """Give the fleet that most tests share; the faults that a test sets end with it."""
+    """The fleet that most tests share; faults are cleared after each test."""
     yield shared_fleet
     for simulator in shared_fleet.simulators:
         simulator.faults.clear()
@@ -101,7 +101,7 @@ def ollama_client(fleet) -> Iterator[ollama.Client]:
 
 @pytest.fixture
 def simulate() -> Iterator[Callable[..., Simulator]]:
-    """Start simulators for one test."""
+    """Return a function that starts a simulator."""
     with ExitStack() as running:
 
         def start(**settings) -> Simulator:
@@ -114,7 +114,7 @@ def simulate() -> Iterator[Callable[..., Simulator]]:
 
 @pytest.fixture
 def start_nexus(tmp_path) -> Iterator[Callable[..., NexusProcess]]:
-    """Start a proxy for one test, with the configuration given."""
+    """Return a function that starts a proxy with a configuration."""
     with ExitStack() as running:
 
         def start(config: str, **options) -> NexusProcess:
@@ -125,14 +125,14 @@ def start_nexus(tmp_path) -> Iterator[Callable[..., NexusProcess]]:
 
 @pytest.fixture
 def zone() -> Iterator[NameServer]:
-    """Give a name server, which knows what a test tells it."""
+    """A name server with no records."""
     with NameServer() as zone:
         yield zone
 
 
 @pytest.fixture
 def asking_zone(zone, tmp_path) -> Callable[[float], tuple[str, ...]]:
-    """Give the arguments for a proxy that looks up all names in the zone, as often as a lowest TTL of a test says."""
+    """Return a function that returns the arguments of a proxy that resolves names in the zone, with a minimum TTL."""
     plugin = tmp_path / "name_server.py"
 
     def arguments(min_ttl_s):
@@ -144,7 +144,7 @@ def asking_zone(zone, tmp_path) -> Callable[[float], tuple[str, ...]]:
 
 @pytest.fixture
 def command(tmp_path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run ``nexus-proxy`` with the words given, in a folder that is empty at first, and wait for its end."""
+    """Return a function that runs ``nexus-proxy`` with *words* in an empty folder, and waits for its end."""
 
     def run(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("NEXUS_")}

@@ -53,7 +53,7 @@ ASKERS = {
 def ask(request, fleet):
     """Ask with a client library, and return what the model said; the server behind it is given first."""
     asker, client, model = ASKERS[request.param]
-    return fleet.who_has(model), lambda *, stream: asker(fleet, request.getfixturevalue(client), stream=stream)
+    return fleet.having(model), lambda *, stream: asker(fleet, request.getfixturevalue(client), stream=stream)
 
 
 @pytest.mark.parametrize("label", LABELS)

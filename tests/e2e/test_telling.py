@@ -47,7 +47,7 @@ def line_of(fleet, request_id):
 def test_every_answer_says_who_gave_it(fleet, path):
     reply = ask(fleet.url, path, PATHS[path])
 
-    name = fleet.who_has(PATHS[path]["model"]).name
+    name = fleet.having(PATHS[path]["model"]).name
     assert reply.status == 200
     assert tuple(reply.headers[header] for header in NAMES) == (name, "local", "capability-match", "restricted")
     assert reply.headers["X-Request-Id"]
@@ -59,7 +59,7 @@ def test_every_stream_says_who_gives_it(fleet, path):
     reply = ask(fleet.url, path, PATHS[path] | {"stream": True})
 
     assert reply.headers["Transfer-Encoding"] == "chunked"
-    assert reply.headers["X-Nexus-Backend"] == fleet.who_has(PATHS[path]["model"]).name
+    assert reply.headers["X-Nexus-Backend"] == fleet.having(PATHS[path]["model"]).name
     assert all(reply.headers[header] for header in NAMES)
 
 

@@ -73,7 +73,7 @@ FORM_HEADERS = {"Content-Type": "multipart/form-data; boundary=frontier"}
 
 def sent(fleet, path, body, headers=None):
     """Send *body* and return it as the server behind the proxy has received it."""
-    simulator = fleet.who_has(ENDPOINTS[path].model)
+    simulator = fleet.having(ENDPOINTS[path].model)
     before = len(simulator.received(path))
     reply = ask(fleet.url, path, body, headers=headers)
     assert reply.status == 200, reply.body
@@ -175,7 +175,7 @@ def test_an_answer_is_the_one_that_the_server_gives_when_asked_directly(fleet, p
     body = odd_body(path, more=b'"stream":' + stream)
     headers = {"X-Request-Id": REQUEST_ID}
 
-    direct = ask(fleet.who_has(ENDPOINTS[path].model).url, path, body, headers=headers)
+    direct = ask(fleet.having(ENDPOINTS[path].model).url, path, body, headers=headers)
     passed = ask(fleet.url, path, body, headers=headers)
 
     assert (passed.status, passed.body) == (direct.status, direct.body)
@@ -216,7 +216,7 @@ VENDOR_HEADERS = {
 @each_endpoint
 @pytest.mark.parametrize("status", [200, 201, 400, 404, 422])
 def test_an_odd_answer_passes_as_it_is_with_the_vendor_s_headers(fleet, path, status):
-    simulator = fleet.who_has(ENDPOINTS[path].model)
+    simulator = fleet.having(ENDPOINTS[path].model)
     simulator.faults.set(Status(status=status, body=ODD_ANSWER, headers=VENDOR_HEADERS, on="all"))
 
     reply = ask(fleet.url, path, odd_body(path, more=b'"stream":false'))
@@ -229,7 +229,7 @@ def test_an_odd_answer_passes_as_it_is_with_the_vendor_s_headers(fleet, path, st
 def test_odd_events_pass_as_they_are_with_the_vendor_s_headers(fleet, path):
     content_type = "application/x-ndjson" if path.startswith("/api") else "text/event-stream; charset=utf-8"
     headers = VENDOR_HEADERS | {"Content-Type": content_type, "Cache-Control": "no-cache"}
-    fleet.who_has(ENDPOINTS[path].model).faults.set(Status(status=200, body=ODD_EVENTS[path], headers=headers, times=1))
+    fleet.having(ENDPOINTS[path].model).faults.set(Status(status=200, body=ODD_EVENTS[path], headers=headers, times=1))
 
     reply = ask(fleet.url, path, odd_body(path, more=b'"stream":true'))
 

@@ -1,4 +1,4 @@
-"""Everything that is published, built once; and an empty venv that has the core, as it is installed from that."""
+"""Builds all distributions once, and installs the core into an empty venv."""
 
 import json
 import shutil
@@ -22,55 +22,55 @@ START_S = 20.0
 
 @pytest.fixture(scope="session")
 def dist(tmp_path_factory):
-    """Give the folder that holds the sdist and the wheel of each distribution."""
+    """The folder with the sdist and the wheel of each distribution."""
     folder = tmp_path_factory.mktemp("dist")
-    # sdist first and the wheel from it: what the sdist lacks, the wheel lacks too.
+    # The wheel is built from the sdist, which shows files that the sdist lacks.
     build("--outdir", folder, ROOT)
     for name in PLUGINS:
         source = tmp_path_factory.mktemp("source") / name
         shutil.copytree(ROOT / "plugins" / name, source, ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
-        # That setuptools of the registry builds what is here, the core has shown.
+        # The core was built with setuptools from the index; once is enough.
         build("--no-isolation", "--outdir", folder, source)
     return folder
 
 
 def build(*words):
-    """Run ``build``; what it says is shown when it fails."""
+    """Run ``build``, and show its output if it fails."""
     ended = subprocess.run([sys.executable, "-m", "build", *words], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
 @pytest.fixture(scope="session")
 def wheel(dist):
-    """Give the wheel of the core."""
+    """The wheel of the core."""
     (path,) = dist.glob("nexus_proxy-*-py3-none-any.whl")
     return path
 
 
 class Environment:
-    """A venv that has the core and nothing else at first."""
+    """A venv with the core alone."""
 
     def __init__(self, folder, dist):
         self.bin = folder / "bin"
         self._dist = dist
 
     def pip(self, *words):
-        """Run pip in it; what is published is found where it was built, and nowhere else."""
+        """Run pip, which finds the built distributions and nothing else."""
         command = [self.bin / "pip", words[0], "-q", *words[1:]]
         subprocess.run(command, check=True, env={"PIP_FIND_LINKS": str(self._dist), "PIP_NO_INDEX": "1"})
 
     def pip_from_index(self, *words):
-        """Run pip in it for what others publish."""
+        """Run pip with the index."""
         subprocess.run([self.bin / "pip", words[0], "-q", *words[1:]], check=True)
 
     def nexus_proxy(self, *words, cwd):
-        """Run a command of it to its end."""
+        """Run ``nexus-proxy`` to its end."""
         command = [self.bin / "nexus-proxy", *words]
         return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=60)
 
     @contextmanager
     def simulator(self, *words):
-        """Run a server that is not there; give its URL."""
+        """Run a simulated server, and yield its URL."""
         command = [self.bin / "python", "-m", "nexus.simulator", *words]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             try:
@@ -80,7 +80,7 @@ class Environment:
 
     @contextmanager
     def proxy(self, folder):
-        """Run a proxy with the nexus.toml of *folder*; give its URL."""
+        """Run a proxy with the nexus.toml of *folder*, and yield its URL."""
         with socket.socket() as sock:
             sock.bind(("127.0.0.1", 0))
             port = sock.getsockname()[1]
@@ -113,7 +113,7 @@ def environment(wheel, dist, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def answered_by():
-    """Ask for a chat, and tell which backend answered."""
+    """Return a function that sends a chat request, and returns the backend that answered."""
 
     def ask(url, model="llama3"):
         body = json.dumps({"model": model, "messages": [{"role": "user", "content": "Hi"}]}).encode()

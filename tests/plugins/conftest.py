@@ -1,4 +1,4 @@
-"""A third-party plugin, installed once for all tests of this folder."""
+"""A third-party plugin, installed once for these tests."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ NIGHT = Path(__file__).parent / "nexus-proxy-night"
 
 @pytest.fixture(scope="session")
 def night_folder(tmp_path_factory) -> Path:
-    """Give the folder into which nexus-proxy-night is installed; put it on ``PYTHONPATH`` of a started process."""
+    """The folder into which nexus-proxy-night is installed, for the ``PYTHONPATH`` of a process."""
     folder = tmp_path_factory.mktemp("site")
     install_plugin(NIGHT, folder)
     return folder
@@ -22,7 +22,7 @@ def night_folder(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def python(night_folder):
-    """Give what runs code in a process that has the plugin installed, and returns what it prints."""
+    """Return a function that runs code in a process with the plugin, and returns its output."""
 
     def run(code: str) -> str:
         environment = os.environ | {"PYTHONPATH": str(night_folder)}

@@ -1,4 +1,4 @@
-"""Plugins as the template makes them, and the core in the shape in which their authors have it."""
+"""Generates plugins from the template, and builds the wheel of the core."""
 
 import shutil
 import subprocess
@@ -19,7 +19,7 @@ ANSWERS = {
 
 @pytest.fixture
 def generate(tmp_path):
-    """Give what makes a plugin from answers, and returns its folder."""
+    """Return a function that generates a plugin from answers, and returns its folder."""
 
     def make(**answers):
         folder = tmp_path / "nexus-proxy-night"
@@ -32,7 +32,7 @@ def generate(tmp_path):
 
 @pytest.fixture(scope="session")
 def wheels(tmp_path_factory):
-    """Give the folder that holds the wheel of the core, as an index does that published it."""
+    """The folder with the wheel of the core, which serves as an index."""
     source = tmp_path_factory.mktemp("core")
     shutil.copytree(ROOT / "nexus", source / "nexus", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("setup.cfg", "pyproject.toml", "README.rst", "LICENSE"):

@@ -1,4 +1,4 @@
-"""A proxy, the server behind it, and a client that sends bytes as they are."""
+"""A proxy with one backend, and a client that sends raw bytes."""
 
 import asyncio
 import hashlib
@@ -20,7 +20,7 @@ from tests.support.raw_client import RawClient
 from tests.support.scripted import Close, ScriptedBackend
 
 CANARY = "c4n4ry-5aa1"
-"""Stands in every request that is refused, and must come back in no answer and no log line."""
+"""Part of every refused request; must not appear in a response or a log line."""
 KEY = "the-one-key"
 KEYED = f'api_keys = ["sha256:{hashlib.sha256(KEY.encode()).hexdigest()}"]'
 SCRIPTED = f"""
@@ -29,7 +29,7 @@ protocols = ["openai", "ollama", "anthropic"]
 [backends.models."{MODEL}"]
 """
 PART_S = 0.02
-"""Between two parts of a request, so that they are read one by one."""
+"""The pause between two parts of a request, so that each is read alone."""
 WITHIN_S = 5.0
 
 CONFIG = """
@@ -54,12 +54,12 @@ url = "{url}"
 
 
 def pytest_asyncio_loop_factories(config, item):
-    """Run on the loop that serves in production."""
+    """Run on the event loop of production."""
     return {"uvloop": uvloop.new_event_loop}
 
 
 class Front:
-    """A proxy as its clients see it, and what the server behind it saw of them."""
+    """A proxy, its backend and its clients."""
 
     def __init__(self, nexus, backend, log):
         self.nexus = nexus
@@ -73,7 +73,7 @@ class Front:
 
     @property
     def asked(self):
-        """Return the requests that reached the server, probes aside."""
+        """Return the requests that reached the backend, without probes."""
         return [record.request for record in self.backend.requests if record.request.header("X-Nexus-Hops")]
 
     def lines(self, event):
@@ -85,7 +85,7 @@ class Front:
         return client
 
     async def ask(self, wire=None, **request):
-        """Ask on a connection of its own, and return the reply."""
+        """Send one request on a new connection, and return the response."""
         client = await self.connect()
         client.writer.write(wire or chat(**request))
         async with asyncio.timeout(WITHIN_S):
@@ -94,7 +94,7 @@ class Front:
         return reply
 
     async def all_replies(self, *parts):
-        """Send *parts*, and return each reply until the proxy closes the connection."""
+        """Send *parts*, and return all responses until the proxy closes the connection."""
         client = await self.connect()
         replies = []
         async with asyncio.timeout(WITHIN_S):
@@ -111,7 +111,7 @@ class Front:
         return replies
 
     async def refuses(self, *parts, status, code, protocol="openai"):
-        """Check that *parts* get one error of that kind, and nothing else happens but that it is counted."""
+        """Check that *parts* get one such error, which is counted, and that the backend receives nothing."""
         asked, counted = len(self.asked), await self.counted(code)
 
         replies = await self.all_replies(*parts)
@@ -123,7 +123,7 @@ class Front:
         assert await self.counted(code) == counted + 1
 
     async def counted(self, code):
-        """Return how many requests were refused for that reason, at the door or later."""
+        """Return how many requests failed with *code*."""
         metrics = (await self.ask(get("/metrics"))).body.decode()
         found = re.findall(rf'^nexus_(?:rejected|errors)_total{{[a-z_]+="{code}".*}} (\S+)$', metrics, re.MULTILINE)
         return sum(map(float, found))
@@ -144,7 +144,7 @@ def chat(body=None, *, headers="", version="1.1", **fields):
 
 
 def raw(*lines, body=b"", target="/v1/chat/completions", method="POST", version="HTTP/1.1", host="Host: localhost"):
-    """Return a request of which every line is the caller's, the canary aside."""
+    """Return a request with exactly these lines and the canary."""
     head = [f"{method} {target} {version}", host, f"X-Canary: {CANARY}", "Content-Type: application/json", *lines]
     return "".join(f"{line}\r\n" for line in head if line).encode("latin-1") + b"\r\n" + body
 
@@ -154,7 +154,7 @@ def get(path, headers="", method="GET"):
 
 
 def check_refusal(reply, protocol):
-    """Check that *reply* is an error in the shape of *protocol*, which tells nothing of what was sent."""
+    """Check that *reply* is an error of *protocol*, and reveals nothing of the request."""
     assert reply.is_whole
     assert reply.headers["content-type"] == "application/json"
     assert reply.headers["x-request-id"]
@@ -174,10 +174,10 @@ def check_refusal(reply, protocol):
 
 @asynccontextmanager
 async def open_front(*scripts, server="", timeouts="", backend="", others="", max_retries=0, **settings):
-    """Start a proxy in front of one server, which plays *scripts*, or is a simulator with *settings*.
+    """Run a proxy in front of one backend, which plays *scripts*, or is a simulator with *settings*.
 
-    :param server: lines of that table of the configuration; so are *timeouts* and *backend*.
-    :param others: the tables of further backends.
+    :param server: lines for this table of the configuration, as *timeouts* and *backend* are.
+    :param others: tables of further backends.
     """
     settings = {"kind": "vllm", "models": (MODEL,), "answer_tokens": 8, **settings}
     with structlog.testing.capture_logs() as log:
@@ -202,14 +202,14 @@ async def open_front(*scripts, server="", timeouts="", backend="", others="", ma
 
 
 @pytest.fixture(autouse=True)
-def _impatience(monkeypatch):
-    """Close a refused connection sooner: how long what follows is thrown away before is not what is tested."""
+def _short_linger(monkeypatch):
+    """Shorten the time for which a refused connection is drained before it is closed."""
     monkeypatch.setattr(receiving, "LINGER_S", 0.1)
 
 
 @pytest.fixture
 async def front():
-    """Give a proxy to abuse; afterwards it must be as it was before."""
+    """A proxy, checked for leaks after the test."""
     async with open_front() as front:
         yield front
         await front.check_that_nothing_is_lost()
@@ -217,7 +217,7 @@ async def front():
 
 @pytest.fixture
 async def start_front():
-    """Start a proxy with a configuration of its own."""
+    """Return a function that starts a proxy with other options."""
     async with AsyncExitStack() as running:
 
         async def start(*scripts, **options):
@@ -250,7 +250,7 @@ def refusal_check():
 
 @pytest.fixture
 def keyed():
-    """Give the line of the configuration that asks for :data:`KEY`."""
+    """The configuration line that requires :data:`KEY`."""
     return KEYED
 
 

@@ -1,4 +1,4 @@
-"""A proxy between raw clients and faulty backends, whose books must balance after every test."""
+"""A proxy between raw clients and faulty backends, checked for leaks after every test."""
 
 import gc
 import io
@@ -62,13 +62,13 @@ SETTINGS = {
 
 
 def pytest_asyncio_loop_factories(config, item):
-    """Run on the loop that serves in production."""
+    """Run on the event loop of production."""
     return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _only_what_is_new_is_collected():
-    """Make the collector, which every test runs to find what was lost, look at that test's objects alone."""
+def _garbage_is_collected_per_test():
+    """Freeze older objects: each test runs the garbage collector, and needs only its own."""
     gc.collect()
     gc.freeze()
     yield
@@ -88,7 +88,7 @@ def dialect(request):
 
 
 class Scene:
-    """A proxy, the backends behind it, the clients before it, and the books."""
+    """A proxy with its backends, its clients and its books."""
 
     def __init__(self, nexus, backends, log):
         self.nexus = nexus
@@ -107,7 +107,7 @@ class Scene:
         return client
 
     async def ask(self, dialect, **request):
-        """Ask on a connection of its own, and return the reply."""
+        """Send one request on a new connection, and return the response."""
         client = await self.connect()
         client.send(dialect, **request)
         reply = await client.reply()
@@ -115,7 +115,7 @@ class Scene:
         return reply
 
     def backend(self, name):
-        """Return what is believed of the backend of that name."""
+        """Return the fleet's view of a backend."""
         return next(backend for backend in self.nexus.fleet.snapshot.backends if backend.name == name)
 
     @property
@@ -132,7 +132,7 @@ class Scene:
 
 
 def config_of(backends, options, settings):
-    """Write the configuration of a proxy in front of *backends*, the first preferred."""
+    """Return a configuration with *backends*, the first one preferred."""
     parts = [CONFIG.format(**{**SETTINGS, **settings})]
     for place, (name, backend) in enumerate(backends.items(), start=1):
         kind = backend.settings.kind if isinstance(backend, Simulator) else "generic"
@@ -148,7 +148,7 @@ def config_of(backends, options, settings):
 
 @pytest.fixture
 def config_text():
-    """Write the configuration of a proxy in front of these backends, by name."""
+    """Return a function that writes the configuration for backends, by name."""
 
     def write(options=None, settings=None, **backends):
         return config_of(backends, options or {}, settings or {})
@@ -158,7 +158,7 @@ def config_text():
 
 @pytest.fixture
 async def start(script, simulate, config_text):
-    """Start a proxy in front of these backends, by name; at the end of the test its books are balanced."""
+    """Return a function that starts a proxy in front of backends, by name; the test ends with ``balance``."""
     async with AsyncExitStack() as running:
         log = running.enter_context(structlog.testing.capture_logs())
 
@@ -177,7 +177,7 @@ async def start(script, simulate, config_text):
 
 @pytest.fixture
 async def script():
-    """Make a backend that plays scripts; until it is told which, it hangs up."""
+    """Return a function that starts a scripted backend, which at first closes every connection."""
     async with AsyncExitStack() as running:
 
         async def make(**options):
@@ -188,7 +188,7 @@ async def script():
 
 @pytest.fixture
 async def simulate():
-    """Make a simulator."""
+    """Return a function that starts a simulator."""
     async with AsyncExitStack() as running:
 
         async def make(name, **settings):

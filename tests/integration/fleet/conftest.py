@@ -1,4 +1,4 @@
-"""Servers of each kind that answer as the real ones do, on loopback."""
+"""Fake servers of each kind, on loopback."""
 
 import contextlib
 from functools import partial
@@ -17,14 +17,13 @@ from nexus.testing.ports import free_port
 
 
 class FakeServer:
-    """Answers each path with what the test put there, and remembers what it was asked."""
+    """Serves the given response for each path, and records requests."""
 
     def __init__(self, answers, *, host="127.0.0.1", port=0, headers=None, ssl=None):
         self.answers = dict(answers)
         self.headers = headers or {}
         self.asked = []
         self.requests = []
-        self._host = host
         self._host = host
         self._port = port
         self._ssl = ssl
@@ -113,7 +112,7 @@ REAL = {
     "exo": lambda *models: {"/node_id": lambda _: _json("node-1"), "/v1/models": openai_list(*models)},
     "generic": lambda *models: {"/v1/models": openai_list(*models)},
 }
-"""By kind: what a server of it answers, given its models."""
+"""The responses of a server with these models, by kind."""
 
 
 async def _json(value):
@@ -122,7 +121,7 @@ async def _json(value):
 
 @pytest.fixture
 async def serve():
-    """Start a server: of a kind with models, or with answers of the test's own."""
+    """Return a function that starts a server of a kind with models, or with other responses."""
     servers = []
 
     async def serve(kind=None, *models, answers=None, **options):
@@ -139,12 +138,12 @@ async def serve():
 
 FAST = HealthCheckConfig(interval_seconds=0.05, timeout_seconds=1.0)
 STILL = HealthCheckConfig(interval_seconds=600.0, timeout_seconds=1.0)
-"""Only the probes that a test asks for."""
+"""No periodic probes."""
 
 
 @pytest.fixture
 def plan():
-    """Plan a fleet of servers, by name: a URL, or all keys of a backend."""
+    """Return a function that plans a fleet of servers by name, each a URL or the keys of a backend."""
 
     def plan(health_check=STILL, discovery=None, kinds=(), secrets=None, **backends):
         return plan_fleet(
@@ -163,7 +162,7 @@ def plan():
 
 @pytest.fixture
 async def start():
-    """Start a fleet and wait for its first probes."""
+    """Return a function that starts a fleet, and waits for its first probes."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(plan, **options):
@@ -197,13 +196,13 @@ def still():
 
 
 class Zone(BaseResolver):
-    """Answers SRV queries with the port that the test sets for a name, and delays those that it is told to."""
+    """Answers SRV queries with the port of a name, and delays some of them."""
 
     def __init__(self):
         self.ports = {}
         self.failing = set()
         self.delayed = {}
-        """By name, what an answer waits for."""
+        """By name, the event that a response waits for."""
 
     def resolve(self, request, handler):
         del handler

@@ -14,9 +14,9 @@ from nexus.observability.logging import logs
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """Call ``nexus-proxy`` with the words given, in an empty working directory and without ``NEXUS_*`` variables."""
+    """Return a function that runs a command in an empty working directory, without ``NEXUS_*`` variables."""
     monkeypatch.chdir(tmp_path)
-    # No proxy that runs on this machine is to be found.
+    # Commands must not find a proxy that runs on this machine.
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     runner = CliRunner(env={"NEXUS_CONFIG": None, "XDG_RUNTIME_DIR": str(tmp_path)})
 

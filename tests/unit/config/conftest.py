@@ -12,7 +12,7 @@ NOTHING: Mapping[str, str] = {}
 
 @pytest.fixture
 def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., LoadedConfig]:
-    """Load *toml* from ``nexus.toml`` in an empty working directory."""
+    """Return a function that loads *toml* from ``nexus.toml`` in an empty working directory."""
     monkeypatch.chdir(tmp_path)
 
     def from_text(

@@ -1,28 +1,19 @@
-"""Backends and outcomes in one line each."""
+"""Backends and attempts whose ids are those of their names."""
 
 import pytest
 
-from nexus.domain.backend import Backend, BackendLoad, Status
-from nexus.domain.model import ModelFacts
 from nexus.domain.outcome import AttemptOutcome, Ending
-from nexus.fleet.kinds import KINDS
 from nexus.fleet.membership.identity import backend_id
+from nexus.testing import builders
 
 
 @pytest.fixture(scope="session")
 def make_backend():
-    """A healthy backend of a name, with models of these names."""
+    """Return a function that builds a healthy backend with these models."""
 
-    def make(name, *models, kind="vllm", status=Status.HEALTHY, **fields):
-        return Backend(
-            id=backend_id(name),
-            name=name,
-            url=f"http://{name}.test:8000",
-            kind=KINDS[kind],
-            status=status,
-            models={model: ModelFacts(name=model) for model in models},
-            load=BackendLoad(),
-            **fields,
+    def make(name, *models, kind="vllm", **fields):
+        return builders.make_backend(
+            name, kind=kind, models=models, **{"id": backend_id(name), "url": f"http://{name}.test:8000", **fields}
         )
 
     return make
@@ -30,7 +21,7 @@ def make_backend():
 
 @pytest.fixture(scope="session")
 def make_outcome():
-    """How an attempt ended: well, unless said otherwise."""
+    """Return a function that builds an attempt that was not sent, and finished by default."""
 
     def make(ending=Ending.FINISHED, **fields):
         fields = {"model": "llama3", **fields}

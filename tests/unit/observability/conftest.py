@@ -12,7 +12,7 @@ from nexus.observability.logging import logs
 
 @pytest.fixture
 def written(tmp_path: Path) -> Iterator[Callable[..., list[str]]]:
-    """Configure logs to a file; the function gives the lines that were written so far."""
+    """Log to a file; return a function that returns the lines so far."""
     path = tmp_path / "log"
     with path.open("w") as stream:
         logs.configure(LoggingConfig(format="json"), stream=stream)
@@ -30,5 +30,5 @@ def written(tmp_path: Path) -> Iterator[Callable[..., list[str]]]:
 
 @pytest.fixture
 def entries(written: Callable[..., list[str]]) -> Callable[[], list[dict]]:
-    """Give what was written so far, decoded."""
+    """Return a function that returns the decoded lines so far."""
     return lambda: [msgspec.json.decode(line) for line in written()]

@@ -21,7 +21,7 @@ def nothing_is_installed_but_what_tests_install(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """Give a function that installs one plugin; what it returns is the name of its module."""
+    """Return a function that installs one plugin, and returns the name of its module."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     before = set(sys.modules)
 

@@ -1,4 +1,4 @@
-"""Routers, requests and stages in one line each."""
+"""Builds routers, requests and stages."""
 
 from random import Random
 
@@ -21,7 +21,7 @@ from nexus.testing.builders import CHAT, MODEL
 
 
 class Stage(Reconciler):
-    """A stage whose methods a test gives."""
+    """A stage with the methods of a test."""
 
     name = "test"
     priority = 500
@@ -41,19 +41,19 @@ class Stage(Reconciler):
 
 @pytest.fixture
 def stage():
-    """Give a function that makes a stage: ``stage(does, name="privacy", priority=200, on_error="skip", holds=...)``."""
+    """Return the class of a stage: ``stage(does, name="privacy", priority=200, on_error="skip", holds=...)``."""
     return Stage
 
 
 @pytest.fixture
 def plugin():
-    """Give a function that makes the plugin of a stage."""
+    """Return a function that makes the plugin of a stage."""
     return lambda name="acme": Plugin(name, f"nexus-proxy-{name}", "1.0", {})
 
 
 @pytest.fixture
 def router(plugin):
-    """Give a function that makes a router from configuration keys and further stages."""
+    """Return a function that makes a router from configuration keys and further stages."""
 
     def make(*stages, observe=(), policies=None, chance=None, **config):
         if not stages and policies is None:
@@ -73,7 +73,7 @@ def router(plugin):
 
 @pytest.fixture
 def routing():
-    """Give a function that begins one search: ``routing(router, model="llama3", needs_vision=True)``."""
+    """Return a function that begins to route one request: ``routing(router, model="llama3", needs_vision=True)``."""
 
     def begin(router, model=MODEL, *, endpoint=CHAT, headers=None, **requirements):
         return router.begin(
@@ -89,7 +89,7 @@ def routing():
 
 @pytest.fixture
 def settle():
-    """Give a function that ends an attempt."""
+    """Return a function that ends an attempt."""
 
     def settle_all(reserved, ending=Ending.FINISHED):
         outcome = AttemptOutcome(

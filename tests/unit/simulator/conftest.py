@@ -10,7 +10,7 @@ from nexus.simulator import Settings, Simulator
 
 @pytest.fixture
 async def simulate():
-    """Start a simulator with these settings; it is stopped when the test ends."""
+    """Return a function that starts a simulator."""
     async with AsyncExitStack() as running:
 
         async def start(**settings):
@@ -36,11 +36,11 @@ class Wire:
         return await self.reader.readuntil(b"\r\n\r\n")
 
     async def rest(self):
-        """Read until the other end closes; a reset raises."""
+        """Read until EOF; a reset raises."""
         return await self.reader.read()
 
     async def answer(self):
-        """Read an answer that says its length."""
+        """Read a response with Content-Length."""
         head = await self.head()
         fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:-2])
         return head, await self.reader.readexactly(int(fields[b"content-length"]))

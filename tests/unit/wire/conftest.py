@@ -1,4 +1,4 @@
-"""Streams that are watched, and client libraries that are answered with given bytes."""
+"""Scanned streams, and client libraries with a fake transport."""
 
 import anthropic
 import httpx
@@ -12,7 +12,7 @@ from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
 
 @pytest.fixture
 def opened():
-    """Open the watch over an answer at a path, and let it see some blocks."""
+    """Return a function that scans blocks of a stream at a path."""
 
     def open_stream(path, *blocks):
         endpoint = ENDPOINTS[path]
@@ -31,7 +31,7 @@ def answering(library, status, body, content_type):
 
 @pytest.fixture
 def openai_client():
-    """OpenAI's library, whatever it asks being answered with the given bytes."""
+    """OpenAI's library with a fixed response to every request."""
     clients = []
 
     def make(body, *, status=200, content_type="text/event-stream"):
@@ -46,7 +46,7 @@ def openai_client():
 
 @pytest.fixture
 def anthropic_client():
-    """Anthropic's library, whatever it asks being answered with the given bytes."""
+    """Anthropic's library with a fixed response to every request."""
     clients = []
 
     def make(body, *, status=200, content_type="text/event-stream"):
@@ -61,7 +61,7 @@ def anthropic_client():
 
 @pytest.fixture
 def ollama_client():
-    """Ollama's library, whatever it asks being answered with the given bytes."""
+    """Ollama's library with a fixed response to every request."""
 
     def make(body, *, status=200, content_type="application/x-ndjson"):
         return ollama.Client(host="http://nexus", transport=answering(httpx, status, body, content_type))
