@@ -1,7 +1,7 @@
 """Settings of all tests.
 
-pytest imports this file as ``tests.conftest``, so that tests can import ``tests.support`` although the repository is not
-on ``sys.path``, where it would hide the installed nexus.
+pytest imports this file as ``tests.conftest``, so that tests can import ``tests.support`` although the root of the
+repository is not on ``sys.path``, where it would hide the installed nexus.
 """
 
 import os

@@ -12,7 +12,7 @@ import pytest
 
 from nexus.config.schema import LoggingConfig
 from nexus.observability.logging import logs
-from nexus.proxy.exchange import answering
+from nexus.proxy.exchange import exchange
 from nexus.simulator import ErrorEvent, Settings, Simulator, Status, in_thread
 from nexus.testing.fleets import table_of
 from nexus.testing.proxy import nexus_in_loop
@@ -222,11 +222,11 @@ def logging_to(stream):
 
 
 async def test_a_defect_of_ours_shows_nothing_of_the_request(tmp_path, monkeypatch):
-    def break_down(record, attempt, attempts):
-        held = attempt.answer.body + attempt.upstream.stamp.own_lines
+    def break_down(record, attempt, response, attempts):
+        held = response.body + attempt.upstream.stamp.own_lines
         raise ZeroDivisionError(len(held))
 
-    monkeypatch.setattr(answering, "head_lines", break_down)
+    monkeypatch.setattr(exchange, "reply_head", break_down)
     body = json.dumps({"model": "llama3", "messages": TEXT}).encode()
     lines = f"Host: localhost\r\nContent-Type: application/json\r\nX-Api-Key: {SECRET}\r\n"
     head = f"POST {CHAT}?k={SECRET} HTTP/1.1\r\n{lines}"
@@ -242,5 +242,6 @@ async def test_a_defect_of_ours_shows_nothing_of_the_request(tmp_path, monkeypat
 
     said = (tmp_path / "log").read_text()
     assert "exchange_crashed" in said
+    assert "ZeroDivisionError" in said
     assert SONG not in said
     assert SONG.encode() not in reply.body
