@@ -100,5 +100,5 @@ class WireProtocol(msgspec.Struct, frozen=True, kw_only=True):
     is, or if it cannot be converted. Never raises."""
     encode_error: Callable[[RequestError, str], bytes]
     """Encodes an error as JSON; the second argument is the request id."""
-    stream_type: Callable[[Endpoint], str]
+    stream_type: str
     """The content type of a streamed answer: ``text/event-stream`` or ``application/x-ndjson``."""

@@ -126,7 +126,7 @@ class _Schemas:
         """Describe *method* of an endpoint that backends serve."""
         body_type = JSON if endpoint.body == "json" else "multipart/form-data"
         schema = OPTIONAL_MODEL if endpoint.model != "none" else {"type": "object"}
-        stream_type = PROTOCOLS[endpoint.protocol].stream_type(endpoint)
+        stream_type = PROTOCOLS[endpoint.protocol].stream_type
         error = ERRORS[endpoint.protocol].__name__
         operation: Document = {
             "operationId": endpoint.name if len(endpoint.methods) == 1 else f"{endpoint.name}.{method.lower()}",

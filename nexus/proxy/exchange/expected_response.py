@@ -40,7 +40,7 @@ class ExpectedResponse(msgspec.Struct, frozen=True):
     @property
     def stream_type(self) -> bytes:
         """The content type of a stream."""
-        return self.protocol.stream_type(self.endpoint).encode()
+        return self.protocol.stream_type.encode()
 
     @property
     def reads_stream(self) -> bool:

@@ -16,7 +16,6 @@ NOTHING: Final = msgspec.Raw()
 
 
 def understand(endpoint: Endpoint, body: bytes) -> Requirements:
-    """See :attr:`nexus.wire.protocol.WireProtocol.understand`."""
     fields, bulk = read_body(_SHAPE, body, _PROMPT)
     sizes = {name: measure(raw) for name, raw in bulk.items()}
     return Requirements(

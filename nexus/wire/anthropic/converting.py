@@ -75,12 +75,10 @@ _PARTS: Final[Mapping[str, str]] = {
 
 
 def collector(endpoint: Endpoint) -> Collector | None:
-    """See :attr:`nexus.wire.protocol.WireProtocol.collector`."""
     return MessageCollector() if endpoint.name == "anthropic.messages" else None
 
 
 def as_stream(endpoint: Endpoint, body: bytes) -> bytes | None:
-    """See :attr:`nexus.wire.protocol.WireProtocol.as_stream`."""
     message = read(_OBJECT, body) if endpoint.name == "anthropic.messages" else None
     blocks = None if message is None else message.get("content")
     if message is None or not isinstance(blocks, list) or not all(isinstance(block, dict) for block in blocks):

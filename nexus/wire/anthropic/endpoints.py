@@ -4,19 +4,18 @@ from functools import partial
 from typing import Final
 
 from nexus.domain.request import Endpoint
-from nexus.wire.kept.endpoints import kept
 
-_keeps = partial(kept, "anthropic")
+_kept = partial(Endpoint, protocol="anthropic", capability="keep", model="none")
 
 KEEPING: Final = (
-    _keeps("batches", "/v1/messages/batches", "GET", makes_ids=True),
+    _kept("anthropic.batches", path="/v1/messages/batches", methods=("GET",), makes_ids=True),
     # It asks models, and costs money, unlike the other endpoints here.
     Endpoint("anthropic.batch_create", "anthropic", "/v1/messages/batches", model="none", makes_ids=True),
-    _keeps("batch", "/v1/messages/batches/{id}", "GET", "DELETE"),
-    _keeps("batch_cancel", "/v1/messages/batches/{id}/cancel", "POST"),
-    _keeps("batch_results", "/v1/messages/batches/{id}/results", "GET", answers_bytes=True),
-    _keeps("files", "/v1/files", "GET", makes_ids=True),
-    _keeps("file_upload", "/v1/files", "POST", body="multipart", makes_ids=True),
-    _keeps("file", "/v1/files/{id}", "GET", "DELETE"),
-    _keeps("file_content", "/v1/files/{id}/content", "GET", answers_bytes=True),
+    _kept("anthropic.batch", path="/v1/messages/batches/{id}", methods=("GET", "DELETE")),
+    _kept("anthropic.batch_cancel", path="/v1/messages/batches/{id}/cancel"),
+    _kept("anthropic.batch_results", path="/v1/messages/batches/{id}/results", methods=("GET",), answers_bytes=True),
+    _kept("anthropic.files", path="/v1/files", methods=("GET",), makes_ids=True),
+    _kept("anthropic.file_upload", path="/v1/files", body="multipart", makes_ids=True),
+    _kept("anthropic.file", path="/v1/files/{id}", methods=("GET", "DELETE")),
+    _kept("anthropic.file_content", path="/v1/files/{id}/content", methods=("GET",), answers_bytes=True),
 )

@@ -26,14 +26,6 @@ def _open_stream(endpoint: Endpoint) -> StreamScan:
     return CompletionScan() if endpoint.name == "anthropic.complete" else MessageScan()
 
 
-def _looks_complete(_endpoint: Endpoint, body: bytes) -> bool:
-    return is_whole(body)
-
-
-def _stream_type(_endpoint: Endpoint) -> str:
-    return "text/event-stream"
-
-
 PROTOCOL: Final = WireProtocol(
     name="anthropic",
     endpoints=ENDPOINTS,
@@ -41,9 +33,9 @@ PROTOCOL: Final = WireProtocol(
     open_stream=_open_stream,
     usage_of=usage_of,
     text_of=text_of,
-    looks_complete=_looks_complete,
+    looks_complete=lambda _endpoint, body: is_whole(body),
     collector=collector,
     as_stream=as_stream,
     encode_error=encode_error,
-    stream_type=_stream_type,
+    stream_type="text/event-stream",
 )

@@ -15,7 +15,6 @@ NOTHING: Final = msgspec.Raw()
 
 
 def understand(endpoint: Endpoint, body: bytes) -> Requirements:
-    """See :attr:`nexus.wire.protocol.WireProtocol.understand`."""
     fields, bulk = read_body(_SHAPE, body, _BULK)
     each = measure_each(bulk["input"]) if "input" in bulk else _NO_INPUT
     return Requirements(

@@ -35,7 +35,6 @@ _OBJECT: Final = msgspec.json.Decoder(dict[str, Any])
 
 
 def collector(endpoint: Endpoint) -> Collector | None:
-    """See :attr:`nexus.wire.protocol.WireProtocol.collector`."""
     return LineCollector() if endpoint.streams_by_default else None
 
 

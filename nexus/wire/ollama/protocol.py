@@ -10,7 +10,7 @@ from nexus.wire.ollama.errors import encode_error
 from nexus.wire.ollama.stream import AnswerScan
 from nexus.wire.ollama.text import text_of
 from nexus.wire.ollama.usage import usage_of
-from nexus.wire.protocol import StreamScan, WireProtocol
+from nexus.wire.protocol import WireProtocol
 
 ENDPOINTS: Final = (
     Endpoint("ollama.chat", "ollama", "/api/chat", streams_by_default=True),
@@ -20,28 +20,16 @@ ENDPOINTS: Final = (
 )
 
 
-def _open_stream(_endpoint: Endpoint) -> StreamScan:
-    return AnswerScan()
-
-
-def _looks_complete(_endpoint: Endpoint, body: bytes) -> bool:
-    return is_whole(body)
-
-
-def _stream_type(_endpoint: Endpoint) -> str:
-    return "application/x-ndjson"
-
-
 PROTOCOL: Final = WireProtocol(
     name="ollama",
     endpoints=ENDPOINTS,
     understand=understand,
-    open_stream=_open_stream,
+    open_stream=lambda _endpoint: AnswerScan(),
     usage_of=usage_of,
     text_of=text_of,
-    looks_complete=_looks_complete,
+    looks_complete=lambda _endpoint, body: is_whole(body),
     collector=collector,
     as_stream=as_stream,
     encode_error=encode_error,
-    stream_type=_stream_type,
+    stream_type="application/x-ndjson",
 )

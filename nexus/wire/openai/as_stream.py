@@ -10,7 +10,6 @@ from nexus.wire.documents import read
 
 
 def as_stream(endpoint: Endpoint, body: bytes) -> bytes | None:
-    """See :attr:`nexus.wire.protocol.WireProtocol.as_stream`."""
     convert = _CONVERTERS.get(endpoint.name)
     document = None if convert is None else read(_OBJECT, body)
     if convert is None or document is None:

@@ -19,7 +19,6 @@ NOTHING: Final = msgspec.Raw()
 
 
 def understand(endpoint: Endpoint, body: bytes) -> Requirements:
-    """See :attr:`nexus.wire.protocol.WireProtocol.understand`."""
     prompt = _PROMPTS.get(endpoint.name, _NO_PROMPT)
     fields, bulk = read_body(_SHAPE, body, prompt.members)
     measured = _measure(prompt, bulk)

@@ -146,6 +146,5 @@ _COLLECTORS: Final[Mapping[str, Callable[[], Collector]]] = {
 
 
 def collector(endpoint: Endpoint) -> Collector | None:
-    """See :attr:`nexus.wire.protocol.WireProtocol.collector`."""
     make = _COLLECTORS.get(endpoint.name)
     return None if make is None else make()

@@ -4,7 +4,6 @@ from functools import partial
 from typing import Final
 
 from nexus.domain.request import Endpoint
-from nexus.wire.kept.endpoints import kept
 
 _PROTOCOL: Final = "openai"
 
@@ -67,31 +66,31 @@ ASKING: Final = (
 """Endpoints that ask a model."""
 
 
-_keeps = partial(kept, _PROTOCOL)
+_kept = partial(Endpoint, protocol="openai", capability="keep", model="none")
 
 KEEPING: Final = (
-    _keeps("response", "/v1/responses/{id}", "GET", "DELETE"),
-    _keeps("response_cancel", "/v1/responses/{id}/cancel", "POST"),
-    _keeps("response_items", "/v1/responses/{id}/input_items", "GET"),
-    _keeps("stored_chats", "/v1/chat/completions", "GET", makes_ids=True),
-    _keeps("stored_chat", "/v1/chat/completions/{id}", "GET", "POST", "DELETE"),
-    _keeps("stored_chat_messages", "/v1/chat/completions/{id}/messages", "GET"),
-    _keeps("conversations", "/v1/conversations", "POST", makes_ids=True),
-    _keeps("conversation", "/v1/conversations/{id}", "GET", "POST", "DELETE"),
-    _keeps("conversation_items", "/v1/conversations/{id}/items", "GET", "POST"),
-    _keeps("conversation_item", "/v1/conversations/{id}/items/{id}", "GET", "DELETE"),
-    _keeps("files", "/v1/files", "GET", makes_ids=True),
-    _keeps("file_upload", "/v1/files", "POST", body="multipart", makes_ids=True),
-    _keeps("file", "/v1/files/{id}", "GET", "DELETE"),
-    _keeps("file_content", "/v1/files/{id}/content", "GET", answers_bytes=True),
-    _keeps("uploads", "/v1/uploads", "POST", makes_ids=True),
-    _keeps("upload_part", "/v1/uploads/{id}/parts", "POST", body="multipart"),
-    _keeps("upload_complete", "/v1/uploads/{id}/complete", "POST", makes_ids=True),
-    _keeps("upload_cancel", "/v1/uploads/{id}/cancel", "POST"),
-    _keeps("batches", "/v1/batches", "GET", makes_ids=True),
+    _kept("openai.response", path="/v1/responses/{id}", methods=("GET", "DELETE")),
+    _kept("openai.response_cancel", path="/v1/responses/{id}/cancel"),
+    _kept("openai.response_items", path="/v1/responses/{id}/input_items", methods=("GET",)),
+    _kept("openai.stored_chats", path="/v1/chat/completions", methods=("GET",), makes_ids=True),
+    _kept("openai.stored_chat", path="/v1/chat/completions/{id}", methods=("GET", "POST", "DELETE")),
+    _kept("openai.stored_chat_messages", path="/v1/chat/completions/{id}/messages", methods=("GET",)),
+    _kept("openai.conversations", path="/v1/conversations", makes_ids=True),
+    _kept("openai.conversation", path="/v1/conversations/{id}", methods=("GET", "POST", "DELETE")),
+    _kept("openai.conversation_items", path="/v1/conversations/{id}/items", methods=("GET", "POST")),
+    _kept("openai.conversation_item", path="/v1/conversations/{id}/items/{id}", methods=("GET", "DELETE")),
+    _kept("openai.files", path="/v1/files", methods=("GET",), makes_ids=True),
+    _kept("openai.file_upload", path="/v1/files", body="multipart", makes_ids=True),
+    _kept("openai.file", path="/v1/files/{id}", methods=("GET", "DELETE")),
+    _kept("openai.file_content", path="/v1/files/{id}/content", methods=("GET",), answers_bytes=True),
+    _kept("openai.uploads", path="/v1/uploads", makes_ids=True),
+    _kept("openai.upload_part", path="/v1/uploads/{id}/parts", body="multipart"),
+    _kept("openai.upload_complete", path="/v1/uploads/{id}/complete", makes_ids=True),
+    _kept("openai.upload_cancel", path="/v1/uploads/{id}/cancel"),
+    _kept("openai.batches", path="/v1/batches", methods=("GET",), makes_ids=True),
     # It asks models, and costs money, unlike the other endpoints here.
     Endpoint("openai.batch_create", _PROTOCOL, "/v1/batches", model="none", makes_ids=True),
-    _keeps("batch", "/v1/batches/{id}", "GET", makes_ids=True),
-    _keeps("batch_cancel", "/v1/batches/{id}/cancel", "POST", makes_ids=True),
+    _kept("openai.batch", path="/v1/batches/{id}", methods=("GET",), makes_ids=True),
+    _kept("openai.batch_cancel", path="/v1/batches/{id}/cancel", makes_ids=True),
 )
 """Endpoints of things that one backend keeps by their ids."""

@@ -39,10 +39,6 @@ def _looks_complete(endpoint: Endpoint, body: bytes) -> bool:
     return is_whole(body)
 
 
-def _stream_type(_endpoint: Endpoint) -> str:
-    return "text/event-stream"
-
-
 PROTOCOL: Final = WireProtocol(
     name="openai",
     endpoints=ENDPOINTS,
@@ -54,5 +50,5 @@ PROTOCOL: Final = WireProtocol(
     collector=collector,
     as_stream=as_stream,
     encode_error=encode_error,
-    stream_type=_stream_type,
+    stream_type="text/event-stream",
 )
