@@ -3,7 +3,7 @@
 ``endpoints``           the paths
 ``body``                what a request requires
 ``usage``, ``text``     what an answer reports and says
-``stream``, ``completion_stream``  watch streamed answers
+``stream``              watches streamed answers
 ``converting``          converts between streams and documents
 ``errors``, ``models``  errors and listings in this format
 ``protocol``            all of it as one value

@@ -4,11 +4,10 @@ from typing import Final
 
 from nexus.domain.request import Endpoint
 from nexus.wire.anthropic.body import understand
-from nexus.wire.anthropic.completion_stream import CompletionScan
 from nexus.wire.anthropic.converting import as_stream, collector
 from nexus.wire.anthropic.endpoints import KEEPING
 from nexus.wire.anthropic.errors import encode_error
-from nexus.wire.anthropic.stream import MessageScan
+from nexus.wire.anthropic.stream import CompletionScan, MessageScan
 from nexus.wire.anthropic.text import text_of
 from nexus.wire.anthropic.usage import usage_of
 from nexus.wire.documents import is_whole

@@ -1,4 +1,4 @@
-"""Watches a streamed message."""
+"""Watches a streamed message or text completion."""
 
 from typing import Any, Final
 
@@ -86,3 +86,25 @@ def _error_in(event: Event) -> Any:
 
 
 _ANYTHING: Final = msgspec.json.Decoder()
+
+
+class CompletionScan(MessageScan):
+    """Events of a text completion, the API before messages, of which the last has a stop reason."""
+
+    __slots__ = ()
+
+    @staticmethod
+    def text_in(content: bytes) -> str:
+        decoded = read(_COMPLETION, content)
+        return decoded.completion if decoded is not None else ""
+
+    def is_end(self, events: list[Event]) -> bool:
+        return any((decoded := read(_COMPLETION, event.content)) and decoded.stop_reason for event in events)
+
+
+class _Completion(msgspec.Struct):
+    completion: str = ""
+    stop_reason: str | None = None
+
+
+_COMPLETION: Final = msgspec.json.Decoder(_Completion)

@@ -3,9 +3,9 @@
 ``endpoints``           the paths
 ``body``                what a request requires, and what it refers to
 ``usage``, ``text``     what an answer reports and says
-``chat_stream``, ``responses_stream``, ``media_stream``, ``native_stream``  watch streamed answers
+``stream``, ``chat_stream``, ``responses_stream``, ``media_stream``  watch streamed answers
 ``collecting``, ``as_stream``  convert streams into documents, and documents into streams
-``errors``, ``stream_errors``, ``models``  errors and listings in this format
+``errors``, ``models``  errors and listings in this format
 ``protocol``            all of it as one value
 """
 

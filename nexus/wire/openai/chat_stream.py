@@ -4,30 +4,20 @@ from typing import Any, Final
 
 import msgspec
 
-from nexus.domain.request import TokenUsage
 from nexus.wire.documents import is_given, read
-from nexus.wire.openai.stream_errors import decoded_error, encode_failure, reply_of
+from nexus.wire.openai.stream import DONE, OpenAIScan
 from nexus.wire.openai.text import text_in_chunk
-from nexus.wire.openai.usage import usage_of
 from nexus.wire.streams.event import Event, Purpose
-from nexus.wire.streams.scan import EventScan
-from nexus.wire.streams.sse import SSEFraming
-
-DONE: Final = b"[DONE]"
 
 
-class ChatScan(EventScan):
+class ChatScan(OpenAIScan):
     """Chunks with ``choices``, and ``[DONE]`` at the end."""
 
     __slots__ = ()
 
-    error_mark = b'"error"'
     usage_mark = b'"prompt_tokens"'
     second_usage_mark = b'"predicted_n"'
     """Of llama.cpp, which sends it even if the client requests no usage."""
-
-    def __init__(self) -> None:
-        super().__init__(SSEFraming())
 
     text_in = staticmethod(text_in_chunk)
 
@@ -40,8 +30,8 @@ class ChatScan(EventScan):
         if chunk.is_error:
             return Purpose.ERROR
         # Some clouds first send the result of a content filter, in a chunk without choices.
-        says_something = chunk.choices is msgspec.UNSET or any(choice.has_content for choice in chunk.choices or ())
-        return Purpose.CONTENT if says_something else Purpose.LIFECYCLE
+        has_content = chunk.choices is msgspec.UNSET or any(choice.has_content for choice in chunk.choices or ())
+        return Purpose.CONTENT if has_content else Purpose.LIFECYCLE
 
     def is_end(self, events: list[Event]) -> bool:
         """Whether ``[DONE]`` came, or the last chunk with choices finishes them: some servers omit ``[DONE]``."""
@@ -57,15 +47,6 @@ class ChatScan(EventScan):
 
     def epilogue(self, events: list[Event]) -> bytes:
         return b"" if any(event.content.strip() == DONE for event in events) else b"data: [DONE]\n\n"
-
-    def usage_in(self, event: Event) -> TokenUsage | None:
-        return usage_of(event.content)
-
-    def reply_of(self, error: Event) -> tuple[int, bytes]:
-        return reply_of(decoded_error(error), error.content)
-
-    def failure(self, code: str, message: str) -> bytes:
-        return b"data: %b\n\n" % encode_failure(code, message)
 
 
 class _Choice(msgspec.Struct):

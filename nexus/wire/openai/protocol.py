@@ -11,8 +11,7 @@ from nexus.wire.openai.chat_stream import ChatScan
 from nexus.wire.openai.collecting import collector
 from nexus.wire.openai.endpoints import ASKING, KEEPING, NATIVE
 from nexus.wire.openai.errors import encode_error
-from nexus.wire.openai.media_stream import MediaScan
-from nexus.wire.openai.native_stream import NativeScan
+from nexus.wire.openai.media_stream import MediaScan, NativeScan
 from nexus.wire.openai.responses_stream import ResponsesScan
 from nexus.wire.openai.text import text_of
 from nexus.wire.openai.usage import usage_of

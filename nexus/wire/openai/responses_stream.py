@@ -4,14 +4,10 @@ from typing import Any, Final
 
 import msgspec
 
-from nexus.domain.request import TokenUsage
 from nexus.wire.documents import is_given, read
-from nexus.wire.openai.stream_errors import decoded_error, encode_failure, reply_of
-from nexus.wire.openai.text import text_in_event
-from nexus.wire.openai.usage import usage_of
+from nexus.wire.errors.status import status_of
+from nexus.wire.openai.stream import OpenAIScan, decoded_error, encode_failure
 from nexus.wire.streams.event import Event, Purpose
-from nexus.wire.streams.scan import EventScan
-from nexus.wire.streams.sse import SSEFraming
 
 TERMINAL: Final = frozenset({"response.completed", "response.incomplete", "response.failed", "error"})
 FAILURES: Final = frozenset({"response.failed", "error"})
@@ -27,19 +23,13 @@ LIFECYCLE: Final = frozenset(
 )
 
 
-class ResponsesScan(EventScan):
-    """Typed events, of which the last has the final response."""
+class ResponsesScan(OpenAIScan):
+    """Typed events, of which the last has the final response.
+
+    The error of a failed response is a member of that response.
+    """
 
     __slots__ = ()
-
-    error_mark = b'"error"'
-    """Also occurs in the event of a failed response, as a member of the response."""
-    usage_mark = b'"input_tokens"'
-
-    def __init__(self) -> None:
-        super().__init__(SSEFraming())
-
-    text_in = staticmethod(text_in_event)
 
     def purpose(self, event: Event) -> Purpose:
         decoded = _decoded(event)
@@ -53,12 +43,10 @@ class ResponsesScan(EventScan):
         # Some servers append OpenAI's older end mark, or pings.
         return any(decoded.type in TERMINAL for event in events if (decoded := _decoded(event)))
 
-    def usage_in(self, event: Event) -> TokenUsage | None:
-        return usage_of(event.content)
-
     def reply_of(self, error: Event) -> tuple[int, bytes]:
         found = decoded_error(error)
-        return reply_of(found, msgspec.json.encode({"error": found}) if isinstance(found, dict) else error.content)
+        body = msgspec.json.encode({"error": found}) if isinstance(found, dict) else error.content
+        return status_of(found), body
 
     def failure(self, code: str, message: str) -> bytes:
         # Client libraries raise an error only for an event with a member `error`.
