@@ -80,7 +80,7 @@ def _from_json(text: str, path: str) -> Any:
 def _loaded(tree: Any, source: FileSourceConfig, load: Load, most: int) -> tuple[LoadedBackend, ...]:
     listed = decoded(tree, FleetFile).backends
     if len(listed) > most:
-        problem = f"lists {len(listed)} backends, and has room for {most}: all watched files together have a limit"
+        problem = f"lists {len(listed)} backends, but at most {most} are allowed: all watched files share a limit"
         raise Fault(("backends",), problem, "leave some out")
     loaded = []
     for index, (backend, table) in enumerate(zip(listed, tree["backends"], strict=True)):

@@ -122,7 +122,7 @@ def source_of(path: Path | None, environ: Mapping[str, str]) -> Path | None:
         return DEFAULT_FILE if DEFAULT_FILE.exists() else None
     except OSError as exc:
         # For example in the home of another user, where existence cannot be determined.
-        problem = f"cannot be looked for in the working directory: {exc.strerror}"
+        problem = f"cannot be searched in the working directory: {exc.strerror}"
         raise ConfigError(f"{DEFAULT_FILE}: {problem}; change to another, or name a file with --config") from exc
 
 

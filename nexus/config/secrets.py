@@ -127,7 +127,7 @@ class Vault:
         if backend.basic_auth is not None:
             basic_auth = self.resolve(backend.basic_auth, (*path, "basic_auth"), may_have_spaces=True)
             if ":" not in basic_auth.reveal():
-                raise Fault((*path, "basic_auth"), "leads to no user:password", "put a colon between the two")
+                raise Fault((*path, "basic_auth"), "does not hold user:password", "put a colon between the two")
             self._kept(basic_auth.reveal(), basic_auth.reveal().partition(":")[2])
         headers = {name: self._header(name, text, (*path, "headers", name)) for name, text in backend.headers.items()}
         query = {name: self._value(text, (*path, "query", name)) for name, text in backend.query.items()}
@@ -161,7 +161,7 @@ class Vault:
         try:
             url, login = proxies.normalised(text)
         except ValueError as exc:
-            raise Fault(path, f"{place}: {exc}", "http://proxy:3128 is one") from None
+            raise Fault(path, f"{place}: {exc}", "write it as http://proxy:3128") from None
         return url, None if login is None else self._kept(login, login.partition(":")[2])
 
     def _header(self, name: str, text: str, path: KeyPath) -> Secret:
@@ -203,7 +203,7 @@ class Vault:
         if not secret:
             raise Fault(path, f"{scheme}:{shown(place)} is empty")
         if not secret.isascii() or not secret.isprintable() or (" " in secret and not may_have_spaces):
-            raise Fault(path, f"{scheme}:{shown(place)} holds a character that no key may have")
+            raise Fault(path, f"{scheme}:{shown(place)} holds a character that is not allowed in a key")
         # The key in `Bearer KEY` is hidden by itself too.
         self.found += [Secret(text) for text in {secret, secret.rpartition(" ")[2]}]
         return Secret(secret)

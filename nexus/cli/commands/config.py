@@ -64,7 +64,7 @@ def show(target: Target, *, offline: bool, as_json: bool) -> None:
     shows the configuration that a start from here would use.
     """
     if offline and (target.url or target.api_key):
-        raise click.UsageError("--offline asks no proxy; leave out --url and --api-key")
+        raise click.UsageError("--offline does not ask a proxy; leave out --url and --api-key")
     page = _settings(target, is_offline=offline)
     if as_json:
         print_json(page)

@@ -58,7 +58,7 @@ def command(target: Target, *, request_id: str | None, limit: int, as_json: bool
     """Show what was decided about the last requests, newest first."""
     wanted = {name: value for name, value in filters.items() if value is not None}
     if request_id is not None and wanted:
-        raise click.UsageError("--id shows one decision; leave out what chooses from the list")
+        raise click.UsageError("--id shows one decision; leave out the filters")
     proxy = target.proxy(is_admin=True)
     proxy.introduce()
     if request_id is not None:

@@ -76,7 +76,7 @@ def command(  # noqa: PLR0913 - its options
     wanted = {name: value for name, value in said.items() if value not in (None, False)}
     question = _question(model, file, endpoint, _hints(headers), wanted)
     if offline and (target.url or target.api_key):
-        raise click.UsageError("--offline asks no proxy; leave out --url and --api-key")
+        raise click.UsageError("--offline does not ask a proxy; leave out --url and --api-key")
     explanation, source = _answer(target, question, is_offline=offline)
     # The JSON has its source as a member.
     click.echo(source, err=as_json)
@@ -92,7 +92,7 @@ def _question(
     endpoint = ENDPOINTS[path]
     if file is not None:
         if said:
-            raise click.UsageError("--file says what the request asks for; besides it only --model may")
+            raise click.UsageError("--file says what the request asks for; only --model may be given too")
         body = file.read()
         content_type = form_type(body) if endpoint.body == "multipart" else JSON
         body = body if model is None else with_model(endpoint, content_type, body, model)

@@ -68,7 +68,7 @@ class Proxy(msgspec.Struct, frozen=True):
         except NoProxy as exc:
             raise NoProxy(f"{exc}{self._elsewhere}") from exc
         if version is None:
-            raise NoProxy(f"what listens at {self.url} is no Nexus{self._elsewhere}")
+            raise NoProxy(f"what listens at {self.url} is not Nexus{self._elsewhere}")
         return shown(version)
 
     def introduce(self) -> str:

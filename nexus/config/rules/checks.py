@@ -222,7 +222,7 @@ def _backend_urls(config: Config) -> Iterator[Fault]:
     seen: dict[str, str] = {}
     for index, backend in enumerate(config.backends):
         if other := seen.get(backend.url):
-            hint = "one server is one backend, whose models are found out"
+            hint = "one backend per server is enough: its models are detected"
             yield Fault(("backends", index, "url"), f"the backend '{other}' has the same URL, {backend.url}", hint)
         seen[backend.url] = backend.name
 
@@ -235,7 +235,7 @@ def _backend_words(config: Config) -> Iterator[Fault]:
                 expected = f"expected 'restricted' or 'open', got '{shown(zone)}'"
                 yield Fault(("backends", index, *path), expected, did_you_mean(zone, ZONES, before=""))
         if backend.protocols == ():
-            yield Fault(("backends", index, "protocols"), "expected one at least", "leave it out for those of its kind")
+            yield Fault(("backends", index, "protocols"), "expected at least one", "leave it out for those of its kind")
         for protocol in backend.protocols or ():
             if protocol not in PROTOCOLS:
                 expected = f"expected any of {', '.join(PROTOCOLS)}, got '{shown(protocol)}'"
@@ -250,12 +250,12 @@ def _backend_headers(config: Config) -> Iterator[Fault]:
             if not _HEADER_NAME.fullmatch(name):
                 yield Fault(path, "expected the name of a header", "use letters, digits and hyphens")
             if name.lower() in RESERVED_HEADERS or name.lower().startswith("x-nexus-"):
-                yield Fault(path, "is a header that the proxy itself writes", "leave it out")
+                yield Fault(path, "is a header that the proxy sets itself", "leave it out")
             if name.lower() in seen:
-                yield Fault(path, "is there twice, in other letter case", "keep one of them")
+                yield Fault(path, "is set twice, in different letter case", "keep one of them")
             if not _HEADER_VALUE.fullmatch(value):
                 hint = "keep to visible ASCII characters, with spaces only between them"
-                yield Fault(path, "holds a character that no header value may have", hint)
+                yield Fault(path, "holds a character that is not allowed in a header value", hint)
             seen.add(name.lower())
         for name in backend.query:
             if not name:
@@ -269,7 +269,7 @@ def _backend_files(config: Config) -> Iterator[Fault]:
             if name is not None and (problem := _why_no_file(name)):
                 yield Fault(("backends", index, key), f"{problem}: {shown_path(name)}")
         if backend.tls_key_file is not None and backend.tls_cert_file is None:
-            yield Fault(("backends", index, "tls_key_file"), "is the key of no certificate", "set tls_cert_file too")
+            yield Fault(("backends", index, "tls_key_file"), "has no certificate", "set tls_cert_file too")
 
 
 def _why_no_file(name: str) -> str | None:

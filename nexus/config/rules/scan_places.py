@@ -42,7 +42,7 @@ def place_in(entry: str) -> ScanPlace:
     """Return the parsed *entry*. :raises ValueError: it is invalid; the text says why."""
     found = _ENTRY.fullmatch(entry.strip()) if "://" not in entry else None
     if found is None:
-        raise ValueError("expected a host, an address or a subnet, with :port or :first-last behind it if need be")
+        raise ValueError("expected a host, an address or a subnet, optionally followed by :port or :first-last")
     ports = range(0)
     if found["first"] is not None:
         first, last = int(found["first"]), int(found["last"] or found["first"])
@@ -76,7 +76,7 @@ def faults_of(sources: tuple[HostsSourceConfig, ...]) -> Iterator[Fault]:
     for index, source in enumerate(sources):
         path = ("discovery", "hosts", index)
         if not source.hosts:
-            yield Fault((*path, "hosts"), "expected one host at least")
+            yield Fault((*path, "hosts"), "expected at least one host")
         for number, entry in enumerate(source.hosts):
             at = (*path, "hosts", number)
             try:
@@ -85,10 +85,10 @@ def faults_of(sources: tuple[HostsSourceConfig, ...]) -> Iterator[Fault]:
                 yield Fault(at, f"'{shown(entry)}': {exc}")
                 continue
             if place.is_subnet and not _is_of_other_machines(place.hosts[0]):
-                hint = "write each address that is meant"
-                yield Fault(at, f"'{shown(entry)}' is no subnet of other machines", hint)
+                hint = "list the addresses instead"
+                yield Fault(at, f"'{shown(entry)}' is not a subnet of other machines", hint)
             if not place.ports and not source.ports:
-                yield Fault(at, f"'{shown(entry)}' has no port", "write :port behind it, or set ports")
+                yield Fault(at, f"'{shown(entry)}' has no port", "append :port, or set ports")
             addresses += len(place.hosts)
             ports += len(place.hosts) * (len(place.ports) or len(source.ports))
             if addresses > MAX_ADDRESSES or ports > MAX_PORTS:

@@ -16,7 +16,7 @@ def check_store(config: Config, given: Given) -> None:
     """Raise :class:`Fault` for a ``store.path`` without a ``store.kind``: the state would be lost at a restart."""
     path = ("store", "path")
     if "store.path" in given and "store.kind" not in given:
-        raise Fault(path, "a path without a kind keeps nothing", 'set kind = "sqlite" too, or leave the path out')
+        raise Fault(path, "a path without a kind stores nothing", 'set kind = "sqlite" too, or leave the path out')
     if not config.store.path.strip():
         raise Fault(path, "expected the name of a file, got an empty one", "leave it out for nexus.sqlite3")
 
@@ -71,7 +71,7 @@ def _tls(config: Config, _given: Given) -> Iterator[Fault]:
                 yield Fault((*path, key), "has no effect: the URL is not https", "write https:// if it speaks TLS")
         if backend.tls_ca_file is not None and not backend.tls_verify and backend.url.startswith("https:"):
             problem = "has no effect with tls_verify = false"
-            yield Fault((*path, "tls_ca_file"), problem, "leave tls_verify out, and the certificate is checked by it")
+            yield Fault((*path, "tls_ca_file"), problem, "remove tls_verify to check the certificate against it")
 
 
 def _below(section: str, given: Given) -> list[str]:

@@ -39,7 +39,7 @@ def normalised(url: str, *, path_is_complete: bool | None = None) -> str:
     :raises ValueError: it is invalid; the text does not quote it, because it may hold a password.
     """
     if not url.isascii() or not url.isprintable() or " " in url:
-        raise ValueError("holds a character that no URL may have")
+        raise ValueError("holds a character that is not allowed in a URL")
     if "://" not in url:
         raise ValueError("expected it to begin with http:// or https://")
     try:
@@ -58,11 +58,11 @@ def _refuse_the_rest(parts: SplitResult) -> None:
     if parts.scheme not in DEFAULT_PORTS:
         raise ValueError("expected it to begin with http:// or https://")
     if "@" in parts.netloc:
-        raise ValueError("credentials do not belong into a URL; use api_key")
+        raise ValueError("credentials do not belong in a URL; use api_key")
     if parts.query or parts.fragment:
         raise ValueError("expected no query and no fragment")
     if not _PATH.fullmatch(parts.path):
-        raise ValueError("holds a character that no URL may have")
+        raise ValueError("holds a character that is not allowed in a URL")
 
 
 def _host(host: str) -> str:

@@ -84,7 +84,7 @@ def test_a_fault_in_json_names_the_backend_instead_of_a_line():
 
 
 def test_the_number_of_backends_is_limited():
-    assert "fleet.toml: lists 2 backends, and has room for 1" in refusal(TOML, most=1)
+    assert "fleet.toml: lists 2 backends, but at most 1 are allowed" in refusal(TOML, most=1)
 
 
 @pytest.mark.parametrize("references", [["env:GPU_KEY"], ["env:GPU_*"]])

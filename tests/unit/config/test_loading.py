@@ -35,7 +35,7 @@ def test_a_working_directory_that_cannot_be_read_is_an_error(monkeypatch):
 
     monkeypatch.setattr("pathlib.Path.exists", exists)
 
-    with pytest.raises(ConfigError, match="cannot be looked for in the working directory: Permission denied; change"):
+    with pytest.raises(ConfigError, match="cannot be searched in the working directory: Permission denied; change"):
         load(None, environ={}, overrides={})
 
 
@@ -291,7 +291,7 @@ def test_the_real_environment_is_never_read(loaded, monkeypatch):
     ("toml", "problem"),
     [
         ('endpoint = "collector:4318"', "bad URL: expected it to begin with http:// or https://"),
-        ('endpoint = "http://user:c4n4ry@collector"', "credentials do not belong into a URL; use otel.headers"),
+        ('endpoint = "http://user:c4n4ry@collector"', "credentials do not belong in a URL; use otel.headers"),
         ("sample_ratio = 2", "expected `float` <= 1.0"),
         ('headers = { "a b" = "env:KEY" }', "expected the name of a header"),
         ('enabled = true\nheaders = { authorization = "c4n4ry" }', "expected a reference to a secret, not the secret"),

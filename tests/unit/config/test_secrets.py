@@ -100,7 +100,7 @@ def test_api_key_env_is_the_same_as_an_env_reference(loaded):
         (BACKEND + 'api_key = "env:EMPTY"', "nexus.toml: backends[0]: env:EMPTY is empty - at `api_key` (line 4)"),
         (
             BACKEND + 'api_key = "env:BAD"',
-            "nexus.toml: backends[0]: env:BAD holds a character that no key may have - at `api_key` (line 4)",
+            "nexus.toml: backends[0]: env:BAD holds a character that is not allowed in a key - at `api_key` (line 4)",
         ),
         (
             BACKEND + 'api_key = "file:gone"',

@@ -142,10 +142,10 @@ class TestFromHere:
         ("words", "text"),
         [
             ((), "Missing option '-m'"),
-            (("--file", "b", "--tools"), "besides it only --model may"),
+            (("--file", "b", "--tools"), "only --model may be given too"),
             (("-m", "x", "--header", "Cookie: a"), "is no hint"),
             (("-m", "x", "--header", "X-Nexus-Strict"), "is no hint"),
-            (("-m", "x", "--offline", "--url", "http://x"), "--offline asks no proxy"),
+            (("-m", "x", "--offline", "--url", "http://x"), "--offline does not ask a proxy"),
             (("-m", "x", "--url", "ftp://x"), "expected it to begin with http"),
             (("-m", "x", "--api-key", "sesame"), "the secret: write env:NAME or file:PATH"),
             (("-m", "x", "--api-key", "env:NEXUS_TEST_GONE"), "the variable NEXUS_TEST_GONE is not set\n"),
@@ -168,7 +168,7 @@ class TestWhomItAsks:
         result = run("explain", "-m", "x", "--url", url, "--api-key", "env:KEY", env={"KEY": "sesame"})
 
         assert result.exit_code == 69
-        assert f"what listens at {url} is no Nexus" in result.stderr
+        assert f"what listens at {url} is not Nexus" in result.stderr
         assert [path for path, *_ in requests] == ["/health"]
         assert "sesame" not in str(requests)
 
@@ -216,7 +216,7 @@ class TestWhomItAsks:
         result = run("explain", "-m", "llama3", "--host", host, "--port", port, "--insecure")
 
         assert result.exit_code == 0, result.stderr
-        assert f"looked at the fleet from here: what listens at http://{found}:{port} is no Nexus" in result.stdout
+        assert f"looked at the fleet from here: what listens at http://{found}:{port} is not Nexus" in result.stdout
         assert len(requests) == 1
 
     @pytest.mark.parametrize("words", [("--plugin", NIGHT), ("--set", "routing.strategy=random")])

@@ -51,10 +51,10 @@ def test_an_entry_is_parsed_into_hosts_and_ports(entry, hosts, ports):
         ("a b", "neither a name nor an address"),
         ("10.0.0.0/8", "has 16777216 addresses; the largest subnet that is scanned is a /24"),
         ("fd00::/64", "the largest subnet that is scanned is a /120"),
-        ("127.0.0.0/28", "is no subnet of other machines write each address that is meant"),
-        ("169.254.169.0/28", "is no subnet of other machines"),
-        ("fe80::/126", "is no subnet of other machines"),
-        ("224.0.0.0/28", "is no subnet of other machines"),
+        ("127.0.0.0/28", "is not a subnet of other machines list the addresses instead"),
+        ("169.254.169.0/28", "is not a subnet of other machines"),
+        ("fe80::/126", "is not a subnet of other machines"),
+        ("224.0.0.0/28", "is not a subnet of other machines"),
     ],
 )
 def test_an_invalid_entry_is_refused_with_the_reason(entry, problem):
@@ -71,8 +71,8 @@ def test_the_number_of_ports_to_scan_is_limited():
 
 
 def test_a_table_without_hosts_or_ports_is_an_error():
-    assert faults() == ["expected one host at least "]
-    assert faults("gpu", ports=()) == ["'gpu' has no port write :port behind it, or set ports"]
+    assert faults() == ["expected at least one host "]
+    assert faults("gpu", ports=()) == ["'gpu' has no port append :port, or set ports"]
     assert faults("gpu:1", ports=()) == []
 
 

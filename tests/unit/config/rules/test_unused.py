@@ -13,8 +13,12 @@ SECURE = GPU.replace("http:", "https:")
 @pytest.mark.parametrize(
     ("toml", "env", "source"),
     [
-        ("[store]\npath = 'x.db'", {}, "nexus.toml: [store]: a path without a kind keeps nothing - at `path` (line 2)"),
-        ("", {"NEXUS_STORE__PATH": "x.db"}, "NEXUS_STORE__PATH: [store]: a path without a kind keeps nothing"),
+        (
+            "[store]\npath = 'x.db'",
+            {},
+            "nexus.toml: [store]: a path without a kind stores nothing - at `path` (line 2)",
+        ),
+        ("", {"NEXUS_STORE__PATH": "x.db"}, "NEXUS_STORE__PATH: [store]: a path without a kind stores nothing"),
     ],
 )
 def test_a_path_without_a_kind_of_store_is_an_error(loaded, toml, env, source):
