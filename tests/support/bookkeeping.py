@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from nexus.app.running.nexus import Nexus
 from nexus.domain.outcome import AttemptOutcome, ExchangeOutcome
 from nexus.testing.waiting import eventually
@@ -49,8 +51,9 @@ class Books:
 
     def listen_again(self) -> None:
         """Observe outcomes again after a reload, which replaces the observers."""
-        settings = self._nexus.plane.settings
-        settings.observers = (*settings.observers, self.outcomes.append)
+        plane = self._nexus.plane
+        observers = (*plane.settings.observers, self.outcomes.append)
+        plane.settings = msgspec.structs.replace(plane.settings, observers=observers)
 
     def lines(self, event: str = "exchange_finished") -> LogLines:
         """Return the log lines of one event."""
