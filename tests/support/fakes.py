@@ -25,7 +25,10 @@ class FakeTimer:
 
 
 class FakeClock:
-    """A clock that moves only when the test moves it: set ``now``, or let timers run with :meth:`advance`."""
+    """A clock that moves only when the test moves it: set ``now``, or let timers run with :meth:`advance`.
+
+    It can stand for a function, the module ``time``, and the timers of an event loop.
+    """
 
     def __init__(self, now: float = 0.0) -> None:
         self.now = now
@@ -34,6 +37,8 @@ class FakeClock:
 
     def __call__(self) -> float:
         return self.now
+
+    time = monotonic = __call__
 
     def call_later(self, delay_s: float, call: Callable[[], object]) -> FakeTimer:
         self.timers.append(FakeTimer(self, self.now + delay_s, call))

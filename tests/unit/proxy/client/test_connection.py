@@ -7,6 +7,7 @@ import pytest
 
 from nexus.proxy.client.connection import ClientConnection
 from nexus.proxy.client.server import ProxyServer
+from tests.support.fakes import FakeTransport
 
 STALL_S = 0.2
 GET = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -31,21 +32,10 @@ async def handler():
 
 
 @pytest.fixture
-def transport(make_transport):
-    """A transport of whose bytes the client takes as many as the test says."""
+def transport():
+    """A transport with a real socket."""
     ours, theirs = socket.socketpair()
-
-    class Transport(make_transport):
-        def get_extra_info(self, name, default=None):
-            return ours if name == "socket" else default
-
-        def set_write_buffer_limits(self, high=None, low=None):
-            pass
-
-        def write_eof(self):
-            pass
-
-    yield Transport()
+    yield FakeTransport({"socket": ours})
     ours.close()
     theirs.close()
 

@@ -10,38 +10,14 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from nexus.proxy.client.descriptors import CALM_S, LOOK_S, Descriptors, Room
+from tests.support.fakes import FakeClock
 
 LIMIT = 800
 
 
-class Loop:
-    """A loop whose time passes when it is told to."""
-
-    def __init__(self):
-        self.now = 0.0
-        self.timer = None
-
-    def time(self):
-        return self.now
-
-    def call_later(self, delay_s, callback):
-        self.timer = self.now + delay_s, callback
-        return self
-
-    def cancel(self):
-        self.timer = None
-
-    def pass_time(self, seconds):
-        until = self.now + seconds
-        while self.timer is not None and self.timer[0] <= until:
-            (self.now, callback), self.timer = self.timer, None
-            callback()
-        self.now = until
-
-
 @pytest.fixture
 def loop():
-    return Loop()
+    return FakeClock()
 
 
 @pytest.fixture
@@ -60,7 +36,7 @@ def test_the_number_of_a_connection_tells_what_it_can_be_given(descriptors, desc
 @given(st.integers(64, 2**20), st.integers(0, 2**20))
 def test_room_never_grows_with_the_number(limit, descriptor):
     order = [Room.ENOUGH, Room.LITTLE, Room.NONE]
-    descriptors = Descriptors(Loop(), limit)
+    descriptors = Descriptors(FakeClock(), limit)
 
     rooms = [order.index(descriptors.room_for(number)) for number in (3, descriptor, descriptor + 1)]
 
@@ -72,14 +48,14 @@ def test_a_flood_is_told_once_and_its_end_once(descriptors, loop):
     with capture_logs() as lines:
         for _ in range(1000):
             descriptors.room_for(700)
-            loop.pass_time(0.01)
-        loop.pass_time(CALM_S + 2 * LOOK_S)
+            loop.advance(0.01)
+        loop.advance(CALM_S + 2 * LOOK_S)
 
     assert [(line["event"], line.get("refused")) for line in lines] == [
         ("file_descriptors_short", None),
         ("file_descriptors_enough", 1000),
     ]
-    assert loop.timer is None
+    assert loop.timers == []
 
 
 def test_it_is_not_over_while_they_are_in_use(loop):
@@ -88,7 +64,7 @@ def test_it_is_not_over_while_they_are_in_use(loop):
 
     with capture_logs() as lines:
         descriptors.room_for(open_now)
-        loop.pass_time(10 * CALM_S)
+        loop.advance(10 * CALM_S)
 
     assert [line["event"] for line in lines] == ["file_descriptors_short"]
 

@@ -5,17 +5,12 @@ from structlog.testing import capture_logs
 
 from nexus.proxy.dispatch import refusal_log as refusals
 from nexus.proxy.dispatch.refusal_log import RefusalLog
+from tests.support.fakes import FakeClock
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    class Clock:
-        now = 1000.0
-
-        def monotonic(self):
-            return self.now
-
-    clock = Clock()
+    clock = FakeClock(1000.0)
     monkeypatch.setattr(refusals, "time", clock)
     return clock
 

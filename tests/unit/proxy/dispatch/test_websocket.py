@@ -9,6 +9,7 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessag
 from nexus.errors import RequestError
 from nexus.proxy.dispatch import websocket
 from nexus.proxy.dispatch.websocket import MOST_UNSENT_BYTES, Socket, accept, text_frame
+from tests.support.fakes import FakeTransport
 
 ASKS = {
     "Upgrade": "websocket",
@@ -18,24 +19,9 @@ ASKS = {
 }
 
 
-class Line:
-    """The client's end."""
-
-    def __init__(self):
-        self.unsent = 0
-        self.written = b""
-        self.is_cut = False
-
-    def write(self, data):
-        self.written += data
-
-    def abort(self):
-        self.is_cut = True
-
-
 @pytest.fixture
 def line():
-    return Line()
+    return FakeTransport()
 
 
 @pytest.fixture
@@ -101,15 +87,15 @@ async def test_who_takes_nothing_gets_no_answers_to_pings(socket, line, client):
 
     socket.receive(client.send(Ping(b"still there?")) * 1000)
 
-    assert (line.written, line.is_cut) == (b"", False)
+    assert (line.written, line.is_aborted) == (b"", False)
 
 
-async def test_who_takes_nothing_is_cut_off_at_the_end(socket, line):
+async def test_who_takes_nothing_is_aborted_off_at_the_end(socket, line):
     line.unsent = MOST_UNSENT_BYTES + 1
 
     socket.close()
 
-    assert (line.written, line.is_cut) == (b"", True)
+    assert (line.written, line.is_aborted) == (b"", True)
 
 
 async def test_messages_are_of_no_interest(socket, line, client):
@@ -140,13 +126,13 @@ async def test_who_is_gone_without_a_word_is_noticed(line, client, monkeypatch):
 
     await Socket(line).over()
 
-    assert line.is_cut
+    assert line.is_aborted
     assert [type(event) for event in events(client, line)][:1] == [Ping]
 
 
 @given(st.lists(st.binary(max_size=64), max_size=8))
 def test_no_bytes_break_it(chunks):
-    line = Line()
+    line = FakeTransport()
     socket = Socket(line)
 
     for chunk in chunks:

@@ -11,24 +11,14 @@ from nexus.domain.request import Requirements, TokenUsage
 from nexus.proxy.exchange import record as records
 from nexus.proxy.exchange.record import begin_record
 from nexus.testing.builders import CHAT
+from tests.support.fakes import FakeClock
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that stands until it is moved."""
-
-    class Clock:
-        now = 1000.0
-
-        def monotonic(self):
-            return self.now
-
-        def time(self):
-            return 1_700_000_000.5
-
-    clock = Clock()
-    monkeypatch.setattr(records, "time", clock)
-    monkeypatch.setattr(records, "monotonic", clock.monotonic)
+    clock = FakeClock(1000.0)
+    monkeypatch.setattr(records, "time", FakeClock(1_700_000_000.5))
+    monkeypatch.setattr(records, "monotonic", clock)
     return clock
 
 
