@@ -1,8 +1,12 @@
 """Data that survives a restart, behind one interface.
 
-``store``        what every store offers
+===============  ==================================================================
+``store``        the interface of all stores, and its guarantees
 ``memory``       a store in a dict
-``sqlite``       a store in a file, with ``permission`` and ``opened_file`` to watch over that file
-``watched``      the store as the running proxy uses it, with its failures counted
+``sqlite``       a store in a file
+``permission``   whether the process may keep that file
+``opened_file``  whether that file is still the one that was opened
+``watched``      counts and logs failures of the store in the running proxy
 ``kinds``        the built-in stores by name
+===============  ==================================================================
 """

@@ -1,17 +1,22 @@
 """The protocols of clients and backends: what their bytes mean, without I/O.
 
-In the order of a request:
-
-``paths``             finds the endpoint at a path
-``protocols``         the table of protocols: ``openai``, ``ollama``, ``anthropic``
-``protocol``          what each of them offers
-``requests``          reads and changes the bodies of requests
-``responses``         decides what an answer is, and restores the model's name in it
-``streams``           cuts streams into events and watches them pass
-``errors``            recognises the errors of backends
-``kept``              what backends keep for clients: files, batches, responses
-``token_estimates``   estimates tokens where no count is known
-``catalogue``         the models of the fleet, for ``listings``, the pages that list them
-``composing``         composes requests that are routed and never sent
-``documents``, ``json_members``  read JSON, as a whole and member by member
+===================  ==================================================================
+``paths``            finds the endpoint at a path
+``protocols``        the table of all protocols and endpoints
+``openai``           OpenAI's API
+``ollama``           Ollama's API
+``anthropic``        Anthropic's API
+``protocol``         the interface of a protocol
+``requests``         reads the bodies of requests, and replaces the model in them
+``responses``        decides what an answer is, and restores the model's name in it
+``streams``          splits streams into events, and watches them
+``errors``           recognises errors of backends
+``kept``             ids of what backends keep: files, batches, responses
+``token_estimates``  estimates tokens that no backend has counted
+``catalogue``        the models that the fleet can serve
+``listings``         the pages that list these models
+``composing``        composes sample requests, to explain how they are routed
+``documents``        decodes JSON of backends
+``json_members``     finds the members of a JSON object in its bytes
+===================  ==================================================================
 """

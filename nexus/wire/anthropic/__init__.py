@@ -1,12 +1,16 @@
 """Anthropic's API.
 
-``endpoints``           the paths
-``body``                what a request requires
-``usage``, ``text``     what an answer reports and says
-``stream``              watches streamed answers
-``converting``          converts between streams and documents
-``errors``, ``models``  errors and listings in this format
-``protocol``            all of it as one value
+==============  ==================================================================
+``endpoints``   the endpoints of batches and files
+``body``        what a request requires
+``usage``       the usage in an answer
+``text``        the model's text in an answer
+``stream``      watches streamed answers
+``converting``  converts between streams and documents
+``errors``      encodes errors
+``models``      lists models
+``protocol``    all of it as one value
+==============  ==================================================================
 """
 
 from nexus.wire.anthropic.protocol import PROTOCOL

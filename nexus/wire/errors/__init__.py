@@ -1,7 +1,9 @@
-"""The errors of backends and of Nexus.
+"""The errors of backends, and texts that are safe to show.
 
-``status``       the HTTP status of an error inside a stream
-``context``      recognises the error that a prompt is too long
-``missing_model`` recognises the error that a model is unknown
-``presentable``  makes a text safe to show
+=================  ==================================================================
+``status``         the HTTP status of an error inside a stream
+``context``        recognises the error that a prompt is too long
+``missing_model``  recognises the error that a model is unknown
+``presentable``    makes a text safe to show
+=================  ==================================================================
 """

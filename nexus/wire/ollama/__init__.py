@@ -1,11 +1,15 @@
 """Ollama's API.
 
-``body``                what a request requires
-``usage``, ``text``     what an answer reports and says
-``stream``              watches streamed answers
-``converting``          converts between streams and documents
-``errors``, ``models``  errors and listings in this format
-``protocol``            endpoints, and all of it as one value
+==============  ==================================================================
+``body``        what a request requires
+``usage``       the usage in an answer
+``text``        the model's text in an answer
+``stream``      watches streamed answers
+``converting``  converts between streams and documents
+``errors``      encodes errors
+``models``      lists models
+``protocol``    the endpoints, and all of it as one value
+==============  ==================================================================
 """
 
 from nexus.wire.ollama.protocol import PROTOCOL

@@ -1,12 +1,20 @@
-"""OpenAI's API, with the further endpoints of engines that follow it.
+"""OpenAI's API, with the endpoints of engines that follow it.
 
-``endpoints``           the paths
-``body``                what a request requires, and what it refers to
-``usage``, ``text``     what an answer reports and says
-``stream``, ``chat_stream``, ``responses_stream``, ``media_stream``  watch streamed answers
-``collecting``, ``as_stream``  convert streams into documents, and documents into streams
-``errors``, ``models``  errors and listings in this format
-``protocol``            all of it as one value
+====================  ==================================================================
+``endpoints``         the endpoints
+``body``              what a request requires, and what it refers to
+``usage``             the usage in an answer
+``text``              the model's text in an answer
+``stream``            watches streamed answers: the shared part
+``chat_stream``       chats and text completions
+``responses_stream``  the Responses API
+``media_stream``      speech, transcripts, images, engines' own endpoints
+``collecting``        merges streams into documents
+``as_stream``         converts documents into streams
+``errors``            encodes errors
+``models``            lists models
+``protocol``          all of it as one value
+====================  ==================================================================
 """
 
 from nexus.wire.openai.protocol import PROTOCOL

@@ -1,9 +1,12 @@
-"""Streamed answers: bytes in, whole events out, watched on their way.
+"""Streamed answers: bytes are split into whole events, which are watched.
 
-``event``          one event
-``event_buffer``   an incomplete event, and the memory that all of them may take
-``sse``, ``ndjson``  the two framings: server-sent events and JSON lines
-``scan``           watches a stream: content, errors, usage, end
-``summary``        shortens a long event to what has to be remembered of it
-``merging``        merges the deltas of a stream into one document
+================  ==================================================================
+``event``         one event, and its purpose
+``event_buffer``  an incomplete event, within limits
+``sse``           the framing of server-sent events
+``ndjson``        the framing of JSON lines
+``scan``          watches a stream: content, errors, usage, end
+``summary``       shortens a long event that is remembered
+``merging``       merges the deltas of a stream
+================  ==================================================================
 """
