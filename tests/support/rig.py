@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -15,9 +16,10 @@ from nexus.domain.backend import Backend, BackendLoad
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.outcome import AttemptOutcome, ExchangeOutcome
 from nexus.domain.request import Kept, Requirements
-from nexus.errors import UpstreamError
+from nexus.errors import RequestError, UpstreamError
 from nexus.fleet.membership.registry import Registry
 from nexus.proxy.client.incoming import IncomingRequest
+from nexus.proxy.exchange.attempt import Attempt
 from nexus.proxy.exchange.context import DataPlane, Settings
 from nexus.proxy.exchange.exchange import Exchange
 from nexus.proxy.exchange.failover import Failover, begin_failover
@@ -127,7 +129,10 @@ class FakeConnection:
 class FakePool:
     """Hands out a connection for each script, in turn."""
 
-    def __init__(self, scripts: Iterable[Script], idle: Iterable[tuple[Step, ...]]) -> None:
+    def __init__(
+        self, scripts: Iterable[Script], idle: Iterable[tuple[Step, ...]], on_lent: Callable[[], object]
+    ) -> None:
+        self._on_lent = on_lent
         self.scripts = deque(scripts)
         self.idle = deque(idle)
         self.lent: list[FakeConnection] = []
@@ -150,6 +155,7 @@ class FakePool:
         pass
 
     def _lend(self, script: tuple[Step, ...]) -> FakeConnection:
+        self._on_lent()
         self.lent.append(FakeConnection(script))
         return self.lent[-1]
 
@@ -211,6 +217,8 @@ class Rig:
         self.upstreams = FakeUpstreams()
         self.outcomes: list[ExchangeOutcome] = []
         """What the observers were told."""
+        self.asked: list[str] = []
+        """The names of the backends that the request was sent to, in turn."""
         self.others: dict[str, int] = {}
         """The slots that requests of other clients hold, by backend."""
         self.may_follow: bool | None = None
@@ -240,7 +248,7 @@ class Rig:
         self.fleet.registry.add(make_backend(name, **fields))
         self.others[name] = fields.get("in_flight", 0)
         self.upstreams.access[name] = access
-        self.upstreams.pools[name] = FakePool(scripts, idle)
+        self.upstreams.pools[name] = FakePool(scripts, idle, partial(self.asked.append, name))
         return self.upstreams.pools[name]
 
     def free(self, name: str) -> None:
@@ -252,11 +260,6 @@ class Rig:
     def load(self, name: str) -> BackendLoad:
         """Return the counters of the backend of that name."""
         return next(backend.load for backend in self.fleet.snapshot.backends if backend.name == name)
-
-    @property
-    def asked(self) -> list[str]:
-        """The names of the backends that were sent the request, in no order of time."""
-        return [name for name, pool in self.upstreams.pools.items() for _ in pool.lent]
 
     @property
     def held(self) -> list[str]:
@@ -358,6 +361,19 @@ class Rig:
         record = begin_record("r-1", request.endpoint, request.head.request_id)
         wanted = Requirements(**{"model": MODEL, **requirements})
         return begin_failover(self.plane, self.settings, request, record, body, wanted, kept)
+
+    def search(self, failover: Failover) -> asyncio.Future[Attempt]:
+        """Look for an answer in the task of the client's connection; the future is done when that has ended."""
+        found: asyncio.Future[Attempt] = self.plane.loop.create_future()
+
+        async def search() -> None:
+            try:
+                found.set_result(await failover.find_answer())
+            except RequestError as exc:
+                found.set_exception(exc)
+
+        self.client.task = start(search(), name="client")
+        return found
 
 
 def reconfigured(config: Config, **sections: dict[str, Any]) -> Config:
