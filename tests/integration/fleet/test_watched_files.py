@@ -182,4 +182,4 @@ async def test_all_files_together_have_a_limit(tmp_path, load, monkeypatch):
 
     assert len(files.found()) == 1
     (failure,) = [state.failure for state in files.states.values() if state.failure]
-    assert "lists 1 backends, and has room for 0" in failure
+    assert "lists 1 backends, but at most 0 are allowed" in failure
