@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from nexus.errors import UpstreamError
 from nexus.proxy.exchange.expected_response import ExpectedResponse
 from nexus.proxy.exchange.response import Response
-from nexus.proxy.upstream.response_head import ResponseHead
+from nexus.proxy.upstream.response_parser import ResponseHead
 from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
 from nexus.wire.responses.nature import ExpectedFormat, Label, error_in, nature_of
 from nexus.wire.streams.event import Event

@@ -14,7 +14,7 @@ from nexus.domain.kinds import BackendKind
 from nexus.error_codes import UpstreamFault
 from nexus.errors import RequestError, UpstreamError
 from nexus.fleet.kinds import KINDS
-from nexus.proxy.client.own_keys import OwnKeys
+from nexus.proxy.client.key_filter import OwnKeys
 from nexus.proxy.exchange.queue import RequestQueue
 from nexus.proxy.exchange.retry import Next, Retries, RetryBudget
 from nexus.proxy.headers.from_client import HeadMemory, read_head

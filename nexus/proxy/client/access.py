@@ -10,7 +10,7 @@ from aiohttp.http import HttpVersion, HttpVersion10, HttpVersion11, RawRequestMe
 from nexus.domain.routes import Access
 from nexus.errors import RequestError
 from nexus.proxy.client import cors
-from nexus.proxy.client.own_keys import OwnKeys, digest_of
+from nexus.proxy.client.key_filter import OwnKeys, digest_of
 from nexus.proxy.headers.from_client import MAX_HOPS, Head
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})

@@ -30,7 +30,7 @@ from nexus.proxy.exchange.reply_head import reply_head
 from nexus.proxy.exchange.response import Response
 from nexus.proxy.exchange.rewriting import event_restorer, restored
 from nexus.proxy.headers.to_client import SANDBOX_LINE
-from nexus.proxy.upstream.response_head import WITHOUT_BODY
+from nexus.proxy.upstream.response_parser import WITHOUT_BODY
 from nexus.proxy.write_batch import MAX_BATCHED_BYTES
 from nexus.wire.token_estimates import estimated_usage, is_uncounted, tokens_of
 

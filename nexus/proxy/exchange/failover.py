@@ -28,7 +28,7 @@ from nexus.proxy.exchange.retry import Next, Retries
 from nexus.proxy.exchange.rewriting import body_for
 from nexus.proxy.headers.to_client import request_head
 from nexus.proxy.upstream.connection import UpstreamConnection
-from nexus.proxy.upstream.response_head import NOT_MODIFIED
+from nexus.proxy.upstream.response_parser import NOT_MODIFIED
 from nexus.routing.decision import Reject, Reserved, Saturated
 from nexus.routing.rejections import REST_ON_PROBES, overload, saturation
 from nexus.routing.router import Routing
@@ -94,7 +94,7 @@ class Failover(msgspec.Struct, eq=False):
     def may_pass_credentials(self, attempt: Attempt) -> bool:
         """Whether the client's own key may go to this backend: not where Nexus asks for one, nor to a second backend.
 
-        A key of Nexus is never among them; see :class:`~nexus.proxy.client.own_keys.OwnKeys`.
+        A key of Nexus is never among them; see :class:`~nexus.proxy.client.key_filter.OwnKeys`.
         """
         return attempt is self.attempts[0] and not self.settings.config.server.api_keys
 

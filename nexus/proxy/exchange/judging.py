@@ -14,7 +14,7 @@ from nexus.proxy.exchange.attempt import Attempt
 from nexus.proxy.exchange.expected_response import Mode
 from nexus.proxy.exchange.rejection import as_verdict, error_of, rejection
 from nexus.proxy.exchange.response import Response
-from nexus.proxy.upstream.response_head import NOT_MODIFIED
+from nexus.proxy.upstream.response_parser import NOT_MODIFIED
 from nexus.routing.decision import Reject
 from nexus.routing.intent import Verdict
 from nexus.routing.rejections import EXHAUSTED, after_attempts

@@ -11,7 +11,7 @@ from nexus.proxy.exchange.rejection import RETRY_AFTER_S, ascii_only
 from nexus.proxy.exchange.response import Response
 from nexus.proxy.headers.date import date_line
 from nexus.proxy.headers.to_client import passed_lines, status_line
-from nexus.proxy.upstream.response_head import ResponseHead
+from nexus.proxy.upstream.response_parser import ResponseHead
 
 LOADING: Final = 503
 """The status with which a server answers that loads its model."""

@@ -11,7 +11,7 @@ import msgspec
 from nexus.error_codes import UpstreamFault
 from nexus.errors import UpstreamError
 from nexus.proxy.socket_state import SocketState
-from nexus.proxy.upstream.response_head import WITHOUT_BODY, HeaderList, ResponseHead
+from nexus.proxy.upstream.response_parser import WITHOUT_BODY, HeaderList, ResponseHead
 from nexus.proxy.write_batch import BatchedWriter, WriteBatch
 
 MAX_HEADERS: Final = 128

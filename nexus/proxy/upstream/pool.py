@@ -13,7 +13,7 @@ from nexus.dialing import names
 from nexus.dialing.age import MAX_AGE_S, expiry
 from nexus.dialing.dial import Address, dial
 from nexus.proxy.upstream.connection import UpstreamConnection
-from nexus.proxy.upstream.spreading import Spread
+from nexus.proxy.upstream.rotation import Spread
 from nexus.proxy.write_batch import WriteBatch
 
 MAX_IDLE: Final = 256

@@ -9,7 +9,7 @@ from nexus.dialing.upstream_settings import UpstreamSettings
 from nexus.proxy.exchange.attempt import Attempt
 from nexus.proxy.exchange.record import begin_record
 from nexus.proxy.exchange.response import Response
-from nexus.proxy.upstream.response_head import ResponseHead
+from nexus.proxy.upstream.response_parser import ResponseHead
 from nexus.testing.builders import CHAT, make_backend
 from tests.support.rig import Rig, reconfigured
 

@@ -9,7 +9,7 @@ from nexus.domain.model_load import ModelLoad
 from nexus.error_codes import UpstreamFault
 from nexus.proxy.exchange.relay import LAST_CHUNK, End, StreamRelay
 from nexus.proxy.exchange.response import Response
-from nexus.proxy.upstream.response_head import ResponseHead
+from nexus.proxy.upstream.response_parser import ResponseHead
 from nexus.tasks import start
 
 EVENTS = [(b"Content-Type", b"text/event-stream")]

@@ -11,7 +11,7 @@ from nexus.proxy.exchange import response as answers
 from nexus.proxy.exchange.expected_response import Mode
 from nexus.proxy.exchange.response import Response
 from nexus.proxy.exchange.response_memory import UNCOUNTED_BYTES, MemoryShare, ResponseMemory
-from nexus.proxy.upstream.response_head import ResponseHead
+from nexus.proxy.upstream.response_parser import ResponseHead
 from nexus.wire.protocols import ENDPOINTS
 
 JSON = (b"Content-Type", b"application/json")

@@ -3,7 +3,7 @@
 import pytest
 
 from nexus.errors import UpstreamError
-from nexus.proxy.upstream.response_head import ResponseHead
+from nexus.proxy.upstream.response_parser import ResponseHead
 from nexus.wire.responses.nature import Label
 
 HEADERS = [(b"Content-Type", b"application/json"), (b"Content-Length", b"5"), (b"X-Custom", b"1")]

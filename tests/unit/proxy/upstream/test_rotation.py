@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from nexus.proxy.upstream.spreading import Spread
+from nexus.proxy.upstream.rotation import Spread
 
 
 def test_each_address_has_its_turn():

@@ -4,8 +4,8 @@ import base64
 
 import pytest
 
-from nexus.proxy.client import own_keys
-from nexus.proxy.client.own_keys import OwnKeys
+from nexus.proxy.client import key_filter as own_keys
+from nexus.proxy.client.key_filter import OwnKeys
 from nexus.proxy.headers.from_client import read_head
 
 CLIENTS, ADMINS = BOTH = b"clients,key=", b"admins-key"
