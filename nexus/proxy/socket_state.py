@@ -1,4 +1,4 @@
-"""What the kernel knows of a connection and the event loop has not seen yet: unread bytes, and bytes not received."""
+"""Asks the kernel about a connection: are there bytes to read, and has the other side received what was written?"""
 
 import asyncio
 import fcntl
@@ -9,12 +9,12 @@ from typing import Final
 
 _NO_COUNT: Final = bytes(4)
 MAX_TLS_BYTES: Final = 16 * 1024
-"""Of a request in one TLS record: with more of them, what TLS adds could be taken for bytes that were not received."""
+"""A request within one TLS record: in a longer one, the bytes that TLS adds could pass for unreceived ones."""
 _TELLS_UNACKNOWLEDGED: Final = sys.platform == "linux"
 
 
 class SocketState:
-    """The socket below one transport; without one, as in a test, it has nothing to tell."""
+    """The state of the socket below a transport; a transport without a socket, as in tests, has nothing unread."""
 
     __slots__ = ("_descriptor", "_poll", "is_tls")
 
@@ -27,15 +27,15 @@ class SocketState:
             self._poll.register(self._descriptor, select.POLLIN)
 
     def has_unread(self) -> bool:
-        """Whether bytes have come that were not read, or the end of the connection; under TLS, its own ones count."""
+        """Whether bytes, those of TLS itself included, or the end of the connection are waiting to be read."""
         return self._descriptor >= 0 and bool(self._poll.poll(0))
 
     def is_unacknowledged(self, size: int) -> bool:
-        """Whether the other side is certain not to have received any of the last *size* bytes that were written.
+        """Whether the other side has certainly received none of the last *size* bytes that were written.
 
-        Each packet tells what its sender has received (RFC 9293, section 3.4), so an answer acknowledges its request.
+        Each packet says what its sender has received (RFC 9293, section 3.4), so a response acknowledges its request.
         """
-        if not _TELLS_UNACKNOWLEDGED or self._descriptor < 0 or (self.is_tls and size > MAX_TLS_BYTES):
+        if self.is_tls and size > MAX_TLS_BYTES:
             return False
         return unacknowledged_bytes(self._descriptor) >= size > 0
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nexus.proxy.client import turn_away as turning_away
+from nexus.proxy.client.descriptors import NO_DESCRIPTOR_REPLY
 from nexus.testing.client import ask, chat
 from nexus.testing.fleets import table_of
 from nexus.testing.waiting import until
@@ -110,8 +110,8 @@ def test_a_connection_for_which_nothing_is_left_is_told_so(nexus, flood):
             late.sendall(LISTING)
             answers.append(late.recv(4096))
 
-    assert turning_away.ANSWER in answers
-    assert {answer for answer in answers if not answer.startswith(b"HTTP/1.1 200 ")} == {turning_away.ANSWER}
+    assert NO_DESCRIPTOR_REPLY in answers
+    assert {answer for answer in answers if not answer.startswith(b"HTTP/1.1 200 ")} == {NO_DESCRIPTOR_REPLY}
 
 
 def test_a_limit_that_does_not_carry_what_is_configured_is_warned_of(nexus, command):

@@ -14,12 +14,13 @@ from nexus.domain.kinds import BackendKind
 from nexus.error_codes import UpstreamFault
 from nexus.errors import RequestError, UpstreamError
 from nexus.fleet.kinds import KINDS
-from nexus.proxy.client.key_filter import OwnKeys
+from nexus.proxy.client.key_filter import KeyFilter
 from nexus.proxy.exchange.queue import RequestQueue
 from nexus.proxy.exchange.retry import Next, Retries, RetryBudget
 from nexus.proxy.headers.from_client import HeadMemory, read_head
 from nexus.proxy.headers.rules import NOT_FOR_CLIENTS, NOT_FOR_CLIENTS_PREFIXES
-from nexus.proxy.headers.to_client import passed_lines, request_head, retry_after_s, stamp_of
+from nexus.proxy.headers.to_backend import head_template, request_head
+from nexus.proxy.headers.to_client import passed_lines, retry_after_s
 from nexus.proxy.upstream.connection import UpstreamConnection
 from nexus.proxy.write_batch import MAX_BATCHED_BYTES, BatchedWriter, WriteBatch
 from nexus.tasks import start
@@ -437,9 +438,9 @@ def test_no_request_header_passes_that_must_not(pairs, kind):
     except RequestError as exc:
         assert exc.code == "duplicate_header"  # noqa: PT017 - nothing else is wrong with these
         return
-    stamp = stamp_of(kind, "http://gpu:8000", "gpu:8000", UpstreamSettings(key="our-own"))
+    template = head_template(kind, "http://gpu:8000", "gpu:8000", UpstreamSettings(key="our-own"))
 
-    sent = request_head(stamp, head, b"/x", body_length=0, request_id="req", may_pass_credentials=True)
+    sent = request_head(template, head, b"/x", body_length=0, request_id="req", may_pass_credentials=True)
 
     lines = [line.partition(b":") for line in sent.split(b"\r\n")[1:-2]]
     names = [name.decode().lower() for name, _, _ in lines]
@@ -465,10 +466,10 @@ SHAPES = ["{}", "Bearer {}", "Basic {}", " {} ", "token={}", "a, {}; b", '"{}"',
 def test_no_key_of_ours_passes_and_nothing_else_is_held_back(shown, kind):
     pairs = [(name, shape.format(OUR_KEY.decode())) for name, shape in shown]
     head = read_head(message_of([*pairs, ("X-Other", "kept")]))
-    OwnKeys(lambda key: key == OUR_KEY).withhold(head)
-    stamp = stamp_of(kind, "http://gpu:8000", "gpu:8000", UpstreamSettings(key=None))
+    KeyFilter(lambda key: key == OUR_KEY).withhold(head)
+    template = head_template(kind, "http://gpu:8000", "gpu:8000", UpstreamSettings(key=None))
 
-    sent = request_head(stamp, head, b"/x", body_length=0, request_id="req", may_pass_credentials=True)
+    sent = request_head(template, head, b"/x", body_length=0, request_id="req", may_pass_credentials=True)
 
     assert OUR_KEY not in sent.replace(b"not-" + OUR_KEY, b"")
     assert b"X-Other: kept\r\n" in sent

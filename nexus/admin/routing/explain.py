@@ -10,7 +10,7 @@ from nexus.admin.page import json_page
 from nexus.config.schema import QueueConfig
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.routes import Page, PageRequest
-from nexus.proxy.client.requirements import understand
+from nexus.proxy.client.body import understand
 from nexus.proxy.dispatch.explained_path import EXPLAIN_PATH, explained_endpoint
 from nexus.proxy.exchange.rejection import rejection
 from nexus.routing.decision import Reject

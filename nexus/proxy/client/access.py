@@ -1,4 +1,4 @@
-"""Who may come in: HTTP version, framing, Host, web origin, key, size — in that order, before anything is read."""
+"""Checks a head before the body is read: HTTP version, framing, Host, web origin, key, number of hops."""
 
 import ipaddress
 import re
@@ -10,23 +10,27 @@ from aiohttp.http import HttpVersion, HttpVersion10, HttpVersion11, RawRequestMe
 from nexus.domain.routes import Access
 from nexus.errors import RequestError
 from nexus.proxy.client import cors
-from nexus.proxy.client.key_filter import OwnKeys, digest_of
+from nexus.proxy.client.key_filter import KeyFilter, digest_of
 from nexus.proxy.headers.from_client import MAX_HOPS, Head
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 AUTHORITY: Final = re.compile(r"\Ahttps?://([^/?#]*)", re.IGNORECASE)
-"""What stands before the path in a target of absolute form."""
+"""The part before the path in a target of absolute form."""
 _HOST: Final = re.compile(rb"(?:\[([0-9A-Fa-f:.%]+)\]|([A-Za-z0-9._-]+))(?::([0-9]{1,5}))?\Z")
+
+_VERSIONS: Final[frozenset[HttpVersion]] = frozenset({HttpVersion10, HttpVersion11})
+_MAX_TARGET: Final = 8190
+_MAX_REMEMBERED_HOSTS: Final = 64
 
 
 class AccessRules:
-    """Refuses what may not come in; knows the operator's rules and nothing of what is inside.
+    """The operator's rules of access.
 
-    :param accepts_key: whether a key that a client showed is one of the configured ones, in constant time; None when
-        no key is asked for.
-    :param accepts_admin_key: the same where more than a client's rights are needed.
-    :param hosts: the names that a Host header may carry, lower case; None: any. An address it may carry always.
+    :param accepts_key: tells in constant time whether a key is one of ``api_keys``; None: clients need no key.
+    :param accepts_admin_key: the same for ``admin_keys``; None: *accepts_key* applies.
+    :param hosts: the names that a Host header may have, in lower case; None: any. IP addresses are always accepted.
+    :param origins: the web origins whose pages may use the API.
     """
 
     def __init__(
@@ -42,18 +46,18 @@ class AccessRules:
             "admin": accepts_admin_key or accepts_key,
             "open": None,
         }
-        self._admin_ring = accepts_admin_key
-        rings = [ring for ring in (accepts_key, accepts_admin_key) if ring is not None]
-        self._has_keys = bool(rings)
-        self.own_keys = OwnKeys(*rings)
+        self._accepts_admin_key = accepts_admin_key
+        checks = [check for check in (accepts_key, accepts_admin_key) if check is not None]
+        self._has_keys = bool(checks)
+        self.key_filter = KeyFilter(*checks)
         self._hosts = hosts
         self._origins = origins
         self._good_hosts: set[bytes] = set()
 
     def check(self, message: RawRequestMessage, head: Head, access: Access = "client") -> None:
-        """Raise RequestError unless the request may be read.
+        """Raise RequestError unless the request is admitted.
 
-        :param access: whose key is needed for what is asked.
+        :param access: which keys give access.
         """
         self._check_framing(message, head)
         if head.host not in self._good_hosts:
@@ -61,37 +65,42 @@ class AccessRules:
         if head.origin or head.fetch_site:
             self._check_origin(message, head)
         accepts_key = self._accepts[access]
-        if accepts_key is not None and not cors.is_preflight(message, head):
-            _check_key(head, accepts_key)
+        if accepts_key is not None and not cors.is_preflight(message, head) and not _has_key(head, accepts_key):
+            raise RequestError(
+                "invalid_api_key",
+                "a valid key is needed, as 'Authorization: Bearer KEY' or 'x-api-key: KEY'",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
         if head.hops >= MAX_HOPS:
             raise RequestError("loop_detected", "the request has passed too many proxies; do they point at each other?")
 
-    def knows(self, head: Head, access: Access = "client") -> bool:
-        """Whether the request shows a key for *access*, or none is needed."""
+    def has_key(self, head: Head, access: Access = "client") -> bool:
+        """Whether the request has a key for *access*, or none is needed."""
         accepts_key = self._accepts[access]
-        return accepts_key is None or _shows_key(head, accepts_key)
+        return accepts_key is None or _has_key(head, accepts_key)
 
-    def client_of(self, head: Head) -> bytes:
-        """Return what tells clients apart by their keys; empty when none is configured, or none shown."""
+    def key_digest_of(self, head: Head) -> bytes:
+        """Return a digest that tells clients apart by their keys; empty without keys."""
         if not self._has_keys:
             return b""
-        shown = [_bearer(head) or head.authorization, head.api_key]
+        keys = [_bearer(head) or head.authorization, head.api_key]
         accepts_key = self._accepts["client"]
         if accepts_key is not None:
-            # What else it shows says nothing of it: libraries send made-up keys that many clients share.
-            shown = [key for key in shown if accepts_key(key)][:1]
-        return digest_of(b"\n".join(shown)) if any(shown) else b""
+            # Other keys do not identify a client: many send the placeholder of their library.
+            keys = [key for key in keys if accepts_key(key)][:1]
+        return digest_of(b"\n".join(keys)) if any(keys) else b""
 
     def sees_all(self, head: Head) -> bool:
-        """Whether the request may be shown what belongs to other clients: by an administrator's key, or without keys.
+        """Whether the request may see what belongs to other clients: with an administrator's key, or without any keys.
 
-        A key of ``api_keys`` is not enough even where it opens the pages of administrators: it is one client's.
+        A key of ``api_keys`` is one client's, and not enough even where it gives access to the admin pages.
         """
-        return not self._has_keys or (self._admin_ring is not None and _shows_key(head, self._admin_ring))
+        accepts_key = self._accepts_admin_key
+        return not self._has_keys or (accepts_key is not None and _has_key(head, accepts_key))
 
     def cors_lines(self, origin: bytes) -> bytes:
-        """Return what lets a page of *origin* read an answer; nothing unless the operator has listed it."""
-        return cors.answer_lines(origin) if origin in self._origins else b""
+        """Return the lines that let a page of *origin* read the reply; none unless the origin is allowed."""
+        return cors.reply_lines(origin) if origin in self._origins else b""
 
     def _check_framing(self, message: RawRequestMessage, head: Head) -> None:
         version = message.version
@@ -113,7 +122,7 @@ class AccessRules:
         if message.path == "*" and message.method == "OPTIONS":
             return
         authority = AUTHORITY.match(message.path)
-        # Neither the scheme nor the name has a case (RFC 9110, 4.2.3).
+        # Scheme and host are case-insensitive (RFC 9110, 4.2.3).
         if authority is None or authority[1].encode().lower() != head.host.lower():
             raise RequestError("bad_request", "send the request target as a path", close=True)
 
@@ -124,7 +133,7 @@ class AccessRules:
                 return
             raise RequestError("bad_request", "the Host header is missing or malformed", close=True)
         name = (match[1] or match[2]).decode().lower()
-        # The final dot of a whole domain name makes no other name of it (RFC 1034, 3.1).
+        # A final dot does not change a complete domain name (RFC 1034, 3.1).
         if self._hosts is not None and name.removesuffix(".") not in self._hosts and not _is_address(name):
             raise RequestError(
                 "misdirected_request",
@@ -146,9 +155,9 @@ class AccessRules:
 
 
 def _is_address(name: str) -> bool:
-    """Whether *name* is an IP address: DNS has no part in it, so none can be rebound.
+    """Whether *name* is an IP address, which DNS rebinding cannot use.
 
-    ``0.0.0.0`` and ``::`` are addresses of no machine; a page that uses them means whatever listens on this one.
+    ``0.0.0.0`` and ``::`` do not count: a web page uses them to reach servers on the browser's own machine.
     """
     try:
         return not ipaddress.ip_address(name).is_unspecified
@@ -157,29 +166,15 @@ def _is_address(name: str) -> bool:
 
 
 def _follows_link(message: RawRequestMessage) -> bool:
-    """Whether somebody comes by a link: its page sees nothing of the answer, and a GET changes nothing."""
+    """Whether a browser follows a link: the linking page cannot read the reply, and a GET changes nothing."""
     return message.method == "GET" and message.headers.get("Sec-Fetch-Mode") == "navigate"
 
 
-def _check_key(head: Head, accepts_key: Callable[[bytes], bool]) -> None:
-    if not _shows_key(head, accepts_key):
-        raise RequestError(
-            "invalid_api_key",
-            "a valid key is needed, as 'Authorization: Bearer KEY' or 'x-api-key: KEY'",
-            headers={"WWW-Authenticate": "Bearer"},
-        )
-
-
-def _shows_key(head: Head, accepts_key: Callable[[bytes], bool]) -> bool:
-    # Both are compared, always: the time taken says nothing about which of them was wrong.
+def _has_key(head: Head, accepts_key: Callable[[bytes], bool]) -> bool:
+    # Both are always compared, so that the time does not tell which one was wrong.
     return accepts_key(_bearer(head)) | accepts_key(head.api_key)
 
 
 def _bearer(head: Head) -> bytes:
     scheme, _, token = head.authorization.partition(b" ")
     return token.strip() if scheme.lower() == b"bearer" else b""
-
-
-_VERSIONS: Final[frozenset[HttpVersion]] = frozenset({HttpVersion10, HttpVersion11})
-_MAX_TARGET: Final = 8190
-_MAX_REMEMBERED_HOSTS: Final = 64

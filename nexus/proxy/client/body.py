@@ -1,23 +1,51 @@
-"""Reads the body of a request under a deadline and a size limit."""
+"""Receives the body of a request under a deadline and a size limit, and reads from it what routing needs."""
 
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from typing import Final, Protocol
 
 from aiohttp import web
 from aiohttp.streams import StreamReader
+from msgspec.structs import replace
 
+from nexus.domain.request import Endpoint, Requirements
 from nexus.errors import RequestError
+from nexus.observability.logging import logs
 from nexus.proxy.headers.from_client import Head
+from nexus.wire.protocol import WireProtocol
+from nexus.wire.requests import multipart
+from nexus.wire.requests.prompt_start import prompt_start
 
 MIN_RATE: Final = 64 * 1024
-"""Bytes per second that a slow client must keep up, on top of the deadline."""
+"""Bytes per second that extend the deadline, so that a slow client can send a large body."""
 LINGER_S: Final = 2.0
-"""For how long a body that is not used is still read, so that the client sees the reply before the connection ends."""
+"""How long the rest of an unused body is read, so that the client sees the reply before the connection closes."""
+LARGE_BYTES: Final = 1024 * 1024
+"""Parsing this much JSON takes about a millisecond; a larger body is parsed in a thread, so that streams go on."""
+SEARCHED_FOR_KEYS: Final = 4096
+MAX_PREVIEW: Final = 100
+WITHOUT_MODEL: Final = Requirements(model="", answers=0)
+"""The requirements of a request that involves no model."""
+
+_USUAL_TYPE: Final = b"application/json"
+_JSON_TYPES: Final = (_USUAL_TYPE, b"application/vnd.api+json")
 
 
-async def receive(  # noqa: PLR0913 - what is read, and how much of it for how long
+class BodyHeaders(Protocol):
+    """The headers that describe a body, and the web page that sent it."""
+
+    @property
+    def content_type(self) -> bytes: ...
+
+    @property
+    def origin(self) -> bytes: ...
+
+    @property
+    def fetch_site(self) -> bytes: ...
+
+
+async def receive(  # noqa: PLR0913 - the body and its limits
     body: StreamReader,
     head: Head,
     length: int | None,
@@ -28,8 +56,8 @@ async def receive(  # noqa: PLR0913 - what is read, and how much of it for how l
 ) -> bytes:
     """Return the whole body.
 
-    :param length: bytes of the body; None when it is chunked, or there is none.
-    :param write: writes to the client, which may wait for ``100 Continue`` before it sends the body.
+    :param length: None when the body is chunked, or there is none.
+    :param write: sends ``100 Continue`` to a client that waits for it.
     :raises RequestError: ``too_large``, ``unsupported_content_encoding``, ``request_timeout``, ``bad_request`` (broken
         framing), ``expectation_failed``.
     """
@@ -42,7 +70,7 @@ async def receive(  # noqa: PLR0913 - what is read, and how much of it for how l
             raise RequestError("expectation_failed", "the only expectation understood is 100-continue", close=True)
         write(b"HTTP/1.1 100 Continue\r\n\r\n")
     try:
-        # Small bodies arrive together with their head.
+        # A small body arrives together with its head.
         data = body.read_nowait() if body.is_eof() else await _gather(body, limit, deadline_s)
     except web.RequestPayloadError as exc:
         raise RequestError("bad_request", "the body breaks its framing", close=True) from exc
@@ -67,7 +95,7 @@ async def _gather(body: StreamReader, limit: int, deadline_s: float) -> bytes:
     except TimeoutError:
         raise RequestError("request_timeout", "the body did not arrive in time", close=True) from None
     if (broken := body.exception()) is not None:
-        # The framing broke after a part that had arrived: that part may look like a whole body.
+        # The framing broke after a part that was read: alone, that part could pass for the whole body.
         raise broken
     return b"".join(parts)
 
@@ -76,16 +104,57 @@ def _too_large(limit: int) -> RequestError:
     return RequestError("too_large", f"the body may have {limit} bytes (server.max_body_bytes)", close=True)
 
 
-async def linger(for_s: float) -> None:
-    """Wait for a client to close its end of a connection that is closed at this one: that cancels the wait.
+async def understand(protocol: WireProtocol, endpoint: Endpoint, headers: BodyHeaders, body: bytes) -> Requirements:
+    """Return what *body* requires of a model.
 
-    Data that arrives on a connection that is closed at both ends resets it, and the client may lose the reply.
+    :raises RequestError: *endpoint* does not accept it; see :attr:`WireProtocol.understand`.
     """
-    await asyncio.sleep(for_s)
+    if endpoint.model == "none" and not body:
+        return WITHOUT_MODEL
+    if headers.content_type != _USUAL_TYPE or endpoint.body != "json":
+        _check_type(endpoint, headers)
+    if endpoint.body == "multipart":
+        if endpoint.model == "none":
+            return WITHOUT_MODEL
+        return multipart.understand(endpoint, body, headers.content_type)
+    if len(body) > LARGE_BYTES:
+        requirements = await asyncio.to_thread(protocol.understand, endpoint, body)
+    else:
+        requirements = protocol.understand(endpoint, body)
+    if endpoint.model == "none":
+        return replace(requirements, model="", answers=0 if endpoint.capability == "keep" else 1)
+    return requirements
+
+
+async def preview(endpoint: Endpoint, headers: BodyHeaders, body: bytes) -> str:
+    """Return the beginning of the prompt for the log, without secrets; *body* was accepted by :func:`understand`."""
+    if endpoint.body == "multipart":
+        text = multipart.prompt_start(body, headers.content_type, SEARCHED_FOR_KEYS)
+    elif len(body) > LARGE_BYTES:
+        text = await asyncio.to_thread(prompt_start, body, SEARCHED_FOR_KEYS)
+    else:
+        text = prompt_start(body, SEARCHED_FOR_KEYS)
+    # Removed before the cut, as half a key would not be recognised.
+    return logs.without_secrets(text)[:MAX_PREVIEW]
+
+
+def _check_type(endpoint: Endpoint, headers: BodyHeaders) -> None:
+    """Refuse content types that any web page may send without a preflight."""
+    declared = headers.content_type.partition(b";")[0].strip().lower()
+    if endpoint.body == "multipart":
+        if declared == b"multipart/form-data":
+            return
+        raise RequestError("unsupported_media_type", "send multipart/form-data with a boundary")
+    if declared.endswith(b"+json") or declared in _JSON_TYPES:
+        return
+    # The documentation of Ollama shows curl without a content type. A browser would name the page's origin.
+    if endpoint.protocol == "ollama" and not headers.origin and not headers.fetch_site:
+        return
+    raise RequestError("unsupported_media_type", "send the body as Content-Type: application/json")
 
 
 async def is_discarded(body: StreamReader) -> bool:
-    """Read and drop the rest of *body* for a while; return whether its end arrived."""
+    """Read and drop the rest of *body*, for :data:`LINGER_S` at most; return whether its end arrived."""
     with suppress(TimeoutError, web.RequestPayloadError):
         async with asyncio.timeout(LINGER_S):
             while not body.is_eof():

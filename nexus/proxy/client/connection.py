@@ -1,4 +1,4 @@
-"""One connection of one client; one task answers its requests in turn."""
+"""One client connection, whose requests are served in turn by one task."""
 
 import asyncio
 import socket
@@ -9,17 +9,15 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import RawRequestMessage
-from aiohttp.http_exceptions import HttpProcessingError
 
 from nexus import tasks
 from nexus.errors import RequestError
-from nexus.proxy.client.body import LINGER_S, is_discarded, linger
-from nexus.proxy.client.descriptors import Room
+from nexus.proxy.client.body import LINGER_S, is_discarded
+from nexus.proxy.client.descriptors import Room, turn_away
 from nexus.proxy.client.half_close import HalfClosed, Next
 from nexus.proxy.client.incoming import IncomingRequest
 from nexus.proxy.client.request_reader import Pipeline, Received, error_of
 from nexus.proxy.client.timeouts import ClientTimeouts
-from nexus.proxy.client.turn_away import turn_away
 from nexus.proxy.client.write_stall import WriteStall
 from nexus.proxy.headers.from_client import HeadMemory, can_stay_open
 from nexus.proxy.write_batch import BatchedWriter
@@ -32,18 +30,18 @@ log = structlog.get_logger("nexus.proxy")
 Handle = Callable[["ClientConnection", Received], Awaitable[bool]]
 """Writes the reply to one request; returns whether another may follow on the connection."""
 RefuseMalformed = Callable[["ClientConnection", RequestError, bool], bytes]
-"""Returns the reply to bytes that are no request; without a body when the last argument says that it is a HEAD."""
+"""Returns the reply to a malformed request; the last argument tells whether it is a HEAD, whose reply has no body."""
 
 SCARCE_KEEPALIVE_S: Final = 1.0
 """How long a connection waits for its first request when few file descriptors are left."""
 IDLE_LINGER_S: Final = 0.3
-"""How long an idle connection is still read after its writing side was closed: a request may be on its way."""
+"""How long a closing idle connection is read, so that a request on its way meets an orderly close, not a reset."""
 _INTERIM: Final = b"HTTP/1.1 1"
-"""How an informational reply begins, which the final one follows."""
+"""The beginning of an informational (1xx) reply."""
 
 
 class ClientConnection(BaseProtocol):
-    """Reads requests, has each answered by the server's handler, and writes the replies."""
+    """Reads requests, passes each to the server's handler, and writes the replies."""
 
     __slots__ = (
         "_half_closed",
@@ -80,31 +78,31 @@ class ClientConnection(BaseProtocol):
         )
         self._is_ending = False
         self._is_given_up = False
-        """Whether the connection waits for no further request."""
+        """Whether a timeout has expired: no further request is awaited."""
         self._half_closed: HalfClosed | None = None
         self._has_begun = False
-        """Whether something of the reply to the current request has been written."""
+        """Whether a part of the reply to the current request has been written."""
         self._writer: BatchedWriter | None = None
         """None before the connection is made, and after it is lost."""
         self._stall: WriteStall
-        """From the moment the connection is made."""
+        """Set when the connection is made."""
         self.has_stalled = False
         """Whether the connection was cut because the client took nothing for too long."""
         self._on_pause: Callable[[], None] | None = None
         self._on_resume: Callable[[], None] | None = None
         self._stream_is_chunked: bool | None = None
-        """Whether the stream that is being written is chunked; None when there is none."""
+        """Whether the current stream is chunked; None: there is no stream."""
         self._receive: Callable[[bytes], None] | None = None
         self._resumed: asyncio.Event | None = None
         self.heads = HeadMemory()
         self.is_surplus = False
-        """Whether too few file descriptors are left to carry a request that arrives on it."""
+        """Whether too few file descriptors are left to send its requests to a backend."""
         self.last_request: IncomingRequest | None = None
-        """The last request that was admitted: the next one with the same head reuses its checks."""
+        """The last admitted request; the next one with the same head reuses its checks."""
         self.task: asyncio.Task[None]
-        """Answers one request after the other; it is cancelled when the client leaves."""
+        """Serves the requests in turn; it is cancelled when the client leaves."""
 
-    # what an exchange needs
+    # for the handler and the exchange
 
     @property
     def remote(self) -> str:
@@ -113,20 +111,20 @@ class ClientConnection(BaseProtocol):
         return str(peer[0]) if peer else "unknown"
 
     def begin_stream(self, pause: Callable[[], None], resume: Callable[[], None], *, is_chunked: bool) -> None:
-        """Call *pause* and *resume* from now on when the client stops and goes on reading."""
+        """Call *pause* when the client stops reading, and *resume* when it continues, until :meth:`end_stream`."""
         self._on_pause, self._on_resume, self._stream_is_chunked = pause, resume, is_chunked
 
     def end_stream(self) -> None:
         self._on_pause = self._on_resume = self._stream_is_chunked = None
 
     def hand_over(self, receive: Callable[[bytes], None]) -> None:
-        """Pass what the client sends to *receive* from now on: it is not HTTP any more, and FIN is the end of it."""
+        """Pass all bytes of the client to *receive* from now on: they are not HTTP, and FIN ends the connection."""
         self._receive = receive
         if self._half_closed is not None:
             self.abort()
 
     def write(self, data: bytes) -> None:
-        """Write to the client; what is written after it has left is dropped."""
+        """Write to the client; after it has left, drop *data*."""
         if self._writer is not None:
             if self._half_closed is not None and not self._has_begun:
                 data = self._half_closed.rest_of(data)
@@ -139,16 +137,16 @@ class ClientConnection(BaseProtocol):
             self._writer.write_now(data)
 
     def write_last(self, data: bytes) -> None:
-        """Write the end of a reply; writing is paused then until all of it has left."""
+        """Write the end of a reply; writing is then paused until all of it has left."""
         if self._writer is not None:
             self._writer.write_last(data)
             if not self.writing_paused:
-                self._writer.go_on()
+                self._writer.allow_buffering()
 
     async def deliver(self, pieces: deque[bytes]) -> None:
         """Write *pieces*, the end of a reply, as the client takes them, and wait until it has taken all.
 
-        Each is freed once it is written. A client that leaves, or takes nothing for too long, cancels the wait.
+        Each is freed when it is written. If the client leaves, or takes nothing for too long, this is cancelled.
         """
         while len(pieces) > 1:
             self.write_now(pieces.popleft())
@@ -157,40 +155,40 @@ class ClientConnection(BaseProtocol):
         await self.drained()
 
     def close(self) -> None:
-        """Close the connection when all that was written has left, or the client takes none of it for too long."""
+        """Close the connection once everything written has left, or the client takes nothing for too long."""
         if self._writer is not None:
             self._writer.close()
             self._stall.watch()
 
     def abort(self) -> None:
-        """Reset the connection, so that what has been sent does not look complete."""
+        """Reset the connection, so that an incomplete reply does not look complete."""
         if self._writer is not None:
             self._writer.abort()
 
     async def drained(self) -> None:
-        """Wait, if writing is paused, until the client has taken all that was written."""
+        """If writing is paused, wait until the client has taken everything that was written."""
         if self.writing_paused and self._writer is not None:
             self._writer.write_last(b"")
             await self._resumption()
 
     @property
     def unsent(self) -> int:
-        """How many bytes were written and have not left yet."""
+        """How many bytes were written and are still in this process."""
         return self._writer.unsent if self._writer is not None else 0
 
     def may_follow(self, message: RawRequestMessage) -> bool:
-        """Whether another request may follow that of *message*; the head of its reply says so."""
+        """Whether the reply to *message* may keep the connection open."""
         # When the client has already sent more requests, the reply to the last of them announces the end.
         is_ending = self._server.is_draining or self.is_surplus
         return can_stay_open(message) and (not is_ending or bool(self._pipeline.waiting))
 
     @property
     def is_handed_over(self) -> bool:
-        """Whether it carries something other than HTTP, and therefore has no end of its own."""
+        """Whether the connection carries a protocol other than HTTP, which may never end by itself."""
         return self._receive is not None
 
     def end(self, grace_s: float) -> None:
-        """Finish the requests that have begun to arrive, wait *grace_s* for one on its way, and close."""
+        """Serve the requests that have begun to arrive, wait *grace_s* for another, and close."""
         self._timeouts.shorten(grace_s)
 
     async def _resumption(self) -> None:
@@ -199,18 +197,18 @@ class ClientConnection(BaseProtocol):
             self._resumed = asyncio.Event()
             await self._resumed.wait()
 
-    # one request after the other
+    # requests in turn
 
     async def _serve(self) -> None:
         pipeline, timeouts = self._pipeline, self._timeouts
         try:
-            while pipeline.waiting or await self._is_next_there():
+            while pipeline.waiting or await self._has_next():
                 timeouts.is_answering = True
                 self._has_begun = False
                 message, body, _ = received = self._take()
                 try:
                     may_follow = await self._server.handle(self, received)
-                except Exception as exc:  # noqa: BLE001 - a defect of Nexus: the client gets an error, the log the cause
+                except Exception as exc:  # noqa: BLE001 - a bug in Nexus: the client gets an error, the log the cause
                     self._crash(exc, message)
                     may_follow = False
                 if self.writing_paused:
@@ -218,26 +216,27 @@ class ClientConnection(BaseProtocol):
                 if not body.is_eof():
                     may_follow = await is_discarded(body) and may_follow
                 timeouts.rest()
-                self._stall.watch()
+                if self.unsent:
+                    self._stall.watch()
                 if not may_follow or self._is_ending:
                     if not self._is_ending and can_stay_open(message):
-                        # The client does not expect this end, and may be sending its next requests.
+                        # The client does not expect the end, and may be sending another request.
                         await self._end_gently(LINGER_S)
                     break
             else:
                 if pipeline.malformed is not None:
-                    self._refuse(*pipeline.malformed)
+                    error, is_head = pipeline.malformed
+                    self.write(self._server.refuse_malformed(self, error_of(error), is_head))
                     await self._end_gently(LINGER_S)
                 elif self._is_given_up:
-                    # A request may be on its way all the same: its client should see an orderly close, not a reset.
                     grace_s = self._server.grace_s
                     await self._end_gently(IDLE_LINGER_S if grace_s is None else min(IDLE_LINGER_S, grace_s))
         finally:
             self._is_ending = True
             self.close()
 
-    async def _is_next_there(self) -> bool:
-        """Wait for the next request; False when there will be none."""
+    async def _has_next(self) -> bool:
+        """Wait for the next request; False: no further request is served."""
         is_last = self._is_ending or self._is_given_up or self._half_closed is not None
         if self._pipeline.malformed is None and not is_last:
             self._waiter = self._loop.create_future()
@@ -245,23 +244,23 @@ class ClientConnection(BaseProtocol):
         return bool(self._pipeline.waiting)
 
     async def _end_gently(self, linger_s: float) -> None:
-        """Close the writing side, and drop what arrives until the client closes its own, for *linger_s* at most."""
+        """Close the writing side, and drop what arrives until the client closes its own, for *linger_s* at most.
+
+        Data that arrives on a fully closed connection resets it, and the client may lose the reply.
+        """
         self._pipeline.drop()
         if self._buffer_paused:
             self._resume_reading_for_buffer()
         if self._writer is not None and self._half_closed is None:
             self._writer.write_eof()
-            await linger(linger_s)
+            await asyncio.sleep(linger_s)
 
     def _take(self) -> Received:
-        """Take the next request, and resume reading if too many were waiting."""
+        """Take the next request; resume reading if it was paused because too many were waiting."""
         taken = self._pipeline.take()
         if self._buffer_paused and self._pipeline.has_room:
             self._resume_reading_for_buffer()
         return taken
-
-    def _refuse(self, exc: HttpProcessingError, is_head: bool) -> None:
-        self.write(self._server.refuse_malformed(self, error_of(exc), is_head))
 
     def _crash(self, exc: Exception, message: RawRequestMessage) -> None:
         log.error("request_crashed", remote=self.remote, exc_info=exc)
@@ -269,17 +268,17 @@ class ClientConnection(BaseProtocol):
         self.write(self._server.refuse_malformed(self, error, message.method == "HEAD"))
 
     def _stop_waiting(self) -> None:
-        """Wait for no further request: none has arrived in time."""
+        """Stop waiting for a request after a timeout."""
         self._is_given_up = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def _give_up(self) -> None:
-        """Cut the connection of a client that takes nothing of what was written for it."""
+        """Cut the connection: the client takes nothing of what was written for it."""
         self.has_stalled = True
         self.abort()
 
-    # what the transport calls
+    # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         server, sock = self._server, transport.get_extra_info("socket")
@@ -290,11 +289,11 @@ class ClientConnection(BaseProtocol):
         self.is_surplus = room is Room.LITTLE
         super().connection_made(transport)
         self._writer = BatchedWriter(transport, server.batch)  # type: ignore[arg-type]
-        self._writer.go_on()
+        self._writer.allow_buffering()
         self._stall = WriteStall(
             self._loop, self._writer, sock.fileno(), limit_s=lambda: server.write_stall_s, give_up=self._give_up
         )
-        # A client that loses power sends nothing: without this, what was begun for it would never end.
+        # A client that loses power sends no FIN: without keep-alive probes, its request would never end.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         server.connections.add(self)
         self._timeouts.begin()
@@ -315,17 +314,17 @@ class ClientConnection(BaseProtocol):
             self._half_closed = None
         self._is_ending = True
         self._pipeline.drop()
-        # A client that leaves must stop the GPU that works for it.
+        # When a client leaves, its request must not keep a GPU busy.
         self.task.cancel()
 
     def eof_received(self) -> bool:
-        """Keep answering a client that sends no more, as long as it reads; return whether there is such a reply."""
+        """Keep serving a client that sends no more but may still read; return False to close the connection."""
         pipeline, transport = self._pipeline, self.transport
         is_busy = self._timeouts.is_answering or pipeline.waiting or pipeline.malformed is not None
         if transport is None or self._receive is not None or not is_busy or not pipeline.end():
             return False
         if self._has_begun and self._stream_is_chunked is False:
-            # Nothing can be sent ahead in the middle of this reply, so its client cannot be told from one that left.
+            # In the middle of this reply no byte can be sent ahead, so nothing tells whether the client still reads.
             return False
         self._half_closed = HalfClosed(
             self._loop,
@@ -369,12 +368,12 @@ class ClientConnection(BaseProtocol):
                 self._server.batch.expect()
 
     def pause_reading(self) -> None:
-        # Not the parser, as aiohttp would: one that kept something back could be given bytes of the next request.
+        # aiohttp would pause the parser too, which could then be fed bytes of the next request.
         self._reading_paused = True
         self._pause_transport_reading()
 
     def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: ARG002, FBT002 - aiohttp's signature
-        # Bodies call this on each read, mostly when nothing is paused.
+        # Bodies call this on each read, mostly while nothing is paused.
         if self._reading_paused:
             self._reading_paused = False
             if not self._buffer_paused:
@@ -389,7 +388,7 @@ class ClientConnection(BaseProtocol):
     def resume_writing(self) -> None:
         super().resume_writing()
         if self._writer is not None:
-            self._writer.go_on()
+            self._writer.allow_buffering()
         if self._resumed is not None:
             self._resumed.set()
         if self._on_resume is not None:

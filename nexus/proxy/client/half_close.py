@@ -1,4 +1,4 @@
-"""Whether a client that has sent FIN still reads its answer, or has left."""
+"""Finds out whether a client that has sent FIN still reads its reply, or has left."""
 
 import asyncio
 import socket
@@ -8,17 +8,17 @@ from enum import Enum
 from typing import Final
 
 STATUS_LINE_START: Final = b"HTTP/1.1 "
-"""How each answer begins."""
+"""The beginning of each reply."""
 MAX_ZEROS: Final = 8
-"""Before the size of a chunk; readers that limit its digits take sixteen."""
-FIRST_LOOK_S: Final = 0.01
+"""Before the size of a chunk; clients that limit its digits accept sixteen."""
+FIRST_PAUSE_S: Final = 0.01
 MAX_PAUSE_S: Final = 5.0
 KEEPALIVE_S: Final = 30
-"""After so many seconds of silence the kernel asks whether the client is still there."""
+"""How long the connection is silent before the kernel sends a keep-alive probe."""
 
 
 class Next(Enum):
-    """What the client is sent next, as far as its first bytes are known before it is there."""
+    """The next part of the reply, whose first bytes may be known before the rest."""
 
     HEAD = "head"
     CHUNK = "chunk"
@@ -26,14 +26,14 @@ class Next(Enum):
 
 
 class HalfClosed:
-    """Looks again and again whether the client has reset the connection, and provokes the reset if it has left.
+    """Checks repeatedly whether the client has reset the connection, and provokes the reset.
 
-    A client that has closed its socket has sent FIN, like one that only has nothing more to send. The difference shows
-    when something is sent to it: if it has left, it answers with a reset. So those next bytes of the answer that cannot
-    be otherwise are sent ahead, one at a time: those of ``HTTP/1.1``, or zeros before the size of a chunk.
+    A client that closes its socket sends FIN, and so does one that only has nothing more to send. Bytes tell them
+    apart: a client that has left replies to them with a reset. So the next bytes of the reply that are certain are sent
+    ahead, one at a time: those of ``HTTP/1.1``, or zeros before the size of a chunk.
     """
 
-    __slots__ = ("_ahead", "_leave", "_looks", "_loop", "_next", "_pause_s", "_sock", "_timer", "_write", "_zeros")
+    __slots__ = ("_ahead", "_checks", "_leave", "_loop", "_next", "_pause_s", "_sock", "_timer", "_write", "_zeros")
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class HalfClosed:
     ) -> None:
         """Begin at once.
 
-        :param next_is: asked before each byte that is sent ahead, with *write*.
+        :param next_is: called before each byte that is sent ahead.
         :param leave: called when the client has left.
         """
         self._loop = loop
@@ -57,31 +57,30 @@ class HalfClosed:
         self._ahead = 0
         """How many bytes of the next status line have been sent."""
         self._zeros = 0
-        self._looks = 0
-        self._pause_s = FIRST_LOOK_S
+        self._checks = 0
+        self._pause_s = FIRST_PAUSE_S
         self._timer: asyncio.TimerHandle | None = None
-        _ask_soon(sock)
-        self._look()
+        _probe_sooner(sock)
+        self._check()
 
-    def rest_of(self, answer: bytes) -> bytes:
-        """Return what of *answer*, which begins with its head, has not been sent."""
+    def rest_of(self, reply: bytes) -> bytes:
+        """Return *reply*, which begins with its head, without the bytes that were sent ahead."""
         ahead, self._ahead = self._ahead, 0
-        return answer[ahead:]
+        return reply[ahead:]
 
     def stop(self) -> None:
-        """Look no more."""
         if self._timer is not None:
             self._timer.cancel()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         if self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             self._leave()
             return
-        # A relay between the client and here may need several bytes until it passes the client's reset on.
-        if self._looks % 2 == 0:
+        # A port forwarder in between may need several bytes before it passes on the client's reset.
+        if self._checks % 2 == 0:
             self._send_ahead()
-        self._looks += 1
-        self._timer = self._loop.call_later(self._pause_s, self._look)
+        self._checks += 1
+        self._timer = self._loop.call_later(self._pause_s, self._check)
         self._pause_s = min(2 * self._pause_s, MAX_PAUSE_S)
 
     def _send_ahead(self) -> None:
@@ -94,8 +93,8 @@ class HalfClosed:
             self._write(b"0")
 
 
-def _ask_soon(sock: socket.socket) -> None:
+def _probe_sooner(sock: socket.socket) -> None:
     for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL"):
-        # Not every system has these, nor is every socket one of TCP.
+        # Some systems lack these options, and sockets that are not TCP refuse them.
         with suppress(AttributeError, OSError):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), KEEPALIVE_S)

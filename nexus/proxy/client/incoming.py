@@ -1,4 +1,4 @@
-"""A request whose head was read, checked and matched to an endpoint."""
+"""A request for a backend, once its head was checked and matched to an endpoint."""
 
 import msgspec
 from aiohttp.http import RawRequestMessage
@@ -11,7 +11,7 @@ from nexus.wire.protocol import WireProtocol
 
 
 class IncomingRequest(msgspec.Struct, frozen=True):
-    """One request for a model, or for what a backend keeps, before its body is read."""
+    """One request before its body is read."""
 
     message: RawRequestMessage
     body: StreamReader
@@ -19,13 +19,13 @@ class IncomingRequest(msgspec.Struct, frozen=True):
     """Bytes of the body; None when it is chunked, or there is none."""
     head: Head
     access: AccessRules
-    """The rules by which it was admitted."""
+    """The rules that admitted it."""
     endpoint: Endpoint
     protocol: WireProtocol
     target: bytes
-    """The path as backends know it, and the query without a key of Nexus."""
+    """The path as backends expect it, and the query without keys of Nexus."""
     key_digest: bytes = b""
-    """See :meth:`nexus.proxy.client.access.AccessRules.client_of`."""
+    """See :meth:`nexus.proxy.client.access.AccessRules.key_digest_of`."""
     method: bytes = b"POST"
     ids: tuple[str, ...] = ()
-    """The ids in its path: of what a backend keeps."""
+    """The ids in its path, of resources that a backend keeps."""

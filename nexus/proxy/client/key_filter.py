@@ -1,4 +1,4 @@
-"""Keeps the keys of Nexus itself, a client's or an administrator's, out of what is sent to a backend."""
+"""Keeps the keys of Nexus, ``api_keys`` and ``admin_keys``, out of requests to backends."""
 
 import hashlib
 import re
@@ -13,38 +13,38 @@ from nexus.proxy.headers.from_client import Head
 
 MAX_REMEMBERED: Final = 1024
 MAX_REMEMBERED_LINE: Final = 256
-"""Bytes of a header line that is remembered as harmless: a client sends the same ones again and again."""
+"""Bytes of a header line that is remembered as free of keys, as clients send the same lines again."""
 
 MAX_WORDS: Final = 32
-"""Of one header, or parameters of one query, that are looked at; a key that was sent by mistake stands alone."""
+"""Words of one header, or parameters of one query, that are searched; a misplaced key is among the first."""
 
 MAX_WORD: Final = 1024
-"""Bytes of one word in which keys are looked for."""
+"""Bytes of one word that are searched."""
 
 _PART: Final = re.compile(rb"[^,;\"'<>(){}]+")
 
 
-class OwnKeys:
-    """Recognises the keys of Nexus, wherever a client puts them.
+class KeyFilter:
+    """Recognises the keys of Nexus in any header or parameter of the query.
 
-    :param rings: one function for each list of keys, which says whether a key is in it, in constant time.
+    :param checks: for each list of keys, a function that tells in constant time whether a key is in it.
     """
 
-    def __init__(self, *rings: Callable[[bytes], bool]) -> None:
-        self._rings = rings
+    def __init__(self, *checks: Callable[[bytes], bool]) -> None:
+        self._checks = checks
         self._harmless: set[bytes] = set()
-        """Whole header lines that hold none of the keys."""
+        """Header lines without such a key."""
 
     def withhold(self, head: Head) -> None:
-        """Remove from *head* each header with one of the keys in it, so that none of them is sent on."""
-        if not self._rings:
+        """Remove each header that holds one of the keys from those that are sent on."""
+        if not self._checks:
             return
         forward = [header for header in head.forward if self._is_harmless(header[1])]
-        # Clients' own keys are not remembered.
+        # Not remembered: these are the keys of clients.
         credentials = [header for header in head.credentials if not self._holds_key(_value_of(header[1]))]
         if len(forward) < len(head.forward) or len(credentials) < len(head.credentials):
             head.forward, head.credentials = forward, credentials
-            head.made.clear()
+            head.prepared.clear()
         if head.request_id and self._holds_key(head.request_id.encode()):
             head.request_id = ""
         if head.hints:
@@ -52,8 +52,8 @@ class OwnKeys:
             head.hints = ReadOnlyDict(hints)
 
     def without_keys(self, query: bytes) -> bytes:
-        """Return *query*, what follows the ``?`` of a target, without the parameters that hold one of the keys."""
-        if not self._rings or not query:
+        """Return *query* without the parameters that hold one of the keys."""
+        if not self._checks or not query:
             return query
         *parts, rest = query.split(b"&", MAX_WORDS)
         if len(parts) < MAX_WORDS:
@@ -73,7 +73,7 @@ class OwnKeys:
         return True
 
     def _holds_key(self, text: bytes) -> bool:
-        return any(ring(candidate) for candidate in _candidates(text) for ring in self._rings)
+        return any(check(candidate) for candidate in _candidates(text) for check in self._checks)
 
 
 def _value_of(line: bytes) -> bytes:
@@ -81,7 +81,7 @@ def _value_of(line: bytes) -> bytes:
 
 
 def _candidates(text: bytes) -> Iterator[bytes]:
-    """Yield what of *text* could be a key: each word, what follows a name in it, and the password of Basic."""
+    """Yield the parts of *text* that could be keys: words, values after ``=`` or ``:``, and credentials of Basic."""
     words = text.split(maxsplit=MAX_WORDS)[:MAX_WORDS]
     for word in words:
         yield word
@@ -106,5 +106,5 @@ def _user_and_password(encoded: bytes) -> Iterator[bytes]:
 
 
 def digest_of(key: bytes) -> bytes:
-    """Return what stands for *key* where nothing but the same key is to be recognised."""
+    """Return a digest that identifies *key* without revealing it."""
     return hashlib.sha256(key).digest()

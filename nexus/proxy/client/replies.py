@@ -1,23 +1,21 @@
-"""Answers of Nexus's own: an error in the client's protocol, or a page, as bytes ready to be written."""
+"""Makes the replies of Nexus itself: a page, or an error in the client's protocol."""
 
 from typing import Final
 
 from nexus import __version__
 from nexus.error_codes import CODES
 from nexus.errors import RequestError
-from nexus.proxy.client.request_ids import id_lines
-from nexus.proxy.headers.date import date_line
-from nexus.proxy.headers.to_client import NO_BACKEND_LINES, status_line
+from nexus.proxy.headers.to_client import NO_BACKEND_LINES, date_line, id_lines, status_line
 from nexus.wire.protocol import WireProtocol
 
 SAFETY_LINES: Final = b"X-Content-Type-Options: nosniff\r\n"
 VERSION_LINE: Final = f"X-Nexus-Version: {__version__}\r\n".encode()
-"""By which another Nexus recognises one of its kind, and leaves it alone."""
+"""Another Nexus recognises the proxy by it, and does not take it for a backend."""
 
 JSON: Final = b"application/json"
 
 
-def page(  # noqa: PLR0913 - the parts of one answer
+def page(  # noqa: PLR0913 - the parts of one reply
     status: int,
     content_type: bytes,
     body: bytes,
@@ -28,11 +26,11 @@ def page(  # noqa: PLR0913 - the parts of one answer
     is_head: bool = False,
     close: bool = False,
 ) -> bytes:
-    """Make a whole answer.
+    """Make a whole reply.
 
-    :param client_request_id: the client's own, empty when it sent none.
+    :param client_request_id: empty when the client sent none.
     :param lines: further header lines, each with its CRLF.
-    :param is_head: whether the request was a HEAD: the length is told, the body is not sent.
+    :param is_head: the request was a HEAD: the reply has the length of the body, and no body.
     """
     head = b"%bContent-Type: %b\r\nContent-Length: %d\r\n%b%b%b%b%b%b\r\n" % (
         status_line(status),
@@ -48,7 +46,7 @@ def page(  # noqa: PLR0913 - the parts of one answer
     return head if is_head else head + body
 
 
-def error(  # noqa: PLR0913 - the parts of one answer
+def error(  # noqa: PLR0913 - the parts of one reply
     protocol: WireProtocol,
     exc: RequestError,
     *,
@@ -57,7 +55,7 @@ def error(  # noqa: PLR0913 - the parts of one answer
     lines: bytes = b"",
     is_head: bool = False,
 ) -> bytes:
-    """Make the answer that tells a client, in its own protocol, why there is no other."""
+    """Make an error reply in the client's protocol."""
     extra = lines + NO_BACKEND_LINES
     if exc.retry_after_s is not None:
         extra += b"Retry-After: %d\r\n" % exc.retry_after_s

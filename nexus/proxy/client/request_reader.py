@@ -1,4 +1,4 @@
-"""Reads the requests of one connection: where each begins and ends, and those that wait for their turn."""
+"""Splits the bytes of one connection into requests, and queues them."""
 
 import asyncio
 from collections import deque
@@ -11,15 +11,15 @@ from aiohttp.streams import StreamReader
 from aiohttp.web import RequestPayloadError
 
 from nexus.errors import RequestError
-from nexus.proxy.client.chunked_body import EMPTY_LINE, ChunkedBody, up_to_empty_line
+from nexus.proxy.client.chunked_body import EMPTY_LINE, ChunkedBody
 from nexus.proxy.headers.from_client import MAX_HEADERS
 
 MAX_LINE: Final = 8190
 PARSER_ALLOWANCE: Final = 2
-"""The parser gives up only at this many times a limit: up to there a request is read, and refused by its own error."""
+"""The parser's limits are this many times higher, so that a request slightly over a limit is refused with its error."""
 READ_BUFFER_BYTES: Final = 64 * 1024
 MAX_WAITING: Final = 32
-"""Requests that a client may send ahead of the replies; no more are read until half of them are answered."""
+"""Requests that a client may send ahead of the replies; reading pauses until half of them are answered."""
 
 _HEAD_METHOD: Final = b"HEAD "
 
@@ -59,45 +59,45 @@ class SizedBody:
 
 
 class RequestReader:
-    """Splits the bytes of a connection into requests; carries nothing from one request to the next.
+    """Splits the bytes of a connection into requests.
 
-    Each head is read by a parser of its own, and each chunked body by another: a parser keeps things, such as the last
-    trailer of a request, which aiohttp's takes for the first header of the next one.
+    Each head and each chunked body has a parser of its own, as a parser keeps state: aiohttp's takes the last trailer
+    of a request for the first header of the next one.
     """
 
     __slots__ = ("_body", "_loop", "_parser", "_protocol", "_start", "_tail", "is_upgraded")
 
     def __init__(self, protocol: BaseProtocol, loop: asyncio.AbstractEventLoop) -> None:
-        """:param protocol: bodies pause and resume it when they hold too much that is not read yet."""
+        """:param protocol: bodies pause and resume it when too much of them is unread."""
         self._protocol = protocol
         self._loop = loop
         self._parser: HttpRequestParser | None = None
-        """None unless a head has begun and is incomplete."""
+        """Of the incomplete head; None between a complete head and the next."""
         self._start = b""
-        """The first bytes of that head: its method."""
+        """The first bytes of that head, which hold the method."""
         self._tail = b""
-        """The last bytes that the parser was given: the empty line may have begun in them."""
+        """The last bytes that were fed to the parser: the empty line may begin in them."""
         self._body: SizedBody | ChunkedBody | None = None
-        """The body that is incomplete; None when the next byte belongs to a head."""
+        """The incomplete body; None while the next byte belongs to a head."""
         self.is_upgraded = False
-        """Whether what follows is not HTTP."""
+        """Whether the bytes that follow are not HTTP."""
 
     @property
     def unfinished(self) -> StreamReader | None:
-        """The body that is incomplete; None when the next byte belongs to a head."""
+        """The incomplete body; None while the next byte belongs to a head."""
         return self._body.payload if self._body is not None else None
 
     @property
     def is_head_method(self) -> bool:
-        """Whether the request that is being read is a HEAD, as far as it has arrived."""
+        """Whether the method of the last head that began is HEAD."""
         return self._start == _HEAD_METHOD
 
     def feed(self, data: bytes) -> tuple[Received | None, bytes]:
-        """Read *data* to the end of one head or of one body, whichever comes first.
+        """Read *data* up to the end of one head or one body.
 
-        Return the request if its head is complete now, and the rest of *data*, which is to be fed next.
+        Return the request if its head is complete now, and the rest of *data*, which must be fed next.
 
-        :raises HttpProcessingError: this is no request, and nothing after it can be read.
+        :raises HttpProcessingError: the request is malformed; the bytes after it cannot be read.
         """
         body = self._body
         if body is not None:
@@ -107,20 +107,26 @@ class RequestReader:
             return None, rest
         parser = self._parser
         if parser is None:
-            # Empty lines before a request mean nothing (RFC 9112, 2.2), and one is searched for as the end of its head.
+            # Empty lines before a request are ignored (RFC 9112, 2.2), and would be found as the end of its head.
             data = data.lstrip(b"\r\n")
             if not data:
                 return None, b""
             parser = self._parser = self._new_parser()
             self._start = b""
-        piece, rest, self._tail = up_to_empty_line(self._tail, data)
+        found_at = (self._tail + data).find(EMPTY_LINE)
+        if found_at < 0:
+            piece, rest = data, b""
+            self._tail = (self._tail + data)[1 - len(EMPTY_LINE) :]
+        else:
+            end = found_at + len(EMPTY_LINE) - len(self._tail)
+            piece, rest, self._tail = data[:end], data[end:], EMPTY_LINE[1:]
         if len(self._start) < len(_HEAD_METHOD):
             self._start += piece[: len(_HEAD_METHOD) - len(self._start)]
         found, self.is_upgraded, _ = parser.feed_data(piece)
         if not found:
             return None, rest
         if len(found) > 1 or self._tail != EMPTY_LINE[1:]:
-            raise BadHttpMessage("a head that does not end with its empty line")
+            raise BadHttpMessage("the head does not end with an empty line")
         message, payload = found[0]
         self._parser, self._tail = None, b""
         return self._begin_body(message, payload, rest)
@@ -134,9 +140,9 @@ class RequestReader:
             self._body = ChunkedBody(payload)
             return Received(message, payload, None), rest
         if "Transfer-Encoding" in message.headers:
-            raise BadHttpMessage("a transfer coding that does not say where the body ends")
+            raise BadHttpMessage("without chunks, the transfer coding does not tell where the body ends")
         digits = message.headers.get("Content-Length")
-        # The parser takes nothing but digits for a length.
+        # The parser has checked that these are digits.
         length = None if digits is None else int(digits)
         if not payload.is_eof():
             body = SizedBody(payload, length or 0)
@@ -159,21 +165,21 @@ class RequestReader:
 
 
 class Pipeline:
-    """The requests that have arrived on one connection and are not answered yet, in their order."""
+    """The requests that have arrived on one connection and wait for their replies, in order."""
 
     __slots__ = ("_held", "_reader", "is_closed", "malformed", "waiting")
 
     def __init__(self, protocol: BaseProtocol, loop: asyncio.AbstractEventLoop) -> None:
         """:param protocol: bodies pause and resume it."""
         self._reader: RequestReader | None = RequestReader(protocol, loop)
-        """None when no further request is read."""
+        """None: no further request is read."""
         self.waiting: deque[Received] = deque()
         self._held = b""
-        """What arrived while too many requests were waiting."""
+        """Bytes that arrived while too many requests were waiting."""
         self.is_closed = False
-        """Whether what arrives is dropped: it is no request, or no further one is read."""
+        """Whether all bytes that arrive are dropped."""
         self.malformed: tuple[HttpProcessingError, bool] | None = None
-        """Why nothing more could be read, and whether the malformed request is a HEAD."""
+        """The error that ended reading, and whether the malformed request is a HEAD."""
 
     @property
     def is_full(self) -> bool:
@@ -185,7 +191,7 @@ class Pipeline:
         return not self._held and len(self.waiting) <= MAX_WAITING // 2
 
     def read(self, data: bytes) -> bool:
-        """Find the requests in *data*; return whether there are any. What arrives while it is full is read later."""
+        """Queue the requests in *data*; return whether there are any. While the queue is full, *data* is kept."""
         if self._held:
             self._held += data
             return False
@@ -209,7 +215,7 @@ class Pipeline:
         return is_found
 
     def take(self) -> Received:
-        """Take the next request, and read what was held back while too many were waiting."""
+        """Take the next request, and read the bytes that were held while too many were waiting."""
         taken = self.waiting.popleft()
         if self._held and len(self.waiting) <= MAX_WAITING // 2:
             held, self._held = self._held, b""
@@ -217,7 +223,7 @@ class Pipeline:
         return taken
 
     def end(self) -> bool:
-        """Note that nothing more arrives; return False if that cuts the body of a request that was taken."""
+        """Note that the client sends no more; return False if that cuts the body of a request that was taken."""
         unfinished = self._reader.unfinished if self._reader is not None else None
         if unfinished is not None and not self.waiting:
             return False
@@ -226,24 +232,24 @@ class Pipeline:
         return True
 
     def drop(self) -> None:
-        """Drop the requests that wait, and read no more."""
+        """Drop the waiting requests, and read no more."""
         self.is_closed = True
-        # The reader and its connection refer to each other; without this, only the garbage collector would free them.
+        # Breaks the reference cycle with the connection, which only the garbage collector would free.
         self._reader = None
         self.waiting.clear()
         self._held = b""
         self.malformed = None
 
     def _break_body(self, body: StreamReader | None) -> None:
-        """Fail the reads of *body*, if there is one: its end will not arrive."""
+        """Let reads of *body* fail, if there is one: its end will not arrive."""
         if body is not None:
             body.set_exception(RequestPayloadError())
-            # Otherwise the connection would go on reading the rest of it before it closes.
+            # Otherwise the connection would wait for the rest before it closes.
             body.feed_eof()
 
 
 def error_of(exc: HttpProcessingError) -> RequestError:
-    """Return the error with which bytes that could not be parsed are refused, without an echo of them."""
+    """Return the error for the client, which does not repeat the bytes that could not be parsed."""
     if isinstance(exc, LineTooLong):
         return RequestError("headers_too_large", f"a line of the request may have {MAX_LINE} bytes", close=True)
     return RequestError("bad_request", "the request is not well-formed HTTP/1.1", close=True)

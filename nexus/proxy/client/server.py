@@ -1,4 +1,4 @@
-"""Accepts connections of clients, and ends them when the proxy drains or stops."""
+"""Accepts client connections, and ends them when the proxy drains or stops."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ from nexus.proxy.write_batch import WriteBatch
 
 
 class ProxyServer:
-    """Makes a :class:`ClientConnection` for every client, and keeps what all of them share."""
+    """Makes a :class:`ClientConnection` for each client, and holds the settings of all."""
 
     def __init__(
         self,
@@ -27,22 +27,22 @@ class ProxyServer:
         :param keepalive_s: how long a connection may stay open without a request.
         :param write_stall_s: how long a client may take nothing of what was written for it.
         :param batch: sends the writes of one turn of the event loop together; None: each is sent at once.
-        :param max_files: how many file descriptors the process may have; None: there is no limit.
+        :param max_files: the limit of file descriptors; None: no limit.
         """
         refuse_slow_parser()
         self.loop = asyncio.get_running_loop()
         self.headers_s = headers_s
         self.keepalive_s = keepalive_s
         self.write_stall_s = write_stall_s
-        """A new value applies to open connections too."""
+        """May be changed; a new value applies to open connections too."""
         self.batch = batch
         self.connections: set[ClientConnection] = set()
-        """Those that are open; each adds and removes itself."""
+        """The open ones; each adds and removes itself."""
         self.descriptors = None if max_files is None else Descriptors(self.loop, max_files)
         self.is_draining = False
-        """Whether connections end with the next reply, so that clients send further requests elsewhere."""
+        """Whether each connection ends with its next reply, so that clients open new ones elsewhere."""
         self.grace_s: float | None = None
-        """How long an idle connection stays open once no connection is accepted any more; None before that."""
+        """How long connections may be idle while the proxy drains; None before that."""
         self.handle: Handle
         self.refuse_malformed: RefuseMalformed
         """Both are set before the first client connects."""
@@ -51,20 +51,20 @@ class ProxyServer:
         return ClientConnection(self)
 
     def end(self, grace_s: float) -> None:
-        """Let every connection end after its current request, and after *grace_s* without a request."""
+        """End each connection after its current request, or after *grace_s* without one."""
         self.is_draining = True
         self.grace_s = grace_s
         for client in self.connections:
             client.end(grace_s)
 
     async def ended(self, timeout_s: float) -> None:
-        """Wait for the end of all connections but those that were handed over, at most *timeout_s*."""
+        """Wait until all connections have ended, except those that were handed over, at most *timeout_s*."""
         serving = {client.task for client in self.connections if not client.is_handed_over}
         if serving:
             await asyncio.wait(serving, timeout=timeout_s)
 
     async def stop(self, timeout_s: float) -> None:
-        """End every connection, and cut off those that are still busy after *timeout_s*."""
+        """End all connections, and cut those that are still busy after *timeout_s*."""
         if self.descriptors is not None:
             self.descriptors.stop()
         self.end(0.0)
@@ -75,7 +75,7 @@ class ProxyServer:
 
 
 def refuse_slow_parser() -> None:
-    """Raise StartError without aiohttp's C parser: most request smuggling holes were in the other one."""
+    """Raise StartError without aiohttp's C parser: most request smuggling bugs were in its Python parser."""
     module = aiohttp.http_parser.HttpRequestParser.__module__
     if module != "aiohttp._http_parser":
         raise StartError(

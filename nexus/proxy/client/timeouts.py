@@ -5,11 +5,11 @@ from collections.abc import Callable
 from typing import Final
 
 MIN_CHECK_S: Final = 0.05
-"""How long a busy connection is left alone, however short the time is that an idle one may stay open."""
+"""The shortest pause between two checks of a busy connection."""
 
 
 class ClientTimeouts:
-    """The two timers of one connection; neither expires while a request is answered."""
+    """The header timeout and the keep-alive timeout of one connection; neither expires while a request is served."""
 
     __slots__ = (
         "_give_up",
@@ -32,15 +32,15 @@ class ClientTimeouts:
         self._keepalive_s = keepalive_s
         self._give_up = give_up
         self.head_timer: asyncio.TimerHandle | None = None
-        """Runs while a head is incomplete, or is to be the first; else None."""
+        """Runs while the first head is awaited, or a head is incomplete."""
         self._idle_timer: asyncio.TimerHandle | None = None
         self._idle_since = 0.0
         self.is_answering = False
         self.is_head_begun = False
-        """Whether a part of a head has arrived, and not the whole."""
+        """Whether a head is incomplete."""
 
     def begin(self) -> None:
-        """Start both timers for a new connection, whose first head is due."""
+        """Start both timers for a new connection."""
         self._await_head()
         self._idle_since = self._loop.time()
         self._idle_timer = self._loop.call_later(self._keepalive_s, self._give_up_if_idle)
@@ -50,11 +50,11 @@ class ClientTimeouts:
         self.stop_awaiting_head()
         if self._idle_timer is not None:
             self._idle_timer.cancel()
-        # The connection and its timers refer to each other; without this, only the garbage collector would free them.
-        self._give_up = _nothing
+        # Breaks the reference cycle with the connection, which only the garbage collector would free.
+        self._give_up = _do_nothing
 
     def shorten(self, keepalive_s: float) -> None:
-        """Wait no longer than *keepalive_s*, counted from now, for a request of which nothing has arrived."""
+        """Wait at most *keepalive_s* from now on for the next request."""
         self._keepalive_s = min(self._keepalive_s, keepalive_s)
         self._idle_since = self._loop.time()
         if self._idle_timer is not None:
@@ -62,12 +62,12 @@ class ClientTimeouts:
         self._idle_timer = self._loop.call_later(self._keepalive_s, self._give_up_if_idle)
 
     def rest(self) -> None:
-        """Note that a request has been answered."""
+        """Note that no request is served any more."""
         self.is_answering = False
         self._idle_since = self._loop.time()
 
     def head_began(self) -> None:
-        """Note that a part of a head has arrived: the whole is due."""
+        """Note that a part of a head has arrived, and start the header timeout."""
         self.is_head_begun = True
         if self.head_timer is None:
             self._await_head()
@@ -87,7 +87,7 @@ class ClientTimeouts:
             self._give_up()
 
     def _give_up_if_idle(self) -> None:
-        # One timer serves all requests of a connection: it runs again when the connection was used meanwhile.
+        # One timer serves all requests of a connection: it is restarted here if the connection was used meanwhile.
         now, keepalive_s = self._loop.time(), self._keepalive_s
         if self.is_answering or (self.is_head_begun and keepalive_s):
             self._idle_timer = self._loop.call_at(now + max(keepalive_s, MIN_CHECK_S), self._give_up_if_idle)
@@ -97,5 +97,5 @@ class ClientTimeouts:
             self._give_up()
 
 
-def _nothing() -> None:
-    """Do nothing: the connection is closed."""
+def _do_nothing() -> None:
+    """Take the place of a callback to a closed connection."""

@@ -1,4 +1,4 @@
-"""How long a client may take nothing of what was written for it, whatever its connection is doing meanwhile."""
+"""Gives up a client that takes nothing of what was written for it."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,28 +6,28 @@ from typing import Final, Protocol
 
 from nexus.proxy.socket_state import unacknowledged_bytes
 
-LOOKS: Final = 4
-"""How often a client is looked at within the limit."""
-LONGEST_PAUSE_S: Final = 1.0
-"""How long until the next look at most: the limit may have been lowered meanwhile."""
+CHECKS: Final = 4
+"""How often a client is checked within the limit."""
+MAX_PAUSE_S: Final = 1.0
+"""Between two checks: a reload may lower the limit meanwhile."""
 
 
-class Written(Protocol):
-    """What was written to a client."""
+class ByteCounts(Protocol):
+    """Counts the bytes of one connection."""
 
     written: int
-    """All bytes since the connection began."""
+    """Since the connection was made."""
 
     @property
     def unsent(self) -> int:
-        """How many of them have not left this process yet."""
+        """How many bytes are still in this process."""
 
 
 class WriteStall:
-    """Gives up a client that takes none of what is unsent for a while; one that takes some of it begins anew.
+    """Watches a client while bytes for it are unsent; the limit applies anew whenever the client takes some.
 
-    What the kernel holds counts as not taken where it can be told: with a large buffer there, a slow client may leave
-    this process nothing to write for longer than the limit.
+    Bytes that the kernel holds count as not taken, where the system tells: a slow client behind a large buffer may
+    drain nothing from this process for longer than the limit.
     """
 
     __slots__ = ("_descriptor", "_give_up", "_handle", "_limit_s", "_loop", "_taken", "_taken_at", "_writer")
@@ -35,14 +35,14 @@ class WriteStall:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        writer: Written,
+        writer: ByteCounts,
         descriptor: int,
         *,
         limit_s: Callable[[], float],
         give_up: Callable[[], None],
     ) -> None:
-        """:param descriptor: of the socket; -1 when there is none.
-        :param limit_s: asked each time, as a reload may change it.
+        """:param descriptor: of the socket; -1: there is none.
+        :param limit_s: called at each check, as a reload may change the limit.
         """
         self._loop = loop
         self._writer = writer
@@ -54,25 +54,25 @@ class WriteStall:
         self._taken_at = 0.0
 
     def watch(self) -> None:
-        """Watch the client until nothing is unsent; cheap when nothing is."""
+        """Watch the client until nothing is unsent."""
         if self._handle is None:
-            # What is written in this turn of the loop may leave at its end.
+            # At the end of this turn of the event loop, writes that are held may leave.
             self._handle = self._loop.call_soon(self._begin)
 
     def stop(self) -> None:
-        """Watch no more, for good."""
+        """Stop watching, for good."""
         if self._handle is not None:
             self._handle.cancel()
-        # The connection and this know each other: without this, only the collector would free them.
-        self._give_up = _nothing
+        # Breaks the reference cycle with the connection, which only the garbage collector would free.
+        self._give_up = _do_nothing
 
     def _begin(self) -> None:
         self._handle = None
         if self._writer.unsent:
             self._taken, self._taken_at = self._taken_now(), self._loop.time()
-            self._look()
+            self._check()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self._handle = None
         if not self._writer.unsent:
             return
@@ -80,7 +80,7 @@ class WriteStall:
         if taken > self._taken:
             self._taken, self._taken_at = taken, now
         if now - self._taken_at < limit_s:
-            self._handle = self._loop.call_later(min(limit_s / LOOKS, LONGEST_PAUSE_S), self._look)
+            self._handle = self._loop.call_later(min(limit_s / CHECKS, MAX_PAUSE_S), self._check)
         else:
             self._give_up()
 
@@ -88,5 +88,5 @@ class WriteStall:
         return self._writer.written - self._writer.unsent - unacknowledged_bytes(self._descriptor)
 
 
-def _nothing() -> None:
-    """Do nothing: it is closed."""
+def _do_nothing() -> None:
+    """Take the place of a callback to a closed connection."""

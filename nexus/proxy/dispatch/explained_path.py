@@ -1,4 +1,4 @@
-"""For which endpoint a request is to be explained: it is understood, and refused, as a request there would be."""
+"""Finds the endpoint of a request that is only to be explained."""
 
 from typing import Final
 from urllib.parse import parse_qs
@@ -16,7 +16,7 @@ _BY_NAME: Final = {endpoint.name: endpoint for endpoint in ENDPOINTS.values()}
 
 
 def explained_endpoint(query: str, *, is_anthropic: bool) -> Endpoint:
-    """Return the endpoint that *query* says, by its path or its name, or else the chat of the client's protocol.
+    """Return the endpoint whose path or name is in *query*, by default the chat of the client's protocol.
 
     :raises RequestError: there is no such endpoint.
     """
@@ -25,14 +25,13 @@ def explained_endpoint(query: str, *, is_anthropic: bool) -> Endpoint:
         return MESSAGES if is_anthropic else CHAT
     found = ENDPOINTS.get(named[0]) or _BY_NAME.get(named[0])
     if found is None or len(named) > 1:
-        known = (*ENDPOINTS, *_BY_NAME)
-        hint = did_you_mean(named[0][:100], known)
+        hint = did_you_mean(named[0][:100], (*ENDPOINTS, *_BY_NAME))
         raise RequestError("invalid_value", f"'endpoint' is one path or name of an endpoint{hint}", param="endpoint")
     return found
 
 
 def spoken_path(path: str, query: str, *, is_anthropic: bool) -> str:
-    """Return the path in whose protocol a client that asks for *path* is answered when something is wrong."""
+    """Return the path whose protocol an error at *path* is sent in."""
     if path != EXPLAIN_PATH:
         return path
     try:

@@ -1,4 +1,4 @@
-"""Answers what Nexus serves itself: pages and WebSockets."""
+"""Serves the pages and WebSockets of Nexus itself."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -12,11 +12,11 @@ from nexus.domain.routes import Access, Page, PageRequest, PageRoute, SocketRout
 from nexus.errors import RequestError
 from nexus.proxy.client.body import receive
 from nexus.proxy.client.connection import ClientConnection
-from nexus.proxy.client.request_ids import id_lines
 from nexus.proxy.client.request_reader import Received
 from nexus.proxy.dispatch import websocket
 from nexus.proxy.exchange.context import DataPlane
 from nexus.proxy.headers.from_client import Head
+from nexus.proxy.headers.to_client import id_lines
 from nexus.wire import paths
 
 MAX_PAGE_BODY: Final = 64 * 1024
@@ -31,14 +31,15 @@ SERVER_PAGE: Final = PageRoute(
 )
 
 
-class Asked(msgspec.Struct, eq=False):
-    """One request, on its way to what answers it."""
+class ClientRequest(msgspec.Struct, eq=False):
+    """One request that is being dispatched."""
 
     client: ClientConnection
     received: Received
     head: Head
+    """A stand-in until it is read."""
     path: str
-    """In the spelling that is served."""
+    """In the spelling of the endpoint or page."""
     query: str
     request_id: str
 
@@ -60,7 +61,7 @@ class Pages:
         self.use(pages)
 
     def use(self, pages: tuple[PageRoute, ...]) -> None:
-        """Serve *pages* from now on, in place of the former ones."""
+        """Replace the pages."""
         self._exact = {page.path: page for page in pages if page.path == "/" or not page.path.endswith("/")}
         self._exact[SERVER_PATH] = SERVER_PAGE
         self._below = [page for page in pages if page.path != "/" and page.path.endswith("/")]
@@ -72,61 +73,61 @@ class Pages:
         return path in self._sockets
 
     def access_to(self, path: str) -> Access:
-        """Return whose key is needed at *path*."""
+        """Return which keys give access to *path*."""
         if path in self._sockets:
             return "open"
         route = self._route_at(path)
         return "client" if route is None else route.access
 
-    async def respond(self, asked: Asked) -> Page:
-        """Return the page that was asked for.
+    async def respond(self, request: ClientRequest) -> Page:
+        """Return the requested page.
 
-        :raises RequestError: there is none, or it takes another method or another body.
+        :raises RequestError: there is no such page, or it does not accept the method or the body.
         """
-        route, path, method = self._route_at(asked.path), asked.path, asked.message.method
+        route, path, method = self._route_at(request.path), request.path, request.message.method
         if route is None:
             if methods := paths.methods_at(path):
                 raise _wrong_method(", ".join(sorted(methods)))
-            raise RequestError("not_found", "there is nothing at this path; the reference of endpoints lists what is")
+            raise RequestError("not_found", "there is nothing at this path; see the reference of endpoints")
         if method not in (allowed := route.methods_at(path)):
             raise _wrong_method(", ".join(sorted(allowed)))
         with self._counted(route) as max_bytes:
             body = await receive(
-                asked.received.body,
-                asked.head,
-                asked.received.length,
-                write=asked.client.write,
+                request.received.body,
+                request.head,
+                request.received.length,
+                write=request.client.write,
                 limit=max_bytes,
                 deadline_s=self._plane.settings.config.timeouts.body_seconds,
             )
-            page = route.respond(self._page_request(asked, body))
+            page = route.respond(self._page_request(request, body))
             return await page if inspect.isawaitable(page) else page
 
-    def _page_request(self, asked: Asked, body: bytes) -> PageRequest:
-        head, access = asked.head, self._plane.settings.access
+    def _page_request(self, request: ClientRequest, body: bytes) -> PageRequest:
+        head, access = request.head, self._plane.settings.access
         return PageRequest(
-            method=asked.message.method,
-            path=asked.path,
-            query=asked.query,
+            method=request.message.method,
+            path=request.path,
+            query=request.query,
             accept=head.accept.decode("latin-1"),
             body=body,
             content_type=head.content_type,
             origin=head.origin,
             fetch_site=head.fetch_site,
             hints=head.hints,
-            request_id=asked.request_id,
-            is_anthropic=asked.is_anthropic,
-            is_known=access.knows(head),
-            is_admin=access.knows(head, "admin"),
-            is_still_admin=self._still_knows(head, "admin"),
+            request_id=request.request_id,
+            is_anthropic=request.is_anthropic,
+            is_known=access.has_key(head),
+            is_admin=access.has_key(head, "admin"),
+            is_still_admin=self._admin_check(head),
             sees_all=access.sees_all(head),
-            key_digest=access.client_of(head),
+            key_digest=access.key_digest_of(head),
             client_request_id=head.request_id,
         )
 
     @contextmanager
     def _counted(self, route: PageRoute) -> Iterator[int]:
-        """Give the limit of the body; a page that takes requests to models counts as one while it is made."""
+        """Yield the maximum size of the body; a page that takes requests for models counts as one of them."""
         if not route.takes_requests:
             yield MAX_PAGE_BODY
             return
@@ -139,15 +140,15 @@ class Pages:
         finally:
             plane.in_flight -= 1
 
-    async def serve_socket(self, asked: Asked) -> bool:
-        """Upgrade to a WebSocket and serve it to its end; no further request follows on the connection."""
-        route, client, head = self._sockets[asked.path], asked.client, asked.head
-        if asked.message.method != "GET":
+    async def serve_socket(self, request: ClientRequest) -> bool:
+        """Open a WebSocket and serve it to its end; return False, as no request can follow on the connection."""
+        route, client, head = self._sockets[request.path], request.client, request.head
+        if request.message.method != "GET":
             raise _wrong_method("GET")
-        accepted = websocket.accept(asked.message.headers)
-        is_known = self._plane.settings.access.knows(head)
-        serve = route.admit(PageRequest(method="GET", path=route.path, query=asked.query, is_known=is_known))
-        client.write(b"%b%b\r\n" % (accepted, id_lines(asked.request_id, head.request_id)))
+        accepted = websocket.accept(request.message.headers)
+        is_known = self._plane.settings.access.has_key(head)
+        serve = route.admit(PageRequest(method="GET", path=route.path, query=request.query, is_known=is_known))
+        client.write(b"%b%b\r\n" % (accepted, id_lines(request.request_id, head.request_id)))
         socket = websocket.Socket(client)
         client.hand_over(socket.receive)
         try:
@@ -160,10 +161,11 @@ class Pages:
         """Return the page at *path*, which has no slash at its end."""
         return self._exact.get(path) or next((p for p in self._below if path.startswith(p.path)), None)
 
-    def _still_knows(self, head: Head, access: Access) -> Callable[[], bool]:
-        # Only the key is kept, and whichever rules are in force then are asked.
-        shown = Head(authorization=head.authorization, api_key=head.api_key, forward=[])
-        return lambda: self._plane.settings.access.knows(shown, access)
+    def _admin_check(self, head: Head) -> Callable[[], bool]:
+        """Return a check of the request's key that applies the rules in force when it is called."""
+        # Not the whole head, as the check may outlive the request.
+        keys = Head(authorization=head.authorization, api_key=head.api_key, forward=[])
+        return lambda: self._plane.settings.access.has_key(keys, "admin")
 
 
 def _wrong_method(allowed: str) -> RequestError:

@@ -1,4 +1,4 @@
-"""The log of requests that never became exchanges: one line a client and ten seconds, however many there are."""
+"""Logs requests that never became exchanges: at most one line per client and ten seconds."""
 
 import time
 from collections.abc import Callable
@@ -13,19 +13,20 @@ MAX_CLIENTS: Final = 1000
 
 
 class RefusalLog:
-    """Counts per client address, and says something about each at most once in :data:`WINDOW_S`."""
+    """Counts refusals per client address, and logs each address once per :data:`WINDOW_S`."""
 
     def __init__(self, on_refused: Callable[[str], None]) -> None:
         self._on_refused = on_refused
         self._clients: dict[str, tuple[float, int]] = {}
+        """When a line was written, and how many refusals have followed, by address."""
 
     def note(self, remote: str, code: str, request_id: str, client_request_id: str = "") -> None:
-        """Count one refused request, and write a line unless one was written just now."""
+        """Count one refused request, and log it unless the client's last line is recent."""
         self._on_refused(code)
         now = time.monotonic()
-        since, unsaid = self._clients.get(remote, (0.0, 0))
-        if since and now - since < WINDOW_S:
-            self._clients[remote] = since, unsaid + 1
+        logged_at, unlogged = self._clients.get(remote, (0.0, 0))
+        if logged_at and now - logged_at < WINDOW_S:
+            self._clients[remote] = logged_at, unlogged + 1
             return
         if len(self._clients) >= MAX_CLIENTS:
             self._clients.clear()
@@ -33,4 +34,4 @@ class RefusalLog:
         ids = {"request_id": request_id}
         if client_request_id:
             ids["client_request_id"] = client_request_id
-        log.info("request_refused", remote=remote, code=code, **ids, unsaid_before=unsaid)
+        log.info("request_refused", remote=remote, code=code, **ids, unsaid_before=unlogged)

@@ -1,4 +1,4 @@
-"""A WebSocket to somebody who looks on: frames go out, and of what comes in only control frames matter."""
+"""A WebSocket that sends text frames to a viewer, and reads only control frames."""
 
 import asyncio
 import re
@@ -16,15 +16,15 @@ from wsproto.utilities import ProtocolError
 
 from nexus.errors import RequestError
 
-MOST_UNSENT_BYTES: Final = 1024 * 1024
-"""A viewer that has so much to take yet gets nothing more until it has taken it."""
+MAX_UNSENT_BYTES: Final = 1024 * 1024
+"""A viewer gets no further frames while more than this is unsent."""
 PING_S: Final = 20.0
 _KEY_BYTES: Final = 16
 _ACCEPT_SALT: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
-class Line(Protocol):
-    """The client's connection, as far as a socket needs it."""
+class Writer(Protocol):
+    """The client's connection."""
 
     @property
     def unsent(self) -> int: ...
@@ -35,13 +35,13 @@ class Line(Protocol):
 
 
 def accept(headers: Mapping[str, str]) -> bytes:
-    """Return the answer that begins a WebSocket.
+    """Return the head of the response that opens a WebSocket, without its final empty line.
 
     :param headers: of the request; names in any letter case.
-    :raises RequestError: it does not ask for a WebSocket.
+    :raises RequestError: the request opens no WebSocket.
     """
-    is_asked_for = "upgrade" in re.split(r"[,\s]+", headers.get("Connection", "").lower())
-    if not is_asked_for or headers.get("Upgrade", "").lower() != "websocket":
+    is_upgrade = "upgrade" in re.split(r"[,\s]+", headers.get("Connection", "").lower())
+    if not is_upgrade or headers.get("Upgrade", "").lower() != "websocket":
         raise RequestError("upgrade_required", "this path speaks WebSocket", headers={"Upgrade": "websocket"})
     if headers.get("Sec-WebSocket-Version") != "13":
         raise RequestError("upgrade_required", "speak version 13", headers={"Sec-WebSocket-Version": "13"})
@@ -52,7 +52,7 @@ def accept(headers: Mapping[str, str]) -> bytes:
         is_key = False
     if not is_key:
         raise RequestError("bad_request", "Sec-WebSocket-Key is missing or malformed")
-    accepted = b64encode(sha1(key.encode() + _ACCEPT_SALT).digest())  # noqa: S324 - RFC 6455 says so; it hides nothing
+    accepted = b64encode(sha1(key.encode() + _ACCEPT_SALT).digest())  # noqa: S324 - RFC 6455 prescribes it
     return (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Accept: %b\r\n" % accepted
@@ -60,26 +60,26 @@ def accept(headers: Mapping[str, str]) -> bytes:
 
 
 def text_frame(text: str) -> bytes:
-    """Return *text* as one frame; the same bytes serve every viewer."""
+    """Return *text* as one frame, which can be sent to all viewers."""
     return Connection(ConnectionType.SERVER).send(TextMessage(text))
 
 
 class Socket:
-    """One WebSocket that has begun."""
+    """One open WebSocket."""
 
-    def __init__(self, line: Line) -> None:
-        self._line = line
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
         self._connection = Connection(ConnectionType.SERVER)
         self._over = asyncio.Event()
-        self._heard_at = monotonic()
+        self._received_at = monotonic()
 
     def send(self, frames: bytes) -> bool:
-        """Write what :func:`text_frame` made; return False, and write nothing, when the viewer is too far behind."""
+        """Send the results of :func:`text_frame`; return False, and send nothing, if the viewer is too far behind."""
         return not self._over.is_set() and self._write(frames)
 
     def receive(self, chunk: bytes) -> None:
-        """Take what came from the viewer: pings are answered, messages are of no interest."""
-        self._heard_at = monotonic()
+        """Read bytes from the viewer: pings are answered, messages are ignored."""
+        self._received_at = monotonic()
         try:
             self._connection.receive_data(chunk)
             for event in self._connection.events():
@@ -88,22 +88,22 @@ class Socket:
             self.close(CloseReason.PROTOCOL_ERROR)
 
     def close(self, reason: CloseReason = CloseReason.GOING_AWAY) -> None:
-        """Say that it is over, and cut a viewer off that is too far behind for that; a second time says nothing."""
+        """Send a close frame, or reset the connection if the viewer is too far behind; does nothing a second time."""
         if not self._over.is_set():
             self._over.set()
             if not self._write(self._connection.send(CloseConnection(reason))):
-                self._line.abort()
+                self._writer.abort()
 
     async def over(self) -> None:
-        """Wait until it is over, and see to it that a viewer who is gone without a word is noticed."""
+        """Wait for the end, and send pings, so that a viewer that has vanished is noticed."""
         while not self._over.is_set():
             try:
                 async with asyncio.timeout(PING_S):
                     await self._over.wait()
             except TimeoutError:
-                if monotonic() - self._heard_at > 2 * PING_S:
+                if monotonic() - self._received_at > 2 * PING_S:
                     self._over.set()
-                    self._line.abort()
+                    self._writer.abort()
                 else:
                     self._write(self._connection.send(Ping()))
 
@@ -117,7 +117,7 @@ class Socket:
 
     def _write(self, frames: bytes) -> bool:
         """Write *frames*, unless the viewer is too far behind; return whether they were written."""
-        if self._line.unsent > MOST_UNSENT_BYTES:
+        if self._writer.unsent > MAX_UNSENT_BYTES:
             return False
-        self._line.write(frames)
+        self._writer.write(frames)
         return True

@@ -12,10 +12,9 @@ from nexus.domain.statuses import FIRST_ERROR
 from nexus.error_codes import CODES
 from nexus.errors import RequestError
 from nexus.proxy.client import replies
-from nexus.proxy.client.body import receive
+from nexus.proxy.client.body import preview, receive, understand
 from nexus.proxy.client.connection import ClientConnection
 from nexus.proxy.client.incoming import IncomingRequest
-from nexus.proxy.client.requirements import preview, understand
 from nexus.proxy.exchange import resources
 from nexus.proxy.exchange.attempt import Attempt
 from nexus.proxy.exchange.context import DataPlane, Settings

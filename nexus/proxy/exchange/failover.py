@@ -26,7 +26,7 @@ from nexus.proxy.exchange.response import Response
 from nexus.proxy.exchange.response_memory import MemoryShare
 from nexus.proxy.exchange.retry import Next, Retries
 from nexus.proxy.exchange.rewriting import body_for
-from nexus.proxy.headers.to_client import request_head
+from nexus.proxy.headers.to_backend import request_head
 from nexus.proxy.upstream.connection import UpstreamConnection
 from nexus.proxy.upstream.response_parser import NOT_MODIFIED
 from nexus.routing.decision import Reject, Reserved, Saturated
@@ -94,7 +94,7 @@ class Failover(msgspec.Struct, eq=False):
     def may_pass_credentials(self, attempt: Attempt) -> bool:
         """Whether the client's own key may go to this backend: not where Nexus asks for one, nor to a second backend.
 
-        A key of Nexus is never among them; see :class:`~nexus.proxy.client.key_filter.OwnKeys`.
+        A key of Nexus is never among them; see :class:`~nexus.proxy.client.key_filter.KeyFilter`.
         """
         return attempt is self.attempts[0] and not self.settings.config.server.api_keys
 
@@ -261,7 +261,7 @@ class Failover(msgspec.Struct, eq=False):
         body = body_for(attempt, endpoint, head, self.body, requested)
         request_id = record.client_request_id or record.request_id
         sent_head = request_head(
-            attempt.upstream.stamp,
+            attempt.upstream.head_template,
             head,
             request.target,
             method=request.method,

@@ -146,4 +146,4 @@ def _is_for_the_client(failover: "Failover", attempt: Attempt, exc: UpstreamErro
 
 def _takes_clients_key(failover: "Failover", attempt: Attempt) -> bool:
     """Whether the key that this backend sees is the client's, if it sends one."""
-    return not attempt.upstream.stamp.replaces_credentials and failover.may_pass_credentials(attempt)
+    return not attempt.upstream.head_template.replaces_credentials and failover.may_pass_credentials(attempt)

@@ -14,8 +14,8 @@ from nexus.domain.outcome import FIRST_SERVER_ERROR, AttemptOutcome, Ending, Exc
 from nexus.domain.request import Endpoint, Requirements, TokenUsage
 from nexus.observability.logging.logs import LEVELS, Level, channel, write_line
 from nexus.observability.tracing.trace import Trace
-from nexus.proxy.client.request_ids import id_lines
 from nexus.proxy.exchange.access_line import access_line
+from nexus.proxy.headers.to_client import id_lines
 from nexus.routing.decision import Reserved
 
 LOGGER: Final = "nexus.proxy"

@@ -9,8 +9,7 @@ from nexus.proxy.exchange.expected_response import Mode
 from nexus.proxy.exchange.record import Record
 from nexus.proxy.exchange.rejection import RETRY_AFTER_S, ascii_only
 from nexus.proxy.exchange.response import Response
-from nexus.proxy.headers.date import date_line
-from nexus.proxy.headers.to_client import passed_lines, status_line
+from nexus.proxy.headers.to_client import date_line, passed_lines, status_line
 from nexus.proxy.upstream.response_parser import ResponseHead
 
 LOADING: Final = 503

@@ -1,1 +1,9 @@
-"""Which headers pass, in each direction, and how the heads that go on are made of them."""
+"""The headers of requests and replies.
+
+===============  ==================================================================
+``rules``        which headers do not pass, one table per direction, with reasons
+``from_client``  reads and checks the head of a client's request
+``to_backend``   makes the head of the request to a backend
+``to_client``    makes the head of the reply
+===============  ==================================================================
+"""

@@ -1,4 +1,4 @@
-"""The head of a client's request, read once: what Nexus needs of it, what goes on to the backend, what is refused."""
+"""Reads and checks the head of a client's request."""
 
 import re
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ HINTS: Final = frozenset(
         b"x-nexus-privacy",
     }
 )
-"""The request headers by which clients may speak to stages; any other ``x-nexus-*`` of theirs is dropped."""
+"""The request headers for stages; any other ``x-nexus-*`` header of a client is dropped."""
 
 _SINGLE: Final = frozenset(
     {
@@ -38,13 +38,13 @@ _SINGLE: Final = frozenset(
         *HINTS,
     }
 )
-"""Headers of which two are an attempt to be understood in two ways."""
+"""Headers that may be sent only once: two of them could be understood in two ways."""
 
 _READ: Final = _SINGLE - {b"idempotency-key"}
-"""Headers that Nexus goes by, and that must therefore be read alike by everybody: visible ASCII."""
+"""Headers that Nexus acts on. They must be visible ASCII, which all servers read alike."""
 
 _KNOWN: Final = frozenset({*NOT_FOR_BACKENDS, *_SINGLE, b"accept", b"sec-fetch-site"})
-"""Names that Nexus reads, withholds or sets itself."""
+"""Headers that Nexus reads, removes or sets."""
 _PREFIXES: Final = tuple(NOT_FOR_BACKENDS_PREFIXES)
 
 _PROTECTED: Final = re.compile(
@@ -57,11 +57,11 @@ _NO_HINTS: Final[Mapping[str, str]] = ReadOnlyDict()
 MAX_HOPS: Final = 3
 MAX_HEADERS: Final = 100
 MAX_HINT: Final = 200
-"""A longer one means nothing to any stage, and would be kept with the decision that it belongs to."""
+"""Characters that are kept of a header for stages: it is stored with the decision."""
 
 
 class Head(msgspec.Struct, kw_only=True):
-    """What is known of a request before its body."""
+    """The headers that Nexus reads, and those that are sent on."""
 
     host: bytes = b""
     content_type: bytes = b""
@@ -69,23 +69,24 @@ class Head(msgspec.Struct, kw_only=True):
     authorization: bytes = b""
     api_key: bytes = b""
     request_id: str = ""
-    """The client's own, empty when it sent none that can be used."""
+    """The client's own; empty when it sent none, or none that is valid."""
     accept: bytes = b""
     origin: bytes = b""
     fetch_site: bytes = b""
     expect: bytes = b""
     content_encoding: bytes = b""
     hops: int = 0
-    """How many proxies of our kind the request has passed."""
+    """How many Nexus proxies the request has passed."""
     forward: list[tuple[bytes, bytes]]
-    """Lower-case name and the whole header line, CRLF included, for the headers that go on to the backend."""
+    """Of the headers that are sent on: the name in lower case, and the whole line with its CRLF."""
     credentials: list[tuple[bytes, bytes]] = []
-    """The same for the client's own keys, which go on to some backends only."""
+    """The same for the client's keys, which are sent on to some backends only."""
     hints: Mapping[str, str] = {}
-    made: dict[int, tuple[object, bytes, bool, bytes]] = {}
-    """What ``to_client.request_head`` has made of it, by the identity of the backend's stamp."""
+    """The headers for stages."""
+    prepared: dict[int, tuple[object, bytes, bool, bytes]] = {}
+    """Lines that :func:`~nexus.proxy.headers.to_backend.request_head` made of it, by the ``id()`` of the template."""
     cors_lines: bytes = b""
-    """Lines for the head of the answer by which a page of another origin may read it; empty when none may."""
+    """Lines of the reply that let a page of another origin read it; empty unless the origin is allowed."""
 
 
 def read_head(message: RawRequestMessage) -> Head:
@@ -101,7 +102,7 @@ def read_head(message: RawRequestMessage) -> Head:
         if name in _SINGLE and name in fields:
             raise RequestError("duplicate_header", f"the header '{name.decode()}' may be sent only once", close=True)
         if name in NOT_FOR_BACKENDS:
-            # What one header lists may be spread over several: Connection is such a one.
+            # Several headers of one name are one list (RFC 9110, 5.3), such as Connection.
             fields[name] = fields[name] + b"," + value if name in fields else value
         elif name in HINTS or name == b"x-nexus-hops":
             fields[name] = value
@@ -111,7 +112,7 @@ def read_head(message: RawRequestMessage) -> Head:
     if b"connection" in fields:
         forward = _without_named(fields[b"connection"], forward)
     if b"expect" in fields and message.version == HttpVersion10:
-        # RFC 9110, 10.1.1: its clients cannot have meant it, and would take the interim answer for the final one.
+        # RFC 9110, 10.1.1: an HTTP/1.0 client would take the interim response for the final one.
         del fields[b"expect"]
     head = _head(fields, forward)
     if not CREDENTIALS.isdisjoint(fields):
@@ -125,16 +126,16 @@ def _credentials(message: RawRequestMessage) -> list[tuple[bytes, bytes]]:
 
 
 def _is_look_alike(name: bytes) -> bool:
-    """Whether *name*, which has an underscore, could be taken for one of those that Nexus goes by.
+    """Whether a server could take *name*, which has an underscore, for a header that Nexus acts on.
 
-    Servers that hand headers to programs as variables (CGI, WSGI) read ``X_Api_Key`` as ``X-Api-Key``.
+    CGI and WSGI servers pass headers as variables, and read ``X_Api_Key`` as ``X-Api-Key``.
     """
     folded = name.replace(b"_", b"-")
     return folded in _KNOWN or folded.startswith(_PREFIXES)
 
 
 class HeadMemory:
-    """The last head of one connection: client libraries send the same headers, but for a length, with each request."""
+    """Remembers the last head of one connection, as client libraries send the same headers again, except the length."""
 
     __slots__ = ("_head", "_length_at", "_raw", "_version")
 
@@ -142,11 +143,11 @@ class HeadMemory:
         self._raw: tuple[tuple[bytes, bytes], ...] = ()
         self._version = HttpVersion10
         self._length_at = -1
-        """The index of Content-Length in the headers, which no head is made of; -1 when there is none."""
+        """The index of Content-Length in the headers, which :class:`Head` does not hold; -1: there is none."""
         self._head: Head | None = None
 
     def read(self, message: RawRequestMessage) -> Head:
-        """Return what :func:`read_head` returns; for the same headers, the same object as for the last request."""
+        """Return the result of :func:`read_head`, for the same headers the same object as for the last request."""
         head = self.again(message)
         if head is None:
             raw, self._head = message.raw_headers, None
@@ -156,7 +157,7 @@ class HeadMemory:
         return head
 
     def again(self, message: RawRequestMessage) -> Head | None:
-        """Return the head of the last request if *message* has the same one, but for a length."""
+        """Return the head of the last request if *message* has the same headers, except the length."""
         raw, last, at = message.raw_headers, self._raw, self._length_at
         if self._head is None or message.version != self._version:
             return None
@@ -215,16 +216,14 @@ def _hints(fields: Mapping[bytes, bytes]) -> Mapping[str, str]:
 def _without_named(connection: bytes, forward: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     named = {token.strip().lower() for token in connection.split(b",")}
     if any(_PROTECTED.match(token) for token in named):
-        raise RequestError(
-            "bad_request", "the header 'connection' names one that a client may not have removed", close=True
-        )
+        raise RequestError("bad_request", "the header 'connection' names a header that may not be removed", close=True)
     return [(name, line) for name, line in forward if name not in named]
 
 
 def can_stay_open(message: RawRequestMessage) -> bool:
-    """Whether another request may follow on the connection that *message* came by.
+    """Whether another request may follow on the connection of *message*.
 
-    Not with HTTP/1.0, whose clients wait for the end unless they are told otherwise in words of their own; not after an
-    offer to upgrade, which Nexus never takes up: the parser loses what was sent together with it.
+    HTTP/1.0 clients wait for the end of the connection. After an offer to upgrade, which Nexus ignores, the parser
+    drops the bytes that follow.
     """
     return not (message.should_close or message.upgrade) and message.version == HttpVersion11

@@ -1,6 +1,6 @@
-"""Which headers do not pass, and why: one table for each direction. The reference of headers is made of them.
+"""Which headers do not pass, and why: one table for each direction.
 
-A header that is in no table passes as it came, in either direction.
+All other headers pass unchanged. The reference of headers in the documentation is generated from these tables.
 """
 
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ _CREDENTIAL: Final = (
     "a credential: goes only to a backend without an ``api_key`` of its own, on the first attempt, while "
     "``server.api_keys`` is empty, and never with a key of Nexus in it"
 )
-_ORIGIN: Final = "says which web page asks; Nexus checks it, and some backends refuse a page that they do not know"
-_ROUTE: Final = "what a client says of the way that its request took is not to be trusted"
+_ORIGIN: Final = "names the web page that sends the request; Nexus checks it, and some backends refuse unknown pages"
+_ROUTE: Final = "a client's statement about the route of its request cannot be trusted"
 
 CREDENTIALS: Final = frozenset({b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"})
 """Request headers, lower case, in which clients of one API or another send their key."""
@@ -29,7 +29,7 @@ NOT_FOR_BACKENDS: Final[Mapping[bytes, str]] = {
     b"transfer-encoding": _HOP,
     b"upgrade": _HOP,
     **dict.fromkeys(sorted(CREDENTIALS), _CREDENTIAL),
-    b"accept-encoding": "Nexus reads events and usage in the answer, which it could not if the answer were compressed",
+    b"accept-encoding": "Nexus reads events and usage in the response, which must not be compressed",
     b"content-encoding": "a compressed body is refused",
     b"content-length": _FRAMING,
     b"cookie": "belongs to the web origin that Nexus is served from",
@@ -39,20 +39,20 @@ NOT_FOR_BACKENDS: Final[Mapping[bytes, str]] = {
     b"origin": _ORIGIN,
     b"referer": _ORIGIN,
     b"x-real-ip": _ROUTE,
-    b"x-request-id": "the backend gets another id when the client's cannot be used, and on each further attempt",
+    b"x-request-id": "the backend gets another id when the client's is invalid, and on each further attempt",
 }
-"""Request headers, lower case, that are not sent on as they came."""
+"""Request headers, lower case, that are not sent on unchanged."""
 
 NOT_FOR_BACKENDS_PREFIXES: Final[Mapping[bytes, str]] = {
     b"x-forwarded-": _ROUTE,
     b"x-nexus-": "is for Nexus and its stages",
 }
 
-_COMMAND: Final = "commands a browser, for the web origin on which the dashboard is"
-_CORS: Final = "who may read an answer is set by ``server.allowed_origins``"
+_COMMAND: Final = "instructs the browser, which would apply it to the web origin of the dashboard"
+_CORS: Final = "``server.allowed_origins`` decides which pages may read a reply"
 _SERVER: Final = "describes the backend's server"
 _LOGIN: Final = "asks for a login that the client cannot give to this backend"
-_FRONT: Final = "commands the web server in front of Nexus"
+_FRONT: Final = "instructs the web server in front of Nexus"
 
 NOT_FOR_CLIENTS: Final[Mapping[bytes, str]] = {
     b"connection": _HOP,
@@ -107,14 +107,14 @@ NOT_FOR_CLIENTS: Final[Mapping[bytes, str]] = {
     b"x-permitted-cross-domain-policies": _COMMAND,
     b"x-sourcemap": _COMMAND,
     b"x-xss-protection": _COMMAND,
-    b"location": "names a place at the backend, which nothing reaches through Nexus",
+    b"location": "names a path of the backend, which clients cannot reach through Nexus",
     b"x-litespeed-location": _FRONT,
     b"x-lighttpd-send-file": _FRONT,
     b"x-reproxy-url": _FRONT,
     b"x-sendfile": _FRONT,
     b"x-sendfile2": _FRONT,
 }
-"""Response headers, lower case, that do not go on to the client."""
+"""Response headers, lower case, that are not passed on to the client."""
 
 NOT_FOR_CLIENTS_PREFIXES: Final[Mapping[bytes, str]] = {
     b"access-control-": _CORS,

@@ -1,150 +1,73 @@
-"""Which headers pass, and in what words: the head of a request to a backend, the head of an answer to a client."""
+"""Makes the head of a reply to a client: which headers of a backend's response pass, and which lines Nexus adds."""
 
 import re
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from email.utils import formatdate, parsedate_to_datetime
 from http import HTTPStatus
 from typing import Final, get_args
 
-import msgspec
-
-from nexus.dialing.upstream_settings import PathMap, UpstreamSettings
 from nexus.domain.backend import Backend
-from nexus.domain.kinds import BackendKind
 from nexus.domain.model import Zone
 from nexus.error_codes import UpstreamFault
 from nexus.errors import UpstreamError
-from nexus.observability.tracing import trace as tracing
-from nexus.proxy.headers.from_client import Head
 from nexus.proxy.headers.rules import NOT_FOR_CLIENTS, NOT_FOR_CLIENTS_PREFIXES
+
+SANDBOX_LINE: Final = b"Content-Security-Policy: sandbox\r\n"
+"""A browser that shows the reply as a page runs no script in it, and treats it as a page without a web origin."""
+NO_BACKEND_LINES: Final = b"X-Nexus-Backend: none\r\nX-Nexus-Backend-Type: none\r\nX-Nexus-Route-Reason: none\r\n"
+MAX_RETRY_AFTER_S: Final = 300
+MAX_DIGITS: Final = 12
+"""A number with more digits is clamped all the same, and is slow to parse."""
 
 _STATUS_LINES: Final = {status: f"HTTP/1.1 {status} \r\n".encode() for status in range(200, 600)} | {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus if status >= 200
 }
 
 
-class RequestStamp(msgspec.Struct, frozen=True):
-    """The lines of a request's head that are the same for every request to one backend."""
-
-    host_line: bytes
-    own_lines: bytes
-    """Its key and what else is configured."""
-    replaces_credentials: bool
-    """Whether credentials are among them, so that those of a client do not go there."""
-    path: PathMap
-    dropped: frozenset[bytes]
-    """What a client may not send there, or what the configuration says in its place."""
+def status_line(status: int) -> bytes:
+    """Return the status line with the standard reason phrase: that of a backend is not passed on."""
+    return _STATUS_LINES[status]
 
 
-def stamp_of(kind: BackendKind, url: str, authority: str, access: UpstreamSettings) -> RequestStamp:
-    """Prepare what all requests to the backend at *url* have in common."""
-    own = access.headers_for(kind)
-    return RequestStamp(
-        host_line=f"Host: {authority}\r\n".encode(),
-        own_lines="".join(f"{name}: {value}\r\n" for name, value in own.items()).encode(),
-        replaces_credentials=access.replaces_credentials,
-        path=access.path_of(url),
-        dropped=frozenset(name.lower().replace("_", "-").encode() for name in (*kind.dropped_headers, *own)),
-    )
+def id_lines(request_id: str, client_request_id: str) -> bytes:
+    """Return the lines that identify the request.
 
+    Client libraries show ``X-Request-Id`` as the id of the request; a client that sent one expects its own there.
 
-def request_head(  # noqa: PLR0913 - the parts of one head
-    stamp: RequestStamp,
-    head: Head,
-    target: bytes,
-    *,
-    method: bytes = b"POST",
-    body_length: int,
-    request_id: str,
-    may_pass_credentials: bool,
-    trace_lines: bytes | None = None,
-) -> bytes:
-    """Make the head of a request to a backend from the client's and what is the backend's own.
-
-    :param target: path, as the backend knows it, and query, as the client sent it.
-    :param may_pass_credentials: whether the client's own key may go to a backend that has none configured.
-    :param trace_lines: what takes the place of what the client says of its trace; None: nothing.
+    :param client_request_id: empty when the client sent none.
     """
-    if method != b"POST":
-        lines = _lines_of(stamp, head, target, trace_lines, method=method, may_pass_credentials=may_pass_credentials)
-        length = b"Content-Length: %d\r\n" % body_length if body_length else b""
-        return b"%bX-Request-Id: %b\r\nX-Nexus-Hops: %d\r\n%b\r\n" % (
-            lines,
-            request_id.encode(),
-            head.hops + 1,
-            length,
-        )
-    made = head.made.get(id(stamp))
-    if trace_lines is not None:
-        lines = _lines_of(stamp, head, target, trace_lines, may_pass_credentials=may_pass_credentials)
-    elif made is not None and made[0] is stamp and made[1] == target and made[2] is may_pass_credentials:
-        lines = made[3]
-    else:
-        lines = _lines_of(stamp, head, target, None, may_pass_credentials=may_pass_credentials)
-        if len(head.made) >= MAX_PREPARED:
-            head.made.clear()
-        head.made[id(stamp)] = stamp, target, may_pass_credentials, lines
-    return b"%bX-Request-Id: %b\r\nX-Nexus-Hops: %d\r\nContent-Length: %d\r\n\r\n" % (
-        lines,
-        request_id.encode(),
-        head.hops + 1,
-        body_length,
-    )
-
-
-MAX_PREPARED: Final = 8
-"""Backends for which one connection remembers what the last head of its client has become."""
-
-
-def _lines_of(  # noqa: PLR0913 - the parts of one head
-    stamp: RequestStamp,
-    head: Head,
-    target: bytes,
-    trace_lines: bytes | None,
-    *,
-    method: bytes = b"POST",
-    may_pass_credentials: bool,
-) -> bytes:
-    """Make the part of a request's head that is the same for all requests with the client's *head*."""
-    path = stamp.path.of(target.decode("latin-1")).encode("latin-1")
-    lines = [b"%b %b HTTP/1.1\r\n" % (method, path), stamp.host_line, stamp.own_lines]
-    dropped = stamp.dropped
-    if trace_lines is not None:
-        dropped = dropped | tracing.HEADERS
-        lines.append(trace_lines)
-    if dropped:
-        # Some servers read an underscore in a name as a hyphen.
-        lines += [line for name, line in head.forward if name.replace(b"_", b"-") not in dropped]
-    else:
-        lines += [line for _, line in head.forward]
-    if may_pass_credentials and not stamp.replaces_credentials:
-        lines += [line for name, line in head.credentials if name not in dropped]
-    return b"".join(lines)
+    if not client_request_id:
+        return b"X-Request-Id: %b\r\n" % request_id.encode()
+    return b"X-Request-Id: %b\r\nX-Nexus-Request-Id: %b\r\n" % (client_request_id.encode(), request_id.encode())
 
 
 def backend_lines(backend: Backend) -> Mapping[Zone, bytes]:
-    """Make the response header lines that say which backend answered, by the zone of the model that did."""
+    """Return the lines that name the backend, by the zone of the model that answers."""
     kind = "local" if backend.kind.is_local else "cloud"
     lines = f"X-Nexus-Backend: {backend.name}\r\nX-Nexus-Backend-Id: {backend.id}\r\nX-Nexus-Backend-Type: {kind}\r\n"
     return {zone: f"{lines}X-Nexus-Privacy-Zone: {zone}\r\n".encode() for zone in get_args(Zone)}
 
 
-SANDBOX_LINE: Final = b"Content-Security-Policy: sandbox\r\n"
-"""A browser that shows the answer as a page runs nothing of it, and takes it for a page of no web origin."""
+class _LastDate:
+    unix_s = 0
+    line = b""
 
-NO_BACKEND_LINES: Final = b"X-Nexus-Backend: none\r\nX-Nexus-Backend-Type: none\r\nX-Nexus-Route-Reason: none\r\n"
 
-
-def status_line(status: int) -> bytes:
-    """Return the status line in our own words: a backend's reason phrase is not passed on."""
-    return _STATUS_LINES[status]
+def date_line() -> bytes:
+    """Return the ``Date`` line (RFC 9110, 6.6.1), which is made once a second."""
+    unix_s = int(time.time())  # noqa: TID251 - the header carries the wall clock
+    if unix_s != _LastDate.unix_s:
+        _LastDate.line = b"Date: %b\r\n" % formatdate(unix_s, usegmt=True).encode()
+        _LastDate.unix_s = unix_s
+    return _LastDate.line
 
 
 def passed_lines(headers: list[tuple[bytes, bytes]], request_id: bytes) -> bytes:
-    """Return the header lines of an answer that go on to the client.
+    """Return the header lines of a backend's response that are passed on to the client.
 
-    :raises UpstreamError: PROTOCOL when a value holds what no header may.
+    :raises UpstreamError: PROTOCOL: a value holds characters that no header may have.
     """
     lines: list[bytes] = []
     named = b""
@@ -152,8 +75,8 @@ def passed_lines(headers: list[tuple[bytes, bytes]], request_id: bytes) -> bytes
         lowered = name.lower()
         if lowered == b"connection":
             named = named + b"," + value.lower() if named else value.lower()
-        elif lowered in _REWORDED:
-            lines.append(_REWORDED[lowered](value, request_id))
+        elif lowered in _REWRITTEN:
+            lines.append(_REWRITTEN[lowered](value, request_id))
         elif lowered not in NOT_FOR_CLIENTS and not lowered.startswith(_PREFIXES):
             lines.append(b"%b: %b\r\n" % (name, value))
     if named not in (b"", b"close", b"keep-alive"):
@@ -161,12 +84,12 @@ def passed_lines(headers: list[tuple[bytes, bytes]], request_id: bytes) -> bytes
         lines = [line for line in lines if line.partition(b":")[0].lower() not in tokens]
     block = b"".join(lines)
     if not _GOOD_BLOCK.match(block):
-        raise UpstreamError(UpstreamFault.PROTOCOL, "a header of the answer holds control characters")
+        raise UpstreamError(UpstreamFault.PROTOCOL, "a header of the response holds control characters")
     return block
 
 
 def _upstream_request_id(value: bytes, request_id: bytes) -> bytes:
-    # Ours answers the client's; the backend's own is what its operator will ask for.
+    # X-Request-Id carries the id of the exchange; the operator of the backend needs the one that it chose itself.
     return b"" if value == request_id else b"X-Upstream-Request-Id: %b\r\n" % value
 
 
@@ -182,19 +105,16 @@ def _retry_after_ms(value: bytes, _request_id: bytes) -> bytes:
 
 
 _PREFIXES: Final = tuple(NOT_FOR_CLIENTS_PREFIXES)
-_REWORDED: Final[Mapping[bytes, Callable[[bytes, bytes], bytes]]] = {
+_REWRITTEN: Final[Mapping[bytes, Callable[[bytes, bytes], bytes]]] = {
     b"x-request-id": _upstream_request_id,
     b"retry-after": _retry_after,
     b"retry-after-ms": _retry_after_ms,
 }
 _GOOD_BLOCK: Final = re.compile(rb"(?:[\t\x20-\x7e\x80-\xff]*\r\n)*\Z")
-MAX_RETRY_AFTER_S: Final = 300
-MAX_DIGITS: Final = 12
-"""More of them mean no other wait, and are slow to read."""
 
 
 def retry_after_s(value: bytes) -> int | None:
-    """Read a Retry-After header, seconds or a date, clamped to [0, 300]; None when it is neither."""
+    """Return the seconds of a Retry-After header, which may be a date, clamped to [0, 300]; None: it is malformed."""
     text = value.decode("latin-1").strip()
     if text.isdecimal() and text.isascii():
         return min(MAX_RETRY_AFTER_S, int(text[:MAX_DIGITS]))
@@ -203,12 +123,3 @@ def retry_after_s(value: bytes) -> int | None:
     except (ValueError, OverflowError):
         return None
     return round(min(MAX_RETRY_AFTER_S, max(0.0, left)))
-
-
-def refuse_bad_head(status: int, headers: list[tuple[bytes, bytes]]) -> None:
-    """Raise UpstreamError (PROTOCOL) when the head of an answer is none that may be passed on or understood."""
-    if not 200 <= status < 600 or 300 <= status < 400:
-        raise UpstreamError(UpstreamFault.PROTOCOL, f"answered with status {status}", status=status)
-    codings = [value.strip().lower() for name, value in headers if name.lower() == b"transfer-encoding"]
-    if codings and codings != [b"chunked"]:
-        raise UpstreamError(UpstreamFault.PROTOCOL, "answered with an unknown transfer coding")

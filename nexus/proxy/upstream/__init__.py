@@ -1,1 +1,13 @@
-"""The backend's side: pools of connections, one request at a time on each, and the head of a response."""
+"""The backend's side of the proxy.
+
+===================  ==================================================================
+``backends``         the pool and the prepared header lines of each backend
+``pool``             opens connections to one backend, reuses idle ones, closes expired ones
+``rotation``         takes the addresses of one backend in turn
+``connection``       writes one request, and passes on its response
+``response_parser``  parses responses and limits their heads
+===================  ==================================================================
+
+Connecting, with the connect timeout and TLS, is :mod:`nexus.dialing`; the timeouts of a response are in
+:mod:`nexus.proxy.exchange`.
+"""

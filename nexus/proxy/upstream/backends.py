@@ -1,4 +1,4 @@
-"""What the data plane keeps per backend: its pool of connections and the words that every request to it has."""
+"""Keeps a pool of connections and the prepared header lines for each backend."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -7,18 +7,19 @@ from nexus.config.schema import TimeoutsConfig
 from nexus.dialing.dial import address_of
 from nexus.dialing.upstream_settings import DEFAULT_SETTINGS, UpstreamSettings
 from nexus.domain.backend import Backend
-from nexus.proxy.headers.to_client import RequestStamp, backend_lines, stamp_of
+from nexus.proxy.headers.to_backend import HeadTemplate, head_template
+from nexus.proxy.headers.to_client import backend_lines
 from nexus.proxy.upstream.pool import ConnectionCounts, Pool
 from nexus.proxy.write_batch import WriteBatch
 
 MAX_COUNTED: Final = 1_000
-"""Backends whose connections are remembered; beyond that, those that are not in use are forgotten."""
+"""Backends whose connections are counted; beyond that, the counts of unused backends are dropped."""
 
 
 class Upstream:
-    """One backend, ready to be sent to."""
+    """What every request to one backend needs."""
 
-    __slots__ = ("access", "backend", "lines", "pool", "secrets", "stamp")
+    __slots__ = ("access", "backend", "head_template", "lines", "pool", "secrets")
 
     def __init__(
         self,
@@ -40,10 +41,11 @@ class Upstream:
             counts=counts,
             batch=batch,
         )
-        self.stamp: RequestStamp = stamp_of(backend.kind, backend.url, address.authority, access)
+        self.head_template: HeadTemplate = head_template(backend.kind, backend.url, address.authority, access)
         self.secrets = tuple(secret.encode() for secret in (access.key, *access.secrets) if secret)
-        """What an error of the backend must not show to a client."""
+        """Removed from the backend's errors before a client sees them."""
         self.lines = backend_lines(backend)
+        """For the head of a reply."""
 
     def redacted(self, text: bytes) -> bytes:
         """Return headers or an error body without the secrets: some servers repeat what they refuse."""
@@ -53,62 +55,63 @@ class Upstream:
 
 
 class Upstreams:
-    """All of them, made when first needed and remade when what they were made of changes."""
+    """The upstreams of all backends: made when first needed, and made anew when their settings change."""
 
     def __init__(
         self, access: Mapping[str, UpstreamSettings], timeouts: TimeoutsConfig, batch: WriteBatch | None = None
     ) -> None:
-        """:param outbox: where requests wait for those of the same turn; None: nowhere."""
+        """:param batch: sends the requests of one turn of the event loop together; None: each is sent at once."""
         self._batch = batch
         self._access = access
         self._timeouts = timeouts
-        self._known: dict[str, Upstream] = {}
+        self._upstreams: dict[str, Upstream] = {}
+        """By the backend's id."""
         self.counts: dict[str, ConnectionCounts] = {}
-        """By the backend's name; they go on where the backend comes back, or is configured anew."""
+        """By the backend's name; a backend that returns, or is reconfigured, continues its counts."""
 
     def of(self, backend: Backend) -> Upstream:
         """Return the upstream of *backend*."""
-        known = self._known.get(backend.id)
-        if known is not None and (known.backend is backend or _is_same(known.backend, backend)):
-            return known
-        if known is not None:
-            known.pool.close()
+        upstream = self._upstreams.get(backend.id)
+        if upstream is not None and (upstream.backend is backend or _is_same(upstream.backend, backend)):
+            return upstream
+        if upstream is not None:
+            upstream.pool.close()
         access = self._access.get(backend.name, DEFAULT_SETTINGS)
         upstream = Upstream(backend, access, self._timeouts, self._counts_of(backend.name), self._batch)
-        self._known[backend.id] = upstream
+        self._upstreams[backend.id] = upstream
         return upstream
 
     def keep_only(self, ids: frozenset[str]) -> None:
         """Close the pools of backends that are no longer in the fleet."""
-        for gone in self._known.keys() - ids:
-            self._known.pop(gone).pool.close()
+        for gone in self._upstreams.keys() - ids:
+            self._upstreams.pop(gone).pool.close()
 
     def renew(self, name: str) -> None:
-        """Take the new keys and certificates of the backend of that name; what is under way keeps the old."""
-        for upstream in [upstream for upstream in self._known.values() if upstream.backend.name == name]:
-            self._known.pop(upstream.backend.id).pool.close()
+        """Use the new keys and certificates of the backend *name*; requests under way keep the old."""
+        for upstream in [upstream for upstream in self._upstreams.values() if upstream.backend.name == name]:
+            self._upstreams.pop(upstream.backend.id).pool.close()
 
     def reconfigure(self, access: Mapping[str, UpstreamSettings], timeouts: TimeoutsConfig) -> None:
-        """Take new keys, certificates and deadlines; what is under way keeps the old."""
+        """Use new keys, certificates and timeouts; requests under way keep the old."""
         self._access = access
         self._timeouts = timeouts
         self.close()
 
     def close(self) -> None:
         """Close every idle connection."""
-        for upstream in self._known.values():
+        for upstream in self._upstreams.values():
             upstream.pool.close()
-        self._known.clear()
+        self._upstreams.clear()
 
     def _counts_of(self, name: str) -> ConnectionCounts:
         counts = self.counts.get(name)
         if counts is None:
             if len(self.counts) >= MAX_COUNTED:
-                in_use = {upstream.backend.name for upstream in self._known.values()}
+                in_use = {upstream.backend.name for upstream in self._upstreams.values()}
                 self.counts = {name: counts for name, counts in self.counts.items() if name in in_use or counts.open}
             counts = self.counts[name] = ConnectionCounts()
         return counts
 
 
-def _is_same(known: Backend, backend: Backend) -> bool:
-    return known.url == backend.url and known.kind is backend.kind and known.name == backend.name
+def _is_same(one: Backend, other: Backend) -> bool:
+    return one.url == other.url and one.kind is other.kind and one.name == other.name

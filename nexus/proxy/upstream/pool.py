@@ -1,4 +1,4 @@
-"""The connections to one backend: opened, kept for reuse while the backend keeps to its turn, and closed."""
+"""Opens, reuses and closes the connections to one backend."""
 
 import asyncio
 from collections import deque
@@ -13,41 +13,41 @@ from nexus.dialing import names
 from nexus.dialing.age import MAX_AGE_S, expiry
 from nexus.dialing.dial import Address, dial
 from nexus.proxy.upstream.connection import UpstreamConnection
-from nexus.proxy.upstream.rotation import Spread
+from nexus.proxy.upstream.rotation import AddressRotation
 from nexus.proxy.write_batch import WriteBatch
 
 MAX_IDLE: Final = 256
 """Idle connections kept per backend."""
 NO_REUSE_S: Final = 60.0
-"""After bytes that answer no request, for how long each request to the backend gets a connection of its own."""
+"""How long no connection is reused after the backend sent bytes that answer no request."""
 
 log = structlog.get_logger("nexus.proxy")
 
 
 class ConnectionCounts:
-    """The connections to one backend; they outlive its pool, which a reload replaces."""
+    """Counts the connections to one backend; a reload replaces the pool, and keeps the counts."""
 
     __slots__ = ("no_reuse_until", "open", "opened", "reused")
 
     def __init__(self) -> None:
         self.open = 0
-        """Now, idle ones included."""
+        """Idle ones included."""
         self.opened = 0
         self.reused = 0
-        """Requests that found an idle one."""
+        """Requests that were sent on an idle connection."""
         self.no_reuse_until = 0.0
-        """Of the monotonic clock: until then the backend is not trusted with a second request on a connection."""
+        """Of the monotonic clock: until then, no connection carries a second request."""
 
 
 class Pool:
-    """The connections to one backend: idle ones are reused for a few seconds, the newest first, until they are too old.
+    """The connections to one backend: idle ones are reused for a few seconds, the newest first.
 
-    Only a connection that opens follows a change in DNS: none is used again that goes to an address to which the name
-    of the backend does not lead any more, and none beyond its age, however busy it is.
+    An open connection does not follow a change in DNS, so none is reused beyond its maximum age, or when its address is
+    no longer one of the backend's host name.
 
-    A backend that sends an answer too many would have it taken for the answer to the next request on that connection,
-    which is another client's. It is found out before that where possible; after the first time no connection to it is
-    reused until it has behaved for :data:`NO_REUSE_S` seconds.
+    A surplus response would be taken for the response to the next request on that connection, which is another
+    client's. A connection detects it before that where it can. After the first one, no connection to the backend is
+    reused until :data:`NO_REUSE_S` seconds have passed without another.
     """
 
     def __init__(  # noqa: PLR0913 - where it connects to, and the limits of that
@@ -61,15 +61,15 @@ class Pool:
         counts: ConnectionCounts | None = None,
         batch: WriteBatch | None = None,
     ) -> None:
-        """:param backend: its name, for the log."""
+        """:param backend: the name for the log."""
         self.address = address
         self._backend = backend
         hop = address.next_hop
         self._name: Final = hop if names.is_name(hop[0]) else None
-        """What is looked up, and the port; None: an address."""
-        self._spread = Spread()
+        """Host name and port; None when the backend is configured by address."""
+        self._rotation = AddressRotation()
         self._wanted: bytes | None = None
-        """The address whose turn it is; None: any."""
+        """The address for the next request; None: any."""
         self.counts = counts or ConnectionCounts()
         self._connect_timeout_s = connect_timeout_s
         self._keepalive_s = keepalive_s
@@ -82,10 +82,10 @@ class Pool:
         self._is_closed = False
 
     def take_idle(self) -> UpstreamConnection | None:
-        """Return a connection that may be reused, None when a fresh one is needed."""
+        """Return an idle connection to reuse; None: open one."""
         now = monotonic()
         name = None if self._name is None else names.in_use(self._name)
-        self._wanted = self._spread.next(name.several) if name is not None and name.several else None
+        self._wanted = self._rotation.next(name.several) if name is not None and name.several else None
         while self._idle:
             connection = self._idle.pop() if self._wanted is None else self._pop_wanted()
             if connection is None:
@@ -100,7 +100,7 @@ class Pool:
         return None
 
     def _pop_wanted(self) -> UpstreamConnection | None:
-        """Return the newest idle connection to the address whose turn it is, None when one is to be opened."""
+        """Return the newest idle connection to the wanted address, if there is one."""
         for connection in reversed(self._idle):
             if connection.peer == self._wanted:
                 self._idle.remove(connection)
@@ -110,14 +110,14 @@ class Pool:
     async def open(self) -> UpstreamConnection:
         """Connect, TLS included.
 
-        :raises UpstreamError: REFUSED, CONNECT_TIMEOUT or TLS; nothing has been sent then.
+        :raises UpstreamError: REFUSED, CONNECT_TIMEOUT or TLS; no part of a request has been sent then.
         """
         wanted = self._wanted
         connection = await dial(self.address, self._make, timeout_s=self._connect_timeout_s, first=wanted)
         connection.expires_at = expiry(self._max_age_s)
         if self._name is not None and (place := connection.transport.get_extra_info("peername")):
             connection.peer = names.packed(place[0])
-            self._spread.reached(wanted, connection.peer)
+            self._rotation.reached(wanted, connection.peer)
         self.counts.opened += 1
         if not connection.is_closed:
             self.counts.open += 1
@@ -125,7 +125,7 @@ class Pool:
         return connection
 
     def give_back(self, connection: UpstreamConnection, *, may_reuse: bool) -> None:
-        """Keep *connection* for the next request if it can serve one, else close it."""
+        """Keep *connection* for another request, or close it if it cannot carry one."""
         now = monotonic()
         is_kept = may_reuse and not self._is_closed and len(self._idle) < MAX_IDLE and now >= self.counts.no_reuse_until
         if not is_kept or now >= connection.expires_at or not connection.is_reusable:
@@ -138,8 +138,8 @@ class Pool:
     def on_lost(self) -> None:
         self.counts.open -= 1
 
-    def on_unasked(self) -> None:
-        """Stop reusing connections for a while, idle ones included: more of the kind may be on its way on each."""
+    def on_unsolicited(self) -> None:
+        """Stop reusing connections for a while, and close idle ones: each may carry more such bytes."""
         now = monotonic()
         if now >= self.counts.no_reuse_until:
             log.warning("unasked_answer", backend=self._backend, no_reuse_s=NO_REUSE_S)
@@ -147,7 +147,7 @@ class Pool:
         self._close_idle()
 
     def _ends_at(self, connection: UpstreamConnection) -> float:
-        """Return until when an idle connection is kept."""
+        """Return when an idle connection expires, by the monotonic clock."""
         return min(connection.idle_since + self._keepalive_s, connection.expires_at)
 
     def _sweep_by(self, at: float) -> None:

@@ -1,8 +1,12 @@
-"""The head of a response from a backend."""
+"""Parses the responses that arrive on one connection to a backend."""
 
 from typing import Final
 
-from nexus.proxy.headers.to_client import refuse_bad_head
+import httptools
+import msgspec
+
+from nexus.error_codes import UpstreamFault
+from nexus.errors import UpstreamError
 from nexus.wire.responses.nature import Label, label_of
 
 HeaderList = list[tuple[bytes, bytes]]
@@ -10,6 +14,15 @@ HeaderList = list[tuple[bytes, bytes]]
 NOT_MODIFIED: Final = 304
 WITHOUT_BODY: Final = frozenset({204, NOT_MODIFIED})
 """Responses with these have no body, whatever their headers say (RFC 9112, 6.3)."""
+MAX_HEADERS: Final = 128
+MAX_HEAD_BYTES: Final = 64 * 1024
+MAX_HEADER_BYTES: Final = 8190
+"""Of one header. Common HTTP clients accept no longer one, and would blame the proxy for it."""
+MAX_INTERIM_RESPONSES: Final = 16
+"""Informational (1xx) responses before the final one."""
+MAX_BARREN_BYTES: Final = 2 * MAX_HEAD_BYTES
+"""Bytes in a row that bring no part of a body and no end: more is an endless header, trailer or chunk size."""
+_LENGTH_HEADERS: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 
 class ResponseHead:
@@ -29,8 +42,6 @@ class ResponseHead:
         :raises UpstreamError: PROTOCOL: the head may not be passed on, or the body cannot be understood.
         """
         if self._label is None:
-            if self.status != NOT_MODIFIED:
-                refuse_bad_head(self.status, self.headers)
             self._label = self._read_label()
         return self._label
 
@@ -48,11 +59,130 @@ class ResponseHead:
         return ResponseHead(self.status, [*others, (b"Content-Type", content_type)])
 
     def _read_label(self) -> Label:
-        content_type = b""
+        content_type, is_encoded, codings = b"", False, []
         for name, value in self.headers:
             lowered = name.lower()
             if lowered == b"content-type":
                 content_type = value
-            elif lowered == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
-                return Label.OPAQUE
-        return label_of(content_type)
+            elif lowered == b"content-encoding":
+                is_encoded |= value.strip().lower() not in (b"", b"identity")
+            elif lowered == b"transfer-encoding":
+                codings.append(value.strip().lower())
+        if self.status != NOT_MODIFIED:
+            if not 200 <= self.status < 600 or 300 <= self.status < 400:
+                raise UpstreamError(UpstreamFault.PROTOCOL, f"answered with status {self.status}", status=self.status)
+            if codings and codings != [b"chunked"]:
+                raise UpstreamError(UpstreamFault.PROTOCOL, "answered with an unknown transfer coding")
+        return Label.OPAQUE if is_encoded else label_of(content_type)
+
+
+class ParsedResponse(msgspec.Struct, eq=False):
+    """One response, as far as it has arrived."""
+
+    headers: HeaderList = []
+    head_bytes: int = 0
+    """At least the size of the head so far."""
+    barren_bytes: int = 0
+    """See :data:`MAX_BARREN_BYTES`."""
+    parts: list[bytes] = []
+    """Parts of the body that were not passed on yet."""
+    status: int = 0
+    interim: int = 0
+    """How many informational responses came before it."""
+    has_begun: bool = False
+    has_head: bool = False
+    head: ResponseHead | None = None
+    """Set when it is passed on."""
+    is_complete: bool = False
+    has_surplus: bool = False
+    """Whether bytes follow that belong to no response."""
+    is_keep_alive: bool = False
+    is_close_delimited: bool = False
+
+
+class ResponseParser:
+    """Fills in :attr:`response`; its owner looks there once per read, which may hold many small chunks.
+
+    All responses of a connection go through one parser, so that it notices the bytes that follow one.
+    """
+
+    __slots__ = ("_parser", "response")
+
+    def __init__(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self.response = ParsedResponse()
+
+    def feed(self, data: bytes) -> None:
+        """Parse *data*.
+
+        :raises UpstreamError: PROTOCOL: it breaks HTTP/1.1 or a limit; what was parsed before that stays.
+        """
+        response = self.response
+        if not response.has_head:
+            response.head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as exc:
+            if not response.is_complete:
+                # httptools hides what a callback raised behind an error of its own.
+                limit = exc.__context__
+                is_limit = isinstance(limit, UpstreamError)
+                reason = str(limit) if is_limit else f"not an HTTP/1.1 response: {type(exc).__name__}"
+                raise UpstreamError(UpstreamFault.PROTOCOL, reason) from exc
+            response.has_surplus = True
+        if response.parts or response.is_complete:
+            response.barren_bytes = 0
+            return
+        response.barren_bytes += len(data)
+        if response.barren_bytes > MAX_BARREN_BYTES:
+            raise UpstreamError(UpstreamFault.PROTOCOL, "sent an endless header, trailer or chunk size")
+
+    # httptools callbacks
+
+    def on_message_begin(self) -> None:
+        if self.response.is_complete:
+            self.response.has_surplus = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # Limited once all have arrived, and by MAX_BARREN_BYTES until then. After the head, these are trailers.
+        if not self.response.has_head:
+            self.response.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        response = self.response
+        if response.is_complete:
+            return
+        headers = response.headers
+        if len(headers) > MAX_HEADERS or (response.head_bytes > MAX_HEADER_BYTES and _is_too_large(headers)):
+            raise UpstreamError(UpstreamFault.PROTOCOL, "answered with too many or too long headers")
+        response.status = status = self._parser.get_status_code()
+        if 100 <= status < 200:
+            response.interim += 1
+            if response.interim > MAX_INTERIM_RESPONSES:
+                raise UpstreamError(UpstreamFault.PROTOCOL, "answered with a flood of informational responses")
+            headers.clear()
+            return
+        response.has_head = True
+        response.is_keep_alive = self._parser.should_keep_alive()
+        response.is_close_delimited = not response.is_keep_alive and not any(
+            name.lower() in _LENGTH_HEADERS for name, _ in headers
+        )
+        if status in WITHOUT_BODY:
+            # With a length in its head, the parser waits for a body, and cannot parse another response.
+            response.is_complete = True
+            response.is_keep_alive &= not any(
+                name.lower() in _LENGTH_HEADERS and value.strip() != b"0" for name, value in headers
+            )
+
+    def on_body(self, data: bytes) -> None:
+        if not self.response.is_complete:
+            self.response.parts.append(data)
+
+    def on_message_complete(self) -> None:
+        if self.response.has_head:
+            self.response.is_complete = True
+
+
+def _is_too_large(headers: HeaderList) -> bool:
+    sizes = [len(name) + len(value) for name, value in headers]
+    return max(sizes, default=0) > MAX_HEADER_BYTES or sum(sizes) > MAX_HEAD_BYTES

@@ -223,7 +223,7 @@ def logging_to(stream):
 
 async def test_a_defect_of_ours_shows_nothing_of_the_request(tmp_path, monkeypatch):
     def break_down(record, attempt, response, attempts):
-        held = response.body + attempt.upstream.stamp.own_lines
+        held = response.body + attempt.upstream.head_template.configured_lines
         raise ZeroDivisionError(len(held))
 
     monkeypatch.setattr(exchange, "reply_head", break_down)

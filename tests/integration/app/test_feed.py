@@ -11,7 +11,7 @@ from websockets.exceptions import InvalidStatus
 
 from nexus.app.composition.blueprint import build_blueprint
 from nexus.config.loading import load
-from nexus.proxy.dispatch.websocket import MOST_UNSENT_BYTES
+from nexus.proxy.dispatch.websocket import MAX_UNSENT_BYTES
 from nexus.simulator import Settings, Simulator
 from nexus.testing.client import chat
 from nexus.testing.fleets import table_of
@@ -265,5 +265,5 @@ async def test_a_viewer_that_pings_and_reads_nothing_costs_no_more_memory(nexus)
     [connection] = nexus._server.connections
     unsent = connection.unsent
 
-    assert MOST_UNSENT_BYTES < unsent < 2 * MOST_UNSENT_BYTES
+    assert MAX_UNSENT_BYTES < unsent < 2 * MAX_UNSENT_BYTES
     client.reset()

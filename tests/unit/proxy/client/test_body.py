@@ -1,17 +1,27 @@
-"""A body is read whole, within its limits, or refused."""
+"""A body is read whole, within its limits, or refused; one of the right type is understood."""
 
 import asyncio
+import threading
 from contextlib import nullcontext
 
+import msgspec
 import pytest
 from aiohttp import web
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from nexus.errors import RequestError
-from nexus.proxy.client.body import MIN_RATE, receive
+from nexus.proxy.client import body as bodies
+from nexus.proxy.client.body import MIN_RATE, receive, understand
 from nexus.proxy.headers.from_client import read_head
 from nexus.tasks import start
+from nexus.testing.builders import CHAT
+from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
+
+TRANSCRIPTIONS = ENDPOINTS["/v1/audio/transcriptions"]
+GENERATE = ENDPOINTS["/api/generate"]
+BODY = b'{"model": "llama3", "messages": []}'
+FORM = b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper\r\n--b--\r\n'
 
 
 class Client:
@@ -42,6 +52,16 @@ def read(client, make_message):
         return await receive(payload, head, length, write=client.write, limit=limit, deadline_s=deadline_s)
 
     return read
+
+
+@pytest.fixture
+def requirements(make_message):
+    async def requirements(endpoint, body, content_type, *headers):
+        given = [("Content-Type", content_type)] if content_type is not None else []
+        head = read_head(make_message(*given, *headers))
+        return await understand(PROTOCOLS[endpoint.protocol], endpoint, head, body)
+
+    return requirements
 
 
 async def test_a_body_that_is_there_is_read_at_once(read, payload):
@@ -125,7 +145,7 @@ async def test_a_body_that_breaks_its_framing_is_refused(read, payload, when):
     assert (refused.value.code, refused.value.close) == ("bad_request", True)
 
 
-async def test_who_asks_first_is_told_to_go_on(read, payload, client):
+async def test_a_client_that_waits_for_100_continue_gets_it(read, payload, client):
     payload.feed_eof()
 
     await read(payload, ("Expect", "100-Continue"))
@@ -156,3 +176,55 @@ async def test_a_body_announced_too_long_is_refused_before_it_is_asked_for(read,
 async def test_a_compressed_body_is_refused(read, coding, is_refused):
     with pytest.raises(RequestError, match="Content-Encoding") if is_refused else nullcontext():
         await read(EMPTY_PAYLOAD, ("Content-Encoding", coding))
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "Application/JSON; charset=utf-8", "application/x+json"])
+async def test_json_is_read(requirements, content_type):
+    assert (await requirements(CHAT, BODY, content_type)).model == "llama3"
+
+
+async def test_a_form_is_read(requirements):
+    assert (await requirements(TRANSCRIPTIONS, FORM, "multipart/form-data; boundary=b")).model == "whisper"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "content_type"),
+    [
+        (CHAT, None),
+        (CHAT, "text/plain"),
+        (CHAT, "application/x-www-form-urlencoded"),
+        (CHAT, "multipart/form-data; boundary=b"),
+        (TRANSCRIPTIONS, "application/json"),
+        (TRANSCRIPTIONS, None),
+    ],
+)
+async def test_another_type_is_refused(requirements, endpoint, content_type):
+    with pytest.raises(RequestError) as refused:
+        await requirements(endpoint, BODY, content_type)
+
+    assert refused.value.code == "unsupported_media_type"
+
+
+async def test_what_the_documentation_of_ollama_shows_works(requirements):
+    body = b'{"model": "llama3", "prompt": "hi"}'
+
+    assert (await requirements(GENERATE, body, "application/x-www-form-urlencoded")).model == "llama3"
+
+
+@pytest.mark.parametrize("header", [("Origin", "http://localhost:8000"), ("Sec-Fetch-Site", "none")])
+async def test_a_browser_must_declare_json_to_ollama_too(requirements, header):
+    with pytest.raises(RequestError, match="Content-Type"):
+        await requirements(GENERATE, b"{}", "text/plain", header)
+
+
+@pytest.mark.parametrize("size", [10, 100])
+async def test_a_large_body_is_read_beside_the_loop(make_message, monkeypatch, size):
+    monkeypatch.setattr(bodies, "LARGE_BYTES", 50)
+    readers = []
+    protocol = msgspec.structs.replace(
+        PROTOCOLS["openai"], understand=lambda *_: readers.append(threading.current_thread())
+    )
+
+    await understand(protocol, CHAT, read_head(make_message(("Content-Type", "application/json"))), b"x" * size)
+
+    assert (readers[0] is threading.main_thread()) is (size < 50)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from nexus.proxy.client.descriptors import CALM_S, LOOK_S, Descriptors, Room
+from nexus.proxy.client.descriptors import CALM_S, CHECK_S, Descriptors, Room
 from tests.support.fakes import FakeClock
 
 LIMIT = 800
@@ -49,7 +49,7 @@ def test_a_flood_is_told_once_and_its_end_once(descriptors, loop):
         for _ in range(1000):
             descriptors.room_for(700)
             loop.advance(0.01)
-        loop.advance(CALM_S + 2 * LOOK_S)
+        loop.advance(CALM_S + 2 * CHECK_S)
 
     assert [(line["event"], line.get("refused")) for line in lines] == [
         ("file_descriptors_short", None),

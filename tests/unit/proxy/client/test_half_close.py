@@ -25,7 +25,7 @@ def sock():
 
 @pytest.fixture
 async def begin(sock, monkeypatch):
-    monkeypatch.setattr(half_close, "FIRST_LOOK_S", 0.0)
+    monkeypatch.setattr(half_close, "FIRST_PAUSE_S", 0.0)
     begun = []
 
     def begin(expected):

@@ -4,8 +4,8 @@ import base64
 
 import pytest
 
-from nexus.proxy.client import key_filter as own_keys
-from nexus.proxy.client.key_filter import OwnKeys
+from nexus.proxy.client import key_filter
+from nexus.proxy.client.key_filter import KeyFilter
 from nexus.proxy.headers.from_client import read_head
 
 CLIENTS, ADMINS = BOTH = b"clients,key=", b"admins-key"
@@ -17,7 +17,7 @@ def in_basic(user, password):
 
 @pytest.fixture
 def keys():
-    return OwnKeys(lambda key: key == CLIENTS, lambda key: key == ADMINS)
+    return KeyFilter(lambda key: key == CLIENTS, lambda key: key == ADMINS)
 
 
 def left(keys, head):
@@ -70,11 +70,11 @@ def test_an_id_and_a_hint_are_no_way_around(make_message, keys):
 
 def test_what_was_made_of_a_head_with_a_key_is_made_anew(make_message, keys):
     head = read_head(make_message(("X-Custom", ADMINS.decode())))
-    head.made[1] = (object(), b"", True, b"")
+    head.prepared[1] = (object(), b"", True, b"")
 
     keys.withhold(head)
 
-    assert head.made == {}
+    assert head.prepared == {}
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_query_loses_the_parameters_that_hold_a_key(keys, query, expected):
 
 def test_a_line_is_looked_at_once(make_message):
     looked_at = []
-    keys = OwnKeys(lambda key: looked_at.append(key) or False)
+    keys = KeyFilter(lambda key: looked_at.append(key) or False)
     for _ in range(3):
         keys.withhold(read_head(make_message(("X-Custom", "word"))))
 
@@ -103,8 +103,8 @@ def test_a_line_is_looked_at_once(make_message):
 
 
 def test_what_is_remembered_has_a_bound(make_message, monkeypatch):
-    monkeypatch.setattr(own_keys, "MAX_REMEMBERED", 4)
-    keys = OwnKeys(lambda _: False)
+    monkeypatch.setattr(key_filter, "MAX_REMEMBERED", 4)
+    keys = KeyFilter(lambda _: False)
 
     for number in range(20):
         keys.withhold(read_head(make_message(("X-Custom", str(number)), ("X-Long", "a" * 1000 + str(number)))))
@@ -116,7 +116,7 @@ def test_without_keys_nothing_is_looked_at(make_message):
     head = read_head(make_message(("Authorization", "Bearer any")))
     forward = head.forward
 
-    OwnKeys().withhold(head)
+    KeyFilter().withhold(head)
 
     assert head.forward is forward
     assert len(head.credentials) == 1

@@ -73,7 +73,7 @@ async def test_a_client_that_has_taken_all_is_left_alone_until_something_is_unse
 
 
 async def test_a_limit_that_is_lowered_counts_for_a_client_that_is_watched_already(given_up, written, monkeypatch):
-    monkeypatch.setattr(write_stall, "LONGEST_PAUSE_S", LIMIT_S / 4)
+    monkeypatch.setattr(write_stall, "MAX_PAUSE_S", LIMIT_S / 4)
     limits = [60.0]
     loop = asyncio.get_running_loop()
     stall = WriteStall(loop, written, -1, limit_s=lambda: limits[-1], give_up=lambda: given_up.append(1))

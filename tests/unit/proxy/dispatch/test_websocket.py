@@ -8,7 +8,7 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessag
 
 from nexus.errors import RequestError
 from nexus.proxy.dispatch import websocket
-from nexus.proxy.dispatch.websocket import MOST_UNSENT_BYTES, Socket, accept, text_frame
+from nexus.proxy.dispatch.websocket import MAX_UNSENT_BYTES, Socket, accept, text_frame
 from tests.support.fakes import FakeTransport
 
 ASKS = {
@@ -70,7 +70,7 @@ async def test_a_text_arrives_whole(socket, line, client):
 
 
 async def test_who_does_not_take_what_it_was_sent_gets_no_more(socket, line):
-    line.unsent = MOST_UNSENT_BYTES + 1
+    line.unsent = MAX_UNSENT_BYTES + 1
 
     assert not socket.send(text_frame("more"))
     assert line.written == b""
@@ -83,15 +83,15 @@ async def test_a_ping_is_answered(socket, line, client):
 
 
 async def test_who_takes_nothing_gets_no_answers_to_pings(socket, line, client):
-    line.unsent = MOST_UNSENT_BYTES + 1
+    line.unsent = MAX_UNSENT_BYTES + 1
 
     socket.receive(client.send(Ping(b"still there?")) * 1000)
 
     assert (line.written, line.is_aborted) == (b"", False)
 
 
-async def test_who_takes_nothing_is_aborted_off_at_the_end(socket, line):
-    line.unsent = MOST_UNSENT_BYTES + 1
+async def test_who_takes_nothing_is_cut_off_at_the_end(socket, line):
+    line.unsent = MAX_UNSENT_BYTES + 1
 
     socket.close()
 

@@ -1,106 +1,15 @@
-"""The head that goes to a backend, and the head that goes to a client."""
+"""The head of a reply: what passes of a backend's headers, and what Nexus adds."""
 
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
 
-from nexus.dialing.upstream_settings import UpstreamSettings
 from nexus.error_codes import UpstreamFault
 from nexus.errors import UpstreamError
-from nexus.fleet.kinds import KINDS
-from nexus.proxy.headers.from_client import read_head
-from nexus.proxy.headers.to_client import (
-    backend_lines,
-    passed_lines,
-    refuse_bad_head,
-    request_head,
-    retry_after_s,
-    stamp_of,
-    status_line,
-)
+from nexus.proxy.headers import to_client
+from nexus.proxy.headers.to_client import backend_lines, id_lines, passed_lines, retry_after_s, status_line
 from nexus.testing.builders import make_backend
-
-CLIENTS_KEYS = (("Authorization", "Bearer client"), ("x-api-key", "client-2"))
-
-
-def sent(message, *, kind="vllm", key=None, may_pass_credentials=True, base_path="", authority="gpu:8000", **access):
-    stamp = stamp_of(KINDS[kind], f"http://{authority}{base_path}", authority, UpstreamSettings(key=key, **access))
-    return request_head(
-        stamp,
-        read_head(message),
-        b"/v1/chat/completions?a=%2f",
-        body_length=12,
-        request_id="req-1-2",
-        may_pass_credentials=may_pass_credentials,
-    )
-
-
-def test_a_backend_is_told_what_is_its_own_and_what_is_the_clients(make_message):
-    message = make_message(("Content-Type", "application/json"), ("X-Request-Id", "mine"), ("Content-Length", "999"))
-
-    assert sent(message, key="secret", base_path="/base") == (
-        b"POST /base/v1/chat/completions?a=%2f HTTP/1.1\r\n"
-        b"Host: gpu:8000\r\n"
-        b"authorization: Bearer secret\r\n"
-        b"Content-Type: application/json\r\n"
-        b"X-Request-Id: req-1-2\r\n"
-        b"X-Nexus-Hops: 1\r\n"
-        b"Content-Length: 12\r\n\r\n"
-    )
-
-
-def test_a_configured_header_takes_the_place_of_the_clients(make_message):
-    head = sent(make_message(("X-Org", "client's")), headers={"x-org": "ours"})
-
-    assert b"x-org: ours\r\n" in head
-    assert b"client's" not in head
-
-
-def test_a_backend_with_a_secret_header_is_not_sent_the_clients_key(make_message):
-    head = sent(make_message(*CLIENTS_KEYS), headers={"api-key": "azure"}, secrets=("azure",))
-
-    assert b"api-key: azure\r\n" in head
-    assert b"client" not in head
-
-
-def test_a_configured_query_takes_the_place_of_the_clients(make_message):
-    head = sent(make_message(), query={"api-version": "2024-10-21", "a": "b c"})
-
-    assert head.startswith(b"POST /v1/chat/completions?api-version=2024-10-21&a=b+c HTTP/1.1\r\n")
-
-
-@pytest.mark.parametrize(
-    ("key", "may_pass", "expected"),
-    [(None, True, True), (None, False, False), ("own", True, False), ("own", False, False)],
-)
-def test_a_clients_key_goes_only_where_it_may_and_none_is_configured(make_message, key, may_pass, expected):
-    head = sent(make_message(*CLIENTS_KEYS), key=key, may_pass_credentials=may_pass)
-
-    assert (b"Bearer client" in head) is expected
-    assert (b"client-2" in head) is expected
-
-
-def test_a_key_is_shown_as_the_kind_wants_it(make_message):
-    head = sent(make_message(), kind="anthropic", key="secret")
-
-    assert b"\r\nx-api-key: secret\r\n" in head
-
-
-def test_what_changes_how_a_kind_works_is_left_out(make_message):
-    dropped = sorted(name for kind in KINDS.values() for name in kind.dropped_headers)
-    kind = next(kind for kind in KINDS.values() if kind.dropped_headers)
-    message = make_message((dropped[0].title(), "1"), (dropped[0].replace("-", "_"), "1"), ("X-Custom", "1"))
-
-    head = sent(message, kind=kind.name)
-
-    assert dropped[0].encode() not in head.lower()
-    assert dropped[0].encode() not in head.lower().replace(b"_", b"-")
-    assert b"X-Custom: 1\r\n" in head
-
-
-def test_each_hop_is_counted(make_message):
-    assert b"X-Nexus-Hops: 3\r\n" in sent(make_message(("X-Nexus-Hops", "2")))
 
 
 @pytest.mark.parametrize("zone", ["restricted", "open"])
@@ -196,20 +105,26 @@ def test_a_client_is_told_a_sensible_time_to_wait(value, line):
     assert passed_lines([(b"retry-after", value)], b"req-1") == line
 
 
-@pytest.mark.parametrize("status", [0, 50, 101, 199, 301, 302, 304, 600, 999])
-def test_a_status_that_cannot_be_passed_on_is_none(status):
-    with pytest.raises(UpstreamError) as failed:
-        refuse_bad_head(status, [])
+def test_the_time_is_told_as_http_wants_it(monkeypatch):
+    monkeypatch.setattr(to_client.time, "time", lambda: 784_111_777.9)
 
-    assert (failed.value.fault, failed.value.status) == (UpstreamFault.PROTOCOL, status)
+    assert to_client.date_line() == b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
 
 
-@pytest.mark.parametrize("codings", [[b"gzip, chunked"], [b"gzip"], [b"chunked", b"chunked"], [b""]])
-def test_an_unknown_transfer_coding_is_refused(codings):
-    with pytest.raises(UpstreamError, match="transfer coding"):
-        refuse_bad_head(200, [(b"Transfer-Encoding", coding) for coding in codings])
+def test_a_line_is_made_once_a_second(monkeypatch):
+    now = 1_000_000_000.0
+    monkeypatch.setattr(to_client.time, "time", lambda: now)
+    first = to_client.date_line()
+    now += 0.9
+
+    assert to_client.date_line() is first
+    now += 0.2
+    assert to_client.date_line() != first
 
 
-@pytest.mark.parametrize("status", [200, 204, 299, 400, 429, 503, 599])
-def test_any_other_head_is_understood(status):
-    refuse_bad_head(status, [(b"transfer-encoding", b"Chunked"), (b"X", b"gzip")])
+def test_an_answer_names_its_request_once():
+    assert id_lines("req-1", "") == b"X-Request-Id: req-1\r\n"
+
+
+def test_a_clients_own_id_comes_back_to_it_beside_ours():
+    assert id_lines("req-1", "mine") == b"X-Request-Id: mine\r\nX-Nexus-Request-Id: req-1\r\n"

@@ -23,7 +23,7 @@ async def test_a_backend_is_made_ready_once(upstreams):
     first = upstreams.of(GPU)
 
     assert upstreams.of(GPU) is first
-    assert (first.stamp.own_lines, first.stamp.host_line) == (
+    assert (first.head_template.configured_lines, first.head_template.host_line) == (
         b"authorization: Bearer secret\r\n",
         b"Host: gpu-1:8000\r\n",
     )
@@ -47,7 +47,7 @@ async def test_a_change_of_what_it_is_makes_it_anew(upstreams, change):
 
 
 async def test_a_backend_that_nobody_configured_has_no_key(upstreams):
-    assert upstreams.of(make_backend("found")).stamp.own_lines == b""
+    assert upstreams.of(make_backend("found")).head_template.configured_lines == b""
 
 
 async def test_what_has_left_the_fleet_is_closed(upstreams):
@@ -64,8 +64,8 @@ async def test_new_keys_are_for_requests_to_come(upstreams):
 
     upstreams.reconfigure({"gpu-1": UpstreamSettings(key="newer")}, TimeoutsConfig())
 
-    assert before.stamp.own_lines == b"authorization: Bearer secret\r\n"
-    assert upstreams.of(GPU).stamp.own_lines == b"authorization: Bearer newer\r\n"
+    assert before.head_template.configured_lines == b"authorization: Bearer secret\r\n"
+    assert upstreams.of(GPU).head_template.configured_lines == b"authorization: Bearer newer\r\n"
 
 
 async def test_connections_are_counted_on_whatever_is_configured_anew(upstreams):

@@ -119,7 +119,7 @@ def test_what_is_no_answer_is_a_broken_protocol(asked, transport, sink, wire):
 @pytest.mark.parametrize(
     ("wire", "why"),
     [
-        (b"SSH-2.0-OpenSSH_9\r\n", "not an HTTP/1.1 answer"),
+        (b"SSH-2.0-OpenSSH_9\r\n", "not an HTTP/1.1 response"),
         (b"HTTP/1.1 102 Processing\r\n\r\n" * 17, "informational"),
         (OK + b"X: " + b"y" * 9000 + b"\r\n\r\n", "too long headers"),
     ],

@@ -264,13 +264,13 @@ async def test_after_an_unasked_answer_no_connection_is_reused(idle, pool, peer,
 async def test_it_is_told_once_for_as_long_as_it_goes_on(pool):
     with structlog.testing.capture_logs() as log:
         for _ in range(10):
-            pool.on_unasked()
+            pool.on_unsolicited()
 
     assert len(log) == 1
 
 
 async def test_after_a_while_connections_are_reused_again(idle, pool, monkeypatch):
-    pool.on_unasked()
+    pool.on_unsolicited()
     later = pool.counts.no_reuse_until + 1
     monkeypatch.setattr(pools, "monotonic", lambda: later)
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from nexus.error_codes import UpstreamFault
 from nexus.errors import UpstreamError
 from nexus.proxy.upstream.response_parser import ResponseHead
 from nexus.wire.responses.nature import Label
@@ -44,3 +45,22 @@ def test_a_wrong_type_can_be_replaced():
 
     assert head.label is Label.EVENTS
     assert head.headers == [*HEADERS[1:], (b"Content-Type", b"text/event-stream")]
+
+
+@pytest.mark.parametrize("status", [0, 50, 101, 199, 301, 302, 600, 999])
+def test_a_status_that_cannot_be_passed_on_is_none(status):
+    with pytest.raises(UpstreamError) as failed:
+        _ = ResponseHead(status, []).label
+
+    assert (failed.value.fault, failed.value.status) == (UpstreamFault.PROTOCOL, status)
+
+
+@pytest.mark.parametrize("codings", [[b"gzip, chunked"], [b"gzip"], [b"chunked", b"chunked"], [b""]])
+def test_an_unknown_transfer_coding_is_refused(codings):
+    with pytest.raises(UpstreamError, match="transfer coding"):
+        _ = ResponseHead(200, [(b"Transfer-Encoding", coding) for coding in codings]).label
+
+
+@pytest.mark.parametrize("status", [200, 204, 299, 304, 400, 429, 503, 599])
+def test_any_other_head_is_understood(status):
+    assert ResponseHead(status, [(b"transfer-encoding", b"Chunked"), (b"X", b"gzip")]).label is Label.NONE

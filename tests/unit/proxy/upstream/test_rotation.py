@@ -2,25 +2,25 @@
 
 from collections import Counter
 
-from nexus.proxy.upstream.rotation import Spread
+from nexus.proxy.upstream.rotation import AddressRotation
 
 
 def test_each_address_has_its_turn():
-    spread = Spread()
+    rotation = AddressRotation()
 
-    assert Counter(spread.next((b"a", b"b", b"c")) for _ in range(9)) == {b"a": 3, b"b": 3, b"c": 3}
+    assert Counter(rotation.next((b"a", b"b", b"c")) for _ in range(9)) == {b"a": 3, b"b": 3, b"c": 3}
 
 
 def test_one_that_was_not_reached_is_passed_over():
-    spread = Spread()
-    spread.reached(b"a", b"b")
-    spread.reached(b"b", b"b")
+    rotation = AddressRotation()
+    rotation.reached(b"a", b"b")
+    rotation.reached(b"b", b"b")
 
-    assert {spread.next((b"a", b"b")) for _ in range(4)} == {b"b"}
+    assert {rotation.next((b"a", b"b")) for _ in range(4)} == {b"b"}
 
 
 def test_there_is_none_when_none_was_reached():
-    spread = Spread()
-    spread.reached(b"a", b"c")
+    rotation = AddressRotation()
+    rotation.reached(b"a", b"c")
 
-    assert spread.next((b"a",)) is None
+    assert rotation.next((b"a",)) is None
