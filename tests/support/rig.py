@@ -28,7 +28,7 @@ from nexus.proxy.exchange.record import begin_record
 from nexus.proxy.headers.from_client import read_head
 from nexus.proxy.upstream.backends import Upstream
 from nexus.proxy.upstream.connection import ResponseSink
-from nexus.proxy.upstream.response_head import ResponseHead
+from nexus.proxy.upstream.response_parser import ResponseHead
 from nexus.tasks import start
 from nexus.testing.builders import MODEL, make_backend
 from nexus.testing.routing import make_router

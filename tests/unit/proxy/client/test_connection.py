@@ -1,4 +1,4 @@
-"""A connection is cut when its client takes nothing of what is unsent, whatever it is doing; else it is not."""
+"""A connection serves its requests in turn, and ends in order; it is cut when its client takes nothing."""
 
 import asyncio
 import socket
@@ -6,6 +6,7 @@ import socket
 import pytest
 
 from nexus.proxy.client.connection import ClientConnection
+from nexus.proxy.client.descriptors import NO_DESCRIPTOR_REPLY, Room
 from nexus.proxy.client.server import ProxyServer
 from tests.support.fakes import FakeTransport
 
@@ -14,16 +15,37 @@ GET = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 class Handler:
-    """Answers each request at once, and says whether another may follow."""
+    """Answers each request at once with its path, and says whether another may follow."""
 
     def __init__(self):
         self.may_follow = True
         self.answered = 0
+        self.turns = None
+        """A semaphore of which each reply takes one; None: replies are not held up."""
+        self.failure = None
 
     async def serve(self, client, received):
-        client.write(b"answer")
+        message, body, _ = received
+        if not body.is_eof():
+            await body.read()
+        if self.turns is not None:
+            await self.turns.acquire()
+        if self.failure is not None:
+            raise self.failure
+        client.write(message.path.encode())
         self.answered += 1
-        return self.may_follow
+        return self.may_follow and client.may_follow(message)
+
+    def refuse_malformed(self, client, exc, is_head):
+        return b"refused %b %b" % (exc.code.encode(), b"HEAD" if is_head else b"")
+
+
+class FakeDescriptors:
+    def __init__(self, room):
+        self.room = room
+
+    def room_for(self, descriptor):
+        return self.room
 
 
 @pytest.fixture
@@ -33,22 +55,165 @@ async def handler():
 
 @pytest.fixture
 def transport():
-    """A transport with a real socket."""
+    """A transport whose client takes as many bytes as the test says."""
     ours, theirs = socket.socketpair()
-    yield FakeTransport({"socket": ours})
+    yield FakeTransport({"socket": ours, "peername": ("192.0.2.1", 9)})
     ours.close()
     theirs.close()
 
 
 @pytest.fixture
-async def client(handler, transport):
+async def server(handler):
     server = ProxyServer(headers_s=5, keepalive_s=60, write_stall_s=STALL_S)
-    server.handle = handler.serve
+    server.handle, server.refuse_malformed = handler.serve, handler.refuse_malformed
+    return server
+
+
+@pytest.fixture
+async def client(server, transport):
     client = ClientConnection(server)
     client.connection_made(transport)
     yield client
     client.connection_lost(None)
     await asyncio.gather(client.task, return_exceptions=True)
+
+
+async def settle():
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def get(*paths):
+    return b"".join(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % path for path in paths)
+
+
+async def test_requests_are_served_in_turn(client, transport, handler):
+    handler.turns = asyncio.Semaphore(0)
+    client.data_received(get(b"/1", b"/2", b"/3"))
+    written = []
+    for _ in range(3):
+        await settle()
+        written.append(transport.written)
+        handler.turns.release()
+    await settle()
+
+    assert [*written, transport.written] == [b"", b"/1", b"/1/2", b"/1/2/3"]
+    assert not transport.is_closed
+
+
+async def test_a_request_that_arrives_in_pieces_is_served_once_its_head_is_complete(client, transport, handler):
+    wire = get(b"/1")
+    for at in range(len(wire)):
+        served_early = handler.answered
+        client.data_received(wire[at : at + 1])
+        await settle()
+
+    assert (served_early, handler.answered, transport.written) == (0, 1, b"/1")
+
+
+async def test_reading_pauses_while_too_many_requests_wait(client, transport, handler):
+    handler.turns = asyncio.Semaphore(0)
+    client.data_received(get(*[b"/"] * 100))
+    await settle()
+    is_paused = transport.is_reading_paused
+    for _ in range(100):
+        handler.turns.release()
+        await settle()
+
+    assert (is_paused, transport.is_reading_paused, handler.answered) == (True, False, 100)
+
+
+async def test_the_body_of_one_request_is_not_read_as_the_next(client, transport, handler):
+    client.data_received(b"POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 40\r\n\r\n" + get(b"/body")[:20])
+    await settle()
+    early = transport.written
+    client.data_received(b"x" * 20 + get(b"/2"))
+    await settle()
+
+    assert (early, transport.written) == (b"", b"/1/2")
+
+
+async def test_a_crash_of_the_handler_is_an_error_reply_and_the_end(client, transport, handler):
+    handler.failure = ZeroDivisionError()
+    client.data_received(get(b"/1", b"/2"))
+    await settle()
+    handler.failure = None
+    client.data_received(get(b"/3"))
+    await settle()
+
+    assert transport.written == b"refused internal_error "
+
+
+async def test_a_malformed_request_is_refused_after_the_replies_before_it(client, transport, handler):
+    client.data_received(get(b"/1") + b"HEAD /\x01 HTTP/1.1\r\n\r\n" + get(b"/2"))
+    await settle()
+
+    assert transport.written == b"/1refused bad_request HEAD"
+
+
+async def test_nothing_is_served_after_a_reply_that_ends_the_connection(client, transport, handler):
+    handler.may_follow = False
+    client.data_received(get(b"/1", b"/2"))
+    await settle()
+
+    assert transport.written == b"/1"
+
+
+async def test_a_draining_connection_serves_what_the_client_has_sent(server, client, transport, handler):
+    handler.turns = asyncio.Semaphore(0)
+    client.data_received(get(b"/1", b"/2"))
+    await settle()
+    server.end(60.0)
+    handler.turns.release()
+    handler.turns.release()
+    await settle()
+    client.data_received(get(b"/3"))
+    await settle()
+
+    assert transport.written == b"/1/2"
+
+
+async def test_a_draining_connection_that_is_idle_closes_after_the_grace_period(server, client, transport):
+    server.end(0.0)
+    await asyncio.wait_for(client.task, 5)
+
+    assert transport.is_closed
+
+
+async def test_a_connection_with_few_descriptors_left_carries_one_request(server, transport, handler):
+    server.descriptors = FakeDescriptors(Room.LITTLE)
+    client = ClientConnection(server)
+    client.connection_made(transport)
+    client.data_received(get(b"/1"))
+    await settle()
+    client.data_received(get(b"/2"))
+    await settle()
+    written = transport.written
+    client.connection_lost(None)
+
+    assert (client.is_surplus, written) == (True, b"/1")
+
+
+async def test_a_connection_without_a_descriptor_is_turned_away(server, transport, monkeypatch):
+    replaced = []
+    monkeypatch.setattr(transport, "set_protocol", replaced.append, raising=False)
+    server.descriptors = FakeDescriptors(Room.NONE)
+    transport.get_extra_info("socket").setblocking(False)
+    client = ClientConnection(server)
+    client.connection_made(transport)
+
+    assert (transport.written, transport.is_closed, len(replaced)) == (NO_DESCRIPTOR_REPLY, True, 1)
+    assert client not in server.connections
+
+
+async def test_a_client_that_leaves_cancels_the_request(client, transport, handler):
+    handler.turns = asyncio.Semaphore(0)
+    client.data_received(get(b"/1"))
+    await settle()
+    client.connection_lost(None)
+    await asyncio.gather(client.task, return_exceptions=True)
+
+    assert (client.task.cancelled(), transport.written) == (True, b"")
 
 
 async def answer(client, transport, handler, *, unsent):
