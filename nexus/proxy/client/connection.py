@@ -203,7 +203,7 @@ class ClientConnection(BaseProtocol):
         pipeline, timeouts = self._pipeline, self._timeouts
         try:
             while pipeline.waiting or await self._has_next():
-                timeouts.is_answering = True
+                timeouts.is_busy = True
                 self._has_begun = False
                 message, body, _ = received = self._take()
                 try:
@@ -320,7 +320,7 @@ class ClientConnection(BaseProtocol):
     def eof_received(self) -> bool:
         """Keep serving a client that sends no more but may still read; return False to close the connection."""
         pipeline, transport = self._pipeline, self.transport
-        is_busy = self._timeouts.is_answering or pipeline.waiting or pipeline.malformed is not None
+        is_busy = self._timeouts.is_busy or pipeline.waiting or pipeline.malformed is not None
         if transport is None or self._receive is not None or not is_busy or not pipeline.end():
             return False
         if self._has_begun and self._stream_is_chunked is False:
@@ -345,7 +345,7 @@ class ClientConnection(BaseProtocol):
             self._receive(data)
             return
         pipeline, timeouts = self._pipeline, self._timeouts
-        if pipeline.is_closed or (self._is_ending and not timeouts.is_answering):
+        if pipeline.is_closed or (self._is_ending and not timeouts.is_busy):
             return
         is_found = pipeline.read(data)
         if pipeline.malformed is not None:
@@ -356,7 +356,7 @@ class ClientConnection(BaseProtocol):
             self._wake()
             if pipeline.is_full and not self._buffer_paused:
                 self._pause_reading_for_buffer()
-        if not (is_found or timeouts.is_answering):
+        if not (is_found or timeouts.is_busy):
             timeouts.head_began()
         elif timeouts.head_timer is not None:
             timeouts.stop_awaiting_head()

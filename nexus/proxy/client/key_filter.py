@@ -93,8 +93,9 @@ def _candidates(text: bytes) -> Iterator[bytes]:
                 value = part.partition(separator)[2]
                 if value:
                     yield value
-    if len(words) == len((b"Basic", b"dXNlcjprZXk=")) and words[0].lower() == b"basic":
-        yield from _user_and_password(words[1])
+    match words:
+        case [scheme, encoded] if scheme.lower() == b"basic":
+            yield from _user_and_password(encoded)
 
 
 def _user_and_password(encoded: bytes) -> Iterator[bytes]:

@@ -36,24 +36,21 @@ class Received(NamedTuple):
 class SizedBody:
     """A body of a known length, which may arrive in pieces."""
 
-    __slots__ = ("left", "payload")
+    __slots__ = ("_left", "is_whole", "payload")
 
     def __init__(self, payload: StreamReader, length: int) -> None:
         """Pass *length* bytes to *payload* as they arrive."""
         self.payload = payload
-        self.left = length
-        """Bytes that have not arrived yet."""
-
-    @property
-    def is_whole(self) -> bool:
-        return not self.left
+        self.is_whole = False
+        self._left = length
 
     def feed(self, data: bytes) -> bytes:
         """Pass on the part of *data* that belongs to the body; return what follows it."""
-        part = data[: self.left]
+        part = data[: self._left]
         self.payload.feed_data(part)
-        self.left -= len(part)
-        if not self.left:
+        self._left -= len(part)
+        if not self._left:
+            self.is_whole = True
             self.payload.feed_eof()
         return data[len(part) :]
 

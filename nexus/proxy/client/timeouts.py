@@ -19,7 +19,7 @@ class ClientTimeouts:
         "_keepalive_s",
         "_loop",
         "head_timer",
-        "is_answering",
+        "is_busy",
         "is_head_begun",
     )
 
@@ -35,7 +35,7 @@ class ClientTimeouts:
         """Runs while the first head is awaited, or a head is incomplete."""
         self._idle_timer: asyncio.TimerHandle | None = None
         self._idle_since = 0.0
-        self.is_answering = False
+        self.is_busy = False
         self.is_head_begun = False
         """Whether a head is incomplete."""
 
@@ -63,7 +63,7 @@ class ClientTimeouts:
 
     def rest(self) -> None:
         """Note that no request is served any more."""
-        self.is_answering = False
+        self.is_busy = False
         self._idle_since = self._loop.time()
 
     def head_began(self) -> None:
@@ -83,13 +83,13 @@ class ClientTimeouts:
 
     def _give_up_head(self) -> None:
         self.head_timer = None
-        if not self.is_answering:
+        if not self.is_busy:
             self._give_up()
 
     def _give_up_if_idle(self) -> None:
         # One timer serves all requests of a connection: it is restarted here if the connection was used meanwhile.
         now, keepalive_s = self._loop.time(), self._keepalive_s
-        if self.is_answering or (self.is_head_begun and keepalive_s):
+        if self.is_busy or (self.is_head_begun and keepalive_s):
             self._idle_timer = self._loop.call_at(now + max(keepalive_s, MIN_CHECK_S), self._give_up_if_idle)
         elif now - self._idle_since < keepalive_s:
             self._idle_timer = self._loop.call_at(self._idle_since + keepalive_s, self._give_up_if_idle)
