@@ -8,64 +8,7 @@ import msgspec
 from nexus.domain.request import Endpoint, Requirements, TokenUsage
 from nexus.errors import RequestError
 from nexus.wire.streams.event import Event
-from nexus.wire.streams.event_buffer import EventRoom
-
-
-class StreamScan(Protocol):
-    """Watches one streamed answer, without changing a byte of it.
-
-    It takes the body in pieces of any size and returns whole events, so that the client never gets half of one. This is
-    the hot path: a call for a block of events costs about a microsecond and decodes nothing.
-    """
-
-    has_content: bool
-    """Whether an event returned so far has content: not a comment, a ping, a role or another lifecycle event."""
-    has_error: bool
-    """Whether an event returned so far is an error."""
-    data_blocks: int
-    """Incremented by each call that returns an event other than a comment, for the idle deadline."""
-
-    def feed(self, data: bytes) -> bytes:
-        """Return the events that are complete now, byte for byte; the rest is buffered.
-
-        :raises EventTooLargeError: an event is longer than its room allows.
-        """
-
-    def bound(self, room: EventRoom) -> None:
-        """Let *room* bound the incomplete event, instead of the default for a single stream."""
-
-    def listen(self, tell: Callable[[str], None]) -> None:
-        """Call *tell* with the text of each event that :meth:`feed` returns.
-
-        Must be called before the first :meth:`feed`. Every event is then decoded, so use it only if needed.
-        """
-
-    def show(self, see: Callable[[Event], None]) -> None:
-        """Call *see* with each event that :meth:`feed` returns; under the same conditions as :meth:`listen`."""
-
-    def is_finished(self) -> bool:
-        """Whether the events returned so far end a complete answer."""
-
-    def closing(self) -> bytes:
-        """Return what a complete answer lacks at the end of its stream, such as ``data: [DONE]``; usually empty."""
-
-    def failure(self, code: str, message: str) -> bytes:
-        """Return the error event that ends this answer in place of what the backend did not send."""
-
-    def first_error(self) -> tuple[int, bytes] | None:
-        """Return HTTP status and body of the error that was the first event; None when it was no error."""
-
-    def error_in_rest(self) -> tuple[int, bytes] | None:
-        """Return the same at the end of the stream, if its only event is an error without its final line ends."""
-
-    def release(self) -> None:
-        """Drop the incomplete event: nothing more will be fed."""
-
-    def usage(self) -> TokenUsage | None:
-        """Return the last reported usage, never a sum; None when there was none."""
-
-    def estimated_tokens(self) -> int:
-        """Estimate the tokens of the answer so far, by its events and their size."""
+from nexus.wire.streams.scan import StreamScan
 
 
 class Collector(Protocol):

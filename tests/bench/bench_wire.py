@@ -6,9 +6,9 @@ from time import perf_counter
 
 import msgspec
 
-from nexus.wire.protocol import StreamScan
 from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
 from nexus.wire.requests.model_field import replace_model
+from nexus.wire.streams.scan import StreamScan
 
 ROUNDS = 15
 LONGEST_S = 0.05

@@ -7,8 +7,9 @@ from typing import Final
 import msgspec
 
 from nexus.domain.request import Endpoint
-from nexus.wire.protocol import StreamScan, WireProtocol
+from nexus.wire.protocol import WireProtocol
 from nexus.wire.responses.nature import ExpectedFormat, Nature
+from nexus.wire.streams.scan import StreamScan
 
 DOCUMENT_TYPE: Final = b"application/json"
 

@@ -32,8 +32,8 @@ from nexus.proxy.upstream.response_parser import NOT_MODIFIED
 from nexus.routing.decision import Reject, Reserved, Saturated
 from nexus.routing.rejections import REST_ON_PROBES, overload, saturation
 from nexus.routing.router import Routing
-from nexus.wire.protocol import StreamScan
 from nexus.wire.responses.nature import ExpectedFormat
+from nexus.wire.streams.scan import StreamScan
 
 log = structlog.get_logger("nexus.proxy")
 

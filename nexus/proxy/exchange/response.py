@@ -14,9 +14,10 @@ from nexus.proxy.exchange.expected_response import DOCUMENT_TYPE, ExpectedRespon
 from nexus.proxy.exchange.response_memory import MAX_HELD_BYTES, UNCOUNTED_BYTES, MemoryShare
 from nexus.proxy.upstream.connection import UpstreamConnection
 from nexus.proxy.upstream.response_parser import WITHOUT_BODY, HeaderList, ResponseHead
-from nexus.wire.protocol import Collector, StreamScan
+from nexus.wire.protocol import Collector
 from nexus.wire.responses.nature import Label, Nature, error_in, nature_of
 from nexus.wire.streams.event_buffer import EventTooLargeError
+from nexus.wire.streams.scan import StreamScan
 
 if TYPE_CHECKING:
     from nexus.proxy.exchange.relay import StreamRelay

@@ -11,7 +11,8 @@ from nexus.wire.anthropic.stream import CompletionScan, MessageScan
 from nexus.wire.anthropic.text import text_of
 from nexus.wire.anthropic.usage import usage_of
 from nexus.wire.documents import is_whole
-from nexus.wire.protocol import StreamScan, WireProtocol
+from nexus.wire.protocol import WireProtocol
+from nexus.wire.streams.scan import StreamScan
 
 ENDPOINTS: Final = (
     Endpoint("anthropic.messages", "anthropic", "/v1/messages"),

@@ -11,13 +11,13 @@ from nexus.wire.anthropic.usage import read_usage
 from nexus.wire.documents import read
 from nexus.wire.errors.status import status_of
 from nexus.wire.streams.event import Event, Purpose
-from nexus.wire.streams.scan import EventScan
+from nexus.wire.streams.scan import StreamScan
 from nexus.wire.streams.sse import SSEFraming
 
 LIFECYCLE: Final = frozenset({"ping", "message_start", "content_block_start"})
 
 
-class MessageScan(EventScan):
+class MessageScan(StreamScan):
     """Named events, the last of them ``message_stop``."""
 
     __slots__ = ("_prompt_tokens",)

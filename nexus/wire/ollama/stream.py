@@ -12,10 +12,10 @@ from nexus.wire.ollama.usage import usage_of
 from nexus.wire.responses.nature import error_in
 from nexus.wire.streams.event import Event, Purpose
 from nexus.wire.streams.ndjson import LineFraming
-from nexus.wire.streams.scan import EventScan
+from nexus.wire.streams.scan import StreamScan
 
 
-class AnswerScan(EventScan):
+class AnswerScan(StreamScan):
     """Lines of JSON, the last of them with ``done``."""
 
     __slots__ = ()

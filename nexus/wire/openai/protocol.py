@@ -15,7 +15,8 @@ from nexus.wire.openai.media_stream import MediaScan, NativeScan
 from nexus.wire.openai.responses_stream import ResponsesScan
 from nexus.wire.openai.text import text_of
 from nexus.wire.openai.usage import usage_of
-from nexus.wire.protocol import StreamScan, WireProtocol
+from nexus.wire.protocol import WireProtocol
+from nexus.wire.streams.scan import StreamScan
 
 ENDPOINTS: Final = (*ASKING, *KEEPING)
 

@@ -11,13 +11,13 @@ from nexus.wire.errors.status import status_of
 from nexus.wire.openai.text import text_in_event
 from nexus.wire.openai.usage import usage_of
 from nexus.wire.streams.event import Event
-from nexus.wire.streams.scan import EventScan
+from nexus.wire.streams.scan import StreamScan
 from nexus.wire.streams.sse import SSEFraming
 
 DONE: Final = b"[DONE]"
 
 
-class OpenAIScan(EventScan):
+class OpenAIScan(StreamScan):
     """Server-sent events with a usage and errors in OpenAI's format."""
 
     __slots__ = ()
