@@ -444,7 +444,7 @@ PLUGINS = Row(
             (
                 Query(f"max by (billing_month) (nexus_budget_spending_usd{{{JOB}}})", "spent in {{billing_month}}"),
                 Query(f"max(nexus_budget_limit_usd{{{JOB}}})", "limit"),
-                summed("nexus_budget_reserved_usd", JOB, "reserved for what is under way"),
+                summed("nexus_budget_reserved_usd", JOB, "reserved for running requests"),
             ),
         ),
         Panel(

@@ -58,7 +58,7 @@ def gauges(budget: Budget, config: BudgetConfig) -> Iterable[Measure]:
         yield _gauge("utilization_percent", "Spending in percent of the limit.", float(terms.percent(spent)), month)
         status = STATUS_NUMBERS[terms.status(spent)]
         yield _gauge("status", "0: normal, 1: soft limit reached, 2: hard limit reached.", status, month)
-    yield _gauge("reserved_usd", "US dollars that this process holds for what is under way.", float(book.reserved_usd))
+    yield _gauge("reserved_usd", "US dollars that this process has reserved.", float(book.reserved_usd))
     yield _gauge("allowance_usd", "US dollars that this process has drawn ahead.", float(book.drawn_usd))
     yield _gauge(
         "ledger_reachable", "1: the common ledger can be read and written, 0: not.", budget.ledger_health.is_good()

@@ -76,12 +76,12 @@ class FakeApi:
         self.say(json.dumps({"type": "BOOKMARK", "object": marked}).encode() + b"\n")
 
     def say(self, text):
-        """Send *text* to whoever watches."""
+        """Send *text* to all watches."""
         for _, _, queue in self._watchers.values():
             queue.put_nowait(text)
 
     def expire(self):
-        """Tell whoever watches that what it watches from is too old."""
+        """End all watches because their version is too old."""
         status = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version"}
         self.say(json.dumps({"type": "ERROR", "object": status}).encode() + b"\n")
         self.end_watches()
