@@ -66,7 +66,7 @@ class HostsDiscoverer(Discoverer):
         taken: set[tuple[str, int]] = set()
         distinct: Ports = {}
         for place, port in self.ports.items():
-            at = {(address, port.port) for address in self._addresses.get(port.host, (port.host,))}
+            at = {(address, port.port) for address in self._addresses_of(port)}
             if port.kind is None or taken.isdisjoint(at):
                 distinct[place] = port
                 taken |= at if port.kind is not None else set()
@@ -74,12 +74,11 @@ class HostsDiscoverer(Discoverer):
 
     def places(self) -> set[tuple[str, int]]:
         """Return the addresses and ports of all servers that were found."""
-        return {
-            (address, port.port)
-            for port in self.ports.values()
-            if port.kind is not None
-            for address in self._addresses.get(port.host, (port.host,))
-        }
+        servers = (port for port in self.ports.values() if port.kind is not None)
+        return {(address, port.port) for port in servers for address in self._addresses_of(port)}
+
+    def _addresses_of(self, port: OpenPort) -> tuple[str, ...]:
+        return self._addresses.get(port.host, (port.host,))
 
     async def _look_up(self, name: str) -> None:
         try:
@@ -94,7 +93,7 @@ class HostsDiscoverer(Discoverer):
         self._addresses[name] = () if is_refused else addresses
 
     async def _look(self, port: OpenPort) -> None:
-        addresses = self._addresses.get(port.host, (port.host,))
+        addresses = self._addresses_of(port)
         if not addresses:
             port.close()
             return
