@@ -1,4 +1,4 @@
-"""Install what plugins/ holds beside the Nexus that this interpreter has; ``--oldest NAME``: one, on its oldest ground.
+"""Install the plugins into this interpreter's environment; ``--oldest NAME``: one, with its oldest requirements.
 
 What a plugin requires beside Nexus comes from the index.
 
@@ -35,17 +35,17 @@ def main(words):
 
 
 def fetch(requirements):
-    """Install what the index has."""
+    """Install requirements from the index."""
     subprocess.run([sys.executable, "-m", "pip", "install", "-q", *sorted(requirements)], check=True)
 
 
 def lowest(folder):
-    """Return each requirement pinned to its lower bound, which it must have."""
+    """Return each requirement pinned to its lower bound, which is mandatory."""
     return [re.sub(r"^([\w-]+)>=([\d.]+).*$", r"\1==\2", line) for line in required(folder)]
 
 
 def required(folder):
-    """Return each requirement of a plugin."""
+    """Return the requirements of a plugin."""
     setup = configparser.ConfigParser()
     setup.read(folder / "setup.cfg")
     return [line for line in setup["options"]["install_requires"].splitlines() if line]

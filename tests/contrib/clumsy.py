@@ -1,4 +1,4 @@
-"""A plugin that fails and dawdles wherever it is asked, so that what is counted of that can be seen."""
+"""A plugin that fails and is slow in every hook, so that all metrics of plugins have values."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ TOO_LONG_S = 0.06
 
 
 class Broken(Reconciler):
-    """Fails, and may."""
+    """Fails, and is skipped."""
 
     name = "clumsy-broken"
     priority = 900
@@ -24,7 +24,7 @@ class Broken(Reconciler):
 
 
 class Slow(Reconciler):
-    """Only observes, by the configuration, and keeps everybody waiting for it."""
+    """Only observes, by configuration, and is slow."""
 
     name = "clumsy-slow"
     priority = 901
@@ -37,7 +37,7 @@ class Slow(Reconciler):
 
 
 class Gullible(Discoverer):
-    """Believes in a server that is not there."""
+    """Finds a server that does not exist."""
 
     name = "clumsy"
     needs_approval = True

@@ -1,4 +1,4 @@
-"""Follows a Dockerfile as a builder and a container runtime would, on a machine that stands in for the image."""
+"""Executes a Dockerfile on a scratch machine, as a builder and a container runtime would."""
 
 import fnmatch
 import json
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 
 class Image:
-    """What the Dockerfile makes of the machine, and how a container of it is run."""
+    """The image that a Dockerfile builds, and its containers."""
 
     def __init__(self, machine, context, dockerfile):
         self.machine = machine
@@ -24,25 +24,25 @@ class Image:
             getattr(self, f"_{name.lower()}")(rest)
 
     def copied(self, source):
-        """Return the files below *source* that the builder is given, relative to it."""
+        """Return the files of the build context under *source*, relative to it."""
         base = self.context / source
         files = [base] if base.is_file() else [path for path in base.rglob("*") if path.is_file()]
         return [path for path in files if not _is_ignored(str(path.relative_to(self.context)), self._ignored)]
 
     def run(self, *words, environ=None):
-        """Run a container to its end; *words* in the place of CMD."""
+        """Run a container to its end, with *words* in place of CMD."""
         command = [*self.entrypoint, *(words or self.words)]
         return self.machine.run(command, user=self.user, cwd=self.folder, environ=environ)
 
     @contextmanager
     def started(self, **environ):
-        """Run a container until the end of the block."""
+        """Run a container for the duration of the block."""
         command = [*self.entrypoint, *self.words]
         with self.machine.started(command, user=self.user, cwd=self.folder, environ=environ) as process:
             yield process
 
     def health(self):
-        """Return what the health check ends with."""
+        """Return the exit code of the health check."""
         return self.machine.run(self.health_check, user=self.user, cwd=self.folder).returncode
 
     def _from(self, rest):
@@ -52,7 +52,7 @@ class Image:
         flags = dict(flag.removeprefix("--").split("=") for flag in rest.split() if flag.startswith("--"))
         source, target = (word for word in rest.split() if not word.startswith("--"))
         if "from" in flags:
-            # The stages share the machine: what one has made is where the next one wants it.
+            # The stages share the machine, so COPY --from has nothing to do.
             assert source == target
             assert self.machine.path(source).exists()
             return
@@ -91,13 +91,13 @@ class Image:
 
 
 def instructions(dockerfile):
-    """Return each instruction of the text *dockerfile* with what follows it."""
+    """Return the instructions of *dockerfile* with their arguments."""
     lines = re.sub(r"^#.*\n", "", dockerfile, flags=re.MULTILINE).replace("\\\n", "").splitlines()
     return [tuple(line.split(None, 1)) for line in lines if line.strip()]
 
 
 def container_of(command, environ):
-    """Return what a ``docker run`` asks for: its mounts, variables, ports and the words after the image's name."""
+    """Return the mounts, variables, ports and arguments of a ``docker run``."""
     words = shlex.split(command)
     assert words[:2] == ["docker", "run"], command
     asked = {"-v": [], "-e": [], "-p": [], "--name": []}
@@ -112,7 +112,7 @@ def container_of(command, environ):
 
 
 def _is_ignored(path, patterns):
-    """Whether *path* is left out: the last pattern that fits decides, and one for a folder is for what is in it."""
+    """Whether *path* is excluded: the last matching pattern decides, and a folder matches all files in it."""
     ignored = False
     parts = path.split("/")
     prefixes = ["/".join(parts[: n + 1]) for n in range(len(parts))]

@@ -1,11 +1,11 @@
-"""Reads a query as far as is needed to say what is wrong with it: names, labels, and what is done with counters."""
+"""Parses PromQL queries far enough to check metric names, labels and the use of counters."""
 
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
 TARGET = frozenset({"job", "instance"})
-"""The labels that Prometheus gives to whatever it scrapes."""
+"""The labels that Prometheus adds to every series."""
 RATES = frozenset({"rate", "increase", "irate", "resets"})
 GROUPINGS = frozenset({"by", "without", "on", "ignoring", "group_left", "group_right"})
 WORDS = frozenset({"and", "or", "unless", "bool", "offset"})
@@ -13,25 +13,25 @@ TOKEN = re.compile(r'"[^"]*"|[a-zA-Z_:][\w:]*|[\d.]\w*|\[[^\]]*\]|=~|!~|!=|==|>=
 
 
 class Family(NamedTuple):
-    """What is known of the samples of one name."""
+    """The type and labels of one metric."""
 
     type: str
     labels: frozenset[str]
 
 
 class Selector(NamedTuple):
-    """A metric, as a query asks for it."""
+    """A metric in a query."""
 
     name: str
     labels: frozenset[str]
-    """Those that it is chosen by."""
+    """The labels of its selector."""
     is_range: bool
     within: tuple[str, ...]
-    """The functions around it, the innermost last."""
+    """The functions around it, innermost last."""
 
 
 class Query:
-    """One query, taken apart."""
+    """A parsed query."""
 
     def __init__(self, expr: str) -> None:
         self.expr = expr
@@ -71,14 +71,14 @@ class Query:
         self.selectors.append(Selector(name, labels, is_range, within))
 
     def _labels(self, end: str) -> frozenset[str]:
-        """Take the tokens up to *end*, and return the names among them."""
+        """Consume the tokens up to *end*, and return the names among them."""
         stop = self._tokens.index(end)
         taken, self._tokens = self._tokens[:stop], self._tokens[stop + 1 :]
         return frozenset(token for token in taken if re.fullmatch(r"[a-zA-Z_]\w*", token))
 
 
 def complaints(expr: str, known: Mapping[str, Family]) -> list[str]:
-    """Return what is wrong with *expr*, where *known* is all that there is."""
+    """Return the errors of *expr*, given the *known* metrics."""
     query = Query(expr)
     found = [] if query.selectors else ["it asks for nothing"]
     for selector in query.selectors:
@@ -99,7 +99,7 @@ def _misuse(selector: Selector, family: Family, query: Query) -> list[str]:
     is_rated = selector.is_range and bool(selector.within) and selector.within[-1] in RATES
     if is_rated and not counts:
         return [f"{name} is a {family.type}, whose rate says nothing"]
-    # "unless … offset" asks whether there is such a series, not for its value.
+    # "unless … offset" tests whether a series exists, and does not use its value.
     if counts and not is_rated and "offset" not in query.expr:
         return [f"{name} is a {family.type}, which says something only as a rate"]
     if "histogram_quantile" in selector.within:

@@ -1,4 +1,4 @@
-"""A machine to set up: its own /etc, /opt, /var and network, on which a page is followed word by word.
+"""A scratch machine with its own /etc, /opt, /var and network, on which the steps of a page are executed.
 
 Linux namespaces make it, so only root can; the programs of this machine and the interpreter of the tests are there
 under their own paths, and any user can run them. What an installer would fetch is copied from the packages of the
@@ -26,13 +26,13 @@ PACKAGES = "/stand-ins/packages"
 PROBE = "import http.client as h; h.HTTPConnection('127.0.0.1', {port}, timeout=1).connect()"
 
 PIP = """#!/bin/sh
-# Stands in for pip: what it would fetch is there already, in the packages of the tests.
+# Stands in for pip: the packages are installed already.
 set -e
 echo "pip $*" >> /stand-ins/log
 test "$1" = install
 """
 PYTHON = """#!/bin/sh
-# The interpreter of the tests; a venv that it makes finds their packages.
+# The interpreter of the tests; a venv that it creates finds their packages.
 if [ "$1 $2" = "-m venv" ]; then
     {python} -m venv --without-pip "$3" && cp /stand-ins/site.pth "$3"/lib/python*/site-packages/
     cp /stand-ins/pip "$3/bin/pip"
@@ -43,13 +43,13 @@ fi
 exec {python} "$@"
 """
 RECORDED = """#!/bin/sh
-# Stands in for a program that talks to a daemon: only what it was asked is kept.
+# Stands in for a program that talks to a daemon: it only records its arguments.
 echo "{name} $*" >> /stand-ins/log
 """
 
 
 def why_not():
-    """Return why there can be no such root here, None when there can."""
+    """Return why no scratch machine can be set up here; None if it is possible."""
     if os.geteuid() != 0:
         return "only root can make namespaces and change to another user"
     if missing := [name for name in ("unshare", "nsenter", "setpriv", "mount", "ip") if shutil.which(name) is None]:
@@ -67,7 +67,7 @@ class ScratchRoot:
         self._holder = holder
 
     def path(self, name):
-        """Return where the file *name* of the machine is for the tests."""
+        """Return the path of the machine's file *name* outside of the machine."""
         return self.root / str(name).lstrip("/")
 
     def write(self, name, text, mode=0o644):
@@ -78,7 +78,7 @@ class ScratchRoot:
         path.chmod(mode)
 
     def command(self, words, *, user=None, cwd="/", umask=0o022):
-        """Return *words* as a command that runs on the machine, as *user* (uid, gid) without any capability."""
+        """Return the command that runs *words* on the machine as *user* (uid, gid), without capabilities."""
         inside = ["nsenter", "--target", str(self._holder), "--mount", "--net", "--pid", "--root"]
         inside += ["env", "--chdir=/"]
         dropped = [] if user is None else [
@@ -103,14 +103,14 @@ class ScratchRoot:
         )
 
     def sh(self, script, **options):
-        """Run a script as a careful person would, who stops at the first error; return what it prints."""
+        """Run a script up to its first error, and return its output."""
         done = self.run(["sh", "-euc", script], **options)
         assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
         return done.stdout
 
     @contextmanager
     def started(self, words, *, environ=None, log="/run/log", **options):
-        """Run *words* until the end of the block, and end them with SIGTERM."""
+        """Run *words* for the duration of the block, and end them with SIGTERM."""
         log_file = self.path(log)
         with log_file.open("wb") as output:
             process = subprocess.Popen(
@@ -128,12 +128,12 @@ class ScratchRoot:
                 process.wait(20)
 
     def kill(self, process, number=signal.SIGTERM):
-        """Send a signal to what *process* runs on the machine."""
+        """Send a signal to the command of *process* on the machine."""
         (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         os.kill(int(child), number)
 
     def wait_for_port(self, process, port=8000, within_s=30.0):
-        """Wait until something listens on *port*; raise AssertionError when *process* ends before."""
+        """Wait until *port* accepts connections. Raise AssertionError if *process* ends before."""
         deadline = time.monotonic() + within_s
         while self.run([sys.executable, "-c", PROBE.format(port=port)]).returncode != 0:
             assert process.poll() is None, f"it ended with {process.returncode}:\n{process.log()}"
@@ -141,12 +141,12 @@ class ScratchRoot:
             time.sleep(0.1)
 
     def asked(self):
-        """Return what the stand-ins were asked."""
+        """Return the arguments that the stand-ins recorded."""
         return self.path("/stand-ins/log").read_text().splitlines()
 
 
 def copy_packages(folder):
-    """Copy what pip would install for Nexus and its plugins into *folder*, for any user to read."""
+    """Copy the distributions of Nexus, its plugins and their requirements into *folder*, readable by any user."""
     folder.mkdir(parents=True)
     installed = {canonicalize_name(found.name): found for found in metadata.distributions()}
     wanted = [name for name in installed if name.startswith("nexus-proxy")]
@@ -165,11 +165,11 @@ def copy_packages(folder):
 
 
 def _files(distribution):
-    """Yield each file of a distribution, with its place below ``site-packages``."""
+    """Yield each file of a distribution, with its path in ``site-packages``."""
     origin = json.loads(distribution.read_text("direct_url.json") or "{}")
     editable = origin.get("dir_info", {}).get("editable", False)
     for each in distribution.files or ():
-        # An installation in place has nothing here but its metadata; commands lie outside.
+        # An editable installation has only metadata here; commands are outside.
         if ".." not in each.parts and (not editable or each.parts[0].endswith(".dist-info")):
             yield each.locate(), each
     if editable:
@@ -182,7 +182,7 @@ def _files(distribution):
 
 @contextmanager
 def scratch_root(folder, repository, packages):
-    """Give a machine in *folder*, which is empty.
+    """Create a machine in the empty *folder*.
 
     :param repository: the source tree, which root can read there.
     :param packages: what :func:`copy_packages` has filled.
@@ -213,7 +213,7 @@ def scratch_root(folder, repository, packages):
 
 
 def _interpreter(repository):
-    """Return the folders of the interpreter of the tests, each but those that lie in another."""
+    """Return the folders of the interpreter, without nested ones."""
     wanted = {str(Path(name).resolve()) for name in (sys.base_prefix, sys.prefix, *sys.path) if Path(name).is_dir()}
     outer = [str(repository)]
     for name in sorted(wanted):

@@ -1,4 +1,4 @@
-"""Runs a unit of systemd as systemd would, as far as the unit decides what the service may read, write and use."""
+"""Runs a systemd unit as systemd would, with the unit's restrictions on files and resources."""
 
 import os
 import shlex
@@ -7,12 +7,12 @@ import socket
 from contextlib import contextmanager
 
 DYNAMIC_USER = 61_234, 61_234
-"""As systemd gives them out: in no list of users."""
+"""A dynamic user of systemd, which is not in /etc/passwd."""
 SPECIFIERS = {"%S": "/var/lib", "%t": "/run", "%d": "/run/credentials/{name}.service"}
 
 
 class Unit:
-    """The unit *name*, as its file in /etc/systemd/system says, with what ``systemctl edit`` has added."""
+    """The unit *name*: its file in /etc/systemd/system, and its drop-ins."""
 
     def __init__(self, machine, name):
         self.machine = machine
@@ -30,12 +30,12 @@ class Unit:
 
     @property
     def gives_up_at(self):
-        """The exit codes after which the service is not started again."""
+        """The exit codes after which the service is not restarted."""
         return {int(code) for code in self.one("RestartPreventExitStatus").split()}
 
     @contextmanager
     def started(self):
-        """Start it, and stop it at the end; :attr:`told` has what it tells systemd."""
+        """Run the service for the duration of the block; :attr:`told` has its notifications."""
         assert self.one("DynamicUser") == "yes"
         environ = {}
         for key, variable, parent in (
@@ -65,15 +65,15 @@ class Unit:
                 address.unlink()
 
     def told(self):
-        """Wait for what it tells systemd next."""
+        """Wait for its next notification to systemd."""
         return self._manager.recv(4096).decode()
 
     def command(self, key):
-        """Return what the unit runs for a reload, of the process that runs."""
+        """Return the command with which the unit reloads the running process."""
         return shlex.split(self.one(key))
 
     def main_pid(self):
-        """Return the process, as the machine numbers it."""
+        """Return the process id inside of the machine."""
         (found,) = self.machine.sh(f"pgrep -u {DYNAMIC_USER[0]} -f {shlex.split(self.one('ExecStart'))[0]}").split()
         return found
 

@@ -1,4 +1,4 @@
-"""Asks with litellm in a process of its own, where its import, long and full of warnings, disturbs no other test.
+"""Sends requests with litellm in a separate process, because its import is slow and causes warnings.
 
 Each line of the input is a question as JSON; each line of the output says what was raised.
 """
@@ -17,7 +17,7 @@ litellm.telemetry = False
 
 
 def raised(question: dict[str, Any]) -> dict[str, Any]:
-    """Ask, and return what was raised; nothing of an answer."""
+    """Send a request, and return the exception that it raised, if any."""
     try:
         answer = litellm.completion(
             messages=[{"role": "user", "content": "hello there"}],
@@ -28,7 +28,7 @@ def raised(question: dict[str, Any]) -> dict[str, Any]:
             **question,
         )
         list(answer)
-    except Exception as exc:  # noqa: BLE001 - which one it is, is the question
+    except Exception as exc:  # noqa: BLE001 - the test checks its type
         classes = [cls.__name__ for cls in type(exc).__mro__]
         return {"classes": classes, "status": getattr(exc, "status_code", None), "text": str(exc)}
     return {"classes": [], "status": None, "text": ""}

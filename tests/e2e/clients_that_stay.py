@@ -1,4 +1,4 @@
-"""Clients of one library that ask again and again, each on a connection that it keeps, until SIGTERM.
+"""Clients of one library that send requests until SIGTERM, each on a persistent connection.
 
 Asks by POST, which no library repeats by itself. Prints what became of the requests as one line of JSON.
 """
@@ -17,12 +17,12 @@ import requests
 LONGEST_PAUSE_S = 0.02
 PAUSE_WHILE_REFUSED_S = 0.1
 STREAMED = 0.1
-"""Share of the requests; streams take a while."""
+"""The share of streamed requests, which take longer."""
 DONE = b"data: [DONE]\n\n"
 
 
 class Tally:
-    """Counts what became of the requests of all clients."""
+    """Counts the results of all requests."""
 
     def __init__(self):
         self.asked = self.refused = 0
@@ -30,20 +30,20 @@ class Tally:
         self.is_over = False
 
     def begin(self):
-        """Return a body to send."""
+        """Return the body of a request."""
         self.asked += 1
         is_stream = random.random() < STREAMED
         messages = [{"role": "user", "content": "hi"}]
         return {"model": "slow" if is_stream else "fast", "messages": messages, "stream": is_stream}
 
     def answered(self, body, status, answer):
-        """Note an answer, and return how long to wait before the next request."""
+        """Count a response, and return the pause before the next request."""
         if status != 200 or (body["stream"] and not answer.endswith(DONE)):
             self.lost.append(f"status {status}: {answer[-200:]}")
         return random.random() * LONGEST_PAUSE_S
 
     def failed(self, exc):
-        """Note that there was no answer, and return how long to wait before the next request."""
+        """Count a failure, and return the pause before the next request."""
         if isinstance(exc, aiohttp.ClientConnectorError | httpx.ConnectError) or "refused" in str(exc):
             self.refused += 1
         else:

@@ -1,4 +1,4 @@
-"""A started proxy whose whole fleet is found: by DNS, by mDNS, and in Kubernetes, while each of these misbehaves."""
+"""A proxy that discovers its whole fleet, by DNS, mDNS and Kubernetes, while each of these misbehaves."""
 
 import contextlib
 import importlib.util
@@ -28,9 +28,9 @@ from tests.support.process import run_nexus
 FAKE_API = Path(__file__).parents[3] / "plugins/kubernetes/tests/fake_api.py"
 HAS_NETWORK = bool(own_addresses())
 SPARE_FILES = 12
-"""Connections that are kept, and a resolver that is first used during the tests."""
+"""Room for pooled connections and for a resolver that is first used during the tests."""
 SHARED, LONELY = "llama3", "lonely"
-"""A model that a well server has too, and one that the faulty server alone has."""
+"""A model on two servers, and one on the faulty server alone."""
 
 if not all(map(importlib.util.find_spec, ("nexus_kubernetes", "kubernetes_asyncio"))):
     collect_ignore_glob = ["test_*.py"]
@@ -179,7 +179,7 @@ class Zone(BaseResolver):
 
 
 class Cluster:
-    """Pods on this machine, each in a slice of its own."""
+    """Pods on loopback addresses, each in its own endpoint slice."""
 
     def __init__(self, fake_api, api, call):
         self._fake_api = fake_api
@@ -220,7 +220,7 @@ class Announcer:
 
 
 class Found:
-    """The proxy and what it finds."""
+    """A proxy and the servers that it can discover."""
 
     def __init__(self, nexus, zone, cluster, announcer, servers, friends):
         self.nexus = nexus
@@ -254,7 +254,7 @@ class Found:
 
     @contextlib.contextmanager
     def pod(self):
-        """Let the faulty server be found under a name that it has never had, so that nothing is held against it."""
+        """Announce the faulty server under a new name, which has no history of failures."""
         name = f"pod-{next(self._numbers)}"
         self.cluster.put(name, self.faulty.port)
         try:
@@ -265,7 +265,7 @@ class Found:
             self.cluster.delete(name)
 
     def held(self):
-        """Return which gauges show that something is under way."""
+        """Return the gauges of requests in flight that are not zero."""
         backends = {name: row["pending_requests"] for name, row in self.rows().items() if row["pending_requests"]}
         gauges = re.findall(
             r"^(nexus_requests_in_flight|nexus_queue_depth)\S* ([1-9]\S*)$", self.metrics(), re.MULTILINE
@@ -276,7 +276,7 @@ class Found:
         return ask(self.nexus.url, "/metrics").body.decode()
 
     def defects(self):
-        """Return the log lines that tell of a mistake, but for those of the finders that are meant to go wrong."""
+        """Return the log lines that mean a bug, without those of the discoverers that fail on purpose."""
         lines = self.nexus.log_lines()
         told = Counter(line["request_id"] for line in lines if line["event"] == "exchange_finished")
         return [
@@ -298,7 +298,7 @@ class Found:
 
 
 class Churn(threading.Thread):
-    """Until it is stopped, all that discovery relies on comes and goes."""
+    """Changes everything that discovery observes, until it is stopped."""
 
     def __init__(self, found, closed):
         super().__init__(name="churn")
@@ -369,7 +369,7 @@ def name_server():
 
 @contextlib.contextmanager
 def servers(**settings):
-    """Give a well server, a faulty one, two that announce themselves, one that a file lists, and one at a port."""
+    """Run a healthy server, a faulty one, two that announce themselves, one that a file lists, and one at a port."""
 
     def simulator(name, *models, **more):
         return Simulator(Settings(name=name, kind="vllm", models=models, **more, **settings))
@@ -397,7 +397,7 @@ def network():
 
 @contextlib.contextmanager
 def found_fleet(folder, fake_api, *, change=lambda text: text, arguments=(), is_reachable=True, **settings):
-    """Start a proxy with all discoverers on, and wait until it has found what is well.
+    """Start a proxy with all discoverers, and wait until it has found the healthy servers.
 
     :param change: of the text of the configuration.
     :param is_reachable: whether name servers and the API server answer.
@@ -442,14 +442,14 @@ def found_fleet(folder, fake_api, *, change=lambda text: text, arguments=(), is_
 
 @pytest.fixture
 def start_found(tmp_path, fake_api):
-    """Start a fleet of one test, of which nothing comes or goes by itself."""
+    """Return a function that starts a fleet without churn."""
     with contextlib.ExitStack() as running:
         yield lambda **options: running.enter_context(found_fleet(tmp_path, fake_api, **options))
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory, fake_api):
-    """Give a found fleet of which something comes or goes all the time; the tests of a module share it."""
+    """A fleet with constant churn, which the tests of a module share."""
     with found_fleet(tmp_path_factory.mktemp("found"), fake_api) as found:
         files_at_rest = found.open_files()
         churn = Churn(found, found.closed)
