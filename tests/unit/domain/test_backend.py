@@ -1,3 +1,7 @@
+"""The live counters of a backend."""
+
+import pytest
+
 from nexus.domain.backend import BackendLoad, moved_average
 
 
@@ -26,3 +30,19 @@ def test_probes_count_until_there_is_a_real_request():
     load.observe_request(400)
 
     assert load.latency_ms == 800
+
+
+def test_slots_are_acquired_and_released():
+    load = BackendLoad(in_flight=1)
+
+    load.acquire()
+    load.acquire()
+    load.release()
+
+    assert load.in_flight == 2
+
+
+@pytest.mark.parametrize("name", ["in_flight", "requests_total", "latency_ms", "is_latency_real", "probing", "models"])
+def test_a_counter_cannot_be_set_from_outside(name):
+    with pytest.raises(AttributeError):
+        setattr(BackendLoad(), name, 0)
