@@ -4,20 +4,12 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Protocol
 
-
-class Timer(Protocol):
-    """A scheduled call that can be cancelled, such as an ``asyncio.TimerHandle``."""
-
-    def cancel(self) -> None: ...
-
-
-Later = Callable[[float, Callable[[], None]], Timer]
+Later = Callable[[float, Callable[[], None]], asyncio.TimerHandle]
 """Calls a function after a number of seconds, as ``loop.call_later`` does."""
 
 
-def call_later(delay_s: float, call: Callable[[], None]) -> Timer:
+def call_later(delay_s: float, call: Callable[[], None]) -> asyncio.TimerHandle:
     """Schedule *call* on the running loop."""
     return asyncio.get_running_loop().call_later(delay_s, call)
 

@@ -1,5 +1,6 @@
 """Marks backends that refuse their configured credentials, so that they are shown and avoided for a while."""
 
+from asyncio import TimerHandle
 from collections.abc import Mapping
 from typing import Final
 
@@ -7,7 +8,7 @@ import structlog
 
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.error_codes import UpstreamFault
-from nexus.fleet.clock import Later, Timer, call_later
+from nexus.fleet.clock import Later, call_later
 from nexus.fleet.membership.registry import Registry
 
 log = structlog.get_logger("nexus.fleet")
@@ -34,7 +35,7 @@ class Misconfigurations:
     def __init__(self, registry: Registry, *, later: Later = call_later) -> None:
         self._registry = registry
         self._later = later
-        self.pauses: dict[str, Timer] = {}
+        self.pauses: dict[str, TimerHandle] = {}
         """By id, one for each marked backend."""
         self.forbidden: dict[str, int] = {}
         """By id, how often in a row a backend has responded with 403."""

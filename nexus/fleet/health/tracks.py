@@ -1,5 +1,6 @@
 """The breakers and the cooling periods of one backend: one track for the server, one for each failing model."""
 
+from asyncio import TimerHandle
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 
@@ -7,7 +8,6 @@ import msgspec
 
 from nexus.domain.backend import SEVERITY, Breaker
 from nexus.domain.model_load import MAX_TRACKED_MODELS
-from nexus.fleet.clock import Timer
 from nexus.fleet.health.breaker import BreakerState
 
 _UNTROUBLED = BreakerState()
@@ -17,8 +17,8 @@ class Track(msgspec.Struct, eq=False):
     """A breaker and its timers."""
 
     state: BreakerState = _UNTROUBLED
-    reopening: Timer | None = None
-    cooling: Timer | None = None
+    reopening: TimerHandle | None = None
+    cooling: TimerHandle | None = None
 
     def cancel_reopening(self) -> None:
         if self.reopening is not None:
