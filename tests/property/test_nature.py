@@ -89,7 +89,7 @@ ODD_JSON = st.recursive(
 
 
 class Connection:
-    """What an answer asks of the connection that it comes from."""
+    """What an answer requires of its connection."""
 
     def abandon(self):
         pass
@@ -122,7 +122,7 @@ def cut(body, cuts):
 
 
 def verdict(loop, path, content_type, pieces, *, is_stream):
-    """Say all that follows from an answer that comes in *pieces*."""
+    """Return everything that is decided about an answer that comes in *pieces*."""
     endpoint = ENDPOINTS[path]
     protocol = PROTOCOLS[endpoint.protocol]
     asked = ExpectedFormat(is_stream, endpoint.streams_by_default, endpoint.may_be_text)

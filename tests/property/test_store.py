@@ -27,7 +27,7 @@ STORES = pytest.mark.parametrize(
 
 
 def run(make, story):
-    """Run *story*, a coroutine function, with an opened store of its own."""
+    """Run *story*, a coroutine function, with a new open store."""
 
     async def opened():
         with tempfile.TemporaryDirectory() as folder:
@@ -76,6 +76,6 @@ def test_concurrent_additions_happen_one_after_the_other(make, amounts):
 
     totals = run(make, story)
 
-    # Positive amounts only grow a sum, so the totals in order of size are the one line in which they happened.
+    # Positive amounts only increase a sum, so sorting the totals gives the order in which they happened.
     steps = [after - before for before, after in pairwise([Decimal(0), *sorted(totals)])]
     assert sorted(steps) == sorted(amounts)

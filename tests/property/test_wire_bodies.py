@@ -108,7 +108,7 @@ def test_a_replaced_model_changes_no_other_byte(text, model):
 
 @st.composite
 def crowded_bodies(draw) -> bytes:
-    """Give objects of any members, the same name more than once among them, each written in any way."""
+    """Draw objects with any members, including duplicate names, each written in any way."""
     names = NAMES | st.sampled_from(["x", "\\ud800", "model"])
     members = draw(st.lists(st.tuples(names, VALUES | st.just({"model": "y"})), max_size=6))
     members.insert(draw(st.integers(0, len(members))), ("model", "alias"))
@@ -129,7 +129,7 @@ def test_any_body_that_is_understood_can_be_renamed_and_shown_or_is_refused(endp
     renamed = understood_or_refused(replace_model, body, "other")
     with_other = with_model(endpoint, b"application/json", body, "other")
 
-    # What cannot be read as a whole is left as it is, for others to refuse.
+    # A body that cannot be decoded is returned unchanged, to be refused later.
     assert understand(endpoint, with_other).model == ("alias" if with_other is body else "other")
     if isinstance(renamed, RequestError):
         assert renamed.status == 400

@@ -46,7 +46,7 @@ LINES = [
 
 @st.composite
 def event_streams(draw) -> bytes:
-    """Streams as WHATWG's test vectors have them: any line end, comments, several data lines, other fields."""
+    """Streams like WHATWG's test vectors: any line end, comments, several data lines, other fields."""
     end = draw(st.sampled_from(["\n", "\r\n", "\r"]))
     parts = [draw(st.sampled_from(["", "\ufeff"]))]
     for content in draw(st.lists(st.sampled_from(CONTENTS), max_size=8)):
@@ -65,7 +65,7 @@ def event_streams(draw) -> bytes:
 
 
 def watched(path, pieces):
-    """All that a scan tells of a stream that came in *pieces*."""
+    """Everything that a scan reports of a stream that came in *pieces*."""
     endpoint = ENDPOINTS[path]
     scan = PROTOCOLS[endpoint.protocol].open_stream(endpoint)
     given_back = b"".join(scan.feed(piece) for piece in pieces)
@@ -132,7 +132,7 @@ def test_events_are_what_a_plain_reader_finds(stream, cuts):
 
 
 def plainly_read(stream):
-    """The data of each event, line by line, as the specification has it."""
+    """The data of each event, read line by line as specified."""
     lines = stream.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")
     found, collected = [], []
     for line in lines[:-1]:

@@ -21,7 +21,7 @@ from nexus.domain.model_names import MAX_COMPARED, NameIndex, index_of, stem, un
         ("qwen3-32b-4bit", "qwen332b"),
         ("mistral-small-w4a16", "mistralsmall"),
         ("registry:5000/team/model", "model"),
-        # What only looks like a quantisation is the name.
+        # A name that only looks like a quantisation.
         ("phi-3-m", "phi3m"),
         ("awq", "awq"),
         ("q4", "q4"),

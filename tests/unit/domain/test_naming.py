@@ -27,7 +27,7 @@ def with_spellings(*models, name="mac"):
         ("LLaMA3.2", ("llama3.2:3b",)),
         ("phi4:14b", ("phi4",)),
         ("gemma:2b", ("gemma:latest",)),
-        # What a backend has is not second-guessed.
+        # A name that a backend has is exact.
         ("gemma", ("gemma",)),
         ("qwen3", ("qwen3",)),
         ("org/llama3.2", ("org/llama3.2",)),

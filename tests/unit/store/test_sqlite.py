@@ -121,7 +121,7 @@ async def test_a_check_beside_a_running_store_waits_for_no_lock(store, tmp_path)
 
 
 async def fails_alike(store, reason):
-    """Assert that *store* says *reason* when it is opened, and when it is checked."""
+    """Assert that *store* fails with *reason* when it is opened, and when it is checked."""
     for attempt in (store.check, store.open):
         with pytest.raises(StoreError) as refused:
             await attempt()
@@ -222,7 +222,7 @@ async def test_a_file_that_was_replaced_takes_nothing_more(store, tmp_path):
 
 
 def overwrite(path, content):
-    """Do what ``cp`` does: the file stays the same, its content does not."""
+    """Overwrite the content of a file, as ``cp`` does."""
     with path.open("r+b") as file:
         file.truncate(0)
         file.write(content)

@@ -11,7 +11,7 @@ JSON_ENDPOINTS = [endpoint for endpoint in ENDPOINTS.values() if endpoint.body =
 FORMS = [endpoint for endpoint in ENDPOINTS.values() if endpoint.body == "multipart"]
 CHATS = ("/v1/chat/completions", "/v1/responses", "/api/chat", "/v1/messages")
 UNMEASURED = ("openai.speech", "openai.tokenize", "openai.detokenize")
-"""Where the context of a model does not limit what it is given."""
+"""Endpoints whose prompts the context does not limit."""
 
 
 def understood(endpoint, body):

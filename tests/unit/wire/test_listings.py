@@ -61,9 +61,9 @@ def test_a_name_on_several_backends_has_one_row(fleet):
         (["m"], ["m:latest"], {"m": ["gpu-1", "mac"]}),
         (["M"], ["m:latest"], {"M": ["gpu-1", "mac"]}),
         (["m"], ["m:latest", "m:8b"], {"m": ["gpu-1", "mac"], "m:8b": ["mac"]}),
-        # Here two models are meant.
+        # These are two models.
         (["m"], ["m", "m:latest"], {"m": ["gpu-1", "mac"], "m:latest": ["mac"]}),
-        # By neither name both can be had.
+        # Neither name finds both models.
         (["m:latest"], ["m:8b"], {"m:8b": ["mac"], "m:latest": ["gpu-1"]}),
         ([], ["m:latest"], {"m:latest": ["mac"]}),
     ],

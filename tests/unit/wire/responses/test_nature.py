@@ -25,7 +25,7 @@ PRETTY = b'{\n  "error": {"message": "no"}\n}\n'
 LABELS_OF_TEXT = (Label.EVENTS, Label.LINES, Label.JSON, Label.TEXT, Label.PAGE, Label.NONE, Label.UNKNOWN)
 
 TABLE = [
-    # Events are events under every label but those of sound and pictures.
+    # Events are events under every label except those of audio and images.
     *((asked, label, start, Nature.EVENTS) for asked in ANY_JSON for label in LABELS_OF_TEXT
       for start in (b"data: {}\n\n", b"event: a\ndata", b"id: 1\n", b"retry: 1\n", b": ping\n\n", b"data:{",
                     b"\n\ndata: a", b"\xef\xbb\xbfdata: a", b"data\n")),
@@ -46,15 +46,15 @@ TABLE = [
       for start in (b"<!DOCTYPE html>", b"\n<html lang=", b"<?xml ver")),
     (PLAIN, Label.PAGE, b"404 not found", Nature.PAGE),
     (SPEECH, Label.PAGE, b"<p>", Nature.PAGE),
-    # What may be any text is not read as anything else unless its label says so.
+    # An answer that may be any text is text unless its label differs.
     *((SPEECH, Label.TEXT, start, Nature.DOCUMENT) for start in (b"data: a", b": a", b"<html", b"WEBVTT\n")),
     *((SPEECH, Label.UNKNOWN, start, Nature.OPAQUE) for start in (b": a", b"\x00\x01", b"RIFF")),
     (SPEECH, Label.EVENTS, b"data: {}\n\n", Nature.EVENTS),
     (ExpectedFormat(is_stream=True, may_be_text=True), Label.TEXT, b"data: {}\n\n", Nature.EVENTS),
-    # Sound and pictures may begin with anything.
+    # Audio and images may begin with anything.
     *((asked, Label.OPAQUE, start, Nature.OPAQUE) for asked in (*ANY_JSON, SPEECH)
       for start in (b"", b"data: a", b'{"a"', b"<html", b": a")),
-    # Anything else is what its label says.
+    # For anything else, the label decides.
     (STREAM, Label.EVENTS, b"hello", Nature.EVENTS),
     (PLAIN, Label.JSON, b'"hello"', Nature.DOCUMENT),
     (PLAIN, Label.JSON, b"datum", Nature.DOCUMENT),
