@@ -37,7 +37,7 @@ def command(chosen: Chosen, *, as_json: bool) -> None:
     try:
         loaded = chosen.load_quietly()
         blueprint = build_blueprint(loaded, load_plugins(loaded, chosen.plugin_files))
-        found = (*blueprint.warnings, *asyncio.run(_opened(blueprint)))
+        found = (*blueprint.warnings, *asyncio.run(_warnings_of_opening(blueprint)))
     except NexusError as exc:
         if as_json:
             print_json(Report(ok=False, error=str(exc)))
@@ -49,14 +49,14 @@ def command(chosen: Chosen, *, as_json: bool) -> None:
         print_json(report(blueprint, (*loaded.warnings, *found)))
         return
     click.echo(f"{blueprint.file}: ok")
-    for fact in _facts(blueprint):
+    for fact in _summary(blueprint):
         click.echo(f"  {fact}")
 
 
-async def _opened(blueprint: Blueprint) -> tuple[str, ...]:
+async def _warnings_of_opening(blueprint: Blueprint) -> tuple[str, ...]:
     """Open what a start would open, and return warnings. :raises NexusError: it fails."""
     warnings = (
-        *await _about_network(blueprint),
+        *await _mdns_warnings(blueprint),
         *await watched_file_warnings(blueprint),
         *await host_name_warnings(blueprint),
     )
@@ -70,7 +70,7 @@ async def _opened(blueprint: Blueprint) -> tuple[str, ...]:
     return warnings
 
 
-async def _about_network(blueprint: Blueprint) -> tuple[str, ...]:
+async def _mdns_warnings(blueprint: Blueprint) -> tuple[str, ...]:
     """Return a warning when mDNS is used and no announcement can reach this machine."""
     has_finders = bool(blueprint.contributions.discoverers())
     if not (blueprint.fleet.looks_around(has_finders=has_finders) and blueprint.fleet.discovery.mdns):
@@ -96,7 +96,7 @@ def _version_of_nexus(url: str) -> str | None:
         connection.close()
 
 
-def _facts(blueprint: Blueprint) -> Iterator[str]:
+def _summary(blueprint: Blueprint) -> Iterator[str]:
     config = blueprint.config
     names = ", ".join(backend.name for backend in config.backends)
     otherwise = ", or on another one if it is taken: nothing names one" if may_move_port(blueprint) else ""

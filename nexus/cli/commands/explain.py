@@ -77,7 +77,7 @@ def command(  # noqa: PLR0913 - its options
     question = _question(model, file, endpoint, _hints(headers), wanted)
     if offline and (target.url or target.api_key):
         raise click.UsageError("--offline does not ask a proxy; leave out --url and --api-key")
-    explanation, source = _answer(target, question, is_offline=offline)
+    explanation, source = _explanation(target, question, is_offline=offline)
     # The JSON has its source as a member.
     click.echo(source, err=as_json)
     if as_json:
@@ -117,7 +117,7 @@ def _hints(headers: tuple[str, ...]) -> dict[str, str]:
     return hints
 
 
-def _answer(target: Target, question: Question, *, is_offline: bool) -> tuple[Explanation, str]:
+def _explanation(target: Target, question: Question, *, is_offline: bool) -> tuple[Explanation, str]:
     """Return the explanation, and a sentence that names its source."""
     why = "as --offline says"
     if target.is_changed and not target.is_named and not is_offline:
@@ -134,23 +134,23 @@ def _answer(target: Target, question: Question, *, is_offline: bool) -> tuple[Ex
             if target.is_named:
                 raise
             why = str(exc)
-    return _from_here(target.chosen, question), f"looked at the fleet from here: {why}"
+    return _explained_here(target.chosen, question), f"looked at the fleet from here: {why}"
 
 
-def _from_here(chosen: Chosen, question: Question) -> Explanation:
+def _explained_here(chosen: Chosen, question: Question) -> Explanation:
     loaded = chosen.load_quietly()
     blueprint = build_blueprint(loaded, load_plugins(loaded, chosen.plugin_files))
     request = Request(
         id=str(uuid.uuid4()),
         endpoint=question.endpoint,
-        requirements=_understood(question),
+        requirements=_requirements(question),
         headers=question.hints,
         received_unix_s=time.time(),  # noqa: TID251 - the instant that stages are told
     )
-    return explain(blueprint.router, request, asyncio.run(_look(blueprint)), source="probes")
+    return explain(blueprint.router, request, asyncio.run(_probed_fleet(blueprint)), source="probes")
 
 
-def _understood(question: Question) -> Requirements:
+def _requirements(question: Question) -> Requirements:
     endpoint, body = question.endpoint, question.body
     try:
         if endpoint.body == "multipart":
@@ -160,7 +160,7 @@ def _understood(question: Question) -> Requirements:
         raise RequestError(exc.code, f"such a request is refused: {exc.status} {exc.code}: {exc.message}") from exc
 
 
-async def _look(blueprint: Blueprint) -> FleetSnapshot:
+async def _probed_fleet(blueprint: Blueprint) -> FleetSnapshot:
     """Return the fleet after one round of probes."""
     discoverers = guarded_discoverers(blueprint.contributions)
     fleet = Fleet(blueprint.fleet, discoverers=discoverers, load=load_backend_here)

@@ -34,12 +34,12 @@ def command(target: Target, *, as_json: bool) -> None:
         click.echo(f"{health['status']}: nexus-proxy {version} at {proxy.place}, up {up}")
         click.echo(f"{backends['healthy']} of {backends['total']} backends healthy, {health['models']} models")
         click.echo("ready" if ready["ready"] else f"not ready: {ready['reason']}")
-        for fact in _troubles(ready.get("detail", {})):
+        for fact in _problems(ready.get("detail", {})):
             click.echo(fact)
     raise click.exceptions.Exit(ExitCode.OK if ready["ready"] else ExitCode.FAILED)
 
 
-def _troubles(detail: Mapping[str, Any]) -> Iterator[str]:
+def _problems(detail: Mapping[str, Any]) -> Iterator[str]:
     """Yield problems that do not keep requests from being served."""
     if reason := detail.get("rejected_reload"):
         yield f"the last reload was refused, and the configuration before it is in force: {reason}"

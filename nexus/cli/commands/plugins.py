@@ -26,7 +26,7 @@ def command(chosen: Chosen, *, as_json: bool) -> None:
     """List the plugins that are installed, and what each contributes or why it does not."""
     if click.get_current_context().invoked_subcommand is not None:
         return
-    rows, error = look(chosen)
+    rows, error = installed_plugins(chosen)
     if as_json:
         print_json({"plugins": rows})
     else:
@@ -40,7 +40,7 @@ command.add_command(check)
 
 def listing() -> str:
     """Return the plugins of the default configuration, one per line, and the error that keeps them from loading."""
-    rows, error = look(Chosen())
+    rows, error = installed_plugins(Chosen())
     lines = table([_line(row) for row in rows], indent="  ", layout=Layout(cut=(2, 1), leave_out=(3,)))
     block = f"plugins:\n{lines}" if rows else "plugins: none"
     return block if error is None else f"{block}\n(not loaded: {error})"
@@ -48,12 +48,12 @@ def listing() -> str:
 
 def print_version_as_json() -> None:
     """Print the versions of Nexus and Python, and the plugins of the default configuration."""
-    rows, error = look(Chosen())
+    rows, error = installed_plugins(Chosen())
     versions = {"version": __version__, "python": platform.python_version()}
     print_json({**versions, "plugins": rows, "error": None if error is None else str(error)})
 
 
-def look(chosen: Chosen) -> tuple[Sequence[PluginRow], NexusError | None]:
+def installed_plugins(chosen: Chosen) -> tuple[Sequence[PluginRow], NexusError | None]:
     """Return the installed plugins, and the error that keeps them from being loaded."""
     loaded: LoadedConfig | None = None
     try:

@@ -59,11 +59,11 @@ class ExchangeMetrics:
         """Count one exchange."""
         last = outcome.attempts[-1] if outcome.attempts else None
         if last is not None:
-            model = self.models.get(last.model) or self._admitted(last.model)
-            backend = self.backends.get(last.backend) or self._added(last.backend)
+            model = self.models.get(last.model) or self._add_model(last.model)
+            backend = self.backends.get(last.backend) or self._add_backend(last.backend)
         else:
-            model = self._known(outcome.model)
-            backend = self.backends.get(NO_BACKEND) or self._added(NO_BACKEND)
+            model = self._requested_model(outcome.model)
+            backend = self.backends.get(NO_BACKEND) or self._add_backend(NO_BACKEND)
         cell = backend.cells.get(model.name)
         if cell is None:
             cell = backend.cells[model.name] = model.new_cell()
@@ -88,20 +88,20 @@ class ExchangeMetrics:
         if outcome.ending is Ending.CLIENT_LEFT:
             self._disconnects[outcome.phase,] += 1
         if outcome.fallback_model is not None:
-            self._fallbacks[self._known(outcome.model).name, model] += 1
+            self._fallbacks[self._requested_model(outcome.model).name, model] += 1
         for attempt in outcome.attempts[:-1]:
-            self._of(attempt).attempts += 1
+            self._backend_counters(attempt).attempts += 1
             self._retries[_reason(attempt),] += 1
         for attempt in outcome.attempts:
             if attempt.fault is not None:
-                self._of(attempt).failures[_reason(attempt)] += 1
+                self._backend_counters(attempt).failures[_reason(attempt)] += 1
         if len(outcome.attempts) > 1 and outcome.status < 400:
             self._failovers[_reason(outcome.attempts[0]),] += 1
 
-    def _of(self, attempt: AttemptOutcome) -> BackendCounters:
-        return self.backends.get(attempt.backend) or self._added(attempt.backend)
+    def _backend_counters(self, attempt: AttemptOutcome) -> BackendCounters:
+        return self.backends.get(attempt.backend) or self._add_backend(attempt.backend)
 
-    def _added(self, backend: str) -> BackendCounters:
+    def _add_backend(self, backend: str) -> BackendCounters:
         if len(self.backends) >= MAX_BACKENDS:
             present = {NO_BACKEND, *(member.name for member in self._snapshot().backends)}
             for gone in self.backends.keys() - present:
@@ -110,13 +110,13 @@ class ExchangeMetrics:
         added = self.backends[backend] = BackendCounters()
         return added
 
-    def _known(self, model: str | None) -> ModelCounters:
+    def _requested_model(self, model: str | None) -> ModelCounters:
         """Return the counters of a name that a client sent, if the fleet or the configuration has it."""
         if model is not None and (model in self._snapshot().by_model or model in self.configured_models):
-            return self.models.get(model) or self._admitted(model)
+            return self.models.get(model) or self._add_model(model)
         return self.models[OTHER_MODEL]
 
-    def _admitted(self, model: str) -> ModelCounters:
+    def _add_model(self, model: str) -> ModelCounters:
         if not model or len(self.models) >= MAX_MODELS:
             return self.models[OTHER_MODEL]
         admitted = self.models[model] = ModelCounters(model)
@@ -124,9 +124,9 @@ class ExchangeMetrics:
 
     def families(self) -> Iterator[Family]:
         """Make the families, one after the other."""
-        yield from self._of_cells()
-        yield from self._of_backends()
-        yield from self._of_models()
+        yield from self._cell_families()
+        yield from self._backend_families()
+        yield from self._model_families()
         yield counter(
             "nexus_endpoint_requests",
             "Requests by endpoint, and by whether a stream was requested.",
@@ -164,7 +164,7 @@ class ExchangeMetrics:
             "nexus_rejected", "Requests that were refused before they were accepted.", self._refusals, "reason"
         )
 
-    def _of_cells(self) -> Iterator[Family]:
+    def _cell_families(self) -> Iterator[Family]:
         cells = [
             ((model, backend), cell)
             for backend, counters in self.backends.items()
@@ -190,13 +190,13 @@ class ExchangeMetrics:
         yield histogram(
             "nexus_time_to_first_token_seconds",
             "From a request's first byte to the first content of its stream.",
-            _known_ones((key, cell.first_contents) for key, cell in cells),
+            _present((key, cell.first_contents) for key, cell in cells),
             *labels,
         )
         yield histogram(
             "nexus_time_between_tokens_seconds",
             "The mean time between two tokens of a stream, or two content blocks where the backend counts no tokens.",
-            _known_ones((key, cell.token_gaps) for key, cell in cells),
+            _present((key, cell.token_gaps) for key, cell in cells),
             *labels,
         )
         yield counter(
@@ -212,7 +212,7 @@ class ExchangeMetrics:
             "nexus_response_bytes", "Bytes of the bodies of answers.", {k: cell.bytes_out for k, cell in cells}, *labels
         )
 
-    def _of_backends(self) -> Iterator[Family]:
+    def _backend_families(self) -> Iterator[Family]:
         backends = [((name,), counters) for name, counters in self.backends.items() if name != NO_BACKEND]
         yield counter(
             "nexus_attempts",
@@ -229,16 +229,16 @@ class ExchangeMetrics:
         yield histogram(
             "nexus_tokens_per_second",
             "Tokens a second of one stream, from its first to its last, where the backend counts them.",
-            _known_ones((key, counters.token_rates) for key, counters in backends),
+            _present((key, counters.token_rates) for key, counters in backends),
             "backend",
         )
 
-    def _of_models(self) -> Iterator[Family]:
+    def _model_families(self) -> Iterator[Family]:
         models = list(self.models.items())
         yield histogram(
             "nexus_request_tokens",
             "Tokens of one request, prompt and completion apart.",
-            _known_ones(
+            _present(
                 ((name, kind), sizes)
                 for name, counters in models
                 for kind, sizes in (("prompt", counters.prompts), ("completion", counters.completions))
@@ -260,7 +260,7 @@ class ExchangeMetrics:
         )
 
 
-def _known_ones(
+def _present(
     rows: "Iterator[tuple[tuple[str, ...], Histogram | None]]",
 ) -> dict[tuple[str, ...], Histogram]:
     return {key: counted for key, counted in rows if counted is not None}

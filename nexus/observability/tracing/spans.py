@@ -73,9 +73,9 @@ class SpanMaker:
         state = TraceState.from_header([trace.state.decode()]) if trace.state else None
         own = _context(trace, trace.span_id, state)
         remote_parent = _context(trace, trace.parent_id, state, is_remote=True) if trace.parent_id is not None else None
-        children = [*_of_attempts(trace, outcome, operation), *_of_phases(ended)]
+        children = [*_attempt_spans(trace, outcome, operation), *_phase_spans(ended)]
         return [
-            self._span(_of_exchange(ended, endpoint, operation), own, remote_parent, clock),
+            self._span(_exchange_span(ended, endpoint, operation), own, remote_parent, clock),
             *(self._span(fields, _context(trace, fields.span_id, state), own, clock) for fields in children),
         ]
 
@@ -110,11 +110,11 @@ def _context(trace: Trace, span_id: str, state: TraceState | None, *, is_remote:
     return SpanContext(int(trace.trace_id, 16), int(span_id, 16), is_remote, _SAMPLED, state)
 
 
-def _of_exchange(ended: Ended, endpoint: Endpoint, operation: str) -> SpanFields:
+def _exchange_span(ended: Ended, endpoint: Endpoint, operation: str) -> SpanFields:
     trace, outcome = ended.trace, ended.outcome
-    error = _error_of(outcome)
+    error = _error_type(outcome)
     answered_by = (outcome.attempts[-1].model or None) if outcome.attempts and error is None else None
-    attributes = _known(
+    attributes = _without_none(
         {
             "http.request.method": outcome.method,
             "http.route": endpoint.path,
@@ -136,7 +136,7 @@ def _of_exchange(ended: Ended, endpoint: Endpoint, operation: str) -> SpanFields
             "nexus.cost_usd": outcome.cost_usd,
             "error.type": error,
             **_generation(operation, outcome.usage, is_stream=outcome.is_stream, first_s=outcome.first_byte_s),
-            **(_server(trace.attempts[-1].backend) if trace.attempts else {}),
+            **(_server_attributes(trace.attempts[-1].backend) if trace.attempts else {}),
         }
     )
     return SpanFields(
@@ -153,17 +153,17 @@ def _of_exchange(ended: Ended, endpoint: Endpoint, operation: str) -> SpanFields
     )
 
 
-def _of_attempts(trace: Trace, outcome: ExchangeOutcome, operation: str) -> Iterator[SpanFields]:
+def _attempt_spans(trace: Trace, outcome: ExchangeOutcome, operation: str) -> Iterator[SpanFields]:
     for number, (begun, attempt) in enumerate(zip(trace.attempts, outcome.attempts, strict=True)):
-        yield _of_attempt(begun, attempt, operation, number, outcome.method)
+        yield _attempt_span(begun, attempt, operation, number, outcome.method)
 
 
-def _of_attempt(begun: AttemptSpan, attempt: AttemptOutcome, operation: str, number: int, method: str) -> SpanFields:
+def _attempt_span(begun: AttemptSpan, attempt: AttemptOutcome, operation: str, number: int, method: str) -> SpanFields:
     status = attempt.status or 0
     error = attempt.fault or (str(status) if status >= FIRST_ERROR else None)
     if error is None and attempt.ending is not Ending.FINISHED:
         error = attempt.ending.value
-    attributes = _known(
+    attributes = _without_none(
         {
             "http.request.method": method,
             "http.request.resend_count": number or None,
@@ -173,7 +173,7 @@ def _of_attempt(begun: AttemptSpan, attempt: AttemptOutcome, operation: str, num
             "nexus.backend": attempt.backend,
             "error.type": error,
             **_generation(operation, attempt.usage, is_stream=attempt.is_stream, first_s=attempt.first_byte_s),
-            **_server(begun.backend),
+            **_server_attributes(begun.backend),
         }
     )
     return SpanFields(
@@ -187,7 +187,7 @@ def _of_attempt(begun: AttemptSpan, attempt: AttemptOutcome, operation: str, num
     )
 
 
-def _of_phases(ended: Ended) -> Iterator[SpanFields]:
+def _phase_spans(ended: Ended) -> Iterator[SpanFields]:
     for visit in ended.visits:
         yield SpanFields(name=visit.phase, span_id=new_span_id(), began_at=visit.began_at, ended_at=visit.ended_at)
 
@@ -206,7 +206,7 @@ def _generation(
     }
 
 
-def _server(backend: Backend) -> Attributes:
+def _server_attributes(backend: Backend) -> Attributes:
     parts = urlsplit(backend.url)
     return {
         "gen_ai.provider.name": backend.kind.name,
@@ -215,7 +215,7 @@ def _server(backend: Backend) -> Attributes:
     }
 
 
-def _error_of(outcome: ExchangeOutcome) -> str | None:
+def _error_type(outcome: ExchangeOutcome) -> str | None:
     """Return the ``error.type`` of the conventions, None for a complete and successful answer."""
     if outcome.code is not None:
         return outcome.code
@@ -224,5 +224,5 @@ def _error_of(outcome: ExchangeOutcome) -> str | None:
     return str(outcome.status) if outcome.status >= FIRST_ERROR else None
 
 
-def _known(attributes: Mapping[str, str | int | float | bool | None]) -> Attributes:
+def _without_none(attributes: Mapping[str, str | int | float | bool | None]) -> Attributes:
     return {name: value for name, value in attributes.items() if value is not None}
