@@ -11,7 +11,8 @@ from nexus.domain.request import TokenUsage
 from nexus.error_codes import UpstreamFault
 from nexus.errors import UpstreamError
 from nexus.proxy.exchange.pieces import PIECE_BYTES
-from tests.support.rig import ANSWER, DONE, HELLO, STREAM_REQUEST, end, stream, turns, whole
+from tests.support.fake_backends import ANSWER, DONE, HELLO, STREAM_REQUEST, end, stream, whole
+from tests.support.rig import turns
 
 ROLE = b'data: {"id": "c-1", "model": "llama3", "choices": [{"index": 0, "delta": {"role": "assistant"}}]}\n\n'
 USAGE = b'data: {"id": "c-1", "choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 2}}\n\n'

@@ -8,7 +8,7 @@ from nexus.errors import RequestError, UpstreamError
 from nexus.proxy.exchange import exchange as exchanges
 from nexus.routing.stage.api import Reconciler
 from tests.support.dialects import DIALECTS
-from tests.support.rig import HELLO, STREAM_REQUEST, broken, stream, whole
+from tests.support.fake_backends import HELLO, STREAM_REQUEST, broken, stream, whole
 
 REFUSED = UpstreamError(UpstreamFault.REFUSED, "for the test")
 

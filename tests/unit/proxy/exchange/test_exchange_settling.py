@@ -5,7 +5,8 @@ from msgspec.structs import replace
 
 from nexus.domain.outcome import Ending
 from nexus.proxy.exchange.pieces import PIECE_BYTES
-from tests.support.rig import CHAT_REQUEST, DONE, HELLO, SILENT, STREAM_REQUEST, end, stream, turns, whole
+from tests.support.fake_backends import CHAT_REQUEST, DONE, HELLO, SILENT, STREAM_REQUEST, end, stream, whole
+from tests.support.rig import turns
 
 LONG = b'{"choices": [{"message": {"content": "' + b"x" * 4 * PIECE_BYTES + b'"}}]}'
 

@@ -12,7 +12,8 @@ from nexus.domain.request import Kept, Reference
 from nexus.error_codes import UpstreamFault
 from nexus.errors import RequestError, UpstreamError
 from nexus.testing.builders import MODEL
-from tests.support.rig import ANSWER, CHAT_REQUEST, HELLO, SILENT, broken, end, stream, turns, whole
+from tests.support.fake_backends import ANSWER, CHAT_REQUEST, HELLO, SILENT, broken, end, stream, whole
+from tests.support.rig import turns
 
 BUSY = whole(b'{"error": "busy"}', 503)
 NOT_FOUND = whole(b'{"error": "no such file"}', 404)

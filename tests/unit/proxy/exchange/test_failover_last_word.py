@@ -12,7 +12,8 @@ from nexus.errors import RequestError, UpstreamError
 from nexus.proxy.exchange import first_byte, judging, rerouting
 from nexus.testing.builders import MODEL
 from nexus.testing.waiting import eventually
-from tests.support.rig import ANSWER, SILENT, broken, turns, whole
+from tests.support.fake_backends import ANSWER, SILENT, broken, whole
+from tests.support.rig import turns
 
 BUSY = whole(b'{"error": "busy"}', 503)
 UNREACHABLE = UpstreamError(UpstreamFault.REFUSED, "for the test")

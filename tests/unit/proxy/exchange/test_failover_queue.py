@@ -5,7 +5,8 @@ import pytest
 from nexus.domain.outcome import Ending
 from nexus.error_codes import UpstreamFault
 from nexus.errors import RequestError
-from tests.support.rig import ANSWER, SILENT, broken, turns, whole
+from tests.support.fake_backends import ANSWER, SILENT, broken, whole
+from tests.support.rig import turns
 
 
 async def failure_of(found):
