@@ -1,4 +1,4 @@
-"""Who waits too long is told, and nobody else."""
+"""A waiter gives up at its deadline, and no other does."""
 
 import asyncio
 
@@ -26,7 +26,7 @@ async def now():
     return asyncio.get_running_loop().time()
 
 
-async def test_each_gives_up_at_its_own_time_whatever_the_order(deadlines, now):
+async def test_each_waiter_gives_up_at_its_own_deadline(deadlines, now):
     later, sooner, middle = Waiting(), Waiting(), Waiting()
     for late, after_s in ((later, 0.09), (sooner, 0.03), (middle, 0.06)):
         deadlines.begin(late, now + after_s)
@@ -38,7 +38,7 @@ async def test_each_gives_up_at_its_own_time_whatever_the_order(deadlines, now):
     assert now + 0.09 <= later.gave_up_at
 
 
-async def test_those_found_late_together_give_up_in_the_order_of_their_times(deadlines, now):
+async def test_overdue_waiters_give_up_in_the_order_of_their_deadlines(deadlines, now):
     later, sooner, middle = Waiting(), Waiting(), Waiting()
     for late, before_s in ((later, 1), (sooner, 3), (middle, 2)):
         deadlines.begin(late, now - before_s)
@@ -48,7 +48,7 @@ async def test_those_found_late_together_give_up_in_the_order_of_their_times(dea
     assert sooner.gave_up_at < middle.gave_up_at < later.gave_up_at
 
 
-async def test_who_has_ended_is_not_told(deadlines, now):
+async def test_a_cancelled_deadline_does_not_expire(deadlines, now):
     ended, other = Waiting(), Waiting()
     deadlines.begin(ended, now + 0.02)
     deadlines.begin(other, now + 0.04)
@@ -61,7 +61,7 @@ async def test_who_has_ended_is_not_told(deadlines, now):
     assert other.gave_up_at is not None
 
 
-async def test_one_that_is_over_already_is_told_in_the_next_step(deadlines, now):
+async def test_a_deadline_in_the_past_expires_in_the_next_step(deadlines, now):
     late = Waiting()
     deadlines.begin(late, now - 1)
 
@@ -70,7 +70,7 @@ async def test_one_that_is_over_already_is_told_in_the_next_step(deadlines, now)
     assert late.gave_up_at is not None
 
 
-async def test_who_begins_while_others_give_up_waits_for_its_own_time(deadlines, now):
+async def test_a_deadline_set_while_others_expire_waits_for_its_time(deadlines, now):
     second = Waiting()
 
     class First(Waiting):
@@ -85,7 +85,7 @@ async def test_who_begins_while_others_give_up_waits_for_its_own_time(deadlines,
     assert second.gave_up_at is not None
 
 
-async def test_one_that_is_ended_by_another_that_gives_up_is_not_told(deadlines, now):
+async def test_a_deadline_cancelled_by_a_waiter_that_gives_up_does_not_expire(deadlines, now):
     second = Waiting()
 
     class First(Waiting):

@@ -1,4 +1,4 @@
-"""When what is written leaves: with what others write, and never later than the next turn of the event loop."""
+"""Writes leave together, and never later than the next turn of the event loop."""
 
 import asyncio
 
@@ -21,7 +21,7 @@ def sent(outlets):
     return [writer._transport.written for writer in outlets]
 
 
-async def test_who_writes_alone_does_not_wait(batch, outlets):
+async def test_a_lone_write_does_not_wait(batch, outlets):
     batch.expect()
 
     outlets[0].write(b"a")
@@ -29,13 +29,13 @@ async def test_who_writes_alone_does_not_wait(batch, outlets):
     assert sent(outlets) == [b"a", b"", b""]
 
 
-async def test_who_was_not_expected_does_not_wait(outlets):
+async def test_an_unannounced_write_does_not_wait(outlets):
     outlets[0].write(b"a")
 
     assert sent(outlets) == [b"a", b"", b""]
 
 
-async def test_the_last_of_those_expected_sends_for_all(batch, outlets):
+async def test_the_last_announced_write_sends_all(batch, outlets):
     for _ in range(3):
         batch.expect()
 
@@ -47,7 +47,7 @@ async def test_the_last_of_those_expected_sends_for_all(batch, outlets):
     assert (before, sent(outlets)) == ([b"", b"", b""], [b"a", b"b", b"c"])
 
 
-async def test_who_does_not_write_keeps_nobody_waiting_for_more_than_a_turn(batch, outlets):
+async def test_a_missing_write_delays_the_others_by_one_turn_at_most(batch, outlets):
     for _ in range(3):
         batch.expect()
     outlets[0].write(b"a")
@@ -55,13 +55,13 @@ async def test_who_does_not_write_keeps_nobody_waiting_for_more_than_a_turn(batc
     await asyncio.sleep(0)
     left = sent(outlets)
 
-    # Nobody knows who is still to come: the next one does not wait for them.
+    # How many writes are still to come is unknown: the next one does not wait for them.
     outlets[1].write(b"b")
 
     assert (left, sent(outlets)) == ([b"a", b"", b""], [b"a", b"b", b""])
 
 
-async def test_the_first_does_not_wait_for_very_many(batch, make_transport):
+async def test_a_full_batch_is_sent(batch, make_transport):
     outlets = [BatchedWriter(make_transport(), batch) for _ in range(MAX_BATCHED)]
     for _ in range(MAX_BATCHED + 5):
         batch.expect()
@@ -87,7 +87,7 @@ def hold(batch, outlets):
     return hold_a
 
 
-async def test_what_is_held_counts_as_unsent(hold):
+async def test_held_bytes_count_as_unsent(hold):
     held = hold()
 
     held._transport.unsent = 10
@@ -96,7 +96,7 @@ async def test_what_is_held_counts_as_unsent(hold):
 
 
 @pytest.mark.parametrize("how", ["write", "write_now"])
-async def test_what_follows_does_not_overtake(hold, how):
+async def test_a_later_write_does_not_overtake(hold, how):
     held = hold()
 
     getattr(held, how)(b"b")
@@ -104,7 +104,7 @@ async def test_what_follows_does_not_overtake(hold, how):
     assert held._transport.written == b"ab"
 
 
-async def test_it_is_sent_before_the_connection_is_closed(hold):
+async def test_held_bytes_are_sent_before_the_connection_is_closed(hold):
     held = hold()
 
     held.close()
@@ -112,7 +112,7 @@ async def test_it_is_sent_before_the_connection_is_closed(hold):
     assert (held._transport.written, held._transport.is_closed) == (b"a", True)
 
 
-async def test_it_is_not_sent_on_a_connection_that_is_cut(hold):
+async def test_held_bytes_are_not_sent_on_a_connection_that_is_cut(hold):
     held = hold()
 
     held.abort()
@@ -122,7 +122,7 @@ async def test_it_is_not_sent_on_a_connection_that_is_cut(hold):
     assert (held._transport.written, held.unsent, held._transport.is_aborted) == (b"", 0, True)
 
 
-async def test_it_is_not_sent_on_a_connection_that_was_lost(hold):
+async def test_held_bytes_are_not_sent_on_a_connection_that_was_lost(hold):
     held = hold()
 
     held._transport.is_closed = True
@@ -132,7 +132,7 @@ async def test_it_is_not_sent_on_a_connection_that_was_lost(hold):
     assert held._transport.written == b""
 
 
-async def test_much_is_sent_at_once(batch, outlets):
+async def test_a_large_write_is_sent_at_once(batch, outlets):
     for _ in range(3):
         batch.expect()
 
@@ -141,7 +141,7 @@ async def test_much_is_sent_at_once(batch, outlets):
     assert len(outlets[0]._transport.written) == MAX_BATCHED_BYTES + 1
 
 
-async def test_without_an_outbox_everything_is_sent_at_once(make_transport):
+async def test_without_a_batch_everything_is_sent_at_once(make_transport):
     writer = BatchedWriter(make_transport())
 
     writer.write(b"a")

@@ -1,4 +1,4 @@
-"""Nobody comes in who may not, and everybody is told what to do about it."""
+"""A request is admitted only as the operator allows, and a refusal says what to do."""
 
 import hmac
 
@@ -20,7 +20,7 @@ KEY = ("Authorization", "Bearer secret")
 
 
 @pytest.fixture
-def make_door():
+def make_rules():
     def make(*, key=None, admin_key=None, hosts=LOOPBACK_NAMES, origins=frozenset()):
         return AccessRules(
             accepts_key=accepting(key),
@@ -33,12 +33,12 @@ def make_door():
 
 
 @pytest.fixture
-def rules(make_door):
-    return make_door()
+def rules(make_rules):
+    return make_rules()
 
 
-def knock(rules, message, access="client"):
-    """Return the code with which *message* is refused, None when it may come in."""
+def refusal_of(rules, message, access="client"):
+    """Return the code with which *message* is refused, None when it is admitted."""
     head = read_head(message)
     try:
         rules.check(message, head, access)
@@ -51,7 +51,7 @@ def head_with(make_message, *headers):
     return read_head(make_message(*headers))
 
 
-def test_without_keys_everybody_sees_everything(rules, make_message):
+def test_without_configured_keys_every_client_sees_everything(rules, make_message):
     head = head_with(make_message, KEY)
 
     assert (rules.sees_all(head), rules.key_digest_of(head)) == (True, b"")
@@ -60,21 +60,21 @@ def test_without_keys_everybody_sees_everything(rules, make_message):
 @pytest.mark.parametrize(
     ("shown", "sees_all"), [("Bearer secret", False), ("Bearer admin", True), ("Bearer wrong", False)]
 )
-def test_only_an_administrators_key_shows_what_is_others(make_door, make_message, shown, sees_all):
-    rules = make_door(key=b"secret", admin_key=b"admin")
+def test_only_an_administrators_key_shows_the_requests_of_others(make_rules, make_message, shown, sees_all):
+    rules = make_rules(key=b"secret", admin_key=b"admin")
 
     assert rules.sees_all(head_with(make_message, ("Authorization", shown))) is sees_all
 
 
-def test_a_clients_key_shows_its_own_requests_alone_even_where_it_opens_every_page(make_door, make_message):
-    rules = make_door(key=b"secret")
+def test_a_clients_key_shows_its_own_requests_alone_even_where_it_opens_every_page(make_rules, make_message):
+    rules = make_rules(key=b"secret")
     head = head_with(make_message, KEY)
 
     assert (rules.has_key(head, "admin"), rules.sees_all(head)) == (True, False)
 
 
-def test_a_client_is_the_same_by_either_header(make_door, make_message):
-    rules = make_door(key=b"secret")
+def test_a_client_is_the_same_by_either_header(make_rules, make_message):
+    rules = make_rules(key=b"secret")
     made_up = ("Authorization", "Bearer made-up")
 
     clients = {
@@ -87,95 +87,95 @@ def test_a_client_is_the_same_by_either_header(make_door, make_message):
     assert clients != {b""}
 
 
-def test_clients_with_keys_of_their_own_are_told_apart_where_administrators_have_one(make_door, make_message):
-    rules = make_door(admin_key=b"admin")
+def test_clients_are_told_apart_by_their_own_keys_where_only_administrators_need_one(make_rules, make_message):
+    rules = make_rules(admin_key=b"admin")
     shown = [(), (("Authorization", "Bearer a"),), (("Authorization", "Bearer b"),), (("x-api-key", "a"),)]
 
     assert rules.key_digest_of(head_with(make_message)) == b""
     assert len({rules.key_digest_of(head_with(make_message, *headers)) for headers in shown}) == len(shown)
 
 
-def test_a_plain_request_comes_in(rules, make_message):
-    assert knock(rules, make_message()) is None
+def test_a_plain_request_is_admitted(rules, make_message):
+    assert refusal_of(rules, make_message()) is None
 
 
 @pytest.mark.parametrize("version", [HttpVersion(0, 9), HttpVersion(1, 2), HttpVersion(2, 0)])
-def test_another_http_is_not_spoken(rules, make_message, version):
-    assert knock(rules, make_message(version=version)) == "http_version"
+def test_another_version_of_http_is_refused(rules, make_message, version):
+    assert refusal_of(rules, make_message(version=version)) == "http_version"
 
 
 @pytest.mark.parametrize("coding", ["gzip, chunked", "identity, chunked", "gzip", ""])
-def test_no_transfer_coding_but_chunked_is_understood(rules, make_message, coding):
-    assert knock(rules, make_message(("Transfer-Encoding", coding))) == "transfer_coding"
+def test_any_transfer_coding_but_chunked_is_refused(rules, make_message, coding):
+    assert refusal_of(rules, make_message(("Transfer-Encoding", coding))) == "transfer_coding"
 
 
 @pytest.mark.parametrize("coding", ["chunked", "Chunked"])
-def test_a_chunked_body_comes_in(rules, make_message, coding):
-    assert knock(rules, make_message(("Transfer-Encoding", coding))) is None
+def test_a_chunked_body_is_admitted(rules, make_message, coding):
+    assert refusal_of(rules, make_message(("Transfer-Encoding", coding))) is None
 
 
 def test_http_1_0_has_no_chunks(rules, make_message):
-    assert knock(rules, make_message(("Transfer-Encoding", "chunked"), version=HttpVersion10)) == "bad_request"
+    assert refusal_of(rules, make_message(("Transfer-Encoding", "chunked"), version=HttpVersion10)) == "bad_request"
 
 
 @pytest.mark.parametrize("host", [None, "", "a/b", "u@a", "a,b", "a b", "[::1", "a:99999", "a:0", "a:", "::1", "a:1:2"])
 def test_a_malformed_host_is_refused(rules, make_message, host):
-    assert knock(rules, make_message(host=host)) == "bad_request"
+    assert refusal_of(rules, make_message(host=host)) == "bad_request"
 
 
 @pytest.mark.parametrize(
     "host", ["localhost", "LOCALHOST:8000", "localhost.", "localhost.:8000", "127.0.0.1:1", "[::1]:8000"]
 )
 def test_loopback_names_are_served(rules, make_message, host):
-    assert [knock(rules, make_message(host=host)) for _ in range(2)] == [None, None]
+    assert [refusal_of(rules, make_message(host=host)) for _ in range(2)] == [None, None]
 
 
-def test_a_client_of_http_1_0_may_leave_the_host_out(rules, make_message):
-    assert knock(rules, make_message(host=None, version=HttpVersion10)) is None
+def test_an_http_1_0_client_may_omit_the_host(rules, make_message):
+    assert refusal_of(rules, make_message(host=None, version=HttpVersion10)) is None
 
 
 @pytest.mark.parametrize(
     "host", ["attacker.example", "attacker.example.", "localhost..", "localhost.attacker.example", "0.0.0.0", "127.1"]
 )
-def test_a_foreign_host_is_sent_away(rules, make_message, host):
-    assert [knock(rules, make_message(host=host)) for _ in range(2)] == ["misdirected_request"] * 2
+def test_a_host_that_is_not_served_is_refused(rules, make_message, host):
+    assert [refusal_of(rules, make_message(host=host)) for _ in range(2)] == ["misdirected_request"] * 2
 
 
 @given(st.ip_addresses().filter(lambda address: not address.is_unspecified), st.integers(1, 65535))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_an_address_is_never_a_rebound_name(rules, make_message, address, port):
+def test_an_ip_address_is_served_as_dns_cannot_rebind_it(rules, make_message, address, port):
     host = f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
 
-    assert knock(rules, make_message(host=host)) is None
+    assert refusal_of(rules, make_message(host=host)) is None
 
 
-def test_any_host_is_served_where_it_is_not_checked(make_door, make_message):
-    assert knock(make_door(hosts=None), make_message(host="nexus.example")) is None
+def test_without_allowed_hosts_any_host_is_served(make_rules, make_message):
+    assert refusal_of(make_rules(hosts=None), make_message(host="nexus.example")) is None
 
 
-def test_only_so_many_hosts_are_remembered(make_door, make_message):
-    rules = make_door(hosts=None)
+def test_the_number_of_remembered_hosts_is_limited(make_rules, make_message):
+    rules = make_rules(hosts=None)
 
     for number in range(1000):
-        assert knock(rules, make_message(host=f"host-{number}")) is None
+        assert refusal_of(rules, make_message(host=f"host-{number}")) is None
 
     assert len(rules._good_hosts) == 64
 
 
 @pytest.mark.parametrize("target", ["http://localhost:8000/v1/models", "http://localhost:8000"])
-def test_a_target_that_repeats_the_host_is_understood(rules, make_message, target):
-    assert knock(rules, make_message(target=target)) is None
+def test_an_absolute_target_with_the_same_host_is_admitted(rules, make_message, target):
+    assert refusal_of(rules, make_message(target=target)) is None
 
 
 @pytest.mark.parametrize(
     "target", ["http://other:8000/", "http://localhost:8000@evil/", "*", "localhost:8000", "ftp://x/"]
 )
-def test_a_target_that_is_no_path_is_refused(rules, make_message, target):
-    assert knock(rules, make_message(target=target)) == "bad_request"
+def test_any_other_target_that_is_no_path_is_refused(rules, make_message, target):
+    assert refusal_of(rules, make_message(target=target)) == "bad_request"
 
 
-def test_an_endless_target_is_refused(rules, make_message):
-    assert knock(rules, make_message(target="/" + "a" * 8190)) == "uri_too_long"
+def test_a_target_that_is_too_long_is_refused(rules, make_message):
+    assert refusal_of(rules, make_message(target="/" + "a" * 8190)) == "uri_too_long"
 
 
 @pytest.mark.parametrize(
@@ -189,11 +189,11 @@ def test_an_endless_target_is_refused(rules, make_message):
     ],
 )
 def test_pages_of_other_origins_are_refused(rules, make_message, headers):
-    assert knock(rules, make_message(*headers)) == "cross_origin"
+    assert refusal_of(rules, make_message(*headers)) == "cross_origin"
 
 
-def test_a_page_of_no_origin_is_not_one_of_no_host(rules, make_message):
-    assert knock(rules, make_message(("Origin", "null"), host=None, version=HttpVersion10)) == "cross_origin"
+def test_a_page_without_an_origin_does_not_match_an_empty_host(rules, make_message):
+    assert refusal_of(rules, make_message(("Origin", "null"), host=None, version=HttpVersion10)) == "cross_origin"
 
 
 @pytest.mark.parametrize(
@@ -205,15 +205,15 @@ def test_a_page_of_no_origin_is_not_one_of_no_host(rules, make_message):
         [("Sec-Fetch-Site", "none")],
     ],
 )
-def test_our_own_pages_and_those_allowed_are_let_in(make_door, make_message, headers):
-    rules = make_door(origins=frozenset({b"https://app.example"}))
+def test_pages_of_nexus_and_of_allowed_origins_are_admitted(make_rules, make_message, headers):
+    rules = make_rules(origins=frozenset({b"https://app.example"}))
 
-    assert knock(rules, make_message(*headers)) is None
+    assert refusal_of(rules, make_message(*headers)) is None
 
 
 @pytest.mark.parametrize("header", [KEY, ("authorization", "bearer   secret "), ("x-api-key", "secret")])
-def test_a_key_opens(make_door, make_message, header):
-    assert knock(make_door(key=b"secret"), make_message(header)) is None
+def test_a_valid_key_is_admitted(make_rules, make_message, header):
+    assert refusal_of(make_rules(key=b"secret"), make_message(header)) is None
 
 
 @pytest.mark.parametrize(
@@ -226,40 +226,40 @@ def test_a_key_opens(make_door, make_message, header):
         [("Key", "secret")],
     ],
 )
-def test_without_it_nobody_comes_in(make_door, make_message, headers):
-    rules = make_door(key=b"secret")
+def test_without_a_valid_key_a_request_is_refused(make_rules, make_message, headers):
+    rules = make_rules(key=b"secret")
 
-    assert knock(rules, make_message(*headers)) == "invalid_api_key"
-
-
-def test_an_administrator_s_page_asks_for_an_administrator_s_key(make_door, make_message):
-    rules = make_door(key=b"secret", admin_key=b"root")
-
-    assert knock(rules, make_message(KEY), "admin") == "invalid_api_key"
-    assert knock(rules, make_message(("x-api-key", "root")), "admin") is None
+    assert refusal_of(rules, make_message(*headers)) == "invalid_api_key"
 
 
-def test_without_administrators_a_client_s_key_will_do(make_door, make_message):
-    assert knock(make_door(key=b"secret"), make_message(KEY), "admin") is None
-    assert knock(make_door(key=b"secret"), make_message(), "admin") == "invalid_api_key"
+def test_an_admin_page_needs_an_administrators_key(make_rules, make_message):
+    rules = make_rules(key=b"secret", admin_key=b"root")
+
+    assert refusal_of(rules, make_message(KEY), "admin") == "invalid_api_key"
+    assert refusal_of(rules, make_message(("x-api-key", "root")), "admin") is None
 
 
-def test_where_nobody_is_known_only_administrators_show_a_key(make_door, make_message):
-    rules = make_door(admin_key=b"root")
-
-    assert knock(rules, make_message()) is None
-    assert knock(rules, make_message(), "admin") == "invalid_api_key"
+def test_without_admin_keys_a_clients_key_opens_admin_pages(make_rules, make_message):
+    assert refusal_of(make_rules(key=b"secret"), make_message(KEY), "admin") is None
+    assert refusal_of(make_rules(key=b"secret"), make_message(), "admin") == "invalid_api_key"
 
 
-def test_an_open_page_asks_for_none_and_knows_who_shows_one(make_door, make_message):
-    rules = make_door(key=b"secret")
+def test_without_client_keys_only_admin_pages_need_a_key(make_rules, make_message):
+    rules = make_rules(admin_key=b"root")
 
-    assert knock(rules, make_message(), "open") is None
+    assert refusal_of(rules, make_message()) is None
+    assert refusal_of(rules, make_message(), "admin") == "invalid_api_key"
+
+
+def test_an_open_page_needs_no_key_and_sees_whether_there_is_one(make_rules, make_message):
+    rules = make_rules(key=b"secret")
+
+    assert refusal_of(rules, make_message(), "open") is None
     assert [rules.has_key(read_head(make_message(*headers))) for headers in ([], [KEY])] == [False, True]
 
 
-def test_who_is_known_as_a_client_is_no_administrator(make_door, make_message):
-    rules = make_door(key=b"secret", admin_key=b"root")
+def test_a_clients_key_is_no_administrators_key(make_rules, make_message):
+    rules = make_rules(key=b"secret", admin_key=b"root")
 
     assert rules.has_key(read_head(make_message(KEY)))
     assert not rules.has_key(read_head(make_message(KEY)), "admin")
@@ -269,17 +269,17 @@ def test_both_keys_are_always_compared(make_message):
     shown = []
     rules = AccessRules(accepts_key=lambda key: shown.append(key) or True, hosts=None, origins=frozenset())
 
-    knock(rules, make_message(KEY, ("x-api-key", "other")))
+    refusal_of(rules, make_message(KEY, ("x-api-key", "other")))
 
     assert shown == [b"secret", b"other"]
 
 
-def test_the_key_is_asked_for_before_anything_is_read(make_door, make_message):
+def test_the_key_is_checked_before_the_body_is_read(make_rules, make_message):
     message = make_message(("Content-Length", "101"), ("Expect", "100-continue"))
 
-    assert knock(make_door(key=b"secret"), message) == "invalid_api_key"
+    assert refusal_of(make_rules(key=b"secret"), message) == "invalid_api_key"
 
 
 @pytest.mark.parametrize(("hops", "code"), [("2", None), ("3", "loop_detected"), ("99", "loop_detected")])
-def test_a_request_that_goes_in_circles_is_stopped(rules, make_message, hops, code):
-    assert knock(rules, make_message(("X-Nexus-Hops", hops))) == code
+def test_a_request_that_loops_between_proxies_is_refused(rules, make_message, hops, code):
+    assert refusal_of(rules, make_message(("X-Nexus-Hops", hops))) == code

@@ -64,7 +64,7 @@ def requirements(make_message):
     return requirements
 
 
-async def test_a_body_that_is_there_is_read_at_once(read, payload):
+async def test_a_body_that_has_arrived_is_read_at_once(read, payload):
     payload.feed_data(b"hello ")
     payload.feed_data(b"world")
     payload.feed_eof()
@@ -72,7 +72,7 @@ async def test_a_body_that_is_there_is_read_at_once(read, payload):
     assert await read(payload) == b"hello world"
 
 
-async def test_no_body_is_an_empty_one(read):
+async def test_a_request_without_a_body_has_an_empty_one(read):
     assert await read(EMPTY_PAYLOAD) == b""
 
 
@@ -100,14 +100,14 @@ async def test_a_body_that_grows_too_long_is_refused(read, payload, is_whole):
     assert (refused.value.code, refused.value.close) == ("too_large", True)
 
 
-async def test_a_body_that_does_not_come_is_given_up(read, payload):
+async def test_a_body_that_does_not_arrive_is_refused(read, payload):
     with pytest.raises(RequestError) as refused:
         await read(payload, deadline_s=0.01)
 
     assert (refused.value.code, refused.value.close) == ("request_timeout", True)
 
 
-async def test_a_drip_does_not_move_the_deadline(read, payload):
+async def test_a_trickle_does_not_extend_the_deadline(read, payload):
     async def drip():
         while True:
             payload.feed_data(b"x")
@@ -121,7 +121,7 @@ async def test_a_drip_does_not_move_the_deadline(read, payload):
     dripping.cancel()
 
 
-async def test_a_large_body_has_the_time_that_its_size_takes(read, payload):
+async def test_the_size_of_a_body_extends_the_deadline(read, payload):
     payload.feed_data(b"x" * MIN_RATE)
     reading = start(read(payload, limit=MIN_RATE * 2, deadline_s=0.01), name="reading")
 
@@ -153,7 +153,7 @@ async def test_a_client_that_waits_for_100_continue_gets_it(read, payload, clien
     assert client.written == b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-async def test_nothing_else_can_be_expected(read, payload, client):
+async def test_any_other_expectation_is_refused(read, payload, client):
     with pytest.raises(RequestError) as refused:
         await read(payload, ("Expect", "miracles"))
 
@@ -161,7 +161,7 @@ async def test_nothing_else_can_be_expected(read, payload, client):
 
 
 @pytest.mark.parametrize(("length", "code"), [(100, None), (101, "too_large")])
-async def test_a_body_announced_too_long_is_refused_before_it_is_asked_for(read, payload, client, length, code):
+async def test_a_body_announced_too_long_is_refused_before_100_continue(read, payload, client, length, code):
     payload.feed_eof()
     expected = pytest.raises(RequestError) if code else nullcontext()
 
@@ -205,7 +205,7 @@ async def test_another_type_is_refused(requirements, endpoint, content_type):
     assert refused.value.code == "unsupported_media_type"
 
 
-async def test_what_the_documentation_of_ollama_shows_works(requirements):
+async def test_the_curl_examples_of_ollama_work(requirements):
     body = b'{"model": "llama3", "prompt": "hi"}'
 
     assert (await requirements(GENERATE, body, "application/x-www-form-urlencoded")).model == "llama3"
@@ -218,7 +218,7 @@ async def test_a_browser_must_declare_json_to_ollama_too(requirements, header):
 
 
 @pytest.mark.parametrize("size", [10, 100])
-async def test_a_large_body_is_read_beside_the_loop(make_message, monkeypatch, size):
+async def test_a_large_body_is_parsed_in_a_thread(make_message, monkeypatch, size):
     monkeypatch.setattr(bodies, "LARGE_BYTES", 50)
     readers = []
     protocol = msgspec.structs.replace(

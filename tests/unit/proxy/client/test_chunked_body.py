@@ -1,4 +1,4 @@
-"""A chunked body is what its chunks hold, it ends where it says, and what is behind it is not touched."""
+"""A chunked body is the content of its chunks, and the bytes after its end are not touched."""
 
 import asyncio
 
@@ -40,7 +40,7 @@ def fed(body, wire, step):
         (b"B\r\n0\r\n\r\nGET / \r\n0\r\n\r\n", b"0\r\n\r\nGET / "),
     ],
 )
-async def test_it_ends_where_it_says(body, wire, content, step):
+async def test_a_body_ends_where_its_framing_says(body, wire, content, step):
     rest = fed(body, wire + NEXT, step)
 
     assert (body.is_whole, rest, await body.payload.read()) == (True, NEXT, content)
@@ -49,7 +49,7 @@ async def test_it_ends_where_it_says(body, wire, content, step):
 @pytest.mark.parametrize(
     "wire", [b"zz\r\n", b"2\r\nokXX", b"2\nok\r\n", b"-1\r\n", b"0x2\r\nok\r\n", b"f" * 17 + b"\r\n", b"0\r\nX\r\n\r\n"]
 )
-async def test_what_is_no_chunk_is_refused(body, wire):
+async def test_malformed_chunks_are_refused(body, wire):
     with pytest.raises(BadHttpMessage):
         body.feed(b"5\r\nhello\r\n" + wire)
 
@@ -58,12 +58,12 @@ async def test_what_is_no_chunk_is_refused(body, wire):
 
 
 @pytest.mark.parametrize("wire", [b"0\r\n" + b"A: 1\r\n" * MAX_OVERHEAD_BYTES, b"2;" + b"x" * MAX_OVERHEAD_BYTES])
-async def test_what_is_no_body_has_a_limit(body, wire):
+async def test_the_bytes_beside_the_body_are_limited(body, wire):
     with pytest.raises(BadHttpMessage, match="too many bytes"):
         fed(body, wire, 1024)
 
 
-async def test_many_small_chunks_reach_no_limit(body):
+async def test_many_small_chunks_exceed_no_limit(body):
     fed(body, b"1;name=value\r\nx\r\n" * MAX_OVERHEAD_BYTES + b"0\r\n\r\n", 512)
 
     assert body.is_whole

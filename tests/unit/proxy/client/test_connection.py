@@ -231,7 +231,7 @@ async def test_an_idle_connection_whose_client_takes_nothing_is_cut(client, tran
     assert (before, transport.is_aborted, client.has_stalled) == (False, True, True)
 
 
-async def test_an_idle_connection_whose_client_has_taken_all_is_not(client, transport, handler):
+async def test_an_idle_connection_whose_client_has_taken_all_is_not_cut(client, transport, handler):
     await answer(client, transport, handler, unsent=0)
     await asyncio.sleep(1.5 * STALL_S)
 
@@ -247,7 +247,7 @@ async def test_a_closed_connection_whose_client_takes_nothing_is_cut(client, tra
     assert (before, transport.is_aborted) == ((True, False), True)
 
 
-async def test_one_whose_client_takes_some_of_it_is_not(client, transport, handler):
+async def test_a_connection_whose_client_takes_some_is_not_cut(client, transport, handler):
     transport.unsent = 1000
     client.write_now(b"x" * 1000)
     client.close()

@@ -1,4 +1,4 @@
-"""The last file descriptors are kept from new clients, and the log tells of it twice."""
+"""The last file descriptors are kept from new clients, and a shortage is logged at its beginning and its end."""
 
 import os
 import resource
@@ -29,7 +29,7 @@ def descriptors(loop):
     ("descriptor", "room"),
     [(3, Room.ENOUGH), (699, Room.ENOUGH), (700, Room.LITTLE), (749, Room.LITTLE), (750, Room.NONE), (799, Room.NONE)],
 )
-def test_the_number_of_a_connection_tells_what_it_can_be_given(descriptors, descriptor, room):
+def test_the_number_of_a_connection_decides_its_room(descriptors, descriptor, room):
     assert descriptors.room_for(descriptor) is room
 
 
@@ -44,7 +44,7 @@ def test_room_never_grows_with_the_number(limit, descriptor):
     assert rooms[0] == 0
 
 
-def test_a_flood_is_told_once_and_its_end_once(descriptors, loop):
+def test_a_shortage_is_logged_once_and_its_end_once(descriptors, loop):
     with capture_logs() as lines:
         for _ in range(1000):
             descriptors.room_for(700)
@@ -58,7 +58,7 @@ def test_a_flood_is_told_once_and_its_end_once(descriptors, loop):
     assert loop.timers == []
 
 
-def test_it_is_not_over_while_they_are_in_use(loop):
+def test_a_shortage_lasts_while_the_descriptors_are_in_use(loop):
     open_now = len(list(Path("/dev/fd").iterdir()))
     descriptors = Descriptors(loop, open_now)
 

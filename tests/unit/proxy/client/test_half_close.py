@@ -1,4 +1,4 @@
-"""Bytes are sent ahead only where the answer cannot have others, and never too many of them."""
+"""Bytes are sent ahead only where the reply cannot have others, and never too many of them."""
 
 import asyncio
 
@@ -54,7 +54,7 @@ ANSWER = b"HTTP/1.1 200 OK\r\n\r\n"
 
 
 @pytest.mark.parametrize("turns", [0, 4, 50])
-async def test_the_head_is_the_same_in_the_end(begin, turns):
+async def test_the_head_is_complete_and_unchanged(begin, turns):
     half_closed, written, _ = begin(Next.HEAD)
     for _ in range(turns):
         await asyncio.sleep(0)
@@ -74,7 +74,7 @@ async def test_the_size_of_a_chunk_begins_with_few_zeros(begin):
     assert b"".join(written) == b"0" * MAX_ZEROS
 
 
-async def test_where_nothing_is_known_nothing_is_sent(begin):
+async def test_nothing_is_sent_ahead_where_the_next_bytes_are_unknown(begin):
     _, written, _ = begin(Next.UNKNOWN)
 
     await passing()

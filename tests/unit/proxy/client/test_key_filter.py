@@ -1,4 +1,4 @@
-"""No key of Nexus goes to a backend, wherever a client puts it; and nothing else is held back."""
+"""No key of Nexus goes to a backend, in whatever header a client sends it; all else passes."""
 
 import base64
 
@@ -33,7 +33,7 @@ def left(keys, head):
         *(shape.format(ADMINS.decode()) for shape in ("Token token={}", 'Key "{}"', "key:{}", "a,{},b", "({})")),
     ],
 )
-def test_a_header_with_a_key_of_ours_is_withheld(make_message, keys, name, value):
+def test_a_header_with_a_key_of_nexus_is_withheld(make_message, keys, name, value):
     head = read_head(make_message((name, value), ("X-Other", "kept")))
 
     assert left(keys, head) == b"X-Other: kept\r\n"
@@ -56,11 +56,11 @@ def test_a_key_is_found_in_a_password(make_message, keys, value):
         ("X-Custom", "word " * 1000),
     ],
 )
-def test_all_else_passes(make_message, keys, name, value):
+def test_all_other_headers_pass(make_message, keys, name, value):
     assert left(keys, read_head(make_message((name, value)))) == f"{name}: {value}\r\n".encode()
 
 
-def test_an_id_and_a_hint_are_no_way_around(make_message, keys):
+def test_a_request_id_or_a_hint_cannot_carry_a_key(make_message, keys):
     key = ADMINS.decode()
     head = read_head(make_message(("X-Request-Id", key), ("X-Nexus-Priority", key), ("X-Nexus-Explain", "1")))
 
@@ -68,7 +68,7 @@ def test_an_id_and_a_hint_are_no_way_around(make_message, keys):
     assert (head.request_id, head.hints) == ("", {"x-nexus-explain": "1"})
 
 
-def test_what_was_made_of_a_head_with_a_key_is_made_anew(make_message, keys):
+def test_lines_prepared_from_a_head_with_a_key_are_dropped(make_message, keys):
     head = read_head(make_message(("X-Custom", ADMINS.decode())))
     head.prepared[1] = (object(), b"", True, b"")
 
@@ -93,7 +93,7 @@ def test_a_query_loses_the_parameters_that_hold_a_key(keys, query, expected):
     assert keys.without_keys(query) == expected
 
 
-def test_a_line_is_looked_at_once(make_message):
+def test_a_line_without_a_key_is_searched_once(make_message):
     looked_at = []
     keys = KeyFilter(lambda key: looked_at.append(key) or False)
     for _ in range(3):
@@ -102,7 +102,7 @@ def test_a_line_is_looked_at_once(make_message):
     assert looked_at.count(b"word") == 1
 
 
-def test_what_is_remembered_has_a_bound(make_message, monkeypatch):
+def test_the_number_of_remembered_lines_is_limited(make_message, monkeypatch):
     monkeypatch.setattr(key_filter, "MAX_REMEMBERED", 4)
     keys = KeyFilter(lambda _: False)
 
@@ -112,7 +112,7 @@ def test_what_is_remembered_has_a_bound(make_message, monkeypatch):
     assert len(keys._harmless) <= 4
 
 
-def test_without_keys_nothing_is_looked_at(make_message):
+def test_without_keys_nothing_is_searched(make_message):
     head = read_head(make_message(("Authorization", "Bearer any")))
     forward = head.forward
 

@@ -1,4 +1,4 @@
-"""Requests wait in their order, not too many of them, and what is no request ends the reading."""
+"""Requests wait in order and in limited number, and a malformed one ends the reading."""
 
 import asyncio
 
@@ -18,7 +18,7 @@ async def pipeline():
     return Pipeline(BaseProtocol(loop), loop)
 
 
-async def test_those_that_come_while_it_is_full_are_read_later_and_in_order(pipeline):
+async def test_requests_that_arrive_while_it_is_full_are_read_later_and_in_order(pipeline):
     count = 3 * MAX_WAITING
     wire = b"".join(PLAIN % number for number in range(count))
 
@@ -31,14 +31,14 @@ async def test_those_that_come_while_it_is_full_are_read_later_and_in_order(pipe
     assert (len(pipeline.waiting), pipeline.has_room) == (0, True)
 
 
-async def test_what_is_malformed_leaves_those_before_it(pipeline):
+async def test_a_malformed_request_leaves_those_before_it(pipeline):
     assert pipeline.read(PLAIN % 1 + b"HEAD /\x01 HTTP/1.1\r\n\r\n" + PLAIN % 2)
 
     assert (len(pipeline.waiting), pipeline.is_closed, pipeline.malformed[1]) == (1, True, True)
     assert not pipeline.read(PLAIN % 3)
 
 
-async def test_the_end_breaks_a_body_that_waits(pipeline):
+async def test_the_end_breaks_the_body_of_a_waiting_request(pipeline):
     pipeline.read(PLAIN % 1 + HALF)
 
     assert pipeline.end()
@@ -48,7 +48,7 @@ async def test_the_end_breaks_a_body_that_waits(pipeline):
     assert isinstance(payload.exception(), RequestPayloadError)
 
 
-async def test_the_end_in_a_body_that_is_being_read_is_the_end_of_all(pipeline):
+async def test_the_end_in_the_body_of_a_taken_request_ends_the_connection(pipeline):
     pipeline.read(HALF)
     pipeline.take()
 

@@ -1,4 +1,4 @@
-"""Nexus's own answers are well-formed, say who answers, and repeat nothing of the request."""
+"""The replies of Nexus are well-formed, name the proxy, and repeat nothing of the request."""
 
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -19,7 +19,7 @@ def parts(reply):
     return status, dict(line.split(": ", 1) for line in lines), body
 
 
-def test_a_page_is_a_whole_answer():
+def test_a_page_is_a_complete_reply():
     status, headers, body = parts(
         replies.page(200, b"text/html", b"<p>", request_id="req-1", lines=b"Cache-Control: no-store\r\n")
     )
@@ -36,20 +36,20 @@ def test_a_page_is_a_whole_answer():
     }
 
 
-def test_a_client_that_sent_an_id_is_answered_with_it():
+def test_a_client_that_sent_an_id_gets_it_back():
     _, headers, _ = parts(replies.page(200, b"text/html", b"", request_id="req-1", client_request_id="mine"))
 
     assert (headers["X-Request-Id"], headers["X-Nexus-Request-Id"]) == ("mine", "req-1")
 
 
-def test_a_head_request_is_told_the_length_alone():
+def test_a_reply_to_a_head_request_has_the_length_alone():
     _, headers, body = parts(replies.page(200, b"text/html", b"<p>", request_id="req-1", is_head=True))
 
     assert (headers["Content-Length"], body) == ("3", b"")
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
-def test_an_error_speaks_the_clients_protocol(name):
+def test_an_error_is_in_the_clients_protocol(name):
     error = RequestError("model_not_found", "nobody has it", param="model")
 
     status, headers, body = parts(replies.error(PROTOCOLS[name], error, request_id="req-1"))
@@ -62,7 +62,7 @@ def test_an_error_speaks_the_clients_protocol(name):
     assert "Connection" not in headers
 
 
-def test_an_error_says_when_to_come_back_and_that_it_is_the_last():
+def test_an_error_says_when_to_retry_and_that_the_connection_closes():
     error = RequestError("queue_full", "no room", retry_after_s=3, close=True, headers={"Allow": "POST"})
 
     _, headers, _ = parts(
@@ -73,7 +73,7 @@ def test_an_error_says_when_to_come_back_and_that_it_is_the_last():
     assert headers["x-should-retry"] == "false"
 
 
-def test_a_policy_is_not_asked_twice():
+def test_a_rejection_by_policy_is_not_retried():
     error = RequestError("rejected_by_policy", "nobody may", retry_after_s=30)
 
     once = replies.error(PROTOCOLS["openai"], error, request_id="req-1")

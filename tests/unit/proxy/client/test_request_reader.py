@@ -1,4 +1,4 @@
-"""Each request in a client's bytes is found where it begins and ends, and takes nothing from the one before."""
+"""Each request is found where it begins and ends, and takes nothing from the one before."""
 
 import asyncio
 from inspect import iscoroutine
@@ -65,7 +65,7 @@ async def test_requests_of_any_framing_follow_one_another(reader):
     ]
 
 
-async def test_an_offer_to_upgrade_that_is_not_taken_leaves_nothing(reader):
+async def test_requests_follow_an_ignored_offer_to_upgrade(reader):
     offer = PLAIN[:-2] + b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
 
     requests = await found_in(reader, offer + SIZED)
@@ -75,14 +75,14 @@ async def test_an_offer_to_upgrade_that_is_not_taken_leaves_nothing(reader):
 
 @pytest.mark.parametrize("wire", [b"HEAD /\x01 HTTP/1.1\r\n", b"\r\nHEAD / HTTP/9\r\n\r\n"])
 @pytest.mark.parametrize("step", [1, 1000])
-async def test_a_malformed_head_request_is_seen_to_be_one(reader, wire, step):
+async def test_a_malformed_request_is_recognised_as_head(reader, wire, step):
     with pytest.raises(HttpProcessingError):
         await found_in(reader, SIZED, *(wire[start : start + step] for start in range(0, len(wire), step)))
 
     assert reader.is_head_method
 
 
-async def test_another_malformed_request_is_not(reader):
+async def test_any_other_malformed_request_is_not_head(reader):
     with pytest.raises(HttpProcessingError):
         await found_in(reader, PLAIN.replace(b"GET", b"HEAD"), b"GET /\x01 HTTP/1.1\r\n")
 

@@ -1,4 +1,4 @@
-"""A client that takes nothing of what was written for it is given up in time; one that takes some of it is not."""
+"""A client that takes nothing of what was written for it is given up in time; one that takes some is not."""
 
 import asyncio
 from types import SimpleNamespace
@@ -41,7 +41,7 @@ async def test_a_client_that_takes_nothing_is_given_up_once(given_up, stall):
     assert (before, given_up) == ([], [1])
 
 
-async def test_a_client_that_takes_some_of_it_is_not(given_up, stall, written):
+async def test_a_client_that_takes_some_is_not_given_up(given_up, stall, written):
     stall.watch()
     for _ in range(8):
         await asyncio.sleep(LIMIT_S / 2)
@@ -50,7 +50,7 @@ async def test_a_client_that_takes_some_of_it_is_not(given_up, stall, written):
     assert not given_up
 
 
-async def test_what_is_written_meanwhile_is_not_what_it_takes(given_up, stall, written):
+async def test_bytes_written_meanwhile_do_not_count_as_taken(given_up, stall, written):
     stall.watch()
     for _ in range(8):
         await asyncio.sleep(LIMIT_S / 4)
@@ -72,7 +72,7 @@ async def test_a_client_that_has_taken_all_is_left_alone_until_something_is_unse
     assert (before, given_up) == ([], [1])
 
 
-async def test_a_limit_that_is_lowered_counts_for_a_client_that_is_watched_already(given_up, written, monkeypatch):
+async def test_a_lowered_limit_applies_to_a_watched_client(given_up, written, monkeypatch):
     monkeypatch.setattr(write_stall, "MAX_PAUSE_S", LIMIT_S / 4)
     limits = [60.0]
     loop = asyncio.get_running_loop()
@@ -87,7 +87,7 @@ async def test_a_limit_that_is_lowered_counts_for_a_client_that_is_watched_alrea
     assert (before, given_up) == ([], [1])
 
 
-async def test_what_leaves_the_kernel_was_taken_too(given_up, stall, monkeypatch):
+async def test_bytes_that_leave_the_kernel_count_as_taken(given_up, stall, monkeypatch):
     in_kernel = [5000]
     monkeypatch.setattr(write_stall, "unacknowledged_bytes", lambda _descriptor: in_kernel[0])
     stall.watch()
@@ -98,7 +98,7 @@ async def test_what_leaves_the_kernel_was_taken_too(given_up, stall, monkeypatch
     assert not given_up
 
 
-async def test_nothing_is_given_up_after_it_was_stopped(given_up, stall):
+async def test_a_stopped_watch_gives_up_nothing(given_up, stall):
     stall.watch()
     await asyncio.sleep(LIMIT_S / 2)
     stall.stop()

@@ -1,4 +1,4 @@
-"""For which endpoint a request is explained, and in whose words it is refused."""
+"""The endpoint of an explained request, and the protocol of its errors."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from nexus.wire.protocols import ENDPOINTS
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS.values(), ids=lambda endpoint: endpoint.name)
-def test_every_endpoint_can_be_said_by_path_and_by_name(endpoint):
+def test_every_endpoint_can_be_named_by_path_and_by_name(endpoint):
     by_path = explained_endpoint(f"endpoint={endpoint.path}", is_anthropic=False)
     by_name = explained_endpoint(f"endpoint={endpoint.name}", is_anthropic=True)
 
@@ -16,24 +16,24 @@ def test_every_endpoint_can_be_said_by_path_and_by_name(endpoint):
 
 
 @pytest.mark.parametrize(("is_anthropic", "path"), [(False, "/v1/chat/completions"), (True, "/v1/messages")])
-def test_who_does_not_say_means_the_chat_of_the_own_protocol(is_anthropic, path):
+def test_the_default_is_the_chat_of_the_clients_protocol(is_anthropic, path):
     assert explained_endpoint("other=1", is_anthropic=is_anthropic).path == path
 
 
 @pytest.mark.parametrize(
-    ("query", "told"),
+    ("query", "hint"),
     [
         ("endpoint=/v1/chat/completion", "did you mean '/v1/chat/completions'?"),
         ("endpoint=/api/chat&endpoint=/api/chat", "is one path or name"),
         (f"endpoint={'x' * 10_000}", "is one path or name"),
     ],
 )
-def test_any_other_is_refused(query, told):
+def test_any_other_name_is_refused(query, hint):
     with pytest.raises(RequestError, match="endpoint") as refused:
         explained_endpoint(query, is_anthropic=False)
 
     assert (refused.value.code, refused.value.param) == ("invalid_value", "endpoint")
-    assert told in refused.value.message
+    assert hint in refused.value.message
 
 
 @pytest.mark.parametrize(
@@ -45,5 +45,5 @@ def test_any_other_is_refused(query, told):
         ("/v1/route/explain", "endpoint=nonsense", "/v1/route/explain"),
     ],
 )
-def test_errors_come_in_the_protocol_of_what_is_explained(path, query, spoken):
+def test_errors_are_in_the_protocol_of_the_explained_endpoint(path, query, spoken):
     assert spoken_path(path, query, is_anthropic=False) == spoken

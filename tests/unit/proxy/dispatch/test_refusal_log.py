@@ -1,4 +1,4 @@
-"""A flood of refused requests is counted, not written down."""
+"""A flood of refused requests is counted, and logged in few lines."""
 
 import pytest
 from structlog.testing import capture_logs
@@ -25,7 +25,7 @@ def refusal_log(clock, counted):
     return RefusalLog(counted.append)
 
 
-def test_each_is_counted_and_one_is_written_down(refusal_log, counted):
+def test_each_refusal_is_counted_and_one_is_logged(refusal_log, counted):
     with capture_logs() as lines:
         for number in range(1000):
             refusal_log.note("10.0.0.1", "bad_request", f"req-{number}")
@@ -43,14 +43,14 @@ def test_each_is_counted_and_one_is_written_down(refusal_log, counted):
     ]
 
 
-def test_what_a_client_calls_its_request_is_written_down_too(refusal_log):
+def test_the_clients_own_request_id_is_logged_too(refusal_log):
     with capture_logs() as lines:
         refusal_log.note("10.0.0.1", "bad_request", "req-1", "mine")
 
     assert [(line["request_id"], line["client_request_id"]) for line in lines] == [("req-1", "mine")]
 
 
-def test_after_a_while_it_is_said_how_many_there_were(refusal_log, clock):
+def test_the_next_line_says_how_many_were_not_logged(refusal_log, clock):
     with capture_logs() as lines:
         for _ in range(5):
             refusal_log.note("10.0.0.1", "bad_request", "req-1")
@@ -60,7 +60,7 @@ def test_after_a_while_it_is_said_how_many_there_were(refusal_log, clock):
     assert [line["unsaid_before"] for line in lines] == [0, 4]
 
 
-def test_clients_do_not_hide_each_other(refusal_log):
+def test_each_client_has_lines_of_its_own(refusal_log):
     with capture_logs() as lines:
         for remote in ("10.0.0.1", "10.0.0.2"):
             refusal_log.note(remote, "bad_request", "req-1")
@@ -68,7 +68,7 @@ def test_clients_do_not_hide_each_other(refusal_log):
     assert [line["remote"] for line in lines] == ["10.0.0.1", "10.0.0.2"]
 
 
-def test_only_so_many_clients_are_remembered(refusal_log):
+def test_the_number_of_remembered_clients_is_limited(refusal_log):
     with capture_logs():
         for number in range(refusals.MAX_CLIENTS * 3):
             refusal_log.note(f"client-{number}", "bad_request", "req-1")

@@ -1,4 +1,4 @@
-"""A WebSocket is begun by those who ask for one, and what they send breaks nothing."""
+"""A WebSocket opens for requests that ask for one, and no bytes from the viewer break it."""
 
 import pytest
 from hypothesis import given
@@ -39,7 +39,7 @@ def events(client, line):
     return list(client.events())
 
 
-def test_the_answer_proves_that_the_key_was_read():
+def test_the_response_proves_that_the_key_was_read():
     # The example of RFC 6455, 1.3.
     assert b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in accept(ASKS)
 
@@ -55,21 +55,21 @@ def test_the_answer_proves_that_the_key_was_read():
         ({"Sec-WebSocket-Key": ""}, "bad_request"),
     ],
 )
-def test_whoever_does_not_ask_for_one_is_told_so(changed, code):
+def test_a_request_without_an_upgrade_is_refused(changed, code):
     with pytest.raises(RequestError) as refusal:
         accept(ASKS | changed)
 
     assert refusal.value.code == code
 
 
-async def test_a_text_arrives_whole(socket, line, client):
+async def test_a_text_frame_arrives_whole(socket, line, client):
     assert socket.send(text_frame("größer" * 20_000))
 
     text = "".join(event.data for event in events(client, line))
     assert text == "größer" * 20_000
 
 
-async def test_who_does_not_take_what_it_was_sent_gets_no_more(socket, line):
+async def test_a_viewer_that_is_too_far_behind_gets_no_frames(socket, line):
     line.unsent = MAX_UNSENT_BYTES + 1
 
     assert not socket.send(text_frame("more"))
@@ -82,7 +82,7 @@ async def test_a_ping_is_answered(socket, line, client):
     assert events(client, line) == [Pong(bytearray(b"still there?"))]
 
 
-async def test_who_takes_nothing_gets_no_answers_to_pings(socket, line, client):
+async def test_a_viewer_that_is_too_far_behind_gets_no_pongs(socket, line, client):
     line.unsent = MAX_UNSENT_BYTES + 1
 
     socket.receive(client.send(Ping(b"still there?")) * 1000)
@@ -90,7 +90,7 @@ async def test_who_takes_nothing_gets_no_answers_to_pings(socket, line, client):
     assert (line.written, line.is_aborted) == (b"", False)
 
 
-async def test_who_takes_nothing_is_cut_off_at_the_end(socket, line):
+async def test_a_viewer_that_is_too_far_behind_is_cut_at_the_end(socket, line):
     line.unsent = MAX_UNSENT_BYTES + 1
 
     socket.close()
@@ -98,13 +98,13 @@ async def test_who_takes_nothing_is_cut_off_at_the_end(socket, line):
     assert (line.written, line.is_aborted) == (b"", True)
 
 
-async def test_messages_are_of_no_interest(socket, line, client):
+async def test_messages_are_ignored(socket, line, client):
     socket.receive(client.send(TextMessage("hello")) + client.send(BytesMessage(b"\0" * 100_000)))
 
     assert line.written == b""
 
 
-async def test_a_client_that_closes_is_answered_and_it_is_over(socket, line, client):
+async def test_a_close_frame_is_answered_and_ends_the_socket(socket, line, client):
     socket.receive(client.send(CloseConnection(1000)))
 
     await socket.over()
@@ -113,7 +113,7 @@ async def test_a_client_that_closes_is_answered_and_it_is_over(socket, line, cli
     assert not socket.send(text_frame("late"))
 
 
-async def test_rubbish_ends_it_with_the_protocol_error(socket, line, client):
+async def test_malformed_frames_end_the_socket_with_a_protocol_error(socket, line, client):
     socket.receive(b"GET / HTTP/1.1\r\n\r\n")
 
     await socket.over()
@@ -121,7 +121,7 @@ async def test_rubbish_ends_it_with_the_protocol_error(socket, line, client):
     assert event.code == 1002
 
 
-async def test_who_is_gone_without_a_word_is_noticed(line, client, monkeypatch):
+async def test_a_viewer_that_has_vanished_is_noticed(line, client, monkeypatch):
     monkeypatch.setattr(websocket, "PING_S", 0.01)
 
     await Socket(line).over()
@@ -131,7 +131,7 @@ async def test_who_is_gone_without_a_word_is_noticed(line, client, monkeypatch):
 
 
 @given(st.lists(st.binary(max_size=64), max_size=8))
-def test_no_bytes_break_it(chunks):
+def test_no_bytes_break_the_socket(chunks):
     line = FakeTransport()
     socket = Socket(line)
 

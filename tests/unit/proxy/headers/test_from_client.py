@@ -1,4 +1,4 @@
-"""What a client's headers become: facts, lines for the backend, or a refusal."""
+"""The headers of a client become fields, lines for the backend, or a refusal."""
 
 import pytest
 
@@ -11,7 +11,7 @@ def forwarded(head):
     return b"".join(line for _, line in head.forward)
 
 
-def test_what_is_the_clients_own_passes_as_it_was_written(make_message):
+def test_end_to_end_headers_pass_unchanged(make_message):
     headers = [("User-Agent", "curl/8"), ("anthropic-version", "2023-06-01"), ("X-Custom", "a"), ("x-CUSTOM", "b")]
 
     head = read_head(make_message(*headers))
@@ -31,14 +31,14 @@ def test_what_is_the_clients_own_passes_as_it_was_written(make_message):
     ],
 )
 @pytest.mark.parametrize("spell", [str, str.upper, str.lower])
-def test_what_is_between_client_and_proxy_does_not_pass(make_message, name, spell):
+def test_hop_by_hop_headers_do_not_pass(make_message, name, spell):
     head = read_head(make_message((spell(name), "1"), host=None))
 
     assert head.forward == []
 
 
 @pytest.mark.parametrize("spell", [bytes, lambda name: name.replace(b"-", b"_")])
-def test_nothing_on_the_list_passes(make_message, spell):
+def test_no_listed_header_passes(make_message, spell):
     # What Connection names would be removed besides.
     names = [name for name in NOT_FOR_BACKENDS if name != b"connection"]
     names += [prefix + b"any" for prefix in NOT_FOR_BACKENDS_PREFIXES]
@@ -49,13 +49,13 @@ def test_nothing_on_the_list_passes(make_message, spell):
 
 
 @pytest.mark.parametrize("name", ["Via", "X_Custom", "X-Under_Score", "X-MiXeD-Case", "traceparent", "_"])
-def test_any_other_header_passes_in_its_own_spelling(make_message, name):
+def test_any_other_header_passes_in_the_clients_spelling(make_message, name):
     head = read_head(make_message((name, "1, \xe9")))
 
     assert forwarded(head) == f"{name}: 1, \xe9\r\n".encode("latin-1")
 
 
-def test_the_clients_keys_are_kept_apart_in_their_own_spelling(make_message):
+def test_the_clients_keys_are_kept_apart_in_the_clients_spelling(make_message):
     keys = [("AUTHORIZATION", "Bearer k"), ("X-Api-Key", "k"), ("api-key", "k"), ("X-Goog-Api-Key", "k")]
 
     head = read_head(make_message(*keys, ("X-Custom", "1")))
@@ -63,7 +63,7 @@ def test_the_clients_keys_are_kept_apart_in_their_own_spelling(make_message):
     assert [line for _, line in head.credentials] == [f"{name}: {value}\r\n".encode() for name, value in keys]
 
 
-def test_headers_that_the_client_names_for_this_hop_do_not_pass(make_message):
+def test_headers_named_by_connection_do_not_pass(make_message):
     headers = [
         ("Connection", "close, X-One"),
         ("X-One", "1"),
@@ -91,7 +91,7 @@ def test_headers_that_the_client_names_for_this_hop_do_not_pass(make_message):
     ],
 )
 @pytest.mark.parametrize("others", [[], [("Connection", "close")]])
-def test_a_client_may_not_have_those_removed_that_matter(make_message, token, others):
+def test_connection_may_not_name_protected_headers(make_message, token, others):
     with pytest.raises(RequestError) as refused:
         read_head(make_message(("Connection", f"keep-alive,{token}"), *others))
 
@@ -101,7 +101,7 @@ def test_a_client_may_not_have_those_removed_that_matter(make_message, token, ot
 @pytest.mark.parametrize(
     "name", ["Authorization", "x-api-key", "Host", "Content-Type", "X-Request-Id", "X-Nexus-Privacy", "Idempotency-Key"]
 )
-def test_what_could_be_understood_in_two_ways_may_come_once(make_message, name):
+def test_headers_that_could_be_understood_in_two_ways_may_come_once(make_message, name):
     with pytest.raises(RequestError, match=name.lower()) as refused:
         read_head(make_message((name, "a"), (name.upper(), "a"), host=None))
 
@@ -118,17 +118,17 @@ def test_a_value_with_control_characters_is_refused(make_message, name, value):
 
 
 @pytest.mark.parametrize("name", ["X-Nexus-Priority", "Authorization", "Host", "Content-Type", "X-Request-Id"])
-def test_a_header_that_nexus_goes_by_is_ascii(make_message, name):
+def test_a_header_that_nexus_acts_on_must_be_ascii(make_message, name):
     with pytest.raises(RequestError, match=f"'{name.lower()}' holds characters other than visible ASCII"):
         read_head(make_message((name, "caf\xe9"), host=None))
 
 
 @pytest.mark.parametrize("name", ["Cookie", "Via", "Idempotency-Key", "Accept", "X-Nexus-Unknown", "X_Api_Key"])
-def test_any_other_may_hold_any_letter(make_message, name):
+def test_any_other_header_may_hold_any_letter(make_message, name):
     read_head(make_message((name, "caf\xe9")))
 
 
-def test_the_facts_that_nexus_needs_are_read(make_message):
+def test_the_fields_that_nexus_needs_are_read(make_message):
     head = read_head(
         make_message(
             ("Authorization", "Bearer k"),
@@ -154,10 +154,10 @@ def test_the_facts_that_nexus_needs_are_read(make_message):
 
 
 @pytest.mark.parametrize("request_id", ["", "a b", "x" * 129])
-def test_an_id_that_cannot_be_used_is_none(make_message, request_id):
+def test_an_invalid_request_id_is_ignored(make_message, request_id):
     assert read_head(make_message(("X-Request-Id", request_id))).request_id == ""
 
 
 @pytest.mark.parametrize("hops", ["", "-1", "many", "1000000"])
-def test_hops_that_are_no_number_are_none(make_message, hops):
+def test_hops_that_are_no_number_are_ignored(make_message, hops):
     assert read_head(make_message(("X-Nexus-Hops", hops))).hops == 0

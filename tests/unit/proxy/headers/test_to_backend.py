@@ -24,7 +24,7 @@ def sent(message, *, kind="vllm", key=None, may_pass_credentials=True, base_path
     )
 
 
-def test_a_backend_is_told_what_is_its_own_and_what_is_the_clients(make_message):
+def test_a_head_holds_the_configured_headers_and_the_clients(make_message):
     message = make_message(("Content-Type", "application/json"), ("X-Request-Id", "mine"), ("Content-Length", "999"))
 
     assert sent(message, key="secret", base_path="/base") == (
@@ -38,7 +38,7 @@ def test_a_backend_is_told_what_is_its_own_and_what_is_the_clients(make_message)
     )
 
 
-def test_a_configured_header_takes_the_place_of_the_clients(make_message):
+def test_a_configured_header_replaces_the_clients(make_message):
     head = sent(make_message(("X-Org", "client's")), headers={"x-org": "ours"})
 
     assert b"x-org: ours\r\n" in head
@@ -52,7 +52,7 @@ def test_a_backend_with_a_secret_header_is_not_sent_the_clients_key(make_message
     assert b"client" not in head
 
 
-def test_a_configured_query_takes_the_place_of_the_clients(make_message):
+def test_a_configured_parameter_replaces_the_clients(make_message):
     head = sent(make_message(), query={"api-version": "2024-10-21", "a": "b c"})
 
     assert head.startswith(b"POST /v1/chat/completions?api-version=2024-10-21&a=b+c HTTP/1.1\r\n")
@@ -62,20 +62,20 @@ def test_a_configured_query_takes_the_place_of_the_clients(make_message):
     ("key", "may_pass", "expected"),
     [(None, True, True), (None, False, False), ("own", True, False), ("own", False, False)],
 )
-def test_a_clients_key_goes_only_where_it_may_and_none_is_configured(make_message, key, may_pass, expected):
+def test_a_clients_key_is_sent_only_where_allowed_and_none_is_configured(make_message, key, may_pass, expected):
     head = sent(make_message(*CLIENTS_KEYS), key=key, may_pass_credentials=may_pass)
 
     assert (b"Bearer client" in head) is expected
     assert (b"client-2" in head) is expected
 
 
-def test_a_key_is_shown_as_the_kind_wants_it(make_message):
+def test_a_key_is_sent_in_the_header_of_the_kind(make_message):
     head = sent(make_message(), kind="anthropic", key="secret")
 
     assert b"\r\nx-api-key: secret\r\n" in head
 
 
-def test_what_changes_how_a_kind_works_is_left_out(make_message):
+def test_headers_that_change_how_a_kind_works_are_dropped(make_message):
     dropped = sorted(name for kind in KINDS.values() for name in kind.dropped_headers)
     kind = next(kind for kind in KINDS.values() if kind.dropped_headers)
     message = make_message((dropped[0].title(), "1"), (dropped[0].replace("-", "_"), "1"), ("X-Custom", "1"))

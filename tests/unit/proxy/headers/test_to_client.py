@@ -13,7 +13,7 @@ from nexus.testing.builders import make_backend
 
 
 @pytest.mark.parametrize("zone", ["restricted", "open"])
-def test_a_client_is_told_who_answered_and_where_its_data_went(zone):
+def test_the_backend_and_its_zone_are_named(zone):
     assert backend_lines(make_backend("cloud-1", kind="openai"))[zone] == (
         b"X-Nexus-Backend: cloud-1\r\nX-Nexus-Backend-Id: cloud-1\r\nX-Nexus-Backend-Type: cloud\r\n"
         b"X-Nexus-Privacy-Zone: %b\r\n" % zone.encode()
@@ -23,11 +23,11 @@ def test_a_client_is_told_who_answered_and_where_its_data_went(zone):
 @pytest.mark.parametrize(
     ("status", "line"), [(200, b"HTTP/1.1 200 OK\r\n"), (299, b"HTTP/1.1 299 \r\n"), (529, b"HTTP/1.1 529 \r\n")]
 )
-def test_the_status_is_said_in_our_own_words(status, line):
+def test_the_status_line_has_the_standard_reason(status, line):
     assert status_line(status) == line
 
 
-def test_what_a_backend_says_passes_as_it_was_written():
+def test_end_to_end_headers_pass_unchanged():
     headers = [(b"Content-Type", b"text/event-stream"), (b"x-ratelimit-limit", b"1"), (b"Openai-Version", b"\xe9")]
 
     assert passed_lines(headers, b"req-1") == (
@@ -46,11 +46,11 @@ def test_what_a_backend_says_passes_as_it_was_written():
         *("Permissions-Policy", "Cross-Origin-Opener-Policy", "Sec-Session-Registration", "Speculation-Rules"),
     ],
 )
-def test_what_is_between_backend_and_proxy_does_not_pass(name):
+def test_headers_for_the_proxy_or_the_browser_do_not_pass(name):
     assert passed_lines([(name.upper().encode(), b"1"), (name.lower().encode(), b"1")], b"req-1") == b""
 
 
-def test_headers_that_a_backend_names_for_this_hop_do_not_pass():
+def test_headers_named_by_connection_do_not_pass():
     headers = [(b"Connection", b"close, X-One"), (b"x-one", b"1"), (b"X-Two", b"2"), (b"connection", b"x-two")]
 
     assert passed_lines([*headers, (b"X-Three", b"3")], b"req-1") == b"X-Three: 3\r\n"
@@ -88,11 +88,11 @@ def test_control_characters_do_not_pass(value):
         (b"Fri, 99 Dec 1999", None),
     ],
 )
-def test_any_time_to_wait_is_read_and_clamped(value, expected):
+def test_retry_after_is_read_and_clamped(value, expected):
     assert retry_after_s(value) == expected
 
 
-def test_a_date_to_wait_for_is_read():
+def test_a_date_in_retry_after_is_read():
     soon = format_datetime(datetime.now(UTC) + timedelta(seconds=20), usegmt=True)
 
     assert 18 <= retry_after_s(soon.encode()) <= 20
@@ -101,17 +101,17 @@ def test_a_date_to_wait_for_is_read():
 @pytest.mark.parametrize(
     ("value", "line"), [(b"junk", b""), (b"99999", b"Retry-After: 300\r\n"), (b"7", b"Retry-After: 7\r\n")]
 )
-def test_a_client_is_told_a_sensible_time_to_wait(value, line):
+def test_a_sensible_retry_after_is_passed_on(value, line):
     assert passed_lines([(b"retry-after", value)], b"req-1") == line
 
 
-def test_the_time_is_told_as_http_wants_it(monkeypatch):
+def test_the_date_has_the_format_of_http(monkeypatch):
     monkeypatch.setattr(to_client.time, "time", lambda: 784_111_777.9)
 
     assert to_client.date_line() == b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
 
 
-def test_a_line_is_made_once_a_second(monkeypatch):
+def test_the_date_line_is_made_once_a_second(monkeypatch):
     now = 1_000_000_000.0
     monkeypatch.setattr(to_client.time, "time", lambda: now)
     first = to_client.date_line()
@@ -122,9 +122,9 @@ def test_a_line_is_made_once_a_second(monkeypatch):
     assert to_client.date_line() != first
 
 
-def test_an_answer_names_its_request_once():
+def test_without_a_client_id_there_is_one_id_line():
     assert id_lines("req-1", "") == b"X-Request-Id: req-1\r\n"
 
 
-def test_a_clients_own_id_comes_back_to_it_beside_ours():
+def test_a_clients_id_comes_back_beside_that_of_nexus():
     assert id_lines("req-1", "mine") == b"X-Request-Id: mine\r\nX-Nexus-Request-Id: req-1\r\n"

@@ -19,7 +19,7 @@ async def upstreams():
     upstreams.close()
 
 
-async def test_a_backend_is_made_ready_once(upstreams):
+async def test_an_upstream_is_made_once(upstreams):
     first = upstreams.of(GPU)
 
     assert upstreams.of(GPU) is first
@@ -29,14 +29,14 @@ async def test_a_backend_is_made_ready_once(upstreams):
     )
 
 
-async def test_a_change_of_health_leaves_it_as_it_is(upstreams):
+async def test_a_change_of_health_keeps_the_upstream(upstreams):
     first = upstreams.of(GPU)
 
     assert upstreams.of(msgspec.structs.replace(GPU, is_cooling=True, last_error="x")) is first
 
 
 @pytest.mark.parametrize("change", [{"url": "http://other:1"}, {"kind": make_backend(kind="vllm").kind}])
-async def test_a_change_of_what_it_is_makes_it_anew(upstreams, change):
+async def test_a_change_of_url_kind_or_name_makes_a_new_upstream(upstreams, change):
     first = upstreams.of(GPU)
 
     second = upstreams.of(msgspec.structs.replace(GPU, **change))
@@ -46,11 +46,11 @@ async def test_a_change_of_what_it_is_makes_it_anew(upstreams, change):
     assert upstreams.of(msgspec.structs.replace(GPU, **change)) is second
 
 
-async def test_a_backend_that_nobody_configured_has_no_key(upstreams):
+async def test_a_discovered_backend_has_no_key(upstreams):
     assert upstreams.of(make_backend("found")).head_template.configured_lines == b""
 
 
-async def test_what_has_left_the_fleet_is_closed(upstreams):
+async def test_the_pool_of_a_removed_backend_is_closed(upstreams):
     gone, kept = upstreams.of(make_backend("gone")), upstreams.of(GPU)
 
     upstreams.keep_only(frozenset({GPU.id}))
@@ -59,7 +59,7 @@ async def test_what_has_left_the_fleet_is_closed(upstreams):
     assert upstreams.counts.keys() == {"gone", "gpu-1"}
 
 
-async def test_new_keys_are_for_requests_to_come(upstreams):
+async def test_new_keys_apply_to_further_requests(upstreams):
     before = upstreams.of(GPU)
 
     upstreams.reconfigure({"gpu-1": UpstreamSettings(key="newer")}, TimeoutsConfig())
@@ -68,7 +68,7 @@ async def test_new_keys_are_for_requests_to_come(upstreams):
     assert upstreams.of(GPU).head_template.configured_lines == b"authorization: Bearer newer\r\n"
 
 
-async def test_connections_are_counted_on_whatever_is_configured_anew(upstreams):
+async def test_counts_of_connections_outlive_a_reconfiguration(upstreams):
     before = upstreams.of(GPU)
     before.pool.counts.opened = 3
 
@@ -79,7 +79,7 @@ async def test_connections_are_counted_on_whatever_is_configured_anew(upstreams)
     assert after.pool.counts.opened == 3
 
 
-async def test_counts_of_backends_that_are_gone_are_bounded(upstreams, monkeypatch):
+async def test_counts_of_removed_backends_are_limited(upstreams, monkeypatch):
     monkeypatch.setattr(upstreams_module, "MAX_COUNTED", 3)
     upstreams.of(GPU)
     upstreams.of(make_backend("busy")).pool.counts.open = 1

@@ -1,4 +1,4 @@
-"""One connection carries one answer at a time, and only a clean one carries another."""
+"""A connection carries one response at a time, and another request only after a clean one."""
 
 import asyncio
 import time
@@ -44,7 +44,7 @@ def reuse(connection, sink):
 
 
 @pytest.mark.parametrize("size", [2, 100_000])
-def test_a_request_goes_out_as_it_is(connection, transport, sink, size):
+def test_a_request_is_written_unchanged(connection, transport, sink, size):
     connection.send(REQUEST, b"x" * size, sink)
 
     assert transport.written == REQUEST + b"x" * size
@@ -53,32 +53,32 @@ def test_a_request_goes_out_as_it_is(connection, transport, sink, size):
 # what comes back
 
 
-def test_an_answer_is_told_in_order(asked, sink):
+def test_a_response_is_passed_on_in_order(asked, sink):
     receive(asked, HELLO)
 
     assert sink.calls == ["head", "body", "end"]
     assert (sink.status, sink.headers, sink.body, sink.end) == (200, [(b"Content-Length", b"5")], b"hello", "framed")
 
 
-def test_many_small_chunks_in_one_read_are_one_hand_over(asked, sink):
+def test_many_small_chunks_in_one_read_are_passed_on_together(asked, sink):
     receive(asked, OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * 100 + b"0\r\n\r\n")
 
     assert (sink.calls, sink.body) == (["head", "body", "end"], b"a" * 100)
 
 
-def test_an_answer_without_length_ends_with_its_connection(asked, sink):
+def test_a_response_without_length_ends_with_its_connection(asked, sink):
     receive(asked, OK + b"\r\nhello", then="eof")
 
     assert (sink.body, sink.end) == (b"hello", "unframed")
 
 
-def test_an_answer_without_length_does_not_end_with_a_reset(asked, sink):
+def test_a_response_without_length_does_not_end_with_a_reset(asked, sink):
     receive(asked, OK + b"\r\nhello", then="reset")
 
     assert sink.end == "truncated"
 
 
-def test_informational_answers_are_passed_over(asked, sink):
+def test_informational_responses_are_skipped(asked, sink):
     receive(asked, b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", HELLO)
 
     assert (sink.status, sink.headers, sink.end) == (200, [(b"Content-Length", b"5")], "framed")
@@ -109,7 +109,7 @@ def test_trailers_are_not_headers(asked, sink):
         pytest.param(OK + (b"X: " + b"y" * 8000 + b"\r\n") * 9 + b"\r\n", id="too long headers"),
     ],
 )
-def test_what_is_no_answer_is_a_broken_protocol(asked, transport, sink, wire):
+def test_a_malformed_response_is_a_protocol_fault(asked, transport, sink, wire):
     receive(asked, wire, then="eof")
 
     assert sink.end == "protocol"
@@ -124,7 +124,7 @@ def test_what_is_no_answer_is_a_broken_protocol(asked, transport, sink, wire):
         (OK + b"X: " + b"y" * 9000 + b"\r\n\r\n", "too long headers"),
     ],
 )
-def test_what_is_no_answer_is_told_in_words(asked, sink, wire, why):
+def test_a_protocol_fault_says_what_is_wrong(asked, sink, wire, why):
     receive(asked, wire)
 
     assert why in sink.why
@@ -139,19 +139,19 @@ def test_what_is_no_answer_is_told_in_words(asked, sink, wire, why):
         pytest.param(OK + b"Transfer-Encoding: chunked\r\n\r\n1;x=", id="chunk extension"),
     ],
 )
-def test_nothing_without_end_is_collected(asked, sink, begin):
+def test_endless_heads_and_trailers_are_cut(asked, sink, begin):
     receive(asked, begin, *[b"y" * 10_000] * 20)
 
     assert sink.end == "protocol"
 
 
-def test_a_long_answer_in_small_packets_is_no_flood(asked, sink):
+def test_a_long_response_in_small_packets_is_no_flood(asked, sink):
     receive(asked, OK + b"Transfer-Encoding: chunked\r\n\r\n", *[b"1\r\n", b"a", b"\r\n"] * 50_000, b"0\r\n\r\n")
 
     assert (sink.end, len(sink.body)) == ("framed", 50_000)
 
 
-def test_a_status_below_100_does_not_slip_its_body_into_the_next_answer(asked, sink):
+def test_a_status_below_100_does_not_slip_its_body_into_the_next_response(asked, sink):
     receive(asked, b"HTTP/1.1 050 X\r\nContent-Length: 4\r\n\r\nevil" + HELLO)
 
     assert (sink.status, sink.body) == (50, b"evil")
@@ -168,14 +168,14 @@ def test_a_status_below_100_does_not_slip_its_body_into_the_next_answer(asked, s
         (OK + b"Transfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n", "reset", "truncated"),
     ],
 )
-def test_an_answer_that_is_cut_says_how_far_it_came(asked, sink, wire, then, fault):
+def test_a_response_that_is_cut_fails_by_how_far_it_came(asked, sink, wire, then, fault):
     receive(asked, wire, then=then) if wire else receive(asked, then=then)
 
     assert sink.end == fault
     assert sink.calls.count("failed") == 1
 
 
-def test_a_reused_connection_that_says_nothing_was_stale(asked, sink, make_sink):
+def test_a_reused_connection_that_closes_at_once_was_stale(asked, sink, make_sink):
     receive(asked, HELLO)
     second = make_sink()
     reuse(asked, second)
@@ -185,7 +185,7 @@ def test_a_reused_connection_that_says_nothing_was_stale(asked, sink, make_sink)
     assert (sink.end, second.end) == ("framed", "stale")
 
 
-def test_a_reused_connection_that_worked_for_a_while_was_not(asked, make_sink, monkeypatch):
+def test_a_reused_connection_that_closes_later_was_not_stale(asked, make_sink, monkeypatch):
     receive(asked, HELLO)
     second = make_sink()
     reuse(asked, second)
@@ -196,7 +196,7 @@ def test_a_reused_connection_that_worked_for_a_while_was_not(asked, make_sink, m
     assert second.end == "reset"
 
 
-def test_a_reused_connection_that_began_to_answer_was_not(asked, make_sink):
+def test_a_reused_connection_that_began_a_response_was_not_stale(asked, make_sink):
     receive(asked, HELLO)
     second = make_sink()
     reuse(asked, second)
@@ -206,10 +206,10 @@ def test_a_reused_connection_that_began_to_answer_was_not(asked, make_sink):
     assert second.end == "reset"
 
 
-# who is told
+# abandoned requests
 
 
-def test_who_has_given_up_is_told_nothing_more(asked, transport, sink):
+def test_an_abandoned_request_gets_nothing_more(asked, transport, sink):
     receive(asked, OK + b"Content-Length: 5\r\n\r\nhe")
 
     asked.abandon()
@@ -219,7 +219,7 @@ def test_who_has_given_up_is_told_nothing_more(asked, transport, sink):
     assert sink.calls == ["head", "body"]
 
 
-def test_who_gives_up_at_the_head_is_not_told_the_rest(asked, sink):
+def test_a_request_abandoned_at_the_head_gets_no_body(asked, sink):
     sink.on_head = lambda *_: asked.abandon()
 
     receive(asked, HELLO)
@@ -227,7 +227,7 @@ def test_who_gives_up_at_the_head_is_not_told_the_rest(asked, sink):
     assert sink.calls == []
 
 
-def test_the_loss_of_a_connection_after_the_answer_is_no_failure(asked, sink):
+def test_the_loss_of_a_connection_after_the_response_is_no_failure(asked, sink):
     receive(asked, HELLO)
 
     asked.connection_lost(ConnectionResetError())
@@ -238,7 +238,7 @@ def test_the_loss_of_a_connection_after_the_answer_is_no_failure(asked, sink):
 # reuse
 
 
-def test_a_clean_answer_leaves_the_connection_reusable(asked, sink, make_sink):
+def test_a_clean_response_leaves_the_connection_reusable(asked, sink, make_sink):
     receive(asked, HELLO)
     is_reusable = asked.is_reusable
     second = make_sink()
@@ -261,13 +261,13 @@ def test_a_clean_answer_leaves_the_connection_reusable(asked, sink, make_sink):
         pytest.param(OK + b"Content-Length: 9\r\n\r\nhello", id="unfinished"),
     ],
 )
-def test_any_other_does_not(asked, wire):
+def test_any_other_response_leaves_the_connection_unusable(asked, wire):
     receive(asked, wire)
 
     assert not asked.is_reusable
 
 
-def test_nor_does_one_that_came_before_the_request_was_read(asked, transport):
+def test_a_response_before_the_whole_request_leaves_the_connection_unusable(asked, transport):
     receive(asked, HELLO)
     transport.unsent = 1
 
@@ -275,7 +275,7 @@ def test_nor_does_one_that_came_before_the_request_was_read(asked, transport):
 
 
 @pytest.mark.parametrize("is_resting", [True, False])
-def test_what_comes_unasked_ends_the_connection(asked, transport, sink, is_resting):
+def test_unsolicited_bytes_end_the_connection(asked, transport, sink, is_resting):
     receive(asked, HELLO)
     if is_resting:
         asked.rest(0.0)
@@ -287,7 +287,7 @@ def test_what_comes_unasked_ends_the_connection(asked, transport, sink, is_resti
     assert sink.body == b"hello"
 
 
-def test_a_connection_whose_client_had_stopped_reading_reads_again(asked, transport):
+def test_an_idle_connection_reads_even_if_its_client_had_paused_it(asked, transport):
     asked.pause_reading()
     receive(asked, HELLO)
 
@@ -308,7 +308,7 @@ def test_a_closing_connection_is_neither_paused_nor_resumed(asked, transport):
 
 
 @pytest.mark.parametrize(("unsent", "is_aborted"), [(0, False), (1, True)])
-def test_a_request_that_is_answered_early_is_not_sent_to_its_end(asked, transport, unsent, is_aborted):
+def test_an_early_response_stops_the_request(asked, transport, unsent, is_aborted):
     transport.unsent = unsent
 
     asked.close()
@@ -384,7 +384,7 @@ async def test_the_newest_is_reused_first(pool_of, ask):
         assert [pool.take_idle(), pool.take_idle()] == connections[::-1]
 
 
-async def test_one_that_the_backend_has_closed_is_not_reused(pool_of, ask):
+async def test_a_connection_that_the_backend_has_closed_is_not_reused(pool_of, ask):
     async with ScriptedBackend([ReadRequest(), Send(HELLO), Close()]) as backend:
         pool = pool_of(backend)
         connection = await pool.open()
@@ -396,7 +396,7 @@ async def test_one_that_the_backend_has_closed_is_not_reused(pool_of, ask):
         assert pool.take_idle() is None
 
 
-async def test_one_that_has_rested_too_long_is_closed(pool_of, ask):
+async def test_a_connection_that_was_idle_too_long_is_closed(pool_of, ask):
     async with ScriptedBackend(TWICE) as backend:
         pool = pool_of(backend, keepalive_s=0.02)
         connection = await pool.open()
@@ -409,7 +409,7 @@ async def test_one_that_has_rested_too_long_is_closed(pool_of, ask):
         assert pool.take_idle() is None
 
 
-async def test_one_that_has_rested_too_long_is_not_taken_even_before_it_is_closed(pool_of, ask):
+async def test_a_connection_that_was_idle_too_long_is_not_reused_even_before_it_is_closed(pool_of, ask):
     async with ScriptedBackend(TWICE) as backend:
         pool = pool_of(backend)
         connection = await pool.open()
@@ -421,7 +421,7 @@ async def test_one_that_has_rested_too_long_is_not_taken_even_before_it_is_close
         assert connection.is_closed
 
 
-async def test_one_that_may_not_be_reused_is_closed(pool_of, ask):
+async def test_a_connection_that_may_not_be_reused_is_closed(pool_of, ask):
     async with ScriptedBackend(TWICE) as backend:
         pool = pool_of(backend)
         connection = await pool.open()
@@ -434,7 +434,7 @@ async def test_one_that_may_not_be_reused_is_closed(pool_of, ask):
         assert backend.attempts[0].cause == "client_left"
 
 
-async def test_only_so_many_are_kept(pool_of, ask, monkeypatch):
+async def test_the_number_of_idle_connections_is_limited(pool_of, ask, monkeypatch):
     monkeypatch.setattr(pools, "MAX_IDLE", 1)
     async with ScriptedBackend(TWICE) as backend:
         pool = pool_of(backend)
@@ -446,7 +446,7 @@ async def test_only_so_many_are_kept(pool_of, ask, monkeypatch):
         assert [connection.is_closed for connection in connections] == [False, True]
 
 
-async def test_a_closed_pool_keeps_nothing_that_comes_back(pool_of, ask):
+async def test_a_closed_pool_keeps_no_connection_that_is_given_back(pool_of, ask):
     async with ScriptedBackend(TWICE) as backend:
         pool = pool_of(backend)
         connection = await pool.open()
@@ -481,14 +481,14 @@ async def test_a_reused_connection_whose_client_had_paused_it_still_answers(pool
         ([ReadRequest(), Send(OK + b"Content-Length: 9\r\n\r\nhe"), Reset()], "truncated"),
     ],
 )
-async def test_a_backend_that_breaks_off_is_told_apart(pool_of, ask, script, fault):
+async def test_each_way_of_breaking_off_has_its_fault(pool_of, ask, script, fault):
     async with ScriptedBackend(script) as backend:
         answer = await ask(await pool_of(backend).open())
 
     assert answer.end == fault
 
 
-async def test_an_early_answer_stops_the_upload(pool_of, ask):
+async def test_an_early_response_stops_the_upload(pool_of, ask):
     size = 20_000_000
     refusal = b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n"
     async with ScriptedBackend([ReadHead(), Send(refusal), Stall()]) as backend:
@@ -502,7 +502,7 @@ async def test_an_early_answer_stops_the_upload(pool_of, ask):
     assert len(backend.attempts[0].received) < size
 
 
-async def test_a_pool_says_why_nobody_answers(pool_of):
+async def test_a_failed_connect_says_why(pool_of):
     async with ScriptedBackend([]) as backend:
         port = backend.port
     pool = Pool(Address("127.0.0.1", port), connect_timeout_s=1.0, keepalive_s=1.0)

@@ -1,4 +1,4 @@
-"""What a backend sends unasked reaches no client, and costs the backend its kept connections for a while."""
+"""Unsolicited bytes of a backend reach no client, and suspend the reuse of its connections."""
 
 import asyncio
 import socket
@@ -92,7 +92,7 @@ def idle(pool, peer, make_sink):
     return make
 
 
-async def test_bytes_that_the_loop_has_not_read_yet_are_not_the_answer_to_the_next_request(idle, pool, make_sink):
+async def test_unread_bytes_are_not_the_response_to_the_next_request(idle, pool, make_sink):
     _, end = await idle()
     sink = make_sink()
 
@@ -132,7 +132,7 @@ async def test_a_connection_is_used_again_while_the_name_leads_to_where_it_goes(
     connection.abandon()
 
 
-async def test_nor_are_those_that_come_while_the_request_waits_for_others(idle, pool, batch, make_sink):
+async def test_bytes_that_arrive_while_a_request_is_held_are_not_its_response(idle, pool, batch, make_sink):
     _, end = await idle()
     sink = make_sink()
     batch.expect()
@@ -145,7 +145,7 @@ async def test_nor_are_those_that_come_while_the_request_waits_for_others(idle, 
     assert (sink.calls, sink.end) == (["failed"], "stale")
 
 
-async def test_nor_are_those_that_come_before_a_long_request(idle, pool, make_sink):
+async def test_bytes_that_arrive_before_a_long_request_are_not_its_response(idle, pool, make_sink):
     _, end = await idle()
     sink = make_sink()
 
@@ -167,7 +167,7 @@ async def test_a_connection_that_ended_unseen_is_not_written_to(idle, pool, make
     assert pool.counts.no_reuse_until == 0.0
 
 
-async def test_two_answers_in_one_read_are_handed_to_neither_request(idle, pool, make_sink):
+async def test_two_responses_in_one_read_go_to_neither_request(idle, pool, make_sink):
     _, end = await idle()
     sink = make_sink()
     pool.take_idle().send(REQUEST, b"{}", sink)
@@ -179,7 +179,7 @@ async def test_two_answers_in_one_read_are_handed_to_neither_request(idle, pool,
     assert (sink.calls, sink.end) == (["failed"], "protocol")
 
 
-async def test_an_answer_before_the_request_has_arrived_is_none():
+async def test_bytes_before_the_request_has_arrived_are_no_response():
     # On a Unix socket, what the other end has not read counts as not received.
     ours, theirs = socket.socketpair()
     transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=ours)
@@ -195,7 +195,7 @@ async def test_an_answer_before_the_request_has_arrived_is_none():
 
 
 @pytest.mark.parametrize("is_reused", [True, False])
-async def test_an_answer_to_a_request_that_did_not_leave_is_refused(connection, transport, make_sink, is_reused):
+async def test_bytes_before_the_request_has_left_are_refused(connection, transport, make_sink, is_reused):
     first, sink = make_sink(), make_sink()
     if is_reused:
         connection.send(REQUEST, b"{}", first)
@@ -229,7 +229,7 @@ async def test_a_connection_that_was_lost_before_the_request_says_so(pool, peer,
     assert sink.end == "reset"
 
 
-async def test_an_early_refusal_of_a_long_request_passes_on_a_reused_connection(idle, pool, make_sink):
+async def test_an_early_refusal_of_a_long_request_passes(idle, pool, make_sink):
     _, end = await idle()
     sink = make_sink()
     pool.take_idle().send(REQUEST, b"x" * 20_000_000, sink)
@@ -244,7 +244,7 @@ async def test_an_early_refusal_of_a_long_request_passes_on_a_reused_connection(
 # what it costs the backend
 
 
-async def test_after_an_unasked_answer_no_connection_is_reused(idle, pool, peer, make_sink):
+async def test_after_unsolicited_bytes_no_connection_is_reused(idle, pool, peer, make_sink):
     _, end = await idle()
     quiet, _ = await idle()
     with structlog.testing.capture_logs() as log:
@@ -261,7 +261,7 @@ async def test_after_an_unasked_answer_no_connection_is_reused(idle, pool, peer,
     assert log == [{"event": "unasked_answer", "backend": "gpu-1", "no_reuse_s": NO_REUSE_S, "log_level": "warning"}]
 
 
-async def test_it_is_told_once_for_as_long_as_it_goes_on(pool):
+async def test_repeated_unsolicited_bytes_are_logged_once(pool):
     with structlog.testing.capture_logs() as log:
         for _ in range(10):
             pool.on_unsolicited()
@@ -279,7 +279,7 @@ async def test_after_a_while_connections_are_reused_again(idle, pool, monkeypatc
     assert pool.take_idle() is connection
 
 
-async def test_an_answer_too_many_behind_the_right_one_counts(pool, peer, make_sink):
+async def test_a_surplus_response_counts_as_unsolicited(pool, peer, make_sink):
     connection, sink = await pool.open(), make_sink()
     connection.send(REQUEST, b"{}", sink)
 
@@ -290,7 +290,7 @@ async def test_an_answer_too_many_behind_the_right_one_counts(pool, peer, make_s
     assert pool.counts.no_reuse_until > 0
 
 
-async def test_a_server_that_announces_that_it_closes_an_idle_connection_does_no_wrong(idle, pool):
+async def test_a_408_on_an_idle_connection_is_no_fault(idle, pool):
     connection, end = await idle()
 
     end.sendall(NOTICE)
@@ -299,7 +299,7 @@ async def test_a_server_that_announces_that_it_closes_an_idle_connection_does_no
     assert pool.counts.no_reuse_until == 0.0
 
 
-async def test_what_arrives_after_a_client_has_left_is_no_fault(idle, pool, make_sink):
+async def test_bytes_after_the_client_has_left_are_no_fault(idle, pool, make_sink):
     connection, _ = await idle()
     pool.take_idle().send(REQUEST, b"{}", make_sink())
 
@@ -330,7 +330,9 @@ async def ask(connection, sink):
 
 
 @pytest.mark.parametrize(("surplus", "is_trusted"), [(b"", True), (OTHER, False)])
-async def test_under_tls_a_connection_is_reused_until_an_unasked_answer_comes(contexts, make_sink, surplus, is_trusted):
+async def test_under_tls_a_connection_is_reused_until_unsolicited_bytes_arrive(
+    contexts, make_sink, surplus, is_trusted
+):
     server, client = contexts
     script = [ReadRequest(), Send(HELLO), Wait(0.02), Send(surplus), ReadRequest(), Send(HELLO)]
     async with ScriptedBackend(script, tls=server) as backend:
@@ -371,7 +373,7 @@ async def test_a_connection_ends_while_idle_when_it_is_too_old(aging, pool):
     assert pool.take_idle() is None
 
 
-async def test_one_that_is_too_old_after_its_answer_is_not_kept(aging, pool):
+async def test_a_connection_that_is_too_old_after_its_response_is_not_kept(aging, pool):
     connection = await aging(0.1)
     busy = pool.take_idle()
     await asyncio.sleep(0.15)
@@ -385,7 +387,7 @@ async def test_one_that_is_too_old_after_its_answer_is_not_kept(aging, pool):
     assert pool.take_idle() is None
 
 
-async def test_a_younger_one_is_kept_for_longer(aging, pool):
+async def test_a_younger_connection_is_kept_longer(aging, pool):
     older, younger = await aging(0.1), await aging(60.0)
 
     await eventually(lambda: older.is_closed)
@@ -393,7 +395,7 @@ async def test_a_younger_one_is_kept_for_longer(aging, pool):
     assert pool.take_idle() is younger
 
 
-async def test_connections_do_not_end_at_once(pool, peer):
+async def test_connections_expire_at_different_times(pool, peer):
     opened = [await pool.open() for _ in range(10)]
     ages = [connection.expires_at - monotonic() for connection in opened]
 

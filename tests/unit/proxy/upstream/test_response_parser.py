@@ -48,7 +48,7 @@ def test_a_wrong_type_can_be_replaced():
 
 
 @pytest.mark.parametrize("status", [0, 50, 101, 199, 301, 302, 600, 999])
-def test_a_status_that_cannot_be_passed_on_is_none(status):
+def test_a_status_that_cannot_be_passed_on_is_refused(status):
     with pytest.raises(UpstreamError) as failed:
         _ = ResponseHead(status, []).label
 
@@ -62,5 +62,5 @@ def test_an_unknown_transfer_coding_is_refused(codings):
 
 
 @pytest.mark.parametrize("status", [200, 204, 299, 304, 400, 429, 503, 599])
-def test_any_other_head_is_understood(status):
+def test_any_other_head_is_accepted(status):
     assert ResponseHead(status, [(b"transfer-encoding", b"Chunked"), (b"X", b"gzip")]).label is Label.NONE
