@@ -11,8 +11,8 @@ import pytest
 from nexus.testing.proxy import nexus_in_loop
 from tests.support.bookkeeping import wait_until_nothing_is_held
 
-MAX_FILES = 60
-MAX_CALLS = 275
+MAX_FILES = 56
+MAX_CALLS = 260
 
 CONFIG = """
 [discovery]
