@@ -4,7 +4,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nexus.observability.logging.rendering import Hidden, json_line, json_line_of, pretty_line
+from nexus.observability.logging.rendering import Redactor, json_line, json_line_of, pretty_line
 
 quick = settings(max_examples=100, deadline=None)
 
@@ -22,11 +22,17 @@ fields = st.dictionaries(st.text("abcdef_", min_size=1), anything, max_size=5)
 def test_any_entry_is_one_harmless_line(event, fields):
     entry = (1_700_000_000_123_456_789, "info", "nexus", {"event": event, **fields})
 
-    for line in (json_line(entry, Hidden()), pretty_line(entry, Hidden())):
+    for line in (json_line(entry, Redactor()), pretty_line(entry, Redactor())):
         assert line.endswith(b"\n")
         assert not any(c < " " or "\x7f" <= c <= "\x9f" or "\u202a" <= c <= "\u202e" for c in line.decode()[:-1])
 
-    assert msgspec.json.decode(json_line(entry, Hidden())).keys() >= {"timestamp", "level", "logger", "event", *fields}
+    assert msgspec.json.decode(json_line(entry, Redactor())).keys() >= {
+        "timestamp",
+        "level",
+        "logger",
+        "event",
+        *fields,
+    }
 
 
 class Members(msgspec.Struct):
@@ -53,7 +59,7 @@ short = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
     secrets=st.lists(short, max_size=3),
 )
 def test_members_are_encoded_as_fields_are(members, time_ns, secrets):
-    hidden = Hidden()
+    hidden = Redactor()
     for secret in secrets:
         hidden.add(secret)
     fields = {"event": "e", **msgspec.to_builtins(members)}
@@ -74,7 +80,7 @@ def test_members_are_encoded_as_fields_are(members, time_ns, secrets):
     after=short,
 )
 def test_each_of_many_secrets_is_in_no_line_of_members(secrets, chosen, before, after):
-    hidden = Hidden()
+    hidden = Redactor()
     for one in secrets:
         hidden.add(one)
     secret = secrets[chosen % len(secrets)]
@@ -93,7 +99,7 @@ def test_each_of_many_secrets_is_in_no_line_of_members(secrets, chosen, before, 
     after=texts,
 )
 def test_a_secret_is_in_no_line_wherever_it_stands(secret, before, after):
-    hidden = Hidden()
+    hidden = Redactor()
     hidden.add(secret)
     spoken = before + secret + after
     entry = (0, "info", "n", {"event": "e", "text": spoken, "deep": [{"k": spoken}], spoken: 1})
