@@ -57,7 +57,7 @@ def check_family(measure: object, plugin: str) -> Measure:
     name, prefix = measure.name, prefix_of(plugin)
     if not isinstance(name, str) or not name.startswith(prefix) or not _NAME.fullmatch(name[len(prefix) :]):
         raise ValueError(
-            f"{name!r:.80} is no name of a measure of '{plugin}'; use lower case, beginning with '{prefix}'"
+            f"{name!r:.80} is not a valid name for a measure of '{plugin}'; use lower case, beginning with '{prefix}'"
         )
     if measure.type not in {"counter", "gauge"}:
         raise ValueError(f"{name} has the type {measure.type!r:.80}; use counter or gauge")

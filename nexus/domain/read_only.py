@@ -12,7 +12,7 @@ class ReadOnlyDict(dict[K, V]):
     __slots__ = ()
 
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
-        raise TypeError("this is read-only: others look at it too")
+        raise TypeError("this dict is shared and read-only; copy it with dict()")
 
     __setitem__ = __delitem__ = __ior__ = _refuse
     clear = pop = popitem = setdefault = update = _refuse

@@ -121,7 +121,9 @@ def check_key(key: str) -> None:
     """Raise ValueError unless *key* is valid in every store."""
     # NUL ends a text in some stores, and prefix scans use U+10FFFF, which is no character, as their upper bound.
     if not key or len(key.encode()) > MAX_KEY_BYTES or "\0" in key or "\U0010ffff" in key:
-        raise ValueError(f"{key[:80]!r} is no key; give 1 to {MAX_KEY_BYTES} bytes of text without NUL and U+10FFFF")
+        raise ValueError(
+            f"{key[:80]!r} is not a valid key; give 1 to {MAX_KEY_BYTES} bytes of text without NUL and U+10FFFF"
+        )
 
 
 def check_batch(changes: Sequence[Change]) -> None:

@@ -34,7 +34,7 @@ def compose(endpoint: Endpoint, wanted: SampleRequest) -> tuple[bytes, bytes]:
     """
     if endpoint.body == "multipart":
         if wanted != SampleRequest(model=wanted.model):
-            raise RequestError("unsupported_parameter", f"a form for {endpoint.path} can only say the model")
+            raise RequestError("unsupported_parameter", f"a form for {endpoint.path} can only name the model")
         return _form(wanted.model)
     understand = PROTOCOLS[endpoint.protocol].understand
     empty = _document(endpoint, wanted, prompt="")

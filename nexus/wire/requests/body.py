@@ -194,7 +194,7 @@ def duplicate_member(name: str | None) -> RequestError:
     """Return the error for the duplicate member *name*, or for too many members if it is None."""
     if name in GUARDED:
         return RequestError("invalid_value", f"'{name}' is given more than once", param=name)
-    return RequestError("invalid_json", "the body has too many members, or one of them twice")
+    return RequestError("invalid_json", "the body has too many members, or a duplicate one")
 
 
 def answer_limit(*limits: float | str | None) -> int | None:

@@ -78,7 +78,7 @@ _LABELS_OF_FAMILIES: Final = (
 )
 
 MAX_UNDECIDED_BYTES: Final = 64 * 1024
-"""Beyond so many bytes of white space, the label decides."""
+"""After this many bytes of white space, the label decides."""
 
 _BLANKS: Final = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*+")
 _FIELD: Final = re.compile(rb"(?:data|event|id|retry)[:\r\n]")

@@ -68,7 +68,7 @@ def test_a_form_names_the_model(endpoint):
 
 
 def test_a_form_names_only_the_model():
-    with pytest.raises(RequestError, match="can only say the model"):
+    with pytest.raises(RequestError, match="can only name the model"):
         compose(FORMS[0], SampleRequest(model="whisper", needs_json=True))
 
 
