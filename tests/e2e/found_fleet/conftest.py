@@ -13,8 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from dnslib import QTYPE, RCODE, RR, SRV, A
-from dnslib.server import BaseResolver, DNSLogger, DNSServer
+from dnslib import RCODE
 from zeroconf import IPVersion, ServiceInfo, Zeroconf
 
 from nexus.fleet.discovery.mdns.announcer import own_addresses
@@ -23,6 +22,7 @@ from nexus.testing.client import ask
 from nexus.testing.ports import free_port
 from nexus.testing.waiting import until
 from tests.support.bookkeeping import DEFECTS
+from tests.support.name_server import NameServer
 from tests.support.process import run_nexus
 
 FAKE_API = Path(__file__).parents[3] / "plugins/kubernetes/tests/fake_api.py"
@@ -134,48 +134,6 @@ def nexus_discoverers(config):
     return [Raises(), Hangs(), Lies(), Cancels(), Blocks()]
 """
 MISBEHAVING_TASKS = {"discover-raises", "discover-lies", "discover-cancels"}
-
-
-class Zone(BaseResolver):
-    """Answers by name: with a function that gives records, or with a code."""
-
-    def __init__(self):
-        self.answers = {}
-        self.code = RCODE.NOERROR
-        self.is_silent = False
-        """Whether it gives no answer until the end of the test."""
-        self.is_over = threading.Event()
-
-    def resolve(self, request, handler):
-        del handler
-        if self.is_silent:
-            self.is_over.wait(20)
-        reply = request.reply()
-        answer = self.answers.get(str(request.q.qname).rstrip("."), RCODE.NXDOMAIN)
-        if self.code != RCODE.NOERROR or isinstance(answer, int):
-            reply.header.rcode = self.code or answer
-            return reply
-        for record in answer(request.q):
-            (reply.add_ar if record.rtype != request.q.qtype else reply.add_answer)(record)
-        return reply
-
-    def serve(self, name, *ports, ttl=1):
-        """Answer with SRV records of these ports of this machine, each behind the one before."""
-
-        def records(question):
-            for priority, port in enumerate(ports) if question.qtype == QTYPE.SRV else ():
-                target = f"gpu-{port}.test."
-                yield RR(question.qname, QTYPE.SRV, rdata=SRV(priority, 1, port, target), ttl=ttl)
-                yield RR(target, QTYPE.A, rdata=A("127.0.0.1"), ttl=ttl)
-
-        self.answers[name] = records
-
-    def flap(self, name):
-        """Answer with another address each time."""
-        addresses = itertools.cycle(("127.0.0.2", "127.0.0.3"))
-        self.answers[name] = lambda question: (
-            [RR(question.qname, QTYPE.A, rdata=A(next(addresses)), ttl=1)] if question.qtype == QTYPE.A else []
-        )
 
 
 class Cluster:
@@ -354,20 +312,6 @@ def fake_api():
 
 
 @contextlib.contextmanager
-def name_server():
-    zone = Zone()
-    zone.port = free_port()
-    server = DNSServer(zone, port=zone.port, address="127.0.0.1", logger=DNSLogger("-request,-reply,-truncated,-error"))
-    server.start_thread()
-    try:
-        yield zone
-    finally:
-        zone.is_over.set()
-        server.stop()
-        server.server.server_close()
-
-
-@contextlib.contextmanager
 def servers(**settings):
     """Run a healthy server, a faulty one, two that announce themselves, one that a file lists, and one at a port."""
 
@@ -406,14 +350,14 @@ def found_fleet(folder, fake_api, *, change=lambda text: text, arguments=(), is_
     closed, friends = free_port(), f"t{uuid.uuid4().hex[:6]}"
     with (
         servers(**settings) as simulators,
-        name_server() as zone,
+        NameServer() as zone,
         fake_api.in_thread() as (api, url, call),
         network() as announcer,
     ):
         well, _, desk, rogue, listed, at_a_port = simulators
         zone.serve("_llm._tcp.well.test", closed, well.port)
-        zone.answers["_llm._tcp.broken.test"] = RCODE.SERVFAIL
-        zone.flap("flapping.test")
+        zone.codes["_llm._tcp.broken.test"] = RCODE.SERVFAIL
+        zone.alternate("flapping.test", "127.0.0.2", "127.0.0.3")
         api.refused["forbidden"] = 403
         zone.is_silent, api.is_hanging = not is_reachable, not is_reachable
         (folder / "kubeconfig").write_text(fake_api.kubeconfig(url, "llm"))

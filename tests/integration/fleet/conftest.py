@@ -5,8 +5,6 @@ from functools import partial
 
 import pytest
 from aiohttp import web
-from dnslib import QTYPE, RCODE, RR, SRV, A
-from dnslib.server import BaseResolver, DNSLogger, DNSServer
 
 from nexus.config.discovery_schema import DiscoveryConfig
 from nexus.config.schema import BackendConfig, HealthCheckConfig
@@ -14,6 +12,7 @@ from nexus.fleet.fleet import Fleet
 from nexus.fleet.plan import plan_fleet
 from nexus.testing import waiting
 from nexus.testing.ports import free_port
+from tests.support.name_server import NameServer
 
 
 class FakeServer:
@@ -195,39 +194,8 @@ def still():
     return STILL
 
 
-class Zone(BaseResolver):
-    """Answers SRV queries with the port of a name, and delays some of them."""
-
-    def __init__(self):
-        self.ports = {}
-        self.failing = set()
-        self.delayed = {}
-        """By name, the event that a response waits for."""
-
-    def resolve(self, request, handler):
-        del handler
-        name = str(request.q.qname).rstrip(".")
-        if name in self.delayed:
-            self.delayed[name].wait(5)
-        reply = request.reply()
-        if name in self.failing:
-            reply.header.rcode = RCODE.SERVFAIL
-        elif name not in self.ports:
-            reply.header.rcode = RCODE.NXDOMAIN
-        elif request.q.qtype == QTYPE.SRV:
-            reply.add_answer(RR(request.q.qname, QTYPE.SRV, rdata=SRV(0, 1, self.ports[name], f"gpu.{name}."), ttl=0))
-            reply.add_ar(RR(f"gpu.{name}.", QTYPE.A, rdata=A("127.0.0.1"), ttl=0))
-        return reply
-
-
 @pytest.fixture
 def zone():
-    zone, port = Zone(), free_port()
-    zone.nameservers = (f"127.0.0.1:{port}",)
-    server = DNSServer(zone, port=port, address="127.0.0.1", logger=DNSLogger("-request,-reply,-truncated,-error"))
-    server.start_thread()
-    yield zone
-    for event in zone.delayed.values():
-        event.set()
-    server.stop()
-    server.server.server_close()
+    """A name server with no records."""
+    with NameServer() as zone:
+        yield zone

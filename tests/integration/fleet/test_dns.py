@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+from dnslib import RCODE
 
 from nexus.config.discovery_schema import DiscoveryConfig, DnsSourceConfig
 
@@ -12,14 +13,16 @@ ONE, TWO = DnsSourceConfig(name="_llm._tcp.one.test", type="vllm"), DnsSourceCon
 @pytest.fixture
 def of(zone, plan):
     """Plan a fleet that follows these names."""
-    return lambda *names: plan(discovery=DiscoveryConfig(enabled=False, dns=names, nameservers=zone.nameservers))
+    return lambda *names: plan(
+        discovery=DiscoveryConfig(enabled=False, dns=names, nameservers=(f"127.0.0.1:{zone.port}",))
+    )
 
 
 @pytest.fixture
 async def fleet(zone, of, serve, start, eventually):
     """Give a fleet that has found the server of the first name."""
     server = await serve("vllm", "tiny")
-    zone.ports = {ONE.name: server.port}
+    zone.serve(ONE.name, server.port, ttl=0)
     fleet = await start(of(ONE))
     await eventually(lambda: fleet.snapshot.having("tiny"))
     return fleet
@@ -36,8 +39,8 @@ def changes(fleet):
 async def test_a_name_that_is_added_disturbs_no_server_of_another(zone, of, fleet, changes, serve, eventually):
     (before,) = fleet.snapshot.backends
     other = await serve("vllm", "big")
-    zone.ports[TWO.name] = other.port
-    zone.delayed[ONE.name] = threading.Event()
+    zone.serve(TWO.name, other.port, ttl=0)
+    zone.delays[ONE.name] = threading.Event()
 
     fleet.reconfigure(of(ONE, TWO))
     await eventually(lambda: fleet.snapshot.having("big"))
@@ -47,7 +50,7 @@ async def test_a_name_that_is_added_disturbs_no_server_of_another(zone, of, flee
 
 
 async def test_the_servers_of_a_name_that_is_not_followed_any_more_leave(zone, of, fleet, eventually):
-    zone.failing = {TWO.name}
+    zone.codes[TWO.name] = RCODE.SERVFAIL
 
     fleet.reconfigure(of(TWO))
 
@@ -55,10 +58,10 @@ async def test_the_servers_of_a_name_that_is_not_followed_any_more_leave(zone, o
 
 
 async def test_name_servers_that_fail_after_a_reload_change_nothing(zone, fleet, changes, plan, eventually):
-    zone.failing = {ONE.name}
+    zone.codes[ONE.name] = RCODE.SERVFAIL
     (before,) = fleet.snapshot.backends
 
-    config = DiscoveryConfig(enabled=False, dns=(ONE,), nameservers=(*zone.nameservers, "127.0.0.9"))
+    config = DiscoveryConfig(enabled=False, dns=(ONE,), nameservers=(f"127.0.0.1:{zone.port}", "127.0.0.9"))
     fleet.reconfigure(plan(discovery=config))
     await eventually(lambda: fleet._discoverers.dns.states[ONE].failure)
 

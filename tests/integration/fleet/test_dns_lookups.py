@@ -7,17 +7,14 @@ from nexus.config.discovery_schema import DnsSourceConfig
 from nexus.fleet.discovery.dns import discoverer as dns
 from nexus.fleet.discovery.dns.answers import LookupFailed, servers_of
 from nexus.fleet.discovery.dns.discoverer import NoSuchName
-from tests.support.name_server import NameServer
 
 MANY = DnsSourceConfig(name="many.test", port=8000)
 SERVICE = DnsSourceConfig(name="_llm._tcp.test")
 
 
-@pytest.fixture
-def zone():
-    with NameServer() as zone:
-        zone.addresses("many.test", "10.0.0.1", "fd00::1")
-        yield zone
+@pytest.fixture(autouse=True)
+def many(zone):
+    zone.addresses("many.test", "10.0.0.1", "fd00::1")
 
 
 @pytest.fixture

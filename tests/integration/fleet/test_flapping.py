@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from dnslib import RCODE
 from zeroconf import IPVersion
 from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
@@ -100,9 +101,9 @@ async def test_by_dns(flap, serve, zone, monkeypatch):
 
     await flap(
         server,
-        DnsDiscoverer([source], zone.nameservers),
-        doing(lambda: zone.ports.update({source.name: server.port})),
-        doing(zone.ports.clear),
+        DnsDiscoverer([source], (f"127.0.0.1:{zone.port}",)),
+        doing(lambda: zone.serve(source.name, server.port, ttl=0)),
+        doing(lambda: zone.codes.update({source.name: RCODE.NXDOMAIN})),
     )
 
 
