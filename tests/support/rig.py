@@ -92,7 +92,7 @@ class Rig:
         self.may_follow: bool | None = None
         """What the last exchange said of the client's connection."""
         self._make_message = make_message
-        router = make_router(*stages, fallbacks=config.routing.fallbacks)
+        router = make_router(*stages, aliases=config.routing.aliases, fallbacks=config.routing.fallbacks)
         self.settings = Settings(config, router, None, (self.outcomes.append,))  # type: ignore[arg-type]
         queue = config.queue
         self.line: RequestQueue[Any] = RequestQueue(

@@ -3,7 +3,7 @@
 import pytest
 
 from nexus.domain.outcome import Ending
-from nexus.error_codes import UpstreamFault
+from nexus.error_codes import CODES, REPLY_CODES, UpstreamFault
 from nexus.errors import RequestError, UpstreamError
 from nexus.proxy.exchange import exchange as exchanges
 from nexus.routing.stage.api import Reconciler
@@ -33,18 +33,8 @@ async def test_an_error_is_told_in_the_protocol_of_the_client(rig, dialect):
     assert rig.may_follow
 
 
-@pytest.mark.parametrize(
-    ("code", "status", "ending"),
-    [
-        ("too_large", 413, Ending.BAD_REQUEST),
-        ("model_not_found", 404, Ending.REJECTED),
-        ("queue_timeout", 503, Ending.TIMED_OUT),
-        ("bad_gateway", 502, Ending.BACKEND_FAILED),
-        ("draining", 503, Ending.SHUT_DOWN),
-        ("internal_error", 500, Ending.NEXUS_FAILED),
-    ],
-)
-async def test_an_error_ends_the_record_as_its_code_says(rig, monkeypatch, code, status, ending):
+@pytest.mark.parametrize("code", sorted(REPLY_CODES))
+async def test_an_error_ends_the_record_as_its_code_says(rig, monkeypatch, code):
     def refuse(*_):
         raise RequestError(code, "for the test")
 
@@ -52,8 +42,9 @@ async def test_an_error_ends_the_record_as_its_code_says(rig, monkeypatch, code,
 
     reply = await rig.ask()
 
-    assert (reply.status, reply.code) == (status, code)
-    assert (rig.outcome.status, rig.outcome.code, rig.outcome.ending) == (status, code, ending)
+    assert (reply.status, reply.code) == (CODES[code].status, code)
+    assert (rig.outcome.status, rig.outcome.code) == (CODES[code].status, code)
+    assert (rig.outcome.ending, rig.outcome.attempts) == (CODES[code].ending, ())
     assert rig.outcome.error_message == "for the test"
 
 
