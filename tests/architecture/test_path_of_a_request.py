@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import structlog
 
 from nexus.testing.proxy import nexus_in_loop
 from tests.support.bookkeeping import wait_until_nothing_is_held
@@ -40,6 +41,12 @@ ANSWER = (
     b'"usage":{"prompt_tokens":9,"completion_tokens":2,"total_tokens":11}}'
 )
 HEAD = b"HTTP/1.1 200 OK\r\nDate: Mon, 02 Mar 2026 10:00:00 GMT\r\nContent-Type: application/json\r\n"
+
+
+@pytest.fixture(autouse=True)
+def _log():
+    """Forget how other tests have configured the log, on which the number of calls depends."""
+    structlog.reset_defaults()
 
 
 @pytest.fixture
