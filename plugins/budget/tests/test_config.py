@@ -17,7 +17,7 @@ def test_a_number_with_a_point_is_money_to_the_last_digit():
 
 
 @pytest.mark.parametrize("limit", [0, -1, float("nan"), float("inf"), 1e-13, "many", True, 2e9])
-def test_a_limit_that_is_none_is_refused(limit):
+def test_an_invalid_limit_is_refused(limit):
     with pytest.raises(msgspec.ValidationError, match="monthly_limit_usd"):
         decode(monthly_limit_usd=limit)
 
@@ -44,7 +44,7 @@ def test_a_share_that_could_be_a_fraction_is_refused(percent):
         {"monthly_limit": 1},
     ],
 )
-def test_what_makes_no_sense_is_refused(keys):
+def test_invalid_values_are_refused(keys):
     with pytest.raises(msgspec.ValidationError):
         decode(**keys)
 

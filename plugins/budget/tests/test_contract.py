@@ -1,4 +1,4 @@
-"""The stage keeps what every stage promises, without a limit and at one."""
+"""The stage passes the contract of stages, without a limit and at one."""
 
 from decimal import Decimal
 from typing import ClassVar

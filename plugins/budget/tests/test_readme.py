@@ -1,4 +1,4 @@
-"""The README says what an operator looks for, and what it shows is so."""
+"""The README is complete and agrees with the code."""
 
 import re
 from decimal import Decimal

@@ -40,7 +40,7 @@ def test_without_text_there_are_no_tokens():
         ("llama3", "heuristic"),
     ],
 )
-def test_it_says_what_its_count_is_worth(model, basis):
+def test_it_reports_the_accuracy_of_its_count(model, basis):
     assert meter("Hi", model=model, tokenizer=Tokenizer(words)).basis == basis
 
 

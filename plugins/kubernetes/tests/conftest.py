@@ -1,4 +1,4 @@
-"""An API server that is not there, and a discoverer that follows it."""
+"""A fake API server, and a discoverer that follows it."""
 
 import asyncio
 import importlib.util

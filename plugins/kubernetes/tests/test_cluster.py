@@ -75,12 +75,12 @@ async def test_a_kubeconfig_that_is_named_counts_in_a_pod_too(inside, fake_api, 
     assert (settings.host, found) == ("http://127.0.0.1:1", namespace)
 
 
-async def test_where_there_is_neither_both_are_told(outside, tmp_path):
+async def test_without_credentials_both_failures_are_named(outside, tmp_path):
     with pytest.raises(cluster.ApiFailure, match=r"neither a pod's credentials \(.+\) nor a kubeconfig \(.+\)"):
         await configure(KubernetesConfig(services=SERVICES))
 
 
-async def test_what_the_library_raises_it_does_not_log_too(outside, caplog):
+async def test_errors_of_the_library_are_not_logged_twice(outside, caplog):
     with pytest.raises(cluster.ApiFailure):
         async with cluster.connected(KubernetesConfig(services=SERVICES)):
             pass

@@ -1,4 +1,4 @@
-"""What an operator may write, and what is refused."""
+"""Valid and invalid configurations."""
 
 import msgspec
 import pytest
@@ -18,7 +18,7 @@ def test_a_port_is_a_name_or_a_number(port):
 
 
 @pytest.mark.parametrize("port", ["", "8000", 0, 65536, "HTTP", "a b", True, 80.5, "http\n"])
-def test_and_nothing_else(port):
+def test_another_port_is_refused(port):
     with pytest.raises(msgspec.ValidationError, match="port"):
         decoded(services=[{"service": "vllm", "port": port}])
 

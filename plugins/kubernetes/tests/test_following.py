@@ -64,7 +64,7 @@ async def test_a_service_without_pods_is_known_to_be_empty(api, fake_api, follow
     await following.until_found()
 
 
-async def test_before_the_first_list_nothing_is_said(api, look):
+async def test_before_the_first_list_nothing_is_yielded(api, look):
     api.refused["list"] = 503
     looking = look()
 
@@ -129,7 +129,7 @@ async def test_an_event_that_cannot_be_read_leads_to_a_new_list(api, following, 
 
 
 @pytest.mark.parametrize("end", ["cut", "in good order"])
-async def test_half_an_event_is_none(api, following, two_pods, end):
+async def test_half_an_event_is_ignored(api, following, two_pods, end):
     api.say(b'{"type": "DELETED", "object": {"metadata": {"name": "vllm-x"')
     (api.drop_watches if end == "cut" else api.end_watches)()
     api.put(two_pods)
@@ -223,7 +223,7 @@ async def test_while_it_is_refused_the_last_good_set_stays_with_one_warning(
     assert len(capture_events.named("service_watch_resumed")) == 1
 
 
-async def test_a_refusal_at_the_start_is_told_at_once(api, capture_events, look):
+async def test_a_refusal_at_the_start_is_logged_at_once(api, capture_events, look):
     api.refused["list"] = 403
 
     looking = look()
@@ -241,7 +241,7 @@ async def test_services_do_not_wait_for_each_other(api, fake_api, look):
     await looking.until_found(vllm_0=ONE)
 
 
-async def test_a_port_that_is_not_told_is_told_once(api, fake_api, capture_events, look):
+async def test_a_missing_port_is_logged_once(api, fake_api, capture_events, look):
     api.put(fake_api.slice_of("vllm-x", fake_api.pod("vllm-0", "10.0.0.1"), ports=[("http", 8000), ("metrics", 9000)]))
     looking = look()
     await looking.until_found()
@@ -263,7 +263,7 @@ async def test_a_namespace_that_is_not_configured_is_that_of_the_context(api, fa
     await look(ServiceConfig(service="vllm", namespace="llm"), namespace=None).until_found(vllm_0=ONE)
 
 
-async def test_an_api_server_that_cannot_be_reached_is_told(capture_events, configured, look, api, tmp_path):
+async def test_an_unreachable_api_server_is_logged(capture_events, configured, look, api, tmp_path):
     api.url = "http://127.0.0.1:9"
 
     looking = look()

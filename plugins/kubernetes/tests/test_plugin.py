@@ -1,4 +1,4 @@
-"""What Nexus asks of the plugin, and what it gets."""
+"""The hooks of the plugin."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ def test_without_a_service_it_gives_nothing():
     assert plugin.nexus_discoverers(KubernetesConfig()) == []
 
 
-def test_with_one_it_gives_a_finder_whose_word_is_certain():
+def test_with_a_service_it_gives_a_certain_discoverer():
     (finder,) = plugin.nexus_discoverers(KubernetesConfig(services=(ServiceConfig(service="vllm"),)))
 
     assert (finder.name, finder.is_certain, finder.needs_approval) == ("kubernetes", True, False)

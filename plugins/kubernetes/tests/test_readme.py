@@ -1,4 +1,4 @@
-"""The README says what an operator looks for, and what it shows is so."""
+"""The README is complete and agrees with the code."""
 
 import ast
 from pathlib import Path
@@ -40,5 +40,5 @@ def test_every_log_event_is_explained():
     assert README.named("Log event") == logged
 
 
-def test_it_says_how_to_be_sure_that_it_is_there():
+def test_it_shows_how_to_require_the_plugin():
     assert README.configuration()["plugin_loading"]["required"] == ["kubernetes>=0.1"]

@@ -31,21 +31,21 @@ def found(*slices, service=VLLM):
 
 class TestReadiness:
     @pytest.mark.parametrize("ready", [True, None])
-    def test_what_is_ready_or_unknown_is_found(self, ready):
+    def test_ready_and_unknown_endpoints_are_found(self, ready):
         assert found(slice_(endpoint("10.0.0.1", "a", Conditions(ready=ready)))) == {"a": "http://10.0.0.1:8000"}
 
-    def test_what_has_no_conditions_is_found(self):
+    def test_an_endpoint_without_conditions_is_found(self):
         assert found(slice_(endpoint("10.0.0.1", "a"))) == {"a": "http://10.0.0.1:8000"}
 
-    def test_what_is_not_ready_is_not(self):
+    def test_an_endpoint_that_is_not_ready_is_not_found(self):
         reading = read(VLLM, [slice_(endpoint("10.0.0.1", "a", NOT_READY))])
 
         assert (reading.servers, reading.problem) == ((), "none of its endpoints is ready")
 
-    def test_what_terminates_gets_nothing_while_another_is_ready(self):
+    def test_a_terminating_endpoint_is_left_out_while_another_is_ready(self):
         assert set(found(slice_(endpoint("10.0.0.1", "a", DRAINING), endpoint("10.0.0.2", "b")))) == {"b"}
 
-    def test_what_terminates_and_serves_is_the_last_resort(self):
+    def test_a_terminating_endpoint_that_serves_is_the_last_resort(self):
         slices = (
             slice_(endpoint("10.0.0.1", "a", DRAINING)),
             slice_(endpoint("10.0.0.2", "b", NOT_READY), endpoint("10.0.0.3", "c", GONE), name="vllm-y"),
@@ -53,14 +53,14 @@ class TestReadiness:
 
         assert set(found(*slices)) == {"a"}
 
-    def test_a_service_that_publishes_what_is_not_ready_still_drains(self):
+    def test_a_service_that_publishes_unready_endpoints_still_drains(self):
         # With publishNotReadyAddresses, an endpoint is always ready.
         always = Conditions(ready=True, serving=True, terminating=True)
 
         assert set(found(slice_(endpoint("10.0.0.1", "a", always), endpoint("10.0.0.2", "b")))) == {"b"}
 
     @given(st.builds(Conditions, *3 * [st.sampled_from([None, True, False])]))
-    def test_nothing_is_both_ready_and_a_last_resort(self, conditions):
+    def test_no_endpoint_is_both_ready_and_a_last_resort(self, conditions):
         assert not (is_ready(conditions) and is_last_resort(conditions))
 
 
@@ -71,7 +71,7 @@ class TestVanishing:
         reading, again_at = with_vanished(read(VLLM, slices), before, now=now, hold_s=2.0)
         return [server.pod for server in reading.servers], again_at, reading
 
-    def test_what_is_in_no_slice_any_more_stays_for_a_while(self):
+    def test_a_server_that_left_all_slices_stays_for_a_while(self):
         names, again_at, held = self.after(slice_(endpoint("10.0.0.2", "b")))
         later, never, _ = self.after(slice_(endpoint("10.0.0.2", "b")), before=held, now=102.0)
 
@@ -79,18 +79,18 @@ class TestVanishing:
         assert (later, never) == (["b"], None)
 
     @pytest.mark.parametrize("conditions", [NOT_READY, DRAINING, GONE])
-    def test_what_is_on_its_way_out_goes_at_once(self, conditions):
+    def test_an_unready_or_terminating_server_leaves_at_once(self, conditions):
         names, again_at, _ = self.after(slice_(endpoint("10.0.0.1", "a", conditions), endpoint("10.0.0.2", "b")))
 
         assert (names, again_at) == (["b"], None)
 
-    def test_a_pod_that_is_elsewhere_now_is_not_at_its_old_place_too(self):
+    def test_a_pod_that_moved_is_not_kept_at_its_old_address(self):
         names, again_at, reading = self.after(slice_(endpoint("10.0.0.9", "a", uid="new"), endpoint("10.0.0.2", "b")))
 
         assert (names, again_at) == (["a", "b"], None)
         assert reading.servers[0].host == "10.0.0.9"
 
-    def test_a_pod_whose_address_another_has_now_is_gone(self):
+    def test_a_pod_whose_address_was_reused_is_gone(self):
         names, again_at, _ = self.after(slice_(endpoint("10.0.0.1", "new"), endpoint("10.0.0.2", "b")))
 
         assert (names, again_at) == (["b", "new"], None)
@@ -113,7 +113,7 @@ class TestPorts:
 
         assert found(slice_(endpoint("10.0.0.1", "a"), ports=ports)) == {"a": "http://10.0.0.1:8000"}
 
-    def test_of_several_one_must_be_told(self):
+    def test_of_several_ports_one_must_be_chosen(self):
         reading = read(VLLM, [slice_(endpoint("10.0.0.1", "a"), ports=(*HTTP, Port(9000, "metrics")))])
 
         assert reading.servers == ()
@@ -181,7 +181,7 @@ class TestAddresses:
 
     @pytest.mark.parametrize("address", ["", "10.0.0", "10.0.0.1:80", "10.0.0.1/x", "fd00::1", "a b", "u@h"])
     @pytest.mark.parametrize("address_type", ["IPv4", "IPv6", "FQDN", "Carrier"])
-    def test_what_is_no_address_is_passed_over(self, address, address_type):
+    def test_an_invalid_address_is_skipped(self, address, address_type):
         urls = found(slice_(endpoint(address), address_type=address_type)).values()
 
         assert set(urls) <= {"http://[fd00::1]:8000", "http://10.0.0:8000"}
@@ -238,7 +238,7 @@ class TestNames:
         assert len(discovered([self.read(slices), self.read(slices, service=other)])) == 1
 
 
-def test_a_service_that_is_not_there_is_told_as_such():
+def test_a_missing_service_is_reported_as_missing():
     assert "see its name and namespace" in read(VLLM, []).problem
 
 
@@ -277,7 +277,7 @@ def test_every_server_has_a_name_and_a_place_of_its_own(listed, port):
 
 
 @given(slices)
-def test_nothing_is_found_beside_what_is_ready_unless_nothing_is(listed):
+def test_only_ready_endpoints_are_found_if_any_is_ready(listed):
     with_port = [each for each in listed if each.ports and len(each.ports) == 1]
     held = [e for each in with_port for e in each.endpoints]
     ready = {f"{e.addresses[0]}" for e in held if is_ready(e.conditions)}

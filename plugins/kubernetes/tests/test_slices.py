@@ -1,4 +1,4 @@
-"""What the API server says, read however it is cut, and refused when it cannot be read."""
+"""Answers of the API server, decoded however the bytes are split, and refused if invalid."""
 
 import json
 from contextlib import suppress
@@ -79,5 +79,5 @@ def test_what_is_nested_too_deep_is_refused():
         (b"{}", "502"),
     ],
 )
-def test_a_refusal_is_told_in_the_words_of_the_server(answer, told):
+def test_a_refusal_has_the_message_of_the_server(answer, told):
     assert refusal(answer, 502) == told

@@ -1,4 +1,4 @@
-"""What an operator may write, and what is refused."""
+"""Valid and invalid configurations."""
 
 import msgspec
 import pytest
@@ -13,7 +13,7 @@ def test_letter_case_makes_no_difference(said):
 
 
 @pytest.mark.parametrize("said", ["open", "private", "", " restricted", "restricted!"])
-def test_another_word_is_refused_with_those_there_are(said):
+def test_another_word_is_refused_with_the_valid_ones(said):
     expected = f"privacy: expected 'restricted' or 'unrestricted', got '{said}'"
 
     with pytest.raises(msgspec.ValidationError, match=expected):
@@ -23,12 +23,12 @@ def test_another_word_is_refused_with_those_there_are(said):
 
 
 @pytest.mark.parametrize("table", [{"privacy": True}, {"privacy": 1}, {"privcay": "restricted"}])
-def test_what_is_no_word_is_refused(table):
+def test_another_type_or_key_is_refused(table):
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(table, PrivacyKeys)
 
 
-def test_by_default_nothing_is_restricted_and_what_is_found_is_trusted():
+def test_by_default_nothing_is_restricted_and_discovered_backends_are_trusted():
     config = PrivacyConfig()
 
     assert (config.default, config.trust_discovered, PrivacyKeys().privacy) == ("unrestricted", True, None)

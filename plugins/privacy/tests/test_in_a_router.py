@@ -112,7 +112,7 @@ def test_the_reason_of_the_route_is_privacy():
     assert (found.backend.name, found.route_reason) == ("gpu-1", "privacy-requirement")
 
 
-def test_a_client_that_asks_for_it_is_told_what_was_required():
+def test_a_rejected_client_learns_what_was_required():
     reject = routing(headers={"x-nexus-privacy": "restricted"}).next(make_fleet(OPENAI))
 
     assert (reject.code, reject.retry_after_s) == ("rejected_by_policy", 30)

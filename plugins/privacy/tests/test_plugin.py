@@ -1,4 +1,4 @@
-"""What Nexus asks of the plugin, and what it gets."""
+"""The hooks of the plugin."""
 
 import nexus_privacy
 from nexus_privacy import plugin

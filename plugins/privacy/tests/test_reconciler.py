@@ -22,23 +22,23 @@ def judged(*, backends=FLEET, privacy=None, header=None, **config):
 
 
 class TestWhatIsRestricted:
-    def test_without_any_word_a_request_may_go_anywhere(self):
+    def test_by_default_a_request_may_go_anywhere(self):
         assert judged().candidates == set(FLEET)
 
     def test_a_policy_keeps_it_in_the_restricted_zone(self):
         assert judged(privacy="restricted").candidates == LOCAL
 
-    def test_a_policy_may_say_that_nothing_holds(self):
+    def test_a_policy_may_be_unrestricted(self):
         assert judged(privacy="unrestricted").candidates == set(FLEET)
 
-    def test_the_default_holds_where_no_policy_says_anything(self):
+    def test_the_default_applies_without_a_policy(self):
         assert judged(default="restricted").candidates == LOCAL
 
     def test_a_policy_lifts_the_default(self):
         assert judged(default="restricted", privacy="unrestricted").candidates == set(FLEET)
 
     @pytest.mark.parametrize("word", ["restricted", "Restricted", " RESTRICTED ", "private", "true", "1", "", "open"])
-    def test_a_client_may_ask_for_more_in_any_word(self, word):
+    def test_a_client_may_ask_for_more_with_any_value(self, word):
         assert judged(header=word).candidates == LOCAL
         assert judged(header=word, privacy="unrestricted").candidates == LOCAL
 
@@ -49,14 +49,14 @@ class TestWhatIsRestricted:
         assert judged(header=word).candidates == set(FLEET)
 
 
-class TestWhoMayBeAsked:
+class TestWhichBackendsMayBeAsked:
     def test_a_model_that_its_server_passes_on_is_open(self):
         passed_on = ModelFacts(name="llama3", zone="open")
         fleet = [make_backend("laptop", kind="ollama", models=[passed_on]), make_backend("gpu-1")]
 
         assert judged(backends=fleet, privacy="restricted").candidates == {"gpu-1"}
 
-    def test_a_model_of_a_cloud_that_the_operator_trusts_is(self):
+    def test_a_model_of_a_cloud_can_be_restricted(self):
         trusted = ModelFacts(name="llama3", zone="restricted")
 
         assert judged(backends=[make_backend("eu", zone="cloud", models=[trusted])], privacy="restricted").candidates
@@ -70,7 +70,7 @@ class TestWhoMayBeAsked:
         assert (trusting.candidates, wary.candidates) == ({"gpu-1", "found"}, {"gpu-1"})
         assert wary.excluded[0].reason == "Agent that is not configured violates Restricted policy for model 'llama3'"
 
-    def test_distrust_is_for_restricted_requests_alone(self):
+    def test_discovered_backends_may_get_unrestricted_requests(self):
         fleet = [make_backend("found", discovery_source="mdns")]
 
         assert judged(backends=fleet, trust_discovered=False).candidates == {"found"}

@@ -1,4 +1,4 @@
-"""The stage keeps the promises of every stage, whatever it remembers."""
+"""The stage passes the contract of stages, with and without measurements."""
 
 from nexus.api import Reconciler
 from nexus.testing.builders import make_backend, make_intent

@@ -1,4 +1,4 @@
-"""What counts for or against a backend, and what says nothing of it."""
+"""Which outcomes count for or against a backend, and which prove nothing."""
 
 from math import inf, nan
 

@@ -76,7 +76,7 @@ def test_the_moving_average_follows_the_newest_by_a_fifth(scene):
 
 
 @pytest.mark.parametrize("fields", [{"status": 404}, {"status": 429}, {"ending": "client_left", "status": None}])
-def test_what_says_nothing_leaves_no_trace(scene, fields):
+def test_an_outcome_that_proves_nothing_is_not_recorded(scene, fields):
     it = scene()
     it.record("gpu-1", **fields)
 

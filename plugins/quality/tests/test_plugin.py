@@ -61,7 +61,7 @@ def test_an_exchange_may_end_before_there_is_a_stage(state, make_attempt, make_o
         ("trial_successes", 0),
     ],
 )
-def test_a_value_that_makes_no_sense_is_refused(key, value):
+def test_an_invalid_value_is_refused(key, value):
     with pytest.raises(msgspec.ValidationError, match=rf"\$\.{key}"):
         msgspec.convert({key: value}, plugin.nexus_config())
 

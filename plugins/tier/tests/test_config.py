@@ -1,4 +1,4 @@
-"""What an operator may write, and what is refused."""
+"""Valid and invalid configurations."""
 
 import msgspec
 import pytest

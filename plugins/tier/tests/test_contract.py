@@ -1,4 +1,4 @@
-"""The stage keeps the promises of every stage, and imports what may be relied on."""
+"""The stage passes the contract of stages, and imports only the API."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The README says what an operator looks for, and what it shows is so."""
+"""The README is complete and agrees with the code."""
 
 from pathlib import Path
 
@@ -26,5 +26,5 @@ def test_every_header_is_explained():
     assert README.named("Header") == {FLEXIBLE.title(), STRICT.title(), "X-Nexus-Tier"}
 
 
-def test_it_says_how_to_be_sure_that_it_is_there():
+def test_it_shows_how_to_require_the_plugin():
     assert README.configuration()["plugin_loading"]["required"] == ["tier>=0.1"]

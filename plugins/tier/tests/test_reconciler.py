@@ -35,10 +35,10 @@ class TestWhatIsWanted:
         assert left(judged()) == ([1, 2, 3, 4, 5], [])
 
     @pytest.mark.parametrize("tier", [1, 2, 3, 4, 5])
-    def test_a_policy_says_which(self, tier):
+    def test_a_policy_sets_the_tier(self, tier):
         assert left(judged(min_tier=tier)) == (list(range(tier, 6)), [])
 
-    def test_the_table_holds_where_no_policy_says_anything(self):
+    def test_the_table_applies_without_a_policy(self):
         config = TierConfig(min_tier=4)
 
         assert left(judged(config=config)) == ([4, 5], [])
@@ -82,7 +82,7 @@ class TestStrictAndFlexible:
         ("strict", "is_strict"),
         [("true", True), ("TRUE", True), ("1", True), ("yes", True), ("", True), ("false", False), (" False ", False)],
     )
-    def test_strict_is_every_word_but_false(self, strict, is_strict):
+    def test_strict_is_every_value_except_false(self, strict, is_strict):
         headers = FLEXIBLE | {"x-nexus-strict": strict}
 
         expected = [3, 4, 5] if is_strict else [1, 2, 3, 4, 5]
@@ -92,7 +92,7 @@ class TestStrictAndFlexible:
         ("flexible", "is_flexible"),
         [("true", True), (" True ", True), ("1", False), ("yes", False), ("", False), ("false", False)],
     )
-    def test_flexible_is_no_word_but_true(self, flexible, is_flexible):
+    def test_flexible_is_only_true(self, flexible, is_flexible):
         headers = {"x-nexus-flexible": flexible}
 
         expected = [1, 2, 3, 4, 5] if is_flexible else [3, 4, 5]
@@ -117,7 +117,7 @@ class TestWhatIsSaid:
             (STRICT, "Use a backend of tier 3 or higher, or send X-Nexus-Flexible: true without X-Nexus-Strict"),
         ],
     )
-    def test_where_a_header_would_help_it_is_named(self, headers, action):
+    def test_a_header_that_would_help_is_named(self, headers, action):
         assert judged(headers=headers, min_tier=3, allow_downgrade=True).excluded[0].action == action
 
     def test_an_avoided_backend_has_a_reason(self):
@@ -130,7 +130,7 @@ class TestWhatIsSaid:
             " only if no better one is left"
         )
 
-    def test_what_a_request_needs_is_explained(self):
+    def test_the_needs_of_a_request_are_explained(self):
         stage = TierReconciler(TierConfig(min_tier=3, allow_downgrade=True), TierCounters())
 
         assert stage.explain(make_intent(backends=FLEET[:2], headers=FLEXIBLE)) == {
