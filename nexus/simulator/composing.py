@@ -18,7 +18,7 @@ FILLER = (
     "lazy",
     "dog",
     "and",
-    "nobody",
+    "none",
     "waits",
     "for",
     "long",

@@ -9,7 +9,7 @@ LONG_MODULES = {}
 # nexus.tasks is where a task is started; simulator and testing must not import it.
 STANDS_ASIDE = ("nexus/tasks.py", "nexus/simulator/", "nexus/testing/")
 
-MEDIAN_LINES = 150
+MEDIAN_LINES = 110
 MOST_LINES = 400
 
 

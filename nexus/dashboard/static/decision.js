@@ -89,7 +89,7 @@ function modelParts(model, position) {
   const name = model.resolved === model.requested ? model.requested : `${model.requested} → ${model.resolved}`;
   return [
     make("h3", {}, `${position > 0 ? "Fallback " : ""}${name}`),
-    make("p", { class: "quiet" }, `Who has it: ${Object.keys(model.candidates).join(", ") || "nobody"}`),
+    make("p", { class: "quiet" }, `Candidates: ${Object.keys(model.candidates).join(", ") || "none"}`),
     ...model.stages.map(stage),
     ranking(model.ranking),
   ].filter((part) => part !== null);
@@ -100,7 +100,7 @@ function stage(stage) {
     ...stage.excluded.map((r) => remark("excludes", r)),
     ...stage.avoided.map((r) => remark("avoids", r)),
     ...stage.weighed.map((r) => remark(`weighs by ${r.factor}`, r)),
-    ...stage.would_have.map((r) => remark("would have spoken against", r)),
+    ...stage.would_have.map((r) => remark("would have excluded", r)),
   ];
   const time = stage.microseconds === null ? "" : `, ${stage.microseconds.toFixed(0)} µs`;
   const facts = stage.facts !== null && Object.keys(stage.facts).length > 0 ? stage.facts : null;
@@ -122,7 +122,7 @@ function ranking(choices) {
   const items = choices.map((choice) => {
     const parts = choice.parts.map((p) => `${p.name} ${p.value ?? NONE} gives ${number(p.adds)}`).join(", ");
     const factors = choice.factors.map(({ stage, factor }) => ` × ${factor} (${stage})`).join("");
-    const notes = [choice.is_avoided && "only if nobody else is left", choice.is_full && "at its limit"].filter(Boolean).join(", ");
+    const notes = [choice.is_avoided && "only as a last resort", choice.is_full && "at its limit"].filter(Boolean).join(", ");
     return make(
       "li",
       {},

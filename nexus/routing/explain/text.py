@@ -49,7 +49,7 @@ def _round(found: RoundReport) -> Iterator[str]:
     for position, model in enumerate(found.models):
         also = f" (resolves to {model.resolved})" if model.resolved != model.requested else ""
         yield f"{'fallback ' if position else ''}{model.requested}{also}"
-        yield f"  who has it: {', '.join(model.candidates) or 'nobody'}"
+        yield f"  candidates: {', '.join(model.candidates) or 'none'}"
         yield from _model(model)
     yield _decision(found.decision)
     yield from (f"  what would help: {action}" for action in found.decision.helps)
@@ -67,7 +67,7 @@ def _stage(stage: StageReport) -> Iterator[str]:
         *(f"excludes {r.backend}: {r.reason}{_advice(r.suggested_action)}" for r in stage.excluded),
         *(f"avoids {r.backend}: {r.reason}{_advice(r.suggested_action)}" for r in stage.avoided),
         *(f"weighs {r.backend} by {r.factor:g}: {r.reason}" for r in stage.weighed),
-        *(f"would have spoken against {r.backend}: {r.reason}" for r in stage.would_have),
+        *(f"would have excluded {r.backend}: {r.reason}" for r in stage.would_have),
     ]
     facts = [f"{name}: {_json(value)}" for name, value in (stage.facts or {}).items()]
     took = "did not come to its end" if stage.microseconds is None else f"{stage.microseconds:g} us"
@@ -79,7 +79,7 @@ def _stage(stage: StageReport) -> Iterator[str]:
 def _choice(choice: Choice, *, tells_share: bool) -> str:
     parts = " + ".join(f"{part.name} {part.adds:g}" for part in choice.parts)
     factors = "".join(f" * {factor.factor:g} ({factor.stage})" for factor in choice.factors)
-    state = "  at its limit" if choice.is_full else "  only if nobody else is left" if choice.is_avoided else ""
+    state = "  at its limit" if choice.is_full else "  only as a last resort" if choice.is_avoided else ""
     share = f"  share {choice.share:g}" if tells_share else ""
     score = f"score {choice.score:.2f} = {parts}{factors}"
     return f"  {choice.rank}. {choice.backend} as {choice.model}  {score}{share}{state}"

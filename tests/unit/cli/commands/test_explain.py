@@ -71,7 +71,7 @@ class TestFromHere:
 
         assert result.exit_code == 0, result.stderr
         assert result.stdout.startswith("looked at the fleet from here: no proxy answers at http://127.0.0.1:")
-        assert "who has it: gpu-2" in result.stdout
+        assert "candidates: gpu-2" in result.stdout
         assert "1. gpu-2 as qwen3" in result.stdout
         assert "why not gpu-1" in result.stdout
 
@@ -96,7 +96,7 @@ class TestFromHere:
         result = run("explain", "--model", "gone")
 
         assert result.exit_code == 0
-        assert "who has it: nobody" in result.stdout
+        assert "candidates: none" in result.stdout
         assert "reject: 404 model_not_found" in result.stdout
 
     @pytest.mark.parametrize("named", ["/api/chat", "/v1/messages", "/v1/embeddings", "/v1/audio/transcriptions"])

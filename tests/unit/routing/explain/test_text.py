@@ -38,7 +38,7 @@ def test_it_reads_from_the_request_to_the_decision_and_why_not_the_others(router
         "policy 0: llama*  no fallback",
         "",
         "llama3",
-        "  who has it: gpu-1, gpu-2, openai",
+        "  candidates: gpu-1, gpu-2, openai",
         "     0 analyze (N us)  no objection",
         "   200 privacy (N us)",
         "         excludes openai: data stays here (ask here)",
@@ -81,7 +81,7 @@ def test_hints_and_fallbacks_are_told(router):
 
     assert "hint: x-nexus-strict: true" in text
     assert "fallback phi\n" in text
-    assert "llama3\n  who has it: nobody" in text
+    assert "llama3\n  candidates: none" in text
 
 
 def test_what_a_stage_would_have_done_is_marked(router, stage):
@@ -91,7 +91,7 @@ def test_what_a_stage_would_have_done_is_marked(router, stage):
 
     text = text_of(router(stage(no_cloud, name="privacy"), observe=["privacy"]), make_backend("openai"))
 
-    assert "privacy (N us, observes only)\n         would have spoken against openai: data stays here\n" in text
+    assert "privacy (N us, observes only)\n         would have excluded openai: data stays here\n" in text
 
 
 def test_a_stage_that_ended_it_all_is_marked(router, stage):
