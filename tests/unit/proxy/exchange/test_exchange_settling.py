@@ -1,55 +1,74 @@
 """Whenever an exchange is interrupted, all that it holds is given back once, and its observers are told once."""
 
+import asyncio
+
 import pytest
 from msgspec.structs import replace
 
 from nexus.domain.outcome import Ending
 from nexus.proxy.exchange.pieces import PIECE_BYTES
-from tests.support.fake_backends import CHAT_REQUEST, DONE, HELLO, SILENT, STREAM_REQUEST, end, stream, whole
+from nexus.proxy.exchange.resource_owners import ResourceOwners
+from tests.support.fake_backends import DONE, HELLO, SILENT, STREAM_REQUEST, end, stream, whole
 from tests.support.rig import turns
 
 LONG = b'{"choices": [{"message": {"content": "' + b"x" * 4 * PIECE_BYTES + b'"}}]}'
 
 
+class HangingOwners(ResourceOwners):
+    """Waits for a store that does not answer."""
+
+    async def find(self, references):
+        await asyncio.Event().wait()
+
+
+# Each of these lets an exchange wait at one of its awaits, and returns what the client sends.
+
+
 def receiving(rig):
     rig.backend("gpu-1", whole())
+    return {"body": None}
+
+
+def locating(rig):
+    rig.plane.owners = HangingOwners()
+    return {"method": "GET", "target": "/v1/files/file-1", "body": b""}
 
 
 def probing(rig):
     rig.fleet.probes_hang = True
-    return CHAT_REQUEST
+    return {}
 
 
 def queueing(rig):
     rig.backend("gpu-1", whole(), max_in_flight=1, in_flight=1)
-    return CHAT_REQUEST
+    return {}
 
 
 def connecting(rig):
     rig.backend("gpu-1", None)
-    return CHAT_REQUEST
+    return {}
 
 
 def awaiting(rig):
     rig.backend("gpu-1", SILENT)
-    return CHAT_REQUEST
+    return {}
 
 
 def delivering(rig):
     rig.backend("gpu-1", whole(LONG))
     rig.client.pauses_always = True
-    return CHAT_REQUEST
+    return {}
 
 
 def relaying(rig):
     rig.backend("gpu-1", stream(HELLO))
-    return STREAM_REQUEST
+    return {"body": STREAM_REQUEST}
 
 
 def finishing(rig):
     rig.backend("gpu-1", (*stream(HELLO, DONE), end))
     rig.client.pauses_always = True
-    return STREAM_REQUEST
+    return {"body": STREAM_REQUEST}
 
 
 def attempts(rig):
@@ -58,6 +77,7 @@ def attempts(rig):
 
 BEFORE_THE_ANSWER = {
     receiving: ("receive", "CR", []),
+    locating: ("understand", "CR", []),
     probing: ("route", "CQ", []),
     queueing: ("queue", "CQ", []),
     connecting: ("send", "CC", ["gpu-1"]),
@@ -68,7 +88,7 @@ BEFORE_THE_ANSWER = {
 
 async def begin(rig, moment):
     """Begin an exchange that waits where *moment* says."""
-    exchange = rig.begin(body=moment(rig))
+    exchange = rig.begin(**moment(rig))
     await turns()
     assert not rig.client.task.done()
     return exchange
