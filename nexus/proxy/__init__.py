@@ -1,16 +1,19 @@
 """Carries each request from a client to a backend, and the response back.
 
-A request passes through these rooms:
+A request passes through these packages, in this order:
 
-===============  ==================================================================
-``client``       the client's connection: parsing, timeouts, access, the body, error replies
-``dispatch``     decides whether a page, a WebSocket or an exchange serves the request
-``exchange``     one request's life: ``exchange.exchange`` lists the phases, ``exchange.failover`` chooses backends,
-                 ``exchange.retry`` decides whether to try again
-``headers``      which headers pass in either direction, and the heads that are made of them
-``upstream``     the connections to each backend, and the pool that reuses them
-===============  ==================================================================
+============  ==================================================================
+``client``    the client's connection: parses requests, checks access, receives the body, writes errors
+``dispatch``  chooses what serves the request: an exchange, a page or a WebSocket
+``exchange``  the life of one request: ``exchange.exchange`` lists its phases, ``exchange.failover`` asks backends
+              in turn, ``exchange.retry`` decides whether to try again
+``headers``   which headers pass in either direction, and the heads made of them
+``upstream``  opens connections to backends, reuses them, and parses responses
+============  ==================================================================
 
-Shared by both sides: ``write_batch`` sends small writes together, ``deadlines`` keeps many timeouts on one timer,
+A timeout is in the module that waits: for a client in ``client.timeouts``, ``client.body`` and ``client.write_stall``;
+for a backend in ``upstream.pool``, ``exchange.first_byte`` and ``exchange.relay``.
+
+Used on both sides: ``write_batch`` sends small writes together, ``deadlines`` runs many timeouts on one timer,
 ``socket_state`` asks the kernel about a connection.
 """
