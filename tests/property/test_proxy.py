@@ -192,9 +192,9 @@ acts = st.lists(
 class Writer:
     """One connection, what was meant to go out on it, and whether it was cut."""
 
-    def __init__(self, outbox):
+    def __init__(self, batch):
         self.transport = FakeTransport()
-        self.outlet = BatchedWriter(self.transport, outbox)
+        self.batched = BatchedWriter(self.transport, batch)
         self.meant = b""
         self.is_cut = False
 
@@ -202,22 +202,22 @@ class Writer:
         if act == "abort":
             self.is_cut = self.is_cut or not self.transport.is_closed
         if act in ("close", "abort"):
-            getattr(self.outlet, act)()
+            getattr(self.batched, act)()
             return
         if not self.transport.is_closed:
             self.meant += data
-        getattr(self.outlet, act)(data)
+        getattr(self.batched, act)(data)
 
 
 async def written_by(acts):
     """Return the writers after *acts*, two turns later."""
-    outbox = WriteBatch(asyncio.get_running_loop())
-    writers = [Writer(outbox) for _ in range(WRITERS)]
+    batch = WriteBatch(asyncio.get_running_loop())
+    writers = [Writer(batch) for _ in range(WRITERS)]
     for act, number, data in [*acts, ("turn", 0, b""), ("turn", 0, b"")]:
         if act == "turn":
             await asyncio.sleep(0)
         elif act == "expect":
-            outbox.expect()
+            batch.expect()
         else:
             writers[number].act(act, data)
     return writers
@@ -227,7 +227,7 @@ async def written_by(acts):
 @given(acts)
 def test_what_is_written_leaves_in_its_order_and_within_two_turns(acts):
     for writer in asyncio.run(written_by(acts)):
-        assert writer.outlet.unsent == 0
+        assert writer.batched.unsent == 0
         assert writer.meant.startswith(writer.transport.written)
         assert writer.is_cut or writer.transport.written == writer.meant
 

@@ -13,76 +13,76 @@ async def batch():
 
 
 @pytest.fixture
-def outlets(batch, make_transport):
+def writers(batch, make_transport):
     return [BatchedWriter(make_transport(), batch) for _ in range(3)]
 
 
-def sent(outlets):
-    return [writer._transport.written for writer in outlets]
+def sent(writers):
+    return [writer._transport.written for writer in writers]
 
 
-async def test_a_lone_write_does_not_wait(batch, outlets):
+async def test_a_lone_write_does_not_wait(batch, writers):
     batch.expect()
 
-    outlets[0].write(b"a")
+    writers[0].write(b"a")
 
-    assert sent(outlets) == [b"a", b"", b""]
-
-
-async def test_an_unannounced_write_does_not_wait(outlets):
-    outlets[0].write(b"a")
-
-    assert sent(outlets) == [b"a", b"", b""]
+    assert sent(writers) == [b"a", b"", b""]
 
 
-async def test_the_last_announced_write_sends_all(batch, outlets):
+async def test_an_unannounced_write_does_not_wait(writers):
+    writers[0].write(b"a")
+
+    assert sent(writers) == [b"a", b"", b""]
+
+
+async def test_the_last_announced_write_sends_all(batch, writers):
     for _ in range(3):
         batch.expect()
 
-    outlets[0].write(b"a")
-    outlets[1].write(b"b")
-    before = sent(outlets)
-    outlets[2].write(b"c")
+    writers[0].write(b"a")
+    writers[1].write(b"b")
+    before = sent(writers)
+    writers[2].write(b"c")
 
-    assert (before, sent(outlets)) == ([b"", b"", b""], [b"a", b"b", b"c"])
+    assert (before, sent(writers)) == ([b"", b"", b""], [b"a", b"b", b"c"])
 
 
-async def test_a_missing_write_delays_the_others_by_one_turn_at_most(batch, outlets):
+async def test_a_missing_write_delays_the_others_by_one_turn_at_most(batch, writers):
     for _ in range(3):
         batch.expect()
-    outlets[0].write(b"a")
+    writers[0].write(b"a")
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    left = sent(outlets)
+    left = sent(writers)
 
     # How many writes are still to come is unknown: the next one does not wait for them.
-    outlets[1].write(b"b")
+    writers[1].write(b"b")
 
-    assert (left, sent(outlets)) == ([b"a", b"", b""], [b"a", b"b", b""])
+    assert (left, sent(writers)) == ([b"a", b"", b""], [b"a", b"b", b""])
 
 
 async def test_a_full_batch_is_sent(batch, make_transport):
-    outlets = [BatchedWriter(make_transport(), batch) for _ in range(MAX_BATCHED)]
+    writers = [BatchedWriter(make_transport(), batch) for _ in range(MAX_BATCHED)]
     for _ in range(MAX_BATCHED + 5):
         batch.expect()
 
-    for writer in outlets[:-1]:
+    for writer in writers[:-1]:
         writer.write(b"a")
-    before = sent(outlets)
-    outlets[-1].write(b"a")
+    before = sent(writers)
+    writers[-1].write(b"a")
 
-    assert (b"a" in before, sent(outlets)) == (False, [b"a"] * MAX_BATCHED)
+    assert (b"a" in before, sent(writers)) == (False, [b"a"] * MAX_BATCHED)
 
 
 @pytest.fixture
-def hold(batch, outlets):
-    """Return an outlet that holds something, until the next turn."""
+def hold(batch, writers):
+    """Return an writer that holds something, until the next turn."""
 
     def hold_a():
         for _ in range(3):
             batch.expect()
-        outlets[0].write(b"a")
-        return outlets[0]
+        writers[0].write(b"a")
+        return writers[0]
 
     return hold_a
 
@@ -132,13 +132,13 @@ async def test_held_bytes_are_not_sent_on_a_connection_that_was_lost(hold):
     assert held._transport.written == b""
 
 
-async def test_a_large_write_is_sent_at_once(batch, outlets):
+async def test_a_large_write_is_sent_at_once(batch, writers):
     for _ in range(3):
         batch.expect()
 
-    outlets[0].write(b"a" * (MAX_BATCHED_BYTES + 1))
+    writers[0].write(b"a" * (MAX_BATCHED_BYTES + 1))
 
-    assert len(outlets[0]._transport.written) == MAX_BATCHED_BYTES + 1
+    assert len(writers[0]._transport.written) == MAX_BATCHED_BYTES + 1
 
 
 async def test_without_a_batch_everything_is_sent_at_once(make_transport):
