@@ -19,19 +19,18 @@ MAX_COUNTED: Final = 1_000
 class Upstream:
     """What every request to one backend needs."""
 
-    __slots__ = ("access", "backend", "head_template", "lines", "pool", "secrets")
+    __slots__ = ("backend", "head_template", "lines", "pool", "secrets")
 
     def __init__(
         self,
         backend: Backend,
-        access: UpstreamSettings,
+        settings: UpstreamSettings,
         timeouts: TimeoutsConfig,
         counts: ConnectionCounts | None = None,
         batch: WriteBatch | None = None,
     ) -> None:
-        address = address_of(backend.url, access)
+        address = address_of(backend.url, settings)
         self.backend = backend
-        self.access = access
         self.pool = Pool(
             address,
             backend=backend.name,
@@ -41,8 +40,8 @@ class Upstream:
             counts=counts,
             batch=batch,
         )
-        self.head_template: HeadTemplate = head_template(backend.kind, backend.url, address.authority, access)
-        self.secrets = tuple(secret.encode() for secret in (access.key, *access.secrets) if secret)
+        self.head_template: HeadTemplate = head_template(backend.kind, backend.url, address.authority, settings)
+        self.secrets = tuple(secret.encode() for secret in (settings.key, *settings.secrets) if secret)
         """Removed from the backend's errors before a client sees them."""
         self.lines = backend_lines(backend)
         """For the head of a reply."""
@@ -58,11 +57,11 @@ class Upstreams:
     """The upstreams of all backends: made when first needed, and made anew when their settings change."""
 
     def __init__(
-        self, access: Mapping[str, UpstreamSettings], timeouts: TimeoutsConfig, batch: WriteBatch | None = None
+        self, settings: Mapping[str, UpstreamSettings], timeouts: TimeoutsConfig, batch: WriteBatch | None = None
     ) -> None:
         """:param batch: sends the requests of one turn of the event loop together; None: each is sent at once."""
         self._batch = batch
-        self._access = access
+        self._settings = settings
         self._timeouts = timeouts
         self._upstreams: dict[str, Upstream] = {}
         """By the backend's id."""
@@ -76,8 +75,8 @@ class Upstreams:
             return upstream
         if upstream is not None:
             upstream.pool.close()
-        access = self._access.get(backend.name, DEFAULT_SETTINGS)
-        upstream = Upstream(backend, access, self._timeouts, self._counts_of(backend.name), self._batch)
+        settings = self._settings.get(backend.name, DEFAULT_SETTINGS)
+        upstream = Upstream(backend, settings, self._timeouts, self._counts_of(backend.name), self._batch)
         self._upstreams[backend.id] = upstream
         return upstream
 
@@ -91,9 +90,9 @@ class Upstreams:
         for upstream in [upstream for upstream in self._upstreams.values() if upstream.backend.name == name]:
             self._upstreams.pop(upstream.backend.id).pool.close()
 
-    def reconfigure(self, access: Mapping[str, UpstreamSettings], timeouts: TimeoutsConfig) -> None:
+    def reconfigure(self, settings: Mapping[str, UpstreamSettings], timeouts: TimeoutsConfig) -> None:
         """Use new keys, certificates and timeouts; requests under way keep the old."""
-        self._access = access
+        self._settings = settings
         self._timeouts = timeouts
         self.close()
 
