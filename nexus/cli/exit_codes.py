@@ -35,7 +35,6 @@ class SeveralProxies(NexusError):
 
 
 def exit_code_of(error: NexusError) -> ExitCode:
-    """Return the exit code of a command that *error* ends."""
     return next((code for kind, code in _CODES.items() if isinstance(error, kind)), ExitCode.FAILED)
 
 

@@ -25,20 +25,18 @@ def plugin_command(name: str, chosen: Chosen | None, built_in: Iterable[str]) ->
 
     :raises NexusError: the configuration or a plugin is wrong, so that its commands are unknown.
     """
-    chosen = chosen or Chosen()
+    chosen, hint = chosen or Chosen(), did_you_mean(name, built_in)
     try:
         loaded = chosen.load_quietly()
         plugins = load_plugins(loaded, chosen.plugin_files)
         commands = plugins.configure(loaded.config.plugins, error=loaded.error).commands()
     except NexusError as exc:
-        hint = did_you_mean(name, built_in)
         raise type(exc)(
             f"'{name}' is no command of Nexus itself, and those of plugins cannot be read: {exc}{hint}"
         ) from exc
     found = next((_contained(*owned) for owned in commands if owned[1].name == name), None)
     if found is None and plugins.not_loaded:
         idle = ", ".join(sorted(candidate.name for candidate in plugins.not_loaded))
-        hint = did_you_mean(name, built_in)
         raise click.UsageError(f"there is no command '{name}'{hint}; plugins that are installed and not loaded: {idle}")
     return found
 

@@ -113,7 +113,6 @@ class Chosen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def warn(warnings: Iterable[str]) -> None:
-    """Print *warnings* on standard error."""
     for warning in warnings:
         click.echo(f"nexus-proxy: warning: {warning}", err=True)
 

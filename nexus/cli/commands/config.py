@@ -63,20 +63,15 @@ def show(target: Target, *, offline: bool, as_json: bool) -> None:
     A running proxy answers, because it knows its options and its discovered and added backends. If there is none, this
     shows the configuration that a start from here would use.
     """
-    if offline and (target.url or target.api_key):
-        raise click.UsageError("--offline does not ask a proxy; leave out --url and --api-key")
-    page = _settings(target, is_offline=offline)
+    page = _settings(target, target.why_offline(is_requested=offline))
     if as_json:
         print_json(page)
     else:
         click.echo("\n".join(_lines(page)))
 
 
-def _settings(target: Target, *, is_offline: bool) -> Any:
-    why = "as --offline says"
-    if target.is_changed and not target.is_named and not is_offline:
-        is_offline, why = True, "the options change what a proxy that runs was started with"
-    if not is_offline:
+def _settings(target: Target, why_offline: str) -> Any:
+    if not why_offline:
         try:
             proxy = target.proxy(is_admin=True)
             proxy.introduce()
@@ -85,8 +80,8 @@ def _settings(target: Target, *, is_offline: bool) -> Any:
             # A proxy that the command line names must run; at a configured address, there may be none.
             if target.is_named:
                 raise
-            why = str(exc)
-    click.echo(f"shown from here: {why}", err=True)
+            why_offline = str(exc)
+    click.echo(f"shown from here: {why_offline}", err=True)
     return msgspec.to_builtins(configuration(target.chosen.load_quietly()))
 
 

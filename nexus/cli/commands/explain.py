@@ -75,9 +75,7 @@ def command(  # noqa: PLR0913 - its options
     """
     wanted = {name: value for name, value in said.items() if value not in (None, False)}
     question = _question(model, file, endpoint, _hints(headers), wanted)
-    if offline and (target.url or target.api_key):
-        raise click.UsageError("--offline does not ask a proxy; leave out --url and --api-key")
-    explanation, source = _explanation(target, question, is_offline=offline)
+    explanation, source = _explanation(target, question, target.why_offline(is_requested=offline))
     # The JSON has its source as a member.
     click.echo(source, err=as_json)
     if as_json:
@@ -117,12 +115,9 @@ def _hints(headers: tuple[str, ...]) -> dict[str, str]:
     return hints
 
 
-def _explanation(target: Target, question: Question, *, is_offline: bool) -> tuple[Explanation, str]:
+def _explanation(target: Target, question: Question, why_offline: str) -> tuple[Explanation, str]:
     """Return the explanation, and a sentence that names its source."""
-    why = "as --offline says"
-    if target.is_changed and not target.is_named and not is_offline:
-        is_offline, why = True, "the options change what a proxy that runs was started with"
-    if not is_offline:
+    if not why_offline:
         try:
             proxy = target.proxy()
             return ask(proxy, question), f"asked the proxy that runs at {proxy.place}"
@@ -133,8 +128,8 @@ def _explanation(target: Target, question: Question, *, is_offline: bool) -> tup
             # A proxy that the command line names must answer; at a configured address, there may be none.
             if target.is_named:
                 raise
-            why = str(exc)
-    return _explained_here(target.chosen, question), f"looked at the fleet from here: {why}"
+            why_offline = str(exc)
+    return _explained_here(target.chosen, question), f"looked at the fleet from here: {why_offline}"
 
 
 def _explained_here(chosen: Chosen, question: Question) -> Explanation:

@@ -14,7 +14,6 @@ json_option: Final = click.option("--json", "as_json", is_flag=True, help="Print
 
 
 def print_json(document: Any) -> None:
-    """Print *document* on one line."""
     click.echo(msgspec.json.encode(document).decode())
 
 

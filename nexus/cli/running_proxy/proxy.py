@@ -128,7 +128,6 @@ class Proxy(msgspec.Struct, frozen=True):
 
 
 def listing(running: Iterable[Running]) -> str:
-    """Return *running* on one line."""
     return ", ".join(f"{each.url} (pid {each.pid}, {_file_name(each.config)})" for each in running)
 
 

@@ -39,11 +39,19 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the command line names one proxy, rather than any that may run."""
         return self.api_key is not None or self._named_url is not None
 
-    @property
-    def is_changed(self) -> bool:
-        """Whether the command line changes stages, so that a running proxy with the same file may have others."""
+    def why_offline(self, *, is_requested: bool) -> str:
+        """Return why no running proxy is asked; empty to ask one.
+
+        :raises click.UsageError: offline is requested, and a proxy is named.
+        """
+        if is_requested and (self.url or self.api_key):
+            raise click.UsageError("--offline does not ask a proxy; leave out --url and --api-key")
+        if is_requested:
+            return "as --offline says"
         sections = {key.partition(".")[0] for key in self.chosen.overrides}
-        return bool(self.chosen.plugin_files) or not sections <= NOT_FOR_ROUTING
+        if not self.is_named and (self.chosen.plugin_files or not sections <= NOT_FOR_ROUTING):
+            return "the options change what a proxy that runs was started with"
+        return ""
 
     def proxy(self, *, is_admin: bool = False) -> Proxy:
         """Return the proxy; the keys of a configuration are sent only to the proxy that uses it.

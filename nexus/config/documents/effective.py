@@ -50,7 +50,6 @@ def shown_keys(loaded: LoadedConfig) -> Iterator[ShownKey]:
 
 
 def shown_backends(loaded: LoadedConfig) -> Iterator[ShownBackend]:
-    """Yield the backends of *loaded*."""
     for index, backend in enumerate(loaded.config.backends):
         yield ShownBackend(keys_of(backend), loaded.provenance.origin_of(("backends", index)).label)
 

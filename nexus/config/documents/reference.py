@@ -162,7 +162,6 @@ def _key(field: Any, path: str, sentence: str) -> Key:
 
 
 def sentences(section: type[msgspec.Struct]) -> dict[str, str]:
-    """Return the docstring of each attribute of *section*."""
     tree = ast.parse(inspect.getsource(section))
     body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef))
     found = {}
@@ -186,14 +185,12 @@ def _default(field: Any) -> str | None:
 
 
 def _toml(value: Any) -> str:
-    """Return *value*, a default of the schema, as TOML."""
     if isinstance(value, tuple):
         return f"[{', '.join(map(_toml, value))}]"
     return "{ }" if value == {} else msgspec.json.encode(value).decode()
 
 
 def _type_text(type_: Any) -> str:
-    """Return *type_* in words."""
     wanted = bare(type_)
     origin, arguments = get_origin(wanted), get_args(wanted)
     if origin is Literal:

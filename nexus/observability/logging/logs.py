@@ -100,7 +100,6 @@ class Channel:
 
 
 def channel(name: str) -> Channel:
-    """Return the channel of the logger *name*."""
     return _thresholds.channel(name)
 
 

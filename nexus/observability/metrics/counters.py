@@ -40,9 +40,7 @@ class RequestCounts:
         self.successes = 0
         """2xx, and the whole answer was sent."""
         self.client_errors = 0
-        """4xx."""
         self.server_errors = 0
-        """5xx."""
         self.unfinished = 0
         """Answers that began with a success and broke off: the client left, or the backend failed."""
         self.duration_s = 0.0
@@ -56,7 +54,6 @@ class RequestCounts:
         return self.successes + self.client_errors + self.server_errors + self.unfinished
 
     def count(self, outcome: ExchangeOutcome, result: Result) -> None:
-        """Count one exchange with *result*."""
         status = outcome.status
         self.results[result] = self.results.get(result, 0) + 1
         self.duration_s += outcome.duration_s
@@ -73,7 +70,6 @@ class RequestCounts:
             self.first_content_s += outcome.first_byte_s
 
     def add(self, other: "RequestCounts") -> None:
-        """Add the counts of *other*."""
         for result, count in other.results.items():
             self.results[result] = self.results.get(result, 0) + count
         for name in _ADDED:
@@ -84,7 +80,6 @@ _ADDED: Final = tuple(name for name in RequestCounts.__slots__ if name != "resul
 
 
 def total(counts: Iterable[RequestCounts]) -> RequestCounts:
-    """Return the sum of *counts*."""
     added = RequestCounts()
     for each in counts:
         added.add(each)

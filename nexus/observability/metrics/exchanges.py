@@ -56,7 +56,6 @@ class ExchangeMetrics:
         self._refusals[code,] += 1
 
     def observe(self, outcome: ExchangeOutcome) -> None:
-        """Count one exchange."""
         last = outcome.attempts[-1] if outcome.attempts else None
         if last is not None:
             model = self.models.get(last.model) or self._add_model(last.model)

@@ -42,7 +42,6 @@ class RecentRejections:
         self._last: dict[Kind, tuple[str, int]] = {}
 
     def observe(self, outcome: ExchangeOutcome) -> None:
-        """Count one exchange, if it was refused."""
         if outcome.ending is Ending.FINISHED or outcome.result is not Result.REJECTED:
             return
         kind = (outcome.rejected_by, outcome.code)

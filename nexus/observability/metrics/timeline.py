@@ -65,7 +65,6 @@ class Timeline:
         self._backends: dict[str, _Recent] = {}
 
     def observe(self, outcome: ExchangeOutcome) -> None:
-        """Count one exchange."""
         if (step := self._now()) != self._step:
             self._advance(step)
         point = self._points[-1]

@@ -149,5 +149,4 @@ class Trace:
 
 
 def new_span_id() -> str:
-    """Return a random span id."""
     return f"{getrandbits(_SPAN_BITS) or 1:016x}"
