@@ -10,14 +10,14 @@ It imports nothing of Nexus, so that the two cannot share a mistake::
 ================================================  ==========================================================
 ``server``, ``settings``, ``threads``, ``demo``   a simulated server, its settings, and ways to run it
 ``listener``, ``connection``, ``access``          accept connections, parse requests, check keys
-``kinds``, ``dialects``, ``marks``                the routes of each kind of server, and how kinds differ
-``answering``, ``calling``, ``sending``           answer one request; ``messages`` and ``multipart`` are its values
+``kinds``, ``dialects``, ``status``               the routes of each kind of server, and how kinds differ
+``handler``, ``call``, ``sending``                answer one request; ``messages`` and ``multipart`` are its values
 ``openai``, ``openai_tasks``, ``responses``       OpenAI's API
 ``anthropic``, ``ollama``, ``native``             the other APIs
-``composing``, ``engine``                         the text of answers, and its speed
-``faults``, ``breaking``, ``control``             the faults, how they are played, how another process sets them
-``refusals``, ``wording``                         errors, as each kind of server reports them
-``keeping``, ``shelf``                            stored responses, conversations, files and batches
+``replies``, ``engine``                           the text of answers, and its speed
+``faults``, ``fault_playback``, ``control``       the faults, how they are played, how another process sets them
+``refusals``, ``errors``                          errors, as each kind of server reports them
+``stored``, ``object_store``                      stored responses, conversations, files and batches
 ``recording``                                     the received requests
 ================================================  ==========================================================
 """

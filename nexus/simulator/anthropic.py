@@ -5,10 +5,10 @@ from typing import Any, Final
 
 import msgspec
 
-from nexus.simulator.calling import Call, conversation, first_tool, text_of, whole_number
-from nexus.simulator.composing import Ask, Reply, Tool, count_tokens
+from nexus.simulator.call import Call, conversation, first_tool, text_of, whole_number
 from nexus.simulator.messages import Answer, Events, json_answer, named_event, sse_answer
 from nexus.simulator.refusals import Refusal
+from nexus.simulator.replies import Ask, Reply, Tool, count_tokens
 
 STOP_REASONS: Final[Mapping[str, str]] = {"stop": "end_turn", "length": "max_tokens", "tool": "tool_use"}
 

@@ -5,8 +5,8 @@ from typing import Final
 
 import msgspec
 
-from nexus.simulator import anthropic, keeping, marks, native, ollama, openai, openai_tasks
-from nexus.simulator.calling import Call
+from nexus.simulator import anthropic, native, ollama, openai, openai_tasks, status, stored
+from nexus.simulator.call import Call
 from nexus.simulator.messages import Answer
 from nexus.simulator.responses import responses
 
@@ -86,8 +86,8 @@ MODELS: Final[dict[str, Endpoint]] = {"/v1/models": openai_tasks.models}
 ONE_MODEL: Final[dict[str, Endpoint]] = {"/v1/models/*": openai_tasks.one_model}
 
 TOKEN_COUNTS: Final[dict[str, Endpoint]] = {
-    "/v1/chat/completions/input_tokens": keeping.input_tokens,
-    "/v1/responses/input_tokens": keeping.input_tokens,
+    "/v1/chat/completions/input_tokens": stored.input_tokens,
+    "/v1/responses/input_tokens": stored.input_tokens,
 }
 LLAMACPP_OWN: Final[dict[str, Endpoint]] = {
     "/completion": native.completion,
@@ -101,51 +101,51 @@ VLLM_OWN: Final[dict[str, Endpoint]] = {
     "/v2/embed": native.embed,
 }
 SHOWN_RESPONSE: Final[Routes] = {
-    ("GET", "/v1/responses/*"): Route(keeping.show("response")),
-    ("POST", "/v1/responses/*/cancel"): Route(keeping.become("response", "cancelled")),
+    ("GET", "/v1/responses/*"): Route(stored.show("response")),
+    ("POST", "/v1/responses/*/cancel"): Route(stored.become("response", "cancelled")),
 }
 STORED: Final[Routes] = {
     **SHOWN_RESPONSE,
-    ("DELETE", "/v1/responses/*"): Route(keeping.delete("response")),
-    ("GET", "/v1/responses/*/input_items"): Route(keeping.parts("response", "input")),
-    ("GET", "/v1/chat/completions"): Route(keeping.rows("chat.completion")),
-    ("GET", "/v1/chat/completions/*"): Route(keeping.show("chat.completion")),
-    ("POST", "/v1/chat/completions/*"): Route(keeping.update("chat.completion")),
-    ("DELETE", "/v1/chat/completions/*"): Route(keeping.delete("chat.completion")),
-    ("GET", "/v1/chat/completions/*/messages"): Route(keeping.parts("chat.completion", "input")),
-    ("POST", "/v1/conversations"): Route(keeping.create_conversation),
-    ("GET", "/v1/conversations/*"): Route(keeping.show("conversation")),
-    ("POST", "/v1/conversations/*"): Route(keeping.update("conversation")),
-    ("DELETE", "/v1/conversations/*"): Route(keeping.delete("conversation")),
-    ("GET", "/v1/conversations/*/items"): Route(keeping.parts("conversation", "items")),
-    ("GET", "/v1/files"): Route(keeping.rows("file")),
-    ("POST", "/v1/files"): Route(keeping.upload_file),
-    ("GET", "/v1/files/*"): Route(keeping.show("file")),
-    ("DELETE", "/v1/files/*"): Route(keeping.delete("file")),
-    ("GET", "/v1/files/*/content"): Route(keeping.file_content),
-    ("POST", "/v1/uploads"): Route(keeping.begin_upload),
-    ("POST", "/v1/uploads/*/parts"): Route(keeping.upload_part),
-    ("POST", "/v1/uploads/*/complete"): Route(keeping.complete_upload),
-    ("POST", "/v1/uploads/*/cancel"): Route(keeping.become("upload", "cancelled")),
-    ("GET", "/v1/batches"): Route(keeping.rows("batch")),
-    ("POST", "/v1/batches"): Route(keeping.create_batch),
-    ("GET", "/v1/batches/*"): Route(keeping.show("batch")),
-    ("POST", "/v1/batches/*/cancel"): Route(keeping.become("batch", "cancelled")),
-    ("GET", "/v1/messages/batches"): Route(keeping.rows("message_batch")),
-    ("POST", "/v1/messages/batches"): Route(keeping.create_message_batch),
-    ("GET", "/v1/messages/batches/*"): Route(keeping.show("message_batch")),
-    ("POST", "/v1/messages/batches/*/cancel"): Route(keeping.show("message_batch")),
-    ("GET", "/v1/messages/batches/*/results"): Route(keeping.message_batch_results),
-    ("DELETE", "/v1/messages/batches/*"): Route(keeping.delete("message_batch")),
+    ("DELETE", "/v1/responses/*"): Route(stored.delete("response")),
+    ("GET", "/v1/responses/*/input_items"): Route(stored.parts("response", "input")),
+    ("GET", "/v1/chat/completions"): Route(stored.rows("chat.completion")),
+    ("GET", "/v1/chat/completions/*"): Route(stored.show("chat.completion")),
+    ("POST", "/v1/chat/completions/*"): Route(stored.update("chat.completion")),
+    ("DELETE", "/v1/chat/completions/*"): Route(stored.delete("chat.completion")),
+    ("GET", "/v1/chat/completions/*/messages"): Route(stored.parts("chat.completion", "input")),
+    ("POST", "/v1/conversations"): Route(stored.create_conversation),
+    ("GET", "/v1/conversations/*"): Route(stored.show("conversation")),
+    ("POST", "/v1/conversations/*"): Route(stored.update("conversation")),
+    ("DELETE", "/v1/conversations/*"): Route(stored.delete("conversation")),
+    ("GET", "/v1/conversations/*/items"): Route(stored.parts("conversation", "items")),
+    ("GET", "/v1/files"): Route(stored.rows("file")),
+    ("POST", "/v1/files"): Route(stored.upload_file),
+    ("GET", "/v1/files/*"): Route(stored.show("file")),
+    ("DELETE", "/v1/files/*"): Route(stored.delete("file")),
+    ("GET", "/v1/files/*/content"): Route(stored.file_content),
+    ("POST", "/v1/uploads"): Route(stored.begin_upload),
+    ("POST", "/v1/uploads/*/parts"): Route(stored.upload_part),
+    ("POST", "/v1/uploads/*/complete"): Route(stored.complete_upload),
+    ("POST", "/v1/uploads/*/cancel"): Route(stored.become("upload", "cancelled")),
+    ("GET", "/v1/batches"): Route(stored.rows("batch")),
+    ("POST", "/v1/batches"): Route(stored.create_batch),
+    ("GET", "/v1/batches/*"): Route(stored.show("batch")),
+    ("POST", "/v1/batches/*/cancel"): Route(stored.become("batch", "cancelled")),
+    ("GET", "/v1/messages/batches"): Route(stored.rows("message_batch")),
+    ("POST", "/v1/messages/batches"): Route(stored.create_message_batch),
+    ("GET", "/v1/messages/batches/*"): Route(stored.show("message_batch")),
+    ("POST", "/v1/messages/batches/*/cancel"): Route(stored.show("message_batch")),
+    ("GET", "/v1/messages/batches/*/results"): Route(stored.message_batch_results),
+    ("DELETE", "/v1/messages/batches/*"): Route(stored.delete("message_batch")),
 }
 """The stored objects of cloud APIs; no single engine has all of them."""
 
 KINDS: Final[Mapping[str, Routes]] = {
     "generic": {
-        **_get(MODELS | ONE_MODEL | {"/health": marks.empty_health}),
+        **_get(MODELS | ONE_MODEL | {"/health": status.empty_health}),
         **_inference(OPENAI_TEXT | TRANSCRIPTION | RANKING | MESSAGES),
         **_inference({"/v1/audio/speech": openai_tasks.speech, "/v1/images/generations": openai_tasks.images}),
-        **_post(TOKENS | COUNT_TOKENS | TOKEN_COUNTS | {"/v1/moderations": keeping.moderations}),
+        **_post(TOKENS | COUNT_TOKENS | TOKEN_COUNTS | {"/v1/moderations": stored.moderations}),
         **_inference({"/v1/complete": anthropic.complete}),
         **_inference(LLAMACPP_OWN | VLLM_OWN | {"/generate": native.generate, "/v1/responses/compact": responses}),
         **STORED,
@@ -159,26 +159,28 @@ KINDS: Final[Mapping[str, Routes]] = {
         **_inference(OPENAI_TEXT | MESSAGES | {"/v1/audio/transcriptions": openai_tasks.transcriptions}),
     },
     "vllm": {
-        **_get({"/health": marks.empty_health, "/ping": marks.empty_health, "/version": marks.vllm_version}),
-        **_get({"/load": marks.vllm_load, "/metrics": marks.vllm_metrics} | MODELS),
+        **_get({"/health": status.empty_health, "/ping": status.empty_health, "/version": status.vllm_version}),
+        **_get({"/load": status.vllm_load, "/metrics": status.vllm_metrics} | MODELS),
         **_inference(OPENAI_TEXT | TRANSCRIPTION | RANKING | MESSAGES | VLLM_OWN),
         **_post(TOKENS | COUNT_TOKENS),
         **SHOWN_RESPONSE,
     },
     "llamacpp": {
-        **_get({"/health": marks.ok_health, "/v1/health": marks.ok_health, "/props": marks.props}),
-        **_get({"/slots": marks.slots, "/metrics": marks.llamacpp_metrics}),
-        **_get({"/models": marks.llamacpp_models, "/v1/models": marks.llamacpp_models}),
+        **_get({"/health": status.ok_health, "/v1/health": status.ok_health, "/props": status.props}),
+        **_get({"/slots": status.slots, "/metrics": status.llamacpp_metrics}),
+        **_get({"/models": status.llamacpp_models, "/v1/models": status.llamacpp_models}),
         **_inference({path.removeprefix("/v1"): endpoint for path, endpoint in OPENAI_TEXT.items()} | LLAMACPP_OWN),
         **_inference(OPENAI_TEXT | MESSAGES | {"/rerank": openai_tasks.rerank, "/v1/rerank": openai_tasks.rerank}),
         **_inference({"/v1/audio/transcriptions": openai_tasks.transcriptions}),
         **_post(TOKENS | COUNT_TOKENS | TOKEN_COUNTS),
     },
     "sglang": {
-        **_get({"/": ollama.root, "/health": marks.sglang_health, "/health_generate": marks.sglang_health}),
-        **_get({"/ready": marks.empty_health, "/model_info": marks.sglang_model, "/server_info": marks.sglang_server}),
-        **_get({"/get_model_info": marks.sglang_model, "/get_server_info": marks.sglang_server}),
-        **_get({"/metrics": marks.sglang_metrics, "/api/tags": ollama.tags} | MODELS | ONE_MODEL),
+        **_get({"/": ollama.root, "/health": status.sglang_health, "/health_generate": status.sglang_health}),
+        **_get(
+            {"/ready": status.empty_health, "/model_info": status.sglang_model, "/server_info": status.sglang_server}
+        ),
+        **_get({"/get_model_info": status.sglang_model, "/get_server_info": status.sglang_server}),
+        **_get({"/metrics": status.sglang_metrics, "/api/tags": ollama.tags} | MODELS | ONE_MODEL),
         **_inference(OPENAI_TEXT | MESSAGES | {"/v1/rerank": openai_tasks.rerank, "/v1/score": openai_tasks.score}),
         **_inference({"/v1/audio/transcriptions": openai_tasks.transcriptions}),
         **_inference({"/api/chat": ollama.chat, "/api/generate": ollama.generate, "/generate": native.generate}),
@@ -186,7 +188,7 @@ KINDS: Final[Mapping[str, Routes]] = {
         **_post({"/api/show": ollama.show} | TOKENS | {f"/v1{path}": endpoint for path, endpoint in TOKENS.items()}),
     },
     "lmstudio": {
-        **_get(MODELS | {"/api/v1/models": marks.lmstudio_models, "/api/v0/models": marks.old_lmstudio_models}),
+        **_get(MODELS | {"/api/v1/models": status.lmstudio_models, "/api/v0/models": status.old_lmstudio_models}),
         **_inference(OPENAI_TEXT | MESSAGES),
         **SHOWN_RESPONSE,
     },

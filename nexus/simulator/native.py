@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from nexus.simulator.calling import Call, text_of, whole_number
-from nexus.simulator.composing import Ask, Reply, count_tokens
+from nexus.simulator.call import Call, text_of, whole_number
 from nexus.simulator.messages import Answer, Events, data_event, json_answer, sse_answer
 from nexus.simulator.openai_tasks import input_texts, vector
+from nexus.simulator.replies import Ask, Reply, count_tokens
 
 
 async def completion(call: Call) -> Answer:

@@ -6,10 +6,10 @@ from typing import Any, Final
 
 import msgspec
 
-from nexus.simulator.calling import CREATED_RFC3339, Call, conversation, first_tool, whole_number
-from nexus.simulator.composing import Ask, Reply, Tool, count_tokens
+from nexus.simulator.call import CREATED_RFC3339, Call, conversation, first_tool, whole_number
 from nexus.simulator.messages import Answer, Events, json_answer, line_event, ndjson_answer, text_answer
 from nexus.simulator.openai_tasks import input_texts, vector
+from nexus.simulator.replies import Ask, Reply, Tool, count_tokens
 from nexus.simulator.settings import SimulatedModel
 
 VERSION: Final = "0.33.0"

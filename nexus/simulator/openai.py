@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import msgspec
 
-from nexus.simulator.calling import CREATED, Call, conversation, first_tool, text_of, whole_number
-from nexus.simulator.composing import Ask, Reply, Tool
+from nexus.simulator.call import CREATED, Call, conversation, first_tool, text_of, whole_number
 from nexus.simulator.messages import Answer, Event, Events, data_event, json_answer, sse_answer
+from nexus.simulator.replies import Ask, Reply, Tool
 
 DONE: Final = Event(b"data: [DONE]\n\n", "end")
 FINISH_REASONS: Final[Mapping[str, str]] = {"stop": "stop", "length": "length", "tool": "tool_calls"}
@@ -23,7 +23,7 @@ async def chat(call: Call) -> Answer:
         return sse_answer(_stream(call, reply, shape))
     whole = shape.whole(await call.generate_all(reply))
     if body.get("store") is True:
-        call.shelf.put({**whole, "input": body["messages"]})
+        call.store.put({**whole, "input": body["messages"]})
     return json_answer(whole)
 
 

@@ -6,11 +6,11 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from nexus.simulator.calling import CREATED, Call, text_of
-from nexus.simulator.composing import count_tokens, detokenize, tokenize
+from nexus.simulator.call import CREATED, Call, text_of
 from nexus.simulator.messages import Answer, Event, Events, json_answer, named_event, sse_answer, text_answer
 from nexus.simulator.multipart import form_fields
 from nexus.simulator.refusals import Refusal
+from nexus.simulator.replies import count_tokens, detokenize, tokenize
 
 PICTURE: Final = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 """A PNG of one pixel."""

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from itertools import count
 from typing import Any
 
-from nexus.simulator.calling import CREATED, Call, conversation, first_tool, whole_number
-from nexus.simulator.composing import Ask, Reply, Tool
+from nexus.simulator.call import CREATED, Call, conversation, first_tool, whole_number
 from nexus.simulator.messages import Answer, Event, Events, Part, json_answer, named_event, sse_answer
 from nexus.simulator.refusals import Refusal
+from nexus.simulator.replies import Ask, Reply, Tool
 
 
 async def responses(call: Call) -> Answer:
@@ -26,16 +26,16 @@ async def responses(call: Call) -> Answer:
 def _check_references(call: Call, body: Mapping[str, Any]) -> None:
     """Refuse references to responses and conversations that are not stored."""
     previous, conversation_ = body.get("previous_response_id"), body.get("conversation")
-    if call.dialect.keeps_responses and previous is not None and previous not in call.shelf.objects:
+    if call.dialect.keeps_responses and previous is not None and previous not in call.store.objects:
         raise Refusal("unknown_previous", detail=previous)
     if call.dialect.keeps_responses and isinstance(conversation_, str):
-        call.shelf.get(conversation_, "conversation")
+        call.store.get(conversation_, "conversation")
 
 
 def _store(call: Call, body: Mapping[str, Any], whole: Mapping[str, Any]) -> None:
     if call.dialect.keeps_responses and body.get("store", True):
         given = body.get("input")
-        call.shelf.put({**whole, "input": [{"role": "user", "content": given}] if isinstance(given, str) else given})
+        call.store.put({**whole, "input": [{"role": "user", "content": given}] if isinstance(given, str) else given})
 
 
 def _ask(body: Mapping[str, Any]) -> Ask:

@@ -7,11 +7,11 @@ from typing import Self
 
 import msgspec
 
-from nexus.simulator.answering import Answering
 from nexus.simulator.connection import Connection, HangUpAtOnce
 from nexus.simulator.dialects import DIALECTS
 from nexus.simulator.engine import Engine
 from nexus.simulator.faults import FaultSwitch
+from nexus.simulator.handler import Handler
 from nexus.simulator.listener import Listener
 from nexus.simulator.recording import Record, Recorder
 from nexus.simulator.settings import Settings, SimulatedModel
@@ -25,7 +25,7 @@ class Simulator:
         self.engine = Engine(self.settings)
         self.faults = FaultSwitch(self._faults_changed)
         self._recorder = Recorder()
-        self._answering = Answering(self.settings, self.engine, self.faults, self._recorder)
+        self._handler = Handler(self.settings, self.engine, self.faults, self._recorder)
         self._connections: set[Connection] = set()
         self._listener: Listener | None = None
         self._reopening: asyncio.TimerHandle | None = None
@@ -33,7 +33,7 @@ class Simulator:
     def serve_models(self, *models: SimulatedModel | str) -> None:
         """Replace the models that it serves."""
         self.settings = msgspec.structs.replace(self.settings, models=models)
-        self._answering.use(self.settings)
+        self._handler.use(self.settings)
         self.engine.loaded = {model.name for model in self.settings.catalogue}
 
     @property
@@ -106,7 +106,7 @@ class Simulator:
         if self.faults.take_at_accept() is not None:
             return HangUpAtOnce()
         idle_s = DIALECTS[self.settings.kind].idle_s
-        return Connection(self._answering.serve, self._connections, idle_s)
+        return Connection(self._handler.serve, self._connections, idle_s)
 
     def _faults_changed(self) -> None:
         """Close or open the listening socket, whichever thread set the faults."""

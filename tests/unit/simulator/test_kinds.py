@@ -7,8 +7,8 @@ import time
 import pytest
 
 from nexus.simulator.dialects import DIALECTS
+from nexus.simulator.errors import OPENAI_ERRORS
 from nexus.simulator.kinds import KINDS
-from nexus.simulator.wording import OPENAI_ERRORS
 
 CHAT = json.dumps({"model": "llama3", "messages": [{"role": "user", "content": "hi"}]}).encode()
 STREAMED_CHAT = json.dumps(

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any, Final
 
-from nexus.simulator.calling import Call
+from nexus.simulator.call import Call
 from nexus.simulator.messages import Answer, json_answer
 from nexus.simulator.openai_tasks import model_row
 from nexus.simulator.settings import SimulatedModel

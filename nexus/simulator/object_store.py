@@ -8,7 +8,7 @@ import msgspec
 from nexus.simulator.refusals import Refusal
 
 
-class Shelf(msgspec.Struct):
+class ObjectStore(msgspec.Struct):
     """Objects by id, in insertion order."""
 
     objects: dict[str, dict[str, Any]] = {}

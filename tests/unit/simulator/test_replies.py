@@ -5,7 +5,7 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nexus.simulator.composing import Ask, Tool, compose, detokenize, sample, tokenize
+from nexus.simulator.replies import Ask, Tool, compose, detokenize, sample, tokenize
 
 SCALARS = st.sampled_from(
     [

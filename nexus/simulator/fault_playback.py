@@ -8,10 +8,10 @@ from typing import Any, Final
 import msgspec
 
 from nexus.simulator import faults
+from nexus.simulator.errors import error_events, refusal_answer
 from nexus.simulator.messages import Answer, Event, Events, Request, json_answer
 from nexus.simulator.refusals import Refusal
 from nexus.simulator.sending import Delivery, chunk, head_of, send, send_events, silence
-from nexus.simulator.wording import error_events, refusal_answer
 
 ARRIVAL_S: Final = 0.02
 """A pause before RST, so that the client receives what was sent: RST discards it."""

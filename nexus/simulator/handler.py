@@ -3,24 +3,24 @@
 from itertools import count
 
 from nexus.simulator.access import has_local_host, has_valid_key
-from nexus.simulator.breaking import changed, replace_answer, replaces_answer, send_broken
-from nexus.simulator.calling import Call
+from nexus.simulator.call import Call
 from nexus.simulator.connection import Connection
 from nexus.simulator.control import PREFIX, Control
 from nexus.simulator.dialects import DIALECTS
 from nexus.simulator.engine import Engine, Turn
+from nexus.simulator.errors import refusal_answer, unknown_path_answer, wrong_method_answer
+from nexus.simulator.fault_playback import changed, replace_answer, replaces_answer, send_broken
 from nexus.simulator.faults import Fault, FaultSwitch
 from nexus.simulator.kinds import Route, find_route, has_path
 from nexus.simulator.messages import Answer, Request
+from nexus.simulator.object_store import ObjectStore
 from nexus.simulator.recording import Record, Recorder
 from nexus.simulator.refusals import Refusal
 from nexus.simulator.sending import Delivery, send
 from nexus.simulator.settings import Settings
-from nexus.simulator.shelf import Shelf
-from nexus.simulator.wording import refusal_answer, unknown_path_answer, wrong_method_answer
 
 
-class Answering:
+class Handler:
     """Answers requests as a server of the kind would, or plays the next fault."""
 
     def __init__(self, settings: Settings, engine: Engine, faults: FaultSwitch, recorder: Recorder) -> None:
@@ -29,7 +29,7 @@ class Answering:
         self._engine = engine
         self._faults = faults
         self._recorder = recorder
-        self._shelf = Shelf()
+        self._store = ObjectStore()
         self._control = Control(faults, recorder)
         self._numbers = count(1)
 
@@ -101,7 +101,7 @@ class Answering:
             settings=self._settings,
             dialect=self._dialect,
             engine=self._engine,
-            shelf=self._shelf,
+            store=self._store,
             ids=ids,
             turn=turn,
         )

@@ -5,13 +5,13 @@ from typing import Any
 
 import msgspec
 
-from nexus.simulator.composing import Ask, Reply, Tool, compose
 from nexus.simulator.dialects import Dialect
 from nexus.simulator.engine import Engine, Turn
 from nexus.simulator.messages import Request
+from nexus.simulator.object_store import ObjectStore
 from nexus.simulator.refusals import Lengths, Refusal
+from nexus.simulator.replies import Ask, Reply, Tool, compose
 from nexus.simulator.settings import Settings, SimulatedModel
-from nexus.simulator.shelf import Shelf
 
 CREATED = 1_700_000_000
 """Every answer carries this time, so that the same request always gets the same bytes."""
@@ -26,7 +26,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     dialect: Dialect
     engine: Engine
-    shelf: Shelf
+    store: ObjectStore
     """The objects that the server stores for its clients."""
     ids: tuple[str, ...] = ()
     """The path segments that match the stars of its route."""

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from nexus.simulator.calling import CREATED, Call
+from nexus.simulator.call import CREATED, Call
 from nexus.simulator.messages import Answer, Event, Events, json_answer
 from nexus.simulator.multipart import form_fields
 
@@ -12,21 +12,21 @@ Endpoint = Callable[[Call], Awaitable[Answer]]
 
 def show(kind: str) -> Endpoint:
     async def shown(call: Call) -> Answer:
-        return json_answer(call.shelf.get(call.ids[0], kind))
+        return json_answer(call.store.get(call.ids[0], kind))
 
     return shown
 
 
 def delete(kind: str) -> Endpoint:
     async def deleted(call: Call) -> Answer:
-        return json_answer(call.shelf.delete(call.ids[0], kind))
+        return json_answer(call.store.delete(call.ids[0], kind))
 
     return deleted
 
 
 def rows(kind: str) -> Endpoint:
     async def listed(call: Call) -> Answer:
-        return json_answer(_list(call.shelf.rows(kind)))
+        return json_answer(_list(call.store.rows(kind)))
 
     return listed
 
@@ -35,7 +35,7 @@ def become(kind: str, status: str) -> Endpoint:
     """Set the status of an object."""
 
     async def changed(call: Call) -> Answer:
-        thing = call.shelf.get(call.ids[0], kind)
+        thing = call.store.get(call.ids[0], kind)
         thing["status"] = status
         return json_answer(thing)
 
@@ -46,7 +46,7 @@ def update(kind: str) -> Endpoint:
     """Set the metadata of an object."""
 
     async def updated(call: Call) -> Answer:
-        thing = call.shelf.get(call.ids[0], kind)
+        thing = call.store.get(call.ids[0], kind)
         thing["metadata"] = call.json().get("metadata")
         return json_answer(thing)
 
@@ -57,7 +57,7 @@ def parts(kind: str, member: str) -> Endpoint:
     """List the items in *member* of an object."""
 
     async def listed(call: Call) -> Answer:
-        return json_answer(_list(call.shelf.get(call.ids[0], kind).get(member) or []))
+        return json_answer(_list(call.store.get(call.ids[0], kind).get(member) or []))
 
     return listed
 
@@ -66,40 +66,40 @@ async def upload_file(call: Call) -> Answer:
     fields = form_fields(call.request)
     content = fields.get("file", b"")
     purpose = fields.get("purpose", b"user_data").decode()
-    return json_answer(call.shelf.put(_file(call, f"file-{call.id}", len(content), purpose), content))
+    return json_answer(call.store.put(_file(call, f"file-{call.id}", len(content), purpose), content))
 
 
 async def file_content(call: Call) -> Answer:
-    call.shelf.get(call.ids[0], "file")
-    content = call.shelf.contents[call.ids[0]]
+    call.store.get(call.ids[0], "file")
+    content = call.store.contents[call.ids[0]]
     return Answer(_pieces(content), content_type="application/jsonl")
 
 
 async def begin_upload(call: Call) -> Answer:
     body = call.json()
     upload = {"id": f"upload_{call.id}", "object": "upload", "created_at": CREATED, "status": "pending", "file": None}
-    return json_answer(call.shelf.put(upload | {name: body.get(name) for name in ("bytes", "filename", "purpose")}))
+    return json_answer(call.store.put(upload | {name: body.get(name) for name in ("bytes", "filename", "purpose")}))
 
 
 async def upload_part(call: Call) -> Answer:
-    call.shelf.get(call.ids[0], "upload")
+    call.store.get(call.ids[0], "upload")
     content = form_fields(call.request).get("data", b"")
     part = {"id": f"part_{call.id}", "object": "upload.part", "created_at": CREATED, "upload_id": call.ids[0]}
-    return json_answer(call.shelf.put(part, content))
+    return json_answer(call.store.put(part, content))
 
 
 async def complete_upload(call: Call) -> Answer:
-    upload = call.shelf.get(call.ids[0], "upload")
-    content = b"".join(call.shelf.contents[id_] for id_ in call.json()["part_ids"])
-    file = call.shelf.put(_file(call, f"file-{call.id}", len(content), upload["purpose"]), content)
+    upload = call.store.get(call.ids[0], "upload")
+    content = b"".join(call.store.contents[id_] for id_ in call.json()["part_ids"])
+    file = call.store.put(_file(call, f"file-{call.id}", len(content), upload["purpose"]), content)
     upload.update(status="completed", file=file)
     return json_answer(upload)
 
 
 async def create_batch(call: Call) -> Answer:
     body = call.json()
-    call.shelf.get(body["input_file_id"], "file")
-    output = call.shelf.put(_file(call, f"file-out-{call.id}", 3, "batch_output"), b"{}\n")
+    call.store.get(body["input_file_id"], "file")
+    output = call.store.put(_file(call, f"file-out-{call.id}", 3, "batch_output"), b"{}\n")
     batch = {
         "id": f"batch_{call.id}",
         "object": "batch",
@@ -110,13 +110,13 @@ async def create_batch(call: Call) -> Answer:
         "created_at": CREATED,
         "status": "completed",
     }
-    return json_answer(call.shelf.put(batch))
+    return json_answer(call.store.put(batch))
 
 
 async def create_conversation(call: Call) -> Answer:
     body = call.json() if call.request.body else {}
     conversation = {"id": f"conv_{call.id}", "object": "conversation", "created_at": CREATED, "metadata": {}}
-    return json_answer(call.shelf.put(conversation | {"items": body.get("items") or []}))
+    return json_answer(call.store.put(conversation | {"items": body.get("items") or []}))
 
 
 async def create_message_batch(call: Call) -> Answer:
@@ -133,12 +133,12 @@ async def create_message_batch(call: Call) -> Answer:
         "results_url": None,
     }
     lines = b"".join(b'{"custom_id":"%b"}\n' % request["custom_id"].encode() for request in requests)
-    return json_answer(call.shelf.put(batch, lines))
+    return json_answer(call.store.put(batch, lines))
 
 
 async def message_batch_results(call: Call) -> Answer:
-    call.shelf.get(call.ids[0], "message_batch")
-    return Answer(_pieces(call.shelf.contents[call.ids[0]]), content_type="application/x-jsonl")
+    call.store.get(call.ids[0], "message_batch")
+    return Answer(_pieces(call.store.contents[call.ids[0]]), content_type="application/x-jsonl")
 
 
 async def moderations(call: Call) -> Answer:
