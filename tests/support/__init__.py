@@ -1,1 +1,12 @@
-"""The harness of the project's own tests; what authors of plugins use is in :mod:`nexus.testing`."""
+"""The harness of the project's own tests; what authors of plugins use is in :mod:`nexus.testing`.
+
+==============================================  ================================================================
+``fakes``, ``fake_backends``, ``rig``           a clock, a transport, a sink; responses; a whole data plane
+``rogue_stages``                                verdicts, holds and failures of a stage
+``process``, ``installing``                     ``nexus-proxy`` and simulators as processes; installed plugins
+``raw_client``, ``streaming``, ``steady_load``  clients
+``scripted``, ``collector``, ``dialects``       a scripted backend, a fake OpenTelemetry collector, wire samples
+``name_server``, ``lan``, ``dialing``           DNS, machines on a network, connections to backends
+``bookkeeping``                                 checks for leaks and for double or missing reports
+==============================================  ================================================================
+"""
