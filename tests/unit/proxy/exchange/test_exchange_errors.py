@@ -147,6 +147,16 @@ async def test_the_last_error_of_several_backends_does_not_repeat_their_advice(r
     assert (reply.headers["x-nexus-attempts"], reply.headers["x-should-retry"]) == ("2", "false")
 
 
+async def test_a_stream_whose_event_is_longer_than_the_limit_is_refused(make_rig):
+    rig = make_rig(limits={"max_event_bytes": 50})
+    rig.backend("gpu-1", stream(HELLO))
+
+    reply = await rig.ask(body=STREAM_REQUEST)
+
+    assert (reply.status, reply.code) == (502, "event_too_large")
+    assert rig.held == []
+
+
 # defects
 
 

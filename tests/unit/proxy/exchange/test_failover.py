@@ -370,10 +370,12 @@ async def test_the_deadline_counts_from_the_beginning_of_the_request(make_rig, i
 
 
 async def test_a_client_that_asks_why_is_told_where_to_read_it(rig):
-    explained, plain = rig.failover(("X-Nexus-Explain", "true")), rig.failover()
+    explained, other, plain = (
+        rig.failover(*hints).record for hints in ([("X-Nexus-Explain", "true")], [("X-Nexus-Priority", "high")], [])
+    )
 
-    assert explained.record.decision_line == b"X-Nexus-Decision-Id: r-1\r\n"
-    assert plain.record.decision_line == b""
+    assert explained.decision_line == b"X-Nexus-Decision-Id: r-1\r\n"
+    assert (other.decision_line, plain.decision_line) == (b"", b"")
 
 
 async def test_the_phases_of_each_attempt_are_recorded(rig):
