@@ -185,13 +185,13 @@ async def test_every_observer_is_told_once(rig):
     assert others == [rig.outcome]
 
 
-async def test_the_decision_that_is_kept_knows_the_outcome(rig):
-    exchange = await begin(rig, relaying)
+@pytest.mark.parametrize("headers", [(), (("X-Nexus-Explain", "true"),)])
+async def test_the_decision_is_kept_with_the_outcome(rig, headers):
+    rig.backend("gpu-1", whole())
 
-    rig.client.leave()
-    await rig.over()
+    await rig.ask(*headers)
 
-    assert exchange.failover.routing.record.outcome is rig.outcome
+    assert [record.outcome for record in rig.plane.decisions] == [rig.outcome]
 
 
 class Trace:
