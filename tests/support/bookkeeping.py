@@ -51,9 +51,9 @@ class Books:
 
     def listen_again(self) -> None:
         """Observe outcomes again after a reload, which replaces the observers."""
-        plane = self._nexus.plane
-        observers = (*plane.settings.observers, self.outcomes.append)
-        plane.settings = msgspec.structs.replace(plane.settings, observers=observers)
+        settings = self._nexus.plane.settings
+        # In place: an exchange may have begun with these settings, and keeps them.
+        msgspec.structs.force_setattr(settings, "observers", (*settings.observers, self.outcomes.append))
 
     def lines(self, event: str = "exchange_finished") -> LogLines:
         """Return the log lines of one event."""
