@@ -6,10 +6,12 @@ from nexus.domain.outcome import Ending
 from nexus.error_codes import CODES, REPLY_CODES, UpstreamFault
 from nexus.errors import RequestError, UpstreamError
 from nexus.proxy.exchange import exchange as exchanges
+from nexus.proxy.exchange import response as responses
 from nexus.routing.stage.api import Reconciler
 from tests.support.dialects import DIALECTS
 from tests.support.fake_backends import HELLO, STREAM_REQUEST, broken, stream, whole
 
+ROLE = b'data: {"id": "c-1", "choices": [{"index": 0, "delta": {"role": "assistant"}}]}\n\n'
 REFUSED = UpstreamError(UpstreamFault.REFUSED, "for the test")
 
 
@@ -154,6 +156,27 @@ async def test_a_stream_whose_event_is_longer_than_the_limit_is_refused(make_rig
     reply = await rig.ask(body=STREAM_REQUEST)
 
     assert (reply.status, reply.code) == (502, "event_too_large")
+    assert rig.held == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "events", "code", "ending"),
+    [
+        ({"timeouts": {"stream_idle_seconds": 0.005}}, HELLO, "stream_stalled", Ending.BACKEND_FAILED),
+        ({"timeouts": {"first_byte_seconds": 0.03}}, ROLE, "stream_stalled", Ending.BACKEND_FAILED),
+        ({"server": {"stream_timeout_seconds": 0.03}}, HELLO, "deadline_exceeded", Ending.TIMED_OUT),
+    ],
+    ids=["idle", "no content", "deadline"],
+)
+async def test_a_stream_that_takes_too_long_is_cut(make_rig, monkeypatch, keys, events, code, ending):
+    monkeypatch.setattr(responses, "COMMIT_HOLD_S", 0.0)
+    rig = make_rig(**keys)
+    rig.backend("gpu-1", stream(events))
+
+    await rig.ask(body=STREAM_REQUEST)
+
+    assert code.encode() in rig.client.transport.written
+    assert (rig.outcome.code, rig.outcome.ending) == (code, ending)
     assert rig.held == []
 
 
