@@ -11,6 +11,7 @@ import msgspec
 
 from nexus.app.running.nexus import Nexus
 from nexus.domain.outcome import AttemptOutcome, ExchangeOutcome
+from nexus.proxy.exchange.context import Settings
 from nexus.testing.waiting import eventually
 from tests.support.raw_client import RawClient
 from tests.support.scripted import ScriptedBackend
@@ -38,8 +39,11 @@ class Books:
         self._open_files = _open_files()
 
     def _listen(self) -> None:
-        self.listen_again()
-        fleet = self._nexus.fleet
+        nexus, plane, fleet = self._nexus, self._nexus.plane, self._nexus.fleet
+        build_settings = nexus._settings
+        # Also those of a reload, from which exchanges begin at once.
+        nexus._settings = lambda blueprint: self._observed(build_settings(blueprint))  # type: ignore[method-assign]
+        plane.settings = self._observed(plane.settings)
         report = fleet.report
 
         def record(backend_id: str, outcome: AttemptOutcome, *, retry_after_s: float | None = None) -> None:
@@ -49,11 +53,8 @@ class Books:
         fleet.report = record  # type: ignore[method-assign]
         asyncio.get_running_loop().set_exception_handler(lambda _, context: self._loop_errors.append(context))
 
-    def listen_again(self) -> None:
-        """Observe outcomes again after a reload, which replaces the observers."""
-        settings = self._nexus.plane.settings
-        # In place: an exchange may have begun with these settings, and keeps them.
-        msgspec.structs.force_setattr(settings, "observers", (*settings.observers, self.outcomes.append))
+    def _observed(self, settings: Settings) -> Settings:
+        return msgspec.structs.replace(settings, observers=(*settings.observers, self.outcomes.append))
 
     def lines(self, event: str = "exchange_finished") -> LogLines:
         """Return the log lines of one event."""

@@ -34,7 +34,6 @@ def reload(tmp_path):
         file.write_text(text)
         loaded = load(file, environ={}, overrides={"server.port": str(scene.nexus.port)})
         await scene.nexus.reload(build_blueprint(loaded, scene.nexus.blueprint.plugins))
-        scene.books.listen_again()
 
     return reload_with
 
