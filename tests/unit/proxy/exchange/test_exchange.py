@@ -10,7 +10,9 @@ from nexus.domain.outcome import Ending
 from nexus.domain.request import TokenUsage
 from nexus.error_codes import UpstreamFault
 from nexus.errors import UpstreamError
+from nexus.proxy.exchange import response as responses
 from nexus.proxy.exchange.pieces import PIECE_BYTES
+from nexus.testing.waiting import eventually
 from tests.support.fake_backends import ANSWER, DONE, HELLO, STREAM_REQUEST, end, stream, whole
 from tests.support.rig import turns
 
@@ -155,6 +157,20 @@ async def test_the_outcome_of_a_stream_says_all_of_it(rig):
     assert outcome.attempts[0].is_stream
     assert outcome.bytes_out == len(ROLE + HELLO + USAGE + DONE)
     assert outcome.phase == "relay"
+
+
+async def test_a_stream_that_announces_its_answer_has_begun_with_its_first_content(rig, monkeypatch):
+    monkeypatch.setattr(responses, "COMMIT_HOLD_S", 0.0)
+    pool = rig.backend("gpu-1", stream(ROLE))
+
+    exchange = rig.begin(body=STREAM_REQUEST)
+    await eventually(lambda: exchange.record.has_answered)
+    first_byte_s = exchange.record.first_byte_s
+    pool.lent[0].play(*stream(HELLO, DONE)[1:], end)
+    await rig.over()
+
+    assert first_byte_s is None
+    assert rig.outcome.first_byte_s > 0
 
 
 async def test_the_backend_of_a_stream_is_free_before_the_client_has_its_end(rig):

@@ -5,9 +5,10 @@ import json
 import pytest
 
 from nexus.domain.request import Kept, Reference
+from nexus.error_codes import UpstreamFault
 from nexus.routing.stage.api import Hold, Reconciler
 from nexus.testing.builders import MODEL
-from tests.support.fake_backends import ANSWER, DONE, HELLO, STREAM_REQUEST, end, stream, whole
+from tests.support.fake_backends import ANSWER, DONE, HELLO, STREAM_REQUEST, broken, end, stream, whole
 
 UNCOUNTED = b'{"choices": [{"message": {"content": "Hello, world"}}]}'
 BY_ALIAS = b'{"model": "best", "messages": []}'
@@ -28,6 +29,9 @@ class Listening(Hold):
 
     def headers(self, usage):
         return {"X-Nexus-Tokens": str(usage and usage.total_tokens)}
+
+    def cost_usd(self):
+        return 0.25
 
     def settle(self, outcome):
         pass
@@ -80,6 +84,16 @@ async def test_a_stage_adds_headers_that_know_the_usage(make_rig):
     rig.backend("gpu-1", whole())
 
     assert (await rig.ask()).headers["x-nexus-tokens"] == "9"
+
+
+async def test_what_the_attempts_cost_is_added_up(make_rig):
+    rig = make_rig(Listener())
+    rig.backend("gpu-1", broken(UpstreamFault.RESET))
+    rig.backend("gpu-2", whole())
+
+    await rig.ask()
+
+    assert rig.outcome.cost_usd == 0.5
 
 
 # the name of the model

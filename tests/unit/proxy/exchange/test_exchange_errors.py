@@ -96,6 +96,7 @@ async def test_a_refusal_says_which_stage_refused_and_why(make_rig):
 
     assert (reply.status, reply.code) == (503, "rejected_by_policy")
     assert reply.headers["x-nexus-rejection-reasons"] == "1 agents rejected by privacy"
+    assert rig.fleet.looks == 0
     assert (rig.outcome.ending, rig.outcome.rejected_by, rig.outcome.rejected_because) == (
         Ending.REJECTED,
         "privacy",

@@ -232,9 +232,11 @@ async def test_a_reserved_backend_that_is_not_asked_any_more_is_given_back(rig):
 
     rig.client.leave()
     await rig.over()
-    outcomes = failover.settle_all(Ending.CLIENT_LEFT)
+    first, second = failover.settle_all(Ending.CLIENT_LEFT), failover.settle_all(Ending.CLIENT_LEFT)
 
-    assert [outcome.backend for outcome in outcomes] == ["gpu-1"]
+    assert [outcome.backend for outcome in first] == ["gpu-1"]
+    assert first == second
+    assert sorted(report.backend for report in rig.fleet.reports) == ["gpu-1", "gpu-2"]
     assert (rig.asked, rig.held) == (["gpu-1"], [])
 
 
