@@ -51,7 +51,7 @@ class ClientTimeouts:
         if self._idle_timer is not None:
             self._idle_timer.cancel()
         # Breaks the reference cycle with the connection, which only the garbage collector would free.
-        self._give_up = _do_nothing
+        self._give_up = lambda: None
 
     def shorten(self, keepalive_s: float) -> None:
         """Wait at most *keepalive_s* from now on for the next request."""
@@ -95,7 +95,3 @@ class ClientTimeouts:
             self._idle_timer = self._loop.call_at(self._idle_since + keepalive_s, self._give_up_if_idle)
         else:
             self._give_up()
-
-
-def _do_nothing() -> None:
-    """Take the place of a callback to a closed connection."""

@@ -64,7 +64,7 @@ class WriteStall:
         if self._handle is not None:
             self._handle.cancel()
         # Breaks the reference cycle with the connection, which only the garbage collector would free.
-        self._give_up = _do_nothing
+        self._give_up = lambda: None
 
     def _begin(self) -> None:
         self._handle = None
@@ -86,7 +86,3 @@ class WriteStall:
 
     def _taken_now(self) -> int:
         return self._writer.written - self._writer.unsent - unacknowledged_bytes(self._descriptor)
-
-
-def _do_nothing() -> None:
-    """Take the place of a callback to a closed connection."""

@@ -116,13 +116,9 @@ def read_head(message: RawRequestMessage) -> Head:
         del fields[b"expect"]
     head = _head(fields, forward)
     if not CREDENTIALS.isdisjoint(fields):
-        head.credentials = _credentials(message)
+        lines = ((name.lower(), b"%b: %b\r\n" % (name, value)) for name, value in message.raw_headers)
+        head.credentials = [(name, line) for name, line in lines if name in CREDENTIALS]
     return head
-
-
-def _credentials(message: RawRequestMessage) -> list[tuple[bytes, bytes]]:
-    lines = ((name.lower(), b"%b: %b\r\n" % (name, value)) for name, value in message.raw_headers)
-    return [(name, line) for name, line in lines if name in CREDENTIALS]
 
 
 def _is_look_alike(name: bytes) -> bool:
