@@ -47,6 +47,8 @@ class FakeFleet:
     def __init__(self) -> None:
         self.registry = Registry()
         self.reports: list[AttemptOutcome] = []
+        self.retry_after_s: list[float | None] = []
+        """What each of these reports said of the time to be left alone."""
         self.unsupported: list[tuple[str, str, str]] = []
         self.missing: list[tuple[str, str]] = []
         self.looks = 0
@@ -61,6 +63,7 @@ class FakeFleet:
     def report(self, backend_id: str, outcome: AttemptOutcome, *, retry_after_s: float | None) -> None:
         assert backend_id == outcome.backend_id
         self.reports.append(outcome)
+        self.retry_after_s.append(retry_after_s)
 
     def report_unsupported(self, backend_id: str, endpoint: str, model: str) -> None:
         self.unsupported.append((backend_id, endpoint, model))

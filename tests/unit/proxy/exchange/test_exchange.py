@@ -143,7 +143,7 @@ async def test_a_stream_goes_to_the_client_event_by_event(rig):
 
     assert HELLO in begun
     assert (reply.status, reply.body, reply.is_whole) == (200, ROLE + HELLO + DONE, True)
-    assert (rig.may_follow, rig.held) == (True, [])
+    assert (rig.may_follow, rig.held, rig.client.resume) == (True, [], None)
 
 
 async def test_the_outcome_of_a_stream_says_all_of_it(rig):

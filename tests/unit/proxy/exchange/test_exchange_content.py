@@ -161,6 +161,24 @@ async def test_a_request_goes_to_the_backend_that_keeps_what_it_refers_to(rig):
     assert rig.asked == ["gpu-2"]
 
 
+async def test_what_is_posted_to_an_id_goes_to_the_backend_that_keeps_it(rig):
+    rig.plane.owners.learn(("batch-1",), "gpu-2", "")
+    rig.backend("gpu-1", whole(b"{}"))
+    rig.backend("gpu-2", whole(b"{}"))
+
+    await rig.ask(target="/v1/batches/batch-1/cancel", body=b"")
+
+    assert rig.asked == ["gpu-2"]
+
+
+async def test_a_listing_is_recorded_by_its_method(rig):
+    rig.backend("gpu-1", whole(b'{"data": []}'))
+
+    await rig.ask(method="GET", target="/v1/files", body=b"")
+
+    assert (rig.outcome.status, rig.outcome.method) == (200, "GET")
+
+
 async def test_what_is_deleted_is_forgotten(rig):
     rig.plane.owners.learn(("file-1",), "gpu-1", "")
     rig.backend("gpu-1", whole(b'{"deleted": true}'))
@@ -191,6 +209,16 @@ async def test_the_log_shows_how_a_prompt_begins_if_the_operator_wants_it(make_r
     await rig.over()
 
     assert exchange.record.prompt_preview == preview
+
+
+async def test_a_request_that_has_no_prompt_has_no_preview(make_rig):
+    rig = make_rig(logging={"enable_content_logging": True})
+    rig.backend("gpu-1", whole(b"{}"))
+
+    exchange = rig.begin(method="GET", **FILE)
+    await rig.over()
+
+    assert exchange.record.prompt_preview is None
 
 
 async def test_a_client_that_asks_why_is_told_where_to_read_it_in_answers_and_errors(rig):

@@ -51,6 +51,22 @@ async def test_what_a_backend_answered_says_more_than_that_the_next_was_not_reac
     assert (attempt.backend.name, attempt.response.body) == ("gpu-1", b'{"error": "busy"}')
 
 
+async def test_of_several_backends_that_were_not_reached_the_last_counts(rig):
+    rig.backend("gpu-1", UNREACHABLE)
+    rig.backend("gpu-2", UpstreamError(UpstreamFault.TLS, "for the test"))
+
+    assert (await failure_of(rig.failover())).code == "backend_tls"
+
+
+async def test_for_how_long_a_backend_is_to_be_left_alone_is_reported(rig):
+    rig.backend("gpu-1", whole(b'{"error": "busy"}', 503, (b"Retry-After", b"7")))
+    rig.backend("gpu-2", BUSY)
+
+    await rig.failover().find_answer()
+
+    assert rig.fleet.retry_after_s == [7, None]
+
+
 async def test_an_error_that_is_no_json_is_told_in_the_words_of_the_proxy(rig):
     rig.backend("gpu-1", whole(b"<h1>busy</h1>", 503, (b"Retry-After", b"7")))
 
