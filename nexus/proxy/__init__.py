@@ -14,6 +14,5 @@ A request passes through these packages, in this order:
 A timeout is in the module that waits: for a client in ``client.timeouts``, ``client.body`` and ``client.write_stall``;
 for a backend in ``upstream.pool``, ``exchange.first_byte`` and ``exchange.relay``.
 
-Used on both sides: ``write_batch`` sends small writes together, ``deadlines`` runs many timeouts on one timer,
-``socket_state`` asks the kernel about a connection.
+Used on both sides: ``write_batch`` sends small writes together, ``socket_state`` asks the kernel about a connection.
 """

@@ -11,7 +11,7 @@ from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.outcome import AttemptOutcome, ExchangeOutcome
 from nexus.observability.tracing.trace import Tracer
 from nexus.proxy.client.access import AccessRules
-from nexus.proxy.deadlines import Deadlines
+from nexus.proxy.exchange.first_byte import Deadlines
 from nexus.proxy.exchange.queue import RequestQueue
 from nexus.proxy.exchange.resource_owners import ResourceOwners
 from nexus.proxy.exchange.response_memory import ResponseMemory

@@ -1,7 +1,9 @@
 """Waits for a response to begin; a request that waits for its turn in the backend's own queue is not late."""
 
+import asyncio
 from collections.abc import Callable
 from math import inf
+from operator import itemgetter
 from time import monotonic
 from typing import Final
 
@@ -9,7 +11,6 @@ import msgspec
 
 from nexus.domain.backend import Backend
 from nexus.domain.model_load import ModelLoad
-from nexus.proxy.deadlines import Deadlines
 from nexus.proxy.exchange.attempt import Attempt
 from nexus.proxy.exchange.expected_response import Mode
 from nexus.proxy.exchange.response import Response
@@ -29,7 +30,7 @@ Look = Callable[[float], float]
 async def begun(  # noqa: PLR0913 - the response, where it is awaited from, and what ends the wait
     attempt: Attempt,
     response: Response,
-    deadlines: Deadlines,
+    deadlines: "Deadlines",
     *,
     wait_s: float,
     last_at: float,
@@ -60,7 +61,7 @@ class FirstByteWait(msgspec.Struct, eq=False):
 
     attempt: Attempt
     response: Response
-    deadlines: Deadlines
+    deadlines: "Deadlines"
     wait_s: float
     last_at: float
     late_at: float
@@ -87,7 +88,7 @@ class FirstByteWait(msgspec.Struct, eq=False):
 def begin_wait(  # noqa: PLR0913 - as above
     attempt: Attempt,
     response: Response,
-    deadlines: Deadlines,
+    deadlines: "Deadlines",
     *,
     wait_s: float,
     last_at: float,
@@ -111,3 +112,46 @@ def turn_until(backend: Backend, figures: ModelLoad, wait_s: float, now: float) 
         return now
     flowing_until = now + min(CHECK_S, wait_s) if figures.flowing else now
     return max(flowing_until, figures.progressed_at + wait_s)
+
+
+class Deadlines:
+    """The waits of all exchanges, on one timer of the event loop: one for each would cost every request."""
+
+    __slots__ = ("_due", "_loop", "_timer", "_wakes_at")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._due: dict[FirstByteWait, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._wakes_at = float("inf")
+
+    def __len__(self) -> int:
+        return len(self._due)
+
+    def begin(self, wait: "FirstByteWait", at: float) -> None:
+        """Let *wait* give up at *at*, unless :meth:`end` is called before."""
+        self._due[wait] = at
+        if at < self._wakes_at:
+            self._wake_at(at)
+
+    def end(self, wait: "FirstByteWait") -> None:
+        """Cancel the deadline of *wait*; the timer may fire all the same, and finds nothing due."""
+        self._due.pop(wait, None)
+
+    def _wake_at(self, at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._wakes_at = at
+        self._timer = self._loop.call_at(at, self._wake)
+
+    def _wake(self) -> None:
+        self._timer, self._wakes_at = None, float("inf")
+        now = self._loop.time()
+        # After a busy time, several are due: the one that is longest overdue comes first.
+        due = sorted(((at, wait) for wait, at in self._due.items() if at <= now), key=itemgetter(0))
+        for _, wait in due:
+            # A wait that gives up may cancel the deadlines of others.
+            if self._due.pop(wait, None) is not None:
+                wait.give_up_waiting()
+        if self._due:
+            self._wake_at(min(self._due.values()))

@@ -5,10 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from nexus.proxy.deadlines import Deadlines
 from nexus.proxy.exchange.attempt import Attempt
 from nexus.proxy.exchange.expected_response import Mode
-from nexus.proxy.exchange.first_byte import USUAL_SLOTS, begin_wait, begun
+from nexus.proxy.exchange.first_byte import USUAL_SLOTS, Deadlines, begin_wait, begun
 from nexus.testing.builders import MODEL, make_backend
 
 WAIT_S = 0.05

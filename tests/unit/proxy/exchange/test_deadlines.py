@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from nexus.proxy.deadlines import Deadlines
+from nexus.proxy.exchange.first_byte import Deadlines
 from nexus.testing.waiting import eventually
 
 
