@@ -5,7 +5,7 @@ from typing import Final
 from nexus import __version__
 from nexus.error_codes import CODES
 from nexus.errors import RequestError
-from nexus.proxy.headers.to_client import NO_BACKEND_LINES, date_line, id_lines, status_line
+from nexus.proxy.headers.to_client import NO_BACKEND_LINES, STATUS_LINES, date_line, id_lines
 from nexus.wire.protocol import WireProtocol
 
 SAFETY_LINES: Final = b"X-Content-Type-Options: nosniff\r\n"
@@ -33,7 +33,7 @@ def page(  # noqa: PLR0913 - the parts of one reply
     :param is_head: the request was a HEAD: the reply has the length of the body, and no body.
     """
     head = b"%bContent-Type: %b\r\nContent-Length: %d\r\n%b%b%b%b%b%b\r\n" % (
-        status_line(status),
+        STATUS_LINES[status],
         content_type,
         len(body),
         date_line(),

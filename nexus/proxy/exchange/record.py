@@ -15,7 +15,6 @@ from nexus.domain.request import Endpoint, Requirements, TokenUsage
 from nexus.observability.logging.logs import LEVELS, Level, channel, write_line
 from nexus.observability.tracing.trace import Trace
 from nexus.proxy.exchange.access_line import access_line
-from nexus.proxy.headers.to_client import id_lines
 from nexus.routing.decision import Reserved
 
 LOGGER: Final = "nexus.proxy"
@@ -71,7 +70,7 @@ class Record(msgspec.Struct, eq=False):
 
     request_id: str
     client_request_id: str
-    """Empty when the client sent none."""
+    """The client's own, which need not be unique; empty when it sent none. Client and backend see it instead."""
     endpoint: Endpoint
     began_at: float
     """By the monotonic clock."""
@@ -104,16 +103,6 @@ class Record(msgspec.Struct, eq=False):
     """The beginning of the prompt; None unless the operator wants it in the log."""
     trace: Trace | None = None
     """None unless exchanges are traced."""
-
-    @property
-    def shown_id(self) -> str:
-        """The id that client and backend see: the client's own, which need not be unique, if it sent one."""
-        return self.client_request_id or self.request_id
-
-    @property
-    def id_lines(self) -> bytes:
-        """The lines of the reply's head that hold the request's ids."""
-        return id_lines(self.request_id, self.client_request_id)
 
     @property
     def phase(self) -> Phase:

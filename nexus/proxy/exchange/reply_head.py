@@ -9,7 +9,7 @@ from nexus.proxy.exchange.expected_response import Mode
 from nexus.proxy.exchange.record import Record
 from nexus.proxy.exchange.rejection import RETRY_AFTER_S, ascii_only
 from nexus.proxy.exchange.response import Response
-from nexus.proxy.headers.to_client import date_line, passed_lines, status_line
+from nexus.proxy.headers.to_client import STATUS_LINES, date_line, id_lines, passed_lines
 from nexus.proxy.upstream.response_parser import ResponseHead
 
 LOADING: Final = 503
@@ -26,11 +26,13 @@ def reply_head(record: Record, attempt: Attempt, response: Response, attempts: i
     is_last_word = attempts > 1 and response.status >= FIRST_ERROR
     if is_last_word:
         head = head.without(b"x-should-retry")
+    lines = passed_lines(head.headers, (record.client_request_id or record.request_id).encode())
     parts = [
-        status_line(response.status),
-        upstream.redacted(passed_lines(head.headers, record.shown_id.encode())),
+        STATUS_LINES[response.status],
+        upstream.redacted(lines) if upstream.secrets else lines,
         upstream.lines[attempt.backend.zone_of(reserved.model)],
-        b"X-Nexus-Route-Reason: %b\r\n%b" % (reserved.route_reason.encode(), record.id_lines),
+        b"X-Nexus-Route-Reason: %b\r\n%b"
+        % (reserved.route_reason.encode(), id_lines(record.request_id, record.client_request_id)),
     ]
     if reserved.fallback_model is not None:
         parts.append(b"X-Nexus-Fallback-Model: %b\r\n" % ascii_only(reserved.fallback_model).encode())

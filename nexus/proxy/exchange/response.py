@@ -339,7 +339,7 @@ class Response(msgspec.Struct, eq=False):
         if self.mode is Mode.EVENTS:
             self._judge_events(data)
             return
-        if self.mode is Mode.WHOLE and not self._may_hold():
+        if self.mode is Mode.WHOLE and self.held_bytes > UNCOUNTED_BYTES and not self._may_hold():
             self._become(Nature.OPAQUE)
         if self.mode is Mode.OPAQUE:
             self.content_at = monotonic()
@@ -348,7 +348,7 @@ class Response(msgspec.Struct, eq=False):
     def _may_hold(self) -> bool:
         # An error is read before a client may see it, whatever memory is left.
         held_bytes = self.held_bytes
-        has_room = held_bytes <= UNCOUNTED_BYTES or self.share.grows_to(held_bytes) or self.status >= FIRST_ERROR
+        has_room = self.share.grows_to(held_bytes) or self.status >= FIRST_ERROR
         return has_room and held_bytes <= MAX_HELD_BYTES
 
     def _judge_events(self, data: bytes) -> None:

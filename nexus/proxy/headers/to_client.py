@@ -21,14 +21,9 @@ MAX_RETRY_AFTER_S: Final = 300
 MAX_DIGITS: Final = 12
 """A number with more digits is clamped all the same, and is slow to parse."""
 
-_STATUS_LINES: Final = {status: f"HTTP/1.1 {status} \r\n".encode() for status in range(200, 600)} | {
+STATUS_LINES: Final = {status: f"HTTP/1.1 {status} \r\n".encode() for status in range(200, 600)} | {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus if status >= 200
 }
-
-
-def status_line(status: int) -> bytes:
-    """Return the status line with the standard reason phrase: that of a backend is not passed on."""
-    return _STATUS_LINES[status]
 
 
 def id_lines(request_id: str, client_request_id: str) -> bytes:

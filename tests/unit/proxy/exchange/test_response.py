@@ -105,6 +105,7 @@ async def test_a_document_that_breaks_off_can_be_asked_for_elsewhere(whole, conn
 
 async def test_a_document_that_is_too_long_to_hold_is_passed_on(whole, relay, monkeypatch):
     monkeypatch.setattr(answers, "MAX_HELD_BYTES", 10)
+    monkeypatch.setattr(answers, "UNCOUNTED_BYTES", 0)
     whole.on_head(ResponseHead(200, [JSON]))
     whole.on_body(b"x" * 6)
     before = outcome_of(whole)

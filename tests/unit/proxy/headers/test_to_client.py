@@ -8,7 +8,7 @@ import pytest
 from nexus.error_codes import UpstreamFault
 from nexus.errors import UpstreamError
 from nexus.proxy.headers import to_client
-from nexus.proxy.headers.to_client import backend_lines, id_lines, passed_lines, retry_after_s, status_line
+from nexus.proxy.headers.to_client import STATUS_LINES, backend_lines, id_lines, passed_lines, retry_after_s
 from nexus.testing.builders import make_backend
 
 
@@ -24,7 +24,7 @@ def test_the_backend_and_its_zone_are_named(zone):
     ("status", "line"), [(200, b"HTTP/1.1 200 OK\r\n"), (299, b"HTTP/1.1 299 \r\n"), (529, b"HTTP/1.1 529 \r\n")]
 )
 def test_the_status_line_has_the_standard_reason(status, line):
-    assert status_line(status) == line
+    assert STATUS_LINES[status] == line
 
 
 def test_end_to_end_headers_pass_unchanged():
