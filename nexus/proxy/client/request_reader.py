@@ -139,8 +139,8 @@ class RequestReader:
         if "Transfer-Encoding" in message.headers:
             raise BadHttpMessage("without chunks, the transfer coding does not tell where the body ends")
         digits = message.headers.get("Content-Length")
-        # The parser has checked that these are digits.
-        length = None if digits is None else int(digits)
+        # The parser has checked that these are digits; it takes more leading zeros than int() does.
+        length = None if digits is None else int(digits.lstrip("0") or "0")
         if not payload.is_eof():
             body = SizedBody(payload, length or 0)
             rest = body.feed(rest)

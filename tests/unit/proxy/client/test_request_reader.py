@@ -65,6 +65,12 @@ async def test_requests_of_any_framing_follow_one_another(reader):
     ]
 
 
+async def test_a_length_may_begin_with_any_number_of_zeros(reader):
+    requests = await found_in(reader, SIZED.replace(b" 2\r\n", b" " + b"0" * 5000 + b"2\r\n") + SIZED)
+
+    assert [(path, body) for path, _, body in requests] == [("/b", b"ok"), ("/b", b"ok")]
+
+
 async def test_requests_follow_an_ignored_offer_to_upgrade(reader):
     offer = PLAIN[:-2] + b"Connection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
 
