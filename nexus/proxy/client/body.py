@@ -63,7 +63,7 @@ async def receive(  # noqa: PLR0913 - the body and its limits
     """
     if length is not None and length > limit:
         raise _too_large(limit)
-    if head.content_encoding and head.content_encoding.lower() != b"identity":
+    if head.content_encoding and head.content_encoding.lower() != b"identity" and (length or head.is_chunked):
         raise RequestError("unsupported_content_encoding", "send the body without Content-Encoding", close=True)
     if head.expect:
         if head.expect.lower() != b"100-continue":

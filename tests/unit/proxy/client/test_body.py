@@ -173,9 +173,20 @@ async def test_a_body_announced_too_long_is_refused_before_100_continue(read, pa
 
 
 @pytest.mark.parametrize(("coding", "is_refused"), [("gzip", True), ("identity", False), ("Identity", False)])
-async def test_a_compressed_body_is_refused(read, coding, is_refused):
+@pytest.mark.parametrize(
+    ("framing", "length"), [(("Content-Length", "5"), 5), (("Transfer-Encoding", "chunked"), None)]
+)
+async def test_a_compressed_body_is_refused(read, payload, coding, is_refused, framing, length):
+    payload.feed_data(b"hello")
+    payload.feed_eof()
+
     with pytest.raises(RequestError, match="Content-Encoding") if is_refused else nullcontext():
-        await read(EMPTY_PAYLOAD, ("Content-Encoding", coding))
+        await read(payload, ("Content-Encoding", coding), framing, length=length)
+
+
+@pytest.mark.parametrize("length", [None, 0])
+async def test_a_coding_of_no_body_means_nothing(read, length):
+    assert await read(EMPTY_PAYLOAD, ("Content-Encoding", "gzip"), length=length) == b""
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "Application/JSON; charset=utf-8", "application/x+json"])
