@@ -279,6 +279,8 @@ class Exchange(msgspec.Struct, eq=False):
         settling_since = monotonic() if record.trace is not None else 0.0
         if failover is not None:
             outcomes = failover.settle_all(record.ending)
+            # A failed attempt keeps its error, whose traceback keeps the failover: none of them may keep the body.
+            failover.body = b""
             for attempt in failover.attempts:
                 if attempt.asked is not None:
                     attempt.asked.forget()

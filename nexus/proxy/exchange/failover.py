@@ -1,5 +1,6 @@
 """Finds an answer: asks one backend after the other, best first, until one has something that may go to the client."""
 
+from collections.abc import Callable
 from functools import partial
 from time import monotonic
 from typing import Final
@@ -9,7 +10,7 @@ import structlog
 from msgspec.structs import replace
 
 from nexus.domain.outcome import AttemptOutcome, Ending, Phase
-from nexus.domain.request import Kept, Requirements
+from nexus.domain.request import Endpoint, Kept, Requirements
 from nexus.domain.statuses import FIRST_ERROR
 from nexus.error_codes import UpstreamFault
 from nexus.errors import RequestError, UpstreamError
@@ -32,7 +33,9 @@ from nexus.proxy.upstream.response_parser import NOT_MODIFIED
 from nexus.routing.decision import Reject, Reserved, Saturated
 from nexus.routing.rejections import REST_ON_PROBES, overload, saturation
 from nexus.routing.router import Routing
+from nexus.wire.protocol import WireProtocol
 from nexus.wire.responses.nature import ExpectedFormat
+from nexus.wire.streams.event_buffer import EventRoom
 from nexus.wire.streams.scan import StreamScan
 
 log = structlog.get_logger("nexus.proxy")
@@ -252,7 +255,8 @@ class Failover(msgspec.Struct, eq=False):
             request.protocol,
             endpoint,
             ExpectedFormat(self.requirements.is_stream, endpoint.streams_by_default, endpoint.may_be_text),
-            partial(self._open_scan, attempt),
+            # Not a method of this failover: an answer that refers to it would be freed by the garbage collector only.
+            partial(_open_scan, request.protocol, endpoint, plane.event_room, attempt.listener),
             head.accept,
         )
         share = MemoryShare(plane.response_memory)
@@ -274,14 +278,6 @@ class Failover(msgspec.Struct, eq=False):
         connection.send(sent_head, body, response)
         record.enter("await_first_byte")
         return response
-
-    def _open_scan(self, attempt: Attempt) -> StreamScan:
-        """Return what reads a streamed answer; the listener of *attempt* is told its text."""
-        scan = self.request.protocol.open_stream(self.request.endpoint)
-        scan.bound(self.plane.event_room)
-        if attempt.listener is not None:
-            scan.listen(attempt.listener)
-        return scan
 
     def _after(self, exc: UpstreamError, attempt: Attempt) -> Next:
         if self.successor is not None or judging.is_elsewhere(self, exc):
@@ -340,3 +336,14 @@ def begin_failover(  # noqa: PLR0913 - what is known of one request
     retries = Retries(max_retries=config.routing.max_retries, budget=plane.budget)
     deadline = record.began_at + limit_s
     return Failover(plane, settings, request, record, body, requirements, deadline, routing, retries, kept=kept)
+
+
+def _open_scan(
+    protocol: WireProtocol, endpoint: Endpoint, room: EventRoom, listener: Callable[[str], None] | None
+) -> StreamScan:
+    """Return what reads a streamed answer; *listener* is told its text."""
+    scan = protocol.open_stream(endpoint)
+    scan.bound(room)
+    if listener is not None:
+        scan.listen(listener)
+    return scan

@@ -1,5 +1,6 @@
 """One request and its answer: the phases, what the client gets, and what is recorded."""
 
+import gc
 import json
 
 import pytest
@@ -11,6 +12,7 @@ from nexus.domain.request import TokenUsage
 from nexus.error_codes import UpstreamFault
 from nexus.errors import UpstreamError
 from nexus.proxy.exchange import response as responses
+from nexus.proxy.exchange.failover import Failover
 from nexus.proxy.exchange.pieces import PIECE_BYTES
 from nexus.testing.waiting import eventually
 from tests.support.fake_backends import ANSWER, DONE, HELLO, STREAM_REQUEST, end, stream, whole
@@ -81,6 +83,29 @@ async def test_the_body_is_not_kept_for_another_attempt_once_the_answer_has_begu
     assert exchange.failover.body == b""
     rig.client.leave()
     await rig.over()
+
+
+async def test_the_body_is_not_kept_when_no_backend_answers(rig):
+    rig.backend("gpu-1", whole(b"<html>", 500))
+
+    exchange = rig.begin()
+    await rig.over()
+
+    assert rig.outcome.ending is Ending.BACKEND_FAILED
+    assert exchange.failover.body == b""
+
+
+async def test_an_exchange_that_is_over_is_freed_without_the_garbage_collector(rig):
+    rig.backend("gpu-1", whole())
+    gc.collect()
+    gc.disable()
+    try:
+        await rig.ask()
+        kept = [found for found in gc.get_objects() if isinstance(found, Failover)]
+    finally:
+        gc.enable()
+
+    assert kept == []
 
 
 async def test_a_long_answer_is_delivered_in_pieces_and_its_backend_is_free_before_the_client_has_it(rig):
