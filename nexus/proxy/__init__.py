@@ -14,5 +14,9 @@ A request passes through these packages, in this order:
 A timeout is in the module that waits: for a client in ``client.timeouts``, ``client.body`` and ``client.write_stall``;
 for a backend in ``upstream.pool``, ``exchange.first_byte`` and ``exchange.relay``.
 
+A limit is where its subject arrives: of heads in ``client.request_reader``, ``headers.from_client`` and
+``client.access`` (the target); of bodies in ``client.body``; of requests at one time in ``exchange.exchange`` and
+``dispatch.pages``; of requests to one backend in :mod:`nexus.routing.core_stages`.
+
 Used on both sides: ``write_batch`` sends small writes together, ``socket_state`` asks the kernel about a connection.
 """

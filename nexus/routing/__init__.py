@@ -5,7 +5,7 @@
 ``model_names``      the backends that have what a name stands for
 ``policies``         ``[[routing.policies]]``: which apply to a request
 ``intent``           the request being routed, with what the stages have decided so far
-``pipeline``         runs the stages, and reserves what an attempt needs
+``pipeline``         runs the stages, and has each reserve what an attempt needs
 ``stage``            one stage: its interface, how it is run, and what happens when it fails
 ``core_stages``      the two built-in stages, *analyze* and *schedule*
 ``ranking``          the strategies by which *schedule* orders the remaining backends
