@@ -23,7 +23,7 @@ from nexus.routing.ranking.scoring import Ranked
 from nexus.routing.stage.api import Hold
 
 STAGE_OF_HINT: Final[Mapping[str, str]] = {"x-nexus-privacy": "privacy"}
-"""Hints that are refused without the stage that obeys them: a demand for privacy must not be ignored silently."""
+"""Hints that are refused if the stage that obeys them is missing: a demand for privacy must be obeyed or refused."""
 
 MAX_CACHED_RESOLUTIONS: Final = 1024
 """Clients choose the names, so the cache must be bounded."""
@@ -74,7 +74,7 @@ class Router:
     ) -> "Routing":
         """Begin the search for one request; nothing is decided yet.
 
-        :param kept: the object that the request refers to, where the backend that keeps it is known.
+        :param kept: the object that the request refers to, if the backend that keeps it is known.
         """
         request = Request(
             request_id, endpoint, requirements, headers, received_unix_s, client_request_id, key_digest, kept
@@ -232,7 +232,7 @@ class Routing:
                 yield self._router.resolve(name, snapshot)
 
     def _search(self, snapshot: FleetSnapshot, searched: Round) -> Decision:
-        """Try each model of the chain in turn; models that only avoided backends have come last."""
+        """Try each model of the chain in turn; those that have only avoided backends come last."""
         first = self._resolve_first(snapshot)
         if first is None:
             return rejections.no_model_named(snapshot)
@@ -257,7 +257,7 @@ class Routing:
             if not isinstance(decision, Reject):
                 return decision
             rejects[position] = decision
-        # Whatever the model, a backend that has been failing is better than one that is unhealthy.
+        # A backend that has been failing comes before an unhealthy one, whatever their models.
         for position, considered, intent in sorted(postponed, key=lambda found: found[1].ranking[0].is_last_resort):
             decision = self._reserve_best(considered, intent, searched)
             if not isinstance(decision, Reject):
@@ -269,9 +269,9 @@ class Routing:
         return rejections.chain_exhausted(models, [rejects[position] for position in range(len(chain))], snapshot)
 
     def _policies_for(self, resolution: Resolution) -> tuple[Policy, ...]:
-        """Return the policies of the model asked for and those of the fallback, which apply together.
+        """Return the policies for a fallback: its own and those of the model asked for, which apply together.
 
-        Neither lifts what the other demands: where only one of the two has a policy, the other one's defaults apply.
+        Neither lifts what the other demands: if only one of the two has policies, the other has the default one.
         """
         if resolution.requested == self.request.requirements.model or not resolution.requested:
             return self.policies
@@ -298,7 +298,7 @@ class Routing:
     def _rank(self, considered: ConsideredModel, snapshot: FleetSnapshot) -> RoutingIntent:
         """Run the pipeline over the backends that have not been tried for the model, and rank those that are left.
 
-        :raises StageFailed: a stage failed whose failure rejects the request.
+        :raises StageFailed: a required stage failed, so that the request is rejected.
         """
         request, resolution, policies = self.request, considered.resolution, considered.policies
         candidates = resolution.candidates
@@ -336,7 +336,7 @@ class Routing:
         waits_for: list[Verdict] = []
         for ranked in considered.ranking:
             if full and not ranked.is_equal_to(full[0]):
-                # A better backend is only busy: waiting for it beats asking one that has been failing.
+                # The better backends are only busy: waiting for one beats asking a backend that has been failing.
                 break
             held = self._reserve(intent, ranked.backend)
             if not isinstance(held, Refused):

@@ -26,11 +26,11 @@ JITTER: Final = 0.1
 MAX_LOOK_S: Final = 1.0
 """How long a request waits for a probe on demand."""
 LOOKS_PER_PAUSE: Final = {Status.UNHEALTHY: 4, Status.UNKNOWN: 4, Status.LOADING: 4}
-"""Probes on demand of an unusable backend in the time in which a healthy one gets one."""
+"""How many probes on demand an unusable backend may get in the time in which a healthy one gets one."""
 LOOKS_PER_REFUSAL: Final = 20
 """The same where nothing listens: a refused connection is cheap, and the server may start at any moment."""
 EMPTY_LISTS_TO_BELIEVE: Final = 3
-"""Consecutive ones, before a backend that had models counts as one without models."""
+"""How many empty lists in a row it takes until a backend that had models counts as having none."""
 
 log = structlog.get_logger("nexus.fleet")
 
@@ -58,7 +58,7 @@ class Watch:
         self.member = member
         self.state = state
         self.learned = learned
-        """What probes have learned about the server; a lookup that fails once erases nothing."""
+        """What probes have learned about the server; one failed lookup erases nothing."""
         self.has_probed = asyncio.Event()
         self.next_probe_at: float | None = None
         """Unix seconds; None while a probe is running, and when there will be none."""
@@ -75,7 +75,7 @@ class Watch:
         self._took_s = 0.0
         """How long the last probe took."""
         self._looked_at = -math.inf
-        """When it was last probed on demand."""
+        """When the backend was last probed on demand."""
         self._is_probing = False
         self._last: Cause | None = None
         """Why the last probe failed; None when it succeeded."""
@@ -83,7 +83,7 @@ class Watch:
         """Consecutive lists without models, from a backend that had some."""
 
     async def run(self) -> None:
-        """Probe on schedule; with health checks disabled, only until the models are listed and then on demand."""
+        """Probe on schedule; with health checks disabled, only until the models are listed, then on demand."""
         while True:
             self._hurry.clear()
             self.next_probe_at = None
@@ -123,8 +123,9 @@ class Watch:
         return self._is_probing or self._hurry.is_set()
 
     def note_refused(self) -> bool:
-        """Note that a request was refused a connection. Return whether the status shows that now: with health checks
-        disabled, no probe would bring the backend back, so its status stays.
+        """Note that the backend refused the connection of a request, and return whether its status shows that now.
+
+        With health checks disabled the status stays, as no probe would bring the backend back.
         """
         if not self._config.enabled:
             return False
@@ -171,7 +172,10 @@ class Watch:
         await wait_for_event(self._hurry, interval_s)
 
     def _apply(self, result: ProbeResult, *, running: int) -> None:
-        """Publish *result*. :param running: how many requests the backend was serving during the probe."""
+        """Publish *result*.
+
+        :param running: how many requests the backend was serving during the probe.
+        """
         row = self._registry.get(self.member.id)
         if row is None:
             return
@@ -232,7 +236,7 @@ class Watch:
         return fields
 
     def _is_doubtful(self, result: Success, row: Backend) -> bool:
-        """Whether an empty list of models is not trusted yet: a server that starts may list them a moment later."""
+        """Count empty lists in a row, and return whether this one is not believed yet: a server may be starting."""
         self._empty_lists = 0 if result.models or not row.models else self._empty_lists + 1
         if self._empty_lists < EMPTY_LISTS_TO_BELIEVE:
             return self._empty_lists > 0

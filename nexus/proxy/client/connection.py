@@ -35,7 +35,7 @@ RefuseMalformed = Callable[["ClientConnection", RequestError, bool], bytes]
 SCARCE_KEEPALIVE_S: Final = 1.0
 """How long a connection waits for its first request when few file descriptors are left."""
 IDLE_LINGER_S: Final = 0.3
-"""How long a closing idle connection is read, so that a request on its way meets an orderly close, not a reset."""
+"""How long an idle connection is still read once it ends, so that a request on its way does not meet a reset."""
 _INTERIM: Final = b"HTTP/1.1 1"
 """The beginning of an informational (1xx) reply."""
 
@@ -78,7 +78,7 @@ class ClientConnection(BaseProtocol):
         )
         self._is_ending = False
         self._is_given_up = False
-        """Whether a timeout has expired: no further request is awaited."""
+        """Whether the wait for a request timed out: no further one is awaited."""
         self._half_closed: HalfClosed | None = None
         self._has_begun = False
         """Whether a part of the reply to the current request has been written."""
@@ -137,7 +137,7 @@ class ClientConnection(BaseProtocol):
             self._writer.write_now(data)
 
     def write_last(self, data: bytes) -> None:
-        """Write the end of a reply; writing is then paused until all of it has left."""
+        """Write the end of a reply; writing is then paused until all of it has left this process."""
         if self._writer is not None:
             self._writer.write_last(data)
             if not self.writing_paused:
@@ -178,7 +178,7 @@ class ClientConnection(BaseProtocol):
 
     def may_follow(self, message: RawRequestMessage) -> bool:
         """Whether the reply to *message* may keep the connection open."""
-        # When the client has already sent more requests, the reply to the last of them announces the end.
+        # If the client has already sent more requests, only the reply to the last one announces the close.
         is_ending = self._server.is_draining or self.is_surplus
         return can_stay_open(message) and (not is_ending or bool(self._pipeline.waiting))
 
@@ -220,7 +220,7 @@ class ClientConnection(BaseProtocol):
                     self._stall.watch()
                 if not may_follow or self._is_ending:
                     if not self._is_ending and can_stay_open(message):
-                        # The client does not expect the end, and may be sending another request.
+                        # The client does not expect the close, and may be sending another request.
                         await self._end_gently(LINGER_S)
                     break
             else:
@@ -264,7 +264,7 @@ class ClientConnection(BaseProtocol):
 
     def _crash(self, exc: Exception, message: RawRequestMessage) -> None:
         log.error("request_crashed", remote=self.remote, exc_info=exc)
-        error = RequestError("internal_error", "a defect of the proxy; its log says more", close=True)
+        error = RequestError("internal_error", "a defect of the proxy; its log has the details", close=True)
         self.write(self._server.refuse_malformed(self, error, message.method == "HEAD"))
 
     def _stop_waiting(self) -> None:
@@ -324,7 +324,7 @@ class ClientConnection(BaseProtocol):
         if transport is None or self._receive is not None or not is_busy or not pipeline.end():
             return False
         if self._has_begun and self._stream_is_chunked is False:
-            # In the middle of this reply no byte can be sent ahead, so nothing tells whether the client still reads.
+            # Without chunks, no byte can be sent early in this reply to find out whether the client still reads.
             return False
         self._half_closed = HalfClosed(
             self._loop,

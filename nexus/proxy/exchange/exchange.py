@@ -35,15 +35,15 @@ from nexus.wire.token_estimates import estimated_usage, is_uncounted, tokens_of
 
 
 class Exchange(msgspec.Struct, eq=False):
-    """Carries one request; :meth:`run` reads as its life.
+    """Carries one request to its end; :meth:`run` has its phases in order.
 
-    Whatever happens, at whatever await, :meth:`_settle` runs once: it gives back slot and connection and calls the
-    observers with the outcome.
+    However :meth:`run` ends, at whatever await, :meth:`_settle` runs once: it gives back the slot and the connection,
+    and calls the observers with the outcome.
     """
 
     plane: DataPlane
     settings: Settings
-    """Those that were in force when it began."""
+    """The settings in force when the request began; a reload does not change them."""
     client: ClientConnection
     request: IncomingRequest
     record: Record
@@ -60,7 +60,7 @@ class Exchange(msgspec.Struct, eq=False):
                 record.trace = plane.tracer.begin(self.request.head.forward)
             failover = self.failover = await self._understand(await self._receive())
             attempt = await failover.find_answer()
-            # It is not sent again, and the client may take its time with the answer.
+            # The body is not sent again, and the client may be slow to read the answer.
             failover.body = b""
             record.enter("relay")
             response = attempt.response
@@ -81,7 +81,7 @@ class Exchange(msgspec.Struct, eq=False):
             self._settle()
 
     def shut_down(self) -> None:
-        """End it now: a stream with an error event, anything else with an error."""
+        """End it now: a stream with an error event, and a request that has no reply yet with an error."""
         self.is_shut_down = True
         if self.relay is not None:
             self.relay.cut("server_shutdown")
@@ -130,7 +130,7 @@ class Exchange(msgspec.Struct, eq=False):
             self.client.write(head + body)
             self.record.bytes_out = len(body)
         else:
-            # Its backend is free for others while the client takes it.
+            # The slot is given back now: the client may be slow to read the body.
             failover.settle(attempt, Ending.FINISHED)
             pieces, size = pieces_of(body), len(body)
             response.held, body = [], b""
@@ -162,7 +162,7 @@ class Exchange(msgspec.Struct, eq=False):
         head = reply_head(self.record, attempt, response, len(failover.attempts))
         last_lines = self._last_lines(keep_alive=keep_alive)
         if response.status in WITHOUT_BODY:
-            # RFC 9110, 8.6: a 204 must not say a length, and a 304 only that of what it stands for.
+            # RFC 9110, 8.6: a 204 has no Content-Length, and a 304 may only have that of the 200 that it replaces.
             return b"%b%b\r\n" % (head, last_lines), b""
         return b"%bContent-Length: %d\r\n%b\r\n" % (head, len(body), last_lines), body
 
@@ -200,7 +200,7 @@ class Exchange(msgspec.Struct, eq=False):
             finally:
                 self._note_stream(failover, attempt, response)
             self._end_stream(attempt, response, relay, how)
-            # Its backend is free for others while the client takes what is left.
+            # The slot is given back now: the client may be slow to read what is left.
             failover.settle(attempt, self.record.ending)
             await relay.taken()
         finally:
@@ -209,7 +209,7 @@ class Exchange(msgspec.Struct, eq=False):
         return keep_alive and how is End.COMPLETE
 
     def _note_stream(self, failover: Failover, attempt: Attempt, response: Response) -> None:
-        """Note the usage that a stream reported which is over, or broken off."""
+        """Note the usage that a stream reported before it ended or broke off, or an estimate of it."""
         self.record.begun(response.begun_at)
         attempt.usage = response.scan.usage() if self.request.endpoint.capability != "keep" else None
         if response.mode is Mode.EVENTS and is_uncounted(attempt.usage, failover.requirements):
@@ -230,7 +230,7 @@ class Exchange(msgspec.Struct, eq=False):
     # settle
 
     def _broken_off(self) -> None:
-        """Note why the client has not taken all of its answer, unless that was cut before."""
+        """Note why the client did not receive its whole answer, unless a reason is noted already."""
         if self.record.code is None:
             if self.is_shut_down:
                 ending = Ending.SHUT_DOWN
@@ -243,7 +243,7 @@ class Exchange(msgspec.Struct, eq=False):
         lines = self.record.decision_line + self._last_lines(keep_alive=keep_alive or exc.close)
         attempts = len(self.failover.attempts) if self.failover is not None else 0
         if attempts > 1:
-            # The client's library would try again what has just been tried everywhere.
+            # Otherwise the client's library might repeat what has just failed at several backends.
             lines += b"X-Nexus-Attempts: %d\r\nx-should-retry: false\r\n" % attempts
         self._write_error(exc, lines)
         self.record.ended(Ending(CODES[exc.code].ending), exc.status, exc.code, exc.message)
@@ -253,7 +253,7 @@ class Exchange(msgspec.Struct, eq=False):
 
     def _fail(self, exc: Exception) -> bool:
         self.record.crashed(exc)
-        error = RequestError("internal_error", "a defect of the proxy; its log says more", close=True)
+        error = RequestError("internal_error", "a defect of the proxy; its log has the details", close=True)
         if self.record.has_answered:
             self.client.abort()
         else:
@@ -295,6 +295,6 @@ class Exchange(msgspec.Struct, eq=False):
     def _last_lines(self, *, keep_alive: bool) -> bytes:
         lines = self.request.head.cors_lines
         if self.request.method == b"GET":
-            # By a link, a browser opens what a backend keeps, of whatever type, on the origin of the dashboard.
+            # A link can make a browser open a backend's file, of any type, in the web origin of the dashboard.
             lines += SANDBOX_LINE
         return lines if keep_alive else lines + b"Connection: close\r\n"

@@ -53,19 +53,19 @@ class Failover(msgspec.Struct, eq=False):
     body: bytes
     requirements: Requirements
     deadline: float
-    """Of the monotonic clock: when the whole exchange must be over."""
+    """When the whole exchange must be over, on the monotonic clock."""
     routing: Routing
     retries: Retries
     attempts: list[Attempt] = []
     last_refusal: tuple[Attempt, UpstreamError, Phase] | None = None
     kept: Kept | None = None
-    """Which backend keeps what the request refers to; None: it refers to nothing, or that is not known."""
+    """Where the object is kept that the request refers to; None: it refers to none, or its backend is not known."""
     awaited: set[str] = set()
-    """The names of the backends for whose slots it waits."""
+    """The names of the backends; the request waits for a slot of any of them."""
     successor: Reserved | None = None
-    """Reserved to take over from a silent backend, until it is asked."""
+    """The backend reserved to take over from a silent one; None again once it is asked."""
     moved: Attempt | None = None
-    """The attempt at a silent backend of which it is open whether it counts as a failure."""
+    """The attempt at a silent backend, while it is undecided whether it counts as a failure."""
 
     async def find_answer(self) -> Attempt:
         """Return the attempt whose answer may go to the client.
@@ -85,7 +85,7 @@ class Failover(msgspec.Struct, eq=False):
         return judging.last_word(self)
 
     def first_byte_s(self, attempt: Attempt) -> float:
-        """Return how long this backend may take to begin; an answer that is not streamed begins when it is whole."""
+        """Return how long this backend may take to begin; an answer that is not streamed has begun once it is whole."""
         timeouts = self.settings.config.timeouts
         if not self.requirements.is_stream:
             return timeouts.whole_answer_seconds or self.settings.config.server.request_timeout_seconds
@@ -95,21 +95,21 @@ class Failover(msgspec.Struct, eq=False):
         return timeouts.first_byte_seconds or attempt.backend.kind.first_byte_s
 
     def may_pass_credentials(self, attempt: Attempt) -> bool:
-        """Whether the client's own key may go to this backend: not where Nexus asks for one, nor to a second backend.
+        """Whether the client's own key may go along: on the first attempt only, and only without ``server.api_keys``.
 
-        A key of Nexus is never among them; see :class:`~nexus.proxy.client.key_filter.KeyFilter`.
+        A key of Nexus goes to no backend in any case; see :class:`~nexus.proxy.client.key_filter.KeyFilter`.
         """
         return attempt is self.attempts[0] and not self.settings.config.server.api_keys
 
     def settle_all(self, ending: Ending) -> tuple[AttemptOutcome, ...]:
-        """Settle what is not settled yet, as ended by *ending*, and return the outcome of each attempt."""
+        """Settle with *ending* whatever is not settled yet, and return the outcomes of all attempts."""
         if self.successor is not None:
             self._give_back(self.successor)
             self.successor = None
         return tuple([attempt.outcome or self.settle(attempt, ending) for attempt in self.attempts])
 
     def settle(self, attempt: Attempt, ending: Ending) -> AttemptOutcome:
-        """Settle *attempt*, which is over, as ended by *ending*."""
+        """Settle *attempt*, which has ended with *ending*."""
         if attempt.lent is not None:
             attempt.let_go(may_reuse=False)
         attempt.ending = ending
@@ -147,10 +147,10 @@ class Failover(msgspec.Struct, eq=False):
         return found
 
     def _as_it_is_now(self, reserved: Reserved) -> Reserved | None:
-        """Return *reserved* at the present address of its backend, to which the keys kept under its name belong.
+        """Return *reserved* with the present address of its backend: the keys stored under its name belong to that one.
 
-        None, and it is given back, when the backend left the fleet after it was reserved, or moved to an address in
-        another privacy zone: its keys are gone, or its zone was not checked.
+        Return None, and give *reserved* back, if the backend has since left the fleet, so that its keys are gone, or
+        has moved to another privacy zone, which routing has not checked.
         """
         former = reserved.backend
         backend = self.plane.fleet.snapshot.by_id.get(former.id)
@@ -188,14 +188,14 @@ class Failover(msgspec.Struct, eq=False):
         if isinstance(found, Reject):
             raise rejection(judging.with_failures(self, found))
         if isinstance(found, Saturated):
-            # The fleet may have changed while it waited, and with it the backends whose slots would do.
+            # The fleet may have changed during the wait, and so may the backends whose slots would do.
             self.awaited.clear()
             self.awaited.update(backend.name for backend in found.backends)
             return None
         return found
 
     def _give_back(self, reserved: Reserved) -> None:
-        """Settle a reservation that was handed over in the moment in which the client left."""
+        """Give back a reservation that no attempt will use; it counts neither for nor against the backend."""
         unused = Attempt(reserved, self.plane.upstreams.of(reserved.backend), monotonic())
         unused.ending = Ending.CLIENT_LEFT
         self._settle(unused)
@@ -222,7 +222,7 @@ class Failover(msgspec.Struct, eq=False):
         return attempt
 
     async def _try(self, attempt: Attempt) -> Next | None:
-        """Ask one backend, and once more when its connection was stale; None when its answer may go to the client."""
+        """Ask one backend, again if a reused connection was stale; return None once its answer may go to the client."""
         pool = attempt.upstream.pool
         is_fresh = False
         while True:
@@ -248,7 +248,7 @@ class Failover(msgspec.Struct, eq=False):
                 return None
 
     def _send(self, attempt: Attempt, connection: UpstreamConnection) -> Response:
-        """Send the request, and return what will be its response."""
+        """Send the request, and return its response, of which nothing has arrived yet."""
         plane, request, record, requested = self.plane, self.request, self.record, self.requirements.model
         endpoint, head, number = request.endpoint, request.head, len(self.attempts)
         expected = ExpectedResponse(
@@ -270,7 +270,7 @@ class Failover(msgspec.Struct, eq=False):
             request.target,
             method=request.method,
             body_length=len(body),
-            # Engines take it as their own id: two attempts with one id would be one request to them.
+            # Engines use it as their own id, and would take two attempts with the same id for one request.
             request_id=request_id if number == 1 else f"{request_id}-{number}",
             may_pass_credentials=self.may_pass_credentials(attempt),
             trace_lines=None if record.trace is None else record.trace.lines(),
@@ -281,7 +281,7 @@ class Failover(msgspec.Struct, eq=False):
 
     def _after(self, exc: UpstreamError, attempt: Attempt) -> Next:
         if self.successor is not None or judging.is_elsewhere(self, exc):
-            # Another is reserved already; or it says that it has done nothing, so asking the next repeats nothing.
+            # Another backend is reserved already, or this one lacks what was asked for and has done nothing.
             return Next.ANOTHER_BACKEND
         now = monotonic()
         return self.retries.after(
@@ -299,7 +299,7 @@ class Failover(msgspec.Struct, eq=False):
             status=exc.status,
         )
         if self.last_refusal is None or attempt.asked is not None or self.last_refusal[0].asked is None:
-            # What a backend answered says more than that the next one could not be reached.
+            # What one backend answered says more than the failure to reach the next.
             self.last_refusal = attempt, exc, self.record.phase
         attempt.let_go(may_reuse=exc.fault in (UpstreamFault.STATUS, UpstreamFault.CREDENTIALS))
         self._settle(attempt)

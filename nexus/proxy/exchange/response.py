@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from nexus.proxy.exchange.relay import StreamRelay
 
 COMMIT_HOLD_S: Final = 0.5
-"""How long events and comments that carry no content are held back: until one does, another backend can be tried."""
+"""How long events and comments without content are held back, while another backend can still be tried."""
 
 TOO_LARGE: Final = (
     "an event of its stream is longer than limits.max_event_bytes,"
@@ -33,7 +33,7 @@ TOO_LARGE: Final = (
 _NO_HEAD: Final = ResponseHead(0, [])
 _STREAM_LABELS: Final = frozenset({Label.EVENTS, Label.LINES})
 _CONTRADICTED: Final = _STREAM_LABELS | {Label.PAGE}
-"""Labels that contradict a document: client libraries would not read it under them."""
+"""Labels under which client libraries would not read a document: it is relabelled."""
 _EMPTY_STATUS: Final = WITHOUT_BODY | {205}
 
 
@@ -55,14 +55,14 @@ class Response(msgspec.Struct, eq=False):
     first_byte_at: float | None = None
     content_at: float | None = None
     last_content_at: float | None = None
-    """When the last content was relayed, the events that end the stream included."""
+    """When content was last relayed; the events that end the stream count as content."""
     is_ended: bool = False
     is_framed: bool = True
-    """Whether the end of the body was marked, rather than only the connection closed."""
+    """Whether the framing marked the end of the body; False: the connection closed, and no more."""
     nature: Nature | None = None
     """None until enough of the body has arrived to tell."""
     undecided: bytearray = msgspec.field(default_factory=bytearray)
-    """The part of the body that arrived before that."""
+    """The part of the body that arrived before its nature was known."""
     opened_scan: StreamScan | None = None
     collector: Collector | None = None
     """Makes a document of a stream that was not asked for."""
@@ -72,7 +72,7 @@ class Response(msgspec.Struct, eq=False):
     failed: tuple[UpstreamFault, str] | None = None
     relay: "StreamRelay | None" = None
     on_content: Callable[[float], None] | None = None
-    """Called with the time of the first content, when the reply has begun before it."""
+    """Called with the time of the first content if the reply began before that."""
 
     @property
     def is_streamed(self) -> bool:
@@ -85,9 +85,9 @@ class Response(msgspec.Struct, eq=False):
 
     @property
     def scan(self) -> StreamScan:
-        """Reads the stream; only for a response that is not held back whole."""
+        """What reads the body as it arrives; a document, which is held back whole, has none."""
         if self.opened_scan is None:
-            raise LookupError("a whole response has no scan")
+            raise LookupError("a document has no scan")
         return self.opened_scan
 
     @property
@@ -102,7 +102,7 @@ class Response(msgspec.Struct, eq=False):
         return self.content_at if self.mode is Mode.EVENTS else self.content_at or self.first_byte_at
 
     def give_up_waiting(self, error: UpstreamError | None = None) -> None:
-        """Fail with *error*, or because the response has not begun in time."""
+        """Fail with *error*; without one, because the response did not begin in time."""
         if not self.ready.done():
             late = UpstreamError(UpstreamFault.FIRST_BYTE_TIMEOUT, "the answer did not begin in time")
             self.ready.set_exception(error or late)
@@ -117,7 +117,7 @@ class Response(msgspec.Struct, eq=False):
         if not self.ready.done():
             self.ready.cancel()
         elif not self.ready.cancelled():
-            # asyncio would report a failure that is never retrieved.
+            # asyncio would log a failure that nothing has retrieved.
             self.ready.exception()
 
     def attach(self, relay: "StreamRelay") -> None:
@@ -219,7 +219,7 @@ class Response(msgspec.Struct, eq=False):
     # what kind of body it is
 
     def _decide(self, data: bytes, *, is_all: bool = False) -> bytes:
-        """Decide what kind of body it is, and return all that has arrived of it; nothing while that is undecided."""
+        """Decide what kind of body it is, and return all of it so far; while undecided, nothing."""
         undecided = self.undecided
         if undecided or not data:
             undecided += data
@@ -322,7 +322,9 @@ class Response(msgspec.Struct, eq=False):
         if document is None:
             fault = UpstreamFault.IN_STREAM_ERROR if scan.has_error else UpstreamFault.TRUNCATED
             status = 502 if scan.has_error else None
-            self._refuse(UpstreamError(fault, "a stream that was not asked for did not end well", status=status))
+            self._refuse(
+                UpstreamError(fault, "a stream that was not asked for ended early or in an error", status=status)
+            )
             return
         self.head = self.head.typed(DOCUMENT_TYPE)
         self.held = [document]
@@ -346,7 +348,7 @@ class Response(msgspec.Struct, eq=False):
             self._be_ready()
 
     def _may_hold(self) -> bool:
-        # An error is read before a client may see it, whatever memory is left.
+        # However little memory is left, an error is held whole: it must be read before a client may see it.
         held_bytes = self.held_bytes
         has_room = self.share.grows_to(held_bytes) or self.status >= FIRST_ERROR
         return has_room and held_bytes <= MAX_HELD_BYTES
@@ -357,13 +359,13 @@ class Response(msgspec.Struct, eq=False):
         elif self.scan.has_content:
             self._be_ready()
         elif self.hold_timer is None and data.strip():
-            # Comments are released too, later: they show a client with a short timeout that its answer is on its way.
+            # Comments are released as well, after the hold: they show an impatient client that an answer is coming.
             self.hold_timer = self.loop.call_later(COMMIT_HOLD_S, self._release_hold)
         elif self.held_bytes > MAX_HELD_BYTES:
-            self._refuse(UpstreamError(UpstreamFault.PROTOCOL, "the stream says much and answers nothing"))
+            self._refuse(UpstreamError(UpstreamFault.PROTOCOL, "the stream is long and has no content"))
 
     def _become_error(self, status: int, body: bytes) -> None:
-        """Turn into the error response that this should have been: nothing of it has gone to the client yet."""
+        """Become the error response that this should have been, as nothing of it has gone to the client yet."""
         self.status = status
         self.mode = Mode.WHOLE
         self.head = ResponseHead(status, self.head.typed(DOCUMENT_TYPE).headers)
@@ -372,7 +374,7 @@ class Response(msgspec.Struct, eq=False):
         self._refuse(UpstreamError(UpstreamFault.IN_STREAM_ERROR, "it answered with an error instead", status=status))
 
     def _release_hold(self) -> None:
-        # Lifecycle events have been held back long enough for the content that they announce.
+        # The content that lifecycle events announce has had long enough to arrive.
         if not self.ready.done():
             self._be_ready()
 
