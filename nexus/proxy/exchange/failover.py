@@ -341,7 +341,7 @@ def begin_failover(  # noqa: PLR0913 - what is known of one request
 def _open_scan(
     protocol: WireProtocol, endpoint: Endpoint, room: EventRoom, listener: Callable[[str], None] | None
 ) -> StreamScan:
-    """Return what reads a streamed answer; *listener* is told its text."""
+    """Return a scan of a streamed answer, which passes the text on to *listener*."""
     scan = protocol.open_stream(endpoint)
     scan.bound(room)
     if listener is not None:
