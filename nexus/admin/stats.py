@@ -100,7 +100,7 @@ def route(
 
     def respond(_: PageRequest) -> Page:
         settings = plane.settings
-        queue = queue_facts(plane.line, is_enabled=settings.config.queue.enabled)
+        queue = queue_facts(plane.queue, is_enabled=settings.config.queue.enabled)
         return stats(snapshot(), metrics, queue, reports_of(settings.router.pipeline.stages), uptime_s=uptime_s())
 
     return DescribedRoute(

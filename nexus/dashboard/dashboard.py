@@ -150,7 +150,7 @@ class Dashboard:
             "health": counts,
             "uptime_seconds": int(self._uptime_s()),
             "in_flight": self._plane.in_flight,
-            "queue": queue_facts(self._plane.line, is_enabled=self._plane.settings.config.queue.enabled),
+            "queue": queue_facts(self._plane.queue, is_enabled=self._plane.settings.config.queue.enabled),
             "requests": request_facts(self._metrics.all),
             "rejections": self._rejections.last_five_minutes(),
             "pending": applicant_views(self._fleet.applicants),

@@ -183,7 +183,7 @@ class Routing:
         self.record.rounds.append(searched)
         return decision
 
-    def refused_as_too_long(self, reserved: Reserved, limit: int | None) -> None:
+    def note_too_long(self, reserved: Reserved, limit: int | None) -> None:
         """Consider only backends with a longer context from now on.
 
         :param limit: the context in tokens that the backend's refusal names; None when it names none.

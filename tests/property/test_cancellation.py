@@ -220,7 +220,7 @@ class World:
 
     def _give_slot(self, backend):
         backend.load.release()
-        self.nexus.plane.line.slot_freed(backend.name)
+        self.nexus.plane.queue.slot_freed(backend.name)
 
 
 @pytest.fixture

@@ -121,7 +121,7 @@ def what_is_held(nexus: Nexus) -> dict[str, int]:
     models = [figures for backend in backends for figures in backend.load.models.values()]
     return {
         "exchanges": nexus.plane.in_flight,
-        "waiting": len(nexus.plane.line),
+        "waiting": len(nexus.plane.queue),
         "slots": sum(backend.load.in_flight for backend in backends),
         "probing": sum(backend.load.probing for backend in backends),
         "probing a model": sum(figures.probing for figures in models),

@@ -55,7 +55,7 @@ class ProxyMetrics:
             "1 while the previous configuration stays in force, because the last reload was refused.",
             int(self._is_reload_rejected()),
         )
-        yield from _queue_families(self._plane.line)
+        yield from _queue_families(self._plane.queue)
         yield from _connection_families(self._plane.upstreams)
         yield histogram(
             "nexus_event_loop_lag_seconds",

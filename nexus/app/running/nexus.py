@@ -71,7 +71,7 @@ class Nexus:
         self._store: WatchedStore
         self._fleet: Fleet
         self._plane: DataPlane
-        self._line: RequestQueue[Reserved] | None = None
+        self._queue: RequestQueue[Reserved] | None = None
         self._dashboard: Dashboard
         self._handler: RequestHandler
         self._server: ProxyServer
@@ -151,7 +151,7 @@ class Nexus:
         self.blueprint, self._services = blueprint, services
         self._plane.settings = self._settings(blueprint)
         self._server.write_stall_s = blueprint.config.timeouts.write_stall_seconds
-        self._plane.line.resize(
+        self._plane.queue.resize(
             max_size=max_waiting(blueprint.config), max_wait_s=blueprint.config.queue.max_wait_seconds
         )
         limits = blueprint.config.limits
@@ -227,17 +227,17 @@ class Nexus:
 
     async def _make_plane(self, batch: WriteBatch) -> DataPlane:
         blueprint = self.blueprint
-        line: RequestQueue[Reserved] = RequestQueue(
+        queue: RequestQueue[Reserved] = RequestQueue(
             max_size=max_waiting(blueprint.config), max_wait_s=blueprint.config.queue.max_wait_seconds
         )
-        self._line = line
+        self._queue = queue
         upstreams = Upstreams(self._upstream_settings(blueprint), blueprint.config.timeouts, batch)
         self._fleet.on_settings_changed = upstreams.renew
         self._resources.callback(upstreams.close)
         owners = ResourceOwners(self._store)
         await owners.open()
         self._resources.push_async_callback(owners.close)
-        return DataPlane(self._settings(blueprint), self._fleet, upstreams, line, owners)
+        return DataPlane(self._settings(blueprint), self._fleet, upstreams, queue, owners)
 
     def _observe(self) -> None:
         self._telemetry.begin(
@@ -290,13 +290,13 @@ class Nexus:
 
     def _fleet_changed(self, snapshot: FleetSnapshot) -> None:
         self._plane.upstreams.keep_only(frozenset(snapshot.by_id))
-        self._plane.line.fleet_changed()
+        self._plane.queue.fleet_changed()
         self._telemetry.timeline.keep_only({backend.name for backend in snapshot.backends})
 
     def _wake(self) -> None:
         # Services start before the queue exists.
-        if self._line is not None:
-            self._line.fleet_changed()
+        if self._queue is not None:
+            self._queue.fleet_changed()
 
     async def _stop_services(self) -> None:
         await self._services.aclose()

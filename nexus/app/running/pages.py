@@ -35,7 +35,7 @@ def pages(  # noqa: PLR0913 - all that pages show
     routes = (
         *health.routes(snapshot, state, router.pipeline),
         *models.routes(snapshot, router.naming),
-        Explainer(router, snapshot, blueprint.config.queue, lambda: len(plane.line)).route(),
+        Explainer(router, snapshot, blueprint.config.queue, lambda: len(plane.queue)).route(),
         *decisions.routes(plane.decisions),
         *plugin_page.routes(blueprint.contributions.routes()),
         *dashboard.routes(),

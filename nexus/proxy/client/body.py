@@ -19,6 +19,8 @@ from nexus.wire.requests.prompt_start import prompt_start
 
 MIN_RATE: Final = 64 * 1024
 """Bytes per second that extend the deadline, so that a slow client can send a large body."""
+MAX_PAGE_BODY: Final = 64 * 1024
+"""Bytes of the body of a request for a page, whatever the operator allows for requests to models."""
 LINGER_S: Final = 2.0
 """How long the rest of an unused body is read, so that the client sees the reply before the connection closes."""
 LARGE_BYTES: Final = 1024 * 1024
@@ -101,7 +103,8 @@ async def _gather(body: StreamReader, limit: int, deadline_s: float) -> bytes:
 
 
 def _too_large(limit: int) -> RequestError:
-    return RequestError("too_large", f"the body may have {limit} bytes (server.max_body_bytes)", close=True)
+    setting = "" if limit == MAX_PAGE_BODY else " (server.max_body_bytes)"
+    return RequestError("too_large", f"the body may have {limit} bytes{setting}", close=True)
 
 
 async def understand(protocol: WireProtocol, endpoint: Endpoint, headers: BodyHeaders, body: bytes) -> Requirements:

@@ -14,9 +14,9 @@ from nexus import tasks
 from nexus.errors import RequestError
 from nexus.proxy.client.body import LINGER_S, is_discarded
 from nexus.proxy.client.descriptors import Room, turn_away
-from nexus.proxy.client.half_close import HalfClosed, Next
+from nexus.proxy.client.half_close import HalfClosed, NextBytes
 from nexus.proxy.client.incoming import IncomingRequest
-from nexus.proxy.client.request_reader import Pipeline, Received, error_of
+from nexus.proxy.client.request_reader import PendingRequests, Received, error_of
 from nexus.proxy.client.timeouts import ClientTimeouts
 from nexus.proxy.client.write_stall import WriteStall
 from nexus.proxy.headers.from_client import HeadMemory, can_stay_open
@@ -46,11 +46,11 @@ class ClientConnection(BaseProtocol):
     __slots__ = (
         "_half_closed",
         "_has_begun",
+        "_has_timed_out",
         "_is_ending",
-        "_is_given_up",
         "_on_pause",
         "_on_resume",
-        "_pipeline",
+        "_pending",
         "_receive",
         "_resumed",
         "_server",
@@ -71,13 +71,13 @@ class ClientConnection(BaseProtocol):
     def __init__(self, server: "ProxyServer") -> None:
         super().__init__(server.loop)
         self._server = server
-        self._pipeline = Pipeline(self, server.loop)
+        self._pending = PendingRequests(self, server.loop)
         self._waiter: asyncio.Future[None] | None = None
         self._timeouts = ClientTimeouts(
             server.loop, headers_s=server.headers_s, keepalive_s=server.keepalive_s, give_up=self._stop_waiting
         )
         self._is_ending = False
-        self._is_given_up = False
+        self._has_timed_out = False
         """Whether the wait for a request timed out: no further one is awaited."""
         self._half_closed: HalfClosed | None = None
         self._has_begun = False
@@ -180,7 +180,7 @@ class ClientConnection(BaseProtocol):
         """Whether the reply to *message* may keep the connection open."""
         # If the client has already sent more requests, only the reply to the last one announces the close.
         is_ending = self._server.is_draining or self.is_surplus
-        return can_stay_open(message) and (not is_ending or bool(self._pipeline.waiting))
+        return can_stay_open(message) and (not is_ending or bool(self._pending.waiting))
 
     @property
     def is_handed_over(self) -> bool:
@@ -200,9 +200,9 @@ class ClientConnection(BaseProtocol):
     # requests in turn
 
     async def _serve(self) -> None:
-        pipeline, timeouts = self._pipeline, self._timeouts
+        pending, timeouts = self._pending, self._timeouts
         try:
-            while pipeline.waiting or await self._has_next():
+            while pending.waiting or await self._has_next():
                 timeouts.is_busy = True
                 self._has_begun = False
                 message, body, _ = received = self._take()
@@ -224,11 +224,11 @@ class ClientConnection(BaseProtocol):
                         await self._end_gently(LINGER_S)
                     break
             else:
-                if pipeline.malformed is not None:
-                    error, is_head = pipeline.malformed
+                if pending.malformed is not None:
+                    error, is_head = pending.malformed
                     self.write(self._server.refuse_malformed(self, error_of(error), is_head))
                     await self._end_gently(LINGER_S)
-                elif self._is_given_up:
+                elif self._has_timed_out:
                     grace_s = self._server.grace_s
                     await self._end_gently(IDLE_LINGER_S if grace_s is None else min(IDLE_LINGER_S, grace_s))
         finally:
@@ -237,18 +237,18 @@ class ClientConnection(BaseProtocol):
 
     async def _has_next(self) -> bool:
         """Wait for the next request; False: no further request is served."""
-        is_last = self._is_ending or self._is_given_up or self._half_closed is not None
-        if self._pipeline.malformed is None and not is_last:
+        is_last = self._is_ending or self._has_timed_out or self._half_closed is not None
+        if self._pending.malformed is None and not is_last:
             self._waiter = self._loop.create_future()
             await self._waiter
-        return bool(self._pipeline.waiting)
+        return bool(self._pending.waiting)
 
     async def _end_gently(self, linger_s: float) -> None:
         """Close the writing side, and drop what arrives until the client closes its own, for *linger_s* at most.
 
         Data that arrives on a fully closed connection resets it, and the client may lose the reply.
         """
-        self._pipeline.drop()
+        self._pending.drop()
         if self._buffer_paused:
             self._resume_reading_for_buffer()
         if self._writer is not None and self._half_closed is None:
@@ -257,8 +257,8 @@ class ClientConnection(BaseProtocol):
 
     def _take(self) -> Received:
         """Take the next request; resume reading if it was paused because too many were waiting."""
-        taken = self._pipeline.take()
-        if self._buffer_paused and self._pipeline.has_room:
+        taken = self._pending.take()
+        if self._buffer_paused and self._pending.has_room:
             self._resume_reading_for_buffer()
         return taken
 
@@ -269,11 +269,11 @@ class ClientConnection(BaseProtocol):
 
     def _stop_waiting(self) -> None:
         """Stop waiting for a request after a timeout."""
-        self._is_given_up = True
+        self._has_timed_out = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _give_up(self) -> None:
+    def _cut_stalled(self) -> None:
         """Cut the connection: the client takes nothing of what was written for it."""
         self.has_stalled = True
         self.abort()
@@ -291,7 +291,7 @@ class ClientConnection(BaseProtocol):
         self._writer = BatchedWriter(transport, server.batch)  # type: ignore[arg-type]
         self._writer.allow_buffering()
         self._stall = WriteStall(
-            self._loop, self._writer, sock.fileno(), limit_s=lambda: server.write_stall_s, give_up=self._give_up
+            self._loop, self._writer, sock.fileno(), limit_s=lambda: server.write_stall_s, give_up=self._cut_stalled
         )
         # A client that loses power sends no FIN: without keep-alive probes, its request would never end.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -313,15 +313,15 @@ class ClientConnection(BaseProtocol):
             self._half_closed.stop()
             self._half_closed = None
         self._is_ending = True
-        self._pipeline.drop()
+        self._pending.drop()
         # When a client leaves, its request must not keep a GPU busy.
         self.task.cancel()
 
     def eof_received(self) -> bool:
         """Keep serving a client that sends no more but may still read; return False to close the connection."""
-        pipeline, transport = self._pipeline, self.transport
-        is_busy = self._timeouts.is_busy or pipeline.waiting or pipeline.malformed is not None
-        if transport is None or self._receive is not None or not is_busy or not pipeline.end():
+        pending, transport = self._pending, self.transport
+        is_busy = self._timeouts.is_busy or pending.waiting or pending.malformed is not None
+        if transport is None or self._receive is not None or not is_busy or not pending.end():
             return False
         if self._has_begun and self._stream_is_chunked is False:
             # Without chunks, no byte can be sent early in this reply to find out whether the client still reads.
@@ -335,26 +335,26 @@ class ClientConnection(BaseProtocol):
         )
         return True
 
-    def _next_is(self) -> Next:
+    def _next_is(self) -> NextBytes:
         if not self._has_begun:
-            return Next.HEAD
-        return Next.CHUNK if self._stream_is_chunked else Next.UNKNOWN
+            return NextBytes.HEAD
+        return NextBytes.CHUNK if self._stream_is_chunked else NextBytes.UNKNOWN
 
     def data_received(self, data: bytes) -> None:
         if self._receive is not None:
             self._receive(data)
             return
-        pipeline, timeouts = self._pipeline, self._timeouts
-        if pipeline.is_closed or (self._is_ending and not timeouts.is_busy):
+        pending, timeouts = self._pending, self._timeouts
+        if pending.is_closed or (self._is_ending and not timeouts.is_busy):
             return
-        is_found = pipeline.read(data)
-        if pipeline.malformed is not None:
+        is_found = pending.read(data)
+        if pending.malformed is not None:
             timeouts.stop_awaiting_head()
             self._wake()
             return
         if is_found:
             self._wake()
-            if pipeline.is_full and not self._buffer_paused:
+            if pending.is_full and not self._buffer_paused:
                 self._pause_reading_for_buffer()
         if not (is_found or timeouts.is_busy):
             timeouts.head_began()

@@ -17,7 +17,7 @@ KEEPALIVE_S: Final = 30
 """How long the connection is silent before the kernel sends a keep-alive probe."""
 
 
-class Next(Enum):
+class NextBytes(Enum):
     """The next part of the reply, whose first bytes may be known before the rest."""
 
     HEAD = "head"
@@ -40,7 +40,7 @@ class HalfClosed:
         loop: asyncio.AbstractEventLoop,
         sock: socket.socket,
         *,
-        next_is: Callable[[], Next],
+        next_is: Callable[[], NextBytes],
         write: Callable[[bytes], None],
         leave: Callable[[], None],
     ) -> None:
@@ -85,10 +85,10 @@ class HalfClosed:
 
     def _send_ahead(self) -> None:
         expected = self._next()
-        if expected is Next.HEAD and self._ahead < len(STATUS_LINE_START):
+        if expected is NextBytes.HEAD and self._ahead < len(STATUS_LINE_START):
             self._ahead += 1
             self._write(STATUS_LINE_START[self._ahead - 1 : self._ahead])
-        elif expected is Next.CHUNK and self._zeros < MAX_ZEROS:
+        elif expected is NextBytes.CHUNK and self._zeros < MAX_ZEROS:
             self._zeros += 1
             self._write(b"0")
 

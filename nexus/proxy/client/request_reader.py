@@ -125,7 +125,7 @@ class RequestReader:
         if len(found) > 1 or self._tail != EMPTY_LINE[1:]:
             raise BadHttpMessage("the head does not end with an empty line")
         message, payload = found[0]
-        self._parser, self._tail = None, b""
+        self._parser, self._start, self._tail = None, b"", b""
         return self._begin_body(message, payload, rest)
 
     def _begin_body(self, message: RawRequestMessage, payload: StreamReader, rest: bytes) -> tuple[Received, bytes]:
@@ -161,7 +161,7 @@ class RequestReader:
         )
 
 
-class Pipeline:
+class PendingRequests:
     """The requests that have arrived on one connection and wait for their replies, in order."""
 
     __slots__ = ("_held", "_reader", "is_closed", "malformed", "waiting")

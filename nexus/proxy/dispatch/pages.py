@@ -10,7 +10,7 @@ from aiohttp.http import RawRequestMessage
 
 from nexus.domain.routes import Access, Page, PageRequest, PageRoute, SocketRoute
 from nexus.errors import RequestError
-from nexus.proxy.client.body import receive
+from nexus.proxy.client.body import MAX_PAGE_BODY, receive
 from nexus.proxy.client.connection import ClientConnection
 from nexus.proxy.client.request_reader import Received
 from nexus.proxy.dispatch import websocket
@@ -18,8 +18,6 @@ from nexus.proxy.exchange.context import DataPlane
 from nexus.proxy.headers.from_client import Head
 from nexus.proxy.headers.to_client import id_lines
 from nexus.wire import paths
-
-MAX_PAGE_BODY: Final = 64 * 1024
 
 SERVER_PATH: Final = "*"
 """The target of a request about the server as a whole (RFC 9110, 9.3.7)."""

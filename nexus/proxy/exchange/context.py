@@ -64,9 +64,9 @@ class DataPlane:
         "event_room",
         "fleet",
         "in_flight",
-        "line",
         "loop",
         "owners",
+        "queue",
         "response_memory",
         "settings",
         "tracer",
@@ -78,13 +78,13 @@ class DataPlane:
         settings: Settings,
         fleet: ExchangeFleet,
         upstreams: Upstreams,
-        line: "RequestQueue[Reserved]",
+        queue: "RequestQueue[Reserved]",
         owners: ResourceOwners | None = None,
     ) -> None:
         self.settings = settings
         self.fleet = fleet
         self.upstreams = upstreams
-        self.line = line
+        self.queue = queue
         self.owners = owners or ResourceOwners()
         self.budget = RetryBudget()
         self.decisions = RecentDecisions()

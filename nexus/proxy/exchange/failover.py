@@ -22,7 +22,7 @@ from nexus.proxy.exchange.expected_response import ExpectedResponse, Mode
 from nexus.proxy.exchange.first_byte import begun
 from nexus.proxy.exchange.record import Record
 from nexus.proxy.exchange.rejection import add_reasons, rejection
-from nexus.proxy.exchange.rerouting import is_open, look_for_other_backend
+from nexus.proxy.exchange.rerouting import is_undecided, look_for_other_backend
 from nexus.proxy.exchange.response import Response
 from nexus.proxy.exchange.response_memory import MemoryShare
 from nexus.proxy.exchange.retry import Next, Retries
@@ -57,7 +57,7 @@ class Failover(msgspec.Struct, eq=False):
     routing: Routing
     retries: Retries
     attempts: list[Attempt] = []
-    last_refusal: tuple[Attempt, UpstreamError, Phase] | None = None
+    last_failure: tuple[Attempt, UpstreamError, Phase] | None = None
     kept: Kept | None = None
     """Where the object is kept that the request refers to; None: it refers to none, or its backend is not known."""
     awaited: set[str] = set()
@@ -120,10 +120,10 @@ class Failover(msgspec.Struct, eq=False):
         outcome = attempt.settle(monotonic())
         if attempt.cost_usd is not None:
             self.record.cost(attempt.cost_usd)
-        if (self.moved is None and outcome.fault is None) or not is_open(self, attempt, outcome):
+        if (self.moved is None and outcome.fault is None) or not is_undecided(self, attempt, outcome):
             retry_after_s = attempt.retry_after_s if (outcome.status or 0) >= FIRST_ERROR else None
             self.plane.fleet.report(attempt.backend.id, outcome, retry_after_s=retry_after_s)
-        self.plane.line.slot_freed(attempt.backend.name)
+        self.plane.queue.slot_freed(attempt.backend.name)
         return outcome
 
     # route, queue
@@ -138,7 +138,7 @@ class Failover(msgspec.Struct, eq=False):
         found = routing.next(fleet.snapshot)
         if not isinstance(found, Reject):
             return found
-        if self.last_refusal is not None:
+        if self.last_failure is not None:
             return None
         if found.code in REST_ON_PROBES and await fleet.look(lambda: routing.has_healthy(fleet.snapshot)):
             found = routing.next(fleet.snapshot)
@@ -175,15 +175,15 @@ class Failover(msgspec.Struct, eq=False):
         self.record.enter_queue()
         self.awaited = {backend.name for backend in saturated.backends}
         log.debug("exchange_queued", request_id=self.record.request_id, backends=self.awaited)
-        return await self.plane.line.wait(
+        return await self.plane.queue.wait(
             self.awaited,
-            self._try_now,
+            self._reserve_now,
             give_back=self._give_back,
             is_urgent=self.request.head.hints.get("x-nexus-priority", "").strip().lower() == URGENT,
             left_s=self.deadline - monotonic(),
         )
 
-    def _try_now(self) -> Reserved | None:
+    def _reserve_now(self) -> Reserved | None:
         found = self.routing.next(self.plane.fleet.snapshot)
         if isinstance(found, Reject):
             raise rejection(judging.with_failures(self, found))
@@ -198,7 +198,9 @@ class Failover(msgspec.Struct, eq=False):
         """Give back a reservation that no attempt will use; it counts neither for nor against the backend."""
         unused = Attempt(reserved, self.plane.upstreams.of(reserved.backend), monotonic())
         unused.ending = Ending.CLIENT_LEFT
-        self._settle(unused)
+        # Not _settle: this says nothing of a silent backend that is still undecided.
+        self.plane.fleet.report(reserved.backend.id, unused.settle(monotonic()), retry_after_s=None)
+        self.plane.queue.slot_freed(reserved.backend.name)
 
     # send, await the first byte
 
@@ -240,7 +242,7 @@ class Failover(msgspec.Struct, eq=False):
                 failure = judging.as_context_error(self, attempt, exc)
                 what = self._after(failure, attempt)
                 if what is not Next.SAME_BACKEND_FRESH:
-                    self._give_up(attempt, failure)
+                    self._note_failure(attempt, failure)
                     return what
                 attempt.let_go(may_reuse=False)
                 is_fresh = True
@@ -288,7 +290,7 @@ class Failover(msgspec.Struct, eq=False):
             exc, attempt.backend, now_s=now, left_s=self.deadline - now, wait_s=self.first_byte_s(attempt)
         )
 
-    def _give_up(self, attempt: Attempt, exc: UpstreamError) -> None:
+    def _note_failure(self, attempt: Attempt, exc: UpstreamError) -> None:
         attempt.ending = Ending.BACKEND_FAILED
         attempt.fault = exc.fault.value
         log.debug(
@@ -298,9 +300,9 @@ class Failover(msgspec.Struct, eq=False):
             fault=attempt.fault,
             status=exc.status,
         )
-        if self.last_refusal is None or attempt.asked is not None or self.last_refusal[0].asked is None:
+        if self.last_failure is None or attempt.asked is not None or self.last_failure[0].asked is None:
             # What one backend answered says more than the failure to reach the next.
-            self.last_refusal = attempt, exc, self.record.phase
+            self.last_failure = attempt, exc, self.record.phase
         attempt.let_go(may_reuse=exc.fault in (UpstreamFault.STATUS, UpstreamFault.CREDENTIALS))
         self._settle(attempt)
 

@@ -67,7 +67,7 @@ def as_context_error(failover: "Failover", attempt: Attempt, exc: UpstreamError)
     exceeded = context_exceeded(exc.status, response.body)
     if exceeded is None:
         return exc
-    failover.routing.refused_as_too_long(attempt.reserved, exceeded.limit)
+    failover.routing.note_too_long(attempt.reserved, exceeded.limit)
     return UpstreamError(
         UpstreamFault.CONTEXT_EXCEEDED, "the prompt exceeds its context", status=exc.status, is_refusal=True
     )
@@ -75,9 +75,9 @@ def as_context_error(failover: "Failover", attempt: Attempt, exc: UpstreamError)
 
 def last_word(failover: "Failover") -> Attempt:
     """Return the failed attempt whose own error may be passed on; raise the error that the client is told instead."""
-    if failover.last_refusal is None:
+    if failover.last_failure is None:
         raise RequestError("no_healthy_backend", "no backend could be asked", retry_after_s=5)
-    attempt, exc, failed_in = failover.last_refusal
+    attempt, exc, failed_in = failover.last_failure
     if is_elsewhere(failover, exc) or (_is_for_the_client(failover, attempt, exc) and is_presentable(attempt)):
         return attempt
     # The request failed there, not where routing found no further backend.

@@ -71,7 +71,7 @@ def look_for_other_backend(failover: "Failover", attempt: "Attempt", response: "
     return inf
 
 
-def is_open(failover: "Failover", attempt: "Attempt", outcome: AttemptOutcome) -> bool:
+def is_undecided(failover: "Failover", attempt: "Attempt", outcome: AttemptOutcome) -> bool:
     """Return whether it is still open if *attempt*, which has ended with *outcome*, is a failure of its backend.
 
     A whole answer that does not arrive may only be a long one. The silent backend has failed if the next one answers in

@@ -142,7 +142,7 @@ async def test_requests_behind_a_long_one_wait_unparsed(start_front, chat, get):
     client.writer.write(chat() + get("/health") * 500)
     await asyncio.sleep(0.1)
     [connection] = front.nexus._server.connections
-    waiting = len(connection._pipeline.waiting)
+    waiting = len(connection._pending.waiting)
     statuses = [(await client.reply()).status for _ in range(501)]
 
     assert waiting <= 32

@@ -199,7 +199,7 @@ async def test_a_service_can_let_requests_that_wait_try_again(start):
             return "a slot" if freed else None
 
         waiting = asyncio.ensure_future(
-            nexus.plane.line.wait({"gpu-1"}, try_now, give_back=freed.append, is_urgent=False, left_s=2.0)
+            nexus.plane.queue.wait({"gpu-1"}, try_now, give_back=freed.append, is_urgent=False, left_s=2.0)
         )
         await asyncio.sleep(0)
         freed.append(True)

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from nexus.proxy.client import half_close
-from nexus.proxy.client.half_close import MAX_ZEROS, HalfClosed, Next
+from nexus.proxy.client.half_close import MAX_ZEROS, HalfClosed, NextBytes
 
 
 class Sock:
@@ -55,7 +55,7 @@ ANSWER = b"HTTP/1.1 200 OK\r\n\r\n"
 
 @pytest.mark.parametrize("turns", [0, 4, 50])
 async def test_the_head_is_complete_and_unchanged(begin, turns):
-    half_closed, written, _ = begin(Next.HEAD)
+    half_closed, written, _ = begin(NextBytes.HEAD)
     for _ in range(turns):
         await asyncio.sleep(0)
 
@@ -67,7 +67,7 @@ async def test_the_head_is_complete_and_unchanged(begin, turns):
 
 
 async def test_the_size_of_a_chunk_begins_with_few_zeros(begin):
-    _, written, _ = begin(Next.CHUNK)
+    _, written, _ = begin(NextBytes.CHUNK)
 
     await passing()
 
@@ -75,7 +75,7 @@ async def test_the_size_of_a_chunk_begins_with_few_zeros(begin):
 
 
 async def test_nothing_is_sent_ahead_where_the_next_bytes_are_unknown(begin):
-    _, written, _ = begin(Next.UNKNOWN)
+    _, written, _ = begin(NextBytes.UNKNOWN)
 
     await passing()
 
@@ -83,7 +83,7 @@ async def test_nothing_is_sent_ahead_where_the_next_bytes_are_unknown(begin):
 
 
 async def test_a_reset_is_noticed_once(begin, sock):
-    _, _, left = begin(Next.HEAD)
+    _, _, left = begin(NextBytes.HEAD)
 
     sock.error = 32
     await passing()

@@ -8,7 +8,7 @@ from nexus.domain.model_load import ModelLoad
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.error_codes import UpstreamFault
 from nexus.proxy.exchange.attempt import Attempt
-from nexus.proxy.exchange.rerouting import is_open
+from nexus.proxy.exchange.rerouting import is_undecided
 from nexus.testing.builders import make_backend
 
 MOVED_AT = 1000.0
@@ -52,7 +52,7 @@ def failover():
 
 def move(failover, attempt, *, wants_stream=False):
     fields = {"fault": UpstreamFault.SILENT, "duration_s": SILENT_S, "silent_s": SILENT_S, "wants_stream": wants_stream}
-    return is_open(failover, *ended(attempt, Ending.BACKEND_FAILED, **fields))
+    return is_undecided(failover, *ended(attempt, Ending.BACKEND_FAILED, **fields))
 
 
 async def test_a_stream_that_moved_is_a_failure_at_once(failover, make_attempt):
@@ -62,7 +62,7 @@ async def test_a_stream_that_moved_is_a_failure_at_once(failover, make_attempt):
 async def test_a_whole_answer_that_another_backend_gives_sooner_was_not_coming(failover, make_attempt):
     is_left_open = move(failover, make_attempt("hung"))
     before = list(failover.reported)
-    is_open(failover, *ended(make_attempt("well"), status=200, duration_s=0.5))
+    is_undecided(failover, *ended(make_attempt("well"), status=200, duration_s=0.5))
 
     assert is_left_open
     assert (before, failover.reported) == ([], [("hung", "silent")])
@@ -75,7 +75,7 @@ async def test_a_whole_answer_that_another_backend_gives_sooner_was_not_coming(f
 )
 async def test_a_whole_answer_may_only_be_a_long_one(failover, make_attempt, ending, status, duration_s):
     move(failover, make_attempt("slow"))
-    is_open(failover, *ended(make_attempt("next"), ending, status=status, duration_s=duration_s))
+    is_undecided(failover, *ended(make_attempt("next"), ending, status=status, duration_s=duration_s))
 
     assert failover.reported == []
 
@@ -84,6 +84,6 @@ async def test_a_backend_that_answers_others_meanwhile_has_not_failed(failover, 
     slow = make_attempt("slow")
     move(failover, slow)
     slow.figures.alive_at = MOVED_AT + 0.1
-    is_open(failover, *ended(make_attempt("next"), status=200, duration_s=0.5))
+    is_undecided(failover, *ended(make_attempt("next"), status=200, duration_s=0.5))
 
     assert failover.reported == []

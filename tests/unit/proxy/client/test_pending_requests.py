@@ -6,7 +6,7 @@ import pytest
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.web import RequestPayloadError
 
-from nexus.proxy.client.request_reader import MAX_WAITING, Pipeline
+from nexus.proxy.client.request_reader import MAX_WAITING, PendingRequests
 
 PLAIN = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
 HALF = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf"
@@ -15,7 +15,7 @@ HALF = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf"
 @pytest.fixture
 async def pipeline():
     loop = asyncio.get_running_loop()
-    return Pipeline(BaseProtocol(loop), loop)
+    return PendingRequests(BaseProtocol(loop), loop)
 
 
 async def test_requests_that_arrive_while_it_is_full_are_read_later_and_in_order(pipeline):
