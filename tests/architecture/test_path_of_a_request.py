@@ -12,8 +12,8 @@ import structlog
 from nexus.testing.proxy import nexus_in_loop
 from tests.support.bookkeeping import wait_until_nothing_is_held
 
-MAX_FILES = 55
-MAX_CALLS = 252
+MAX_FILES = 52
+MAX_CALLS = 247
 
 CONFIG = """
 [discovery]

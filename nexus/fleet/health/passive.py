@@ -62,7 +62,7 @@ class PassiveSignals:
 
     def report(self, backend_id: str, outcome: AttemptOutcome, *, retry_after_s: float | None = None) -> None:
         """Apply the outcome of one attempt; that of a removed backend is ignored."""
-        backend = self._registry.get(backend_id)
+        backend = self._registry.snapshot.by_id.get(backend_id)
         if backend is None:
             return
         model = outcome.model

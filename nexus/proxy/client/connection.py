@@ -16,7 +16,7 @@ from nexus.proxy.client.body import LINGER_S, is_discarded
 from nexus.proxy.client.descriptors import Room, turn_away
 from nexus.proxy.client.half_close import HalfClosed, NextBytes
 from nexus.proxy.client.incoming import IncomingRequest
-from nexus.proxy.client.request_reader import PendingRequests, Received, error_of
+from nexus.proxy.client.request_reader import MAX_WAITING, PendingRequests, Received, error_of
 from nexus.proxy.client.timeouts import ClientTimeouts
 from nexus.proxy.client.write_stall import WriteStall
 from nexus.proxy.headers.from_client import HeadMemory, can_stay_open
@@ -215,7 +215,7 @@ class ClientConnection(BaseProtocol):
                     await self.drained()
                 if not body.is_eof():
                     may_follow = await is_discarded(body) and may_follow
-                timeouts.rest()
+                timeouts.is_busy, timeouts.idle_since = False, self._loop.time()
                 if self.unsent:
                     self._stall.watch()
                 if not may_follow or self._is_ending:
@@ -354,7 +354,7 @@ class ClientConnection(BaseProtocol):
             return
         if is_found:
             self._wake()
-            if pending.is_full and not self._buffer_paused:
+            if len(pending.waiting) >= MAX_WAITING and not self._buffer_paused:
                 self._pause_reading_for_buffer()
         if not (is_found or timeouts.is_busy):
             timeouts.head_began()

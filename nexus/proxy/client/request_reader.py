@@ -179,10 +179,6 @@ class PendingRequests:
         """The error that ended reading, and whether the malformed request is a HEAD."""
 
     @property
-    def is_full(self) -> bool:
-        return len(self.waiting) >= MAX_WAITING
-
-    @property
     def has_room(self) -> bool:
         """Whether reading may resume after it was full."""
         return not self._held and len(self.waiting) <= MAX_WAITING // 2

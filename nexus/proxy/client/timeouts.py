@@ -14,11 +14,11 @@ class ClientTimeouts:
     __slots__ = (
         "_give_up",
         "_headers_s",
-        "_idle_since",
         "_idle_timer",
         "_keepalive_s",
         "_loop",
         "head_timer",
+        "idle_since",
         "is_busy",
         "is_head_begun",
     )
@@ -34,7 +34,8 @@ class ClientTimeouts:
         self.head_timer: asyncio.TimerHandle | None = None
         """Runs while the first head is awaited, or a head is incomplete."""
         self._idle_timer: asyncio.TimerHandle | None = None
-        self._idle_since = 0.0
+        self.idle_since = 0.0
+        """When the last request was answered, on the clock of the event loop."""
         self.is_busy = False
         self.is_head_begun = False
         """Whether a head is incomplete."""
@@ -42,7 +43,7 @@ class ClientTimeouts:
     def begin(self) -> None:
         """Start both timers for a new connection."""
         self._await_head()
-        self._idle_since = self._loop.time()
+        self.idle_since = self._loop.time()
         self._idle_timer = self._loop.call_later(self._keepalive_s, self._give_up_if_idle)
 
     def end(self) -> None:
@@ -56,15 +57,10 @@ class ClientTimeouts:
     def shorten(self, keepalive_s: float) -> None:
         """Wait at most *keepalive_s* from now on for the next request."""
         self._keepalive_s = min(self._keepalive_s, keepalive_s)
-        self._idle_since = self._loop.time()
+        self.idle_since = self._loop.time()
         if self._idle_timer is not None:
             self._idle_timer.cancel()
         self._idle_timer = self._loop.call_later(self._keepalive_s, self._give_up_if_idle)
-
-    def rest(self) -> None:
-        """Note that no request is served any more."""
-        self.is_busy = False
-        self._idle_since = self._loop.time()
 
     def head_began(self) -> None:
         """Note that a part of a head has arrived, and start the header timeout."""
@@ -91,7 +87,7 @@ class ClientTimeouts:
         now, keepalive_s = self._loop.time(), self._keepalive_s
         if self.is_busy or (self.is_head_begun and keepalive_s):
             self._idle_timer = self._loop.call_at(now + max(keepalive_s, MIN_CHECK_S), self._give_up_if_idle)
-        elif now - self._idle_since < keepalive_s:
-            self._idle_timer = self._loop.call_at(self._idle_since + keepalive_s, self._give_up_if_idle)
+        elif now - self.idle_since < keepalive_s:
+            self._idle_timer = self._loop.call_at(self.idle_since + keepalive_s, self._give_up_if_idle)
         else:
             self._give_up()

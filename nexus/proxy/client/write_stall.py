@@ -2,25 +2,15 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 from nexus.proxy.socket_state import unacknowledged_bytes
+from nexus.proxy.write_batch import BatchedWriter
 
 CHECKS: Final = 4
 """How often a client is checked within the limit."""
 MAX_PAUSE_S: Final = 1.0
 """Between two checks: a reload may lower the limit meanwhile."""
-
-
-class ByteCounts(Protocol):
-    """Counts the bytes of one connection."""
-
-    written: int
-    """Since the connection was made."""
-
-    @property
-    def unsent(self) -> int:
-        """How many bytes are still in this process."""
 
 
 class WriteStall:
@@ -35,7 +25,7 @@ class WriteStall:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        writer: ByteCounts,
+        writer: BatchedWriter,
         descriptor: int,
         *,
         limit_s: Callable[[], float],

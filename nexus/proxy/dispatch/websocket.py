@@ -7,7 +7,7 @@ from binascii import Error as Base64Error
 from collections.abc import Mapping
 from hashlib import sha1
 from time import monotonic
-from typing import Final, Protocol
+from typing import Final
 
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection, Ping, TextMessage
@@ -15,23 +15,13 @@ from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import ProtocolError
 
 from nexus.errors import RequestError
+from nexus.proxy.client.connection import ClientConnection
 
 MAX_UNSENT_BYTES: Final = 1024 * 1024
 """A viewer gets no further frames while more than this is unsent."""
 PING_S: Final = 20.0
 _KEY_BYTES: Final = 16
 _ACCEPT_SALT: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-
-
-class Writer(Protocol):
-    """The client's connection."""
-
-    @property
-    def unsent(self) -> int: ...
-
-    def write(self, data: bytes) -> None: ...
-
-    def abort(self) -> None: ...
 
 
 def accept(headers: Mapping[str, str]) -> bytes:
@@ -67,7 +57,7 @@ def text_frame(text: str) -> bytes:
 class Socket:
     """One open WebSocket."""
 
-    def __init__(self, writer: Writer) -> None:
+    def __init__(self, writer: ClientConnection) -> None:
         self._writer = writer
         self._connection = Connection(ConnectionType.SERVER)
         self._over = asyncio.Event()

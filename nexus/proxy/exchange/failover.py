@@ -264,7 +264,9 @@ class Failover(msgspec.Struct, eq=False):
         share = MemoryShare(plane.response_memory)
         response = Response(plane.loop, plane.loop.create_future(), connection, expected, share=share)
         attempt.begin(connection, response)
-        body = body_for(attempt, endpoint, head, self.body, requested)
+        body = self.body
+        if attempt.reserved.model != requested:
+            body = body_for(attempt, endpoint, head, body, requested)
         request_id = record.client_request_id or record.request_id
         sent_head = request_head(
             attempt.upstream.head_template,

@@ -3,13 +3,16 @@
 import asyncio
 from math import inf
 from time import monotonic
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from nexus.error_codes import UpstreamFault
 from nexus.errors import UpstreamError
 from nexus.proxy.socket_state import SocketState
 from nexus.proxy.upstream.response_parser import ParsedResponse, ResponseHead, ResponseParser
 from nexus.proxy.write_batch import BatchedWriter, WriteBatch
+
+if TYPE_CHECKING:
+    from nexus.proxy.upstream.pool import Pool
 
 MAX_JOINED_BYTES: Final = 64 * 1024
 """A larger body is written separately, as joining it to the head would copy it."""
@@ -32,16 +35,6 @@ class ResponseSink(Protocol):
         """The response is complete; without framing, only the closed connection says so."""
 
     def on_failed(self, fault: UpstreamFault, message: str) -> None: ...
-
-
-class ConnectionOwner(Protocol):
-    """What a connection reports to its pool."""
-
-    def on_lost(self) -> None:
-        """The connection is closed; called once."""
-
-    def on_unsolicited(self) -> None:
-        """The backend sent bytes that answer no request."""
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -82,7 +75,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Of the monotonic clock; set by the pool."""
         self.peer = b""
         """The address behind the backend's host name; set by the pool."""
-        self.owner: ConnectionOwner | None = None
+        self.owner: Pool | None = None
         """The pool, from the moment the connection is made."""
         self._parser = ResponseParser()
         self._sink: ResponseSink | None = None

@@ -47,7 +47,7 @@ class ResponseHead:
 
     def has(self, name: bytes) -> bool:
         """Whether there is a header *name*, in lower case."""
-        return any(own.lower() == name for own, _ in self.headers)
+        return name in [own.lower() for own, _ in self.headers]
 
     def without(self, name: bytes) -> "ResponseHead":
         """Return a head that does not have the header *name*, in lower case."""
