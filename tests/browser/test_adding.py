@@ -180,4 +180,4 @@ def test_a_client_of_many_is_told_why_it_may_not_add_one(fleet, tmp_path, simula
 
         form.get_by_role("button", name="Add", exact=True).click()
 
-        expect(page.locator("#add-wrong")).to_contain_text("set server.admin_keys to change it", timeout=SECONDS)
+        expect(page.locator("#add-wrong")).to_contain_text("set server.admin_keys to allow changes", timeout=SECONDS)
