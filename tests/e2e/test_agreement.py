@@ -170,6 +170,13 @@ def cut_off(client: Client, fast: Simulator) -> None:
     until(lambda: not client.scrape()["nexus_requests_in_flight", ()])
 
 
+def of_two_that_wait(samples: Samples) -> Samples | None:
+    """Return *samples* if two requests were in the queue, and the one at the backend had waited for a while."""
+    oldest = "nexus_backend_oldest_unanswered_seconds"
+    has_waited = any(value for (name, _), value in samples.items() if name == oldest)
+    return samples if samples["nexus_queue_depth", ()] == 2 and has_waited else None
+
+
 def let_some_wait(client: Client, narrow: Simulator) -> Samples:
     """Let requests wait for the one slot of *narrow* in vain, leave, and get it; return a scrape from between."""
     narrow.faults.set(Stall(phase="before_headers", times=1))
@@ -177,8 +184,7 @@ def let_some_wait(client: Client, narrow: Simulator) -> Samples:
         until(lambda: narrow.requests and narrow.requests[-1].path == CHAT)
         with closing(client.begin(chat("tiny"))) as in_vain:
             with closing(client.begin(chat("tiny"))):
-                until(lambda: client.scrape()["nexus_queue_depth", ()] == 2)
-                between = client.scrape()
+                between = until(lambda: of_two_that_wait(client.scrape()))
             assert in_vain.getresponse().read()
         with closing(client.begin(chat("tiny"))) as lucky:
             until(lambda: client.scrape()["nexus_queue_depth", ()] == 1)
