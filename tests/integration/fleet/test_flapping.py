@@ -72,13 +72,11 @@ def flap(plan, start, quiet):
             await go()
             await until(lambda: not fleet.snapshot.backends)
         # Connections of the last probes close in turns of the loop; what leaks stays however long it is waited for.
-        held_after = held_by_fleet(server)
         for _ in range(SETTLE_TURNS):
-            if held_after[2] <= before[2]:
+            objects, tasks, files = held_by_fleet(server)
+            if objects - before[0] < MOST_OBJECTS and tasks == before[1] and files <= before[2]:
                 break
             await asyncio.sleep(0.1)
-            held_after = held_by_fleet(server)
-        objects, tasks, files = held_after
 
         assert objects - before[0] < MOST_OBJECTS
         assert tasks == before[1]
