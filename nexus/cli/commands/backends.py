@@ -8,10 +8,10 @@ from urllib.parse import quote
 import click
 
 from nexus.cli.arguments.backend_keys import refuse_keys_of_a_backend, table_of
-from nexus.cli.arguments.name_completion import NameOf
 from nexus.cli.arguments.option_order import Section
 from nexus.cli.commands.backend_tables import backend_table, file_lines, pending_table
 from nexus.cli.output.printing import json_option, print_json
+from nexus.cli.running_proxy.name_completion import NameOf
 from nexus.cli.running_proxy.proxy import Proxy
 from nexus.cli.running_proxy.target import Target, client
 from nexus.domain.backend import Status
