@@ -37,8 +37,8 @@ class WriteBatch:
         """Announce that a task was woken to write."""
         self._expected += 1
 
-    def is_alone(self) -> bool:
-        """Return whether no other write is held or announced, so that the next one is sent at once; count that one."""
+    def count_lone_write(self) -> bool:
+        """Count a write that is sent at once; return False, and count nothing, if others are held or announced."""
         if self._writers or self._expected > 1:
             return False
         self._expected = 0
@@ -97,7 +97,7 @@ class BatchedWriter:
 
     def write(self, data: bytes) -> None:
         """Send *data* by the end of this turn."""
-        if self._held or len(data) > MAX_BATCHED_BYTES or self._batch is None or self._batch.is_alone():
+        if self._held or len(data) > MAX_BATCHED_BYTES or self._batch is None or self._batch.count_lone_write():
             if self._may_leave is None or self._may_leave():
                 self.write_now(data)
         else:

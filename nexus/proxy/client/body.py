@@ -19,8 +19,6 @@ from nexus.wire.requests.prompt_start import prompt_start
 
 MIN_RATE: Final = 64 * 1024
 """Bytes per second that extend the deadline, so that a slow client can send a large body."""
-MAX_PAGE_BODY: Final = 64 * 1024
-"""Bytes of the body of a request for a page, whatever the operator allows for requests to models."""
 LINGER_S: Final = 2.0
 """How long the rest of an unused body is read, so that the client sees the reply before the connection closes."""
 LARGE_BYTES: Final = 1024 * 1024
@@ -54,17 +52,19 @@ async def receive(  # noqa: PLR0913 - the body and its limits
     *,
     write: Callable[[bytes], None],
     limit: int,
+    limit_key: str = "",
     deadline_s: float,
 ) -> bytes:
     """Return the whole body.
 
     :param length: None when the body is chunked, or there is none.
+    :param limit_key: the key that sets *limit*; empty when it is fixed.
     :param write: sends ``100 Continue`` to a client that waits for it.
     :raises RequestError: ``too_large``, ``unsupported_content_encoding``, ``request_timeout``, ``bad_request`` (broken
         framing), ``expectation_failed``.
     """
     if length is not None and length > limit:
-        raise _too_large(limit)
+        raise _too_large(limit, limit_key)
     if head.content_encoding and head.content_encoding.lower() != b"identity" and (length or head.is_chunked):
         raise RequestError("unsupported_content_encoding", "send the body without Content-Encoding", close=True)
     if head.expect:
@@ -73,15 +73,15 @@ async def receive(  # noqa: PLR0913 - the body and its limits
         write(b"HTTP/1.1 100 Continue\r\n\r\n")
     try:
         # A small body arrives together with its head.
-        data = body.read_nowait() if body.is_eof() else await _gather(body, limit, deadline_s)
+        data = body.read_nowait() if body.is_eof() else await _gather(body, limit, limit_key, deadline_s)
     except web.RequestPayloadError as exc:
         raise RequestError("bad_request", "the body breaks its framing", close=True) from exc
     if len(data) > limit:
-        raise _too_large(limit)
+        raise _too_large(limit, limit_key)
     return data
 
 
-async def _gather(body: StreamReader, limit: int, deadline_s: float) -> bytes:
+async def _gather(body: StreamReader, limit: int, limit_key: str, deadline_s: float) -> bytes:
     loop = asyncio.get_running_loop()
     began = loop.time()
     parts: list[bytes] = []
@@ -93,7 +93,7 @@ async def _gather(body: StreamReader, limit: int, deadline_s: float) -> bytes:
             parts.append(part)
             size += len(part)
             if size > limit:
-                raise _too_large(limit)
+                raise _too_large(limit, limit_key)
     except TimeoutError:
         raise RequestError("request_timeout", "the body did not arrive in time", close=True) from None
     if (broken := body.exception()) is not None:
@@ -102,8 +102,8 @@ async def _gather(body: StreamReader, limit: int, deadline_s: float) -> bytes:
     return b"".join(parts)
 
 
-def _too_large(limit: int) -> RequestError:
-    setting = "" if limit == MAX_PAGE_BODY else " (server.max_body_bytes)"
+def _too_large(limit: int, limit_key: str) -> RequestError:
+    setting = f" ({limit_key})" if limit_key else ""
     return RequestError("too_large", f"the body may have {limit} bytes{setting}", close=True)
 
 

@@ -10,7 +10,7 @@ from aiohttp.http import RawRequestMessage
 
 from nexus.domain.routes import Access, Page, PageRequest, PageRoute, SocketRoute
 from nexus.errors import RequestError
-from nexus.proxy.client.body import MAX_PAGE_BODY, receive
+from nexus.proxy.client.body import receive
 from nexus.proxy.client.connection import ClientConnection
 from nexus.proxy.client.request_reader import Received
 from nexus.proxy.dispatch import websocket
@@ -19,6 +19,8 @@ from nexus.proxy.headers.from_client import Head
 from nexus.proxy.headers.to_client import id_lines
 from nexus.wire import paths
 
+MAX_PAGE_BODY: Final = 64 * 1024
+"""Bytes of the body of a request for a page, whatever the operator allows for requests to models."""
 SERVER_PATH: Final = "*"
 """The target of a request about the server as a whole (RFC 9110, 9.3.7)."""
 SERVER_PAGE: Final = PageRoute(
@@ -89,13 +91,14 @@ class Pages:
             raise RequestError("not_found", "there is nothing at this path; see the reference of endpoints")
         if method not in (allowed := route.methods_at(path)):
             raise _wrong_method(", ".join(sorted(allowed)))
-        with self._counted(route) as max_bytes:
+        with self._counted(route) as (max_bytes, limit_key):
             body = await receive(
                 request.received.body,
                 request.head,
                 request.received.length,
                 write=request.client.write,
                 limit=max_bytes,
+                limit_key=limit_key,
                 deadline_s=self._plane.settings.config.timeouts.body_seconds,
             )
             page = route.respond(self._page_request(request, body))
@@ -124,17 +127,20 @@ class Pages:
         )
 
     @contextmanager
-    def _counted(self, route: PageRoute) -> Iterator[int]:
-        """Yield the maximum size of the body; a page that takes requests for models counts as one of them."""
+    def _counted(self, route: PageRoute) -> Iterator[tuple[int, str]]:
+        """Yield the maximum size of the body and the key that sets it, if one does.
+
+        A page that takes requests for models counts as one of them.
+        """
         if not route.takes_requests:
-            yield MAX_PAGE_BODY
+            yield MAX_PAGE_BODY, ""
             return
         plane, server = self._plane, self._plane.settings.config.server
         plane.in_flight += 1
         try:
             if plane.in_flight > server.max_concurrent_requests:
                 raise RequestError("overloaded", "too many requests are under way", retry_after_s=1, close=True)
-            yield server.max_body_bytes
+            yield server.max_body_bytes, "server.max_body_bytes"
         finally:
             plane.in_flight -= 1
 

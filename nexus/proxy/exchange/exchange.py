@@ -100,6 +100,7 @@ class Exchange(msgspec.Struct, eq=False):
             request.length,
             write=self.client.write,
             limit=config.server.max_body_bytes,
+            limit_key="server.max_body_bytes",
             deadline_s=config.timeouts.body_seconds,
         )
         self.record.bytes_in = len(body)
@@ -157,8 +158,7 @@ class Exchange(msgspec.Struct, eq=False):
                 self.record.estimated = estimated_usage(request.endpoint, requirements, tokens_of(text))
                 if attempt.usage is None and attempt.listener is not None and response.collector is None:
                     attempt.listener(text)
-        if requirements.is_kept or request.ids or request.endpoint.model == "none":
-            resources.note_whole(self.plane.owners, request, attempt, requirements)
+        resources.note_whole(self.plane.owners, request, attempt, response, requirements)
         head = reply_head(self.record, attempt, response, len(failover.attempts))
         last_lines = self._last_lines(keep_alive=keep_alive)
         if response.status in WITHOUT_BODY:
@@ -179,7 +179,7 @@ class Exchange(msgspec.Struct, eq=False):
             )
         )
         self.record.answered(response.status, response.begun_at)
-        resources.note_stream(self.plane.owners, request, attempt, requirements)
+        resources.note_stream(self.plane.owners, request, attempt, response, requirements)
         first_byte_s, figures = failover.first_byte_s(attempt), attempt.backend.load.model(attempt.reserved.model)
         relay = self.relay = StreamRelay(
             self.client,
@@ -221,7 +221,6 @@ class Exchange(msgspec.Struct, eq=False):
             attempt.let_go(may_reuse=True)
             self.record.ended(Ending.FINISHED, response.status)
             return
-        attempt.let_go(may_reuse=False)
         code = relay.code or "upstream_error"
         ending = Ending(CODES[code].ending)
         attempt.fault = code if ending is Ending.BACKEND_FAILED else None

@@ -121,8 +121,7 @@ class Failover(msgspec.Struct, eq=False):
         if attempt.cost_usd is not None:
             self.record.cost(attempt.cost_usd)
         if (self.moved is None and outcome.fault is None) or not is_undecided(self, attempt, outcome):
-            retry_after_s = attempt.retry_after_s if (outcome.status or 0) >= FIRST_ERROR else None
-            self.plane.fleet.report(attempt.backend.id, outcome, retry_after_s=retry_after_s)
+            self.plane.fleet.report(attempt.backend.id, outcome, retry_after_s=attempt.retry_after_s)
         self.plane.queue.slot_freed(attempt.backend.name)
         return outcome
 

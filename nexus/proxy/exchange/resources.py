@@ -31,9 +31,10 @@ def with_references(requirements: Requirements, request: IncomingRequest) -> Req
     return replace(requirements, references=references, is_stream=is_stream)
 
 
-def note_whole(owners: ResourceOwners, request: IncomingRequest, attempt: Attempt, requirements: Requirements) -> None:
+def note_whole(
+    owners: ResourceOwners, request: IncomingRequest, attempt: Attempt, response: Response, requirements: Requirements
+) -> None:
     """Note the resources that a whole answer says were created or deleted."""
-    response = attempt.response
     if response.status >= FIRST_ERROR:
         return
     if request.method == b"DELETE" and request.ids:
@@ -42,9 +43,10 @@ def note_whole(owners: ResourceOwners, request: IncomingRequest, attempt: Attemp
         _learn(owners, made_ids(response.body), attempt, requirements)
 
 
-def note_stream(owners: ResourceOwners, request: IncomingRequest, attempt: Attempt, requirements: Requirements) -> None:
+def note_stream(
+    owners: ResourceOwners, request: IncomingRequest, attempt: Attempt, response: Response, requirements: Requirements
+) -> None:
     """Note the resources that the beginning of a stream, which is still held back, says are being created."""
-    response = attempt.response
     if response.status < FIRST_ERROR and _is_created(request, requirements):
         read = made_ids_in_stream if response.mode is Mode.EVENTS else made_id_in_part
         _learn(owners, read(response.body), attempt, requirements)

@@ -268,10 +268,10 @@ class Response(msgspec.Struct, eq=False):
             self._be_ready()
         elif (status := error_in(body, is_kept=expected.endpoint.capability == "keep")) is not None:
             self._become_error(status, body)
-        elif self.expected.asked.is_stream and not body and self.status not in _EMPTY_STATUS:
+        elif expected.asked.is_stream and not body and self.status not in _EMPTY_STATUS:
             self._refuse(UpstreamError(UpstreamFault.TRUNCATED, "the stream ended before it said anything"))
         else:
-            if self.expected.asked.is_stream and (events := expected.protocol.as_stream(expected.endpoint, body)):
+            if expected.asked.is_stream and (events := expected.protocol.as_stream(expected.endpoint, body)):
                 self._become_stream(events)
             self._be_ready()
 

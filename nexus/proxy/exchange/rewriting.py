@@ -12,13 +12,13 @@ from nexus.wire.responses.model_name import restore_in_document, restore_in_even
 
 
 def body_for(attempt: Attempt, endpoint: Endpoint, head: Head, body: bytes, requested: str) -> bytes:
-    """Return *body* as the backend of *attempt* is sent it: with the model's name there, and no other byte changed.
+    """Return *body* as it is sent to a backend that is asked for another name than *requested*: no other byte changes.
 
     :param requested: the model that the client named; empty when it named none.
     """
     model = attempt.reserved.model
     if requested:
-        attempt.is_renamed = model != requested and model != attempt.backend.own_name(requested)
+        attempt.is_renamed = model != attempt.backend.own_name(requested)
         if not attempt.is_renamed:
             return body
         if endpoint.body == "multipart":
