@@ -1,19 +1,20 @@
 """The nouns of Nexus: values that every layer may hold, frozen except for the live counters.
 
-===============  ==================================================================
-``request``      an endpoint, and what one request requires of a model
-``model``        what is known of a model on one backend
-``kinds``        what all servers of one kind have in common
-``backend``      a backend, its status and its live counters
-``model_load``   the live figures of one model on one backend
-``fleet``        all backends at one instant
-``naming``       resolves the name that a client sent
-``model_names``  compares names of models
-``silence``      how long a backend may leave requests unanswered
-``statuses``     what an HTTP status of a backend means
-``outcome``      how an attempt and an exchange ended
-``routes``       pages that Nexus serves itself
-``measure``      metrics of plugins
-``read_only``    a dict that cannot be written
-===============  ==================================================================
+=================  ================================================================
+``request``        an endpoint, and what one request requires of a model
+``model``          what is known of a model on one backend
+``kinds``          what all servers of one kind have in common
+``backend``        a backend, its status and its live counters
+``engine_report``  what an engine reports about its own load
+``model_load``     the live figures of one model on one backend
+``fleet``          all backends at one instant
+``naming``         resolves the name that a client sent
+``model_names``    compares names of models
+``silence``        how long a backend may leave requests unanswered
+``statuses``       what an HTTP status of a backend means
+``outcome``        how an attempt and an exchange ended
+``routes``         pages that Nexus serves itself
+``measure``        metrics of plugins
+``read_only``      a dict that cannot be written
+=================  ================================================================
 """

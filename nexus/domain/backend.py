@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from nexus.domain.engine_report import EngineReport
 from nexus.domain.kinds import BackendKind
 from nexus.domain.model import ModelFacts, Zone
 from nexus.domain.model_load import MAX_TRACKED_MODELS, ModelLoad
@@ -46,10 +47,29 @@ class BackendLoad:
     stage of a plugin cannot change them; the core counts with the methods.
     """
 
-    __slots__ = ("_in_flight", "_is_latency_real", "_latency_ms", "_models", "_probing", "_requests_total")
+    __slots__ = (
+        "_answer_tokens",
+        "_in_flight",
+        "_is_latency_real",
+        "_latency_ms",
+        "_models",
+        "_probing",
+        "_prompt_tokens",
+        "_requests_total",
+        "_restarts",
+        "_told",
+    )
 
     in_flight: Final[int] = _read_only("in_flight")
     """Requests that hold a slot now."""
+    prompt_tokens: Final[int] = _read_only("prompt_tokens")
+    """The prompt tokens, as estimated, of the requests in flight that have received no content yet."""
+    answer_tokens: Final[int] = _read_only("answer_tokens")
+    """The expected answer tokens of all requests in flight."""
+    told: Final[EngineReport | None] = _read_only("told")
+    """The last report of the engine about its load; None if there is none, or the server has restarted since."""
+    restarts: Final[int] = _read_only("restarts")
+    """How often the server has restarted, or may have, as far as is known: then all its caches are empty."""
     requests_total: Final[int] = _read_only("requests_total")
     latency_ms: Final[int | None] = _read_only("latency_ms")
     """Moving average, (sample + 4*old) div 5, of real requests and, until there are any, of probes. It mixes models,
@@ -70,14 +90,38 @@ class BackendLoad:
         self._is_latency_real = False
         self._probing = probing
         self._models: dict[str, ModelLoad] = {}
+        self._prompt_tokens = self._answer_tokens = self._restarts = 0
+        self._told: EngineReport | None = None
 
-    def acquire(self) -> None:
-        """Take one slot. The caller has checked the limit, and releases the slot exactly once."""
+    def acquire(self, prompt_tokens: int = 0, answer_tokens: int = 0) -> None:
+        """Take one slot for a request of about this size. The caller has checked the limit, and releases the slot
+        exactly once.
+        """
         self._in_flight += 1
+        self._prompt_tokens += prompt_tokens
+        self._answer_tokens += answer_tokens
 
-    def release(self) -> None:
-        """Give back one slot."""
+    def finish_prompt(self, prompt_tokens: int) -> None:
+        """Release the prompt of a request, which the backend has read: the answer has begun, or never will."""
+        self._prompt_tokens -= prompt_tokens
+
+    def release(self, answer_tokens: int = 0) -> None:
+        """Give back one slot, and the expected answer with it."""
         self._in_flight -= 1
+        self._answer_tokens -= answer_tokens
+
+    def tell(self, report: EngineReport) -> None:
+        """Replace the report of the engine."""
+        self._told = report
+
+    def restarted(self) -> None:
+        """Record that the server has restarted: what it reported before is not true any more."""
+        self._restarts += 1
+        self._told = None
+
+    def other_requests(self, now: float) -> float:
+        """Return the requests of other clients that the engine reported, weighed by the age of the report."""
+        return 0.0 if self._told is None else self._told.other_requests(now)
 
     def count_request(self) -> None:
         """Count one more attempt at a request."""

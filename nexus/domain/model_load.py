@@ -89,6 +89,8 @@ class ModelLoad(msgspec.Struct, eq=False):
     """Monotonic seconds."""
     used_at: float = 0.0
     """Monotonic seconds: the last outcome."""
+    in_flight: int = 0
+    """Requests for the model that hold a slot of the backend now."""
     flowing: int = 0
     """Streams that have begun and not ended."""
     progressed_at: float = 0.0

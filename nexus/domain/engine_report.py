@@ -1,0 +1,55 @@
+"""What an engine reports about its own load, at one moment."""
+
+from math import exp
+from typing import Final
+
+import msgspec
+
+DECAY_S: Final = 2.0
+"""A figure that is overdue loses its weight with exp(-age / ``DECAY_S``), as load changes with every request."""
+
+
+class EngineReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The figures of one server, of all its clients. None: it does not report the figure."""
+
+    at: float
+    """Monotonic seconds: when the report was requested."""
+    due_at: float
+    """Monotonic seconds: when the next report should have arrived."""
+    own_requests: int = 0
+    """How many requests of this Nexus were in flight there at the time."""
+    running: int | None = None
+    """Requests that it works on."""
+    waiting: int | None = None
+    """Requests in its own queue."""
+    kv_usage: float | None = None
+    """The part of its KV cache that is in use, 0 to 1."""
+    slots: int | None = None
+    """How many requests it can work on at once."""
+    cache_tokens: int | None = None
+    """The size of its KV cache, in tokens."""
+    started_at: float | None = None
+    """Unix seconds: when the server was started."""
+    loaded: frozenset[str] | None = None
+    """The models in memory, by the backend's own names."""
+    loading: frozenset[str] = frozenset()
+    """The models that it is loading into memory."""
+    max_loaded: int | None = None
+    """How many models it keeps in memory at once."""
+
+    @property
+    def requests(self) -> int | None:
+        """All its requests, running and waiting; None if it reports neither."""
+        if self.running is None and self.waiting is None:
+            return None
+        return (self.running or 0) + (self.waiting or 0)
+
+    def weight(self, now: float) -> float:
+        """Return the weight of the report at *now*: 1 until the next one is due, then falling to 0."""
+        overdue_s = now - self.due_at
+        return 1.0 if overdue_s <= 0.0 else exp(-overdue_s / DECAY_S)
+
+    def other_requests(self, now: float) -> float:
+        """Return the requests of other clients there, weighed by the age of the report; 0 if it reports none."""
+        total = self.requests
+        return 0.0 if total is None else max(0, total - self.own_requests) * self.weight(now)
