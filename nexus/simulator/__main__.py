@@ -25,6 +25,8 @@ from nexus.simulator.settings import DEFAULT_CONTEXT_LENGTH, Settings, Simulated
 @click.option("--tokens-per-second", "tokens_per_s", default=0.0, help="0: as fast as possible.")
 @click.option("--answer-tokens", default=16, show_default=True, help="Length of an answer.")
 @click.option("--concurrency", default=64, show_default=True, help="Requests that generate at once.")
+@click.option("--load", "load_s", default=0.0, help="Seconds to load a model into memory.")
+@click.option("--max-loaded", default=0, help="Models in memory at once; 0: all.")
 @click.option("--queue-size", default=512, show_default=True, help="Further requests that may wait.")
 @click.option("--api-key", default=None, help="Required from clients.")
 @click.option("--fault", default=None, metavar="JSON", help='Played from the start, such as {"kind": "reset"}.')

@@ -67,6 +67,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
             raise Refusal("unknown_model", model=name, detail=", ".join(model.name for model in catalogue))
         if capability and capability not in found.capabilities:
             raise Refusal("unsupported", model=name, detail=CAPABILITY_NAMES[capability])
+        if self.turn is not None:
+            self.turn.ask(found)
         return found
 
     @property

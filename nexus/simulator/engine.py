@@ -1,12 +1,13 @@
-"""The simulated GPU: slots, a queue, a time to first token, a token rate, and counters."""
+"""The simulated GPU: slots, a queue, models in memory, a time to first token, a token rate, and counters."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self
 
+from nexus.simulator.memory import ModelMemory
 from nexus.simulator.refusals import Refusal
-from nexus.simulator.settings import Settings
+from nexus.simulator.settings import Settings, SimulatedModel
 
 
 class Engine:
@@ -18,7 +19,7 @@ class Engine:
         self.succeeded = 0
         self.prompt_tokens = 0
         self.generated_tokens = 0
-        self.loaded = {model.name for model in settings.catalogue}
+        self.memory = ModelMemory(settings)
         self._settings = settings
         self._slots = asyncio.Semaphore(settings.concurrency)
 
@@ -38,6 +39,14 @@ class Turn:
         self._slots = slots
         self._settings = settings
         self._is_running = False
+        self._model: SimulatedModel | None = None
+        self._is_using = False
+        self.load_s = 0.0
+        """How long it waited for its model to be in memory."""
+
+    def ask(self, model: SimulatedModel) -> None:
+        """Note the model that the request is for."""
+        self._model = model
 
     def __enter__(self) -> Self:
         self._engine.waiting += 1
@@ -46,6 +55,8 @@ class Turn:
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._is_using and self._model is not None:
+            self._engine.memory.leave(self._model)
         if self._is_running:
             self._engine.running -= 1
             self._slots.release()
@@ -53,9 +64,15 @@ class Turn:
             self._engine.waiting -= 1
 
     async def start(self) -> None:
-        """Wait for a slot, unless this turn has one."""
+        """Wait until the model is in memory and a slot is free, unless this turn has one.
+
+        :raises Refusal: the model could not be loaded.
+        """
         if self._is_running:
             return
+        if self._model is not None and not self._is_using:
+            self.load_s = await self._engine.memory.use(self._model)
+            self._is_using = True
         await self._slots.acquire()
         self._is_running = True
         self._engine.waiting -= 1

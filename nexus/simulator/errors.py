@@ -108,6 +108,7 @@ METHOD_NOT_ALLOWED: Final = {"detail": "Method Not Allowed"}
 STATUSES: Final[Mapping[Reason, int]] = {
     "bad_json": 400,
     "invalid": 400,
+    "load_failed": 500,
     "not_kept": 404,
     "unknown_previous": 400,
     "unauthorized": 401,
@@ -132,6 +133,7 @@ ANTHROPIC_OVERLOADED: Final = 529
 MESSAGES: Final[Mapping[Reason, str]] = {
     "bad_json": "We could not parse the JSON body of your request.",
     "invalid": "{detail}",
+    "load_failed": "The model `{model}` could not be loaded.",
     "not_kept": "No object found with id '{detail}'.",
     "unknown_previous": "Previous response with id '{detail}' not found.",
     "unauthorized": "Incorrect API key provided.",

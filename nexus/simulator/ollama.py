@@ -38,7 +38,7 @@ async def ps(call: Call) -> Answer:
                 _tag(call, model)
                 | {"expires_at": CREATED_RFC3339, "size_vram": MODEL_BYTES, "context_length": model.context_length}
                 for model in call.settings.catalogue
-                if model.name in call.engine.loaded
+                if model.name in call.engine.memory.loaded
             ]
         }
     )
@@ -77,7 +77,7 @@ async def chat(call: Call) -> Answer:
     body = call.json()
     model = call.model(body.get("model"), "completion")
     if not body.get("messages"):
-        return _load(call, body, model, {"message": {"role": "assistant", "content": ""}})
+        return await _load(call, body, model, {"message": {"role": "assistant", "content": ""}})
     prompt, last_words = conversation(body["messages"])
     ask = _ask(body, prompt, last_words, _wanted_tool(body))
     return await _answer(call, body, ask, _message)
@@ -88,7 +88,7 @@ async def generate(call: Call) -> Answer:
     model = call.model(body.get("model"), "completion")
     prompt = body.get("prompt")
     if not isinstance(prompt, str) or not prompt:
-        return _load(call, body, model, {"response": ""})
+        return await _load(call, body, model, {"response": ""})
     return await _answer(call, body, _ask(body, prompt, prompt, None), _response)
 
 
@@ -103,13 +103,13 @@ def _ask(body: Mapping[str, Any], prompt: str, last_words: str, tool: Tool | Non
     return Ask(prompt=prompt, last_words=last_words, max_tokens=limit, tool=tool, schema=schema)
 
 
-def _load(call: Call, body: Mapping[str, Any], model: SimulatedModel, empty: dict[str, Any]) -> Answer:
+async def _load(call: Call, body: Mapping[str, Any], model: SimulatedModel, empty: dict[str, Any]) -> Answer:
     """Answer a request without a prompt, which loads the model, or unloads it if ``keep_alive`` is zero."""
     does_unload = body.get("keep_alive") in {0, "0", "0s"}
     if does_unload:
-        call.engine.loaded.discard(model.name)
-    else:
-        call.engine.loaded.add(model.name)
+        call.engine.memory.unload(model.name)
+    elif call.turn is not None:
+        await call.turn.start()
     return json_answer(_head(call, body) | empty | {"done": True, "done_reason": "unload" if does_unload else "load"})
 
 
@@ -132,7 +132,6 @@ def _tool_call(tool: Tool, arguments: str) -> dict[str, Any]:
 
 async def _answer(call: Call, body: Mapping[str, Any], ask: Ask, wrap: Callable[[str], dict[str, Any]]) -> Answer:
     reply = call.compose(ask, body)
-    call.engine.loaded.add(call.model(body.get("model")).name)
     if body.get("stream", True):
         return ndjson_answer(_lines(call, body, reply, wrap))
     text = await call.generate_all(reply)
@@ -153,11 +152,12 @@ async def _lines(call: Call, body: Mapping[str, Any], reply: Reply, wrap: Callab
 
 def _summary(call: Call, reply: Reply) -> dict[str, Any]:
     prompt_ns, answer_ns = _durations_ns(call, len(reply.tokens))
+    load_ns = _load_ns(call)
     return {
         "done": True,
         "done_reason": "length" if reply.finish == "length" else "stop",
-        "total_duration": prompt_ns + answer_ns,
-        "load_duration": 0,
+        "total_duration": load_ns + prompt_ns + answer_ns,
+        "load_duration": load_ns,
         "prompt_eval_count": reply.prompt_tokens,
         "prompt_eval_duration": prompt_ns,
         "eval_count": len(reply.tokens),
@@ -171,6 +171,10 @@ def _durations_ns(call: Call, tokens: int) -> tuple[int, int]:
     return int(settings.ttft_s * NANOSECONDS), int(answer_s * NANOSECONDS)
 
 
+def _load_ns(call: Call) -> int:
+    return int(call.turn.load_s * NANOSECONDS) if call.turn is not None else 0
+
+
 async def embed(call: Call) -> Answer:
     body = call.json()
     model = call.model(body.get("model"), "embedding")
@@ -179,7 +183,7 @@ async def embed(call: Call) -> Answer:
     await call.compute(prompt_tokens)
     length = body.get("dimensions") or model.embedding_length
     vectors = [vector(text, length) for text in texts]
-    counts = {"total_duration": 0, "load_duration": 0, "prompt_eval_count": prompt_tokens}
+    counts = {"total_duration": 0, "load_duration": _load_ns(call), "prompt_eval_count": prompt_tokens}
     return json_answer({"model": call.model_name(body), "embeddings": vectors} | counts)
 
 

@@ -7,6 +7,7 @@ Reason = Literal[
     "encoded",
     "foreign_host",
     "invalid",
+    "load_failed",
     "not_kept",
     "overloaded",
     "rate_limited",

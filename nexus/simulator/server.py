@@ -34,7 +34,7 @@ class Simulator:
         """Replace the models that it serves."""
         self.settings = msgspec.structs.replace(self.settings, models=models)
         self._handler.use(self.settings)
-        self.engine.loaded = {model.name for model in self.settings.catalogue}
+        self.engine.memory.begin(self.settings)
 
     @property
     def name(self) -> str:

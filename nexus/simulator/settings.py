@@ -21,6 +21,8 @@ class SimulatedModel(msgspec.Struct, frozen=True):
     """Other names, as for ``llama-server --alias``."""
     status: str = ""
     """Its status in llama.cpp's router mode, such as ``loaded``; empty outside of router mode."""
+    load_s: float | None = None
+    """How long it takes to load it into memory; None: as set for all models."""
     remote_host: str = ""
     """The remote host that Ollama lists for the model; the simulator answers all the same. Empty: none."""
 
@@ -37,6 +39,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Time to first token, once a slot is free."""
     tokens_per_s: float = 0.0
     """Zero: as fast as possible."""
+    load_s: float = 0.0
+    """How long it takes to load a model into memory. A model that takes no time is in memory from the start, as far as
+    there is room."""
+    max_loaded: int = 0
+    """How many models are in memory at once; zero: all."""
+    keep_loaded_s: float | None = None
+    """How long an idle model stays in memory; None: until it is evicted."""
     answer_tokens: int = 16
     """The length of an answer, unless the request sets a smaller limit."""
     picture_bytes: int = 0
@@ -54,3 +63,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def catalogue(self) -> tuple[SimulatedModel, ...]:
         return tuple(SimulatedModel(model) if isinstance(model, str) else model for model in self.models)
+
+    def load_time_s(self, model: SimulatedModel) -> float:
+        """Return how long it takes to load *model* into memory."""
+        return self.load_s if model.load_s is None else model.load_s

@@ -91,7 +91,7 @@ async def props(call: Call) -> Answer:
     model = call.settings.catalogue[0]
     if not call.answers_to_any_model:
         dummy = {"model_alias": "llama-server", "model_path": "none", "default_generation_settings": {"n_ctx": 0}}
-        return json_answer({"role": "router", "max_instances": 4, **dummy})
+        return json_answer({"role": "router", "max_instances": call.settings.max_loaded or 4, **dummy})
     return json_answer(
         {
             "default_generation_settings": {"n_ctx": model.context_length},
@@ -117,15 +117,19 @@ async def slots(call: Call) -> Answer:
 async def llamacpp_models(call: Call) -> Answer:
     rows = []
     for position, model in enumerate(call.settings.catalogue):
-        rows.append({**model_row(call, position), **_llamacpp_row(model), "aliases": list(model.aliases)})
+        rows.append({**model_row(call, position), **_llamacpp_row(call, model), "aliases": list(model.aliases)})
     likewise = [{"name": model.name, "model": model.name, "type": "model"} for model in call.settings.catalogue]
     return json_answer({"object": "list", "data": rows, "models": likewise})
 
 
-def _llamacpp_row(model: SimulatedModel) -> dict[str, Any]:
+def _llamacpp_row(call: Call, model: SimulatedModel) -> dict[str, Any]:
     if model.status:
         # The router shows only the arguments of the server that it started for the model.
-        return {"status": {"value": model.status, "args": ["llama-server", "--ctx-size", str(model.context_length)]}}
+        memory, status = call.engine.memory, model.status
+        if call.settings.load_time_s(model):
+            status = "loading" if memory.loading == model.name else "unloaded"
+            status = "loaded" if model.name in memory.loaded else status
+        return {"status": {"value": status, "args": ["llama-server", "--ctx-size", str(model.context_length)]}}
     meta = {"n_ctx": model.context_length, "n_ctx_train": model.context_length, "n_params": 8_000_000_000}
     modalities = ["text", "image"] if "vision" in model.capabilities else ["text"]
     return {"architecture": {"input_modalities": modalities}, "meta": meta}
@@ -150,13 +154,14 @@ async def sglang_server(call: Call) -> Answer:
 
 async def lmstudio_models(call: Call) -> Answer:
     rows = []
+    loaded = call.engine.memory.loaded
     for model in call.settings.catalogue:
         config = {"context_length": model.context_length, "parallel": call.settings.concurrency}
         rows.append(
             {
                 "type": "llm" if "completion" in model.capabilities else "embedding",
                 "key": model.name,
-                "loaded_instances": [{"id": model.name, "config": config}],
+                "loaded_instances": [{"id": model.name, "config": config}] if model.name in loaded else [],
                 "max_context_length": model.context_length,
                 "capabilities": {
                     "vision": "vision" in model.capabilities,
@@ -172,6 +177,7 @@ async def old_lmstudio_models(call: Call) -> Answer:
     for model in call.settings.catalogue:
         chat_type = "vlm" if "vision" in model.capabilities else "llm"
         kind = chat_type if "completion" in model.capabilities else "embeddings"
-        head = {"id": model.name, "object": "model", "type": kind, "state": "loaded"}
+        state = "loaded" if model.name in call.engine.memory.loaded else "not-loaded"
+        head = {"id": model.name, "object": "model", "type": kind, "state": state}
         rows.append(head | {"max_context_length": model.context_length})
     return json_answer({"object": "list", "data": rows})
