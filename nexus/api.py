@@ -8,7 +8,7 @@ from nexus.domain.kinds import BackendKind, FactsLookup, ModelListing, ServerFac
 from nexus.domain.measure import Measure, Sample
 from nexus.domain.model import ModelFacts, Zone
 from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome, Result
-from nexus.domain.request import Endpoint, Requirements, TokenUsage
+from nexus.domain.request import PROMPT_BLOCK_BYTES, Endpoint, Requirements, TokenUsage
 from nexus.domain.routes import AdminReply, AdminRoute
 from nexus.error_codes import UpstreamFault
 from nexus.errors import ConfigError, StoreError
@@ -19,6 +19,7 @@ from nexus.routing.stage.api import Hold, Priority, Reconciler, Refusal
 from nexus.store.store import Add, Delete, Put, Store
 
 __all__ = [
+    "PROMPT_BLOCK_BYTES",
     "Add",
     "AdminReply",
     "AdminRoute",

@@ -74,6 +74,9 @@ class BackendKind(msgspec.Struct, frozen=True, kw_only=True):
     default_slots: int | None = None
     """How many of them it usually works on at once, unless the server reports a number; the others wait at the server.
     None: no number is usual. It weighs when backends are compared, and is no limit."""
+    caches_by_slot: bool = False
+    """Whether its cache of prompts is that of its slots: each keeps the last prompt that it worked on, and nothing else
+    is cached. Other kinds cache blocks of any prompts, as long as there is room."""
     loads_models: bool = False
     """Whether it loads a model when a request asks for it, which may take minutes."""
     first_byte_s: float = 300.0

@@ -1,11 +1,14 @@
 """What one request asks for: its endpoint, and what it requires of a model."""
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 Protocol = Literal["openai", "ollama", "anthropic"]
 """The API that a client uses, which is also the format of its errors."""
+
+PROMPT_BLOCK_BYTES: Final = 1024
+"""The size of a block of a prompt, as JSON: about 250 tokens."""
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -90,6 +93,13 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True):
     """The longest context, in tokens, that a backend has refused this request for as too short; 0: none has."""
     is_refused_unknown: bool = False
     """Whether a backend of unknown context has refused this request as too long."""
+
+    prompt_blocks: tuple[int, ...] = ()
+    """A hash for each whole block of the prompt, chained on the one before, so that prompts with the same beginning
+    have the same first hashes. Of a chat, and only if a stage ``wants_prompt_blocks``; else empty."""
+    conversation: int = 0
+    """A hash of the client's name for the conversation, such as a session header or ``prompt_cache_key``; under the
+    same conditions. 0: it has none."""
 
     @property
     def context_tokens(self) -> int:

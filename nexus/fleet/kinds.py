@@ -116,6 +116,7 @@ OLLAMA: Final = BackendKind(
     default_max_in_flight=512,
     # OLLAMA_NUM_PARALLEL, which no endpoint shows, is 1 to 4 by default.
     default_slots=4,
+    caches_by_slot=True,
     loads_models=True,
     default_tag="latest",
 )
@@ -163,6 +164,7 @@ LLAMACPP: Final = BackendKind(
     server_lookups=(ServerLookup("/props", decode_llamacpp_server), ServerLookup("/v1/models", decode_llamacpp_mode)),
     # The default of --parallel, for releases whose /props does not show it.
     default_slots=4,
+    caches_by_slot=True,
     loads_models=True,
     closes_after_stream=True,
     # It makes the response resumable: generation goes on after the client has left.
@@ -180,6 +182,7 @@ LMSTUDIO: Final = BackendKind(
     lookups=(FactsLookup("/api/v0/models", decode_lmstudio_v0), FactsLookup("/api/v1/models", decode_lmstudio_v1)),
     # "Max concurrent predictions"; it queues the rest.
     default_slots=4,
+    caches_by_slot=True,
     loads_models=True,
 )
 

@@ -56,6 +56,8 @@ class Router:
         installed = {place.name for place in places}
         self.unsupported_hints: Final = {h: stage for h, stage in STAGE_OF_HINT.items() if stage not in installed}
         """Hints whose stage is not in this pipeline, each with that stage."""
+        self.wants_prompt_blocks: Final = any(place.reconciler.wants_prompt_blocks for place in places)
+        """Whether a stage wants the hashes of prompts; else they are not computed."""
         self._snapshot: FleetSnapshot | None = None
         self._resolutions: dict[str, Resolution] = {}
         self._served: tuple[str, ...] | None = None

@@ -59,7 +59,8 @@ class Explainer(msgspec.Struct, frozen=True):
         :raises RequestError: the request itself would be refused with this error.
         """
         endpoint = explained_endpoint(page_request.query, is_anthropic=page_request.is_anthropic)
-        requirements = await understand(PROTOCOLS[endpoint.protocol], endpoint, page_request, page_request.body)
+        protocol, marked_by = PROTOCOLS[endpoint.protocol], () if self.router.wants_prompt_blocks else None
+        requirements = await understand(protocol, endpoint, page_request, page_request.body, marked_by=marked_by)
         snapshot = self.snapshot()
         if not requirements.model and self.router.resolve_nameless(endpoint, None, snapshot) is None:
             raise rejection(no_model_named(snapshot))

@@ -1,7 +1,7 @@
 """Receives the body of a request under a deadline and a size limit, and reads from it what routing needs."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final, Protocol
 
@@ -15,6 +15,7 @@ from nexus.observability.logging import logs
 from nexus.proxy.headers.from_client import Head
 from nexus.wire.protocol import WireProtocol
 from nexus.wire.requests import multipart
+from nexus.wire.requests.prompt_blocks import prompt_marks
 from nexus.wire.requests.prompt_start import prompt_start
 
 MIN_RATE: Final = 64 * 1024
@@ -107,9 +108,17 @@ def _too_large(limit: int, limit_key: str) -> RequestError:
     return RequestError("too_large", f"the body may have {limit} bytes{setting}", close=True)
 
 
-async def understand(protocol: WireProtocol, endpoint: Endpoint, headers: BodyHeaders, body: bytes) -> Requirements:
+async def understand(
+    protocol: WireProtocol,
+    endpoint: Endpoint,
+    headers: BodyHeaders,
+    body: bytes,
+    *,
+    marked_by: Iterable[tuple[bytes, bytes]] | None = None,
+) -> Requirements:
     """Return what *body* requires of a model.
 
+    :param marked_by: the headers that may name the conversation, if a stage wants hashes of the prompt; else None.
     :raises RequestError: *endpoint* does not accept it; see :attr:`WireProtocol.understand`.
     """
     if endpoint.model == "none" and not body:
@@ -126,7 +135,18 @@ async def understand(protocol: WireProtocol, endpoint: Endpoint, headers: BodyHe
         requirements = protocol.understand(endpoint, body)
     if endpoint.model == "none":
         return replace(requirements, model="", answers=0 if endpoint.capability == "keep" else 1)
+    if marked_by is not None and endpoint.capability == "chat" and requirements.answers:
+        return await _marked(requirements, body, marked_by)
     return requirements
+
+
+async def _marked(requirements: Requirements, body: bytes, marked_by: Iterable[tuple[bytes, bytes]]) -> Requirements:
+    """Return *requirements* with the hashes of the prompt."""
+    if len(body) > LARGE_BYTES:
+        marks = await asyncio.to_thread(prompt_marks, body, marked_by)
+    else:
+        marks = prompt_marks(body, marked_by)
+    return replace(requirements, prompt_blocks=marks.blocks, conversation=marks.conversation)
 
 
 async def preview(endpoint: Endpoint, headers: BodyHeaders, body: bytes) -> str:

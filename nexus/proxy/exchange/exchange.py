@@ -110,7 +110,8 @@ class Exchange(msgspec.Struct, eq=False):
         plane, record, request = self.plane, self.record, self.request
         endpoint = request.endpoint
         record.enter("understand")
-        requirements = await understand(request.protocol, endpoint, request.head, body)
+        marked_by = request.head.forward if self.settings.router.wants_prompt_blocks else None
+        requirements = await understand(request.protocol, endpoint, request.head, body, marked_by=marked_by)
         if request.ids or request.method != b"POST":
             record.method = request.method.decode()
             requirements = resources.with_references(requirements, request)

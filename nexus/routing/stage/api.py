@@ -93,6 +93,9 @@ class Reconciler(ABC):
     on_error: ClassVar[Literal["reject", "skip"]] = "reject"
     """What a failure of this stage means for the request. Rejecting is the default, so that no check is bypassed."""
 
+    wants_prompt_blocks: ClassVar[bool] = False
+    """Whether it reads ``prompt_blocks`` or ``conversation`` of the requirements, which are computed only on demand."""
+
     is_observed: bool = False
     """Whether the operator lets it only observe; then :meth:`reserve` is not called. Nexus sets this at start."""
 

@@ -444,3 +444,8 @@ def test_another_backend_that_is_not_well_or_free_is_none(router, routing, field
     assert search.another(fleet) is None
     assert fleet.backends[1].load.in_flight == held
     assert len(search.record.rounds) == 1
+
+
+@pytest.mark.parametrize("wants", [True, False])
+def test_prompts_are_hashed_if_a_stage_wants_it(router, stage, wants):
+    assert router(stage(wants_prompt_blocks=wants)).wants_prompt_blocks is wants

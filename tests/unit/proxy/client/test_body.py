@@ -239,3 +239,42 @@ async def test_a_large_body_is_parsed_in_a_thread(make_message, monkeypatch, siz
     await understand(protocol, CHAT, read_head(make_message(("Content-Type", "application/json"))), b"x" * size)
 
     assert (readers[0] is threading.main_thread()) is (size < 50)
+
+
+async def marked(make_message, endpoint, body, *headers, marked_by=()):
+    head = read_head(make_message(("Content-Type", "application/json"), *headers))
+    return await understand(PROTOCOLS[endpoint.protocol], endpoint, head, body, marked_by=marked_by)
+
+
+PROMPT = b'{"model": "llama3", "prompt": "%b"}' % (b"x" * 5000)
+
+
+@pytest.mark.parametrize("size", [100, 10**6])
+async def test_a_prompt_is_hashed_if_a_stage_wants_it(make_message, monkeypatch, size):
+    monkeypatch.setattr(bodies, "LARGE_BYTES", size)
+
+    requirements = await marked(make_message, GENERATE, PROMPT, marked_by=[(b"session-id", b"session-id: a\r\n")])
+
+    assert len(requirements.prompt_blocks) == 4
+    assert requirements.conversation
+
+
+async def test_nothing_is_hashed_if_no_stage_wants_it(make_message):
+    requirements = await marked(make_message, GENERATE, PROMPT, marked_by=None)
+
+    assert (requirements.prompt_blocks, requirements.conversation) == ((), 0)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/embeddings", b'{"model": "llama3", "input": "%b"}' % (b"x" * 5000)),
+        ("/api/embed", b'{"model": "llama3", "input": "%b"}' % (b"x" * 5000)),
+        ("/api/generate", b'{"model": "llama3", "system": "%b"}' % (b"x" * 5000)),
+    ],
+    ids=["embeddings", "embed", "load"],
+)
+async def test_a_request_that_generates_nothing_is_not_hashed(make_message, path, body):
+    requirements = await marked(make_message, ENDPOINTS[path], body)
+
+    assert requirements.prompt_blocks == ()

@@ -1,0 +1,104 @@
+"""Hashes the prompt of a JSON body in blocks, by which requests with the same beginning are recognised."""
+
+import re
+from collections.abc import Iterable
+from os import urandom
+from typing import Final, NamedTuple
+
+import msgspec
+
+from nexus.domain.request import PROMPT_BLOCK_BYTES
+from nexus.wire.documents import read
+
+MAX_BLOCKS: Final = 4096
+"""Of one prompt: about a million tokens, whose hashes take two milliseconds. What follows is not hashed."""
+
+SESSION_HEADERS: Final = (b"x-claude-code-session-id", b"x-session-id", b"session-id")
+"""Headers by which clients name a conversation: Claude Code, several agents, Codex."""
+
+_KEY: Final = int.from_bytes(urandom(8), "big")
+"""Of this process only, so that a hash tells nothing of the text; nothing is compared with another process."""
+
+
+class PromptMarks(NamedTuple):
+    """What is known of a prompt without its text."""
+
+    blocks: tuple[int, ...] = ()
+    conversation: int = 0
+
+
+def prompt_marks(body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> PromptMarks:
+    """Return the hashes of the prompt in *body*, and of the name of its conversation. Never raises.
+
+    Each hash is chained on the one before: two prompts have the same hash at a position only if all their text up to
+    there is the same. The last, incomplete block has none. A collision, by chance or made on purpose, leads to a wrong preference among
+    backends, and no further.
+
+    :param headers: as in :attr:`nexus.proxy.headers.from_client.Head.forward`: lower-case name, and the whole line.
+    """
+    fields = read(_BODY, body)
+    if fields is None:
+        return PromptMarks()
+    return PromptMarks(_blocks(fields), _conversation(fields, headers))
+
+
+class _Body(msgspec.Struct, gc=False):
+    """The members that make up the prompt, in the order in which chat templates write them, and what they depend on."""
+
+    tools: msgspec.Raw = msgspec.Raw()
+    functions: msgspec.Raw = msgspec.Raw()
+    system: msgspec.Raw = msgspec.Raw()
+    instructions: msgspec.Raw = msgspec.Raw()
+    context: msgspec.Raw = msgspec.Raw()
+    messages: msgspec.Raw = msgspec.Raw()
+    prompt: msgspec.Raw = msgspec.Raw()
+    input: msgspec.Raw = msgspec.Raw()
+    input_ids: msgspec.Raw = msgspec.Raw()
+    text: msgspec.Raw = msgspec.Raw()
+    cache_salt: msgspec.Raw = msgspec.Raw()
+    """Of vLLM and SGLang: requests with different salts share no cache."""
+    lora_path: msgspec.Raw = msgspec.Raw()
+    """Of SGLang: an adapter, whose cache is its own. vLLM names adapters as models."""
+    prompt_cache_key: msgspec.Raw = msgspec.Raw()
+    session_id: msgspec.Raw = msgspec.Raw()
+
+
+_BODY: Final = msgspec.json.Decoder(_Body)
+_NAME: Final = msgspec.json.Decoder(str)
+
+_CACHE_CONTROL: Final = re.compile(
+    rb',[ \t\n\r]*+"cache_control"[ \t\n\r]*+:[ \t\n\r]*+\{[^{}]*+\}'
+    rb'|"cache_control"[ \t\n\r]*+:[ \t\n\r]*+\{[^{}]*+\}[ \t\n\r]*+,[ \t\n\r]*+'
+)
+_HAS_CACHE_CONTROL: Final = b'"cache_control"'
+
+
+def _blocks(fields: _Body) -> tuple[int, ...]:
+    text = fields.text if fields.text and bytes(fields.text)[:1] == b'"' else b""
+    prompt = b"".join(
+        (
+            *(fields.tools, fields.functions, fields.system, fields.instructions, fields.context),
+            *(fields.messages, fields.prompt, fields.input, fields.input_ids, text),
+        )
+    )
+    if _HAS_CACHE_CONTROL in prompt:
+        # Clients move this mark to the last message of each request, and no engine puts it into the prompt.
+        prompt = _CACHE_CONTROL.sub(b"", prompt)
+    size = min(len(prompt) // PROMPT_BLOCK_BYTES, MAX_BLOCKS) * PROMPT_BLOCK_BYTES
+    chained = hash((_KEY, bytes(fields.cache_salt), bytes(fields.lora_path)))
+    view = memoryview(prompt)
+    # CPython hashes bytes with SipHash, under a key of its own: as fast as a CRC, and twice as long.
+    return tuple(
+        [chained := hash((chained, view[at : at + PROMPT_BLOCK_BYTES])) for at in range(0, size, PROMPT_BLOCK_BYTES)]
+    )
+
+
+def _conversation(fields: _Body, headers: Iterable[tuple[bytes, bytes]]) -> int:
+    """Return a hash of the name of the conversation, 0 if it has none."""
+    for name, line in headers:
+        if name in SESSION_HEADERS:
+            return hash((_KEY, line.partition(b":")[2].strip())) or 1
+    for raw in (fields.prompt_cache_key, fields.session_id):
+        if raw and (named := read(_NAME, bytes(raw))):
+            return hash((_KEY, named.encode())) or 1
+    return 0

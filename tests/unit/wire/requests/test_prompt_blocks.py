@@ -1,0 +1,126 @@
+"""Prompts with the same beginning have the same first hashes, and no text can be told from them."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nexus.domain.request import PROMPT_BLOCK_BYTES
+from nexus.wire.requests import prompt_blocks
+from nexus.wire.requests.prompt_blocks import MAX_BLOCKS, prompt_marks
+
+MESSAGES = [{"role": "user", "content": f"message {number}: " + "word " * 100} for number in range(12)]
+
+
+def blocks(**members):
+    return prompt_marks(json.dumps(members).encode(), ()).blocks
+
+
+def conversation(body=b"{}", *headers):
+    lines = [(name.lower(), b"%b: %b\r\n" % (name, value)) for name, value in headers]
+    return prompt_marks(body, lines).conversation
+
+
+def common(one, other):
+    """Return how many first hashes are the same."""
+    return next((at for at, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), len(one))
+
+
+def test_a_conversation_that_grows_keeps_its_first_hashes():
+    before, after = blocks(messages=MESSAGES[:8]), blocks(messages=MESSAGES)
+
+    assert len(before) == len(json.dumps(MESSAGES[:8])) // PROMPT_BLOCK_BYTES
+    assert after[: len(before)] == before
+
+
+def test_a_change_alters_the_hash_of_its_block_and_all_after_it():
+    changed = [*MESSAGES[:6], {"role": "user", "content": "other"}, *MESSAGES[7:]]
+
+    one, other = blocks(messages=MESSAGES), blocks(messages=changed)
+
+    same = common(one, other)
+    assert same == len(json.dumps(MESSAGES[:6])) // PROMPT_BLOCK_BYTES
+    assert not set(one[same:]) & set(other[same:])
+
+
+def test_tools_and_system_come_before_messages_in_whichever_order_they_were_sent():
+    tools, system = [{"type": "function", "function": {"name": "f" * 900}}], "be kind " * 100
+
+    first = prompt_marks(json.dumps({"tools": tools, "system": system, "messages": MESSAGES}).encode(), ())
+    last = prompt_marks(json.dumps({"messages": MESSAGES, "system": system, "tools": tools}).encode(), ())
+
+    assert first == last
+
+
+@pytest.mark.parametrize("member", ["cache_salt", "lora_path"])
+def test_salts_and_adapters_share_nothing(member):
+    one, other = blocks(messages=MESSAGES, **{member: "a"}), blocks(messages=MESSAGES, **{member: "b"})
+
+    assert not set(one) & set(other)
+
+
+@pytest.mark.parametrize("member", ["model", "temperature", "stream"])
+def test_what_is_no_part_of_the_prompt_changes_nothing(member):
+    assert blocks(messages=MESSAGES, **{member: "a"}) == blocks(messages=MESSAGES)
+
+
+def test_a_mark_that_moves_to_the_last_message_changes_nothing_before_it():
+    def part(number, **mark):
+        return {"role": "user", "content": [{"type": "text", "text": MESSAGES[number]["content"], **mark}]}
+
+    mark = {"cache_control": {"type": "ephemeral"}}
+
+    before = blocks(messages=[*map(part, range(7)), part(7, **mark)])
+    after = blocks(messages=[*map(part, range(11)), part(11, **mark)])
+
+    assert common(before, after) == len(before)
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"messages": ', b'"' + b"x" * 3000 + b'"', b"[" * 100_000])
+def test_what_is_no_object_has_no_hashes(body):
+    assert prompt_marks(body, ()) == ((), 0)
+
+
+def test_an_endless_prompt_has_a_bounded_number_of_hashes():
+    assert len(blocks(prompt="x" * (MAX_BLOCKS + 2) * PROMPT_BLOCK_BYTES)) == MAX_BLOCKS
+
+
+def test_a_prompt_shorter_than_a_block_has_none():
+    assert blocks(messages=MESSAGES[:1]) == ()
+
+
+def test_another_process_with_another_key_has_other_hashes(monkeypatch):
+    one = blocks(messages=MESSAGES)
+    monkeypatch.setattr(prompt_blocks, "_KEY", 1)
+
+    assert not set(one) & set(blocks(messages=MESSAGES))
+
+
+@given(st.binary(max_size=3000) | st.text(max_size=3000).map(lambda text: json.dumps({"prompt": text}).encode()))
+def test_no_body_makes_it_fail(body):
+    marks = prompt_marks(body, ())
+
+    assert len(marks.blocks) <= len(body) // PROMPT_BLOCK_BYTES
+
+
+HEADERS = [b"X-Claude-Code-Session-Id", b"X-Session-ID", b"session-id"]
+
+
+@pytest.mark.parametrize("header", HEADERS)
+def test_a_conversation_is_recognised_by_a_header(header):
+    assert conversation(b"{}", (header, b"one")) == conversation(b"{}", (b"Accept", b"*/*"), (header, b"one"))
+    assert conversation(b"{}", (header, b"one")) != conversation(b"{}", (header, b"other"))
+    assert conversation(b"{}", (header, b"one")) != 0
+
+
+@pytest.mark.parametrize("member", ["prompt_cache_key", "session_id"])
+def test_a_conversation_is_recognised_by_a_member(member):
+    one, other = (json.dumps({member: name}).encode() for name in ("one", "other"))
+
+    assert conversation(one) == conversation(one) != conversation(other)
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"session_id": null}', b'{"session_id": 7}', b'{"prompt_cache_key": ""}'])
+def test_a_request_without_such_a_name_has_no_conversation(body):
+    assert conversation(body, (b"User-Agent", b"x")) == 0
