@@ -31,8 +31,8 @@ def prompt_marks(body: bytes, headers: Iterable[tuple[bytes, bytes]]) -> PromptM
     """Return the hashes of the prompt in *body*, and of the name of its conversation. Never raises.
 
     Each hash is chained on the one before: two prompts have the same hash at a position only if all their text up to
-    there is the same. The last, incomplete block has none. A collision, by chance or made on purpose, leads to a wrong preference among
-    backends, and no further.
+    there is the same. The last, incomplete block has none. A collision, by chance or made on purpose, leads to a wrong
+    preference among backends, and no further.
 
     :param headers: as in :attr:`nexus.proxy.headers.from_client.Head.forward`: lower-case name, and the whole line.
     """
