@@ -81,6 +81,8 @@ class ConsideredModel(msgspec.Struct, gc=False):
     """The duration of each stage that finished; shorter than the stages when one of them ended the request."""
     facts: tuple[Mapping[str, Any], ...] | None = None
     """The facts of each stage; None when they were not asked for."""
+    sentences: tuple[Mapping[str, str], ...] = ()
+    """What each stage says of the candidates, by the names of the backends; empty when it was not asked for."""
     ranking: Sequence[Ranked] = ()
     full: Sequence[Verdict] = ()
     """What the busy backends of the ranking lacked: a free slot, or something that another stage holds."""
@@ -132,7 +134,7 @@ class DecisionRecord(msgspec.Struct, gc=False):
         """Drop the facts of the stages."""
         for found in self.rounds:
             for model in found.models:
-                model.facts = None
+                model.facts, model.sentences = None, ()
 
     @property
     def last_reserved(self) -> Reserved | None:

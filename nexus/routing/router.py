@@ -1,7 +1,7 @@
 """The search for a backend: each model of the fallback chain in turn goes through the whole pipeline."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -323,13 +323,15 @@ class Routing:
         self._router.pipeline.run(intent)
         considered.ranking = self._router.schedule.rank(intent)
         if self._wants_facts:
-            considered.facts = self._facts(intent, resolution)
+            self._add_facts(considered, intent)
         return intent
 
-    def _facts(self, intent: RoutingIntent, resolution: Resolution) -> tuple[Mapping[str, Any], ...]:
-        """Return the facts that each stage judges by, for all candidates, including excluded ones."""
-        whole = msgspec.structs.replace(intent, survivors=dict(resolution.candidates))
-        return tuple(stage.explain(whole) for stage in self._router.pipeline.stages)
+    def _add_facts(self, considered: ConsideredModel, intent: RoutingIntent) -> None:
+        """Record what each stage knows of all candidates, including excluded ones."""
+        whole = msgspec.structs.replace(intent, survivors=dict(considered.resolution.candidates))
+        stages = self._router.pipeline.stages
+        considered.facts = tuple(stage.explain(whole) for stage in stages)
+        considered.sentences = tuple(stage.describe(whole) for stage in stages)
 
     def _reserve_best(self, considered: ConsideredModel, intent: RoutingIntent, searched: Round) -> Decision:
         """Reserve the best backend of the ranking that has a free slot."""

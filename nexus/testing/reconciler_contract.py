@@ -23,7 +23,7 @@ from nexus.routing.intent import RoutingIntent, Verdict
 from nexus.routing.pipeline import Pipeline, Reservation
 from nexus.routing.stage.api import Hold, Reconciler, Refusal
 from nexus.routing.stage.order import in_order
-from nexus.routing.stage.validate import valid_cost, valid_facts, valid_headers, valid_refusal
+from nexus.routing.stage.validate import valid_cost, valid_facts, valid_headers, valid_refusal, valid_sentences
 from nexus.testing.builders import make_backend, make_intent
 from nexus.testing.strategies import fleets, requirements
 
@@ -35,6 +35,7 @@ HINTS: Final = ("x-nexus-explain", "x-nexus-flexible", "x-nexus-priority", "x-ne
 
 USAGE: Final = TokenUsage(prompt_tokens=7, completion_tokens=3)
 MAX_FACTS_BYTES: Final = 16_384
+MAX_SENTENCE_CHARACTERS: Final = 500
 
 modestly = settings(
     max_examples=30,
@@ -194,6 +195,7 @@ class ReconcilerContract(ABC):
         with no_sockets():
             valid_facts(stage.explain(intent), MAX_FACTS_BYTES)
             valid_facts(stage.report(), MAX_FACTS_BYTES)
+            valid_sentences(stage.describe(intent), MAX_SENTENCE_CHARACTERS)
             refusals = [stage.would_refuse(intent, backend) for backend in intent]
 
         assert all(refusal is None or valid_refusal(refusal) for refusal in refusals)

@@ -95,7 +95,9 @@ def test_a_request_can_be_explained_before_it_is_sent(nexus, open_page):
     page.get_by_label(re.compile("Further members")).fill('{"messages": [{"role": "user", "content": "hello"}]}')
     page.get_by_role("button", name="Explain").click()
 
-    expect(page.get_by_role("dialog")).to_contain_text("gpu-1 is asked for qwen3", timeout=SECONDS)
+    drawer = page.get_by_role("dialog")
+    expect(drawer).to_contain_text("gpu-1 is asked for qwen3", timeout=SECONDS)
+    expect(drawer.locator(".known dd").first).to_contain_text("in flight")
 
 
 def test_a_body_that_is_no_json_is_refused_in_words(nexus, open_page):

@@ -90,9 +90,24 @@ function modelParts(model, position) {
   return [
     make("h3", {}, `${position > 0 ? "Fallback " : ""}${name}`),
     make("p", { class: "quiet" }, `Candidates: ${Object.keys(model.candidates).join(", ") || "none"}`),
+    known(model),
     ...model.stages.map(stage),
     ranking(model.ranking),
   ].filter((part) => part !== null);
+}
+
+/** List what the stages knew of each candidate: its load, its capacity, what it has in memory. */
+function known({ notes, stages }) {
+  if (notes.length > 0) {
+    const items = notes.flatMap(({ backend, text }, index) => [
+      index > 0 && notes[index - 1].backend === backend ? null : make("dt", {}, backend),
+      make("dd", {}, text),
+    ]);
+    return make("dl", { class: "known" }, ...items);
+  }
+  const wasAsked = stages.some((stage) => stage.facts !== null);
+  if (wasAsked || stages.length === 0) return null;
+  return make("p", { class: "quiet" }, "The load of each candidate is recorded for requests with X-Nexus-Explain: 1. What if? shows it as it is now.");
 }
 
 function stage(stage) {

@@ -150,6 +150,12 @@ class Schedule(Reconciler):
         states = {backend.name: _state(backend, model, now, is_stream=is_stream) for backend, model in intent.offers()}
         return {"strategy": self._strategy_name, "backends": states}
 
+    def describe(self, intent: RoutingIntent) -> Mapping[str, str]:
+        return {
+            backend.name: f"{_requests(backend.load.in_flight)} in flight, at most {backend.max_in_flight}"
+            for backend in intent
+        }
+
     def would_refuse(self, intent: RoutingIntent, backend: Backend) -> Refusal | None:
         del intent
         return AT_ITS_LIMIT if backend.load.in_flight >= backend.max_in_flight else None

@@ -133,9 +133,17 @@ def _model(model: ConsideredModel, record: DecisionRecord) -> shape.ModelReport:
         resolved=model.resolution.model,
         policies=tuple(policy.index for policy in model.policies if policy.is_written),
         candidates={backend: own_name for backend, (_, own_name) in model.resolution.candidates.items()},
+        notes=tuple(_notes(model, rules.stages)),
         stages=tuple(_stage(label, position, model) for position, label in enumerate(stages)),
         ranking=tuple(_choices(Findings(model, rules.strategy))),
     )
+
+
+def _notes(model: ConsideredModel, stages: Sequence[StageLabel]) -> Iterator[shape.Note]:
+    for backend in model.resolution.candidates:
+        for label, sentences in zip(stages, model.sentences, strict=False):
+            if text := sentences.get(backend):
+                yield shape.Note(backend=backend, stage=label.name, text=text)
 
 
 def _stage(label: StageLabel, position: int, model: ConsideredModel) -> shape.StageReport:

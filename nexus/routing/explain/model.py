@@ -94,10 +94,24 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     """The indexes of the policies that apply: that of the name asked for, and a fallback's own."""
     candidates: Mapping[str, str]
     """The backends that have the model, before any stage, each with its own name for it."""
+    notes: tuple["Note", ...]
+    """What the stages know of the candidates, in words, for those that were asked for facts (see ``facts`` of a stage);
+    by candidate, then by stage."""
     stages: tuple["StageReport", ...]
     """In order; empty when no backend has the model."""
     ranking: tuple["Choice", ...]
     """The remaining backends, best first."""
+
+
+class Note(msgspec.Struct, frozen=True, kw_only=True):
+    """What one stage knows of one candidate."""
+
+    backend: str
+    """The candidate."""
+    stage: str
+    """The stage."""
+    text: str
+    """One sentence."""
 
 
 class StageReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -50,6 +50,8 @@ def _round(found: RoundReport) -> Iterator[str]:
         also = f" (resolves to {model.resolved})" if model.resolved != model.requested else ""
         yield f"{'fallback ' if position else ''}{model.requested}{also}"
         yield f"  candidates: {', '.join(model.candidates) or 'none'}"
+        width = max((len(note.backend) for note in model.notes), default=0)
+        yield from (f"    {note.backend:<{width}}  {note.text}" for note in model.notes)
         yield from _model(model)
     yield _decision(found.decision)
     yield from (f"  what would help: {action}" for action in found.decision.helps)

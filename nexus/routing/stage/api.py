@@ -125,6 +125,14 @@ class Reconciler(ABC):
         del intent
         return {}
 
+    def describe(self, intent: RoutingIntent) -> Mapping[str, str]:
+        """Return what this stage knows of each candidate, by the backend's name: one short sentence for people.
+
+        Called only for explanations, as :meth:`explain` is; a candidate of which nothing is known may be left out.
+        """
+        del intent
+        return {}
+
     def measures(self) -> Iterable[Measure]:
         """Return the metrics of this stage; called at every scrape.
 

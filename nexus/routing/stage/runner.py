@@ -21,10 +21,14 @@ from nexus.routing.stage.validate import (
     valid_facts,
     valid_headers,
     valid_refusal,
+    valid_sentences,
     validate,
 )
 
 MAX_FACTS_BYTES: Final = 16_384
+MAX_FACTS_BYTES_PER_CANDIDATE: Final = 1024
+"""Beyond the first 16 candidates."""
+MAX_SENTENCE_CHARACTERS: Final = 500
 MAX_REPORT_BYTES: Final = 262_144
 MAX_MEASURES: Final = 100
 
@@ -99,9 +103,18 @@ class Stage:
 
     def explain(self, intent: RoutingIntent) -> Mapping[str, Any]:
         """Return the facts by which it judges *intent*, as JSON values; a reference to the log when that fails."""
+        max_bytes = max(MAX_FACTS_BYTES, MAX_FACTS_BYTES_PER_CANDIDATE * len(intent.survivors))
         return self._contained(
-            "explain", lambda: valid_facts(self._reconciler.explain(intent.shadow()), MAX_FACTS_BYTES), _SEE_LOG
+            "explain", lambda: valid_facts(self._reconciler.explain(intent.shadow()), max_bytes), _SEE_LOG
         )
+
+    def describe(self, intent: RoutingIntent) -> Mapping[str, str]:
+        """Return its sentence about each candidate, by name; empty when that fails."""
+
+        def sentences() -> Mapping[str, str]:
+            return valid_sentences(self._reconciler.describe(intent.shadow()), MAX_SENTENCE_CHARACTERS)
+
+        return self._contained("explain", sentences, {})
 
     def measures(self) -> tuple[Measure, ...]:
         """Return its measures for Prometheus; when that fails, those before the failure."""

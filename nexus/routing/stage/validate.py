@@ -97,6 +97,17 @@ def valid_facts(facts: object, max_bytes: int) -> Any:
     return msgspec.json.decode(encoded)
 
 
+def valid_sentences(sentences: object, max_characters: int) -> Mapping[str, str]:
+    """Return a copy of *sentences*, one for each of some backends. :raises StageMisbehaved: it is something else."""
+    if not isinstance(sentences, Mapping):
+        raise StageMisbehaved(f"gave {type(sentences).__name__} instead of a sentence for each candidate")
+    copy = dict(sentences)
+    for backend, sentence in copy.items():
+        if not isinstance(backend, str) or not isinstance(sentence, str) or len(sentence) > max_characters:
+            raise StageMisbehaved(f"gave no text of up to {max_characters} characters about {backend!r:.80}")
+    return copy
+
+
 def valid_headers(headers: object) -> Mapping[str, str]:
     """Return a copy of *headers* that can be sent to a client. :raises StageMisbehaved: they cannot be sent."""
     if not isinstance(headers, Mapping):

@@ -288,10 +288,46 @@ class TestWhatWasDecided:
         plain.next(fleet)
         explained.next(fleet)
 
-        facts = [as_explanation(search.record).rounds[0].models[0].stages[-1].facts for search in (plain, explained)]
+        models = [as_explanation(search.record).rounds[0].models[0] for search in (plain, explained)]
 
-        assert facts[0] is None
-        assert facts[1]["strategy"] == "smart"
+        assert models[0].stages[-1].facts is None
+        assert models[0].notes == ()
+        assert models[1].stages[-1].facts["strategy"] == "smart"
+        assert models[1].notes
+
+    def test_what_each_stage_knows_of_the_candidates_is_told_in_words(self, router, stage):
+        def no_cloud(intent):
+            for backend in intent.candidates_in(zone="cloud"):
+                intent.exclude(backend, stage="memory", reason="data stays here")
+
+        memory = stage(no_cloud, name="memory", priority=200)
+        memory.describe = lambda intent: {backend.name: f"{backend.name} has 24 GB" for backend in intent}
+        fleet = make_fleet(make_backend("cloud", zone="open"), make_backend("gpu"))
+
+        notes = explain(router(memory), request(), fleet).rounds[0].models[0].notes
+
+        # A candidate that is excluded is described, too.
+        assert [(note.backend, note.text) for note in notes if note.stage == "memory"] == [
+            ("cloud", "cloud has 24 GB"),
+            ("gpu", "gpu has 24 GB"),
+        ]
+        assert [note.backend for note in notes] == sorted(note.backend for note in notes)
+
+    @pytest.mark.parametrize("sentences", ["text", {"gpu": 5}, {"gpu": "x" * 501}, {5: "text"}])
+    def test_a_stage_that_gives_no_sentences_is_left_out(self, router, stage, sentences):
+        rogue = stage(lambda _: None, name="rogue", priority=200)
+        rogue.describe = lambda intent: sentences
+
+        notes = explain(router(rogue), request(), make_fleet(make_backend("gpu"))).rounds[0].models[0].notes
+
+        assert "rogue" not in {note.stage for note in notes}
+
+    def test_a_fleet_of_a_hundred_backends_is_explained_whole(self, router):
+        fleet = make_fleet(*(make_backend(f"gpu-{number}") for number in range(100)))
+
+        schedule = explain(router(), request(), fleet).rounds[0].models[0].stages[-1]
+
+        assert len(schedule.facts["backends"]) == 100
 
     def test_the_outcome_is_told_with_each_attempt(self, router, routing, fleet):
         search = routing(router())
