@@ -105,10 +105,14 @@ class BackendLoad:
         """Release the prompt of a request, which the backend has read: the answer has begun, or never will."""
         self._prompt_tokens -= prompt_tokens
 
-    def release(self, answer_tokens: int = 0) -> None:
-        """Give back one slot, and the expected answer with it."""
+    def release(self, answer_tokens: int = 0, prompt_tokens: int = 0) -> None:
+        """Give back one slot, and the expected answer with it.
+
+        :param prompt_tokens: those that :meth:`finish_prompt` has not released.
+        """
         self._in_flight -= 1
         self._answer_tokens -= answer_tokens
+        self._prompt_tokens -= prompt_tokens
 
     def tell(self, report: EngineReport) -> None:
         """Replace the report of the engine."""
@@ -150,7 +154,8 @@ class BackendLoad:
         found = self._models.get(name)
         if found is None:
             if len(self._models) >= MAX_TRACKED_MODELS:
-                del self._models[min(self._models, key=lambda known: self._models[known].used_at)]
+                # A model with requests in flight goes last: its limit depends on their number.
+                del self._models[min(self._models, key=self._last_use_of)]
             found = self._models[name] = ModelLoad()
         return found
 
@@ -158,6 +163,10 @@ class BackendLoad:
         """Drop all measurements, which belong to another server or time; requests under way keep their slots."""
         self._latency_ms, self._is_latency_real = None, False
         self._models.clear()
+
+    def _last_use_of(self, model: str) -> tuple[bool, float]:
+        figures = self._models[model]
+        return figures.in_flight > 0, figures.used_at
 
 
 def moved_average(average_ms: int | None, sample_ms: int) -> int:

@@ -5,6 +5,8 @@ from typing import Final
 
 import msgspec
 
+from nexus.domain.request import Requirements, TokenUsage
+
 MAX_TRACKED_MODELS: Final = 256
 """Per backend; beyond that, the least recently used model is dropped."""
 HALF_LIFE_S: Final = 60.0
@@ -23,6 +25,17 @@ FAILURE_HALF_LIFE_S: Final = 10.0
 MIN_FAILURES: Final = 0.5
 """A lower count is taken as 0, so a single failure is forgotten after one half-life."""
 SHORTEST_MS: Final = 1.0
+ANSWER_TOKEN_WEIGHT: Final = 16
+"""Prompt tokens that take about as long as one token of an answer: a forward pass reads many tokens of a prompt, and
+yields one of an answer."""
+FIRST_ANSWER_TOKENS: Final = 256.0
+"""The expected length of an answer before any was counted."""
+MAX_COUNTED: Final = 32
+"""Requests that lengths are averaged over; older ones lose their weight."""
+PRIOR_TOKENS: Final = 256
+"""Prompt tokens for which the estimate counts as right; chat templates add much to very short prompts."""
+MIN_RATIO: Final = 0.25
+MAX_RATIO: Final = 8.0
 
 
 class Pace(msgspec.Struct, eq=False):
@@ -76,6 +89,53 @@ class Pace(msgspec.Struct, eq=False):
         self.measured_at = now
 
 
+class RequestSize(msgspec.Struct, eq=False):
+    """How large requests for one model are, in tokens, by what earlier ones came to."""
+
+    estimated_tokens: float = 0.0
+    """The ageing sum of the estimated lengths of prompts whose length the backend has reported."""
+    prompt_tokens: float = 0.0
+    """The ageing sum of their reported lengths."""
+    ratio: float = 1.0
+    """The actual tokens of a prompt for each estimated one."""
+    answer_tokens: float = FIRST_ANSWER_TOKENS
+    """The ageing mean of the lengths of answers."""
+    counted: int = 0
+    """How many answers it is the mean of, at most ``MAX_COUNTED``."""
+
+    def expected(self, wanted: Requirements, *, is_chat: bool) -> tuple[int, int]:
+        """Return the expected tokens of the prompt and of the answer of a request.
+
+        :param is_chat: whether the answer is generated; an embedding, for example, has no tokens.
+        """
+        prompt = int((wanted.prompt_tokens + wanted.further_prompt_tokens) * self.ratio)
+        if not is_chat:
+            return prompt, 0
+        answer, limit = self.answer_tokens, wanted.max_tokens
+        if limit is not None and limit < answer:
+            answer = limit
+        return prompt, (int(answer) or 1) * wanted.answers
+
+    def learn(self, wanted: Requirements, usage: TokenUsage, *, has_prompt: bool, has_answer: bool) -> None:
+        """Note what a request came to.
+
+        :param has_prompt: whether *usage* has the final length of its prompt, which was not noted before.
+        :param has_answer: whether it has that of its answer.
+        """
+        estimated = wanted.prompt_tokens + wanted.further_prompt_tokens
+        # Images have tokens too, which the estimate does not count.
+        if has_prompt and usage.prompt_tokens and estimated and not wanted.needs_vision:
+            kept = 1.0 - 1.0 / MAX_COUNTED
+            self.estimated_tokens = before = self.estimated_tokens * kept + estimated
+            self.prompt_tokens = after = self.prompt_tokens * kept + usage.prompt_tokens
+            ratio = (after + PRIOR_TOKENS) / (before + PRIOR_TOKENS)
+            self.ratio = min(MAX_RATIO, max(MIN_RATIO, ratio))
+        if has_answer:
+            if self.counted < MAX_COUNTED:
+                self.counted += 1
+            self.answer_tokens += (usage.completion_tokens / wanted.answers - self.answer_tokens) / self.counted
+
+
 class ModelLoad(msgspec.Struct, eq=False):
     """The live figures of one model on one backend."""
 
@@ -83,6 +143,8 @@ class ModelLoad(msgspec.Struct, eq=False):
     """From sending to the first content of streamed answers."""
     whole: Pace = msgspec.field(default_factory=Pace)
     """From sending to the end of answers that are not streamed."""
+    size: RequestSize = msgspec.field(default_factory=RequestSize)
+    """What earlier requests came to, in tokens."""
     failures: float = 0.0
     """The ageing count of failures, at the time of the last one."""
     failed_at: float = 0.0

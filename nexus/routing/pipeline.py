@@ -123,6 +123,13 @@ class Reservation(Hold):
         else:
             self._plugins.append((stage, hold))
 
+    def begin_answer(self, usage: TokenUsage | None) -> None:
+        for hold in self._built_in:
+            hold.begin_answer(usage)
+        for stage, hold in self._plugins:
+            if type(hold).begin_answer is not Hold.begin_answer:
+                stage.begin_answer(hold, usage)
+
     def headers(self, usage: TokenUsage | None) -> Mapping[str, str]:
         headers: Mapping[str, str] = NO_HEADERS
         for stage, hold in self._plugins:

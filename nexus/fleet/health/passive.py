@@ -221,7 +221,7 @@ def _observe_attempt(load: BackendLoad, outcome: AttemptOutcome, *, is_good: boo
         # Requests without a model, such as those for files, are not comparable.
         return False
     before, has_failed = len(load.models), is_bad or (not is_good and _has_failed(outcome))
-    model = load.model(outcome.model)
+    model = load.models.get(outcome.model) or load.model(outcome.model)
     model.used_at = now
     if is_good:
         model.progressed_at = now

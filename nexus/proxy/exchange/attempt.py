@@ -98,7 +98,8 @@ class Attempt(msgspec.Struct, eq=False):
         if self.asks_model:
             if self.waits_in is not None:
                 self.end_waiting()
-            self.figures = figures = self.backend.load.model(self.reserved.model)
+            model, load = self.reserved.model, self.backend.load
+            self.figures = figures = load.models.get(model) or load.model(model)
             self.waits_in = figures.pace(is_stream=self.wants_stream)
             self.waits_in.waiting[self] = self.waits_since
 
@@ -122,6 +123,9 @@ class Attempt(msgspec.Struct, eq=False):
     def begin_flowing(self, now: float) -> None:
         """Note that a stream has begun."""
         self.begin_answer(now)
+        usage = None if self.asked is None else self.asked.scan.usage()
+        for hold in self.reserved.holds:
+            hold.begin_answer(usage)
         self.flowing = figures = self.backend.load.model(self.reserved.model)
         figures.flowing += 1
         figures.progressed_at = now

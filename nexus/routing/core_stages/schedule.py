@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from nexus.config.schema import WeightsConfig
 from nexus.domain.backend import Backend, BackendLoad, Breaker, Status
 from nexus.domain.model_load import ModelLoad
-from nexus.domain.outcome import AttemptOutcome
+from nexus.domain.outcome import AttemptOutcome, Ending
+from nexus.domain.request import Requirements, TokenUsage
 from nexus.domain.silence import remarkably_silent, silent_s
 from nexus.routing.intent import RoutingIntent, Verdict
 from nexus.routing.ranking.scoring import Ranked
@@ -21,6 +22,8 @@ from nexus.routing.stage.api import Hold, Priority, Reconciler, Refusal
 AT_ITS_LIMIT: Final = Refusal(
     "Backend is at its limit", is_saturation=True, action="Try again later, or raise its max_in_flight"
 )
+
+_FINISHED: Final = Ending.FINISHED
 
 BUSY_FACTOR: Final = 0.01
 """A backend too busy to answer probes comes after all others, but before one that has been failing."""
@@ -164,7 +167,14 @@ class Schedule(Reconciler):
         load = backend.load
         if load.in_flight >= backend.max_in_flight:
             return AT_ITS_LIMIT
-        load.acquire()
+        figures, prompt_tokens, answer_tokens = None, 0, 0
+        capability = intent.endpoint.capability
+        if capability != "keep":
+            model = intent.survivors[backend.name][1]
+            figures = load.models.get(model) or load.model(model)
+            prompt_tokens, answer_tokens = figures.size.expected(intent.requirements, is_chat=capability == "chat")
+            figures.in_flight += 1
+        load.acquire(prompt_tokens, answer_tokens)
         probed: tuple[BackendLoad | ModelLoad, ...] = ()
         if backend.is_troubled:
             # A half-open breaker admits one request; any other that gets here meanwhile has no other candidate.
@@ -175,7 +185,7 @@ class Schedule(Reconciler):
             for tried in probed:
                 tried.begin_probing()
         self._strategy.chosen(backend, intent.resolved_model)
-        return Slot(load, probed)
+        return Slot(load, figures, intent.requirements, prompt_tokens, answer_tokens, probed)
 
 
 def _state(backend: Backend, model: str, now: float, *, is_stream: bool) -> Mapping[str, Any]:
@@ -217,21 +227,52 @@ def _best_first(ranked: Ranked) -> tuple[bool, bool, float, float]:
 
 
 class Slot(Hold):
-    """One of a backend's slots, given back exactly once."""
+    """One of a backend's slots and the tokens of a request, given back exactly once."""
 
-    __slots__ = ("_load", "_probed")
+    __slots__ = ("_answer_tokens", "_figures", "_is_measured", "_load", "_probed", "_prompt_tokens", "_wanted")
 
-    def __init__(self, load: BackendLoad, probed: tuple[BackendLoad | ModelLoad, ...] = ()) -> None:
-        """:param probed: the loads of the half-open breakers that only this request tries."""
+    def __init__(  # noqa: PLR0913 - all that is held
+        self,
+        load: BackendLoad,
+        figures: ModelLoad | None,
+        wanted: Requirements,
+        prompt_tokens: int,
+        answer_tokens: int,
+        probed: tuple[BackendLoad | ModelLoad, ...] = (),
+    ) -> None:
+        """:param figures: those of the model; None if the request asks none.
+        :param probed: the loads of the half-open breakers that only this request tries.
+        """
         self._load: BackendLoad | None = load
+        self._figures = figures
+        self._wanted = wanted
+        self._prompt_tokens = prompt_tokens
+        self._answer_tokens = answer_tokens
         self._probed = probed
+        self._is_measured = False
+        """Whether the length of the prompt has been learned."""
+
+    def begin_answer(self, usage: TokenUsage | None) -> None:
+        if self._load is None:
+            return
+        self._load.finish_prompt(self._prompt_tokens)
+        self._prompt_tokens = 0
+        if usage is not None and usage.prompt_tokens and self._figures is not None:
+            self._is_measured = True
+            self._figures.size.learn(self._wanted, usage, has_prompt=True, has_answer=False)
 
     def settle(self, outcome: AttemptOutcome) -> None:
-        del outcome
         load, self._load = self._load, None
         if load is None:
             return
-        load.release()
+        load.release(self._answer_tokens, self._prompt_tokens)
+        figures = self._figures
+        if figures is not None:
+            figures.in_flight -= 1
+            usage = outcome.usage if outcome is not None else None
+            if usage is not None and outcome.ending is _FINISHED:
+                has_prompt, has_answer = not self._is_measured, self._answer_tokens > 0
+                figures.size.learn(self._wanted, usage, has_prompt=has_prompt, has_answer=has_answer)
         for tried in self._probed:
             tried.end_probing()
 

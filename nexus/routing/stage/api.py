@@ -47,6 +47,13 @@ class Hold(ABC):
     def settle(self, outcome: AttemptOutcome) -> None:
         """Give it back. Called exactly once, synchronously, however the attempt ended."""
 
+    def begin_answer(self, usage: TokenUsage | None) -> None:
+        """Note that the first content of a streamed answer has arrived; called at most once, before :meth:`settle`.
+
+        :param usage: the tokens reported so far, of which those of the prompt are final; None if there are none.
+        """
+        del usage
+
     def headers(self, usage: TokenUsage | None) -> Mapping[str, str]:
         """Return ``X-Nexus-*`` headers for the client; called once, right before the head of the answer is sent.
 

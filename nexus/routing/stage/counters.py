@@ -5,7 +5,9 @@ from typing import Final, Literal
 
 from nexus.observability.metrics.histogram import Histogram
 
-StageCall = Literal["reconcile", "reserve", "settle", "headers", "listen", "cost", "explain", "measures", "report"]
+StageCall = Literal[
+    "reconcile", "reserve", "begin_answer", "settle", "headers", "listen", "cost", "explain", "measures", "report"
+]
 """What a stage is called for, and can fail at."""
 
 BUCKETS_S: Final = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01)

@@ -17,10 +17,13 @@ SLOW_S: Final = 0.05
 MAX_FAILURES_IN_A_ROW: Final = 5
 """After as many failures or slow calls in a row, a stage that may be skipped is switched off."""
 
-PER_REQUEST: Final[frozenset[StageCall]] = frozenset({"reconcile", "reserve", "settle", "headers", "listen", "cost"})
+PER_REQUEST: Final[frozenset[StageCall]] = frozenset(
+    {"reconcile", "reserve", "begin_answer", "settle", "headers", "listen", "cost"}
+)
 """Calls that serve requests; failures of the others do not switch off a stage."""
 
 EVENTS: Final[Mapping[StageCall, str]] = {
+    "begin_answer": "hold_not_begun",
     "settle": "hold_not_settled",
     "headers": "hold_without_headers",
     "listen": "hold_without_text",

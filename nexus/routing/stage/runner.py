@@ -79,6 +79,10 @@ class Stage:
         self.health.took(call, seconds)
         self._skip_when_off()
 
+    def begin_answer(self, hold: Hold, usage: TokenUsage | None) -> None:
+        """Note for *hold* that the answer has begun; a failure is only logged."""
+        self._contained("begin_answer", lambda: hold.begin_answer(usage), None)
+
     def headers(self, hold: Hold, usage: TokenUsage | None) -> Mapping[str, str]:
         """Return the response headers of *hold*; none when that fails."""
         return self._contained("headers", lambda: valid_headers(hold.headers(usage)), NO_HEADERS)

@@ -1,6 +1,7 @@
 import pytest
 
-from nexus.domain.model_load import FAILURE_HALF_LIFE_S, HALF_LIFE_S, MAX_WEIGHT, ModelLoad, Pace
+from nexus.domain.model_load import FAILURE_HALF_LIFE_S, HALF_LIFE_S, MAX_WEIGHT, ModelLoad, Pace, RequestSize
+from nexus.domain.request import Requirements, TokenUsage
 
 
 def measured(*seconds, now=100.0):
@@ -45,3 +46,41 @@ def test_failures_fade():
     assert figures.recent_failures(10.0) == 2
     assert figures.recent_failures(10.0 + FAILURE_HALF_LIFE_S) == pytest.approx(1.0)
     assert figures.recent_failures(10.0 + 2 * FAILURE_HALF_LIFE_S) == 0
+
+
+class TestRequestSize:
+    def test_an_unknown_model_answers_with_a_fixed_guess_but_no_more_than_the_request_accepts(self):
+        size = RequestSize()
+
+        assert size.expected(Requirements(model="m", prompt_tokens=100), is_chat=True) == (100, 256)
+        assert size.expected(Requirements(model="m", max_tokens=20, answers=3), is_chat=True) == (0, 60)
+        assert size.expected(Requirements(model="m", prompt_tokens=100), is_chat=False) == (100, 0)
+
+    def test_the_estimate_of_a_prompt_is_corrected_by_what_backends_count(self):
+        size, wanted = RequestSize(), Requirements(model="m", prompt_tokens=1000)
+        for _ in range(100):
+            size.learn(wanted, TokenUsage(2000, 50), has_prompt=True, has_answer=True)
+
+        assert size.expected(wanted, is_chat=True) == (pytest.approx(2000, rel=0.02), 50)
+
+    def test_a_few_short_prompts_with_a_long_template_say_little(self):
+        size = RequestSize()
+        for _ in range(5):
+            size.learn(Requirements(model="m", prompt_tokens=2), TokenUsage(30, 5), has_prompt=True, has_answer=True)
+
+        assert size.ratio < 1.6
+
+    def test_images_do_not_spoil_the_ratio(self):
+        size = RequestSize()
+        seen = Requirements(model="m", prompt_tokens=50, needs_vision=True)
+
+        size.learn(seen, TokenUsage(9000, 5), has_prompt=True, has_answer=True)
+
+        assert size.ratio == 1.0
+
+    def test_the_mean_length_of_an_answer_follows_the_last_ones(self):
+        size, wanted = RequestSize(), Requirements(model="m", answers=2)
+        for tokens in [1000] * 50 + [100] * 200:
+            size.learn(wanted, TokenUsage(10, tokens), has_prompt=True, has_answer=True)
+
+        assert size.answer_tokens == pytest.approx(50, rel=0.02)

@@ -166,6 +166,31 @@ def test_a_hold_that_fails_to_settle_does_not_keep_others_from_settling(pipeline
     assert [(entry["event"], entry["stage"]) for entry in logs] == [("hold_not_settled", "a")]
 
 
+def test_a_hold_that_fails_as_the_answer_begins_does_not_keep_others_from_learning_of_it(pipeline, stage):
+    begun, backend = [], make_backend()
+
+    class Broken(Held):
+        def begin_answer(self, usage):
+            raise RuntimeError
+
+    class Steady(Held):
+        def begin_answer(self, usage):
+            begun.append(usage)
+
+    subject = pipeline(
+        stage(name="a", priority=2, holds=lambda *_: Broken()),
+        stage(name="b", priority=1, holds=lambda *_: Steady()),
+        stage(name="c", priority=0, holds=lambda *_: Held()),
+    )
+    reservation = subject.reserve(make_intent(backends=[backend]), backend)
+
+    with capture_logs() as logs:
+        reservation.begin_answer(None)
+
+    assert begun == [None]
+    assert [(entry["event"], entry["stage"]) for entry in logs] == [("hold_not_begun", "a")]
+
+
 class HeldWithHeaders(Held):
     """Adds a header to the answer."""
 

@@ -1,11 +1,14 @@
 """The built-in last stage: health, factors and slots."""
 
 import pytest
+from msgspec.structs import replace
 
 from nexus.domain.backend import BackendLoad, Breaker, Status
+from nexus.domain.outcome import Ending
+from nexus.domain.request import Requirements, TokenUsage
 from nexus.routing.core_stages.schedule import Schedule
 from nexus.routing.stage.api import Refusal
-from nexus.testing.builders import MODEL, make_backend, make_intent
+from nexus.testing.builders import CHAT, MODEL, make_attempt, make_backend, make_intent
 
 
 def ranked(schedule, *backends, weights=()):
@@ -117,3 +120,49 @@ class TestSlots:
 
         probe.settle(None)
         assert (backend.load.probing, backend.load.in_flight) == (False, 0)
+
+
+class TestTokens:
+    def test_a_prompt_counts_until_the_answer_begins_and_the_answer_to_the_end(self):
+        backend = make_backend()
+        wanted = Requirements(model=MODEL, prompt_tokens=900, max_tokens=100)
+        slot = Schedule().reserve(make_intent(backends=[backend], requirements=wanted), backend)
+        load = backend.load
+        assert (load.prompt_tokens, load.answer_tokens, load.model(MODEL).in_flight) == (900, 100, 1)
+
+        slot.begin_answer(None)
+        assert (load.prompt_tokens, load.answer_tokens) == (0, 100)
+
+        slot.settle(make_attempt(usage=TokenUsage(1800, 40)))
+        assert (load.prompt_tokens, load.answer_tokens, load.model(MODEL).in_flight) == (0, 0, 0)
+
+    def test_a_stream_that_reports_its_prompt_early_corrects_the_next_estimate_at_once(self):
+        backend = make_backend()
+        intent = make_intent(backends=[backend], requirements=Requirements(model=MODEL, prompt_tokens=10_000))
+        slot = Schedule().reserve(intent, backend)
+
+        slot.begin_answer(TokenUsage(20_000, 1))
+        after_start = backend.load.model(MODEL).size.ratio
+        slot.settle(make_attempt(usage=TokenUsage(20_000, 40)))
+
+        assert after_start == pytest.approx(2.0, rel=0.05)
+        assert backend.load.model(MODEL).size.ratio == after_start
+        assert backend.load.model(MODEL).size.answer_tokens == 40
+
+    def test_an_answer_that_broke_off_says_nothing_about_lengths(self):
+        backend = make_backend()
+        intent = make_intent(backends=[backend], requirements=Requirements(model=MODEL, prompt_tokens=1000))
+        slot = Schedule().reserve(intent, backend)
+
+        slot.settle(make_attempt(ending=Ending.CLIENT_LEFT, usage=TokenUsage(2000, 3)))
+
+        assert backend.load.model(MODEL).size.counted == 0
+
+    def test_a_request_for_a_kept_object_has_a_slot_and_no_tokens(self):
+        backend = make_backend()
+        endpoint = replace(CHAT, capability="keep")
+        slot = Schedule().reserve(make_intent(backends=[backend], endpoint=endpoint), backend)
+        assert (backend.load.in_flight, backend.load.answer_tokens, backend.load.models) == (1, 0, {})
+
+        slot.settle(make_attempt(model=""))
+        assert backend.load.in_flight == 0
