@@ -107,7 +107,9 @@ async def _events(call: Call, body: Mapping[str, Any], reply: Reply) -> Events:
             block = _block(call, reply, "", {})
             yield named_event({"type": "message_start", "message": _message(call, body, reply, 1)}, "start")
             yield named_event({"type": "content_block_start", "index": 0, "content_block": block}, "start")
-            yield named_event({"type": "ping"}, "start")
+            if call.dialect.name == "generic":
+                # Only Anthropic's own API pings.
+                yield named_event({"type": "ping"}, "start")
         yield named_event({"type": "content_block_delta", "index": 0, "delta": _delta(reply, token)})
     yield named_event({"type": "content_block_stop", "index": 0}, "finish")
     stop = {"stop_reason": STOP_REASONS[reply.finish], "stop_sequence": None}

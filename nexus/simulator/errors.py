@@ -123,6 +123,8 @@ STATUSES: Final[Mapping[Reason, int]] = {
 KIND_STATUSES: Final[Mapping[tuple[Reason, str], int]] = {
     ("unknown_previous", "vllm"): 404,
     ("unsupported", "vllm"): 404,
+    # Of its router: a server for one model answers to any name.
+    ("unknown_model", "llamacpp"): 400,
     ("unsupported", "llamacpp"): 501,
     ("encoded", "llamacpp"): 415,
 }
@@ -153,7 +155,9 @@ KIND_MESSAGES: Final[Mapping[tuple[Reason, str], str]] = {
     ("unsupported", "ollama"): '"{model}" does not support {detail}',
     ("overloaded", "ollama"): "server busy, please try again.  maximum pending requests exceeded",
     ("unknown_model", "vllm"): "The model `{model}` does not exist. Valid aliases: {detail}.",
-    ("overloaded", "vllm"): "The server is overloaded; try again later or on a different instance.",
+    ("overloaded", "vllm"): "The engine is currently busy and cannot accept new requests. Please try again later or"
+    " on a different instance.",
+    ("unknown_model", "llamacpp"): "model '{model}' not found",
     ("unauthorized", "llamacpp"): "Invalid API Key",
     ("unsupported", "llamacpp"): "This server does not support {detail}. Start it with `--{detail}`",
     ("overloaded", "sglang"): "The request queue is full.",

@@ -1,6 +1,7 @@
 """Endpoints that identify a server: health, version, properties and metrics."""
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any, Final
 
 from nexus.simulator.call import Call
@@ -51,9 +52,10 @@ async def vllm_metrics(call: Call) -> Answer:
         ("vllm:kv_cache_usage_perc", "gauge", min(1.0, occupancy)),
         ("vllm:prompt_tokens_total", "counter", engine.prompt_tokens),
         ("vllm:generation_tokens_total", "counter", engine.generated_tokens),
-        ("vllm:request_success_total", "counter", engine.succeeded),
     )
-    return _metrics(rows, labels)
+    succeeded = (("vllm:request_success_total", "counter", engine.succeeded),)
+    of_reason = labels.replace(",model_name", ',finished_reason="stop",model_name')
+    return Answer(_metrics(rows, labels) + _metrics(succeeded, of_reason), content_type=METRICS_TYPE)
 
 
 async def sglang_metrics(call: Call) -> Answer:
@@ -66,7 +68,7 @@ async def sglang_metrics(call: Call) -> Answer:
         ("sglang:prompt_tokens_total", "counter", engine.prompt_tokens),
         ("sglang:generation_tokens_total", "counter", engine.generated_tokens),
     )
-    return _metrics(rows, labels)
+    return Answer(_metrics(rows, labels), content_type=METRICS_TYPE)
 
 
 async def llamacpp_metrics(call: Call) -> Answer:
@@ -77,14 +79,14 @@ async def llamacpp_metrics(call: Call) -> Answer:
         ("llamacpp:prompt_tokens_total", "counter", engine.prompt_tokens),
         ("llamacpp:tokens_predicted_total", "counter", engine.generated_tokens),
     )
-    return _metrics(rows, "")
+    return Answer(_metrics(rows, ""), content_type=METRICS_TYPE)
 
 
-def _metrics(rows: tuple[tuple[str, str, float], ...], labels: str) -> Answer:
+def _metrics(rows: Iterable[tuple[str, str, float]], labels: str) -> bytes:
     lines = [
         f"# HELP {name} {name}.\n# TYPE {name} {kind}\n{name}{labels} {float(value)}\n" for name, kind, value in rows
     ]
-    return Answer("".join(lines).encode(), content_type=METRICS_TYPE)
+    return "".join(lines).encode()
 
 
 async def props(call: Call) -> Answer:

@@ -61,7 +61,8 @@ def _openai_row(name: str, row: Mapping[str, Any]) -> ModelFacts:
     parameters = texts(row.get("supported_parameters"))
     return ModelFacts(
         name=name,
-        aliases=ordered_texts(row.get("aliases")),
+        # llama.cpp lists the name of the model among its aliases.
+        aliases=tuple(alias for alias in ordered_texts(row.get("aliases")) if alias != name),
         context_length=first_count(
             row, "max_model_len", "context_length", "max_input_tokens", "context_window", "max_context_length"
         )

@@ -38,6 +38,11 @@ WORDINGS: Final = (
         r"maximum context length (?:is|of) (\d{1,9})",
     ),
     Wording(
+        "vLLM, max_tokens",
+        "max_tokens=5000 cannot be greater than max_model_len=4096. Please request fewer output tokens.",
+        r"cannot be greater than max_model_len=(\d{1,9})",
+    ),
+    Wording(
         "vLLM, token ids",
         "The decoder prompt (length 5951) is longer than the maximum model length of 4096.",
         r"longer than the maximum model length of (\d{1,9})",
@@ -105,7 +110,7 @@ WORDINGS: Final = (
 """The first match counts; the last row is for all other engines."""
 
 _PATTERNS: Final = tuple(re.compile(wording.pattern.encode(), re.DOTALL) for wording in WORDINGS)
-_MARK: Final = re.compile(rb"context|model length|too long|allowed (?:input )?length|`inputs`")
+_MARK: Final = re.compile(rb"context|model length|max_model_len|too long|allowed (?:input )?length|`inputs`")
 """Matches every wording, and is quicker than all patterns."""
 
 

@@ -1,0 +1,381 @@
+"""What real engines answered is decoded to the right facts, and the simulator answers alike."""
+
+import json
+
+import pytest
+
+from nexus.domain.kinds import ServerFacts
+from nexus.domain.model import ModelFacts
+from nexus.domain.request import TokenUsage
+from nexus.fleet.fetching import Fetcher, Target
+from nexus.fleet.kinds import KINDS
+from nexus.fleet.probing.detection import detect
+from nexus.simulator import Settings, SimulatedModel, Simulator
+from nexus.wire.errors.context import ContextExceeded, context_exceeded
+from nexus.wire.errors.missing_model import names_missing_model
+from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
+from tests.support.transcripts import RecordedServer, folders, read
+
+SERVER = Target("http://192.168.1.5:8000")
+LLAMACPPS = ("llamacpp-b10434", "llamacpp-b11549")
+ENGINES = (*LLAMACPPS, "vllm-0.32.0")
+
+
+def kind_of(folder):
+    return KINDS[folder.partition("-")[0]]
+
+
+# detection
+
+DETECTED = {
+    "llamacpp-b10434": "llamacpp",
+    "llamacpp-b10434-router": "llamacpp",
+    "llamacpp-b10434-with-key": "llamacpp",
+    "llamacpp-b10434-without-key": "llamacpp",
+    "llamacpp-b11549": "llamacpp",
+    "llamacpp-b11549-with-key": "llamacpp",
+    "llamacpp-b11549-without-key": "llamacpp",
+    "vllm-0.32.0": "vllm",
+    "vllm-0.32.0-with-key": "vllm",
+    # All that vLLM answers without its key could come from other servers.
+    "vllm-0.32.0-without-key": None,
+}
+
+
+def test_each_folder_is_in_the_table():
+    assert set(DETECTED) == set(folders())
+
+
+@pytest.mark.parametrize("folder", DETECTED)
+async def test_the_kind_of_an_engine_is_detected(folder):
+    detected = await detect(RecordedServer(folder), SERVER)
+
+    assert (detected.kind, detected.is_certain) == (DETECTED[folder], True)
+
+
+async def test_llamacpp_is_detected_while_it_loads():
+    loading = RecordedServer("llamacpp-b10434", "llamacpp-b10434/props-loading", "llamacpp-b10434/models-loading")
+
+    assert (await detect(loading, SERVER)).kind == "llamacpp"
+
+
+@pytest.mark.parametrize("name", [f"{folder}/health{busy}" for folder in ENGINES for busy in ("", "-busy")])
+def test_an_engine_is_healthy_under_any_load(name):
+    health = read(name)
+
+    assert (health.path, health.response.status) == (kind_of(name).health_path, 200)
+
+
+def test_a_loading_llamacpp_is_not_healthy_and_says_so():
+    for name in ("health-loading", "props-loading", "models-loading", "chat-loading"):
+        assert read(f"llamacpp-b10434/{name}").response.status == 503
+
+
+# models and servers
+
+
+def known(model):
+    """Return what a model list says: the facts that are not unknown, without the time of the recording."""
+    defaults = ModelFacts(name="")
+    facts = {name: getattr(model, name) for name in ModelFacts.__struct_fields__}
+    return {name: value for name, value in facts.items() if name != "created" and value != getattr(defaults, name)}
+
+
+UNLOADED = [{"name": "big"}, {"name": "other"}, {"name": "tiny"}]
+BIG, OTHER, TINY = ({"name": name, "context_length": 2048, "vision": False} for name in ("big", "other", "tiny"))
+LISTED = {
+    "llamacpp-b10434/models": [{"name": "tiny", "context_length": 2048}],
+    "llamacpp-b10434-without-key/models": [{"name": "tiny", "context_length": 2048}],
+    "llamacpp-b11549/models": [TINY],
+    "llamacpp-b10434-router/models": UNLOADED,
+    # The context of one of two slots, not the --ctx-size that they share.
+    "llamacpp-b10434-router/all-models-loaded": [{"name": "big"}, {"name": "other"}, TINY],
+    "llamacpp-b10434-router/all-models-loading": [{"name": "big"}, OTHER, {"name": "tiny"}],
+    "llamacpp-b10434-router/all-models-evicted": [BIG, OTHER, {"name": "tiny"}],
+    "vllm-0.32.0/models": [{"name": "tiny", "context_length": 2048}],
+}
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_a_model_list_is_decoded(name):
+    models = kind_of(name).listing.decode(read(name).response.body)
+
+    assert [known(model) for model in models] == LISTED[name]
+
+
+@pytest.mark.parametrize("folder", LLAMACPPS)
+def test_the_properties_of_llamacpp_complete_its_model(folder):
+    kind = kind_of(folder)
+    models = kind.listing.decode(read(f"{folder}/models").response.body)
+
+    for lookup in kind.lookups:
+        models = lookup.decode(read(f"{folder}/props").response.body, models)
+
+    assert [known(model) for model in models] == [TINY]
+
+
+def test_the_properties_of_a_router_describe_no_model():
+    kind = KINDS["llamacpp"]
+    (model,) = kind.listing.decode(read("llamacpp-b11549/models").response.body)
+
+    described = kind.lookups[0].decode(read("llamacpp-b10434-router/props").response.body, (model,))
+
+    assert described == (model,)
+
+
+SERVERS = {
+    "llamacpp-b10434": ServerFacts(version="b1-7e4c0a9", max_in_flight=2, has_one_model=True),
+    "llamacpp-b10434-router": ServerFacts(version="b1-7e4c0a9", has_one_model=False),
+    "llamacpp-b11549": ServerFacts(version="b0-unknown", max_in_flight=2, has_one_model=True),
+    "vllm-0.32.0": ServerFacts(version="0.32.0"),
+    "vllm-0.32.0-without-key": ServerFacts(version="0.32.0"),
+}
+
+
+@pytest.mark.parametrize("folder", SERVERS)
+async def test_the_facts_of_a_server_are_decoded(folder):
+    server = RecordedServer(folder)
+
+    facts = ServerFacts()
+    for lookup in kind_of(folder).server_lookups:
+        facts = facts.completed_by(lookup.decode((await server.get(SERVER, lookup.path)).body))
+
+    assert facts == SERVERS[folder]
+
+
+# answers
+
+
+def wire_of(transcript):
+    endpoint = ENDPOINTS[transcript.path]
+    return endpoint, PROTOCOLS[endpoint.protocol]
+
+
+def usages(folder, prompt, text):
+    chats = ("chat", "chat-cached", "chat-stream", "responses", "messages", "messages-stream")
+    return {f"{folder}/{name}": TokenUsage(prompt, 8) for name in chats} | {f"{folder}/completion": TokenUsage(text, 8)}
+
+
+USED = usages("llamacpp-b10434", 908, 882) | usages("llamacpp-b11549", 908, 882) | usages("vllm-0.32.0", 205, 181)
+
+
+@pytest.mark.parametrize("name", USED)
+def test_the_usage_of_an_answer_is_read(name):
+    transcript = read(name)
+    endpoint, wire = wire_of(transcript)
+
+    if "stream" in name:
+        scan = wire.open_stream(endpoint)
+        scan.feed(transcript.response.body)
+        used = scan.usage()
+    else:
+        used = wire.usage_of(transcript.response.body)
+
+    assert used == USED[name]
+
+
+@pytest.mark.parametrize("name", [name for name in USED if "stream" not in name])
+def test_a_document_is_complete_and_has_a_text(name):
+    transcript = read(name)
+    endpoint, wire = wire_of(transcript)
+
+    assert wire.looks_complete(endpoint, transcript.response.body)
+    assert wire.text_of(transcript.response.body)
+
+
+@pytest.mark.parametrize("name", [name for name in USED if "stream" in name])
+def test_a_stream_has_content_and_an_end(name):
+    transcript = read(name)
+    endpoint, wire = wire_of(transcript)
+    scan = wire.open_stream(endpoint)
+
+    passed = scan.feed(transcript.response.body)
+
+    assert passed == transcript.response.body
+    assert (scan.has_content, scan.has_error, scan.is_finished(), scan.closing()) == (True, False, True, b"")
+    assert transcript.response.headers["content-type"].startswith(wire.stream_type)
+
+
+BEYOND_CONTEXT = {
+    **{f"{folder}/chat-too-long": ContextExceeded(2048) for folder in ENGINES},
+    "vllm-0.32.0/chat-beyond-context": ContextExceeded(2048),
+    "vllm-0.32.0/messages-beyond-context": ContextExceeded(2048),
+    "vllm-0.32.0/chat-unknown-model": None,
+    "vllm-0.32.0-with-key/chat-overloaded": None,
+    "vllm-0.32.0-without-key/chat": None,
+    "llamacpp-b10434-router/chat-unknown-model": None,
+    "llamacpp-b10434/chat-loading": None,
+    "llamacpp-b10434/embeddings": None,
+}
+
+
+@pytest.mark.parametrize("name", BEYOND_CONTEXT)
+def test_an_error_about_the_context_is_recognised(name):
+    response = read(name).response
+
+    assert context_exceeded(response.status, response.body) == BEYOND_CONTEXT[name]
+
+
+@pytest.mark.parametrize("folder", ENGINES)
+def test_an_engine_refuses_beyond_the_context_where_its_kind_says_so(folder):
+    # Nexus refuses such a request itself only where the engine would have refused it.
+    for name in ("chat-beyond-context", "messages-beyond-context"):
+        transcript = read(f"{folder}/{name}")
+        refuses = wire_of(transcript)[0].name in kind_of(folder).refuses_beyond_context
+
+        assert (transcript.response.status == 400) is refuses
+
+
+LACKS_MODEL = {
+    "vllm-0.32.0/chat-unknown-model": True,
+    "llamacpp-b10434-router/chat-unknown-model": True,
+    "llamacpp-b10434-router/metrics-without-autoload": False,
+    "vllm-0.32.0/chat-too-long": False,
+    # The path is missing, as the model makes no embeddings.
+    "vllm-0.32.0/embeddings": False,
+    "llamacpp-b10434/embeddings": False,
+}
+
+
+@pytest.mark.parametrize("name", LACKS_MODEL)
+def test_an_error_about_a_missing_model_is_recognised(name):
+    response = read(name).response
+
+    assert names_missing_model(response.status, response.body) is LACKS_MODEL[name]
+
+
+@pytest.mark.parametrize("folder", ENGINES)
+def test_an_engine_answers_to_any_model_where_its_kind_says_so(folder):
+    unknown = read(f"{folder}/chat-unknown-model").response
+
+    assert (unknown.status == 200) is kind_of(folder).answers_to_any_model
+
+
+# the simulator
+
+_CHAT = ("id", "object", "created", "model", "choices.0.index", "choices.0.message.role", "choices.0.message.content")
+_USAGE = ("usage.prompt_tokens", "usage.completion_tokens", "usage.total_tokens")
+_TIMINGS = ("timings.cache_n", "timings.prompt_n", "timings.predicted_n")
+_MESSAGE = ("id", "type", "role", "content.0.type", "content.0.text", "model", "stop_reason")
+_RESPONSE = ("id", "object", "model", "status", "output.0.type", "output.0.content.0.text", "usage.input_tokens")
+_ERROR = ("error.message", "error.type", "error.code")
+_ROW = ("object", "data.0.id", "data.0.object", "data.0.created", "data.0.owned_by")
+READ = {
+    "llamacpp": {
+        "health": ("status",),
+        "models": (*_ROW, "data.0.aliases.0", "data.0.meta.n_ctx", "data.0.meta.n_ctx_train", "models.0.name"),
+        "all-models": (*_ROW, "data.0.aliases.0", "data.0.meta.n_ctx"),
+        "props": (
+            "default_generation_settings.n_ctx",
+            "total_slots",
+            "model_alias",
+            "model_path",
+            "modalities.vision",
+            "chat_template_caps.supports_tools",
+            "build_info",
+            "is_sleeping",
+        ),
+        "slots": ("0.id", "0.n_ctx", "0.is_processing", "1.id"),
+        "chat": (*_CHAT, "choices.0.finish_reason", *_USAGE, *_TIMINGS),
+        "completion": ("id", "object", "choices.0.text", *_USAGE),
+        "responses": (*_RESPONSE, "usage.output_tokens"),
+        "messages": (*_MESSAGE, "usage.input_tokens", "usage.output_tokens"),
+        "chat-too-long": (*_ERROR, "error.n_prompt_tokens", "error.n_ctx"),
+        "api-version": _ERROR,
+    },
+    "router": {
+        "all-models": (*_ROW[:3], "data.0.status.value", "data.0.status.args.0"),
+        "props": ("role", "max_instances", "model_alias", "default_generation_settings.n_ctx"),
+        "chat-unknown-model": _ERROR,
+    },
+    "vllm": {
+        "models": (*_ROW, "data.0.root", "data.0.parent", "data.0.max_model_len"),
+        "version": ("version",),
+        "load": ("server_load",),
+        "chat": (*_CHAT, "choices.0.finish_reason", *_USAGE),
+        "completion": ("id", "object", "choices.0.text", *_USAGE),
+        "responses": (*_RESPONSE, "usage.output_tokens"),
+        "messages": (*_MESSAGE, "usage.input_tokens", "usage.output_tokens"),
+        "chat-unknown-model": (*_ERROR, "error.param"),
+        "chat-too-long": _ERROR,
+        "api-version": ("detail",),
+    },
+}
+"""Members that Nexus or the client libraries read."""
+
+OF_SIMULATED = {"llamacpp": "llamacpp-b11549", "router": "llamacpp-b10434-router", "vllm": "vllm-0.32.0"}
+MODEL = SimulatedModel("tiny", context_length=2048, capabilities=("completion",), aliases=("tiny",))
+SIMULATED = {
+    "llamacpp": Settings(kind="llamacpp", models=(MODEL,), concurrency=2, answer_tokens=8),
+    "router": Settings(
+        kind="llamacpp",
+        models=tuple(SimulatedModel(name, context_length=2048, status="unloaded") for name in ("big", "other", "tiny")),
+        concurrency=2,
+    ),
+    "vllm": Settings(kind="vllm", models=(MODEL,), concurrency=2, answer_tokens=8),
+}
+
+
+@pytest.mark.parametrize(("which", "name"), [(which, name) for which, names in READ.items() for name in names])
+async def test_the_simulator_has_the_members_that_are_read(which, name):
+    real = read(f"{OF_SIMULATED[which]}/{name}")
+    simulated = await ask_simulator(SIMULATED[which], real)
+
+    assert simulated.status == real.response.status
+    for member in READ[which][name]:
+        types = [type(at(document, member)) for document in (real.json, json.loads(simulated.body))]
+        assert types[0] is types[1], member
+
+
+def at(document, member):
+    """Return the value at a dotted path; a missing one fails."""
+    for step in member.split("."):
+        document = document[int(step)] if isinstance(document, list) else document[step]
+    return document
+
+
+async def ask_simulator(settings, transcript):
+    async with Simulator(settings) as simulator, Fetcher(timeout_s=5) as fetcher:
+        target = Target(simulator.url)
+        if transcript.method == "POST":
+            return await fetcher.post(target, transcript.path, transcript.sent)
+        return await fetcher.get(target, transcript.path)
+
+
+@pytest.mark.parametrize("name", ["chat-stream", "messages-stream"])
+@pytest.mark.parametrize("kind", ["llamacpp", "vllm"])
+async def test_a_simulated_stream_has_the_events_of_a_real_one(kind, name):
+    real = read(f"{OF_SIMULATED[kind]}/{name}")
+
+    simulated = await ask_simulator(SIMULATED[kind], real)
+
+    assert shape(real, simulated.body) == shape(real, real.response.body)
+
+
+def shape(transcript, body):
+    """Return each purpose that events have with each name, in order: tokens that are empty tell nothing."""
+    endpoint, wire = wire_of(transcript)
+    scan = wire.open_stream(endpoint)
+    seen = []
+    scan.show(lambda event: seen.append((event.name, scan.purpose(event))))
+    scan.feed(body)
+    return list(dict.fromkeys(seen))
+
+
+METRICS = {"llamacpp": "llamacpp:", "vllm": "vllm:"}
+
+
+@pytest.mark.parametrize("kind", METRICS)
+async def test_each_simulated_metric_exists_in_the_real_engine(kind):
+    real = read(f"{OF_SIMULATED[kind]}/metrics")
+
+    simulated = await ask_simulator(SIMULATED[kind], real)
+
+    assert samples(simulated.body) <= samples(real.response.body)
+
+
+def samples(exposition):
+    """Return the names of all samples with their label names."""
+    lines = [line for line in exposition.decode().splitlines() if line and not line.startswith("#")]
+    heads = [line.rpartition(" ")[0].partition("{") for line in lines]
+    return {(name, frozenset(part.partition("=")[0] for part in labels[:-1].split('",'))) for name, _, labels in heads}
