@@ -94,11 +94,12 @@ def kinds() -> str:
             str(kind.default_max_in_flight),
             str(kind.default_slots or "\\-"),
             f"{kind.first_byte_s:g} s",
+            code(*(lookup.path for lookup in kind.load_lookups)) or "\\-",
             code(*sorted({name.partition(".")[0] for name in kind.endpoints})),
         )
         for kind in KINDS.values()
     ]
-    return table(("Kind", "Where", "Health", "Models", "At once", "Slots", "First content", "Protocols"), rows)
+    return table(("Kind", "Where", "Health", "Models", "At once", "Slots", "First content", "Load", "Protocols"), rows)
 
 
 def endpoints() -> str:

@@ -3,8 +3,9 @@
 from nexus import tasks
 from nexus.config.schema import PluginConfig, PolicyKeys, StoreConfig
 from nexus.domain.backend import Backend, Breaker, Status
+from nexus.domain.engine_report import EngineReport
 from nexus.domain.fleet import FleetSnapshot
-from nexus.domain.kinds import BackendKind, FactsLookup, ModelListing, ServerFacts, ServerLookup
+from nexus.domain.kinds import BackendKind, FactsLookup, LoadLookup, ModelListing, ServerFacts, ServerLookup
 from nexus.domain.measure import Measure, Sample
 from nexus.domain.model import ModelFacts, Zone
 from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome, Result
@@ -33,10 +34,12 @@ __all__ = [
     "Discoverer",
     "Ending",
     "Endpoint",
+    "EngineReport",
     "ExchangeOutcome",
     "FactsLookup",
     "FleetSnapshot",
     "Hold",
+    "LoadLookup",
     "Measure",
     "ModelFacts",
     "ModelListing",

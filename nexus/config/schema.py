@@ -236,6 +236,10 @@ class HealthCheckConfig(Section, frozen=True):
     """Failures in a row that make a healthy backend unhealthy, which is then only tried as a last resort."""
     recovery_threshold: Positive = 2
     """Successes in a row that make an unhealthy one healthy."""
+    load_interval_seconds: SecondsOrZero = 2.0
+    """Between two reads of what an engine reports about its own load (running and waiting requests), while requests run
+    there and for 30 s after them; otherwise it is read with each probe. llama.cpp is read every 5 s at most, and every
+    backend less often where more than 100 have requests. 0: never; only the requests of this Nexus are counted."""
 
 
 class QueueConfig(Section, frozen=True):

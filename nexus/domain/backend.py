@@ -53,6 +53,7 @@ class BackendLoad:
         "_is_latency_real",
         "_latency_ms",
         "_models",
+        "_no_report",
         "_probing",
         "_prompt_tokens",
         "_requests_total",
@@ -68,6 +69,8 @@ class BackendLoad:
     """The expected answer tokens of all requests in flight."""
     told: Final[EngineReport | None] = _read_only("told")
     """The last report of the engine about its load; None if there is none, or the server has restarted since."""
+    no_report: Final[str] = _read_only("no_report")
+    """Why there is no report, and what would help; empty if there is one, or none was asked for yet."""
     restarts: Final[int] = _read_only("restarts")
     """How often the server has restarted, or may have, as far as is known: then all its caches are empty."""
     requests_total: Final[int] = _read_only("requests_total")
@@ -92,6 +95,7 @@ class BackendLoad:
         self._models: dict[str, ModelLoad] = {}
         self._prompt_tokens = self._answer_tokens = self._restarts = 0
         self._told: EngineReport | None = None
+        self._no_report = ""
 
     def acquire(self, prompt_tokens: int = 0, answer_tokens: int = 0) -> None:
         """Take one slot for a request of about this size. The caller has checked the limit, and releases the slot
@@ -116,12 +120,22 @@ class BackendLoad:
 
     def tell(self, report: EngineReport) -> None:
         """Replace the report of the engine."""
-        self._told = report
+        self._told, self._no_report = report, ""
+
+    def miss_report(self, reason: str) -> None:
+        """Record that the engine reports nothing, and why."""
+        self._told, self._no_report = None, reason
 
     def restarted(self) -> None:
         """Record that the server has restarted: what it reported before is not true any more."""
         self._restarts += 1
-        self._told = None
+        self._told, self._no_report = None, ""
+
+    def report_in_words(self, now: float) -> str:
+        """Return in one line what the engine has reported, or why it has not and what would help."""
+        if self._told is not None:
+            return self._told.in_words(now)
+        return f"no report, own counts only ({self._no_report or 'not asked yet'})"
 
     def other_requests(self, now: float) -> float:
         """Return the requests of other clients that the engine reported, weighed by the age of the report."""

@@ -5,6 +5,7 @@ from typing import Literal
 
 import msgspec
 
+from nexus.domain.engine_report import EngineReport
 from nexus.domain.model import ModelFacts, Zone
 
 
@@ -37,6 +38,8 @@ class ServerFacts(msgspec.Struct, frozen=True):
     """How many requests it works on at once. Not a limit: further ones wait at the server."""
     has_one_model: bool | None = None
     """Whether it was started for one model, and does not select models by name."""
+    max_loaded: int | None = None
+    """How many models it keeps in memory at once."""
 
     def completed_by(self, other: "ServerFacts") -> "ServerFacts":
         """Return these facts, with those of *other* where they are unknown."""
@@ -44,6 +47,7 @@ class ServerFacts(msgspec.Struct, frozen=True):
             self.version or other.version,
             self.max_in_flight or other.max_in_flight,
             other.has_one_model if self.has_one_model is None else self.has_one_model,
+            self.max_loaded or other.max_loaded,
         )
 
 
@@ -53,6 +57,20 @@ class ServerLookup(msgspec.Struct, frozen=True):
     path: str
     decode: Callable[[bytes], ServerFacts]
     """Raises ValueError when the answer is not one."""
+    is_once: bool = False
+    """Sent only once, and again after the server was away: its answer costs the server something, or never changes."""
+
+
+class LoadLookup(msgspec.Struct, frozen=True):
+    """A GET that returns what the engine reports about its load, and costs it next to nothing."""
+
+    path: str
+    decode: Callable[[bytes, EngineReport], EngineReport]
+    """Completes a report that has only its times. Raises ValueError when the answer is not one."""
+    needs: str = ""
+    """What the operator must do so that the server has this page, such as ``start it with --metrics``."""
+    run_header: str | None = None
+    """The header of the answer that names the run of the server's process."""
 
 
 class BackendKind(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +85,10 @@ class BackendKind(msgspec.Struct, frozen=True, kw_only=True):
     listing: ModelListing
     lookups: tuple[FactsLookup, ...] = ()
     server_lookups: tuple[ServerLookup, ...] = ()
+    load_lookups: tuple[LoadLookup, ...] = ()
+    """Those that report the engine's load, best first: the first one that the server has is used."""
+    min_load_interval_s: float = 0.0
+    """The least time between two of them while requests run, however short the configured one is."""
     probe_headers: Mapping[str, str] = {}
     """Sent with each of these requests."""
     default_max_in_flight: int = 1024

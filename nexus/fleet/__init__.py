@@ -8,7 +8,9 @@
 ``discovery``   finds servers by mDNS, DNS, files and ports, and asks for approval
 ``membership``  the registry of backends, and the snapshot that routing reads
 ``health``      the status of each backend, its circuit breaker, its latency
+``loads``       reads what engines report about their own load
 ``probing``     probes: health, kind and models of a server
+``figures``     decodes these reports
 ``models``      the facts about each model: listed, looked up, guessed or overridden
 ``kinds``       the kinds of servers, one row each
 ``fetching``    the HTTP client of probes and discovery

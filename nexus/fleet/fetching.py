@@ -103,22 +103,36 @@ class Fetcher:
         if self._session is not None:
             await self._session.close()
 
-    async def get(self, target: Target, path: str) -> FetchResponse:
-        """Send a GET request. :raises FetchError: no response in time, or one that is too long."""
-        return await self._fetch("GET", target, path, None)
+    async def get(
+        self, target: Target, path: str, *, timeout_s: float | None = None, max_bytes: int = MAX_ANSWER_BYTES
+    ) -> FetchResponse:
+        """Send a GET request. :raises FetchError: no response in time, or one that is too long.
+
+        :param timeout_s: None: that of the client.
+        """
+        return await self._fetch("GET", target, path, None, timeout_s, max_bytes)
 
     async def post(self, target: Target, path: str, body: bytes) -> FetchResponse:
         """Send a POST request with JSON. :raises FetchError: no response in time, or one that is too long."""
         return await self._fetch("POST", target, path, body)
 
-    async def _fetch(self, method: str, target: Target, path: str, body: bytes | None) -> FetchResponse:
+    async def _fetch(  # noqa: PLR0913 - a request and its bounds
+        self,
+        method: str,
+        target: Target,
+        path: str,
+        body: bytes | None,
+        timeout_s: float | None = None,
+        max_bytes: int = MAX_ANSWER_BYTES,
+    ) -> FetchResponse:
         if self._session is None:
             raise RuntimeError("a Fetcher is used inside its context")
+        timeout_s = self.timeout_s if timeout_s is None else timeout_s
         headers = {**target.headers, "Content-Type": "application/json"} if body is not None else target.headers
         try:
             with connecting_to(target.address):
                 async with (
-                    asyncio.timeout(self.timeout_s),
+                    asyncio.timeout(timeout_s),
                     self._session.request(
                         method,
                         target.at(path),
@@ -129,12 +143,12 @@ class Fetcher:
                         allow_redirects=False,
                     ) as response,
                 ):
-                    return FetchResponse(response.status, response.headers, await _bounded_body(response))
+                    return FetchResponse(response.status, response.headers, await _bounded_body(response, max_bytes))
         except TimeoutError:
-            raise self._timeout() from None
+            raise _timeout(timeout_s) from None
         except UpstreamError as exc:
             if exc.fault is UpstreamFault.CONNECT_TIMEOUT:
-                raise self._timeout() from None
+                raise _timeout(self.timeout_s) from None
             # Behind a proxy, the text of the error itself says which of the two refused.
             names_hop = target.settings.proxy is not None and exc.fault is UpstreamFault.REFUSED
             raise _failure(exc if names_hop else exc.__cause__ or exc) from exc
@@ -143,8 +157,9 @@ class Fetcher:
         except (aiohttp.ClientError, OSError, ValueError) as exc:
             raise _failure(exc) from exc
 
-    def _timeout(self) -> FetchTimeout:
-        return FetchTimeout(f"request timeout after {math.ceil(self.timeout_s)}s")
+
+def _timeout(after_s: float) -> FetchTimeout:
+    return FetchTimeout(f"request timeout after {math.ceil(after_s)}s")
 
 
 def _failure(exc: BaseException) -> FetchError:
@@ -152,12 +167,12 @@ def _failure(exc: BaseException) -> FetchError:
     return (FetchRefused if is_refused else FetchError)(describe_failure(exc))
 
 
-async def _bounded_body(response: aiohttp.ClientResponse) -> bytes:
+async def _bounded_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
     body = bytearray()
     async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
         body += chunk
-        if len(body) > MAX_ANSWER_BYTES:
-            raise FetchError(f"invalid response: longer than {MAX_ANSWER_BYTES // 2**20} MiB")
+        if len(body) > max_bytes:
+            raise FetchError(f"invalid response: longer than {max_bytes // 2**20} MiB")
     return bytes(body)
 
 

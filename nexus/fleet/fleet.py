@@ -30,6 +30,7 @@ from nexus.fleet.health.checker import HealthChecker
 from nexus.fleet.health.misconfiguration import Misconfigurations
 from nexus.fleet.health.passive import PassiveSignals
 from nexus.fleet.health.watch import Watch
+from nexus.fleet.loads.counts import ReadCounts
 from nexus.fleet.membership.identity import backend_id
 from nexus.fleet.membership.member import Member
 from nexus.fleet.membership.registry import BackendNotFound, Registry
@@ -103,6 +104,11 @@ class Fleet:
     def probe_counts(self) -> ProbeCounts:
         """The results of all probes so far."""
         return self._health.counts
+
+    @property
+    def read_counts(self) -> ReadCounts:
+        """The results of all reads of what engines report about their load so far."""
+        return self._health.loads.counts
 
     @property
     def applicants(self) -> tuple[Applicant, ...]:

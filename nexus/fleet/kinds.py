@@ -3,17 +3,29 @@
 from collections.abc import Mapping
 from typing import Final
 
-from nexus.domain.kinds import BackendKind, FactsLookup, ModelListing, ServerLookup
+from nexus.domain.kinds import BackendKind, FactsLookup, LoadLookup, ModelListing, ServerLookup
+from nexus.fleet.figures.documents import (
+    decode_llamacpp_router,
+    decode_llamacpp_slots,
+    decode_lmstudio_loaded,
+    decode_old_lmstudio_loaded,
+    decode_ollama_ps,
+    decode_sglang_loads,
+)
+from nexus.fleet.figures.pages import decode_llamacpp_metrics, decode_sglang_metrics, decode_vllm_metrics
 from nexus.fleet.models.listings import decode_llamacpp_mode, decode_ollama_tags, decode_openai_models
 from nexus.fleet.models.lookups import (
     ask_ollama_show,
     decode_llamacpp_props,
     decode_llamacpp_server,
+    decode_lmstudio_server,
     decode_lmstudio_v0,
     decode_lmstudio_v1,
     decode_ollama_show,
     decode_sglang_model,
+    decode_sglang_server,
     decode_version,
+    decode_vllm_config,
 )
 
 _LLAMACPP_OWN: Final = frozenset(
@@ -112,6 +124,7 @@ OLLAMA: Final = BackendKind(
     listing=ModelListing("/api/tags", decode_ollama_tags),
     lookups=(FactsLookup("/api/show", decode_ollama_show, body=ask_ollama_show, is_per_model=True),),
     server_lookups=(ServerLookup("/api/version", decode_version),),
+    load_lookups=(LoadLookup("/api/ps", decode_ollama_ps),),
     # Its queue for a loaded model is unbounded; for a model that is being loaded it holds 512 (OLLAMA_MAX_QUEUE).
     default_max_in_flight=512,
     # OLLAMA_NUM_PARALLEL, which no endpoint shows, is 1 to 4 by default.
@@ -133,7 +146,12 @@ VLLM: Final = BackendKind(
     refuses_beyond_context=frozenset({"openai.chat", "openai.completions", "anthropic.messages"}),
     health_path="/health",
     listing=_OPENAI_LISTING,
-    server_lookups=(ServerLookup("/version", decode_version),),
+    # Only a server with VLLM_SERVER_DEV_MODE=1 has /server_info, which describes the machine, and so is slow at first.
+    server_lookups=(
+        ServerLookup("/version", decode_version),
+        ServerLookup("/server_info?config_format=json", decode_vllm_config, is_once=True),
+    ),
+    load_lookups=(LoadLookup("/metrics", decode_vllm_metrics, needs="do not start it with --disable-log-stats"),),
     needs_model_name=False,
 )
 
@@ -148,6 +166,12 @@ SGLANG: Final = BackendKind(
     health_path="/model_info",
     listing=_OPENAI_LISTING,
     lookups=(FactsLookup("/model_info", decode_sglang_model),),
+    # It asks the schedulers.
+    server_lookups=(ServerLookup("/server_info", decode_sglang_server, is_once=True),),
+    load_lookups=(
+        LoadLookup("/v1/loads", decode_sglang_loads, needs="start it with --enable-metrics, or update it"),
+        LoadLookup("/metrics", decode_sglang_metrics),
+    ),
 )
 
 LLAMACPP: Final = BackendKind(
@@ -157,11 +181,20 @@ LLAMACPP: Final = BackendKind(
     | {"openai.chat_tokens", "openai.response_tokens"}
     | _LLAMACPP_OWN
     | _ANTHROPIC_TEXT,
-    # Never /metrics or /slots: polled often, they keep it from noticing clients that leave (0.6.0).
+    # Neither /metrics nor /slots: polled every 0.5 s, they keep it from noticing clients that leave (0.6.0). Every 2 s
+    # was harmless.
     health_path="/health",
     listing=_OPENAI_LISTING,
     lookups=(FactsLookup("/props", decode_llamacpp_props),),
     server_lookups=(ServerLookup("/props", decode_llamacpp_server), ServerLookup("/v1/models", decode_llamacpp_mode)),
+    load_lookups=(
+        LoadLookup(
+            "/metrics", decode_llamacpp_metrics, needs="start it with --metrics", run_header="Process-Start-Time-Unix"
+        ),
+        LoadLookup("/slots", decode_llamacpp_slots),
+        LoadLookup("/models", decode_llamacpp_router),
+    ),
+    min_load_interval_s=5.0,
     # The default of --parallel, for releases whose /props does not show it.
     default_slots=4,
     caches_by_slot=True,
@@ -180,6 +213,11 @@ LMSTUDIO: Final = BackendKind(
     health_path="/v1/models",
     listing=_OPENAI_LISTING,
     lookups=(FactsLookup("/api/v0/models", decode_lmstudio_v0), FactsLookup("/api/v1/models", decode_lmstudio_v1)),
+    server_lookups=(ServerLookup("/api/v1/models", decode_lmstudio_server),),
+    load_lookups=(
+        LoadLookup("/api/v1/models", decode_lmstudio_loaded),
+        LoadLookup("/api/v0/models", decode_old_lmstudio_loaded),
+    ),
     # "Max concurrent predictions"; it queues the rest.
     default_slots=4,
     caches_by_slot=True,

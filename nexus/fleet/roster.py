@@ -79,6 +79,7 @@ class Roster:
         if load is None:
             return BackendLoad()
         load.forget_pace()
+        load.restarted()
         return load
 
     def _change(self, before: Member, after: Member, config: HealthCheckConfig) -> HealthState:
@@ -99,6 +100,7 @@ class Roster:
             self._passive.forget(row.id)
             self._registry.update(row.id, **UNTROUBLED)
             row.load.forget_pace()
+            row.load.restarted()
         keeps_health = is_same_server and is_same_kind and config.enabled
         if not keeps_health and state.status is not Status.DRAINING:
             state = first_state(config)

@@ -14,6 +14,7 @@ from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.outcome import AttemptOutcome, Ending, ExchangeOutcome
 from nexus.domain.request import TokenUsage
 from nexus.domain.routes import Page, PageRequest
+from nexus.fleet.loads.counts import ReadCounts
 from nexus.fleet.probing.counts import ProbeCounts
 from nexus.observability.metrics.exchanges import ExchangeMetrics
 from nexus.testing.builders import CHAT, make_backend, make_fleet
@@ -46,7 +47,7 @@ def seconds(observe: Callable[[ExchangeOutcome], None], outcomes: Sequence[Excha
 
 
 async def measure_pages(fleet: FleetSnapshot, metrics: ExchangeMetrics, history: History) -> None:
-    sources = metrics.families, FleetMetrics(lambda: fleet, ProbeCounts()).families
+    sources = metrics.families, FleetMetrics(lambda: fleet, ProbeCounts(), ReadCounts()).families
     plain, sanitized = (MetricsPage(sources, sanitizes_labels=it) for it in (False, True))
     queue = QueueFacts(enabled=True, depth=0, max_size=100, enqueued=0, drained=0, timed_out=0)
     await measure("/metrics", plain)

@@ -13,6 +13,7 @@ from nexus.admin.backends.last_holders import last_holders
 from nexus.admin.openapi.operation import Operation
 from nexus.admin.page import instant, json_page
 from nexus.domain.backend import Backend
+from nexus.domain.engine_report import EngineReport
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.model import ModelFacts
 from nexus.domain.routes import Page
@@ -47,6 +48,28 @@ class ModelView(msgspec.Struct, frozen=True, kw_only=True):
     """The mean time to the first token of a stream; null when none was measured lately."""
     whole_answer_ms: int | None
     """The mean duration of a response that is not streamed; null when none was measured lately."""
+
+
+class ReportView(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine reports about the load of all its clients; null: it does not report the figure."""
+
+    age_s: float
+    weight: float
+    """How much it counts, 0 to 1: less and less once the next report is overdue."""
+    running: int | None
+    waiting: int | None
+    own_requests: int
+    """How many requests of this Nexus were running there at the time."""
+    kv_usage: float | None
+    """The part of its KV cache that is in use, 0 to 1."""
+    cache_tokens: int | None
+    """The size of its KV cache."""
+    loaded: tuple[str, ...] | None
+    """The models in memory."""
+    loading: tuple[str, ...]
+    """The models that it is loading into memory."""
+    max_loaded: int | None
+    """How many models it keeps in memory at once."""
 
 
 class BackendView(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +111,12 @@ class BackendView(msgspec.Struct, frozen=True, kw_only=True):
     max_in_flight: int
     slots: int | None
     """How many requests it works on at once; null: unknown."""
+    reported: ReportView | None
+    """The last report of its engine about its load; null: it reports nothing, and only own requests are counted."""
+    report: str
+    """The same in words: how old it is and how much it counts, or why there is none and what would help."""
+    restarts: int
+    """How often its server was noticed to have restarted."""
     total_requests: int
     avg_latency_ms: int | None
     retry_unsafe: bool
@@ -141,6 +170,7 @@ def backends(
 
 def view_of(backend: Backend, origin: Origin) -> BackendView:
     """Return the view of *backend*, which comes from *origin*."""
+    now = monotonic()
     return BackendView(
         id=backend.id,
         name=backend.name,
@@ -164,9 +194,12 @@ def view_of(backend: Backend, origin: Origin) -> BackendView:
         endpoints=tuple(sorted(backend.endpoints)),
         models=tuple(_model_view(backend, backend.models[name]) for name in sorted(backend.models)),
         pending_requests=backend.load.in_flight,
-        oldest_unanswered_s=round(oldest_unanswered_s(backend, monotonic()), 1),
+        oldest_unanswered_s=round(oldest_unanswered_s(backend, now), 1),
         max_in_flight=backend.max_in_flight,
         slots=backend.slots,
+        reported=None if backend.load.told is None else _report_view(backend.load.told, now),
+        report=backend.load.report_in_words(now),
+        restarts=backend.load.restarts,
         total_requests=backend.load.requests_total,
         avg_latency_ms=backend.load.latency_ms,
         retry_unsafe=backend.retry_unsafe,
@@ -177,6 +210,21 @@ def view_of(backend: Backend, origin: Origin) -> BackendView:
         is_stale=origin.is_stale,
         address_stale_since=instant(origin.address_stale_unix_s),
         version=backend.version,
+    )
+
+
+def _report_view(report: EngineReport, now: float) -> ReportView:
+    return ReportView(
+        age_s=round(max(0.0, now - report.at), 1),
+        weight=round(report.weight(now), 3),
+        running=report.running,
+        waiting=report.waiting,
+        own_requests=report.own_requests,
+        kv_usage=report.kv_usage,
+        cache_tokens=report.cache_tokens,
+        loaded=None if report.loaded is None else tuple(sorted(report.loaded)),
+        loading=tuple(sorted(report.loading)),
+        max_loaded=report.max_loaded,
     )
 
 

@@ -8,6 +8,7 @@ from time import monotonic
 from nexus.domain.backend import Breaker, Status
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.silence import oldest_unanswered_s
+from nexus.fleet.loads.counts import ReadCounts
 from nexus.fleet.probing.counts import ProbeCounts
 from nexus.observability.metrics.exchanges import MAX_MODELS
 from nexus.observability.metrics.families import Family, counter, gauge, histogram
@@ -20,11 +21,13 @@ class FleetMetrics:
         self,
         snapshot: Callable[[], FleetSnapshot],
         probes: ProbeCounts,
+        reads: ReadCounts,
         found: Callable[[], Mapping[tuple[str, str], int]] = dict,
     ) -> None:
         """:param found: how many servers were discovered, by source and by state of approval."""
         self._snapshot = snapshot
         self._probes = probes
+        self._reads = reads
         self._found = found
 
     def families(self) -> Iterator[Family]:
@@ -32,6 +35,7 @@ class FleetMetrics:
         snapshot = self._snapshot()
         yield from _fleet_families(snapshot)
         yield from _backend_families(snapshot)
+        yield from _report_families(snapshot, monotonic())
         yield from self._probe_families()
         yield gauge(
             "nexus_discovered_servers",
@@ -51,6 +55,12 @@ class FleetMetrics:
             "nexus_probes",
             "Probes by how they ended: success, unreadable (well, but its list of models is not) or failure.",
             {(name, end): count for name, ends in self._probes.results.items() for end, count in ends.items()},
+            *("backend", "result"),
+        )
+        yield counter(
+            "nexus_load_reads",
+            "Reads of what engines report about their load, by how they ended: success, unreadable, absent or failure.",
+            {(name, end): count for name, ends in self._reads.results.items() for end, count in ends.items()},
             *("backend", "result"),
         )
 
@@ -78,6 +88,39 @@ def _fleet_families(snapshot: FleetSnapshot) -> Iterator[Family]:
         # An unhealthy backend keeps its models in the snapshot, so a model that no backend can serve now shows 0.
         {(model,): having[model] for model in islice(snapshot.models, MAX_MODELS)},
         "model",
+    )
+
+
+def _report_families(snapshot: FleetSnapshot, now: float) -> Iterator[Family]:
+    reports = [(backend.name, report) for backend in snapshot.backends if (report := backend.load.told) is not None]
+    yield gauge(
+        "nexus_backend_reported_requests",
+        "Requests of all clients at a backend, as its engine reports: running, or waiting in its own queue.",
+        {
+            (name, state): count
+            for name, report in reports
+            for state, count in (("running", report.running), ("waiting", report.waiting))
+            if count is not None
+        },
+        *("backend", "state"),
+    )
+    yield gauge(
+        "nexus_backend_reported_kv_usage_ratio",
+        "The part of its KV cache that a backend's engine reports to be in use.",
+        {(name,): report.kv_usage for name, report in reports if report.kv_usage is not None},
+        "backend",
+    )
+    yield gauge(
+        "nexus_backend_report_age_seconds",
+        "How old the last report of a backend's engine is.",
+        {(name,): round(max(0.0, now - report.at), 3) for name, report in reports},
+        "backend",
+    )
+    yield counter(
+        "nexus_backend_restarts",
+        "Restarts of a backend's server that were noticed.",
+        {(backend.name,): backend.load.restarts for backend in snapshot.backends},
+        "backend",
     )
 
 

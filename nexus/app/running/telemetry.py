@@ -66,7 +66,7 @@ class Telemetry:
         if loaded.config.otel.enabled:
             self._tracing = Tracing(loaded)
             plane.tracer = self._tracing.tracer
-        of_fleet = FleetMetrics(self._snapshot, fleet.probe_counts, lambda: fleet.found_counts)
+        of_fleet = FleetMetrics(self._snapshot, fleet.probe_counts, fleet.read_counts, lambda: fleet.found_counts)
         of_proxy = ProxyMetrics(
             plane,
             clients=clients,

@@ -1,4 +1,4 @@
-"""Runs one watch for each backend, and probes on demand."""
+"""Runs one watch and one load reader for each backend, and probes on demand."""
 
 import asyncio
 import random
@@ -11,6 +11,7 @@ from nexus.domain.kinds import BackendKind, ServerFacts
 from nexus.fleet.fetching import Fetcher
 from nexus.fleet.health.state import HealthState
 from nexus.fleet.health.watch import MAX_LOOK_S, Watch
+from nexus.fleet.loads.readers import LoadReaders
 from nexus.fleet.membership.member import Member
 from nexus.fleet.membership.registry import Registry
 from nexus.fleet.probing.counts import ProbeCounts
@@ -31,6 +32,7 @@ class HealthChecker:
         self._fetcher = fetcher
         self._chance = chance
         self.counts = ProbeCounts()
+        self.loads = LoadReaders(registry, fetcher, chance=chance)
         self._gate = asyncio.Semaphore(PROBES_AT_ONCE)
         self._watches: dict[str, tuple[Watch, asyncio.Task[None]]] = {}
         self._next_result = asyncio.Event()
@@ -55,9 +57,11 @@ class HealthChecker:
             chance=self._chance,
         )
         self._watches[member.id] = (watch, tasks.keep_running(watch.run, name=f"watch-{member.config.name}"))
+        self.loads.watch(member, config, facts=lambda: watch.learned, learn_slots=watch.learn_slots)
 
     def unwatch(self, backend_id: str) -> None:
         """Stop watching a backend; a running probe is cancelled."""
+        self.loads.unwatch(backend_id)
         if watched := self._watches.pop(backend_id, None):
             watched[1].cancel()
 
@@ -108,4 +112,5 @@ class HealthChecker:
         """Stop all watches and wait until they have ended."""
         watched = [task for _, task in self._watches.values()]
         self._watches.clear()
+        await self.loads.stop()
         await tasks.stop(*watched)

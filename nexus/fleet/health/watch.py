@@ -206,6 +206,9 @@ class Watch:
             return self._fields_of_failure(result, row, running)
         row.load.observe_probe(result.latency_ms)
         self._learn(result, row)
+        if self._is_after_restart(row):
+            log.info("backend_restarted", backend=row.name, seen="by a probe")
+            row.load.restarted()
         fields = {
             "is_refusing": False,
             "is_replaced": False,
@@ -247,6 +250,18 @@ class Watch:
         before = self.learned if result.kind is row.kind else ServerFacts()
         reported = result.server if isinstance(result, Success) else ServerFacts()
         self.learned = reported.completed_by(before)
+
+    def _is_after_restart(self, row: Backend) -> bool:
+        """Return whether the server that has answered is known to be another process than the one before."""
+        was_away = row.is_refusing or row.is_replaced or self.state.status is Status.LOADING
+        return was_away or (row.version is not None and row.version != self.learned.version)
+
+    def learn_slots(self, slots: int) -> None:
+        """Publish how many requests the server works on at once, which only its report of its load says."""
+        row = self._registry.get(self.member.id)
+        if row is not None:
+            self.learned = msgspec.structs.replace(self.learned, max_in_flight=slots)
+            self._registry.update(row.id, **self.member.fields(row.kind, learned=self.learned))
 
     def _enter(self, state: HealthState, fields: dict[str, Any]) -> None:
         before, self.state = self.state.status, state

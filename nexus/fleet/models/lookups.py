@@ -56,9 +56,33 @@ def decode_llamacpp_props(body: bytes, models: Models) -> Models:
 
 
 def decode_llamacpp_server(body: bytes) -> ServerFacts:
-    """Decode the number of slots and the build."""
+    """Decode the number of slots and the build; in router mode, how many models are in memory at once."""
     props = json_object(body)
-    return ServerFacts(version=first_text(props, "build_info"), max_in_flight=first_count(props, "total_slots"))
+    return ServerFacts(
+        version=first_text(props, "build_info"),
+        max_in_flight=first_count(props, "total_slots"),
+        max_loaded=first_count(props, "max_instances") if props.get("role") == "router" else None,
+    )
+
+
+def decode_vllm_config(body: bytes) -> ServerFacts:
+    """Decode ``max_num_seqs`` from ``GET /server_info?config_format=json``, for each of its data-parallel engines."""
+    config = mapping(json_object(body).get("vllm_config"))
+    sequences = first_count(mapping(config.get("scheduler_config")), "max_num_seqs")
+    engines = first_count(mapping(config.get("parallel_config")), "data_parallel_size") or 1
+    return ServerFacts(max_in_flight=count((sequences or 0) * engines))
+
+
+def decode_sglang_server(body: bytes) -> ServerFacts:
+    """Decode ``GET /server_info``: the version, and how many requests run at once in all data-parallel ranks."""
+    shown = json_object(body)
+    states = shown.get("internal_states")
+    ranks = [
+        first_count(mapping(state), "effective_max_running_requests_per_dp")
+        for state in (states if isinstance(states, list) else [])
+    ]
+    running = count(sum(rank or 0 for rank in ranks)) or first_count(shown, "max_running_requests")
+    return ServerFacts(version=first_text(shown, "version"), max_in_flight=running)
 
 
 def decode_sglang_model(body: bytes, models: Models) -> Models:
@@ -81,6 +105,19 @@ def decode_lmstudio_v1(body: bytes, models: Models) -> Models:
     }
     described |= rows
     return tuple(_lmstudio_v1(model, described[model.name]) if model.name in described else model for model in models)
+
+
+def decode_lmstudio_server(body: bytes) -> ServerFacts:
+    """Decode how many requests LM Studio works on at once: for a model, ``parallel`` of each of its loaded instances.
+
+    Of several models in memory the least number is taken, so that no slot is expected that a model does not have.
+    """
+    rows = dict(named_rows(body, "models", "key")).values()
+    slots = [
+        sum(first_count(mapping(instance.get("config")), "parallel") or 0 for instance in _instances(row))
+        for row in rows
+    ]
+    return ServerFacts(max_in_flight=min((each for each in slots if each), default=None))
 
 
 def _lmstudio_v1(model: ModelFacts, row: Mapping[str, Any]) -> ModelFacts:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
 
-from nexus.domain.kinds import BackendKind, ServerFacts
+from nexus.domain.kinds import BackendKind, ServerFacts, ServerLookup
 from nexus.domain.model import ModelFacts
 from nexus.fleet.fetching import Fetcher, FetchError, FetchRefused, FetchResponse, FetchShortage, FetchTimeout
 from nexus.fleet.kinds import UNDETECTED
@@ -28,6 +28,8 @@ class BackendProbe:
         self._fetcher = fetcher
         self._kinds = kinds
         self._kind = member.kind
+        self._found_once: dict[str, ServerFacts] = {}
+        """By path, what lookups have found that are sent once; empty again when the server was away."""
         self._completion = Completion(member.config.name, timeout_s=fetcher.timeout_s)
 
     async def run(self) -> ProbeResult:
@@ -38,6 +40,7 @@ class BackendProbe:
                 return failure
             return await self._probe(kind, ProbeSession(self._fetcher, self._member.target(kind)))
         except FetchRefused as exc:
+            self._found_once.clear()
             return Failure(str(exc), Cause.REFUSED)
         except FetchTimeout as exc:
             return Failure(str(exc), Cause.TIMEOUT)
@@ -87,7 +90,7 @@ class BackendProbe:
             return SuccessWithParseError(kind=kind, latency_ms=latency_ms, error=str(exc))
         except ValueError as exc:
             return SuccessWithParseError(kind=kind, latency_ms=latency_ms, error=f"invalid response: {exc}")
-        return Success(kind=kind, latency_ms=latency_ms, models=models, server=await _server_facts(kind, session))
+        return Success(kind=kind, latency_ms=latency_ms, models=models, server=await self._server_facts(kind, session))
 
     async def _models(self, kind: BackendKind, session: ProbeSession) -> Mapping[str, ModelFacts]:
         """List the models; the configuration wins over the server, and both over guesses from a name."""
@@ -97,17 +100,24 @@ class BackendProbe:
         guessed = map(with_guesses, map(with_plain_aliases, completed))
         return {facts.name: facts for facts in with_overrides(guessed, self._member.config.models, kind)}
 
+    async def _server_facts(self, kind: BackendKind, session: ProbeSession) -> ServerFacts:
+        facts = ServerFacts()
+        for lookup in kind.server_lookups:
+            found = self._found_once.get(lookup.path)
+            if found is None:
+                found = await _server_fact(lookup, session)
+            if lookup.is_once:
+                self._found_once[lookup.path] = found
+            facts = found.completed_by(facts)
+        return facts
 
-async def _server_facts(kind: BackendKind, session: ProbeSession) -> ServerFacts:
-    facts = ServerFacts()
-    for lookup in kind.server_lookups:
-        try:
-            found = lookup.decode(await session.body(lookup.path))
-        except (FetchError, ValueError):
-            # The server is healthy all the same, and unknown facts have defaults.
-            continue
-        facts = found.completed_by(facts)
-    return facts
+
+async def _server_fact(lookup: ServerLookup, session: ProbeSession) -> ServerFacts:
+    try:
+        return lookup.decode(await session.body(lookup.path))
+    except (FetchError, ValueError):
+        # The server is healthy all the same, and unknown facts have defaults.
+        return ServerFacts()
 
 
 def _is_loading(health: FetchResponse) -> bool:

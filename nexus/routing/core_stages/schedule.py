@@ -154,8 +154,10 @@ class Schedule(Reconciler):
         return {"strategy": self._strategy_name, "backends": states}
 
     def describe(self, intent: RoutingIntent) -> Mapping[str, str]:
+        now = self._clock()
         return {
             backend.name: f"{_requests(backend.load.in_flight)} in flight, at most {backend.max_in_flight}"
+            + (f"; {backend.load.report_in_words(now)}" if backend.kind.load_lookups else "")
             for backend in intent
         }
 
@@ -199,6 +201,7 @@ def _state(backend: Backend, model: str, now: float, *, is_stream: bool) -> Mapp
         "breaker": backend.breaker_of(model),
         "is_cooling": backend.is_cooling_for(model),
         "in_flight": backend.load.in_flight,
+        "report": backend.load.report_in_words(now),
         "slots": backend.slots,
         "max_in_flight": backend.max_in_flight,
         "latency_ms": backend.load.latency_ms,

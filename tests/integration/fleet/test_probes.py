@@ -66,18 +66,30 @@ async def test_sglang_is_never_asked_for_its_health(serve, plan, start, fast, ev
     server = await serve("sglang", "tiny")
 
     await start(plan(fast, gpu={"url": server.url, "type": "sglang"}))
-    await eventually(lambda: len(server.asked) > 6)
+    await eventually(lambda: "GET /metrics" in server.asked)
 
-    assert set(server.asked) == {"GET /model_info", "GET /v1/models"}
+    assert set(server.asked) == {
+        "GET /model_info",
+        "GET /v1/models",
+        "GET /server_info",
+        "GET /v1/loads",
+        "GET /metrics",
+    }
+    assert server.asked.count("GET /server_info") == 1
 
 
-async def test_llamacpp_is_never_asked_for_its_metrics(serve, plan, start, fast, eventually):
+async def test_llamacpp_is_asked_for_its_metrics_by_no_probe(serve, plan, start, fast, eventually):
     server = await serve("llamacpp", "tiny")
 
     await start(plan(fast, gpu={"url": server.url, "type": "llamacpp"}))
-    await eventually(lambda: len(server.asked) > 6)
+    await eventually(lambda: "GET /metrics" in server.asked and server.asked.count("GET /health") > 10)
 
-    assert set(server.asked) == {"GET /health", "GET /v1/models", "GET /props"}
+    assert server.asked.count("GET /metrics") == 1
+    assert set(server.asked) - {"GET /metrics", "GET /slots", "GET /models"} == {
+        "GET /health",
+        "GET /v1/models",
+        "GET /props",
+    }
 
 
 async def test_a_paid_cloud_gets_its_key_and_a_single_get(serve, plan, start):

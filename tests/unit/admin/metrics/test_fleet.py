@@ -4,7 +4,9 @@ import pytest
 
 from nexus.admin.metrics.fleet import FleetMetrics
 from nexus.domain.backend import BackendLoad, Breaker, Status
+from nexus.domain.engine_report import EngineReport
 from nexus.fleet.kinds import KINDS
+from nexus.fleet.loads.counts import ReadCounts, ReadResult
 from nexus.fleet.probing.counts import ProbeCounts
 from nexus.fleet.probing.result import Failure, Success
 from nexus.testing.builders import make_backend, make_fleet
@@ -15,8 +17,9 @@ def probes():
     return ProbeCounts()
 
 
-def told(fleet, probes, name):
-    (family,) = [family for family in FleetMetrics(lambda: fleet, probes).families() if family.name == name]
+def told(fleet, probes, name, reads=None):
+    reads = reads or ReadCounts()
+    (family,) = [family for family in FleetMetrics(lambda: fleet, probes, reads).families() if family.name == name]
     return dict(family.rows)
 
 
@@ -75,6 +78,39 @@ def test_gauges_of_a_backend_that_left_are_gone(probes):
 def test_discovered_servers_are_counted_by_source_and_state(probes):
     counts = {("mdns", "pending"): 2, ("mdns", "rejected"): 0}
 
-    families = {family.name: family for family in FleetMetrics(make_fleet, probes, lambda: counts).families()}
+    metrics = FleetMetrics(make_fleet, probes, ReadCounts(), lambda: counts)
+    families = {family.name: family for family in metrics.families()}
 
     assert dict(families["nexus_discovered_servers"].rows) == counts
+
+
+def test_reports_of_engines_are_shown_as_far_as_they_go(probes):
+    full, partial, none = BackendLoad(), BackendLoad(), BackendLoad()
+    full.tell(EngineReport(at=1.0, due_at=3.0, running=3, waiting=2, kv_usage=0.5))
+    partial.tell(EngineReport(at=1.0, due_at=3.0, running=1))
+    fleet = make_fleet(make_backend("a", load=full), make_backend("b", load=partial), make_backend("c", load=none))
+
+    assert told(fleet, probes, "nexus_backend_reported_requests") == {
+        ("a", "running"): 3,
+        ("a", "waiting"): 2,
+        ("b", "running"): 1,
+    }
+    assert told(fleet, probes, "nexus_backend_reported_kv_usage_ratio") == {("a",): 0.5}
+    assert told(fleet, probes, "nexus_backend_report_age_seconds").keys() == {("a",), ("b",)}
+
+
+def test_restarts_are_counted(probes):
+    load = BackendLoad()
+    load.restarted()
+
+    assert told(make_fleet(make_backend("a", load=load)), probes, "nexus_backend_restarts") == {("a",): 1}
+
+
+def test_reads_of_reports_are_counted_by_result(probes):
+    reads = ReadCounts()
+    reads.note("a", ReadResult.SUCCESS)
+    reads.note("a", ReadResult.ABSENT)
+
+    counted = told(make_fleet(), probes, "nexus_load_reads", reads)
+
+    assert counted == {("a", "success"): 1, ("a", "absent"): 1}
