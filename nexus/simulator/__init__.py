@@ -11,6 +11,7 @@ It imports nothing of Nexus, so that the two cannot share a mistake::
 ``server``, ``settings``, ``threads``, ``demo``   a simulated server, its settings, and ways to run it
 ``listener``, ``connection``, ``access``          accept connections, parse requests, check keys
 ``kinds``, ``dialects``, ``status``               the routes of each kind of server, and how kinds differ
+``figures``, ``claims``                           what a server says about its load, and lies about it
 ``handler``, ``call``, ``sending``                answer one request; ``messages`` and ``multipart`` are its values
 ``openai``, ``openai_tasks``, ``responses``       OpenAI's API
 ``anthropic``, ``ollama``, ``native``             the other APIs

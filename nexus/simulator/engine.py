@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Self
 
+from nexus.simulator.claims import Claims
 from nexus.simulator.memory import ModelMemory
 from nexus.simulator.refusals import Refusal
 from nexus.simulator.settings import Settings, SimulatedModel
@@ -20,8 +21,14 @@ class Engine:
         self.prompt_tokens = 0
         self.generated_tokens = 0
         self.memory = ModelMemory(settings)
+        self.claims = Claims()
         self._settings = settings
         self._slots = asyncio.Semaphore(settings.concurrency)
+
+    def begin(self) -> None:
+        """Begin the run of a new process, whose counters are zero."""
+        self.succeeded = self.prompt_tokens = self.generated_tokens = 0
+        self.claims.begin()
 
     def admit(self) -> "Turn":
         """Take a place in the queue. :raises Refusal: when the queue is full."""

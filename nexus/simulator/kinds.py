@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from nexus.simulator import anthropic, native, ollama, openai, openai_tasks, status, stored
+from nexus.simulator import anthropic, figures, native, ollama, openai, openai_tasks, status, stored
 from nexus.simulator.call import Call
 from nexus.simulator.messages import Answer
 from nexus.simulator.responses import responses
@@ -160,14 +160,14 @@ KINDS: Final[Mapping[str, Routes]] = {
     },
     "vllm": {
         **_get({"/health": status.empty_health, "/ping": status.empty_health, "/version": status.vllm_version}),
-        **_get({"/load": status.vllm_load, "/metrics": status.vllm_metrics} | MODELS),
+        **_get({"/load": figures.vllm_load, "/metrics": figures.vllm_metrics} | MODELS),
         **_inference(OPENAI_TEXT | TRANSCRIPTION | RANKING | MESSAGES | VLLM_OWN),
         **_post(TOKENS | COUNT_TOKENS),
         **SHOWN_RESPONSE,
     },
     "llamacpp": {
         **_get({"/health": status.ok_health, "/v1/health": status.ok_health, "/props": status.props}),
-        **_get({"/slots": status.slots, "/metrics": status.llamacpp_metrics}),
+        **_get({"/slots": figures.slots, "/metrics": figures.llamacpp_metrics}),
         **_get({"/models": status.llamacpp_models, "/v1/models": status.llamacpp_models}),
         **_inference({path.removeprefix("/v1"): endpoint for path, endpoint in OPENAI_TEXT.items()} | LLAMACPP_OWN),
         **_inference(OPENAI_TEXT | MESSAGES | {"/rerank": openai_tasks.rerank, "/v1/rerank": openai_tasks.rerank}),
@@ -180,7 +180,11 @@ KINDS: Final[Mapping[str, Routes]] = {
             {"/ready": status.empty_health, "/model_info": status.sglang_model, "/server_info": status.sglang_server}
         ),
         **_get({"/get_model_info": status.sglang_model, "/get_server_info": status.sglang_server}),
-        **_get({"/metrics": status.sglang_metrics, "/api/tags": ollama.tags} | MODELS | ONE_MODEL),
+        **_get(
+            {"/metrics": figures.sglang_metrics, "/v1/loads": figures.sglang_loads, "/api/tags": ollama.tags}
+            | MODELS
+            | ONE_MODEL
+        ),
         **_inference(OPENAI_TEXT | MESSAGES | {"/v1/rerank": openai_tasks.rerank, "/v1/score": openai_tasks.score}),
         **_inference({"/v1/audio/transcriptions": openai_tasks.transcriptions}),
         **_inference({"/api/chat": ollama.chat, "/api/generate": ollama.generate, "/generate": native.generate}),

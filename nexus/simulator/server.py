@@ -81,6 +81,7 @@ class Simulator:
 
     async def start(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self.engine.begin()
         self._listener = Listener(self._connect, self.settings.host, self.settings.port, self.settings.tls)
         self._listen_or_refuse()
 

@@ -1,7 +1,6 @@
-"""Endpoints that identify a server: health, version, properties and metrics."""
+"""Endpoints that identify a server: health, version and properties."""
 
 import asyncio
-from collections.abc import Iterable
 from typing import Any, Final
 
 from nexus.simulator.call import Call
@@ -13,7 +12,6 @@ VLLM_VERSION: Final = "0.32.0"
 LLAMACPP_BUILD: Final = "b11434-simulated"
 SGLANG_VERSION: Final = "0.5.23"
 SGLANG_HEALTH_S: Final = 1.0
-METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 async def empty_health(call: Call) -> Answer:
@@ -38,57 +36,6 @@ async def vllm_version(call: Call) -> Answer:
     return json_answer({"version": VLLM_VERSION})
 
 
-async def vllm_load(call: Call) -> Answer:
-    return json_answer({"server_load": call.engine.running + call.engine.waiting})
-
-
-async def vllm_metrics(call: Call) -> Answer:
-    engine = call.engine
-    occupancy = engine.running / call.settings.concurrency
-    labels = f'{{engine="0",model_name="{call.settings.catalogue[0].name}"}}'
-    rows: tuple[tuple[str, str, float], ...] = (
-        ("vllm:num_requests_running", "gauge", engine.running),
-        ("vllm:num_requests_waiting", "gauge", engine.waiting),
-        ("vllm:kv_cache_usage_perc", "gauge", min(1.0, occupancy)),
-        ("vllm:prompt_tokens_total", "counter", engine.prompt_tokens),
-        ("vllm:generation_tokens_total", "counter", engine.generated_tokens),
-    )
-    succeeded = (("vllm:request_success_total", "counter", engine.succeeded),)
-    of_reason = labels.replace(",model_name", ',finished_reason="stop",model_name')
-    return Answer(_metrics(rows, labels) + _metrics(succeeded, of_reason), content_type=METRICS_TYPE)
-
-
-async def sglang_metrics(call: Call) -> Answer:
-    engine = call.engine
-    labels = f'{{model_name="{call.settings.catalogue[0].name}"}}'
-    rows: tuple[tuple[str, str, float], ...] = (
-        ("sglang:num_running_reqs", "gauge", engine.running),
-        ("sglang:num_queue_reqs", "gauge", engine.waiting),
-        ("sglang:token_usage", "gauge", min(1.0, engine.running / call.settings.concurrency)),
-        ("sglang:prompt_tokens_total", "counter", engine.prompt_tokens),
-        ("sglang:generation_tokens_total", "counter", engine.generated_tokens),
-    )
-    return Answer(_metrics(rows, labels), content_type=METRICS_TYPE)
-
-
-async def llamacpp_metrics(call: Call) -> Answer:
-    engine = call.engine
-    rows: tuple[tuple[str, str, float], ...] = (
-        ("llamacpp:requests_processing", "gauge", engine.running),
-        ("llamacpp:requests_deferred", "gauge", engine.waiting),
-        ("llamacpp:prompt_tokens_total", "counter", engine.prompt_tokens),
-        ("llamacpp:tokens_predicted_total", "counter", engine.generated_tokens),
-    )
-    return Answer(_metrics(rows, ""), content_type=METRICS_TYPE)
-
-
-def _metrics(rows: Iterable[tuple[str, str, float]], labels: str) -> bytes:
-    lines = [
-        f"# HELP {name} {name}.\n# TYPE {name} {kind}\n{name}{labels} {float(value)}\n" for name, kind, value in rows
-    ]
-    return "".join(lines).encode()
-
-
 async def props(call: Call) -> Answer:
     model = call.settings.catalogue[0]
     if not call.answers_to_any_model:
@@ -105,14 +52,6 @@ async def props(call: Call) -> Answer:
             "build_info": LLAMACPP_BUILD,
             "is_sleeping": False,
         }
-    )
-
-
-async def slots(call: Call) -> Answer:
-    context = call.settings.catalogue[0].context_length
-    busy = call.engine.running
-    return json_answer(
-        [{"id": n, "n_ctx": context, "is_processing": n < busy} for n in range(call.settings.concurrency)]
     )
 
 

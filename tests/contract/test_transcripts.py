@@ -1,20 +1,24 @@
 """What real engines answered is decoded to the right facts, and the simulator answers alike."""
 
 import json
+from contextlib import suppress
 
 import pytest
+from msgspec.structs import replace
 
+from nexus.domain.engine_report import EngineReport
 from nexus.domain.kinds import ServerFacts
 from nexus.domain.model import ModelFacts
 from nexus.domain.request import TokenUsage
 from nexus.fleet.fetching import Fetcher, Target
 from nexus.fleet.kinds import KINDS
+from nexus.fleet.loads.endpoints import ABSENT, Endpoints
 from nexus.fleet.probing.detection import detect
 from nexus.simulator import Settings, SimulatedModel, Simulator
 from nexus.wire.errors.context import ContextExceeded, context_exceeded
 from nexus.wire.errors.missing_model import names_missing_model
 from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
-from tests.support.transcripts import RecordedServer, folders, read
+from tests.support.transcripts import RecordedServer, all_in, folders, read
 
 SERVER = Target("http://192.168.1.5:8000")
 LLAMACPPS = ("llamacpp-b10434", "llamacpp-b11549")
@@ -125,9 +129,9 @@ def test_the_properties_of_a_router_describe_no_model():
 
 SERVERS = {
     "llamacpp-b10434": ServerFacts(version="b1-7e4c0a9", max_in_flight=2, has_one_model=True),
-    "llamacpp-b10434-router": ServerFacts(version="b1-7e4c0a9", has_one_model=False),
+    "llamacpp-b10434-router": ServerFacts(version="b1-7e4c0a9", has_one_model=False, max_loaded=2),
     "llamacpp-b11549": ServerFacts(version="b0-unknown", max_in_flight=2, has_one_model=True),
-    "vllm-0.32.0": ServerFacts(version="0.32.0"),
+    "vllm-0.32.0": ServerFacts(version="0.32.0", max_in_flight=2),
     "vllm-0.32.0-without-key": ServerFacts(version="0.32.0"),
 }
 
@@ -137,10 +141,90 @@ async def test_the_facts_of_a_server_are_decoded(folder):
     server = RecordedServer(folder)
 
     facts = ServerFacts()
-    for lookup in kind_of(folder).server_lookups:
+    # A vLLM without VLLM_SERVER_DEV_MODE has no /server_info.
+    for lookup in [each for each in kind_of(folder).server_lookups if server.has(each.path)]:
         facts = facts.completed_by(lookup.decode((await server.get(SERVER, lookup.path)).body))
 
     assert facts == SERVERS[folder]
+
+
+# the load
+
+BLANK = EngineReport(at=1.0, due_at=3.0)
+VLLM_CACHE = {"cache_tokens": 1_048_576, "started_at": 1795974830.92}
+REPORTED = {
+    "llamacpp-b10434/metrics": {"running": 0, "waiting": 0, "served": 0.0},
+    "llamacpp-b10434/metrics-busy": {"running": 2, "waiting": 3, "served": 1861.0},
+    "llamacpp-b10434/slots": {"running": 0, "slots": 2},
+    "llamacpp-b10434/slots-busy": {"running": 2, "slots": 2},
+    "llamacpp-b11549/metrics": {"running": 0, "waiting": 0, "served": 0.0},
+    "llamacpp-b11549/metrics-busy": {"running": 2, "waiting": 3, "served": 1861.0},
+    "llamacpp-b11549/slots-busy": {"running": 2, "slots": 2},
+    "llamacpp-b10434-router/all-models": {"loaded": frozenset()},
+    "llamacpp-b10434-router/all-models-loading": {"loaded": {"other"}, "loading": {"big"}},
+    "llamacpp-b10434-router/all-models-loaded": {"loaded": {"tiny"}},
+    "llamacpp-b10434-router/all-models-evicted": {"loaded": {"big", "other"}},
+    "vllm-0.32.0/metrics": {"running": 0, "waiting": 0, "kv_usage": 0.0, "served": 2928.0, **VLLM_CACHE},
+    "vllm-0.32.0/metrics-busy": {"running": 2, "waiting": 3, "kv_usage": 0.0, "served": 4391.0, **VLLM_CACHE},
+}
+
+
+@pytest.mark.parametrize("name", REPORTED)
+def test_the_load_of_an_engine_is_decoded(name):
+    transcript = read(name)
+    (lookup,) = [each for each in kind_of(name).load_lookups if each.path == transcript.path]
+
+    report = lookup.decode(transcript.response.body, BLANK)
+
+    assert replace(report, kv_usage=None if report.kv_usage is None else round(report.kv_usage, 2)) == replace(
+        BLANK, **REPORTED[name]
+    )
+
+
+FIRST_PAGES = {
+    "llamacpp-b10434": "/metrics",
+    "llamacpp-b10434-with-key": None,
+    "llamacpp-b10434-without-key": None,
+    "llamacpp-b10434-router": "/models",
+    "llamacpp-b11549": "/metrics",
+    "llamacpp-b11549-with-key": None,
+    "vllm-0.32.0": "/metrics",
+}
+
+
+@pytest.mark.parametrize("folder", FIRST_PAGES)
+async def test_the_first_page_that_an_engine_has_is_chosen(folder):
+    server, endpoints = RecordedServer(folder), Endpoints(kind_of(folder).load_lookups)
+
+    while (lookup := endpoints.best(0.0)) is not None:
+        response = await server.get(SERVER, lookup.path)
+        with suppress(ValueError):
+            if response.is_success and lookup.decode(response.body, BLANK):
+                break
+        assert response.is_success or response.status in ABSENT
+        endpoints.skip(lookup, "", until=1.0)
+
+    assert (lookup and lookup.path) == FIRST_PAGES[folder]
+
+
+@pytest.mark.parametrize("kind", ["llamacpp", "router", "vllm"])
+async def test_a_simulated_engine_has_all_that_is_read_of_the_real_one(kind):
+    for lookup in KINDS[kind_of(OF_SIMULATED[kind]).name].load_lookups:
+        real = next(each for each in all_in(OF_SIMULATED[kind]) if each.path == lookup.path)
+        simulated = await ask_simulator(SIMULATED[kind], real)
+
+        assert simulated.status == real.response.status
+        assert shown(lookup, simulated) == shown(lookup, real.response)
+
+
+def shown(lookup, response):
+    """Return the figures in a report, the header that names the run of the server included."""
+    try:
+        report = lookup.decode(response.body, BLANK) if response.is_success else BLANK
+    except ValueError:
+        return None
+    figures = {name for name in EngineReport.__struct_fields__ if getattr(report, name) != getattr(BLANK, name)}
+    return figures | ({lookup.run_header} & set(map(str, response.headers)))
 
 
 # answers

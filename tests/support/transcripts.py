@@ -60,5 +60,9 @@ class RecordedServer:
                 self._of_path.setdefault(transcript.path, transcript)
         self._of_path |= {transcript.path: transcript for transcript in map(read, instead)}
 
+    def has(self, path: str) -> bool:
+        """Whether a GET of *path* was recorded."""
+        return path in self._of_path
+
     async def get(self, _: object, path: str) -> FetchResponse:
         return self._of_path[path].response
