@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nexus.routing.core_stages.schedule import Schedule
-from nexus.routing.ranking.scoring import counted_in_flight
+from nexus.routing.ranking.scoring import relative_to_shares
 from nexus.testing.builders import make_backend, make_intent
 
 REQUESTS = 400
@@ -78,8 +78,8 @@ def test_one_at_its_limit_leaves_its_share_to_others():
     shares=st.lists(st.floats(0.001, 65_535), min_size=5, max_size=5),
 )
 def test_there_is_always_one_that_has_no_more_than_its_share(loads, shares):
-    offers = [(make_backend(f"gpu-{n}", in_flight=load, share=shares[n]), "llama3") for n, load in enumerate(loads)]
+    offers = [(make_backend(f"gpu-{n}", share=shares[n]), "llama3") for n in range(len(loads))]
 
-    counted = counted_in_flight(offers)
+    relative = relative_to_shares(offers, loads)
 
-    assert min(counted) == pytest.approx(sum(loads) / len(loads))
+    assert min(relative) == pytest.approx(sum(loads) / len(loads))

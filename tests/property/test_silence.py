@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from nexus.domain.request import Requirements
 from nexus.domain.silence import overdue_at, remarkably_silent, silent_s
 from nexus.routing.core_stages.schedule import Schedule
-from nexus.routing.ranking.scoring import expected_doublings
+from nexus.routing.ranking.latency import expected_doublings
 from nexus.routing.ranking.strategies import STRATEGIES
 from nexus.testing.builders import MODEL, make_backend, make_intent
 

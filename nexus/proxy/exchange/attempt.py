@@ -100,7 +100,7 @@ class Attempt(msgspec.Struct, eq=False):
                 self.end_waiting()
             model, load = self.reserved.model, self.backend.load
             self.figures = figures = load.models.get(model) or load.model(model)
-            self.waits_in = figures.pace(is_stream=self.wants_stream)
+            self.waits_in = figures.first_token if self.wants_stream else figures.whole
             self.waits_in.waiting[self] = self.waits_since
 
     def silent_s(self, now: float) -> float:

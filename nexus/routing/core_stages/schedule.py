@@ -14,8 +14,9 @@ from nexus.domain.model_load import ModelLoad
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import Requirements, TokenUsage
 from nexus.domain.silence import remarkably_silent, silent_s
+from nexus.routing.core_stages.known_load import load_facts, load_sentence, requests
 from nexus.routing.intent import RoutingIntent, Verdict
-from nexus.routing.ranking.scoring import Ranked
+from nexus.routing.ranking.scoring import Ranked, busy_requests
 from nexus.routing.ranking.strategies import ONLY_ONE, STRATEGIES, Strategy
 from nexus.routing.stage.api import Hold, Priority, Reconciler, Refusal
 
@@ -73,7 +74,7 @@ class Schedule(Reconciler):
             if backend.name in silent and backend in intent:
                 waiting = len(backend.load.models[model].pace(is_stream=is_stream).waiting)
                 reason = (
-                    f"Backend has been silent for {silent[backend.name]:.0f} s with {_requests(waiting)} waiting,"
+                    f"Backend has been silent for {silent[backend.name]:.0f} s with {requests(waiting)} waiting,"
                     " longer than answers take"
                 )
                 intent.weigh(backend, SILENT_FACTOR, stage=self.name, reason=reason)
@@ -150,16 +151,18 @@ class Schedule(Reconciler):
 
     def explain(self, intent: RoutingIntent) -> Mapping[str, Any]:
         now, is_stream = self._clock(), intent.requirements.is_stream
-        states = {backend.name: _state(backend, model, now, is_stream=is_stream) for backend, model in intent.offers()}
+        offers = intent.offers()
+        busy = busy_requests(offers, now)
+        states = {
+            backend.name: _state(backend, model, busy[at], now, is_stream=is_stream)
+            for at, (backend, model) in enumerate(offers)
+        }
         return {"strategy": self._strategy_name, "backends": states}
 
     def describe(self, intent: RoutingIntent) -> Mapping[str, str]:
-        now = self._clock()
-        return {
-            backend.name: f"{_requests(backend.load.in_flight)} in flight, at most {backend.max_in_flight}"
-            + (f"; {backend.load.report_in_words(now)}" if backend.kind.load_lookups else "")
-            for backend in intent
-        }
+        now, offers = self._clock(), intent.offers()
+        busy = busy_requests(offers, now)
+        return {backend.name: load_sentence(backend, busy[at], now) for at, (backend, _) in enumerate(offers)}
 
     def would_refuse(self, intent: RoutingIntent, backend: Backend) -> Refusal | None:
         del intent
@@ -190,7 +193,7 @@ class Schedule(Reconciler):
         return Slot(load, figures, intent.requirements, prompt_tokens, answer_tokens, probed)
 
 
-def _state(backend: Backend, model: str, now: float, *, is_stream: bool) -> Mapping[str, Any]:
+def _state(backend: Backend, model: str, busy: float, now: float, *, is_stream: bool) -> Mapping[str, Any]:
     figures = backend.load.models.get(model)
     return {
         "status": backend.status,
@@ -200,19 +203,12 @@ def _state(backend: Backend, model: str, now: float, *, is_stream: bool) -> Mapp
         "is_replaced": backend.is_replaced,
         "breaker": backend.breaker_of(model),
         "is_cooling": backend.is_cooling_for(model),
-        "in_flight": backend.load.in_flight,
-        "report": backend.load.report_in_words(now),
-        "slots": backend.slots,
-        "max_in_flight": backend.max_in_flight,
+        **load_facts(backend, busy, now),
         "latency_ms": backend.load.latency_ms,
         "first_token_ms": None if figures is None else figures.first_token.mean_ms(),
         "whole_answer_ms": None if figures is None else figures.whole.mean_ms(),
         "silent_s": 0.0 if figures is None else round(silent_s(backend, figures, now, is_stream=is_stream), 3),
     }
-
-
-def _requests(count: int) -> str:
-    return "1 request" if count == 1 else f"{count} requests"
 
 
 def _half_open(backend: Backend, model: str) -> list[BackendLoad | ModelLoad]:

@@ -1,27 +1,23 @@
-"""What strategies compare candidates by: load, expected latency, shares of the work, and turns."""
+"""What strategies divide the work by: how busy candidates are, their shares, and turns."""
 
 from collections.abc import Callable, Mapping, Sequence
-from math import log, log2
+from math import log
 from typing import Final
 
 import msgspec
 
 from nexus.domain.backend import Backend, Status
-from nexus.domain.silence import Offer, silent_s
+from nexus.domain.model_load import ANSWER_TOKEN_WEIGHT
+from nexus.domain.silence import Offer
 
 MAX_REMEMBERED_MODELS: Final = 1024
 MAX_REMEMBERED_TURNS: Final = 64
 """For one model; beyond that, turns that have passed are dropped."""
 
+TOKEN_PART: Final = 0.5
+"""The part of a request's weight that depends on its tokens."""
 BUSY_POINTS: Final = 10.0
 """The load points of a backend whose slots are all in use; beyond its slots, requests queue at the backend."""
-PRIOR_WEIGHT: Final = 2.0
-"""How many measurements the mean of all candidates counts for."""
-MAX_DEVIATION: Final = 3.0
-"""In doublings: a backend counts as at most eight times as slow or as fast as the mean of all candidates."""
-FREE_DOUBLINGS: Final = 2.0
-"""Up to four times the latency of the fastest costs no points: requests in flight already divide the work by speed."""
-POINTS_PER_DOUBLING: Final = 25.0
 CREDITED_TURNS: Final = 3.0
 """How many missed turns a backend may catch up on, where shares differ."""
 
@@ -39,6 +35,8 @@ class Ranked(msgspec.Struct, frozen=True, gc=False):
     """Orders candidates of equal score, lowest first."""
     in_flight: int = 0
     """Requests in flight at the time of the ranking; the backend's own counter moves on."""
+    busy: float = 0.0
+    """The requests it was busy with then: its own, weighed by their tokens, and those of other clients."""
     load_points: float = 100.0
     """Of 100."""
     doublings: float | None = None
@@ -62,77 +60,46 @@ class Ranked(msgspec.Struct, frozen=True, gc=False):
         return (self.is_last_resort, self.is_avoided) == (other.is_last_resort, other.is_avoided)
 
 
-def load_points(backend: Backend, model: str, now: float, in_flight: float | None = None) -> float:
+def busy_requests(offers: Sequence[Offer], now: float) -> list[float]:
+    """Return with how many requests of usual size each candidate is busy.
+
+    Its own requests count half by their number, as each takes a slot, and half by their tokens, relative to the mean of
+    all candidates: the sum over the candidates is the number of requests. Those of other clients are added as the
+    engine reports them, and a recent failure counts as one more; else a backend that fails at once would look idle and
+    get them all.
+    """
+    busy: list[float] = []
+    costs: list[int] = []
+    extra: list[tuple[int, float]] = []
+    for backend, model in offers:
+        load = backend.load
+        busy.append(load.in_flight)
+        costs.append(load.prompt_tokens + ANSWER_TOKEN_WEIGHT * load.answer_tokens)
+        if load.told is not None:
+            extra.append((len(costs) - 1, load.told.other_requests(now)))
+        if (figures := load.models.get(model)) is not None and figures.failures:
+            extra.append((len(costs) - 1, figures.recent_failures(now)))
+    if len(costs) > 1 and (total := sum(costs)):
+        by_count, by_token = 1.0 - TOKEN_PART, TOKEN_PART * sum(busy) / total
+        busy = [by_count * requests + by_token * costs[at] for at, requests in enumerate(busy)]
+    for at, requests in extra:
+        busy[at] += requests
+    return busy
+
+
+def load_points(backend: Backend, busy: float) -> float:
     """Return 100 for an idle backend, less for the part of its limit, and of its slots if known, that is in use.
 
-    A recent failure counts as a request in flight; else a backend that fails at once would look idle and get them all.
-
-    :param in_flight: the requests in flight relative to its share, where shares differ; None: the actual number.
+    :param busy: the requests it is busy with, relative to its share where shares differ.
     """
-    load, limit, slots = backend.load, backend.max_in_flight, backend.slots
-    busy: float = load.in_flight if in_flight is None else in_flight
-    if load.models and (figures := load.models.get(model)) is not None and figures.failures:
-        busy += figures.recent_failures(now)
     if not busy:
         return 100.0
+    limit, slots = backend.max_in_flight, backend.slots
     if slots is None or slots >= limit:
         return 100.0 - 100.0 * busy / limit if busy < limit else 0.0
     if busy <= slots:
         return 100.0 - (100.0 - BUSY_POINTS) * busy / slots
     return max(0.0, BUSY_POINTS * (limit - busy) / (limit - slots))
-
-
-def all_load_points(offers: Sequence[Offer], now: float, *, by_share: bool) -> list[float]:
-    """Return the load points of each of *offers*.
-
-    :param by_share: whether shares differ, so that load is counted relative to them.
-    """
-    if not by_share:
-        return [load_points(backend, model, now) for backend, model in offers]
-    counted = counted_in_flight(offers)
-    return [load_points(backend, model, now, counted[at]) for at, (backend, model) in enumerate(offers)]
-
-
-def expected_doublings(offers: Sequence[Offer], now: float, *, is_stream: bool) -> list[float] | None:
-    """Return the expected latency of each candidate, as the logarithm to base 2 of milliseconds.
-
-    Streams are compared by the time to their first token, other responses by their whole duration. The more and the
-    fresher the measurements of a candidate, the more they count; the rest is the mean of all candidates, so that a new
-    or idle one is neither ahead nor behind. A candidate that has been silent for longer is expected to take at least
-    as long as its silence. None when nothing was measured for any candidate.
-    """
-    aged = [_UNKNOWN] * len(offers)
-    silent: list[tuple[int, float]] = []
-    total = total_weight = 0.0
-    for at, (backend, model) in enumerate(offers):
-        figures = backend.load.models.get(model)
-        if figures is not None:
-            pace = figures.first_token if is_stream else figures.whole
-            aged[at] = weight, log_sum = pace.aged(now)
-            if pace.waiting and (silence := silent_s(backend, figures, now, is_stream=is_stream)) > 0.0:
-                silent.append((at, silence))
-            total_weight += weight
-            total += log_sum
-    if not total_weight:
-        return None
-    mean = total / total_weight
-    expected = [mean] * len(offers)
-    for at, (weight, log_sum) in enumerate(aged):
-        if weight:
-            deviation = min(MAX_DEVIATION, max(-MAX_DEVIATION, log_sum / weight - mean))
-            expected[at] = mean + deviation * weight / (weight + PRIOR_WEIGHT)
-    for at, silence in silent:
-        expected[at] = max(expected[at], log2(silence * 1000))
-    return expected
-
-
-_UNKNOWN: Final = (0.0, 0.0)
-
-
-def latency_points(doublings: float, fastest: float) -> float:
-    """Return 100 for a candidate about as fast as the fastest, down to 0 for one 64 times as slow."""
-    excess = doublings - fastest - FREE_DOUBLINGS
-    return max(0.0, 100.0 - POINTS_PER_DOUBLING * excess) if excess > 0 else 100.0
 
 
 def shares_differ(offers: Sequence[Offer]) -> bool:
@@ -144,8 +111,8 @@ def shares_differ(offers: Sequence[Offer]) -> bool:
     return False
 
 
-def counted_in_flight(offers: Sequence[Offer]) -> list[float]:
-    """Return the requests in flight of each candidate relative to its share.
+def relative_to_shares(offers: Sequence[Offer], busy: Sequence[float]) -> list[float]:
+    """Return how busy each candidate is relative to its share.
 
     Candidates of the same priority are compared. A candidate with no more than its share of their requests, the new
     one included, counts as having the mean: with shares of 3 and 1, the first one with two requests is as idle as the
@@ -153,31 +120,31 @@ def counted_in_flight(offers: Sequence[Offer]) -> list[float]:
     are divided by its share.
     """
     groups: dict[int, _Group] = {}
-    for backend, _ in offers:
-        groups.setdefault(backend.priority, _Group()).add(backend)
-    return [groups[backend.priority].counted(backend) for backend, _ in offers]
+    for at, (backend, _) in enumerate(offers):
+        groups.setdefault(backend.priority, _Group()).add(backend.share, busy[at])
+    return [groups[backend.priority].relative(backend.share, busy[at]) for at, (backend, _) in enumerate(offers)]
 
 
 class _Group:
     """Candidates of the same priority."""
 
-    __slots__ = ("_in_flight", "_members", "_share")
+    __slots__ = ("_busy", "_members", "_share")
 
     def __init__(self) -> None:
         self._members = 0
-        self._in_flight = 0
+        self._busy = 0.0
         self._share = 0.0
 
-    def add(self, backend: Backend) -> None:
+    def add(self, share: float, busy: float) -> None:
         self._members += 1
-        self._in_flight += backend.load.in_flight
-        self._share += backend.share
+        self._busy += busy
+        self._share += share
 
-    def counted(self, backend: Backend) -> float:
-        in_flight, part = backend.load.in_flight, backend.share / self._share
-        if in_flight <= (self._in_flight + 1) * part:
-            return self._in_flight / self._members
-        return in_flight / (part * self._members)
+    def relative(self, share: float, busy: float) -> float:
+        part = share / self._share
+        if busy <= (self._busy + 1) * part:
+            return self._busy / self._members
+        return busy / (part * self._members)
 
 
 def random_tie(share: float, drawn: float) -> float:

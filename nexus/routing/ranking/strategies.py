@@ -12,15 +12,15 @@ import msgspec
 from nexus.config.schema import WeightsConfig
 from nexus.domain.backend import Backend
 from nexus.domain.silence import Offer
+from nexus.routing.ranking.latency import expected_doublings, latency_points
 from nexus.routing.ranking.scoring import (
     MAX_REMEMBERED_MODELS,
     Ranked,
     Turns,
-    all_load_points,
-    expected_doublings,
-    latency_points,
+    busy_requests,
     load_points,
     random_tie,
+    relative_to_shares,
     shares_differ,
 )
 
@@ -37,8 +37,9 @@ class ScorePart(msgspec.Struct, frozen=True):
     name: str
     """``priority``, ``load``, ``latency``, ``turn`` or ``chance``."""
     value: float | None
-    """The configured priority, the requests in flight, the expected latency in milliseconds (null: not measured for any
-    candidate), the number of candidates whose turn comes before, or the number drawn."""
+    """The configured priority, the requests that the backend is busy with (its own by their size, and those of other
+    clients), the expected latency in milliseconds (null: not measured for any candidate), the number of candidates
+    whose turn comes before, or the number drawn."""
     points: float
     """Higher is better."""
     weight: int
@@ -123,27 +124,48 @@ class Smart(Strategy):
             # The commonest case in a small fleet: there is nothing to compare with.
             ((backend, own_name),) = offers
             self._turns.skip()
-            return [self._ranked(backend, own_name, 0.0, load_points(backend, own_name, now), None, 0.0)]
+            (alone,) = busy_requests(offers, now)
+            return [self._ranked(backend, own_name, 0.0, alone, alone, None, 0.0)]
         by_share = shares_differ(offers)
-        loads = all_load_points(offers, now, by_share=by_share)
+        busy = busy_requests(offers, now)
+        relative = relative_to_shares(offers, busy) if by_share else busy
         doublings = expected_doublings(offers, now, is_stream=is_stream)
         ties = self._turns.ties(offers, model, doublings, by_share=by_share)
         fastest = min(doublings) if doublings else 0.0
         return [
-            self._ranked(backend, own_name, ties[at], loads[at], doublings[at] if doublings else None, fastest)
+            self._ranked(
+                backend, own_name, ties[at], busy[at], relative[at], doublings[at] if doublings else None, fastest
+            )
             for at, (backend, own_name) in enumerate(offers)
         ]
 
     def _ranked(  # noqa: PLR0913 - all that is shown of one candidate
-        self, backend: Backend, own_name: str, tie: float, load: float, doublings: float | None, fastest: float
+        self,
+        backend: Backend,
+        own_name: str,
+        tie: float,
+        busy: float,
+        relative: float,
+        doublings: float | None,
+        fastest: float,
     ) -> Ranked:
         priority = backend.priority
         latency = 100.0 if doublings is None else latency_points(doublings, fastest)
+        load = load_points(backend, relative)
         points = load * self._load + latency * self._latency
         if priority < 100:
             points += (100 - priority) * self._priority
-        in_flight = backend.load.in_flight
-        return Ranked(backend, own_name, points / 100, False, tie, in_flight, load, doublings, latency)  # noqa: FBT003 - in the order of its fields
+        return Ranked(
+            backend=backend,
+            model=own_name,
+            score=points / 100,
+            tie=tie,
+            in_flight=backend.load.in_flight,
+            busy=busy,
+            load_points=load,
+            doublings=doublings,
+            latency_points=latency,
+        )
 
     def reason(self, backend: Backend, score: float) -> str:
         return f"highest_score:{backend.name}:{score:.2f}"
@@ -153,7 +175,7 @@ class Smart(Strategy):
         priority = ranked.backend.priority
         return (
             ScorePart("priority", priority, 100 - min(priority, 100), self._priority),
-            ScorePart("load", ranked.in_flight, ranked.load_points, self._load),
+            ScorePart("load", round(ranked.busy, 2), ranked.load_points, self._load),
             ScorePart("latency", ranked.latency_ms, ranked.latency_points, self._latency),
         )
 
@@ -217,10 +239,18 @@ class LeastLoaded(Strategy):
     def rank(self, offers: Sequence[Offer], model: str, *, is_stream: bool) -> list[Ranked]:
         del is_stream
         by_share = shares_differ(offers)
-        loads = all_load_points(offers, self._clock(), by_share=by_share)
+        busy = busy_requests(offers, self._clock())
+        relative = relative_to_shares(offers, busy) if by_share else busy
         ties = self._ties(offers, model, by_share=by_share)
         return [
-            Ranked(backend, own_name, loads[at] / 100, tie=ties[at], in_flight=backend.load.in_flight)
+            Ranked(
+                backend,
+                own_name,
+                load_points(backend, relative[at]) / 100,
+                tie=ties[at],
+                in_flight=backend.load.in_flight,
+                busy=busy[at],
+            )
             for at, (backend, own_name) in enumerate(offers)
         ]
 
@@ -240,7 +270,7 @@ class LeastLoaded(Strategy):
         return f"least_loaded:{backend.name}:{backend.load.in_flight}/{backend.max_in_flight}"
 
     def parts(self, ranked: Ranked, drawn: float) -> tuple[ScorePart, ...]:
-        return (ScorePart("load", ranked.in_flight, drawn, FULL_WEIGHT),)
+        return (ScorePart("load", round(ranked.busy, 2), drawn, FULL_WEIGHT),)
 
 
 class PriorityOnly(IndependentStrategy):

@@ -11,6 +11,8 @@ from nexus.routing.explain.text import as_text
 from nexus.routing.policies import Policy
 from nexus.testing.builders import CHAT, make_backend, make_fleet
 
+IDLE = "0 requests in flight, at most 64; no report, own counts only (servers of this kind do not report their load)"
+
 
 def text_of(router, *backends, headers=None, **requirements):
     asked = Request("r-1", CHAT, Requirements(model="llama3", **requirements), headers or {}, 1_777_777_777.0)
@@ -39,9 +41,9 @@ def test_it_reads_from_the_request_to_the_decision_and_why_not_the_others(router
         "",
         "llama3",
         "  candidates: gpu-1, gpu-2, openai",
-        "    gpu-1   0 requests in flight, at most 64",
-        "    gpu-2   0 requests in flight, at most 64",
-        "    openai  0 requests in flight, at most 64",
+        "    gpu-1   " + IDLE,
+        "    gpu-2   " + IDLE,
+        "    openai  " + IDLE,
         "     0 analyze (N us)  no objection",
         "   200 privacy (N us)",
         "         excludes openai: data stays here (ask here)",
