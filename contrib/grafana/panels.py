@@ -334,12 +334,15 @@ FLEET = Row(
         Panel(
             "Results of waiting",
             "reqps",
-            "Drained: the request got a slot. Timed out: it waited too long, so more slots or backends are needed.",
+            "Drained: the request got a slot. Timed out: it waited too long, so more slots or backends are needed. "
+            "Made room, found no room: the queue was full.",
             (
                 total("nexus_queue_enqueued_total", JOB, "began to wait"),
                 total("nexus_queue_drained_total", JOB, "drained"),
                 total("nexus_queue_timeout_total", JOB, "timed out"),
                 total("nexus_queue_left_total", JOB, "left"),
+                total("nexus_queue_shed_total", JOB, "made room"),
+                total("nexus_queue_refused_total", JOB, "found no room"),
             ),
         ),
         Panel(

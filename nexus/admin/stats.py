@@ -17,7 +17,7 @@ from nexus.observability.metrics.counters import BackendCounters, ModelCounters,
 from nexus.observability.metrics.exchanges import ExchangeMetrics
 from nexus.observability.metrics.histogram import Histogram
 from nexus.proxy.exchange.context import DataPlane
-from nexus.proxy.exchange.queue import RequestQueue
+from nexus.proxy.waiting.request_queue import RequestQueue
 
 
 class QueueFacts(msgspec.Struct, frozen=True):

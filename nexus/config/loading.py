@@ -11,7 +11,7 @@ from nexus.config.faults import Fault, KeyPath, Origin
 from nexus.config.provenance import Provenance, Setting
 from nexus.config.quoting import shown
 from nexus.config.rules import checks, unused
-from nexus.config.schema import Config
+from nexus.config.schema import ApiKeyConfig, Config
 from nexus.config.secrets import Credentials, KeyRing, Secret, Vault
 from nexus.config.sources import env, texts
 from nexus.config.sources.decoding import decoded
@@ -34,6 +34,8 @@ class LoadedConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The dotted keys that file, environment or command line set."""
     server_keys: KeyRing = KeyRing(())
     """The resolved ``server.api_keys``."""
+    named_keys: Mapping[bytes, ApiKeyConfig] = {}
+    """The tables of ``server.api_keys``, by the SHA-256 digest of their key."""
     admin_keys: KeyRing = KeyRing(())
     """The resolved ``server.admin_keys``."""
     backend_keys: Mapping[str, Secret] = {}
@@ -79,6 +81,7 @@ def load(
         config = checks.normalised(config)
         checks.check(config, insecure=insecure)
         unused.check_store(config, given)
+        named_keys = vault.api_key_digests(config)
         server_keys, admin_keys = vault.server_keys(config), vault.admin_keys(config)
         backend_keys = vault.backend_keys(config)
         credentials = vault.credentials(config, logins)
@@ -95,6 +98,7 @@ def load(
         ),
         explicitly_set=given,
         server_keys=server_keys,
+        named_keys=named_keys,
         admin_keys=admin_keys,
         backend_keys=backend_keys,
         credentials=credentials,

@@ -10,7 +10,7 @@ from nexus.config import loading
 from nexus.config.faults import Fault, Origin
 from nexus.config.provenance import Provenance
 from nexus.config.schema import ServerConfig
-from nexus.config.secrets import Secret, Vault
+from nexus.config.secrets import Secret, Vault, reference_of
 from nexus.config.sources import env
 from nexus.config.sources.decoding import decoded
 from nexus.errors import ConfigError
@@ -112,4 +112,4 @@ def _keys(table: Mapping[str, Any], name: Literal["admin_keys", "api_keys"]) -> 
         server = _decoded(table, name)
     except Fault:
         return ()
-    return server.admin_keys if name == "admin_keys" else server.api_keys
+    return tuple(map(reference_of, server.admin_keys if name == "admin_keys" else server.api_keys))

@@ -7,6 +7,18 @@ from msgspec import Meta
 
 from nexus.config.discovery_schema import DiscoveryConfig
 from nexus.config.section import NotNegative, Positive, Seconds, SecondsOrZero, Section
+from nexus.domain.priorities import RequestPriority
+
+
+class ApiKeyConfig(Section, frozen=True):
+    """One key of ``server.api_keys`` with what its clients may do."""
+
+    key: str
+    """The key: ``env:NAME``, ``file:PATH`` or ``sha256:HEX``."""
+    name: str | None = None
+    """What operators are shown instead of the key, which is never shown."""
+    max_priority: RequestPriority = "high"
+    """The highest priority that ``X-Nexus-Priority`` may ask for with this key; a higher one counts as this."""
 
 
 class ServerConfig(Section, frozen=True):
@@ -22,9 +34,11 @@ class ServerConfig(Section, frozen=True):
     """Whether another Nexus of the same user, with the same key, may listen on the port at the same time, and so take
     over before this one stops. Two that run together by mistake then share the clients, where otherwise the second
     would not start."""
-    api_keys: tuple[str, ...] = ()
+    api_keys: tuple[str | ApiKeyConfig, ...] = ()
     """Keys that clients must send, as ``Authorization: Bearer`` or ``x-api-key``: each ``env:NAME``, ``file:PATH`` or
-    ``sha256:HEX``. Empty: no key is required."""
+    ``sha256:HEX``, or a table with such a ``key``, a ``name`` that operators are shown, and ``max_priority``, the
+    highest priority (``high``, ``normal`` or ``low``) that a request with this key can have. Empty: no key is
+    required."""
     admin_keys: tuple[str, ...] = ()
     """Keys for the pages below ``/admin/`` and the changes that they make, written in the same ways; they are valid for
     all other pages too. Empty: ``api_keys`` are valid there, and those pages show the requests of all clients to each
@@ -248,11 +262,16 @@ class QueueConfig(Section, frozen=True):
     enabled: bool = True
     """Without it, such a request is refused at once with 503 ``overloaded``."""
     max_size: NotNegative | None = None
-    """The length of the queue; one more request is refused with 503 ``queue_full``. Unset:
+    """The length of the queue. When it is full, the newest request of the lowest priority is refused with 503
+    ``queue_full``: of the client with the most requests in the queue, if others have fewer. Unset:
     ``server.max_concurrent_requests``."""
     max_wait_seconds: Seconds | None = None
     """How long a request may wait before it is refused with 503 ``queue_timeout``. Unset: until its own deadline,
-    ``server.request_timeout_seconds`` or ``server.stream_timeout_seconds``."""
+    ``server.request_timeout_seconds`` or ``server.stream_timeout_seconds``. A client can ask for less with
+    ``X-Nexus-Queue-Timeout``."""
+    max_body_bytes: Positive = 1024 * 1024 * 1024
+    """The total size of the bodies of all waiting requests, which are kept in memory; a request that exceeds it is
+    treated as if the queue had reached ``max_size``. A larger body waits only while no other request does."""
 
 
 class LoggingConfig(Section, frozen=True):

@@ -13,7 +13,7 @@ import msgspec
 from nexus.config.faults import Fault, KeyPath
 from nexus.config.quoting import shown, shown_path
 from nexus.config.rules import proxies
-from nexus.config.schema import BackendConfig, Config
+from nexus.config.schema import ApiKeyConfig, BackendConfig, Config
 
 _SHA256: Final = re.compile(r"[0-9a-fA-F]{64}")
 _HINT: Final = 'write "env:NAME" and set that variable, or "file:PATH"'
@@ -103,6 +103,14 @@ class Vault:
     def admin_keys(self, config: Config) -> KeyRing:
         """Return ``server.admin_keys``; raise :class:`Fault` likewise."""
         return self._ring("admin_keys", config.server.admin_keys)
+
+    def api_key_digests(self, config: Config) -> Mapping[bytes, ApiKeyConfig]:
+        """Return the tables of ``server.api_keys`` by the digest of their key; raise :class:`Fault` likewise."""
+        return {
+            self._digest(entry.key, ("server", "api_keys", index)): entry
+            for index, entry in enumerate(config.server.api_keys)
+            if isinstance(entry, ApiKeyConfig)
+        }
 
     def backend_keys(self, config: Config) -> dict[str, Secret]:
         """Return the key of each backend that has one, by its name; raise :class:`Fault` likewise."""
@@ -208,8 +216,8 @@ class Vault:
         self.found += [Secret(text) for text in {secret, secret.rpartition(" ")[2]}]
         return Secret(secret)
 
-    def _ring(self, key: str, references: Iterable[str]) -> KeyRing:
-        return KeyRing(self._digest(reference, ("server", key, index)) for index, reference in enumerate(references))
+    def _ring(self, key: str, entries: Iterable[str | ApiKeyConfig]) -> KeyRing:
+        return KeyRing(self._digest(reference_of(entry), ("server", key, index)) for index, entry in enumerate(entries))
 
     def _digest(self, reference: str, path: KeyPath) -> bytes:
         scheme, _, digest = reference.partition(":")
@@ -240,6 +248,11 @@ class Vault:
             raise Fault(path, f"{shown_path(name)} is too long for a key")
         # Bytes that are not UTF-8 become characters that no key may have.
         return content.decode("utf-8", "replace")
+
+
+def reference_of(entry: str | ApiKeyConfig) -> str:
+    """Return the reference to the key of an entry of ``server.api_keys``."""
+    return entry if isinstance(entry, str) else entry.key
 
 
 def _is_reference(text: str) -> bool:

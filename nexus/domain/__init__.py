@@ -11,6 +11,7 @@
 ``naming``         resolves the name that a client sent
 ``model_names``    compares names of models
 ``silence``        how long a backend may leave requests unanswered
+``priorities``     the priorities of requests
 ``statuses``       what an HTTP status of a backend means
 ``outcome``        how an attempt and an exchange ended
 ``routes``         pages that Nexus serves itself

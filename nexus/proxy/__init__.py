@@ -7,6 +7,7 @@ A request passes through these packages, in this order:
 ``dispatch``  chooses what serves the request: an exchange, a page or a WebSocket
 ``exchange``  the life of one request: ``exchange.exchange`` lists its phases, ``exchange.failover`` asks backends
               in turn, ``exchange.retry`` decides whether to try again
+``waiting``   the queue for requests that no backend has a slot for
 ``headers``   which headers pass in either direction, and the heads made of them
 ``upstream``  opens connections to backends, reuses them, and parses responses
 ============  ==================================================================

@@ -21,6 +21,7 @@ from nexus.routing.pipeline import Pipeline, Refused
 from nexus.routing.policies import Policies, Policy
 from nexus.routing.ranking.scoring import Ranked
 from nexus.routing.stage.api import Hold
+from nexus.routing.stage.order import BUILT_IN
 
 STAGE_OF_HINT: Final[Mapping[str, str]] = {"x-nexus-privacy": "privacy"}
 """Hints that are refused if the stage that obeys them is missing: a demand for privacy must be obeyed or refused."""
@@ -53,6 +54,8 @@ class Router:
             tuple(StageLabel(place.name, place.plugin, place.priority, place.observes) for place in places),
             schedule.strategy,
         )
+        self.built_in: Final = frozenset(place.name for place in places if place.plugin == BUILT_IN)
+        """The stages that judge all requests of one kind alike, whatever their size and their client."""
         installed = {place.name for place in places}
         self.unsupported_hints: Final = {h: stage for h, stage in STAGE_OF_HINT.items() if stage not in installed}
         """Hints whose stage is not in this pipeline, each with that stage."""
@@ -338,6 +341,7 @@ class Routing:
         resolution = considered.resolution
         full: list[Ranked] = []
         waits_for: list[Verdict] = []
+        retry_in_s: float | None = None
         for ranked in considered.ranking:
             if full and not ranked.is_equal_to(full[0]):
                 # The better backends are only busy: waiting for one beats asking a backend that has been failing.
@@ -351,12 +355,14 @@ class Routing:
                 full.append(ranked)
                 waits_for.append(held.about(ranked.backend))
                 considered.full = waits_for
+                if refusal.retry_in_s is not None:
+                    retry_in_s = min(refusal.retry_in_s, refusal.retry_in_s if retry_in_s is None else retry_in_s)
                 continue
             reason, action, context = refusal.reason, refusal.action, refusal.context
             intent.exclude(ranked.backend, stage=held.stage, reason=reason, action=action, context=context)
         if full:
             backends = tuple(ranked.backend for ranked in full)
-            return Saturated(backends, resolution.model, tuple(waits_for), tuple(intent.excluded))
+            return Saturated(backends, resolution.model, tuple(waits_for), tuple(intent.excluded), retry_in_s)
         return rejections.no_backend_left(resolution, intent, has_tried=resolution.requested in self._tried)
 
     def _reserved(

@@ -30,7 +30,14 @@ from nexus.testing.strategies import fleets, requirements
 MAX_S: Final = 0.005
 """The time limit of a stage for a fleet of twenty."""
 
-HINTS: Final = ("x-nexus-explain", "x-nexus-flexible", "x-nexus-priority", "x-nexus-privacy", "x-nexus-strict")
+HINTS: Final = (
+    "x-nexus-explain",
+    "x-nexus-flexible",
+    "x-nexus-priority",
+    "x-nexus-privacy",
+    "x-nexus-queue-timeout",
+    "x-nexus-strict",
+)
 """Headers with which clients give hints to stages."""
 
 USAGE: Final = TokenUsage(prompt_tokens=7, completion_tokens=3)

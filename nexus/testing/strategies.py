@@ -76,4 +76,7 @@ def requirements() -> st.SearchStrategy[Requirements]:
         needs_tools=st.booleans(),
         needs_json=st.booleans(),
         needs_embeddings=st.booleans(),
+        # Prompts that begin alike, up to a length.
+        prompt_blocks=st.integers(0, 20).map(lambda length: tuple(range(length))),
+        conversation=st.integers(0, 2),
     )

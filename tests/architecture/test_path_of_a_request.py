@@ -26,7 +26,7 @@ level = "info"
 interval_seconds = 3600
 
 [plugin_loading]
-disabled = ["budget", "kubernetes", "privacy", "quality", "tier"]
+disabled = ["affinity", "budget", "kubernetes", "privacy", "quality", "tier"]
 
 [[backends]]
 name = "gpu"

@@ -378,6 +378,8 @@ SEEN_ELSEWHERE = {
     "nexus_observer_failures": "a plugin that breaks",
     "nexus_observer_slow": "a plugin that blocks",
     "nexus_plugin_series_left_out": "a plugin whose metric is too large",
+    "nexus_queue_refused": "a full queue",
+    "nexus_queue_shed": "a full queue",
     "nexus_reconciler_failures": "a stage that breaks",
     "nexus_reconciler_observed": "a stage that only observes",
     "nexus_reconciler_slow": "a stage that blocks",

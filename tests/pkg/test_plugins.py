@@ -125,12 +125,15 @@ SENDS_TO_THE_OTHER = {
 }
 """By plugin that has a stage, what makes it keep requests from the preferred backend."""
 
-FINDS_BACKENDS = {"kubernetes": '[[plugins.kubernetes.services]]\nservice = "vllm"\n'}
-"""By plugin that finds backends, a table of it."""
+TAKES_A_TABLE = {
+    "affinity": "[plugins.affinity]\nassumed_cache_tokens = 100_000\n",
+    "kubernetes": '[[plugins.kubernetes.services]]\nservice = "vllm"\n',
+}
+"""By plugin that finds backends, or chooses only among equal ones, a table of it."""
 
 
 def test_every_plugin_is_tried():
-    assert sorted([*SENDS_TO_THE_OTHER, *FINDS_BACKENDS]) == PLUGINS
+    assert sorted([*SENDS_TO_THE_OTHER, *TAKES_A_TABLE]) == PLUGINS
 
 
 @pytest.fixture
@@ -167,12 +170,13 @@ def test_it_is_installed_decides_and_is_missed(environment, second_answer_by, na
     assert_it_is_missed(missed, name)
 
 
-@pytest.mark.parametrize("name", sorted(FINDS_BACKENDS))
-def test_a_finder_is_installed_takes_its_table_and_is_missed(environment, name, tmp_path):
-    insisting = f'[plugin_loading]\nrequired = ["{name}>=0.1"]\n{FINDS_BACKENDS[name]}'
+@pytest.mark.parametrize("name", sorted(TAKES_A_TABLE))
+def test_another_is_installed_takes_its_table_and_is_missed(environment, name, tmp_path):
+    insisting = f'[plugin_loading]\nrequired = ["{name}>=0.1"]\n{TAKES_A_TABLE[name]}'
     (tmp_path / "nexus.toml").write_text(insisting)
 
-    environment.pip_from_index("install", *foreign_requirements(name))
+    if foreign := foreign_requirements(name):
+        environment.pip_from_index("install", *foreign)
     environment.pip("install", f"nexus-proxy-{name}")
     checked = environment.nexus_proxy("check", cwd=tmp_path)
     environment.pip("uninstall", "-y", f"nexus-proxy-{name}")

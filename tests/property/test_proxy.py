@@ -15,13 +15,14 @@ from nexus.error_codes import UpstreamFault
 from nexus.errors import RequestError, UpstreamError
 from nexus.fleet.kinds import KINDS
 from nexus.proxy.client.key_filter import KeyFilter
-from nexus.proxy.exchange.queue import RequestQueue
 from nexus.proxy.exchange.retry import Next, Retries, RetryBudget
 from nexus.proxy.headers.from_client import HeadMemory, read_head
 from nexus.proxy.headers.rules import NOT_FOR_CLIENTS, NOT_FOR_CLIENTS_PREFIXES
 from nexus.proxy.headers.to_backend import head_template, request_head
 from nexus.proxy.headers.to_client import passed_lines, retry_after_s
 from nexus.proxy.upstream.connection import UpstreamConnection
+from nexus.proxy.waiting.claim import Claim, Given, Unmet
+from nexus.proxy.waiting.request_queue import RequestQueue
 from nexus.proxy.write_batch import MAX_BATCHED_BYTES, BatchedWriter, WriteBatch
 from nexus.tasks import start
 from nexus.testing.builders import make_backend
@@ -237,7 +238,18 @@ def test_what_is_written_leaves_in_its_order_and_within_two_turns(acts):
 BACKENDS = ("gpu", "cpu")
 steps = st.lists(
     st.one_of(
-        st.tuples(st.just("wait"), st.sets(st.sampled_from(BACKENDS), min_size=1), st.booleans(), st.booleans()),
+        st.tuples(
+            st.just("wait"),
+            st.frozensets(st.sampled_from(BACKENDS), min_size=1),
+            st.builds(
+                Claim,
+                client=st.sampled_from("abc"),
+                rank=st.integers(0, 2),
+                tokens=st.integers(0, 1000),
+                kind=st.integers(0, 1),
+            ),
+            st.booleans(),
+        ),
         st.tuples(st.just("cancel"), st.integers(0, 20)),
         st.tuples(st.just("release"), st.integers(0, 20)),
         st.tuples(st.just("change")),
@@ -256,16 +268,18 @@ class House:
         self.held = []
         self.waiting = []
 
-    async def stay(self, backends, *, is_urgent, is_late):
+    async def stay(self, backends, claim, *, is_late):
         """Take a slot or wait for one, and hold it until it is released."""
-        slot = self.take(backends)
-        if slot is None:
+        found = self.take(backends)
+        if isinstance(found, Given):
+            slot = found.thing
+        else:
             try:
                 slot = await self.line.wait(
-                    frozenset(backends),
+                    claim,
+                    found,
                     lambda: self.take(backends),
                     give_back=self.give_back,
-                    is_urgent=is_urgent,
                     left_s=0.0 if is_late else 60.0,
                 )
             except RequestError as exc:
@@ -277,8 +291,8 @@ class House:
         for backend in sorted(backends):
             if self.free[backend]:
                 self.free[backend] -= 1
-                return backend
-        return None
+                return Given(backend, backend, has_room=self.free[backend] > 0)
+        return Unmet(backends)
 
     def give_back(self, backend):
         self.free[backend] += 1
@@ -286,8 +300,8 @@ class House:
 
     def do(self, step):
         match step:
-            case ("wait", backends, is_urgent, is_late):
-                self.waiting.append(start(self.stay(backends, is_urgent=is_urgent, is_late=is_late), name="stay"))
+            case ("wait", backends, claim, is_late):
+                self.waiting.append(start(self.stay(backends, claim, is_late=is_late), name="stay"))
             case ("cancel", number) if self.waiting:
                 self.waiting[number % len(self.waiting)].cancel()
             case ("release", number) if self.held:
@@ -312,13 +326,14 @@ def test_no_slot_is_lost_or_given_twice(slots, steps):
         assert len(house.line) == len(still_waiting) <= 5
         for backend in BACKENDS:
             assert house.free[backend] + house.held.count(backend) == slots
-            assert not house.free[backend] or all(backend not in waiter.backends for waiter in house.line._in_turn()), (
-                "a slot is free while somebody waits for it"
+            assert not house.free[backend] or backend not in house.line.line.places, (
+                "a slot is free while a request waits for it"
             )
         for task in still_waiting:
             task.cancel()
         await asyncio.gather(*house.waiting, return_exceptions=True)
-        assert len(house.line) == 0
+        assert len(house.line) == house.line.line.size_bytes == 0
+        assert not any((house.line.line.sets, house.line.line.models, house.line._due))
 
     asyncio.run(story())
 

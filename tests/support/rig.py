@@ -17,14 +17,15 @@ from nexus.domain.outcome import AttemptOutcome, ExchangeOutcome
 from nexus.domain.request import Kept, Requirements
 from nexus.errors import RequestError
 from nexus.fleet.membership.registry import Registry
+from nexus.proxy.client.access import AccessRules
 from nexus.proxy.client.incoming import IncomingRequest
 from nexus.proxy.exchange.attempt import Attempt
 from nexus.proxy.exchange.context import DataPlane, Settings
 from nexus.proxy.exchange.exchange import Exchange
 from nexus.proxy.exchange.failover import Failover, begin_failover
-from nexus.proxy.exchange.queue import RequestQueue
 from nexus.proxy.exchange.record import begin_record
 from nexus.proxy.headers.from_client import read_head
+from nexus.proxy.waiting.request_queue import RequestQueue
 from nexus.tasks import start
 from nexus.testing.builders import MODEL, make_backend
 from nexus.testing.routing import make_router
@@ -33,6 +34,8 @@ from nexus.wire.protocols import PROTOCOLS
 from tests.support.fake_backends import CHAT_REQUEST, FakePool, FakeUpstreams, Script, Step
 from tests.support.fakes import FakeClient
 from tests.support.raw_client import RawClient, Reply
+
+ANYBODY = AccessRules(accepts_key=None, hosts=None, origins=frozenset())
 
 
 async def turns() -> None:
@@ -95,6 +98,7 @@ class Rig:
         self.may_follow: bool | None = None
         """What the last exchange said of the client's connection."""
         self._make_message = make_message
+        self.access, self.key_digest = ANYBODY, b""
         router = make_router(*stages, aliases=config.routing.aliases, fallbacks=config.routing.fallbacks)
         self.settings = Settings(config, router, None, (self.outcomes.append,))  # type: ignore[arg-type]
         queue = config.queue
@@ -144,6 +148,10 @@ class Rig:
             *(["an exchange in flight"] if self.plane.in_flight else []),
         ]
 
+    def come_from(self, access: AccessRules, key_digest: bytes) -> None:
+        """Let the requests from now on have the key with this digest."""
+        self.access, self.key_digest = access, key_digest
+
     # one exchange
 
     def request(
@@ -162,12 +170,14 @@ class Rig:
             StreamReader(protocol, 2**16, loop=self.plane.loop),
             None,
             read_head(message),
-            None,  # type: ignore[arg-type]
+            self.access,
             endpoint=found.endpoint,
             protocol=PROTOCOLS[found.endpoint.protocol],
             target=target.encode(),
             method=method.encode(),
             ids=found.ids,
+            key_digest=self.key_digest,
+            remote="unknown",
         )
 
     def exchange(self, *headers: tuple[str, str], body: bytes | None = CHAT_REQUEST, **fields: Any) -> Exchange:

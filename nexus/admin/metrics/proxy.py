@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from nexus import __version__
+from nexus.domain.priorities import RANKS
 from nexus.observability.logging import logs
 from nexus.observability.metrics.families import Family, counter, gauge, histogram
 from nexus.observability.metrics.histogram import Histogram
 from nexus.observability.tracing.trace import TraceCounts
 from nexus.proxy.exchange.context import DataPlane
-from nexus.proxy.exchange.queue import RequestQueue
 from nexus.proxy.upstream.backends import Upstreams
+from nexus.proxy.waiting.request_queue import RequestQueue
 
 
 class ProxyMetrics:
@@ -87,6 +88,15 @@ def _queue_families(line: "RequestQueue[Any]") -> Iterator[Family]:
     yield counter("nexus_queue_enqueued", "Requests that have begun to wait.", counts.enqueued)
     yield counter("nexus_queue_drained", "Requests that have waited and were given a slot.", counts.drained)
     yield counter("nexus_queue_timeout", "Requests that have waited for too long.", counts.timed_out)
+    yield counter("nexus_queue_shed", "Requests that left a full queue to make room for another.", counts.shed)
+    yield counter("nexus_queue_refused", "Requests that found the queue full and did not wait.", counts.refused)
+    yield gauge(
+        "nexus_queue_requests",
+        "Requests that wait for a slot, by priority.",
+        {(priority,): line.line.by_rank[rank] for priority, rank in RANKS.items()},
+        "priority",
+    )
+    yield gauge("nexus_queue_body_bytes", "The size of the bodies of all requests that wait.", line.line.size_bytes)
     yield counter(
         "nexus_queue_left",
         "Requests that stopped waiting, because the client left or no backend could serve them any more.",

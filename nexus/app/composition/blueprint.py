@@ -28,7 +28,7 @@ from nexus.errors import PluginError
 from nexus.fleet.kinds import KINDS
 from nexus.fleet.plan import FleetPlan, plan_fleet
 from nexus.plugin_manager import Contributions, PluginManager
-from nexus.proxy.client.access import LOOPBACK_NAMES, AccessRules
+from nexus.proxy.client.access import LOOPBACK_NAMES, SHOWN_DIGITS, AccessRules, KeyOwner
 from nexus.routing.assembly import build_router
 from nexus.routing.router import Router
 from nexus.routing.stage.order import Place
@@ -161,6 +161,10 @@ def _access_rules(loaded: LoadedConfig) -> AccessRules:
         accepts_admin_key=admin_keys.accepts if len(admin_keys) else None,
         hosts=_hosts(server.host, server.allowed_hosts, has_keys=bool(len(keys))),
         origins=frozenset(origin.encode() for origin in server.allowed_origins),
+        owners={
+            digest: KeyOwner(digest.hex(), entry.name or f"key {digest.hex()[:SHOWN_DIGITS]}", entry.max_priority)
+            for digest, entry in loaded.named_keys.items()
+        },
     )
 
 

@@ -34,9 +34,9 @@ from nexus.fleet.fleet import Fleet
 from nexus.proxy.client.server import ProxyServer
 from nexus.proxy.dispatch.handler import RequestHandler
 from nexus.proxy.exchange.context import DataPlane, Settings
-from nexus.proxy.exchange.queue import RequestQueue
 from nexus.proxy.exchange.resource_owners import ResourceOwners
 from nexus.proxy.upstream.backends import Upstreams
+from nexus.proxy.waiting.request_queue import RequestQueue
 from nexus.proxy.write_batch import WriteBatch
 from nexus.routing.decision import Reserved
 from nexus.store.watched import WatchedStore
@@ -152,7 +152,9 @@ class Nexus:
         self._plane.settings = self._settings(blueprint)
         self._server.write_stall_s = blueprint.config.timeouts.write_stall_seconds
         self._plane.queue.resize(
-            max_size=max_waiting(blueprint.config), max_wait_s=blueprint.config.queue.max_wait_seconds
+            max_size=max_waiting(blueprint.config),
+            max_wait_s=blueprint.config.queue.max_wait_seconds,
+            max_body_bytes=blueprint.config.queue.max_body_bytes,
         )
         limits = blueprint.config.limits
         self._plane.event_room.resize(
@@ -228,7 +230,9 @@ class Nexus:
     async def _make_plane(self, batch: WriteBatch) -> DataPlane:
         blueprint = self.blueprint
         queue: RequestQueue[Reserved] = RequestQueue(
-            max_size=max_waiting(blueprint.config), max_wait_s=blueprint.config.queue.max_wait_seconds
+            max_size=max_waiting(blueprint.config),
+            max_wait_s=blueprint.config.queue.max_wait_seconds,
+            max_body_bytes=blueprint.config.queue.max_body_bytes,
         )
         self._queue = queue
         upstreams = Upstreams(self._upstream_settings(blueprint), blueprint.config.timeouts, batch)
@@ -290,6 +294,7 @@ class Nexus:
 
     def _fleet_changed(self, snapshot: FleetSnapshot) -> None:
         self._plane.upstreams.keep_only(frozenset(snapshot.by_id))
+        self._plane.queue.keep_only(frozenset(backend.name for backend in snapshot.backends))
         self._plane.queue.fleet_changed()
         self._telemetry.timeline.keep_only({backend.name for backend in snapshot.backends})
 

@@ -17,6 +17,8 @@ _LOGIN: Final = re.compile(r"://\S*@")
 _REFERENCES: Final = ("env:", "file:")
 _MAY_BE_SECRET: Final = frozenset({"headers", "query", "plugins"})
 """Tables whose texts are hidden unless they are references."""
+_SHOWN_OF_KEYS: Final = frozenset({"name", "max_priority"})
+"""In a table of ``server.api_keys``."""
 _REFERENCES_ALONE: Final = frozenset({"api_key", "basic_auth", "api_keys", "admin_keys"})
 
 
@@ -72,6 +74,8 @@ def without_secrets(value: Any, path: KeyPath) -> Any:
     if isinstance(value, list | tuple):
         return [without_secrets(item, path) for item in value]
     if not isinstance(value, str) or value.startswith(_REFERENCES):
+        return value
+    if path[-2:-1] == ("api_keys",) and path[-1] in _SHOWN_OF_KEYS:
         return value
     is_secret = not _MAY_BE_SECRET.isdisjoint(path) or not _REFERENCES_ALONE.isdisjoint(path)
     return HIDDEN if is_secret else _LOGIN.sub(f"://{HIDDEN}@", value)

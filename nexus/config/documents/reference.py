@@ -201,7 +201,7 @@ def _type_text(type_: Any) -> str:
         return f"table of {_type_text(arguments[1])}"
     if origin in {Union, types.UnionType}:
         return " or ".join(map(_type_text, arguments))
-    return _WORDS.get(wanted, "value") + _range_text(type_)
+    return ("table" if is_section(wanted) else _WORDS.get(wanted, "value")) + _range_text(type_)
 
 
 _WORDS: Final[Mapping[Any, str]] = {bool: "true or false", int: "integer", float: "number", str: "text"}

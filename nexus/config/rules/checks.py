@@ -21,6 +21,7 @@ ZONES: Final = ("restricted", "open")
 
 # Names appear in headers, metrics, logs and the paths of admin pages.
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+-]{0,127}")
+EXPECTED_NAME: Final = "expected 1 to 128 letters, digits and any of . _ : @ + -, a letter or digit first"
 NO_BACKEND: Final = "none"
 _ORIGIN: Final = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/?#\s@]+", re.IGNORECASE)
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -129,6 +130,12 @@ def _server(config: Config) -> Iterator[Fault]:
     host = config.server.host
     if not host or not host.isprintable() or " " in host:
         yield Fault(("server", "host"), "expected an address or a host name", "0.0.0.0 binds all of them")
+    names = [None if isinstance(entry, str) else entry.name for entry in config.server.api_keys]
+    for index, name in enumerate(names):
+        if name is not None and not _NAME.fullmatch(name):
+            yield Fault(("server", "api_keys", index, "name"), f"bad name '{shown(name)}'", EXPECTED_NAME)
+        elif name is not None and name in names[:index]:
+            yield Fault(("server", "api_keys", index, "name"), f"two keys are named '{name}'", "rename one of them")
     for index, origin in enumerate(config.server.allowed_origins):
         if not _ORIGIN.fullmatch(origin):
             expected = "expected scheme://host:port, without a path or a slash at the end"
@@ -207,8 +214,7 @@ def _backend_names(config: Config) -> Iterator[Fault]:
     for index, backend in enumerate(config.backends):
         path = ("backends", index, "name")
         if not _NAME.fullmatch(backend.name):
-            expected = "expected 1 to 128 letters, digits and any of . _ : @ + -, a letter or digit first"
-            yield Fault(path, f"{expected}, got '{shown(backend.name)}'")
+            yield Fault(path, f"{EXPECTED_NAME}, got '{shown(backend.name)}'")
         if backend.name.lower() == NO_BACKEND:
             yield Fault(
                 path, f"'{backend.name}' stands for no backend in headers, logs and metrics", "choose another name"

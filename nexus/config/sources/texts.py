@@ -8,7 +8,7 @@ import msgspec
 
 from nexus.config.faults import KeyPath
 from nexus.config.quoting import shown
-from nexus.config.schema import Config
+from nexus.config.schema import ApiKeyConfig, Config
 from nexus.config.sources.decoding import bare, is_section, unknown_key
 
 _TRUE: Final = frozenset({"true", "yes", "on", "1"})
@@ -69,7 +69,7 @@ def read(text: str, type_: Any) -> Any:
         return reader(text.strip())
     if get_origin(wanted) is Literal:
         return text.strip().lower()
-    if wanted == tuple[str, ...]:
+    if wanted in (tuple[str, ...], tuple[str | ApiKeyConfig, ...]):
         return _words(text)
     if wanted == (str | tuple[str, ...]):
         return _words(text) if "," in text or text.lstrip().startswith("[") else text.strip()

@@ -2,11 +2,13 @@
 
 import ipaddress
 import re
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from aiohttp.http import HttpVersion, HttpVersion10, HttpVersion11, RawRequestMessage
 
+from nexus.domain.priorities import RequestPriority
 from nexus.domain.routes import Access
 from nexus.errors import RequestError
 from nexus.proxy.client import cors
@@ -20,8 +22,23 @@ AUTHORITY: Final = re.compile(r"\Ahttps?://([^/?#]*)", re.IGNORECASE)
 _HOST: Final = re.compile(rb"(?:\[([0-9A-Fa-f:.%]+)\]|([A-Za-z0-9._-]+))(?::([0-9]{1,5}))?\Z")
 
 _VERSIONS: Final[frozenset[HttpVersion]] = frozenset({HttpVersion10, HttpVersion11})
+SHOWN_DIGITS: Final = 8
+"""Of the SHA-256 digest of a key without a name, which operators can compare with that of the key."""
 _MAX_TARGET: Final = 8190
 _MAX_REMEMBERED_HOSTS: Final = 64
+
+
+class KeyOwner(NamedTuple):
+    """What a key stands for."""
+
+    id: str
+    """Unique among clients."""
+    label: str
+    """What operators are shown; never the key."""
+    max_priority: RequestPriority = "high"
+
+
+_NO_OWNERS: Final[Mapping[bytes, KeyOwner]] = MappingProxyType({})
 
 
 class AccessRules:
@@ -31,6 +48,7 @@ class AccessRules:
     :param accepts_admin_key: the same for ``admin_keys``; None: *accepts_key* applies.
     :param hosts: the names that a Host header may have, in lower case; None: any. IP addresses are always accepted.
     :param origins: the web origins whose pages may use the API.
+    :param owners: what each key of ``api_keys`` stands for, by its digest; see :func:`~.key_filter.digest_of`.
     """
 
     def __init__(
@@ -40,6 +58,7 @@ class AccessRules:
         accepts_admin_key: Callable[[bytes], bool] | None = None,
         hosts: frozenset[str] | None,
         origins: frozenset[bytes],
+        owners: Mapping[bytes, KeyOwner] = _NO_OWNERS,
     ) -> None:
         self._accepts: dict[Access, Callable[[bytes], bool] | None] = {
             "client": accepts_key,
@@ -52,6 +71,7 @@ class AccessRules:
         self.key_filter = KeyFilter(*checks)
         self._hosts = hosts
         self._origins = origins
+        self._owners = owners
         self._good_hosts: set[bytes] = set()
 
     def check(self, message: RawRequestMessage, head: Head, access: Access = "client") -> None:
@@ -89,6 +109,16 @@ class AccessRules:
             # Other keys do not identify a client: many send the placeholder of their library.
             keys = [key for key in keys if accepts_key(key)][:1]
         return digest_of(b"\n".join(keys)) if any(keys) else b""
+
+    def client_of(self, key_digest: bytes, remote: str) -> KeyOwner:
+        """Return the client of a request with this :meth:`key_digest_of`, from the address *remote*.
+
+        Without ``api_keys`` it is the address: a client can send another placeholder for a key each time.
+        """
+        if not key_digest or self._accepts["client"] is None:
+            return KeyOwner(remote, remote)
+        owner = self._owners.get(key_digest)
+        return owner or KeyOwner(key_digest.hex(), f"key {key_digest.hex()[:SHOWN_DIGITS]}")
 
     def sees_all(self, head: Head) -> bool:
         """Whether the request may see what belongs to other clients: with an administrator's key, or without any keys.

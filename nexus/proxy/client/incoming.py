@@ -26,6 +26,8 @@ class IncomingRequest(msgspec.Struct, frozen=True):
     """The path as backends expect it, and the query without keys of Nexus."""
     key_digest: bytes = b""
     """See :meth:`nexus.proxy.client.access.AccessRules.key_digest_of`."""
+    remote: str = ""
+    """The client's address."""
     method: bytes = b"POST"
     ids: tuple[str, ...] = ()
     """The ids in its path, of resources that a backend keeps."""

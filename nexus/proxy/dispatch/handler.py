@@ -149,6 +149,7 @@ class RequestHandler:
             protocol=PROTOCOLS[found.endpoint.protocol],
             target=path.encode("latin-1") + access.key_filter.without_keys(request.query.encode("latin-1")),
             key_digest=key_digest,
+            remote=request.client.remote,
             method=message.method.encode(),
             ids=found.ids,
         )

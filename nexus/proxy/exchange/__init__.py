@@ -4,7 +4,7 @@
 ``exchange``          the phases of a request, in order: start here
 ``context``           what all exchanges share, and the settings that a reload replaces
 ``failover``          asks one backend after the other until one has an answer; decides which get the client's own key
-``queue``             waits for a slot when every backend is at its limit
+``slot_wait``         lets it wait in the queue when every backend is at its limit
 ``attempt``           what one backend has lent to the request, given back exactly once
 ``first_byte``        the timeout until a response begins
 ``rerouting``         moves a request away from a silent backend before that timeout

@@ -12,11 +12,11 @@ from nexus.domain.outcome import AttemptOutcome, ExchangeOutcome
 from nexus.observability.tracing.trace import Tracer
 from nexus.proxy.client.access import AccessRules
 from nexus.proxy.exchange.first_byte import Deadlines
-from nexus.proxy.exchange.queue import RequestQueue
 from nexus.proxy.exchange.resource_owners import ResourceOwners
 from nexus.proxy.exchange.response_memory import ResponseMemory
 from nexus.proxy.exchange.retry import RetryBudget
 from nexus.proxy.upstream.backends import Upstreams
+from nexus.proxy.waiting.request_queue import RequestQueue
 from nexus.routing.decision import Reserved
 from nexus.routing.decision_record import RecentDecisions
 from nexus.routing.router import Router

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
-from typing import Final
 
 import msgspec
 import structlog
@@ -13,7 +12,7 @@ from nexus.domain.outcome import AttemptOutcome, Ending, Phase
 from nexus.domain.request import Endpoint, Kept, Requirements
 from nexus.domain.statuses import FIRST_ERROR
 from nexus.error_codes import UpstreamFault
-from nexus.errors import RequestError, UpstreamError
+from nexus.errors import UpstreamError
 from nexus.proxy.client.incoming import IncomingRequest
 from nexus.proxy.exchange import judging
 from nexus.proxy.exchange.attempt import Attempt
@@ -21,17 +20,18 @@ from nexus.proxy.exchange.context import DataPlane, Settings
 from nexus.proxy.exchange.expected_response import ExpectedResponse, Mode
 from nexus.proxy.exchange.first_byte import begun
 from nexus.proxy.exchange.record import Record
-from nexus.proxy.exchange.rejection import add_reasons, rejection
+from nexus.proxy.exchange.rejection import rejection
 from nexus.proxy.exchange.rerouting import is_undecided, look_for_other_backend
 from nexus.proxy.exchange.response import Response
 from nexus.proxy.exchange.response_memory import MemoryShare
 from nexus.proxy.exchange.retry import Next, Retries
 from nexus.proxy.exchange.rewriting import body_for
+from nexus.proxy.exchange.slot_wait import wait_for_slot
 from nexus.proxy.headers.to_backend import request_head
 from nexus.proxy.upstream.connection import UpstreamConnection
 from nexus.proxy.upstream.response_parser import NOT_MODIFIED
 from nexus.routing.decision import Reject, Reserved, Saturated
-from nexus.routing.rejections import REST_ON_PROBES, overload, saturation
+from nexus.routing.rejections import REST_ON_PROBES
 from nexus.routing.router import Routing
 from nexus.wire.protocol import WireProtocol
 from nexus.wire.responses.nature import ExpectedFormat
@@ -39,8 +39,6 @@ from nexus.wire.streams.event_buffer import EventRoom
 from nexus.wire.streams.scan import StreamScan
 
 log = structlog.get_logger("nexus.proxy")
-
-URGENT: Final = "high"
 
 
 class Failover(msgspec.Struct, eq=False):
@@ -60,8 +58,6 @@ class Failover(msgspec.Struct, eq=False):
     last_failure: tuple[Attempt, UpstreamError, Phase] | None = None
     kept: Kept | None = None
     """Where the object is kept that the request refers to; None: it refers to none, or its backend is not known."""
-    awaited: set[str] = set()
-    """The names of the backends; the request waits for a slot of any of them."""
     successor: Reserved | None = None
     """The backend reserved to take over from a silent one; None again once it is asked."""
     moved: Attempt | None = None
@@ -73,7 +69,7 @@ class Failover(msgspec.Struct, eq=False):
         :raises RequestError: there is none.
         """
         while (found := await self._route()) is not None:
-            waited = await self._wait_for_slot(found) if isinstance(found, Saturated) else found
+            waited = await wait_for_slot(self, found) if isinstance(found, Saturated) else found
             if (reserved := self._as_it_is_now(waited)) is None:
                 continue
             attempt = self._begin(reserved)
@@ -104,7 +100,7 @@ class Failover(msgspec.Struct, eq=False):
     def settle_all(self, ending: Ending) -> tuple[AttemptOutcome, ...]:
         """Settle with *ending* whatever is not settled yet, and return the outcomes of all attempts."""
         if self.successor is not None:
-            self._give_back(self.successor)
+            self.give_back(self.successor)
             self.successor = None
         return tuple([attempt.outcome or self.settle(attempt, ending) for attempt in self.attempts])
 
@@ -156,44 +152,11 @@ class Failover(msgspec.Struct, eq=False):
         if backend is former:
             return reserved
         if backend is None or backend.zone_of(reserved.model) != former.zone_of(reserved.model):
-            self._give_back(reserved)
+            self.give_back(reserved)
             return None
         return reserved if backend.url == former.url else replace(reserved, backend=backend)
 
-    async def _wait_for_slot(self, saturated: Saturated) -> Reserved:
-        try:
-            return await self._wait_in_line(saturated)
-        except RequestError as exc:
-            reasons = (*judging.failures_of(self), *saturation(saturated))
-            add_reasons(exc, reasons, self.plane.fleet.snapshot.backends)
-            raise
-
-    async def _wait_in_line(self, saturated: Saturated) -> Reserved:
-        if not self.settings.config.queue.enabled:
-            raise RequestError("overloaded", overload(saturated), retry_after_s=1)
-        self.record.enter_queue()
-        self.awaited = {backend.name for backend in saturated.backends}
-        log.debug("exchange_queued", request_id=self.record.request_id, backends=self.awaited)
-        return await self.plane.queue.wait(
-            self.awaited,
-            self._reserve_now,
-            give_back=self._give_back,
-            is_urgent=self.request.head.hints.get("x-nexus-priority", "").strip().lower() == URGENT,
-            left_s=self.deadline - monotonic(),
-        )
-
-    def _reserve_now(self) -> Reserved | None:
-        found = self.routing.next(self.plane.fleet.snapshot)
-        if isinstance(found, Reject):
-            raise rejection(judging.with_failures(self, found))
-        if isinstance(found, Saturated):
-            # The fleet may have changed during the wait, and so may the backends whose slots would do.
-            self.awaited.clear()
-            self.awaited.update(backend.name for backend in found.backends)
-            return None
-        return found
-
-    def _give_back(self, reserved: Reserved) -> None:
+    def give_back(self, reserved: Reserved) -> None:
         """Give back a reservation that no attempt will use; it counts neither for nor against the backend."""
         unused = Attempt(reserved, self.plane.upstreams.of(reserved.backend), monotonic())
         unused.ending = Ending.CLIENT_LEFT

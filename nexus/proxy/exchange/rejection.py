@@ -60,8 +60,9 @@ def add_reasons(error: RequestError, reasons: Sequence[Verdict], backends: Itera
 
     :param backends: the whole fleet.
     """
-    if error.context is None:
-        error.context = what_would_help(reasons, backends)
+    context = error.context
+    if context is None or context.keys() == {"queue"}:
+        error.context = {**what_would_help(reasons, backends), **(context or {})}
         error.headers = {**(error.headers or {}), **reason_headers(reasons)}
 
 

@@ -18,6 +18,7 @@ HINTS: Final = frozenset(
         b"x-nexus-flexible",
         b"x-nexus-priority",
         b"x-nexus-privacy",
+        b"x-nexus-queue-timeout",
     }
 )
 """The request headers for stages; any other ``x-nexus-*`` header of a client is dropped."""

@@ -85,6 +85,8 @@ class Refusal(msgspec.Struct, frozen=True):
     """What the client or the operator could do about it."""
     context: Mapping[str, Any] | None = None
     """Facts for the client's error body, when this leaves no backend."""
+    retry_in_s: float | None = None
+    """With ``is_saturation``, after how many seconds the requests that wait try again even if no slot becomes free."""
 
 
 class Reconciler(ABC):

@@ -9,7 +9,7 @@ from nexus.domain.backend import Status
 from nexus.domain.outcome import Ending, Result
 from nexus.domain.request import TokenUsage
 from nexus.observability.metrics.exchanges import ExchangeMetrics
-from nexus.proxy.exchange.queue import RequestQueue
+from nexus.proxy.waiting.request_queue import RequestQueue
 from nexus.routing.stage.api import Reconciler
 from nexus.routing.stage.order import Place
 from nexus.routing.stage.runner import Stage

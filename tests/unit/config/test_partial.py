@@ -100,3 +100,9 @@ def test_it_agrees_with_what_a_start_reads(tmp_path_factory, file, env, line):
     server = load(path, environ=environ, overrides=overrides).config.server
 
     assert load_partial(path, environ=environ, overrides=overrides).url == address_of(server.host, server.port)
+
+
+def test_the_keys_of_tables_are_read_too(seen):
+    found = seen('[server]\napi_keys = [{key = "env:A", name = "batch"}, "env:B"]')
+
+    assert found.api_keys == ("env:A", "env:B")

@@ -148,3 +148,36 @@ def test_keys_of_administrators_are_resolved_like_those_of_clients(loaded):
 
     assert result.admin_keys.accepts(b"root-key")
     assert not result.server_keys.accepts(b"root-key")
+
+
+def test_a_server_key_may_have_a_name_and_a_highest_priority(loaded):
+    toml = '[server]\napi_keys = ["env:KEY", {key = "env:BATCH", name = "batch", max_priority = "low"}]'
+
+    result = loaded(toml, env={"KEY": "one", "BATCH": "two"})
+
+    (entry,) = result.named_keys.values()
+    assert [result.server_keys.accepts(key) for key in (b"one", b"two")] == [True, True]
+    assert result.named_keys.keys() == {hashlib.sha256(b"two").digest()}
+    assert (entry.name, entry.max_priority) == ("batch", "low")
+
+
+@pytest.mark.parametrize(
+    ("entry", "error"),
+    [
+        ('{key = "sesame"}', "expected a reference to a secret, not the secret"),
+        ('{key = "env:KEY", max_priority = "top"}', "top"),
+        ('{key = "env:KEY", rank = 1}', "rank"),
+        ('{name = "batch"}', "key"),
+        ('{key = "env:KEY", name = "a b"}', "server.api_keys[0]: bad name 'a b' - at `name` (line 2)"),
+        (
+            '{key = "env:KEY", name = "a"}, {key = "env:KEY", name = "a"}',
+            "server.api_keys[1]: two keys are named 'a' - at `name` (line 2)",
+        ),
+    ],
+)
+def test_a_table_of_a_server_key_is_checked(loaded, entry, error):
+    with pytest.raises(ConfigError) as refused:
+        loaded(f"[server]\napi_keys = [{entry}]", env={"KEY": "one"})
+
+    assert error in str(refused.value)
+    assert "sesame" not in str(refused.value)

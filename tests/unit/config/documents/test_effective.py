@@ -35,3 +35,11 @@ def test_credentials_in_a_url_are_hidden_in_any_key():
 
 def test_everything_else_is_shown():
     assert without_secrets({"a": [1, None, "x"]}, ("routing",)) == {"a": [1, None, "x"]}
+
+
+def test_of_a_client_key_only_the_key_is_hidden():
+    keys = [{"key": "sha256:abc", "name": "batch", "max_priority": "low"}, "env:KEY"]
+
+    shown = without_secrets(keys, ("server", "api_keys"))
+
+    assert shown == [{"key": HIDDEN, "name": "batch", "max_priority": "low"}, "env:KEY"]

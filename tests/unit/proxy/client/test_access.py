@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nexus.errors import RequestError
-from nexus.proxy.client.access import LOOPBACK_NAMES, AccessRules
+from nexus.proxy.client.access import LOOPBACK_NAMES, AccessRules, KeyOwner
+from nexus.proxy.client.key_filter import digest_of
 from nexus.proxy.headers.from_client import read_head
 
 
@@ -283,3 +284,15 @@ def test_the_key_is_checked_before_the_body_is_read(make_rules, make_message):
 @pytest.mark.parametrize(("hops", "code"), [("2", None), ("3", "loop_detected"), ("99", "loop_detected")])
 def test_a_request_that_loops_between_proxies_is_refused(rules, make_message, hops, code):
     assert refusal_of(rules, make_message(("X-Nexus-Hops", hops))) == code
+
+
+def test_a_client_is_known_by_its_key_or_else_by_its_address(make_rules):
+    digest = digest_of(b"secret")
+    named = KeyOwner(digest.hex(), "batch", "low")
+    rules = AccessRules(accepts_key=accepting(b"secret"), hosts=None, origins=frozenset(), owners={digest: named})
+
+    assert rules.client_of(digest, "::1") is named
+    assert rules.client_of(b"\xab" * 32, "::1") == KeyOwner("ab" * 32, "key abababab", "high")
+    assert rules.client_of(b"", "::1") == KeyOwner("::1", "::1", "high")
+    # Without api_keys, a client could send another placeholder each time.
+    assert make_rules(admin_key=b"root").client_of(digest, "::1") == KeyOwner("::1", "::1", "high")

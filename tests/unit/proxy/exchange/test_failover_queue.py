@@ -98,15 +98,14 @@ async def test_a_request_also_waits_for_backends_that_join_later(rig):
 async def test_a_request_waits_only_for_backends_of_the_fleet(rig):
     rig.backend("gpu-1", max_in_flight=1, in_flight=1)
 
-    failover = rig.failover()
-    rig.search(failover)
+    rig.search(rig.failover())
     await turns()
-    awaited = set(failover.awaited)
+    before = set(rig.line.line.sets)
     rig.backend("gpu-2", max_in_flight=1, in_flight=1)
     rig.fleet.registry.remove("gpu-1")
     rig.line.fleet_changed()
 
-    assert (awaited, failover.awaited) == ({"gpu-1"}, {"gpu-2"})
+    assert (before, set(rig.line.line.sets)) == ({frozenset({"gpu-1"})}, {frozenset({"gpu-2"})})
 
 
 async def test_the_slot_of_a_failed_attempt_is_offered_to_those_that_wait(rig):

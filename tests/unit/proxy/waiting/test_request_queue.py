@@ -1,4 +1,4 @@
-"""Who waits is served in turn, once, and never at the cost of somebody else."""
+"""A request that waits is served in turn, once, and its wait is bounded and counted."""
 
 import asyncio
 import time
@@ -6,8 +6,11 @@ import time
 import pytest
 
 from nexus.errors import RequestError
-from nexus.proxy.exchange.queue import MAX_TRIED_AT_ONCE, RequestQueue
+from nexus.proxy.waiting.claim import Claim, Given, Unmet
+from nexus.proxy.waiting.request_queue import MAX_TRIED_AT_ONCE, RequestQueue
 from nexus.tasks import start, stop
+
+GPU = Unmet(frozenset({"gpu"}))
 
 
 class Slots:
@@ -18,24 +21,32 @@ class Slots:
         self.free = free
         self.asked = []
 
-    def wait(self, *backends, name="somebody", is_urgent=False, left_s=60.0):
-        """Wait in a task of one's own."""
+    def wait(self, *backends, name="somebody", client="one", rank=1, left_s=60.0, picky=False, **claim):
+        """Wait in a task of one's own.
+
+        :param picky: whether it can use no slot, for a reason that concerns no other request.
+        """
+        unmet = Unmet(frozenset(backends), is_general=not picky)
         waiting = self.line.wait(
-            frozenset(backends),
-            lambda: self._take(backends, name),
+            Claim(client=client, rank=rank, **claim),
+            unmet,
+            lambda: self._take(backends, name) if not picky else self._refuse(unmet, name),
             give_back=self.give_back,
-            is_urgent=is_urgent,
             left_s=left_s,
         )
         return start(waiting, name=name)
+
+    def _refuse(self, unmet, name):
+        self.asked.append(name)
+        return unmet
 
     def _take(self, backends, name):
         self.asked.append(name)
         for backend in backends:
             if self.free[backend]:
                 self.free[backend] -= 1
-                return backend
-        return None
+                return Given(backend, backend, has_room=self.free[backend] > 0)
+        return Unmet(frozenset(backends))
 
     def give_back(self, backend):
         self.free[backend] += 1
@@ -71,7 +82,7 @@ async def test_who_came_first_is_served_first(slots):
 
 
 async def test_who_is_urgent_is_served_before(slots):
-    normal, urgent = slots.wait("gpu"), slots.wait("gpu", is_urgent=True)
+    normal, urgent = slots.wait("gpu"), slots.wait("gpu", rank=0)
     await turn()
 
     slots.give_back("gpu")
@@ -94,9 +105,7 @@ async def test_who_waits_for_another_backend_is_not_asked(slots):
 
 
 async def test_a_slot_that_the_first_cannot_use_goes_to_the_next(line, slots):
-    picky = start(
-        line.wait(frozenset({"gpu"}), lambda: None, give_back=slots.give_back, is_urgent=True, left_s=60), name="picky"
-    )
+    picky = slots.wait("gpu", rank=0, picky=True)
     easy = slots.wait("gpu")
     await turn()
 
@@ -111,7 +120,7 @@ async def test_a_search_that_fails_ends_its_own_waiting_and_nobody_elses(line, s
     def fail():
         raise error
 
-    failing = line.wait(frozenset({"gpu"}), fail, give_back=slots.give_back, is_urgent=False, left_s=60)
+    failing = line.wait(Claim(client="one"), GPU, fail, give_back=slots.give_back, left_s=60)
     broken = start(asyncio.wait([start(failing, name="failing")]), name="broken")
     waiting = slots.wait("gpu")
     await turn()
@@ -130,9 +139,13 @@ async def test_a_newcomer_finds_no_room_in_a_full_line():
     await turn()
 
     with pytest.raises(RequestError) as refused:
-        await line.wait(frozenset({"gpu"}), lambda: None, give_back=slots.give_back, is_urgent=False, left_s=60)
+        await slots.wait("gpu")
 
-    assert (refused.value.code, refused.value.retry_after_s) == ("queue_full", 30)
+    # One is before it, and until more is known, a backend counts as taking one per second.
+    assert (refused.value.code, refused.value.retry_after_s) == ("queue_full", 2)
+    assert refused.value.context == {
+        "queue": {"waiting": 1, "position": 2, "expected_wait_s": pytest.approx(2, abs=0.1), "is_measured": False}
+    }
     waiting.cancel()
 
 
@@ -140,7 +153,7 @@ async def test_a_line_without_room_takes_nobody():
     line = RequestQueue(max_size=0, max_wait_s=30.0)
 
     with pytest.raises(RequestError, match=r"queue\.max_size"):
-        await line.wait(frozenset({"gpu"}), lambda: None, give_back=print, is_urgent=False, left_s=60)
+        await Slots(line, gpu=0).wait("gpu")
 
 
 async def test_who_has_been_served_makes_room_at_once(line, slots):
@@ -160,7 +173,7 @@ async def test_waiting_ends_when_it_has_taken_too_long(left_s, code, retry_after
     line = RequestQueue(max_size=10, max_wait_s=0.02)
 
     with pytest.raises(RequestError) as refused:
-        await line.wait(frozenset({"gpu"}), lambda: None, give_back=print, is_urgent=False, left_s=left_s)
+        await Slots(line, gpu=0).wait("gpu", left_s=left_s)
 
     assert (refused.value.code, refused.value.retry_after_s) == (code, retry_after_s)
     assert len(line) == 0
@@ -268,7 +281,7 @@ async def test_without_a_longest_wait_the_deadline_of_the_request_ends_it():
     line = RequestQueue(max_size=10, max_wait_s=None)
 
     with pytest.raises(RequestError) as caught:
-        await line.wait(frozenset({"gpu"}), lambda: None, give_back=list, is_urgent=False, left_s=0.01)
+        await Slots(line, gpu=0).wait("gpu", left_s=0.01)
 
     assert caught.value.code == "deadline_exceeded"
 
@@ -276,7 +289,7 @@ async def test_without_a_longest_wait_the_deadline_of_the_request_ends_it():
 async def test_a_long_queue_holds_up_nothing_else_when_the_fleet_changes():
     line = RequestQueue(max_size=1000, max_wait_s=None)
     slots = Slots(line, gpu=0)
-    waiting = [slots.wait("gpu") for _ in range(500)]
+    waiting = [slots.wait("gpu", picky=True) for _ in range(500)]
     await turn()
 
     line.fleet_changed()
@@ -293,10 +306,7 @@ async def test_a_long_queue_holds_up_nothing_else_when_the_fleet_changes():
 async def test_a_slot_that_many_cannot_use_still_reaches_the_one_that_can():
     line = RequestQueue(max_size=1000, max_wait_s=None)
     slots = Slots(line, gpu=0)
-    picky = [
-        start(line.wait(frozenset({"gpu"}), lambda: None, give_back=list, is_urgent=True, left_s=60), name="picky")
-        for _ in range(3 * MAX_TRIED_AT_ONCE)
-    ]
+    picky = [slots.wait("gpu", rank=0, picky=True) for _ in range(3 * MAX_TRIED_AT_ONCE)]
     easy = slots.wait("gpu")
     await turn()
 
@@ -305,3 +315,176 @@ async def test_a_slot_that_many_cannot_use_still_reaches_the_one_that_can():
     assert await easy == "gpu"
     for task in picky:
         task.cancel()
+
+
+async def test_requests_that_are_alike_do_not_all_try(line, slots):
+    alike = [slots.wait("gpu", kind="chat") for _ in range(5)]
+    other = slots.wait("gpu", "cpu", kind="embeddings", name="other")
+    await turn()
+
+    line.slot_freed("gpu")
+    line.fleet_changed()
+
+    assert slots.asked == ["somebody", "other"] * 2
+    for task in (*alike, other):
+        task.cancel()
+
+
+async def test_each_free_slot_is_used(line, slots):
+    waiting = [slots.wait("gpu") for _ in range(4)]
+    await turn()
+    slots.free["gpu"] = 2
+
+    slots.give_back("gpu")
+    await turn()
+
+    assert [task.done() for task in waiting] == [True, True, True, False]
+    waiting[3].cancel()
+
+
+async def test_clients_take_turns(slots):
+    flood = [slots.wait("gpu", name=f"flood-{number}", client="flood") for number in range(3)]
+    await turn()
+    single = slots.wait("gpu", name="single", client="single")
+    await turn()
+    for _ in range(2):
+        slots.give_back("gpu")
+        await turn()
+
+    assert [task.done() for task in (*flood, single)] == [True, False, False, True]
+    for task in flood:
+        task.cancel()
+
+
+async def test_a_backend_that_refuses_for_a_time_is_asked_again(line, slots):
+    asked = []
+
+    def try_now():
+        asked.append(time.monotonic())
+        return Given("gpu", "gpu") if len(asked) > 1 else Unmet(frozenset({"gpu"}), retry_in_s=0.02)
+
+    began = time.monotonic()
+    found = await line.wait(
+        Claim(client="one"), Unmet(frozenset({"gpu"}), retry_in_s=0.02), try_now, give_back=print, left_s=60
+    )
+
+    assert found == "gpu"
+    assert pytest.approx([at - began for at in asked], abs=0.015) == [0.02, 0.04]
+    assert line._timer is None
+
+
+async def test_one_timer_is_enough(line, slots):
+    waiting = [
+        start(
+            line.wait(Claim(client="one"), soon, lambda: Unmet(frozenset({"gpu"})), give_back=print, left_s=60),
+            name="waits",
+        )
+        for soon in (Unmet(frozenset({"gpu"}), retry_in_s=retry_in_s) for retry_in_s in (50, 20, 70))
+    ]
+    await turn()
+
+    assert line._timer.when() == pytest.approx(time.monotonic() + 20, abs=1)
+    await stop(*waiting)
+    assert line._timer is None or line._timer.cancelled()
+
+
+async def test_a_request_follows_the_backends_that_have_its_model(line, slots):
+    backends = [frozenset({"cpu"})]
+    moving = start(
+        line.wait(
+            Claim(client="one"),
+            GPU,
+            lambda: Given("cpu", "cpu") if slots.free["cpu"] else Unmet(backends[0]),
+            give_back=print,
+            left_s=60,
+        ),
+        name="moves",
+    )
+    await turn()
+
+    line.fleet_changed()
+    slots.free["cpu"] = 1
+    line.slot_freed("gpu")
+    still_waits = not moving.done()
+    line.slot_freed("cpu")
+
+    assert still_waits
+    assert await moving == "cpu"
+
+
+# no room
+
+
+async def test_a_newcomer_of_higher_priority_finds_room():
+    line = RequestQueue(max_size=2, max_wait_s=30.0)
+    slots = Slots(line, gpu=0)
+    older, newer = slots.wait("gpu", rank=2), slots.wait("gpu", rank=2)
+    await turn()
+
+    urgent = slots.wait("gpu", rank=0)
+    with pytest.raises(RequestError) as shed:
+        await newer
+
+    assert (shed.value.code, shed.value.context["queue"]["position"]) == ("queue_full", 2)
+    assert counted(line) == (3, 0, 0, 0, 2)
+    assert line.counts.shed == 1
+    await stop(older, urgent)
+
+
+async def test_a_client_that_fills_the_queue_gives_way_to_others():
+    line = RequestQueue(max_size=3, max_wait_s=30.0)
+    slots = Slots(line, gpu=0)
+    flood = [slots.wait("gpu", client="flood") for _ in range(3)]
+    await turn()
+
+    single = slots.wait("gpu", client="single")
+    with pytest.raises(RequestError, match="another request came before it"):
+        await flood[2]
+    with pytest.raises(RequestError, match="queue is full"):
+        await slots.wait("gpu", client="flood")
+
+    assert (line.counts.shed, line.counts.refused, len(line)) == (1, 1, 3)
+    await stop(single, *flood[:2])
+
+
+async def test_the_bodies_of_those_that_wait_have_a_limit():
+    line = RequestQueue(max_size=10, max_wait_s=30.0, max_body_bytes=100)
+    slots = Slots(line, gpu=0)
+    large = slots.wait("gpu", size_bytes=1000)
+    await turn()
+
+    with pytest.raises(RequestError, match=r"queue\.max_body_bytes"):
+        await slots.wait("gpu", size_bytes=1)
+
+    await stop(large)
+    assert line.line.size_bytes == 0
+
+
+async def test_a_client_may_wait_for_less_than_the_operator_allows(line, slots):
+    with pytest.raises(RequestError, match=r"0\.01 s .X-Nexus-Queue-Timeout") as refused:
+        await line.wait(Claim(client="one"), GPU, lambda: GPU, give_back=print, left_s=60, own_limit_s=0.01)
+
+    assert refused.value.context["queue"] | {"expected_wait_s": 1.0} == {
+        "waiting": 0,
+        "position": 1,
+        "expected_wait_s": 1.0,
+        "is_measured": False,
+        "waited_s": 0.01,
+        "limited_by": "X-Nexus-Queue-Timeout",
+    }
+
+
+async def test_the_expected_wait_follows_from_the_rate(line, slots):
+    waiting = [slots.wait("gpu") for _ in range(8)]
+    await turn()
+    for _ in range(5):
+        slots.give_back("gpu")
+        await asyncio.sleep(0.01)
+
+    forecast = line.forecast(Claim(client="one"), frozenset({"gpu"}))
+
+    # Three are before it, and about (5 + 1) / (0.05 s + 1 s) have been taken each second.
+    assert (forecast.ahead, forecast.is_measured) == (3, True)
+    assert forecast.expected_s == pytest.approx(4 / (6 / 1.05), rel=0.1)
+    assert line.rates() == {"gpu": pytest.approx(6 / 1.05, rel=0.1)}
+    await stop(*waiting)

@@ -1,0 +1,117 @@
+"""Lets a request wait in the queue for a slot, when every backend that could answer is at its limit."""
+
+from collections.abc import Hashable
+from math import isfinite
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from nexus.domain.priorities import rank_of
+from nexus.errors import RequestError
+from nexus.proxy.exchange import judging
+from nexus.proxy.exchange.rejection import add_reasons, rejection
+from nexus.proxy.waiting.claim import Claim, Given, Unmet
+from nexus.routing.decision import Reject, Reserved, Saturated
+from nexus.routing.rejections import overload, saturation
+
+if TYPE_CHECKING:
+    from nexus.proxy.exchange.failover import Failover
+
+NOT_FOR_ROUTING: Final = frozenset({"x-nexus-explain", "x-nexus-queue-timeout"})
+"""Hints that make no difference to which backends can answer."""
+
+log = structlog.get_logger("nexus.proxy")
+
+
+async def wait_for_slot(failover: "Failover", saturated: Saturated) -> Reserved:
+    """Wait until a backend has a slot for the request, and return what was reserved.
+
+    :raises RequestError: it may not wait, or not any longer, or no backend can answer any more.
+    """
+    try:
+        return await _wait(failover, saturated)
+    except RequestError as exc:
+        reasons = (*judging.failures_of(failover), *saturation(saturated))
+        add_reasons(exc, reasons, failover.plane.fleet.snapshot.backends)
+        raise
+
+
+async def _wait(failover: "Failover", saturated: Saturated) -> Reserved:
+    if not failover.settings.config.queue.enabled:
+        raise RequestError("overloaded", overload(saturated), retry_after_s=1)
+    failover.record.enter_queue()
+    unmet = _unmet(failover, saturated)
+    log.debug("exchange_queued", request_id=failover.record.request_id, backends=sorted(unmet.backends))
+
+    def reserve_now() -> Given[Reserved] | Unmet:
+        found = failover.routing.next(failover.plane.fleet.snapshot)
+        if isinstance(found, Reject):
+            raise rejection(judging.with_failures(failover, found))
+        if isinstance(found, Saturated):
+            return _unmet(failover, found)
+        backend = found.backend
+        return Given(found, backend.name, has_room=backend.load.in_flight < backend.max_in_flight)
+
+    return await failover.plane.queue.wait(
+        _claim(failover, saturated),
+        unmet,
+        reserve_now,
+        give_back=failover.give_back,
+        left_s=failover.deadline - monotonic(),
+        own_limit_s=longest_wait_s(failover.request.head.hints.get("x-nexus-queue-timeout", "")),
+    )
+
+
+def longest_wait_s(asked: str) -> float | None:
+    """Return the seconds of ``X-Nexus-Queue-Timeout``; None when they are no number from 0 on."""
+    try:
+        seconds = float(asked)
+    except ValueError:
+        return None
+    return seconds if isfinite(seconds) and seconds >= 0 else None
+
+
+def _claim(failover: "Failover", saturated: Saturated) -> Claim:
+    request, wanted, best = failover.request, failover.requirements, saturated.backends[0]
+    client = request.access.client_of(request.key_digest, request.remote)
+    size = best.load.model(best.own_name(saturated.resolved_model)).size
+    return Claim(
+        client=client.id,
+        label=client.label,
+        rank=rank_of(request.head.hints.get("x-nexus-priority", ""), client.max_priority),
+        tokens=sum(size.expected(wanted, is_chat=request.endpoint.capability == "chat")),
+        size_bytes=len(failover.body),
+        model=saturated.resolved_model,
+        kind=_kind(failover),
+    )
+
+
+def _kind(failover: "Failover") -> Hashable:
+    """Return all that routing knows of the request, except its size and its client."""
+    wanted = failover.requirements
+    return (
+        failover.request.endpoint.name,
+        wanted.model,
+        wanted.is_stream,
+        wanted.needs_vision,
+        wanted.needs_tools,
+        wanted.needs_json,
+        wanted.needs_embeddings,
+        *(hint for hint in failover.request.head.hints.items() if hint[0] not in NOT_FOR_ROUTING),
+        None if failover.kept is None else failover.kept.backend,
+        *(attempt.backend.name for attempt in failover.attempts),
+    )
+
+
+def _unmet(failover: "Failover", saturated: Saturated) -> Unmet:
+    """Return what the request waits for.
+
+    A stage of a plugin may judge by the size of the prompt, or by the client: its verdicts hold for one request only.
+    """
+    built_in = failover.settings.router.built_in
+    wanted = failover.routing.request.requirements
+    is_general = not (wanted.prompt_token_ids or wanted.refused_context or wanted.is_refused_unknown) and all(
+        verdict.stage in built_in for verdict in saturation(saturated)
+    )
+    return Unmet(frozenset(backend.name for backend in saturated.backends), is_general, saturated.retry_in_s)

@@ -1,0 +1,73 @@
+"""What a request costs each backend: the prompts to read there before its answer can begin, and the requests there.
+
+The unit is a block of a prompt. The weights are from a simulation of real traces, whose figures are in
+``docs/reference/performance.rst`` of Nexus; halving or doubling one of them changes little.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from nexus.api import Backend
+from nexus_affinity.caches import BackendCache
+
+UNREAD_WEIGHT: Final = 0.3
+"""Of a block that the backend has yet to read for others. With 1, the time to the first token would be as short, and a
+tenth of what could be found in caches would not be, since conversations would move whenever their backend is busy."""
+REQUEST_BLOCKS: Final = 2.0
+"""The cost of each request in flight, which slows down all others: it limits how many requests a cached prompt draws
+to one backend."""
+CONVERSATION_BLOCKS: Final = 0.5
+"""The advantage of the backend that had the last request of the conversation: less than that of an idle backend."""
+
+
+class Cost(msgspec.Struct, frozen=True, gc=False):
+    """What one request costs one backend."""
+
+    backend: Backend
+    cached: int
+    """The blocks of its prompt in the cache."""
+    busy: float
+    """Requests in flight there, relative to its share of the work."""
+    unread: float
+    """Blocks that it has yet to read for others, relative to its share."""
+    blocks: float
+    """The cost, more than 0."""
+
+
+def costs(
+    candidates: Sequence[tuple[Backend, BackendCache | None, int]], total: int, now: float, last: str | None
+) -> list[Cost]:
+    """Return what a request with *total* blocks costs each candidate.
+
+    :param candidates: each with its cache, and the number of blocks that this holds of the prompt.
+    :param last: the id of the backend that had the last request of the conversation; None if it is not known.
+    """
+    common = widely_held([depth for _, _, depth in candidates])
+    found: list[Cost] = []
+    for backend, cache, depth in candidates:
+        load, share = backend.load, backend.share
+        busy = (load.in_flight + load.other_requests(now)) / share
+        cached = depth if depth and not _is_taken(backend) else 0
+        uncached = total - max(common, cached)
+        unread = 0.0 if cache is None else cache.unread / share
+        blocks = 1.0 + uncached + UNREAD_WEIGHT * unread + REQUEST_BLOCKS * busy
+        if last is not None and backend.id == last:
+            blocks -= CONVERSATION_BLOCKS
+        found.append(Cost(backend, cached, busy, unread, blocks))
+    return found
+
+
+def widely_held(depths: Sequence[int]) -> int:
+    """Return how many blocks at least half of the candidates hold, and at least two of them.
+
+    They carry no preference: they are instructions that many requests share, and soon all will hold them.
+    """
+    needed = max(2, (len(depths) + 1) // 2)
+    return sorted(depths, reverse=True)[needed - 1] if needed <= len(depths) else 0
+
+
+def _is_taken(backend: Backend) -> bool:
+    """Whether all slots are in use, so that the request would get the first that is free, whatever that has cached."""
+    return backend.kind.caches_by_slot and backend.slots is not None and backend.load.in_flight >= backend.slots

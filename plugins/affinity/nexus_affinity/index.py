@@ -1,0 +1,64 @@
+"""Finds the backends that hold a block of a prompt, and how much of a prompt each of them holds."""
+
+from collections.abc import Sequence
+
+
+class PrefixIndex:
+    """For each block, the backends that hold it, as the bits of a number: one lookup answers for all of them."""
+
+    __slots__ = ("_free", "_used", "holders")
+
+    def __init__(self) -> None:
+        self.holders: dict[int, int] = {}
+        self._free: list[int] = []
+        self._used = 0
+
+    def take_bit(self) -> int:
+        """Return a bit for one more backend."""
+        if self._free:
+            return self._free.pop()
+        self._used += 1
+        return 1 << (self._used - 1)
+
+    def give_back(self, bit: int) -> None:
+        """Let another backend have *bit*, which no block has any more."""
+        self._free.append(bit)
+
+    def hold(self, block: int, bit: int) -> None:
+        """Record that the backend of *bit* holds *block*."""
+        holders = self.holders
+        holders[block] = holders.get(block, 0) | bit
+
+    def drop(self, block: int, bit: int) -> None:
+        """Record that the backend of *bit*, which holds *block*, does not hold it any more."""
+        left = self.holders[block] & ~bit
+        if left:
+            self.holders[block] = left
+        else:
+            del self.holders[block]
+
+    def depths(self, blocks: Sequence[int], bits: int) -> dict[int, int]:
+        """Return how many of the first *blocks* each of the backends of *bits* holds without a gap, by its bit.
+
+        Backends that hold none are left out.
+        """
+        depths: dict[int, int] = {}
+        alive, get = bits, self.holders.get
+        depth = 0
+        for depth, block in enumerate(blocks):
+            holding = get(block, 0) & alive
+            if holding != alive:
+                if depth:
+                    _note(alive ^ holding, depth, depths)
+                alive = holding
+                if not alive:
+                    return depths
+        _note(alive, len(blocks), depths)
+        return depths
+
+
+def _note(bits: int, depth: int, depths: dict[int, int]) -> None:
+    while bits:
+        lowest = bits & -bits
+        depths[lowest] = depth
+        bits ^= lowest

@@ -1,0 +1,161 @@
+"""The affinity stage: weighs each candidate by what the request costs there, relative to the cheapest."""
+
+from collections.abc import Callable, Mapping
+from time import monotonic
+from typing import Any, Final
+
+from nexus.api import (
+    PROMPT_BLOCK_BYTES,
+    AttemptOutcome,
+    Backend,
+    Hold,
+    Measure,
+    Priority,
+    Reconciler,
+    RoutingIntent,
+    TokenUsage,
+)
+from nexus_affinity.caches import BackendCache, Entry
+from nexus_affinity.config import AffinityConfig
+from nexus_affinity.costs import Cost, costs
+from nexus_affinity.fleet_caches import FleetCaches
+from nexus_affinity.report import affinity_measures, affinity_report
+
+MAX_EXPLAINED: Final = 32
+"""Candidates in an explanation, the cheapest first: it must stay short in a large fleet."""
+FIRST_ERROR: Final = 400
+BLOCK_KIB: Final = PROMPT_BLOCK_BYTES // 1024
+
+
+class AffinityReconciler(Reconciler):
+    """Weighs each candidate by the cost of the cheapest of the same priority, divided by its own."""
+
+    name = "affinity"
+    priority = Priority.AFFINITY
+    on_error = "skip"
+    wants_prompt_blocks = True
+
+    def __init__(self, config: AffinityConfig, caches: FleetCaches, clock: Callable[[], float] = monotonic) -> None:
+        self._config = config
+        self._caches = caches
+        self._clock = clock
+        self._seeded: tuple[tuple[int, ...], str, list[int]] = ((), "", [])
+
+    def reconcile(self, intent: RoutingIntent) -> None:
+        wanted = intent.requirements
+        if len(intent.survivors) == 1 or not (wanted.prompt_blocks or wanted.conversation):
+            return
+        total = len(wanted.prompt_blocks)
+        for group in self._costs(intent):
+            lowest = min([cost.blocks for cost in group])
+            for cost in group:
+                if cost.blocks > lowest:
+                    reason = f"{_cached(cost, total)}; {_load(cost)}"
+                    intent.weigh(cost.backend, lowest / cost.blocks, stage=self.name, reason=reason)
+
+    def reserve(self, intent: RoutingIntent, backend: Backend) -> Hold | None:
+        wanted = intent.requirements
+        if not (wanted.prompt_blocks or wanted.conversation):
+            return None
+        caches, blocks = self._caches, self._blocks(intent)
+        cache = caches.opened(backend, self._config)
+        found = caches.index.depths(blocks, cache.bit).get(cache.bit, 0)
+        caches.note(blocks, found, wanted.conversation, backend)
+        return CachedPrompt(cache, cache.insert(blocks), len(blocks) - found) if blocks else None
+
+    def explain(self, intent: RoutingIntent) -> Mapping[str, Any]:
+        found = sorted((cost for group in self._costs(intent) for cost in group), key=lambda cost: cost.blocks)
+        total = len(intent.requirements.prompt_blocks)
+        return {
+            "prompt_kib": total * BLOCK_KIB,
+            "is_conversation_known": intent.requirements.conversation in self._caches.conversations,
+            "candidates": [_facts(cost, total) for cost in found[:MAX_EXPLAINED]],
+        }
+
+    def describe(self, intent: RoutingIntent) -> Mapping[str, str]:
+        total = len(intent.requirements.prompt_blocks)
+        if not total:
+            return {}
+        return {cost.backend.name: _cached(cost, total) for group in self._costs(intent) for cost in group}
+
+    def measures(self) -> list[Measure]:
+        return affinity_measures(self._caches)
+
+    def report(self) -> Mapping[str, Any]:
+        return affinity_report(self._caches)
+
+    def _costs(self, intent: RoutingIntent) -> list[list[Cost]]:
+        """Return the costs of the candidates, those of each priority together: the operator's priority comes first."""
+        caches, conversation = self._caches, intent.requirements.conversation
+        caches.follow(intent.snapshot)
+        known: list[tuple[Backend, BackendCache | None]] = []
+        bits = 0
+        for backend, _ in intent.survivors.values():
+            cache = caches.of(backend)
+            known.append((backend, cache))
+            if cache is not None:
+                bits |= cache.bit
+        blocks = self._blocks(intent)
+        depths = caches.index.depths(blocks, bits)
+        last = caches.conversations.get(conversation) if conversation else None
+        groups: dict[int, list[tuple[Backend, BackendCache | None, int]]] = {}
+        for backend, cache in known:
+            depth = 0 if cache is None else depths.get(cache.bit, 0)
+            groups.setdefault(backend.priority, []).append((backend, cache, depth))
+        now = self._clock()
+        return [costs(group, len(blocks), now, last) for group in groups.values()]
+
+    def _blocks(self, intent: RoutingIntent) -> list[int]:
+        """Return the blocks of the prompt, different for each model: models share no cache."""
+        blocks, model = intent.requirements.prompt_blocks, intent.resolved_model
+        if blocks is not self._seeded[0] or model != self._seeded[1]:
+            seed = hash(model)
+            self._seeded = blocks, model, [block ^ seed for block in blocks]
+        return self._seeded[2]
+
+
+class CachedPrompt(Hold):
+    """The prompt of one attempt, which stays in the backend's cache unless the attempt fails."""
+
+    __slots__ = ("_cache", "_entry", "_unread")
+
+    def __init__(self, cache: BackendCache, entry: Entry, unread: int) -> None:
+        """:param unread: the blocks that the backend has to read, as they are not in its cache."""
+        self._cache = cache
+        self._entry = entry
+        self._unread = unread
+        cache.unread += unread
+
+    def begin_answer(self, usage: TokenUsage | None) -> None:
+        del usage
+        self._cache.unread -= self._unread
+        self._unread = 0
+
+    def settle(self, outcome: AttemptOutcome) -> None:
+        self.begin_answer(None)
+        if outcome.first_byte_s is not None and (outcome.status or FIRST_ERROR) < FIRST_ERROR:
+            self._cache.confirm(self._entry)
+        else:
+            self._cache.take_back(self._entry)
+
+
+def _cached(cost: Cost, total: int) -> str:
+    if not total:
+        return "its prompt is too short to be recognised"
+    return f"about {cost.cached * BLOCK_KIB} KiB of the {total * BLOCK_KIB} KiB prompt are in its cache"
+
+
+def _load(cost: Cost) -> str:
+    requests = f"{cost.busy:.3g} request{'' if cost.busy == 1 else 's'} in flight"
+    return f"{requests}, {cost.unread * BLOCK_KIB:.3g} KiB of prompts to read" if cost.unread else requests
+
+
+def _facts(cost: Cost, total: int) -> Mapping[str, Any]:
+    return {
+        "backend": cost.backend.name,
+        "cached_kib": cost.cached * BLOCK_KIB,
+        "cached_share": round(cost.cached / total, 3) if total else 0.0,
+        "in_flight": round(cost.busy, 2),
+        "unread_kib": round(cost.unread * BLOCK_KIB, 1),
+        "cost_kib": round(cost.blocks * BLOCK_KIB, 1),
+    }

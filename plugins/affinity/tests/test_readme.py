@@ -1,0 +1,35 @@
+"""The README is complete and agrees with the code."""
+
+import re
+from pathlib import Path
+
+from nexus.api import Reconciler
+from nexus.testing.readme_contract import Readme, ReadmeContract
+from nexus_affinity import costs
+from nexus_affinity.caches import ENTRY_BYTES
+from nexus_affinity.config import AffinityConfig
+from nexus_affinity.fleet_caches import MAX_CONVERSATIONS, FleetCaches
+from nexus_affinity.reconciler import MAX_EXPLAINED, AffinityReconciler
+
+ROOT = Path(__file__).parents[1]
+README = Readme(ROOT / "README.rst")
+
+
+class TestReadme(ReadmeContract):
+    plugin = "affinity"
+    path = ROOT / "README.rst"
+    config = AffinityConfig
+
+    def make(self) -> Reconciler:
+        return AffinityReconciler(AffinityConfig(), FleetCaches())
+
+
+def test_the_limits_are_those_of_the_code():
+    assert f"{MAX_CONVERSATIONS:,}".replace(",", " ") in README.text
+    assert f"{MAX_EXPLAINED} at most" in README.text
+    assert f"{ENTRY_BYTES} bytes for each KiB" in README.text
+
+
+def test_the_weights_are_those_of_the_code():
+    assert re.search(r"\+ ([\d.]+) for each block", README.text).group(1) == f"{costs.UNREAD_WEIGHT:g}"
+    assert re.search(r"\+ ([\d.]+) for each request", README.text).group(1) == f"{costs.REQUEST_BLOCKS:g}"
