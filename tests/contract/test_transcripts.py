@@ -39,6 +39,7 @@ DETECTED = {
     "llamacpp-b11549": "llamacpp",
     "llamacpp-b11549-with-key": "llamacpp",
     "llamacpp-b11549-without-key": "llamacpp",
+    "ollama-0.33-from-source": "ollama",
     "vllm-0.32.0": "vllm",
     "vllm-0.32.0-with-key": "vllm",
     # All that vLLM answers without its key could come from other servers.
@@ -97,6 +98,22 @@ LISTED = {
     "llamacpp-b10434-router/all-models-loading": [{"name": "big"}, OTHER, {"name": "tiny"}],
     "llamacpp-b10434-router/all-models-evicted": [BIG, OTHER, {"name": "tiny"}],
     "vllm-0.32.0/models": [{"name": "tiny", "context_length": 2048}],
+    "ollama-0.33-from-source/api-tags": [
+        {"name": "tiny:latest", "context_length": 8192, "vision": False, "tools": True, "revision": "11" * 32},
+        {"name": "other:1b", "context_length": 131072, "vision": True, "tools": False, "revision": "22" * 32},
+        {
+            "name": "embed:latest",
+            "context_length": 2048,
+            "vision": False,
+            "tools": False,
+            "embeddings": True,
+            "revision": "33" * 32,
+        },
+        # Ollama forwards it to its own cloud.
+        {"name": "far:cloud", "vision": False, "tools": True, "revision": "44" * 32, "zone": "open"},
+    ],
+    "ollama-0.33-from-source/api-tags-old": [{"name": "tiny:latest", "revision": "11" * 32}],
+    "ollama-0.33-from-source/api-tags-empty": [],
 }
 
 
@@ -116,6 +133,24 @@ def test_the_properties_of_llamacpp_complete_its_model(folder):
         models = lookup.decode(read(f"{folder}/props").response.body, models)
 
     assert [known(model) for model in models] == [TINY]
+
+
+def test_what_ollama_shows_completes_its_model():
+    kind = KINDS["ollama"]
+    (lookup,) = kind.lookups
+    shown = read("ollama-0.33-from-source/api-show")
+    listed = kind.listing.decode(read("ollama-0.33-from-source/api-tags-old").response.body)
+
+    (model,) = lookup.decode(shown.response.body, listed)
+
+    assert known(model) == {
+        "name": "tiny:latest",
+        "context_length": 131072,
+        "vision": False,
+        "tools": True,
+        "revision": "11" * 32,
+    }
+    assert json.loads(lookup.body("tiny:latest")) == json.loads(shown.sent)
 
 
 def test_the_properties_of_a_router_describe_no_model():
@@ -164,6 +199,8 @@ REPORTED = {
     "llamacpp-b10434-router/all-models-loading": {"loaded": {"other"}, "loading": {"big"}},
     "llamacpp-b10434-router/all-models-loaded": {"loaded": {"tiny"}},
     "llamacpp-b10434-router/all-models-evicted": {"loaded": {"big", "other"}},
+    "ollama-0.33-from-source/api-ps-idle": {"loaded": frozenset()},
+    "ollama-0.33-from-source/api-ps": {"loaded": {"tiny:latest", "other:1b"}},
     "vllm-0.32.0/metrics": {"running": 0, "waiting": 0, "kv_usage": 0.0, "served": 2928.0, **VLLM_CACHE},
     "vllm-0.32.0/metrics-busy": {"running": 2, "waiting": 3, "kv_usage": 0.0, "served": 4391.0, **VLLM_CACHE},
 }
@@ -188,6 +225,7 @@ FIRST_PAGES = {
     "llamacpp-b10434-router": "/models",
     "llamacpp-b11549": "/metrics",
     "llamacpp-b11549-with-key": None,
+    "ollama-0.33-from-source": "/api/ps",
     "vllm-0.32.0": "/metrics",
 }
 
@@ -207,7 +245,7 @@ async def test_the_first_page_that_an_engine_has_is_chosen(folder):
     assert (lookup and lookup.path) == FIRST_PAGES[folder]
 
 
-@pytest.mark.parametrize("kind", ["llamacpp", "router", "vllm"])
+@pytest.mark.parametrize("kind", ["llamacpp", "router", "ollama", "vllm"])
 async def test_a_simulated_engine_has_all_that_is_read_of_the_real_one(kind):
     for lookup in KINDS[kind_of(OF_SIMULATED[kind]).name].load_lookups:
         real = next(each for each in all_in(OF_SIMULATED[kind]) if each.path == lookup.path)
@@ -227,6 +265,37 @@ def shown(lookup, response):
     return figures | ({lookup.run_header} & set(map(str, response.headers)))
 
 
+@pytest.mark.parametrize(
+    ("name", "page"),
+    [
+        ("llamacpp-b10434/all-models", "/models"),
+        ("llamacpp-b11549/props", "/metrics"),
+        ("vllm-0.32.0/version", "/metrics"),
+        ("ollama-0.33-from-source/api-version", "/api/ps"),
+    ],
+)
+def test_what_is_no_report_of_the_load_is_not_taken_for_one(name, page):
+    (lookup,) = [each for each in kind_of(name).load_lookups if each.path == page]
+
+    with pytest.raises(ValueError, match=r".+"):
+        lookup.decode(read(name).response.body, BLANK)
+
+
+@pytest.mark.parametrize("folder", LLAMACPPS)
+def test_each_run_of_a_llamacpp_has_a_name(folder):
+    # It is no Unix time: the server names with it the microseconds since its machine was started.
+    metrics = KINDS["llamacpp"].load_lookups[0]
+    runs = {read(f"{folder}/{name}").response.headers[metrics.run_header] for name in ("metrics", "metrics-busy")}
+
+    assert len(runs) == 1
+
+
+def test_a_router_is_not_asked_for_the_load_of_a_model_that_it_would_load():
+    # The request loads the model, and another one leaves the memory for it.
+    assert read("llamacpp-b10434-router/metrics-that-loads").response.status == 200
+    assert not any("model=" in lookup.path for lookup in KINDS["llamacpp"].load_lookups)
+
+
 # answers
 
 
@@ -240,7 +309,17 @@ def usages(folder, prompt, text):
     return {f"{folder}/{name}": TokenUsage(prompt, 8) for name in chats} | {f"{folder}/completion": TokenUsage(text, 8)}
 
 
-USED = usages("llamacpp-b10434", 908, 882) | usages("llamacpp-b11549", 908, 882) | usages("vllm-0.32.0", 205, 181)
+OLLAMA = "ollama-0.33-from-source"
+OLLAMA_USED = {
+    f"{OLLAMA}/{name}": TokenUsage(26, 3)
+    for name in ("api-chat", "api-generate", "api-chat-stream", "api-chat-stream-loaded", "chat", "chat-stream")
+}
+USED = (
+    OLLAMA_USED
+    | usages("llamacpp-b10434", 908, 882)
+    | usages("llamacpp-b11549", 908, 882)
+    | usages("vllm-0.32.0", 205, 181)
+)
 
 
 @pytest.mark.parametrize("name", USED)
@@ -256,6 +335,31 @@ def test_the_usage_of_an_answer_is_read(name):
         used = wire.usage_of(transcript.response.body)
 
     assert used == USED[name]
+
+
+UNUSED = {
+    # The whole prompt was in its cache, so Ollama does not count it.
+    f"{OLLAMA}/api-chat-stream-cached": TokenUsage(0, 3),
+    f"{OLLAMA}/api-chat-load": TokenUsage(0, 0),
+    f"{OLLAMA}/api-chat-unload": TokenUsage(0, 0),
+}
+
+
+@pytest.mark.parametrize("name", UNUSED)
+def test_ollama_counts_no_tokens_that_it_did_not_work_on(name):
+    transcript = read(name)
+
+    assert wire_of(transcript)[1].usage_of(transcript.response.body.splitlines()[-1]) == UNUSED[name]
+
+
+def test_an_error_in_the_stream_of_an_ollama_is_seen():
+    transcript = read(f"{OLLAMA}/api-chat-stream-error")
+    endpoint, wire = wire_of(transcript)
+    scan = wire.open_stream(endpoint)
+
+    scan.feed(transcript.response.body)
+
+    assert (scan.has_content, scan.has_error, scan.is_finished()) == (True, True, False)
 
 
 @pytest.mark.parametrize("name", [name for name in USED if "stream" not in name])
@@ -312,6 +416,10 @@ def test_an_engine_refuses_beyond_the_context_where_its_kind_says_so(folder):
 
 LACKS_MODEL = {
     "vllm-0.32.0/chat-unknown-model": True,
+    "ollama-0.33-from-source/api-chat-unknown-model": True,
+    "ollama-0.33-from-source/chat-unknown-model": True,
+    "ollama-0.33-from-source/api-show-unknown": True,
+    "ollama-0.33-from-source/node-id": False,
     "llamacpp-b10434-router/chat-unknown-model": True,
     "llamacpp-b10434-router/metrics-without-autoload": False,
     "vllm-0.32.0/chat-too-long": False,
@@ -344,6 +452,8 @@ _MESSAGE = ("id", "type", "role", "content.0.type", "content.0.text", "model", "
 _RESPONSE = ("id", "object", "model", "status", "output.0.type", "output.0.content.0.text", "usage.input_tokens")
 _ERROR = ("error.message", "error.type", "error.code")
 _ROW = ("object", "data.0.id", "data.0.object", "data.0.created", "data.0.owned_by")
+_TAG = ("models.0.name", "models.0.model", "models.0.size", "models.0.digest", "models.0.details.family")
+_DURATIONS = ("total_duration", "load_duration", "prompt_eval_count", "eval_count")
 READ = {
     "llamacpp": {
         "health": ("status",),
@@ -372,6 +482,22 @@ READ = {
         "props": ("role", "max_instances", "model_alias", "default_generation_settings.n_ctx"),
         "chat-unknown-model": _ERROR,
     },
+    "ollama": {
+        "api-version": ("version",),
+        "models": _ROW,
+        "api-tags": _TAG,
+        "api-ps": (*_TAG[:4], "models.0.expires_at", "models.0.size_vram", "models.0.context_length"),
+        "api-show": ("capabilities.0", "details.family", "model_info"),
+        "api-show-unknown": ("error",),
+        "api-chat": ("model", "created_at", "message.role", "message.content", "done", "done_reason", *_DURATIONS),
+        "api-generate": ("model", "response", "done", "done_reason", *_DURATIONS),
+        "api-embed": ("model", "embeddings.0.0", "load_duration", "prompt_eval_count"),
+        "api-chat-load": ("model", "message.content", "done", "done_reason"),
+        "api-chat-unload": ("model", "message.content", "done", "done_reason"),
+        "api-chat-unknown-model": ("error",),
+        "chat": (*_CHAT, "choices.0.finish_reason", "system_fingerprint", *_USAGE),
+        "chat-unknown-model": _ERROR,
+    },
     "vllm": {
         "models": (*_ROW, "data.0.root", "data.0.parent", "data.0.max_model_len"),
         "version": ("version",),
@@ -387,7 +513,12 @@ READ = {
 }
 """Members that Nexus or the client libraries read."""
 
-OF_SIMULATED = {"llamacpp": "llamacpp-b11549", "router": "llamacpp-b10434-router", "vllm": "vllm-0.32.0"}
+OF_SIMULATED = {
+    "llamacpp": "llamacpp-b11549",
+    "router": "llamacpp-b10434-router",
+    "ollama": "ollama-0.33-from-source",
+    "vllm": "vllm-0.32.0",
+}
 MODEL = SimulatedModel("tiny", context_length=2048, capabilities=("completion",), aliases=("tiny",))
 SIMULATED = {
     "llamacpp": Settings(kind="llamacpp", models=(MODEL,), concurrency=2, answer_tokens=8),
@@ -395,6 +526,9 @@ SIMULATED = {
         kind="llamacpp",
         models=tuple(SimulatedModel(name, context_length=2048, status="unloaded") for name in ("big", "other", "tiny")),
         concurrency=2,
+    ),
+    "ollama": Settings(
+        kind="ollama", models=(SimulatedModel("tiny:latest"), SimulatedModel("embed", capabilities=("embedding",)))
     ),
     "vllm": Settings(kind="vllm", models=(MODEL,), concurrency=2, answer_tokens=8),
 }
@@ -426,8 +560,13 @@ async def ask_simulator(settings, transcript):
         return await fetcher.get(target, transcript.path)
 
 
-@pytest.mark.parametrize("name", ["chat-stream", "messages-stream"])
-@pytest.mark.parametrize("kind", ["llamacpp", "vllm"])
+STREAMS = [
+    *((kind, name) for kind in ("llamacpp", "vllm") for name in ("chat-stream", "messages-stream")),
+    ("ollama", "api-chat-stream"),
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), STREAMS)
 async def test_a_simulated_stream_has_the_events_of_a_real_one(kind, name):
     real = read(f"{OF_SIMULATED[kind]}/{name}")
 
