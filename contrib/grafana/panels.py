@@ -304,6 +304,13 @@ FLEET = Row(
             (gauges("nexus_pending_requests", BACKEND, "backend"),),
         ),
         Panel(
+            "Reported by engines",
+            "short",
+            "Requests of all clients at each backend, as its engine reports them; what exceeds those in flight is of"
+            " other clients.",
+            (gauges("nexus_backend_reported_requests", BACKEND, "backend", "state"),),
+        ),
+        Panel(
             "Slots in use",
             "percentunit",
             "The used share of each backend's slots; at 100 %, requests wait.",

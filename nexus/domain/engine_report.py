@@ -10,7 +10,7 @@ DECAY_S: Final = 2.0
 
 
 MIN_WEIGHT: Final = 0.01
-"""Below it, a report does not count any more."""
+"""Below it, a report counts as none."""
 
 
 class EngineReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,14 +73,17 @@ class EngineReport(msgspec.Struct, frozen=True, kw_only=True):
             shown.append(f"{self.kv_usage:.0%} of its cache in use")
         said = f"reported {', '.join(shown)}, {now - self.at:.1f} s ago"
         weight = self.weight(now)
-        if weight < MIN_WEIGHT:
+        if not weight:
             return f"{said}: too old, own counts only"
         return said if weight == 1.0 else f"{said}: overdue, counts {weight:.0%}"
 
     def weight(self, now: float) -> float:
         """Return the weight of the report at *now*: 1 until the next one is due, then falling to 0."""
         overdue_s = now - self.due_at
-        return 1.0 if overdue_s <= 0.0 else exp(-overdue_s / DECAY_S)
+        if overdue_s <= 0.0:
+            return 1.0
+        weight = exp(-overdue_s / DECAY_S)
+        return weight if weight >= MIN_WEIGHT else 0.0
 
     def other_requests(self, now: float) -> float:
         """Return the requests of other clients there, weighed by the age of the report; 0 if it reports none."""

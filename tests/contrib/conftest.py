@@ -157,9 +157,10 @@ def busy(tmp_path_factory) -> Iterator[Busy]:
     spare = Simulator(Settings(name="spare", models=("llama3",)))
     narrow = Simulator(Settings(name="narrow", models=("tiny", "llama3")))
     cloud = Simulator(Settings(name="cloud", models=("paid", "unpriced", "dear", "secret")))
+    rack = Simulator(Settings(name="rack", kind="vllm", models=("mistral",)))
     laptop = Simulator(Settings(name="laptop", kind="ollama", models=(SimulatedModel("gemma"),)))
     with ExitStack() as running:
-        running.enter_context(in_thread(fast, spare, narrow, cloud, laptop))
+        running.enter_context(in_thread(fast, spare, narrow, cloud, laptop, rack))
         config = (
             CONFIG
             + table_of(fast, type="generic", priority=0, tier=2)
@@ -167,6 +168,7 @@ def busy(tmp_path_factory) -> Iterator[Busy]:
             + table_of(narrow, type="generic", max_in_flight=1)
             + table_of(cloud, type="openai", zone="open")
             + table_of(laptop)
+            + table_of(rack)
         )
         folder = tmp_path_factory.mktemp("busy")
         plugin = ("--plugin", str(HERE / "clumsy.py"))
@@ -179,7 +181,12 @@ def busy(tmp_path_factory) -> Iterator[Busy]:
 @pytest.fixture(scope="session")
 def told(busy) -> Told:
     """Its metrics."""
-    wanted = "nexus_budget_events_total{", "nexus_quality_failures_total{", "nexus_budget_status{"
+    wanted = (
+        "nexus_backend_reported_requests{",
+        "nexus_budget_events_total{",
+        "nexus_quality_failures_total{",
+        "nexus_budget_status{",
+    )
 
     def page() -> str:
         text = ask(busy.nexus.url, "/metrics").body.decode()

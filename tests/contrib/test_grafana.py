@@ -11,6 +11,10 @@ import pytest
 VALUES = {"$__rate_interval": "1m", "$__interval": "1m", "$job": ".*", "$instance": ".*", "$model": ".*"}
 VALUES["$backend"] = ".*"
 LEFT_OUT = {
+    "nexus_backend_report_age_seconds": "the reported requests end with the reports",
+    "nexus_backend_reported_kv_usage_ratio": "the engines' own dashboards show their caches",
+    "nexus_backend_restarts": "the log says when, and how it was noticed",
+    "nexus_load_reads": "the backends page says what is wrong, and what would help",
     "nexus_attempts": "the failed ones are shown, and requests by backend",
     "nexus_backend_misconfigured": "backends that fail are shown, and the log says why",
     "nexus_backend_latency_seconds": "of probes, which says little of requests",

@@ -370,6 +370,9 @@ def test_examples_of_durations_are_requests_of_the_log(told):
 
 
 SEEN_ELSEWHERE = {
+    "nexus_backend_reported_kv_usage_ratio": "an engine that reports its load",
+    "nexus_backend_reported_requests": "an engine that reports its load",
+    "nexus_backend_restarts": "a server that restarts",
     "nexus_backend_misconfigured": "a backend that refuses its key",
     "nexus_config_reload_rejected": "a reload that is refused",
     "nexus_discovered_servers": "a server that announces itself",

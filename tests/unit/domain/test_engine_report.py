@@ -22,10 +22,51 @@ class TestRequestsOfOthers:
         assert report(kv_usage=0.5).other_requests(101.0) == 0.0
 
     @pytest.mark.parametrize(
-        ("now", "weight"), [(100.0, 1.0), (103.0, 1.0), (105.0, math.exp(-1)), (113.0, math.exp(-5))]
+        ("now", "weight"), [(100.0, 1.0), (103.0, 1.0), (105.0, math.exp(-1)), (111.0, math.exp(-4)), (113.0, 0.0)]
     )
     def test_they_fade_once_the_next_report_is_overdue(self, now, weight):
         assert report(running=8).other_requests(now) == pytest.approx(8 * weight)
+
+
+class TestWords:
+    @pytest.mark.parametrize(
+        ("now", "words"),
+        [
+            (101.2, "reported 3 running, 2 waiting, 25% of its cache in use, 1.2 s ago"),
+            (105.0, "reported 3 running, 2 waiting, 25% of its cache in use, 5.0 s ago: overdue, counts 37%"),
+            (130.0, "reported 3 running, 2 waiting, 25% of its cache in use, 30.0 s ago: too old, own counts only"),
+        ],
+    )
+    def test_a_report_says_how_old_it_is_and_how_much_it_counts(self, now, words):
+        assert report(running=3, waiting=2, kv_usage=0.25).in_words(now) == words
+
+    def test_a_report_without_requests_says_so(self):
+        told = report(loaded=frozenset({"llama3"})).in_words(101.0)
+
+        assert told == "reports its models in memory but no requests, own counts only, 1.0 s ago"
+
+    def test_a_load_without_a_report_says_why(self):
+        load = BackendLoad()
+        assert load.report_in_words(101.0) == "no report, own counts only (not asked yet)"
+        load.miss_report("start it with --metrics")
+        assert load.report_in_words(101.0) == "no report, own counts only (start it with --metrics)"
+
+
+class TestRestarts:
+    @pytest.mark.parametrize(
+        ("before", "after", "has_restarted"),
+        [
+            ({"run": "1"}, {"run": "2"}, True),
+            ({"run": "1"}, {"run": "1"}, False),
+            ({"started_at": 1.0}, {"started_at": 2.0}, True),
+            ({"served": 9.0}, {"served": 8.0}, True),
+            ({"served": 9.0}, {"served": 9.0}, False),
+            ({"run": "1", "started_at": 1.0, "served": 9.0}, {}, False),
+            ({}, {"run": "1", "started_at": 1.0, "served": 9.0}, False),
+        ],
+    )
+    def test_a_restart_shows_in_what_cannot_change_otherwise(self, before, after, has_restarted):
+        assert report(**after).is_after_restart(report(**before)) is has_restarted
 
 
 class TestLoad:
