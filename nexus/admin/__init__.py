@@ -9,6 +9,7 @@
 ``routing``        ``/v1/route/decisions`` and ``/v1/route/explain``
 ``stats``          ``/v1/stats``; ``reports`` is what stages add to it
 ``history``        ``/v1/history``: the last exchanges
+``queue``          ``/admin/queue``: the requests that wait
 ``metrics``        ``/metrics``
 ``configuration``  ``/admin/config``: the configuration in force
 ``plugins``        ``/admin/plugins``, and the pages that plugins add

@@ -18,7 +18,7 @@ from nexus.plugin_manager.observer import Observer
 from nexus.plugin_manager.plugin import Plugin
 from nexus.plugin_manager.tables import config_type_of, decode_table
 
-CORE_PAGES: Final = frozenset({"backends", "feed-ticket", "overview", "plugins"})
+CORE_PAGES: Final = frozenset({"backends", "feed-ticket", "overview", "plugins", "queue"})
 """The first path segments below ``/admin/`` that Nexus itself uses."""
 
 

@@ -1,22 +1,29 @@
 """Answers ``/v1/route/explain``: routes a request without sending it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from math import inf
 
 import msgspec
+from msgspec.structs import replace
 
 from nexus.admin.openapi.operation import OPTIONAL_MODEL, DescribedRoute, Operation, Parameter
 from nexus.admin.page import json_page
 from nexus.config.schema import QueueConfig
 from nexus.domain.fleet import FleetSnapshot
+from nexus.domain.priorities import PRIORITIES, rank_of
 from nexus.domain.routes import Page, PageRequest
+from nexus.proxy.client.access import AccessRules
 from nexus.proxy.client.body import understand
 from nexus.proxy.dispatch.explained_path import EXPLAIN_PATH, explained_endpoint
 from nexus.proxy.exchange.rejection import rejection
-from nexus.routing.decision import Reject
+from nexus.proxy.exchange.slot_wait import longest_wait_s
+from nexus.proxy.waiting.claim import Claim
+from nexus.proxy.waiting.request_queue import RequestQueue
+from nexus.routing.decision import Reject, Reserved
 from nexus.routing.decision_record import Request
 from nexus.routing.explain.build import explain
-from nexus.routing.explain.model import Explanation
+from nexus.routing.explain.model import Explanation, WaitReport
 from nexus.routing.rejections import no_model_named
 from nexus.routing.router import Router
 from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
@@ -27,9 +34,9 @@ class Explainer(msgspec.Struct, frozen=True):
 
     router: Router
     snapshot: Callable[[], FleetSnapshot]
-    queue: QueueConfig
-    waiting: Callable[[], int]
-    """Returns how many requests are queued."""
+    config: QueueConfig
+    access: AccessRules
+    queue: "RequestQueue[Reserved]"
 
     def route(self) -> DescribedRoute:
         """Return ``/v1/route/explain``."""
@@ -73,14 +80,34 @@ class Explainer(msgspec.Struct, frozen=True):
             received_unix_s,
             page_request.client_request_id,
         )
-        return json_page(
-            explain(self.router, request, snapshot, instead_of_waiting=self._instead_of_waiting()),
-        )
+        claim = self._claim(page_request)
+        found = explain(self.router, request, snapshot, instead_of_waiting=self._instead_of_waiting(claim))
+        if found.decision.decision == "queue":
+            wait = self._wait(claim, frozenset(found.decision.full), page_request.hints)
+            last = replace(found.rounds[-1], decision=replace(found.decision, wait=wait))
+            found = replace(found, rounds=(*found.rounds[:-1], last), decision=last.decision)
+        return json_page(found)
 
-    def _instead_of_waiting(self) -> Reject | None:
-        if not self.queue.enabled:
+    def _claim(self, request: PageRequest) -> Claim:
+        client = self.access.client_of(request.key_digest, "")
+        rank = rank_of(request.hints.get("x-nexus-priority", ""), client.max_priority)
+        return Claim(client=client.id, rank=rank, size_bytes=len(request.body))
+
+    def _instead_of_waiting(self, claim: Claim) -> Reject | None:
+        if not self.config.enabled:
             return Reject("overloaded", "every backend is at its limit", retry_after_s=1)
-        # Unset, the queue holds as many requests as the server accepts.
-        if self.queue.max_size is not None and self.waiting() >= self.queue.max_size:
+        if not self.queue.has_room_for(claim):
             return Reject("queue_full", "every backend is at its limit and the queue is full (queue.max_size)")
         return None
+
+    def _wait(self, claim: Claim, backends: frozenset[str], hints: Mapping[str, str]) -> WaitReport:
+        forecast = self.queue.forecast(claim, backends)
+        limit_s, limit = self.queue.limit_of(inf, longest_wait_s(hints.get("x-nexus-queue-timeout", "")))
+        return WaitReport(
+            priority=PRIORITIES[claim.rank],
+            position=forecast.ahead + 1,
+            expected_wait_s=round(forecast.expected_s, 3),
+            is_measured=forecast.is_measured,
+            limit_s=limit_s if limit else None,
+            limited_by=limit or None,
+        )

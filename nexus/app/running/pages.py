@@ -1,6 +1,6 @@
 """Collects the pages of one configuration: those of admin, of the dashboard and of plugins."""
 
-from nexus.admin import configuration, health, history, models, stats
+from nexus.admin import configuration, health, history, models, queue, stats
 from nexus.admin.backends import pages as backends
 from nexus.admin.openapi.document import openapi_route
 from nexus.admin.openapi.operation import DescribedRoute
@@ -35,7 +35,7 @@ def pages(  # noqa: PLR0913 - all that pages show
     routes = (
         *health.routes(snapshot, state, router.pipeline),
         *models.routes(snapshot, router.naming),
-        Explainer(router, snapshot, blueprint.config.queue, lambda: len(plane.queue)).route(),
+        Explainer(router, snapshot, blueprint.config.queue, blueprint.access_rules, plane.queue).route(),
         *decisions.routes(plane.decisions),
         *plugin_page.routes(blueprint.contributions.routes()),
         *dashboard.routes(),
@@ -45,6 +45,7 @@ def pages(  # noqa: PLR0913 - all that pages show
         telemetry.metrics_page(blueprint.config.metrics).route(),
         stats.route(snapshot, telemetry.metrics, plane, uptime_s),
         history.route(telemetry.history),
+        queue.route(plane),
     )
     return (*routes, openapi_route(routes, dashboard.sockets(), server))
 

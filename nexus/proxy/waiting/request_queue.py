@@ -91,7 +91,7 @@ class RequestQueue(Generic[T]):
         :param own_limit_s: the longest wait that the client accepts; None: it does not say.
         :raises RequestError: ``queue_full``, ``queue_timeout`` or, when *left_s* is shortest, ``deadline_exceeded``.
         """
-        limit_s, limit = self._limit_of(left_s, own_limit_s)
+        limit_s, limit = self.limit_of(left_s, own_limit_s)
         self._make_room(claim, unmet)
         began, counts = monotonic(), self.counts
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -151,7 +151,7 @@ class RequestQueue(Generic[T]):
         now = monotonic()
         return {name: rate.per_second(now) for name, rate in self._rates.items() if rate.is_measured}
 
-    def _limit_of(self, left_s: float, own_limit_s: float | None) -> tuple[float, str]:
+    def limit_of(self, left_s: float, own_limit_s: float | None) -> tuple[float, str]:
         """Return the longest wait in seconds, and what limits it; empty: the deadline of the whole request."""
         limits = [(left_s, "")]
         if self._max_wait_s is not None:
@@ -160,6 +160,10 @@ class RequestQueue(Generic[T]):
             limits.append((own_limit_s, HEADER))
         # Of equal limits the last, which is the most specific, is named.
         return min(reversed(limits), key=lambda limit: limit[0])
+
+    def has_room_for(self, claim: Claim) -> bool:
+        """Whether a request with *claim* could wait, in the place of another one if need be."""
+        return not self._lack_of_room(claim) or bool(self.max_size and self.line.to_shed(claim))
 
     def _make_room(self, claim: Claim, unmet: Unmet) -> None:
         """Shed requests until there is room for one with *claim*.

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from nexus.domain.priorities import RequestPriority
+
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     """One decision, and how it was made."""
@@ -205,6 +207,23 @@ class Factor(msgspec.Struct, frozen=True, kw_only=True):
     """Why."""
 
 
+class WaitReport(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a request would wait that was sent now."""
+
+    priority: RequestPriority
+    """As far as its key allows."""
+    position: int
+    """Its place among the requests that wait; 1 is the next."""
+    expected_wait_s: float
+    """At the rate at which its backends have taken requests from the queue lately."""
+    is_measured: bool
+    """Whether that rate was measured; otherwise each backend counts as taking one request per second."""
+    limit_s: float | None
+    """How long it may wait; null: until its own deadline."""
+    limited_by: str | None
+    """What limits the wait: ``queue.max_wait_seconds`` or ``X-Nexus-Queue-Timeout``."""
+
+
 class DecisionReport(msgspec.Struct, frozen=True, kw_only=True):
     """What was decided, or would be."""
 
@@ -222,6 +241,8 @@ class DecisionReport(msgspec.Struct, frozen=True, kw_only=True):
     """Why this backend was chosen."""
     full: tuple[str, ...] = ()
     """The backends that could answer but are at their limit."""
+    wait: WaitReport | None = None
+    """How long it would wait; null unless it is ``queue`` and the running proxy was asked."""
     code: str | None = None
     """The error code; null unless it is ``reject``."""
     status: int | None = None

@@ -5,7 +5,15 @@ from typing import Final
 
 import msgspec
 
-from nexus.routing.explain.model import Choice, DecisionReport, Explanation, ModelReport, RoundReport, StageReport
+from nexus.routing.explain.model import (
+    Choice,
+    DecisionReport,
+    Explanation,
+    ModelReport,
+    RoundReport,
+    StageReport,
+    WaitReport,
+)
 
 MIN_NAME_WIDTH: Final = 12
 
@@ -93,9 +101,17 @@ def _decision(decision: DecisionReport) -> str:
             full = f"; at their limit: {', '.join(decision.full)}" if decision.full else ""
             return f"route: {decision.backend} as {decision.model} ({decision.route_reason}, {decision.reason}){full}"
         case "queue":
-            return f"queue: at their limit: {', '.join(decision.full)}"
+            wait = "" if decision.wait is None else f"; {_wait(decision.wait)}"
+            return f"queue: at their limit: {', '.join(decision.full)}{wait}"
         case "reject":
             return f"reject: {decision.status} {decision.code}: {decision.message}"
+
+
+def _wait(wait: WaitReport) -> str:
+    assumed = "" if wait.is_measured else " if each backend takes one request per second"
+    limit = "" if wait.limit_s is None else f", for {wait.limit_s:g} s at most ({wait.limited_by})"
+    expected = f"a wait of about {wait.expected_wait_s:.3g} s{assumed}"
+    return f"place {wait.position} at {wait.priority} priority, {expected}{limit}"
 
 
 def _outcome(explanation: Explanation) -> Iterator[str]:

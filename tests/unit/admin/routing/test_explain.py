@@ -7,6 +7,10 @@ from nexus.admin.routing.explain import Explainer
 from nexus.config.schema import QueueConfig, RoutingConfig
 from nexus.domain.routes import PageRequest
 from nexus.errors import RequestError
+from nexus.proxy.client.access import AccessRules
+from nexus.proxy.waiting.claim import Claim
+from nexus.proxy.waiting.fair_queue import Waiter
+from nexus.proxy.waiting.request_queue import RequestQueue
 from nexus.routing.assembly import build_router
 from nexus.testing.builders import make_backend, make_fleet
 
@@ -17,10 +21,12 @@ BODY = b'{"model": "llama3", "messages": [{"role": "user", "content": "a secret"
 @pytest.fixture
 def explain():
     async def run(body=BODY, *, fleet=None, queue=None, waiting=0, **asked):
-        fleet = fleet or make_fleet(make_backend())
-        explainer = Explainer(
-            build_router(RoutingConfig()), lambda: fleet, queue or QueueConfig(), waiting=lambda: waiting
-        )
+        fleet, queue = fleet or make_fleet(make_backend()), queue or QueueConfig()
+        line = RequestQueue(max_size=100 if queue.max_size is None else queue.max_size, max_wait_s=None)
+        for number in range(waiting):
+            line.line.push(Waiter(Claim(client=str(number)), 0.0), frozenset({"gpu-1"}))
+        rules = AccessRules(accepts_key=None, hosts=None, origins=frozenset())
+        explainer = Explainer(build_router(RoutingConfig()), lambda: fleet, queue, rules, line)
         request = PageRequest(method="POST", path="/v1/route/explain", body=body, **{"content_type": JSON, **asked})
         return msgspec.json.decode((await explainer.respond(request)).body)
 
@@ -98,3 +104,29 @@ async def test_the_explanation_knows_whether_a_request_may_wait(explain, queue, 
 
     assert (told["decision"]["decision"], told["decision"]["code"]) == (decision, code)
     assert told["decision"]["full"] == ["gpu-1"]
+
+
+async def test_the_explanation_says_how_long_a_request_would_wait(explain):
+    hints = {"x-nexus-priority": "high", "x-nexus-queue-timeout": "9"}
+
+    told = await explain(fleet=make_fleet(make_backend(max_in_flight=0)), waiting=2, hints=hints)
+    normal = await explain(fleet=make_fleet(make_backend(max_in_flight=0)), waiting=2)
+    routed = await explain()
+
+    assert told["decision"]["wait"] == {
+        "priority": "high",
+        "position": 1,
+        "expected_wait_s": 1.0,
+        "is_measured": False,
+        "limit_s": 9.0,
+        "limited_by": "X-Nexus-Queue-Timeout",
+    }
+    assert normal["decision"]["wait"] == {
+        "priority": "normal",
+        "position": 3,
+        "expected_wait_s": 3.0,
+        "is_measured": False,
+        "limit_s": None,
+        "limited_by": None,
+    }
+    assert routed["decision"]["wait"] is None
