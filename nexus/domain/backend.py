@@ -11,6 +11,7 @@ from nexus.domain.engine_report import EngineReport
 from nexus.domain.kinds import BackendKind
 from nexus.domain.model import ModelFacts, Zone
 from nexus.domain.model_load import MAX_TRACKED_MODELS, ModelLoad
+from nexus.domain.residency import RECENTLY_USED_S, ModelMemory
 
 
 class Status(StrEnum):
@@ -52,6 +53,7 @@ class BackendLoad:
         "_in_flight",
         "_is_latency_real",
         "_latency_ms",
+        "_memory",
         "_models",
         "_no_report",
         "_probing",
@@ -81,6 +83,8 @@ class BackendLoad:
     """Whether a real request has been measured: from then on probes do not count."""
     probing: Final[bool] = _read_only("probing")
     """Whether the one request that a half-open ``breaker`` of the backend admits is under way."""
+    memory: Final[ModelMemory] = _read_only("memory")
+    """What is known about the models in its memory, where a kind loads models."""
     models: Final[dict[str, ModelLoad]] = _read_only("models")
     """The figures of each model, by the backend's own name for it: the last ``MAX_TRACKED_MODELS`` used."""
 
@@ -93,6 +97,7 @@ class BackendLoad:
         self._is_latency_real = False
         self._probing = probing
         self._models: dict[str, ModelLoad] = {}
+        self._memory = ModelMemory()
         self._prompt_tokens = self._answer_tokens = self._restarts = 0
         self._told: EngineReport | None = None
         self._no_report = ""
@@ -121,6 +126,9 @@ class BackendLoad:
     def tell(self, report: EngineReport) -> None:
         """Replace the report of the engine."""
         self._told, self._no_report = report, ""
+        if report.loaded is not None:
+            latest = report.at - RECENTLY_USED_S
+            self._memory.see(report.loaded, [name for name, used in self._models.items() if used.used_at > latest])
 
     def miss_report(self, reason: str) -> None:
         """Record that the engine reports nothing, and why."""
@@ -130,6 +138,9 @@ class BackendLoad:
         """Record that the server has restarted: what it reported before is not true any more."""
         self._restarts += 1
         self._told, self._no_report = None, ""
+        self._memory.forget()
+        for figures in self._models.values():
+            figures.progressed_at = 0.0
 
     def report_in_words(self, now: float) -> str:
         """Return in one line what the engine has reported, or why it has not and what would help."""
@@ -177,6 +188,7 @@ class BackendLoad:
         """Drop all measurements, which belong to another server or time; requests under way keep their slots."""
         self._latency_ms, self._is_latency_real = None, False
         self._models.clear()
+        self._memory.forget()
 
     def _last_use_of(self, model: str) -> tuple[bool, float]:
         figures = self._models[model]
@@ -213,6 +225,8 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
     slots: int | None = None
     """How many of them it works on at once, as it reports or as is usual for its kind; the others wait at the backend.
     None: all, as far as is known."""
+    max_loaded_models: int | None = None
+    """How many models it keeps in memory at once, if configured; None: as it reports, if it does."""
     retry_unsafe: bool = True
     """Whether a request that this backend may have begun to work on may be sent to another one."""
     status: Status = Status.UNKNOWN

@@ -36,6 +36,11 @@ PRIOR_TOKENS: Final = 256
 """Prompt tokens for which the estimate counts as right; chat templates add much to very short prompts."""
 MIN_RATIO: Final = 0.25
 MAX_RATIO: Final = 8.0
+NEW_LOAD_WEIGHT: Final = 0.3
+"""The weight of a new measurement of a load, right after the last one."""
+LOAD_HALF_LIFE_S: Final = 3600.0
+"""In this time, the mean of earlier loads loses half of the rest."""
+NEW_ANSWER_WEIGHT: Final = 0.1
 
 
 class Pace(msgspec.Struct, eq=False):
@@ -153,6 +158,12 @@ class ModelLoad(msgspec.Struct, eq=False):
     """Monotonic seconds: the last outcome."""
     in_flight: int = 0
     """Requests for the model that hold a slot of the backend now."""
+    load_s: float = 0.0
+    """The ageing mean of the times to load the model into memory, in seconds; 0 before the first measurement."""
+    loaded_at: float = 0.0
+    """Monotonic seconds: the last of these measurements."""
+    answer_s: float = 0.0
+    """The moving average of the durations of good answers, from sending to the end; 0 before the first one."""
     flowing: int = 0
     """Streams that have begun and not ended."""
     progressed_at: float = 0.0
@@ -180,6 +191,19 @@ class ModelLoad(msgspec.Struct, eq=False):
         """Record a move of a request that waited since *waits_since*, from when the silence still counts."""
         pace = self.pace(is_stream=is_stream)
         pace.moved_from = min(pace.moved_from, waits_since) if pace.moved_from > self.alive_at else waits_since
+
+    def observe_load(self, seconds: float, now: float) -> None:
+        """Record one measurement of the time to load the model into memory; older ones lose weight with time."""
+        if not self.load_s:
+            self.load_s = seconds
+        else:
+            kept = (1.0 - NEW_LOAD_WEIGHT) * 2.0 ** ((self.loaded_at - now) / LOAD_HALF_LIFE_S)
+            self.load_s = kept * self.load_s + (1.0 - kept) * seconds
+        self.loaded_at = now
+
+    def observe_answer(self, seconds: float) -> None:
+        """Record the duration of one good answer."""
+        self.answer_s += (seconds - self.answer_s) * NEW_ANSWER_WEIGHT if self.answer_s else seconds
 
     def recent_failures(self, now: float) -> float:
         """Return the count of failures at *now*, which halves every ``FAILURE_HALF_LIFE_S``."""

@@ -104,6 +104,9 @@ class AttemptOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """The longest answer that the request accepts; None when it sets no limit."""
     silent_s: float = 0.0
     """How long, when it ended, the backend had sent nothing on any request for the model, this one included."""
+    load_s: float | None = None
+    """How long the backend loaded the model into memory, or has been loading it so far; None: not at all, as far as is
+    known."""
 
 
 class ExchangeOutcome(msgspec.Struct, frozen=True, kw_only=True):

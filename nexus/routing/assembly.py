@@ -6,6 +6,7 @@ from nexus.config.schema import RoutingConfig
 from nexus.domain.naming import Naming
 from nexus.plugin_manager import Contributions
 from nexus.routing.core_stages.analyze import Analyze
+from nexus.routing.core_stages.residency import Residency
 from nexus.routing.core_stages.schedule import Schedule
 from nexus.routing.pipeline import Pipeline
 from nexus.routing.policies import decode_policies
@@ -30,7 +31,7 @@ def build_router(
     """
     schedule = Schedule(config.strategy, config.weights, chance)
     places = in_order(
-        (Analyze(), schedule),
+        (Analyze(), Residency(), schedule),
         contributions.reconcilers() if contributions else (),
         priorities=config.priorities,
         observe=config.observe,

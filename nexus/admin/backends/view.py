@@ -16,6 +16,7 @@ from nexus.domain.backend import Backend
 from nexus.domain.engine_report import EngineReport
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.model import ModelFacts
+from nexus.domain.residency import Presence, max_loaded, presence
 from nexus.domain.routes import Page
 from nexus.domain.silence import oldest_unanswered_s
 from nexus.fleet.discovery.approval.applicants import Applicant
@@ -48,6 +49,11 @@ class ModelView(msgspec.Struct, frozen=True, kw_only=True):
     """The mean time to the first token of a stream; null when none was measured lately."""
     whole_answer_ms: int | None
     """The mean duration of a response that is not streamed; null when none was measured lately."""
+    memory: str
+    """Whether the model is in the memory of a backend that loads models on demand: ``in memory``, ``loading``, ``not in
+    memory`` or ``unknown``; always ``unknown`` for other kinds."""
+    load_s: float | None
+    """How long it takes to load it into memory; null when that was not measured."""
 
 
 class ReportView(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,6 +123,8 @@ class BackendView(msgspec.Struct, frozen=True, kw_only=True):
     """The same in words: how old it is and how much it counts, or why there is none and what would help."""
     restarts: int
     """How often its server was noticed to have restarted."""
+    max_loaded_models: int | None
+    """How many models it keeps in memory at once, as configured or as it reports; null: unknown."""
     total_requests: int
     avg_latency_ms: int | None
     retry_unsafe: bool
@@ -200,6 +208,7 @@ def view_of(backend: Backend, origin: Origin) -> BackendView:
         reported=None if backend.load.told is None else _report_view(backend.load.told, now),
         report=backend.load.report_in_words(now),
         restarts=backend.load.restarts,
+        max_loaded_models=max_loaded(backend),
         total_requests=backend.load.requests_total,
         avg_latency_ms=backend.load.latency_ms,
         retry_unsafe=backend.retry_unsafe,
@@ -239,6 +248,7 @@ def last_seen_of(origin: Origin) -> dict[str, object]:
 
 def _model_view(backend: Backend, facts: ModelFacts) -> ModelView:
     figures = backend.load.models.get(facts.name)
+    loads_models = backend.kind.loads_models
     return ModelView(
         id=facts.name,
         name=facts.name,
@@ -256,4 +266,6 @@ def _model_view(backend: Backend, facts: ModelFacts) -> ModelView:
         is_cooling=backend.is_cooling_for(facts.name),
         first_token_ms=None if figures is None else figures.first_token.mean_ms(),
         whole_answer_ms=None if figures is None else figures.whole.mean_ms(),
+        memory=presence(backend, facts.name, monotonic()) if loads_models else Presence.UNKNOWN,
+        load_s=round(figures.load_s, 1) if figures is not None and figures.load_s else None,
     )

@@ -35,6 +35,7 @@ EXAMPLES: Final[Mapping[str, str]] = {
     "backends.query": '{ "api-version" = "2024-10-21" }',
     "backends.zone": '"restricted"',
     "backends.max_in_flight": "8",
+    "backends.max_loaded_models": "2",
     "backends.retry_unsafe": "true",
     "backends.accepts_any_model": "true",
     "backends.protocols": '["openai"]',

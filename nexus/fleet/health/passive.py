@@ -230,10 +230,11 @@ def _observe_attempt(load: BackendLoad, outcome: AttemptOutcome, *, is_good: boo
         load.observe_request(round(latency_s * 1000))
     if outcome.is_stream:
         is_error = outcome.fault is not None or (outcome.status or 0) >= FIRST_ERROR
-        if outcome.first_byte_s is not None and not is_error and not has_failed:
-            # The time to the first token is valid however the stream ended.
+        is_warm = outcome.load_s is None
+        if outcome.first_byte_s is not None and is_warm and not is_error and not has_failed:
+            # The time to the first token is valid however the stream ended; that of a load is no part of it.
             model.first_token.observe(outcome.first_byte_s, now)
-    elif is_good:
+    elif is_good and outcome.load_s is None:
         model.whole.observe(outcome.duration_s, now, outcome.max_tokens)
     if has_failed:
         model.fail(now)

@@ -64,6 +64,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
             "max_in_flight": config.max_in_flight or kind.default_max_in_flight,
             # The default of the kind applies only if the operator has set no limit.
             "slots": learned.max_in_flight or (kind.default_slots if config.max_in_flight is None else None),
+            "max_loaded_models": config.max_loaded_models,
             "retry_unsafe": kind.is_local if config.retry_unsafe is None else config.retry_unsafe,
             "discovery_source": self.source,
             "any_model": _any_model(kind, learned, accepts=config.accepts_any_model),

@@ -10,7 +10,9 @@ from nexus.domain.backend import Backend
 from nexus.domain.model_load import ModelLoad, Pace
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.request import TokenUsage
+from nexus.domain.residency import Load, end_load
 from nexus.domain.silence import silent_since
+from nexus.domain.statuses import FIRST_ERROR
 from nexus.proxy.exchange.expected_response import Mode
 from nexus.proxy.exchange.response import Response
 from nexus.proxy.headers.to_client import retry_after_s
@@ -63,6 +65,10 @@ class Attempt(msgspec.Struct, eq=False):
     """Those of the model at this backend, once it was asked."""
     waits_in: Pace | None = None
     """The figures that show it as waiting, until any part of the answer arrives."""
+    load: Load | None = None
+    """The load of the model into memory that it waits for, or has waited for; None: none, as far as is known."""
+    on_loaded: Callable[[], None] | None = None
+    """Called when that load is over because content has arrived."""
     flowing: ModelLoad | None = None
     """The figures that count it as a stream that has begun, until it is settled."""
     outcome: AttemptOutcome | None = None
@@ -102,6 +108,8 @@ class Attempt(msgspec.Struct, eq=False):
             self.figures = figures = load.models.get(model) or load.model(model)
             self.waits_in = figures.first_token if self.wants_stream else figures.whole
             self.waits_in.waiting[self] = self.waits_since
+            if self.backend.kind.loads_models:
+                self.load = self.backend.load.memory.under_way.get(self.reserved.model)
 
     def silent_s(self, now: float) -> float:
         """Return for how long the backend has given no sign of life since it was asked."""
@@ -117,8 +125,23 @@ class Attempt(msgspec.Struct, eq=False):
     def begin_answer(self, now: float) -> None:
         """Note that there is content: the backend is at work, and what waits there for its turn is not lost."""
         self.end_waiting()
+        if self.load is not None and self.load.took_s is None:
+            self._end_load(self.load, now)
         if self.figures is not None:
             self.figures.alive_at = now
+
+    def _end_load(self, load: Load, now: float) -> None:
+        """Note that the model is in memory now, unless what has arrived is an error."""
+        if self.asked is not None and self.asked.status < FIRST_ERROR:
+            end_load(self.backend, load, now)
+            if self.on_loaded is not None:
+                self.on_loaded()
+
+    def loading_s(self, now: float) -> float | None:
+        """Return how long its model was loaded, or has been loading; None: it did not have to, as far as is known."""
+        if self.load is None or not self.load.is_certain:
+            return None
+        return now - self.load.since if self.load.took_s is None else self.load.took_s
 
     def begin_flowing(self, now: float) -> None:
         """Note that a stream has begun."""
@@ -181,6 +204,7 @@ class Attempt(msgspec.Struct, eq=False):
             wants_stream=response is not None and self.wants_stream,
             max_tokens=self.max_tokens,
             silent_s=0.0 if self.ending is _FINISHED else self.silent_s(now),
+            load_s=self.loading_s(now),
         )
         for hold in self.reserved.holds:
             hold.settle(outcome)

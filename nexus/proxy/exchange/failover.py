@@ -226,6 +226,11 @@ class Failover(msgspec.Struct, eq=False):
         share = MemoryShare(plane.response_memory)
         response = Response(plane.loop, plane.loop.create_future(), connection, expected, share=share)
         attempt.begin(connection, response)
+        if attempt.load is not None:
+            attempt.on_loaded = plane.queue.fleet_changed
+            if attempt.load.requests == 1:
+                # Others that wait for the same model can be sent along.
+                plane.queue.fleet_changed()
         body = self.body
         if attempt.reserved.model != requested:
             body = body_for(attempt, endpoint, head, body, requested)

@@ -1,5 +1,11 @@
-"""The two built-in stages: ``analyze`` excludes backends that cannot answer, ``schedule`` ranks the rest, and
-``known_load`` says in words what it knows of their load.
+"""The built-in stages, in their order.
 
-``schedule`` also gives out the slots: ``max_in_flight`` of a backend, and one where the breaker is half open.
+==============  =========================================================================
+``analyze``     excludes backends that lack what the request needs
+``residency``   prefers a model in memory, and holds back requests that would swap models
+``schedule``    ranks the rest, and gives out the slots of a backend
+``known_load``  says in words what ``schedule`` knows of their load
+==============  =========================================================================
+
+A backend has ``max_in_flight`` slots, and one where its breaker is half open.
 """

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from math import inf
+from math import inf, isfinite
 from typing import Any, Final
 
 import msgspec
@@ -16,6 +16,8 @@ from nexus.routing.stage.api import Refusal
 MAX_TEXT_LENGTH: Final = 500
 """A longer reason is cut, because people read it and clients get it."""
 MAX_CONTEXT_BYTES: Final = 4096
+MIN_RETRY_S: Final = 0.05
+"""A shorter time to try again would keep the event loop busy."""
 MAX_VERDICTS: Final = 16
 """On average for each candidate."""
 
@@ -81,7 +83,15 @@ def valid_refusal(refusal: object) -> Refusal:
         is_saturation=bool(refusal.is_saturation),
         action=valid_text(refusal.action, "an action"),
         context=None if refusal.context is None else valid_facts(refusal.context, MAX_CONTEXT_BYTES),
+        retry_in_s=None if refusal.retry_in_s is None else valid_seconds(refusal.retry_in_s),
     )
+
+
+def valid_seconds(seconds: object) -> float:
+    """Return *seconds*, at least ``MIN_RETRY_S``. :raises StageMisbehaved: it is no finite number."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not isfinite(seconds):
+        raise StageMisbehaved("gave a retry_in_s that is no number")
+    return max(MIN_RETRY_S, float(seconds))
 
 
 def valid_facts(facts: object, max_bytes: int) -> Any:

@@ -100,6 +100,8 @@ def test_a_row_shows_what_routing_knows(fleet, backend):
                 "is_cooling": True,
                 "first_token_ms": None,
                 "whole_answer_ms": None,
+                "memory": "unknown",
+                "load_s": None,
             }
         ],
         "pending_requests": 2,
@@ -109,6 +111,7 @@ def test_a_row_shows_what_routing_knows(fleet, backend):
         "reported": None,
         "report": "no report, own counts only (not asked yet)",
         "restarts": 0,
+        "max_loaded_models": None,
         "total_requests": 9,
         "avg_latency_ms": 0,
         "retry_unsafe": True,

@@ -201,6 +201,7 @@ HOLDING_MISDEEDS = {
     "returns a type": lambda *_: Held,
     "refuses without words": lambda *_: Refusal(None),
     "refuses in rubbish": lambda *_: Refusal("no", context={"why": object()}),
+    "refuses for no time": lambda *_: Refusal("no", retry_in_s=float("nan")),
     "changes a backend": lambda _, backend: setattr(backend, "tier", 5),
 }
 

@@ -100,7 +100,7 @@ def test_invalid_facts_are_replaced(pipeline, stage, facts):
 
 
 def test_a_valid_refusal_is_kept(pipeline, stage):
-    refusal, backend = Refusal("no money", action="wait", context={"limit_usd": 1.5}), make_backend()
+    refusal, backend = Refusal("no money", action="wait", context={"limit_usd": 1.5}, retry_in_s=2.0), make_backend()
     subject = pipeline(stage(name="budget", holds=lambda *_: refusal))
 
     refused = subject.reserve(make_intent(backends=[backend]), backend)
