@@ -353,8 +353,6 @@ class Routing:
             refusal = held.refusal
             if refusal.is_saturation:
                 full.append(ranked)
-                if refusal.retry_in_s is not None:
-                    retry_in_s = min(refusal.retry_in_s, retry_in_s or refusal.retry_in_s)
                 waits_for.append(held.about(ranked.backend))
                 considered.full = waits_for
                 if refusal.retry_in_s is not None:

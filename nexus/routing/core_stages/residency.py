@@ -103,6 +103,14 @@ class Residency(Reconciler):
             }
         }
 
+    def describe(self, intent: RoutingIntent) -> Mapping[str, str]:
+        now, offers = self._clock(), intent.offers()
+        return {
+            backend.name: _reason(backend, model, presence(backend, model, now), offers, now)
+            for backend, model in offers
+            if backend.kind.loads_models
+        }
+
 
 class Residence(Hold):
     """The use of a model in memory by one request, given back exactly once."""
