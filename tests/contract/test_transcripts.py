@@ -15,6 +15,7 @@ from nexus.fleet.kinds import KINDS
 from nexus.fleet.loads.endpoints import ABSENT, Endpoints
 from nexus.fleet.probing.detection import detect
 from nexus.simulator import Settings, SimulatedModel, Simulator
+from nexus.simulator.errors import error_events
 from nexus.wire.errors.context import ContextExceeded, context_exceeded
 from nexus.wire.errors.missing_model import names_missing_model
 from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
@@ -39,7 +40,7 @@ DETECTED = {
     "llamacpp-b11549": "llamacpp",
     "llamacpp-b11549-with-key": "llamacpp",
     "llamacpp-b11549-without-key": "llamacpp",
-    "ollama-0.33-from-source": "ollama",
+    "ollama-0.33": "ollama",
     "vllm-0.32.0": "vllm",
     "vllm-0.32.0-with-key": "vllm",
     # All that vLLM answers without its key could come from other servers.
@@ -98,7 +99,7 @@ LISTED = {
     "llamacpp-b10434-router/all-models-loading": [{"name": "big"}, OTHER, {"name": "tiny"}],
     "llamacpp-b10434-router/all-models-evicted": [BIG, OTHER, {"name": "tiny"}],
     "vllm-0.32.0/models": [{"name": "tiny", "context_length": 2048}],
-    "ollama-0.33-from-source/api-tags": [
+    "ollama-0.33/api-tags": [
         {"name": "tiny:latest", "context_length": 8192, "vision": False, "tools": True, "revision": "11" * 32},
         {"name": "other:1b", "context_length": 131072, "vision": True, "tools": False, "revision": "22" * 32},
         {
@@ -112,8 +113,8 @@ LISTED = {
         # Ollama forwards it to its own cloud.
         {"name": "far:cloud", "vision": False, "tools": True, "revision": "44" * 32, "zone": "open"},
     ],
-    "ollama-0.33-from-source/api-tags-old": [{"name": "tiny:latest", "revision": "11" * 32}],
-    "ollama-0.33-from-source/api-tags-empty": [],
+    "ollama-0.33/api-tags-old": [{"name": "tiny:latest", "revision": "11" * 32}],
+    "ollama-0.33/api-tags-empty": [],
 }
 
 
@@ -138,8 +139,8 @@ def test_the_properties_of_llamacpp_complete_its_model(folder):
 def test_what_ollama_shows_completes_its_model():
     kind = KINDS["ollama"]
     (lookup,) = kind.lookups
-    shown = read("ollama-0.33-from-source/api-show")
-    listed = kind.listing.decode(read("ollama-0.33-from-source/api-tags-old").response.body)
+    shown = read("ollama-0.33/api-show")
+    listed = kind.listing.decode(read("ollama-0.33/api-tags-old").response.body)
 
     (model,) = lookup.decode(shown.response.body, listed)
 
@@ -199,8 +200,8 @@ REPORTED = {
     "llamacpp-b10434-router/all-models-loading": {"loaded": {"other"}, "loading": {"big"}},
     "llamacpp-b10434-router/all-models-loaded": {"loaded": {"tiny"}},
     "llamacpp-b10434-router/all-models-evicted": {"loaded": {"big", "other"}},
-    "ollama-0.33-from-source/api-ps-idle": {"loaded": frozenset()},
-    "ollama-0.33-from-source/api-ps": {"loaded": {"tiny:latest", "other:1b"}},
+    "ollama-0.33/api-ps-idle": {"loaded": frozenset()},
+    "ollama-0.33/api-ps": {"loaded": {"tiny:latest", "other:1b"}},
     "vllm-0.32.0/metrics": {"running": 0, "waiting": 0, "kv_usage": 0.0, "served": 2928.0, **VLLM_CACHE},
     "vllm-0.32.0/metrics-busy": {"running": 2, "waiting": 3, "kv_usage": 0.0, "served": 4391.0, **VLLM_CACHE},
 }
@@ -225,7 +226,7 @@ FIRST_PAGES = {
     "llamacpp-b10434-router": "/models",
     "llamacpp-b11549": "/metrics",
     "llamacpp-b11549-with-key": None,
-    "ollama-0.33-from-source": "/api/ps",
+    "ollama-0.33": "/api/ps",
     "vllm-0.32.0": "/metrics",
 }
 
@@ -271,7 +272,7 @@ def shown(lookup, response):
         ("llamacpp-b10434/all-models", "/models"),
         ("llamacpp-b11549/props", "/metrics"),
         ("vllm-0.32.0/version", "/metrics"),
-        ("ollama-0.33-from-source/api-version", "/api/ps"),
+        ("ollama-0.33/api-version", "/api/ps"),
     ],
 )
 def test_what_is_no_report_of_the_load_is_not_taken_for_one(name, page):
@@ -309,7 +310,7 @@ def usages(folder, prompt, text):
     return {f"{folder}/{name}": TokenUsage(prompt, 8) for name in chats} | {f"{folder}/completion": TokenUsage(text, 8)}
 
 
-OLLAMA = "ollama-0.33-from-source"
+OLLAMA = "ollama-0.33"
 OLLAMA_USED = {
     f"{OLLAMA}/{name}": TokenUsage(26, 3)
     for name in ("api-chat", "api-generate", "api-chat-stream", "api-chat-stream-loaded", "chat", "chat-stream")
@@ -352,14 +353,26 @@ def test_ollama_counts_no_tokens_that_it_did_not_work_on(name):
     assert wire_of(transcript)[1].usage_of(transcript.response.body.splitlines()[-1]) == UNUSED[name]
 
 
-def test_an_error_in_the_stream_of_an_ollama_is_seen():
-    transcript = read(f"{OLLAMA}/api-chat-stream-error")
+@pytest.mark.parametrize(
+    ("name", "is_finished"), [(f"{OLLAMA}/api-chat-stream-error", False), ("vllm-0.32.0/chat-stream-broken", True)]
+)
+def test_an_error_in_a_stream_is_seen(name, is_finished):
+    # vLLM marks the end of such a stream like any other, Ollama does not.
+    transcript = read(name)
     endpoint, wire = wire_of(transcript)
     scan = wire.open_stream(endpoint)
 
     scan.feed(transcript.response.body)
 
-    assert (scan.has_content, scan.has_error, scan.is_finished()) == (True, True, False)
+    assert (scan.has_content, scan.has_error, scan.is_finished()) == (True, True, is_finished)
+
+
+def test_the_simulator_breaks_a_stream_as_vllm_does():
+    real = read("vllm-0.32.0/chat-stream-broken")
+
+    simulated = b"".join(event.wire for event in error_events("vllm", real.path))
+
+    assert purposes(real, simulated) == purposes(real, real.response.body)[-2:]
 
 
 @pytest.mark.parametrize("name", [name for name in USED if "stream" not in name])
@@ -416,10 +429,10 @@ def test_an_engine_refuses_beyond_the_context_where_its_kind_says_so(folder):
 
 LACKS_MODEL = {
     "vllm-0.32.0/chat-unknown-model": True,
-    "ollama-0.33-from-source/api-chat-unknown-model": True,
-    "ollama-0.33-from-source/chat-unknown-model": True,
-    "ollama-0.33-from-source/api-show-unknown": True,
-    "ollama-0.33-from-source/node-id": False,
+    "ollama-0.33/api-chat-unknown-model": True,
+    "ollama-0.33/chat-unknown-model": True,
+    "ollama-0.33/api-show-unknown": True,
+    "ollama-0.33/node-id": False,
     "llamacpp-b10434-router/chat-unknown-model": True,
     "llamacpp-b10434-router/metrics-without-autoload": False,
     "vllm-0.32.0/chat-too-long": False,
@@ -516,7 +529,7 @@ READ = {
 OF_SIMULATED = {
     "llamacpp": "llamacpp-b11549",
     "router": "llamacpp-b10434-router",
-    "ollama": "ollama-0.33-from-source",
+    "ollama": "ollama-0.33",
     "vllm": "vllm-0.32.0",
 }
 MODEL = SimulatedModel("tiny", context_length=2048, capabilities=("completion",), aliases=("tiny",))
@@ -577,12 +590,17 @@ async def test_a_simulated_stream_has_the_events_of_a_real_one(kind, name):
 
 def shape(transcript, body):
     """Return each purpose that events have with each name, in order: tokens that are empty tell nothing."""
+    return list(dict.fromkeys(purposes(transcript, body)))
+
+
+def purposes(transcript, body):
+    """Return the name and the purpose of each event."""
     endpoint, wire = wire_of(transcript)
     scan = wire.open_stream(endpoint)
     seen = []
     scan.show(lambda event: seen.append((event.name, scan.purpose(event))))
     scan.feed(body)
-    return list(dict.fromkeys(seen))
+    return seen
 
 
 METRICS = {"llamacpp": "llamacpp:", "vllm": "vllm:"}

@@ -6,7 +6,7 @@
 ``process``, ``installing``                     ``nexus-proxy`` and simulators as processes; installed plugins
 ``raw_client``, ``streaming``, ``steady_load``  clients
 ``scripted``, ``collector``, ``dialects``       a scripted backend, a fake OpenTelemetry collector, wire samples
-``transcripts``                                 what real engines answered
+``transcripts``                                 what engines answer
 ``name_server``, ``lan``, ``dialing``           DNS, machines on a network, connections to backends
 ``bookkeeping``                                 checks for leaks and for double or missing reports
 ==============================================  ================================================================

@@ -1,4 +1,4 @@
-"""What real engines answered: the files in ``tests/contract/transcripts``."""
+"""What engines answer: recorded in ``contract/transcripts``, or written from source in ``contract/written``."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,8 @@ from multidict import CIMultiDict
 
 from nexus.fleet.fetching import FetchResponse
 
-FOLDER = Path(__file__).parents[1] / "contract" / "transcripts"
+CONTRACT = Path(__file__).parents[1] / "contract"
+RECORDED, WRITTEN = CONTRACT / "transcripts", CONTRACT / "written"
 
 
 class Transcript(msgspec.Struct, frozen=True):
@@ -31,21 +32,23 @@ class Transcript(msgspec.Struct, frozen=True):
 
 def read(name: str) -> Transcript:
     """Return the transcript with that folder and file name."""
-    request, sent, response = (FOLDER / f"{name}.http").read_bytes().split(b"\n", 2)
+    path = next(path for root in (RECORDED, WRITTEN) if (path := root / f"{name}.http").exists())
+    request, sent, response = path.read_bytes().split(b"\n", 2)
     head, _, body = response.partition(b"\r\n\r\n")
     status, *fields = head.decode("latin-1").split("\r\n")
     headers: CIMultiDict[str] = CIMultiDict(field.split(": ", 1) for field in fields)
-    method, path = request.decode().split(" ", 1)
-    return Transcript(name, method, path, sent, FetchResponse(int(status.split(" ")[1]), headers, body))
+    method, target = request.decode().split(" ", 1)
+    return Transcript(name, method, target, sent, FetchResponse(int(status.split(" ")[1]), headers, body))
 
 
 def all_in(folder: str) -> tuple[Transcript, ...]:
     """Return all transcripts of one engine."""
-    return tuple(read(f"{folder}/{file.stem}") for file in sorted((FOLDER / folder).glob("*.http")))
+    return tuple(read(f"{folder}/{file.stem}") for file in sorted(CONTRACT.glob(f"*/{folder}/*.http")))
 
 
 def folders() -> tuple[str, ...]:
-    return tuple(sorted(folder.name for folder in FOLDER.iterdir() if any(folder.glob("*.http"))))
+    """Return the names of all engines with a folder."""
+    return tuple(sorted({file.parent.name for file in CONTRACT.glob("*/*/*.http")}))
 
 
 class RecordedServer:
