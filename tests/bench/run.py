@@ -1,4 +1,6 @@
-"""Measures Nexus, beside those of its neighbours that are installed: ``python tests/bench/run.py``.
+"""Measures Nexus, beside those of its neighbours that are installed: ``python tests/bench/run.py [PART]``.
+
+Without a part, it measures the proxy as a whole:
 
 Nexus and, where they are installed, nginx and vllm-router stand before the same fake upstream and get the same loads,
 in turn, each alone on one core. What disturbs the machine disturbs all of them: trust ratios before values. It needs
@@ -10,7 +12,9 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from datetime import date
+from importlib import import_module
 from pathlib import Path
+from typing import Final
 
 from comparing import machine, micro, page, thresholds
 from comparing.building import build
@@ -18,9 +22,16 @@ from comparing.comparison import FULL, QUICK, Extent, compare
 from comparing.cores import Cores, choose
 from comparing.proxies import installed, other
 
+PARTS: Final = ("affinity",)
+"""What is measured by itself, each in the module of this name: ``run.py affinity --help``."""
+
 
 def main(words: Sequence[str] | None = None) -> int:
     """Measure, print, and return the exit code."""
+    words = sys.argv[1:] if words is None else words
+    if words and words[0] in PARTS:
+        code: int = import_module(words[0]).main(words[1:])
+        return code
     options = _options(words)
     if sys.platform != "linux":
         say("skipped: the load and the measuring need Linux (epoll, /proc)")
@@ -67,6 +78,7 @@ def _conditions(options: argparse.Namespace, cores: Cores, extent: Extent, load_
 
 def _options(words: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.epilog = f"Parts, each with options of its own: {', '.join(PARTS)}"
     parser.add_argument("--quick", action="store_true", help="less of everything: half a minute, and rough figures")
     parser.add_argument("--write-docs", action="store_true", help=f"put the results into {page.PAGE.name}")
     parser.add_argument("--date", type=date.fromisoformat, help="of this run, for --write-docs: YYYY-MM-DD")

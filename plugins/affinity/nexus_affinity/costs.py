@@ -15,11 +15,15 @@ from nexus_affinity.caches import BackendCache
 UNREAD_WEIGHT: Final = 0.3
 """Of a block that the backend has yet to read for others. With 1, the time to the first token would be as short, and a
 tenth of what could be found in caches would not be, since conversations would move whenever their backend is busy."""
-REQUEST_BLOCKS: Final = 2.0
-"""The cost of each request in flight, which slows down all others: it limits how many requests a cached prompt draws
-to one backend."""
-CONVERSATION_BLOCKS: Final = 0.5
-"""The advantage of the backend that had the last request of the conversation: less than that of an idle backend."""
+REQUEST_BLOCKS: Final = 1.0
+REQUEST_SHARE: Final = 0.1
+"""The cost of each request in flight, which slows down all others: a block, and this share of the prompt. So a cached
+prompt outweighs at most ten requests; without the share, one prompt that all send would go to one backend."""
+RECENT_BLOCKS: Final = 0.25
+"""The cost of a backend that has got as many requests as the mean lately, and twice this at most: of backends that are
+idle, the one with fewer requests gets the next conversation."""
+CONVERSATION_BLOCKS: Final = 0.75
+"""The advantage of the backend that had the last request of the conversation: less than a request in flight."""
 
 
 class Cost(msgspec.Struct, frozen=True, gc=False):
@@ -45,14 +49,23 @@ def costs(
     :param last: the id of the backend that had the last request of the conversation; None if it is not known.
     """
     common = widely_held([depth for _, _, depth in candidates])
+    recents = [0.0 if cache is None else cache.recent / backend.share for backend, cache, _ in candidates]
+    mean = sum(recents) / len(recents) or 1.0
+    each_request = REQUEST_BLOCKS + REQUEST_SHARE * total
     found: list[Cost] = []
-    for backend, cache, depth in candidates:
+    for (backend, cache, depth), recent in zip(candidates, recents, strict=True):
         load, share = backend.load, backend.share
-        busy = (load.in_flight + load.other_requests(now)) / share
+        in_flight: float = load.in_flight
+        if load.told is not None:
+            in_flight += round(load.other_requests(now), 1)
         cached = depth if depth and not _is_taken(backend) else 0
-        uncached = total - max(common, cached)
-        unread = 0.0 if cache is None else cache.unread / share
-        blocks = 1.0 + uncached + UNREAD_WEIGHT * unread + REQUEST_BLOCKS * busy
+        blocks = 1.0 + total - (cached if cached > common else common)  # noqa: FURB136 - max() takes longer
+        unread = 0.0
+        if cache is not None:
+            unread = cache.unread / share
+            blocks += UNREAD_WEIGHT * unread + RECENT_BLOCKS * (recent / mean if recent < 2.0 * mean else 2.0)
+        busy = in_flight if share == 1.0 else round(in_flight / share, 2)
+        blocks += each_request * busy
         if last is not None and backend.id == last:
             blocks -= CONVERSATION_BLOCKS
         found.append(Cost(backend, cached, busy, unread, blocks))

@@ -11,6 +11,9 @@ from nexus_affinity.index import PrefixIndex
 
 BYTES_PER_TOKEN: Final = 4
 """As the core estimates tokens."""
+RECENT_S: Final = 60.0
+"""A request that was sent this much later counts twice."""
+MAX_DOUBLINGS: Final = 64.0
 MAX_CONVERSATIONS: Final = 16_384
 """Conversations whose last backend is remembered; beyond that, the least recently used is forgotten."""
 
@@ -36,6 +39,7 @@ class FleetCaches:
         self._restarts: dict[str, int] = {}
         self._sizes: dict[str, int] = {}
         self._snapshot: FleetSnapshot | None = None
+        self._counted_since = 0.0
 
     def follow(self, snapshot: FleetSnapshot) -> None:
         """Forget the caches of backends that have left the fleet, and of those whose breaker has opened."""
@@ -73,6 +77,18 @@ class FleetCaches:
             cache.resize(size)
         self._sizes[backend.id] = size
         return cache
+
+    def count(self, cache: BackendCache, now: float) -> None:
+        """Count a request that is sent to the backend of *cache*.
+
+        Instead of letting all counts decay with time, later requests count more, as only their proportion matters.
+        """
+        doublings = (now - self._counted_since) / RECENT_S
+        if doublings > MAX_DOUBLINGS:
+            for other in self.caches.values():
+                other.recent *= 2.0**-doublings
+            self._counted_since, doublings = now, 0.0
+        cache.recent += 2.0**doublings
 
     def note(self, blocks: Sequence[int], found: int, conversation: int, backend: Backend) -> None:
         """Count a request with *blocks* that is sent to *backend*, and remember its conversation."""

@@ -40,18 +40,20 @@ class AffinityReconciler(Reconciler):
         self._caches = caches
         self._clock = clock
         self._seeded: tuple[tuple[int, ...], str, list[int]] = ((), "", [])
+        self._found: tuple[list[int], dict[int, int]] = ([], {})
+        """The blocks judged last, and how many of them each backend holds: mostly, the request is sent right then."""
 
     def reconcile(self, intent: RoutingIntent) -> None:
         wanted = intent.requirements
         if len(intent.survivors) == 1 or not (wanted.prompt_blocks or wanted.conversation):
             return
-        total = len(wanted.prompt_blocks)
+        total, name = len(wanted.prompt_blocks), self.name
         for group in self._costs(intent):
             lowest = min([cost.blocks for cost in group])
             for cost in group:
                 if cost.blocks > lowest:
                     reason = f"{_cached(cost, total)}; {_load(cost)}"
-                    intent.weigh(cost.backend, lowest / cost.blocks, stage=self.name, reason=reason)
+                    intent.weigh(cost.backend, lowest / cost.blocks, stage=name, reason=reason)
 
     def reserve(self, intent: RoutingIntent, backend: Backend) -> Hold | None:
         wanted = intent.requirements
@@ -59,7 +61,9 @@ class AffinityReconciler(Reconciler):
             return None
         caches, blocks = self._caches, self._blocks(intent)
         cache = caches.opened(backend, self._config)
-        found = caches.index.depths(blocks, cache.bit).get(cache.bit, 0)
+        depths = self._found[1] if self._found[0] is blocks else caches.index.depths(blocks, cache.bit)
+        found = depths.get(cache.bit, 0)
+        caches.count(cache, self._clock())
         caches.note(blocks, found, wanted.conversation, backend)
         return CachedPrompt(cache, cache.insert(blocks), len(blocks) - found) if blocks else None
 
@@ -97,6 +101,7 @@ class AffinityReconciler(Reconciler):
                 bits |= cache.bit
         blocks = self._blocks(intent)
         depths = caches.index.depths(blocks, bits)
+        self._found = blocks, depths
         last = caches.conversations.get(conversation) if conversation else None
         groups: dict[int, list[tuple[Backend, BackendCache | None, int]]] = {}
         for backend, cache in known:
@@ -146,7 +151,7 @@ def _cached(cost: Cost, total: int) -> str:
 
 
 def _load(cost: Cost) -> str:
-    requests = f"{cost.busy:.3g} request{'' if cost.busy == 1 else 's'} in flight"
+    requests = "1 request in flight" if cost.busy == 1.0 else f"{cost.busy:g} requests in flight"
     return f"{requests}, {cost.unread * BLOCK_KIB:.3g} KiB of prompts to read" if cost.unread else requests
 
 

@@ -45,8 +45,8 @@ class Scene:
         return Weighed(factors, {verdict.backend: verdict.reason for verdict in intent.weights})
 
     def preferred(self, blocks=(), **fields):
-        """Return the names of the backends that are not weighed down."""
-        return {name for name, factor in self.weigh(blocks, **fields).factors.items() if factor == 1.0}
+        """Return the names of the backends that are not weighed down, but for the requests that they got lately."""
+        return {name for name, factor in self.weigh(blocks, **fields).factors.items() if factor > 0.9}
 
     def begin(self, backend, blocks=(), **fields):
         return self.stage.reserve(self.intent(blocks, **fields), self.backends[backend])

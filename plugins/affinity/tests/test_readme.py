@@ -31,5 +31,14 @@ def test_the_limits_are_those_of_the_code():
 
 
 def test_the_weights_are_those_of_the_code():
-    assert re.search(r"\+ ([\d.]+) for each block", README.text).group(1) == f"{costs.UNREAD_WEIGHT:g}"
-    assert re.search(r"\+ ([\d.]+) for each request", README.text).group(1) == f"{costs.REQUEST_BLOCKS:g}"
+    unread, each, share, recent = re.search(
+        r"\+ ([\d.]+) for each block.*\+ ([\d.]+) and ([\d.]+) of the prompt.*\+ ([\d.]+) if", README.text, re.DOTALL
+    ).groups()
+
+    assert [float(weight) for weight in (unread, each, share, recent)] == [
+        costs.UNREAD_WEIGHT,
+        costs.REQUEST_BLOCKS,
+        costs.REQUEST_SHARE,
+        costs.RECENT_BLOCKS,
+    ]
+    assert f"{costs.CONVERSATION_BLOCKS} is subtracted" in README.text
