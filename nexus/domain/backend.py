@@ -166,7 +166,9 @@ class BackendLoad:
 
     def observe_request(self, sample_ms: int) -> None:
         """Record the latency of a real request; the first one replaces that of probes."""
-        self._latency_ms = moved_average(self._latency_ms if self._is_latency_real else None, sample_ms)
+        before = self._latency_ms if self._is_latency_real else None
+        # As moved_average(): this is done for each request.
+        self._latency_ms = sample_ms if before is None else (sample_ms + 4 * before) // 5
         self._is_latency_real = True
 
     def observe_probe(self, sample_ms: int) -> None:

@@ -28,12 +28,14 @@ SHORTEST_MS: Final = 1.0
 ANSWER_TOKEN_WEIGHT: Final = 16
 """Prompt tokens that take about as long as one token of an answer: a forward pass reads many tokens of a prompt, and
 yields one of an answer."""
-FIRST_ANSWER_TOKENS: Final = 256.0
+FIRST_ANSWER_TOKENS: Final = 256
 """The expected length of an answer before any was counted."""
 MAX_COUNTED: Final = 32
 """Requests that lengths are averaged over; older ones lose their weight."""
 PRIOR_TOKENS: Final = 256
 """Prompt tokens for which the estimate counts as right; chat templates add much to very short prompts."""
+MAX_SIZE_CLASS: Final = 12
+"""Of requests of 4 million tokens and more."""
 MIN_RATIO: Final = 0.25
 MAX_RATIO: Final = 8.0
 NEW_LOAD_WEIGHT: Final = 0.3
@@ -41,6 +43,50 @@ NEW_LOAD_WEIGHT: Final = 0.3
 LOAD_HALF_LIFE_S: Final = 3600.0
 """In this time, the mean of earlier loads loses half of the rest."""
 NEW_ANSWER_WEIGHT: Final = 0.1
+
+
+def size_class(tokens: int) -> int:
+    """Return the class of a request of about *tokens* tokens; each class is four times as wide as the one before."""
+    return min(MAX_SIZE_CLASS, (tokens.bit_length() + 1) >> 1)
+
+
+OVERHEAD_TOKENS: Final = 128
+"""What a request costs besides its tokens, such as scheduling, takes about as long as these."""
+_MIDDLES: Final = tuple(
+    [log2(OVERHEAD_TOKENS + 4.0**size / 2 if size else OVERHEAD_TOKENS) for size in range(MAX_SIZE_CLASS + 1)]
+)
+"""Of each size class, the middle: the logarithm to base 2 of its tokens and the overhead."""
+
+
+class Mean(msgspec.Struct, eq=False):
+    """An ageing geometric mean of the latencies of requests of one size class."""
+
+    weight: float = 0.0
+    """The total weight of the measurements, at the time of the last one."""
+    log_sum: float = 0.0
+    """The weighted sum of log2 of their milliseconds."""
+    measured_at: float = 0.0
+    """Monotonic seconds."""
+
+    def aged(self, now: float) -> tuple[float, float]:
+        """Return weight and sum, aged to *now*."""
+        age_s = now - self.measured_at
+        if age_s < FRESH_S:
+            return self.weight, self.log_sum
+        left = 2.0 ** (-age_s / HALF_LIFE_S)
+        return self.weight * left, self.log_sum * left
+
+    def add(self, log_ms: float, now: float) -> None:
+        """Add one measurement, the logarithm to base 2 of milliseconds."""
+        if self.weight:
+            log_ms = min(log_ms, self.log_sum / self.weight + MAX_STEP)
+            left = 2.0 ** ((self.measured_at - now) / HALF_LIFE_S)
+            left *= min(1.0, (MAX_WEIGHT - 1.0) / (self.weight * left))
+        else:
+            left = 0.0
+        self.weight = self.weight * left + 1.0
+        self.log_sum = self.log_sum * left + log_ms
+        self.measured_at = now
 
 
 class Pace(msgspec.Struct, eq=False):
@@ -56,6 +102,8 @@ class Pace(msgspec.Struct, eq=False):
     """The longest recent answer, as log2 of its milliseconds; meaningless before the first measurement."""
     longest_limit: int | None = None
     """The ``max_tokens`` of the request that had the longest answer; None when it had none."""
+    by_size: dict[int, Mean] = {}
+    """The means of requests of each size class, by which backends are compared; see :func:`size_class`."""
     waiting: dict[object, float] = {}
     """The requests that have received no content yet, oldest first, each with the time since which it waits."""
     moved_from: float = 0.0
@@ -73,9 +121,18 @@ class Pace(msgspec.Struct, eq=False):
         """Return the mean in milliseconds, None before the first measurement."""
         return round(2.0 ** (self.log_sum / self.weight)) if self.weight else None
 
-    def observe(self, seconds: float, now: float, max_tokens: int | None = None) -> None:
-        """Record one measurement of a request with this limit of tokens."""
+    def observe(self, seconds: float, now: float, max_tokens: int | None = None, tokens: int = 0) -> None:
+        """Record one measurement of a request with this limit of tokens.
+
+        :param tokens: its size, by which it is compared with others.
+        """
         log_ms = log2(max(seconds * 1000, SHORTEST_MS))
+        size = size_class(tokens)
+        like = self.by_size.get(size)
+        if like is None:
+            like = self.by_size[size] = Mean()
+        # Within a class, latencies are scaled to its middle in proportion to the tokens.
+        like.add(log_ms - log2(tokens + OVERHEAD_TOKENS) + _MIDDLES[size], now)
         weight, log_sum = self.aged(now)
         if self.weight:
             mean = self.log_sum / self.weight
@@ -103,7 +160,7 @@ class RequestSize(msgspec.Struct, eq=False):
     """The ageing sum of their reported lengths."""
     ratio: float = 1.0
     """The actual tokens of a prompt for each estimated one."""
-    answer_tokens: float = FIRST_ANSWER_TOKENS
+    answer_tokens: float = float(FIRST_ANSWER_TOKENS)
     """The ageing mean of the lengths of answers."""
     counted: int = 0
     """How many answers it is the mean of, at most ``MAX_COUNTED``."""

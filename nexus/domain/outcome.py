@@ -102,6 +102,8 @@ class AttemptOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the request asked for a stream, whatever the answer was."""
     max_tokens: int | None = None
     """The longest answer that the request accepts; None when it sets no limit."""
+    prompt_tokens: int = 0
+    """About how long its prompt is, as estimated before it was sent."""
     silent_s: float = 0.0
     """How long, when it ended, the backend had sent nothing on any request for the model, this one included."""
     load_s: float | None = None

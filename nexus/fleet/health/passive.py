@@ -8,6 +8,7 @@ from typing import Any, Final
 import structlog
 
 from nexus.domain.backend import Backend, BackendLoad, Breaker
+from nexus.domain.model_load import ANSWER_TOKEN_WEIGHT, FIRST_ANSWER_TOKENS
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.read_only import ReadOnlyDict
 from nexus.domain.silence import LOADING_S, MIN_SILENCE_S, may_be_loading, patience_s
@@ -233,9 +234,13 @@ def _observe_attempt(load: BackendLoad, outcome: AttemptOutcome, *, is_good: boo
         is_warm = outcome.load_s is None
         if outcome.first_byte_s is not None and is_warm and not is_error and not has_failed:
             # The time to the first token is valid however the stream ended; that of a load is no part of it.
-            model.first_token.observe(outcome.first_byte_s, now)
+            model.first_token.observe(outcome.first_byte_s, now, tokens=outcome.prompt_tokens)
     elif is_good and outcome.load_s is None:
-        model.whole.observe(outcome.duration_s, now, outcome.max_tokens)
+        # How long a whole answer takes depends on its length more than on that of the prompt.
+        usage = outcome.usage
+        answer = FIRST_ANSWER_TOKENS if usage is None else usage.completion_tokens
+        tokens = outcome.prompt_tokens + ANSWER_TOKEN_WEIGHT * answer
+        model.whole.observe(outcome.duration_s, now, outcome.max_tokens, tokens)
     if has_failed:
         model.fail(now)
     return len(load.models) > before

@@ -203,6 +203,7 @@ class Attempt(msgspec.Struct, eq=False):
             usage=self.usage,
             wants_stream=response is not None and self.wants_stream,
             max_tokens=self.max_tokens,
+            prompt_tokens=self.prompt_tokens,
             silent_s=0.0 if self.ending is _FINISHED else self.silent_s(now),
             load_s=self.loading_s(now),
         )

@@ -115,7 +115,7 @@ class Schedule(Reconciler):
 
     def rank(self, intent: RoutingIntent) -> list[Ranked]:
         """Return the candidates, best first: avoided ones come after all others, and unhealthy ones come last."""
-        ranking = self._strategy.rank(intent.offers(), intent.resolved_model, is_stream=intent.requirements.is_stream)
+        ranking = self._strategy.rank(intent.offers(), intent.resolved_model, intent.requirements)
         if intent.weights or intent.avoided:
             factors = _factors(intent.weights)
             avoided = {verdict.backend for verdict in intent.avoided}

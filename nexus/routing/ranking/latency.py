@@ -4,51 +4,122 @@ from collections.abc import Sequence
 from math import log2
 from typing import Final
 
+from nexus.domain.model_load import ANSWER_TOKEN_WEIGHT, FIRST_ANSWER_TOKENS, size_class
+from nexus.domain.request import Requirements
 from nexus.domain.silence import Offer, silent_s
 
 PRIOR_WEIGHT: Final = 2.0
 """How many measurements the mean of all candidates counts for."""
+POOLED_PRIOR_WEIGHT: Final = 0.5
+"""The same for the mean of its deviations in other classes."""
 MAX_DEVIATION: Final = 3.0
 """In doublings: a backend counts as at most eight times as slow or as fast as the mean of all candidates."""
 FREE_DOUBLINGS: Final = 2.0
 """Up to four times the latency of the fastest costs no points: requests in flight already divide the work by speed."""
 POINTS_PER_DOUBLING: Final = 25.0
+VALID_S: Final = 0.1
+"""How long computed expectations are used again: means over a minute hardly move meanwhile."""
+MAX_REMEMBERED: Final = 1024
 
 
-def expected_doublings(offers: Sequence[Offer], now: float, *, is_stream: bool) -> list[float] | None:
-    """Return the expected latency of each candidate, as the logarithm to base 2 of milliseconds.
+class Latencies:
+    """Expected latencies, computed at most every ``VALID_S`` for each kind of request."""
 
-    Streams are compared by the time to their first token, other responses by their whole duration. The more and the
-    fresher the measurements of a candidate, the more they count; the rest is the mean of all candidates, so that a new
-    or idle one is neither ahead nor behind. A candidate that has been silent for longer is expected to take at least
-    as long as its silence. None when nothing was measured for any candidate.
+    def __init__(self) -> None:
+        self._known: dict[tuple[object, ...], tuple[float, list[float] | None]] = {}
+
+    def expected(self, offers: Sequence[Offer], now: float, wanted: Requirements) -> list[float] | None:
+        """Return the expected latency of each candidate for a request, as the logarithm to base 2 of milliseconds; None
+        when nothing was measured for any candidate.
+
+        A candidate that has been silent for longer is expected to take at least as long as its silence.
+        """
+        is_stream = wanted.is_stream
+        size = size_class(wanted.prompt_tokens) if is_stream else _size_of_whole(offers, wanted)
+        key = (is_stream, size, *[(backend.name, model) for backend, model in offers])
+        computed_at, expected = self._known.get(key, _NEVER)
+        if not 0.0 <= now - computed_at < VALID_S:
+            expected = expected_doublings(offers, now, is_stream=is_stream, size=size)
+            if len(self._known) >= MAX_REMEMBERED:
+                self._known.clear()
+            self._known[key] = now, expected
+        return None if expected is None else _not_below_silence(expected, offers, now, is_stream=is_stream)
+
+
+_NEVER: Final[tuple[float, list[float] | None]] = (float("-inf"), None)
+
+
+def _size_of_whole(offers: Sequence[Offer], wanted: Requirements) -> int:
+    """Return the size class of a request whose answer is not streamed, by its expected length."""
+    known = (figures for backend, model in offers if (figures := backend.load.models.get(model)) is not None)
+    first = next(known, None)
+    answer = FIRST_ANSWER_TOKENS if first is None else int(first.size.answer_tokens)
+    if wanted.max_tokens is not None:
+        answer = min(answer, wanted.max_tokens)
+    return size_class(wanted.prompt_tokens + ANSWER_TOKEN_WEIGHT * answer)
+
+
+def expected_doublings(offers: Sequence[Offer], now: float, *, is_stream: bool, size: int = 0) -> list[float] | None:
+    """Return the expected latency of each candidate without regard to silence.
+
+    Streams are compared by the time to their first token, other responses by their whole duration, and each with those
+    of the same size class: what counts is by how many doublings a candidate deviates from the mean of all candidates in
+    that class. The more and the fresher its measurements, the more they count. The rest is its mean deviation in other
+    classes, and finally none: a new or idle candidate is neither ahead nor behind.
     """
-    aged = [_UNKNOWN] * len(offers)
+    aged: list[dict[int, tuple[float, float]]] = []
+    totals: dict[int, tuple[float, float]] = {}
+    for backend, model in offers:
+        figures = backend.load.models.get(model)
+        pace = None if figures is None else figures.first_token if is_stream else figures.whole
+        means = {} if pace is None else {each: mean.aged(now) for each, mean in pace.by_size.items()}
+        for each, (weight, log_sum) in means.items():
+            total_weight, total = totals.get(each, _NOTHING)
+            totals[each] = total_weight + weight, total + log_sum
+        aged.append(means)
+    means_of_all = {each: total / weight for each, (weight, total) in totals.items() if weight}
+    if not means_of_all:
+        return None
+    nearest = min(means_of_all, key=lambda each: abs(each - size))
+    return [means_of_all[nearest] + _deviation(means, means_of_all, size) for means in aged]
+
+
+_NOTHING: Final = (0.0, 0.0)
+
+
+def _deviation(means: dict[int, tuple[float, float]], means_of_all: dict[int, float], size: int) -> float:
+    """Return by how many doublings a candidate is slower than all are on average.
+
+    :param means: the weight and the sum of its measurements, by size class.
+    :param size: the class that counts most.
+    """
+    own_weight = own = other_weight = other = 0.0
+    for each, (weight, log_sum) in means.items():
+        if not weight:
+            continue
+        deviation = weight * min(MAX_DEVIATION, max(-MAX_DEVIATION, log_sum / weight - means_of_all[each]))
+        if each == size:
+            own_weight, own = weight, deviation
+        else:
+            other_weight += weight
+            other += deviation
+    prior = other / (other_weight + POOLED_PRIOR_WEIGHT)
+    return (own + PRIOR_WEIGHT * prior) / (own_weight + PRIOR_WEIGHT)
+
+
+def _not_below_silence(expected: list[float], offers: Sequence[Offer], now: float, *, is_stream: bool) -> list[float]:
     silent: list[tuple[int, float]] = []
-    total = total_weight = 0.0
     for at, (backend, model) in enumerate(offers):
         figures = backend.load.models.get(model)
-        if figures is not None:
-            pace = figures.first_token if is_stream else figures.whole
-            aged[at] = weight, log_sum = pace.aged(now)
-            if pace.waiting and (silence := silent_s(backend, figures, now, is_stream=is_stream)) > 0.0:
+        if figures is not None and (figures.first_token if is_stream else figures.whole).waiting:
+            silence = silent_s(backend, figures, now, is_stream=is_stream)
+            if silence > 0.0 and log2(silence * 1000) > expected[at]:
                 silent.append((at, silence))
-            total_weight += weight
-            total += log_sum
-    if not total_weight:
-        return None
-    mean = total / total_weight
-    expected = [mean] * len(offers)
-    for at, (weight, log_sum) in enumerate(aged):
-        if weight:
-            deviation = min(MAX_DEVIATION, max(-MAX_DEVIATION, log_sum / weight - mean))
-            expected[at] = mean + deviation * weight / (weight + PRIOR_WEIGHT)
-    for at, silence in silent:
-        expected[at] = max(expected[at], log2(silence * 1000))
+    if silent:
+        expected = expected.copy()
+        for at, silence in silent:
+            expected[at] = log2(silence * 1000)
     return expected
-
-
-_UNKNOWN: Final = (0.0, 0.0)
 
 
 def latency_points(doublings: float, fastest: float) -> float:

@@ -166,7 +166,7 @@ class Turns:
         """In turns, as of the last ranking."""
         self._models: dict[str, tuple[float, dict[str, float]]] = {}
         """By model: the time of the last turn, and when each backend will have finished its work; in units of work."""
-        self._costs: dict[str, float] = {}
+        self.costs: Final[dict[str, float]] = {}
         """What one request costs each backend of the last ranking, relative to its share."""
 
     def ties(
@@ -174,15 +174,17 @@ class Turns:
     ) -> list[float]:
         """Return the order of turns, lowest first, with chance between equals."""
         now, through = self._models.get(model, _NO_TURNS)
-        costs, draw = self._costs, self._draw
+        costs, draw = self.costs, self._draw
         costs.clear()
         # Where shares differ, a backend catches up on turns that it was too busy for. A backend without a turn so far
         # waits for part of one; otherwise it would come first however small its share.
         self._credit, first_wait = (CREDITED_TURNS, 1.0) if by_share else (0.0, 1e-6)
+        # A cost is relative to that of the fastest, as requests of all sizes take turns together.
+        fastest = min(doublings) if doublings else 0.0
         ties: list[float] = []
         for at, (backend, _) in enumerate(offers):
             name = backend.name
-            costs[name] = cost = (1.0 if doublings is None else 2.0 ** doublings[at]) / backend.share
+            costs[name] = cost = (1.0 if doublings is None else 2.0 ** (doublings[at] - fastest)) / backend.share
             begins = through.get(name)
             if begins is None:
                 ties.append(now + draw() * cost * first_wait)
@@ -192,7 +194,7 @@ class Turns:
 
     def take(self, backend: str, model: str) -> None:
         """Record that *backend* got a request for *model*; a sole candidate takes no turn from any other."""
-        cost = self._costs.get(backend)
+        cost = self.costs.get(backend)
         if cost is None:
             return
         found = self._models.get(model)
@@ -210,7 +212,7 @@ class Turns:
 
     def skip(self) -> None:
         """Record that the last ranking was not decided by turns."""
-        self._costs.clear()
+        self.costs.clear()
 
 
 _NO_TURNS: Final[tuple[float, Mapping[str, float]]] = (0.0, {})

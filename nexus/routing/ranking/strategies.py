@@ -11,8 +11,9 @@ import msgspec
 
 from nexus.config.schema import WeightsConfig
 from nexus.domain.backend import Backend
+from nexus.domain.request import Requirements
 from nexus.domain.silence import Offer
-from nexus.routing.ranking.latency import expected_doublings, latency_points
+from nexus.routing.ranking.latency import Latencies, latency_points
 from nexus.routing.ranking.scoring import (
     MAX_REMEMBERED_MODELS,
     Ranked,
@@ -64,10 +65,11 @@ class Strategy(ABC):
         self._clock = clock
 
     @abstractmethod
-    def rank(self, offers: Sequence[Offer], model: str, *, is_stream: bool) -> list[Ranked]:
+    def rank(self, offers: Sequence[Offer], model: str, wanted: Requirements) -> list[Ranked]:
         """Score each of *offers*, in their order, without the factors of the stages.
 
         :param model: the model asked for, after aliases.
+        :param wanted: what the request requires.
         """
 
     @abstractmethod
@@ -89,8 +91,8 @@ class Strategy(ABC):
 class IndependentStrategy(Strategy):
     """A strategy that scores each backend without regard to the others."""
 
-    def rank(self, offers: Sequence[Offer], model: str, *, is_stream: bool) -> list[Ranked]:
-        del is_stream
+    def rank(self, offers: Sequence[Offer], model: str, wanted: Requirements) -> list[Ranked]:
+        del wanted
         ties = self.ties([backend for backend, _ in offers], model)
         return [
             Ranked(backend, own_name, self.score(backend), tie=tie, in_flight=backend.load.in_flight)
@@ -116,9 +118,10 @@ class Smart(Strategy):
     def __init__(self, weights: WeightsConfig, chance: Random, clock: Callable[[], float] = monotonic) -> None:
         super().__init__(weights, chance, clock)
         self._priority, self._load, self._latency = weights.priority, weights.load, weights.latency
+        self._latencies = Latencies()
         self._turns = Turns(chance.random)
 
-    def rank(self, offers: Sequence[Offer], model: str, *, is_stream: bool) -> list[Ranked]:
+    def rank(self, offers: Sequence[Offer], model: str, wanted: Requirements) -> list[Ranked]:
         now = self._clock()
         if len(offers) == 1:
             # The commonest case in a small fleet: there is nothing to compare with.
@@ -129,7 +132,7 @@ class Smart(Strategy):
         by_share = shares_differ(offers)
         busy = busy_requests(offers, now)
         relative = relative_to_shares(offers, busy) if by_share else busy
-        doublings = expected_doublings(offers, now, is_stream=is_stream)
+        doublings = self._latencies.expected(offers, now, wanted)
         ties = self._turns.ties(offers, model, doublings, by_share=by_share)
         fastest = min(doublings) if doublings else 0.0
         return [
@@ -180,7 +183,8 @@ class Smart(Strategy):
         )
 
     def chosen(self, backend: Backend, model: str) -> None:
-        self._turns.take(backend.name, model)
+        if self._turns.costs:
+            self._turns.take(backend.name, model)
 
 
 class RoundRobin(IndependentStrategy):
@@ -236,8 +240,8 @@ class LeastLoaded(Strategy):
         super().__init__(weights, chance, clock)
         self._turns = Turns(chance.random)
 
-    def rank(self, offers: Sequence[Offer], model: str, *, is_stream: bool) -> list[Ranked]:
-        del is_stream
+    def rank(self, offers: Sequence[Offer], model: str, wanted: Requirements) -> list[Ranked]:
+        del wanted
         by_share = shares_differ(offers)
         busy = busy_requests(offers, self._clock())
         relative = relative_to_shares(offers, busy) if by_share else busy
