@@ -22,15 +22,15 @@ from comparing.comparison import FULL, QUICK, Extent, compare
 from comparing.cores import Cores, choose
 from comparing.proxies import installed, other
 
-PARTS: Final = ("affinity",)
-"""What is measured by itself, each in the module of this name: ``run.py affinity --help``."""
+PARTS: Final = {"affinity": "affinity", "queue": "queueing"}
+"""What is measured by itself, and in which module: ``run.py queue --help``."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Measure, print, and return the exit code."""
     words = sys.argv[1:] if words is None else words
     if words and words[0] in PARTS:
-        code: int = import_module(words[0]).main(words[1:])
+        code: int = import_module(PARTS[words[0]]).main(words[1:])
         return code
     options = _options(words)
     if sys.platform != "linux":

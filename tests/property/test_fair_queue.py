@@ -152,6 +152,41 @@ def test_no_request_starves(before, own, debt, newcomers):
     raise AssertionError("it has starved")
 
 
+@settings(max_examples=20)
+@given(large=st.integers(50, 100), small=st.integers(4, 6), others=st.integers(6, 9))
+def test_a_client_with_large_requests_gets_no_more_by_sending_them_one_by_one(large, small, others):
+    queue, used, slots = FairQueue(), Counter(), 1000
+    for number in range(others):
+        for _ in range(slots):
+            add(queue, Claim(client=str(number), tokens=small), "gpu")
+    add(queue, Claim(client="large", tokens=large), "gpu")
+
+    for _ in range(slots):
+        served = serve(queue, "gpu").claim
+        used[served.client] += served.tokens
+        if served.client == "large":
+            add(queue, served, "gpu")
+
+    assert used["large"] <= used["0"] + 2 * large
+
+
+@thoroughly
+@given(tokens=st.integers(1, 100), before=st.integers(20, 200), after=st.integers(1, 60))
+def test_a_client_that_comes_late_is_not_paid_back(tokens, before, after):
+    queue = FairQueue()
+    for client in ("a", "b"):
+        for _ in range(before + after):
+            add(queue, Claim(client=client, tokens=tokens), "gpu")
+    for _ in range(before):
+        serve(queue, "gpu")
+    for _ in range(after):
+        add(queue, Claim(client="late", tokens=tokens), "gpu")
+
+    served = Counter(serve(queue, "gpu").claim.client for _ in range(after))
+
+    assert served["late"] <= after / 3 + 2
+
+
 @thoroughly
 @given(flood=st.integers(1, 300), others=st.integers(1, 5), tokens=st.integers(1, 1000))
 def test_a_flood_delays_another_client_by_few_slots(flood, others, tokens):

@@ -5,15 +5,27 @@ until the others have had as much: its debt is the deficit. Counted in rounds, a
 long prompt has quanta; a heap of the debts finds the next client at once.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
-from itertools import count
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
-C = TypeVar("C")
+
+class Named(Protocol):
+    """A client; it is recognised by its name when it comes back."""
+
+    @property
+    def name(self) -> str: ...
+
+
+C = TypeVar("C", bound=Named)
 
 MAX_ABSENT: Final = 1024
 """Clients whose debt is remembered although none of their requests wait."""
+
+
+Item = tuple[float, int, C]
+"""The tokens that a client has used, a number that makes the item unique, and the client."""
 
 
 class Turns(Generic[C]):
@@ -21,71 +33,75 @@ class Turns(Generic[C]):
 
     The clock is the number of tokens that a client would have used if it had waited all the time and got an equal
     share: it advances with each request by its tokens / the number of clients that wait. A client that joins starts at
-    the clock, behind those that have had less, so that no stream of new clients can starve an old one.
+    the clock, behind those that have had less, so that a stream of new clients does not hold up an old one for long.
     """
+
+    __slots__ = ("_clock", "_debts", "_heap", "_joined", "_new", "_next")
 
     def __init__(self) -> None:
         self._clock = 0.0
-        self._spent: dict[C, float] = {}
-        """The tokens used by each client that waits, or has used more than its share."""
-        self._joined: dict[C, int] = {}
-        """How often each waiting client has joined; it waits until it has left as often."""
-        self._heap: list[tuple[float, int, C]] = []
-        """By tokens used; an entry is outdated once the client has left or has used more."""
-        self._entries: dict[C, int] = {}
-        """The number of the one entry of each waiting client that is not outdated."""
-        self._order = count()
+        self._joined: dict[C, Item[C]] = {}
+        """The item of each client that waits; any other item of it in the heap is outdated."""
+        self._debts: dict[str, float] = {}
+        """The tokens used by clients that do not wait, and have used more than their share."""
+        self._heap: list[Item[C]] = []
+        self._new: deque[Item[C]] = deque()
+        """The items of clients without debts, which need no heap: the clock orders them."""
+        self._next = 0
 
     def __len__(self) -> int:
         """Return how many clients wait."""
         return len(self._joined)
 
     def join(self, client: C) -> None:
-        """Let *client* take turns from now on."""
-        times = self._joined.get(client, 0)
-        self._joined[client] = times + 1
-        if not times:
-            self._push(client, max(self._clock, self._spent.get(client, 0.0)))
+        """Let *client*, which does not wait here yet, take turns from now on."""
+        debt = self._debts.pop(client.name, 0.0) if self._debts else 0.0
+        if debt > self._clock:
+            self._push(client, debt)
+            return
+        self._next = number = self._next + 1
+        item = self._joined[client] = (self._clock, number, client)
+        self._new.append(item)
 
     def leave(self, client: C) -> None:
-        """Undo one :meth:`join`."""
-        times = self._joined[client] - 1
-        if times:
-            self._joined[client] = times
-            return
-        del self._joined[client], self._entries[client]
-        if self._spent[client] <= self._clock:
-            del self._spent[client]
-        if len(self._heap) > 2 * len(self._joined) + 64:
-            # In place: a search may be half way through it.
+        """Let *client* take no more turns."""
+        spent = self._joined.pop(client)[0]
+        if spent > self._clock:
+            if len(self._debts) >= MAX_ABSENT:
+                self._debts.clear()
+            self._debts[client.name] = spent
+        if len(self._heap) + len(self._new) > 2 * len(self._joined) + 64:
+            # In place: a search may be half way through them.
             self._heap[:] = filter(self._is_current, self._heap)
             heapify(self._heap)
-        if len(self._spent) > 2 * len(self._joined) + MAX_ABSENT:
-            self._spent = {client: spent for client, spent in self._spent.items() if client in self._joined}
+            new = [item for item in self._new if self._is_current(item)]
+            self._new.clear()
+            self._new.extend(new)
 
     def charge(self, client: C, tokens: int) -> None:
         """Note that a request of *client*, which waits, was given a slot."""
         self._clock += tokens / len(self._joined)
-        self._push(client, self._spent[client] + tokens)
+        self._push(client, self._joined[client][0] + tokens)
 
     def in_turn(self) -> Iterator[C]:
         """Yield the clients, that with the fewest tokens first; what joins or is charged meanwhile is left out."""
-        passed: list[tuple[float, int, C]] = []
+        passed: list[Item[C]] = []
+        heap, new, joined = self._heap, self._new, self._joined
         try:
-            while self._heap:
-                entry = heappop(self._heap)
-                if self._is_current(entry):
-                    passed.append(entry)
-                    yield entry[2]
+            while heap or new:
+                item = new.popleft() if new and (not heap or new[0] < heap[0]) else heappop(heap)
+                if joined.get(item[2]) is item:
+                    passed.append(item)
+                    yield item[2]
         finally:
-            for entry in passed:
-                if self._is_current(entry):
-                    heappush(self._heap, entry)
+            for item in passed:
+                if self._is_current(item):
+                    heappush(heap, item)
 
     def _push(self, client: C, spent: float) -> None:
-        self._spent[client] = spent
-        number = self._entries[client] = next(self._order)
-        heappush(self._heap, (spent, number, client))
+        self._next = number = self._next + 1
+        item = self._joined[client] = (spent, number, client)
+        heappush(self._heap, item)
 
-    def _is_current(self, entry: tuple[float, int, C]) -> bool:
-        return self._entries.get(entry[2]) == entry[1]
+    def _is_current(self, item: Item[C]) -> bool:
+        return self._joined.get(item[2]) is item
