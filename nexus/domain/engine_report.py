@@ -45,6 +45,11 @@ class EngineReport(msgspec.Struct, frozen=True, kw_only=True):
     max_loaded: int | None = None
     """How many models it keeps in memory at once."""
 
+    @property
+    def shows_runs(self) -> bool:
+        """Whether a restart shows in it."""
+        return any(figure is not None for figure in (self.run, self.started_at, self.served))
+
     def is_after_restart(self, before: "EngineReport") -> bool:
         """Return whether the server has restarted since *before*, as far as the two reports show."""
         return (

@@ -71,6 +71,9 @@ class LoadLookup(msgspec.Struct, frozen=True):
     """What the operator must do so that the server has this page, such as ``start it with --metrics``."""
     run_header: str | None = None
     """The header of the answer that names the run of the server's process."""
+    wakes: Callable[[str | None], bool] | None = None
+    """Whether the request would load the model of a sleeping server of this version (None: not known), or keep it
+    awake: it is then sent only while requests of this Nexus run there. None: no version does."""
 
 
 class BackendKind(msgspec.Struct, frozen=True, kw_only=True):

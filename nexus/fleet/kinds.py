@@ -1,10 +1,12 @@
 """The built-in kinds of backends, one row each."""
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
 from nexus.domain.kinds import BackendKind, FactsLookup, LoadLookup, ModelListing, ServerLookup
 from nexus.fleet.figures.documents import (
+    decode_llamacpp_memory,
     decode_llamacpp_router,
     decode_llamacpp_slots,
     decode_lmstudio_loaded,
@@ -174,6 +176,15 @@ SGLANG: Final = BackendKind(
     ),
 )
 
+
+def _metrics_wake_llamacpp(version: str | None) -> bool:
+    """Whether ``/metrics`` loads the model of a llama.cpp that sleeps: b10434 does, and b11434 does not any more."""
+    build = re.match(r"b(\d{1,9})-", version or "")
+    return build is None or int(build[1]) < _QUIET_BUILD
+
+
+_QUIET_BUILD: Final = 11434
+
 LLAMACPP: Final = BackendKind(
     name="llamacpp",
     endpoints=_OPENAI_TEXT
@@ -189,9 +200,14 @@ LLAMACPP: Final = BackendKind(
     server_lookups=(ServerLookup("/props", decode_llamacpp_server), ServerLookup("/v1/models", decode_llamacpp_mode)),
     load_lookups=(
         LoadLookup(
-            "/metrics", decode_llamacpp_metrics, needs="start it with --metrics", run_header="Process-Start-Time-Unix"
+            "/metrics",
+            decode_llamacpp_metrics,
+            needs="start it with --metrics",
+            run_header="Process-Start-Time-Unix",
+            wakes=_metrics_wake_llamacpp,
         ),
-        LoadLookup("/slots", decode_llamacpp_slots),
+        LoadLookup("/slots", decode_llamacpp_slots, wakes=lambda _: True),
+        LoadLookup("/props", decode_llamacpp_memory),
         LoadLookup("/models", decode_llamacpp_router),
     ),
     min_load_interval_s=5.0,

@@ -36,8 +36,10 @@ DETECTED = {
     "llamacpp-b10434": "llamacpp",
     "llamacpp-b10434-router": "llamacpp",
     "llamacpp-b10434-with-key": "llamacpp",
+    "llamacpp-b10434-sleeping": "llamacpp",
     "llamacpp-b10434-without-key": "llamacpp",
     "llamacpp-b11549": "llamacpp",
+    "llamacpp-b11549-sleeping": "llamacpp",
     "llamacpp-b11549-with-key": "llamacpp",
     "llamacpp-b11549-without-key": "llamacpp",
     "ollama-0.33": "ollama",
@@ -52,7 +54,7 @@ def test_each_folder_is_in_the_table():
     assert set(DETECTED) == set(folders())
 
 
-@pytest.mark.parametrize("folder", DETECTED)
+@pytest.mark.parametrize("folder", [folder for folder in DETECTED if not folder.endswith("-sleeping")])
 async def test_the_kind_of_an_engine_is_detected(folder):
     detected = await detect(RecordedServer(folder), SERVER)
 
@@ -196,6 +198,10 @@ REPORTED = {
     "llamacpp-b11549/metrics": {"running": 0, "waiting": 0, "served": 0.0},
     "llamacpp-b11549/metrics-busy": {"running": 2, "waiting": 3, "served": 1861.0},
     "llamacpp-b11549/slots-busy": {"running": 2, "slots": 2},
+    "llamacpp-b10434/props": {"loaded": {"tiny"}, "slots": 2},
+    "llamacpp-b11549/props": {"loaded": {"tiny"}, "slots": 2},
+    "llamacpp-b10434-sleeping/props": {"loaded": frozenset(), "slots": 2},
+    "llamacpp-b11549-sleeping/props": {"loaded": frozenset(), "slots": 2},
     "llamacpp-b10434-router/all-models": {"loaded": frozenset()},
     "llamacpp-b10434-router/all-models-loading": {"loaded": {"other"}, "loading": {"big"}},
     "llamacpp-b10434-router/all-models-loaded": {"loaded": {"tiny"}},
@@ -221,11 +227,11 @@ def test_the_load_of_an_engine_is_decoded(name):
 
 FIRST_PAGES = {
     "llamacpp-b10434": "/metrics",
-    "llamacpp-b10434-with-key": None,
+    "llamacpp-b10434-with-key": "/props",
     "llamacpp-b10434-without-key": None,
     "llamacpp-b10434-router": "/models",
     "llamacpp-b11549": "/metrics",
-    "llamacpp-b11549-with-key": None,
+    "llamacpp-b11549-with-key": "/props",
     "ollama-0.33": "/api/ps",
     "vllm-0.32.0": "/metrics",
 }
@@ -271,6 +277,7 @@ def shown(lookup, response):
     [
         ("llamacpp-b10434/all-models", "/models"),
         ("llamacpp-b11549/props", "/metrics"),
+        ("llamacpp-b10434-router/props", "/props"),
         ("vllm-0.32.0/version", "/metrics"),
         ("ollama-0.33/api-version", "/api/ps"),
     ],

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from nexus.domain.engine_report import EngineReport
 from nexus.fleet.models.lookups import decode_lmstudio_server
-from nexus.fleet.models.reading import MAX_COUNT, count, first_text, mapping, named_rows
+from nexus.fleet.models.reading import MAX_COUNT, count, first_count, first_text, json_object, mapping, named_rows
 from nexus.fleet.untrusted import MAX_MODELS, is_plain_name
 
 MAX_ROWS: Final = 4096
@@ -41,6 +41,22 @@ def decode_llamacpp_slots(body: bytes, report: EngineReport) -> EngineReport:
     if not all(isinstance(row.get("is_processing"), bool) for row in rows):
         raise ValueError("a slot does not say whether it is processing")
     return replace(report, running=sum(row["is_processing"] for row in rows), slots=len(rows))
+
+
+def decode_llamacpp_memory(body: bytes, report: EngineReport) -> EngineReport:
+    """Decode the ``GET /props`` of a llama.cpp with one model, which leaves the memory while the server sleeps.
+
+    :raises ValueError: it is not such a document; a router has none, nor an older llama.cpp, which never sleeps.
+    """
+    props = json_object(body)
+    if not isinstance(is_sleeping := props.get("is_sleeping"), bool):
+        raise ValueError("it does not say whether it sleeps")  # noqa: TRY004 - the server is at fault
+    names = "" if is_sleeping else first_text(props, "model_alias") or ""
+    return replace(
+        report,
+        loaded=_names(name.strip() for name in names.split(",") if name.strip()),
+        slots=first_count(props, "total_slots"),
+    )
 
 
 def decode_llamacpp_router(body: bytes, report: EngineReport) -> EngineReport:

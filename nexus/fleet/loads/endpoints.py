@@ -32,9 +32,17 @@ class Endpoints:
         self._skipped: dict[str, tuple[float, str]] = {}
         """By path: until when it is not asked for, on the monotonic clock, and why."""
 
-    def best(self, now: float) -> LoadLookup | None:
-        """Return the first page that the server may have; None if there is none."""
-        return next((each for each in self._lookups if self._skipped.get(each.path, (now, ""))[0] <= now), None)
+    def best(self, now: float, *, version: str | None = None, is_busy: bool = True) -> LoadLookup | None:
+        """Return the first page that the server may have; None if there is none.
+
+        :param version: the server's, as far as it is known.
+        :param is_busy: whether requests run there; otherwise no page is returned that might wake it.
+        """
+        for each in self._lookups:
+            is_quiet = is_busy or each.wakes is None or not each.wakes(version)
+            if is_quiet and self._skipped.get(each.path, (now, ""))[0] <= now:
+                return each
+        return None
 
     def skip(self, lookup: LoadLookup, reason: str, *, until: float) -> None:
         """Ask for the next page in the list instead, until a time on the monotonic clock."""
@@ -50,5 +58,5 @@ class Endpoints:
         if not self._lookups:
             return "servers of its kind report none"
         first = self._lookups[0]
-        reason = self._skipped.get(first.path, (0.0, ""))[1]
+        reason = self._skipped.get(first.path, (0.0, "might wake it, so it is asked only while requests run"))[1]
         return f"{first.needs}; {first.path}: {reason}" if first.needs else f"{first.path}: {reason}"

@@ -117,13 +117,17 @@ class LoadReader:
     async def read(self, row: Backend) -> None:
         """Read one report; the next page in the list if the server does not have the first one."""
         self._activity.checked_at = row.last_check_at
-        while (lookup := self._endpoints.best(monotonic())) is not None:
+        while (lookup := self._best(row)) is not None:
             result = await self._read_page(row, lookup)
             self._counts.note(row.name, result)
             if result in (ReadResult.SUCCESS, ReadResult.FAILURE):
                 return
         self._last = None
         row.load.miss_report(self._endpoints.why_none)
+
+    def _best(self, row: Backend) -> LoadLookup | None:
+        version, is_busy = self._facts().version, row.load.in_flight > 0
+        return self._endpoints.best(monotonic(), version=version, is_busy=is_busy)
 
     async def _read_page(self, row: Backend, lookup: LoadLookup) -> ReadResult:
         load, before = row.load, row.load.in_flight
@@ -159,7 +163,8 @@ class LoadReader:
             log.info("backend_restarted", backend=row.name, seen="in its report")
             row.load.restarted()
             self._restarts = row.load.restarts
-        self._last = report
+        # A page that is read while it is idle may not show runs; the last one that does is kept.
+        self._last = report if report.shows_runs or self._last is None else self._last
         row.load.tell(replace(report, max_loaded=report.max_loaded or facts.max_loaded))
         if report.slots and facts.max_in_flight is None:
             self._learn_slots(report.slots)

@@ -140,6 +140,13 @@ def record_loading(recorder: Recorder) -> None:
     recorder.record("chat-loading", "/v1/chat/completions", SHORT)
 
 
+def record_sleeping(recorder: Recorder) -> None:
+    """Record a llama-server, started with ``--sleep-idle-seconds 1``: its model has left the memory."""
+    recorder.record("chat", "/v1/chat/completions", SHORT)
+    time.sleep(3)
+    recorder.record_each({"props": "/props", "health": "/health", "models": "/v1/models"})
+
+
 @contextmanager
 def busy(recorder: Recorder) -> Iterator[None]:
     """Have five answers generated, by two slots."""
@@ -177,6 +184,7 @@ PLANS: Mapping[str, Callable[[Recorder], None]] = {
     "closed-llamacpp": record_closed_llamacpp,
     "closed-vllm": record_closed_vllm,
     "loading": record_loading,
+    "sleeping": record_sleeping,
     "router": record_router,
 }
 

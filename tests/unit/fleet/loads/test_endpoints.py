@@ -1,5 +1,7 @@
 """A page that a server does not have is not asked for again and again."""
 
+import pytest
+
 from nexus.fleet.kinds import LLAMACPP
 from nexus.fleet.loads.endpoints import Endpoints
 
@@ -10,6 +12,33 @@ def test_the_next_page_is_asked_for_when_the_first_is_missing():
     endpoints.skip(metrics, "HTTP 501", until=100.0)
 
     assert (metrics.path, endpoints.best(10.0).path, endpoints.best(100.0).path) == ("/metrics", "/slots", "/metrics")
+
+
+@pytest.mark.parametrize(
+    ("version", "page"),
+    [
+        ("b11434-f00d", "/metrics"),
+        ("b12000-f00d", "/metrics"),
+        # b10434 loads its model to answer, if it sleeps.
+        ("b10434-f00d", "/props"),
+        ("b0-unknown", "/props"),
+        ("11434", "/props"),
+        (None, "/props"),
+    ],
+)
+def test_no_page_is_asked_for_that_might_wake_an_idle_server(version, page):
+    endpoints = Endpoints(LLAMACPP.load_lookups)
+
+    assert endpoints.best(0.0, version=version, is_busy=False).path == page
+    assert endpoints.best(0.0, version=version, is_busy=True).path == "/metrics"
+
+
+def test_an_idle_llamacpp_is_never_asked_for_its_slots():
+    # Any build would wake for it.
+    endpoints = Endpoints(LLAMACPP.load_lookups)
+    endpoints.skip(endpoints.best(0.0), "HTTP 501", until=100.0)
+
+    assert endpoints.best(0.0, version="b11434-f00d", is_busy=False).path == "/props"
 
 
 def test_a_restarted_server_is_asked_for_everything_again():

@@ -4,6 +4,7 @@ import asyncio
 import random
 
 import pytest
+from multidict import CIMultiDict
 
 from nexus.config.schema import BackendConfig, HealthCheckConfig
 from nexus.domain.backend import BackendLoad, Status
@@ -18,6 +19,8 @@ from nexus.fleet.membership.registry import Registry
 
 METRICS = b"llamacpp:requests_processing 3\nllamacpp:requests_deferred 2\nllamacpp:prompt_tokens_total 9\n"
 VLLM = b'vllm:num_requests_running{engine="0"} 3\nvllm:num_requests_waiting{engine="0"} 2\nvllm:prompt_tokens_total 9\n'
+AWAKE = b'{"model_alias":"tiny","total_slots":2,"is_sleeping":false}'
+ASLEEP = b'{"model_alias":"tiny","total_slots":2,"is_sleeping":true}'
 SLOTS = b'[{"id":0,"is_processing":true},{"id":1,"is_processing":false}]'
 
 
@@ -182,11 +185,42 @@ async def test_a_restarted_server_is_asked_for_all_pages_again():
 async def test_a_server_without_any_page_says_what_would_help():
     gpu = Watched("llamacpp")
     gpu.server.answers = {"/metrics": 501, "/slots": 501, "/models": 404}
+    gpu.load.acquire()
 
     await gpu.read()
 
     assert gpu.load.told is None
     assert gpu.load.report_in_words(0.0) == ("no report, own counts only (start it with --metrics; /metrics: HTTP 501)")
+
+
+async def test_a_llamacpp_that_may_sleep_is_not_woken():
+    gpu = Watched("llamacpp", learned=ServerFacts(version="b10434-f00d"))
+    gpu.server.answers = {"/metrics": METRICS, "/props": ASLEEP}
+
+    await gpu.read()
+
+    assert gpu.server.paths == ["/props"]
+    assert gpu.load.told.loaded == frozenset()
+
+
+async def test_a_restart_shows_though_the_server_was_idle_meanwhile():
+    gpu = Watched("llamacpp")
+    gpu.server.answers = {"/metrics": run_of("1", METRICS), "/props": AWAKE}
+    gpu.load.acquire()
+    await gpu.read()
+    gpu.load.release()
+    await gpu.read()
+    gpu.server.answers["/metrics"] = run_of("2", METRICS)
+    gpu.load.acquire()
+
+    await gpu.read()
+
+    assert gpu.server.paths == ["/metrics", "/props", "/metrics"]
+    assert gpu.load.restarts == 1
+
+
+def run_of(name, page):
+    return FetchResponse(200, CIMultiDict({"Process-Start-Time-Unix": name}), page)
 
 
 async def test_a_router_is_asked_for_its_models():
