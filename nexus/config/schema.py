@@ -83,6 +83,10 @@ class TimeoutsConfig(Section, frozen=True):
     whole_answer_seconds: Seconds | None = None
     """The same for an answer that is not streamed, which includes the time to generate it. Unset: all of
     ``server.request_timeout_seconds``; half of that leaves time to try another backend."""
+    loading_comments_after_seconds: SecondsOrZero = 5.0
+    """How long a backend may load a model before a client that waits for a stream of events is sent the head of its
+    answer, and a comment every 5 seconds, so that nothing between takes the silence for a failure. The status is 200
+    from then on: a later failure is an error event. 0: never."""
     stream_idle_seconds: Seconds = 300.0
     """Between two events of a stream. Comments count: an engine that sends them is working."""
     write_stall_seconds: Seconds = 30.0

@@ -83,7 +83,7 @@ class ModelMemory:
         self.loads_total = 0
         """Loads that requests of this Nexus have caused."""
         self.held_back_total = 0
-        """Requests that were held back, each counted every time it is."""
+        """How often requests for a model began to be held back."""
         self._apart: dict[frozenset[str], None] = {}
         self._in_memory: frozenset[str] = frozenset()
         """The models in memory as last reported."""
@@ -115,11 +115,12 @@ class ModelMemory:
 
     def hold_back(self, model: str, now: float) -> None:
         """Record that a request for *model* is held back."""
-        self.held_back_total += 1
         wanted = self.wanted.get(model)
         if wanted is not None and now - wanted.asked_at < WANTED_FOR_S:
             wanted.asked_at = now
-        elif wanted is not None or len(self.wanted) < MAX_TRACKED_MODELS:
+            return
+        self.held_back_total += 1
+        if wanted is not None or len(self.wanted) < MAX_TRACKED_MODELS:
             self.wanted[model] = Wanted(now, now)
 
     def waited_s(self, model: str, now: float) -> float:

@@ -117,6 +117,18 @@ def _report_families(snapshot: FleetSnapshot, now: float) -> Iterator[Family]:
         "backend",
     )
     yield counter(
+        "nexus_model_loads",
+        "Loads of a model into the memory of a backend that requests have caused.",
+        {(backend.name,): backend.load.memory.loads_total for backend in snapshot.backends},
+        "backend",
+    )
+    yield counter(
+        "nexus_model_swaps_postponed",
+        "Times that requests for a model began to wait because loading it would have evicted one in use.",
+        {(backend.name,): backend.load.memory.held_back_total for backend in snapshot.backends},
+        "backend",
+    )
+    yield counter(
         "nexus_backend_restarts",
         "Restarts of a backend's server that were noticed.",
         {(backend.name,): backend.load.restarts for backend in snapshot.backends},

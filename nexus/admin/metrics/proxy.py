@@ -56,6 +56,11 @@ class ProxyMetrics:
             "1 while the previous configuration stays in force, because the last reload was refused.",
             int(self._is_reload_rejected()),
         )
+        yield counter(
+            "nexus_early_heads",
+            "Streams whose head was sent while the backend was still loading the model.",
+            self._plane.early_heads,
+        )
         yield from _queue_families(self._plane.queue)
         yield from _connection_families(self._plane.upstreams)
         yield histogram(

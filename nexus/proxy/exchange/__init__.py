@@ -15,6 +15,7 @@
 ``rejection``         the error that the client is told
 ``rewriting``         the model's name in the body, in both directions
 ``reply_head``        the head of the reply
+``early_head``        begins the reply of a stream while a model is loaded, with comments
 ``relay``, ``pieces``  streams to the client, with back-pressure and the idle timeout
 ``resources``, ``resource_owners``  which backend keeps a response, a file or a batch
 ``record``, ``access_line``  the facts of the exchange, its outcome and its line in the log

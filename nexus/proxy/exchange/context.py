@@ -61,6 +61,7 @@ class DataPlane:
         "budget",
         "deadlines",
         "decisions",
+        "early_heads",
         "event_room",
         "fleet",
         "in_flight",
@@ -100,5 +101,7 @@ class DataPlane:
         self.response_memory = ResponseMemory(limits.max_held_answer_bytes)
         """Limits the memory of all responses that are held back whole."""
         self.in_flight = 0
+        self.early_heads = 0
+        """Replies that began while the backend was still loading the model."""
         self.tracer: Tracer | None = None
         """None unless exchanges are traced."""

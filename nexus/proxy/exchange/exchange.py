@@ -18,6 +18,7 @@ from nexus.proxy.client.incoming import IncomingRequest
 from nexus.proxy.exchange import resources
 from nexus.proxy.exchange.attempt import Attempt
 from nexus.proxy.exchange.context import DataPlane, Settings
+from nexus.proxy.exchange.early_head import EarlyHead, unfit_answer
 from nexus.proxy.exchange.expected_response import Mode
 from nexus.proxy.exchange.failover import Failover, begin_failover
 from nexus.proxy.exchange.first_byte import turn_until
@@ -59,18 +60,23 @@ class Exchange(msgspec.Struct, eq=False):
             if plane.tracer is not None:
                 record.trace = plane.tracer.begin(self.request.head.forward)
             failover = self.failover = await self._understand(await self._receive())
+            failover.client = self.client
             attempt = await failover.find_answer()
             # The body is not sent again, and the client may be slow to read the answer.
             failover.body = b""
             record.enter("relay")
             response = attempt.response
+            if (early := failover.early) is not None:
+                early.stop()
+                if early.has_begun and response.mode is not Mode.EVENTS:
+                    return self._refuse(unfit_answer(response))
             if response.mode is not Mode.WHOLE:
                 return await self._reply_stream(failover, attempt, response)
             return await self._reply_whole(failover, attempt, response)
         except RequestError as exc:
             return self._refuse(exc)
         except asyncio.CancelledError:
-            if not self.is_shut_down or record.has_answered:
+            if not self.is_shut_down or (record.has_answered and (self._early is None or self.relay is not None)):
                 self._broken_off()
                 raise
             return self._refuse(RequestError("draining", "the proxy is shutting down", retry_after_s=5, close=True))
@@ -85,7 +91,7 @@ class Exchange(msgspec.Struct, eq=False):
         self.is_shut_down = True
         if self.relay is not None:
             self.relay.cut("server_shutdown")
-        elif not self.record.has_answered:
+        elif not self.record.has_answered or self._early is not None:
             self.client.task.cancel()
 
     # receive
@@ -171,15 +177,19 @@ class Exchange(msgspec.Struct, eq=False):
         request, requirements = self.request, failover.requirements
         is_chunked = request.message.version == HttpVersion11
         keep_alive = self.client.may_follow(request.message) and is_chunked
-        self.client.write(
-            b"%b%b%b\r\n"
-            % (
-                reply_head(self.record, attempt, response, len(failover.attempts)),
-                b"Transfer-Encoding: chunked\r\n" if is_chunked else b"",
-                self._last_lines(keep_alive=keep_alive),
+        early = self._early
+        if early is None:
+            self.client.write(
+                b"%b%b%b\r\n"
+                % (
+                    reply_head(self.record, attempt, response, len(failover.attempts)),
+                    b"Transfer-Encoding: chunked\r\n" if is_chunked else b"",
+                    self._last_lines(keep_alive=keep_alive),
+                )
             )
-        )
-        self.record.answered(response.status, response.begun_at)
+            self.record.answered(response.status, response.begun_at)
+        else:
+            keep_alive = early.keep_alive
         resources.note_stream(self.plane.owners, request, attempt, response, requirements)
         first_byte_s, figures = failover.first_byte_s(attempt), attempt.backend.load.model(attempt.reserved.model)
         relay = self.relay = StreamRelay(
@@ -206,7 +216,7 @@ class Exchange(msgspec.Struct, eq=False):
             await relay.taken()
         finally:
             relay.stop()
-            self.record.bytes_out = relay.bytes_out
+            self.record.bytes_out = relay.bytes_out + (0 if early is None else early.bytes_out)
         return keep_alive and how is End.COMPLETE
 
     def _note_stream(self, failover: Failover, attempt: Attempt, response: Response) -> None:
@@ -238,7 +248,18 @@ class Exchange(msgspec.Struct, eq=False):
                 ending = Ending.CLIENT_STALLED if self.client.has_stalled else Ending.CLIENT_LEFT
             self.record.ended(ending, 499)
 
+    @property
+    def _early(self) -> EarlyHead | None:
+        """The head that was sent before there was an answer; None when none was."""
+        early = None if self.failover is None else self.failover.early
+        return early if early is not None and early.has_begun else None
+
     def _refuse(self, exc: RequestError) -> bool:
+        if (early := self._early) is not None:
+            early.fail(exc)
+            self.record.bytes_out = early.bytes_out
+            self.record.ended(Ending(CODES[exc.code].ending), exc.status, exc.code, exc.message)
+            return False
         keep_alive = self.client.may_follow(self.request.message) and not exc.close
         lines = self.record.decision_line + self._last_lines(keep_alive=keep_alive or exc.close)
         attempts = len(self.failover.attempts) if self.failover is not None else 0
@@ -278,6 +299,8 @@ class Exchange(msgspec.Struct, eq=False):
         outcomes: tuple[AttemptOutcome, ...] = ()
         settling_since = monotonic() if record.trace is not None else 0.0
         if failover is not None:
+            if failover.early is not None:
+                failover.early.stop()
             outcomes = failover.settle_all(record.ending)
             # A failed attempt keeps its error, whose traceback keeps the failover: none of them may keep the body.
             failover.body = b""

@@ -13,10 +13,12 @@ from nexus.domain.request import Endpoint, Kept, Requirements
 from nexus.domain.statuses import FIRST_ERROR
 from nexus.error_codes import UpstreamFault
 from nexus.errors import UpstreamError
+from nexus.proxy.client.connection import ClientConnection
 from nexus.proxy.client.incoming import IncomingRequest
 from nexus.proxy.exchange import judging
 from nexus.proxy.exchange.attempt import Attempt
 from nexus.proxy.exchange.context import DataPlane, Settings
+from nexus.proxy.exchange.early_head import EarlyHead
 from nexus.proxy.exchange.expected_response import ExpectedResponse, Mode
 from nexus.proxy.exchange.first_byte import begun
 from nexus.proxy.exchange.record import Record
@@ -62,6 +64,11 @@ class Failover(msgspec.Struct, eq=False):
     """The backend reserved to take over from a silent one; None again once it is asked."""
     moved: Attempt | None = None
     """The attempt at a silent backend, while it is undecided whether it counts as a failure."""
+
+    client: ClientConnection | None = None
+    """The client's connection, for a reply that begins before there is an answer."""
+    early: EarlyHead | None = None
+    """Begins the reply while a model is loaded; None unless one is."""
 
     async def find_answer(self) -> Attempt:
         """Return the attempt whose answer may go to the client.
@@ -227,6 +234,9 @@ class Failover(msgspec.Struct, eq=False):
         response = Response(plane.loop, plane.loop.create_future(), connection, expected, share=share)
         attempt.begin(connection, response)
         if attempt.load is not None:
+            self.early = self.early or (None if self.client is None else EarlyHead(self.client, self))
+            if self.early is not None:
+                self.early.watch(attempt)
             attempt.on_loaded = plane.queue.fleet_changed
             if attempt.load.requests == 1:
                 # Others that wait for the same model can be sent along.

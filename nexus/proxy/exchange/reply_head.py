@@ -1,5 +1,6 @@
 """The head of the reply to the client, made of a backend's response and of what routing decided."""
 
+from time import monotonic
 from typing import Final
 
 from nexus.domain.backend import Status
@@ -36,10 +37,8 @@ def reply_head(record: Record, attempt: Attempt, response: Response, attempts: i
     ]
     if reserved.fallback_model is not None:
         parts.append(b"X-Nexus-Fallback-Model: %b\r\n" % ascii_only(reserved.fallback_model).encode())
-    if record.decision_line:
-        parts.append(record.decision_line)
-    if attempts > 1:
-        parts.append(b"X-Nexus-Attempts: %d\r\n" % attempts)
+    if record.decision_line or attempts > 1 or attempt.load is not None:
+        parts += record.decision_line, _attempts_line(attempts), _loading_line(attempt)
     if response.status >= FIRST_ERROR:
         parts.append(_advice(attempt, head, is_last_word=is_last_word))
     for hold in reserved.holds:
@@ -50,6 +49,18 @@ def reply_head(record: Record, attempt: Attempt, response: Response, attempts: i
     if response.mode is Mode.EVENTS:
         parts.append(b"X-Accel-Buffering: no\r\n")
     return b"".join(parts)
+
+
+def _attempts_line(attempts: int) -> bytes:
+    return b"X-Nexus-Attempts: %d\r\n" % attempts if attempts > 1 else b""
+
+
+def _loading_line(attempt: Attempt) -> bytes:
+    """Return the line that says for how long the model was loaded so far; empty if that is not certain."""
+    loading_s = attempt.loading_s(monotonic())
+    if loading_s is None:
+        return b""
+    return f"X-Nexus-Loading: {ascii_only(attempt.reserved.model)}; seconds={loading_s:.0f}\r\n".encode()
 
 
 def _advice(attempt: Attempt, head: ResponseHead, *, is_last_word: bool) -> bytes:
