@@ -107,7 +107,7 @@ def view(queue: "RequestQueue[Any]", *, is_enabled: bool) -> QueueView:
         max_size=queue.max_size,
         body_bytes=line.size_bytes,
         max_body_bytes=queue.max_body_bytes,
-        oldest_wait_s=max((row.oldest_wait_s for row in models), default=None),
+        oldest_wait_s=round(queue.oldest_s(), 3) if len(queue) else None,
         priorities=dict(zip(PRIORITIES, line.by_rank, strict=True)),
         models=tuple(models[:MAX_MODELS]),
         backends=tuple(_backends(queue)),

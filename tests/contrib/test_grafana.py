@@ -34,6 +34,8 @@ LEFT_OUT = {
     "nexus_model_breaker_state": "the breaker of the whole backend is shown",
     "nexus_plugin_series_left_out": "the log says of which metric, and why",
     "nexus_queue_body_bytes": "the number of requests is shown",
+    "nexus_queue_oldest_seconds": "how long all have waited is shown",
+    "nexus_queue_served_per_second": "requests of each backend are shown",
     "nexus_queue_requests": "all of them are shown, whatever their priority",
     "nexus_quality_failures": "the error rate is shown",
     "nexus_quality_request_count_1h": "requests are shown",

@@ -67,6 +67,12 @@ def occupied(nexus, simulator):
         yield connection
 
 
+def answer_of(connection):
+    """Return the head of the response, and its body."""
+    with connection.getresponse() as response:
+        return response, response.read()
+
+
 def users(simulator):
     """Return the ``user`` of each request, in the order in which they came."""
     bodies = (json.loads(record.body) for record in simulator.requests if record.path == CHAT)
@@ -171,8 +177,7 @@ def test_requests_go_by_priority_as_far_as_the_key_allows(simulate, start_nexus)
     ):
         queue = ask(nexus.url, "/admin/queue", headers={"x-api-key": chat_key}).json()
         first.close()
-        statuses = [connection.getresponse().status for connection in (capped, low, normal, high)]
-        normal.close()
+        statuses = [answer_of(connection)[0].status for connection in (capped, low, normal, high)]
 
     assert statuses == [200] * 4
     assert users(gpu)[:2] == ["high", "normal"]
@@ -239,14 +244,13 @@ def test_a_full_queue_makes_room_for_a_higher_priority(simulate, start_nexus):
         full = ask(nexus.url, CHAT, chat(), headers={"x-api-key": batch_key})
         with ThreadPoolExecutor() as pool:
             urgent = pool.submit(ask, nexus.url, CHAT, chat(user="urgent"), headers={"x-api-key": chat_key})
-            shed = newer.getresponse()
-            body = json.loads(shed.read())
+            shed, body = answer_of(newer)
             first.close()
-            statuses = (urgent.result().status, older.getresponse().status)
+            statuses = (urgent.result().status, answer_of(older)[0].status)
 
     assert (full.status, full.json()["error"]["code"]) == (503, "queue_full")
     assert full.json()["context"]["queue"]["position"] == 3
-    assert (shed.status, body["error"]["code"]) == (503, "queue_full")
+    assert (shed.status, json.loads(body)["error"]["code"]) == (503, "queue_full")
     assert int(shed.headers["Retry-After"]) >= 1
     assert statuses == (200, 200)
     assert users(gpu) == ["urgent", "older"]
@@ -277,12 +281,11 @@ def test_requests_that_wait_outlive_reloads_and_a_drain(simulate, start_nexus):
         nexus.send(signal.SIGTERM)
         nexus.wait_for_log("draining")
         first.close()
-        answers = [connection.getresponse() for connection in (one, two)]
-        bodies = [answer.read() for answer in answers]
+        answers = [answer_of(connection) for connection in (one, two)]
 
     assert still_waiting == 2
-    assert [answer.status for answer in answers] == [200, 200]
-    assert bodies[1].rstrip().endswith(b"data: [DONE]")
+    assert [answer.status for answer, _ in answers] == [200, 200]
+    assert answers[1][1].rstrip().endswith(b"data: [DONE]")
 
 
 def test_a_backend_that_leaves_answers_or_refuses_those_that_wait_for_it(simulate, start_nexus):
@@ -292,10 +295,9 @@ def test_a_backend_that_leaves_answers_or_refuses_those_that_wait_for_it(simulat
     with occupied(nexus, gpu), waiting(nexus, KEYS["CHAT_KEY"]) as waiter:
         nexus.config_file.write_text(CONFIG)
         nexus.send(signal.SIGHUP)
-        refused = waiter.getresponse()
-        body = json.loads(refused.read())
+        refused, body = answer_of(waiter)
 
-    assert (refused.status, body["error"]["code"]) == (404, "model_not_found")
+    assert (refused.status, json.loads(body)["error"]["code"]) == (404, "model_not_found")
 
 
 def test_the_command_shows_the_queue_as_the_page_does(simulate, start_nexus, command):

@@ -101,6 +101,13 @@ def _queue_families(line: "RequestQueue[Any]") -> Iterator[Family]:
         {(priority,): line.line.by_rank[rank] for priority, rank in RANKS.items()},
         "priority",
     )
+    yield gauge("nexus_queue_oldest_seconds", "How long the oldest request that waits has waited.", line.oldest_s())
+    yield gauge(
+        "nexus_queue_served_per_second",
+        "Requests that a backend has taken from the queue per second lately, while some waited for it.",
+        {(backend,): rate for backend, rate in line.rates().items()},
+        "backend",
+    )
     yield gauge("nexus_queue_body_bytes", "The size of the bodies of all requests that wait.", line.line.size_bytes)
     yield counter(
         "nexus_queue_left",

@@ -151,6 +151,11 @@ class RequestQueue(Generic[T]):
         now = monotonic()
         return {name: rate.per_second(now) for name, rate in self._rates.items() if rate.is_measured}
 
+    def oldest_s(self) -> float:
+        """Return how long the oldest request has waited; 0 when none waits."""
+        now = monotonic()
+        return max((now - next(iter(waiters)).since for waiters in self.line.models.values()), default=0.0)
+
     def limit_of(self, left_s: float, own_limit_s: float | None) -> tuple[float, str]:
         """Return the longest wait in seconds, and what limits it; empty: the deadline of the whole request."""
         limits = [(left_s, "")]

@@ -12,7 +12,8 @@ NOW = 100.0
 
 @pytest.fixture
 def queue(monkeypatch):
-    monkeypatch.setattr("nexus.admin.queue.monotonic", lambda: NOW)
+    for module in ("nexus.admin.queue", "nexus.proxy.waiting.request_queue"):
+        monkeypatch.setattr(f"{module}.monotonic", lambda: NOW)
     return RequestQueue(max_size=7, max_wait_s=None, max_body_bytes=1000)
 
 
