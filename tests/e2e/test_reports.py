@@ -100,13 +100,13 @@ def test_a_report_that_is_too_old_does_not_count(pair):
 
 
 def test_an_engine_without_a_page_costs_nothing_but_its_report(simulate, start_nexus):
-    silent = simulate(name="silent", kind="llamacpp", hidden_pages=("/metrics", "/slots"))
+    silent = simulate(name="silent", kind="sglang", hidden_pages=("/metrics", "/v1/loads"))
     nexus = start_nexus(CONFIG + table_of(silent))
 
-    until(lambda: "start it with --metrics" in rows(nexus)["silent"]["report"])
+    until(lambda: "start it with --enable-metrics" in rows(nexus)["silent"]["report"])
 
     assert where(nexus, 3) == {"silent": 3}
-    assert "own counts only (start it with --metrics; /metrics: HTTP 501)" in notes(nexus)["silent"]
+    assert "own counts only (start it with --enable-metrics, or update it; /v1" in notes(nexus)["silent"]
     assert len(silent.received("/metrics")) == 1
 
 

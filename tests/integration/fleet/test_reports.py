@@ -125,6 +125,7 @@ async def test_llamacpp_without_metrics_reports_its_busy_slots(serve, plan, star
     server = await serve("llamacpp", "tiny", answers={"/metrics": 501, "/slots": SLOTS})
 
     fleet = await start(plan(QUICK, gpu=server.url))
+    row(fleet).load.acquire()
     await eventually(lambda: row(fleet).load.told)
 
     assert (row(fleet).load.told.running, row(fleet).load.told.waiting) == (1, None)
