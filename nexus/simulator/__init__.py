@@ -15,7 +15,8 @@ It imports nothing of Nexus, so that the two cannot share a mistake::
 ``handler``, ``call``, ``sending``                answer one request; ``messages`` and ``multipart`` are its values
 ``openai``, ``openai_tasks``, ``responses``       OpenAI's API
 ``anthropic``, ``ollama``, ``native``             the other APIs
-``replies``, ``engine``, ``memory``               the text of answers, its speed, and the models in memory
+``replies``, ``engine``                           the text of answers, and its speed
+``memory``, ``prompt_cache``                      the models in memory, and the prompts in the cache
 ``faults``, ``fault_playback``, ``control``       the faults, how they are played, how another process sets them
 ``refusals``, ``errors``                          errors, as each kind of server reports them
 ``stored``, ``object_store``                      stored responses, conversations, files and batches

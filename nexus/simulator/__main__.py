@@ -23,6 +23,8 @@ from nexus.simulator.settings import DEFAULT_CONTEXT_LENGTH, Settings, Simulated
 @click.option("--context-length", default=DEFAULT_CONTEXT_LENGTH, show_default=True)
 @click.option("--ttft", "ttft_s", default=0.0, help="Seconds to the first token.")
 @click.option("--tokens-per-second", "tokens_per_s", default=0.0, help="0: as fast as possible.")
+@click.option("--prefill-tokens-per-second", "prefill_tokens_per_s", default=0.0, help="Of prompts; 0: in no time.")
+@click.option("--cache-tokens", default=0, show_default=True, help="Size of the cache of prompts; 0: none.")
 @click.option("--answer-tokens", default=16, show_default=True, help="Length of an answer.")
 @click.option("--concurrency", default=64, show_default=True, help="Requests that generate at once.")
 @click.option("--load", "load_s", default=0.0, help="Seconds to load a model into memory.")

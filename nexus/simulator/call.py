@@ -95,17 +95,25 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
             raise Refusal("unsupported", model=model.name, detail="tools")
         context = model.context_length
         if self.dialect.long_prompts == "cut" and body.get("truncate") is not False:
-            return msgspec.structs.replace(reply, prompt_tokens=min(reply.prompt_tokens, context))
+            return self._looked_up(
+                msgspec.structs.replace(reply, prompt_tokens=min(reply.prompt_tokens, context)), ask, model
+            )
         answer = (ask.max_tokens or 0) if self.dialect.long_prompts == "refused_with_answer" else 0
         if reply.prompt_tokens + answer > context:
             lengths = Lengths(reply.prompt_tokens, answer, context)
             raise Refusal("too_long", lengths=lengths, is_stream=bool(body.get("stream")))
-        return reply
+        return self._looked_up(reply, ask, model)
+
+    def _looked_up(self, reply: Reply, ask: Ask, model: SimulatedModel) -> Reply:
+        """Return *reply* with what the cache has of its prompt."""
+        if not self.settings.cache_tokens:
+            return reply
+        return msgspec.structs.replace(reply, cached_tokens=self.engine.cache.read(model.name, ask.prompt))
 
     def generate(self, reply: Reply) -> AsyncIterator[str]:
         """Yield the reply's tokens at the engine's pace."""
         assert self.turn is not None  # noqa: S101 - routes with is_inference have a turn
-        return self.turn.generate(reply.tokens, reply.prompt_tokens)
+        return self.turn.generate(reply.tokens, reply.prompt_tokens, reply.cached_tokens or 0)
 
     async def generate_all(self, reply: Reply) -> str:
         return "".join([token async for token in self.generate(reply)])

@@ -7,6 +7,7 @@ from typing import Self
 
 from nexus.simulator.claims import Claims
 from nexus.simulator.memory import ModelMemory
+from nexus.simulator.prompt_cache import PromptCache
 from nexus.simulator.refusals import Refusal
 from nexus.simulator.settings import Settings, SimulatedModel
 
@@ -22,6 +23,9 @@ class Engine:
         self.generated_tokens = 0
         self.memory = ModelMemory(settings)
         self.claims = Claims()
+        self.cache = PromptCache(settings.cache_tokens)
+        self.reading = asyncio.Lock()
+        """Held while a prompt is read."""
         self._settings = settings
         self._slots = asyncio.Semaphore(settings.concurrency)
 
@@ -29,6 +33,7 @@ class Engine:
         """Begin the run of a new process, whose counters are zero."""
         self.succeeded = self.prompt_tokens = self.generated_tokens = 0
         self.claims.begin()
+        self.cache.clear()
 
     def admit(self) -> "Turn":
         """Take a place in the queue. :raises Refusal: when the queue is full."""
@@ -85,10 +90,13 @@ class Turn:
         self._engine.waiting -= 1
         self._engine.running += 1
 
-    async def generate(self, tokens: tuple[str, ...], prompt_tokens: int) -> AsyncIterator[str]:
-        """Yield *tokens* at the engine's pace."""
+    async def generate(self, tokens: tuple[str, ...], prompt_tokens: int, cached_tokens: int = 0) -> AsyncIterator[str]:
+        """Yield *tokens* at the engine's pace, once the prompt is read."""
         await self.start()
         self._engine.prompt_tokens += prompt_tokens
+        if self._settings.prefill_tokens_per_s:
+            async with self._engine.reading:
+                await asyncio.sleep((prompt_tokens - cached_tokens) / self._settings.prefill_tokens_per_s)
         loop = asyncio.get_running_loop()
         began = loop.time()
         gap_s = 1 / self._settings.tokens_per_s if self._settings.tokens_per_s else 0.0

@@ -48,6 +48,11 @@ async def _load(call: Call) -> _Load:
     return _Load(call)
 
 
+def _cache_tokens(call: Call) -> int:
+    """Return the size of its KV cache."""
+    return call.settings.cache_tokens or KV_BLOCKS * KV_BLOCK_TOKENS
+
+
 def _is_hidden(call: Call) -> bool:
     """Whether the server was started without this page."""
     return call.request.path in call.settings.hidden_pages
@@ -74,8 +79,8 @@ async def vllm_metrics(call: Call) -> Answer:
     cache = (("vllm:cache_config_info", "gauge", 1.0),)
     size = {
         "block_size": KV_BLOCK_TOKENS,
-        "num_gpu_blocks": KV_BLOCKS,
-        "kv_cache_size_tokens": KV_BLOCK_TOKENS * KV_BLOCKS,
+        "num_gpu_blocks": _cache_tokens(call) // KV_BLOCK_TOKENS,
+        "kv_cache_size_tokens": _cache_tokens(call),
     }
     config = {"engine": 0, **size, **dict(label.split("=", 1) for label in CACHE_CONFIG.split())}
     if _is_hidden(call):
@@ -95,14 +100,14 @@ async def sglang_loads(call: Call) -> Answer:
     if _is_hidden(call):
         return unknown_path_answer("GET", call.request.path, "sglang")
     load = await _load(call)
-    used = int(load.usage * KV_BLOCKS * KV_BLOCK_TOKENS)
+    used = int(load.usage * _cache_tokens(call))
     rank: dict[str, Any] = {
         "dp_rank": 0,
         "num_running_reqs": load.running,
         "num_waiting_reqs": load.waiting,
         "num_used_tokens": used,
         "num_total_tokens": used,
-        "max_total_num_tokens": KV_BLOCKS * KV_BLOCK_TOKENS,
+        "max_total_num_tokens": _cache_tokens(call),
         "token_usage": round(load.usage, 4),
         "max_running_requests": call.settings.concurrency,
     }
@@ -118,7 +123,7 @@ async def sglang_metrics(call: Call) -> Answer:
         ("sglang:num_running_reqs", "gauge", load.running),
         ("sglang:num_queue_reqs", "gauge", load.waiting),
         ("sglang:token_usage", "gauge", load.usage),
-        ("sglang:max_total_num_tokens", "gauge", KV_BLOCKS * KV_BLOCK_TOKENS),
+        ("sglang:max_total_num_tokens", "gauge", _cache_tokens(call)),
         ("sglang:prompt_tokens_total", "counter", engine.prompt_tokens),
         ("sglang:generation_tokens_total", "counter", engine.generated_tokens),
     )

@@ -63,9 +63,11 @@ def _schema(response_format: Any) -> Mapping[str, Any] | None:
     return schema
 
 
-def usage_of(reply: Reply) -> dict[str, int]:
+def usage_of(reply: Reply) -> dict[str, Any]:
     prompt, completion = reply.prompt_tokens, len(reply.tokens)
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    usage = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    cached = {} if reply.cached_tokens is None else {"prompt_tokens_details": {"cached_tokens": reply.cached_tokens}}
+    return usage | cached
 
 
 class _Shape(ABC):
@@ -99,8 +101,11 @@ class _Shape(ABC):
         if not self.call.dialect.has_timings:
             return {}
         rate = self.call.settings.tokens_per_s or None
-        prompt, predicted = self.reply.prompt_tokens, len(self.reply.tokens)
-        return {"timings": {"cache_n": 0, "prompt_n": prompt, "predicted_n": predicted, "predicted_per_second": rate}}
+        cached, predicted = self.reply.cached_tokens or 0, len(self.reply.tokens)
+        prompt = self.reply.prompt_tokens - cached
+        return {
+            "timings": {"cache_n": cached, "prompt_n": prompt, "predicted_n": predicted, "predicted_per_second": rate}
+        }
 
     def opening(self) -> tuple[Event, ...]:
         return ()

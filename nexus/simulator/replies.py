@@ -57,6 +57,8 @@ class Reply(msgspec.Struct, frozen=True):
     prompt_tokens: int
     tool: Tool | None = None
     """The tool to call; the joined tokens are its arguments."""
+    cached_tokens: int | None = None
+    """How many tokens of the prompt are in the cache; None without a cache."""
 
     @property
     def text(self) -> str:

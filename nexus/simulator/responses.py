@@ -90,7 +90,7 @@ def _usage(reply: Reply) -> Mapping[str, Any]:
     prompt, completion = reply.prompt_tokens, len(reply.tokens)
     return {
         "input_tokens": prompt,
-        "input_tokens_details": {"cached_tokens": 0},
+        "input_tokens_details": {"cached_tokens": reply.cached_tokens or 0},
         "output_tokens": completion,
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": prompt + completion,

@@ -39,6 +39,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Time to first token, once a slot is free."""
     tokens_per_s: float = 0.0
     """Zero: as fast as possible."""
+    prefill_tokens_per_s: float = 0.0
+    """How fast it reads prompts, one after the other, as far as they are not in its cache. Zero: in no time."""
+    cache_tokens: int = 0
+    """The size of its cache of prompts. Zero: it has none, and does not report how much of a prompt was cached."""
     load_s: float = 0.0
     """How long it takes to load a model into memory. A model that takes no time is in memory from the start, as far as
     there is room."""
