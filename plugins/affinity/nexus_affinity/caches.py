@@ -7,7 +7,7 @@ from typing import Final
 
 from nexus_affinity.index import PrefixIndex
 
-ENTRY_BYTES: Final = 256
+ENTRY_BYTES: Final = 320
 """The memory that one block in the cache of one backend takes at most, as measured with tracemalloc."""
 
 MIN_SIMILARITY: Final = 0.1
@@ -84,14 +84,15 @@ class BlockCache(BackendCache):
 
     def insert(self, blocks: Sequence[int]) -> Entry:
         fresh: list[int] = []
-        held, holders, bit = self._held, self._index.holders, self.bit
-        move, get = held.move_to_end, holders.get
-        for block in reversed(blocks):
+        held, index, bit = self._held, self._index, self.bit
+        move = held.move_to_end
+        for at in range(len(blocks) - 1, -1, -1):
+            block = blocks[at]
             if block in held:
                 move(block)
             else:
                 held[block] = None
-                holders[block] = get(block, 0) | bit
+                index.hold(block, blocks[at - 1] if at else None, bit)
                 fresh.append(block)
         if len(held) > self._size:
             self._evict()
@@ -145,11 +146,13 @@ class SlotCache(BackendCache):
         replaced = self._slot_for(blocks)
         entry = Entry(blocks, [block for block in blocks if block not in self._counts])
         self._slots.append(entry)
+        before: int | None = None
         for block in blocks:
             count = self._counts.get(block, 0)
             self._counts[block] = count + 1
             if not count:
-                self._index.hold(block, self.bit)
+                self._index.hold(block, before, self.bit)
+            before = block
         if replaced is not None:
             self._remove(replaced)
         return entry

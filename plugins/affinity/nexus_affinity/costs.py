@@ -12,7 +12,7 @@ import msgspec
 from nexus.api import Backend
 from nexus_affinity.caches import BackendCache
 
-UNREAD_WEIGHT: Final = 0.3
+UNREAD_WEIGHT: Final = 0.25
 """Of a block that the backend has yet to read for others. With 1, the time to the first token would be as short, and a
 tenth of what could be found in caches would not be, since conversations would move whenever their backend is busy."""
 REQUEST_BLOCKS: Final = 1.0
@@ -20,8 +20,11 @@ REQUEST_SHARE: Final = 0.1
 """The cost of each request in flight, which slows down all others: a block, and this share of the prompt. So a cached
 prompt outweighs at most ten requests; without the share, one prompt that all send would go to one backend."""
 RECENT_BLOCKS: Final = 0.25
-"""The cost of a backend that has got as many requests as the mean lately, and twice this at most: of backends that are
-idle, the one with fewer requests gets the next conversation."""
+RECENT_SHARE: Final = 0.1
+MAX_RECENT: Final = 3.0
+"""The cost of a backend that has got as many requests as the mean lately: a quarter of a block, and this share of the
+prompt. It grows up to three times the mean. So, of backends that are idle, the one with fewer requests gets the next
+conversation, even if another one has the instructions in its cache with which all conversations begin."""
 CONVERSATION_BLOCKS: Final = 0.75
 """The advantage of the backend that had the last request of the conversation: less than a request in flight."""
 
@@ -41,16 +44,22 @@ class Cost(msgspec.Struct, frozen=True, gc=False):
 
 
 def costs(
-    candidates: Sequence[tuple[Backend, BackendCache | None, int]], total: int, now: float, last: str | None
+    candidates: Sequence[tuple[Backend, BackendCache | None, int]],
+    total: int,
+    shared: int,
+    now: float,
+    last: str | None,
 ) -> list[Cost]:
     """Return what a request with *total* blocks costs each candidate.
 
     :param candidates: each with its cache, and the number of blocks that this holds of the prompt.
+    :param shared: the first blocks that many other prompts have as well.
     :param last: the id of the backend that had the last request of the conversation; None if it is not known.
     """
-    common = widely_held([depth for _, _, depth in candidates])
+    common = max(shared, widely_held([depth for _, _, depth in candidates]))
     recents = [0.0 if cache is None else cache.recent / backend.share for backend, cache, _ in candidates]
     mean = sum(recents) / len(recents) or 1.0
+    each_recent = RECENT_BLOCKS + RECENT_SHARE * total
     each_request = REQUEST_BLOCKS + REQUEST_SHARE * total
     found: list[Cost] = []
     for (backend, cache, depth), recent in zip(candidates, recents, strict=True):
@@ -63,7 +72,9 @@ def costs(
         unread = 0.0
         if cache is not None:
             unread = cache.unread / share
-            blocks += UNREAD_WEIGHT * unread + RECENT_BLOCKS * (recent / mean if recent < 2.0 * mean else 2.0)
+            blocks += UNREAD_WEIGHT * unread + each_recent * (
+                recent / mean if recent < MAX_RECENT * mean else MAX_RECENT
+            )
         busy = in_flight if share == 1.0 else round(in_flight / share, 2)
         blocks += each_request * busy
         if last is not None and backend.id == last:

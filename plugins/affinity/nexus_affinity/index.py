@@ -6,10 +6,12 @@ from collections.abc import Sequence
 class PrefixIndex:
     """For each block, the backends that hold it, as the bits of a number: one lookup answers for all of them."""
 
-    __slots__ = ("_free", "_used", "holders")
+    __slots__ = ("_free", "_used", "holders", "successors")
 
     def __init__(self) -> None:
         self.holders: dict[int, int] = {}
+        self.successors: dict[int, int] = {}
+        """For each block with which another one was first held, how often that was: how many ways prompts go on."""
         self._free: list[int] = []
         self._used = 0
 
@@ -24,10 +26,16 @@ class PrefixIndex:
         """Let another backend have *bit*, which no block has any more."""
         self._free.append(bit)
 
-    def hold(self, block: int, bit: int) -> None:
-        """Record that the backend of *bit* holds *block*."""
+    def hold(self, block: int, before: int | None, bit: int) -> None:
+        """Record that the backend of *bit* holds *block*.
+
+        :param before: the block before it in the prompt; None for the first one.
+        """
         holders = self.holders
-        holders[block] = holders.get(block, 0) | bit
+        others = holders.get(block, 0)
+        holders[block] = others | bit
+        if not others and before is not None:
+            self.successors[before] = self.successors.get(before, 0) + 1
 
     def drop(self, block: int, bit: int) -> None:
         """Record that the backend of *bit*, which holds *block*, does not hold it any more."""
@@ -36,6 +44,12 @@ class PrefixIndex:
             self.holders[block] = left
         else:
             del self.holders[block]
+            self.successors.pop(block, None)
+
+    def shared_depth(self, blocks: Sequence[int], length: int, ways: int) -> int:
+        """Return how many of the first *length* blocks begin at least *ways* different prompts."""
+        get = self.successors.get
+        return next((depth for depth in range(length, 0, -1) if get(blocks[depth - 1], 0) >= ways), 0)
 
     def depths(self, blocks: Sequence[int], bits: int) -> dict[int, int]:
         """Return how many of the first *blocks* each of the backends of *bits* holds without a gap, by its bit.

@@ -24,6 +24,7 @@ from nexus_affinity.report import affinity_measures, affinity_report
 MAX_EXPLAINED: Final = 32
 """Candidates in an explanation, the cheapest first: it must stay short in a large fleet."""
 FIRST_ERROR: Final = 400
+MIN_WAYS_PER_BACKEND: Final = 2
 BLOCK_KIB: Final = PROMPT_BLOCK_BYTES // 1024
 
 
@@ -102,13 +103,16 @@ class AffinityReconciler(Reconciler):
         blocks = self._blocks(intent)
         depths = caches.index.depths(blocks, bits)
         self._found = blocks, depths
+        # What begins more different prompts than there are backends should be in the cache of each.
+        ways = MIN_WAYS_PER_BACKEND * max(2, len(known))
+        shared = caches.index.shared_depth(blocks, max(depths.values()), ways) if depths else 0
         last = caches.conversations.get(conversation) if conversation else None
         groups: dict[int, list[tuple[Backend, BackendCache | None, int]]] = {}
         for backend, cache in known:
             depth = 0 if cache is None else depths.get(cache.bit, 0)
             groups.setdefault(backend.priority, []).append((backend, cache, depth))
         now = self._clock()
-        return [costs(group, len(blocks), now, last) for group in groups.values()]
+        return [costs(group, len(blocks), shared, now, last) for group in groups.values()]
 
     def _blocks(self, intent: RoutingIntent) -> list[int]:
         """Return the blocks of the prompt, different for each model: models share no cache."""

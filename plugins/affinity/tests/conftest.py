@@ -45,8 +45,13 @@ class Scene:
         return Weighed(factors, {verdict.backend: verdict.reason for verdict in intent.weights})
 
     def preferred(self, blocks=(), **fields):
-        """Return the names of the backends that are not weighed down, but for the requests that they got lately."""
-        return {name for name, factor in self.weigh(blocks, **fields).factors.items() if factor > 0.9}
+        """Return the names of the backends that are not weighed down."""
+        return {name for name, factor in self.weigh(blocks, **fields).factors.items() if factor == 1.0}
+
+    def forget_counts(self):
+        """Forget how many requests each backend got."""
+        for cache in self.caches.caches.values():
+            cache.recent = 0.0
 
     def begin(self, backend, blocks=(), **fields):
         return self.stage.reserve(self.intent(blocks, **fields), self.backends[backend])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from nexus.api import Breaker, EngineReport
 from nexus.testing.builders import make_attempt, make_backend
-from nexus_affinity.costs import RECENT_BLOCKS
+from nexus_affinity.caches import ENTRY_BYTES
 
 
 def busy(backend, requests):
@@ -24,7 +24,7 @@ def test_a_conversation_stays_where_its_prompt_is_cached(scene, prompt):
     weighed = scene.weigh(prompt("talk", 14, begins=first))
 
     assert {name for name, factor in weighed.factors.items() if factor == 1.0} == {"gpu-2"}
-    assert weighed.factors["gpu-0"] == pytest.approx((1 + 2 + 2 * RECENT_BLOCKS) / (1 + 14))
+    assert weighed.factors["gpu-0"] < 0.6
     assert weighed.reasons["gpu-0"] == "about 0 KiB of the 14 KiB prompt are in its cache; 0 requests in flight"
 
 
@@ -47,7 +47,7 @@ def test_of_idle_backends_the_one_with_fewer_requests_lately_comes_first(scene, 
 
     factors = scene.weigh(prompt("new")).factors
 
-    assert factors["gpu-1"] == 1.0 > factors["gpu-2"] > factors["gpu-0"] > 0.9
+    assert factors["gpu-1"] == 1.0 > factors["gpu-2"] > factors["gpu-0"] > 0.8
 
 
 def test_what_is_read_counts_no_more(scene, prompt):
@@ -55,6 +55,7 @@ def test_what_is_read_counts_no_more(scene, prompt):
     hold = scene.begin("gpu-1", prompt("long", 40))
 
     hold.begin_answer(None)
+    scene.forget_counts()
 
     assert scene.preferred(prompt("new")) == set(scene.backends)
 
@@ -62,7 +63,7 @@ def test_what_is_read_counts_no_more(scene, prompt):
 def test_a_busy_backend_loses_a_conversation(scene, prompt):
     scene = scene()
     scene.send("gpu-2", prompt("talk"))
-    busy(scene["gpu-2"], 4)
+    busy(scene["gpu-2"], 3)
     assert scene.preferred(prompt("talk")) == {"gpu-2"}
 
     busy(scene["gpu-2"], 3)
@@ -91,11 +92,39 @@ def test_what_half_of_the_fleet_has_carries_no_preference(scene, prompt):
     scene = scene()
     shared = prompt("instructions")
     scene.send("gpu-0", shared)
+    scene.forget_counts()
     assert scene.preferred(prompt("a", 24, begins=shared)) == {"gpu-0"}
 
     scene.send("gpu-1", shared)
+    scene.forget_counts()
 
     assert scene.preferred(prompt("b", 24, begins=shared)) == set(scene.backends)
+
+
+def test_what_begins_many_prompts_carries_no_preference(scene, prompt):
+    scene = scene(4)
+    shared = prompt("instructions", 20)
+    for number in range(7):
+        scene.send("gpu-0", prompt(number, 24, begins=shared))
+    scene.forget_counts()
+    assert scene.preferred(prompt("new", 24, begins=shared)) == {"gpu-0"}
+
+    scene.send("gpu-0", prompt(7, 24, begins=shared))
+    scene.forget_counts()
+
+    assert scene.preferred(prompt("new", 24, begins=shared)) == set(scene.backends)
+    assert scene.preferred(prompt(3, 26, begins=prompt(3, 24, begins=shared))) == {"gpu-0"}
+
+
+def test_instructions_do_not_draw_all_conversations_to_one_idle_backend(scene, prompt):
+    scene = scene(3)
+    shared = prompt("instructions", 3)
+
+    for number in range(30):
+        talk = prompt(number, 12, begins=shared)
+        scene.send(min(scene.preferred(talk)), talk)
+
+    assert all(8 <= cache.recent <= 12 for cache in scene.caches.caches.values())
 
 
 def test_the_operators_priority_comes_first(scene, prompt):
@@ -103,7 +132,11 @@ def test_the_operators_priority_comes_first(scene, prompt):
     scene.send("other", prompt("talk"))
     busy(scene["preferred"], 9)
 
-    assert scene.weigh(prompt("talk")).factors == {"preferred": 1.0, "other": 1.0, "third": pytest.approx(1.5 / 13)}
+    assert scene.weigh(prompt("talk")).factors == {
+        "preferred": 1.0,
+        "other": 1.0,
+        "third": pytest.approx((1 + 2 * 1.45) / 13),
+    }
 
 
 def test_models_share_no_cache(scene, prompt):
@@ -113,14 +146,16 @@ def test_models_share_no_cache(scene, prompt):
     scene.send("gpu-0", prompt("talk"))
 
     assert scene.preferred(prompt("talk")) == {"gpu-0"}
-    assert scene.preferred(prompt("talk"), model="qwen3") == {"gpu-0", "gpu-1"}
+    assert scene.cached("gpu-0", prompt("talk"), model="qwen3") == 0
 
 
 def test_the_name_of_the_conversation_only_breaks_ties(scene):
     scene = scene()
     scene.send("gpu-3", conversation=7)
-    assert scene.preferred(conversation=7) == {"gpu-3"}
     assert scene.preferred(conversation=8) == {"gpu-0", "gpu-1", "gpu-2"}
+    scene.forget_counts()
+    assert scene.preferred(conversation=7) == {"gpu-3"}
+    assert scene.preferred(conversation=8) == set(scene.backends)
 
     busy(scene["gpu-3"], 1)
 
@@ -170,7 +205,8 @@ def test_a_restarted_server_has_nothing(scene, prompt):
 
     scene["gpu-1"].load.restarted()
 
-    assert scene.preferred(prompt("talk")) == set(scene.backends)
+    assert scene.cached("gpu-1", prompt("talk")) == 0
+    assert "gpu-1" not in scene.preferred(prompt("talk"))
     scene.send("gpu-1", prompt("talk"))
     assert scene.preferred(prompt("talk")) == {"gpu-1"}
 
@@ -183,7 +219,7 @@ def test_an_open_breaker_empties_the_cache(scene, prompt):
     scene.weigh(prompt("talk"))
     scene.replace("gpu-1")
 
-    assert scene.preferred(prompt("talk")) == set(scene.backends)
+    assert scene.cached("gpu-1", prompt("talk")) == 0
 
 
 def test_a_backend_that_left_is_forgotten(scene, prompt):
@@ -236,7 +272,7 @@ def test_it_shows_what_it_counts(scene, prompt):
         "nexus_affinity_prompt_blocks": [32],
         "nexus_affinity_cached_blocks": [12],
         "nexus_affinity_entries": [16, 4],
-        "nexus_affinity_bytes": [16 * 256, 4 * 256],
+        "nexus_affinity_bytes": [16 * ENTRY_BYTES, 4 * ENTRY_BYTES],
         "nexus_affinity_evictions": [0, 0],
     }
     assert scene.stage.report() == {"requests": 3, "cached_share": 0.375}
