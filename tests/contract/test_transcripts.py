@@ -412,6 +412,7 @@ BEYOND_CONTEXT = {
     "vllm-0.32.0-with-key/chat-overloaded": None,
     "vllm-0.32.0-without-key/chat": None,
     "llamacpp-b10434-router/chat-unknown-model": None,
+    "llamacpp-b10434-router/chat-evicted": None,
     "llamacpp-b10434/chat-loading": None,
     "llamacpp-b10434/embeddings": None,
 }
@@ -442,6 +443,7 @@ LACKS_MODEL = {
     "ollama-0.33/node-id": False,
     "llamacpp-b10434-router/chat-unknown-model": True,
     "llamacpp-b10434-router/metrics-without-autoload": False,
+    "llamacpp-b10434-router/chat-evicted": False,
     "vllm-0.32.0/chat-too-long": False,
     # The path is missing, as the model makes no embeddings.
     "vllm-0.32.0/embeddings": False,
@@ -454,6 +456,13 @@ def test_an_error_about_a_missing_model_is_recognised(name):
     response = read(name).response
 
     assert names_missing_model(response.status, response.body) is LACKS_MODEL[name]
+
+
+def test_a_router_that_swaps_models_is_not_blamed_for_it():
+    # The model left the memory between the router's decision and its request; its next one loads it again.
+    evicted = read("llamacpp-b10434-router/chat-evicted").response
+
+    assert (evicted.status, KINDS["llamacpp"].has_unreliable_500) == (500, True)
 
 
 @pytest.mark.parametrize("folder", ENGINES)
