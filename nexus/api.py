@@ -3,7 +3,7 @@
 from nexus import tasks
 from nexus.config.schema import PluginConfig, PolicyKeys, StoreConfig
 from nexus.domain.backend import Backend, Breaker, Status
-from nexus.domain.engine_report import EngineReport
+from nexus.domain.engine_report import EngineReport, NoReport
 from nexus.domain.fleet import FleetSnapshot
 from nexus.domain.kinds import BackendKind, FactsLookup, LoadLookup, ModelListing, ServerFacts, ServerLookup
 from nexus.domain.measure import Measure, Sample
@@ -43,6 +43,7 @@ __all__ = [
     "Measure",
     "ModelFacts",
     "ModelListing",
+    "NoReport",
     "PluginConfig",
     "PolicyKeys",
     "Priority",

@@ -13,6 +13,10 @@ MIN_WEIGHT: Final = 0.01
 """Below it, a report counts as none."""
 
 
+class NoReport(ValueError):
+    """The page is what it should be, but a server in this mode, or of this version, does not report its load there."""
+
+
 class EngineReport(msgspec.Struct, frozen=True, kw_only=True):
     """The figures of one server, of all its clients. None: it does not report the figure."""
 

@@ -66,7 +66,8 @@ class LoadLookup(msgspec.Struct, frozen=True):
 
     path: str
     decode: Callable[[bytes, EngineReport], EngineReport]
-    """Completes a report that has only its times. Raises ValueError when the answer is not one."""
+    """Completes a report that has only its times. Raises ValueError when the answer is not one, and NoReport when the
+    server will not have one there before it restarts."""
     needs: str = ""
     """What the operator must do so that the server has this page, such as ``start it with --metrics``."""
     run_header: str | None = None

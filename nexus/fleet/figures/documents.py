@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import replace
 
-from nexus.domain.engine_report import EngineReport
+from nexus.domain.engine_report import EngineReport, NoReport
 from nexus.fleet.models.lookups import decode_lmstudio_server
 from nexus.fleet.models.reading import MAX_COUNT, count, first_count, first_text, json_object, mapping, named_rows
 from nexus.fleet.untrusted import MAX_MODELS, is_plain_name
@@ -46,11 +46,11 @@ def decode_llamacpp_slots(body: bytes, report: EngineReport) -> EngineReport:
 def decode_llamacpp_memory(body: bytes, report: EngineReport) -> EngineReport:
     """Decode the ``GET /props`` of a llama.cpp with one model, which leaves the memory while the server sleeps.
 
-    :raises ValueError: it is not such a document; a router has none, nor an older llama.cpp, which never sleeps.
+    :raises NoReport: it is that of a router, or of an older llama.cpp, which never sleeps.
     """
     props = json_object(body)
     if not isinstance(is_sleeping := props.get("is_sleeping"), bool):
-        raise ValueError("it does not say whether it sleeps")  # noqa: TRY004 - the server is at fault
+        raise NoReport("it does not say whether it sleeps")
     names = "" if is_sleeping else first_text(props, "model_alias") or ""
     return replace(
         report,
@@ -62,13 +62,13 @@ def decode_llamacpp_memory(body: bytes, report: EngineReport) -> EngineReport:
 def decode_llamacpp_router(body: bytes, report: EngineReport) -> EngineReport:
     """Decode the ``GET /models`` of a llama.cpp in router mode, which starts a server for each model that it loads.
 
-    :raises ValueError: it is not such a document; a llama.cpp with one model lists no statuses.
+    :raises NoReport: a llama.cpp with one model lists no statuses.
     """
     statuses = {
         name: first_text(mapping(row.get("status")), "value") for name, row in named_rows(body, "data", "id", "name")
     }
     if not any(statuses.values()):
-        raise ValueError("no model has a status")
+        raise NoReport("no model has a status")
     return replace(
         report,
         loaded=_names(name for name, status in statuses.items() if status == "loaded"),

@@ -58,5 +58,7 @@ class Endpoints:
         if not self._lookups:
             return "servers of its kind report none"
         first = self._lookups[0]
-        reason = self._skipped.get(first.path, (0.0, "might wake it, so it is asked only while requests run"))[1]
+        if first.path not in self._skipped:
+            return "read only while requests run there, so that the server can sleep"
+        reason = self._skipped[first.path][1]
         return f"{first.needs}; {first.path}: {reason}" if first.needs else f"{first.path}: {reason}"

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from nexus.config.schema import HealthCheckConfig
 from nexus.domain.backend import Backend, Status
-from nexus.domain.engine_report import EngineReport
+from nexus.domain.engine_report import EngineReport, NoReport
 from nexus.domain.kinds import BackendKind, LoadLookup, ServerFacts
 from nexus.fleet.fetching import Fetcher, FetchError, FetchResponse
 from nexus.fleet.loads.counts import ReadCounts, ReadResult
@@ -151,6 +151,9 @@ class LoadReader:
         blank = EngineReport(at=at, due_at=at + wait_s + timeout_s, own_requests=max(before, load.in_flight))
         try:
             report = lookup.decode(response.body, replace(blank, run=_run_of(response, lookup)))
+        except NoReport as exc:
+            self._endpoints.skip(lookup, str(exc), until=at + ABSENT_S)
+            return ReadResult.ABSENT
         except ValueError as exc:
             self._endpoints.skip(lookup, f"not a report: {exc}", until=at + UNREADABLE_S)
             return ReadResult.UNREADABLE

@@ -234,6 +234,20 @@ async def test_a_router_is_asked_for_its_models():
     assert (told.loaded, told.loading, told.max_loaded) == ({"a"}, {"b"}, 4)
 
 
+async def test_an_older_llamacpp_is_not_asked_again_whether_it_sleeps(clock):
+    gpu = Watched("llamacpp")
+    gpu.server.answers = {"/props": b'{"total_slots":2}', "/models": b'{"data":[{"id":"a"}]}'}
+
+    await gpu.read()
+    clock.now += 120.0
+    gpu.registry.update(gpu.id, last_check_at=2.0)
+    await gpu.read()
+
+    assert gpu.server.paths == ["/props", "/models"]
+    assert gpu.results == {"absent": 2}
+    assert gpu.load.no_report == "read only while requests run there, so that the server can sleep"
+
+
 async def test_a_page_that_is_no_report_is_asked_for_again_after_a_minute(clock):
     gpu = Watched("vllm")
     gpu.server.answers["/metrics"] = b"<html>"
