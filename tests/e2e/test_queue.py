@@ -210,8 +210,11 @@ def test_the_client_limits_its_wait_and_each_protocol_says_so(simulate, start_ne
             pytest.raises(anthropic.APIStatusError) as by_anthropic,
         ):
             client.messages.create(model="llama3", messages=MESSAGES, max_tokens=9, extra_headers=limit)
-        with pytest.raises(ollama.ResponseError) as by_ollama:
-            ollama.Client(nexus.url, headers=limit).chat("llama3", MESSAGES)
+        with (
+            closing(ollama.Client(nexus.url, headers=limit)) as client,
+            pytest.raises(ollama.ResponseError) as by_ollama,
+        ):
+            client.chat("llama3", MESSAGES)
 
     for refused in (by_openai, by_anthropic):
         assert refused.value.response.headers["retry-after"] == "1"

@@ -83,10 +83,10 @@ class FairQueue(Generic[W]):
     """Every step takes a time that does not depend on how many requests wait."""
 
     def __init__(self) -> None:
-        self.size_bytes = 0
-        """Of the bodies of all requests that wait."""
         self.by_rank: Final = [0] * RANK_COUNT
         """How many requests of each priority wait."""
+        self.bytes_by_rank: Final = [0] * RANK_COUNT
+        """The size of their bodies."""
         self._arrivals = 0
         self._clients: Final = tuple[dict[str, Client], ...]({} for _ in PRIORITIES)
         self._crowds: Final = tuple[Crowd[Client], ...](Crowd() for _ in PRIORITIES)
@@ -100,6 +100,11 @@ class FairQueue(Generic[W]):
 
     def __len__(self) -> int:
         return sum(self.by_rank)
+
+    @property
+    def size_bytes(self) -> int:
+        """The size of the bodies of all requests that wait."""
+        return sum(self.bytes_by_rank)
 
     def push(self, waiter: W, backends: frozenset[str]) -> None:
         """Let *waiter* wait for a slot of any of *backends*."""
@@ -116,7 +121,7 @@ class FairQueue(Generic[W]):
         self._crowds[claim.rank].change(client, count, count + 1)
         self._models.setdefault(claim.model, OrderedDict())[waiter] = None
         self.by_rank[claim.rank] += 1
-        self.size_bytes += claim.size_bytes
+        self.bytes_by_rank[claim.rank] += claim.size_bytes
         self._join(waiter, backends)
 
     def remove(self, waiter: W) -> bool:
@@ -135,7 +140,7 @@ class FairQueue(Generic[W]):
         if not model:
             del self._models[claim.model]
         self.by_rank[claim.rank] -= 1
-        self.size_bytes -= claim.size_bytes
+        self.bytes_by_rank[claim.rank] -= claim.size_bytes
         return True
 
     def move(self, waiter: W, backends: frozenset[str]) -> None:

@@ -167,19 +167,20 @@ class RequestQueue(Generic[T]):
         return min(reversed(limits), key=lambda limit: limit[0])
 
     def has_room_for(self, claim: Claim) -> bool:
-        """Whether a request with *claim* could wait, in the place of another one if need be."""
-        return not self._lack_of_room(claim) or bool(self.max_size and self.line.to_shed(claim))
+        """Whether a request with *claim* could wait, in the place of others if need be."""
+        if len(self) >= self.max_size and (not self.max_size or self.line.to_shed(claim) is None):
+            return False
+        return sum(self.line.bytes_by_rank[claim.rank + 1 :]) >= self._excess_bytes(claim)
 
     def _make_room(self, claim: Claim, unmet: Unmet) -> None:
         """Shed requests until there is room for one with *claim*.
 
         :raises RequestError: that one has to leave.
         """
-        while reason := self._lack_of_room(claim):
-            victim = self.line.to_shed(claim) if self.max_size else None
-            if victim is None:
-                self.counts.refused += 1
-                raise forecast.queue_full(reason, self.forecast(claim, unmet.backends), waiting=len(self))
+        if (reason := self._lack_of_room(claim)) and not self.has_room_for(claim):
+            self.counts.refused += 1
+            raise forecast.queue_full(reason, self.forecast(claim, unmet.backends), waiting=len(self))
+        while (reason := self._lack_of_room(claim)) and (victim := self.line.to_shed(claim)) is not None:
             self._remove(victim)
             self.counts.shed += 1
             expected = self.forecast(victim.claim, victim.group.backends)
@@ -190,11 +191,15 @@ class RequestQueue(Generic[T]):
         """Return why the queue is full; empty when it is not."""
         if len(self) >= self.max_size:
             return "the queue is full (queue.max_size)"
+        return "the bodies in the queue are too large (queue.max_body_bytes)" if self._excess_bytes(claim) else ""
+
+    def _excess_bytes(self, claim: Claim) -> int:
+        """Return by how much the bodies would exceed their limit with that of *claim*; 0 when they would not.
+
+        A body that is larger than the limit may wait alone: otherwise it could never wait.
+        """
         limit = self.max_body_bytes
-        # A body that is larger than the limit may wait alone: otherwise it could never wait.
-        if limit is not None and len(self) and self.line.size_bytes + claim.size_bytes > limit:
-            return "the bodies in the queue are too large (queue.max_body_bytes)"
-        return ""
+        return 0 if limit is None or not len(self) else max(0, self.line.size_bytes + claim.size_bytes - limit)
 
     def _enqueue(self, waiter: _Waiter[T], unmet: Unmet) -> None:
         self.line.push(waiter, unmet.backends)

@@ -460,6 +460,27 @@ async def test_the_bodies_of_those_that_wait_have_a_limit():
     assert line.line.size_bytes == 0
 
 
+async def test_large_bodies_of_lower_priority_make_room():
+    line = RequestQueue(max_size=10, max_wait_s=30.0, max_body_bytes=100)
+    slots = Slots(line, gpu=0)
+    lower = [slots.wait("gpu", rank=2, size_bytes=30) for _ in range(2)]
+    same = slots.wait("gpu", size_bytes=30)
+    await turn()
+
+    with pytest.raises(RequestError, match="max_body_bytes"):
+        # Even without the others there would be no room, so none of them has to leave.
+        await slots.wait("gpu", size_bytes=80)
+    kept = len(line)
+    fits = slots.wait("gpu", size_bytes=70)
+    with pytest.raises(RequestError, match="another request came before it"):
+        await lower[1]
+    with pytest.raises(RequestError, match="another request came before it"):
+        await lower[0]
+
+    assert (kept, len(line), line.line.size_bytes, line.counts.shed) == (3, 2, 100, 2)
+    await stop(same, fits)
+
+
 async def test_a_client_may_wait_for_less_than_the_operator_allows(line, slots):
     with pytest.raises(RequestError, match=r"0\.01 s .X-Nexus-Queue-Timeout") as refused:
         await line.wait(Claim(client="one"), GPU, lambda: GPU, give_back=print, left_s=60, own_limit_s=0.01)
