@@ -507,6 +507,19 @@ PLUGINS = Row(
             ),
         ),
         Panel(
+            "Affinity: prompts in caches",
+            "percentunit",
+            "The share of all prompts that was expected in the cache of the backend that got them.",
+            (
+                Query(
+                    f"sum(rate(nexus_affinity_cached_blocks_total{{{JOB}}}{RATE}))"
+                    f" / sum(rate(nexus_affinity_prompt_blocks_total{{{JOB}}}{RATE}))",
+                    "of all prompts",
+                ),
+            ),
+            maximum=1,
+        ),
+        Panel(
             "Quality: errors of the last hour",
             "percentunit",
             "The share of failures of each model on each backend.",

@@ -99,6 +99,8 @@ class Busy(NamedTuple):
         fine = [
             chat(),
             chat(stream=True, stream_options={"include_usage": True}),
+            chat(text="a prompt of several blocks " * 200),
+            chat(text="a prompt of several blocks " * 250),
             chat("retired"),
             chat("unpriced"),
             chat("paid"),
@@ -151,7 +153,7 @@ class Busy(NamedTuple):
 @pytest.fixture(scope="session")
 def busy(tmp_path_factory) -> Iterator[Busy]:
     """A proxy that has handled requests of every kind."""
-    for plugin in ("nexus_budget", "nexus_privacy", "nexus_quality", "nexus_tier"):
+    for plugin in ("nexus_affinity", "nexus_budget", "nexus_privacy", "nexus_quality", "nexus_tier"):
         pytest.importorskip(plugin)
     fast = Simulator(Settings(name="fast", models=("llama3", "secret"), tokens_per_s=500.0))
     spare = Simulator(Settings(name="spare", models=("llama3",)))

@@ -11,6 +11,11 @@ import pytest
 VALUES = {"$__rate_interval": "1m", "$__interval": "1m", "$job": ".*", "$instance": ".*", "$model": ".*"}
 VALUES["$backend"] = ".*"
 LEFT_OUT = {
+    "nexus_affinity_bytes": "bounded by the configuration",
+    "nexus_affinity_entries": "the share of prompts in caches is shown",
+    "nexus_affinity_evictions": "the share of prompts in caches is shown",
+    "nexus_affinity_hits": "the share of prompts in caches is shown",
+    "nexus_affinity_requests": "the requests of each backend are shown",
     "nexus_backend_report_age_seconds": "the reported requests end with the reports",
     "nexus_backend_reported_kv_usage_ratio": "the engines' own dashboards show their caches",
     "nexus_backend_restarts": "the log says when, and how it was noticed",

@@ -24,7 +24,7 @@ def test_a_prompt_that_goes_on_is_cached_up_to_where_it_was():
 
 
 def test_the_least_recently_used_prompt_gives_way():
-    cache = PromptCache(400)
+    cache = PromptCache(384)
     for text in ("a", "b", "a", "c"):
         cache.read("llama3", text * 800)
 
