@@ -128,7 +128,8 @@ class BackendLoad:
         self._told, self._no_report = report, ""
         if report.loaded is not None:
             latest = report.at - RECENTLY_USED_S
-            self._memory.see(report.loaded, [name for name, used in self._models.items() if used.used_at > latest])
+            used = [name for name, figures in self._models.items() if figures.used_at > latest]
+            self._memory.see(report.loaded, report.loading, used)
 
     def miss_report(self, reason: str) -> None:
         """Record that the engine reports nothing, and why."""

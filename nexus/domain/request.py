@@ -93,6 +93,8 @@ class Requirements(msgspec.Struct, frozen=True, kw_only=True):
     """The longest context, in tokens, that a backend has refused this request for as too short; 0: none has."""
     is_refused_unknown: bool = False
     """Whether a backend of unknown context has refused this request as too long."""
+    may_wait: bool = True
+    """Whether a stage may let it wait for a better moment; False: it cannot wait any longer."""
 
     prompt_blocks: tuple[int, ...] = ()
     """A hash for each whole block of the prompt, chained on the one before, so that prompts with the same beginning

@@ -97,14 +97,16 @@ class ModelMemory:
         """Whether one of the two was seen to leave the memory when the other came."""
         return frozenset((model, other)) in self._apart
 
-    def see(self, loaded: frozenset[str], recently_used: Iterable[str]) -> None:
+    def see(self, loaded: frozenset[str], loading: frozenset[str], recently_used: Iterable[str]) -> None:
         """Compare a new report of the models in memory with the last one.
 
+        :param loading: the models that the server reports to be loading.
         :param recently_used: the models that were used so lately that only an eviction removes them.
         """
-        came, left = loaded - self._in_memory, (self._in_memory - loaded).intersection(recently_used)
+        came = (loaded - self._in_memory) | loading | self.under_way.keys()
+        left = (self._in_memory - loaded).intersection(recently_used)
         if self._in_memory and len(loaded) <= len(self._in_memory):
-            for model in came:
+            for model in came - left:
                 for other in left:
                     if len(self._apart) < MAX_APART:
                         self._apart[frozenset((model, other))] = None
@@ -189,7 +191,8 @@ def residents(backend: "Backend", now: float) -> list[str]:
     told = backend.load.told
     known = set(backend.load.models)
     if told is not None and told.loaded is not None:
-        known |= told.loaded
+        # Some servers report further names of an instance.
+        known |= told.loaded & backend.models.keys()
     return [model for model in sorted(known) if presence(backend, model, now) is Presence.IN_MEMORY]
 
 

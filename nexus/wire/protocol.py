@@ -32,6 +32,9 @@ class WireProtocol(msgspec.Struct, frozen=True, kw_only=True):
     open_stream: Callable[[Endpoint], StreamScan]
     usage_of: Callable[[bytes], TokenUsage | None]
     """Reads the usage of an answer that is not streamed; never raises."""
+    load_s_of: Callable[[bytes], float | None] | None = None
+    """Reads how long the model was loaded into memory, in seconds, from a document or the last event of a stream; None:
+    no answer says so."""
     text_of: Callable[[bytes], str]
     """Reads the model's text in an answer that is not streamed; never raises."""
     looks_complete: Callable[[Endpoint, bytes], bool]

@@ -77,6 +77,17 @@ def test_the_head_of_an_answer_says_that_the_model_had_to_be_loaded(nexus):
     assert native.getheader("X-Nexus-Loading", "").startswith("qwen3:latest; seconds=")
 
 
+def test_ollama_s_own_time_is_told_where_its_memory_was_not_known(start_nexus, mac):
+    nexus = start_nexus("[health_check]\nload_interval_seconds = 0\n" + table_of(mac))
+
+    whole, _, _ = raw_stream(nexus, chat(stream=False), "/api/chat")
+    streamed, _, _ = raw_stream(nexus, chat("qwen3", stream=True), "/api/chat")
+
+    assert whole.getheader("X-Nexus-Loading") in {"llama3:latest; seconds=1", "llama3:latest; seconds=2"}
+    assert streamed.getheader("X-Nexus-Loading") is None
+    until(lambda: (models_of(nexus, "mac")["qwen3:latest"]["load_s"] or 0) >= 1.4)
+
+
 def test_a_client_of_events_is_sent_the_head_and_comments_while_a_model_is_loaded(nexus):
     response, head_s, text = raw_stream(nexus, chat(stream=True))
 
@@ -212,6 +223,25 @@ def test_a_warm_backend_is_preferred_to_a_better_one_that_would_have_to_load(sta
 
     assert response.getheader("X-Nexus-Backend") == "desk"
     assert "must load llama3:latest first" in explained.body.decode()
+
+
+@pytest.mark.parametrize(
+    ("config", "headers"),
+    [("[queue]\nenabled = false\n", {}), ("[queue]\nmax_size = 0\n", {}), ("", {"X-Nexus-Queue-Timeout": "0.1"})],
+)
+def test_a_request_that_may_not_wait_for_a_swap_is_sent_at_once(start_nexus, simulate, config, headers):
+    small = simulate(name="small", kind="ollama", models=("llama3", "qwen3"), load_s=0.1, max_loaded=1, ttft_s=1.0)
+    nexus = start_nexus(config + SOON + table_of(small, max_loaded_models=1))
+    knows_memory(nexus, "small")
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(raw_stream, nexus, chat("qwen3"))
+        until(lambda: small.active > 0)
+        time.sleep(0.3)
+        told = ask(nexus.url, "/v1/chat/completions", chat(), headers=headers)
+
+    assert first.result()[0].status == 200
+    assert told.status == 200
 
 
 def test_two_models_that_do_not_fit_together_are_not_loaded_by_turns(start_nexus, simulate):

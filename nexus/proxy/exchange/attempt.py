@@ -23,6 +23,9 @@ from nexus.routing.decision import Reserved
 PROMPT_TOKENS_PER_S: Final = 200.0
 """How fast a prompt is surely read, by a machine at home too: only after that time does a request count as waiting."""
 
+MIN_TOLD_LOAD_S: Final = 0.5
+"""Ollama reports some milliseconds also where the model was in memory."""
+
 _BUSY_STATUSES: Final = frozenset({429, 503})
 _FINISHED: Final = Ending.FINISHED
 """Kept here: up to Python 3.11, each look at a member through its class takes as long as a call."""
@@ -67,6 +70,8 @@ class Attempt(msgspec.Struct, eq=False):
     """The figures that show it as waiting, until any part of the answer arrives."""
     load: Load | None = None
     """The load of the model into memory that it waits for, or has waited for; None: none, as far as is known."""
+    told_load_s: float | None = None
+    """How long the backend says that it loaded the model for this request; None if it does not say, or had not to."""
     on_loaded: Callable[[], None] | None = None
     """Called when that load is over because content has arrived."""
     flowing: ModelLoad | None = None
@@ -137,10 +142,19 @@ class Attempt(msgspec.Struct, eq=False):
             if self.on_loaded is not None:
                 self.on_loaded()
 
+    def note_load(self, load_s: float | None) -> None:
+        """Note how long the backend says that it loaded the model for this request."""
+        if load_s is None or load_s < MIN_TOLD_LOAD_S or self.figures is None:
+            return
+        self.told_load_s = load_s
+        if self.load is None or not self.load.is_certain:
+            # Otherwise the load was measured when the first content arrived.
+            self.figures.observe_load(load_s, monotonic())
+
     def loading_s(self, now: float) -> float | None:
         """Return how long its model was loaded, or has been loading; None: it did not have to, as far as is known."""
         if self.load is None or not self.load.is_certain:
-            return None
+            return self.told_load_s
         return now - self.load.since if self.load.took_s is None else self.load.took_s
 
     def begin_flowing(self, now: float) -> None:

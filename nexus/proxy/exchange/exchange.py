@@ -160,6 +160,8 @@ class Exchange(msgspec.Struct, eq=False):
             body = attempt.upstream.redacted(body)
         elif request.endpoint.capability != "keep":
             attempt.usage = request.protocol.usage_of(body)
+            if request.protocol.load_s_of is not None:
+                attempt.note_load(request.protocol.load_s_of(body))
             if is_uncounted(attempt.usage, requirements):
                 text = request.protocol.text_of(body)
                 self.record.estimated = estimated_usage(request.endpoint, requirements, tokens_of(text))
@@ -223,6 +225,9 @@ class Exchange(msgspec.Struct, eq=False):
         """Note the usage that a stream reported before it ended or broke off, or an estimate of it."""
         self.record.begun(response.begun_at)
         attempt.usage = response.scan.usage() if self.request.endpoint.capability != "keep" else None
+        load_s_of = self.request.protocol.load_s_of
+        if load_s_of is not None and (last := response.scan.last_marked()) is not None:
+            attempt.note_load(load_s_of(last.content))
         if response.mode is Mode.EVENTS and is_uncounted(attempt.usage, failover.requirements):
             tokens = response.scan.estimated_tokens()
             self.record.estimated = estimated_usage(self.request.endpoint, failover.requirements, tokens)

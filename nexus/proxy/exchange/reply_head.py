@@ -37,7 +37,7 @@ def reply_head(record: Record, attempt: Attempt, response: Response, attempts: i
     ]
     if reserved.fallback_model is not None:
         parts.append(b"X-Nexus-Fallback-Model: %b\r\n" % ascii_only(reserved.fallback_model).encode())
-    if record.decision_line or attempts > 1 or attempt.load is not None:
+    if record.decision_line or attempts > 1 or attempt.load is not None or attempt.told_load_s:
         parts += record.decision_line, _attempts_line(attempts), _loading_line(attempt)
     if response.status >= FIRST_ERROR:
         parts.append(_advice(attempt, head, is_last_word=is_last_word))

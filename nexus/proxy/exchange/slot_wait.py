@@ -6,6 +6,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 import structlog
+from msgspec.structs import replace
 
 from nexus.domain.priorities import rank_of
 from nexus.errors import RequestError
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 NOT_FOR_ROUTING: Final = frozenset({"x-nexus-explain", "x-nexus-queue-timeout"})
 """Hints that make no difference to which backends can answer."""
 
+OF_THE_QUEUE: Final = frozenset({"overloaded", "queue_full", "queue_timeout"})
+"""The errors of a request that may not wait, or not any longer."""
+
 log = structlog.get_logger("nexus.proxy")
 
 
@@ -32,6 +36,14 @@ async def wait_for_slot(failover: "Failover", saturated: Saturated) -> Reserved:
     try:
         return await _wait(failover, saturated)
     except RequestError as exc:
+        if exc.code in OF_THE_QUEUE:
+            routing = failover.routing
+            insistent = replace(routing.request.requirements, may_wait=False)
+            routing.request = replace(routing.request, requirements=insistent)
+            found = routing.next(failover.plane.fleet.snapshot)
+            if isinstance(found, Reserved):
+                # There was a slot, and it only waited for a better moment, as for a model in use to become idle.
+                return found
         reasons = (*judging.failures_of(failover), *saturation(saturated))
         add_reasons(exc, reasons, failover.plane.fleet.snapshot.backends)
         raise

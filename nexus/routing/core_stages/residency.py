@@ -20,6 +20,8 @@ MIN_BOUND_S: Final = 30.0
 """For how long requests for a model are held back at least before a model in use has to leave for it."""
 BOUND_LOADS: Final = 3.0
 """The same as a multiple of the time that the load takes: at most a quarter of the time is spent on loading."""
+MAX_BOUND_S: Final = 180.0
+"""The same at most: client libraries wait for ten minutes, and the load and the answer take their time, too."""
 RETRY_S: Final = 5.0
 """How soon a request that is held back tries again, at the latest."""
 MIN_RETRY_S: Final = 0.05
@@ -70,7 +72,9 @@ class Residency(Reconciler):
             intent.weigh(backend, factor, stage=self.name, reason=_reason(backend, model, where, offers, now))
 
     def would_refuse(self, intent: RoutingIntent, backend: Backend) -> Refusal | None:
-        return _refusal(backend, intent.model_on(backend), self._clock()) if backend.kind.loads_models else None
+        if not backend.kind.loads_models or not intent.requirements.may_wait:
+            return None
+        return _refusal(backend, intent.model_on(backend), self._clock())
 
     def reserve(self, intent: RoutingIntent, backend: Backend) -> Hold | Refusal | None:
         if not backend.kind.loads_models:
@@ -78,7 +82,7 @@ class Residency(Reconciler):
         now, model, memory = self._clock(), intent.model_on(backend), backend.load.memory
         if not model:
             return None
-        refusal = _refusal(backend, model, now)
+        refusal = _refusal(backend, model, now) if intent.requirements.may_wait else None
         if refusal is not None:
             memory.hold_back(model, now)
             return refusal
@@ -152,7 +156,7 @@ def expected_load_s(backend: Backend, model: str, offers: list[Offer]) -> tuple[
 
 def bound_s(load_s: float) -> float:
     """Return for how long requests are held back at most before they are sent all the same."""
-    return max(MIN_BOUND_S, BOUND_LOADS * load_s)
+    return min(MAX_BOUND_S, max(MIN_BOUND_S, BOUND_LOADS * load_s))
 
 
 def begins_in_s(backend: Backend, model: str, where: Presence, offers: list[Offer], now: float) -> float:

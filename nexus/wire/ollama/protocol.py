@@ -9,7 +9,7 @@ from nexus.wire.ollama.converting import as_stream, collector
 from nexus.wire.ollama.errors import encode_error
 from nexus.wire.ollama.stream import AnswerScan
 from nexus.wire.ollama.text import text_of
-from nexus.wire.ollama.usage import usage_of
+from nexus.wire.ollama.usage import load_s_of, usage_of
 from nexus.wire.protocol import WireProtocol
 
 ENDPOINTS: Final = (
@@ -26,6 +26,7 @@ PROTOCOL: Final = WireProtocol(
     understand=understand,
     open_stream=lambda _endpoint: AnswerScan(),
     usage_of=usage_of,
+    load_s_of=load_s_of,
     text_of=text_of,
     looks_complete=lambda _endpoint, body: is_whole(body),
     collector=collector,

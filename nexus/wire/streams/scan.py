@@ -174,6 +174,11 @@ class StreamScan(ABC):
 
     def usage(self) -> TokenUsage | None:
         """Return the last reported usage, never a sum; None when there was none."""
+        marked = self.last_marked()
+        return None if marked is None else self.usage_in(marked)
+
+    def last_marked(self) -> Event | None:
+        """Return the last event with the mark of a usage; None when there was none."""
         block, mark = self._usage_block, self.usage_mark
         if not block and self.second_usage_mark:
             # Only the end of an answer has it, so earlier blocks were not searched.
@@ -183,7 +188,7 @@ class StreamScan(ABC):
             return None
         # Of a block of many events, only the one with the last mark is decoded.
         marked = self._framing.events(self._framing.event_at(block, at))
-        return self.usage_in(marked[-1]) if marked else None
+        return marked[-1] if marked else None
 
     def estimated_tokens(self) -> int:
         """Estimate the tokens of the answer so far, by its events and their size."""

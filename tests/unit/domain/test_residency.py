@@ -131,6 +131,15 @@ class TestRoom:
         assert crowding(subject, "a", 106.0) == ["b"]
         assert crowding(subject, "c", 106.0) == []
 
+    def test_a_model_that_leaves_while_another_is_loading_does_not_fit_beside_it(self):
+        subject = backend()
+        subject.load.tell(report(100.0, "a"))
+        answered(subject, "a", 104.0)
+        begin(subject, "b", 104.5)
+        subject.load.tell(report(105.0))
+
+        assert subject.load.memory.are_apart("a", "b")
+
     def test_a_model_that_expired_unused_may_fit_beside_the_other(self):
         subject = backend()
         subject.load.tell(report(100.0, "a"))

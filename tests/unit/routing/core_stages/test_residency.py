@@ -3,6 +3,7 @@
 import pytest
 
 from nexus.domain.engine_report import EngineReport
+from nexus.domain.request import Requirements
 from nexus.domain.residency import end_load
 from nexus.routing.core_stages.residency import MIN_BOUND_S, Residence, Residency
 from nexus.routing.stage.api import Refusal
@@ -178,6 +179,14 @@ class TestSwaps:
         backend.load.tell(EngineReport(at=clock.now, due_at=clock.now + 2, loaded=frozenset()))
 
         assert isinstance(reserve(stage, backend, "qwen3"), Residence)
+
+    def test_a_request_that_cannot_wait_any_longer_is_sent(self, stage):
+        backend = mac(loaded=("qwen3",), max_loaded_models=1)
+        backend.load.model("qwen3").in_flight = 1
+        intent = make_intent(backends=[backend], requirements=Requirements(model="llama3", may_wait=False))
+
+        assert isinstance(stage.reserve(intent, backend), Residence)
+        assert stage.would_refuse(intent, backend) is None
 
     def test_other_kinds_hold_nothing(self, stage):
         backend = make_backend(kind="vllm")
