@@ -11,6 +11,7 @@ from nexus.app.running import nexus as running
 from nexus.app.running.nexus import Nexus
 from nexus.config.loading import load
 from nexus.errors import NexusError, PluginError
+from nexus.proxy.waiting.claim import Claim, Given, Unmet
 from nexus.testing.ports import free_port
 
 PLUGIN = '''
@@ -195,11 +196,13 @@ async def test_a_service_can_let_requests_that_wait_try_again(start):
         (wake,) = plugin.hooks["nexus_services"][0].function.__globals__["wakes"]
         freed = []
 
+        unmet = Unmet(frozenset({"gpu-1"}), is_general=False)
+
         def try_now():
-            return "a slot" if freed else None
+            return Given("a slot", "gpu-1") if freed else unmet
 
         waiting = asyncio.ensure_future(
-            nexus.plane.queue.wait({"gpu-1"}, try_now, give_back=freed.append, is_urgent=False, left_s=2.0)
+            nexus.plane.queue.wait(Claim(client="one"), unmet, try_now, give_back=freed.append, left_s=2.0)
         )
         await asyncio.sleep(0)
         freed.append(True)
