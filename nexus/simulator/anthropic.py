@@ -89,8 +89,14 @@ def _message(call: Call, body: Mapping[str, Any], reply: Reply, output_tokens: i
         "content": [],
         "stop_reason": None,
         "stop_sequence": None,
-        "usage": {"input_tokens": reply.prompt_tokens, "output_tokens": output_tokens},
+        "usage": _usage(reply, output_tokens),
     }
+
+
+def _usage(reply: Reply, output_tokens: int) -> dict[str, int]:
+    """Return the usage, whose ``input_tokens`` are only those that were not in the cache."""
+    cached = {} if reply.cached_tokens is None else {"cache_read_input_tokens": reply.cached_tokens}
+    return {"input_tokens": reply.prompt_tokens - (reply.cached_tokens or 0), **cached, "output_tokens": output_tokens}
 
 
 def _block(call: Call, reply: Reply, text: str, arguments: Any) -> Mapping[str, Any]:
@@ -113,7 +119,7 @@ async def _events(call: Call, body: Mapping[str, Any], reply: Reply) -> Events:
         yield named_event({"type": "content_block_delta", "index": 0, "delta": _delta(reply, token)})
     yield named_event({"type": "content_block_stop", "index": 0}, "finish")
     stop = {"stop_reason": STOP_REASONS[reply.finish], "stop_sequence": None}
-    usage = {"input_tokens": reply.prompt_tokens, "output_tokens": len(reply.tokens)}
+    usage = _usage(reply, len(reply.tokens))
     yield named_event({"type": "message_delta", "delta": stop, "usage": usage}, "finish")
     yield named_event({"type": "message_stop"}, "end")
 

@@ -7,7 +7,13 @@ from typing import Any
 import msgspec
 from multidict import CIMultiDict
 
+from nexus.domain.kinds import BackendKind
+from nexus.domain.request import Endpoint, TokenUsage
 from nexus.fleet.fetching import FetchResponse
+from nexus.fleet.kinds import KINDS
+from nexus.wire.protocol import WireProtocol
+from nexus.wire.protocols import ENDPOINTS, PROTOCOLS
+from nexus.wire.streams.event import Purpose
 
 CONTRACT = Path(__file__).parents[1] / "contract"
 RECORDED, WRITTEN = CONTRACT / "transcripts", CONTRACT / "written"
@@ -49,6 +55,37 @@ def all_in(folder: str) -> tuple[Transcript, ...]:
 def folders() -> tuple[str, ...]:
     """Return the names of all engines with a folder."""
     return tuple(sorted({file.parent.name for file in CONTRACT.glob("*/*/*.http")}))
+
+
+def kind_of(name: str) -> BackendKind:
+    """Return the kind of the engine with that folder, or with a transcript in it."""
+    return KINDS[name.partition("-")[0]]
+
+
+def wire_of(transcript: Transcript) -> tuple[Endpoint, WireProtocol]:
+    """Return the endpoint that was called, and its protocol."""
+    endpoint = ENDPOINTS[transcript.path]
+    return endpoint, PROTOCOLS[endpoint.protocol]
+
+
+def usage_in(transcript: Transcript, body: bytes) -> TokenUsage | None:
+    """Return the usage in *body*, an answer to the request of *transcript*."""
+    endpoint, wire = wire_of(transcript)
+    if not transcript.response.headers["Content-Type"].startswith(wire.stream_type):
+        return wire.usage_of(body)
+    scan = wire.open_stream(endpoint)
+    scan.feed(body)
+    return scan.usage()
+
+
+def purposes(transcript: Transcript, body: bytes) -> list[tuple[bytes, Purpose]]:
+    """Return the name and the purpose of each event in *body*, a stream as the one of *transcript*."""
+    endpoint, wire = wire_of(transcript)
+    scan = wire.open_stream(endpoint)
+    seen: list[tuple[bytes, Purpose]] = []
+    scan.show(lambda event: seen.append((event.name, scan.purpose(event))))
+    scan.feed(body)
+    return seen
 
 
 class RecordedServer:
