@@ -1,12 +1,18 @@
 """What a request waits with follows from its headers, its key and its size."""
 
+import asyncio
+from itertools import pairwise
+from time import monotonic
+
 import pytest
 
 from nexus.errors import RequestError
 from nexus.proxy.client.access import AccessRules, KeyOwner
 from nexus.proxy.client.key_filter import digest_of
 from nexus.proxy.exchange.slot_wait import longest_wait_s
+from nexus.routing.stage.api import Reconciler, Refusal
 from nexus.testing.builders import MODEL
+from tests.support.fake_backends import whole
 from tests.support.rig import turns
 
 
@@ -76,3 +82,54 @@ async def test_the_queue_timeout_of_the_client_ends_its_wait(rig):
     assert (error.code, error.retry_after_s) == ("queue_timeout", 1)
     assert error.context["queue"]["limited_by"] == "X-Nexus-Queue-Timeout"
     assert error.context["available_backends"] == ["gpu-1"]
+
+
+class ForATime(Reconciler):
+    """Refuses for so many tries, each time for a short time."""
+
+    name = "for-a-time"
+    priority = 500
+
+    def __init__(self, refusals):
+        self.tried_at = []
+        self._refusals = refusals
+
+    def reconcile(self, intent):
+        pass
+
+    def reserve(self, intent, backend):
+        self.tried_at.append(monotonic())
+        if len(self.tried_at) <= self._refusals:
+            return Refusal("not yet", is_saturation=True, retry_in_s=0.02)
+        return None
+
+
+async def test_a_refusal_for_a_time_lets_the_request_try_again_then(make_rig):
+    stage = ForATime(refusals=3)
+    rig = make_rig(stage)
+    rig.backend("gpu-1", whole())
+
+    attempt = await rig.failover().find_answer()
+
+    gaps = [after - before for before, after in pairwise(stage.tried_at)]
+    assert attempt.backend.name == "gpu-1"
+    assert len(gaps) == 3
+    assert all(0.015 < gap < 1 for gap in gaps)
+    assert (rig.line.counts.drained, len(rig.line)) == (1, 0)
+
+
+async def test_of_requests_that_are_refused_for_a_time_only_the_first_tries(make_rig):
+    stage = ForATime(refusals=10**9)
+    rig = make_rig(stage)
+    rig.settings.router.built_in |= {stage.name}
+    rig.backend("gpu-1", whole())
+    for _ in range(5):
+        rig.search(rig.failover())
+    await turns()
+    tried = len(stage.tried_at)
+
+    await asyncio.sleep(0.07)
+
+    # Each has tried once before it began to wait; then only the first, each time.
+    assert tried == 5
+    assert 1 <= len(stage.tried_at) - tried <= 4
