@@ -27,6 +27,8 @@ MAX_LENGTHS: Final = 64.0
 """The greatest factor for an answer whose limit exceeds that of the longest recent one."""
 LOADING_S: Final = 60.0
 """How long a server that loads models on demand may take to load one that it has not used recently."""
+USUAL_LOADS: Final = 2.0
+"""The same as a multiple of the time that loading it took before."""
 UNLOADED_AFTER_S: Final = 300.0
 """Such servers, like Ollama, unload a model that is unused for this time."""
 MIN_WEIGHT: Final = 0.5
@@ -114,13 +116,13 @@ def remarkably_silent(offers: Sequence[Offer], now: float, *, is_stream: bool) -
 
     :param offers: all backends that could answer the same requests.
     """
-    silences: list[tuple[Backend, ModelLoad, float]] = []
+    silences: list[tuple[Backend, str, float]] = []
     for backend, model in offers:
         figures = backend.load.models.get(model)
         if figures is not None and figures.pace(is_stream=is_stream).waiting:
             silence = silent_s(backend, figures, now, is_stream=is_stream)
             if silence > MIN_SILENCE_S:
-                silences.append((backend, figures, silence))
+                silences.append((backend, model, silence))
     if not silences or len(offers) == 1:
         return {}
     every = [figures for backend, model in offers if (figures := backend.load.models.get(model)) is not None]
@@ -138,28 +140,38 @@ def remarkably_silent(offers: Sequence[Offer], now: float, *, is_stream: bool) -
     )
     remarkable = {
         backend.name: silence
-        for backend, figures, silence in silences
+        for backend, model, silence in silences
         if backend.name in quiet
         and (
             answered_at > now - silence
-            or silence > _patience_while_unanswered(backend, figures, patience, is_stream=is_stream)
+            or silence > _patience_while_unanswered(backend, model, patience, is_stream=is_stream)
         )
     }
     return {} if len(remarkable) == len(offers) else remarkable
 
 
-def _patience_while_unanswered(backend: Backend, figures: ModelLoad, patience: float, *, is_stream: bool) -> float:
+def _patience_while_unanswered(backend: Backend, model: str, patience: float, *, is_stream: bool) -> float:
     """Return after how long silence is remarkable while no other backend has answered."""
+    figures = backend.load.model(model)
     waiting = figures.pace(is_stream=is_stream).waiting
-    if may_be_loading(backend, figures, next(iter(waiting.values()))):
-        return max(patience, LOADING_S)
+    if may_be_loading(backend, model, next(iter(waiting.values()))):
+        return max(patience, loading_patience_s(figures))
     return patience if len(waiting) > 1 else TIMES_WHEN_ALONE * patience
 
 
-def may_be_loading(backend: Backend, figures: ModelLoad, asked_at: float) -> bool:
-    """Whether *backend* may have to load the model for a request that was sent at *asked_at*."""
+def may_be_loading(backend: Backend, model: str, asked_at: float) -> bool:
+    """Whether *backend* loads *model* for a request that was sent at *asked_at*, or may have to."""
+    if not backend.kind.loads_models:
+        return False
+    figures = backend.load.model(model)
     is_cold = figures.progressed_at < asked_at - UNLOADED_AFTER_S or not figures.progressed_at
-    return is_cold and backend.kind.loads_models
+    load = backend.load.memory.under_way.get(model)
+    return is_cold or (load is not None and load.is_certain)
+
+
+def loading_patience_s(figures: ModelLoad) -> float:
+    """Return how long loading the model may take before silence is remarkable."""
+    return max(LOADING_S, USUAL_LOADS * figures.load_s)
 
 
 def overdue_at(  # noqa: PLR0913 - where it waits, since when, and what it is compared with
@@ -195,7 +207,9 @@ def overdue_at(  # noqa: PLR0913 - where it waits, since when, and what it is co
             return None
         patience = max(patience, MIN_SILENCE_BESIDE_IDLE_S, TIMES_BESIDE_IDLE * longest)
     due_at = since + patience
-    return max(due_at, asked_at + LOADING_S) if may_be_loading(backend, figures, asked_at) else due_at
+    if may_be_loading(backend, model, asked_at):
+        return max(due_at, asked_at + loading_patience_s(figures))
+    return due_at
 
 
 def _is_idle(backend: Backend, model: str) -> bool:

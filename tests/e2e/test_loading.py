@@ -3,6 +3,8 @@
 import http.client
 import json
 import re
+import signal
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -12,7 +14,7 @@ import ollama
 import openai
 import pytest
 
-from nexus.simulator import Refuse
+from nexus.simulator import Refuse, SimulatedModel
 from nexus.testing.client import ask
 from nexus.testing.fleets import table_of
 from nexus.testing.waiting import until
@@ -86,6 +88,53 @@ def test_ollama_s_own_time_is_told_where_its_memory_was_not_known(start_nexus, m
     assert whole.getheader("X-Nexus-Loading") in {"llama3:latest; seconds=1", "llama3:latest; seconds=2"}
     assert streamed.getheader("X-Nexus-Loading") is None
     until(lambda: (models_of(nexus, "mac")["qwen3:latest"]["load_s"] or 0) >= 1.4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "model"),
+    [("lmstudio", SimulatedModel("llama3")), ("llamacpp", SimulatedModel("llama3", status="unloaded"))],
+)
+def test_other_kinds_that_load_models_are_told_apart_by_what_they_report(start_nexus, simulate, kind, model):
+    loader = simulate(name="loader", kind=kind, models=(model,), load_s=1.2)
+    nexus = start_nexus(SOON + table_of(loader))
+    knows_memory(nexus, "loader")
+
+    cold, _, text = raw_stream(nexus, chat(stream=True))
+    until(lambda: models_of(nexus, "loader")["llama3"]["memory"] == "in memory")
+    warm, _, _ = raw_stream(nexus, chat())
+
+    assert cold.getheader("X-Nexus-Loading") == "llama3; seconds=0"
+    assert b": loading llama3 on loader" in text
+    assert warm.getheader("X-Nexus-Loading") is None
+
+
+def test_a_client_of_http_1_0_gets_the_comments_without_chunks(nexus):
+    request = b"POST /v1/chat/completions HTTP/1.0\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    body = json.dumps(chat(stream=True)).encode()
+    with socket.create_connection(("127.0.0.1", nexus.port), timeout=20) as client:
+        client.sendall(b"%bContent-Length: %d\r\n\r\n%b" % (request, len(body), body))
+        head, _, text = b"".join(iter(lambda: client.recv(65536), b"")).partition(b"\r\n\r\n")
+
+    assert b"X-Nexus-Loading: llama3:latest; seconds=0" in head
+    assert b"Transfer-Encoding" not in head
+    assert text.startswith(b": loading llama3:latest on mac, 0 s so far\n\n")
+    assert text.endswith(b"data: [DONE]\n\n")
+
+
+def test_a_proxy_that_is_stopped_while_a_model_is_loaded_says_so(start_nexus, simulate):
+    slow = simulate(name="slow", kind="ollama", load_s=30.0)
+    nexus = start_nexus("[server]\ndrain_timeout_seconds = 0.5\n" + SOON + table_of(slow))
+    knows_memory(nexus, "slow")
+
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(raw_stream, nexus, chat(stream=True))
+        until(lambda: "\nnexus_early_heads_total 1" in ask(nexus.url, "/metrics").body.decode())
+        nexus.send(signal.SIGTERM)
+        response, _, text = asked.result()
+
+    assert response.status == 200
+    assert b"shutting down" in text
+    assert b"[DONE]" not in text
 
 
 def test_a_client_of_events_is_sent_the_head_and_comments_while_a_model_is_loaded(nexus):

@@ -11,7 +11,7 @@ from nexus.domain.backend import Backend, BackendLoad, Breaker
 from nexus.domain.model_load import ANSWER_TOKEN_WEIGHT, FIRST_ANSWER_TOKENS
 from nexus.domain.outcome import AttemptOutcome, Ending
 from nexus.domain.read_only import ReadOnlyDict
-from nexus.domain.silence import LOADING_S, MIN_SILENCE_S, may_be_loading, patience_s
+from nexus.domain.silence import MIN_SILENCE_S, loading_patience_s, may_be_loading, patience_s
 from nexus.domain.statuses import FIRST_ERROR, meaning_of
 from nexus.fleet.clock import Later, call_later
 from nexus.fleet.health.breaker import BreakerState
@@ -106,9 +106,9 @@ class PassiveSignals:
         figures = (other.load.models.get(own_name) for other, own_name in offers)
         known = [each for each in figures if each is not None]
         patience = patience_s(known, now, is_stream=outcome.wants_stream, max_tokens=outcome.max_tokens)
-        is_patient = patience is None or may_be_loading(backend, backend.load.model(model), now - outcome.duration_s)
-        if is_patient and outcome.ending is Ending.CLIENT_LEFT:
-            return max(LOADING_S, patience or 0.0)
+        is_loading = outcome.load_s is not None or may_be_loading(backend, model, now - outcome.duration_s)
+        if (is_loading or patience is None) and outcome.ending is Ending.CLIENT_LEFT:
+            return max(loading_patience_s(backend.load.model(model)), patience or 0.0)
         return MIN_SILENCE_S if patience is None else patience
 
     def remove_model(self, backend_id: str, model: str) -> None:

@@ -196,6 +196,14 @@ def test_a_request_for_a_model_that_is_being_loaded_is_given_a_minute():
     assert due_in(hung, answered(make_backend("well", kind="ollama")), age_s=10.0) == pytest.approx(LOADING_S - 10.0)
 
 
+def test_a_load_under_way_is_given_twice_the_time_that_it_took_before():
+    hung = asked(answered(make_backend("hung", kind="ollama"), ago_s=20.0), 10.0, 10.0)
+    hung.load.model(MODEL).load_s = 100.0
+    hung.load.memory.begin(MODEL, NOW - 10.0)
+
+    assert due_in(hung, answered(make_backend("well", kind="ollama")), age_s=10.0) == pytest.approx(190.0)
+
+
 def test_a_loaded_model_needs_no_loading():
     hung = asked(answered(make_backend("hung", kind="ollama"), ago_s=20.0), 10.0, 10.0)
 

@@ -300,9 +300,9 @@ def test_a_fault_of_the_client_is_neither_fast_nor_a_failure(registry, passive, 
     assert (figures.first_token.mean_ms(), figures.whole.mean_ms(), figures.failures) == (None, None, 0)
 
 
-def give_up(passive, make_outcome, times=1, *, silent_s=5.0):
+def give_up(passive, make_outcome, times=1, *, silent_s=5.0, **fields):
     for _ in range(times):
-        passive.report(GPU, make_outcome(Ending.CLIENT_LEFT, is_sent=True, silent_s=silent_s))
+        passive.report(GPU, make_outcome(Ending.CLIENT_LEFT, is_sent=True, silent_s=silent_s, **fields))
 
 
 def test_three_clients_that_give_up_on_a_silent_backend_open_its_breaker(registry, passive, make_outcome):
@@ -342,6 +342,18 @@ def test_clients_that_leave_while_a_model_may_be_loading_prove_nothing(registry,
     registry.snapshot.by_id[GPU].load.model("llama3").whole.observe(0.5, 0.0)
 
     give_up(passive, make_outcome, 9)
+
+    assert breaker(registry) is Breaker.CLOSED
+
+
+def test_clients_that_leave_during_a_known_load_prove_nothing(registry, passive, make_outcome):
+    registry.update(GPU, kind=OLLAMA)
+    figures = registry.snapshot.by_id[GPU].load.model("llama3")
+    figures.whole.observe(0.5, 0.0)
+    figures.progressed_at = float("inf")
+    figures.load_s = 50.0
+
+    give_up(passive, make_outcome, 9, silent_s=90.0, load_s=90.0)
 
     assert breaker(registry) is Breaker.CLOSED
 
