@@ -73,13 +73,15 @@ class Wanted(msgspec.Struct, eq=False):
 class ModelMemory:
     """What is known about the memory of one backend; it is changed by the core alone."""
 
-    __slots__ = ("_apart", "_in_memory", "held_back_total", "loads_total", "under_way", "wanted")
+    __slots__ = ("_apart", "_in_memory", "held_back_total", "loaded_at", "loads_total", "under_way", "wanted")
 
     def __init__(self) -> None:
         self.under_way: dict[str, Load] = {}
         """The loads that requests of this Nexus have caused, by model."""
         self.wanted: dict[str, Wanted] = {}
         """The models whose requests are held back."""
+        self.loaded_at = 0.0
+        """Monotonic seconds: when the last of these loads was over."""
         self.loads_total = 0
         """Loads that requests of this Nexus have caused."""
         self.held_back_total = 0
@@ -148,7 +150,7 @@ class ModelMemory:
     def finish(self, load: Load, now: float) -> None:
         """Record that the model of *load* is in memory: its first content has arrived."""
         if load.took_s is None:
-            load.took_s = now - load.since
+            load.took_s, self.loaded_at = now - load.since, now
             if self.under_way.get(load.model) is load:
                 del self.under_way[load.model]
 
@@ -167,8 +169,10 @@ def presence(backend: "Backend", model: str, now: float) -> Presence:
     if told is not None and told.loaded is not None and now < told.due_at + REPORT_GOOD_S and told.at >= shown_at:
         if model in told.loading:
             return Presence.LOADING
-        is_in = model in told.loaded and not _has_left(backend, told.loaded | {model}, told.at, now)
-        return Presence.IN_MEMORY if is_in else Presence.ABSENT
+        if model not in told.loaded:
+            return Presence.ABSENT
+        has_left = load.memory.loaded_at > told.at and _has_left(backend, told.loaded, told.at, now)
+        return Presence.ABSENT if has_left else Presence.IN_MEMORY
     if _has_left(backend, frozenset({model}), shown_at, now):
         return Presence.ABSENT
     return Presence.IN_MEMORY if shown_at and now - shown_at < KEPT_S else Presence.UNKNOWN
@@ -188,8 +192,8 @@ def _has_left(backend: "Backend", before: frozenset[str], since: float, now: flo
 
 def residents(backend: "Backend", now: float) -> list[str]:
     """Return the models that are known to be in memory, by the backend's own names."""
-    told = backend.load.told
-    known = set(backend.load.models)
+    told, since = backend.load.told, now - KEPT_S
+    known = {name for name, used in backend.load.models.items() if used.flowing or used.progressed_at > since}
     if told is not None and told.loaded is not None:
         # Some servers report further names of an instance.
         known |= told.loaded & backend.models.keys()

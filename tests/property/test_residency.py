@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus.routing.core_stages.residency import bound_s
+from nexus.domain.engine_report import EngineReport
+from nexus.routing.core_stages.residency import Residency, bound_s
+from nexus.testing.builders import MODEL, make_backend, make_intent
 from tests.support.swapping import SwappingWorld
 
 LOAD_S = 8.0
@@ -42,6 +44,35 @@ def test_no_request_waits_longer_than_the_bound_and_one_load(reports):
         if request.begun is not None:
             assert request.sent - request.arrived <= bound_s(LOAD_S)
             assert request.begun - request.arrived <= bound_s(LOAD_S) + in_use_s + LOAD_S
+
+
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.integers(0, 60), st.floats(0.0, 300.0), st.floats(0.0, 60.0)),
+        min_size=2,
+        max_size=6,
+    )
+)
+def test_an_idle_warm_backend_is_never_behind_a_cold_one_and_no_factor_is_zero(states):
+    backends = []
+    for number, (is_warm, in_flight, load_s, answer_s) in enumerate(states):
+        backend = make_backend(f"mac-{number}", kind="ollama", slots=4, in_flight=in_flight)
+        backend.load.tell(EngineReport(at=999.0, due_at=1001.0, loaded=frozenset({MODEL} if is_warm else ())))
+        figures = backend.load.model(MODEL)
+        figures.load_s, figures.answer_s = load_s, answer_s
+        backends.append(backend)
+    intent = make_intent(backends=backends)
+
+    Residency(lambda: 1000.0).reconcile(intent)
+
+    factors = {verdict.backend: verdict.factor for verdict in intent.weights}
+    assert all(0.0 < factor <= 1.0 for factor in factors.values())
+    assert not intent.excluded
+    assert not intent.avoided
+    if factors:
+        assert max(factors.values()) == 1.0
+        idle = [b.name for b, state in zip(backends, states, strict=True) if state[0] and state[1] < b.slots]
+        assert all(factors[name] == 1.0 for name in idle)
 
 
 arrivals = st.lists(

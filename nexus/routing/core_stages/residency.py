@@ -74,7 +74,8 @@ class Residency(Reconciler):
     def would_refuse(self, intent: RoutingIntent, backend: Backend) -> Refusal | None:
         if not backend.kind.loads_models or not intent.requirements.may_wait:
             return None
-        return _refusal(backend, intent.model_on(backend), self._clock())
+        now, model = self._clock(), intent.model_on(backend)
+        return _refusal(backend, model, presence(backend, model, now), now)
 
     def reserve(self, intent: RoutingIntent, backend: Backend) -> Hold | Refusal | None:
         if not backend.kind.loads_models:
@@ -82,11 +83,11 @@ class Residency(Reconciler):
         now, model, memory = self._clock(), intent.model_on(backend), backend.load.memory
         if not model:
             return None
-        refusal = _refusal(backend, model, now) if intent.requirements.may_wait else None
+        where = presence(backend, model, now)
+        refusal = _refusal(backend, model, where, now) if intent.requirements.may_wait else None
         if refusal is not None:
             memory.hold_back(model, now)
             return refusal
-        where = presence(backend, model, now)
         load: Load | None = None
         if where is not Presence.IN_MEMORY and (where is not Presence.UNKNOWN or max_loaded(backend) is not None):
             crowd = crowding(backend, model, now)
@@ -178,13 +179,12 @@ def begins_in_s(backend: Backend, model: str, where: Presence, offers: list[Offe
     return time_s + load_s
 
 
-def _refusal(backend: Backend, model: str, now: float) -> Refusal | None:
+def _refusal(backend: Backend, model: str, where: Presence, now: float) -> Refusal | None:
     """Return why a request for *model* has to wait; None when it is sent now."""
     memory, models = backend.load.memory, backend.load.models
     if not memory.under_way and len(models) <= (model in models):
         # It has not been asked for another model.
         return None
-    where = presence(backend, model, now)
     if where is Presence.IN_MEMORY:
         leaves_for = next((load for load in memory.under_way.values() if load.waits_for == model), None)
         return None if leaves_for is None else _until_loaded(backend, model, leaves_for, now)
@@ -235,15 +235,16 @@ def _retry_in_s(left_s: float, *, is_in_gap: bool = False) -> float:
 def residency_facts(backend: Backend, model: str, now: float, offers: list[Offer]) -> Mapping[str, Any]:
     """Return what is known of the model in the memory of *backend*, for people."""
     figures, memory = backend.load.models.get(model), backend.load.memory
-    refusal = _refusal(backend, model, now)
+    where = presence(backend, model, now)
+    refusal = _refusal(backend, model, where, now)
     load = memory.under_way.get(model)
     return {
         "model": model,
-        "presence": presence(backend, model, now).value,
+        "presence": where.value,
         "load_s": round(figures.load_s, 1) if figures is not None and figures.load_s else None,
         "loading_s": None if load is None else round(now - load.since, 1),
         "held_back": None if refusal is None else refusal.reason,
-        "in_words": _reason(backend, model, presence(backend, model, now), offers, now),
+        "in_words": _reason(backend, model, where, offers, now),
     }
 
 
